@@ -1,0 +1,109 @@
+"""What a host is to fanout: one frozen value per entry of the hostfile, in the order that decides the node rank."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Where an entry was written: ``hosts.txt:3``."""
+
+    file: str
+    line: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Host:
+    """One machine as the user described it; ``None`` means "not said", never a default in disguise.
+
+    ``name`` is unique within a run and is what ssh_config is asked for. ``slots`` is the number of processes
+    (None: one per GPU found there); ``gpus`` are the ids for CUDA_VISIBLE_DEVICES; ``addr`` is the address that the
+    *other* hosts shall use; ``workdir`` and ``python`` override the run's.
+    """
+
+    name: str
+    origin: Origin
+    user: str | None = None
+    port: int | None = None
+    slots: int | None = None
+    gpus: tuple[str, ...] = ()
+    addr: str | None = None
+    iface: str | None = None
+    env: tuple[tuple[str, str], ...] = ()
+    python: str | None = None
+    workdir: str | None = None
+    kind: str | None = None
+    spare: bool = False
+    tags: tuple[str, ...] = ()
+    extra: tuple[tuple[str, str], ...] = ()
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostFile:
+    """A hostfile, read: the hosts in rank order and what the reader wants to tell the user about it."""
+
+    source: str
+    hosts: tuple[Host, ...]
+    notes: tuple[str, ...] = field(default=())
+
+
+_TAIL = re.compile(r"^(.*?)(\d+)(\D*)$")
+
+
+def fold(names: Iterable[str]) -> str:
+    """``gpu01 gpu02 gpu03 login`` -> ``gpu[01-03],login``: names as people say them, numeric runs together.
+
+    Zero padding is kept apart (``n1`` and ``n01`` are two names); order is that of first appearance of each group.
+    """
+    groups: dict[tuple[str, str, int], list[int]] = {}
+    order: list[tuple[str, str, int] | str] = []
+    for name in dict.fromkeys(names):
+        match = _TAIL.match(name)
+        if match is None:
+            order.append(name)
+            continue
+        head, digits, tail = match.groups()
+        width = len(digits) if digits.startswith("0") or len(digits) == 1 else 0
+        key = _group_for(groups, head, tail, digits, width)
+        if key not in groups:
+            groups[key] = []
+            order.append(key)
+        groups[key].append(int(digits))
+    return ",".join(item if isinstance(item, str) else _shown(item, groups[item]) for item in order)
+
+
+def _group_for(
+    groups: dict[tuple[str, str, int], list[int]], head: str, tail: str, digits: str, width: int
+) -> tuple[str, str, int]:
+    """The group that this number belongs to: ``09`` and ``10`` share width 2, ``9`` and ``10`` share none."""
+    if width > 1:
+        return (head, tail, width)
+    padded = (head, tail, len(digits))
+    if len(digits) > 1 and padded in groups:
+        return padded
+    return (head, tail, 0)
+
+
+def _shown(key: tuple[str, str, int], numbers: list[int]) -> str:
+    head, tail, width = key
+    runs: list[list[int]] = []
+    for number in sorted(numbers):
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    parts = [
+        f"{run[0]:0{width}d}" if len(run) == 1 else f"{run[0]:0{width}d}-{run[-1]:0{width}d}" for run in runs
+    ]
+    if len(numbers) == 1:
+        return f"{head}{parts[0]}{tail}"
+    return f"{head}[{','.join(parts)}]{tail}"
