@@ -101,9 +101,7 @@ def _shown(key: tuple[str, str, int], numbers: list[int]) -> str:
             runs[-1].append(number)
         else:
             runs.append([number])
-    parts = [
-        f"{run[0]:0{width}d}" if len(run) == 1 else f"{run[0]:0{width}d}-{run[-1]:0{width}d}" for run in runs
-    ]
+    parts = [f"{run[0]:0{width}d}" if len(run) == 1 else f"{run[0]:0{width}d}-{run[-1]:0{width}d}" for run in runs]
     if len(numbers) == 1:
         return f"{head}{parts[0]}{tail}"
     return f"{head}[{','.join(parts)}]{tail}"

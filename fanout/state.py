@@ -231,7 +231,7 @@ def _moved(host: HostState, event: OnHost) -> Phase:
         raise ImpossibleMove(f"{host.name}: {type(event).__name__} while {host.phase.value}") from None
 
 
-def _told(host: HostState, event: OnHost) -> HostState:  # noqa: PLR0911 - one return a kind of event
+def _told(host: HostState, event: OnHost) -> HostState:
     """The host's facts after an event, its phase apart."""
     match event:
         case Dialling():
