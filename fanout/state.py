@@ -43,7 +43,7 @@ from fanout.events import (
 )
 
 
-class ImpossibleMove(Exception):  # noqa: N818 - it is not the user's error and never reaches one as such
+class ImpossibleMove(Exception):
     """An event that cannot follow from the host's phase: the agent (or the host) does not keep the protocol."""
 
 
