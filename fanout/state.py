@@ -86,6 +86,7 @@ MOVES: Mapping[tuple[Phase, type[OnHost]], Phase] = {
     (_L, Unreached): Phase.UNREACHED,  # the link broke before anything was prepared, and did not come back
     (_L, Prepared): _P,
     (_L, Refused): Phase.REFUSED,
+    (_L, Forgotten): Phase.FORGOTTEN,  # sent home before anything was prepared
     (_P, Prepared): _P,  # said again after a reconnect, like every fact below
     (_P, Refused): Phase.REFUSED,
     (_P, Started): _R,
@@ -103,7 +104,8 @@ MOVES: Mapping[tuple[Phase, type[OnHost]], Phase] = {
     (_G, Exited): _G,
     (_G, Gone): _G,
     (_G, Forgotten): Phase.FORGOTTEN,
-    **{(phase, Lost): Phase.LOST for phase in (_W, _D, _L, _P, _R, _X, _G)},
+    **{(phase, Lost): Phase.LOST for phase in (_W, _D, _L, _P, _R, _X)},
+    (_G, Lost): Phase.FORGOTTEN,  # how it ended is known; only the farewell did not come
     # after a reconnect the link's own events meet every later phase
     **{(phase, kind): phase for phase in (_L, _P, _R, _X, _G) for kind in (Dialling, Linked)},
 }
@@ -141,6 +143,7 @@ class HostState:
     load: Mapping[str, Any] = field(default_factory=dict)
     exit: Exited | None = None
     gone: Gone | None = None
+    prepare_at: float | None = None
     go_at: float | None = None
     stop: Stop | None = None
     stop_at: float | None = None
@@ -271,8 +274,10 @@ def _acted(state: RunState, event: Acted) -> RunState:
     action = event.action
     host = state.hosts[action.host]
     match action:
-        case Prepare() | GiveUp():
+        case GiveUp():
             return state
+        case Prepare():
+            host = replace(host, prepare_at=event.at)
         case Go():
             host = replace(host, go_at=event.at)
         case Stop():

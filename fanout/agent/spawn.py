@@ -1,7 +1,9 @@
 """Starting train.sh: its environment, its working directory, and an execve that says why it failed.
 
-The environment is that of the login, then what the plan says. A plan entry is text, or {"before": […], "after": […]}
-for a list of directories such as PATH and PYTHONPATH: entries that are not absolute mean the work directory.
+The environment is that of the login, then what the plan says. A plan entry is text, or an object:
+{"before": […], "after": […]} for a list of directories such as PATH and PYTHONPATH, where what is not absolute is
+below the work directory; {"default": text} for a value that counts only where the login sets none. With "if": path an
+object counts only where that path exists.
 """
 
 from __future__ import annotations
@@ -23,10 +25,14 @@ def environment(login: dict, plan: dict, cwd: str) -> dict:
     env = {name: value for name, value in login.items() if name not in DROPPED}
     env["PWD"] = cwd
     for name, value in plan.items():
-        if isinstance(value, dict):
-            env[name] = _path_list(env.get(name, ""), value, cwd)
-        else:
+        if not isinstance(value, dict):
             env[name] = value
+        elif "if" in value and not os.path.exists(os.path.join(cwd, value["if"])):
+            continue
+        elif "default" in value:
+            env[name] = env.get(name) or value["default"]
+        else:
+            env[name] = _path_list(env.get(name, ""), value, cwd)
     return env
 
 

@@ -52,8 +52,11 @@ class SshChannel:
             raise BrokenPipeError(str(error)) from error
 
     def close(self) -> None:
+        """The socket is shut first: a thread that sleeps in it wakes up at once, not after its idle time."""
         for connection in self._connections:
             if connection.transport is not None:
+                with contextlib.suppress(OSError, AttributeError):
+                    connection.transport.sock.shutdown(socket.SHUT_RDWR)
                 connection.transport.close()
 
     def status(self) -> int | None:
@@ -94,8 +97,8 @@ class SshTransport:
         return bool(self._connection(host).gateway)
 
     def open(self, host: Host, command: str, deadline: Deadline) -> Channel:
+        chain = self._chain(host)
         with self._lock:
-            chain = self._chain(host)
             hop = self._hops[str(chain[-1].host), int(chain[-1].port)]
         with _in_our_words(chain[0], self._agent), _place(hop, deadline):
             try:
@@ -107,14 +110,15 @@ class SshTransport:
                 raise
 
     def _connection(self, host: Host) -> fabric.Connection:
-        return fabric.Connection(
-            host.name,
-            user=host.user or self._user or None,
-            port=host.port,
-            config=self._config,
-            forward_agent=False,
-            connect_kwargs={"allow_agent": True},  # a dict of its own: fabric would write into a shared one
-        )
+        with self._lock:
+            return fabric.Connection(
+                host.name,
+                user=host.user or self._user or None,
+                port=host.port,
+                config=self._config,
+                forward_agent=False,
+                connect_kwargs={"allow_agent": True},  # a dict of its own: fabric would write into a shared one
+            )
 
     def _chain(self, host: Host) -> list[fabric.Connection]:
         """The connection and the jumps before it, the host itself first."""
