@@ -31,8 +31,8 @@ from paramiko.packet import Packetizer
 
 from fanout.demo.session import Account, Session
 
-# AES-GCM is one call a packet where the others are a cipher and a MAC.
-_CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes256-ctr", "aes128-ctr")
+# One call a packet where the others take two, a cipher and a MAC: a tenth more throughput.
+_CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com")
 _IDLE = 5.0  # s between looks at a quiet socket; with paramiko's own 0.1 s many idle connections cost real CPU time
 _BREATH = 100  # ms
 
@@ -116,6 +116,8 @@ class Server:
         os.write(self._close, b".")
         self._thread.join()
         self._listener.close()
+        # Before the connections go: a session that has lost its client may end, and what it left running be out of reach.
+        self._kill_sessions()
         for transport in self._connections:
             # Shut down, not closed: only this wakes a thread that waits in recv.
             with suppress(OSError):
@@ -123,27 +125,22 @@ class Server:
         for transport in self._connections:
             transport.join()
             transport.packetizer.complete_handshake()
-        with self._lock:  # no connection, so no new session from here on
-            sessions = tuple(self._sessions)
-        for session in sessions:
-            session.kill()
-        for session in sessions:
+        for session in self._kill_sessions():  # no connection is left to begin another
             session.join()
         os.close(self._closing)
         os.close(self._close)
 
     def _accept(self) -> None:
-        poller = select.poll()
-        poller.register(self._closing, select.POLLIN)
-        while not poller.poll(0):
-            poller.register(self._listener, select.POLLIN)
-            poller.poll()
+        closing, either = select.poll(), select.poll()
+        closing.register(self._closing, select.POLLIN)
+        either.register(self._closing, select.POLLIN)
+        either.register(self._listener, select.POLLIN)
+        while self._closing not in dict(either.poll()):
             try:
                 self._greet()
             except (OSError, RuntimeError):
                 # The client is gone already, or we are out of descriptors or threads: a moment for some to come free.
-                poller.unregister(self._listener)
-                poller.poll(_BREATH)
+                closing.poll(_BREATH)
             self._connections = {transport for transport in self._connections if transport.is_alive()}
 
     def _greet(self) -> None:
@@ -171,6 +168,13 @@ class Server:
             session = Session(channel, command, self._account, self._forget)
             session.start()
             self._sessions.add(session)
+
+    def _kill_sessions(self) -> tuple[Session, ...]:
+        with self._lock:
+            sessions = tuple(self._sessions)
+        for session in sessions:
+            session.kill()
+        return sessions
 
     def _forget(self, session: Session) -> None:
         with self._lock:

@@ -25,7 +25,8 @@ from paramiko.common import cMSG_CHANNEL_REQUEST
 from paramiko.message import Message
 
 SHELL = "/bin/sh"
-_CHUNK = 1 << 17
+_PACKET = 32_000  # bytes of output at a time: what fits one packet is neither cut nor copied again
+_CHUNK = 1 << 17  # bytes of input at a time
 _LOOK = 1000  # ms between looks at the channel while the command does not read: paramiko tells only readers of a close
 _GONE = (OSError, EOFError, SSHException)  # what sending raises when nobody is there any more
 
@@ -87,7 +88,7 @@ class Session:
             if process is not None:
                 self._attend(process)
         finally:
-            self._channel.close()
+            self._close()
             os.close(self._hung_up)
             os.close(self._hang_up)
             self._ended(self)
@@ -122,11 +123,16 @@ class Session:
         with suppress(*_GONE):
             self._tell(code)
         outward.join()
-        self._channel.close()
+        self._close()
         inward.join()
         with self._lock:
             process.wait()
             self._process = None
+
+    def _close(self) -> None:
+        """Close the channel, and tell the client if it is still there."""
+        with suppress(*_GONE):
+            self._channel.close()
 
     def _tell(self, code: int) -> None:
         if code >= 0:
@@ -184,7 +190,7 @@ class Session:
                 for fd, _ in poller.poll():
                     if fd == self._hung_up:
                         return
-                    if data := os.read(fd, _CHUNK):
+                    if data := os.read(fd, _PACKET):
                         open_ends[fd](data)
                     else:
                         poller.unregister(fd)

@@ -48,8 +48,12 @@ class Lab:
 
 
 @contextmanager
-def open(directory: Path, hosts: int = 2, *, keep: bool = False) -> Iterator[Lab]:  # noqa: A001  (read: stage.open)
+def open(  # noqa: A001  (it is read as stage.open)
+    directory: Path, hosts: int = 2, *, keep: bool = False, own_addresses: bool = True
+) -> Iterator[Lab]:
     """Play ``hosts`` hosts from ``directory``, which is made if need be and emptied at the end unless ``keep``.
+
+    ``own_addresses=False`` puts them all on 127.0.0.1 even where each could have an address of its own.
 
     Raises:
         UsageError: the directory cannot serve (not ours, not empty, in use), or the number of hosts is out of range.
@@ -61,7 +65,7 @@ def open(directory: Path, hosts: int = 2, *, keep: bool = False) -> Iterator[Lab
     with ExitStack() as stack:
         root = stack.enter_context(claimed(directory, keep=keep))
         client_pem, client_key = _new_key()
-        listeners = _listeners(hosts, stack)
+        listeners = _listeners(hosts, stack, own_addresses=own_addresses)
         played = []
         for name, listener in listeners:
             _, host_key = _new_key()
@@ -107,21 +111,26 @@ def _new_key() -> tuple[str, paramiko.PKey]:
     return pem, paramiko.Ed25519Key.from_private_key(io.StringIO(pem))
 
 
-def _listeners(count: int, stack: ExitStack) -> list[tuple[str, socket.socket]]:
+def _listeners(count: int, stack: ExitStack, *, own_addresses: bool) -> list[tuple[str, socket.socket]]:
     """Named listeners on ephemeral ports: an address each, or all on 127.0.0.1 where there is no other."""
-    with ExitStack() as attempt:
+    try:
+        if own_addresses and _answers("127.0.0.2"):
+            return [(address, _listen(address, stack)) for address in (f"127.0.0.{2 + n}" for n in range(count))]
+        return [(f"demo{1 + n}", _listen("127.0.0.1", stack)) for n in range(count)]
+    except OSError as error:
+        raise LauncherError(f"cannot listen on loopback: {error.strerror}") from error
+
+
+def _answers(address: str) -> bool:
+    """Whether this machine has the address, as all of 127.0.0.0/8 on Linux and 127.0.0.1 alone on macOS."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         try:
-            named = [(at, _listen(at, attempt)) for at in (f"127.0.0.{2 + index}" for index in range(count))]
+            probe.bind((address, 0))
         except OSError as error:
             if error.errno != errno.EADDRNOTAVAIL:
-                raise LauncherError(f"cannot listen on loopback: {error.strerror}") from error
-        else:
-            stack.push(attempt.pop_all())
-            return named
-    try:
-        return [(f"demo{1 + index}", _listen("127.0.0.1", stack)) for index in range(count)]
-    except OSError as error:
-        raise LauncherError(f"cannot listen on 127.0.0.1: {error.strerror}") from error
+                raise
+            return False
+        return True
 
 
 def _listen(address: str, stack: ExitStack) -> socket.socket:
