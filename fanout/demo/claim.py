@@ -78,7 +78,7 @@ def _lock(root: Path) -> int:
 
 def _clear(root: Path, *, whole: bool) -> None:
     try:
-        for entry in os.scandir(root):
+        for entry in tuple(os.scandir(root)):
             if entry.is_dir(follow_symlinks=False):
                 shutil.rmtree(entry)
             else:
