@@ -22,7 +22,7 @@ from types import TracebackType
 
 from tests.lab import ns
 from tests.lab.machines import Host, Launcher
-from tests.lab.node import Node
+from tests.lab.node import Node, end_machines
 from tests.lab.ns import LabError
 from tests.lab.specs import PRIVATE, UID, USER, Bind, HostSpec, lay_out
 
@@ -100,7 +100,7 @@ class Lab:
             for node in self.nodes:
                 node.start()
             for node in self.nodes:
-                node.hear_apart()
+                node.hear("apart")
             self.launcher.say("plugged")
             self.launcher.hear("up")
             self.launcher.ip(*(host.plug() for host in self.hosts))
@@ -127,15 +127,12 @@ class Lab:
 
     def close(self) -> None:
         """End everything, and raise if anything of this lab is still there afterwards."""
-        for node in reversed(self.nodes):
-            node.kill()
-        shutil.rmtree(self._state, ignore_errors=True)
-        ours = {number for node in self.nodes for number in node.namespaces}
-        left = ns.inhabitants(ours, ("pid", "net", "mnt"))
+        try:
+            end_machines([*self.hosts, self.launcher])
+        finally:
+            shutil.rmtree(self._state, ignore_errors=True)
         if self._state.exists():
             raise LabError(f"the lab could not remove {self._state}")
-        if left:
-            raise LabError("the lab left processes behind:\n" + "\n".join(map(str, left)))
 
     def _share(self) -> list[Bind]:
         if self.shared is None:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 from tests.lab import ns
-from tests.lab.node import Node
+from tests.lab.node import Node, end_machines
 from tests.lab.ns import Process
 from tests.lab.specs import HostSpec, Plan
 
@@ -55,7 +55,7 @@ class Host(Node):
     def power_on(self) -> None:
         if not self.is_on:
             self.start()
-            self.hear_apart()
+            self.hear("apart")
             self.launcher.ip(self.plug())
             self.say("plugged")
             self.hear("up")
@@ -64,7 +64,7 @@ class Host(Node):
         """As when the plug is pulled: nobody hears a goodbye, and what was in memory is lost."""
         if self.is_on:
             self.launcher.ip(f"link del {self.port_name}")
-            self.kill()
+            end_machines([self])
             self._frozen = ()
 
     def reboot(self) -> None:

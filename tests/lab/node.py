@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from tests.lab import ns
@@ -29,11 +29,10 @@ class Node:
         self.plan, self.spec, self.name = plan, spec, spec.name
         self.addresses = tuple(plan.addresses[name] for name in spec.names)
         self.address, self.address6, self.port = self.addresses[0].v4, self.addresses[0].v6, spec.port
-        self.namespaces: set[int] = set()  # of every boot
         self._init: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
         self._heard = b""
-        self._children: list[subprocess.Popen[bytes]] = []
+        self._children: set[subprocess.Popen[bytes]] = set()
         self._silenced = self._filtered = False
 
     def __repr__(self) -> str:
@@ -64,10 +63,6 @@ class Node:
         self._control, self._heard = ours, b""
         ours.settimeout(_PATIENCE)
         self.say(json.dumps(order))
-
-    def hear_apart(self) -> None:
-        self.hear("apart")
-        self.namespaces.update(ns.namespace(self.pid, kind) for kind in ("pid", "net", "mnt"))
 
     def wiring(self) -> str:
         """Commands for ``ip -batch`` that come before the addresses."""
@@ -110,7 +105,7 @@ class Node:
             self._init.wait()
         if self._control is not None:
             self._control.close()
-        self._init, self._control, self._children = None, None, []
+        self._init, self._control, self._children = None, None, set()
         self._silenced = self._filtered = False
 
     # --- programs ---
@@ -147,7 +142,8 @@ class Node:
                 pass_fds=pass_fds,
                 start_new_session=start_new_session,
             )
-        self._children = [*(old for old in self._children if old.poll() is None), child]
+        self._children -= {old for old in tuple(self._children) if old.poll() is not None}
+        self._children.add(child)
         return child
 
     def run(
@@ -254,3 +250,14 @@ class Node:
         ns.signal_all(left, signal.SIGKILL)
         ns.wait_gone([process.pid for process in left], _PATIENCE)
         self.tell("wipe")
+
+
+def end_machines(nodes: Collection[Node]) -> None:
+    """End the machines and make sure that nobody lives on in their namespaces, not even who came in from outside."""
+    with ns.held([node.pid for node in nodes if node.is_on]) as namespaces:
+        for node in nodes:
+            node.kill()
+        # a machine that failed to become one may still be in our own
+        left = ns.inhabitants(namespaces - ns.own_namespaces(), ("pid", "net", "mnt"))
+    if left:
+        raise LabError("the lab left processes behind:\n" + "\n".join(map(str, left)))

@@ -110,6 +110,10 @@ def namespace(pid: int | str, kind: str) -> int:
     return os.stat(f"/proc/{pid}/ns/{kind}").st_ino
 
 
+def own_namespaces() -> set[int]:
+    return {namespace("self", kind) for kind in ("pid", "net", "mnt")}
+
+
 def start_time(pid: int) -> int:
     """With the pid it names a process for good; raises FileNotFoundError where there is none."""
     with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
@@ -144,6 +148,16 @@ def inhabitants(namespaces: Collection[int], kinds: Sequence[str] = ("pid",)) ->
             if any(namespace(name, kind) in namespaces for kind in kinds):
                 found.append(_look(int(name)))
     return [process for process in found if process.exe and process.state not in "ZX"]
+
+
+@contextlib.contextmanager
+def held(pids: Iterable[int], kinds: Sequence[str] = ("pid", "net", "mnt")) -> Iterator[set[int]]:
+    """The numbers of their namespaces, which the kernel gives to nobody else until the block ends."""
+    with contextlib.ExitStack() as stack:
+        fds = [os.open(f"/proc/{pid}/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC) for pid in pids for kind in kinds]
+        for fd in fds:
+            stack.callback(os.close, fd)
+        yield {os.fstat(fd).st_ino for fd in fds}
 
 
 def signal_all(processes: Iterable[Process], number: int) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.lab import ns
 from tests.lab.lab import REPOSITORY, Lab
 from tests.lab.logins import end, session, ssh
 from tests.lab.many import one_sshd
@@ -68,7 +69,8 @@ def test_the_shared_directory_is_one(lab4: Lab) -> None:
 
 def test_processes_are_private_and_seen_from_outside(lab4: Lab) -> None:
     child = session(lab4, "h1", "exec sleep 1001")
-    (sleeper,) = [process for process in lab4["h1"].processes() if "1001" in process.argv]
+    ns.until(lambda: any(p.argv == ("sleep", "1001") for p in lab4["h1"].processes()), 5.0, "sleep runs")
+    (sleeper,) = [p for p in lab4["h1"].processes() if p.argv == ("sleep", "1001")]
     assert (sleeper.argv, sleeper.uid, sleeper.is_sshd) == (("sleep", "1001"), 47001, False)
     assert lab4["h2"].processes() == []
     assert "1001" not in lab4["h2"].exec(["ps", "ax"]).stdout
