@@ -47,10 +47,11 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 def _eager(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
     """softmax(q k / sqrt(D)) v written out, to compare the others with."""
-    scores = (query @ key.transpose(-1, -2)).float() * query.shape[-1] ** -0.5
+    scores: Tensor = (query @ key.transpose(-1, -2)).float() * query.shape[-1] ** -0.5
     if mask is not None:
         scores = scores.masked_fill(~mask, float("-inf"))
-    return scores.softmax(-1).to(value.dtype) @ value
+    out: Tensor = scores.softmax(-1).to(value.dtype) @ value
+    return out
 
 
 _compiled_flex: Any = None

@@ -19,9 +19,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-import torch.distributed as dist
-import torch.distributed.checkpoint as dcp
 from torch import nn
+from torch.distributed.checkpoint import state_dict_loader, state_dict_saver
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.state_dict import get_model_state_dict, get_state_dict, set_state_dict
 
 from .errors import UserError
@@ -55,8 +55,8 @@ def read_meta(path: str) -> dict[str, Any]:
 def load_weights(path: str, model: nn.Module, *, alone: bool = False) -> None:
     """Fills ``model`` with the weights of a checkpoint; ``alone`` where there is no process group."""
     state = {"model": get_model_state_dict(model)}
-    with _quiet():
-        dcp.load(state, checkpoint_id=path, no_dist=alone)
+    with _dcp(path, "read"):
+        state_dict_loader.load(state, checkpoint_id=path, no_dist=alone)
 
 
 class Store:
@@ -128,38 +128,60 @@ class Store:
         partial = os.path.join(self.directory, f".partial-{step}")
         weights, optimizer_state = get_state_dict(model, optimizer)
         state = {"model": weights, "optimizer": optimizer_state}
-        if self.shared or self.leader:
-            with _quiet():
-                dcp.save(state, checkpoint_id=partial, no_dist=not self.shared)
-        if self.leader:
-            with open(os.path.join(partial, "meta.json"), "w", encoding="utf-8") as stream:
-                json.dump({"step": step, **meta}, stream, indent=1)
-                stream.flush()
-                os.fsync(stream.fileno())
-            _remove(final)
-            os.rename(partial, final)
-            _sync(self.directory)
-            for path in list(whole(self.directory).values())[: -self.keep or None] if self.keep else []:
-                _remove(path)
-        dist.barrier()
+
+        def write() -> None:
+            if self.shared or self.leader:
+                with _dcp(partial, "written"):
+                    state_dict_saver.save(state, checkpoint_id=partial, no_dist=not self.shared)
+
+        def publish() -> None:
+            if self.leader:
+                with _dcp(final, "written"):
+                    self._publish(partial, final, {"step": step, **meta})
+
+        self.world.together(write)
+        self.world.together(publish)
         return final
+
+    def _publish(self, partial: str, final: str, meta: dict[str, Any]) -> None:
+        """All shards are on the disk: one rename makes them a checkpoint."""
+        with open(os.path.join(partial, "meta.json"), "w", encoding="utf-8") as stream:
+            json.dump(meta, stream, indent=1)
+            stream.flush()
+            os.fsync(stream.fileno())
+        _remove(final)
+        os.rename(partial, final)
+        _sync(self.directory)
+        if self.keep:
+            for path in list(whole(self.directory).values())[: -self.keep]:
+                _remove(path)
 
     def load(self, path: str, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
         """Fills model and optimizer from ``path``, written by any number of ranks; the number of steps done."""
         weights, optimizer_state = get_state_dict(model, optimizer)
         state = {"model": weights, "optimizer": optimizer_state}
-        with _quiet():
-            dcp.load(state, checkpoint_id=path, no_dist=not self.shared)
+
+        def read() -> None:
+            with _dcp(path, "read"):
+                state_dict_loader.load(state, checkpoint_id=path, no_dist=not self.shared)
+
+        self.world.together(read)
         set_state_dict(model, optimizer, model_state_dict=weights, optim_state_dict=optimizer_state)
         return int(read_meta(path)["step"])
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """DCP warns that there is no process group, or that it must make one state out of many: both are meant."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+def _dcp(path: str, verb: str) -> Iterator[None]:
+    """One line for a full disk or a missing shard; DCP's warnings (no process group, one rank) say what is meant."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except CheckpointException as error:
+        causes = [str(cause[0]) for cause in error.failures.values()]
+        raise UserError(f"{path}: checkpoint could not be {verb}: {causes[0].splitlines()[0]}") from None
+    except OSError as error:
+        raise UserError(f"{path}: checkpoint could not be {verb}: {error}") from None
 
 
 def _sync(directory: str) -> None:

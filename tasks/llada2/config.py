@@ -115,12 +115,11 @@ IDLE: dict[str, dict[str, tuple[Any, ...]]] = {
         "enable_full_shard": (True,),
         "save_hf_weights": (False,),
         "use_wandb": (False,),
-        **dict.fromkeys(
-            "bsz_warmup_ratio dyn_bsz_margin dyn_bsz_buffer_size empty_cache_steps gc_steps ep_outside wandb_project "
-            "wandb_name broadcast_model_weights_from_rank0 enable_profiling profile_start_step profile_end_step "
-            "profile_trace_dir data_parallel_replicate_size data_parallel_shard_size".split(),
-            (),
-        ),
+        **dict.fromkeys(["bsz_warmup_ratio", "dyn_bsz_margin", "dyn_bsz_buffer_size"], ()),
+        **dict.fromkeys(["data_parallel_replicate_size", "data_parallel_shard_size", "ep_outside"], ()),
+        **dict.fromkeys(["empty_cache_steps", "gc_steps", "broadcast_model_weights_from_rank0"], ()),
+        **dict.fromkeys(["wandb_project", "wandb_name", "enable_profiling", "profile_trace_dir"], ()),
+        **dict.fromkeys(["profile_start_step", "profile_end_step"], ()),
     },
 }
 _SECTIONS = {"model": ModelSection, "data": DataSection, "train": TrainSection}
@@ -178,6 +177,7 @@ def _read_yaml(path: str) -> tuple[dict[str, dict[str, Any]], dict[str, int]]:
         raise UserError(f"{path}{line}: not valid YAML: {error.problem}") from None
     if not isinstance(values, dict) or not all(isinstance(v, dict) for v in values.values()):
         raise UserError(f"{path}: must hold the sections model, data and train, each with its fields")
+    assert isinstance(tree, yaml.MappingNode)
     lines = {
         f"{section.value}.{field.value}": field.start_mark.line + 1
         for section, fields in tree.value
@@ -304,7 +304,7 @@ def _check_batches(train: TrainSection, world_size: int) -> None:
 
 def _check_blocks(config: Config) -> None:
     train, length = config.train, config.data.max_seq_len
-    sizes = {"train.block_size": (train.block_size,)}
+    sizes: dict[str, tuple[int, ...]] = {"train.block_size": (train.block_size,)}
     if train.block_schedule == "wsd":
         sizes["train.block_warmup_sizes"] = train.block_warmup_sizes
         sizes["train.block_decay_sizes"] = train.block_decay_sizes

@@ -62,11 +62,12 @@ def pack(pairs: list[text.Pair], length: int, block: int, eos: int, pad_in_loss:
         end.append(length if pad_in_loss else min(length, -(-len(row) // block) * block))
         ids.extend(row + [eos] * (length - len(row)))
     if len(start) < 2:
-        raise UserError(f"data.train_path {where}: {len(start)} usable examples at max_seq_len {length}; wants 2 or more")
+        raise UserError(
+            f"data.train_path {where}: {len(start)} usable examples at max_seq_len {length}; wants 2 or more"
+        )
     digest = hashlib.sha256(ids.tobytes() + start.tobytes() + end.tobytes()).hexdigest()
-    to = {"dtype": torch.int32}
-    rows = torch.frombuffer(ids, **to).view(-1, length)
-    return Examples(ids=rows, start=torch.frombuffer(start, **to), end=torch.frombuffer(end, **to), digest=digest)
+    rows, starts, ends = (torch.frombuffer(part, dtype=torch.int32) for part in (ids, start, end))
+    return Examples(ids=rows.view(-1, length), start=starts, end=ends, digest=digest)
 
 
 def split(count: int, fraction: float, most: int) -> tuple[Tensor, Tensor]:

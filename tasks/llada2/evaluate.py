@@ -29,7 +29,13 @@ class Score:
 
 @torch.no_grad()
 def evaluate(
-    model: nn.Module, examples: Examples, train_rows: Tensor, rows: Tensor, mask: Tensor | None, config: Config, world: World
+    model: nn.Module,
+    examples: Examples,
+    train_rows: Tensor,
+    rows: Tensor,
+    mask: Tensor | None,
+    config: Config,
+    world: World,
 ) -> Score:
     """The score on ``rows`` at noise ``data.val_noise``; the same masks for every number of ranks and at every call.
 

@@ -8,7 +8,15 @@ from . import mask
 from .model import LLaDA2, active_parameter_count
 
 # Dense bf16 peak of one device, from the makers' data sheets, by a part of torch's device name.
-PEAKS = {"H200": 989e12, "H100": 989e12, "GH200": 989e12, "B200": 2250e12, "A100": 312e12, "L40S": 362e12, "4090": 165e12}
+PEAKS = {
+    "H200": 989e12,
+    "H100": 989e12,
+    "GH200": 989e12,
+    "B200": 2250e12,
+    "A100": 312e12,
+    "L40S": 362e12,
+    "4090": 165e12,
+}
 
 
 def peak(device: torch.device) -> float | None:

@@ -106,7 +106,7 @@ class Run:
             with parallel.accumulating(self.model, number == len(micros)):
                 loss = self._micro_loss(micro, block_mask, max(denominator, 1.0))
                 # DDP and FSDP average over the ranks, and the loss is a sum over them.
-                (loss * world.size).backward()
+                torch.autograd.backward(loss * world.size)
             told += float(loss.detach())
         norm = parallel.clip(self.model, train.max_grad_norm)
         rate = optim.learning_rate(step, self.steps, train)
@@ -133,9 +133,7 @@ class Run:
     def score(self) -> Score:
         """The held-out score at the configured block size."""
         block_mask = self._new_or_known(self.config.train.block_size)
-        return evaluate(
-            self.model, self.examples, self.rows, self.val_rows, block_mask, self.config, self.world
-        )
+        return evaluate(self.model, self.examples, self.rows, self.val_rows, block_mask, self.config, self.world)
 
     def _new_or_known(self, block: int) -> Any:
         if block not in self._masks:
@@ -151,7 +149,8 @@ class Run:
         if block not in self._flops:
             length = self.config.data.max_seq_len
             self._flops[block] = flops.per_row(parallel.bare(self.model), length, block)
-        return self._flops[block] * rows_a_second / (top * self.world.size)
+        passes = 2 if self.config.train.complementary_masking else 1
+        return self._flops[block] * passes * rows_a_second / (top * self.world.size)
 
     def save(self, done: int) -> str:
         """A checkpoint after ``done`` steps."""
@@ -198,10 +197,12 @@ def train(config: Config, shape: model_config.ModelConfig, world: World) -> int:
     if config.train.enable_full_determinism:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
-    say(f"Process rank: {world.rank}, world size: {world.size}, host: {world.host}, device: {world.device}")
+    say(
+        f"Process rank: {world.rank}, world size: {world.size}, host: {world.host}, device: {world.device}, pid: {os.getpid()}"
+    )
     run = Run(config, shape, world)
     done = run.resume()
-    reporter = Reporter(config, world.first, done, run.steps)
+    reporter = world.together(lambda: Reporter(config, world.first, done, run.steps))
     introduce(run, reporter, done)
     stop = StopRequest()
     stop.install()
@@ -218,7 +219,8 @@ def introduce(run: Run, reporter: Reporter, done: int) -> None:
     reporter.say(
         f"model {count:,} parameters, {c.train.data_parallel_mode}, {world.size} x {world.device.type}; "
         f"{len(run.rows)} examples of {c.data.max_seq_len} tokens (sha256 {run.examples.digest[:12]}); "
-        f"global batch {run.global_batch} = {world.size} ranks x {run.micro_batch} x {run.accumulation} accumulated"
+        f"global batch {run.global_batch} = {world.size} x {run.micro_batch}"
+        + (f" x {run.accumulation} accumulated" if run.accumulation > 1 else "")
     )
     if not run.store.shared:
         reporter.say(f"{c.train.output_dir} is not shared by the hosts: each keeps whole checkpoints of its own")

@@ -22,9 +22,7 @@ class Layer(nn.Module):
         self.attention = Attention(config, attention)
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         dense = index < config.first_k_dense_replace
-        self.mlp: nn.Module = (
-            SwiGLU(config.hidden_size, config.intermediate_size) if dense else MoE(config, moe)
-        )
+        self.mlp: nn.Module = SwiGLU(config.hidden_size, config.intermediate_size) if dense else MoE(config, moe)
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Mask) -> Tensor:
         x = x + self.attention(self.input_layernorm(x), cos, sin, mask)

@@ -10,11 +10,17 @@ from .errors import FieldError, UserError
 from .names import read_into
 
 # Written in every such config.json, without a meaning for a model that is trained here from scratch.
-IDLE = (
-    "architectures auto_map model_type torch_dtype dtype transformers_version use_cache max_window_layers norm_softmax "
-    "norm_head use_rmsnorm rope_scaling rotary_dim using_split_qkv_in_self_attention output_router_logits bos_token_id "
-    "attention_dropout embedding_dropout output_dropout use_sliding_window sliding_window"
-).split()
+IDLE = {
+    *("architectures", "auto_map", "model_type", "torch_dtype", "dtype", "transformers_version", "use_cache"),
+    *("max_window_layers", "norm_softmax", "norm_head", "use_rmsnorm", "rope_scaling", "rotary_dim"),
+    *("using_split_qkv_in_self_attention", "output_router_logits", "bos_token_id", "attention_dropout"),
+    *("embedding_dropout", "output_dropout", "use_sliding_window", "sliding_window"),
+}
+POSITIVE = (
+    *("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"),
+    *("num_key_value_heads", "head_dim", "num_experts", "num_experts_per_tok", "moe_intermediate_size"),
+    *("n_group", "topk_group", "max_position_embeddings"),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,11 +75,7 @@ def _must(condition: bool, where: str, text: str) -> None:
 
 
 def _check(c: ModelConfig, where: str) -> None:
-    positive = (
-        "vocab_size hidden_size intermediate_size num_hidden_layers num_attention_heads num_key_value_heads head_dim "
-        "num_experts num_experts_per_tok moe_intermediate_size n_group topk_group max_position_embeddings"
-    ).split()
-    for name in positive:
+    for name in POSITIVE:
         _must(getattr(c, name) > 0, where, f"{name} must be above 0, not {getattr(c, name)}")
     _must(
         c.num_attention_heads % c.num_key_value_heads == 0,

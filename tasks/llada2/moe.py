@@ -80,7 +80,7 @@ class Experts(nn.Module):
         return torch.zeros_like(x, dtype=out.dtype).index_add(0, token, out).to(x.dtype)
 
     def _eager(self, x: Tensor, sizes: Tensor) -> Tensor:
-        parts = x.split(sizes.tolist())
+        parts = torch.split(x, sizes.tolist())
         return torch.cat(
             [
                 F.linear(F.silu(F.linear(part, gate)) * F.linear(part, up), down)

@@ -17,7 +17,9 @@ def say(text: str) -> None:
     sys.stdout.flush()
 
 
-def step_line(step: int, steps: int, loss: float, grad_norm: float, rate: float, speed: float, mfu: float | None) -> str:
+def step_line(
+    step: int, steps: int, loss: float, grad_norm: float, rate: float, speed: float, mfu: float | None
+) -> str:
     """``step 76/600 loss 3.2437 grad_norm 0.574 lr 5.78e-03 tok/s 25938``, plus the MFU where the GPU's peak is known."""
     line = f"step {step}/{steps} loss {loss:.4f} grad_norm {grad_norm:.3f} lr {rate:.2e} tok/s {speed:.0f}"
     return line if mfu is None else f"{line} mfu {mfu:.1%}"
@@ -86,7 +88,7 @@ def _tensorboard(directory: str) -> Any:
 
 def _bar(start: int, steps: int) -> Any:
     try:
-        from tqdm import tqdm
+        from tqdm import tqdm  # type: ignore[import-untyped,import-not-found,unused-ignore]
     except ImportError:
         return None
     return tqdm(initial=start, total=steps, unit="step", dynamic_ncols=True)

@@ -53,9 +53,11 @@ class HuggingFaceTokenizer:
 
     def __init__(self, path: str) -> None:
         try:
-            from transformers import AutoTokenizer
+            from transformers import AutoTokenizer  # type: ignore[import-not-found,unused-ignore]
         except ImportError:
-            raise UserError(f"model.tokenizer_path {path}: needs transformers; type: pip install transformers") from None
+            raise UserError(
+                f"model.tokenizer_path {path}: needs transformers; type: pip install transformers"
+            ) from None
         try:
             self._inner: Any = AutoTokenizer.from_pretrained(path, trust_remote_code=False, local_files_only=True)
         except (OSError, ValueError) as error:

@@ -90,7 +90,7 @@ def join(wanted_device: str, timeout_s: int) -> World:
         torch.cuda.set_device(device)
         options["device_id"] = device
     if "MASTER_ADDR" not in os.environ:
-        options["store"] = dist.HashStore()
+        options["store"] = dist.HashStore()  # type: ignore[attr-defined]
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo", **options)
     host = socket.gethostname()
     return World(rank=rank, local_rank=local_rank, size=size, local_size=local_size, device=device, host=host)
