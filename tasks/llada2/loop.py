@@ -198,7 +198,8 @@ def train(config: Config, shape: model_config.ModelConfig, world: World) -> int:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
     say(
-        f"Process rank: {world.rank}, world size: {world.size}, host: {world.host}, device: {world.device}, pid: {os.getpid()}"
+        f"Process rank: {world.rank}, world size: {world.size}, host: {world.host}, "
+        f"device: {world.device}, pid: {os.getpid()}"
     )
     run = Run(config, shape, world)
     done = run.resume()

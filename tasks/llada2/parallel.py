@@ -14,6 +14,7 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 from .config import Config
+from .errors import UserError
 from .model import LLaDA2
 from .model_config import ModelConfig
 from .world import World
@@ -25,6 +26,8 @@ def build(shape: ModelConfig, config: Config, world: World) -> nn.Module:
     On the meta device nothing is held before each rank has its shard; there the weights depend on the sharding.
     """
     train = config.train
+    if config.model.attn_implementation == "flex_attention" and world.device.type == "cpu":
+        raise UserError("model.attn_implementation flex_attention trains on a GPU only; write sdpa for the CPU")
     options: dict[str, Any] = {
         "attention": config.model.attn_implementation,
         "moe": config.model.moe_implementation,
