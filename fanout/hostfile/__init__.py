@@ -5,9 +5,10 @@ from fanout.hostfile.choose import select
 from fanout.hostfile.problems import Slip
 from fanout.hostfile.ranges import expand_set
 from fanout.hostfile.reader import parse
+from fanout.hostfile.show import as_dicts, dump, explain, show
 from fanout.hostfile.source import Source, load, parsed, read
 
-__all__ = ["Source", "expand", "load", "parse", "parsed", "read", "select"]
+__all__ = ["Source", "as_dicts", "dump", "expand", "explain", "load", "parse", "parsed", "read", "select", "show"]
 
 
 def expand(expression: str) -> list[str]:

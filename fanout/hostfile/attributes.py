@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -74,14 +74,13 @@ def read_attribute(reading: Reading, key: str, value: str, *, ansible: bool = Fa
     _READERS[meant](reading, key, value)
 
 
-def finish(reading: Reading) -> Fields:
-    """The fields, once all attributes of the host are in and agree with one another."""
-    fields = reading.fields
+def finish(reading: Reading, fields: Fields) -> Fields:
+    """The fields, once all that is said of the host is in them, made to agree with one another."""
     for name, value in reading.patterns.items():
         raise Slip(f"{name}={value}: a range needs a range of hosts before it", f"write gpu[1-4] {name}=10.0.0.[1-4]")
     gpus, slots = fields.get("gpus"), fields.get("slots")
     if gpus and slots is None:
-        fields["slots"] = len(gpus)
+        fields = {**fields, "slots": len(gpus)}
     elif gpus and slots is not None and slots > len(gpus):
         raise Slip(f"{slots} processes for {len(gpus)} GPUs (gpus={','.join(gpus)})", "say one of the two")
     most = dict(fields.get("extra", ())).get("max_slots")
@@ -234,6 +233,6 @@ _READERS: dict[str, Callable[[Reading, str, str], None]] = {
 }  # fmt: skip
 
 
-def known_keys(fields: Iterable[str] = ()) -> list[str]:
-    """Every word a user may mean by an unknown one."""
-    return [*KEYS, "env.NAME", *fields]
+def known_keys() -> list[str]:
+    """Every word that a user may mean by an unknown one."""
+    return [*KEYS, "env.NAME"]

@@ -15,6 +15,7 @@ TAG = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 ZONE = re.compile(r"[A-Za-z0-9_.-]{1,32}")
 PORT_MOST = 65535
 
+_IP4 = re.compile(r"(?:(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)(?:\.(?!$)|$)){4}", re.ASCII)
 _NUMERIC = re.compile(r"[0-9.]+")
 _STRANGE = re.compile(r"[^A-Za-z0-9._-]")
 _LOOKALIKES = {
@@ -131,11 +132,9 @@ def check_host(name: str) -> str:
 
 
 def _ip4(name: str) -> str:
-    try:
-        address = ipaddress.IPv4Address(name)
-    except ValueError:
-        raise Slip(f"{name!r} is neither a host name nor an IPv4 address") from None
-    if address.is_unspecified:
+    if not _IP4.fullmatch(name):
+        raise Slip(f"{name!r} is neither a host name nor an IPv4 address")
+    if name == "0.0.0.0":  # noqa: S104 - refused, not bound
         raise Slip("0.0.0.0 is no machine's address", "name the machine, or give its own address")
     return name
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from fanout.errors import HostfileError
 from fanout.hosts import Origin
@@ -13,9 +13,11 @@ MOST_SHOWN = 50  # a list of 100,000 advertisers has 100,000 problems; nobody re
 _WINDOW = 96  # columns of a very long line that are shown around the caret
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Spot:
-    """A place in a file: the line's number and text, and the columns (from 0) that are meant."""
+class Spot(NamedTuple):
+    """A place in a file: the line's number and text, and the columns (from 0) that are meant.
+
+    A tuple, as every host of a long file makes a few.
+    """
 
     file: str
     line: int
@@ -29,7 +31,7 @@ class Spot:
 
     def within(self, column: int, width: int) -> Spot:
         """The same line, another part of it."""
-        return Spot(file=self.file, line=self.line, text=self.text, column=column, width=max(width, 1))
+        return Spot(self.file, self.line, self.text, column, max(width, 1))
 
 
 class Slip(Exception):  # noqa: N818 - it is a slip of the pen, placed and told before anybody sees it

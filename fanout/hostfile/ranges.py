@@ -17,6 +17,12 @@ _LETTERS = re.compile(r"([a-z]):([a-z])|([A-Z]):([A-Z])")
 
 def split_list(text: str, separators: str = ",") -> Iterator[tuple[int, str, str]]:
     """The parts between separators outside brackets: (column, separator before it, part)."""
+    if "[" not in text and len(separators) == 1:
+        at = 0
+        for part in text.split(separators):
+            yield at, separators if at else "", part
+            at += len(part) + 1
+        return
     depth, start, before = 0, 0, ""
     for at, char in enumerate(text):
         if char == "[":

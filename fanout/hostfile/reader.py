@@ -7,6 +7,8 @@ import re
 from collections.abc import Callable
 
 from fanout.errors import HostfileError
+from fanout.hostfile.csvtable import TableReader, delimiter_of
+from fanout.hostfile.inventory import InventoryReader
 from fanout.hostfile.problems import Problems, Spot, visible
 from fanout.hostfile.roll import Roll
 from fanout.hostfile.text import TextReader, is_ansible
@@ -69,16 +71,14 @@ def _not_text(file: str, line: int, what: str, fix: str) -> HostfileError:
 
 
 def kind_of(text: str, *, file: str) -> str:
-    """``yaml``, ``csv`` or ``text``: by the name's ending if it tells, else by the first line that says anything."""
+    """``yaml`` or ``text``: by the name's ending if it tells, else by the first line that says anything."""
     ending = file.rpartition(".")[2].lower()
     if ending in ("yaml", "yml", "json"):
         return "yaml"
     first = next(
         (line for line in _NEWLINE.split(text[:LONGEST_LINE]) if line.strip() and line.strip()[0] not in "#;"), ""
     )
-    if _YAML_START.match(first):
-        return "yaml"
-    return "text"
+    return "yaml" if _YAML_START.match(first) else "text"
 
 
 class _Files:
@@ -93,13 +93,20 @@ class _Files:
         lines = _NEWLINE.split(text)
         if not self._is_clean(text, lines, file):
             return
-        self._text(text, lines, file, section, chain)
 
-    def _text(self, text: str, lines: list[str], file: str, section: str, chain: tuple[str, ...]) -> None:
         def include(path: str, spot: Spot, inside: str) -> None:
             self._follow(path, spot, inside, (*chain, file))
 
-        TextReader(self._roll, file, include=include, section=section, ansible=is_ansible(text)).read(lines)
+        ansible = is_ansible(text)
+        reader = TextReader(self._roll, file, include=include, section=section, ansible=ansible)
+        if kind_of(text, file=file) == "yaml":
+            InventoryReader(self._roll, file, reader, lines, text).read(text, section)
+            return
+        delimiter = delimiter_of(lines)
+        if delimiter:
+            TableReader(self._roll, file).read(lines, delimiter, section)
+        else:
+            reader.read(lines)
 
     def _follow(self, path: str, spot: Spot, section: str, chain: tuple[str, ...]) -> None:
         problems = self._roll.problems
@@ -131,7 +138,7 @@ class _Files:
                     spot = Spot(file=file, line=number, text=line, column=found.start())
                     self._roll.problems.add(spot, f"a control character (U+{ord(found[0]):04X})", "delete it")
             clean = False
-        if len(text) > LONGEST_LINE:
+        if len(text) > LONGEST_LINE and kind_of(text, file=file) == "text":  # JSON comes in one line
             for number, line in enumerate(lines, 1):
                 if len(line) > LONGEST_LINE:
                     spot = Spot(file=file, line=number)

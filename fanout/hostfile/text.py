@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from fanout.hostfile.attributes import Fields, Reading, count_of, finish, read_attribute
-from fanout.hostfile.names import TAG, Address, check_host, check_port, split_address
+from fanout.hostfile.attributes import Reading, count_of, finish, read_attribute
+from fanout.hostfile.entries import Entries
+from fanout.hostfile.names import TAG, check_host
 from fanout.hostfile.problems import Slip, Spot
 from fanout.hostfile.ranges import split_list, spread
 from fanout.hostfile.roll import Roll
@@ -19,10 +20,8 @@ from fanout.hostfile.words import Word, content, first_word, words_after
 
 Include = Callable[[str, Spot, str], None]  # (path as written, where, the section that it happens in)
 
-MOST_SLOTS_BY_COLON = 64
-LEAST_PORT_BY_COLON = 1024
-
 _SECTION = re.compile(r"[ \t]*\[[ \t]*([A-Za-z_][A-Za-z0-9_.-]*)[ \t]*(?::[ \t]*(vars|children)[ \t]*)?\][ \t]*(.*)")
+_PLAIN = re.compile(r"[ \t]*([A-Za-z](?:[A-Za-z0-9_-]{0,60}[A-Za-z0-9])?)(?:[ \t]+slots=([1-9][0-9]{0,2}))?[ \t]*")
 _INCLUDE = re.compile(r"[ \t]*@include[ \t]+(.+)")
 _ANSIBLE = re.compile(r"(?m)^[ \t]*\[[^\]\n]*:(?:vars|children)[ \t]*\]|\bansible_[a-z_]+[ \t]*=")
 
@@ -37,9 +36,12 @@ class TextReader:
         self._section = section
         self._part = ""
         self._ansible = ansible
+        self._entry = Entries(roll, ansible=ansible)
 
     def read(self, lines: list[str]) -> None:
         for number, line in enumerate(lines, 1):
+            if self._is_plain(line, number):
+                continue
             text = content(line)
             if not text or text.isspace() or text.lstrip(" \t")[0] == ";":
                 if line.startswith("#include "):
@@ -49,6 +51,16 @@ class TextReader:
                     )
                 continue
             self._line(text, Spot(file=self._file, line=number, text=line, width=len(line.rstrip())))
+
+    def _is_plain(self, line: str, number: int) -> bool:
+        """``worker-1 slots=8`` and ``worker-1``, nine lines of ten: read at once, so that long files are quick."""
+        match = _PLAIN.fullmatch(line)
+        if match is None or self._part or match[1] in COMMANDS:
+            return False
+        fields = {"slots": int(match[2])} if match[2] else {}
+        spot = Spot(self._file, number, line, match.start(1), match.end(1) - match.start(1))
+        self._roll.add(match[1], fields, spot, self._section)
+        return True
 
     def _line(self, text: str, spot: Spot) -> None:
         lead = text.lstrip(" \t")[0]
@@ -64,7 +76,7 @@ class TextReader:
             elif lead == "^":
                 self._left_out(text, spot)
             else:
-                self.entry(text, spot)
+                self.entry(text, spot, self._section)
         except Slip as slip:
             self._roll.problems.slip(spot, slip, column=0, length=len(text))
 
@@ -92,7 +104,7 @@ class TextReader:
             words = [Word(one.key, text[one.column :].strip(), one.column, len(text) - one.column, one.key_column)]
         for word in words:
             self._attribute(reading, word)
-        self._roll.say(group, finish(reading))
+        self._roll.say(group, finish(reading, reading.fields))
         return reading
 
     def _child(self, name: str, spot: Spot) -> None:
@@ -128,8 +140,8 @@ class TextReader:
             for name in spread(part.strip()):
                 self._roll.leave_out(check_host(name), spot.within(column + start, len(part)))
 
-    def entry(self, text: str, spot: Spot) -> None:
-        """A line with a host, several, or a range; what stands after them holds for each."""
+    def entry(self, text: str, spot: Spot, section: str) -> None:
+        """A line with a host, several, or a range; what stands after them holds for each. Raises ``Slip``."""
         column, word = first_word(text)
         rest = column + len(word)
         if text[rest : rest + 1] == "#":  # pdsh's comments begin anywhere, and no host name has a '#'
@@ -141,17 +153,9 @@ class TextReader:
         try:
             self._attributes(reading, text, rest, word)
         except Slip:
-            self._hosts(word, column, Reading(), spot)  # a line whose host is wrong is told so first
+            self._entry.check(word, column)  # a line whose host is wrong is told so first
             raise
-        hosts = self._hosts(word, column, reading, spot)
-        spreads = _spread_addresses(reading, len(hosts), start=rest, end=len(text))
-        fields = finish(reading)
-        for (name, own, here), addresses in zip(hosts, spreads, strict=True):
-            self._roll.add(name, {**fields, **own, **addresses}, here, self._section)
-            if not word.isascii():
-                self._roll.note(f"idna {name}", here, f"{word} is dialled as {name}")
-        if reading.unknown or reading.withheld or reading.counted_gpus:
-            self._roll.note_reading(reading, spot)
+        self._entry.enlist(word, column, reading, spot, section)
 
     def _attributes(self, reading: Reading, text: str, start: int, host: str) -> None:
         for said in words_after(text, start):
@@ -159,54 +163,6 @@ class TextReader:
                 self._attribute(reading, said)
             else:
                 self._single(reading, host, said)
-
-    def _hosts(self, word: str, column: int, reading: Reading, spot: Spot) -> list[tuple[str, Fields, Spot]]:
-        found: list[tuple[str, Fields, Spot]] = []
-        for start, _, part in split_list(word):
-            item = part.strip(" \t")
-            at = column + start + len(part) - len(part.lstrip(" \t"))
-            try:
-                if not item:
-                    raise Slip("a host name is missing before or after ','", end=1)
-                address = split_address(item)
-                own: Fields = {}
-                here = spot.within(at, len(item))
-                if address.user is not None:
-                    _agree(own, reading, "user", address.user)
-                if address.number is not None:
-                    self._number(own, reading, address, here)
-                names = [address.host] if address.is_ip6 else _names(address.host, item)
-                found += [(name, own, here) for name in names]
-            except Slip as slip:
-                end = len(item) if slip.end is None else slip.end
-                raise Slip(slip.what, slip.fix, start=at + slip.start, end=at + end) from None
-        return found
-
-    def _number(self, own: Fields, reading: Reading, address: Address, spot: Spot) -> None:
-        """``h:8`` is slots and ``h:22`` a port; in between only what the rest of the line leaves open decides."""
-        digits = address.number or ""
-        value = int(digits) if len(digits) < 10 else 10**9
-        whole = f"{address.host}:{digits}"
-        start = len(f"{address.user}@" if address.user is not None else "") + len(address.host) + 1
-        if address.is_ip6 or self._ansible or value == 22 or value >= LEAST_PORT_BY_COLON:
-            means = "port"
-        elif value <= MOST_SLOTS_BY_COLON:
-            means = "slots"
-        elif "slots" in reading.fields and "port" not in reading.fields:
-            means = "port"
-        elif "port" in reading.fields and "slots" not in reading.fields:
-            means = "slots"
-        else:
-            fix = f"write {address.host} slots={digits} for processes, {address.host} port={digits} for ssh's port"
-            raise Slip(f"{whole} may mean {digits} slots or port {digits}", fix, start=start)
-        try:
-            read = check_port(digits) if means == "port" else count_of(digits, "slots")
-        except Slip as slip:
-            raise Slip(slip.what, slip.fix, start=start) from None
-        _agree(own, reading, means, read)
-        if means == "slots":
-            text = f"{whole} is read as {value} slots; an ssh port is written port={digits}"
-            self._roll.note("colon slots", spot, text)
 
     def _attribute(self, reading: Reading, word: Word) -> None:
         try:
@@ -248,50 +204,3 @@ def _looks_wrong(text: str, word: str, rest: int) -> bool:
     if word in COMMANDS or word[:1] in "+<{/" or word == "Host" or ("=" in word) or "://" in word:
         return True
     return bool(after) and word != "" and "=" not in text and not after.isdigit()
-
-
-def _names(host: str, item: str) -> list[str]:
-    if "[" not in host and "]" not in host:
-        return [_placed(host, host, item)]
-    try:
-        names = spread(host)
-    except Slip as slip:
-        skip = item.index(host)
-        end = len(host) if slip.end is None else slip.end
-        raise Slip(slip.what, slip.fix, start=skip + slip.start, end=skip + end) from None
-    return [_placed(name, host, item) for name in names]
-
-
-def _placed(name: str, host: str, item: str) -> str:
-    """``check_host`` with the slip's columns counted in the item, where the host is not all of it."""
-    try:
-        return check_host(name)
-    except Slip as slip:
-        skip = max(item.find(host), 0)
-        if name != host or slip.end is None:
-            raise Slip(slip.what, slip.fix, start=skip, end=skip + len(host)) from None
-        raise Slip(slip.what, slip.fix, start=skip + slip.start, end=skip + slip.end) from None
-
-
-def _agree(own: Fields, reading: Reading, name: str, value: object) -> None:
-    """What stands in the host part and what its attributes say may repeat but not contradict each other."""
-    if name in reading.fields and reading.fields[name] != value:
-        key = reading.written.get(name, name)
-        raise Slip(f"{key}={reading.fields[name]} and {value} in the host part disagree", "keep one")
-    own[name] = value
-
-
-def _spread_addresses(reading: Reading, count: int, *, start: int, end: int) -> list[Fields]:
-    """``gpu[1-3] addr=10.0.0.[1-3]``: the n-th host has the n-th address."""
-    found: list[Fields] = [{} for _ in range(count)]
-    for name in ("addr", "hostname"):
-        pattern = reading.patterns.pop(name, None)
-        values = [check_host(each) for each in spread(pattern)] if pattern else [reading.fields.get(name)]
-        if values == [None] or (count == 1 and not pattern):
-            continue
-        if len(values) != count:
-            what = f"{name}= gives {len(values)} address{'es' if len(values) > 1 else ''} for {count} host{'s' if count > 1 else ''}"
-            raise Slip(what, f"give as many as hosts, e.g.: {name}=10.0.0.[1-{count}]", start=start, end=end)
-        for own, value in zip(found, values, strict=True):
-            own[name] = value
-    return found

@@ -13,6 +13,7 @@ _BLOCK_COMMENT = re.compile(r"/\*.*?\*/")
 _FIRST = re.compile(r"(?:[^ \t#,]|,[ \t]*(?=[^ \t#,=]+(?:[ \t,#]|$))|,)+")
 _PAIR = re.compile(r"([A-Za-z_][A-Za-z0-9_.-]*)[ \t]*=[ \t]*")
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"|\'([^\']*)\'')
+_UNQUOTED = re.compile(r"[A-Za-z0-9_.,/:@%+*^~-]+", re.ASCII)
 _ESCAPE = re.compile(r"\\(.)")
 _ESCAPES = {"n": "\n", "t": "\t"}
 _SPACE = " \t"
@@ -100,9 +101,7 @@ def unescape(text: str) -> str:
 
 def quote(value: str) -> str:
     """The value as ``words_after`` reads it back."""
-    if value and not re.search(r"[\s\"'#\\,/]", value) and value.isprintable():
-        return value
-    if value and re.fullmatch(r"[\w.,/:@%+-]+", value, re.ASCII) and "//" not in value and value[-1] != ",":
+    if _UNQUOTED.fullmatch(value) and "//" not in value and not value.endswith(","):
         return value
     escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\t", "\\t")
     return f'"{escaped}"'
