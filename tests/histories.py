@@ -157,3 +157,12 @@ def interrupted() -> History:
     run = History("gpu01", "gpu02").link().start().say("gpu01", b"step 1/9 loss 3.0\n").wait(1.0)
     run.add(Interrupted(at=run.at, signal=2)).stop("SIGINT", "gpu01", "gpu02").wait(1.0)
     return run.end("gpu01", "gpu02", code=None, signal=15).tidy("gpu01", "gpu02").wait(0.5)
+
+
+TYPICAL: dict[str, Callable[[], History]] = {
+    "good": good_run,
+    "failed": second_host_fails,
+    "unreachable": unreachable,
+    "link": link_lost_and_back,
+    "interrupted": interrupted,
+}

@@ -33,7 +33,9 @@ if TYPE_CHECKING:
 
 FRAME_SECONDS = 0.1
 PENDING_LINES = 2000  # more than this between two frames cannot be read anyway
-SLOW_SECONDS = 0.05
+FEWEST_LINES = 50
+SLOW_SECONDS = 0.05  # a frame that takes longer is too much for this terminal
+_BEGIN, _END = "\x1b[?2026h\x1b[?25l", "\x1b[?25h\x1b[?2026l"  # the terminal shows the frame whole, without a cursor
 _LEVEL = {"info": "36", "good": "32", "warning": "33", "error": "1;31"}
 _ANSI = {"cyan": 36, "green": 32, "magenta": 35, "bright_blue": 94, "yellow": 33, "bright_cyan": 96, "bright_green": 92,
          "bright_magenta": 95}  # fmt: skip
@@ -65,7 +67,7 @@ class Live:
         self._lines: dict[str, int] = {}
         self._readings: dict[str, metrics.Reading] = {}
         self._progress = metrics.Progress()
-        self._painter: _Painter | None = _Painter(self._out, colour=colour)
+        self._painter: _Painter | None = _Painter(self._out, colour=colour, unicode=unicode)
         self._drawn_at = float("-inf")
         self._state: RunState | None = None
 
@@ -91,35 +93,38 @@ class Live:
             return
         self._drawn_at = now
         columns, rows = self._size()
-        self._painter.paint(self._take(), self._block(columns, rows), columns, rows)
-        took = self._clock() - now
-        self._budget = max(50, self._budget // 2) if took > SLOW_SECONDS else min(PENDING_LINES, self._budget * 2)
+        self._painter.paint(self._take(), self._block(columns, rows), columns)
+        slow = self._clock() - now > SLOW_SECONDS
+        self._budget = max(FEWEST_LINES, self._budget // 2) if slow else min(PENDING_LINES, self._budget * 2)
 
     def close(self) -> None:
-        """Write what is left of the log, take the block away and give the cursor back; safe to call twice."""
+        """Write what is left of the log, and take the block away; safe to call twice."""
         if self._painter is None:
             return
         for say in self._streams.finish():
             self._hear(say, self._state.now if self._state else 0.0)
         for said in self._narrator.flush():
             self._say(said)
-        columns, rows = self._size()
-        self._painter.paint(self._take(), [], columns, rows)
-        self._painter.close()
-        self._painter = None
+        painter, self._painter = self._painter, None
+        painter.paint(self._take(), [], self._size()[0])
 
     def _hear(self, say: Say, at: float) -> None:
-        reading = metrics.read(say.text)
-        if reading is not None:
-            self._readings[say.host] = reading
-            if say.host == next(iter(self._readings)):
-                self._progress.add(reading, at)
+        self._read(say.host, say.text, at)
         if say.kind == "bar":
             return  # the block shows it
         self._lines[say.host] = self._lines.get(say.host, 0) + (say.kind == "line")
         text = clean(say.text, colour=self._colour)
         cut = f"…(+{say.more} B)" if say.more else ""
         self._queue(f"{self._prefix(say)} {text}{cut}")
+
+    def _read(self, host: str, text: str, at: float) -> None:
+        """Figures in the text; the curve follows the first host that has any."""
+        reading = metrics.read(text)
+        if reading is None or reading == self._readings.get(host):
+            return
+        self._readings[host] = reading
+        if host == next(iter(self._readings)):
+            self._progress.add(reading, at)
 
     def _prefix(self, say: Say) -> str:
         speaker = f"{say.speaker:<{self._width}} {MARKS[say.kind]}"
@@ -130,6 +135,9 @@ class Live:
         self._queue(f"\x1b[{_LEVEL[said.level]}m{text}\x1b[0m" if self._colour else text)
 
     def _queue(self, text: str) -> None:
+        """A line for the next frame. Where there are too many for one: a frame at once, or, if that is slow, fewer."""
+        if len(self._pending) >= self._budget and self._budget == PENDING_LINES:
+            self.draw(force=self._ready())
         self._pending.append(text)
         if len(self._pending) > self._budget:
             self._pending.popleft()
@@ -149,6 +157,8 @@ class Live:
     def _block(self, columns: int, rows: int) -> list[Row]:
         if self._state is None:
             return []
+        for host, bar in self._streams.bars().items():
+            self._read(host, bar, self._state.now)
         glance = Glance(lines=self._lines, readings=self._readings, progress=self._progress)
         return panel(self._heading, self._state, glance, width=columns, height=rows, unicode=self._unicode)
 
@@ -174,9 +184,12 @@ def _descriptor(stream: TextIO) -> int | None:
 
 
 class _Painter:
-    """Draws frames through rich into a buffer and the buffer to the terminal, in one write."""
+    """Draws frames through rich into a buffer and the buffer to the terminal, in one write.
 
-    def __init__(self, out: Out, *, colour: bool) -> None:
+    The cursor is hidden only within a frame: a launcher that is killed leaves no terminal without one.
+    """
+
+    def __init__(self, out: Out, *, colour: bool, unicode: bool) -> None:
         from rich.console import Console
 
         self._out = out
@@ -185,36 +198,25 @@ class _Painter:
             file=self._buffer, force_terminal=True, color_system="256" if colour else None, no_color=not colour,
             highlight=False, markup=False, emoji=False, legacy_windows=False, _environ={},
         )  # fmt: skip
+        self._unicode = unicode
         self._widths: list[int] = []  # of the rows of the block on screen
         self._block: list[Row] = []
         self._columns = 0
-        self._hidden = False
 
-    def paint(self, log: str, block: list[Row], columns: int, rows: int) -> None:
+    def paint(self, log: str, block: list[Row], columns: int) -> None:
+        """Take the block away, write the log below what was there, draw the block; nothing where nothing changed."""
         if not log and block == self._block and columns == self._columns:
             return
         texts = [self._text(row, columns) for row in block]
-        frame = (
-            "\x1b[?2026h"
-            + ("" if self._hidden else "\x1b[?25l")
-            + self._erase(columns)
-            + log
-            + self._rendered(texts, columns)
-        )
-        self._hidden = True
-        self._out.write(frame + "\x1b[?2026l")
+        self._out.write(f"{_BEGIN}{self._erase(columns)}{log}{self._rendered(texts, columns)}{_END}")
         self._widths = [text.cell_len for text in texts]
         self._block, self._columns = block, columns
-
-    def close(self) -> None:
-        if self._hidden:
-            self._out.write("\x1b[?25h")
 
     def _text(self, row: Row, columns: int) -> Text:
         from rich.text import Text
 
         text = Text.assemble(*row, end="", no_wrap=True)
-        text.truncate(max(1, columns - 1), overflow="ellipsis" if self._console.encoding == "utf-8" else "crop")
+        text.truncate(max(1, columns - 1), overflow="ellipsis" if self._unicode else "crop")
         return text
 
     def _rendered(self, texts: list[Text], columns: int) -> str:
@@ -228,9 +230,7 @@ class _Painter:
         return rendered
 
     def _erase(self, columns: int) -> str:
-        """Back to where the block began. A terminal made narrower may have wrapped its rows."""
-        if not self._widths:
-            return "\r"
+        """Back to where the block began. A terminal made narrower has wrapped its rows."""
         height = sum(max(1, -(-width // columns)) for width in self._widths)
         up = f"\x1b[{height - 1}A" if height > 1 else ""
         return f"\r{up}\x1b[J"

@@ -23,7 +23,7 @@ from fanout.events import Beat, Chunk, Event, StreamOpened, Tick
 from fanout.outcome import RunOutcome
 from fanout.state import RunState
 from fanout.views.base import Heading
-from fanout.views.record import VERSION, dumps, encode
+from fanout.views.record import VERSION, dumps, encode, end_record, run_record
 
 OPEN_FILES = 128  # macOS gives a process 256 descriptors; ssh needs its share
 COALESCE_SECONDS = 0.25
@@ -81,10 +81,8 @@ class LogDir:
 
     def begin(self, at: float, **facts: Any) -> None:
         """Write the first record: what is to be run where. ``facts`` are the caller's (argv, version, …)."""
-        self._now, heading = at, self._heading
-        ranks = {host: list(rank) for host, rank in heading.ranks.items()}
-        known = {"run": heading.run_id, "title": heading.title, "hosts": list(heading.hosts), "ranks": ranks}
-        self._record({"v": VERSION, "t": at, "type": "run"} | known | facts)
+        self._now = at
+        self._record(run_record(self._heading, at) | facts)
 
     def __call__(self, event: Event, state: RunState) -> None:
         self._now = event.at
@@ -109,6 +107,7 @@ class LogDir:
     def finish(self, outcome: RunOutcome, text: str) -> None:
         """Write ``result.json`` and ``report.txt``."""
         self._flush()
+        self._record(end_record(outcome, self._now))
         problems = [asdict(problem) for problem in self._problems]
         result = {"v": VERSION, "run": self._heading.run_id, "title": self._heading.title, **asdict(outcome)}
         self._write_whole("result.json", json.dumps(result | {"problems": problems}, indent=2) + "\n")

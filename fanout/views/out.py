@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 from typing import TextIO
 
+#: Symbols of our own, for a stream that cannot show them.
+_ASCII = str.maketrans({"…": "...", "·": "-", "━": "=", "│": "|"})
+
 
 class Out:
     """``broken`` turns True when the reader is gone (``| head``) or the device fails; from then on it writes nothing."""
@@ -22,7 +25,9 @@ class Out:
             try:
                 self._stream.write(text)
             except UnicodeEncodeError:
-                self._stream.write(text.encode(self._encoding, "backslashreplace").decode(self._encoding))
+                self._stream.write(
+                    text.translate(_ASCII).encode(self._encoding, "backslashreplace").decode(self._encoding)
+                )
             self._stream.flush()
         except (OSError, ValueError):  # ValueError: the stream is closed
             self.broken = True

@@ -15,7 +15,8 @@ from fanout.views.base import Heading
 from fanout.views.metrics import Progress, Reading
 from fanout.views.narrate import how_it_ended, was_stopped
 from fanout.views.sanitise import clean
-from fanout.views.units import clock, seconds, short, size
+from fanout.views.table import cut
+from fanout.views.units import age, clock, seconds, short, size
 
 Row = list[tuple[str, str]]  # (text, style); styles are words that rich knows
 
@@ -62,6 +63,8 @@ def mood(host: HostState, state: RunState) -> str:
         return "good"
     if host.exit is not None:
         return "over"
+    if host.phase is Phase.FORGOTTEN:
+        return "stopped"
     return "idle" if host.phase is Phase.WAITING else "busy"
 
 
@@ -71,7 +74,7 @@ def panel(
     """At most a third of ``height`` rows, none longer than ``width`` (the caller crops)."""
     room = max(2, height // 3)
     course = _course(glance, width, unicode=unicode)
-    rows = [_title(heading, state, width)]
+    rows = [_title(heading, state, width, unicode=unicode)]
     left = room - 1 - (1 if course else 0)
     hosts = state.all
     if len(hosts) < GRID_FROM and len(hosts) <= left:
@@ -99,7 +102,7 @@ def headline(state: RunState) -> str:
     return "RUNNING" if phases == {Phase.RUNNING} else "STARTING"
 
 
-def _title(heading: Heading, state: RunState, width: int) -> Row:
+def _title(heading: Heading, state: RunState, width: int, *, unicode: bool) -> Row:
     word = headline(state)
     number = len(heading.hosts)
     head = f" fanout  run {heading.run_id}  "
@@ -107,7 +110,7 @@ def _title(heading: Heading, state: RunState, width: int) -> Row:
     task = clean(heading.title, colour=False)
     room = width - len(head) - len(tail) - len(word) - 1
     if len(task) > room:
-        task = task[: max(0, room - 1)] + "…" if room > 1 else ""
+        task = cut(task, max(0, room), ellipsis="…" if unicode else "~")
     style = "bold red" if word in ("FAILING", "STOPPING") else "bold green" if word == "RUNNING" else "bold"
     return [(head, "bold"), (task, ""), (tail, "dim"), (word, style)]
 
@@ -119,13 +122,16 @@ def _host_row(heading: Heading, host: HostState, state: RunState, glance: Glance
     row: Row = [(f" {symbol} ", _STYLE[how]), (f"{host.name[:name_width]:<{name_width}}", colour_of(host.name))]
     node, slots = heading.ranks.get(host.name, (None, None))
     if node is not None:
-        row.append((f" {node:>3}", "dim"))
-        if width >= 100:
-            row.append((f" {slots if slots is not None else '-':>3}p", "dim"))
+        row.append((f"  node {node:<3}" if width >= 100 else f" {node:>3}", "dim"))
+    if slots is not None and width >= 100:
+        row.append((f" {slots:>2} ranks", "dim"))
     words = what_it_does(host, state)
     row.append((f"  {words:<10}", _STYLE[how] if how in ("bad", "odd") else ""))
-    if not words.startswith(("link", "killed", "exit", "un")) or len(words) <= 10:
-        row += _figures(host, state, glance, width)
+    if len(words) <= 10:
+        for text, style in _figures(host, state, glance, width):
+            if sum(len(part) for part, _ in row) + len(text) >= width:
+                break
+            row.append((text, style))
     return row
 
 
@@ -133,32 +139,34 @@ def what_it_does(host: HostState, state: RunState) -> str:
     """Its phase, or what is more worth knowing."""
     if host.link_lost_at is not None and not host.phase.over:
         why = f" ({clean(host.link_lost_why, colour=False)})" if host.link_lost_why else ""
-        return f"link lost {seconds(state.now - host.link_lost_at)} ago{why}, attempt {host.attempt}"
+        return f"link lost {age(state.now - host.link_lost_at)}{why}, attempt {host.attempt}"
     if host.trouble is not None:
         return f"{host.phase.value}: {clean(host.trouble.message, colour=False)}"
     if host.gone is not None and host.gone.left:
         return f"{how_it_ended(host)}; {len(host.gone.left)} left behind"
     if host.exit is not None:
         return how_it_ended(host)
+    if host.phase is Phase.FORGOTTEN:
+        return "not started"
     if host.stop_at is not None:
-        return f"stopping {seconds(state.now - host.stop_at)}"
-    return host.phase.value
+        return f"stopping {age(state.now - host.stop_at)}"
+    return str(host.phase.value)
 
 
 def _figures(host: HostState, state: RunState, glance: Glance, width: int) -> Row:
+    """What there is to say in figures, the most telling first: a narrow terminal leaves the last ones out."""
     row: Row = []
     reading = glance.readings.get(host.name)
     if reading is not None:
-        row.append((f" step {reading.step:<6}", ""))
-        if reading.loss is not None:
-            row.append((f" loss {reading.loss:<7.4g}", ""))
+        row.append((f"  step {reading.step}".ljust(13), ""))
+        row.append((f"  loss {reading.loss:.4f}".ljust(14) if reading.loss is not None else " " * 14, ""))
     if host.last_output_at is not None and host.exit is None:
-        age = state.now - host.last_output_at
-        row.append((f" last {seconds(age):>8}", "yellow" if age > SILENT_SECONDS else "dim"))
+        quiet = state.now - host.last_output_at
+        what = "last line" if width >= 100 else "last"
+        row.append((f"  {what} {age(quiet):>6}", "yellow" if quiet > SILENT_SECONDS else "dim"))
     if host.received:
-        row.append((f" {short(glance.lines.get(host.name, 0)):>6} lines", "dim"))
-        if width >= 100:
-            row.append((f" {size(host.bytes):>8}", "dim"))
+        row.append((f"  {short(glance.lines.get(host.name, 0)):>5} lines", "dim"))
+        row.append((f"  {size(host.bytes):>7}", "dim"))
     return row
 
 
@@ -172,20 +180,20 @@ def _grid_and_odd(
     )
     head, names = _common(heading.hosts)
     cell = max(len(name) for name in names) + 3
-    per_row = max(1, (width - 2 - len(head)) // cell)
+    per_row = max(1, (width - len(head) - 7) // cell)
     needed = -(-len(names) // per_row)
     lines = min(needed, max(1, room - min(len(odd), 3)))
     symbols = _SYMBOLS if unicode else _ASCII
     rows: list[Row] = []
     for line in range(lines):
-        row: Row = [(f" {head} " if line == 0 else " " * (len(head) + 2), "dim")]
+        row: Row = [(f" {head}" if line == 0 else " " * (len(head) + 1), "dim")]
         for at in range(line * per_row, min((line + 1) * per_row, len(names))):
             how = mood(state.hosts[heading.hosts[at]], state)
-            row += [(f"{names[at]:>{cell - 3}}", "dim"), (f"{symbols[how]}  ", _STYLE[how])]
+            row += [(f"{names[at]:>{cell - 1}}", "dim"), (symbols[how], _STYLE[how])]
         rows.append(row)
     hidden = len(names) - lines * per_row
     if hidden > 0:
-        rows[-1].append((f"+{hidden}", "dim"))
+        rows[-1].append((f" +{hidden}", "dim"))
     rows += [_host_row(heading, host, state, glance, width, unicode=unicode) for host in odd[: room - lines]]
     return rows
 

@@ -10,11 +10,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import fields
+from dataclasses import asdict, fields
 from typing import Any, get_args
 
 from fanout.errors import LauncherError
 from fanout.events import Acted, Action, Chunk, Event, Gone, Leftover, Noise, Tick
+from fanout.outcome import RunOutcome
+from fanout.views.base import Heading
 
 VERSION = 1
 
@@ -32,7 +34,7 @@ def encode(event: Event) -> dict[str, Any] | None:
     """The event as a JSON object; None for a Tick, which is not recorded."""
     if isinstance(event, Tick):
         return None
-    known: dict[str, Any] = {"v": VERSION, "t": round(event.at, 6), "type": tag(type(event))}
+    known: dict[str, Any] = {"v": VERSION, "t": event.at, "type": tag(type(event))}
     match event:
         case Chunk():
             return known | {
@@ -76,6 +78,18 @@ def decode(record: Mapping[str, Any], read: Callable[[str, int, int, int], bytes
         values["left"] = tuple(Leftover(**_known(Leftover, process)) for process in record["left"])
     event: Event = kind(**values)
     return event
+
+
+def run_record(heading: Heading, at: float) -> dict[str, Any]:
+    """The first object of a run."""
+    ranks = {host: list(rank) for host, rank in heading.ranks.items()}
+    return {"v": VERSION, "t": at, "type": "run", "run": heading.run_id, "title": heading.title,
+            "hosts": list(heading.hosts), "ranks": ranks}  # fmt: skip
+
+
+def end_record(outcome: RunOutcome, at: float) -> dict[str, Any]:
+    """The last object of a run."""
+    return {"v": VERSION, "t": at, "type": "end", **asdict(outcome)}
 
 
 def dumps(record: Mapping[str, Any]) -> str:

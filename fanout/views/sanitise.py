@@ -25,6 +25,8 @@ def clean(text: str, *, colour: bool = True) -> str:
     """``text`` as it may be shown on one line of a terminal; without ``colour`` not even SGR is left."""
     if text.isprintable() or text.replace("\t", "").isprintable():
         return text
+    if uncoloured(text).isprintable():  # the common case of a coloured line, without a call for every match
+        return _ended(text) if colour else uncoloured(text)
     coloured = False
 
     def harmless(match: re.Match[str]) -> str:
@@ -35,7 +37,12 @@ def clean(text: str, *, colour: bool = True) -> str:
         return "" if match["moves"] else escaped(match["other"])
 
     text = _ACTIVE.sub(harmless, text)
-    return text + RESET if coloured and not text.endswith((RESET, "\x1b[m")) else text
+    return _ended(text) if coloured else text
+
+
+def _ended(text: str) -> str:
+    """Coloured text whose colour ends with it."""
+    return text if text.endswith((RESET, "\x1b[m")) else text + RESET
 
 
 def escaped(char: str) -> str:

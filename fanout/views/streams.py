@@ -61,12 +61,13 @@ class Streams:
         """The run is over: everything that is left, in order of the hosts' first words."""
         return [say for host in dict.fromkeys(host for host, _ in self._lines) for say in self._finish(host)]
 
-    def bar(self, host: str) -> str:
-        """The moving line of a host, of its first stream that has one."""
-        for (name, _), lines in self._lines.items():
-            if name == host and lines.moving:
-                return lines.moving
-        return ""
+    def bars(self) -> dict[str, str]:
+        """Host -> the moving line of its first stream that has one."""
+        found: dict[str, str] = {}
+        for (host, _), lines in self._lines.items():
+            if host not in found and (text := lines.moving):
+                found[host] = text
+        return found
 
     def _feed(self, chunk: Chunk) -> list[Say]:
         key = (chunk.host, chunk.stream)

@@ -18,6 +18,14 @@ def seconds(value: float) -> str:
     raise AssertionError(value)
 
 
+def age(value: float) -> str:
+    """How long ago, in whole units, so that it changes no more than once a second: ``now``, ``21 s``, ``3 min``."""
+    whole = int(max(0.0, value))
+    if whole < 2:
+        return "now"
+    return f"{whole} s" if whole < 120 else f"{whole // 60} min" if whole < 7200 else f"{whole // 3600} h"
+
+
 def clock(value: float) -> str:
     """A duration as a running clock: ``00:12:44``; days in front where there are any."""
     whole = int(max(0.0, value))
