@@ -1,4 +1,4 @@
-"""The check from beginning to end: facts of all hosts, then host 0's port from everywhere, then judgement.
+"""The check from beginning to end: facts of all hosts, then host 0's port from everywhere, then everybody to everybody.
 
 Only orchestration: ``asker`` carries the questions, ``checks`` judges the answers. What a run needs of it (the
 address that all hosts reach, how many GPUs, where the environment is) is in ``Learned``.
@@ -8,21 +8,22 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from fanout.checks import CATALOGUE
-from fanout.checks.addresses import all_loopback, candidates, interface_of
+from fanout.checks import CATALOGUE, config, interfaces, mesh
+from fanout.checks.addresses import all_loopback, candidates
 from fanout.checks.asking import Answer, Ask, Asker
 from fanout.checks.gpu import count
-from fanout.checks.model import Case, Check, CheckRequest, Finding, PortTest, judged_all
+from fanout.checks.model import Case, Check, CheckRequest, Finding, MeshTest, PortTest, judged_all
 from fanout.hosts import Host
 
 _FACTS_SECONDS = 15.0
 _LISTEN_SECONDS = 20.0
 _DIAL_SECONDS = 3.0
+_BULK = 1 << 18
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +81,7 @@ def run(
     case = _facts(request, asker)
     if case.facts:
         case = replace(case, port=_port_test(case, asker))
+        case = replace(case, mesh=_mesh_test(case, asker))
     return Preflight(
         case=case, findings=judged_all(checks, case), learned=learned(case), seconds=clock() - began
     )  # fmt: skip
@@ -112,6 +114,7 @@ def _questions(request: CheckRequest, host: Host) -> dict[str, Any]:
         paths["task"] = request.task
     if request.config:
         paths["config"] = request.config
+        paths.update(config.paths(request.config_values))
     return {
         "workdir": host.workdir or request.workdir,
         "paths": paths,
@@ -174,12 +177,56 @@ def _dialled(case: Case, asker: Asker, tried: tuple[str, ...], key: str) -> Port
     asks = [Ask(host=name, what="dial", args=args, timeout=4 * _DIAL_SECONDS) for name in workers] if tried else []
     dials: dict[tuple[str, str], Mapping[str, Any]] = {}
     for name, answer in zip(workers, asker.ask(asks) if asks else (), strict=False):
-        results = answer.value["results"] if not answer.error else []
-        for position, address in enumerate(tried):
-            unknown = {"outcome": "unknown", "text": answer.error or "no answer"}
-            dials[name, address] = results[position] if position < len(results) else unknown
+        dials.update(_results(name, tried, answer))
     reached = [address for address in tried if all(dials[name, address]["outcome"] == "ok" for name in workers)]
     return PortTest(port=port, candidates=tried, dials=dials, chosen=reached[0] if reached else "")
+
+
+# -- the third round: everybody to everybody
+
+
+def _mesh_test(case: Case, asker: Asker) -> MeshTest:
+    """Every host listens on a free port and is dialled by its partners, with enough bytes to fill large packets."""
+    places = interfaces.addresses(case)
+    names = [name for name in case.hosts if name in places and case.facts[name]]
+    if len(case.request.hosts) == 1 or len(names) < 2:
+        return MeshTest(
+            unasked="one host needs no network" if len(case.request.hosts) == 1 else "no two hosts answered"
+        )
+    key = secrets.token_hex(16)
+    with ExitStack() as listeners:
+        ports = _open_all(asker, names, key, listeners)
+        pairs = [(start, end) for start, end in mesh.pairs(names) if end in ports]
+        asks = []
+        for start in names:
+            ends = [end for begin, end in pairs if begin == start]
+            targets = [{"addr": places[end], "port": ports[end], "key": key} for end in ends]
+            args = {"targets": targets, "timeout": _DIAL_SECONDS, "bytes": _BULK}
+            asks.append(Ask(host=start, what="dial", args=args, timeout=5 * _DIAL_SECONDS))
+        dials: dict[tuple[str, str], Mapping[str, Any]] = {}
+        for start, answer in zip(names, asker.ask(asks), strict=True):
+            dials.update(_results(start, [end for begin, end in pairs if begin == start], answer))
+    return MeshTest(addresses=places, dials=dials, whole=len(names) <= mesh.MOST_WHOLE)
+
+
+def _open_all(asker: Asker, names: Sequence[str], key: str, listeners: ExitStack) -> dict[str, int]:
+    """host -> the free port on which it listens until ``listeners`` closes."""
+    args = {"port": 0, "key": key, "seconds": _LISTEN_SECONDS}
+    answers = asker.ask([Ask(host=name, what="listen", args=args, timeout=_LISTEN_SECONDS) for name in names])
+    ports = {}
+    for name, answer in zip(names, answers, strict=True):
+        if answer.handle:
+            listeners.callback(asker.cancel, name, answer.handle)
+        if not answer.error and "port" in answer.value:
+            ports[name] = int(answer.value["port"])
+    return ports
+
+
+def _results(start: str, ends: Sequence[str], answer: Answer) -> dict[tuple[str, str], Mapping[str, Any]]:
+    """What became of each of a host's dials; one that it did not tell of is unknown, with the reason."""
+    results = answer.value["results"] if not answer.error else []
+    unknown = {"outcome": "unknown", "text": answer.error or "no answer"}
+    return {(start, end): results[at] if at < len(results) else unknown for at, end in enumerate(ends)}
 
 
 # -- what the plan can use
@@ -187,30 +234,14 @@ def _dialled(case: Case, asker: Asker, tried: tuple[str, ...], key: str) -> Port
 
 def learned(case: Case) -> Learned:
     programs, files = case.of("programs"), case.of("files")
-    addresses = _addresses(case)
     return Learned(
         master_addr=case.port.chosen if case.port else "",
         gpus={name: count(case.facts[name]) for name in case.hosts if case.facts[name]},
         script={name: row.get("script", {}).get("kind") == "file" for name, row in files.items()},
         venv={name: bool(row["venv"]["exists"]) for name, row in programs.items()},
         torchrun={name: str(row["found"]["torchrun"]) for name, row in programs.items()},
-        addresses=addresses,
-        interfaces={
-            name: found
-            for name, address in addresses.items()
-            if (found := interface_of(case.facts[name].get("interfaces", ()), address))
-        },
+        addresses=interfaces.addresses(case),
+        interfaces=interfaces.by_host(case),
         offsets={name: offset for name, (offset, _) in case.offsets.items()},
+        exports=interfaces.exports(case),
     )
-
-
-def _addresses(case: Case) -> dict[str, str]:
-    """The address of each host on the way to host 0: what its connection came from; host 0's is MASTER_ADDR."""
-    test = case.port
-    if test is None or not test.chosen:
-        return {}
-    found = {case.request.first.name: test.chosen}
-    for (name, address), dial in test.dials.items():
-        if address == test.chosen and dial.get("source"):
-            found[name] = str(dial["source"]).removeprefix("::ffff:")
-    return found

@@ -12,8 +12,8 @@ from typing import Any
 from .probes_files import placed
 from .probes_tools import NotHad, Program
 
-_CODE = (".py", ".sh", ".yaml", ".yml", ".json", ".toml", ".cfg", ".ini", ".cpp", ".cu", ".cuh", ".h")
-_SKIPPED = {"__pycache__", "node_modules", ".git", ".venv", "venv", "env", ".mypy_cache", ".pytest_cache", "wandb"}
+_CODE = (".py", ".sh", ".yaml", ".yml", ".toml", ".cfg", ".ini", ".cpp", ".cu", ".cuh", ".h")
+_SKIPPED = {"__pycache__", "node_modules", "venv", "env", "wandb", "logs", "runs", "results", "checkpoints", "data"}
 _MOST_FILES = 4000
 _LARGEST = 1 << 20
 
@@ -39,8 +39,8 @@ def _git(top: str) -> dict[str, Any]:
     dirty: dict[str, str] = {}
     for entry in _run(top, "status", "--porcelain", "-z", "--untracked-files=normal").split("\0"):
         path = entry[3:]
-        if path.endswith("/") or not path or len(dirty) >= 200:
-            continue
+        if not path.endswith(_CODE) or len(dirty) >= 200:
+            continue  # logs and results differ between hosts, and should
         full = os.path.join(top, path)
         if os.path.isfile(full):
             dirty[path] = _hash(full)
@@ -75,7 +75,7 @@ def _run(top: str, *words: str) -> str:
 def _walk(top: str) -> dict[str, Any]:
     found: dict[str, str] = {}
     for folder, folders, names in os.walk(top):
-        folders[:] = sorted(name for name in folders if name not in _SKIPPED and not name.startswith("."))
+        folders[:] = sorted(name for name in folders if name not in _SKIPPED and not name.startswith((".", "output")))
         for name in sorted(names):
             full = os.path.join(folder, name)
             if name.endswith(_CODE) and os.path.isfile(full) and os.path.getsize(full) <= _LARGEST:

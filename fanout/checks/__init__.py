@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
-from fanout.checks import files, gpu, identity, network, software, ssh
+from fanout.checks import files, gpu, identity, interfaces, mesh, network, rehearsal, software, ssh, storage, system
 from fanout.checks.model import Check
 
 CATALOGUE: tuple[Check, ...] = (
-    ssh.CHECKS + identity.CHECKS + network.CHECKS + files.CHECKS + software.CHECKS + gpu.CHECKS
+    ssh.CHECKS
+    + identity.CHECKS
+    + network.CHECKS
+    + mesh.CHECKS
+    + interfaces.CHECKS
+    + files.CHECKS
+    + storage.CHECKS
+    + software.CHECKS
+    + gpu.CHECKS
+    + system.CHECKS
+    + rehearsal.CHECKS
 )

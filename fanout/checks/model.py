@@ -32,7 +32,8 @@ class CheckRequest:
 
     ``hosts`` are in rank order and include those in ``unreached``. ``dialled`` is the numeric address at which ssh
     reached a host (absent: local, or through a jump host). ``config_values`` is the parsed config, None if there is
-    none; ``imports`` are the task's top-level modules; ``attached`` is False for a run that outlives its launcher. ``only`` and ``skip`` hold names of checks or groups.
+    none; ``imports`` are the task's top-level modules; ``env`` is what the
+    run exports to all hosts; ``attached`` is False for a run that outlives its launcher. ``only`` and ``skip`` hold names of checks or groups.
     """
 
     hosts: tuple[Host, ...]
@@ -48,6 +49,7 @@ class CheckRequest:
     script: str = "train.sh"
     venv: str = ""
     setup: str = ""
+    env: Mapping[str, str] = field(default_factory=dict)
     master_addr: str = ""
     master_port: int = 29500
     attached: bool = True
@@ -210,6 +212,9 @@ def _lacking(check: Check, case: Case) -> dict[str, str]:
     """host -> why the facts that this check needs could not be had there."""
     lacking = {}
     for name in case.hosts:
+        if not case.facts[name] and check.group != "ssh":
+            lacking[name] = case.missing.get(name, {}).get("", "the host did not answer")
+            continue
         for section in check.needs:
             if section not in case.facts[name]:
                 lacking[name] = case.missing.get(name, {}).get(section, f"the host did not tell its {section}")

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fanout.checks import dials
-from fanout.checks.addresses import is_loopback
 from fanout.checks.compare import age
 from fanout.checks.model import Case, Check, CheckRequest, Verdict, fail, info, ok, skip, warn
 
@@ -120,18 +119,6 @@ def _proxy(case: Case) -> Iterator[Verdict]:
             )
 
 
-def _loopback_name(case: Case) -> Iterator[Verdict]:
-    for name, own in case.of("own_name").items():
-        hostname = case.facts[name].get("identity", {}).get("hostname", name)
-        if own["error"]:
-            saw = f"its own name {hostname} does not resolve there ({own['error']})"
-        elif own["addresses"] and all(is_loopback(address) for address in own["addresses"]):
-            saw = f"its own name {hostname} means {own['addresses'][0]} there"
-        else:
-            continue
-        yield info(name, saw, "gloo would listen on loopback: fanout exports GLOO_SOCKET_IFNAME there")
-
-
 CHECKS = (
     Check(
         name="master-port", group="network", worst="fail",
@@ -155,14 +142,6 @@ CHECKS = (
         why="Inside it any connection of host 0 may hold the port at the moment of the start.",
         fix="Choose a port below the range, such as the default 29500.",
         judge=_port_range,
-    ),
-    Check(
-        name="own-name", group="network", worst="info", needs=("own_name",), unless=_alone,
-        verifies="What each host's own name means on itself.",
-        why="gloo listens on that address unless told otherwise: Debian's 127.0.1.1 line in /etc/hosts makes it listen "
-        "where no other host can reach it.",
-        fix="Nothing: fanout exports GLOO_SOCKET_IFNAME where it is needed. For other launchers, edit /etc/hosts there.",
-        judge=_loopback_name,
     ),
     Check(
         name="proxy", group="network", worst="info", needs=("environment",),

@@ -9,11 +9,12 @@ import select
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from fanout.agent.probes import PROBES
 from fanout.checks.asking import Answer, Ask
-from fanout.checks.model import Case, CheckRequest, PortTest
+from fanout.checks.model import Case, CheckRequest, MeshTest, PortTest
 from fanout.hosts import Host, Origin
 
 GPU = {
@@ -123,22 +124,48 @@ def request(count: int = 4, **more: Any) -> CheckRequest:
 
 def healthy_case(count: int = 4, *, gpu: bool = True, **more: Any) -> Case:
     """A case in which no check may say a word; ``change`` it to break one thing."""
+    if not gpu:
+        more.setdefault("hosts", hosts(count, slots=1))
     asked = request(count, **more)
-    facts = {host.name: healthy(number, gpu=gpu) for number, host in enumerate(asked.hosts, 1)}
+    numbers = {host.name: number for number, host in enumerate(asked.hosts, 1) if host.name not in asked.unreached}
+    facts = {name: healthy(number, gpu=gpu) for name, number in numbers.items()}
+    reached = {name: f"10.0.0.{number}" for name, number in numbers.items()}
+    fine = {"outcome": "ok", "connect": 0.0001}
     return Case(
         request=asked,
-        facts={name: row for name, row in facts.items() if name not in asked.unreached},
-        missing={name: row["missing"] for name, row in facts.items() if name not in asked.unreached},
-        offsets={name: (0.0004, 0.001) for name in facts if name not in asked.unreached},
+        facts=facts,
+        missing={name: row["missing"] for name, row in facts.items()},
+        offsets=dict.fromkeys(facts, (0.0004, 0.001)),
         port=PortTest(
-            port=asked.master_port, candidates=("10.0.0.1",), chosen="10.0.0.1",
-            dials={
-                (host.name, "10.0.0.1"): {"outcome": "ok", "connect": 0.0001, "source": f"10.0.0.{number}"}
-                for number, host in enumerate(asked.hosts, 1)
-                if number > 1 and host.name not in asked.unreached
-            },
+            port=asked.master_port,
+            candidates=("10.0.0.1",),
+            chosen="10.0.0.1",
+            dials={(name, "10.0.0.1"): {**fine, "source": reached[name]} for name in facts if name != asked.first.name},
         ),
-    )  # fmt: skip
+        mesh=MeshTest(
+            addresses=reached,
+            dials={(start, end): fine for start in facts for end in facts if start != end},
+            unasked="one host" if count == 1 else "",
+        ),
+    )
+
+
+def changed(case: Case, host: str, path: str, value: Any) -> Case:
+    """``case`` with one fact of one host replaced; ``path`` goes down by slashes."""
+    facts: dict[str, Any] = {name: copy.deepcopy(dict(row)) for name, row in case.facts.items()}
+    *folders, last = path.split("/")
+    place = facts[host]
+    for folder in folders:
+        place = place[int(folder)] if isinstance(place, list) else place[folder]
+    place[last] = value
+    return replace(case, facts=facts)
+
+
+def without(case: Case, host: str, section: str, reason: str) -> Case:
+    """``case`` where one host could not tell one section."""
+    facts = {name: dict(row) for name, row in case.facts.items()}
+    facts[host].pop(section, None)
+    return replace(case, facts=facts, missing={**case.missing, host: {section: reason}})
 
 
 class ScriptedAsker:
