@@ -41,6 +41,7 @@ from fanout.transports.base import Channel, Deadline, Transport
 BEAT_SECONDS = 5.0
 SILENT_SECONDS = 15.0  # three beats of the agent
 CHUNKS_IN_QUEUE = 64
+OLDEST_PYTHON = (3, 8)
 REDIAL_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0)
 
 
@@ -210,7 +211,8 @@ class Link:
                 self._outbox.appendleft(self._attach_frame() if self._attach_only else self._prepare_frame())
             self._wake_writer.notify_all()
         took = time.monotonic() - began
-        self._post(Linked(at=self._clock(), host=self.host.name, attempt=attempt, took=took, hello=decoder.hello))
+        hello = {**decoder.hello, "peer": channel.peer}
+        self._post(Linked(at=self._clock(), host=self.host.name, attempt=attempt, took=took, hello=hello))
         return channel, decoder, early
 
     def _take_in(self, channel: Channel, decoder: wire.Decoder, deadline: Deadline) -> list[Event]:
@@ -230,6 +232,7 @@ class Link:
                 if data:
                     events += decoder.feed(data)
                 if decoder.python and not sent:
+                    _new_enough(self.host, decoder.python)
                     channel.write(bundle.packed())
                     sent = True
         except wire.BadHost as error:
@@ -375,6 +378,16 @@ class Link:
         assert self._plan is not None
         node = self._plan.node(self.host.name)
         return wire.attach_frame(self._plan.run_id, node.rank, node.mark, self._offsets)
+
+
+def _new_enough(host: Host, version: str) -> None:
+    """Refuse a python that cannot compile the agent. Raises AgentRefused."""
+    numbers = tuple(int(part) if part.isdigit() else 0 for part in version.split("."))
+    if numbers < OLDEST_PYTHON:
+        raise AgentRefused(
+            f"its {host.python or 'python3'} is Python {version}; fanout needs 3.8 or later on the hosts",
+            hint="say where a newer one is: python=/path/to/python3 in the hostfile",
+        )
 
 
 def _no_agent(host: Host, decoder: wire.Decoder, status: int | None) -> AgentRefused:

@@ -305,3 +305,37 @@ def _directory(entry: str) -> str:
     if entry.startswith("/"):
         return entry
     return f"$(pwd)/{entry}" if entry else "$(pwd)"
+
+
+def as_dict(plan: LaunchPlan) -> dict[str, object]:
+    """The plan for the record: what each host runs and with which exports, secret values masked."""
+    return {
+        "v": 1,
+        "run": plan.run_id,
+        "task": list(plan.task),
+        "master_addr": plan.master_addr,
+        "master_port": plan.master_port,
+        "world_size": plan.world_size,
+        "nodes": [
+            {
+                "host": node.host.name,
+                "rank": node.rank,
+                "nproc": node.nproc,
+                "cwd": node.cwd,
+                "argv": list(node.argv),
+                "env": {
+                    name: "***" if isinstance(value, str) and is_secret(name) else _plain(value)
+                    for name, value in node.env
+                },
+            }
+            for node in plan.nodes
+        ],
+    }
+
+
+def _plain(value: EnvValue) -> object:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, Default):
+        return {"default": value.value, "if": value.only_if}
+    return {"before": list(value.before), "after": list(value.after), "if": value.only_if}

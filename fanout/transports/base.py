@@ -15,7 +15,12 @@ from fanout.hosts import Host
 
 
 class Channel(Protocol):
-    """A command's stdin and stdout (stderr mixed in) on a host."""
+    """A command's stdin and stdout (stderr mixed in) on a host.
+
+    ``peer`` is the numeric address at which the host was reached; "" where that is not a plain TCP connection.
+    """
+
+    peer: str
 
     def read(self, timeout: float) -> bytes | None:
         """Some bytes; b"" at the end; None if nothing came for ``timeout`` seconds. Raises OSError when it broke."""

@@ -36,6 +36,8 @@ class OpensshTransport:
             argv += ["-o", option]
         if self._ssh_config:
             argv += ["-F", self._ssh_config]
+        if host.hostname is not None:
+            argv += ["-o", f"HostName={host.hostname}"]
         if host.port is not None:
             argv += ["-p", str(host.port)]
         user = host.user or self._user

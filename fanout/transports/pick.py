@@ -62,7 +62,7 @@ class Picker:
         """Is this entry the launcher's own machine?"""
         if host.port is not None or host.user not in (None, self._user) or self._settings.user not in ("", self._user):
             return False
-        if host.name in HERE:
+        if host.hostname is None and host.name in HERE:
             return True
         with self._lock:
             ssh = self.ssh

@@ -10,6 +10,8 @@ import subprocess
 class PipeChannel:
     """stdin and stdout of a child; stderr is mixed into stdout."""
 
+    peer = ""
+
     def __init__(self, argv: list[str], env: dict[str, str] | None = None) -> None:
         self._child = subprocess.Popen(
             argv,

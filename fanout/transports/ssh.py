@@ -37,6 +37,7 @@ class SshChannel:
     def __init__(self, channel: paramiko.Channel, connections: list[fabric.Connection]) -> None:
         self._channel = channel
         self._connections = connections
+        self.peer = _peer(connections)
 
     def read(self, timeout: float) -> bytes | None:
         self._channel.settimeout(timeout)
@@ -111,7 +112,7 @@ class SshTransport:
 
     def _connection(self, host: Host) -> fabric.Connection:
         with self._lock:
-            return fabric.Connection(
+            connection = fabric.Connection(
                 host.name,
                 user=host.user or self._user or None,
                 port=host.port,
@@ -119,6 +120,9 @@ class SshTransport:
                 forward_agent=False,
                 connect_kwargs={"allow_agent": True},  # a dict of its own: fabric would write into a shared one
             )
+        if host.hostname is not None:
+            connection.host = host.hostname
+        return connection
 
     def _chain(self, host: Host) -> list[fabric.Connection]:
         """The connection and the jumps before it, the host itself first."""
@@ -193,6 +197,14 @@ def _factory(key_types: list[str], deadline: Deadline) -> Any:
         return transport
 
     return make
+
+
+def _peer(connections: list[fabric.Connection]) -> str:
+    """The address that was dialled, where no jump and no ProxyCommand stands before the host."""
+    sock = connections[0].transport.sock
+    if len(connections) > 1 or not isinstance(sock, socket.socket):
+        return ""
+    return str(sock.getpeername()[0])
 
 
 class _Policy(paramiko.MissingHostKeyPolicy):
