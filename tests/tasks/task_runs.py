@@ -72,7 +72,7 @@ def finish(process: subprocess.Popen[str], expected: int = 0) -> str:
     return out
 
 
-def launch(nodes: int, per_node: int, task: list[str], *others: list[str]) -> str:
+def launch(nodes: int, per_node: int, task: list[str], *others: list[str], expected: int = 0) -> str:
     """``nodes`` hosts on this machine, each by train.sh as a person would start it; host 0's output.
 
     All hosts run ``task``, unless ``others`` say what the hosts after the first one run.
@@ -85,7 +85,7 @@ def launch(nodes: int, per_node: int, task: list[str], *others: list[str]) -> st
             stack.enter_context(started(["bash", "train.sh", *words], NODE_RANK=str(rank), **exports))
             for rank, words in enumerate(tasks)
         ]
-        said = [finish(process) for process in hosts]
+        said = [finish(process, expected) for process in hosts]
         return said[0]
 
 
