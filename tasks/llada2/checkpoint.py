@@ -85,8 +85,8 @@ class Store:
                 raise UserError(f"train.output_dir: {self.directory}: {error.strerror}") from None
 
         self.world.together(prepare)
-        probe = os.path.join(self.directory, f".probe-{uuid.uuid4().hex}")
-        probe = self.world.gather(probe)[0]
+        name = self.world.gather(f".probe-{uuid.uuid4().hex}")[0]
+        probe = os.path.join(self.directory, name)
 
         def leave_probe() -> None:
             try:

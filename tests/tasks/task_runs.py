@@ -72,14 +72,21 @@ def finish(process: subprocess.Popen[str], expected: int = 0) -> str:
     return out
 
 
-def launch(nodes: int, per_node: int, task: list[str]) -> str:
-    """``nodes`` hosts on this machine, each by train.sh as a person would start it; host 0's output."""
+def launch(nodes: int, per_node: int, task: list[str], *others: list[str], expected: int = 0) -> str:
+    """``nodes`` hosts on this machine, each by train.sh as a person would start it; host 0's output.
+
+    All hosts run ``task``, unless ``others`` say what the hosts after the first one run.
+    """
     exports = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "NNODES": str(nodes)}
     exports["NPROC_PER_NODE"] = str(per_node)
     with contextlib.ExitStack() as stack:
-        command = ["bash", "train.sh", *task]
-        hosts = [stack.enter_context(started(command, NODE_RANK=str(rank), **exports)) for rank in range(nodes)]
-        return [finish(process) for process in hosts][0]
+        tasks = [task, *(others or [task] * (nodes - 1))]
+        hosts = [
+            stack.enter_context(started(["bash", "train.sh", *words], NODE_RANK=str(rank), **exports))
+            for rank, words in enumerate(tasks)
+        ]
+        said = [finish(process, expected) for process in hosts]
+        return said[0]
 
 
 def alone(task: list[str], expected: int = 0) -> str:

@@ -97,9 +97,9 @@ def test_pythons_documentation_is_cut_so_that_every_piece_fits_and_nothing_is_lo
 
     pairs = list(text.pydoc_pairs(WORDS, 64))
     assert all(len(prompt) + len(answer) <= 64 for prompt, answer in pairs)
-    ours = [answer for prompt, answer in pairs if prompt == [258, *b"assert", 259]]
-    assert WORDS.decode(sum(ours, [])) == topics["assert"]
-    assert sum(ours, [])[-1] == WORDS.eos
+    ours = [token for prompt, answer in pairs if prompt == [258, *b"assert", 259] for token in answer]
+    assert WORDS.decode(ours) == topics["assert"]
+    assert ours[-1] == WORDS.eos
 
 
 def test_a_chats_last_message_is_the_response_and_all_before_it_is_the_prompt(tmp_path: Path) -> None:

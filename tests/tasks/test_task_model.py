@@ -6,6 +6,7 @@ import pytest
 import torch
 from llada2 import mask, model_config
 from llada2.attention import RMSNorm, rotate, rotation
+from llada2.errors import UserError
 from llada2.model import LLaDA2, active_parameter_count, parameter_count
 from llada2.moe import Router
 from task_shapes import MID, MINI, tiny_model, tiny_shape
@@ -46,11 +47,11 @@ def test_every_kernel_gives_the_same_logits(options: dict[str, str]) -> None:
         if "flex_attention" in options.values():
             from torch.nn.attention.flex_attention import create_block_mask
 
-            look = create_block_mask(lambda b, h, q, k: mask.allowed(q, k, 32, 8), None, None, 64, 64, device="cpu")
+            flex = create_block_mask(lambda b, h, q, k: mask.allowed(q, k, 32, 8), None, None, 64, 64, device="cpu")
             with pytest.warns(UserWarning, match="flex_attention called without torch.compile"):
-                found = tiny_model(**options)(ids, positions, look)
+                found = tiny_model(0, **options)(ids, positions, flex)
         else:
-            found = tiny_model(**options)(ids, positions, look)
+            found = tiny_model(0, **options)(ids, positions, look)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
@@ -148,7 +149,7 @@ def test_rmsnorm_is_x_over_its_root_mean_square() -> None:
     ],
 )
 def test_a_shape_that_cannot_be_is_refused_in_one_line(changes: dict[str, object], words: str) -> None:
-    with pytest.raises(model_config.UserError) as caught:
+    with pytest.raises(UserError) as caught:
         tiny_shape(**changes)
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)

@@ -25,7 +25,7 @@ def logits() -> torch.Tensor:
 
 
 def minus_log_p(row: int, position: int, token: int) -> float:
-    values = logits()[row, position].tolist()
+    values: list[float] = logits()[row, position].tolist()
     return math.log(sum(math.exp(v) for v in values)) - values[token]
 
 

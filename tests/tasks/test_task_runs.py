@@ -130,6 +130,33 @@ def test_forty_steps_on_two_hosts_learn_and_the_sampler_reads_their_checkpoint(t
     assert re.search(r"-- \d+ tokens in \d+ forwards: \d+\.\d\d tokens per forward", written)
 
 
+def test_hosts_that_read_different_texts_are_told_apart_before_the_first_step(tmp_path: Path) -> None:
+    tasks = []
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.txt").write_text(name * 1000)
+        text = ["--data.train_path", str(tmp_path / f"{name}.txt"), "--data.data_type", "plaintext"]
+        tasks.append(train(tmp_path / "out", *text))
+    out = launch(2, 1, *tasks, expected=1)
+    assert out.count("error: data.train_path") == 1
+    assert "give every host the same files" in out
+    assert STEP.findall(out) == []
+
+
+@pytest.mark.slow
+def test_hosts_without_a_shared_directory_keep_whole_checkpoints_each_and_resume_from_them(tmp_path: Path) -> None:
+    homes = [tmp_path / "a", tmp_path / "b"]
+    four = ["--train.max_steps", "4", "--train.save_steps", "2"]
+    out = launch(2, 1, *[train(home, *four) for home in homes])
+    assert "is not shared by the hosts: each keeps whole checkpoints of its own" in out
+    for home in homes:
+        steps = checkpoint.whole(str(home / "checkpoints"))
+        assert list(steps) == [2, 4]
+        shutil.rmtree(steps[4])
+    again = launch(2, 1, *[train(home, *four, *RESUME) for home in homes])
+    assert "resumed after step 2" in again
+    assert [line for _, *line in STEP.findall(again)] == [line for _, *line in STEP.findall(out)[2:]]
+
+
 def test_a_mistake_found_by_both_ranks_is_told_once_and_nobody_hangs(tmp_path: Path) -> None:
     task = train(tmp_path, "--data.train_path", "nowhere.jsonl")
     with started(["bash", "train.sh", *task], NPROC_PER_NODE="2") as process:

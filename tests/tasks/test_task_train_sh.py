@@ -14,7 +14,7 @@ SCRIPT = os.path.join(ROOT, "train.sh")
 pytestmark = pytest.mark.process
 
 
-def start(tmp_path: Path, *arguments: str, exit_code: int = 0, **variables: str) -> subprocess.CompletedProcess[str]:
+def start(tmp_path: Path, *arguments: str, exit_code: str = "0", **variables: str) -> subprocess.CompletedProcess[str]:
     """Runs train.sh with nothing in its environment but PATH and ``variables``."""
     directory = tmp_path / "bin"
     directory.mkdir()
@@ -29,7 +29,7 @@ def start(tmp_path: Path, *arguments: str, exit_code: int = 0, **variables: str)
 
 
 def test_one_host_is_standalone_and_the_exit_code_is_torchruns(tmp_path: Path) -> None:
-    run = start(tmp_path, "task.py", "c.yaml", exit_code=7, NPROC_PER_NODE="2", NNODES="")
+    run = start(tmp_path, "task.py", "c.yaml", exit_code="7", NPROC_PER_NODE="2", NNODES="")
     assert run.returncode == 7
     assert run.stdout.split("\n")[:-1] == [
         *("--nnodes=1", "--nproc-per-node=2", "--node-rank=0", "--standalone", "task.py", "c.yaml", "OMP=1")
