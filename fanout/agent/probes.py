@@ -1,0 +1,107 @@
+"""The questions that a host can be asked before a run, by name; every answer is plain JSON, nothing is changed.
+
+An answer is a dict. A generator answers with its first ``yield`` and then lives on until it is cancelled, killed or
+out of time. ``facts`` brings many sections in one round trip: a section that could not be had is missing from the
+answer and its reason is under ``missing``, so that nobody can take silence for health.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from functools import partial
+from typing import Any, Callable, Dict
+
+from . import probes_files, probes_gpu, probes_host, probes_net, probes_port, probes_soft, probes_tree
+from .probes_tools import NotHad, Program, bounded
+
+Sections = Dict[str, Callable[[Dict[str, Any]], Any]]
+
+QUICK: Sections = {
+    "identity": probes_host.identity,
+    "user": probes_host.user,
+    "agent": probes_host.agent,
+    "limits": probes_host.limits,
+    "memory": probes_host.memory,
+    "cpu": probes_host.cpu,
+    "kernel": probes_host.kernel,
+    "session": probes_host.session,
+    "environment": probes_host.environment,
+    "stuck": probes_host.stuck,
+    "leftovers": probes_host.leftovers,
+    "interfaces": probes_net.interfaces,
+    "route": probes_net.route,
+    "ports": probes_net.port_ranges,
+    "residue": probes_net.residue,
+    "infiniband": probes_net.infiniband,
+}
+
+# These touch paths or name servers that may hang for minutes: each in a child of its own that can be given up.
+GUARDED: Sections = {
+    "own_name": probes_net.own_name,
+    "names": probes_net.names,
+    "files": probes_files.files,
+    "programs": probes_files.programs,
+    "space": probes_files.space,
+    "tree": probes_tree.tree,
+    "locks": probes_files.stale_locks,
+}
+
+# These wait for a program: all are started first, and collected last.
+PROGRAMS: dict[str, tuple[Callable[[dict[str, Any]], Program], Callable[[Any], Any]]] = {
+    "gpu": (probes_gpu.start, probes_gpu.finish),
+    "software": (probes_soft.start, probes_soft.finish),
+}
+
+
+def ask_facts(args: dict[str, Any]) -> dict[str, Any]:
+    """Everything that is known of this host without changing it. ``args["guard"]`` bounds each slow section."""
+    began = time.time()
+    guard = float(args.get("guard", 5.0))
+    answer: dict[str, Any] = {}
+    missing: dict[str, str] = {}
+    programs = {name: _begun(missing, name, start, args) for name, (start, _) in PROGRAMS.items()}
+    for name, section in QUICK.items():
+        _put(answer, missing, name, partial(section, args))
+    for name, section in GUARDED.items():
+        _put(answer, missing, name, partial(bounded, partial(section, args), guard))
+    for name, program in programs.items():
+        if program is not None:
+            _put(answer, missing, name, partial(PROGRAMS[name][1], program))
+    answer["missing"] = missing
+    answer["clock"] = {"began": began, "ended": time.time(), "synchronised": probes_host.clock_synchronised()}
+    return answer
+
+
+def _begun(
+    missing: dict[str, str], name: str, start: Callable[[dict[str, Any]], Program], args: dict[str, Any]
+) -> Program | None:
+    """The section's program, already at work; None where there is nothing to start, and why under ``missing``."""
+    try:
+        return start(args)
+    except NotHad as error:
+        missing[name] = str(error)
+        return None
+
+
+def _put(answer: dict[str, Any], missing: dict[str, str], name: str, had: Callable[[], Any]) -> None:
+    """One section; whatever goes wrong in it costs that section alone, and is told."""
+    try:
+        answer[name] = had()
+    except NotHad as error:
+        missing[name] = str(error)
+    except Exception as error:  # noqa: BLE001  a probe meets every oddity there is; the reason travels to the user
+        missing[name] = "%s: %s" % (type(error).__name__, error)
+
+
+def ask_clock(args: dict[str, Any]) -> dict[str, Any]:
+    """The time here, and who we are: the smallest question there is."""
+    return {"time": time.time(), "pid": os.getpid()}
+
+
+PROBES: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "facts": ask_facts,
+    "clock": ask_clock,
+    "listen": probes_port.ask_listen,
+    "dial": probes_port.ask_dial,
+}

@@ -1,0 +1,164 @@
+"""Paths as they are on this host: what is there, whether it may be used, its content's hash, free space, programs."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import os
+import stat
+import time
+from typing import Any
+
+from .probes_tools import search_path
+
+_HASHED = 32 << 20  # larger files are data: their size is compared, not their content
+
+_VENVS = (
+    "{workdir}/.venv/bin", "{workdir}/venv/bin", "{workdir}/env/bin", "~/.venv/bin", "~/venv/bin", "~/.local/bin",
+    "~/miniconda3/bin", "~/anaconda3/bin", "~/miniforge3/bin", "~/mambaforge/bin", "/opt/conda/bin",
+    "/opt/miniconda3/bin", "/opt/miniforge3/bin", "/opt/venv/bin", "/usr/local/bin",
+)  # fmt: skip
+_VENV_GLOBS = (
+    "~/miniconda3/envs/*/bin", "~/anaconda3/envs/*/bin", "~/miniforge3/envs/*/bin", "~/.conda/envs/*/bin",
+    "~/envs/*/bin", "~/venvs/*/bin", "~/.virtualenvs/*/bin", "/opt/conda/envs/*/bin",
+)  # fmt: skip
+
+
+def placed(path: str, args: dict[str, Any]) -> str:
+    """``path`` as train.sh will mean it: from the work directory."""
+    return os.path.join(os.path.expanduser(args.get("workdir") or "."), os.path.expanduser(path))
+
+
+def files(args: dict[str, Any]) -> dict[str, Any]:
+    """What is at each path of ``args["paths"]`` (a name for it -> the path), hashed where it is a file of moderate size."""
+    return {name: about(placed(path, args)) for name, path in args.get("paths", {}).items()}
+
+
+def about(path: str) -> dict[str, Any]:
+    row: dict[str, Any] = {"path": path, "kind": "missing", "above": nearest(path)}
+    try:
+        seen = os.stat(path)
+    except OSError as error:
+        row["error"] = error.strerror or str(error)
+        if os.path.islink(path):
+            row["link"] = os.readlink(path)
+        return row
+    kinds = {stat.S_IFDIR: "directory", stat.S_IFREG: "file"}
+    row.update(
+        kind=kinds.get(stat.S_IFMT(seen.st_mode), "special"),
+        real=os.path.realpath(path), uid=seen.st_uid, mode=stat.S_IMODE(seen.st_mode), size=seen.st_size,
+        mtime=seen.st_mtime, ahead=round(seen.st_mtime - time.time(), 1),
+        readable=os.access(path, os.R_OK), writable=os.access(path, os.W_OK), searchable=os.access(path, os.X_OK),
+    )  # fmt: skip
+    if row["kind"] == "directory":
+        row["mount"] = mount_of(row["real"])
+    elif row["kind"] == "file" and row["readable"] and seen.st_size <= _HASHED:
+        row.update(_content(path))
+    return row
+
+
+_WORDS = (
+    "torchrun", "torch.distributed", "accelerate launch", "deepspeed", "activate", "conda ", "module load", "uv run",
+    "pipefail", "| tee", "NNODES", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT", "NPROC_PER_NODE",
+)  # fmt: skip
+
+
+def _content(path: str) -> dict[str, Any]:
+    with open(path, "rb") as file:
+        data = file.read()
+    first = data.split(b"\n", 1)[0]
+    row: dict[str, Any] = {"sha256": hashlib.sha256(data).hexdigest(), "crlf": first.endswith(b"\r")}
+    if first.startswith(b"#!"):
+        row["shebang"] = first[2:].strip().decode("utf-8", "replace")
+    if path.endswith((".sh", ".bash")):
+        text = b"\n".join(line for line in data.split(b"\n") if not line.lstrip().startswith(b"#"))
+        row["mentions"] = [word for word in _WORDS if word.encode() in text]
+    return row
+
+
+def nearest(path: str) -> dict[str, Any]:
+    """The longest part of the path that exists, and whether we may make something in it."""
+    folder = os.path.dirname(path.rstrip("/")) or "/"
+    while not os.path.isdir(folder) and folder != "/":
+        folder = os.path.dirname(folder) or "/"
+    return {"path": folder, "writable": os.access(folder, os.W_OK | os.X_OK)}
+
+
+def mount_of(path: str) -> dict[str, str]:
+    """The file system under ``path``: type, source, the options that matter."""
+    best: dict[str, str] = {}
+    length = -1
+    with open("/proc/self/mountinfo", "rb") as table:
+        for raw in table:
+            left, _, right = raw.decode("utf-8", "replace").partition(" - ")
+            fields, tail = left.split(), right.split()
+            point = fields[4].replace("\\040", " ")
+            inside = path == point or path.startswith(point.rstrip("/") + "/")
+            if inside and len(point) >= length and len(tail) >= 2:
+                length = len(point)
+                best = {"type": tail[0], "source": tail[1], "point": point, "options": fields[5]}
+    return best
+
+
+def space(args: dict[str, Any]) -> dict[str, Any]:
+    """Free bytes and inodes where a run writes: the named directories, /tmp, the home directory, /dev/shm."""
+    places = dict(args.get("space", {}))
+    places.setdefault("tmp", os.environ.get("TMPDIR") or "/tmp")
+    places.setdefault("home", "~")
+    places.setdefault("shm", "/dev/shm")
+    found = {}
+    for name, path in places.items():
+        path = placed(path, args)
+        if not os.path.isdir(path):
+            path = nearest(path)["path"]
+        seen = os.statvfs(path)
+        found[name] = {
+            "path": path, "free": seen.f_bavail * seen.f_frsize, "total": seen.f_blocks * seen.f_frsize,
+            "inodes": seen.f_favail, "inodes_total": seen.f_files, "type": mount_of(os.path.realpath(path)).get("type", ""),
+        }  # fmt: skip
+    return found
+
+
+def programs(args: dict[str, Any]) -> dict[str, Any]:
+    """Where the programs of a run are on the PATH that train.sh gets, and torchruns that are elsewhere."""
+    path = search_path(args)
+    found = {name: which(name, path) for name in ("bash", "torchrun", "python3", "python", "git", "tee", "nvidia-smi")}
+    venv = args.get("venv") or ""
+    return {
+        "path": path,
+        "found": found,
+        "elsewhere": [] if found["torchrun"] else elsewhere("torchrun", args),
+        "venv": {"dir": venv, "exists": bool(venv) and os.path.isdir(os.path.join(os.path.expanduser(venv), "bin"))},
+    }
+
+
+def which(name: str, path: str) -> str:
+    for folder in path.split(":"):
+        full = os.path.join(folder or ".", name)
+        if os.path.isfile(full) and os.access(full, os.X_OK):
+            return full
+    return ""
+
+
+def elsewhere(name: str, args: dict[str, Any]) -> list[str]:
+    """Environments on this host that have ``name``, likeliest first."""
+    workdir = os.path.expanduser(args.get("workdir") or ".")
+    folders = [os.path.expanduser(folder.replace("{workdir}", workdir)) for folder in _VENVS]
+    for variable in ("VIRTUAL_ENV", "CONDA_PREFIX"):
+        if os.environ.get(variable):
+            folders.insert(0, os.path.join(os.environ[variable], "bin"))
+    for pattern in _VENV_GLOBS:
+        folders += sorted(glob.glob(os.path.expanduser(pattern)))[:16]
+    found = [os.path.join(folder, name) for folder in folders if os.access(os.path.join(folder, name), os.X_OK)]
+    return list(dict.fromkeys(found))[:6]
+
+
+def stale_locks(args: dict[str, Any]) -> list[str]:
+    """Build locks older than ten minutes: an import that waits for one waits for ever, without a word."""
+    cache = os.environ.get("TORCH_EXTENSIONS_DIR") or os.path.expanduser("~/.cache/torch_extensions")
+    now = time.time()
+    found = []
+    for path in glob.glob(cache + "/*/lock") + glob.glob(cache + "/*/*/lock"):
+        if now - os.stat(path).st_mtime > 600:
+            found.append(path)
+    return sorted(found)[:8]

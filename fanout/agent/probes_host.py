@@ -1,0 +1,206 @@
+"""Who this host is and what it allows us: identity, user, limits, memory, processors, session, leftovers."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import resource
+import socket
+import sys
+import time
+from typing import Any
+
+from .probes_tools import read, read_or_empty
+
+_HAZARDS = (
+    "PET_", "NCCL_", "GLOO_", "TORCH_", "TORCHELASTIC_", "CUDA_", "HIP_", "ROCR_", "ASCEND_", "OMP_", "MKL_",
+)  # fmt: skip
+_HAZARD_NAMES = {
+    "NNODES", "NODE_RANK", "NPROC_PER_NODE", "MASTER_ADDR", "MASTER_PORT", "RANK", "LOCAL_RANK", "WORLD_SIZE",
+    "LOCAL_WORLD_SIZE", "GROUP_RANK", "PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "LD_LIBRARY_PATH", "LD_PRELOAD",
+    "VIRTUAL_ENV", "CONDA_PREFIX", "http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "no_proxy", "NO_PROXY",
+    "TMPDIR", "PYTHONUSERBASE", "HF_HOME", "HF_HUB_OFFLINE",
+}  # fmt: skip
+
+
+def identity(args: dict[str, Any]) -> dict[str, Any]:
+    """``host_id`` is the machine as programs on it see it: one boot of one kernel, and one network namespace.
+
+    FANOUT_HOST_ID overrides it, for hosts that are simulated on one machine.
+    """
+    boot_id = read("/proc/sys/kernel/random/boot_id").strip()
+    netns = os.readlink("/proc/self/ns/net")
+    return {
+        "hostname": socket.gethostname(),
+        "host_id": os.environ.get("FANOUT_HOST_ID") or "%s/%s" % (boot_id, netns),
+        "given": bool(os.environ.get("FANOUT_HOST_ID")),
+        "boot_id": boot_id,
+        "netns": netns,
+        "machine_id": read_or_empty("/etc/machine-id").strip(),
+    }
+
+
+def user(args: dict[str, Any]) -> dict[str, Any]:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    try:
+        entry = pwd.getpwuid(os.getuid())
+        name, home, shell = entry.pw_name, entry.pw_dir, entry.pw_shell
+    except KeyError:
+        name, home, shell = "", os.path.expanduser("~"), ""
+    return {
+        "name": name, "uid": os.getuid(), "gid": os.getgid(), "groups": sorted(os.getgroups()),
+        "umask": mask, "home": home, "shell": shell,
+    }  # fmt: skip
+
+
+def agent(args: dict[str, Any]) -> dict[str, Any]:
+    """The interpreter that we ourselves run on (the task's is under ``software``)."""
+    return {"version": list(sys.version_info[:3]), "executable": sys.executable}
+
+
+def limits(args: dict[str, Any]) -> dict[str, Any]:
+    """Soft limits as train.sh inherits them; -1 is unlimited."""
+    names = {"nofile": "RLIMIT_NOFILE", "nproc": "RLIMIT_NPROC", "memlock": "RLIMIT_MEMLOCK", "stack": "RLIMIT_STACK",
+             "as": "RLIMIT_AS", "cpu": "RLIMIT_CPU", "fsize": "RLIMIT_FSIZE", "core": "RLIMIT_CORE"}  # fmt: skip
+    return {short: resource.getrlimit(getattr(resource, name))[0] for short, name in names.items()}
+
+
+def memory(args: dict[str, Any]) -> dict[str, Any]:
+    """Bytes: what the machine has, and the smallest cap that a control group above us sets (0: none)."""
+    rows = {}
+    for line in read("/proc/meminfo").splitlines():
+        name, _, rest = line.partition(":")
+        rows[name] = int(rest.split()[0]) * 1024
+    return {
+        "total": rows["MemTotal"],
+        "available": rows.get("MemAvailable", rows["MemFree"]),
+        "swap_used": rows.get("SwapTotal", 0) - rows.get("SwapFree", 0),
+        "cap": _cgroup_least("memory.max"),
+        "pids_cap": _cgroup_least("pids.max"),
+    }
+
+
+def _cgroup_least(file: str) -> int:
+    """The smallest value of ``file`` from our control group up to the root (version 2); 0 where nothing caps us."""
+    inside = ""
+    for line in read_or_empty("/proc/self/cgroup").splitlines():
+        if line.startswith("0::"):
+            inside = line[3:].strip("/")
+    least = 0
+    while True:
+        text = read_or_empty(os.path.join("/sys/fs/cgroup", inside, file)).strip()
+        if text.isdigit():
+            least = min(least, int(text)) if least else int(text)
+        if not inside:
+            return least
+        inside = os.path.dirname(inside)
+
+
+def cpu(args: dict[str, Any]) -> dict[str, Any]:
+    usable = len(os.sched_getaffinity(0))
+    governor = read_or_empty("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").strip()
+    return {"count": os.cpu_count() or usable, "usable": usable, "load": os.getloadavg()[0], "governor": governor}
+
+
+def kernel(args: dict[str, Any]) -> dict[str, Any]:
+    system = os.uname()
+    name = ""
+    for line in read_or_empty("/etc/os-release").splitlines():
+        if line.startswith("PRETTY_NAME="):
+            name = line.partition("=")[2].strip('"')
+    return {
+        "release": system.release, "machine": system.machine, "system": name,
+        "up": float(read("/proc/uptime").split()[0]),
+        "reboot_required": os.path.exists("/var/run/reboot-required"),
+        "ptrace_scope": read_or_empty("/proc/sys/kernel/yama/ptrace_scope").strip(),
+    }  # fmt: skip
+
+
+def session(args: dict[str, Any]) -> dict[str, Any]:
+    """What logind does to a user whose last session ends: it may wipe /dev/shm (RemoveIPC) and kill everything."""
+    settings = {"RemoveIPC": True, "KillUserProcesses": False}  # systemd's own defaults
+    files = ["/etc/systemd/logind.conf"]
+    for folder in ("/usr/lib/systemd/logind.conf.d", "/run/systemd/logind.conf.d", "/etc/systemd/logind.conf.d"):
+        if os.path.isdir(folder):
+            files += sorted(os.path.join(folder, name) for name in os.listdir(folder) if name.endswith(".conf"))
+    for file in files:
+        for line in read_or_empty(file).splitlines():
+            name, _, value = line.partition("=")
+            if name.strip() in settings and value.strip():
+                settings[name.strip()] = value.strip().lower() in ("yes", "true", "on", "1")
+    name = user(args)["name"]
+    return {
+        "logind": os.path.isdir("/run/systemd/seats") or os.path.isdir("/run/systemd/sessions"),
+        "linger": os.path.exists("/var/lib/systemd/linger/" + name),
+        "remove_ipc": settings["RemoveIPC"],
+        "kill_user_processes": settings["KillUserProcesses"],
+        "system_user": os.getuid() < 1000,
+    }
+
+
+def environment(args: dict[str, Any]) -> dict[str, str]:
+    """The variables of a login here that change what a training does. Values of others never leave the host."""
+    return {
+        name: value for name, value in sorted(os.environ.items()) if name in _HAZARD_NAMES or name.startswith(_HAZARDS)
+    }
+
+
+def stuck(args: dict[str, Any]) -> list[dict[str, Any]]:
+    """Processes in uninterruptible sleep, twice looked at 50 ms apart: a busy disk is not a stuck one."""
+    suspects = _sleepers()
+    if suspects:
+        time.sleep(0.05)
+        again = _sleepers()
+        suspects = {pid: what for pid, what in suspects.items() if again.get(pid) == what}
+    return [
+        {"pid": pid, "command": what, "wchan": read_or_empty("/proc/%d/wchan" % pid).strip("\0 \n0")}
+        for pid, what in sorted(suspects.items())[:8]
+    ]
+
+
+def _sleepers() -> dict[int, str]:
+    found = {}
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            head, _, rest = read_or_empty("/proc/%s/stat" % name).rpartition(")")
+            if rest[1:2] == "D":
+                found[int(name)] = head.partition("(")[2]
+    return found
+
+
+def leftovers(args: dict[str, Any]) -> list[dict[str, Any]]:
+    """Our own processes that an earlier run left: they carry FANOUT_RUN_ID or are a torchrun of this user."""
+    mine = os.getuid()
+    found: list[dict[str, Any]] = []
+    for name in os.listdir("/proc"):
+        if not name.isdigit() or int(name) == os.getpid():
+            continue
+        try:
+            if os.stat("/proc/" + name).st_uid != mine:
+                continue
+            marks = read("/proc/%s/environ" % name, 1 << 18).split("\0")
+            argv = read("/proc/%s/cmdline" % name).rstrip("\0").split("\0")
+        except OSError:
+            continue
+        run = next((mark.partition("=")[2] for mark in marks if mark.startswith("FANOUT_RUN_ID=")), "")
+        torchrun = any(os.path.basename(word) == "torchrun" for word in argv[:2]) or "torch.distributed.run" in argv[:4]
+        if run or torchrun:
+            found.append({"pid": int(name), "command": " ".join(argv)[:120], "run": run, "age": age_of(int(name))})
+    return sorted(found, key=lambda row: int(row["pid"]))[:16]
+
+
+def age_of(pid: int) -> float | None:
+    """Seconds since a process began."""
+    try:
+        ticks = int(read("/proc/%d/stat" % pid).rpartition(")")[2].split()[19])
+        return round(float(read("/proc/uptime").split()[0]) - ticks / os.sysconf("SC_CLK_TCK"), 1)
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def clock_synchronised() -> bool | None:
+    """Whether a time service marks the clock as kept; None where nobody says."""
+    if os.path.exists("/run/systemd/timesync/synchronized"):
+        return True
+    return None

@@ -1,0 +1,169 @@
+"""The host's network as libraries will see it: interfaces, names, port ranges, InfiniBand, settings left in files."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import socket
+import time
+from typing import Any
+
+from .probes_tools import NotHad, read, read_or_empty
+
+_UP, _LOOPBACK, _RUNNING = 0x1, 0x8, 0x40
+
+
+class _SockAddr(ctypes.Structure):
+    _fields_ = [("family", ctypes.c_ushort), ("data", ctypes.c_ubyte * 26)]
+
+
+class _IfAddrs(ctypes.Structure):
+    pass
+
+
+_IfAddrs._fields_ = [
+    ("next", ctypes.POINTER(_IfAddrs)),
+    ("name", ctypes.c_char_p),
+    ("flags", ctypes.c_uint),
+    ("address", ctypes.POINTER(_SockAddr)),
+    ("netmask", ctypes.POINTER(_SockAddr)),
+]
+
+
+def interfaces(args: dict[str, Any]) -> list[dict[str, Any]]:
+    """Every interface in the order of getifaddrs, which is the order in which NCCL looks at them."""
+    library = ctypes.CDLL(None)
+    head = ctypes.POINTER(_IfAddrs)()
+    if library.getifaddrs(ctypes.byref(head)) != 0:
+        raise NotHad("getifaddrs failed")
+    found: dict[str, dict[str, Any]] = {}
+    try:
+        entry = head
+        while entry:
+            row = entry.contents
+            name = row.name.decode()
+            about = found.setdefault(name, _about(name, row.flags))
+            if row.address:
+                text = _text(row.address.contents, row.netmask.contents if row.netmask else None)
+                if text:
+                    about["addresses"].append(text)
+            entry = row.next
+    finally:
+        library.freeifaddrs(head)
+    return list(found.values())
+
+
+def _about(name: str, flags: int) -> dict[str, Any]:
+    folder = "/sys/class/net/%s/" % name
+    return {
+        "name": name, "addresses": [],
+        "up": bool(flags & _UP), "running": bool(flags & _RUNNING), "loopback": bool(flags & _LOOPBACK),
+        "mtu": int(read_or_empty(folder + "mtu") or 0),
+        "speed": _speed(folder),
+    }  # fmt: skip
+
+
+def _speed(folder: str) -> int:
+    """Mb/s, 0 where the device does not say (virtual devices say nonsense or refuse)."""
+    if not os.path.exists(folder + "device"):
+        return 0
+    text = read_or_empty(folder + "speed").strip()
+    return int(text) if text.isdigit() else 0
+
+
+def _text(address: _SockAddr, netmask: _SockAddr | None) -> str:
+    """``10.0.0.1/24``, ``2001:db8::1/64``; link-local IPv6 carries its scope: ``fe80::1%2/64``. "" for others."""
+    data = bytes(address.data)
+    mask = bytes(netmask.data) if netmask is not None else b"\0" * 26
+    if address.family == socket.AF_INET:
+        return "%s/%d" % (socket.inet_ntop(socket.AF_INET, data[2:6]), _bits(mask[2:6]))
+    if address.family == socket.AF_INET6:
+        scope = int.from_bytes(data[22:26], "little")
+        text = socket.inet_ntop(socket.AF_INET6, data[6:22])
+        return "%s%s/%d" % (text, "%%%d" % scope if scope else "", _bits(mask[6:22]))
+    return ""
+
+
+def _bits(mask: bytes) -> int:
+    return bin(int.from_bytes(mask, "big")).count("1")
+
+
+def route(args: dict[str, Any]) -> dict[str, str]:
+    """The interface of the default route ("" where there is none), per family."""
+    four = six = ""
+    for line in read("/proc/net/route").splitlines()[1:]:
+        fields = line.split()
+        if len(fields) > 7 and fields[1] == "00000000" and fields[7] == "00000000":
+            four = four or fields[0]
+    for line in read_or_empty("/proc/net/ipv6_route").splitlines():
+        fields = line.split()
+        if fields[0] == "0" * 32 and fields[1] == "00" and fields[9] != "lo":
+            six = six or fields[9]
+    return {"ipv4": four, "ipv6": six}
+
+
+def resolved(name: str) -> dict[str, Any]:
+    """What ``name`` means here, and how long the answer took."""
+    began = time.monotonic()
+    addresses: list[str] = []
+    error = ""
+    try:
+        for row in socket.getaddrinfo(name, None, type=socket.SOCK_STREAM):
+            text = str(row[4][0])
+            if text not in addresses:
+                addresses.append(text)
+    except (OSError, UnicodeError) as problem:
+        error = str(problem.args[-1]) if problem.args else str(problem)
+    return {"addresses": addresses, "error": error, "seconds": round(time.monotonic() - began, 3)}
+
+
+def own_name(args: dict[str, Any]) -> dict[str, Any]:
+    """What this host's own name means on itself: gloo listens there unless told otherwise."""
+    return resolved(socket.gethostname())
+
+
+def names(args: dict[str, Any]) -> dict[str, Any]:
+    return {name: resolved(name) for name in args.get("names", ())}
+
+
+def port_ranges(args: dict[str, Any]) -> dict[str, Any]:
+    """Ports that the kernel gives to outgoing connections, less those that it keeps back."""
+    low, high = read("/proc/sys/net/ipv4/ip_local_port_range").split()
+    reserved = read_or_empty("/proc/sys/net/ipv4/ip_local_reserved_ports").strip()
+    return {"low": int(low), "high": int(high), "reserved": reserved}
+
+
+def residue(args: dict[str, Any]) -> dict[str, str]:
+    """NCCL's settings in files, which nobody remembers."""
+    found = {}
+    for path in ("/etc/nccl.conf", "~/.nccl.conf"):
+        text = read_or_empty(os.path.expanduser(path))
+        kept = [line.strip() for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+        if kept:
+            found[path] = "\n".join(kept)
+    return found
+
+
+def infiniband(args: dict[str, Any]) -> list[dict[str, Any]]:
+    """Every RDMA port, with what its state file says; an empty list where there is no such device."""
+    root = "/sys/class/infiniband"
+    found: list[dict[str, Any]] = []
+    for device in sorted(os.listdir(root)) if os.path.isdir(root) else ():
+        folder = os.path.join(root, device, "ports")
+        for port in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
+            here = os.path.join(folder, port)
+            found.append({
+                "port": "%s/%s" % (device, port),
+                "state": read_or_empty(here + "/state").partition(":")[2].strip(),
+                "rate": read_or_empty(here + "/rate").strip(),
+                "link": read_or_empty(here + "/link_layer").strip(),
+            })  # fmt: skip
+    verbs = "/dev/infiniband"
+    usable = any(
+        os.access(os.path.join(verbs, name), os.R_OK | os.W_OK)
+        for name in (os.listdir(verbs) if os.path.isdir(verbs) else ())
+        if name.startswith("uverbs")
+    )
+    for row in found:
+        row["usable"] = usable
+    return found

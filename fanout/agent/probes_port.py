@@ -1,0 +1,286 @@
+"""The port test: listen as torch's store will, be dialled with a secret, and say exactly what happened instead.
+
+Both ends hold a key that came over ssh. The dialler sends a fresh challenge, the listener answers with its HMAC: so a
+dialler knows that it reached this very listener and not another host, a proxy or last week's server. The dialler
+closes first, which leaves TIME_WAIT on its side and the port free.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import hmac
+import os
+import pwd
+import secrets
+import socket
+import threading
+import time
+from typing import Any, Iterator
+
+from .probes_host import age_of
+from .probes_tools import read, read_or_empty
+
+_HELLO = b"FANOUT1"
+_BLOCK = b"\0" * (1 << 14)
+
+
+# -- listening
+
+
+def ask_listen(args: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Bind ``port`` (0: any), answer who knows ``key``; the first yield is the answer, then it serves ``seconds``."""
+    port = int(args.get("port", 0))
+    try:
+        server = bound(port)
+    except OSError as error:
+        yield {
+            "error": errno.errorcode.get(error.errno or 0, "error"),
+            "text": error.strerror or str(error),
+            "holder": holder_of(port),
+        }
+        return
+    with server:
+        yield {"port": server.getsockname()[1]}
+        _serve(server, bytes.fromhex(args["key"]), time.monotonic() + float(args.get("seconds", 30)))
+
+
+def bound(port: int) -> socket.socket:
+    """A listening socket made as TCPStore makes it: the IPv6 wildcard for both families, else IPv4's."""
+    try:
+        server = socket.socket(socket.AF_INET6, socket.SOCK_STREAM)
+    except OSError:
+        return _listening(socket.socket(socket.AF_INET, socket.SOCK_STREAM), "0.0.0.0", port)
+    try:
+        server.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        return _listening(server, "::", port)
+    except OSError as error:
+        if error.errno in (errno.EADDRINUSE, errno.EACCES):
+            raise
+        return _listening(socket.socket(socket.AF_INET, socket.SOCK_STREAM), "0.0.0.0", port)
+
+
+def _listening(server: socket.socket, address: str, port: int) -> socket.socket:
+    try:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        server.bind((address, port))
+        server.listen(512)
+    except OSError:
+        server.close()
+        raise
+    return server
+
+
+def _serve(server: socket.socket, key: bytes, deadline: float) -> None:
+    while True:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            return
+        server.settimeout(left)
+        try:
+            peer, _ = server.accept()
+        except OSError:
+            return
+        threading.Thread(target=_reply, args=(peer, key), daemon=True).start()
+
+
+def _reply(peer: socket.socket, key: bytes) -> None:
+    """One exchange: ``FANOUT1 challenge bytes`` -> ``FANOUT1 mac``, then that many bytes each way, then ``done``."""
+    with peer:
+        try:
+            peer.settimeout(10)
+            words = _line(peer).split()
+            if len(words) != 3 or words[0] != _HELLO:
+                return
+            size = min(int(words[2]), 1 << 24)
+            peer.sendall(_HELLO + b" " + _mac(key, words[1]) + b"\n")
+            if size:
+                _push(peer, size)
+                _pull(peer, size)
+                peer.sendall(b"done\n")
+            peer.recv(1)  # the dialler closes first
+        except (OSError, ValueError):
+            return
+
+
+# -- dialling
+
+
+def ask_dial(args: dict[str, Any]) -> dict[str, Any]:
+    """Dial every target at once: ``{"targets": [{"addr", "port", "key"}], "timeout": 3, "bytes": 0}``."""
+    targets = args["targets"]
+    results: list[dict[str, Any]] = [{} for _ in targets]
+    seconds, size = float(args.get("timeout", 3.0)), int(args.get("bytes", 0))
+
+    def one(index: int) -> None:
+        results[index] = dial(targets[index], seconds, size)
+
+    threads = [threading.Thread(target=one, args=(index,), daemon=True) for index in range(len(targets))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return {"results": results}
+
+
+def dial(target: dict[str, Any], seconds: float, size: int) -> dict[str, Any]:
+    """What became of one connection: ``outcome`` and its circumstances."""
+    began = time.monotonic()
+    try:
+        found = socket.getaddrinfo(target["addr"], int(target["port"]), type=socket.SOCK_STREAM)
+    except OSError as error:
+        return {"outcome": "unresolvable", "text": error.strerror or str(error), "seconds": _since(began)}
+    resolved = time.monotonic() - began
+    result: dict[str, Any] = {}
+    for family, kind, protocol, _, address in found[:4]:
+        began = time.monotonic()
+        result = _attempt(socket.socket(family, kind, protocol), address, target["key"], seconds, size)
+        result.update(seconds=_since(began), peer=str(address[0]), resolve=round(resolved, 4))
+        if result["outcome"] == "ok":
+            break
+    return result
+
+
+def _attempt(link: socket.socket, address: Any, key: str, seconds: float, size: int) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    with link:
+        link.settimeout(seconds)
+        began = time.monotonic()
+        try:
+            link.connect(address)
+        except OSError as error:
+            return _not_connected(error)
+        result["source"] = str(link.getsockname()[0])
+        result["connect"] = _since(began)
+        challenge = secrets.token_hex(16).encode()
+        try:
+            link.sendall(b"%s %s %d\n" % (_HELLO, challenge, size))
+            got = _line(link)
+        except OSError as error:
+            return dict(result, outcome="silent", text=error.strerror or str(error))
+        result["outcome"] = _judged(got, _mac(bytes.fromhex(key), challenge))
+        if result["outcome"] != "ok":
+            return dict(result, first=_shown(got))
+        if size:
+            began = time.monotonic()
+            try:
+                _pull(link, size)
+                _push(link, size)
+                _line(link)
+                result["bulk"] = _since(began)
+            except OSError as error:
+                return dict(result, outcome="stalled", text=error.strerror or str(error))
+    return result
+
+
+def _not_connected(error: OSError) -> dict[str, Any]:
+    """The kinds of no: each has another cause, and another cure."""
+    if isinstance(error, socket.timeout) or error.errno == errno.ETIMEDOUT:
+        return {"outcome": "dropped", "text": "no answer"}
+    kinds = {
+        errno.ECONNREFUSED: "refused",
+        errno.EHOSTUNREACH: "rejected",
+        errno.EACCES: "rejected",
+        errno.EPERM: "rejected",
+        errno.ENETUNREACH: "no-route",
+        errno.EADDRNOTAVAIL: "no-route",
+    }
+    name = errno.errorcode.get(error.errno or 0, "")
+    return {"outcome": kinds.get(error.errno or 0, "error"), "errno": name, "text": error.strerror or str(error)}
+
+
+def _judged(got: bytes, expected: bytes) -> str:
+    if not got:
+        return "silent"
+    words = got.split()
+    if len(words) == 2 and words[0] == _HELLO:
+        return "ok" if hmac.compare_digest(words[1], expected) else "impostor"
+    return "stranger"
+
+
+def _shown(got: bytes) -> str:
+    """The first bytes of whoever answered, fit for a terminal."""
+    text = got[:60].decode("utf-8", "replace").rstrip("\r\n")
+    return "".join(letter if letter.isprintable() else "." for letter in text)
+
+
+def _mac(key: bytes, challenge: bytes) -> bytes:
+    return hmac.new(key, challenge, hashlib.sha256).hexdigest().encode()
+
+
+def _line(link: socket.socket) -> bytes:
+    """Up to the newline; byte by byte, so that the bulk after it stays in the socket."""
+    got = b""
+    while not got.endswith(b"\n") and len(got) < 200:
+        byte = link.recv(1)
+        if not byte:
+            break
+        got += byte
+    return got
+
+
+def _push(link: socket.socket, size: int) -> None:
+    while size > 0:
+        link.sendall(_BLOCK[:size])
+        size -= len(_BLOCK)
+
+
+def _pull(link: socket.socket, size: int) -> None:
+    while size > 0:
+        got = link.recv(min(size, 1 << 16))
+        if not got:
+            raise OSError(errno.ECONNRESET, "closed in the middle")
+        size -= len(got)
+
+
+def _since(began: float) -> float:
+    return round(time.monotonic() - began, 4)
+
+
+# -- whose is the port
+
+
+def holder_of(port: int) -> dict[str, Any]:
+    """Who has ``port``, as far as the kernel tells us: the user always, the process where it is our own (or root asks)."""
+    for family in ("tcp", "tcp6"):
+        for line in _table(family).splitlines()[1:]:
+            fields = line.split()
+            if int(fields[1].rpartition(":")[2], 16) != port or fields[3] not in ("0A", "01"):
+                continue
+            uid, inode = int(fields[7]), fields[9]
+            about: dict[str, Any] = {"uid": uid, "user": _user(uid), "listening": fields[3] == "0A"}
+            pid = _owner(inode)
+            if pid is not None:
+                command = read_or_empty("/proc/%d/cmdline" % pid).replace("\0", " ").strip()
+                about.update(pid=pid, command=command[:160], age=age_of(pid))
+            return about
+    return {}
+
+
+def _table(family: str) -> str:
+    """The kernel's whole table of sockets: it may be long on a busy host."""
+    try:
+        return read("/proc/net/" + family, 1 << 24)
+    except OSError:
+        return ""
+
+
+def _user(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def _owner(inode: str) -> int | None:
+    wanted = "socket:[%s]" % inode
+    for name in os.listdir("/proc"):
+        if not name.isdigit():
+            continue
+        folder = "/proc/%s/fd" % name
+        try:
+            if any(os.readlink(os.path.join(folder, number)) == wanted for number in os.listdir(folder)):
+                return int(name)
+        except OSError:
+            continue
+    return None

@@ -1,0 +1,125 @@
+"""What the probes share: an error that says why a fact is missing, a child that can be given up, a program's output."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import time
+from typing import Any, Callable
+
+
+class NotHad(Exception):
+    """A fact that cannot be had here; the text says why, for a person."""
+
+
+def bounded(section: Callable[[], Any], seconds: float) -> Any:
+    """``section()`` in a forked child, given up after ``seconds``: a dead NFS server must not take us with it."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        _answer(section, writer)
+    os.close(writer)
+    try:
+        text = _read_until(reader, time.monotonic() + seconds)
+    finally:
+        os.close(reader)
+    if text is None:
+        asleep = _waits_in(child)
+        os.kill(child, signal.SIGKILL)  # one in state D dies when its server answers; nobody waits for it here
+        os.waitpid(child, os.WNOHANG)
+        raise NotHad("no answer within %g s%s" % (seconds, asleep))
+    os.waitpid(child, 0)
+    had, value = json.loads(text) if text else (False, "the probe died")
+    if not had:
+        raise NotHad(value)
+    return value
+
+
+def _answer(section: Callable[[], Any], writer: int) -> None:
+    try:
+        try:
+            text = json.dumps([True, section()])
+        except NotHad as error:
+            text = json.dumps([False, str(error)])
+        except Exception as error:  # noqa: BLE001  told to the user as the reason why this section is missing
+            text = json.dumps([False, "%s: %s" % (type(error).__name__, error)])
+        data = text.encode()
+        while data:
+            data = data[os.write(writer, data) :]
+    finally:
+        os._exit(0)
+
+
+def _read_until(reader: int, deadline: float) -> bytes | None:
+    parts: list[bytes] = []
+    while True:
+        ready, _, _ = select.select([reader], [], [], max(0.0, deadline - time.monotonic()))
+        if not ready:
+            return None
+        part = os.read(reader, 1 << 16)
+        if not part:
+            return b"".join(parts)
+        parts.append(part)
+
+
+def _waits_in(pid: int) -> str:
+    """`` (state D in nfs4_wait)`` where the kernel tells."""
+    try:
+        state = read("/proc/%d/stat" % pid).rpartition(")")[2].split()[0]
+        wchan = read("/proc/%d/wchan" % pid).strip("\0 \n0")
+    except OSError:
+        return ""
+    return " (state %s%s)" % (state, " in " + wchan if wchan else "")
+
+
+def read(path: str, limit: int = 1 << 16) -> str:
+    """The beginning of a small text file; OSError if it cannot be read."""
+    with open(path, "rb") as file:
+        return file.read(limit).decode("utf-8", "replace")
+
+
+def read_or_empty(path: str) -> str:
+    try:
+        return read(path)
+    except OSError:
+        return ""
+
+
+class Program:
+    """A program that runs while we look elsewhere. Its output goes to a file in memory, so it can never block."""
+
+    def __init__(self, argv: list[str], env: dict[str, str], seconds: float) -> None:
+        self.name = os.path.basename(argv[0])
+        self._deadline = time.monotonic() + seconds
+        self._seconds = seconds
+        self._out = os.memfd_create("probe")
+        try:
+            self._child = subprocess.Popen(
+                argv, env=env, stdin=subprocess.DEVNULL, stdout=self._out, stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )  # fmt: skip
+        except OSError as error:
+            os.close(self._out)
+            raise NotHad("%s: %s" % (argv[0], error.strerror or error)) from None
+
+    def output(self) -> tuple[int, str]:
+        """(exit status, text). Raises NotHad when the time is over; the program's whole group is killed then."""
+        try:
+            status = self._child.wait(max(0.0, self._deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            os.killpg(self._child.pid, signal.SIGKILL)
+            raise NotHad("%s gave no answer within %g s" % (self.name, self._seconds)) from None
+        try:
+            return status, os.pread(self._out, 1 << 20, 0).decode("utf-8", "replace")
+        finally:
+            os.close(self._out)
+
+
+def search_path(args: dict[str, Any]) -> str:
+    """PATH as train.sh will find it: that of the login, behind the virtual environment's if one is asked for."""
+    login = os.environ.get("PATH") or os.defpath
+    venv = args.get("venv")
+    return "%s/bin:%s" % (os.path.expanduser(venv), login) if venv else login

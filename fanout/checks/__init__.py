@@ -1,0 +1,20 @@
+"""The checks as tables: what to ask, how to judge all hosts together, what to advise. Pure."""
+
+from __future__ import annotations
+
+from fanout.checks import files, gpu, identity, interfaces, mesh, network, rehearsal, software, ssh, storage, system
+from fanout.checks.model import Check
+
+CATALOGUE: tuple[Check, ...] = (
+    ssh.CHECKS
+    + identity.CHECKS
+    + network.CHECKS
+    + mesh.CHECKS
+    + interfaces.CHECKS
+    + files.CHECKS
+    + storage.CHECKS
+    + software.CHECKS
+    + gpu.CHECKS
+    + system.CHECKS
+    + rehearsal.CHECKS
+)

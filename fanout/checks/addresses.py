@@ -1,0 +1,87 @@
+"""Addresses of a host: which belong to it, and which of them the others may be told to dial. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_interface
+from typing import Any, TypeAlias
+
+Address: TypeAlias = IPv4Address | IPv6Address
+
+_MOST = 6  # addresses worth trying: a host with forty bridges is tried on its first ones
+
+
+def parsed(text: str) -> Address | None:
+    """The address in ``text`` (a prefix length is ignored), None if it is a name or nothing."""
+    try:
+        return ip_interface(text).ip if "/" in text else ip_address(text)
+    except ValueError:
+        return None
+
+
+def is_loopback(text: str) -> bool:
+    address = parsed(text)
+    return address is not None and address.is_loopback
+
+
+def all_loopback(dialled: Mapping[str, str], names: Sequence[str]) -> bool:
+    """Whether every host was reached over loopback: hosts that are simulated on one machine."""
+    return bool(names) and all(is_loopback(dialled.get(name, "")) for name in names)
+
+
+def interface_of(interfaces: Sequence[Mapping[str, Any]], text: str) -> str:
+    """The interface that carries an address; loopback's whole 127.0.0.0/8 is on ``lo``. "" if none does."""
+    wanted = parsed(text)
+    if wanted is None:
+        return ""
+    for interface in interfaces:
+        for held in interface["addresses"]:
+            if parsed(held) == wanted:
+                return str(interface["name"])
+        if interface["loopback"] and wanted.is_loopback:
+            return str(interface["name"])
+    return ""
+
+
+def usable(interfaces: Sequence[Mapping[str, Any]], route: Mapping[str, str]) -> list[str]:
+    """Addresses that others might reach: those of the default route first, IPv4 before IPv6, bridges of containers last."""
+    found: list[tuple[int, int, str]] = []
+    for position, interface in enumerate(interfaces):
+        if not interface["up"] or interface["loopback"]:
+            continue
+        for held in interface["addresses"]:
+            address = parsed(held)
+            if address is None or address.is_link_local:
+                continue
+            if interface["name"] in (route.get("ipv4"), route.get("ipv6")):
+                rank = 0
+            elif str(interface["name"]).startswith(
+                ("docker", "virbr", "br-", "veth", "cni", "lxc", "tailscale", "tun")
+            ):
+                rank = 4
+            else:
+                rank = 2
+            found.append((rank + (address.version == 6), position, str(address)))
+    return [text for _, _, text in sorted(found)]
+
+
+def candidates(
+    *, given: str, addr: str | None, dialled: str, facts: Mapping[str, Any], alone: bool, loopback: bool
+) -> tuple[str, ...]:
+    """Addresses of host 0 to be tried as MASTER_ADDR, best first.
+
+    What the user said (``given`` on the command line, ``addr`` in the hostfile) is taken alone. A loopback address is
+    offered only to a host that is ``alone`` or to hosts that are all on ``loopback``.
+    """
+    said = given or addr
+    if said:
+        return (said,)
+    if alone:
+        return ("127.0.0.1",)
+    interfaces = facts.get("interfaces", ())
+    found = []
+    if dialled and (loopback or not is_loopback(dialled)) and interface_of(interfaces, dialled):
+        found.append(dialled)
+    if not loopback:
+        found += usable(interfaces, facts.get("route", {}))
+    return tuple(dict.fromkeys(found))[:_MOST]

@@ -1,0 +1,79 @@
+"""The catalogue in words: the list of all checks, one check explained, and the same as a table for the manual. Pure."""
+
+from __future__ import annotations
+
+import difflib
+import textwrap
+from collections.abc import Iterable, Sequence
+
+from fanout.checks.model import GROUPS, Check
+from fanout.errors import UsageError
+
+_HEAD = """\
+# What `fanout check` looks at
+
+Each row is one check. A *fail* makes `fanout run` refuse (exit status 125) unless `--force` is given; a *warn* does not,
+unless `--strict` is given; an *info* is a note. A fact that could not be had is shown as not checked, with the reason,
+and never as fine. `fanout check --explain NAME` prints one of them; `--only NAME` and `--skip NAME` take names of
+checks and of groups. Nothing is changed on the hosts, and nothing is left there.
+"""
+
+
+def listing(checks: Sequence[Check], width: int = 100) -> tuple[str, ...]:
+    """Every check with what it verifies, by group."""
+    lines: list[str] = []
+    longest = max(len(check.name) for check in checks)
+    for group in GROUPS:
+        rows = [check for check in checks if check.group == group]
+        if rows:
+            lines += ["", group.upper()] if lines else [group.upper()]
+        for check in rows:
+            lead = f"  {check.name:<{longest}}  {check.worst:<4}  "
+            lines += textwrap.wrap(check.verifies, width, initial_indent=lead, subsequent_indent=" " * len(lead))
+    return tuple(lines)
+
+
+def explained(check: Check, width: int = 100) -> tuple[str, ...]:
+    """What one check verifies, why training breaks without it, and the fix."""
+    lines = [f"{check.name}   ({check.group}, at worst: {check.worst})", ""]
+    for heading, text in (("verifies", check.verifies), ("why", check.why), ("fix", check.fix)):
+        lead = f"  {heading:<10}"
+        lines += textwrap.wrap(
+            text, width, initial_indent=lead, subsequent_indent=" " * len(lead),
+            break_long_words=False, break_on_hyphens=False,
+        )  # fmt: skip
+    return tuple(lines)
+
+
+def named(checks: Iterable[Check], name: str) -> Check:
+    """The check of that name. Raises UsageError, with the nearest names."""
+    by_name = {check.name: check for check in checks}
+    if name in by_name:
+        return by_name[name]
+    near = difflib.get_close_matches(name, by_name, n=3)
+    meant = f"did you mean {' or '.join(near)}?  " if near else ""
+    raise UsageError(f"no check is called {name!r}", hint=f"{meant}all of them:  fanout check --list")
+
+
+def chosen(checks: Sequence[Check], names: Iterable[str]) -> frozenset[str]:
+    """Names of checks and groups, as --only and --skip take them, made sure of. Raises UsageError."""
+    groups = {check.group for check in checks}
+    return frozenset(name if name in groups else named(checks, name).name for name in names)
+
+
+def table(checks: Sequence[Check]) -> str:
+    """docs/checks.md."""
+    parts = [_HEAD]
+    for group in GROUPS:
+        rows = [check for check in checks if check.group == group]
+        if rows:
+            parts.append(f"\n## {group}\n\n| name | at worst | verifies | without it | fix |\n|---|---|---|---|---|\n")
+            parts += [
+                f"| `{check.name}` | {check.worst} | {_cell(check.verifies)} | {_cell(check.why)} | {_cell(check.fix)} |\n"
+                for check in rows
+            ]
+    return "".join(parts)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")

@@ -1,0 +1,161 @@
+"""Checks of what the run reads: directory, script, task and config, there on every host and the same on all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from fanout.checks.compare import outliers
+from fanout.checks.model import Case, Check, CheckRequest, Verdict, fail, ok, warn
+from fanout.hosts import fold
+
+
+def _rows(case: Case, what: str) -> dict[str, Mapping[str, Any]]:
+    return {name: files[what] for name, files in case.of("files").items() if what in files}
+
+
+def _workdir(case: Case) -> Iterator[Verdict]:
+    rows = _rows(case, "workdir")
+    there = tuple(name for name, row in rows.items() if row["kind"] == "directory")
+    for name, row in rows.items():
+        path = row["path"]
+        if row["kind"] == "missing":
+            yield fail(name, f"no directory {path}{_until(row)}", _bring(path, name, there))
+        elif row["kind"] != "directory":
+            yield fail(
+                name,
+                f"{path} is not a directory",
+                "name the right one with  --chdir DIR  or  workdir=DIR  in the hostfile",
+            )
+        elif not row["searchable"]:
+            yield fail(name, f"no permission to enter {path}", f"let this user in:  ssh {name} chmod o+x {path}")
+        else:
+            yield ok(name, path)
+
+
+def _until(row: Mapping[str, Any]) -> str:
+    """`` (/home/ann exists)``: how far the path goes."""
+    if row.get("link"):
+        return f" (a link to {row['link']}, which is not there)"
+    if row.get("error") not in (None, "No such file or directory"):
+        return f" ({row['error']})"
+    above = row.get("above", {}).get("path", "")
+    return f" ({above} exists)" if above not in ("", "/") else ""
+
+
+def _bring(path: str, name: str, there: tuple[str, ...]) -> str:
+    source = f"{there[0]}:{path}" if there else path
+    return f"copy it there:  rsync -a {source}/ {name}:{path}/   or name another with  --chdir DIR"
+
+
+def _script(case: Case) -> Iterator[Verdict]:
+    """train.sh may be nowhere (then torchrun runs the task), but not on some hosts only."""
+    rows = _rows(case, "script")
+    there = tuple(name for name, row in rows.items() if row["kind"] != "missing")
+    if not there:
+        yield ok(rows, "no train.sh: torchrun runs the task")
+        return
+    yield from _present(case, "script", rows)
+    for name, row in rows.items():
+        if row.get("crlf"):
+            yield fail(name, f"{row['path']} has Windows line ends", f"ssh {name} sed -i 's/\\r$//' {row['path']}")
+
+
+def _task(case: Case) -> Iterator[Verdict]:
+    yield from _present(case, "task", _rows(case, "task"))
+
+
+def _config(case: Case) -> Iterator[Verdict]:
+    yield from _present(case, "config", _rows(case, "config"))
+
+
+def _present(case: Case, what: str, rows: Mapping[str, Mapping[str, Any]]) -> Iterator[Verdict]:
+    """There, a file, readable, and the same everywhere; the copy on host 0 is the measure on a tie."""
+    good = {}
+    there = tuple(name for name, row in rows.items() if row["kind"] == "file")
+    for name, row in rows.items():
+        path = row["path"]
+        if row["kind"] == "missing":
+            yield fail(name, f"no file {path}{_until(row)}", _send(path, name, there))
+        elif row["kind"] != "file":
+            yield fail(name, f"{path} is not a file but a {row['kind']}", "give the path of the file itself")
+        elif not row["readable"]:
+            yield fail(name, f"no permission to read {path}", f"ssh {name} chmod a+r {path}")
+        else:
+            good[name] = (row.get("sha256"), row["size"])
+    for odd, value, others, usual in outliers(good):
+        path = rows[odd[0]]["path"]
+        short = (value[0] or "?")[:8], (usual[0] or "?")[:8]
+        yield fail(
+            odd, f"{path} differs: {value[1]} bytes, sha256 {short[0]}…; on {fold(others)} {usual[1]} bytes, {short[1]}…",
+            f"bring the right one to all:  rsync -a {others[0]}:{rows[others[0]]['path']} {odd[0]}:{path}",
+        )  # fmt: skip
+
+
+def _send(path: str, name: str, there: tuple[str, ...]) -> str:
+    if not there:
+        return f"it is on no host: is the path right? It is looked for in the work directory ({_folder(path)})"
+    return f"copy it there:  rsync -a {there[0]}:{path} {name}:{path}"
+
+
+def _folder(path: str) -> str:
+    return path.rpartition("/")[0] or "."
+
+
+def _writable(case: Case) -> Iterator[Verdict]:
+    for name, row in _rows(case, "workdir").items():
+        if row["kind"] == "directory" and not row["writable"]:
+            options = row.get("mount", {}).get("options", "")
+            why = "mounted read-only" if "ro" in options.split(",") else "no permission"
+            yield warn(
+                name,
+                f"cannot write in {row['path']} ({why})",
+                "log files and checkpoints that train.sh makes there will fail",
+            )
+
+
+def _no_task(request: CheckRequest) -> str:
+    return "" if request.task else "no task given"
+
+
+def _no_config(request: CheckRequest) -> str:
+    return "" if request.config else "no config given"
+
+
+CHECKS = (
+    Check(
+        name="workdir", group="files", worst="fail", needs=("files",),
+        verifies="The work directory exists at its path on every host and may be entered.",
+        why="train.sh runs in it; the same path everywhere is what makes one command mean the same on all hosts.",
+        fix="Share it over the network, copy it with rsync, or name another: --chdir DIR, or workdir=DIR per host.",
+        judge=_workdir,
+    ),
+    Check(
+        name="script", group="files", worst="fail", needs=("files",),
+        verifies="train.sh is on every host with the same content and Unix line ends, or on none.",
+        why="Hosts that run different scripts wait for each other for ever. Without any, torchrun runs the task.",
+        fix="rsync it from one host to the others.",
+        judge=_script,
+    ),
+    Check(
+        name="task", group="files", worst="fail", needs=("files",), unless=_no_task,
+        verifies="The task's file is on every host at the same path with the same content (sha256).",
+        why="Ranks with different code hang in a collective, minutes or hours later.",
+        fix="rsync it from one host to the others, or use a shared directory.",
+        judge=_task,
+    ),
+    Check(
+        name="config", group="files", worst="fail", needs=("files",), unless=_no_config,
+        verifies="The config is on every host at the same path with the same content (sha256).",
+        why="Ranks that read another batch size or model stop each other with errors that name neither.",
+        fix="rsync it from one host to the others, or use a shared directory.",
+        judge=_config,
+    ),
+    Check(
+        name="writable", group="files", worst="warn", needs=("files",),
+        verifies="The work directory can be written to.",
+        why="Most scripts write log.txt and checkpoints there; the first attempt fails, perhaps hours into the run.",
+        fix="Give the user the right to write, or remount it read-write.",
+        judge=_writable,
+    ),
+)  # fmt: skip

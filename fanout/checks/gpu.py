@@ -1,0 +1,272 @@
+"""Checks of the accelerators: how many against what is asked for, alike, free, healthy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from fanout.checks.compare import age, have, outliers
+from fanout.checks.model import Case, Check, Verdict, fail, info, ok, warn
+from fanout.hosts import Host
+
+
+def count(facts: Mapping[str, Any]) -> int:
+    """Accelerators that this host has; 0 where it has none or none answered."""
+    return len(facts.get("gpu", {}).get("gpus", ()))
+
+
+def _slots(case: Case) -> Iterator[Verdict]:
+    for name in case.hosts:
+        host, found = case.host(name), count(case.facts[name])
+        wanted = host.slots if host.slots is not None else len(host.gpus) or None
+        why = case.missing.get(name, {}).get("gpu", "")
+        if wanted is None and found:
+            yield ok(name, f"{found} processes, one a GPU")
+        elif wanted is None:
+            reason = why or case.facts[name].get("gpu", {}).get("problem") or "no GPU"
+            yield fail(name, f"{reason}, and the hostfile does not say how many processes to start", _say(host))
+        elif found and wanted > found:
+            yield fail(
+                name, f"slots={wanted}, but {found} GPU{'s' * (found != 1)} there",
+                f"{host.origin}: write  {name} slots={found}   (or see where a GPU went:  ssh {name} nvidia-smi)",
+            )  # fmt: skip
+        else:
+            yield ok(name, f"{wanted} of {found} GPUs" if found else f"{wanted} process{'es' * (wanted != 1)}, no GPU")
+    yield from _unequal(case)
+
+
+def _say(host: Host) -> str:
+    return f"{host.origin}: write  {host.name} slots=N  with the number of processes"
+
+
+def _unequal(case: Case) -> Iterator[Verdict]:
+    """torchrun takes unequal counts without a word, and computes ranks from the local one."""
+    counts = {}
+    for name in case.hosts:
+        host = case.host(name)
+        number = host.slots if host.slots is not None else len(host.gpus) or count(case.facts[name])
+        if number:
+            counts[name] = number
+    for odd, value, others, usual in outliers(counts):
+        yield warn(
+            odd, f"{value} process{'es' * (value != 1)}, {have(others)} {usual}",
+            f"torchrun needs the same number everywhere: write slots={min(counts.values())} for all",
+        )  # fmt: skip
+
+
+def _answers(case: Case) -> Iterator[Verdict]:
+    for name, gpu in case.of("gpu").items():
+        if gpu["problem"]:
+            yield fail(name, f"nvidia-smi: {gpu['problem']}", _cure(name, gpu["problem"]))
+        elif gpu.get("module") and gpu["driver"] and gpu["module"] != gpu["driver"]:
+            yield fail(
+                name, f"the loaded kernel module is {gpu['module']}, the installed driver {gpu['driver']}",
+                f"an upgrade waits for a reboot:  ssh {name} sudo reboot",
+            )  # fmt: skip
+        else:
+            yield ok(name, _inventory(gpu))
+
+
+def _cure(name: str, problem: str) -> str:
+    if "mismatch" in problem:
+        return f"the driver was upgraded under a loaded module:  ssh {name} sudo reboot"
+    if "communicate" in problem:
+        return f"the kernel module is not loaded:  ssh {name} sudo modprobe nvidia"
+    return f"see there:  ssh {name} nvidia-smi   and  ssh {name} dmesg | grep -i xid"
+
+
+def _inventory(gpu: Mapping[str, Any]) -> str:
+    names = [str(row["name"]).replace("NVIDIA ", "") for row in gpu["gpus"]]
+    return f"{len(names)}×{names[0]}" if names else "none"
+
+
+def _alike(case: Case) -> Iterator[Verdict]:
+    models = {
+        name: sorted({(row["name"], row.get("memory.total", "")) for row in gpu["gpus"]})
+        for name, gpu in case.of("gpu").items()
+        if gpu["gpus"]
+    }
+    for odd, value, others, usual in outliers(models):
+        yield warn(
+            odd, f"{_models(value)}; {have(others)} {_models(usual)}",
+            "the slowest GPU sets the pace, the smallest memory the batch",
+        )  # fmt: skip
+
+
+def _models(models: list[tuple[str, str]]) -> str:
+    return ", ".join(f"{name} {memory} MiB".replace(" MiB", "" if not memory else " MiB") for name, memory in models)
+
+
+def _driver(case: Case) -> Iterator[Verdict]:
+    drivers = {name: gpu["driver"] for name, gpu in case.of("gpu").items() if gpu.get("driver")}
+    for odd, value, others, usual in outliers(drivers):
+        yield warn(
+            odd,
+            f"driver {value}; {have(others)} {usual}",
+            "install the same driver; until then compare  nvidia-smi  on both",
+        )
+
+
+def _busy(case: Case) -> Iterator[Verdict]:
+    for name, gpu in case.of("gpu").items():
+        index = {row.get("uuid"): row["index"] for row in gpu["gpus"]}
+        for process in gpu["processes"][:4]:
+            since = age(process["age"])
+            who = f"user {process['user'] or '?'}" + (f", since {since}" if since else "")
+            command = process["command"] or "(a process that cannot be seen from here)"
+            yield warn(
+                name, f"GPU {index.get(process['gpu'], '?')}: {process['memory']} MiB held by pid {process['pid']}  {command}  ({who})",
+                f"stop it there with:  ssh {name} kill {process['pid']}",
+            )  # fmt: skip
+
+
+def _ghosts(case: Case) -> Iterator[Verdict]:
+    for name, gpu in case.of("gpu").items():
+        owned = {process["gpu"] for process in gpu["processes"]}
+        ghosts = [row for row in gpu["gpus"] if _number(row.get("memory.used")) > 600 and row.get("uuid") not in owned]
+        if ghosts:
+            rows = ", ".join(f"GPU {row['index']} {row['memory.used']} MiB" for row in ghosts[:4])
+            yield warn(
+                name,
+                f"memory is held by no process that can be seen: {rows}",
+                f"a dead process or another container:  ssh {name} sudo fuser -v /dev/nvidia*",
+            )
+
+
+def _number(text: Any) -> float:
+    try:
+        return float(text)
+    except (TypeError, ValueError):
+        return 0.0
+
+
+def _memory_errors(case: Case) -> Iterator[Verdict]:
+    for name, gpu in case.of("gpu").items():
+        bad = [row for row in gpu["gpus"] if _number(row.get("ecc.errors.uncorrected.volatile.total")) > 0]
+        if bad:
+            rows = ", ".join(f"GPU {row['index']}: {row['ecc.errors.uncorrected.volatile.total']}" for row in bad)
+            yield fail(
+                name,
+                f"uncorrectable memory errors since boot: {rows}",
+                f"reset the GPU:  ssh {name} sudo nvidia-smi -r -i {bad[0]['index']}   if it comes back, replace it",
+            )
+
+
+def _modes(case: Case) -> Iterator[Verdict]:
+    for name, gpu in case.of("gpu").items():
+        for row in gpu["gpus"]:
+            if row.get("compute_mode") not in (None, "Default", "[N/A]"):
+                yield warn(
+                    name,
+                    f"GPU {row['index']} is in compute mode {row['compute_mode']}",
+                    f"ssh {name} sudo nvidia-smi -i {row['index']} -c 0",
+                )
+            if row.get("mig.mode.current") == "Enabled":
+                yield info(name, f"GPU {row['index']} is cut into MIG instances", "each process sees one instance only")
+
+
+def _speed(case: Case) -> Iterator[Verdict]:
+    for name, gpu in case.of("gpu").items():
+        if gpu.get("throttled"):
+            yield warn(
+                name,
+                f"GPU {','.join(gpu['throttled'])} is held back by heat or power",
+                f"look at cooling and supply:  ssh {name} nvidia-smi -q -d PERFORMANCE",
+            )
+        narrow = [
+            row
+            for row in gpu["gpus"]
+            if _number(row.get("pcie.link.width.current")) < _number(row.get("pcie.link.width.max"))
+        ]
+        if narrow:
+            rows = ", ".join(
+                f"GPU {row['index']} ×{row['pcie.link.width.current']} of ×{row['pcie.link.width.max']}"
+                for row in narrow
+            )
+            yield warn(name, f"narrow PCIe link: {rows}", "reseat the card or its riser")
+
+
+def _visible(case: Case) -> Iterator[Verdict]:
+    names = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "ASCEND_RT_VISIBLE_DEVICES")
+    for host, environment in case.of("environment").items():
+        for name in names:
+            if name in environment and not case.host(host).gpus:
+                yield warn(
+                    host,
+                    f"the login sets {name}={environment[name]}",
+                    f"it hides GPUs from the run: remove it there, or say  {host} gpus=0,1,…  in the hostfile",
+                )
+
+
+CHECKS = (
+    Check(
+        name="slots", group="gpu", worst="fail",
+        verifies="How many processes each host shall start is known, and there are as many GPUs; the same on all hosts.",
+        why="NPROC_PER_NODE comes from slots=, else from the GPUs found. A guess would train with the wrong world size.",
+        fix="Write slots=N behind the host in the hostfile.",
+        judge=_slots,
+    ),
+    Check(
+        name="gpu", group="gpu", worst="fail", needs=("gpu",),
+        verifies="nvidia-smi answers within 10 seconds, and the loaded driver is the installed one.",
+        why="A wedged GPU or an upgrade without reboot fails the run after rendezvous, on one host only.",
+        fix="Reboot after a driver upgrade; for a GPU that fell off the bus see dmesg for its Xid.",
+        judge=_answers,
+    ),
+    Check(
+        name="gpu-model", group="gpu", worst="warn", needs=("gpu",),
+        verifies="All hosts have the same GPUs.",
+        why="The slowest sets the pace of all, the smallest runs out of memory first.",
+        fix="Leave odd hosts out with -x, or accept it.",
+        judge=_alike,
+    ),
+    Check(
+        name="driver", group="gpu", worst="warn", needs=("gpu",),
+        verifies="All hosts have the same driver.",
+        why="Mixed drivers mostly work, and are the first thing to rule out when one host misbehaves.",
+        fix="Install the same driver everywhere and hold it against unattended upgrades.",
+        judge=_driver,
+    ),
+    Check(
+        name="gpu-busy", group="gpu", worst="warn", needs=("gpu",),
+        verifies="No process computes on the GPUs now.",
+        why="Its memory is missing (out of memory), its work slows every step.",
+        fix="Agree with its owner, or stop it as the finding says.",
+        judge=_busy,
+    ),
+    Check(
+        name="gpu-memory", group="gpu", worst="warn", needs=("gpu",),
+        verifies="No GPU memory is held without a process that can be seen.",
+        why="It is not there for the run; a dead process or another container has it.",
+        fix="sudo fuser -v /dev/nvidia* names the holder.",
+        judge=_ghosts,
+    ),
+    Check(
+        name="gpu-ecc", group="gpu", worst="fail", needs=("gpu",),
+        verifies="No uncorrectable memory error since boot.",
+        why="The next one ends the run, or spoils it.",
+        fix="Reset the GPU or reboot; replace it if errors come back.",
+        judge=_memory_errors,
+    ),
+    Check(
+        name="gpu-mode", group="gpu", worst="warn", needs=("gpu",),
+        verifies="Compute mode is Default; MIG is told.",
+        why="In an exclusive mode a second process gets “device busy or unavailable”.",
+        fix="sudo nvidia-smi -c 0.",
+        judge=_modes,
+    ),
+    Check(
+        name="gpu-speed", group="gpu", worst="warn", needs=("gpu",),
+        verifies="No GPU is held back by heat or power, and each has its full PCIe width.",
+        why="One slow GPU slows every rank.",
+        fix="Cooling, supply, seat of the card.",
+        judge=_speed,
+    ),
+    Check(
+        name="gpu-visible", group="gpu", worst="warn", needs=("environment", "gpu"),
+        verifies="The login does not set CUDA_VISIBLE_DEVICES or its relatives.",
+        why="It hides GPUs from the run: “invalid device ordinal” on one host.",
+        fix="Remove it from the host's profile, or choose GPUs with gpus= in the hostfile.",
+        judge=_visible,
+    ),
+)  # fmt: skip

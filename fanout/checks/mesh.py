@@ -1,0 +1,112 @@
+"""Every host to every other on free ports, both ways, with bulk data: who tests whom, and whom to blame. Pure.
+
+gloo and NCCL connect on ports that the kernel gives out, in both directions; which side dials depends on the order of
+addresses. So every ordered pair counts. Beyond 32 hosts each is tested against those at distances 1, 2, 4, … in both
+directions of the ring: every host is dialled by and dials a dozen others, which is enough to tell a host from a pair.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from fanout.checks import dials
+from fanout.checks.model import Case, Check, CheckRequest, Verdict, fail, skip
+from fanout.hosts import fold
+
+MOST_WHOLE = 32
+
+
+def pairs(names: Sequence[str]) -> list[tuple[str, str]]:
+    """(from, to) to be tested."""
+    count = len(names)
+    if count <= MOST_WHOLE:
+        return [(start, end) for start in names for end in names if start != end]
+    steps = [1 << power for power in range(count.bit_length()) if 1 << power <= count // 2]
+    found = [(names[i], names[(i + sign * step) % count]) for i in range(count) for step in steps for sign in (1, -1)]
+    return list(dict.fromkeys(found))
+
+
+def _mesh(case: Case) -> Iterator[Verdict]:
+    yield from _judge(case, lambda outcome: outcome not in ("ok", "stalled"))
+
+
+def _bulk(case: Case) -> Iterator[Verdict]:
+    yield from _judge(case, lambda outcome: outcome == "stalled")
+
+
+def _judge(case: Case, bad: Any) -> Iterator[Verdict]:
+    mesh = case.mesh
+    if mesh is None or mesh.unasked:
+        yield skip(case.hosts, mesh.unasked if mesh else "not asked")
+        return
+    untested = tuple(name for name in case.hosts if not any(name in pair for pair in mesh.dials))
+    yield skip(untested, "it has no address that another host could dial")
+    failing = {pair: dial for pair, dial in mesh.dials.items() if bad(dial["outcome"])}
+    for host, inward, culprits in blamed(failing, mesh.dials):
+        yield fail(host, *_told(case, host, inward, culprits))
+
+
+def blamed(
+    failing: Mapping[tuple[str, str], Mapping[str, Any]], tested: Mapping[tuple[str, str], Any]
+) -> Iterator[tuple[str, bool, list[tuple[tuple[str, str], Mapping[str, Any]]]]]:
+    """(host, whether its inward side is at fault, the pairs) until every failing pair is explained.
+
+    A host that nobody reaches, or that reaches nobody, explains all its pairs; the one that explains most comes first,
+    inward before outward. What is left is laid at the door of the host that was dialled.
+    """
+    left = dict(failing)
+    while left:
+        sides = []
+        for side in (1, 0):
+            for host in {pair[side] for pair in left}:
+                of_host = [pair for pair in tested if pair[side] == host]
+                if all(pair in failing for pair in of_host):
+                    explains = sum(pair[side] == host for pair in left)
+                    sides.append((explains, side, host))
+        if sides:
+            _, side, host = max(sides)
+        else:
+            side, host = 1, next(iter(left))[1]
+        mine = [(pair, dial) for pair, dial in left.items() if pair[side] == host]
+        for pair, _ in mine:
+            del left[pair]
+        yield host, side == 1, mine
+
+
+def _told(
+    case: Case, host: str, inward: bool, culprits: list[tuple[tuple[str, str], Mapping[str, Any]]]
+) -> tuple[str, str]:
+    """What was seen of the worst of these pairs, and what to type."""
+    assert case.mesh is not None
+    (start, end), dial = culprits[0]
+    others = fold(pair[0 if inward else 1] for pair, _ in culprits)
+    where = f"{end} at {case.mesh.addresses.get(end, '?')}, a free port"
+    ranges = case.facts.get(end, {}).get("ports", {"low": 32768, "high": 60999})
+    way = f"from {others}" if inward else f"to {others}"
+    peers = case.mesh.addresses.get(start, start)
+    cure = dials.advice(dial, host=end, ports=f"{ranges['low']}:{ranges['high']}", peers=peers)
+    return f"{way}: {dials.saw(dial, where)}", cure
+
+
+def _alone(request: CheckRequest) -> str:
+    return "one host needs no network" if len(request.hosts) == 1 else ""
+
+
+CHECKS = (
+    Check(
+        name="mesh", group="network", worst="fail", unless=_alone,
+        verifies="Every host reaches every other on a free port, in both directions (beyond 32 hosts: a dozen others each).",
+        why="Ranks talk to each other on ports that the kernel gives out, not only on MASTER_PORT: a firewall on one host "
+        "shows as “Connect timeout” after a minute, or as silence.",
+        fix="Open the port range of outgoing connections (32768-60999) between the hosts of the lab.",
+        judge=_mesh,
+    ),
+    Check(
+        name="bulk", group="network", worst="fail", unless=_alone,
+        verifies="A quarter of a megabyte goes each way between the same pairs.",
+        why="Where a switch drops large packets, small messages pass and the first large all-reduce hangs.",
+        fix="The same MTU on all interfaces and switches, or 1500; or let ICMP “fragmentation needed” pass.",
+        judge=_bulk,
+    ),
+)  # fmt: skip

@@ -1,0 +1,234 @@
+"""What a check is: a row that names the facts it needs and a judge over all hosts together. Pure.
+
+The frame does what every judge would have to remember: a host whose facts could not be had is *skipped* with the
+reason, a host that the judge does not mention is fine. So silence can never pass for health.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, TypeAlias
+
+from fanout.hosts import Host
+
+Level = Literal["fail", "warn", "skip", "info", "ok"]
+WORST_FIRST: tuple[Level, ...] = ("fail", "warn", "skip", "info", "ok")
+GROUPS = ("ssh", "identity", "network", "files", "software", "gpu", "system", "rehearsal")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unreachable:
+    """A host that never answered: the sentence of the error and what to type."""
+
+    message: str
+    hint: str = ""
+    kind: str = "Unreachable"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckRequest:
+    """What is to be checked, by whom the hosts were reached, and which checks are wanted.
+
+    ``hosts`` are in rank order and include those in ``unreached``. ``dialled`` is the numeric address at which ssh
+    reached a host (absent: local, or through a jump host). ``config_values`` is the parsed config, None if there is
+    none; ``imports`` are the task's top-level modules; ``env`` is what the
+    run exports to all hosts; ``attached`` is False for a run that outlives its launcher. ``only`` and ``skip`` hold names of checks or groups.
+    """
+
+    hosts: tuple[Host, ...]
+    workdir: str
+    unreached: Mapping[str, Unreachable] = field(default_factory=dict)
+    dialled: Mapping[str, str] = field(default_factory=dict)
+    login_seconds: Mapping[str, float] = field(default_factory=dict)
+    noise: Mapping[str, str] = field(default_factory=dict)
+    task: str = ""
+    config: str = ""
+    config_values: Any = None
+    imports: tuple[str, ...] = ()
+    script: str = "train.sh"
+    venv: str = ""
+    setup: str = ""
+    env: Mapping[str, str] = field(default_factory=dict)
+    master_addr: str = ""
+    master_port: int = 29500
+    attached: bool = True
+    only: frozenset[str] = frozenset()
+    skip: frozenset[str] = frozenset()
+
+    @property
+    def reached(self) -> tuple[Host, ...]:
+        return tuple(host for host in self.hosts if host.name not in self.unreached)
+
+    @property
+    def first(self) -> Host:
+        """Node rank 0, whose address is MASTER_ADDR."""
+        return self.hosts[0]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PortTest:
+    """MASTER_PORT on host 0 and every other host's way to it.
+
+    ``problem`` is the listener's answer if it could not listen; ``dials`` is (host, address) -> what became of it.
+    ``chosen`` is the first candidate that all reach ("" if none is), ``unasked`` says why no test was made.
+    """
+
+    port: int
+    candidates: tuple[str, ...] = ()
+    problem: Mapping[str, Any] = field(default_factory=dict)
+    dials: Mapping[tuple[str, str], Mapping[str, Any]] = field(default_factory=dict)
+    chosen: str = ""
+    unasked: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeshTest:
+    """Every tested pair on free ports: (from, to) -> what became of it; ``addresses`` are those dialled."""
+
+    addresses: Mapping[str, str] = field(default_factory=dict)
+    dials: Mapping[tuple[str, str], Mapping[str, Any]] = field(default_factory=dict)
+    whole: bool = True
+    unasked: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """All that was learned, for the judges: the request, the facts by host and section, the tests between hosts.
+
+    ``missing`` gives the reason for each section that a host could not tell. ``offsets`` is (seconds, plus or minus)
+    of a host's clock against this machine's.
+    """
+
+    request: CheckRequest
+    facts: Mapping[str, Mapping[str, Any]]
+    missing: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    offsets: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    port: PortTest | None = None
+    mesh: MeshTest | None = None
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """Names of the hosts that this judge may speak of, in rank order."""
+        return tuple(host.name for host in self.request.hosts if host.name in self.facts)
+
+    def of(self, section: str) -> dict[str, Any]:
+        """One section by host, in rank order."""
+        return {name: self.facts[name][section] for name in self.hosts if section in self.facts[name]}
+
+    def host(self, name: str) -> Host:
+        return next(host for host in self.request.hosts if host.name == name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What a judge says of some hosts: what it saw, and what to do or type about it."""
+
+    level: Level
+    hosts: tuple[str, ...]
+    saw: str
+    advice: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """A verdict with the name of its check: what the report and the JSON are made of."""
+
+    check: str
+    group: str
+    level: Level
+    hosts: tuple[str, ...]
+    saw: str
+    advice: str = ""
+
+
+Judge: TypeAlias = Callable[[Case], Iterable[Verdict]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One row of the catalogue. ``unless`` gives the reason why the check does not apply to a request ("" if it does)."""
+
+    name: str
+    group: str
+    worst: Level
+    verifies: str
+    why: str
+    fix: str
+    judge: Judge
+    needs: tuple[str, ...] = ()
+    unless: Callable[[CheckRequest], str] = lambda request: ""
+
+
+def fail(hosts: Iterable[str] | str, saw: str, advice: str) -> Verdict:
+    return Verdict(level="fail", hosts=_names(hosts), saw=saw, advice=advice)
+
+
+def warn(hosts: Iterable[str] | str, saw: str, advice: str) -> Verdict:
+    return Verdict(level="warn", hosts=_names(hosts), saw=saw, advice=advice)
+
+
+def skip(hosts: Iterable[str] | str, why: str) -> Verdict:
+    return Verdict(level="skip", hosts=_names(hosts), saw=why)
+
+
+def info(hosts: Iterable[str] | str, saw: str, advice: str = "") -> Verdict:
+    return Verdict(level="info", hosts=_names(hosts), saw=saw, advice=advice)
+
+
+def ok(hosts: Iterable[str] | str, saw: str) -> Verdict:
+    return Verdict(level="ok", hosts=_names(hosts), saw=saw)
+
+
+def _names(hosts: Iterable[str] | str) -> tuple[str, ...]:
+    return (hosts,) if isinstance(hosts, str) else tuple(hosts)
+
+
+def wanted(check: Check, request: CheckRequest) -> bool:
+    names = {check.name, check.group}
+    return (not request.only or bool(names & request.only)) and not names & request.skip
+
+
+def judged(check: Check, case: Case) -> tuple[Finding, ...]:
+    """The findings of one check over all hosts: those of its judge, skips for missing facts, ok for the rest."""
+    reason = check.unless(case.request)
+    if reason:
+        return (_finding(check, skip(case.hosts, reason)),) if case.hosts else ()
+    lacking = _lacking(check, case)
+    allowed = {name: facts for name, facts in case.facts.items() if name not in lacking}
+    verdicts = list(check.judge(replace(case, facts=allowed))) if allowed or check.group == "ssh" else []
+    spoken = {name for verdict in verdicts for name in verdict.hosts} | set(lacking)
+    quiet = tuple(name for name in case.hosts if name not in spoken)
+    by_reason: dict[str, list[str]] = {}
+    for name, reason in lacking.items():
+        by_reason.setdefault(reason, []).append(name)
+    verdicts += [skip(names, reason) for reason, names in by_reason.items()]
+    if quiet:
+        verdicts.append(ok(quiet, ""))
+    return tuple(_finding(check, verdict) for verdict in verdicts if verdict.hosts)
+
+
+def _lacking(check: Check, case: Case) -> dict[str, str]:
+    """host -> why the facts that this check needs could not be had there."""
+    lacking = {}
+    for name in case.hosts:
+        if not case.facts[name] and check.group != "ssh":
+            lacking[name] = case.missing.get(name, {}).get("", "the host did not answer")
+            continue
+        for section in check.needs:
+            if section not in case.facts[name]:
+                lacking[name] = case.missing.get(name, {}).get(section, f"the host did not tell its {section}")
+                break
+    return lacking
+
+
+def _finding(check: Check, verdict: Verdict) -> Finding:
+    return Finding(
+        check=check.name, group=check.group, level=verdict.level,
+        hosts=verdict.hosts, saw=verdict.saw, advice=verdict.advice,
+    )  # fmt: skip
+
+
+def judged_all(checks: Iterable[Check], case: Case) -> tuple[Finding, ...]:
+    """Every wanted check, in the order of the table."""
+    return tuple(finding for check in checks if wanted(check, case.request) for finding in judged(check, case))

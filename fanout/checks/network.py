@@ -1,0 +1,153 @@
+"""Checks of the network before the mesh: host 0's port, and everybody's way to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from fanout.checks import dials
+from fanout.checks.compare import age
+from fanout.checks.model import Case, Check, CheckRequest, Verdict, fail, info, ok, skip, warn
+
+
+def _alone(request: CheckRequest) -> str:
+    return "one host needs no network" if len(request.hosts) == 1 else ""
+
+
+def _master_port(case: Case) -> Iterator[Verdict]:
+    first = case.request.first.name
+    others = tuple(name for name in case.hosts if name != first)
+    yield skip(others, f"the port is that of {first}")
+    test = case.port
+    if test is None or test.unasked:
+        yield skip(tuple({first} & set(case.hosts)), test.unasked if test else "not asked")
+    elif test.problem:
+        yield fail(first, _taken(test.port, test.problem), _another_port(first, test.problem))
+    else:
+        yield ok(first, f"port {test.port} free on {first}")
+
+
+def _taken(port: int, problem: Mapping[str, Any]) -> str:
+    """``port 29500 is held by pid 4711  python train.py  (user ann, since 2 h 05 m)``, as far as it is known."""
+    holder = problem.get("holder") or {}
+    if problem["error"] != "EADDRINUSE":
+        return f"port {port} cannot be bound: {problem.get('text') or problem['error']}"
+    if not holder:
+        return f"port {port} is taken, by whom cannot be seen from here"
+    since = age(holder.get("age"))
+    who = f"user {holder['user']}" + (f", since {since}" if since else "")
+    what = "" if holder.get("listening", True) else " as the near end of an outgoing connection"
+    if "pid" in holder:
+        return f"port {port} is held{what} by pid {holder['pid']}  {holder['command']}  ({who})"
+    return f"port {port} is held{what} by a process of {who}"
+
+
+def _another_port(host: str, problem: Mapping[str, Any]) -> str:
+    if problem["error"] == "EACCES":
+        return "ports below 1024 need root: choose another with  --master-port 29500"
+    holder = problem.get("holder") or {}
+    stop = f"stop it there with:  ssh {host} kill {holder['pid']}   or " if "pid" in holder else ""
+    return f"{stop}choose another port with  --master-port 29511"
+
+
+def _master_addr(case: Case) -> Iterator[Verdict]:
+    first, test = case.request.first.name, case.port
+    yield skip(tuple({first} & set(case.hosts)), "it is host 0 itself")
+    workers = tuple(name for name in case.hosts if name != first)
+    if test is None or test.unasked or test.problem:
+        why = "not asked" if test is None else test.unasked or f"nothing could listen on port {test.port} of {first}"
+        yield skip(workers, why)
+        return
+    if not test.candidates:
+        yield fail(
+            first, "it has no address that another host could dial", f"name one:  {first} addr=ADDRESS  in the hostfile"
+        )
+        yield skip(workers, f"{first} has no address to dial")
+        return
+    target = test.chosen or best(case)
+    for name in workers:
+        dial = test.dials.get((name, target), {"outcome": "unknown", "text": "no answer"})
+        if dial["outcome"] == "ok":
+            yield ok(name, f"reaches {first} at {target}:{test.port} in {1000 * dial.get('connect', 0):.1f} ms")
+        else:
+            where = f"{first} at {target}:{test.port}"
+            cure = dials.advice(dial, host=first, ports=str(test.port), peers=dial.get("source") or name)
+            yield fail(name, dials.saw(dial, where), cure + _instead(case, name))
+
+
+def best(case: Case) -> str:
+    """The candidate that most hosts reach: the one to complain about when none is reached by all."""
+    assert case.port is not None
+    reached = {
+        address: sum(dial["outcome"] == "ok" for (_, dialled), dial in case.port.dials.items() if dialled == address)
+        for address in case.port.candidates
+    }
+    return max(reached, key=lambda address: reached[address])
+
+
+def _instead(case: Case, name: str) -> str:
+    """Another address of host 0 that this worker does reach."""
+    assert case.port is not None
+    works = [to for (host, to), dial in case.port.dials.items() if host == name and dial["outcome"] == "ok"]
+    return f"   (it does reach {works[0]}:  addr={works[0]} in the hostfile)" if works else ""
+
+
+def _port_range(case: Case) -> Iterator[Verdict]:
+    first, port = case.request.first.name, case.request.master_port
+    ranges = case.of("ports").get(first)
+    if ranges and ranges["low"] <= port <= ranges["high"] and not _reserved(ranges["reserved"], port):
+        yield warn(
+            first, f"port {port} is in the range that the kernel gives to outgoing connections ({ranges['low']}-{ranges['high']})",
+            "one run in thousands finds it taken: choose one below, for instance  --master-port 29500",
+        )  # fmt: skip
+
+
+def _reserved(text: str, port: int) -> bool:
+    for part in filter(None, text.split(",")):
+        low, _, high = part.partition("-")
+        if int(low) <= port <= int(high or low):
+            return True
+    return False
+
+
+def _proxy(case: Case) -> Iterator[Verdict]:
+    for name, environment in case.of("environment").items():
+        proxies = [key for key in environment if key.lower() in ("http_proxy", "https_proxy")]
+        if proxies and not any(key.lower() == "no_proxy" for key in environment):
+            yield info(
+                name, f"{' '.join(proxies)} without no_proxy", "downloads inside the lab go through the proxy too"
+            )
+
+
+CHECKS = (
+    Check(
+        name="master-port", group="network", worst="fail",
+        verifies="MASTER_PORT on host 0 can be bound the way torch binds it (the wildcard address, both families).",
+        why="torchrun on host 0 opens its store there; a port that is taken ends the run with EADDRINUSE, or worse, "
+        "workers talk to whoever holds it.",
+        fix="Stop the holder that the finding names, or choose another port with --master-port.",
+        judge=_master_port,
+    ),
+    Check(
+        name="master-addr", group="network", worst="fail", unless=_alone,
+        verifies="Every other host reaches MASTER_ADDR:MASTER_PORT, and it is host 0 that answers (a secret is exchanged).",
+        why="A worker that cannot reach it retries in silence for 15 minutes, and the message at the end is the same "
+        "whether the cause is a firewall, a wrong route or a name.",
+        fix="Open the port on host 0 for the other hosts, or name another address of it: HOST addr=ADDRESS.",
+        judge=_master_addr,
+    ),
+    Check(
+        name="port-range", group="network", worst="warn", needs=("ports",),
+        verifies="MASTER_PORT lies outside the range from which the kernel takes ports for outgoing connections.",
+        why="Inside it any connection of host 0 may hold the port at the moment of the start.",
+        fix="Choose a port below the range, such as the default 29500.",
+        judge=_port_range,
+    ),
+    Check(
+        name="proxy", group="network", worst="info", needs=("environment",),
+        verifies="Hosts with an HTTP proxy in their environment also have no_proxy.",
+        why="Libraries that fetch from a server in the lab would go through the proxy, and hang.",
+        fix="Set no_proxy to the lab's networks.",
+        judge=_proxy,
+    ),
+)  # fmt: skip

@@ -1,0 +1,50 @@
+"""The check as data: what ``--json`` prints, and what a run keeps beside its logs. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from fanout.checks.columns import rows_of
+from fanout.checks.model import Case, Finding
+
+VERSION = 1
+
+
+def record(case: Case, findings: Sequence[Finding], seconds: float) -> dict[str, Any]:
+    """One object a host, all findings (``ok`` and ``skip`` too), and the tests between hosts. Only ever added to."""
+    request, port, mesh = case.request, case.port, case.mesh
+    return {
+        "v": VERSION,
+        "seconds": round(seconds, 3),
+        "hosts": [
+            {
+                "host": row.hosts[0],
+                "level": row.level,
+                "problems": list(row.problems),
+                "shown": {name: cell.text for name, cell in row.cells.items()},
+                "facts": {name: value for name, value in case.facts.get(row.hosts[0], {}).items() if name != "missing"},
+                "missing": dict(case.missing.get(row.hosts[0], {})),
+            }
+            for row in rows_of(case, findings)
+        ],
+        "unreached": {name: asdict(trouble) for name, trouble in request.unreached.items()},
+        "findings": [{**asdict(finding), "hosts": list(finding.hosts)} for finding in findings],
+        "master": None
+        if port is None
+        else {
+            "port": port.port,
+            "chosen": port.chosen,
+            "candidates": list(port.candidates),
+            "problem": dict(port.problem),
+            "dials": [{"from": name, "to": address, **dial} for (name, address), dial in port.dials.items()],
+        },
+        "mesh": None
+        if mesh is None
+        else {
+            "addresses": dict(mesh.addresses),
+            "whole": mesh.whole,
+            "dials": [{"from": start, "to": end, **dial} for (start, end), dial in mesh.dials.items()],
+        },
+    }

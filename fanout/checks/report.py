@@ -1,0 +1,207 @@
+"""The check as text: a table of hosts, then what failed, what warns, what is the same. Pure; no colour is needed.
+
+Symbols carry the meaning (``✓ ! ✗``, in ASCII ``ok ! x``); equal findings of several hosts are one, and above 24
+hosts equal rows of the table fold into one.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fanout.checks.columns import Row, rows_of
+from fanout.checks.model import Case, Finding, Level
+from fanout.hosts import fold
+
+MOST_ROWS = 24
+_SYMBOLS: dict[Level, tuple[str, str]] = {
+    "fail": ("✗", "x"), "warn": ("!", "!"), "info": ("·", "-"), "skip": ("–", "-"), "ok": ("✓", "ok"),
+}  # fmt: skip
+_DISPENSABLE = ("cpus", "procs", "login", "mem free", "driver", "disk free", "clock", "torch")  # in a narrow terminal
+_SAME = ("workdir", "script", "bash", "torchrun", "interpreter", "torch", "gpu")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Style:
+    """How wide the terminal is and whether it knows more than ASCII."""
+
+    width: int = 100
+    ascii: bool = False
+
+    def symbol(self, level: Level) -> str:
+        return _SYMBOLS[level][self.ascii]
+
+    def plain(self, text: str) -> str:
+        """``text`` as this terminal can show it."""
+        if not self.ascii:
+            return text
+        for letter, instead in (("×", "x"), ("…", "..."), ("·", "-"), ("–", "-"), ("“", '"'), ("”", '"')):
+            text = text.replace(letter, instead)
+        return text.encode("ascii", "replace").decode()
+
+
+def report(title: str, case: Case, findings: Sequence[Finding], seconds: float, style: Style) -> tuple[str, ...]:
+    """The whole screen, line by line."""
+    rows = rows_of(case, findings)
+    lines = [_header(title, rows, seconds, style), ""]
+    lines += _table(rows, style)
+    for heading, level in (("FAILED", "fail"), ("WARNINGS", "warn"), ("NOTES", "info")):
+        chosen = merged([finding for finding in findings if finding.level == level])
+        if chosen:
+            lines += ["", heading, *_paragraphs(chosen, style)]
+    lines += _same(case, findings)
+    lines += _skipped(findings, style)
+    lines += ["", *_closing(case, rows, style)]
+    return tuple(style.plain(line).rstrip() for line in lines)
+
+
+def _header(title: str, rows: Sequence[Row], seconds: float, style: Style) -> str:
+    bad, odd = (sum(row.level == level for row in rows) for level in ("fail", "warn"))
+    parts = [f"{len(rows) - bad - odd} ok"]
+    if odd:
+        parts.append(f"{odd} warning{'s' * (odd != 1)}")
+    if bad:
+        parts.append(f"{bad} failed")
+    right = f"{len(rows)} host{'s' * (len(rows) != 1)} · {seconds:.1f} s · [{', '.join(parts)}]"
+    return f"{title}{' ' * max(2, style.width - len(title) - len(right))}{right}"
+
+
+# -- the table of hosts
+
+
+def _table(rows: Sequence[Row], style: Style) -> list[str]:
+    folded = list(rows) if len(rows) <= MOST_ROWS else folded_rows(rows)
+    hidden = folded[MOST_ROWS:]
+    folded = folded[:MOST_ROWS]
+    names = [name for name in folded[0].cells if any(row.cells[name].text not in ("", "–") for row in folded)]
+    lines = _laid_out(folded, names, style)
+    for name in _DISPENSABLE:
+        if max(map(len, lines)) <= style.width:
+            break
+        names = [kept for kept in names if kept != name]
+        lines = _laid_out(folded, names, style)
+    if hidden:
+        lines.append(f"   … {len(hidden)} more rows:  --json")
+    return lines
+
+
+def _laid_out(rows: Sequence[Row], names: Sequence[str], style: Style) -> list[str]:
+    """Headings and rows in columns as wide as they need to be: the host to the left, what is measured to the right."""
+    table = [["", "host", *names]]
+    for row in rows:
+        table.append([style.symbol(row.level), fold(row.hosts), *(row.cells[name].text for name in names)])
+    widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
+    lines = []
+    for line in table:
+        left = f"{line[0]:<{widths[0]}}  {line[1]:<{widths[1]}}"
+        cells = (f"{text:>{width}}" for text, width in zip(line[2:], widths[2:], strict=True))
+        lines.append("  ".join([left, *cells]))
+    return lines
+
+
+def folded_rows(rows: Sequence[Row]) -> list[Row]:
+    """Rows that say the same become one; of measured cells the worst is kept. Bad rows come first, then file order."""
+    groups: dict[tuple[object, ...], list[Row]] = {}
+    for row in rows:
+        key = (row.level, row.problems, *(cell.text for cell in row.cells.values() if cell.measure is None))
+        groups.setdefault(key, []).append(row)
+    merged_rows = []
+    for group in groups.values():
+        cells = {}
+        for name in group[0].cells:
+            cells[name] = max((row.cells[name] for row in group), key=lambda cell: cell.measure or 0.0)
+        hosts = tuple(host for row in group for host in row.hosts)
+        merged_rows.append(Row(hosts=hosts, level=group[0].level, cells=cells, problems=group[0].problems))
+    order = {"fail": 0, "warn": 1}
+    return sorted(merged_rows, key=lambda row: order.get(row.level, 2))
+
+
+# -- what failed, what warns
+
+
+def merged(findings: Sequence[Finding]) -> list[Finding]:
+    """Findings that say the same of several hosts as one; a host's own name in the text is no difference."""
+    groups: dict[tuple[str, str, str], list[Finding]] = {}
+    for finding in findings:
+        groups.setdefault(
+            (finding.check, _nameless(finding, finding.saw), _nameless(finding, finding.advice)), []
+        ).append(finding)
+    result = []
+    for group in groups.values():
+        first = group[0]
+        hosts = tuple(dict.fromkeys(host for finding in group for host in finding.hosts))
+        differ = any(finding.advice != first.advice for finding in group)
+        advice = f"{first.advice}   (likewise on the others)" if differ else first.advice
+        result.append(
+            Finding(check=first.check, group=first.group, level=first.level, hosts=hosts, saw=first.saw, advice=advice)
+        )
+    return result
+
+
+def _nameless(finding: Finding, text: str) -> str:
+    return text.replace(finding.hosts[0], "\0") if len(finding.hosts) == 1 else text
+
+
+def _paragraphs(findings: Sequence[Finding], style: Style) -> list[str]:
+    hosts = min(24, max(len(fold(finding.hosts)) for finding in findings))
+    checks = max(len(finding.check) for finding in findings)
+    lines = []
+    for finding in findings:
+        lead = f"  {style.symbol(finding.level)} {fold(finding.hosts):<{hosts}}  {finding.check:<{checks}}  "
+        indent = " " * min(len(lead), 40)
+        lines += _wrapped(finding.saw, lead, indent, style.width)
+        if finding.advice:
+            lines += _wrapped(finding.advice, indent, indent + "  ", style.width)
+    return lines
+
+
+def _wrapped(text: str, lead: str, indent: str, width: int) -> list[str]:
+    """Wrapped at spaces only: a path or a command word is never cut in two."""
+    return textwrap.wrap(
+        text, max(width, len(indent) + 30), initial_indent=lead, subsequent_indent=indent,
+        break_long_words=False, break_on_hyphens=False, drop_whitespace=True, replace_whitespace=False,
+    )  # fmt: skip
+
+
+# -- what is the same, what was not looked at
+
+
+def _same(case: Case, findings: Sequence[Finding]) -> list[str]:
+    """One line for each fact that all hosts share, where there is more than one to share it."""
+    answered = set(case.hosts)
+    lines = []
+    for check in _SAME:
+        seen = [finding for finding in findings if finding.check == check and finding.level == "ok" and finding.saw]
+        hosts = {host for finding in seen for host in finding.hosts}
+        if seen and len({finding.saw for finding in seen}) == 1 and hosts == answered:
+            lines.append(f"  {check:<11}  {seen[0].saw}")
+    if not lines:
+        return []
+    heading = "SAME ON " + fold(case.hosts) if len(answered) > 1 else "FOUND ON " + fold(case.hosts)
+    return ["", heading, *lines]
+
+
+def _skipped(findings: Sequence[Finding], style: Style) -> list[str]:
+    """Checks that could not be made on any host they are for, by reason."""
+    judged = {finding.check for finding in findings if finding.level != "skip"}
+    reasons: dict[str, list[str]] = {}
+    for finding in findings:
+        if finding.level == "skip" and finding.check not in judged:
+            checks = reasons.setdefault(finding.saw, [])
+            if finding.check not in checks:
+                checks.append(finding.check)
+    if not reasons:
+        return []
+    text = " · ".join(f"{' '.join(checks)} ({reason})" for reason, checks in reasons.items())
+    return ["", "NOT CHECKED", *_wrapped(text, "  ", "  ", style.width)]
+
+
+def _closing(case: Case, rows: Sequence[Row], style: Style) -> list[str]:
+    bad = [host for row in rows if row.level == "fail" for host in row.hosts]
+    if not bad:
+        return ["All checks passed." if all(row.level == "ok" for row in rows) else "Nothing here stops a run."]
+    who = f"{len(bad)} host{'s' * (len(bad) != 1)} failed. `fanout run` would stop here"
+    if len(bad) < len(rows):
+        who += f"; leave {'it' if len(bad) == 1 else 'them'} out with  -x {fold(bad)}"
+    return _wrapped(who, "", "", style.width)

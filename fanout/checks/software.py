@@ -1,0 +1,254 @@
+"""Checks of the programs that a run needs: bash, torchrun, and one Python with one torch on all hosts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from fanout.checks.compare import have, outliers
+from fanout.checks.model import Case, Check, Verdict, fail, info, ok, skip, warn
+from fanout.hosts import fold
+
+_LAUNCHERS = {"torchrun", "torch.distributed", "accelerate launch", "deepspeed"}
+_SETTERS = {"activate", "conda ", "module load", "uv run"}
+_STEERING = ("PET_", "TORCHELASTIC_")
+_RANKS = {"RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK"}
+
+
+def _bash(case: Case) -> Iterator[Verdict]:
+    for name, programs in case.of("programs").items():
+        if programs["found"]["bash"]:
+            yield ok(name, programs["found"]["bash"])
+        else:
+            yield fail(
+                name,
+                "no bash on PATH",
+                f"train.sh runs under bash -o pipefail; install it:  ssh {name} sudo apt install bash",
+            )
+
+
+def _venv(case: Case) -> Iterator[Verdict]:
+    for name, programs in case.of("programs").items():
+        if not programs["venv"]["exists"]:
+            where = programs["elsewhere"]
+            there = f"there is one at {_root(where[0])}" if where else "make it there, or leave --venv out"
+            yield fail(name, f"no virtual environment at {programs['venv']['dir']}", there)
+
+
+def _torchrun(case: Case) -> Iterator[Verdict]:
+    for name, programs in case.of("programs").items():
+        script = case.facts[name].get("files", {}).get("script", {})
+        found, mentions = programs["found"]["torchrun"], set(script.get("mentions", ()))
+        is_script = script.get("kind") == "file"
+        if found:
+            yield ok(name, found)
+        elif case.request.setup:
+            yield skip(name, "--setup decides what is on PATH")
+        elif is_script and not mentions & _LAUNCHERS:
+            yield skip(name, "train.sh does not call torchrun itself")
+        elif is_script and mentions & _SETTERS:
+            yield info(name, "torchrun is not on PATH; train.sh seems to activate an environment of its own")
+        else:
+            yield fail(name, "torchrun is not on the PATH of a non-interactive login", _where(programs["elsewhere"]))
+
+
+def _where(places: list[str]) -> str:
+    if not places:
+        return "it is in none of the usual places: install torch there, or name its environment with  --venv DIR"
+    more = f"   (also in {', '.join(map(_root, places[1:3]))})" if len(places) > 1 else ""
+    return f"try  --venv {_root(places[0])}{more}"
+
+
+def _root(program: str) -> str:
+    """``/home/ann/venv/bin/torchrun`` -> ``/home/ann/venv``."""
+    return program.rpartition("/bin/")[0] or "/"
+
+
+def _interpreter(case: Case) -> Iterator[Verdict]:
+    software = case.of("software")
+    versions = {name: tuple(row["version"]) for name, row in software.items()}
+    minors = {name: version[:2] for name, version in versions.items()}
+    for odd, value, others, usual in outliers(minors):
+        yield fail(
+            odd, f"Python {_dots(value)} ({software[odd[0]]['executable']}); {have(others)} {_dots(usual)} "
+            f"({software[others[0]]['executable']})",
+            "use the same environment everywhere:  --venv DIR",
+        )  # fmt: skip
+    if len(set(minors.values())) == 1:
+        for odd, value, others, usual in outliers(versions):
+            yield info(odd, f"Python {_dots(value)}, on {fold(others)} {_dots(usual)}")
+    for name in (name for name in versions if _same(versions, name)):
+        yield ok(name, f"{_dots(versions[name])}  {software[name]['executable']}")
+
+
+def _same(values: Mapping[str, Any], name: str) -> bool:
+    return all(value == values[name] for value in values.values())
+
+
+def _dots(version: tuple[int, ...]) -> str:
+    return ".".join(map(str, version))
+
+
+def _torch(case: Case) -> Iterator[Verdict]:
+    found = {name: row["torch"] for name, row in case.of("software").items()}
+    if not any(found.values()):
+        yield skip(found, "no torch in the Python that was looked at")
+        return
+    for name in (name for name, torch in found.items() if not torch):
+        yield fail(
+            name, f"no torch in {case.facts[name]['software']['executable']}",
+            "the other hosts have it: use the same environment everywhere with  --venv DIR",
+        )  # fmt: skip
+    versions = {name: str(torch["version"]) for name, torch in found.items() if torch}
+    for odd, value, others, usual in outliers(versions):
+        yield fail(
+            odd, f"torch {value}; {have(others)} {usual}",
+            f"install the same everywhere:  ssh {odd[0]} {case.facts[odd[0]]['software']['executable']} "
+            f"-m pip install torch=={usual.partition('+')[0]}",
+        )  # fmt: skip
+    for name in (name for name in versions if _same(versions, name)):
+        yield ok(name, versions[name])
+
+
+def _nccl(case: Case) -> Iterator[Verdict]:
+    versions = {}
+    for name, row in case.of("software").items():
+        for package, version in row["packages"].items():
+            if package.startswith("nvidia-nccl-"):
+                versions[name] = version
+    for odd, value, others, usual in outliers(versions):
+        yield fail(
+            odd,
+            f"NCCL {value}; {have(others)} {usual}",
+            "NCCL refuses to mix versions: install the same torch everywhere",
+        )
+    lacking = tuple(name for name in case.hosts if name not in versions)
+    if lacking:
+        yield skip(lacking, "no NCCL package beside torch")
+
+
+def _packages(case: Case) -> Iterator[Verdict]:
+    sets = {name: row["packages"] for name, row in case.of("software").items()}
+    for odd, value, others, usual in outliers(sets):
+        names = sorted(set(value) | set(usual))
+        lines = [
+            f"{name} {value.get(name, 'missing')} / {usual.get(name, 'missing')}"
+            for name in names
+            if value.get(name) != usual.get(name)
+        ]
+        more = f", … {len(lines)} in all" if len(lines) > 4 else ""
+        yield info(odd, f"packages differ from {fold(others)} (here / there): {', '.join(lines[:4])}{more}")
+
+
+def _imports(case: Case) -> Iterator[Verdict]:
+    for name, row in case.of("software").items():
+        if row["absent"]:
+            yield warn(
+                name, f"the task imports {', '.join(row['absent'][:5])}, which {row['executable']} does not have",
+                f"ssh {name} {row['executable']} -m pip install {' '.join(row['absent'][:5])}   or use another environment:  --venv DIR",
+            )  # fmt: skip
+
+
+def _environment(case: Case) -> Iterator[Verdict]:
+    environments = case.of("environment")
+    for name, environment in environments.items():
+        steering = [key for key in environment if key.startswith(_STEERING)]
+        if steering:
+            yield warn(
+                name, f"the login sets {' '.join(f'{key}={environment[key]}' for key in steering[:3])}, which torchrun obeys",
+                f"remove it from the login's files there:  ssh {name} grep -rn {steering[0]} .bashrc .profile .ssh/environment /etc/environment",
+            )  # fmt: skip
+        ranks = sorted(_RANKS & set(environment))
+        if ranks:
+            yield warn(
+                name, f"the login sets {' '.join(ranks)}: left from another launcher",
+                f"remove it from the login's files there:  ssh {name} grep -n {ranks[0]} .bashrc .profile /etc/environment",
+            )  # fmt: skip
+    shared = {
+        name: {
+            k: v
+            for k, v in environment.items()
+            if k.startswith("NCCL_") and not k.endswith(("_IFNAME", "_HCA", "_HOSTID"))
+        }
+        for name, environment in environments.items()
+    }
+    for odd, value, others, usual in outliers(shared):
+        keys = sorted(key for key in set(value) | set(usual) if value.get(key) != usual.get(key))
+        yield warn(
+            odd, f"{_settings(value, keys)}; on {fold(others)} {_settings(usual, keys)}",
+            f"NCCL needs the same on all hosts: set it for all with  --env {keys[0]}=VALUE",
+        )  # fmt: skip
+
+
+def _settings(environment: Mapping[str, str], keys: list[str]) -> str:
+    return ", ".join(f"{key}={environment[key]}" if key in environment else f"{key} unset" for key in keys[:3])
+
+
+CHECKS = (
+    Check(
+        name="bash", group="software", worst="fail", needs=("programs",),
+        verifies="bash is on the PATH of the login.",
+        why="train.sh runs under bash -o pipefail, so that `torchrun … | tee log.txt` cannot hide a failure.",
+        fix="Install bash on the host.",
+        judge=_bash,
+    ),
+    Check(
+        name="venv", group="software", worst="fail", needs=("programs",),
+        unless=lambda request: "" if request.venv else "no --venv given",
+        verifies="The directory of --venv is a virtual environment on every host.",
+        why="Its bin/ comes first on train.sh's PATH; without it another Python is found, or none.",
+        fix="Make the environment at the same path on every host, or leave --venv out.",
+        judge=_venv,
+    ),
+    Check(
+        name="torchrun", group="software", worst="fail", needs=("programs",),
+        verifies="torchrun is on the PATH that train.sh gets (that of a non-interactive login, after --venv).",
+        why="“torchrun: not found” is the commonest failure of all: ~/.bashrc returns early for a login without a "
+        "terminal, so the environment that you see is not the one that a script sees.",
+        fix="--venv DIR puts an environment on PATH; or activate it in train.sh.",
+        judge=_torchrun,
+    ),
+    Check(
+        name="interpreter", group="software", worst="fail", needs=("software",),
+        verifies="The task's Python has the same minor version on every host.",
+        why="Pickled objects and compiled extensions do not cross minor versions.",
+        fix="Use the same environment everywhere.",
+        judge=_interpreter,
+    ),
+    Check(
+        name="torch", group="software", worst="fail", needs=("software",),
+        verifies="torch is installed in that Python, in the same version on every host (looked up, not imported).",
+        why="Different versions speak different protocols: hangs and “Mismatched NCCL version”.",
+        fix="pip install the same version everywhere.",
+        judge=_torch,
+    ),
+    Check(
+        name="nccl", group="software", worst="fail", needs=("software",),
+        verifies="The NCCL package beside torch has the same version on every host.",
+        why="NCCL refuses to start a group of mixed versions.",
+        fix="Install the same torch everywhere; it brings its NCCL.",
+        judge=_nccl,
+    ),
+    Check(
+        name="packages", group="software", worst="info", needs=("software",),
+        verifies="All installed packages are the same on every host.",
+        why="“It works on that host” is often one library of another version.",
+        fix="pip freeze on one, pip install -r on the others.",
+        judge=_packages,
+    ),
+    Check(
+        name="imports", group="software", worst="warn", needs=("software",),
+        unless=lambda request: "" if request.imports else "the task's imports are not known",
+        verifies="Every top-level module that the task imports can be found on every host.",
+        why="ModuleNotFoundError on one of N hosts ends the run on all.",
+        fix="pip install what is missing, or use another environment.",
+        judge=_imports,
+    ),
+    Check(
+        name="environment", group="software", worst="warn", needs=("environment",),
+        verifies="The login sets no variable that steers torchrun or names a rank, and NCCL's settings agree.",
+        why="PET_* are torchrun's own options: one line in a host's profile changes how the run starts there, and only there.",
+        fix="Remove them from the host's profile; set what you need for all with --env.",
+        judge=_environment,
+    ),
+)  # fmt: skip

@@ -1,0 +1,267 @@
+"""Checks of where a run reads and writes beyond its own files: the code around them, data, output, space."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from fanout.checks.compare import grouped, outliers, size
+from fanout.checks.model import Case, Check, CheckRequest, Verdict, fail, ok, skip, warn
+from fanout.hosts import fold
+
+_NETWORK = (
+    "nfs",
+    "nfs4",
+    "lustre",
+    "beegfs",
+    "ceph",
+    "fuse.ceph",
+    "gpfs",
+    "glusterfs",
+    "fuse.glusterfs",
+    "cifs",
+    "9p",
+    "wekafs",
+    "fuse.sshfs",
+)
+_LEAST_FREE = 2 << 30
+_LEAST_SHM = 512 << 20
+
+
+def _code(case: Case) -> Iterator[Verdict]:
+    trees = case.of("tree")
+    for name, tree in trees.items():
+        if tree.get("empty_modules"):
+            yield fail(
+                name, f"submodule {tree['empty_modules'][0]} is empty",
+                "fetch it there:  git submodule update --init --recursive",
+            )  # fmt: skip
+    heads = {name: tree["head"] for name, tree in trees.items() if "head" in tree}
+    for odd, value, others, usual in outliers(heads):
+        yield warn(
+            odd,
+            f"the code is at commit {value}; on {fold(others)} at {usual}",
+            f"git checkout {usual}  there, or rsync the tree",
+        )
+    contents = {name: _content(tree) for name, tree in trees.items() if heads.get(name) in (None, _commonest(heads))}
+    for odd, value, others, usual in outliers(contents):
+        yield warn(
+            odd,
+            f"code differs from {fold(others)}: {_differences(value, usual)}",
+            f"bring it over:  rsync -a {others[0]}:DIR/ {odd[0]}:DIR/",
+        )
+    if len(trees) > 1 and len(heads) == len(trees) and len(set(heads.values())) == 1:
+        dirty = any(tree["dirty"] for tree in trees.values())
+        yield ok(trees, f"{heads[next(iter(heads))]} {'with the same changes' if dirty else 'clean'}")
+
+
+def _commonest(heads: Mapping[str, str]) -> str | None:
+    return grouped(heads)[0][0] if heads else None
+
+
+def _content(tree: Mapping[str, Any]) -> dict[str, str]:
+    """path -> hash of what may differ: changed files over one commit, or all sources."""
+    if "files" in tree:
+        return dict(tree["files"])
+    return {**tree["dirty"], "(index)": tree["index"]}
+
+
+def _differences(here: Mapping[str, str], there: Mapping[str, str]) -> str:
+    paths = sorted(path for path in {**here, **there} if here.get(path) != there.get(path))
+    words = []
+    for path in paths[:4]:
+        how = "missing" if path not in here else "only here" if path not in there else "differs"
+        words.append(f"{path} ({how})")
+    return ", ".join(words) + (f", … {len(paths)} in all" if len(paths) > 4 else "")
+
+
+def _shared(case: Case) -> Iterator[Verdict]:
+    """Whether the work directory is one directory or many: both are fine, nobody should be surprised."""
+    mounts = {name: files["workdir"].get("mount", {}) for name, files in case.of("files").items() if "workdir" in files}
+    kinds = {
+        name: f"{mount.get('type')} {mount.get('source')}"
+        for name, mount in mounts.items()
+        if mount.get("type") in _NETWORK
+    }
+    local = tuple(name for name in mounts if name not in kinds)
+    if kinds and local:
+        shared = tuple(kinds)
+        yield warn(
+            local, f"the work directory is a local copy; on {fold(shared)} it is {kinds[shared[0]]}",
+            "logs and checkpoints of that host will not be where those of the others are",
+        )  # fmt: skip
+    for odd, value, others, usual in outliers(kinds):
+        yield warn(
+            odd,
+            f"the work directory is on {value}; on {fold(others)} on {usual}",
+            "make sure that it is the same export",
+        )
+
+
+def _data(case: Case) -> Iterator[Verdict]:
+    rows = case.of("files")
+    keys = dict.fromkeys(key for files in rows.values() for key in files if key.startswith("config:"))
+    for key in keys:
+        setting = key.partition(":")[2]
+        kinds = {name: files[key]["kind"] for name, files in rows.items() if key in files}
+        lacking = tuple(name for name, kind in kinds.items() if kind == "missing")
+        path = rows[next(iter(kinds))][key]["path"]
+        if lacking and len(lacking) < len(kinds):
+            there = next(name for name in kinds if name not in lacking)
+            yield fail(
+                lacking, f"{setting}: no {path}", f"{there} has it:  rsync -a {there}:{path} {lacking[0]}:{path}"
+            )
+        elif lacking:
+            yield warn(lacking, f"{setting}: no {path} on any host", f"is the path in {case.request.config} right?")
+
+
+def _output(case: Case) -> Iterator[Verdict]:
+    for name, files in case.of("files").items():
+        for key, row in files.items():
+            if not key.startswith("output:"):
+                continue
+            place = row if row["kind"] == "directory" else row["above"]
+            if not place["writable"]:
+                yield fail(
+                    name, f"{key.partition(':')[2]}: cannot write in {place['path']}",
+                    f"let this user write there, or choose another place in {case.request.config}",
+                )  # fmt: skip
+
+
+def _space(case: Case) -> Iterator[Verdict]:
+    for name, space in case.of("space").items():
+        seen = set()
+        for place, row in space.items():
+            if place == "shm" or (row["free"], row["total"]) in seen:
+                continue
+            seen.add((row["free"], row["total"]))
+            if row["free"] < min(_LEAST_FREE, 0.05 * row["total"]):
+                yield warn(
+                    name,
+                    f"{size(row['free'])} free in {row['path']}",
+                    f"make room:  ssh {name} du -xsh {row['path']}/*",
+                )
+            elif row["inodes_total"] and row["inodes"] < 0.01 * row["inodes_total"]:
+                yield warn(
+                    name,
+                    f"{row['inodes']} files can still be made in {row['path']}",
+                    f"remove small files there:  ssh {name} df -i {row['path']}",
+                )
+
+
+def _shm(case: Case) -> Iterator[Verdict]:
+    for name, space in case.of("space").items():
+        row = space.get("shm")
+        if row is None or row["type"] != "tmpfs":
+            yield skip(name, "no /dev/shm")
+        elif row["free"] < _LEAST_SHM:
+            yield warn(
+                name, f"{size(row['free'])} free in /dev/shm (of {size(row['total'])})",
+                f"data loaders and NCCL share memory there (“Bus error”):  ssh {name} sudo mount -o remount,size=16G /dev/shm",
+            )  # fmt: skip
+
+
+def _temporary(case: Case) -> Iterator[Verdict]:
+    for name, space in case.of("space").items():
+        row = space.get("tmp")
+        if row and row["type"] in _NETWORK:
+            yield warn(
+                name,
+                f"{row['path']}, where temporary files go, is on {row['type']}",
+                "set a local one for all:  --env TMPDIR=/var/tmp",
+            )
+
+
+def _locks(case: Case) -> Iterator[Verdict]:
+    for name, paths in case.of("locks").items():
+        if paths:
+            yield warn(
+                name,
+                f"an old build lock: {paths[0]}",
+                f"an import will wait for it for ever:  ssh {name} rm {' '.join(paths)}",
+            )
+
+
+def _future(case: Case) -> Iterator[Verdict]:
+    for name, files in case.of("files").items():
+        late = [row for key, row in files.items() if row["kind"] == "file" and row["ahead"] > 2 and ":" not in key]
+        if late:
+            yield warn(
+                name,
+                f"{late[0]['path']} was written {late[0]['ahead']:.0f} s in the future",
+                "the clocks of this host and of the file server differ: stale .pyc files are used",
+            )
+
+
+def _unread(request: CheckRequest) -> str:
+    if not request.config:
+        return "no config given"
+    return "" if request.config_values is not None else "the config was not read"
+
+
+CHECKS = (
+    Check(
+        name="code", group="files", worst="fail", needs=("tree",),
+        unless=lambda request: "one host" if len(request.hosts) == 1 else "",
+        verifies="The code in the work directory is the same: commit and changed files, or all sources; no submodule is empty.",
+        why="Ranks that import different code hang in a collective, minutes or hours later.",
+        fix="git pull everywhere, or rsync from one host.",
+        judge=_code,
+    ),
+    Check(
+        name="shared", group="files", worst="warn", needs=("files",),
+        verifies="The work directory is on the same network file system on all hosts, or local on all.",
+        why="With a mixture, logs and checkpoints of one host are not where the others' are.",
+        fix="Mount the share there, or accept copies everywhere.",
+        judge=_shared,
+    ),
+    Check(
+        name="data", group="files", worst="fail", needs=("files",), unless=_unread,
+        verifies="Every path that the config names exists on all hosts.",
+        why="FileNotFoundError on one host, after the others have loaded for twenty minutes.",
+        fix="Bring it there, or correct the config.",
+        judge=_data,
+    ),
+    Check(
+        name="output", group="files", worst="fail", needs=("files",), unless=_unread,
+        verifies="The directories that the config writes to can be written, or made.",
+        why="The first checkpoint fails, hours into the run.",
+        fix="Give the user the right, or choose another place.",
+        judge=_output,
+    ),
+    Check(
+        name="space", group="files", worst="warn", needs=("space",),
+        verifies="The disks of the work directory, /tmp and the home directory have room.",
+        why="“No space left on device” ends the run in the middle of a checkpoint.",
+        fix="Make room.",
+        judge=_space,
+    ),
+    Check(
+        name="shm", group="files", worst="warn", needs=("space",),
+        verifies="The shared memory in /dev/shm has half a gigabyte free.",
+        why="Data loaders and NCCL pass tensors through it: “Bus error”, “failed to extend”.",
+        fix="Remount it larger; in a container start it with --shm-size or --ipc=host.",
+        judge=_shm,
+    ),
+    Check(
+        name="tmpdir", group="files", worst="warn", needs=("space",),
+        verifies="Temporary files go to a local disk.",
+        why="Compilers and caches of many hosts race in one directory on a network file system.",
+        fix="--env TMPDIR=/var/tmp.",
+        judge=_temporary,
+    ),
+    Check(
+        name="build-locks", group="files", worst="warn", needs=("locks",),
+        verifies="No build lock of torch's extensions is older than ten minutes.",
+        why="An import waits for it for ever, without a word.",
+        fix="rm the lock.",
+        judge=_locks,
+    ),
+    Check(
+        name="file-times", group="files", worst="warn", needs=("files",),
+        verifies="The task, config and script were not written in the future.",
+        why="Python takes an old .pyc for the newer one: the edit that you just made does not run.",
+        fix="Set the clock of the host or of the file server.",
+        judge=_future,
+    ),
+)  # fmt: skip

@@ -1,0 +1,140 @@
+"""What a run comes to: one RunOutcome, whose number is the exit status of fanout.
+
+The status is that of the *first cause*, never of a victim and never the largest: 0 only where every host ended 0;
+the first failing host's own code, or 128 + its signal; 255 for a host that could not be reached or was lost; 125 where
+fanout itself refused; 124 at the time limit; 130, 143 … where the user ended it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from fanout.state import HostState, Phase, RunState
+
+Origin = Literal["script", "ssh", "fanout", "user"]
+
+TIME_LIMIT = "time limit"  # the ``why`` of a Stop that ends with 124
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostOutcome:
+    """How one host ended: ``verdict`` is ok, failed, stopped, unreached, refused, lost, never-started."""
+
+    host: str
+    verdict: str
+    code: int | None
+    signal: int | None
+    reason: str  # one sentence for a person
+    hint: str
+    left: int | None  # processes still there; None: it could not be looked up
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOutcome:
+    """The end of a run. ``first`` is the host that failed first (None: none did, or the user ended it)."""
+
+    exit_code: int
+    origin: Origin
+    headline: str
+    first: str | None
+    hosts: tuple[HostOutcome, ...]
+    seconds: float
+
+    @property
+    def ok(self) -> bool:
+        return self.exit_code == 0
+
+    @property
+    def clean(self) -> bool:
+        """Every host was looked over after the end and nothing of the run is left on any."""
+        return all(host.left == 0 for host in self.hosts)
+
+
+def of(state: RunState) -> RunOutcome:
+    """The outcome of a run that is over (or that the user left: hosts not over count as unknown)."""
+    hosts = tuple(_host(state, host) for host in state.all)
+    code, origin, headline, first = _verdict(state, {host.host: host for host in hosts})
+    return RunOutcome(
+        exit_code=code,
+        origin=origin,
+        headline=headline,
+        first=first,
+        hosts=hosts,
+        seconds=state.now - state.began_at,
+    )
+
+
+def _verdict(state: RunState, hosts: dict[str, HostOutcome]) -> tuple[int, Origin, str, str | None]:
+    stop = state.first_stop
+    if state.interrupts:
+        number = state.interrupts[0]
+        return 128 + number, "user", f"stopped by {signal_name(number)}", None
+    if stop is not None and stop.why == TIME_LIMIT:
+        return 124, "fanout", f"stopped: {stop.why}", None
+    if not state.failures:
+        return 0, "script", f"all {len(hosts)} hosts ended well" if len(hosts) > 1 else "ended well", None
+    first = state.failures[0][0]
+    host, outcome = state.hosts[first], hosts[first]
+    headline = f"{first}: {outcome.reason}"
+    if host.phase is Phase.REFUSED:
+        return 125, "fanout", headline, first
+    if host.exit is None or (host.exit.code is None and host.exit.signal is None):
+        return 255, "ssh", headline, first
+    if host.exit.signal is not None:
+        return 128 + host.exit.signal, "script", headline, first
+    return host.exit.code or 0, "script", headline, first
+
+
+def _host(state: RunState, host: HostState) -> HostOutcome:
+    verdict, reason = _reason(state, host)
+    left: int | None = None
+    if host.gone is not None:
+        left = len(host.gone.left)
+    elif host.go_at is None and host.phase in (Phase.UNREACHED, Phase.REFUSED):
+        left = 0  # nothing was started there
+    return HostOutcome(
+        host=host.name,
+        verdict=verdict,
+        code=host.exit.code if host.exit else None,
+        signal=host.exit.signal if host.exit else None,
+        reason=reason,
+        hint=host.trouble.hint if host.trouble else "",
+        left=left,
+    )
+
+
+def _reason(state: RunState, host: HostState) -> tuple[str, str]:
+    if host.phase is Phase.UNREACHED and host.trouble:
+        return "unreached", host.trouble.message
+    if host.phase is Phase.REFUSED and host.trouble:
+        return "refused", host.trouble.message
+    if host.phase is Phase.LOST and host.trouble:
+        return "lost", host.trouble.message
+    if host.exit is None:
+        return ("never-started", "was not started") if host.go_at is None else ("lost", "did not say how it ended")
+    stopped = host.stop_at is not None and (not state.failures or state.failures[0][0] != host.name)
+    if host.exit.code == 0:
+        return "ok", "exit 0"
+    if host.exit.code is None and host.exit.signal is None:
+        return "lost", host.exit.why or "how it ended could not be learned"
+    how = _how(host)
+    return ("stopped" if stopped else "failed"), how
+
+
+def _how(host: HostState) -> str:
+    assert host.exit is not None
+    why = f": {host.exit.why}" if host.exit.why else ""
+    oom = " (out of memory: the kernel killed a process)" if host.exit.oom else ""
+    if host.exit.signal is not None:
+        return f"killed by {signal_name(host.exit.signal)}{oom}{why}"
+    return f"exit {host.exit.code}{oom}{why}"
+
+
+_SIGNALS = {1: "SIGHUP", 2: "SIGINT", 3: "SIGQUIT", 4: "SIGILL", 6: "SIGABRT", 7: "SIGBUS", 8: "SIGFPE", 9: "SIGKILL",
+            11: "SIGSEGV", 13: "SIGPIPE", 14: "SIGALRM", 15: "SIGTERM", 24: "SIGXCPU", 25: "SIGXFSZ"}  # fmt: skip
+
+
+def signal_name(number: int) -> str:
+    """``SIGTERM`` for 15: Linux's numbers, because hosts are Linux whatever the launcher runs on."""
+    return _SIGNALS.get(number, f"signal {number}")

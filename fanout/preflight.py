@@ -1,0 +1,247 @@
+"""The check from beginning to end: facts of all hosts, then host 0's port from everywhere, then everybody to everybody.
+
+Only orchestration: ``asker`` carries the questions, ``checks`` judges the answers. What a run needs of it (the
+address that all hosts reach, how many GPUs, where the environment is) is in ``Learned``.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from fanout.checks import CATALOGUE, config, interfaces, mesh
+from fanout.checks.addresses import all_loopback, candidates
+from fanout.checks.asking import Answer, Ask, Asker
+from fanout.checks.gpu import count
+from fanout.checks.model import Case, Check, CheckRequest, Finding, MeshTest, PortTest, judged_all
+from fanout.hosts import Host
+
+_FACTS_SECONDS = 15.0
+_LISTEN_SECONDS = 20.0
+_DIAL_SECONDS = 3.0
+_BULK = 1 << 18
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Learned:
+    """What the check found out that the plan can use; a host that is absent from a mapping did not tell.
+
+    ``master_addr`` is the address of host 0 that all others reach ("" if there is none, or nobody was asked).
+    ``addresses`` and ``interfaces`` are those by which a host reaches host 0 and is reached by it.
+    """
+
+    master_addr: str = ""
+    gpus: Mapping[str, int] = field(default_factory=dict)
+    script: Mapping[str, bool] = field(default_factory=dict)
+    venv: Mapping[str, bool] = field(default_factory=dict)
+    torchrun: Mapping[str, str] = field(default_factory=dict)
+    addresses: Mapping[str, str] = field(default_factory=dict)
+    interfaces: Mapping[str, str] = field(default_factory=dict)
+    offsets: Mapping[str, float] = field(default_factory=dict)
+    exports: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preflight:
+    """A check that is over: everything that was seen, what it means, and what a run can use of it."""
+
+    case: Case
+    findings: tuple[Finding, ...]
+    learned: Learned
+    seconds: float
+
+    @property
+    def failures(self) -> tuple[Finding, ...]:
+        return tuple(finding for finding in self.findings if finding.level == "fail")
+
+    @property
+    def warnings(self) -> tuple[Finding, ...]:
+        return tuple(finding for finding in self.findings if finding.level == "warn")
+
+    def exit_code(self, *, strict: bool = False) -> int:
+        """0: fine. 1: a check failed (``strict``: or warned). 255: a host could not be reached."""
+        if self.case.request.unreached:
+            return 255
+        return 1 if self.failures or (strict and self.warnings) else 0
+
+
+def run(
+    request: CheckRequest,
+    asker: Asker,
+    *,
+    checks: tuple[Check, ...] = CATALOGUE,
+    clock: Callable[[], float] = time.monotonic,
+) -> Preflight:
+    """Ask, test, judge. Changes nothing on the hosts; every listener that it opens is closed again."""
+    began = clock()
+    case = _facts(request, asker)
+    if case.facts:
+        case = replace(case, port=_port_test(case, asker))
+        case = replace(case, mesh=_mesh_test(case, asker))
+    return Preflight(
+        case=case, findings=judged_all(checks, case), learned=learned(case), seconds=clock() - began
+    )  # fmt: skip
+
+
+# -- the first round: facts
+
+
+def _facts(request: CheckRequest, asker: Asker) -> Case:
+    hosts = request.reached
+    asks = [Ask(host=host.name, what="facts", args=_questions(request, host), timeout=_FACTS_SECONDS) for host in hosts]
+    facts: dict[str, Mapping[str, Any]] = {}
+    missing: dict[str, Mapping[str, str]] = {}
+    offsets: dict[str, tuple[float, float]] = {}
+    for host, answer in zip(hosts, asker.ask(asks), strict=True):
+        if answer.error or not isinstance(answer.value, Mapping):
+            facts[host.name], missing[host.name] = {}, {"": answer.error or "the answer makes no sense"}
+            continue
+        facts[host.name] = answer.value
+        missing[host.name] = answer.value.get("missing", {})
+        offset = _offset(answer)
+        if offset is not None:
+            offsets[host.name] = offset
+    return Case(request=request, facts=facts, missing=missing, offsets=offsets)
+
+
+def _questions(request: CheckRequest, host: Host) -> dict[str, Any]:
+    paths = {"workdir": ".", "script": request.script}
+    if request.task:
+        paths["task"] = request.task
+    if request.config:
+        paths["config"] = request.config
+        paths.update(config.paths(request.config_values))
+    return {
+        "workdir": host.workdir or request.workdir,
+        "paths": paths,
+        "venv": request.venv,
+        "imports": list(request.imports),
+        "tree": len(request.hosts) > 1,
+        "space": {"workdir": "."},
+    }
+
+
+def _offset(answer: Answer) -> tuple[float, float] | None:
+    """(offset, uncertainty) of the host's clock, as NTP works it out from the four times of one exchange."""
+    clock = answer.value.get("clock")
+    if not clock or not answer.received:
+        return None
+    ahead, behind = clock["began"] - answer.sent, clock["ended"] - answer.received
+    return (ahead + behind) / 2, (ahead - behind) / 2
+
+
+# -- the second round: host 0's port
+
+
+@contextmanager
+def _listening(asker: Asker, host: str, port: int, key: str) -> Iterator[Answer]:
+    """A listener on ``host`` for as long as the block runs."""
+    args = {"port": port, "key": key, "seconds": _LISTEN_SECONDS}
+    (answer,) = asker.ask([Ask(host=host, what="listen", args=args, timeout=_LISTEN_SECONDS)])
+    try:
+        yield answer
+    finally:
+        if answer.handle:
+            asker.cancel(host, answer.handle)
+
+
+def _port_test(case: Case, asker: Asker) -> PortTest:
+    request = case.request
+    first, port = request.first, request.master_port
+    if not case.facts.get(first.name):
+        return PortTest(port=port, unasked=f"{first.name}, which is host 0, did not answer")
+    tried = candidates(
+        given=request.master_addr, addr=first.addr, dialled=request.dialled.get(first.name, ""),
+        facts=case.facts[first.name], alone=len(request.hosts) == 1,
+        loopback=all_loopback(request.dialled, [host.name for host in request.reached]),
+    )  # fmt: skip
+    key = secrets.token_hex(16)
+    with _listening(asker, first.name, port, key) as listener:
+        if listener.error:
+            return PortTest(port=port, candidates=tried, unasked=f"{first.name}: {listener.error}")
+        if "error" in listener.value:
+            return PortTest(port=port, candidates=tried, problem=listener.value)
+        return _dialled(case, asker, tried, key)
+
+
+def _dialled(case: Case, asker: Asker, tried: tuple[str, ...], key: str) -> PortTest:
+    """Every worker dials every candidate at once; the first that all reach is chosen."""
+    first, port = case.request.first.name, case.request.master_port
+    workers = [name for name in case.hosts if name != first and case.facts[name]]
+    targets = [{"addr": address, "port": port, "key": key} for address in tried]
+    args = {"targets": targets, "timeout": _DIAL_SECONDS}
+    asks = [Ask(host=name, what="dial", args=args, timeout=4 * _DIAL_SECONDS) for name in workers] if tried else []
+    dials: dict[tuple[str, str], Mapping[str, Any]] = {}
+    for name, answer in zip(workers, asker.ask(asks) if asks else (), strict=False):
+        dials.update(_results(name, tried, answer))
+    reached = [address for address in tried if all(dials[name, address]["outcome"] == "ok" for name in workers)]
+    return PortTest(port=port, candidates=tried, dials=dials, chosen=reached[0] if reached else "")
+
+
+# -- the third round: everybody to everybody
+
+
+def _mesh_test(case: Case, asker: Asker) -> MeshTest:
+    """Every host listens on a free port and is dialled by its partners, with enough bytes to fill large packets."""
+    places = interfaces.addresses(case)
+    names = [name for name in case.hosts if name in places and case.facts[name]]
+    if len(case.request.hosts) == 1 or len(names) < 2:
+        return MeshTest(
+            unasked="one host needs no network" if len(case.request.hosts) == 1 else "no two hosts answered"
+        )
+    key = secrets.token_hex(16)
+    with ExitStack() as listeners:
+        ports = _open_all(asker, names, key, listeners)
+        pairs = [(start, end) for start, end in mesh.pairs(names) if end in ports]
+        asks = []
+        for start in names:
+            ends = [end for begin, end in pairs if begin == start]
+            targets = [{"addr": places[end], "port": ports[end], "key": key} for end in ends]
+            args = {"targets": targets, "timeout": _DIAL_SECONDS, "bytes": _BULK}
+            asks.append(Ask(host=start, what="dial", args=args, timeout=5 * _DIAL_SECONDS))
+        dials: dict[tuple[str, str], Mapping[str, Any]] = {}
+        for start, answer in zip(names, asker.ask(asks), strict=True):
+            dials.update(_results(start, [end for begin, end in pairs if begin == start], answer))
+    return MeshTest(addresses=places, dials=dials, whole=len(names) <= mesh.MOST_WHOLE)
+
+
+def _open_all(asker: Asker, names: Sequence[str], key: str, listeners: ExitStack) -> dict[str, int]:
+    """host -> the free port on which it listens until ``listeners`` closes."""
+    args = {"port": 0, "key": key, "seconds": _LISTEN_SECONDS}
+    answers = asker.ask([Ask(host=name, what="listen", args=args, timeout=_LISTEN_SECONDS) for name in names])
+    ports = {}
+    for name, answer in zip(names, answers, strict=True):
+        if answer.handle:
+            listeners.callback(asker.cancel, name, answer.handle)
+        if not answer.error and "port" in answer.value:
+            ports[name] = int(answer.value["port"])
+    return ports
+
+
+def _results(start: str, ends: Sequence[str], answer: Answer) -> dict[tuple[str, str], Mapping[str, Any]]:
+    """What became of each of a host's dials; one that it did not tell of is unknown, with the reason."""
+    results = answer.value["results"] if not answer.error else []
+    unknown = {"outcome": "unknown", "text": answer.error or "no answer"}
+    return {(start, end): results[at] if at < len(results) else unknown for at, end in enumerate(ends)}
+
+
+# -- what the plan can use
+
+
+def learned(case: Case) -> Learned:
+    programs, files = case.of("programs"), case.of("files")
+    return Learned(
+        master_addr=case.port.chosen if case.port else "",
+        gpus={name: count(case.facts[name]) for name in case.hosts if case.facts[name]},
+        script={name: row.get("script", {}).get("kind") == "file" for name, row in files.items()},
+        venv={name: bool(row["venv"]["exists"]) for name, row in programs.items()},
+        torchrun={name: str(row["found"]["torchrun"]) for name, row in programs.items()},
+        addresses=interfaces.addresses(case),
+        interfaces=interfaces.by_host(case),
+        offsets={name: offset for name, (offset, _) in case.offsets.items()},
+        exports=interfaces.exports(case),
+    )

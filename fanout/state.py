@@ -1,0 +1,293 @@
+"""The fold: events in, one frozen RunState out; facts only, no wishes.
+
+``advance(state, event)`` is pure. How a host's phase may change is one table, ``MOVES``; an event that has no row for
+the phase it meets is a broken promise of the agent and raises ``ImpossibleMove``. What to do about a state is decided
+in supervise.py, how it looks in views/, what it comes to in outcome.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from typing import Any
+
+from fanout.events import (
+    Acted,
+    Answered,
+    Beat,
+    Chunk,
+    Dialling,
+    Event,
+    Exited,
+    Forget,
+    Forgotten,
+    GiveUp,
+    Go,
+    Gone,
+    Interrupted,
+    Kill,
+    Linked,
+    LinkLost,
+    Lost,
+    Noise,
+    OnHost,
+    Prepare,
+    Prepared,
+    Refused,
+    Started,
+    Stop,
+    StreamOpened,
+    Tick,
+    Unreached,
+)
+
+
+class ImpossibleMove(Exception):
+    """An event that cannot follow from the host's phase: the agent (or the host) does not keep the protocol."""
+
+
+class Phase(Enum):
+    """Where one host stands. The order is that of a good run."""
+
+    WAITING = "waiting"  # nobody has dialled yet
+    DIALLING = "connecting"
+    LINKED = "connected"  # the agent answers; checks run in this phase
+    PREPARED = "ready"  # locks taken, script found
+    RUNNING = "running"
+    EXITED = "exited"  # train.sh ended, its tree is being looked at
+    GONE = "gone"  # nothing of the run is left there, or it is known what is
+    FORGOTTEN = "done"  # and the run's directory is removed
+    UNREACHED = "unreached"
+    REFUSED = "refused"
+    LOST = "lost"  # given up; what happened there is unknown
+
+    @property
+    def over(self) -> bool:
+        """Nothing more will come from this host."""
+        return self in _OVER
+
+    @property
+    def failed_before_start(self) -> bool:
+        return self in (Phase.UNREACHED, Phase.REFUSED)
+
+
+_OVER = frozenset({Phase.FORGOTTEN, Phase.UNREACHED, Phase.REFUSED, Phase.LOST})
+
+_W, _D, _L, _P, _R = Phase.WAITING, Phase.DIALLING, Phase.LINKED, Phase.PREPARED, Phase.RUNNING
+_X, _G = Phase.EXITED, Phase.GONE
+
+#: (phase, kind of event) -> phase. Events about the link, the clock and the bytes do not move a host.
+MOVES: Mapping[tuple[Phase, type[OnHost]], Phase] = {
+    (_W, Dialling): _D,
+    (_D, Dialling): _D,
+    (_D, Linked): _L,
+    (_D, Unreached): Phase.UNREACHED,
+    (_L, Unreached): Phase.UNREACHED,  # the link broke before anything was prepared, and did not come back
+    (_L, Prepared): _P,
+    (_L, Refused): Phase.REFUSED,
+    (_L, Forgotten): Phase.FORGOTTEN,  # sent home before anything was prepared
+    (_P, Prepared): _P,  # said again after a reconnect, like every fact below
+    (_P, Refused): Phase.REFUSED,
+    (_P, Started): _R,
+    (_P, Exited): _X,  # execve itself failed
+    (_P, Gone): _G,  # rolled back before Go
+    (_R, Prepared): _R,
+    (_R, Started): _R,
+    (_R, Exited): _X,
+    (_X, Prepared): _X,
+    (_X, Started): _X,
+    (_X, Exited): _X,
+    (_X, Gone): _G,
+    (_G, Prepared): _G,
+    (_G, Started): _G,
+    (_G, Exited): _G,
+    (_G, Gone): _G,
+    (_G, Forgotten): Phase.FORGOTTEN,
+    **{(phase, Lost): Phase.LOST for phase in (_W, _D, _L, _P, _R, _X)},
+    (_G, Lost): Phase.FORGOTTEN,  # how it ended is known; only the farewell did not come
+    # after a reconnect the link's own events meet every later phase
+    **{(phase, kind): phase for phase in (_L, _P, _R, _X, _G) for kind in (Dialling, Linked)},
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trouble:
+    """Why a host is out: ``kind`` names it for programs, message and hint for people."""
+
+    kind: str
+    message: str
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostState:
+    """All that is known of one host."""
+
+    name: str
+    phase: Phase = Phase.WAITING
+    attempt: int = 0  # connection attempts so far, over the whole run
+    linked: bool = False  # is the link up now
+    link_lost_at: float | None = None
+    link_lost_why: str = ""
+    hello: Mapping[str, Any] = field(default_factory=dict)
+    noise: bytes = b""
+    trouble: Trouble | None = None
+    pid: int | None = None
+    started_at: float | None = None
+    streams: Mapping[int, str] = field(default_factory=dict)  # names of the streams beyond the main one
+    received: Mapping[int, int] = field(default_factory=dict)  # bytes of each stream that are here
+    first_output_at: float | None = None
+    last_output_at: float | None = None
+    heard_at: float | None = None  # last sign of life of the agent
+    load: Mapping[str, Any] = field(default_factory=dict)
+    exit: Exited | None = None
+    gone: Gone | None = None
+    prepare_at: float | None = None
+    go_at: float | None = None
+    stop: Stop | None = None
+    stop_at: float | None = None
+    kill_at: float | None = None
+    forget_at: float | None = None
+
+    @property
+    def bytes(self) -> int:
+        return sum(self.received.values())
+
+    @property
+    def succeeded(self) -> bool:
+        return self.exit is not None and self.exit.code == 0
+
+    @property
+    def failed(self) -> bool:
+        """Ended in a way that is not success, or will never end in one."""
+        return (self.exit is not None and self.exit.code != 0) or self.phase in (
+            Phase.UNREACHED,
+            Phase.REFUSED,
+            Phase.LOST,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunState:
+    """All that is known of a run. ``order`` is rank order; ``failures`` are host names, first failure first."""
+
+    order: tuple[str, ...]
+    hosts: Mapping[str, HostState]
+    began_at: float
+    now: float
+    interrupts: tuple[int, ...] = ()
+    failures: tuple[tuple[str, float], ...] = ()
+    answers: Mapping[tuple[str, int], Answered] = field(default_factory=dict)
+
+    @classmethod
+    def new(cls, names: Iterable[str], *, at: float) -> RunState:
+        order = tuple(names)
+        return cls(order=order, hosts={name: HostState(name=name) for name in order}, began_at=at, now=at)
+
+    @property
+    def all(self) -> tuple[HostState, ...]:
+        return tuple(self.hosts[name] for name in self.order)
+
+    @property
+    def over(self) -> bool:
+        return all(host.phase.over for host in self.hosts.values())
+
+    @property
+    def first_stop(self) -> Stop | None:
+        """The first Stop that was sent to anybody: its ``why`` is why the run is being ended."""
+        stopped = [host for host in self.all if host.stop is not None]
+        return min(stopped, key=lambda host: host.stop_at or 0.0).stop if stopped else None
+
+
+def advance(state: RunState, event: Event) -> RunState:
+    """The state after ``event``. Raises ImpossibleMove for an event that its host's phase does not allow."""
+    state = replace(state, now=max(state.now, event.at))
+    match event:
+        case Tick():
+            return state
+        case Interrupted():
+            return replace(state, interrupts=(*state.interrupts, event.signal))
+        case Acted():
+            return _acted(state, event)
+        case Answered():
+            state = replace(state, answers={**state.answers, (event.host, event.ask): event})
+            return _put(state, replace(state.hosts[event.host], heard_at=event.at))
+        case _:
+            before = state.hosts[event.host]
+            after = replace(_told(before, event), phase=_moved(before, event))
+            state = _put(state, after)
+            if after.failed and not before.failed:
+                state = replace(state, failures=(*state.failures, (after.name, event.at)))
+            return state
+
+
+_STILL = (Noise, LinkLost, StreamOpened, Chunk, Beat)
+
+
+def _moved(host: HostState, event: OnHost) -> Phase:
+    if isinstance(event, _STILL):
+        return host.phase
+    try:
+        return MOVES[host.phase, type(event)]
+    except KeyError:
+        raise ImpossibleMove(f"{host.name}: {type(event).__name__} while {host.phase.value}") from None
+
+
+def _told(host: HostState, event: OnHost) -> HostState:
+    """The host's facts after an event, its phase apart."""
+    match event:
+        case Dialling():
+            return replace(host, attempt=event.attempt)
+        case Linked():
+            return replace(host, linked=True, hello=event.hello, link_lost_at=None, heard_at=event.at)
+        case LinkLost():
+            return replace(host, linked=False, link_lost_at=host.link_lost_at or event.at, link_lost_why=event.why)
+        case Noise():
+            return replace(host, noise=(host.noise + event.data)[-65536:])
+        case Unreached():
+            trouble = Trouble(kind=event.kind, message=event.message, hint=event.hint)
+            return replace(host, linked=False, trouble=trouble)
+        case Refused():
+            return replace(host, trouble=Trouble(kind=event.kind, message=event.message, hint=event.hint))
+        case Lost():
+            return replace(host, linked=False, trouble=Trouble(kind="lost", message=event.why))
+        case Started():
+            return replace(host, pid=event.pid, started_at=host.started_at or event.at, heard_at=event.at)
+        case StreamOpened():
+            return replace(host, streams={**host.streams, event.stream: event.name})
+        case Chunk():
+            received = {**host.received, event.stream: event.offset + len(event.data)}
+            first = host.first_output_at or event.at
+            return replace(host, received=received, first_output_at=first, last_output_at=event.at, heard_at=event.at)
+        case Exited():
+            return replace(host, exit=host.exit or event, heard_at=event.at)
+        case Gone():
+            return replace(host, gone=host.gone or event, heard_at=event.at)
+        case Beat():
+            return replace(host, heard_at=event.at, load=event.load or host.load)
+        case _:  # Prepared, Forgotten: the phase says it all
+            return replace(host, heard_at=event.at)
+
+
+def _acted(state: RunState, event: Acted) -> RunState:
+    action = event.action
+    host = state.hosts[action.host]
+    match action:
+        case GiveUp():
+            return state
+        case Prepare():
+            host = replace(host, prepare_at=event.at)
+        case Go():
+            host = replace(host, go_at=event.at)
+        case Stop():
+            host = replace(host, stop=host.stop or action, stop_at=host.stop_at or event.at)
+        case Kill():
+            host = replace(host, kill_at=event.at)
+        case Forget():
+            host = replace(host, forget_at=event.at)
+    return _put(state, host)
+
+
+def _put(state: RunState, host: HostState) -> RunState:
+    return replace(state, hosts={**state.hosts, host.name: host})

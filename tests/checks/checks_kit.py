@@ -1,0 +1,259 @@
+"""What the tests of the check share: recorded facts of a healthy host, a scripted asker, and one that forks."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import select
+import signal
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from fanout.agent.probes import PROBES
+from fanout.checks.asking import Answer, Ask
+from fanout.checks.model import Case, CheckRequest, MeshTest, PortTest
+from fanout.hosts import Host, Origin
+
+GPU = {
+    "vendor": "nvidia", "problem": "", "driver": "580.95.05", "module": "580.95.05", "processes": [], "throttled": [],
+    "gpus": [
+        {
+            "index": str(index), "uuid": f"GPU-{index}", "name": "NVIDIA H100 80GB HBM3", "memory.total": "81559",
+            "memory.used": "4", "driver_version": "580.95.05", "compute_mode": "Default",
+            "persistence_mode": "Enabled", "ecc.errors.uncorrected.volatile.total": "0", "mig.mode.current": "Disabled",
+            "temperature.gpu": "31", "pcie.link.width.current": "16", "pcie.link.width.max": "16",
+        }
+        for index in range(8)
+    ],
+}  # fmt: skip
+
+
+def hosts(count: int, **more: Any) -> tuple[Host, ...]:
+    """gpu01, gpu02 … as a hostfile with a line each describes them."""
+    return tuple(
+        Host(name=f"gpu{number:02}", origin=Origin(file="hosts.txt", line=number), **more)
+        for number in range(1, count + 1)
+    )
+
+
+def a_file(path: str, sha: str = "aa11bb22cc33", size: int = 900, **more: Any) -> dict[str, Any]:
+    return {
+        "path": path, "kind": "file", "size": size, "sha256": sha, "readable": True, "writable": True,
+        "searchable": False, "mtime": 1.0, "ahead": -100.0, "mode": 0o644, "uid": 1000, "real": path, "crlf": False,
+        "above": {"path": path.rpartition("/")[0], "writable": True}, **more,
+    }  # fmt: skip
+
+
+def missing_file(path: str) -> dict[str, Any]:
+    return {
+        "path": path, "kind": "missing", "error": "No such file or directory",
+        "above": {"path": "/home/ann", "writable": True},
+    }  # fmt: skip
+
+
+def healthy(number: int, *, gpu: bool = True) -> dict[str, Any]:
+    """Facts of host ``number`` (from 1) as ``ask_facts`` tells them."""
+    name = f"gpu{number:02}"
+    facts: dict[str, Any] = {
+        "identity": {
+            "hostname": name, "host_id": f"boot-{number}/net:[1]", "given": False, "boot_id": f"boot-{number}",
+            "netns": "net:[1]", "machine_id": f"machine-{number}",
+        },
+        "user": {"name": "ann", "uid": 1000, "gid": 1000, "groups": [1000], "umask": 0o22, "home": "/home/ann", "shell": "/bin/bash"},
+        "agent": {"version": [3, 11, 2], "executable": "/usr/bin/python3"},
+        "limits": {"nofile": 1048576, "nproc": 96365, "memlock": -1, "stack": 8388608, "as": -1, "cpu": -1, "fsize": -1, "core": 0},
+        "memory": {"total": 2 << 40, "available": (2 << 40) - (number << 30), "swap_used": 0, "cap": 0, "pids_cap": 0},
+        "cpu": {"count": 128, "usable": 128, "load": 0.5, "governor": "performance"},
+        "kernel": {"release": "6.8.0-60-generic", "machine": "x86_64", "system": "Ubuntu 24.04", "up": 1e6, "reboot_required": False, "ptrace_scope": "1"},
+        "session": {"logind": True, "linger": True, "remove_ipc": True, "kill_user_processes": False, "system_user": False},
+        "environment": {}, "stuck": [], "leftovers": [],
+        "interfaces": [
+            {"name": "lo", "addresses": ["127.0.0.1/8", "::1/128"], "up": True, "running": True, "loopback": True, "mtu": 65536, "speed": 0},
+            {"name": "eth0", "addresses": [f"10.0.0.{number}/24"], "up": True, "running": True, "loopback": False, "mtu": 9000, "speed": 100000},
+        ],
+        "route": {"ipv4": "eth0", "ipv6": ""},
+        "ports": {"low": 32768, "high": 60999, "reserved": ""},
+        "residue": {}, "infiniband": [],
+        "own_name": {"addresses": [f"10.0.0.{number}"], "error": "", "seconds": 0.001},
+        "names": {},
+        "files": {
+            "workdir": a_file("/home/ann/proj", kind="directory", searchable=True, mount={"type": "ext4", "source": "/dev/sda1", "point": "/", "options": "rw"}),
+            "script": a_file("/home/ann/proj/train.sh", mentions=["torchrun", "NNODES", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT", "NPROC_PER_NODE"]),
+            "task": a_file("/home/ann/proj/task.py"),
+            "config": a_file("/home/ann/proj/cfg.yaml"),
+        },
+        "programs": {
+            "path": "/home/ann/venv/bin:/usr/bin",
+            "found": {"bash": "/usr/bin/bash", "torchrun": "/home/ann/venv/bin/torchrun", "python3": "/home/ann/venv/bin/python3", "python": "", "git": "/usr/bin/git", "tee": "/usr/bin/tee", "nvidia-smi": "/usr/bin/nvidia-smi"},
+            "elsewhere": [], "venv": {"dir": "/home/ann/venv", "exists": True},
+        },
+        "space": {
+            place: {"path": f"/{place}", "free": (1200 - number) << 30, "total": 2 << 40, "inodes": 10**8, "inodes_total": 2 * 10**8, "type": kind}
+            for place, kind in (("workdir", "ext4"), ("tmp", "ext4"), ("home", "ext4"), ("shm", "tmpfs"))
+        },
+        "tree": {"head": "4f2a9c1", "index": "ab" * 32, "dirty": {}, "empty_modules": []},
+        "locks": [],
+        "software": {
+            "version": [3, 11, 9], "executable": "/home/ann/venv/bin/python3", "prefix": "/home/ann/venv",
+            "packages": {"torch": "2.9.1", "nvidia-nccl-cu12": "2.27.5", "numpy": "2.1.0"},
+            "torch": {"version": "2.9.1+cu128", "cuda": "12.8", "hip": None}, "absent": [],
+        },
+        "gpu": GPU, "missing": {},
+        "clock": {"began": 100.0, "ended": 100.2, "synchronised": True},
+    }  # fmt: skip
+    if not gpu:
+        del facts["gpu"]
+        facts["missing"] = {"gpu": "no GPU"}
+        facts["software"]["packages"].pop("nvidia-nccl-cu12")
+        facts["software"]["torch"]["version"] = "2.9.1+cpu"
+    return copy.deepcopy(facts)
+
+
+def request(count: int = 4, **more: Any) -> CheckRequest:
+    settings: dict[str, Any] = {
+        "hosts": hosts(count), "workdir": "/home/ann/proj", "task": "task.py", "config": "cfg.yaml",
+        "venv": "/home/ann/venv", "imports": ("torch",),
+        "dialled": {f"gpu{number:02}": f"10.0.0.{number}" for number in range(1, count + 1)},
+        "login_seconds": {f"gpu{number:02}": 0.3 for number in range(1, count + 1)},
+    }  # fmt: skip
+    return CheckRequest(**{**settings, **more})
+
+
+def healthy_case(count: int = 4, *, gpu: bool = True, **more: Any) -> Case:
+    """A case in which no check may say a word; ``change`` it to break one thing."""
+    if not gpu:
+        more.setdefault("hosts", hosts(count, slots=1))
+    asked = request(count, **more)
+    numbers = {host.name: number for number, host in enumerate(asked.hosts, 1) if host.name not in asked.unreached}
+    facts = {name: healthy(number, gpu=gpu) for name, number in numbers.items()}
+    reached = {name: f"10.0.0.{number}" for name, number in numbers.items()}
+    fine = {"outcome": "ok", "connect": 0.0001}
+    return Case(
+        request=asked,
+        facts=facts,
+        missing={name: row["missing"] for name, row in facts.items()},
+        offsets=dict.fromkeys(facts, (0.0004, 0.001)),
+        port=PortTest(
+            port=asked.master_port,
+            candidates=("10.0.0.1",),
+            chosen="10.0.0.1",
+            dials={(name, "10.0.0.1"): {**fine, "source": reached[name]} for name in facts if name != asked.first.name},
+        ),
+        mesh=MeshTest(
+            addresses=reached,
+            dials={(start, end): fine for start in facts for end in facts if start != end},
+            unasked="one host" if count == 1 else "",
+        ),
+    )
+
+
+def changed(case: Case, host: str, path: str, value: Any) -> Case:
+    """``case`` with one fact of one host replaced; ``path`` goes down by slashes."""
+    facts: dict[str, Any] = {name: copy.deepcopy(dict(row)) for name, row in case.facts.items()}
+    *folders, last = path.split("/")
+    place = facts[host]
+    for folder in folders:
+        place = place[int(folder)] if isinstance(place, list) else place[folder]
+    place[last] = value
+    return replace(case, facts=facts)
+
+
+def without(case: Case, host: str, section: str, reason: str) -> Case:
+    """``case`` where one host could not tell one section."""
+    facts = {name: dict(row) for name, row in case.facts.items()}
+    facts[host].pop(section, None)
+    return replace(case, facts=facts, missing={**case.missing, host: {section: reason}})
+
+
+class ScriptedAsker:
+    """Answers from functions of (host, args) by the question's name; remembers what was asked and cancelled."""
+
+    def __init__(self, script: Mapping[str, Callable[[str, Mapping[str, Any]], Answer]]) -> None:
+        self._script = script
+        self.asked: list[Ask] = []
+        self.cancelled: list[tuple[str, int]] = []
+
+    def ask(self, asks: Sequence[Ask]) -> list[Answer]:
+        self.asked += asks
+        return [self._script[ask.what](ask.host, ask.args) for ask in asks]
+
+    def cancel(self, host: str, handle: int) -> None:
+        self.cancelled.append((host, handle))
+
+
+class ForkingAsker:
+    """Puts each question to the real probe in a forked child of this process, as the agent's relay does.
+
+    ``env`` gives a host variables of its own: FANOUT_HOST_ID makes one machine play several.
+    """
+
+    def __init__(self, env: Mapping[str, Mapping[str, str]] | None = None) -> None:
+        self._env = env or {}
+        self._living: dict[int, tuple[str, int]] = {}
+
+    def ask(self, asks: Sequence[Ask]) -> list[Answer]:
+        begun = [(ask, *self._start(ask)) for ask in asks]
+        return [self._finish(ask, pid, reader, sent) for ask, pid, reader, sent in begun]
+
+    def cancel(self, host: str, handle: int) -> None:
+        assert self._living[handle][0] == host
+        self._end(handle)
+
+    @property
+    def living(self) -> int:
+        """Long-lived questions that nobody has cancelled."""
+        return len(self._living)
+
+    def close(self) -> None:
+        for handle in tuple(self._living):
+            self._end(handle)
+
+    def _start(self, ask: Ask) -> tuple[int, int, float]:
+        reader, writer = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            os.environ.update(self._env.get(ask.host, {}))
+            _play(ask, writer)
+        os.close(writer)
+        return pid, reader, time.time()
+
+    def _finish(self, ask: Ask, pid: int, reader: int, sent: float) -> Answer:
+        text, deadline = b"", time.monotonic() + ask.timeout
+        while not text.endswith(b"\n"):
+            ready, _, _ = select.select([reader], [], [], max(0.0, deadline - time.monotonic()))
+            part = os.read(reader, 1 << 16) if ready else b""
+            if not part:
+                break
+            text += part
+        self._living[pid] = (ask.host, reader)
+        if ask.what != "listen" or not text:
+            self._end(pid)
+        if not text:
+            return Answer(error=f"no answer within {ask.timeout:g} s")
+        answer = json.loads(text)
+        return Answer(
+            value=answer.get("value"), error=answer.get("error", ""), handle=pid, sent=sent, received=time.time()
+        )
+
+    def _end(self, pid: int) -> None:
+        _, reader = self._living.pop(pid)
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        os.close(reader)
+
+
+def _play(ask: Ask, writer: int) -> None:
+    """The child: answer once, or answer and live on."""
+    status = 1
+    try:
+        result = PROBES[ask.what](dict(ask.args))
+        for value in [result] if isinstance(result, dict) else result:
+            os.write(writer, json.dumps({"value": value}).encode() + b"\n")
+        status = 0
+    except Exception as error:  # noqa: BLE001  as the relay does: the reason travels
+        os.write(writer, json.dumps({"error": repr(error)}).encode() + b"\n")
+    finally:
+        os._exit(status)
