@@ -121,10 +121,11 @@ def _host_row(heading: Heading, host: HostState, state: RunState, glance: Glance
     name_width = min(24, max(len(name) for name in heading.hosts))
     row: Row = [(f" {symbol} ", _STYLE[how]), (f"{host.name[:name_width]:<{name_width}}", colour_of(host.name))]
     node, slots = heading.ranks.get(host.name, (None, None))
+    digits = len(str(len(heading.hosts) - 1))
     if node is not None:
-        row.append((f"  node {node:<3}" if width >= 100 else f" {node:>3}", "dim"))
+        row.append((f"  node {node:<{digits}}" if width >= 100 else f"  {node:>{digits}}", "dim"))
     if slots is not None and width >= 100:
-        row.append((f" {slots:>2} ranks", "dim"))
+        row.append((f"  {slots} rank{'s' if slots != 1 else ''}", "dim"))
     words = what_it_does(host, state)
     row.append((f"  {words:<10}", _STYLE[how] if how in ("bad", "odd") else ""))
     if len(words) <= 10:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fanout.hosts import fold
@@ -37,16 +37,19 @@ def report(
     outcome: RunOutcome,
     last_words: Mapping[str, LastWords],
     *,
+    diagnosis: Sequence[str] = (),
     colour: bool = False,
     unicode: bool = True,
 ) -> str:
-    """The report, ending with a newline. ``last_words`` need only hold the host that failed first."""
+    """The report, ending with a newline. ``last_words`` need only hold the host that failed first; the lines
+    of ``diagnosis`` (why it failed, who only suffered from it) stand under the headline of a run that failed."""
     paint = _Paint(colour)
     if outcome.ok:
         lines = _good(heading, outcome, paint)
     else:
         lines = [
             _title(heading, outcome, paint, unicode=unicode),
+            *(clean(line, colour=False) for line in diagnosis),
             *_last_words(heading, outcome, last_words, unicode=unicode),
             *_others(state, outcome),
             *_where(heading, state, outcome),
@@ -134,7 +137,8 @@ def _how_soon(state: RunState) -> str:
     stops = [host.stop_at for host in state.all if host.stop_at is not None]
     if state.interrupts or not state.failures or not stops:
         return ""
-    return f" {seconds(max(0.0, min(stops) - state.failures[0][1]))} later"
+    later = max(0.0, min(stops) - state.failures[0][1])
+    return " at once" if later < 0.1 else f" {seconds(later)} later"
 
 
 def _where(heading: Heading, state: RunState, outcome: RunOutcome) -> list[str]:
@@ -195,7 +199,9 @@ def _next(heading: Heading, outcome: RunOutcome, paint: _Paint) -> list[str]:
     elif first is not None and _has_log(first):
         commands.append(f"fanout logs {heading.run_id} --host {shlex.quote(first.host)}")
     if not outcome.clean:
-        commands.append(f"fanout stop {heading.run_id}     (once the hosts can be reached: ends what is left there)")
+        unknown = _unlooked(outcome)
+        when = f"once {fold(unknown)} can be reached: " if unknown else ""
+        commands.append(f"fanout stop {heading.run_id}    ({when}looks again and ends what is left)")
     return [_fact("next" if not at else "", paint("1", command)) for at, command in enumerate(commands)]
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Literal, NamedTuple
 
-from fanout.events import Chunk, Event, Exited, Gone, Lost, StreamOpened
+from fanout.events import Chunk, Event, Gone, Lost, StreamOpened
 from fanout.views.base import label
 from fanout.views.lines import LIMIT, Line, Lines
 
@@ -48,7 +48,7 @@ class Streams:
                 says += self._feed(event)
             case StreamOpened():
                 self._labels[event.host, event.stream] = label(event.host, event.name)
-            case Exited() | Gone() | Lost():
+            case Gone() | Lost():  # not Exited: bytes may still come after it
                 says += self._finish(event.host)
             case _:
                 pass
