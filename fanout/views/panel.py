@@ -14,7 +14,7 @@ from fanout.state import HostState, Phase, RunState
 from fanout.views.base import Heading
 from fanout.views.metrics import Progress, Reading
 from fanout.views.narrate import how_it_ended, was_stopped
-from fanout.views.sanitise import clean
+from fanout.views.sanitise import sentence
 from fanout.views.table import cut
 from fanout.views.units import age, clock, seconds, short, size
 
@@ -107,7 +107,7 @@ def _title(heading: Heading, state: RunState, width: int, *, unicode: bool) -> R
     number = len(heading.hosts)
     head = f" fanout  run {heading.run_id}  "
     tail = f"  {number} host{'s' if number != 1 else ''}  {clock(state.now - state.began_at)}  "
-    task = clean(heading.title, colour=False)
+    task = sentence(heading.title)
     room = width - len(head) - len(tail) - len(word) - 1
     if len(task) > room:
         task = cut(task, max(0, room), ellipsis="…" if unicode else "~")
@@ -139,10 +139,10 @@ def _host_row(heading: Heading, host: HostState, state: RunState, glance: Glance
 def what_it_does(host: HostState, state: RunState) -> str:
     """Its phase, or what is more worth knowing."""
     if host.link_lost_at is not None and not host.phase.over:
-        why = f" ({clean(host.link_lost_why, colour=False)})" if host.link_lost_why else ""
+        why = f" ({sentence(host.link_lost_why)})" if host.link_lost_why else ""
         return f"link lost {age(state.now - host.link_lost_at)}{why}, attempt {host.attempt}"
     if host.trouble is not None:
-        return f"{host.phase.value}: {clean(host.trouble.message, colour=False)}"
+        return f"{host.phase.value}: {sentence(host.trouble.message)}"
     if host.gone is not None and host.gone.left:
         return f"{how_it_ended(host)}; {len(host.gone.left)} left behind"
     if host.exit is not None:

@@ -15,7 +15,7 @@ from fanout.outcome import HostOutcome, RunOutcome
 from fanout.state import RunState
 from fanout.views.base import Heading
 from fanout.views.logdir import FileNames
-from fanout.views.sanitise import clean
+from fanout.views.sanitise import clean_lines, sentence
 from fanout.views.tail import LastWords
 from fanout.views.units import seconds
 
@@ -49,7 +49,7 @@ def report(
     else:
         lines = [
             _title(heading, outcome, paint, unicode=unicode),
-            *(clean(line, colour=False) for line in diagnosis),
+            *(shown for line in diagnosis for shown in clean_lines(line)),
             *_last_words(heading, outcome, last_words, unicode=unicode),
             *_others(state, outcome),
             *_where(heading, state, outcome),
@@ -74,7 +74,7 @@ def _title(heading: Heading, outcome: RunOutcome, paint: _Paint, *, unicode: boo
     word = "STOPPED" if outcome.origin == "user" or outcome.first is None else "FAILED"
     bar = ("━" if unicode else "=") * 3
     title = f"{bar} run {heading.run_id} {word} after {seconds(outcome.seconds)} {bar}"
-    return f"{paint('1;31', title)}\n{paint('1', clean(outcome.headline, colour=False))}"
+    return "\n".join([paint("1;31", title), *(paint("1", line) for line in clean_lines(outcome.headline))])
 
 
 def _last_words(
@@ -119,7 +119,7 @@ def _others(state: RunState, outcome: RunOutcome) -> list[str]:
 
 
 def _became(verdict: str, reason: str, state: RunState) -> str:
-    reason = clean(reason, colour=False)
+    reason = sentence(reason)
     words = {
         "ok": "ended well",
         "failed": f"failed too ({reason})",
@@ -156,7 +156,7 @@ def _left(state: RunState, outcome: RunOutcome, paint: _Paint) -> list[str]:
     for host in outcome.hosts:
         gone = state.hosts[host.host].gone
         for process in gone.left if gone else ():
-            text = f"{host.host}: pid {process.pid} ({process.state}, {clean(process.wchan)}) {clean(process.command)}"
+            text = f"{host.host}: pid {process.pid} ({process.state}, {sentence(process.wchan)}) {sentence(process.command)}"
             lines.append(_fact("left behind", paint("31", text)))
     unknown = _unlooked(outcome)
     if unknown:
@@ -195,7 +195,7 @@ def _next(heading: Heading, outcome: RunOutcome, paint: _Paint) -> list[str]:
     commands: list[str] = []
     first = next((host for host in outcome.hosts if host.host == outcome.first), None)
     if first is not None and first.hint:
-        commands.append(clean(first.hint, colour=False))
+        commands += clean_lines(first.hint)
     elif first is not None and _has_log(first):
         commands.append(f"fanout logs {heading.run_id} --host {shlex.quote(first.host)}")
     if not outcome.clean:
