@@ -12,7 +12,6 @@ import hashlib
 import hmac
 import os
 import pwd
-import secrets
 import socket
 import threading
 import time
@@ -152,7 +151,7 @@ def _attempt(link: socket.socket, address: Any, key: str, seconds: float, size: 
             return _not_connected(error)
         result["source"] = str(link.getsockname()[0])
         result["connect"] = _since(began)
-        challenge = secrets.token_hex(16).encode()
+        challenge = os.urandom(16).hex().encode()
         try:
             link.sendall(b"%s %s %d\n" % (_HELLO, challenge, size))
             got = _line(link)

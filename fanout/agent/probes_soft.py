@@ -12,11 +12,12 @@ from .probes_tools import NotHad, Program, search_path
 # Runs in the task's interpreter. torch is looked at, never imported: its version file says CUDA's version too.
 _LOOK = """
 import sys, json, os, importlib.util
-from importlib.metadata import distributions
 found = {}
-for item in distributions():
-    name = (item.metadata["Name"] or "").lower().replace("_", "-")
-    found.setdefault(name, item.version)
+for folder in sys.path:
+    for entry in os.listdir(folder) if os.path.isdir(folder) else ():
+        if entry.endswith((".dist-info", ".egg-info")):
+            name, _, version = entry.rpartition(".")[0].partition("-")
+            found.setdefault(name.lower().replace("_", "-"), version)
 def spec(name):
     try: return importlib.util.find_spec(name)
     except Exception: return None

@@ -109,13 +109,20 @@ class Program:
         """(exit status, text). Raises NotHad when the time is over; the program's whole group is killed then."""
         try:
             status = self._child.wait(max(0.0, self._deadline - time.monotonic()))
+            return status, os.pread(self._out, 1 << 22, 0).decode("utf-8", "replace")
         except subprocess.TimeoutExpired:
-            os.killpg(self._child.pid, signal.SIGKILL)
+            self._give_up()
             raise NotHad("%s gave no answer within %g s" % (self.name, self._seconds)) from None
-        try:
-            return status, os.pread(self._out, 1 << 20, 0).decode("utf-8", "replace")
         finally:
             os.close(self._out)
+
+    def _give_up(self) -> None:
+        """Kill its whole group. One that hangs in the kernel dies later, or never: nobody waits for it here."""
+        os.killpg(self._child.pid, signal.SIGKILL)
+        try:
+            self._child.wait(1)
+        except subprocess.TimeoutExpired:
+            pass
 
 
 def search_path(args: dict[str, Any]) -> str:

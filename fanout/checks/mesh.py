@@ -7,7 +7,7 @@ directions of the ring: every host is dialled by and dials a dozen others, which
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from fanout.checks import dials
@@ -35,7 +35,7 @@ def _bulk(case: Case) -> Iterator[Verdict]:
     yield from _judge(case, lambda outcome: outcome == "stalled")
 
 
-def _judge(case: Case, bad: Any) -> Iterator[Verdict]:
+def _judge(case: Case, bad: Callable[[str], bool]) -> Iterator[Verdict]:
     mesh = case.mesh
     if mesh is None or mesh.unasked:
         yield skip(case.hosts, mesh.unasked if mesh else "not asked")
@@ -48,7 +48,7 @@ def _judge(case: Case, bad: Any) -> Iterator[Verdict]:
 
 
 def blamed(
-    failing: Mapping[tuple[str, str], Mapping[str, Any]], tested: Mapping[tuple[str, str], Any]
+    failing: Mapping[tuple[str, str], Mapping[str, Any]], tested: Collection[tuple[str, str]]
 ) -> Iterator[tuple[str, bool, list[tuple[tuple[str, str], Mapping[str, Any]]]]]:
     """(host, whether its inward side is at fault, the pairs) until every failing pair is explained.
 

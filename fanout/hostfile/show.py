@@ -18,7 +18,7 @@ _HEAD = ("rank", "host", "address", "user", "port", "slots", "attributes", "from
 
 def show(hosts: Sequence[Host], resolve: Resolve) -> str:
     """The table of ``fanout hosts``: one row a host, in rank order."""
-    rows = [_HEAD]
+    rows: list[tuple[str, ...]] = [_HEAD]
     for rank, host in enumerate(hosts):
         address, user, port = resolve(host)
         slots = "per GPU" if host.slots is None else str(host.slots)

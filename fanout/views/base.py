@@ -12,6 +12,7 @@ from typing import Literal, Protocol
 from fanout.errors import UsageError
 from fanout.events import Event
 from fanout.state import RunState
+from fanout.views.sanitise import clean
 
 Mode = Literal["live", "plain", "json"]
 
@@ -107,4 +108,4 @@ def label(host: str, stream: str) -> str:
     """Who says a line: ``gpu01``, for a rank's own stream ``gpu01:5``, for any other stream ``gpu01:name``."""
     if not stream:
         return host
-    return f"{host}:{stream.removeprefix('rank ')}"
+    return f"{host}:{clean(stream, colour=False).removeprefix('rank ')}"

@@ -23,7 +23,7 @@ from fanout.views.base import Heading
 from fanout.views.lines import Lines
 from fanout.views.narrate import Narrator, how_it_ended
 from fanout.views.out import Out
-from fanout.views.sanitise import clean
+from fanout.views.sanitise import clean, clean_lines
 
 KEEP_BYTES = 4 * 1024 * 1024  # of each host; more is cut and said
 _RULE = "-" * 15
@@ -91,7 +91,7 @@ class Folded:
                 self.note(said.text)
 
     def note(self, text: str) -> None:
-        self._err.write(f"fanout: {text}\n")
+        self._err.write("".join([f"fanout: {line}\n" for line in clean_lines(text)]))
 
     def close(self) -> None:
         if self._state is None:

@@ -24,7 +24,7 @@ from fanout.views.narrate import Narrator, Said
 from fanout.views.out import Out
 from fanout.views.panel import Glance, Row, colour_of, panel
 from fanout.views.plain import MARKS
-from fanout.views.sanitise import clean
+from fanout.views.sanitise import clean, clean_lines
 from fanout.views.streams import Say, Streams
 
 if TYPE_CHECKING:
@@ -59,8 +59,7 @@ class Live:
         self._descriptor = _descriptor(stdout)
         self._size = size or self._ask
         self._clock = clock
-        self._streams, self._narrator = Streams(), Narrator()
-        self._width = max((len(host) for host in heading.hosts), default=0)
+        self._streams, self._narrator = Streams(heading.hosts), Narrator()
         self._pending: deque[str] = deque()
         self._budget = PENDING_LINES
         self._skipped = 0
@@ -84,7 +83,8 @@ class Live:
         self.draw()
 
     def note(self, text: str) -> None:
-        self._say(Said(text=text))
+        for line in clean_lines(text):
+            self._say(Said(text=line))
 
     def draw(self, *, force: bool = False) -> None:
         """A frame, if it is time for one and the terminal takes it."""
@@ -127,7 +127,7 @@ class Live:
             self._progress.add(reading, at)
 
     def _prefix(self, say: Say) -> str:
-        speaker = f"{say.speaker:<{self._width}} {MARKS[say.kind]}"
+        speaker = f"{say.speaker:<{self._streams.width}} {MARKS[say.kind]}"
         return f"\x1b[{_ANSI[colour_of(say.host)]}m{speaker}\x1b[0m" if self._colour else speaker
 
     def _say(self, said: Said) -> None:

@@ -27,7 +27,7 @@ from fanout.events import (
 from fanout.hosts import fold
 from fanout.outcome import signal_name
 from fanout.state import HostState, Phase, RunState
-from fanout.views.sanitise import clean
+from fanout.views.sanitise import clean_lines, sentence
 from fanout.views.units import seconds
 
 Level = Literal["info", "good", "warning", "error"]
@@ -103,7 +103,7 @@ class Narrator:
             return []
         self._down.add(event.host)
         still = "; train.sh goes on there" if state.hosts[event.host].phase is Phase.RUNNING else ""
-        return [Said(text=f"{event.host}: link lost ({clean(event.why)}){still}; connecting again", level="warning")]
+        return [Said(text=f"{event.host}: link lost ({sentence(event.why)}){still}; connecting again", level="warning")]
 
     def _milestone(self, what: str, state: RunState) -> list[Said]:
         """``connected 4/4 in 0.6 s`` when the last host is there (said once)."""
@@ -120,15 +120,16 @@ class Narrator:
         self._down.discard(event.host)
         trouble = host.trouble
         what = {Phase.UNREACHED: "unreachable", Phase.REFUSED: "refused", Phase.LOST: "lost"}.get(host.phase, "out")
-        said = [Said(text=f"{event.host}: {what}: {clean(trouble.message if trouble else '')}", level="error")]
-        if trouble and trouble.hint:
-            said.append(Said(text=f"{event.host}: try: {clean(trouble.hint)}", level="error"))
-        return said
+        message = clean_lines(trouble.message if trouble else "") or ["no reason given"]
+        lines = [f"{what}: {message[0]}", *message[1:]]
+        lines += [f"try: {line}" for line in clean_lines(trouble.hint if trouble else "")]
+        return [Said(text=f"{event.host}: {line}", level="error") for line in lines]
 
     def _exited(self, event: Exited, state: RunState) -> list[Said]:
         host = state.hosts[event.host]
         how = how_it_ended(host)
-        if event.code == 0 or was_stopped(host, state):
+        first = bool(state.failures) and state.failures[0][0] == event.host
+        if event.code == 0 or not first or was_stopped(host, state):
             self._gather(f"ended: {how}", event.host, event.at)
             return []
         return [Said(text=f"{event.host}: train.sh ended: {how}", level="error")]
@@ -138,9 +139,9 @@ class Narrator:
         if isinstance(action, Stop) and not self._stopping:
             self._stopping = True
             if all(host.go_at is None for host in state.all):
-                return [Said(text=f"starting nothing: {clean(action.why)}", level="warning")]
+                return [Said(text=f"starting nothing: {sentence(action.why)}", level="warning")]
             grace = f"TERM now, KILL after {seconds(action.grace)}"
-            return [Said(text=f"stopping all hosts: {clean(action.why)} ({grace})", level="warning")]
+            return [Said(text=f"stopping all hosts: {sentence(action.why)} ({grace})", level="warning")]
         if isinstance(action, Kill) and "kill" not in self._done:
             self._done.add("kill")
             return [Said(text="killing what is left on all hosts", level="warning")]
@@ -150,7 +151,7 @@ class Narrator:
 def _left_behind(event: Gone) -> list[Said]:
     said = [
         Said(
-            text=f"{event.host}: left behind: pid {p.pid} ({p.state}, {clean(p.wchan)}) {clean(p.command)}",
+            text=f"{event.host}: left behind: pid {p.pid} ({p.state}, {sentence(p.wchan)}) {sentence(p.command)}",
             level="error",
         )
         for p in event.left
@@ -169,7 +170,7 @@ def how_it_ended(host: HostState) -> str:
     if end is None:
         return ""
     oom = " (out of memory)" if end.oom else ""
-    why = f": {clean(end.why)}" if end.why else ""
+    why = f": {sentence(end.why)}" if end.why else ""
     if end.signal is not None:
         return f"killed by {signal_name(end.signal)}{oom}{why}"
     return f"exit {end.code}{oom}{why}" if end.code is not None else f"unknown{why}"

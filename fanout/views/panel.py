@@ -14,7 +14,7 @@ from fanout.state import HostState, Phase, RunState
 from fanout.views.base import Heading
 from fanout.views.metrics import Progress, Reading
 from fanout.views.narrate import how_it_ended, was_stopped
-from fanout.views.sanitise import clean
+from fanout.views.sanitise import sentence
 from fanout.views.table import cut
 from fanout.views.units import age, clock, seconds, short, size
 
@@ -107,7 +107,7 @@ def _title(heading: Heading, state: RunState, width: int, *, unicode: bool) -> R
     number = len(heading.hosts)
     head = f" fanout  run {heading.run_id}  "
     tail = f"  {number} host{'s' if number != 1 else ''}  {clock(state.now - state.began_at)}  "
-    task = clean(heading.title, colour=False)
+    task = sentence(heading.title)
     room = width - len(head) - len(tail) - len(word) - 1
     if len(task) > room:
         task = cut(task, max(0, room), ellipsis="…" if unicode else "~")
@@ -121,10 +121,11 @@ def _host_row(heading: Heading, host: HostState, state: RunState, glance: Glance
     name_width = min(24, max(len(name) for name in heading.hosts))
     row: Row = [(f" {symbol} ", _STYLE[how]), (f"{host.name[:name_width]:<{name_width}}", colour_of(host.name))]
     node, slots = heading.ranks.get(host.name, (None, None))
+    digits = len(str(len(heading.hosts) - 1))
     if node is not None:
-        row.append((f"  node {node:<3}" if width >= 100 else f" {node:>3}", "dim"))
+        row.append((f"  node {node:<{digits}}" if width >= 100 else f"  {node:>{digits}}", "dim"))
     if slots is not None and width >= 100:
-        row.append((f" {slots:>2} ranks", "dim"))
+        row.append((f"  {slots} rank{'s' if slots != 1 else ''}", "dim"))
     words = what_it_does(host, state)
     row.append((f"  {words:<10}", _STYLE[how] if how in ("bad", "odd") else ""))
     if len(words) <= 10:
@@ -138,10 +139,10 @@ def _host_row(heading: Heading, host: HostState, state: RunState, glance: Glance
 def what_it_does(host: HostState, state: RunState) -> str:
     """Its phase, or what is more worth knowing."""
     if host.link_lost_at is not None and not host.phase.over:
-        why = f" ({clean(host.link_lost_why, colour=False)})" if host.link_lost_why else ""
+        why = f" ({sentence(host.link_lost_why)})" if host.link_lost_why else ""
         return f"link lost {age(state.now - host.link_lost_at)}{why}, attempt {host.attempt}"
     if host.trouble is not None:
-        return f"{host.phase.value}: {clean(host.trouble.message, colour=False)}"
+        return f"{host.phase.value}: {sentence(host.trouble.message)}"
     if host.gone is not None and host.gone.left:
         return f"{how_it_ended(host)}; {len(host.gone.left)} left behind"
     if host.exit is not None:

@@ -15,10 +15,11 @@ from typing import TextIO
 
 from fanout.events import Event
 from fanout.state import RunState
+from fanout.views import metrics
 from fanout.views.base import Heading
 from fanout.views.narrate import Narrator, Said, status
 from fanout.views.out import Out
-from fanout.views.sanitise import clean
+from fanout.views.sanitise import clean, clean_lines, sentence
 from fanout.views.streams import Say, Streams
 from fanout.views.units import seconds, size
 
@@ -40,14 +41,14 @@ class Plain:
         status_seconds: float = STATUS_SECONDS,
     ) -> None:
         self._out, self._err = Out(stdout), Out(stderr)
-        self._streams, self._narrator = Streams(), Narrator()
+        self._streams, self._narrator = Streams(heading.hosts), Narrator()
         self._timestamps, self._colour = timestamps, colour
-        self._width = max((len(host) for host in heading.hosts), default=0)
+        self._reading: metrics.Reading | None = None  # the last figures of a loss
         self._status_seconds = status_seconds
         self._last_word = 0.0  # when anything was last said on stderr
         logs = f" · logs in {heading.log_dir}" if heading.log_dir else ""
         hosts = f"{len(heading.hosts)} host{'s' if len(heading.hosts) != 1 else ''}"
-        self.note(f"run {heading.run_id} · {clean(heading.title)} · {hosts}{logs}")
+        self.note(f"run {heading.run_id} · {sentence(heading.title)} · {hosts}{logs}")
 
     @property
     def broken(self) -> bool:
@@ -60,17 +61,25 @@ class Plain:
         if not self._last_word:
             self._last_word = event.at
         if event.at - self._last_word >= self._status_seconds:
-            kept = size(sum(host.bytes for host in state.all))
-            up = seconds(state.now - state.began_at)
-            self._say(Said(text=f"{status(state)} · {kept} of log · after {up}"), event.at)
+            self._say(Said(text=self._status(state)), event.at)
 
     def note(self, text: str) -> None:
-        self._err.write(f"fanout: {text}\n")
+        self._err.write("".join([f"fanout: {line}\n" for line in clean_lines(text)]))
 
     def close(self) -> None:
         self._lines(self._streams.finish(), self._last_word)
         for said in self._narrator.flush():
             self._say(said, self._last_word)
+
+    def _status(self, state: RunState) -> str:
+        """Where the run stands: keeps CI from taking silence for death, and a person from guessing."""
+        parts = [status(state)]
+        reading = self._reading
+        if reading is not None:
+            parts.append(f"step {reading.step}" + (f"/{reading.total}" if reading.total else ""))
+            parts.append(f"loss {reading.loss:.4f}")
+        parts.append(f"{size(sum(host.bytes for host in state.all))} of log")
+        return " · ".join([*parts, f"after {seconds(state.now - state.began_at)}"])
 
     def _say(self, said: Said, at: float) -> None:
         self._last_word = at
@@ -79,6 +88,9 @@ class Plain:
     def _lines(self, says: list[Say], at: float) -> None:
         if not says:
             return
+        for say in says:
+            if "loss" in say.text and (reading := metrics.read(say.text)) and reading.loss is not None:
+                self._reading = reading
         stamp = (
             f"{datetime.fromtimestamp(at).astimezone().isoformat(timespec='milliseconds')} " if self._timestamps else ""
         )
@@ -88,4 +100,4 @@ class Plain:
         """A log line as it is printed, without its end."""
         text = clean(say.text, colour=self._colour)
         cut = f"…(+{say.more} B)" if say.more else ""
-        return f"{say.speaker:<{self._width}} {MARKS[say.kind]} {text}{cut}".rstrip(" ")
+        return f"{say.speaker:<{self._streams.width}} {MARKS[say.kind]} {text}{cut}".rstrip(" ")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fanout.hosts import fold
@@ -15,7 +15,7 @@ from fanout.outcome import HostOutcome, RunOutcome
 from fanout.state import RunState
 from fanout.views.base import Heading
 from fanout.views.logdir import FileNames
-from fanout.views.sanitise import clean
+from fanout.views.sanitise import clean_lines, sentence
 from fanout.views.tail import LastWords
 from fanout.views.units import seconds
 
@@ -37,16 +37,19 @@ def report(
     outcome: RunOutcome,
     last_words: Mapping[str, LastWords],
     *,
+    diagnosis: Sequence[str] = (),
     colour: bool = False,
     unicode: bool = True,
 ) -> str:
-    """The report, ending with a newline. ``last_words`` need only hold the host that failed first."""
+    """The report, ending with a newline. ``last_words`` need only hold the host that failed first; the lines
+    of ``diagnosis`` (why it failed, who only suffered from it) stand under the headline of a run that failed."""
     paint = _Paint(colour)
     if outcome.ok:
         lines = _good(heading, outcome, paint)
     else:
         lines = [
             _title(heading, outcome, paint, unicode=unicode),
+            *(shown for line in diagnosis for shown in clean_lines(line)),
             *_last_words(heading, outcome, last_words, unicode=unicode),
             *_others(state, outcome),
             *_where(heading, state, outcome),
@@ -71,7 +74,7 @@ def _title(heading: Heading, outcome: RunOutcome, paint: _Paint, *, unicode: boo
     word = "STOPPED" if outcome.origin == "user" or outcome.first is None else "FAILED"
     bar = ("━" if unicode else "=") * 3
     title = f"{bar} run {heading.run_id} {word} after {seconds(outcome.seconds)} {bar}"
-    return f"{paint('1;31', title)}\n{paint('1', clean(outcome.headline, colour=False))}"
+    return "\n".join([paint("1;31", title), *(paint("1", line) for line in clean_lines(outcome.headline))])
 
 
 def _last_words(
@@ -116,7 +119,7 @@ def _others(state: RunState, outcome: RunOutcome) -> list[str]:
 
 
 def _became(verdict: str, reason: str, state: RunState) -> str:
-    reason = clean(reason, colour=False)
+    reason = sentence(reason)
     words = {
         "ok": "ended well",
         "failed": f"failed too ({reason})",
@@ -134,7 +137,8 @@ def _how_soon(state: RunState) -> str:
     stops = [host.stop_at for host in state.all if host.stop_at is not None]
     if state.interrupts or not state.failures or not stops:
         return ""
-    return f" {seconds(max(0.0, min(stops) - state.failures[0][1]))} later"
+    later = max(0.0, min(stops) - state.failures[0][1])
+    return " at once" if later < 0.1 else f" {seconds(later)} later"
 
 
 def _where(heading: Heading, state: RunState, outcome: RunOutcome) -> list[str]:
@@ -152,7 +156,7 @@ def _left(state: RunState, outcome: RunOutcome, paint: _Paint) -> list[str]:
     for host in outcome.hosts:
         gone = state.hosts[host.host].gone
         for process in gone.left if gone else ():
-            text = f"{host.host}: pid {process.pid} ({process.state}, {clean(process.wchan)}) {clean(process.command)}"
+            text = f"{host.host}: pid {process.pid} ({process.state}, {sentence(process.wchan)}) {sentence(process.command)}"
             lines.append(_fact("left behind", paint("31", text)))
     unknown = _unlooked(outcome)
     if unknown:
@@ -191,11 +195,13 @@ def _next(heading: Heading, outcome: RunOutcome, paint: _Paint) -> list[str]:
     commands: list[str] = []
     first = next((host for host in outcome.hosts if host.host == outcome.first), None)
     if first is not None and first.hint:
-        commands.append(clean(first.hint, colour=False))
+        commands += clean_lines(first.hint)
     elif first is not None and _has_log(first):
         commands.append(f"fanout logs {heading.run_id} --host {shlex.quote(first.host)}")
     if not outcome.clean:
-        commands.append(f"fanout stop {heading.run_id}     (once the hosts can be reached: ends what is left there)")
+        unknown = _unlooked(outcome)
+        when = f"once {fold(unknown)} can be reached: " if unknown else ""
+        commands.append(f"fanout stop {heading.run_id}    ({when}looks again and ends what is left)")
     return [_fact("next" if not at else "", paint("1", command)) for at, command in enumerate(commands)]
 
 

@@ -45,6 +45,16 @@ def _ended(text: str) -> str:
     return text if text.endswith((RESET, "\x1b[m")) else text + RESET
 
 
+def clean_lines(text: str) -> list[str]:
+    """A message of several lines as lines without colour, each of them harmless; none of them empty."""
+    return [clean(line, colour=False) for line in re.split(r"\r\n|\n|\r", text) if line.strip()]
+
+
+def sentence(text: str) -> str:
+    """A message as one harmless line."""
+    return " ".join(line.strip() for line in clean_lines(text))
+
+
 def escaped(char: str) -> str:
     """The character as Python would write it: ``\\x1b``, ``\\u202e``."""
     return f"\\x{ord(char):02x}" if ord(char) < 256 else f"\\u{ord(char):04x}"

@@ -6,9 +6,10 @@ Bytes go in as Chunks, ``Say`` values come out: whole lines, beginnings of lines
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
-from fanout.events import Chunk, Event, Exited, Gone, Lost, StreamOpened
+from fanout.events import Chunk, Event, Gone, Lost, StreamOpened
 from fanout.views.base import label
 from fanout.views.lines import LIMIT, Line, Lines
 
@@ -33,8 +34,9 @@ class Say(NamedTuple):
 class Streams:
     """The assemblers of all streams; text in ``Say`` is as the host wrote it, not made harmless."""
 
-    def __init__(self, *, limit: int = LIMIT) -> None:
+    def __init__(self, hosts: Iterable[str] = (), *, limit: int = LIMIT) -> None:
         self._limit = limit
+        self.width = max(map(len, hosts), default=0)  # of the longest speaker so far
         self._lines: dict[tuple[str, int], Lines] = {}
         self._labels: dict[tuple[str, int], str] = {}
         self._bars: dict[tuple[str, int], tuple[int, float]] = {}  # decile shown last, and when
@@ -47,8 +49,8 @@ class Streams:
             case Chunk():
                 says += self._feed(event)
             case StreamOpened():
-                self._labels[event.host, event.stream] = label(event.host, event.name)
-            case Exited() | Gone() | Lost():
+                self._name((event.host, event.stream), event.name)
+            case Gone() | Lost():  # not Exited: bytes may still come after it
                 says += self._finish(event.host)
             case _:
                 pass
@@ -113,6 +115,9 @@ class Streams:
         return [Say(key[0], key[1], speaker, "rest" if rest else "line", text, more) for text, rest, more in lines]
 
     def _label(self, key: tuple[str, int]) -> str:
-        if key not in self._labels:
-            self._labels[key] = label(key[0], "" if key[1] == 0 else f"stream {key[1]}")
+        return self._labels[key] if key in self._labels else self._name(key, "" if key[1] == 0 else f"stream {key[1]}")
+
+    def _name(self, key: tuple[str, int], name: str) -> str:
+        self._labels[key] = label(key[0], name)
+        self.width = max(self.width, len(self._labels[key]))
         return self._labels[key]

@@ -14,6 +14,7 @@ from typing import Any
 
 from fanout.agent.probes import PROBES
 from fanout.checks.asking import Answer, Ask
+from fanout.checks.mesh import pairs
 from fanout.checks.model import Case, CheckRequest, MeshTest, PortTest
 from fanout.hosts import Host, Origin
 
@@ -37,6 +38,10 @@ def hosts(count: int, **more: Any) -> tuple[Host, ...]:
         Host(name=f"gpu{number:02}", origin=Origin(file="hosts.txt", line=number), **more)
         for number in range(1, count + 1)
     )
+
+
+def address(number: int) -> str:
+    return f"10.0.{number >> 8}.{number & 255}"
 
 
 def a_file(path: str, sha: str = "aa11bb22cc33", size: int = 900, **more: Any) -> dict[str, Any]:
@@ -72,12 +77,12 @@ def healthy(number: int, *, gpu: bool = True) -> dict[str, Any]:
         "environment": {}, "stuck": [], "leftovers": [],
         "interfaces": [
             {"name": "lo", "addresses": ["127.0.0.1/8", "::1/128"], "up": True, "running": True, "loopback": True, "mtu": 65536, "speed": 0},
-            {"name": "eth0", "addresses": [f"10.0.0.{number}/24"], "up": True, "running": True, "loopback": False, "mtu": 9000, "speed": 100000},
+            {"name": "eth0", "addresses": [f"{address(number)}/16"], "up": True, "running": True, "loopback": False, "mtu": 9000, "speed": 100000},
         ],
         "route": {"ipv4": "eth0", "ipv6": ""},
         "ports": {"low": 32768, "high": 60999, "reserved": ""},
         "residue": {}, "infiniband": [],
-        "own_name": {"addresses": [f"10.0.0.{number}"], "error": "", "seconds": 0.001},
+        "own_name": {"addresses": [address(number)], "error": "", "seconds": 0.001},
         "names": {},
         "files": {
             "workdir": a_file("/home/ann/proj", kind="directory", searchable=True, mount={"type": "ext4", "source": "/dev/sda1", "point": "/", "options": "rw"}),
@@ -116,7 +121,7 @@ def request(count: int = 4, **more: Any) -> CheckRequest:
     settings: dict[str, Any] = {
         "hosts": hosts(count), "workdir": "/home/ann/proj", "task": "task.py", "config": "cfg.yaml",
         "venv": "/home/ann/venv", "imports": ("torch",),
-        "dialled": {f"gpu{number:02}": f"10.0.0.{number}" for number in range(1, count + 1)},
+        "dialled": {f"gpu{number:02}": address(number) for number in range(1, count + 1)},
         "login_seconds": {f"gpu{number:02}": 0.3 for number in range(1, count + 1)},
     }  # fmt: skip
     return CheckRequest(**{**settings, **more})
@@ -129,7 +134,7 @@ def healthy_case(count: int = 4, *, gpu: bool = True, **more: Any) -> Case:
     asked = request(count, **more)
     numbers = {host.name: number for number, host in enumerate(asked.hosts, 1) if host.name not in asked.unreached}
     facts = {name: healthy(number, gpu=gpu) for name, number in numbers.items()}
-    reached = {name: f"10.0.0.{number}" for name, number in numbers.items()}
+    reached = {name: address(number) for name, number in numbers.items()}
     fine = {"outcome": "ok", "connect": 0.0001}
     return Case(
         request=asked,
@@ -144,7 +149,7 @@ def healthy_case(count: int = 4, *, gpu: bool = True, **more: Any) -> Case:
         ),
         mesh=MeshTest(
             addresses=reached,
-            dials={(start, end): fine for start in facts for end in facts if start != end},
+            dials=dict.fromkeys(pairs(list(facts)), fine),
             unasked="one host" if count == 1 else "",
         ),
     )
@@ -213,12 +218,13 @@ class ForkingAsker:
 
     def _start(self, ask: Ask) -> tuple[int, int, float]:
         reader, writer = os.pipe()
+        sent = time.time()
         pid = os.fork()
         if pid == 0:
             os.environ.update(self._env.get(ask.host, {}))
             _play(ask, writer)
         os.close(writer)
-        return pid, reader, time.time()
+        return pid, reader, sent
 
     def _finish(self, ask: Ask, pid: int, reader: int, sent: float) -> Answer:
         text, deadline = b"", time.monotonic() + ask.timeout

@@ -313,12 +313,12 @@ def test_no_script_anywhere_is_fine_and_torchrun_is_needed_then() -> None:
 def test_a_worker_that_reaches_another_address_is_told_which() -> None:
     """Host 0 has two networks; the one that was chosen by the user does not reach gpu02, the other does."""
     case = healthy_case(2)
-    dials = {
+    dials: dict[tuple[str, str], dict[str, Any]] = {
         ("gpu02", "192.168.1.1"): {"outcome": "dropped", "seconds": 3.0},
         ("gpu02", "10.0.0.1"): {"outcome": "ok"},
     }
     port = PortTest(port=29500, candidates=("192.168.1.1", "10.0.0.1"), dials=dials)
-    bad = {("gpu02", "10.0.0.1"): {"outcome": "refused"}}
+    bad: dict[tuple[str, str], dict[str, Any]] = {("gpu02", "10.0.0.1"): {"outcome": "refused"}}
     several = [
         f for f in judged_all(CATALOGUE, replace(case, port=port)) if f.check == "master-addr" and f.level == "fail"
     ]

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import io
+import os
+import pty
 import re
+import select
+import termios
 from collections.abc import Callable
 
 import pytest
@@ -231,3 +235,21 @@ def test_chunks_of_any_size_look_the_same() -> None:
     assert screens[0] == screens[1]
     assert isinstance(whole.events[-2], Chunk)
     assert whole.began_at == T0
+
+
+def test_a_stopped_terminal_never_holds_the_run_up() -> None:
+    """Ctrl-S: nothing is written, nothing waits; after Ctrl-Q all is there."""
+    ours, theirs = pty.openpty()
+    os.set_blocking(ours, False)
+    with open(theirs, "w", encoding="utf-8") as tty:
+        run = History("gpu01").link().start()
+        live = Live(heading(run.hosts), stdout=tty, size=lambda: (100, 30), clock=Clock())
+        termios.tcflow(theirs, termios.TCOOFF)
+        state = run.say("gpu01", b"while stopped\n").wait(1.0).play(live)
+        with pytest.raises(BlockingIOError):
+            os.read(ours, 100)
+        termios.tcflow(theirs, termios.TCOON)
+        live(Tick(at=run.at + 1), state)
+        assert select.select([ours], [], [], 10)[0]
+        assert b"while stopped" in os.read(ours, 65536)
+    os.close(ours)

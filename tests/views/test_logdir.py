@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import stat
@@ -13,11 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fanout import outcome
-from fanout.errors import LauncherError
+from fanout.errors import LauncherError, UsageError
 from fanout.events import Acted, Beat, Chunk, Event, Gone, Leftover, Noise, Stop, StreamOpened, Tick
 from fanout.state import RunState, advance
 from fanout.views import logdir, record
 from fanout.views.logdir import FileNames, LogDir, safe
+from fanout.views.plain import Plain
+from fanout.views.recorded import Recorded
 from tests import histories
 from tests.histories import T0, History, play
 from tests.views.goldens import heading
@@ -64,12 +67,10 @@ def test_the_record_folds_to_the_same_outcome(tmp_path: Path, name: str) -> None
     """What is on disk is the whole run: read back, it comes to the same end with the same bytes."""
     run = histories.TYPICAL[name]()
     keep(tmp_path / "run", run)
-
-    def read(host: str, stream: int, offset: int, length: int) -> bytes:
-        return (tmp_path / f"run/logs/{host}.log").read_bytes()[offset : offset + length]
-
-    events = [event for entry in records(tmp_path / "run") if (event := record.decode(entry, read)) is not None]
-    again, before = play(run.hosts, events), run.play()
+    recorded = Recorded(str(tmp_path / "run"))
+    assert recorded.ended
+    assert recorded.heading.hosts == run.hosts
+    again, before = play(run.hosts, recorded.events(), began_at=recorded.began_at), run.play()
     for host in run.hosts:
         assert again.hosts[host].received == before.hosts[host].received
         assert again.hosts[host].phase == before.hosts[host].phase
@@ -220,3 +221,32 @@ def test_notes_and_beats_with_load_are_in_the_record(tmp_path: Path) -> None:
     log.note("OMP_NUM_THREADS=1 is set")
     log.close()
     assert [(entry["t"], entry["type"]) for entry in records(tmp_path / "run")] == [(T0 + 2, "beat"), (T0 + 2, "note")]
+
+
+def test_a_recorded_run_looks_as_it_did(tmp_path: Path) -> None:
+    """Lines of all streams, whatever they hold, are the same from the record."""
+    run = History("h1").link().start()
+    run.add(StreamOpened(at=run.at, host="h1", stream=1, name="rank 0"))
+    run.say("h1", b"\xff\x00 odd\n").say("h1", b"rank\n", stream=1).wait(1.0).end("h1").tidy("h1")
+    keep(tmp_path / "run", run)
+    shown = []
+    for events in (run.events, Recorded(str(tmp_path / "run")).events()):
+        out = io.StringIO()
+        play(run.hosts, events, Plain(heading(run.hosts), stdout=out, stderr=io.StringIO()))
+        shown.append(out.getvalue())
+    assert shown[0] == shown[1] != ""
+
+
+def test_a_record_cut_off_in_the_middle_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
+    keep(tmp_path / "run", histories.good_run())
+    path = tmp_path / "run/events.jsonl"
+    path.write_bytes(path.read_bytes()[:-700])
+    assert len(list(Recorded(str(tmp_path / "run")).events())) > 10
+
+
+def test_a_directory_that_is_no_run_is_said_to_be_none(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"events\.jsonl"):
+        Recorded(str(tmp_path))
+    (tmp_path / "events.jsonl").write_text("{}\n")
+    with pytest.raises(UsageError, match="no record of a run"):
+        Recorded(str(tmp_path))

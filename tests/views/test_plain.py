@@ -8,7 +8,7 @@ import re
 
 import pytest
 
-from fanout.events import Tick
+from fanout.events import Dialling, StreamOpened, Tick, Unreached
 from fanout.views.plain import Plain
 from tests import histories
 from tests.histories import T0, History
@@ -107,3 +107,43 @@ def test_many_hosts_that_end_together_are_one_sentence() -> None:
     hosts = tuple(f"gpu{n:02d}" for n in range(1, 65))
     run = History(*hosts).link().start().end(*hosts).wait(0.5)
     assert "fanout: gpu[01-64] ended: exit 0\n" in show(run)[1]
+
+
+def test_hosts_that_fail_after_the_first_are_one_sentence() -> None:
+    """Sixty-three victims are no news; the first failure is."""
+    hosts = tuple(f"gpu{n:02d}" for n in range(1, 65))
+    run = History(*hosts).link().start().end("gpu07", code=3)
+    err = show(run.end(*(host for host in hosts if host != "gpu07"), code=1).wait(0.5))[1]
+    assert "fanout: gpu07: train.sh ended: exit 3\n" in err
+    assert "fanout: gpu[01-06,08-64] ended: exit 1\n" in err
+    assert err.count("ended") == 2
+
+
+def test_a_message_of_several_lines_stays_readable_and_harmless() -> None:
+    run = History("a").add(Dialling(at=T0, host="a", attempt=1))
+    run.add(
+        Unreached(at=T0, host="a", kind="HostKeyUnknown", message="key unknown:\n  SHA256:x\x1b[2J", hint="ssh a\ntrue")
+    )
+    lines = show(run)[1].splitlines()[1:]
+    assert lines == [
+        "fanout: a: unreachable: key unknown:",
+        "fanout: a:   SHA256:x",
+        "fanout: a: try: ssh a",
+        "fanout: a: try: true",
+    ]
+
+
+def test_a_streams_name_is_a_strangers_word_too() -> None:
+    run = History("a").link().start().add(StreamOpened(at=T0, host="a", stream=1, name="x\x1b]0;evil\x07\n| y"))
+    out, _ = show(run.say("a", b"z\n", stream=1))
+    assert out == "a:x\\x1b]0;evil\\x07\\x0a| y | z\n"
+
+
+def test_the_status_tells_the_last_step_and_loss() -> None:
+    run = History("a").link().start().say("a", b"step 40/100 loss 2.5\nother\n").wait(1.0).wait(60.0)
+    assert "1/1 running · step 40/100 · loss 2.5000 · 27 B of log · after" in show(run)[1]
+
+
+def test_a_rank_with_a_stream_of_its_own_is_named_and_lines_stay_aligned() -> None:
+    run = History("a").link().start().add(StreamOpened(at=T0, host="a", stream=1, name="rank 12"))
+    assert show(run.say("a", b"x\n").say("a", b"y\n", stream=1))[0] == "a    | x\na:12 | y\n"

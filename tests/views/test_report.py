@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ from tests.histories import TRACEBACK, History
 from tests.views.goldens import heading, same_as_golden
 
 
-def told(run: History, **options: bool) -> str:
+def told(run: History, **options: Any) -> str:
     tails = Tails()
     state = run.play(tails)
     words = {host: tails.last_words(host) for host in run.hosts}
@@ -123,3 +124,10 @@ def test_the_report_of_a_host_that_said_nothing_says_so() -> None:
     run = History("gpu01").link().start().end("gpu01", code=9).tidy("gpu01")
     assert "gpu01 wrote nothing." in told(run)
     assert io.StringIO(told(run)).readline().startswith("━━━ run 7f3a FAILED")
+
+
+def test_a_diagnosis_stands_under_the_headline() -> None:
+    lines = told(
+        histories.second_host_fails(), diagnosis=["first cause: gpu02, rank 9", "victims: gpu[01,03]"]
+    ).splitlines()
+    assert lines[1:4] == ["gpu02: exit 3", "first cause: gpu02, rank 9", "victims: gpu[01,03]"]

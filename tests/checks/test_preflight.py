@@ -1,0 +1,250 @@
+"""The order of the check, by a scripted asker: what is asked of whom, what is closed again, what the plan learns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+from checks_kit import ScriptedAsker, healthy, request
+
+from fanout import preflight
+from fanout.checks.addresses import candidates
+from fanout.checks.asking import Answer
+from fanout.checks.config import batches, paths
+from fanout.checks.imports import of_source
+from fanout.checks.interfaces import nccl_choice
+from fanout.checks.mesh import MOST_WHOLE, blamed, pairs
+from fanout.checks.model import Unreachable
+
+Script = dict[str, Callable[[str, Mapping[str, Any]], Answer]]
+
+
+def number(host: str) -> int:
+    return int(host[3:])
+
+
+def healthy_script(**more: Callable[[str, Mapping[str, Any]], Answer]) -> Script:
+    """Hosts gpu01 … at 10.0.0.1 … that all reach each other."""
+
+    def facts(host: str, args: Mapping[str, Any]) -> Answer:
+        return Answer(value=healthy(number(host)), sent=99.9, received=100.3)
+
+    def listen(host: str, args: Mapping[str, Any]) -> Answer:
+        return Answer(value={"port": args["port"] or 40000 + number(host)}, handle=number(host))
+
+    def dial(host: str, args: Mapping[str, Any]) -> Answer:
+        fine = {"outcome": "ok", "connect": 0.001, "source": f"10.0.0.{number(host)}"}
+        return Answer(value={"results": [fine for _ in args["targets"]]})
+
+    return {"facts": facts, "listen": listen, "dial": dial, **more}
+
+
+def test_three_rounds_and_every_listener_is_closed() -> None:
+    """Facts of all; host 0 listens and the others dial; all listen and all dial; nothing is left open."""
+    asker = ScriptedAsker(healthy_script())
+    result = preflight.run(request(3), asker, clock=lambda: 0.0)
+    assert [(ask.what, ask.host) for ask in asker.asked] == [
+        ("facts", "gpu01"), ("facts", "gpu02"), ("facts", "gpu03"),
+        ("listen", "gpu01"), ("dial", "gpu02"), ("dial", "gpu03"),
+        ("listen", "gpu01"), ("listen", "gpu02"), ("listen", "gpu03"),
+        ("dial", "gpu01"), ("dial", "gpu02"), ("dial", "gpu03"),
+    ]  # fmt: skip
+    assert sorted(asker.cancelled) == [("gpu01", 1), ("gpu01", 1), ("gpu02", 2), ("gpu03", 3)]
+    assert result.exit_code(strict=True) == 0
+    assert result.learned.master_addr == "10.0.0.1"
+    assert result.learned.gpus == {"gpu01": 8, "gpu02": 8, "gpu03": 8}
+    assert result.learned.addresses == {"gpu01": "10.0.0.1", "gpu02": "10.0.0.2", "gpu03": "10.0.0.3"}
+    assert result.learned.interfaces == dict.fromkeys(("gpu01", "gpu02", "gpu03"), "eth0")
+    assert result.learned.exports == {}
+
+
+def test_one_host_binds_its_port_and_needs_no_network() -> None:
+    """Nobody dials; MASTER_ADDR is loopback."""
+    asker = ScriptedAsker(healthy_script())
+    result = preflight.run(request(1), asker, clock=lambda: 0.0)
+    assert [ask.what for ask in asker.asked] == ["facts", "listen"]
+    assert result.learned.master_addr == "127.0.0.1"
+
+
+def test_an_unreached_host_is_asked_nothing_and_fails_with_its_own_words() -> None:
+    """The others are checked all the same; the status is that of ssh."""
+    asker = ScriptedAsker(healthy_script())
+    gone = {"gpu02": Unreachable(message="no answer from 10.0.0.2:22 in 10 s", hint="ping 10.0.0.2")}
+    result = preflight.run(request(3, unreached=gone), asker, clock=lambda: 0.0)
+    assert "gpu02" not in {ask.host for ask in asker.asked}
+    assert [(f.check, f.hosts, f.saw, f.advice) for f in result.failures] == [
+        ("reached", ("gpu02",), "no answer from 10.0.0.2:22 in 10 s", "ping 10.0.0.2")
+    ]
+    assert result.exit_code() == 255
+
+
+def test_without_host_0_the_network_is_not_judged() -> None:
+    """There is nothing to dial; the rows say so instead of passing."""
+    gone = {"gpu01": Unreachable(message="down")}
+    result = preflight.run(request(3, unreached=gone), ScriptedAsker(healthy_script()), clock=lambda: 0.0)
+    (finding,) = [f for f in result.findings if f.check == "master-addr" and set(f.hosts) == {"gpu02", "gpu03"}]
+    assert (finding.level, finding.saw) == ("skip", "gpu01, which is host 0, did not answer")
+
+
+def test_a_link_that_dies_in_the_middle_is_told_and_hides_nothing() -> None:
+    """gpu02 answers the first question and no other."""
+
+    def dial(host: str, args: Mapping[str, Any]) -> Answer:
+        if host == "gpu02":
+            return Answer(error="the link was lost")
+        return healthy_script()["dial"](host, args)
+
+    result = preflight.run(request(3), ScriptedAsker(healthy_script(dial=dial)), clock=lambda: 0.0)
+    assert {(f.check, f.hosts) for f in result.failures} == {("master-addr", ("gpu02",)), ("mesh", ("gpu02",))}
+    assert all("the link was lost" in f.saw for f in result.failures)
+
+
+def test_the_first_address_that_all_reach_is_chosen() -> None:
+    """Host 0 has two networks, and ssh came by the one that gpu03 does not reach."""
+
+    def facts(host: str, args: Mapping[str, Any]) -> Answer:
+        known = healthy(number(host))
+        if host == "gpu01":
+            second = {**known["interfaces"][1], "name": "eth1", "addresses": ["192.168.9.1/24"]}
+            known["interfaces"].append(second)
+        return Answer(value=known)
+
+    def dial(host: str, args: Mapping[str, Any]) -> Answer:
+        fine = {"outcome": "ok", "source": f"192.168.9.{number(host)}"}
+        bad = {"outcome": "dropped", "seconds": 3.0}
+        first = [bad if host == "gpu03" and target["addr"] == "10.0.0.1" else fine for target in args["targets"]]
+        return Answer(value={"results": first})
+
+    result = preflight.run(request(3), ScriptedAsker(healthy_script(facts=facts, dial=dial)), clock=lambda: 0.0)
+    assert result.learned.master_addr == "192.168.9.1"
+    assert "master-addr" not in {f.check for f in result.failures}
+
+
+def test_a_host_with_the_debian_line_is_given_the_interface_by_name() -> None:
+    """All hosts are, so that they meet on the same network; a user's own setting is left alone."""
+
+    def facts(host: str, args: Mapping[str, Any]) -> Answer:
+        known = healthy(number(host))
+        if host == "gpu02":
+            known["own_name"]["addresses"] = ["127.0.1.1"]
+        return Answer(value=known)
+
+    learned = preflight.run(request(2), ScriptedAsker(healthy_script(facts=facts)), clock=lambda: 0.0).learned
+    assert learned.exports == {name: {"GLOO_SOCKET_IFNAME": "eth0"} for name in ("gpu01", "gpu02")}
+    asked = request(2, env={"GLOO_SOCKET_IFNAME": "eth0"})
+    assert preflight.run(asked, ScriptedAsker(healthy_script(facts=facts)), clock=lambda: 0.0).learned.exports == {}
+
+
+# -- the address of host 0
+
+LAN = {"name": "eth0", "addresses": ["10.0.0.1/24", "fe80::1%2/64", "2001:db8::1/64"], "up": True, "loopback": False}
+LO = {"name": "lo", "addresses": ["127.0.0.1/8"], "up": True, "loopback": True}
+DOCKER = {"name": "docker0", "addresses": ["172.17.0.1/16"], "up": True, "loopback": False}
+FACTS = {"interfaces": [LO, DOCKER, LAN], "route": {"ipv4": "eth0"}}
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ({}, ("10.0.0.1", "2001:db8::1", "172.17.0.1")),
+        ({"dialled": "172.17.0.1"}, ("172.17.0.1", "10.0.0.1", "2001:db8::1")),
+        ({"dialled": "10.9.9.9"}, ("10.0.0.1", "2001:db8::1", "172.17.0.1")),
+        ({"dialled": "127.0.0.1"}, ("10.0.0.1", "2001:db8::1", "172.17.0.1")),
+        ({"dialled": "127.0.0.2", "loopback": True}, ("127.0.0.2",)),
+        ({"addr": "10.1.1.1"}, ("10.1.1.1",)),
+        ({"addr": "10.1.1.1", "given": "10.2.2.2"}, ("10.2.2.2",)),
+        ({"alone": True}, ("127.0.0.1",)),
+    ],
+)
+def test_candidates_for_master_addr(more: dict[str, Any], expected: tuple[str, ...]) -> None:
+    """What the user said alone; else ssh's address if it is really the host's; never loopback among several hosts."""
+    settings = {"given": "", "addr": None, "dialled": "", "facts": FACTS, "alone": False, "loopback": False}
+    assert candidates(**{**settings, **more}) == expected
+
+
+# -- the mesh
+
+
+@pytest.mark.parametrize("count", [2, 3, MOST_WHOLE, MOST_WHOLE + 1, 64, 200])
+def test_every_host_dials_and_is_dialled(count: int) -> None:
+    """All ordered pairs up to 32 hosts; beyond, as many each way for every host, and a number that stays small."""
+    names = [f"h{index}" for index in range(count)]
+    tested = pairs(names)
+    assert len(tested) == len(set(tested))
+    assert all(start != end for start, end in tested)
+    out = [sum(start == name for start, _ in tested) for name in names]
+    into = [sum(end == name for _, end in tested) for name in names]
+    assert set(out) == set(into) == {out[0]}
+    assert out[0] == count - 1 if count <= MOST_WHOLE else 10 <= out[0] <= 14
+
+
+@pytest.mark.parametrize("count", [4, 64])
+@pytest.mark.parametrize("inward", [True, False])
+def test_a_firewall_on_one_host_is_laid_at_its_door(count: int, inward: bool) -> None:
+    """In the covering design as in the whole mesh, and on the right side of the host."""
+    names = [f"h{index}" for index in range(count)]
+    tested = pairs(names)
+    failing = {pair: {"outcome": "dropped"} for pair in tested if pair[1 if inward else 0] == "h2"}
+    assert [(host, side) for host, side, _ in blamed(failing, tested)] == [("h2", inward)]
+
+
+def test_one_broken_pair_among_many_blames_the_host_that_was_dialled_and_names_the_other() -> None:
+    """Both hosts work with all others: the pair is told."""
+    tested = pairs(["a", "b", "c", "d"])
+    (only,) = blamed({("a", "c"): {"outcome": "refused"}}, tested)
+    assert (only[0], only[1], [pair for pair, _ in only[2]]) == ("c", True, [("a", "c")])
+
+
+# -- NCCL's choice, the config, the imports
+
+
+def test_nccl_takes_infiniband_first_and_bridges_last() -> None:
+    """The order of its own search; interfaces that are down or bare are passed over."""
+
+    def row(name: str, **more: Any) -> dict[str, Any]:
+        return {"name": name, "up": True, "running": True, "addresses": ["10.0.0.1/24"], **more}
+
+    assert nccl_choice([row("lo"), row("docker0"), row("eth0"), row("ib0")]) == "ib0"
+    assert nccl_choice([row("lo"), row("docker0"), row("veth1"), row("eth0")]) == "veth1"
+    assert nccl_choice([row("lo"), row("docker0"), row("eth0", running=False), row("eth1", addresses=[])]) == "docker0"
+    assert nccl_choice([row("lo")]) == "lo"
+
+
+def test_paths_of_a_config_are_told_from_names() -> None:
+    """What begins as a path is one; a hub's ``org/model`` is not; what is written to is looked at otherwise."""
+    values = {
+        "data": {"train_path": "./data/a.jsonl", "pattern": "/data/*.bin", "names": ["/x/y"]},
+        "model": {"model_path": "inclusionAI/LLaDA2.0-mini", "config_path": "./configs/m"},
+        "train": {
+            "output_dir": "out",
+            "save_path": "/ckpt",
+            "load_checkpoint_path": "/ckpt/1",
+            "lr": 0.1,
+            "url": "s3://x",
+        },
+    }
+    assert paths(values) == {
+        "config:data.train_path": "./data/a.jsonl",
+        "config:data.names[0]": "/x/y",
+        "config:model.config_path": "./configs/m",
+        "output:train.output_dir": "out",
+        "output:train.save_path": "/ckpt",
+        "config:train.load_checkpoint_path": "/ckpt/1",
+    }
+    assert paths(None) == {}
+
+
+def test_batch_sizes_are_found_by_name() -> None:
+    """Wherever the trainer keeps them; one alone says nothing."""
+    assert batches({"train": {"global_batch_size": 16, "micro_batch_size": 2}}) == (16, 2)
+    assert batches({"train": {"global_batch_size": 16}}) is None
+
+
+def test_imports_are_read_and_not_run() -> None:
+    """Only those at the top, without the standard library."""
+    source = (
+        "import os, torch.nn\nfrom einops import x\nfrom . import y\ntry:\n    import apex\nexcept ImportError: pass\n"
+    )
+    assert of_source(source) == ("torch", "einops")
+    assert of_source("def (") == ()

@@ -1,0 +1,348 @@
+"""The probes on this machine: each tells what is there, bounds what may hang, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import ast
+import errno
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from checks_kit import ForkingAsker
+
+from fanout.agent import probes, probes_files, probes_gpu, probes_port, probes_soft, probes_tree
+from fanout.agent.probes_tools import NotHad, Program, bounded
+from fanout.checks.asking import Ask
+
+AGENT = Path(probes.__file__).parent
+KEY = "00112233445566778899aabbccddeeff"
+
+
+@contextmanager
+def listener(port: int = 0, key: str = KEY) -> Iterator[dict[str, Any]]:
+    """The real probe, listening in a child of this process."""
+    asker = ForkingAsker()
+    (answer,) = asker.ask([Ask(host="h", what="listen", args={"port": port, "key": key, "seconds": 20}, timeout=10)])
+    try:
+        yield answer.value
+    finally:
+        asker.close()
+
+
+@contextmanager
+def server(reply: bytes) -> Iterator[int]:
+    """Something else that answers: says ``reply`` to whoever speaks, and hangs up."""
+
+    def serve() -> None:
+        peer, _ = listening.accept()
+        with peer:
+            peer.recv(200)
+            peer.sendall(reply)
+
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield listening.getsockname()[1]
+        thread.join()
+
+
+def dial(port: int, addr: str = "127.0.0.1", key: str = KEY, **more: Any) -> dict[str, Any]:
+    (result,) = probes_port.ask_dial({"targets": [{"addr": addr, "port": port, "key": key}], "timeout": 2, **more})[
+        "results"
+    ]
+    return dict(result)
+
+
+# -- the rules of the room
+
+
+@pytest.mark.parametrize("path", sorted(AGENT.glob("probes*.py")), ids=lambda path: path.name)
+def test_probes_are_python_3_8_and_import_the_standard_library_and_each_other(path: Path) -> None:
+    """They are sent to hosts whose Python nobody chose."""
+    tree = ast.parse(path.read_text(), feature_version=(3, 8))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            assert all(alias.name.partition(".")[0] in sys.stdlib_module_names for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 1 or (node.module or "").partition(".")[0] in sys.stdlib_module_names
+
+
+# -- listening and dialling
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("size", [0, 1 << 18])
+def test_the_right_listener_is_known_by_its_answer(size: int) -> None:
+    """A challenge is answered with its HMAC, and bulk goes both ways."""
+    with listener() as answer:
+        result = dial(answer["port"], bytes=size)
+    assert result["outcome"] == "ok"
+    assert result["source"] == "127.0.0.1"
+    assert ("bulk" in result) == bool(size)
+
+
+@pytest.mark.process
+def test_another_check_s_listener_is_an_impostor() -> None:
+    """It speaks our protocol with another key: another host, or another check."""
+    with listener(key="ff" * 16) as answer:
+        assert dial(answer["port"])["outcome"] == "impostor"
+
+
+@pytest.mark.process
+def test_many_dial_at_once() -> None:
+    """Sixty connections to one listener, each answered."""
+    with listener() as answer:
+        targets = [{"addr": "127.0.0.1", "port": answer["port"], "key": KEY}] * 60
+        results = probes_port.ask_dial({"targets": targets, "timeout": 5, "bytes": 1000})["results"]
+    assert {result["outcome"] for result in results} == {"ok"}
+
+
+@pytest.mark.process
+def test_a_closed_port_is_refused() -> None:
+    """Nobody listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        assert dial(probe.getsockname()[1])["outcome"] == "refused"
+
+
+@pytest.mark.process
+def test_a_full_backlog_looks_as_a_firewall_that_drops() -> None:
+    """No answer to the first packet: the time is bounded and told."""
+    with socket.socket() as full:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        with socket.socket() as first, socket.socket() as second:
+            for link in (first, second):
+                link.setblocking(False)
+                link.connect_ex(full.getsockname())
+            result = dial(full.getsockname()[1], timeout=0.3)
+    assert result["outcome"] in ("dropped", "silent")
+    assert result["seconds"] < 2
+
+
+@pytest.mark.process
+def test_something_else_is_shown_by_its_first_bytes() -> None:
+    """A proxy answers HTTP; the control characters in it cannot harm a terminal."""
+    with server(b"HTTP/1.1 400 Bad\x1b[2J Request\r\n\r\n") as port:
+        result = dial(port)
+    assert (result["outcome"], result["first"]) == ("stranger", "HTTP/1.1 400 Bad.[2J Request")
+
+
+@pytest.mark.process
+def test_one_that_says_nothing_is_silent() -> None:
+    """It takes the connection and hangs up."""
+    with server(b"") as port:
+        assert dial(port)["outcome"] == "silent"
+
+
+def test_a_name_that_does_not_resolve_is_told_as_such() -> None:
+    """Names and connections fail apart; no packet leaves for an empty label."""
+    assert dial(1, addr="no such name")["outcome"] == "unresolvable"
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (OSError(errno.ECONNREFUSED, "x"), "refused"),
+        (OSError(errno.EHOSTUNREACH, "x"), "rejected"),
+        (OSError(errno.ENETUNREACH, "x"), "no-route"),
+        (OSError(errno.ETIMEDOUT, "x"), "dropped"),
+        (TimeoutError("x"), "dropped"),
+        (OSError(errno.EINVAL, "x"), "error"),
+    ],
+)
+def test_each_kind_of_no_has_its_name(error: OSError, outcome: str) -> None:
+    """Torch prints one sentence for all of these."""
+    assert probes_port._not_connected(error)["outcome"] == outcome
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0"])
+def test_a_taken_port_names_its_holder(address: str) -> None:
+    """Even a listener on loopback alone blocks the wildcard that torch binds; the pid is ours, so it is seen."""
+    with socket.socket() as holder:
+        holder.bind((address, 0))
+        holder.listen()
+        with listener(port=holder.getsockname()[1]) as answer:
+            assert answer["error"] == "EADDRINUSE"
+            assert answer["holder"]["pid"] == os.getpid()
+            assert answer["holder"]["uid"] == os.getuid()
+            assert answer["holder"]["listening"]
+            assert answer["holder"]["age"] > 0
+
+
+@pytest.mark.process
+def test_the_port_is_free_again_at_once() -> None:
+    """The dialler closes first, so that torch can bind the port in the next moment."""
+    with listener() as answer:
+        assert dial(answer["port"])["outcome"] == "ok"
+    with probes_port.bound(answer["port"]) as again:
+        assert again.getsockname()[1] == answer["port"]
+
+
+# -- facts
+
+
+@pytest.mark.process
+def test_facts_bring_every_section_or_the_reason_why_not(tmp_path: Path) -> None:
+    """Nothing is left out in silence."""
+    (tmp_path / "task.py").write_text("x = 1\n")
+    args = {"workdir": str(tmp_path), "paths": {"workdir": ".", "task": "task.py", "config": "no.yaml"}, "tree": True}
+    facts = probes.ask_facts(args)
+    sections = {*probes.QUICK, *probes.GUARDED, *probes.PROGRAMS}
+    assert sections == (sections & set(facts)) | set(facts["missing"])
+    assert facts["files"]["workdir"]["kind"] == "directory"
+    assert facts["files"]["task"]["size"] == 6
+    assert facts["files"]["config"]["error"] == "No such file or directory"
+    assert facts["tree"]["files"].keys() == {"task.py"}
+
+
+@pytest.mark.process
+def test_facts_change_nothing(tmp_path: Path) -> None:
+    """No file is made or touched in the work directory, and no process stays."""
+    (tmp_path / "task.py").write_text("import json\n")
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    before = {path: path.stat().st_mtime_ns for path in sorted(tmp_path.rglob("*"))}
+    probes.ask_facts({"workdir": str(tmp_path), "paths": {"task": "task.py"}, "tree": True, "imports": ["json"]})
+    assert {path: path.stat().st_mtime_ns for path in sorted(tmp_path.rglob("*"))} == before
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+@pytest.mark.process
+def test_a_section_that_hangs_costs_its_time_and_no_more() -> None:
+    """As a dead file server does; the child is ended."""
+    began = time.monotonic()
+    with pytest.raises(NotHad, match=r"no answer within 0\.2 s"):
+        bounded(signal.pause, 0.2)
+    assert time.monotonic() - began < 2
+
+
+@pytest.mark.process
+def test_a_section_that_breaks_tells_why() -> None:
+    """The error's own words travel."""
+    with pytest.raises(NotHad, match="ZeroDivisionError: division by zero"):
+        bounded(lambda: 1 / 0, 5)
+    with pytest.raises(NotHad, match="the probe died"):
+        bounded(lambda: os._exit(9), 5)
+
+
+@pytest.mark.process
+def test_a_program_is_given_up_in_time() -> None:
+    """nvidia-smi on a wedged GPU never returns."""
+    with pytest.raises(NotHad, match=r"sleep gave no answer within 0\.2 s"):
+        Program(["sleep", "60"], dict(os.environ), 0.2).output()
+
+
+@pytest.mark.process
+def test_who_we_are_can_be_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Simulated hosts on one machine say who they are; else it is the boot and the network."""
+    monkeypatch.delenv("FANOUT_HOST_ID", raising=False)
+    real = probes.QUICK["identity"]({})
+    assert real["host_id"] == f"{real['boot_id']}/{real['netns']}"
+    monkeypatch.setenv("FANOUT_HOST_ID", "h1")
+    assert probes.QUICK["identity"]({})["host_id"] == "h1"
+
+
+def test_only_variables_that_matter_leave_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Secrets in the environment are nobody's business."""
+    monkeypatch.setenv("WANDB_API_KEY", "secret")
+    monkeypatch.setenv("PET_NNODES", "2")
+    environment = probes.QUICK["environment"]({})
+    assert "WANDB_API_KEY" not in environment
+    assert environment["PET_NNODES"] == "2"
+
+
+def test_loopback_is_among_the_interfaces() -> None:
+    """getifaddrs by hand gives what the kernel knows."""
+    (loopback,) = [row for row in probes.QUICK["interfaces"]({}) if row["loopback"]]
+    assert "127.0.0.1/8" in loopback["addresses"]
+    assert loopback["mtu"] > 0
+
+
+def test_a_script_is_read_for_the_words_that_matter(tmp_path: Path) -> None:
+    """Comments do not count, Windows line ends are seen."""
+    script = tmp_path / "train.sh"
+    script.write_bytes(b"#!/bin/bash\r\n# conda activate\r\ntorchrun --nnodes=$NNODES 2>&1 | tee log.txt\r\n")
+    row = probes_files.about(str(script))
+    assert row["crlf"]
+    assert row["mentions"] == ["torchrun", "| tee", "NNODES"]
+
+
+def test_torchrun_is_found_in_the_usual_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The work directory's own environment comes first."""
+    for folder in ("proj/.venv/bin", "miniconda3/envs/train/bin"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "torchrun").write_text("")
+        (tmp_path / folder / "torchrun").chmod(0o755)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("PATH", "/nowhere")
+    for name in ("VIRTUAL_ENV", "CONDA_PREFIX"):
+        monkeypatch.delenv(name, raising=False)
+    programs = probes_files.programs({"workdir": str(tmp_path / "proj")})
+    assert programs["found"]["torchrun"] == ""
+    assert programs["elsewhere"][0] == f"{tmp_path}/proj/.venv/bin/torchrun"
+    assert f"{tmp_path}/miniconda3/envs/train/bin/torchrun" in programs["elsewhere"]
+
+
+@pytest.mark.process
+def test_the_task_s_python_is_looked_at_and_nothing_imported(tmp_path: Path) -> None:
+    """A module beside the task is found without being run; one that is nowhere is named."""
+    (tmp_path / "beside.py").write_text("raise SystemExit('imported!')\n")
+    args = {"workdir": str(tmp_path), "paths": {"task": "task.py"}, "imports": ["beside", "json", "no_such_module"]}
+    found = probes_soft.finish(probes_soft.start(args))
+    assert found["absent"] == ["no_such_module"]
+    assert tuple(found["version"]) >= (3, 8)
+
+
+@pytest.mark.process
+def test_two_checkouts_of_one_commit_have_one_fingerprint_and_an_edit_shows(tmp_path: Path) -> None:
+    """Changed code is named; a log file that a run leaves is not code."""
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b"]
+    one, two = tmp_path / "one", tmp_path / "two"
+    one.mkdir()
+    (one / "a.py").write_text("1\n")
+    subprocess.run([*git, "init", "-q"], cwd=one, check=True)
+    subprocess.run([*git, "add", "."], cwd=one, check=True)
+    subprocess.run([*git, "commit", "-qm", "one"], cwd=one, check=True)
+    subprocess.run(["git", "clone", "-q", str(one), str(two)], check=True)
+    trees = [probes_tree.tree({"workdir": str(path), "tree": True}) for path in (one, two)]
+    assert trees[0] == trees[1]
+    (two / "a.py").write_text("2\n")
+    (two / "log.txt").write_text("step 1\n")
+    assert probes_tree.tree({"workdir": str(two), "tree": True})["dirty"].keys() == {"a.py"}
+
+
+SMI = """#!/bin/sh
+case "$*" in
+*--query-gpu=index,uuid*) cat "{rows}" ;;
+*--query-compute-apps*) echo "GPU-1, {pid}, 61200" ;;
+*clocks_event_reasons*) printf '0, Not Active, Not Active\\n1, Active, Not Active\\n' ;;
+esac
+"""
+
+
+@pytest.mark.process
+def test_gpus_are_read_from_nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A recorded output on PATH: models, memory, who computes, who is throttled."""
+    row = "NVIDIA H100 80GB HBM3, 81559, 4, 580.95.05, Default, Enabled, 0, Disabled, 31, 16, 16\n"
+    (tmp_path / "rows").write_text(f"0, GPU-0, {row}1, GPU-1, {row}")
+    (tmp_path / "nvidia-smi").write_text(SMI.format(rows=tmp_path / "rows", pid=os.getpid()))
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    gpu = probes_gpu.finish(probes_gpu.start({}))
+    assert [row["uuid"] for row in gpu["gpus"]] == ["GPU-0", "GPU-1"]
+    assert gpu["driver"] == "580.95.05"
+    assert [(row["gpu"], row["pid"], row["memory"]) for row in gpu["processes"]] == [("GPU-1", os.getpid(), "61200")]
+    assert gpu["throttled"] == ["1"]

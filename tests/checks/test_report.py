@@ -1,0 +1,162 @@
+"""The check's screen, whole: what a user sees, kept as files in golden/ (FANOUT_GOLDEN=write renews them)."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from checks_kit import changed, healthy_case, hosts
+from test_judges import FAULTS, dialled, meshed, process, silent_host, taken, unreached
+
+from fanout.checks import CATALOGUE, explain
+from fanout.checks.columns import rows_of
+from fanout.checks.model import Case, judged_all
+from fanout.checks.record import record
+from fanout.checks.report import MOST_ROWS, Style, folded_rows, report
+from fanout.errors import UsageError
+
+GOLDEN = Path(__file__).parent / "golden"
+WIDE, NARROW, OLD = Style(), Style(width=80), Style(ascii=True)
+
+
+def mixed(case: Case) -> Case:
+    """A host that cannot be reached, one with another driver, a busy GPU and a clock that is off."""
+    case = unreached(case)
+    trouble = case.request.unreached["gpu03"]
+    case = replace(case, request=replace(case.request, unreached={"gpu03": trouble}))
+    case = changed(case, "gpu02", "gpu/driver", "535.183.01")
+    case = changed(case, "gpu02", "gpu/module", "535.183.01")
+    case = changed(case, "gpu02", "gpu/processes", [process(age=2.7e5)])
+    return replace(case, offsets={**case.offsets, "gpu02": (0.912, 0.001)})
+
+
+def forty(case: Case) -> Case:
+    """Forty hosts: four without torchrun, one loaded, one with an old torch."""
+    case = healthy_case(40)
+    case = changed(case, "gpu07", "software/torch/version", "2.8.0")
+    case = changed(case, "gpu09", "cpu/load", 900.0)
+    for number in range(11, 15):
+        case = changed(case, f"gpu{number}", "programs/found/torchrun", "")
+    return case
+
+
+def no_slots(case: Case) -> Case:
+    return healthy_case(2, gpu=False, hosts=hosts(2))
+
+
+SCREENS: list[tuple[str, Callable[[Case], Case], Style]] = [
+    ("healthy", lambda case: case, WIDE),
+    ("healthy-cpu", lambda case: healthy_case(2, gpu=False), WIDE),
+    ("one-host", lambda case: healthy_case(1), NARROW),
+    ("mixed", mixed, WIDE),
+    ("mixed-ascii", mixed, OLD),
+    ("silent", silent_host, WIDE),
+    ("forty-hosts", forty, WIDE),
+    ("port-taken", taken, WIDE),
+    ("port-dropped", dialled("dropped", seconds=3.0), NARROW),
+    ("mesh-inward", meshed("rejected", lambda start, end: end == "gpu02"), WIDE),
+    ("no-slots", no_slots, WIDE),
+]
+
+
+@pytest.mark.parametrize(("name", "change", "style"), SCREENS, ids=[name for name, _, _ in SCREENS])
+def test_the_screen_is_the_recorded_one(name: str, change: Callable[[Case], Case], style: Style) -> None:
+    """Every word of it: a change here is a change that users see."""
+    case = change(healthy_case())
+    lines = report("fanout check hosts.txt", case, judged_all(CATALOGUE, case), 2.3, style)
+    text = "\n".join(lines) + "\n"
+    golden = GOLDEN / f"{name}.txt"
+    if os.environ.get("FANOUT_GOLDEN") == "write":
+        golden.write_text(text, encoding="utf-8")
+    assert text == golden.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.id)
+def test_every_failure_and_warning_has_a_next_step_on_the_screen(fault: object) -> None:
+    """Nobody is left with a complaint alone (a processor of another kind is the one thing with no cure)."""
+    case = fault.change(healthy_case())  # type: ignore[attr-defined]
+    for finding in judged_all(CATALOGUE, case):
+        if finding.level in ("fail", "warn"):
+            assert finding.advice or finding.check == "kernel"
+
+
+@pytest.mark.parametrize("style", [WIDE, NARROW, OLD])
+@pytest.mark.parametrize("count", [1, 4, 24, 40, 512])
+def test_the_table_fits(style: Style, count: int) -> None:
+    """No line of the table is wider than the terminal, and there are at most 24 rows of it."""
+    case = healthy_case(count)
+    lines = report("fanout check hosts.txt", case, judged_all(CATALOGUE, case), 2.3, style)
+    table = lines[2 : lines.index("", 2)]
+    assert max(map(len, table)) <= style.width
+    assert len(table) <= MOST_ROWS + 2
+
+
+def test_ascii_is_ascii() -> None:
+    """A terminal that knows no more is given no more."""
+    case = mixed(healthy_case())
+    assert all(line.isascii() for line in report("fanout check h", case, judged_all(CATALOGUE, case), 1.0, OLD))
+
+
+def test_folding_loses_no_host() -> None:
+    """Every host of the file is in exactly one row, and the bad rows come first."""
+    case = forty(healthy_case())
+    rows = folded_rows(rows_of(case, judged_all(CATALOGUE, case)))
+    names = [host for row in rows for host in row.hosts]
+    assert sorted(names) == [host.name for host in case.request.hosts]
+    assert [row.level for row in rows] == ["fail", "fail", "warn", "ok"]
+
+
+def test_the_record_is_json_with_every_host_and_finding() -> None:
+    """`--json` can be read back, and says level, facts and the ways between hosts."""
+    case = mixed(healthy_case())
+    findings = judged_all(CATALOGUE, case)
+    again = json.loads(json.dumps(record(case, findings, 2.3)))
+    assert [(row["host"], row["level"]) for row in again["hosts"]] == [
+        ("gpu01", "ok"), ("gpu02", "warn"), ("gpu03", "fail"), ("gpu04", "ok"),
+    ]  # fmt: skip
+    assert len(again["findings"]) == len(findings)
+    assert again["unreached"]["gpu03"]["hint"] == "try:  ssh-copy-id ann@10.0.0.3"
+    assert {(row["from"], row["to"]) for row in again["master"]["dials"]} == {
+        ("gpu02", "10.0.0.1"),
+        ("gpu04", "10.0.0.1"),
+    }
+
+
+# -- the catalogue in words
+
+
+def test_the_manual_is_current() -> None:
+    """docs/checks.md is made from the catalogue (FANOUT_GOLDEN=write renews it)."""
+    manual = Path(__file__).parents[2] / "docs" / "checks.md"
+    if os.environ.get("FANOUT_GOLDEN") == "write":
+        manual.write_text(explain.table(CATALOGUE), encoding="utf-8")
+    assert manual.read_text(encoding="utf-8") == explain.table(CATALOGUE)
+
+
+def test_every_check_explains_itself() -> None:
+    """Names are unique and no name of a check is that of a group; verifies, why and fix are whole sentences."""
+    names = [check.name for check in CATALOGUE]
+    assert len(names) == len(set(names))
+    for check in CATALOGUE:
+        assert all(text.endswith((".", ")")) for text in (check.verifies, check.why, check.fix)), check.name
+        assert check.name in "\n".join(explain.listing(CATALOGUE))
+
+
+def test_explain_prints_the_three_parts() -> None:
+    """What it verifies, why, and the fix."""
+    lines = explain.explained(explain.named(CATALOGUE, "master-addr"))
+    assert lines[0] == "master-addr   (network, at worst: fail)"
+    assert [line.split()[0] for line in lines if line.startswith("  ") and line[2] != " "] == ["verifies", "why", "fix"]
+
+
+def test_an_unknown_name_is_answered_with_the_nearest() -> None:
+    """A typing error is the user's, and is cheap to mend."""
+    with pytest.raises(UsageError) as caught:
+        explain.chosen(CATALOGUE, ["master-adr"])
+    assert str(caught.value) == "no check is called 'master-adr'"
+    assert caught.value.hint.startswith("did you mean master-addr")
+    assert explain.chosen(CATALOGUE, ["ssh", "clock"]) == {"ssh", "clock"}
