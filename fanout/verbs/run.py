@@ -16,7 +16,7 @@ from fanout.errors import UsageError
 from fanout.hosts import Host
 from fanout.launch import Session
 from fanout.outcome import RunOutcome
-from fanout.plan import Learned, LaunchPlan
+from fanout.plan import LaunchPlan, Learned
 from fanout.preflight import Preflight
 from fanout.settings import Settings
 from fanout.transports.pick import Picker, addresses
@@ -182,9 +182,7 @@ class _Launch:
 
     def _check(self, session: Session, view: View) -> Preflight | None:
         """The check before a run: its findings if something is wrong, one line if all is well."""
-        asked = check.check_request(
-            session, self.hosts, self.request.task, self.directory, self.settings, self.config
-        )
+        asked = check.check_request(session, self.hosts, self.request.task, self.directory, self.settings, self.config)
         result = preflight.run(asked, session)
         if session.state.interrupts:
             return None
