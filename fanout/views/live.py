@@ -20,10 +20,11 @@ from fanout.events import Event
 from fanout.state import RunState
 from fanout.views import metrics
 from fanout.views.base import Heading
+from fanout.views.folding import Folding
 from fanout.views.narrate import Narrator, Said
-from fanout.views.out import Out
+from fanout.views.out import Out, in_ascii
 from fanout.views.panel import Glance, Row, colour_of, panel
-from fanout.views.plain import MARKS
+from fanout.views.plain import MARKS, ending
 from fanout.views.sanitise import clean, clean_lines
 from fanout.views.streams import Say, Streams
 
@@ -51,6 +52,7 @@ class Live:
         stdout: TextIO,
         colour: bool = True,
         unicode: bool = True,
+        fold: bool = True,
         size: Callable[[], tuple[int, int]] | None = None,
         clock: Callable[[], float] = monotonic,
     ) -> None:
@@ -60,6 +62,7 @@ class Live:
         self._size = size or self._ask
         self._clock = clock
         self._streams, self._narrator = Streams(heading.hosts), Narrator()
+        self._folding = Folding(heading.hosts, self._streams.parts) if fold else None
         self._pending: deque[str] = deque()
         self._budget = PENDING_LINES
         self._skipped = 0
@@ -76,8 +79,7 @@ class Live:
 
     def __call__(self, event: Event, state: RunState) -> None:
         self._state = state
-        for say in self._streams.take(event):
-            self._hear(say, event.at)
+        self._hear(self._streams.take(event), event.at)
         for said in self._narrator.tell(event, state):
             self._say(said)
         self.draw()
@@ -101,21 +103,32 @@ class Live:
         """Write what is left of the log, and take the block away; safe to call twice."""
         if self._painter is None:
             return
-        for say in self._streams.finish():
-            self._hear(say, self._state.now if self._state else 0.0)
+        self._hear(self._streams.finish(), self._state.now if self._state else 0.0)
+        self._unfold()
         for said in self._narrator.flush():
             self._say(said)
         painter, self._painter = self._painter, None
         painter.paint(self._take(), [], self._size()[0])
 
-    def _hear(self, say: Say, at: float) -> None:
-        self._read(say.host, say.text, at)
-        if say.kind == "bar":
-            return  # the block shows it
-        self._lines[say.host] = self._lines.get(say.host, 0) + (say.kind == "line")
-        text = clean(say.text, colour=self._colour)
-        cut = f"…(+{say.more} B)" if say.more else ""
-        self._queue(f"{self._prefix(say)} {text}{cut}")
+    def _hear(self, says: list[Say], at: float) -> None:
+        for say in says:
+            self._read(say.host, say.text, at)
+            self._lines[say.host] = self._lines.get(say.host, 0) + (say.kind == "line")
+        lines = [say for say in says if say.kind != "bar"]  # bars are in the block
+        for say in self._folding.take(lines, at) if self._folding else lines:
+            self._queue(self._line(say))
+
+    def _unfold(self) -> None:
+        """Lines that wait for others that say the same need not wait any longer."""
+        for say in self._folding.finish() if self._folding else []:
+            self._queue(self._line(say))
+
+    def _line(self, say: Say) -> str:
+        speaker = f"{say.speaker:<{self._streams.width}} {MARKS[say.kind]}"
+        if self._colour:
+            speaker = f"\x1b[{_ANSI[colour_of(say.host)] if say.host else 1}m{speaker}\x1b[0m"
+        end = ending(say) if self._unicode else in_ascii(ending(say))
+        return f"{speaker} {clean(say.text, colour=self._colour)}{end}"
 
     def _read(self, host: str, text: str, at: float) -> None:
         """Figures in the text; the curve follows the first host that has any."""
@@ -126,11 +139,9 @@ class Live:
         if host == next(iter(self._readings)):
             self._progress.add(reading, at)
 
-    def _prefix(self, say: Say) -> str:
-        speaker = f"{say.speaker:<{self._streams.width}} {MARKS[say.kind]}"
-        return f"\x1b[{_ANSI[colour_of(say.host)]}m{speaker}\x1b[0m" if self._colour else speaker
-
     def _say(self, said: Said) -> None:
+        """Fanout's own words, after the lines that came before them."""
+        self._unfold()
         text = f"fanout: {said.text}"
         self._queue(f"\x1b[{_LEVEL[said.level]}m{text}\x1b[0m" if self._colour else text)
 

@@ -6,7 +6,12 @@ import os
 from typing import TextIO
 
 #: Symbols of our own, for a stream that cannot show them.
-_ASCII = str.maketrans({"…": "...", "·": "-", "━": "=", "│": "|"})
+_ASCII = str.maketrans({"…": "...", "·": "-", "━": "=", "│": "|", "×": "x"})
+
+
+def in_ascii(text: str) -> str:
+    """The text with our own symbols in ASCII; other characters stay."""
+    return text.translate(_ASCII)
 
 
 class Out:
@@ -25,9 +30,7 @@ class Out:
             try:
                 self._stream.write(text)
             except UnicodeEncodeError:
-                self._stream.write(
-                    text.translate(_ASCII).encode(self._encoding, "backslashreplace").decode(self._encoding)
-                )
+                self._stream.write(in_ascii(text).encode(self._encoding, "backslashreplace").decode(self._encoding))
             self._stream.flush()
         except (OSError, ValueError):  # ValueError: the stream is closed
             self.broken = True

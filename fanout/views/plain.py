@@ -17,6 +17,7 @@ from fanout.events import Event
 from fanout.state import RunState
 from fanout.views import metrics
 from fanout.views.base import Heading
+from fanout.views.folding import Folding
 from fanout.views.narrate import Narrator, Said, status
 from fanout.views.out import Out
 from fanout.views.sanitise import clean, clean_lines, sentence
@@ -28,7 +29,7 @@ STATUS_SECONDS = 60.0
 
 
 class Plain:
-    """``timestamps`` puts the time of arrival before every log line."""
+    """``timestamps`` puts the time of arrival before every log line; ``fold`` shows equal lines of many hosts once."""
 
     def __init__(
         self,
@@ -38,13 +39,16 @@ class Plain:
         stderr: TextIO,
         timestamps: bool = False,
         colour: bool = False,
+        fold: bool = False,
         status_seconds: float = STATUS_SECONDS,
     ) -> None:
         self._out, self._err = Out(stdout), Out(stderr)
         self._streams, self._narrator = Streams(heading.hosts), Narrator()
+        self._folding = Folding(heading.hosts, self._streams.parts) if fold else None
         self._timestamps, self._colour = timestamps, colour
         self._reading: metrics.Reading | None = None  # the last figures of a loss
         self._status_seconds = status_seconds
+        self._now = 0.0
         self._last_word = 0.0  # when anything was last said on stderr
         logs = f" · logs in {heading.log_dir}" if heading.log_dir else ""
         hosts = f"{len(heading.hosts)} host{'s' if len(heading.hosts) != 1 else ''}"
@@ -55,6 +59,7 @@ class Plain:
         return self._out.broken
 
     def __call__(self, event: Event, state: RunState) -> None:
+        self._now = event.at
         self._lines(self._streams.take(event), event.at)
         for said in self._narrator.tell(event, state):
             self._say(said, event.at)
@@ -67,9 +72,10 @@ class Plain:
         self._err.write("".join([f"fanout: {line}\n" for line in clean_lines(text)]))
 
     def close(self) -> None:
-        self._lines(self._streams.finish(), self._last_word)
+        self._lines(self._streams.finish(), self._now)
+        self._unfold()
         for said in self._narrator.flush():
-            self._say(said, self._last_word)
+            self._say(said, self._now)
 
     def _status(self, state: RunState) -> str:
         """Where the run stands: keeps CI from taking silence for death, and a person from guessing."""
@@ -83,21 +89,34 @@ class Plain:
 
     def _say(self, said: Said, at: float) -> None:
         self._last_word = at
+        self._unfold()
         self.note(said.text)
 
     def _lines(self, says: list[Say], at: float) -> None:
-        if not says:
-            return
         for say in says:
             if "loss" in say.text and (reading := metrics.read(say.text)) and reading.loss is not None:
                 self._reading = reading
-        stamp = (
-            f"{datetime.fromtimestamp(at).astimezone().isoformat(timespec='milliseconds')} " if self._timestamps else ""
-        )
+        self._print(self._folding.take(says, at) if self._folding else says, at)
+
+    def _unfold(self) -> None:
+        """Lines that wait for others that say the same need not wait any longer."""
+        if self._folding is not None:
+            self._print(self._folding.finish(), self._now)
+
+    def _print(self, says: list[Say], at: float) -> None:
+        if not says:
+            return
+        stamp = ""
+        if self._timestamps:
+            stamp = f"{datetime.fromtimestamp(at).astimezone().isoformat(timespec='milliseconds')} "
         self._out.write("".join([f"{stamp}{self.line(say)}\n" for say in says]))
 
     def line(self, say: Say) -> str:
         """A log line as it is printed, without its end."""
         text = clean(say.text, colour=self._colour)
-        cut = f"…(+{say.more} B)" if say.more else ""
-        return f"{say.speaker:<{self._streams.width}} {MARKS[say.kind]} {text}{cut}".rstrip(" ")
+        return f"{say.speaker:<{self._streams.width}} {MARKS[say.kind]} {text}{ending(say)}".rstrip(" ")
+
+
+def ending(say: Say) -> str:
+    """What stands behind a line: how much of it is not shown, and how many said it."""
+    return (f"…(+{say.more} B)" if say.more else "") + (f"  ×{say.voices}" if say.voices > 1 else "")

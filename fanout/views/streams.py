@@ -29,6 +29,7 @@ class Say(NamedTuple):
     kind: Kind
     text: str
     more: int = 0
+    voices: int = 1  # how many said this line; ``host`` is "" where they are of several hosts
 
 
 class Streams:
@@ -36,6 +37,7 @@ class Streams:
 
     def __init__(self, hosts: Iterable[str] = (), *, limit: int = LIMIT) -> None:
         self._limit = limit
+        self.parts: dict[str, set[str]] = {}  # host -> names of its further streams
         self.width = max(map(len, hosts), default=0)  # of the longest speaker so far
         self._lines: dict[tuple[str, int], Lines] = {}
         self._labels: dict[tuple[str, int], str] = {}
@@ -119,5 +121,7 @@ class Streams:
 
     def _name(self, key: tuple[str, int], name: str) -> str:
         self._labels[key] = label(key[0], name)
+        if name:
+            self.parts.setdefault(key[0], set()).add(self._labels[key].removeprefix(f"{key[0]}:"))
         self.width = max(self.width, len(self._labels[key]))
         return self._labels[key]

@@ -133,7 +133,7 @@ def test_a_block_is_drawn_once_however_the_log_grows() -> None:
     run = History("gpu01", "gpu02").link().start()
     for number in range(200):
         run.say("gpu01", f"line {number}\n".encode()).wait(0.1)
-    terminal, _ = show(run)
+    terminal, _ = show(run.wait(0.5))
     assert sum("fanout  run" in line for line in terminal.seen) == 1
     assert [line for line in terminal.seen if "| line" in line] == [f"gpu01 | line {n}" for n in range(200)]
 
@@ -253,3 +253,10 @@ def test_a_stopped_terminal_never_holds_the_run_up() -> None:
         assert select.select([ours], [], [], 10)[0]
         assert b"while stopped" in os.read(ours, 65536)
     os.close(ours)
+
+
+def test_what_fanout_says_of_a_host_comes_after_what_the_host_said() -> None:
+    """Folding makes lines wait, but not until after their host is said to have ended."""
+    terminal, _ = show(histories.second_host_fails())
+    at = {line: number for number, line in enumerate(terminal.seen)}
+    assert at["gpu02 | RuntimeError: shape mismatch: 4096 and 8192"] < at["fanout: gpu02: train.sh ended: exit 3"]
