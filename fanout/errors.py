@@ -45,6 +45,10 @@ class Unreachable(TransportError):
     """No connection: name, route, port, banner or time."""
 
 
+class Dropped(Unreachable):
+    """The host hung up before any login, as sshd does beyond MaxStartups: worth another attempt a moment later."""
+
+
 class AuthRefused(TransportError):
     """The host answers but does not let us in."""
 

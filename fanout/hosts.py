@@ -22,7 +22,8 @@ class Origin:
 class Host:
     """One machine as the user described it; ``None`` means "not said", never a default in disguise.
 
-    ``name`` is unique within a run and is what ssh_config is asked for. ``slots`` is the number of processes
+    ``name`` is unique within a run and is what ssh_config is asked for; ``hostname`` is what to dial in its place, as
+    ssh_config's HostName is (Ansible's ``ansible_host``). ``slots`` is the number of processes
     (None: one per GPU found there); ``gpus`` are the ids for CUDA_VISIBLE_DEVICES; ``addr`` is the address that the
     *other* hosts shall use; ``workdir`` and ``python`` override the run's.
     """
@@ -31,6 +32,7 @@ class Host:
     origin: Origin
     user: str | None = None
     port: int | None = None
+    hostname: str | None = None
     slots: int | None = None
     gpus: tuple[str, ...] = ()
     addr: str | None = None

@@ -43,7 +43,7 @@ from fanout.events import (
 )
 
 
-class ImpossibleMove(Exception):  # noqa: N818 - it is not the user's error and never reaches one as such
+class ImpossibleMove(Exception):
     """An event that cannot follow from the host's phase: the agent (or the host) does not keep the protocol."""
 
 
@@ -86,6 +86,7 @@ MOVES: Mapping[tuple[Phase, type[OnHost]], Phase] = {
     (_L, Unreached): Phase.UNREACHED,  # the link broke before anything was prepared, and did not come back
     (_L, Prepared): _P,
     (_L, Refused): Phase.REFUSED,
+    (_L, Forgotten): Phase.FORGOTTEN,  # sent home before anything was prepared
     (_P, Prepared): _P,  # said again after a reconnect, like every fact below
     (_P, Refused): Phase.REFUSED,
     (_P, Started): _R,
@@ -103,7 +104,8 @@ MOVES: Mapping[tuple[Phase, type[OnHost]], Phase] = {
     (_G, Exited): _G,
     (_G, Gone): _G,
     (_G, Forgotten): Phase.FORGOTTEN,
-    **{(phase, Lost): Phase.LOST for phase in (_W, _D, _L, _P, _R, _X, _G)},
+    **{(phase, Lost): Phase.LOST for phase in (_W, _D, _L, _P, _R, _X)},
+    (_G, Lost): Phase.FORGOTTEN,  # how it ended is known; only the farewell did not come
     # after a reconnect the link's own events meet every later phase
     **{(phase, kind): phase for phase in (_L, _P, _R, _X, _G) for kind in (Dialling, Linked)},
 }
@@ -125,6 +127,7 @@ class HostState:
     name: str
     phase: Phase = Phase.WAITING
     attempt: int = 0  # connection attempts so far, over the whole run
+    took: float = 0.0  # seconds that the last successful attempt took
     linked: bool = False  # is the link up now
     link_lost_at: float | None = None
     link_lost_why: str = ""
@@ -141,6 +144,7 @@ class HostState:
     load: Mapping[str, Any] = field(default_factory=dict)
     exit: Exited | None = None
     gone: Gone | None = None
+    prepare_at: float | None = None
     go_at: float | None = None
     stop: Stop | None = None
     stop_at: float | None = None
@@ -237,7 +241,7 @@ def _told(host: HostState, event: OnHost) -> HostState:
         case Dialling():
             return replace(host, attempt=event.attempt)
         case Linked():
-            return replace(host, linked=True, hello=event.hello, link_lost_at=None, heard_at=event.at)
+            return replace(host, linked=True, took=event.took, hello=event.hello, link_lost_at=None, heard_at=event.at)
         case LinkLost():
             return replace(host, linked=False, link_lost_at=host.link_lost_at or event.at, link_lost_why=event.why)
         case Noise():
@@ -271,8 +275,10 @@ def _acted(state: RunState, event: Acted) -> RunState:
     action = event.action
     host = state.hosts[action.host]
     match action:
-        case Prepare() | GiveUp():
+        case GiveUp():
             return state
+        case Prepare():
+            host = replace(host, prepare_at=event.at)
         case Go():
             host = replace(host, go_at=event.at)
         case Stop():

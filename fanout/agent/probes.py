@@ -90,7 +90,7 @@ def _put(answer: dict[str, Any], missing: dict[str, str], name: str, had: Callab
         answer[name] = had()
     except NotHad as error:
         missing[name] = str(error)
-    except Exception as error:  # noqa: BLE001  a probe meets every oddity there is; the reason travels to the user
+    except Exception as error:
         missing[name] = "%s: %s" % (type(error).__name__, error)
 
 

@@ -44,7 +44,7 @@ def _answer(section: Callable[[], Any], writer: int) -> None:
             text = json.dumps([True, section()])
         except NotHad as error:
             text = json.dumps([False, str(error)])
-        except Exception as error:  # noqa: BLE001  told to the user as the reason why this section is missing
+        except Exception as error:
             text = json.dumps([False, "%s: %s" % (type(error).__name__, error)])
         data = text.encode()
         while data:

@@ -1,0 +1,74 @@
+"""Frames: how the launcher, the relay and the keeper talk; shared by both ends so that there is one truth.
+
+A frame is a 5-byte head (body length, kind) and a body. Control travels as one JSON object a frame, log bytes as they
+are behind (stream, offset). Bodies are bounded, so a broken or hostile peer cannot make us allocate what it likes.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+
+JSON, DATA = 1, 2
+MAX_BODY = 4 << 20
+CHUNK = 128 << 10  # the most log bytes that we put into one frame
+
+_HEAD = struct.Struct("!IB")
+_DATA = struct.Struct("!HQ")
+
+
+class BadFrame(ValueError):
+    """The bytes are not frames: a length over the bound, an unknown kind, JSON that is no object."""
+
+
+def pack(message: dict) -> bytes:
+    """One control frame."""
+    body = json.dumps(message, separators=(",", ":")).encode()
+    return _HEAD.pack(len(body), JSON) + body
+
+
+def pack_data(stream: int, offset: int, data: bytes) -> bytes:
+    """One frame of log bytes: ``data`` begins at ``offset`` of ``stream``."""
+    return _HEAD.pack(_DATA.size + len(data), DATA) + _DATA.pack(stream, offset) + data
+
+
+class Splitter:
+    """Bytes in, messages out, whatever the cuts: a dict for control, (stream, offset, data) for log bytes."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> list:
+        """The messages that ``data`` completes. Raises BadFrame; the splitter is of no use after that."""
+        buffer = self._buffer
+        buffer += data
+        messages = []
+        start = 0
+        while len(buffer) - start >= _HEAD.size:
+            length, kind = _HEAD.unpack_from(buffer, start)
+            if length > MAX_BODY:
+                raise BadFrame("a frame of %d bytes" % length)
+            end = start + _HEAD.size + length
+            if len(buffer) < end:
+                break
+            messages.append(_message(kind, bytes(buffer[start + _HEAD.size : end])))
+            start = end
+        if start:
+            del buffer[:start]
+        return messages
+
+
+def _message(kind: int, body: bytes) -> object:
+    if kind == DATA and len(body) >= _DATA.size:
+        stream, offset = _DATA.unpack_from(body)
+        return stream, offset, body[_DATA.size :]
+    if kind == JSON:
+        try:
+            message = json.loads(body.decode())
+        except ValueError as error:
+            raise BadFrame("control that is not JSON: %s" % error) from None
+        except RecursionError:
+            raise BadFrame("control nested too deeply") from None
+        if isinstance(message, dict):
+            return message
+    raise BadFrame("a frame of kind %d with %d bytes" % (kind, len(body)))

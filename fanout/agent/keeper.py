@@ -1,0 +1,299 @@
+"""The keeper: owns train.sh, its whole tree and its log on one host, and outlives every connection.
+
+It is a subreaper in a session of its own, holds the run's claims, and serves relays over a unix socket inside the run's
+private directory. Relays come and go; what ends a run is train.sh ending, a stop, or the lease running out. Its output
+goes to a file first, so neither a slow terminal nor a dead link ever blocks a print() in training.
+
+One thread and one poll loop: PDEATHSIG goes by thread, and there is nothing here to wait for but descriptors.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import struct
+import time
+
+from . import frames, procs, record, spawn
+
+TYPE_CHECKING = False  # what typing says, without the price of importing it on a host
+if TYPE_CHECKING:
+    from typing import Callable
+
+DRAIN = 1 << 20  # the most we read from the pipe before we look at anything else
+LEFTOVER_SECONDS = 1.0  # what train.sh leaves behind when it ends by itself gets this long to go
+UNKILLABLE_SECONDS = 20.0
+SCAN_SECONDS = 0.1  # how often the tree is looked at while it is being ended
+
+
+def signalled(status: int) -> dict:
+    """A wait status as exactly one of code and signal."""
+    if os.WIFSIGNALED(status):
+        return {"code": None, "signal": os.WTERMSIG(status)}
+    return {"code": os.WEXITSTATUS(status), "signal": None}
+
+
+def oom_kills() -> int:
+    """How many processes the kernel has killed for memory on this host since boot (/proc/vmstat)."""
+    try:
+        with open("/proc/vmstat", "rb") as file:
+            for line in file:
+                if line.startswith(b"oom_kill "):
+                    return int(line.split()[1])
+    except OSError:
+        pass
+    return 0
+
+
+class Keeper:
+    """One run on one host, from Prepared to Gone."""
+
+    def __init__(self, spec: dict, directory: str, listener: socket.socket, release: Callable[[], None]) -> None:
+        self.spec = spec
+        self.directory = directory
+        self.release = release  # lets go of the run's claims
+        self.listener = listener
+        self.clients: dict = {}
+        self.status = record.Status(directory)
+        self.log = record.Log(directory, 0)
+        self.told = 0  # the log size that the relays know of
+        self.pipe = -1
+        self.main = 0
+        self.exited = False
+        self.deadline_term = 0.0  # when descendants outside train.sh's group get a TERM of their own
+        self.deadline_kill = 0.0  # when KILL comes; 0: nothing is being ended
+        self.lease_until = time.monotonic() + min(spec["lease"] or 60.0, 60.0)
+        self.ooms = oom_kills()
+        self.done = False
+        self.wake_read, self.wake_write = os.pipe()
+        os.set_blocking(self.wake_write, False)
+        os.set_blocking(self.wake_read, False)
+
+    # -- the loop
+
+    def serve(self) -> None:
+        """Until nothing of the run is left."""
+        signal.set_wakeup_fd(self.wake_write, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda number, frame: None)
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+            signal.signal(number, lambda number, frame: self.stop(self.spec["grace"], "the keeper got a signal"))
+        self.status.note(phase="prepared", keeper=os.getpid())
+        poll = select.poll()
+        poll.register(self.wake_read, select.POLLIN)
+        poll.register(self.listener, select.POLLIN)
+        self.poll = poll
+        while not self.done:
+            for descriptor, _ in poll.poll(self._wait_ms()):
+                self._ready(descriptor)
+            self._reap()
+            self._deadlines()
+            self._tell_size()
+
+    def _ready(self, descriptor: int) -> None:
+        if descriptor == self.wake_read:
+            os.read(self.wake_read, 4096)
+        elif descriptor == self.listener.fileno():
+            self._accept()
+        elif descriptor == self.pipe:
+            self._drain()
+        elif descriptor in self.clients:
+            self._hear(descriptor)
+
+    def _wait_ms(self) -> float:
+        """How long nothing can happen by itself."""
+        if self.deadline_kill:
+            return SCAN_SECONDS * 1000
+        if self.spec["lease"] or not self.main:
+            return max(50.0, (self.lease_until - time.monotonic()) * 1000)
+        return 60000.0
+
+    # -- relays
+
+    def _accept(self) -> None:
+        client, _ = self.listener.accept()
+        uid = struct.unpack("3i", client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[1]
+        if uid not in (os.getuid(), 0):
+            client.close()
+            return
+        client.setblocking(False)
+        self.clients[client.fileno()] = (client, frames.Splitter())
+        self.poll.register(client, select.POLLIN)
+        self._tell(client, {"t": "prepared", "pid": os.getpid()})
+        if self.main:
+            self._tell(client, {"t": "started", "pid": self.main})
+        self._tell(client, {"t": "size", "stream": 0, "size": self.log.size})
+        if self.exited:
+            self._tell(client, dict(self.status.facts["exited"], t="exited"))
+
+    def _hear(self, descriptor: int) -> None:
+        client, splitter = self.clients[descriptor]
+        try:
+            data = client.recv(65536)
+            messages = splitter.feed(data) if data else None
+        except BlockingIOError:
+            return
+        except (OSError, frames.BadFrame):
+            messages = None
+        if messages is None:
+            self._drop(descriptor)
+            return
+        self.lease_until = time.monotonic() + (self.spec["lease"] or 60.0)
+        for message in messages:
+            self._obey(message)
+
+    def _obey(self, message: dict) -> None:
+        operation = message.get("op")
+        if operation == "go":
+            self.go(message["env"])
+        elif operation == "stop":
+            self.stop(float(message["grace"]), str(message.get("why", "stopped")))
+        elif operation == "kill":
+            self.stop(0.0, "killed")
+
+    def _drop(self, descriptor: int) -> None:
+        client, _ = self.clients.pop(descriptor)
+        self.poll.unregister(descriptor)
+        client.close()
+
+    def _tell(self, client: socket.socket, message: dict) -> None:
+        """A relay that does not read its few control frames is gone or wedged: cut it, the launcher dials again."""
+        data = frames.pack(message)
+        try:
+            sent = client.send(data)
+        except OSError:
+            sent = 0
+        if sent != len(data) and client.fileno() in self.clients:
+            self._drop(client.fileno())
+
+    def _tell_all(self, message: dict) -> None:
+        for client, _ in list(self.clients.values()):
+            self._tell(client, message)
+
+    def _tell_size(self) -> None:
+        if self.log.size != self.told:
+            self.told = self.log.size
+            self._tell_all({"t": "size", "stream": 0, "size": self.log.size})
+
+    # -- train.sh
+
+    def go(self, env: dict) -> None:
+        """Start train.sh, once: a second Go (a retry whose answer was lost) changes nothing."""
+        if self.main or self.exited or self.done:
+            return
+        cwd = self.spec["cwd"]
+        self.pipe, write = os.pipe()
+        os.set_blocking(self.pipe, False)
+        try:
+            self.main = spawn.start(self.spec["argv"], spawn.environment(dict(os.environ), env, cwd), cwd, write)
+        except OSError as error:
+            code = 127 if isinstance(error, FileNotFoundError) else 126
+            self._exited({"code": code, "signal": None, "why": "%s: %s" % (error.filename, error.strerror)})
+            self._finish([], 0)
+            return
+        finally:
+            os.close(write)
+        self.poll.register(self.pipe, select.POLLIN)
+        self.status.note(phase="running", main=self.main)
+        self._tell_all({"t": "started", "pid": self.main})
+
+    def _drain(self) -> None:
+        """What the run wrote, into the log; bounded, so that a flood cannot keep us from hearing a stop."""
+        taken = 0
+        while self.pipe >= 0 and taken < DRAIN:
+            try:
+                data = os.read(self.pipe, 262144)
+            except BlockingIOError:
+                return
+            if not data:
+                self.poll.unregister(self.pipe)
+                os.close(self.pipe)
+                self.pipe = -1
+                return
+            self.log.append(data)
+            taken += len(data)
+
+    def _reap(self) -> None:
+        for ended in procs.reap():
+            if ended is not None and ended[0] == self.main and not self.exited:
+                self._exited(dict(signalled(ended[1]), why=""))
+
+    def _exited(self, how: dict) -> None:
+        self.exited = True
+        how["oom"] = oom_kills() > self.ooms
+        self.status.note(phase="exited", exited=how)
+        self._tell_size()
+        self._tell_all(dict(how, t="exited"))
+        if not self.deadline_kill:
+            self.deadline_kill = time.monotonic() + LEFTOVER_SECONDS
+
+    # -- ending
+
+    def stop(self, grace: float, why: str) -> None:
+        """TERM to train.sh's group; torchrun passes it on to its workers, so they get none from us at first."""
+        now = time.monotonic()
+        if not self.main:
+            self._finish([], 0)
+            return
+        first = not self.deadline_term
+        self.deadline_kill = min(self.deadline_kill or now + grace, now + grace)
+        if first:
+            self.deadline_term = now + grace / 2
+            self.status.note(stopped=why)
+            for number in (signal.SIGTERM, signal.SIGCONT):
+                try:
+                    os.killpg(self.main, number)
+                except (ProcessLookupError, PermissionError):
+                    break  # the group has ended already
+
+    def _deadlines(self) -> None:
+        now = time.monotonic()
+        if now > self.lease_until and self.spec["lease"] and not self.deadline_kill:
+            self.stop(self.spec["grace"], "no launcher for %g s: the lease ran out" % self.spec["lease"])
+        if not self.main and now > self.lease_until:
+            self._finish([], 0)  # prepared, and the launcher never came back
+        if not self.deadline_kill or self.done:
+            return
+        alive = procs.descendants(os.getpid())
+        if not alive and self.exited:
+            self._finish([], 0)
+        elif now >= self.deadline_kill:
+            self._sweep()
+        elif self.deadline_term and now >= self.deadline_term:
+            self.deadline_term = self.deadline_kill
+            for pid in alive:
+                seen = procs.stat_of(pid)
+                if seen and seen[2] != self.main:
+                    procs.send(pid, signal.SIGTERM)
+                    procs.send(pid, signal.SIGCONT)
+
+    def _sweep(self) -> None:
+        """KILL, whatever it takes, and look until nothing is left."""
+        killed, left = procs.kill_all(self._ours, UNKILLABLE_SECONDS, self._reap)
+        if not self.exited:
+            self._exited({"code": None, "signal": None, "why": "it could not be ended"})
+        self._finish(left, killed)
+
+    def _ours(self) -> list:
+        return sorted(set(procs.descendants(os.getpid())) | set(procs.marked(self.spec["mark"])))
+
+    def _finish(self, left: list, killed: int) -> None:
+        """Everything has ended: the last bytes, the record, the word to the relays; then the loop is over."""
+        while self.pipe >= 0 and self._pending():
+            self._drain()
+        gone = {
+            "killed": killed,
+            "left": [procs.describe(pid) for pid in left],
+            "sizes": {"0": self.log.size},
+            "crc": {"0": self.log.crc},
+            "dropped": self.log.dropped,
+        }
+        self.status.note(phase="gone", gone=gone)
+        self.release()
+        self._tell_size()
+        self._tell_all(dict(gone, t="gone"))
+        self.done = True
+
+    def _pending(self) -> bool:
+        return bool(select.select([self.pipe], [], [], 0)[0])

@@ -1,0 +1,142 @@
+"""Where a run lives on a host: a private directory on a local file system, and the claims that keep runs apart.
+
+Never the home directory: it may be NFS, shared by all hosts. Never a directory that is not ours alone: /tmp is open to
+everybody, so a planted directory or link is refused rather than mended. Claims are flocks: the kernel frees them
+however their holder dies, so there are no stale ones.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import stat
+
+
+class NoPlace(Exception):
+    """No directory can be had; the text names each candidate with its reason."""
+
+
+class Busy(Exception):
+    """Another run holds what this one claims; ``holder`` is what that run wrote about itself."""
+
+    def __init__(self, claim: str, holder: dict) -> None:
+        super().__init__(claim)
+        self.claim = claim
+        self.holder = holder
+
+
+def candidates() -> list:
+    """Directories to try, best first."""
+    given = os.environ.get("FANOUT_STATE")
+    if given:
+        return [given]
+    return [base + "/fanout-%d" % os.getuid() for base in ("/var/tmp", "/tmp", "/dev/shm")]
+
+
+def base() -> str:
+    """The state directory of this user on this host, made if need be. Raises NoPlace."""
+    reasons = []
+    for path in candidates():
+        try:
+            return _private(path)
+        except OSError as error:
+            reasons.append("%s: %s" % (path, error.strerror or error))
+    raise NoPlace("; ".join(reasons))
+
+
+def _private(path: str) -> str:
+    """``path`` as a directory that is really ours: own uid, mode 0700, no link. Never chmods a stranger's."""
+    try:
+        os.mkdir(path, 0o700)
+    except FileExistsError:
+        pass
+    seen = os.lstat(path)
+    if not stat.S_ISDIR(seen.st_mode):
+        raise OSError(0, "is there already and is not a directory")
+    if seen.st_uid != os.getuid():
+        raise OSError(0, "belongs to uid %d, not to us" % seen.st_uid)
+    if stat.S_IMODE(seen.st_mode) & 0o077:
+        raise OSError(0, "is open to others (mode %o)" % stat.S_IMODE(seen.st_mode))
+    probe = os.path.join(path, ".probe.%d" % os.getpid())
+    os.close(os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    os.unlink(probe)
+    return path
+
+
+def run_directory(root: str, run: str, node: int) -> str:
+    return os.path.join(root, "%s.%d" % (run, node))
+
+
+def runs(root: str) -> list:
+    """(run, node) of each run directory there is."""
+    found = []
+    for name in sorted(os.listdir(root)):
+        run, dot, node = name.rpartition(".")
+        if dot and node.isdigit() and os.path.isdir(os.path.join(root, name)):
+            found.append((run, int(node)))
+    return found
+
+
+def claim(root: str, name: str, about: dict) -> int:
+    """Hold ``name`` on this host until the returned descriptor is closed. Raises Busy with what its holder said."""
+    path = os.path.join(root, "claim-" + name)
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            holder = _holder(descriptor)
+            os.close(descriptor)
+            raise Busy(name, holder) from None
+        if _same_file(descriptor, path):
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, json.dumps(about).encode(), 0)
+            return descriptor
+        os.close(descriptor)  # its last holder removed the file between our open and our flock
+
+
+def unclaim(root: str, name: str, descriptor: int) -> None:
+    """Let go of a claim and leave no file behind. Removed while still held, so nobody can hold a nameless file."""
+    try:
+        os.unlink(os.path.join(root, "claim-" + name))
+    except FileNotFoundError:
+        pass
+    os.close(descriptor)
+
+
+def _same_file(descriptor: int, path: str) -> bool:
+    try:
+        there = os.stat(path)
+    except FileNotFoundError:
+        return False
+    here = os.fstat(descriptor)
+    return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
+
+
+def _holder(descriptor: int) -> dict:
+    try:
+        about = json.loads(os.pread(descriptor, 4096, 0).decode())
+    except ValueError:
+        return {}
+    return about if isinstance(about, dict) else {}
+
+
+def tidy(root: str) -> None:
+    """Remove the state directory if nothing is in it any more."""
+    try:
+        os.rmdir(root)
+    except OSError:
+        pass
+
+
+def remove_run(root: str, run: str, node: int) -> None:
+    """Remove a run's directory: flat by construction, so no walk is needed and no link is followed."""
+    directory = run_directory(root, run, node)
+    try:
+        names = os.listdir(directory)
+    except FileNotFoundError:
+        return
+    for name in names:
+        os.unlink(os.path.join(directory, name))
+    os.rmdir(directory)

@@ -1,0 +1,165 @@
+"""Prepared, then go: take the claims, look things up, and leave a keeper behind; or refuse and leave nothing.
+
+``Refusal`` carries a kind for programs and two sentences for people. Everything here is undone if any part fails.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+
+from . import place
+
+
+class Refusal(Exception):
+    """This host will not start the run."""
+
+    def __init__(self, kind: str, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.hint = hint
+
+    def frame(self) -> dict:
+        return {"t": "refused", "kind": self.kind, "message": str(self), "hint": self.hint}
+
+
+def prepare(spec: dict) -> str:
+    """Make the run's directory and its keeper; the directory. An existing run of this id is simply taken up again."""
+    try:
+        root = place.base()
+    except place.NoPlace as error:
+        raise Refusal(
+            "no-state",
+            "no private directory for the run's state: %s" % error,
+            "remove what is in the way, or set FANOUT_STATE on that host to a local directory of yours",
+        ) from None
+    directory = place.run_directory(root, spec["run"], spec["node"])
+    if not os.path.isdir(directory):
+        try:
+            _look(spec)
+            _begin(spec, root, directory)
+        except Refusal:
+            place.tidy(root)
+            raise
+    return directory
+
+
+def _look(spec: dict) -> None:
+    """What must be there before anything starts anywhere."""
+    cwd = spec["cwd"]
+    if not os.path.isdir(cwd):
+        raise Refusal(
+            "no-directory",
+            "no directory %s on this host" % cwd,
+            "give every host the project at the same path, or say where it is with --chdir or workdir=",
+        )
+    if not os.access(cwd, os.X_OK):
+        raise Refusal("no-directory", "no permission to enter %s" % cwd)
+    for path in spec["needs"]:
+        if not os.path.isfile(os.path.join(cwd, path)):
+            raise Refusal("no-script", "no file %s in %s" % (path, cwd), "copy it there, or share the directory")
+
+
+def _begin(spec: dict, root: str, directory: str) -> None:
+    """Fork the keeper and wait for its word: ready, or why not."""
+    word_read, word_write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(word_read)
+        os.setsid()
+        if os.fork():
+            os._exit(0)  # the keeper belongs to init, not to this connection
+        _keeper(spec, root, directory, word_write)
+        os._exit(0)
+    os.close(word_write)
+    os.waitpid(child, 0)
+    with open(word_read, "rb") as file:
+        word = json.loads(file.read().decode() or '["keeper", "the keeper died at once", ""]')
+    if word != "ready":
+        raise Refusal(*word)
+
+
+def _keeper(spec: dict, root: str, directory: str, word: int) -> None:
+    """The keeper's first steps, in its own process: claims, directory, socket; then its loop until the end."""
+    try:
+        from . import keeper, spawn
+
+        spawn.LIBC.prctl(spawn.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        held = _claims(spec, root)
+        listener = _listen(directory)
+    except Refusal as refusal:
+        os.write(word, json.dumps([refusal.kind, str(refusal), refusal.hint]).encode())
+        os._exit(0)
+    except OSError as error:
+        place.remove_run(root, spec["run"], spec["node"])
+        reason = "%s: %s" % (error.filename or directory, error.strerror)
+        os.write(word, json.dumps(["no-state", "cannot keep the run's state: " + reason, ""]).encode())
+        os._exit(0)
+
+    def release() -> None:
+        for name, descriptor in held:
+            place.unclaim(root, name, descriptor)
+
+    try:
+        kept = keeper.Keeper(spec, directory, listener, release)
+    except OSError as error:
+        place.remove_run(root, spec["run"], spec["node"])
+        release()
+        reason = "%s: %s" % (error.filename or directory, error.strerror)
+        os.write(
+            word,
+            json.dumps(
+                ["disk-full", "cannot keep the run's record: " + reason, "free some space there: df -h %s" % root]
+            ).encode(),
+        )
+        os._exit(0)
+    _let_go_of(word)
+    kept.serve()
+
+
+def _let_go_of(word: int) -> None:
+    """Say ready, and drop the connection's descriptors: sshd ends a session only when nobody holds them."""
+    null = os.open("/dev/null", os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(null, descriptor)
+    os.close(null)
+    os.chdir("/")
+    os.write(word, b'"ready"')
+    os.close(word)
+
+
+def _claims(spec: dict, root: str) -> list:
+    held: list = []
+    about = dict(spec["about"], run=spec["run"], pid=os.getpid(), since=time.time())
+    for name in sorted(spec["claims"]):
+        try:
+            held.append((name, place.claim(root, name, about)))
+        except place.Busy as busy:
+            for other, descriptor in held:
+                place.unclaim(root, other, descriptor)
+            holder = busy.holder
+            since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(holder.get("since", 0)))
+            raise Refusal(
+                "busy",
+                "busy: %s is held by run %s of %s since %s (pid %s)"
+                % (name, holder.get("run", "?"), holder.get("by", "?"), since, holder.get("pid", "?")),
+                "wait for it, end it with `fanout stop %s`, or use another --master-port and other GPUs"
+                % holder.get("run", "RUN"),
+            ) from None
+    return held
+
+
+def _listen(directory: str) -> socket.socket:
+    os.mkdir(directory, 0o700)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(socket_path(directory))
+    listener.listen(16)
+    return listener
+
+
+def socket_path(directory: str) -> str:
+    """The keeper's socket by a name that fits: a unix socket's path may have 107 bytes, a directory's any number."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    return "/proc/self/fd/%d/socket" % descriptor  # kept open: the path is only good for as long

@@ -1,0 +1,335 @@
+"""The relay: joins one connection (stdin and stdout) to the keeper of a run, and answers questions about the host.
+
+It lives as long as its connection. Control passes through it in both directions; log bytes it reads from the keeper's
+files itself, from the offset that the launcher has, so nothing is ever buffered for a slow reader. The end of stdin is
+not a stop: it cannot be told from a dropped link. The lease is there for that.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import time
+
+from . import frames, place, prepare, procs, record
+
+BEAT_SECONDS = 5.0
+BURST = 1 << 20  # log bytes sent between two looks at anything else
+
+
+class Relay:
+    """One connection's state: which run it follows and how far."""
+
+    def __init__(self) -> None:
+        self.splitter = frames.Splitter()
+        self.keeper: socket.socket | None = None
+        self.keeper_splitter = frames.Splitter()
+        self.directory = ""
+        self.run = ("", 0)
+        self.mark: list = []
+        self.cursors: dict = {}
+        self.sizes: dict = {}
+        self.files: dict = {}
+        self.gone: dict | None = None
+        self.told_gone = False
+        self.questions: dict = {}
+        self.next_beat = time.monotonic() + BEAT_SECONDS
+        self.over = False
+
+    # -- the loop
+
+    def serve(self) -> None:
+        """Until the launcher says bye or the connection ends."""
+        self.tell(hello())
+        while not self.over:
+            waiting = [0] + [question[0] for question in self.questions.values()]
+            if self.keeper is not None:
+                waiting.append(self.keeper.fileno())
+            behind = any(self.cursors.get(stream, 0) < size for stream, size in self.sizes.items())
+            ready = select.select(waiting, [], [], 0 if behind else self._wait())[0]
+            if 0 in ready:
+                self._hear_launcher()
+            if self.keeper is not None and self.keeper.fileno() in ready:
+                self._hear_keeper()
+            self._hear_answers(ready)
+            self._pump()
+            self._tell_gone()
+            if time.monotonic() >= self.next_beat:
+                self.next_beat = time.monotonic() + BEAT_SECONDS
+                self.tell({"t": "beat"})
+
+    def _wait(self) -> float:
+        ends: list = [self.next_beat] + [question[2] for question in self.questions.values()]
+        return float(max(0.0, min(ends) - time.monotonic()))
+
+    def tell(self, message: dict) -> None:
+        write_all(frames.pack(message))
+
+    # -- the launcher's wishes
+
+    def _hear_launcher(self) -> None:
+        data = os.read(0, 65536)
+        if not data:
+            self.over = True
+            return
+        for message in self.splitter.feed(data):
+            self._obey(message)
+
+    def _obey(self, message: dict) -> None:
+        operation = message.get("op")
+        if operation == "prepare":
+            self._prepare(message)
+        elif operation == "attach":
+            self._attach(message)
+        elif operation == "ask":
+            self._ask(message)
+        elif operation == "cancel":
+            self._end_question(int(message["id"]))
+        elif operation == "bye":
+            self._bye()
+        elif self.keeper is not None:  # go, stop, kill, beat
+            try:
+                self.keeper.sendall(frames.pack(message))
+            except OSError:
+                pass  # it has just ended; its last words are still in the socket
+
+    def _prepare(self, spec: dict) -> None:
+        try:
+            directory = prepare.prepare(spec)
+        except prepare.Refusal as refusal:
+            self.tell(refusal.frame())
+            return
+        self._follow(directory, spec)
+
+    def _attach(self, message: dict) -> None:
+        try:
+            directory = place.run_directory(place.base(), message["run"], message["node"])
+        except place.NoPlace:
+            directory = ""
+        if not os.path.isdir(directory):
+            self.tell(
+                {"t": "refused", "kind": "no-run", "message": "nothing of run %s is here" % message["run"], "hint": ""}
+            )
+            return
+        self._follow(directory, message)
+
+    def _follow(self, directory: str, message: dict) -> None:
+        """Join the keeper of the run, or tell from its record how it ended."""
+        self.directory = directory
+        self.run = (message["run"], message["node"])
+        self.mark = message["mark"]
+        self.cursors = {int(stream): offset for stream, offset in message.get("cursors", {}).items()}
+        keeper = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            keeper.connect(prepare.socket_path(directory))
+        except OSError:
+            keeper.close()
+            self._tell_record()
+            return
+        self.keeper = keeper
+
+    def _bye(self) -> None:
+        """The launcher has all it wants: remove the run's directory. A keeper that has ended is waited for."""
+        if self.gone is not None:
+            if self.keeper is not None:
+                self.keeper.settimeout(2.0)
+                try:
+                    while self.keeper.recv(65536):
+                        pass
+                except OSError:
+                    pass
+            root = os.path.dirname(self.directory)
+            place.remove_run(root, *self.run)
+            place.tidy(root)
+        self.tell({"t": "forgotten"})
+        self.over = True
+
+    # -- the keeper's words
+
+    def _hear_keeper(self) -> None:
+        assert self.keeper is not None
+        try:
+            data = self.keeper.recv(65536)
+        except OSError:
+            data = b""
+        if not data:
+            self.keeper.close()
+            self.keeper = None
+            if self.gone is None:
+                self._tell_record()
+            return
+        for message in self.keeper_splitter.feed(data):
+            if message["t"] == "size":
+                self.sizes[message["stream"]] = message["size"]
+            elif message["t"] == "gone":
+                self.gone = message
+            else:
+                self.tell(message)
+
+    def _tell_record(self) -> None:
+        """No keeper: it ended while nobody listened, or it was killed and left its tree to us."""
+        facts = record.read_status(self.directory)
+        self.tell({"t": "prepared", "pid": facts.get("keeper", 0)})
+        if "main" in facts:
+            self.tell({"t": "started", "pid": facts["main"]})
+        gone = facts.get("gone")
+        if gone is None:
+            killed, left = procs.kill_all(lambda: procs.marked(self.mark), 20.0)
+            size = os.stat(record.log_path(self.directory, 0)).st_size
+            gone = {
+                "killed": killed,
+                "left": [procs.describe(pid) for pid in left],
+                "sizes": {"0": size},
+                "crc": {},
+                "dropped": 0,
+            }
+            unknown = {
+                "code": None,
+                "signal": None,
+                "why": "the keeper on the host died without a record",
+                "oom": False,
+            }
+            self.tell(dict(facts.get("exited", unknown), t="exited"))
+        elif "exited" in facts:
+            self.tell(dict(facts["exited"], t="exited"))
+        self.gone = dict(gone, t="gone")
+        self.sizes = {int(stream): size for stream, size in gone["sizes"].items()}
+
+    def _tell_gone(self) -> None:
+        """The last word, once every byte before it is out."""
+        if self.gone is None or self.told_gone:
+            return
+        self.sizes = {int(stream): size for stream, size in self.gone["sizes"].items()}
+        if all(self.cursors.get(stream, 0) >= size for stream, size in self.sizes.items()):
+            self.told_gone = True
+            self.tell(self.gone)
+
+    def _pump(self) -> None:
+        """Log bytes from the files to the launcher, at most a burst."""
+        sent = 0
+        for stream, size in self.sizes.items():
+            cursor = self.cursors.get(stream, 0)
+            while cursor < size and sent < BURST:
+                if stream not in self.files:
+                    self.files[stream] = os.open(record.log_path(self.directory, stream), os.O_RDONLY | os.O_CLOEXEC)
+                data = os.pread(self.files[stream], min(frames.CHUNK, size - cursor), cursor)
+                if not data:
+                    break
+                write_all(frames.pack_data(stream, cursor, data))
+                cursor += len(data)
+                sent += len(data)
+            self.cursors[stream] = cursor
+
+    # -- questions
+
+    def _ask(self, message: dict) -> None:
+        """Answer in a child, so that a hanging file system or tool costs us no more than the time-out."""
+        answer_read, answer_write = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.close(answer_read)
+            _answer_in_child(message, answer_write)
+        os.close(answer_write)
+        self.questions[int(message["id"])] = [answer_read, child, time.monotonic() + float(message["timeout"]), b""]
+
+    def _hear_answers(self, ready: list) -> None:
+        now = time.monotonic()
+        for number, question in list(self.questions.items()):
+            descriptor, _, ends, _ = question
+            if descriptor in ready:
+                data = os.read(descriptor, 262144)
+                question[3] += data
+                *lines, question[3] = question[3].split(b"\n")
+                for line in lines:
+                    self.tell(dict(json.loads(line.decode()), t="answer", id=number))
+                if not data:
+                    self._end_question(number)
+            elif now >= ends:
+                self._end_question(number)
+                self.tell({"t": "answer", "id": number, "value": None, "error": "no answer in time"})
+
+    def _end_question(self, number: int) -> None:
+        question = self.questions.pop(number, None)
+        if question is not None:
+            os.close(question[0])
+            procs.send(question[1], signal.SIGKILL)
+            os.waitpid(question[1], 0)
+
+
+def _answer_in_child(message: dict, descriptor: int) -> None:
+    """A probe that is a generator answers with what it yields first and then lives on until it is cancelled."""
+    try:
+        from . import probes, spawn
+
+        spawn.LIBC.prctl(spawn.PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        null = os.open("/dev/null", os.O_RDWR)
+        os.dup2(null, 0)
+        os.dup2(null, 1)
+        value = probes.PROBES[message["what"]](message["args"])
+        if hasattr(value, "__next__"):
+            for item in value:
+                write_all(json.dumps({"value": item, "error": ""}).encode() + b"\n", descriptor)
+        else:
+            write_all(json.dumps({"value": value, "error": ""}).encode() + b"\n", descriptor)
+    except Exception as error:  # a probe must never take the relay down; its error is its answer
+        text = "%s: %s" % (type(error).__name__, error)
+        write_all(json.dumps({"value": None, "error": text}).encode() + b"\n", descriptor)
+    finally:
+        os._exit(0)
+
+
+def write_all(data: bytes, descriptor: int = 1) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def hello() -> dict:
+    """Who answers: for the same-machine check, for reboots, and for the view."""
+    names = os.uname()
+    return {
+        "t": "hello",
+        "v": 1,
+        "python": "%d.%d.%d" % sys.version_info[:3],
+        "hostname": names.nodename,
+        "host_id": os.environ.get("FANOUT_HOST_ID") or _read("/proc/sys/kernel/random/boot_id") + _netns(),
+        "boot_id": _read("/proc/sys/kernel/random/boot_id"),
+        "pid": os.getpid(),
+        "uid": os.getuid(),
+        "cwd": os.getcwd(),
+        "time": time.time(),
+    }
+
+
+def _netns() -> str:
+    try:
+        return " " + os.readlink("/proc/self/ns/net")
+    except OSError:
+        return ""
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path) as file:
+            return file.read().strip()
+    except OSError:
+        return ""
+
+
+def main() -> None:
+    """The loader's last line. A bug of ours is told in a frame: stderr is not a place where frames can stand."""
+    null = os.open("/dev/null", os.O_RDWR)
+    os.dup2(null, 2)
+    try:
+        Relay().serve()
+    except (BrokenPipeError, ConnectionResetError):
+        pass  # the link is gone; the keeper goes on
+    except Exception:
+        import traceback
+
+        write_all(frames.pack({"t": "crash", "text": traceback.format_exc()}))
+    os._exit(0)

@@ -1,0 +1,301 @@
+"""argv to a Request: which verb, which hosts, which task, and every flag that was really given.
+
+Everything after TASK belongs to the task, ``--`` or not, whatever it looks like: argv is split there by hand, before
+argparse sees it (argparse drops a ``--`` of the task's, and other parsers eat its flags). Pure.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+from fanout import __version__
+from fanout.errors import UsageError
+from fanout.settings import CHOICES, Settings
+
+PROLOGUE = """\
+fanout launches multi-host PyTorch training over ssh: it checks the machines, starts train.sh on all of them with the
+right exports, shows their logs as one stream, stops everything when one part fails, and says what went wrong where.
+
+  fanout check hosts.txt                     would it train? if not: which host, why, what to type
+  fanout run hosts.txt task.py cfg.yaml      rank by host order, launch, watch, stop, explain
+  fanout run --dry-run hosts.txt task.py cfg.yaml      print what each host would run, touch nothing
+"""
+
+EPILOGUE = """\
+HOSTS is a file of hosts (one a line: `gpu01 slots=8`; DeepSpeed, MPI, pdsh, Slurm and Ansible files are read too), or
+hosts themselves: gpu01,gpu02 or 'gpu[01-16]'. `fanout hosts HOSTS` shows what was understood.
+Every flag can also stand in fanout.toml (as connect-timeout = 5) or in the environment (FANOUT_CONNECT_TIMEOUT=5).
+
+exit status of run: 0 all hosts ended well; otherwise the first failing host's own code, 128+n for its signal n;
+2 usage or a bad file, 124 time limit, 125 fanout's own failure or refused by the check, 130/143 interrupted,
+255 a host could not be reached or was lost. check: 0 fine, 1 a check failed, 255 a host could not be reached.
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filters:
+    """Which of the hosts: DeepSpeed's include and exclude, node sets, a count, a tag."""
+
+    include: str = ""
+    exclude: str = ""
+    nodes: str = ""
+    without: str = ""
+    nnodes: int | None = None
+    tag: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What the user asked for. ``flags`` are settings by name, ``given`` the verb's own options."""
+
+    verb: str
+    hosts: str = ""
+    task: tuple[str, ...] = ()
+    filters: Filters = field(default_factory=Filters)
+    flags: Mapping[str, Any] = field(default_factory=dict)
+    given: Mapping[str, Any] = field(default_factory=dict)
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse that raises our error instead of printing and exiting by itself."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{self.prog.removeprefix('fanout ')}: {message}", hint=f"{self.prog} --help")
+
+
+class Shown(Exception):
+    """--help or --version was asked for: the text to print."""
+
+
+def parse(argv: Sequence[str]) -> Request:
+    """The request. Raises UsageError, and Shown for help and version."""
+    parser, verbs = _parsers()
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        raise Shown(parser.format_help())
+    if argv[0] in ("-V", "--version"):
+        raise Shown(f"fanout {__version__}\n")
+    verb = argv[0]
+    if verb not in verbs:
+        raise UsageError(f"no command is called {verb!r}", hint=f"one of {', '.join(verbs)}; fanout --help")
+    chosen = verbs[verb]
+    head, tail = _split(chosen, argv[1:], _POSITIONALS[verb])
+    if any(word in ("-h", "--help") for word in head):
+        raise Shown(chosen.format_help())
+    return _request(verb, vars(chosen.parse_args(_normal(chosen, head))), tail)
+
+
+#: How many words stand before everything belongs to the task (or the command).
+_POSITIONALS = {"run": 2, "check": 2, "hosts": 1, "exec": 1, "demo": 0}
+
+
+def _split(parser: argparse.ArgumentParser, words: Sequence[str], positionals: int) -> tuple[list[str], list[str]]:
+    """(what is ours, what follows the last positional): flags of ours may stand anywhere before it."""
+    takes = {option: action.nargs != 0 for action in parser._actions for option in action.option_strings}
+    head: list[str] = []
+    seen, at = 0, 0
+    while at < len(words) and seen < positionals:
+        word = words[at]
+        at += 1
+        if word == "--":
+            continue  # the words after it are positionals, as they would be anyway
+        head.append(word)
+        if not word.startswith("-") or word == "-":
+            seen += 1
+        elif "=" not in word and takes.get(_dashed(word), False) and at < len(words):
+            head.append(words[at])
+            at += 1
+    tail = list(words[at:])
+    if positionals < 2:  # after HOSTS of `hosts` and `exec`, flags of ours may still come
+        while tail and tail[0].startswith("-") and tail[0] != "--":
+            head.append(tail.pop(0))
+            if "=" not in head[-1] and takes.get(_dashed(head[-1]), False) and tail:
+                head.append(tail.pop(0))
+    return head, tail[1:] if positionals < 2 and tail[:1] == ["--"] else tail
+
+
+def _dashed(word: str) -> str:
+    """torchrun takes --nproc_per_node and --nproc-per-node; so do we."""
+    if not word.startswith("--"):
+        return word
+    name, equals, value = word.partition("=")
+    return name.replace("_", "-") + equals + value
+
+
+def _normal(parser: argparse.ArgumentParser, head: Sequence[str]) -> list[str]:
+    return [_dashed(word) for word in head]
+
+
+def _request(verb: str, values: dict[str, Any], tail: list[str]) -> Request:
+    task = ((values.pop("task"),) if values.get("task") else ()) + tuple(tail)
+    values.pop("task", None)
+    if verb == "exec" and not task:
+        raise UsageError("exec: no command", hint="fanout exec HOSTS -- nvidia-smi -L")
+    if verb in ("hosts", "demo") and task:
+        raise UsageError(f"{verb}: unexpected {task[0]!r}", hint=f"fanout {verb} --help")
+    hosts = values.pop("hosts", "")
+    filters = Filters(**{name: values.pop(name) for name in Filters.__slots__ if name in values})
+    known = set(Settings.__slots__)
+    flags = {name: values.pop(name) for name in list(values) if name in known}
+    return Request(verb=verb, hosts=hosts, task=task, filters=filters, flags=flags, given=values)
+
+
+def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    shape: dict[str, Any] = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
+    top = _Parser(prog="fanout", usage="fanout COMMAND …", description=PROLOGUE, epilog=EPILOGUE, **shape)
+    top.add_argument("-V", "--version", action="store_true", help="print the version")
+    commands = top.add_argument_group("commands")
+    verbs: dict[str, argparse.ArgumentParser] = {}
+    for name, (usage, about, build) in _VERBS.items():
+        commands.add_argument(name, nargs="?", help=about)
+        verbs[name] = _Parser(prog=f"fanout {name}", usage=f"fanout {name} {usage}", description=about, **shape)
+        build(verbs[name])
+    return top, verbs
+
+
+def _run(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = "Everything after TASK belongs to the task: fanout run hosts.txt task.py cfg.yaml --train.lr 1e-4"
+    parser.add_argument("hosts", metavar="HOSTS")
+    parser.add_argument("task", metavar="TASK")
+    start = parser.add_argument_group("what runs")
+    start.add_argument("-n", "--dry-run", action="store_true", help="print what each host would run, touch nothing")
+    _what(start)
+    start.add_argument(
+        "--force",
+        action="store_true",
+        default=None,
+        help="launch although a check failed; let --env set reserved names",
+    )
+    start.add_argument("--skip-check", action="store_true", default=None, help="do not check first")
+    ending = parser.add_argument_group("how it ends")
+    ending.add_argument("--grace", type=float, metavar="S", help="seconds from TERM to KILL (40; torchrun's own is 30)")
+    ending.add_argument("--lease", type=float, metavar="S", help="seconds that a host runs on without us (300)")
+    ending.add_argument(
+        "--last-words", type=float, metavar="S", help="seconds from the first failure to TERM for the others (3)"
+    )
+    ending.add_argument(
+        "--start-timeout", type=float, metavar="S", help="seconds until every host must have started (120)"
+    )
+    ending.add_argument("--time-limit", type=float, metavar="S", help="stop after this long; exit status 124")
+    ending.add_argument(
+        "--on-early-exit",
+        choices=CHOICES["on_early_exit"],
+        help="a host that ends with 0 while others run: wait (default) or stop",
+    )
+    _choosing(parser)
+    _connecting(parser)
+    _showing(parser)
+    shown = parser.add_argument_group("record")
+    shown.add_argument("--log-dir", metavar="DIR", help="where runs are recorded ($XDG_STATE_HOME/fanout/runs)")
+
+
+def _check(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("hosts", metavar="HOSTS", nargs="?", default="")
+    parser.add_argument("task", metavar="TASK", nargs="?")
+    parser.add_argument("--json", dest="as_json", action="store_true", help="one JSON object")
+    parser.add_argument("--strict", action="store_true", help="warnings count as failures")
+    parser.add_argument("--only", metavar="NAMES", default="", help="only these checks or groups (comma-separated)")
+    parser.add_argument("--skip", metavar="NAMES", default="", help="leave these out")
+    parser.add_argument("--list", dest="listing", action="store_true", help="list all checks")
+    parser.add_argument("--explain", metavar="NAME", default="", help="what a check verifies, why, and the fix")
+    _what(parser.add_argument_group("what would run"))
+    _choosing(parser)
+    _connecting(parser)
+
+
+def _hosts(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("hosts", metavar="HOSTS")
+    parser.add_argument("--explain", action="store_true", help="each line's dialect, and how other launchers read it")
+    parser.add_argument("--json", dest="as_json", action="store_true", help="one object a host")
+    parser.add_argument("--nproc-per-node", type=int, metavar="N", help="processes on every host, whatever slots= says")
+    _choosing(parser)
+    _connecting(parser)
+
+
+def _exec(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = (
+        "The command line goes to each host's login shell as it is: quote what the hosts shall expand. Its stdout and\n"
+        "stderr come as one stream. Nothing supervises it: Ctrl-C ends the connections."
+    )
+    parser.add_argument("hosts", metavar="HOSTS")
+    parser.add_argument("--live", action="store_true", help="lines as they come, not folded at the end")
+    _choosing(parser)
+    _connecting(parser)
+
+
+def _demo(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--hosts", dest="count", type=int, default=2, metavar="N", help="how many hosts to play (2)")
+    parser.add_argument(
+        "--dir", default=".demo", metavar="DIR", help="where its keys and hostfile live while it runs (.demo)"
+    )
+    parser.add_argument("--stay", action="store_true", help="play the hosts until Ctrl-C, run nothing")
+    _showing(parser)
+
+
+def _what(group: Any) -> None:
+    group.add_argument("-C", "--chdir", metavar="DIR", help="work directory on the hosts (this one)")
+    group.add_argument("--script", metavar="FILE", help="what to start there (train.sh; torchrun where there is none)")
+    group.add_argument("--shell", choices=CHOICES["shell"], help="bash (with pipefail) or sh, as the docs write it")
+    group.add_argument(
+        "--venv", metavar="DIR|auto|none", help="environment to put on PATH (auto: the active one, where a host has it)"
+    )
+    group.add_argument("--setup", metavar="FILE|CMD", help="sourced (or evaluated) on each host before the script")
+    group.add_argument(
+        "-E", "--env", action="append", metavar="NAME[=V]", help="export to all hosts; without =V, this shell's value"
+    )
+    group.add_argument("--env-file", action="append", metavar="FILE", help="exports from a .env file")
+    group.add_argument("--nproc-per-node", type=int, metavar="N", help="processes on every host, whatever slots= says")
+    group.add_argument("--master-addr", metavar="ADDR", help="address of the first host as the others reach it")
+    group.add_argument("--master-port", type=int, metavar="PORT", help="29500")
+
+
+def _choosing(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("which hosts")
+    group.add_argument("-w", "--nodes", default="", metavar="NODES", help="only these: gpu[01-04],gpu07")
+    group.add_argument("-x", "--without", default="", metavar="NODES", help="not these")
+    group.add_argument("-i", "--include", default="", metavar="SPEC", help="DeepSpeed's worker-0@worker-1:0,2")
+    group.add_argument("-e", "--exclude", default="", metavar="SPEC", help="likewise")
+    group.add_argument("--nnodes", type=int, metavar="N", help="the first N")
+    group.add_argument("--tag", default="", metavar="TAG", help="only hosts with this tag=")
+
+
+def _connecting(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("how to connect (on top of ~/.ssh/config)")
+    group.add_argument("-f", "--fanout", type=int, metavar="N", help="connections being opened at a time (64)")
+    group.add_argument("-t", "--connect-timeout", type=float, metavar="S", help="seconds for a whole login (10)")
+    group.add_argument("-l", "--user", metavar="USER", help="login name where the hostfile has none")
+    group.add_argument("-F", "--ssh-config", metavar="FILE", help="instead of ~/.ssh/config")
+    group.add_argument(
+        "--transport", choices=CHOICES["transport"], help="auto, ssh (built in), openssh (the ssh program), local"
+    )
+    group.add_argument(
+        "--accept-new-host-keys",
+        action="store_true",
+        default=None,
+        help="add unknown host keys to known_hosts; never changed ones",
+    )
+
+
+def _showing(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("what you see")
+    group.add_argument("--output", choices=CHOICES["output"], help="live in a terminal, plain in a pipe, json")
+    group.add_argument("--json", dest="output", action="store_const", const="json", help="the same as --output json")
+    group.add_argument("--color", choices=CHOICES["color"], help="auto, always, never")
+    group.add_argument(
+        "-T", "--timestamps", action="store_true", default=None, help="the time before every line (plain)"
+    )
+
+
+_VERBS: dict[str, tuple[str, str, Any]] = {
+    "check": ("[FLAGS] HOSTS [TASK [ARG…]]", "Would it train? If not: which host, why, and what to type.", _check),
+    "run": ("[FLAGS] HOSTS TASK [ARG…]", "Check, launch on all hosts, watch, stop together, explain.", _run),
+    "exec": ("[FLAGS] HOSTS -- COMMAND…", "Run any command on all hosts; equal output is shown once.", _exec),
+    "hosts": ("[FLAGS] HOSTS", "Show what was understood of a hostfile.", _hosts),
+    "demo": (
+        "[FLAGS]",
+        "Play hosts on this machine and train on them: no other machine, no root, no ssh server.",
+        _demo,
+    ),
+}

@@ -1,0 +1,85 @@
+"""The command: argv and the process come in here, and the exit status goes out; the only place that does either."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import shutil
+import socket
+import sys
+from collections.abc import Sequence
+
+from fanout.arguments import Request, Shown, parse
+from fanout.errors import FanoutError
+
+
+def entry() -> None:
+    """The console script."""
+    sys.exit(main(sys.argv[1:]))
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run one command; the exit status. A user's mistake is a sentence, never a traceback."""
+    try:
+        request = parse(argv)
+        return _verb(request)
+    except Shown as shown:
+        sys.stdout.write(str(shown))
+        return 0
+    except FanoutError as error:
+        sys.stderr.write(f"fanout: {error}\n")
+        if error.hint:
+            sys.stderr.write(f"        try:  {error.hint}\n")
+        return error.exit_code
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains at its end
+        return 141
+    except KeyboardInterrupt:
+        sys.stderr.write("fanout: interrupted\n")
+        return 130
+
+
+def _verb(request: Request) -> int:
+    """Each verb's room is imported when it is asked for: --help and errors stay fast."""
+    from fanout.verbs.common import Edge
+
+    edge = Edge(
+        environ=dict(os.environ),
+        cwd=_cwd(),
+        stdout=sys.stdout,
+        stderr=sys.stderr,
+        stdin=sys.stdin.buffer.read,
+        user=getpass.getuser(),
+        machine=socket.gethostname(),
+        prefix=sys.prefix if sys.prefix != sys.base_prefix else "",
+        columns=shutil.get_terminal_size((100, 30)).columns,
+    )
+    match request.verb:
+        case "run":
+            from fanout.verbs.run import run
+
+            return run(request, edge)
+        case "check":
+            from fanout.verbs.check import check
+
+            return check(request, edge)
+        case "exec":
+            from fanout.verbs.exec import execute
+
+            return execute(request, edge)
+        case "hosts":
+            from fanout.verbs.hosts import hosts
+
+            return hosts(request, edge)
+        case _:
+            from fanout.verbs.demo import demo
+
+            return demo(request, edge)
+
+
+def _cwd() -> str:
+    """The working directory by the name that the user knows it by: behind a link, $PWD is what is the same everywhere."""
+    named = os.environ.get("PWD", "")
+    if named and os.path.isabs(named) and os.path.exists(named) and os.path.samefile(named, "."):
+        return named
+    return os.getcwd()

@@ -1,0 +1,181 @@
+"""An SSH server on one loopback address that lets one user in with one key, to run commands and nothing else.
+
+paramiko's server half does the protocol. Its defaults refuse passwords, terminals, shells, subsystems, forwarding and
+environment variables; ``_Door`` opens only what is needed. One thread accepts, each connection has paramiko's own, each
+command those of its session. What fails in one connection ends that connection.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import os
+import select
+import socket
+import threading
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from types import TracebackType
+
+import paramiko
+from paramiko.common import (
+    AUTH_FAILED,
+    AUTH_SUCCESSFUL,
+    OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED,
+    OPEN_SUCCEEDED,
+    cMSG_CHANNEL_SUCCESS,
+)
+from paramiko.message import Message
+from paramiko.packet import Packetizer
+
+from fanout.demo.session import Account, Session
+
+# One call a packet where the others take two, a cipher and a MAC: a tenth more throughput.
+_CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com")
+_IDLE = 5.0  # s between looks at a quiet socket; with paramiko's own 0.1 s many idle connections cost real CPU time
+_BREATH = 100  # ms
+
+# Without a handler of its own paramiko writes a traceback to the terminal for every client that hangs up early.
+logging.getLogger("paramiko").addHandler(logging.NullHandler())
+
+
+class _Wire(Packetizer):
+    """paramiko's packets, which also tell when a request has been granted, and leave no timer behind."""
+
+    REKEY_BYTES = 1 << 35  # RFC 4344 allows 2^32 AES blocks; paramiko's early rekeying can stall a busy channel
+
+    def __init__(self, sock: socket.socket) -> None:
+        super().__init__(sock)
+        self.on_granted: deque[Callable[[], None]] = deque()
+
+    def send_message(self, data: Message) -> None:
+        """Send it; if it grants a request, do what waited for that.
+
+        paramiko asks for a decision first and replies afterwards: a command as quick as ``true`` that started at once
+        could close its channel before the client hears that it was accepted.
+        """
+        super().send_message(data)
+        if self.on_granted and data.asbytes()[:1] == cMSG_CHANNEL_SUCCESS:
+            self.on_granted.popleft()()
+
+    def close(self) -> None:
+        self.complete_handshake()  # or its timer thread outlives a client that hung up half-way
+        super().close()
+
+
+class _Door(paramiko.ServerInterface):
+    """What one client may ask for."""
+
+    def __init__(self, account: Account, begin: Callable[[paramiko.Channel, bytes], None]) -> None:
+        self._account = account
+        self._begin = begin
+        self._taken: set[int] = set()
+
+    def get_allowed_auths(self, username: str) -> str:
+        return "publickey"
+
+    def check_auth_publickey(self, username: str, key: paramiko.PKey) -> int:
+        welcome = username == self._account.user and key.asbytes() == self._account.key
+        return AUTH_SUCCESSFUL if welcome else AUTH_FAILED
+
+    def check_channel_request(self, kind: str, chanid: int) -> int:
+        return OPEN_SUCCEEDED if kind == "session" else OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED
+
+    def check_channel_exec_request(self, channel: paramiko.Channel, command: bytes) -> bool:
+        if channel.chanid in self._taken or b"\0" in command:
+            return False
+        self._taken.add(channel.chanid)
+        self._begin(channel, command)
+        return True
+
+
+class Server:
+    """One played host: ``with Server(...)`` answers on ``address``:``port`` until the block ends, and leaves nothing."""
+
+    def __init__(self, listener: socket.socket, host_key: paramiko.PKey, account: Account) -> None:
+        self.address, self.port = listener.getsockname()[:2]
+        if not ipaddress.ip_address(self.address).is_loopback:
+            raise ValueError(f"a played host listens on loopback only, not on {self.address}")
+        self._listener = listener
+        self._host_key = host_key
+        self._account = account
+        self._connections: set[paramiko.Transport] = set()
+        self._sessions: set[Session] = set()
+        self._lock = threading.Lock()
+        self._closing, self._close = os.pipe()
+        self._thread = threading.Thread(target=self._accept, name=f"demo-{self.address}:{self.port}", daemon=True)
+
+    def __enter__(self) -> Server:
+        self._listener.setblocking(False)
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """Stop answering, drop every connection, kill every command, and wait until all of it is over."""
+        os.write(self._close, b".")
+        self._thread.join()
+        self._listener.close()
+        # Before the connections go: a session that has lost its client may end, and what it left running be out of reach.
+        self._kill_sessions()
+        for transport in self._connections:
+            # Shut down, not closed: only this wakes a thread that waits in recv.
+            with suppress(OSError):
+                transport.sock.shutdown(socket.SHUT_RDWR)
+        for transport in self._connections:
+            transport.join()
+            transport.packetizer.complete_handshake()
+        for session in self._kill_sessions():  # no connection is left to begin another
+            session.join()
+        os.close(self._closing)
+        os.close(self._close)
+
+    def _accept(self) -> None:
+        closing, either = select.poll(), select.poll()
+        closing.register(self._closing, select.POLLIN)
+        either.register(self._closing, select.POLLIN)
+        either.register(self._listener, select.POLLIN)
+        while self._closing not in dict(either.poll()):
+            try:
+                self._greet()
+            except (OSError, RuntimeError):
+                # The client is gone already, or we are out of descriptors or threads: a moment for some to come free.
+                closing.poll(_BREATH)
+            self._connections = {transport for transport in self._connections if transport.is_alive()}
+
+    def _greet(self) -> None:
+        sock, _ = self._listener.accept()
+        try:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            transport = paramiko.Transport(sock, packetizer_class=_Wire)
+            transport.get_security_options().ciphers = _CIPHERS
+            transport.add_server_key(self._host_key)
+            # With an event it does not wait for the handshake, which is the client's to delay.
+            transport.start_server(event=threading.Event(), server=_Door(self._account, self._on_granted))
+        except BaseException:
+            sock.close()
+            raise
+        self._connections.add(transport)
+
+    def _on_granted(self, channel: paramiko.Channel, command: bytes) -> None:
+        transport = channel.get_transport()
+        transport.sock.settimeout(_IDLE)
+        assert isinstance(transport.packetizer, _Wire)
+        transport.packetizer.on_granted.append(lambda: self._begin(channel, command))
+
+    def _begin(self, channel: paramiko.Channel, command: bytes) -> None:
+        with self._lock:  # a command that ends at once must not be forgotten before it is known
+            session = Session(channel, command, self._account, self._forget)
+            session.start()
+            self._sessions.add(session)
+
+    def _kill_sessions(self) -> tuple[Session, ...]:
+        with self._lock:
+            sessions = tuple(self._sessions)
+        for session in sessions:
+            session.kill()
+        return sessions
+
+    def _forget(self, session: Session) -> None:
+        with self._lock:
+            self._sessions.discard(session)

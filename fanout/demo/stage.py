@@ -1,0 +1,173 @@
+"""A directory that makes this machine a lab: keys, ssh_config, hostfile, and the played hosts that answer to them.
+
+    with stage.open(Path(".demo")) as lab:
+        ...  # lab.hostfile, lab.ssh_config, lab.hosts
+
+Linux answers on all of 127.0.0.0/8, so each host has an address of its own; where only 127.0.0.1 exists (macOS) the
+hosts share it, tell themselves apart by port, and go by the names ``demo1``, ``demo2``, … of the ssh_config.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import pwd
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import paramiko
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from fanout.demo import papers
+from fanout.demo.claim import claimed
+from fanout.demo.papers import Played
+from fanout.demo.server import Server
+from fanout.demo.session import SHELL, Account
+from fanout.errors import LauncherError, UsageError
+
+MOST_HOSTS = 200
+_PATH = "/usr/local/bin:/usr/bin:/bin"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lab:
+    """The files to hand to fanout or ssh, and the hosts, in rank order."""
+
+    directory: Path
+    hostfile: Path
+    ssh_config: Path
+    known_hosts: Path
+    identity: Path
+    user: str
+    hosts: tuple[Played, ...]
+
+
+@contextmanager
+def open(  # noqa: A001  (it is read as stage.open)
+    directory: Path, hosts: int = 2, *, keep: bool = False, own_addresses: bool = True
+) -> Iterator[Lab]:
+    """Play ``hosts`` hosts from ``directory``, which is made if need be and emptied at the end unless ``keep``.
+
+    ``own_addresses=False`` puts them all on 127.0.0.1 even where each could have an address of its own.
+
+    Raises:
+        UsageError: the directory cannot serve (not ours, not empty, in use), or the number of hosts is out of range.
+        LauncherError: this machine cannot do it.
+    """
+    if not 1 <= hosts <= MOST_HOSTS:
+        raise UsageError(f"a demo plays 1 to {MOST_HOSTS} hosts, not {hosts}")
+    account = _account()
+    with ExitStack() as stack:
+        root = stack.enter_context(claimed(directory, keep=keep))
+        client_pem, client_key = _new_key()
+        listeners = _listeners(hosts, stack, own_addresses=own_addresses)
+        played = []
+        for name, listener in listeners:
+            _, host_key = _new_key()
+            host = _play(root, name, listener, host_key)
+            played.append(host)
+            stack.enter_context(Server(listener, host_key, _at(host, account, client_key)))
+        yield _lay_out(root, tuple(played), account.pw_name, client_pem)
+
+
+def _account() -> pwd.struct_passwd:
+    try:
+        return pwd.getpwuid(os.getuid())
+    except KeyError:
+        raise LauncherError(
+            f"user id {os.getuid()} has no name on this machine, and ssh logs in by name",
+            hint="run as a user that `id -un` can name",
+        ) from None
+
+
+def _at(host: Played, account: pwd.struct_passwd, client_key: paramiko.PKey) -> Account:
+    """What a login finds on one host: little, as after a real non-interactive one; and which host this is."""
+    environment = {
+        "HOME": account.pw_dir,
+        "USER": account.pw_name,
+        "LOGNAME": account.pw_name,
+        "SHELL": SHELL,
+        "PATH": _PATH,
+        "LANG": "C.UTF-8",
+        "FANOUT_STATE": str(host.state),
+        "FANOUT_HOST_ID": host.name,
+    }
+    return Account(
+        user=account.pw_name,
+        key=client_key.asbytes(),
+        home=account.pw_dir if os.path.isdir(account.pw_dir) else "/",  # as sshd does
+        environment=tuple(environment.items()),
+    )
+
+
+def _new_key() -> tuple[str, paramiko.PKey]:
+    """A fresh ed25519 key: the text of its private file, and the key."""
+    pem = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()).decode()
+    return pem, paramiko.Ed25519Key.from_private_key(io.StringIO(pem))
+
+
+def _listeners(count: int, stack: ExitStack, *, own_addresses: bool) -> list[tuple[str, socket.socket]]:
+    """Named listeners on ephemeral ports: an address each, or all on 127.0.0.1 where there is no other."""
+    try:
+        if own_addresses and _answers("127.0.0.2"):
+            return [(address, _listen(address, stack)) for address in (f"127.0.0.{2 + n}" for n in range(count))]
+        return [(f"demo{1 + n}", _listen("127.0.0.1", stack)) for n in range(count)]
+    except OSError as error:
+        raise LauncherError(f"cannot listen on loopback: {error.strerror}") from error
+
+
+def _answers(address: str) -> bool:
+    """Whether this machine has the address, as all of 127.0.0.0/8 on Linux and 127.0.0.1 alone on macOS."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        try:
+            probe.bind((address, 0))
+        except OSError as error:
+            if error.errno != errno.EADDRNOTAVAIL:
+                raise
+            return False
+        return True
+
+
+def _listen(address: str, stack: ExitStack) -> socket.socket:
+    listener = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
+    listener.bind((address, 0))
+    listener.listen(128)
+    return listener
+
+
+def _play(root: Path, name: str, listener: socket.socket, host_key: paramiko.PKey) -> Played:
+    address, port = listener.getsockname()
+    state = root / name / "state"
+    for path in (state.parent, state):
+        with suppress(FileExistsError):
+            path.mkdir(0o700)
+    public_key = f"{host_key.get_name()} {host_key.get_base64()}"
+    return Played(name=name, address=address, port=port, public_key=public_key, state=state)
+
+
+def _lay_out(root: Path, hosts: tuple[Played, ...], user: str, client_pem: str) -> Lab:
+    lab = Lab(
+        directory=root,
+        hostfile=root / "hosts.txt",
+        ssh_config=root / "ssh_config",
+        known_hosts=root / "known_hosts",
+        identity=root / "id_ed25519",
+        user=user,
+        hosts=hosts,
+    )
+    _write(lab.identity, client_pem)
+    _write(lab.known_hosts, papers.known_hosts(hosts))
+    _write(lab.ssh_config, papers.ssh_config(hosts, user=user, identity=lab.identity, known_hosts=lab.known_hosts))
+    _write(lab.hostfile, papers.hostfile(hosts))
+    return lab
+
+
+def _write(path: Path, text: str) -> None:
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        file.write(text)

@@ -1,0 +1,109 @@
+"""The one queue: every host's link, the clock and the signals put what happens into it; Actions go out again.
+
+The queue is unbounded, but each link may have only so many log chunks in it, so that a flood is held back at its host.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from fanout import wire
+from fanout.events import Acted, Action, Chunk, Event, Forget, GiveUp, Go, Kill, Lost, Prepare, Stop, Tick
+from fanout.hosts import Host
+from fanout.link import BEAT_SECONDS, FanOptions, Link
+from fanout.plan import LaunchPlan
+from fanout.transports.base import Transport
+
+
+class Clock:
+    """Seconds that look like Unix time and never jump: the wall clock once, the monotonic one from then on."""
+
+    def __init__(self) -> None:
+        self._offset = time.time() - time.monotonic()
+
+    def __call__(self) -> float:
+        return time.monotonic() + self._offset
+
+
+class Fan:
+    """Every host's link, and the one queue."""
+
+    def __init__(
+        self, hosts: Sequence[Host], transport: Callable[[Host], Transport], options: FanOptions, clock: Clock
+    ) -> None:
+        self.clock = clock
+        self._queue: SimpleQueue[Event] = SimpleQueue()
+        self._over = threading.Event()
+        dials = threading.Semaphore(options.dials)
+        self.links = {host.name: Link(host, transport, options, self._queue.put, clock, dials) for host in hosts}
+        self._pending: Chunk | None = None
+
+    def start(self) -> None:
+        for link in self.links.values():
+            link.start()
+        threading.Thread(target=self._tick, name="clock", daemon=True).start()
+
+    def post(self, event: Event) -> None:
+        """For what happens to the launcher itself, such as a signal; safe in a signal handler."""
+        self._queue.put(event)
+
+    def next(self, timeout: float) -> Event:
+        """The next event; Tick if there is none for ``timeout`` seconds."""
+        if self._pending is not None:  # the one given out last has been dealt with
+            self.links[self._pending.host].room.release()
+            self._pending = None
+        try:
+            event = self._queue.get(timeout=timeout)
+        except Empty:
+            return Tick(at=self.clock())
+        if isinstance(event, Chunk):
+            self._pending = event
+        return event
+
+    def ask(self, host: str, number: int, what: str, args: Mapping[str, Any], timeout: float) -> None:
+        self.links[host].send(wire.ask_frame(number, what, args, timeout))
+
+    def cancel(self, host: str, number: int) -> None:
+        self.links[host].send(wire.cancel_frame(number))
+
+    def do(self, action: Action, plan: LaunchPlan | None) -> list[Event]:
+        """Carry out ``action``; the events that tell of it, to be folded at once."""
+        link = self.links[action.host]
+        events: list[Event] = [Acted(at=self.clock(), action=action)]
+        match action:
+            case Prepare():
+                assert plan is not None
+                link.prepare(plan)
+            case Go():
+                link.go()
+            case Stop():
+                link.send(wire.stop_frame(action.grace, action.why))
+            case Kill():
+                link.send(wire.KILL)
+            case Forget():
+                link.send(wire.BYE)
+            case GiveUp():
+                link.close()
+                events.append(Lost(at=self.clock(), host=action.host, why=action.why))
+        return events
+
+    def close(self) -> None:
+        self._over.set()
+        for link in self.links.values():
+            link.close()
+
+    def _tick(self) -> None:
+        """Beats, and the deadlines of those that are dialling."""
+        next_beat = time.monotonic() + BEAT_SECONDS
+        while not self._over.wait(0.25):
+            beat = time.monotonic() >= next_beat
+            if beat:
+                next_beat = time.monotonic() + BEAT_SECONDS
+            for link in self.links.values():
+                link.check_deadline()
+                if beat:
+                    link.beat()

@@ -1,0 +1,19 @@
+"""One reader for everybody's hostfile: any known dialect in, hosts in rank order out, or every mistake at once."""
+
+from fanout.errors import HostfileError
+from fanout.hostfile.choose import select
+from fanout.hostfile.problems import Slip
+from fanout.hostfile.ranges import expand_set
+from fanout.hostfile.reader import parse
+from fanout.hostfile.show import as_dicts, dump, explain, show
+from fanout.hostfile.source import Source, load, parsed, read
+
+__all__ = ["Source", "as_dicts", "dump", "expand", "explain", "load", "parse", "parsed", "read", "select", "show"]
+
+
+def expand(expression: str) -> list[str]:
+    """A node set spelled out: ``gpu[01-03]!gpu02`` -> gpu01 gpu03; raises ``HostfileError``."""
+    try:
+        return expand_set(expression)
+    except Slip as slip:
+        raise HostfileError(f"{expression!r}: {slip.what}", hint=slip.fix) from None

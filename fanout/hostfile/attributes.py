@@ -1,0 +1,238 @@
+"""``key=value`` after a host: one table from everybody's words for a thing to the one field of ``Host`` it means."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from fanout.hostfile.names import HOST, TAG, USER, ZONE, check_host, check_port
+from fanout.hostfile.problems import Slip
+from fanout.hostfile.ranges import spread
+
+Fields = dict[str, Any]  # fields of Host by name; a key that is absent was not said
+
+MOST_SLOTS = 4096
+
+_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+_GPU = re.compile(r"\d{1,4}|(?:GPU|MIG)-[A-Za-z0-9/-]{1,80}", re.ASCII)
+_SECRET = re.compile(r"pass|secret|token|credential|private_key(?!_file)|become", re.IGNORECASE)
+_TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
+
+# Everybody's words, lower case, '-' as '_'.
+KEYS = {
+    "slots": "slots", "nproc": "slots", "nproc_per_node": "slots", "cpu": "slots", "count": "slots",
+    "gpus": "gpus", "max_slots": "max_slots", "slots_max": "max_slots", "max_count": "max_slots",
+    "max_cpu": "max_slots", "port": "port", "user": "user", "username": "user", "user_name": "user",
+    "hostname": "hostname", "addr": "addr", "iface": "iface", "python": "python", "workdir": "workdir",
+    "type": "kind", "spare": "spare", "tag": "tags", "tags": "tags",
+}  # fmt: skip
+
+# What Ansible calls the things we have; its other variables are its own business and are kept without a word.
+ANSIBLE_KEYS = {
+    "ansible_host": "hostname", "ansible_ssh_host": "hostname", "ansible_user": "user", "ansible_ssh_user": "user",
+    "ansible_port": "port", "ansible_ssh_port": "port",
+}  # fmt: skip
+_TOO_COMMON_IN_ANSIBLE = ("user", "port", "type", "tag", "tags", "hostname", "python", "cpu", "count")
+
+
+@dataclass(slots=True)
+class Reading:
+    """What one host's attributes came to: fields, and words worth telling the user about."""
+
+    fields: Fields = field(default_factory=dict)
+    written: dict[str, str] = field(default_factory=dict)  # field -> the key it was written with
+    unknown: list[str] = field(default_factory=list)
+    withheld: list[str] = field(default_factory=list)
+    counted_gpus: str = ""
+    patterns: dict[str, str] = field(default_factory=dict)  # addr=10.0.0.[1-4]: one for each host of the line
+
+    def put(self, name: str, key: str, value: object) -> None:
+        if name in self.fields and self.fields[name] != value:
+            before = self.written.get(name, name)
+            raise Slip(f"{key}= and {before}= disagree" if key != before else f"{key}= is said twice", "keep one")
+        self.fields[name] = value
+        self.written[name] = key
+
+    def extend(self, name: str, items: tuple[Any, ...]) -> None:
+        self.fields[name] = (*self.fields.get(name, ()), *items)
+
+
+def read_attribute(reading: Reading, key: str, value: str, *, ansible: bool = False) -> None:
+    """Put one ``key=value`` into the reading; raises ``Slip`` whose columns count from the value's first character."""
+    low = key.lower().replace("-", "_")
+    if low.startswith("env."):
+        _read_env(reading, key[4:], value)
+        return
+    meant = ANSIBLE_KEYS.get(low) or KEYS.get(low)
+    if meant is None or (ansible and low in _TOO_COMMON_IN_ANSIBLE):
+        _keep(reading, key, value, quiet=ansible or low.startswith("ansible_"))
+        return
+    if not value:
+        raise Slip(f"{key}= has no value", f"write {key}=… or leave it out")
+    _READERS[meant](reading, key, value)
+
+
+def finish(reading: Reading, fields: Fields) -> Fields:
+    """The fields, once all that is said of the host is in them, made to agree with one another."""
+    for name, value in reading.patterns.items():
+        raise Slip(f"{name}={value}: a range needs a range of hosts before it", f"write gpu[1-4] {name}=10.0.0.[1-4]")
+    gpus, slots = fields.get("gpus"), fields.get("slots")
+    if gpus and slots is None:
+        fields = {**fields, "slots": len(gpus)}
+    elif gpus and slots is not None and slots > len(gpus):
+        raise Slip(f"{slots} processes for {len(gpus)} GPUs (gpus={','.join(gpus)})", "say one of the two")
+    most = dict(fields.get("extra", ())).get("max_slots")
+    if most and fields.get("slots") and fields["slots"] > int(most):
+        raise Slip(f"slots={fields['slots']} is more than max_slots={most}", "lower slots or raise max_slots")
+    return fields
+
+
+def count_of(text: str, key: str) -> int:
+    """A number of processes: a whole number from 1."""
+    if text.isascii() and text.isdigit() and 1 <= len(text) <= 9 and 1 <= int(text) <= MOST_SLOTS:
+        return int(text)
+    fix = f"a whole number from 1 to {MOST_SLOTS}; leave it out for one process per GPU"
+    raise Slip(f"{key}={text}: not a number of processes", fix)
+
+
+def fill(fields: Fields, defaults: Fields) -> Fields:
+    """The host's own words first, then the defaults' for whatever the host did not say."""
+    merged = dict(fields)
+    for name, value in defaults.items():
+        if name in ("env", "extra"):
+            own = dict(fields.get(name, ()))
+            merged[name] = (*fields.get(name, ()), *((key, item) for key, item in value if key not in own))
+        elif name == "tags":
+            merged[name] = tuple(dict.fromkeys((*fields.get(name, ()), *value)))
+        elif name in ("slots", "gpus"):
+            if "slots" not in fields and "gpus" not in fields:
+                merged[name] = value
+        else:
+            merged.setdefault(name, value)
+    return merged
+
+
+def _keep(reading: Reading, key: str, value: str, *, quiet: bool) -> None:
+    if _SECRET.search(key):
+        reading.withheld.append(key)
+        return
+    if any(name == key for name, _ in reading.fields.get("extra", ())):
+        raise Slip(f"{key}= is said twice", "keep one")
+    if not quiet:
+        reading.unknown.append(key)
+    reading.extend("extra", ((key, value),))
+
+
+def _read_env(reading: Reading, name: str, value: str) -> None:
+    if not _ENV_NAME.fullmatch(name):
+        raise Slip(f"{name!r} is no name of an environment variable", "write env.NAME=value")
+    if any(known == name for known, _ in reading.fields.get("env", ())):
+        raise Slip(f"env.{name}= is said twice", "keep one")
+    reading.extend("env", ((name, value),))
+
+
+def _read_slots(reading: Reading, key: str, value: str) -> None:
+    if "," in value or "[" in value:
+        reading.put("gpus", key, gpu_ids(value, key))
+    else:
+        reading.put("slots", key, count_of(value, key))
+
+
+def _read_gpus(reading: Reading, key: str, value: str) -> None:
+    if value.isascii() and value.isdigit():
+        reading.put("slots", key, count_of(value, key))
+        reading.counted_gpus = value
+    else:
+        reading.put("gpus", key, gpu_ids(value, key))
+
+
+def gpu_ids(text: str, key: str) -> tuple[str, ...]:
+    """``2,3``, ``0-3``, ``[2]`` or GPU-UUIDs: the ids for CUDA_VISIBLE_DEVICES, in the order written."""
+    inner = text[1:-1] if text.startswith("[") and text.endswith("]") else text
+    ids: list[str] = []
+    for part in inner.split(","):
+        ids += spread(f"[{part}]") if re.fullmatch(r"\d{1,4}-\d{1,4}", part, re.ASCII) else [part.strip()]
+    for gpu in ids:
+        if not _GPU.fullmatch(gpu):
+            raise Slip(f"{gpu!r} is no GPU id", f"write {key}=0,1 or {key}=0-7 for ids, {key}=8 for a count")
+    if len(set(ids)) != len(ids):
+        raise Slip(f"{key}={text} names a GPU twice", "name each id once")
+    return tuple(ids)
+
+
+def _read_max_slots(reading: Reading, key: str, value: str) -> None:
+    if "max_slots" in dict(reading.fields.get("extra", ())):
+        raise Slip(f"{key}= is said twice", "keep one")
+    reading.extend("extra", (("max_slots", str(count_of(value, key))),))
+
+
+def _read_port(reading: Reading, key: str, value: str) -> None:
+    reading.put("port", key, check_port(value))
+
+
+def _read_user(reading: Reading, key: str, value: str) -> None:
+    if not USER.fullmatch(value):
+        raise Slip(f"{value!r} is no user name", "letters, digits, '_', '.', '-'; a letter or '_' first")
+    reading.put("user", key, value)
+
+
+def _read_host(name: str) -> Callable[[Reading, str, str], None]:
+    def read(reading: Reading, key: str, value: str) -> None:
+        if value.startswith("[") and value.endswith("]") and ":" in value:
+            value = value[1:-1]
+        if "[" in value:
+            reading.patterns[name] = value
+        else:
+            reading.put(name, key, check_host(value))
+
+    return read
+
+
+def _read_iface(reading: Reading, key: str, value: str) -> None:
+    if not all(ZONE.fullmatch(part) for part in value.lstrip("^=").split(",")):
+        raise Slip(f"{value!r} is no interface name", "write iface=eth0")
+    reading.put("iface", key, value)
+
+
+def _read_path(name: str) -> Callable[[Reading, str, str], None]:
+    def read(reading: Reading, key: str, value: str) -> None:
+        if "\n" in value or value.startswith("-"):
+            raise Slip(f"{value!r} is no path", f"write {key}=/path")
+        reading.put(name, key, value)
+
+    return read
+
+
+def _read_kind(reading: Reading, key: str, value: str) -> None:
+    if not HOST.fullmatch(value):
+        raise Slip(f"{value!r} is no name of a kind", "letters, digits, '.', '-' and '_'")
+    reading.put("kind", key, value)
+
+
+def _read_spare(reading: Reading, key: str, value: str) -> None:
+    if value.lower() not in _TRUE + _FALSE:
+        raise Slip(f"spare={value}: yes or no?", "write the word spare alone, or leave it out")
+    reading.put("spare", key, value.lower() in _TRUE)
+
+
+def _read_tags(reading: Reading, key: str, value: str) -> None:
+    names = tuple(dict.fromkeys(value.split(",")))
+    for name in names:
+        if not TAG.fullmatch(name):
+            raise Slip(f"{name!r} is no tag", "a letter or '_' first, then letters, digits, '.', '-' and '_'")
+    reading.extend("tags", tuple(name for name in names if name not in reading.fields.get("tags", ())))
+
+
+_READERS: dict[str, Callable[[Reading, str, str], None]] = {
+    "slots": _read_slots, "gpus": _read_gpus, "max_slots": _read_max_slots, "port": _read_port, "user": _read_user,
+    "hostname": _read_host("hostname"), "addr": _read_host("addr"), "iface": _read_iface,
+    "python": _read_path("python"), "workdir": _read_path("workdir"), "kind": _read_kind, "spare": _read_spare,
+    "tags": _read_tags,
+}  # fmt: skip
+
+
+def known_keys() -> list[str]:
+    """Every word that a user may mean by an unknown one."""
+    return [*KEYS, "env.NAME"]

@@ -1,0 +1,212 @@
+"""Which hosts of a hostfile take part: DeepSpeed's filters, node sets, tags and counts; the file's order stays."""
+
+from __future__ import annotations
+
+import dataclasses
+import fnmatch
+from collections.abc import Iterable
+
+from fanout.errors import UsageError
+from fanout.hostfile.problems import Slip, nearest, visible
+from fanout.hostfile.ranges import expand_set, split_list, spread
+from fanout.hosts import Host, HostFile
+
+
+def select(
+    hostfile: HostFile,
+    *,
+    include: str = "",
+    exclude: str = "",
+    nodes: str = "",
+    without: str = "",
+    nnodes: int | None = None,
+    tag: str = "",
+    nproc_per_node: int | None = None,
+) -> tuple[Host, ...]:
+    """The hosts of a run, in the order of the file; raises ``UsageError`` for a filter that names nobody.
+
+    ``include``/``exclude`` are DeepSpeed's ``worker-0@worker-1:0,2``; ``nodes``/``without`` are node sets with
+    wildcards and ``@tag``; ``tag`` is one tag or several, of which a host needs one. All of them may be combined.
+
+    A spare is left out, unless ``include`` or ``nodes`` names it, or ``nnodes`` asks for more hosts than are left:
+    then the first spares fill the places. ``nnodes`` takes the first so many.
+    """
+    named: set[str] = set()
+    chosen = list(hostfile.hosts)
+    if tag:
+        chosen = _tagged(hostfile, tag)
+    if nodes:
+        wanted = _matching(hostfile, nodes, "-w")
+        named |= wanted
+        chosen = [host for host in chosen if host.name in wanted]
+    if include:
+        parts = _filter(hostfile, include, "--include")
+        named |= parts.keys()
+        chosen = [_only(host, parts[host.name], "--include") for host in chosen if host.name in parts]
+    if without:
+        unwanted = _matching(hostfile, without, "-x")
+        chosen = [host for host in chosen if host.name not in unwanted]
+    if exclude:
+        parts = _filter(hostfile, exclude, "--exclude")
+        left = (_less(host, parts[host.name]) if host.name in parts else host for host in chosen)
+        chosen = [host for host in left if host is not None]
+    chosen = _count(chosen, named, nnodes)
+    if not chosen:
+        raise UsageError(f"{hostfile.source}: no host is left by the filters", hint=_who(hostfile))
+    return (
+        tuple(_with_processes(host, nproc_per_node) for host in chosen) if nproc_per_node is not None else tuple(chosen)
+    )
+
+
+def _count(chosen: list[Host], named: set[str], nnodes: int | None) -> list[Host]:
+    regular = [host for host in chosen if not host.spare or host.name in named]
+    if nnodes is None:
+        return regular
+    if nnodes < 1:
+        raise UsageError(f"--nnodes {nnodes}: at least 1")
+    if len(chosen) < nnodes:
+        spares = len(chosen) - len(regular)
+        also = f" and {_several(spares, 'spare')}" if spares else ""
+        raise UsageError(
+            f"--nnodes {nnodes}: the hostfile and the filters leave {_several(len(regular), 'host')}{also}",
+            hint=f"add hosts, or run on fewer: --nnodes {len(chosen)}" if chosen else "add hosts",
+        )
+    lacking = nnodes - len(regular)
+    filled = {host.name for host in [host for host in chosen if host not in regular][: max(lacking, 0)]}
+    taken = {host.name for host in regular[:nnodes]} | filled
+    return [host for host in chosen if host.name in taken]
+
+
+def _tagged(hostfile: HostFile, tag: str) -> list[Host]:
+    tags = {name.strip() for name in tag.split(",") if name.strip()}
+    known = dict.fromkeys(name for host in hostfile.hosts for name in host.tags)
+    for name in tags:
+        if name not in known:
+            hint = nearest(name, known) or (f"tags: {', '.join(known)}" if known else "no host of this file has a tag")
+            raise UsageError(f"--tag {visible(name)}: no host has it", hint=hint)
+    return [host for host in hostfile.hosts if tags & set(host.tags)]
+
+
+def _matching(hostfile: HostFile, expression: str, flag: str) -> set[str]:
+    """The names that a node set means in this file: plain, with * and ?, or everybody with a tag."""
+    known = {host.name.casefold(): host.name for host in hostfile.hosts}
+    found: dict[str, None] = {}
+    spelled: dict[str, list[str]] = {}
+    for _, _, part in split_list(expression, ",!&^"):
+        word = part.strip()
+        if word.startswith("@"):
+            spelled[word] = [host.name for host in _tagged(hostfile, word[1:])]
+        elif "*" in word or "?" in word:
+            spelled[word] = [name for name in known.values() if fnmatch.fnmatchcase(name, word)]
+            if not spelled[word]:
+                raise UsageError(f"{flag} {visible(word)}: no host matches", hint=_who(hostfile))
+    try:
+        names = expand_set(expression, spelled)
+    except Slip as slip:
+        raise UsageError(f"{flag} {visible(expression)}: {slip.what}", hint=slip.fix) from None
+    for name in names:
+        found[_known(hostfile, known, name, flag)] = None
+    return set(found)
+
+
+def _filter(hostfile: HostFile, text: str, flag: str) -> dict[str, tuple[str, ...]]:
+    """``worker-0@worker-[1-2]:0,2`` -> name -> the ids asked for; no ids: the whole host."""
+    known = {host.name.casefold(): host.name for host in hostfile.hosts}
+    parts: dict[str, tuple[str, ...]] = {}
+    for piece in text.split("@"):
+        word, colon, ids = _split_ids(piece.strip(), known)
+        try:
+            slots = tuple(dict.fromkeys(_ids(ids))) if colon else ()
+            names = [word] if word.casefold() in known else expand_set(word)
+        except Slip as slip:
+            raise UsageError(f"{flag} {visible(text)}: {slip.what}", hint=slip.fix) from None
+        for name in names:
+            real = _known(hostfile, known, name, flag)
+            parts[real] = tuple(dict.fromkeys((*parts.get(real, ()), *slots)))
+    return parts
+
+
+def _split_ids(piece: str, known: Iterable[str]) -> tuple[str, str, str]:
+    if piece.casefold() in known:  # a bare IPv6 address has colons of its own
+        return piece, "", ""
+    word, colon, ids = piece.rpartition(":")
+    return (word, colon, ids) if colon else (piece, "", "")
+
+
+def _ids(text: str) -> list[str]:
+    if not text.strip():
+        raise Slip("no slot after ':'", "write worker-0:0,2")
+    ids: list[str] = []
+    for part in text.split(","):
+        word = part.strip()
+        ids += spread(f"[{word}]") if word[:1].isdigit() else [word]
+    return ids
+
+
+def _known(hostfile: HostFile, known: dict[str, str], name: str, flag: str) -> str:
+    real = known.get(name.casefold()) or known.get(name.casefold().rstrip("."))
+    if real is None:
+        raise UsageError(
+            f"{flag}: {visible(name)!s} is not in {visible(hostfile.source)}",
+            hint=nearest(name, known.values()) or _who(hostfile),
+        )
+    return real
+
+
+def _available(host: Host) -> tuple[str, ...] | None:
+    """The ids that a filter may name: the host's own GPU ids, else 0 … slots-1; None where neither is said."""
+    if host.gpus:
+        return host.gpus
+    return tuple(str(number) for number in range(host.slots)) if host.slots is not None else None
+
+
+def _checked(host: Host, ids: tuple[str, ...], flag: str) -> None:
+    known = _available(host)
+    for each in ids:
+        if known is not None and each not in known:
+            raise UsageError(
+                f"{flag}: {host.name} has no slot {visible(each)} ({host.origin})",
+                hint=f"it has {', '.join(known)}",
+            )
+
+
+def _only(host: Host, ids: tuple[str, ...], flag: str) -> Host:
+    if not ids:
+        return host
+    _checked(host, ids, flag)
+    return dataclasses.replace(host, gpus=ids, slots=len(ids))
+
+
+def _less(host: Host, ids: tuple[str, ...]) -> Host | None:
+    if not ids:
+        return None
+    known = _available(host)
+    if known is None:
+        raise UsageError(
+            f"--exclude {host.name}:{','.join(ids)}: how many slots {host.name} has is not said ({host.origin})",
+            hint="add slots=8 to its line, or name what to keep with --include",
+        )
+    _checked(host, ids, "--exclude")
+    left = tuple(each for each in known if each not in ids)
+    return dataclasses.replace(host, gpus=left, slots=len(left)) if left else None
+
+
+def _with_processes(host: Host, count: int) -> Host:
+    if count < 1:
+        raise UsageError(f"--nproc-per-node {count}: at least 1")
+    if host.gpus and count > len(host.gpus):
+        raise UsageError(
+            f"--nproc-per-node {count}: {host.name} has {len(host.gpus)} (gpus={','.join(host.gpus)}, {host.origin})",
+            hint=f"at most --nproc-per-node {len(host.gpus)}",
+        )
+    return dataclasses.replace(host, slots=count, gpus=host.gpus[:count])
+
+
+def _several(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def _who(hostfile: HostFile) -> str:
+    names = [host.name for host in hostfile.hosts]
+    more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+    return f"the file has {', '.join(names[:8])}{more}"

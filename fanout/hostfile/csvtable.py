@@ -1,0 +1,113 @@
+"""A table with a header, as cloud consoles and spreadsheets export it: read where the columns are clear, else refused."""
+
+from __future__ import annotations
+
+import csv
+import re
+
+from fanout.hostfile.attributes import Reading, read_attribute
+from fanout.hostfile.entries import Entries
+from fanout.hostfile.problems import Slip, Spot
+from fanout.hostfile.roll import Roll
+
+_HOST = ("host", "hostname", "fqdn", "node", "nodename", "server", "machine", "name", "instancename", "vmname")
+_DIAL = ("publicip", "publicipv4", "publicipaddress", "publicipv4address", "externalip", "publicdns", "publicipv4dns")
+_ADDR = ("privateip", "privateipv4", "privateipaddress", "privateipv4address", "internalip", "addr")
+_PLAIN_IP = ("ip", "ipaddress", "ipv4", "ipv4address", "address")
+_ATTRIBUTES = {
+    "slots": "slots", "nproc": "slots", "gpus": "gpus", "gpucount": "slots", "numgpus": "slots", "ngpus": "slots",
+    "user": "user", "username": "user", "login": "user", "port": "port", "sshport": "port", "iface": "iface",
+    "workdir": "workdir", "python": "python", "spare": "spare", "tag": "tag", "tags": "tag",
+}  # fmt: skip
+_KNOWN = {*_HOST, *_DIAL, *_ADDR, *_PLAIN_IP, *_ATTRIBUTES}
+
+
+def delimiter_of(lines: list[str]) -> str:
+    """The character between the columns if these lines are a table with a header, "" otherwise."""
+    told = [line for line in lines[:200] if line.strip() and not line.lstrip().startswith("#")][:2]
+    if len(told) < 2:
+        return ""
+    return next((each for each in ",;\t" if _is_table(_cells(told[0], each), _cells(told[1], each))), "")
+
+
+def _is_table(head: list[str], body: list[str]) -> bool:
+    """Two known titles, or one among three or more, or titles of several words; never a line that names attributes."""
+    if len(head) < 2 or len(head) != len(body) or any("=" in cell or "[" in cell for cell in head):
+        return False
+    known = sum(_plain(cell) in _KNOWN for cell in head)
+    return known >= 2 or (known == 1 and len(head) > 2) or (len(head) > 2 and sum(" " in cell for cell in head) > 1)
+
+
+class TableReader:
+    """Reads the rows of one file into the roll."""
+
+    def __init__(self, roll: Roll, file: str) -> None:
+        self._roll = roll
+        self._file = file
+        self._entries = Entries(roll, ansible=True)  # a ':' in a cell is never a count
+
+    def read(self, lines: list[str], delimiter: str, section: str) -> None:
+        rows = [(n, line) for n, line in enumerate(lines, 1) if line.strip() and not line.lstrip().startswith("#")]
+        number, header = rows[0]
+        head = _cells(header, delimiter)
+        spot = Spot(self._file, number, header, 0, len(header))
+        try:
+            columns = _columns(head)
+        except Slip as slip:
+            self._roll.problems.add(spot, slip.what, slip.fix)
+            return
+        unread = [cell for at, cell in enumerate(head) if at not in columns]
+        if unread:
+            self._roll.note("columns", spot, f"columns that are not read: {', '.join(unread)}")
+        for number, line in rows[1:]:
+            spot = Spot(self._file, number, line, 0, len(line))
+            cells = _cells(line, delimiter)
+            try:
+                if len(cells) != len(head):
+                    raise Slip(f"{len(cells)} columns; the header has {len(head)}")
+                self._row(cells, columns, spot, section)
+            except Slip as slip:
+                self._roll.problems.add(spot, slip.what, slip.fix)
+
+    def _row(self, cells: list[str], columns: dict[int, str], spot: Spot, section: str) -> None:
+        reading = Reading()
+        host = ""
+        for at, meaning in columns.items():
+            if meaning == "host":
+                host = cells[at]
+            elif cells[at]:
+                read_attribute(reading, meaning, cells[at])
+        if not host:
+            raise Slip("no host in this row", "fill the cell or delete the row")
+        column = max(spot.text.find(host), 0)
+        self._entries.enlist(host, column, reading, spot, section)
+
+
+def _columns(head: list[str]) -> dict[int, str]:
+    """column -> what it is; raises ``Slip`` unless exactly one of them can be the host."""
+    plain = [_plain(cell) for cell in head]
+    columns = {at: _ATTRIBUTES[word] for at, word in enumerate(plain) if word in _ATTRIBUTES}
+    found = {
+        kind: [at for at, word in enumerate(plain) if word in words]
+        for kind, words in {"host": _HOST, "dial": _DIAL, "addr": _ADDR, "ip": _PLAIN_IP}.items()
+    }
+    exact = [at for at in found["host"] if plain[at] in ("host", "hostname")]
+    hosts = exact if len(exact) == 1 else found["host"]
+    dial = found["dial"] or found["ip"]
+    if not hosts:
+        hosts, dial = (dial, []) if dial else (found["addr"], [])
+    if len(hosts) != 1 or len(dial) > 1 or len(found["addr"]) > 1:
+        listed = ", ".join(cell or "(no name)" for cell in head)
+        raise Slip(f"a table whose host column is not clear; it has {listed}", "name one column 'host'")
+    columns[hosts[0]] = "host"
+    columns |= dict.fromkeys(dial, "hostname")
+    columns |= {at: "addr" for at in found["addr"] if at not in columns}
+    return columns
+
+
+def _cells(line: str, delimiter: str) -> list[str]:
+    return [cell.strip() for cell in next(csv.reader([line], delimiter=delimiter), [])]
+
+
+def _plain(cell: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", cell.lower())

@@ -1,0 +1,135 @@
+"""A host part and its attributes become hosts in the roll: who they are, what ``:N`` means, which address is whose."""
+
+from __future__ import annotations
+
+from fanout.hostfile.attributes import Fields, Reading, count_of, finish
+from fanout.hostfile.names import Address, check_host, check_port, split_address
+from fanout.hostfile.problems import Slip, Spot
+from fanout.hostfile.ranges import split_list, spread
+from fanout.hostfile.roll import Roll
+
+MOST_SLOTS_BY_COLON = 64
+LEAST_PORT_BY_COLON = 1024
+
+
+class Entries:
+    """What every dialect has in common: ``[user@]host[:N]``, lists and ranges of them, with attributes already read."""
+
+    def __init__(self, roll: Roll, *, ansible: bool) -> None:
+        self._roll = roll
+        self._ansible = ansible
+
+    def enlist(self, word: str, column: int, reading: Reading, spot: Spot, group: str) -> None:
+        """Enter the hosts of ``word``, which stands at ``column`` of the spot's line; raises ``Slip``."""
+        patterns, reading.patterns = reading.patterns, {}
+        hosts = self._read(word, column, reading, spot)
+        addresses = _spread_addresses(reading.fields, patterns, len(hosts))
+        for at, (name, fields, here) in enumerate(hosts):
+            self._roll.add(name, {**fields, **addresses[at]} if addresses else fields, here, group)
+            if not word.isascii():
+                self._roll.note(f"idna {name}", here, f"{word} is dialled as {name}")
+        if reading.unknown or reading.withheld or reading.counted_gpus:
+            self._roll.note_reading(reading, spot)
+
+    def check(self, word: str, column: int) -> None:
+        """Raise the ``Slip`` that the host part alone deserves, if any."""
+        self._read(word, column, Reading(), Spot(file="", line=0))
+
+    def _read(self, word: str, column: int, reading: Reading, spot: Spot) -> list[tuple[str, Fields, Spot]]:
+        """Each host of the part with its fields and its place."""
+        found: list[tuple[str, Fields, Spot]] = []
+        for start, _, part in split_list(word):
+            item = part.strip(" \t")
+            at = column + start + len(part) - len(part.lstrip(" \t"))
+            try:
+                if not item:
+                    raise Slip("a host name is missing before or after ','", end=1)
+                address = split_address(item)
+                own: Fields = {}
+                here = spot.within(at, len(item))
+                if address.user is not None:
+                    _agree(own, reading, "user", address.user)
+                if address.number is not None:
+                    self._number(own, reading, address, here)
+                names = [address.host] if address.is_ip6 else _names(address.host, item)
+                fields = finish(reading, {**reading.fields, **own})
+                found += [(name, fields, here) for name in names]
+            except Slip as slip:
+                end = len(item) if slip.end is None else slip.end
+                raise Slip(slip.what, slip.fix, start=at + slip.start, end=at + end) from None
+        return found
+
+    def _number(self, own: Fields, reading: Reading, address: Address, spot: Spot) -> None:
+        """``h:8`` is slots and ``h:22`` a port; in between only what the rest of the line leaves open decides."""
+        digits = address.number or ""
+        value = int(digits) if len(digits) < 10 else 10**9
+        whole = f"{address.host}:{digits}"
+        start = len(f"{address.user}@" if address.user is not None else "") + len(address.host) + 1
+        if address.is_ip6 or self._ansible or value == 22 or value >= LEAST_PORT_BY_COLON:
+            means = "port"
+        elif value <= MOST_SLOTS_BY_COLON:
+            means = "slots"
+        elif "slots" in reading.fields and "port" not in reading.fields:
+            means = "port"
+        elif "port" in reading.fields and "slots" not in reading.fields:
+            means = "slots"
+        else:
+            fix = f"write {address.host} slots={digits} for processes, {address.host} port={digits} for ssh's port"
+            raise Slip(f"{whole} may mean {digits} slots or port {digits}", fix, start=start)
+        try:
+            read = check_port(digits) if means == "port" else count_of(digits, "slots")
+        except Slip as slip:
+            raise Slip(slip.what, slip.fix, start=start) from None
+        _agree(own, reading, means, read)
+        if means == "slots":
+            text = f"{whole} is read as {value} slots; an ssh port is written port={digits}"
+            self._roll.note("colon slots", spot, text)
+
+
+def _names(host: str, item: str) -> list[str]:
+    if "[" not in host and "]" not in host:
+        return [_placed(host, host, item)]
+    try:
+        names = spread(host)
+    except Slip as slip:
+        skip = item.index(host)
+        end = len(host) if slip.end is None else slip.end
+        raise Slip(slip.what, slip.fix, start=skip + slip.start, end=skip + end) from None
+    return [_placed(name, host, item) for name in names]
+
+
+def _placed(name: str, host: str, item: str) -> str:
+    """``check_host`` with the slip's columns counted in the item, where the host is not all of it."""
+    try:
+        return check_host(name)
+    except Slip as slip:
+        skip = max(item.find(host), 0)
+        if name != host or slip.end is None:
+            raise Slip(slip.what, slip.fix, start=skip, end=skip + len(host)) from None
+        raise Slip(slip.what, slip.fix, start=skip + slip.start, end=skip + slip.end) from None
+
+
+def _agree(own: Fields, reading: Reading, name: str, value: object) -> None:
+    """What stands in the host part and what its attributes say may repeat but not contradict each other."""
+    if name in reading.fields and reading.fields[name] != value:
+        key = reading.written.get(name, name)
+        raise Slip(f"{key}={reading.fields[name]} and {value} in the host part disagree", "keep one")
+    own[name] = value
+
+
+def _spread_addresses(said: Fields, patterns: dict[str, str], count: int) -> list[Fields]:
+    """``gpu[1-3] addr=10.0.0.[1-3]``: the n-th host has the n-th address. Empty where nothing is to be spread."""
+    found: list[Fields] = []
+    for name in ("addr", "hostname"):
+        values = [check_host(each) for each in spread(patterns[name])] if name in patterns else [said.get(name)]
+        if values == [None] or (count == 1 and name not in patterns):
+            continue
+        if len(values) != count:
+            addresses = "1 address" if len(values) == 1 else f"{len(values)} addresses"
+            hosts = "1 host" if count == 1 else f"{count} hosts"
+            fix = f"give as many as hosts, e.g.: {name}=10.0.0.[1-{count}]"
+            raise Slip(f"{name}: {addresses} for {hosts}", fix)
+        found = found or [{} for _ in range(count)]
+        for own, value in zip(found, values, strict=True):
+            own[name] = value
+    return found

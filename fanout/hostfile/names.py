@@ -1,0 +1,179 @@
+"""What may stand as a host, a user and a port: the strict grammar behind which no option or shell text can hide."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import unicodedata
+from dataclasses import dataclass
+
+from fanout.hostfile.problems import Slip
+
+HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,252}[A-Za-z0-9])?")
+USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}\$?")
+TAG = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
+ZONE = re.compile(r"[A-Za-z0-9_.-]{1,32}")
+PORT_MOST = 65535
+
+_IP4 = re.compile(r"(?:(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)(?:\.(?!$)|$)){4}", re.ASCII)
+_NUMERIC = re.compile(r"[0-9.]+")
+_STRANGE = re.compile(r"[^A-Za-z0-9._-]")
+_LOOKALIKES = {
+    "\u00a0": "a no-break space; type an ordinary space",
+    "\u2010": "a typographic hyphen; type -",
+    "\u2011": "a typographic hyphen; type -",
+    "\u2012": "a typographic dash; type -",
+    "\u2013": "a typographic dash; type -",
+    "\u2014": "a typographic dash; type -",
+    "\u2212": "a minus sign; type -",
+    "\u201c": 'a typographic quote; type "',
+    "\u201d": 'a typographic quote; type "',
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Address:
+    """``[user@]host[:number]`` taken apart; ``host`` may still hold ranges, ``number`` is a port or a slot count."""
+
+    user: str | None
+    host: str
+    number: str | None
+    is_ip6: bool = False
+
+
+def split_address(word: str) -> Address:
+    """Take ``[user@]host[:number]`` apart, IPv6 with or without brackets included."""
+    user, at, rest = word.rpartition("@")
+    if at:
+        if "@" in user:
+            raise Slip("more than one '@'", "write user@host", start=user.index("@") + 1)
+        check_user(user)
+    skip = len(word) - len(rest)
+    if rest.startswith("["):
+        bracketed = _bracketed_ip6(rest, skip)
+        if bracketed is not None:
+            host, number = bracketed
+            return Address(user=user if at else None, host=host, number=number, is_ip6=True)
+    outside = rest.rfind("]") + 1
+    colons = rest.count(":", outside)
+    if colons >= 2:
+        host = _ip6(rest, start=skip)
+        return Address(user=user if at else None, host=host, number=None, is_ip6=True)
+    if not colons:
+        return Address(user=user if at else None, host=rest, number=None)
+    host, _, number = rest.rpartition(":")
+    if not _is_digits(number):
+        raise Slip(
+            f"{number!r} after ':' is not a number", "write host:2222 for an ssh port", start=skip + len(host) + 1
+        )
+    return Address(user=user if at else None, host=host, number=number)
+
+
+def _bracketed_ip6(rest: str, skip: int) -> tuple[str, str | None] | None:
+    """``[v6]`` or ``[v6]:port``; None where the brackets hold no colon (they are a range or a section then)."""
+    inner, closed, after = rest[1:].partition("]")
+    if ":" not in inner:
+        return None
+    if not closed:
+        raise Slip("'[' is not closed", "write [fe80::1] or [fe80::1]:22", start=skip)
+    host = _ip6(inner, start=skip + 1)
+    if not after:
+        return host, None
+    if after.startswith(":") and _is_digits(after[1:]):
+        return host, after[1:]
+    raise Slip(f"{after!r} after the IPv6 address", "write [fe80::1]:2222", start=skip + len(inner) + 2)
+
+
+def _ip6(text: str, *, start: int) -> str:
+    try:
+        address = ipaddress.IPv6Address(text)
+    except ValueError:
+        raise Slip(f"{text!r} is no IPv6 address", "write host:port, [v6]:port or a bare v6", start=start) from None
+    zone = text.partition("%")[2]
+    if zone and not ZONE.fullmatch(zone):
+        raise Slip(f"{zone!r} is no interface name", "write fe80::1%eth0", start=start)
+    if address.is_unspecified:
+        raise Slip("'::' is no machine's address", "name the machine", start=start)
+    return str(address)
+
+
+def check_user(user: str) -> str:
+    if USER.fullmatch(user):
+        return user
+    if not user:
+        raise Slip("no user before '@'", "write user@host, or the host alone", end=1)
+    if user.startswith("-"):
+        raise Slip("a user may not begin with '-': ssh would take it for an option", end=len(user))
+    raise Slip(f"{user!r} is no user name", "letters, digits, '_', '.', '-'; a letter or '_' first", end=len(user))
+
+
+def check_port(text: str) -> int:
+    if _is_digits(text) and len(text) <= 5 and 1 <= int(text) <= PORT_MOST:
+        return int(text)
+    raise Slip(f"{text!r} is no port", f"a whole number from 1 to {PORT_MOST}")
+
+
+def check_host(name: str) -> str:
+    """The name as it will be dialled: ASCII, without a closing dot; IDNA where it was written in another script."""
+    if name.isascii() and HOST.fullmatch(name) and ".." not in name and not _NUMERIC.fullmatch(name):
+        return name
+    if name.startswith("-"):
+        raise Slip("a host may not begin with '-': ssh would take it for an option", "to leave a host out write ^host")
+    if ":" in name:
+        return _ip6(name, start=0)
+    if not name.isascii():
+        return _idna(name)
+    bare = name[:-1] if len(name) > 1 and name.endswith(".") else name
+    if _NUMERIC.fullmatch(bare):
+        return _ip4(bare)
+    if HOST.fullmatch(bare) and ".." not in bare:
+        return bare
+    raise _not_a_host(name)
+
+
+def _ip4(name: str) -> str:
+    if not _IP4.fullmatch(name):
+        raise Slip(f"{name!r} is neither a host name nor an IPv4 address")
+    if name == "0.0.0.0":  # noqa: S104 - refused, not bound
+        raise Slip("0.0.0.0 is no machine's address", "name the machine, or give its own address")
+    return name
+
+
+def _not_a_host(name: str) -> Slip:
+    strange = _STRANGE.search(name)
+    if not name:
+        return Slip("a host name is missing")
+    if strange:
+        what = f"{strange[0]!r} may not stand in a host name"
+        fix = "name the host alone: host, user@host or host:port" if strange[0] == "/" else ""
+        return Slip(what, fix, start=strange.start(), end=strange.end())
+    if len(name) > 254:
+        return Slip(f"a host name of {len(name)} characters; 254 is the most there is")
+    return Slip(f"{name!r} is no host name", "letters, digits, '.', '-' and '_', a letter or digit first and last")
+
+
+def _idna(name: str) -> str:
+    """Punycode by the standard library; refuses what only looks like another name (scripts mixed in one label)."""
+    for at, char in enumerate(name):
+        if char in _LOOKALIKES:
+            raise Slip(f"U+{ord(char):04X} is {_LOOKALIKES[char]}", start=at, end=at + 1)
+        if not char.isprintable() or unicodedata.category(char) in ("Cf", "Zs"):
+            raise Slip(f"U+{ord(char):04X} cannot be seen and may not stand in a name", start=at, end=at + 1)
+    for label in name.split("."):
+        scripts = {unicodedata.name(char, "?").split()[0] for char in label if char.isalpha()}
+        if len(scripts & {"LATIN", "CYRILLIC", "GREEK"}) > 1:
+            raise Slip(f"{label!r} mixes {' and '.join(sorted(scripts))} letters", "type the name anew")
+    try:
+        ascii_name = name.encode("idna").decode("ascii")
+    except UnicodeError:
+        raise Slip(
+            f"{name!r} is no host name", "letters and digits of one script; emoji and symbols are none"
+        ) from None
+    bare = ascii_name[:-1] if ascii_name.endswith(".") else ascii_name
+    if not HOST.fullmatch(bare) or ".." in bare or _NUMERIC.fullmatch(bare):
+        raise Slip(f"{name!r} is no host name")
+    return bare
+
+
+def _is_digits(text: str) -> bool:
+    return text.isascii() and text.isdigit()

@@ -1,0 +1,127 @@
+"""How five other launchers would read one line of a hostfile: small models of their parsers, held to the real ones by test.
+
+A reading is a tuple of (host, slots), slots None where the peer counts by itself; () where the line says nothing to it;
+None where it refuses the line.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from fanout.hostfile.problems import Slip
+from fanout.hostfile.ranges import expand_set, split_list, spread
+
+PeerReading = tuple[tuple[str, int | None], ...] | None
+
+_DEEPSPEED = re.compile(r"^(\S+)\s+slots=(\d+)")
+_OMPI_HOST = re.compile(r"[A-Za-z0-9_.:,-]+", re.ASCII)
+_OMPI_WORD = re.compile(r"([a-z][a-z_-]*) *= *([A-Za-z0-9_.-]+)(?= |$)|[A-Za-z0-9_.:,-]+(?= |$)", re.ASCII)
+_OMPI_COUNT = ("slots", "cpu", "count")
+_OMPI_OTHER = re.compile(r"(?:max[-_]slots|slots[-_]max|max[-_]count|count[-_]max|max_cpu|port|username|user[-_]name)")
+
+
+def deepspeed(line: str) -> PeerReading:
+    """``host slots=N`` at the start of the line, whatever follows."""
+    text = line.strip()
+    if not text or text.startswith("#"):
+        return ()
+    match = _DEEPSPEED.match(text)
+    return ((match[1], int(match[2])),) if match else None
+
+
+def openmpi(line: str) -> PeerReading:
+    """Known lower-case keys with spaces round '=' allowed; other words are skipped, other keys and characters refused."""
+    text = line.strip(" \t").replace("\t", " ")
+    if not text or text.startswith(("#", "//")) or re.fullmatch(r"/\*.*\*/", text):
+        return ()
+    if text.startswith("^"):
+        return ()
+    word, _, rest = text.partition(" ")
+    host = word.rpartition("@")[2]
+    if not _OMPI_HOST.fullmatch(host) or word.count("@") > 1:
+        return None
+    slots: int | None = None
+    at, rest = 0, rest.strip()
+    while at < len(rest):
+        match = _OMPI_WORD.match(rest, at)
+        if match is None:
+            return None
+        key, value = match[1], match[2]
+        if key in _OMPI_COUNT:
+            if slots is not None or not value.isdigit() or int(value) < 1:
+                return None
+            slots = int(value)
+        elif key is not None and not _OMPI_OTHER.fullmatch(key):
+            return None
+        at = match.end()
+        while at < len(rest) and rest[at] == " ":
+            at += 1
+    return ((host.rstrip("."), slots),)
+
+
+def mpich(line: str) -> PeerReading:
+    """``host[:N]``, then nothing but ``user=`` and ``binding=``; no count is one process."""
+    words = line.split()
+    if not words or words[0].startswith("#"):
+        return ()
+    if any(not word.startswith(("user=", "binding=")) for word in words[1:]):
+        return None
+    host, colon, count = words[0].partition(":")
+    number = re.match(r"\d*", count)
+    return ((host, int(number[0] or 0) if colon and number else 1),)
+
+
+def pdsh(line: str) -> PeerReading:
+    """Every word is a host or a range; a comment begins at any '#'."""
+    text = line.partition("#")[0]
+    hosts: list[str] = []
+    try:
+        for _, _, word in split_list(text, ", \t\r"):
+            hosts += spread(word.rpartition("@")[2]) if word else []
+    except Slip:
+        return None
+    return tuple((host, None) for host in hosts)
+
+
+def clush(line: str) -> PeerReading:
+    """Every word is a node set; there are no comments."""
+    hosts: list[str] = []
+    try:
+        for word in line.split():
+            hosts += expand_set(word) if not word.startswith("@") else []
+    except Slip:
+        return None
+    return tuple((host, None) for host in dict.fromkeys(hosts))
+
+
+PEERS: dict[str, Callable[[str], PeerReading]] = {
+    "DeepSpeed": deepspeed,
+    "Open MPI": openmpi,
+    "MPICH": mpich,
+    "pdsh": pdsh,
+    "clush": clush,
+}
+
+
+def dialect_of(line: str) -> str:
+    """Whose way of writing a line is in, by its most telling mark."""
+    return next((name for pattern, name in _MARKS if pattern.search(line)), "a bare host")
+
+
+_MARKS: tuple[tuple[re.Pattern[str], str], ...] = (
+    (re.compile(r"^\s*(?:#|//|;|$)"), "a comment"),
+    (re.compile(r"^\s*@include\s"), "fanout"),
+    (re.compile(r"ansible_|:(?:vars|children)\]|\[\w*:"), "Ansible"),
+    (re.compile(r"^\s*\[[A-Za-z_][\w.-]*\]"), "a section (Ansible, fanout)"),
+    (re.compile(r"\b(?:gpus|addr|iface|env\.\w+|python|workdir|tags?|hostname)\s*=|\sspare\b|^\s*@"), "fanout"),
+    (re.compile(r"\btype="), "FlagScale"),
+    (re.compile(r"\b(?:max[-_]slots|port|username|cpu|count)\s*=|^\s*\^|slots\s+=|slots=\s"), "Open MPI"),
+    (re.compile(r"\sslots=\d+"), "DeepSpeed, Horovod and Open MPI"),
+    (re.compile(r"\s(?:user|binding)="), "MPICH"),
+    (re.compile(r"\[[\d,/-]+\]"), "pdsh, Slurm and ClusterShell"),
+    (re.compile(r"^\s*[^\s:\[]+:(?:[1-9]|[1-5]\d|6[0-4])(?:\s|,|$)(?<!:22)"), "MPICH"),
+    (re.compile(r"^\s*\S*[\]\w.]:\d+"), "pssh"),
+    (re.compile(r"^\s*\S+\s+\d+\s*$"), "Metis and MS-MPI"),
+    (re.compile(r"^\s*\S+@"), "ssh"),
+)

@@ -1,0 +1,113 @@
+"""Everything wrong with a hostfile, gathered and told in one message: where, what, the line with a caret, the fix."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from fanout.errors import HostfileError
+from fanout.hosts import Origin
+
+MOST_SHOWN = 50  # a list of 100,000 advertisers has 100,000 problems; nobody reads beyond a screenful
+_WINDOW = 96  # columns of a very long line that are shown around the caret
+
+
+class Spot(NamedTuple):
+    """A place in a file: the line's number and text, and the columns (from 0) that are meant.
+
+    A tuple, as every host of a long file makes a few.
+    """
+
+    file: str
+    line: int
+    text: str = ""
+    column: int = 0
+    width: int = 1
+
+    @property
+    def origin(self) -> Origin:
+        return Origin(file=self.file, line=self.line)
+
+    def within(self, column: int, width: int) -> Spot:
+        """The same line, another part of it."""
+        return Spot(self.file, self.line, self.text, column, max(width, 1))
+
+
+class Slip(Exception):
+    """Part of a word cannot be read: raised by the small grammars, placed in its line by whoever knows the line.
+
+    ``start`` and ``end`` count from the beginning of the text that was given to the grammar; ``end`` None: all of it.
+    """
+
+    def __init__(self, what: str, fix: str = "", *, start: int = 0, end: int | None = None) -> None:
+        super().__init__(what)
+        self.what = what
+        self.fix = fix
+        self.start = start
+        self.end = end
+
+
+class Problems:
+    """Collects what is wrong, so that a user sees all of it at once and not the first alone."""
+
+    def __init__(self, source: str) -> None:
+        self._source = source
+        self._found: list[tuple[Spot, str, str]] = []
+        self._files: dict[str, int] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._found)
+
+    def add(self, spot: Spot, what: str, fix: str = "") -> None:
+        self._found.append((spot, what, fix))
+        self._files.setdefault(spot.file, len(self._files))
+
+    def slip(self, spot: Spot, slip: Slip, *, column: int, length: int) -> None:
+        """A slip inside the ``length`` characters that begin at ``column`` of the spot's line."""
+        end = length if slip.end is None else slip.end
+        self.add(spot.within(column + slip.start, end - slip.start), slip.what, slip.fix)
+
+    def check(self) -> None:
+        """Raise ``HostfileError`` with everything gathered, if anything was."""
+        if not self._found:
+            return
+        ordered = sorted(self._found, key=lambda found: (self._files[found[0].file], found[0].line))
+        head = [] if len(ordered) == 1 else [f"{visible(self._source)}: {len(ordered):,} problems"]
+        told = [_block(spot, what, fix) for spot, what, fix in ordered[:MOST_SHOWN]]
+        rest = len(ordered) - len(told)
+        tail = [f"… and {rest:,} more like these"] if rest > 0 else []
+        raise HostfileError("\n".join(head + told + tail))
+
+
+def visible(text: str) -> str:
+    """The text as a terminal may safely show it: tabs as a space, anything unprintable as ``\\x1b``."""
+    if text.isprintable():
+        return text
+    return "".join(" " if c == "\t" else c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def nearest(word: str, known: Iterable[str], *, most: int = 1) -> str:
+    """``did you mean 'gpu01'?`` or nothing."""
+    close = difflib.get_close_matches(word, list(known), n=most, cutoff=0.6)
+    return f"did you mean {' or '.join(repr(name) for name in close)}?" if close else ""
+
+
+def _block(spot: Spot, what: str, fix: str) -> str:
+    lines = [f"{visible(spot.file)}:{spot.line}: {what}"]
+    if spot.text.strip():
+        lines += _pointed(spot)
+    if fix:
+        lines.append(f"  {fix}")
+    return "\n".join(lines)
+
+
+def _pointed(spot: Spot) -> list[str]:
+    """The line and a caret under the part that is meant; a very long line is cut to a window around it."""
+    first = max(0, spot.column - _WINDOW // 2) if len(spot.text) > _WINDOW else 0
+    shown = visible(spot.text[first : first + _WINDOW])
+    before = visible(spot.text[first : spot.column])
+    meant = visible(spot.text[spot.column : min(spot.column + spot.width, first + _WINDOW)])
+    if first:
+        shown, before = "…" + shown, "…" + before
+    return [f"    {shown.rstrip()}", f"    {' ' * len(before)}{'^' * max(1, len(meant.rstrip()))}"]

@@ -1,0 +1,128 @@
+"""Node sets: ``gpu[01-16]``, ``rack[1-2]n[01-04]`` and their union, difference, intersection, in the order written."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator, Mapping
+
+from fanout.hostfile.problems import Slip
+
+MOST_HOSTS = 100_000
+
+_STEP = re.compile(r"(\d{1,18})(?:-(\d{1,18})(?:/(\d{1,9}))?)?", re.ASCII)
+_COLON_STEP = re.compile(r"(\d{1,18}):(\d{1,18})(?::(\d{1,9}))?", re.ASCII)
+_LETTERS = re.compile(r"([a-z]):([a-z])|([A-Z]):([A-Z])")
+
+
+def split_list(text: str, separators: str = ",") -> Iterator[tuple[int, str, str]]:
+    """The parts between separators outside brackets: (column, separator before it, part)."""
+    if "[" not in text and len(separators) == 1:
+        at = 0
+        for part in text.split(separators):
+            yield at, separators if at else "", part
+            at += len(part) + 1
+        return
+    depth, start, before = 0, 0, ""
+    for at, char in enumerate(text):
+        if char == "[":
+            depth += 1
+        elif char == "]":
+            depth -= 1
+        elif depth <= 0 and char in separators:
+            yield start, before, text[start:at]
+            start, before = at + 1, char
+    yield start, before, text[start:]
+
+
+def spread(word: str) -> list[str]:
+    """One word with any number of bracket ranges, spelled out; the leftmost range turns slowest."""
+    if "[" not in word and "]" not in word:
+        return [word]
+    axes: list[list[str]] = []
+    count, at = 1, 0
+    while at < len(word):
+        opened = word.find("[", at)
+        stray = word.find("]", at, opened if opened >= 0 else len(word))
+        if stray >= 0:
+            raise Slip("']' without '['", start=stray, end=stray + 1)
+        if opened < 0:
+            axes.append([word[at:]])
+            break
+        closed = word.find("]", opened)
+        if closed < 0:
+            raise Slip("'[' is not closed", f"write {word}]", start=opened)
+        if opened > at:
+            axes.append([word[at:opened]])
+        axes.append(_numbers(word[opened + 1 : closed], at=opened + 1))
+        count *= len(axes[-1])
+        if count > MOST_HOSTS:
+            raise Slip(f"more than {MOST_HOSTS:,} hosts", start=opened, end=closed + 1)
+        at = closed + 1
+    return ["".join(parts) for parts in itertools.product(*axes)]
+
+
+def _numbers(inside: str, *, at: int) -> list[str]:
+    """``01-03,7`` (or ``01:03``, ``a:c`` as Ansible has it) -> 01 02 03 07 as they are written."""
+    found: list[str] = []
+    for start, _, part in split_list(inside):
+        begin, end = at + start, at + start + max(len(part), 1)
+        letters = _LETTERS.fullmatch(part)
+        if letters:
+            low, high = (letters[1], letters[2]) if letters[1] else (letters[3], letters[4])
+            if low > high:
+                raise Slip(f"the range {part} runs backwards", f"write {high}:{low}", start=begin, end=end)
+            found += [chr(code) for code in range(ord(low), ord(high) + 1)]
+            continue
+        match = _STEP.fullmatch(part) or _COLON_STEP.fullmatch(part)
+        if match is None:
+            what = "an empty range" if not part.strip() else f"{part!r} is no range"
+            raise Slip(what, "write [01-16], [1,3,7-9] or [0-8/2]", start=begin, end=end)
+        found += _run(match, start=begin, end=end)
+        if len(found) > MOST_HOSTS:
+            raise Slip(f"more than {MOST_HOSTS:,} hosts", start=begin, end=end)
+    return found
+
+
+def _run(match: re.Match[str], *, start: int, end: int) -> list[str]:
+    low, high, step = match[1], match[2] or match[1], int(match[3] or 1)
+    part = match[0]
+    if step < 1:
+        raise Slip(f"a step of {step}", "a step is at least 1", start=start, end=end)
+    if int(low) > int(high):
+        raise Slip(f"the range {part} runs backwards", f"write [{high}-{low}]", start=start, end=end)
+    if len(low) != len(high) and (high[0] == "0" or len(low) > len(high)):
+        raise Slip(f"{low} and {high} are padded to different widths", "write [08-12] or [8-12]", start=start, end=end)
+    if (int(high) - int(low)) // step >= MOST_HOSTS:
+        raise Slip(f"more than {MOST_HOSTS:,} hosts", start=start, end=end)
+    width = len(low) if low[0] == "0" else 0
+    return [f"{number:0{width}d}" for number in range(int(low), int(high) + 1, step)]
+
+
+def expand_set(expression: str, spelled: Mapping[str, list[str]] | None = None) -> list[str]:
+    """A node set with ``,`` (and), ``!`` (without), ``&`` (common) and ``^`` (in one alone), read from left to right.
+
+    ``spelled`` gives the names behind words that are no ranges: groups and wildcards.
+    """
+    names: dict[str, None] = {}
+    for start, operator, part in split_list(expression, ",!&^"):
+        word = part.strip()
+        if not word:
+            raise Slip("a host name is missing", start=start, end=start + 1)
+        try:
+            these = dict.fromkeys(spelled[word] if spelled and word in spelled else spread(word))
+        except Slip as slip:
+            lead = start + len(part) - len(part.lstrip())
+            end = len(word) if slip.end is None else slip.end
+            raise Slip(slip.what, slip.fix, start=lead + slip.start, end=lead + end) from None
+        if operator in ("", ","):
+            names |= these
+        elif operator == "!":
+            names = {name: None for name in names if name not in these}
+        elif operator == "&":
+            names = {name: None for name in names if name in these}
+        else:
+            names = {name: None for name in [*names, *these] if (name in names) != (name in these)}
+        if len(names) > MOST_HOSTS:
+            raise Slip(f"more than {MOST_HOSTS:,} hosts", start=start, end=start + len(part))
+    return list(names)

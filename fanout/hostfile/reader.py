@@ -1,0 +1,149 @@
+"""Bytes of a hostfile to its hosts: decodes strictly, tells the dialect by the content, follows includes. No I/O."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+
+from fanout.errors import HostfileError
+from fanout.hostfile.csvtable import TableReader, delimiter_of
+from fanout.hostfile.inventory import InventoryReader
+from fanout.hostfile.problems import Problems, Spot, visible
+from fanout.hostfile.roll import Roll
+from fanout.hostfile.text import TextReader, is_ansible
+from fanout.hosts import HostFile
+
+Load = Callable[[str], bytes]  # the bytes of an included file, by its path; raises HostfileError
+
+MOST_BYTES = 8 * 1024 * 1024
+LONGEST_LINE = 64 * 1024
+DEEPEST_INCLUDE = 8
+
+_NEWLINE = re.compile(r"\r\n|\n|\r")
+_FORBIDDEN = re.compile(
+    "[\x00-\x08\x0b-\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff]"
+)
+_YAML_START = re.compile(r"---(?:\s|$)|- |-$|\{|\[[ \t]*(?:[\"'{\[]|$)|[A-Za-z_][\w.-]*:(?:[ \t]|$)")
+_MARKS = (
+    (b"\xff\xfe\x00\x00", "UTF-32"),
+    (b"\x00\x00\xfe\xff", "UTF-32"),
+    (b"\xff\xfe", "UTF-16"),
+    (b"\xfe\xff", "UTF-16"),
+)
+
+
+def parse(data: bytes, *, file: str, load: Load | None = None) -> HostFile:
+    """Read a hostfile of any known dialect; raises ``HostfileError`` with all that is wrong with it.
+
+    ``load`` gives the bytes of the files that ``@include`` names (relative to the including file); without it an
+    include is an error.
+    """
+    problems = Problems(file)
+    roll = Roll(file, problems)
+    _Files(roll, load).read(data, file, "", ())
+    return roll.finish()
+
+
+def decode(data: bytes, *, file: str) -> str:
+    """Text without a byte order mark; raises ``HostfileError`` for whatever is not plain UTF-8 text."""
+    if len(data) > MOST_BYTES:
+        raise HostfileError(f"{visible(file)}: larger than {MOST_BYTES >> 20} MiB; that is no hostfile")
+    for mark, name in _MARKS:
+        if data.startswith(mark):
+            raise _not_text(
+                file, 1, f"{name}, not UTF-8 text", f"iconv -f {name} -t UTF-8 {visible(file)} > hosts-utf8.txt"
+            )
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        what = f"not UTF-8 text (byte 0x{data[error.start]:02x})"
+        raise _not_text(file, line, what, f"iconv -f LATIN1 -t UTF-8 {visible(file)} > hosts-utf8.txt") from None
+    if "\x00" in text:
+        line = text.count("\n", 0, text.index("\x00")) + 1
+        raise _not_text(file, line, "not UTF-8 text (a NUL byte)", "is it the right file?")
+    return text
+
+
+def _not_text(file: str, line: int, what: str, fix: str) -> HostfileError:
+    return HostfileError(f"{visible(file)}:{line}: {what}\n  {fix}")
+
+
+def kind_of(text: str, *, file: str) -> str:
+    """``yaml`` or ``text``: by the name's ending if it tells, else by the first line that says anything."""
+    ending = file.rpartition(".")[2].lower()
+    if ending in ("yaml", "yml", "json"):
+        return "yaml"
+    first = next(
+        (line for line in _NEWLINE.split(text[:LONGEST_LINE]) if line.strip() and line.strip()[0] not in "#;"), ""
+    )
+    return "yaml" if _YAML_START.match(first) else "text"
+
+
+class _Files:
+    """One file and those it includes, read into one roll."""
+
+    def __init__(self, roll: Roll, load: Load | None) -> None:
+        self._roll = roll
+        self._load = load
+
+    def read(self, data: bytes, file: str, section: str, chain: tuple[str, ...]) -> None:
+        text = decode(data, file=file)
+        lines = _NEWLINE.split(text)
+        if not self._is_clean(text, lines, file):
+            return
+
+        def include(path: str, spot: Spot, inside: str) -> None:
+            self._follow(path, spot, inside, (*chain, file))
+
+        ansible = is_ansible(text)
+        reader = TextReader(self._roll, file, include=include, section=section, ansible=ansible)
+        if kind_of(text, file=file) == "yaml":
+            InventoryReader(self._roll, file, reader, lines, text).read(text, section)
+            return
+        delimiter = delimiter_of(lines)
+        if delimiter:
+            TableReader(self._roll, file).read(lines, delimiter, section)
+        else:
+            reader.read(lines)
+
+    def _follow(self, path: str, spot: Spot, section: str, chain: tuple[str, ...]) -> None:
+        problems = self._roll.problems
+        if self._load is None:
+            problems.add(spot, "@include cannot be used here", "give the hosts themselves")
+            return
+        target = os.path.normpath(os.path.join(os.path.dirname(chain[-1]), os.path.expanduser(path)))
+        if target in [os.path.normpath(file) for file in chain]:
+            problems.add(
+                spot, f"{path} includes itself", f"the files that include each other: {' → '.join((*chain, path))}"
+            )
+            return
+        if len(chain) > DEEPEST_INCLUDE:
+            problems.add(spot, f"files include files more than {DEEPEST_INCLUDE} deep")
+            return
+        try:
+            data = self._load(target)
+            self.read(data, target, section, chain)
+        except HostfileError as error:
+            problems.add(spot, f"@include {path}: {error}", error.hint)
+
+    def _is_clean(self, text: str, lines: list[str], file: str) -> bool:
+        """No character that could steer a terminal or hide a name, no line that no person wrote."""
+        clean = True
+        if _FORBIDDEN.search(text):
+            for number, line in enumerate(lines, 1):
+                found = _FORBIDDEN.search(line)
+                if found:
+                    spot = Spot(file=file, line=number, text=line, column=found.start())
+                    self._roll.problems.add(spot, f"a control character (U+{ord(found[0]):04X})", "delete it")
+            clean = False
+        if len(text) > LONGEST_LINE and kind_of(text, file=file) == "text":  # JSON comes in one line
+            for number, line in enumerate(lines, 1):
+                if len(line) > LONGEST_LINE:
+                    spot = Spot(file=file, line=number)
+                    self._roll.problems.add(
+                        spot, f"a line of {len(line):,} characters; {LONGEST_LINE:,} is the most", "one host a line"
+                    )
+                    clean = False
+        return clean

@@ -1,0 +1,158 @@
+"""What was understood, for people and for programs: the table, the JSON, the explanation, and a file that reads the same."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+
+from fanout.hostfile.peers import PEERS, PeerReading, dialect_of
+from fanout.hostfile.problems import visible
+from fanout.hostfile.words import content, quote
+from fanout.hosts import Host, HostFile
+
+Resolve = Callable[[Host], tuple[str, str, int]]  # what ssh_config makes of a host: (address, user, port)
+
+_SECRET = re.compile(r"key|token|secret|passw|credential", re.IGNORECASE)
+_HEAD = ("rank", "host", "address", "user", "port", "slots", "attributes", "from")
+
+
+def show(hosts: Sequence[Host], resolve: Resolve) -> str:
+    """The table of ``fanout hosts``: one row a host, in rank order."""
+    rows: list[tuple[str, ...]] = [_HEAD]
+    for rank, host in enumerate(hosts):
+        address, user, port = resolve(host)
+        slots = "per GPU" if host.slots is None else str(host.slots)
+        told = " ".join(_attributes(host))
+        rows.append((str(rank), host.name, address, user, str(port), slots, told, str(host.origin)))
+    rows = [tuple(visible(cell) for cell in row) for row in rows]
+    widths = [max(len(row[at]) for row in rows) for at in range(len(_HEAD))]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+    return "\n".join(lines)
+
+
+def as_dicts(hosts: Sequence[Host], resolve: Resolve | None = None) -> list[dict[str, object]]:
+    """One object a host for ``--json``; without ``resolve`` user and port are what the file says, null where nothing."""
+    return [_as_dict(rank, host, resolve) for rank, host in enumerate(hosts)]
+
+
+def _as_dict(rank: int, host: Host, resolve: Resolve | None) -> dict[str, object]:
+    address, user, port = resolve(host) if resolve else (host.hostname, host.user, host.port)
+    return {
+        "rank": rank,
+        "host": host.name,
+        "address": address,
+        "user": user,
+        "port": port,
+        "slots": host.slots,
+        "gpus": list(host.gpus),
+        "addr": host.addr,
+        "iface": host.iface,
+        "env": {name: _masked(name, value) for name, value in host.env},
+        "python": host.python,
+        "workdir": host.workdir,
+        "type": host.kind,
+        "spare": host.spare,
+        "tags": list(host.tags),
+        "extra": dict(host.extra),
+        "file": host.origin.file,
+        "line": host.origin.line,
+    }
+
+
+def _attributes(host: Host) -> list[str]:
+    """The attributes that have no column of their own, secrets masked."""
+    said = [f"gpus={','.join(host.gpus)}"] if host.gpus else []
+    said += [f"{name}={quote(value)}" for name, value in _texts(host) if name != "hostname"]
+    said += [f"env.{name}={quote(_masked(name, value))}" for name, value in host.env]
+    said += ["spare"] if host.spare else []
+    said += [f"tag={','.join(host.tags)}"] if host.tags else []
+    return said + [f"{name}={quote(value)}" for name, value in host.extra]
+
+
+def _texts(host: Host) -> list[tuple[str, str]]:
+    named = (
+        ("hostname", host.hostname),
+        ("addr", host.addr),
+        ("iface", host.iface),
+        ("python", host.python),
+        ("workdir", host.workdir),
+        ("type", host.kind),
+    )
+    return [(name, value) for name, value in named if value is not None]
+
+
+def _masked(name: str, value: str) -> str:
+    return "***" if _SECRET.search(name) else value
+
+
+def dump(hostfile: HostFile) -> str:
+    """A plain hostfile that reads as the same hosts: one line each, everything spelled out (secrets too)."""
+    return "".join(f"{_line(host)}\n" for host in hostfile.hosts)
+
+
+def _line(host: Host) -> str:
+    words = [f"{host.user}@{host.name}" if host.user is not None else host.name]
+    if host.port is not None:
+        words.append(f"port={host.port}")
+    if host.slots is not None and host.slots != len(host.gpus):
+        words.append(f"slots={host.slots}")
+    if host.gpus:
+        words.append(f"gpus=[{','.join(host.gpus)}]")
+    words += [f"{name}={quote(value)}" for name, value in _texts(host)]
+    words += [f"env.{name}={quote(value)}" for name, value in host.env]
+    words += ["spare"] if host.spare else []
+    words += [f"tag={','.join(host.tags)}"] if host.tags else []
+    words += [f"{name}={quote(value)}" for name, value in host.extra]
+    return " ".join(words)
+
+
+def explain(data: bytes, hostfile: HostFile) -> str:
+    """Line by line: whose dialect it is, what was understood, and what other launchers would make of it instead."""
+    told: list[str] = []
+    by_line: dict[int, list[Host]] = {}
+    for host in hostfile.hosts:
+        if host.origin.file == hostfile.source:
+            by_line.setdefault(host.origin.line, []).append(host)
+    for number, line in enumerate(re.split(r"\r\n|\n|\r", data.decode("utf-8-sig", "replace")), 1):
+        if not content(line).strip() and number not in by_line:
+            continue
+        told.append(f"{hostfile.source}:{number}: {visible(line.strip())}")
+        here = by_line.get(number, [])
+        told.append(f"  read as    {_ours(here)}  [{dialect_of(line)}]")
+        told += _others(line, here)
+    return "\n".join(told)
+
+
+def _ours(hosts: list[Host]) -> str:
+    return _said(tuple((host.name, host.slots) for host in hosts)) if hosts else "no host of its own"
+
+
+def _others(line: str, hosts: list[Host]) -> list[str]:
+    """A row for each other reading, with the peers that share it."""
+    ours = tuple((host.name, host.slots) for host in hosts)
+    bare = tuple((host.name, None) for host in hosts)
+    phrases: dict[str, list[str]] = {}
+    for peer, read in PEERS.items():
+        reading = read(line)
+        if reading == ours or (reading == bare and peer in ("pdsh", "clush")):
+            continue
+        phrases.setdefault(_peer_said(peer, reading), []).append(peer)
+    return [f"  {', '.join(peers)}: {phrase}" for phrase, peers in phrases.items()]
+
+
+def _peer_said(peer: str, reading: PeerReading) -> str:
+    if reading is None:
+        return "refused"
+    if not reading:
+        return "nothing"
+    return _said(reading, "all of its CPUs" if peer == "Open MPI" else "")
+
+
+def _said(reading: Iterable[tuple[str, int | None]], uncounted: str = "one process a GPU") -> str:
+    pairs = list(reading)
+    shown = []
+    for name, slots in pairs[:4]:
+        count = f"{slots} slot{'s' if slots != 1 else ''}" if slots is not None else uncounted
+        shown.append(f"{visible(name)!r} ({count})" if count else f"{visible(name)!r}")
+    more = f" and {len(pairs) - 4} more" if len(pairs) > 4 else ""
+    return ", ".join(shown) + more

@@ -1,0 +1,132 @@
+"""Where a host list comes from: a file, standard input, Slurm's allocation or the command line. The room's only I/O."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import stat
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from fanout.errors import HostfileError
+from fanout.hostfile.problems import nearest, visible
+from fanout.hostfile.reader import MOST_BYTES, parse
+from fanout.hosts import HostFile
+
+COMMAND_LINE = "HOSTS"
+
+_FILE_WORDS = {"hosts", "hostfile", "hostlist", "inventory", "machinefile", "machines", "nodefile", "nodes"}
+_FILE_ENDINGS = {"txt", "yaml", "yml", "json", "ini", "cfg", "conf", "csv", "list", "lst", "hosts", "hostfile", "nodes"}
+_SHELL_PIPE = re.compile(r"/(?:dev|proc/(?:self|\d+))/fd/\d+|/dev/stdin")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """The bytes of a host list and the name by which the user knows them."""
+
+    name: str
+    data: bytes
+    is_file: bool
+
+
+def read(
+    source: str, *, stdin: Callable[[], bytes], environ: Mapping[str, str], hint_dir: str | None = None
+) -> HostFile:
+    """The hosts behind HOSTS: a path, ``-``, ``@slurm``, or hosts themselves (``gpu[01-16]``, ``user@h1:2222,h2``).
+
+    Raises ``HostfileError`` with everything that is wrong. ``hint_dir`` is where files with a similar name are looked
+    for when a path does not exist (default: where the path points).
+    """
+    return parsed(load(source, stdin=stdin, environ=environ, hint_dir=hint_dir))
+
+
+def parsed(source: Source) -> HostFile:
+    """The hosts of a loaded source; its includes are read from disk."""
+    return parse(source.data, file=source.name, load=read_file if source.is_file else None)
+
+
+def load(source: str, *, stdin: Callable[[], bytes], environ: Mapping[str, str], hint_dir: str | None = None) -> Source:
+    """The bytes behind HOSTS. A path that exists wins over a host of the same name."""
+    if not source.strip():
+        raise HostfileError("HOSTS is empty", hint="give a hostfile, or hosts such as gpu01,gpu02")
+    if source == "-":
+        return Source(name="<stdin>", data=stdin(), is_file=True)
+    if source.startswith("@"):
+        return Source(name=source, data=_from_scheduler(source, environ), is_file=False)
+    if os.path.exists(source):
+        return Source(name=source, data=read_file(source), is_file=True)
+    if _looks_like_a_path(source):
+        raise HostfileError(f"{visible(source)}: no such file", hint=_similar(source, hint_dir))
+    return Source(name=COMMAND_LINE, data=source.encode("utf-8", "surrogateescape"), is_file=False)
+
+
+def read_file(path: str) -> bytes:
+    """A regular file's bytes (or those of a pipe that the shell made for ``<(…)``); never blocks on a fifo."""
+    shown = visible(path)
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise HostfileError(f"{shown}: {_reason(error)}") from None
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if not stat.S_ISREG(mode) and not (stat.S_ISFIFO(mode) and _SHELL_PIPE.fullmatch(path)):
+            what = "a directory" if stat.S_ISDIR(mode) else "not a regular file"
+            raise HostfileError(f"{shown}: {what}", hint="to read from a pipe give - and pipe into fanout")
+        os.set_blocking(descriptor, True)
+        return _at_most(descriptor, MOST_BYTES + 1)
+    except OSError as error:
+        raise HostfileError(f"{shown}: {_reason(error)}") from None
+    finally:
+        os.close(descriptor)
+
+
+def _at_most(descriptor: int, most: int) -> bytes:
+    chunks: list[bytes] = []
+    size = 0
+    while size < most:
+        chunk = os.read(descriptor, min(1 << 16, most - size))
+        if not chunk:
+            break
+        chunks.append(chunk)
+        size += len(chunk)
+    return b"".join(chunks)
+
+
+def _reason(error: OSError) -> str:
+    if error.errno == errno.ENXIO:
+        return "not a regular file"
+    return (error.strerror or str(error)).lower()
+
+
+def _from_scheduler(source: str, environ: Mapping[str, str]) -> bytes:
+    if source != "@slurm":
+        raise HostfileError(
+            f"{visible(source)}: unknown source", hint="@slurm reads Slurm's allocation; a group of a file is --tag"
+        )
+    nodes = environ.get("SLURM_JOB_NODELIST") or environ.get("SLURM_NODELIST")
+    if not nodes:
+        raise HostfileError(
+            "@slurm: SLURM_JOB_NODELIST is not set, so this is no Slurm allocation",
+            hint="run it inside salloc or sbatch, or give the hosts: fanout hosts 'gpu[01-16]'",
+        )
+    gpus = environ.get("SLURM_GPUS_PER_NODE", "").rpartition(":")[2]  # "8" or "a100:8"
+    slots = f" slots={gpus}" if gpus.isascii() and gpus.isdigit() and int(gpus) else ""
+    return f"{nodes}{slots}".encode("utf-8", "surrogateescape")
+
+
+def _looks_like_a_path(source: str) -> bool:
+    ending = source.rpartition(".")[2].lower() if "." in source else ""
+    return "/" in source or source.startswith(("~", ".")) or ending in _FILE_ENDINGS or source.lower() in _FILE_WORDS
+
+
+def _similar(source: str, hint_dir: str | None) -> str:
+    folder, name = os.path.split(source)
+    folder = hint_dir if hint_dir is not None else folder
+    try:
+        names = [entry.name for entry in os.scandir(folder or ".") if entry.is_file()]
+    except OSError:
+        return f"there is no folder {visible(folder)} either"
+    prefix = folder if hint_dir is None else os.path.dirname(source)
+    guess = nearest(os.path.join(prefix, name), [os.path.join(prefix, each) for each in names], most=3)
+    return visible(guess) or "give a hostfile, or hosts such as gpu01,gpu02 or 'gpu[01-16]'"

@@ -1,0 +1,206 @@
+"""The plain-text hostfile: a host or a range a line with its attributes, sections, group lines and includes.
+
+One grammar reads DeepSpeed's, Open MPI's, MPICH's, Horovod's, pdsh's, Slurm's and pssh's files and Ansible's INI, since
+each of them is a part of it. Where a line means two things to two of them it is refused with both readings.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from fanout.hostfile.attributes import Reading, count_of, finish, read_attribute
+from fanout.hostfile.entries import Entries
+from fanout.hostfile.names import TAG, check_host
+from fanout.hostfile.problems import Slip, Spot
+from fanout.hostfile.ranges import split_list, spread
+from fanout.hostfile.roll import Roll
+from fanout.hostfile.suspects import COMMANDS, likely
+from fanout.hostfile.words import Word, content, first_word, words_after
+
+Include = Callable[[str, Spot, str], None]  # (path as written, where, the section that it happens in)
+
+_SECTION = re.compile(r"[ \t]*\[[ \t]*([A-Za-z_][A-Za-z0-9_.-]*)[ \t]*(?::[ \t]*(vars|children)[ \t]*)?\][ \t]*(.*)")
+_PLAIN = re.compile(r"[ \t]*([A-Za-z](?:[A-Za-z0-9_-]{0,60}[A-Za-z0-9])?)(?:[ \t]+slots=([1-9][0-9]{0,2}))?[ \t]*")
+_INCLUDE = re.compile(r"[ \t]*@include[ \t]+(.+)")
+_ANSIBLE = re.compile(r"(?m)^[ \t]*\[[^\]\n]*:(?:vars|children)[ \t]*\]|\bansible_[a-z_]+[ \t]*=")
+
+
+class TextReader:
+    """Reads the lines of one file into the roll; a section that another file opened goes on in it."""
+
+    def __init__(self, roll: Roll, file: str, *, include: Include, section: str = "", ansible: bool = False) -> None:
+        self._roll = roll
+        self._file = file
+        self._include = include
+        self._section = section
+        self._part = ""
+        self._ansible = ansible
+        self._entry = Entries(roll, ansible=ansible)
+
+    def read(self, lines: list[str]) -> None:
+        for number, line in enumerate(lines, 1):
+            if self._is_plain(line, number):
+                continue
+            text = content(line)
+            if not text or text.isspace() or text.lstrip(" \t")[0] == ";":
+                if line.startswith("#include "):
+                    spot = Spot(file=self._file, line=number)
+                    self._roll.note(
+                        "#include", spot, "'#include' is a comment here; to read that file write @include FILE"
+                    )
+                continue
+            self._line(text, Spot(file=self._file, line=number, text=line, width=len(line.rstrip())))
+
+    def _is_plain(self, line: str, number: int) -> bool:
+        """``worker-1 slots=8`` and ``worker-1``, nine lines of ten: read at once, so that long files are quick."""
+        match = _PLAIN.fullmatch(line)
+        if match is None or self._part or match[1] in COMMANDS:
+            return False
+        fields = {"slots": int(match[2])} if match[2] else {}
+        spot = Spot(self._file, number, line, match.start(1), match.end(1) - match.start(1))
+        self._roll.add(match[1], fields, spot, self._section)
+        return True
+
+    def _line(self, text: str, spot: Spot) -> None:
+        lead = text.lstrip(" \t")[0]
+        try:
+            if lead == "[" and self._open_section(text, spot):
+                return
+            if self._part == "vars":
+                self._say(self._section, text, 0)
+            elif self._part == "children":
+                self._child(text.strip(), spot)
+            elif lead == "@":
+                self._group_line(text, spot)
+            elif lead == "^":
+                self._left_out(text, spot)
+            else:
+                self.entry(text, spot, self._section)
+        except Slip as slip:
+            self._roll.problems.slip(spot, slip, column=0, length=len(text))
+
+    def _open_section(self, text: str, spot: Spot) -> bool:
+        match = _SECTION.fullmatch(text)
+        if match is None:
+            return False
+        name, part, rest = match.groups()
+        if rest:
+            fix = f"on a line of its own write: @{name} {rest}"
+            raise Slip("something stands after the section's name", fix, start=match.start(3), end=match.end(3))
+        self._section, self._part = name, part or ""
+        if part != "vars":
+            self._roll.group(name)
+        return True
+
+    def _say(self, group: str, text: str, start: int) -> Reading:
+        """Attributes for everybody in a group: the line of a :vars section, or the rest of an @group line."""
+        reading = Reading()
+        words = list(words_after(text, start))
+        if start == 0 and words and not words[0].key:
+            raise Slip("not a variable", f"in [{group}:vars] write NAME=value, one a line", end=words[0].length)
+        if self._part == "vars" and len(words) > 1:  # Ansible: the value goes to the end of the line
+            one = words[0]
+            words = [Word(one.key, text[one.column :].strip(), one.column, len(text) - one.column, one.key_column)]
+        for word in words:
+            self._attribute(reading, word)
+        self._roll.say(group, finish(reading, reading.fields))
+        return reading
+
+    def _child(self, name: str, spot: Spot) -> None:
+        if not TAG.fullmatch(name):
+            raise Slip(f"{name!r} is no group", "one group a line")
+        self._roll.child(self._section, name, spot)
+
+    def _group_line(self, text: str, spot: Spot) -> None:
+        included = _INCLUDE.fullmatch(text)
+        if included:
+            path = included[1].strip().strip("\"'")
+            self._include(path, spot.within(included.start(1), len(included[1])), self._section)
+            return
+        column, word = first_word(text)
+        name = word[1:]
+        if not TAG.fullmatch(name) or name == "include":
+            fix = "write @include FILE" if name == "include" else "write @name for a group or @include FILE"
+            raise Slip(f"{word!r} is no group", fix, start=column, end=column + len(word))
+        here = spot.within(column, len(word))
+        self._roll.mention(name, here)
+        if self._section and self._section != name:
+            self._roll.child(self._section, name, here)
+        reading = self._say(name, text, column + len(word))
+        self._roll.note_reading(reading, here)
+
+    def _left_out(self, text: str, spot: Spot) -> None:
+        column, word = first_word(text.replace("^", " ", 1))
+        if text[column + len(word) :].strip():
+            raise Slip(
+                "something stands after the host that is left out", "write ^host alone", start=column + len(word)
+            )
+        for start, _, part in split_list(word):
+            for name in spread(part.strip()):
+                self._roll.leave_out(check_host(name), spot.within(column + start, len(part)))
+
+    def entry(self, text: str, spot: Spot, section: str) -> None:
+        """A line with a host, several, or a range; what stands after them holds for each. Raises ``Slip``."""
+        column, word = first_word(text)
+        rest = column + len(word)
+        if text[rest : rest + 1] == "#":  # pdsh's comments begin anywhere, and no host name has a '#'
+            text = text[:rest]
+        suspect = likely(text) if _looks_wrong(text, word, rest) else None
+        if suspect:
+            raise Slip(suspect[0], suspect[1], start=column, end=len(text))
+        reading = Reading()
+        try:
+            self._attributes(reading, text, rest, word)
+        except Slip:
+            self._entry.check(word, column)  # a line whose host is wrong is told so first
+            raise
+        self._entry.enlist(word, column, reading, spot, section)
+
+    def _attributes(self, reading: Reading, text: str, start: int, host: str) -> None:
+        for said in words_after(text, start):
+            if said.key:
+                self._attribute(reading, said)
+            else:
+                self._single(reading, host, said)
+
+    def _attribute(self, reading: Reading, word: Word) -> None:
+        try:
+            read_attribute(reading, word.key, word.value, ansible=self._ansible)
+        except Slip as slip:
+            whole = slip.start == 0 and slip.end is None
+            start = word.key_column if whole else word.column + slip.start
+            end = word.column + (word.length if slip.end is None else slip.end)
+            raise Slip(slip.what, slip.fix, start=start, end=max(end, start + 1)) from None
+
+    def _single(self, reading: Reading, host: str, word: Word) -> None:
+        """A word without '=': ``spare``, or the count of Metis and MS-MPI; anything else means too many things."""
+        if word.value.lower() == "spare":
+            reading.put("spare", "spare", True)
+            return
+        where = {"start": word.column, "end": word.column + word.length}
+        try:
+            if word.value.isascii() and word.value.isdigit():
+                reading.put("slots", "the number", count_of(word.value, "slots"))
+                return
+        except Slip as slip:
+            raise Slip(slip.what, slip.fix, **where) from None
+        if word.value.startswith("="):
+            raise Slip("'=' without a name before it", "write slots=8", **where)
+        if TAG.fullmatch(word.value):
+            fix = f"write {host},{word.value} for two hosts, {host} user={word.value} for a user, or put # before a comment"
+            raise Slip(f"{word.value!r} may be a second host, a user or a note", fix, **where)
+        raise Slip(f"{word.value!r} is no attribute", "after the host stand key=value pairs, e.g.: slots=8", **where)
+
+
+def is_ansible(text: str) -> bool:
+    """Sections with :vars or :children, or ansible_ variables: ``host:N`` is a port then, other variables are theirs."""
+    return _ANSIBLE.search(text) is not None
+
+
+def _looks_wrong(text: str, word: str, rest: int) -> bool:
+    """Whether the line is worth comparing with well-known shapes: cheap, since every good line passes here."""
+    after = text[rest : rest + 2].lstrip(" \t")
+    if word in COMMANDS or word[:1] in "+<{/" or word == "Host" or ("=" in word) or "://" in word:
+        return True
+    return bool(after) and word != "" and "=" not in text and not after.isdigit()

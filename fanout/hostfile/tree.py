@@ -1,0 +1,177 @@
+"""YAML as a tree of plain strings that know their line: no tags, no surprises of typing, bounded depth and size.
+
+Scalars stay what was written (``0123`` and ``no`` are themselves); the grammar of attributes decides what they mean.
+Built from the parser's events rather than with a loader, so that a thousand nested brackets are an error and not a
+crash, an alias costs nothing until it is used, and a tag is never looked up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Union
+
+from fanout.hostfile.problems import Slip
+
+DEEPEST = 32
+MOST_NODES = 1_000_000
+
+Node = Union["Leaf", "Items", "Table"]
+
+
+class Misread(Exception):
+    """The text is no YAML that we read; ``line`` and ``column`` count from 0."""
+
+    def __init__(self, what: str, fix: str = "", *, line: int, column: int = 0) -> None:
+        super().__init__(what)
+        self.what, self.fix, self.line, self.column = what, fix, line, column
+
+
+@dataclass(slots=True, kw_only=True)
+class Leaf:
+    """A scalar as it was written."""
+
+    line: int
+    column: int
+    text: str
+    plain: bool
+
+    @property
+    def is_null(self) -> bool:
+        return self.plain and self.text in ("", "~", "null", "Null", "NULL")
+
+
+@dataclass(slots=True, kw_only=True)
+class Items:
+    """A sequence."""
+
+    line: int
+    column: int
+    nodes: list[Node] = field(default_factory=list)
+
+
+@dataclass(slots=True, kw_only=True)
+class Table:
+    """A mapping, in the order written; ``<<`` has been merged."""
+
+    line: int
+    column: int
+    pairs: dict[str, tuple[Leaf, Node]] = field(default_factory=dict)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self.pairs
+
+    def __iter__(self) -> Iterator[tuple[str, Leaf, Node]]:
+        for key, (leaf, node) in self.pairs.items():
+            yield key, leaf, node
+
+
+def grow(text: str) -> Node | None:
+    """The first document's tree, None for an empty one; raises ``Misread``."""
+    import yaml  # lazily: a plain hostfile does not need it
+
+    builder = _Builder()
+    try:
+        for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+            builder.take(event, type(event).__name__)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        what = error.problem or error.context or "no YAML"
+        line, column = (mark.line, mark.column) if mark else (0, 0)
+        raise Misread(f"not YAML: {what}", _advice(what), line=line, column=column) from None
+    except yaml.YAMLError as error:
+        raise Misread(f"not YAML: {str(error).splitlines()[0]}", line=0) from None
+    return builder.root
+
+
+def _advice(what: str) -> str:
+    return "indent with spaces, not with tabs" if "\\t" in what or "token" in what else ""
+
+
+class _Builder:
+    """Takes events one by one; the open collections stand on a stack."""
+
+    def __init__(self) -> None:
+        self.root: Node | None = None
+        self._open: list[tuple[Items | Table, Leaf | None]] = []
+        self._anchors: dict[str, Node] = {}
+        self._documents = 0
+        self._nodes = 0
+
+    def take(self, event: Any, kind: str) -> None:
+        line, column = (event.start_mark.line, event.start_mark.column) if event.start_mark else (0, 0)
+        if kind == "DocumentStartEvent":
+            self._documents += 1
+            if self._documents > 1:
+                raise Misread("a second document", "put all hosts before the second '---'", line=line)
+        elif kind in ("SequenceEndEvent", "MappingEndEvent"):
+            done, key = self._open.pop()
+            if key is not None:
+                raise Misread("a key without a value", line=line)
+            if isinstance(done, Table) and "<<" in done:
+                _merge(done)
+        elif kind == "AliasEvent":
+            if event.anchor not in self._anchors:
+                raise Misread(f"no anchor &{event.anchor}", line=line, column=column)
+            self._place(self._anchors[event.anchor], line, column)
+        elif kind in ("ScalarEvent", "SequenceStartEvent", "MappingStartEvent"):
+            self._begin(event, kind, line, column)
+
+    def _begin(self, event: Any, kind: str, line: int, column: int) -> None:
+        if event.tag is not None:
+            raise Misread(f"the tag {event.tag} has no meaning here", "delete it", line=line, column=column)
+        self._nodes += 1
+        if self._nodes > MOST_NODES:
+            raise Misread("more than a hostfile can hold", line=line)
+        node: Node
+        if kind == "ScalarEvent":
+            node = Leaf(line=line, column=column, text=event.value, plain=event.style is None or event.style == "")
+            node.plain = bool(event.implicit[0])
+        elif kind == "SequenceStartEvent":
+            node = Items(line=line, column=column)
+        else:
+            node = Table(line=line, column=column)
+        self._place(node, line, column)
+        if event.anchor is not None:
+            self._anchors[event.anchor] = node
+        if not isinstance(node, Leaf):
+            if len(self._open) >= DEEPEST:
+                raise Misread(f"nested more than {DEEPEST} deep", line=line, column=column)
+            self._open.append((node, None))
+
+    def _place(self, node: Node, line: int, column: int) -> None:
+        if not self._open:
+            self.root = node
+            return
+        holder, key = self._open[-1]
+        if isinstance(holder, Items):
+            holder.nodes.append(node)
+        elif key is None:
+            if not isinstance(node, Leaf):
+                raise Misread("a key that is no word", line=line, column=column)
+            if node.text in holder:
+                first = holder.pairs[node.text][0].line + 1
+                raise Misread(f"{node.text!r} is already on line {first}", "keep one", line=line, column=column)
+            self._open[-1] = (holder, node)
+        else:
+            holder.pairs[key.text] = (key, node)
+            self._open[-1] = (holder, None)
+
+
+def _merge(table: Table) -> None:
+    leaf, node = table.pairs.pop("<<")
+    for source in node.nodes if isinstance(node, Items) else [node]:
+        if not isinstance(source, Table):
+            raise Misread("'<<' takes a mapping", line=leaf.line, column=leaf.column)
+        for key, pair in source.pairs.items():
+            table.pairs.setdefault(key, pair)
+
+
+def as_word(key: str, node: Node) -> str:
+    """The value of an attribute as the text grammar writes it: ``[2, 3]`` -> ``[2,3]``; raises ``Slip``."""
+    if isinstance(node, Leaf):
+        return "" if node.is_null else node.text
+    if isinstance(node, Items) and all(isinstance(item, Leaf) for item in node.nodes):
+        inner = ",".join(item.text for item in node.nodes if isinstance(item, Leaf))
+        return f"[{inner}]" if key.lower() in ("gpus", "slots", "nproc") else inner
+    raise Slip(f"{key} takes one value", f"write {key}: VALUE")

@@ -1,0 +1,112 @@
+"""One line of a hostfile as words: the host part, then ``key=value`` and single words, each with its column."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from fanout.hostfile.problems import Slip
+
+_COMMENT = re.compile(r"(?:^|(?<=[ \t]))(?:#|//).*$")
+_BLOCK_COMMENT = re.compile(r"/\*.*?\*/")
+_FIRST = re.compile(r"(?:[^ \t#,]|,[ \t]*(?=[^ \t#,=]+(?:[ \t,#]|$))|,)+")
+_PAIR = re.compile(r"([A-Za-z_][A-Za-z0-9_.-]*)[ \t]*=[ \t]*")
+_QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"|\'([^\']*)\'')
+_UNQUOTED = re.compile(r"[A-Za-z0-9_.,/:@%+*^~-]+", re.ASCII)
+_ESCAPE = re.compile(r"\\(.)")
+_ESCAPES = {"n": "\n", "t": "\t"}
+_SPACE = " \t"
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """A word after the host: ``key=value``, or with an empty key a word that stands alone."""
+
+    key: str
+    value: str
+    column: int  # of the value
+    length: int
+    key_column: int
+
+
+def content(line: str) -> str:
+    """The line without its comment; columns stay what they were."""
+    if "/*" in line:
+        line = _BLOCK_COMMENT.sub(lambda found: " " * len(found[0]), line)
+    if "#" not in line and "//" not in line:
+        return line.rstrip(_SPACE)
+    quotes = '"' in line or "'" in line
+    line = _cut_outside_quotes(line) if quotes else _COMMENT.sub("", line)
+    return line.rstrip(_SPACE)
+
+
+def _cut_outside_quotes(line: str) -> str:
+    at = 0
+    while at < len(line):
+        quoted = _QUOTED.match(line, at) if at and line[at - 1] == "=" else None
+        if quoted:
+            at = quoted.end()
+        elif (line[at] == "#" or line.startswith("//", at)) and (at == 0 or line[at - 1] in _SPACE):
+            return line[:at]
+        else:
+            at += 1
+    return line
+
+
+def first_word(text: str) -> tuple[int, str]:
+    """(column, word) of the host part: ``h1``, ``gpu[01-04],login`` and also ``h1, h2``; '#' ends it."""
+    start = len(text) - len(text.lstrip(_SPACE))
+    match = _FIRST.match(text, start)
+    return (start, match[0].rstrip(_SPACE)) if match else (start, "")
+
+
+def words_after(text: str, start: int) -> Iterator[Word]:
+    """The words from column ``start`` on; spaces round '=' and quoted values as in a shell."""
+    at = start
+    while True:
+        while at < len(text) and text[at] in _SPACE:
+            at += 1
+        if at >= len(text):
+            return
+        pair = _PAIR.match(text, at)
+        if pair is None:
+            end = _end_of_word(text, at)
+            yield Word("", text[at:end], at, end - at, at)
+            at = end
+            continue
+        value_at = pair.end()
+        quoted = _QUOTED.match(text, value_at)
+        if quoted and (quoted.end() == len(text) or text[quoted.end()] in _SPACE):
+            value = unescape(quoted[1]) if quoted[1] is not None else quoted[2]
+            yield Word(pair[1], value, value_at, quoted.end() - value_at, at)
+            at = quoted.end()
+            continue
+        end = _end_of_word(text, value_at)
+        value = text[value_at:end]
+        if value[:1] in ('"', "'"):
+            raise Slip(f"{value[0]} is not closed", start=value_at, end=len(text))
+        if value.endswith(",") and end < len(text):
+            raise Slip(
+                f"a space inside {pair[1]}=", f"write {pair[1]}=2,3 without spaces", start=value_at, end=len(text)
+            )
+        yield Word(pair[1], value, value_at, end - value_at, at)
+        at = end
+
+
+def unescape(text: str) -> str:
+    """Inside double quotes: ``\\n``, ``\\t``, and any other character after a backslash is itself."""
+    return _ESCAPE.sub(lambda found: _ESCAPES.get(found[1], found[1]), text)
+
+
+def quote(value: str) -> str:
+    """The value as ``words_after`` reads it back."""
+    if _UNQUOTED.fullmatch(value) and "//" not in value and not value.endswith(","):
+        return value
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\t", "\\t")
+    return f'"{escaped}"'
+
+
+def _end_of_word(text: str, at: int) -> int:
+    ends = [end for end in (text.find(" ", at), text.find("\t", at)) if end >= 0]
+    return min(ends, default=len(text))

@@ -1,0 +1,122 @@
+"""The loop: events are folded, shown and answered, until the state says that all is over.
+
+``Session`` holds the one changing thing of a run, the current state. The check asks its questions through it, ``run``
+lives a whole plan in it, ``exec`` looks on; everything that happens, happens in ``step``.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Protocol
+
+from fanout import outcome, supervise
+from fanout.checks.asking import Answer, Ask
+from fanout.events import Action, Event, Forget, GiveUp, Interrupted
+from fanout.fan import Fan
+from fanout.outcome import RunOutcome
+from fanout.plan import LaunchPlan
+from fanout.state import Phase, RunState, advance
+
+TICK_SECONDS = 0.1
+SIGPIPE = 13
+
+
+class Subscriber(Protocol):
+    """Whoever wants to see every event with the state after it: views, the record.
+
+    ``broken`` turns true when nobody reads what it writes: that ends a run like a signal.
+    """
+
+    @property
+    def broken(self) -> bool: ...
+
+    def __call__(self, event: Event, state: RunState) -> None: ...
+
+
+class Session:
+    """The hosts of one command, from the first dial to the last word."""
+
+    def __init__(self, fan: Fan, names: Sequence[str], subscribers: Sequence[Subscriber]) -> None:
+        self._fan = fan
+        self._subscribers = tuple(subscribers)
+        self.state = RunState.new(names, at=fan.clock())
+        self._numbers = itertools.count(1)
+
+    def step(self, timeout: float = TICK_SECONDS) -> None:
+        """One event, or a tick."""
+        self._fold(self._fan.next(timeout))
+        if SIGPIPE not in self.state.interrupts and any(subscriber.broken for subscriber in self._subscribers):
+            self._fold(Interrupted(at=self._fan.clock(), signal=SIGPIPE))
+
+    def _fold(self, event: Event) -> None:
+        self.state = advance(self.state, event)
+        for subscriber in self._subscribers:
+            subscriber(event, self.state)
+
+    def _do(self, action: Action, plan: LaunchPlan | None = None) -> None:
+        for event in self._fan.do(action, plan):
+            self._fold(event)
+
+    def connect(self) -> None:
+        """Until every host answers, cannot be reached, or the user has had enough."""
+        while not self.state.interrupts and any(
+            host.phase in (Phase.WAITING, Phase.DIALLING) for host in self.state.all
+        ):
+            self.step()
+
+    def ask(self, asks: Sequence[Ask]) -> list[Answer]:
+        """Put all questions at once, wait for all; an answer with an error where a host has gone."""
+        asked: list[tuple[Ask, int, float]] = []
+        for ask in asks:
+            number = next(self._numbers)
+            asked.append((ask, number, self._fan.clock()))
+            if self.state.hosts[ask.host].linked:
+                self._fan.ask(ask.host, number, ask.what, ask.args, ask.timeout)
+        while not self.state.interrupts and not all(self._settled(ask.host, number) for ask, number, _ in asked):
+            self.step()
+        return [self._answer(ask, number, sent) for ask, number, sent in asked]
+
+    def _settled(self, host: str, number: int) -> bool:
+        return (host, number) in self.state.answers or not self.state.hosts[host].linked
+
+    def _answer(self, ask: Ask, number: int, sent: float) -> Answer:
+        event = self.state.answers.get((ask.host, number))
+        if event is None:
+            return Answer(error="interrupted" if self.state.interrupts else "the connection broke", handle=number)
+        return Answer(value=event.value, error=event.error, handle=number, sent=sent, received=event.at)
+
+    def cancel(self, host: str, handle: int) -> None:
+        """End a long-lived question."""
+        self._fan.cancel(host, handle)
+
+    def run(self, policy: supervise.Policy, plan: LaunchPlan) -> RunOutcome:
+        """Follow the policy to the end."""
+        while True:
+            for action in supervise.decide(policy, self.state):
+                self._do(action, plan)
+            if self.state.over:
+                return outcome.of(self.state)
+            self.step()
+
+    def watch(self) -> RunOutcome:
+        """Look on until every host is done (bare commands); the user's interrupt ends the connections."""
+        while not self.state.over:
+            if self.state.interrupts:
+                for host in self.state.all:
+                    if not host.phase.over:
+                        self._do(GiveUp(host=host.name, why="interrupted"))
+                break
+            self.step()
+        return outcome.of(self.state)
+
+    def dismiss(self) -> None:
+        """Send everybody home before anything was prepared."""
+        for host in self.state.all:
+            if host.phase is Phase.LINKED:
+                self._do(Forget(host=host.name))
+            elif not host.phase.over:
+                self._do(GiveUp(host=host.name, why="not needed"))
+        until = self._fan.clock() + supervise.FAREWELL_SECONDS
+        while not self.state.over and self.state.now < until:
+            self.step()

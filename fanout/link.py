@@ -1,0 +1,409 @@
+"""One host's connection over the whole run: it dials, starts the agent, and turns bytes into events.
+
+When a run is under way and the connection breaks, it dials again and goes on at the byte where it was. A link decides
+nothing else: it carries out what it is told and reports. Two threads: one reads, one writes, so that neither a silent
+peer nor a full pipe can hold up the other direction.
+"""
+
+from __future__ import annotations
+
+import random
+import secrets
+import threading
+import time
+import zlib
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from fanout import wire
+from fanout.agent import bundle
+from fanout.errors import AgentRefused, Dropped, TransportError, Unreachable
+from fanout.events import (
+    Chunk,
+    Dialling,
+    Event,
+    Exited,
+    Forgotten,
+    Gone,
+    Linked,
+    LinkLost,
+    Lost,
+    Prepared,
+    Refused,
+    Started,
+    Unreached,
+)
+from fanout.hosts import Host
+from fanout.plan import LaunchPlan
+from fanout.transports.base import Channel, Deadline, Transport
+
+BEAT_SECONDS = 5.0
+SILENT_SECONDS = 15.0  # three beats of the agent
+CHUNKS_IN_QUEUE = 64
+OLDEST_PYTHON = (3, 8)
+REDIAL_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FanOptions:
+    """``command`` empty: start the agent. Otherwise run it bare, as ``fanout exec`` does."""
+
+    dials: int = 64
+    connect_timeout: float = 10.0
+    by: str = "?"  # who launches, for the host that is busy: user@machine
+    command: str = ""
+
+
+class Link:
+    """One host's connection."""
+
+    def __init__(
+        self,
+        host: Host,
+        transport: Callable[[Host], Transport],
+        options: FanOptions,
+        post: Callable[[Event], None],
+        clock: Callable[[], float],
+        dials: threading.Semaphore,
+    ) -> None:
+        self.host = host
+        self._transport = transport
+        self._options = options
+        self._post = post
+        self._clock = clock
+        self._dials = dials
+        self._lock = threading.Lock()
+        self._wake_writer = threading.Condition(self._lock)
+        self._wake_dialler = threading.Event()
+        self._outbox: deque[bytes] = deque()
+        self._channel: Channel | None = None
+        self._opening: Deadline | None = None
+        self._over = False
+        self._plan: LaunchPlan | None = None
+        self._attach_only = False
+        self._gone_sent = False
+        self._offsets: dict[int, int] = {}
+        self._crcs: dict[int, int] = {}
+        self.room = threading.Semaphore(CHUNKS_IN_QUEUE)
+
+    # -- from the main thread
+
+    def start(self) -> None:
+        threading.Thread(target=self._live, name=f"link {self.host.name}", daemon=True).start()
+        threading.Thread(target=self._write, name=f"writer {self.host.name}", daemon=True).start()
+
+    def send(self, frame: bytes) -> None:
+        """Queue a frame; it waits for the link if that is down."""
+        with self._lock:
+            self._outbox.append(frame)
+            self._wake_writer.notify()
+
+    def prepare(self, plan: LaunchPlan) -> None:
+        """From here on the link is worth dialling again: there is something on the host to come back to."""
+        self._plan = plan
+        self.send(self._prepare_frame())
+
+    def attach(self, plan: LaunchPlan) -> None:
+        """Take up a run that another launcher started."""
+        self._plan = plan
+        self._attach_only = True
+        self.send(self._attach_frame())
+
+    def go(self) -> None:
+        assert self._plan is not None
+        self._attach_only = True  # started or not, it must never be prepared a second time
+        self.send(wire.go_frame(self._plan.node(self.host.name)))
+
+    def beat(self) -> None:
+        """A sign of life, unless one is already waiting to be sent."""
+        with self._lock:
+            if self._channel is not None and not self._outbox and not self._options.command:
+                self._outbox.append(wire.BEAT)
+                self._wake_writer.notify()
+
+    def check_deadline(self) -> None:
+        opening = self._opening
+        if opening is not None:
+            opening.check()
+
+    def close(self) -> None:
+        """No more dialling, no more reading. What runs on the host is not touched by this."""
+        with self._lock:
+            self._over = True
+            channel = self._channel
+            self._wake_writer.notify_all()
+        self._wake_dialler.set()
+        self.room.release(CHUNKS_IN_QUEUE)
+        if channel is not None:
+            channel.close()
+
+    # -- the reader's thread
+
+    def _live(self) -> None:
+        attempt = 0
+        began = time.monotonic()
+        while not self._over:
+            attempt += 1
+            try:
+                with self._dials:
+                    if self._over:
+                        return
+                    self._post(Dialling(at=self._clock(), host=self.host.name, attempt=attempt))
+                    channel, decoder, early = self._dial(attempt)
+            except TransportError as error:
+                if not self._again(error, attempt, began):
+                    return
+                continue
+            why = self._follow(channel, decoder, early)
+            if self._over or why is None:
+                return
+            attempt = 0
+            if not self._worth_dialling():
+                self._unreached(
+                    AgentRefused(f"the connection broke: {why}", hint="run it again; see --connect-timeout")
+                )
+                return
+            self._post(LinkLost(at=self._clock(), host=self.host.name, why=why))
+            began = time.monotonic()
+
+    def _worth_dialling(self) -> bool:
+        return self._plan is not None
+
+    def _again(self, error: TransportError, attempt: int, began: float) -> bool:
+        """Wait and try again? During a run always (the policy gives up, not we); before it, only after a drop."""
+        if not self._worth_dialling():
+            if not isinstance(error, Dropped) or time.monotonic() - began > self._options.connect_timeout:
+                self._unreached(error)
+                return False
+            self._wake_dialler.wait(random.uniform(0.2, 0.6) * attempt)
+            return not self._over
+        self._wake_dialler.wait(REDIAL_SECONDS[min(attempt, len(REDIAL_SECONDS)) - 1])
+        return not self._over
+
+    def _unreached(self, error: TransportError) -> None:
+        if not self._over:
+            kind = type(error).__name__
+            self._post(Unreached(at=self._clock(), host=self.host.name, kind=kind, message=str(error), hint=error.hint))
+
+    def _dial(self, attempt: int) -> tuple[Channel, wire.Decoder, list[Event]]:
+        """Log in, start the agent, hear its hello. Raises TransportError."""
+        began = time.monotonic()
+        deadline = Deadline(self._options.connect_timeout)
+        self._opening = deadline
+        nonce = secrets.token_hex(8)
+        command = self._options.command or bundle.command(nonce, self.host.python or "python3")
+        decoder = wire.Decoder(self.host.name, nonce, self._clock)
+        try:
+            channel = self._transport(self.host).open(self.host, command, deadline)
+            early = [] if self._options.command else self._take_in(channel, decoder, deadline)
+        except TransportError as error:
+            if deadline.expired and not isinstance(error, AgentRefused):
+                raise Unreachable(f"the login did not finish within {deadline.seconds:g} s ({error})",
+                                  hint=error.hint or "raise --connect-timeout") from None  # fmt: skip
+            raise
+        finally:
+            deadline.done()
+            self._opening = None
+        with self._lock:
+            self._channel = channel
+            if self._plan is not None:  # a reconnect: first of all, which run
+                self._outbox.appendleft(self._attach_frame() if self._attach_only else self._prepare_frame())
+            self._wake_writer.notify_all()
+        took = time.monotonic() - began
+        hello = {**decoder.hello, "peer": channel.peer}
+        self._post(Linked(at=self._clock(), host=self.host.name, attempt=attempt, took=took, hello=hello))
+        return channel, decoder, early
+
+    def _take_in(self, channel: Channel, decoder: wire.Decoder, deadline: Deadline) -> list[Event]:
+        """Wait for READY, send the agent, wait for its hello; events that came along with it are kept."""
+        events: list[Event] = []
+        sent = False
+        try:
+            while not decoder.hello:
+                data = channel.read(deadline.left)
+                if deadline.expired or (data is None and time.monotonic() >= deadline.at):
+                    raise AgentRefused(
+                        f"logged in, but the login shell did not get to the command within {deadline.seconds:g} s",
+                        hint=f"does an rc file on {self.host.name} wait for something?",
+                    )
+                if data == b"":
+                    raise _no_agent(self.host, decoder, channel.status())
+                if data:
+                    events += decoder.feed(data)
+                if decoder.python and not sent:
+                    _new_enough(self.host, decoder.python)
+                    channel.write(bundle.packed())
+                    sent = True
+        except wire.BadHost as error:
+            channel.close()
+            raise AgentRefused(str(error)) from None
+        except OSError as error:
+            channel.close()
+            raise AgentRefused(f"the connection broke while the agent started: {error}") from None
+        except AgentRefused:
+            channel.close()
+            raise
+        return events
+
+    def _follow(self, channel: Channel, decoder: wire.Decoder, early: list[Event]) -> str | None:
+        """Read until the link ends: why it did, or None if that is the end of the run here."""
+        if self._options.command:
+            self._follow_bare(channel)
+            return None
+        heard = time.monotonic()
+        events = early
+        try:
+            while True:
+                for event in events:
+                    if self._hand_on(event, decoder):
+                        channel.close()
+                        return None
+                data = channel.read(BEAT_SECONDS)
+                if self._over:
+                    return None
+                if data == b"":
+                    return self._broken(channel, "the connection was closed")
+                if data is None:
+                    if time.monotonic() - heard > SILENT_SECONDS:
+                        return self._broken(channel, f"silent for {SILENT_SECONDS:g} s")
+                    events = []
+                    continue
+                heard = time.monotonic()
+                events = decoder.feed(data)
+        except OSError as error:
+            return self._broken(channel, str(error) or type(error).__name__)
+        except wire.BadHost as error:
+            self._post(Lost(at=self._clock(), host=self.host.name, why=f"the host {error}"))
+            self._broken(channel, "")
+            return None
+
+    def _broken(self, channel: Channel, why: str) -> str:
+        with self._lock:
+            self._channel = None
+        channel.close()
+        return why
+
+    def _hand_on(self, event: Event, decoder: wire.Decoder) -> bool:
+        """Post one event of the agent's; True after the last one."""
+        match event:
+            case Chunk():
+                return self._hand_on_chunk(event)
+            case Gone():
+                event = replace(event, whole=self._whole(decoder.totals))
+            case Refused(kind="no-run") if self._attach_only:
+                why = "nothing of the run is there any more: the host was rebooted or cleaned"
+                self._post(Lost(at=self._clock(), host=self.host.name, why=why))
+                return True
+            case _:
+                pass
+        self._post(event)
+        return isinstance(event, (Forgotten, Refused))
+
+    def _hand_on_chunk(self, chunk: Chunk) -> bool:
+        """Log bytes, each exactly once and in order; what overlaps with what we have is cut off."""
+        have = self._offsets.get(chunk.stream, 0)
+        if chunk.offset > have:
+            raise wire.BadHost(f"left out bytes {have}-{chunk.offset} of stream {chunk.stream}")
+        data = chunk.data[have - chunk.offset :]
+        if data:
+            self._offsets[chunk.stream] = have + len(data)
+            self._crcs[chunk.stream] = zlib.crc32(data, self._crcs.get(chunk.stream, 0))
+            self.room.acquire()
+            self._post(replace(chunk, offset=have, data=data))
+        return False
+
+    def _whole(self, totals: Mapping[int, tuple[int, int | None]]) -> bool:
+        return all(
+            self._offsets.get(stream, 0) == size and crc in (None, self._crcs.get(stream, 0))
+            for stream, (size, crc) in totals.items()
+        )
+
+    def _follow_bare(self, channel: Channel) -> None:
+        """A command without an agent, told in the same words."""
+        at, host = self._clock, self.host.name
+        self._post(Prepared(at=at(), host=host, pid=0))
+        self._post(Started(at=at(), host=host, pid=0))
+        offset = 0
+        why = ""
+        try:
+            while True:
+                data = channel.read(BEAT_SECONDS)
+                if self._over:
+                    return
+                if data == b"":
+                    break
+                if data:
+                    self.room.acquire()
+                    self._post(Chunk(at=at(), host=host, stream=0, offset=offset, data=data))
+                    offset += len(data)
+        except OSError as error:
+            why = str(error) or type(error).__name__
+        code = channel.status() if not why else None
+        why = why or ("" if code is not None else "the connection was lost, or a signal ended the command")
+        self._post(Exited(at=at(), host=host, code=code, signal=None, why=why))
+        self._post(Gone(at=at(), host=host, killed=0))
+        self._post(Forgotten(at=at(), host=host))
+        channel.close()
+
+    # -- the writer's thread
+
+    def _write(self) -> None:
+        while True:
+            with self._lock:
+                while not self._over and not (self._outbox and self._channel is not None):
+                    self._wake_writer.wait()
+                if self._over:
+                    return
+                channel, frame = self._channel, self._outbox.popleft()
+            assert channel is not None
+            try:
+                channel.write(frame)
+            except OSError:
+                with self._lock:
+                    if frame is not wire.BEAT:
+                        self._outbox.appendleft(frame)  # said again on the next link
+                    if self._channel is channel:
+                        self._channel = None
+                channel.close()
+
+    # -- frames
+
+    def _prepare_frame(self) -> bytes:
+        assert self._plan is not None
+        node = self._plan.node(self.host.name)
+        return wire.prepare_frame(self._plan, node, by=self._options.by, cursors=self._offsets)
+
+    def _attach_frame(self) -> bytes:
+        assert self._plan is not None
+        node = self._plan.node(self.host.name)
+        return wire.attach_frame(self._plan.run_id, node.rank, node.mark, self._offsets)
+
+
+def _new_enough(host: Host, version: str) -> None:
+    """Refuse a python that cannot compile the agent. Raises AgentRefused."""
+    numbers = tuple(int(part) if part.isdigit() else 0 for part in version.split("."))
+    if numbers < OLDEST_PYTHON:
+        raise AgentRefused(
+            f"its {host.python or 'python3'} is Python {version}; fanout needs 3.8 or later on the hosts",
+            hint="say where a newer one is: python=/path/to/python3 in the hostfile",
+        )
+
+
+def _no_agent(host: Host, decoder: wire.Decoder, status: int | None) -> AgentRefused:
+    """Why the login ended before the agent spoke, from what it printed."""
+    said = decoder.noise.decode("utf-8", "replace").strip().splitlines()
+    last = said[-1].strip()[:200] if said else ""
+    if decoder.python:
+        return AgentRefused(f"its python {decoder.python} could not run the agent: {last or 'it said nothing'}",
+                            hint="fanout needs Python 3.8 or later there: python=/path/to/python3 in the hostfile")  # fmt: skip
+    if status in (126, 127) or "not found" in last:
+        return AgentRefused(
+            f"no {host.python or 'python3'} there: {last}" if last else f"no {host.python or 'python3'} there",
+            hint="install python3 (3.8 or later) on it, or say where it is: python=/path/to/python3 in the hostfile",
+        )
+    code = "" if status is None else f" (exit status {status})"
+    return AgentRefused(
+        f"the login ended before the command began{code}" + (f": it printed {last!r}" if last else ""),
+        hint="does the account have a login shell, and does `ssh HOST true` work?",
+    )

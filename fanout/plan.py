@@ -1,0 +1,341 @@
+"""The plan: what every host will run, with which environment, complete and frozen before anything is started.
+
+``make`` is pure. The plan is the dry run: ``shown`` prints the same value that wire.py sends, so a dry run cannot lie.
+The exports are the contract of train.sh (NNODES, NODE_RANK, MASTER_ADDR, MASTER_PORT, NPROC_PER_NODE, PYTHONPATH) as
+dFactory and VeOmni document it.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from fanout.errors import UsageError
+from fanout.hosts import Host
+from fanout.settings import Settings
+
+RESERVED = frozenset(
+    "NNODES NODE_RANK MASTER_ADDR MASTER_PORT NPROC_PER_NODE RANK LOCAL_RANK WORLD_SIZE LOCAL_WORLD_SIZE GROUP_RANK "
+    "FANOUT_RUN_ID FANOUT_NODE".split()
+)
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+_SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL", re.IGNORECASE)
+
+# Constant; the user's text comes by environment, never into a shell's source.
+SETUP = 'if [ -f "$FANOUT_SETUP" ]; then . "$FANOUT_SETUP"; else eval "$FANOUT_SETUP"; fi || exit; unset FANOUT_SETUP; exec "$@"'
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PathList:
+    """A list of directories round what the host already has; what is not absolute is below the work directory."""
+
+    before: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+    only_if: str = ""  # a path that must exist on the host for this to count
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Default:
+    """A value that counts only where the host's login sets none."""
+
+    value: str
+    only_if: str = ""
+
+
+EnvValue: TypeAlias = str | PathList | Default
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodePlan:
+    """One host's part. ``nproc`` None: not known before the host was asked (dry runs only)."""
+
+    host: Host
+    rank: int
+    nproc: int | None
+    cwd: str
+    argv: tuple[str, ...]
+    env: tuple[tuple[str, EnvValue], ...]
+    needs: tuple[str, ...]  # files that must exist before anything starts anywhere
+    claims: tuple[str, ...]  # what no other run may hold on that host at the same time
+    run_id: str
+
+    @property
+    def mark(self) -> tuple[str, ...]:
+        """What marks this run's processes on that host, in their environment."""
+        return (f"FANOUT_RUN_ID={self.run_id}", f"FANOUT_NODE={self.rank}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaunchPlan:
+    """The whole run."""
+
+    run_id: str
+    task: tuple[str, ...]
+    nodes: tuple[NodePlan, ...]
+    master_addr: str
+    master_port: int
+    grace: float
+    lease: float
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def world_size(self) -> int | None:
+        """Ranks of all hosts; None while a host's number is not known."""
+        counts = [node.nproc for node in self.nodes if node.nproc is not None]
+        return sum(counts) if len(counts) == len(self.nodes) else None
+
+    def node(self, name: str) -> NodePlan:
+        return next(node for node in self.nodes if node.host.name == name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Learned:
+    """What was found out about the hosts before the plan is made; everything may be missing."""
+
+    master_addr: str = ""
+    gpus: Mapping[str, int] = field(default_factory=dict)  # GPUs found, by host name
+    env: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # per-host exports, such as interfaces
+    address: Mapping[str, str] = field(default_factory=dict)  # what ssh_config makes of a name
+
+
+def make(
+    hosts: Sequence[Host],
+    task: Sequence[str],
+    settings: Settings,
+    *,
+    run_id: str,
+    cwd: str,
+    has_script: bool,
+    learned: Learned,
+    dry: bool = False,
+) -> LaunchPlan:
+    """The plan for ``hosts`` in rank order. Raises UsageError where something that it needs is not said anywhere.
+
+    ``dry`` lets a process count stay open: a dry run asks no host.
+    """
+    master = master_address(hosts, settings, learned)
+    nodes = []
+    for rank, host in enumerate(hosts):
+        nproc = _nproc(host, settings, learned, dry=dry)
+        exports: dict[str, EnvValue] = {"NNODES": str(len(hosts)), "NODE_RANK": str(rank), "MASTER_ADDR": master}
+        exports["MASTER_PORT"] = str(settings.master_port)
+        if nproc is not None:
+            exports["NPROC_PER_NODE"] = str(nproc)
+        exports["PYTHONPATH"] = PathList(before=("VeOmni",), after=("",))
+        if host.gpus:
+            exports["CUDA_VISIBLE_DEVICES"] = ",".join(host.gpus)
+        exports["OMP_NUM_THREADS"] = Default(value="1")
+        exports.update(_venv(settings))
+        exports.update(learned.env.get(host.name, {}))
+        exports.update(_user_env(settings.env, where="--env", force=settings.force))
+        exports.update(_user_env(host.env, where=str(host.origin), force=settings.force))
+        if settings.setup:
+            exports["FANOUT_SETUP"] = settings.setup
+        nodes.append(
+            NodePlan(
+                host=host,
+                rank=rank,
+                nproc=nproc,
+                cwd=host.workdir or cwd,
+                argv=_argv(task, settings, len(hosts), rank, nproc, master, has_script=has_script),
+                env=tuple(exports.items()),
+                needs=(settings.script, task[0]) if has_script else (task[0],),
+                claims=_claims(host, settings, nproc, learned),
+                run_id=run_id,
+            )
+        )
+    return LaunchPlan(
+        run_id=run_id,
+        task=tuple(task),
+        nodes=tuple(nodes),
+        master_addr=master,
+        master_port=settings.master_port,
+        grace=settings.grace,
+        lease=settings.lease,
+    )
+
+
+def master_address(hosts: Sequence[Host], settings: Settings, learned: Learned) -> str:
+    """An address of host 0 that the others reach: said, learned, or the name itself; never loopback for others."""
+    first = hosts[0]
+    address = settings.master_addr or first.addr or learned.master_addr
+    if not address:
+        address = "127.0.0.1" if len(hosts) == 1 else learned.address.get(first.name, first.name)
+    if len(hosts) > 1 and is_loopback(address) and not all(_loopback_entry(host, learned) for host in hosts):
+        raise UsageError(
+            f'MASTER_ADDR would be {address}, which means "myself" on every host ({first.origin}: {first.name})',
+            hint=f"say which address of {first.name} the others reach:  `{first.name} addr=192.168.…` in the hostfile, "
+            "or --master-addr",
+        )
+    return address
+
+
+def is_loopback(address: str) -> bool:
+    """127.*, ::1, localhost."""
+    if address == "localhost" or address.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(address.partition("%")[0]).is_loopback
+    except ValueError:
+        return False
+
+
+def _loopback_entry(host: Host, learned: Learned) -> bool:
+    """Is this entry itself on loopback, so that "myself" is what it means (several played hosts on one machine)?"""
+    return is_loopback(host.addr or learned.address.get(host.name, host.name))
+
+
+def _nproc(host: Host, settings: Settings, learned: Learned, *, dry: bool) -> int | None:
+    if settings.nproc_per_node is not None:
+        return settings.nproc_per_node
+    if host.slots is not None:
+        return host.slots
+    if host.gpus:
+        return len(host.gpus)
+    found = learned.gpus.get(host.name)
+    if found:
+        return found
+    if dry and found is None:
+        return None
+    raise UsageError(
+        f"{host.origin}: how many processes on {host.name}? It says no slots=, and no GPU was found there"
+        if found == 0
+        else f"{host.origin}: how many processes on {host.name}? It says no slots=, and its GPUs were not counted",
+        hint=f"write `{host.name} slots=1` (on a CPU host, any number that its cores bear), or --nproc-per-node N",
+    )
+
+
+def _argv(
+    task: Sequence[str],
+    settings: Settings,
+    nnodes: int,
+    rank: int,
+    nproc: int | None,
+    master: str,
+    *,
+    has_script: bool,
+) -> tuple[str, ...]:
+    if has_script:
+        shell = ("bash", "-o", "pipefail") if settings.shell == "bash" else (settings.shell,)
+        argv: tuple[str, ...] = (*shell, settings.script, *task)
+    else:
+        where = (
+            ("--standalone",)
+            if nnodes == 1
+            else (f"--node-rank={rank}", f"--master-addr={master}", f"--master-port={settings.master_port}")
+        )
+        count = str(nproc) if nproc is not None else "gpu"
+        argv = ("torchrun", f"--nnodes={nnodes}", f"--nproc-per-node={count}", *where, *task)
+    return ("bash", "-c", SETUP, "fanout", *argv) if settings.setup else argv
+
+
+def _venv(settings: Settings) -> dict[str, EnvValue]:
+    if not settings.venv:
+        return {}
+    sure = "" if settings.venv_sure else f"{settings.venv}/bin/python"
+    marker = "CONDA_PREFIX" if settings.venv_is_conda else "VIRTUAL_ENV"
+    exports: dict[str, EnvValue] = {"PATH": PathList(before=(f"{settings.venv}/bin",), only_if=sure)}
+    exports[marker] = Default(value=settings.venv, only_if=sure)
+    return exports
+
+
+def _user_env(pairs: Sequence[tuple[str, str]], *, where: str, force: bool) -> dict[str, str]:
+    exports = {}
+    for name, value in pairs:
+        if not _NAME.match(name):
+            raise UsageError(f"{where}: {name!r} is not a name for an environment variable")
+        if "\0" in value:
+            raise UsageError(f"{where}: the value of {name} holds a NUL byte, which no environment can carry")
+        if name in RESERVED and not force:
+            raise UsageError(
+                f"{where}: {name} is worked out by fanout for each host", hint="use --force to set it all the same"
+            )
+        exports[name] = value
+    return exports
+
+
+def _claims(host: Host, settings: Settings, nproc: int | None, learned: Learned) -> tuple[str, ...]:
+    """The port, and the GPUs where there are any: two runs with other ports and GPUs may share a host."""
+    gpus = host.gpus or tuple(str(number) for number in range(nproc or 0) if learned.gpus.get(host.name))
+    return (f"port-{settings.master_port}", *(f"gpu-{number}" for number in gpus))
+
+
+# -- the dry run
+
+
+def shown(plan: LaunchPlan, *, secrets: bool = False) -> str:
+    """One block a host, ready to be pasted into a shell there; secret values are masked unless ``secrets``."""
+    return "\n\n".join(_block(node, secrets=secrets) for node in plan.nodes) + "\n"
+
+
+def _block(node: NodePlan, *, secrets: bool) -> str:
+    lines = [f"# {node.host.name}  (node rank {node.rank})", f"cd {shlex.quote(node.cwd)}"]
+    for name, value in node.env:
+        text = "***" if isinstance(value, str) and is_secret(name) and not secrets else value
+        lines.append(_export(name, text))
+        if name == "MASTER_PORT" and node.nproc is None:
+            lines.append("export NPROC_PER_NODE=$(nvidia-smi --list-gpus | wc -l)  # no slots= for this host")
+    return "\n".join([*lines, shlex.join(node.argv)])
+
+
+def is_secret(name: str) -> bool:
+    """Does the variable's name say that its value is nobody's business?"""
+    return bool(_SECRET.search(name))
+
+
+def _export(name: str, value: EnvValue) -> str:
+    if isinstance(value, str):
+        plain = re.fullmatch(r"[0-9]+", value)
+        quoted = value if plain else f'"{value}"' if re.fullmatch(r"[\w./:,@%+=-]*", value) else shlex.quote(value)
+        return f"export {name}={quoted}"
+    condition = f"[ -e {shlex.quote(value.only_if)} ] && " if value.only_if else ""
+    if isinstance(value, Default):
+        return f'{condition}export {name}="${{{name}:-{value.value}}}"'
+    before = "".join(f"{_directory(entry)}:" for entry in value.before)
+    after = ":".join(_directory(entry) for entry in value.after)
+    present = f"${{{name}:+${name}:}}" if after else f"${name}"
+    return f'{condition}export {name}="{before}{present}{after}"'
+
+
+def _directory(entry: str) -> str:
+    if entry.startswith("/"):
+        return entry
+    return f"$(pwd)/{entry}" if entry else "$(pwd)"
+
+
+def as_dict(plan: LaunchPlan) -> dict[str, object]:
+    """The plan for the record: what each host runs and with which exports, secret values masked."""
+    return {
+        "v": 1,
+        "run": plan.run_id,
+        "task": list(plan.task),
+        "master_addr": plan.master_addr,
+        "master_port": plan.master_port,
+        "world_size": plan.world_size,
+        "nodes": [
+            {
+                "host": node.host.name,
+                "rank": node.rank,
+                "nproc": node.nproc,
+                "cwd": node.cwd,
+                "argv": list(node.argv),
+                "env": {
+                    name: "***" if isinstance(value, str) and is_secret(name) else _plain(value)
+                    for name, value in node.env
+                },
+            }
+            for node in plan.nodes
+        ],
+    }
+
+
+def _plain(value: EnvValue) -> object:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, Default):
+        return {"default": value.value, "if": value.only_if}
+    return {"before": list(value.before), "after": list(value.after), "if": value.only_if}

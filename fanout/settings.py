@@ -1,0 +1,152 @@
+"""Settings: every choice with its default, and where each was made.
+
+Highest first: the command line, FANOUT_<NAME> in the environment, the nearest fanout.toml (or ``[tool.fanout]`` in
+pyproject.toml), ~/.config/fanout/config.toml, the defaults below. What is not ours to set (users, keys, jumps) stays in
+~/.ssh/config.
+"""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
+from typing import Any
+
+from fanout.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The choices of a run. Times are in seconds."""
+
+    script: str = "train.sh"
+    shell: str = "bash"
+    chdir: str = ""  # "": the launcher's own working directory
+    venv: str = ""
+    venv_sure: bool = False  # given by the user, so that its absence is an error and not a reason to go without
+    venv_is_conda: bool = False
+    setup: str = ""
+    env: tuple[tuple[str, str], ...] = ()
+    nproc_per_node: int | None = None
+    master_addr: str = ""
+    master_port: int = 29500
+    fanout: int = 64
+    connect_timeout: float = 10.0
+    start_timeout: float = 120.0
+    time_limit: float | None = None
+    lease: float = 300.0
+    grace: float = 40.0
+    last_words: float = 3.0
+    on_early_exit: str = "wait"
+    transport: str = "auto"
+    ssh_config: str = ""
+    user: str = ""
+    accept_new_host_keys: bool = False
+    skip_check: bool = False
+    force: bool = False
+    output: str = "auto"
+    color: str = "auto"
+    timestamps: bool = False
+    log_dir: str = ""
+
+
+CHOICES: Mapping[str, tuple[str, ...]] = {
+    "shell": ("bash", "sh"),
+    "transport": ("auto", "ssh", "openssh", "local"),
+    "output": ("auto", "live", "plain", "json"),
+    "color": ("auto", "always", "never"),
+    "on_early_exit": ("wait", "stop"),
+}
+#: What only the command line may say: they describe one run, or are worked out.
+_NOT_IN_FILES = frozenset({"env", "venv_sure", "venv_is_conda", "force"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """Settings and, by name, the place that each non-default value came from."""
+
+    settings: Settings
+    origins: Mapping[str, str]
+
+
+def load(
+    flags: Mapping[str, Any], environ: Mapping[str, str], files: Sequence[tuple[str, Mapping[str, Any]]]
+) -> Loaded:
+    """``flags`` with None for "not given"; ``files`` are (path, table), nearest first. Raises UsageError."""
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    known = {field.name: field.type for field in fields(Settings)}
+    for path, table in reversed(files):
+        for key, raw in table.items():
+            name = key.replace("-", "_")
+            if name not in known or name in _NOT_IN_FILES:
+                raise UsageError(f"{path}: no setting is called {key!r}", hint=_nearest(name, known))
+            values[name], origins[name] = _checked(name, raw, path), path
+    for name in known:
+        raw = environ.get(f"FANOUT_{name.upper()}")
+        if raw is not None and name not in _NOT_IN_FILES:
+            values[name] = _checked(name, _from_text(name, raw), f"FANOUT_{name.upper()}")
+            origins[name] = f"FANOUT_{name.upper()}"
+    for name, raw in flags.items():
+        if raw is not None and name in known:
+            values[name], origins[name] = _checked(name, raw, f"--{name.replace('_', '-')}"), "command line"
+    return Loaded(settings=replace(Settings(), **values), origins=origins)
+
+
+def _nearest(name: str, known: Mapping[str, Any]) -> str:
+    near = get_close_matches(name, known, n=1)
+    return f"did you mean {near[0].replace('_', '-')}?" if near else "`fanout run --help` lists them"
+
+
+def _kinds(name: str) -> tuple[type, ...]:
+    """The types that a setting may have, from the dataclass itself."""
+    hint = typing.get_type_hints(Settings)[name]
+    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    return tuple(option for option in options if isinstance(option, type) and option is not type(None)) or (tuple,)
+
+
+def _from_text(name: str, text: str) -> Any:
+    kind = _kinds(name)[0]
+    if kind is bool:
+        return {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False, "": False}.get(
+            text.lower(), text
+        )
+    try:
+        return kind(text) if kind in (int, float) else text
+    except ValueError:
+        return text
+
+
+def _checked(name: str, value: Any, where: str) -> Any:
+    kinds = _kinds(name)
+    if float in kinds and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    wrong = not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds)
+    if wrong:
+        raise UsageError(f"{where}: {name.replace('_', '-')} must be {_called(kinds[0])}, not {value!r}")
+    if name in CHOICES and value not in CHOICES[name]:
+        raise UsageError(f"{where}: {name.replace('_', '-')} is one of {', '.join(CHOICES[name])}; not {value!r}")
+    if name in _AT_LEAST and value is not None and value < _AT_LEAST[name]:
+        raise UsageError(f"{where}: {name.replace('_', '-')} must be at least {_AT_LEAST[name]:g}, not {value:g}")
+    if name == "master_port" and value > 65535:
+        raise UsageError(f"{where}: a port is at most 65535, not {value}")
+    return value
+
+
+_AT_LEAST: Mapping[str, float] = {
+    "fanout": 1,
+    "connect_timeout": 0.1,
+    "start_timeout": 1,
+    "time_limit": 0,
+    "lease": 5,
+    "grace": 0,
+    "last_words": 0,
+    "master_port": 1,
+    "nproc_per_node": 1,
+}
+
+
+def _called(kind: type) -> str:
+    return {int: "a whole number", float: "a number of seconds", bool: "true or false", str: "text"}.get(kind, "a list")

@@ -1,0 +1,134 @@
+"""The policy: a state comes in, wishes go out; pure, so that every rule can be tested with a state and a list.
+
+Prepared, then go: nothing starts anywhere until every host is ready. The first failure ends the run for all: the
+others get a moment for their last words (so that the cause arrives, not only its victims), then TERM, grace, KILL.
+Each wish is made once, because carrying it out is itself an event that the state remembers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fanout.events import Action, Forget, GiveUp, Go, Kill, Prepare, Stop
+from fanout.outcome import TIME_LIMIT
+from fanout.state import HostState, Phase, RunState
+
+FAREWELL_SECONDS = 5.0  # how long we wait for "forgotten" after Forget
+STOP_MARGIN_SECONDS = 30.0  # the keeper's own kill and last look come after its grace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """The numbers; times in seconds. ``prepare`` False: only look on (attach, exec)."""
+
+    grace: float = 40.0
+    last_words: float = 3.0
+    lease: float = 300.0
+    start_timeout: float = 120.0
+    time_limit: float | None = None
+    on_early_exit: str = "wait"
+    prepare: bool = True
+
+
+def decide(policy: Policy, state: RunState) -> tuple[Action, ...]:
+    """What to do now."""
+    if len(state.interrupts) >= 3:
+        return tuple(GiveUp(host=host.name, why="left by the user") for host in state.all if not host.phase.over)
+    started = any(host.go_at is not None for host in state.all)
+    actions = list(_running(policy, state) if started else _starting(policy, state))
+    for host in state.all:
+        actions += _ending(policy, state, host)
+    return tuple(actions)
+
+
+def _starting(policy: Policy, state: RunState) -> list[Action]:
+    """Before Go: prepare whoever is there; all ready means go; one refusal, or the user, undoes everything."""
+    hosts = state.all
+    why = _reason_to_undo(policy, state)
+    if why:
+        settled = state.interrupts or not any(host.phase in (Phase.WAITING, Phase.DIALLING) for host in hosts)
+        return _undo(state, why) if settled else []  # hear all hosts out, so that every failure is told at once
+    actions: list[Action] = []
+    if policy.prepare:
+        actions += [Prepare(host=host.name) for host in hosts if host.phase is Phase.LINKED and host.prepare_at is None]
+        if all(host.phase is Phase.PREPARED for host in hosts):
+            actions += [Go(host=host.name) for host in hosts]
+    return actions
+
+
+def _reason_to_undo(policy: Policy, state: RunState) -> str:
+    if state.interrupts:
+        return "interrupted"
+    if state.failures:
+        return f"{state.failures[0][0]} cannot take part"
+    for host in state.all:
+        if host.phase is Phase.LINKED and _overdue(state, host.prepare_at, policy.start_timeout):
+            return f"{host.name} did not get ready within {policy.start_timeout:g} s"
+    return ""
+
+
+def _undo(state: RunState, why: str) -> list[Action]:
+    actions: list[Action] = []
+    for host in state.all:
+        if host.phase is Phase.PREPARED and host.stop_at is None:
+            actions.append(Stop(host=host.name, grace=0.0, why=why))
+        elif host.phase is Phase.LINKED and host.prepare_at is None and host.forget_at is None:
+            actions.append(Forget(host=host.name))
+        elif host.phase in (Phase.WAITING, Phase.DIALLING):
+            actions.append(GiveUp(host=host.name, why="interrupted before it was connected"))
+        elif host.phase is Phase.LINKED and _overdue(state, host.prepare_at or host.forget_at, FAREWELL_SECONDS):
+            actions.append(GiveUp(host=host.name, why="did not answer in time"))
+    return actions
+
+
+def _running(policy: Policy, state: RunState) -> list[Action]:
+    """After Go: why should it end, and who still has to be told?"""
+    why = _reason_to_stop(policy, state)
+    actions: list[Action] = []
+    for host in state.all:
+        if host.phase not in (Phase.PREPARED, Phase.RUNNING):
+            continue
+        if why and host.stop_at is None:
+            actions.append(Stop(host=host.name, grace=policy.grace, why=why))
+        if len(state.interrupts) >= 2 and host.kill_at is None:
+            actions.append(Kill(host=host.name))
+    return actions
+
+
+def _reason_to_stop(policy: Policy, state: RunState) -> str:
+    if state.interrupts:
+        return "interrupted"
+    if state.failures and state.now - state.failures[0][1] >= policy.last_words:
+        return f"{state.failures[0][0]} failed"
+    began = min(host.go_at for host in state.all if host.go_at is not None)
+    if policy.time_limit is not None and state.now - began >= policy.time_limit:
+        return TIME_LIMIT
+    for host in state.all:
+        if host.phase is Phase.PREPARED and _overdue(state, host.go_at, policy.start_timeout):
+            return f"{host.name} did not start within {policy.start_timeout:g} s"
+    ended = [host for host in state.all if host.succeeded]
+    if ended and policy.on_early_exit == "stop" and len(ended) < len(state.all):
+        return f"{ended[0].name} ended early"
+    return ""
+
+
+def _ending(policy: Policy, state: RunState, host: HostState) -> list[Action]:
+    """One host's own way out: forgotten when gone, killed when a stop is overdue, given up when it is lost."""
+    if host.phase is Phase.GONE:
+        if host.forget_at is None:
+            return [Forget(host=host.name)]
+        if _overdue(state, host.forget_at, FAREWELL_SECONDS):
+            return [GiveUp(host=host.name, why="no farewell")]
+    patience = policy.grace + STOP_MARGIN_SECONDS
+    if host.phase in (Phase.PREPARED, Phase.RUNNING, Phase.EXITED):
+        if host.link_lost_at is not None and _overdue(state, host.link_lost_at, policy.lease + patience):
+            return [GiveUp(host=host.name, why=f"no link for {policy.lease + patience:g} s ({host.link_lost_why})")]
+        if host.linked and _overdue(state, host.stop_at, 2 * patience):
+            return [GiveUp(host=host.name, why="did not end although it was told to")]
+        if host.linked and host.kill_at is None and _overdue(state, host.stop_at, patience):
+            return [Kill(host=host.name)]
+    return []
+
+
+def _overdue(state: RunState, since: float | None, seconds: float) -> bool:
+    return since is not None and state.now - since > seconds

@@ -1,0 +1,289 @@
+"""SSH through fabric's Connection and paramiko's bare channel: the one room that knows either by name.
+
+fabric reads ssh_config and knows about users, ports, keys, agents and jumps; then we drive the channel ourselves,
+because ``Connection.run`` keeps all output in memory and slows down with its square. Three defaults are not kept:
+host keys are checked (knownhosts.py), the agent is never forwarded, and a peer that has died without a word is noticed
+by TCP_USER_TIMEOUT and by heartbeats above, since paramiko's own keepalive waits for ever.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import socket
+import threading
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any
+
+import fabric
+import paramiko
+
+from fanout.errors import AuthRefused, Dropped, HostKeyChanged, HostKeyUnknown, TransportError, Unreachable
+from fanout.hosts import Host
+from fanout.transports.base import Channel, Deadline
+from fanout.transports.knownhosts import KnownHosts, Verdict
+
+LOGINS_PER_HOP = 8  # sshd's MaxStartups (10:30:100) drops some of more than 10 logins at a time
+DEAD_PEER_MS = 15_000
+IDLE_WAKE_SECONDS = (
+    5.0  # paramiko's read loop wakes this often on an idle link (its own 0.1 s costs 2.8 % of a core at 64)
+)
+
+
+class SshChannel:
+    """One session channel of a transport of its own."""
+
+    def __init__(self, channel: paramiko.Channel, connections: list[fabric.Connection]) -> None:
+        self._channel = channel
+        self._connections = connections
+        self.peer = _peer(connections)
+
+    def read(self, timeout: float) -> bytes | None:
+        self._channel.settimeout(timeout)
+        try:
+            return self._channel.recv(1 << 18)
+        except TimeoutError:
+            return None
+
+    def write(self, data: bytes) -> None:
+        try:
+            self._channel.sendall(data)
+        except paramiko.SSHException as error:
+            raise BrokenPipeError(str(error)) from error
+
+    def close(self) -> None:
+        """The socket is shut first: a thread that sleeps in it wakes up at once, not after its idle time."""
+        for connection in self._connections:
+            if connection.transport is not None:
+                with contextlib.suppress(OSError, AttributeError):
+                    connection.transport.sock.shutdown(socket.SHUT_RDWR)
+                connection.transport.close()
+
+    def status(self) -> int | None:
+        if not self._channel.status_event.wait(5):
+            return None
+        code = self._channel.exit_status
+        return code if code >= 0 else None  # -1: ended by a signal or a lost link; paramiko cannot say which
+
+
+class SshTransport:
+    """Logs in and starts the command; safe to use from many threads at once."""
+
+    name = "ssh"
+
+    def __init__(
+        self, *, ssh_config: str = "", accept_new_host_keys: bool = False, user: str = "", agent: bool = True
+    ) -> None:
+        """``agent``: does the environment name an ssh agent (told in errors; paramiko finds it by itself)."""
+        logging.getLogger("paramiko").addHandler(logging.NullHandler())  # or it prints tracebacks on the user's screen
+        logging.getLogger("paramiko").propagate = False
+        self._config = fabric.Config(lazy=True, runtime_ssh_path=ssh_config or None)
+        self._config.load_ssh_config()
+        self._known = KnownHosts(accept_new=accept_new_host_keys)
+        self._user = user
+        self._agent = agent
+        self._hops: dict[tuple[str, int], threading.Semaphore] = defaultdict(
+            lambda: threading.Semaphore(LOGINS_PER_HOP)
+        )
+        self._lock = threading.Lock()  # ssh_config look-ups and the dictionary above are not made for threads
+
+    def resolve(self, host: Host) -> tuple[str, str, int]:
+        """(address, user, port) that ssh_config and the hostfile come to."""
+        connection = self._connection(host)
+        return str(connection.host), str(connection.user), int(connection.port)
+
+    def jumps(self, host: Host) -> bool:
+        """Does ssh_config reach this host through another one?"""
+        return bool(self._connection(host).gateway)
+
+    def open(self, host: Host, command: str, deadline: Deadline) -> Channel:
+        chain = self._chain(host)
+        with self._lock:
+            hop = self._hops[str(chain[-1].host), int(chain[-1].port)]
+        with _in_our_words(chain[0], self._agent), _place(hop, deadline):
+            try:
+                self._login(chain, deadline)
+                return self._session(chain, command, deadline)
+            except BaseException:
+                for connection in chain:
+                    connection.client.close()
+                raise
+
+    def _connection(self, host: Host) -> fabric.Connection:
+        with self._lock:
+            connection = fabric.Connection(
+                host.name,
+                user=host.user or self._user or None,
+                port=host.port,
+                config=self._config,
+                forward_agent=False,
+                connect_kwargs={"allow_agent": True},  # a dict of its own: fabric would write into a shared one
+            )
+        if host.hostname is not None:
+            connection.host = host.hostname
+        return connection
+
+    def _chain(self, host: Host) -> list[fabric.Connection]:
+        """The connection and the jumps before it, the host itself first."""
+        chain = [self._connection(host)]
+        while isinstance(chain[-1].gateway, fabric.Connection):
+            chain.append(chain[-1].gateway)
+        return chain
+
+    def _login(self, chain: list[fabric.Connection], deadline: Deadline) -> None:
+        """Open from the outermost hop inwards; every hop's key is checked like any other's."""
+        for connection in reversed(chain):
+            expected = self._known.entry(connection.ssh_config, str(connection.host), int(connection.port))
+            connection.client.set_missing_host_key_policy(_Policy(self._known, expected))
+            only_named = connection.ssh_config.get("identitiesonly", "no").lower() == "yes"
+            connection.connect_timeout = None
+            connection.connect_kwargs.update(
+                timeout=deadline.left,
+                banner_timeout=deadline.left,
+                auth_timeout=deadline.left,
+                channel_timeout=deadline.left,
+                allow_agent=not only_named,
+                look_for_keys=not only_named,
+                transport_factory=_factory(expected.key_types, deadline),
+            )
+            if not connection.gateway:
+                connection.connect_kwargs["sock"] = _dial(str(connection.host), int(connection.port), deadline)
+            connection.open()
+
+    def _session(self, chain: list[fabric.Connection], command: str, deadline: Deadline) -> Channel:
+        transport = chain[0].transport
+        channel = transport.open_session(timeout=deadline.left)
+        channel.set_combine_stderr(True)
+        channel.exec_command(command)  # waits without a time-out of its own: the deadline closes the transport
+        for connection in chain:
+            if isinstance(connection.transport.sock, socket.socket):
+                connection.transport.sock.settimeout(IDLE_WAKE_SECONDS)
+        return SshChannel(channel, chain)
+
+
+@contextlib.contextmanager
+def _place(hop: threading.Semaphore, deadline: Deadline) -> Iterator[None]:
+    """One of the few logins that may be in flight at a time through one first hop."""
+    if not hop.acquire(timeout=deadline.left):
+        raise Unreachable(f"no turn to log in within {deadline.seconds:g} s: too many hosts behind one address",
+                          hint="raise --connect-timeout")  # fmt: skip
+    try:
+        yield
+    finally:
+        hop.release()
+
+
+def _dial(address: str, port: int, deadline: Deadline) -> socket.socket:
+    """A TCP connection that notices a peer which died without a word."""
+    sock = socket.create_connection((address, port), timeout=deadline.left)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; macOS has heartbeats alone
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, DEAD_PEER_MS)
+    return sock
+
+
+def _factory(key_types: list[str], deadline: Deadline) -> Any:
+    """Transports that ask first for a key of a type that known_hosts has, and that the deadline can close."""
+
+    def make(sock: Any, **options: Any) -> paramiko.Transport:
+        transport = paramiko.Transport(sock, **options)
+        deadline.guard(transport.close)
+        security = transport.get_security_options()
+        offered = list(security.key_types)
+        wanted = [kind for kind in offered if kind in key_types]
+        security.key_types = tuple(wanted + [kind for kind in offered if kind not in wanted])
+        return transport
+
+    return make
+
+
+def _peer(connections: list[fabric.Connection]) -> str:
+    """The address that was dialled, where no jump and no ProxyCommand stands before the host."""
+    sock = connections[0].transport.sock
+    if len(connections) > 1 or not isinstance(sock, socket.socket):
+        return ""
+    return str(sock.getpeername()[0])
+
+
+class _Policy(paramiko.MissingHostKeyPolicy):
+    """Every key is "missing" to paramiko, so every key comes here."""
+
+    def __init__(self, known: KnownHosts, expected: Any) -> None:
+        self._known = known
+        self._expected = expected
+
+    def missing_host_key(self, client: paramiko.SSHClient, hostname: str, key: paramiko.PKey) -> None:
+        verdict = self._known.judge(self._expected, key.get_name(), key.asbytes())
+        if verdict is Verdict.KNOWN:
+            return
+        name, files = self._expected.name, self._expected.files
+        shown = f"{key.get_name()} SHA256:{key.fingerprint.removeprefix('SHA256:')}"
+        if verdict is Verdict.UNKNOWN:
+            raise HostKeyUnknown(
+                f"its host key is not in {files[0]}: {shown}",
+                hint=f"log in once by hand and compare the fingerprint:  {self._expected.by_hand}   "
+                "(or add --accept-new-host-keys)",
+            )
+        raise HostKeyChanged(
+            f"its host key has CHANGED: it now shows {shown}, {' and '.join(files)} has another"
+            if verdict is Verdict.CHANGED
+            else f"its host key is marked @revoked: {shown}",
+            hint=f"if you know why (reinstalled?):  ssh-keygen -R '{name}'   and log in once by hand",
+        )
+
+
+@contextlib.contextmanager
+def _in_our_words(connection: fabric.Connection, agent: bool) -> Iterator[None]:
+    """The border post: what the libraries raise leaves as a TransportError with a sentence for a person."""
+    where = f"{connection.host}:{connection.port}"
+    by_hand = f"ssh -p {connection.port} {connection.user}@{connection.host}"
+    try:
+        yield
+    except TransportError:
+        raise
+    except socket.gaierror as error:
+        raise Unreachable(
+            f"the name {connection.host} does not resolve ({error.strerror or error})",
+            hint=f"check the spelling, or add `Host {connection.original_host}` with a HostName to ~/.ssh/config",
+        ) from error
+    except ConnectionRefusedError as error:
+        raise Unreachable(
+            f"{where} refused the connection", hint=f"is sshd running there, on that port?  {by_hand}"
+        ) from error
+    except TimeoutError as error:
+        raise Unreachable(
+            f"no answer from {where} in time", hint=f"is it up, and the address right? firewall, VPN?  {by_hand}"
+        ) from error
+    except (paramiko.PasswordRequiredException, paramiko.AuthenticationException) as error:
+        raise _auth(connection, error, by_hand, agent) from error
+    except (paramiko.SSHException, EOFError, OSError) as error:
+        raise _other(connection, error, where, by_hand) from error
+
+
+def _auth(connection: fabric.Connection, error: Exception, by_hand: str, has_agent: bool) -> AuthRefused:
+    names = connection.connect_kwargs.get("key_filename") or ["~/.ssh/id_*"]
+    agent = "an agent is running" if has_agent else "no agent is running"
+    if isinstance(error, paramiko.PasswordRequiredException):
+        message = f"the key {', '.join(names)} needs its passphrase and {agent}"
+        return AuthRefused(message, hint="ssh-add  (once, in this terminal)")
+    return AuthRefused(
+        f"permission denied for {connection.user}@{connection.host}:{connection.port} "
+        f"(tried {', '.join(names)}; {agent})",
+        hint=f"ssh-copy-id -p {connection.port} {connection.user}@{connection.host}   "
+        f"(if plain `{by_hand}` works: --transport openssh)",
+    )
+
+
+def _other(connection: fabric.Connection, error: Exception, where: str, by_hand: str) -> TransportError:
+    text = str(error) or type(error).__name__
+    if "banner" in text or isinstance(error, (EOFError, ConnectionResetError)):
+        return Dropped(f"{where} closed or kept silent before any login", hint=f"is that an ssh server?  {by_hand}")
+    if isinstance(error, OSError) and error.errno is not None:
+        return Unreachable(f"{where}: {error.strerror or text}", hint=f"try  {by_hand}")
+    if "Timeout" in text or "timed out" in text:
+        return Unreachable(f"{where} answers, but the login did not finish in time", hint=f"try  {by_hand}")
+    if "not a valid" in text and "key" in text:
+        return AuthRefused(f"{where}: {text}", hint=f"try  {by_hand}")
+    return Unreachable(f"{where}: {text}", hint=f"try  {by_hand}")

@@ -1,0 +1,168 @@
+"""``fanout check``: would it train? If not: which host, why, and what to type."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from fanout import preflight
+from fanout.arguments import Request
+from fanout.checks import CATALOGUE, explain, imports, report
+from fanout.checks.model import CheckRequest, Unreachable
+from fanout.events import Event
+from fanout.hosts import Host
+from fanout.launch import Session
+from fanout.plan import is_secret
+from fanout.preflight import Preflight
+from fanout.settings import Settings
+from fanout.state import HostState, Phase, RunState
+from fanout.verbs.common import (
+    Edge,
+    config_values,
+    fan_of,
+    hosts_of,
+    look_for_task,
+    picker_of,
+    settings_of,
+    work_directory,
+)
+
+
+class _Progress:
+    """One moving line on a terminal while hosts answer; nothing in a pipe."""
+
+    broken = False
+
+    def __init__(self, edge: Edge) -> None:
+        self._edge = edge
+        self._shown = ""
+        self._on = edge.stderr.isatty()
+
+    def __call__(self, event: Event, state: RunState) -> None:
+        up = sum(host.linked for host in state.all)
+        text = f"{up}/{len(state.all)} hosts answer …"
+        if self._on and text != self._shown:
+            self._shown = text
+            self._edge.stderr.write(f"\r\x1b[K{text}")
+            self._edge.stderr.flush()
+
+    def close(self) -> None:
+        if self._shown:
+            self._edge.stderr.write("\r\x1b[K")
+            self._edge.stderr.flush()
+
+
+def check(request: Request, edge: Edge) -> int:
+    """The verb; the exit status."""
+    given = request.given
+    if given["listing"]:
+        edge.stdout.write("\n".join(explain.listing(CATALOGUE, edge.columns)) + "\n")
+        return 0
+    if given["explain"]:
+        edge.stdout.write("\n".join(explain.explained(explain.named(CATALOGUE, given["explain"]), edge.columns)) + "\n")
+        return 0
+    settings = settings_of(request, edge)
+    hosts = hosts_of(request, settings, edge)[1]
+    directory = work_directory(settings, edge)
+    look_for_task(request.task, directory)
+    config = config_values(request.task, directory)
+    picker = picker_of(settings, edge)
+    names = [host.name for host in hosts]
+    progress = _Progress(edge)
+    with fan_of(hosts, settings, picker, edge) as fan:
+        session = Session(fan, names, [progress])
+        session.connect()
+        result = None
+        if not session.state.interrupts:
+            asked = check_request(session, hosts, request.task, directory, settings, config)
+            only, skip = (explain.chosen(CATALOGUE, _names(given[name])) for name in ("only", "skip"))
+            result = preflight.run(dataclasses.replace(asked, only=only, skip=skip), session)
+        session.dismiss()
+    progress.close()
+    if session.state.interrupts or result is None:
+        edge.say("interrupted")
+        return 128 + session.state.interrupts[0]
+    edge.stdout.write(as_json(result) if given["as_json"] else shown(f"fanout check {request.hosts}", result, edge))
+    return result.exit_code(strict=given["strict"])
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def shown(title: str, result: Preflight, edge: Edge) -> str:
+    """The report as text for this terminal."""
+    ascii_only = not (getattr(edge.stdout, "encoding", "") or "").lower().startswith("utf")
+    style = report.Style(width=max(60, min(edge.columns, 140)), ascii=ascii_only)
+    return "\n".join(report.report(title, result.case, result.findings, result.seconds, style)) + "\n"
+
+
+def as_json(result: Preflight) -> str:
+    """Everything that was found, for programs: ``v`` counts the shape."""
+    table = {
+        "v": 1,
+        "ok": not result.failures and not result.case.request.unreached,
+        "seconds": round(result.seconds, 3),
+        "findings": [dataclasses.asdict(finding) for finding in result.findings],
+        "learned": dataclasses.asdict(result.learned),
+        "hosts": {
+            host.name: {"reached": host.name in result.case.facts, "facts": result.case.facts.get(host.name, {})}
+            for host in result.case.request.hosts
+        },
+    }
+    return json.dumps(table, indent=2, default=str) + "\n"
+
+
+def check_request(
+    session: Session,
+    hosts: tuple[Host, ...],
+    task: tuple[str, ...],
+    directory: str,
+    settings: Settings,
+    config: tuple[str, Any],
+) -> CheckRequest:
+    """What the check has to know, from a session whose hosts have been dialled."""
+    states = session.state.hosts
+    return CheckRequest(
+        hosts=hosts,
+        workdir=directory,
+        unreached={name: _unreachable(state) for name, state in states.items() if not state.linked},
+        dialled=_told(states, lambda state: state.hello.get("peer", "")),
+        login_seconds={name: state.took for name, state in states.items() if state.linked},
+        noise=_told(states, lambda state: state.noise.decode("utf-8", "replace").strip()),
+        task=task[0] if task else "",
+        config=config[0],
+        config_values=config[1],
+        imports=_imports(task, directory),
+        script=settings.script,
+        venv=settings.venv,
+        setup=settings.setup,
+        env={name: "***" if is_secret(name) else value for name, value in settings.env},
+        master_addr=settings.master_addr,
+        master_port=settings.master_port,
+    )
+
+
+def _unreachable(state: HostState) -> Unreachable:
+    if state.trouble is None:
+        return Unreachable(message="was not reached")
+    return Unreachable(message=state.trouble.message, hint=state.trouble.hint, kind=state.trouble.kind)
+
+
+def _told(states: Mapping[str, HostState], what: Any) -> dict[str, str]:
+    told = {name: what(state) for name, state in states.items() if state.phase is Phase.LINKED}
+    return {name: text for name, text in told.items() if text}
+
+
+def _imports(task: tuple[str, ...], directory: str) -> tuple[str, ...]:
+    """The modules that the task imports at its top, where it can be read here."""
+    if not task or not task[0].endswith(".py"):
+        return ()
+    try:
+        with open(os.path.join(directory, task[0]), encoding="utf-8") as file:
+            return imports.of_source(file.read())
+    except (OSError, UnicodeDecodeError):
+        return ()

@@ -1,0 +1,235 @@
+"""What the verbs share: the process that we are (as a value), settings, hosts, and the way to a session."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any, TextIO
+
+from fanout import hostfile
+from fanout.arguments import Request
+from fanout.errors import UsageError
+from fanout.events import Interrupted
+from fanout.fan import Clock, Fan
+from fanout.hosts import Host, HostFile
+from fanout.link import FanOptions
+from fanout.settings import Settings, load
+from fanout.transports.pick import Picker
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Edge:
+    """This process, as cli.py found it: the one place where the outside comes in."""
+
+    environ: Mapping[str, str]
+    cwd: str
+    stdout: TextIO
+    stderr: TextIO
+    stdin: Callable[[], bytes]
+    user: str
+    machine: str
+    prefix: str  # the virtual environment that fanout itself runs in, "" if none
+    columns: int
+
+    def say(self, text: str) -> None:
+        """A sentence of fanout's own."""
+        self.stderr.write(f"fanout: {text}\n")
+        self.stderr.flush()
+
+
+def settings_of(request: Request, edge: Edge) -> Settings:
+    """All choices, checked. Raises UsageError."""
+    flags = dict(request.flags)
+    pairs = [_pair(text, edge.environ) for text in request.given.get("env") or flags.pop("env", None) or ()]
+    for path in request.given.get("env_file") or ():
+        pairs = _env_file(path) + pairs  # what stands on the command line wins
+    flags.pop("env", None)
+    flags["env"] = tuple(pairs)
+    flags.update(_venv(flags.get("venv") or edge.environ.get("FANOUT_VENV"), edge))
+    return load(flags, edge.environ, _config_files(edge)).settings
+
+
+def _pair(text: str, environ: Mapping[str, str]) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if equals:
+        return name, value
+    if name not in environ:
+        raise UsageError(f"--env {name}: this shell has no such variable", hint=f"--env {name}=VALUE")
+    return name, environ[name]
+
+
+def _env_file(path: str) -> list[tuple[str, str]]:
+    """NAME=VALUE lines; ``export`` before and quotes round a value are taken off, nothing is expanded."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            lines = file.read().splitlines()
+    except OSError as error:
+        raise UsageError(f"--env-file {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"--env-file {path}: not UTF-8 text") from None
+    pairs = []
+    for number, line in enumerate(lines, 1):
+        text = line.strip().removeprefix("export ").strip()
+        if not text or text.startswith("#"):
+            continue
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise UsageError(f"{path}:{number}: not NAME=VALUE: {line.strip()[:60]!r}")
+        value = value.strip()
+        if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"":
+            value = value[1:-1]
+        pairs.append((name.strip(), value))
+    return pairs
+
+
+def _venv(given: str | None, edge: Edge) -> dict[str, Any]:
+    """Which environment to put on PATH. ``auto`` is the one that is active here, where a host has it too."""
+    if given == "none":
+        return {"venv": ""}
+    if given not in (None, "", "auto"):
+        return {"venv": os.path.abspath(os.path.join(edge.cwd, os.path.expanduser(given))), "venv_sure": True}
+    active = edge.environ.get("VIRTUAL_ENV") or ""
+    conda = "" if active else edge.environ.get("CONDA_PREFIX", "")
+    own = edge.prefix if edge.prefix and os.path.exists(os.path.join(edge.prefix, "bin", "torchrun")) else ""
+    return {"venv": active or conda or own, "venv_sure": False, "venv_is_conda": bool(conda)}
+
+
+def _config_files(edge: Edge) -> list[tuple[str, Mapping[str, Any]]]:
+    """The nearest fanout.toml (or [tool.fanout]) at or above the working directory, then the user's own."""
+    found: list[tuple[str, Mapping[str, Any]]] = []
+    directory = edge.cwd
+    while not found:
+        for name in ("fanout.toml", "pyproject.toml"):
+            path = os.path.join(directory, name)
+            table = _toml(path)
+            table = table.get("tool", {}).get("fanout") if table is not None and name == "pyproject.toml" else table
+            if table is not None and not found:
+                found.append((path, table))
+        if directory == os.path.dirname(directory):
+            break
+        directory = os.path.dirname(directory)
+    config = edge.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
+    path = os.path.join(config, "fanout", "config.toml")
+    table = _toml(path)
+    return found + ([(path, table)] if table is not None else [])
+
+
+def _toml(path: str) -> Mapping[str, Any] | None:
+    """The file's table; None where there is none. A pyproject.toml that is not ours to mend is passed over."""
+    try:
+        with open(path, "rb") as file:
+            text = file.read().decode()
+    except OSError:
+        return None
+    if path.endswith("pyproject.toml") and "[tool.fanout]" not in text:
+        return None
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    try:
+        table: Mapping[str, Any] = tomllib.loads(text)
+        return table
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{path}: {error}") from None
+
+
+def hosts_of(request: Request, settings: Settings, edge: Edge) -> tuple[HostFile, tuple[Host, ...]]:
+    """The hostfile and the hosts that the filters leave, in rank order. Raises HostfileError, UsageError."""
+    if not request.hosts:
+        raise UsageError(f"{request.verb}: HOSTS is missing", hint=f"fanout {request.verb} --help")
+    file = hostfile.read(request.hosts, stdin=edge.stdin, environ=edge.environ)
+    filters = request.filters
+    hosts = hostfile.select(
+        file,
+        include=filters.include,
+        exclude=filters.exclude,
+        nodes=filters.nodes,
+        without=filters.without,
+        nnodes=filters.nnodes,
+        tag=filters.tag,
+        nproc_per_node=settings.nproc_per_node,
+    )
+    return file, hosts
+
+
+def picker_of(settings: Settings, edge: Edge) -> Picker:
+    if settings.ssh_config and not os.path.isfile(settings.ssh_config):
+        raise UsageError(f"--ssh-config {settings.ssh_config}: no such file")
+    return Picker(settings, user=edge.user, agent="SSH_AUTH_SOCK" in edge.environ)
+
+
+@contextmanager
+def fan_of(hosts: Sequence[Host], settings: Settings, picker: Picker, edge: Edge, command: str = "") -> Iterator[Fan]:
+    """The fan, started, with this process's signals turned into events; all undone at the end."""
+    options = FanOptions(
+        dials=settings.fanout,
+        connect_timeout=settings.connect_timeout,
+        by=f"{edge.user}@{edge.machine}",
+        command=command,
+    )
+    clock = Clock()
+    fan = Fan(hosts, picker, options, clock)
+
+    def heard(number: int, frame: FrameType | None) -> None:
+        fan.post(Interrupted(at=clock(), signal=number))
+
+    before = {number: signal.signal(number, heard) for number in SIGNALS}
+    try:
+        fan.start()
+        yield fan
+    finally:
+        fan.close()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def config_values(task: Sequence[str], directory: str) -> tuple[str, Any]:
+    """The task's config (its first argument that is a YAML file) and what is in it; ("", None) without one.
+
+    It is the task's own file: we read it only to see that it parses and to find the paths that it names.
+    """
+    path = next((word for word in task[1:] if word.endswith((".yaml", ".yml"))), "")
+    if not path:
+        return "", None
+    try:
+        with open(os.path.join(directory, path), encoding="utf-8") as file:
+            text = file.read()
+    except FileNotFoundError:
+        raise UsageError(f"no config {path} in {directory}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: cannot be read: {error}") from None
+    import yaml
+
+    try:
+        return path, yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else path
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise UsageError(
+            f"{where}: not valid YAML: {problem}", hint="YAML indents with spaces, never with tabs"
+        ) from None
+    except RecursionError:
+        raise UsageError(f"{path}: nested too deeply to be a config") from None
+
+
+def work_directory(settings: Settings, edge: Edge) -> str:
+    """The absolute path that every host shall work in."""
+    return os.path.normpath(os.path.join(edge.cwd, settings.chdir))
+
+
+def look_for_task(task: Sequence[str], directory: str) -> None:
+    """The same path everywhere is the contract: where the directory is here too, the task must be in it."""
+    if task and os.path.isdir(directory) and not os.path.isfile(os.path.join(directory, task[0])):
+        raise UsageError(
+            f"no task {task[0]} in {directory}",
+            hint="run fanout in the project's directory, or say where it is with --chdir",
+        )

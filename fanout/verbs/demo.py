@@ -1,0 +1,41 @@
+"""``fanout demo``: hosts that this machine plays itself, and a real training run over them."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+from fanout.arguments import Request, parse
+from fanout.errors import UsageError
+from fanout.verbs.check import check
+from fanout.verbs.common import Edge
+from fanout.verbs.run import run
+
+TASK = ("tasks/train_llada2_bd.py", "configs/sft/llada2_mini_bd_sft.yaml")
+
+
+def demo(request: Request, edge: Edge) -> int:
+    """The verb: play the hosts, check them, train on them; the exit status of the run."""
+    from fanout.demo import stage
+
+    if not request.given["stay"] and not all(os.path.isfile(os.path.join(edge.cwd, path)) for path in TASK):
+        raise UsageError(
+            f"the demo trains {TASK[0]}, which is not in {edge.cwd}",
+            hint="run it in a checkout of fanout (make demo), or only play the hosts: fanout demo --stay",
+        )
+    with stage.open(Path(edge.cwd) / request.given["dir"], request.given["count"]) as lab:
+        hostfile = os.path.relpath(lab.hostfile, edge.cwd)
+        connect = ["--ssh-config", os.path.relpath(lab.ssh_config, edge.cwd)]
+        edge.say(f"this machine now plays {len(lab.hosts)} hosts behind ssh servers of its own: {hostfile}")
+        if request.given["stay"]:
+            edge.say(f"try, in another terminal:  fanout check {' '.join(connect)} {hostfile}   (Ctrl-C here ends it)")
+            signal.sigwait({signal.SIGINT, signal.SIGTERM})
+            return 0
+        edge.say(f"$ fanout check {' '.join(connect)} {hostfile} {' '.join(TASK)}")
+        code = check(parse(["check", *connect, hostfile, *TASK]), edge)
+        if code:
+            return code
+        edge.say(f"$ fanout run {' '.join(connect)} {hostfile} {' '.join(TASK)}")
+        flags = [f"--{name}={request.flags[name]}" for name in ("output", "color") if request.flags.get(name)]
+        return run(parse(["run", *flags, *connect, hostfile, *TASK]), edge)

@@ -1,0 +1,31 @@
+"""``fanout exec``: any command on all hosts over bare channels; equal output is shown once."""
+
+from __future__ import annotations
+
+from fanout.arguments import Request
+from fanout.launch import Session
+from fanout.verbs.common import Edge, fan_of, hosts_of, picker_of, settings_of
+from fanout.views.base import Heading, View
+from fanout.views.folded import Folded
+from fanout.views.plain import Plain
+
+
+def execute(request: Request, edge: Edge) -> int:
+    """The verb; the exit status is the first failing host's."""
+    settings = settings_of(request, edge)
+    hosts = hosts_of(request, settings, edge)[1]
+    command = " ".join(request.task)  # as ssh joins its words: the host's shell reads it
+    picker = picker_of(settings, edge)
+    heading = Heading(run_id="exec", title=command, hosts=tuple(host.name for host in hosts))
+    view: View
+    if request.given["live"]:
+        view = Plain(heading, stdout=edge.stdout, stderr=edge.stderr)
+    else:
+        view = Folded(heading, stdout=edge.stdout, stderr=edge.stderr)
+    with fan_of(hosts, settings, picker, edge, command=command) as fan:
+        session = Session(fan, heading.hosts, [view])
+        outcome = session.watch()
+    view.close()
+    if session.state.interrupts:
+        edge.say("interrupted: what the command started may still run on the hosts")
+    return outcome.exit_code

@@ -1,0 +1,257 @@
+"""``fanout run``: check, plan, launch on all hosts, watch, stop together, explain."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shlex
+import time
+from contextlib import ExitStack
+from typing import Any
+
+from fanout import __version__, plan, preflight, supervise
+from fanout.arguments import Request
+from fanout.errors import UsageError
+from fanout.hosts import Host
+from fanout.launch import Session
+from fanout.outcome import RunOutcome
+from fanout.plan import LaunchPlan, Learned
+from fanout.preflight import Preflight
+from fanout.settings import Settings
+from fanout.transports.pick import Picker, addresses
+from fanout.verbs import check
+from fanout.verbs.common import (
+    Edge,
+    config_values,
+    fan_of,
+    hosts_of,
+    look_for_task,
+    picker_of,
+    settings_of,
+    work_directory,
+)
+from fanout.views.base import Heading, Look, View, choose
+from fanout.views.logdir import LogDir
+from fanout.views.tail import Tails
+
+
+def run(request: Request, edge: Edge) -> int:
+    """The verb; the exit status."""
+    settings = settings_of(request, edge)
+    file, hosts = hosts_of(request, settings, edge)
+    directory = work_directory(settings, edge)
+    look_for_task(request.task, directory)
+    config = config_values(request.task, directory)
+    picker = picker_of(settings, edge)
+    run_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+    if request.given["dry_run"]:
+        return _dry_run(hosts, request, settings, picker, edge, run_id, directory)
+    launch = _Launch(request, edge, settings, hosts, directory, config, picker, run_id)
+    for note in file.notes:
+        edge.say(note)
+    return launch.run()
+
+
+def _has_script(settings: Settings, directory: str) -> bool:
+    """Does the project have the script? Where its directory is not here, the hosts are to have one."""
+    return not os.path.isdir(directory) or os.path.isfile(os.path.join(directory, settings.script))
+
+
+def _dry_run(
+    hosts: tuple[Host, ...],
+    request: Request,
+    settings: Settings,
+    picker: Picker,
+    edge: Edge,
+    run_id: str,
+    directory: str,
+) -> int:
+    """Print the plan; no host is touched, no name is looked up."""
+    address = {} if hosts[0].addr or settings.master_addr else {hosts[0].name: picker.address(hosts[0])}
+    made = plan.make(
+        hosts,
+        request.task,
+        settings,
+        run_id=run_id,
+        cwd=directory,
+        has_script=_has_script(settings, directory),
+        learned=Learned(address=address),
+        dry=True,
+    )
+    edge.stdout.write(plan.shown(made))
+    return 0
+
+
+class _Launch:
+    """One run, step by step; each method is one of its steps."""
+
+    def __init__(
+        self,
+        request: Request,
+        edge: Edge,
+        settings: Settings,
+        hosts: tuple[Host, ...],
+        directory: str,
+        config: tuple[str, Any],
+        picker: Picker,
+        run_id: str,
+    ) -> None:
+        self.request = request
+        self.edge = edge
+        self.settings = settings
+        self.hosts = hosts
+        self.directory = directory
+        self.config = config
+        self.picker = picker
+        self.look = choose(
+            edge.environ,
+            isatty=edge.stdout.isatty(),
+            encoding=getattr(edge.stdout, "encoding", None),
+            output=settings.output,
+            color=settings.color,
+        )
+        self.run_id = run_id
+        root = settings.log_dir or os.path.join(_state_home(edge), "fanout", "runs")
+        self.heading = Heading(
+            run_id=run_id,
+            title=shlex.join(request.task),
+            hosts=tuple(host.name for host in hosts),
+            log_dir=os.path.join(os.path.abspath(root), run_id),
+            ranks={host.name: (rank, settings.nproc_per_node or host.slots) for rank, host in enumerate(hosts)},
+        )
+
+    def run(self) -> int:
+        """From the first dial to the last word."""
+        assert self.heading.log_dir is not None
+        with ExitStack() as stack:
+            view = view_of(self.heading, self.look, self.edge, timestamps=self.settings.timestamps)
+            stack.callback(view.close)
+            record = LogDir(self.heading.log_dir, self.heading, warn=view.note)
+            stack.callback(record.close)
+            tails = Tails()
+            fan = stack.enter_context(fan_of(self.hosts, self.settings, self.picker, self.edge))
+            facts = {"argv": list(self.request.task), "fanout": __version__}
+            for subscriber in (record, view):
+                if hasattr(subscriber, "begin"):
+                    subscriber.begin(fan.clock(), **facts)
+            session = Session(fan, self.heading.hosts, [record, tails, view])
+            session.connect()
+            refused, outcome = self._launch(session, view, record)
+            view.close()
+            text = self._report(session, outcome, tails) if outcome is not None else ""
+            if outcome is None:
+                return refused
+            record.finish(outcome, text)
+            if hasattr(view, "finish"):
+                view.finish(outcome, text)
+        return outcome.exit_code
+
+    def _launch(self, session: Session, view: View, record: LogDir) -> tuple[int, RunOutcome | None]:
+        """(exit status of a refusal, None), or (0, the outcome of the run)."""
+        learned = Learned()
+        if not session.state.failures and not session.state.interrupts:
+            if self.settings.skip_check:
+                learned = self._looked_up()
+            else:
+                checked = self._check(session, view)
+                if checked is None or (checked.failures and not self.settings.force):
+                    interrupted = session.state.interrupts
+                    session.dismiss()
+                    return (128 + interrupted[0] if interrupted else 125), None
+                learned = _learned(checked)
+        try:
+            made = self._plan(learned)
+        except UsageError:
+            session.dismiss()
+            raise
+        with open(os.path.join(record.path, "plan.json"), "w", encoding="utf-8") as file:
+            json.dump(plan.as_dict(made), file, indent=2)
+        if not session.state.failures and not session.state.interrupts:
+            ranks = f"{made.world_size} ranks" if made.world_size != 1 else "1 rank"
+            view.note(f"launching {ranks}, MASTER_ADDR={made.master_addr} MASTER_PORT={made.master_port}")
+        policy = supervise.Policy(
+            grace=self.settings.grace,
+            last_words=self.settings.last_words,
+            lease=self.settings.lease,
+            start_timeout=self.settings.start_timeout,
+            time_limit=self.settings.time_limit,
+            on_early_exit=self.settings.on_early_exit,
+        )
+        return 0, session.run(policy, made)
+
+    def _check(self, session: Session, view: View) -> Preflight | None:
+        """The check before a run: its findings if something is wrong, one line if all is well."""
+        asked = check.check_request(session, self.hosts, self.request.task, self.directory, self.settings, self.config)
+        result = preflight.run(asked, session)
+        if session.state.interrupts:
+            return None
+        if result.failures:
+            view.close()
+            self.edge.stderr.write(check.shown(f"fanout check {self.request.hosts}", result, self.edge))
+            if self.settings.force:
+                self.edge.say("launching all the same: --force")
+            else:
+                self.edge.say("not launched: the check failed (--force launches all the same)")
+        else:
+            warnings = len({finding.check for finding in result.warnings})
+            also = f", {warnings} warning{'s' if warnings > 1 else ''}: fanout check tells" if warnings else ""
+            view.note(f"check ok in {result.seconds:.1f} s{also}")
+        return result
+
+    def _looked_up(self) -> Learned:
+        """Without a check: what can be known from here alone."""
+        first = self.hosts[0]
+        if len(self.hosts) == 1 or first.addr or self.settings.master_addr:
+            return Learned()
+        name = self.picker.address(first)
+        found = addresses(name)
+        return Learned(address={first.name: found[0] if found else name})
+
+    def _plan(self, learned: Learned) -> LaunchPlan:
+        return plan.make(
+            self.hosts,
+            self.request.task,
+            self.settings,
+            run_id=self.run_id,
+            cwd=self.directory,
+            has_script=_has_script(self.settings, self.directory),
+            learned=learned,
+        )
+
+    def _report(self, session: Session, outcome: RunOutcome, tails: Tails) -> str:
+        """The last words, on stderr; the same without colour for the record."""
+        from fanout.views.report import report
+
+        words = {outcome.first: tails.last_words(outcome.first)} if outcome.first else {}
+        if self.look.mode != "json":
+            colour = self.look.colour and self.edge.stderr.isatty()
+            text = report(self.heading, session.state, outcome, words, colour=colour, unicode=self.look.unicode)
+            self.edge.stderr.write(text)
+            self.edge.stderr.flush()
+        return report(self.heading, session.state, outcome, words, unicode=self.look.unicode)
+
+
+def _learned(checked: Preflight) -> Learned:
+    """What a check found out, for the plan."""
+    found = checked.learned
+    return Learned(master_addr=found.master_addr, gpus=found.gpus, env=found.exports, address=found.addresses)
+
+
+def _state_home(edge: Edge) -> str:
+    return edge.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
+
+
+def view_of(heading: Heading, look: Look, edge: Edge, *, timestamps: bool = False) -> View:
+    """The view that was chosen; rich is imported for the live one alone."""
+    if look.mode == "live":
+        from fanout.views.live import Live
+
+        return Live(heading, stdout=edge.stdout, colour=look.colour, unicode=look.unicode)
+    if look.mode == "json":
+        from fanout.views.jsonl import JsonLines
+
+        return JsonLines(heading, stdout=edge.stdout)
+    from fanout.views.plain import Plain
+
+    return Plain(heading, stdout=edge.stdout, stderr=edge.stderr, timestamps=timestamps, colour=look.colour)

@@ -1,0 +1,115 @@
+"""The view of ``fanout exec``: hosts that said the same are shown once, together, when all have ended.
+
+---------------
+gpu[01-03,05]
+---------------
+Linux 6.8.0
+---------------
+gpu04  exit 1
+---------------
+uname: command not found
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TextIO
+
+from fanout.events import Chunk, Event, Exited, LinkLost, Lost, Refused, Unreached
+from fanout.hosts import fold
+from fanout.state import RunState
+from fanout.views.base import Heading
+from fanout.views.lines import Lines
+from fanout.views.narrate import Narrator, how_it_ended
+from fanout.views.out import Out
+from fanout.views.sanitise import clean, clean_lines
+
+KEEP_BYTES = 4 * 1024 * 1024  # of each host; more is cut and said
+_RULE = "-" * 15
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """What one host said, and how it ended ("" for well)."""
+
+    host: str
+    lines: tuple[str, ...]
+    end: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """Hosts that said the same and ended the same way."""
+
+    hosts: tuple[str, ...]
+    lines: tuple[str, ...]
+    end: str
+
+
+def grouped(said: Iterable[Said]) -> list[Group]:
+    """Equal hosts together, in order of the first host of each group."""
+    groups: dict[tuple[tuple[str, ...], str], list[str]] = {}
+    for one in said:
+        groups.setdefault((one.lines, one.end), []).append(one.host)
+    return [Group(hosts=tuple(hosts), lines=lines, end=end) for (lines, end), hosts in groups.items()]
+
+
+def shown(group: Group) -> str:
+    """A group as it is printed: its hosts between two rules, then its lines."""
+    title = fold(group.hosts) + (f" ({len(group.hosts)})" if len(group.hosts) > 1 else "")
+    title += f"  {group.end}" if group.end else ""
+    lines = group.lines or ("(no output)",)
+    return "\n".join([_RULE, title, _RULE, *lines]) + "\n"
+
+
+class Folded:
+    """Collects until ``close``; troubles with hosts are told at once on stderr."""
+
+    def __init__(self, heading: Heading, *, stdout: TextIO, stderr: TextIO, colour: bool = False) -> None:
+        self._hosts = heading.hosts
+        self._out, self._err = Out(stdout), Out(stderr)
+        self._colour = colour
+        self._narrator = Narrator()
+        self._bytes: dict[str, bytearray] = {host: bytearray() for host in heading.hosts}
+        self._cut: dict[str, int] = {}
+        self._state: RunState | None = None
+
+    @property
+    def broken(self) -> bool:
+        return self._out.broken
+
+    def __call__(self, event: Event, state: RunState) -> None:
+        self._state = state
+        if isinstance(event, Chunk):
+            kept = self._bytes[event.host]
+            room = KEEP_BYTES - len(kept)
+            kept += event.data[:room]
+            self._cut[event.host] = self._cut.get(event.host, 0) + max(0, len(event.data) - room)
+        for said in self._narrator.tell(event, state):
+            if isinstance(event, (Unreached, Refused, Lost, LinkLost)):
+                self.note(said.text)
+
+    def note(self, text: str) -> None:
+        self._err.write("".join([f"fanout: {line}\n" for line in clean_lines(text)]))
+
+    def close(self) -> None:
+        if self._state is None:
+            return
+        said = [self._said(host, self._state) for host in self._hosts if self._state.hosts[host].exit is not None]
+        self._state = None
+        for group in grouped(said):
+            self._out.write(shown(group))
+
+    def _said(self, host: str, state: RunState) -> Said:
+        assembler = Lines()
+        taken = [*assembler.feed(bytes(self._bytes[host])), *assembler.finish()]
+        lines = [clean(line.text, colour=self._colour) + (f"…(+{line.more} B)" if line.more else "") for line in taken]
+        if self._cut.get(host):
+            lines.append(f"…(+{self._cut[host]} B)")
+        end = state.hosts[host].exit
+        return Said(host=host, lines=tuple(lines), end="" if _well(end) else how_it_ended(state.hosts[host]))
+
+
+def _well(end: Exited | None) -> bool:
+    return end is not None and end.code == 0

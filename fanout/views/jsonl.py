@@ -1,0 +1,79 @@
+"""The view for programs (``--json``): every event as one JSON object a line on stdout; described in docs/events.md.
+
+It is what ``events.jsonl`` holds, but with the log itself as lines of text instead of places in files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TextIO
+
+from fanout.events import Beat, Chunk, Event
+from fanout.outcome import RunOutcome
+from fanout.state import RunState
+from fanout.views.base import Heading
+from fanout.views.out import Out
+from fanout.views.record import VERSION, dumps, encode, end_record, run_record
+from fanout.views.streams import Say, Streams
+
+LIMIT = 64 * 1024  # a program can take longer lines than a screen
+
+
+class JsonLines:
+    """Call ``begin`` before the first event and ``finish`` after the last."""
+
+    def __init__(self, heading: Heading, *, stdout: TextIO) -> None:
+        self._heading = heading
+        self._out = Out(stdout)
+        self._streams = Streams(limit=LIMIT)
+        self._names: dict[tuple[str, int], str] = {}
+        self._now = 0.0
+
+    @property
+    def broken(self) -> bool:
+        return self._out.broken
+
+    def begin(self, at: float, **facts: Any) -> None:
+        """The first object: what runs where, and the caller's own facts (argv, version, …)."""
+        self._now = at
+        self._write(run_record(self._heading, at) | facts)
+
+    def __call__(self, event: Event, state: RunState) -> None:
+        self._now = event.at
+        says = self._streams.take(event)
+        records = [self._said(say, state) for say in says]
+        if not isinstance(event, Chunk) and not (isinstance(event, Beat) and not event.load):
+            record = encode(event)
+            if record is not None:
+                records.append(record)
+        self._write(*records)
+
+    def note(self, text: str) -> None:
+        self._write({"v": VERSION, "t": self._now, "type": "note", "text": text})
+
+    def finish(self, outcome: RunOutcome, text: str = "") -> None:
+        """The last object: the outcome. ``text`` (the report) is for people and left out."""
+        self.close()
+        self._write(end_record(outcome, self._now))
+
+    def close(self) -> None:
+        self._write(*(self._said(say, None) for say in self._streams.finish()))
+
+    def _said(self, say: Say, state: RunState | None) -> dict[str, Any]:
+        key = (say.host, say.stream)
+        if state is not None and key not in self._names and say.host in state.hosts:
+            self._names[key] = state.hosts[say.host].streams.get(say.stream, "")
+        record: dict[str, Any] = {
+            "v": VERSION,
+            "t": self._now,
+            "type": "bar" if say.kind == "bar" else "line",
+        }
+        record |= {"host": say.host, "stream": self._names.get(key, ""), "text": say.text}
+        if say.kind == "rest":
+            record["rest"] = True
+        if say.more:
+            record["more"] = say.more
+        return record
+
+    def _write(self, *records: Mapping[str, Any]) -> None:
+        self._out.write("".join([dumps(record) + "\n" for record in records]))

@@ -1,0 +1,264 @@
+"""The record of a run on the launcher's disk: every byte of every stream, every event, and at the end the outcome.
+
+    DIR/logs/gpu01.log          exactly what train.sh wrote on gpu01
+    DIR/logs/gpu01.rank-5.log   exactly what rank 5 wrote, where ranks have streams of their own
+    DIR/events.jsonl            everything that happened; for bytes, where they are in the logs
+    DIR/result.json report.txt  the outcome, for programs and for people
+
+A byte is written at its own offset, so a disk that was full for a while leaves a hole and nothing else moves; holes
+are remembered in ``problems``. A failing disk never ends a run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from fanout.errors import LauncherError
+from fanout.events import Beat, Chunk, Event, StreamOpened, Tick
+from fanout.outcome import RunOutcome
+from fanout.state import RunState
+from fanout.views.base import Heading
+from fanout.views.record import VERSION, dumps, encode, end_record, run_record
+
+OPEN_FILES = 128  # macOS gives a process 256 descriptors; ssh needs its share
+COALESCE_SECONDS = 0.25
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """Bytes ``start`` to ``end`` of a file that are not on disk, and why."""
+
+    file: str
+    start: int
+    end: int
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.file}: bytes {self.start} to {self.end} are missing: {self.why}"
+
+
+class LogDir:
+    """A subscriber that writes everything down. ``warn`` is called once, with a sentence, when the disk fails."""
+
+    broken = False
+
+    def __init__(self, path: str, heading: Heading, *, warn: Callable[[str], None] | None = None) -> None:
+        self.path = path
+        self._heading = heading
+        self._warn = warn
+        self._problems: list[Problem] = []
+        self._pending: dict[tuple[str, int], Chunk] = {}
+        self._lengths: dict[tuple[str, int], int] = {}
+        self._pending_since: float | None = None
+        self._events_size = 0
+        self._now = 0.0
+        self._names = FileNames(heading.hosts)
+        try:
+            os.makedirs(os.path.join(path, "logs"), mode=0o700, exist_ok=True)
+            os.chmod(path, 0o700)
+            self._files = _Files(path)
+            self._events = os.open(os.path.join(path, "events.jsonl"), _FLAGS | os.O_APPEND, 0o600)
+            self._events_size = os.fstat(self._events).st_size
+        except OSError as error:
+            raise LauncherError(
+                f"cannot write the logs of this run to {path}: {error.strerror}",
+                hint="choose another place with --log-dir DIR",
+            ) from error
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """What is missing on disk; empty after a good run."""
+        return tuple(self._problems)
+
+    def file_of(self, host: str, stream: int = 0) -> str:
+        """The path of a stream's log file."""
+        return os.path.join(self.path, self._names.of(host, stream))
+
+    def begin(self, at: float, **facts: Any) -> None:
+        """Write the first record: what is to be run where. ``facts`` are the caller's (argv, version, …)."""
+        self._now = at
+        self._record(run_record(self._heading, at) | facts)
+
+    def __call__(self, event: Event, state: RunState) -> None:
+        self._now = event.at
+        if isinstance(event, Chunk):
+            self._store(event)
+        elif isinstance(event, Tick) or (isinstance(event, Beat) and not event.load):
+            if self._pending_since is not None and event.at - self._pending_since >= COALESCE_SECONDS:
+                self._flush()
+        else:
+            self._flush()
+            if isinstance(event, StreamOpened):
+                self._names.name(event.host, event.stream, event.name)
+            record = encode(event)
+            if record is not None:
+                self._record(record)
+
+    def note(self, text: str) -> None:
+        """A sentence of the launcher's own belongs to the record too."""
+        self._flush()
+        self._record({"v": VERSION, "t": self._now, "type": "note", "text": text})
+
+    def finish(self, outcome: RunOutcome, text: str) -> None:
+        """Write ``result.json`` and ``report.txt``."""
+        self._flush()
+        self._record(end_record(outcome, self._now))
+        problems = [asdict(problem) for problem in self._problems]
+        result = {"v": VERSION, "run": self._heading.run_id, "title": self._heading.title, **asdict(outcome)}
+        self._write_whole("result.json", json.dumps(result | {"problems": problems}, indent=2) + "\n")
+        self._write_whole("report.txt", text if text.endswith("\n") else text + "\n")
+
+    def close(self) -> None:
+        self._flush()
+        self._files.close()
+        if self._events >= 0:
+            os.close(self._events)
+            self._events = -1
+
+    def _store(self, chunk: Chunk) -> None:
+        name = self._names.of(chunk.host, chunk.stream)
+        done, error = self._files.write(name, chunk.offset, chunk.data)
+        if error is not None:
+            self._trouble(name, chunk.offset + done, chunk.offset + len(chunk.data), error)
+        key = (chunk.host, chunk.stream)
+        before = self._pending.get(key)
+        if before is not None and before.offset + self._lengths[key] == chunk.offset:
+            self._lengths[key] += len(chunk.data)
+            self._pending[key] = replace(before, at=chunk.at, data=b"")
+        else:
+            if before is not None:
+                self._flush()
+            self._pending[key], self._lengths[key] = replace(chunk, data=b""), len(chunk.data)
+        if self._pending_since is None:
+            self._pending_since = chunk.at
+        elif chunk.at - self._pending_since >= COALESCE_SECONDS:
+            self._flush()
+
+    def _flush(self) -> None:
+        """Write down where the bytes since the last flush are; always before any other record, so that time rises."""
+        for key, chunk in sorted(self._pending.items(), key=lambda item: item[1].at):
+            record = encode(chunk)
+            assert record is not None
+            self._record(record | {"length": self._lengths[key]})
+        self._pending.clear()
+        self._lengths.clear()
+        self._pending_since = None
+
+    def _record(self, record: Mapping[str, Any]) -> None:
+        line = (dumps(record) + "\n").encode()
+        start = self._events_size
+        try:
+            done = os.write(self._events, line)
+            self._events_size += done
+            if done < len(line):  # the disk is full in the middle of a record: the next one begins its own line
+                os.write(self._events, b"\n")
+                self._trouble("events.jsonl", start, start + len(line), "No space left on device")
+        except OSError as error:
+            self._trouble("events.jsonl", start, start + len(line), error.strerror or str(error))
+
+    def _write_whole(self, name: str, text: str) -> None:
+        path = os.path.join(self.path, name)
+        try:
+            with open(os.open(path, _FLAGS | os.O_TRUNC, 0o600), "w", encoding="utf-8", errors="replace") as file:
+                file.write(text)
+        except OSError as error:
+            self._trouble(name, 0, len(text), error.strerror or str(error))
+
+    def _trouble(self, file: str, start: int, end: int, why: str) -> None:
+        last = self._problems[-1] if self._problems else None
+        if last is not None and (last.file, last.end, last.why) == (file, start, why):
+            self._problems[-1] = replace(last, end=end)
+            return
+        self._problems.append(Problem(file=file, start=start, end=end, why=why))
+        if last is None and self._warn is not None:
+            self._warn(
+                f"cannot write to {os.path.join(self.path, file)}: {why}; the run goes on, its log will have holes"
+            )
+
+
+_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
+
+
+class _Files:
+    """Log files by name, written at offsets; only the ones used last stay open."""
+
+    def __init__(self, root: str) -> None:
+        self._root = root
+        self._open: OrderedDict[str, int] = OrderedDict()
+
+    def write(self, name: str, offset: int, data: bytes) -> tuple[int, str | None]:
+        """How many bytes were written, and why not all of them were (None: they were)."""
+        done = 0
+        try:
+            descriptor = self._descriptor(name)
+            while done < len(data):
+                done += os.pwrite(descriptor, data[done:] if done else data, offset + done)
+        except OSError as error:
+            return done, error.strerror or str(error)
+        return done, None
+
+    def close(self) -> None:
+        while self._open:
+            os.close(self._open.popitem()[1])
+
+    def _descriptor(self, name: str) -> int:
+        if name in self._open:
+            self._open.move_to_end(name)
+            return self._open[name]
+        if len(self._open) >= OPEN_FILES:
+            os.close(self._open.popitem(last=False)[1])
+        self._open[name] = os.open(os.path.join(self._root, name), _FLAGS, 0o600)
+        return self._open[name]
+
+
+class FileNames:
+    """Names of hosts and streams as names of files: unique also where the disk knows no upper and lower case.
+
+    A host decides its name nowhere: what is not plain in it is written as ``%2F``, and it never begins with a dot.
+    """
+
+    def __init__(self, hosts: tuple[str, ...]) -> None:
+        self._taken: set[str] = set()
+        self._names: dict[tuple[str, int], str] = {}
+        for host in hosts:
+            self._names[host, 0] = self._free(safe(host))
+
+    def of(self, host: str, stream: int) -> str:
+        """The file of a stream, relative to the run's directory."""
+        if (host, stream) not in self._names:
+            self.name(host, stream, "" if stream == 0 else f"stream {stream}")
+        return f"logs/{self._names[host, stream]}.log"
+
+    def name(self, host: str, stream: int, name: str) -> None:
+        """Give a stream its name; the first name that it gets stays."""
+        if (host, stream) not in self._names:
+            self._names[host, stream] = self._free(f"{safe(host)}.{safe(name)}" if name else safe(host))
+
+    def _free(self, wanted: str) -> str:
+        name, number = wanted, 1
+        while name.casefold() in self._taken:
+            number += 1
+            name = f"{wanted}~{number}"
+        self._taken.add(name.casefold())
+        return name
+
+
+def safe(name: str) -> str:
+    """A name as part of a file name: ``rank 5`` -> ``rank-5``, ``../x`` -> ``%2E.%2Fx``."""
+    plain = "".join(char if _is_plain(char) else _percent(char) for char in name.replace(" ", "-"))
+    if plain.startswith("."):
+        plain = "%2E" + plain[1:]
+    return plain[:100] or "%"
+
+
+def _is_plain(char: str) -> bool:
+    return char.isascii() and (char.isalnum() or char in "._-@[]+,=")
+
+
+def _percent(char: str) -> str:
+    return "".join(f"%{byte:02X}" for byte in char.encode("utf-8", "surrogatepass"))

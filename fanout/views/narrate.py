@@ -1,0 +1,196 @@
+"""Fanout's own words during a run: the few events that a person wants to be told of, as sentences.
+
+The narrator keeps what happens on many hosts at once for a third of a second, so that sixty-four hosts that end
+together are one sentence; a failure is told at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from fanout.events import (
+    Acted,
+    Event,
+    Exited,
+    Gone,
+    Interrupted,
+    Kill,
+    Linked,
+    LinkLost,
+    Lost,
+    Refused,
+    Started,
+    Stop,
+    Unreached,
+)
+from fanout.hosts import fold
+from fanout.outcome import signal_name
+from fanout.state import HostState, Phase, RunState
+from fanout.views.sanitise import clean_lines, sentence
+from fanout.views.units import seconds
+
+Level = Literal["info", "good", "warning", "error"]
+GATHER_SECONDS = 0.3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """One sentence; ``level`` is for colour."""
+
+    text: str
+    level: Level = "info"
+
+
+class Narrator:
+    """Turns events into sentences; ``tell`` after every event, ``flush`` at the end."""
+
+    def __init__(self) -> None:
+        self._gathered: dict[str, list[str]] = {}
+        self._since = 0.0
+        self._down: set[str] = set()
+        self._stopping = False
+        self._done: set[str] = set()  # milestones told: connected, started
+
+    def tell(self, event: Event, state: RunState) -> list[Said]:
+        """What to say about this event, and what was gathered long enough."""
+        said = self._due(event.at)
+        match event:
+            case Unreached() | Refused() | Lost():
+                said += self._out(event, state)
+            case Linked():
+                said += self._linked(event, state)
+            case LinkLost():
+                said += self._link_lost(event, state)
+            case Started():
+                said += self._milestone("started", state)
+            case Exited():
+                said += self._exited(event, state)
+            case Gone():
+                said += _left_behind(event)
+            case Interrupted():
+                said.append(Said(text=f"got {signal_name(event.signal)}", level="warning"))
+            case Acted():
+                said += self._acted(event, state)
+            case _:
+                pass
+        return said
+
+    def flush(self) -> list[Said]:
+        """What is still gathered."""
+        return self._due(float("inf"))
+
+    def _due(self, now: float) -> list[Said]:
+        if not self._gathered or now - self._since < GATHER_SECONDS:
+            return []
+        said = [Said(text=f"{fold(hosts)} {what}") for what, hosts in self._gathered.items()]
+        self._gathered.clear()
+        return said
+
+    def _gather(self, what: str, host: str, at: float) -> None:
+        if not self._gathered:
+            self._since = at
+        self._gathered.setdefault(what, []).append(host)
+
+    def _linked(self, event: Linked, state: RunState) -> list[Said]:
+        if event.host in self._down:
+            self._down.discard(event.host)
+            return [Said(text=f"{event.host}: link is back; nothing of its log is lost", level="good")]
+        return self._milestone("connected", state)
+
+    def _link_lost(self, event: LinkLost, state: RunState) -> list[Said]:
+        if event.host in self._down or state.hosts[event.host].phase in (Phase.GONE, Phase.FORGOTTEN):
+            return []
+        self._down.add(event.host)
+        still = "; train.sh goes on there" if state.hosts[event.host].phase is Phase.RUNNING else ""
+        return [Said(text=f"{event.host}: link lost ({sentence(event.why)}){still}; connecting again", level="warning")]
+
+    def _milestone(self, what: str, state: RunState) -> list[Said]:
+        """``connected 4/4 in 0.6 s`` when the last host is there (said once)."""
+        there = [host for host in state.all if (host.linked if what == "connected" else host.started_at is not None)]
+        if what in self._done or len(there) < len(state.order):
+            return []
+        self._done.add(what)
+        since = max((host.go_at or state.began_at for host in state.all), default=state.began_at)
+        took = state.now - (state.began_at if what == "connected" else since)
+        return [Said(text=f"{what} {len(there)}/{len(state.order)} in {seconds(took)}")]
+
+    def _out(self, event: Unreached | Refused | Lost, state: RunState) -> list[Said]:
+        host = state.hosts[event.host]
+        self._down.discard(event.host)
+        trouble = host.trouble
+        what = {Phase.UNREACHED: "unreachable", Phase.REFUSED: "refused", Phase.LOST: "lost"}.get(host.phase, "out")
+        message = clean_lines(trouble.message if trouble else "") or ["no reason given"]
+        lines = [f"{what}: {message[0]}", *message[1:]]
+        lines += [f"try: {line}" for line in clean_lines(trouble.hint if trouble else "")]
+        return [Said(text=f"{event.host}: {line}", level="error") for line in lines]
+
+    def _exited(self, event: Exited, state: RunState) -> list[Said]:
+        host = state.hosts[event.host]
+        how = how_it_ended(host)
+        first = bool(state.failures) and state.failures[0][0] == event.host
+        if event.code == 0 or not first or was_stopped(host, state):
+            self._gather(f"ended: {how}", event.host, event.at)
+            return []
+        return [Said(text=f"{event.host}: train.sh ended: {how}", level="error")]
+
+    def _acted(self, event: Acted, state: RunState) -> list[Said]:
+        action = event.action
+        if isinstance(action, Stop) and not self._stopping:
+            self._stopping = True
+            if all(host.go_at is None for host in state.all):
+                return [Said(text=f"starting nothing: {sentence(action.why)}", level="warning")]
+            grace = f"TERM now, KILL after {seconds(action.grace)}"
+            return [Said(text=f"stopping all hosts: {sentence(action.why)} ({grace})", level="warning")]
+        if isinstance(action, Kill) and "kill" not in self._done:
+            self._done.add("kill")
+            return [Said(text="killing what is left on all hosts", level="warning")]
+        return []
+
+
+def _left_behind(event: Gone) -> list[Said]:
+    said = [
+        Said(
+            text=f"{event.host}: left behind: pid {p.pid} ({p.state}, {sentence(p.wchan)}) {sentence(p.command)}",
+            level="error",
+        )
+        for p in event.left
+    ]
+    if event.dropped:
+        text = f"{event.host}: its disk was full: {event.dropped} bytes of its log are lost"
+        said.append(Said(text=text, level="warning"))
+    elif not event.whole:
+        said.append(Said(text=f"{event.host}: its log did not arrive whole", level="warning"))
+    return said
+
+
+def how_it_ended(host: HostState) -> str:
+    """``exit 3``, ``killed by SIGTERM``: the end of train.sh on this host; "" while it has none."""
+    end = host.exit
+    if end is None:
+        return ""
+    oom = " (out of memory)" if end.oom else ""
+    why = f": {sentence(end.why)}" if end.why else ""
+    if end.signal is not None:
+        return f"killed by {signal_name(end.signal)}{oom}{why}"
+    return f"exit {end.code}{oom}{why}" if end.code is not None else f"unknown{why}"
+
+
+def was_stopped(host: HostState, state: RunState) -> bool:
+    """Did train.sh end because it was told to? Its end is then no failure of this host."""
+    failed_at = next((at for name, at in state.failures if name == host.name), None)
+    return host.stop_at is not None and failed_at is not None and host.stop_at < failed_at
+
+
+def status(state: RunState) -> str:
+    """Where the hosts stand, in one line: ``63/64 running · 1/64 link lost (gpu52)``."""
+    counts: dict[str, list[str]] = {}
+    for host in state.all:
+        word = "link lost" if host.link_lost_at is not None and not host.phase.over else host.phase.value
+        counts.setdefault(word, []).append(host.name)
+    total = len(state.order)
+    parts = [
+        f"{len(names)}/{total} {word}" + (f" ({fold(names)})" if len(counts) > 1 and len(names) * 2 < total else "")
+        for word, names in counts.items()
+    ]
+    return " · ".join(parts)

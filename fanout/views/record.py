@@ -1,0 +1,106 @@
+"""Events as JSON objects and back: the vocabulary of ``events.jsonl`` and of ``--json``, version 1.
+
+Within a version keys are only ever added. An event's ``type`` is its class name in snake_case, its keys are the
+fields of the class; ``t`` is when it reached the launcher. A Chunk is written as its place in the stream (the bytes
+are in the host's log file), the bytes of a Noise as one character each (U+0000 to U+00FF).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, fields
+from typing import Any, get_args
+
+from fanout.errors import LauncherError
+from fanout.events import Acted, Action, Chunk, Event, Gone, Leftover, Noise, Tick
+from fanout.outcome import RunOutcome
+from fanout.views.base import Heading
+
+VERSION = 1
+
+
+def tag(kind: type[Any]) -> str:
+    """``LinkLost`` -> ``link_lost``."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", kind.__name__).lower()
+
+
+_EVENTS: Mapping[str, type[Any]] = {tag(kind): kind for kind in get_args(Event)}
+_ACTIONS: Mapping[str, type[Any]] = {tag(kind): kind for kind in get_args(Action)}
+
+
+def encode(event: Event) -> dict[str, Any] | None:
+    """The event as a JSON object; None for a Tick, which is not recorded."""
+    if isinstance(event, Tick):
+        return None
+    known: dict[str, Any] = {"v": VERSION, "t": event.at, "type": tag(type(event))}
+    match event:
+        case Chunk():
+            return known | {
+                "host": event.host,
+                "stream": event.stream,
+                "offset": event.offset,
+                "length": len(event.data),
+            }
+        case Noise():
+            return known | {"host": event.host, "data": event.data.decode("latin-1")}
+        case Acted():
+            return known | {"action": tag(type(event.action))} | _values(event.action)
+        case Gone():
+            return known | _values(event) | {"left": [_values(process) for process in event.left]}
+        case _:
+            return known | _values(event)
+
+
+def decode(record: Mapping[str, Any], read: Callable[[str, int, int, int], bytes]) -> Event | None:
+    """The event that ``encode`` was given; ``read(host, stream, offset, length)`` brings a Chunk's bytes back.
+
+    None for a type that is not an event (``run``, ``end``) or that a later version of fanout added.
+    """
+    if record.get("v") != VERSION:
+        raise LauncherError(
+            f"this record is version {record.get('v')}, this fanout reads version {VERSION}",
+            hint="read it with the fanout that wrote it",
+        )
+    kind = _EVENTS.get(record["type"])
+    if kind is None:
+        return None
+    values = _known(kind, record) | {"at": record["t"]}
+    if kind is Chunk:
+        values["data"] = read(record["host"], record["stream"], record["offset"], record["length"])
+    elif kind is Noise:
+        values["data"] = record["data"].encode("latin-1")
+    elif kind is Acted:
+        action = _ACTIONS[record["action"]]
+        values["action"] = action(**_known(action, record))
+    elif kind is Gone:
+        values["left"] = tuple(Leftover(**_known(Leftover, process)) for process in record["left"])
+    event: Event = kind(**values)
+    return event
+
+
+def run_record(heading: Heading, at: float) -> dict[str, Any]:
+    """The first object of a run."""
+    ranks = {host: list(rank) for host, rank in heading.ranks.items()}
+    return {"v": VERSION, "t": at, "type": "run", "run": heading.run_id, "title": heading.title,
+            "hosts": list(heading.hosts), "ranks": ranks}  # fmt: skip
+
+
+def end_record(outcome: RunOutcome, at: float) -> dict[str, Any]:
+    """The last object of a run."""
+    return {"v": VERSION, "t": at, "type": "end", **asdict(outcome)}
+
+
+def dumps(record: Mapping[str, Any]) -> str:
+    """One line of JSON, in ASCII, without its line end."""
+    return json.dumps(record, separators=(",", ":"), default=str)
+
+
+def _values(value: Any) -> dict[str, Any]:
+    return {field.name: getattr(value, field.name) for field in fields(value) if field.name != "at"}
+
+
+def _known(kind: type[Any], record: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of ``kind`` that the record has: keys that a later version added are passed over."""
+    return {field.name: record[field.name] for field in fields(kind) if field.name in record}

@@ -1,0 +1,218 @@
+"""The last words about a run, as text: who failed first and how, what it said, what became of the others, what now.
+
+Pure: a Heading, a RunState, a RunOutcome and the hosts' last words in, a string out. A good run is two lines.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from fanout.hosts import fold
+from fanout.outcome import HostOutcome, RunOutcome
+from fanout.state import RunState
+from fanout.views.base import Heading
+from fanout.views.logdir import FileNames
+from fanout.views.sanitise import clean_lines, sentence
+from fanout.views.tail import LastWords
+from fanout.views.units import seconds
+
+LAST_LINES = 15
+_LABEL = 13
+
+
+@dataclass(frozen=True, slots=True)
+class _Paint:
+    colour: bool
+
+    def __call__(self, code: str, text: str) -> str:
+        return f"\x1b[{code}m{text}\x1b[0m" if self.colour else text
+
+
+def report(
+    heading: Heading,
+    state: RunState,
+    outcome: RunOutcome,
+    last_words: Mapping[str, LastWords],
+    *,
+    diagnosis: Sequence[str] = (),
+    colour: bool = False,
+    unicode: bool = True,
+) -> str:
+    """The report, ending with a newline. ``last_words`` need only hold the host that failed first; the lines
+    of ``diagnosis`` (why it failed, who only suffered from it) stand under the headline of a run that failed."""
+    paint = _Paint(colour)
+    if outcome.ok:
+        lines = _good(heading, outcome, paint)
+    else:
+        lines = [
+            _title(heading, outcome, paint, unicode=unicode),
+            *(shown for line in diagnosis for shown in clean_lines(line)),
+            *_last_words(heading, outcome, last_words, unicode=unicode),
+            *_others(state, outcome),
+            *_where(heading, state, outcome),
+            *_left(state, outcome, paint),
+            _fact("exit status", f"{outcome.exit_code} ({_whose(outcome)})"),
+            *_next(heading, outcome, paint),
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _good(heading: Heading, outcome: RunOutcome, paint: _Paint) -> list[str]:
+    left = "nothing is left on them" if len(outcome.hosts) > 1 else "nothing is left there"
+    if not outcome.clean:
+        left = f"what is left on {fold(_unlooked(outcome)) or fold(_leaving(outcome))} is not known to be nothing"
+    lines = [paint("32", f"run {heading.run_id}: {outcome.headline} after {seconds(outcome.seconds)}") + f"; {left}"]
+    if heading.log_dir:
+        lines.append(f"logs: {_home(heading.log_dir)}")
+    return lines
+
+
+def _title(heading: Heading, outcome: RunOutcome, paint: _Paint, *, unicode: bool) -> str:
+    word = "STOPPED" if outcome.origin == "user" or outcome.first is None else "FAILED"
+    bar = ("━" if unicode else "=") * 3
+    title = f"{bar} run {heading.run_id} {word} after {seconds(outcome.seconds)} {bar}"
+    return "\n".join([paint("1;31", title), *(paint("1", line) for line in clean_lines(outcome.headline))])
+
+
+def _last_words(
+    heading: Heading, outcome: RunOutcome, last_words: Mapping[str, LastWords], *, unicode: bool
+) -> list[str]:
+    first = outcome.first
+    if first is None:
+        return [""]
+    host = next(host for host in outcome.hosts if host.host == first)
+    if host.verdict in ("unreached", "refused"):
+        return [""]
+    said = last_words.get(first)
+    if said is None or not said.lines:
+        return ["", f"  {first} wrote nothing.", ""]
+    rank = heading.ranks.get(first)
+    node = f" (node {rank[0]})" if rank else ""
+    bar = "│" if unicode else "|"
+    shown, whole = _excerpt(said)
+    what = "its traceback" if whole else "last lines"
+    return ["", f"  {said.speaker}{node}, {what}:", *(f"    {bar} {line}".rstrip() for line in shown), ""]
+
+
+def _excerpt(said: LastWords) -> tuple[tuple[str, ...], bool]:
+    """The last lines; where a traceback stands among them or before them, that, whole."""
+    lines, block = said.lines[-LAST_LINES:], said.traceback
+    if not block:
+        return lines, False
+    if block[-1] in lines:  # the end is near: the traceback and what came after it
+        after = lines[len(lines) - list(reversed(lines)).index(block[-1]) :]
+        return (*block, *after), False
+    return block, True
+
+
+def _others(state: RunState, outcome: RunOutcome) -> list[str]:
+    groups: dict[tuple[str, str], list[str]] = {}
+    for host in outcome.hosts:
+        if host.host != outcome.first:
+            groups.setdefault((host.verdict, host.reason), []).append(host.host)
+    texts = [f"{fold(names)}: {_became(verdict, reason, state)}" for (verdict, reason), names in groups.items()]
+    name = "the others" if outcome.first is not None else "the hosts"
+    return [_fact(name if not at else "", text) for at, text in enumerate(texts)]
+
+
+def _became(verdict: str, reason: str, state: RunState) -> str:
+    reason = sentence(reason)
+    words = {
+        "ok": "ended well",
+        "failed": f"failed too ({reason})",
+        "stopped": f"stopped by fanout{_how_soon(state)} ({reason})",
+        "unreached": f"not reached: {reason}",
+        "refused": f"refused: {reason}",
+        "lost": f"lost: {reason}",
+        "never-started": "never started",
+    }
+    return words.get(verdict, f"{verdict}: {reason}")
+
+
+def _how_soon(state: RunState) -> str:
+    """How long after the first failure the others were told to stop."""
+    stops = [host.stop_at for host in state.all if host.stop_at is not None]
+    if state.interrupts or not state.failures or not stops:
+        return ""
+    later = max(0.0, min(stops) - state.failures[0][1])
+    return " at once" if later < 0.1 else f" {seconds(later)} later"
+
+
+def _where(heading: Heading, state: RunState, outcome: RunOutcome) -> list[str]:
+    if heading.log_dir is None:
+        return []
+    if outcome.first is None or not state.hosts[outcome.first].received:
+        return [_fact("logs", _home(heading.log_dir))]
+    file = FileNames(heading.hosts).of(outcome.first, 0)
+    return [_fact("logs", f"{_home(heading.log_dir)}  ({file})")]
+
+
+def _left(state: RunState, outcome: RunOutcome, paint: _Paint) -> list[str]:
+    """What is left on the hosts: "nothing" only where every host was looked over."""
+    lines: list[str] = []
+    for host in outcome.hosts:
+        gone = state.hosts[host.host].gone
+        for process in gone.left if gone else ():
+            text = f"{host.host}: pid {process.pid} ({process.state}, {sentence(process.wchan)}) {sentence(process.command)}"
+            lines.append(_fact("left behind", paint("31", text)))
+    unknown = _unlooked(outcome)
+    if unknown:
+        text = f"unknown: {fold(unknown)} could not be looked over"
+        lines.append(_fact("left behind", paint("33", text)))
+    if lines:
+        return lines
+    number = len(outcome.hosts)
+    return [
+        _fact(
+            "left behind",
+            f"nothing: {'all ' + str(number) + ' hosts were' if number > 1 else 'the host was'} looked over",
+        )
+    ]
+
+
+def _unlooked(outcome: RunOutcome) -> list[str]:
+    return [host.host for host in outcome.hosts if host.left is None]
+
+
+def _leaving(outcome: RunOutcome) -> list[str]:
+    return [host.host for host in outcome.hosts if host.left]
+
+
+def _whose(outcome: RunOutcome) -> str:
+    return {
+        "script": f"that of train.sh on {outcome.first}",
+        "ssh": f"{outcome.first} could not be reached or was lost",
+        "fanout": "fanout refused to start" if outcome.exit_code == 125 else "the time limit",
+        "user": "you stopped it",
+    }[outcome.origin]
+
+
+def _next(heading: Heading, outcome: RunOutcome, paint: _Paint) -> list[str]:
+    """The command to type now: the failed host's own advice, what is left to clean up, or its log."""
+    commands: list[str] = []
+    first = next((host for host in outcome.hosts if host.host == outcome.first), None)
+    if first is not None and first.hint:
+        commands += clean_lines(first.hint)
+    elif first is not None and _has_log(first):
+        commands.append(f"fanout logs {heading.run_id} --host {shlex.quote(first.host)}")
+    if not outcome.clean:
+        unknown = _unlooked(outcome)
+        when = f"once {fold(unknown)} can be reached: " if unknown else ""
+        commands.append(f"fanout stop {heading.run_id}    ({when}looks again and ends what is left)")
+    return [_fact("next" if not at else "", paint("1", command)) for at, command in enumerate(commands)]
+
+
+def _has_log(host: HostOutcome) -> bool:
+    return host.verdict not in ("unreached", "refused", "never-started")
+
+
+def _fact(name: str, text: str) -> str:
+    return f"  {name:<{_LABEL}}{text}"
+
+
+def _home(path: str) -> str:
+    home = os.path.expanduser("~")
+    return "~" + path[len(home) :] if home != "/" and path.startswith(home + os.sep) else path

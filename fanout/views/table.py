@@ -1,0 +1,70 @@
+"""Columns of plain text for ``check``, ``hosts`` and ``ps``: aligned, harmless, and never wider than asked."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+
+from fanout.views.sanitise import clean
+
+GAP = "  "
+
+
+def table(
+    rows: Sequence[Sequence[str]],
+    *,
+    header: Sequence[str] = (),
+    right: frozenset[int] = frozenset(),
+    width: int | None = None,
+) -> list[str]:
+    """Lines of a table; columns in ``right`` stand to the right. Past ``width`` the widest columns are cut with ``…``.
+
+    Rows may be shorter than the header. No line ends in spaces.
+    """
+    cells = [[clean(str(cell), colour=False) for cell in row] for row in ([header, *rows] if header else rows)]
+    if not cells:
+        return []
+    columns = max(len(row) for row in cells)
+    widths = [max((cells_wide(row[at]) for row in cells if at < len(row)), default=0) for at in range(columns)]
+    if width is not None:
+        widths = _narrowed(widths, width)
+    return [_line(row, widths, right) for row in cells]
+
+
+def cells_wide(text: str) -> int:
+    """How many columns of a terminal the text takes: two for wide characters, none for combining ones."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text
+    )
+
+
+def cut(text: str, width: int, *, ellipsis: str = "…") -> str:
+    """The text in at most ``width`` columns; an ``ellipsis`` of one column where something is missing."""
+    if cells_wide(text) <= width:
+        return text
+    kept = ""
+    for char in text:
+        if cells_wide(kept + char) > width - 1:
+            break
+        kept += char
+    return kept + ellipsis if width > 0 else ""
+
+
+def _narrowed(widths: list[int], width: int) -> list[int]:
+    """The widest column gives way, character by character, until all fit; a column keeps at least four."""
+    widths = list(widths)
+    room = width - len(GAP) * (len(widths) - 1)
+    while sum(widths) > room and max(widths) > 4:
+        widths[widths.index(max(widths))] -= 1
+    return widths
+
+
+def _line(row: Sequence[str], widths: list[int], right: frozenset[int]) -> str:
+    parts = []
+    for at, text in enumerate(row):
+        text = cut(text, widths[at])
+        fill = " " * (widths[at] - cells_wide(text))
+        parts.append(fill + text if at in right else text + fill)
+    return GAP.join(parts).rstrip()

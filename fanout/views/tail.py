@@ -1,0 +1,145 @@
+"""The last words of every host, in bounded memory: raw bytes while the run goes on, lines only when asked for.
+
+Kept for each stream are its last 32 kB and, wherever in the stream they stood, its last few tracebacks.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+from fanout.events import Chunk, Event, StreamOpened
+from fanout.state import RunState
+from fanout.views.base import label
+from fanout.views.lines import Lines
+from fanout.views.sanitise import clean
+
+KEEP_BYTES = 32 * 1024
+TRACEBACK_BYTES = 16 * 1024
+TRACEBACKS = 3
+_OVERLAP = 256  # a traceback's first line may be split over two chunks, and may have a prefix
+_HEAD = b"Traceback (most recent call last)"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LastWords:
+    """What a host said last: clean lines, oldest first, and its last own traceback (not torchrun's about it)."""
+
+    speaker: str
+    lines: tuple[str, ...]
+    traceback: tuple[str, ...] = ()
+
+
+class _Stream:
+    __slots__ = ("_chunks", "_finds", "_overlap", "_size")
+
+    def __init__(self) -> None:
+        self._chunks: deque[bytes] = deque()
+        self._size = 0
+        self._overlap = b""
+        self._finds: deque[bytearray] = deque(maxlen=TRACEBACKS)
+
+    def feed(self, data: bytes) -> None:
+        self._find(data)
+        self._chunks.append(data[-KEEP_BYTES:])
+        self._size += len(self._chunks[-1])
+        while self._size - len(self._chunks[0]) >= KEEP_BYTES:
+            self._size -= len(self._chunks.popleft())
+
+    def _find(self, data: bytes) -> None:
+        searched = self._overlap + data
+        begins: list[int] = []
+        at = searched.find(_HEAD)
+        while at >= 0:
+            if at + len(_HEAD) > len(self._overlap):  # else it was found last time
+                begins.append(searched.rfind(b"\n", 0, at) + 1)
+            at = searched.find(_HEAD, at + 1)
+        if self._finds and len(self._finds[-1]) < TRACEBACK_BYTES:
+            end = begins[0] - len(self._overlap) if begins else len(data)
+            self._finds[-1] += data[: max(0, end)]
+        for begin, end in zip(begins, [*begins[1:], len(searched)], strict=False):
+            self._finds.append(bytearray(searched[begin:end]))
+        for find in self._finds:
+            del find[TRACEBACK_BYTES:]
+        self._overlap = searched[-_OVERLAP:]
+
+    def lines(self, count: int) -> tuple[str, ...]:
+        whole = _lines(b"".join(self._chunks))
+        return tuple(whole[-count:])
+
+    def traceback(self) -> tuple[str, ...]:
+        """The last traceback that is the program's own: torchrun adds one that only says that a child failed."""
+        blocks = [traceback_of(_lines(bytes(find))) for find in self._finds]
+        own = [block for block in blocks if block and not _is_torchruns(block)]
+        return own[-1] if own else (blocks[-1] if blocks else ())
+
+
+class Tails:
+    """A subscriber that remembers the last words of all streams."""
+
+    broken = False
+
+    def __init__(self) -> None:
+        self._streams: dict[tuple[str, int], _Stream] = {}
+        self._labels: dict[tuple[str, int], str] = {}
+
+    def __call__(self, event: Event, state: RunState) -> None:
+        if isinstance(event, Chunk):
+            self.feed(event.host, event.data, stream=event.stream)
+        elif isinstance(event, StreamOpened):
+            self._labels[event.host, event.stream] = label(event.host, event.name)
+
+    def feed(self, host: str, data: bytes, *, stream: int = 0) -> None:
+        key = (host, stream)
+        if key not in self._streams:
+            self._streams[key] = _Stream()
+        self._streams[key].feed(data)
+
+    def note(self, text: str) -> None:
+        """Nothing: a host's last words are its own."""
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+    def last_words(self, host: str, *, count: int = 15) -> LastWords:
+        """Of the stream that has a traceback, else of the one that spoke most; empty lines where it said nothing."""
+        streams = [(key, stream) for key, stream in self._streams.items() if key[0] == host]
+        for key, stream in streams:
+            traceback = stream.traceback()
+            if traceback and not _is_torchruns(traceback):
+                return LastWords(speaker=self._label(key), lines=stream.lines(count), traceback=traceback)
+        for key, stream in streams:
+            lines = stream.lines(count)
+            if lines:
+                return LastWords(speaker=self._label(key), lines=lines, traceback=stream.traceback())
+        return LastWords(speaker=host, lines=())
+
+    def _label(self, key: tuple[str, int]) -> str:
+        return self._labels.get(key, label(key[0], "" if key[1] == 0 else f"stream {key[1]}"))
+
+
+def _lines(data: bytes) -> list[str]:
+    assembler = Lines()
+    taken = [*assembler.feed(data), *assembler.finish()]
+    return [clean(line.text, colour=False) + (f"…(+{line.more} B)" if line.more else "") for line in taken]
+
+
+def traceback_of(lines: list[str]) -> tuple[str, ...]:
+    """The traceback that begins with the first of these lines, up to and with the line that names the error.
+
+    torchrun may put ``[rank5]: `` before every line; what is indented below that mark still belongs to it.
+    """
+    if not lines:
+        return ()
+    margin = lines[0].find(_HEAD.decode())
+    end = 1
+    for line in lines[1:]:
+        end += 1
+        body = line[margin:]
+        if body and not body.startswith((" ", "\t")):
+            break
+    return tuple(lines[:end])
+
+
+def _is_torchruns(block: tuple[str, ...]) -> bool:
+    return any("ChildFailedError" in line or "torch/distributed/elastic" in line for line in block)

@@ -1,0 +1,54 @@
+"""Numbers as people read them: durations, sizes, counts. Pure, and the same in every view."""
+
+from __future__ import annotations
+
+
+def seconds(value: float) -> str:
+    """A duration in words: ``0.3 s``, ``41 s``, ``12 min 3 s``, ``1 h 14 min``, ``3 d 2 h``."""
+    value = max(0.0, value)
+    if value < 9.95:
+        return f"{value:.1f} s"
+    whole = round(value)
+    if whole < 60:
+        return f"{whole} s"
+    for size, name, below, small in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
+        if whole >= size:
+            rest = whole % size // below
+            return f"{whole // size} {name} {rest} {small}" if rest else f"{whole // size} {name}"
+    raise AssertionError(value)
+
+
+def age(value: float) -> str:
+    """How long ago, in whole units, so that it changes no more than once a second: ``now``, ``21 s``, ``3 min``."""
+    whole = int(max(0.0, value))
+    if whole < 2:
+        return "now"
+    return f"{whole} s" if whole < 120 else f"{whole // 60} min" if whole < 7200 else f"{whole // 3600} h"
+
+
+def clock(value: float) -> str:
+    """A duration as a running clock: ``00:12:44``; days in front where there are any."""
+    whole = int(max(0.0, value))
+    days, rest = divmod(whole, 86400)
+    text = f"{rest // 3600:02d}:{rest % 3600 // 60:02d}:{rest % 60:02d}"
+    return f"{days}d {text}" if days else text
+
+
+def size(count: int) -> str:
+    """Bytes: ``812 B``, ``1.2 MB``."""
+    if count < 1000:
+        return f"{count} B"
+    value, unit = count / 1e3, "kB"
+    for larger in ("MB", "GB", "TB"):
+        if value >= 999.5:
+            value, unit = value / 1e3, larger
+    return f"{value:.1f} {unit}" if value < 99.95 else f"{value:.0f} {unit}"
+
+
+def short(value: float) -> str:
+    """A figure: ``812``, ``38.2k``, ``1.3M``."""
+    for limit, unit in ((999.5, ""), (999_500, "k"), (999_500_000, "M"), (float("inf"), "G")):
+        if abs(value) < limit:
+            scaled = value / {"": 1, "k": 1e3, "M": 1e6, "G": 1e9}[unit]
+            return f"{scaled:.0f}{unit}" if unit == "" or abs(scaled) >= 99.95 else f"{scaled:.1f}{unit}"
+    return f"{value}"

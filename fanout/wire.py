@@ -1,0 +1,218 @@
+"""Bytes to events and the plan to bytes, without any I/O.
+
+``Decoder`` takes what a host sends, in any chunking: first whatever its login prints, up to the agent's line
+``@nonce READY``, then frames. What a host may send is bounded and checked here, because a host can be broken or
+hostile; ``BadHost`` is the answer to anything else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from fanout.agent import frames
+from fanout.agent.frames import BadFrame
+from fanout.events import (
+    Answered,
+    Beat,
+    Chunk,
+    Event,
+    Exited,
+    Forgotten,
+    Gone,
+    Leftover,
+    Noise,
+    Prepared,
+    Refused,
+    Started,
+    StreamOpened,
+)
+from fanout.plan import Default, EnvValue, LaunchPlan, NodePlan, PathList
+
+MAX_NOISE = 64 << 10
+
+
+class BadHost(Exception):
+    """The host does not speak the protocol; the text says how."""
+
+
+class Decoder:
+    """One connection's bytes, as they come."""
+
+    def __init__(self, host: str, nonce: str, clock: Callable[[], float]) -> None:
+        self._host = host
+        self._clock = clock
+        self._mark = f"@{nonce} READY ".encode()
+        self._before = b""  # what came before the agent spoke
+        self._splitter = frames.Splitter()
+        self.python = ""  # the version that the agent runs on; "" while it has not spoken
+        self.hello: Mapping[str, Any] = {}
+        self.totals: Mapping[int, tuple[int, int | None]] = {}  # of each stream, once the host said gone
+
+    @property
+    def noise(self) -> bytes:
+        """What the login printed, as far as it is not followed by the agent's line."""
+        return self._before
+
+    def feed(self, data: bytes) -> list[Event]:
+        """The events that ``data`` completes. Raises BadHost."""
+        if self.python:
+            return self._frames(data)
+        self._before += data
+        start = self._before.find(self._mark)
+        end = self._before.find(b"\n", start) if start >= 0 else -1
+        if end < 0:
+            if len(self._before) > MAX_NOISE:
+                raise BadHost(f"printed {len(self._before)} bytes at login and never got to the command")
+            return []
+        noise, rest = self._before[:start], self._before[end + 1 :]
+        self.python = self._before[start + len(self._mark) : end].decode("ascii", "replace").strip()
+        self._before = noise
+        events: list[Event] = [Noise(at=self._clock(), host=self._host, data=noise)] if noise.strip() else []
+        return events + self._frames(rest)
+
+    def _frames(self, data: bytes) -> list[Event]:
+        try:
+            messages = self._splitter.feed(data)
+        except BadFrame as error:
+            raise BadHost(f"sent what is not of fanout's protocol: {error}") from None
+        events = []
+        for message in messages:
+            try:
+                event = self._event(message)
+            except (KeyError, TypeError, ValueError) as error:
+                raise BadHost(f"sent a message that cannot be read: {str(message)[:200]} ({error})") from None
+            if event is not None:
+                events.append(event)
+        return events
+
+    def _event(self, message: Any) -> Event | None:
+        at, host = self._clock(), self._host
+        if isinstance(message, tuple):
+            stream, offset, data = message
+            return Chunk(at=at, host=host, stream=stream, offset=offset, data=data)
+        match message["t"]:
+            case "hello":
+                self.hello = message
+                return None
+            case "beat":
+                return Beat(at=at, host=host, load=dict(message.get("load", {})))
+            case "answer":
+                return Answered(
+                    at=at, host=host, ask=int(message["id"]), value=message["value"], error=str(message["error"])
+                )
+            case "prepared":
+                return Prepared(at=at, host=host, pid=int(message["pid"]))
+            case "refused":
+                return Refused(
+                    at=at,
+                    host=host,
+                    kind=str(message["kind"]),
+                    message=str(message["message"]),
+                    hint=str(message["hint"]),
+                )
+            case "started":
+                return Started(at=at, host=host, pid=int(message["pid"]))
+            case "stream":
+                return StreamOpened(at=at, host=host, stream=int(message["id"]), name=str(message["name"]))
+            case "exited":
+                return _exited(message, at, host)
+            case "gone":
+                self.totals = totals(message)
+                return _gone(message, at, host)
+            case "forgotten":
+                return Forgotten(at=at, host=host)
+            case "crash":
+                raise BadHost(f"the agent failed, which is a bug of fanout's:\n{message['text']}")
+            case other:
+                raise ValueError(f"no message is called {other!r}")
+
+
+def _exited(message: Mapping[str, Any], at: float, host: str) -> Exited:
+    code, signal = message["code"], message["signal"]
+    return Exited(
+        at=at,
+        host=host,
+        code=None if code is None else int(code),
+        signal=None if signal is None else int(signal),
+        why=str(message.get("why", "")),
+        oom=bool(message.get("oom", False)),
+    )
+
+
+def _gone(message: Mapping[str, Any], at: float, host: str) -> Gone:
+    left = tuple(
+        Leftover(pid=int(one["pid"]), state=str(one["state"]), wchan=str(one["wchan"]), command=str(one["cmd"]))
+        for one in message["left"]
+    )
+    return Gone(at=at, host=host, killed=int(message["killed"]), left=left, dropped=int(message["dropped"]))
+
+
+def totals(message: Mapping[str, Any]) -> dict[int, tuple[int, int | None]]:
+    """(size, CRC-32) of each stream in a ``gone`` message; the CRC is None where the host has none."""
+    crc = message.get("crc", {})
+    return {int(key): (int(size), crc.get(key)) for key, size in message["sizes"].items()}
+
+
+# -- the plan as frames
+
+
+def prepare_frame(plan: LaunchPlan, node: NodePlan, *, by: str, cursors: Mapping[int, int]) -> bytes:
+    """Everything that a host must know before Go, and how far the launcher has its log."""
+    return frames.pack(
+        {
+            "op": "prepare",
+            "run": plan.run_id,
+            "node": node.rank,
+            "mark": list(node.mark),
+            "argv": list(node.argv),
+            "cwd": node.cwd,
+            "needs": list(node.needs),
+            "claims": list(node.claims),
+            "about": {"by": by},
+            "lease": plan.lease,
+            "grace": plan.grace,
+            "cursors": {str(stream): offset for stream, offset in cursors.items()},
+        }
+    )
+
+
+def attach_frame(run_id: str, rank: int, mark: tuple[str, ...], cursors: Mapping[int, int]) -> bytes:
+    """Take up a run that is there already; nothing is started."""
+    named = {str(stream): offset for stream, offset in cursors.items()}
+    return frames.pack({"op": "attach", "run": run_id, "node": rank, "mark": list(mark), "cursors": named})
+
+
+def go_frame(node: NodePlan) -> bytes:
+    env = {name: _env(value) for name, value in node.env}
+    for entry in node.mark:
+        name, _, value = entry.partition("=")
+        env[name] = value
+    return frames.pack({"op": "go", "env": env})
+
+
+def _env(value: EnvValue) -> object:
+    if isinstance(value, str):
+        return value
+    entry: dict[str, object] = {"if": value.only_if} if value.only_if else {}
+    if isinstance(value, Default):
+        return {**entry, "default": value.value}
+    assert isinstance(value, PathList)
+    return {**entry, "before": list(value.before), "after": list(value.after)}
+
+
+def ask_frame(number: int, what: str, args: Mapping[str, Any], timeout: float) -> bytes:
+    return frames.pack({"op": "ask", "id": number, "what": what, "args": dict(args), "timeout": timeout})
+
+
+def cancel_frame(number: int) -> bytes:
+    return frames.pack({"op": "cancel", "id": number})
+
+
+def stop_frame(grace: float, why: str) -> bytes:
+    return frames.pack({"op": "stop", "grace": grace, "why": why})
+
+
+KILL = frames.pack({"op": "kill"})
+BEAT = frames.pack({"op": "beat"})
+BYE = frames.pack({"op": "bye"})

@@ -1,0 +1,84 @@
+"""Writes text with a trained checkpoint: ``generate_llada2.py outputs/llada2_mini_bd_sft --prompt assert``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+import torch
+from llada2 import checkpoint, model_config, sampling, tokenizer, world
+from llada2.errors import UserError
+from llada2.model import LLaDA2
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options; defaults of the decoding are the paper's, sizes come from the checkpoint."""
+    p = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    p.add_argument("checkpoint", help="a global_step_N directory, or an output directory: its newest one")
+    p.add_argument("--prompt", required=True, help="what the user says")
+    p.add_argument("--gen-length", type=int, default=64, help="at most so many tokens (default %(default)s)")
+    p.add_argument("--block-size", type=int, help="default: the one that was trained")
+    p.add_argument("--steps", type=int, help="at most so many passes a block (default: the block size)")
+    p.add_argument("--threshold", type=float, default=0.95, help="accept tokens surer than this (default %(default)s)")
+    p.add_argument("--temperature", type=float, default=0.0, help="0 takes the most probable token (default)")
+    p.add_argument(
+        "--in-order-of", default="confidence", choices=["confidence", "chance"], help="which places go first"
+    )
+    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
+    return p
+
+
+def newest(path: str) -> str:
+    """The checkpoint at ``path``, or the newest one of the run whose output directory it is."""
+    found = list(checkpoint.whole(os.path.join(path, "checkpoints")).values())
+    return found[-1] if found else path
+
+
+def run(options: argparse.Namespace) -> None:
+    """Loads, writes, prints."""
+    path = newest(options.checkpoint)
+    meta = checkpoint.read_meta(path)
+    shape, _ = model_config.from_dict(meta["model"], f"{path}/meta.json")
+    words = tokenizer.load(meta["config"]["model"]["tokenizer_path"])
+    device = world.choose_device(options.device, 0, 1)
+    model = LLaDA2(shape).eval()
+    checkpoint.load_weights(path, model, alone=True)
+    model.to(device)
+    prompt, _ = words.chat([{"role": "user", "content": options.prompt}, {"role": "assistant", "content": ""}])
+    block = options.block_size or meta["config"]["train"]["block_size"]
+    for name, value in (("--gen-length", options.gen_length), ("--block-size", block), ("--steps", options.steps or 1)):
+        if value < 1:
+            raise UserError(f"{name} must be at least 1, not {value}")
+    out = sampling.generate(
+        model,
+        torch.tensor(prompt, device=device),
+        gen_length=options.gen_length,
+        block_size=block,
+        steps=options.steps or block,
+        threshold=options.threshold,
+        temperature=options.temperature,
+        in_order_of=options.in_order_of,
+        eos_id=words.eos,
+        generator=torch.Generator(device).manual_seed(options.seed),
+    )
+    print(words.decode(out.ids[len(prompt) :].tolist()))
+    print(
+        f"-- {out.written} tokens in {out.forwards} forwards: {out.tokens_per_forward:.2f} tokens per forward "
+        f"({path}, block {block}, threshold {options.threshold}, temperature {options.temperature})"
+    )
+
+
+def main(arguments: list[str]) -> int:
+    """The process's exit code."""
+    try:
+        run(parser().parse_args(arguments))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

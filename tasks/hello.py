@@ -1,0 +1,48 @@
+"""Every rank says who it is and what it was given; then a real all-reduce shows that they can hear each other."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+
+import torch
+import torch.distributed as dist
+
+TOLD = ("MASTER_ADDR", "MASTER_PORT", "OMP_NUM_THREADS", "PYTHONPATH")
+
+
+def main() -> int:
+    """0 where the sum of all ranks is what it must be, else 1."""
+    cuda = torch.cuda.is_available()
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    device = torch.device("cuda", local_rank) if cuda else torch.device("cpu")
+    if cuda:
+        torch.cuda.set_device(device)
+    if "MASTER_ADDR" in os.environ:
+        dist.init_process_group("nccl" if cuda else "gloo")
+    else:
+        print("hello: not started by torchrun: alone", flush=True)
+        store = dist.HashStore()  # type: ignore[attr-defined]
+        dist.init_process_group("gloo", store=store, rank=0, world_size=1)
+        device = torch.device("cpu")
+    rank, size = dist.get_rank(), dist.get_world_size()
+    told = " ".join(f"{name}={os.environ.get(name, '(unset)')}" for name in TOLD)
+    where = f"rank {rank}/{size} (node {os.environ.get('GROUP_RANK', '0')}, local {local_rank})"
+    # One write a line: two ranks' lines must not mix.
+    sys.stdout.write(f"hello from {where} on {socket.gethostname()} pid {os.getpid()} {device}: {told}\n")
+    sys.stdout.flush()
+    total = torch.tensor([rank, 1], device=device)
+    dist.all_reduce(total)
+    expected = [size * (size - 1) // 2, size]
+    right = total.tolist() == expected
+    if rank == 0 or not right:
+        verdict = "right" if right else "WRONG"
+        print(f"rank {rank}: all-reduce of [rank, 1] gave {total.tolist()}, expected {expected}: {verdict}", flush=True)
+    dist.barrier()
+    dist.destroy_process_group()
+    return 0 if right else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,200 @@
+"""Checkpoints that are whole or absent: written under another name, renamed when every rank is done.
+
+``OUTPUT/checkpoints/global_step_N/`` is a torch DCP directory (each rank writes its shard; any number of ranks reads
+it) plus ``meta.json``. Learning rate and data are functions of the step, so nothing else needs to be kept.
+Where the hosts do not share the directory, each host keeps a whole copy of its own (DDP only: there every rank has
+everything).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import uuid
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from torch.distributed.checkpoint import state_dict_loader, state_dict_saver
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.state_dict import get_model_state_dict, get_state_dict, set_state_dict
+
+from .errors import UserError
+from .world import World
+
+_NAME = re.compile(r"global_step_(\d+)")
+
+
+def whole(directory: str) -> dict[int, str]:
+    """Step -> path of every complete checkpoint under ``directory``, in order."""
+    found = {}
+    for name in os.listdir(directory) if os.path.isdir(directory) else []:
+        match = _NAME.fullmatch(name)
+        if match and os.path.isfile(os.path.join(directory, name, "meta.json")):
+            found[int(match[1])] = os.path.join(directory, name)
+    return dict(sorted(found.items()))
+
+
+def read_meta(path: str) -> dict[str, Any]:
+    """What was written beside the weights: step, configuration, model shape."""
+    try:
+        with open(os.path.join(path, "meta.json"), encoding="utf-8") as stream:
+            meta: dict[str, Any] = json.load(stream)
+    except FileNotFoundError:
+        raise UserError(f"{path}: not a checkpoint of this trainer (no meta.json)") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}/meta.json: {error}") from None
+    return meta
+
+
+def load_weights(path: str, model: nn.Module, *, alone: bool = False) -> None:
+    """Fills ``model`` with the weights of a checkpoint; ``alone`` where there is no process group."""
+    state = {"model": get_model_state_dict(model)}
+    with _dcp(path, "read"):
+        state_dict_loader.load(state, checkpoint_id=path, no_dist=alone)
+
+
+class Store:
+    """The checkpoints of one run; every method is called by all ranks together."""
+
+    def __init__(self, output_dir: str, keep: int, world: World, replicated: bool) -> None:
+        self.directory = os.path.join(output_dir, "checkpoints")
+        self.keep, self.world, self.replicated = keep, world, replicated
+        self.shared = self._is_shared()
+        self.leader = world.first if self.shared else world.local_rank == 0
+        if not self.shared and not replicated:
+            raise UserError(
+                f"train.output_dir {output_dir} is not the same directory on all hosts, and data_parallel_mode fsdp2 "
+                "writes one part of a checkpoint on each; name a shared directory"
+            )
+        if self.leader:
+            self._sweep()
+
+    def _is_shared(self) -> bool:
+        """Rank 0 leaves a file of a name nobody could guess; whoever does not see it has another disk."""
+
+        def prepare() -> None:
+            try:
+                os.makedirs(self.directory, exist_ok=True)
+            except OSError as error:
+                raise UserError(f"train.output_dir: {self.directory}: {error.strerror}") from None
+
+        self.world.together(prepare)
+        name = self.world.gather(f".probe-{uuid.uuid4().hex}")[0]
+        probe = os.path.join(self.directory, name)
+
+        def leave_probe() -> None:
+            try:
+                if self.world.first:
+                    with open(probe, "x", encoding="utf-8"):
+                        pass
+            except OSError as error:
+                raise UserError(f"train.output_dir: {probe}: {error.strerror}") from None
+
+        self.world.together(leave_probe)
+        os.listdir(self.directory)  # makes NFS look again
+        seen = all(self.world.gather(os.path.exists(probe)))
+        if self.world.first:
+            os.unlink(probe)
+        return seen
+
+    def _sweep(self) -> None:
+        """What a killed run left half written or half removed."""
+        for name in os.listdir(self.directory):
+            if name.startswith((".partial-", ".removed-")):
+                shutil.rmtree(os.path.join(self.directory, name), ignore_errors=True)
+
+    def find(self, wanted: str | None) -> str | None:
+        """The checkpoint to go on from: none, the newest whole one for ``auto``, or the one at a path."""
+        if not wanted:
+            return None
+        if wanted != "auto":
+            self.world.together(lambda: read_meta(wanted))
+            return wanted
+        steps = self.world.gather(set(whole(self.directory)))
+        common = set.intersection(*steps)
+        if not common and any(steps):
+            raise UserError(f"{self.directory}: the hosts have no checkpoint in common; copy one to all of them")
+        return whole(self.directory)[max(common)] if common else None
+
+    def save(self, step: int, model: nn.Module, optimizer: torch.optim.Optimizer, meta: dict[str, Any]) -> str:
+        """Writes ``global_step_N`` and drops the oldest beyond ``keep``; returns its path."""
+        final = os.path.join(self.directory, f"global_step_{step}")
+        partial = os.path.join(self.directory, f".partial-{step}")
+        weights, optimizer_state = get_state_dict(model, optimizer)
+        state = {"model": weights, "optimizer": optimizer_state}
+
+        def write() -> None:
+            if self.shared or self.leader:
+                with _dcp(partial, "written"):
+                    state_dict_saver.save(state, checkpoint_id=partial, no_dist=not self.shared)
+
+        def publish() -> None:
+            if self.leader:
+                with _dcp(final, "written"):
+                    self._publish(partial, final, {"step": step, **meta})
+
+        self.world.together(write)
+        self.world.together(publish)
+        return final
+
+    def _publish(self, partial: str, final: str, meta: dict[str, Any]) -> None:
+        """All shards are on the disk: one rename makes them a checkpoint."""
+        with open(os.path.join(partial, "meta.json"), "w", encoding="utf-8") as stream:
+            json.dump(meta, stream, indent=1)
+            stream.flush()
+            os.fsync(stream.fileno())
+        _remove(final)
+        os.rename(partial, final)
+        _sync(self.directory)
+        if self.keep:
+            for path in list(whole(self.directory).values())[: -self.keep]:
+                _remove(path)
+
+    def load(self, path: str, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+        """Fills model and optimizer from ``path``, written by any number of ranks; the number of steps done."""
+        weights, optimizer_state = get_state_dict(model, optimizer)
+        state = {"model": weights, "optimizer": optimizer_state}
+
+        def read() -> None:
+            with _dcp(path, "read"):
+                state_dict_loader.load(state, checkpoint_id=path, no_dist=not self.shared)
+
+        self.world.together(read)
+        set_state_dict(model, optimizer, model_state_dict=weights, optim_state_dict=optimizer_state)
+        return int(read_meta(path)["step"])
+
+
+@contextmanager
+def _dcp(path: str, verb: str) -> Iterator[None]:
+    """One line for a full disk or a missing shard; DCP's warnings (no process group, one rank) say what is meant."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except CheckpointException as error:
+        causes = [str(cause[0]) for cause in error.failures.values()]
+        raise UserError(f"{path}: checkpoint could not be {verb}: {causes[0].splitlines()[0]}") from None
+    except OSError as error:
+        raise UserError(f"{path}: checkpoint could not be {verb}: {error}") from None
+
+
+def _sync(directory: str) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _remove(path: str) -> None:
+    """Out of sight by one rename, then gone: a checkpoint half removed never looks whole."""
+    if os.path.isdir(path):
+        hidden = os.path.join(os.path.dirname(path), f".removed-{uuid.uuid4().hex}")
+        os.rename(path, hidden)
+        shutil.rmtree(hidden, ignore_errors=True)

@@ -1,0 +1,283 @@
+"""The training run: one straight line from a checked configuration to a score and a checkpoint."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from . import checkpoint, data, flops, mask, model_config, objective, optim, parallel, tokenizer
+from .config import Config, batch_sizes
+from .errors import UserError
+from .evaluate import Score, evaluate
+from .report import Reporter, say
+from .stop import StopRequest, exit_code
+from .world import World
+
+
+class Run:
+    """Everything a step needs; built by all ranks together, so that a mistake on one is told by all."""
+
+    def __init__(self, config: Config, shape: model_config.ModelConfig, world: World) -> None:
+        self.config, self.shape, self.world = config, shape, world
+        train = config.train
+        self.global_batch, self.micro_batch, self.accumulation = batch_sizes(train, world.size)
+        self.words = world.together(lambda: load_tokenizer(config, shape))
+        self.examples = world.together(lambda: data.read(config, self.words))
+        same_data_everywhere(world, self.examples.digest, config.data.train_path)
+        self.rows, self.val_rows = data.split(len(self.examples), config.data.val_fraction, config.data.val_examples)
+        self.source = data.Steps(self.examples, self.rows, config, self.global_batch, world.rank, world.size)
+        if not self.source.per_epoch:
+            raise UserError(
+                f"train.global_batch_size {self.global_batch} is more than the {len(self.rows)} training examples"
+            )
+        planned = train.num_train_epochs * self.source.per_epoch
+        self.steps = planned if train.max_steps is None else min(planned, train.max_steps)
+        self.model = parallel.build(shape, config, world)
+        self.optimizer = optim.build(self.model, train, world.device)
+        replicated = train.data_parallel_mode == "ddp"
+        self.store = checkpoint.Store(train.output_dir, train.keep_last_n, world, replicated)
+        self._masks: dict[int, Any] = {}
+        self._flops: dict[int, float] = {}
+
+    def resume(self) -> int:
+        """Loads what load_checkpoint_path or model_path name; the number of steps already done."""
+        path = self.store.find(self.config.train.load_checkpoint_path)
+        if path is not None:
+            self.world.together(lambda: fits(path, self.shape))
+            return self.store.load(path, self.model, self.optimizer)
+        start = self.config.model.model_path
+        if start is not None:
+            self.world.together(lambda: fits(start, self.shape))
+            checkpoint.load_weights(start, self.model)
+        return 0
+
+    def block_size(self, step: int) -> int:
+        """The block size of ``step`` (from 0)."""
+        train = self.config.train
+        return objective.block_size_at(
+            step,
+            self.steps,
+            schedule=train.block_schedule,
+            block=train.block_size,
+            length=self.config.data.max_seq_len,
+            warmup=train.block_warmup_sizes,
+            decay=train.block_decay_sizes,
+            warmup_ratio=train.block_warmup_ratio,
+            decay_ratio=train.block_decay_ratio,
+        )
+
+    def mask(self, block: int) -> Any:
+        """The attention mask of one block size, made once; none where the whole sequence is one block."""
+        length = self.config.data.max_seq_len
+        if self.config.train.block_schedule == "wsd" and block >= length:
+            return None
+        if block not in self._masks:
+            self._masks[block] = self._new_mask(length, block)
+        return self._masks[block]
+
+    def _new_mask(self, length: int, block: int) -> Any:
+        if self.config.model.attn_implementation != "flex_attention":
+            return mask.block_diffusion(length, block, self.world.device)
+        from torch.nn.attention.flex_attention import create_block_mask
+
+        def look(b: Tensor, h: Tensor, query: Tensor, key: Tensor) -> Tensor:
+            return mask.allowed(query, key, length, block)
+
+        return create_block_mask(look, None, None, 2 * length, 2 * length, device=str(self.world.device))
+
+    def step(self, step: int, batch: data.Batch) -> tuple[float, float, float]:
+        """One optimizer step on this rank's rows; (loss over the global batch, gradient norm, learning rate)."""
+        train, world = self.config.train, self.world
+        block_mask = self.mask(self.block_size(step))
+        micros = [batch.rows(i, i + self.micro_batch) for i in range(0, batch.ids.shape[0], self.micro_batch)]
+        if train.complementary_masking:
+            micros = [objective.complement(micro) for micro in micros]
+        (denominator,) = world.total([float(sum(objective.denominator(m, train.loss_weighting) for m in micros))])
+        told = 0.0
+        for number, micro in enumerate(micros, 1):
+            micro = micro.to(world.device)
+            with parallel.accumulating(self.model, number == len(micros)):
+                loss = self._micro_loss(micro, block_mask, max(denominator, 1.0))
+                # DDP and FSDP average over the ranks, and the loss is a sum over them.
+                torch.autograd.backward(loss * world.size)
+            told += float(loss.detach())
+        norm = parallel.clip(self.model, train.max_grad_norm)
+        rate = optim.learning_rate(step, self.steps, train)
+        optim.set_rate(self.optimizer, rate)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return told, norm, rate
+
+    def _micro_loss(self, micro: data.Batch, block_mask: Any, denominator: float) -> Tensor:
+        """This micro-batch's part of the global loss."""
+        train = self.config.train
+        ids, positions = objective.noisy_input(micro, self.shape.mask_token_id, clean=block_mask is not None)
+        with parallel.precision(self.config, self.world):
+            logits = self.model(ids, positions, block_mask, micro.ids.shape[1])
+        total, scored, targets = objective.summed_loss(
+            logits, micro, weighting=train.loss_weighting, same_token=train.same_token_labels
+        )
+        loss = total / denominator
+        if train.confidence_beta:
+            part = train.confidence_beta / (self.accumulation * self.world.size)
+            loss = loss + part * objective.confidence(scored, targets)
+        return loss
+
+    def score(self) -> Score:
+        """The held-out score at the configured block size."""
+        block_mask = self._new_or_known(self.config.train.block_size)
+        return evaluate(self.model, self.examples, self.rows, self.val_rows, block_mask, self.config, self.world)
+
+    def _new_or_known(self, block: int) -> Any:
+        if block not in self._masks:
+            self._masks[block] = self._new_mask(self.config.data.max_seq_len, block)
+        return self._masks[block]
+
+    def mfu(self, step: int, rows_a_second: float) -> float | None:
+        """The share of the GPUs' peak that the step used, where the peak is known."""
+        top = flops.peak(self.world.device)
+        if top is None:
+            return None
+        block = self.block_size(step)
+        if block not in self._flops:
+            length = self.config.data.max_seq_len
+            self._flops[block] = flops.per_row(parallel.bare(self.model), length, block)
+        passes = 2 if self.config.train.complementary_masking else 1
+        return self._flops[block] * passes * rows_a_second / (top * self.world.size)
+
+    def save(self, done: int) -> str:
+        """A checkpoint after ``done`` steps."""
+        meta = {"config": self.config.as_dict(), "model": asdict(self.shape), "world_size": self.world.size}
+        return self.store.save(done, self.model, self.optimizer, meta | {"torch": str(torch.__version__)})
+
+
+def load_tokenizer(config: Config, shape: model_config.ModelConfig) -> tokenizer.Tokenizer:
+    """The tokenizer, if the model has an embedding for each of its ids."""
+    words = tokenizer.load(config.model.tokenizer_path)
+    if words.vocab_size > shape.vocab_size:
+        raise UserError(
+            f"model.tokenizer_path {config.model.tokenizer_path} has {words.vocab_size} tokens, "
+            f"the model's vocab_size is {shape.vocab_size}"
+        )
+    return words
+
+
+def same_data_everywhere(world: World, digest: str, where: str) -> None:
+    """Every rank read the same text, or nobody trains: slices of different texts are not one batch."""
+    found = world.gather((world.host, digest, platform.python_version()))
+    _, first, version = found[0]
+    for host, other, python in found:
+        if other != first:
+            advice = "give every host the same files"
+            if where == "pydoc":
+                advice = "Python's documentation differs by version: use one Python, or --data.train_path FILE"
+            raise UserError(
+                f"data.train_path {where}: {found[0][0]} (Python {version}) read {first[:12]}, "
+                f"{host} (Python {python}) read {other[:12]}; {advice}"
+            )
+
+
+def fits(path: str, shape: model_config.ModelConfig) -> None:
+    """The checkpoint at ``path`` is of a model of this shape."""
+    other = checkpoint.read_meta(path).get("model", {})
+    for name, value in asdict(shape).items():
+        if other.get(name, value) != value:
+            raise UserError(f"{path}: its model has {name} {other[name]}, model.config_path says {value}")
+
+
+def train(config: Config, shape: model_config.ModelConfig, world: World) -> int:
+    """The whole run; the exit code."""
+    if config.train.enable_full_determinism:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
+    say(
+        f"Process rank: {world.rank}, world size: {world.size}, host: {world.host}, "
+        f"device: {world.device}, pid: {os.getpid()}"
+    )
+    run = Run(config, shape, world)
+    done = run.resume()
+    reporter = world.together(lambda: Reporter(config, world.first, done, run.steps))
+    introduce(run, reporter, done)
+    stop = StopRequest()
+    stop.install()
+    try:
+        return _steps(run, reporter, stop, done)
+    finally:
+        reporter.close()
+
+
+def introduce(run: Run, reporter: Reporter, done: int) -> None:
+    """What is about to happen, on rank 0."""
+    count = sum(parameter.numel() for parameter in parallel.bare(run.model).parameters())
+    c, world = run.config, run.world
+    reporter.say(
+        f"model {count:,} parameters, {c.train.data_parallel_mode}, {world.size} x {world.device.type}; "
+        f"{len(run.rows)} examples of {c.data.max_seq_len} tokens (sha256 {run.examples.digest[:12]}); "
+        f"global batch {run.global_batch} = {world.size} x {run.micro_batch}"
+        + (f" x {run.accumulation} accumulated" if run.accumulation > 1 else "")
+    )
+    if not run.store.shared:
+        reporter.say(f"{c.train.output_dir} is not shared by the hosts: each keeps whole checkpoints of its own")
+    if done:
+        reporter.say(f"resumed after step {done}")
+
+
+def _steps(run: Run, reporter: Reporter, stop: StopRequest, done: int) -> int:
+    config, world = run.config, run.world
+    loader = DataLoader(
+        run.source, batch_size=None, sampler=range(done, run.steps), num_workers=config.data.num_workers
+    )
+    began, since, counted = time.perf_counter(), time.perf_counter(), done
+    for step, batch in enumerate(loader, done):
+        loss, norm, rate = run.step(step, batch)
+        loss, *votes = world.total([loss, *stop.votes()])
+        done = step + 1
+        if reporter.due(done):
+            now = time.perf_counter()
+            rows = (done - counted) * run.global_batch / (now - since)
+            speed = rows * config.data.max_seq_len
+            reporter.step(done, loss=loss, grad_norm=norm, rate=rate, speed=speed, mfu=run.mfu(step, rows))
+            since, counted = now, done
+        else:
+            reporter.step(done)
+        asked = stop.decide(votes)
+        if asked is not None and done < run.steps:
+            path = run.save(done)
+            reporter.say(
+                f"stopped by {asked.name} after step {done}/{run.steps}; saved {path}; "
+                "go on with --train.load_checkpoint_path auto"
+            )
+            return exit_code(asked)
+        _between_steps(run, reporter, done)
+    _finish(run, reporter, time.perf_counter() - began)
+    return 0
+
+
+def _between_steps(run: Run, reporter: Reporter, done: int) -> None:
+    """What is due after ``done`` steps: a checkpoint, a score."""
+    train = run.config.train
+    last = done == run.steps
+    by_step = bool(train.save_steps) and done % train.save_steps == 0
+    by_epoch = bool(train.save_epochs) and done % (train.save_epochs * run.source.per_epoch) == 0
+    if by_step or by_epoch or (last and (train.save_epochs or train.save_steps)):
+        reporter.say(f"saved {run.save(done)}")
+    if train.eval_steps and done % train.eval_steps == 0 and not last:
+        _tell_score(run, reporter, done)
+
+
+def _tell_score(run: Run, reporter: Reporter, done: int) -> None:
+    score = run.score()
+    reporter.say(f"val_nll {score.val_nll:.4f} unigram_nll {score.unigram_nll:.4f} ratio {score.ratio:.3f}")
+    reporter.record(done, {"val_nll": score.val_nll, "unigram_nll": score.unigram_nll, "ratio": score.ratio})
+
+
+def _finish(run: Run, reporter: Reporter, seconds: float) -> None:
+    _tell_score(run, reporter, run.steps)
+    reporter.say(f"done: {run.steps} steps, {seconds:.1f} s of training")

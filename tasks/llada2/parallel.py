@@ -1,0 +1,101 @@
+"""One model over many ranks: replicated by DDP, or sharded by FSDP2."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.nn.parallel import DistributedDataParallel
+
+from .config import Config
+from .errors import UserError
+from .model import LLaDA2
+from .model_config import ModelConfig
+from .world import World
+
+
+def build(shape: ModelConfig, config: Config, world: World) -> nn.Module:
+    """The model with its first weights, ready to train; the same weights for every number of ranks.
+
+    On the meta device nothing is held before each rank has its shard; there the weights depend on the sharding.
+    """
+    train = config.train
+    if config.model.attn_implementation == "flex_attention" and world.device.type == "cpu":
+        raise UserError("model.attn_implementation flex_attention trains on a GPU only; write sdpa for the CPU")
+    options: dict[str, Any] = {
+        "attention": config.model.attn_implementation,
+        "moe": config.model.moe_implementation,
+        "gradient_checkpointing": train.enable_gradient_checkpointing,
+    }
+    if train.init_device == "meta":
+        with torch.device("meta"):
+            model = LLaDA2(shape, **options)
+        shard(model, config, world)
+        model.to_empty(device=world.device)
+        torch.manual_seed(train.seed)
+        model.init_weights()
+    else:
+        on_gpu = train.init_device == "cuda" and world.device.type == "cuda"
+        start = world.device if on_gpu else torch.device("cpu")
+        with start:
+            model = LLaDA2(shape, **options)
+        model.init_weights(torch.Generator(start).manual_seed(train.seed))
+        model.to(world.device)
+        if train.data_parallel_mode == "fsdp2":
+            shard(model, config, world)
+    if train.enable_compile:
+        for layer in model.layers:
+            layer.compile()
+    if train.data_parallel_mode == "ddp":
+        ids = [world.device.index] if world.device.type == "cuda" else None
+        return DistributedDataParallel(model, device_ids=ids, gradient_as_bucket_view=True)
+    return model
+
+
+def shard(model: LLaDA2, config: Config, world: World) -> None:
+    """FSDP2, layer by layer: bf16 in the products and fp32 in the sums where mixed precision is on."""
+    mesh = init_device_mesh(world.device.type, (world.size,))
+    options: dict[str, Any] = {"mesh": mesh}
+    if config.train.enable_mixed_precision:
+        options["mp_policy"] = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+    for layer in model.layers:
+        fully_shard(layer, **options)
+    fully_shard(model, **options)
+
+
+def bare(model: nn.Module) -> LLaDA2:
+    """The model itself, out of DDP's wrapper."""
+    inner = model.module if isinstance(model, DistributedDataParallel) else model
+    assert isinstance(inner, LLaDA2)
+    return inner
+
+
+@contextlib.contextmanager
+def accumulating(model: nn.Module, last: bool) -> Iterator[None]:
+    """Gradients are averaged over the ranks after the ``last`` micro-batch only."""
+    if isinstance(model, DistributedDataParallel):
+        with contextlib.nullcontext() if last else model.no_sync():
+            yield
+    else:
+        assert isinstance(model, FSDPModule)
+        model.set_requires_gradient_sync(last)
+        yield
+
+
+def precision(config: Config, world: World) -> contextlib.AbstractContextManager[Any]:
+    """Autocast to bf16 under DDP; FSDP2 casts by its own policy."""
+    wanted = config.train.enable_mixed_precision and config.train.data_parallel_mode == "ddp"
+    return torch.autocast(world.device.type, dtype=torch.bfloat16, enabled=wanted)
+
+
+def clip(model: nn.Module, most: float) -> float:
+    """Scales the gradients down to norm ``most``; the norm they had, over all ranks."""
+    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), most)
+    full = norm.full_tensor() if isinstance(norm, dist.tensor.DTensor) else norm
+    return float(full)

@@ -1,0 +1,99 @@
+"""Writing text: block by block, many tokens at once where the model is sure of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from . import mask
+from .model import LLaDA2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampled:
+    """``ids`` [T]: the prompt and what was written; ``written`` tokens took ``forwards`` passes of the model."""
+
+    ids: Tensor
+    written: int
+    forwards: int
+
+    @property
+    def tokens_per_forward(self) -> float:
+        """What confidence is worth: an autoregressive model has 1."""
+        return self.written / max(self.forwards, 1)
+
+
+def quota(masked: int, steps: int) -> list[int]:
+    """How many of ``masked`` tokens each of ``steps`` passes must accept at least; they sum to ``masked``."""
+    return [masked // steps + (i < masked % steps) for i in range(steps)]
+
+
+def guess(logits: Tensor, temperature: float, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+    """(token, its probability) for each row of ``logits`` [M, V]; temperature 0 takes the most probable one."""
+    p = (logits.float() / temperature if temperature else logits.float()).softmax(-1)
+    tokens = torch.multinomial(p, 1, generator=generator)[:, 0] if temperature else p.argmax(-1)
+    return tokens, p.gather(1, tokens[:, None])[:, 0]
+
+
+def accept(confidence: Tensor, threshold: float, least: int) -> Tensor:
+    """Which of the guesses to keep: all above ``threshold``; where those are too few, the ``least`` surest."""
+    sure = confidence > threshold
+    if int(sure.sum()) < least:
+        sure = torch.zeros_like(sure)
+        sure[confidence.topk(least).indices] = True
+    return sure
+
+
+@torch.no_grad()
+def generate(
+    model: LLaDA2,
+    prompt: Tensor,
+    *,
+    gen_length: int,
+    block_size: int = 32,
+    steps: int = 32,
+    threshold: float = 0.95,
+    temperature: float = 0.0,
+    in_order_of: str = "confidence",
+    eos_id: int | None = None,
+    generator: torch.Generator | None = None,
+) -> Sampled:
+    """Continues ``prompt`` [P] by at most ``gen_length`` tokens, or to the end sign ``eos_id``.
+
+    Confidence-threshold decoding of arXiv 2512.15745: within a block each pass guesses every masked token and accepts
+    the sure ones (at least the pass's quota), so a block takes at most ``steps`` passes. What is accepted, and the
+    prompt, never changes again. ``in_order_of`` "chance" fills the quota from places drawn at random: a tiny model is
+    surest of blanks, and writes nothing else when the surest go first.
+    """
+    mask_id, start = model.config.mask_token_id, prompt.shape[0]
+    total = -(-(start + gen_length) // block_size) * block_size
+    ids = torch.full((total,), mask_id, dtype=torch.long, device=prompt.device)
+    ids[:start] = prompt
+    unknown = torch.arange(total, device=prompt.device) >= start  # by place: the prompt may hold the mask's id as text
+    looks = mask.block_causal(total, block_size, prompt.device)
+    positions = torch.arange(total, device=prompt.device)
+    forwards, end = 0, start + gen_length
+    for left in range(start // block_size * block_size, total, block_size):
+        right = left + block_size
+        here = torch.arange(left, right, device=prompt.device)
+        for least in quota(int(unknown[left:right].sum()), steps):
+            open_places = here[unknown[left:right]]
+            if not len(open_places):
+                break
+            logits = model(ids[None, :right], positions[:right], looks[:right, :right])[0, open_places]
+            forwards += 1
+            logits[:, mask_id] = float("-inf")
+            tokens, confidence = guess(logits, temperature, generator)
+            if in_order_of == "chance":
+                chance = torch.rand(len(tokens), generator=generator, device=tokens.device) * threshold
+                confidence = torch.where(confidence > threshold, confidence, chance)
+            keep = accept(confidence, threshold, max(least, 1))
+            ids[open_places[keep]] = tokens[keep]
+            unknown[open_places[keep]] = False
+        ends = (ids[max(left, start) : right] == eos_id).nonzero() if eos_id is not None else ids[:0]
+        if len(ends):
+            end = min(end, max(left, start) + int(ends[0]) + 1)
+            break
+    return Sampled(ids=ids[:end], written=end - start, forwards=forwards)

@@ -1,0 +1,89 @@
+"""Text to ids: bytes plus four signs by default, a Hugging Face tokenizer where one is named."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from .errors import UserError
+
+Messages = Sequence[Mapping[str, str]]
+
+
+class Tokenizer(Protocol):
+    """What the trainer asks of a tokenizer."""
+
+    vocab_size: int
+    eos: int
+
+    def text(self, text: str) -> list[int]:
+        """The ids of bare text."""
+
+    def chat(self, messages: Messages) -> tuple[list[int], list[int]]:
+        """(ids of everything up to the last message and its opening sign, ids of the last message and its end)."""
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Readable text, without signs."""
+
+
+class ByteTokenizer:
+    """256 bytes, then end/padding 256, mask 257, user 258, assistant 259."""
+
+    vocab_size = 260
+    eos = 256
+    user = 258
+    assistant = 259
+
+    def text(self, text: str) -> list[int]:
+        return list(text.encode())
+
+    def chat(self, messages: Messages) -> tuple[list[int], list[int]]:
+        prompt: list[int] = []
+        for message in messages[:-1]:
+            prompt += [self.assistant if message["role"] == "assistant" else self.user, *self.text(message["content"])]
+        return [*prompt, self.assistant], [*self.text(messages[-1]["content"]), self.eos]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return bytes(i for i in ids if i < 256).decode(errors="replace")
+
+
+class HuggingFaceTokenizer:
+    """A directory with a Hugging Face tokenizer and its chat template, through ``transformers``."""
+
+    def __init__(self, path: str) -> None:
+        try:
+            from transformers import AutoTokenizer  # type: ignore[import-not-found,unused-ignore]
+        except ImportError:
+            raise UserError(
+                f"model.tokenizer_path {path}: needs transformers; type: pip install transformers"
+            ) from None
+        try:
+            self._inner: Any = AutoTokenizer.from_pretrained(path, trust_remote_code=False, local_files_only=True)
+        except (OSError, ValueError) as error:
+            raise UserError(f"model.tokenizer_path {path}: {str(error).splitlines()[0]}") from None
+        self.vocab_size = len(self._inner)
+        self.eos: int = self._inner.eos_token_id
+
+    def text(self, text: str) -> list[int]:
+        return list(self._inner(text, add_special_tokens=False)["input_ids"])
+
+    def chat(self, messages: Messages) -> tuple[list[int], list[int]]:
+        def ids(part: Messages, opening: bool) -> list[int]:
+            shown = self._inner.apply_chat_template(list(part), tokenize=False, add_generation_prompt=opening)
+            return self.text(shown)
+
+        prompt = ids(messages[:-1], True)
+        return prompt, ids(messages, False)[len(prompt) :]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return str(self._inner.decode(list(ids), skip_special_tokens=True))
+
+
+def load(path: str) -> Tokenizer:
+    """``bytes``, or a directory with a Hugging Face tokenizer."""
+    if path == "bytes":
+        return ByteTokenizer()
+    if not os.path.isdir(path):
+        raise UserError(f"model.tokenizer_path {path}: no such directory; write bytes for the built-in tokenizer")
+    return HuggingFaceTokenizer(path)

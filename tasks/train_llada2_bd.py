@@ -1,0 +1,40 @@
+"""Block-diffusion fine-tuning of a LLaDA2-style model: ``train_llada2_bd.py CONFIG.yaml [--section.field VALUE ...]``.
+
+Started by torchrun (``train.sh``) on every host, or alone as one process. Exit codes: 0 done (or saved and stopped by
+SIGUSR1), 2 a mistake in a file or an option (one line says which), 130/143 saved and stopped by SIGINT/SIGTERM.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import torch.distributed as dist
+from llada2 import config, loop, model_config, world
+from llada2.errors import UserError
+
+
+def main(arguments: list[str]) -> int:
+    """The process's exit code."""
+    rank, local_rank = world.from_environment("RANK", 0), world.from_environment("LOCAL_RANK", 0)
+    try:
+        settings = config.load(arguments, world.from_environment("WORLD_SIZE", 1))
+        shape, notes = model_config.load(settings.model.config_path)
+        if rank == 0:
+            for note in (*settings.notes, *notes):
+                print(f"warning: {note}", file=sys.stderr, flush=True)
+        here = world.join(settings.train.device, settings.train.timeout_s)
+        code = loop.train(settings, shape, here)
+    except UserError as error:
+        # A mistake shared by all ranks is told once by rank 0; one that only another host has is told there.
+        if rank == 0:
+            print(f"error: {error}", file=sys.stderr, flush=True)
+        elif local_rank == 0 and not dist.is_initialized():
+            print(f"error (rank {rank}): {error}", file=sys.stderr, flush=True)
+        code = 2
+    if dist.is_initialized():
+        world.leave()
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

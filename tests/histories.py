@@ -1,0 +1,168 @@
+"""Runs as data: lists of events as a launcher would see them, and the way to play them to a view."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from fanout.events import (
+    Acted,
+    Chunk,
+    Dialling,
+    Event,
+    Exited,
+    Forget,
+    Forgotten,
+    Go,
+    Gone,
+    Interrupted,
+    Leftover,
+    Linked,
+    LinkLost,
+    Prepare,
+    Prepared,
+    Started,
+    Stop,
+    Tick,
+    Unreached,
+)
+from fanout.state import RunState, advance
+
+T0 = 1_795_352_569.0
+TRACEBACK = b"""Traceback (most recent call last):
+  File "tasks/train.py", line 212, in <module>
+    main(cfg)
+  File "tasks/train.py", line 98, in step
+    out = model(**batch)
+RuntimeError: shape mismatch: 4096 and 8192
+"""
+
+
+class History:
+    """Builds events on a clock of its own; every method appends and returns self."""
+
+    def __init__(self, *hosts: str, at: float = T0) -> None:
+        self.hosts = hosts
+        self.began_at = at
+        self.at = at
+        self.events: list[Event] = []
+        self._offsets: dict[tuple[str, int], int] = {}
+
+    def wait(self, seconds: float) -> History:
+        """Time passes, with a Tick at its end."""
+        self.at += seconds
+        return self.add(Tick(at=self.at))
+
+    def add(self, *events: Event) -> History:
+        self.events += events
+        return self
+
+    def link(self, *hosts: str) -> History:
+        for host in hosts or self.hosts:
+            self.add(Dialling(at=self.at, host=host, attempt=1))
+        self.at += 0.4
+        for host in hosts or self.hosts:
+            self.add(Linked(at=self.at, host=host, attempt=1, took=0.4, hello={"python": "3.11.9", "hostname": host}))
+        return self
+
+    def start(self, *hosts: str) -> History:
+        for host in hosts or self.hosts:
+            self.add(Acted(at=self.at, action=Prepare(host=host)))
+            self.add(Prepared(at=self.at + 0.1, host=host, pid=4000))
+        self.at += 0.2
+        for host in hosts or self.hosts:
+            self.add(Acted(at=self.at, action=Go(host=host)))
+            self.add(Started(at=self.at + 0.05, host=host, pid=4001))
+        self.at += 0.05
+        return self
+
+    def say(self, host: str, data: bytes, *, stream: int = 0) -> History:
+        offset = self._offsets.get((host, stream), 0)
+        self._offsets[host, stream] = offset + len(data)
+        return self.add(Chunk(at=self.at, host=host, stream=stream, offset=offset, data=data))
+
+    def stop(self, why: str, *hosts: str) -> History:
+        return self.add(*(Acted(at=self.at, action=Stop(host=host, grace=40.0, why=why)) for host in hosts))
+
+    def end(self, *hosts: str, code: int | None = 0, signal: int | None = None) -> History:
+        return self.add(*(Exited(at=self.at, host=host, code=code, signal=signal) for host in hosts))
+
+    def tidy(self, *hosts: str, left: tuple[Leftover, ...] = ()) -> History:
+        for host in hosts:
+            self.add(Gone(at=self.at, host=host, killed=0, left=left), Acted(at=self.at, action=Forget(host=host)))
+            self.add(Forgotten(at=self.at, host=host))
+        return self
+
+    def play(self, *views: Callable[[Event, RunState], None]) -> RunState:
+        """Fold the events, showing each to the views; the last state."""
+        return play(self.hosts, self.events, *views, began_at=self.began_at)
+
+
+def play(
+    hosts: Sequence[str],
+    events: Iterable[Event],
+    *views: Callable[[Event, RunState], None],
+    began_at: float = T0,
+) -> RunState:
+    state = RunState.new(hosts, at=began_at)
+    for event in events:
+        state = advance(state, event)
+        for view in views:
+            view(event, state)
+    return state
+
+
+def good_run(hosts: Sequence[str] = ("gpu01", "gpu02"), steps: int = 6) -> History:
+    """All hosts connect, train and end with 0."""
+    run = History(*hosts).link().wait(0.1).start()
+    for step in range(1, steps + 1):
+        for node, host in enumerate(hosts):
+            line = f"step {step * 100}/{steps * 100} loss {4 - step * 0.4:.4f} lr 3.00e-04 tok/s 38{node}00\n"
+            run.say(host, line.encode())
+        run.wait(1.0)
+    return run.end(*hosts).wait(0.5).tidy(*hosts).wait(0.5)
+
+
+def second_host_fails() -> History:
+    """gpu02 ends with 3 after a traceback; the others are told to stop and end by SIGTERM."""
+    hosts = ("gpu01", "gpu02", "gpu03")
+    run = History(*hosts).link().start()
+    for host in hosts:
+        run.say(host, b"process group ready\n")
+    run.wait(2.0).say("gpu02", b"step 1/10 loss 3.1\n" + TRACEBACK)
+    run.wait(0.2).end("gpu02", code=3).stop("gpu02: exit 3", "gpu01", "gpu03").tidy("gpu02")
+    return run.wait(1.0).end("gpu01", "gpu03", code=None, signal=15).wait(0.5).tidy("gpu01", "gpu03").wait(0.5)
+
+
+def unreachable() -> History:
+    """gpu02 does not answer; gpu01 had connected and is let go."""
+    run = History("gpu01", "gpu02").link("gpu01").add(Dialling(at=T0, host="gpu02", attempt=1)).wait(5.0)
+    hint = "ssh gpu02 true"
+    run.add(Unreached(at=run.at, host="gpu02", kind="Unreachable", message="no route to 10.0.0.2:22", hint=hint))
+    run.add(Acted(at=run.at, action=Prepare(host="gpu01")), Prepared(at=run.at, host="gpu01", pid=4000))
+    return run.stop("gpu02: unreachable", "gpu01").tidy("gpu01").wait(0.5)
+
+
+def link_lost_and_back() -> History:
+    """gpu02's link is gone for twelve seconds; its run goes on and not a byte is lost."""
+    run = History("gpu01", "gpu02").link().start().say("gpu02", b"step 1/9 loss 3.0\n").wait(1.0)
+    run.add(LinkLost(at=run.at, host="gpu02", why="no heartbeat for 15 s")).wait(6.0)
+    run.add(Dialling(at=run.at, host="gpu02", attempt=2)).wait(6.0)
+    run.add(Linked(at=run.at, host="gpu02", attempt=2, took=0.4, hello={}))
+    run.say("gpu02", b"step 2/9 loss 2.9\n").wait(1.0)
+    return run.end("gpu01", "gpu02").wait(0.5).tidy("gpu01", "gpu02").wait(0.5)
+
+
+def interrupted() -> History:
+    """Ctrl-C while all run: both hosts are told to stop."""
+    run = History("gpu01", "gpu02").link().start().say("gpu01", b"step 1/9 loss 3.0\n").wait(1.0)
+    run.add(Interrupted(at=run.at, signal=2)).stop("SIGINT", "gpu01", "gpu02").wait(1.0)
+    return run.end("gpu01", "gpu02", code=None, signal=15).tidy("gpu01", "gpu02").wait(0.5)
+
+
+TYPICAL: dict[str, Callable[[], History]] = {
+    "good": good_run,
+    "failed": second_host_fails,
+    "unreachable": unreachable,
+    "link": link_lost_and_back,
+    "interrupted": interrupted,
+}

@@ -1,0 +1,44 @@
+"""Fixtures of the lab tests: machines shared by all of them, clean before and checked after each."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.lab.lab import Lab, why_not
+from tests.lab.oracle import assert_clean
+
+_HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if _HERE in item.path.parents:
+            item.add_marker(pytest.mark.lab)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def require_lab() -> None:
+    """Without root or a tool the lab tests are skipped and say why; where CI=true, that is a failure."""
+    reason = why_not()
+    if reason and os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    if reason:
+        pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def four_machines() -> Iterator[Lab]:
+    with Lab(4, shared="/home/lab/shared") as lab:
+        yield lab
+
+
+@pytest.fixture
+def lab4(four_machines: Lab) -> Iterator[Lab]:
+    """Four fresh hosts; the test fails if it leaves a process or a ``fanout-*`` directory on one of them."""
+    four_machines.reset()
+    yield four_machines
+    assert_clean(four_machines)

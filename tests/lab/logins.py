@@ -1,0 +1,33 @@
+"""Logging in to the hosts of a lab with plain ssh, for the lab's own tests."""
+
+from __future__ import annotations
+
+import subprocess
+
+from tests.lab.lab import Lab
+
+
+def ssh(lab: Lab, host: str, command: str, *, user: str = "lab") -> str:
+    """What a login prints."""
+    return lab.launcher.run(["ssh", "-o", "BatchMode=yes", host, command], user=user, check=True).stdout.strip()
+
+
+def ssh_status(lab: Lab, host: str, command: str = "true") -> subprocess.CompletedProcess[str]:
+    options = ["-o", "BatchMode=yes", "-o", "ConnectTimeout=1"]
+    return lab.launcher.run(["ssh", *options, host, command], user="lab")
+
+
+def session(lab: Lab, host: str, command: str) -> subprocess.Popen[bytes]:
+    """A login that stays open; it has said "here" already."""
+    argv = ["ssh", "-o", "BatchMode=yes", host, f"echo here; {command}"]
+    child = lab.launcher.popen(
+        argv, user="lab", stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    assert child.stdout is not None
+    assert child.stdout.readline() == b"here\n"
+    return child
+
+
+def end(child: subprocess.Popen[bytes]) -> None:
+    child.kill()
+    child.communicate()

@@ -1,0 +1,127 @@
+"""The two kinds of machine: hosts, to which everything bad can happen, and the launcher, which holds the switch."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+
+from tests.lab import ns
+from tests.lab.node import Node, end_machines
+from tests.lab.ns import Process
+from tests.lab.specs import HostSpec, Plan
+
+
+class Launcher(Node):
+    """Where fanout is executed: no sshd, but the key to every host, and the Python of the tests first on PATH.
+
+    The bridge that joins all machines is a device of this one, so that it vanishes with it.
+    """
+
+    device = "br0"
+    has_sshd = False
+
+    def wiring(self) -> str:
+        options = "type bridge forward_delay 0 mcast_snooping 0"
+        return f"link add {self.device} address 02:4c:00:00:00:01 {options}\n"
+
+    def environment(self, user: str) -> dict[str, str]:
+        basic = super().environment(user)
+        return basic | {"PATH": f"{os.path.dirname(sys.executable)}:{basic['PATH']}"}
+
+
+class Host(Node):
+    """A machine to log in to."""
+
+    def __init__(self, plan: Plan, spec: HostSpec, number: int, launcher: Launcher) -> None:
+        super().__init__(plan, spec)
+        self.launcher = launcher
+        self.port_name = f"port{number}"
+        self._mac = f"02:4d:00:00:{number >> 8:02x}:{number & 255:02x}"  # it stays the same over a reboot
+        self._frozen: tuple[Process, ...] = ()
+
+    def exec(self, argv: list[str], *, user: str = "root", check: bool = True) -> subprocess.CompletedProcess[str]:
+        """``run`` for the many cases where failing is not what is tested."""
+        return self.run(argv, user=user, check=check)
+
+    # --- power ---
+
+    def plug(self) -> str:
+        """Commands, for the launcher's ``ip``, that lay the cable."""
+        cable = f"link add {self.port_name} type veth peer name {self.device} address {self._mac} netns {self.pid}"
+        return f"{cable}\nlink set {self.port_name} master {self.launcher.device} up"
+
+    def power_on(self) -> None:
+        if not self.is_on:
+            self.start()
+            self.hear("apart")
+            self.launcher.ip(self.plug())
+            self.say("plugged")
+            self.hear("up")
+
+    def power_off(self) -> None:
+        """As when the plug is pulled: nobody hears a goodbye, and what was in memory is lost."""
+        if self.is_on:
+            self.launcher.ip(f"link del {self.port_name}")
+            end_machines([self])
+            self._frozen = ()
+
+    def reboot(self) -> None:
+        """Off and on again: empty memory, another boot id."""
+        self.power_off()
+        self.power_on()
+
+    # --- faults ---
+
+    def freeze(self) -> None:
+        """Every process stops; the kernel still answers, as on a machine that thrashes."""
+        stopped: dict[int, Process] = {}
+
+        def all_stopped() -> bool:
+            moving = [p for p in self._mortals() if p.state not in "Tt"]
+            fresh = [p for p in moving if p.pid not in stopped]
+            ns.signal_all(fresh, signal.SIGSTOP)
+            stopped.update({p.pid: p for p in fresh})
+            return not moving
+
+        ns.until(all_stopped, 10.0, f"{self.name} frozen")
+        self._frozen += tuple(stopped.values())
+
+    def thaw(self) -> None:
+        """Undo ``freeze``; what had been stopped before stays stopped."""
+        alive = {(p.pid, p.started) for p in self._mortals()}
+        ns.signal_all([p for p in self._frozen if (p.pid, p.started) in alive], signal.SIGCONT)
+        self._frozen = ()
+
+    def _mortals(self) -> list[Process]:
+        return [p for p in ns.inhabitants({ns.namespace(self.pid, "pid")}) if p.pid != self.pid]
+
+    def link_down(self) -> None:
+        """The cable comes out: the host's interface loses its carrier."""
+        self.launcher.ip(f"link set {self.port_name} down")
+
+    def link_up(self) -> None:
+        self.launcher.ip(f"link set {self.port_name} up")
+
+    def stop_sshd(self) -> None:
+        """New connections are refused; sessions that are open live on."""
+        self.tell("sshd-stop")
+
+    def start_sshd(self) -> None:
+        self.tell("sshd-start")
+
+    def restart_sshd(self) -> None:
+        self.stop_sshd()
+        self.start_sshd()
+
+    def sshd_log(self) -> str:
+        return self.read_file("/run/lab/sshd.log")
+
+    def reset(self) -> None:
+        if not self.is_on:
+            self.power_on()
+        self.link_up()
+        self.thaw()
+        super().reset()
+        self.start_sshd()

@@ -1,0 +1,91 @@
+"""--json: what is printed is what docs/events.md says, for every event there is."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+
+from fanout import outcome
+from fanout.events import Action, Event, StreamOpened, Tick
+from fanout.views.jsonl import JsonLines
+from fanout.views.record import tag
+from tests import histories
+from tests.histories import T0, History
+from tests.views.goldens import heading
+
+DOC = (Path(__file__).parents[2] / "docs/events.md").read_text()
+ROWS = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", DOC, re.MULTILINE))
+COMMON = {"v", "t", "type", "host"}
+
+
+def show(run: History) -> list[dict[str, Any]]:
+    out = io.StringIO()
+    view = JsonLines(heading(run.hosts), stdout=out)
+    view.begin(T0)
+    state = run.play(view)
+    view.finish(outcome.of(state))
+    assert out.getvalue().isascii()
+    return [json.loads(line) for line in out.getvalue().splitlines()]
+
+
+def words(row: str) -> set[str]:
+    return set(re.findall(r"`(\w+)`", row))
+
+
+@pytest.mark.parametrize("kind", [kind for kind in get_args(Event) if kind is not Tick])
+def test_every_event_and_its_fields_are_in_the_document(kind: type[Any]) -> None:
+    names = {field.name for field in fields(kind)} - {"at", "host"}
+    if tag(kind) == "chunk":
+        names = names - {"data"} | {"length"}
+    assert names <= words(ROWS[tag(kind)])
+
+
+@pytest.mark.parametrize("kind", get_args(Action))
+def test_every_action_is_in_the_document(kind: type[Any]) -> None:
+    assert tag(kind) in words(ROWS["acted"])
+    assert {field.name for field in fields(kind)} - {"host"} <= words(ROWS["acted"])
+
+
+@pytest.mark.parametrize("name", sorted(histories.TYPICAL))
+def test_what_is_printed_is_in_the_document(name: str) -> None:
+    for entry in show(histories.TYPICAL[name]()):
+        assert entry["v"] == 1
+        assert set(entry) - COMMON <= words(ROWS[entry["type"]])
+
+
+def test_the_examples_in_the_document_are_of_its_kind() -> None:
+    examples = [json.loads(line) for line in re.findall(r"^\{.*\}$", DOC, re.MULTILINE)]
+    assert len(examples) == 5
+    for entry in examples:
+        assert set(entry) - COMMON <= words(ROWS[entry["type"]])
+
+
+def test_lines_are_text_with_their_host_and_stream() -> None:
+    run = History("h").link().start().add(StreamOpened(at=T0 + 1, host="h", stream=1, name="rank 5"))
+    run.say("h", b"\x1b[31mred\n").say("h", b"five\xff\n", stream=1).say("h", b"no end")
+    lines = [entry for entry in show(run) if entry["type"] == "line"]
+    assert [(line["stream"], line["text"]) for line in lines] == [
+        ("", "\x1b[31mred"),
+        ("rank 5", "five\ufffd"),
+        ("", "no end"),
+    ]
+
+
+def test_the_first_object_is_the_run_and_the_last_its_end() -> None:
+    entries = show(histories.second_host_fails())
+    assert (entries[0]["type"], entries[0]["hosts"]) == ("run", ["gpu01", "gpu02", "gpu03"])
+    assert (entries[-1]["type"], entries[-1]["exit_code"], entries[-1]["origin"]) == ("end", 3, "script")
+
+
+def test_a_line_without_an_end_is_printed_when_its_host_is_done() -> None:
+    """Not when train.sh exits: what it wrote may still be on its way then."""
+    run = History("h").link().start().say("h", b"last ").end("h").say("h", b"words").tidy("h")
+    entries = show(run)
+    assert [entry["text"] for entry in entries if entry["type"] == "line"] == ["last words"]
+    assert [entry["type"] for entry in entries][-6:] == ["exited", "line", "gone", "acted", "forgotten", "end"]

@@ -1,0 +1,135 @@
+"""The line assembler and the sanitiser: chunking never shows, strangers' bytes never act."""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from fanout.views.lines import Line, Lines
+from fanout.views.sanitise import DENIED, clean, uncoloured
+
+PIECES = st.sampled_from(
+    [b"a", b"step 1", b"\n", b"\n", b"\r", b"\r\n", b"\x1b[A", b"\x1b[2A", b"\x1b[K", b"\x1b[2K", b"\x1b[31m", b"\x1b[0m",
+     b"\x1b", b"\x1b[", "é█".encode(), b"\xff", b"\xe2\x96", b" ", b"\x1b]52;c;x\x07", b"\x1b[1G", b"\x1b[B", b"12345678"]
+)  # fmt: skip
+STREAMS = st.lists(PIECES, max_size=40).map(b"".join)
+
+
+def lines_of(*chunks: bytes, limit: int = 8192) -> list[Line]:
+    lines = Lines(limit=limit)
+    return [line for chunk in chunks for line in lines.feed(chunk)] + lines.finish()
+
+
+def texts(*chunks: bytes) -> list[str]:
+    return [line.text for line in lines_of(*chunks)]
+
+
+@given(STREAMS, st.lists(st.integers(0, 200), max_size=12), st.sampled_from([8, 64, 8192]))
+@example(b"\x1b[\n", [1, 2], 8192)
+def test_any_chunking_gives_the_same_lines(data: bytes, cuts: list[int], limit: int) -> None:
+    bounds = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
+    chunks = [data[a:b] for a, b in pairwise(bounds)]
+    assert lines_of(*chunks, limit=limit) == lines_of(data, limit=limit)
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\x1b")), st.sets(st.integers(0, 300)))
+def test_a_line_taken_early_is_continued_and_never_repeated(text: str, at: set[int]) -> None:
+    data, lines = text.encode(), Lines()
+    got: list[Line] = []
+    for index in range(len(data)):
+        got += lines.feed(data[index : index + 1])
+        if index in at:
+            got += lines.settle()
+    got += lines.finish()
+    whole = "".join(("" if line.continues else "\n") + line.text for line in got)
+    expected = text[:-1] if text.endswith("\n") else text
+    assert whole == ("\n" + expected if text else "")
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (b"a\nb\n", ["a", "b"]),
+        (b"a\r\nb\r\n", ["a", "b"]),
+        (b"\n\na", ["", "", "a"]),
+        (b"no end", ["no end"]),
+        (b"\r 10%\r 20%\r100%\ndone\n", ["100%", "done"]),
+        (b"\xff\n", ["\ufffd"]),
+        (b"long bar 10%\rshort\n", ["short"]),
+        (b"\r bar\r      \r\nnext\n", ["next"]),
+    ],
+)
+def test_what_is_rewritten_is_one_line_with_its_last_state(data: bytes, expected: list[str]) -> None:
+    assert texts(data) == expected
+
+
+def test_nested_bars_are_two_lines_however_often_they_move() -> None:
+    """tqdm draws an inner bar as: down a line, the bar, up again."""
+    out = b"\router 0%"
+    for step in range(50):
+        out += f"\n\rinner {step}%\x1b[A".encode()
+        out += f"\router {step}%".encode()
+    lines = Lines()
+    assert lines.feed(out) == []
+    assert lines.settle() == []
+    assert lines.moving == "outer 49%  inner 49%"
+    assert lines.feed(b"\n\n") + lines.feed(b"done\n") == [Line("outer 49%"), Line("inner 49%"), Line("done")]
+
+
+def test_a_finished_bar_becomes_a_line_while_the_next_one_moves() -> None:
+    lines = Lines()
+    assert lines.feed(b"\r100% one\n\r  5% two") == []
+    assert lines.settle() == []  # the cursor was on the first row since the last look
+    lines.feed(b"\r 10% two")
+    assert lines.settle() == [Line("100% one")]
+    assert lines.moving == "10% two"
+
+
+def test_a_huge_line_costs_its_limit_and_says_how_much_is_missing() -> None:
+    data = b"x" * 20_000 + b"\nnext\n"
+    assert lines_of(data) == [Line("x" * 8192, more=20_000 - 8192), Line("next")]
+
+
+def test_a_cut_never_falls_into_a_character() -> None:
+    (line,) = lines_of("é".encode() * 10, limit=5)
+    assert (line.text, line.more) == ("éé", 16)
+
+
+@given(st.binary(max_size=400) | STREAMS)
+def test_nothing_that_could_act_survives(data: bytes) -> None:
+    """But for colours, which end with their line, no byte of the deny set is left."""
+    for line in lines_of(data):
+        shown = clean(line.text)
+        assert not re.search(f"[{DENIED}]", uncoloured(shown))
+        if "\x1b" in shown:
+            assert shown.endswith(("\x1b[0m", "\x1b[m"))
+        assert not re.search(f"[{DENIED}]", clean(line.text, colour=False))
+
+
+@given(st.text())
+def test_clean_text_stays_as_it_is(text: str) -> None:
+    once = clean(text)
+    assert clean(once) == once
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain é █ ok", "plain é █ ok"),
+        ("tab\tstays", "tab\tstays"),
+        ("\x1b[31mred", "\x1b[31mred\x1b[0m"),
+        ("\x1b[38;5;9mred\x1b[0m", "\x1b[38;5;9mred\x1b[0m"),
+        ("\x1b[2Kbar\x1b[?25l", "bar"),
+        ("\x1b]0;title\x07", "\\x1b]0;title\\x07"),
+        ("\x1b]52;c;aGk=\x1b\\", "\\x1b]52;c;aGk=\\x1b\\"),
+        ("\x1b[6n", "\\x1b[6n"),
+        ("\x1bPq\x9c", "\\x1bPq\\x9c"),
+        ("a\u202eb", "a\\u202eb"),
+    ],
+)
+def test_colour_stays_and_the_rest_is_shown_for_what_it_is(text: str, shown: str) -> None:
+    assert clean(text) == shown

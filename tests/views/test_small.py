@@ -1,0 +1,181 @@
+"""The small rooms: how to show, figures in lines, units, tables, folded output."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fanout.errors import UsageError
+from fanout.views import metrics
+from fanout.views.base import choose, label
+from fanout.views.folded import Folded, Said, grouped
+from fanout.views.metrics import Progress, Reading, sparkline
+from fanout.views.table import cells_wide, table
+from fanout.views.units import age, clock, seconds, short, size
+from tests.histories import History
+from tests.views.goldens import heading
+
+XTERM = {"TERM": "xterm-256color"}
+
+
+@pytest.mark.parametrize(
+    ("environ", "isatty", "mode", "colour"),
+    [
+        (XTERM, True, "live", True),
+        (XTERM, False, "plain", False),
+        ({"TERM": "dumb"}, True, "plain", False),
+        ({}, True, "plain", False),
+        ({**XTERM, "CI": "true"}, True, "plain", True),
+        ({**XTERM, "CI": "false"}, True, "live", True),
+        ({**XTERM, "NO_COLOR": "1"}, True, "live", False),
+        ({**XTERM, "NO_COLOR": ""}, True, "live", True),
+        ({**XTERM, "NO_COLOR": "1", "FORCE_COLOR": "1"}, True, "live", False),
+        ({**XTERM, "FORCE_COLOR": "1"}, False, "plain", True),
+        ({**XTERM, "CLICOLOR_FORCE": "1"}, False, "plain", True),
+        ({**XTERM, "CLICOLOR": "0"}, True, "live", False),
+    ],
+)
+def test_how_to_show_follows_from_the_environment(
+    environ: Mapping[str, str], isatty: bool, mode: str, colour: bool
+) -> None:
+    look = choose(environ, isatty=isatty)
+    assert (look.mode, look.colour) == (mode, colour)
+
+
+def test_flags_win_over_the_environment() -> None:
+    assert choose({**XTERM, "NO_COLOR": "1"}, isatty=True, color="always").colour
+    assert choose(XTERM, isatty=True, output="json").mode == "json"
+    assert not choose(XTERM, isatty=True, color="never").colour
+
+
+def test_live_without_a_terminal_is_refused_and_never_silently_plain() -> None:
+    with pytest.raises(UsageError, match="terminal"):
+        choose(XTERM, isatty=False, output="live")
+
+
+@pytest.mark.parametrize(("encoding", "unicode"), [("UTF-8", True), ("utf8", True), ("ascii", False), (None, False)])
+def test_symbols_need_utf8(encoding: str | None, unicode: bool) -> None:
+    assert choose(XTERM, isatty=True, encoding=encoding).unicode is unicode
+
+
+def test_labels_name_the_rank_where_there_is_one() -> None:
+    assert [label("gpu01", ""), label("gpu01", "rank 5"), label("gpu01", "setup")] == [
+        "gpu01",
+        "gpu01:5",
+        "gpu01:setup",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "reading"),
+    [
+        ("step 76/600 loss 3.2437 grad_norm 0.574 lr 5.78e-03 tok/s 25938", Reading(step=76, total=600, loss=3.2437, speed=25938.0)),
+        ("step   100 | loss 3.1000 | lr 3.00e-04 | 38.0k tok/s/gpu", Reading(step=100, loss=3.1, speed=38000.0)),
+        ("{'loss': 2.5, 'global_step': 12, 'epoch': 0.1}", Reading(step=12, loss=2.5)),
+        ("iter 5/10: loss=nan", Reading(step=5, total=10, loss=float("nan"))),
+        ("Epoch 1/1:  10%|█ | 2/20 [00:03<00:24, 1.36s/it, loss: 10.24, lr: 9e-03]", Reading(step=2, total=20, loss=10.24)),
+        ("step 100/600 loss 3.6000 lr 3.00e-04 tok/s 38000", Reading(step=100, total=600, loss=3.6, speed=38000.0)),
+        ("a footstep in the lossy dark", None),
+        ("loss of signal", None),
+        ("nothing", None),
+    ],
+)  # fmt: skip
+def test_figures_in_lines(text: str, reading: Reading | None) -> None:
+    assert str(metrics.read(text)) == str(reading)  # as text, because nan is not equal to itself
+
+
+def test_the_time_left_follows_from_the_pace() -> None:
+    progress = Progress()
+    assert progress.seconds_left is None
+    for step in range(5):
+        progress.add(Reading(step=step * 10, total=100, loss=1.0), at=step * 2.0)
+    assert progress.seconds_left == pytest.approx(12.0)
+    progress.add(Reading(step=0, total=100), at=20.0)  # a new epoch
+    assert progress.seconds_left is None
+
+
+@given(st.lists(st.floats(-1e6, 1e6), max_size=100), st.integers(1, 40))
+def test_a_curve_fits_its_width_and_shows_both_ends_of_the_scale(values: list[float], width: int) -> None:
+    curve = sparkline(values, width)
+    assert len(curve) == min(len(values), width)
+    if len(set(values)) > 1 and len(values) <= width:
+        assert {curve[values.index(min(values))], curve[values.index(max(values))]} == {"▁", "█"}
+
+
+def test_a_long_run_keeps_a_short_curve() -> None:
+    progress = Progress(keep=16)
+    for step in range(10_000):
+        progress.add(Reading(step=step, loss=float(10_000 - step)), at=float(step))
+    curve = progress.curve(8)
+    assert (len(curve), curve[0], curve[-1]) == (8, "█", "▁")
+    assert list(curve) == sorted(curve, reverse=True)
+
+
+def test_units_read_well() -> None:
+    assert [seconds(v) for v in (0.31, 9.94, 41, 723, 4446, 180_000)] == [
+        "0.3 s",
+        "9.9 s",
+        "41 s",
+        "12 min 3 s",
+        "1 h 14 min",
+        "2 d 2 h",
+    ]
+    assert [clock(v) for v in (0, 4364, 90_000)] == ["00:00:00", "01:12:44", "1d 01:00:00"]
+    assert [size(v) for v in (812, 1000, 999_600, 1_234_567, 5 * 10**11)] == [
+        "812 B",
+        "1.0 kB",
+        "1.0 MB",
+        "1.2 MB",
+        "500 GB",
+    ]
+    assert [short(v) for v in (812, 38_200, 999_600, 2_000_000_000)] == ["812", "38.2k", "1.0M", "2.0G"]
+    assert [age(v) for v in (0.3, 21.9, 180, 10_000)] == ["now", "21 s", "3 min", "2 h"]
+
+
+def test_a_table_is_aligned_and_its_cells_are_harmless() -> None:
+    lines = table(
+        [["gpu01", "8", "\x1b[31mred\nx"], ["g", "16"]], header=["host", "gpus", "note"], right=frozenset({1})
+    )
+    assert lines == ["host   gpus  note", "gpu01     8  red\\x0ax", "g        16"]
+
+
+def test_a_table_is_as_wide_as_asked_and_says_where_it_is_cut() -> None:
+    lines = table([["a" * 60, "b" * 60, "ok"]], width=80)
+    assert len(lines[0]) == 80
+    assert lines[0].count("…") == 2
+    assert lines[0].endswith("ok")
+
+
+def test_wide_characters_take_two_columns() -> None:
+    assert cells_wide("日本a\u0301") == 5
+    assert table([["日本", "x"], ["abcd", "y"]]) == ["日本  x", "abcd  y"]
+
+
+@given(st.dictionaries(st.sampled_from([f"h{n}" for n in range(20)]), st.lists(st.sampled_from("ab"), max_size=3)))
+def test_folding_loses_no_host_and_no_line(said: dict[str, list[str]]) -> None:
+    groups = grouped(Said(host=host, lines=tuple(lines)) for host, lines in said.items())
+    assert {host: list(group.lines) for group in groups for host in group.hosts} == said
+    assert len({group.lines for group in groups}) == len(groups)
+
+
+def test_equal_output_is_printed_once() -> None:
+    out, err = io.StringIO(), io.StringIO()
+    run = History("h1", "h2", "h3", "h4").link().start()
+    for host in ("h1", "h3", "h2"):
+        run.say(host, b"Linux 6.8").say(host, b".0\n")
+    run.say("h4", b"uname: not found\n").end("h4", code=127).end("h1", "h2", "h3").wait(1.0)
+    view = Folded(heading(run.hosts), stdout=out, stderr=err)
+    run.play(view)
+    assert out.getvalue() == ""
+    view.close()
+    view.close()
+    rule = "-" * 15
+    assert out.getvalue().splitlines() == [
+        rule, "h[1-3] (3)", rule, "Linux 6.8.0",
+        rule, "h4  exit 127", rule, "uname: not found",
+    ]  # fmt: skip
+    assert err.getvalue() == ""
