@@ -26,7 +26,8 @@ _VENV_GLOBS = (
 
 def placed(path: str, args: dict[str, Any]) -> str:
     """``path`` as train.sh will mean it: from the work directory."""
-    return os.path.join(os.path.expanduser(args.get("workdir") or "."), os.path.expanduser(path))
+    top = os.path.expanduser(args.get("workdir") or ".")
+    return top if path == "." else os.path.join(top, os.path.expanduser(path))
 
 
 def files(args: dict[str, Any]) -> dict[str, Any]:

@@ -169,6 +169,7 @@ def warn(hosts: Iterable[str] | str, saw: str, advice: str) -> Verdict:
 
 
 def skip(hosts: Iterable[str] | str, why: str) -> Verdict:
+    """Not judged, and why; no reason means that the check does not concern these hosts."""
     return Verdict(level="skip", hosts=_names(hosts), saw=why)
 
 

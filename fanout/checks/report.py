@@ -51,7 +51,7 @@ def report(title: str, case: Case, findings: Sequence[Finding], seconds: float, 
         if chosen:
             lines += ["", heading, *_paragraphs(chosen, style)]
     lines += _same(case, findings)
-    lines += _skipped(findings, style)
+    lines += _skipped(case, findings, style)
     lines += ["", *_closing(case, rows, style)]
     return tuple(style.plain(line).rstrip() for line in lines)
 
@@ -169,25 +169,25 @@ def _wrapped(text: str, lead: str, indent: str, width: int) -> list[str]:
 
 def _same(case: Case, findings: Sequence[Finding]) -> list[str]:
     """One line for each fact that all hosts share, where there is more than one to share it."""
-    answered = set(case.hosts)
+    answered = [name for name in case.hosts if case.facts[name]]
     lines = []
     for check in _SAME:
         seen = [finding for finding in findings if finding.check == check and finding.level == "ok" and finding.saw]
         hosts = {host for finding in seen for host in finding.hosts}
-        if seen and len({finding.saw for finding in seen}) == 1 and hosts == answered:
+        if seen and len({finding.saw for finding in seen}) == 1 and hosts == set(answered):
             lines.append(f"  {check:<11}  {seen[0].saw}")
     if not lines:
         return []
-    heading = "SAME ON " + fold(case.hosts) if len(answered) > 1 else "FOUND ON " + fold(case.hosts)
-    return ["", heading, *lines]
+    return ["", f"{'SAME' if len(answered) > 1 else 'FOUND'} ON {fold(answered)}", *lines]
 
 
-def _skipped(findings: Sequence[Finding], style: Style) -> list[str]:
+def _skipped(case: Case, findings: Sequence[Finding], style: Style) -> list[str]:
     """Checks that could not be made on any host they are for, by reason."""
     judged = {finding.check for finding in findings if finding.level != "skip"}
+    answered = {name for name in case.hosts if case.facts[name]}
     reasons: dict[str, list[str]] = {}
     for finding in findings:
-        if finding.level == "skip" and finding.check not in judged:
+        if finding.level == "skip" and finding.saw and finding.check not in judged and answered & set(finding.hosts):
             checks = reasons.setdefault(finding.saw, [])
             if finding.check not in checks:
                 checks.append(finding.check)
@@ -202,6 +202,6 @@ def _closing(case: Case, rows: Sequence[Row], style: Style) -> list[str]:
     if not bad:
         return ["All checks passed." if all(row.level == "ok" for row in rows) else "Nothing here stops a run."]
     who = f"{len(bad)} host{'s' * (len(bad) != 1)} failed. `fanout run` would stop here"
-    if len(bad) < len(rows):
+    if case.request.first.name not in bad:  # without host 0 it would be another run
         who += f"; leave {'it' if len(bad) == 1 else 'them'} out with  -x {fold(bad)}"
     return _wrapped(who, "", "", style.width)
