@@ -53,7 +53,7 @@ class RunOutcome:
 
 def of(state: RunState) -> RunOutcome:
     """The outcome of a run that is over (or that the user left: hosts not over count as unknown)."""
-    hosts = tuple(_host(state, host) for host in state.all)
+    hosts = tuple(_host(host) for host in state.all)
     code, origin, headline, first = _verdict(state, {host.host: host for host in hosts})
     return RunOutcome(
         exit_code=code,
@@ -86,8 +86,8 @@ def _verdict(state: RunState, hosts: dict[str, HostOutcome]) -> tuple[int, Origi
     return host.exit.code or 0, "script", headline, first
 
 
-def _host(state: RunState, host: HostState) -> HostOutcome:
-    verdict, reason = _reason(state, host)
+def _host(host: HostState) -> HostOutcome:
+    verdict, reason = _reason(host)
     left: int | None = None
     if host.gone is not None:
         left = len(host.gone.left)
@@ -104,7 +104,7 @@ def _host(state: RunState, host: HostState) -> HostOutcome:
     )
 
 
-def _reason(state: RunState, host: HostState) -> tuple[str, str]:
+def _reason(host: HostState) -> tuple[str, str]:
     if host.phase is Phase.UNREACHED and host.trouble:
         return "unreached", host.trouble.message
     if host.phase is Phase.REFUSED and host.trouble:
@@ -113,7 +113,7 @@ def _reason(state: RunState, host: HostState) -> tuple[str, str]:
         return "lost", host.trouble.message
     if host.exit is None:
         return ("never-started", "was not started") if host.go_at is None else ("lost", "did not say how it ended")
-    stopped = host.stop_at is not None and (not state.failures or state.failures[0][0] != host.name)
+    stopped = host.stop_at is not None and host.exit.at >= host.stop_at  # it had not ended when it was told to
     if host.exit.code == 0:
         return "ok", "exit 0"
     if host.exit.code is None and host.exit.signal is None:
