@@ -13,6 +13,7 @@ from typing import Any
 from fanout import __version__, plan, preflight, supervise
 from fanout.arguments import Request
 from fanout.errors import UsageError
+from fanout.guardian import Guardian
 from fanout.hosts import Host
 from fanout.launch import Session
 from fanout.outcome import RunOutcome
@@ -130,6 +131,8 @@ class _Launch:
             record = LogDir(self.heading.log_dir, self.heading, warn=view.note)
             stack.callback(record.close)
             tails = Tails()
+            guardian = Guardian()
+            stack.callback(guardian.leave_to_it)
             fan = stack.enter_context(fan_of(self.hosts, self.settings, self.picker, self.edge))
             facts = {"argv": list(self.request.task), "fanout": __version__}
             for subscriber in (record, view):
@@ -137,7 +140,9 @@ class _Launch:
                     subscriber.begin(fan.clock(), **facts)
             session = Session(fan, self.heading.hosts, [record, tails, view])
             session.connect()
-            refused, outcome = self._launch(session, view, record)
+            refused, outcome = self._launch(session, view, record, guardian)
+            if outcome is None or outcome.clean:
+                guardian.dismiss()
             view.close()
             text = self._report(session, outcome, tails) if outcome is not None else ""
             if outcome is None:
@@ -147,7 +152,9 @@ class _Launch:
                 view.finish(outcome, text)
         return outcome.exit_code
 
-    def _launch(self, session: Session, view: View, record: LogDir) -> tuple[int, RunOutcome | None]:
+    def _launch(
+        self, session: Session, view: View, record: LogDir, guardian: Guardian
+    ) -> tuple[int, RunOutcome | None]:
         """(exit status of a refusal, None), or (0, the outcome of the run)."""
         learned = Learned()
         if not session.state.failures and not session.state.interrupts:
@@ -178,6 +185,8 @@ class _Launch:
             time_limit=self.settings.time_limit,
             on_early_exit=self.settings.on_early_exit,
         )
+        files = {name: record.file_of(name) for name in self.heading.hosts}
+        guardian.watch(made, self.settings, files, self.edge.user)
         return 0, session.run(policy, made)
 
     def _check(self, session: Session, view: View) -> Preflight | None:
