@@ -14,7 +14,7 @@ from fanout.hosts import fold
 from fanout.outcome import HostOutcome, RunOutcome
 from fanout.state import RunState
 from fanout.views.base import Heading
-from fanout.views.logdir import FileNames
+from fanout.views.filenames import FileNames
 from fanout.views.sanitise import clean_lines, sentence
 from fanout.views.tail import LastWords
 from fanout.views.units import seconds
