@@ -10,7 +10,7 @@ import time
 from contextlib import ExitStack
 from typing import Any
 
-from fanout import __version__, plan, preflight, supervise
+from fanout import __version__, plan, preflight, rejoin, supervise
 from fanout.arguments import Request
 from fanout.errors import UsageError
 from fanout.guardian import Guardian
@@ -29,9 +29,11 @@ from fanout.verbs.common import (
     hosts_of,
     look_for_task,
     picker_of,
+    runs_directory,
     settings_of,
     work_directory,
 )
+from fanout.verbs.runs import ORDER
 from fanout.views.base import Heading, Look, View, choose
 from fanout.views.logdir import LogDir
 from fanout.views.tail import Tails
@@ -113,12 +115,12 @@ class _Launch:
             color=settings.color,
         )
         self.run_id = run_id
-        root = settings.log_dir or os.path.join(_state_home(edge), "fanout", "runs")
+        root = runs_directory(settings, edge)
         self.heading = Heading(
             run_id=run_id,
             title=shlex.join(request.task),
             hosts=tuple(host.name for host in hosts),
-            log_dir=os.path.join(os.path.abspath(root), run_id),
+            log_dir=os.path.join(root, run_id),
             ranks={host.name: (rank, settings.nproc_per_node or host.slots) for rank, host in enumerate(hosts)},
         )
 
@@ -185,9 +187,21 @@ class _Launch:
             time_limit=self.settings.time_limit,
             on_early_exit=self.settings.on_early_exit,
         )
-        files = {name: record.file_of(name) for name in self.heading.hosts}
-        guardian.watch(made, self.settings, files, self.edge.user)
+        guardian.watch(self._order(record))
         return 0, session.run(policy, made)
+
+    def _order(self, record: LogDir) -> str:
+        """What it takes to end this run without us: for the guardian, and on disk for ``fanout stop``."""
+        order = rejoin.Order(
+            run_id=self.run_id,
+            hosts=self.hosts,
+            settings=self.settings,
+            files={name: record.file_of(name) for name in self.heading.hosts},
+            user=self.edge.user,
+        ).to_json()
+        with open(os.path.join(record.path, ORDER), "w", encoding="utf-8") as file:
+            file.write(order)
+        return order
 
     def _check(self, session: Session, view: View) -> Preflight | None:
         """The check before a run: its findings if something is wrong, one line if all is well."""
@@ -245,10 +259,6 @@ def _learned(checked: Preflight) -> Learned:
     """What a check found out, for the plan."""
     found = checked.learned
     return Learned(master_addr=found.master_addr, gpus=found.gpus, env=found.exports, address=found.addresses)
-
-
-def _state_home(edge: Edge) -> str:
-    return edge.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
 
 
 def view_of(heading: Heading, look: Look, edge: Edge, *, timestamps: bool = False) -> View:
