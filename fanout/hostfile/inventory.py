@@ -122,7 +122,7 @@ class InventoryReader:
             self._tell(leaf, "a host name is missing")
             return
         try:
-            self._text_reader.entry(leaf.text, spot, group)
+            self._text_reader.entry(leaf.text.strip(), spot, group)
         except Slip as slip:
             self._tell(leaf, slip.what, slip.fix)
 

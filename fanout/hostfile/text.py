@@ -113,6 +113,7 @@ class TextReader:
         self._roll.child(self._section, name, spot)
 
     def _group_line(self, text: str, spot: Spot) -> None:
+        """``@name slots=8`` says it of the whole group; ``@name`` alone puts the group into the section it stands in."""
         included = _INCLUDE.fullmatch(text)
         if included:
             path = included[1].strip().strip("\"'")
@@ -125,10 +126,11 @@ class TextReader:
             raise Slip(f"{word!r} is no group", fix, start=column, end=column + len(word))
         here = spot.within(column, len(word))
         self._roll.mention(name, here)
-        if self._section and self._section != name:
+        rest = column + len(word)
+        if text[rest:].strip():
+            self._roll.note_reading(self._say(name, text, rest), here)
+        elif self._section and self._section != name:
             self._roll.child(self._section, name, here)
-        reading = self._say(name, text, column + len(word))
-        self._roll.note_reading(reading, here)
 
     def _left_out(self, text: str, spot: Spot) -> None:
         column, word = first_word(text.replace("^", " ", 1))
@@ -201,6 +203,6 @@ def is_ansible(text: str) -> bool:
 def _looks_wrong(text: str, word: str, rest: int) -> bool:
     """Whether the line is worth comparing with well-known shapes: cheap, since every good line passes here."""
     after = text[rest : rest + 2].lstrip(" \t")
-    if word in COMMANDS or word[:1] in "+<{/" or word == "Host" or ("=" in word) or "://" in word:
+    if word in COMMANDS or word[:1] in "+<{/" or word in ("Host", "rank") or ("=" in word) or "://" in word:
         return True
     return bool(after) and word != "" and "=" not in text and not after.isdigit()
