@@ -21,7 +21,9 @@ _PDSH_RANGES = re.compile(r"[^\[\]]*(?:\[[\d,-]+\][^\[\]]*)+")
 _OMPI_HOST = re.compile(r"[A-Za-z0-9_.:,-]+", re.ASCII)
 _OMPI_WORD = re.compile(r"([a-z][a-z_-]*) *= *([A-Za-z0-9_.-]+)(?= |$)|[A-Za-z0-9_.:,-]+(?= |$)", re.ASCII)
 _OMPI_COUNT = ("slots", "cpu", "count")
-_OMPI_OTHER = re.compile(r"(?:max[-_]slots|slots[-_]max|max[-_]count|count[-_]max|max_cpu|slot|port|username|user[-_]name)")
+_OMPI_OTHER = re.compile(
+    r"(?:max[-_]slots|slots[-_]max|max[-_]count|count[-_]max|max_cpu|slot|port|username|user[-_]name)"
+)
 
 
 def deepspeed(line: str) -> PeerReading:

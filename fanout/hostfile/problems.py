@@ -34,7 +34,7 @@ class Spot(NamedTuple):
         return Spot(self.file, self.line, self.text, column, max(width, 1))
 
 
-class Slip(Exception):  # noqa: N818 - it is a slip of the pen, placed and told before anybody sees it
+class Slip(Exception):
     """Part of a word cannot be read: raised by the small grammars, placed in its line by whoever knows the line.
 
     ``start`` and ``end`` count from the beginning of the text that was given to the grammar; ``end`` None: all of it.

@@ -19,7 +19,7 @@ MOST_NODES = 1_000_000
 Node = Union["Leaf", "Items", "Table"]
 
 
-class Misread(Exception):  # noqa: N818 - placed and told before anybody sees it
+class Misread(Exception):
     """The text is no YAML that we read; ``line`` and ``column`` count from 0."""
 
     def __init__(self, what: str, fix: str = "", *, line: int, column: int = 0) -> None:

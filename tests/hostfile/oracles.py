@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import collections
 import functools
+import json
 import os
 import re
 import shutil
@@ -79,19 +80,41 @@ def pdsh(line: str, folder: Path) -> PeerReading:
     return tuple((host, None) for host in hosts)
 
 
+# cluset's own main, once per word in one interpreter: starting it anew for each takes ten times as long.
+_CLUSET = """
+import contextlib, io, json, sys
+from ClusterShell.CLI.Nodeset import main
+found = {}
+for word in json.load(sys.stdin):
+    sys.argv = ["cluset", "-e", "-S", "\\n", "--", word]
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()):
+        try:
+            code = main() or 0
+        except SystemExit as stop:
+            code = stop.code or 0
+    found[word] = None if code else out.getvalue().split()
+json.dump(found, sys.stdout)
+"""
+
+
 @functools.cache
-def _cluset(word: str) -> tuple[int, str]:
-    return _run(program("cluset") or "cluset", "-e", "-S", "\n", "--", word)
+def _cluset() -> dict[str, list[str] | None]:
+    """What ClusterShell makes of each word of lines.txt."""
+    words = (Path(__file__).parent / "lines.txt").read_text().split()
+    python = str(PEERS_DIR / "bin" / "python")
+    done = subprocess.run([python, "-c", _CLUSET], input=json.dumps(words), capture_output=True, text=True, check=True)
+    answer: dict[str, list[str] | None] = json.loads(done.stdout)
+    return answer
 
 
 def clush(line: str, folder: Path) -> PeerReading:
     """Each word through ``cluset -e``, as ``clush --hostfile`` takes them."""
     hosts: dict[str, None] = {}
     for word in line.split():
-        code, out = _cluset(word)
-        if code:
+        names = _cluset()[word]
+        if names is None:
             return None
-        hosts |= dict.fromkeys(out.split())
+        hosts |= dict.fromkeys(names)
     return tuple((host, None) for host in hosts)
 
 
@@ -100,7 +123,7 @@ def deepspeed(line: str, folder: Path) -> PeerReading:
     tree = ast.parse((PEERS_DIR / "deepspeed_runner.py").read_text())
     wanted = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "_parse_hostfile"]
     room: dict[str, object] = {"re": re, "collections": collections, "logger": Quiet()}
-    exec(compile(ast.Module(body=list(wanted), type_ignores=[]), "runner.py", "exec"), room)  # noqa: S102 - see above
+    exec(compile(ast.Module(body=list(wanted), type_ignores=[]), "runner.py", "exec"), room)
     parse = room["_parse_hostfile"]
     assert callable(parse)
     try:
@@ -111,9 +134,9 @@ def deepspeed(line: str, folder: Path) -> PeerReading:
 
 
 ORACLES: dict[str, tuple[Callable[[str, Path], PeerReading], Callable[[], bool]]] = {
-    "DeepSpeed": (deepspeed, lambda: (PEERS_DIR / "deepspeed_runner.py").exists()),
+    "DeepSpeed": (deepspeed, (PEERS_DIR / "deepspeed_runner.py").exists),
     "Open MPI": (openmpi, lambda: program("prterun") is not None),
     "MPICH": (mpich, lambda: program("mpiexec.hydra") is not None),
     "pdsh": (pdsh, lambda: program("pdsh") is not None),
-    "clush": (clush, lambda: program("cluset") is not None),
+    "clush": (clush, (PEERS_DIR / "bin" / "cluset").exists),
 }

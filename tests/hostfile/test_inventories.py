@@ -92,12 +92,16 @@ def test_yaml_refused(text: str) -> None:
 
 def test_aliases_of_aliases_are_no_bomb() -> None:
     """Nine lines that stand for a thousand million hosts cost nothing much."""
-    lines = ["a: &a [x1]"] + [f"{b}: &{b} [{', '.join(['*' + a] * 9)}]" for a, b in zip("abcdefgh", "bcdefghi", strict=True)]
+    lines = ["a: &a [x1]"] + [
+        f"{b}: &{b} [{', '.join(['*' + a] * 9)}]" for a, b in zip("abcdefgh", "bcdefghi", strict=True)
+    ]
     assert "problems" in refusal("\n".join(lines), "hosts.yaml")
 
 
 TABLES = {
-    "Name,Public IPv4 address,Private IPv4 address,State\ng1,3.4.5.6,10.0.0.1,up\n": ["g1 hostname=3.4.5.6 addr=10.0.0.1"],
+    "Name,Public IPv4 address,Private IPv4 address,State\ng1,3.4.5.6,10.0.0.1,up\n": [
+        "g1 hostname=3.4.5.6 addr=10.0.0.1"
+    ],
     "host;slots\na;4\nb;\n": ["a slots=4", "b"],
     "hostname\tuser\tport\na\tbob\t2222\n": ["bob@a port=2222"],
     "ip,user\n10.0.0.1,bob\n": ["bob@10.0.0.1"],
@@ -115,7 +119,10 @@ def test_table(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "phrase"),
     [
-        ("Instance ID,Instance type,Zone\ni-1,x,y\n", "host column is not clear; it has Instance ID, Instance type, Zone"),
+        (
+            "Instance ID,Instance type,Zone\ni-1,x,y\n",
+            "host column is not clear; it has Instance ID, Instance type, Zone",
+        ),
         ("node,server,slots\na,b,4\n", "host column is not clear; it has node, server, slots"),
         ("host,slots\na,0\n", "hosts.csv:2: slots=0"),
         ("host,slots\na,4,5\n", "hosts.csv:2: 3 columns; the header has 2"),

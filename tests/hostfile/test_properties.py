@@ -17,7 +17,10 @@ NAMES = st.one_of(
     st.from_regex(r"[a-z][a-z0-9-]{0,8}[a-z0-9](\.lab)?", fullmatch=True),
     st.sampled_from(["10.0.0.7", "192.168.1.1", "::1", "fe80::1%eth0", "2001:db8::5", "xn--bcher-kva.lab"]),
 )
-TEXT = st.text(st.characters(min_codepoint=32, max_codepoint=0x17F, exclude_categories=("Cc",)) | st.sampled_from("\n\t"), max_size=12)
+TEXT = st.text(
+    st.characters(min_codepoint=32, max_codepoint=0x17F, exclude_categories=["Cc"]) | st.sampled_from("\n\t"),
+    max_size=12,
+)
 TAGS = st.from_regex(r"[a-z_][a-z0-9_.-]{0,5}", fullmatch=True)
 GPUS = st.lists(st.integers(0, 15).map(str), unique=True, max_size=4).map(tuple)
 
@@ -65,7 +68,9 @@ def test_parse_after_print_is_the_identity(many: list[Host]) -> None:
 HOSTILE = st.lists(
     st.sampled_from(
         "h1|gpu[1-3]|[lab]|@lab|@include x|^h1| slots=|4|2,3|gpus=|:|22|128|=|\"|'|#|//|/*|[|]|,|-o|\x1b|\x00|\r\n|\n|\n|\n|"
-        "\t| |env.A=|é|\u202e|- |{|}|&a |*a|: |---|host,slots|[a:vars]|[a:children]|ansible_host=|rank 0=|::1|%|\\|all:|  hosts:".split("|")
+        "\t| |env.A=|é|\u202e|- |{|}|&a |*a|: |---|host,slots|[a:vars]|[a:children]|ansible_host=|rank 0=|::1|%|\\|all:|  hosts:".split(
+            "|"
+        )
     ),
     max_size=30,
 ).map("".join)
@@ -79,7 +84,11 @@ def test_any_bytes_are_read_or_refused(data: bytes, file: str) -> None:
     try:
         found = parse(data, file=file, load=lambda path: b"inc1\n")
     except HostfileError as error:
-        assert all(line.isprintable() for line in str(error).split("\n"))
+        refusal = str(error).split("\n")
+    else:
+        refusal = []
+    assert all(line.isprintable() for line in refusal)
+    if refusal:
         return
     assert found.hosts
     for host in found.hosts:
@@ -123,14 +132,18 @@ def test_fold_is_undone_by_expand(names: list[str]) -> None:
 def test_expand_gives_names_or_a_refusal(text: str) -> None:
     """No text makes expand fail in any other way."""
     try:
-        assert all(isinstance(name, str) for name in expand(text))
-    except HostfileError as error:
-        assert str(error)
+        names = expand(text)
+    except HostfileError:
+        return
+    assert names
+    assert len(set(names)) == len(names)
 
 
 def test_ten_thousand_hosts_are_read_in_a_second() -> None:
     """A long file, each line with an attribute and a comment, costs less than a second of processor time."""
-    text = "".join(f"worker-{n:05d} slots=8 addr=10.{n >> 16}.{n >> 8 & 255}.{n & 255}  # x\n" for n in range(1, 10_001))
+    text = "".join(
+        f"worker-{n:05d} slots=8 addr=10.{n >> 16}.{n >> 8 & 255}.{n & 255}  # x\n" for n in range(1, 10_001)
+    )
     before = time.process_time()
     found = parse(text.encode(), file="h.txt")
     assert time.process_time() - before < 1.0

@@ -112,3 +112,5 @@ def test_expand_refuses_what_is_no_set() -> None:
     """A slip in a set is a HostfileError with the fix."""
     with pytest.raises(HostfileError, match="runs backwards"):
         expand("n[3-1]")
+    with pytest.raises(HostfileError, match="nobody is left"):
+        expand("n1!n[1-2]")
