@@ -87,9 +87,9 @@ def visible(text: str) -> str:
     return "".join(" " if c == "\t" else c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def nearest(word: str, known: Iterable[str], *, most: int = 1) -> str:
+def nearest(word: str, known: Iterable[str], *, most: int = 1, likeness: float = 0.6) -> str:
     """``did you mean 'gpu01'?`` or nothing."""
-    close = difflib.get_close_matches(word, list(known), n=most, cutoff=0.6)
+    close = difflib.get_close_matches(word, list(known), n=most, cutoff=likeness)
     return f"did you mean {' or '.join(repr(name) for name in close)}?" if close else ""
 
 

@@ -51,7 +51,7 @@ def spread(word: str) -> list[str]:
             break
         closed = word.find("]", opened)
         if closed < 0:
-            raise Slip("'[' is not closed", f"write {word}]", start=opened)
+            raise Slip("'[' is not closed", "write gpu[01-16]", start=opened)
         if opened > at:
             axes.append([word[at:opened]])
         axes.append(_numbers(word[opened + 1 : closed], at=opened + 1))
