@@ -69,10 +69,23 @@ def _master_addr(case: Case) -> Iterator[Verdict]:
         dial = test.dials.get((name, target), {"outcome": "unknown", "text": "no answer"})
         if dial["outcome"] == "ok":
             yield ok(name, f"reaches {first} at {target}:{test.port} in {1000 * dial.get('connect', 0):.1f} ms")
+            passed_over = test.candidates[: test.candidates.index(target)]
+            for address in passed_over:
+                yield from _passed_over(case, name, address, target)
         else:
             where = f"{first} at {target}:{test.port}"
             cure = dials.advice(dial, host=first, ports=str(test.port), peers=dial.get("source") or name)
             yield fail(name, dials.saw(dial, where), cure + _instead(case, name))
+
+
+def _passed_over(case: Case, name: str, address: str, target: str) -> Iterator[Verdict]:
+    """An address that would have been taken before this one, had this worker reached it."""
+    assert case.port is not None
+    dial = case.port.dials.get((name, address), {"outcome": "unknown"})
+    if dial["outcome"] != "ok":
+        yield info(
+            name, f"does not reach {case.request.first.name} at {address} ({dial['outcome']}): MASTER_ADDR is {target}"
+        )
 
 
 def best(case: Case) -> str:
