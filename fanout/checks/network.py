@@ -9,6 +9,8 @@ from fanout.checks import dials
 from fanout.checks.compare import age
 from fanout.checks.model import Case, Check, CheckRequest, Verdict, fail, info, ok, skip, warn
 
+_SLOW_NAME = 0.5
+
 
 def _alone(request: CheckRequest) -> str:
     return "one host needs no network" if len(request.hosts) == 1 else ""
@@ -132,6 +134,21 @@ def _proxy(case: Case) -> Iterator[Verdict]:
             )
 
 
+def _reverse_names(case: Case) -> Iterator[Verdict]:
+    for name in case.hosts:
+        why = case.missing.get(name, {}).get("reverse", "")
+        rows = case.facts[name].get("reverse", [])
+        slow = [row for row in rows if row["seconds"] > _SLOW_NAME]
+        if slow or why.startswith("no answer"):
+            took = f"{slow[0]['seconds']:.1f} s for {slow[0]['address']}" if slow else why
+            yield warn(
+                name, f"looking up the name of another host's address is slow: {took}",
+                f"torch does so when it connects: write all hosts into /etc/hosts there, or mend the name server of {name}",
+            )  # fmt: skip
+        elif why or not rows:
+            yield skip(name, why or "no address of another host is known")
+
+
 CHECKS = (
     Check(
         name="master-port", group="network", worst="fail",
@@ -155,6 +172,13 @@ CHECKS = (
         why="Inside it any connection of host 0 may hold the port at the moment of the start.",
         fix="Choose a port below the range, such as the default 29500.",
         judge=_port_range,
+    ),
+    Check(
+        name="reverse-names", group="network", worst="warn", unless=_alone,
+        verifies="The name of another host's address is found, or known to be none, within half a second.",
+        why="torch looks it up at every connection: a name server that does not answer delays the start by minutes.",
+        fix="Write all hosts into /etc/hosts on every host, or mend the name server.",
+        judge=_reverse_names,
     ),
     Check(
         name="proxy", group="network", worst="info", needs=("environment",),

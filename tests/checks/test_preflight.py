@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
-from checks_kit import ScriptedAsker, healthy, request
 
 from fanout import preflight
 from fanout.checks.addresses import candidates
@@ -16,6 +15,7 @@ from fanout.checks.imports import of_source
 from fanout.checks.interfaces import nccl_choice
 from fanout.checks.mesh import MOST_WHOLE, blamed, pairs
 from fanout.checks.model import Unreachable
+from tests.checks.kit import ScriptedAsker, healthy, request
 
 Script = dict[str, Callable[[str, Mapping[str, Any]], Answer]]
 
