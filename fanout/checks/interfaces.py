@@ -91,7 +91,9 @@ def _meet(case: Case, choices: Mapping[str, str]) -> bool:
     """Whether the chosen interfaces share a network, each with an address of its own, and none is loopback."""
     networks = []
     seen: set[Any] = set()
-    for name, choice in choices.items():
+    machines = {case.facts[name].get("identity", {}).get("host_id", name): name for name in choices}
+    for name in machines.values():  # one machine under two names is another check's affair
+        choice = choices[name]
         row = next((row for row in case.facts[name]["interfaces"] if row["name"] == choice), None)
         if row is None or row["loopback"]:
             return False
