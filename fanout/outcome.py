@@ -51,10 +51,13 @@ class RunOutcome:
         return all(host.left == 0 for host in self.hosts)
 
 
-def of(state: RunState) -> RunOutcome:
-    """The outcome of a run that is over (or that the user left: hosts not over count as unknown)."""
+def of(state: RunState, *, refused: str = "") -> RunOutcome:
+    """The outcome of a run that is over (or that the user left: hosts not over count as unknown).
+
+    ``refused`` is why fanout itself did not launch it.
+    """
     hosts = tuple(_host(host) for host in state.all)
-    code, origin, headline, first = _verdict(state, {host.host: host for host in hosts})
+    code, origin, headline, first = _verdict(state, {host.host: host for host in hosts}, refused)
     return RunOutcome(
         exit_code=code,
         origin=origin,
@@ -65,13 +68,15 @@ def of(state: RunState) -> RunOutcome:
     )
 
 
-def _verdict(state: RunState, hosts: dict[str, HostOutcome]) -> tuple[int, Origin, str, str | None]:
+def _verdict(state: RunState, hosts: dict[str, HostOutcome], refused: str) -> tuple[int, Origin, str, str | None]:
     stop = state.first_stop
     if state.interrupts:
         number = state.interrupts[0]
         return 128 + number, "user", f"stopped by {signal_name(number)}", None
     if stop is not None and stop.why == TIME_LIMIT:
         return 124, "fanout", f"stopped: {stop.why}", None
+    if refused:
+        return 125, "fanout", refused, None
     if not state.failures:
         return 0, "script", f"all {len(hosts)} hosts ended well" if len(hosts) > 1 else "ended well", None
     first = state.failures[0][0]
@@ -91,7 +96,7 @@ def _host(host: HostState) -> HostOutcome:
     left: int | None = None
     if host.gone is not None:
         left = len(host.gone.left)
-    elif host.go_at is None and host.phase in (Phase.UNREACHED, Phase.REFUSED):
+    elif host.go_at is None:
         left = 0  # nothing was started there
     return HostOutcome(
         host=host.name,

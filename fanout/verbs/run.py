@@ -16,7 +16,7 @@ from fanout.errors import UsageError
 from fanout.guardian import Guardian
 from fanout.hosts import Host
 from fanout.launch import Session
-from fanout.outcome import RunOutcome
+from fanout.outcome import RunOutcome, of
 from fanout.plan import LaunchPlan, Learned
 from fanout.preflight import Preflight
 from fanout.settings import Settings
@@ -46,6 +46,7 @@ def run(request: Request, edge: Edge) -> int:
     directory = work_directory(settings, edge)
     look_for_task(request.task, directory)
     config = config_values(request.task, directory)
+    plan.check_exports(hosts, settings)
     picker = picker_of(settings, edge)
     run_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
     if request.given["dry_run"]:
@@ -142,22 +143,18 @@ class _Launch:
                     subscriber.begin(fan.clock(), **facts)
             session = Session(fan, self.heading.hosts, [record, tails, view])
             session.connect()
-            refused, outcome = self._launch(session, view, record, guardian)
-            if outcome is None or outcome.clean:
+            outcome = self._launch(session, view, record, guardian)
+            if outcome.clean:
                 guardian.dismiss()
             view.close()
-            text = self._report(session, outcome, tails) if outcome is not None else ""
-            if outcome is None:
-                return refused
+            text = self._report(session, outcome, tails)
             record.finish(outcome, text)
             if hasattr(view, "finish"):
                 view.finish(outcome, text)
         return outcome.exit_code
 
-    def _launch(
-        self, session: Session, view: View, record: LogDir, guardian: Guardian
-    ) -> tuple[int, RunOutcome | None]:
-        """(exit status of a refusal, None), or (0, the outcome of the run)."""
+    def _launch(self, session: Session, view: View, record: LogDir, guardian: Guardian) -> RunOutcome:
+        """Check, plan and follow the policy, as far as it comes."""
         learned = Learned()
         if not session.state.failures and not session.state.interrupts:
             if self.settings.skip_check:
@@ -165,9 +162,8 @@ class _Launch:
             else:
                 checked = self._check(session, view)
                 if checked is None or (checked.failures and not self.settings.force):
-                    interrupted = session.state.interrupts
                     session.dismiss()
-                    return (128 + interrupted[0] if interrupted else 125), None
+                    return of(session.state, refused="refused by the check: nothing was started")
                 learned = _learned(checked)
         try:
             made = self._plan(learned)
@@ -188,7 +184,7 @@ class _Launch:
             on_early_exit=self.settings.on_early_exit,
         )
         guardian.watch(self._order(record))
-        return 0, session.run(policy, made)
+        return session.run(policy, made)
 
     def _order(self, record: LogDir) -> str:
         """What it takes to end this run without us: for the guardian, and on disk for ``fanout stop``."""
