@@ -10,6 +10,7 @@ from fanout.errors import HostfileError
 from fanout.hosts import Origin
 
 MOST_SHOWN = 50  # a list of 100,000 advertisers has 100,000 problems; nobody reads beyond a screenful
+MOST_KEPT = 10_000  # with as many the file is the wrong one, and reading on only costs time
 _WINDOW = 96  # columns of a very long line that are shown around the caret
 
 
@@ -62,6 +63,8 @@ class Problems:
     def add(self, spot: Spot, what: str, fix: str = "") -> None:
         self._found.append((spot, what, fix))
         self._files.setdefault(spot.file, len(self._files))
+        if len(self._found) >= MOST_KEPT:
+            self.check()
 
     def slip(self, spot: Spot, slip: Slip, *, column: int, length: int) -> None:
         """A slip inside the ``length`` characters that begin at ``column`` of the spot's line."""

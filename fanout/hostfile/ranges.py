@@ -109,6 +109,8 @@ def expand_set(expression: str, spelled: Mapping[str, list[str]] | None = None) 
         word = part.strip()
         if not word:
             raise Slip("a host name is missing", start=start, end=start + 1)
+        if any(char.isspace() for char in word):
+            raise Slip("a space in a node set", "separate hosts with commas", start=start, end=start + len(part))
         try:
             these = dict.fromkeys(spelled[word] if spelled and word in spelled else spread(word))
         except Slip as slip:

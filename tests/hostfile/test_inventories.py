@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import pytest
@@ -96,6 +97,9 @@ def test_aliases_of_aliases_are_no_bomb() -> None:
         f"{b}: &{b} [{', '.join(['*' + a] * 9)}]" for a, b in zip("abcdefgh", "bcdefghi", strict=True)
     ]
     assert "problems" in refusal("\n".join(lines), "hosts.yaml")
+    lines = ["a: &a {hosts: [x1]}"]
+    lines += [f"{b}: &{b} {{groups: {{p: *{a}, q: *{a}, r: *{a}, s: *{a}}}}}" for a, b in itertools.pairwise("abcdefghijklmno")]
+    assert "10,000 problems" in refusal("\n".join(lines), "hosts.yaml")
 
 
 TABLES = {

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from fanout.errors import HostfileError
+from fanout.hostfile import parse
 from fanout.hostfile.problems import MOST_SHOWN
 from tests.hostfile.reading import refusal
 
@@ -162,9 +164,6 @@ def test_a_caret_stays_in_view_on_a_long_line() -> None:
 
 def test_a_circle_of_includes_is_told() -> None:
     """A file that includes itself by way of another is an error, not an endless read."""
-    from fanout.errors import HostfileError
-    from fanout.hostfile import parse
-
     files = {"b.txt": b"@include a.txt"}
     with pytest.raises(HostfileError, match=r"b\.txt:1: a\.txt includes itself"):
         parse(b"@include b.txt", file="a.txt", load=files.__getitem__)
