@@ -44,7 +44,7 @@ def interface_of(interfaces: Sequence[Mapping[str, Any]], text: str) -> str:
 
 
 def usable(interfaces: Sequence[Mapping[str, Any]], route: Mapping[str, str]) -> list[str]:
-    """Addresses that others might reach: those of the default route first, IPv4 before IPv6, bridges of containers last."""
+    """Addresses that others might reach: of the default route first, IPv4 before IPv6, containers' bridges last."""
     found: list[tuple[int, int, str]] = []
     for position, interface in enumerate(interfaces):
         if not interface["up"] or interface["loopback"]:

@@ -33,7 +33,8 @@ class CheckRequest:
     ``hosts`` are in rank order and include those in ``unreached``. ``dialled`` is the numeric address at which ssh
     reached a host (absent: local, or through a jump host). ``config_values`` is the parsed config, None if there is
     none; ``imports`` are the task's top-level modules; ``env`` is what the
-    run exports to all hosts; ``attached`` is False for a run that outlives its launcher. ``only`` and ``skip`` hold names of checks or groups.
+    run exports to all hosts; ``attached`` is False for a run that outlives its launcher. ``only`` and ``skip`` hold
+    names of checks or groups.
     """
 
     hosts: tuple[Host, ...]
@@ -147,7 +148,7 @@ Judge: TypeAlias = Callable[[Case], Iterable[Verdict]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """One row of the catalogue. ``unless`` gives the reason why the check does not apply to a request ("" if it does)."""
+    """One row of the catalogue. ``unless`` gives the reason why it does not apply to a request ("" if it does)."""
 
     name: str
     group: str

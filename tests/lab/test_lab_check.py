@@ -12,6 +12,7 @@ import pytest
 
 from tests.lab.lab import REPOSITORY, Lab
 from tests.lab.node import Node
+from tests.lab.specs import HostSpec
 
 PROJECT = "/home/lab/proj"
 FILES = {"task.py": "import json\n", "cfg.yaml": "lr: 0.1\n", "train.sh": "echo hi\n"}
@@ -24,6 +25,13 @@ def check(lab: Lab, *arguments: str) -> subprocess.CompletedProcess[str]:
     return lab.launcher.run(argv, user="lab", cwd=PROJECT, env={"PYTHONPATH": str(REPOSITORY)})
 
 
+def furnish(lab: Lab) -> None:
+    """The project on every machine, each with a copy of its own."""
+    for node in lab.nodes:
+        for name, text in FILES.items():
+            node.write_file(f"{PROJECT}/{name}", text, user="lab")
+
+
 def findings(lab: Lab) -> list[dict[str, Any]]:
     """What fails, warns or is noted."""
     done = check(lab, "--json")
@@ -34,9 +42,7 @@ def findings(lab: Lab) -> list[dict[str, Any]]:
 @pytest.fixture
 def lab(lab4: Lab) -> Lab:
     """Four hosts that have the project."""
-    for node in lab4.nodes:
-        for name, text in FILES.items():
-            node.write_file(f"{PROJECT}/{name}", text, user="lab")
+    furnish(lab4)
     return lab4
 
 
@@ -136,3 +142,29 @@ def test_a_missing_directory_is_one_failure_a_host_with_what_to_type(lab: Lab) -
     assert {row["check"] for row in rows} == {"workdir", "script", "task", "config"}
     assert {host for row in rows for host in row["hosts"]} == {"h3"}
     assert rows[0]["advice"].startswith(f"copy it there:  rsync -a h1:{PROJECT}/ h3:{PROJECT}/")
+
+
+SHAPES: dict[str, tuple[int | list[HostSpec], str]] = {
+    "two-in-192": (2, "192.168.5.0/24"),
+    "one": (1, "10.77.0.0/24"),
+    "sixteen": (16, "10.77.0.0/24"),
+    "plain-shells": ([HostSpec(name="a", shell="/bin/dash"), HostSpec(name="b", shell="/bin/sh")], "10.77.0.0/24"),
+    "debian-line": ([HostSpec(name="h1"), HostSpec(name="h2", etc_hosts=("127.0.1.1 h2",))], "10.77.0.0/24"),
+}
+
+
+@pytest.mark.parametrize(("hosts", "subnet"), SHAPES.values(), ids=SHAPES)
+def test_no_healthy_lab_is_alarmed(hosts: int | list[HostSpec], subnet: str) -> None:
+    """Whatever its size, its network and its shells: not a failure, not a warning."""
+    with Lab(hosts, subnet=subnet) as lab:
+        furnish(lab)
+        assert [row for row in findings(lab) if row["level"] != "info"] == []
+
+
+def test_a_host_under_two_names_is_named_with_both_lines() -> None:
+    """An alias of h2 with an address of its own: still one machine, and nothing else is said."""
+    with Lab([HostSpec(name="h1"), HostSpec(name="h2", aliases=("h2b",))]) as lab:
+        furnish(lab)
+        (row,) = findings(lab)
+    assert (row["check"], row["level"], row["hosts"]) == ("same-machine", "fail", ["h2b"])
+    assert "h2 (/home/lab/hosts.txt:2), h2b (/home/lab/hosts.txt:3)" in row["saw"]
