@@ -72,7 +72,12 @@ def _verdict(state: RunState, hosts: dict[str, HostOutcome]) -> tuple[int, Origi
         return 128 + number, "user", f"stopped by {signal_name(number)}", None
     if stop is not None and stop.why == TIME_LIMIT:
         return 124, "fanout", f"stopped: {stop.why}", None
+    if stop is not None and (not state.failures or state.failures[0][1] > _first_stop_at(state)):
+        return 125, "fanout", f"stopped: {stop.why}", None  # nobody had failed: what came after are its victims
     if not state.failures:
+        idle = [host.name for host in state.all if not host.succeeded]
+        if idle:
+            return 125, "fanout", f"{idle[0]}: {hosts[idle[0]].reason}", None
         return 0, "script", f"all {len(hosts)} hosts ended well" if len(hosts) > 1 else "ended well", None
     first = state.failures[0][0]
     host, outcome = state.hosts[first], hosts[first]
@@ -84,6 +89,10 @@ def _verdict(state: RunState, hosts: dict[str, HostOutcome]) -> tuple[int, Origi
     if host.exit.signal is not None:
         return 128 + host.exit.signal, "script", headline, first
     return host.exit.code or 0, "script", headline, first
+
+
+def _first_stop_at(state: RunState) -> float:
+    return min(host.stop_at for host in state.all if host.stop_at is not None)
 
 
 def _host(state: RunState, host: HostState) -> HostOutcome:
