@@ -84,11 +84,11 @@ def _verdict(state: RunState, hosts: dict[str, HostOutcome]) -> tuple[int, Origi
     headline = f"{first}: {outcome.reason}"
     if host.phase is Phase.REFUSED:
         return 125, "fanout", headline, first
-    if host.exit is None or (host.exit.code is None and host.exit.signal is None):
-        return 255, "ssh", headline, first
-    if host.exit.signal is not None:
+    if host.exit is not None and host.exit.signal is not None:
         return 128 + host.exit.signal, "script", headline, first
-    return host.exit.code or 0, "script", headline, first
+    if host.exit is not None and host.exit.code:
+        return host.exit.code, "script", headline, first
+    return 255, "ssh", headline, first  # its end is unknown, or it was lost before it said what is left
 
 
 def _first_stop_at(state: RunState) -> float:

@@ -70,6 +70,12 @@ def test_a_lost_host_is_255_and_what_is_left_there_is_not_known() -> None:
     assert not result.clean
 
 
+def test_a_host_that_is_lost_after_a_good_exit_is_not_success() -> None:
+    """Nobody has seen that nothing of the run is left there, nor that all of its log is here."""
+    history = running("a").end("a").wait(1).add(Lost(at=2e9, host="a", why="no link for 370 s"))
+    assert (of(history).exit_code, of(history).origin) == (255, "ssh")
+
+
 def test_an_end_that_could_not_be_learned_is_never_success() -> None:
     history = running("a").add(Exited(at=2e9, host="a", code=None, signal=None, why="the keeper died")).tidy("a")
     assert (of(history).exit_code, of(history).hosts[0].verdict) == (255, "lost")
@@ -98,7 +104,10 @@ def test_a_run_that_never_started_is_not_a_good_one() -> None:
 
 def test_memory_and_reasons_are_told() -> None:
     history = running("a").add(Exited(at=2e9, host="a", code=None, signal=9, oom=True, why="killed"))
-    assert of(history.tidy("a")).hosts[0].reason == "killed by SIGKILL (out of memory: the kernel killed a process): killed"
+    assert (
+        of(history.tidy("a")).hosts[0].reason
+        == "killed by SIGKILL (out of memory: the kernel killed a process): killed"
+    )
 
 
 def test_a_failed_start_has_the_shells_status() -> None:
