@@ -77,18 +77,27 @@ def _verdict(state: RunState, hosts: dict[str, HostOutcome], refused: str) -> tu
         return 124, "fanout", f"stopped: {stop.why}", None
     if refused:
         return 125, "fanout", refused, None
+    if stop is not None and (not state.failures or state.failures[0][1] > _first_stop_at(state)):
+        return 125, "fanout", f"stopped: {stop.why}", None  # nobody had failed: what came after are its victims
     if not state.failures:
+        idle = [host.name for host in state.all if not host.succeeded]
+        if idle:
+            return 125, "fanout", f"{idle[0]}: {hosts[idle[0]].reason}", None
         return 0, "script", f"all {len(hosts)} hosts ended well" if len(hosts) > 1 else "ended well", None
     first = state.failures[0][0]
     host, outcome = state.hosts[first], hosts[first]
     headline = f"{first}: {outcome.reason}"
     if host.phase is Phase.REFUSED:
         return 125, "fanout", headline, first
-    if host.exit is None or (host.exit.code is None and host.exit.signal is None):
-        return 255, "ssh", headline, first
-    if host.exit.signal is not None:
+    if host.exit is not None and host.exit.signal is not None:
         return 128 + host.exit.signal, "script", headline, first
-    return host.exit.code or 0, "script", headline, first
+    if host.exit is not None and host.exit.code:
+        return host.exit.code, "script", headline, first
+    return 255, "ssh", headline, first  # its end is unknown, or it was lost before it said what is left
+
+
+def _first_stop_at(state: RunState) -> float:
+    return min(host.stop_at for host in state.all if host.stop_at is not None)
 
 
 def _host(host: HostState) -> HostOutcome:
