@@ -41,9 +41,11 @@ FLOORS = {
     "launch": 7,
     "preflight": 7,
     "demo": 7,
-    "verbs": 8,
-    "cli": 9,
-    "__main__": 10,
+    "rejoin": 8,
+    "guardian": 9,
+    "verbs": 10,
+    "cli": 11,
+    "__main__": 12,
 }
 #: What others may use of the agent: how it talks, and the text that is sent.
 AGENT_DOORS = {"fanout.agent.frames", "fanout.agent.bundle"}
