@@ -61,7 +61,7 @@ class Reading:
 
 def read_attribute(reading: Reading, key: str, value: str, *, ansible: bool = False) -> None:
     """Put one ``key=value`` into the reading; raises ``Slip`` whose columns count from the value's first character."""
-    low = key.lower().replace("-", "_")
+    low = key if key in KEYS else key.lower().replace("-", "_")
     if low.startswith("env."):
         _read_env(reading, key[4:], value)
         return

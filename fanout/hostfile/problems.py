@@ -102,7 +102,7 @@ def _block(spot: Spot, what: str, fix: str) -> str:
         lines += _pointed(spot)
     if fix:
         lines.append(f"  {fix}")
-    return "\n".join(lines)
+    return "\n".join(visible(line) for told in lines for line in told.split("\n"))
 
 
 def _pointed(spot: Spot) -> list[str]:

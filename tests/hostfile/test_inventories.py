@@ -98,7 +98,10 @@ def test_aliases_of_aliases_are_no_bomb() -> None:
     ]
     assert "problems" in refusal("\n".join(lines), "hosts.yaml")
     lines = ["a: &a {hosts: [x1]}"]
-    lines += [f"{b}: &{b} {{groups: {{p: *{a}, q: *{a}, r: *{a}, s: *{a}}}}}" for a, b in itertools.pairwise("abcdefghijklmno")]
+    lines += [
+        f"{b}: &{b} {{groups: {{p: *{a}, q: *{a}, r: *{a}, s: *{a}}}}}"
+        for a, b in itertools.pairwise("abcdefghijklmno")
+    ]
     assert "10,000 problems" in refusal("\n".join(lines), "hosts.yaml")
 
 
