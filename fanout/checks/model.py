@@ -32,9 +32,9 @@ class CheckRequest:
 
     ``hosts`` are in rank order and include those in ``unreached``. ``dialled`` is the numeric address at which ssh
     reached a host (absent: local, or through a jump host). ``config_values`` is the parsed config, None if there is
-    none; ``imports`` are the task's top-level modules; ``env`` is what the
-    run exports to all hosts; ``attached`` is False for a run that outlives its launcher. ``only`` and ``skip`` hold
-    names of checks or groups.
+    none; ``imports`` are the task's top-level modules; ``env`` is what the run exports to all hosts. ``venv_sure`` is
+    False where nobody asked for the environment, so that a host may be without; ``attached`` is False for a run that
+    outlives its launcher. ``only`` and ``skip`` hold names of checks or groups.
     """
 
     hosts: tuple[Host, ...]
@@ -49,6 +49,7 @@ class CheckRequest:
     imports: tuple[str, ...] = ()
     script: str = "train.sh"
     venv: str = ""
+    venv_sure: bool = True
     setup: str = ""
     env: Mapping[str, str] = field(default_factory=dict)
     master_addr: str = ""

@@ -196,6 +196,7 @@ FAULTS = [
     Fault(check="file-times", level="warn", change=fact("files/task/ahead", 90.0), saw="90 s in the future"),
     Fault(check="bash", level="fail", change=fact("programs/found/bash", ""), saw="no bash"),
     Fault(check="venv", level="fail", change=both(fact("programs/venv/exists", False), fact("programs/elsewhere", ["/opt/v/bin/torchrun"])), saw="no virtual environment at /home/ann/venv", advice="there is one at /opt/v"),
+    Fault(check="venv", level="info", label="guessed", change=both(fact("programs/venv/exists", False), asked(venv_sure=False)), saw="/home/ann/venv is not there"),
     Fault(check="torchrun", level="fail", change=both(fact("programs/found/torchrun", ""), fact("programs/elsewhere", ["/opt/v/bin/torchrun"])), saw="not on the PATH", advice="try  --venv /opt/v"),
     Fault(check="interpreter", level="fail", change=fact("software/version", [3, 10, 1]), saw="Python 3.10"),
     Fault(check="interpreter", level="info", label="patch", change=fact("software/version", [3, 11, 1]), saw="Python 3.11.1"),

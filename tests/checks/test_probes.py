@@ -259,9 +259,11 @@ def test_only_variables_that_matter_leave_the_host(monkeypatch: pytest.MonkeyPat
     """Secrets in the environment are nobody's business."""
     monkeypatch.setenv("WANDB_API_KEY", "secret")
     monkeypatch.setenv("PET_NNODES", "2")
+    monkeypatch.setenv("https_proxy", "http://ann:secret@proxy:3128")
     environment = probes.QUICK["environment"]({})
     assert "WANDB_API_KEY" not in environment
     assert environment["PET_NNODES"] == "2"
+    assert environment["https_proxy"] == "http://***@proxy:3128"
 
 
 def test_loopback_is_among_the_interfaces() -> None:
