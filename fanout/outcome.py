@@ -91,7 +91,7 @@ def _host(host: HostState) -> HostOutcome:
     left: int | None = None
     if host.gone is not None:
         left = len(host.gone.left)
-    elif host.go_at is None and host.phase in (Phase.UNREACHED, Phase.REFUSED):
+    elif host.go_at is None and host.phase in (Phase.UNREACHED, Phase.REFUSED, Phase.FORGOTTEN):
         left = 0  # nothing was started there
     return HostOutcome(
         host=host.name,
