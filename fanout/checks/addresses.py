@@ -65,6 +65,16 @@ def usable(interfaces: Sequence[Mapping[str, Any]], route: Mapping[str, str]) ->
     return [text for _, _, text in sorted(found)]
 
 
+def _ipv4_beside(interfaces: Sequence[Mapping[str, Any]], dialled: str) -> list[str]:
+    """The IPv4 addresses of the interface that was dialled by IPv6: many a script writes HOST:PORT without brackets."""
+    address = parsed(dialled)
+    if address is None or address.version == 4 or address.is_loopback:
+        return []
+    name = interface_of(interfaces, dialled)
+    held = [parsed(text) for interface in interfaces if interface["name"] == name for text in interface["addresses"]]
+    return [str(other) for other in held if other is not None and other.version == 4]
+
+
 def candidates(
     *, given: str, addr: str | None, dialled: str, facts: Mapping[str, Any], alone: bool, loopback: bool
 ) -> tuple[str, ...]:
@@ -81,6 +91,7 @@ def candidates(
     interfaces = facts.get("interfaces", ())
     found = []
     if dialled and (loopback or not is_loopback(dialled)) and interface_of(interfaces, dialled):
+        found += _ipv4_beside(interfaces, dialled)
         found.append(dialled)
     if not loopback:
         found += usable(interfaces, facts.get("route", {}))
