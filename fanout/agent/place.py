@@ -90,8 +90,12 @@ def claim(root: str, name: str, about: dict) -> int:
             os.close(descriptor)
             raise Busy(name, holder) from None
         if _same_file(descriptor, path):
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, json.dumps(about).encode(), 0)
+            try:
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, json.dumps(about).encode(), 0)
+            except OSError:
+                unclaim(root, name, descriptor)
+                raise
             return descriptor
         os.close(descriptor)  # its last holder removed the file between our open and our flock
 

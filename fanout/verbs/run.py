@@ -224,7 +224,7 @@ class _Launch:
         if len(self.hosts) == 1 or first.addr or self.settings.master_addr:
             return Learned()
         name = self.picker.address(first)
-        found = addresses(name)
+        found = sorted(addresses(name), key=lambda address: ":" in address)  # scripts write HOST:PORT without brackets
         return Learned(address={first.name: found[0] if found else name})
 
     def _plan(self, learned: Learned) -> LaunchPlan:

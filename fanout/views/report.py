@@ -116,16 +116,17 @@ def _others(state: RunState, outcome: RunOutcome) -> list[str]:
     for host in outcome.hosts:
         if host.host != outcome.first:
             groups.setdefault((host.verdict, host.reason), []).append(host.host)
-    texts = [f"{fold(names)}: {_became(verdict, reason, state)}" for (verdict, reason), names in groups.items()]
+    also = " too" if outcome.first is not None else ""
+    texts = [f"{fold(names)}: {_became(verdict, reason, state, also)}" for (verdict, reason), names in groups.items()]
     name = "the others" if outcome.first is not None else "the hosts"
     return [_fact(name if not at else "", text) for at, text in enumerate(texts)]
 
 
-def _became(verdict: str, reason: str, state: RunState) -> str:
+def _became(verdict: str, reason: str, state: RunState, also: str) -> str:
     reason = sentence(reason)
     words = {
         "ok": "ended well",
-        "failed": f"failed too ({reason})",
+        "failed": f"failed{also} ({reason})",
         "stopped": f"stopped by fanout{_how_soon(state)} ({reason})",
         "unreached": f"not reached: {reason}",
         "refused": f"refused: {reason}",
