@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import struct
 from typing import Any
 
@@ -84,7 +85,7 @@ def spoken() -> Decoder:
 def fed(data: bytes, cuts: list[int]) -> tuple[list[Event], Decoder]:
     one = decoder()
     edges = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
-    events = [event for start, end in zip(edges, edges[1:], strict=False) for event in one.feed(data[start:end])]
+    events = [event for start, end in itertools.pairwise(edges) for event in one.feed(data[start:end])]
     return events, one
 
 
@@ -148,9 +149,9 @@ def test_only_who_knows_the_nonce_can_speak(forged: bytes) -> None:
 
 def test_a_login_that_prints_for_ever_is_cut_off() -> None:
     one = decoder()
-    with pytest.raises(BadHost, match="printed .* bytes at login and never got to the command"):
-        for _ in range(100):
-            one.feed(b"y\n" * 1000)
+    assert one.feed(b"y\n" * 30_000) == []
+    with pytest.raises(BadHost, match=r"printed 66000 bytes at login and never got to the command"):
+        one.feed(b"y\n" * 3_000)
 
 
 HOSTILE: dict[str, bytes] = {
@@ -189,28 +190,25 @@ TWISTED = st.builds(
 )
 
 
+def tolerated(data: bytes) -> list[Event] | None:
+    """The events, or None for a bad host; anything else that is raised is a fault."""
+    try:
+        return spoken().feed(data)
+    except BadHost:
+        return None
+
+
 @settings(max_examples=500)
 @given(message=TWISTED | st.dictionaries(st.text(max_size=3), JSON, max_size=3))
 def test_a_message_of_any_shape_is_an_event_or_a_bad_host_and_nothing_else(message: dict[str, Any]) -> None:
-    one = spoken()
-    try:
-        events = one.feed(frames.pack(message))
-    except BadHost as error:
-        assert str(error)
-    else:
-        assert len(events) == (message["t"] != "hello")
+    events = tolerated(frames.pack(message))
+    assert events is None or len(events) == (message["t"] != "hello")
 
 
 @settings(max_examples=300)
 @given(data=st.binary(max_size=80))
 def test_any_bytes_are_events_or_a_bad_host_and_nothing_else(data: bytes) -> None:
-    one = spoken()
-    try:
-        events = one.feed(data)
-    except BadHost as error:
-        assert str(error)
-    else:
-        assert all(isinstance(event, (Chunk, Beat, Forgotten)) for event in events)
+    assert all(isinstance(event, (Chunk, Beat, Forgotten)) for event in tolerated(data) or ())
 
 
 def test_a_failure_of_the_agent_is_told_with_its_traceback() -> None:
