@@ -21,11 +21,13 @@ def entry() -> None:
 def main(argv: Sequence[str]) -> int:
     """Run one command; the exit status. A user's mistake is a sentence, never a traceback."""
     try:
-        request = parse(argv)
-        return _verb(request)
-    except Shown as shown:
-        sys.stdout.write(str(shown))
-        return 0
+        try:
+            status = _verb(parse(argv))
+        except Shown as shown:
+            sys.stdout.write(str(shown))
+            status = 0
+        sys.stdout.flush()  # here, where a reader that has gone is no surprise
+        return status
     except FanoutError as error:
         sys.stderr.write(f"fanout: {error}\n")
         if error.hint:

@@ -7,6 +7,7 @@ pyproject.toml), ~/.config/fanout/config.toml, the defaults below. What is not o
 
 from __future__ import annotations
 
+import math
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -124,6 +125,7 @@ def _checked(name: str, value: Any, where: str) -> Any:
     if float in kinds and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     wrong = not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds)
+    wrong = wrong or (isinstance(value, float) and not math.isfinite(value))
     if wrong:
         raise UsageError(f"{where} must be {_called(kinds[0])}, not {value!r}")
     if name in CHOICES and value not in CHOICES[name]:
