@@ -70,8 +70,8 @@ def _verdict(state: RunState, hosts: dict[str, HostOutcome]) -> tuple[int, Origi
     if state.interrupts:
         number = state.interrupts[0]
         return 128 + number, "user", f"stopped by {signal_name(number)}", None
-    if stop is not None and stop.why == TIME_LIMIT:
-        return 124, "fanout", f"stopped: {stop.why}", None
+    if stop is not None and _came_first(state):
+        return 124 if stop.why == TIME_LIMIT else 125, "fanout", f"stopped: {stop.why}", None
     if not state.failures:
         return 0, "script", f"all {len(hosts)} hosts ended well" if len(hosts) > 1 else "ended well", None
     first = state.failures[0][0]
@@ -84,6 +84,12 @@ def _verdict(state: RunState, hosts: dict[str, HostOutcome]) -> tuple[int, Origi
     if host.exit.signal is not None:
         return 128 + host.exit.signal, "script", headline, first
     return host.exit.code or 0, "script", headline, first
+
+
+def _came_first(state: RunState) -> bool:
+    """Did fanout end the run before anything had failed? What ended then is a victim of that, and no cause."""
+    stopped_at = min(host.stop_at for host in state.all if host.stop_at is not None)
+    return all(failed_at > stopped_at for _, failed_at in state.failures)
 
 
 def _host(host: HostState) -> HostOutcome:

@@ -81,7 +81,9 @@ def test_early_exit_can_stop_the_run(project: Project) -> None:
     """With ``--on-early-exit stop`` nobody waits for a host that has left."""
     project.train("[ $NODE_RANK = 1 ] || exec sleep 1005\n")
     done = project.run("--on-early-exit", "stop")
+    assert done.code == 125, done.all
     assert "stopping all hosts: h2 ended early" in done.err
+    assert f"{OTHERS}: stopped by fanout (killed by SIGTERM)" in done.err
     assert done.seconds < 10
 
 
