@@ -149,8 +149,9 @@ class Project:
         self.write("train.sh", script)
 
     def hosts(self, text: str | None = None) -> None:
+        """The hostfile, which only the launcher needs."""
         lines = text if text is not None else "".join(f"{name} slots=1\n" for name in self.lab.names)
-        self.write("hosts.txt", lines)
+        self.lab.launcher.write_file(f"{self.here}/hosts.txt", lines, user="lab")
 
     def real(self) -> None:
         """The tasks, configs and train.sh of this checkout."""
