@@ -142,5 +142,11 @@ def remove_run(root: str, run: str, node: int) -> None:
     except FileNotFoundError:
         return
     for name in names:
-        os.unlink(os.path.join(directory, name))
-    os.rmdir(directory)
+        try:
+            os.unlink(os.path.join(directory, name))
+        except FileNotFoundError:
+            pass  # another relay of the same run says farewell at the same time
+    try:
+        os.rmdir(directory)
+    except FileNotFoundError:
+        pass

@@ -71,7 +71,10 @@ def _good(heading: Heading, outcome: RunOutcome, paint: _Paint) -> list[str]:
 
 
 def _title(heading: Heading, outcome: RunOutcome, paint: _Paint, *, unicode: bool) -> str:
-    word = "STOPPED" if outcome.origin == "user" or outcome.first is None else "FAILED"
+    if outcome.exit_code == 125 and outcome.first is None:
+        word = "NOT LAUNCHED"
+    else:
+        word = "STOPPED" if outcome.origin == "user" or outcome.first is None else "FAILED"
     bar = ("━" if unicode else "=") * 3
     title = f"{bar} run {heading.run_id} {word} after {seconds(outcome.seconds)} {bar}"
     return "\n".join([paint("1;31", title), *(paint("1", line) for line in clean_lines(outcome.headline))])
@@ -167,6 +170,8 @@ def _left(state: RunState, outcome: RunOutcome, paint: _Paint) -> list[str]:
         lines.append(_fact("left behind", paint("33", text)))
     if lines:
         return lines
+    if all(state.hosts[host.host].go_at is None for host in outcome.hosts):
+        return [_fact("left behind", "nothing: nothing was started anywhere")]
     number = len(outcome.hosts)
     return [
         _fact(

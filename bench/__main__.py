@@ -1,0 +1,83 @@
+"""``python -m bench [NAME…]``: measure, and print Markdown tables. See README.md here."""
+
+from __future__ import annotations
+
+import argparse
+import compileall
+import os
+import platform
+import subprocess
+import sys
+from importlib import metadata
+from typing import Any
+
+from bench import exec_many, start_four, start_many, start_two, stream
+from bench import help as help_text
+from bench.common import REPOSITORY
+from tests.lab.lab import why_not
+
+ALL = {
+    "help": help_text.measure,
+    "exec_many": exec_many.measure,
+    "start_many": start_many.measure,
+    "start_four": start_four.measure,
+    "start_two": start_two.measure,
+    "stream": stream.measure,
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(ALL)}; all unless given")
+    parser.add_argument("--repeat", type=int, help="how many times each contender has its turn")
+    parser.add_argument(
+        "--peers", default="", metavar="VENV", help="a virtual environment with deepspeed and torchrunx"
+    )
+    options = parser.parse_args()
+    names = options.names or list(ALL)
+    unknown = [name for name in names if name not in ALL]
+    if unknown:
+        parser.error(f"no benchmark is called {unknown[0]}")
+    reason = why_not()
+    if reason and names != ["help"]:
+        print(f"the benchmarks need a lab: {reason}", file=sys.stderr)
+        return 1
+    compileall.compile_dir(REPOSITORY / "fanout", quiet=1)  # as installed; in the lab nobody may write there
+    print(setting(), flush=True)
+    for name in names:
+        given: dict[str, Any] = {"repeat": options.repeat} if options.repeat else {}
+        if name == "start_four":
+            given["peers"] = options.peers
+        print(ALL[name](**given).markdown(), flush=True)
+    return 0
+
+
+def setting() -> str:
+    """The machine and the versions, without which no figure means anything."""
+    libraries = ", ".join(f"{name} {metadata.version(name)}" for name in ("paramiko", "fabric", "cryptography"))
+    programs = ", ".join(filter(None, (_version(*argv) for argv in _PROGRAMS)))
+    return (
+        f"{os.cpu_count()} × {_processor()}, Linux {platform.release().split('-')[0]}, load "
+        f"{os.getloadavg()[0]:.1f} at the start; Python {platform.python_version()}, {libraries}; {programs}.\n"
+    )
+
+
+_PROGRAMS = (("ssh", "-V"), ("pdsh", "-V"), ("clush", "--version"), ("mpirun", "--version"))
+
+
+def _version(*argv: str) -> str:
+    try:
+        done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return ""
+    return (done.stdout + done.stderr).splitlines()[0].split(",")[0].strip()
+
+
+def _processor() -> str:
+    with open("/proc/cpuinfo", encoding="utf-8") as file:
+        named = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
+    return named[0] if named else platform.machine()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

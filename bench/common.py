@@ -1,0 +1,169 @@
+"""Programs clocked side by side: who takes part, one clocked run, many interleaved ones, and the table of them.
+
+Machines are noisy, so all contenders take turns within one run and every figure is a median with the minimum beside it.
+CPU time is that of the program and of all its children that it waited for: what it costs the launching machine.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+FANOUT = (sys.executable, "-m", "fanout")
+LIMIT_SECONDS = 60.0
+
+#: Tells that it has started, in a line like no other, so that no view shows it together with another host's.
+TRAIN_SH = 'echo "bench-line-$$-$RANDOM$RANDOM$RANDOM"\n'
+_LINE = re.compile(rb"bench-line-\d+-\d+")
+
+
+class Unfit(Exception):
+    """A contender did not do what it was asked to; the text says what happened instead."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contender:
+    """One program of a comparison. ``absent`` says why it cannot take part; ``to`` is a file for its output."""
+
+    name: str
+    argv: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    shows: str = ""  # what its output must hold
+    to: str = ""
+    absent: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One run: seconds to the end, to the last host's first line (0 where nobody looked), and of CPU."""
+
+    wall: float
+    first: float
+    cpu: float
+
+
+Start = Callable[[Contender], "subprocess.Popen[bytes]"]
+
+
+def clocked(contender: Contender, start: Start, lines: int) -> Sample:
+    """Run it once. Raises Unfit unless it ends well and shows ``lines`` different lines of TRAIN_SH."""
+    began = time.monotonic()
+    child = start(contender)
+    guard = threading.Timer(LIMIT_SECONDS, child.kill)
+    guard.start()
+    try:
+        output, first = _read(child, lines)
+        _, status, usage = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
+    finally:
+        guard.cancel()
+    wall = time.monotonic() - began
+    last = output.decode(errors="replace").strip().splitlines()[-1:] or ["nothing"]
+    if child.returncode:
+        how = "took over a minute" if child.returncode == -signal.SIGKILL else f"exited {child.returncode}"
+        raise Unfit(f"it {how}; its last line: {last[0][:200]}")
+    if lines and not first:
+        raise Unfit(
+            f"only {len(set(_LINE.findall(output)))} of {lines} hosts were heard; its last line: {last[0][:200]}"
+        )
+    if contender.shows.encode() not in output:
+        raise Unfit(f"it did not show {contender.shows!r}; its last line: {last[0][:200]}")
+    return Sample(wall=wall, first=first - began if first else 0.0, cpu=usage.ru_utime + usage.ru_stime)
+
+
+def _read(child: subprocess.Popen[bytes], lines: int) -> tuple[bytes, float]:
+    """All output, and the moment at which ``lines`` different lines had been seen."""
+    if child.stdout is None:
+        return b"", 0.0
+    output, first = b"", 0.0
+    while data := os.read(child.stdout.fileno(), 1 << 16):
+        output += data
+        if lines and not first and len(set(_LINE.findall(output))) >= lines:
+            first = time.monotonic()
+    child.stdout.close()
+    return output, first
+
+
+Results = dict[str, "list[Sample] | str"]
+
+
+def interleaved(contenders: Sequence[Contender], start: Start, *, lines: int = 0, repeat: int = 5) -> Results:
+    """Everybody in turn, ``repeat`` times; instead of samples, a text for who is absent or does not do the work."""
+    results: Results = {contender.name: contender.absent or [] for contender in contenders}
+    for _ in range(repeat):
+        for contender in contenders:
+            samples = results[contender.name]
+            if isinstance(samples, str):
+                continue
+            try:
+                samples.append(clocked(contender, start, lines))
+            except Unfit as error:
+                results[contender.name] = str(error)
+    return results
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """The medians of one comparison, ready to be shown."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...] = ()
+
+    def markdown(self) -> str:
+        lines = [f"**{self.title}**", "", _row(self.columns), _row(["---"] + ["---:"] * (len(self.columns) - 1))]
+        lines += [_row(row) for row in self.rows]
+        lines += [f"\n{note}" for note in self.notes]
+        return "\n".join(lines) + "\n"
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def table(title: str, results: Results, *, base: str, notes: Sequence[str] = ()) -> Table:
+    """Everybody's times, and how many times those of ``base`` they are; a line below for each that is missing."""
+    present = {name: samples for name, samples in results.items() if not isinstance(samples, str)}
+    absent = [f"Left out: {name}: {why}" for name, why in results.items() if isinstance(why, str)]
+    if base not in present:
+        return Table(title=title, columns=("",), rows=(), notes=tuple(absent))
+    seen = any(sample.first for samples in present.values() for sample in samples)
+    kinds = {"to the last host's first line": _first} if seen else {}
+    kinds |= {"to the end": _wall, "client CPU": _cpu}
+    columns = [""]
+    for kind in kinds:
+        columns += [f"{kind}, s", "×"]
+    rows = []
+    for name, samples in present.items():
+        row = [name]
+        for of in kinds.values():
+            mine, theirs = [of(sample) for sample in samples], [of(sample) for sample in present[base]]
+            ratio = statistics.median(mine) / statistics.median(theirs)
+            row += [f"{statistics.median(mine):.3g} ({min(mine):.3g})", f"{ratio:.2g}"]
+        rows.append(tuple(row))
+    count = len(present[base])
+    told = f"Median (minimum) of {count} interleaved runs; × is the median over that of {base}."
+    return Table(title=title, columns=tuple(columns), rows=tuple(rows), notes=(told, *notes, *absent))
+
+
+def _first(sample: Sample) -> float:
+    return sample.first
+
+
+def _wall(sample: Sample) -> float:
+    return sample.wall
+
+
+def _cpu(sample: Sample) -> float:
+    return sample.cpu

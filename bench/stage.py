@@ -1,0 +1,82 @@
+"""Where the benchmarks take place: machines of the lab, a project on all of them, and the programs to be found there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from bench.common import FANOUT, REPOSITORY, TRAIN_SH, Contender, Start
+from tests.lab.lab import Lab
+from tests.lab.specs import USER, Bind, HostSpec
+
+PROJECT = f"/home/{USER}/project"
+
+#: One machine plays many: each name gets a state directory and an identity of its own, by the address dialled.
+MANY_IN_ONE = """\
+set -- $SSH_CONNECTION
+export FANOUT_HOST_ID="bench $3" FANOUT_STATE="/var/tmp/bench-$3"
+mkdir -p -m 700 "$FANOUT_STATE"
+"""
+
+
+@contextmanager
+def machines(hosts: int | Sequence[HostSpec], *, binds: Sequence[Bind] = (), script: str = TRAIN_SH) -> Iterator[Lab]:
+    """A lab whose machines all have the project: a train.sh that is ``script``, and a task that is empty."""
+    with Lab(hosts, binds=binds) as lab:
+        for node in lab.nodes:
+            node.write_file(f"{PROJECT}/train.sh", script, user=USER)
+            node.write_file(f"{PROJECT}/task.py", "", user=USER)
+        lab.hostfile()
+        yield lab
+
+
+def many(names: int) -> HostSpec:
+    """One machine and one sshd that answer to ``names`` names."""
+    aliases = tuple(f"h{number}" for number in range(2, names + 1))
+    return HostSpec(name="h1", aliases=aliases, sshd=("MaxStartups 1000",), dotfiles={".bashrc": MANY_IN_ONE})
+
+
+def on(lab: Lab) -> Start:
+    """Contenders start on the launcher, as a user who may log in everywhere, in the project."""
+
+    def start(contender: Contender) -> subprocess.Popen[bytes]:
+        environment = {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1", **contender.env}
+        if not contender.to:
+            return lab.launcher.popen(
+                contender.argv,
+                user=USER,
+                cwd=PROJECT,
+                env=environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+            )
+        output = os.open(contender.to, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        try:
+            return lab.launcher.popen(
+                contender.argv, user=USER, cwd=PROJECT, env=environment, stdout=output, stderr=subprocess.DEVNULL
+            )
+        finally:
+            os.close(output)
+
+    return start
+
+
+def fanout(name: str, *argv: str, shows: str = "", to: str = "") -> Contender:
+    """fanout as it is in this checkout."""
+    return Contender(name=name, argv=(*FANOUT, *argv), shows=shows, to=to)
+
+
+def peer(name: str, *argv: str, shows: str = "", to: str = "") -> Contender:
+    """A program of this machine, or the reason why it is not in the comparison."""
+    if shutil.which(argv[0]) is None:
+        return Contender(name=name, absent=f"{argv[0]} is not installed")
+    return Contender(name=name, argv=argv, shows=shows, to=to)
+
+
+def venv_bind(venv: str) -> tuple[Bind, ...]:
+    """Makes another virtual environment visible on the machines, whose /tmp and /home are their own."""
+    return (Bind(source=os.path.abspath(venv)),) if venv and venv != sys.prefix else ()
