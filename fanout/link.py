@@ -200,7 +200,8 @@ class Link:
             channel = self._transport(self.host).open(self.host, command, deadline)
             early = [] if self._options.command else self._take_in(channel, decoder, deadline)
         except TransportError as error:
-            if deadline.expired and not isinstance(error, AgentRefused):
+            told = isinstance(error, AgentRefused) or f"within {deadline.seconds:g} s" in str(error)
+            if deadline.expired and not told:
                 raise Unreachable(f"the login did not finish within {deadline.seconds:g} s ({error})",
                                   hint=error.hint or "raise --connect-timeout") from None  # fmt: skip
             raise

@@ -18,6 +18,9 @@ import time
 from . import frames, place, prepare, procs, record
 
 BEAT_SECONDS = 5.0
+DEAF_SECONDS = (
+    30  # six beats of the launcher: a link that died without a word must not hold us for sshd's quarter of an hour
+)
 BURST = 1 << 20  # log bytes sent between two looks at anything else
 
 
@@ -43,7 +46,11 @@ class Relay:
     # -- the loop
 
     def serve(self) -> None:
-        """Until the launcher says bye or the connection ends."""
+        """Until the launcher says bye, the connection ends, or nothing was heard for too long.
+
+        The last is an alarm whose default is the end: it must also end a write that hangs in a dead link.
+        """
+        signal.alarm(DEAF_SECONDS)
         self.tell(hello())
         while not self.over:
             waiting = [0] + [question[0] for question in self.questions.values()]
@@ -76,6 +83,7 @@ class Relay:
         if not data:
             self.over = True
             return
+        signal.alarm(DEAF_SECONDS)
         for message in self.splitter.feed(data):
             self._obey(message)
 

@@ -101,7 +101,7 @@ class SshTransport:
         chain = self._chain(host)
         with self._lock:
             hop = self._hops[str(chain[-1].host), int(chain[-1].port)]
-        with _in_our_words(chain[0], self._agent), _place(hop, deadline):
+        with _in_our_words(chain[0], deadline, self._agent), _place(hop, deadline):
             try:
                 self._login(chain, deadline)
                 return self._session(chain, command, deadline)
@@ -247,7 +247,7 @@ class _Policy(paramiko.MissingHostKeyPolicy):
 
 
 @contextlib.contextmanager
-def _in_our_words(connection: fabric.Connection, agent: bool) -> Iterator[None]:
+def _in_our_words(connection: fabric.Connection, deadline: Deadline, agent: bool) -> Iterator[None]:
     """The border post: what the libraries raise leaves as a TransportError with a sentence for a person."""
     where = f"{connection.host}:{connection.port}"
     by_hand = f"ssh -p {connection.port} {connection.user}@{connection.host}"
@@ -266,7 +266,8 @@ def _in_our_words(connection: fabric.Connection, agent: bool) -> Iterator[None]:
         ) from error
     except TimeoutError as error:
         raise Unreachable(
-            f"no answer from {where} in time", hint=f"is it up, and the address right? firewall, VPN?  {by_hand}"
+            f"no answer from {where} within {deadline.seconds:g} s",
+            hint=f"is it up, and the address right? firewall, VPN?  {by_hand}",
         ) from error
     except (paramiko.PasswordRequiredException, paramiko.AuthenticationException) as error:
         raise _auth(connection, error, by_hand, agent) from error

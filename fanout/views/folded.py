@@ -102,7 +102,7 @@ class Folded:
             self._out.write(shown(group))
 
     def _said(self, host: str, state: RunState) -> Said:
-        assembler = Lines()
+        assembler = Lines(limit=KEEP_BYTES)  # nothing else keeps what the command said
         taken = [*assembler.feed(bytes(self._bytes[host])), *assembler.finish()]
         lines = [clean(line.text, colour=self._colour) + (f"…(+{line.more} B)" if line.more else "") for line in taken]
         if self._cut.get(host):

@@ -141,7 +141,9 @@ def _how_soon(state: RunState) -> str:
     stops = [host.stop_at for host in state.all if host.stop_at is not None]
     if state.interrupts or not state.failures or not stops:
         return ""
-    later = max(0.0, min(stops) - state.failures[0][1])
+    later = min(stops) - state.failures[0][1]
+    if later < 0:
+        return ""  # it was not for a failure
     return " at once" if later < 0.1 else f" {seconds(later)} later"
 
 
@@ -191,9 +193,15 @@ def _whose(outcome: RunOutcome) -> str:
     return {
         "script": f"that of train.sh on {outcome.first}",
         "ssh": f"{outcome.first} could not be reached or was lost",
-        "fanout": "fanout refused to start" if outcome.exit_code == 125 else "the time limit",
+        "fanout": _by_fanout(outcome),
         "user": "you stopped it",
     }[outcome.origin]
+
+
+def _by_fanout(outcome: RunOutcome) -> str:
+    if outcome.exit_code == 124:
+        return "the time limit"
+    return "fanout ended it" if outcome.first is None else "fanout refused to start"
 
 
 def _next(heading: Heading, outcome: RunOutcome, paint: _Paint) -> list[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.lab.drive import Project
 from tests.lab.lab import Lab, why_not
 from tests.lab.oracle import assert_clean
 
@@ -42,3 +43,9 @@ def lab4(four_machines: Lab) -> Iterator[Lab]:
     four_machines.reset()
     yield four_machines
     assert_clean(four_machines)
+
+
+@pytest.fixture
+def project(lab4: Lab) -> Project:
+    """A project that the four hosts share, with fanout started as the plain user."""
+    return Project(lab4)

@@ -1,0 +1,240 @@
+"""fanout as a user has it: the real executable of this checkout, started on the launcher of a lab."""
+
+from __future__ import annotations
+
+import codecs
+import json
+import os
+import re
+import selectors
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.lab.lab import REPOSITORY, Lab
+from tests.lab.node import Node
+from tests.lab.ns import LabError, Process
+from tests.lab.specs import UID
+
+PATIENCE = 30.0  # seconds; far more than anything here takes on an idle machine
+
+GOLDEN = Path(__file__).with_name("golden")
+HERE = "/home/lab/shared/project"
+RUNS = ".local/state/fanout/runs"
+_SPAN = r"\d+(\.\d+)?( ms| s)"
+_NORMAL = (
+    (re.compile(r"\d{8}-\d{6}-[0-9a-f]{4}"), "RUN"),
+    (re.compile(rf"(?<![\w.]){_SPAN}\b"), "N s"),
+    (re.compile(r"\bpid \d+"), "pid N"),
+)
+
+
+def normal(text: str) -> str:
+    """The text without what differs from run to run: ids, times, pids."""
+    for pattern, instead in _NORMAL:
+        text = pattern.sub(instead, text)
+    return text
+
+
+def same_as_golden(name: str, text: str) -> None:
+    """Compare with ``golden/NAME.txt``; FANOUT_GOLDEN=write writes it anew."""
+    path = GOLDEN / f"{name}.txt"
+    if os.environ.get("FANOUT_GOLDEN") == "write":
+        path.write_text(normal(text), encoding="utf-8")
+    assert normal(text) == path.read_text(encoding="utf-8"), f"{path} differs; FANOUT_GOLDEN=write writes it anew"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """A fanout that has ended; ``seconds`` is how long it took."""
+
+    code: int
+    out: str
+    err: str
+    seconds: float
+
+    @property
+    def all(self) -> str:
+        """What a failing assertion should show."""
+        return f"exit {self.code} after {self.seconds:.1f} s\n--- stdout\n{self.out}\n--- stderr\n{self.err}"
+
+
+class Running:
+    """A fanout that may still run: what it prints is an event to wait for."""
+
+    def __init__(self, child: subprocess.Popen[bytes]) -> None:
+        self.child = child
+        self.began = time.monotonic()
+        self.texts = {"out": "", "err": ""}
+        self._decoders = {name: codecs.getincrementaldecoder("utf-8")("replace") for name in self.texts}
+        self._selector = selectors.DefaultSelector()
+        for name, pipe in (("out", child.stdout), ("err", child.stderr)):
+            if pipe is not None:
+                self._selector.register(pipe, selectors.EVENT_READ, name)
+
+    @property
+    def seen(self) -> str:
+        return f"--- stdout\n{self.texts['out']}\n--- stderr\n{self.texts['err']}"
+
+    def until(self, *patterns: str, timeout: float = PATIENCE) -> float:
+        """Wait until each pattern was printed, on either stream; seconds since the start."""
+        deadline = time.monotonic() + timeout
+        for pattern in patterns:
+            while not any(re.search(pattern, text, re.MULTILINE) for text in self.texts.values()):
+                assert self._read(deadline), f"{pattern!r} was not printed:\n{self.seen}"
+        return time.monotonic() - self.began
+
+    def signal(self, number: int) -> None:
+        self.child.send_signal(number)
+
+    def end(self, timeout: float = PATIENCE) -> Done:
+        """Wait for the end; killed, and an error, if it does not come."""
+        deadline = time.monotonic() + timeout
+        while self._selector.get_map():
+            if not self._read(deadline):
+                break
+        try:
+            code = self.child.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            self.child.kill()
+            self.child.wait()
+            raise AssertionError(f"fanout did not end within {timeout:g} s:\n{self.seen}") from None
+        finally:
+            self.close()
+        seconds = time.monotonic() - self.began
+        return Done(code=code, out=self.texts["out"], err=self.texts["err"], seconds=seconds)
+
+    def close(self) -> None:
+        for pipe in (self.child.stdout, self.child.stderr):
+            if pipe is not None:
+                pipe.close()
+        self._selector.close()
+
+    def _read(self, deadline: float) -> bool:
+        """Take in what comes next; False where nothing does, because of the time or of the end."""
+        if not self._selector.get_map():
+            return False
+        for key, _ in self._selector.select(max(0.0, deadline - time.monotonic())):
+            data = os.read(key.fd, 65536)
+            self.texts[key.data] += self._decoders[key.data].decode(data)
+            if not data:
+                self._selector.unregister(key.fileobj)
+        return time.monotonic() < deadline
+
+
+class Project:
+    """A directory that all machines of a lab share, and fanout started in it."""
+
+    def __init__(self, lab: Lab, *, user: str = "lab", shared: bool = True) -> None:
+        self.lab, self.user, self.here = lab, user, HERE
+        self._shared = shared
+        self.write("task.py", "")
+        self.hosts()
+
+    # -- what is in it
+
+    def write(self, name: str, text: str) -> None:
+        """A file of the project, the same on all machines."""
+        for node in [self.lab.launcher] if self._shared else self.lab.nodes:
+            node.write_file(f"{self.here}/{name}", text, user="lab")
+
+    def train(self, script: str) -> None:
+        """What train.sh does; ``$NODE_RANK`` and its like tell the hosts apart."""
+        self.write("train.sh", script)
+
+    def hosts(self, text: str | None = None) -> None:
+        """The hostfile, which only the launcher needs."""
+        lines = text if text is not None else "".join(f"{name} slots=1\n" for name in self.lab.names)
+        self.lab.launcher.write_file(f"{self.here}/hosts.txt", lines, user="lab")
+
+    def real(self) -> None:
+        """The tasks, configs and train.sh of this checkout."""
+        there = self.path()
+        for name in ("tasks", "configs"):
+            shutil.copytree(REPOSITORY / name, there / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(REPOSITORY / "train.sh", there / "train.sh")
+        for path in [there, *there.rglob("*")]:
+            os.chown(path, UID, UID)
+
+    def path(self, name: str = ".", *, on: Node | None = None) -> Path:
+        return (on or self.lab.launcher).path(f"{self.here}/{name}")
+
+    # -- fanout in it
+
+    def start(self, *words: str, env: Mapping[str, str] | None = None, stdout: int | None = subprocess.PIPE) -> Running:
+        argv = [sys.executable, "-m", "fanout", *words]
+        return self._popen(argv, env, stdout)
+
+    def shell(self, line: str) -> Running:
+        """A line of bash in the project's directory, with ``fanout`` in it."""
+        return self._popen(["bash", "-c", f'fanout() {{ "{sys.executable}" -m fanout "$@"; }}; {line}'], None)
+
+    def _popen(
+        self, argv: Sequence[str], env: Mapping[str, str] | None, stdout: int | None = subprocess.PIPE
+    ) -> Running:
+        environment = {"PYTHONPATH": str(REPOSITORY), "PYTHONDONTWRITEBYTECODE": "1", **(env or {})}
+        child = self.lab.launcher.popen(
+            argv, user=self.user, cwd=self.here, env=environment, stdout=stdout, stderr=subprocess.PIPE
+        )
+        return Running(child)
+
+    def fanout(self, *words: str, env: Mapping[str, str] | None = None, timeout: float = PATIENCE) -> Done:
+        """Start it and wait for its end."""
+        return self.start(*words, env=env).end(timeout)
+
+    def run(self, *flags: str, timeout: float = PATIENCE) -> Done:
+        """``fanout run … hosts.txt task.py`` without a check, which has tests of its own."""
+        return self.fanout("run", "--skip-check", *flags, "hosts.txt", "task.py", timeout=timeout)
+
+    def begin(self, *flags: str, env: Mapping[str, str] | None = None) -> Running:
+        return self.start("run", "--skip-check", *flags, "hosts.txt", "task.py", env=env)
+
+    # -- the record
+
+    @property
+    def home(self) -> str:
+        return "/root" if self.user == "root" else f"/home/{self.user}"
+
+    def records(self) -> list[Path]:
+        """The directories of the recorded runs, oldest first."""
+        return sorted(self.lab.launcher.path(f"{self.home}/{RUNS}").glob("*"))
+
+    def events(self) -> list[dict[str, Any]]:
+        """The last run's events.jsonl; every line of it must be whole."""
+        text = (self.records()[-1] / "events.jsonl").read_text()
+        assert text.endswith("\n")
+        return [json.loads(line) for line in text.splitlines()]
+
+    def report(self) -> str:
+        """The last run's report as it was recorded."""
+        return (self.records()[-1] / "report.txt").read_text()
+
+    def log(self, host: str) -> bytes:
+        """What is on disk of a host's output."""
+        return (self.records()[-1] / f"logs/{host}.log").read_bytes()
+
+
+def processes(node: Node, *words: str) -> list[Process]:
+    """The machine's processes whose command line has all these words."""
+    return [process for process in node.processes() if all(word in " ".join(process.argv) for word in words)]
+
+
+def kill(node: Node, *words: str, number: int = signal.SIGKILL) -> None:
+    """A signal to the machine's processes of that command line; an error where there are none."""
+    found = processes(node, *words)
+    if not found:
+        raise LabError(f"{node.name}: no process has {words}: {[str(p) for p in node.processes()]}")
+    for process in found:
+        os.kill(process.pid, number)
+
+
+def lines_of(text: str, host: str) -> Sequence[str]:
+    """The lines of one host in plain output, without their prefix."""
+    prefix = re.compile(rf"^{re.escape(host)}\s*[|:│]\s?")
+    return [prefix.sub("", line, count=1) for line in text.splitlines() if prefix.match(line)]

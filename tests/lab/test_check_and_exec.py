@@ -1,0 +1,90 @@
+"""``fanout check`` and ``fanout exec`` over real sshd."""
+
+from __future__ import annotations
+
+import json
+import re
+
+from tests.lab.drive import Project, same_as_golden
+from tests.lab.lab import Lab
+
+# --- check ---
+
+
+def test_a_good_lab_passes_without_a_warning(project: Project) -> None:
+    """Nothing to complain about means: no failure, no warning, exit 0, also for ``--strict``."""
+    project.real()
+    done = project.fanout("check", "--strict", "hosts.txt", "tasks/hello.py")
+    assert done.code == 0, done.all
+    assert done.out.endswith("All checks passed.\n")
+    assert "WARNINGS" not in done.out
+    assert "[4 ok]" in done.out.splitlines()[0]
+
+
+def test_json_of_a_check_is_one_object_for_programs(project: Project, lab4: Lab) -> None:
+    """``--json``: what was found, by check, level and host; an unreachable host among them, and the same exit status."""
+    lab4["h3"].stop_sshd()
+    done = project.fanout("check", "--json", "hosts.txt")
+    assert done.code == 255, done.all
+    table = json.loads(done.out)
+    assert (table["v"], table["ok"]) == (1, False)
+    assert {name: host["reached"] for name, host in table["hosts"].items()} == {
+        "h1": True,
+        "h2": True,
+        "h3": False,
+        "h4": True,
+    }
+    (failure,) = [finding for finding in table["findings"] if finding["level"] == "fail"]
+    assert (failure["check"], failure["hosts"]) == ("reached", ["h3"])
+    assert "refused the connection" in failure["saw"]
+
+
+def test_a_check_of_an_unreachable_host_goes_on_with_the_others(project: Project, lab4: Lab) -> None:
+    """255, the host with its cause and what to type, and the other three fully looked at."""
+    lab4["h3"].stop_sshd()
+    done = project.fanout("check", "hosts.txt")
+    text = " ".join(done.out.split())
+    assert done.code == 255, done.all
+    assert "h3 reached" in text
+    assert "h3:22 refused the connection" in text
+    assert "ssh -p 22 lab@h3" in text
+    assert re.search(r"^✓  h4 ", done.out, re.MULTILINE)
+
+
+# --- exec ---
+
+
+def test_equal_output_is_shown_once(project: Project) -> None:
+    """One block for all hosts that said the same, one for who did not; exit status of the first that failed."""
+    done = project.fanout("exec", "hosts.txt", "--", "echo hi; [ $(uname -n) != h3 ] || { echo oops >&2; exit 4; }")
+    assert done.code == 4, done.all
+    same_as_golden("exec-folded", done.out)
+
+
+def test_exec_runs_where_it_can_and_says_where_it_cannot(project: Project, lab4: Lab) -> None:
+    """An unreachable host is named with what to type; the others' output is there; 255."""
+    lab4["h2"].stop_sshd()
+    done = project.fanout("exec", "hosts.txt", "--", "echo", "hi")
+    assert done.code == 255, done.all
+    assert "h[1,3-4] (3)" in done.out
+    assert "fanout: h2: unreachable: h2:22 refused the connection" in done.err
+
+
+def test_exec_brings_every_byte_and_live_lines(project: Project) -> None:
+    """Binary safe, long lines, no newline at the end; ``--live`` with a prefix instead of folding."""
+    size = 300_000
+    done = project.fanout("exec", "-w", "h1", "hosts.txt", "--", f"head -c {size} /dev/zero | tr '\\0' a; printf ä")
+    assert done.code == 0
+    assert "a" * size + "ä" in done.out
+    done = project.fanout("exec", "--live", "-w", "h[1-2]", "hosts.txt", "--", "uname", "-n")
+    assert sorted(done.out.splitlines()) == ["h1 | h1", "h2 | h2"]
+
+
+def test_ctrl_c_ends_exec(project: Project, lab4: Lab) -> None:
+    """130; and what the command started is said to be nobody's business but the user's."""
+    run = project.start("exec", "--live", "hosts.txt", "--", "echo here; exec cat")
+    run.until(*(f"{name} | here" for name in lab4.names))
+    run.signal(2)
+    done = run.end(10)
+    assert done.code == 130, done.all
+    assert "may still run on the hosts" in done.err

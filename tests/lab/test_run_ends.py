@@ -1,0 +1,77 @@
+"""The user, a closed pipe or a crash of the launcher itself ends a run: the hosts are empty afterwards, and fanout says so."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from tests.lab.drive import Project
+from tests.lab.lab import Lab
+from tests.lab.oracle import assert_clean, wait_quiet
+
+WAIT = 'echo "start $NODE_RANK"\nsleep 1007\n'
+ALL_STARTED = ("start 0", "start 1", "start 2", "start 3")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_stops_all_hosts(project: Project, number: signal.Signals) -> None:
+    """Ctrl-C, kill, and a closed terminal: all stop, nothing is left, 128 + n."""
+    project.train(WAIT)
+    run = project.begin()
+    run.until(*ALL_STARTED)
+    run.signal(number)
+    done = run.end()
+    assert done.code == 128 + number, done.all
+    assert f"stopped by {number.name}" in done.err
+    assert "h[1-4]: stopped by fanout (killed by SIGTERM)" in done.err
+    assert "nothing: all 4 hosts were looked over" in done.err
+
+
+def test_a_second_ctrl_c_does_not_wait_for_the_grace(project: Project) -> None:
+    """The first one is polite, the second one kills; both look over what is left."""
+    project.train("trap '' TERM\n" + WAIT + "sleep 1007\n")
+    run = project.begin()
+    run.until(*ALL_STARTED)
+    run.signal(signal.SIGINT)
+    run.until("stopping all hosts")
+    run.signal(signal.SIGINT)
+    done = run.end(15)
+    assert done.code == 130, done.all
+    assert "h[1-4]: stopped by fanout (killed by SIGKILL)" in done.err
+
+
+def test_ctrl_c_while_hosts_are_dialled_starts_nothing(project: Project, lab4: Lab) -> None:
+    """One host does not answer: nobody has to wait for its time-out to leave."""
+    project.train("touch ran\n")
+    lab4["h4"].blackhole()
+    run = project.begin("--connect-timeout", "25")
+    run.until(r"^fanout: run ")
+    run.signal(signal.SIGINT)
+    done = run.end(10)
+    assert done.code == 130, done.all
+    assert not project.path("ran").exists()
+    lab4["h4"].heal()
+
+
+def test_head_closes_the_pipe_and_ends_the_run(project: Project) -> None:
+    """``fanout run … | head -3``: as any program that nobody listens to, and no host trains on unseen."""
+    project.train('while :; do echo "line"; sleep 0.01; done\n')
+    done = project.shell("fanout run --skip-check hosts.txt task.py | head -n 3; echo ${PIPESTATUS[0]} >&2").end()
+    assert done.out.count("line") == 3
+    assert done.err.endswith("\n141\n"), done.all
+
+
+# --- the launcher dies ---
+
+
+def test_a_killed_launcher_leaves_nothing_running(project: Project, lab4: Lab) -> None:
+    """SIGKILL cannot be caught: its guardian stops the hosts and brings the rest of the logs home."""
+    project.train("trap 'echo bye; exit 0' TERM\n" + WAIT.replace("sleep 1007", "sleep 1007 & wait"))
+    run = project.begin("--grace", "2")
+    run.until(*ALL_STARTED)
+    run.signal(signal.SIGKILL)
+    assert run.end().code == -signal.SIGKILL
+    assert wait_quiet(lab4, 20)
+    assert_clean(lab4)
+    assert {project.log(name) for name in lab4.names} == {f"start {rank}\nbye\n".encode() for rank in range(4)}

@@ -1,0 +1,59 @@
+"""Login shells and rc files as they are found in labs: none of them gets into a run, its log or its exports."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.lab.drive import Project, lines_of
+from tests.lab.lab import Lab
+from tests.lab.oracle import assert_clean
+from tests.lab.specs import HostSpec
+
+NOISE = 'echo "@0123456789abcdef READY 3.11"; echo noise; printf "no newline"; echo error >&2\n'
+WRONG = "export PYTHONPATH=/nowhere:/wrong OMP_NUM_THREADS=7 MASTER_ADDR=10.0.0.9 NODE_RANK=5 BASH_ENV=/nowhere\n"
+SPECS = [
+    HostSpec(name="plain", dotfiles={".bashrc": NOISE + WRONG + "read -t 0.1 line\n"}),
+    HostSpec(name="small", shell="/bin/dash", dotfiles={".profile": NOISE}),
+    HostSpec(name="zed", shell="/usr/bin/zsh", dotfiles={".zshenv": NOISE + WRONG}),
+    HostSpec(name="fishy", shell="/usr/bin/fish", dotfiles={".config/fish/config.fish": "echo noise\n"}),
+]
+INSTALLED = [spec for spec in SPECS if Path(spec.shell).exists()]
+SHOW = 'echo "$NODE_RANK $MASTER_ADDR $OMP_NUM_THREADS $PYTHONPATH"\n'
+
+
+@pytest.fixture(scope="module")
+def machines() -> Iterator[Lab]:
+    with Lab(INSTALLED, shared="/home/lab/shared") as lab:
+        yield lab
+
+
+@pytest.fixture
+def project(machines: Lab) -> Iterator[Project]:
+    machines.reset()
+    yield Project(machines)
+    assert_clean(machines)
+
+
+def test_any_login_shell_and_any_noise(project: Project) -> None:
+    """Forged agent lines, prompts that read, wrong exports: ours win, what the user added to PYTHONPATH stays."""
+    project.train(SHOW)
+    done = project.fanout("run", "hosts.txt", "task.py")
+    assert done.code == 0, done.all
+    here, first = project.here, project.lab.hosts[0].address
+    for rank, spec in enumerate(INSTALLED):
+        wrong = WRONG in "".join(spec.dotfiles.values())
+        added, threads = ("/nowhere:/wrong:", 7) if wrong else ("", 1)
+        expected = [f"{rank} {first} {threads} {here}/VeOmni:{added}{here}"]
+        assert lines_of(done.out, spec.name) == expected, done.all
+        assert project.log(spec.name).decode().splitlines() == expected
+    assert "READY" not in done.out + done.err
+
+
+def test_the_check_tells_of_noise(project: Project) -> None:
+    """Noise harms nobody here, but it breaks rsync and scp: it is a line of the check."""
+    done = project.fanout("check", "hosts.txt")
+    assert "login-noise" in done.out, done.all
+    assert done.code == 0, done.all

@@ -1,0 +1,191 @@
+"""Hosts that cannot take part: each is named with its cause and what to type, and nothing is started on any other."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+
+import pytest
+
+from tests.lab.drive import Done, Project
+from tests.lab.lab import Lab
+from tests.lab.oracle import assert_clean
+from tests.lab.specs import HostSpec
+
+SPECS = [
+    HostSpec(name="good"),
+    HostSpec(name="refused"),
+    HostSpec(name="unknown"),
+    HostSpec(name="changed"),
+    HostSpec(name="denied"),
+    HostSpec(name="silent"),
+    HostSpec(name="nopython", without=("python*",)),
+    HostSpec(name="forced", sshd=("ForceCommand echo This account is for backups only",)),
+    HostSpec(name="nologin", shell="/usr/sbin/nologin"),
+    HostSpec(name="waits", dotfiles={".bashrc": "cat > /dev/null\n"}),
+    HostSpec(name="full", tmp_mb=1),
+]
+RAN = "touch /home/lab/ran; sleep 1011\n"
+KNOWN = "/home/lab/.ssh/known_hosts"
+
+
+@pytest.fixture(scope="module")
+def machines() -> Iterator[Lab]:
+    with Lab(SPECS) as lab:
+        yield lab
+
+
+@pytest.fixture
+def lab(machines: Lab) -> Iterator[Lab]:
+    """Every host has a copy of its own; the test fails if anything ran or is left on one."""
+    machines.reset()
+    yield machines
+    assert [host.name for host in machines.hosts if host.path("/home/lab/ran").exists()] == []
+    assert_clean(machines)
+
+
+@pytest.fixture
+def apart(lab: Lab) -> Project:
+    """A project whose directory is not shared."""
+    project = Project(lab, shared=False)
+    project.train(RAN)
+    return project
+
+
+def _told(done: Done, host: str, *words: str) -> None:
+    """fanout's own lines about a host have all these words."""
+    lines = [line for line in done.err.splitlines() if line.startswith(f"fanout: {host}: ")]
+    assert len(lines) == 2, f"{host}: {lines}\n{done.all}"  # one sentence, and what to type
+    for word in words:
+        assert any(word in line for line in lines), f"{host}: no {word!r} in {lines}"
+    assert lines[1].startswith(f"fanout: {host}: try: ")
+
+
+def _flat(done: Done) -> str:
+    """What was said without the line breaks of a table."""
+    return " ".join(done.err.split())
+
+
+def _strangers(lab: Lab) -> None:
+    """One host is in no known_hosts, another has a key there that is not its own."""
+    lines = lab.launcher.read_file(KNOWN).splitlines()
+    key = next(line.split(" ", 1)[1] for line in lines if line.startswith("good,"))
+    kept = [f"{line.split()[0]} {key}" if line.startswith("changed,") else line for line in lines]
+    text = "".join(f"{line}\n" for line in kept if not line.startswith("unknown,"))
+    lab.launcher.write_file(KNOWN, text, user="lab", mode=0o600)
+
+
+def test_hosts_that_cannot_be_logged_in_to(apart: Project, lab: Lab) -> None:
+    """Ten ways not to get in, told in one go: 255, no longer than the time-out, and the good host is left alone."""
+    _strangers(lab)
+    lab["refused"].stop_sshd()
+    lab["silent"].blackhole()
+    lab["denied"].write_file("/home/lab/.ssh/authorized_keys", "", user="lab")
+    bad = "refused unknown changed denied silent nopython forced nologin waits nowhere".split()
+    apart.hosts("".join(f"{name} slots=1\n" for name in ["good", *bad]))
+    done = apart.fanout("run", "--connect-timeout", "4", "hosts.txt", "task.py")
+    assert done.code == 255, done.all
+    assert done.seconds < 4 + 4, done.all
+    _told(done, "refused", "refused:22 refused the connection", "ssh -p 22 lab@refused")
+    _told(done, "unknown", f"its host key is not in {KNOWN}: ssh-ed25519 SHA256:", "--accept-new-host-keys")
+    _told(done, "changed", "its host key has CHANGED", f", {KNOWN} has another", "ssh-keygen -R 'changed'")
+    _told(done, "denied", "permission denied for lab@denied:22", "no agent is running", "ssh-copy-id -p 22 lab@denied")
+    _told(done, "silent", "no answer from silent:22 within 4 s", "firewall")
+    _told(done, "nopython", "no python3 there", "python=/path/to/python3")
+    _told(done, "forced", "it printed 'This account is for backups only'", "login shell")
+    _told(done, "nologin", "it printed 'This account is currently not available.'", "login shell")
+    _told(done, "waits", "the login shell did not get to the command within 4 s", "rc file on waits")
+    _told(done, "nowhere", "the name nowhere does not resolve", "check the spelling")
+    assert "nothing: all 11 hosts were looked over" in done.err
+    lab["silent"].heal()
+    lab["refused"].start_sshd()
+
+
+def test_a_new_host_key_is_taken_where_that_was_asked_for_and_a_changed_one_never(apart: Project, lab: Lab) -> None:
+    """``--accept-new-host-keys`` appends to known_hosts; the next run needs no flag."""
+    _strangers(lab)
+    apart.hosts("unknown slots=1\nchanged slots=1\n")
+    done = apart.fanout("exec", "--accept-new-host-keys", "hosts.txt", "--", "echo", "in")
+    assert done.code == 255, done.all
+    _told(done, "changed", "has CHANGED")
+    assert apart.fanout("exec", "-w", "unknown", "hosts.txt", "--", "echo", "in").out.endswith("\nin\n")
+
+
+def _break(apart: Project, lab: Lab) -> None:
+    """Each host lacks something else that the run needs."""
+    shutil.rmtree(apart.path(on=lab["refused"]))
+    apart.path("train.sh", on=lab["unknown"]).unlink()
+    apart.path("task.py", on=lab["changed"]).unlink()
+    for place in ("/tmp", "/var/tmp", "/dev/shm"):
+        lab["full"].run(["sh", "-c", f"cat /dev/zero > {place}/fill"], user="lab")
+    apart.hosts("".join(f"{name} slots=1\n" for name in ("good", "refused", "unknown", "changed", "full")))
+
+
+def test_hosts_that_lack_what_the_run_needs(apart: Project, lab: Lab) -> None:
+    """No directory, no train.sh, no task, no room: 125 before anything starts anywhere, check or no check."""
+    _break(apart, lab)
+    done = apart.run()
+    assert done.code == 125, done.all
+    _told(done, "refused", f"no directory {apart.here} on this host", "--chdir or workdir=")
+    _told(done, "unknown", f"no file train.sh in {apart.here}", "share the directory")
+    _told(done, "changed", f"no file task.py in {apart.here}", "share the directory")
+    _told(done, "full", "/var/tmp/fanout-47001", "No space left on device", "df -h /var/tmp/fanout-47001")
+    assert "nothing: all 5 hosts were looked over" in done.err
+
+
+def test_the_check_says_what_is_missing_or_differs_and_where(apart: Project, lab: Lab) -> None:
+    """The same hosts and one with another task: every one of them is listed with the command that mends it."""
+    _break(apart, lab)
+    lab["denied"].write_file(f"{apart.here}/task.py", "different\n", user="lab")
+    apart.hosts("".join(f"{name} slots=1\n" for name in ("good", "silent", "refused", "unknown", "changed", "denied")))
+    done = apart.fanout("run", "hosts.txt", "task.py")
+    text = _flat(done)
+    assert done.code == 125, done.all
+    assert f"refused workdir no directory {apart.here}" in text
+    assert f"unknown script no file {apart.here}/train.sh" in text
+    assert f"changed task no file {apart.here}/task.py" in text
+    assert f"denied task {apart.here}/task.py differs: 10 bytes" in text
+    assert f"rsync -a good:{apart.here}/task.py denied:{apart.here}/task.py" in text
+    assert "not launched: the check failed" in text
+
+
+def test_one_machine_under_two_names(apart: Project, lab: Lab) -> None:
+    """With the check: which two lines; without it: refused by the machine itself. Never two ranks on one GPU."""
+    apart.hosts(f"good slots=1\nsilent slots=1\n{lab['silent'].address} slots=1\n")
+    done = apart.fanout("run", "hosts.txt", "task.py")
+    assert done.code == 125, done.all
+    assert f"is the same machine as silent: silent (hosts.txt:2), {lab['silent'].address} (hosts.txt:3)" in _flat(done)
+    done = apart.run()
+    assert done.code == 125, done.all
+    assert "this is the machine that node" in done.err
+    assert "leave one of the two out of the hostfile" in done.err
+
+
+# --- before any host is dialled ---
+
+MISTAKES = [
+    (("hosts.txt", "nosuch.py"), "no task nosuch.py in"),
+    (("nosuch.txt", "task.py"), "nosuch.txt"),
+    (("empty.txt", "task.py"), "empty.txt"),
+    (("bad.txt", "task.py"), "bad.txt:2"),
+    (("--no-such-flag", "hosts.txt", "task.py"), "--no-such-flag"),
+    (("hosts.txt", "task.py", "bad.yaml"), "bad.yaml:2"),
+    (("-w", "nobody", "hosts.txt", "task.py"), "nobody"),
+]
+
+
+@pytest.mark.parametrize(("words", "said"), MISTAKES, ids=[said for _, said in MISTAKES])
+def test_a_mistake_is_told_before_any_host_hears_of_it(
+    apart: Project, lab: Lab, words: tuple[str, ...], said: str
+) -> None:
+    """Exit 2 with the place of the mistake, no traceback, no login, no record."""
+    apart.write("empty.txt", "# nobody\n")
+    apart.write("bad.txt", "good slots=1\nsilent slots=many\n")
+    apart.write("bad.yaml", "a: 1\n\tb: 2\n")
+    before = [host.sshd_log() for host in lab.hosts]
+    done = apart.fanout("run", *words)
+    assert (done.code, done.out) == (2, ""), done.all
+    assert said in done.err
+    assert "Traceback" not in done.err
+    assert apart.records() == []
+    assert [host.sshd_log() for host in lab.hosts] == before

@@ -1,0 +1,150 @@
+"""Runs that meet on the same hosts, ports that are taken, and links that break in the middle."""
+
+from __future__ import annotations
+
+import subprocess
+from signal import SIGKILL
+
+import pytest
+
+from tests.lab.drive import Project, Running, kill
+from tests.lab.lab import Lab
+from tests.lab.logins import end
+from tests.lab.node import Node
+from tests.lab.ns import wait_gone
+from tests.lab.oracle import wait_quiet
+
+WAIT = 'echo "start $NODE_RANK at $MASTER_PORT"\nuntil [ -e "stop.$MASTER_PORT" ]; do sleep 0.05; done\n'
+SQUATTER = "import socket; s = socket.create_server(('', 29500)); print('here', flush=True); s.accept()"
+
+
+def _squat(node: Node, user: str) -> subprocess.Popen[bytes]:
+    """Somebody else's program on the default MASTER_PORT."""
+    child = node.popen(["python3", "-c", SQUATTER], user=user, stdout=subprocess.PIPE)
+    assert child.stdout is not None
+    assert child.stdout.readline() == b"here\n"
+    return child
+
+
+def _begun(project: Project, *flags: str) -> Running:
+    run = project.begin(*flags)
+    run.until(*(f"start {rank} at" for rank in range(4)))
+    return run
+
+
+# --- the port ---
+
+
+@pytest.mark.parametrize(("user", "holder"), [("lab", "pid {pid} python3 -c import socket"), ("root", "user root")])
+def test_a_master_port_that_is_taken_is_told_with_its_holder(
+    project: Project, lab4: Lab, user: str, holder: str
+) -> None:
+    """Ours with pid and command, another user's with the owner; 125, and not one host has started."""
+    project.train("touch ran\n")
+    squatter = _squat(lab4["h1"], user)
+    (process,) = [p for p in lab4["h1"].processes() if p.pid == squatter.pid]
+    done = project.fanout("run", "hosts.txt", "task.py")
+    text = " ".join(done.err.split())
+    assert done.code == 125, done.all
+    assert "h1 master-port port 29500 is held by" in text
+    assert holder.format(pid=process.inner) in text
+    assert "--master-port " in text
+    assert not project.path("ran").exists()
+    end(squatter)
+
+
+# --- two runs ---
+
+
+def test_a_second_run_is_told_who_is_there_and_the_first_does_not_notice(project: Project) -> None:
+    """One port, one run: the second is refused with the first one's id and owner. Another port is another run."""
+    project.train(WAIT)
+    first = _begun(project)
+    name = project.records()[-1].name
+    for flags in (["--skip-check"], []):
+        second = project.fanout("run", *flags, "hosts.txt", "task.py")
+        assert second.code == 125, second.all
+        assert f"busy: port-29500 is held by run {name} of lab@launcher since " in second.err
+        assert "use another --master-port" in second.err
+        assert "start" not in second.out
+    beside = _begun(project, "--master-port", "29600")
+    project.write("stop.29600", "")
+    assert beside.end().code == 0
+    assert first.child.poll() is None
+    project.write("stop.29500", "")
+    done = first.end()
+    assert done.code == 0, done.all
+    assert "nothing is left on them" in done.err
+
+
+# --- links ---
+
+COUNT = """
+i=0
+until [ -e stop ]; do i=$((i + 1)); echo "$NODE_RANK line $i"; sleep 0.02; done | tee "wrote.$NODE_RANK"
+"""
+
+
+def test_a_link_that_breaks_costs_neither_the_run_nor_a_byte(project: Project, lab4: Lab) -> None:
+    """A login session is killed, another host is silent for seconds, sshd restarts: the run goes on, the log is whole."""
+    project.train(COUNT)
+    run = project.begin()
+    run.until(*(f"{rank} line 5" for rank in range(4)))
+    lab4["h3"].blackhole()
+    lab4["h4"].restart_sshd()
+    kill(lab4["h4"], "sshd", "notty")
+    kill(lab4["h2"], "sshd", "notty")
+    run.until("^fanout: h2: link is back", "^fanout: h4: link is back")
+    lab4["h3"].heal()
+    run.until(*(f"{rank} line {(len(run.texts['out']) // 50) + 20}$" for rank in range(4)))
+    project.write("stop", "")
+    done = run.end()
+    assert done.code == 0, done.all
+    for rank, name in enumerate(lab4.names):
+        wrote = project.path(f"wrote.{rank}").read_bytes()
+        assert project.log(name) == wrote
+        assert wrote.count(b"\n") > 20
+
+
+@pytest.mark.slow
+def test_a_host_that_is_silent_for_longer_than_its_link_lives(project: Project, lab4: Lab) -> None:
+    """The link is given up, dialled again, and the log is whole."""
+    project.train(COUNT)
+    run = project.begin()
+    run.until(*(f"{rank} line 5" for rank in range(4)))
+    lab4["h3"].blackhole()
+    run.until("^fanout: h3: link lost", timeout=40)
+    lab4["h3"].heal()
+    run.until("^fanout: h3: link is back", timeout=40)
+    project.write("stop", "")
+    done = run.end()
+    assert done.code == 0, done.all
+    assert project.log("h3") == project.path("wrote.2").read_bytes()
+    assert wait_quiet(lab4, 20)
+
+
+def test_hosts_that_nobody_speaks_to_stop_when_the_lease_is_over(project: Project, lab4: Lab) -> None:
+    """Launcher and guardian are killed: the shortest lease and the grace later nothing runs any more."""
+    project.train(WAIT)
+    run = _begun(project, "--lease", "5", "--grace", "1")
+    kill(lab4.launcher, "fanout.guardian")
+    run.signal(SIGKILL)
+    run.end()
+    assert not wait_quiet(lab4, 2)
+    assert wait_quiet(lab4, 5 + 1 + 10)
+    lab4.reset()  # the hosts keep the record of how it ended, for whoever comes back
+
+
+@pytest.mark.slow
+def test_a_launcher_whose_machine_vanishes(project: Project, lab4: Lab) -> None:
+    """No packet says goodbye and sshd waits for a quarter of an hour: all that is ours is gone within the lease."""
+    project.train(WAIT)
+    run = _begun(project, "--lease", "5", "--grace", "1")
+    lab4.launcher.blackhole()
+    kill(lab4.launcher, "fanout.guardian")
+    run.signal(SIGKILL)
+    run.end()
+    ours = [p.pid for host in lab4.hosts for p in host.processes() if not p.is_sshd]
+    assert len(ours) > 4
+    assert wait_gone(ours, 30 + 5 + 1 + 10)  # an agent that hears nothing leaves after 30 s, the keeper with the lease
+    lab4.reset()
