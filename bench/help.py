@@ -9,7 +9,6 @@ from pathlib import Path
 
 from bench.common import REPOSITORY, Contender, Table, interleaved, table
 
-
 #: What installers write for an entry point.
 _SCRIPT = "import sys\nfrom fanout.cli import entry\nsys.exit(entry())\n"
 
