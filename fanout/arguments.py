@@ -88,7 +88,7 @@ def parse(argv: Sequence[str], *, columns: int = 100) -> Request:
 
 
 #: How many words stand before everything belongs to the task (or the command).
-_POSITIONALS = {"run": 2, "check": 2, "hosts": 1, "exec": 1, "demo": 0}
+_POSITIONALS = {"run": 2, "check": 2, "hosts": 1, "exec": 1, "logs": 1, "stop": 1, "demo": 0}
 
 
 def _split(parser: argparse.ArgumentParser, words: Sequence[str], positionals: int) -> tuple[list[str], list[str]]:
@@ -133,7 +133,7 @@ def _request(verb: str, values: dict[str, Any], tail: list[str]) -> Request:
     values.pop("task", None)
     if verb == "exec" and not task:
         raise UsageError("exec: no command", hint="fanout exec HOSTS -- nvidia-smi -L")
-    if verb in ("hosts", "demo") and task:
+    if verb not in ("run", "check", "exec") and task:
         raise UsageError(f"{verb}: unexpected {task[0]!r}", hint=f"fanout {verb} --help")
     hosts = values.pop("hosts", "")
     filters = Filters(**{name: values.pop(name) for name in Filters.__slots__ if name in values})
@@ -234,6 +234,18 @@ def _exec(parser: argparse.ArgumentParser) -> None:
     _connecting(parser)
 
 
+def _logs(parser: argparse.ArgumentParser) -> None:
+    _named_run(parser)
+    parser.add_argument("--host", metavar="NAMES", default="", help="only these hosts (comma-separated)")
+    parser.add_argument("-n", "--lines", type=int, metavar="N", help="only the last N")
+    parser.add_argument("--files", action="store_true", help="print where the raw files are, one a host")
+
+
+def _named_run(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", nargs="?", default="", help="a run's id, or a part of it (the latest)")
+    parser.add_argument("--log-dir", metavar="DIR", help="where runs are recorded ($XDG_STATE_HOME/fanout/runs)")
+
+
 def _demo(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--hosts", dest="count", type=int, default=2, metavar="N", help="how many hosts to play (2)")
     parser.add_argument(
@@ -302,6 +314,12 @@ _VERBS: dict[str, tuple[str, str, Any]] = {
     "run": ("[FLAGS] HOSTS TASK [ARG…]", "Check, launch on all hosts, watch, stop together, explain.", _run),
     "exec": ("[FLAGS] HOSTS -- COMMAND…", "Run any command on all hosts; equal output is shown once.", _exec),
     "hosts": ("[FLAGS] HOSTS", "Show what was understood of a hostfile.", _hosts),
+    "logs": ("[FLAGS] [RUN]", "The lines of a run, also while it goes on.", _logs),
+    "stop": (
+        "[FLAGS] [RUN]",
+        "End a run from elsewhere: log in to its hosts, stop it, look, say what is left.",
+        _named_run,
+    ),
     "demo": (
         "[FLAGS]",
         "Play hosts on this machine and train on them: no other machine, no root, no ssh server.",

@@ -71,6 +71,14 @@ def _verb(request: Request) -> int:
             from fanout.verbs.hosts import hosts
 
             return hosts(request, edge)
+        case "logs":
+            from fanout.verbs.runs import logs
+
+            return logs(request, edge)
+        case "stop":
+            from fanout.verbs.runs import stop
+
+            return stop(request, edge)
         case _:
             from fanout.verbs.demo import demo
 

@@ -66,33 +66,23 @@ def fold(names: Iterable[str]) -> str:
 
     Zero padding is kept apart (``n1`` and ``n01`` are two names); order is that of first appearance of each group.
     """
+    parts = {name: _TAIL.match(name) for name in names}
+    padded = {(m[1], m[3], len(m[2])) for m in parts.values() if m and len(m[2]) > 1 and m[2][0] == "0"}
     groups: dict[tuple[str, str, int], list[int]] = {}
     order: list[tuple[str, str, int] | str] = []
-    for name in dict.fromkeys(names):
-        match = _TAIL.match(name)
+    for name, match in parts.items():
         if match is None:
             order.append(name)
             continue
         head, digits, tail = match.groups()
-        width = len(digits) if digits.startswith("0") or len(digits) == 1 else 0
-        key = _group_for(groups, head, tail, digits, width)
+        key = (head, tail, len(digits))  # 09 and 10 share a width of two; 9 and 10 share none
+        if key not in padded:
+            key = (head, tail, 0)
         if key not in groups:
             groups[key] = []
             order.append(key)
         groups[key].append(int(digits))
     return ",".join(item if isinstance(item, str) else _shown(item, groups[item]) for item in order)
-
-
-def _group_for(
-    groups: dict[tuple[str, str, int], list[int]], head: str, tail: str, digits: str, width: int
-) -> tuple[str, str, int]:
-    """The group that this number belongs to: ``09`` and ``10`` share width 2, ``9`` and ``10`` share none."""
-    if width > 1:
-        return (head, tail, width)
-    padded = (head, tail, len(digits))
-    if len(digits) > 1 and padded in groups:
-        return padded
-    return (head, tail, 0)
 
 
 def _shown(key: tuple[str, str, int], numbers: list[int]) -> str:

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from fanout import outcome, supervise
 from fanout.checks.asking import Answer, Ask
-from fanout.events import Action, Event, Forget, GiveUp, Interrupted
+from fanout.events import Action, Event, Forget, GiveUp, Interrupted, Stop
 from fanout.fan import Fan
 from fanout.outcome import RunOutcome
 from fanout.plan import LaunchPlan
@@ -109,6 +109,16 @@ class Session:
                 break
             self.step()
         return outcome.of(self.state)
+
+    def end(self, *, grace: float, until: float) -> None:
+        """Stop a run that was taken up, on every host that can be reached before ``until``; leave nothing there."""
+        while not self.state.over and self.state.now < until:
+            for host in self.state.all:
+                if host.phase in (Phase.PREPARED, Phase.RUNNING) and host.stop_at is None:
+                    self._do(Stop(host=host.name, grace=grace, why="the launcher is gone"))
+                elif host.phase is Phase.GONE and host.forget_at is None:
+                    self._do(Forget(host=host.name))
+            self.step()
 
     def dismiss(self) -> None:
         """Send everybody home before anything was prepared."""

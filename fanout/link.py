@@ -20,6 +20,7 @@ from fanout import wire
 from fanout.agent import bundle
 from fanout.errors import AgentRefused, Dropped, TransportError, Unreachable
 from fanout.events import (
+    MAIN_STREAM,
     Chunk,
     Dialling,
     Event,
@@ -104,11 +105,12 @@ class Link:
         self._plan = plan
         self.send(self._prepare_frame())
 
-    def attach(self, plan: LaunchPlan) -> None:
-        """Take up a run that another launcher started."""
+    def resume(self, plan: LaunchPlan, size: int, crc: int) -> None:
+        """Before ``start``: take up a run that another launcher began and whose log it had as far as ``size``."""
         self._plan = plan
         self._attach_only = True
-        self.send(self._attach_frame())
+        self._offsets[MAIN_STREAM] = size
+        self._crcs[MAIN_STREAM] = crc
 
     def go(self) -> None:
         assert self._plan is not None

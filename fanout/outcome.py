@@ -51,10 +51,13 @@ class RunOutcome:
         return all(host.left == 0 for host in self.hosts)
 
 
-def of(state: RunState) -> RunOutcome:
-    """The outcome of a run that is over (or that the user left: hosts not over count as unknown)."""
+def of(state: RunState, *, refused: str = "") -> RunOutcome:
+    """The outcome of a run that is over (or that the user left: hosts not over count as unknown).
+
+    ``refused`` is why fanout itself did not launch it.
+    """
     hosts = tuple(_host(host) for host in state.all)
-    code, origin, headline, first = _verdict(state, {host.host: host for host in hosts})
+    code, origin, headline, first = _verdict(state, {host.host: host for host in hosts}, refused)
     return RunOutcome(
         exit_code=code,
         origin=origin,
@@ -65,25 +68,36 @@ def of(state: RunState) -> RunOutcome:
     )
 
 
-def _verdict(state: RunState, hosts: dict[str, HostOutcome]) -> tuple[int, Origin, str, str | None]:
+def _verdict(state: RunState, hosts: dict[str, HostOutcome], refused: str) -> tuple[int, Origin, str, str | None]:
     stop = state.first_stop
     if state.interrupts:
         number = state.interrupts[0]
         return 128 + number, "user", f"stopped by {signal_name(number)}", None
     if stop is not None and stop.why == TIME_LIMIT:
         return 124, "fanout", f"stopped: {stop.why}", None
+    if refused:
+        return 125, "fanout", refused, None
+    if stop is not None and (not state.failures or state.failures[0][1] > _first_stop_at(state)):
+        return 125, "fanout", f"stopped: {stop.why}", None  # nobody had failed: what came after are its victims
     if not state.failures:
+        idle = [host.name for host in state.all if not host.succeeded]
+        if idle:
+            return 125, "fanout", f"{idle[0]}: {hosts[idle[0]].reason}", None
         return 0, "script", f"all {len(hosts)} hosts ended well" if len(hosts) > 1 else "ended well", None
     first = state.failures[0][0]
     host, outcome = state.hosts[first], hosts[first]
     headline = f"{first}: {outcome.reason}"
     if host.phase is Phase.REFUSED:
         return 125, "fanout", headline, first
-    if host.exit is None or (host.exit.code is None and host.exit.signal is None):
-        return 255, "ssh", headline, first
-    if host.exit.signal is not None:
+    if host.exit is not None and host.exit.signal is not None:
         return 128 + host.exit.signal, "script", headline, first
-    return host.exit.code or 0, "script", headline, first
+    if host.exit is not None and host.exit.code:
+        return host.exit.code, "script", headline, first
+    return 255, "ssh", headline, first  # its end is unknown, or it was lost before it said what is left
+
+
+def _first_stop_at(state: RunState) -> float:
+    return min(host.stop_at for host in state.all if host.stop_at is not None)
 
 
 def _host(host: HostState) -> HostOutcome:
@@ -91,7 +105,7 @@ def _host(host: HostState) -> HostOutcome:
     left: int | None = None
     if host.gone is not None:
         left = len(host.gone.left)
-    elif host.go_at is None and host.phase in (Phase.UNREACHED, Phase.REFUSED):
+    elif host.go_at is None:
         left = 0  # nothing was started there
     return HostOutcome(
         host=host.name,

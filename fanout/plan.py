@@ -159,6 +159,13 @@ def make(
     )
 
 
+def check_exports(hosts: Sequence[Host], settings: Settings) -> None:
+    """Raise UsageError for an export that ``make`` would refuse; made before any host is touched."""
+    _user_env(settings.env, where="--env", force=settings.force)
+    for host in hosts:
+        _user_env(host.env, where=str(host.origin), force=settings.force)
+
+
 def master_address(hosts: Sequence[Host], settings: Settings, learned: Learned) -> str:
     """An address of host 0 that the others reach: said, learned, or the name itself; never loopback for others."""
     first = hosts[0]

@@ -122,6 +122,7 @@ def _questions(request: CheckRequest, host: Host) -> dict[str, Any]:
         "imports": list(request.imports),
         "tree": len(request.hosts) > 1,
         "space": {"workdir": "."},
+        "peers": [address for name, address in request.dialled.items() if name != host.name][:2],
     }
 
 

@@ -82,7 +82,7 @@ def load(
             name = key.replace("-", "_")
             if name not in known or name in _NOT_IN_FILES:
                 raise UsageError(f"{path}: no setting is called {key!r}", hint=_nearest(name, known))
-            values[name], origins[name] = _checked(name, raw, path), path
+            values[name], origins[name] = _checked(name, raw, f"{path}: {key}"), path
     for name in known:
         raw = environ.get(f"FANOUT_{name.upper()}")
         if raw is not None and name not in _NOT_IN_FILES:
@@ -126,13 +126,13 @@ def _checked(name: str, value: Any, where: str) -> Any:
         value = float(value)
     wrong = not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds)
     if wrong:
-        raise UsageError(f"{where}: {name.replace('_', '-')} must be {_called(kinds[0])}, not {value!r}")
+        raise UsageError(f"{where} must be {_called(kinds[0])}, not {value!r}")
     if name in CHOICES and value not in CHOICES[name]:
-        raise UsageError(f"{where}: {name.replace('_', '-')} is one of {', '.join(CHOICES[name])}; not {value!r}")
+        raise UsageError(f"{where} is one of {', '.join(CHOICES[name])}; not {value!r}")
     if name in _AT_LEAST and value is not None and value < _AT_LEAST[name]:
-        raise UsageError(f"{where}: {name.replace('_', '-')} must be at least {_AT_LEAST[name]:g}, not {value:g}")
+        raise UsageError(f"{where} must be at least {_AT_LEAST[name]:g}, not {value:g}")
     if name == "master_port" and value > 65535:
-        raise UsageError(f"{where}: a port is at most 65535, not {value}")
+        raise UsageError(f"{where} is at most 65535, not {value}")
     return value
 
 

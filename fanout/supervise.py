@@ -61,6 +61,8 @@ def _reason_to_undo(policy: Policy, state: RunState) -> str:
         return "interrupted"
     if state.failures:
         return f"{state.failures[0][0]} cannot take part"
+    if _rolled_back(state):
+        return f"{_rolled_back(state)} rolled back before the start"
     for host in state.all:
         if host.phase is Phase.LINKED and _overdue(state, host.prepare_at, policy.start_timeout):
             return f"{host.name} did not get ready within {policy.start_timeout:g} s"
@@ -76,9 +78,22 @@ def _undo(state: RunState, why: str) -> list[Action]:
             actions.append(Forget(host=host.name))
         elif host.phase in (Phase.WAITING, Phase.DIALLING):
             actions.append(GiveUp(host=host.name, why="interrupted before it was connected"))
-        elif host.phase is Phase.LINKED and _overdue(state, host.prepare_at or host.forget_at, FAREWELL_SECONDS):
+        elif host.phase is Phase.LINKED and _overdue(state, _told_at(host), FAREWELL_SECONDS):
             actions.append(GiveUp(host=host.name, why="did not answer in time"))
     return actions
+
+
+def _told_at(host: HostState) -> float | None:
+    return host.forget_at if host.prepare_at is None else host.prepare_at
+
+
+def _rolled_back(state: RunState) -> str:
+    """The host that undid its Prepared by itself, as it does when it hears nothing from us for a minute; "" if none."""
+    for host in state.all:
+        by_itself = host.prepare_at is not None and host.stop_at is None and host.exit is None
+        if by_itself and host.phase in (Phase.GONE, Phase.FORGOTTEN):
+            return host.name
+    return ""
 
 
 def _running(policy: Policy, state: RunState) -> list[Action]:
@@ -103,6 +118,8 @@ def _reason_to_stop(policy: Policy, state: RunState) -> str:
     began = min(host.go_at for host in state.all if host.go_at is not None)
     if policy.time_limit is not None and state.now - began >= policy.time_limit:
         return TIME_LIMIT
+    if _rolled_back(state):
+        return f"{_rolled_back(state)} rolled back before the start"
     for host in state.all:
         if host.phase is Phase.PREPARED and _overdue(state, host.go_at, policy.start_timeout):
             return f"{host.name} did not start within {policy.start_timeout:g} s"
@@ -125,6 +142,8 @@ def _ending(policy: Policy, state: RunState, host: HostState) -> list[Action]:
             return [GiveUp(host=host.name, why=f"no link for {policy.lease + patience:g} s ({host.link_lost_why})")]
         if host.linked and _overdue(state, host.stop_at, 2 * patience):
             return [GiveUp(host=host.name, why="did not end although it was told to")]
+        if host.linked and host.exit is not None and _overdue(state, host.exit.at, 2 * patience):
+            return [GiveUp(host=host.name, why="did not say what is left of the run")]
         if host.linked and host.kill_at is None and _overdue(state, host.stop_at, patience):
             return [Kill(host=host.name)]
     return []

@@ -90,8 +90,12 @@ def claim(root: str, name: str, about: dict) -> int:
             os.close(descriptor)
             raise Busy(name, holder) from None
         if _same_file(descriptor, path):
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, json.dumps(about).encode(), 0)
+            try:
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, json.dumps(about).encode(), 0)
+            except OSError:
+                unclaim(root, name, descriptor)
+                raise
             return descriptor
         os.close(descriptor)  # its last holder removed the file between our open and our flock
 
@@ -138,5 +142,11 @@ def remove_run(root: str, run: str, node: int) -> None:
     except FileNotFoundError:
         return
     for name in names:
-        os.unlink(os.path.join(directory, name))
-    os.rmdir(directory)
+        try:
+            os.unlink(os.path.join(directory, name))
+        except FileNotFoundError:
+            pass  # another relay of the same run says farewell at the same time
+    try:
+        os.rmdir(directory)
+    except FileNotFoundError:
+        pass

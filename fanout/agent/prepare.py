@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
@@ -83,40 +84,37 @@ def _begin(spec: dict, root: str, directory: str) -> None:
 
 def _keeper(spec: dict, root: str, directory: str, word: int) -> None:
     """The keeper's first steps, in its own process: claims, directory, socket; then its loop until the end."""
-    try:
-        from . import keeper, spawn
-
-        spawn.LIBC.prctl(spawn.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-        held = _claims(spec, root)
-        listener = _listen(directory)
-    except Refusal as refusal:
-        os.write(word, json.dumps([refusal.kind, str(refusal), refusal.hint]).encode())
-        os._exit(0)
-    except OSError as error:
-        place.remove_run(root, spec["run"], spec["node"])
-        reason = "%s: %s" % (error.filename or directory, error.strerror)
-        os.write(word, json.dumps(["no-state", "cannot keep the run's state: " + reason, ""]).encode())
-        os._exit(0)
+    held: list = []
 
     def release() -> None:
         for name, descriptor in held:
             place.unclaim(root, name, descriptor)
 
     try:
-        kept = keeper.Keeper(spec, directory, listener, release)
+        from . import keeper, spawn
+
+        spawn.LIBC.prctl(spawn.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        _claim(spec, root, held)
+        kept = keeper.Keeper(spec, directory, _listen(directory), release)
+    except Refusal as refusal:
+        release()
+        os.write(word, json.dumps([refusal.kind, str(refusal), refusal.hint]).encode())
+        os._exit(0)
     except OSError as error:
         place.remove_run(root, spec["run"], spec["node"])
         release()
-        reason = "%s: %s" % (error.filename or directory, error.strerror)
-        os.write(
-            word,
-            json.dumps(
-                ["disk-full", "cannot keep the run's record: " + reason, "free some space there: df -h %s" % root]
-            ).encode(),
-        )
+        os.write(word, json.dumps(_no_room(error, root, directory)).encode())
         os._exit(0)
     _let_go_of(word)
     kept.serve()
+
+
+def _no_room(error: OSError, root: str, directory: str) -> tuple:
+    """The refusal of a host whose disk will not take the run's record."""
+    message = "cannot keep the run's record: %s: %s" % (error.filename or directory, error.strerror)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "disk-full", message, "free some space there (df -h %s), or set FANOUT_STATE on that host" % root
+    return "no-state", message, "set FANOUT_STATE on that host to a local directory of yours"
 
 
 def _let_go_of(word: int) -> None:
@@ -130,16 +128,20 @@ def _let_go_of(word: int) -> None:
     os.close(word)
 
 
-def _claims(spec: dict, root: str) -> list:
-    held: list = []
-    about = dict(spec["about"], run=spec["run"], pid=os.getpid(), since=time.time())
+def _claim(spec: dict, root: str, held: list) -> None:
+    """Take all claims, adding (name, descriptor) to ``held`` as they come."""
+    about = dict(spec["about"], run=spec["run"], node=spec["node"], pid=os.getpid(), since=time.time())
     for name in sorted(spec["claims"]):
         try:
             held.append((name, place.claim(root, name, about)))
         except place.Busy as busy:
-            for other, descriptor in held:
-                place.unclaim(root, other, descriptor)
             holder = busy.holder
+            if holder.get("run") == spec["run"]:
+                raise Refusal(
+                    "same-machine",
+                    "this is the machine that node %s of this run is on already" % holder.get("node", "?"),
+                    "leave one of the two out of the hostfile; for more processes on one machine, slots=N",
+                ) from None
             since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(holder.get("since", 0)))
             raise Refusal(
                 "busy",
@@ -148,7 +150,6 @@ def _claims(spec: dict, root: str) -> list:
                 "wait for it, end it with `fanout stop %s`, or use another --master-port and other GPUs"
                 % holder.get("run", "RUN"),
             ) from None
-    return held
 
 
 def _listen(directory: str) -> socket.socket:

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, Callable, Dict
 
 from . import probes_files, probes_gpu, probes_host, probes_net, probes_port, probes_soft, probes_tree
-from .probes_tools import NotHad, Program, bounded
+from .probes_tools import Aside, NotHad, Program
 
 Sections = Dict[str, Callable[[Dict[str, Any]], Any]]
 
@@ -40,6 +40,7 @@ QUICK: Sections = {
 GUARDED: Sections = {
     "own_name": probes_net.own_name,
     "names": probes_net.names,
+    "reverse": probes_net.reverse,
     "files": probes_files.files,
     "programs": probes_files.programs,
     "space": probes_files.space,
@@ -55,16 +56,17 @@ PROGRAMS: dict[str, tuple[Callable[[dict[str, Any]], Program], Callable[[Any], A
 
 
 def ask_facts(args: dict[str, Any]) -> dict[str, Any]:
-    """Everything that is known of this host without changing it. ``args["guard"]`` bounds each slow section."""
+    """Everything that is known of this host without changing it. ``args["guard"]`` bounds the slow sections."""
     began = time.time()
     guard = float(args.get("guard", 5.0))
     answer: dict[str, Any] = {}
     missing: dict[str, str] = {}
     programs = {name: _begun(missing, name, start, args) for name, (start, _) in PROGRAMS.items()}
+    asides = {name: Aside(partial(section, args), guard) for name, section in GUARDED.items()}
     for name, section in QUICK.items():
         _put(answer, missing, name, partial(section, args))
-    for name, section in GUARDED.items():
-        _put(answer, missing, name, partial(bounded, partial(section, args), guard))
+    for name, aside in asides.items():
+        _put(answer, missing, name, aside.result)
     for name, program in programs.items():
         if program is not None:
             _put(answer, missing, name, partial(PROGRAMS[name][1], program))

@@ -31,7 +31,7 @@ def placed(path: str, args: dict[str, Any]) -> str:
 
 
 def files(args: dict[str, Any]) -> dict[str, Any]:
-    """What is at each path of ``args["paths"]`` (a name for it -> the path), hashed where it is a file of moderate size."""
+    """What is at each path of ``args["paths"]`` (a name for it -> the path); a file of moderate size with its hash."""
     return {name: about(placed(path, args)) for name, path in args.get("paths", {}).items()}
 
 

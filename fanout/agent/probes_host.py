@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 import resource
 import socket
 import sys
@@ -140,9 +141,11 @@ def session(args: dict[str, Any]) -> dict[str, Any]:
 
 
 def environment(args: dict[str, Any]) -> dict[str, str]:
-    """The variables of a login here that change what a training does. Values of others never leave the host."""
+    """The variables of a login here that change what a training does. Others, and passwords in addresses, never leave the host."""
     return {
-        name: value for name, value in sorted(os.environ.items()) if name in _HAZARD_NAMES or name.startswith(_HAZARDS)
+        name: re.sub(r"//[^/@]*@", "//***@", value)
+        for name, value in sorted(os.environ.items())
+        if name in _HAZARD_NAMES or name.startswith(_HAZARDS)
     }
 
 

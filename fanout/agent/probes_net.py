@@ -122,6 +122,19 @@ def own_name(args: dict[str, Any]) -> dict[str, Any]:
     return resolved(socket.gethostname())
 
 
+def reverse(args: dict[str, Any]) -> list[dict[str, Any]]:
+    """How long the names of other hosts' addresses take: torch looks them up when it connects, and waits."""
+    found = []
+    for address in args.get("peers", ()):
+        began = time.monotonic()
+        try:
+            name = socket.getnameinfo((address, 0), socket.NI_NUMERICSERV)[0]
+        except OSError:
+            name = ""
+        found.append({"address": address, "name": name, "seconds": round(time.monotonic() - began, 3)})
+    return found
+
+
 def names(args: dict[str, Any]) -> dict[str, Any]:
     return {name: resolved(name) for name in args.get("names", ())}
 

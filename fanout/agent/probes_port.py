@@ -240,7 +240,7 @@ def _since(began: float) -> float:
 
 
 def holder_of(port: int) -> dict[str, Any]:
-    """Who has ``port``, as far as the kernel tells us: the user always, the process where it is our own (or root asks)."""
+    """Who has ``port``, as far as the kernel tells: the user always, the process where it is ours (or root asks)."""
     for family in ("tcp", "tcp6"):
         for line in _table(family).splitlines()[1:]:
             fields = line.split()

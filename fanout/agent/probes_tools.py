@@ -15,27 +15,34 @@ class NotHad(Exception):
     """A fact that cannot be had here; the text says why, for a person."""
 
 
-def bounded(section: Callable[[], Any], seconds: float) -> Any:
-    """``section()`` in a forked child, given up after ``seconds``: a dead NFS server must not take us with it."""
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        _answer(section, writer)
-    os.close(writer)
-    try:
-        text = _read_until(reader, time.monotonic() + seconds)
-    finally:
-        os.close(reader)
-    if text is None:
-        asleep = _waits_in(child)
-        os.kill(child, signal.SIGKILL)  # one in state D dies when its server answers; nobody waits for it here
-        os.waitpid(child, os.WNOHANG)
-        raise NotHad("no answer within %g s%s" % (seconds, asleep))
-    os.waitpid(child, 0)
-    had, value = json.loads(text) if text else (False, "the probe died")
-    if not had:
-        raise NotHad(value)
-    return value
+class Aside:
+    """A section at work in a forked child: a dead file server must not take us with it."""
+
+    def __init__(self, section: Callable[[], Any], seconds: float) -> None:
+        self._seconds = seconds
+        self._deadline = time.monotonic() + seconds
+        self._reader, writer = os.pipe()
+        self._child = os.fork()
+        if self._child == 0:
+            _answer(section, writer)
+        os.close(writer)
+
+    def result(self) -> Any:
+        """What the section returned; NotHad with its reason, or when its time is over."""
+        try:
+            text = _read_until(self._reader, self._deadline)
+        finally:
+            os.close(self._reader)
+        if text is None:
+            asleep = _waits_in(self._child)
+            os.kill(self._child, signal.SIGKILL)  # one in state D dies when its server answers; nobody waits for it
+            os.waitpid(self._child, os.WNOHANG)
+            raise NotHad("no answer within %g s%s" % (self._seconds, asleep))
+        os.waitpid(self._child, 0)
+        had, value = json.loads(text) if text else (False, "the probe died")
+        if not had:
+            raise NotHad(value)
+        return value
 
 
 def _answer(section: Callable[[], Any], writer: int) -> None:

@@ -19,7 +19,7 @@ _LARGEST = 1 << 20
 
 
 def tree(args: dict[str, Any]) -> dict[str, Any]:
-    """Either ``{"head", "index", "dirty": {path: sha256}, "modules"}`` or ``{"files": {path: sha256}, "whole": bool}``."""
+    """``{"head", "index", "dirty": {path: sha256}, "empty_modules"}``, or ``{"files": {path: sha256}, "whole"}``."""
     if not args.get("tree"):
         raise NotHad("not asked for")
     top = placed(".", args)

@@ -106,11 +106,14 @@ class Relay:
         self._follow(directory, spec)
 
     def _attach(self, message: dict) -> None:
+        root = directory = ""
         try:
-            directory = place.run_directory(place.base(), message["run"], message["node"])
+            root = place.base()
+            directory = place.run_directory(root, message["run"], message["node"])
         except place.NoPlace:
-            directory = ""
+            pass
         if not os.path.isdir(directory):
+            place.tidy(root)  # it may have been made by looking
             self.tell(
                 {"t": "refused", "kind": "no-run", "message": "nothing of run %s is here" % message["run"], "hint": ""}
             )

@@ -44,7 +44,7 @@ def interface_of(interfaces: Sequence[Mapping[str, Any]], text: str) -> str:
 
 
 def usable(interfaces: Sequence[Mapping[str, Any]], route: Mapping[str, str]) -> list[str]:
-    """Addresses that others might reach: those of the default route first, IPv4 before IPv6, bridges of containers last."""
+    """Addresses that others might reach: of the default route first, IPv4 before IPv6, containers' bridges last."""
     found: list[tuple[int, int, str]] = []
     for position, interface in enumerate(interfaces):
         if not interface["up"] or interface["loopback"]:
@@ -65,13 +65,23 @@ def usable(interfaces: Sequence[Mapping[str, Any]], route: Mapping[str, str]) ->
     return [text for _, _, text in sorted(found)]
 
 
+def _beside(interfaces: Sequence[Mapping[str, Any]], text: str) -> list[str]:
+    """The IPv4 addresses of the interface that carries an IPv6 one: ssh took IPv6, NCCL and gloo may not."""
+    address, name = parsed(text), interface_of(interfaces, text)
+    if address is None or address.version == 4:
+        return []
+    held = [parsed(other) for row in interfaces if row["name"] == name for other in row["addresses"]]
+    return [str(other) for other in held if other is not None and other.version == 4]
+
+
 def candidates(
     *, given: str, addr: str | None, dialled: str, facts: Mapping[str, Any], alone: bool, loopback: bool
 ) -> tuple[str, ...]:
     """Addresses of host 0 to be tried as MASTER_ADDR, best first.
 
     What the user said (``given`` on the command line, ``addr`` in the hostfile) is taken alone. A loopback address is
-    offered only to a host that is ``alone`` or to hosts that are all on ``loopback``.
+    offered only to a host that is ``alone`` or to hosts that are all on ``loopback``. All are of one family, that of
+    the best: where a firewall bars IPv4, to slip over to IPv6 would only put the trouble off.
     """
     said = given or addr
     if said:
@@ -81,7 +91,9 @@ def candidates(
     interfaces = facts.get("interfaces", ())
     found = []
     if dialled and (loopback or not is_loopback(dialled)) and interface_of(interfaces, dialled):
+        found += [] if loopback else _beside(interfaces, dialled)
         found.append(dialled)
     if not loopback:
         found += usable(interfaces, facts.get("route", {}))
-    return tuple(dict.fromkeys(found))[:_MOST]
+    kinds = [address.version for text in found if (address := parsed(text))]
+    return tuple(dict.fromkeys(text for text, kind in zip(found, kinds, strict=True) if kind == kinds[0]))[:_MOST]

@@ -15,14 +15,16 @@ def saw(dial: Mapping[str, Any], where: str) -> str:
     """What happened on the way to ``where`` (``gpu01 at 10.0.0.1:29500``)."""
     kind = dial["outcome"]
     text = {
-        "refused": f"connection refused by {where}, although a listener waits there: a firewall that rejects, or another machine has this address",
+        "refused": f"connection refused by {where}, although a listener waits there: a firewall that rejects, "
+        "or another machine has this address",
         "dropped": f"no answer from {where} in {dial.get('seconds', 0):.0f} s: a firewall drops the packets",
         "rejected": f"{where}: {dial.get('text', 'no route to host')}: a firewall rejects the connection (ssh passes)",
         "no-route": f"no route to {where}: {dial.get('text', '')}",
         "unresolvable": f"cannot resolve the name of {where}: {dial.get('text', '')}",
         "silent": f"{where} takes the connection but says nothing",
         "stranger": f"something else answers at {where}: {dial.get('first', '')!r}{decoded(str(dial.get('first', '')))}",
-        "impostor": f"the listener at {where} is not that of this check: another host has the address, or another check runs",
+        "impostor": f"the listener at {where} is not that of this check: another host has the address, "
+        "or another check runs",
         "stalled": f"{where} takes small messages, but bulk data stalls: a packet size (MTU) that does not get through",
         "unknown": f"it could not try {where}: {dial.get('text', '')}",
     }.get(kind)

@@ -14,6 +14,17 @@ def _rows(case: Case, what: str) -> dict[str, Mapping[str, Any]]:
     return {name: files[what] for name, files in case.of("files").items() if what in files}
 
 
+def _file_server(case: Case) -> Iterator[Verdict]:
+    """A path that does not answer is worse than one that is missing: train.sh would hang on it without a word."""
+    for name in case.hosts:
+        why = case.missing.get(name, {}).get("files", "")
+        if case.facts[name] and why.startswith("no answer"):
+            yield fail(
+                name, f"the files of the run do not answer: {why}",
+                f"a file server is gone: see  ssh {name} 'mount -t nfs,nfs4; dmesg | tail'",
+            )  # fmt: skip
+
+
 def _workdir(case: Case) -> Iterator[Verdict]:
     rows = _rows(case, "workdir")
     there = tuple(name for name, row in rows.items() if row["kind"] == "directory")
@@ -123,6 +134,13 @@ def _no_config(request: CheckRequest) -> str:
 
 
 CHECKS = (
+    Check(
+        name="file-server", group="files", worst="fail",
+        verifies="Looking at the work directory, the task and the config takes less than 5 seconds.",
+        why="On a network file system whose server is gone, every access hangs for ever: ssh, cd, train.sh.",
+        fix="Bring the server back, or unmount it: sudo umount -f -l DIR.",
+        judge=_file_server,
+    ),
     Check(
         name="workdir", group="files", worst="fail", needs=("files",),
         verifies="The work directory exists at its path on every host and may be entered.",

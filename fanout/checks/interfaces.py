@@ -20,7 +20,7 @@ GLOO, NCCL = "GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"
 
 
 def addresses(case: Case) -> dict[str, str]:
-    """The address at which the others reach each host: as the hostfile says, else as it was seen on the way to host 0."""
+    """The address at which others reach each host: as the hostfile says, else as seen on the way to host 0."""
     found: dict[str, str] = {}
     first, test = case.request.first.name, case.port
     loopback = all_loopback(case.request.dialled, [host.name for host in case.request.reached])
@@ -91,7 +91,9 @@ def _meet(case: Case, choices: Mapping[str, str]) -> bool:
     """Whether the chosen interfaces share a network, each with an address of its own, and none is loopback."""
     networks = []
     seen: set[Any] = set()
-    for name, choice in choices.items():
+    machines = {case.facts[name].get("identity", {}).get("host_id", name): name for name in choices}
+    for name in machines.values():  # one machine under two names is another check's affair
+        choice = choices[name]
         row = next((row for row in case.facts[name]["interfaces"] if row["name"] == choice), None)
         if row is None or row["loopback"]:
             return False
@@ -120,7 +122,7 @@ def choices(case: Case, variable: str) -> dict[str, str]:
 
 
 def exports(case: Case) -> dict[str, dict[str, str]]:
-    """host -> variables to add, so that all hosts meet; empty where the libraries' own choice does, or the user chose."""
+    """host -> variables to add, so that all meet; none where the libraries' own choice will do, or the user chose."""
     result: dict[str, dict[str, str]] = {}
     here = by_host(case)
     if len(case.request.hosts) == 1 or all_loopback(case.request.dialled, [host.name for host in case.request.reached]):
@@ -163,9 +165,10 @@ def _library(case: Case, variable: str, library: str) -> Iterator[Verdict]:
         yield info(hosts, f"{library} would take {' or '.join(alone)}; fanout exports {variable}={interface}")
     loopback = all_loopback(case.request.dialled, [host.name for host in case.request.reached])
     if not given and not exported and own and not loopback and not _meet(case, own):
+        taken = ", ".join(f"{choice} on {fold(hosts)}" for choice, hosts in grouped(own))
         yield warn(
-            tuple(own), f"{library} would take {', '.join(f'{choice} on {fold(hosts)}' for choice, hosts in grouped(own))}, "
-            "where the hosts may not meet", f"name the interface:  --env {variable}=NAME  or  iface=NAME in the hostfile",
+            tuple(own), f"{library} would take {taken}, where the hosts may not meet",
+            f"name the interface:  --env {variable}=NAME  or  iface=NAME in the hostfile",
         )  # fmt: skip
 
 

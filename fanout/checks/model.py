@@ -32,8 +32,9 @@ class CheckRequest:
 
     ``hosts`` are in rank order and include those in ``unreached``. ``dialled`` is the numeric address at which ssh
     reached a host (absent: local, or through a jump host). ``config_values`` is the parsed config, None if there is
-    none; ``imports`` are the task's top-level modules; ``env`` is what the
-    run exports to all hosts; ``attached`` is False for a run that outlives its launcher. ``only`` and ``skip`` hold names of checks or groups.
+    none; ``imports`` are the task's top-level modules; ``env`` is what the run exports to all hosts. ``venv_sure`` is
+    False where nobody asked for the environment, so that a host may be without; ``attached`` is False for a run that
+    outlives its launcher. ``only`` and ``skip`` hold names of checks or groups.
     """
 
     hosts: tuple[Host, ...]
@@ -48,6 +49,7 @@ class CheckRequest:
     imports: tuple[str, ...] = ()
     script: str = "train.sh"
     venv: str = ""
+    venv_sure: bool = True
     setup: str = ""
     env: Mapping[str, str] = field(default_factory=dict)
     master_addr: str = ""
@@ -147,7 +149,7 @@ Judge: TypeAlias = Callable[[Case], Iterable[Verdict]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """One row of the catalogue. ``unless`` gives the reason why the check does not apply to a request ("" if it does)."""
+    """One row of the catalogue. ``unless`` gives the reason why it does not apply to a request ("" if it does)."""
 
     name: str
     group: str

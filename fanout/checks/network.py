@@ -9,6 +9,8 @@ from fanout.checks import dials
 from fanout.checks.compare import age
 from fanout.checks.model import Case, Check, CheckRequest, Verdict, fail, info, ok, skip, warn
 
+_SLOW_NAME = 0.5
+
 
 def _alone(request: CheckRequest) -> str:
     return "one host needs no network" if len(request.hosts) == 1 else ""
@@ -69,10 +71,23 @@ def _master_addr(case: Case) -> Iterator[Verdict]:
         dial = test.dials.get((name, target), {"outcome": "unknown", "text": "no answer"})
         if dial["outcome"] == "ok":
             yield ok(name, f"reaches {first} at {target}:{test.port} in {1000 * dial.get('connect', 0):.1f} ms")
+            passed_over = test.candidates[: test.candidates.index(target)]
+            for address in passed_over:
+                yield from _passed_over(case, name, address, target)
         else:
             where = f"{first} at {target}:{test.port}"
             cure = dials.advice(dial, host=first, ports=str(test.port), peers=dial.get("source") or name)
             yield fail(name, dials.saw(dial, where), cure + _instead(case, name))
+
+
+def _passed_over(case: Case, name: str, address: str, target: str) -> Iterator[Verdict]:
+    """An address that would have been taken before this one, had this worker reached it."""
+    assert case.port is not None
+    dial = case.port.dials.get((name, address), {"outcome": "unknown"})
+    if dial["outcome"] != "ok":
+        yield info(
+            name, f"does not reach {case.request.first.name} at {address} ({dial['outcome']}): MASTER_ADDR is {target}"
+        )
 
 
 def best(case: Case) -> str:
@@ -119,6 +134,21 @@ def _proxy(case: Case) -> Iterator[Verdict]:
             )
 
 
+def _reverse_names(case: Case) -> Iterator[Verdict]:
+    for name in case.hosts:
+        why = case.missing.get(name, {}).get("reverse", "")
+        rows = case.facts[name].get("reverse", [])
+        slow = [row for row in rows if row["seconds"] > _SLOW_NAME]
+        if slow or why.startswith("no answer"):
+            took = f"{slow[0]['seconds']:.1f} s for {slow[0]['address']}" if slow else why
+            yield warn(
+                name, f"looking up the name of another host's address is slow: {took}",
+                f"torch does so when it connects: write all hosts into /etc/hosts there, or mend the name server of {name}",
+            )  # fmt: skip
+        elif why or not rows:
+            yield skip(name, why or "no address of another host is known")
+
+
 CHECKS = (
     Check(
         name="master-port", group="network", worst="fail",
@@ -142,6 +172,13 @@ CHECKS = (
         why="Inside it any connection of host 0 may hold the port at the moment of the start.",
         fix="Choose a port below the range, such as the default 29500.",
         judge=_port_range,
+    ),
+    Check(
+        name="reverse-names", group="network", worst="warn", unless=_alone,
+        verifies="The name of another host's address is found, or known to be none, within half a second.",
+        why="torch looks it up at every connection: a name server that does not answer delays the start by minutes.",
+        fix="Write all hosts into /etc/hosts on every host, or mend the name server.",
+        judge=_reverse_names,
     ),
     Check(
         name="proxy", group="network", worst="info", needs=("environment",),

@@ -29,7 +29,9 @@ def _bash(case: Case) -> Iterator[Verdict]:
 
 def _venv(case: Case) -> Iterator[Verdict]:
     for name, programs in case.of("programs").items():
-        if not programs["venv"]["exists"]:
+        if not programs["venv"]["exists"] and not case.request.venv_sure:
+            yield info(name, f"{programs['venv']['dir']} is not there: programs are looked for on the login's PATH")
+        elif not programs["venv"]["exists"]:
             where = programs["elsewhere"]
             there = f"there is one at {_root(where[0])}" if where else "make it there, or leave --venv out"
             yield fail(name, f"no virtual environment at {programs['venv']['dir']}", there)
@@ -194,7 +196,7 @@ CHECKS = (
     ),
     Check(
         name="venv", group="software", worst="fail", needs=("programs",),
-        unless=lambda request: "" if request.venv else "no --venv given",
+        unless=lambda request: "" if request.venv else "no environment given",
         verifies="The directory of --venv is a virtual environment on every host.",
         why="Its bin/ comes first on train.sh's PATH; without it another Python is found, or none.",
         fix="Make the environment at the same path on every host, or leave --venv out.",

@@ -14,6 +14,9 @@ __all__ = ["Source", "as_dicts", "dump", "expand", "explain", "load", "parse", "
 def expand(expression: str) -> list[str]:
     """A node set spelled out: ``gpu[01-03]!gpu02`` -> gpu01 gpu03; raises ``HostfileError``."""
     try:
-        return expand_set(expression)
+        names = expand_set(expression)
     except Slip as slip:
         raise HostfileError(f"{expression!r}: {slip.what}", hint=slip.fix) from None
+    if not names:
+        raise HostfileError(f"{expression!r}: nobody is left in this set")
+    return names

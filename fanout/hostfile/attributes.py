@@ -49,9 +49,9 @@ class Reading:
     patterns: dict[str, str] = field(default_factory=dict)  # addr=10.0.0.[1-4]: one for each host of the line
 
     def put(self, name: str, key: str, value: object) -> None:
-        if name in self.fields and self.fields[name] != value:
-            before = self.written.get(name, name)
-            raise Slip(f"{key}= and {before}= disagree" if key != before else f"{key}= is said twice", "keep one")
+        before = self.written.get(name)
+        if before == key or (before is not None and self.fields[name] != value):
+            raise Slip(f"{key}= is said twice" if key == before else f"{key}= and {before}= disagree", "keep one")
         self.fields[name] = value
         self.written[name] = key
 
@@ -61,7 +61,7 @@ class Reading:
 
 def read_attribute(reading: Reading, key: str, value: str, *, ansible: bool = False) -> None:
     """Put one ``key=value`` into the reading; raises ``Slip`` whose columns count from the value's first character."""
-    low = key.lower().replace("-", "_")
+    low = key if key in KEYS else key.lower().replace("-", "_")
     if low.startswith("env."):
         _read_env(reading, key[4:], value)
         return

@@ -22,11 +22,13 @@ _ATTRIBUTES = {
 _KNOWN = {*_HOST, *_DIAL, *_ADDR, *_PLAIN_IP, *_ATTRIBUTES}
 
 
-def delimiter_of(lines: list[str]) -> str:
+def delimiter_of(lines: list[str], *, file: str) -> str:
     """The character between the columns if these lines are a table with a header, "" otherwise."""
     told = [line for line in lines[:200] if line.strip() and not line.lstrip().startswith("#")][:2]
     if len(told) < 2:
         return ""
+    if file.lower().endswith(".csv"):
+        return max(",;\t", key=told[0].count)
     return next((each for each in ",;\t" if _is_table(_cells(told[0], each), _cells(told[1], each))), "")
 
 

@@ -122,7 +122,7 @@ class InventoryReader:
             self._tell(leaf, "a host name is missing")
             return
         try:
-            self._text_reader.entry(leaf.text, spot, group)
+            self._text_reader.entry(leaf.text.strip(), spot, group)
         except Slip as slip:
             self._tell(leaf, slip.what, slip.fix)
 
@@ -148,6 +148,8 @@ class InventoryReader:
                 reading = self._reading(node, skip=skip)
             elif not isinstance(node, Leaf):
                 raise Slip(f"{name} takes attributes", f"write {name}: {{slots: 8}}")
+            elif not node.is_null and not node.text.isdigit():
+                raise Slip(f"{name} as a host takes a count or attributes", "write hosts: [gpu01, gpu02]")
             elif not node.is_null:
                 read_attribute(reading, "slots", node.text)
             self._entries.enlist(name.strip(), 0, reading, self._spot(leaf), group)

@@ -30,6 +30,12 @@ _LOOKALIKES = {
     "\u201d": 'a typographic quote; type "',
 }
 
+_ADVICE = {
+    "/": "name the host alone: host, user@host or host:port",
+    "!": "to leave a host out write ^host on a line of its own, or choose with -x",
+    "*": "wildcards choose among the hosts of a file (-w, -x); here stands each host or a range",
+}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Address:
@@ -145,7 +151,7 @@ def _not_a_host(name: str) -> Slip:
         return Slip("a host name is missing")
     if strange:
         what = f"{strange[0]!r} may not stand in a host name"
-        fix = "name the host alone: host, user@host or host:port" if strange[0] == "/" else ""
+        fix = _ADVICE.get(strange[0], "")
         return Slip(what, fix, start=strange.start(), end=strange.end())
     if len(name) > 254:
         return Slip(f"a host name of {len(name)} characters; 254 is the most there is")
@@ -159,6 +165,8 @@ def _idna(name: str) -> str:
             raise Slip(f"U+{ord(char):04X} is {_LOOKALIKES[char]}", start=at, end=at + 1)
         if not char.isprintable() or unicodedata.category(char) in ("Cf", "Zs"):
             raise Slip(f"U+{ord(char):04X} cannot be seen and may not stand in a name", start=at, end=at + 1)
+        if not char.isascii() and unicodedata.category(char)[0] not in "LMN":
+            raise Slip(f"{char!r} may not stand in a host name", "letters and digits only", start=at, end=at + 1)
     for label in name.split("."):
         scripts = {unicodedata.name(char, "?").split()[0] for char in label if char.isalpha()}
         if len(scripts & {"LATIN", "CYRILLIC", "GREEK"}) > 1:

@@ -15,10 +15,15 @@ from fanout.hostfile.ranges import expand_set, split_list, spread
 PeerReading = tuple[tuple[str, int | None], ...] | None
 
 _DEEPSPEED = re.compile(r"^(\S+)\s+slots=(\d+)")
+_OMPI_COMMENT = re.compile(r"/\*.*?\*/|(?:#|//).*")
+_OMPI_RANK = re.compile(r"rank *\d+ *= *")
+_PDSH_RANGES = re.compile(r"[^\[\]]*(?:\[[\d,-]+\][^\[\]]*)+")
 _OMPI_HOST = re.compile(r"[A-Za-z0-9_.:,-]+", re.ASCII)
 _OMPI_WORD = re.compile(r"([a-z][a-z_-]*) *= *([A-Za-z0-9_.-]+)(?= |$)|[A-Za-z0-9_.:,-]+(?= |$)", re.ASCII)
 _OMPI_COUNT = ("slots", "cpu", "count")
-_OMPI_OTHER = re.compile(r"(?:max[-_]slots|slots[-_]max|max[-_]count|count[-_]max|max_cpu|port|username|user[-_]name)")
+_OMPI_OTHER = re.compile(
+    r"(?:max[-_]slots|slots[-_]max|max[-_]count|count[-_]max|max_cpu|slot|port|username|user[-_]name)"
+)
 
 
 def deepspeed(line: str) -> PeerReading:
@@ -31,15 +36,14 @@ def deepspeed(line: str) -> PeerReading:
 
 
 def openmpi(line: str) -> PeerReading:
-    """Known lower-case keys with spaces round '=' allowed; other words are skipped, other keys and characters refused."""
-    text = line.strip(" \t").replace("\t", " ")
-    if not text or text.startswith(("#", "//")) or re.fullmatch(r"/\*.*\*/", text):
+    """Known lower-case keys, spaces round '=' allowed; other words are skipped, other keys and characters refused."""
+    text = _OMPI_COMMENT.sub("", line).replace("\t", " ").strip(" ")
+    if not text or text.startswith("^"):
         return ()
-    if text.startswith("^"):
-        return ()
+    text = _OMPI_RANK.sub("", text)
     word, _, rest = text.partition(" ")
     host = word.rpartition("@")[2]
-    if not _OMPI_HOST.fullmatch(host) or word.count("@") > 1:
+    if not _OMPI_HOST.fullmatch(host) or word.count("@") > 1 or host == "0.0.0.0":  # noqa: S104 - a name, not bound
         return None
     slots: int | None = None
     at, rest = 0, rest.strip()
@@ -57,39 +61,43 @@ def openmpi(line: str) -> PeerReading:
         at = match.end()
         while at < len(rest) and rest[at] == " ":
             at += 1
-    return ((host.rstrip("."), slots),)
+    return ((host if host[:1].isdigit() else host.partition(".")[0], slots),)
 
 
 def mpich(line: str) -> PeerReading:
-    """``host[:N]``, then nothing but ``user=`` and ``binding=``; no count is one process."""
+    """``host[:N]``, then nothing but ``user=`` and ``binding=``; no count is one process, a count of 0 crashes it."""
     words = line.split()
     if not words or words[0].startswith("#"):
         return ()
     if any(not word.startswith(("user=", "binding=")) for word in words[1:]):
         return None
-    host, colon, count = words[0].partition(":")
-    number = re.match(r"\d*", count)
-    return ((host, int(number[0] or 0) if colon and number else 1),)
+    host, *rest = [part for part in words[0].split(":") if part] or [""]
+    number = re.match(r"\d*", rest[0]) if rest else None
+    count = int(number[0] or 0) if number else 1
+    return ((host, count),) if count else None
 
 
 def pdsh(line: str) -> PeerReading:
-    """Every word is a host or a range; a comment begins at any '#'."""
-    text = line.partition("#")[0]
+    """Every word is a host or a range (no steps); a comment begins at any '#', a bracket that stays open is a letter."""
     hosts: list[str] = []
     try:
-        for _, _, word in split_list(text, ", \t\r"):
-            hosts += spread(word.rpartition("@")[2]) if word else []
+        for _, _, word in split_list(line.partition("#")[0], ", \t\r"):
+            if "]" in word and not _PDSH_RANGES.fullmatch(word):
+                return None
+            hosts += spread(word) if "]" in word else [word] if word else []
     except Slip:
         return None
     return tuple((host, None) for host in hosts)
 
 
 def clush(line: str) -> PeerReading:
-    """Every word is a node set; there are no comments."""
+    """Every word is a node set; there are no comments, and groups and wildcards mean nobody where none are known."""
     hosts: list[str] = []
     try:
         for word in line.split():
-            hosts += expand_set(word) if not word.startswith("@") else []
+            if re.search(r"\[[^\]]*:", word):
+                return None
+            hosts += expand_set(word) if not word.startswith("@") and "*" not in word else []
     except Slip:
         return None
     return tuple((host, None) for host in dict.fromkeys(hosts))

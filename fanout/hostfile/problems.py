@@ -10,6 +10,7 @@ from fanout.errors import HostfileError
 from fanout.hosts import Origin
 
 MOST_SHOWN = 50  # a list of 100,000 advertisers has 100,000 problems; nobody reads beyond a screenful
+MOST_KEPT = 10_000  # with as many the file is the wrong one, and reading on only costs time
 _WINDOW = 96  # columns of a very long line that are shown around the caret
 
 
@@ -62,6 +63,8 @@ class Problems:
     def add(self, spot: Spot, what: str, fix: str = "") -> None:
         self._found.append((spot, what, fix))
         self._files.setdefault(spot.file, len(self._files))
+        if len(self._found) >= MOST_KEPT:
+            self.check()
 
     def slip(self, spot: Spot, slip: Slip, *, column: int, length: int) -> None:
         """A slip inside the ``length`` characters that begin at ``column`` of the spot's line."""
@@ -87,9 +90,9 @@ def visible(text: str) -> str:
     return "".join(" " if c == "\t" else c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def nearest(word: str, known: Iterable[str], *, most: int = 1) -> str:
+def nearest(word: str, known: Iterable[str], *, most: int = 1, likeness: float = 0.6) -> str:
     """``did you mean 'gpu01'?`` or nothing."""
-    close = difflib.get_close_matches(word, list(known), n=most, cutoff=0.6)
+    close = difflib.get_close_matches(word, list(known), n=most, cutoff=likeness)
     return f"did you mean {' or '.join(repr(name) for name in close)}?" if close else ""
 
 
@@ -99,7 +102,7 @@ def _block(spot: Spot, what: str, fix: str) -> str:
         lines += _pointed(spot)
     if fix:
         lines.append(f"  {fix}")
-    return "\n".join(lines)
+    return "\n".join(visible(line) for told in lines for line in told.split("\n"))
 
 
 def _pointed(spot: Spot) -> list[str]:

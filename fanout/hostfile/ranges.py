@@ -51,7 +51,7 @@ def spread(word: str) -> list[str]:
             break
         closed = word.find("]", opened)
         if closed < 0:
-            raise Slip("'[' is not closed", f"write {word}]", start=opened)
+            raise Slip("'[' is not closed", "write gpu[01-16]", start=opened)
         if opened > at:
             axes.append([word[at:opened]])
         axes.append(_numbers(word[opened + 1 : closed], at=opened + 1))
@@ -109,6 +109,8 @@ def expand_set(expression: str, spelled: Mapping[str, list[str]] | None = None) 
         word = part.strip()
         if not word:
             raise Slip("a host name is missing", start=start, end=start + 1)
+        if any(char.isspace() for char in word):
+            raise Slip("a space in a node set", "separate hosts with commas", start=start, end=start + len(part))
         try:
             these = dict.fromkeys(spelled[word] if spelled and word in spelled else spread(word))
         except Slip as slip:

@@ -102,7 +102,7 @@ class _Files:
         if kind_of(text, file=file) == "yaml":
             InventoryReader(self._roll, file, reader, lines, text).read(text, section)
             return
-        delimiter = delimiter_of(lines)
+        delimiter = delimiter_of(lines, file=file)
         if delimiter:
             TableReader(self._roll, file).read(lines, delimiter, section)
         else:

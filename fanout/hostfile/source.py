@@ -128,5 +128,5 @@ def _similar(source: str, hint_dir: str | None) -> str:
     except OSError:
         return f"there is no folder {visible(folder)} either"
     prefix = folder if hint_dir is None else os.path.dirname(source)
-    guess = nearest(os.path.join(prefix, name), [os.path.join(prefix, each) for each in names], most=3)
+    guess = nearest(os.path.join(prefix, name), [os.path.join(prefix, each) for each in names], most=3, likeness=0.45)
     return visible(guess) or "give a hostfile, or hosts such as gpu01,gpu02 or 'gpu[01-16]'"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from fanout.hostfile.attributes import Reading, count_of, finish, read_attribute
+from fanout.hostfile.attributes import KEYS, Reading, count_of, finish, read_attribute
 from fanout.hostfile.entries import Entries
 from fanout.hostfile.names import TAG, check_host
 from fanout.hostfile.problems import Slip, Spot
@@ -21,6 +21,7 @@ from fanout.hostfile.words import Word, content, first_word, words_after
 Include = Callable[[str, Spot, str], None]  # (path as written, where, the section that it happens in)
 
 _SECTION = re.compile(r"[ \t]*\[[ \t]*([A-Za-z_][A-Za-z0-9_.-]*)[ \t]*(?::[ \t]*(vars|children)[ \t]*)?\][ \t]*(.*)")
+_SPEAKS_OF_A_HOST = re.compile(rf"[ \t](?:(?:{'|'.join(KEYS)})[ \t]*=|env\.|spare\b)", re.IGNORECASE)
 _PLAIN = re.compile(r"[ \t]*([A-Za-z](?:[A-Za-z0-9_-]{0,60}[A-Za-z0-9])?)(?:[ \t]+slots=([1-9][0-9]{0,2}))?[ \t]*")
 _INCLUDE = re.compile(r"[ \t]*@include[ \t]+(.+)")
 _ANSIBLE = re.compile(r"(?m)^[ \t]*\[[^\]\n]*:(?:vars|children)[ \t]*\]|\bansible_[a-z_]+[ \t]*=")
@@ -55,7 +56,7 @@ class TextReader:
     def _is_plain(self, line: str, number: int) -> bool:
         """``worker-1 slots=8`` and ``worker-1``, nine lines of ten: read at once, so that long files are quick."""
         match = _PLAIN.fullmatch(line)
-        if match is None or self._part or match[1] in COMMANDS:
+        if match is None or self._part:
             return False
         fields = {"slots": int(match[2])} if match[2] else {}
         spot = Spot(self._file, number, line, match.start(1), match.end(1) - match.start(1))
@@ -113,6 +114,7 @@ class TextReader:
         self._roll.child(self._section, name, spot)
 
     def _group_line(self, text: str, spot: Spot) -> None:
+        """``@name slots=8`` says it of the whole group; ``@name`` alone puts the group into the section it stands in."""
         included = _INCLUDE.fullmatch(text)
         if included:
             path = included[1].strip().strip("\"'")
@@ -125,10 +127,11 @@ class TextReader:
             raise Slip(f"{word!r} is no group", fix, start=column, end=column + len(word))
         here = spot.within(column, len(word))
         self._roll.mention(name, here)
-        if self._section and self._section != name:
+        rest = column + len(word)
+        if text[rest:].strip():
+            self._roll.note_reading(self._say(name, text, rest), here)
+        elif self._section and self._section != name:
             self._roll.child(self._section, name, here)
-        reading = self._say(name, text, column + len(word))
-        self._roll.note_reading(reading, here)
 
     def _left_out(self, text: str, spot: Spot) -> None:
         column, word = first_word(text.replace("^", " ", 1))
@@ -201,6 +204,8 @@ def is_ansible(text: str) -> bool:
 def _looks_wrong(text: str, word: str, rest: int) -> bool:
     """Whether the line is worth comparing with well-known shapes: cheap, since every good line passes here."""
     after = text[rest : rest + 2].lstrip(" \t")
-    if word in COMMANDS or word[:1] in "+<{/" or word == "Host" or ("=" in word) or "://" in word:
+    if _SPEAKS_OF_A_HOST.search(text, rest) or text[rest:].strip().isdigit():
+        return False  # a machine may well be called docker
+    if word in COMMANDS or word[:1] in "+<{/" or word in ("Host", "rank") or ("=" in word) or "://" in word:
         return True
-    return bool(after) and word != "" and "=" not in text and not after.isdigit()
+    return bool(after) and word != "" and "=" not in text

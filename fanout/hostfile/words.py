@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from fanout.hostfile.problems import Slip
 
@@ -13,14 +13,15 @@ _BLOCK_COMMENT = re.compile(r"/\*.*?\*/")
 _FIRST = re.compile(r"(?:[^ \t#,]|,[ \t]*(?=[^ \t#,=]+(?:[ \t,#]|$))|,)+")
 _PAIR = re.compile(r"([A-Za-z_][A-Za-z0-9_.-]*)[ \t]*=[ \t]*")
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"|\'([^\']*)\'')
+_SPACES = re.compile(r"[ \t]*")
+_WORD = re.compile(r"[^ \t]*")
 _UNQUOTED = re.compile(r"[A-Za-z0-9_.,/:@%+*^~-]+", re.ASCII)
 _ESCAPE = re.compile(r"\\(.)")
 _ESCAPES = {"n": "\n", "t": "\t"}
 _SPACE = " \t"
 
 
-@dataclass(frozen=True, slots=True)
-class Word:
+class Word(NamedTuple):
     """A word after the host: ``key=value``, or with an empty key a word that stands alone."""
 
     key: str
@@ -65,8 +66,8 @@ def words_after(text: str, start: int) -> Iterator[Word]:
     """The words from column ``start`` on; spaces round '=' and quoted values as in a shell."""
     at = start
     while True:
-        while at < len(text) and text[at] in _SPACE:
-            at += 1
+        spaces = _SPACES.match(text, at)
+        at = spaces.end() if spaces else at
         if at >= len(text):
             return
         pair = _PAIR.match(text, at)
@@ -76,7 +77,7 @@ def words_after(text: str, start: int) -> Iterator[Word]:
             at = end
             continue
         value_at = pair.end()
-        quoted = _QUOTED.match(text, value_at)
+        quoted = _QUOTED.match(text, value_at) if text.startswith(('"', "'"), value_at) else None
         if quoted and (quoted.end() == len(text) or text[quoted.end()] in _SPACE):
             value = unescape(quoted[1]) if quoted[1] is not None else quoted[2]
             yield Word(pair[1], value, value_at, quoted.end() - value_at, at)
@@ -108,5 +109,5 @@ def quote(value: str) -> str:
 
 
 def _end_of_word(text: str, at: int) -> int:
-    ends = [end for end in (text.find(" ", at), text.find("\t", at)) if end >= 0]
-    return min(ends, default=len(text))
+    match = _WORD.match(text, at)
+    return match.end() if match else at

@@ -47,6 +47,7 @@ class Expected:
     name: str  # as known_hosts writes it: host, or [host]:port
     files: tuple[str, ...]
     keys: tuple[Line, ...]
+    found_in: tuple[str, ...]  # the files that have a line for it
     by_hand: str
 
     @property
@@ -116,9 +117,14 @@ class KnownHosts:
         files = tuple(os.path.expanduser(path) for path in user_files + global_files if path != "none")
         plain = str(ssh_config.get("hostkeyalias", address)).lower()
         name = plain if port == 22 or "hostkeyalias" in ssh_config else f"[{plain}]:{port}"
-        keys = tuple(line for path in files for line in self._lines(path) if matches(line, name))
-        by_hand = f"ssh -p {port} {address}"
-        return Expected(name=name, files=files or ("(no file)",), keys=keys, by_hand=by_hand)
+        found = {path: [line for line in self._lines(path) if matches(line, name)] for path in files}
+        return Expected(
+            name=name,
+            files=files or ("(no file)",),
+            keys=tuple(line for lines in found.values() for line in lines),
+            found_in=tuple(path for path, lines in found.items() if lines),
+            by_hand=f"ssh -p {port} {address}",
+        )
 
     def _lines(self, path: str) -> tuple[Line, ...]:
         if path not in self._files:

@@ -174,9 +174,21 @@ def _place(hop: threading.Semaphore, deadline: Deadline) -> Iterator[None]:
         hop.release()
 
 
+def _connected(address: str, port: int, deadline: Deadline) -> socket.socket:
+    """The first of the name's addresses that answers; each has its share of the time, so a dead one costs no login."""
+    found = list(dict.fromkeys(entry[4][0] for entry in socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)))
+    for number, numeric in enumerate(found, 1):
+        try:
+            return socket.create_connection((str(numeric), port), timeout=deadline.left / (len(found) - number + 1))
+        except OSError:
+            if number == len(found):
+                raise
+    raise OSError(f"the name {address} has no address")
+
+
 def _dial(address: str, port: int, deadline: Deadline) -> socket.socket:
     """A TCP connection that notices a peer which died without a word."""
-    sock = socket.create_connection((address, port), timeout=deadline.left)
+    sock = _connected(address, port, deadline)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; macOS has heartbeats alone
@@ -227,7 +239,7 @@ class _Policy(paramiko.MissingHostKeyPolicy):
                 "(or add --accept-new-host-keys)",
             )
         raise HostKeyChanged(
-            f"its host key has CHANGED: it now shows {shown}, {' and '.join(files)} has another"
+            f"its host key has CHANGED: it now shows {shown}, {' and '.join(self._expected.found_in)} has another"
             if verdict is Verdict.CHANGED
             else f"its host key is marked @revoked: {shown}",
             hint=f"if you know why (reinstalled?):  ssh-keygen -R '{name}'   and log in once by hand",

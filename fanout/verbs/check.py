@@ -10,7 +10,7 @@ from typing import Any
 
 from fanout import preflight
 from fanout.arguments import Request
-from fanout.checks import CATALOGUE, explain, imports, report
+from fanout.checks import CATALOGUE, explain, imports, record, report
 from fanout.checks.model import CheckRequest, Unreachable
 from fanout.events import Event
 from fanout.hosts import Host
@@ -102,17 +102,9 @@ def shown(title: str, result: Preflight, edge: Edge) -> str:
 
 def as_json(result: Preflight) -> str:
     """Everything that was found, for programs: ``v`` counts the shape."""
-    table = {
-        "v": 1,
-        "ok": not result.failures and not result.case.request.unreached,
-        "seconds": round(result.seconds, 3),
-        "findings": [dataclasses.asdict(finding) for finding in result.findings],
-        "learned": dataclasses.asdict(result.learned),
-        "hosts": {
-            host.name: {"reached": host.name in result.case.facts, "facts": result.case.facts.get(host.name, {})}
-            for host in result.case.request.hosts
-        },
-    }
+    table = record.record(result.case, result.findings, result.seconds)
+    table["ok"] = not result.failures and not result.case.request.unreached
+    table["learned"] = dataclasses.asdict(result.learned)
     return json.dumps(table, indent=2, default=str) + "\n"
 
 
@@ -139,6 +131,7 @@ def check_request(
         imports=_imports(task, directory),
         script=settings.script,
         venv=settings.venv,
+        venv_sure=settings.venv_sure,
         setup=settings.setup,
         env={name: "***" if is_secret(name) else value for name, value in settings.env},
         master_addr=settings.master_addr,

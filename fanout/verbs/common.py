@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import sys
@@ -53,7 +54,11 @@ def settings_of(request: Request, edge: Edge) -> Settings:
     flags.pop("env", None)
     flags["env"] = tuple(pairs)
     flags.update(_venv(flags.get("venv") or edge.environ.get("FANOUT_VENV"), edge))
-    return load(flags, edge.environ, _config_files(edge)).settings
+    settings = load(flags, edge.environ, _config_files(edge)).settings
+    if settings.ssh_config:  # the guardian and `stop` may be somewhere else
+        path = os.path.abspath(os.path.join(edge.cwd, os.path.expanduser(settings.ssh_config)))
+        settings = dataclasses.replace(settings, ssh_config=path)
+    return settings
 
 
 def _pair(text: str, environ: Mapping[str, str]) -> tuple[str, str]:
@@ -224,6 +229,12 @@ def config_values(task: Sequence[str], directory: str) -> tuple[str, Any]:
 def work_directory(settings: Settings, edge: Edge) -> str:
     """The absolute path that every host shall work in."""
     return os.path.normpath(os.path.join(edge.cwd, settings.chdir))
+
+
+def runs_directory(settings: Settings, edge: Edge) -> str:
+    """Where runs are recorded, one directory each."""
+    state = edge.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
+    return os.path.abspath(os.path.join(edge.cwd, settings.log_dir or os.path.join(state, "fanout", "runs")))
 
 
 def look_for_task(task: Sequence[str], directory: str) -> None:

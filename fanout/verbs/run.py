@@ -10,12 +10,13 @@ import time
 from contextlib import ExitStack
 from typing import Any
 
-from fanout import __version__, plan, preflight, supervise
+from fanout import __version__, plan, preflight, rejoin, supervise
 from fanout.arguments import Request
 from fanout.errors import UsageError
+from fanout.guardian import Guardian
 from fanout.hosts import Host
 from fanout.launch import Session
-from fanout.outcome import RunOutcome
+from fanout.outcome import RunOutcome, of
 from fanout.plan import LaunchPlan, Learned
 from fanout.preflight import Preflight
 from fanout.settings import Settings
@@ -28,9 +29,11 @@ from fanout.verbs.common import (
     hosts_of,
     look_for_task,
     picker_of,
+    runs_directory,
     settings_of,
     work_directory,
 )
+from fanout.verbs.runs import ORDER
 from fanout.views.base import Heading, Look, View, choose
 from fanout.views.logdir import LogDir
 from fanout.views.tail import Tails
@@ -43,6 +46,7 @@ def run(request: Request, edge: Edge) -> int:
     directory = work_directory(settings, edge)
     look_for_task(request.task, directory)
     config = config_values(request.task, directory)
+    plan.check_exports(hosts, settings)
     picker = picker_of(settings, edge)
     run_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
     if request.given["dry_run"]:
@@ -112,12 +116,12 @@ class _Launch:
             color=settings.color,
         )
         self.run_id = run_id
-        root = settings.log_dir or os.path.join(_state_home(edge), "fanout", "runs")
+        root = runs_directory(settings, edge)
         self.heading = Heading(
             run_id=run_id,
             title=shlex.join(request.task),
             hosts=tuple(host.name for host in hosts),
-            log_dir=os.path.join(os.path.abspath(root), run_id),
+            log_dir=os.path.join(root, run_id),
             ranks={host.name: (rank, settings.nproc_per_node or host.slots) for rank, host in enumerate(hosts)},
         )
 
@@ -130,6 +134,8 @@ class _Launch:
             record = LogDir(self.heading.log_dir, self.heading, warn=view.note)
             stack.callback(record.close)
             tails = Tails()
+            guardian = Guardian()
+            stack.callback(guardian.leave_to_it)
             fan = stack.enter_context(fan_of(self.hosts, self.settings, self.picker, self.edge))
             facts = {"argv": list(self.request.task), "fanout": __version__}
             for subscriber in (record, view):
@@ -137,18 +143,18 @@ class _Launch:
                     subscriber.begin(fan.clock(), **facts)
             session = Session(fan, self.heading.hosts, [record, tails, view])
             session.connect()
-            refused, outcome = self._launch(session, view, record)
+            outcome = self._launch(session, view, record, guardian)
+            if outcome.clean:
+                guardian.dismiss()
             view.close()
-            text = self._report(session, outcome, tails) if outcome is not None else ""
-            if outcome is None:
-                return refused
+            text = self._report(session, outcome, tails)
             record.finish(outcome, text)
             if hasattr(view, "finish"):
                 view.finish(outcome, text)
         return outcome.exit_code
 
-    def _launch(self, session: Session, view: View, record: LogDir) -> tuple[int, RunOutcome | None]:
-        """(exit status of a refusal, None), or (0, the outcome of the run)."""
+    def _launch(self, session: Session, view: View, record: LogDir, guardian: Guardian) -> RunOutcome:
+        """Check, plan and follow the policy, as far as it comes."""
         learned = Learned()
         if not session.state.failures and not session.state.interrupts:
             if self.settings.skip_check:
@@ -156,9 +162,8 @@ class _Launch:
             else:
                 checked = self._check(session, view)
                 if checked is None or (checked.failures and not self.settings.force):
-                    interrupted = session.state.interrupts
                     session.dismiss()
-                    return (128 + interrupted[0] if interrupted else 125), None
+                    return of(session.state, refused="refused by the check: nothing was started")
                 learned = _learned(checked)
         try:
             made = self._plan(learned)
@@ -178,7 +183,21 @@ class _Launch:
             time_limit=self.settings.time_limit,
             on_early_exit=self.settings.on_early_exit,
         )
-        return 0, session.run(policy, made)
+        guardian.watch(self._order(record))
+        return session.run(policy, made)
+
+    def _order(self, record: LogDir) -> str:
+        """What it takes to end this run without us: for the guardian, and on disk for ``fanout stop``."""
+        order = rejoin.Order(
+            run_id=self.run_id,
+            hosts=self.hosts,
+            settings=self.settings,
+            files={name: record.file_of(name) for name in self.heading.hosts},
+            user=self.edge.user,
+        ).to_json()
+        with open(os.path.join(record.path, ORDER), "w", encoding="utf-8") as file:
+            file.write(order)
+        return order
 
     def _check(self, session: Session, view: View) -> Preflight | None:
         """The check before a run: its findings if something is wrong, one line if all is well."""
@@ -205,7 +224,7 @@ class _Launch:
         if len(self.hosts) == 1 or first.addr or self.settings.master_addr:
             return Learned()
         name = self.picker.address(first)
-        found = addresses(name)
+        found = sorted(addresses(name), key=lambda address: ":" in address)  # scripts write HOST:PORT without brackets
         return Learned(address={first.name: found[0] if found else name})
 
     def _plan(self, learned: Learned) -> LaunchPlan:
@@ -236,10 +255,6 @@ def _learned(checked: Preflight) -> Learned:
     """What a check found out, for the plan."""
     found = checked.learned
     return Learned(master_addr=found.master_addr, gpus=found.gpus, env=found.exports, address=found.addresses)
-
-
-def _state_home(edge: Edge) -> str:
-    return edge.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
 
 
 def view_of(heading: Heading, look: Look, edge: Edge, *, timestamps: bool = False) -> View:

@@ -21,7 +21,7 @@ class _Waiting:
     number: int
     since: float
     say: Say
-    speakers: dict[tuple[str, int], str] = field(default_factory=dict)  # (host, stream) -> name of the stream
+    speakers: dict[tuple[str, int], str] = field(default_factory=dict)  # (host, stream) -> its label
 
 
 class Folding:
@@ -51,15 +51,14 @@ class Folding:
 
     def _add(self, say: Say, now: float) -> None:
         key = (say.host, say.stream)
-        name = say.speaker.removeprefix(say.host).removeprefix(":")
         same = self._open.get(say.text)
         if same is not None and say.kind == same.say.kind == "line" and self._last.get(key, 0) < same.number:
-            same.speakers[key] = name
+            same.speakers[key] = say.speaker
             self._last[key] = same.number
             return
         self._count += 1
         self._last[key] = self._count
-        waiting = _Waiting(number=self._count, since=now, say=say, speakers={key: name})
+        waiting = _Waiting(number=self._count, since=now, say=say, speakers={key: say.speaker})
         self._queue.append(waiting)
         self._open[say.text] = waiting
 
@@ -68,8 +67,9 @@ class Folding:
             del self._open[waiting.say.text]
         if len(waiting.speakers) == 1:
             return waiting.say
-        speaker = together(((host, name) for (host, _), name in waiting.speakers.items()), self._parts)
-        one_host = len({host for host, _ in waiting.speakers}) == 1
+        labels = [(host, label.removeprefix(host).removeprefix(":")) for (host, _), label in waiting.speakers.items()]
+        speaker = together(labels, self._parts)
+        one_host = len({host for host, _ in labels}) == 1
         host = waiting.say.host if one_host else ""
         return waiting.say._replace(host=host, speaker=speaker, voices=len(waiting.speakers))
 

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 FRAME_SECONDS = 0.1
 PENDING_LINES = 2000  # more than this between two frames cannot be read anyway
 FEWEST_LINES = 50
+PREFIXES = 4096
 SLOW_SECONDS = 0.05  # a frame that takes longer is too much for this terminal
 _BEGIN, _END = "\x1b[?2026h\x1b[?25l", "\x1b[?25h\x1b[?2026l"  # the terminal shows the frame whole, without a cursor
 _LEVEL = {"info": "36", "good": "32", "warning": "33", "error": "1;31"}
@@ -63,6 +64,7 @@ class Live:
         self._clock = clock
         self._streams, self._narrator = Streams(heading.hosts), Narrator()
         self._folding = Folding(heading.hosts, self._streams.parts) if fold else None
+        self._prefixes: dict[tuple[str, str, str, int], str] = {}  # made once: a flood of lines has few speakers
         self._pending: deque[str] = deque()
         self._budget = PENDING_LINES
         self._skipped = 0
@@ -124,11 +126,16 @@ class Live:
             self._queue(self._line(say))
 
     def _line(self, say: Say) -> str:
-        speaker = f"{say.speaker:<{self._streams.width}} {MARKS[say.kind]}"
-        if self._colour:
-            speaker = f"\x1b[{_ANSI[colour_of(say.host)] if say.host else 1}m{speaker}\x1b[0m"
+        key = (say.host, say.speaker, say.kind, self._streams.width)
+        prefix = self._prefixes.get(key)
+        if prefix is None:
+            prefix = f"{say.speaker:<{self._streams.width}} {MARKS[say.kind]}"
+            if self._colour:
+                prefix = f"\x1b[{_ANSI[colour_of(say.host)] if say.host else 1}m{prefix}\x1b[0m"
+            if len(self._prefixes) < PREFIXES:
+                self._prefixes[key] = prefix
         end = ending(say) if self._unicode else in_ascii(ending(say))
-        return f"{speaker} {clean(say.text, colour=self._colour)}{end}"
+        return f"{prefix} {clean(say.text, colour=self._colour)}{end}"
 
     def _read(self, host: str, text: str, at: float) -> None:
         """Figures in the text; the curve follows the first host that has any."""

@@ -23,7 +23,8 @@ from fanout.events import Beat, Chunk, Event, StreamOpened, Tick
 from fanout.outcome import RunOutcome
 from fanout.state import RunState
 from fanout.views.base import Heading
-from fanout.views.record import VERSION, dumps, encode, end_record, run_record
+from fanout.views.filenames import FileNames
+from fanout.views.record import VERSION, chunk_record, dumps, encode, end_record, run_record
 
 OPEN_FILES = 128  # macOS gives a process 256 descriptors; ssh needs its share
 COALESCE_SECONDS = 0.25
@@ -42,6 +43,15 @@ class Problem:
         return f"{self.file}: bytes {self.start} to {self.end} are missing: {self.why}"
 
 
+@dataclass(slots=True, kw_only=True)
+class _Span:
+    """Bytes of one stream that came one after the other: one record for all of them."""
+
+    at: float
+    offset: int
+    length: int
+
+
 class LogDir:
     """A subscriber that writes everything down. ``warn`` is called once, with a sentence, when the disk fails."""
 
@@ -52,8 +62,7 @@ class LogDir:
         self._heading = heading
         self._warn = warn
         self._problems: list[Problem] = []
-        self._pending: dict[tuple[str, int], Chunk] = {}
-        self._lengths: dict[tuple[str, int], int] = {}
+        self._pending: dict[tuple[str, int], _Span] = {}
         self._pending_since: float | None = None
         self._events_size = 0
         self._now = 0.0
@@ -126,14 +135,13 @@ class LogDir:
         if error is not None:
             self._trouble(name, chunk.offset + done, chunk.offset + len(chunk.data), error)
         key = (chunk.host, chunk.stream)
-        before = self._pending.get(key)
-        if before is not None and before.offset + self._lengths[key] == chunk.offset:
-            self._lengths[key] += len(chunk.data)
-            self._pending[key] = replace(before, at=chunk.at, data=b"")
+        span = self._pending.get(key)
+        if span is not None and span.offset + span.length == chunk.offset:
+            span.at, span.length = chunk.at, span.length + len(chunk.data)
         else:
-            if before is not None:
+            if span is not None:
                 self._flush()
-            self._pending[key], self._lengths[key] = replace(chunk, data=b""), len(chunk.data)
+            self._pending[key] = _Span(at=chunk.at, offset=chunk.offset, length=len(chunk.data))
         if self._pending_since is None:
             self._pending_since = chunk.at
         elif chunk.at - self._pending_since >= COALESCE_SECONDS:
@@ -141,12 +149,9 @@ class LogDir:
 
     def _flush(self) -> None:
         """Write down where the bytes since the last flush are; always before any other record, so that time rises."""
-        for key, chunk in sorted(self._pending.items(), key=lambda item: item[1].at):
-            record = encode(chunk)
-            assert record is not None
-            self._record(record | {"length": self._lengths[key]})
+        for (host, stream), span in sorted(self._pending.items(), key=lambda item: item[1].at):
+            self._record(chunk_record(host, stream, at=span.at, offset=span.offset, length=span.length))
         self._pending.clear()
-        self._lengths.clear()
         self._pending_since = None
 
     def _record(self, record: Mapping[str, Any]) -> None:
@@ -214,51 +219,3 @@ class _Files:
             os.close(self._open.popitem(last=False)[1])
         self._open[name] = os.open(os.path.join(self._root, name), _FLAGS, 0o600)
         return self._open[name]
-
-
-class FileNames:
-    """Names of hosts and streams as names of files: unique also where the disk knows no upper and lower case.
-
-    A host decides its name nowhere: what is not plain in it is written as ``%2F``, and it never begins with a dot.
-    """
-
-    def __init__(self, hosts: tuple[str, ...]) -> None:
-        self._taken: set[str] = set()
-        self._names: dict[tuple[str, int], str] = {}
-        for host in hosts:
-            self._names[host, 0] = self._free(safe(host))
-
-    def of(self, host: str, stream: int) -> str:
-        """The file of a stream, relative to the run's directory."""
-        if (host, stream) not in self._names:
-            self.name(host, stream, "" if stream == 0 else f"stream {stream}")
-        return f"logs/{self._names[host, stream]}.log"
-
-    def name(self, host: str, stream: int, name: str) -> None:
-        """Give a stream its name; the first name that it gets stays."""
-        if (host, stream) not in self._names:
-            self._names[host, stream] = self._free(f"{safe(host)}.{safe(name)}" if name else safe(host))
-
-    def _free(self, wanted: str) -> str:
-        name, number = wanted, 1
-        while name.casefold() in self._taken:
-            number += 1
-            name = f"{wanted}~{number}"
-        self._taken.add(name.casefold())
-        return name
-
-
-def safe(name: str) -> str:
-    """A name as part of a file name: ``rank 5`` -> ``rank-5``, ``../x`` -> ``%2E.%2Fx``."""
-    plain = "".join(char if _is_plain(char) else _percent(char) for char in name.replace(" ", "-"))
-    if plain.startswith("."):
-        plain = "%2E" + plain[1:]
-    return plain[:100] or "%"
-
-
-def _is_plain(char: str) -> bool:
-    return char.isascii() and (char.isalnum() or char in "._-@[]+,=")
-
-
-def _percent(char: str) -> str:
-    return "".join(f"%{byte:02X}" for byte in char.encode("utf-8", "surrogatepass"))

@@ -120,4 +120,6 @@ class Plain:
 
 def ending(say: Say) -> str:
     """What stands behind a line: how much of it is not shown, and how many said it."""
+    if not say.more and say.voices == 1:
+        return ""
     return (f"…(+{say.more} B)" if say.more else "") + (f"  ×{say.voices}" if say.voices > 1 else "")

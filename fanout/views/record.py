@@ -37,12 +37,8 @@ def encode(event: Event) -> dict[str, Any] | None:
     known: dict[str, Any] = {"v": VERSION, "t": event.at, "type": tag(type(event))}
     match event:
         case Chunk():
-            return known | {
-                "host": event.host,
-                "stream": event.stream,
-                "offset": event.offset,
-                "length": len(event.data),
-            }
+            length = len(event.data)
+            return chunk_record(event.host, event.stream, at=event.at, offset=event.offset, length=length)
         case Noise():
             return known | {"host": event.host, "data": event.data.decode("latin-1")}
         case Acted():
@@ -90,6 +86,12 @@ def run_record(heading: Heading, at: float) -> dict[str, Any]:
 def end_record(outcome: RunOutcome, at: float) -> dict[str, Any]:
     """The last object of a run."""
     return {"v": VERSION, "t": at, "type": "end", **asdict(outcome)}
+
+
+def chunk_record(host: str, stream: int, *, at: float, offset: int, length: int) -> dict[str, Any]:
+    """Where bytes of a stream are."""
+    place = {"host": host, "stream": stream, "offset": offset, "length": length}
+    return {"v": VERSION, "t": at, "type": "chunk"} | place
 
 
 def dumps(record: Mapping[str, Any]) -> str:

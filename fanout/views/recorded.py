@@ -14,7 +14,7 @@ from typing import Any
 from fanout.errors import LauncherError, UsageError
 from fanout.events import Event, StreamOpened
 from fanout.views.base import Heading
-from fanout.views.logdir import FileNames
+from fanout.views.filenames import FileNames
 from fanout.views.record import decode
 
 

@@ -14,7 +14,7 @@ from fanout.hosts import fold
 from fanout.outcome import HostOutcome, RunOutcome
 from fanout.state import RunState
 from fanout.views.base import Heading
-from fanout.views.logdir import FileNames
+from fanout.views.filenames import FileNames
 from fanout.views.sanitise import clean_lines, sentence
 from fanout.views.tail import LastWords
 from fanout.views.units import seconds
@@ -71,7 +71,10 @@ def _good(heading: Heading, outcome: RunOutcome, paint: _Paint) -> list[str]:
 
 
 def _title(heading: Heading, outcome: RunOutcome, paint: _Paint, *, unicode: bool) -> str:
-    word = "STOPPED" if outcome.origin == "user" or outcome.first is None else "FAILED"
+    if outcome.exit_code == 125 and outcome.first is None:
+        word = "NOT LAUNCHED"
+    else:
+        word = "STOPPED" if outcome.origin == "user" or outcome.first is None else "FAILED"
     bar = ("━" if unicode else "=") * 3
     title = f"{bar} run {heading.run_id} {word} after {seconds(outcome.seconds)} {bar}"
     return "\n".join([paint("1;31", title), *(paint("1", line) for line in clean_lines(outcome.headline))])
@@ -113,16 +116,17 @@ def _others(state: RunState, outcome: RunOutcome) -> list[str]:
     for host in outcome.hosts:
         if host.host != outcome.first:
             groups.setdefault((host.verdict, host.reason), []).append(host.host)
-    texts = [f"{fold(names)}: {_became(verdict, reason, state)}" for (verdict, reason), names in groups.items()]
+    also = " too" if outcome.first is not None else ""
+    texts = [f"{fold(names)}: {_became(verdict, reason, state, also)}" for (verdict, reason), names in groups.items()]
     name = "the others" if outcome.first is not None else "the hosts"
     return [_fact(name if not at else "", text) for at, text in enumerate(texts)]
 
 
-def _became(verdict: str, reason: str, state: RunState) -> str:
+def _became(verdict: str, reason: str, state: RunState, also: str) -> str:
     reason = sentence(reason)
     words = {
         "ok": "ended well",
-        "failed": f"failed too ({reason})",
+        "failed": f"failed{also} ({reason})",
         "stopped": f"stopped by fanout{_how_soon(state)} ({reason})",
         "unreached": f"not reached: {reason}",
         "refused": f"refused: {reason}",
@@ -164,6 +168,8 @@ def _left(state: RunState, outcome: RunOutcome, paint: _Paint) -> list[str]:
         lines.append(_fact("left behind", paint("33", text)))
     if lines:
         return lines
+    if all(state.hosts[host.host].go_at is None for host in outcome.hosts):
+        return [_fact("left behind", "nothing: nothing was started anywhere")]
     number = len(outcome.hosts)
     return [
         _fact(

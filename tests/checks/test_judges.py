@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
-from checks_kit import a_file, changed, healthy_case, hosts, missing_file, without
 
 from fanout.checks import CATALOGUE
 from fanout.checks.model import Case, Finding, Level, PortTest, Unreachable, judged_all
+from tests.checks.kit import a_file, changed, healthy_case, hosts, missing_file, without
 
 Change = Callable[[Case], Case]
 
@@ -137,7 +137,7 @@ FAULTS = [
     Fault(check="reached", level="fail", change=unreached, saw="Permission denied", advice="ssh-copy-id ann@10.0.0.3"),
     Fault(check="reached", level="fail", label="silent", change=silent_host, saw="no answer within 15 s"),
     Fault(check="python", level="fail", change=fact("agent/version", [3, 6, 8]), saw="Python 3.6.8", advice="gpu03 python="),
-    Fault(check="login-time", level="warn", change=asked(login_seconds={"gpu03": 4.2}), saw="4.2 s", advice="ssh -v gpu03"),
+    Fault(check="login-time", level="warn", change=asked(login_seconds={"gpu01": 0.3, "gpu02": 0.4, "gpu03": 4.2, "gpu04": 0.3}), saw="4.2 s", advice="ssh -v gpu03"),
     Fault(check="login-noise", level="info", change=asked(noise={"gpu03": "Welcome!\nnews"}), saw="'Welcome!'"),
     Fault(
         check="session", level="warn", change=both(fact("session/linger", False), asked(attached=False)),
@@ -159,6 +159,8 @@ FAULTS = [
     Fault(check="master-addr", level="fail", label="unresolvable", change=dialled("unresolvable", text="Name or service not known"), saw="cannot resolve"),
     Fault(check="master-addr", level="fail", label="no-route", change=dialled("no-route", text="Network is unreachable"), saw="no route"),
     Fault(check="port-range", level="warn", hosts=("gpu01",), change=asked(master_port=40000), saw="32768-60999"),
+    Fault(check="reverse-names", level="warn", change=fact("reverse/0/seconds", 2.5), saw="2.5 s for 10.0.0.250", advice="/etc/hosts"),
+    Fault(check="reverse-names", level="warn", label="silent", change=lambda case: without(case, "gpu03", "reverse", "no answer within 5 s"), saw="no answer within 5 s"),
     Fault(check="proxy", level="info", change=fact("environment", {"http_proxy": "http://p:1"}), saw="http_proxy"),
     Fault(check="mesh", level="fail", label="inward", change=meshed("dropped", lambda start, end: end == "gpu03"), saw="from gpu[01-02,04]", advice="32768:60999"),
     Fault(check="mesh", level="fail", label="outward", change=meshed("no-route", lambda start, end: start == "gpu03"), saw="to gpu[01-02,04]"),
@@ -173,6 +175,7 @@ FAULTS = [
     Fault(check="link-speed", level="warn", change=fact("interfaces/1/speed", 100), saw="100 Mb/s"),
     Fault(check="infiniband", level="warn", change=both(everywhere("infiniband", IB), fact("infiniband", DOWN)), saw="0 active InfiniBand ports (none); gpu[01-02,04] have 1; down: mlx5_0/1"),
     Fault(check="nccl-files", level="warn", change=fact("residue", {"/etc/nccl.conf": "NCCL_DEBUG=INFO"}), saw="/etc/nccl.conf says"),
+    Fault(check="file-server", level="fail", change=lambda case: without(case, "gpu03", "files", "no answer within 5 s (state D in nfs4_wait)"), saw="no answer within 5 s (state D in nfs4_wait)", advice="dmesg"),
     Fault(check="workdir", level="fail", change=fact("files/workdir", missing_file("/home/ann/proj")), saw="no directory /home/ann/proj (/home/ann exists)", advice="rsync -a gpu01:/home/ann/proj/ gpu03:/home/ann/proj/"),
     Fault(check="writable", level="warn", change=fact("files/workdir/writable", False), saw="cannot write"),
     Fault(check="script", level="fail", change=fact("files/script", missing_file("/home/ann/proj/train.sh")), saw="no file"),
@@ -193,6 +196,7 @@ FAULTS = [
     Fault(check="file-times", level="warn", change=fact("files/task/ahead", 90.0), saw="90 s in the future"),
     Fault(check="bash", level="fail", change=fact("programs/found/bash", ""), saw="no bash"),
     Fault(check="venv", level="fail", change=both(fact("programs/venv/exists", False), fact("programs/elsewhere", ["/opt/v/bin/torchrun"])), saw="no virtual environment at /home/ann/venv", advice="there is one at /opt/v"),
+    Fault(check="venv", level="info", label="guessed", change=both(fact("programs/venv/exists", False), asked(venv_sure=False)), saw="/home/ann/venv is not there"),
     Fault(check="torchrun", level="fail", change=both(fact("programs/found/torchrun", ""), fact("programs/elsewhere", ["/opt/v/bin/torchrun"])), saw="not on the PATH", advice="try  --venv /opt/v"),
     Fault(check="interpreter", level="fail", change=fact("software/version", [3, 10, 1]), saw="Python 3.10"),
     Fault(check="interpreter", level="info", label="patch", change=fact("software/version", [3, 11, 1]), saw="Python 3.11.1"),

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
-from checks_kit import ScriptedAsker, healthy, request
 
 from fanout import preflight
 from fanout.checks.addresses import candidates
@@ -16,6 +15,7 @@ from fanout.checks.imports import of_source
 from fanout.checks.interfaces import nccl_choice
 from fanout.checks.mesh import MOST_WHOLE, blamed, pairs
 from fanout.checks.model import Unreachable
+from tests.checks.kit import ScriptedAsker, healthy, request
 
 Script = dict[str, Callable[[str, Mapping[str, Any]], Answer]]
 
@@ -119,6 +119,11 @@ def test_the_first_address_that_all_reach_is_chosen() -> None:
     result = preflight.run(request(3), ScriptedAsker(healthy_script(facts=facts, dial=dial)), clock=lambda: 0.0)
     assert result.learned.master_addr == "192.168.9.1"
     assert "master-addr" not in {f.check for f in result.failures}
+    (note,) = [f for f in result.findings if f.check == "master-addr" and f.level == "info"]
+    assert (note.hosts, note.saw) == (
+        ("gpu03",),
+        "does not reach gpu01 at 10.0.0.1 (dropped): MASTER_ADDR is 192.168.9.1",
+    )
 
 
 def test_a_host_with_the_debian_line_is_given_the_interface_by_name() -> None:
@@ -139,6 +144,7 @@ def test_a_host_with_the_debian_line_is_given_the_interface_by_name() -> None:
 # -- the address of host 0
 
 LAN = {"name": "eth0", "addresses": ["10.0.0.1/24", "fe80::1%2/64", "2001:db8::1/64"], "up": True, "loopback": False}
+SIX = {**LAN, "addresses": ["fe80::1%2/64", "2001:db8::1/64"]}
 LO = {"name": "lo", "addresses": ["127.0.0.1/8"], "up": True, "loopback": True}
 DOCKER = {"name": "docker0", "addresses": ["172.17.0.1/16"], "up": True, "loopback": False}
 FACTS = {"interfaces": [LO, DOCKER, LAN], "route": {"ipv4": "eth0"}}
@@ -147,10 +153,12 @@ FACTS = {"interfaces": [LO, DOCKER, LAN], "route": {"ipv4": "eth0"}}
 @pytest.mark.parametrize(
     ("more", "expected"),
     [
-        ({}, ("10.0.0.1", "2001:db8::1", "172.17.0.1")),
-        ({"dialled": "172.17.0.1"}, ("172.17.0.1", "10.0.0.1", "2001:db8::1")),
-        ({"dialled": "10.9.9.9"}, ("10.0.0.1", "2001:db8::1", "172.17.0.1")),
-        ({"dialled": "127.0.0.1"}, ("10.0.0.1", "2001:db8::1", "172.17.0.1")),
+        ({}, ("10.0.0.1", "172.17.0.1")),
+        ({"dialled": "172.17.0.1"}, ("172.17.0.1", "10.0.0.1")),
+        ({"dialled": "10.9.9.9"}, ("10.0.0.1", "172.17.0.1")),
+        ({"dialled": "127.0.0.1"}, ("10.0.0.1", "172.17.0.1")),
+        ({"dialled": "2001:db8::1"}, ("10.0.0.1", "172.17.0.1")),
+        ({"dialled": "2001:db8::1", "facts": {"interfaces": [LO, SIX], "route": {}}}, ("2001:db8::1",)),
         ({"dialled": "127.0.0.2", "loopback": True}, ("127.0.0.2",)),
         ({"addr": "10.1.1.1"}, ("10.1.1.1",)),
         ({"addr": "10.1.1.1", "given": "10.2.2.2"}, ("10.2.2.2",)),

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checks_kit import ForkingAsker, hosts
 
 from fanout import preflight
 from fanout.checks.model import CheckRequest
+from tests.checks.kit import ForkingAsker, hosts
 
 pytestmark = pytest.mark.process
 

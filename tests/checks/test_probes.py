@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checks_kit import ForkingAsker
 
 from fanout.agent import probes, probes_files, probes_gpu, probes_port, probes_soft, probes_tree
-from fanout.agent.probes_tools import NotHad, Program, bounded
+from fanout.agent.probes_tools import Aside, NotHad, Program
 from fanout.checks.asking import Ask
+from tests.checks.kit import ForkingAsker
 
 AGENT = Path(probes.__file__).parent
 KEY = "00112233445566778899aabbccddeeff"
@@ -225,7 +225,7 @@ def test_a_section_that_hangs_costs_its_time_and_no_more() -> None:
     """As a dead file server does; the child is ended."""
     began = time.monotonic()
     with pytest.raises(NotHad, match=r"no answer within 0\.2 s"):
-        bounded(signal.pause, 0.2)
+        Aside(signal.pause, 0.2).result()
     assert time.monotonic() - began < 2
 
 
@@ -233,9 +233,9 @@ def test_a_section_that_hangs_costs_its_time_and_no_more() -> None:
 def test_a_section_that_breaks_tells_why() -> None:
     """The error's own words travel."""
     with pytest.raises(NotHad, match="ZeroDivisionError: division by zero"):
-        bounded(lambda: 1 / 0, 5)
+        Aside(lambda: 1 / 0, 5).result()
     with pytest.raises(NotHad, match="the probe died"):
-        bounded(lambda: os._exit(9), 5)
+        Aside(lambda: os._exit(9), 5).result()
 
 
 @pytest.mark.process
@@ -259,9 +259,11 @@ def test_only_variables_that_matter_leave_the_host(monkeypatch: pytest.MonkeyPat
     """Secrets in the environment are nobody's business."""
     monkeypatch.setenv("WANDB_API_KEY", "secret")
     monkeypatch.setenv("PET_NNODES", "2")
+    monkeypatch.setenv("https_proxy", "http://ann:secret@proxy:3128")
     environment = probes.QUICK["environment"]({})
     assert "WANDB_API_KEY" not in environment
     assert environment["PET_NNODES"] == "2"
+    assert environment["https_proxy"] == "http://***@proxy:3128"
 
 
 def test_loopback_is_among_the_interfaces() -> None:

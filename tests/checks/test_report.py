@@ -9,8 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from checks_kit import changed, healthy_case, hosts
-from test_judges import FAULTS, dialled, meshed, process, silent_host, taken, unreached
 
 from fanout.checks import CATALOGUE, explain
 from fanout.checks.columns import rows_of
@@ -18,6 +16,8 @@ from fanout.checks.model import Case, judged_all
 from fanout.checks.record import record
 from fanout.checks.report import MOST_ROWS, Style, folded_rows, report
 from fanout.errors import UsageError
+from tests.checks.kit import changed, healthy_case, hosts
+from tests.checks.test_judges import FAULTS, Fault, dialled, meshed, process, silent_host, taken, unreached
 
 GOLDEN = Path(__file__).parent / "golden"
 WIDE, NARROW, OLD = Style(), Style(width=80), Style(ascii=True)
@@ -76,9 +76,9 @@ def test_the_screen_is_the_recorded_one(name: str, change: Callable[[Case], Case
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.id)
-def test_every_failure_and_warning_has_a_next_step_on_the_screen(fault: object) -> None:
+def test_every_failure_and_warning_has_a_next_step_on_the_screen(fault: Fault) -> None:
     """Nobody is left with a complaint alone (a processor of another kind is the one thing with no cure)."""
-    case = fault.change(healthy_case())  # type: ignore[attr-defined]
+    case = fault.change(healthy_case())
     for finding in judged_all(CATALOGUE, case):
         if finding.level in ("fail", "warn"):
             assert finding.advice or finding.check == "kernel"

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import paramiko
 import pytest
-from demo_client import Ended, dialled, ended, login, ssh, started, whole
 
 from fanout.demo import stage
+from tests.demo.demo_client import Ended, dialled, ended, login, ssh, started, whole
 
 pytestmark = pytest.mark.process
 needs_ssh = pytest.mark.skipif(shutil.which("ssh") is None, reason="no ssh client here")

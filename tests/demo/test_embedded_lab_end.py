@@ -15,10 +15,10 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from demo_client import ended, login, started
 
 from fanout.demo import stage
 from fanout.errors import UsageError
+from tests.demo.demo_client import ended, login, started
 
 pytestmark = pytest.mark.process
 needs_ssh = pytest.mark.skipif(shutil.which("ssh") is None, reason="no ssh client here")

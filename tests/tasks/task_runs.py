@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from task_shapes import ROOT, TRAIN, YAML
+from tests.tasks.task_shapes import ROOT, TRAIN, YAML
 
 # Step -> (loss, gradient norm).
 Curve = dict[int, tuple[float, float]]

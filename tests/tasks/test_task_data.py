@@ -10,7 +10,8 @@ import torch
 from llada2 import config, data, text
 from llada2.errors import UserError
 from llada2.tokenizer import ByteTokenizer, load
-from task_shapes import YAML
+
+from tests.tasks.task_shapes import YAML
 
 WORDS = ByteTokenizer()
 

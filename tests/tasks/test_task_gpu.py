@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from task_runs import curve, launch, train
+
+from tests.tasks.task_runs import curve, launch, train
 
 pytestmark = [
     pytest.mark.process,

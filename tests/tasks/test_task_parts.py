@@ -8,7 +8,8 @@ import signal
 import pytest
 from llada2 import config, flops, optim, report, stop, world
 from llada2.errors import UserError
-from task_shapes import YAML, tiny_model
+
+from tests.tasks.task_shapes import YAML, tiny_model
 
 
 def rates(*overrides: str) -> list[float]:

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 from llada2 import checkpoint
-from task_runs import Curve, alone, curve, finish, launch, read_until, started, train
-from task_shapes import ROOT
+
+from tests.tasks.task_runs import Curve, alone, curve, finish, launch, read_until, started, train
+from tests.tasks.task_shapes import ROOT
 
 pytestmark = pytest.mark.process
 STEP = re.compile(r"^step (\d+)/\d+ loss (\S+) grad_norm (\S+) lr \S+ tok/s \d+$", re.MULTILINE)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 from llada2 import sampling
-from task_shapes import tiny_model
+
+from tests.tasks.task_shapes import tiny_model
 
 PROMPT = torch.tensor([258, *b"assert", 259])
 

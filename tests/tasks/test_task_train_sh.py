@@ -8,7 +8,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from task_shapes import ROOT
+
+from tests.tasks.task_shapes import ROOT
 
 SCRIPT = os.path.join(ROOT, "train.sh")
 pytestmark = pytest.mark.process

@@ -18,7 +18,8 @@ from fanout.errors import LauncherError, UsageError
 from fanout.events import Acted, Beat, Chunk, Event, Gone, Leftover, Noise, Stop, StreamOpened, Tick
 from fanout.state import RunState, advance
 from fanout.views import logdir, record
-from fanout.views.logdir import FileNames, LogDir, safe
+from fanout.views.filenames import FileNames, safe
+from fanout.views.logdir import LogDir
 from fanout.views.plain import Plain
 from fanout.views.recorded import Recorded
 from tests import histories

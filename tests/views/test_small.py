@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -11,10 +14,15 @@ from hypothesis import strategies as st
 
 from fanout.errors import UsageError
 from fanout.views import metrics
-from fanout.views.base import choose, label
+from fanout.views.base import View, choose, label
 from fanout.views.folded import Folded, Said, grouped
+from fanout.views.jsonl import JsonLines
+from fanout.views.live import Live
+from fanout.views.logdir import LogDir
 from fanout.views.metrics import Progress, Reading, sparkline
+from fanout.views.plain import Plain
 from fanout.views.table import cells_wide, table
+from fanout.views.tail import Tails
 from fanout.views.units import age, clock, seconds, short, size
 from tests.histories import History
 from tests.views.goldens import heading
@@ -179,3 +187,28 @@ def test_equal_output_is_printed_once() -> None:
         rule, "h4  exit 127", rule, "uname: not found",
     ]  # fmt: skip
     assert err.getvalue() == ""
+
+
+def test_every_view_is_a_view(tmp_path: Path) -> None:
+    """All of them take notes and events side by side, can be closed twice, and none is broken by it."""
+    run, out = History("h1", "h2").link().start().say("h1", b"x\n").wait(1.0), io.StringIO()
+    head = heading(run.hosts)
+    views: list[View] = [
+        Plain(head, stdout=out, stderr=out),
+        Live(head, stdout=out, size=lambda: (80, 24)),
+        JsonLines(head, stdout=out),
+        Folded(head, stdout=out, stderr=out),
+        LogDir(str(tmp_path / "run"), head),
+        Tails(),
+    ]
+    for view in views:
+        view.note("a word")
+    run.play(*views)
+    for view in [*views, *views]:
+        view.close()
+    assert not any(view.broken for view in views)
+
+
+def test_rich_is_loaded_only_when_the_live_view_begins() -> None:
+    code = "import sys, fanout.views.live, fanout.views.report, fanout.views.jsonl; sys.exit('rich' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -84,6 +84,7 @@ def healthy(number: int, *, gpu: bool = True) -> dict[str, Any]:
         "residue": {}, "infiniband": [],
         "own_name": {"addresses": [address(number)], "error": "", "seconds": 0.001},
         "names": {},
+        "reverse": [{"address": "10.0.0.250", "name": "gpu250", "seconds": 0.001}],
         "files": {
             "workdir": a_file("/home/ann/proj", kind="directory", searchable=True, mount={"type": "ext4", "source": "/dev/sda1", "point": "/", "options": "rw"}),
             "script": a_file("/home/ann/proj/train.sh", mentions=["torchrun", "NNODES", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT", "NPROC_PER_NODE"]),

@@ -1,0 +1,1 @@
+"""Tests of what runs on the hosts, against real keepers and relays on this machine."""

@@ -1,0 +1,1 @@
+"""Tests of the pure rooms: values in, values out, in milliseconds."""

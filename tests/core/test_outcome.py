@@ -1,0 +1,130 @@
+"""What a run comes to: the status is that of the first cause, never of a victim."""
+
+from __future__ import annotations
+
+import pytest
+
+from fanout import outcome
+from fanout.events import Acted, Exited, Go, Gone, Interrupted, Leftover, Lost, Prepared, Refused, Unreached
+from fanout.outcome import TIME_LIMIT, RunOutcome
+from tests.histories import TYPICAL, History
+
+
+def running(*hosts: str) -> History:
+    return History(*hosts).link().start().wait(1.0)
+
+
+def of(history: History) -> RunOutcome:
+    return outcome.of(history.play())
+
+
+@pytest.mark.parametrize(
+    ("code", "signal", "status"),
+    [
+        *[(0, None, 0), (1, None, 1), (3, None, 3), (126, None, 126), (127, None, 127), (255, None, 255)],
+        *[(None, 9, 137), (None, 11, 139), (None, 15, 143)],
+    ],
+)
+def test_the_status_is_the_scripts_own(code: int | None, signal: int | None, status: int) -> None:
+    result = of(running("a").end("a", code=code, signal=signal).tidy("a"))
+    assert (result.exit_code, result.origin) == (status, "script")
+    assert result.first == (None if status == 0 else "a")
+    assert result.ok == (status == 0)
+    assert result.clean
+
+
+def test_the_first_failure_counts_and_not_the_loudest() -> None:
+    result = of(TYPICAL["failed"]())
+    assert (result.exit_code, result.first) == (3, "gpu02")
+    assert [host.verdict for host in result.hosts] == ["stopped", "failed", "stopped"]
+    assert result.headline == "gpu02: exit 3"
+
+
+@pytest.mark.parametrize(("number", "status"), [(2, 130), (15, 143), (1, 129), (13, 141)])
+def test_the_users_signal_is_the_status_whatever_the_hosts_say(number: int, status: int) -> None:
+    history = running("a", "b").add(Interrupted(at=0.0, signal=number)).stop("interrupted", "a", "b")
+    result = of(history.end("a", "b", code=None, signal=15).tidy("a", "b"))
+    assert (result.exit_code, result.origin, result.first) == (status, "user", None)
+
+
+def test_the_time_limit_is_124() -> None:
+    history = running("a", "b").stop(TIME_LIMIT, "a", "b").end("a", "b", code=None, signal=15).tidy("a", "b")
+    assert (of(history).exit_code, of(history).origin) == (124, "fanout")
+
+
+def test_a_host_that_is_not_reached_is_255() -> None:
+    result = of(TYPICAL["unreachable"]())
+    assert (result.exit_code, result.origin, result.first) == (255, "ssh", "gpu02")
+    assert "no route to 10.0.0.2:22" in result.headline
+    assert result.hosts[1].hint == "ssh gpu02 true"
+
+
+def test_a_host_that_refuses_is_125_and_nothing_is_left_there() -> None:
+    history = History("a").link()
+    result = of(history.add(Refused(at=history.at, host="a", kind="busy", message="busy: run X", hint="wait")))
+    assert (result.exit_code, result.origin, result.hosts[0].left) == (125, "fanout", 0)
+
+
+def test_a_lost_host_is_255_and_what_is_left_there_is_not_known() -> None:
+    history = running("a", "b").add(Lost(at=2e9, host="b", why="no link for 370 s"))
+    result = of(history.end("a").tidy("a"))
+    assert (result.exit_code, result.first, result.hosts[1].left) == (255, "b", None)
+    assert not result.clean
+
+
+def test_a_host_that_is_lost_after_a_good_exit_is_not_success() -> None:
+    """Nobody has seen that nothing of the run is left there, nor that all of its log is here."""
+    history = running("a").end("a").wait(1).add(Lost(at=2e9, host="a", why="no link for 370 s"))
+    assert (of(history).exit_code, of(history).origin) == (255, "ssh")
+
+
+def test_an_end_that_could_not_be_learned_is_never_success() -> None:
+    history = running("a").add(Exited(at=2e9, host="a", code=None, signal=None, why="the keeper died")).tidy("a")
+    assert (of(history).exit_code, of(history).hosts[0].verdict) == (255, "lost")
+
+
+def test_what_is_left_is_counted() -> None:
+    stuck = Leftover(pid=9, state="D", wchan="nfs_wait", command="python train.py")
+    result = of(running("a").end("a").tidy("a", left=(stuck,)))
+    assert result.hosts[0].left == 1
+    assert not result.clean
+
+
+def test_victims_of_a_stop_that_no_host_caused_are_not_the_cause() -> None:
+    """One host never started: the others were ended by us, and their SIGTERM says nothing about why."""
+    history = running("a", "b").stop("b did not start within 120 s", "a", "b").wait(1)
+    result = of(history.end("a", "b", code=None, signal=15).tidy("a", "b"))
+    assert (result.exit_code, result.origin, result.first) == (125, "fanout", None)
+    assert "did not start" in result.headline
+
+
+def test_a_run_that_never_started_is_not_a_good_one() -> None:
+    """A host that rolled back by itself (it heard nothing from us for a minute) ended without an exit."""
+    history = History("a").link().add(Prepared(at=2e9, host="a", pid=1), Gone(at=2e9, host="a", killed=0))
+    assert of(history.tidy("a")).exit_code == 125
+
+
+def test_memory_and_reasons_are_told() -> None:
+    history = running("a").add(Exited(at=2e9, host="a", code=None, signal=9, oom=True, why="killed"))
+    assert (
+        of(history.tidy("a")).hosts[0].reason
+        == "killed by SIGKILL (out of memory: the kernel killed a process): killed"
+    )
+
+
+def test_a_failed_start_has_the_shells_status() -> None:
+    history = History("a").link()
+    history.add(Prepared(at=history.at, host="a", pid=1), Acted(at=history.at, action=Go(host="a")))
+    history.add(Exited(at=history.at, host="a", code=127, signal=None, why="train.sh: not found"))
+    assert of(history.tidy("a")).exit_code == 127
+
+
+def test_a_host_that_was_not_dialled_in_time_is_unreached() -> None:
+    history = History("a").link()
+    history.add(Unreached(at=history.at, host="a", kind="AgentRefused", message="no python3 there", hint="install it"))
+    assert of(history).hosts[0].verdict == "unreached"
+
+
+@pytest.mark.parametrize(("number", "name"), [(15, "SIGTERM"), (9, "SIGKILL"), (40, "signal 40")])
+def test_signals_have_linux_names(number: int, name: str) -> None:
+    assert outcome.signal_name(number) == name

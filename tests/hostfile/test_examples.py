@@ -1,0 +1,93 @@
+"""The files in hostfiles/ and in corpus/ are read, or refused, as is written beside them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from fanout.errors import HostfileError
+from fanout.hostfile import as_dicts, dump, explain, parsed, select, show
+from fanout.hostfile.source import Source
+from fanout.hosts import Host
+
+ROOT = Path(__file__).parents[2]
+CORPUS = Path(__file__).parent / "corpus"
+EXAMPLES = sorted(path for path in (ROOT / "hostfiles").iterdir() if path.is_file())
+SHAPES = sorted(path for path in CORPUS.iterdir() if path.suffix != ".read")
+
+
+def account(path: Path) -> str:
+    """What is made of a file: its hosts as plain lines and its notes, or the whole refusal."""
+    here = os.path.relpath(path, CORPUS)
+    source = Source(name=here, data=path.read_bytes(), is_file=True)
+    try:
+        found = parsed(source)
+    except HostfileError as error:
+        return f"refused:\n{error}\n"
+    return dump(found) + "".join(f"note: {note}\n" for note in found.notes)
+
+
+@pytest.mark.parametrize("path", EXAMPLES + SHAPES, ids=lambda path: path.name)
+def test_reading_of_a_whole_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The account of the file is the one in corpus/NAME.read."""
+    monkeypatch.chdir(CORPUS)
+    assert account(path) == (CORPUS / f"{path.name}.read").read_text()
+
+
+def test_every_reading_has_its_file() -> None:
+    """No account is left over from a file that is gone."""
+    names = {f"{path.name}.read" for path in EXAMPLES + SHAPES}
+    assert {path.name for path in CORPUS.glob("*.read")} == names
+
+
+def dialled(host: Host) -> tuple[str, str, int]:
+    """A stand-in for ssh_config's answer."""
+    return host.hostname or host.name, host.user or "me", host.port or 22
+
+
+def test_the_table_shows_what_was_understood() -> None:
+    """Rank, host, address, user, port, slots, attributes and the line, in columns."""
+    found = parsed(Source(name="lab.txt", data=(ROOT / "hostfiles" / "lab.txt").read_bytes(), is_file=True))
+    assert show(select(found), dialled).splitlines() == [
+        "rank  host   address  user   port  slots  attributes                                                   from",
+        "0     gpu01  gpu01    me     22    8      addr=10.0.0.1 iface=ib0 tag=a100                             lab.txt:5",
+        "1     gpu02  gpu02    me     22    8      addr=10.0.0.2 iface=ib0 tag=a100                             lab.txt:5",
+        "2     gpu04  gpu04    me     22    8      addr=10.0.0.4 iface=ib0 tag=a100                             lab.txt:5",
+        "3     gpu05  gpu05    alice  2222  8      addr=10.0.0.5 iface=ib0 tag=a100                             lab.txt:6",
+        "4     titan  titan    me     22    2      gpus=2,3 workdir=/data/train env.NCCL_P2P_DISABLE=1 tag=old  lab.txt:9",
+    ]
+
+
+def test_json_has_one_object_a_host() -> None:
+    """The keys that programs rely on are there, null where the file says nothing."""
+    found = parsed(Source(name="h.txt", data=b"a slots=2 env.API_KEY=abc\nb gpus=1,3 spare\n", is_file=True))
+    first, second = as_dicts(found.hosts)
+    assert first == {
+        "rank": 0, "host": "a", "address": None, "user": None, "port": None, "slots": 2, "gpus": [], "addr": None,
+        "iface": None, "env": {"API_KEY": "***"}, "python": None, "workdir": None, "type": None, "spare": False,
+        "tags": [], "extra": {}, "file": "h.txt", "line": 1,
+    }  # fmt: skip
+    assert (second["rank"], second["gpus"], second["slots"], second["spare"]) == (1, ["1", "3"], 2, True)
+
+
+def test_explain_says_whose_line_it_is_and_who_reads_it_otherwise() -> None:
+    """Only the peers that differ are told, those that agree with one another in one row."""
+    data = b"worker-1 slots=4\n\n# c\ngpu[1-2]\nh 4\n"
+    found = parsed(Source(name="h.txt", data=data, is_file=True))
+    assert explain(data, found).splitlines() == [
+        "h.txt:1: worker-1 slots=4",
+        "  read as    'worker-1' (4 slots)  [DeepSpeed, Horovod and Open MPI]",
+        "  MPICH: refused",
+        "  pdsh, clush: 'worker-1', 'slots=4'",
+        "h.txt:4: gpu[1-2]",
+        "  read as    'gpu1' (one process a GPU), 'gpu2' (one process a GPU)  [pdsh, Slurm and ClusterShell]",
+        "  DeepSpeed, Open MPI: refused",
+        "  MPICH: 'gpu[1-2]' (1 slot)",
+        "h.txt:5: h 4",
+        "  read as    'h' (4 slots)  [Metis and MS-MPI]",
+        "  DeepSpeed, MPICH: refused",
+        "  Open MPI: 'h' (all of its CPUs)",
+        "  pdsh, clush: 'h', '4'",
+    ]

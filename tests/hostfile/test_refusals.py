@@ -1,0 +1,169 @@
+"""What is refused, in the words that the user reads: where, what, and what to write instead."""
+
+from __future__ import annotations
+
+import pytest
+
+from fanout.errors import HostfileError
+from fanout.hostfile import parse
+from fanout.hostfile.problems import MOST_SHOWN
+from tests.hostfile.reading import refusal
+
+REFUSED = {
+    "h1:128": ["h1:128 may mean 128 slots or port 128", "h1 slots=128", "h1 port=128"],
+    "h1:0": ["not a number of processes"],
+    "h1:70000": ["'70000' is no port"],
+    "user@h1:abc": ["'abc' after ':' is not a number"],
+    "h1 slots=0": ["slots=0: not a number of processes"],
+    "h1 slots=-1": ["slots=-1"],
+    "h1 slots=8.0": ["slots=8.0"],
+    "h1 slots=1e3": ["slots=1e3"],
+    "h1 slots=": ["slots= has no value"],
+    "h1 slots=99999999999": ["slots=99999999999"],
+    "h1 slots=8 slots=4": ["slots= is said twice"],
+    "h1 slots=8 nproc=4": ["nproc= and slots= disagree"],
+    "h1 slots=9 max_slots=8": ["more than max_slots=8"],
+    "h1 slots=4 gpus=2,3": ["4 processes for 2 GPUs"],
+    "h1:8 gpus=2,3": ["8 processes for 2 GPUs"],
+    "h1 gpus=2,2": ["names a GPU twice"],
+    "h1 gpus=2, 3": ["a space inside gpus=", "gpus=2,3"],
+    "h1 port=0": ["'0' is no port"],
+    "h1:22 port=23": ["disagree"],
+    "a@h1 user=b": ["disagree"],
+    "a@b@c": ["more than one '@'"],
+    "@h1": ["no group 'h1'"],
+    "-oProxyCommand=touch": ["may not begin with '-'"],
+    "-F/x": ["may not begin with '-'"],
+    "--": ["may not begin with '-'"],
+    "-l@h1": ["a user may not begin with '-'"],
+    "h1 addr=-x": ["may not begin with '-'"],
+    "h1 ansible_host=-oProxyCommand=x": ["may not begin with '-'"],
+    "h1 user=-x": ["'-x' is no user name"],
+    "x;touch": ["';' may not stand in a host name"],
+    "$(touch": ["'$' may not stand in a host name"],
+    "`id`": ["'`' may not stand in a host name"],
+    "%h": ["'%' may not stand in a host name"],
+    "h1 %h": ["'%h' is no attribute"],
+    "a b c": ["may be a second host, a user or a note", "a,b for two hosts", "user=b"],
+    "gpu[3-1]": ["runs backwards", "[1-3]"],
+    "gpu[1-3": ["'[' is not closed"],
+    "gpu1]": ["']' without '['"],
+    "gpu[]": ["an empty range"],
+    "gpu[1-3/0]": ["a step of 0"],
+    "gpu[8-012]": ["padded to different widths"],
+    "gpu[1-999999999]": ["more than 100,000 hosts"],
+    "gpu[01–16]": ["is no range"],
+    "gpu–1": ["U+2013 is a typographic dash; type -"],
+    "h1\u00a0slots=4": ["U+00A0 is a no-break space"],
+    "h\u200b1": ["U+200B"],
+    "h\u202e1": ["control character (U+202E)"],
+    "h1 \x1b]52;c;x": ["control character (U+001B)"],
+    "gрu1": ["mixes CYRILLIC and LATIN"],
+    "💻": ["'💻' may not stand in a host name"],
+    "h1,,h2": ["a host name is missing"],
+    "h1\nh1": ["h1 is already on line 1"],
+    "h1\nh1.": ["h1 is already on line 1"],
+    "h1\nH1": ["H1 is already on line 1 as h1"],
+    "[a]\nh1\nh1": ["h1 is already on line 2"],
+    "0.0.0.0 ads.example.com": ["ad-block list"],
+    "127.0.0.1 localhost": ["/etc/hosts"],
+    "192.168.1.5 gpu05 gpu05.lab": ["as in /etc/hosts", "gpu05 addr=192.168.1.5"],
+    "0.0.0.0": ["no machine's address"],
+    "::": ["no machine's address"],
+    "10.0.0": ["neither a host name nor an IPv4 address"],
+    "10.0.0.256": ["neither a host name nor an IPv4 address"],
+    "010.0.0.1": ["neither a host name nor an IPv4 address"],
+    "fe80:::1": ["no IPv6 address"],
+    "[::1": ["'[' is not closed"],
+    "[::1]x": ["after the IPv6 address"],
+    "mpirun -np 4 ./a.out": ["a command, not a host"],
+    "export A=b": ["a command, not a host"],
+    "ssh alice@gpu01 -p 2222": ["an ssh command", "alice@gpu01:2222"],
+    "ssh://alice@gpu01:22": ["a URL", "alice@gpu01:22"],
+    "A=b": ["a setting without a host"],
+    "rank 0=h1 slot=0": ["rankfile"],
+    "+n0": ["relative host"],
+    "<html>": ["markup"],
+    "Host gpu01": ["ssh_config"],
+    "": ["no host in it"],
+    "# nothing\n": ["no host in it"],
+    "h1\n^h1": ["every host is left out"],
+    "gpu01\n^gpu1": ["gpu1 is to be left out but is not in the file", "'gpu01'"],
+    "[a]\nh1\n[b:children]\naa": ["no group 'aa'", "'a'"],
+    "[a] slots=8\nh1": ["something stands after the section's name", "@a slots=8"],
+    "@include x.txt": ["@include cannot be used here"],
+    "gpu[1-3] addr=10.0.0.1": ["1 address for 3 hosts"],
+    "gpu[1-3] addr=10.0.0.[1-2]": ["2 addresses for 3 hosts"],
+    "h1 env.1X=2": ["'1X' is no name of an environment variable"],
+    'h1 env.A="x': ['" is not closed'],
+    "h1 tag=a;b": ["is no tag"],
+    "gpu*": ["'*' may not stand in a host name"],
+}
+
+
+@pytest.mark.parametrize("text", REFUSED, ids=repr)
+def test_refusal(text: str) -> None:
+    """The message holds the place and every phrase that the user needs."""
+    message = refusal(text)
+    assert message.startswith("hosts.txt:")
+    for phrase in REFUSED[text]:
+        assert phrase in message
+    assert message.isprintable() or "\n" in message
+
+
+@pytest.mark.parametrize(
+    ("data", "phrase"),
+    [
+        ("h1\n".encode("utf-16"), "hosts.txt:1: UTF-16, not UTF-8 text"),
+        (b"h1\nh\x00\n", "hosts.txt:2: not UTF-8 text (a NUL byte)"),
+        (b"h1\n# caf\xe9\n", "hosts.txt:2: not UTF-8 text (byte 0xe9)"),
+        (b"h" * 70_000, "hosts.txt:1: a line of 70,000 characters"),
+        (b"h\n" * 5_000_000, "larger than 8 MiB"),
+    ],
+    ids=["UTF-16", "NUL", "Latin-1", "long line", "large file"],
+)
+def test_what_is_no_text_is_refused(data: bytes, phrase: str) -> None:
+    """Other encodings, binaries and giants are named for what they are."""
+    assert phrase in refusal(data)
+
+
+def test_all_problems_come_in_one_message_in_the_order_of_the_file() -> None:
+    """Three mistakes on three lines are told together, each with its line, a caret and a fix."""
+    message = refusal("h1 slots=0\ngood slots=8\ngpu[3-1]\n  h3:128 # x\n")
+    assert message.splitlines() == [
+        "hosts.txt: 3 problems",
+        "hosts.txt:1: slots=0: not a number of processes",
+        "    h1 slots=0",
+        "       ^^^^^^^",
+        "  a whole number from 1 to 4096; leave it out for one process per GPU",
+        "hosts.txt:3: the range 3-1 runs backwards",
+        "    gpu[3-1]",
+        "        ^^^",
+        "  write [1-3]",
+        "hosts.txt:4: h3:128 may mean 128 slots or port 128",
+        "      h3:128 # x",
+        "         ^^^",
+        "  write h3 slots=128 for processes, h3 port=128 for ssh's port",
+    ]
+
+
+def test_a_wrong_file_does_not_flood_the_screen() -> None:
+    """A long block list is told in a screenful and a count."""
+    message = refusal("\n".join(f"0.0.0.0 ads{n}.example.com" for n in range(2000)))
+    assert message.startswith("hosts.txt: 2,000 problems")
+    assert message.endswith(f"… and {2000 - MOST_SHOWN:,} more like these")
+
+
+def test_a_caret_stays_in_view_on_a_long_line() -> None:
+    """A slip far to the right of a long line is shown with what stands around it."""
+    message = refusal(",".join(f"gpu{n}" for n in range(500)) + ",-x")
+    shown, caret = message.splitlines()[1:3]
+    assert len(shown) < 110
+    assert shown[caret.index("^") : caret.rindex("^") + 1] == "-x"
+
+
+def test_a_circle_of_includes_is_told() -> None:
+    """A file that includes itself by way of another is an error, not an endless read."""
+    files = {"b.txt": b"@include a.txt"}
+    with pytest.raises(HostfileError, match=r"b\.txt:1: a\.txt includes itself"):
+        parse(b"@include b.txt", file="a.txt", load=files.__getitem__)

@@ -1,0 +1,122 @@
+"""Where HOSTS comes from: files, pipes, Slurm and the command line; nothing that is no file blocks or eats memory."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from fanout.errors import HostfileError
+from fanout.hostfile import dump, explain, load, read
+
+
+def names(source: str, stdin: bytes = b"", **environ: str) -> list[str]:
+    """What is read from a source, as plain lines."""
+    return dump(read(source, stdin=lambda: stdin, environ=environ)).splitlines()
+
+
+def refused(source: str, **environ: str) -> str:
+    """The message and the hint."""
+    with pytest.raises(HostfileError) as caught:
+        read(source, stdin=bytes, environ=environ)
+    return f"{caught.value}\n{caught.value.hint}"
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("gpu[01-02]", ["gpu01", "gpu02"]),
+        ("gpu01,gpu02", ["gpu01", "gpu02"]),
+        ("user@h:2222", ["user@h port=2222"]),
+        ("localhost", ["localhost"]),
+        ("h1:4,h2:4", ["h1 slots=4", "h2 slots=4"]),
+        ("[::1]:22", ["::1 port=22"]),
+        ("gpu[1-2] slots=8", ["gpu1 slots=8", "gpu2 slots=8"]),
+    ],
+)
+def test_hosts_stand_on_the_command_line(source: str, expected: list[str]) -> None:
+    """What is no path is hosts."""
+    assert names(source) == expected
+
+
+def test_standard_input() -> None:
+    """'-' reads what is piped in."""
+    assert names("-", b"h1 slots=2\n") == ["h1 slots=2"]
+
+
+def test_slurm() -> None:
+    """@slurm is the allocation: its node list, and its GPUs per node where they are told."""
+    assert names("@slurm", SLURM_JOB_NODELIST="gpu[1-2],x") == ["gpu1", "gpu2", "x"]
+    assert names("@slurm", SLURM_JOB_NODELIST="n1", SLURM_GPUS_PER_NODE="a100:8") == ["n1 slots=8"]
+    assert "no Slurm allocation" in refused("@slurm")
+    assert "unknown source" in refused("@pbs")
+
+
+def test_a_file_wins_over_a_host_of_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A path that exists is read, whatever it is called; includes are relative to it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "gpu01").write_text("h1\n@include more/b.txt\n")
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "b.txt").write_text("h2\n@include c.txt\n")
+    (tmp_path / "more" / "c.txt").write_text("h3\n")
+    assert names("gpu01") == ["h1", "h2", "h3"]
+
+
+def test_a_missing_include_is_told_at_its_line(tmp_path: Path) -> None:
+    """The line that names a file that is not there is pointed at."""
+    (tmp_path / "a.txt").write_text("h1\n@include b.txt\n")
+    assert "a.txt:2: @include b.txt:" in refused(str(tmp_path / "a.txt"))
+
+
+@pytest.mark.parametrize("source", ["hsots.txt", "./hsots.txt", "hosts.yaml", "hostfile", "sub/hosts"])
+def test_a_path_that_does_not_exist_is_no_host(source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A missing file is never taken for a machine called so; files of a similar name are offered."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "hosts.txt").write_text("h1\n")
+    message = refused(source)
+    assert f"{source}: no such file" in message
+    assert "hosts.txt" in message or source == "sub/hosts"
+
+
+def test_what_is_no_regular_file_is_refused_at_once(tmp_path: Path) -> None:
+    """A folder, a fifo without a writer, a device: refused without a wait."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    assert "not a regular file" in refused(str(fifo))
+    assert "not a regular file" in refused("/dev/zero")
+    assert "a directory" in refused(str(tmp_path))
+
+
+def test_a_giant_is_refused_without_being_read_whole(tmp_path: Path) -> None:
+    """A sparse file of 100 MB costs one bounded read."""
+    giant = tmp_path / "giant.txt"
+    with giant.open("wb") as file:
+        file.truncate(100 << 20)
+    assert "larger than 8 MiB" in refused(str(giant))
+
+
+def test_a_shells_pipe_is_read() -> None:
+    """<(command) arrives as /dev/fd/N and is read to its end."""
+    reading, writing = os.pipe()
+    try:
+        os.write(writing, b"h1\nh2\n")
+        os.close(writing)
+        assert names(f"/dev/fd/{reading}") == ["h1", "h2"]
+    finally:
+        os.close(reading)
+
+
+def test_explain_takes_what_load_gave(tmp_path: Path) -> None:
+    """The raw lines and the reading meet in the explanation."""
+    file = tmp_path / "h.txt"
+    file.write_text("worker-1:8\n# c\n")
+    source = load(str(file), stdin=bytes, environ={})
+    told = explain(source.data, read(str(file), stdin=bytes, environ={}))
+    assert told.splitlines() == [
+        f"{file}:1: worker-1:8",
+        "  read as    'worker-1' (8 slots)  [MPICH]",
+        "  DeepSpeed: refused",
+        "  Open MPI: 'worker-1:8' (all of its CPUs)",
+        "  pdsh, clush: 'worker-1:8'",
+    ]

@@ -1,0 +1,170 @@
+"""`fanout check` on real hosts: each fault makes exactly its check speak, and on healthy ones nothing does."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.lab.lab import REPOSITORY, Lab
+from tests.lab.node import Node
+from tests.lab.specs import HostSpec
+
+PROJECT = "/home/lab/proj"
+FILES = {"task.py": "import json\n", "cfg.yaml": "lr: 0.1\n", "train.sh": "echo hi\n"}
+HIGH = "32768:60999"
+
+
+def check(lab: Lab, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The real command on the launcher, in a project that is the same everywhere."""
+    argv = [sys.executable, "-m", "fanout", "check", *arguments, lab.hostfile(), "task.py", "cfg.yaml"]
+    return lab.launcher.run(argv, user="lab", cwd=PROJECT, env={"PYTHONPATH": str(REPOSITORY)})
+
+
+def furnish(lab: Lab) -> None:
+    """The project on every machine, each with a copy of its own."""
+    for node in lab.nodes:
+        for name, text in FILES.items():
+            node.write_file(f"{PROJECT}/{name}", text, user="lab")
+
+
+def findings(lab: Lab) -> list[dict[str, Any]]:
+    """What fails, warns or is noted."""
+    done = check(lab, "--json")
+    rows: list[dict[str, Any]] = json.loads(done.stdout)["findings"]
+    return [row for row in rows if row["level"] in ("fail", "warn", "info")]
+
+
+@pytest.fixture
+def lab(lab4: Lab) -> Lab:
+    """Four hosts that have the project."""
+    furnish(lab4)
+    return lab4
+
+
+def test_on_healthy_hosts_nothing_is_said(lab: Lab) -> None:
+    """Not a failure, not a warning, not a note; and nothing is left on any of them (the fixture looks)."""
+    done = check(lab)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith("All checks passed.\n")
+    assert findings(lab) == []
+
+
+def barred(node: str, *rule: str) -> Callable[[Lab], None]:
+    def fault(lab: Lab) -> None:
+        lab[node].iptables("-A", *rule)
+
+    return fault
+
+
+def without_task(lab: Lab) -> None:
+    lab["h3"].path(f"{PROJECT}/task.py").unlink()
+
+
+def another_config(lab: Lab) -> None:
+    lab["h3"].write_file(f"{PROJECT}/cfg.yaml", "lr: 0.2\n", user="lab")
+
+
+def without_directory(lab: Lab) -> None:
+    lab["h3"].run(["rm", "-r", PROJECT], check=True)
+
+
+def windows_script(lab: Lab) -> None:
+    for host in lab.hosts:
+        host.write_file(f"{PROJECT}/train.sh", "echo hi\r\n", user="lab")
+
+
+def steered(lab: Lab) -> None:
+    lab["h3"].write_file("/home/lab/.bashrc", "export PET_NNODES=7\n", user="lab")
+
+
+STORE = ("-p", "tcp", "--dport", "29500")
+FAULTS: list[tuple[str, Callable[[Lab], None], str, str, list[str], str]] = [
+    ("drop", barred("h1", "INPUT", *STORE, "-j", "DROP"), "fail", "master-addr", ["h2", "h3", "h4"], "a firewall drops"),
+    (
+        "reject-as-firewalld", barred("h1", "INPUT", *STORE, "-j", "REJECT", "--reject-with", "icmp-host-prohibited"),
+        "fail", "master-addr", ["h2", "h3", "h4"], "a firewall rejects",
+    ),
+    (
+        "reject-by-reset", barred("h1", "INPUT", *STORE, "-j", "REJECT", "--reject-with", "tcp-reset"),
+        "fail", "master-addr", ["h2", "h3", "h4"], "connection refused",
+    ),
+    ("drop-at-one-worker", barred("h3", "OUTPUT", *STORE, "-j", "DROP"), "fail", "master-addr", ["h3"], "a firewall drops"),
+    ("inward", barred("h3", "INPUT", "-p", "tcp", "--syn", "--dport", HIGH, "-j", "DROP"), "fail", "mesh", ["h3"], "from h[1-2,4]: no answer"),
+    ("outward", barred("h3", "OUTPUT", "-p", "tcp", "--syn", "--dport", HIGH, "-j", "DROP"), "fail", "mesh", ["h3"], "to h[1-2,4]: no answer"),
+    (
+        "large-packets", barred("h3", "INPUT", "-p", "tcp", "--dport", HIGH, "-m", "length", "--length", "1300:65535", "-j", "DROP"),
+        "fail", "bulk", ["h3"], "bulk data stalls",
+    ),
+    ("no-task", without_task, "fail", "task", ["h3"], f"no file {PROJECT}/task.py"),
+    ("other-config", another_config, "fail", "config", ["h3"], f"{PROJECT}/cfg.yaml differs"),
+    ("crlf", windows_script, "fail", "script", ["h1", "h2", "h3", "h4"], "Windows line ends"),
+    ("steered", steered, "warn", "environment", ["h3"], "PET_NNODES=7"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("fault", "level", "name", "hosts", "saw"), [row[1:] for row in FAULTS], ids=[row[0] for row in FAULTS]
+)
+def test_a_fault_on_a_real_host_makes_exactly_its_check_speak(
+    lab: Lab, fault: Callable[[Lab], None], level: str, name: str, hosts: list[str], saw: str
+) -> None:
+    """By name, level and host; what differs in the code may be noted beside a file that differs."""
+    fault(lab)
+    rows = [row for row in findings(lab) if row["check"] != "code"]
+    assert {(row["check"], row["level"]) for row in rows} == {(name, level)}
+    assert sorted({host for row in rows for host in row["hosts"]}) == hosts
+    assert saw in rows[0]["saw"]
+    assert rows[0]["advice"]
+
+
+def test_a_taken_port_is_told_with_its_owner(lab: Lab) -> None:
+    """The holder is another user's: his name is known, his process is not."""
+    holder: Node = lab["h1"]
+    code = "import socket,sys;s=socket.socket();s.bind(('',29500));s.listen();print('up',flush=True);sys.stdin.read()"
+    child = holder.popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert child.stdout is not None
+    assert child.stdout.readline() == b"up\n"
+    (row,) = findings(lab)
+    child.communicate()
+    assert (row["check"], row["level"], row["hosts"]) == ("master-port", "fail", ["h1"])
+    assert row["saw"].startswith("port 29500 is held by a process of user root")
+
+
+def test_a_missing_directory_is_one_failure_a_host_with_what_to_type(lab: Lab) -> None:
+    """The files in it are missing too: each says so of itself."""
+    without_directory(lab)
+    rows = findings(lab)
+    assert {row["check"] for row in rows} == {"workdir", "script", "task", "config"}
+    assert {host for row in rows for host in row["hosts"]} == {"h3"}
+    assert rows[0]["advice"].startswith(f"copy it there:  rsync -a h1:{PROJECT}/ h3:{PROJECT}/")
+
+
+SHAPES: dict[str, tuple[int | list[HostSpec], str]] = {
+    "two-in-192": (2, "192.168.5.0/24"),
+    "one": (1, "10.77.0.0/24"),
+    "sixteen": (16, "10.77.0.0/24"),
+    "plain-shells": ([HostSpec(name="a", shell="/bin/dash"), HostSpec(name="b", shell="/bin/sh")], "10.77.0.0/24"),
+    "debian-line": ([HostSpec(name="h1"), HostSpec(name="h2", etc_hosts=("127.0.1.1 h2",))], "10.77.0.0/24"),
+}
+
+
+@pytest.mark.parametrize(("hosts", "subnet"), SHAPES.values(), ids=SHAPES)
+def test_no_healthy_lab_is_alarmed(hosts: int | list[HostSpec], subnet: str) -> None:
+    """Whatever its size, its network and its shells: not a failure, not a warning."""
+    with Lab(hosts, subnet=subnet) as lab:
+        furnish(lab)
+        assert [row for row in findings(lab) if row["level"] != "info"] == []
+
+
+def test_a_host_under_two_names_is_named_with_both_lines() -> None:
+    """An alias of h2 with an address of its own: still one machine, and nothing else is said."""
+    with Lab([HostSpec(name="h1"), HostSpec(name="h2", aliases=("h2b",))]) as lab:
+        furnish(lab)
+        (row,) = findings(lab)
+    assert (row["check"], row["level"], row["hosts"]) == ("same-machine", "fail", ["h2b"])
+    assert "h2 (/home/lab/hosts.txt:2), h2b (/home/lab/hosts.txt:3)" in row["saw"]
