@@ -12,7 +12,6 @@ import types
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from difflib import get_close_matches
 from typing import Any
 
 from fanout.errors import UsageError
@@ -97,6 +96,8 @@ def load(
 
 
 def _nearest(name: str, known: Mapping[str, Any]) -> str:
+    from difflib import get_close_matches
+
     near = get_close_matches(name, known, n=1)
     return f"did you mean {near[0].replace('_', '-')}?" if near else "`fanout run --help` lists them"
 
