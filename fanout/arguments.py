@@ -198,6 +198,11 @@ def _run(parser: argparse.ArgumentParser) -> None:
     _showing(parser)
     shown = parser.add_argument_group("record")
     shown.add_argument("--log-dir", metavar="DIR", help="where runs are recorded ($XDG_STATE_HOME/fanout/runs)")
+    shown.add_argument(
+        "--rank-logs",
+        choices=CHOICES["rank_logs"],
+        help="auto: under torchrun one stream and file a rank; off: one a host",
+    )
 
 
 def _check(parser: argparse.ArgumentParser) -> None:

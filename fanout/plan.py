@@ -60,6 +60,7 @@ class NodePlan:
     argv: tuple[str, ...]
     env: tuple[tuple[str, EnvValue], ...]
     needs: tuple[str, ...]  # files that must exist before anything starts anywhere
+    first_rank: int | None = None  # global rank of its first process; None: its ranks are not told apart
     claims: tuple[str, ...]  # what no other run may hold on that host at the same time
     run_id: str
 
@@ -118,7 +119,7 @@ def make(
     ``dry`` lets a process count stay open: a dry run asks no host.
     """
     master = master_address(hosts, settings, learned)
-    nodes = []
+    nodes: list[NodePlan] = []
     for rank, host in enumerate(hosts):
         nproc = _nproc(host, settings, learned, dry=dry)
         exports: dict[str, EnvValue] = {"NNODES": str(len(hosts)), "NODE_RANK": str(rank), "MASTER_ADDR": master}
@@ -145,6 +146,7 @@ def make(
                 env=tuple(exports.items()),
                 needs=(settings.script, task[0]) if has_script else (task[0],),
                 claims=_claims(host, settings, nproc, learned),
+                first_rank=None if settings.rank_logs == "off" else sum(node.nproc or 0 for node in nodes),
                 run_id=run_id,
             )
         )

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from fanout.events import MAIN_STREAM, Chunk, Event
+from fanout.events import MAIN_STREAM, Chunk, Event, StreamOpened
 from fanout.fan import Clock, Fan
 from fanout.hosts import Host, Origin
 from fanout.launch import Session, Subscriber
@@ -22,6 +22,7 @@ from fanout.plan import LaunchPlan, NodePlan
 from fanout.settings import Settings
 from fanout.state import RunState
 from fanout.transports.pick import Picker
+from fanout.views.filenames import FileNames
 
 _REACHING = ("transport", "ssh_config", "user", "connect_timeout", "fanout", "grace")
 MARGIN_SECONDS = 60.0
@@ -29,12 +30,12 @@ MARGIN_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """A run that can be ended by whoever holds this. ``files`` are the local log files by host."""
+    """A run that can be ended by whoever holds this. ``directory`` is the run's record on this machine."""
 
     run_id: str
     hosts: tuple[Host, ...]
     settings: Settings
-    files: Mapping[str, str]
+    directory: str
     user: str
 
     def to_json(self) -> str:
@@ -43,7 +44,7 @@ class Order:
                 "run": self.run_id,
                 "hosts": [asdict(host) | {"env": ()} for host in self.hosts],
                 "settings": {name: getattr(self.settings, name) for name in _REACHING},
-                "files": dict(self.files),
+                "directory": self.directory,
                 "user": self.user,
             }
         )
@@ -55,7 +56,7 @@ class Order:
             run_id=entry["run"],
             hosts=tuple(_host(host) for host in entry["hosts"]),
             settings=Settings(**entry["settings"]),
-            files=entry["files"],
+            directory=entry["directory"],
             user=entry["user"],
         )
 
@@ -71,9 +72,10 @@ def end(order: Order, *, by: str, agent: bool, subscribers: Sequence[Subscriber]
     clock = Clock()
     fan = Fan(order.hosts, picker, options, clock)
     plan = _plan(order)
-    for name, path in order.files.items():
-        fan.links[name].resume(plan, *_so_far(path))
-    session = Session(fan, [host.name for host in order.hosts], [_Collector(order.files), *subscribers])
+    collector = _Collector(order)
+    for name, link in fan.links.items():
+        link.resume(plan, *_so_far(collector.path(name, MAIN_STREAM)))
+    session = Session(fan, [host.name for host in order.hosts], [collector, *subscribers])
     fan.start()
     try:
         session.end(grace=settings.grace, until=clock() + 2 * settings.grace + MARGIN_SECONDS)
@@ -83,16 +85,22 @@ def end(order: Order, *, by: str, agent: bool, subscribers: Sequence[Subscriber]
 
 
 class _Collector:
-    """A subscriber that writes the rest of each host's main stream behind what the launcher had."""
+    """A subscriber that writes what comes where the launcher would have: the rest of the main streams, the others anew."""
 
     broken = False
 
-    def __init__(self, files: Mapping[str, str]) -> None:
-        self._files = files
+    def __init__(self, order: Order) -> None:
+        self._directory = order.directory
+        self._names = FileNames(tuple(host.name for host in order.hosts))
+
+    def path(self, host: str, stream: int) -> str:
+        return os.path.join(self._directory, self._names.of(host, stream))
 
     def __call__(self, event: Event, state: RunState) -> None:
-        if isinstance(event, Chunk) and event.stream == MAIN_STREAM:
-            descriptor = os.open(self._files[event.host], os.O_WRONLY | os.O_CREAT, 0o600)
+        if isinstance(event, StreamOpened):
+            self._names.name(event.host, event.stream, event.name)
+        elif isinstance(event, Chunk):
+            descriptor = os.open(self.path(event.host, event.stream), os.O_WRONLY | os.O_CREAT, 0o600)
             try:
                 os.pwrite(descriptor, event.data, event.offset)
             finally:

@@ -50,6 +50,7 @@ class Settings:
     color: str = "auto"
     timestamps: bool = False
     log_dir: str = ""
+    rank_logs: str = "auto"
 
 
 CHOICES: Mapping[str, tuple[str, ...]] = {
@@ -58,6 +59,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "output": ("auto", "live", "plain", "json"),
     "color": ("auto", "always", "never"),
     "on_early_exit": ("wait", "stop"),
+    "rank_logs": ("auto", "off"),
 }
 #: What only the command line may say: they describe one run, or are worked out.
 _NOT_IN_FILES = frozenset({"env", "venv_sure", "venv_is_conda", "force"})

@@ -169,6 +169,7 @@ def prepare_frame(plan: LaunchPlan, node: NodePlan, *, by: str, cursors: Mapping
             "cwd": node.cwd,
             "needs": list(node.needs),
             "claims": list(node.claims),
+            "ranks": -1 if node.first_rank is None else node.first_rank,
             "about": {"by": by},
             "lease": plan.lease,
             "grace": plan.grace,

@@ -22,6 +22,8 @@ TYPE_CHECKING = False  # what typing says, without the price of importing it on 
 if TYPE_CHECKING:
     from typing import Callable
 
+    from .ranklogs import RankLogs
+
 DRAIN = 1 << 20  # the most we read from the pipe before we look at anything else
 LEFTOVER_SECONDS = 1.0  # what train.sh leaves behind when it ends by itself gets this long to go
 UNKILLABLE_SECONDS = 20.0
@@ -58,7 +60,8 @@ class Keeper:
         self.clients: dict = {}
         self.status = record.Status(directory)
         self.log = record.Log(directory, 0)
-        self.told = 0  # the log size that the relays know of
+        self.ranks: RankLogs | None = None
+        self.told: dict = {}  # the sizes that the relays know of, by stream
         self.pipe = -1
         self.main = 0
         self.exited = False
@@ -89,7 +92,8 @@ class Keeper:
                 self._ready(descriptor)
             self._reap()
             self._deadlines()
-            self._tell_size()
+            self._look_at_ranks()
+            self._tell_sizes()
 
     def _ready(self, descriptor: int) -> None:
         if descriptor == self.wake_read:
@@ -103,7 +107,7 @@ class Keeper:
 
     def _wait_ms(self) -> float:
         """How long nothing can happen by itself."""
-        if self.deadline_kill:
+        if self.deadline_kill or self.ranks is not None:
             return SCAN_SECONDS * 1000
         if self.spec["lease"] or not self.main:
             return max(50.0, (self.lease_until - time.monotonic()) * 1000)
@@ -123,7 +127,10 @@ class Keeper:
         self._tell(client, {"t": "prepared", "pid": os.getpid()})
         if self.main:
             self._tell(client, {"t": "started", "pid": self.main})
-        self._tell(client, {"t": "size", "stream": 0, "size": self.log.size})
+        for number in self.ranks.paths if self.ranks is not None else ():
+            self._tell(client, self._stream(number))
+        for number, size in self._sizes().items():
+            self._tell(client, {"t": "size", "stream": number, "size": size})
         if self.exited:
             self._tell(client, dict(self.status.facts["exited"], t="exited"))
 
@@ -171,10 +178,34 @@ class Keeper:
         for client, _ in list(self.clients.values()):
             self._tell(client, message)
 
-    def _tell_size(self) -> None:
-        if self.log.size != self.told:
-            self.told = self.log.size
-            self._tell_all({"t": "size", "stream": 0, "size": self.log.size})
+    def _sizes(self) -> dict:
+        sizes = {0: self.log.size}
+        if self.ranks is not None:
+            sizes.update(self.ranks.sizes)
+        return sizes
+
+    def _tell_sizes(self) -> None:
+        for number, size in self._sizes().items():
+            if size != self.told.get(number, 0):
+                self.told[number] = size
+                self._tell_all({"t": "size", "stream": number, "size": size})
+
+    def _follow_ranks(self, environment: dict) -> None:
+        """Have torchrun write a file per rank, unless the plan or the environment has other wishes."""
+        if self.spec.get("ranks", -1) < 0:
+            return
+        from . import ranklogs  # not compiled on hosts that do not need it
+
+        if ranklogs.steer(environment, self.directory):
+            self.ranks = ranklogs.RankLogs(self.directory, self.spec["ranks"])
+
+    def _look_at_ranks(self, final: bool = False) -> None:
+        for number in self.ranks.look(os.getpid(), final) if self.ranks is not None else ():
+            self._tell_all(self._stream(number))
+
+    def _stream(self, number: int) -> dict:
+        assert self.ranks is not None
+        return {"t": "stream", "id": number, "name": self.ranks.names[number], "path": self.ranks.paths[number]}
 
     # -- train.sh
 
@@ -186,7 +217,9 @@ class Keeper:
         self.pipe, write = os.pipe()
         os.set_blocking(self.pipe, False)
         try:
-            self.main = spawn.start(self.spec["argv"], spawn.environment(dict(os.environ), env, cwd), cwd, write)
+            environment = spawn.environment(dict(os.environ), env, cwd)
+            self._follow_ranks(environment)
+            self.main = spawn.start(self.spec["argv"], environment, cwd, write)
         except OSError as error:
             code = 127 if isinstance(error, FileNotFoundError) else 126
             self._exited({"code": code, "signal": None, "why": "%s: %s" % (error.filename, error.strerror)})
@@ -223,7 +256,8 @@ class Keeper:
         self.exited = True
         how["oom"] = oom_kills() > self.ooms
         self.status.note(phase="exited", exited=how)
-        self._tell_size()
+        self._look_at_ranks()
+        self._tell_sizes()
         self._tell_all(dict(how, t="exited"))
         if not self.deadline_kill:
             self.deadline_kill = time.monotonic() + LEFTOVER_SECONDS
@@ -282,16 +316,17 @@ class Keeper:
         """Everything has ended: the last bytes, the record, the word to the relays; then the loop is over."""
         while self.pipe >= 0 and self._pending():
             self._drain()
+        self._look_at_ranks(final=True)
         gone = {
             "killed": killed,
             "left": [procs.describe(pid) for pid in left],
-            "sizes": {"0": self.log.size},
+            "sizes": {str(number): size for number, size in self._sizes().items()},
             "crc": {"0": self.log.crc},
             "dropped": self.log.dropped,
         }
         self.status.note(phase="gone", gone=gone)
         self.release()
-        self._tell_size()
+        self._tell_sizes()
         self._tell_all(dict(gone, t="gone"))
         self.done = True
 

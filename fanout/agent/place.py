@@ -152,18 +152,20 @@ def _drop_stale(root: str, name: str) -> None:
 
 
 def remove_run(root: str, run: str, node: int) -> None:
-    """Remove a run's directory: flat by construction, so no walk is needed and no link is followed."""
-    directory = run_directory(root, run, node)
+    """Remove a run's directory with all that is in it."""
+    _remove(run_directory(root, run, node))
+
+
+def _remove(directory: str) -> None:
+    """A directory and what is below it; no link is followed. Another relay may do the same at the same time."""
     try:
-        names = os.listdir(directory)
-    except FileNotFoundError:
-        return
-    for name in names:
-        try:
-            os.unlink(os.path.join(directory, name))
-        except FileNotFoundError:
-            pass  # another relay of the same run says farewell at the same time
-    try:
+        with os.scandir(directory) as entries:
+            found = list(entries)
+        for entry in found:
+            if entry.is_dir(follow_symlinks=False):
+                _remove(entry.path)
+            else:
+                os.unlink(entry.path)
         os.rmdir(directory)
     except FileNotFoundError:
         pass

@@ -36,6 +36,7 @@ class Relay:
         self.mark: list = []
         self.cursors: dict = {}
         self.sizes: dict = {}
+        self.paths: dict = {}  # of the streams beyond the main one
         self.files: dict = {}
         self.gone: dict | None = None
         self.told_gone = False
@@ -176,25 +177,39 @@ class Relay:
         for message in self.keeper_splitter.feed(data):
             if message["t"] == "size":
                 self.sizes[message["stream"]] = message["size"]
+            elif message["t"] == "stream":
+                self._open_stream(message)
             elif message["t"] == "gone":
                 self.gone = message
             else:
                 self.tell(message)
 
+    def _open_stream(self, message: dict) -> None:
+        """A further stream has turned up: from here on it is read where it lies."""
+        self.paths[message["id"]] = message["path"]
+        self.tell({"t": "stream", "id": message["id"], "name": message["name"]})
+
+    def _path(self, stream: int) -> str:
+        return self.paths.get(stream) or record.log_path(self.directory, stream)
+
     def _tell_record(self) -> None:
         """No keeper: it ended while nobody listened, or it was killed and left its tree to us."""
+        from . import ranklogs
+
         facts = record.read_status(self.directory)
         self.tell({"t": "prepared", "pid": facts.get("keeper", 0)})
         if "main" in facts:
             self.tell({"t": "started", "pid": facts["main"]})
+        for number, (name, path) in ranklogs.listed(self.directory).items():
+            self._open_stream({"id": number, "name": name, "path": path})
         gone = facts.get("gone")
         if gone is None:
             killed, left = procs.kill_all(lambda: procs.marked(self.mark), 20.0)
-            size = os.stat(record.log_path(self.directory, 0)).st_size
+            sizes = {str(stream): os.stat(self._path(stream)).st_size for stream in [0, *self.paths]}
             gone = {
                 "killed": killed,
                 "left": [procs.describe(pid) for pid in left],
-                "sizes": {"0": size},
+                "sizes": sizes,
                 "crc": {},
                 "dropped": 0,
             }
@@ -226,7 +241,7 @@ class Relay:
             cursor = self.cursors.get(stream, 0)
             while cursor < size and sent < BURST:
                 if stream not in self.files:
-                    self.files[stream] = os.open(record.log_path(self.directory, stream), os.O_RDONLY | os.O_CLOEXEC)
+                    self.files[stream] = os.open(self._path(stream), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
                 data = os.pread(self.files[stream], min(frames.CHUNK, size - cursor), cursor)
                 if not data:
                     break

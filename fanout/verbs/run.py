@@ -193,7 +193,7 @@ class _Launch:
             run_id=self.run_id,
             hosts=self.hosts,
             settings=self.settings,
-            files={name: record.file_of(name) for name in self.heading.hosts},
+            directory=record.path,
             user=self.edge.user,
         ).to_json()
         with open(os.path.join(record.path, ORDER), "w", encoding="utf-8") as file:

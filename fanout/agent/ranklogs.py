@@ -1,0 +1,135 @@
+"""One stream a rank, from a train.sh that knows nothing of it: torchrun writes a file per rank, we follow the files.
+
+torchrun mixes its ranks on one pipe, and its own ``--tee`` splits lines. But it takes every option that is not on its
+command line from PET_<OPTION> (torch/distributed/argparse_util.py), so PET_REDIRECTS=3 and PET_LOG_DIR make it write
+``DIR/<run>_<random>/attempt_<n>/<local rank>/{stdout,stderr}.log`` (torch/distributed/elastic/multiprocessing/api.py).
+Those files *are* the log: the relay reads them where they are, nothing is copied.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from . import procs
+
+REDIRECTS = {"PET_REDIRECTS": "3"}
+STEERED = ("PET_REDIRECTS", "PET_TEE", "PET_LOG_DIR")  # where one of these is set, somebody else has a plan
+NAMING_SECONDS = 2.0  # a rank that nobody has seen running by then is named by counting
+
+
+def steer(env: dict, directory: str) -> bool:
+    """Add to ``env`` what makes torchrun write a file per rank below ``directory``; False if it is steered already."""
+    if any(name in env for name in STEERED):
+        return False
+    os.mkdir(os.path.join(directory, "ranks"), 0o700)
+    env.update(REDIRECTS, PET_LOG_DIR=os.path.join(directory, "ranks"))
+    return True
+
+
+class RankLogs:
+    """The files that have turned up: stream number -> (name, path, size). Numbers count from 1 in order of finding."""
+
+    def __init__(self, directory: str, first_rank: int) -> None:
+        self.root = os.path.join(directory, "ranks")
+        self._list = os.open(
+            os.path.join(directory, "streams"), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600
+        )
+        self._first_rank = first_rank
+        self._waiting: dict = {}  # path -> when it was first seen, until its rank is known
+        self.names: dict = {}
+        self.paths: dict = {}
+        self.sizes: dict = {}
+
+    def look(self, keeper: int, final: bool = False) -> list:
+        """The numbers of streams that are new since the last look; their sizes, and everybody's, are brought up to date."""
+        new = self._fresh(keeper, final)
+        for number, path in self.paths.items():
+            self.sizes[number] = _size(path)
+        return new
+
+    def _fresh(self, keeper: int, final: bool) -> list:
+        now = time.monotonic()
+        known = set(self.paths.values())
+        for path in _files(self.root):
+            if path not in known and _size(path) > 0:  # a stream that never speaks needs no name
+                self._waiting.setdefault(path, now)
+        if not self._waiting:
+            return []
+        ranks = ranks_of(keeper)
+        new = []
+        for path, since in sorted(self._waiting.items()):
+            local = int(os.path.basename(os.path.dirname(path)))
+            rank = ranks.get(local, -1)
+            if rank < 0:
+                if not final and now - since < NAMING_SECONDS:
+                    continue
+                rank = self._first_rank + local
+            del self._waiting[path]
+            new.append(self._named(path, rank))
+        return new
+
+    def _named(self, path: str, rank: int) -> int:
+        """Give the file a number and write down what it is: the list outlives the keeper."""
+        number = len(self.paths) + 1
+        attempt = os.path.basename(os.path.dirname(os.path.dirname(path)))[len("attempt_") :]
+        name = "rank %d" % rank + (" err" if path.endswith("stderr.log") else "")
+        if attempt not in ("", "0"):
+            name += " attempt " + attempt
+        self.names[number], self.paths[number] = name, path
+        os.write(self._list, ("%d\t%s\t%s\n" % (number, name, path)).encode())
+        return number
+
+
+def listed(directory: str) -> dict:
+    """Stream number -> (name, path), as a keeper wrote them down."""
+    streams = {}
+    try:
+        with open(os.path.join(directory, "streams"), encoding="utf-8", errors="surrogateescape") as file:
+            for line in file:
+                number, tab, rest = line.rstrip("\n").partition("\t")
+                name, tab, path = rest.partition("\t")
+                if tab and number.isdigit():
+                    streams[int(number)] = (name, path)
+    except OSError:
+        pass
+    return streams
+
+
+def ranks_of(keeper: int) -> dict:
+    """Local rank -> global rank, as the running workers below the keeper have it in their environment."""
+    found = {}
+    for pid in procs.descendants(keeper):
+        try:
+            with open("/proc/%d/environ" % pid, "rb") as file:
+                env = dict(entry.partition(b"=")[::2] for entry in file.read().split(b"\0"))
+            found[int(env[b"LOCAL_RANK"])] = int(env[b"RANK"])
+        except (OSError, KeyError, ValueError):
+            continue  # not a worker, or gone
+    return found
+
+
+def _files(root: str) -> list:
+    """Every stdout.log and stderr.log at torchrun's depth below ``root``."""
+    found = []
+    for run in _directories(root):
+        for attempt in _directories(run):
+            for local in _directories(attempt):
+                if os.path.basename(local).isdigit():
+                    found += [os.path.join(local, name) for name in ("stdout.log", "stderr.log")]
+    return found
+
+
+def _directories(path: str) -> list:
+    try:
+        with os.scandir(path) as entries:
+            return sorted(entry.path for entry in entries if entry.is_dir(follow_symlinks=False))
+    except OSError:
+        return []
+
+
+def _size(path: str) -> int:
+    try:
+        return os.lstat(path).st_size
+    except OSError:
+        return 0
