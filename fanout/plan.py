@@ -1,6 +1,6 @@
 """The plan: what every host will run, with which environment, complete and frozen before anything is started.
 
-``make`` is pure. The plan is the dry run: ``shown`` prints the same value that wire.py sends, so a dry run cannot lie.
+``make`` is pure. The plan is the dry run: dryrun.py prints the same value that wire.py sends, so it cannot lie.
 The exports are the contract of train.sh (NNODES, NODE_RANK, MASTER_ADDR, MASTER_PORT, NPROC_PER_NODE, PYTHONPATH) as
 dFactory and VeOmni document it.
 """
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ipaddress
 import re
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -23,7 +22,6 @@ RESERVED = frozenset(
     "FANOUT_RUN_ID FANOUT_NODE".split()
 )
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
-_SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL", re.IGNORECASE)
 
 # Constant; the user's text comes by environment, never into a shell's source.
 SETUP = 'if [ -f "$FANOUT_SETUP" ]; then . "$FANOUT_SETUP"; else eval "$FANOUT_SETUP"; fi || exit; unset FANOUT_SETUP; exec "$@"'
@@ -271,87 +269,3 @@ def _claims(host: Host, settings: Settings, nproc: int | None, learned: Learned)
     """The port, and the GPUs where there are any: two runs with other ports and GPUs may share a host."""
     gpus = host.gpus or tuple(str(number) for number in range(nproc or 0) if learned.gpus.get(host.name))
     return (f"port-{settings.master_port}", *(f"gpu-{number}" for number in gpus))
-
-
-# -- the dry run
-
-
-def shown(plan: LaunchPlan, *, secrets: bool = False) -> str:
-    """One block a host, ready to be pasted into a shell there; secret values are masked unless ``secrets``."""
-    return "\n\n".join(_block(node, secrets=secrets) for node in plan.nodes) + "\n"
-
-
-def _block(node: NodePlan, *, secrets: bool) -> str:
-    lines = [f"# {node.host.name}  (node rank {node.rank})", f"cd {shlex.quote(node.cwd)}"]
-    for name, value in node.env:
-        text = "***" if isinstance(value, str) and is_secret(name) and not secrets else value
-        lines.append(_export(name, text))
-        if name == "MASTER_PORT" and node.nproc is None:
-            lines.append("export NPROC_PER_NODE=$(nvidia-smi --list-gpus | wc -l)  # no slots= for this host")
-    return "\n".join([*lines, shlex.join(node.argv)])
-
-
-def is_secret(name: str) -> bool:
-    """Does the variable's name say that its value is nobody's business?"""
-    return bool(_SECRET.search(name))
-
-
-_PLAIN = re.compile(r"[\w./:,@%+=-]*")  # means itself between double quotes, and in ${…:-here} too
-
-
-def _export(name: str, value: EnvValue) -> str:
-    if isinstance(value, str):
-        quoted = f'"{value}"' if _PLAIN.fullmatch(value) else shlex.quote(value)
-        return f"export {name}={value if re.fullmatch(r'[0-9]+', value) else quoted}"
-    condition = f"[ -e {shlex.quote(value.only_if)} ] && " if value.only_if else ""
-    if isinstance(value, Default):
-        if _PLAIN.fullmatch(value.value):
-            return f'{condition}export {name}="${{{name}:-{value.value}}}"'
-        return f'{condition}{{ [ -n "${{{name}:-}}" ] || export {name}={shlex.quote(value.value)}; }}'
-    before = "".join(f"{_directory(entry)}:" for entry in value.before)
-    after = ":".join(_directory(entry) for entry in value.after)
-    if not after:
-        return f'{condition}export {name}="{before[:-1]}${{{name}:+:${name}}}"'
-    return f'{condition}export {name}="{before}${{{name}:+${name}:}}{after}"'
-
-
-def _directory(entry: str) -> str:
-    """A directory for between double quotes; what is not absolute is below the work directory."""
-    text = re.sub(r'([\\"$`])', r"\\\1", entry)
-    if entry.startswith("/"):
-        return text
-    return f"$(pwd)/{text}" if entry else "$(pwd)"
-
-
-def as_dict(plan: LaunchPlan) -> dict[str, object]:
-    """The plan for the record: what each host runs and with which exports, secret values masked."""
-    return {
-        "v": 1,
-        "run": plan.run_id,
-        "task": list(plan.task),
-        "master_addr": plan.master_addr,
-        "master_port": plan.master_port,
-        "world_size": plan.world_size,
-        "nodes": [
-            {
-                "host": node.host.name,
-                "rank": node.rank,
-                "nproc": node.nproc,
-                "cwd": node.cwd,
-                "argv": list(node.argv),
-                "env": {
-                    name: "***" if isinstance(value, str) and is_secret(name) else _plain(value)
-                    for name, value in node.env
-                },
-            }
-            for node in plan.nodes
-        ],
-    }
-
-
-def _plain(value: EnvValue) -> object:
-    if isinstance(value, str):
-        return value
-    if isinstance(value, Default):
-        return {"default": value.value, "if": value.only_if}
-    return {"before": list(value.before), "after": list(value.after), "if": value.only_if}

@@ -34,6 +34,7 @@ FLOORS = {
     "arguments": 3,
     "supervise": 4,
     "wire": 4,
+    "dryrun": 4,
     "checks": 4,
     "views": 4,
     "link": 5,

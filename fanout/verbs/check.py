@@ -13,10 +13,10 @@ from fanout.arguments import Request
 from fanout.checks import explain, imports, record, report
 from fanout.checks.catalogue import CATALOGUE
 from fanout.checks.model import CheckRequest, Unreachable
+from fanout.dryrun import is_secret
 from fanout.events import Event
 from fanout.hosts import Host
 from fanout.launch import Session
-from fanout.plan import is_secret
 from fanout.preflight import Preflight
 from fanout.settings import Settings
 from fanout.state import HostState, Phase, RunState

@@ -10,7 +10,7 @@ import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from fanout import __version__, plan, rejoin, supervise
+from fanout import __version__, dryrun, plan, rejoin, supervise
 from fanout.arguments import Request
 from fanout.errors import UsageError
 from fanout.guardian import Guardian
@@ -84,7 +84,7 @@ def _dry_run(
         learned=Learned(address=address),
         dry=True,
     )
-    edge.stdout.write(plan.shown(made))
+    edge.stdout.write(dryrun.shown(made))
     return 0
 
 
@@ -172,7 +172,7 @@ class _Launch:
             session.dismiss()
             raise
         with open(os.path.join(record.path, "plan.json"), "w", encoding="utf-8") as file:
-            json.dump(plan.as_dict(made), file, indent=2)
+            json.dump(dryrun.as_dict(made), file, indent=2)
         if not session.state.failures and not session.state.interrupts:
             ranks = f"{made.world_size} ranks" if made.world_size != 1 else "1 rank"
             view.note(f"launching {ranks}, MASTER_ADDR={made.master_addr} MASTER_PORT={made.master_port}")

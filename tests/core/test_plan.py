@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fanout import plan
+from fanout import dryrun, plan
 from fanout.agent import frames, spawn
 from fanout.errors import UsageError
 from fanout.hosts import Host, Origin
@@ -77,14 +77,14 @@ DRY_RUNS = {
 @pytest.mark.parametrize("name", DRY_RUNS)
 def test_a_dry_run_reads_as_it_always_did(name: str) -> None:
     path = GOLDEN / f"{name}.txt"
-    text = plan.shown(DRY_RUNS[name])
+    text = dryrun.shown(DRY_RUNS[name])
     if os.environ.get("FANOUT_GOLDEN") == "write":
         path.write_text(text, encoding="utf-8")
     assert text == path.read_text(encoding="utf-8"), f"{path} differs; FANOUT_GOLDEN=write writes it anew"
 
 
 def test_the_documented_two_nodes_differ_in_their_rank_alone() -> None:
-    first, second = plan.shown(made(*TWO, shell="sh")).split("\n\n")
+    first, second = dryrun.shown(made(*TWO, shell="sh")).split("\n\n")
     lines = first.splitlines()
     for line in (
         "export NNODES=2",
@@ -105,10 +105,10 @@ def test_the_documented_two_nodes_differ_in_their_rank_alone() -> None:
 
 def test_secrets_are_masked_on_the_screen_and_in_the_record_but_sent() -> None:
     node = made(TWO[0], env=(("HF_TOKEN", "hf_abc"), ("WANDB_API_KEY", "k-1")))
-    assert "hf_abc" not in plan.shown(node)
-    assert "k-1" not in json.dumps(plan.as_dict(node))
-    assert "export HF_TOKEN=" in plan.shown(node)
-    assert "hf_abc" in plan.shown(node, secrets=True)
+    assert "hf_abc" not in dryrun.shown(node)
+    assert "k-1" not in json.dumps(dryrun.as_dict(node))
+    assert "export HF_TOKEN=" in dryrun.shown(node)
+    assert "hf_abc" in dryrun.shown(node, secrets=True)
     (frame,) = frames.Splitter().feed(go_frame(node.nodes[0]))
     assert frame["env"]["HF_TOKEN"] == "hf_abc"
 
@@ -239,7 +239,7 @@ def pasted(shell: str, node: NodePlan, login: dict[str, str]) -> list[Any]:
     """What a process sees that was started by the node's block in ``shell``: directory, words, variables."""
     run = LaunchPlan(run_id="r", task=(), nodes=(node,), master_addr="a", master_port=1, grace=1, lease=1)
     clean = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "PYTHONUTF8": "1", **login}
-    text = plan.shown(run, secrets=True).encode()
+    text = dryrun.shown(run, secrets=True).encode()
     done = subprocess.run([shell], input=text, env=clean, capture_output=True, check=False, timeout=30)
     assert (done.returncode, done.stderr) == (0, b""), text
     seen: list[Any] = json.loads(done.stdout)

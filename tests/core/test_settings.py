@@ -44,24 +44,24 @@ def test_yes_and_no_in_the_environment(text: str, value: bool) -> None:
 @pytest.mark.parametrize(
     ("flags", "environ", "table", "message"),
     [
-        ({}, {"FANOUT_GRACE": "soon"}, {}, "FANOUT_GRACE: grace must be a number of seconds, not 'soon'"),
+        ({}, {"FANOUT_GRACE": "soon"}, {}, "FANOUT_GRACE must be a number of seconds, not 'soon'"),
         (
             {},
             {"FANOUT_SKIP_CHECK": "perhaps"},
             {},
-            "FANOUT_SKIP_CHECK: skip-check must be true or false, not 'perhaps'",
+            "FANOUT_SKIP_CHECK must be true or false, not 'perhaps'",
         ),
         ({}, {}, {"grace": "40"}, "fanout.toml: grace must be a number of seconds, not '40'"),
         ({}, {}, {"grace": True}, "fanout.toml: grace must be a number of seconds, not True"),
         ({}, {}, {"fanout": 2.5}, "fanout.toml: fanout must be a whole number, not 2.5"),
-        ({}, {}, {"skip_check": 1}, "fanout.toml: skip-check must be true or false, not 1"),
+        ({}, {}, {"skip_check": 1}, "fanout.toml: skip_check must be true or false, not 1"),
         ({}, {}, {"script": ["a"]}, "fanout.toml: script must be text, not ['a']"),
         ({}, {}, {"shell": "fish"}, "fanout.toml: shell is one of bash, sh; not 'fish'"),
-        ({"master_port": 70000}, {}, {}, "--master-port: a port is at most 65535, not 70000"),
-        ({"master_port": 0}, {}, {}, "--master-port: master-port must be at least 1, not 0"),
-        ({"fanout": 0}, {}, {}, "--fanout: fanout must be at least 1, not 0"),
-        ({"nproc_per_node": -1}, {}, {}, "--nproc-per-node: nproc-per-node must be at least 1, not -1"),
-        ({"lease": 1.0}, {}, {}, "--lease: lease must be at least 5, not 1"),
+        ({"master_port": 70000}, {}, {}, "--master-port is at most 65535, not 70000"),
+        ({"master_port": 0}, {}, {}, "--master-port must be at least 1, not 0"),
+        ({"fanout": 0}, {}, {}, "--fanout must be at least 1, not 0"),
+        ({"nproc_per_node": -1}, {}, {}, "--nproc-per-node must be at least 1, not -1"),
+        ({"lease": 1.0}, {}, {}, "--lease must be at least 5, not 1"),
         ({}, {}, {"force": True}, "fanout.toml: no setting is called 'force'"),
         ({}, {}, {"env": []}, "fanout.toml: no setting is called 'env'"),
         ({}, {}, {"grase": 1}, "fanout.toml: no setting is called 'grase'"),
@@ -77,7 +77,7 @@ def test_a_wrong_setting_names_its_place(
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_number_of_seconds_is_a_number(value: float) -> None:
-    with pytest.raises(UsageError, match="--grace: grace must be a number of seconds"):
+    with pytest.raises(UsageError, match="--grace must be a number of seconds"):
         load({"grace": value}, {}, [])
 
 

@@ -1,0 +1,94 @@
+"""The plan as text: what a dry run prints, ready to be pasted, and what the record keeps. Pure.
+
+Values whose names say that they are secret are masked: a screen and a file have other readers than the hosts do.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+from fanout.plan import Default, EnvValue, LaunchPlan, NodePlan
+
+_SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL", re.IGNORECASE)
+
+
+def shown(plan: LaunchPlan, *, secrets: bool = False) -> str:
+    """One block a host, ready to be pasted into a shell there; secret values are masked unless ``secrets``."""
+    return "\n\n".join(_block(node, secrets=secrets) for node in plan.nodes) + "\n"
+
+
+def _block(node: NodePlan, *, secrets: bool) -> str:
+    lines = [f"# {node.host.name}  (node rank {node.rank})", f"cd {shlex.quote(node.cwd)}"]
+    for name, value in node.env:
+        text = "***" if isinstance(value, str) and is_secret(name) and not secrets else value
+        lines.append(_export(name, text))
+        if name == "MASTER_PORT" and node.nproc is None:
+            lines.append("export NPROC_PER_NODE=$(nvidia-smi --list-gpus | wc -l)  # no slots= for this host")
+    return "\n".join([*lines, shlex.join(node.argv)])
+
+
+def is_secret(name: str) -> bool:
+    """Does the variable's name say that its value is nobody's business?"""
+    return bool(_SECRET.search(name))
+
+
+_PLAIN = re.compile(r"[\w./:,@%+=-]*")  # means itself between double quotes, and in ${…:-here} too
+
+
+def _export(name: str, value: EnvValue) -> str:
+    if isinstance(value, str):
+        quoted = f'"{value}"' if _PLAIN.fullmatch(value) else shlex.quote(value)
+        return f"export {name}={value if re.fullmatch(r'[0-9]+', value) else quoted}"
+    condition = f"[ -e {shlex.quote(value.only_if)} ] && " if value.only_if else ""
+    if isinstance(value, Default):
+        if _PLAIN.fullmatch(value.value):
+            return f'{condition}export {name}="${{{name}:-{value.value}}}"'
+        return f'{condition}{{ [ -n "${{{name}:-}}" ] || export {name}={shlex.quote(value.value)}; }}'
+    before = "".join(f"{_directory(entry)}:" for entry in value.before)
+    after = ":".join(_directory(entry) for entry in value.after)
+    if not after:
+        return f'{condition}export {name}="{before[:-1]}${{{name}:+:${name}}}"'
+    return f'{condition}export {name}="{before}${{{name}:+${name}:}}{after}"'
+
+
+def _directory(entry: str) -> str:
+    """A directory for between double quotes; what is not absolute is below the work directory."""
+    text = re.sub(r'([\\"$`])', r"\\\1", entry)
+    if entry.startswith("/"):
+        return text
+    return f"$(pwd)/{text}" if entry else "$(pwd)"
+
+
+def as_dict(plan: LaunchPlan) -> dict[str, object]:
+    """The plan for the record: what each host runs and with which exports, secret values masked."""
+    return {
+        "v": 1,
+        "run": plan.run_id,
+        "task": list(plan.task),
+        "master_addr": plan.master_addr,
+        "master_port": plan.master_port,
+        "world_size": plan.world_size,
+        "nodes": [
+            {
+                "host": node.host.name,
+                "rank": node.rank,
+                "nproc": node.nproc,
+                "cwd": node.cwd,
+                "argv": list(node.argv),
+                "env": {
+                    name: "***" if isinstance(value, str) and is_secret(name) else _plain(value)
+                    for name, value in node.env
+                },
+            }
+            for node in plan.nodes
+        ],
+    }
+
+
+def _plain(value: EnvValue) -> object:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, Default):
+        return {"default": value.value, "if": value.only_if}
+    return {"before": list(value.before), "after": list(value.after), "if": value.only_if}
