@@ -12,11 +12,11 @@ from typing import Protocol
 
 from fanout import outcome, supervise
 from fanout.checks.asking import Answer, Ask
-from fanout.events import Action, Event, Forget, GiveUp, Interrupted, Stop
+from fanout.events import Action, Event, Forget, GiveUp, Interrupted, OnHost, Stop
 from fanout.fan import Fan
 from fanout.outcome import RunOutcome
 from fanout.plan import LaunchPlan
-from fanout.state import Phase, RunState, advance
+from fanout.state import ImpossibleMove, Phase, RunState, advance
 
 TICK_SECONDS = 0.1
 SIGPIPE = 13
@@ -50,9 +50,18 @@ class Session:
             self._fold(Interrupted(at=self._fan.clock(), signal=SIGPIPE))
 
     def _fold(self, event: Event) -> None:
-        self.state = advance(self.state, event)
+        try:
+            self.state = advance(self.state, event)
+        except ImpossibleMove as error:
+            self._distrust(event, error)
+            return
         for subscriber in self._subscribers:
             subscriber(event, self.state)
+
+    def _distrust(self, event: Event, error: ImpossibleMove) -> None:
+        """A host that breaks the protocol is given up; what was still on its way from one given up is dropped."""
+        if isinstance(event, OnHost) and not self.state.hosts[event.host].phase.over:
+            self._do(GiveUp(host=event.host, why=f"it does not keep the protocol ({error})"))
 
     def _do(self, action: Action, plan: LaunchPlan | None = None) -> None:
         for event in self._fan.do(action, plan):

@@ -42,8 +42,15 @@ def test_a_run_from_prepare_to_farewell(state: Path, tmp_path: Path, python: str
 
 @pytest.mark.parametrize(
     ("script", "code", "signal"),
-    [("exit 0", 0, None), ("exit 255", 255, None), ("kill -KILL $$", None, 9), ("kill -TERM $$", None, 15)]
-    + [("kill -SEGV $$", None, 11), ("false | true", 0, None), ("set -o pipefail; false | tee /dev/null", 1, None)],
+    [
+        ("exit 0", 0, None),
+        ("exit 255", 255, None),
+        ("kill -KILL $$", None, 9),
+        ("kill -TERM $$", None, 15),
+        ("kill -SEGV $$", None, 11),
+        ("false | true", 0, None),
+        ("set -o pipefail; false | tee /dev/null", 1, None),
+    ],
 )
 def test_the_end_is_told_exactly(
     state: Path, tmp_path: Path, script: str, code: int | None, signal: int | None
@@ -54,8 +61,12 @@ def test_the_end_is_told_exactly(
 
 @pytest.mark.parametrize(
     ("name", "mode", "code", "why"),
-    [("nowhere", None, 127, "not found on PATH"), ("./plain", 0o644, 126, "Permission denied")]
-    + [("./broken", 0o755, 127, "No such file"), ("./nowhere", None, 127, "No such file")],
+    [
+        ("nowhere", None, 127, "not found on PATH"),
+        ("./plain", 0o644, 126, "Permission denied"),
+        ("./broken", 0o755, 127, "No such file"),
+        ("./nowhere", None, 127, "No such file"),
+    ],
 )
 def test_what_cannot_be_started_has_the_shells_status(
     state: Path, tmp_path: Path, name: str, mode: int | None, code: int, why: str

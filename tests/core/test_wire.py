@@ -227,6 +227,7 @@ NODE = NodePlan(
     env=(("A", "x"), ("P", PathList(before=("v",), after=("",))), ("D", Default(value="1", only_if="/v"))),
     needs=("train.sh",),
     claims=("port-1",),
+    first_rank=8,
     run_id="r1",
 )
 PLAN = LaunchPlan(run_id="r1", task=("t",), nodes=(NODE,), master_addr="a", master_port=1, grace=4.0, lease=30.0)
@@ -248,6 +249,7 @@ def test_prepare_tells_all_that_must_be_known_before_go() -> None:
         "cwd": "/p",
         "needs": ["train.sh"],
         "claims": ["port-1"],
+        "ranks": 8,
         "about": {"by": "me@pc"},
         "lease": 30.0,
         "grace": 4.0,

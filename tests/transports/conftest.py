@@ -1,0 +1,25 @@
+"""One sshd and one played lab for all tests of this room."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from fanout.demo import stage
+from tests.transports import sshd
+from tests.transports.sshd import Sshd
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
+    if sshd.SSHD is None:
+        pytest.skip("no sshd here")
+    with sshd.running(tmp_path_factory.mktemp("sshd")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[stage.Lab]:
+    with stage.open(tmp_path_factory.mktemp("played") / ".demo", hosts=1) as lab:
+        yield lab

@@ -1,0 +1,118 @@
+"""What every transport does alike: bytes, ends, statuses, time-outs, and coming back when it is closed."""
+
+from __future__ import annotations
+
+import os
+import threading
+
+import pytest
+
+from fanout.demo import stage
+from fanout.transports.base import Channel
+from fanout.transports.local import LocalTransport
+from fanout.transports.openssh import OpensshTransport
+from fanout.transports.ssh import SshTransport
+from tests.transports.scripted import ScriptedTransport
+from tests.transports.sshd import Sshd
+from tests.transports.ways import BIG, ECHO, EXACT, MIXED, PATIENCE, SILENT, Way, host, play, whole
+
+WAYS = ("scripted", "local", "ssh", "openssh", "demo")
+
+
+@pytest.fixture(params=[pytest.param(name, marks=pytest.mark.process if name != "scripted" else ()) for name in WAYS])
+def way(request: pytest.FixtureRequest) -> Way:
+    match request.param:
+        case "scripted":
+            return Way(transport=ScriptedTransport(lambda host, attempt: play), host=host("any"))
+        case "local":
+            return Way(transport=LocalTransport(), host=host("localhost"))
+        case "demo":
+            lab: stage.Lab = request.getfixturevalue("played")
+            return Way(transport=SshTransport(ssh_config=str(lab.ssh_config)), host=host(lab.hosts[0].name))
+        case kind:
+            server: Sshd = request.getfixturevalue("server")
+            make = SshTransport if kind == "ssh" else OpensshTransport
+            return Way(transport=make(ssh_config=str(server.ssh_config)), host=host("lab"))
+
+
+def test_bytes_arrive_as_they_were_then_the_end_then_the_status(way: Way) -> None:
+    with way.opened(EXACT) as channel:
+        assert whole(channel) == b"a\0b\xff\n"
+        assert channel.read(PATIENCE) == b""
+        assert channel.status() == 3
+
+
+def test_what_is_written_is_read_there(way: Way) -> None:
+    data = os.urandom(200_000)
+    with way.opened(ECHO) as channel:
+        assert sent_and_read(channel, data) == data
+        assert channel.status() == 0
+
+
+def sent_and_read(channel: Channel, data: bytes) -> bytes:
+    """Write in one thread and read in another, as a link does: neither direction may wait for the other."""
+    writer = threading.Thread(target=channel.write, args=(data,))
+    writer.start()
+    back = whole(channel)
+    writer.join()
+    return back
+
+
+def test_stderr_comes_along(way: Way) -> None:
+    with way.opened(MIXED) as channel:
+        assert sorted(whole(channel).splitlines()) == [b"err", b"out"]
+
+
+def test_silence_is_none_and_not_the_end(way: Way) -> None:
+    with way.opened(SILENT) as channel:
+        assert channel.read(PATIENCE) == b"ready\n"
+        assert channel.read(0.05) is None
+        assert channel.read(0.05) is None
+
+
+def test_closing_frees_whoever_reads(way: Way) -> None:
+    with way.opened(SILENT) as channel:
+        assert channel.read(PATIENCE) == b"ready\n"
+        came_back: list[object] = []
+
+        def reader() -> None:
+            try:
+                came_back.append(channel.read(600.0))
+            except OSError as error:
+                came_back.append(error)
+
+        thread = threading.Thread(target=reader)
+        thread.start()
+        channel.close()
+        channel.close()
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
+        assert came_back[0] == b"" or isinstance(came_back[0], OSError)
+
+
+def test_nothing_can_be_written_to_what_is_closed(way: Way) -> None:
+    with way.opened(SILENT) as channel:
+        channel.close()
+        with pytest.raises(OSError, match=r".*"):
+            channel.write(b"x" * 100_000)
+
+
+def test_ten_megabytes_come_through(way: Way) -> None:
+    with way.opened(BIG) as channel:
+        assert whole(channel) == bytes(10_000_000)
+
+
+def test_many_connections_at_a_time_do_not_mix(way: Way) -> None:
+    data = [os.urandom(200_000) for _ in range(6)]
+    back: dict[int, bytes] = {}
+
+    def one(number: int) -> None:
+        with way.opened(ECHO) as channel:
+            back[number] = sent_and_read(channel, data[number])
+
+    threads = [threading.Thread(target=one, args=(number,)) for number in range(len(data))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [back[number] for number in range(len(data))] == data

@@ -1,0 +1,290 @@
+"""Link, fan and session over a transport in memory: reconnects, refusals, broken hosts, and runs from end to end."""
+
+from __future__ import annotations
+
+import pytest
+
+from fanout.errors import Dropped, HostKeyUnknown, Unreachable
+from fanout.events import Exited
+from fanout.fan import Clock, Fan
+from fanout.hosts import Host
+from fanout.launch import Session
+from fanout.link import FanOptions
+from fanout.state import Phase
+from tests.transports.nodes import Node, run, scripts
+from tests.transports.scripted import Far, Script, ScriptedTransport
+from tests.transports.ways import host
+
+
+def good(data: bytes = b"hello\n", code: int = 0) -> Script:
+    def script(far: Far) -> int:
+        node = Node(far)
+        node.started()
+        node.log(0, data)
+        node.ended(data, code)
+        return 0
+
+    return script
+
+
+def obedient(far: Far) -> int:
+    """Runs until it is told to stop."""
+    node = Node(far)
+    node.started()
+    node.hear("stop")
+    node.ended(b"", None, 15)
+    return 0
+
+
+def test_a_good_run_of_three_hosts() -> None:
+    outcome, seen, _ = run({name: scripts(good(name.encode())) for name in ("a", "b", "c")})
+    assert (outcome.exit_code, outcome.clean) == (0, True)
+    assert [seen.output(name) for name in ("a", "b", "c")] == [b"a", b"b", b"c"]
+    assert seen.kinds("a") == [
+        *("Dialling", "Linked", "Noise", "Prepared", "Started", "Chunk", "Exited", "Gone", "Forgotten")
+    ]
+
+
+def test_one_failure_ends_all_with_its_code() -> None:
+    outcome, _, _ = run({"a": scripts(obedient), "b": scripts(good(b"", 3)), "c": scripts(obedient)})
+    assert (outcome.exit_code, outcome.first) == (3, "b")
+    assert [one.verdict for one in outcome.hosts] == ["stopped", "failed", "stopped"]
+
+
+def test_a_refusal_starts_nothing_anywhere() -> None:
+    def busy(far: Far) -> int:
+        node = Node(far)
+        node.hear("prepare")
+        node.say(t="refused", kind="busy", message="busy: port-29500 is held", hint="wait")
+        node.hear("bye")
+        return 0
+
+    def rolled_back(far: Far) -> int:
+        node = Node(far)
+        node.hear("prepare")
+        node.say(t="prepared", pid=7)
+        assert node.hear("stop")["grace"] == 0.0
+        node.say(t="gone", killed=0, left=[], sizes={"0": 0}, crc={"0": 0}, dropped=0)
+        node.hear("bye")
+        node.say(t="forgotten")
+        return 0
+
+    outcome, seen, _ = run({"a": scripts(rolled_back), "b": scripts(busy)})
+    assert (outcome.exit_code, outcome.first, outcome.clean) == (125, "b", True)
+    assert "Started" not in seen.kinds("a") + seen.kinds("b")
+
+
+# ------------------------------------------------------------------------------------------------------- broken links
+
+TEXT = b"0123456789" * 100
+
+
+def cut_after(sent: int, *, breaks: bool) -> Script:
+    def script(far: Far) -> int:
+        node = Node(far)
+        node.started()
+        node.log(0, TEXT[:sent])
+        if breaks:
+            far.breaks(ConnectionResetError("reset by peer"))
+        return 255
+
+    return script
+
+
+def resumed(repeated: int) -> Script:
+    """Goes on where the launcher is, or sends some bytes once more, as a host may that did not hear an answer."""
+
+    def script(far: Far) -> int:
+        node = Node(far)
+        asked = node.hear("attach")
+        assert (asked["run"], asked["node"]) == ("r1", 0)
+        at = asked["cursors"].get("0", 0) - repeated
+        node.say(t="prepared", pid=7)
+        node.say(t="started", pid=8)
+        node.log(at, TEXT[at:])
+        node.ended(TEXT, 0)
+        return 0
+
+    return script
+
+
+@pytest.mark.parametrize("breaks", [True, False])
+@pytest.mark.parametrize("repeated", [0, 7])
+def test_a_broken_link_goes_on_at_the_byte_where_it_was(breaks: bool, repeated: int) -> None:
+    outcome, seen, transport = run({"a": scripts(cut_after(123, breaks=breaks), resumed(repeated))})
+    assert seen.output("a") == TEXT
+    assert outcome.exit_code == 0
+    assert len(transport.attempts["a"]) == 2
+    assert "LinkLost" in seen.kinds("a")
+
+
+def test_a_run_goes_on_dialling_whatever_the_error() -> None:
+    down = Unreachable("no route", hint="ping")
+    outcome, seen, transport = run({"a": scripts(cut_after(5, breaks=True), down, resumed(0))})
+    assert (outcome.exit_code, seen.output("a")) == (0, TEXT)
+    assert len(transport.attempts["a"]) == 3
+
+
+def test_a_hole_in_the_log_is_never_passed_over() -> None:
+    def holed(far: Far) -> int:
+        node = Node(far)
+        node.started()
+        node.log(0, b"abc")
+        node.log(5, b"xyz")
+        node.hear("bye")
+        return 0
+
+    outcome, seen, _ = run({"a": scripts(holed)})
+    assert (outcome.exit_code, outcome.origin) == (255, "ssh")
+    assert "left out bytes 3-5 of stream 0" in outcome.headline
+    assert seen.output("a") == b"abc"
+
+
+def test_a_log_that_differs_from_the_hosts_is_not_whole() -> None:
+    def wrong(far: Far) -> int:
+        node = Node(far)
+        node.started()
+        node.log(0, b"abc")
+        node.ended(b"abd")
+        return 0
+
+    _, seen, _ = run({"a": scripts(wrong)})
+    assert [event.whole for event in seen.events if type(event).__name__ == "Gone"] == [False]  # type: ignore[union-attr]
+
+
+def test_a_host_that_was_cleaned_is_lost() -> None:
+    def cleaned(far: Far) -> int:
+        node = Node(far)
+        node.hear("attach")
+        node.say(t="refused", kind="no-run", message="nothing of run r1 is here", hint="")
+        return 0
+
+    outcome, _, _ = run({"a": scripts(cut_after(5, breaks=True), cleaned)})
+    assert (outcome.exit_code, outcome.hosts[0].verdict) == (255, "lost")
+    assert "rebooted or cleaned" in outcome.headline
+
+
+# ---------------------------------------------------------------------------------------------------------- bad hosts
+
+
+def rubbish(far: Far) -> int:
+    Node(far).far.say(b"\xff" * 64)
+    far.hear()
+    return 0
+
+
+def impossible(far: Far) -> int:
+    node = Node(far)
+    node.hear("prepare")
+    node.say(t="gone", killed=0, left=[], sizes={}, crc={}, dropped=0)
+    node.hear("bye")
+    return 0
+
+
+@pytest.mark.parametrize("bad", [rubbish, impossible])
+def test_one_host_that_breaks_the_protocol_ends_the_run_and_not_the_launcher(bad: Script) -> None:
+    def rolled_back(far: Far) -> int:
+        node = Node(far)
+        node.hear("prepare")
+        node.say(t="prepared", pid=7)
+        node.hear("stop")
+        node.say(t="gone", killed=0, left=[], sizes={"0": 0}, crc={"0": 0}, dropped=0)
+        node.hear("bye")
+        node.say(t="forgotten")
+        return 0
+
+    outcome, _, _ = run({"a": scripts(bad), "b": scripts(rolled_back)})
+    assert (outcome.exit_code, outcome.first) == (255, "a")
+
+
+def test_what_was_on_its_way_from_a_host_that_was_given_up_is_dropped() -> None:
+    transport = ScriptedTransport(lambda one, attempt: obedient)
+    fan = Fan([host("a")], lambda one: transport, FanOptions(), Clock())
+    session = Session(fan, ["a"], [])
+    fan.start()
+    session.connect()
+    session.dismiss()
+    assert session.state.over
+    before = session.state.hosts["a"]
+    fan.post(Exited(at=fan.clock(), host="a", code=0, signal=None))
+    session.step()
+    fan.close()
+    assert session.state.hosts["a"] == before
+
+
+@pytest.mark.parametrize(
+    ("said", "status", "says"),
+    [
+        (b"sh: 1: exec: python3: not found\n", 127, "no python3 there: sh: 1: exec: python3: not found"),
+        (b"This account is currently not available.\n", 1, "the login ended before the command began (exit status 1)"),
+        (b"", 0, "the login ended before the command began (exit status 0)"),
+    ],
+)
+def test_a_login_that_does_not_get_to_the_agent_is_told_with_its_words(said: bytes, status: int, says: str) -> None:
+    def script(far: Far) -> int:
+        far.say(said)
+        return status
+
+    outcome, seen, _ = run({"a": scripts(script)})
+    assert outcome.exit_code == 255
+    assert says in outcome.headline
+    assert outcome.hosts[0].hint
+    assert seen.kinds("a") == ["Dialling", "Unreached"]
+
+
+def test_an_old_python_is_named() -> None:
+    def old(far: Far) -> int:
+        far.say(f"@{far.command.split()[-1]} READY 3.6\n".encode())
+        far.hear()
+        return 0
+
+    outcome, _, _ = run({"a": scripts(old)})
+    assert "its python3 is Python 3.6; fanout needs 3.8 or later" in outcome.headline
+
+
+def test_a_login_that_hangs_costs_the_time_out() -> None:
+    def silent(far: Far) -> int:
+        far.hear()
+        return 0
+
+    outcome, _, _ = run({"a": scripts(silent)}, timeout=0.5)
+    assert "did not get to the command within 0.5 s" in outcome.headline
+
+
+# ------------------------------------------------------------------------------------------------------------ dialling
+
+
+def test_a_dropped_login_is_tried_again() -> None:
+    """sshd drops some of many logins at a time: MaxStartups."""
+    dropped = Dropped("closed before any login", hint="x")
+    outcome, seen, transport = run({"a": scripts(dropped, dropped, good())})
+    assert (outcome.exit_code, len(transport.attempts["a"])) == (0, 3)
+    assert seen.kinds("a").count("Dialling") == 3
+
+
+def test_a_refused_login_is_not_tried_again() -> None:
+    unknown = HostKeyUnknown("its host key is not in known_hosts", hint="log in once by hand")
+    outcome, seen, transport = run({"a": scripts(unknown), "b": scripts(good())})
+    assert (outcome.exit_code, outcome.first, len(transport.attempts["a"])) == (255, "a", 1)
+    assert outcome.hosts[0].hint == "log in once by hand"
+    assert "Started" not in seen.kinds("b")
+
+
+def test_no_more_logins_are_in_flight_than_was_said() -> None:
+    transport = ScriptedTransport(lambda one, attempt: good())
+    known = [host(f"h{number}", slots=1) for number in range(12)]
+    most = 0
+
+    def choose(one: Host) -> ScriptedTransport:
+        nonlocal most
+        flying = sum(link._opening is not None for link in fan.links.values())
+        most = max(most, flying)
+        return transport
+
+    fan = Fan(known, choose, FanOptions(dials=3), Clock())
+    session = Session(fan, [one.name for one in known], [])
+    fan.start()
+    session.connect()
+    assert all(one.phase is Phase.LINKED for one in session.state.all)
+    fan.close()
+    assert 1 <= most <= 3
