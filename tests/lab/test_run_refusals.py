@@ -112,6 +112,17 @@ def test_a_new_host_key_is_taken_where_that_was_asked_for_and_a_changed_one_neve
     assert apart.fanout("exec", "-w", "unknown", "hosts.txt", "--", "echo", "in").out.endswith("\nin\n")
 
 
+def test_an_unreachable_host_is_the_cause_also_where_gpus_were_to_be_counted(apart: Project, lab: Lab) -> None:
+    """A hostfile without slots= and a host that is down: the host is told, not how many processes nobody counted."""
+    lab["refused"].stop_sshd()
+    apart.hosts("good\nrefused\n")
+    done = apart.fanout("run", "hosts.txt", "task.py")
+    assert done.code == 255, done.all
+    _told(done, "refused", "refused:22 refused the connection")
+    assert "slots=" not in done.err
+    lab["refused"].start_sshd()
+
+
 def _break(apart: Project, lab: Lab) -> None:
     """Each host lacks something else that the run needs."""
     shutil.rmtree(apart.path(on=lab["refused"]))
@@ -171,6 +182,8 @@ MISTAKES = [
     (("bad.txt", "task.py"), "bad.txt:2"),
     (("--no-such-flag", "hosts.txt", "task.py"), "--no-such-flag"),
     (("hosts.txt", "task.py", "bad.yaml"), "bad.yaml:2"),
+    (("--skip-check", "here.txt", "task.py"), "here.txt:1"),
+    (("--skip-check", "uncounted.txt", "task.py"), "uncounted.txt:2"),
     (("-w", "nobody", "hosts.txt", "task.py"), "nobody"),
 ]
 
@@ -182,6 +195,8 @@ def test_a_mistake_is_told_before_any_host_hears_of_it(
     """Exit 2 with the place of the mistake, no traceback, no login, no record."""
     apart.write("empty.txt", "# nobody\n")
     apart.write("bad.txt", "good slots=1\nsilent slots=many\n")
+    apart.write("here.txt", "localhost slots=1\ngood slots=1\n")
+    apart.write("uncounted.txt", "good slots=1\nsilent\n")
     apart.write("bad.yaml", "a: 1\n\tb: 2\n")
     before = [host.sshd_log() for host in lab.hosts]
     done = apart.fanout("run", *words)
