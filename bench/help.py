@@ -9,6 +9,9 @@ from pathlib import Path
 
 from bench.common import REPOSITORY, Contender, Table, interleaved, table
 
+#: What installers write for an entry point.
+_SCRIPT = "import sys\nfrom fanout.cli import entry\nsys.exit(entry())\n"
+
 
 def measure(repeat: int = 40) -> Table:
     """In a fresh environment that holds fanout as an installed wheel would: no hooks of an editable installation."""
@@ -17,11 +20,13 @@ def measure(repeat: int = 40) -> Table:
         python = f"{place}/bin/python"
         for packages in Path(place, "lib").glob("python*/site-packages"):
             (packages / "fanout.pth").write_text(f"{REPOSITORY}\n")
+        script = str(Path(place, "bin", "fanout"))
+        Path(script).write_text(_SCRIPT)
         contenders = [
             Contender(name="python -c pass", argv=(python, "-c", "pass")),
             Contender(name="python -c 'import argparse'", argv=(python, "-c", "import argparse")),
-            Contender(name="fanout --help", argv=(python, "-m", "fanout", "--help"), shows="fanout run"),
-            Contender(name="fanout run --help", argv=(python, "-m", "fanout", "run", "--help"), shows="--skip-check"),
+            Contender(name="fanout --help", argv=(python, script, "--help"), shows="fanout run"),
+            Contender(name="fanout run --help", argv=(python, script, "run", "--help"), shows="--skip-check"),
         ]
         results = interleaved(contenders, _start, repeat=repeat)
     return table("Start-up", results, base="python -c pass")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NoReturn
 
 from fanout import __version__
@@ -70,17 +71,16 @@ class Shown(Exception):
     """--help or --version was asked for: the text to print."""
 
 
-def parse(argv: Sequence[str]) -> Request:
-    """The request. Raises UsageError, and Shown for help and version."""
-    parser, verbs = _parsers()
+def parse(argv: Sequence[str], *, columns: int = 100) -> Request:
+    """The request. Raises UsageError, and Shown for help (``columns`` wide) and version."""
     if not argv or argv[0] in ("-h", "--help", "help"):
-        raise Shown(parser.format_help())
+        raise Shown(_top(columns).format_help())
     if argv[0] in ("-V", "--version"):
         raise Shown(f"fanout {__version__}\n")
     verb = argv[0]
-    if verb not in verbs:
-        raise UsageError(f"no command is called {verb!r}", hint=f"one of {', '.join(verbs)}; fanout --help")
-    chosen = verbs[verb]
+    if verb not in _VERBS:
+        raise UsageError(f"no command is called {verb!r}", hint=f"one of {', '.join(_VERBS)}; fanout --help")
+    chosen = _parser(verb, columns)
     head, tail = _split(chosen, argv[1:], _POSITIONALS[verb])
     if any(word in ("-h", "--help") for word in head):
         raise Shown(chosen.format_help())
@@ -142,17 +142,26 @@ def _request(verb: str, values: dict[str, Any], tail: list[str]) -> Request:
     return Request(verb=verb, hosts=hosts, task=task, filters=filters, flags=flags, given=values)
 
 
-def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
-    shape: dict[str, Any] = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
-    top = _Parser(prog="fanout", usage="fanout COMMAND …", description=PROLOGUE, epilog=EPILOGUE, **shape)
+def _shape(columns: int) -> dict[str, Any]:
+    """A width that is given: argparse makes a formatter for every flag, and each would ask for the terminal's anew."""
+    return {"formatter_class": partial(argparse.RawDescriptionHelpFormatter, width=columns - 2), "allow_abbrev": False}
+
+
+def _top(columns: int) -> argparse.ArgumentParser:
+    top = _Parser(prog="fanout", usage="fanout COMMAND …", description=PROLOGUE, epilog=EPILOGUE, **_shape(columns))
     top.add_argument("-V", "--version", action="store_true", help="print the version")
     commands = top.add_argument_group("commands")
-    verbs: dict[str, argparse.ArgumentParser] = {}
-    for name, (usage, about, build) in _VERBS.items():
+    for name, (_, about, _) in _VERBS.items():
         commands.add_argument(name, nargs="?", help=about)
-        verbs[name] = _Parser(prog=f"fanout {name}", usage=f"fanout {name} {usage}", description=about, **shape)
-        build(verbs[name])
-    return top, verbs
+    return top
+
+
+def _parser(verb: str, columns: int) -> argparse.ArgumentParser:
+    """The parser of one verb: to build those of all of them takes longer than to parse."""
+    usage, about, build = _VERBS[verb]
+    parser = _Parser(prog=f"fanout {verb}", usage=f"fanout {verb} {usage}", description=about, **_shape(columns))
+    build(parser)
+    return parser
 
 
 def _run(parser: argparse.ArgumentParser) -> None:

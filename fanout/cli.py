@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import getpass
 import os
-import shutil
-import socket
 import sys
 from collections.abc import Sequence
 
@@ -21,11 +18,13 @@ def entry() -> None:
 def main(argv: Sequence[str]) -> int:
     """Run one command; the exit status. A user's mistake is a sentence, never a traceback."""
     try:
-        request = parse(argv)
-        return _verb(request)
-    except Shown as shown:
-        sys.stdout.write(str(shown))
-        return 0
+        try:
+            status = _verb(parse(argv, columns=_columns()))
+        except Shown as shown:
+            sys.stdout.write(str(shown))
+            status = 0
+        sys.stdout.flush()  # here, where a reader that has gone is no surprise
+        return status
     except FanoutError as error:
         sys.stderr.write(f"fanout: {error}\n")
         if error.hint:
@@ -41,6 +40,9 @@ def main(argv: Sequence[str]) -> int:
 
 def _verb(request: Request) -> int:
     """Each verb's room is imported when it is asked for: --help and errors stay fast."""
+    import getpass
+    import socket
+
     from fanout.verbs.common import Edge
 
     edge = Edge(
@@ -52,7 +54,7 @@ def _verb(request: Request) -> int:
         user=getpass.getuser(),
         machine=socket.gethostname(),
         prefix=sys.prefix if sys.prefix != sys.base_prefix else "",
-        columns=shutil.get_terminal_size((100, 30)).columns,
+        columns=_columns(),
     )
     match request.verb:
         case "run":
@@ -83,6 +85,17 @@ def _verb(request: Request) -> int:
             from fanout.verbs.demo import demo
 
             return demo(request, edge)
+
+
+def _columns() -> int:
+    """How wide the terminal is, as shutil would tell; but to import shutil for it would cost --help 8 ms."""
+    told = os.environ.get("COLUMNS", "")
+    if told.isdecimal() and int(told):
+        return int(told)
+    try:
+        return os.get_terminal_size(1).columns or 100
+    except OSError:
+        return 100
 
 
 def _cwd() -> str:

@@ -294,24 +294,31 @@ def is_secret(name: str) -> bool:
     return bool(_SECRET.search(name))
 
 
+_PLAIN = re.compile(r"[\w./:,@%+=-]*")  # means itself between double quotes, and in ${…:-here} too
+
+
 def _export(name: str, value: EnvValue) -> str:
     if isinstance(value, str):
-        plain = re.fullmatch(r"[0-9]+", value)
-        quoted = value if plain else f'"{value}"' if re.fullmatch(r"[\w./:,@%+=-]*", value) else shlex.quote(value)
-        return f"export {name}={quoted}"
+        quoted = f'"{value}"' if _PLAIN.fullmatch(value) else shlex.quote(value)
+        return f"export {name}={value if re.fullmatch(r'[0-9]+', value) else quoted}"
     condition = f"[ -e {shlex.quote(value.only_if)} ] && " if value.only_if else ""
     if isinstance(value, Default):
-        return f'{condition}export {name}="${{{name}:-{value.value}}}"'
+        if _PLAIN.fullmatch(value.value):
+            return f'{condition}export {name}="${{{name}:-{value.value}}}"'
+        return f'{condition}{{ [ -n "${{{name}:-}}" ] || export {name}={shlex.quote(value.value)}; }}'
     before = "".join(f"{_directory(entry)}:" for entry in value.before)
     after = ":".join(_directory(entry) for entry in value.after)
-    present = f"${{{name}:+${name}:}}" if after else f"${name}"
-    return f'{condition}export {name}="{before}{present}{after}"'
+    if not after:
+        return f'{condition}export {name}="{before[:-1]}${{{name}:+:${name}}}"'
+    return f'{condition}export {name}="{before}${{{name}:+${name}:}}{after}"'
 
 
 def _directory(entry: str) -> str:
+    """A directory for between double quotes; what is not absolute is below the work directory."""
+    text = re.sub(r'([\\"$`])', r"\\\1", entry)
     if entry.startswith("/"):
-        return entry
-    return f"$(pwd)/{entry}" if entry else "$(pwd)"
+        return text
+    return f"$(pwd)/{text}" if entry else "$(pwd)"
 
 
 def as_dict(plan: LaunchPlan) -> dict[str, object]:

@@ -13,9 +13,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from fanout.checks import CATALOGUE, config, interfaces, mesh
+from fanout.checks import config, interfaces, mesh
 from fanout.checks.addresses import all_loopback, candidates
 from fanout.checks.asking import Answer, Ask, Asker
+from fanout.checks.catalogue import CATALOGUE
 from fanout.checks.gpu import count
 from fanout.checks.model import Case, Check, CheckRequest, Finding, MeshTest, PortTest, judged_all
 from fanout.hosts import Host

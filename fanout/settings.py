@@ -7,11 +7,11 @@ pyproject.toml), ~/.config/fanout/config.toml, the defaults below. What is not o
 
 from __future__ import annotations
 
+import math
 import types
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from difflib import get_close_matches
 from typing import Any
 
 from fanout.errors import UsageError
@@ -96,6 +96,8 @@ def load(
 
 
 def _nearest(name: str, known: Mapping[str, Any]) -> str:
+    from difflib import get_close_matches
+
     near = get_close_matches(name, known, n=1)
     return f"did you mean {near[0].replace('_', '-')}?" if near else "`fanout run --help` lists them"
 
@@ -124,6 +126,7 @@ def _checked(name: str, value: Any, where: str) -> Any:
     if float in kinds and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     wrong = not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds)
+    wrong = wrong or (isinstance(value, float) and not math.isfinite(value))
     if wrong:
         raise UsageError(f"{where} must be {_called(kinds[0])}, not {value!r}")
     if name in CHOICES and value not in CHOICES[name]:

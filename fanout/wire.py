@@ -80,7 +80,7 @@ class Decoder:
         for message in messages:
             try:
                 event = self._event(message)
-            except (KeyError, TypeError, ValueError) as error:
+            except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
                 raise BadHost(f"sent a message that cannot be read: {str(message)[:200]} ({error})") from None
             if event is not None:
                 events.append(event)

@@ -11,6 +11,9 @@ import fcntl
 import json
 import os
 import stat
+import time
+
+SILENT_SECONDS = 1.0  # how long a holder may take to say who it is
 
 
 class NoPlace(Exception):
@@ -81,6 +84,7 @@ def runs(root: str) -> list:
 def claim(root: str, name: str, about: dict) -> int:
     """Hold ``name`` on this host until the returned descriptor is closed. Raises Busy with what its holder said."""
     path = os.path.join(root, "claim-" + name)
+    until = time.monotonic() + SILENT_SECONDS
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
@@ -88,6 +92,9 @@ def claim(root: str, name: str, about: dict) -> int:
         except OSError:
             holder = _holder(descriptor)
             os.close(descriptor)
+            if not holder and time.monotonic() < until:
+                time.sleep(0.01)  # it is just taking it, or tidying up after a dead one
+                continue
             raise Busy(name, holder) from None
         if _same_file(descriptor, path):
             try:
@@ -127,10 +134,20 @@ def _holder(descriptor: int) -> dict:
 
 
 def tidy(root: str) -> None:
-    """Remove the state directory if nothing is in it any more."""
+    """Remove the files of claims whose holder was killed, and the directory if nothing is in it any more."""
     try:
+        for name in os.listdir(root):
+            if name.startswith("claim-"):
+                _drop_stale(root, name[len("claim-") :])
         os.rmdir(root)
     except OSError:
+        pass
+
+
+def _drop_stale(root: str, name: str) -> None:
+    try:
+        unclaim(root, name, claim(root, name, {}))
+    except Busy:
         pass
 
 

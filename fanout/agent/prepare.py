@@ -9,6 +9,7 @@ import errno
 import json
 import os
 import socket
+import sys
 import time
 
 from . import place
@@ -49,6 +50,8 @@ def prepare(spec: dict) -> str:
 
 def _look(spec: dict) -> None:
     """What must be there before anything starts anywhere."""
+    if sys.platform != "linux":
+        raise Refusal("no-linux", "this host runs %s; training hosts are Linux" % sys.platform)
     cwd = spec["cwd"]
     if not os.path.isdir(cwd):
         raise Refusal(

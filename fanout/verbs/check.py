@@ -10,7 +10,8 @@ from typing import Any
 
 from fanout import preflight
 from fanout.arguments import Request
-from fanout.checks import CATALOGUE, explain, imports, record, report
+from fanout.checks import explain, imports, record, report
+from fanout.checks.catalogue import CATALOGUE
 from fanout.checks.model import CheckRequest, Unreachable
 from fanout.events import Event
 from fanout.hosts import Host

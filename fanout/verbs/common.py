@@ -130,18 +130,20 @@ def _toml(path: str) -> Mapping[str, Any] | None:
     """The file's table; None where there is none. A pyproject.toml that is not ours to mend is passed over."""
     try:
         with open(path, "rb") as file:
-            text = file.read().decode()
+            data = file.read()
     except OSError:
         return None
-    if path.endswith("pyproject.toml") and "[tool.fanout]" not in text:
+    if path.endswith("pyproject.toml") and b"[tool.fanout]" not in data:
         return None
     if sys.version_info >= (3, 11):
         import tomllib
     else:
         import tomli as tomllib
     try:
-        table: Mapping[str, Any] = tomllib.loads(text)
+        table: Mapping[str, Any] = tomllib.loads(data.decode())
         return table
+    except UnicodeDecodeError:
+        raise UsageError(f"{path}: not UTF-8 text") from None
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{path}: {error}") from None
 

@@ -114,8 +114,10 @@ class Lines:
         out = [] if row.taken and not row.text else [_line(row)]
         last = rest.pop()
         limit = self._limit
-        for text in rest:
-            out.append(Line(_decoded(text)) if len(text) <= limit else _line(_capped(text, limit)))
+        if max(map(len, rest), default=0) > limit:
+            out += [_line(_capped(text, limit)) for text in rest]
+        elif rest:  # decoded in one go, which takes half the time: no character reaches over an end of line
+            out += map(Line, _decoded(b"\n".join(rest)).split("\n"))
         self._rows = [_capped(last, limit)]
         return out
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fanout.checks import CATALOGUE
+from fanout.checks.catalogue import CATALOGUE
 from fanout.checks.model import Case, Finding, Level, PortTest, Unreachable, judged_all
 from tests.checks.kit import a_file, changed, healthy_case, hosts, missing_file, without
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from fanout.checks import CATALOGUE, explain
+from fanout.checks import explain
+from fanout.checks.catalogue import CATALOGUE
 from fanout.checks.columns import rows_of
 from fanout.checks.model import Case, judged_all
 from fanout.checks.record import record

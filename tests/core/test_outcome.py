@@ -20,10 +20,7 @@ def of(history: History) -> RunOutcome:
 
 @pytest.mark.parametrize(
     ("code", "signal", "status"),
-    [
-        *[(0, None, 0), (1, None, 1), (3, None, 3), (126, None, 126), (127, None, 127), (255, None, 255)],
-        *[(None, 9, 137), (None, 11, 139), (None, 15, 143)],
-    ],
+    [*((code, None, code) for code in (0, 1, 3, 126, 127, 255)), (None, 9, 137), (None, 11, 139), (None, 15, 143)],
 )
 def test_the_status_is_the_scripts_own(code: int | None, signal: int | None, status: int) -> None:
     result = of(running("a").end("a", code=code, signal=signal).tidy("a"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -226,7 +227,7 @@ class World:
         if isinstance(action, GiveUp):
             self.state = advance(self.state, Lost(at=self.state.now, host=action.host, why=action.why))
 
-    def possible(self, name: str) -> list[Event]:
+    def possible(self, name: str) -> Sequence[Event]:
         """What the host could do next."""
         one, at = self.state.hosts[name], self.state.now
         if one.phase is Phase.WAITING:
@@ -241,10 +242,12 @@ class World:
             return [Dialling(at=at, host=name, attempt=2), linked, Lost(at=at, host=name, why="nothing is there")]
         return [*self._said(one), Beat(at=at, host=name), LinkLost(at=at, host=name, why="cut")]
 
-    def _said(self, one: HostState) -> list[Event]:
+    def _said(self, one: HostState) -> Sequence[Event]:
         name, at = one.name, self.state.now
         started = Started(at=at, host=name, pid=8)
-        exits = [Exited(at=at, host=name, code=code, signal=None if code is not None else 9) for code in (0, 3, None)]
+        exits: list[Event] = [
+            Exited(at=at, host=name, code=code, signal=None if code is not None else 9) for code in (0, 3, None)
+        ]
         gone, forgotten = Gone(at=at, host=name, killed=1), Forgotten(at=at, host=name)
         match one.phase:
             case Phase.LINKED:
@@ -253,7 +256,7 @@ class World:
                 home: list[Event] = [forgotten] if one.forget_at is not None else []
                 return (ready + refused if one.prepare_at is not None else []) + home
             case Phase.PREPARED:
-                return [Prepared(at=at, host=name, pid=7), gone] + ([started, *exits] if one.go_at is not None else [])
+                return [Prepared(at=at, host=name, pid=7), gone, *([started, *exits] if one.go_at is not None else [])]
             case Phase.RUNNING:
                 return [started, Chunk(at=at, host=name, stream=0, offset=one.bytes, data=b"x"), *exits]
             case Phase.EXITED:

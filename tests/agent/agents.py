@@ -1,0 +1,197 @@
+"""The launcher's half of the agent's protocol, a step at a time: start an agent, tell it things, hear what it says."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from fanout.agent import bundle, frames, procs
+
+NONCE = "0123456789abcdef"
+PATIENCE = 30.0  # what a healthy machine does in a tenth of a second, a loaded one may do in ten
+
+
+class Silent(Exception):
+    """The agent did not say what it had to."""
+
+
+@cache
+def pythons() -> tuple[str, ...]:
+    """Every python that an agent may meet and that is here: 3.8 to 3.13, and the one that runs the tests."""
+    found = {}
+    for minor in range(8, 14):
+        path = shutil.which(f"python3.{minor}")
+        if path is None:
+            continue
+        done = subprocess.run(
+            [path, "-c", "import sys; print(sys.executable)"], capture_output=True, text=True, check=False
+        )
+        if done.returncode == 0:
+            found[f"3.{minor}"] = done.stdout.strip()
+    found[f"3.{sys.version_info.minor}"] = sys.executable
+    return tuple(found[version] for version in sorted(found, key=lambda text: int(text[2:])))
+
+
+class Agent:
+    """One connection to one host: the real command, through a real shell, over pipes."""
+
+    def __init__(self, state: Path, *, python: str = sys.executable, **login: str) -> None:
+        self.state = state
+        env = {"PATH": os.environ["PATH"], "FANOUT_STATE": str(state), "HOME": "/", **login}
+        argv = ["/bin/sh", "-c", bundle.command(NONCE, python)]
+        self.child = subprocess.Popen(
+            argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env, start_new_session=True
+        )
+        self.splitter = frames.Splitter()
+        self.heard: list[dict[str, Any]] = []
+        self.output: dict[int, bytes] = {}
+        self.first_offset: dict[int, int] = {}
+        self._early = b""
+        while b"READY" not in self._early or not self._early.endswith(b"\n"):
+            self._early += self._read()
+        self._write(bundle.packed())
+        self.hello = self.hear("hello")
+
+    def __enter__(self) -> Agent:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """Hang up, as a broken link does."""
+        with contextlib.suppress(OSError):
+            assert self.child.stdin is not None
+            self.child.stdin.close()
+        assert self.child.stdout is not None
+        self.child.stdout.close()
+        self.child.kill()
+        self.child.wait()
+
+    def _write(self, data: bytes) -> None:
+        assert self.child.stdin is not None
+        self.child.stdin.write(data)
+        self.child.stdin.flush()
+
+    def _read(self) -> bytes:
+        assert self.child.stdout is not None
+        ready = select.select([self.child.stdout], [], [], PATIENCE)[0]
+        data = os.read(self.child.stdout.fileno(), 1 << 18) if ready else b""
+        if not data:
+            raise Silent(f"after {self.heard!r}: {'the end' if ready else 'nothing'}")
+        return data
+
+    def tell(self, op: str, **rest: Any) -> None:
+        self._write(frames.pack({"op": op, **rest}))
+
+    def hear(self, *kinds: str) -> dict[str, Any]:
+        """The next message of one of the kinds; log bytes and other messages are kept on the way."""
+        start = len(self.heard)
+        while True:
+            for message in self.heard[start:]:
+                if message["t"] in kinds:
+                    return message
+            start = len(self.heard)
+            for message in self.splitter.feed(self._read()):
+                self._keep(message)
+
+    def _keep(self, message: Any) -> None:
+        if isinstance(message, dict):
+            assert message["t"] != "crash", message["text"]
+            self.heard.append(message)
+            return
+        stream, offset, data = message
+        self.first_offset.setdefault(stream, offset)
+        have = self.first_offset[stream] + len(self.output.get(stream, b""))
+        assert offset == have, f"bytes {have}-{offset} of stream {stream} are missing or said twice"
+        self.output[stream] = self.output.get(stream, b"") + data
+
+    def hear_output(self, text: bytes) -> None:
+        """Until the main stream holds the text."""
+        while text not in self.output.get(0, b""):
+            for message in self.splitter.feed(self._read()):
+                self._keep(message)
+
+    # -- what launchers do
+
+    def prepare(self, argv: list[str], cwd: Path, **rest: Any) -> dict[str, Any]:
+        """Prepare a run; the answer, ``prepared`` or ``refused``."""
+        self.tell("prepare", **spec(argv, cwd, **rest))
+        return self.hear("prepared", "refused")
+
+    def go(self, env: dict[str, Any] | None = None, *, run: str = "r1", node: int = 0) -> None:
+        self.tell("go", env={**(env or {}), **dict(entry.split("=", 1) for entry in mark(run, node))})
+
+    def start(self, script: str, cwd: Path, env: dict[str, Any] | None = None, **rest: Any) -> int:
+        """Prepare and go; the pid of the bash that runs ``script``."""
+        assert self.prepare(["bash", "-c", script], cwd, **rest)["t"] == "prepared"
+        self.go(env, run=rest.get("run", "r1"))
+        return int(self.hear("started")["pid"])
+
+    def attach(self, *, run: str = "r1", node: int = 0, have: int = 0) -> None:
+        self.first_offset[0] = have
+        self.tell("attach", run=run, node=node, mark=mark(run, node), cursors={"0": have})
+
+    def bye(self) -> None:
+        self.tell("bye")
+        self.hear("forgotten")
+
+    def end(self) -> tuple[dict[str, Any], dict[str, Any], bytes]:
+        """(exited, gone, output) of the run, which is then forgotten."""
+        gone = self.hear("gone")
+        exited = next(message for message in self.heard if message["t"] == "exited")
+        self.bye()
+        return exited, gone, self.output.get(0, b"")
+
+
+def mark(run: str, node: int) -> list[str]:
+    return [f"FANOUT_RUN_ID={run}", f"FANOUT_NODE={node}"]
+
+
+def spec(argv: list[str], cwd: Path, *, run: str = "r1", node: int = 0, **rest: Any) -> dict[str, Any]:
+    usual = {
+        "needs": [],
+        "claims": ["port-29500"],
+        "about": {"by": "me@pc"},
+        "lease": 60.0,
+        "grace": 10.0,
+        "cursors": {},
+    }
+    return {"run": run, "node": node, "mark": mark(run, node), "argv": argv, "cwd": str(cwd), **usual, **rest}
+
+
+def processes_of(state: Path) -> list[int]:
+    """Relays, keepers (by the login's environment) and what they started (by the run's mark, if it has a keeper)."""
+    return procs.marked([f"FANOUT_STATE={state}"])
+
+
+def wait_for(condition: Any, what: str) -> None:
+    """For what sends no event to us, such as the end of somebody else's child."""
+    never, end = select.poll(), time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end, what
+        never.poll(10)
+
+
+def alive(pid: int) -> bool:
+    seen = procs.stat_of(pid)
+    return bool(seen) and seen[0] not in "ZX"
+
+
+@contextlib.contextmanager
+def swept(state: Path) -> Iterator[None]:
+    """Nothing of a test outlives it, and a test that leaves something has failed."""
+    try:
+        yield
+        wait_for(lambda: not processes_of(state), "a relay or a keeper is left")
+    finally:
+        for pid in processes_of(state):
+            os.kill(pid, signal.SIGKILL)

@@ -1,0 +1,26 @@
+"""A state directory for one host, and the promise that nothing is left of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.agent.agents import swept
+
+linux = pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="hosts are Linux")
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Iterator[Path]:
+    path = tmp_path / "state"
+    with swept(path):
+        yield path
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "tests/agent/" in str(item.path):
+            item.add_marker(linux)

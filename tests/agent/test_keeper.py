@@ -1,0 +1,258 @@
+"""Real keepers and relays over pipes: the exit, the bytes, the environment, and what is left, which is nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+import zlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.agent.agents import Agent, mark, processes_of, pythons, spec
+
+pytestmark = pytest.mark.process
+every_python = pytest.mark.parametrize("python", pythons(), ids=lambda path: Path(path).parent.parent.name)
+
+
+def ran(state: Path, cwd: Path, script: str, env: dict[str, Any] | None = None, **rest: Any) -> tuple[Any, Any, bytes]:
+    with Agent(state) as agent:
+        agent.start(script, cwd, env, **rest)
+        return agent.end()
+
+
+# ------------------------------------------------------------------------------------------------------------- the exit
+
+
+@every_python
+def test_a_run_from_prepare_to_farewell(state: Path, tmp_path: Path, python: str) -> None:
+    with Agent(state, python=python) as agent:
+        agent.start("echo out; echo err >&2; exit 3", tmp_path)
+        exited, gone, output = agent.end()
+    assert (exited["code"], exited["signal"]) == (3, None)
+    assert (gone["killed"], gone["left"], gone["dropped"]) == (0, [], 0)
+    assert output == b"out\nerr\n"
+    assert not state.exists()
+
+
+@pytest.mark.parametrize(
+    ("script", "code", "signal"),
+    [("exit 0", 0, None), ("exit 255", 255, None), ("kill -KILL $$", None, 9), ("kill -TERM $$", None, 15)]
+    + [("kill -SEGV $$", None, 11), ("false | true", 0, None), ("set -o pipefail; false | tee /dev/null", 1, None)],
+)
+def test_the_end_is_told_exactly(
+    state: Path, tmp_path: Path, script: str, code: int | None, signal: int | None
+) -> None:
+    exited, _, _ = ran(state, tmp_path, script)
+    assert (exited["code"], exited["signal"]) == (code, signal)
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "code", "why"),
+    [("nowhere", None, 127, "not found on PATH"), ("./plain", 0o644, 126, "Permission denied")]
+    + [("./broken", 0o755, 127, "No such file"), ("./nowhere", None, 127, "No such file")],
+)
+def test_what_cannot_be_started_has_the_shells_status(
+    state: Path, tmp_path: Path, name: str, mode: int | None, code: int, why: str
+) -> None:
+    if mode is not None:
+        (tmp_path / name).write_text("#!/no/such/interpreter\n")
+        (tmp_path / name).chmod(mode)
+    with Agent(state) as agent:
+        agent.prepare([name], tmp_path)
+        agent.go()
+        exited, gone, _ = agent.end()
+    assert exited["code"] == code
+    assert why in exited["why"]
+    assert gone["left"] == []
+
+
+# ------------------------------------------------------------------------------------------------------------ the bytes
+
+
+@every_python
+def test_every_byte_arrives_in_order_and_the_checksum_agrees(state: Path, tmp_path: Path, python: str) -> None:
+    with Agent(state, python=python) as agent:
+        agent.start("head -c 3000000 /dev/urandom | tee copy", tmp_path)
+        _, gone, output = agent.end()
+    assert output == (tmp_path / "copy").read_bytes()
+    assert gone["sizes"] == {"0": 3_000_000}
+    assert gone["crc"] == {"0": zlib.crc32(output)}
+
+
+def test_a_script_reads_nothing_from_us(state: Path, tmp_path: Path) -> None:
+    assert ran(state, tmp_path, "cat; echo end")[2] == b"end\n"
+
+
+def test_a_full_disk_costs_log_bytes_and_never_the_exit(state: Path, tmp_path: Path) -> None:
+    """A limit on file sizes stands for the disk: what cannot be written is counted, and training goes on."""
+    with Agent(state) as agent:
+        assert agent.prepare(["bash", "-c", "head -c 300000 /dev/zero; exit 3"], tmp_path)["t"] == "prepared"
+        keeper = agent.heard[-1]["pid"]
+        resource.prlimit(keeper, resource.RLIMIT_FSIZE, (100_000, 100_000))
+        agent.go()
+        exited, gone, output = agent.end()
+    assert exited["code"] == 3
+    assert len(output) == 100_000
+    assert gone["dropped"] == 200_000
+
+
+# ------------------------------------------------------------------------------------------------------ the environment
+
+ANYTHING = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=30)
+NASTY = st.one_of(ANYTHING, st.text("'\"$`\\!{}()*?~#&|;<> \n\t%äA0/:=-", max_size=12))
+TELL = "import json,os,sys;print(json.dumps([os.getcwd(),sys.argv[1:],dict(os.environ)]))"
+
+
+@pytest.mark.parametrize("locale", ["C", "C.UTF-8"])
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(values=st.lists(NASTY, min_size=1, max_size=4), words=st.lists(NASTY, max_size=3))
+def test_every_value_and_every_word_arrives_byte_for_byte(
+    state: Path, tmp_path: Path, locale: str, values: list[str], words: list[str]
+) -> None:
+    env = {f"A_{at}": value for at, value in enumerate(values)}
+    with Agent(state, LC_ALL=locale) as agent:
+        agent.prepare([sys.executable, "-I", "-X", "utf8", "-c", TELL, *words], tmp_path)
+        agent.go(env)
+        exited, _, output = agent.end()
+    assert exited["code"] == 0
+    cwd, argv, seen = json.loads(output)
+    assert (cwd, argv) == (str(tmp_path), words)
+    assert {name: seen[name] for name in env} == env
+
+
+@pytest.mark.parametrize(
+    ("login", "plan", "value"),
+    [
+        ({}, {"before": ["v"], "after": [""]}, "{cwd}/v:{cwd}"),
+        ({"X": ""}, {"before": ["v"], "after": [""]}, "{cwd}/v:{cwd}"),
+        ({"X": "/a:/b"}, {"before": ["v", "/w"], "after": [""]}, "{cwd}/v:/w:/a:/b:{cwd}"),
+        ({"X": "/a"}, {"before": ["/w"], "if": "nowhere"}, "/a"),
+        ({"X": "/a"}, {"before": ["/w"], "if": "."}, "/w:/a"),
+        ({}, {"default": "1"}, "1"),
+        ({"X": ""}, {"default": "1"}, "1"),
+        ({"X": "8"}, {"default": "1"}, "8"),
+        ({}, {"default": "1", "if": "/nowhere"}, ""),
+        ({"X": "8"}, "1", "1"),
+    ],
+)
+def test_lists_and_defaults_are_worked_out_on_the_host(
+    state: Path, tmp_path: Path, login: dict[str, str], plan: Any, value: str
+) -> None:
+    with Agent(state, **login) as agent:
+        agent.start('printf %s "$X"', tmp_path, {"X": plan})
+        _, _, output = agent.end()
+    assert output.decode() == value.format(cwd=tmp_path)
+
+
+def test_the_script_does_not_see_what_belongs_to_the_login(state: Path, tmp_path: Path) -> None:
+    with Agent(state, SSH_CONNECTION="1 2 3 4", SSH_TTY="/dev/pts/0") as agent:
+        agent.start("env", tmp_path)
+        _, _, output = agent.end()
+    names = {line.partition(b"=")[0] for line in output.splitlines()}
+    assert not names & {b"SSH_CONNECTION", b"SSH_TTY", b"FANOUT_STATE"}
+    assert {b"FANOUT_RUN_ID", b"FANOUT_NODE", b"PATH", b"PWD"} <= names
+
+
+def test_a_secret_stands_in_no_command_line_and_in_no_file(state: Path, tmp_path: Path) -> None:
+    with Agent(state) as agent:
+        agent.start("echo here; read -r line < <(sleep 60)", tmp_path, {"HF_TOKEN": "hf_very_secret"})
+        agent.hear_output(b"here\n")
+        lines = [Path(f"/proc/{pid}/cmdline") for pid in os.listdir("/proc") if pid.isdigit()]
+        kept = [path for path in state.rglob("*") if path.is_file()]
+        assert len(kept) >= 2
+        assert not [path for path in lines + kept if b"hf_very_secret" in _content(path)]
+        agent.tell("kill")
+        agent.end()
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""  # a process that has just ended
+
+
+# ------------------------------------------------------------------------------------------------------ prepare and go
+
+
+@pytest.mark.parametrize(
+    ("rest", "kind", "says"),
+    [
+        ({"cwd": "/no/such/place"}, "no-directory", "no directory /no/such/place on this host"),
+        ({"needs": ["train.sh"]}, "no-script", "no file train.sh in "),
+    ],
+)
+def test_what_is_missing_is_told_before_anything_starts(
+    state: Path, tmp_path: Path, rest: dict[str, Any], kind: str, says: str
+) -> None:
+    with Agent(state) as agent:
+        agent.tell("prepare", **{**spec(["true"], tmp_path), **rest})
+        refused = agent.hear("refused", "prepared")
+        assert (refused["t"], refused["kind"]) == ("refused", kind)
+        assert says in refused["message"]
+        assert refused["hint"]
+        agent.bye()
+    assert not state.exists()
+
+
+def test_another_run_is_told_who_is_there(state: Path, tmp_path: Path) -> None:
+    with Agent(state) as first, Agent(state) as second:
+        first.start("sleep 60", tmp_path, run="mine")
+        refused = second.prepare(["true"], tmp_path, run="other", about={"by": "you@pc"})
+        assert refused["kind"] == "busy"
+        assert "port-29500 is held by run mine of me@pc since 20" in refused["message"]
+        assert second.prepare(["true"], tmp_path, run="third", claims=["port-29501"])["t"] == "prepared"
+        second.tell("stop", grace=0.0, why="enough")
+        second.hear("gone")
+        second.bye()
+        first.tell("kill")
+        first.end()
+    assert not state.exists()
+
+
+def test_the_same_run_twice_is_started_once(state: Path, tmp_path: Path) -> None:
+    with Agent(state) as first, Agent(state) as second:
+        for agent in (first, second):
+            assert agent.prepare(["bash", "-c", "echo once >>count; cat count; sleep 60"], tmp_path)["t"] == "prepared"
+        for agent in (first, second, first):
+            agent.go()
+        assert first.hear("started") == second.hear("started")
+        for agent in (first, second):
+            agent.hear_output(b"once\n")
+        first.tell("kill")
+        assert first.hear("gone") == second.hear("gone")
+        first.bye()
+        second.bye()
+    assert (tmp_path / "count").read_text() == "once\n"
+    assert not state.exists()
+
+
+def test_a_stop_before_go_undoes_prepare(state: Path, tmp_path: Path) -> None:
+    with Agent(state) as agent:
+        agent.prepare(["bash", "-c", "touch started"], tmp_path)
+        agent.tell("stop", grace=0.0, why="another host refused")
+        assert agent.hear("gone")["killed"] == 0
+        agent.bye()
+    assert not (tmp_path / "started").exists()
+    assert not state.exists()
+
+
+def test_a_bye_before_prepare_leaves_nothing(state: Path) -> None:
+    with Agent(state) as agent:
+        agent.bye()
+    assert not state.exists()
+    assert processes_of(state) == []
+
+
+def test_a_run_that_is_not_there_cannot_be_attached(state: Path) -> None:
+    with Agent(state) as agent:
+        agent.attach(run="never")
+        refused = agent.hear("refused")
+        assert (refused["kind"], refused["message"]) == ("no-run", "nothing of run never is here")
+    assert mark("never", 0) == ["FANOUT_RUN_ID=never", "FANOUT_NODE=0"]

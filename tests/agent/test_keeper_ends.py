@@ -1,0 +1,241 @@
+"""How runs end that do not end by themselves: stops, strays, broken links, killed keepers, absent launchers."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from fanout.agent import procs
+from tests.agent.agents import Agent, alive, mark, processes_of, pythons, wait_for
+
+pytestmark = pytest.mark.process
+every_python = pytest.mark.parametrize("python", pythons(), ids=lambda path: Path(path).parent.parent.name)
+
+STRAYS = {
+    "a child": "sleep 60 &",
+    "its own session": "setsid sleep 60 &",
+    "forked twice": "(setsid sh -c 'sleep 60 & sleep 60' &)",
+    "deaf to TERM": "(trap '' TERM; sleep 60) &",
+    "stopped": "sleep 60 & kill -STOP $!",
+    "without our mark": "env -i setsid sleep 60 &",
+}
+
+
+@pytest.mark.parametrize("stray", STRAYS.values(), ids=list(STRAYS))
+def test_what_the_script_leaves_behind_is_ended_and_counted(state: Path, tmp_path: Path, stray: str) -> None:
+    with Agent(state) as agent:
+        agent.start(f"{stray}\necho ready; exit 3", tmp_path)
+        exited, gone, output = agent.end()
+    assert exited["code"] == 3
+    assert gone["killed"] >= 1
+    assert gone["left"] == []
+    assert output == b"ready\n"
+    assert procs.marked(mark("r1", 0)) == []
+
+
+SAVER = """
+import signal, sys
+def save(number, frame):
+    signal.signal(signal.SIGTERM, lambda *_: print("told twice", flush=True))
+    with open(sys.argv[1]) as fifo:
+        fifo.read()
+    print("saved", flush=True)
+    sys.exit(0)
+signal.signal(signal.SIGTERM, save)
+print("ready", flush=True)
+while True:
+    signal.pause()
+"""
+
+
+@every_python
+@pytest.mark.parametrize("wrapper", ["{saver}; true", "trap : TERM; {saver}; true", "setsid -w {saver}; true"])
+def test_a_stop_gives_the_time_to_save(state: Path, tmp_path: Path, python: str, wrapper: str) -> None:
+    """bash dies of the TERM or waits; the program below it saves first, and is told once however often we say stop."""
+    (tmp_path / "saver.py").write_text(SAVER)
+    os.mkfifo(tmp_path / "disk")
+    with Agent(state, python=python) as agent:
+        agent.start(wrapper.format(saver=f"{sys.executable} saver.py disk"), tmp_path)
+        agent.hear_output(b"ready\n")
+        for why in ("another host failed", "said twice"):
+            agent.tell("stop", grace=1.0 if "setsid" in wrapper else 20.0, why=why)
+        (tmp_path / "disk").write_text("slow")
+        _, gone, output = agent.end()
+    assert output.replace(b"Terminated\n", b"") == b"ready\nsaved\n"
+    assert (gone["killed"], gone["left"]) == (0, [])
+
+
+def test_who_does_not_end_within_the_grace_is_killed(state: Path, tmp_path: Path) -> None:
+    with Agent(state) as agent:
+        agent.start("trap '' TERM; echo ready; while :; do sleep 0.05; done", tmp_path)
+        agent.hear_output(b"ready\n")
+        agent.tell("stop", grace=0.4, why="x")
+        exited, gone, _ = agent.end()
+    assert (exited["code"], exited["signal"]) == (None, signal.SIGKILL)
+    assert gone["killed"] >= 1
+
+
+def test_a_kill_waits_for_nothing(state: Path, tmp_path: Path) -> None:
+    with Agent(state) as agent:
+        agent.start("trap '' TERM; echo ready; while :; do sleep 0.05; done", tmp_path, grace=3600.0)
+        agent.hear_output(b"ready\n")
+        agent.tell("stop", grace=3600.0, why="x")
+        agent.tell("kill")
+        assert agent.end()[0]["signal"] == signal.SIGKILL
+
+
+def test_a_tree_that_forks_without_end_is_ended(state: Path, tmp_path: Path) -> None:
+    with Agent(state) as agent:
+        agent.start("echo ready; f() { (sleep 0.01; f) & sleep 0.05; f; }; ulimit -u 4000; f", tmp_path)
+        agent.hear_output(b"ready\n")
+        agent.tell("kill")
+        _, gone, _ = agent.end()
+    assert gone["left"] == []
+    assert procs.marked(mark("r1", 0)) == []
+
+
+# ------------------------------------------------------------------------------------------------------ broken links
+
+
+@every_python
+def test_a_link_that_breaks_loses_no_byte(state: Path, tmp_path: Path, python: str) -> None:
+    """A second connection goes on at the byte where the first one was cut."""
+    script = "echo one; while [ ! -e more ]; do sleep 0.02; done; echo two; exit 3"
+    with Agent(state, python=python) as first:
+        pid = first.start(script, tmp_path)
+        first.hear_output(b"one\n")
+        os.kill(first.hello["pid"], signal.SIGKILL)
+    assert alive(pid)
+    with Agent(state, python=python) as second:
+        second.attach(have=2)
+        second.hear("started")
+        (tmp_path / "more").touch()
+        exited, gone, output = second.end()
+    assert output == b"e\ntwo\n"
+    assert (exited["code"], gone["sizes"]) == (3, {"0": 8})
+
+
+def test_a_run_that_ended_while_nobody_listened_is_told_from_its_record(state: Path, tmp_path: Path) -> None:
+    with Agent(state) as first:
+        pid = first.start("echo alone; exit 3", tmp_path)
+    wait_for(lambda: not alive(pid) and not processes_of(state), "the keeper ends with its run")
+    with Agent(state) as second:
+        second.attach()
+        exited, gone, output = second.end()
+    assert (exited["code"], gone["killed"], output) == (3, 0, b"alone\n")
+    assert not state.exists()
+
+
+def test_a_killed_keeper_takes_its_script_along_and_the_next_relay_the_rest(state: Path, tmp_path: Path) -> None:
+    """PDEATHSIG ends the script itself, the mark in their environment finds what it had started."""
+    with Agent(state) as first:
+        assert first.prepare(["bash", "-c", "setsid sleep 60 & echo ready; sleep 60"], tmp_path)["t"] == "prepared"
+        keeper = first.heard[-1]["pid"]
+        first.go()
+        pid = first.hear("started")["pid"]
+        first.hear_output(b"ready\n")
+        os.kill(keeper, signal.SIGKILL)
+        exited, gone, output = first.end()
+    assert (exited["code"], exited["signal"]) == (None, None)
+    assert exited["why"] == "the keeper on the host died without a record"
+    assert gone["killed"] >= 1
+    assert output == b"ready\n"
+    assert not alive(pid)
+    assert procs.marked(mark("r1", 0)) == []
+    assert not state.exists()
+
+
+def test_the_same_is_told_to_a_later_connection(state: Path, tmp_path: Path) -> None:
+    with Agent(state) as first:
+        assert first.prepare(["bash", "-c", "setsid sleep 60 & echo ready; sleep 60"], tmp_path)["t"] == "prepared"
+        keeper = first.heard[-1]["pid"]
+        first.go()
+        first.hear_output(b"ready\n")
+    os.kill(keeper, signal.SIGKILL)
+    with Agent(state) as second:
+        second.attach()
+        exited, gone, output = second.end()
+    assert exited["why"] == "the keeper on the host died without a record"
+    assert (gone["left"], output) == ([], b"ready\n")
+    assert procs.marked(mark("r1", 0)) == []
+    assert not state.exists()
+
+
+def test_claims_of_a_killed_keeper_are_free(state: Path, tmp_path: Path) -> None:
+    with Agent(state) as first:
+        first.prepare(["sleep", "60"], tmp_path)
+        os.kill(first.heard[-1]["pid"], signal.SIGKILL)
+        wait_for(lambda: not alive(first.heard[-1]["pid"]), "a killed process ends")
+        with Agent(state) as second:
+            assert second.prepare(["true"], tmp_path, run="r2")["t"] == "prepared"
+            second.go(run="r2")
+            assert second.end()[0]["code"] == 0
+        first.bye()
+    assert not state.exists()
+
+
+# ------------------------------------------------------------------------------------------------- absent launchers
+
+
+def test_a_run_without_a_launcher_ends_with_its_lease(state: Path, tmp_path: Path) -> None:
+    with Agent(state) as first:
+        pid = first.start(
+            "trap 'echo told; exit 0' TERM; echo ready; while :; do sleep 0.05; done", tmp_path, lease=1.0
+        )
+        first.hear_output(b"ready\n")
+    wait_for(lambda: not alive(pid) and not processes_of(state), "the lease runs out")
+    with Agent(state) as second:
+        second.attach()
+        exited, _, output = second.end()
+    assert (exited["code"], output.replace(b"Terminated\n", b"")) == (0, b"ready\ntold\n")
+
+
+def test_a_beat_renews_the_lease(state: Path, tmp_path: Path) -> None:
+    with Agent(state) as agent:
+        agent.start("for n in 1 2 3 4 5 6 7 8; do sleep 0.25; echo $n; done; exit 4", tmp_path, lease=1.0)
+        for number in range(1, 9):
+            agent.hear_output(b"%d\n" % number)
+            agent.tell("beat")
+        assert agent.end()[0]["code"] == 4
+
+
+def test_a_host_that_is_prepared_and_never_told_to_go_rolls_back(state: Path, tmp_path: Path) -> None:
+    with Agent(state) as agent:
+        agent.prepare(["bash", "-c", "touch started"], tmp_path, lease=1.0)
+        gone = agent.hear("gone")
+        assert (gone["killed"], gone["left"]) == (0, [])
+        agent.bye()
+    assert not (tmp_path / "started").exists()
+    assert not state.exists()
+
+
+# --------------------------------------------------------------------------------------------------------- questions
+
+
+def test_a_question_gets_its_answer_while_a_run_goes_on(state: Path, tmp_path: Path) -> None:
+    with Agent(state) as agent:
+        agent.start("echo ready; while :; do sleep 0.05; done", tmp_path)
+        agent.tell("ask", id=1, what="no such probe", args={}, timeout=5.0)
+        answer = agent.hear("answer")
+        assert (answer["id"], answer["value"]) == (1, None)
+        assert "KeyError" in answer["error"]
+        agent.tell("kill")
+        agent.end()
+
+
+def test_a_launcher_that_sends_rubbish_ends_its_own_connection_alone(state: Path, tmp_path: Path) -> None:
+    with Agent(state) as first, Agent(state) as second:
+        first.start("echo ready; while [ ! -e end ]; do sleep 0.02; done", tmp_path)
+        first.hear_output(b"ready\n")
+        second.attach()
+        second.hear("started")
+        assert second.child.stdin is not None
+        second.child.stdin.write(b"\xff" * 64)
+        second.child.stdin.close()
+        assert second.child.wait(timeout=30) == 0
+        (tmp_path / "end").touch()
+        assert first.end()[0]["code"] == 0

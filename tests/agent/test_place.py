@@ -1,0 +1,119 @@
+"""Where runs live on a host: claims that free themselves, and directories that are ours alone or nobody's."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fanout.agent import place
+
+ABOUT = {"run": "r1", "by": "me@pc", "since": 1.0, "pid": 7}
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    path = tmp_path / "state"
+    monkeypatch.setenv("FANOUT_STATE", str(path))
+    return place.base()
+
+
+def test_the_directory_is_ours_alone(root: str) -> None:
+    assert os.stat(root).st_mode & 0o777 == 0o700
+    assert place.base() == root
+    assert os.listdir(root) == []
+
+
+def test_a_claim_keeps_others_out_and_tells_them_who_is_there(root: str) -> None:
+    held = place.claim(root, "port-1", ABOUT)
+    with pytest.raises(place.Busy) as busy:
+        place.claim(root, "port-1", {"run": "r2"})
+    assert (busy.value.claim, busy.value.holder) == ("port-1", ABOUT)
+    place.unclaim(root, "port-1", held)
+    assert os.listdir(root) == []
+    place.unclaim(root, "port-1", place.claim(root, "port-1", ABOUT))
+
+
+def test_other_claims_do_not_meet(root: str) -> None:
+    held = [place.claim(root, name, ABOUT) for name in ("port-1", "port-2", "gpu-0")]
+    assert len(os.listdir(root)) == 3
+    for name, descriptor in zip(("port-1", "port-2", "gpu-0"), held, strict=True):
+        place.unclaim(root, name, descriptor)
+
+
+@pytest.mark.process
+def test_the_claim_of_a_killed_holder_is_free_and_its_file_goes_with_the_next_tidying(root: str) -> None:
+    source = f"import sys; from fanout.agent import place; place.claim({root!r}, 'port-1', {ABOUT!r}); print('held', flush=True); sys.stdin.read()"
+    argv = [sys.executable, "-c", source]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        with pytest.raises(place.Busy):
+            place.claim(root, "port-1", {})
+        place.tidy(root)
+        assert os.listdir(root) == ["claim-port-1"]
+        holder.send_signal(signal.SIGKILL)
+        holder.wait()
+    place.tidy(root)
+    assert not os.path.exists(root)
+
+
+def test_a_planted_link_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "elsewhere").mkdir(mode=0o700)
+    (tmp_path / "state").symlink_to(tmp_path / "elsewhere")
+    monkeypatch.setenv("FANOUT_STATE", str(tmp_path / "state"))
+    with pytest.raises(place.NoPlace, match="is there already and is not a directory"):
+        place.base()
+
+
+@pytest.mark.parametrize("mode", [0o755, 0o770, 0o701])
+def test_a_directory_that_others_may_enter_is_refused_and_not_mended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int
+) -> None:
+    path = tmp_path / "state"
+    path.mkdir()
+    path.chmod(mode)
+    monkeypatch.setenv("FANOUT_STATE", str(path))
+    with pytest.raises(place.NoPlace, match=f"is open to others \\(mode {mode:o}\\)"):
+        place.base()
+    assert path.stat().st_mode & 0o777 == mode
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a directory away")
+def test_a_directory_of_somebody_else_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "state"
+    path.mkdir(mode=0o700)
+    os.chown(path, 65534, 65534)
+    monkeypatch.setenv("FANOUT_STATE", str(path))
+    with pytest.raises(place.NoPlace, match="belongs to uid 65534, not to us"):
+        place.base()
+
+
+def test_a_planted_claim_is_not_followed(root: str, tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("precious")
+    (Path(root) / "claim-port-1").symlink_to(tmp_path / "precious")
+    with pytest.raises(OSError, match="symbolic links"):
+        place.claim(root, "port-1", ABOUT)
+    assert (tmp_path / "precious").read_text() == "precious"
+
+
+def test_runs_are_found_by_their_directories(root: str) -> None:
+    for name in ("r1.0", "r1.12", "a.b.3", "no-number", "claim-port-1.x"):
+        os.mkdir(os.path.join(root, name))
+    assert place.runs(root) == [("a.b", 3), ("r1", 0), ("r1", 12)]
+
+
+def test_removing_a_run_follows_no_link(root: str, tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("precious")
+    directory = Path(place.run_directory(root, "r1", 0))
+    directory.mkdir()
+    (directory / "stream-0").symlink_to(tmp_path / "precious")
+    (directory / "status").write_text("{}")
+    place.remove_run(root, "r1", 0)
+    place.remove_run(root, "r1", 0)
+    assert (tmp_path / "precious").read_text() == "precious"
+    assert os.listdir(root) == []

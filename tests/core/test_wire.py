@@ -1,0 +1,280 @@
+"""Bytes to events: any cut gives the same, noise is never parsed, and a hostile host gets one answer alone."""
+
+from __future__ import annotations
+
+import itertools
+import struct
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fanout import wire
+from fanout.agent import frames
+from fanout.events import (
+    Answered,
+    Beat,
+    Chunk,
+    Event,
+    Exited,
+    Forgotten,
+    Gone,
+    Leftover,
+    Noise,
+    Prepared,
+    Refused,
+    Started,
+    StreamOpened,
+)
+from fanout.hosts import Host, Origin
+from fanout.plan import Default, LaunchPlan, NodePlan, PathList
+from fanout.wire import BadHost, Decoder
+
+NONCE = "00ff00ff00ff00ff"
+READY = f"\n@{NONCE} READY 3.11\n".encode()
+LEFT = {"pid": 9, "state": "D", "wchan": "nfs_wait", "cmd": "python train.py"}
+
+MESSAGES: list[tuple[dict[str, Any], Event]] = [
+    ({"t": "beat", "load": {"one": 1.5}}, Beat(at=7.0, host="h", load={"one": 1.5})),
+    ({"t": "beat"}, Beat(at=7.0, host="h")),
+    (
+        {"t": "answer", "id": 3, "value": [1, None], "error": ""},
+        Answered(at=7.0, host="h", ask=3, value=[1, None], error=""),
+    ),
+    ({"t": "prepared", "pid": 7}, Prepared(at=7.0, host="h", pid=7)),
+    (
+        {"t": "refused", "kind": "busy", "message": "busy: ä", "hint": "wait"},
+        Refused(at=7.0, host="h", kind="busy", message="busy: ä", hint="wait"),
+    ),
+    ({"t": "started", "pid": 8}, Started(at=7.0, host="h", pid=8)),
+    ({"t": "stream", "id": 1, "name": "rank 0"}, StreamOpened(at=7.0, host="h", stream=1, name="rank 0")),
+    (
+        {"t": "exited", "code": 3, "signal": None, "why": "", "oom": False},
+        Exited(at=7.0, host="h", code=3, signal=None),
+    ),
+    (
+        {"t": "exited", "code": None, "signal": 9, "why": "x", "oom": True},
+        Exited(at=7.0, host="h", code=None, signal=9, why="x", oom=True),
+    ),
+    (
+        {"t": "gone", "killed": 2, "left": [LEFT], "sizes": {"0": 5}, "crc": {"0": 1}, "dropped": 3},
+        Gone(
+            at=7.0,
+            host="h",
+            killed=2,
+            dropped=3,
+            left=(Leftover(pid=9, state="D", wchan="nfs_wait", command="python train.py"),),
+        ),
+    ),
+    ({"t": "forgotten"}, Forgotten(at=7.0, host="h")),
+]
+
+
+def decoder() -> Decoder:
+    return Decoder("h", NONCE, lambda: 7.0)
+
+
+def spoken() -> Decoder:
+    """A decoder whose host has said READY."""
+    one = decoder()
+    assert one.feed(READY) == []
+    return one
+
+
+def fed(data: bytes, cuts: list[int]) -> tuple[list[Event], Decoder]:
+    one = decoder()
+    edges = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
+    events = [event for start, end in itertools.pairwise(edges) for event in one.feed(data[start:end])]
+    return events, one
+
+
+@pytest.mark.parametrize(("message", "event"), MESSAGES, ids=[message["t"] for message, _ in MESSAGES])
+def test_every_message_has_its_event(message: dict[str, Any], event: Event) -> None:
+    assert spoken().feed(frames.pack(message)) == [event]
+
+
+def test_hello_is_no_event_and_gone_tells_the_totals() -> None:
+    one = spoken()
+    assert one.feed(frames.pack({"t": "hello", "v": 1, "hostname": "gpu01"})) == []
+    assert one.hello["hostname"] == "gpu01"
+    assert one.python == "3.11"
+    one.feed(frames.pack({"t": "gone", "killed": 0, "left": [], "sizes": {"0": 5}, "crc": {"0": 1}, "dropped": 0}))
+    assert one.totals == {0: (5, 1)}
+
+
+CHUNKS = st.lists(st.tuples(st.integers(0, 65535), st.integers(0, 1 << 40), st.binary(max_size=40)), max_size=4)
+SAID = st.lists(st.sampled_from([message for message, _ in MESSAGES]), max_size=5)
+
+
+@given(noise=st.binary(max_size=60), said=SAID, chunks=CHUNKS, cuts=st.lists(st.integers(0, 1 << 16), max_size=12))
+def test_any_cut_of_the_bytes_gives_the_same_events(
+    noise: bytes, said: list[dict[str, Any]], chunks: list[tuple[int, int, bytes]], cuts: list[int]
+) -> None:
+    data = noise + READY + b"".join(map(frames.pack, said)) + b"".join(frames.pack_data(*chunk) for chunk in chunks)
+    whole, one = fed(data, [])
+    assert fed(data, cuts)[0] == whole
+    assert len(whole) == len(said) + len(chunks) + bool(noise.strip())
+    assert whole[len(whole) - len(chunks) :] == [
+        Chunk(at=7.0, host="h", stream=stream, offset=offset, data=data) for stream, offset, data in chunks
+    ]
+    assert one.python == "3.11"
+
+
+@given(noise=st.binary(max_size=200))
+def test_what_a_login_prints_is_shown_as_it_was(noise: bytes) -> None:
+    events, _ = fed(noise + READY + frames.pack({"t": "beat"}), [])
+    before = noise + b"\n"
+    assert events[:-1] == ([Noise(at=7.0, host="h", data=before)] if before.strip() else [])
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        b"@ READY 3.11\n",
+        b"@0000000000000000 READY 3.11\n",
+        b"READY\n",
+        NONCE.encode() + b" READY 3.11\n",
+        f"@{NONCE} READ".encode() + b"Y\n",
+        frames.pack({"t": "exited", "code": 0, "signal": None}),
+    ],
+)
+def test_only_who_knows_the_nonce_can_speak(forged: bytes) -> None:
+    one = decoder()
+    assert one.feed(forged) == []
+    assert one.python == ""
+    assert one.noise == forged
+    assert [type(event) for event in one.feed(READY + frames.pack({"t": "beat"}))] == [Noise, Beat]
+
+
+def test_a_login_that_prints_for_ever_is_cut_off() -> None:
+    one = decoder()
+    assert one.feed(b"y\n" * 30_000) == []
+    with pytest.raises(BadHost, match=r"printed 66000 bytes at login and never got to the command"):
+        one.feed(b"y\n" * 3_000)
+
+
+HOSTILE: dict[str, bytes] = {
+    "a frame of 4 GB": struct.pack("!IB", 0xFFFFFFFF, frames.JSON),
+    "an unknown kind": struct.pack("!IB", 2, 9) + b"{}",
+    "data without a head": struct.pack("!IB", 3, frames.DATA) + b"abc",
+    "no JSON": struct.pack("!IB", 3, frames.JSON) + b"{,}",
+    "no UTF-8": struct.pack("!IB", 2, frames.JSON) + b"\xff\xfe",
+    "no object": struct.pack("!IB", 2, frames.JSON) + b"[]",
+    "nested without end": struct.pack("!IB", 100_000, frames.JSON) + b"[" * 100_000,
+    "sizes that are a list": frames.pack({**MESSAGES[9][0], "sizes": []}),
+    "a checksum that is a list": frames.pack({**MESSAGES[9][0], "crc": [1]}),
+    "a pid without end": frames.pack({"t": "prepared", "pid": float("inf")}),
+    "a message without a kind": frames.pack({"pid": 1}),
+    "an integer of many digits": struct.pack("!IB", 10_011, frames.JSON) + b'{"t":"x' + b'":1,"a":' + b"1" * 9_996,
+}
+
+
+@pytest.mark.parametrize("data", HOSTILE.values(), ids=list(HOSTILE))
+def test_what_is_not_the_protocol_is_answered_in_one_way(data: bytes) -> None:
+    with pytest.raises(BadHost):
+        spoken().feed(data)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+#: Messages that are right but for one field, which is where a reader that trusts them falls.
+TWISTED = st.builds(
+    lambda message, name, value: {**message, name: value},
+    st.sampled_from([message for message, _ in MESSAGES] + [{"t": "hello"}, {"t": "crash", "text": ""}]),
+    st.sampled_from(sorted({name for message, _ in MESSAGES for name in message})),
+    JSON | st.lists(st.just(LEFT) | JSON, max_size=2) | st.sampled_from([float("inf"), float("nan"), [], {"0": "x"}]),
+)
+
+
+def tolerated(data: bytes) -> list[Event] | None:
+    """The events, or None for a bad host; anything else that is raised is a fault."""
+    try:
+        return spoken().feed(data)
+    except BadHost:
+        return None
+
+
+@settings(max_examples=500)
+@given(message=TWISTED | st.dictionaries(st.text(max_size=3), JSON, max_size=3))
+def test_a_message_of_any_shape_is_an_event_or_a_bad_host_and_nothing_else(message: dict[str, Any]) -> None:
+    events = tolerated(frames.pack(message))
+    assert events is None or len(events) == (message["t"] != "hello")
+
+
+@settings(max_examples=300)
+@given(data=st.binary(max_size=80))
+def test_any_bytes_are_events_or_a_bad_host_and_nothing_else(data: bytes) -> None:
+    assert all(isinstance(event, (Chunk, Beat, Forgotten)) for event in tolerated(data) or ())
+
+
+def test_a_failure_of_the_agent_is_told_with_its_traceback() -> None:
+    with pytest.raises(BadHost, match=r"(?s)a bug of fanout's:\nTraceback.*KeyError"):
+        spoken().feed(frames.pack({"t": "crash", "text": "Traceback\nKeyError: 'x'"}))
+
+
+# ------------------------------------------------------------------------------------------------- the plan as frames
+
+NODE = NodePlan(
+    host=Host(name="h", origin=Origin(file="f", line=1)),
+    rank=1,
+    nproc=2,
+    cwd="/p",
+    argv=("bash", "train.sh", "ä b"),
+    env=(("A", "x"), ("P", PathList(before=("v",), after=("",))), ("D", Default(value="1", only_if="/v"))),
+    needs=("train.sh",),
+    claims=("port-1",),
+    run_id="r1",
+)
+PLAN = LaunchPlan(run_id="r1", task=("t",), nodes=(NODE,), master_addr="a", master_port=1, grace=4.0, lease=30.0)
+
+
+def one_of(data: bytes) -> dict[str, Any]:
+    (message,) = frames.Splitter().feed(data)
+    assert isinstance(message, dict)
+    return message
+
+
+def test_prepare_tells_all_that_must_be_known_before_go() -> None:
+    assert one_of(wire.prepare_frame(PLAN, NODE, by="me@pc", cursors={0: 5})) == {
+        "op": "prepare",
+        "run": "r1",
+        "node": 1,
+        "mark": ["FANOUT_RUN_ID=r1", "FANOUT_NODE=1"],
+        "argv": ["bash", "train.sh", "ä b"],
+        "cwd": "/p",
+        "needs": ["train.sh"],
+        "claims": ["port-1"],
+        "about": {"by": "me@pc"},
+        "lease": 30.0,
+        "grace": 4.0,
+        "cursors": {"0": 5},
+    }
+
+
+def test_go_carries_the_environment_and_the_mark() -> None:
+    env = one_of(wire.go_frame(NODE))["env"]
+    assert env == {
+        "A": "x",
+        "P": {"before": ["v"], "after": [""]},
+        "D": {"default": "1", "if": "/v"},
+        "FANOUT_RUN_ID": "r1",
+        "FANOUT_NODE": "1",
+    }
+
+
+def test_the_small_frames_say_what_they_are() -> None:
+    assert one_of(wire.attach_frame("r1", 1, NODE.mark, {0: 9}))["cursors"] == {"0": 9}
+    assert one_of(wire.ask_frame(4, "gpu", {"a": 1}, 2.0)) == {
+        "op": "ask",
+        "id": 4,
+        "what": "gpu",
+        "args": {"a": 1},
+        "timeout": 2.0,
+    }
+    assert one_of(wire.cancel_frame(4)) == {"op": "cancel", "id": 4}
+    assert one_of(wire.stop_frame(1.5, "x")) == {"op": "stop", "grace": 1.5, "why": "x"}
+    assert [one_of(frame)["op"] for frame in (wire.KILL, wire.BEAT, wire.BYE)] == ["kill", "beat", "bye"]
