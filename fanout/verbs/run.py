@@ -129,6 +129,8 @@ class _Launch:
     def run(self) -> int:
         """From the first dial to the last word."""
         assert self.heading.log_dir is not None
+        if self.settings.skip_check:
+            self._plan(self._looked_up())  # what no host will be asked about is wrong before any is dialled
         with ExitStack() as stack:
             view = view_of(self.heading, self.look, self.edge, timestamps=self.settings.timestamps)
             stack.callback(view.close)
@@ -156,16 +158,18 @@ class _Launch:
 
     def _launch(self, session: Session, view: View, record: LogDir, guardian: Guardian) -> RunOutcome:
         """Check, plan and follow the policy, as far as it comes."""
+        if session.state.failures or session.state.interrupts:
+            session.dismiss()
+            return of(session.state)
         learned = Learned()
-        if not session.state.failures and not session.state.interrupts:
-            if self.settings.skip_check:
-                learned = self._looked_up()
-            else:
-                checked = self._check(session, view)
-                if checked is None or (checked.failures and not self.settings.force):
-                    session.dismiss()
-                    return of(session.state, refused="refused by the check: nothing was started")
-                learned = _learned(checked)
+        if self.settings.skip_check:
+            learned = self._looked_up()
+        else:
+            checked = self._check(session, view)
+            if checked is None or (checked.failures and not self.settings.force):
+                session.dismiss()
+                return of(session.state, refused="refused by the check: nothing was started")
+            learned = _learned(checked)
         try:
             made = self._plan(learned)
         except UsageError:
@@ -173,9 +177,8 @@ class _Launch:
             raise
         with open(os.path.join(record.path, "plan.json"), "w", encoding="utf-8") as file:
             json.dump(dryrun.as_dict(made), file, indent=2)
-        if not session.state.failures and not session.state.interrupts:
-            ranks = f"{made.world_size} ranks" if made.world_size != 1 else "1 rank"
-            view.note(f"launching {ranks}, MASTER_ADDR={made.master_addr} MASTER_PORT={made.master_port}")
+        ranks = f"{made.world_size} ranks" if made.world_size != 1 else "1 rank"
+        view.note(f"launching {ranks}, MASTER_ADDR={made.master_addr} MASTER_PORT={made.master_port}")
         policy = supervise.Policy(
             grace=self.settings.grace,
             last_words=self.settings.last_words,

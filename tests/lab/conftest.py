@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,6 +47,7 @@ def lab4(four_machines: Lab) -> Iterator[Lab]:
 
 
 @pytest.fixture
-def project(lab4: Lab) -> Project:
+def project(lab4: Lab) -> Iterator[Project]:
     """A project that the four hosts share, with fanout started as the plain user."""
-    return Project(lab4)
+    with contextlib.closing(Project(lab4)) as project:
+        yield project

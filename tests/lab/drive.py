@@ -22,7 +22,7 @@ from tests.lab.node import Node
 from tests.lab.ns import LabError, Process
 from tests.lab.specs import UID
 
-PATIENCE = 30.0  # seconds; far more than anything here takes on an idle machine
+PATIENCE = 60.0  # seconds; far more than anything here takes on an idle machine
 
 GOLDEN = Path(__file__).with_name("golden")
 HERE = "/home/lab/shared/project"
@@ -102,8 +102,6 @@ class Running:
         try:
             code = self.child.wait(max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
-            self.child.kill()
-            self.child.wait()
             raise AssertionError(f"fanout did not end within {timeout:g} s:\n{self.seen}") from None
         finally:
             self.close()
@@ -111,6 +109,9 @@ class Running:
         return Done(code=code, out=self.texts["out"], err=self.texts["err"], seconds=seconds)
 
     def close(self) -> None:
+        """Kill it if it still runs."""
+        self.child.kill()
+        self.child.wait()
         for pipe in (self.child.stdout, self.child.stderr):
             if pipe is not None:
                 pipe.close()
@@ -134,6 +135,7 @@ class Project:
     def __init__(self, lab: Lab, *, user: str = "lab", shared: bool = True) -> None:
         self.lab, self.user, self.here = lab, user, HERE
         self._shared = shared
+        self._runs: list[Running] = []
         self.write("task.py", "")
         self.hosts()
 
@@ -182,7 +184,13 @@ class Project:
         child = self.lab.launcher.popen(
             argv, user=self.user, cwd=self.here, env=environment, stdout=stdout, stderr=subprocess.PIPE
         )
-        return Running(child)
+        self._runs.append(Running(child))
+        return self._runs[-1]
+
+    def close(self) -> None:
+        """A test that failed half-way leaves nothing running here."""
+        for run in self._runs:
+            run.close()
 
     def fanout(self, *words: str, env: Mapping[str, str] | None = None, timeout: float = PATIENCE) -> Done:
         """Start it and wait for its end."""
@@ -210,6 +218,11 @@ class Project:
         text = (self.records()[-1] / "events.jsonl").read_text()
         assert text.endswith("\n")
         return [json.loads(line) for line in text.splitlines()]
+
+    def result(self) -> dict[str, Any]:
+        """The last run's result.json."""
+        found: dict[str, Any] = json.loads((self.records()[-1] / "result.json").read_text())
+        return found
 
     def report(self) -> str:
         """The last run's report as it was recorded."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -33,7 +34,8 @@ def machines() -> Iterator[Lab]:
 @pytest.fixture
 def project(machines: Lab) -> Iterator[Project]:
     machines.reset()
-    yield Project(machines)
+    with closing(Project(machines)) as project:
+        yield project
     assert_clean(machines)
 
 
