@@ -85,13 +85,13 @@ class Keeper:
         poll.register(self.listener, select.POLLIN)
         self.poll = poll
         while not self.done:
-            for descriptor, _ in poll.poll(self._wait_ms()):
-                self._ready(descriptor)
+            for descriptor, events in poll.poll(self._wait_ms()):
+                self._ready(descriptor, events)
             self._reap()
             self._deadlines()
             self._tell_size()
 
-    def _ready(self, descriptor: int) -> None:
+    def _ready(self, descriptor: int, events: int) -> None:
         if descriptor == self.wake_read:
             os.read(self.wake_read, 4096)
         elif descriptor == self.listener.fileno():
@@ -99,7 +99,11 @@ class Keeper:
         elif descriptor == self.pipe:
             self._drain()
         elif descriptor in self.clients:
-            self._hear(descriptor)
+            if events & select.POLLOUT:
+                self.poll.modify(descriptor, select.POLLIN)
+                self._tell(self.clients[descriptor][0], {"t": "size", "stream": 0, "size": self.log.size})
+            if events & ~select.POLLOUT and descriptor in self.clients:
+                self._hear(descriptor)
 
     def _wait_ms(self) -> float:
         """How long nothing can happen by itself."""
@@ -172,9 +176,15 @@ class Keeper:
             self._tell(client, message)
 
     def _tell_size(self) -> None:
+        """Each relay hears the newest size once its socket has room again.
+
+        A launcher that is slow or suspended holds its relay up in a write; sizes sent all the same would fill the
+        socket within seconds of a flood, and the relay would be cut, which it takes for our death.
+        """
         if self.log.size != self.told:
             self.told = self.log.size
-            self._tell_all({"t": "size", "stream": 0, "size": self.log.size})
+            for descriptor in self.clients:
+                self.poll.modify(descriptor, select.POLLIN | select.POLLOUT)
 
     # -- train.sh
 
