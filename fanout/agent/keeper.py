@@ -61,7 +61,7 @@ class Keeper:
         self.status = record.Status(directory)
         self.log = record.Log(directory, 0)
         self.ranks: RankLogs | None = None
-        self.told: dict = {}  # the sizes that the relays know of, by stream
+        self.offered: dict = {}  # the sizes, by stream, that the relays are to be told
         self.pipe = -1
         self.main = 0
         self.exited = False
@@ -88,14 +88,14 @@ class Keeper:
         poll.register(self.listener, select.POLLIN)
         self.poll = poll
         while not self.done:
-            for descriptor, _ in poll.poll(self._wait_ms()):
-                self._ready(descriptor)
+            for descriptor, events in poll.poll(self._wait_ms()):
+                self._ready(descriptor, events)
             self._reap()
             self._deadlines()
             self._look_at_ranks()
-            self._tell_sizes()
+            self._offer_sizes()
 
-    def _ready(self, descriptor: int) -> None:
+    def _ready(self, descriptor: int, events: int) -> None:
         if descriptor == self.wake_read:
             os.read(self.wake_read, 4096)
         elif descriptor == self.listener.fileno():
@@ -103,7 +103,10 @@ class Keeper:
         elif descriptor == self.pipe:
             self._drain()
         elif descriptor in self.clients:
-            self._hear(descriptor)
+            if events & select.POLLOUT:
+                self._tell_sizes(descriptor)
+            if events & ~select.POLLOUT and descriptor in self.clients:
+                self._hear(descriptor)
 
     def _wait_ms(self) -> float:
         """How long nothing can happen by itself."""
@@ -122,20 +125,18 @@ class Keeper:
             client.close()
             return
         client.setblocking(False)
-        self.clients[client.fileno()] = (client, frames.Splitter())
-        self.poll.register(client, select.POLLIN)
+        self.clients[client.fileno()] = (client, frames.Splitter(), {})
+        self.poll.register(client, select.POLLIN | select.POLLOUT)
         self._tell(client, {"t": "prepared", "pid": os.getpid()})
         if self.main:
             self._tell(client, {"t": "started", "pid": self.main})
         for number in self.ranks.paths if self.ranks is not None else ():
             self._tell(client, self._stream(number))
-        for number, size in self._sizes().items():
-            self._tell(client, {"t": "size", "stream": number, "size": size})
         if self.exited:
             self._tell(client, dict(self.status.facts["exited"], t="exited"))
 
     def _hear(self, descriptor: int) -> None:
-        client, splitter = self.clients[descriptor]
+        client, splitter, _ = self.clients[descriptor]
         try:
             data = client.recv(65536)
             messages = splitter.feed(data) if data else None
@@ -160,7 +161,7 @@ class Keeper:
             self.stop(0.0, "killed")
 
     def _drop(self, descriptor: int) -> None:
-        client, _ = self.clients.pop(descriptor)
+        client, _, _ = self.clients.pop(descriptor)
         self.poll.unregister(descriptor)
         client.close()
 
@@ -175,7 +176,7 @@ class Keeper:
             self._drop(client.fileno())
 
     def _tell_all(self, message: dict) -> None:
-        for client, _ in list(self.clients.values()):
+        for client, _, _ in list(self.clients.values()):
             self._tell(client, message)
 
     def _sizes(self) -> dict:
@@ -184,11 +185,26 @@ class Keeper:
             sizes.update(self.ranks.sizes)
         return sizes
 
-    def _tell_sizes(self) -> None:
+    def _offer_sizes(self) -> None:
+        """Each relay hears the newest sizes once its socket has room again.
+
+        A launcher that is slow or suspended holds its relay up in a write; sizes sent all the same would fill the
+        socket within seconds of a flood, and the relay would be cut, which it takes for our death.
+        """
+        sizes = self._sizes()
+        if sizes != self.offered:
+            self.offered = sizes
+            for descriptor in self.clients:
+                self.poll.modify(descriptor, select.POLLIN | select.POLLOUT)
+
+    def _tell_sizes(self, descriptor: int) -> None:
+        """The sizes that have changed since this relay was told."""
+        client, _, told = self.clients[descriptor]
+        self.poll.modify(descriptor, select.POLLIN)
         for number, size in self._sizes().items():
-            if size != self.told.get(number, 0):
-                self.told[number] = size
-                self._tell_all({"t": "size", "stream": number, "size": size})
+            if size != told.get(number, 0):
+                told[number] = size
+                self._tell(client, {"t": "size", "stream": number, "size": size})
 
     def _follow_ranks(self, environment: dict) -> None:
         """Have torchrun write a file per rank, unless the plan or the environment has other wishes."""
@@ -257,7 +273,7 @@ class Keeper:
         how["oom"] = oom_kills() > self.ooms
         self.status.note(phase="exited", exited=how)
         self._look_at_ranks()
-        self._tell_sizes()
+        self._offer_sizes()
         self._tell_all(dict(how, t="exited"))
         if not self.deadline_kill:
             self.deadline_kill = time.monotonic() + LEFTOVER_SECONDS
@@ -326,7 +342,7 @@ class Keeper:
         }
         self.status.note(phase="gone", gone=gone)
         self.release()
-        self._tell_sizes()
+        self._offer_sizes()
         self._tell_all(dict(gone, t="gone"))
         self.done = True
 

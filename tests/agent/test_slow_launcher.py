@@ -1,0 +1,50 @@
+"""A launcher that does not read for a while costs the run nothing: no byte, and not the run."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+FLOOD = 300_000  # 30 MB: more than all that stands between train.sh and the screen holds
+DRIPS = 3_000  # and then line by line, each of which the keeper tells the relay of
+LINES = FLOOD + DRIPS
+X = "x" * 99
+TRAIN_SH = f"""\
+head -n {FLOOD} <(yes {X})
+for ((i = 0; i < {DRIPS}; i++)); do echo {X}; read -t 0.001 <> <(:); done
+until [[ -e heard ]]; do sleep 0.05; done
+echo the end
+"""
+
+
+def _log_size(state: Path) -> int:
+    return sum(file.stat().st_size for file in state.rglob("*") if file.is_file())
+
+
+@pytest.mark.process
+def test_a_flood_outlives_a_launcher_that_is_held_up(tmp_path: Path) -> None:
+    """Nobody reads the launcher's stdout until the flood is over; then all of it is there, and the run still lives."""
+    state = tmp_path / "state"
+    state.mkdir(mode=0o700)
+    (tmp_path / "train.sh").write_text(TRAIN_SH)
+    (tmp_path / "task.py").write_text("")
+    argv = [sys.executable, "-m", "fanout", "run", "--skip-check", "--nproc-per-node", "1", "localhost", "task.py"]
+    env = {**os.environ, "FANOUT_STATE": str(state), "XDG_STATE_HOME": str(tmp_path / "runs"), "COLUMNS": "100"}
+    pipe = subprocess.PIPE
+    with subprocess.Popen(argv, cwd=tmp_path, env=env, stdout=pipe, stderr=subprocess.DEVNULL) as run:
+        until = time.monotonic() + 60
+        while _log_size(state) < LINES * 100 and run.poll() is None:
+            assert time.monotonic() < until, "train.sh did not get its output written"
+            time.sleep(0.05)
+        assert run.stdout is not None
+        heard = 0
+        while heard < LINES * len(X) and (line := run.stdout.readline()):
+            heard += line.count(b"x")
+        (tmp_path / "heard").touch()
+        assert run.stdout.readline().endswith(b"| the end\n")
+    assert run.returncode == 0
