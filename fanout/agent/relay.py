@@ -135,9 +135,13 @@ class Relay:
         self.run = (message["run"], message["node"])
         self.mark = message["mark"]
         self.cursors = {int(stream): offset for stream, offset in message.get("cursors", {}).items()}
+        self._join()
+
+    def _join(self) -> None:
+        """Connect to the keeper; without one, its record tells. To be cut off by it is not to know that it is dead."""
         keeper = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            keeper.connect(prepare.socket_path(directory))
+            keeper.connect(prepare.socket_path(self.directory))
         except OSError:
             keeper.close()
             self._tell_record()
@@ -171,8 +175,9 @@ class Relay:
         if not data:
             self.keeper.close()
             self.keeper = None
+            self.keeper_splitter = frames.Splitter()
             if self.gone is None:
-                self._tell_record()
+                self._join()
             return
         for message in self.keeper_splitter.feed(data):
             if message["t"] == "size":
