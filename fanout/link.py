@@ -35,6 +35,7 @@ from fanout.events import (
     Started,
     Unreached,
 )
+from fanout.greeting import take_in
 from fanout.hosts import Host
 from fanout.plan import LaunchPlan
 from fanout.transports.base import Channel, Deadline, Transport
@@ -42,7 +43,6 @@ from fanout.transports.base import Channel, Deadline, Transport
 BEAT_SECONDS = 5.0
 SILENT_SECONDS = 15.0  # three beats of the agent
 CHUNKS_IN_QUEUE = 64
-OLDEST_PYTHON = (3, 8)
 REDIAL_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0)
 
 
@@ -83,7 +83,6 @@ class Link:
         self._over = False
         self._plan: LaunchPlan | None = None
         self._attach_only = False
-        self._gone_sent = False
         self._offsets: dict[int, int] = {}
         self._crcs: dict[int, int] = {}
         self.room = threading.Semaphore(CHUNKS_IN_QUEUE)
@@ -162,9 +161,7 @@ class Link:
                 return
             attempt = 0
             if not self._worth_dialling():
-                self._unreached(
-                    AgentRefused(f"the connection broke: {why}", hint="run it again; see --connect-timeout")
-                )
+                self._unreached(AgentRefused(f"the connection broke: {why}", hint="run it again"))
                 return
             self._post(LinkLost(at=self._clock(), host=self.host.name, why=why))
             began = time.monotonic()
@@ -198,7 +195,7 @@ class Link:
         decoder = wire.Decoder(self.host.name, nonce, self._clock)
         try:
             channel = self._transport(self.host).open(self.host, command, deadline)
-            early = [] if self._options.command else self._take_in(channel, decoder, deadline)
+            early = [] if self._options.command else take_in(self.host, channel, decoder, deadline)
         except TransportError as error:
             told = isinstance(error, AgentRefused) or f"within {deadline.seconds:g} s" in str(error)
             if deadline.expired and not told:
@@ -217,37 +214,6 @@ class Link:
         hello = {**decoder.hello, "peer": channel.peer}
         self._post(Linked(at=self._clock(), host=self.host.name, attempt=attempt, took=took, hello=hello))
         return channel, decoder, early
-
-    def _take_in(self, channel: Channel, decoder: wire.Decoder, deadline: Deadline) -> list[Event]:
-        """Wait for READY, send the agent, wait for its hello; events that came along with it are kept."""
-        events: list[Event] = []
-        sent = False
-        try:
-            while not decoder.hello:
-                data = channel.read(deadline.left)
-                if deadline.expired or (data is None and time.monotonic() >= deadline.at):
-                    raise AgentRefused(
-                        f"logged in, but the login shell did not get to the command within {deadline.seconds:g} s",
-                        hint=f"does an rc file on {self.host.name} wait for something?",
-                    )
-                if data == b"":
-                    raise _no_agent(self.host, decoder, channel.status())
-                if data:
-                    events += decoder.feed(data)
-                if decoder.python and not sent:
-                    _new_enough(self.host, decoder.python)
-                    channel.write(bundle.packed())
-                    sent = True
-        except wire.BadHost as error:
-            channel.close()
-            raise AgentRefused(str(error)) from None
-        except OSError as error:
-            channel.close()
-            raise AgentRefused(f"the connection broke while the agent started: {error}") from None
-        except AgentRefused:
-            channel.close()
-            raise
-        return events
 
     def _follow(self, channel: Channel, decoder: wire.Decoder, early: list[Event]) -> str | None:
         """Read until the link ends: why it did, or None if that is the end of the run here."""
@@ -381,32 +347,3 @@ class Link:
         assert self._plan is not None
         node = self._plan.node(self.host.name)
         return wire.attach_frame(self._plan.run_id, node.rank, node.mark, self._offsets)
-
-
-def _new_enough(host: Host, version: str) -> None:
-    """Refuse a python that cannot compile the agent. Raises AgentRefused."""
-    numbers = tuple(int(part) if part.isdigit() else 0 for part in version.split("."))
-    if numbers < OLDEST_PYTHON:
-        raise AgentRefused(
-            f"its {host.python or 'python3'} is Python {version}; fanout needs 3.8 or later on the hosts",
-            hint="say where a newer one is: python=/path/to/python3 in the hostfile",
-        )
-
-
-def _no_agent(host: Host, decoder: wire.Decoder, status: int | None) -> AgentRefused:
-    """Why the login ended before the agent spoke, from what it printed."""
-    said = decoder.noise.decode("utf-8", "replace").strip().splitlines()
-    last = said[-1].strip()[:200] if said else ""
-    if decoder.python:
-        return AgentRefused(f"its python {decoder.python} could not run the agent: {last or 'it said nothing'}",
-                            hint="fanout needs Python 3.8 or later there: python=/path/to/python3 in the hostfile")  # fmt: skip
-    if status in (126, 127) or "not found" in last:
-        return AgentRefused(
-            f"no {host.python or 'python3'} there: {last}" if last else f"no {host.python or 'python3'} there",
-            hint="install python3 (3.8 or later) on it, or say where it is: python=/path/to/python3 in the hostfile",
-        )
-    code = "" if status is None else f" (exit status {status})"
-    return AgentRefused(
-        f"the login ended before the command began{code}" + (f": it printed {last!r}" if last else ""),
-        hint="does the account have a login shell, and does `ssh HOST true` work?",
-    )

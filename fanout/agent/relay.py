@@ -7,7 +7,6 @@ not a stop: it cannot be told from a dropped link. The lease is there for that.
 
 from __future__ import annotations
 
-import json
 import os
 import select
 import signal
@@ -15,7 +14,7 @@ import socket
 import sys
 import time
 
-from . import frames, place, prepare, procs, record
+from . import frames, place, prepare, procs, questions, record
 
 BEAT_SECONDS = 5.0
 DEAF_SECONDS = (
@@ -40,7 +39,7 @@ class Relay:
         self.files: dict = {}
         self.gone: dict | None = None
         self.told_gone = False
-        self.questions: dict = {}
+        self.questions = questions.Questions(self.tell)
         self.next_beat = time.monotonic() + BEAT_SECONDS
         self.over = False
 
@@ -54,7 +53,7 @@ class Relay:
         signal.alarm(DEAF_SECONDS)
         self.tell(hello())
         while not self.over:
-            waiting = [0] + [question[0] for question in self.questions.values()]
+            waiting = [0, *self.questions.descriptors()]
             if self.keeper is not None:
                 waiting.append(self.keeper.fileno())
             behind = any(self.cursors.get(stream, 0) < size for stream, size in self.sizes.items())
@@ -63,7 +62,7 @@ class Relay:
                 self._hear_launcher()
             if self.keeper is not None and self.keeper.fileno() in ready:
                 self._hear_keeper()
-            self._hear_answers(ready)
+            self.questions.hear(ready)
             self._pump()
             self._tell_gone()
             if time.monotonic() >= self.next_beat:
@@ -71,8 +70,7 @@ class Relay:
                 self.tell({"t": "beat"})
 
     def _wait(self) -> float:
-        ends: list = [self.next_beat] + [question[2] for question in self.questions.values()]
-        return float(max(0.0, min(ends) - time.monotonic()))
+        return float(max(0.0, min([self.next_beat, *self.questions.ends()]) - time.monotonic()))
 
     def tell(self, message: dict) -> None:
         write_all(frames.pack(message))
@@ -95,9 +93,9 @@ class Relay:
         elif operation == "attach":
             self._attach(message)
         elif operation == "ask":
-            self._ask(message)
+            self.questions.ask(message)
         elif operation == "cancel":
-            self._end_question(int(message["id"]))
+            self.questions.cancel(int(message["id"]))
         elif operation == "bye":
             self._bye()
         elif self.keeper is not None:  # go, stop, kill, beat
@@ -255,68 +253,11 @@ class Relay:
                 sent += len(data)
             self.cursors[stream] = cursor
 
-    # -- questions
 
-    def _ask(self, message: dict) -> None:
-        """Answer in a child, so that a hanging file system or tool costs us no more than the time-out."""
-        answer_read, answer_write = os.pipe()
-        child = os.fork()
-        if child == 0:
-            os.close(answer_read)
-            _answer_in_child(message, answer_write)
-        os.close(answer_write)
-        self.questions[int(message["id"])] = [answer_read, child, time.monotonic() + float(message["timeout"]), b""]
-
-    def _hear_answers(self, ready: list) -> None:
-        now = time.monotonic()
-        for number, question in list(self.questions.items()):
-            descriptor, _, ends, _ = question
-            if descriptor in ready:
-                data = os.read(descriptor, 262144)
-                question[3] += data
-                *lines, question[3] = question[3].split(b"\n")
-                for line in lines:
-                    self.tell(dict(json.loads(line.decode()), t="answer", id=number))
-                if not data:
-                    self._end_question(number)
-            elif now >= ends:
-                self._end_question(number)
-                self.tell({"t": "answer", "id": number, "value": None, "error": "no answer in time"})
-
-    def _end_question(self, number: int) -> None:
-        question = self.questions.pop(number, None)
-        if question is not None:
-            os.close(question[0])
-            procs.send(question[1], signal.SIGKILL)
-            os.waitpid(question[1], 0)
-
-
-def _answer_in_child(message: dict, descriptor: int) -> None:
-    """A probe that is a generator answers with what it yields first and then lives on until it is cancelled."""
-    try:
-        from . import probes, spawn
-
-        spawn.LIBC.prctl(spawn.PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        null = os.open("/dev/null", os.O_RDWR)
-        os.dup2(null, 0)
-        os.dup2(null, 1)
-        value = probes.PROBES[message["what"]](message["args"])
-        if hasattr(value, "__next__"):
-            for item in value:
-                write_all(json.dumps({"value": item, "error": ""}).encode() + b"\n", descriptor)
-        else:
-            write_all(json.dumps({"value": value, "error": ""}).encode() + b"\n", descriptor)
-    except Exception as error:  # a probe must never take the relay down; its error is its answer
-        text = "%s: %s" % (type(error).__name__, error)
-        write_all(json.dumps({"value": None, "error": text}).encode() + b"\n", descriptor)
-    finally:
-        os._exit(0)
-
-
-def write_all(data: bytes, descriptor: int = 1) -> None:
+def write_all(data: bytes) -> None:
     view = memoryview(data)
     while view:
-        view = view[os.write(descriptor, view) :]
+        view = view[os.write(1, view) :]
 
 
 def hello() -> dict:

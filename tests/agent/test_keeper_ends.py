@@ -196,7 +196,7 @@ def test_a_run_without_a_launcher_ends_with_its_lease(state: Path, tmp_path: Pat
 
 def test_a_beat_renews_the_lease(state: Path, tmp_path: Path) -> None:
     with Agent(state) as agent:
-        agent.start("for n in 1 2 3 4 5 6 7 8; do sleep 0.25; echo $n; done; exit 4", tmp_path, lease=1.0)
+        agent.start("for n in 1 2 3 4 5 6 7 8; do sleep 0.6; echo $n; done; exit 4", tmp_path, lease=3.0)
         for number in range(1, 9):
             agent.hear_output(b"%d\n" % number)
             agent.tell("beat")

@@ -1,0 +1,89 @@
+"""Questions about the host: each answered in a child of its own, so that nothing that hangs can hang the relay.
+
+A dead file system or a wedged tool costs no more than the question's time-out. A probe that is a generator answers
+with what it yields first and then lives on (a listening port) until it is cancelled.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+
+from . import procs
+
+TYPE_CHECKING = False  # what typing says, without the price of importing it on a host
+if TYPE_CHECKING:
+    from typing import Callable
+
+
+class Questions:
+    """Those that are open: number -> [pipe, child, when it is given up, what came so far]."""
+
+    def __init__(self, tell: Callable[[dict], None]) -> None:
+        self._tell = tell
+        self._open: dict = {}
+
+    def descriptors(self) -> list:
+        """What to wait for."""
+        return [question[0] for question in self._open.values()]
+
+    def ends(self) -> list:
+        """When each is given up, in monotonic time."""
+        return [question[2] for question in self._open.values()]
+
+    def ask(self, message: dict) -> None:
+        answer_read, answer_write = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.close(answer_read)
+            _answer(message, answer_write)
+        os.close(answer_write)
+        self._open[int(message["id"])] = [answer_read, child, time.monotonic() + float(message["timeout"]), b""]
+
+    def hear(self, ready: list) -> None:
+        """Pass on what has been answered; give up what took too long."""
+        now = time.monotonic()
+        for number, question in list(self._open.items()):
+            if question[0] in ready:
+                data = os.read(question[0], 262144)
+                *lines, question[3] = (question[3] + data).split(b"\n")
+                for line in lines:
+                    self._tell(dict(json.loads(line.decode()), t="answer", id=number))
+                if not data:
+                    self.cancel(number)
+            elif now >= question[2]:
+                self.cancel(number)
+                self._tell({"t": "answer", "id": number, "value": None, "error": "no answer in time"})
+
+    def cancel(self, number: int) -> None:
+        question = self._open.pop(number, None)
+        if question is not None:
+            os.close(question[0])
+            procs.send(question[1], signal.SIGKILL)
+            os.waitpid(question[1], 0)
+
+
+def _answer(message: dict, descriptor: int) -> None:
+    """In the child: one line of JSON for each thing that the probe has to say."""
+    try:
+        from . import probes, spawn
+
+        spawn.LIBC.prctl(spawn.PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        null = os.open("/dev/null", os.O_RDWR)
+        os.dup2(null, 0)
+        os.dup2(null, 1)
+        value = probes.PROBES[message["what"]](message["args"])
+        for item in value if hasattr(value, "__next__") else [value]:
+            _say(descriptor, {"value": item, "error": ""})
+    except Exception as error:  # a probe must never take the relay down; its error is its answer
+        _say(descriptor, {"value": None, "error": "%s: %s" % (type(error).__name__, error)})
+    finally:
+        os._exit(0)
+
+
+def _say(descriptor: int, answer: dict) -> None:
+    view = memoryview(json.dumps(answer).encode() + b"\n")
+    while view:
+        view = view[os.write(descriptor, view) :]

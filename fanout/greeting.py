@@ -1,0 +1,81 @@
+"""The first words on a connection: the login's noise, READY, the agent going over, its hello; or why it came to nothing.
+
+Whatever the host prints before READY is over before a byte of ours is sent, so no rc file can eat the agent.
+"""
+
+from __future__ import annotations
+
+import time
+
+from fanout import wire
+from fanout.agent import bundle
+from fanout.errors import AgentRefused
+from fanout.events import Event
+from fanout.hosts import Host
+from fanout.transports.base import Channel, Deadline
+
+OLDEST_PYTHON = (3, 8)
+
+
+def take_in(host: Host, channel: Channel, decoder: wire.Decoder, deadline: Deadline) -> list[Event]:
+    """Wait for READY, send the agent, wait for its hello; the events that came along with it.
+
+    Raises AgentRefused; the channel is closed then.
+    """
+    events: list[Event] = []
+    sent = False
+    try:
+        while not decoder.hello:
+            data = channel.read(deadline.left)
+            if deadline.expired or (data is None and time.monotonic() >= deadline.at):
+                raise AgentRefused(
+                    f"logged in, but the login shell did not get to the command within {deadline.seconds:g} s",
+                    hint=f"does an rc file on {host.name} wait for something?",
+                )
+            if data == b"":
+                raise _no_agent(host, decoder, channel.status())
+            if data:
+                events += decoder.feed(data)
+            if decoder.python and not sent:
+                _new_enough(host, decoder.python)
+                channel.write(bundle.packed())
+                sent = True
+    except wire.BadHost as error:
+        channel.close()
+        raise AgentRefused(str(error)) from None
+    except OSError as error:
+        channel.close()
+        raise AgentRefused(f"the connection broke while the agent started: {error}") from None
+    except AgentRefused:
+        channel.close()
+        raise
+    return events
+
+
+def _new_enough(host: Host, version: str) -> None:
+    """Refuse a python that cannot compile the agent. Raises AgentRefused."""
+    numbers = tuple(int(part) if part.isdigit() else 0 for part in version.split("."))
+    if numbers < OLDEST_PYTHON:
+        raise AgentRefused(
+            f"its {host.python or 'python3'} is Python {version}; fanout needs 3.8 or later on the hosts",
+            hint="say where a newer one is: python=/path/to/python3 in the hostfile",
+        )
+
+
+def _no_agent(host: Host, decoder: wire.Decoder, status: int | None) -> AgentRefused:
+    """Why the login ended before the agent spoke, from what it printed."""
+    said = decoder.noise.decode("utf-8", "replace").strip().splitlines()
+    last = said[-1].strip()[:200] if said else ""
+    if decoder.python:
+        return AgentRefused(f"its python {decoder.python} could not run the agent: {last or 'it said nothing'}",
+                            hint="fanout needs Python 3.8 or later there: python=/path/to/python3 in the hostfile")  # fmt: skip
+    if status in (126, 127) or "not found" in last:
+        return AgentRefused(
+            f"no {host.python or 'python3'} there: {last}" if last else f"no {host.python or 'python3'} there",
+            hint="install python3 (3.8 or later) on it, or say where it is: python=/path/to/python3 in the hostfile",
+        )
+    code = "" if status is None else f" (exit status {status})"
+    return AgentRefused(
+        f"the login ended before the command began{code}" + (f": it printed {last!r}" if last else ""),
+        hint="does the account have a login shell, and does `ssh HOST true` work?",
+    )
