@@ -12,10 +12,11 @@ from tests.lab.lab import Lab
 from tests.lab.specs import USER
 
 HOSTS = 4
+#: Its workers' own stdout is passed on, that of their children is not.
 _TORCHRUNX = """\
 import subprocess, torchrunx
 def task():
-    subprocess.run(["bash", "train.sh"], check=True)
+    print(subprocess.run(["bash", "train.sh"], check=True, capture_output=True, text=True).stdout, flush=True)
 if __name__ == "__main__":
     torchrunx.Launcher(hostnames={names!r}, workers_per_host=1, ssh_config_file=None, backend="gloo").run(task)
 """

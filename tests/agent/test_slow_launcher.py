@@ -34,7 +34,12 @@ def test_a_flood_outlives_a_launcher_that_is_held_up(tmp_path: Path) -> None:
     (tmp_path / "train.sh").write_text(TRAIN_SH)
     (tmp_path / "task.py").write_text("")
     argv = [sys.executable, "-m", "fanout", "run", "--skip-check", "--nproc-per-node", "1", "localhost", "task.py"]
-    env = {**os.environ, "FANOUT_STATE": str(state), "XDG_STATE_HOME": str(tmp_path / "runs"), "COLUMNS": "100"}
+    ours = {
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+        "FANOUT_STATE": str(state),
+        "XDG_STATE_HOME": str(tmp_path / "runs"),
+    }
+    env = {**os.environ, **ours}
     pipe = subprocess.PIPE
     with subprocess.Popen(argv, cwd=tmp_path, env=env, stdout=pipe, stderr=subprocess.DEVNULL) as run:
         until = time.monotonic() + 60
