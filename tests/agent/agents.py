@@ -18,6 +18,8 @@ from typing import Any
 
 from fanout.agent import bundle, frames, procs
 
+#: Of this process alone: a keeper sweeps by its run, and two sessions of the tests may run side by side.
+RUN = f"r{os.getpid()}"
 NONCE = "0123456789abcdef"
 PATIENCE = 30.0  # what a healthy machine does in a tenth of a second, a loaded one may do in ten
 
@@ -127,16 +129,16 @@ class Agent:
         self.tell("prepare", **spec(argv, cwd, **rest))
         return self.hear("prepared", "refused")
 
-    def go(self, env: dict[str, Any] | None = None, *, run: str = "r1", node: int = 0) -> None:
+    def go(self, env: dict[str, Any] | None = None, *, run: str = RUN, node: int = 0) -> None:
         self.tell("go", env={**(env or {}), **dict(entry.split("=", 1) for entry in mark(run, node))})
 
     def start(self, script: str, cwd: Path, env: dict[str, Any] | None = None, **rest: Any) -> int:
         """Prepare and go; the pid of the bash that runs ``script``."""
         assert self.prepare(["bash", "-c", script], cwd, **rest)["t"] == "prepared"
-        self.go(env, run=rest.get("run", "r1"))
+        self.go(env, run=rest.get("run", RUN))
         return int(self.hear("started")["pid"])
 
-    def attach(self, *, run: str = "r1", node: int = 0, have: int = 0) -> None:
+    def attach(self, *, run: str = RUN, node: int = 0, have: int = 0) -> None:
         self.first_offset[0] = have
         self.tell("attach", run=run, node=node, mark=mark(run, node), cursors={"0": have})
 
@@ -156,7 +158,7 @@ def mark(run: str, node: int) -> list[str]:
     return [f"FANOUT_RUN_ID={run}", f"FANOUT_NODE={node}"]
 
 
-def spec(argv: list[str], cwd: Path, *, run: str = "r1", node: int = 0, **rest: Any) -> dict[str, Any]:
+def spec(argv: list[str], cwd: Path, *, run: str = RUN, node: int = 0, **rest: Any) -> dict[str, Any]:
     usual = {
         "needs": [],
         "claims": ["port-29500"],
