@@ -108,7 +108,8 @@ def _kinds(name: str) -> tuple[type, ...]:
     """The types that a setting may have, from the dataclass itself."""
     hint = typing.get_type_hints(Settings)[name]
     options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    return tuple(option for option in options if isinstance(option, type) and option is not type(None)) or (tuple,)
+    plain = (option for option in options if option is not type(None) and typing.get_origin(option) is None)
+    return tuple(plain) or (tuple,)
 
 
 def _from_text(name: str, text: str) -> Any:
