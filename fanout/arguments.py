@@ -88,7 +88,7 @@ def parse(argv: Sequence[str]) -> Request:
 
 
 #: How many words stand before everything belongs to the task (or the command).
-_POSITIONALS = {"run": 2, "check": 2, "hosts": 1, "exec": 1, "logs": 1, "stop": 1, "demo": 0}
+_POSITIONALS = {"run": 2, "check": 2, "hosts": 1, "exec": 1, "logs": 1, "report": 1, "stop": 1, "demo": 0}
 
 
 def _split(parser: argparse.ArgumentParser, words: Sequence[str], positionals: int) -> tuple[list[str], list[str]]:
@@ -237,6 +237,11 @@ def _named_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--log-dir", metavar="DIR", help="where runs are recorded ($XDG_STATE_HOME/fanout/runs)")
 
 
+def _report(parser: argparse.ArgumentParser) -> None:
+    _named_run(parser)
+    parser.add_argument("--json", dest="as_json", action="store_true", help="the verdict as one JSON object")
+
+
 def _demo(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--hosts", dest="count", type=int, default=2, metavar="N", help="how many hosts to play (2)")
     parser.add_argument(
@@ -306,6 +311,7 @@ _VERBS: dict[str, tuple[str, str, Any]] = {
     "exec": ("[FLAGS] HOSTS -- COMMAND…", "Run any command on all hosts; equal output is shown once.", _exec),
     "hosts": ("[FLAGS] HOSTS", "Show what was understood of a hostfile.", _hosts),
     "logs": ("[FLAGS] [RUN]", "The lines of a run, also while it goes on.", _logs),
+    "report": ("[FLAGS] [RUN]", "What became of a run, and why it failed, once more.", _report),
     "stop": (
         "[FLAGS] [RUN]",
         "End a run from elsewhere: log in to its hosts, stop it, look, say what is left.",

@@ -75,6 +75,10 @@ def _verb(request: Request) -> int:
             from fanout.verbs.runs import logs
 
             return logs(request, edge)
+        case "report":
+            from fanout.verbs.report import report
+
+            return report(request, edge)
         case "stop":
             from fanout.verbs.runs import stop
 

@@ -35,6 +35,7 @@ FLOORS = {
     "supervise": 4,
     "wire": 4,
     "checks": 4,
+    "diagnose": 4,
     "views": 4,
     "link": 5,
     "fan": 6,
