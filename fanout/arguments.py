@@ -88,7 +88,7 @@ def parse(argv: Sequence[str]) -> Request:
 
 
 #: How many words stand before everything belongs to the task (or the command).
-_POSITIONALS = {"run": 2, "check": 2, "hosts": 1, "exec": 1, "logs": 1, "report": 1, "stop": 1, "demo": 0}
+_POSITIONALS = {"run": 2, "check": 2, "hosts": 1, "exec": 1, "logs": 1, "report": 1, "stop": 1, "why": 1, "demo": 0}
 
 
 def _split(parser: argparse.ArgumentParser, words: Sequence[str], positionals: int) -> tuple[list[str], list[str]]:
@@ -133,7 +133,9 @@ def _request(verb: str, values: dict[str, Any], tail: list[str]) -> Request:
     values.pop("task", None)
     if verb == "exec" and not task:
         raise UsageError("exec: no command", hint="fanout exec HOSTS -- nvidia-smi -L")
-    if verb not in ("run", "check", "exec") and task:
+    if verb == "why" and not task:
+        raise UsageError("why: no log", hint="fanout why gpu01.log gpu02.log, or fanout why DIR")
+    if verb not in ("run", "check", "exec", "why") and task:
         raise UsageError(f"{verb}: unexpected {task[0]!r}", hint=f"fanout {verb} --help")
     hosts = values.pop("hosts", "")
     filters = Filters(**{name: values.pop(name) for name in Filters.__slots__ if name in values})
@@ -242,6 +244,15 @@ def _report(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", dest="as_json", action="store_true", help="the verdict as one JSON object")
 
 
+def _why(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = (
+        "The order of hosts is taken from times in the logs; exit status: 0 a cause is named, 1 undetermined."
+    )
+    parser.add_argument("task", metavar="FILE|DIR", nargs="?")
+    parser.add_argument("--json", dest="as_json", action="store_true", help="the verdict as one JSON object")
+    parser.add_argument("--signatures", metavar="FILE", default="", help="messages of your own, looked at before ours")
+
+
 def _demo(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--hosts", dest="count", type=int, default=2, metavar="N", help="how many hosts to play (2)")
     parser.add_argument(
@@ -312,6 +323,7 @@ _VERBS: dict[str, tuple[str, str, Any]] = {
     "hosts": ("[FLAGS] HOSTS", "Show what was understood of a hostfile.", _hosts),
     "logs": ("[FLAGS] [RUN]", "The lines of a run, also while it goes on.", _logs),
     "report": ("[FLAGS] [RUN]", "What became of a run, and why it failed, once more.", _report),
+    "why": ("[FLAGS] FILE|DIR…", "Why a run of any launcher failed, from its logs.", _why),
     "stop": (
         "[FLAGS] [RUN]",
         "End a run from elsewhere: log in to its hosts, stop it, look, say what is left.",

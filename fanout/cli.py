@@ -79,6 +79,10 @@ def _verb(request: Request) -> int:
             from fanout.verbs.report import report
 
             return report(request, edge)
+        case "why":
+            from fanout.verbs.why import why
+
+            return why(request, edge)
         case "stop":
             from fanout.verbs.runs import stop
 

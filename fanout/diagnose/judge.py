@@ -93,8 +93,8 @@ def _advice(found: Finding | None) -> tuple[str, ...]:
     own: tuple[str, ...] = ()
     if found.suspect is not None:
         seen = found.suspect.sighting
-        own = (seen.advice,) if seen is not None and seen.advice else _by_end(found)
-    return tuple(dict.fromkeys((*found.advice, *own)))
+        own = (seen.advice,) if seen is not None else _by_end(found)
+    return tuple(dict.fromkeys(text for text in (*found.advice, *own) if text))
 
 
 def _by_end(found: Finding) -> tuple[str, ...]:

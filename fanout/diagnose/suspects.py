@@ -78,7 +78,7 @@ def _of_process(process: Process, evidence: Evidence) -> Suspect:
     death, end = process.death, evidence.ends.get(process.host)
     first = process.first
     if first is not None:
-        ended = bool(first.traceback) or death is not None or (end is not None and end.failed)
+        ended = bool(first.traceback) or death is not None or (end is not None and end.failed) or not evidence.live
         strength = STRONG if process.part == "root" and ended else WEAK
         return Suspect(
             host=process.host,

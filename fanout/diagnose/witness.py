@@ -42,6 +42,7 @@ class _Stream:
     file: str
     torchrun: Torchrun
     rank: int | None = None
+    local: int | None = None
     tracebacks: Tracebacks = field(default_factory=Tracebacks)
     rest: bytes = b""
     number: int = 0
@@ -141,6 +142,15 @@ class Witness:
         if whole or newline:
             self._lines(where, whole, at)
 
+    def name(self, host: str, stream: int, *, rank: int | None = None, local: int | None = None) -> None:
+        """Whose stream it is: one rank's, by its global or by its local number."""
+        where = self._stream(host, stream)
+        where.rank, where.local = rank, local
+
+    def doubt(self, host: str, seconds: float) -> None:
+        """The times of this host may be wrong by so much."""
+        self._gaps[host] = max(seconds, self._gaps.get(host, 0.0))
+
     def line(self, host: str, text: str, *, at: float, number: int, stream: int = 0) -> None:
         """One line of a file, with its number."""
         where = self._stream(host, stream)
@@ -189,7 +199,8 @@ class Witness:
             if where.watched:  # the end of the block tells whether it goes on
                 for line in data[-4096:].split(b"\n")[-16:]:
                     body, rank, local = shapes.speaker(shapes.plain(line.decode("utf-8", "replace")))
-                    _go_on(where, (where.rank if rank is None else rank, local), body, at)
+                    who = (where.rank if rank is None else rank, where.local if local is None else local)
+                    _go_on(where, who, body, at)
             return
         for line in data.split(b"\n"):
             where.number += 1
@@ -199,7 +210,7 @@ class Witness:
 
     def _line(self, where: _Stream, text: str, at: float) -> None:
         body, rank, local = shapes.speaker(shapes.plain(text))
-        who = (where.rank if rank is None else rank, local)
+        who = (where.rank if rank is None else rank, where.local if local is None else local)
         where.torchrun.feed(body, at, where.number)
         if where.watched:
             _go_on(where, who, body, at)

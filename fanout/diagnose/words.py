@@ -31,7 +31,7 @@ def lines(verdict: Verdict) -> list[str]:
     for name in ("victims", "collateral", "silent", "lost"):
         out += _parties(name, getattr(verdict, name))
     out += _several("try", verdict.advice)
-    return [*out, ""]
+    return out
 
 
 def _cause(cause: Cause, label: str) -> list[str]:

@@ -62,8 +62,11 @@ def shown(verdict: Verdict | None) -> Sequence[str]:
 
 
 def last_words(tails: Tails, outcome: RunOutcome, verdict: Verdict | None) -> dict[str, LastWords]:
-    """What a host said last, for the report: of the host to blame; none where the verdict quotes what matters."""
-    if outcome.first is None or (verdict is not None and verdict.cause is not None and verdict.cause.text):
+    """What the first failing host said last, for the report; nothing where the verdict quotes what matters."""
+    cause = verdict.cause if verdict is not None else None
+    if outcome.first is None or (cause is not None and (cause.text or cause.rank is not None)):
+        return {}
+    if cause is not None and cause.host not in (None, outcome.first):
         return {}
     return {outcome.first: tails.last_words(outcome.first)}
 
