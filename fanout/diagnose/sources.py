@@ -31,7 +31,7 @@ _LOCAL = re.compile(r"(?:^|/)attempt_\d+/(\d+)(?:/|$)")
 
 def sources(paths: Sequence[str]) -> tuple[Source, ...]:
     """Whose each file is. A name that says nothing (stdout.log, 0/) gives way to the folder that it lies in."""
-    stems = {path: _stem(path) for path in paths}
+    stems = _apart({path: _stem(path) for path in paths})
     common = Counter(stems.values())
     out = []
     for path in paths:
@@ -42,6 +42,16 @@ def sources(paths: Sequence[str]) -> tuple[Source, ...]:
         number = int(rank[1]) if rank else None
         out.append(Source(path=path, host=host or "host", rank=number, local=int(local[1]) if local else None))
     return tuple(out)
+
+
+def _apart(stems: dict[str, str]) -> dict[str, str]:
+    """Without what all names begin with: ``job.gpu01`` and ``job.gpu02`` are of gpu01 and gpu02."""
+    split = {path: stem.split(".") for path, stem in stems.items()}
+    while len(split) > 1 and all(len(parts) > 1 for parts in split.values()):
+        if len({parts[0] for parts in split.values()}) > 1:
+            break
+        split = {path: parts[1:] for path, parts in split.items()}
+    return {path: ".".join(parts) for path, parts in split.items()}
 
 
 def _stem(path: str) -> str:

@@ -116,7 +116,7 @@ class _File:
                     host, text = labelled(self._label, text, self.source.host)
                     self._hosts[host] = None
                 at = time_of(text)
-                if at is not None and (not self._times or at != self._times[-1]):
+                if at is not None and (not self._times or at > self._times[-1]):  # a file never goes back in time
                     self._numbers.append(number)
                     self._times.append(at)
 
