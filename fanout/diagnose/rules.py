@@ -17,6 +17,7 @@ from functools import cached_property
 
 from fanout.diagnose.evidence import Evidence, Sighting
 from fanout.diagnose.processes import Process, World
+from fanout.diagnose.signatures import GENERIC
 from fanout.diagnose.suspects import FAINT, STRONG, WEAK, Suspect
 from fanout.diagnose.verdict import Cause, Confidence
 
@@ -147,6 +148,8 @@ def _first_of(case: Case, among: tuple[Suspect, ...]) -> Finding | None:
     strong = [each for each in among if each.strength == strength]
     begun = min(strong, key=lambda each: (each.end, each.sighting.line if each.sighting else 0))
     same = [each for each in case.suspects if each is not begun and each.same_as == begun.same_as]
+    if strength == FAINT and len({each.host for each in (begun, *same)}) > 1:
+        return None  # scripts that end with 1 and say nothing tell nothing
     rivals = [each for each in strong if each is not begun and each not in same and _as_early(case, each, begun)]
     earlier = [
         each
@@ -156,7 +159,7 @@ def _first_of(case: Case, among: tuple[Suspect, ...]) -> Finding | None:
     others = _distinct([*rivals, *earlier])
     return Finding(
         cause=begun.cause(same),
-        confidence=_sure(case, begun, others),
+        confidence=_sure(case, begun, same, others),
         evidence=_why_first(case, begun, same, others),
         suspect=begun,
         also=tuple(each.cause() for each in others),
@@ -178,13 +181,22 @@ def _distinct(found: list[Suspect]) -> list[Suspect]:
     return list(first_of.values())
 
 
-def _sure(case: Case, begun: Suspect, others: list[Suspect]) -> Confidence:
-    if others or begun.strength == FAINT:
+def _sure(case: Case, begun: Suspect, same: list[Suspect], others: list[Suspect]) -> Confidence:
+    if others or begun.strength == FAINT or _most_say_it(case, begun, same):
         return "low"
+    if same and begun.sighting is None:  # several that said nothing: one may have dragged the others along
+        return "medium" if len({each.host for each in (begun, *same)}) == 1 else "low"
     if begun.strength == WEAK:
         return "medium" if begun.signature in ("lost", "exit", "signal") and len(case.evidence.hosts) > 1 else "low"
     known = begun.dead or (begun.sighting is not None and begun.sighting.rank is not None)
     return "high" if known else "medium"
+
+
+def _most_say_it(case: Case, begun: Suspect, same: list[Suspect]) -> bool:
+    """An error that nobody knows, on most ranks but not on all: they may suffer from one that does not say it."""
+    everyone = case.world.all()
+    share = len({each.rank for each in (begun, *same) if each.rank is not None})
+    return begun.signature == GENERIC and 1 < share < len(everyone) < 2 * share
 
 
 def _why_first(case: Case, begun: Suspect, same: list[Suspect], others: list[Suspect]) -> tuple[str, ...]:
@@ -200,7 +212,8 @@ def _why_first(case: Case, begun: Suspect, same: list[Suspect], others: list[Sus
         out.append("it is the only one whose end no other explains")
     if same:
         hosts = len({each.host for each in (begun, *same)})
-        out.append(f"{len(same) + 1} processes on {hosts} host{'s' if hosts > 1 else ''} say the same")
+        word = "say the same" if begun.sighting else "ended in the same way"
+        out.append(f"{len(same) + 1} processes on {hosts} host{'s' if hosts > 1 else ''} {word}")
     if case.waited:
         many = len(case.waited) > 1
         who = f"{len(case.waited)} others say only that they" if many else "one other says only that it"
@@ -282,7 +295,7 @@ def nobody(case: Case) -> Finding | None:
         return Finding(cause=cause, confidence="low", evidence=(count,), advice=compare)
     if any(each.kind != "timeout" for each in case.waited):
         return None
-    says = "between the hosts stopped carrying data, or the code deadlocked on all of them"
+    says = "stopped carrying data, or the code deadlocked on all of them"
     cause = Cause(signature="network", says=says, host=None, hosts=tuple(case.evidence.hosts))
     refute = "a mesh test between these hosts that passes now: then look at the stacks of a run that hangs"
     advice = ("fanout check HOSTS --only network",)

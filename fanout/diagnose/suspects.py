@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from fanout.diagnose.decode import meaning, short, split
 from fanout.diagnose.evidence import Death, End, Evidence, Sighting
 from fanout.diagnose.processes import Process
+from fanout.diagnose.signatures import GENERIC
 from fanout.diagnose.verdict import Cause
 
 NOTICE_SECONDS = 3.0  # between the end of a process and torchrun's (or the agent's) word about it, on a loaded host
@@ -111,7 +112,7 @@ def _of_process(process: Process, evidence: Evidence) -> Suspect:
 
 
 def _said(sighting: Sighting) -> str:
-    if sighting.traceback and sighting.signature == "python-exception":
+    if sighting.traceback and sighting.signature in (GENERIC, "peer-trouble"):
         return f"ended with {sighting.text}"
     return sighting.says
 

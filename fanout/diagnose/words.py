@@ -20,8 +20,7 @@ def lines(verdict: Verdict) -> list[str]:
     if verdict.cause is None:
         out.append(_fact("first cause", "undetermined: nothing that was said or seen tells what began it"))
     else:
-        several = bool(verdict.also)
-        out += _cause(verdict.cause, "candidate" if several else "first cause")
+        out += _cause(verdict.cause, _label(verdict))
         for each in verdict.also:
             out += _cause(each, "candidate")
     out += _several("why this one" if verdict.cause and not verdict.also else "evidence", verdict.evidence)
@@ -34,9 +33,18 @@ def lines(verdict: Verdict) -> list[str]:
     return out
 
 
+def _label(verdict: Verdict) -> str:
+    """What is only likely is not called the cause."""
+    if verdict.also:
+        return "candidate"
+    return "suspect" if verdict.confidence == "low" else "first cause"
+
+
 def _cause(cause: Cause, label: str) -> list[str]:
     who = cause.who
-    if len(cause.ranks) > 1 or len(cause.hosts) > 1:
+    if cause.host is None:
+        who = f"{who} between {fold(cause.hosts)}" if cause.hosts else who
+    elif len(cause.ranks) > 1 or len(cause.hosts) > 1:
         where = f"ranks {_numbers(cause.ranks)} on " if len(cause.ranks) > 1 else ""
         who = f"{where}{fold(cause.hosts)}, first on {cause.host}" if len(cause.hosts) > 1 else f"{where}{cause.host}"
     out = [_fact(label, f"{who}{_details(cause)}"), _fact("", cause.says[:_WIDEST])]

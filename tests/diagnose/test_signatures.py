@@ -25,7 +25,7 @@ GENERAL = {
     "no-space": {"nccl-shm"},
     "no-command": {"crlf"},
     "loader-killed": {"loader-shm"},
-    "no-module": set(),
+    "peer-trouble": {each.id for each in ALL},
     GENERIC: {each.id for each in ALL},
 }
 

@@ -275,10 +275,27 @@ def test_a_broken_link_makes_its_hosts_times_doubtful() -> None:
 def test_nothing_known_is_undetermined() -> None:
     run = Run().end("gpu01", code=1).end("gpu02", code=1)
     found = verdict(run)
-    assert found.confidence in ("low", "undetermined")
+    assert (found.cause, found.confidence) == (None, "undetermined")
     silent_run = Run().stop("interrupted", "gpu01", "gpu02").end("gpu01", "gpu02", code=None, signal=15)
     assert verdict(silent_run).cause is None
     assert verdict(silent_run).confidence == "undetermined"
+
+
+def test_an_unknown_error_of_most_ranks_is_not_sure_to_be_the_cause() -> None:
+    """Three of four raise what nobody knows: the fourth, which says nothing, may be why."""
+    run = Run()
+    for rank in (0, 1, 2):
+        run.raises(rank, "MyError: something is wrong")
+    found = verdict(run.torchrun("gpu01", (0, 1), (1, 1)).torchrun("gpu02", (2, 1), (3, -15)))
+    assert found.confidence == "low"
+
+
+def test_an_error_about_others_is_weaker_than_one_of_its_own() -> None:
+    run = Run().raises(0, "TimeoutError: no answer from the remote side").raises(3, "KeyError: 3", after=1.0)
+    found = verdict(run.torchrun("gpu01", (0, 1), (1, -15)).torchrun("gpu02", (3, 1), (2, -15)))
+    assert found.cause is not None
+    assert (found.cause.rank, found.confidence) == (3, "low")
+    assert [each.rank for each in found.also] == [0]
 
 
 def test_an_error_after_which_training_goes_on_is_no_cause() -> None:
