@@ -191,6 +191,7 @@ def _run(parser: argparse.ArgumentParser) -> None:
     _showing(parser)
     shown = parser.add_argument_group("record")
     shown.add_argument("--log-dir", metavar="DIR", help="where runs are recorded ($XDG_STATE_HOME/fanout/runs)")
+    _own_signatures(shown)
 
 
 def _check(parser: argparse.ArgumentParser) -> None:
@@ -242,6 +243,7 @@ def _named_run(parser: argparse.ArgumentParser) -> None:
 def _report(parser: argparse.ArgumentParser) -> None:
     _named_run(parser)
     parser.add_argument("--json", dest="as_json", action="store_true", help="the verdict as one JSON object")
+    _own_signatures(parser)
 
 
 def _why(parser: argparse.ArgumentParser) -> None:
@@ -250,7 +252,11 @@ def _why(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("task", metavar="FILE|DIR", nargs="?")
     parser.add_argument("--json", dest="as_json", action="store_true", help="the verdict as one JSON object")
-    parser.add_argument("--signatures", metavar="FILE", default="", help="messages of your own, looked at before ours")
+    _own_signatures(parser)
+
+
+def _own_signatures(group: Any) -> None:
+    group.add_argument("--signatures", metavar="FILE", help="error messages of your own (docs/diagnosis.md)")
 
 
 def _demo(parser: argparse.ArgumentParser) -> None:

@@ -50,6 +50,7 @@ class Settings:
     color: str = "auto"
     timestamps: bool = False
     log_dir: str = ""
+    signatures: str = ""  # a file of the user's own messages, for the diagnosis
 
 
 CHOICES: Mapping[str, tuple[str, ...]] = {

@@ -8,12 +8,15 @@ from collections.abc import Mapping, Sequence
 
 from fanout.diagnose import words
 from fanout.diagnose.judge import judge
+from fanout.diagnose.signatures import Book, builtin, with_file
 from fanout.diagnose.verdict import Verdict, as_dict
 from fanout.diagnose.witness import Witness
 from fanout.errors import UsageError
 from fanout.outcome import RunOutcome
 from fanout.plan import LaunchPlan
+from fanout.settings import Settings
 from fanout.state import RunState
+from fanout.verbs.common import Edge
 from fanout.views.base import Heading
 from fanout.views.filenames import FileNames
 from fanout.views.tail import LastWords, Tails
@@ -22,12 +25,26 @@ VERDICT = "verdict.json"
 RECORDED_ERROR = 0.5  # the record writes down the bytes of a quarter of a second together
 
 
-def witness_of(heading: Heading, *, recorded: bool = False) -> Witness:
+def book_of(settings: Settings, edge: Edge) -> Book:
+    """The signatures: ours, and before them the user's own."""
+    if not settings.signatures:
+        return builtin()
+    path = os.path.join(edge.cwd, os.path.expanduser(settings.signatures))
+    try:
+        with open(path, encoding="utf-8") as file:
+            return with_file(file.read(), settings.signatures)
+    except OSError as error:
+        raise UsageError(f"--signatures {settings.signatures}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"--signatures {settings.signatures}: not UTF-8 text") from None
+
+
+def witness_of(heading: Heading, book: Book, *, recorded: bool = False) -> Witness:
     """Who is to see every event of this run."""
     names = FileNames(heading.hosts)
     if recorded:
-        return Witness(heading.hosts, ranks=heading.ranks, file_of=names.of, error=RECORDED_ERROR)
-    return Witness(heading.hosts, ranks=heading.ranks, file_of=names.of)
+        return Witness(heading.hosts, ranks=heading.ranks, book=book, file_of=names.of, error=RECORDED_ERROR)
+    return Witness(heading.hosts, ranks=heading.ranks, book=book, file_of=names.of)
 
 
 def learn(witness: Witness, plan: LaunchPlan, addresses: Mapping[str, str]) -> None:

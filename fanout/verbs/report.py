@@ -22,7 +22,8 @@ def report(request: Request, edge: Edge) -> int:
     """The verb: 0 whatever became of the run, because telling it went well."""
     settings = settings_of(request, edge)
     recorded = Recorded(find(request.given["run"], runs_directory(settings, edge)))
-    witness, tails = explain.witness_of(recorded.heading, recorded=True), Tails()
+    tails = Tails()
+    witness = explain.witness_of(recorded.heading, explain.book_of(settings, edge), recorded=True)
     explain.learn_again(witness, recorded.path)
     state = RunState.new(recorded.heading.hosts, at=recorded.began_at)
     for event in recorded.events():

@@ -125,7 +125,7 @@ class _Launch:
             log_dir=os.path.join(root, run_id),
             ranks={host.name: (rank, settings.nproc_per_node or host.slots) for rank, host in enumerate(hosts)},
         )
-        self.witness = explain.witness_of(self.heading)
+        self.witness = explain.witness_of(self.heading, explain.book_of(settings, edge))
 
     def run(self) -> int:
         """From the first dial to the last word."""

@@ -13,12 +13,12 @@ from typing import BinaryIO
 from fanout.arguments import Request
 from fanout.diagnose import words
 from fanout.diagnose.judge import judge
-from fanout.diagnose.signatures import builtin, with_file
 from fanout.diagnose.sources import Source, label_of, labelled, sources, time_of
 from fanout.diagnose.verdict import as_dict
 from fanout.diagnose.witness import LONGEST_LINE, Witness
 from fanout.errors import UsageError
-from fanout.verbs.common import Edge
+from fanout.verbs.common import Edge, settings_of
+from fanout.verbs.explain import book_of
 from fanout.views.sanitise import clean
 
 CLOCKS = 2.0  # seconds by which the clocks of hosts that nobody compared may differ, and torchrun's whole seconds
@@ -33,13 +33,10 @@ def why(request: Request, edge: Edge) -> int:
     found = sources([each for path in request.task for each in _files(os.path.join(edge.cwd, path), path)])
     files = [_File(each, os.path.join(edge.cwd, each.path)) for each in found]
     names = [name for file in files for name in file.hosts()]
-    book = builtin()
-    if request.given["signatures"]:
-        book = with_file(_text(request.given["signatures"]), request.given["signatures"])
     places: dict[tuple[str, int], str] = {}
     witness = Witness(
         tuple(dict.fromkeys(names)),
-        book=book,
+        book=book_of(settings_of(request, edge), edge),
         file_of=lambda host, stream: places.get((host, stream), host),
         error=CLOCKS,
         live=False,
@@ -160,13 +157,3 @@ class _File:
                 if part:
                     witness.line(host, part, at=self._at(number), number=number, stream=stream)
         return number
-
-
-def _text(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8") as file:
-            return file.read()
-    except OSError as error:
-        raise UsageError(f"--signatures {path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise UsageError(f"--signatures {path}: not UTF-8 text") from None
