@@ -113,7 +113,7 @@ def _of_host(host: str, sightings: list[Sighting], deaths: list[Death], world: W
 def _given(loose: list[Sighting], deaths: list[Death]) -> tuple[dict[int, list[Sighting]], list[Sighting]]:
     """Unmarked lines to the deaths that they explain (pid -> lines), and the lines that nobody can be given."""
     raised = [each for each in loose if each.traceback]
-    exits = [death for death in deaths if death.code == 1]
+    exits = [death for death in deaths if death.code == 1] or (deaths if len(deaths) == 1 else [])
     given: dict[int, list[Sighting]] = {}
     if raised and exits and (len(exits) == 1 or len({each.same_as for each in raised}) == 1):
         for number, each in enumerate(raised):

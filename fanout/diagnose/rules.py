@@ -147,6 +147,8 @@ def _first_of(case: Case, among: tuple[Suspect, ...]) -> Finding | None:
     strength = max(each.strength for each in among)
     strong = [each for each in among if each.strength == strength]
     begun = min(strong, key=lambda each: (each.end, each.sighting.line if each.sighting else 0))
+    alike = [each for each in strong if each.same_as == begun.same_as and _as_early(case, each, begun)]
+    begun = min((begun, *alike), key=lambda each: -1 if each.rank is None else each.rank)
     same = [each for each in case.suspects if each is not begun and each.same_as == begun.same_as]
     if strength == FAINT and len({each.host for each in (begun, *same)}) > 1:
         return None  # scripts that end with 1 and say nothing tell nothing
@@ -169,7 +171,7 @@ def _first_of(case: Case, among: tuple[Suspect, ...]) -> Finding | None:
 
 def _as_early(case: Case, other: Suspect, begun: Suspect) -> bool:
     if other.sighting is not None and begun.sighting is not None and other.sighting.file == begun.sighting.file:
-        return False  # one file has one order
+        return other.sighting.line <= begun.sighting.line  # one file has one order
     return other.begin <= begun.end + case.margin(other, begun)
 
 

@@ -161,6 +161,12 @@ def no_command() -> History:
     return run.stop("gpu02 failed", "gpu01").wait(1.0).end("gpu01", code=None, signal=15)
 
 
+def thread() -> History:
+    """An exception in a thread has no mark; the only process of the host whose end is unexplained must have said it."""
+    run = Run().raises(1, "ZeroDivisionError: division by zero", mark=False).victims(0, 2, 3, peer="10.0.0.1")
+    return run.torchrun("gpu01", (1, 9), (0, 1)).torchrun("gpu02", (2, 1), (3, -15))
+
+
 def gpu_memory() -> History:
     text = "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.50 GiB. GPU 1 has a total capacity of 79.11 GiB"
     run = Run().raises(1, text).victims(0, 2, 3, peer="10.0.0.1")
@@ -185,6 +191,7 @@ CASES: dict[str, tuple[Callable[[], History], Expected]] = {
     "partition": (partition, ("network", None, None, "low")),
     "out of memory": (memory, ("kernel-oom", "gpu02", 2, "high")),
     "the kernel's line": (kernel_line, ("kernel-oom", "gpu02", 2, "high")),
+    "thread": (thread, ("python-exception", "gpu01", 1, "high")),
     "gpu memory": (gpu_memory, ("cuda-out-of-memory", "gpu01", 1, "high")),
     "missing module": (missing_module, ("no-module", "gpu02", 2, "high")),
     "missing everywhere": (module_missing_everywhere, ("no-module", "gpu01", 0, "high")),
