@@ -84,11 +84,23 @@ def parse(argv: Sequence[str]) -> Request:
     head, tail = _split(chosen, argv[1:], _POSITIONALS[verb])
     if any(word in ("-h", "--help") for word in head):
         raise Shown(chosen.format_help())
-    return _request(verb, vars(chosen.parse_args(_normal(chosen, head))), tail)
+    words = _normal(chosen, head)
+    values = chosen.parse_intermixed_args(words) if verb == "why" else chosen.parse_args(words)
+    return _request(verb, vars(values), tail)
 
 
 #: How many words stand before everything belongs to the task (or the command).
-_POSITIONALS = {"run": 2, "check": 2, "hosts": 1, "exec": 1, "logs": 1, "report": 1, "stop": 1, "why": 1, "demo": 0}
+_POSITIONALS = {
+    "run": 2,
+    "check": 2,
+    "hosts": 1,
+    "exec": 1,
+    "logs": 1,
+    "report": 1,
+    "stop": 1,
+    "why": 10_000,
+    "demo": 0,
+}
 
 
 def _split(parser: argparse.ArgumentParser, words: Sequence[str], positionals: int) -> tuple[list[str], list[str]]:
@@ -129,8 +141,8 @@ def _normal(parser: argparse.ArgumentParser, head: Sequence[str]) -> list[str]:
 
 
 def _request(verb: str, values: dict[str, Any], tail: list[str]) -> Request:
-    task = ((values.pop("task"),) if values.get("task") else ()) + tuple(tail)
-    values.pop("task", None)
+    named = values.pop("task", None) or ()
+    task = ((named,) if isinstance(named, str) else tuple(named)) + tuple(tail)
     if verb == "exec" and not task:
         raise UsageError("exec: no command", hint="fanout exec HOSTS -- nvidia-smi -L")
     if verb == "why" and not task:
@@ -250,7 +262,7 @@ def _why(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
         "The order of hosts is taken from times in the logs; exit status: 0 a cause is named, 1 undetermined."
     )
-    parser.add_argument("task", metavar="FILE|DIR", nargs="?")
+    parser.add_argument("task", metavar="FILE|DIR", nargs="*")
     parser.add_argument("--json", dest="as_json", action="store_true", help="the verdict as one JSON object")
     _own_signatures(parser)
 

@@ -14,17 +14,22 @@ from fanout.diagnose.evidence import Death, Evidence, Sighting
 
 Part = Literal["root", "maybe", "victim", "quiet", "collateral"]
 NEAR_SECONDS = 5.0
+LAST_SECONDS = 120.0  # between a process's last error and its end: teardown may wait for others
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Process:
-    """One process (``rank`` None: some process of the host). ``sightings`` are its own, first one first."""
+    """One process (``rank`` None: some process of the host). ``sightings`` are its own, first one first.
+
+    ``early`` are those so long before its end that it must have gone on after them.
+    """
 
     host: str
     rank: int | None
     part: Part
     sightings: tuple[Sighting, ...] = ()
     death: Death | None = None
+    early: tuple[Sighting, ...] = ()
 
     @property
     def first(self) -> Sighting | None:
@@ -84,8 +89,30 @@ def processes(evidence: Evidence, world: World) -> tuple[Process, ...]:
     for host in evidence.hosts:
         mine = [each for each in evidence.sightings if each.host == host and each.role != "proof"]
         deaths = [death for death in evidence.deaths if death.host == host]
-        out += _of_host(host, mine, deaths, world)
+        ended = _ended(evidence, host)
+        out += [_parted(each, ended) for each in _of_host(host, mine, deaths, world)]
     return tuple(out)
+
+
+def _ended(evidence: Evidence, host: str) -> float:
+    """When the host's script ended, or was last heard of."""
+    end = evidence.ends.get(host)
+    if end is not None:
+        return end.since if end.kind == "lost" else end.at
+    times = [each.at for each in (*evidence.sightings, *evidence.deaths) if each.host == host]
+    return max(times, default=0.0)
+
+
+def _parted(process: Process, ended: float) -> Process:
+    """Its errors long before its end set apart: those near it decide, if there are any."""
+    if process.death is not None and not process.death.told:
+        ended = process.death.at
+    late = tuple(each for each in process.sightings if ended - each.at <= LAST_SECONDS)
+    if len(late) == len(process.sightings):
+        return process
+    early = tuple(each for each in process.sightings if each not in late)
+    part = _part(late, process.death, False)
+    return Process(host=process.host, rank=process.rank, part=part, sightings=late, death=process.death, early=early)
 
 
 def _of_host(host: str, sightings: list[Sighting], deaths: list[Death], world: World) -> list[Process]:

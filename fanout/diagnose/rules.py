@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from fanout.diagnose import shapes
 from fanout.diagnose.evidence import Evidence, Sighting
 from fanout.diagnose.processes import Process, World
 from fanout.diagnose.signatures import GENERIC
@@ -51,8 +52,8 @@ class Case:
 
     def margin(self, one: Suspect, other: Suspect) -> float:
         """By how much the times of two suspects may be wrong against each other."""
-        if one.host == other.host:
-            return 0.0
+        if one.host == other.host:  # one clock, but streams are read one after the other
+            return self.evidence.error / 2
         gaps = self.evidence.gaps
         return self.evidence.error + gaps.get(one.host, 0.0) + gaps.get(other.host, 0.0)
 
@@ -60,10 +61,10 @@ class Case:
 def proof(case: Case) -> Finding | None:
     """The kernel's own word, matched with a process that died of it."""
     for seen in (each for each in case.evidence.sightings if each.role == "proof"):
-        pid = seen.fields.get("pid")
+        pid = shapes.whole(seen.fields.get("pid"))
         here = [each for each in case.suspects if each.host == seen.host and each.dead]
         for suspect in here:
-            if pid and suspect.death is not None and suspect.death.pid == int(pid):
+            if pid is not None and suspect.death is not None and suspect.death.pid == pid:
                 return _proved(suspect, seen.signature, seen.says, f"{seen.file}:{seen.line}: {seen.text}", seen.advice)
     for suspect in case.suspects:
         killed = suspect.death.code in (-9, 137) if suspect.death else False
@@ -119,7 +120,8 @@ _LOOK = "see what it did at that time: a loader, a checkpoint, a lock, another b
 
 def _ranks(seen: Sighting) -> list[int]:
     text = seen.fields.get("ranks") or seen.fields.get("rank") or ""
-    return [int(word) for word in text.replace(",", " ").split() if word.isdigit()]
+    numbers = (shapes.whole(word) for word in text.replace(",", " ").split())
+    return [number for number in numbers if number is not None]
 
 
 def _behind(case: Case) -> dict[int, int]:
@@ -138,6 +140,11 @@ def _behind(case: Case) -> dict[int, int]:
 
 def first(case: Case) -> Finding | None:
     """The first of those whose end nothing else explains; those that may be as early are named too."""
+    return _first_of(case, tuple(each for each in case.suspects if each.strength > FAINT))
+
+
+def left(case: Case) -> Finding | None:
+    """What is not much of a sign, where there is no better one."""
     return _first_of(case, case.suspects)
 
 
@@ -165,8 +172,14 @@ def _first_of(case: Case, among: tuple[Suspect, ...]) -> Finding | None:
         evidence=_why_first(case, begun, same, others),
         suspect=begun,
         also=tuple(each.cause() for each in others),
-        refutes=(f"an error on another host before {begun.host}'s, which did not reach these logs",),
+        refutes=_refutes(case, begun),
     )
+
+
+def _refutes(case: Case, begun: Suspect) -> tuple[str, ...]:
+    if len(case.evidence.hosts) < 2:
+        return ()
+    return (f"an error on another host before {begun.host}'s, which did not reach these logs",)
 
 
 def _as_early(case: Case, other: Suspect, begun: Suspect) -> bool:
@@ -283,7 +296,7 @@ def nobody(case: Case) -> Finding | None:
     """Everybody waited for somebody, and nobody is missing."""
     hosts = {each.host for each in case.waited}
     meeting = [each for each in case.waited if each.kind == "meeting" or each.role == "pointer"]
-    if len(case.evidence.hosts) < 2 or hosts != set(case.evidence.hosts) or case.suspects:
+    if len(case.evidence.hosts) < 2 or hosts != set(case.evidence.hosts):
         return None
     count = f"{len(case.waited)} processes on all {len(hosts)} hosts waited in vain"
     if meeting:
@@ -312,4 +325,5 @@ RULES: tuple[tuple[str, Rule], ...] = (
     ("silent", silent),
     ("blamed", blamed),
     ("nobody", nobody),
+    ("left", left),
 )

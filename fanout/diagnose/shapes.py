@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 
-_MARK = re.compile(r"^\[(?P<word>rank|default|trainer|worker|role)?(?P<number>\d+)\]:? ?")
-_GROUP = re.compile(r"^\[?.{0,60}?\[(?:PG \d+ |PG ID 0 PG GUID \S+\()?(?:\(?default_pg\) )?Rank (?P<rank>\d+)\]")
+_MARK = re.compile(r"^\[(?P<word>rank|default|trainer|worker|role)?(?P<number>\d{1,9})\]:? ?")
+_GROUP = re.compile(r"^\[?.{0,60}?\[(?:PG \d+ |PG ID 0 PG GUID \S+\()?(?:\(?default_pg\) )?Rank (?P<rank>\d{1,9})\]")
 _COLOUR = re.compile(r"\x1b\[[0-9;:?]*[A-Za-z]")
-_PROGRESS = re.compile(r"(?i)\b(?:step|iter(?:ation)?|epoch|batch|update)s?\b\D{0,12}(\d+)|\b(\d+)/\d+ \[\d")
+_PROGRESS = re.compile(r"(?i)\b(?:step|iter(?:ation)?|epoch|batch|update)s?\b\D{0,12}(\d{1,15})|\b(\d{1,15})/\d+ \[\d")
 
 
 def plain(text: str) -> str:
@@ -33,3 +33,8 @@ def progress(text: str) -> int | None:
     """The number that grows while training goes on, if the line has one."""
     match = _PROGRESS.search(text)
     return int(match[1] or match[2]) if match else None
+
+
+def whole(text: str | None) -> int | None:
+    """A pattern's group as a number; None where it is none."""
+    return int(text) if text and text.isascii() and text.isdigit() and len(text) < 16 else None

@@ -18,6 +18,7 @@ from fanout.errors import UsageError
 
 Role = Literal["root", "maybe", "victim", "pointer", "proof", "noise"]
 Kind = Literal["", "timeout", "closed", "meeting"]
+LONGEST = 2048
 GENERIC = "python-exception"  # the signature of any exception that no other one knows
 
 
@@ -62,7 +63,8 @@ class Book:
         return any(needle in data for needle in self._needles)
 
     def look(self, text: str) -> tuple[Signature, re.Match[str]] | None:
-        """The first signature that matches the line."""
+        """The first signature that matches the line, which is long only where it is no message."""
+        text = text[:LONGEST]
         numbers: set[int] = set()
         for word in self._words:
             if word in text:

@@ -66,6 +66,7 @@ class Suspect:
 def suspects(evidence: Evidence, processes: Sequence[Process]) -> tuple[Suspect, ...]:
     """All of them, in no order."""
     out = [_of_process(each, evidence) for each in processes if each.part in ("root", "maybe", "quiet")]
+    out += [_early(each) for each in processes if any(seen.role == "root" for seen in each.early)]
     explained = {each.host for each in processes if each.part != "collateral"}
     for host, end in evidence.ends.items():
         if end.kind == "lost":
@@ -108,6 +109,22 @@ def _of_process(process: Process, evidence: Evidence) -> Suspect:
         same_as=("ended", short(death.code)),
         death=death,
         over=end,
+    )
+
+
+def _early(process: Process) -> Suspect:
+    """An error after which the process lived on: no more than a hint."""
+    first = next(each for each in process.early if each.role == "root")
+    return Suspect(
+        host=process.host,
+        rank=process.rank,
+        strength=FAINT,
+        begin=first.at,
+        end=first.at,
+        signature=first.signature,
+        says=f"{_said(first)}, long before its end",
+        same_as=first.same_as,
+        sighting=first,
     )
 
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field, replace
 from fanout.diagnose.evidence import Death
 
 NEEDLES = ("closing signal", "failed (exitcode", "Root Cause (first", "Failures:")
-_CLOSING = re.compile(r"Sending process (\d+) closing signal SIG")
-_FAILED = re.compile(r"failed \(exitcode: (-?\d+)\) local_rank: (\d+) \(pid: (\d+)\)")
-_RANK = re.compile(r"^\s+rank\s+: (\d+) \(local_rank: (\d+)\)")
-_EXIT = re.compile(r"^\s+exitcode\s+: (-?\d+) \(pid: (\d+)\)")
+_CLOSING = re.compile(r"Sending process (\d{1,15}) closing signal SIG")
+_FAILED = re.compile(r"failed \(exitcode: (-?\d{1,15})\) local_rank: (\d{1,15}) \(pid: (\d{1,15})\)")
+_RANK = re.compile(r"^\s+rank\s+: (\d{1,15}) \(local_rank: (\d{1,15})\)")
+_EXIT = re.compile(r"^\s+exitcode\s+: (-?\d{1,15}) \(pid: (\d{1,15})\)")
 _ENDED_BY_IT = (-15, -9, -2, 143, 137, 130)
 _LINES = 20_000  # a summary is shorter, however many processes it lists
 

@@ -250,8 +250,8 @@ class Witness:
         if count >= KEEP_EACH:
             return
         where.counts[who, signature.id] = count + 1
-        speaker = fields.get("speaker") or fields.get("speaker2")
-        rank = int(speaker) if who[0] is None and speaker else who[0]
+        speaker = shapes.whole(fields.get("speaker") or fields.get("speaker2"))
+        rank = speaker if who[0] is None else who[0]
         sighting = Sighting(
             at=at,
             host=where.host,
@@ -310,4 +310,4 @@ def _is_last_word(text: str) -> bool:
 
 def _rank_of(name: str) -> int | None:
     word, _, number = name.partition(" ")
-    return int(number) if word == "rank" and number.isdigit() else None
+    return shapes.whole(number) if word == "rank" else None

@@ -63,6 +63,8 @@ def _files(path: str, name: str) -> Iterator[str]:
     if os.path.isfile(path):
         yield name
         return
+    if os.path.isfile(os.path.join(path, "events.jsonl")):  # a run of fanout's own: its logs, not what it says of them
+        path, name = os.path.join(path, "logs"), os.path.join(name, "logs")
     if not os.path.isdir(path):
         raise UsageError(f"{name}: no such file or directory")
     below = []

@@ -8,6 +8,7 @@ from itertools import pairwise
 import pytest
 
 from fanout.diagnose.judge import judge
+from fanout.diagnose.signatures import builtin
 from fanout.diagnose.witness import KEEP_ALL, Witness
 from tests.diagnose.kit import ADDRESS, CLOSED
 
@@ -61,6 +62,29 @@ def test_many_processes_are_judged_quickly() -> None:
     assert time.process_time() - began < 2
     assert found.cause is not None
     assert (found.cause.rank, found.confidence) == (77, "high")
+
+
+EVIL = ("{} ", "{}x", "{}: ", "a{}", "[{}]", "9{}9", "socket {} connect to ")
+
+
+@pytest.mark.parametrize("filling", EVIL)
+def test_no_line_is_so_made_that_a_pattern_takes_long(filling: str) -> None:
+    """Every word that a pattern looks for, over and over, up to the longest line."""
+    book = builtin()
+    for word in {word for each in book.signatures for word in each.words}:
+        text = (filling.format(word) * 4000)[:8192]
+        began = time.process_time()
+        book.look(text)
+        book.look("x" * 4000 + word + "9" * 4000)
+        assert time.process_time() - began < 0.5, (filling, word)
+
+
+@pytest.mark.parametrize("line", ["step " + "9" * 6000, "[rank" + "1" * 50 + "]: ValueError: x", "exitcode  : ²"])
+def test_numbers_that_are_none_do_no_harm(line: str) -> None:
+    witness = Witness(("gpu01",))
+    witness.feed("gpu01", b"OSError: [Errno 28] No space left on device\nFailures:\n" + line.encode() + b"\n", at=1.0)
+    witness.feed("gpu01", line.encode() + b"\n", at=2.0)
+    assert len(witness.evidence().sightings) >= 1
 
 
 @pytest.mark.parametrize("size", [1, 7, 4096])

@@ -316,6 +316,24 @@ def test_an_error_after_which_training_goes_on_is_no_cause() -> None:
     assert (found.cause.signature, found.confidence) == ("signal", "high")
 
 
+def test_a_handled_error_long_before_is_not_blamed() -> None:
+    """A traceback at the start that the program only logged (no attention kernel, say) and an honest kill an hour later."""
+    run = Run().raises(3, "ImportError: libflash.so: cannot open shared object file: No such file or directory")
+    run.wait(3600.0)
+    run.victims(0, 1, 3).torchrun("gpu01", (0, 1), (1, -15)).torchrun("gpu02", (2, -9), (3, -15))
+    found = verdict(run)
+    assert found.cause is not None
+    assert (found.cause.rank, found.cause.signature, found.confidence) == (2, "signal", "high")
+
+
+def test_an_error_long_before_the_end_is_a_hint_where_there_is_nothing_else() -> None:
+    run = Run().raises(3, "KeyError: 3")
+    run.wait(3600.0)
+    found = verdict(run.end("gpu02", code=1))
+    assert found.cause is not None
+    assert (found.cause.rank, found.confidence) == (3, "low")
+
+
 def test_torchruns_summaries_that_disagree_do_not_decide() -> None:
     """Each host's torchrun names a root cause of its own; the times of all streams say which was first."""
     found = verdict(exception())

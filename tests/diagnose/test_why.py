@@ -165,6 +165,12 @@ def test_a_file_of_ones_own_signatures_counts(tmp_path: Path) -> None:
     assert (found["cause"]["signature"], found["cause"]["says"]) == ("shard", "read bad sample 1234")
 
 
+@pytest.mark.parametrize("words", [["--json", "a", "b"], ["a", "--json", "b"], ["a", "b", "--json"]])
+def test_flags_may_stand_anywhere(words: list[str]) -> None:
+    request = parse(["why", *words])
+    assert (request.task, request.given["as_json"]) == (("a", "b"), True)
+
+
 def test_a_binary_file_is_passed_over(tmp_path: Path) -> None:
     (tmp_path / "core.log").write_bytes(bytes(range(256)) * 100)
     assert told(".", cwd=tmp_path)[0] == 1
