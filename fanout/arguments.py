@@ -203,7 +203,7 @@ def _run(parser: argparse.ArgumentParser) -> None:
     _showing(parser)
     shown = parser.add_argument_group("record")
     shown.add_argument("--log-dir", metavar="DIR", help="where runs are recorded ($XDG_STATE_HOME/fanout/runs)")
-    _own_signatures(shown)
+    shown.add_argument("--signatures", metavar="FILE", help="error messages of your own (docs/diagnosis.md)")
 
 
 def _check(parser: argparse.ArgumentParser) -> None:
@@ -254,8 +254,7 @@ def _named_run(parser: argparse.ArgumentParser) -> None:
 
 def _report(parser: argparse.ArgumentParser) -> None:
     _named_run(parser)
-    parser.add_argument("--json", dest="as_json", action="store_true", help="the verdict as one JSON object")
-    _own_signatures(parser)
+    _judging(parser)
 
 
 def _why(parser: argparse.ArgumentParser) -> None:
@@ -263,12 +262,12 @@ def _why(parser: argparse.ArgumentParser) -> None:
         "The order of hosts is taken from times in the logs; exit status: 0 a cause is named, 1 undetermined."
     )
     parser.add_argument("task", metavar="FILE|DIR", nargs="*")
+    _judging(parser)
+
+
+def _judging(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", dest="as_json", action="store_true", help="the verdict as one JSON object")
-    _own_signatures(parser)
-
-
-def _own_signatures(group: Any) -> None:
-    group.add_argument("--signatures", metavar="FILE", help="error messages of your own (docs/diagnosis.md)")
+    parser.add_argument("--signatures", metavar="FILE", help="error messages of your own (docs/diagnosis.md)")
 
 
 def _demo(parser: argparse.ArgumentParser) -> None:
@@ -342,14 +341,6 @@ _VERBS: dict[str, tuple[str, str, Any]] = {
     "logs": ("[FLAGS] [RUN]", "The lines of a run, also while it goes on.", _logs),
     "report": ("[FLAGS] [RUN]", "What became of a run, and why it failed, once more.", _report),
     "why": ("[FLAGS] FILE|DIR…", "Why a run of any launcher failed, from its logs.", _why),
-    "stop": (
-        "[FLAGS] [RUN]",
-        "End a run from elsewhere: log in to its hosts, stop it, look, say what is left.",
-        _named_run,
-    ),
-    "demo": (
-        "[FLAGS]",
-        "Play hosts on this machine and train on them: no other machine, no root, no ssh server.",
-        _demo,
-    ),
+    "stop": ("[FLAGS] [RUN]", "End a run from elsewhere: log in, stop it, look, say what is left.", _named_run),
+    "demo": ("[FLAGS]", "Play hosts on this machine and train on them: no root, no ssh server needed.", _demo),
 }

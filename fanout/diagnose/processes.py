@@ -99,8 +99,9 @@ def _ended(evidence: Evidence, host: str) -> float:
     end = evidence.ends.get(host)
     if end is not None:
         return end.since if end.kind == "lost" else end.at
-    times = [each.at for each in (*evidence.sightings, *evidence.deaths) if each.host == host]
-    return max(times, default=0.0)
+    said = [each.at for each in evidence.sightings if each.host == host]
+    died = [each.at for each in evidence.deaths if each.host == host]
+    return max((*said, *died), default=0.0)
 
 
 def _parted(process: Process, ended: float) -> Process:

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fanout.events import Event, OnHost
+from tests.diagnose.cases import CASES, ONE_A_HOST
 from tests.diagnose.kit import Run, verdict
-from tests.diagnose.test_verdicts import CASES, ONE_A_HOST
 from tests.histories import History
 
 ERROR = 0.25

@@ -8,8 +8,8 @@ from fanout.diagnose import decode, shapes
 from fanout.diagnose.torchrun import Torchrun
 from fanout.diagnose.tracebacks import Tracebacks, folded
 from fanout.diagnose.words import lines
+from tests.diagnose.cases import CASES, ONE_A_HOST
 from tests.diagnose.kit import Run, verdict
-from tests.diagnose.test_verdicts import CASES, ONE_A_HOST
 
 
 @pytest.mark.parametrize(

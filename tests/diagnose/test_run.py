@@ -13,14 +13,15 @@ import pytest
 
 from fanout import outcome
 from fanout.arguments import parse
+from fanout.diagnose.signatures import builtin
 from fanout.verbs import explain
 from fanout.verbs.common import Edge
 from fanout.verbs.report import report
 from fanout.views.base import Heading
 from fanout.views.logdir import LogDir
 from tests import histories
+from tests.diagnose.cases import CASES, ONE_A_HOST
 from tests.diagnose.kit import verdict
-from tests.diagnose.test_verdicts import CASES, ONE_A_HOST
 from tests.histories import History
 
 
@@ -74,7 +75,7 @@ def test_the_report_of_a_good_run_has_no_diagnosis(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["unreachable", "interrupted", "good"])
 def test_no_verdict_where_the_headline_says_all(name: str) -> None:
     run = histories.TYPICAL[name]()
-    witness = explain.witness_of(Heading(run_id="1", title="t", hosts=run.hosts), explain.builtin())
+    witness = explain.witness_of(Heading(run_id="1", title="t", hosts=run.hosts), builtin())
     state = run.play(witness)
     assert explain.verdict_of(witness, state, outcome.of(state)) is None
 
