@@ -14,7 +14,8 @@ from typing import Any, NoReturn
 
 from fanout import __version__
 from fanout.errors import UsageError
-from fanout.settings import CHOICES, Settings
+from fanout.flags import VERBS
+from fanout.settings import Settings
 
 PROLOGUE = """\
 fanout launches multi-host PyTorch training over ssh: it checks the machines, starts train.sh on all of them with the
@@ -78,17 +79,29 @@ def parse(argv: Sequence[str], *, columns: int = 100) -> Request:
     if argv[0] in ("-V", "--version"):
         raise Shown(f"fanout {__version__}\n")
     verb = argv[0]
-    if verb not in _VERBS:
-        raise UsageError(f"no command is called {verb!r}", hint=f"one of {', '.join(_VERBS)}; fanout --help")
+    if verb not in VERBS:
+        raise UsageError(f"no command is called {verb!r}", hint=f"one of {', '.join(VERBS)}; fanout --help")
     chosen = _parser(verb, columns)
     head, tail = _split(chosen, argv[1:], _POSITIONALS[verb])
     if any(word in ("-h", "--help") for word in head):
         raise Shown(chosen.format_help())
-    return _request(verb, vars(chosen.parse_args(_normal(chosen, head))), tail)
+    words = _normal(chosen, head)
+    values = chosen.parse_intermixed_args(words) if verb == "why" else chosen.parse_args(words)
+    return _request(verb, vars(values), tail)
 
 
 #: How many words stand before everything belongs to the task (or the command).
-_POSITIONALS = {"run": 2, "check": 2, "hosts": 1, "exec": 1, "logs": 1, "stop": 1, "demo": 0}
+_POSITIONALS = {
+    "run": 2,
+    "check": 2,
+    "hosts": 1,
+    "exec": 1,
+    "logs": 1,
+    "report": 1,
+    "stop": 1,
+    "why": 10_000,
+    "demo": 0,
+}
 
 
 def _split(parser: argparse.ArgumentParser, words: Sequence[str], positionals: int) -> tuple[list[str], list[str]]:
@@ -129,11 +142,13 @@ def _normal(parser: argparse.ArgumentParser, head: Sequence[str]) -> list[str]:
 
 
 def _request(verb: str, values: dict[str, Any], tail: list[str]) -> Request:
-    task = ((values.pop("task"),) if values.get("task") else ()) + tuple(tail)
-    values.pop("task", None)
+    named = values.pop("task", None) or ()
+    task = ((named,) if isinstance(named, str) else tuple(named)) + tuple(tail)
     if verb == "exec" and not task:
         raise UsageError("exec: no command", hint="fanout exec HOSTS -- nvidia-smi -L")
-    if verb not in ("run", "check", "exec") and task:
+    if verb == "why" and not task:
+        raise UsageError("why: no log", hint="fanout why gpu01.log gpu02.log, or fanout why DIR")
+    if verb not in ("run", "check", "exec", "why") and task:
         raise UsageError(f"{verb}: unexpected {task[0]!r}", hint=f"fanout {verb} --help")
     hosts = values.pop("hosts", "")
     filters = Filters(**{name: values.pop(name) for name in Filters.__slots__ if name in values})
@@ -151,183 +166,14 @@ def _top(columns: int) -> argparse.ArgumentParser:
     top = _Parser(prog="fanout", usage="fanout COMMAND …", description=PROLOGUE, epilog=EPILOGUE, **_shape(columns))
     top.add_argument("-V", "--version", action="store_true", help="print the version")
     commands = top.add_argument_group("commands")
-    for name, (_, about, _) in _VERBS.items():
+    for name, (_, about, _) in VERBS.items():
         commands.add_argument(name, nargs="?", help=about)
     return top
 
 
 def _parser(verb: str, columns: int) -> argparse.ArgumentParser:
     """The parser of one verb: to build those of all of them takes longer than to parse."""
-    usage, about, build = _VERBS[verb]
+    usage, about, build = VERBS[verb]
     parser = _Parser(prog=f"fanout {verb}", usage=f"fanout {verb} {usage}", description=about, **_shape(columns))
     build(parser)
     return parser
-
-
-def _run(parser: argparse.ArgumentParser) -> None:
-    parser.epilog = "Everything after TASK belongs to the task: fanout run hosts.txt task.py cfg.yaml --train.lr 1e-4"
-    parser.add_argument("hosts", metavar="HOSTS")
-    parser.add_argument("task", metavar="TASK")
-    start = parser.add_argument_group("what runs")
-    start.add_argument("-n", "--dry-run", action="store_true", help="print what each host would run, touch nothing")
-    _what(start)
-    start.add_argument(
-        "--force",
-        action="store_true",
-        default=None,
-        help="launch although a check failed; let --env set reserved names",
-    )
-    start.add_argument("--skip-check", action="store_true", default=None, help="do not check first")
-    ending = parser.add_argument_group("how it ends")
-    ending.add_argument("--grace", type=float, metavar="S", help="seconds from TERM to KILL (40; torchrun's own is 30)")
-    ending.add_argument("--lease", type=float, metavar="S", help="seconds that a host runs on without us (300)")
-    ending.add_argument(
-        "--last-words", type=float, metavar="S", help="seconds from the first failure to TERM for the others (3)"
-    )
-    ending.add_argument(
-        "--start-timeout", type=float, metavar="S", help="seconds until every host must have started (120)"
-    )
-    ending.add_argument("--time-limit", type=float, metavar="S", help="stop after this long; exit status 124")
-    ending.add_argument(
-        "--on-early-exit",
-        choices=CHOICES["on_early_exit"],
-        help="a host that ends with 0 while others run: wait (default) or stop",
-    )
-    _choosing(parser)
-    _connecting(parser)
-    _showing(parser)
-    shown = parser.add_argument_group("record")
-    shown.add_argument("--log-dir", metavar="DIR", help="where runs are recorded ($XDG_STATE_HOME/fanout/runs)")
-    shown.add_argument(
-        "--rank-logs",
-        choices=CHOICES["rank_logs"],
-        help="auto: under torchrun one stream and file a rank; off: one a host",
-    )
-
-
-def _check(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("hosts", metavar="HOSTS", nargs="?", default="")
-    parser.add_argument("task", metavar="TASK", nargs="?")
-    parser.add_argument("--json", dest="as_json", action="store_true", help="one JSON object")
-    parser.add_argument("--strict", action="store_true", help="warnings count as failures")
-    parser.add_argument("--only", metavar="NAMES", default="", help="only these checks or groups (comma-separated)")
-    parser.add_argument("--skip", metavar="NAMES", default="", help="leave these out")
-    parser.add_argument("--list", dest="listing", action="store_true", help="list all checks")
-    parser.add_argument("--explain", metavar="NAME", default="", help="what a check verifies, why, and the fix")
-    _what(parser.add_argument_group("what would run"))
-    _choosing(parser)
-    _connecting(parser)
-
-
-def _hosts(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("hosts", metavar="HOSTS")
-    parser.add_argument("--explain", action="store_true", help="each line's dialect, and how other launchers read it")
-    parser.add_argument("--json", dest="as_json", action="store_true", help="one object a host")
-    parser.add_argument("--nproc-per-node", type=int, metavar="N", help="processes on every host, whatever slots= says")
-    _choosing(parser)
-    _connecting(parser)
-
-
-def _exec(parser: argparse.ArgumentParser) -> None:
-    parser.epilog = (
-        "The command line goes to each host's login shell as it is: quote what the hosts shall expand. Its stdout and\n"
-        "stderr come as one stream. Nothing supervises it: Ctrl-C ends the connections."
-    )
-    parser.add_argument("hosts", metavar="HOSTS")
-    parser.add_argument("--live", action="store_true", help="lines as they come, not folded at the end")
-    _choosing(parser)
-    _connecting(parser)
-
-
-def _logs(parser: argparse.ArgumentParser) -> None:
-    _named_run(parser)
-    parser.add_argument("--host", metavar="NAMES", default="", help="only these hosts (comma-separated)")
-    parser.add_argument("-n", "--lines", type=int, metavar="N", help="only the last N")
-    parser.add_argument("--files", action="store_true", help="print where the raw files are, one a host")
-
-
-def _named_run(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", metavar="RUN", nargs="?", default="", help="a run's id, or a part of it (the latest)")
-    parser.add_argument("--log-dir", metavar="DIR", help="where runs are recorded ($XDG_STATE_HOME/fanout/runs)")
-
-
-def _demo(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--hosts", dest="count", type=int, default=2, metavar="N", help="how many hosts to play (2)")
-    parser.add_argument(
-        "--dir", default=".demo", metavar="DIR", help="where its keys and hostfile live while it runs (.demo)"
-    )
-    parser.add_argument("--stay", action="store_true", help="play the hosts until Ctrl-C, run nothing")
-    _showing(parser)
-
-
-def _what(group: Any) -> None:
-    group.add_argument("-C", "--chdir", metavar="DIR", help="work directory on the hosts (this one)")
-    group.add_argument("--script", metavar="FILE", help="what to start there (train.sh; torchrun where there is none)")
-    group.add_argument("--shell", choices=CHOICES["shell"], help="bash (with pipefail) or sh, as the docs write it")
-    group.add_argument(
-        "--venv", metavar="DIR|auto|none", help="environment to put on PATH (auto: the active one, where a host has it)"
-    )
-    group.add_argument("--setup", metavar="FILE|CMD", help="sourced (or evaluated) on each host before the script")
-    group.add_argument(
-        "-E", "--env", action="append", metavar="NAME[=V]", help="export to all hosts; without =V, this shell's value"
-    )
-    group.add_argument("--env-file", action="append", metavar="FILE", help="exports from a .env file")
-    group.add_argument("--nproc-per-node", type=int, metavar="N", help="processes on every host, whatever slots= says")
-    group.add_argument("--master-addr", metavar="ADDR", help="address of the first host as the others reach it")
-    group.add_argument("--master-port", type=int, metavar="PORT", help="29500")
-
-
-def _choosing(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("which hosts")
-    group.add_argument("-w", "--nodes", default="", metavar="NODES", help="only these: gpu[01-04],gpu07")
-    group.add_argument("-x", "--without", default="", metavar="NODES", help="not these")
-    group.add_argument("-i", "--include", default="", metavar="SPEC", help="DeepSpeed's worker-0@worker-1:0,2")
-    group.add_argument("-e", "--exclude", default="", metavar="SPEC", help="likewise")
-    group.add_argument("--nnodes", type=int, metavar="N", help="the first N")
-    group.add_argument("--tag", default="", metavar="TAG", help="only hosts with this tag=")
-
-
-def _connecting(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("how to connect (on top of ~/.ssh/config)")
-    group.add_argument("-f", "--fanout", type=int, metavar="N", help="connections being opened at a time (64)")
-    group.add_argument("-t", "--connect-timeout", type=float, metavar="S", help="seconds for a whole login (10)")
-    group.add_argument("-l", "--user", metavar="USER", help="login name where the hostfile has none")
-    group.add_argument("-F", "--ssh-config", metavar="FILE", help="instead of ~/.ssh/config")
-    group.add_argument(
-        "--transport", choices=CHOICES["transport"], help="auto, ssh (built in), openssh (the ssh program), local"
-    )
-    group.add_argument(
-        "--accept-new-host-keys",
-        action="store_true",
-        default=None,
-        help="add unknown host keys to known_hosts; never changed ones",
-    )
-
-
-def _showing(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("what you see")
-    group.add_argument("--output", choices=CHOICES["output"], help="live in a terminal, plain in a pipe, json")
-    group.add_argument("--json", dest="output", action="store_const", const="json", help="the same as --output json")
-    group.add_argument("--color", choices=CHOICES["color"], help="auto, always, never")
-    group.add_argument(
-        "-T", "--timestamps", action="store_true", default=None, help="the time before every line (plain)"
-    )
-
-
-_VERBS: dict[str, tuple[str, str, Any]] = {
-    "check": ("[FLAGS] HOSTS [TASK [ARG…]]", "Would it train? If not: which host, why, and what to type.", _check),
-    "run": ("[FLAGS] HOSTS TASK [ARG…]", "Check, launch on all hosts, watch, stop together, explain.", _run),
-    "exec": ("[FLAGS] HOSTS -- COMMAND…", "Run any command on all hosts; equal output is shown once.", _exec),
-    "hosts": ("[FLAGS] HOSTS", "Show what was understood of a hostfile.", _hosts),
-    "logs": ("[FLAGS] [RUN]", "The lines of a run, also while it goes on.", _logs),
-    "stop": (
-        "[FLAGS] [RUN]",
-        "End a run from elsewhere: log in to its hosts, stop it, look, say what is left.",
-        _named_run,
-    ),
-    "demo": (
-        "[FLAGS]",
-        "Play hosts on this machine and train on them: no other machine, no root, no ssh server.",
-        _demo,
-    ),
-}

@@ -77,6 +77,14 @@ def _verb(request: Request) -> int:
             from fanout.verbs.runs import logs
 
             return logs(request, edge)
+        case "report":
+            from fanout.verbs.report import report
+
+            return report(request, edge)
+        case "why":
+            from fanout.verbs.why import why
+
+            return why(request, edge)
         case "stop":
             from fanout.verbs.runs import stop
 

@@ -51,6 +51,7 @@ class Settings:
     timestamps: bool = False
     log_dir: str = ""
     rank_logs: str = "auto"
+    signatures: str = ""  # a file of the user's own messages, for the diagnosis
 
 
 CHOICES: Mapping[str, tuple[str, ...]] = {

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from fanout import __version__, dryrun, plan, rejoin, supervise
 from fanout.arguments import Request
+from fanout.diagnose.verdict import Verdict
 from fanout.errors import UsageError
 from fanout.guardian import Guardian
 from fanout.hosts import Host
@@ -20,6 +21,7 @@ from fanout.outcome import RunOutcome, of
 from fanout.plan import LaunchPlan, Learned
 from fanout.settings import Settings
 from fanout.transports.pick import Picker, addresses
+from fanout.verbs import explain
 from fanout.verbs.common import (
     Edge,
     config_values,
@@ -125,6 +127,7 @@ class _Launch:
             log_dir=os.path.join(root, run_id),
             ranks={host.name: (rank, settings.nproc_per_node or host.slots) for rank, host in enumerate(hosts)},
         )
+        self.witness = explain.witness_of(self.heading, explain.book_of(settings, edge))
 
     def run(self) -> int:
         """From the first dial to the last word."""
@@ -144,13 +147,16 @@ class _Launch:
             for subscriber in (record, view):
                 if hasattr(subscriber, "begin"):
                     subscriber.begin(fan.clock(), **facts)
-            session = Session(fan, self.heading.hosts, [record, tails, view])
+            session = Session(fan, self.heading.hosts, [record, tails, self.witness, view])
             session.connect()
             outcome = self._launch(session, view, record, guardian)
             if outcome.clean:
                 guardian.dismiss()
             view.close()
-            text = self._report(session, outcome, tails)
+            verdict = explain.verdict_of(self.witness, session.state, outcome)
+            text = self._report(session, outcome, tails, verdict)
+            if verdict is not None:
+                record.keep(explain.VERDICT, explain.as_json(verdict))
             record.finish(outcome, text)
             if hasattr(view, "finish"):
                 view.finish(outcome, text)
@@ -175,6 +181,7 @@ class _Launch:
         except UsageError:
             session.dismiss()
             raise
+        explain.learn(self.witness, made, learned.address)
         with open(os.path.join(record.path, "plan.json"), "w", encoding="utf-8") as file:
             json.dump(dryrun.as_dict(made), file, indent=2)
         ranks = f"{made.world_size} ranks" if made.world_size != 1 else "1 rank"
@@ -245,17 +252,27 @@ class _Launch:
             learned=learned,
         )
 
-    def _report(self, session: Session, outcome: RunOutcome, tails: Tails) -> str:
+    def _report(self, session: Session, outcome: RunOutcome, tails: Tails, verdict: Verdict | None) -> str:
         """The last words, on stderr; the same without colour for the record."""
         from fanout.views.report import report
 
-        words = {outcome.first: tails.last_words(outcome.first)} if outcome.first else {}
+        words = explain.last_words(tails, outcome, verdict)
+
+        def text(colour: bool) -> str:
+            return report(
+                self.heading,
+                session.state,
+                outcome,
+                words,
+                diagnosis=explain.shown(verdict),
+                colour=colour,
+                unicode=self.look.unicode,
+            )
+
         if self.look.mode != "json":
-            colour = self.look.colour and self.edge.stderr.isatty()
-            text = report(self.heading, session.state, outcome, words, colour=colour, unicode=self.look.unicode)
-            self.edge.stderr.write(text)
+            self.edge.stderr.write(text(self.look.colour and self.edge.stderr.isatty()))
             self.edge.stderr.flush()
-        return report(self.heading, session.state, outcome, words, unicode=self.look.unicode)
+        return text(colour=False)
 
 
 def _learned(checked: Preflight) -> Learned:

@@ -4,6 +4,7 @@
     DIR/logs/gpu01.rank-5.log   exactly what rank 5 wrote, where ranks have streams of their own
     DIR/events.jsonl            everything that happened; for bytes, where they are in the logs
     DIR/result.json report.txt  the outcome, for programs and for people
+    DIR/verdict.json            why it failed, where it did
 
 A byte is written at its own offset, so a disk that was full for a while leaves a hole and nothing else moves; holes
 are remembered in ``problems``. A failing disk never ends a run.
@@ -119,8 +120,8 @@ class LogDir:
         self._record(end_record(outcome, self._now))
         problems = [asdict(problem) for problem in self._problems]
         result = {"v": VERSION, "run": self._heading.run_id, "title": self._heading.title, **asdict(outcome)}
-        self._write_whole("result.json", json.dumps(result | {"problems": problems}, indent=2) + "\n")
-        self._write_whole("report.txt", text if text.endswith("\n") else text + "\n")
+        self.keep("result.json", json.dumps(result | {"problems": problems}, indent=2) + "\n")
+        self.keep("report.txt", text if text.endswith("\n") else text + "\n")
 
     def close(self) -> None:
         self._flush()
@@ -166,7 +167,8 @@ class LogDir:
         except OSError as error:
             self._trouble("events.jsonl", start, start + len(line), error.strerror or str(error))
 
-    def _write_whole(self, name: str, text: str) -> None:
+    def keep(self, name: str, text: str) -> None:
+        """Write a small file of its own into the directory."""
         path = os.path.join(self.path, name)
         try:
             with open(os.open(path, _FLAGS | os.O_TRUNC, 0o600), "w", encoding="utf-8", errors="replace") as file:

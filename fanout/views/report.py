@@ -15,7 +15,7 @@ from fanout.outcome import HostOutcome, RunOutcome
 from fanout.state import RunState
 from fanout.views.base import Heading
 from fanout.views.filenames import FileNames
-from fanout.views.sanitise import clean_lines, sentence
+from fanout.views.sanitise import clean, clean_lines, sentence
 from fanout.views.tail import LastWords
 from fanout.views.units import seconds
 
@@ -41,15 +41,16 @@ def report(
     colour: bool = False,
     unicode: bool = True,
 ) -> str:
-    """The report, ending with a newline. ``last_words`` need only hold the host that failed first; the lines
-    of ``diagnosis`` (why it failed, who only suffered from it) stand under the headline of a run that failed."""
+    """The report, ending with a newline. ``last_words`` need only hold the host that failed first (nothing: it
+    is not quoted); the lines of ``diagnosis`` (why it failed, who only suffered from it) stand under the headline of a
+    run that failed."""
     paint = _Paint(colour)
     if outcome.ok:
         lines = _good(heading, outcome, paint)
     else:
         lines = [
             _title(heading, outcome, paint, unicode=unicode),
-            *(shown for line in diagnosis for shown in clean_lines(line)),
+            *(clean(line, colour=False) for line in diagnosis),
             *_last_words(heading, outcome, last_words, unicode=unicode),
             *_others(state, outcome),
             *_where(heading, state, outcome),
@@ -90,7 +91,9 @@ def _last_words(
     if host.verdict in ("unreached", "refused"):
         return [""]
     said = last_words.get(first)
-    if said is None or not said.lines:
+    if said is None:
+        return [""]
+    if not said.lines:
         return ["", f"  {first} wrote nothing.", ""]
     rank = heading.ranks.get(first)
     node = f" (node {rank[0]})" if rank else ""

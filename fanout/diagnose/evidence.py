@@ -1,0 +1,89 @@
+"""What is known of a failed run, before anybody judges: values only.
+
+Times are seconds of one clock; ``Evidence.error`` says by how much two hosts may differ on it. Ranks are global; None
+where the line does not tell (ranks that share one stream).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from fanout.diagnose.signatures import Kind, Role
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sighting:
+    """A line that a signature knows. ``traceback`` is what it is the last line of."""
+
+    at: float
+    host: str
+    rank: int | None
+    signature: str
+    role: Role
+    says: str
+    advice: str
+    text: str
+    file: str
+    line: int  # its number in the file
+    kind: Kind = ""
+    fields: Mapping[str, str] = field(default_factory=dict)
+    traceback: tuple[str, ...] = ()
+
+    @property
+    def same_as(self) -> tuple[str, str]:
+        """Two sightings with the same value say the same."""
+        return self.signature, self.fields.get("message", self.says)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Death:
+    """The end of one process as torchrun reports it; ``told``: torchrun itself had ended it; negative: a signal."""
+
+    at: float
+    host: str
+    pid: int
+    code: int
+    local_rank: int | None = None
+    rank: int | None = None
+    told: bool = False
+    named: bool = False  # torchrun calls it the first on its host
+    file: str = ""
+    line: int = 0
+
+
+EndKind = Literal["ended", "stopped", "lost", "running"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class End:
+    """How a host's script ended. ``stopped``: the launcher had told it to; ``since``: when it was last heard of."""
+
+    host: str
+    kind: EndKind
+    at: float
+    since: float = 0.0
+    code: int | None = None
+    signal: int | None = None
+    oom: bool = False
+    why: str = ""
+
+    @property
+    def failed(self) -> bool:
+        return self.kind == "lost" or (self.kind == "ended" and self.code != 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """All of it. ``ranks`` is host -> (node rank, processes or None); ``addresses`` is address or name -> host."""
+
+    hosts: tuple[str, ...]
+    ranks: Mapping[str, tuple[int, int | None]] = field(default_factory=dict)
+    sightings: tuple[Sighting, ...] = ()
+    deaths: tuple[Death, ...] = ()
+    ends: Mapping[str, End] = field(default_factory=dict)
+    addresses: Mapping[str, str] = field(default_factory=dict)
+    gaps: Mapping[str, float] = field(default_factory=dict)  # host -> seconds for which its link was broken
+    error: float = 0.25
+    live: bool = True  # False: times were read from logs, and what a file does not say may stand in another

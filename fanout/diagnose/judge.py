@@ -1,0 +1,112 @@
+"""The judge: evidence in, verdict out; pure. The rules find the cause, here the others are sorted into classes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fanout.diagnose.decode import short
+from fanout.diagnose.evidence import Evidence
+from fanout.diagnose.processes import Process, World, processes, world_of
+from fanout.diagnose.rules import RULES, Case, Finding
+from fanout.diagnose.suspects import suspects
+from fanout.diagnose.verdict import Party, Verdict
+
+
+def judge(evidence: Evidence) -> Verdict:
+    """What began it, as far as the evidence tells."""
+    world = world_of(evidence)
+    known = processes(evidence, world)
+    case = Case(evidence, world, known, suspects(evidence, known))
+    for name, rule in RULES:
+        found = rule(case)
+        if found is not None:
+            return _verdict(name, found, case)
+    return _verdict("", None, case)
+
+
+def _verdict(rule: str, found: Finding | None, case: Case) -> Verdict:
+    guilty = _guilty(found)
+    others = [each for each in case.processes if (each.host, each.rank) not in guilty]
+    lost = [Party(host=host, rank=None, how=end.why) for host, end in case.evidence.ends.items() if end.kind == "lost"]
+    return Verdict(
+        cause=found.cause if found else None,
+        confidence=found.confidence if found else "undetermined",
+        rule=rule,
+        also=found.also if found else (),
+        victims=tuple(_party(each) for each in others if each.part not in ("collateral",)),
+        collateral=tuple(_party(each) for each in others if each.part == "collateral"),
+        silent=_silent(case.world, case.processes, guilty, case.evidence),
+        lost=tuple(each for each in lost if (each.host, None) not in guilty),
+        evidence=found.evidence if found else _seen(case),
+        refutes=found.refutes if found else (),
+        advice=_advice(found),
+    )
+
+
+def _guilty(found: Finding | None) -> set[tuple[str, int | None]]:
+    if found is None:
+        return set()
+    out: set[tuple[str, int | None]] = set()
+    for cause in (found.cause, *found.also):
+        if cause.host is not None:
+            out.add((cause.host, cause.rank))
+        out |= {(host, rank) for rank in cause.ranks for host in cause.hosts}
+    return out
+
+
+def _party(process: Process) -> Party:
+    if process.sightings:
+        how = process.sightings[0].says
+    elif process.death is not None:
+        how = f"{short(process.death.code)} from torchrun" if process.death.told else short(process.death.code)
+    else:
+        how = ""
+    return Party(host=process.host, rank=process.rank, how=how)
+
+
+def _silent(
+    world: World, known: Sequence[Process], guilty: set[tuple[str, int | None]], evidence: Evidence
+) -> tuple[Party, ...]:
+    """Ranks of which nothing is known, on hosts that did not end well."""
+    heard = {each.rank for each in known} | {rank for _, rank in guilty}
+    vague = {each.host for each in known if each.rank is None}
+    well = {host for host, end in evidence.ends.items() if end.kind in ("lost", "stopped") or end.code == 0}
+    return tuple(
+        Party(host=host, rank=rank, how="neither an error nor an end of it is known")
+        for rank, host in sorted(world.all().items())
+        if rank not in heard and host not in vague | well
+    )
+
+
+def _seen(case: Case) -> tuple[str, ...]:
+    """What there is, where it does not tell who began."""
+    lines = [f"{seen.host}: {seen.text}" for seen in case.waited[:4]]
+    ends = [
+        f"{host}: {end.kind}" + (f", exit {end.code}" if end.code else "") for host, end in case.evidence.ends.items()
+    ]
+    return tuple(lines or ends[:4])
+
+
+def _advice(found: Finding | None) -> tuple[str, ...]:
+    if found is None:
+        return ("run again with NCCL_DEBUG=WARN TORCH_DISTRIBUTED_DEBUG=DETAIL", "fanout check HOSTS")
+    own: tuple[str, ...] = ()
+    if found.suspect is not None:
+        seen = found.suspect.sighting
+        own = (seen.advice,) if seen is not None else _by_end(found)
+    return tuple(dict.fromkeys(text for text in (*found.advice, *own) if text))
+
+
+def _by_end(found: Finding) -> tuple[str, ...]:
+    cause = found.cause
+    if cause.signature == "lost":
+        return (f"see whether {cause.host} is up: its uptime and `dmesg` say whether it restarted",)
+    if cause.code in (-9, 137):
+        return (f"on {cause.host}: dmesg -T | grep -i 'killed process'; journalctl -u systemd-oomd",)
+    if cause.code in (-11, 139, -7, 135, -4, 132, -8, 136):
+        return (
+            f"on {cause.host}: dmesg -T | tail; run with PYTHONFAULTHANDLER=1 to see the Python stack of the crash",
+        )
+    if cause.code in (-6, 134):
+        return ("see the lines before its end; a Python exit while gloo's threads live ends like this too",)
+    return ("see its last lines: it ended without an error of Python's (sys.exit, os._exit, a wrapper's own code)",)

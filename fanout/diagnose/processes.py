@@ -1,0 +1,187 @@
+"""Evidence sorted by process: which lines and which death belong together, and what part the process played.
+
+torchrun's merged stream does not say who spoke unless torch put ``[rank5]:`` before the line. What is not marked is
+given to a process only where no other can have said it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from fanout.diagnose.evidence import Death, Evidence, Sighting
+
+Part = Literal["root", "maybe", "victim", "quiet", "collateral"]
+NEAR_SECONDS = 5.0
+LAST_SECONDS = 120.0  # between a process's last error and its end: teardown may wait for others
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Process:
+    """One process (``rank`` None: some process of the host). ``sightings`` are its own, first one first.
+
+    ``early`` are those so long before its end that it must have gone on after them.
+    """
+
+    host: str
+    rank: int | None
+    part: Part
+    sightings: tuple[Sighting, ...] = ()
+    death: Death | None = None
+    early: tuple[Sighting, ...] = ()
+
+    @property
+    def first(self) -> Sighting | None:
+        """The sighting that decided its part."""
+        return next((each for each in self.sightings if _part_of(each) == self.part), None)
+
+    @property
+    def local_rank(self) -> int | None:
+        return self.death.local_rank if self.death else None
+
+    @property
+    def pid(self) -> int | None:
+        return self.death.pid if self.death else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """Who is who: the ranks of every host, as far as they are known."""
+
+    ranks: dict[str, range] = field(default_factory=dict)
+
+    def host_of(self, rank: int) -> str | None:
+        return next((host for host, ranks in self.ranks.items() if rank in ranks), None)
+
+    def complete(self, hosts: Sequence[str]) -> bool:
+        return all(host in self.ranks for host in hosts)
+
+    def all(self) -> dict[int, str]:
+        return {rank: host for host, ranks in self.ranks.items() for rank in ranks}
+
+
+def world_of(evidence: Evidence) -> World:
+    """From the plan, else from what torchrun said: it lists all processes of its host once one has failed."""
+    ranks: dict[str, range] = {}
+    order = sorted(evidence.ranks, key=lambda host: evidence.ranks[host][0])
+    begin = 0
+    for host in order:
+        count = evidence.ranks[host][1]
+        if count is None:
+            break
+        ranks[host] = range(begin, begin + count)
+        begin += count
+    for host in evidence.hosts:
+        if host not in ranks:
+            mine = [d for d in evidence.deaths if d.host == host and d.rank is not None and d.local_rank is not None]
+            said = {each.rank for each in evidence.sightings if each.host == host and each.rank is not None}
+            known = {d.rank for d in mine if d.rank is not None} | said
+            if mine:
+                base = min((d.rank or 0) - (d.local_rank or 0) for d in mine)
+                ranks[host] = range(base, max(known) + 1)
+    return World(ranks=ranks)
+
+
+def processes(evidence: Evidence, world: World) -> tuple[Process, ...]:
+    """All processes of which anything is known."""
+    out: list[Process] = []
+    for host in evidence.hosts:
+        mine = [each for each in evidence.sightings if each.host == host and each.role != "proof"]
+        deaths = [death for death in evidence.deaths if death.host == host]
+        ended = _ended(evidence, host)
+        out += [_parted(each, ended) for each in _of_host(host, mine, deaths, world)]
+    return tuple(out)
+
+
+def _ended(evidence: Evidence, host: str) -> float:
+    """When the host's script ended, or was last heard of."""
+    end = evidence.ends.get(host)
+    if end is not None:
+        return end.since if end.kind == "lost" else end.at
+    said = [each.at for each in evidence.sightings if each.host == host]
+    died = [each.at for each in evidence.deaths if each.host == host]
+    return max((*said, *died), default=0.0)
+
+
+def _parted(process: Process, ended: float) -> Process:
+    """Its errors long before its end set apart: those near it decide, if there are any."""
+    if process.death is not None and not process.death.told:
+        ended = process.death.at
+    late = tuple(each for each in process.sightings if ended - each.at <= LAST_SECONDS)
+    if len(late) == len(process.sightings):
+        return process
+    early = tuple(each for each in process.sightings if each not in late)
+    part = _part(late, process.death, False)
+    return Process(host=process.host, rank=process.rank, part=part, sightings=late, death=process.death, early=early)
+
+
+def _of_host(host: str, sightings: list[Sighting], deaths: list[Death], world: World) -> list[Process]:
+    ranks = world.ranks.get(host)
+    only = ranks[0] if ranks is not None and len(ranks) == 1 else None
+    by_rank: dict[int | None, list[Sighting]] = {}
+    for each in sightings:
+        by_rank.setdefault(only if each.rank is None else each.rank, []).append(each)
+    loose = by_rank.pop(None, [])
+    silent = [death for death in deaths if not death.told and (death.rank is None or death.rank not in by_rank)]
+    given, loose = _given(loose, silent)
+    out: list[Process] = []
+    for rank in sorted(by_rank, key=lambda rank: -1 if rank is None else rank):
+        death = next((death for death in deaths if death.rank == rank), None)
+        out.append(_process(host, rank, by_rank[rank], death))
+    unclear = any(_part_of(each) in ("victim", "root") for each in loose)
+    for death in deaths:
+        if death.rank is None or death.rank not in by_rank:
+            out.append(_process(host, death.rank, given.get(death.pid, []), death, unclear=unclear))
+    if loose:
+        out.append(_process(host, None, loose, None))
+    return out
+
+
+def _given(loose: list[Sighting], deaths: list[Death]) -> tuple[dict[int, list[Sighting]], list[Sighting]]:
+    """Unmarked lines to the deaths that they explain (pid -> lines), and the lines that nobody can be given."""
+    raised = [each for each in loose if each.traceback]
+    exits = [death for death in deaths if death.code == 1] or (deaths if len(deaths) == 1 else [])
+    given: dict[int, list[Sighting]] = {}
+    if raised and exits and (len(exits) == 1 or len({each.same_as for each in raised}) == 1):
+        for number, each in enumerate(raised):
+            given.setdefault(exits[min(number, len(exits) - 1)].pid, []).append(each)
+        loose = [each for each in loose if not each.traceback]
+    others = [death for death in deaths if death.pid not in given and not (raised and death.code == 1)]
+    if len(others) == 1 and loose and not any(each.traceback for each in loose):
+        given[others[0].pid] = loose
+        loose = []
+    elif len(deaths) == 1 and deaths[0].pid in given:
+        given[deaths[0].pid] = sorted([*given[deaths[0].pid], *loose], key=lambda each: (each.at, each.line))
+        loose = []
+    return given, loose
+
+
+def _process(
+    host: str, rank: int | None, sightings: Iterable[Sighting], death: Death | None, *, unclear: bool = False
+) -> Process:
+    mine = tuple(sorted(sightings, key=lambda each: (each.at, each.line)))
+    return Process(host=host, rank=rank, part=_part(mine, death, unclear), sightings=mine, death=death)
+
+
+def _part(sightings: tuple[Sighting, ...], death: Death | None, unclear: bool) -> Part:
+    """Its first words decide; a weak one gives way to whatever explains it nearby."""
+    for each in sightings:
+        part = _part_of(each)
+        if part != "maybe":
+            return part
+        near = {_part_of(other) for other in sightings if abs(other.at - each.at) <= NEAR_SECONDS}
+        if "root" not in near and "victim" in near:
+            return "victim"
+        return "root" if "root" in near else "maybe"
+    if death is None or death.told:
+        return "collateral"
+    return "victim" if death.code == 1 and unclear else "quiet"
+
+
+def _part_of(sighting: Sighting) -> Part:
+    match sighting.role:
+        case "root" | "maybe" | "victim":
+            return sighting.role
+        case _:
+            return "victim"  # who names a missing rank has waited for it

@@ -1,0 +1,329 @@
+"""The order of judgement, as a table: each rule looks at a case and finds the cause, or leaves it to the next.
+
+proof      the kernel says whom it killed, and why
+pointed    those who waited name the one that they waited for
+first      the first of those whose end nothing else explains
+silent     all others say that they waited; one did not
+blamed     those who lost a peer name its address
+nobody     all waited, on all hosts, and none is missing: the network between them
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from fanout.diagnose import shapes
+from fanout.diagnose.evidence import Evidence, Sighting
+from fanout.diagnose.processes import Process, World
+from fanout.diagnose.signatures import GENERIC
+from fanout.diagnose.suspects import FAINT, STRONG, WEAK, Suspect
+from fanout.diagnose.verdict import Cause, Confidence
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What a rule found; ``also`` cannot be told apart from it."""
+
+    cause: Cause
+    confidence: Confidence
+    evidence: tuple[str, ...]
+    suspect: Suspect | None = None
+    also: tuple[Cause, ...] = ()
+    refutes: tuple[str, ...] = ()
+    advice: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Case:
+    """All that the rules may look at."""
+
+    evidence: Evidence
+    world: World
+    processes: tuple[Process, ...]
+    suspects: tuple[Suspect, ...]
+
+    @cached_property
+    def waited(self) -> tuple[Sighting, ...]:
+        """What the victims say, one line a process."""
+        return tuple(each.sightings[0] for each in self.processes if each.part == "victim" and each.sightings)
+
+    def margin(self, one: Suspect, other: Suspect) -> float:
+        """By how much the times of two suspects may be wrong against each other."""
+        if one.host == other.host:  # one clock, but streams are read one after the other
+            return self.evidence.error / 2
+        gaps = self.evidence.gaps
+        return self.evidence.error + gaps.get(one.host, 0.0) + gaps.get(other.host, 0.0)
+
+
+def proof(case: Case) -> Finding | None:
+    """The kernel's own word, matched with a process that died of it."""
+    for seen in (each for each in case.evidence.sightings if each.role == "proof"):
+        pid = shapes.whole(seen.fields.get("pid"))
+        here = [each for each in case.suspects if each.host == seen.host and each.dead]
+        for suspect in here:
+            if pid is not None and suspect.death is not None and suspect.death.pid == pid:
+                return _proved(suspect, seen.signature, seen.says, f"{seen.file}:{seen.line}: {seen.text}", seen.advice)
+    for suspect in case.suspects:
+        killed = suspect.death.code in (-9, 137) if suspect.death else False
+        if suspect.over is not None and suspect.over.oom and (killed or suspect.signature == "loader-killed"):
+            text = f"the kernel of {suspect.host} counted a process killed for want of memory during this run"
+            advice = "fewer data loader workers, less pinned memory, a smaller batch; `dmesg` there names the process"
+            return _proved(suspect, "kernel-oom", "was killed because memory ran out", text, advice)
+    return None
+
+
+def _proved(suspect: Suspect, signature: str, says: str, text: str, advice: str) -> Finding:
+    cause = replace(suspect.cause(), signature=signature, says=says)
+    return Finding(cause=cause, confidence="high", evidence=(text,), suspect=suspect, advice=(advice,))
+
+
+def pointed(case: Case) -> Finding | None:
+    """The rank that others waited for; if it has a reason of its own, that is the cause."""
+    named: Counter[int] = Counter()
+    texts: dict[int, Sighting] = {}
+    for seen in (each for each in case.evidence.sightings if each.role == "pointer"):
+        for rank in _ranks(seen):
+            if rank != seen.rank:
+                named[rank] += 1
+                texts.setdefault(rank, seen)
+    named.update(_behind(case))
+    victims = {each.rank for each in case.processes if each.part == "victim"}
+    ranks = [rank for rank in sorted(named) if rank not in victims]
+    hosts = {case.world.host_of(rank) for rank in ranks}
+    if not ranks or (len(ranks) > 1 and (len(hosts) > 1 or None in hosts)):
+        return None
+    host = hosts.pop()
+    own = [each for each in case.suspects if each.rank in ranks or (each.host == host and each.rank is None)]
+    others = [each for each in case.suspects if each.strength == STRONG and each not in own]
+    seen_text = tuple(
+        f"{texts[rank].file}:{texts[rank].line}: {texts[rank].text}" for rank in ranks[:1] if rank in texts
+    )
+    if own:
+        found = _first_of(case, tuple(own))
+        if found is None or any(each.end < found.cause.at - case.evidence.error for each in others if found.cause.at):
+            return None  # somebody failed before: the order of events decides
+        return replace(found, evidence=(*found.evidence, *seen_text))
+    if others or host is None:
+        return None  # somebody has a reason: the order of events decides
+    alone = ranks[0] if len(ranks) == 1 else None
+    says = "did not come where the others waited for it"
+    cause = Cause(signature="missing", says=says, host=host, rank=alone, ranks=tuple(ranks), hosts=(host,))
+    refute = f"a line of {cause.who} that shows it waiting like the others"
+    return Finding(cause=cause, confidence="medium", evidence=seen_text, refutes=(refute,), advice=(_LOOK,))
+
+
+_LOOK = "see what it did at that time: a loader, a checkpoint, a lock, another branch of the code"
+
+
+def _ranks(seen: Sighting) -> list[int]:
+    text = seen.fields.get("ranks") or seen.fields.get("rank") or ""
+    numbers = (shapes.whole(word) for word in text.replace(",", " ").split())
+    return [number for number in numbers if number is not None]
+
+
+def _behind(case: Case) -> dict[int, int]:
+    """NCCL's counters: the one rank that has begun fewer collectives than all others."""
+    begun = {
+        each.rank: int(each.fields["enqueued"])
+        for each in case.evidence.sightings
+        if each.signature == "nccl-progress" and each.rank is not None
+    }
+    if len(begun) < 2 or len(begun) < len(case.world.all()):
+        return {}
+    least = min(begun.values())
+    last = [rank for rank, count in begun.items() if count == least]
+    return {last[0]: 1} if len(last) == 1 else {}
+
+
+def first(case: Case) -> Finding | None:
+    """The first of those whose end nothing else explains; those that may be as early are named too."""
+    return _first_of(case, tuple(each for each in case.suspects if each.strength > FAINT))
+
+
+def left(case: Case) -> Finding | None:
+    """What is not much of a sign, where there is no better one."""
+    return _first_of(case, case.suspects)
+
+
+def _first_of(case: Case, among: tuple[Suspect, ...]) -> Finding | None:
+    if not among:
+        return None
+    strength = max(each.strength for each in among)
+    strong = [each for each in among if each.strength == strength]
+    begun = min(strong, key=lambda each: (each.end, each.sighting.line if each.sighting else 0))
+    alike = [each for each in strong if each.same_as == begun.same_as and _as_early(case, each, begun)]
+    begun = min((begun, *alike), key=lambda each: -1 if each.rank is None else each.rank)
+    same = [each for each in case.suspects if each is not begun and each.same_as == begun.same_as]
+    if strength == FAINT and len({each.host for each in (begun, *same)}) > 1:
+        return None  # scripts that end with 1 and say nothing tell nothing
+    rivals = [each for each in strong if each is not begun and each not in same and _as_early(case, each, begun)]
+    earlier = [
+        each
+        for each in among
+        if each.strength < strength and each.strength > FAINT and each.end + case.margin(each, begun) < begun.begin
+    ]
+    others = _distinct([*rivals, *earlier])
+    return Finding(
+        cause=begun.cause(same),
+        confidence=_sure(case, begun, same, others),
+        evidence=_why_first(case, begun, same, others),
+        suspect=begun,
+        also=tuple(each.cause() for each in others),
+        refutes=_refutes(case, begun),
+    )
+
+
+def _refutes(case: Case, begun: Suspect) -> tuple[str, ...]:
+    if len(case.evidence.hosts) < 2:
+        return ()
+    return (f"an error on another host before {begun.host}'s, which did not reach these logs",)
+
+
+def _as_early(case: Case, other: Suspect, begun: Suspect) -> bool:
+    if other.sighting is not None and begun.sighting is not None and other.sighting.file == begun.sighting.file:
+        return other.sighting.line <= begun.sighting.line  # one file has one order
+    return other.begin <= begun.end + case.margin(other, begun)
+
+
+def _distinct(found: list[Suspect]) -> list[Suspect]:
+    """One of each that say the same."""
+    first_of: dict[tuple[str, str], Suspect] = {}
+    for each in sorted(found, key=lambda each: each.end):
+        first_of.setdefault(each.same_as, each)
+    return list(first_of.values())
+
+
+def _sure(case: Case, begun: Suspect, same: list[Suspect], others: list[Suspect]) -> Confidence:
+    if others or begun.strength == FAINT or _most_say_it(case, begun, same):
+        return "low"
+    if same and begun.sighting is None:  # several that said nothing: one may have dragged the others along
+        return "medium" if len({each.host for each in (begun, *same)}) == 1 else "low"
+    if begun.strength == WEAK:
+        return "medium" if begun.signature in ("lost", "exit", "signal") and len(case.evidence.hosts) > 1 else "low"
+    known = begun.dead or (begun.sighting is not None and begun.sighting.rank is not None)
+    return "high" if known else "medium"
+
+
+def _most_say_it(case: Case, begun: Suspect, same: list[Suspect]) -> bool:
+    """An error that nobody knows, on most ranks but not on all: they may suffer from one that does not say it."""
+    everyone = case.world.all()
+    share = len({each.rank for each in (begun, *same) if each.rank is not None})
+    return begun.signature == GENERIC and 1 < share < len(everyone) < 2 * share
+
+
+def _why_first(case: Case, begun: Suspect, same: list[Suspect], others: list[Suspect]) -> tuple[str, ...]:
+    out: list[str] = []
+    apart = f"±{case.evidence.error:g} s"
+    if others:
+        out.append(
+            f"{len(others) + 1} of them cannot be told apart: their times lie closer than {apart} and reports lag"
+        )
+    elif len(case.suspects) > 1 + len(same):
+        out.append("it is the first whose end no other explains")
+    else:
+        out.append("it is the only one whose end no other explains")
+    if same:
+        hosts = len({each.host for each in (begun, *same)})
+        word = "say the same" if begun.sighting else "ended in the same way"
+        out.append(f"{len(same) + 1} processes on {hosts} host{'s' if hosts > 1 else ''} {word}")
+    if case.waited:
+        many = len(case.waited) > 1
+        who = f"{len(case.waited)} others say only that they" if many else "one other says only that it"
+        out.append(f"{who} lost a peer or waited in vain")
+    return tuple(out)
+
+
+def silent(case: Case) -> Finding | None:
+    """All others timed out in a collective; the one that did not was somewhere else."""
+    timed_out = [each for each in case.waited if each.kind == "timeout"]
+    everyone = case.world.all()
+    if not timed_out or not everyone or not case.world.complete(case.evidence.hosts):
+        return None
+    marked = {each.rank for each in timed_out if each.rank is not None}
+    vague = {each.host for each in timed_out if each.rank is None}  # some rank of these said it
+    spoke = {each.rank for each in case.processes if each.sightings and each.rank is not None}
+    quiet = {rank: host for rank, host in everyone.items() if rank not in spoke and host not in vague}
+    if not quiet or len(marked) + len(vague) < 1:
+        return None
+    hosts = list(dict.fromkeys(quiet.values()))
+    told = f"{len(timed_out)} processes say that they waited in vain"
+    if len(quiet) == 1:
+        ((rank, host),) = quiet.items()
+        found = Cause(signature="silent", says=_SILENT, host=host, rank=rank, ranks=(rank,), hosts=(host,))
+        sure: Confidence = "medium" if len(marked) == len(everyone) - 1 else "low"
+        return Finding(cause=found, confidence=sure, evidence=(told, f"only {found.who} does not"), advice=(_LOOK,))
+    whole = len(hosts) == 1 and len(quiet) == len(case.world.ranks[hosts[0]])
+    if whole and len(case.evidence.hosts) > 1:
+        found = Cause(signature="silent", says=_SILENT, host=hosts[0], ranks=tuple(sorted(quiet)), hosts=tuple(hosts))
+        sure = "medium" if len(case.evidence.hosts) > 2 else "low"
+        return Finding(cause=found, confidence=sure, evidence=(told, f"no rank of {hosts[0]} does"), advice=(_LOOK,))
+    if len(quiet) > 4 or len(quiet) * 2 > len(everyone):
+        return None
+    causes = [
+        Cause(signature="silent", says=_SILENT, host=host, rank=rank, ranks=(rank,), hosts=(host,))
+        for rank, host in sorted(quiet.items())
+    ]
+    note = "torchrun may have ended some of them before they could say that they waited"
+    return Finding(cause=causes[0], confidence="low", also=tuple(causes[1:]), evidence=(told, note), advice=(_LOOK,))
+
+
+_SILENT = "said nothing while the others waited"
+
+
+def blamed(case: Case) -> Finding | None:
+    """Edges from victims to the addresses that they lost; the host that all name and that names none."""
+    edges: dict[str, str] = {}
+    for seen in sorted(case.waited, key=lambda each: each.at):
+        peer = case.evidence.addresses.get(seen.fields.get("peer", ""))
+        if peer is not None and peer != seen.host:
+            edges.setdefault(seen.host, peer)  # the earliest of each: later ones name other victims
+    named = Counter(edges.values())
+    sinks = [host for host in named if host not in edges]
+    if len(sinks) != 1:
+        return None
+    host = sinks[0]
+    whole = named[host] == len(case.evidence.hosts) - 1 >= 2
+    cause = Cause(signature="blamed", says="went away from all the others", host=host, hosts=(host,))
+    text = f"{named[host]} of the other hosts lost their connection to {host}, which names nobody"
+    sure: Confidence = "medium" if whole else "low"
+    return Finding(cause=cause, confidence=sure, evidence=(text,), advice=(f"see `dmesg` and the uptime of {host}",))
+
+
+def nobody(case: Case) -> Finding | None:
+    """Everybody waited for somebody, and nobody is missing."""
+    hosts = {each.host for each in case.waited}
+    meeting = [each for each in case.waited if each.kind == "meeting" or each.role == "pointer"]
+    if len(case.evidence.hosts) < 2 or hosts != set(case.evidence.hosts):
+        return None
+    count = f"{len(case.waited)} processes on all {len(hosts)} hosts waited in vain"
+    if meeting:
+        cause = Cause(
+            signature="meeting", says="never came together: some rank is not where the others wait", host=None
+        )
+        compare = (
+            "compare WORLD_SIZE, NNODES, NODE_RANK, MASTER_ADDR and MASTER_PORT on all hosts",
+            "fanout check HOSTS",
+        )
+        return Finding(cause=cause, confidence="low", evidence=(count,), advice=compare)
+    if any(each.kind != "timeout" for each in case.waited):
+        return None
+    says = "stopped carrying data, or the code deadlocked on all of them"
+    cause = Cause(signature="network", says=says, host=None, hosts=tuple(case.evidence.hosts))
+    refute = "a mesh test between these hosts that passes now: then look at the stacks of a run that hangs"
+    advice = ("fanout check HOSTS --only network",)
+    return Finding(cause=cause, confidence="low", evidence=(count, "none is silent"), refutes=(refute,), advice=advice)
+
+
+Rule = Callable[[Case], Finding | None]
+RULES: tuple[tuple[str, Rule], ...] = (
+    ("proof", proof),
+    ("pointed", pointed),
+    ("first", first),
+    ("silent", silent),
+    ("blamed", blamed),
+    ("nobody", nobody),
+    ("left", left),
+)

@@ -1,0 +1,40 @@
+"""Shapes of lines: who speaks (a rank's mark before the text), what time it is there, and whether training goes on."""
+
+from __future__ import annotations
+
+import re
+
+_MARK = re.compile(r"^\[(?P<word>rank|default|trainer|worker|role)?(?P<number>\d{1,9})\]:? ?")
+_GROUP = re.compile(r"^\[?.{0,60}?\[(?:PG \d+ |PG ID 0 PG GUID \S+\()?(?:\(?default_pg\) )?Rank (?P<rank>\d{1,9})\]")
+_COLOUR = re.compile(r"\x1b\[[0-9;:?]*[A-Za-z]")
+_PROGRESS = re.compile(r"(?i)\b(?:step|iter(?:ation)?|epoch|batch|update)s?\b\D{0,12}(\d{1,15})|\b(\d{1,15})/\d+ \[\d")
+
+
+def plain(text: str) -> str:
+    """Without colours and cursor movements."""
+    return _COLOUR.sub("", text) if "\x1b" in text else text
+
+
+def speaker(text: str) -> tuple[str, int | None, int | None]:
+    """(the text without its mark, global rank, local rank): ``[rank5]: x`` and torchrun's ``[default1]:x``."""
+    match = _MARK.match(text) if text.startswith("[") else None
+    if match is None or match["word"] is None:
+        group = _GROUP.match(text) if "Rank " in text else None
+        return text, int(group["rank"]) if group else None, None
+    number = int(match["number"])
+    rest = text[match.end() :]
+    if match["word"] == "rank":
+        return rest, number, None
+    inner, rank, _ = speaker(rest)  # `[default1]:[rank5]: …`
+    return inner, rank, number
+
+
+def progress(text: str) -> int | None:
+    """The number that grows while training goes on, if the line has one."""
+    match = _PROGRESS.search(text)
+    return int(match[1] or match[2]) if match else None
+
+
+def whole(text: str | None) -> int | None:
+    """A pattern's group as a number; None where it is none."""
+    return int(text) if text and text.isascii() and text.isdigit() and len(text) < 16 else None

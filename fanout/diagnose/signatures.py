@@ -1,0 +1,151 @@
+"""Signatures as data: what programs say when they fail, read from TOML and looked up line by line.
+
+Cheap first: a line is looked at only if it contains one of the literal words of some signature, and a pattern is tried
+only where its own words are. The first signature that matches counts; a user's own come before ours.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any, Literal, get_args
+
+from fanout.errors import UsageError
+
+Role = Literal["root", "maybe", "victim", "pointer", "proof", "noise"]
+Kind = Literal["", "timeout", "closed", "meeting"]
+LONGEST = 2048
+GENERIC = "python-exception"  # the signature of any exception that no other one knows
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signature:
+    """One message: how it is known, what part it plays in a failure, what it means, what to do."""
+
+    id: str
+    role: Role
+    regex: re.Pattern[str]
+    words: tuple[str, ...]
+    says: str
+    advice: str
+    sample: str
+    kind: Kind = ""
+
+
+class Book:
+    """Signatures in order of precedence. ``look`` is called for every line of a run, so it must be fast."""
+
+    def __init__(self, signatures: Iterable[Signature]) -> None:
+        self.signatures = tuple(signatures)
+        self._by_id = {signature.id: signature for signature in self.signatures}
+        words = dict.fromkeys(word for signature in self.signatures for word in signature.words)
+        self._words = tuple(word for word in words if not any(word != other and other in word for other in words))
+        self._behind = {
+            word: tuple(
+                number for number, each in enumerate(self.signatures) if any(word in mine for mine in each.words)
+            )
+            for word in self._words
+        }
+        self._needles = tuple(word.encode() for word in self._words)
+
+    def __getitem__(self, name: str) -> Signature:
+        return self._by_id[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._by_id
+
+    def may_speak(self, data: bytes) -> bool:
+        """False: no line of these bytes can match."""
+        return any(needle in data for needle in self._needles)
+
+    def look(self, text: str) -> tuple[Signature, re.Match[str]] | None:
+        """The first signature that matches the line, which is long only where it is no message."""
+        text = text[:LONGEST]
+        numbers: set[int] = set()
+        for word in self._words:
+            if word in text:
+                numbers.update(self._behind[word])
+        for number in sorted(numbers):
+            signature = self.signatures[number]
+            match = signature.regex.search(text)
+            if match:
+                return signature, match
+        return None
+
+
+class _Blank(dict[str, str]):
+    def __missing__(self, key: str) -> str:
+        return ""
+
+
+def filled(text: str, fields: Mapping[str, str]) -> str:
+    """``says`` or ``advice`` with what the pattern found; what it did not find is left out."""
+    try:
+        return text.format_map(_Blank(fields)).replace(" ()", "").rstrip(" :")
+    except (ValueError, IndexError, AttributeError):
+        return text  # a user's file may hold braces that are none of ours
+
+
+def parse(text: str, source: str) -> tuple[Signature, ...]:
+    """The signatures of a TOML file. Raises UsageError that names the file and the signature."""
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    try:
+        rows = tomllib.loads(text).get("signature", [])
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{source}: {error}") from None
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise UsageError(f"{source}: signatures are tables that begin with [[signature]]")
+    return tuple(_signature(row, f"{source}: signature {number}") for number, row in enumerate(rows, 1))
+
+
+_NEEDED = ("id", "role", "regex", "says")
+_KNOWN = {*_NEEDED, "kind", "words", "advice", "sample"}
+
+
+def _signature(row: Mapping[str, Any], where: str) -> Signature:
+    where = f"{where} ({row['id']})" if "id" in row else where
+    missing, unknown = [key for key in _NEEDED if key not in row], sorted(set(row) - _KNOWN)
+    if missing or unknown:
+        word = f"has no {missing[0]}" if missing else f"has an unknown key {unknown[0]!r}"
+        raise UsageError(f"{where} {word}", hint=f"keys: {', '.join((*_NEEDED, 'kind', 'words', 'advice', 'sample'))}")
+    for key, choices in (("role", get_args(Role)), ("kind", get_args(Kind))):
+        if row.get(key, choices[0]) not in choices:
+            raise UsageError(f"{where}: {key} {row[key]!r}", hint=f"one of {', '.join(filter(None, choices))}")
+    try:
+        regex = re.compile(row["regex"])
+    except (re.error, TypeError) as error:
+        raise UsageError(f"{where}: regex: {error}") from None
+    return Signature(
+        id=str(row["id"]),
+        role=row["role"],
+        regex=regex,
+        words=tuple(map(str, row.get("words", ()))) or ("",),  # no words: every line is looked at
+        says=str(row["says"]),
+        advice=str(row.get("advice", "")),
+        sample=str(row.get("sample", "")),
+        kind=row.get("kind", ""),
+    )
+
+
+@cache
+def builtin() -> Book:
+    """The signatures that come with fanout."""
+    return Book(_builtin())
+
+
+def with_file(text: str, source: str) -> Book:
+    """A user's signatures before ours."""
+    return Book((*parse(text, source), *_builtin()))
+
+
+@cache
+def _builtin() -> tuple[Signature, ...]:
+    text = resources.files(__package__).joinpath("signatures.toml").read_text(encoding="utf-8")
+    return parse(text, "signatures.toml")

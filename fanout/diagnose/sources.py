@@ -1,0 +1,142 @@
+"""Logs that other launchers left: whose a file is by its name, whose a line is by its label, and what time it was.
+
+Pure: names and lines in, values out; who opens the files is the verb's business.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import PurePath
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """One file: its path, the host that it is of, and the rank or local rank if it is of one process."""
+
+    path: str
+    host: str
+    rank: int | None = None
+    local: int | None = None
+
+
+_ENDING = re.compile(r"\.(?:log|out|err|txt|stdout|stderr|output|error)(?:\.\d+)?$", re.IGNORECASE)
+_RANK = re.compile(r"[._-]?\brank[._-]?(\d+)", re.IGNORECASE)
+_ANY = re.compile(r"^(?:std(?:out|err)|out|err|log|logs|output|error|train|training|console|main|run|torchrun|\d+|)$")
+_LOCAL = re.compile(r"(?:^|/)attempt_\d+/(\d+)(?:/|$)")
+
+
+def sources(paths: Sequence[str]) -> tuple[Source, ...]:
+    """Whose each file is. A name that says nothing (stdout.log, 0/) gives way to the folder that it lies in."""
+    stems = _apart({path: _stem(path) for path in paths})
+    common = Counter(stems.values())
+    out = []
+    for path in paths:
+        rank, local = _RANK.search(PurePath(path).name), _LOCAL.search(path)
+        host = stems[path]
+        if _ANY.match(host) or local or (common[host] > 1 and len({str(PurePath(p).parent) for p in paths}) > 1):
+            host = _folder(path, paths) or host
+        number = int(rank[1]) if rank else None
+        out.append(Source(path=path, host=host or "host", rank=number, local=int(local[1]) if local else None))
+    return tuple(out)
+
+
+def _apart(stems: dict[str, str]) -> dict[str, str]:
+    """Without what all names begin with: ``job.gpu01`` and ``job.gpu02`` are of gpu01 and gpu02."""
+    split = {path: stem.split(".") for path, stem in stems.items()}
+    while len(split) > 1 and all(len(parts) > 1 for parts in split.values()):
+        if len({parts[0] for parts in split.values()}) > 1:
+            break
+        split = {path: parts[1:] for path, parts in split.items()}
+    return {path: ".".join(parts) for path, parts in split.items()}
+
+
+def _stem(path: str) -> str:
+    name = PurePath(path).name
+    while _ENDING.search(name):
+        name = _ENDING.sub("", name)
+    return _RANK.sub("", name).strip("._-")
+
+
+def _folder(path: str, paths: Sequence[str]) -> str:
+    """The part of the folders that tells this file from the others: the first one in which they differ."""
+    clean = _LOCAL.split(path)[0] if _LOCAL.search(path) else str(PurePath(path).parent)
+    mine = PurePath(clean).parts
+    others = [PurePath(_LOCAL.split(p)[0] if _LOCAL.search(p) else str(PurePath(p).parent)).parts for p in paths]
+    for at, part in enumerate(mine):
+        if any(len(other) <= at or other[at] != part for other in others):
+            return part
+    return mine[-1] if mine and mine[-1] not in (".", "/") else ""
+
+
+# ------------------------------------------------------------------------------------------------ labels before lines
+
+_LABELS: tuple[tuple[str, re.Pattern[str]], ...] = (
+    ("pod", re.compile(r"^\[pod/(?P<host>[^/\]]+)/[^\]]+\] ?")),  # kubectl logs --prefix
+    ("bar", re.compile(r"^(?P<host>[A-Za-z0-9][\w.:-]{0,62}) +\| ")),  # docker compose, fanout logs
+    ("task", re.compile(r"^ *(?P<task>\d{1,5}): ")),  # srun --label
+    ("host", re.compile(r"^(?P<host>[a-z][\w.-]{0,62}\d[\w.-]*): ")),  # pdsh, clush
+)
+_MOST = 0.9
+
+
+def label_of(lines: Iterable[str]) -> re.Pattern[str] | None:
+    """The label that nearly all of these lines (the first of a file) begin with."""
+    seen = [line for line in lines if line.strip()]
+    for _, pattern in _LABELS:
+        if len(seen) >= 3 and sum(bool(pattern.match(line)) for line in seen) >= _MOST * len(seen):
+            return pattern
+    return None
+
+
+def labelled(pattern: re.Pattern[str], line: str, host: str) -> tuple[str, str]:
+    """(whose line it is, the line without its label)."""
+    match = pattern.match(line)
+    if match is None:
+        return host, line
+    found = match.groupdict()
+    name = found.get("host") or f"task{found['task']}"
+    return name, line[match.end() :]
+
+
+# -------------------------------------------------------------------------------------------------------------- times
+
+_TIMES: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], float | None]], ...] = (
+    (
+        re.compile(r"^\W{0,2}(\d{4})-(\d\d)-(\d\d)[T _](\d\d):(\d\d):(\d\d)(?:[.,](\d+))?"),
+        lambda m: _seconds(m[2], m[3], m[4], m[5], m[6], m[7]),
+    ),
+    (
+        re.compile(r"^(?:\[\w*\d+\]:)?\s*\[?[EWIF](\d?\d)(\d\d) (\d\d):(\d\d):(\d\d)(?:\.(\d+))?"),
+        lambda m: _seconds(m[1], m[2], m[3], m[4], m[5], m[6]),
+    ),
+    (
+        re.compile(r"^\s+time\s+: \d{4}-(\d\d)-(\d\d)_(\d\d):(\d\d):(\d\d)"),
+        lambda m: _seconds(m[1], m[2], m[3], m[4], m[5], None),
+    ),
+    (re.compile(r"^(\d{10}\.\d{1,9}) "), lambda m: float(m[1])),
+)
+_STARTS = frozenset("0123456789[(EWIF ")
+
+
+def time_of(line: str) -> float | None:
+    """Seconds at which the line was written, on a clock that serves only to compare; None where it does not say."""
+    if line[:1] not in _STARTS:
+        return None
+    for pattern, seconds in _TIMES:
+        match = pattern.match(line)
+        if match is not None:
+            return seconds(match)
+    return None
+
+
+def _seconds(month: str, day: str, hour: str, minute: str, second: str, part: str | None) -> float | None:
+    """Without the year, which half of the formats leave out."""
+    try:
+        moment = datetime(2000, int(month), int(day), int(hour), int(minute), int(second))  # noqa: DTZ001 - no zone is known
+    except ValueError:
+        return None
+    return (moment - datetime(2000, 1, 1)).total_seconds() + (float(f"0.{part}") if part else 0.0)  # noqa: DTZ001 - likewise

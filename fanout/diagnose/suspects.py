@@ -1,0 +1,179 @@
+"""Who may have begun it: every process or host whose end nothing else explains, with the time in which it happened.
+
+A line is from the moment at which it arrived; the end of a process is older than torchrun's word about it, and a host
+that was lost was lost some time between its last word and our giving up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fanout.diagnose.decode import meaning, short, split
+from fanout.diagnose.evidence import Death, End, Evidence, Sighting
+from fanout.diagnose.processes import Process
+from fanout.diagnose.signatures import GENERIC
+from fanout.diagnose.verdict import Cause
+
+NOTICE_SECONDS = 3.0  # between the end of a process and torchrun's (or the agent's) word about it, on a loaded host
+STRONG, WEAK, FAINT = 3, 2, 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suspect:
+    """One of them. It happened between ``begin`` and ``end``; ``says`` is read after "rank 3 on gpu02"."""
+
+    host: str
+    rank: int | None
+    strength: int
+    begin: float
+    end: float
+    signature: str
+    says: str
+    same_as: tuple[str, str]
+    sighting: Sighting | None = None
+    death: Death | None = None
+    over: End | None = None
+
+    @property
+    def dead(self) -> bool:
+        """Is it known to have ended by itself?"""
+        return (self.death is not None and not self.death.told) or (self.over is not None and self.over.failed)
+
+    def cause(self, same: Sequence[Suspect] = ()) -> Cause:
+        """As the verdict names it; ``same`` are others that say the same."""
+        seen, death = self.sighting, self.death
+        group = (self, *same)
+        return Cause(
+            signature=self.signature,
+            says=self.says,
+            host=self.host,
+            rank=self.rank,
+            local_rank=death.local_rank if death else None,
+            pid=death.pid if death else None,
+            code=death.code if death and not death.told else _code(self.over) if death is None else None,
+            host_code=self.over.code if self.over else None,
+            at=self.end,
+            text=seen.text if seen else "",
+            file=seen.file if seen else death.file if death else "",
+            line=seen.line if seen else death.line if death else 0,
+            traceback=seen.traceback if seen else (),
+            ranks=tuple(sorted({each.rank for each in group if each.rank is not None})),
+            hosts=tuple(dict.fromkeys(each.host for each in group)),
+        )
+
+
+def suspects(evidence: Evidence, processes: Sequence[Process]) -> tuple[Suspect, ...]:
+    """All of them, in no order."""
+    out = [_of_process(each, evidence) for each in processes if each.part in ("root", "maybe", "quiet")]
+    out += [_early(each) for each in processes if any(seen.role == "root" for seen in each.early)]
+    explained = {each.host for each in processes if each.part != "collateral"}
+    for host, end in evidence.ends.items():
+        if end.kind == "lost":
+            out.append(_lost(host, end))
+        elif end.failed and host not in explained:
+            out.append(_script(host, end))
+    return tuple(out)
+
+
+def _of_process(process: Process, evidence: Evidence) -> Suspect:
+    death, end = process.death, evidence.ends.get(process.host)
+    first = process.first
+    if first is not None:
+        ended = bool(first.traceback) or death is not None or (end is not None and end.failed) or not evidence.live
+        strength = STRONG if process.part == "root" and ended else WEAK
+        return Suspect(
+            host=process.host,
+            rank=process.rank,
+            strength=strength,
+            begin=first.at,
+            end=first.at,
+            signature=first.signature,
+            says=_said(first),
+            same_as=first.same_as,
+            sighting=first,
+            death=death,
+            over=end,
+        )
+    assert death is not None
+    _, signal = split(death.code)
+    abort_or_one = death.code in (1, -6, 134)  # what a victim ends with, too
+    return Suspect(
+        host=process.host,
+        rank=process.rank,
+        strength=FAINT if death.code == 1 else WEAK if abort_or_one else STRONG,
+        begin=death.at - NOTICE_SECONDS,
+        end=death.at,
+        signature="exit" if signal is None else "signal",
+        says=_ended(death.code),
+        same_as=("ended", short(death.code)),
+        death=death,
+        over=end,
+    )
+
+
+def _early(process: Process) -> Suspect:
+    """An error after which the process lived on: no more than a hint."""
+    first = next(each for each in process.early if each.role == "root")
+    return Suspect(
+        host=process.host,
+        rank=process.rank,
+        strength=FAINT,
+        begin=first.at,
+        end=first.at,
+        signature=first.signature,
+        says=f"{_said(first)}, long before its end",
+        same_as=first.same_as,
+        sighting=first,
+    )
+
+
+def _said(sighting: Sighting) -> str:
+    if sighting.traceback and sighting.signature in (GENERIC, "peer-trouble"):
+        return f"ended with {sighting.text}"
+    return sighting.says
+
+
+def _ended(code: int) -> str:
+    why = meaning(code)
+    plain, _ = split(code)
+    how = f"ended by itself with {short(code)}" if plain is not None else f"was ended by {short(code)}"
+    return f"{how} and said nothing" + (f" ({why})" if why else "")
+
+
+def _script(host: str, end: End) -> Suspect:
+    code = _code(end)
+    assert code is not None or end.kind == "ended"
+    how = _ended(code) if code is not None else "ended in a way that could not be learned"
+    known = code is not None and code not in (1, -6)
+    return Suspect(
+        host=host,
+        rank=None,
+        strength=WEAK if known else FAINT,
+        begin=end.at - NOTICE_SECONDS,
+        end=end.at,
+        signature="exit" if end.signal is None else "signal",
+        says=how,
+        same_as=("ended", how),
+        over=end,
+    )
+
+
+def _lost(host: str, end: End) -> Suspect:
+    return Suspect(
+        host=host,
+        rank=None,
+        strength=WEAK,
+        begin=min(end.since, end.at) - NOTICE_SECONDS,
+        end=max(end.since, end.at - NOTICE_SECONDS),
+        signature="lost",
+        says=f"was lost ({end.why})" if end.why else "was lost",
+        same_as=("lost", host),
+        over=end,
+    )
+
+
+def _code(end: End | None) -> int | None:
+    if end is None:
+        return None
+    return -end.signal if end.signal is not None else end.code

@@ -1,0 +1,78 @@
+"""torchrun's words about its processes, read line by line: who ended how, in what order, and whom it ended itself.
+
+It prints a summary on every host, with a "root cause" that is the first failure *of that host*; what counts here are
+the facts in it (rank, pid, exit code), never the verdict.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, replace
+
+from fanout.diagnose.evidence import Death
+
+NEEDLES = ("closing signal", "failed (exitcode", "Root Cause (first", "Failures:")
+_CLOSING = re.compile(r"Sending process (\d{1,15}) closing signal SIG")
+_FAILED = re.compile(r"failed \(exitcode: (-?\d{1,15})\) local_rank: (\d{1,15}) \(pid: (\d{1,15})\)")
+_RANK = re.compile(r"^\s+rank\s+: (\d{1,15}) \(local_rank: (\d{1,15})\)")
+_EXIT = re.compile(r"^\s+exitcode\s+: (-?\d{1,15}) \(pid: (\d{1,15})\)")
+_ENDED_BY_IT = (-15, -9, -2, 143, 137, 130)
+_LINES = 20_000  # a summary is shorter, however many processes it lists
+
+
+@dataclass(slots=True)
+class Torchrun:
+    """The reader of one stream; ``deaths`` is by pid."""
+
+    host: str
+    file: str
+    deaths: dict[int, Death] = field(default_factory=dict)
+    _closed: set[int] = field(default_factory=set)
+    _left: int = 0  # lines for which we still look for the summary's parts
+    _first: bool = False  # in the part about the first failure
+    _rank: tuple[int, int] | None = None
+
+    @property
+    def reading(self) -> bool:
+        """In a summary: every line must be given."""
+        return self._left > 0
+
+    def feed(self, text: str, at: float, number: int) -> None:
+        """One line."""
+        if "closing signal" in text and (closing := _CLOSING.search(text)):
+            self._closed.add(int(closing[1]))
+        elif "failed (exitcode" in text and (failed := _FAILED.search(text)):
+            self._died(int(failed[3]), int(failed[1]), at, number, local_rank=int(failed[2]), named=True)
+        elif text.startswith("Failures:") or "Root Cause (first" in text:
+            self._left, self._first, self._rank = _LINES, "Root Cause" in text, None
+        elif self._left:
+            self._left -= 1
+            self._summary(text, at, number)
+
+    def _summary(self, text: str, at: float, number: int) -> None:
+        if rank := _RANK.match(text):
+            self._rank = int(rank[1]), int(rank[2])
+        elif (ended := _EXIT.match(text)) and self._rank is not None:
+            place = self._rank
+            self._died(int(ended[2]), int(ended[1]), at, number, rank=place[0], local_rank=place[1], named=self._first)
+        elif text.startswith("=====") and self._first and self._rank is not None:
+            self._left = 0
+
+    def _died(
+        self,
+        pid: int,
+        code: int,
+        at: float,
+        number: int,
+        *,
+        rank: int | None = None,
+        local_rank: int | None = None,
+        named: bool = False,
+    ) -> None:
+        before = self.deaths.get(pid)
+        if before is None:
+            told = pid in self._closed and code in _ENDED_BY_IT
+            before = Death(at=at, host=self.host, pid=pid, code=code, told=told, file=self.file, line=number)
+        rank = before.rank if rank is None else rank
+        local_rank = before.local_rank if local_rank is None else local_rank
+        self.deaths[pid] = replace(before, rank=rank, local_rank=local_rank, named=named or before.named)

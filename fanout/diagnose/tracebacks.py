@@ -1,0 +1,128 @@
+"""Tracebacks put together from the lines of one stream, in which several ranks may speak in turn.
+
+A chain ("During handling of the above exception …") is one traceback whose first exception counts: what Python prints
+first happened first. Folding leaves the frames of the user's own code.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+
+HEAD = "Traceback (most recent call last)"
+_LINKS = ("During handling of the above exception", "The above exception was the direct cause")
+NEEDLES = (HEAD, *_LINKS)
+_LAST = re.compile(r"[A-Za-z_][\w.]*(?::|$)")
+_FRAME = re.compile(r'\s*File "(?P<path>[^"]+)", line (?P<line>\d+)(?:, in (?P<name>.+))?')
+_LIBRARY = re.compile(r"/(?:site|dist)-packages/|/lib/python\d|<frozen |/bin/torchrun")
+_LONGEST = 400
+_FOREIGN = 8
+
+
+@dataclass(slots=True)
+class Block:
+    """One traceback, possibly of several exceptions; ``last`` is the line that names the first of them."""
+
+    lines: list[str] = field(default_factory=list)
+    last: str = ""
+    number: int = 0
+    _margin: int = 0
+    _foreign: int = 0
+
+
+class Tracebacks:
+    """The assembler of one stream; a speaker is whatever tells its ranks apart."""
+
+    def __init__(self) -> None:
+        self._open: dict[Hashable, Block] = {}
+        self._closed: dict[Hashable, Block] = {}
+        self._linked: set[Hashable] = set()
+
+    @property
+    def busy(self) -> bool:
+        """Every line must be given."""
+        return bool(self._open or self._closed)
+
+    def feed(self, who: Hashable, text: str, number: int) -> tuple[bool, Block | None]:
+        """(the line is part of a traceback, the block whose first exception this line names)."""
+        head = text.find(HEAD)
+        if head >= 0:
+            self._begin(who, text, head)
+            return True, None
+        block = self._open.get(who)
+        if block is None:
+            return self._after(who, text), None
+        body = text[block._margin :] if not text[: block._margin].strip() else text
+        if not body.strip() or body[0] in " \t":
+            if len(block.lines) < _LONGEST:
+                block.lines.append(body)
+            return True, None
+        if not _LAST.match(body):
+            block._foreign += 1
+            if block._foreign > _FOREIGN:
+                del self._open[who]
+            return False, None
+        block.lines.append(body)
+        del self._open[who]
+        self._closed[who] = block
+        if block.last:
+            return True, None
+        block.last, block.number = body, number
+        return True, block
+
+    def _begin(self, who: Hashable, text: str, head: int) -> None:
+        block = self._closed.pop(who, None) if who in self._linked else None
+        self._linked.discard(who)
+        block = block or Block()
+        block._margin = head if not text[:head].strip() else 0
+        block.lines.append(text[head:])
+        self._open[who] = block
+        self._closed.pop(who, None)
+
+    def _after(self, who: Hashable, text: str) -> bool:
+        """A line after a traceback: does it link to a further one?"""
+        block = self._closed.get(who)
+        if block is None or not text.strip():
+            return block is not None
+        if text.strip().startswith(_LINKS):
+            block.lines.append(text.strip())
+            self._linked.add(who)
+            return True
+        del self._closed[who]
+        self._linked.discard(who)
+        return False
+
+
+def folded(lines: Sequence[str]) -> tuple[str, ...]:
+    """A traceback without the frames of libraries: ``… 11 frames in torch folded`` in their place."""
+    out: list[str] = []
+    hidden: list[str] = []
+
+    def flush() -> None:
+        if hidden:
+            whose = ", ".join(dict.fromkeys(_package(path) for path in hidden))
+            out.append(f"  … {len(hidden)} frame{'s' if len(hidden) > 1 else ''} in {whose} folded")
+            hidden.clear()
+
+    inside = False
+    for line in lines:
+        frame = _FRAME.match(line)
+        if frame is not None:
+            inside = bool(_LIBRARY.search(frame["path"]))
+            if inside:
+                hidden.append(frame["path"])
+                continue
+        elif not line.startswith((" ", "\t")):
+            inside = False
+        if inside or not line.strip() or set(line.strip()) <= set("^~"):
+            continue
+        flush()
+        out.append(line)
+    flush()
+    return tuple(out)
+
+
+def _package(path: str) -> str:
+    match = re.search(r"/(?:site|dist)-packages/([^/]+)", path)
+    return match[1].removesuffix(".py") if match else "python"

@@ -1,0 +1,126 @@
+"""The verdict, as values: the first cause, the others by class, the evidence, how sure it is, and what to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from fanout.diagnose.decode import short
+
+Confidence = Literal["high", "medium", "low", "undetermined"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cause:
+    """What began it. ``signature`` is the signature's id, else exit, signal, lost, silent, network.
+
+    ``ranks`` are all that said the same within the same failure; ``code`` is that of the process (negative: a signal),
+    ``host_code`` that of the script on its host.
+    """
+
+    signature: str
+    says: str
+    host: str | None
+    rank: int | None = None
+    local_rank: int | None = None
+    pid: int | None = None
+    code: int | None = None
+    host_code: int | None = None
+    at: float | None = None
+    text: str = ""
+    file: str = ""
+    line: int = 0
+    traceback: tuple[str, ...] = ()
+    ranks: tuple[int, ...] = ()
+    hosts: tuple[str, ...] = ()
+
+    @property
+    def who(self) -> str:
+        """``rank 13 on gpu02``, ``gpu02``, ``a rank on gpu02``."""
+        if self.host is None:
+            return "the network" if self.signature == "network" else "the run"
+        if self.rank is None:
+            return self.host
+        return f"rank {self.rank} on {self.host}"
+
+    @property
+    def sentence(self) -> str:
+        return f"{self.who} {self.says}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Party:
+    """One of the others: a rank, or (rank None) a host, and how it ended."""
+
+    host: str
+    rank: int | None
+    how: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What is to be said. ``also`` are further candidates that cannot be told apart from the cause."""
+
+    cause: Cause | None
+    confidence: Confidence
+    rule: str = ""
+    also: tuple[Cause, ...] = ()
+    victims: tuple[Party, ...] = ()
+    collateral: tuple[Party, ...] = ()
+    silent: tuple[Party, ...] = ()
+    lost: tuple[Party, ...] = ()
+    evidence: tuple[str, ...] = ()
+    refutes: tuple[str, ...] = ()
+    advice: tuple[str, ...] = ()
+
+    @property
+    def sentence(self) -> str:
+        """The whole in one sentence."""
+        if self.cause is None:
+            return "undetermined: nothing that was said or seen tells what began it"
+        if self.also:
+            return f"undetermined between: {'; '.join(each.sentence for each in (self.cause, *self.also))}"
+        return self.cause.sentence
+
+
+def as_dict(verdict: Verdict) -> dict[str, Any]:
+    """For ``verdict.json`` and ``--json``: keys are only ever added."""
+    return {
+        "v": 1,
+        "verdict": verdict.sentence,
+        "confidence": verdict.confidence,
+        "rule": verdict.rule,
+        "cause": _cause(verdict.cause) if verdict.cause else None,
+        "also": [_cause(each) for each in verdict.also],
+        "victims": _parties(verdict.victims),
+        "collateral": _parties(verdict.collateral),
+        "silent": _parties(verdict.silent),
+        "lost": _parties(verdict.lost),
+        "evidence": list(verdict.evidence),
+        "refuted_by": list(verdict.refutes),
+        "advice": list(verdict.advice),
+    }
+
+
+def _cause(cause: Cause) -> dict[str, Any]:
+    code = None if cause.code is None or cause.code < 0 else cause.code
+    return {
+        "signature": cause.signature,
+        "says": cause.says,
+        "host": cause.host,
+        "rank": cause.rank,
+        "local_rank": cause.local_rank,
+        "pid": cause.pid,
+        "exit": code,
+        "signal": short(cause.code) if cause.code is not None and cause.code < 0 else None,
+        "t": cause.at,
+        "line": cause.text,
+        "file": f"{cause.file}:{cause.line}" if cause.file and cause.line else cause.file,
+        "traceback": list(cause.traceback),
+        "ranks": list(cause.ranks),
+        "hosts": list(cause.hosts),
+    }
+
+
+def _parties(parties: tuple[Party, ...]) -> list[dict[str, Any]]:
+    return [{"host": each.host, "rank": each.rank, "how": each.how} for each in parties]

@@ -1,0 +1,313 @@
+"""The witness: sees every event of a run, remembers in bounded memory what a judge will want to know.
+
+Bytes in which no known word stands cost one search; lines are looked at only where something may be said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+from fanout.diagnose import shapes, torchrun
+from fanout.diagnose.evidence import Death, End, Evidence, Sighting
+from fanout.diagnose.signatures import GENERIC, Book, Signature, builtin, filled
+from fanout.diagnose.torchrun import Torchrun
+from fanout.diagnose.tracebacks import NEEDLES, Block, Tracebacks
+from fanout.events import Acted, Chunk, Event, Exited, Linked, LinkLost, Lost, Stop, StreamOpened
+from fanout.state import RunState
+
+LONGEST_LINE = 8192
+KEEP_EACH = 3  # sightings of one signature by one speaker of one stream
+KEEP_ALL = 400  # sightings of one stream
+SURVIVED_SECONDS = 10.0
+_ALSO = tuple(word.encode() for word in (*NEEDLES, *torchrun.NEEDLES))
+
+_Who = tuple[int | None, int | None]  # (global rank, local rank), as far as the line tells
+
+
+@dataclass(slots=True)
+class _Seen:
+    """A sighting that may still change: its traceback grows, the run goes on after it."""
+
+    sighting: Sighting
+    who: _Who
+    block: Block | None = None
+    steps: int = 0
+    reached: int = -1
+
+
+@dataclass(slots=True)
+class _Stream:
+    host: str
+    file: str
+    torchrun: Torchrun
+    rank: int | None = None
+    local: int | None = None
+    tracebacks: Tracebacks = field(default_factory=Tracebacks)
+    rest: bytes = b""
+    number: int = 0
+    seen: list[_Seen] = field(default_factory=list)
+    watched: list[_Seen] = field(default_factory=list)
+    counts: dict[tuple[_Who, str], int] = field(default_factory=dict)
+
+
+class Witness:
+    """A subscriber. ``evidence`` may be asked for at any time."""
+
+    broken = False
+
+    def __init__(
+        self,
+        hosts: tuple[str, ...],
+        *,
+        ranks: Mapping[str, tuple[int, int | None]] | None = None,
+        book: Book | None = None,
+        file_of: Callable[[str, int], str] = lambda host, stream: host,
+        error: float = 0.25,
+        live: bool = True,
+    ) -> None:
+        self.hosts = hosts
+        self.ranks = dict(ranks or {})
+        self._addresses: dict[str, set[str]] = {host: {host} for host in hosts}
+        self._book = book or builtin()
+        self._file_of = file_of
+        self._error, self._live = error, live
+        self._streams: dict[tuple[str, int], _Stream] = {}
+        self._ends: dict[str, End] = {}
+        self._stopped: dict[str, float] = {}
+        self._heard: dict[str, float] = {}
+        self._broke: dict[str, float] = {}
+        self._gaps: dict[str, float] = {}
+
+    def __call__(self, event: Event, state: RunState) -> None:
+        self.take(event)
+
+    def take(self, event: Event) -> None:
+        """One event."""
+        match event:
+            case Chunk():
+                self._heard[event.host] = event.at
+                self.feed(event.host, event.data, at=event.at, stream=event.stream)
+            case StreamOpened():
+                self._stream(event.host, event.stream).rank = _rank_of(event.name)
+            case Acted(action=Stop() as stop):
+                self._stopped.setdefault(stop.host, event.at)
+            case LinkLost():
+                self._broke.setdefault(event.host, event.at)
+            case Linked():
+                self._linked(event)
+            case Exited() if event.host not in self._ends:
+                stopped = self._stopped.get(event.host, event.at + 1) <= event.at
+                self._ends[event.host] = End(
+                    host=event.host,
+                    kind="stopped" if stopped else "ended",
+                    at=event.at,
+                    code=event.code,
+                    signal=event.signal,
+                    oom=event.oom,
+                    why=event.why,
+                )
+            case Lost() if event.host not in self._ends:
+                since = self._broke.get(event.host, self._heard.get(event.host, event.at))
+                self._ends[event.host] = End(host=event.host, kind="lost", at=event.at, since=since, why=event.why)
+            case _:
+                pass
+
+    def _linked(self, event: Linked) -> None:
+        if event.hello.get("hostname"):
+            self.know({event.host: str(event.hello["hostname"])})
+        if event.host in self._broke:
+            gap = event.at - self._broke.pop(event.host)
+            self._gaps[event.host] = max(gap, self._gaps.get(event.host, 0.0))
+
+    def know(self, addresses: Mapping[str, str]) -> None:
+        """Host -> a name or address by which the others may speak of it."""
+        for host, address in addresses.items():
+            self._addresses.setdefault(address, set()).add(host)
+
+    def note(self, text: str) -> None:
+        """Nothing: what the launcher says is no evidence."""
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+    def feed(self, host: str, data: bytes, *, at: float, stream: int = 0) -> None:
+        """Bytes of a stream that arrived at a time."""
+        where = self._stream(host, stream)
+        data = where.rest + data
+        whole, newline, rest = data.rpartition(b"\n")
+        if len(rest) > LONGEST_LINE:
+            whole, newline, rest = data, b"", b""
+        where.rest = rest
+        if whole or newline:
+            self._lines(where, whole, at)
+
+    def name(self, host: str, stream: int, *, rank: int | None = None, local: int | None = None) -> None:
+        """Whose stream it is: one rank's, by its global or by its local number."""
+        where = self._stream(host, stream)
+        where.rank, where.local = rank, local
+
+    def doubt(self, host: str, seconds: float) -> None:
+        """The times of this host may be wrong by so much."""
+        self._gaps[host] = max(seconds, self._gaps.get(host, 0.0))
+
+    def line(self, host: str, text: str, *, at: float, number: int, stream: int = 0) -> None:
+        """One line of a file, with its number."""
+        where = self._stream(host, stream)
+        where.number = number
+        self._line(where, text, at)
+
+    def worth(self, host: str, data: bytes, stream: int = 0) -> bool:
+        """Could these bytes matter at all?"""
+        return self._worth(self._stream(host, stream), data)
+
+    def evidence(self) -> Evidence:
+        """What is known now."""
+        for where in self._streams.values():
+            rest, where.rest = where.rest, b""
+            if rest:
+                self._lines(where, rest, self._heard.get(where.host, 0.0))
+        deaths = [death for where in self._streams.values() for death in where.torchrun.deaths.values()]
+        bases = {d.host: d.rank - d.local_rank for d in deaths if d.rank is not None and d.local_rank is not None}
+        sightings = [_frozen(seen, bases) for where in self._streams.values() for seen in where.seen]
+        return Evidence(
+            hosts=self.hosts,
+            ranks=self.ranks,
+            sightings=tuple(sorted(sightings, key=lambda each: (each.at, each.file, each.line))),
+            deaths=tuple(sorted((_placed(death, bases) for death in deaths), key=lambda each: (each.at, each.line))),
+            ends=dict(self._ends),
+            addresses={name: next(iter(hosts)) for name, hosts in self._addresses.items() if len(hosts) == 1},
+            gaps=dict(self._gaps),
+            error=self._error,
+            live=self._live,
+        )
+
+    def _stream(self, host: str, stream: int) -> _Stream:
+        where = self._streams.get((host, stream))
+        if where is None:
+            file = self._file_of(host, stream)
+            where = self._streams[host, stream] = _Stream(host, file, Torchrun(host, file))
+        return where
+
+    def _worth(self, where: _Stream, data: bytes) -> bool:
+        busy = where.tracebacks.busy or where.torchrun.reading
+        return busy or self._book.may_speak(data) or any(needle in data for needle in _ALSO)
+
+    def _lines(self, where: _Stream, data: bytes, at: float) -> None:
+        if not self._worth(where, data):
+            where.number += data.count(b"\n") + 1
+            if where.watched:  # the end of the block tells whether it goes on
+                for line in data[-4096:].split(b"\n")[-16:]:
+                    body, rank, local = shapes.speaker(shapes.plain(line.decode("utf-8", "replace")))
+                    who = (where.rank if rank is None else rank, where.local if local is None else local)
+                    _go_on(where, who, body, at)
+            return
+        for line in data.split(b"\n"):
+            where.number += 1
+            for part in line.split(b"\r") if b"\r" in line else (line,):
+                if part:
+                    self._line(where, part[:LONGEST_LINE].decode("utf-8", "replace"), at)
+
+    def _line(self, where: _Stream, text: str, at: float) -> None:
+        body, rank, local = shapes.speaker(shapes.plain(text))
+        who = (where.rank if rank is None else rank, where.local if local is None else local)
+        where.torchrun.feed(body, at, where.number)
+        if where.watched:
+            _go_on(where, who, body, at)
+        inside, named = where.tracebacks.feed(who, body, where.number)
+        if named is not None:
+            self._named(where, who, named, at)
+        elif not inside:
+            found = self._book.look(body)
+            if found is not None:
+                self._note(where, who, found[0], _groups(found[1].groupdict()), body, at)
+
+    def _named(self, where: _Stream, who: _Who, block: Block, at: float) -> None:
+        """A traceback came to its exception."""
+        found = self._book.look(block.last)
+        if found is not None:
+            self._note(where, who, found[0], _groups(found[1].groupdict()), block.last, at, block)
+        elif GENERIC in self._book:
+            kind, _, message = block.last.partition(": ")
+            fields = {"type": kind.rstrip(":"), "message": message}
+            self._note(where, who, self._book[GENERIC], fields, block.last, at, block)
+
+    def _note(
+        self,
+        where: _Stream,
+        who: _Who,
+        signature: Signature,
+        fields: dict[str, str],
+        text: str,
+        at: float,
+        block: Block | None = None,
+    ) -> None:
+        if signature.role == "noise" or len(where.seen) >= KEEP_ALL:
+            return
+        if block is None and signature.id == GENERIC and not _is_last_word(text):
+            return
+        count = where.counts.get((who, signature.id), 0)
+        if count >= KEEP_EACH:
+            return
+        where.counts[who, signature.id] = count + 1
+        speaker = shapes.whole(fields.get("speaker") or fields.get("speaker2"))
+        rank = speaker if who[0] is None else who[0]
+        sighting = Sighting(
+            at=at,
+            host=where.host,
+            rank=rank,
+            signature=signature.id,
+            role=signature.role,
+            kind=signature.kind,
+            says=filled(signature.says, fields),
+            advice=filled(signature.advice, fields),
+            text=text.strip(),
+            fields=fields,
+            file=where.file,
+            line=where.number,
+        )
+        seen = _Seen(sighting, who, block)
+        where.seen.append(seen)
+        where.watched.append(seen)
+
+
+def _go_on(where: _Stream, who: _Who, text: str, at: float) -> None:
+    """Does the speaker of a sighting go on as if nothing had happened? Then it was no cause."""
+    number = shapes.progress(text)
+    if number is None:
+        return
+    for seen in [seen for seen in where.watched if seen.who == who]:
+        if number > seen.reached:
+            seen.steps, seen.reached = seen.steps + 1, number
+        enough = at - seen.sighting.at >= SURVIVED_SECONDS or seen.steps >= 200
+        if seen.steps >= 3 and enough:
+            where.watched.remove(seen)
+            where.seen.remove(seen)
+            where.counts[who, seen.sighting.signature] -= 1
+
+
+def _frozen(seen: _Seen, bases: Mapping[str, int]) -> Sighting:
+    rank, (_, local) = seen.sighting.rank, seen.who
+    if rank is None and local is not None and seen.sighting.host in bases:
+        rank = bases[seen.sighting.host] + local
+    return replace(seen.sighting, rank=rank, traceback=tuple(seen.block.lines) if seen.block else ())
+
+
+def _placed(death: Death, bases: Mapping[str, int]) -> Death:
+    if death.rank is None and death.local_rank is not None and death.host in bases:
+        return replace(death, rank=bases[death.host] + death.local_rank)
+    return death
+
+
+def _groups(found: Mapping[str, str | None]) -> dict[str, str]:
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _is_last_word(text: str) -> bool:
+    """Outside of a traceback only a line that is nothing but an exception counts, not a log line about one."""
+    return not text.startswith((" ", "\t"))
+
+
+def _rank_of(name: str) -> int | None:
+    word, _, number = name.partition(" ")
+    return shapes.whole(number) if word == "rank" else None

@@ -1,0 +1,93 @@
+"""The diagnosis of a run, for the verbs that end one or show one again: who watches it, and whether there is a verdict."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+
+from fanout.diagnose import words
+from fanout.diagnose.judge import judge
+from fanout.diagnose.signatures import Book, builtin, with_file
+from fanout.diagnose.verdict import Verdict, as_dict
+from fanout.diagnose.witness import Witness
+from fanout.errors import UsageError
+from fanout.outcome import RunOutcome
+from fanout.plan import LaunchPlan
+from fanout.settings import Settings
+from fanout.state import RunState
+from fanout.verbs.common import Edge
+from fanout.views.base import Heading
+from fanout.views.filenames import FileNames
+from fanout.views.tail import LastWords, Tails
+
+VERDICT = "verdict.json"
+RECORDED_ERROR = 0.5  # the record writes down the bytes of a quarter of a second together
+
+
+def book_of(settings: Settings, edge: Edge) -> Book:
+    """The signatures: ours, and before them the user's own."""
+    if not settings.signatures:
+        return builtin()
+    path = os.path.join(edge.cwd, os.path.expanduser(settings.signatures))
+    try:
+        with open(path, encoding="utf-8") as file:
+            return with_file(file.read(), settings.signatures)
+    except OSError as error:
+        raise UsageError(f"--signatures {settings.signatures}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"--signatures {settings.signatures}: not UTF-8 text") from None
+
+
+def witness_of(heading: Heading, book: Book, *, recorded: bool = False) -> Witness:
+    """Who is to see every event of this run."""
+    names = FileNames(heading.hosts)
+    if recorded:
+        return Witness(heading.hosts, ranks=heading.ranks, book=book, file_of=names.of, error=RECORDED_ERROR)
+    return Witness(heading.hosts, ranks=heading.ranks, book=book, file_of=names.of)
+
+
+def learn(witness: Witness, plan: LaunchPlan, addresses: Mapping[str, str]) -> None:
+    """What the check and the plan found out: processes of each host, and the addresses by which the others know it."""
+    witness.ranks.update({node.host.name: (node.rank, node.nproc) for node in plan.nodes})
+    witness.know(addresses)
+
+
+def learn_again(witness: Witness, path: str) -> None:
+    """The same, from the plan in a run's directory; nothing where the run was never planned."""
+    try:
+        with open(os.path.join(path, "plan.json"), encoding="utf-8") as file:
+            nodes = json.load(file)["nodes"]
+        witness.ranks.update({node["host"]: (node["rank"], node["nproc"]) for node in nodes})
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{path}/plan.json: cannot be read: {error}") from None
+
+
+def verdict_of(witness: Witness, state: RunState, outcome: RunOutcome) -> Verdict | None:
+    """The verdict on a run that started and failed; None where its headline says all (refused, stopped by the user)."""
+    started = any(host.started_at is not None for host in state.all)
+    if outcome.ok or outcome.first is None or not started:
+        return None
+    return judge(witness.evidence())
+
+
+def shown(verdict: Verdict | None) -> Sequence[str]:
+    """Its lines for the report."""
+    return words.lines(verdict) if verdict is not None else ()
+
+
+def last_words(tails: Tails, outcome: RunOutcome, verdict: Verdict | None) -> dict[str, LastWords]:
+    """What the first failing host said last, for the report; nothing where the verdict quotes what matters."""
+    cause = verdict.cause if verdict is not None else None
+    if outcome.first is None or (cause is not None and (cause.text or cause.rank is not None)):
+        return {}
+    if cause is not None and cause.host not in (None, outcome.first):
+        return {}
+    return {outcome.first: tails.last_words(outcome.first)}
+
+
+def as_json(verdict: Verdict) -> str:
+    """What is kept as ``verdict.json``."""
+    return json.dumps(as_dict(verdict), indent=2, ensure_ascii=False) + "\n"

@@ -1,0 +1,135 @@
+"""The parts: exit codes in words, tracebacks put together and folded, torchrun's summary, marks of ranks."""
+
+from __future__ import annotations
+
+import pytest
+
+from fanout.diagnose import decode, shapes
+from fanout.diagnose.torchrun import Torchrun
+from fanout.diagnose.tracebacks import Tracebacks, folded
+from fanout.diagnose.words import lines
+from tests.diagnose.cases import CASES, ONE_A_HOST
+from tests.diagnose.kit import Run, verdict
+
+
+@pytest.mark.parametrize(
+    ("code", "short"),
+    [(3, "exit 3"), (-9, "SIGKILL"), (137, "SIGKILL"), (139, "SIGSEGV"), (255, "exit 255"), (1, "exit 1")],
+)
+def test_exit_codes_in_words(code: int, short: str) -> None:
+    assert decode.short(code) == short
+
+
+def test_a_signal_and_127_have_a_meaning_and_1_has_none() -> None:
+    assert "kernel" in decode.meaning(-9)
+    assert decode.meaning(127) == "the command was not found"
+    assert decode.meaning(1) == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "body", "rank", "local"),
+    [
+        ("[rank5]: ValueError: x", "ValueError: x", 5, None),
+        ("[default1]:[rank5]: x", "x", 5, 1),
+        ("[default1]:x", "x", None, 1),
+        ("[5]: x", "[5]: x", None, None),
+        ("[rank7]:[E626 05:14:36.3 P.cpp:1] [PG ID 0] x", "[E626 05:14:36.3 P.cpp:1] [PG ID 0] x", 7, None),
+        ("[PG ID 0 PG GUID 0(default_pg) Rank 3] x", "[PG ID 0 PG GUID 0(default_pg) Rank 3] x", 3, None),
+        ("plain", "plain", None, None),
+    ],
+)
+def test_marks_of_ranks(text: str, body: str, rank: int | None, local: int | None) -> None:
+    assert shapes.speaker(text) == (body, rank, local)
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("step 120 loss 2", 120),
+        ("Epoch: 3", 3),
+        (" 45%|### | 450/1000 [01:12<", 450),
+        ("loss 2.3", None),
+        ("iter=7", 7),
+    ],
+)
+def test_what_grows_while_training_goes_on(text: str, number: int | None) -> None:
+    assert shapes.progress(text) == number
+
+
+def fed(*texts: tuple[int, str]) -> list[tuple[str, list[str]]]:
+    """(speaker, line) one after the other; the tracebacks that come out."""
+    reader, out = Tracebacks(), []
+    for number, (who, text) in enumerate(texts, 1):
+        _, block = reader.feed(who, text, number)
+        if block is not None:
+            out.append((block.last, block.lines))
+    return out
+
+
+def test_tracebacks_of_ranks_that_speak_at_the_same_time_are_kept_apart() -> None:
+    found = fed(
+        (1, "Traceback (most recent call last):"),
+        (2, "Traceback (most recent call last):"),
+        (1, '  File "a.py", line 1, in f'),
+        (2, '  File "b.py", line 2, in g'),
+        (2, "KeyError: 2"),
+        (1, "ValueError: 1"),
+    )
+    assert [last for last, _ in found] == ["KeyError: 2", "ValueError: 1"]
+    assert found[1][1][1] == '  File "a.py", line 1, in f'
+
+
+def test_a_line_of_another_in_the_middle_does_not_end_a_traceback() -> None:
+    found = fed(
+        (1, "Traceback (most recent call last):"), (1, "step 12 loss 2.0"), (1, "  x = 1"), (1, "AssertionError")
+    )
+    assert found[0][0] == "AssertionError"
+
+
+def test_frames_of_libraries_are_folded_and_counted() -> None:
+    text = folded(
+        [
+            "Traceback (most recent call last):",
+            '  File "/home/ann/train.py", line 9, in main',
+            "    loss.backward()",
+            "    ^^^^^^^^^^^^^^^",
+            '  File "/opt/venv/lib/python3.11/site-packages/torch/_tensor.py", line 5, in backward',
+            "    torch.autograd.backward(",
+            '  File "/opt/venv/lib/python3.11/site-packages/torch/autograd/__init__.py", line 7, in backward',
+            "    _engine_run_backward(",
+            "RuntimeError: boom",
+        ]
+    )
+    assert text == (
+        "Traceback (most recent call last):",
+        '  File "/home/ann/train.py", line 9, in main',
+        "    loss.backward()",
+        "  … 2 frames in torch folded",
+        "RuntimeError: boom",
+    )
+
+
+def test_torchruns_summary_gives_ranks_codes_and_whom_it_ended_itself() -> None:
+    run = Run().torchrun("gpu02", (3, 7), (2, -15))
+    reader = Torchrun("gpu02", "gpu02.log")
+    for chunk in (event for event in run.events if getattr(event, "stream", None) == 0 and event.host == "gpu02"):  # type: ignore[union-attr]
+        for number, line in enumerate(chunk.data.decode().splitlines(), 1):  # type: ignore[union-attr]
+            reader.feed(line, 0.0, number)
+    assert {(each.rank, each.code, each.told, each.named) for each in reader.deaths.values()} == {
+        (3, 7, False, True),
+        (2, -15, True, False),
+    }
+    assert not reader.reading
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_words_of_a_verdict_fit_a_screen_and_name_what_to_do(name: str) -> None:
+    text = lines(verdict(CASES[name][0](), each=1 if name in ONE_A_HOST else 2))
+    assert len(text) <= 40
+    assert not any("None" in line or "{" in line for line in text)
+    assert any(line.startswith("  confidence") for line in text)
+
+
+def test_the_words_name_the_code_that_torchrun_hides() -> None:
+    run = Run().torchrun("gpu02", (3, 7), (2, -15))
+    assert any("exit 7 of rank 3 (torchrun itself ended with 1)" in line for line in lines(verdict(run)))

@@ -1,0 +1,109 @@
+"""``fanout run`` and ``fanout report``: the verdict is in the report and in the run's directory, and comes out again."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fanout import outcome
+from fanout.arguments import parse
+from fanout.diagnose.signatures import builtin
+from fanout.verbs import explain
+from fanout.verbs.common import Edge
+from fanout.verbs.report import report
+from fanout.views.base import Heading
+from fanout.views.logdir import LogDir
+from tests import histories
+from tests.diagnose.cases import CASES, ONE_A_HOST
+from tests.diagnose.kit import verdict
+from tests.histories import History
+
+
+def recorded(run: History, root: Path, each: int = 2) -> None:
+    """The run's directory, as a launcher would have written it."""
+    ranks = {host: (node, each) for node, host in enumerate(run.hosts)}
+    heading = Heading(run_id="7f3a", title="train.py", hosts=run.hosts, log_dir=str(root / "7f3a"), ranks=ranks)
+    record = LogDir(str(root / "7f3a"), heading)
+    record.begin(run.began_at)
+    state = run.play(record)
+    record.finish(outcome.of(state), "")
+    record.close()
+
+
+def told(root: Path, *words: str) -> str:
+    out = io.StringIO()
+    edge = Edge(environ={}, cwd=str(root), stdout=out, stderr=out, stdin=lambda: b"", user="me", machine="pc", prefix="",
+                columns=100)  # fmt: skip
+    assert report(parse(["report", "--log-dir", str(root), *words]), edge) == 0
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_record_gives_the_same_verdict(name: str, tmp_path: Path) -> None:
+    each = 1 if name in ONE_A_HOST else 2
+    run = CASES[name][0]()
+    recorded(run, tmp_path, each)
+    again = json.loads(told(tmp_path, "--json"))
+    live = verdict(run, each=each)
+    assert live.cause is not None
+    if name in ("blamed host", "the kernel's line"):  # the addresses are not in a record; its times are coarser
+        return
+    assert (again["cause"]["host"], again["cause"]["rank"]) == (live.cause.host, live.cause.rank)
+    assert again["confidence"] == live.confidence
+    assert again["run"] == "7f3a"
+
+
+def test_the_report_of_a_record_quotes_the_cause_and_not_a_victim(tmp_path: Path) -> None:
+    recorded(CASES["a victim's host ends first"][0](), tmp_path)
+    text = told(tmp_path)
+    assert "first cause  rank 2 on gpu02" in text
+    assert "its traceback" not in text
+
+
+def test_the_report_of_a_good_run_has_no_diagnosis(tmp_path: Path) -> None:
+    recorded(histories.good_run(), tmp_path)
+    assert "first cause" not in told(tmp_path)
+    assert json.loads(told(tmp_path, "--json"))["cause"] is None
+
+
+@pytest.mark.parametrize("name", ["unreachable", "interrupted", "good"])
+def test_no_verdict_where_the_headline_says_all(name: str) -> None:
+    run = histories.TYPICAL[name]()
+    witness = explain.witness_of(Heading(run_id="1", title="t", hosts=run.hosts), builtin())
+    state = run.play(witness)
+    assert explain.verdict_of(witness, state, outcome.of(state)) is None
+
+
+SCRIPT = """echo step 1 loss 2.0
+python3 -c 'import no_such_module_here'
+exit 1
+"""
+
+
+@pytest.mark.process
+def test_a_real_run_that_fails_leaves_its_verdict(tmp_path: Path) -> None:
+    (tmp_path / "train.sh").write_text(SCRIPT)
+    (tmp_path / "task.py").write_text("")
+    environ = os.environ | {"FANOUT_STATE": str(tmp_path / "state"), "XDG_STATE_HOME": str(tmp_path / "xdg")}
+    words = ["run", "--skip-check", "--nproc-per-node", "1", "--venv", "none", "--output", "plain"]
+    done = subprocess.run(
+        [sys.executable, "-m", "fanout", *words, "localhost", "task.py"],
+        cwd=tmp_path,
+        env=environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1, done.stderr
+    assert "first cause  rank 0 on localhost" in done.stderr
+    assert "ModuleNotFoundError: No module named 'no_such_module_here'" in done.stderr
+    (kept,) = (tmp_path / "xdg").rglob("verdict.json")
+    found = json.loads(kept.read_text())
+    assert (found["cause"]["signature"], found["cause"]["file"]) == ("no-module", "logs/localhost.log:4")

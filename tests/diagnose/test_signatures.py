@@ -1,0 +1,118 @@
+"""The signatures: each knows its own sample and no other's, each can be read, a user's own come first."""
+
+from __future__ import annotations
+
+import pytest
+
+from fanout.diagnose.signatures import GENERIC, Signature, builtin, filled, parse, with_file
+from fanout.errors import UsageError
+
+ALL = builtin().signatures
+
+
+@pytest.mark.parametrize("signature", ALL, ids=[each.id for each in ALL])
+def test_a_sample_is_known_as_what_it_is(signature: Signature) -> None:
+    found = builtin().look(signature.sample)
+    assert found is not None
+    assert found[0].id == signature.id
+    assert any(word in signature.sample for word in signature.words)
+
+
+#: Patterns that match a neighbour's sample on purpose, and stand behind it: the general behind the special.
+GENERAL = {
+    "store-waits-for-key": {"store-waits-for-rank"},
+    "gloo-mesh": {"gloo-loopback"},
+    "no-space": {"nccl-shm"},
+    "no-command": {"crlf"},
+    "loader-killed": {"loader-shm"},
+    "peer-trouble": {each.id for each in ALL},
+    GENERIC: {each.id for each in ALL},
+}
+
+
+@pytest.mark.parametrize("signature", ALL, ids=[each.id for each in ALL])
+def test_a_pattern_matches_no_neighbours_sample(signature: Signature) -> None:
+    allowed = GENERAL.get(signature.id, set())
+    wrong = {each.id for each in ALL if each is not signature and signature.regex.search(each.sample)}
+    assert wrong <= allowed
+
+
+def test_names_are_unique() -> None:
+    assert len({each.id for each in ALL}) == len(ALL)
+
+
+@pytest.mark.parametrize("signature", ALL, ids=[each.id for each in ALL])
+def test_what_it_says_can_be_read_without_any_braces(signature: Signature) -> None:
+    match = signature.regex.search(signature.sample)
+    assert match is not None
+    fields = {name: value for name, value in match.groupdict().items() if value is not None}
+    for text in (signature.says, signature.advice):
+        shown = filled(text, fields)
+        assert "{" not in shown
+        assert "\n" not in shown
+        assert len(shown) < 400
+    assert signature.role != "victim" or signature.kind
+
+
+ORDINARY = """\
+step 120/600 loss 3.6000 lr 3.00e-04 tok/s 38100
+Epoch 3:  45%|####      | 450/1000 [01:12<01:28,  6.2it/s, loss=2.31]
+INFO:root:saved checkpoint to /data/ckpt/step-1200
+[rank0]: grad norm 1.2 inf_norm 4.0 info: nothing
+gpu01:4242:4300 [0] NCCL INFO Bootstrap : Using eth0:10.0.0.1<0>
+gpu01:4242:4300 [0] NCCL INFO Channel 00/02 :    0   1   2   3
+UserWarning: this function is deprecated and will raise an error in a later version
+loading model in 3 shards, 0 errors, no exception was seen
+max memory 70.1 GB, out of 80 GB
+W1122 15:42:08.017000 20146 torch/distributed/run.py:766] Setting OMP_NUM_THREADS environment variable to be 1
+eval: perplexity 12.4, timeout 600 s, signal strength 3
+rank 3 connected to rank 0
+"""
+
+
+@pytest.mark.parametrize("line", ORDINARY.splitlines())
+def test_an_ordinary_line_is_no_error(line: str) -> None:
+    found = builtin().look(line)
+    assert found is None or found[0].role == "noise"
+
+
+OWN = """
+[[signature]]
+id = "our-loader"
+role = "root"
+regex = 'shard (?P<shard>\\d+) is truncated'
+says = "read a broken shard {shard}"
+advice = "copy it again"
+"""
+
+
+def test_a_users_own_signatures_come_first_and_need_no_words() -> None:
+    found = with_file(OWN, "mine.toml").look("ValueError: shard 12 is truncated")
+    assert found is not None
+    assert (found[0].id, filled(found[0].says, found[1].groupdict())) == ("our-loader", "read a broken shard 12")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[[signature]]\nid = 'x'\n", "has no role"),
+        (OWN.replace("root", "cause"), "role 'cause'"),
+        (OWN.replace("(?P<shard>", "("), ""),
+        (OWN.replace("shard>", "shard"), "regex:"),
+        (OWN + "colour = 'red'\n", "unknown key 'colour'"),
+        ("[[signature\n", "mine.toml:"),
+        ("signature = 3\n", "tables"),
+    ],
+)
+def test_a_wrong_file_is_refused_with_its_name_and_the_signature(text: str, says: str) -> None:
+    if not says:
+        assert parse(text, "mine.toml")[0].id == "our-loader"
+        return
+    with pytest.raises(UsageError, match=r"mine\.toml") as raised:
+        parse(text, "mine.toml")
+    assert says in str(raised.value)
+
+
+@pytest.mark.parametrize("says", ["a { brace", "{0} by number", "{x.y} deep", "{", "}"])
+def test_braces_that_are_no_fields_do_no_harm(says: str) -> None:
+    assert isinstance(filled(says, {}), str)

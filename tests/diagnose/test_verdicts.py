@@ -1,0 +1,172 @@
+"""Verdicts on histories: what was done to one rank is what the verdict names, and weak evidence is called weak."""
+
+from __future__ import annotations
+
+import pytest
+
+from fanout.diagnose.verdict import as_dict
+from fanout.events import Linked, LinkLost, StreamOpened
+from tests.diagnose.cases import CASES, ONE_A_HOST, chained, exception, exits, missing_module
+from tests.diagnose.kit import Run, people, verdict
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_verdict_names_what_was_done(name: str) -> None:
+    make, (signature, host, rank, confidence) = CASES[name]
+    found = verdict(make(), each=1 if name in ONE_A_HOST else 2)
+    assert found.cause is not None
+    assert (found.cause.signature, found.cause.host, found.cause.rank) == (signature, host, rank)
+    assert found.confidence == confidence
+    assert not found.also
+
+
+def test_every_rank_is_in_one_class_and_none_in_two() -> None:
+    found = verdict(exception())
+    assert people(found.victims) == [("gpu01", 0), ("gpu01", 1), ("gpu02", 2)]
+    assert (found.collateral, found.silent, found.lost) == ((), (), ())
+    found = verdict(missing_module())
+    assert people(found.collateral) == [("gpu01", 1)]
+    assert found.cause is not None
+    assert found.cause.ranks == (2, 3)
+
+
+def test_torchruns_own_exit_hides_no_code() -> None:
+    """exit 7 of rank 1, although torchrun, and so train.sh, ended with 1."""
+    found = verdict(exits(7))
+    assert found.cause is not None
+    assert (found.cause.code, found.cause.host_code, found.cause.pid) == (7, 1, 20_001)
+
+
+def test_the_traceback_is_that_of_the_first_exception_of_a_chain() -> None:
+    cause = verdict(chained()).cause
+    assert cause is not None
+    assert cause.text.startswith("OSError")
+    assert cause.traceback[-1].startswith("RuntimeError: could not load")
+
+
+def test_two_that_cannot_be_told_apart_are_both_named() -> None:
+    """Different errors on two hosts within the clock error."""
+    run = Run().raises(0, "ValueError: left").raises(3, "IndexError: right", after=0.1)
+    run.torchrun("gpu01", (0, 1), (1, -15)).torchrun("gpu02", (3, 1), (2, -15))
+    found = verdict(run)
+    assert found.cause is not None
+    assert {found.cause.rank, *(each.rank for each in found.also)} == {0, 3}
+    assert found.confidence == "low"
+    assert found.sentence.startswith("undetermined between")
+
+
+def test_what_is_clearly_later_is_no_candidate() -> None:
+    run = Run().raises(0, "ValueError: left").raises(3, "IndexError: right", after=1.0)
+    run.torchrun("gpu01", (0, 1), (1, -15)).torchrun("gpu02", (3, 1), (2, -15))
+    found = verdict(run)
+    assert found.cause is not None
+    assert (found.cause.rank, found.also, found.confidence) == (0, (), "high")
+
+
+def test_a_kill_that_is_reported_late_may_be_older_than_an_unknown_error() -> None:
+    """torchrun says only afterwards that a process was killed: the error that came meanwhile may be its victim's."""
+    run = Run().raises(0, "MyError: the other side went away").torchrun("gpu01", (0, 1), (1, -15))
+    found = verdict(run.torchrun("gpu02", (2, -9), (3, -15), after=0.5))
+    assert found.confidence == "low"
+    assert found.cause is not None
+    assert {found.cause.rank, *(each.rank for each in found.also)} == {0, 2}
+
+
+def test_a_broken_link_makes_its_hosts_times_doubtful() -> None:
+    """What arrives after a reconnect may have happened at any time while the link was gone."""
+    run = Run().raises(0, "ValueError: left").torchrun("gpu01", (0, 1), (1, -15))
+    run.add(LinkLost(at=run.at - 30, host="gpu02", why="reset")).wait(2.0)
+    run.add(Linked(at=run.at, host="gpu02", attempt=2, took=0.4, hello={}))
+    found = verdict(run.raises(3, "IndexError: right").torchrun("gpu02", (3, 1), (2, -15)))
+    assert found.confidence == "low"
+    assert len(found.also) == 1
+
+
+def test_nothing_known_is_undetermined() -> None:
+    run = Run().end("gpu01", code=1).end("gpu02", code=1)
+    found = verdict(run)
+    assert (found.cause, found.confidence) == (None, "undetermined")
+    silent_run = Run().stop("interrupted", "gpu01", "gpu02").end("gpu01", "gpu02", code=None, signal=15)
+    assert verdict(silent_run).cause is None
+    assert verdict(silent_run).confidence == "undetermined"
+
+
+def test_an_unknown_error_of_most_ranks_is_not_sure_to_be_the_cause() -> None:
+    """Three of four raise what nobody knows: the fourth, which says nothing, may be why."""
+    run = Run()
+    for rank in (0, 1, 2):
+        run.raises(rank, "MyError: something is wrong")
+    found = verdict(run.torchrun("gpu01", (0, 1), (1, 1)).torchrun("gpu02", (2, 1), (3, -15)))
+    assert found.confidence == "low"
+
+
+def test_an_error_about_others_is_weaker_than_one_of_its_own() -> None:
+    run = Run().raises(0, "TimeoutError: no answer from the remote side").raises(3, "KeyError: 3", after=1.0)
+    found = verdict(run.torchrun("gpu01", (0, 1), (1, -15)).torchrun("gpu02", (3, 1), (2, -15)))
+    assert found.cause is not None
+    assert (found.cause.rank, found.confidence) == (3, "low")
+    assert [each.rank for each in found.also] == [0]
+
+
+def test_an_error_after_which_training_goes_on_is_no_cause() -> None:
+    run = Run().out(2, "OSError: [Errno 28] No space left on device")
+    for step in range(2, 30):
+        run.wait(1.0)
+        run.out(2, f"step {step} loss 2.0")
+    run.victims(0, 1, 3)
+    found = verdict(run.torchrun("gpu02", (2, -9), (3, -15)).torchrun("gpu01", (0, 1), (1, -15)))
+    assert found.cause is not None
+    assert (found.cause.signature, found.confidence) == ("signal", "high")
+
+
+def test_a_handled_error_long_before_is_not_blamed() -> None:
+    """A traceback at the start that the program only logged (no attention kernel, say) and an honest kill an hour later."""
+    run = Run().raises(3, "ImportError: libflash.so: cannot open shared object file: No such file or directory")
+    run.wait(3600.0)
+    run.victims(0, 1, 3).torchrun("gpu01", (0, 1), (1, -15)).torchrun("gpu02", (2, -9), (3, -15))
+    found = verdict(run)
+    assert found.cause is not None
+    assert (found.cause.rank, found.cause.signature, found.confidence) == (2, "signal", "high")
+
+
+def test_an_error_long_before_the_end_is_a_hint_where_there_is_nothing_else() -> None:
+    run = Run().raises(3, "KeyError: 3")
+    run.wait(3600.0)
+    found = verdict(run.end("gpu02", code=1))
+    assert found.cause is not None
+    assert (found.cause.rank, found.confidence) == (3, "low")
+
+
+def test_torchruns_summaries_that_disagree_do_not_decide() -> None:
+    """Each host's torchrun names a root cause of its own; the times of all streams say which was first."""
+    found = verdict(exception())
+    assert found.rule == "first"
+    assert found.cause is not None
+    assert found.cause.host == "gpu02"
+
+
+def test_ranks_with_streams_of_their_own_are_known_by_them() -> None:
+    run = Run()
+    for rank in range(4):
+        run.add(StreamOpened(at=run.at, host=run.host(rank), stream=rank + 1, name=f"rank {rank}"))
+    error = b'Traceback (most recent call last):\n  File "train.py", line 1, in <module>\nKeyError: 3\n'
+    run.say("gpu02", error, stream=4)
+    run.wait(0.3)
+    found = verdict(run.torchrun("gpu02", (3, 1), (2, -15)))
+    assert found.cause is not None
+    assert (found.cause.rank, found.confidence) == (3, "high")
+
+
+def test_a_desync_report_is_trusted() -> None:
+    run = Run()
+    run.out(0, "     [2] finished collective #2, but didn't join collective #3 (count from 1)")
+    found = verdict(run.torchrun("gpu01", (0, -6), (1, -6)).torchrun("gpu02", (3, -6), (2, -15)))
+    assert found.cause is not None
+    assert (found.cause.rank, found.rule) == (2, "pointed")
+
+
+def test_the_json_has_the_keys_that_programs_rely_on() -> None:
+    told = as_dict(verdict(exception()))
+    assert {"verdict", "cause", "victims", "silent", "confidence", "advice"} <= told.keys()
+    assert {"signature", "host", "rank", "line", "file"} <= told["cause"].keys()
+    assert told["cause"]["file"].startswith("gpu02:")

@@ -1,0 +1,176 @@
+"""``fanout why`` on logs: of real torchrun runs (two hosts, two ranks each, PyTorch 2.13, gloo), and of other launchers."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fanout.arguments import parse
+from fanout.diagnose.sources import label_of, sources, time_of
+from fanout.errors import UsageError
+from fanout.verbs.common import Edge
+from fanout.verbs.why import why
+
+LOGS = Path(__file__).parent / "logs"
+
+
+def told(*words: str, cwd: Path = LOGS) -> tuple[int, str]:
+    """(exit status, what it printed)."""
+    out = io.StringIO()
+    edge = Edge(environ={}, cwd=str(cwd), stdout=out, stderr=out, stdin=lambda: b"", user="me", machine="pc", prefix="",
+                columns=100)  # fmt: skip
+    return why(parse(["why", *words]), edge), out.getvalue()
+
+
+def verdict(*words: str, cwd: Path = LOGS) -> dict[str, Any]:
+    _, text = told("--json", *words, cwd=cwd)
+    found: dict[str, Any] = json.loads(text)
+    return found
+
+
+#: What was injected into the real run whose logs lie in the folder of that name.
+INJECTED = {
+    "exception": ("python-exception", "gpu02", 3, "high"),
+    "exit-7": ("exit", "gpu01", 1, "high"),
+    "sys-exit": ("exit", "gpu01", 1, "high"),
+    "sigkill": ("signal", "gpu02", 2, "high"),
+    "import": ("no-module", "gpu02", 2, "high"),
+    "hang": ("silent", "gpu02", 3, "medium"),
+    "mismatch": ("gloo-size", "gpu02", 3, "low"),
+}
+
+
+@pytest.mark.parametrize("name", INJECTED)
+def test_real_logs_tell_what_was_injected(name: str) -> None:
+    signature, host, rank, confidence = INJECTED[name]
+    found = verdict(name)
+    assert (found["cause"]["signature"], found["cause"]["host"], found["cause"]["rank"]) == (signature, host, rank)
+    assert found["confidence"] == confidence
+    assert found["files"] == 2
+
+
+def test_a_cause_has_its_file_and_line() -> None:
+    assert verdict("exception")["cause"]["file"] == "exception/gpu02.log:5"
+    assert verdict("exception")["cause"]["line"] == "ValueError: bad sample 1234"
+
+
+def test_for_people_it_is_a_screen() -> None:
+    status, text = told("exception/gpu01.log", "exception/gpu02.log")
+    assert status == 0
+    assert text.startswith("2 files of 2 hosts\n")
+    assert "rank 3 on gpu02 (local rank 1," in text
+
+
+def test_nothing_wrong_is_undetermined_and_says_so_by_its_status(tmp_path: Path) -> None:
+    (tmp_path / "gpu01.log").write_text("step 1 loss 2\nstep 2 loss 1\n")
+    assert told(".", cwd=tmp_path)[0] == 1
+    assert verdict(".", cwd=tmp_path)["cause"] is None
+
+
+def test_labelled_lines_of_one_file_are_sorted_by_host(tmp_path: Path) -> None:
+    """What srun --label, kubectl --prefix, pdsh or `fanout logs` wrote into one file."""
+    for label in ("gpu0{n} | ", "[pod/gpu0{n}/train] ", "gpu0{n}: "):
+        lines = [
+            label.format(n=n) + line
+            for n in (1, 2)
+            for line in (LOGS / "exception" / f"gpu0{n}.log").read_text().splitlines()
+        ]
+        (tmp_path / "all.log").write_text("\n".join(lines) + "\n")
+        found = verdict("all.log", cwd=tmp_path)
+        assert (found["cause"]["host"], found["cause"]["rank"], found["confidence"]) == ("gpu02", 3, "high")
+
+
+def test_logs_without_any_time_name_all_that_may_be_first(tmp_path: Path) -> None:
+    for host, error in (("a", "KeyError: 1"), ("b", "IndexError: 2")):
+        (tmp_path / f"{host}.log").write_text(f'Traceback (most recent call last):\n  File "x.py", line 1\n{error}\n')
+    found = verdict(".", cwd=tmp_path)
+    assert found["confidence"] == "low"
+    assert {found["cause"]["host"], *(each["host"] for each in found["also"])} == {"a", "b"}
+
+
+def test_torchruns_log_directories_give_hosts_and_local_ranks(tmp_path: Path) -> None:
+    for host, local, text in (
+        ("n1", 0, "step 1\n"),
+        ("n2", 1, "Traceback (most recent call last):\n  x\nKeyError: 1\n"),
+    ):
+        folder = tmp_path / host / "none_abc" / "attempt_0" / str(local)
+        folder.mkdir(parents=True)
+        (folder / "stderr.log").write_text(text)
+    found = verdict(".", cwd=tmp_path)
+    assert found["cause"]["host"] == "n2"
+
+
+@pytest.mark.parametrize(
+    ("paths", "hosts"),
+    [
+        (["gpu01.log", "gpu02.log"], ["gpu01", "gpu02"]),
+        (["job.gpu01.out", "job.gpu02.out"], ["gpu01", "gpu02"]),
+        (["gpu01/train.log", "gpu02/train.log"], ["gpu01", "gpu02"]),
+        (["r/a/stdout.log", "r/b/stdout.log"], ["a", "b"]),
+        (["gpu01.rank-5.log", "gpu01.log"], ["gpu01", "gpu01"]),
+        (["slurm-4242.out"], ["slurm-4242"]),
+        (["n1/x/attempt_0/0/stderr.log", "n2/x/attempt_0/0/stderr.log"], ["n1", "n2"]),
+        (["trainer-0.log", "trainer-1.log"], ["trainer-0", "trainer-1"]),
+    ],
+)
+def test_whose_a_file_is(paths: list[str], hosts: list[str]) -> None:
+    assert [each.host for each in sources(paths)] == hosts
+
+
+def test_a_ranks_own_file_has_its_rank() -> None:
+    assert [each.rank for each in sources(["gpu01.rank-5.log", "gpu01.rank_6.err"])] == [5, 6]
+    assert [each.local for each in sources(["n1/x/attempt_0/3/stderr.log", "n2/x/attempt_0/0/stderr.log"])] == [3, 0]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "2026-11-22T15:42:08.500Z step 1",
+        "[2026-11-22 15:42:08,500] [INFO] step 1",
+        "E1122 15:42:08.500000 20146 torch/distributed/elastic/x.py:1002] failed",
+        "[rank2]:[E1122 15:42:08.500000 ProcessGroupNCCL.cpp:632] x",
+    ],
+)
+def test_times_of_all_shapes_are_on_one_clock(line: str) -> None:
+    assert time_of(line) == time_of("2026-11-22 15:42:08.5")
+
+
+def test_a_line_without_a_time_has_none() -> None:
+    assert time_of("step 12/100") is None
+    assert time_of("9999-99-99 99:99:99") is None
+
+
+def test_ordinary_lines_are_no_labels() -> None:
+    assert label_of(["step 1: loss 2", "step 2: loss 1", "ValueError: x"]) is None
+
+
+def test_what_is_not_there_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="nowhere"):
+        told("nowhere", cwd=tmp_path)
+    with pytest.raises(UsageError, match="no log files"):
+        told(".", cwd=tmp_path)
+    with pytest.raises(UsageError, match="no log"):
+        parse(["why"])
+
+
+def test_a_file_of_ones_own_signatures_counts(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text(
+        '[[signature]]\nid = "shard"\nrole = "root"\nregex = "bad sample (?P<n>\\\\d+)"\nsays = "read bad sample {n}"\n'
+    )
+    found = verdict("--signatures", str(tmp_path / "mine.toml"), "exception")
+    assert (found["cause"]["signature"], found["cause"]["says"]) == ("shard", "read bad sample 1234")
+
+
+@pytest.mark.parametrize("words", [["--json", "a", "b"], ["a", "--json", "b"], ["a", "b", "--json"]])
+def test_flags_may_stand_anywhere(words: list[str]) -> None:
+    request = parse(["why", *words])
+    assert (request.task, request.given["as_json"]) == (("a", "b"), True)
+
+
+def test_a_binary_file_is_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "core.log").write_bytes(bytes(range(256)) * 100)
+    assert told(".", cwd=tmp_path)[0] == 1
