@@ -24,7 +24,7 @@ class Source:
 
 
 _ENDING = re.compile(r"\.(?:log|out|err|txt|stdout|stderr|output|error)(?:\.\d+)?$", re.IGNORECASE)
-_RANK = re.compile(r"[._-]?\brank[._-]?(\d+)", re.IGNORECASE)
+_RANK = re.compile(r"[._-]?\brank[._-]?(\d+)(?:[._-](?:out|err|attempt[._-]?\d+)\b)*", re.IGNORECASE)
 _ANY = re.compile(r"^(?:std(?:out|err)|out|err|log|logs|output|error|train|training|console|main|run|torchrun|\d+|)$")
 _LOCAL = re.compile(r"(?:^|/)attempt_\d+/(\d+)(?:/|$)")
 

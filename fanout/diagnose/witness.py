@@ -63,6 +63,7 @@ class Witness:
         ranks: Mapping[str, tuple[int, int | None]] | None = None,
         book: Book | None = None,
         file_of: Callable[[str, int], str] = lambda host, stream: host,
+        name_file: Callable[[str, int, str], None] = lambda host, stream, name: None,
         error: float = 0.25,
         live: bool = True,
     ) -> None:
@@ -70,7 +71,7 @@ class Witness:
         self.ranks = dict(ranks or {})
         self._addresses: dict[str, set[str]] = {host: {host} for host in hosts}
         self._book = book or builtin()
-        self._file_of = file_of
+        self._file_of, self._name_file = file_of, name_file
         self._error, self._live = error, live
         self._streams: dict[tuple[str, int], _Stream] = {}
         self._ends: dict[str, End] = {}
@@ -89,6 +90,7 @@ class Witness:
                 self._heard[event.host] = event.at
                 self.feed(event.host, event.data, at=event.at, stream=event.stream)
             case StreamOpened():
+                self._name_file(event.host, event.stream, event.name)  # before anybody asks for the file
                 self._stream(event.host, event.stream).rank = _rank_of(event.name)
             case Acted(action=Stop() as stop):
                 self._stopped.setdefault(stop.host, event.at)

@@ -22,6 +22,7 @@ from fanout.views.filenames import FileNames
 from fanout.views.tail import LastWords, Tails
 
 VERDICT = "verdict.json"
+ARRIVAL_ERROR = 0.25  # between a line on its host and here
 RECORDED_ERROR = 0.5  # the record writes down the bytes of a quarter of a second together
 
 
@@ -42,9 +43,8 @@ def book_of(settings: Settings, edge: Edge) -> Book:
 def witness_of(heading: Heading, book: Book, *, recorded: bool = False) -> Witness:
     """Who is to see every event of this run."""
     names = FileNames(heading.hosts)
-    if recorded:
-        return Witness(heading.hosts, ranks=heading.ranks, book=book, file_of=names.of, error=RECORDED_ERROR)
-    return Witness(heading.hosts, ranks=heading.ranks, book=book, file_of=names.of)
+    error = RECORDED_ERROR if recorded else ARRIVAL_ERROR
+    return Witness(heading.hosts, ranks=heading.ranks, book=book, file_of=names.of, name_file=names.name, error=error)
 
 
 def learn(witness: Witness, plan: LaunchPlan, addresses: Mapping[str, str]) -> None:

@@ -174,3 +174,10 @@ def test_flags_may_stand_anywhere(words: list[str]) -> None:
 def test_a_binary_file_is_passed_over(tmp_path: Path) -> None:
     (tmp_path / "core.log").write_bytes(bytes(range(256)) * 100)
     assert told(".", cwd=tmp_path)[0] == 1
+
+
+def test_two_files_of_one_rank_are_of_one_host(tmp_path: Path) -> None:
+    """fanout's own log files: what a rank wrote to stderr lies beside what it wrote to stdout."""
+    names = ["gpu01.log", "gpu01.rank-1.log", "gpu01.rank-1-err.log", "gpu02.rank-3-err-attempt-1.log"]
+    found = sources(names)
+    assert [(each.host, each.rank) for each in found] == [("gpu01", None), ("gpu01", 1), ("gpu01", 1), ("gpu02", 3)]
