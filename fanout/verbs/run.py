@@ -15,7 +15,7 @@ from fanout.arguments import Request
 from fanout.diagnose.verdict import Verdict
 from fanout.errors import UsageError
 from fanout.guardian import Guardian
-from fanout.hosts import Host
+from fanout.hosts import Host, fold
 from fanout.launch import Session
 from fanout.outcome import RunOutcome, of
 from fanout.plan import LaunchPlan, Learned
@@ -158,6 +158,8 @@ class _Launch:
             if verdict is not None:
                 record.keep(explain.VERDICT, explain.as_json(verdict))
             record.finish(outcome, text)
+            for problem in record.problems:
+                self.edge.say(str(problem))
             if hasattr(view, "finish"):
                 view.finish(outcome, text)
         return outcome.exit_code
@@ -182,8 +184,7 @@ class _Launch:
             session.dismiss()
             raise
         explain.learn(self.witness, made, learned.address)
-        with open(os.path.join(record.path, "plan.json"), "w", encoding="utf-8") as file:
-            json.dump(dryrun.as_dict(made), file, indent=2)
+        record.keep("plan.json", json.dumps(dryrun.as_dict(made), indent=2) + "\n")
         ranks = f"{made.world_size} ranks" if made.world_size != 1 else "1 rank"
         view.note(f"launching {ranks}, MASTER_ADDR={made.master_addr} MASTER_PORT={made.master_port}")
         policy = supervise.Policy(
@@ -206,8 +207,7 @@ class _Launch:
             directory=record.path,
             user=self.edge.user,
         ).to_json()
-        with open(os.path.join(record.path, ORDER), "w", encoding="utf-8") as file:
-            file.write(order)
+        record.keep(ORDER, order)
         return order
 
     def _check(self, session: Session, view: View) -> Preflight | None:
@@ -219,13 +219,14 @@ class _Launch:
         result = preflight.run(asked, session)
         if session.state.interrupts:
             return None
-        if result.failures:
+        if result.failures and self.settings.force:
+            for finding in result.failures:
+                view.note(f"check {finding.check} failed: {fold(finding.hosts)}: {finding.saw}")
+            view.note("launching all the same: --force")
+        elif result.failures:
             view.close()
             self.edge.stderr.write(check.shown(f"fanout check {self.request.hosts}", result, self.edge))
-            if self.settings.force:
-                self.edge.say("launching all the same: --force")
-            else:
-                self.edge.say("not launched: the check failed (--force launches all the same)")
+            self.edge.say("not launched: the check failed (--force launches all the same)")
         else:
             warnings = len({finding.check for finding in result.warnings})
             also = f", {warnings} warning{'s' if warnings > 1 else ''}: fanout check tells" if warnings else ""
