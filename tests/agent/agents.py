@@ -57,6 +57,7 @@ class Agent:
         )
         self.splitter = frames.Splitter()
         self.heard: list[dict[str, Any]] = []
+        self.looked_at = 0  # how many of them ``hear`` has been over
         self.output: dict[int, bytes] = {}
         self.first_offset: dict[int, int] = {}
         self._early = b""
@@ -95,13 +96,12 @@ class Agent:
         self._write(frames.pack({"op": op, **rest}))
 
     def hear(self, *kinds: str) -> dict[str, Any]:
-        """The next message of one of the kinds; log bytes and other messages are kept on the way."""
-        start = len(self.heard)
+        """The next message of one of the kinds, which may have come along with what was waited for before."""
         while True:
-            for message in self.heard[start:]:
-                if message["t"] in kinds:
-                    return message
-            start = len(self.heard)
+            while self.looked_at < len(self.heard):
+                self.looked_at += 1
+                if self.heard[self.looked_at - 1]["t"] in kinds:
+                    return self.heard[self.looked_at - 1]
             for message in self.splitter.feed(self._read()):
                 self._keep(message)
 
