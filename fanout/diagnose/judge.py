@@ -69,7 +69,7 @@ def _silent(
 ) -> tuple[Party, ...]:
     """Ranks of which nothing is known, on hosts that did not end well."""
     heard = {each.rank for each in known} | {rank for _, rank in guilty}
-    vague = {each.host for each in known if each.rank is None}
+    vague = {each.host for each in known if each.rank is None} | {host for host, rank in guilty if rank is None}
     well = {host for host, end in evidence.ends.items() if end.kind in ("lost", "stopped") or end.code == 0}
     return tuple(
         Party(host=host, rank=rank, how="neither an error nor an end of it is known")

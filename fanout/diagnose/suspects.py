@@ -138,7 +138,7 @@ def _ended(code: int) -> str:
     why = meaning(code)
     plain, _ = split(code)
     how = f"ended by itself with {short(code)}" if plain is not None else f"was ended by {short(code)}"
-    return f"{how} and said nothing" + (f" ({why})" if why else "")
+    return f"{how}, without an error that is known" + (f" ({why})" if why else "")
 
 
 def _script(host: str, end: End) -> Suspect:
