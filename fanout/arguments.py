@@ -9,32 +9,12 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, NoReturn
 
 from fanout import __version__
 from fanout.errors import UsageError
-from fanout.flags import VERBS
+from fanout.flags import VERBS, overview, shape
 from fanout.settings import Settings
-
-PROLOGUE = """\
-fanout launches multi-host PyTorch training over ssh: it checks the machines, starts train.sh on all of them with the
-right exports, shows their logs as one stream, stops everything when one part fails, and says what went wrong where.
-
-  fanout check hosts.txt                     would it train? if not: which host, why, what to type
-  fanout run hosts.txt task.py cfg.yaml      rank by host order, launch, watch, stop, explain
-  fanout run --dry-run hosts.txt task.py cfg.yaml      print what each host would run, touch nothing
-"""
-
-EPILOGUE = """\
-HOSTS is a file of hosts (one a line: `gpu01 slots=8`; DeepSpeed, MPI, pdsh, Slurm and Ansible files are read too), or
-hosts themselves: gpu01,gpu02 or 'gpu[01-16]'. `fanout hosts HOSTS` shows what was understood.
-Every flag can also stand in fanout.toml (as connect-timeout = 5) or in the environment (FANOUT_CONNECT_TIMEOUT=5).
-
-exit status of run: 0 all hosts ended well; otherwise the first failing host's own code, 128+n for its signal n;
-2 usage or a bad file, 124 time limit, 125 fanout's own failure or refused by the check, 130/143 interrupted,
-255 a host could not be reached or was lost. check: 0 fine, 1 a check failed, 255 a host could not be reached.
-"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +55,7 @@ class Shown(Exception):
 def parse(argv: Sequence[str], *, columns: int = 100) -> Request:
     """The request. Raises UsageError, and Shown for help (``columns`` wide) and version."""
     if not argv or argv[0] in ("-h", "--help", "help"):
-        raise Shown(_top(columns).format_help())
+        raise Shown(overview(columns))
     if argv[0] in ("-V", "--version"):
         raise Shown(f"fanout {__version__}\n")
     verb = argv[0]
@@ -157,23 +137,9 @@ def _request(verb: str, values: dict[str, Any], tail: list[str]) -> Request:
     return Request(verb=verb, hosts=hosts, task=task, filters=filters, flags=flags, given=values)
 
 
-def _shape(columns: int) -> dict[str, Any]:
-    """A width that is given: argparse makes a formatter for every flag, and each would ask for the terminal's anew."""
-    return {"formatter_class": partial(argparse.RawDescriptionHelpFormatter, width=columns - 2), "allow_abbrev": False}
-
-
-def _top(columns: int) -> argparse.ArgumentParser:
-    top = _Parser(prog="fanout", usage="fanout COMMAND …", description=PROLOGUE, epilog=EPILOGUE, **_shape(columns))
-    top.add_argument("-V", "--version", action="store_true", help="print the version")
-    commands = top.add_argument_group("commands")
-    for name, (_, about, _) in VERBS.items():
-        commands.add_argument(name, nargs="?", help=about)
-    return top
-
-
 def _parser(verb: str, columns: int) -> argparse.ArgumentParser:
     """The parser of one verb: to build those of all of them takes longer than to parse."""
     usage, about, build = VERBS[verb]
-    parser = _Parser(prog=f"fanout {verb}", usage=f"fanout {verb} {usage}", description=about, **_shape(columns))
+    parser = _Parser(prog=f"fanout {verb}", usage=f"fanout {verb} {usage}", description=about, **shape(columns))
     build(parser)
     return parser

@@ -6,8 +6,13 @@ import os
 import sys
 from collections.abc import Sequence
 
-from fanout.arguments import Request, Shown, parse
 from fanout.errors import FanoutError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from fanout.arguments import Request
+
+HELP = ("-h", "--help", "help")
 
 
 def entry() -> None:
@@ -18,11 +23,7 @@ def entry() -> None:
 def main(argv: Sequence[str]) -> int:
     """Run one command; the exit status. A user's mistake is a sentence, never a traceback."""
     try:
-        try:
-            status = _verb(parse(argv, columns=_columns()))
-        except Shown as shown:
-            sys.stdout.write(str(shown))
-            status = 0
+        status = _run(argv)
         sys.stdout.flush()  # here, where a reader that has gone is no surprise
         return status
     except FanoutError as error:
@@ -36,6 +37,22 @@ def main(argv: Sequence[str]) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("fanout: interrupted\n")
         return 130
+
+
+def _run(argv: Sequence[str]) -> int:
+    """The command itself. The overview is by far the commonest help: it waits for none of the rest to be loaded."""
+    if not argv or argv[0] in HELP:
+        from fanout.flags import overview
+
+        sys.stdout.write(overview(_columns()))
+        return 0
+    from fanout.arguments import Shown, parse
+
+    try:
+        return _verb(parse(argv, columns=_columns()))
+    except Shown as shown:
+        sys.stdout.write(str(shown))
+        return 0
 
 
 def _verb(request: Request) -> int:

@@ -3,9 +3,49 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from functools import partial
 
-from fanout.settings import CHOICES
+from fanout.choices import CHOICES
+
+TYPE_CHECKING = False  # --help pays for argparse and for nothing else: typing and dataclasses cost as much again
+if TYPE_CHECKING:
+    from typing import Any
+
+PROLOGUE = """\
+fanout launches multi-host PyTorch training over ssh: it checks the machines, starts train.sh on all of them with the
+right exports, shows their logs as one stream, stops everything when one part fails, and says what went wrong where.
+
+  fanout check hosts.txt                     would it train? if not: which host, why, what to type
+  fanout run hosts.txt task.py cfg.yaml      rank by host order, launch, watch, stop, explain
+  fanout run --dry-run hosts.txt task.py cfg.yaml      print what each host would run, touch nothing
+"""
+
+EPILOGUE = """\
+HOSTS is a file of hosts (one a line: `gpu01 slots=8`; DeepSpeed, MPI, pdsh, Slurm and Ansible files are read too), or
+hosts themselves: gpu01,gpu02 or 'gpu[01-16]'. `fanout hosts HOSTS` shows what was understood.
+Every flag can also stand in fanout.toml (as connect-timeout = 5) or in the environment (FANOUT_CONNECT_TIMEOUT=5).
+
+exit status of run: 0 all hosts ended well; otherwise the first failing host's own code, 128+n for its signal n;
+2 usage or a bad file, 124 time limit, 125 fanout's own failure or refused by the check, 130/143 interrupted,
+255 a host could not be reached or was lost. check: 0 fine, 1 a check failed, 255 a host could not be reached.
+"""
+
+
+def shape(columns: int) -> dict[str, Any]:
+    """A width that is given: argparse makes a formatter for every flag, and each would ask for the terminal's anew."""
+    return {"formatter_class": partial(argparse.RawDescriptionHelpFormatter, width=columns - 2), "allow_abbrev": False}
+
+
+def overview(columns: int) -> str:
+    """What ``fanout --help`` prints."""
+    top = argparse.ArgumentParser(
+        prog="fanout", usage="fanout COMMAND …", description=PROLOGUE, epilog=EPILOGUE, **shape(columns)
+    )
+    top.add_argument("-V", "--version", action="store_true", help="print the version")
+    commands = top.add_argument_group("commands")
+    for name, (_, about, _) in VERBS.items():
+        commands.add_argument(name, nargs="?", help=about)
+    return top.format_help()
 
 
 def _run(parser: argparse.ArgumentParser) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from fanout.choices import CHOICES
 from fanout.errors import UsageError
 
 
@@ -54,14 +55,6 @@ class Settings:
     signatures: str = ""  # a file of the user's own messages, for the diagnosis
 
 
-CHOICES: Mapping[str, tuple[str, ...]] = {
-    "shell": ("bash", "sh"),
-    "transport": ("auto", "ssh", "openssh", "local"),
-    "output": ("auto", "live", "plain", "json"),
-    "color": ("auto", "always", "never"),
-    "on_early_exit": ("wait", "stop"),
-    "rank_logs": ("auto", "off"),
-}
 #: What only the command line may say: they describe one run, or are worked out.
 _NOT_IN_FILES = frozenset({"env", "venv_sure", "venv_is_conda", "force"})
 

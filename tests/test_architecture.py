@@ -31,6 +31,7 @@ FLOORS = {
     "plan": 3,
     "hostfile": 3,
     "transports": 3,
+    "choices": 1,
     "flags": 3,
     "arguments": 4,
     "supervise": 4,

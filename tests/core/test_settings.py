@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from fanout.choices import CHOICES
 from fanout.errors import UsageError
-from fanout.settings import CHOICES, Settings, load
+from fanout.settings import Settings, load
 
 PLACES = ("command line", "FANOUT_GRACE", "near.toml", "home.toml")
 

@@ -1,0 +1,12 @@
+"""The settings that have only so many values; by themselves, because ``--help`` needs them and nothing else of settings."""
+
+from __future__ import annotations
+
+CHOICES: dict[str, tuple[str, ...]] = {
+    "shell": ("bash", "sh"),
+    "transport": ("auto", "ssh", "openssh", "local"),
+    "output": ("auto", "live", "plain", "json"),
+    "color": ("auto", "always", "never"),
+    "on_early_exit": ("wait", "stop"),
+    "rank_logs": ("auto", "off"),
+}
