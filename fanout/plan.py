@@ -130,6 +130,8 @@ def make(
         exports["OMP_NUM_THREADS"] = Default(value="1")
         exports.update(_venv(settings))
         exports.update(learned.env.get(host.name, {}))
+        if host.iface:
+            exports.update(NCCL_SOCKET_IFNAME=host.iface, GLOO_SOCKET_IFNAME=host.iface)
         exports.update(_user_env(settings.env, where="--env", force=settings.force))
         exports.update(_user_env(host.env, where=str(host.origin), force=settings.force))
         if settings.setup:

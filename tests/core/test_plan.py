@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -317,3 +318,12 @@ def test_a_condition_holds_for_both(tmp_path: Path, there: bool) -> None:
     expected = "yes" if there else None
     assert pasted("bash", node, {})[2]["FALLBACK"] == expected
     assert spawn.environment({}, sent["env"], str(tmp_path)).get("FALLBACK") == expected
+
+
+def test_an_interface_that_the_hostfile_names_is_exported_for_nccl_and_gloo() -> None:
+    """Without a check as well; and what the user exports by hand wins."""
+    first, second = TWO
+    hosts = (dataclasses.replace(first, iface="ib0"), second)
+    env = dict(made(*hosts, env=(("GLOO_SOCKET_IFNAME", "eth1"),)).nodes[0].env)
+    assert (env["NCCL_SOCKET_IFNAME"], env["GLOO_SOCKET_IFNAME"]) == ("ib0", "eth1")
+    assert "NCCL_SOCKET_IFNAME" not in dict(made(*hosts).nodes[1].env)
