@@ -311,5 +311,6 @@ def _is_last_word(text: str) -> bool:
 
 
 def _rank_of(name: str) -> int | None:
-    word, _, number = name.partition(" ")
+    """``rank 5``, ``rank 5 err``."""
+    word, number, *_ = [*name.split(), "", ""]
     return shapes.whole(number) if word == "rank" else None
