@@ -65,7 +65,7 @@ def parse(argv: Sequence[str], *, columns: int = 100) -> Request:
     head, tail = _split(chosen, argv[1:], _POSITIONALS[verb])
     if any(word in ("-h", "--help") for word in head):
         raise Shown(chosen.format_help())
-    words = _normal(chosen, head)
+    words = [_dashed(word) for word in head]
     values = chosen.parse_intermixed_args(words) if verb == "why" else chosen.parse_args(words)
     return _request(verb, vars(values), tail)
 
@@ -115,10 +115,6 @@ def _dashed(word: str) -> str:
         return word
     name, equals, value = word.partition("=")
     return name.replace("_", "-") + equals + value
-
-
-def _normal(parser: argparse.ArgumentParser, head: Sequence[str]) -> list[str]:
-    return [_dashed(word) for word in head]
 
 
 def _request(verb: str, values: dict[str, Any], tail: list[str]) -> Request:

@@ -6,7 +6,6 @@ import json
 
 from fanout import hostfile
 from fanout.arguments import Request
-from fanout.hosts import Host
 from fanout.verbs.common import Edge, hosts_of, picker_of, settings_of
 
 
@@ -18,11 +17,7 @@ def hosts(request: Request, edge: Edge) -> int:
         edge.stdout.write(hostfile.explain(source.data, hostfile.parsed(source)).rstrip("\n") + "\n")
         return 0
     file, chosen = hosts_of(request, settings, edge)
-    picker = picker_of(settings, edge)
-
-    def resolve(host: Host) -> tuple[str, str, int]:
-        return picker.ssh.resolve(host)
-
+    resolve = picker_of(settings, edge).ssh.resolve
     if request.given["as_json"]:
         edge.stdout.write(json.dumps(hostfile.as_dicts(chosen, resolve), indent=2) + "\n")
     else:
