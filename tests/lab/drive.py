@@ -17,9 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.lab import ns
 from tests.lab.lab import REPOSITORY, Lab
 from tests.lab.node import Node
-from tests.lab.ns import LabError, Process
+from tests.lab.ns import Process
 from tests.lab.specs import UID
 
 PATIENCE = 60.0  # seconds; far more than anything here takes on an idle machine
@@ -239,11 +240,10 @@ def processes(node: Node, *words: str) -> list[Process]:
 
 
 def kill(node: Node, *words: str, number: int = signal.SIGKILL) -> None:
-    """A signal to the machine's processes of that command line; an error where there are none."""
-    found = processes(node, *words)
-    if not found:
-        raise LabError(f"{node.name}: no process has {words}: {[str(p) for p in node.processes()]}")
-    for process in found:
+    """A signal to the machine's processes of that command line, once there are any; an error where none comes."""
+    # between fork and exec a process still has its parent's command line
+    ns.until(lambda: bool(processes(node, *words)), 20.0, f"{node.name}: a process with {words}")
+    for process in processes(node, *words):
         os.kill(process.pid, number)
 
 
