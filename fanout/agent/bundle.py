@@ -13,7 +13,19 @@ import struct
 import zlib
 from pathlib import Path
 
-MODULES = ("frames", "place", "procs", "record", "spawn", "keeper", "prepare", "questions", "ranklogs", "relay")
+MODULES = (
+    "frames",
+    "place",
+    "procs",
+    "record",
+    "spawn",
+    "audience",
+    "keeper",
+    "prepare",
+    "questions",
+    "ranklogs",
+    "relay",
+)
 
 _TAKE_IN = (
     "import os,sys,zlib;"

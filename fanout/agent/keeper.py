@@ -13,14 +13,14 @@ import os
 import select
 import signal
 import socket
-import struct
 import time
 
-from . import frames, procs, record, spawn
+from . import procs, record, spawn
+from .audience import Audience
 
 TYPE_CHECKING = False  # what typing says, without the price of importing it on a host
 if TYPE_CHECKING:
-    from typing import Callable
+    from typing import Callable, Iterator
 
     from .ranklogs import RankLogs
 
@@ -56,12 +56,11 @@ class Keeper:
         self.spec = spec
         self.directory = directory
         self.release = release  # lets go of the run's claims
-        self.listener = listener
-        self.clients: dict = {}
+        self.poll = select.poll()
+        self.audience = Audience(listener, self.poll)
         self.status = record.Status(directory)
         self.log = record.Log(directory, 0)
         self.ranks: RankLogs | None = None
-        self.offered: dict = {}  # the sizes, by stream, that the relays are to be told
         self.pipe = -1
         self.main = 0
         self.exited = False
@@ -83,30 +82,23 @@ class Keeper:
         for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
             signal.signal(number, lambda number, frame: self.stop(self.spec["grace"], "the keeper got a signal"))
         self.status.note(phase="prepared", keeper=os.getpid())
-        poll = select.poll()
-        poll.register(self.wake_read, select.POLLIN)
-        poll.register(self.listener, select.POLLIN)
-        self.poll = poll
+        self.poll.register(self.wake_read, select.POLLIN)
         while not self.done:
-            for descriptor, events in poll.poll(self._wait_ms()):
+            for descriptor, events in self.poll.poll(self._wait_ms()):
                 self._ready(descriptor, events)
             self._reap()
             self._deadlines()
             self._look_at_ranks()
-            self._offer_sizes()
+            self.audience.offer(self._sizes())
 
     def _ready(self, descriptor: int, events: int) -> None:
         if descriptor == self.wake_read:
             os.read(self.wake_read, 4096)
-        elif descriptor == self.listener.fileno():
-            self._accept()
         elif descriptor == self.pipe:
             self._drain()
-        elif descriptor in self.clients:
-            if events & select.POLLOUT:
-                self._tell_sizes(descriptor)
-            if events & ~select.POLLOUT and descriptor in self.clients:
-                self._hear(descriptor)
+        else:
+            for message in self.audience.ready(descriptor, events, self._story()):
+                self._obey(message)
 
     def _wait_ms(self) -> float:
         """How long nothing can happen by itself."""
@@ -118,40 +110,18 @@ class Keeper:
 
     # -- relays
 
-    def _accept(self) -> None:
-        client, _ = self.listener.accept()
-        uid = struct.unpack("3i", client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[1]
-        if uid not in (os.getuid(), 0):
-            client.close()
-            return
-        client.setblocking(False)
-        self.clients[client.fileno()] = (client, frames.Splitter(), {})
-        self.poll.register(client, select.POLLIN | select.POLLOUT)
-        self._tell(client, {"t": "prepared", "pid": os.getpid()})
+    def _story(self) -> Iterator:
+        """What a relay that comes now has missed."""
+        yield {"t": "prepared", "pid": os.getpid()}
         if self.main:
-            self._tell(client, {"t": "started", "pid": self.main})
+            yield {"t": "started", "pid": self.main}
         for number in self.ranks.paths if self.ranks is not None else ():
-            self._tell(client, self._stream(number))
+            yield self._stream(number)
         if self.exited:
-            self._tell(client, dict(self.status.facts["exited"], t="exited"))
-
-    def _hear(self, descriptor: int) -> None:
-        client, splitter, _ = self.clients[descriptor]
-        try:
-            data = client.recv(65536)
-            messages = splitter.feed(data) if data else None
-        except BlockingIOError:
-            return
-        except (OSError, frames.BadFrame):
-            messages = None
-        if messages is None:
-            self._drop(descriptor)
-            return
-        self.lease_until = time.monotonic() + (self.spec["lease"] or 60.0)
-        for message in messages:
-            self._obey(message)
+            yield dict(self.status.facts["exited"], t="exited")
 
     def _obey(self, message: dict) -> None:
+        self.lease_until = time.monotonic() + (self.spec["lease"] or 60.0)
         operation = message.get("op")
         if operation == "go":
             self.go(message["env"])
@@ -160,51 +130,11 @@ class Keeper:
         elif operation == "kill":
             self.stop(0.0, "killed")
 
-    def _drop(self, descriptor: int) -> None:
-        client, _, _ = self.clients.pop(descriptor)
-        self.poll.unregister(descriptor)
-        client.close()
-
-    def _tell(self, client: socket.socket, message: dict) -> None:
-        """A relay that does not read its few control frames is gone or wedged: cut it, the launcher dials again."""
-        data = frames.pack(message)
-        try:
-            sent = client.send(data)
-        except OSError:
-            sent = 0
-        if sent != len(data) and client.fileno() in self.clients:
-            self._drop(client.fileno())
-
-    def _tell_all(self, message: dict) -> None:
-        for client, _, _ in list(self.clients.values()):
-            self._tell(client, message)
-
     def _sizes(self) -> dict:
         sizes = {0: self.log.size}
         if self.ranks is not None:
             sizes.update(self.ranks.sizes)
         return sizes
-
-    def _offer_sizes(self) -> None:
-        """Each relay hears the newest sizes once its socket has room again.
-
-        A launcher that is slow or suspended holds its relay up in a write; sizes sent all the same would fill the
-        socket within seconds of a flood, and the relay would be cut, which it takes for our death.
-        """
-        sizes = self._sizes()
-        if sizes != self.offered:
-            self.offered = sizes
-            for descriptor in self.clients:
-                self.poll.modify(descriptor, select.POLLIN | select.POLLOUT)
-
-    def _tell_sizes(self, descriptor: int) -> None:
-        """The sizes that have changed since this relay was told."""
-        client, _, told = self.clients[descriptor]
-        self.poll.modify(descriptor, select.POLLIN)
-        for number, size in self._sizes().items():
-            if size != told.get(number, 0):
-                told[number] = size
-                self._tell(client, {"t": "size", "stream": number, "size": size})
 
     def _follow_ranks(self, environment: dict) -> None:
         """Have torchrun write a file per rank, unless the plan or the environment has other wishes."""
@@ -217,7 +147,7 @@ class Keeper:
 
     def _look_at_ranks(self, final: bool = False) -> None:
         for number in self.ranks.look(os.getpid(), final) if self.ranks is not None else ():
-            self._tell_all(self._stream(number))
+            self.audience.tell(self._stream(number))
 
     def _stream(self, number: int) -> dict:
         assert self.ranks is not None
@@ -245,7 +175,7 @@ class Keeper:
             os.close(write)
         self.poll.register(self.pipe, select.POLLIN)
         self.status.note(phase="running", main=self.main)
-        self._tell_all({"t": "started", "pid": self.main})
+        self.audience.tell({"t": "started", "pid": self.main})
 
     def _drain(self) -> None:
         """What the run wrote, into the log; bounded, so that a flood cannot keep us from hearing a stop."""
@@ -273,8 +203,8 @@ class Keeper:
         how["oom"] = oom_kills() > self.ooms
         self.status.note(phase="exited", exited=how)
         self._look_at_ranks()
-        self._offer_sizes()
-        self._tell_all(dict(how, t="exited"))
+        self.audience.offer(self._sizes())
+        self.audience.tell(dict(how, t="exited"))
         if not self.deadline_kill:
             self.deadline_kill = time.monotonic() + LEFTOVER_SECONDS
 
@@ -342,8 +272,8 @@ class Keeper:
         }
         self.status.note(phase="gone", gone=gone)
         self.release()
-        self._offer_sizes()
-        self._tell_all(dict(gone, t="gone"))
+        self.audience.offer(self._sizes())
+        self.audience.tell(dict(gone, t="gone"))
         self.done = True
 
     def _pending(self) -> bool:
