@@ -11,12 +11,13 @@ import random
 import secrets
 import threading
 import time
+import traceback
 import zlib
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from fanout import wire
+from fanout import bare, wire
 from fanout.agent import bundle
 from fanout.errors import AgentRefused, Dropped, TransportError, Unreachable
 from fanout.events import (
@@ -24,15 +25,12 @@ from fanout.events import (
     Chunk,
     Dialling,
     Event,
-    Exited,
     Forgotten,
     Gone,
     Linked,
     LinkLost,
     Lost,
-    Prepared,
     Refused,
-    Started,
     Unreached,
 )
 from fanout.greeting import take_in
@@ -90,8 +88,9 @@ class Link:
     # -- from the main thread
 
     def start(self) -> None:
-        threading.Thread(target=self._live, name=f"link {self.host.name}", daemon=True).start()
-        threading.Thread(target=self._write, name=f"writer {self.host.name}", daemon=True).start()
+        self._thread("link", self._live)
+        if not self._options.command:  # a bare command is never written to
+            self._thread("writer", self._write)
 
     def send(self, frame: bytes) -> None:
         """Queue a frame; it waits for the link if that is down."""
@@ -138,6 +137,20 @@ class Link:
         self.room.release(CHUNKS_IN_QUEUE)
         if channel is not None:
             channel.close()
+
+    def _thread(self, what: str, work: Callable[[], None]) -> None:
+        """A thread that cannot end without a word: whoever waits for this host would wait for ever."""
+
+        def guarded() -> None:
+            try:
+                work()
+            except Exception as error:  # noqa: BLE001 - whatever it was, it is told
+                where = traceback.extract_tb(error.__traceback__)[-1]
+                why = f"a fault in fanout ({type(error).__name__}: {error}, {where.filename}:{where.lineno})"
+                self._post(Lost(at=self._clock(), host=self.host.name, why=why))
+                self.close()
+
+        threading.Thread(target=guarded, name=f"{what} {self.host.name}", daemon=True).start()
 
     # -- the reader's thread
 
@@ -218,7 +231,7 @@ class Link:
     def _follow(self, channel: Channel, decoder: wire.Decoder, early: list[Event]) -> str | None:
         """Read until the link ends: why it did, or None if that is the end of the run here."""
         if self._options.command:
-            self._follow_bare(channel)
+            bare.follow(self.host, channel, self._clock, self._hand_on_bare)
             return None
         heard = time.monotonic()
         events = early
@@ -282,38 +295,19 @@ class Link:
             self._post(replace(chunk, offset=have, data=data))
         return False
 
+    def _hand_on_bare(self, event: Event) -> bool:
+        """Post one event of a bare command's; True once nobody wants any more."""
+        if isinstance(event, Chunk):
+            self.room.acquire()
+        if not self._over:
+            self._post(event)
+        return self._over
+
     def _whole(self, totals: Mapping[int, tuple[int, int | None]]) -> bool:
         return all(
             self._offsets.get(stream, 0) == size and crc in (None, self._crcs.get(stream, 0))
             for stream, (size, crc) in totals.items()
         )
-
-    def _follow_bare(self, channel: Channel) -> None:
-        """A command without an agent, told in the same words."""
-        at, host = self._clock, self.host.name
-        self._post(Prepared(at=at(), host=host, pid=0))
-        self._post(Started(at=at(), host=host, pid=0))
-        offset = 0
-        why = ""
-        try:
-            while True:
-                data = channel.read(BEAT_SECONDS)
-                if self._over:
-                    return
-                if data == b"":
-                    break
-                if data:
-                    self.room.acquire()
-                    self._post(Chunk(at=at(), host=host, stream=0, offset=offset, data=data))
-                    offset += len(data)
-        except OSError as error:
-            why = str(error) or type(error).__name__
-        code = channel.status() if not why else None
-        why = why or ("" if code is not None else "the connection was lost, or a signal ended the command")
-        self._post(Exited(at=at(), host=host, code=code, signal=None, why=why))
-        self._post(Gone(at=at(), host=host, killed=0))
-        self._post(Forgotten(at=at(), host=host))
-        channel.close()
 
     # -- the writer's thread
 

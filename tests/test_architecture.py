@@ -41,6 +41,7 @@ FLOORS = {
     "diagnose": 4,
     "views": 4,
     "greeting": 5,
+    "bare": 5,
     "link": 6,
     "fan": 7,
     "launch": 8,

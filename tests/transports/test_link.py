@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fanout.errors import Dropped, HostKeyUnknown, Unreachable
-from fanout.events import Exited
+from fanout.events import Exited, Lost
 from fanout.fan import Clock, Fan
 from fanout.hosts import Host
 from fanout.launch import Session
@@ -72,6 +72,19 @@ def test_a_refusal_starts_nothing_anywhere() -> None:
     outcome, seen, _ = run({"a": scripts(rolled_back), "b": scripts(busy)})
     assert (outcome.exit_code, outcome.first, outcome.clean) == (125, "b", True)
     assert "Started" not in seen.kinds("a") + seen.kinds("b")
+
+
+def test_a_fault_in_fanout_itself_ends_the_run_with_a_word() -> None:
+    """A thread that died silently would leave everyone waiting for its host."""
+
+    def faulty(host: Host, attempt: int) -> Script:
+        raise KeyError("authentication")
+
+    outcome, seen, _ = run({"a": scripts(obedient), "b": faulty})
+    assert (outcome.exit_code, outcome.first) == (255, "b")
+    (lost,) = [event for event in seen.events if isinstance(event, Lost)]
+    assert "KeyError: 'authentication'" in lost.why
+    assert "nodes.py" in lost.why or "scripted.py" in lost.why or "test_link.py" in lost.why
 
 
 # ------------------------------------------------------------------------------------------------------- broken links

@@ -150,3 +150,14 @@ def test_a_name_that_does_not_resolve(server: Sshd, tmp_path: Path) -> None:
     assert type(error) is Unreachable
     assert "the name nowhere.invalid does not resolve" in str(error)
     assert "`Host lab`" in error.hint
+
+
+def test_to_make_connections_writes_nothing_into_the_config_that_all_of_them_share(server: Sshd) -> None:
+    """fabric's own Connection does, and rebuilds the Config each time: other threads find it empty meanwhile."""
+    transport = SshTransport(ssh_config=str(server.ssh_config))
+    shared = transport._config
+    before = shared._config
+    for _ in range(3):
+        transport._connection(host("lab"))
+    assert shared._modifications == {}
+    assert shared._config is before

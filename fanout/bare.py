@@ -1,0 +1,34 @@
+"""A command without an agent, followed to its end and told in the same words as a run's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fanout.events import MAIN_STREAM, Chunk, Event, Exited, Forgotten, Gone, Prepared, Started
+from fanout.hosts import Host
+from fanout.transports.base import Channel
+
+PATIENCE_SECONDS = 5.0  # between two looks at whether anybody still wants to hear
+
+
+def follow(host: Host, channel: Channel, clock: Callable[[], float], tell: Callable[[Event], bool]) -> None:
+    """Read until the command ends. ``tell`` takes each event and says whether that was enough."""
+    name = host.name
+    tell(Prepared(at=clock(), host=name, pid=0))
+    if tell(Started(at=clock(), host=name, pid=0)):
+        return
+    offset = 0
+    why = ""
+    try:
+        while (data := channel.read(PATIENCE_SECONDS)) != b"":
+            if data is not None and tell(Chunk(at=clock(), host=name, stream=MAIN_STREAM, offset=offset, data=data)):
+                return
+            offset += len(data or b"")
+    except OSError as error:
+        why = str(error) or type(error).__name__
+    code = channel.status() if not why else None
+    why = why or ("" if code is not None else "the connection was lost, or a signal ended the command")
+    tell(Exited(at=clock(), host=name, code=code, signal=None, why=why))
+    tell(Gone(at=clock(), host=name, killed=0))
+    tell(Forgotten(at=clock(), host=name))
+    channel.close()
