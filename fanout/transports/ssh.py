@@ -16,13 +16,15 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import fabric
-import paramiko
-
 from fanout.errors import AuthRefused, Dropped, HostKeyChanged, HostKeyUnknown, TransportError, Unreachable
 from fanout.hosts import Host
 from fanout.transports.base import Channel, Deadline
 from fanout.transports.knownhosts import KnownHosts, Verdict
+from fanout.transports.lean import RARELY_REACHED, put_off
+
+with put_off(*RARELY_REACHED):
+    import fabric
+    import paramiko
 
 LOGINS_PER_HOP = 8  # sshd's MaxStartups (10:30:100) drops some of more than 10 logins at a time
 DEAD_PEER_MS = 15_000

@@ -1,0 +1,43 @@
+"""What is put off when fabric is imported is put off for fabric alone, and is there when it is called."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from fanout.transports.lean import put_off
+
+
+def in_a_new_process(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+
+
+@pytest.mark.process
+def test_fabric_comes_without_mocks_asyncio_and_a_yaml_of_its_own() -> None:
+    found = in_a_new_process("import sys, fanout.transports.ssh; print(*sys.modules)").split()
+    assert "fabric" in found
+    assert not {"unittest.mock", "invoke.vendor.yaml", "asyncio"} & set(found)
+
+
+@pytest.mark.process
+def test_whoever_comes_afterwards_gets_the_real_module() -> None:
+    told = in_a_new_process("import fanout.transports.ssh, unittest.mock; print(unittest.mock.Mock()(1))")
+    assert told.startswith("<Mock name=")
+
+
+def test_a_module_that_is_there_already_is_left_as_it_is() -> None:
+    import json
+
+    with put_off("json"):
+        assert sys.modules["json"] is json
+
+
+def test_what_was_put_off_is_there_when_it_is_called() -> None:
+    sys.modules.pop("colorsys", None)
+    with put_off("colorsys"):
+        from colorsys import rgb_to_hsv
+    assert "colorsys" not in sys.modules
+    assert rgb_to_hsv(1.0, 1.0, 1.0) == (0.0, 0.0, 1.0)
+    assert "colorsys" in sys.modules
