@@ -93,6 +93,11 @@ def _run(parser: argparse.ArgumentParser) -> None:
 def _check(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("hosts", metavar="HOSTS", nargs="?", default="")
     parser.add_argument("task", metavar="TASK", nargs="?")
+    parser.add_argument(
+        "--deep",
+        action="store_true",
+        help="also torch itself: rendezvous, sums, bandwidth, GPUs at work (a minute or so)",
+    )
     parser.add_argument("--json", dest="as_json", action="store_true", help="one JSON object")
     parser.add_argument("--strict", action="store_true", help="warnings count as failures")
     parser.add_argument("--only", metavar="NAMES", default="", help="only these checks or groups (comma-separated)")

@@ -19,6 +19,7 @@ from fanout.checks.asking import Answer, Ask, Asker
 from fanout.checks.catalogue import CATALOGUE
 from fanout.checks.gpu import count
 from fanout.checks.model import Case, Check, CheckRequest, Finding, MeshTest, PortTest, judged_all
+from fanout.checks.together import DeepTest
 from fanout.hosts import Host
 
 _FACTS_SECONDS = 15.0
@@ -75,17 +76,23 @@ def run(
     asker: Asker,
     *,
     checks: tuple[Check, ...] = CATALOGUE,
+    deep: Callable[[Case, Learned, Sequence[Finding]], DeepTest] | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Preflight:
-    """Ask, test, judge. Changes nothing on the hosts; every listener that it opens is closed again."""
+    """Ask, test, judge. Changes nothing on the hosts; every listener that it opens is closed again.
+
+    ``deep`` makes the test that needs torch, knowing what all else came to.
+    """
     began = clock()
     case = _facts(request, asker)
     if case.facts:
         case = replace(case, port=_port_test(case, asker))
         case = replace(case, mesh=_mesh_test(case, asker))
-    return Preflight(
-        case=case, findings=judged_all(checks, case), learned=learned(case), seconds=clock() - began
-    )  # fmt: skip
+    findings = judged_all(checks, case)
+    if deep is not None and case.facts:
+        case = replace(case, deep=deep(case, learned(case), findings))
+        findings = judged_all(checks, case)
+    return Preflight(case=case, findings=findings, learned=learned(case), seconds=clock() - began)
 
 
 # -- the first round: facts

@@ -184,8 +184,13 @@ def attach_frame(run_id: str, rank: int, mark: tuple[str, ...], cursors: Mapping
     return frames.pack({"op": "attach", "run": run_id, "node": rank, "mark": list(mark), "cursors": named})
 
 
+def environment(node: NodePlan) -> dict[str, object]:
+    """The exports as the agent's ``spawn.environment`` takes them."""
+    return {name: _env(value) for name, value in node.env}
+
+
 def go_frame(node: NodePlan) -> bytes:
-    env = {name: _env(value) for name, value in node.env}
+    env = environment(node)
     for entry in node.mark:
         name, _, value = entry.partition("=")
         env[name] = value

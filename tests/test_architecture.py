@@ -46,6 +46,7 @@ FLOORS = {
     "fan": 7,
     "launch": 8,
     "preflight": 8,
+    "deep": 8,
     "demo": 8,
     "rejoin": 9,
     "guardian": 10,
@@ -108,6 +109,10 @@ def launcher() -> tuple[Module, ...]:
 
 def sent() -> tuple[Module, ...]:
     return tuple(module for module in ours() if module.room == "agent" and module.name != "fanout.agent.bundle")
+
+
+#: No part of the launcher nor of the agent: a text that the task's own Python runs, in a process of its own.
+TASK_PYTHON = "fanout/agent/collective.py"
 
 
 @cache
@@ -175,8 +180,14 @@ def test_there_is_no_circle_of_imports() -> None:
 def test_what_is_sent_to_the_hosts_stands_alone() -> None:
     """Nothing of ours from outside the agent, nothing that is not in every python."""
     for module in sent():
-        foreign = {name for name in imports(module) if not name.startswith("fanout.agent")}
-        assert {name.partition(".")[0] for name in foreign} <= sys.stdlib_module_names, module.path
+        foreign = {name.partition(".")[0] for name in imports(module) if not name.startswith("fanout.agent")}
+        beyond = {"torch"} if module.path == TASK_PYTHON else set()
+        assert foreign <= sys.stdlib_module_names | beyond, module.path
+
+
+def test_what_the_tasks_python_runs_is_imported_by_nobody() -> None:
+    """It has torch, which neither the launcher nor the agent may wait for."""
+    assert not [module.path for module in ours() if TASK_PYTHON[:-3].replace("/", ".") in imports(module)]
 
 
 def test_the_launcher_uses_only_the_agents_two_doors() -> None:
@@ -204,7 +215,7 @@ def test_tasks_never_import_fanout() -> None:
 
 
 def test_the_launcher_never_imports_torch() -> None:
-    assert not [module.path for module in ours() if "torch" in tops(module)]
+    assert [module.path for module in ours() if "torch" in tops(module)] == [TASK_PYTHON]
 
 
 def test_ssh_libraries_are_known_to_one_transport_and_the_demo() -> None:

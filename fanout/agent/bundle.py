@@ -63,6 +63,11 @@ def command(nonce: str, python: str = "python3") -> str:
     return f"exec {python} -I -S -c '{_TAKE_IN}' {nonce}"
 
 
+def collective() -> str:
+    """The text that the deep check gives to the task's Python; no part of the agent."""
+    return (Path(__file__).parent / "collective.py").read_text(encoding="utf-8")
+
+
 @functools.cache
 def packed() -> bytes:
     """The agent, ready to be written to a host that said READY: 4 bytes of length, then zlib."""

@@ -101,9 +101,25 @@ def ask_clock(args: dict[str, Any]) -> dict[str, Any]:
     return {"time": time.time(), "pid": os.getpid()}
 
 
+def ask_deep_open(args: dict[str, Any]) -> Any:
+    """Processes with torch for the deep check, which live as long as this question."""
+    from . import probes_deep  # what only a deep check pays for
+
+    return probes_deep.opened(args)
+
+
+def ask_deep_step(args: dict[str, Any]) -> dict[str, Any]:
+    """One step for them."""
+    from . import probes_deep
+
+    return probes_deep.stepped(args)
+
+
 PROBES: dict[str, Callable[[dict[str, Any]], Any]] = {
     "facts": ask_facts,
     "clock": ask_clock,
     "listen": probes_port.ask_listen,
     "dial": probes_port.ask_dial,
+    "deep-open": ask_deep_open,
+    "deep-step": ask_deep_step,
 }

@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
-from fanout.checks import files, gpu, identity, interfaces, mesh, network, rehearsal, software, ssh, storage, system
+from fanout.checks import (
+    deep,
+    deep_speed,
+    files,
+    gpu,
+    identity,
+    interfaces,
+    mesh,
+    network,
+    rehearsal,
+    software,
+    ssh,
+    storage,
+    system,
+)
 from fanout.checks.model import Check
 
 CATALOGUE: tuple[Check, ...] = (
@@ -17,4 +31,6 @@ CATALOGUE: tuple[Check, ...] = (
     + gpu.CHECKS
     + system.CHECKS
     + rehearsal.CHECKS
+    + deep.CHECKS
+    + deep_speed.CHECKS
 )

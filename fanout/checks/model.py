@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
+from fanout.checks.together import DeepTest
 from fanout.hosts import Host
 
 Level = Literal["fail", "warn", "skip", "info", "ok"]
 WORST_FIRST: tuple[Level, ...] = ("fail", "warn", "skip", "info", "ok")
-GROUPS = ("ssh", "identity", "network", "files", "software", "gpu", "system", "rehearsal")
+GROUPS = ("ssh", "identity", "network", "files", "software", "gpu", "system", "rehearsal", "deep")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +35,7 @@ class CheckRequest:
     reached a host (absent: local, or through a jump host). ``config_values`` is the parsed config, None if there is
     none; ``imports`` are the task's top-level modules; ``env`` is what the run exports to all hosts. ``venv_sure`` is
     False where nobody asked for the environment, so that a host may be without; ``attached`` is False for a run that
-    outlives its launcher. ``only`` and ``skip`` hold names of checks or groups.
+    outlives its launcher. ``only`` and ``skip`` hold names of checks or groups; ``deep`` asks for those that need torch.
     """
 
     hosts: tuple[Host, ...]
@@ -57,6 +58,7 @@ class CheckRequest:
     attached: bool = True
     only: frozenset[str] = frozenset()
     skip: frozenset[str] = frozenset()
+    deep: bool = False
 
     @property
     def reached(self) -> tuple[Host, ...]:
@@ -108,6 +110,7 @@ class Case:
     offsets: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     port: PortTest | None = None
     mesh: MeshTest | None = None
+    deep: DeepTest | None = None
 
     @property
     def hosts(self) -> tuple[str, ...]:
@@ -189,7 +192,8 @@ def _names(hosts: Iterable[str] | str) -> tuple[str, ...]:
 
 def wanted(check: Check, request: CheckRequest) -> bool:
     names = {check.name, check.group}
-    return (not request.only or bool(names & request.only)) and not names & request.skip
+    asked = request.deep or check.group != "deep"
+    return asked and (not request.only or bool(names & request.only)) and not names & request.skip
 
 
 def judged(check: Check, case: Case) -> tuple[Finding, ...]:

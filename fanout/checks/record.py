@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from fanout.checks import deep_table
 from fanout.checks.columns import rows_of
 from fanout.checks.model import Case, Finding
 
@@ -47,4 +48,5 @@ def record(case: Case, findings: Sequence[Finding], seconds: float) -> dict[str,
             "whole": mesh.whole,
             "dials": [{"from": start, "to": end, **dial} for (start, end), dial in mesh.dials.items()],
         },
+        "deep": deep_table.record(case.deep),
     }

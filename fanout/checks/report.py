@@ -10,6 +10,7 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from fanout.checks import deep_table
 from fanout.checks.columns import Row, rows_of
 from fanout.checks.model import Case, Finding, Level
 from fanout.hosts import fold
@@ -46,6 +47,7 @@ def report(title: str, case: Case, findings: Sequence[Finding], seconds: float, 
     rows = rows_of(case, findings)
     lines = [_header(title, rows, seconds, style), ""]
     lines += _table(rows, style)
+    lines += deep_table.shown(case)
     for heading, level in (("FAILED", "fail"), ("WARNINGS", "warn"), ("NOTES", "info")):
         chosen = merged([finding for finding in findings if finding.level == level])
         if chosen:

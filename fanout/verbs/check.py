@@ -30,6 +30,7 @@ from fanout.verbs.common import (
     settings_of,
     work_directory,
 )
+from fanout.verbs.deep import tester
 
 
 class _Progress:
@@ -50,6 +51,13 @@ class _Progress:
             self._edge.stderr.write(f"\r\x1b[K{text}")
             self._edge.stderr.flush()
 
+    def tell(self, text: str) -> None:
+        """What is being done now, in the place of the line before."""
+        if self._on:
+            self._shown = text
+            self._edge.stderr.write(f"\r\x1b[K{text} …")
+            self._edge.stderr.flush()
+
     def close(self) -> None:
         if self._shown:
             self._edge.stderr.write("\r\x1b[K")
@@ -65,6 +73,8 @@ def check(request: Request, edge: Edge) -> int:
     if given["explain"]:
         edge.stdout.write("\n".join(explain.explained(explain.named(CATALOGUE, given["explain"]), edge.columns)) + "\n")
         return 0
+    only, skip = (explain.chosen(CATALOGUE, _names(given[name])) for name in ("only", "skip"))
+    deep = given["deep"] or any(name.split("-")[0] == "deep" for name in only)
     settings = settings_of(request, edge)
     hosts = hosts_of(request, settings, edge)[1]
     directory = work_directory(settings, edge)
@@ -79,8 +89,9 @@ def check(request: Request, edge: Edge) -> int:
         result = None
         if not session.state.interrupts:
             asked = check_request(session, hosts, request.task, directory, settings, config)
-            only, skip = (explain.chosen(CATALOGUE, _names(given[name])) for name in ("only", "skip"))
-            result = preflight.run(dataclasses.replace(asked, only=only, skip=skip), session)
+            asked = dataclasses.replace(asked, only=only, skip=skip, deep=deep)
+            test = tester(session, request.task, settings, directory, progress.tell) if deep else None
+            result = preflight.run(asked, session, deep=test)
         session.dismiss()
     progress.close()
     if session.state.interrupts or result is None:

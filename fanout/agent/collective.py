@@ -1,0 +1,298 @@
+"""One process of the deep check: in the task's own Python it meets the others through torch and adds up with them.
+
+fanout never imports this file: its text goes to a host as data, and the Python that train.sh would find runs it. It
+speaks lines of JSON over a channel: the launcher's steps come in, and out go the stage that it enters (so that a hang
+says where) and what became of each step. The end of the channel is the end of the process.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import select
+import signal
+import socket
+import time
+from datetime import timedelta
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable, Dict, List, TextIO
+
+    Step = Dict[str, Any]
+
+LARGEST_EXACT = 1 << 24  # fp32 holds every whole number up to here, so a right sum is right bit for bit
+
+
+class Worker:
+    """The process that has torch imported. Every step is a child of it: one that hangs or crashes costs no more."""
+
+    def __init__(self, channel: socket.socket, words: TextIO) -> None:
+        self._channel, self._words = channel, words
+        self._step: Step = {}
+        self._child = 0
+        self._pipe = -1
+
+    def serve(self) -> None:
+        """Import torch, tell what it is, then one step after the other; a new one ends what the last left hanging."""
+        self._say({"stage": "import"})
+        began = _trying(_import, {})
+        if began.get("error"):
+            self._say({"done": "begin", **began})
+            return
+        self._fork({"do": "begin", "id": "begin"})
+        while True:
+            waited: List[Any] = [self._channel, self._pipe] if self._child else [self._channel]
+            ready = select.select(waited, [], [])[0]
+            if self._child and self._pipe in ready:
+                self._pass_on()
+            elif self._channel in ready:
+                line = self._words.readline()
+                if not line:
+                    return
+                self._drop()
+                self._fork(json.loads(line))
+
+    def _say(self, message: Step) -> None:
+        self._channel.sendall(json.dumps(message).encode() + b"\n")
+
+    def _fork(self, step: Step) -> None:
+        self._step = step
+        self._pipe, writer = os.pipe()
+        self._child = os.fork()
+        if self._child == 0:
+            ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)  # PR_SET_PDEATHSIG
+            Task(step, writer).run()
+        os.close(writer)
+
+    def _pass_on(self) -> None:
+        """What the child says, unchanged; of one that says no more, how it ended."""
+        data = os.read(self._pipe, 1 << 16)
+        if data:
+            self._channel.sendall(data)
+            return
+        os.close(self._pipe)
+        _, status = os.waitpid(self._child, 0)
+        self._child = 0
+        if status:
+            how = "signal %d ended it" % os.WTERMSIG(status) if os.WIFSIGNALED(status) else "it ended by itself"
+            self._say({"done": self._step["id"], "error": how, "died": True})
+
+    def _drop(self) -> None:
+        """End the step before, unless it is the store, which all others need."""
+        if not self._child:
+            return
+        if self._step["do"] != "serve":
+            os.kill(self._child, signal.SIGKILL)
+            os.waitpid(self._child, 0)
+        os.close(self._pipe)
+        self._child = 0
+
+
+class Task:
+    """One step in a child: what it does, and the stage that it is in."""
+
+    def __init__(self, step: Step, pipe: int) -> None:
+        self._step, self._pipe = step, pipe
+        self._stage = ""
+
+    def run(self) -> None:
+        """Do it, tell what became of it, and go; the store stays."""
+        step = self._step
+        what: Dict[str, Callable[[Step], Step]] = {
+            "begin": self._begin, "idle": lambda step: {}, "serve": self._serve, "join": self._join, "sum": self._sum, "burn": self._burn,
+        }  # fmt: skip
+        result = _trying(what[step["do"]], step)
+        if result.get("error"):
+            result.setdefault("stage", self._stage)
+        self._say({"done": step["id"], **result})
+        while step["do"] == "serve" and not result.get("error"):
+            signal.pause()
+        os._exit(0)  # torch's threads may hang in a group that is broken
+
+    def _say(self, message: Step) -> None:
+        os.write(self._pipe, json.dumps(message).encode() + b"\n")
+
+    def enter(self, stage: str) -> None:
+        self._stage = stage
+        self._say({"stage": stage})
+
+    def _begin(self, step: Step) -> Step:
+        import torch
+        import torch.distributed as dist
+
+        local = int(os.environ.get("FANOUT_DEEP_LOCAL", "0"))
+        return {
+            "torch": torch.__version__,
+            "distributed": dist.is_available(),
+            "nccl": dist.is_available() and dist.is_nccl_available(),
+            "gpu": torch.cuda.get_device_name(local) if torch.cuda.is_available() else "",
+        }
+
+    def _serve(self, step: Step) -> Step:
+        self._server = self._store(step, server=True)
+        return {}
+
+    def _join(self, step: Step) -> Step:
+        self._store(step).add("joined", 1)
+        return {}
+
+    def _store(self, step: Step, *, server: bool = False) -> Any:
+        """torch's own store, as torchrun opens it on node 0 and connects to it everywhere else."""
+        import torch.distributed as dist
+
+        self.enter("store")
+        return dist.TCPStore(  # type: ignore[attr-defined]
+            step["addr"], step["port"], None, server, timedelta(seconds=step["timeout"]), wait_for_workers=False
+        )
+
+    # -- sums over a group
+
+    def _sum(self, step: Step) -> Step:
+        """Form the group and add up one element, then each of ``sizes`` until one takes too long.
+
+        What was measured before something went wrong is told as well.
+        """
+        import torch
+        import torch.distributed as dist
+
+        done: List[List[Any]] = []
+        wait = timedelta(seconds=step["timeout"])
+        try:
+            store = dist.distributed_c10d.PrefixStore("%s.%d" % (step["id"], step["group"]), self._store(step))
+            absent = self._arrive(store, step["rank"], step["world"], step["timeout"])
+            if absent:
+                return {"error": "not everybody came", "absent": absent, "sizes": done}
+            device = torch.device("cpu")
+            if step["backend"] == "nccl":
+                device = torch.device("cuda", int(os.environ.get("FANOUT_DEEP_LOCAL", "0")))
+                torch.cuda.set_device(device)
+            self.enter("group")
+            dist.init_process_group(
+                step["backend"], store=dist.distributed_c10d.PrefixStore("group", store), rank=step["rank"],
+                world_size=step["world"], timeout=wait,
+            )  # fmt: skip
+            for size in [4, *step["sizes"]]:
+                if not _worth_it(done, size, step["limit"]):
+                    break
+                self.enter("sum of %d bytes" % size)
+                done.append([size, *_timed(size // 4, step, device)])
+        except Exception as error:
+            return {"error": _words(error), "sizes": done}
+        finally:
+            if dist.is_initialized():
+                dist.destroy_process_group()
+        return {"sizes": done}
+
+    def _arrive(self, store: Any, rank: int, world: int, seconds: float) -> List[int]:
+        """Wait until all have come; the ranks that have not when the time is over."""
+        self.enter("arrive")
+        store.set("here-%d" % rank, "1")
+        deadline = time.monotonic() + seconds
+        count = store.add("count", 1)
+        while count < world and time.monotonic() < deadline:
+            time.sleep(0.05)
+            count = store.add("count", 0)
+        return [] if count >= world else [other for other in range(world) if not _has(store, "here-%d" % other)]
+
+    # -- work for the GPU
+
+    def _burn(self, step: Step) -> Step:
+        """One product of matrices again and again: the bits of the first, how often another came out, and the speed."""
+        import torch
+
+        self.enter("burn")
+        torch.cuda.set_device(int(os.environ.get("FANOUT_DEEP_LOCAL", "0")))
+        n = step["n"]
+        maker = torch.Generator().manual_seed(1)  # made on the processor: the same bits for every GPU
+        left, right = (torch.randn(n, n, generator=maker).bfloat16().cuda() for _ in range(2))
+        first = left @ right
+        torch.cuda.synchronize()
+        rounds, began = 0, time.perf_counter()
+        differing = torch.zeros((), dtype=torch.int64, device="cuda")
+        while time.perf_counter() - began < step["seconds"]:
+            for _ in range(8):
+                differing += (left @ right != first).sum()  # stays on the GPU until the end
+            torch.cuda.synchronize()
+            rounds += 8
+        took = time.perf_counter() - began
+        bits = int(first.view(torch.int16).long().sum()) ^ int((first.view(torch.int16).long() ** 2).sum())
+        return {"bits": bits, "differing": int(differing), "tflops": 2 * n**3 * rounds / took / 1e12}
+
+
+def _has(store: Any, key: str) -> bool:
+    """Whether the key is there; a store older than ``check`` is asked by a short wait."""
+    try:
+        store.wait([key], timedelta(milliseconds=10))
+    except Exception:
+        return False
+    return True
+
+
+def _worth_it(done: List[List[Any]], size: int, limit: float) -> bool:
+    """Whether the next size will keep the limit, if its time grows as it does itself. The same answer on all ranks."""
+    return not done or done[-1][0] < 1 << 16 or done[-1][1] * size / done[-1][0] <= limit
+
+
+def _timed(count: int, step: Step, device: Any) -> List[Any]:
+    """[mean seconds of the slowest rank, how many elements of the sum are wrong here]."""
+    import torch
+    import torch.distributed as dist
+
+    world = step["world"]
+    whole = world * (world + 1) // 2
+    period = max(2, min(251, LARGEST_EXACT // whole))
+    base = torch.arange(period, device=device).float().repeat(count // period + 1)[:count].contiguous()
+    tensor = base * (step["rank"] + 1)
+    began = time.perf_counter()
+    dist.all_reduce(tensor)
+    wrong = int((tensor != base.mul_(whole)).sum())
+    first = _slowest(time.perf_counter() - began, device)
+    times = int(max(1, min(10, step["limit"] / 2 / first)))
+    tensor.zero_()
+    dist.barrier()
+    began = time.perf_counter()
+    for _ in range(times):
+        dist.all_reduce(tensor)
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return [_slowest((time.perf_counter() - began) / times, device), wrong]
+
+
+def _slowest(seconds: float, device: Any) -> float:
+    import torch
+    import torch.distributed as dist
+
+    told = torch.tensor([seconds], device=device, dtype=torch.float64)
+    dist.all_reduce(told, dist.ReduceOp.MAX)
+    return float(told)
+
+
+def _trying(what: Callable[[Step], Step], step: Step) -> Step:
+    try:
+        return what(step)
+    except Exception as error:
+        return {"error": _words(error)}
+
+
+def _words(error: Exception) -> str:
+    """The first line of what torch says, which is where it says it."""
+    text = str(error).strip().splitlines()
+    return "%s: %s" % (type(error).__name__, text[0][:300] if text else "")
+
+
+def _import(step: Step) -> Step:
+    """Once, before any step: to import torch takes longer than all steps together, and forking afterwards is free.
+
+    Nothing here may wake its threads or CUDA: neither lives on in a child.
+    """
+    import torch.distributed
+
+    return {"torch": torch.__version__}
+
+
+def main(channel: socket.socket, words: TextIO) -> None:
+    """Called by the line that took this text in."""
+    Worker(channel, words).serve()
+    os._exit(0)

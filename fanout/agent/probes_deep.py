@@ -1,0 +1,180 @@
+"""The deep check's processes on a host: started as train.sh would be, told what to do step by step, never left behind.
+
+``opened`` is a question that lives on: it starts the processes, answers when torch is imported, and then takes steps
+from ``stepped``, a question of its own for each, by a socket whose name is in no file system. Its end, however it
+comes, is theirs: they die with the process that started them, and that one with the connection to the launcher.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import socket
+import struct
+import subprocess
+import time
+from typing import Any, Iterator
+
+from . import spawn
+
+# Constant, like every shell text of ours: the python beside torchrun, as train.sh would come to it, takes in its text.
+FIND = 't=$(command -v torchrun) && p=${t%/*}/python3 && [ -x "$p" ] || p=python3; exec "$p" "$@"'
+TAKE_IN = (
+    "import json,os,socket;c=socket.socket(fileno=int(os.environ.pop('FANOUT_DEEP_CHANNEL')));f=c.makefile('r');"
+    "s={'__name__':'collective'};exec(compile(json.loads(f.readline()),'<fanout>/collective.py','exec'),s);s['main'](c,f)"
+)
+# Nothing is to be left on the disk: neither compiled modules nor compiled kernels.
+LEAVE_NOTHING = {"PYTHONDONTWRITEBYTECODE": "1", "CUDA_CACHE_DISABLE": "1"}
+
+
+class Worker:
+    """One process: what it said last, and what is known of its end."""
+
+    def __init__(self, args: dict[str, Any], local: int) -> None:
+        self.stage = "start"
+        self.result: dict[str, Any] = {}
+        self.ended = ""  # how, once it has
+        self.give_up = 0.0
+        self._rest = b""
+        ours, theirs = socket.socketpair()
+        self.channel = ours
+        self._said = os.memfd_create("deep")
+        cwd = os.path.expanduser(args["workdir"])
+        env = spawn.environment(dict(os.environ), args["env"], cwd)
+        env.update(LEAVE_NOTHING, FANOUT_DEEP_CHANNEL=str(theirs.fileno()), FANOUT_DEEP_LOCAL=str(local))
+        argv = [*args["setup"], "sh", "-c", FIND, "fanout", "-u", "-c", TAKE_IN]
+        with theirs:
+            self._child = subprocess.Popen(
+                argv, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=self._said, stderr=subprocess.STDOUT,
+                pass_fds=[theirs.fileno()], start_new_session=True, preexec_fn=_die_with(os.getpid()),  # noqa: PLW1509  there is one thread here
+            )  # fmt: skip
+        self.tell(args["source"])
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is anything to wait for."""
+        return not self.result and not self.ended and time.monotonic() < self.give_up
+
+    def tell(self, message: Any) -> None:
+        self.result = {}
+        try:
+            self.channel.sendall(json.dumps(message).encode() + b"\n")
+        except OSError:
+            pass  # it is dead, which its channel tells next
+
+    def hear(self, wanted: str) -> bool:
+        """What it has to say: the result of the step ``wanted``, or how it ended. True when it came to another stage."""
+        try:
+            data = self.channel.recv(1 << 16)
+        except OSError:
+            data = b""
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        before = self.stage
+        for line in lines:
+            message = json.loads(line.decode())
+            self.stage = message.get("stage", self.stage)
+            if message.get("done") == wanted:
+                self.result = message
+        if not data:
+            self.ended = self._how_it_ended()
+        return self.stage != before
+
+    def answer(self, seconds: float) -> dict[str, Any]:
+        """The step's result; for one that is dead or hangs, what it was at."""
+        if self.ended and not self.result:
+            return {"error": self.ended, "stage": self.stage, "died": True}
+        return self.result or {"error": "it did not come back from this within %g s" % seconds, "stage": self.stage}
+
+    def end(self) -> None:
+        if self._child.returncode is None:
+            os.killpg(self._child.pid, signal.SIGKILL)
+            self._child.wait()
+        self.ended = self.ended or "it was ended"
+
+    def _how_it_ended(self) -> str:
+        try:
+            status = self._child.wait(2)
+        except subprocess.TimeoutExpired:
+            return "it closed its channel"
+        said = os.pread(self._said, 1 << 20, 0).decode("utf-8", "replace").strip().splitlines()
+        how = "signal %d ended it" % -status if status < 0 else "it ended with exit status %d" % status
+        return "%s: %s" % (how, said[-1].strip()[-300:]) if said else how
+
+
+def _die_with(parent: int) -> Any:
+    """For the child before exec: KILL when the parent goes, also if it has gone already."""
+
+    def prepare() -> None:
+        spawn.LIBC.prctl(spawn.PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != parent:
+            os._exit(127)
+
+    return prepare
+
+
+def opened(args: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Start ``count`` processes; the first answer is what torch is in each, within ``begin`` seconds."""
+    server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    workers: list[Worker] = []
+    try:
+        server.bind("\0" + args["name"])
+        server.listen(4)
+        try:
+            for local in range(int(args["count"])):
+                workers.append(Worker(args, local))
+        except OSError as error:
+            yield {"workers": [{"error": "%s: %s" % (error.filename or "sh", error.strerror), "died": True}]}
+            return
+        yield {"workers": _collected(workers, "begin", float(args["begin"]))}
+        while True:
+            client, _ = server.accept()
+            with client:
+                _take(client, workers)
+    finally:
+        for worker in workers:
+            worker.end()
+
+
+def _take(client: socket.socket, workers: list[Worker]) -> None:
+    """One step from one who is us: give it to the processes, say what became of it."""
+    client.settimeout(5)
+    _, uid, _ = struct.unpack("3i", client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    if uid != os.getuid():
+        return
+    try:
+        with client.makefile("rwb") as file:
+            step = json.loads(file.readline().decode())
+            for worker, own in zip(workers, step["each"]):
+                worker.tell(dict(step["all"], **own))
+            answers = _collected(workers, step["id"], step["seconds"])
+            file.write(json.dumps({"workers": answers}).encode() + b"\n")
+    except (OSError, ValueError):
+        pass  # whoever asked has gone
+
+
+def _collected(workers: list[Worker], wanted: str, seconds: float) -> list[dict[str, Any]]:
+    """Every process's answer, or where it is; no stage may take longer than ``seconds``."""
+    for worker in workers:
+        worker.give_up = time.monotonic() + seconds
+    while True:
+        waited = [worker for worker in workers if worker.is_open]
+        if not waited:
+            return [worker.answer(seconds) for worker in workers]
+        left = max(0.0, min(worker.give_up for worker in waited) - time.monotonic())
+        ready = select.select([worker.channel for worker in waited], [], [], left)[0]
+        for worker in waited:
+            if worker.channel in ready and worker.hear(wanted):
+                worker.give_up = time.monotonic() + seconds
+
+
+def stepped(args: dict[str, Any]) -> dict[str, Any]:
+    """Pass one step to the processes that ``opened`` holds under ``name``; their answers."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as link:
+        link.connect("\0" + args["name"])
+        with link.makefile("rwb") as file:
+            file.write(json.dumps(args["step"]).encode() + b"\n")
+            file.flush()
+            answer: dict[str, Any] = json.loads(file.readline().decode())
+    return answer

@@ -1,0 +1,206 @@
+"""The deep check: torch itself on all hosts, by the steps of a real start, until a host or a link is named.
+
+Processes are started as train.sh would be, with the run's exports: one a GPU where every host has GPUs (nccl), else
+one a host (gloo), because more would share the same network. They import torch, connect to a store at
+MASTER_ADDR:MASTER_PORT, form one group, add up one element and then ever larger tensors. Then pairs, as ``pairs``
+plans them; then every GPU multiplies the same matrices. Each step has a time of its own, so a hang costs seconds and
+says who was where; all that is on the hosts lives by the connection to them.
+"""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from fanout import wire
+from fanout.agent import bundle
+from fanout.checks import pairs
+from fanout.checks.asking import Answer, Ask, Asker
+from fanout.checks.gpu import count
+from fanout.checks.model import Case
+from fanout.checks.pairs import Measured, Pair, Round
+from fanout.checks.together import SIZES, DeepTest, Processes, measured
+from fanout.plan import SETUP, LaunchPlan
+
+LIFE = 1800.0  # the processes' own end, should nobody end them
+LARGEST_PAIR = 1 << 26
+_MARGIN = 1.5  # what a process gets beyond torch's own time-out, to tell of it
+_STAGES = len(SIZES) + 4  # in the longest step; the time of a step is that of each of them
+SHARE_OF_MEMORY = 16  # a tensor is at most this part of the free memory, since several are held at once
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """Seconds: for torch's import; to come, and to connect, in a group of all and of two; for one sum.
+
+    nccl sets up all its channels at the first sum, which may take a minute on many GPUs; gloo takes no time at all.
+    """
+
+    begin: float = 120.0
+    everybody: float = 6.0
+    two: float = 4.0
+    one_sum: float = 0.5
+    burn: float = 3.0
+
+    def for_backend(self, backend: str) -> Patience:
+        return replace(self, everybody=90.0, two=45.0) if backend == "nccl" else self
+
+
+def run(case: Case, plan: LaunchPlan, asker: Asker, *, tell: Callable[[str], None], patience: Patience) -> DeepTest:
+    """All steps; each goes on with the hosts that passed the one before."""
+    crew = _Crew(case, plan, asker, patience)
+    try:
+        tell("importing torch")
+        test = crew.open()
+        able = [name for name, processes in test.began.items() if not _failed(processes)]
+        first = case.request.first.name
+        if first not in able:
+            return test
+        tell(f"meeting at {test.place}")
+        test = replace(test, backend=crew.backend, joined=crew.join(first, able))
+        present = [name for name in able if not _failed(test.joined[name])]
+        if present == able or len(present) > 1:
+            tell(f"adding up over {len(present)} hosts")
+            order = tuple(name for name in present for _ in range(crew.counts[name]))
+            test = replace(test, order=order, joined={**test.joined, **crew.sums([present], SIZES)})
+            test = replace(test, pairs=_paired(crew, present, test, tell))
+        if crew.backend == "nccl":
+            tell("GPUs at work")
+            test = replace(test, burned=crew.step(dict.fromkeys(able, ()), _burn(patience), patience.burn + 60))
+        return test
+    finally:
+        crew.close()
+
+
+def _burn(patience: Patience) -> dict[str, Any]:
+    return {"do": "burn", "n": 4096, "seconds": patience.burn}
+
+
+def _failed(processes: Processes) -> bool:
+    return any(one.get("error") for one in processes)
+
+
+def _paired(crew: _Crew, present: Sequence[str], test: DeepTest, tell: Callable[[str], None]) -> dict[Pair, Measured]:
+    """Both passes; of two hosts, the sum over all was the pair already."""
+    if len(present) < 2:
+        return {}
+    if len(present) == 2:
+        return {(present[0], present[1]): measured({name: test.joined[name] for name in present})}
+
+    def go(rounds: Iterable[Round], what: str) -> dict[Pair, Measured]:
+        found: dict[Pair, Measured] = {}
+        for number, met in enumerate(rounds := tuple(rounds), 1):
+            tell(f"{what}, round {number} of {len(rounds)}")
+            answers = crew.sums(met, [size for size in SIZES if size <= LARGEST_PAIR])
+            found.update({pair: measured({name: answers[name] for name in pair}) for pair in met})
+        return found
+
+    figures = go(pairs.first_pass(present), "pairs")
+    for _ in range(pairs.CONFIRMATIONS):
+        figures = pairs.merged(figures, go(pairs.second_pass(present, figures), "suspects with known good ones"))
+    return figures
+
+
+class _Crew:
+    """The processes on all hosts, and the steps that they are told."""
+
+    def __init__(self, case: Case, plan: LaunchPlan, asker: Asker, patience: Patience) -> None:
+        self._asker, self._plan, self._patience = asker, plan, patience
+        self._names = [name for name in case.hosts if case.facts[name]]
+        self._workdirs = {name: plan.node(name).cwd for name in self._names}
+        self.counts = _counts(case, plan, self._names)
+        self._largest = _largest(case, self._names, self.counts)
+        self._numbers = itertools.count(1)
+        self._handles: dict[str, int] = {}
+        self._store = {"addr": plan.master_addr, "port": plan.master_port}
+        self._token = ""
+        self.backend = ""
+
+    def open(self) -> DeepTest:
+        """Start the processes; what torch is in each of them."""
+        self._token = f"fanout-deep-{secrets.token_hex(8)}"
+        asks = [Ask(host=name, what="deep-open", args=self._opening(name), timeout=LIFE) for name in self._names]
+        answers = self._asker.ask(asks)
+        self._handles = {name: answer.handle for name, answer in zip(self._names, answers, strict=True)}
+        began = {name: _processes(answer) for name, answer in zip(self._names, answers, strict=True)}
+        able = [one for processes in began.values() for one in processes if not one.get("error")]
+        self.backend = "nccl" if able and all(one["gpu"] and one["nccl"] for one in able) else "gloo"
+        self._patience = self._patience.for_backend(self.backend)
+        return DeepTest(began=began, place=f"{self._plan.master_addr}:{self._plan.master_port}")
+
+    def _opening(self, name: str) -> dict[str, Any]:
+        node = self._plan.node(name)
+        setup = ["bash", "-c", SETUP, "fanout"] if any(key == "FANOUT_SETUP" for key, _ in node.env) else []
+        return {
+            "name": f"{self._token}-{node.rank}", "count": self.counts[name], "workdir": self._workdirs[name],
+            "env": wire.environment(node), "setup": setup, "source": bundle.collective(), "begin": self._patience.begin,
+        }  # fmt: skip
+
+    def close(self) -> None:
+        """The end of the question that holds them is theirs."""
+        for name, handle in self._handles.items():
+            self._asker.cancel(name, handle)
+        self._handles = {}
+
+    def join(self, first: str, names: Sequence[str]) -> dict[str, Processes]:
+        """The store on node 0, then everybody's connection to it."""
+        wait = self._patience.everybody
+        told = self.step({first: [{"do": "serve"}]}, {**self._store, "do": "idle", "timeout": wait}, wait + _MARGIN)
+        if _failed(told[first]):
+            return told
+        every = {**self._store, "do": "join", "timeout": wait}
+        return self.step(dict.fromkeys(names, ()), every, wait + _MARGIN)
+
+    def sums(self, groups: Iterable[Sequence[str]], sizes: Sequence[int]) -> dict[str, Processes]:
+        """Each group by itself, all at the same time."""
+        own: dict[str, list[dict[str, Any]]] = {}
+        groups = tuple(groups)
+        wait = self._patience.two if all(len(group) == 2 for group in groups) else self._patience.everybody
+        for number, group in enumerate(groups):
+            ranks = itertools.count()
+            world = sum(self.counts[name] for name in group)
+            for name in group:
+                mine = [next(ranks) for _ in range(self.counts[name])]
+                own[name] = [{"rank": rank, "world": world, "group": number} for rank in mine]
+        every = {
+            **self._store, "do": "sum", "backend": self.backend, "timeout": wait, "limit": self._patience.one_sum,
+            "sizes": [size for size in sizes if size <= self._largest],
+        }  # fmt: skip
+        return self.step(own, every, wait + _MARGIN)
+
+    def step(
+        self, own: Mapping[str, Sequence[Mapping[str, Any]]], every: Mapping[str, Any], seconds: float
+    ) -> dict[str, Processes]:
+        """One step on all these hosts, each process with what is its own; a dead one's answer is how it died."""
+        number = next(self._numbers)
+        asks = []
+        for name, mine in own.items():
+            each = [*mine, *[{}] * (self.counts[name] - len(mine))]
+            step = {"id": str(number), "all": {**every, "id": str(number)}, "each": each, "seconds": seconds}
+            args = {"name": f"{self._token}-{self._plan.node(name).rank}", "step": step}
+            asks.append(Ask(host=name, what="deep-step", args=args, timeout=_STAGES * seconds))
+        return {ask.host: _processes(answer) for ask, answer in zip(asks, self._asker.ask(asks), strict=True)}
+
+
+def _processes(answer: Answer) -> Processes:
+    """What the processes of a host said; the host's own silence in the same words."""
+    if answer.error or not isinstance(answer.value, Mapping) or not answer.value.get("workers"):
+        return ({"error": answer.error or "the answer makes no sense", "stage": "", "died": True},)
+    return tuple(answer.value["workers"])
+
+
+def _counts(case: Case, plan: LaunchPlan, names: Sequence[str]) -> dict[str, int]:
+    """How many processes each host starts: one a GPU that the run would use, where every host has some; else one."""
+    gpus = {name: count(case.facts[name]) for name in names}
+    if not names or not all(gpus.values()):
+        return dict.fromkeys(names, 1)
+    return {name: min(plan.node(name).nproc or gpus[name], gpus[name]) for name in names}
+
+
+def _largest(case: Case, names: Sequence[str], counts: Mapping[str, int]) -> int:
+    """The largest tensor that every host has memory for."""
+    free = [case.facts[name].get("memory", {}).get("available", 4 << 30) // counts[name] for name in names]
+    return max(SIZES[0], min(free, default=0) // SHARE_OF_MEMORY)
