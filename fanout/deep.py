@@ -26,7 +26,7 @@ from fanout.checks.together import SIZES, DeepTest, Processes, measured
 from fanout.plan import SETUP, LaunchPlan
 
 LIFE = 1800.0  # the processes' own end, should nobody end them
-LARGEST_PAIR = 1 << 26
+PAIR_SIZES = (1 << 16, 1 << 20, 1 << 24, 1 << 26)  # fewer, because there are many pairs
 _MARGIN = 1.5  # what a process gets beyond torch's own time-out, to tell of it
 _STAGES = len(SIZES) + 4  # in the longest step; the time of a step is that of each of them
 SHARE_OF_MEMORY = 16  # a tensor is at most this part of the free memory, since several are held at once
@@ -61,7 +61,7 @@ def run(case: Case, plan: LaunchPlan, asker: Asker, *, tell: Callable[[str], Non
             return test
         tell(f"meeting at {test.place}")
         test = replace(test, backend=crew.backend, joined=crew.join(first, able))
-        present = [name for name in able if not _failed(test.joined[name])]
+        present = [name for name in able if name in test.joined and not _failed(test.joined[name])]
         if present == able or len(present) > 1:
             tell(f"adding up over {len(present)} hosts")
             order = tuple(name for name in present for _ in range(crew.counts[name]))
@@ -94,7 +94,7 @@ def _paired(crew: _Crew, present: Sequence[str], test: DeepTest, tell: Callable[
         found: dict[Pair, Measured] = {}
         for number, met in enumerate(rounds := tuple(rounds), 1):
             tell(f"{what}, round {number} of {len(rounds)}")
-            answers = crew.sums(met, [size for size in SIZES if size <= LARGEST_PAIR])
+            answers = crew.sums(met, PAIR_SIZES)
             found.update({pair: measured({name: answers[name] for name in pair}) for pair in met})
         return found
 

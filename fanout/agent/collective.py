@@ -249,7 +249,7 @@ def _timed(count: int, step: Step, device: Any) -> List[Any]:
     dist.all_reduce(tensor)
     wrong = int((tensor != base.mul_(whole)).sum())
     first = _slowest(time.perf_counter() - began, device)
-    times = int(max(1, min(10, step["limit"] / 2 / first)))
+    times = int(max(1, min(10, step["limit"] / 4 / first)))
     tensor.zero_()
     dist.barrier()
     began = time.perf_counter()

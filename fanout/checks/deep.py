@@ -82,6 +82,8 @@ def _rendezvous(case: Case) -> Iterator[Verdict]:
             yield fail(name, "it never came to the meeting; the others were there and waited", _by_hand(case))
     broken = [blame for blame in test.blames if blame.broken and test.pairs[blame.pairs[0]].stage in MEETING]
     for blame in broken:
+        if set(blame.hosts) & named:
+            continue  # it has been said why
         named |= set(blame.hosts)
         yield _apart(case, test, blame)
     rest = [name for name in test.joined if name not in named]

@@ -146,7 +146,7 @@ CHECKS = (
     ),
     Check(
         name="deep-bandwidth", group="deep", worst="fail", unless=_alone,
-        verifies="In pairs, every host adds up tensors (64 KB to 64 MB, growing while one takes less than a second) at "
+        verifies="In pairs, every host adds up tensors (64 KB to 64 MB, growing while one takes less than half a second) at "
         "half or more of the middle host's bus bandwidth (as nccl-tests count it); two that are slow only with each "
         "other are named as a link.",
         why="A sum over all goes at the pace of the slowest: one cable at a tenth of its speed slows every step of all.",

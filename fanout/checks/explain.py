@@ -16,6 +16,16 @@ Each row is one check. A *fail* makes `fanout run` refuse (exit status 125) unle
 unless `--strict` is given; an *info* is a note. A fact that could not be had is shown as not checked, with the reason,
 and never as fine. `fanout check --explain NAME` prints one of them; `--only NAME` and `--skip NAME` take names of
 checks and of groups. Nothing is changed on the hosts, and nothing is left there.
+
+The group `deep` is made only with `--deep` (or when `--only` names one of it), after all others, and not where one of
+those failed. It starts processes with the task's Python and the exports of a run: one a GPU with nccl where every host
+has GPUs, else one a host with gloo (more would share the same network). They import torch, meet at
+MASTER_ADDR:MASTER_PORT, add up 4 bytes, then tensors up to 256 MB as long as one sum takes less than half a second.
+Then pairs: everybody with everybody up to eight hosts, beyond that the neighbours in the ring and the one opposite;
+whoever comes out at less than half of what is usual meets hosts known to be good, twice if it must be, until a host or
+a link is named. Bandwidths are those of nccl-tests: algorithm = bytes / seconds, bus = algorithm × 2 (n-1)/n
+(https://github.com/NVIDIA/nccl-tests/blob/master/doc/PERFORMANCE.md). On GPUs a product of matrices is repeated and
+compared bit for bit. Each step has a time-out of its own; `--json` holds every figure.
 """
 
 

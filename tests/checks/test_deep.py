@@ -1,0 +1,251 @@
+"""The deep check by scripted answers: which steps are put to whom, and what the judges make of what comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from fanout import deep, plan
+from fanout.checks import deep_table
+from fanout.checks.asking import Answer, Ask
+from fanout.checks.catalogue import CATALOGUE
+from fanout.checks.model import Case, Finding, judged_all
+from fanout.checks.pairs import Measured
+from fanout.checks.together import DeepTest, bus, measured
+from fanout.settings import Settings
+from tests.checks.kit import ScriptedAsker, healthy_case
+
+STEADY = [[4, 0.001, 0], [1 << 16, 0.0001, 0], [1 << 24, 0.01, 0]]
+USUAL: dict[str, dict[str, Any]] = {
+    "sum": {"sizes": STEADY},
+    "burn": {"bits": 7, "differing": 0, "tflops": 400.0},
+}
+
+
+class Torch:
+    """Hosts with torch: each answer is that of a healthy one unless ``odd`` has another for (host, operation).
+
+    ``all`` is the sum over all hosts.
+    """
+
+    def __init__(self, *, gpu: str = "", odd: Mapping[tuple[str, str], Mapping[str, Any]] | None = None) -> None:
+        self._gpu, self._odd = gpu, odd or {}
+        self.asker = ScriptedAsker({"deep-open": self._open, "deep-step": self._step})
+
+    def _open(self, host: str, args: Mapping[str, Any]) -> Answer:
+        one = self._odd.get((host, "begin")) or {"torch": "2.9.1", "distributed": True, "nccl": True, "gpu": self._gpu}
+        return Answer(value={"workers": [one] * args["count"]}, handle=int(host[3:]))
+
+    def _step(self, host: str, args: Mapping[str, Any]) -> Answer:
+        step = args["step"]
+        workers = []
+        for own in step["each"]:
+            said = {**step["all"], **own}
+            usual = USUAL.get(said["do"], {})
+            everybody = said["do"] == "sum" and said["world"] > 2
+            workers.append(self._odd.get((host, "all" if everybody else ""), self._odd.get((host, said["do"]), usual)))
+        return Answer(value={"workers": workers})
+
+    def steps(self) -> list[tuple[str, str, str]]:
+        """(operation, host, …) in the order in which they were put."""
+        return [(ask.what, *_about(ask)) for ask in self.asker.asked]
+
+
+def _about(ask: Ask) -> tuple[str, str]:
+    step = ask.args.get("step")
+    return ask.host, step["each"][0].get("do", step["all"]["do"]) if step else ""
+
+
+def checked(torch: Torch, count: int = 3, *, gpu: bool = False, **more: Any) -> Case:
+    """A healthy case of ``count`` hosts with what the deep check made of it."""
+    case = healthy_case(count, gpu=gpu, deep=True, **more)
+    settings = Settings()
+    made = plan.make(
+        case.request.hosts, ("task.py",), settings, run_id="check", cwd="/home/ann/proj", has_script=True,
+        learned=plan.Learned(master_addr="10.0.0.1", gpus=dict.fromkeys(case.hosts, 8)),
+    )  # fmt: skip
+    return replace(case, deep=deep.run(case, made, torch.asker, tell=lambda text: None, patience=deep.Patience()))
+
+
+def said(case: Case, *levels: str) -> list[tuple[str, tuple[str, ...]]]:
+    return [(row.check, row.hosts) for row in rows(case) if row.level in levels]
+
+
+def rows(case: Case) -> list[Finding]:
+    return [row for row in judged_all(CATALOGUE, case) if row.group == "deep"]
+
+
+def test_the_steps_of_three_healthy_hosts() -> None:
+    """Torch everywhere, the store, everybody to it, all together, a tournament of three rounds; then all is closed."""
+    torch = Torch()
+    case = checked(torch)
+    names = ["gpu01", "gpu02", "gpu03"]
+    assert torch.steps()[:10] == [
+        *(("deep-open", name, "") for name in names), ("deep-step", "gpu01", "serve"),
+        *(("deep-step", name, "join") for name in names), *(("deep-step", name, "sum") for name in names),
+    ]  # fmt: skip
+    assert len(torch.steps()) == 10 + 3 * 2
+    assert sorted(torch.asker.cancelled) == [("gpu01", 1), ("gpu02", 2), ("gpu03", 3)]
+    assert said(case, "fail", "warn") == []
+    assert ("deep-gpu", ("gpu01", "gpu02", "gpu03")) in said(case, "skip")
+
+
+def test_a_pair_has_its_own_ranks_and_everybody_the_runs_exports() -> None:
+    torch = Torch()
+    checked(torch)
+    opening, last = torch.asker.asked[0].args, torch.asker.asked[-1].args["step"]
+    assert (opening["env"]["MASTER_ADDR"], opening["env"]["NNODES"], opening["env"]["NODE_RANK"]) == (
+        "10.0.0.1",
+        "3",
+        "0",
+    )
+    assert opening["count"] == 1
+    assert (last["each"][0]["rank"], last["each"][0]["world"], last["all"]["backend"]) == (1, 2, "gloo")
+
+
+def test_where_every_host_has_gpus_there_is_a_process_for_each_and_nccl() -> None:
+    torch = Torch(gpu="NVIDIA H100")
+    case = checked(torch, 2, gpu=True)
+    assert case.deep is not None
+    assert (case.deep.backend, len(case.deep.order)) == ("nccl", 16)
+    assert said(case, "fail", "warn", "skip") == []
+
+
+def test_without_torch_on_one_host_the_others_meet() -> None:
+    """It is named with what to type, and is not put to any step."""
+    odd = {("gpu02", "begin"): {"error": "ModuleNotFoundError: No module named 'torch'"}}
+    torch = Torch(odd=odd)
+    case = checked(torch)
+    assert said(case, "fail") == [("deep-torch", ("gpu02",))]
+    (row,) = [row for row in rows(case) if row.level == "fail"]
+    assert "ssh gpu02 /home/ann/venv/bin/pip install torch" in row.advice
+    assert ("deep-step", "gpu02", "join") not in torch.steps()
+    assert ("deep-rendezvous", ("gpu02",)) in said(case, "skip")
+
+
+def test_without_host_0_nobody_can_meet() -> None:
+    torch = Torch(odd={("gpu01", "begin"): {"error": "no torch"}})
+    case = checked(torch)
+    assert said(case, "fail") == [("deep-torch", ("gpu01",))]
+    assert [what for what, _, _ in torch.steps()] == ["deep-open"] * 3
+    assert any("gpu01 is not there to be met" in row.saw for row in rows(case))
+
+
+@pytest.mark.parametrize(
+    ("odd", "check", "hosts", "words"),
+    [
+        (
+            {("gpu03", "join"): {"error": "DistNetworkError: timed out", "stage": "store"}},
+            "deep-rendezvous", ("gpu03",), "does not reach torch's store at 10.0.0.1:29500 on gpu01",
+        ),
+        (
+            {("gpu01", "serve"): {"error": "EADDRINUSE", "stage": "store"}},
+            "deep-rendezvous", ("gpu01",), "cannot open its store at 10.0.0.1:29500",
+        ),
+        (
+            {
+                ("gpu01", "all"): {"error": "not everybody came", "stage": "arrive", "absent": [2]},
+                ("gpu02", "all"): {"error": "not everybody came", "stage": "arrive", "absent": [2]},
+                ("gpu03", "sum"): {"error": "it did not come back from this within 7.5 s", "stage": "start"},
+            },
+            "deep-rendezvous", ("gpu03",), "never came to the meeting",
+        ),
+        (
+            {("gpu02", "sum"): {"error": "signal 9 ended it", "stage": "group", "died": True}},
+            "deep-rendezvous", ("gpu02",), "was lost at group: signal 9 ended it",
+        ),
+        (
+            {("gpu02", "sum"): {"sizes": [[4, 0.001, 0], [1 << 16, 0.1, 3]]}},
+            "deep-sum", ("gpu02",), "3 of 16384 elements at 64 KB",
+        ),
+    ],
+    ids=["no-way-to-the-store", "port", "absent", "died", "wrong"],
+)  # fmt: skip
+def test_what_goes_wrong_on_a_host_names_it(
+    odd: Mapping[tuple[str, str], Mapping[str, Any]], check: str, hosts: tuple[str, ...], words: str
+) -> None:
+    """Exactly that host, by that check, in these words."""
+    case = checked(Torch(odd=odd))
+    assert said(case, "fail") == [(check, hosts)]
+    assert any(words in row.saw and row.advice for row in rows(case) if row.level == "fail")
+
+
+def with_pairs(**pairs: Measured) -> Case:
+    """Three hosts whose pairs came out like this."""
+    names = {"a": ("gpu01", "gpu02"), "b": ("gpu01", "gpu03"), "c": ("gpu02", "gpu03")}
+    case = checked(Torch())
+    assert case.deep is not None
+    return replace(case, deep=replace(case.deep, pairs={names[key]: found for key, found in pairs.items()}))
+
+
+GOOD, SLOW = Measured(bandwidth=1e9, size=1 << 24), Measured(bandwidth=1e7, size=1 << 20)
+STALLED = Measured(bandwidth=1e6, size=1 << 16, error="Timed out", stage="sum of 1048576 bytes")
+APART = Measured(error="it did not come back from this within 5 s", stage="group")
+
+
+@pytest.mark.parametrize(
+    ("pairs", "level", "check", "hosts", "words"),
+    [
+        ({"a": GOOD, "b": SLOW, "c": SLOW}, "warn", "deep-bandwidth", ("gpu03",), "10 MB/s with gpu[01-02]; 1 GB/s is usual here (1%)"),
+        ({"a": GOOD, "b": GOOD, "c": SLOW}, "warn", "deep-bandwidth", ("gpu02", "gpu03"), "10 MB/s between gpu02 and gpu03"),
+        ({"a": GOOD, "b": STALLED, "c": STALLED}, "fail", "deep-bandwidth", ("gpu03",), "it stops at a sum of 1048576 bytes: Timed out"),
+        ({"a": GOOD, "b": GOOD, "c": APART}, "fail", "deep-rendezvous", ("gpu02", "gpu03"), "form no group with each other, each does with others"),
+        ({"a": GOOD, "b": APART, "c": APART}, "fail", "deep-rendezvous", ("gpu03",), "it forms no group with gpu[01-02], which do with others"),
+    ],
+    ids=["slow-host", "slow-link", "stalled-host", "link-apart", "host-apart"],
+)  # fmt: skip
+def test_pairs_name_a_host_or_a_link(
+    pairs: dict[str, Measured], level: str, check: str, hosts: tuple[str, ...], words: str
+) -> None:
+    case = with_pairs(**pairs)
+    assert said(case, "fail", "warn") == [(check, hosts)]
+    (row,) = [row for row in rows(case) if row.level == level]
+    assert words in row.saw
+    assert row.advice
+
+
+def test_gpus_of_one_model_are_compared_bit_for_bit_and_in_speed() -> None:
+    """Judged on figures that were made up: no GPU is needed for the comparison."""
+    odd = {
+        ("gpu02", "burn"): {"bits": 8, "differing": 0, "tflops": 400.0},
+        ("gpu03", "burn"): {"bits": 7, "differing": 0, "tflops": 200.0},
+        ("gpu04", "burn"): {"bits": 7, "differing": 2, "tflops": 400.0},
+    }
+    case = checked(Torch(gpu="NVIDIA H100", odd=odd), 5, gpu=True)
+    assert {(row.level, row.hosts) for row in rows(case) if row.level in ("fail", "warn")} == {
+        ("fail", ("gpu02",)), ("warn", ("gpu03",)), ("fail", ("gpu04",)),
+    }  # fmt: skip
+
+
+def test_bus_bandwidth_is_that_of_nccl_tests() -> None:
+    """1 GB in a second over 4 ranks: 2 × 3/4 of it crosses each link; a pair's figure is its best size."""
+    assert bus(10**9, 1.0, 4) == pytest.approx(1.5e9)
+    found = measured({"a": ({"sizes": STEADY},), "b": ({"sizes": STEADY},)})
+    assert (found.works, found.size) == (True, 1 << 24)
+    assert found.bandwidth == pytest.approx((1 << 24) / 0.01)
+
+
+def test_the_table_has_a_row_a_size_and_a_row_a_host() -> None:
+    assert deep_table.shown(with_pairs(a=GOOD, b=SLOW, c=SLOW)) == [
+        "",
+        "BANDWIDTH of all-reduce (gloo; as nccl-tests count it, bus is what each link carries)",
+        "  3 processes        bus  algorithm",
+        "  64 KB         874 MB/s   655 MB/s",
+        "  16 MB        2.24 GB/s  1.68 GB/s",
+        "",
+        "  host   best pair  of the usual        slowest pair",
+        "  gpu01     1 GB/s          100%  10 MB/s with gpu03",
+        "  gpu02     1 GB/s          100%  10 MB/s with gpu03",
+        "  gpu03    10 MB/s            1%  10 MB/s with gpu01",
+    ]
+
+
+def test_the_rows_are_there_only_when_they_were_asked_for() -> None:
+    """A check without --deep does not say that it left them out; one that could not be made does, and is not fine."""
+    assert rows(healthy_case(2)) == []
+    case = replace(healthy_case(2, deep=True), deep=DeepTest(unmade="not made: mesh failed on gpu02, mend that first"))
+    assert {row.level for row in rows(case)} == {"skip"}
+    assert {row.check for row in rows(case)} == {check.name for check in CATALOGUE if check.group == "deep"}
