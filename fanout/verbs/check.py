@@ -41,21 +41,23 @@ class _Progress:
     def __init__(self, edge: Edge) -> None:
         self._edge = edge
         self._shown = ""
+        self._doing = False
         self._on = edge.stderr.isatty()
 
     def __call__(self, event: Event, state: RunState) -> None:
-        up = sum(host.linked for host in state.all)
-        text = f"{up}/{len(state.all)} hosts answer …"
+        if not self._doing:
+            up = sum(host.linked for host in state.all)
+            self._show(f"{up}/{len(state.all)} hosts answer …")
+
+    def tell(self, text: str) -> None:
+        """What is being done from now on, in the place of how many answer."""
+        self._doing = True
+        self._show(f"{text} …")
+
+    def _show(self, text: str) -> None:
         if self._on and text != self._shown:
             self._shown = text
             self._edge.stderr.write(f"\r\x1b[K{text}")
-            self._edge.stderr.flush()
-
-    def tell(self, text: str) -> None:
-        """What is being done now, in the place of the line before."""
-        if self._on:
-            self._shown = text
-            self._edge.stderr.write(f"\r\x1b[K{text} …")
             self._edge.stderr.flush()
 
     def close(self) -> None:
