@@ -45,8 +45,10 @@ class Patience:
     one_sum: float = 0.5
     burn: float = 3.0
 
-    def for_backend(self, backend: str) -> Patience:
-        return replace(self, everybody=90.0, two=45.0) if backend == "nccl" else self
+    def of(self, backend: str, hosts: int) -> Patience:
+        if backend == "nccl":
+            return replace(self, everybody=90.0, two=45.0)
+        return replace(self, everybody=self.everybody + hosts / 10)  # each connects to each
 
 
 def run(case: Case, plan: LaunchPlan, asker: Asker, *, tell: Callable[[str], None], patience: Patience) -> DeepTest:
@@ -65,7 +67,7 @@ def run(case: Case, plan: LaunchPlan, asker: Asker, *, tell: Callable[[str], Non
         if present == able or len(present) > 1:
             tell(f"adding up over {len(present)} hosts")
             order = tuple(name for name in present for _ in range(crew.counts[name]))
-            test = replace(test, order=order, joined={**test.joined, **crew.sums([present], SIZES)})
+            test = replace(test, order=order, joined={**test.joined, **crew.sums([present], SIZES if len(order) > 1 else ())})
             test = replace(test, pairs=_paired(crew, present, test, tell))
         if crew.backend == "nccl":
             tell("GPUs at work")
@@ -128,7 +130,7 @@ class _Crew:
         began = {name: _processes(answer) for name, answer in zip(self._names, answers, strict=True)}
         able = [one for processes in began.values() for one in processes if not one.get("error")]
         self.backend = "nccl" if able and all(one["gpu"] and one["nccl"] for one in able) else "gloo"
-        self._patience = self._patience.for_backend(self.backend)
+        self._patience = self._patience.of(self.backend, len(self._names))
         return DeepTest(began=began, place=f"{self._plan.master_addr}:{self._plan.master_port}")
 
     def _opening(self, name: str) -> dict[str, Any]:
