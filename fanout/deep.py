@@ -67,7 +67,9 @@ def run(case: Case, plan: LaunchPlan, asker: Asker, *, tell: Callable[[str], Non
         if present == able or len(present) > 1:
             tell(f"adding up over {len(present)} hosts")
             order = tuple(name for name in present for _ in range(crew.counts[name]))
-            test = replace(test, order=order, joined={**test.joined, **crew.sums([present], SIZES if len(order) > 1 else ())})
+            test = replace(
+                test, order=order, joined={**test.joined, **crew.sums([present], SIZES if len(order) > 1 else ())}
+            )
             test = replace(test, pairs=_paired(crew, present, test, tell))
         if crew.backend == "nccl":
             tell("GPUs at work")

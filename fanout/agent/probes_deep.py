@@ -58,7 +58,7 @@ class Worker:
         return not self.result and not self.ended and time.monotonic() < self.give_up
 
     def tell(self, message: Any) -> None:
-        self.result = {}
+        self.result, self.stage = {}, "start"
         try:
             self.channel.sendall(json.dumps(message).encode() + b"\n")
         except OSError:

@@ -76,10 +76,13 @@ def _rendezvous(case: Case) -> Iterator[Verdict]:
             yield _storeless(case, test, name, trouble)
         elif trouble.get("died"):
             named.add(name)
-            yield fail(name, f"its process was lost at {_stage(trouble)}: {trouble['error']}", _by_hand(case))
+            yield fail(name, f"its process was lost at {_stage(trouble)}: {trouble['error']}", _by_hand(name))
         elif name in absent:
             named.add(name)
-            yield fail(name, "it never came to the meeting; the others were there and waited", _by_hand(case))
+            yield fail(name, "it never came to the meeting; the others were there and waited", _by_hand(name))
+        elif trouble and name not in test.order:
+            named.add(name)
+            yield fail(name, f"its process hangs at {_stage(trouble)}: {trouble['error']}", _by_hand(name))
     broken = [blame for blame in test.blames if blame.broken and test.pairs[blame.pairs[0]].stage in MEETING]
     for blame in broken:
         if set(blame.hosts) & named:
@@ -90,7 +93,7 @@ def _rendezvous(case: Case) -> Iterator[Verdict]:
     for trouble in [test.trouble(name) for name in rest]:
         if not named and trouble and trouble.get("stage") in MEETING:
             saw = f"all together fail at {_stage(trouble)}, although the pairs work: {trouble['error']}"
-            yield fail(rest, saw, _by_hand(case))
+            yield fail(rest, saw, _by_hand(rest[0]))
             return
     yield ok(rest, f"{test.backend}, {len(test.order)} processes" if rest and test.order else "")
 
@@ -122,8 +125,8 @@ def _stage(trouble: Mapping[str, Any]) -> str:
     return str(trouble.get("stage") or "the start")
 
 
-def _by_hand(case: Case) -> str:
-    return f"run it again; if it stays, look there:  fanout exec {fold(case.hosts)} -- 'ps aux | head; dmesg | tail'"
+def _by_hand(name: str) -> str:
+    return f"run it again; if it stays, look there:  ssh {name} 'uptime; dmesg | tail'"
 
 
 def _apart(case: Case, test: DeepTest, blame: Blame) -> Verdict:

@@ -154,6 +154,10 @@ def test_without_host_0_nobody_can_meet() -> None:
             "deep-rendezvous", ("gpu03",), "never came to the meeting",
         ),
         (
+            {("gpu03", "join"): {"error": "it did not come back from this within 7.5 s", "stage": "start"}},
+            "deep-rendezvous", ("gpu03",), "its process hangs at start",
+        ),
+        (
             {("gpu02", "sum"): {"error": "signal 9 ended it", "stage": "group", "died": True}},
             "deep-rendezvous", ("gpu02",), "was lost at group: signal 9 ended it",
         ),
@@ -162,7 +166,7 @@ def test_without_host_0_nobody_can_meet() -> None:
             "deep-sum", ("gpu02",), "3 of 16384 elements at 64 KB",
         ),
     ],
-    ids=["no-way-to-the-store", "port", "absent", "died", "wrong"],
+    ids=["no-way-to-the-store", "port", "absent", "hangs", "died", "wrong"],
 )  # fmt: skip
 def test_what_goes_wrong_on_a_host_names_it(
     odd: Mapping[tuple[str, str], Mapping[str, Any]], check: str, hosts: tuple[str, ...], words: str

@@ -41,6 +41,8 @@ def said(table: dict[str, Any], *levels: str) -> list[tuple[str, tuple[str, ...]
     return [(row["check"], tuple(row["hosts"])) for row in table["findings"] if row["level"] in levels]
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_healthy_hosts_add_up_and_one_with_a_slow_link_is_named(three: Project, lab4: Lab) -> None:
     """First nothing warns and there are figures; then h3 sends at 20 Mbit/s, and it is h3 that is named."""
     done, table = deep(three, "--deep")
@@ -65,6 +67,7 @@ def test_healthy_hosts_add_up_and_one_with_a_slow_link_is_named(three: Project, 
     assert done.code == 0
 
 
+@pytest.mark.slow
 def test_ports_that_are_shut_between_two_workers_are_told_as_their_link(three: Project, lab4: Lab) -> None:
     """MASTER_PORT is open to all; h2 and h3 cannot reach each other's free ports: no host is blamed, the two are."""
     for way, flag in (("INPUT", "-s"), ("OUTPUT", "-d")):
