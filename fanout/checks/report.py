@@ -54,7 +54,7 @@ def report(title: str, case: Case, findings: Sequence[Finding], seconds: float, 
             lines += ["", heading, *_paragraphs(chosen, style)]
     lines += _same(case, findings)
     lines += _skipped(case, findings, style)
-    lines += ["", *_closing(case, rows, style)]
+    lines += ["", *_closing(case, rows, findings, style)]
     return tuple(style.plain(line).rstrip() for line in lines)
 
 
@@ -199,11 +199,13 @@ def _skipped(case: Case, findings: Sequence[Finding], style: Style) -> list[str]
     return ["", "NOT CHECKED", *_wrapped(text, "  ", "  ", style.width)]
 
 
-def _closing(case: Case, rows: Sequence[Row], style: Style) -> list[str]:
+def _closing(case: Case, rows: Sequence[Row], findings: Sequence[Finding], style: Style) -> list[str]:
     bad = [host for row in rows if row.level == "fail" for host in row.hosts]
     if not bad:
         return ["All checks passed." if all(row.level == "ok" for row in rows) else "Nothing here stops a run."]
-    who = f"{len(bad)} host{'s' * (len(bad) != 1)} failed. `fanout run` would stop here"
+    deep = all(finding.check.startswith("deep-") for finding in findings if finding.level == "fail")
+    who = f"{len(bad)} host{'s' * (len(bad) != 1)} failed. "
+    who += "`fanout run` would start: training itself meets this" if deep else "`fanout run` would stop here"
     if case.request.first.name not in bad:  # without host 0 it would be another run
         who += f"; leave {'it' if len(bad) == 1 else 'them'} out with  -x {fold(bad)}"
     return _wrapped(who, "", "", style.width)
