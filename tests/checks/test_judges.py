@@ -262,7 +262,7 @@ def test_healthy_hosts_hear_nothing(count: int, gpu: bool) -> None:
 def test_every_check_is_provoked_at_its_worst() -> None:
     """The table above holds a fault for each check of the catalogue, at the level that the catalogue promises."""
     provoked = {(fault.check, fault.level) for fault in FAULTS}
-    promised = {(check.name, check.worst) for check in CATALOGUE}
+    promised = {(check.name, check.worst) for check in CATALOGUE if not check.name.startswith("deep-")}  # test_deep.py
     assert promised - provoked == {("nccl", "fail")}  # provoked below: it cannot come alone
 
 
