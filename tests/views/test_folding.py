@@ -11,6 +11,7 @@ from fanout.events import StreamOpened
 from fanout.views.folding import Folding, together
 from fanout.views.plain import Plain
 from fanout.views.streams import Say
+from fanout.views.wishes import wishes
 from tests.histories import T0, History
 from tests.views.goldens import heading
 
@@ -58,7 +59,7 @@ def test_the_plain_view_folds_where_it_is_asked_to() -> None:
             run.add(StreamOpened(at=T0, host=host, stream=rank + 1, name=f"rank {rank}"))
             run.say(host, b"NCCL version 2\n", stream=rank + 1)
     out = io.StringIO()
-    view = Plain(heading(run.hosts), stdout=out, stderr=io.StringIO(), fold=True)
+    view = Plain(heading(run.hosts), stdout=out, stderr=io.StringIO(), wishes=wishes(show="all", fold="exact"))
     run.say("a2", b"only here\n", stream=2).wait(0.1).play(view)
     assert out.getvalue() == ""  # the window is not over
     view.close()
