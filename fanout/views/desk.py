@@ -15,7 +15,8 @@ HELP = (
     "e      the last error again, whole",
     "p      post-mortem: what is known so far of why it fails",
     "q      quiet: no log lines but errors; q again shows them",
-    "Ctrl-C stop the run on all hosts; again: kill     Ctrl-Z suspends fanout, not the run (mind the lease)",
+    "Ctrl-C stop the run on all hosts; again: kill",
+    "Ctrl-Z suspends fanout, not the run; the lease goes on",
 )
 DETACH_HELP = "d      detach: fanout leaves, the run goes on"
 _ENTER, _ESCAPE, _ERASE = ("\r", "\n"), "\x1b", ("\x7f", "\b")

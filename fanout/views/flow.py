@@ -57,6 +57,8 @@ class Flow:
         return self.folding.take(kept, now)
 
     def _count(self, say: Say) -> None:
+        if say.text[:1] in " \t":
+            return  # belongs to the line before it, as Python's own warnings have it
         counts = self.errors if say.level == "error" else self.warnings
         counts[say.host] = counts.get(say.host, 0) + 1
         if say.level == "error":

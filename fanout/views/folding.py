@@ -17,6 +17,7 @@ from fanout.hosts import fold
 from fanout.views.streams import Say
 
 WINDOW_SECONDS = 0.3
+CROWD = 500  # different lines that wait: in such a flood nobody reads, and looking for twins is most of its cost
 _NUMBER = re.compile(r"0x[0-9a-fA-F]+|\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
 _ANY = "\ud800"  # for a number: no text that was decoded holds one
 
@@ -71,6 +72,9 @@ class Folding:
 
     def _add(self, say: Say, now: float) -> None:
         key = (say.host, say.stream)
+        if len(self._queue) >= CROWD:
+            self._wait(key, _Waiting(number=0, since=now, say=say, mask=""))
+            return
         mask = _NUMBER.sub(_ANY, say.text) if self.how == "similar" else say.text
         peers = self._open.setdefault(mask, [])
         if peers and peers[0].number <= self._shown:
@@ -81,18 +85,21 @@ class Folding:
                 peers[at].speakers[key] = (say.speaker, say.text)
                 self._last[key] = peers[at].number
                 return
-        self._count += 1
-        self._last[key] = self._count
-        waiting = _Waiting(number=self._count, since=now, say=say, mask=mask, speakers={key: (say.speaker, say.text)})
-        self._queue.append(waiting)
+        waiting = _Waiting(number=0, since=now, say=say, mask=mask, speakers={key: (say.speaker, say.text)})
+        self._wait(key, waiting)
         peers.append(waiting)
+
+    def _wait(self, key: tuple[str, int], waiting: _Waiting) -> None:
+        self._count += 1
+        waiting.number = self._last[key] = self._count
+        self._queue.append(waiting)
 
     def _given(self, waiting: _Waiting) -> Say:
         self._shown = waiting.number
         peers = self._open.get(waiting.mask)
         if peers and peers[-1] is waiting:
             del self._open[waiting.mask]
-        if len(waiting.speakers) == 1:
+        if len(waiting.speakers) < 2:
             return waiting.say
         labels = [(key[0], said[0].removeprefix(key[0]).removeprefix(":")) for key, said in waiting.speakers.items()]
         text, ranges = merged([said[1] for said in waiting.speakers.values()])

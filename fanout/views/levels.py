@@ -1,7 +1,7 @@
 """What a line is worth, judged by its words: an error, a warning, or neither; and tracebacks, kept in one piece.
 
 A traceback is one ``Say`` of several lines: other speakers cannot come between them, and equal ones of many ranks
-fold like any line. It ends where its stream says so, or after a quarter of a second of silence.
+fold like any line. It ends where its stream says so, or with a moment of silence.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from fanout.views.streams import Say
 
 HEAD = "Traceback (most recent call last)"
-SILENCE_SECONDS = 0.25
+SILENCE_SECONDS = 0.5  # a traceback that does not go on for so long has ended
+NAMED_SECONDS = 0.12  # once the exception is named, its message is there at once or not at all
 LONGEST = 400  # lines of one traceback
 AFTER = 8  # lines that an exception's message may go on for
 _ERROR = re.compile(
@@ -77,7 +78,7 @@ class Levels:
 
     def take(self, says: Iterable[Say], now: float) -> list[Say]:
         """What can be judged now, in the order of every speaker."""
-        out = self._due(now - SILENCE_SECONDS) if self._open else []
+        out = self._due(now) if self._open else []
         for say in says:
             key = (say.host, say.stream)
             if key in self._open and self._joined(key, say, now, out):
@@ -108,12 +109,12 @@ class Levels:
         self._close(key, prefix)
         return False
 
-    def _due(self, before: float) -> list[Say]:
+    def _due(self, now: float) -> list[Say]:
         due = [
             (key, prefix)
             for key, blocks in self._open.items()
             for prefix, block in blocks.items()
-            if block.since <= before
+            if now - block.since >= (NAMED_SECONDS if block.named else SILENCE_SECONDS)
         ]
         out = [self._open[key][prefix].whole() for key, prefix in due]
         for key, prefix in due:
