@@ -45,11 +45,9 @@ class Desk:
         if self._typed is not None:
             return f"ranks to show, such as 0,8-15: {self._typed}_   (Enter; Esc: as before)"
         other = "smart" if self._flow.chooser.show == "all" else "all"
-        leave = "  d detach" if self._detach is not None else ""
+        ranks, leave = ("r ranks", "  d detach") if self._detach is not None else ("0-9 r ranks", "")
         loud = "loud" if self.quiet else "quiet"
-        return (
-            f"? help  f fold {self._flow.folding.how}  a {other}  0-9 r ranks  e error  p why{leave}  q {loud}  ^C stop"
-        )
+        return f"? help  f fold  a {other}  {ranks}  e error  p why{leave}  q {loud}  ^C stop"
 
     def press(self, key: str) -> None:
         """One key; those that mean nothing are passed over."""
