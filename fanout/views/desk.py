@@ -9,9 +9,9 @@ from fanout.views.flow import Flow
 from fanout.views.wishes import FOLDS, ranks_or_word
 
 HELP = (
-    "f      fold lines of many ranks: off, exact (equal lines), similar (that differ in numbers only)",
-    "a      all ranks, or rank 0 and what looks like a warning or an error (smart)",
-    "0-9    only that rank          r      only these ranks: type 0,8-15 and Enter",
+    "f      fold lines of many ranks: off, exact, similar (numbers differ)",
+    "a      all ranks; again: rank 0, and warnings and errors of all",
+    "0-9    only that rank       r  only these: type 0,8-15 and Enter",
     "e      the last error again, whole",
     "p      post-mortem: what is known so far of why it fails",
     "q      quiet: no log lines but errors; q again shows them",

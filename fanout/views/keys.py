@@ -31,6 +31,7 @@ class Keyboard:
         self._entered = False
         self._over = False
         self._held = ""  # the beginning of an escape sequence
+        self.away = False  # the terminal's foreground is somebody else's
         self.asked_to_stop = False  # Ctrl-Z: whoever draws makes room first, then calls ``stop``
         self._handlers: dict[int, Any] = {}
         handlers: dict[int, Callable[[int, FrameType | None], None]] = {
@@ -43,7 +44,8 @@ class Keyboard:
 
     def poll(self) -> str:
         """The keys pressed since the last call."""
-        if self._over or not self._foreground():
+        self.away = not self._foreground()
+        if self._over or self.away:
             return ""
         try:
             if not self._entered:

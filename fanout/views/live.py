@@ -201,8 +201,8 @@ class Live:
         return "".join(f"{line}\n" for line in lines)
 
     def _block(self, columns: int, rows: int) -> list[Row]:
-        if self._state is None:
-            return []
+        if self._state is None or (self._keyboard is not None and self._keyboard.away):
+            return []  # in the background there is a prompt where it would stand
         flow = self._flow
         flow.course.bars(flow.streams.bars(), self._state.now)
         glance = Glance(

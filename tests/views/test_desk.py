@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fanout.views.desk import DETACH_HELP, Desk
+from fanout.views.desk import DETACH_HELP, HELP, Desk
 from fanout.views.flow import Flow, left_out
 from fanout.views.wishes import Wishes
 from tests.histories import History
@@ -74,6 +74,7 @@ def test_r_takes_ranks_until_enter(keys: str, show: object) -> None:
 
 def test_the_row_shows_the_keys_within_80_columns_and_what_is_typed() -> None:
     assert len(Table(detach=True).press("fa").desk.hint) < 79
+    assert all(len(f"fanout: {line}") < 80 for line in (*HELP, DETACH_HELP))
     assert "0,8_" in Table().press("r0,8").desk.hint
 
 
