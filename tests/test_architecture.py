@@ -42,6 +42,7 @@ FLOORS = {
     "views": 4,
     "greeting": 5,
     "bare": 5,
+    "rounds": 5,
     "link": 6,
     "fan": 7,
     "launch": 8,

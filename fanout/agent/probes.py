@@ -12,7 +12,17 @@ import time
 from functools import partial
 from typing import Any, Callable, Dict
 
-from . import probes_files, probes_gpu, probes_host, probes_net, probes_port, probes_soft, probes_tree
+from . import (
+    probes_files,
+    probes_gpu,
+    probes_host,
+    probes_net,
+    probes_port,
+    probes_rehearsal,
+    probes_share,
+    probes_soft,
+    probes_tree,
+)
 from .probes_tools import Aside, NotHad, Program
 
 Sections = Dict[str, Callable[[Dict[str, Any]], Any]]
@@ -122,4 +132,7 @@ PROBES: dict[str, Callable[[dict[str, Any]], Any]] = {
     "dial": probes_port.ask_dial,
     "deep-open": ask_deep_open,
     "deep-step": ask_deep_step,
+    "rehearse": probes_rehearsal.ask_rehearse,
+    "share": probes_share.ask_share,
+    "shared": probes_share.ask_shared,
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fanout.checks import (
+    batch,
     deep,
     deep_speed,
     files,
@@ -31,6 +32,7 @@ CATALOGUE: tuple[Check, ...] = (
     + gpu.CHECKS
     + system.CHECKS
     + rehearsal.CHECKS
+    + batch.CHECKS
     + deep.CHECKS
     + deep_speed.CHECKS
 )

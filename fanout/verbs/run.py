@@ -28,6 +28,7 @@ from fanout.verbs.common import (
     Edge,
     config_values,
     fan_of,
+    has_script_here,
     hosts_of,
     look_for_task,
     picker_of,
@@ -63,11 +64,6 @@ def run(request: Request, edge: Edge) -> int:
     return launch.run()
 
 
-def _has_script(settings: Settings, directory: str) -> bool:
-    """Does the project have the script? Where its directory is not here, the hosts are to have one."""
-    return not os.path.isdir(directory) or os.path.isfile(os.path.join(directory, settings.script))
-
-
 def _dry_run(
     hosts: tuple[Host, ...],
     request: Request,
@@ -85,7 +81,7 @@ def _dry_run(
         settings,
         run_id=run_id,
         cwd=directory,
-        has_script=_has_script(settings, directory),
+        has_script=has_script_here(settings, directory),
         learned=Learned(address=address),
         dry=True,
     )
@@ -182,7 +178,9 @@ class _Launch:
             if checked is None or (checked.failures and not self.settings.force):
                 session.dismiss()
                 return of(session.state, refused="refused by the check: nothing was started")
-            learned = _learned(checked)
+            from fanout.verbs.check import for_plan
+
+            learned = for_plan(checked.learned)
         try:
             made = self._plan(learned)
         except UsageError:
@@ -221,7 +219,7 @@ class _Launch:
         from fanout.verbs import check
 
         asked = check.check_request(session, self.hosts, self.request.task, self.directory, self.settings, self.config)
-        result = preflight.run(asked, session)
+        result = preflight.run(asked, session, plan=lambda learned: self._plan(check.for_plan(learned)))
         if session.state.interrupts:
             return None
         if result.failures and self.settings.force:
@@ -254,7 +252,7 @@ class _Launch:
             self.settings,
             run_id=self.run_id,
             cwd=self.directory,
-            has_script=_has_script(self.settings, self.directory),
+            has_script=has_script_here(self.settings, self.directory),
             learned=learned,
         )
 
@@ -283,12 +281,6 @@ class _Launch:
     def _so_far(self, state: RunState) -> Sequence[str]:
         """What would be said if it ended now."""
         return explain.so_far(self.witness, state)
-
-
-def _learned(checked: Preflight) -> Learned:
-    """What a check found out, for the plan."""
-    found = checked.learned
-    return Learned(master_addr=found.master_addr, gpus=found.gpus, env=found.exports, address=found.addresses)
 
 
 def wishes_of(settings: Settings) -> Wishes:
