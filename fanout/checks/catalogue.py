@@ -8,6 +8,7 @@ from fanout.checks import (
     deep_speed,
     files,
     gpu,
+    gpu_health,
     identity,
     interfaces,
     mesh,
@@ -30,6 +31,7 @@ CATALOGUE: tuple[Check, ...] = (
     + storage.CHECKS
     + software.CHECKS
     + gpu.CHECKS
+    + gpu_health.CHECKS
     + system.CHECKS
     + rehearsal.CHECKS
     + batch.CHECKS

@@ -20,12 +20,14 @@ from fanout.hosts import Host, Origin
 
 GPU = {
     "vendor": "nvidia", "problem": "", "driver": "580.95.05", "module": "580.95.05", "processes": [], "throttled": [],
+    "pending": {}, "recovery": {"0": "None"}, "fabric": {"0": "Completed Success"}, "xids": [], "xids_unread": "",
     "gpus": [
         {
             "index": str(index), "uuid": f"GPU-{index}", "name": "NVIDIA H100 80GB HBM3", "memory.total": "81559",
             "memory.used": "4", "driver_version": "580.95.05", "compute_mode": "Default",
             "persistence_mode": "Enabled", "ecc.errors.uncorrected.volatile.total": "0", "mig.mode.current": "Disabled",
             "temperature.gpu": "31", "pcie.link.width.current": "16", "pcie.link.width.max": "16",
+            "power.limit": "700.00",
         }
         for index in range(8)
     ],
