@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint pure process lab bench clean
+.PHONY: demo test lint pure process lab faults-check bench clean
 
 demo: $(STAMP)-train
 	$(BIN)/fanout demo
@@ -20,6 +20,9 @@ lint: $(STAMP)-dev
 
 pure process lab: $(STAMP)-dev
 	tests/run $(BIN) $@
+
+faults-check: $(STAMP)-dev  # every check's fault on real hosts, and healthy labs of every shape (root, some minutes)
+	$(BIN)/python -m pytest -q -m lab tests/lab/test_lab_faults_of_check.py tests/lab/test_lab_check.py
 
 bench: $(STAMP)-dev
 	$(BIN)/python -m bench

@@ -57,7 +57,8 @@ def _unequal(case: Case) -> Iterator[Verdict]:
 def _answers(case: Case) -> Iterator[Verdict]:
     for name, gpu in case.of("gpu").items():
         if gpu["problem"]:
-            yield fail(name, f"nvidia-smi: {gpu['problem']}", _cure(name, gpu["problem"]))
+            lead = "" if "-smi" in gpu["problem"].split(" ", 1)[0].lower() else "nvidia-smi: "
+            yield fail(name, lead + gpu["problem"], _cure(name, gpu["problem"]))
         elif gpu.get("module") and gpu["driver"] and gpu["module"] != gpu["driver"]:
             yield fail(
                 name, f"the loaded kernel module is {gpu['module']}, the installed driver {gpu['driver']}",

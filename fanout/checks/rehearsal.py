@@ -39,7 +39,9 @@ def _starts(case: Case) -> Iterator[Verdict]:
         elif status in (2, 126, 127):
             yield warn(
                 name, f"{script} ends with status {status} before it comes to torchrun: {words or '(it says nothing)'}",
-                f"try it there:  ssh {name} 'cd {_workdir(case, name)} && bash -n {script}'",
+                f"see what it finds there:  ssh {name} 'cd {_workdir(case, name)} && bash -n {script}'"
+                if status == 2
+                else "install what it names there, or use an environment that has it:  --venv DIR",
             )  # fmt: skip
         elif status is None:
             yield skip(
