@@ -77,7 +77,10 @@ def _passes(case: Case) -> Iterator[Verdict]:
         if odd:
             yield warn(name, f"{case.request.script} {', '.join(odd)}", f'pass on what fanout exports:  {_CALL} "$@"')
         else:
-            yield ok(name, f"passes on NNODES={given['NNODES']}, MASTER_ADDR, MASTER_PORT and its rank")
+            yield ok(
+                name,
+                f"{case.request.script} hands torchrun NNODES={given['NNODES']}, MASTER_ADDR, MASTER_PORT and its rank",
+            )
     yield skip(quiet_in_order(case, quiet), "train.sh was not seen to call torchrun")
 
 

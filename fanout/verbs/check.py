@@ -15,7 +15,7 @@ from fanout.checks.catalogue import CATALOGUE
 from fanout.checks.model import CheckRequest, Unreachable
 from fanout.dryrun import is_secret
 from fanout.events import Event
-from fanout.hosts import Host
+from fanout.hosts import Host, fold
 from fanout.launch import Session
 from fanout.plan import LaunchPlan
 from fanout.preflight import Learned, Preflight
@@ -125,6 +125,15 @@ def for_plan(learned: Learned) -> plan.Learned:
     return plan.Learned(
         master_addr=learned.master_addr, gpus=learned.gpus, env=learned.exports, address=learned.addresses
     )
+
+
+def exported(exports: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """What is exported on some hosts because the check found it needed, a line for each value."""
+    hosts: dict[str, list[str]] = {}
+    for name, pairs in exports.items():
+        for variable, value in pairs.items():
+            hosts.setdefault(f"{variable}={value}", []).append(name)
+    return [f"exporting {pair} on {fold(names)}: by itself it would not meet there" for pair, names in hosts.items()]
 
 
 def _names(text: str) -> list[str]:

@@ -234,6 +234,8 @@ class _Launch:
             warnings = len({finding.check for finding in result.warnings})
             also = f", {warnings} warning{'s' if warnings > 1 else ''}: fanout check tells" if warnings else ""
             view.note(f"check ok in {result.seconds:.1f} s{also}")
+        for text in check.exported(result.learned.exports):
+            view.note(text)
         return result
 
     def _looked_up(self) -> Learned:

@@ -144,6 +144,12 @@ def without_ipv4(node: Node) -> None:
     node.path("/etc/hosts").write_text("".join(f"{line}\n" for line in table if ":" in line or "localhost" in line))
 
 
+def itself_on_loopback(node: Node) -> None:
+    """As Debian's installer leaves a host: its own name means 127.0.1.1 and nothing else."""
+    others = [line for line in node.read_file("/etc/hosts").splitlines() if line.split()[-1] != node.name]
+    node.path("/etc/hosts").write_text("\n".join([f"127.0.1.1 {node.name}", *others, ""]))
+
+
 def shells(*names: str) -> list[HostSpec]:
     """A host with each of these login shells that this machine has."""
     found = [path for path in (shutil.which(name) for name in names) if path]
@@ -161,7 +167,7 @@ SHAPES: dict[str, tuple[int | list[HostSpec], str, Callable[[Node], None]]] = {
     "sixteen": (16, "10.77.0.0/24", nothing),
     "shells": (shells("bash", "dash", "sh", "zsh", "fish"), "10.77.0.0/24", nothing),
     "debian-line": ([HostSpec(name="h1"), HostSpec(name="h2", etc_hosts=("127.0.1.1 h2",))], "10.77.0.0/24", nothing),
-    "debian-everywhere": ([HostSpec(name=f"h{n}", etc_hosts=(f"127.0.1.1 h{n}",)) for n in (1, 2, 3)], "192.168.5.0/24", nothing),
+    "debian-everywhere": (3, "192.168.5.0/24", itself_on_loopback),
     "two-networks": (3, "10.77.0.0/24", second_network),
     "ipv6-only": (3, "10.77.0.0/24", without_ipv4),
     "other-names": ([HostSpec(name="alpha", etc_hosts=("10.77.0.1 node-a",)), HostSpec(name="beta")], "10.77.0.0/24", nothing),
@@ -201,3 +207,19 @@ def test_a_host_under_two_names_is_named_with_both_lines() -> None:
         (row,) = findings(lab)
     assert (row["check"], row["level"], row["hosts"]) == ("same-machine", "fail", ["h2b"])
     assert "h2 (/home/lab/hosts.txt:2), h2b (/home/lab/hosts.txt:3)" in row["saw"]
+
+
+def test_what_the_check_learned_is_what_the_run_gets() -> None:
+    """An address that the worker reaches, the interface on which all meet (said once), and the processes of each host."""
+    with Lab(2) as lab:
+        furnish(lab)
+        for node in lab.nodes:
+            itself_on_loopback(node)
+            node.write_file(f"{PROJECT}/train.sh", 'env | grep -E "MASTER_ADDR|IFNAME|NPROC|NODE_RANK"\n', user="lab")
+        argv = [sys.executable, "-m", "fanout", "run", lab.hostfile("h1 slots=2\nh2 slots=2\n"), "task.py", "cfg.yaml"]
+        done = lab.launcher.run(argv, user="lab", cwd=PROJECT, env={"PYTHONPATH": str(REPOSITORY)})
+        first = lab["h1"].address
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (done.stdout + done.stderr).count("exporting GLOO_SOCKET_IFNAME=eth0 on h[1-2]") == 1
+    for line in (f"MASTER_ADDR={first}", "GLOO_SOCKET_IFNAME=eth0", "NPROC_PER_NODE=2"):
+        assert done.stdout.count(line) >= 2, done.stdout
