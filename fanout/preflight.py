@@ -21,8 +21,8 @@ from fanout.checks.asking import Answer, Ask, Asker
 from fanout.checks.catalogue import CATALOGUE
 from fanout.checks.gpu import count
 from fanout.checks.model import Case, Check, CheckRequest, Finding, MeshTest, PortTest, judged_all
-from fanout.errors import UsageError
 from fanout.checks.together import DeepTest
+from fanout.errors import UsageError
 from fanout.hosts import Host
 from fanout.plan import LaunchPlan
 

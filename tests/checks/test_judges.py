@@ -12,6 +12,7 @@ from fanout.checks.catalogue import CATALOGUE
 from fanout.checks.model import Finding, PortTest, judged_all
 from tests.checks.faults import FAULTS, Fault
 from tests.checks.kit import a_file, changed, healthy_case, hosts, missing_file, without
+from tests.lab.faults import ELSEWHERE, RECORDED, SCENES
 
 
 def loud(findings: tuple[Finding, ...]) -> Iterator[Finding]:
@@ -41,6 +42,16 @@ def test_every_check_is_provoked_at_its_worst() -> None:
     provoked = {(fault.check, fault.level) for fault in FAULTS}
     promised = {(check.name, check.worst) for check in CATALOGUE if not check.name.startswith("deep-")}  # test_deep.py
     assert promised - provoked == {("nccl", "fail")}  # provoked below: it cannot come alone
+
+
+def test_every_check_has_a_fault_on_real_hosts_or_a_reason_why_not() -> None:
+    """Over the whole table of checks, each in exactly one way; those that are only recorded say why."""
+    real = {fault.check for scene in SCENES.values() for fault in scene.faults}
+    real |= {name for scene in SCENES.values() for fault in scene.faults for name, _ in fault.also}
+    real |= {name for scene in SCENES.values() for name, _ in scene.everywhere} | set(ELSEWHERE)
+    assert real | set(RECORDED) == {check.name for check in CATALOGUE}
+    assert not real & set(RECORDED)
+    assert {name for name in RECORDED if not name.startswith("deep-")} <= {fault.check for fault in FAULTS}
 
 
 def test_mixed_nccl_is_named_beside_the_package_list() -> None:

@@ -268,13 +268,16 @@ GPU = Scene(
     ),
 )  # fmt: skip
 
-# Faults that have tests of their own, because they speak of more than one host: test_lab_check, test_check_and_exec.
+# Faults that have tests of their own: test_lab_check, test_check_and_exec, test_lab_deep.
 ELSEWHERE = (
     "reached", "same-machine", "master-port", "master-addr", "mesh", "bulk", "gloo-interface",
+    "deep-torch", "deep-rendezvous", "deep-bandwidth",
 )  # fmt: skip
 
 # What a lab on one machine cannot be given is judged on recorded facts alone (tests/checks/faults.py).
 RECORDED = {
+    "deep-sum": "it takes a memory that miscounts (tests/checks/test_deep.py)",
+    "deep-gpu": "it takes a GPU (tests/checks/test_deep.py)",
     "python": "all hosts of the lab have this machine's python3",
     "link-speed": "virtual cables have no speed of their own",
     "infiniband": "it takes a card",

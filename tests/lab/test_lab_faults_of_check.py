@@ -9,10 +9,8 @@ from typing import Any
 
 import pytest
 
-from fanout.checks.catalogue import CATALOGUE
-from tests.checks import faults as recorded
 from tests.lab.drive import same_as_golden
-from tests.lab.faults import ELSEWHERE, RECORDED, SCENES, Scene
+from tests.lab.faults import SCENES, Scene
 from tests.lab.lab import REPOSITORY, Lab
 
 _QUICK = ("files", "software")
@@ -62,13 +60,3 @@ def test_each_fault_of_a_scene_makes_exactly_its_check_speak(name: str) -> None:
     assert {(host, row["check"], row["level"]) for row in rows for host in row["hosts"]} == promised, told(rows)
     assert all(row["advice"] for row in rows if row["level"] != "info")
     same_as_golden(f"check-{name}", told(rows))
-
-
-def test_every_check_has_a_fault_on_real_hosts_or_a_reason_why_not() -> None:
-    """Over the whole table of checks, each in exactly one way; those that are only recorded say why."""
-    real = {fault.check for scene in SCENES.values() for fault in scene.faults}
-    real |= {name for scene in SCENES.values() for fault in scene.faults for name, _ in fault.also}
-    real |= {name for scene in SCENES.values() for name, _ in scene.everywhere} | set(ELSEWHERE)
-    assert real | set(RECORDED) == {check.name for check in CATALOGUE}
-    assert not real & set(RECORDED)
-    assert set(RECORDED) <= {fault.check for fault in recorded.FAULTS}
