@@ -38,6 +38,7 @@ def told(rows: list[dict[str, Any]]) -> str:
     text = re.sub(r"\bpids? \d+", "pid N", "\n".join(lines) + "\n")
     text = re.sub(r"\bkill \d+", "kill N", text)
     text = re.sub(r"\d+ d \d+ h ago|\d+ h \d+ m ago|\d+ [ms] ago|since \d+ [smh]\b( \d+ m)?", "some time", text)
+    text = re.sub(r"(pid N \S+ in \w+)(?:, pid N \S+ in \w+)+", r"\1", text)
     text = re.sub(r"(?<=pid N  )/.*?(?=  \(user|, some time)", "COMMAND", text)
     return re.sub(r"\d[\d.]* s\b|\d[\d.]*[KMGT]\b", "N", text)
 
