@@ -249,7 +249,7 @@ FAULTS = [
     Fault(check="reboot", level="info", change=fact("kernel/reboot_required", True), saw="waits for a reboot"),
     Fault(check="kernel", level="warn", change=fact("kernel/machine", "aarch64"), saw="aarch64"),
     Fault(check="kernel", level="info", label="release", change=fact("kernel/release", "5.4.0"), saw="5.4.0"),
-    Fault(check="script-starts", level="warn", change=fact("rehearsal", played(3, status=127, calls=[], count=0, words="train.sh: line 3: torchrun: not found\n")), saw="ends with status 127 before it comes to torchrun: train.sh: line 3: torchrun: not found", advice="bash -n train.sh"),
+    Fault(check="script-starts", level="warn", change=fact("rehearsal", played(3, status=127, calls=[], count=0, words="train.sh: line 3: torchrun: not found\n")), saw="ends with status 127 before it comes to torchrun: train.sh: line 3: torchrun: not found", advice="--venv DIR"),
     Fault(check="passes-on", level="fail", change=fact("rehearsal", played(3, "--nproc_per_node", "8", "task.py", "cfg.yaml")), saw="--nnodes=1 where NNODES=4, the meeting at 127.0.0.1 where MASTER_ADDR=10.0.0.1", advice="--nnodes=$NNODES"),
     Fault(check="passes-on", level="fail", label="rank", change=fact("rehearsal", played(3, "--nnodes", "4", "--master_addr", "gpu01", "--nproc_per_node", "8", "task.py", "cfg.yaml")), saw="--node-rank=0 where NODE_RANK=2"),
     Fault(check="passes-on", level="warn", label="port", change=fact("rehearsal", played(3, "--nnodes=4", "--node_rank=2", "--nproc_per_node=8", "--rdzv_endpoint=10.0.0.1:12345", "task.py", "cfg.yaml")), saw="takes port 12345 whatever MASTER_PORT says"),
