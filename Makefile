@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint pure process lab bench clean
+.PHONY: demo test lint pure process browser lab bench clean
 
 demo: $(STAMP)-train
 	$(BIN)/fanout demo
@@ -18,7 +18,7 @@ lint: $(STAMP)-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-pure process lab: $(STAMP)-dev
+pure process browser lab: $(STAMP)-dev
 	tests/run $(BIN) $@
 
 bench: $(STAMP)-dev
