@@ -15,7 +15,7 @@ from tests.lab.lab import Lab
 from tests.lab.specs import USER
 
 HOSTS = 16
-MEGABYTES = 32  # of each host
+MEGABYTES = 16  # of each host
 LINE = "step 1234 | loss 2.3456 | grad norm 0.789 | lr 3.0e-4 | 12345 tokens/s"
 FLOOD = f"head -c {MEGABYTES}MB <(yes '{LINE}')\n"
 
@@ -25,15 +25,15 @@ SECONDS = 60
 PACED = f"""\
 exec python3 -u -c '
 import os, sys, time
-a_tick, begin = {LINES_A_SECOND} // {HOSTS} // 50, time.monotonic()
+rate, begin = {LINES_A_SECOND} // {HOSTS}, time.monotonic()
 for tick in range({SECONDS} * 50):
     time.sleep(max(0.0, begin + tick / 50 - time.monotonic()))
     now = time.time()
-    os.write(1, "".join("paced %d %.6f loss 2.3456 lr 3.0e-4\\n" % (tick * a_tick + at, now) for at in range(a_tick)).encode())
+    os.write(1, "".join("paced %d %.6f loss 2.3456 lr 3.0e-4\\n" % (number, now) for number in range(tick * rate // 50, (tick + 1) * rate // 50)).encode())
 '
 """
 _PACED = re.compile(rb"paced (\d+) (\d+\.\d+)")
-_SKIPPED = re.compile(rb"(\d+) lines skipped")
+_SKIPPED = re.compile(rb"(\d+) lines not shown")
 
 
 def measure(repeat: int = 1) -> Table:
@@ -77,7 +77,7 @@ def paced(repeat: int = 1) -> Table:
             sample, delays, skipped = _watched(lab, argv)
             results[f"turn {turn}"] = [sample]
             listing = "cd ~/.local/state/fanout/runs && cat $(ls | tail -1)/logs/*.log | wc -l"
-            lost = LINES_A_SECOND // HOSTS // 50 * 50 * SECONDS * HOSTS - int(
+            lost = LINES_A_SECOND // HOSTS * SECONDS * HOSTS - int(
                 lab.launcher.run(["sh", "-c", listing], user=USER, check=True).stdout
             )
             centiles = statistics.quantiles(delays, n=100)

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING, TextIO
 
-from fanout.events import Event
+from fanout.events import Chunk, Event
 from fanout.state import RunState
 from fanout.views import metrics
 from fanout.views.base import Heading
@@ -27,6 +27,7 @@ from fanout.views.panel import Glance, Row, colour_of, panel
 from fanout.views.plain import MARKS, ending
 from fanout.views.sanitise import clean, clean_lines
 from fanout.views.streams import Say, Streams
+from fanout.views.valve import Valve
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -68,6 +69,7 @@ class Live:
         self._pending: deque[str] = deque()
         self._budget = PENDING_LINES
         self._skipped = 0
+        self._valve = Valve()
         self._lines: dict[str, int] = {}
         self._readings: dict[str, metrics.Reading] = {}
         self._progress = metrics.Progress()
@@ -81,10 +83,18 @@ class Live:
 
     def __call__(self, event: Event, state: RunState) -> None:
         self._state = state
-        self._hear(self._streams.take(event), event.at)
+        self._hear(self._streams.take(self._let(event)), event.at)
         for said in self._narrator.tell(event, state):
             self._say(said)
         self.draw()
+
+    def _let(self, event: Event) -> Event:
+        """What of the event goes to the screen; lines of a flood that do not are counted like the others."""
+        before = self._valve.skipped
+        shown = self._valve.let(event)
+        if isinstance(event, Chunk) and self._valve.skipped > before:
+            self._lines[event.host] = self._lines.get(event.host, 0) + self._valve.skipped - before
+        return shown
 
     def note(self, text: str) -> None:
         for line in clean_lines(text):
@@ -165,6 +175,7 @@ class Live:
         """The lines since the last frame as one piece; what was skipped before them is said."""
         lines = list(self._pending)
         self._pending.clear()
+        self._skipped, self._valve.skipped = self._skipped + self._valve.skipped, 0
         if self._skipped:
             where = f", kept in {self._heading.log_dir}" if self._heading.log_dir else ""
             dots = "···" if self._unicode else "..."

@@ -122,7 +122,9 @@ def test_braces_that_are_no_fields_do_no_harm(says: str) -> None:
 
 @given(
     st.lists(
-        st.sampled_from(["step 3 loss 2.5", "step 44 loss 1e-3", "CUDA out of memory", "loss nan", "7", "", "a -1.5 b\r"])
+        st.sampled_from(
+            ["step 3 loss 2.5", "step 44 loss 1e-3", "CUDA out of memory", "loss nan", "7", "", "a -1.5 b\r"]
+        )
         | st.text(st.sampled_from("0.+-NanifErorCUDA :("), max_size=20),
         max_size=12,
     ),
