@@ -234,7 +234,23 @@ def _showing(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--json", dest="output", action="store_const", const="json", help="the same as --output json")
     group.add_argument("--color", choices=CHOICES["color"], help="auto, always, never")
     group.add_argument(
-        "-T", "--timestamps", action="store_true", default=None, help="the time before every line (plain)"
+        "--show",
+        metavar="RANKS",
+        help="smart (default): rank 0 in full, warnings and errors of all; all; or global ranks: 0,8-15",
+    )
+    group.add_argument("--grep", metavar="RE", help="of all ranks, only lines in which this is found")
+    group.add_argument("--hide", metavar="RE", help="no lines in which this is found")
+    group.add_argument(
+        "--fold",
+        choices=CHOICES["fold"],
+        help="lines of many ranks as one: exact (equal), similar (that differ in numbers only), off",
+    )
+    group.add_argument("-T", "--timestamps", action="store_true", default=None, help="the time before every line")
+    group.add_argument(
+        "--prefix", metavar="FORMAT", help="before every line: '{who} {mark} '; also {host} {rank} {time} {stamp}"
+    )
+    group.add_argument(
+        "--metric", metavar="RE", help="where figures are: groups named step, total, loss, speed; or one, the loss"
     )
 
 

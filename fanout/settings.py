@@ -50,6 +50,12 @@ class Settings:
     output: str = "auto"
     color: str = "auto"
     timestamps: bool = False
+    show: str = ""  # smart; all where grep is given
+    hide: str = ""
+    grep: str = ""
+    fold: str = "auto"  # similar in the live view, off in a pipe
+    prefix: str | None = None
+    metric: str = ""
     log_dir: str = ""
     keep: str = "30d,100,5GB"  # of recorded runs: how old, how many, how large; "all" for everything
     rank_logs: str = "auto"

@@ -20,6 +20,7 @@ MODULES = (
     "record",
     "spawn",
     "audience",
+    "gauge",
     "keeper",
     "prepare",
     "questions",

@@ -14,7 +14,7 @@ import socket
 import sys
 import time
 
-from . import frames, place, prepare, procs, questions, record
+from . import frames, gauge, place, prepare, procs, questions, record
 
 BEAT_SECONDS = 5.0
 DEAF_SECONDS = (
@@ -40,6 +40,7 @@ class Relay:
         self.gone: dict | None = None
         self.told_gone = False
         self.questions = questions.Questions(self.tell)
+        self.gauge = gauge.Gauge()
         self.next_beat = time.monotonic() + BEAT_SECONDS
         self.over = False
 
@@ -53,7 +54,7 @@ class Relay:
         signal.alarm(DEAF_SECONDS)
         self.tell(hello())
         while not self.over:
-            waiting = [0, *self.questions.descriptors()]
+            waiting = [0, *self.questions.descriptors(), *self.gauge.descriptors()]
             if self.keeper is not None:
                 waiting.append(self.keeper.fileno())
             behind = any(self.cursors.get(stream, 0) < size for stream, size in self.sizes.items())
@@ -63,6 +64,8 @@ class Relay:
             if self.keeper is not None and self.keeper.fileno() in ready:
                 self._hear_keeper()
             self.questions.hear(ready)
+            for load in self.gauge.hear(ready):
+                self.tell({"t": "beat", "load": load})
             self._pump()
             self._tell_gone()
             if time.monotonic() >= self.next_beat:
@@ -133,6 +136,7 @@ class Relay:
         self.run = (message["run"], message["node"])
         self.mark = message["mark"]
         self.cursors = {int(stream): offset for stream, offset in message.get("cursors", {}).items()}
+        self.gauge.start()  # before there is a socket of the keeper's that its child could hold
         self._join()
 
     def _join(self) -> None:
@@ -159,6 +163,7 @@ class Relay:
             root = os.path.dirname(self.directory)
             place.remove_run(root, *self.run)
             place.tidy(root)
+        self.gauge.stop()
         self.tell({"t": "forgotten"})
         self.over = True
 

@@ -38,6 +38,7 @@ class Edge:
     machine: str
     prefix: str  # the virtual environment that fanout itself runs in, "" if none
     columns: int
+    keyboard: int | None = None  # the terminal on stdin, if it is one
 
     def say(self, text: str) -> None:
         """A sentence of fanout's own."""

@@ -13,7 +13,7 @@ from fanout.events import Chunk, Event, StreamOpened, Tick
 from fanout.state import RunState
 from fanout.verbs import report
 from fanout.verbs.common import Edge, runs_directory, settings_of
-from fanout.verbs.run import view_of
+from fanout.verbs.run import view_of, wishes_of
 from fanout.verbs.runs import find
 from fanout.views.base import View, choose
 from fanout.views.lines import LIMIT
@@ -36,7 +36,7 @@ def replay(request: Request, edge: Edge) -> int:
         color=settings.color,
     )
     told = report.retold(recorded, settings, edge)
-    view = view_of(recorded.heading, look, edge, timestamps=settings.timestamps)
+    view = view_of(recorded.heading, look, edge, wishes_of(settings))
     try:
         if hasattr(view, "begin"):
             view.begin(recorded.began_at)

@@ -7,12 +7,13 @@ import os
 import secrets
 import shlex
 import time
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from fanout import __version__, dryrun, plan, rejoin, supervise
 from fanout.arguments import Request
-from fanout.diagnose.verdict import Verdict
+from fanout.diagnose.verdict import Verdict, as_dict
 from fanout.errors import UsageError
 from fanout.guardian import Guardian
 from fanout.hosts import Host, fold
@@ -20,6 +21,7 @@ from fanout.launch import Session
 from fanout.outcome import RunOutcome, of
 from fanout.plan import LaunchPlan, Learned
 from fanout.settings import Settings
+from fanout.state import RunState
 from fanout.transports.pick import Picker, addresses
 from fanout.verbs import explain, keeping
 from fanout.verbs.common import (
@@ -37,6 +39,7 @@ from fanout.verbs.runs import ORDER
 from fanout.views.base import Heading, Look, View, choose
 from fanout.views.logdir import LogDir
 from fanout.views.tail import Tails
+from fanout.views.wishes import Wishes, wishes
 
 if TYPE_CHECKING:
     from fanout.preflight import Preflight
@@ -131,6 +134,7 @@ class _Launch:
             log_dir=os.path.join(root, run_id),
             ranks={host.name: (rank, settings.nproc_per_node or host.slots) for rank, host in enumerate(hosts)},
         )
+        self.wishes = wishes_of(settings)
         self.witness = explain.witness_of(self.heading, explain.book_of(settings, edge))
 
     def run(self) -> int:
@@ -139,7 +143,7 @@ class _Launch:
         if self.settings.skip_check:
             self._plan(self._looked_up())  # what no host will be asked about is wrong before any is dialled
         with ExitStack() as stack:
-            view = view_of(self.heading, self.look, self.edge, timestamps=self.settings.timestamps)
+            view = view_of(self.heading, self.look, self.edge, self.wishes, so_far=self._so_far)
             stack.callback(view.close)
             record = LogDir(self.heading.log_dir, self.heading, warn=view.note)
             stack.callback(record.close)
@@ -159,13 +163,14 @@ class _Launch:
             view.close()
             verdict = explain.verdict_of(self.witness, session.state, outcome)
             text = self._report(session, outcome, tails, verdict)
+            judged = None if verdict is None else as_dict(verdict)
             if verdict is not None:
                 record.keep(explain.VERDICT, explain.as_json(verdict))
-            record.finish(outcome, text)
+            record.finish(outcome, text, judged)
             for problem in record.problems:
                 self.edge.say(str(problem))
             if hasattr(view, "finish"):
-                view.finish(outcome, text)
+                view.finish(outcome, text, judged)
         return outcome.exit_code
 
     def _launch(self, session: Session, view: View, record: LogDir, guardian: Guardian) -> RunOutcome:
@@ -279,6 +284,10 @@ class _Launch:
             self.edge.stderr.flush()
         return text(colour=False)
 
+    def _so_far(self, state: RunState) -> Sequence[str]:
+        """What would be said if it ended now."""
+        return explain.so_far(self.witness, state)
+
 
 def _learned(checked: Preflight) -> Learned:
     """What a check found out, for the plan."""
@@ -286,16 +295,47 @@ def _learned(checked: Preflight) -> Learned:
     return Learned(master_addr=found.master_addr, gpus=found.gpus, env=found.exports, address=found.addresses)
 
 
-def view_of(heading: Heading, look: Look, edge: Edge, *, timestamps: bool = False) -> View:
-    """The view that was chosen; rich is imported for the live one alone."""
+def wishes_of(settings: Settings) -> Wishes:
+    """What is to be seen of the log. Raises UsageError."""
+    return wishes(
+        show=settings.show,
+        hide=settings.hide,
+        grep=settings.grep,
+        fold=settings.fold,
+        prefix=settings.prefix,
+        timestamps=settings.timestamps,
+        metric=settings.metric,
+    )
+
+
+def view_of(
+    heading: Heading,
+    look: Look,
+    edge: Edge,
+    wished: Wishes,
+    *,
+    so_far: Callable[[RunState], Sequence[str]] | None = None,
+    detach: Callable[[], None] | None = None,
+) -> View:
+    """The view that was chosen; rich is imported for the live one alone, which has keys where stdin is a terminal."""
     if look.mode == "live":
+        from fanout.views.keys import Keyboard
         from fanout.views.live import Live
 
-        return Live(heading, stdout=edge.stdout, colour=look.colour, unicode=look.unicode)
+        return Live(
+            heading,
+            stdout=edge.stdout,
+            colour=look.colour,
+            unicode=look.unicode,
+            wishes=wished,
+            keyboard=Keyboard(edge.keyboard) if edge.keyboard is not None else None,
+            so_far=so_far,
+            detach=detach,
+        )
     if look.mode == "json":
         from fanout.views.jsonl import JsonLines
 
         return JsonLines(heading, stdout=edge.stdout)
     from fanout.views.plain import Plain
 
-    return Plain(heading, stdout=edge.stdout, stderr=edge.stderr, timestamps=timestamps, colour=look.colour)
+    return Plain(heading, stdout=edge.stdout, stderr=edge.stderr, wishes=wished, colour=look.colour)
