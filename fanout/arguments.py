@@ -78,6 +78,8 @@ _POSITIONALS = {
     "exec": 1,
     "logs": 1,
     "report": 1,
+    "replay": 1,
+    "lnav": 0,
     "stop": 1,
     "why": 10_000,
     "demo": 0,

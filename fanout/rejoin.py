@@ -24,8 +24,10 @@ from fanout.state import RunState
 from fanout.transports.pick import Picker
 from fanout.views.filenames import FileNames
 
+LOOKED_OVER = "looked-over.json"  # what somebody else than the launcher ended, and that nothing is left of it
 _REACHING = ("transport", "ssh_config", "user", "connect_timeout", "fanout", "grace")
 MARGIN_SECONDS = 60.0
+_WRITE = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +83,18 @@ def end(order: Order, *, by: str, agent: bool, subscribers: Sequence[Subscriber]
         session.end(grace=settings.grace, until=clock() + 2 * settings.grace + MARGIN_SECONDS)
     finally:
         fan.close()
+    _remember(order, by, session.state)
     return session.state
+
+
+def _remember(order: Order, by: str, state: RunState) -> None:
+    """Every host was seen and has nothing left of the run: from now on its record is one of the past."""
+    if all(host.gone is not None and not host.gone.left for host in state.all):
+        try:
+            with open(os.open(os.path.join(order.directory, LOOKED_OVER), _WRITE | os.O_TRUNC, 0o600), "w") as file:
+                file.write(json.dumps({"v": 1, "at": state.now, "by": by}) + "\n")
+        except OSError:
+            pass  # the run has ended all the same; its record is kept for longer
 
 
 class _Collector:
@@ -100,7 +113,7 @@ class _Collector:
         if isinstance(event, StreamOpened):
             self._names.name(event.host, event.stream, event.name)
         elif isinstance(event, Chunk):
-            descriptor = os.open(self.path(event.host, event.stream), os.O_WRONLY | os.O_CREAT, 0o600)
+            descriptor = os.open(self.path(event.host, event.stream), _WRITE, 0o600)
             try:
                 os.pwrite(descriptor, event.data, event.offset)
             finally:

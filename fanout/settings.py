@@ -57,6 +57,7 @@ class Settings:
     prefix: str | None = None
     metric: str = ""
     log_dir: str = ""
+    keep: str = "30d,100,5GB"  # of recorded runs: how old, how many, how large; "all" for everything
     rank_logs: str = "auto"
     signatures: str = ""  # a file of the user's own messages, for the diagnosis
 

@@ -23,7 +23,7 @@ from fanout.plan import LaunchPlan, Learned
 from fanout.settings import Settings
 from fanout.state import RunState
 from fanout.transports.pick import Picker, addresses
-from fanout.verbs import explain
+from fanout.verbs import explain, keeping
 from fanout.verbs.common import (
     Edge,
     config_values,
@@ -54,11 +54,15 @@ def run(request: Request, edge: Edge) -> int:
     look_for_task(request.task, directory)
     config = config_values(request.task, directory)
     plan.check_exports(hosts, settings)
+    keep = keeping.parse(settings.keep)
     picker = picker_of(settings, edge)
     run_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
     if request.given["dry_run"]:
         return _dry_run(hosts, request, settings, picker, edge, run_id, directory)
     launch = _Launch(request, edge, settings, hosts, directory, config, picker, run_id)
+    pruned = keeping.prune(runs_directory(settings, edge), keep, time.time())
+    if pruned:
+        edge.say(pruned)
     for note in file.notes:
         edge.say(note)
     return launch.run()

@@ -12,6 +12,7 @@ are remembered in ``problems``. A failing disk never ends a run.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from collections import OrderedDict
@@ -72,8 +73,7 @@ class LogDir:
             os.makedirs(os.path.join(path, "logs"), mode=0o700, exist_ok=True)
             os.chmod(path, 0o700)
             self._files = _Files(path)
-            self._events = os.open(os.path.join(path, "events.jsonl"), _FLAGS | os.O_APPEND, 0o600)
-            self._events_size = os.fstat(self._events).st_size
+            self._events, self._events_size = _opened(os.path.join(path, "events.jsonl"))
         except OSError as error:
             raise LauncherError(
                 f"cannot write the logs of this run to {path}: {error.strerror}",
@@ -191,6 +191,22 @@ class LogDir:
 
 
 _FLAGS = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
+
+
+def _opened(path: str) -> tuple[int, int]:
+    """The record, to be gone on with, and its size. Our lock on it tells others that this run has a launcher.
+
+    Where another launcher was cut off in the middle of a line, the next record begins one of its own.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_APPEND, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        pass  # a file system without locks: the record itself says whether the run has ended
+    size = os.fstat(descriptor).st_size
+    if size and os.pread(descriptor, 1, size - 1) != b"\n":
+        size += os.write(descriptor, b"\n")
+    return descriptor, size
 
 
 class _Files:
