@@ -80,6 +80,7 @@ _POSITIONALS = {
     "report": 1,
     "replay": 1,
     "lnav": 0,
+    "stacks": 1,
     "stop": 1,
     "why": 10_000,
     "demo": 0,

@@ -10,4 +10,6 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "on_early_exit": ("wait", "stop"),
     "fold": ("auto", "off", "exact", "similar"),
     "rank_logs": ("auto", "off"),
+    "stacks": ("auto", "off"),
+    "on_hang": ("report", "stop"),
 }

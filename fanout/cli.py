@@ -115,6 +115,10 @@ def _of_runs(request: Request, edge: Edge) -> int:
             from fanout.verbs.report import report
 
             return report(request, edge)
+        case "stacks":
+            from fanout.verbs.stacks import stacks
+
+            return stacks(request, edge)
         case "replay":
             from fanout.verbs.replay import replay
 

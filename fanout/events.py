@@ -272,4 +272,14 @@ class GiveUp:
     why: str
 
 
-Action: TypeAlias = Prepare | Go | Stop | Kill | Forget | GiveUp
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Examine:
+    """Ask the host about the run: ``what`` is ``stacks`` or ``aftermath``; it comes back as Answered with ``ask``."""
+
+    host: str
+    ask: int
+    what: str
+    since: float = 3600.0  # seconds for which the run has lasted: what is older is none of its business
+
+
+Action: TypeAlias = Prepare | Go | Stop | Kill | Forget | GiveUp | Examine

@@ -12,7 +12,7 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from fanout import wire
-from fanout.events import Acted, Action, Chunk, Event, Forget, GiveUp, Go, Kill, Lost, Prepare, Stop, Tick
+from fanout.events import Acted, Action, Chunk, Event, Examine, Forget, GiveUp, Go, Kill, Lost, Prepare, Stop, Tick
 from fanout.hosts import Host
 from fanout.link import BEAT_SECONDS, FanOptions, Link
 from fanout.plan import LaunchPlan
@@ -86,6 +86,9 @@ class Fan:
                 link.send(wire.KILL)
             case Forget():
                 link.send(wire.BYE)
+            case Examine():
+                assert plan is not None
+                link.send(wire.examine_frame(plan, action))
             case GiveUp():
                 link.close()
                 events.append(Lost(at=self.clock(), host=action.host, why=action.why))

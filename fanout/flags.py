@@ -77,6 +77,14 @@ def _run(parser: argparse.ArgumentParser) -> None:
         choices=CHOICES["on_early_exit"],
         help="a host that ends with 0 while others run: wait (default) or stop",
     )
+    ending.add_argument(
+        "--hang-timeout", metavar="S|auto", help="no line and nothing that moves for so long is a hang (off)"
+    )
+    ending.add_argument(
+        "--on-hang",
+        choices=CHOICES["on_hang"],
+        help="report (default): say where every rank stands; stop: and end the run",
+    )
     _choosing(parser)
     _connecting(parser)
     _showing(parser)
@@ -89,6 +97,11 @@ def _run(parser: argparse.ArgumentParser) -> None:
         "--rank-logs",
         choices=CHOICES["rank_logs"],
         help="auto: under torchrun one stream and file a rank; off: one a host",
+    )
+    shown.add_argument(
+        "--stacks",
+        choices=CHOICES["stacks"],
+        help="auto: ranks can be asked where they stand (fanout stacks); off: nothing is added to PYTHONPATH",
     )
     shown.add_argument("--signatures", metavar="FILE", help="error messages of your own (docs/diagnosis.md)")
 
@@ -160,6 +173,15 @@ def _replay(parser: argparse.ArgumentParser) -> None:
 def _lnav(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "Afterwards: lnav ~/.local/state/fanout/runs/RUN/events.jsonl, and the files in its logs/."
     parser.add_argument("--install", action="store_true", help="put the format where lnav looks for formats")
+
+
+def _stacks(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = (
+        "Ranks are asked by a signal of which the program knows nothing, and go on. Exit status: 0 all told."
+    )
+    _named_run(parser)
+    parser.add_argument("--full", action="store_true", help="the whole stack of one rank of each group")
+    parser.add_argument("--json", dest="as_json", action="store_true", help="every rank's stack as one JSON object")
 
 
 def _why(parser: argparse.ArgumentParser) -> None:
@@ -262,6 +284,7 @@ VERBS: dict[str, tuple[str, str, Any]] = {
     "logs": ("[FLAGS] [RUN]", "The lines of a run, also while it goes on.", _logs),
     "report": ("[FLAGS] [RUN]", "What became of a run, and why it failed, once more.", _report),
     "replay": ("[FLAGS] [RUN]", "A recorded run in the view of the run, at any pace, from any moment.", _replay),
+    "stacks": ("[FLAGS] [RUN]", "Where every rank stands now, folded: who waits in what, and who does not.", _stacks),
     "why": ("[FLAGS] FILE|DIR…", "Why a run of any launcher failed, from its logs.", _why),
     "lnav": ("[--install]", "Teach the log viewer lnav to read runs: prints its format, or installs it.", _lnav),
     "stop": ("[FLAGS] [RUN]", "End a run from elsewhere: log in, stop it, look, say what is left.", _named_run),

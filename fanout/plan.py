@@ -80,6 +80,7 @@ class LaunchPlan:
     grace: float
     lease: float
     notes: tuple[str, ...] = field(default=())
+    stacks: bool = True  # whether its Pythons can be asked where they stand
 
     @property
     def world_size(self) -> int | None:
@@ -158,6 +159,7 @@ def make(
         master_port=settings.master_port,
         grace=settings.grace,
         lease=settings.lease,
+        stacks=settings.stacks != "off",
     )
 
 

@@ -59,6 +59,9 @@ class Settings:
     log_dir: str = ""
     keep: str = "30d,100,5GB"  # of recorded runs: how old, how many, how large; "all" for everything
     rank_logs: str = "auto"
+    stacks: str = "auto"
+    hang_timeout: str = ""  # seconds, or auto; "": nobody looks
+    on_hang: str = "report"
     signatures: str = ""  # a file of the user's own messages, for the diagnosis
 
 
@@ -127,12 +130,16 @@ def _from_text(name: str, text: str) -> Any:
 
 def _checked(name: str, value: Any, where: str) -> Any:
     kinds = _kinds(name)
+    if name == "hang_timeout" and isinstance(value, (int, float)) and not isinstance(value, bool):
+        value = f"{value:g}"
     if float in kinds and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     wrong = not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds)
     wrong = wrong or (isinstance(value, float) and not math.isfinite(value))
     if wrong:
         raise UsageError(f"{where} must be {_called(kinds[0])}, not {value!r}")
+    if name == "hang_timeout":
+        _check_patience(value, where)
     if name in CHOICES and value not in CHOICES[name]:
         raise UsageError(f"{where} is one of {', '.join(CHOICES[name])}; not {value!r}")
     if name in _AT_LEAST and value is not None and value < _AT_LEAST[name]:
@@ -140,6 +147,18 @@ def _checked(name: str, value: Any, where: str) -> Any:
     if name == "master_port" and value > 65535:
         raise UsageError(f"{where} is at most 65535, not {value}")
     return value
+
+
+def _check_patience(value: str, where: str) -> None:
+    """``auto``, ``off``, or seconds."""
+    if value in ("", "off", "auto"):
+        return
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = math.nan
+    if not 1 <= seconds < math.inf:
+        raise UsageError(f"{where} is auto, or a number of seconds from 1 on; not {value!r}")
 
 
 _AT_LEAST: Mapping[str, float] = {

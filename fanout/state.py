@@ -19,6 +19,7 @@ from fanout.events import (
     Chunk,
     Dialling,
     Event,
+    Examine,
     Exited,
     Forget,
     Forgotten,
@@ -150,6 +151,7 @@ class HostState:
     stop_at: float | None = None
     kill_at: float | None = None
     forget_at: float | None = None
+    examined: tuple[tuple[Examine, float], ...] = ()  # what it was asked about the run, and when
 
     @property
     def bytes(self) -> int:
@@ -179,6 +181,9 @@ class RunState:
     now: float
     interrupts: tuple[int, ...] = ()
     failures: tuple[tuple[str, float], ...] = ()
+    said_at: float | None = None  # when any host last wrote anything
+    chunks: int = 0  # how often one did
+    longest_pause: float = 0.0  # the longest time for which none did, in between
     answers: Mapping[tuple[str, int], Answered] = field(default_factory=dict)
 
     @classmethod
@@ -218,9 +223,17 @@ def advance(state: RunState, event: Event) -> RunState:
             before = state.hosts[event.host]
             after = replace(_told(before, event), phase=_moved(before, event))
             state = _put(state, after)
+            if isinstance(event, Chunk):
+                return _heard(state, event.at)
             if after.failed and not before.failed:
                 state = replace(state, failures=(*state.failures, (after.name, event.at)))
             return state
+
+
+def _heard(state: RunState, at: float) -> RunState:
+    """The rhythm of the whole run: it is quiet only while all hosts are."""
+    pause = at - state.said_at if state.said_at is not None else 0.0
+    return replace(state, said_at=at, chunks=state.chunks + 1, longest_pause=max(pause, state.longest_pause))
 
 
 _STILL = (Noise, LinkLost, StreamOpened, Chunk, Beat)
@@ -287,6 +300,8 @@ def _acted(state: RunState, event: Acted) -> RunState:
             host = replace(host, kill_at=event.at)
         case Forget():
             host = replace(host, forget_at=event.at)
+        case Examine():
+            host = replace(host, examined=(*host.examined, (action, event.at)))
     return _put(state, host)
 
 

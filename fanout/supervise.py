@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from fanout import hangs
 from fanout.events import Action, Forget, GiveUp, Go, Kill, Prepare, Stop
 from fanout.outcome import TIME_LIMIT
 from fanout.state import HostState, Phase, RunState
@@ -27,6 +28,8 @@ class Policy:
     start_timeout: float = 120.0
     time_limit: float | None = None
     on_early_exit: str = "wait"
+    hang_timeout: str = ""  # seconds, or auto
+    on_hang: str = "report"
     prepare: bool = True
 
 
@@ -99,7 +102,7 @@ def _rolled_back(state: RunState) -> str:
 def _running(policy: Policy, state: RunState) -> list[Action]:
     """After Go: why should it end, and who still has to be told?"""
     why = _reason_to_stop(policy, state)
-    actions: list[Action] = []
+    actions: list[Action] = [*hangs.aftermath(state), *(hangs.look(policy.hang_timeout, state) if not why else ())]
     for host in state.all:
         if host.phase not in (Phase.PREPARED, Phase.RUNNING):
             continue
@@ -118,6 +121,8 @@ def _reason_to_stop(policy: Policy, state: RunState) -> str:
     began = min(host.go_at for host in state.all if host.go_at is not None)
     if policy.time_limit is not None and state.now - began >= policy.time_limit:
         return TIME_LIMIT
+    if policy.on_hang == "stop" and hangs.found(state):
+        return f"{hangs.HANG}: no line since {_quiet(state):.0f} s, and nothing moves on any host"
     if _rolled_back(state):
         return f"{_rolled_back(state)} rolled back before the start"
     for host in state.all:
@@ -129,11 +134,15 @@ def _reason_to_stop(policy: Policy, state: RunState) -> str:
     return ""
 
 
+def _quiet(state: RunState) -> float:
+    return state.now - (state.said_at or state.began_at)
+
+
 def _ending(policy: Policy, state: RunState, host: HostState) -> list[Action]:
     """One host's own way out: forgotten when gone, killed when a stop is overdue, given up when it is lost."""
     if host.phase is Phase.GONE:
         if host.forget_at is None:
-            return [Forget(host=host.name)]
+            return [] if host.linked and hangs.waiting(state, host) else [Forget(host=host.name)]
         if _overdue(state, host.forget_at, FAREWELL_SECONDS):
             return [GiveUp(host=host.name, why="no farewell")]
     patience = policy.grace + STOP_MARGIN_SECONDS

@@ -17,6 +17,7 @@ from fanout.events import (
     Beat,
     Chunk,
     Event,
+    Examine,
     Exited,
     Forgotten,
     Gone,
@@ -170,6 +171,7 @@ def prepare_frame(plan: LaunchPlan, node: NodePlan, *, by: str, cursors: Mapping
             "needs": list(node.needs),
             "claims": list(node.claims),
             "ranks": -1 if node.first_rank is None else node.first_rank,
+            "stacks": plan.stacks,
             "about": {"by": by},
             "lease": plan.lease,
             "grace": plan.grace,
@@ -209,6 +211,16 @@ def _env(value: EnvValue) -> object:
 
 def ask_frame(number: int, what: str, args: Mapping[str, Any], timeout: float) -> bytes:
     return frames.pack({"op": "ask", "id": number, "what": what, "args": dict(args), "timeout": timeout})
+
+
+EXAMINE_SECONDS = {"stacks": 12.0, "aftermath": 6.0}
+
+
+def examine_frame(plan: LaunchPlan, action: Examine) -> bytes:
+    """A question about the run itself."""
+    node = plan.node(action.host)
+    args = {"run": plan.run_id, "node": node.rank, "cwd": node.cwd, "samples": 2, "since": action.since}
+    return ask_frame(action.ask, action.what, args, EXAMINE_SECONDS[action.what])
 
 
 def cancel_frame(number: int) -> bytes:

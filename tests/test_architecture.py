@@ -32,6 +32,7 @@ FLOORS = {
     "hostfile": 3,
     "transports": 3,
     "choices": 1,
+    "hangs": 3,
     "flags": 3,
     "arguments": 4,
     "supervise": 4,

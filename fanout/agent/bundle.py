@@ -26,6 +26,7 @@ MODULES = (
     "questions",
     "ranklogs",
     "relay",
+    "shim",
 )
 
 _TAKE_IN = (

@@ -165,6 +165,10 @@ class Keeper:
         try:
             environment = spawn.environment(dict(os.environ), env, cwd)
             self._follow_ranks(environment)
+            if self.spec.get("stacks"):
+                from . import shim  # likewise
+
+                shim.put(environment, self.directory)
             self.main = spawn.start(self.spec["argv"], environment, cwd, write)
         except OSError as error:
             code = 127 if isinstance(error, FileNotFoundError) else 126

@@ -1,4 +1,4 @@
-"""The questions that a host can be asked before a run, by name; every answer is plain JSON, nothing is changed.
+"""The questions that a host can be asked, by name; every answer is plain JSON, nothing is changed.
 
 An answer is a dict. A generator answers with its first ``yield`` and then lives on until it is cancelled, killed or
 out of time. ``facts`` brings many sections in one round trip: a section that could not be had is missing from the
@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any, Callable, Dict
 
 from . import (
+    probes_aftermath,
     probes_files,
     probes_gpu,
     probes_host,
@@ -21,6 +22,7 @@ from . import (
     probes_rehearsal,
     probes_share,
     probes_soft,
+    probes_stacks,
     probes_tree,
 )
 from .probes_tools import Aside, NotHad, Program
@@ -135,4 +137,6 @@ PROBES: dict[str, Callable[[dict[str, Any]], Any]] = {
     "rehearse": probes_rehearsal.ask_rehearse,
     "share": probes_share.ask_share,
     "shared": probes_share.ask_shared,
+    "stacks": probes_stacks.ask_stacks,
+    "aftermath": probes_aftermath.ask_aftermath,
 }

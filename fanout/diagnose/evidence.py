@@ -53,6 +53,23 @@ class Death:
     line: int = 0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stand:
+    """Where one process stood when it was asked, or ended: frames are (file, line, function), innermost first.
+
+    ``moved``: did it between two looks; None where there was only one. ``crash`` is faulthandler's word for a signal.
+    """
+
+    host: str
+    rank: int | None
+    pid: int
+    state: str
+    frames: tuple[tuple[str, int, str], ...] = ()
+    wchan: str = ""
+    moved: bool | None = None
+    crash: str = ""
+
+
 EndKind = Literal["ended", "stopped", "lost", "running"]
 
 
@@ -85,5 +102,7 @@ class Evidence:
     ends: Mapping[str, End] = field(default_factory=dict)
     addresses: Mapping[str, str] = field(default_factory=dict)
     gaps: Mapping[str, float] = field(default_factory=dict)  # host -> seconds for which its link was broken
+    stands: tuple[Stand, ...] = ()
+    notes: tuple[str, ...] = ()  # what is worth telling of the hosts themselves
     error: float = 0.25
     live: bool = True  # False: times were read from logs, and what a file does not say may stand in another

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
+from fanout.diagnose import stacks
+from fanout.diagnose.case import Case, Finding
 from fanout.diagnose.decode import short
 from fanout.diagnose.evidence import Evidence
 from fanout.diagnose.processes import Process, World, processes, world_of
-from fanout.diagnose.rules import RULES, Case, Finding
+from fanout.diagnose.rules import RULES
 from fanout.diagnose.suspects import suspects
-from fanout.diagnose.verdict import Party, Verdict
+from fanout.diagnose.verdict import Cause, Party, Verdict
 
 
 def judge(evidence: Evidence) -> Verdict:
@@ -29,7 +32,7 @@ def _verdict(rule: str, found: Finding | None, case: Case) -> Verdict:
     others = [each for each in case.processes if (each.host, each.rank) not in guilty]
     lost = [Party(host=host, rank=None, how=end.why) for host, end in case.evidence.ends.items() if end.kind == "lost"]
     return Verdict(
-        cause=found.cause if found else None,
+        cause=_with_stack(found.cause, case.evidence) if found else None,
         confidence=found.confidence if found else "undetermined",
         rule=rule,
         also=found.also if found else (),
@@ -40,7 +43,18 @@ def _verdict(rule: str, found: Finding | None, case: Case) -> Verdict:
         evidence=found.evidence if found else _seen(case),
         refutes=found.refutes if found else (),
         advice=_advice(found),
+        stands=stacks.sentences(case.evidence.stands),
+        hosts=case.evidence.notes,
     )
+
+
+def _with_stack(cause: Cause, evidence: Evidence) -> Cause:
+    """A process that a signal ended without a word of Python's: where it stood then, if it left that."""
+    stands = [each for each in evidence.stands if (each.host, each.rank) == (cause.host, cause.rank) and each.frames]
+    if cause.traceback or cause.text or not stands or cause.rank is None:
+        return cause
+    lines = [f'  File "{file}", line {line}, in {name}' for file, line, name in reversed(stands[-1].frames)]
+    return replace(cause, traceback=(f"Stack ({stands[-1].crash or 'most recent call last'}):", *lines))
 
 
 def _guilty(found: Finding | None) -> set[tuple[str, int | None]]:

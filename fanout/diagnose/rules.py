@@ -3,7 +3,10 @@
 proof      the kernel says whom it killed, and why
 pointed    those who waited name the one that they waited for
 first      the first of those whose end nothing else explains
+numbers    a host took part under another number than its own
+apart      all but one stand at the same place, or wait
 silent     all others say that they waited; one did not
+vanished   all others lost a peer; of one nothing is known
 blamed     those who lost a peer name its address
 nobody     all waited, on all hosts, and none is missing: the network between them
 """
@@ -12,50 +15,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 
-from fanout.diagnose import shapes
-from fanout.diagnose.evidence import Evidence, Sighting
-from fanout.diagnose.processes import Process, World
+from fanout.diagnose import apart, numbers, shapes
+from fanout.diagnose.case import Case, Finding
+from fanout.diagnose.evidence import Sighting
 from fanout.diagnose.signatures import GENERIC
 from fanout.diagnose.suspects import FAINT, STRONG, WEAK, Suspect
 from fanout.diagnose.verdict import Cause, Confidence
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """What a rule found; ``also`` cannot be told apart from it."""
-
-    cause: Cause
-    confidence: Confidence
-    evidence: tuple[str, ...]
-    suspect: Suspect | None = None
-    also: tuple[Cause, ...] = ()
-    refutes: tuple[str, ...] = ()
-    advice: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Case:
-    """All that the rules may look at."""
-
-    evidence: Evidence
-    world: World
-    processes: tuple[Process, ...]
-    suspects: tuple[Suspect, ...]
-
-    @cached_property
-    def waited(self) -> tuple[Sighting, ...]:
-        """What the victims say, one line a process."""
-        return tuple(each.sightings[0] for each in self.processes if each.part == "victim" and each.sightings)
-
-    def margin(self, one: Suspect, other: Suspect) -> float:
-        """By how much the times of two suspects may be wrong against each other."""
-        if one.host == other.host:  # one clock, but streams are read one after the other
-            return self.evidence.error / 2
-        gaps = self.evidence.gaps
-        return self.evidence.error + gaps.get(one.host, 0.0) + gaps.get(other.host, 0.0)
 
 
 def proof(case: Case) -> Finding | None:
@@ -202,9 +169,20 @@ def _sure(case: Case, begun: Suspect, same: list[Suspect], others: list[Suspect]
     if same and begun.sighting is None:  # several that said nothing: one may have dragged the others along
         return "medium" if len({each.host for each in (begun, *same)}) == 1 else "low"
     if begun.strength == WEAK:
+        if _ended_alone(case, begun):
+            return "high"
         return "medium" if begun.signature in ("lost", "exit", "signal") and len(case.evidence.hosts) > 1 else "low"
     known = begun.dead or (begun.sighting is not None and begun.sighting.rank is not None)
     return "high" if known else "medium"
+
+
+def _ended_alone(case: Case, begun: Suspect) -> bool:
+    """A script that failed with a code of its own while every other one still ran, and had to be stopped."""
+    if begun.over is None or begun.over.kind != "ended" or begun.death is not None or begun.over.code in (None, 1):
+        return False
+    ends = case.evidence.ends
+    others = [host for host in case.evidence.hosts if host != begun.host]
+    return bool(others) and all(host in ends and ends[host].kind == "stopped" for host in others)
 
 
 def _most_say_it(case: Case, begun: Suspect, same: list[Suspect]) -> bool:
@@ -320,9 +298,12 @@ def nobody(case: Case) -> Finding | None:
 Rule = Callable[[Case], Finding | None]
 RULES: tuple[tuple[str, Rule], ...] = (
     ("proof", proof),
+    ("numbers", numbers.rule),
     ("pointed", pointed),
+    ("apart", apart.rule),
     ("first", first),
     ("silent", silent),
+    ("vanished", apart.vanished),
     ("blamed", blamed),
     ("nobody", nobody),
     ("left", left),

@@ -72,6 +72,8 @@ class Verdict:
     evidence: tuple[str, ...] = ()
     refutes: tuple[str, ...] = ()
     advice: tuple[str, ...] = ()
+    stands: tuple[str, ...] = ()  # where the ranks stood when they were asked
+    hosts: tuple[str, ...] = ()  # what is worth telling of the hosts themselves
 
     @property
     def sentence(self) -> str:
@@ -99,6 +101,8 @@ def as_dict(verdict: Verdict) -> dict[str, Any]:
         "evidence": list(verdict.evidence),
         "refuted_by": list(verdict.refutes),
         "advice": list(verdict.advice),
+        "stands": list(verdict.stands),
+        "hosts": list(verdict.hosts),
     }
 
 

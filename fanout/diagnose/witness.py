@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
-from fanout.diagnose import shapes, torchrun
-from fanout.diagnose.evidence import Death, End, Evidence, Sighting
+from fanout.diagnose import aftermath, shapes, torchrun
+from fanout.diagnose.evidence import Death, End, Evidence, Sighting, Stand
 from fanout.diagnose.signatures import GENERIC, Book, Signature, builtin, filled
 from fanout.diagnose.torchrun import Torchrun
 from fanout.diagnose.tracebacks import NEEDLES, Block, Tracebacks
-from fanout.events import Acted, Chunk, Event, Exited, Linked, LinkLost, Lost, Stop, StreamOpened
+from fanout.events import Acted, Answered, Chunk, Event, Examine, Exited, Linked, LinkLost, Lost, Stop, StreamOpened
 from fanout.state import RunState
 
 LONGEST_LINE = 8192
@@ -79,6 +80,11 @@ class Witness:
         self._heard: dict[str, float] = {}
         self._broke: dict[str, float] = {}
         self._gaps: dict[str, float] = {}
+        self._boots: dict[str, str] = {}
+        self._asked: dict[tuple[str, int], str] = {}
+        self._stands: dict[tuple[str, int], Stand] = {}
+        self._proofs: list[Sighting] = []
+        self._notes: dict[str, tuple[str, ...]] = {}
 
     def __call__(self, event: Event, state: RunState) -> None:
         self.take(event)
@@ -94,6 +100,10 @@ class Witness:
                 self._stream(event.host, event.stream).rank = _rank_of(event.name)
             case Acted(action=Stop() as stop):
                 self._stopped.setdefault(stop.host, event.at)
+            case Acted(action=Examine() as question):
+                self._asked[question.host, question.ask] = question.what
+            case Answered() if (event.host, event.ask) in self._asked and isinstance(event.value, Mapping):
+                self._examined(event.host, self._asked[event.host, event.ask], event.value, event.at)
             case LinkLost():
                 self._broke.setdefault(event.host, event.at)
             case Linked():
@@ -118,9 +128,23 @@ class Witness:
     def _linked(self, event: Linked) -> None:
         if event.hello.get("hostname"):
             self.know({event.host: str(event.hello["hostname"])})
+        if event.hello.get("peer"):
+            self.know({event.host: str(event.hello["peer"])})
+        self._boots.setdefault(event.host, str(event.hello.get("boot_id", "")))
         if event.host in self._broke:
             gap = event.at - self._broke.pop(event.host)
             self._gaps[event.host] = max(gap, self._gaps.get(event.host, 0.0))
+
+    def _examined(self, host: str, what: str, value: Mapping[str, Any], at: float) -> None:
+        """A host's answer about itself; a later look at the same process replaces an earlier one."""
+        entries = value.get("ranks") if what == "stacks" else value.get("stacks")
+        for stand in (*aftermath.stands(host, entries), *aftermath.stands(host, value.get("ends"))):
+            self._stands[host, stand.pid] = stand
+        if what == "aftermath":
+            self._proofs += aftermath.sightings(host, value, at, self._book)
+            self._notes[host] = aftermath.notes(host, value, boot_id=self._boots.get(host, ""))
+            for address in aftermath.addresses(value):
+                self.know({host: address})
 
     def know(self, addresses: Mapping[str, str]) -> None:
         """Host -> a name or address by which the others may speak of it."""
@@ -171,7 +195,7 @@ class Witness:
                 self._lines(where, rest, self._heard.get(where.host, 0.0))
         deaths = [death for where in self._streams.values() for death in where.torchrun.deaths.values()]
         bases = {d.host: d.rank - d.local_rank for d in deaths if d.rank is not None and d.local_rank is not None}
-        sightings = [_frozen(seen, bases) for where in self._streams.values() for seen in where.seen]
+        sightings = [_frozen(seen, bases) for where in self._streams.values() for seen in where.seen] + self._proofs
         return Evidence(
             hosts=self.hosts,
             ranks=self.ranks,
@@ -180,6 +204,8 @@ class Witness:
             ends=dict(self._ends),
             addresses={name: next(iter(hosts)) for name, hosts in self._addresses.items() if len(hosts) == 1},
             gaps=dict(self._gaps),
+            stands=tuple(self._stands.values()),
+            notes=tuple(note for notes in self._notes.values() for note in notes),
             error=self._error,
             live=self._live,
         )

@@ -20,7 +20,7 @@ def lines(verdict: Verdict) -> list[str]:
     if verdict.cause is None:
         out.append(_fact("first cause", "undetermined: nothing that was said or seen tells what began it"))
     else:
-        out += _cause(verdict.cause, _label(verdict))
+        out += _cause(verdict.cause, label(verdict))
         for each in verdict.also:
             out += _cause(each, "candidate")
     out += _several("why this one" if verdict.cause and not verdict.also else "evidence", verdict.evidence)
@@ -29,11 +29,13 @@ def lines(verdict: Verdict) -> list[str]:
         out += _several("refuted by", verdict.refutes)
     for name in ("victims", "collateral", "silent", "lost"):
         out += _parties(name, getattr(verdict, name))
+    out += _several("stacks", verdict.stands)
+    out += _several("on the hosts", verdict.hosts)
     out += _several("try", verdict.advice)
     return out
 
 
-def _label(verdict: Verdict) -> str:
+def label(verdict: Verdict) -> str:
     """What is only likely is not called the cause."""
     if verdict.also:
         return "candidate"

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+from fanout import hangs
 from fanout.diagnose import words
 from fanout.diagnose.judge import judge
 from fanout.diagnose.signatures import Book, builtin, with_file
 from fanout.diagnose.verdict import Verdict, as_dict
 from fanout.diagnose.witness import Witness
 from fanout.errors import UsageError
+from fanout.events import Answered, Event
 from fanout.outcome import RunOutcome
 from fanout.plan import LaunchPlan
 from fanout.settings import Settings
@@ -24,6 +26,33 @@ from fanout.views.tail import LastWords, Tails
 VERDICT = "verdict.json"
 ARRIVAL_ERROR = 0.25  # between a line on its host and here
 RECORDED_ERROR = 0.5  # the record writes down the bytes of a quarter of a second together
+
+
+class HangTeller:
+    """A subscriber that says, once for each, that the run hangs, and where every rank stands."""
+
+    broken = False
+
+    def __init__(self, witness: Witness, *say: Callable[[str], None]) -> None:
+        self._witness = witness
+        self._says = say
+        self._told: float | None = None
+
+    def __call__(self, event: Event, state: RunState) -> None:
+        if not isinstance(event, Answered) or self._told == hangs.asked_at(state) or not hangs.found(state):
+            return
+        self._told = hangs.asked_at(state)
+        since = state.now - (state.said_at or state.began_at)
+        self._say(f"the run hangs: no line since {since:.0f} s, and no rank moved between two looks")
+        verdict = judge(self._witness.evidence())
+        for line in verdict.stands:
+            self._say(f"  {line}")
+        if verdict.cause is not None and not verdict.also:
+            self._say(f"  {words.label(verdict)}: {verdict.cause.sentence}")
+
+    def _say(self, text: str) -> None:
+        for say in self._says:
+            say(text)
 
 
 def book_of(settings: Settings, edge: Edge) -> Book:
@@ -68,7 +97,9 @@ def learn_again(witness: Witness, path: str) -> None:
 def verdict_of(witness: Witness, state: RunState, outcome: RunOutcome) -> Verdict | None:
     """The verdict on a run that started and failed; None where its headline says all (refused, stopped by the user)."""
     started = any(host.started_at is not None for host in state.all)
-    if outcome.ok or outcome.first is None or not started:
+    stop = state.first_stop
+    hung = stop is not None and stop.why.startswith(hangs.HANG) and not state.interrupts
+    if outcome.ok or (outcome.first is None and not hung) or not started:
         return None
     return judge(witness.evidence())
 

@@ -151,7 +151,8 @@ class _Launch:
             for subscriber in (record, view):
                 if hasattr(subscriber, "begin"):
                     subscriber.begin(fan.clock(), **facts)
-            session = Session(fan, self.heading.hosts, [record, tails, self.witness, view])
+            hangs = explain.HangTeller(self.witness, view.note, record.note)
+            session = Session(fan, self.heading.hosts, [record, tails, self.witness, view, hangs])
             session.connect()
             outcome = self._launch(session, view, record, guardian)
             if outcome.clean:
@@ -201,6 +202,8 @@ class _Launch:
             start_timeout=self.settings.start_timeout,
             time_limit=self.settings.time_limit,
             on_early_exit=self.settings.on_early_exit,
+            hang_timeout=self.settings.hang_timeout,
+            on_hang=self.settings.on_hang,
         )
         guardian.watch(self._order(record))
         return session.run(policy, made)

@@ -1,0 +1,231 @@
+"""What a host can tell after a run failed and before the rest of it is ended: the kernel's word, memory, disks, GPUs.
+
+Everything is read or asked of small programs that are given up after seconds; what could not be had is under
+``missing`` with its reason. Nothing is changed.
+"""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+import re
+import socket
+import time
+from functools import partial
+from typing import Any, Callable
+
+from . import place, probes_net, procs, record
+from .probes_stacks import ask_stacks, dead
+from .probes_tools import Aside, NotHad, Program, read, read_or_empty, search_path
+
+PROGRAM_SECONDS = 2.5
+GUARD_SECONDS = 2.0
+MOST_LINES = 40
+RAS_PORT = 28028  # NCCL's own service, on localhost (NCCL_RAS_ADDR)
+_TELLING = re.compile(
+    r"Killed process|Out of memory|oom-kill|oom_reaper|NVRM: |Xid|SXid|segfault at|general protection|traps: |"
+    r"blocked for more than|soft lockup|I/O error|not responding|Link is Down|link is not ready|Machine [Cc]heck|EDAC|"
+    r"EXT4-fs error|XFS .*(?:error|shutdown)|Remounting filesystem|nvme.*(?:timeout|reset)|BUG: |Call Trace"
+)
+_STAMP = re.compile(r"^\[\s*(\d+\.\d+)\] ")
+_GPU = "index,name,utilization.gpu,memory.used,memory.total,temperature.gpu,ecc.errors.uncorrected.volatile.total"
+
+
+def ask_aftermath(args: dict[str, Any]) -> dict[str, Any]:
+    """``args``: run, node, cwd, since (seconds that the run has lasted)."""
+    answer: dict[str, Any] = {}
+    missing: dict[str, str] = {}
+    programs = {name: _begun(name, argv, missing) for name, argv in _PROGRAMS.items()}
+    asides = {name: Aside(partial(part, args), GUARD_SECONDS + 1.0) for name, part in _ASIDES.items()}
+    for name, part in _QUICK.items():
+        _put(answer, missing, name, partial(part, args))
+    for name, aside in asides.items():
+        _put(answer, missing, name, aside.result)
+    for name, program in programs.items():
+        if program is not None:
+            _put(answer, missing, name, partial(_finished, name, program, args))
+    if not answer.get("kernel") and "journal" in answer:
+        answer["kernel"] = answer["journal"]
+    answer.pop("journal", None)
+    return dict(answer, missing=missing, time=time.time())
+
+
+_PROGRAMS = {
+    "kernel": ["dmesg"],
+    "journal": ["journalctl", "-k", "-o", "short-monotonic", "-n", "400", "--no-pager", "-q"],
+    "gpus": ["nvidia-smi", "--query-gpu=" + _GPU, "--format=csv,noheader,nounits"],
+}
+
+
+def _begun(name: str, argv: list[str], missing: dict[str, str]) -> Program | None:
+    try:
+        env = {"PATH": search_path({}) + ":/usr/sbin:/sbin", "LC_ALL": "C"}
+        return Program(argv, env, PROGRAM_SECONDS)
+    except NotHad as error:
+        missing[name] = str(error)
+        return None
+
+
+def _finished(name: str, program: Program, args: dict[str, Any]) -> list[str]:
+    status, text = program.output()
+    if status:
+        raise NotHad(text.strip()[:200] or "exit %d" % status)
+    if name == "gpus":
+        return text.splitlines()[:64]
+    return telling(text.splitlines(), _uptime() - float(args.get("since", 3600.0)) - 5.0)
+
+
+def telling(lines: list[str], after: float) -> list[str]:
+    """The kernel's lines that matter, from ``after`` (seconds since boot) on; what is older blames the innocent."""
+    found = []
+    for line in lines:
+        stamp = _STAMP.match(line)
+        if stamp is not None and float(stamp.group(1)) >= after and _TELLING.search(line):
+            found.append(line[:400])
+    return found[-MOST_LINES:]
+
+
+def _uptime() -> float:
+    return float(read("/proc/uptime").split()[0])
+
+
+def _put(answer: dict[str, Any], missing: dict[str, str], name: str, had: Callable[[], Any]) -> None:
+    try:
+        answer[name] = had()
+    except NotHad as error:
+        missing[name] = str(error)
+    except Exception as error:
+        missing[name] = "%s: %s" % (type(error).__name__, error)
+
+
+def _boot(args: dict[str, Any]) -> str:
+    return read("/proc/sys/kernel/random/boot_id").strip()
+
+
+def _load(args: dict[str, Any]) -> dict[str, Any]:
+    one, five, _ = os.getloadavg()
+    return {"one": one, "five": five, "cores": os.cpu_count() or 1}
+
+
+def _memory(args: dict[str, Any]) -> dict[str, int]:
+    """MiB, and what the kernel has killed for want of it since boot and in our own control group."""
+    values = {}
+    for line in read("/proc/meminfo").splitlines():
+        name, _, rest = line.partition(":")
+        if name in ("MemTotal", "MemAvailable", "SwapTotal", "SwapFree"):
+            values[name] = int(rest.split()[0]) // 1024
+    for line in read_or_empty("/proc/vmstat").splitlines():
+        if line.startswith("oom_kill "):
+            values["oom_kill"] = int(line.split()[1])
+    values["cgroup_oom_kill"] = _cgroup_kills()
+    return values
+
+
+def _cgroup_kills() -> int:
+    for line in read_or_empty("/proc/self/cgroup").splitlines():
+        _, names, path = line.split(":", 2)
+        file = {
+            "": "/sys/fs/cgroup%s/memory.events" % path,
+            "memory": "/sys/fs/cgroup/memory%s/memory.oom_control" % path,
+        }.get(names)
+        for entry in read_or_empty(file).splitlines() if file else ():
+            if entry.startswith("oom_kill "):
+                return int(entry.split()[1])
+    return 0
+
+
+def _space(args: dict[str, Any]) -> list[dict[str, Any]]:
+    """How full the file systems are that a run writes to."""
+    found, seen = [], set()
+    for path in (args.get("cwd") or ".", os.environ.get("TMPDIR", "/tmp"), "/dev/shm", os.path.expanduser("~")):
+        try:
+            where = os.statvfs(path)
+            device = os.stat(path).st_dev
+        except OSError:
+            continue
+        if device not in seen and where.f_blocks:
+            seen.add(device)
+            inodes = 1.0 - where.f_favail / where.f_files if where.f_files else 0.0
+            found.append(
+                {
+                    "path": path,
+                    "used": 1.0 - where.f_bavail / where.f_blocks,
+                    "free_mb": where.f_bavail * where.f_frsize >> 20,
+                    "inodes": inodes,
+                }
+            )
+    return found
+
+
+def _stuck(args: dict[str, Any]) -> list[dict[str, Any]]:
+    """Processes of the run that wait in the kernel, or are stopped."""
+    keeper = int(record.read_status(place.run_directory(place.base(), args["run"], args["node"])).get("keeper", 0))
+    seen = [procs.describe(pid) for pid in (procs.descendants(keeper) if keeper else ())]
+    return [each for each in seen if each["state"] in ("D", "T", "t")][:16]
+
+
+def _errors(args: dict[str, Any]) -> list[dict[str, Any]]:
+    """torch's error files of this run (TORCHELASTIC_ERROR_FILE): who raised what, and when."""
+    directory = place.run_directory(place.base(), args["run"], args["node"])
+    found = []
+    for path in glob.glob(os.path.join(directory, "ranks", "*", "attempt_*", "*", "error.json"))[:64]:
+        try:
+            message = json.loads(read(path, 1 << 18))["message"]
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        local = os.path.basename(os.path.dirname(path))
+        if isinstance(message, dict):
+            told = str(message.get("message", ""))[:400]
+            stamp = message.get("extraInfo", {}).get("timestamp", "")
+            found.append({"local_rank": int(local) if local.isdigit() else None, "message": told, "timestamp": stamp})
+    return found
+
+
+def _flights(args: dict[str, Any]) -> list[dict[str, Any]]:
+    """torch's flight recorder: which dumps there are. They stay where they are; they are pickles, and not ours to open."""
+    prefix = os.environ.get("TORCH_FR_DUMP_TEMP_FILE") or os.environ.get("TORCH_NCCL_DEBUG_INFO_TEMP_FILE")
+    found = []
+    for path in glob.glob((prefix or "/tmp/nccl_trace_rank_") + "*")[:64]:
+        seen = os.stat(path)
+        if time.time() - seen.st_mtime < float(args.get("since", 3600.0)) + 5.0:
+            found.append({"path": path, "bytes": seen.st_size})
+    return found
+
+
+def _ras(args: dict[str, Any]) -> list[str]:
+    """What NCCL's own service on this host says of its communicators."""
+    text = b""
+    try:
+        with socket.create_connection(("127.0.0.1", RAS_PORT), 0.5) as link:
+            link.settimeout(1.5)
+            link.sendall(b"verbose status\n")
+            while len(text) < 1 << 16:
+                data = link.recv(1 << 14)
+                if not data:
+                    break
+                text += data
+    except socket.timeout:
+        pass
+    except OSError as error:
+        raise NotHad("no NCCL RAS on port %d (%s)" % (RAS_PORT, error.strerror or error)) from None
+    return text.decode("utf-8", "replace").splitlines()[:200]
+
+
+def _addresses(args: dict[str, Any]) -> list[str]:
+    """By which the others may speak of this host."""
+    found = [text for each in probes_net.interfaces(args) if not each["loopback"] for text in each["addresses"]]
+    return [text.partition("/")[0].partition("%")[0] for text in found]
+
+
+_QUICK: dict[str, Callable[[dict[str, Any]], Any]] = {"boot_id": _boot, "load": _load, "memory": _memory}
+_ASIDES: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "space": _space,
+    "stuck": _stuck,
+    "errors": _errors,
+    "flights": _flights,
+    "ras": _ras,
+    "stacks": lambda args: ask_stacks(dict(args, samples=1))["ranks"],
+    "ends": lambda args: dead(place.run_directory(place.base(), args["run"], args["node"])),
+    "addresses": _addresses,
+}

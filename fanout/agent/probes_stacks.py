@@ -1,0 +1,227 @@
+"""Where every rank of a run stands: its Python stack, what the kernel says of it, and whether anything moves.
+
+Only a process that has our handler and our file open gets the signal (see shim.py); of any other only what /proc says
+is told. Asked for two samples, it tells of each rank whether it moved between them: another stack, or bytes read or
+written; for one that holds no GPU also CPU time (one that does spins while it waits).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from typing import Any
+
+from . import place, procs, record
+from .probes_tools import NotHad, read, read_or_empty
+from .shim import SIGNAL
+
+WAIT_SECONDS = 2.0  # for a process to answer the signal
+QUIET_SECONDS = 0.05  # a dump is whole when its file has not grown for so long
+LONGEST = 1 << 16
+DEEPEST = 60
+MOVED_BYTES = 1 << 16
+_FRAME = re.compile(r'^  File "(.*)", line (\d+|\?+) in (.*)$')
+
+
+def ask_stacks(args: dict[str, Any]) -> dict[str, Any]:
+    """``args``: run, node, samples, apart. One object a process that is a rank, or that has our handler."""
+    directory = place.run_directory(place.base(), args["run"], args["node"])
+    keeper = int(record.read_status(directory).get("keeper", 0))
+    if not keeper:
+        raise NotHad("nothing of run %s is here" % args["run"])
+    first = _look(directory, keeper)
+    if args.get("samples", 1) > 1 and first["ranks"]:
+        time.sleep(float(args.get("apart", 2.0)))
+        second = _look(directory, keeper)
+        _compare(first, second)
+        return second
+    return first
+
+
+def _look(directory: str, keeper: int) -> dict[str, Any]:
+    """All processes below the keeper; a stack of each that can tell one."""
+    everyone = procs.descendants(keeper)
+    ranks = _ranks(everyone)
+    asked = {}
+    for pid in ranks:
+        path = os.path.join(directory, "stacks", str(pid))
+        if _listens(pid, path):
+            asked[pid] = (path, _size(path))
+            procs.send(pid, SIGNAL)
+    dumps = _collect(asked)
+    told = [dict(_facts(pid), stack=main_of(dumps.get(pid, "")), **who) for pid, who in ranks.items()]
+    others = {str(pid): _cpu(pid) for pid in everyone if pid not in ranks}
+    return {"ranks": told, "others": others, "at": time.time()}
+
+
+def _ranks(everyone: list[int]) -> dict[int, dict[str, Any]]:
+    """pid -> who it is, of the topmost process of each rank; where no rank is named, every Python with our handler."""
+    found: dict[int, dict[str, Any]] = {}
+    seen = set()
+    for pid in everyone:  # parents come before their children
+        env = _environ(pid)
+        rank = env.get(b"RANK", b"")
+        if rank.isdigit() and rank not in seen:
+            seen.add(rank)
+            local = env.get(b"LOCAL_RANK", b"")
+            found[pid] = {"rank": int(rank), "local_rank": int(local) if local.isdigit() else None}
+    return found or {pid: {"rank": None, "local_rank": None} for pid in everyone if _catches(pid)}
+
+
+def _environ(pid: int) -> dict[bytes, bytes]:
+    try:
+        with open("/proc/%d/environ" % pid, "rb") as file:
+            return dict(entry.partition(b"=")[::2] for entry in file.read().split(b"\0"))
+    except OSError:
+        return {}
+
+
+def _catches(pid: int) -> bool:
+    """Has it a handler for our signal? Without one the signal would end it."""
+    for line in read_or_empty("/proc/%d/status" % pid).splitlines():
+        if line.startswith("SigCgt:"):
+            return bool(int(line.split()[1], 16) >> (SIGNAL - 1) & 1)
+    return False
+
+
+def _listens(pid: int, path: str) -> bool:
+    """Has it our handler, and is the file that the handler writes to still ours? A program may close what it likes."""
+    if not _catches(pid):
+        return False
+    try:
+        links = ("/proc/%d/fd/%s" % (pid, name) for name in os.listdir("/proc/%d/fd" % pid))
+        return any(_link(link) == path for link in links)
+    except OSError:
+        return False
+
+
+def _link(path: str) -> str:
+    try:
+        return os.readlink(path)
+    except OSError:
+        return ""
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0
+
+
+def _collect(asked: dict[int, tuple[str, int]]) -> dict[int, str]:
+    """What each wrote after its signal; one that is stopped, or in the kernel, writes nothing."""
+    grown = {pid: (size, time.monotonic()) for pid, (_, size) in asked.items()}
+    until = time.monotonic() + WAIT_SECONDS
+    waiting = set(asked)
+    while waiting and time.monotonic() < until:
+        time.sleep(0.01)
+        for pid in list(waiting):
+            path, before = asked[pid]
+            size, since = grown[pid]
+            now = _size(path)
+            if now != size:
+                grown[pid] = (now, time.monotonic())
+            elif size > before and time.monotonic() - since > QUIET_SECONDS:
+                waiting.discard(pid)
+    return {pid: _tail(path, before) for pid, (path, before) in asked.items()}
+
+
+def _tail(path: str, start: int) -> str:
+    with open(path, "rb") as file:
+        file.seek(start)
+        return file.read(LONGEST).decode("utf-8", "replace")
+
+
+def dead(directory: str) -> list[dict[str, Any]]:
+    """Ranks that have ended and left a stack: they crashed, or torchrun ended them."""
+    found: dict[int, dict[str, Any]] = {}
+    for name in sorted(os.listdir(os.path.join(directory, "stacks"))):
+        if not name.isdigit() or procs.stat_of(int(name)):
+            continue
+        head, _, text = read_or_empty(os.path.join(directory, "stacks", name)).partition("\n")
+        words = head.split()
+        if len(words) == 4 and words[0] == "#rank" and words[1].isdigit() and "thread 0x" in text:
+            local = int(words[2]) if words[2].isdigit() else None
+            found[int(name)] = {"rank": int(words[1]), "local_rank": local, "parent": int(words[3]), **_last(text)}
+    return [dict(rank, pid=pid) for pid, rank in found.items() if rank.pop("parent") not in found]
+
+
+def _last(text: str) -> dict[str, Any]:
+    """The last dump in a file, and the kind of crash if it was one. Children that a rank forked may have written too."""
+    dumps = ["" if not part.strip() else part for part in re.split(r"\n\n(?=Fatal |Thread 0x|Current thread 0x)", text)]
+    crash = re.search(r"^Fatal Python error: (.*)$", text, re.MULTILINE)
+    stacks = [main_of(part) for part in dumps]
+    own = [stack for stack in stacks if stack and not any("multiprocessing" in frame[0] for frame in stack)]
+    mains = [stack for stack in own if stack[-1][2] == "<module>"]
+    return {"state": "X", "crash": crash.group(1) if crash else "", "stack": (mains or own or [[]])[-1]}
+
+
+def main_of(dump: str) -> list[list[Any]]:
+    """The main thread's frames of a faulthandler dump, innermost first: [file, line, function]."""
+    threads: list[list[list[Any]]] = []
+    current = 0
+    for line in dump.splitlines():
+        frame = _FRAME.match(line)
+        if frame is not None and threads:
+            number = frame.group(2)
+            threads[-1].append([frame.group(1), int(number) if number.isdigit() else 0, frame.group(3)])
+        elif line.startswith(("Thread 0x", "Current thread 0x")):
+            current = len(threads) if line.startswith("Current") else current
+            threads.append([])
+    if not threads:
+        return []
+    main = [thread for thread in threads if thread and thread[-1][2] == "<module>"]
+    return (main[-1] if main else threads[min(current, len(threads) - 1)])[:DEEPEST]
+
+
+def _facts(pid: int) -> dict[str, Any]:
+    seen = procs.stat_of(pid)
+    wchan = read_or_empty("/proc/%d/wchan" % pid).strip("\0 \n")
+    facts = {"pid": pid, "state": seen[0] if seen else "?", "wchan": "" if wchan == "0" else wchan}
+    return dict(facts, cpu=_cpu(pid), io=_io(pid), gpu=_holds_gpu(pid))
+
+
+def _cpu(pid: int) -> float:
+    """Seconds of CPU that it has used."""
+    try:
+        rest = read("/proc/%d/stat" % pid).rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(rest[11]) + int(rest[12])) / float(os.sysconf("SC_CLK_TCK"))
+
+
+def _io(pid: int) -> int:
+    """Bytes that it has read and written, as far as the kernel tells."""
+    total = 0
+    for line in read_or_empty("/proc/%d/io" % pid).splitlines():
+        name, _, value = line.partition(": ")
+        if name in ("rchar", "wchar"):
+            total += int(value)
+    return total
+
+
+def _holds_gpu(pid: int) -> bool:
+    try:
+        names = os.listdir("/proc/%d/fd" % pid)
+    except OSError:
+        return False
+    return any(_link("/proc/%d/fd/%s" % (pid, name)).startswith(("/dev/nvidia", "/dev/kfd")) for name in names)
+
+
+def _compare(first: dict[str, Any], second: dict[str, Any]) -> None:
+    """Add ``moved`` to every rank of the second look, and to the look itself what else was at work."""
+    span = second["at"] - first["at"]
+    before = {rank["pid"]: rank for rank in first["ranks"]}
+    for rank in second["ranks"]:
+        old = before.get(rank["pid"])
+        rank["moved"] = old is None or _moved(old, rank, span)
+    busy = [pid for pid, cpu in second["others"].items() if cpu - first["others"].get(pid, cpu) > span / 2]
+    second["busy"] = len(busy)  # compilers, data loaders: no rank, but work
+
+
+def _moved(old: dict[str, Any], new: dict[str, Any], span: float) -> bool:
+    if old["stack"] != new["stack"] or abs(new["io"] - old["io"]) > MOVED_BYTES:
+        return True
+    return not new["gpu"] and bool(new["cpu"] - old["cpu"] > span / 2)

@@ -1,0 +1,59 @@
+"""A Python of the run writes down where it stands, when asked and when it is ended: put in by PYTHONPATH alone.
+
+Python imports ``sitecustomize`` at its start if it finds one. Ours registers faulthandler, whose handler is written in
+C and works while a collective blocks: for our signal, for crashes, and for the TERM by which torchrun ends a rank
+(which then ends it as ever). Then it takes itself out of sys.path and lets the user's own sitecustomize come.
+Where PYTHONPATH is not looked at (-I, -E, -S, a container), nothing happens, and that process tells no stack.
+"""
+
+from __future__ import annotations
+
+import os
+
+SIGNAL = 60  # a real-time signal that nobody uses; those that are used (USR1, USR2) mean something to many programs
+HIGH = 200  # where its descriptor goes: programs that count on low numbers find them as ever
+
+SITECUSTOMIZE = '''\
+"""Of fanout: lets `fanout stacks` ask this process where it stands. `--stacks off` does without."""
+import os
+import sys
+
+_here = os.path.dirname(os.path.abspath(__file__))
+sys.path[:] = [_entry for _entry in sys.path if _entry != _here]
+try:
+    import _signal
+    import faulthandler
+    import fcntl
+
+    _path = os.path.join(os.path.dirname(_here), "stacks", str(os.getpid()))
+    _file = os.open(_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    try:
+        _high = fcntl.fcntl(_file, fcntl.F_DUPFD_CLOEXEC, %d)
+        os.close(_file)
+    except OSError:
+        _high = _file
+    if "RANK" in os.environ:
+        _words = (os.environ["RANK"], os.environ.get("LOCAL_RANK", "-"), os.getppid())
+        os.write(_high, ("#rank %%s %%s %%d\\n" %% _words).encode())
+    faulthandler.enable(_high)
+    faulthandler.register(%d, _high, all_threads=True)
+    if _signal.getsignal(15) == _signal.SIG_DFL:
+        faulthandler.register(15, _high, all_threads=True, chain=True)
+except Exception:
+    pass
+sys.modules.pop("sitecustomize", None)
+import sitecustomize  # the user's own; where there is none, this error is what Python expects
+''' % (HIGH, SIGNAL)
+
+
+def put(env: dict, directory: str) -> None:
+    """Write it below the run's directory and add it to ``env``; a full disk costs the stacks alone."""
+    place = os.path.join(directory, "python")
+    try:
+        os.mkdir(place, 0o700)
+        os.mkdir(os.path.join(directory, "stacks"), 0o700)
+        with open(os.path.join(place, "sitecustomize.py"), "w") as file:
+            file.write(SITECUSTOMIZE)
+    except OSError:
+        return
+    env["PYTHONPATH"] = place + (":" + env["PYTHONPATH"] if env.get("PYTHONPATH") else "")

@@ -1,0 +1,96 @@
+"""What the hosts told of themselves when they were asked: stands of ranks, lines of the kernel, notes worth reading.
+
+The answers are what a host sent: nothing in them is believed to have the right shape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from fanout.diagnose.evidence import Sighting, Stand
+from fanout.diagnose.signatures import Book, filled
+
+FULL = 0.98
+_LONGEST = 300
+_MOST_NOTES = 12
+
+
+def stands(host: str, entries: Any) -> Iterator[Stand]:
+    """The ranks of an answer of ``stacks``, or those under ``stacks`` and ``ends`` of an aftermath."""
+    for entry in entries if isinstance(entries, list) else ():
+        try:
+            frames = tuple((str(file), int(line), str(name)) for file, line, name in entry["stack"])
+            rank = entry.get("rank")
+            yield Stand(
+                host=host,
+                rank=None if rank is None else int(rank),
+                pid=int(entry["pid"]),
+                state=str(entry.get("state", "?"))[:1],
+                frames=frames,
+                wchan=str(entry.get("wchan", ""))[:80],
+                moved=entry.get("moved"),
+                crash=str(entry.get("crash", ""))[:80],
+            )
+        except (KeyError, TypeError, ValueError):
+            continue
+
+
+def sightings(host: str, value: Mapping[str, Any], at: float, book: Book) -> Iterator[Sighting]:
+    """The kernel's lines that a signature takes for a proof."""
+    for number, text in enumerate(_strings(value.get("kernel")), 1):
+        found = book.look(text)
+        if found is None or found[0].role not in ("proof", "root"):
+            continue
+        signature, match = found
+        fields = {name: group for name, group in match.groupdict().items() if group is not None}
+        yield Sighting(
+            at=at, host=host, rank=None, signature=signature.id, role="proof", kind=signature.kind,
+            says=filled(signature.says, fields), advice=filled(signature.advice, fields), text=text.strip(),
+            fields=fields, file=f"kernel of {host}", line=number,
+        )  # fmt: skip
+
+
+def notes(host: str, value: Mapping[str, Any], *, boot_id: str = "") -> tuple[str, ...]:
+    """What is out of the ordinary there, in sentences; mostly nothing."""
+    out: list[str] = []
+    if boot_id and value.get("boot_id") and value["boot_id"] != boot_id:
+        out.append(f"{host} was rebooted during the run: its boot id changed")
+    out += [f"{host}'s kernel: {text}" for text in _strings(value.get("kernel"))[-4:]]
+    for space in _objects(value.get("space")):
+        for key, word in (("used", "full"), ("inodes", "out of inodes")):
+            if _number(space.get(key)) >= FULL:
+                share = 100 * _number(space.get(key))
+                out.append(f"{host}: {space.get('path')} is {share:.0f} % {word} ({space.get('free_mb')} MB free)")
+    memory = value.get("memory")
+    if isinstance(memory, Mapping) and _number(memory.get("MemTotal")):
+        share = _number(memory.get("MemAvailable")) / _number(memory.get("MemTotal"))
+        if share < 0.03:
+            out.append(f"{host}: {100 * share:.0f} % of its memory is available")
+    for process in _objects(value.get("stuck")):
+        doing = "waits in the kernel" if process.get("state") == "D" else "is stopped"
+        out.append(f"{host}: pid {process.get('pid')} {doing} {process.get('wchan') or ''}: {process.get('cmd')}")
+    out += [
+        f"{host}: {text}" for text in _strings(value.get("ras")) if "missing" in text.lower() or "dead" in text.lower()
+    ]
+    dumps = [str(dump.get("path")) for dump in _objects(value.get("flights"))]
+    if dumps:
+        out.append(f"{host}: {len(dumps)} dumps of torch's flight recorder: {dumps[0]} … (fr_trace reads them)")
+    return tuple(text[:_LONGEST] for text in out[:_MOST_NOTES])
+
+
+def addresses(value: Mapping[str, Any]) -> tuple[str, ...]:
+    """By which the others may speak of this host."""
+    return tuple(_strings(value.get("addresses")))
+
+
+def _strings(value: Any) -> list[str]:
+    return [text for text in value if isinstance(text, str)] if isinstance(value, list) else []
+
+
+def _objects(value: Any) -> Sequence[Mapping[str, Any]]:
+    return [entry for entry in value if isinstance(entry, Mapping)] if isinstance(value, list) else []
+
+
+def _number(value: Any) -> float:
+    return float(value) if isinstance(value, (int, float)) else 0.0

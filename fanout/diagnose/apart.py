@@ -1,0 +1,127 @@
+"""The odd one out: nearly all ranks stand at one place, or wait in a collective, and one is somewhere else.
+
+Where a rank stood is known from its stack (asked for, or left when it was ended) and from the traceback of one that
+waited in vain. A rank with an error of its own is the business of other rules, which come first.
+"""
+
+from __future__ import annotations
+
+from fanout.diagnose import stacks
+from fanout.diagnose.case import Case, Finding
+from fanout.diagnose.stacks import Place
+from fanout.diagnose.suspects import FAINT, STRONG
+from fanout.diagnose.verdict import Cause, Confidence
+
+_ADVICE = "see what it did there: a loader, a checkpoint, a lock, another branch of the code"
+_ABORTS = (-6, 134)
+
+
+def rule(case: Case) -> Finding | None:
+    """The rank, or the one host, that is apart from all others."""
+    if any(_has_a_reason(case, number) for number in range(len(case.suspects))):
+        return None
+    where = _places(case)
+    everyone = case.world.all() or dict.fromkeys(where, "")
+    if len(where) < 3 and len(where) < len(everyone):
+        return None
+    odd = _odd(where)
+    if not odd:
+        return None
+    hosts = {_host(case, rank) for rank in odd}
+    host = hosts.pop()
+    if hosts or not host or len(odd) * 2 > len(where):
+        return None
+    alone = odd[0] if len(odd) == 1 else None
+    theirs = next(iter(_others(where, odd)))
+    says = f"{where[odd[0]]} while the others {_plural(theirs)}"
+    cause = Cause(
+        signature="apart", says=says, host=host, rank=alone, ranks=tuple(odd), hosts=(host,), pid=_pid(case, odd)
+    )
+    seen = f"where {len(where)} of {len(everyone)} ranks stood is known, and all others stood together"
+    return Finding(cause=cause, confidence=_sure(case, where, odd), evidence=(seen,), advice=(_ADVICE,))
+
+
+def vanished(case: Case) -> Finding | None:
+    """All others lost a peer, and of one nothing at all is known: it left, with or without a reason, but in silence."""
+    everyone = case.world.all()
+    known = {each.rank: each for each in case.processes if each.rank is not None}
+    quiet = [rank for rank in everyone if rank not in known]
+    if len(quiet) != 1 or not any(each.part == "victim" for each in known.values()):
+        return None
+    if any(each.part not in ("victim", "collateral") or each.rank is None for each in case.processes):
+        return None
+    (rank,) = quiet
+    host = everyone[rank]
+    cause = Cause(signature="vanished", says=_VANISHED, host=host, rank=rank, ranks=(rank,), hosts=(host,))
+    told = f"{len(known)} others lost a peer or were ended, and none of them began it"
+    advice = "a rank that has less to do than the others ends before them: compare their batches and steps"
+    return Finding(
+        cause=cause, confidence="medium", evidence=(told, f"of {cause.who} nothing is known"), advice=(advice,)
+    )
+
+
+_VANISHED = "went away without a word while the others still worked with it"
+
+
+def _has_a_reason(case: Case, number: int) -> bool:
+    """Is this suspect's end more than what a mismatch or a hang brings about by itself?"""
+    suspect = case.suspects[number]
+    if suspect.strength == STRONG:
+        return True
+    aborted = suspect.death is not None and suspect.death.code in _ABORTS
+    doubtful = suspect.sighting is not None and suspect.sighting.role == "maybe"
+    return suspect.strength > FAINT and not aborted and not doubtful
+
+
+def _places(case: Case) -> dict[int, Place]:
+    """Rank -> where it stood: by its stack, else by the traceback of its waiting in vain."""
+    found = {
+        each.rank: stacks.place(frames)
+        for each in case.processes
+        if each.rank is not None and each.part == "victim" and each.sightings
+        for frames in (stacks.frames_of(each.sightings[0].traceback),)
+        if frames
+    }
+    for stand in case.evidence.stands:
+        if stand.rank is not None and (stand.frames or stand.state in "Tt"):
+            found.setdefault(stand.rank, stacks.place_of(stand))
+    return found
+
+
+def _odd(where: dict[int, Place]) -> list[int]:
+    """Those that do not wait while the others do; else the one that waits elsewhere than all others."""
+    elsewhere = [rank for rank, place in where.items() if not place.waits]
+    if elsewhere:
+        same = {where[rank] for rank in elsewhere}
+        return sorted(elsewhere) if len(same) == 1 and len(elsewhere) < len(where) else []
+    groups: dict[Place, list[int]] = {}
+    for rank, place in where.items():
+        groups.setdefault(place, []).append(rank)
+    if len(groups) != 2:
+        return []
+    few, many = sorted(groups.values(), key=len)
+    return few if len(few) == 1 and len(many) > 1 else []
+
+
+def _others(where: dict[int, Place], odd: list[int]) -> list[Place]:
+    return [place for rank, place in where.items() if rank not in odd]
+
+
+def _plural(place: Place) -> str:
+    return f"wait in {place.what} ({place.where})"
+
+
+def _host(case: Case, rank: int) -> str:
+    told = next((stand.host for stand in case.evidence.stands if stand.rank == rank), None)
+    return case.world.host_of(rank) or told or ""
+
+
+def _pid(case: Case, odd: list[int]) -> int | None:
+    return next((stand.pid for stand in case.evidence.stands if len(odd) == 1 and stand.rank == odd[0]), None)
+
+
+def _sure(case: Case, where: dict[int, Place], odd: list[int]) -> Confidence:
+    """A whole look at a run in which nothing moved is as sure as it gets."""
+    still = all(stand.moved is False for stand in case.evidence.stands) and bool(case.evidence.stands)
+    whole = len(where) == len(case.world.all()) and len(where) > 2
+    return "high" if still and whole and not where[odd[0]].waits else "medium"

@@ -1,0 +1,46 @@
+"""What a rule looks at, and what it finds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from fanout.diagnose.evidence import Evidence, Sighting
+from fanout.diagnose.processes import Process, World
+from fanout.diagnose.suspects import Suspect
+from fanout.diagnose.verdict import Cause, Confidence
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What a rule found; ``also`` cannot be told apart from it."""
+
+    cause: Cause
+    confidence: Confidence
+    evidence: tuple[str, ...]
+    suspect: Suspect | None = None
+    also: tuple[Cause, ...] = ()
+    refutes: tuple[str, ...] = ()
+    advice: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Case:
+    """All that the rules may look at."""
+
+    evidence: Evidence
+    world: World
+    processes: tuple[Process, ...]
+    suspects: tuple[Suspect, ...]
+
+    @cached_property
+    def waited(self) -> tuple[Sighting, ...]:
+        """What the victims say, one line a process."""
+        return tuple(each.sightings[0] for each in self.processes if each.part == "victim" and each.sightings)
+
+    def margin(self, one: Suspect, other: Suspect) -> float:
+        """By how much the times of two suspects may be wrong against each other."""
+        if one.host == other.host:  # one clock, but streams are read one after the other
+            return self.evidence.error / 2
+        gaps = self.evidence.gaps
+        return self.evidence.error + gaps.get(one.host, 0.0) + gaps.get(other.host, 0.0)

@@ -1,0 +1,107 @@
+"""Stacks folded over ranks: who waits where, and who is somewhere else."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from os.path import basename
+
+from fanout.diagnose.evidence import Stand
+from fanout.hosts import fold
+
+LIBRARY = re.compile(r"/(?:site|dist)-packages/|/lib(?:64)?/python\d|^<frozen |^<fanout>|/bin/torchrun$")
+_COLLECTIVE = "torch/distributed/"
+_WRAPPERS = frozenset({"wrapper", "_wrapped", "inner", "decorate_context", "_fn", "wrapped", "__call__", "_call_impl"})
+_PYTHON_FRAME = re.compile(r'\s*File "([^"]+)", line (\d+)(?:, in (.+))?')
+_STATES = {"T": "is stopped (SIGSTOP)", "t": "is held by a debugger", "D": "waits in the kernel", "Z": "is a zombie"}
+_MOST = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """One place in the code: ``what`` is done there (a library's function, or the user's own), ``where`` is file:line.
+
+    ``waits``: in a collective. ``plain``: not in Python at all, the kernel's state says why.
+    """
+
+    what: str
+    where: str
+    waits: bool = False
+    plain: bool = False
+
+    def __str__(self) -> str:
+        if self.plain:
+            return self.what
+        return f"{'waits' if self.waits else 'is'} in {self.what}{f' ({self.where})' if self.where else ''}"
+
+
+def place_of(stand: Stand) -> Place:
+    """Where it stands, in the user's own code as far as there is any on its stack."""
+    if not stand.frames:
+        text = _STATES.get(stand.state, "tells no stack")
+        return Place(
+            what=f"{text} ({stand.wchan})" if stand.wchan and stand.state == "D" else text, where="", plain=True
+        )
+    if stand.state in "Tt":
+        return Place(what=_STATES[stand.state], where="", plain=True)
+    return place(stand.frames)
+
+
+def place(frames: Sequence[tuple[str, int, str]]) -> Place:
+    """The innermost frame of the user's, and what he called there."""
+    for depth, (file, line, name) in enumerate(frames):
+        if not LIBRARY.search(file):
+            inner = frames[:depth]
+            called = next((each for each in reversed(inner) if each[2] not in _WRAPPERS), None)
+            waits = any(_COLLECTIVE in each[0] for each in inner)
+            return Place(what=called[2] if called else name, where=f"{basename(file)}:{line}", waits=waits)
+    file, line, name = frames[0]
+    waits = any(_COLLECTIVE in each[0] for each in frames)
+    return Place(what=name, where=f"{basename(file)}:{line}", waits=waits)
+
+
+def frames_of(traceback: Sequence[str]) -> tuple[tuple[str, int, str], ...]:
+    """A Python traceback's frames, innermost first, of its first exception."""
+    found: list[tuple[str, int, str]] = []
+    for line in traceback:
+        match = _PYTHON_FRAME.match(line)
+        if match is not None:
+            found.append((match[1], int(match[2]), match[3] or "<module>"))
+        elif found and line[:1] not in (" ", "\t", ""):
+            break
+    return tuple(reversed(found))
+
+
+def groups(stands: Iterable[Stand]) -> list[tuple[Place, list[Stand]]]:
+    """Those that stand at the same place together, the largest group first."""
+    found: dict[Place, list[Stand]] = {}
+    for stand in stands:
+        found.setdefault(place_of(stand), []).append(stand)
+    return sorted(found.items(), key=lambda item: -len(item[1]))
+
+
+def sentences(stands: Sequence[Stand]) -> tuple[str, ...]:
+    """``ranks 0-12,14-31 wait in all_reduce (model.py:88)`` · ``rank 13 (gpu02) is in load (loader.py:40)``."""
+    stands = [each for each in stands if each.rank is not None] or stands  # a launcher between them is no rank
+    out = [f"{who(each)} {verb(str(place), len(each))}" for place, each in groups(stands)]
+    return tuple(out[:_MOST] + ([f"and {len(out) - _MOST} further places"] if len(out) > _MOST else []))
+
+
+def who(stands: Sequence[Stand]) -> str:
+    """``rank 13 (gpu02)``."""
+    hosts = fold(dict.fromkeys(each.host for each in stands))
+    ranks = sorted(each.rank for each in stands if each.rank is not None)
+    if not ranks:
+        return f"{len(stands)} processes on {hosts}" if len(stands) > 1 else f"pid {stands[0].pid} on {hosts}"
+    if len(ranks) == 1:
+        return f"rank {ranks[0]} ({hosts})"
+    return f"ranks {fold(str(rank) for rank in ranks).strip('[]')} ({hosts})"
+
+
+def verb(text: str, count: int) -> str:
+    """The sentence for so many of them."""
+    if count == 1:
+        return text
+    word, _, rest = text.partition(" ")
+    return f"{ {'waits': 'wait', 'is': 'are', 'tells': 'tell'}.get(word, word) } {rest}"

@@ -1,0 +1,77 @@
+"""``fanout stacks``: where every rank of a run stands now. The run goes on as if nobody had asked."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+from fanout import rejoin
+from fanout.arguments import Request
+from fanout.checks.asking import Ask
+from fanout.diagnose import aftermath
+from fanout.diagnose import stacks as folded
+from fanout.diagnose.evidence import Stand
+from fanout.errors import UsageError
+from fanout.launch import Session
+from fanout.transports.pick import Picker
+from fanout.verbs.common import Edge, fan_of, runs_directory, settings_of
+from fanout.verbs.runs import ORDER, find
+from fanout.views.sanitise import clean
+
+SECONDS = 10.0
+
+
+def stacks(request: Request, edge: Edge) -> int:
+    """The verb: 0 where every host told, 1 where one did not, 255 where one could not be reached."""
+    path = find(request.given["run"], runs_directory(settings_of(request, edge), edge))
+    try:
+        with open(os.path.join(path, ORDER), encoding="utf-8") as file:
+            order = rejoin.Order.from_json(file.read())
+    except FileNotFoundError:
+        raise UsageError(f"{path}: this run was never launched, nobody can be asked") from None
+    picker = Picker(order.settings, user=order.user, agent="SSH_AUTH_SOCK" in edge.environ)
+    names = [host.name for host in order.hosts]
+    with fan_of(order.hosts, order.settings, picker, edge) as fan:
+        session = Session(fan, names, [])
+        session.connect()
+        asks = [
+            Ask(host=name, what="stacks", args={"run": order.run_id, "node": node}, timeout=SECONDS)
+            for node, name in enumerate(names)
+        ]
+        answers = dict(zip(names, session.ask(asks), strict=True))
+        unreached = [host.name for host in session.state.all if host.phase.failed_before_start]
+        session.dismiss()
+    stands = [
+        stand
+        for name, answer in answers.items()
+        if isinstance(answer.value, dict)
+        for stand in aftermath.stands(name, answer.value.get("ranks"))
+    ]
+    untold = {name: answer.error for name, answer in answers.items() if answer.error}
+    _show(request, edge, stands, untold)
+    return 255 if unreached else 1 if untold else 0
+
+
+def _show(request: Request, edge: Edge, stands: list[Stand], untold: dict[str, str]) -> None:
+    if request.given["as_json"]:
+        ranks = [_object(stand) for stand in stands]
+        edge.stdout.write(
+            json.dumps({"ranks": ranks, "folded": list(folded.sentences(stands)), "untold": untold}, indent=2) + "\n"
+        )
+        return
+    for place, group in folded.groups(stands):
+        edge.stdout.write(clean(f"{folded.who(group)} {folded.verb(str(place), len(group))}", colour=False) + "\n")
+        for file, line, name in reversed(group[0].frames if request.given["full"] else ()):
+            edge.stdout.write(clean(f"    {file}:{line} {name}", colour=False) + "\n")
+    for name, why in untold.items():
+        edge.say(f"{name}: {why}")
+    if not stands and not untold:
+        edge.say("no rank tells where it stands: no Python runs there, or it does not look at PYTHONPATH")
+
+
+def _object(stand: Stand) -> dict[str, Any]:
+    frames = [{"file": file, "line": line, "function": name} for file, line, name in stand.frames]
+    place = folded.place_of(stand)
+    return {"host": stand.host, "rank": stand.rank, "pid": stand.pid, "state": stand.state, "wchan": stand.wchan,
+            "at": str(place), "stack": frames}  # fmt: skip

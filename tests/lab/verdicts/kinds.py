@@ -1,0 +1,102 @@
+"""The kinds of failure: how each is brought about, in how large a run, and who is to be named for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from tests.lab.drive import kill
+from tests.lab.lab import Lab
+from tests.lab.machines import Host
+
+Inject = Callable[[Lab, Host], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """One of them. ``task``: the fault of task.py, if it has one; ``script``: lines of train.sh before torchrun, where
+    ``$bad`` is 1 on the guilty host; ``inject``: what is done to that host once training goes on.
+
+    ``of`` is whom the verdict has to name: the rank, its host, or the network (or nobody) where no host is at fault.
+    ``places`` are the positions that make sense.
+    """
+
+    name: str
+    of: str = "rank"
+    task: str = ""
+    script: str = ""
+    inject: Inject | None = None
+    env: Mapping[str, str] = field(default_factory=dict)
+    places: tuple[str, ...] = ("first", "middle", "last")
+
+    @property
+    def large(self) -> bool:
+        """Four hosts with one rank each; otherwise two with two each."""
+        return self.of != "rank"
+
+
+def partition(lab: Lab, host: Host) -> None:
+    """The guilty host hears none of the other hosts, but the launcher hears all."""
+    for other in lab.hosts:
+        if other is not host:
+            for address, v6 in ((other.address, False), (other.address6, True)):
+                host.iptables("-I", "INPUT", "-s", address, "-j", "DROP", v6=v6)
+                host.iptables("-I", "OUTPUT", "-d", address, "-j", "DROP", v6=v6)
+
+
+def apart(lab: Lab, host: Host) -> None:
+    """Each host hears the launcher alone: there is no network between them."""
+    for each in lab.hosts:
+        partition(lab, each)
+
+
+WAITS = {"PATIENCE": "8"}
+MEETS = {"PET_RDZV_CONF": "timeout=25", "PATIENCE": "25"}
+ENDLESS = {"STEPS": "4000"}
+
+KINDS = (
+    # what a rank does to itself
+    *(
+        Kind(name=name, task=name)
+        for name in (
+            "exception",
+            "key-error",
+            "thread",
+            "sys-exit",
+            "os-exit",
+            "early-exit",
+            "sigkill",
+            "sigterm",
+            "segv",
+            "bus",
+            "abort",
+            "memory-error",
+            "open-files",
+            "disk-full",
+            "loader-killed",
+        )
+    ),
+    # what a rank does not do
+    *(Kind(name=name, task=name, env=WAITS) for name in ("hang", "stopped", "shape", "order", "skips")),
+    Kind(name="hang-early", task="hang-early", env=MEETS),
+    # what is wrong with a host
+    Kind(name="no-module", of="host", task="no-module"),
+    Kind(name="no-file", of="host", task="no-file"),
+    Kind(name="no-torchrun", of="host", script="[ $bad = 1 ] && PATH=/usr/bin:/bin\n"),
+    Kind(name="script-fails", of="host", script='[ $bad = 1 ] && { sleep 3; echo "no licence"; exit 5; }\n'),
+    Kind(name="port-in-use", of="host", script="[ $bad = 1 ] && { python3 -c \"$SQUAT\" & sleep 1; }\n",
+         env={"SQUAT": "import socket,time; s=socket.create_server(('',29500)); time.sleep(60)"}, places=("first",)),
+    Kind(name="wrong-master", of="host", script="[ $bad = 1 ] && export MASTER_ADDR=10.77.0.99\n", env=MEETS,
+         places=("middle", "last")),
+    Kind(name="two-masters", of="host", script="[ $bad = 1 ] && export NODE_RANK=0\n", env=MEETS,
+         places=("middle", "last")),
+    Kind(name="wrong-rank", of="host", script="[ $bad = 1 ] && export NODE_RANK=1\n", env=MEETS,
+         places=("last",)),
+    Kind(name="wrong-world", of="host", script="[ $bad = 1 ] && export NNODES=5\n", env=MEETS, places=("first",)),
+    Kind(name="torchrun-killed", of="host", env=ENDLESS, inject=lambda lab, host: kill(host, "bin/torchrun")),
+    Kind(name="host-reboots", of="host", env=ENDLESS | WAITS, inject=lambda lab, host: host.reboot()),
+    Kind(name="power-off", of="host", env=ENDLESS | WAITS, inject=lambda lab, host: host.power_off()),
+    Kind(name="frozen", of="host", env=ENDLESS | WAITS, inject=lambda lab, host: host.freeze()),
+    Kind(name="cut-off", of="host", env=ENDLESS | WAITS, inject=partition),
+    Kind(name="partition", of="network", env=ENDLESS | WAITS, inject=apart, places=("first",)),
+)  # fmt: skip
