@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint pure process browser lab faults-check bench clean
+.PHONY: demo test lint pure process browser lab faults-check verdicts bench clean
 
 demo: $(STAMP)-train
 	$(BIN)/fanout demo
@@ -23,6 +23,9 @@ pure process browser lab: $(STAMP)-dev
 
 faults-check: $(STAMP)-dev  # every check's fault on real hosts, and healthy labs of every shape (root, some minutes)
 	$(BIN)/python -m pytest -q -m lab tests/lab/test_lab_faults_of_check.py tests/lab/test_lab_check.py
+
+verdicts: $(STAMP)-dev
+	$(BIN)/python -m tests.lab.verdicts
 
 bench: $(STAMP)-dev
 	$(BIN)/python -m bench

@@ -47,8 +47,8 @@ def look(setting: str, state: RunState) -> list[Examine]:
 
 
 def aftermath(state: RunState) -> list[Examine]:
-    """Ask every host that was in it, as soon as one failed: before the others are ended, and only once."""
-    if not state.failures or state.interrupts:
+    """Ask every host that was in it, as soon as one failed by itself: before the others are ended, and only once."""
+    if not state.failures or state.interrupts or state.first_stop is not None:
         return []
     return [
         _question(state, host, AFTERMATH)

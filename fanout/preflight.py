@@ -220,6 +220,11 @@ def _mesh_test(case: Case, asker: Asker) -> MeshTest:
         return MeshTest(
             unasked="one host needs no network" if len(case.request.hosts) == 1 else "no two hosts answered"
         )
+    return between(names, places, asker)
+
+
+def between(names: Sequence[str], places: Mapping[str, str], asker: Asker) -> MeshTest:
+    """The ways between these hosts, tested both ways at the addresses in ``places``."""
     key = secrets.token_hex(16)
     with ExitStack() as listeners:
         ports = _open_all(asker, names, key, listeners)

@@ -66,6 +66,7 @@ LONG_FILES: dict[str, str] = {}
 LONG_FUNCTIONS: dict[str, str] = {}
 SLEEPS = {
     "fanout/verbs/replay.py": "a replay takes as long as the run did; its test hands in a clock of its own",
+    "tests/lab/verdicts/task.py": "a task whose steps take their time, and that hangs when it is told to",
     "tests/lab/ns.py": "waits for a kernel that wakes nobody when a namespace's last process goes",
 }
 

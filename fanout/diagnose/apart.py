@@ -42,7 +42,14 @@ def rule(case: Case) -> Finding | None:
 
 
 def vanished(case: Case) -> Finding | None:
-    """All others lost a peer, and of one nothing at all is known: it left, with or without a reason, but in silence."""
+    """All others lost a peer, and of one rank of a host nothing is known: it left for whatever reason, but in silence."""
+    found = vanished_host(case)
+    host = found.cause.host if found is not None else None
+    return found if host is not None and len(case.world.ranks.get(host, ())) > 1 else None
+
+
+def vanished_host(case: Case) -> Finding | None:
+    """The same of a rank that is its host's only one; addresses that the others name are the better evidence there."""
     everyone = case.world.all()
     known = {each.rank: each for each in case.processes if each.rank is not None}
     quiet = [rank for rank in everyone if rank not in known]

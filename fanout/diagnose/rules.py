@@ -305,6 +305,7 @@ RULES: tuple[tuple[str, Rule], ...] = (
     ("silent", silent),
     ("vanished", apart.vanished),
     ("blamed", blamed),
+    ("vanished", apart.vanished_host),
     ("nobody", nobody),
     ("left", left),
 )

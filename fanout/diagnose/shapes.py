@@ -38,3 +38,9 @@ def progress(text: str) -> int | None:
 def whole(text: str | None) -> int | None:
     """A pattern's group as a number; None where it is none."""
     return int(text) if text and text.isascii() and text.isdigit() and len(text) < 16 else None
+
+
+def rank_of(name: str) -> int | None:
+    """The rank in a stream's name: ``rank 5``, ``rank 5 err``."""
+    word, number, *_ = [*name.split(), "", ""]
+    return whole(number) if word == "rank" else None

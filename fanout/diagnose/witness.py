@@ -97,7 +97,7 @@ class Witness:
                 self.feed(event.host, event.data, at=event.at, stream=event.stream)
             case StreamOpened():
                 self._name_file(event.host, event.stream, event.name)  # before anybody asks for the file
-                self._stream(event.host, event.stream).rank = _rank_of(event.name)
+                self._stream(event.host, event.stream).rank = shapes.rank_of(event.name)
             case Acted(action=Stop() as stop):
                 self._stopped.setdefault(stop.host, event.at)
             case Acted(action=Examine() as question):
@@ -334,9 +334,3 @@ def _groups(found: Mapping[str, str | None]) -> dict[str, str]:
 def _is_last_word(text: str) -> bool:
     """Outside of a traceback only a line that is nothing but an exception counts, not a log line about one."""
     return not text.startswith((" ", "\t"))
-
-
-def _rank_of(name: str) -> int | None:
-    """``rank 5``, ``rank 5 err``."""
-    word, number, *_ = [*name.split(), "", ""]
-    return shapes.whole(number) if word == "rank" else None

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from fanout.arguments import Request
+from fanout.diagnose.pace import Pace
 from fanout.diagnose.verdict import Verdict, as_dict
 from fanout.errors import UsageError
 from fanout.events import Event
 from fanout.outcome import RunOutcome, of
 from fanout.settings import Settings
 from fanout.state import RunState
-from fanout.verbs import explain
+from fanout.verbs import explain, retest
 from fanout.verbs.common import Edge, runs_directory, settings_of
 from fanout.verbs.runs import find
 from fanout.views import report as words
@@ -36,6 +37,7 @@ class Told:
     outcome: RunOutcome
     verdict: Verdict | None
     words: Mapping[str, LastWords]
+    slow: tuple[str, ...]
 
     def text(self, colour: bool, unicode: bool) -> str:
         """The report, as at the end of the run."""
@@ -45,6 +47,7 @@ class Told:
             self.outcome,
             self.words,
             diagnosis=explain.shown(self.verdict),
+            slow=self.slow,
             colour=colour,
             unicode=unicode,
         )
@@ -70,18 +73,21 @@ def report(request: Request, edge: Edge) -> int:
 
 def retold(recorded: Recorded, settings: Settings, edge: Edge, *subscribers: Subscriber) -> Told:
     """The whole record, folded and judged; ``subscribers`` see every event too."""
-    tails = Tails()
+    tails, pace = Tails(), Pace()
     witness = explain.witness_of(recorded.heading, explain.book_of(settings, edge), recorded=True)
     explain.learn_again(witness, recorded.path)
-    everybody: tuple[Subscriber, ...] = (witness, tails, *subscribers)
+    everybody: tuple[Subscriber, ...] = (witness, tails, pace, *subscribers)
     state = RunState.new(recorded.heading.hosts, at=recorded.began_at)
     for event, state in recorded.told():
         for subscriber in everybody:
             subscriber(event, state)
     outcome = of(state, refused=_refused(recorded.path))
     verdict = explain.verdict_of(witness, state, outcome)
+    if verdict is not None and retest.worth(verdict):
+        verdict = retest.as_kept(verdict, recorded.path)
     last = explain.last_words(tails, outcome, verdict)
-    return Told(heading=recorded.heading, state=state, outcome=outcome, verdict=verdict, words=last)
+    slow = tuple(str(each) for each in pace.slow())
+    return Told(heading=recorded.heading, state=state, outcome=outcome, verdict=verdict, words=last, slow=slow)
 
 
 def say_unless_ended(recorded: Recorded, edge: Edge) -> None:

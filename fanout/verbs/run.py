@@ -13,17 +13,18 @@ from typing import TYPE_CHECKING, Any
 
 from fanout import __version__, dryrun, plan, rejoin, supervise
 from fanout.arguments import Request
+from fanout.diagnose.pace import Pace
 from fanout.diagnose.verdict import Verdict, as_dict
 from fanout.errors import UsageError
 from fanout.guardian import Guardian
 from fanout.hosts import Host, fold
-from fanout.launch import Session
+from fanout.launch import Session, Subscriber
 from fanout.outcome import RunOutcome, of
 from fanout.plan import LaunchPlan, Learned
 from fanout.settings import Settings
 from fanout.state import RunState
 from fanout.transports.pick import Picker, addresses
-from fanout.verbs import explain, keeping
+from fanout.verbs import explain, keeping, retest
 from fanout.verbs.common import (
     Edge,
     config_values,
@@ -131,6 +132,7 @@ class _Launch:
             ranks={host.name: (rank, settings.nproc_per_node or host.slots) for rank, host in enumerate(hosts)},
         )
         self.wishes = wishes_of(settings)
+        self.pace = Pace()
         self.witness = explain.witness_of(self.heading, explain.book_of(settings, edge))
 
     def run(self) -> int:
@@ -152,13 +154,18 @@ class _Launch:
                 if hasattr(subscriber, "begin"):
                     subscriber.begin(fan.clock(), **facts)
             hangs = explain.HangTeller(self.witness, view.note, record.note)
-            session = Session(fan, self.heading.hosts, [record, tails, self.witness, view, hangs])
+            watchers: list[Subscriber] = [record, tails, self.witness, view, hangs, self.pace]
+            session = Session(fan, self.heading.hosts, watchers)
             session.connect()
             outcome = self._launch(session, view, record, guardian)
             if outcome.clean:
                 guardian.dismiss()
             view.close()
             verdict = explain.verdict_of(self.witness, session.state, outcome)
+            if verdict is not None and retest.worth(verdict):
+                asked = self.hosts, session.state, self.settings, self.picker, self.edge
+                verdict, tested = retest.retested(verdict, *asked)
+                record.keep(retest.KEPT, tested)
             text = self._report(session, outcome, tails, verdict)
             judged = None if verdict is None else as_dict(verdict)
             if verdict is not None:
@@ -278,6 +285,7 @@ class _Launch:
                 outcome,
                 words,
                 diagnosis=explain.shown(verdict),
+                slow=[str(each) for each in self.pace.slow()],
                 colour=colour,
                 unicode=self.look.unicode,
             )

@@ -38,21 +38,23 @@ def report(
     last_words: Mapping[str, LastWords],
     *,
     diagnosis: Sequence[str] = (),
+    slow: Sequence[str] = (),
     colour: bool = False,
     unicode: bool = True,
 ) -> str:
     """The report, ending with a newline. ``last_words`` need only hold the host that failed first (nothing: it
     is not quoted); the lines of ``diagnosis`` (why it failed, who only suffered from it) stand under the headline of a
-    run that failed."""
+    run that failed; ``slow`` says who was slower than the others, whatever the end."""
     paint = _Paint(colour)
     if outcome.ok:
-        lines = _good(heading, outcome, paint)
+        lines = [*_good(heading, outcome, paint), *(f"slow: {clean(each, colour=False)}" for each in slow)]
     else:
         lines = [
-            _title(heading, outcome, paint, unicode=unicode),
+            _title(heading, state, outcome, paint, unicode=unicode),
             *(clean(line, colour=False) for line in diagnosis),
             *_last_words(heading, outcome, last_words, unicode=unicode),
             *_others(state, outcome),
+            *(_fact("slow" if not at else "", clean(each, colour=False)) for at, each in enumerate(slow)),
             *_where(heading, state, outcome),
             *_left(state, outcome, paint),
             _fact("exit status", f"{outcome.exit_code} ({_whose(outcome)})"),
@@ -71,8 +73,8 @@ def _good(heading: Heading, outcome: RunOutcome, paint: _Paint) -> list[str]:
     return lines
 
 
-def _title(heading: Heading, outcome: RunOutcome, paint: _Paint, *, unicode: bool) -> str:
-    if outcome.exit_code == 125 and outcome.first is None:
+def _title(heading: Heading, state: RunState, outcome: RunOutcome, paint: _Paint, *, unicode: bool) -> str:
+    if outcome.exit_code == 125 and all(host.started_at is None for host in state.all):
         word = "NOT LAUNCHED"
     else:
         word = "STOPPED" if outcome.origin == "user" or outcome.first is None else "FAILED"

@@ -250,6 +250,7 @@ def test_prepare_tells_all_that_must_be_known_before_go() -> None:
         "needs": ["train.sh"],
         "claims": ["port-1"],
         "ranks": 8,
+        "stacks": True,
         "about": {"by": "me@pc"},
         "lease": 30.0,
         "grace": 4.0,

@@ -13,7 +13,7 @@ from typing import Any
 
 from tests.lab.drive import Project
 from tests.lab.lab import Lab
-from tests.lab.verdicts.kinds import Kind
+from tests.lab.verdicts.kinds import Kind, unlimit_memory
 
 TASK = Path(__file__).with_name("task.py")
 SCRIPT = """bad=0; [ "$NODE_RANK" = "$GUILTY_NODE" ] && bad=1
@@ -61,6 +61,7 @@ def inject(project: Project, kind: Kind, place: str) -> Result:
         kind.inject(lab, host)
     try:
         run.end(PATIENCE)
+        unlimit_memory()
     except AssertionError:  # it never ended: told as a result, because hours of others come after it
         return Result(kind=kind.name, place=place, truth=host.name, named="it never ended", rule="", signature="",
                       confidence="no-verdict", mark="no-verdict", seconds=PATIENCE, sentence="")  # fmt: skip

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from tests.lab.drive import kill
 from tests.lab.lab import Lab
@@ -50,6 +53,38 @@ def apart(lab: Lab, host: Host) -> None:
         partition(lab, each)
 
 
+def limit_memory(lab: Lab, host: Host) -> None:
+    """The guilty rank's memory is bounded from outside, by a control group; it waits for that before it grows."""
+    (guilty,) = (each for each in host.processes() if _guilty(each.pid))
+    for root, name, limit in (
+        ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", 600 << 20),
+        ("/sys/fs/cgroup", "memory.max", 600 << 20),
+    ):
+        if os.path.exists(f"{root}/cgroup.procs"):
+            group = Path(root, f"fanout-verdicts-{os.getpid()}")
+            group.mkdir(exist_ok=True)
+            (group / name).write_text(str(limit))
+            (group / "cgroup.procs").write_text(str(guilty.pid))
+            host.write_file("/tmp/limited", "")
+            return
+
+
+def unlimit_memory() -> None:
+    """Remove the control group, once nobody is in it any more."""
+    for root in ("/sys/fs/cgroup/memory", "/sys/fs/cgroup"):
+        with contextlib.suppress(OSError):
+            Path(root, f"fanout-verdicts-{os.getpid()}").rmdir()
+
+
+def _guilty(pid: int) -> bool:
+    """Is it the rank itself? Its parent is torchrun, which has no RANK."""
+    try:
+        env = dict(entry.partition(b"=")[::2] for entry in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"))
+    except OSError:
+        return False
+    return b"RANK" in env and env[b"RANK"] == env.get(b"GUILTY")
+
+
 WAITS = {"PATIENCE": "8"}
 MEETS = {"PET_RDZV_CONF": "timeout=25", "PATIENCE": "25"}
 ENDLESS = {"STEPS": "4000"}
@@ -76,6 +111,7 @@ KINDS = (
             "loader-killed",
         )
     ),
+    Kind(name="memory", task="memory", env=WAITS, inject=limit_memory),
     # what a rank does not do
     *(Kind(name=name, task=name, env=WAITS) for name in ("hang", "stopped", "shape", "order", "skips")),
     Kind(name="hang-early", task="hang-early", env=MEETS),
