@@ -63,7 +63,7 @@ def report(request: Request, edge: Edge) -> int:
     if request.given["as_json"]:
         verdict = told.verdict
         answer = as_dict(verdict) if verdict is not None else {"v": 1, "verdict": told.outcome.headline, "cause": None}
-        edge.stdout.write(json.dumps({"run": recorded.heading.run_id, **answer}, indent=2) + "\n")
+        edge.stdout.write(json.dumps({"run": recorded.heading.run_id, **answer, "slow": told.slow}, indent=2) + "\n")
         return 0
     say_unless_ended(recorded, edge)
     look = choose(edge.environ, isatty=edge.stdout.isatty(), encoding=getattr(edge.stdout, "encoding", None))

@@ -19,6 +19,8 @@ from fanout.diagnose.witness import LONGEST_LINE, Witness
 from fanout.errors import UsageError
 from fanout.verbs.common import Edge, settings_of
 from fanout.verbs.explain import book_of
+from fanout.verbs.report import retold
+from fanout.views.recorded import Recorded
 from fanout.views.sanitise import clean
 
 CLOCKS = 2.0  # seconds by which the clocks of hosts that nobody compared may differ, and torchrun's whole seconds
@@ -30,6 +32,9 @@ _NOT_LOGS = (".json", ".jsonl", ".yaml", ".yml", ".py", ".pt", ".pth", ".safeten
 
 def why(request: Request, edge: Edge) -> int:
     """The verb: 0 where a cause is named, 1 where it stays undetermined."""
+    run = _own(request, edge)
+    if run:
+        return _of_own(run, request, edge)
     found = sources([each for path in request.task for each in _files(os.path.join(edge.cwd, path), path)])
     files = [_File(each, os.path.join(edge.cwd, each.path)) for each in found]
     names = [name for file in files for name in file.hosts()]
@@ -58,13 +63,34 @@ def why(request: Request, edge: Edge) -> int:
     return 0 if verdict.cause is not None else 1
 
 
+def _own(request: Request, edge: Edge) -> str:
+    """The run of fanout's own that the words mean: its directory, the logs in it, or all of these; "" if none."""
+    paths = [os.path.normpath(os.path.join(edge.cwd, word)) for word in request.task]
+    if len(paths) != 1 or not os.path.isdir(paths[0]):
+        return ""
+    place = os.path.dirname(paths[0]) if os.path.basename(paths[0]) == "logs" else paths[0]
+    return place if os.path.isfile(os.path.join(place, "events.jsonl")) else ""
+
+
+def _of_own(run: str, request: Request, edge: Edge) -> int:
+    """Its record knows when every line came, which no log says: so it is read, as ``fanout report`` does."""
+    told = retold(Recorded(run), settings_of(request, edge), edge)
+    verdict, hosts = told.verdict, told.heading.hosts
+    if request.given["as_json"]:
+        found = as_dict(verdict) if verdict is not None else {"v": 1, "verdict": told.outcome.headline, "cause": None}
+        edge.stdout.write(json.dumps({"run": told.heading.run_id, **found}, indent=2) + "\n")
+    else:
+        edge.stdout.write(f"run {told.heading.run_id} on {len(hosts)} host{'s' if len(hosts) > 1 else ''}\n")
+        lines = words.lines(verdict) if verdict is not None else [told.outcome.headline]
+        edge.stdout.write("".join(f"{clean(line, colour=False)}\n" for line in lines))
+    return 0 if verdict is not None and verdict.cause is not None else 1
+
+
 def _files(path: str, name: str) -> Iterator[str]:
     """The files that an argument means: itself, or all logs below a directory."""
     if os.path.isfile(path):
         yield name
         return
-    if os.path.isfile(os.path.join(path, "events.jsonl")):  # a run of fanout's own: its logs, not what it says of them
-        path, name = os.path.join(path, "logs"), os.path.join(name, "logs")
     if not os.path.isdir(path):
         raise UsageError(f"{name}: no such file or directory")
     below = []

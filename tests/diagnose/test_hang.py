@@ -1,0 +1,120 @@
+"""A run that hangs, and a healthy one that is asked: real processes on this machine, ranks that are no more than that."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.process
+
+#: Where torch's collectives would be: what a stack shows is a path and a name.
+COLLECTIVE = "import threading\ndef all_reduce():\n    threading.Event().wait()\n"
+TASK = """import os, sys, time
+sys.path.insert(0, "site-packages")
+from torch.distributed.c10d import all_reduce
+def load():
+    time.sleep(1000)
+print(f"rank {os.environ['RANK']} is here\\n", end="", flush=True)
+load() if os.environ["RANK"] == "1" else all_reduce()
+"""
+SCRIPT = """for rank in 0 1 2; do RANK=$rank LOCAL_RANK=$rank {python} "$1" & done
+wait
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    place = tmp_path / "site-packages/torch/distributed"
+    place.mkdir(parents=True)
+    for package in (place.parent, place):
+        (package / "__init__.py").write_text("")  # or the real torch of this environment would come first
+    (place / "c10d.py").write_text(COLLECTIVE)
+    (tmp_path / "train.sh").write_text(SCRIPT.format(python=sys.executable))
+    (tmp_path / "task.py").write_text(TASK)
+    return tmp_path
+
+
+def environment(project: Path) -> dict[str, str]:
+    own = {"FANOUT_STATE": str(project / "state"), "XDG_STATE_HOME": str(project / "xdg")}
+    return os.environ | own | {"PYTHONPATH": str(Path(__file__).parents[2])}
+
+
+def command(*words: str) -> list[str]:
+    return [sys.executable, "-m", "fanout", *words]
+
+
+def running(*flags: str) -> list[str]:
+    words = ["--skip-check", "--nproc-per-node", "3", "--venv", "none", "--output", "plain", "--grace", "1", *flags]
+    return command("run", *words, "localhost", "task.py")
+
+
+def test_a_hang_is_told_with_the_odd_one_out_and_ends_the_run(project: Path) -> None:
+    """``--hang-timeout 1 --on-hang stop``: who waits, who does not, and the verdict names the latter."""
+    flags = ("--hang-timeout", "1", "--on-hang", "stop")
+    done = subprocess.run(
+        running(*flags), cwd=project, env=environment(project), capture_output=True, text=True, timeout=100, check=False
+    )
+    assert done.returncode == 125, done.stderr
+    assert "fanout:   ranks 0,2 (localhost) wait in all_reduce (task.py:7)" in done.stderr
+    assert "fanout:   rank 1 (localhost) is in load (task.py:5)" in done.stderr
+    assert "first cause  rank 1 on localhost" in done.stderr
+    assert re.search(r"confidence +high", done.stderr)
+    assert "━━━ run" in done.stderr
+    assert "STOPPED after" in done.stderr
+    told = subprocess.run(
+        command("report", "--json"),
+        cwd=project,
+        env=environment(project),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert json.loads(told.stdout)["cause"]["signature"] == "apart"
+
+
+@pytest.fixture
+def healthy(project: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A run whose three ranks stand where they stand."""
+    child = subprocess.Popen(
+        running(), cwd=project, env=environment(project), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    assert child.stdout is not None
+    seen = 0
+    for line in child.stdout:
+        seen += b"is here" in line
+        if seen == 3:
+            break
+    yield child
+    child.terminate()
+    child.stdout.read()
+    child.wait(60)
+    child.stdout.close()
+
+
+def test_a_run_that_goes_on_can_be_asked_where_its_ranks_stand(project: Path, healthy: subprocess.Popen[bytes]) -> None:
+    """As often as one likes, folded or whole; the run does not notice."""
+    for flags in ([], ["--full"], ["--json"]):
+        told = subprocess.run(
+            command("stacks", *flags),
+            cwd=project,
+            env=environment(project),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert told.returncode == 0, told.stderr
+        if flags == ["--json"]:
+            ranks = json.loads(told.stdout)["ranks"]
+            assert sorted(rank["rank"] for rank in ranks) == [0, 1, 2]
+        else:
+            assert "rank 1 (localhost) is in load (task.py:5)\n" in told.stdout
+    assert healthy.poll() is None
