@@ -25,7 +25,7 @@ MOST_LINES = 40
 RAS_PORT = 28028  # NCCL's own service, on localhost (NCCL_RAS_ADDR)
 _TELLING = re.compile(
     r"Killed process|Out of memory|oom-kill|oom_reaper|NVRM: |Xid|SXid|segfault at|general protection|traps: |"
-    r"blocked for more than|soft lockup|I/O error|not responding|Link is Down|link is not ready|Machine [Cc]heck|EDAC|"
+    r"blocked for more than|soft lockup|I/O error|not responding|Link is Down|Machine [Cc]heck|EDAC|"
     r"EXT4-fs error|XFS .*(?:error|shutdown)|Remounting filesystem|nvme.*(?:timeout|reset)|BUG: |Call Trace"
 )
 _STAMP = re.compile(r"^\[\s*(\d+\.\d+)\] ")
