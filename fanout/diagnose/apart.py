@@ -6,6 +6,8 @@ waited in vain. A rank with an error of its own is the business of other rules, 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from fanout.diagnose import stacks
 from fanout.diagnose.case import Case, Finding
 from fanout.diagnose.stacks import Place
@@ -14,6 +16,7 @@ from fanout.diagnose.verdict import Cause, Confidence
 
 _ADVICE = "see what it did there: a loader, a checkpoint, a lock, another branch of the code"
 _ABORTS = (-6, 134)
+_NOTICED = ("gloo-size",)  # said by whoever notices a mismatch, which need not be who is wrong
 
 
 def rule(case: Case) -> Finding | None:
@@ -76,7 +79,7 @@ def _has_a_reason(case: Case, number: int) -> bool:
     if suspect.strength == STRONG:
         return True
     aborted = suspect.death is not None and suspect.death.code in _ABORTS
-    doubtful = suspect.sighting is not None and suspect.sighting.role == "maybe"
+    doubtful = suspect.signature in _NOTICED
     return suspect.strength > FAINT and not aborted and not doubtful
 
 
@@ -87,12 +90,17 @@ def _places(case: Case) -> dict[int, Place]:
         for each in case.processes
         if each.rank is not None and each.part == "victim" and each.sightings
         for frames in (stacks.frames_of(each.sightings[0].traceback),)
-        if frames
+        if _the_users(frames)
     }
     for stand in case.evidence.stands:
-        if stand.rank is not None and (stand.frames or stand.state in "Tt"):
+        if stand.rank is not None and (_the_users(stand.frames) or stand.state in "Tt"):
             found.setdefault(stand.rank, stacks.place_of(stand))
     return found
+
+
+def _the_users(frames: Sequence[tuple[str, int, str]]) -> bool:
+    """Is any of it the user's own code? torchrun's tracebacks about itself say nothing of where a rank stood."""
+    return any(not stacks.LIBRARY.search(file) for file, _, _ in frames)
 
 
 def _odd(where: dict[int, Place]) -> list[int]:
