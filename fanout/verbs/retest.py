@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from fanout.checks import dials, mesh
@@ -29,14 +29,21 @@ def worth(verdict: Verdict) -> bool:
 
 
 def retested(
-    verdict: Verdict, hosts: Sequence[Host], state: RunState, settings: Settings, picker: Picker, edge: Edge
-) -> tuple[Verdict, str]:
-    """The verdict with what a test between the same hosts shows now; and that test, for the record ("" without one)."""
+    verdict: Verdict,
+    hosts: Sequence[Host],
+    state: RunState,
+    settings: Settings,
+    picker: Picker,
+    edge: Edge,
+    *,
+    keep: Callable[[str, str], None],
+) -> Verdict:
+    """The verdict with what a test between the same hosts shows now; ``keep`` gets that test as a file."""
     names = [host.name for host in hosts]
     places = {name: str(state.hosts[name].hello.get("peer") or "") for name in names}
     places = {name: place for name, place in places.items() if place}
     if len(places) < 2 or state.interrupts:
-        return verdict, ""
+        return verdict
     edge.say("everybody waited for somebody: testing the network between the hosts again")
     with fan_of(hosts, settings, picker, edge) as fan:
         session = Session(fan, names, [])
@@ -47,7 +54,8 @@ def retested(
     unreached = [name for name in names if name not in reached]
     ways = [[start, end, dict(dial)] for (start, end), dial in tested.dials.items()]
     kept = {"v": 1, "addresses": dict(tested.addresses), "ways": ways, "unreached": unreached}
-    return amended(verdict, tested, unreached), json.dumps(kept) + "\n"
+    keep(KEPT, json.dumps(kept) + "\n")
+    return amended(verdict, tested, unreached)
 
 
 def as_kept(verdict: Verdict, directory: str) -> Verdict:

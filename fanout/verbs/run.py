@@ -18,7 +18,7 @@ from fanout.diagnose.verdict import Verdict, as_dict
 from fanout.errors import UsageError
 from fanout.guardian import Guardian
 from fanout.hosts import Host, fold
-from fanout.launch import Session, Subscriber
+from fanout.launch import Session
 from fanout.outcome import RunOutcome, of
 from fanout.plan import LaunchPlan, Learned
 from fanout.settings import Settings
@@ -154,8 +154,7 @@ class _Launch:
                 if hasattr(subscriber, "begin"):
                     subscriber.begin(fan.clock(), **facts)
             hangs = explain.HangTeller(self.witness, view.note, record.note)
-            watchers: list[Subscriber] = [record, tails, self.witness, view, hangs, self.pace]
-            session = Session(fan, self.heading.hosts, watchers)
+            session = Session(fan, self.heading.hosts, [record, tails, self.witness, view, hangs, self.pace])
             session.connect()
             outcome = self._launch(session, view, record, guardian)
             if outcome.clean:
@@ -163,9 +162,8 @@ class _Launch:
             view.close()
             verdict = explain.verdict_of(self.witness, session.state, outcome)
             if verdict is not None and retest.worth(verdict):
-                asked = self.hosts, session.state, self.settings, self.picker, self.edge
-                verdict, tested = retest.retested(verdict, *asked)
-                record.keep(retest.KEPT, tested)
+                where = self.hosts, session.state, self.settings, self.picker, self.edge
+                verdict = retest.retested(verdict, *where, keep=record.keep)
             text = self._report(session, outcome, tails, verdict)
             judged = None if verdict is None else as_dict(verdict)
             if verdict is not None:
