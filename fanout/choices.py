@@ -8,5 +8,6 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "output": ("auto", "live", "plain", "json"),
     "color": ("auto", "always", "never"),
     "on_early_exit": ("wait", "stop"),
+    "on_hangup": ("stop", "keep"),
     "rank_logs": ("auto", "off"),
 }

@@ -68,6 +68,7 @@ def _verb(request: Request) -> int:
         stdout=sys.stdout,
         stderr=sys.stderr,
         stdin=sys.stdin.buffer.read,
+        line=sys.stdin.readline,
         user=getpass.getuser(),
         machine=socket.gethostname(),
         prefix=sys.prefix if sys.prefix != sys.base_prefix else "",
@@ -90,8 +91,20 @@ def _verb(request: Request) -> int:
             from fanout.verbs.hosts import hosts
 
             return hosts(request, edge)
+        case "ps":
+            from fanout.verbs.ps import ps
+
+            return ps(request, edge)
+        case "attach":
+            from fanout.verbs.attach import attach
+
+            return attach(request, edge)
+        case "clean":
+            from fanout.verbs.clean import clean
+
+            return clean(request, edge)
         case "logs":
-            from fanout.verbs.runs import logs
+            from fanout.verbs.logs import logs
 
             return logs(request, edge)
         case "report":

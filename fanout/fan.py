@@ -41,6 +41,7 @@ class Fan:
         dials = threading.Semaphore(options.dials)
         self.links = {host.name: Link(host, transport, options, self._queue.put, clock, dials) for host in hosts}
         self._pending: Chunk | None = None
+        self.looking_on = False  # the run is somebody else's: its files on the hosts are not ours to remove
 
     def start(self) -> None:
         for link in self.links.values():
@@ -85,7 +86,7 @@ class Fan:
             case Kill():
                 link.send(wire.KILL)
             case Forget():
-                link.send(wire.BYE)
+                link.send(wire.LEAVE if self.looking_on else wire.BYE)
             case GiveUp():
                 link.close()
                 events.append(Lost(at=self.clock(), host=action.host, why=action.why))

@@ -21,7 +21,6 @@ from fanout import bare, wire
 from fanout.agent import bundle
 from fanout.errors import AgentRefused, Dropped, TransportError, Unreachable
 from fanout.events import (
-    MAIN_STREAM,
     Chunk,
     Dialling,
     Event,
@@ -103,12 +102,12 @@ class Link:
         self._plan = plan
         self.send(self._prepare_frame())
 
-    def resume(self, plan: LaunchPlan, size: int, crc: int) -> None:
-        """Before ``start``: take up a run that another launcher began and whose log it had as far as ``size``."""
+    def resume(self, plan: LaunchPlan, have: Mapping[int, tuple[int, int]]) -> None:
+        """Before ``start``: take up a run that another launcher began; ``have`` is (size, CRC-32) of each stream."""
         self._plan = plan
         self._attach_only = True
-        self._offsets[MAIN_STREAM] = size
-        self._crcs[MAIN_STREAM] = crc
+        self._offsets = {stream: size for stream, (size, _) in have.items()}
+        self._crcs = {stream: crc for stream, (_, crc) in have.items()}
 
     def go(self) -> None:
         assert self._plan is not None

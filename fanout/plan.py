@@ -79,6 +79,7 @@ class LaunchPlan:
     master_port: int
     grace: float
     lease: float
+    detached: bool = False  # launched with -d: its launcher has no terminal
     notes: tuple[str, ...] = field(default=())
 
     @property

@@ -41,6 +41,7 @@ class Settings:
     grace: float = 40.0
     last_words: float = 3.0
     on_early_exit: str = "wait"
+    on_hangup: str = "stop"
     transport: str = "auto"
     ssh_config: str = ""
     user: str = ""

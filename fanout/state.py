@@ -129,6 +129,7 @@ class HostState:
     attempt: int = 0  # connection attempts so far, over the whole run
     took: float = 0.0  # seconds that the last successful attempt took
     linked: bool = False  # is the link up now
+    linked_at: float | None = None
     link_lost_at: float | None = None
     link_lost_why: str = ""
     hello: Mapping[str, Any] = field(default_factory=dict)
@@ -241,7 +242,8 @@ def _told(host: HostState, event: OnHost) -> HostState:
         case Dialling():
             return replace(host, attempt=event.attempt)
         case Linked():
-            return replace(host, linked=True, took=event.took, hello=event.hello, link_lost_at=None, heard_at=event.at)
+            return replace(host, linked=True, linked_at=event.at, took=event.took, hello=event.hello, link_lost_at=None,
+                           heard_at=event.at)  # fmt: skip
         case LinkLost():
             return replace(host, linked=False, link_lost_at=host.link_lost_at or event.at, link_lost_why=event.why)
         case Noise():

@@ -140,13 +140,22 @@ def _ending(policy: Policy, state: RunState, host: HostState) -> list[Action]:
     if host.phase in (Phase.PREPARED, Phase.RUNNING, Phase.EXITED):
         if host.link_lost_at is not None and _overdue(state, host.link_lost_at, policy.lease + patience):
             return [GiveUp(host=host.name, why=f"no link for {policy.lease + patience:g} s ({host.link_lost_why})")]
-        if host.linked and _overdue(state, host.stop_at, 2 * patience):
+        if host.linked and _overdue(state, _heard_stop(host), 2 * patience):
             return [GiveUp(host=host.name, why="did not end although it was told to")]
-        if host.linked and host.exit is not None and _overdue(state, host.exit.at, 2 * patience):
+        if host.linked and host.exit is not None and _overdue(state, _since_linked(host, host.exit.at), 2 * patience):
             return [GiveUp(host=host.name, why="did not say what is left of the run")]
-        if host.linked and host.kill_at is None and _overdue(state, host.stop_at, patience):
+        if host.linked and host.kill_at is None and _overdue(state, _heard_stop(host), patience):
             return [Kill(host=host.name)]
     return []
+
+
+def _heard_stop(host: HostState) -> float | None:
+    return None if host.stop_at is None else _since_linked(host, host.stop_at)
+
+
+def _since_linked(host: HostState, at: float) -> float:
+    """No host can have answered while its link was down, however long ago something was."""
+    return max(at, host.linked_at or at)
 
 
 def _overdue(state: RunState, since: float | None, seconds: float) -> bool:

@@ -7,6 +7,7 @@ hostile; ``BadHost`` is the answer to anything else.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -171,6 +172,13 @@ def prepare_frame(plan: LaunchPlan, node: NodePlan, *, by: str, cursors: Mapping
             "claims": list(node.claims),
             "ranks": -1 if node.first_rank is None else node.first_rank,
             "about": {"by": by},
+            "card": {
+                "title": shlex.join(plan.task),
+                "nodes": len(plan.nodes),
+                "nproc": node.nproc,
+                "first_rank": node.first_rank,
+                "detached": plan.detached,
+            },
             "lease": plan.lease,
             "grace": plan.grace,
             "cursors": {str(stream): offset for stream, offset in cursors.items()},
@@ -222,3 +230,4 @@ def stop_frame(grace: float, why: str) -> bytes:
 KILL = frames.pack({"op": "kill"})
 BEAT = frames.pack({"op": "beat"})
 BYE = frames.pack({"op": "bye"})
+LEAVE = frames.pack({"op": "leave"})

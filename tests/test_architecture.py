@@ -28,6 +28,7 @@ FLOORS = {
     "settings": 2,
     "state": 2,
     "outcome": 3,
+    "holder": 3,
     "plan": 3,
     "hostfile": 3,
     "transports": 3,

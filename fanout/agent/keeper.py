@@ -66,7 +66,8 @@ class Keeper:
         self.exited = False
         self.deadline_term = 0.0  # when descendants outside train.sh's group get a TERM of their own
         self.deadline_kill = 0.0  # when KILL comes; 0: nothing is being ended
-        self.lease_until = time.monotonic() + min(spec["lease"] or 60.0, 60.0)
+        self.heard = time.monotonic()  # when a launcher last said anything
+        self.lease_until = self.heard + min(spec["lease"] or 60.0, 60.0)
         self.ooms = oom_kills()
         self.done = False
         self.wake_read, self.wake_write = os.pipe()
@@ -111,7 +112,13 @@ class Keeper:
     # -- relays
 
     def _story(self) -> Iterator:
-        """What a relay that comes now has missed."""
+        """How we stand, and what a relay that comes now has missed."""
+        yield {
+            "t": "standing",
+            "relays": len(self.audience.clients) - 1,  # without the one that asks
+            "heard": round(time.monotonic() - self.heard, 1),
+            "lease": round(self.lease_until - time.monotonic(), 1) if self.spec["lease"] else None,
+        }
         yield {"t": "prepared", "pid": os.getpid()}
         if self.main:
             yield {"t": "started", "pid": self.main}
@@ -121,7 +128,8 @@ class Keeper:
             yield dict(self.status.facts["exited"], t="exited")
 
     def _obey(self, message: dict) -> None:
-        self.lease_until = time.monotonic() + (self.spec["lease"] or 60.0)
+        self.heard = time.monotonic()
+        self.lease_until = self.heard + (self.spec["lease"] or 60.0)
         operation = message.get("op")
         if operation == "go":
             self.go(message["env"])

@@ -12,7 +12,7 @@ import time
 from functools import partial
 from typing import Any, Callable, Dict
 
-from . import probes_files, probes_gpu, probes_host, probes_net, probes_port, probes_soft, probes_tree
+from . import probes_files, probes_gpu, probes_host, probes_net, probes_port, probes_runs, probes_soft, probes_tree
 from .probes_tools import Aside, NotHad, Program
 
 Sections = Dict[str, Callable[[Dict[str, Any]], Any]]
@@ -122,4 +122,6 @@ PROBES: dict[str, Callable[[dict[str, Any]], Any]] = {
     "dial": probes_port.ask_dial,
     "deep-open": ask_deep_open,
     "deep-step": ask_deep_step,
+    "runs": probes_runs.ask_runs,
+    "clean": probes_runs.ask_clean,
 }

@@ -69,6 +69,19 @@ def marked(mark: list) -> list:
     return found
 
 
+def mark_of(pid: int) -> tuple:
+    """(run, node) that a living process of our uid is marked with; ("", 0) if it is none of a run's."""
+    try:
+        if os.stat("/proc/%d" % pid).st_uid != os.getuid():
+            return "", 0
+        with open("/proc/%d/environ" % pid, "rb") as file:
+            env = dict(entry.partition(b"=")[::2] for entry in file.read().split(b"\0"))
+    except OSError:
+        return "", 0
+    node = env.get(b"FANOUT_NODE", b"")
+    return env.get(b"FANOUT_RUN_ID", b"").decode("ascii", "replace"), int(node) if node.isdigit() else 0
+
+
 def describe(pid: int) -> dict:
     """What a person needs to know of a process that will not die."""
     seen = stat_of(pid)

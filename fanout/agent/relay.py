@@ -98,6 +98,9 @@ class Relay:
             self.questions.cancel(int(message["id"]))
         elif operation == "bye":
             self._bye()
+        elif operation == "leave":
+            self.tell({"t": "forgotten"})
+            self.over = True
         elif self.keeper is not None:  # go, stop, kill, beat
             try:
                 self.keeper.sendall(frames.pack(message))
@@ -133,6 +136,10 @@ class Relay:
         self.run = (message["run"], message["node"])
         self.mark = message["mark"]
         self.cursors = {int(stream): offset for stream, offset in message.get("cursors", {}).items()}
+        try:
+            self._open(0)
+        except FileNotFoundError:
+            pass  # its keeper died before it had made one
         self._join()
 
     def _join(self) -> None:
@@ -184,13 +191,19 @@ class Relay:
                 self._open_stream(message)
             elif message["t"] == "gone":
                 self.gone = message
-            else:
+            elif message["t"] != "standing":  # that is for who only asks
                 self.tell(message)
 
     def _open_stream(self, message: dict) -> None:
         """A further stream has turned up: from here on it is read where it lies."""
         self.paths[message["id"]] = message["path"]
+        self._open(message["id"])
         self.tell({"t": "stream", "id": message["id"], "name": message["name"]})
+
+    def _open(self, stream: int) -> None:
+        """At once, not when there is something to read: whoever has the whole log may remove the files before us."""
+        if stream not in self.files:
+            self.files[stream] = os.open(self._path(stream), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
 
     def _path(self, stream: int) -> str:
         return self.paths.get(stream) or record.log_path(self.directory, stream)
@@ -243,8 +256,7 @@ class Relay:
         for stream, size in self.sizes.items():
             cursor = self.cursors.get(stream, 0)
             while cursor < size and sent < BURST:
-                if stream not in self.files:
-                    self.files[stream] = os.open(self._path(stream), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+                self._open(stream)
                 data = os.pread(self.files[stream], min(frames.CHUNK, size - cursor), cursor)
                 if not data:
                     break
@@ -274,6 +286,7 @@ def hello() -> dict:
         "uid": os.getuid(),
         "cwd": os.getcwd(),
         "time": time.time(),
+        "stale": prepare.stale(),
     }
 
 

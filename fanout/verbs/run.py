@@ -8,9 +8,11 @@ import secrets
 import shlex
 import time
 from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from fanout import __version__, dryrun, plan, rejoin, supervise
+from fanout import __version__, dryrun, holder, plan, rejoin, supervise
 from fanout.arguments import Request
 from fanout.diagnose.verdict import Verdict
 from fanout.errors import UsageError
@@ -21,7 +23,7 @@ from fanout.outcome import RunOutcome, of
 from fanout.plan import LaunchPlan, Learned
 from fanout.settings import Settings
 from fanout.transports.pick import Picker, addresses
-from fanout.verbs import explain
+from fanout.verbs import detach, explain
 from fanout.verbs.common import (
     Edge,
     config_values,
@@ -34,7 +36,8 @@ from fanout.verbs.common import (
     work_directory,
 )
 from fanout.verbs.runs import ORDER
-from fanout.views.base import Heading, Look, View, choose
+from fanout.verbs.showing import look_of, view_of
+from fanout.views.base import Heading, View
 from fanout.views.logdir import LogDir
 from fanout.views.tail import Tails
 
@@ -57,7 +60,7 @@ def run(request: Request, edge: Edge) -> int:
     launch = _Launch(request, edge, settings, hosts, directory, config, picker, run_id)
     for note in file.notes:
         edge.say(note)
-    return launch.run()
+    return detach.apart(edge, launch.run) if request.given["detach"] else launch.run()
 
 
 def _has_script(settings: Settings, directory: str) -> bool:
@@ -111,13 +114,8 @@ class _Launch:
         self.directory = directory
         self.config = config
         self.picker = picker
-        self.look = choose(
-            edge.environ,
-            isatty=edge.stdout.isatty(),
-            encoding=getattr(edge.stdout, "encoding", None),
-            output=settings.output,
-            color=settings.color,
-        )
+        quiet = request.given["detach"] and settings.output == "auto"
+        self.look = look_of(settings, edge, "plain" if quiet else "")
         self.run_id = run_id
         root = runs_directory(settings, edge)
         self.heading = Heading(
@@ -129,26 +127,33 @@ class _Launch:
         )
         self.witness = explain.witness_of(self.heading, explain.book_of(settings, edge))
 
-    def run(self) -> int:
-        """From the first dial to the last word."""
+    def run(self, door: detach.Door | None = None) -> int:
+        """From the first dial to the last word; with a ``door``, from the start on all hosts without a terminal."""
         assert self.heading.log_dir is not None
         if self.settings.skip_check:
             self._plan(self._looked_up())  # what no host will be asked about is wrong before any is dialled
         with ExitStack() as stack:
-            view = view_of(self.heading, self.look, self.edge, timestamps=self.settings.timestamps)
-            stack.callback(view.close)
-            record = LogDir(self.heading.log_dir, self.heading, warn=view.note)
+            shown = view_of(self.heading, self.look, self.edge, timestamps=self.settings.timestamps)
+            stack.callback(shown.close)
+            record = LogDir(self.heading.log_dir, self.heading, warn=shown.note)
             stack.callback(record.close)
+            hold = holder.take(record.path, self._holder())
+            assert hold is not None, "a new run has no other launcher"
+            stack.callback(hold.let_go)
+            keep = self.settings.on_hangup == "keep"
+            view = detach.Curtain(shown, door=door, keep=keep, on_leave=partial(self._leave, shown, record, hold))
             tails = Tails()
             guardian = Guardian()
             stack.callback(guardian.leave_to_it)
-            fan = stack.enter_context(fan_of(self.hosts, self.settings, self.picker, self.edge))
+            hung_up = view.hang_up if keep else None
+            fan = stack.enter_context(fan_of(self.hosts, self.settings, self.picker, self.edge, hung_up=hung_up))
             facts = {"argv": list(self.request.task), "fanout": __version__}
-            for subscriber in (record, view):
+            for subscriber in (record, shown):
                 if hasattr(subscriber, "begin"):
                     subscriber.begin(fan.clock(), **facts)
             session = Session(fan, self.heading.hosts, [record, tails, self.witness, view])
             session.connect()
+            self._tell_stale(session, view)
             outcome = self._launch(session, view, record, guardian)
             if outcome.clean:
                 guardian.dismiss()
@@ -160,9 +165,36 @@ class _Launch:
             record.finish(outcome, text)
             for problem in record.problems:
                 self.edge.say(str(problem))
-            if hasattr(view, "finish"):
-                view.finish(outcome, text)
+            if hasattr(shown, "finish") and not view.left:
+                shown.finish(outcome, text)
         return outcome.exit_code
+
+    def _tell_stale(self, session: Session, view: View) -> None:
+        """What earlier runs left on these hosts, once, in a line a run."""
+        where: dict[str, list[str]] = {}
+        for host in session.state.all:
+            for run in host.hello.get("stale", ()):
+                where.setdefault(str(run), []).append(host.name)
+        for run, names in where.items():
+            text = f"{fold(names)}: nobody fetched how run {run} ended there: fanout attach {run}, or"
+            view.note(f"{text} fanout clean {self.request.hosts}")
+
+    def _holder(self, *, detached: bool = False) -> holder.Holder:
+        edge = self.edge
+        return holder.Holder(
+            pid=os.getpid(), user=edge.user, machine=edge.machine, since=time.time(), detached=detached
+        )
+
+    def _leave(self, shown: View, record: LogDir, hold: holder.Hold, why: str) -> None:
+        """Nobody looks any more: say how to come back, and go on without a terminal."""
+        record.note(f"{why} (pid {os.getpid()} on {self.edge.machine} watches over it)")
+        hold.become(self._holder(detached=True))
+        if why == "detached":
+            self.edge.say(f"detached: run {self.run_id} goes on, watched over by pid {os.getpid()} on this machine")
+            for verb in ("attach", "logs -f", "stop"):
+                self.edge.stderr.write(f"        fanout {verb} {self.run_id}\n")
+        self.edge.stderr.flush()
+        detach.redirect(record.path)
 
     def _launch(self, session: Session, view: View, record: LogDir, guardian: Guardian) -> RunOutcome:
         """Check, plan and follow the policy, as far as it comes."""
@@ -179,7 +211,7 @@ class _Launch:
                 return of(session.state, refused="refused by the check: nothing was started")
             learned = _learned(checked)
         try:
-            made = self._plan(learned)
+            made = replace(self._plan(learned), detached=self.request.given["detach"])
         except UsageError:
             session.dismiss()
             raise
@@ -280,18 +312,3 @@ def _learned(checked: Preflight) -> Learned:
     """What a check found out, for the plan."""
     found = checked.learned
     return Learned(master_addr=found.master_addr, gpus=found.gpus, env=found.exports, address=found.addresses)
-
-
-def view_of(heading: Heading, look: Look, edge: Edge, *, timestamps: bool = False) -> View:
-    """The view that was chosen; rich is imported for the live one alone."""
-    if look.mode == "live":
-        from fanout.views.live import Live
-
-        return Live(heading, stdout=edge.stdout, colour=look.colour, unicode=look.unicode)
-    if look.mode == "json":
-        from fanout.views.jsonl import JsonLines
-
-        return JsonLines(heading, stdout=edge.stdout)
-    from fanout.views.plain import Plain
-
-    return Plain(heading, stdout=edge.stdout, stderr=edge.stderr, timestamps=timestamps, colour=look.colour)

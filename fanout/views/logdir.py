@@ -74,6 +74,7 @@ class LogDir:
             self._files = _Files(path)
             self._events = os.open(os.path.join(path, "events.jsonl"), _FLAGS | os.O_APPEND, 0o600)
             self._events_size = os.fstat(self._events).st_size
+            self._mend_last_line()
         except OSError as error:
             raise LauncherError(
                 f"cannot write the logs of this run to {path}: {error.strerror}",
@@ -93,6 +94,18 @@ class LogDir:
         """Write the first record: what is to be run where. ``facts`` are the caller's (argv, version, …)."""
         self._now = at
         self._record(run_record(self._heading, at) | facts)
+
+    def recall(self, event: StreamOpened) -> None:
+        """A stream that an earlier launcher of this run gave a file to."""
+        self._names.name(event.host, event.stream, event.name)
+
+    def _mend_last_line(self) -> None:
+        """A launcher that was killed in the middle of a record: the next one begins its own line."""
+        if self._events_size:
+            with open(os.path.join(self.path, "events.jsonl"), "rb") as file:
+                file.seek(-1, os.SEEK_END)
+                if file.read(1) != b"\n":
+                    self._events_size += os.write(self._events, b"\n")
 
     def __call__(self, event: Event, state: RunState) -> None:
         self._now = event.at
