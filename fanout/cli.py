@@ -11,6 +11,7 @@ from fanout.errors import FanoutError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fanout.arguments import Request
+    from fanout.verbs.common import Edge
 
 HELP = ("-h", "--help", "help")
 
@@ -91,6 +92,21 @@ def _verb(request: Request) -> int:
             from fanout.verbs.hosts import hosts
 
             return hosts(request, edge)
+        case "why":
+            from fanout.verbs.why import why
+
+            return why(request, edge)
+        case "demo":
+            from fanout.verbs.demo import demo
+
+            return demo(request, edge)
+        case _:
+            return _of_runs(request, edge)
+
+
+def _of_runs(request: Request, edge: Edge) -> int:
+    """The verbs about runs that there are already."""
+    match request.verb:
         case "ps":
             from fanout.verbs.ps import ps
 
@@ -111,18 +127,10 @@ def _verb(request: Request) -> int:
             from fanout.verbs.report import report
 
             return report(request, edge)
-        case "why":
-            from fanout.verbs.why import why
-
-            return why(request, edge)
-        case "stop":
+        case _:
             from fanout.verbs.runs import stop
 
             return stop(request, edge)
-        case _:
-            from fanout.verbs.demo import demo
-
-            return demo(request, edge)
 
 
 def _columns() -> int:

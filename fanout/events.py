@@ -110,6 +110,13 @@ class Started(OnHost):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Joined(OnHost):
+    """The host came to the rendezvous. ``how``: ``waiting``, its torchrun is up; ``joined``, it is on MASTER_PORT."""
+
+    how: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StreamOpened(OnHost):
     """A stream of the host gets a name, for instance ``rank 5``; stream 0 needs no introduction."""
 
@@ -211,6 +218,7 @@ Event: TypeAlias = (
     | Prepared
     | Refused
     | Started
+    | Joined
     | StreamOpened
     | Chunk
     | Exited

@@ -96,6 +96,8 @@ class Fan:
         self._over.set()
         for link in self.links.values():
             link.close()
+        for link in self.links.values():
+            link.wait_closed()
 
     def _tick(self) -> None:
         """Beats, and the deadlines of those that are dialling."""

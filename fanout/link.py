@@ -40,6 +40,7 @@ from fanout.transports.base import Channel, Deadline, Transport
 BEAT_SECONDS = 5.0
 SILENT_SECONDS = 15.0  # three beats of the agent
 CHUNKS_IN_QUEUE = 64
+CLOSE_SECONDS = 5.0
 REDIAL_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0)
 
 
@@ -78,6 +79,7 @@ class Link:
         self._channel: Channel | None = None
         self._opening: Deadline | None = None
         self._over = False
+        self._closing: threading.Thread | None = None
         self._plan: LaunchPlan | None = None
         self._attach_only = False
         self._offsets: dict[int, int] = {}
@@ -134,8 +136,13 @@ class Link:
             self._wake_writer.notify_all()
         self._wake_dialler.set()
         self.room.release(CHUNKS_IN_QUEUE)
-        if channel is not None:
-            channel.close()
+        if channel is not None:  # a child that hangs is waited for: by a thread, for many links may be closed at once
+            self._closing = threading.Thread(target=channel.close, name=f"closing {self.host.name}", daemon=True)
+            self._closing.start()
+
+    def wait_closed(self) -> None:
+        if self._closing is not None:
+            self._closing.join(CLOSE_SECONDS)
 
     def _thread(self, what: str, work: Callable[[], None]) -> None:
         """A thread that cannot end without a word: whoever waits for this host would wait for ever."""

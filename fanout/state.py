@@ -26,6 +26,7 @@ from fanout.events import (
     Go,
     Gone,
     Interrupted,
+    Joined,
     Kill,
     Linked,
     LinkLost,
@@ -137,6 +138,8 @@ class HostState:
     trouble: Trouble | None = None
     pid: int | None = None
     started_at: float | None = None
+    waiting_at: float | None = None  # its torchrun was seen
+    joined_at: float | None = None  # it was seen on MASTER_PORT
     streams: Mapping[int, str] = field(default_factory=dict)  # names of the streams beyond the main one
     received: Mapping[int, int] = field(default_factory=dict)  # bytes of each stream that are here
     first_output_at: float | None = None
@@ -224,7 +227,7 @@ def advance(state: RunState, event: Event) -> RunState:
             return state
 
 
-_STILL = (Noise, LinkLost, StreamOpened, Chunk, Beat)
+_STILL = (Noise, LinkLost, Joined, StreamOpened, Chunk, Beat)
 
 
 def _moved(host: HostState, event: OnHost) -> Phase:
@@ -257,6 +260,10 @@ def _told(host: HostState, event: OnHost) -> HostState:
             return replace(host, linked=False, trouble=Trouble(kind="lost", message=event.why))
         case Started():
             return replace(host, pid=event.pid, started_at=host.started_at or event.at, heard_at=event.at)
+        case Joined(how="joined"):
+            return replace(host, joined_at=host.joined_at or event.at, waiting_at=host.waiting_at or event.at)
+        case Joined():
+            return replace(host, waiting_at=host.waiting_at or event.at)
         case StreamOpened():
             return replace(host, streams={**host.streams, event.stream: event.name})
         case Chunk():

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fanout.events import Action, Forget, GiveUp, Go, Kill, Prepare, Stop
+from fanout.hosts import fold
 from fanout.outcome import TIME_LIMIT
 from fanout.state import HostState, Phase, RunState
 
@@ -123,10 +124,37 @@ def _reason_to_stop(policy: Policy, state: RunState) -> str:
     for host in state.all:
         if host.phase is Phase.PREPARED and _overdue(state, host.go_at, policy.start_timeout):
             return f"{host.name} did not start within {policy.start_timeout:g} s"
+    missing = _never_came(policy, state)
+    if missing:
+        return missing
     ended = [host for host in state.all if host.succeeded]
     if ended and policy.on_early_exit == "stop" and len(ended) < len(state.all):
         return f"{ended[0].name} ended early"
     return ""
+
+
+def _never_came(policy: Policy, state: RunState) -> str:
+    """Hosts that the others have been waiting for at the rendezvous; "" if none, or if nobody uses it.
+
+    Once somebody is on MASTER_PORT, everybody has to be; before that, whoever has a torchrun waits for those without.
+    """
+    joined = [host.joined_at for host in state.all if host.joined_at is not None]
+    waiting = [host.waiting_at for host in state.all if host.waiting_at is not None]
+    since = min(joined or waiting, default=None)
+    if not _overdue(state, since, policy.start_timeout):
+        return ""
+    late = [
+        host
+        for host in state.all
+        if host.phase is Phase.RUNNING and host.linked and (host.joined_at if joined else host.waiting_at) is None
+    ]
+    if not late:
+        return ""
+    names, how = fold(host.name for host in late), f"within {policy.start_timeout:g} s of the others"
+    if not joined:
+        return f"{names}: no torchrun came up {how}"
+    up = " although torchrun is up there" if all(host.waiting_at is not None for host in late) else ""
+    return f"{names} did not come to the rendezvous on MASTER_PORT {how}{up}"
 
 
 def _ending(policy: Policy, state: RunState, host: HostState) -> list[Action]:

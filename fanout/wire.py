@@ -21,6 +21,7 @@ from fanout.events import (
     Exited,
     Forgotten,
     Gone,
+    Joined,
     Leftover,
     Noise,
     Prepared,
@@ -114,6 +115,8 @@ class Decoder:
                 )
             case "started":
                 return Started(at=at, host=host, pid=int(message["pid"]))
+            case "joined":
+                return Joined(at=at, host=host, how=str(message["how"]))
             case "stream":
                 return StreamOpened(at=at, host=host, stream=int(message["id"]), name=str(message["name"]))
             case "exited":
@@ -179,6 +182,7 @@ def prepare_frame(plan: LaunchPlan, node: NodePlan, *, by: str, cursors: Mapping
                 "first_rank": node.first_rank,
                 "detached": plan.detached,
             },
+            "port": plan.master_port if len(plan.nodes) > 1 else 0,
             "lease": plan.lease,
             "grace": plan.grace,
             "cursors": {str(stream): offset for stream, offset in cursors.items()},

@@ -20,6 +20,7 @@ MODULES = (
     "record",
     "spawn",
     "audience",
+    "joining",
     "keeper",
     "prepare",
     "questions",

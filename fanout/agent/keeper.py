@@ -15,7 +15,7 @@ import signal
 import socket
 import time
 
-from . import procs, record, spawn
+from . import joining, procs, record, spawn
 from .audience import Audience
 
 TYPE_CHECKING = False  # what typing says, without the price of importing it on a host
@@ -61,6 +61,7 @@ class Keeper:
         self.status = record.Status(directory)
         self.log = record.Log(directory, 0)
         self.ranks: RankLogs | None = None
+        self.joining = joining.Joining(spec["port"]) if spec.get("port") else None
         self.pipe = -1
         self.main = 0
         self.exited = False
@@ -90,6 +91,7 @@ class Keeper:
             self._reap()
             self._deadlines()
             self._look_at_ranks()
+            self._look_at_port()
             self.audience.offer(self._sizes())
 
     def _ready(self, descriptor: int, events: int) -> None:
@@ -105,9 +107,12 @@ class Keeper:
         """How long nothing can happen by itself."""
         if self.deadline_kill or self.ranks is not None:
             return SCAN_SECONDS * 1000
+        seconds = 60.0
         if self.spec["lease"] or not self.main:
-            return max(50.0, (self.lease_until - time.monotonic()) * 1000)
-        return 60000.0
+            seconds = max(0.05, self.lease_until - time.monotonic())
+        if self.main and self.joining is not None and not self.joining.over:
+            seconds = min(seconds, max(0.05, self.joining.wait))
+        return seconds * 1000
 
     # -- relays
 
@@ -122,6 +127,8 @@ class Keeper:
         yield {"t": "prepared", "pid": os.getpid()}
         if self.main:
             yield {"t": "started", "pid": self.main}
+        if self.joining is not None and self.joining.how:
+            yield {"t": "joined", "how": self.joining.how}
         for number in self.ranks.paths if self.ranks is not None else ():
             yield self._stream(number)
         if self.exited:
@@ -156,6 +163,11 @@ class Keeper:
     def _look_at_ranks(self, final: bool = False) -> None:
         for number in self.ranks.look(os.getpid(), final) if self.ranks is not None else ():
             self.audience.tell(self._stream(number))
+
+    def _look_at_port(self) -> None:
+        new = self.joining.look(os.getpid()) if self.joining is not None and self.main and not self.exited else ""
+        if new:
+            self.audience.tell({"t": "joined", "how": new})
 
     def _stream(self, number: int) -> dict:
         assert self.ranks is not None

@@ -211,6 +211,6 @@ def test_what_a_lease_left_is_told_once_by_the_next_run(project: Project, lab4: 
     project.train("true\n")
     done = project.run()
     assert done.code == 0, done.all
-    assert done.err.count(lost) == 1
+    assert done.err.count(f"h[1-4]: nobody fetched how run {lost} ended there") == 1
     assert "fanout clean hosts.txt" in done.err
     assert project.fanout("clean", "--yes", "hosts.txt").code == 0
