@@ -15,7 +15,7 @@ import signal
 import socket
 import time
 
-from . import joining, procs, record, spawn
+from . import joining, place, procs, record, spawn
 from .audience import Audience
 
 TYPE_CHECKING = False  # what typing says, without the price of importing it on a host
@@ -71,6 +71,8 @@ class Keeper:
         self.lease_until = self.heard + min(spec["lease"] or 60.0, 60.0)
         self.ooms = oom_kills()
         self.done = False
+        self.unkillable: list = []  # (pid, start time): as long as one of them is there, so are we, and our claims
+        self.farewell = False  # the launcher has all it wants: the directory goes when we do
         self.wake_read, self.wake_write = os.pipe()
         os.set_blocking(self.wake_write, False)
         os.set_blocking(self.wake_read, False)
@@ -107,8 +109,8 @@ class Keeper:
         """How long nothing can happen by itself."""
         if self.deadline_kill or self.ranks is not None:
             return SCAN_SECONDS * 1000
-        seconds = 60.0
-        if self.spec["lease"] or not self.main:
+        seconds = 1.0 if self.unkillable else 60.0
+        if not self.unkillable and (self.spec["lease"] or not self.main):
             seconds = max(0.05, self.lease_until - time.monotonic())
         if self.main and self.joining is not None and not self.joining.over:
             seconds = min(seconds, max(0.05, self.joining.wait))
@@ -133,6 +135,8 @@ class Keeper:
             yield self._stream(number)
         if self.exited:
             yield dict(self.status.facts["exited"], t="exited")
+        if "gone" in self.status.facts:
+            yield dict(self.status.facts["gone"], t="gone")
 
     def _obey(self, message: dict) -> None:
         self.heard = time.monotonic()
@@ -144,6 +148,8 @@ class Keeper:
             self.stop(float(message["grace"]), str(message.get("why", "stopped")))
         elif operation == "kill":
             self.stop(0.0, "killed")
+        elif operation == "bye":
+            self.farewell = True
 
     def _sizes(self) -> dict:
         sizes = {0: self.log.size}
@@ -248,6 +254,9 @@ class Keeper:
                     break  # the group has ended already
 
     def _deadlines(self) -> None:
+        if self.unkillable:
+            self._look_at_unkillable()
+            return
         now = time.monotonic()
         if now > self.lease_until and self.spec["lease"] and not self.deadline_kill:
             self.stop(self.spec["grace"], "no launcher for %g s: the lease ran out" % self.spec["lease"])
@@ -291,10 +300,23 @@ class Keeper:
             "dropped": self.log.dropped,
         }
         self.status.note(phase="gone", gone=gone)
-        self.release()
+        self.unkillable = [(pid, seen[3]) for pid, seen in ((pid, procs.stat_of(pid)) for pid in left) if seen]
+        self.done = not self.unkillable
+        if self.done:
+            self.release()
         self.audience.offer(self._sizes())
         self.audience.tell(dict(gone, t="gone"))
-        self.done = True
+
+    def _look_at_unkillable(self) -> None:
+        """No other run may have the port and the GPUs of a process that nobody can end."""
+        self.unkillable = [(pid, start) for pid, start in self.unkillable if procs.stat_of(pid)[3:] == (start,)]
+        if not self.unkillable:
+            self.done = True
+            self.release()
+            if self.farewell:
+                root = os.path.dirname(self.directory)
+                place.remove_run(root, self.spec["run"], self.spec["node"])
+                place.tidy(root)
 
     def _pending(self) -> bool:
         return bool(select.select([self.pipe], [], [], 0)[0])

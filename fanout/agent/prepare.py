@@ -147,7 +147,7 @@ def _claim(spec: dict, root: str, held: list) -> None:
                     "this is the machine that node %s of this run is on already" % holder.get("node", "?"),
                     "leave one of the two out of the hostfile; for more processes on one machine, slots=N",
                 ) from None
-            since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(holder.get("since", 0)))
+            since = time.strftime("%Y-%m-%d %H:%M", time.localtime(holder.get("since", 0)))
             raise Refusal(
                 "busy",
                 "busy: %s is held by run %s of %s since %s (pid %s)"

@@ -155,7 +155,9 @@ class Relay:
 
     def _bye(self) -> None:
         """The launcher has all it wants: remove the run's directory. A keeper that has ended is waited for."""
-        if self.gone is not None:
+        if self.gone is not None and self.gone["left"] and self.keeper is not None:
+            self.keeper.sendall(frames.pack({"op": "bye"}))  # it stays, with the claims, as long as they do
+        elif self.gone is not None:
             if self.keeper is not None:
                 self.keeper.settimeout(2.0)
                 try:

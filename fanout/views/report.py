@@ -14,6 +14,7 @@ from fanout.hosts import fold
 from fanout.outcome import HostOutcome, RunOutcome
 from fanout.state import RunState
 from fanout.views.base import Heading
+from fanout.views.causes import cause, whole
 from fanout.views.filenames import FileNames
 from fanout.views.sanitise import clean, clean_lines, sentence
 from fanout.views.tail import LastWords
@@ -115,12 +116,16 @@ def _excerpt(said: LastWords) -> tuple[tuple[str, ...], bool]:
 
 
 def _others(state: RunState, outcome: RunOutcome) -> list[str]:
-    groups: dict[tuple[str, str], list[str]] = {}
+    groups: dict[tuple[str, str], list[tuple[str, str]]] = {}
     for host in outcome.hosts:
         if host.host != outcome.first:
-            groups.setdefault((host.verdict, host.reason), []).append(host.host)
+            reason, pid = cause(host.reason)
+            groups.setdefault((host.verdict, reason), []).append((host.host, pid))
     also = " too" if outcome.first is not None else ""
-    texts = [f"{fold(names)}: {_became(verdict, reason, state, also)}" for (verdict, reason), names in groups.items()]
+    texts = [
+        f"{fold(name for name, _ in those)}: {_became(verdict, whole(reason, [pid for _, pid in those]), state, also)}"
+        for (verdict, reason), those in groups.items()
+    ]
     name = "the others" if outcome.first is not None else "the hosts"
     return [_fact(name if not at else "", text) for at, text in enumerate(texts)]
 
