@@ -125,6 +125,14 @@ class StreamOpened(OnHost):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Trimmed(OnHost):
+    """The host has let go of the stream's bytes before ``upto``: another launcher has them."""
+
+    stream: int
+    upto: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Chunk(OnHost):
     """Bytes of a stream, in order and without gaps: ``offset`` is where ``data`` begins in the stream."""
 
@@ -220,6 +228,7 @@ Event: TypeAlias = (
     | Started
     | Joined
     | StreamOpened
+    | Trimmed
     | Chunk
     | Exited
     | Gone

@@ -55,7 +55,11 @@ class Fan:
     def next(self, timeout: float) -> Event:
         """The next event; Tick if there is none for ``timeout`` seconds."""
         if self._pending is not None:  # the one given out last has been dealt with
-            self.links[self._pending.host].room.release()
+            link = self.links[self._pending.host]
+            if self.looking_on:
+                link.room.release()
+            else:
+                link.dealt_with(self._pending)
             self._pending = None
         try:
             event = self._queue.get(timeout=timeout)

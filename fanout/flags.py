@@ -95,6 +95,9 @@ def _run(parser: argparse.ArgumentParser) -> None:
         choices=CHOICES["rank_logs"],
         help="auto: under torchrun one stream and file a rank; off: one a host",
     )
+    shown.add_argument(
+        "--spool-limit", metavar="SIZE", help="most of a run's log that a host's disk keeps (4G; 0: no limit)"
+    )
     shown.add_argument("--signatures", metavar="FILE", help="error messages of your own (docs/diagnosis.md)")
 
 

@@ -40,6 +40,7 @@ from fanout.events import (
     Stop,
     StreamOpened,
     Tick,
+    Trimmed,
     Unreached,
 )
 
@@ -227,7 +228,7 @@ def advance(state: RunState, event: Event) -> RunState:
             return state
 
 
-_STILL = (Noise, LinkLost, Joined, StreamOpened, Chunk, Beat)
+_STILL = (Noise, LinkLost, Joined, StreamOpened, Trimmed, Chunk, Beat)
 
 
 def _moved(host: HostState, event: OnHost) -> Phase:
@@ -266,6 +267,8 @@ def _told(host: HostState, event: OnHost) -> HostState:
             return replace(host, waiting_at=host.waiting_at or event.at)
         case StreamOpened():
             return replace(host, streams={**host.streams, event.stream: event.name})
+        case Trimmed():
+            return replace(host, received={**host.received, event.stream: event.upto}, heard_at=event.at)
         case Chunk():
             received = {**host.received, event.stream: event.offset + len(event.data)}
             first = host.first_output_at or event.at

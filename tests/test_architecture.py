@@ -43,6 +43,7 @@ FLOORS = {
     "views": 4,
     "greeting": 5,
     "bare": 5,
+    "tally": 5,
     "link": 6,
     "fan": 7,
     "launch": 8,

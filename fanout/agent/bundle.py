@@ -19,6 +19,7 @@ MODULES = (
     "procs",
     "record",
     "spawn",
+    "spool",
     "audience",
     "joining",
     "keeper",

@@ -15,7 +15,7 @@ import signal
 import socket
 import time
 
-from . import joining, place, procs, record, spawn
+from . import joining, place, procs, record, spawn, spool
 from .audience import Audience
 
 TYPE_CHECKING = False  # what typing says, without the price of importing it on a host
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 DRAIN = 1 << 20  # the most we read from the pipe before we look at anything else
 LEFTOVER_SECONDS = 1.0  # what train.sh leaves behind when it ends by itself gets this long to go
 UNKILLABLE_SECONDS = 20.0
+DEAF_SECONDS = 15.0  # a launcher says something every five
 SCAN_SECONDS = 0.1  # how often the tree is looked at while it is being ended
 
 
@@ -59,7 +60,8 @@ class Keeper:
         self.poll = select.poll()
         self.audience = Audience(listener, self.poll)
         self.status = record.Status(directory)
-        self.log = record.Log(directory, 0)
+        self.spool = spool.Spool(directory, spec.get("spool", 0))
+        self.log = self.spool.log
         self.ranks: RankLogs | None = None
         self.joining = joining.Joining(spec["port"]) if spec.get("port") else None
         self.pipe = -1
@@ -92,6 +94,7 @@ class Keeper:
                 self._ready(descriptor, events)
             self._reap()
             self._deadlines()
+            self._write_held()
             self._look_at_ranks()
             self._look_at_port()
             self.audience.offer(self._sizes())
@@ -114,6 +117,8 @@ class Keeper:
             seconds = max(0.05, self.lease_until - time.monotonic())
         if self.main and self.joining is not None and not self.joining.over:
             seconds = min(seconds, max(0.05, self.joining.wait))
+        if self.spool.waits:
+            seconds = min(seconds, 1.0)
         return seconds * 1000
 
     # -- relays
@@ -126,6 +131,8 @@ class Keeper:
             "heard": round(time.monotonic() - self.heard, 1),
             "lease": round(self.lease_until - time.monotonic(), 1) if self.spec["lease"] else None,
         }
+        if self.spool.trimming:
+            yield {"t": "trimming"}
         yield {"t": "prepared", "pid": os.getpid()}
         if self.main:
             yield {"t": "started", "pid": self.main}
@@ -142,7 +149,12 @@ class Keeper:
         self.heard = time.monotonic()
         self.lease_until = self.heard + (self.spec["lease"] or 60.0)
         operation = message.get("op")
-        if operation == "go":
+        if operation == "beat" and "have" in message:
+            paths = self.ranks.paths if self.ranks is not None else {}
+            if self.spool.acknowledge(message["have"], self._sizes(), paths):
+                self.status.note(trimmed=True)
+                self.audience.tell({"t": "trimming"})
+        elif operation == "go":
             self.go(message["env"])
         elif operation == "stop":
             self.stop(float(message["grace"]), str(message.get("why", "stopped")))
@@ -216,8 +228,21 @@ class Keeper:
                 os.close(self.pipe)
                 self.pipe = -1
                 return
-            self.log.append(data)
             taken += len(data)
+            self.spool.put(data, self._listened())
+            if self.spool.waits:
+                self.poll.unregister(self.pipe)  # until there is room: the run waits in its write
+                return
+
+    def _write_held(self) -> None:
+        if self.spool.waits:
+            self.spool.retry(self._listened())
+            if not self.spool.waits and self.pipe >= 0:
+                self.poll.register(self.pipe, select.POLLIN)
+
+    def _listened(self) -> bool:
+        """Does a launcher take what we have?"""
+        return bool(self.audience.clients) and time.monotonic() - self.heard < DEAF_SECONDS
 
     def _reap(self) -> None:
         for ended in procs.reap():
@@ -289,8 +314,10 @@ class Keeper:
 
     def _finish(self, left: list, killed: int) -> None:
         """Everything has ended: the last bytes, the record, the word to the relays; then the loop is over."""
+        self.spool.finish()
         while self.pipe >= 0 and self._pending():
             self._drain()
+            self.spool.finish()
         self._look_at_ranks(final=True)
         gone = {
             "killed": killed,

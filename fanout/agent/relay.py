@@ -14,7 +14,7 @@ import socket
 import sys
 import time
 
-from . import frames, place, prepare, procs, questions, record
+from . import frames, place, prepare, procs, questions, record, spool
 
 BEAT_SECONDS = 5.0
 DEAF_SECONDS = (
@@ -37,6 +37,7 @@ class Relay:
         self.sizes: dict = {}
         self.paths: dict = {}  # of the streams beyond the main one
         self.files: dict = {}
+        self.trimmed = False  # the front of the files may not be there any more
         self.gone: dict | None = None
         self.told_gone = False
         self.questions = questions.Questions(self.tell)
@@ -193,6 +194,8 @@ class Relay:
                 self._open_stream(message)
             elif message["t"] == "gone":
                 self.gone = message
+            elif message["t"] == "trimming":
+                self.trimmed = True
             elif message["t"] != "standing":  # that is for who only asks
                 self.tell(message)
 
@@ -216,6 +219,7 @@ class Relay:
 
         facts = record.read_status(self.directory)
         self.tell({"t": "prepared", "pid": facts.get("keeper", 0)})
+        self.trimmed = bool(facts.get("trimmed"))
         if "main" in facts:
             self.tell({"t": "started", "pid": facts["main"]})
         for number, (name, path) in ranklogs.listed(self.directory).items():
@@ -262,6 +266,12 @@ class Relay:
                 data = os.pread(self.files[stream], min(frames.CHUNK, size - cursor), cursor)
                 if not data:
                     break
+                if self.trimmed:
+                    there = spool.data_from(self.files[stream], cursor, size)
+                    if there > cursor:  # only who comes late, or is very slow, asks for what is gone
+                        self.tell({"t": "trimmed", "stream": stream, "upto": there})
+                        cursor = there
+                        continue
                 write_all(frames.pack_data(stream, cursor, data))
                 cursor += len(data)
                 sent += len(data)

@@ -29,6 +29,7 @@ from fanout.views.record import VERSION, chunk_record, dumps, encode, end_record
 
 OPEN_FILES = 128  # macOS gives a process 256 descriptors; ssh needs its share
 COALESCE_SECONDS = 0.25
+RECORDED_BYTES = 1 << 20  # less than is acknowledged at a time: a host lets go of nothing that is not in the record
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,7 +159,7 @@ class LogDir:
             self._pending[key] = _Span(at=chunk.at, offset=chunk.offset, length=len(chunk.data))
         if self._pending_since is None:
             self._pending_since = chunk.at
-        elif chunk.at - self._pending_since >= COALESCE_SECONDS:
+        if self._pending[key].length >= RECORDED_BYTES or chunk.at - self._pending_since >= COALESCE_SECONDS:
             self._flush()
 
     def _flush(self) -> None:

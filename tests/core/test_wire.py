@@ -251,6 +251,9 @@ def test_prepare_tells_all_that_must_be_known_before_go() -> None:
         "claims": ["port-1"],
         "ranks": 8,
         "about": {"by": "me@pc"},
+        "card": {"title": "t", "nodes": 1, "nproc": NODE.nproc, "first_rank": 8, "detached": False},
+        "port": 0,  # of one host, nobody waits for another
+        "spool": 0,
         "lease": 30.0,
         "grace": 4.0,
         "cursors": {"0": 5},
@@ -279,4 +282,4 @@ def test_the_small_frames_say_what_they_are() -> None:
     }
     assert one_of(wire.cancel_frame(4)) == {"op": "cancel", "id": 4}
     assert one_of(wire.stop_frame(1.5, "x")) == {"op": "stop", "grace": 1.5, "why": "x"}
-    assert [one_of(frame)["op"] for frame in (wire.KILL, wire.BEAT, wire.BYE)] == ["kill", "beat", "bye"]
+    assert [one_of(frame)["op"] for frame in (wire.KILL, wire.beat_frame({}), wire.BYE)] == ["kill", "beat", "bye"]

@@ -20,6 +20,8 @@ MANY = 8
 class _Stuck:
     """A child that takes no notice of the end of its stdin."""
 
+    name = "stuck"
+
     def open(self, host: Host, command: str, deadline: Deadline) -> Channel:
         return PipeChannel(["sleep", "60"])
 
