@@ -94,7 +94,7 @@ class Keeper:
                 self._ready(descriptor, events)
             self._reap()
             self._deadlines()
-            self._write_held()
+            self._look_after_spool()
             self._look_at_ranks()
             self._look_at_port()
             self.audience.offer(self._sizes())
@@ -150,10 +150,7 @@ class Keeper:
         self.lease_until = self.heard + (self.spec["lease"] or 60.0)
         operation = message.get("op")
         if operation == "beat" and "have" in message:
-            paths = self.ranks.paths if self.ranks is not None else {}
-            if self.spool.acknowledge(message["have"], self._sizes(), paths):
-                self.status.note(trimmed=True)
-                self.audience.tell({"t": "trimming"})
+            self.spool.acknowledge(message["have"])
         elif operation == "go":
             self.go(message["env"])
         elif operation == "stop":
@@ -234,7 +231,10 @@ class Keeper:
                 self.poll.unregister(self.pipe)  # until there is room: the run waits in its write
                 return
 
-    def _write_held(self) -> None:
+    def _look_after_spool(self) -> None:
+        if self.spool.trim(self._sizes(), self.ranks.paths if self.ranks is not None else {}):
+            self.status.note(trimmed=True)
+            self.audience.tell({"t": "trimming"})
         if self.spool.waits:
             self.spool.retry(self._listened())
             if not self.spool.waits and self.pipe >= 0:

@@ -61,10 +61,15 @@ class Spool:
         self.log.dropped += len(self._held)
         self._held = b""
 
-    def acknowledge(self, have: dict, sizes: dict, paths: dict) -> bool:
-        """The launcher has that much of each stream. True when it is the first time that something has to go."""
+    def acknowledge(self, have: dict) -> None:
+        """The launcher has that much of each stream."""
         self._acknowledged.update({int(stream): int(size) for stream, size in have.items()})
-        if not self._limit or sum(self._kept(stream, size) for stream, size in sizes.items()) < self._limit / 2:
+
+    def trim(self, sizes: dict, paths: dict) -> bool:
+        """Let go of what may go, if need be. True when that is announced, for the first time."""
+        if not self._limit or not self._acknowledged:
+            return False
+        if sum(self._kept(stream, size) for stream, size in sizes.items()) < self._limit / 2:
             return False
         if not self.trimming:
             self.trimming = time.monotonic()
