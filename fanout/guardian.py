@@ -64,7 +64,8 @@ def main() -> None:
     from fanout import holder, rejoin
 
     wanted = rejoin.Order.from_json(order.split(b"\n", 1)[0].decode())
-    ours = holder.Holder(pid=os.getpid(), user="the guardian", machine=os.uname().nodename, since=time.time())
+    ours = holder.Holder(pid=os.getpid(), user="the guardian", machine=os.uname().nodename, since=time.time(),
+                         ending=True)  # fmt: skip
     if holder.take(wanted.directory, ours) is None:
         return  # somebody has taken the run up already
     rejoin.end(wanted, by="the guardian", agent=False, why="the launcher is gone")

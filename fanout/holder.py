@@ -18,13 +18,14 @@ _TRIES = 100  # whoever only looks holds the lock for an instant
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Holder:
-    """The process that writes the record. ``detached``: nobody sees what it prints."""
+    """The process that writes the record. ``detached``: nobody sees what it prints; ``ending``: it ends the run."""
 
     pid: int
     user: str
     machine: str
     since: float
     detached: bool = False
+    ending: bool = False
 
 
 class Hold:

@@ -23,7 +23,7 @@ from fanout.link import FanOptions
 from fanout.outcome import RunOutcome, of
 from fanout.plan import LaunchPlan, NodePlan
 from fanout.settings import Settings
-from fanout.state import RunState, advance
+from fanout.state import HostState, Phase, RunState, advance
 from fanout.transports.pick import Picker
 from fanout.views.base import Heading
 from fanout.views.logdir import LogDir
@@ -79,17 +79,19 @@ class TakenUp:
         agent: bool,
         learners: Sequence[Subscriber] = (),
         views: Sequence[Subscriber] = (),
+        again: bool = False,
     ) -> None:
+        """``again``: hosts that were given up are tried once more."""
         self.order = order
         clock = Clock()
         self.heading = Heading(run_id=order.run_id, title="", hosts=tuple(host.name for host in order.hosts))
         self._have: dict[str, dict[int, tuple[int, int]]] = {}
         self._opened: list[StreamOpened] = []
-        self._left = self._read(learners, clock())
+        self._left = _without_launcher(self._read(learners, clock()), again=again)
         self.record = self._record()
         self.fan = self._fan(clock, by=by, agent=agent)
         subscribers = [*([self.record] if self.record else []), *learners, *views]
-        self.session = Session(self.fan, self.heading.hosts, subscribers, state=_without_launcher(self._left))
+        self.session = Session(self.fan, self.heading.hosts, subscribers, state=self._left)
 
     def _read(self, learners: Sequence[Subscriber], now: float) -> RunState:
         """The state that the record comes to. A record that cannot be read must not keep a run from being ended."""
@@ -171,7 +173,7 @@ class TakenUp:
 
 def end(order: Order, *, by: str, agent: bool, why: str) -> RunState:
     """End the run, and its record with it; the state that this came to."""
-    taken = TakenUp(order, by=by, agent=agent)
+    taken = TakenUp(order, by=by, agent=agent, again=True)
     try:
         taken.end(why)
         outcome = of(taken.session.state)
@@ -182,13 +184,15 @@ def end(order: Order, *, by: str, agent: bool, why: str) -> RunState:
         taken.close()
 
 
-def _without_launcher(state: RunState) -> RunState:
+def _without_launcher(state: RunState, *, again: bool) -> RunState:
     """What a dead launcher had sent last may never have arrived: it is to be said again."""
-    hosts = {
-        name: host if host.phase.over else replace(host, forget_at=None, kill_at=None)
-        for name, host in state.hosts.items()
-    }
-    return replace(state, hosts=hosts)
+
+    def left(host: HostState) -> HostState:
+        if again and host.phase is Phase.LOST:
+            return replace(host, phase=Phase.WAITING, trouble=None)
+        return host if host.phase.over else replace(host, forget_at=None, kill_at=None)
+
+    return replace(state, hosts={name: left(host) for name, host in state.hosts.items()})
 
 
 def _host(entry: Mapping[str, Any]) -> Host:

@@ -15,6 +15,7 @@ from typing import Any, Callable
 from . import frames, place, prepare, procs, record
 from .probes_host import age_of
 
+KEEPER = "@%s READY"  # stands in the command line of every agent
 ANSWER_SECONDS = 3.0
 KILL_SECONDS = 20.0
 
@@ -96,11 +97,22 @@ def _processes(kept: set[tuple[str, int]]) -> list[dict[str, Any]]:
         seen = procs.stat_of(pid)
         if not run or not seen or seen[0] in "ZX" or pid == os.getpid():
             continue
-        found.append(
-            dict(procs.describe(pid), run=run, node=node, start=seen[3], age=age_of(pid), kept=(run, node) in kept)
-        )
+        keeper = (run, node) in kept or _has_keeper(pid)
+        found.append(dict(procs.describe(pid), run=run, node=node, start=seen[3], age=age_of(pid), kept=keeper))
     memory = _gpu_memory() if found else {}
     return [dict(process, gpu_mb=memory.get(process["pid"])) for process in found]
+
+
+def _has_keeper(pid: int) -> bool:
+    """Is a keeper above it? That lives then, wherever its directory is: nothing of its tree can get out from below it."""
+    while pid > 1:
+        seen = procs.stat_of(pid)
+        if not seen:
+            return False
+        pid = seen[1]
+        if KEEPER in procs.command_of(pid):
+            return True
+    return False
 
 
 def _gpu_memory() -> dict[int, int]:
@@ -130,7 +142,7 @@ def ask_clean(args: dict[str, Any]) -> dict[str, Any]:
     alive = {(entry["run"], entry["node"]) for entry in ask_runs({})["runs"] if entry["alive"]}
 
     def find() -> list[int]:
-        return [pid for pid, start in wanted if _ours(pid, start) and procs.mark_of(pid) not in alive]
+        return [pid for pid, start in wanted if _ours(pid, start)]
 
     def of_run(run: str, node: int) -> Callable[[], list[int]]:
         return lambda: procs.marked(["FANOUT_RUN_ID=%s" % run, "FANOUT_NODE=%d" % node])
@@ -148,6 +160,7 @@ def ask_clean(args: dict[str, Any]) -> dict[str, Any]:
 
 
 def _ours(pid: int, start: int) -> bool:
-    """Is it still the process that was listed? A pid alone may have become somebody else's."""
+    """Is it still the process that was listed, and nobody's? A pid alone may have become somebody else's."""
     seen = procs.stat_of(pid)
-    return bool(seen) and seen[3] == start and seen[0] not in "ZX" and bool(procs.mark_of(pid)[0])
+    same = bool(seen) and seen[3] == start and seen[0] not in "ZX"
+    return same and bool(procs.mark_of(pid)[0]) and not _has_keeper(pid)

@@ -85,8 +85,12 @@ def mark_of(pid: int) -> tuple:
 def describe(pid: int) -> dict:
     """What a person needs to know of a process that will not die."""
     seen = stat_of(pid)
-    command = _read("/proc/%d/cmdline" % pid).replace("\0", " ").strip() or _read("/proc/%d/comm" % pid).strip()
+    command = command_of(pid) or _read("/proc/%d/comm" % pid).strip()
     return {"pid": pid, "state": seen[0] if seen else "?", "wchan": _read("/proc/%d/wchan" % pid), "cmd": command[:300]}
+
+
+def command_of(pid: int) -> str:
+    return _read("/proc/%d/cmdline" % pid).replace("\0", " ").strip()
 
 
 def _read(path: str) -> str:

@@ -7,6 +7,7 @@ import os
 import secrets
 import shlex
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -19,7 +20,7 @@ from fanout.errors import UsageError
 from fanout.guardian import Guardian
 from fanout.hosts import Host, fold
 from fanout.launch import Session
-from fanout.outcome import RunOutcome, of
+from fanout.outcome import RunOutcome, of, with_holes
 from fanout.plan import LaunchPlan, Learned
 from fanout.settings import Settings
 from fanout.transports.pick import Picker, addresses
@@ -38,7 +39,7 @@ from fanout.verbs.common import (
 from fanout.verbs.runs import ORDER
 from fanout.verbs.showing import look_of, view_of
 from fanout.views.base import Heading, View
-from fanout.views.logdir import LogDir
+from fanout.views.logdir import LogDir, Problem
 from fanout.views.tail import Tails
 
 if TYPE_CHECKING:
@@ -158,13 +159,12 @@ class _Launch:
             if outcome.clean:
                 guardian.dismiss()
             view.close()
+            outcome = with_holes(outcome, len(record.problems))
             verdict = explain.verdict_of(self.witness, session.state, outcome)
-            text = self._report(session, outcome, tails, verdict)
+            text = self._report(session, outcome, tails, verdict, record.problems)
             if verdict is not None:
                 record.keep(explain.VERDICT, explain.as_json(verdict))
             record.finish(outcome, text)
-            for problem in record.problems:
-                self.edge.say(str(problem))
             if hasattr(shown, "finish") and not view.left:
                 shown.finish(outcome, text)
         return outcome.exit_code
@@ -285,7 +285,9 @@ class _Launch:
             learned=learned,
         )
 
-    def _report(self, session: Session, outcome: RunOutcome, tails: Tails, verdict: Verdict | None) -> str:
+    def _report(
+        self, session: Session, outcome: RunOutcome, tails: Tails, verdict: Verdict | None, holes: Sequence[Problem]
+    ) -> str:
         """The last words, on stderr; the same without colour for the record."""
         from fanout.views.report import report
 
@@ -298,6 +300,7 @@ class _Launch:
                 outcome,
                 words,
                 diagnosis=explain.shown(verdict),
+                missing=[str(hole) for hole in holes],
                 colour=colour,
                 unicode=self.look.unicode,
             )

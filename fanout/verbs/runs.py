@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 
 from fanout import holder, rejoin
@@ -69,15 +70,20 @@ def stop(request: Request, edge: Edge) -> int:
 
 def _ask_launcher(living: holder.Holder, recorded: Recorded, edge: Edge) -> int:
     """The launcher lives: it ends the run in order, and its own words are the outcome."""
-    edge.say(f"stopping run {recorded.heading.run_id}: told its launcher (pid {living.pid})")
+    run = recorded.heading.run_id
+    if living.ending:
+        edge.say(f"run {run} is being ended already, by {living.user} (pid {living.pid})")
+    else:
+        edge.say(f"stopping run {run}: told its launcher (pid {living.pid})")
     try:
-        os.kill(living.pid, signal.SIGTERM)
+        if not living.ending:
+            os.kill(living.pid, signal.SIGTERM)
     except ProcessLookupError:
         pass  # it ended this very moment
     except PermissionError:
         raise UsageError(f"its launcher, pid {living.pid}, is another user's ({living.user})") from None
-    for _ in follow.coming(recorded):
-        pass
+    while holder.of(recorded.path) is not None:
+        select.select([], [], [], follow.PAUSE_SECONDS)
     result = recorded.result()
     if result is None:
         edge.say("its launcher ended without a word: its guardian ends the run; once more in a minute to be sure")

@@ -39,12 +39,13 @@ def report(
     last_words: Mapping[str, LastWords],
     *,
     diagnosis: Sequence[str] = (),
+    missing: Sequence[str] = (),
     colour: bool = False,
     unicode: bool = True,
 ) -> str:
     """The report, ending with a newline. ``last_words`` need only hold the host that failed first (nothing: it
     is not quoted); the lines of ``diagnosis`` (why it failed, who only suffered from it) stand under the headline of a
-    run that failed."""
+    run that failed. ``missing`` are the holes in the record."""
     paint = _Paint(colour)
     if outcome.ok:
         lines = _good(heading, outcome, paint)
@@ -55,6 +56,7 @@ def report(
             *_last_words(heading, outcome, last_words, unicode=unicode),
             *_others(state, outcome),
             *_where(heading, state, outcome),
+            *_missing(missing, paint),
             *_left(state, outcome, paint),
             _fact("exit status", f"{outcome.exit_code} ({_whose(outcome)})"),
             *_next(heading, outcome, paint),
@@ -73,8 +75,11 @@ def _good(heading: Heading, outcome: RunOutcome, paint: _Paint) -> list[str]:
 
 
 def _title(heading: Heading, outcome: RunOutcome, paint: _Paint, *, unicode: bool) -> str:
-    if outcome.exit_code == 125 and outcome.first is None:
+    verdicts = {host.verdict for host in outcome.hosts}
+    if outcome.exit_code == 125 and outcome.first is None and verdicts <= {"never-started", "unreached", "refused"}:
         word = "NOT LAUNCHED"
+    elif verdicts == {"ok"}:
+        word = "ENDED, ITS LOG HAS HOLES"
     else:
         word = "STOPPED" if outcome.origin == "user" or outcome.first is None else "FAILED"
     bar = ("━" if unicode else "=") * 3
@@ -164,6 +169,11 @@ def _where(heading: Heading, state: RunState, outcome: RunOutcome) -> list[str]:
     return [_fact("logs", f"{_home(heading.log_dir)}  ({file})")]
 
 
+def _missing(holes: Sequence[str], paint: _Paint) -> list[str]:
+    """Bytes that are not in the record, because the disk here did not take them; their places hold zeros."""
+    return [_fact("not recorded" if not at else "", paint("33", hole)) for at, hole in enumerate(holes)]
+
+
 def _left(state: RunState, outcome: RunOutcome, paint: _Paint) -> list[str]:
     """What is left on the hosts: "nothing" only where every host was looked over."""
     lines: list[str] = []
@@ -209,6 +219,8 @@ def _whose(outcome: RunOutcome) -> str:
 def _by_fanout(outcome: RunOutcome) -> str:
     if outcome.exit_code == 124:
         return "the time limit"
+    if all(host.verdict == "ok" for host in outcome.hosts):
+        return "the disk here did not take all of the log"
     return "fanout ended it" if outcome.first is None else "fanout refused to start"
 
 
