@@ -20,12 +20,14 @@ from fanout.events import (
     Exited,
     Forgotten,
     Gone,
+    Joined,
     Leftover,
     Noise,
     Prepared,
     Refused,
     Started,
     StreamOpened,
+    Trimmed,
 )
 from fanout.hosts import Host, Origin
 from fanout.plan import Default, LaunchPlan, NodePlan, PathList
@@ -68,6 +70,8 @@ MESSAGES: list[tuple[dict[str, Any], Event]] = [
         ),
     ),
     ({"t": "forgotten"}, Forgotten(at=7.0, host="h")),
+    ({"t": "joined", "how": "waiting"}, Joined(at=7.0, host="h", how="waiting")),
+    ({"t": "trimmed", "stream": 1, "upto": 9}, Trimmed(at=7.0, host="h", stream=1, upto=9)),
 ]
 
 
