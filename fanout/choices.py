@@ -9,5 +9,6 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "color": ("auto", "always", "never"),
     "on_early_exit": ("wait", "stop"),
     "on_hangup": ("stop", "keep"),
+    "fold": ("auto", "off", "exact", "similar"),
     "rank_logs": ("auto", "off"),
 }

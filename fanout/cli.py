@@ -68,12 +68,13 @@ def _verb(request: Request) -> int:
         cwd=_cwd(),
         stdout=sys.stdout,
         stderr=sys.stderr,
-        stdin=sys.stdin.buffer.read,
-        line=sys.stdin.readline,
+        stdin=sys.stdin.buffer.read if sys.stdin is not None else bytes,
+        line=sys.stdin.readline if sys.stdin is not None else str,
         user=getpass.getuser(),
         machine=socket.gethostname(),
         prefix=sys.prefix if sys.prefix != sys.base_prefix else "",
         columns=_columns(),
+        keyboard=sys.stdin.fileno() if sys.stdin is not None and sys.stdin.isatty() else None,
     )
     match request.verb:
         case "run":

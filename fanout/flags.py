@@ -149,7 +149,9 @@ def _logs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--since", metavar="TIME", default="", help="only what came since then: 10m (ago), 14:30, '2026-01-31 14:30'"
     )
-    parser.add_argument("--grep", metavar="RE", default="", help="only lines in which this expression is found")
+    parser.add_argument(
+        "--grep", dest="pattern", metavar="RE", default="", help="only lines in which this expression is found"
+    )
     parser.add_argument("--files", action="store_true", help="print where the raw files are, one a host")
 
 
@@ -289,7 +291,23 @@ def _showing(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--json", dest="output", action="store_const", const="json", help="the same as --output json")
     group.add_argument("--color", choices=CHOICES["color"], help="auto, always, never")
     group.add_argument(
-        "-T", "--timestamps", action="store_true", default=None, help="the time before every line (plain)"
+        "--show",
+        metavar="RANKS",
+        help="smart (default): rank 0 in full, warnings and errors of all; all; or global ranks: 0,8-15",
+    )
+    group.add_argument("--grep", metavar="RE", help="of all ranks, only lines in which this is found")
+    group.add_argument("--hide", metavar="RE", help="no lines in which this is found")
+    group.add_argument(
+        "--fold",
+        choices=CHOICES["fold"],
+        help="lines of many ranks as one: exact (equal), similar (that differ in numbers only), off",
+    )
+    group.add_argument("-T", "--timestamps", action="store_true", default=None, help="the time before every line")
+    group.add_argument(
+        "--prefix", metavar="FORMAT", help="before every line: '{who} {mark} '; also {host} {rank} {time} {stamp}"
+    )
+    group.add_argument(
+        "--metric", metavar="RE", help="where figures are: groups named step, total, loss, speed; or one, the loss"
     )
 
 

@@ -52,6 +52,12 @@ class Settings:
     output: str = "auto"
     color: str = "auto"
     timestamps: bool = False
+    show: str = ""  # smart; all where grep is given
+    hide: str = ""
+    grep: str = ""
+    fold: str = "auto"  # similar in the live view, off in a pipe
+    prefix: str | None = None
+    metric: str = ""
     log_dir: str = ""
     rank_logs: str = "auto"
     spool_limit: str = "4G"  # bytes of a run's log on each host's disk

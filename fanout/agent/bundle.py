@@ -21,6 +21,7 @@ MODULES = (
     "spawn",
     "spool",
     "audience",
+    "gauge",
     "joining",
     "keeper",
     "prepare",

@@ -14,7 +14,7 @@ import socket
 import sys
 import time
 
-from . import frames, place, prepare, procs, questions, record, spool
+from . import frames, gauge, place, prepare, procs, questions, record, spool
 
 BEAT_SECONDS = 5.0
 DEAF_SECONDS = (
@@ -41,6 +41,7 @@ class Relay:
         self.gone: dict | None = None
         self.told_gone = False
         self.questions = questions.Questions(self.tell)
+        self.gauge = gauge.Gauge()
         self.next_beat = time.monotonic() + BEAT_SECONDS
         self.over = False
 
@@ -54,7 +55,7 @@ class Relay:
         signal.alarm(DEAF_SECONDS)
         self.tell(hello())
         while not self.over:
-            waiting = [0, *self.questions.descriptors()]
+            waiting = [0, *self.questions.descriptors(), *self.gauge.descriptors()]
             if self.keeper is not None:
                 waiting.append(self.keeper.fileno())
             behind = any(self.cursors.get(stream, 0) < size for stream, size in self.sizes.items())
@@ -64,6 +65,8 @@ class Relay:
             if self.keeper is not None and self.keeper.fileno() in ready:
                 self._hear_keeper()
             self.questions.hear(ready)
+            for load in self.gauge.hear(ready):
+                self.tell({"t": "beat", "load": load})
             self._pump()
             self._tell_gone()
             if time.monotonic() >= self.next_beat:
@@ -141,6 +144,7 @@ class Relay:
             self._open(0)
         except FileNotFoundError:
             pass  # its keeper died before it had made one
+        self.gauge.start()  # before there is a socket of the keeper's that its child could hold
         self._join()
 
     def _join(self) -> None:
@@ -169,6 +173,7 @@ class Relay:
             root = os.path.dirname(self.directory)
             place.remove_run(root, *self.run)
             place.tidy(root)
+        self.gauge.stop()
         self.tell({"t": "forgotten"})
         self.over = True
 

@@ -20,7 +20,7 @@ from fanout.settings import Settings
 from fanout.verbs import detach, explain, follow, onlook
 from fanout.verbs.common import Edge, runs_directory, settings_of
 from fanout.verbs.runs import find, order_of
-from fanout.verbs.showing import look_of, view_of
+from fanout.verbs.showing import look_of, view_of, wishes_of
 from fanout.views.recorded import Recorded
 from fanout.views.report import report
 from fanout.views.tail import Tails
@@ -58,7 +58,7 @@ def _named(request: Request) -> Request:
 
 def _follow(recorded: Recorded, settings: Settings, edge: Edge) -> int:
     look = look_of(settings, edge)
-    view = view_of(recorded.heading, look, edge, timestamps=settings.timestamps)
+    view = view_of(recorded.heading, look, edge, wishes_of(settings))
     try:
         result = follow.watch(recorded, view)
     except KeyboardInterrupt:

@@ -39,6 +39,7 @@ class Edge:
     prefix: str  # the virtual environment that fanout itself runs in, "" if none
     columns: int
     line: Callable[[], str] = str  # one line of stdin: the answer to a question; by default nobody answers
+    keyboard: int | None = None  # the terminal on stdin, if it is one
 
     def say(self, text: str) -> None:
         """A sentence of fanout's own."""

@@ -14,6 +14,8 @@ from fanout.verbs.run import run
 
 TASK = ("tasks/train_llada2_bd.py", "configs/sft/llada2_mini_bd_sft.yaml")
 
+SHOWING = ("output", "color", "show", "grep", "hide", "fold", "prefix", "metric")
+
 
 def demo(request: Request, edge: Edge) -> int:
     """The verb: play the hosts, check them, train on them; the exit status of the run."""
@@ -37,5 +39,6 @@ def demo(request: Request, edge: Edge) -> int:
         if code:
             return code
         edge.say(f"$ fanout run {' '.join(connect)} {hostfile} {' '.join(TASK)}")
-        flags = [f"--{name}={request.flags[name]}" for name in ("output", "color") if request.flags.get(name)]
+        flags = [f"--{name}={request.flags[name]}" for name in SHOWING if request.flags.get(name) is not None]
+        flags += ["--timestamps"] if request.flags.get("timestamps") else []
         return run(parse(["run", *flags, *connect, hostfile, *TASK]), edge)

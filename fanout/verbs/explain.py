@@ -73,6 +73,13 @@ def verdict_of(witness: Witness, state: RunState, outcome: RunOutcome) -> Verdic
     return judge(witness.evidence())
 
 
+def so_far(witness: Witness, state: RunState) -> Sequence[str]:
+    """The verdict as it would be if the run ended now; for a person who asks while it goes on."""
+    if not state.failures:
+        return ("nothing has failed so far",)
+    return words.lines(judge(witness.evidence()))
+
+
 def shown(verdict: Verdict | None) -> Sequence[str]:
     """Its lines for the report."""
     return words.lines(verdict) if verdict is not None else ()

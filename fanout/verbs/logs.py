@@ -60,7 +60,7 @@ def logs(request: Request, edge: Edge) -> int:
         hosts=frozenset(hosts),
         ranks=frozenset(_ranks(given["rank"])),
         since=moment(given["since"], time.time()) if given["since"] else 0.0,
-        pattern=_pattern(given["grep"]),
+        pattern=_pattern(given["pattern"]),
     )
     out = Out(edge.stdout)
     try:

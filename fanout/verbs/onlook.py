@@ -19,7 +19,7 @@ from fanout.state import RunState
 from fanout.verbs import census, explain
 from fanout.verbs.census import RunHere
 from fanout.verbs.common import Edge, fan_of, hosts_of, picker_of
-from fanout.verbs.showing import look_of, view_of
+from fanout.verbs.showing import look_of, view_of, wishes_of
 from fanout.views.base import Heading
 from fanout.views.report import report
 from fanout.views.tail import Tails
@@ -31,7 +31,7 @@ def attach(request: Request, settings: Settings, edge: Edge) -> int:
     order = order_of(parts, settings, edge)
     heading = _heading(parts, order)
     look = look_of(settings, edge)
-    view = view_of(heading, look, edge, timestamps=settings.timestamps)
+    view = view_of(heading, look, edge, wishes_of(settings))
     tails, witness = Tails(), explain.witness_of(heading, explain.book_of(settings, edge))
     with _joined(parts, order, edge, looking_on=True) as fan:
         session = Session(fan, heading.hosts, [tails, witness, view])

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from fanout import __version__, dryrun, holder, plan, rejoin, supervise
 from fanout.arguments import Request
-from fanout.diagnose.verdict import Verdict
+from fanout.diagnose.verdict import Verdict, as_dict
 from fanout.errors import UsageError
 from fanout.guardian import Guardian
 from fanout.hosts import Host, fold
@@ -23,6 +23,7 @@ from fanout.launch import Session
 from fanout.outcome import RunOutcome, of, with_holes
 from fanout.plan import LaunchPlan, Learned
 from fanout.settings import Settings
+from fanout.state import RunState
 from fanout.transports.pick import Picker, addresses
 from fanout.verbs import detach, explain
 from fanout.verbs.common import (
@@ -37,7 +38,7 @@ from fanout.verbs.common import (
     work_directory,
 )
 from fanout.verbs.runs import ORDER
-from fanout.verbs.showing import look_of, view_of
+from fanout.verbs.showing import look_of, view_of, wishes_of
 from fanout.views.base import Heading, View
 from fanout.views.logdir import LogDir, Problem
 from fanout.views.tail import Tails
@@ -126,6 +127,7 @@ class _Launch:
             log_dir=os.path.join(root, run_id),
             ranks={host.name: (rank, settings.nproc_per_node or host.slots) for rank, host in enumerate(hosts)},
         )
+        self.wishes = wishes_of(settings)
         self.witness = explain.witness_of(self.heading, explain.book_of(settings, edge))
 
     def run(self, door: detach.Door | None = None) -> int:
@@ -134,7 +136,7 @@ class _Launch:
         if self.settings.skip_check:
             self._plan(self._looked_up())  # what no host will be asked about is wrong before any is dialled
         with ExitStack() as stack:
-            shown = view_of(self.heading, self.look, self.edge, timestamps=self.settings.timestamps)
+            shown = view_of(self.heading, self.look, self.edge, self.wishes, so_far=self._so_far)
             stack.callback(shown.close)
             record = LogDir(self.heading.log_dir, self.heading, warn=shown.note)
             stack.callback(record.close)
@@ -162,11 +164,12 @@ class _Launch:
             outcome = with_holes(outcome, len(record.problems))
             verdict = explain.verdict_of(self.witness, session.state, outcome)
             text = self._report(session, outcome, tails, verdict, record.problems)
+            judged = None if verdict is None else as_dict(verdict)
             if verdict is not None:
                 record.keep(explain.VERDICT, explain.as_json(verdict))
-            record.finish(outcome, text)
+            record.finish(outcome, text, judged)
             if hasattr(shown, "finish") and not view.left:
-                shown.finish(outcome, text)
+                shown.finish(outcome, text, judged)
         return outcome.exit_code
 
     def _tell_stale(self, session: Session, view: View) -> None:
@@ -309,6 +312,10 @@ class _Launch:
             self.edge.stderr.write(text(self.look.colour and self.edge.stderr.isatty()))
             self.edge.stderr.flush()
         return text(colour=False)
+
+    def _so_far(self, state: RunState) -> Sequence[str]:
+        """What would be said if it ended now."""
+        return explain.so_far(self.witness, state)
 
 
 def _learned(checked: Preflight) -> Learned:

@@ -105,7 +105,10 @@ def _colour(environ: Mapping[str, str], *, isatty: bool, color: str) -> bool:
 
 
 def label(host: str, stream: str) -> str:
-    """Who says a line: ``gpu01``, for a rank's own stream ``gpu01:5``, for any other stream ``gpu01:name``."""
+    """Who says a line: ``gpu01``, for a rank's streams ``gpu01:5``, for any other stream ``gpu01:name``."""
     if not stream:
         return host
-    return f"{host}:{clean(stream, colour=False).removeprefix('rank ')}"
+    name = clean(stream, colour=False)
+    return (
+        f"{host}:{name.removeprefix('rank ').replace(' err', '', 1)}" if name.startswith("rank ") else f"{host}:{name}"
+    )

@@ -1,11 +1,14 @@
-"""Equal lines of many speakers as one: ``gpu[01-64]:*  | NCCL version 2.28.3  ×512``.
+"""Lines of many speakers that say the same as one: ``gpu[01-64]:*  | NCCL version 2.28.3  ×512``.
 
 A line waits a third of a second for others that say the same; the order of every speaker's own lines is kept. With
-one speaker nothing waits. Nothing is lost: unfolded, every speaker has every line that it said.
+one speaker nothing waits. Nothing is lost: unfolded, every speaker has every line that it said. ``similar`` also folds
+lines that differ in their numbers only, and tells between which the numbers lie: ``took N s  ≈×32 (35.1–41.8)``.
 """
 
 from __future__ import annotations
 
+import re
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +17,9 @@ from fanout.hosts import fold
 from fanout.views.streams import Say
 
 WINDOW_SECONDS = 0.3
+CROWD = 500  # different lines that wait: in such a flood nobody reads, and looking for twins is most of its cost
+_NUMBER = re.compile(r"0x[0-9a-fA-F]+|\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
+_ANY = "\ud800"  # for a number: no text that was decoded holds one
 
 
 @dataclass(slots=True)
@@ -21,28 +27,43 @@ class _Waiting:
     number: int
     since: float
     say: Say
-    speakers: dict[tuple[str, int], str] = field(default_factory=dict)  # (host, stream) -> its label
+    mask: str
+    speakers: dict[tuple[str, int], tuple[str, str]] = field(default_factory=dict)  # (host, stream) -> label, text
 
 
 class Folding:
-    """``parts`` is host -> names of its streams so far (it grows): a host whose streams all speak is ``host:*``."""
+    """``parts`` is host -> names of its streams so far (it grows): a host whose streams all speak is ``host:*``.
 
-    def __init__(self, hosts: Sequence[str], parts: Mapping[str, set[str]], *, window: float = WINDOW_SECONDS) -> None:
+    ``how`` is off, exact or similar, and may be changed at any time.
+    """
+
+    def __init__(
+        self,
+        hosts: Sequence[str],
+        parts: Mapping[str, set[str]],
+        *,
+        how: str = "exact",
+        window: float = WINDOW_SECONDS,
+    ) -> None:
+        self.how = how
         self._hosts, self._parts = hosts, parts
         self._window = window
         self._queue: deque[_Waiting] = deque()
-        self._open: dict[str, _Waiting] = {}  # the last line that waits with this text
+        self._open: dict[str, list[_Waiting]] = {}  # by what they say, in order of number
         self._count = 0
+        self._shown = 0  # number of the last line that was given out
         self._last: dict[tuple[str, int], int] = {}  # number of the line that a speaker said last: it joins none before
 
     def take(self, says: Iterable[Say], now: float) -> list[Say]:
         """What can be shown now, after these lines."""
+        alone = self.how == "off" or (len(self._hosts) < 2 and not self._parts)
+        if alone and not self._queue:
+            return list(says)
         for say in says:
             self._add(say, now)
-        alone = len(self._hosts) < 2 and not self._parts
         out: list[Say] = []
         while self._queue and (alone or now - self._queue[0].since >= self._window):
-            out.append(self._shown(self._queue.popleft()))
+            out.append(self._given(self._queue.popleft()))
         return out
 
     def finish(self) -> list[Say]:
@@ -51,34 +72,74 @@ class Folding:
 
     def _add(self, say: Say, now: float) -> None:
         key = (say.host, say.stream)
-        same = self._open.get(say.text)
-        if same is not None and say.kind == same.say.kind == "line" and self._last.get(key, 0) < same.number:
-            same.speakers[key] = say.speaker
-            self._last[key] = same.number
+        if len(self._queue) >= CROWD:
+            self._wait(key, _Waiting(number=0, since=now, say=say, mask=""))
             return
-        self._count += 1
-        self._last[key] = self._count
-        waiting = _Waiting(number=self._count, since=now, say=say, speakers={key: say.speaker})
-        self._queue.append(waiting)
-        self._open[say.text] = waiting
+        mask = _NUMBER.sub(_ANY, say.text) if self.how == "similar" else say.text
+        peers = self._open.setdefault(mask, [])
+        if peers and peers[0].number <= self._shown:
+            peers[:] = peers[bisect_right(peers, self._shown, key=_number) :]
+        if say.kind == "line":
+            at = bisect_right(peers, self._last.get(key, 0), key=_number)
+            if at < len(peers) and peers[at].say.kind == "line":
+                peers[at].speakers[key] = (say.speaker, say.text)
+                self._last[key] = peers[at].number
+                return
+        waiting = _Waiting(number=0, since=now, say=say, mask=mask, speakers={key: (say.speaker, say.text)})
+        self._wait(key, waiting)
+        peers.append(waiting)
 
-    def _shown(self, waiting: _Waiting) -> Say:
-        if self._open.get(waiting.say.text) is waiting:
-            del self._open[waiting.say.text]
-        if len(waiting.speakers) == 1:
+    def _wait(self, key: tuple[str, int], waiting: _Waiting) -> None:
+        self._count += 1
+        waiting.number = self._last[key] = self._count
+        self._queue.append(waiting)
+
+    def _given(self, waiting: _Waiting) -> Say:
+        self._shown = waiting.number
+        peers = self._open.get(waiting.mask)
+        if peers and peers[-1] is waiting:
+            del self._open[waiting.mask]
+        if len(waiting.speakers) < 2:
             return waiting.say
-        labels = [(host, label.removeprefix(host).removeprefix(":")) for (host, _), label in waiting.speakers.items()]
-        speaker = together(labels, self._parts)
-        one_host = len({host for host, _ in labels}) == 1
-        host = waiting.say.host if one_host else ""
-        return waiting.say._replace(host=host, speaker=speaker, voices=len(waiting.speakers))
+        labels = [(key[0], said[0].removeprefix(key[0]).removeprefix(":")) for key, said in waiting.speakers.items()]
+        text, ranges = merged([said[1] for said in waiting.speakers.values()])
+        return waiting.say._replace(
+            host=waiting.say.host if len({host for host, _ in labels}) == 1 else "",
+            speaker=together(labels, self._parts),
+            voices=len(waiting.speakers),
+            text=text,
+            ranges=ranges,
+        )
+
+
+def _number(waiting: _Waiting) -> int:
+    return waiting.number
+
+
+def merged(texts: Sequence[str]) -> tuple[str, tuple[str, ...]]:
+    """Texts that differ in numbers only as one: an N for every number that differs, and from where to where it goes."""
+    if len(set(texts)) == 1:
+        return texts[0], ()
+    columns = list(zip(*(_NUMBER.findall(text) for text in texts), strict=True))
+    ranges = tuple(_range(column) for column in columns if len(set(column)) > 1)
+    numbers = iter(columns)
+
+    def shown(match: re.Match[str]) -> str:
+        return match[0] if len(set(next(numbers))) == 1 else "N"
+
+    return _NUMBER.sub(shown, texts[0]), ranges
+
+
+def _range(column: Sequence[str]) -> str:
+    by_value = sorted(set(column), key=lambda text: int(text, 16) if text.startswith("0x") else float(text))
+    return f"{by_value[0]}–{by_value[-1]}"
 
 
 def together(speakers: Iterable[tuple[str, str]], parts: Mapping[str, set[str]]) -> str:
     """Hosts and streams in one label: ``gpu[01-02]:*,gpu03:[0,5]``."""
-    by_host: dict[str, list[str]] = {}
+    by_host: dict[str, dict[str, None]] = {}
     for host, name in speakers:
-        by_host.setdefault(host, []).append(name)
+        by_host.setdefault(host, {})[name] = None
     groups: dict[str, list[str]] = {}
     for host, names in by_host.items():
         known = parts.get(host, set())

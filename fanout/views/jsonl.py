@@ -12,8 +12,9 @@ from fanout.events import Beat, Chunk, Event
 from fanout.outcome import RunOutcome
 from fanout.state import RunState
 from fanout.views.base import Heading
+from fanout.views.levels import level_of
 from fanout.views.out import Out
-from fanout.views.record import VERSION, dumps, encode, end_record, run_record
+from fanout.views.record import VERSION, dumps, encode, end_record, run_record, verdict_record
 from fanout.views.streams import Say, Streams
 
 LIMIT = 64 * 1024  # a program can take longer lines than a screen
@@ -51,9 +52,11 @@ class JsonLines:
     def note(self, text: str) -> None:
         self._write({"v": VERSION, "t": self._now, "type": "note", "text": text})
 
-    def finish(self, outcome: RunOutcome, text: str = "") -> None:
-        """The last object: the outcome. ``text`` (the report) is for people and left out."""
+    def finish(self, outcome: RunOutcome, text: str = "", verdict: Mapping[str, Any] | None = None) -> None:
+        """The last objects: the verdict, if there is one, and the outcome. ``text`` is for people and left out."""
         self.close()
+        if verdict is not None:
+            self._write(verdict_record(verdict, self._now))
         self._write(end_record(outcome, self._now))
 
     def close(self) -> None:
@@ -71,6 +74,8 @@ class JsonLines:
         record |= {"host": say.host, "stream": self._names.get(key, ""), "text": say.text}
         if say.kind == "rest":
             record["rest"] = True
+        if say.kind != "bar" and (level := level_of(say.text)):
+            record["level"] = level
         if say.more:
             record["more"] = say.more
         return record

@@ -25,7 +25,7 @@ from fanout.outcome import RunOutcome
 from fanout.state import RunState
 from fanout.views.base import Heading
 from fanout.views.filenames import FileNames
-from fanout.views.record import VERSION, chunk_record, dumps, encode, end_record, run_record
+from fanout.views.record import VERSION, chunk_record, dumps, encode, end_record, run_record, verdict_record
 
 OPEN_FILES = 128  # macOS gives a process 256 descriptors; ssh needs its share
 COALESCE_SECONDS = 0.25
@@ -128,9 +128,11 @@ class LogDir:
         self._flush()
         self._record({"v": VERSION, "t": self._now, "type": "note", "text": text})
 
-    def finish(self, outcome: RunOutcome, text: str) -> None:
-        """Write ``result.json`` and ``report.txt``."""
+    def finish(self, outcome: RunOutcome, text: str, verdict: Mapping[str, Any] | None = None) -> None:
+        """Write ``result.json`` and ``report.txt``, and the verdict into the record."""
         self._flush()
+        if verdict is not None:
+            self._record(verdict_record(verdict, self._now))
         self._record(end_record(outcome, self._now))
         problems = [asdict(problem) for problem in self._problems]
         result = {"v": VERSION, "run": self._heading.run_id, "title": self._heading.title, **asdict(outcome)}

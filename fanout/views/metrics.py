@@ -1,17 +1,21 @@
 """Training figures in log lines: step, loss, speed; and the little curve and the time left that follow from them.
 
-Understood are the ways in which training programs say them: ``step 100/600 loss 3.24 tok/s 25938``,
-``loss=3.24``, ``{'loss': 3.24}``, and a tqdm bar with its postfix. A line without figures is no reading.
+Understood are the ways in which training programs say them: ``step 100/600 loss 3.24 tok/s 25938``, ``loss=3.24``,
+the dicts of the Hugging Face Trainer (``{'loss': 3.24, 'epoch': 0.1}``), bars of tqdm and Lightning with what stands
+behind them, Megatron's ``iteration 100/ 600 | lm loss: 3.24E+00``; and whatever a pattern of the user's own finds.
 """
 
 from __future__ import annotations
 
 import re
 from collections import deque
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from fanout.views.streams import Say
 
 _NUMBER = r"([-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?|nan|inf)"
-_LOSS = re.compile(rf"\bloss['\"]?\s*[:=]?\s*{_NUMBER}", re.IGNORECASE)
+_LOSS = re.compile(rf"(?<![A-Za-z_/])(?:train[_/]|lm )?loss(?:_step)?['\"]?\s*[:=]?\s*{_NUMBER}", re.IGNORECASE)
 _STEP = re.compile(
     r"\b(?:global_)?(?:step|iter(?:ation)?)s?['\"]?\s*[:=]?\s*\[?\s*(\d+)(?:\s*(?:/|of)\s*(\d+))?", re.IGNORECASE
 )
@@ -34,21 +38,105 @@ class Reading:
     speed: float | None = None  # tokens a second
 
 
-def read(text: str) -> Reading | None:
+def read(text: str, metric: re.Pattern[str] | None = None) -> Reading | None:
     """The figures in a line, or None. Cheap for lines that have none."""
-    if "loss" not in text and "Loss" not in text and "step" not in text and "%|" not in text:
+    if metric is not None:
+        return _found(metric, text)
+    if not promising(text):
         return None
     loss = _LOSS.search(text)
-    bar = _BAR.search(text)
-    step = bar or _STEP.search(text)
-    if step is None:
+    step = _BAR.search(text) or _STEP.search(text)
+    if step is None and loss is None:
         return None
     speed = _SPEED_AFTER.search(text) or _SPEED_BEFORE.search(text)
     return Reading(
-        step=int(step[1]),
-        total=int(step[2]) if step[2] else None,
+        step=int(step[1]) if step else None,
+        total=int(step[2]) if step and step[2] else None,
         loss=float(loss[1]) if loss else None,
         speed=float(speed[1]) * _SCALE[speed[2].lower()] if speed else None,
+    )
+
+
+def promising(text: str) -> bool:
+    """May there be figures in it? Costs next to nothing."""
+    return "loss" in text or "Loss" in text or "step" in text or "%|" in text or "iter" in text
+
+
+def _found(metric: re.Pattern[str], text: str) -> Reading | None:
+    """What the user's own pattern finds: by the names of its groups; a single one without a name is the loss."""
+    match = metric.search(text)
+    if match is None:
+        return None
+    groups = match.groupdict() or {"loss": match[1]}
+    try:
+        values = {name: float(value.replace(",", "")) for name, value in groups.items() if value}
+        step, total = (int(values[name]) if name in values else None for name in ("step", "total"))
+    except (ValueError, OverflowError):
+        return None  # what it found is no number
+    if not values:
+        return None
+    return Reading(step=step, total=total, loss=values.get("loss"), speed=values.get("speed"))
+
+
+class Course:
+    """The figures of every host, from the first stream of it that tells any, and the course of the run by one host's.
+
+    Of a flood only the newest lines of a stream are read: a figure that nobody could see is not worth its price.
+    """
+
+    NEWEST = 4  # lines of one stream that are looked at in one go
+
+    def __init__(self, metric: re.Pattern[str] | None = None) -> None:
+        self._metric = metric
+        self._tellers: dict[str, int] = {}  # host -> the stream that is followed
+        self.readings: dict[str, Reading] = {}
+        self.progress = Progress()
+
+    def hear(self, says: Sequence[Say], at: float) -> None:
+        """Lines as they came, oldest first."""
+        looked: dict[tuple[str, int], int] = {}
+        found: list[tuple[str, Reading]] = []
+        for say in reversed(says):
+            if self._tellers.get(say.host, say.stream) != say.stream and say.rank != 0:
+                continue
+            key = (say.host, say.stream)
+            count = looked.get(key, 0)
+            if count >= self.NEWEST or (self._metric is None and not promising(say.text)):
+                continue
+            reading = read(say.text, self._metric)
+            looked[key] = count + (reading is not None or self._metric is None)
+            if reading is None:
+                continue
+            if reading.loss is not None or say.host not in self._tellers:
+                self._tellers[say.host] = say.stream
+            found.append((say.host, reading))
+        for host, reading in reversed(found):
+            self._add(host, reading, at)
+
+    def bars(self, bars: Mapping[str, str], at: float) -> None:
+        """How the bar of each host stands now."""
+        for host, text in bars.items():
+            reading = read(text, self._metric)
+            if reading is not None:
+                self._add(host, reading, at)
+
+    def _add(self, host: str, reading: Reading, at: float) -> None:
+        before = self.readings.get(host)
+        if reading == before:
+            return
+        self.readings[host] = reading if before is None else _newer(before, reading)
+        if host == next(iter(self.readings)):
+            self.progress.add(reading, at)
+
+
+def _newer(before: Reading, now: Reading) -> Reading:
+    """What a line does not say stays as it was said last."""
+    return replace(
+        now,
+        step=before.step if now.step is None else now.step,
+        total=before.total if now.total is None else now.total,
+        loss=before.loss if now.loss is None else now.loss,
+        speed=before.speed if now.speed is None else now.speed,
     )
 
 

@@ -6,7 +6,7 @@ import os
 from typing import TextIO
 
 #: Symbols of our own, for a stream that cannot show them.
-_ASCII = str.maketrans({"…": "...", "·": "-", "━": "=", "│": "|", "×": "x"})
+_ASCII = str.maketrans({"…": "...", "·": "-", "━": "=", "│": "|", "×": "x", "≈": "~", "–": "-"})
 
 
 def in_ascii(text: str) -> str:

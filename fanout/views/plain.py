@@ -5,31 +5,30 @@
     gpu01 + done                          and its rest
     gpu01 ~ Epoch 1:  10%|#         |     a progress bar, at every tenth or after half a minute
 
-One line in, one line out. The mark is one character wide, so that ``cut -d' '`` and ``grep '^gpu01 '`` work.
+One line in, one line out, of those that were chosen. The mark is one character wide, so that ``cut -d' '`` and ``grep '^gpu01 '`` work.
 """
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Iterable
 from typing import TextIO
 
 from fanout.events import Event
 from fanout.state import RunState
-from fanout.views import metrics
 from fanout.views.base import Heading
-from fanout.views.folding import Folding
+from fanout.views.flow import Flow, left_out
 from fanout.views.narrate import Narrator, Said, status
 from fanout.views.out import Out
 from fanout.views.sanitise import clean, clean_lines, sentence
-from fanout.views.streams import Say, Streams
-from fanout.views.units import seconds, size
+from fanout.views.streams import Say
+from fanout.views.units import seconds, short, size
+from fanout.views.wishes import PLAIN_PREFIX, Prefix, Wishes
 
-MARKS = {"line": "|", "rest": "+", "bar": "~"}
 STATUS_SECONDS = 60.0
 
 
 class Plain:
-    """``timestamps`` puts the time of arrival before every log line; ``fold`` shows equal lines of many hosts once."""
+    """``wishes`` say which lines, how folded (not at all unless they say so), and what stands before each."""
 
     def __init__(
         self,
@@ -37,19 +36,21 @@ class Plain:
         *,
         stdout: TextIO,
         stderr: TextIO,
-        timestamps: bool = False,
+        wishes: Wishes | None = None,
         colour: bool = False,
-        fold: bool = False,
         status_seconds: float = STATUS_SECONDS,
     ) -> None:
+        wishes = wishes or Wishes()
+        self._heading = heading
         self._out, self._err = Out(stdout), Out(stderr)
-        self._streams, self._narrator = Streams(heading.hosts), Narrator()
-        self._folding = Folding(heading.hosts, self._streams.parts) if fold else None
-        self._timestamps, self._colour = timestamps, colour
-        self._reading: metrics.Reading | None = None  # the last figures of a loss
+        self._flow, self._narrator = Flow(heading, wishes, fold="off"), Narrator()
+        template = wishes.prefix if wishes.prefix is not None else PLAIN_PREFIX
+        self._prefix = Prefix("{stamp} " + template if wishes.timestamps else template)
+        self._colour = colour
         self._status_seconds = status_seconds
         self._now = 0.0
         self._last_word = 0.0  # when anything was last said on stderr
+        self._closed = False
         logs = f" · logs in {heading.log_dir}" if heading.log_dir else ""
         hosts = f"{len(heading.hosts)} host{'s' if len(heading.hosts) != 1 else ''}"
         self.note(f"run {heading.run_id} · {sentence(heading.title)} · {hosts}{logs}")
@@ -60,7 +61,7 @@ class Plain:
 
     def __call__(self, event: Event, state: RunState) -> None:
         self._now = event.at
-        self._lines(self._streams.take(event), event.at)
+        self._print(self._flow.take(event), event.at)
         for said in self._narrator.tell(event, state):
             self._say(said, event.at)
         if not self._last_word:
@@ -72,58 +73,57 @@ class Plain:
         self._err.write("".join([f"fanout: {line}\n" for line in clean_lines(text)]))
 
     def close(self) -> None:
-        self._lines(self._streams.finish(), self._now)
-        self._unfold()
+        if self._closed:
+            return
+        self._closed = True
+        self._print(self._flow.finish(self._now), self._now)
         for said in self._narrator.flush():
             self._say(said, self._now)
+        self.note(left_out(self._flow.chooser.hidden, self._heading.log_dir))
 
     def _status(self, state: RunState) -> str:
         """Where the run stands: keeps CI from taking silence for death, and a person from guessing."""
+        self._flow.course.bars(self._flow.streams.bars(), state.now)
         parts = [status(state)]
-        reading = self._reading
-        if reading is not None:
-            parts.append(f"step {reading.step}" + (f"/{reading.total}" if reading.total else ""))
-            parts.append(f"loss {reading.loss:.4f}")
+        course = self._flow.course.progress
+        if course.step is not None:
+            parts.append(f"step {course.step}" + (f"/{course.total}" if course.total else ""))
+        if course.loss is not None:
+            parts.append(f"loss {course.loss:.4f}")
+        if course.speed is not None:
+            parts.append(f"{short(course.speed)} tok/s")
+        for count, what in ((self._flow.warnings, "warning"), (self._flow.errors, "error")):
+            if number := sum(count.values()):
+                parts.append(f"{number} {what}{'s' if number != 1 else ''}")
         parts.append(f"{size(sum(host.bytes for host in state.all))} of log")
-        return " · ".join([*parts, f"after {seconds(state.now - state.began_at)}"])
+        left = course.seconds_left
+        left_words = [f"{seconds(left)} left"] if left is not None and left > 0 else []
+        return " · ".join([*parts, f"after {seconds(state.now - state.began_at)}", *left_words])
 
     def _say(self, said: Said, at: float) -> None:
+        """Fanout's own words, after the lines that came before them."""
         self._last_word = at
-        self._unfold()
+        self._print(self._flow.settle(at), at)
         self.note(said.text)
 
-    def _lines(self, says: list[Say], at: float) -> None:
-        for say in reversed(says):  # the newest is enough, and reading every line of a flood is two thirds of its cost
-            if "loss" in say.text and (reading := metrics.read(say.text)) and reading.loss is not None:
-                self._reading = reading
-                break
-        self._print(self._folding.take(says, at) if self._folding else says, at)
+    def _print(self, says: Iterable[Say], at: float) -> None:
+        self._out.write("".join([self.line(say, at) for say in says]))
 
-    def _unfold(self) -> None:
-        """Lines that wait for others that say the same need not wait any longer."""
-        if self._folding is not None:
-            self._print(self._folding.finish(), self._now)
-
-    def _print(self, says: list[Say], at: float) -> None:
-        if not says:
-            return
-        stamp = ""
-        if self._timestamps:
-            stamp = f"{datetime.fromtimestamp(at).astimezone().isoformat(timespec='milliseconds')} "
-        self._out.write("".join([f"{stamp}{self.line(say)}\n" for say in says]))
-
-    def line(self, say: Say) -> str:
-        """A log line as it is printed, without its end."""
+    def line(self, say: Say, at: float) -> str:
+        """A log line as it is printed; the lines of a traceback one under the other."""
         text = say.text
-        if not text.isprintable():  # nearly every line is: two calls saved are a third of the time of a flood
-            text = clean(text, colour=self._colour)
-        if say.more or say.voices > 1:
-            text += ending(say)
-        return f"{say.speaker:<{self._streams.width}} {MARKS[say.kind]} {text}".rstrip(" ")
+        prefix = self._prefix.of(say, self._flow.streams.width, at)
+        if text.isprintable():  # nearly every line is: two calls saved are a third of the time of a flood
+            return f"{prefix}{text}{ending(say) if say.more or say.voices > 1 else ''}".rstrip(" ") + "\n"
+        lines = [f"{prefix}{clean(line, colour=self._colour)}".rstrip(" ") for line in text.split("\n")]
+        return "\n".join(lines) + ending(say) + "\n"
 
 
 def ending(say: Say) -> str:
-    """What stands behind a line: how much of it is not shown, and how many said it."""
+    """What stands behind a line: how much of it is not shown, how many said it, and with which numbers."""
     if not say.more and say.voices == 1:
         return ""
-    return (f"…(+{say.more} B)" if say.more else "") + (f"  ×{say.voices}" if say.voices > 1 else "")
+    cut = f"…(+{say.more} B)" if say.more else ""
+    if say.voices == 1:
+        return cut
+    return cut + (f"  ≈×{say.voices} ({', '.join(say.ranges)})" if say.ranges else f"  ×{say.voices}")

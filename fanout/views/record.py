@@ -88,6 +88,11 @@ def end_record(outcome: RunOutcome, at: float) -> dict[str, Any]:
     return {"v": VERSION, "t": at, "type": "end", **asdict(outcome)}
 
 
+def verdict_record(verdict: Mapping[str, Any], at: float) -> dict[str, Any]:
+    """Why a run failed: what verdict.json holds, as one object more."""
+    return {**verdict, "v": VERSION, "t": at, "type": "verdict"}
+
+
 def chunk_record(host: str, stream: int, *, at: float, offset: int, length: int) -> dict[str, Any]:
     """Where bytes of a stream are."""
     place = {"host": host, "stream": stream, "offset": offset, "length": length}

@@ -16,6 +16,7 @@ from fanout.views.lines import LIMIT, Line, Lines
 SETTLE_SECONDS = 0.5
 BAR_SECONDS = 30.0
 _PERCENT = re.compile(r"(\d{1,3})%")
+_RANK = re.compile(r"rank (\d{1,9})\b")
 
 Kind = Literal["line", "rest", "bar"]
 
@@ -29,7 +30,10 @@ class Say(NamedTuple):
     kind: Kind
     text: str
     more: int = 0
+    rank: int = -1  # the global rank whose stream this is; -1: the host's own
+    level: str = ""  # error or warning, where somebody judged it
     voices: int = 1  # how many said this line; ``host`` is "" where they are of several hosts
+    ranges: tuple[str, ...] = ()  # what stood in each N of the text, where they said it with different numbers
 
 
 class Streams:
@@ -41,6 +45,7 @@ class Streams:
         self.width = max(map(len, hosts), default=0)  # of the longest speaker so far
         self._lines: dict[tuple[str, int], Lines] = {}
         self._labels: dict[tuple[str, int], str] = {}
+        self._ranks: dict[tuple[str, int], int] = {}
         self._bars: dict[tuple[str, int], tuple[int, float]] = {}  # decile shown last, and when
         self._settled = float("-inf")
 
@@ -110,17 +115,22 @@ class Streams:
         if now - shown_at < BAR_SECONDS and decile in (before, -1):
             return []
         self._bars[key] = (decile, now)
-        return [Say(key[0], key[1], self._label(key), "bar", text)]
+        return [Say(key[0], key[1], self._label(key), "bar", text, 0, self._ranks.get(key, -1))]
 
     def _says(self, key: tuple[str, int], lines: list[Line]) -> list[Say]:
-        speaker = self._label(key)
-        return [Say(key[0], key[1], speaker, "rest" if rest else "line", text, more) for text, rest, more in lines]
+        if not lines:
+            return []
+        (host, stream), speaker, rank = key, self._label(key), self._ranks.get(key, -1)
+        return [Say(host, stream, speaker, "rest" if rest else "line", text, more, rank) for text, rest, more in lines]
 
     def _label(self, key: tuple[str, int]) -> str:
         return self._labels[key] if key in self._labels else self._name(key, "" if key[1] == 0 else f"stream {key[1]}")
 
     def _name(self, key: tuple[str, int], name: str) -> str:
         self._labels[key] = label(key[0], name)
+        rank = _RANK.match(name)
+        if rank is not None:
+            self._ranks[key] = int(rank[1])
         if name:
             self.parts.setdefault(key[0], set()).add(self._labels[key].removeprefix(f"{key[0]}:"))
         self.width = max(self.width, len(self._labels[key]))

@@ -28,7 +28,7 @@ def test_four_hosts_train_a_real_model_together(project: Project) -> None:
     project.path("train.sh").rename(project.path("torch.sh"))
     project.train('bash torch.sh "$@" 2>&1 | tee "wrote.$NODE_RANK"\n')  # a pipe as in dFactory's own train.sh
     flags = ("--train.max_steps", "40", "--train.save_steps", "0")
-    done = project.fanout("run", "hosts.txt", TRAIN, CONFIG, *flags, timeout=180)
+    done = project.fanout("run", "--show", "all", "hosts.txt", TRAIN, CONFIG, *flags, timeout=180)
     assert done.code == 0, done.all
     for rank, name in enumerate(NAMES):
         assert any(f"rank: {rank}, world size: 4, host: {name}" in line for line in lines_of(done.out, name)), done.all

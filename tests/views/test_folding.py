@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import io
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fanout.events import StreamOpened
-from fanout.views.folding import Folding, together
+from fanout.views.folding import CROWD, Folding, merged, together
 from fanout.views.plain import Plain
 from fanout.views.streams import Say
+from fanout.views.wishes import wishes
 from tests.histories import T0, History
 from tests.views.goldens import heading
 
@@ -39,6 +41,68 @@ def test_equal_lines_within_the_window_are_one() -> None:
     assert [(say.speaker, say.text, say.voices) for say in out] == [("h1", "other", 1), ("h[1-3]", "same", 3)]
 
 
+@given(st.lists(st.tuples(st.sampled_from("xyz"), st.integers(0, 3), st.floats(0, 0.3)), max_size=40))
+def test_similar_lines_fold_in_everybodys_order(lines: list[tuple[str, int, float]]) -> None:
+    """Every line is counted once, its number lies in the range that is told, and nobody's n-th line is another's m-th."""
+    folding, now, shown = Folding("xyz", {}, how="similar"), 0.0, []
+    for host, number, later in lines:
+        now += later
+        shown += folding.take(says((host, f"step {number} of 9")), now)
+    shown += folding.finish()
+    assert sum(say.voices for say in shown) == len(lines)
+    for host in "xyz":
+        mine = [say for say in shown if host in say.speaker.replace("[", "").replace("]", "").split(",")]
+        numbers = [number for name, number, _ in lines if name == host]
+        assert len(mine) == len(numbers)
+        for say, number in zip(mine, numbers, strict=True):
+            low, _, high = say.ranges[0].partition("–") if say.ranges else (str(number), "", str(number))
+            assert int(low) <= number <= int(high)
+            assert say.text == ("step N of 9" if say.ranges else f"step {number} of 9")
+
+
+@pytest.mark.parametrize(
+    ("texts", "text", "ranges"),
+    [
+        (["took 35.1 s", "took 41.8 s", "took 36 s"], "took N s", ("35.1–41.8",)),
+        (["rank 0 of 4", "rank 3 of 4"], "rank N of 4", ("0–3",)),
+        (["at 0x7f3a in 9", "at 0x10 in 10"], "at N in N", ("0x10–0x7f3a", "9–10")),
+        (["1e-4", "3e-05"], "N", ("3e-05–1e-4",)),
+        (["same 5", "same 5"], "same 5", ()),
+    ],
+)
+def test_lines_that_differ_in_numbers_tell_the_range_of_each(
+    texts: list[str], text: str, ranges: tuple[str, ...]
+) -> None:
+    assert merged(texts) == (text, ranges)
+
+
+def test_lines_that_differ_in_a_word_stay_apart() -> None:
+    folding = Folding(("h1", "h2", "h3"), {}, how="similar")
+    folding.take(says(("h1", "seen 5 ok"), ("h2", "seen 7 ok"), ("h3", "seen 7 bad")), 0.0)
+    out = [(say.speaker, say.text, say.voices, say.ranges) for say in folding.finish()]
+    assert out == [("h[1-2]", "seen N ok", 2, ("5–7",)), ("h3", "seen 7 bad", 1, ())]
+
+
+def test_a_flood_of_different_lines_folds_no_longer_but_loses_nothing() -> None:
+    folding = Folding(("h1", "h2"), {}, how="similar")
+    lines = [(host, "word" * n) for n in range(CROWD - 1) for host in ("h1", "h2")]
+    folding.take(says(*lines), 0.0)
+    out = folding.finish()
+    assert sum(say.voices for say in out) == len(lines)
+    assert [say.text for say in out] == ["word" * n for n in range(CROWD - 1)]
+    apart = Folding(("h1", "h2"), {})
+    apart.take(says(*((host, f"{host} {n}") for n in range(CROWD) for host in ("h1", "h2"))), 0.0)
+    assert len(apart.finish()) == 2 * CROWD
+
+
+def test_folding_can_be_turned_off_at_any_time() -> None:
+    folding = Folding(("h1", "h2"), {})
+    assert folding.take(says(("h1", "a")), 0.0) == []
+    folding.how = "off"
+    assert [say.text for say in folding.take(says(("h2", "b")), 0.0)] == ["a", "b"]
+    assert [say.text for say in folding.take(says(("h1", "c")), 0.0)] == ["c"]
+
+
 def test_with_one_speaker_nothing_waits() -> None:
     assert len(Folding(("h1",), {}).take(says(("h1", "a"), ("h1", "a")), 0.0)) == 2
 
@@ -58,7 +122,7 @@ def test_the_plain_view_folds_where_it_is_asked_to() -> None:
             run.add(StreamOpened(at=T0, host=host, stream=rank + 1, name=f"rank {rank}"))
             run.say(host, b"NCCL version 2\n", stream=rank + 1)
     out = io.StringIO()
-    view = Plain(heading(run.hosts), stdout=out, stderr=io.StringIO(), fold=True)
+    view = Plain(heading(run.hosts), stdout=out, stderr=io.StringIO(), wishes=wishes(show="all", fold="exact"))
     run.say("a2", b"only here\n", stream=2).wait(0.1).play(view)
     assert out.getvalue() == ""  # the window is not over
     view.close()

@@ -12,6 +12,7 @@ from typing import Any, get_args
 import pytest
 
 from fanout import outcome
+from fanout.diagnose.verdict import Cause, Party, Verdict, as_dict
 from fanout.events import Action, Event, StreamOpened, Tick
 from fanout.views.jsonl import JsonLines
 from fanout.views.record import tag
@@ -81,6 +82,25 @@ def test_the_first_object_is_the_run_and_the_last_its_end() -> None:
     entries = show(histories.second_host_fails())
     assert (entries[0]["type"], entries[0]["hosts"]) == ("run", ["gpu01", "gpu02", "gpu03"])
     assert (entries[-1]["type"], entries[-1]["exit_code"], entries[-1]["origin"]) == ("end", 3, "script")
+
+
+def test_the_verdict_is_an_event_before_the_end_and_its_keys_are_in_the_document() -> None:
+    cause = Cause(signature="exit", says="ended with ValueError", host="h", rank=3, code=1)
+    verdict = as_dict(
+        Verdict(cause=cause, confidence="high", rule="only one", victims=(Party(host="g", rank=0, how="lost"),))
+    )
+    run, out = histories.second_host_fails(), io.StringIO()
+    view = JsonLines(heading(run.hosts), stdout=out)
+    view.finish(outcome.of(run.play(view)), "", verdict)
+    entry, end = [json.loads(line) for line in out.getvalue().splitlines()][-2:]
+    assert (entry["type"], entry["v"], entry["cause"]["rank"], end["type"]) == ("verdict", 1, 3, "end")
+    told = words(ROWS["verdict"])
+    assert (set(entry) - COMMON) | set(entry["cause"]) | set(entry["victims"][0]) <= told
+
+
+def test_a_line_that_looks_like_trouble_says_so() -> None:
+    run = History("h").link().start().say("h", b"ValueError: x\nUserWarning: y\nstep 1\n")
+    assert [entry.get("level") for entry in show(run) if entry["type"] == "line"] == ["error", "warning", None]
 
 
 def test_a_line_without_an_end_is_printed_when_its_host_is_done() -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from fanout.events import Chunk, Exited, LinkLost, Tick
 from fanout.views.live import Live
-from fanout.views.panel import HOST_COLOURS, colour_of
+from fanout.views.rows import HOST_COLOURS, colour_of
 from tests import histories
 from tests.histories import T0, History
 from tests.views.goldens import Terminal, heading, same_as_golden
@@ -103,7 +103,7 @@ def test_closing_leaves_the_log_and_nothing_else() -> None:
     run = histories.good_run()
     terminal, raw = show(run, close=True)
     assert not any("fanout  run" in line for line in terminal.seen)
-    assert sum("step" in line for line in terminal.seen) == 12
+    assert sum("step" in line for line in terminal.seen) == 6
     assert not terminal.screen.cursor.hidden
     assert raw.rfind("\x1b[?25h") > raw.rfind("\x1b[?25l")
 

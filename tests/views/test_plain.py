@@ -10,14 +10,15 @@ import pytest
 
 from fanout.events import Dialling, StreamOpened, Tick, Unreached
 from fanout.views.plain import Plain
+from fanout.views.wishes import Wishes, wishes
 from tests import histories
 from tests.histories import T0, History
 from tests.views.goldens import heading, same_as_golden
 
 
-def show(run: History, **options: bool) -> tuple[str, str]:
+def show(run: History, wished: Wishes | None = None, *, colour: bool = False) -> tuple[str, str]:
     out, err = io.StringIO(), io.StringIO()
-    view = Plain(heading(run.hosts), stdout=out, stderr=err, **options)
+    view = Plain(heading(run.hosts), stdout=out, stderr=err, wishes=wished or wishes(show="all"), colour=colour)
     run.play(view)
     view.close()
     return out.getvalue(), err.getvalue()
@@ -71,7 +72,7 @@ def test_a_status_line_at_least_every_minute() -> None:
 
 
 def test_a_line_can_carry_its_time_of_arrival() -> None:
-    out, _ = show(History("a").link().start().say("a", b"x\n"), timestamps=True)
+    out, _ = show(History("a").link().start().say("a", b"x\n"), wishes(timestamps=True))
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}[+-]\d\d:\d\d a \| x\n", out)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -19,8 +20,9 @@ from fanout.views.folded import Folded, Said, grouped
 from fanout.views.jsonl import JsonLines
 from fanout.views.live import Live
 from fanout.views.logdir import LogDir
-from fanout.views.metrics import Progress, Reading, sparkline
+from fanout.views.metrics import Course, Progress, Reading, sparkline
 from fanout.views.plain import Plain
+from fanout.views.streams import Say
 from fanout.views.table import cells_wide, table
 from fanout.views.tail import Tails
 from fanout.views.units import age, clock, seconds, short, size
@@ -87,6 +89,11 @@ def test_labels_name_the_rank_where_there_is_one() -> None:
         ("iter 5/10: loss=nan", Reading(step=5, total=10, loss=float("nan"))),
         ("Epoch 1/1:  10%|█ | 2/20 [00:03<00:24, 1.36s/it, loss: 10.24, lr: 9e-03]", Reading(step=2, total=20, loss=10.24)),
         ("step 100/600 loss 3.6000 lr 3.00e-04 tok/s 38000", Reading(step=100, total=600, loss=3.6, speed=38000.0)),
+        ("{'loss': 2.33, 'grad_norm': 1.5, 'learning_rate': 5e-05, 'epoch': 0.12}", Reading(loss=2.33)),
+        ("Epoch 3:  45%|████▌     | 45/100 [00:04<00:05, 10.0it/s, v_num=1, train_loss=0.51]", Reading(step=45, total=100, loss=0.51)),
+        ("Epoch 3: 100%|███| 9/9 [00:04<00:00, 10.0it/s, v_num=1, train_loss_step=0.5, val_loss=7]", Reading(step=9, total=9, loss=0.5)),
+        (" iteration   100/  600 | consumed samples: 800 | lm loss: 3.24E+00 | grad norm: 1.0", Reading(step=100, total=600, loss=3.24)),
+        ("eval_loss: 1.5", None),
         ("a footstep in the lossy dark", None),
         ("loss of signal", None),
         ("nothing", None),
@@ -94,6 +101,24 @@ def test_labels_name_the_rank_where_there_is_one() -> None:
 )  # fmt: skip
 def test_figures_in_lines(text: str, reading: Reading | None) -> None:
     assert str(metrics.read(text)) == str(reading)  # as text, because nan is not equal to itself
+
+
+def test_a_pattern_of_ones_own_finds_the_figures() -> None:
+    pattern = re.compile(r"it (?P<step>\d+) of (?P<total>[\d,]+): nll=(?P<loss>\S+)")
+    assert metrics.read("it 5 of 1,000: nll=2.5", pattern) == Reading(step=5, total=1000, loss=2.5)
+    assert metrics.read("step 5 loss 3", pattern) is None
+    assert metrics.read("it 5 of 10: nll=high", pattern) is None
+    assert metrics.read("ppl 12.5", re.compile(r"ppl ([\d.]+)")) == Reading(loss=12.5)
+
+
+def test_figures_of_a_host_come_from_one_stream_and_a_line_adds_to_what_is_known() -> None:
+    """The Trainer's bar tells the step and its dict the loss; the other ranks say the same or worse."""
+    course = Course()
+    course.hear([Say("h", 1, "h:0", "bar", "10%|█  | 10/100 [00:01<00:09]", 0, 0)], 1.0)
+    course.hear([Say("h", 2, "h:0", "line", "{'loss': 2.5, 'epoch': 0.1}", 0, 0)], 2.0)
+    course.hear([Say("h", 3, "h:1", "line", "step 999 loss 9.9", 0, 1)], 3.0)
+    assert course.readings == {"h": Reading(step=10, total=100, loss=2.5)}
+    assert (course.progress.step, course.progress.loss) == (10, 2.5)
 
 
 def test_the_time_left_follows_from_the_pace() -> None:

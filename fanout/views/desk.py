@@ -1,0 +1,126 @@
+"""What the keys of the live view do, and the row that shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from fanout.errors import UsageError
+from fanout.views.flow import Flow
+from fanout.views.wishes import FOLDS, ranks_or_word
+
+HELP = (
+    "f      fold lines of many ranks: off, exact, similar (numbers differ)",
+    "a      all ranks; again: rank 0, and warnings and errors of all",
+    "0-9    only that rank       r  only these: type 0,8-15 and Enter",
+    "e      the last error again, whole",
+    "p      post-mortem: what is known so far of why it fails",
+    "q      quiet: no log lines but errors; q again shows them",
+    "Ctrl-C stop the run on all hosts; again: kill",
+    "Ctrl-Z suspends fanout, not the run; the lease goes on",
+)
+DETACH_HELP = "d      detach: fanout leaves, the run goes on"
+_ENTER, _ESCAPE, _ERASE = ("\r", "\n"), "\x1b", ("\x7f", "\b")
+
+
+class Desk:
+    """Keys in, changes of the flow out. ``note`` says a sentence; ``detach`` is None where a run cannot be left."""
+
+    def __init__(
+        self,
+        flow: Flow,
+        *,
+        note: Callable[[str], None],
+        last_error: Callable[[], None],
+        so_far: Callable[[], Sequence[str]] | None = None,
+        detach: Callable[[], None] | None = None,
+    ) -> None:
+        self._flow, self._note, self._last_error = flow, note, last_error
+        self._so_far, self._detach = so_far, detach
+        self._typed: str | None = None  # ranks that are being typed
+        self.quiet = False
+
+    @property
+    def hint(self) -> str:
+        """The row of keys; at most 79 columns."""
+        if self._typed is not None:
+            return f"ranks to show, such as 0,8-15: {self._typed}_   (Enter; Esc: as before)"
+        other = "smart" if self._flow.chooser.show == "all" else "all"
+        ranks, leave = ("r ranks", "  d detach") if self._detach is not None else ("0-9 r ranks", "")
+        loud = "loud" if self.quiet else "quiet"
+        return f"? help  f fold  a {other}  {ranks}  e error  p why{leave}  q {loud}  ^C stop"
+
+    def press(self, key: str) -> None:
+        """One key; those that mean nothing are passed over."""
+        if self._typed is not None:
+            self._type(key)
+        elif key.isdecimal() and key.isascii():
+            self._show(key)
+        elif key == "r":
+            self._typed = ""
+        elif key in _ACTIONS:
+            _ACTIONS[key](self)
+
+    def _type(self, key: str) -> None:
+        assert self._typed is not None
+        if key == _ESCAPE:
+            self._typed = None
+        elif key in _ENTER:
+            typed, self._typed = self._typed, None
+            if typed:
+                self._show(typed)
+        elif key in _ERASE:
+            self._typed = self._typed[:-1]
+        elif key in "0123456789,-" and len(self._typed) < 40:
+            self._typed += key
+
+    def _show(self, ranks: str) -> None:
+        try:
+            self._flow.chooser.show = ranks_or_word(ranks)
+        except UsageError as error:
+            self._note(str(error))
+            return
+        self._note(f"showing rank {ranks} (a: all, and back)" if ranks.isdecimal() else f"showing ranks {ranks}")
+
+    def help(self) -> None:
+        for line in (*HELP, *((DETACH_HELP,) if self._detach is not None else ())):
+            self._note(line)
+
+    def fold(self) -> None:
+        folding = self._flow.folding
+        folding.how = FOLDS[(FOLDS.index(folding.how) + 1) % len(FOLDS)]
+        self._note(f"folding: {folding.how}")
+
+    def all_or_smart(self) -> None:
+        chooser = self._flow.chooser
+        chooser.show = "smart" if chooser.show == "all" else "all"
+        self._note("showing all ranks" if chooser.show == "all" else "showing rank 0, and warnings and errors of all")
+
+    def error(self) -> None:
+        if self._flow.last_error is None:
+            self._note("no error so far")
+        else:
+            self._last_error()
+
+    def post_mortem(self) -> None:
+        for line in self._so_far() if self._so_far is not None else ("nothing is known",):
+            self._note(line)
+
+    def hush(self) -> None:
+        self.quiet = not self.quiet
+        self._note("quiet: errors only (q shows the log again)" if self.quiet else "showing the log again")
+
+    def leave(self) -> None:
+        if self._detach is not None:
+            self._detach()
+
+
+_ACTIONS: dict[str, Callable[[Desk], None]] = {
+    "?": Desk.help,
+    "h": Desk.help,
+    "f": Desk.fold,
+    "a": Desk.all_or_smart,
+    "e": Desk.error,
+    "p": Desk.post_mortem,
+    "q": Desk.hush,
+    "d": Desk.leave,
+}

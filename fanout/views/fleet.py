@@ -1,0 +1,114 @@
+"""How each host differs from the fleet, worst first: link lost, dead, silent, slow, hot. Pure.
+
+One host that is slow holds all others up, and looks no different from them in its own log: only the comparison shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from statistics import median
+
+from fanout.state import HostState, Phase, RunState
+from fanout.views.load import Load
+from fanout.views.metrics import Reading
+from fanout.views.narrate import was_stopped
+from fanout.views.units import age
+
+SILENT_SECONDS = 30.0
+SLOW_SHARE = 0.6  # of the fleet's load
+HOT_DEGREES = 85.0
+HOTTER_DEGREES = 12.0  # than the fleet
+
+
+class Oddity(IntEnum):
+    """In which way a host differs; the smaller, the worse."""
+
+    LINK_LOST = 1
+    DEAD = 2
+    SILENT = 3
+    SLOW = 4
+    HOT = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Odd:
+    """A host that differs, and how, in words."""
+
+    host: str
+    what: Oddity
+    words: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fleet:
+    """The middle of what the running hosts say; None where too few say anything."""
+
+    busy: float | None
+    step: float | None
+    quiet: float | None
+    temp: float | None
+
+
+def middle(state: RunState, loads: Mapping[str, Load], readings: Mapping[str, Reading]) -> Fleet:
+    """The fleet's medians over the hosts that run."""
+    running = [host for host in state.all if host.phase is Phase.RUNNING]
+    names = [host.name for host in running]
+    return Fleet(
+        busy=_median([load.busy for name in names if (load := loads.get(name))]),
+        step=_median([reading.step for name in names if (reading := readings.get(name))]),
+        quiet=_median([state.now - host.last_output_at for host in running if host.last_output_at is not None]),
+        temp=_median([load.temp for name in names if (load := loads.get(name))]),
+    )
+
+
+def odd_hosts(state: RunState, loads: Mapping[str, Load], readings: Mapping[str, Reading]) -> list[Odd]:
+    """The hosts that differ, worst first, in the order of the hostfile within a kind."""
+    fleet = middle(state, loads, readings)
+    found = [
+        odd
+        for host in state.all
+        if (odd := oddity(host, state, fleet, loads.get(host.name), readings.get(host.name))) is not None
+    ]
+    return sorted(found, key=lambda odd: odd.what)
+
+
+def oddity(host: HostState, state: RunState, fleet: Fleet, load: Load | None, reading: Reading | None) -> Odd | None:
+    """How this host differs, if it does; of several ways the worst."""
+    if host.link_lost_at is not None and not host.phase.over:
+        return Odd(host=host.name, what=Oddity.LINK_LOST)
+    left = host.gone is not None and bool(host.gone.left)
+    if left or (host.failed and not was_stopped(host, state)):
+        return Odd(host=host.name, what=Oddity.DEAD)
+    if host.phase is not Phase.RUNNING:
+        return None
+    if host.last_output_at is not None and fleet.quiet is not None:
+        quiet = state.now - host.last_output_at
+        if quiet > max(SILENT_SECONDS, 3 * fleet.quiet):
+            return Odd(host=host.name, what=Oddity.SILENT, words=f"silent {age(quiet)}, the fleet {age(fleet.quiet)}")
+    slow = _slow(fleet, load, reading)
+    if slow:
+        return Odd(host=host.name, what=Oddity.SLOW, words=slow)
+    temp = load.temp if load is not None else None
+    if temp is None or fleet.temp is None or temp < max(HOT_DEGREES, fleet.temp + HOTTER_DEGREES):
+        return None
+    return Odd(host=host.name, what=Oddity.HOT, words=f"{temp:.0f} degrees, the fleet {fleet.temp:.0f}")
+
+
+def _slow(fleet: Fleet, load: Load | None, reading: Reading | None) -> str:
+    """A GPU that idles, a load below the others', steps behind them; "" where it keeps up."""
+    if load is not None and load.idle_gpus:
+        return f"GPU {','.join(map(str, load.idle_gpus))} idle"
+    busy = load.busy if load is not None else None
+    if busy is not None and fleet.busy is not None and fleet.busy >= 50 and busy < fleet.busy * SLOW_SHARE:
+        return f"load {busy:.0f}%, the fleet {fleet.busy:.0f}%"
+    step = reading.step if reading is not None else None
+    if step is not None and fleet.step is not None and fleet.step - step > max(2.0, 0.02 * fleet.step):
+        return f"step {step}, the fleet {fleet.step:.0f}"
+    return ""
+
+
+def _median(values: list[float | None] | list[int | None] | list[float]) -> float | None:
+    known = [float(value) for value in values if value is not None]
+    return median(known) if len(known) > 1 else None

@@ -1,0 +1,73 @@
+"""The way of a line from its stream to the screen, the same in every view for people: judged, counted, chosen, folded.
+
+A view gives every event to ``take`` and writes what comes back. What is not shown is counted; all of it is on disk.
+"""
+
+from __future__ import annotations
+
+from fanout.events import Event
+from fanout.views.base import Heading
+from fanout.views.folding import Folding
+from fanout.views.levels import Levels
+from fanout.views.metrics import Course
+from fanout.views.streams import Say, Streams
+from fanout.views.wishes import Chooser, Wishes
+
+
+class Flow:
+    """``fold`` is how lines are folded where the wishes do not say; ``bars`` whether bars are lines too."""
+
+    def __init__(self, heading: Heading, wishes: Wishes, *, fold: str, bars: bool = True) -> None:
+        self.streams = Streams(heading.hosts)
+        self.chooser = Chooser(wishes, heading.ranks, self.streams.parts)
+        self.folding = Folding(heading.hosts, self.streams.parts, how=wishes.fold or fold)
+        self.course = Course(wishes.metric)
+        self.lines: dict[str, int] = dict.fromkeys(heading.hosts, 0)
+        self.warnings: dict[str, int] = {}
+        self.errors: dict[str, int] = {}
+        self.last_error: Say | None = None
+        self._levels = Levels()
+        self._bars = bars
+
+    def take(self, event: Event) -> list[Say]:
+        """What there is to show after this event."""
+        return self._through(self.streams.take(event), event.at)
+
+    def settle(self, now: float) -> list[Say]:
+        """Fanout is about to say something itself: what waits only for others that say the same comes first."""
+        return self._chosen(self._levels.finish(), now) + self.folding.finish()
+
+    def finish(self, now: float) -> list[Say]:
+        """The run is over: everything that is left."""
+        return self._through(self.streams.finish(), now) + self.settle(now)
+
+    def _through(self, says: list[Say], now: float) -> list[Say]:
+        if says:
+            self.course.hear(says, now)
+            for say in says:
+                self.lines[say.host] += say.kind == "line"
+        return self._chosen(self._levels.take(says, now), now)
+
+    def _chosen(self, says: list[Say], now: float) -> list[Say]:
+        for say in says:
+            if say.level:
+                self._count(say)
+        keeps = self.chooser.keeps
+        kept = [say for say in says if keeps(say, now) and (self._bars or say.kind != "bar")]
+        return self.folding.take(kept, now)
+
+    def _count(self, say: Say) -> None:
+        if say.text[:1] in " \t":
+            return  # belongs to the line before it, as Python's own warnings have it
+        counts = self.errors if say.level == "error" else self.warnings
+        counts[say.host] = counts.get(say.host, 0) + 1
+        if say.level == "error":
+            self.last_error = say
+
+
+def left_out(hidden: int, log_dir: str | None) -> str:
+    """What is said at the end of lines that were not chosen; "" where there were none."""
+    if not hidden:
+        return ""
+    where = f"all of them are in {log_dir}" if log_dir else "none of them is kept"
+    return f"{hidden:,} line{'s' if hidden != 1 else ''} of the log not shown (--show all shows every rank); {where}"

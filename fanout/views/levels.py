@@ -1,0 +1,127 @@
+"""What a line is worth, judged by its words: an error, a warning, or neither; and tracebacks, kept in one piece.
+
+A traceback is one ``Say`` of several lines: other speakers cannot come between them, and equal ones of many ranks
+fold like any line. It ends where its stream says so, or with a moment of silence.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from fanout.views.streams import Say
+
+HEAD = "Traceback (most recent call last)"
+SILENCE_SECONDS = 0.5  # a traceback that does not go on for so long has ended
+NAMED_SECONDS = 0.12  # once the exception is named, its message is there at once or not at all
+LONGEST = 400  # lines of one traceback
+AFTER = 8  # lines that an exception's message may go on for
+_ERROR = re.compile(
+    r"\b[A-Z]\w*(?:Error|Exception)\b(?!\s*[:=]\s*[-+]?\d*\.?\d+\s*(?:$|[,;|]))|\b(?:ERROR|FATAL|CRITICAL|FAILED|PANIC)\b"
+    r"|(?:^|[\s\[(|:])(?:[Ee]rror|[Ff]atal|[Pp]anic)(?:\[\w+\]|\s\w+)?\s*:(?!\s*[-+\d.])|\bfailed\b(?<!\b0 failed)"
+    r"|[Oo]ut of memory|Segmentation fault|core dumped|\bKilled\b|\bAborted\b|^During handling of|^The above exception"
+    r"|Traceback \(most recent"
+)
+_WARNING = re.compile(r"\bWARN(?:ING)?\b|Warning\b|\b[Ww]arning\s*:|warnings\.warn\(")
+_LOGGED = re.compile(r"(?:\[rank\d+\]:\s?)?\[?([WEF])\d{4} \d\d:\d\d")  # glog's and torch's own way
+_LOGGED_LEVEL = {"W": "warning", "E": "error", "F": "error"}
+
+
+def level_of(text: str) -> str:
+    """``error``, ``warning`` or "". Nearly every line is neither: those cost a few searches for a word."""
+    low = text.lower()
+    if (
+        "err" in low or "fail" in low or "warn" in low or "exception" in low or "fatal" in low or "memory" in low
+        or "panic" in low or "killed" in low or "critical" in low or "abort" in low or "fault" in low or "trace" in low
+        or "dumped" in low
+    ):  # fmt: skip
+        if _ERROR.search(text):
+            return "error"
+        if _WARNING.search(text):
+            return "warning"
+    if text[:1] in "WEF[" and (logged := _LOGGED.match(text)):
+        return _LOGGED_LEVEL[logged[1]]
+    return ""
+
+
+@dataclass(slots=True)
+class _Block:
+    """A traceback that may still grow. ``prefix`` is what its speaker puts before each line, such as ``[rank5]: ``."""
+
+    first: Say
+    prefix: str
+    lines: list[str]
+    since: float
+    named: int = 0  # lines since the one that names the exception, that one counted; 0: it has not come
+
+    def takes(self, body: str) -> bool:
+        """Does this line still belong to it?"""
+        if len(self.lines) >= LONGEST or HEAD in body:
+            return False
+        if self.named:
+            self.named += 1
+            return bool(body.strip()) and self.named <= AFTER
+        if body and body[0] not in " \t":
+            self.named = 1
+        return True
+
+    def whole(self) -> Say:
+        return self.first._replace(text="\n".join(self.lines), level="error")
+
+
+class Levels:
+    """Gives every line its level, and puts tracebacks together."""
+
+    def __init__(self) -> None:
+        self._open: dict[tuple[str, int], dict[str, _Block]] = {}
+
+    def take(self, says: Iterable[Say], now: float) -> list[Say]:
+        """What can be judged now, in the order of every speaker."""
+        out = self._due(now) if self._open else []
+        for say in says:
+            key = (say.host, say.stream)
+            if key in self._open and self._joined(key, say, now, out):
+                continue
+            level = level_of(say.text) if say.kind != "bar" else ""
+            if level == "error" and say.kind == "line" and (at := say.text.find(HEAD)) >= 0:
+                block = _Block(first=say, prefix=say.text[:at], lines=[say.text], since=now)
+                self._open.setdefault(key, {})[block.prefix] = block
+            else:
+                out.append(say._replace(level=level) if level else say)
+        return out
+
+    def finish(self) -> list[Say]:
+        """Whatever was still growing."""
+        return self._due(float("inf"))
+
+    def _joined(self, key: tuple[str, int], say: Say, now: float, out: list[Say]) -> bool:
+        blocks = self._open[key]
+        prefix = max((each for each in blocks if say.text.startswith(each)), key=len, default=None)
+        if prefix is None or say.kind == "bar":
+            return False
+        block = blocks[prefix]
+        if block.takes(say.text[len(prefix) :]):
+            block.lines.append(say.text)
+            block.since = now
+            return True
+        out.append(block.whole())
+        self._close(key, prefix)
+        return False
+
+    def _due(self, now: float) -> list[Say]:
+        due = [
+            (key, prefix)
+            for key, blocks in self._open.items()
+            for prefix, block in blocks.items()
+            if now - block.since >= (NAMED_SECONDS if block.named else SILENCE_SECONDS)
+        ]
+        out = [self._open[key][prefix].whole() for key, prefix in due]
+        for key, prefix in due:
+            self._close(key, prefix)
+        return out
+
+    def _close(self, key: tuple[str, int], prefix: str) -> None:
+        del self._open[key][prefix]
+        if not self._open[key]:
+            del self._open[key]

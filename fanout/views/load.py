@@ -1,0 +1,73 @@
+"""What a host reports of its load, as values: GPU by GPU where it has any, processors and memory otherwise.
+
+A report comes from a host, so that every figure in it is a stranger's word: what is no number is not there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+MOST_GPUS = 64
+IDLE_PERCENT = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """Percentages, bytes, degrees and watts; empty or None where they are not known."""
+
+    cpu: float | None = None
+    memory: tuple[float, float] | None = None  # in use, there is
+    gpus: tuple[float | None, ...] = ()  # how busy each one is
+    gpu_memory: tuple[float, float] | None = None  # of the fullest one
+    temp: float | None = None  # of the hottest one
+    watts: float | None = None  # of each one, on average
+    error: str = ""  # why nothing is known of its GPUs
+
+    @property
+    def busy(self) -> float | None:
+        """How busy the host is: its GPUs on average, or its processors where it has none."""
+        known = [gpu for gpu in self.gpus if gpu is not None]
+        return fmean(known) if known else None if self.gpus or self.error else self.cpu
+
+    @property
+    def idle_gpus(self) -> tuple[int, ...]:
+        """GPUs that do nothing while another one works: the commonest sign of a hang."""
+        if not any(gpu is not None and gpu >= 50 for gpu in self.gpus):
+            return ()
+        return tuple(at for at, gpu in enumerate(self.gpus) if gpu is not None and gpu < IDLE_PERCENT)
+
+
+def load_of(report: Mapping[str, Any]) -> Load | None:
+    """The report of a beat; None where there is none."""
+    if not report:
+        return None
+    listed = report.get("gpus")
+    gpus = [gpu for gpu in listed if isinstance(gpu, Mapping)][:MOST_GPUS] if isinstance(listed, list) else []
+    full = [pair for gpu in gpus if (pair := _pair([gpu.get("used"), gpu.get("total")])) is not None]
+    watts = [number for gpu in gpus if (number := _number(gpu.get("watts"))) is not None]
+    error = report.get("gpu_error")
+    return Load(
+        cpu=_number(report.get("cpu")),
+        memory=_pair(report.get("memory")),
+        gpus=tuple(_number(gpu.get("util")) for gpu in gpus),
+        gpu_memory=max(full, key=lambda pair: pair[0] / pair[1], default=None),
+        temp=max((number for gpu in gpus if (number := _number(gpu.get("temp"))) is not None), default=None),
+        watts=fmean(watts) if watts else None,
+        error=error if isinstance(error, str) else "",
+    )
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 1e18:
+        return float(value)
+    return None
+
+
+def _pair(value: Any) -> tuple[float, float] | None:
+    if not isinstance(value, list) or len(value) != 2:
+        return None
+    used, total = _number(value[0]), _number(value[1])
+    return (used, total) if used is not None and total else None

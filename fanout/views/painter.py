@@ -1,0 +1,68 @@
+"""Frames on a terminal: the log above, the block below it, in one write; rich draws into memory."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING
+
+from fanout.views.out import Out
+from fanout.views.rows import Row
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
+_BEGIN, _END = "\x1b[?2026h\x1b[?25l", "\x1b[?25h\x1b[?2026l"  # the terminal shows the frame whole, without a cursor
+
+
+class Painter:
+    """Draws frames through rich into a buffer and the buffer to the terminal, in one write.
+
+    The cursor is hidden only within a frame: a launcher that is killed leaves no terminal without one.
+    """
+
+    def __init__(self, out: Out, *, colour: bool, unicode: bool) -> None:
+        from rich.console import Console
+
+        self._out = out
+        self._buffer = io.StringIO()
+        self._console: Console = Console(
+            file=self._buffer, force_terminal=True, color_system="256" if colour else None, no_color=not colour,
+            highlight=False, markup=False, emoji=False, legacy_windows=False, _environ={},
+        )  # fmt: skip
+        self._unicode = unicode
+        self._widths: list[int] = []  # of the rows of the block on screen
+        self._block: list[Row] = []
+        self._columns = 0
+
+    def paint(self, log: str, block: list[Row], columns: int) -> None:
+        """Take the block away, write the log below what was there, draw the block; nothing where nothing changed."""
+        if not log and block == self._block and columns == self._columns:
+            return
+        texts = [self._text(row, columns) for row in block]
+        self._out.write(f"{_BEGIN}{self._erase(columns)}{log}{self._rendered(texts, columns)}{_END}")
+        self._widths = [text.cell_len for text in texts]
+        self._block, self._columns = block, columns
+
+    def _text(self, row: Row, columns: int) -> Text:
+        from rich.text import Text
+
+        text = Text.assemble(*row, end="", no_wrap=True)
+        text.truncate(max(1, columns - 1), overflow="ellipsis" if self._unicode else "crop")
+        return text
+
+    def _rendered(self, texts: list[Text], columns: int) -> str:
+        """The rows one under the other, the cursor left at the end of the last."""
+        self._console.width = columns
+        for at, text in enumerate(texts):
+            self._console.print(text, end="\n" if at < len(texts) - 1 else "", soft_wrap=True)
+        rendered = self._buffer.getvalue()
+        self._buffer.seek(0)
+        self._buffer.truncate()
+        return rendered
+
+    def _erase(self, columns: int) -> str:
+        """Back to where the block began. A terminal made narrower has wrapped its rows."""
+        height = sum(max(1, -(-width // columns)) for width in self._widths)
+        up = f"\x1b[{height - 1}A" if height > 1 else ""
+        return f"\r{up}\x1b[J"

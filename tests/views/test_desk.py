@@ -1,0 +1,104 @@
+"""What each key does, without a terminal."""
+
+from __future__ import annotations
+
+import pytest
+
+from fanout.views.desk import DETACH_HELP, HELP, Desk
+from fanout.views.flow import Flow, left_out
+from fanout.views.wishes import Wishes
+from tests.histories import History
+from tests.views.goldens import heading
+
+
+class Table:
+    """A desk, and what it did."""
+
+    def __init__(self, *, detach: bool = False) -> None:
+        run = History("a", "b")
+        self.flow = Flow(heading(run.hosts), Wishes(), fold="similar")
+        self.notes: list[str] = []
+        self.repeated = self.left = 0
+        self.desk = Desk(
+            self.flow,
+            note=self.notes.append,
+            last_error=self._repeat,
+            so_far=lambda: ("gpu01 began it",),
+            detach=self._leave if detach else None,
+        )
+
+    def _repeat(self) -> None:
+        self.repeated += 1
+
+    def _leave(self) -> None:
+        self.left += 1
+
+    def press(self, keys: str) -> Table:
+        for key in keys:
+            self.desk.press(key)
+        return self
+
+
+def test_f_goes_round_the_ways_of_folding() -> None:
+    table, ways = Table(), []
+    for _ in range(3):
+        ways.append(table.press("f").flow.folding.how)
+    assert ways == ["off", "exact", "similar"]
+
+
+def test_a_shows_all_and_smart_again_also_from_single_ranks() -> None:
+    table = Table()
+    assert table.press("a").flow.chooser.show == "all"
+    assert table.press("a").flow.chooser.show == "smart"
+    assert table.press("3").flow.chooser.show == frozenset({3})
+    assert table.press("a").flow.chooser.show == "all"
+
+
+@pytest.mark.parametrize(
+    ("keys", "show"),
+    [
+        ("r0,8-9\r", frozenset({0, 8, 9})),
+        ("r12\x7f3\n", frozenset({13})),
+        ("r5\x1b", "smart"),
+        ("r\r", "smart"),
+        ("rfx,\r", "smart"),
+        ("r" + "1" * 100 + "\r", "smart"),
+    ],
+)
+def test_r_takes_ranks_until_enter(keys: str, show: object) -> None:
+    """What is typed does nothing else meanwhile, and what is no rank changes nothing."""
+    table = Table().press(keys)
+    assert table.flow.chooser.show == show
+    assert table.desk.hint.startswith("? help")
+
+
+def test_the_row_shows_the_keys_within_80_columns_and_what_is_typed() -> None:
+    assert len(Table(detach=True).press("fa").desk.hint) < 79
+    assert all(len(f"fanout: {line}") < 80 for line in (*HELP, DETACH_HELP))
+    assert "0,8_" in Table().press("r0,8").desk.hint
+
+
+def test_d_is_a_key_only_where_a_run_can_be_left() -> None:
+    alone, leaving = Table().press("d?"), Table(detach=True).press("d?")
+    assert (alone.left, leaving.left) == (0, 1)
+    assert "d detach" in leaving.desk.hint
+    assert "d detach" not in alone.desk.hint
+    assert (DETACH_HELP in alone.notes, DETACH_HELP in leaving.notes) == (False, True)
+
+
+def test_e_p_and_q_tell_and_hush() -> None:
+    table = Table().press("e")
+    assert table.notes == ["no error so far"]
+    run = History("a", "b").link().start().say("a", b"ValueError: x\n")
+    for event in run.events:
+        table.flow.take(event)
+    assert table.press("e").repeated == 1
+    assert table.press("p").notes[-1] == "gpu01 began it"
+    assert table.press("q").desk.quiet
+    assert not table.press("q").desk.quiet
+
+
+def test_what_was_left_out_is_said_with_where_it_is() -> None:
+    assert left_out(0, "/x") == ""
+    assert left_out(1, "/x").startswith("1 line of the log not shown")
+    assert left_out(12345, "/x").endswith("all of them are in /x")

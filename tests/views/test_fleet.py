@@ -1,0 +1,139 @@
+"""Hosts beside their fleet: who differs, who is worst, and the grid that shows it."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+
+from fanout.events import Beat, LinkLost
+from fanout.views.fleet import Oddity, odd_hosts
+from fanout.views.live import Live
+from fanout.views.load import Load, load_of
+from fanout.views.metrics import Reading
+from tests.histories import History
+from tests.views.goldens import Terminal, heading, same_as_golden
+
+
+def report(util: float = 97, temp: float = 65, gpus: int = 8) -> dict[str, Any]:
+    gpu = {"util": util, "used": 68 << 30, "total": 80 << 30, "temp": temp, "watts": 650.0}
+    return {"cpu": 12.0, "memory": [64 << 30, 512 << 30], "gpus": [gpu] * gpus}
+
+
+def loaded(util: float = 97, temp: float = 65) -> Load:
+    load = load_of(report(util, temp))
+    assert load is not None
+    return load
+
+
+def test_the_worst_come_first() -> None:
+    """Link lost, dead, silent, slow, hot; whoever keeps up is not named."""
+    hosts = tuple(f"h{n}" for n in range(9))
+    run = History(*hosts).link().start()
+    for host in hosts:
+        run.say(host, b"x\n")
+    run.wait(60.0)
+    for host in hosts:
+        if host != "h3":
+            run.say(host, b"y\n")
+    run.end("h4", code=1).add(LinkLost(at=run.at, host="h5", why="gone")).wait(1.0)
+    loads = {host: loaded() for host in hosts} | {"h2": loaded(util=30), "h1": loaded(temp=91)}
+    odd = odd_hosts(run.play(), loads, {})
+    assert [(each.host, each.what) for each in odd] == [
+        ("h5", Oddity.LINK_LOST),
+        ("h4", Oddity.DEAD),
+        ("h3", Oddity.SILENT),
+        ("h2", Oddity.SLOW),
+        ("h1", Oddity.HOT),
+    ]
+    assert [each.words for each in odd[2:]] == [
+        "silent 61 s, the fleet now",
+        "load 30%, the fleet 97%",
+        "91 degrees, the fleet 65",
+    ]
+
+
+def test_hosts_that_never_speak_are_not_silent_where_most_are_so() -> None:
+    """Under torchrun rank 0 prints and the others do not: that is no news."""
+    run = History("a", "b", "c", "d").link().start()
+    for host in run.hosts:
+        run.say(host, b"x\n")
+    run.wait(600.0).say("a", b"y\n").wait(1.0)
+    assert odd_hosts(run.play(), {}, {}) == []
+
+
+def test_a_host_behind_the_fleets_steps_or_with_an_idle_gpu_is_slow() -> None:
+    run = History("a", "b", "c").link().start().wait(1.0)
+    readings = {"a": Reading(step=1200), "b": Reading(step=1150), "c": Reading(step=1201)}
+    idle = load_of({"gpus": [{"util": 99}, {"util": 1}]})
+    assert idle is not None
+    odd = odd_hosts(run.play(), {"c": idle}, readings)
+    assert [(each.host, each.words) for each in odd] == [("b", "step 1150, the fleet 1200"), ("c", "GPU 1 idle")]
+
+
+@pytest.mark.parametrize(
+    "junk",
+    [
+        {"gpus": 5, "cpu": "x", "memory": [1]},
+        {"gpus": [5, {"util": "99"}], "memory": [1, 0]},
+        {"gpus": [{"util": float("nan"), "temp": True}]},
+        {"gpu_error": 7, "memory": {"a": 1}},
+    ],
+)
+def test_a_report_is_a_strangers_word(junk: dict[str, Any]) -> None:
+    load = load_of(junk)
+    assert load is not None
+    assert (load.cpu, load.memory, load.temp) == (None, None, None)
+    assert load_of({}) is None
+
+
+def show(run: History, columns: int, *, unicode: bool = True) -> str:
+    out = io.StringIO()
+    live = Live(heading(run.hosts), stdout=out, size=lambda: (columns, 36), clock=lambda: 0.0, unicode=unicode)
+    run.play(live)
+    live.draw(force=True)
+    terminal = Terminal(columns, 36)
+    terminal.feed(out.getvalue())
+    at = next(at for at, line in enumerate(terminal.seen) if line.startswith(" fanout  run"))
+    return "\n".join(terminal.seen[at:]) + "\n"
+
+
+def fleet_of(count: int) -> History:
+    hosts = tuple(f"gpu{number:02d}" for number in range(1, count + 1))
+    run = History(*hosts).link().start()
+    for at, host in enumerate(hosts):
+        step = 1194 if at == 2 else 1200
+        run.say(
+            host, f"step {step - 100}/10000 loss 2.4 tok/s 38200\nstep {step}/10000 loss 2.33 tok/s 38200\n".encode()
+        )
+        run.add(Beat(at=run.at, host=host, load=report(util=41 if at == 2 else 97, temp=93 if at == 3 else 65)))
+    run.say("gpu02", b"UserWarning: x\nValueError: y\n")
+    return run.wait(1.0)
+
+
+@pytest.mark.parametrize("columns", [80, 100, 160])
+def test_a_few_hosts_have_a_row_with_their_load_each(columns: int) -> None:
+    same_as_golden(f"live-load-{columns}", show(fleet_of(4), columns))
+
+
+@pytest.mark.parametrize("columns", [80, 100, 160])
+def test_many_hosts_are_a_grid_of_loads_and_rows_for_those_that_differ(columns: int) -> None:
+    run = fleet_of(64).add(LinkLost(at=History().at + 2, host="gpu52", why="no heartbeat for 15 s")).wait(21.0)
+    same_as_golden(f"live-fleet-{columns}", show(run, columns))
+
+
+def test_loads_are_shown_in_ascii_too() -> None:
+    assert show(fleet_of(64), 100, unicode=False).isascii()
+
+
+def test_a_host_without_gpus_shows_its_processors_and_memory() -> None:
+    run = History("a").link().start()
+    run.add(Beat(at=run.at, host="a", load={"cpu": 37.0, "memory": [12 << 30, 64 << 30]})).wait(1.0)
+    assert "cpu  37%  12/64 GB" in show(run, 100)
+
+
+def test_a_tool_that_does_not_answer_is_said() -> None:
+    run = History("a").link().start()
+    run.add(Beat(at=run.at, host="a", load={"cpu": 37.0, "gpu_error": "nvidia-smi does not answer"})).wait(1.0)
+    assert "gpu ?" in show(run, 100)
