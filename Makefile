@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint pure process lab bench clean
+.PHONY: demo test lint pure process browser lab faults-check bench clean
 
 demo: $(STAMP)-train
 	$(BIN)/fanout demo
@@ -18,8 +18,11 @@ lint: $(STAMP)-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-pure process lab: $(STAMP)-dev
+pure process browser lab: $(STAMP)-dev
 	tests/run $(BIN) $@
+
+faults-check: $(STAMP)-dev  # every check's fault on real hosts, and healthy labs of every shape (root, some minutes)
+	$(BIN)/python -m pytest -q -m lab tests/lab/test_lab_faults_of_check.py tests/lab/test_lab_check.py
 
 bench: $(STAMP)-dev
 	$(BIN)/python -m bench

@@ -11,7 +11,7 @@ import sys
 from importlib import metadata
 from typing import Any
 
-from bench import exec_many, start_four, start_many, start_two, stream
+from bench import exec_many, logs, start_four, start_many, start_two, stream
 from bench import help as help_text
 from bench.common import REPOSITORY
 from tests.lab.lab import why_not
@@ -23,6 +23,8 @@ ALL = {
     "start_four": start_four.measure,
     "start_two": start_two.measure,
     "stream": stream.measure,
+    "logs": logs.measure,
+    "paced": logs.paced,
 }
 
 

@@ -6,6 +6,7 @@ CPU time is that of the program and of all its children that it waited for: what
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import signal
@@ -33,13 +34,17 @@ class Unfit(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contender:
-    """One program of a comparison. ``absent`` says why it cannot take part; ``to`` is a file for its output."""
+    """One program of a comparison. ``absent`` says why it cannot take part; ``to`` is a file for its output.
+
+    ``screen``: its output goes to a terminal of 120 columns that takes whatever it writes.
+    """
 
     name: str
     argv: tuple[str, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)
     shows: str = ""  # what its output must hold
     to: str = ""
+    screen: bool = False
     absent: str = ""
 
 
@@ -85,13 +90,23 @@ def _read(child: subprocess.Popen[bytes], lines: int) -> tuple[bytes, float]:
     """All output, and the moment at which ``lines`` different lines had been seen."""
     if child.stdout is None:
         return b"", 0.0
-    output, first = b"", 0.0
-    while data := os.read(child.stdout.fileno(), 1 << 16):
+    output, first = bytearray(), 0.0
+    while data := read_some(child.stdout.fileno()):
         output += data
         if lines and not first and len(set(_LINE.findall(output))) >= lines:
             first = time.monotonic()
     child.stdout.close()
-    return output, first
+    return bytes(output), first
+
+
+def read_some(descriptor: int) -> bytes:
+    """What has come; nothing at the end, also where that is the end of a terminal."""
+    try:
+        return os.read(descriptor, 1 << 16)
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+        return b""
 
 
 Results = dict[str, "list[Sample] | str"]

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
+import struct
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+import termios
+import tty
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from bench.common import FANOUT, REPOSITORY, TRAIN_SH, Contender, Start
@@ -45,6 +49,8 @@ def on(lab: Lab) -> Start:
 
     def start(contender: Contender) -> subprocess.Popen[bytes]:
         environment = {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1", **contender.env}
+        if contender.screen:
+            return _on_screen(lab, contender, environment)
         if not contender.to:
             return lab.launcher.popen(
                 contender.argv,
@@ -65,9 +71,26 @@ def on(lab: Lab) -> Start:
     return start
 
 
-def fanout(name: str, *argv: str, shows: str = "", to: str = "") -> Contender:
+def _on_screen(lab: Lab, contender: Contender, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    master, slave = os.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
+    tty.setraw(slave)
+    child = lab.launcher.popen(
+        contender.argv,
+        user=USER,
+        cwd=PROJECT,
+        env={"TERM": "xterm-256color", **environment},
+        stdout=slave,
+        stderr=slave,
+    )
+    os.close(slave)
+    child.stdout = os.fdopen(master, "rb", 0)
+    return child
+
+
+def fanout(name: str, *argv: str, shows: str = "", to: str = "", screen: bool = False) -> Contender:
     """fanout as it is in this checkout."""
-    return Contender(name=name, argv=(*FANOUT, *argv), shows=shows, to=to)
+    return Contender(name=name, argv=(*FANOUT, *argv), shows=shows, to=to, screen=screen)
 
 
 def peer(name: str, *argv: str, shows: str = "", to: str = "") -> Contender:

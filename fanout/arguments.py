@@ -82,6 +82,8 @@ _POSITIONALS = {
     "attach": 2,
     "ps": 1,
     "clean": 1,
+    "replay": 1,
+    "lnav": 0,
     "why": 10_000,
     "demo": 0,
 }

@@ -128,6 +128,14 @@ def _of_runs(request: Request, edge: Edge) -> int:
             from fanout.verbs.report import report
 
             return report(request, edge)
+        case "replay":
+            from fanout.verbs.replay import replay
+
+            return replay(request, edge)
+        case "lnav":
+            from fanout.verbs.lnav import lnav
+
+            return lnav(request, edge)
         case _:
             from fanout.verbs.runs import stop
 

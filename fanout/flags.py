@@ -91,6 +91,9 @@ def _run(parser: argparse.ArgumentParser) -> None:
     shown = parser.add_argument_group("record")
     shown.add_argument("--log-dir", metavar="DIR", help="where runs are recorded ($XDG_STATE_HOME/fanout/runs)")
     shown.add_argument(
+        "--keep", metavar="BOUNDS", help="recorded runs to keep: age, number, size, or all (30d,100,5GB)"
+    )
+    shown.add_argument(
         "--rank-logs",
         choices=CHOICES["rank_logs"],
         help="auto: under torchrun one stream and file a rank; off: one a host",
@@ -216,7 +219,20 @@ def _named_run(parser: argparse.ArgumentParser) -> None:
 
 def _report(parser: argparse.ArgumentParser) -> None:
     _named_run(parser)
+    parser.add_argument("--html", metavar="FILE", default="", help="write a page to look at in a browser instead")
     _judging(parser)
+
+
+def _replay(parser: argparse.ArgumentParser) -> None:
+    _named_run(parser)
+    parser.add_argument("--at", metavar="T", default="0", help="begin there: 90, 5m, 1:02:03; =-30s: before the end")
+    parser.add_argument("--speed", metavar="N", default="", help="times faster, or max (1; max in a pipe)")
+    _showing(parser)
+
+
+def _lnav(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = "Afterwards: lnav ~/.local/state/fanout/runs/RUN/events.jsonl, and the files in its logs/."
+    parser.add_argument("--install", action="store_true", help="put the format where lnav looks for formats")
 
 
 def _why(parser: argparse.ArgumentParser) -> None:
@@ -320,7 +336,9 @@ VERBS: dict[str, tuple[str, str, Any]] = {
     "attach": ("[FLAGS] [RUN] [HOSTS]", "Come back to a run, and stay to its end.", _attach),
     "logs": ("[FLAGS] [RUN]", "The lines of a run, also while it goes on.", _logs),
     "report": ("[FLAGS] [RUN]", "What became of a run, and why it failed, once more.", _report),
+    "replay": ("[FLAGS] [RUN]", "A recorded run in the view of the run, at any pace, from any moment.", _replay),
     "why": ("[FLAGS] FILE|DIR…", "Why a run of any launcher failed, from its logs.", _why),
+    "lnav": ("[--install]", "Teach the log viewer lnav to read runs: prints its format, or installs it.", _lnav),
     "stop": ("[FLAGS] [RUN] [HOSTS]", "End a run from elsewhere: stop it, look, say what is left.", _stop),
     "clean": ("[FLAGS] HOSTS", "What ended runs left on hosts: list it, and after a yes remove it.", _clean),
     "demo": ("[FLAGS]", "Play hosts on this machine and train on them: no root, no ssh server needed.", _demo),

@@ -11,8 +11,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
+from fanout import rounds
 from fanout.checks import config, interfaces, mesh
 from fanout.checks.addresses import all_loopback, candidates
 from fanout.checks.asking import Answer, Ask, Asker
@@ -20,7 +22,9 @@ from fanout.checks.catalogue import CATALOGUE
 from fanout.checks.gpu import count
 from fanout.checks.model import Case, Check, CheckRequest, Finding, MeshTest, PortTest, judged_all
 from fanout.checks.together import DeepTest
+from fanout.errors import UsageError
 from fanout.hosts import Host
+from fanout.plan import LaunchPlan
 
 _FACTS_SECONDS = 15.0
 _LISTEN_SECONDS = 20.0
@@ -75,12 +79,14 @@ def run(
     request: CheckRequest,
     asker: Asker,
     *,
+    plan: Callable[[Learned], LaunchPlan] | None = None,
     checks: tuple[Check, ...] = CATALOGUE,
     deep: Callable[[Case, Learned, Sequence[Finding]], DeepTest] | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Preflight:
     """Ask, test, judge. Changes nothing on the hosts; every listener that it opens is closed again.
 
+    ``plan`` makes of what was learned the plan that a run would have; without it train.sh is not rehearsed.
     ``deep`` makes the test that needs torch, knowing what all else came to.
     """
     began = clock()
@@ -88,11 +94,23 @@ def run(
     if case.facts:
         case = replace(case, port=_port_test(case, asker))
         case = replace(case, mesh=_mesh_test(case, asker))
+        if rounds.is_wanted(case, checks, "share"):
+            case = rounds.shared(case, asker)
+        if plan is not None and rounds.is_wanted(case, checks, "rehearsal"):
+            case = rounds.rehearsed(case, asker, partial(_planned, plan, case))
     findings = judged_all(checks, case)
     if deep is not None and case.facts:
         case = replace(case, deep=deep(case, learned(case), findings))
         findings = judged_all(checks, case)
     return Preflight(case=case, findings=findings, learned=learned(case), seconds=clock() - began)
+
+
+def _planned(plan: Callable[[Learned], LaunchPlan], case: Case) -> LaunchPlan | str:
+    """The plan, or why there is none: a check of its own says what to do about that."""
+    try:
+        return plan(learned(case))
+    except UsageError as error:
+        return f"no plan: {error}"
 
 
 # -- the first round: facts

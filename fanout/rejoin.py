@@ -100,7 +100,7 @@ class TakenUp:
             recorded = Recorded(self.order.directory)
             self.heading = recorded.heading
             state = RunState.new(self.heading.hosts, at=recorded.began_at)
-            for event in recorded.events():
+            for event in recorded.written():
                 state = advance(state, event)
                 self._remember(event)
                 for learner in learners:

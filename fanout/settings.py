@@ -59,6 +59,7 @@ class Settings:
     prefix: str | None = None
     metric: str = ""
     log_dir: str = ""
+    keep: str = "30d,100,5GB"  # of recorded runs: how old, how many, how large; "all" for everything
     rank_logs: str = "auto"
     spool_limit: str = "4G"  # bytes of a run's log on each host's disk
     signatures: str = ""  # a file of the user's own messages, for the diagnosis

@@ -12,7 +12,18 @@ import time
 from functools import partial
 from typing import Any, Callable, Dict
 
-from . import probes_files, probes_gpu, probes_host, probes_net, probes_port, probes_runs, probes_soft, probes_tree
+from . import (
+    probes_files,
+    probes_gpu,
+    probes_host,
+    probes_net,
+    probes_port,
+    probes_rehearsal,
+    probes_runs,
+    probes_share,
+    probes_soft,
+    probes_tree,
+)
 from .probes_tools import Aside, NotHad, Program
 
 Sections = Dict[str, Callable[[Dict[str, Any]], Any]]
@@ -124,4 +135,7 @@ PROBES: dict[str, Callable[[dict[str, Any]], Any]] = {
     "deep-step": ask_deep_step,
     "runs": probes_runs.ask_runs,
     "clean": probes_runs.ask_clean,
+    "rehearse": probes_rehearsal.ask_rehearse,
+    "share": probes_share.ask_share,
+    "shared": probes_share.ask_shared,
 }

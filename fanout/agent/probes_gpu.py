@@ -5,24 +5,38 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from . import probes_rocm, probes_xid
 from .probes_files import which
-from .probes_host import age_of
+from .probes_rocm import process
 from .probes_tools import NotHad, Program, read_or_empty, search_path
 
 _FIELDS = (
     "index", "uuid", "name", "memory.total", "memory.used", "driver_version", "compute_mode", "persistence_mode",
     "ecc.errors.uncorrected.volatile.total", "mig.mode.current", "temperature.gpu", "pcie.link.width.current",
-    "pcie.link.width.max",
+    "pcie.link.width.max", "power.limit",
 )  # fmt: skip
 _SECONDS = 10.0
+_HELD_BACK = ("hw_slowdown", "hw_thermal_slowdown", "hw_power_brake_slowdown", "sw_thermal_slowdown")
+_APART = {  # asked apart: a driver that does not know one of these answers the others all the same
+    "apps": "--query-compute-apps=gpu_uuid,pid,used_memory",
+    "throttle": "--query-gpu=index," + ",".join("clocks_event_reasons." + name for name in _HELD_BACK),
+    "throttle-old": "--query-gpu=index," + ",".join("clocks_throttle_reasons." + name for name in _HELD_BACK),
+    "remapped": "--query-remapped-rows=gpu_uuid,remapped_rows.pending,remapped_rows.failure",
+    "retired": "--query-gpu=uuid,retired_pages.pending",
+    "recovery": "--query-gpu=index,gpu_recovery_action",
+    "fabric": "--query-gpu=index,fabric.state,fabric.status",
+}
+_FORMAT = "--format=csv,noheader,nounits"
+_ROCM = ["--showproductname", "--showmeminfo", "vram", "--showuniqueid", "--showdriverversion", "--showpids", "--json"]
 
 
 class _Query(Program):
-    """The tool at work, and which maker's it is."""
+    """The tool at work, which maker's it is, and its other questions, at work as well."""
 
     vendor = ""
     tool = ""
-    env: dict[str, str]
+    path = ""
+    apart: dict[str, Program]
 
 
 def start(args: dict[str, Any]) -> Program:
@@ -31,14 +45,16 @@ def start(args: dict[str, Any]) -> Program:
     path = path + ":/usr/bin:/usr/local/cuda/bin:/opt/rocm/bin:/usr/local/sbin"
     env = dict(os.environ, PATH=path, LC_ALL="C")
     for vendor, tool, words in (
-        ("nvidia", "nvidia-smi", ["--query-gpu=" + ",".join(_FIELDS), "--format=csv,noheader,nounits"]),
-        ("amd", "rocm-smi", ["--showproductname", "--csv"]),
+        ("nvidia", "nvidia-smi", ["--query-gpu=" + ",".join(_FIELDS), _FORMAT]),
+        ("amd", "rocm-smi", _ROCM),
         ("ascend", "npu-smi", ["info", "-l"]),
     ):
         found = which(tool, path)
         if found:
             query = _Query([found, *words], env, _SECONDS)
-            query.vendor, query.tool, query.env = vendor, found, env
+            query.vendor, query.tool, query.path = vendor, found, path
+            asked = _APART if vendor == "nvidia" else {}
+            query.apart = {name: Program([found, words, _FORMAT], env, _SECONDS) for name, words in asked.items()}
             return query
     devices = _devices()
     if devices:
@@ -52,23 +68,26 @@ def _devices() -> list[str]:
 
 
 def finish(query: Any) -> dict[str, Any]:
-    status, text = query.output()
+    try:
+        status, text = query.output()
+    except NotHad as error:  # a tool that hangs is no missing fact: the GPU, or its driver, is wedged
+        for program in query.apart.values():
+            program.drop()
+        return {"vendor": query.vendor, "gpus": [], "problem": str(error), "processes": [], "driver": ""}
+    apart = {name: _rows(program) for name, program in query.apart.items()}
     if query.vendor == "nvidia":
-        return _nvidia(query, status, text)
+        return _nvidia(query, status, text, apart)
     if status != 0:
         raise NotHad("%s: %s" % (query.tool, text.strip()[:200]))
     if query.vendor == "amd":
-        rows = [line for line in text.splitlines() if line.startswith("card")]
-        gpus = [{"index": str(number), "name": ",".join(row.split(",")[1:2])} for number, row in enumerate(rows)]
-    else:
-        count = sum("NPU ID" in line for line in text.splitlines())
-        gpus = [{"index": str(number), "name": "Ascend NPU"} for number in range(count)]
+        return probes_rocm.read_answer(text)
+    gpus = [{"index": str(n), "name": "Ascend NPU"} for n in range(sum("NPU ID" in line for line in text.splitlines()))]
     if not gpus:
         raise NotHad("no GPU")
     return {"vendor": query.vendor, "gpus": gpus, "problem": "", "processes": [], "driver": ""}
 
 
-def _nvidia(query: Any, status: int, text: str) -> dict[str, Any]:
+def _nvidia(query: Any, status: int, text: str, apart: dict[str, list[list[str]]]) -> dict[str, Any]:
     if status != 0:
         problem = " ".join(text.split())[:300]
         if "No devices were found" in text or not _devices():
@@ -81,11 +100,41 @@ def _nvidia(query: Any, status: int, text: str) -> dict[str, Any]:
             gpus.append(dict(zip(_FIELDS, values)))
     if not gpus:
         return {"vendor": "nvidia", "gpus": [], "problem": " ".join(text.split())[:300], "processes": []}
-    return {
+    known: dict[str, Any] = {
         "vendor": "nvidia", "gpus": gpus, "problem": "", "driver": gpus[0]["driver_version"],
-        "module": _module_version(), "processes": _processes(query),
-        "throttled": _throttled(query),
+        "module": _module_version(), "processes": _processes(apart["apps"]), "throttled": _throttled(apart),
+        "pending": _pending(apart, gpus), "xids": [], "xids_unread": "",
+        "recovery": {row[0]: row[1] for row in apart["recovery"] if len(row) == 2},
+        "fabric": {row[0]: " ".join(row[1:]) for row in apart["fabric"] if len(row) == 3},
     }  # fmt: skip
+    try:
+        known["xids"] = probes_xid.xids(query.path)
+    except NotHad as error:
+        known["xids_unread"] = str(error)
+    return known
+
+
+def _rows(program: Program) -> list[list[str]]:
+    """The cells of an answer; none where this driver does not know the question, or does not answer it."""
+    try:
+        status, text = program.output()
+    except NotHad:
+        return []
+    return [[cell.strip() for cell in line.split(",")] for line in text.splitlines()] if status == 0 else []
+
+
+def _pending(apart: dict[str, list[list[str]]], gpus: list[dict[str, str]]) -> dict[str, str]:
+    """index -> what is wrong with its memory's spare rows or pages, in the tool's own words."""
+    found = {}
+    index = {gpu["uuid"]: gpu["index"] for gpu in gpus}
+    for uuid, *cells in apart["remapped"]:
+        for name, cell in zip(("pending", "failure"), cells):
+            if cell.lower() in ("yes", "1"):
+                found[index.get(uuid, "?")] = "row remapping " + name
+    for uuid, *cells in apart["retired"]:
+        if cells and cells[0].lower() == "yes":
+            found[index.get(uuid, "?")] = "page retirement pending"
+    return found
 
 
 def _module_version() -> str:
@@ -96,52 +145,16 @@ def _module_version() -> str:
     return ""
 
 
-def _ask(query: Any, *words: str) -> list[list[str]]:
-    """Rows of one more query; none where this driver does not know the question."""
-    try:
-        status, text = Program([query.tool, *words, "--format=csv,noheader,nounits"], query.env, _SECONDS).output()
-    except NotHad:
-        return []
-    return [[cell.strip() for cell in line.split(",")] for line in text.splitlines()] if status == 0 else []
-
-
-def _processes(query: Any) -> list[dict[str, Any]]:
+def _processes(rows: list[list[str]]) -> list[dict[str, Any]]:
     """Who computes on the GPUs now. A pid without a command belongs to another container or user."""
     found = []
-    for row in _ask(query, "--query-compute-apps=gpu_uuid,pid,used_memory"):
-        if len(row) != 3 or not row[1].isdigit():
-            continue
-        pid = int(row[1])
-        command = read_or_empty("/proc/%d/cmdline" % pid).replace("\0", " ").strip()
-        found.append({
-            "gpu": row[0], "pid": pid, "memory": row[2], "command": command[:120],
-            "uid": _uid(pid), "user": _user(pid), "age": age_of(pid),
-        })  # fmt: skip
+    for row in rows:
+        if len(row) == 3 and row[1].isdigit():
+            found.append(process(int(row[1]), row[0], row[2]))
     return found
 
 
-def _uid(pid: int) -> int | None:
-    try:
-        return os.stat("/proc/%d" % pid).st_uid
-    except OSError:
-        return None
-
-
-def _user(pid: int) -> str:
-    import pwd
-
-    uid = _uid(pid)
-    try:
-        return pwd.getpwuid(uid).pw_name if uid is not None else ""
-    except KeyError:
-        return str(uid)
-
-
-def _throttled(query: Any) -> list[str]:
-    """Indices of GPUs that the hardware holds back now."""
-    for family in ("clocks_event_reasons", "clocks_throttle_reasons"):
-        names = ["%s.%s" % (family, reason) for reason in ("hw_thermal_slowdown", "hw_power_brake_slowdown")]
-        rows = _ask(query, "--query-gpu=index," + ",".join(names))
-        if rows:
-            return [row[0] for row in rows if any(cell == "Active" for cell in row[1:])]
-    return []
+def _throttled(apart: dict[str, list[list[str]]]) -> list[str]:
+    """Indices of GPUs that are held back now by heat or power."""
+    rows = apart["throttle"] or apart["throttle-old"]
+    return [row[0] for row in rows if any(cell == "Active" for cell in row[1:])]

@@ -123,11 +123,16 @@ class Program:
         finally:
             os.close(self._out)
 
-    def _give_up(self) -> None:
+    def drop(self) -> None:
+        """Its answer is not wanted any more."""
+        self._give_up(0.1)
+        os.close(self._out)
+
+    def _give_up(self, patience: float = 1.0) -> None:
         """Kill its whole group. One that hangs in the kernel dies later, or never: nobody waits for it here."""
         os.killpg(self._child.pid, signal.SIGKILL)
         try:
-            self._child.wait(1)
+            self._child.wait(patience)
         except subprocess.TimeoutExpired:
             pass
 

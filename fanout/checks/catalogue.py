@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from fanout.checks import (
+    batch,
     deep,
     deep_speed,
     files,
     gpu,
+    gpu_health,
     identity,
     interfaces,
     mesh,
@@ -29,8 +31,10 @@ CATALOGUE: tuple[Check, ...] = (
     + storage.CHECKS
     + software.CHECKS
     + gpu.CHECKS
+    + gpu_health.CHECKS
     + system.CHECKS
     + rehearsal.CHECKS
+    + batch.CHECKS
     + deep.CHECKS
     + deep_speed.CHECKS
 )

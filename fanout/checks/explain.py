@@ -28,6 +28,20 @@ a link is named. Bandwidths are those of nccl-tests: algorithm = bytes / seconds
 compared bit for bit. Each step has a time-out of its own; `--json` holds every figure.
 """
 
+_TAIL = """
+## The rehearsal
+
+With a task, `fanout check` plays the real `train.sh` on every host, with the command line, directory and environment
+that a run would have, and with a `torchrun` that only writes down how it was called (so are `python -m
+torch.distributed.run`, `accelerate`, `deepspeed` and their like). Nobody knows what else a script does, so it is played
+in a box: namespaces of its own without a network and without the sockets of services; every file system read-only, with
+a layer in memory over the work directory, the home directory and /tmp; no way to another process; six seconds at most.
+What the script removes, writes or downloads there is gone with the box, and the host never saw it. That takes Linux 5.12
+and user namespaces for everybody; where they are forbidden (Ubuntu 24.04 does so by
+`kernel.apparmor_restrict_unprivileged_userns`), the rows say so and are not checked, and the script is read instead.
+It is never played outside a box. A script that needs the network before it comes to torchrun is not judged either.
+"""
+
 
 def listing(checks: Sequence[Check], width: int = 100) -> tuple[str, ...]:
     """Every check with what it verifies, by group."""
@@ -82,7 +96,7 @@ def table(checks: Sequence[Check]) -> str:
                 f"| `{check.name}` | {check.worst} | {_cell(check.verifies)} | {_cell(check.why)} | {_cell(check.fix)} |\n"
                 for check in rows
             ]
-    return "".join(parts)
+    return "".join([*parts, _TAIL])
 
 
 def _cell(text: str) -> str:

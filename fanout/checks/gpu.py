@@ -57,7 +57,8 @@ def _unequal(case: Case) -> Iterator[Verdict]:
 def _answers(case: Case) -> Iterator[Verdict]:
     for name, gpu in case.of("gpu").items():
         if gpu["problem"]:
-            yield fail(name, f"nvidia-smi: {gpu['problem']}", _cure(name, gpu["problem"]))
+            lead = "" if "-smi" in gpu["problem"].split(" ", 1)[0].lower() else "nvidia-smi: "
+            yield fail(name, lead + gpu["problem"], _cure(name, gpu["problem"]))
         elif gpu.get("module") and gpu["driver"] and gpu["module"] != gpu["driver"]:
             yield fail(
                 name, f"the loaded kernel module is {gpu['module']}, the installed driver {gpu['driver']}",
@@ -112,44 +113,13 @@ def _busy(case: Case) -> Iterator[Verdict]:
         index = {row.get("uuid"): row["index"] for row in gpu["gpus"]}
         for process in gpu["processes"][:4]:
             since = age(process["age"])
+            where = f"GPU {index.get(process['gpu'], '?')}" if process["gpu"] else "some GPU"
             who = f"user {process['user'] or '?'}" + (f", since {since}" if since else "")
             command = process["command"] or "(a process that cannot be seen from here)"
             yield warn(
-                name, f"GPU {index.get(process['gpu'], '?')}: {process['memory']} MiB held by pid {process['pid']}  {command}  ({who})",
+                name, f"{where}: {process['memory']} MiB held by pid {process['pid']}  {command}  ({who})",
                 f"stop it there with:  ssh {name} kill {process['pid']}",
             )  # fmt: skip
-
-
-def _ghosts(case: Case) -> Iterator[Verdict]:
-    for name, gpu in case.of("gpu").items():
-        owned = {process["gpu"] for process in gpu["processes"]}
-        ghosts = [row for row in gpu["gpus"] if _number(row.get("memory.used")) > 600 and row.get("uuid") not in owned]
-        if ghosts:
-            rows = ", ".join(f"GPU {row['index']} {row['memory.used']} MiB" for row in ghosts[:4])
-            yield warn(
-                name,
-                f"memory is held by no process that can be seen: {rows}",
-                f"a dead process or another container:  ssh {name} sudo fuser -v /dev/nvidia*",
-            )
-
-
-def _number(text: Any) -> float:
-    try:
-        return float(text)
-    except (TypeError, ValueError):
-        return 0.0
-
-
-def _memory_errors(case: Case) -> Iterator[Verdict]:
-    for name, gpu in case.of("gpu").items():
-        bad = [row for row in gpu["gpus"] if _number(row.get("ecc.errors.uncorrected.volatile.total")) > 0]
-        if bad:
-            rows = ", ".join(f"GPU {row['index']}: {row['ecc.errors.uncorrected.volatile.total']}" for row in bad)
-            yield fail(
-                name,
-                f"uncorrectable memory errors since boot: {rows}",
-                f"reset the GPU:  ssh {name} sudo nvidia-smi -r -i {bad[0]['index']}   if it comes back, replace it",
-            )
 
 
 def _modes(case: Case) -> Iterator[Verdict]:
@@ -163,27 +133,6 @@ def _modes(case: Case) -> Iterator[Verdict]:
                 )
             if row.get("mig.mode.current") == "Enabled":
                 yield info(name, f"GPU {row['index']} is cut into MIG instances", "each process sees one instance only")
-
-
-def _speed(case: Case) -> Iterator[Verdict]:
-    for name, gpu in case.of("gpu").items():
-        if gpu.get("throttled"):
-            yield warn(
-                name,
-                f"GPU {','.join(gpu['throttled'])} is held back by heat or power",
-                f"look at cooling and supply:  ssh {name} nvidia-smi -q -d PERFORMANCE",
-            )
-        narrow = [
-            row
-            for row in gpu["gpus"]
-            if _number(row.get("pcie.link.width.current")) < _number(row.get("pcie.link.width.max"))
-        ]
-        if narrow:
-            rows = ", ".join(
-                f"GPU {row['index']} ×{row['pcie.link.width.current']} of ×{row['pcie.link.width.max']}"
-                for row in narrow
-            )
-            yield warn(name, f"narrow PCIe link: {rows}", "reseat the card or its riser")
 
 
 def _visible(case: Case) -> Iterator[Verdict]:
@@ -235,32 +184,11 @@ CHECKS = (
         judge=_busy,
     ),
     Check(
-        name="gpu-memory", group="gpu", worst="warn", needs=("gpu",),
-        verifies="No GPU memory is held without a process that can be seen.",
-        why="It is not there for the run; a dead process or another container has it.",
-        fix="sudo fuser -v /dev/nvidia* names the holder.",
-        judge=_ghosts,
-    ),
-    Check(
-        name="gpu-ecc", group="gpu", worst="fail", needs=("gpu",),
-        verifies="No uncorrectable memory error since boot.",
-        why="The next one ends the run, or spoils it.",
-        fix="Reset the GPU or reboot; replace it if errors come back.",
-        judge=_memory_errors,
-    ),
-    Check(
         name="gpu-mode", group="gpu", worst="warn", needs=("gpu",),
         verifies="Compute mode is Default; MIG is told.",
         why="In an exclusive mode a second process gets “device busy or unavailable”.",
         fix="sudo nvidia-smi -c 0.",
         judge=_modes,
-    ),
-    Check(
-        name="gpu-speed", group="gpu", worst="warn", needs=("gpu",),
-        verifies="No GPU is held back by heat or power, and each has its full PCIe width.",
-        why="One slow GPU slows every rank.",
-        fix="Cooling, supply, seat of the card.",
-        judge=_speed,
     ),
     Check(
         name="gpu-visible", group="gpu", worst="warn", needs=("environment", "gpu"),

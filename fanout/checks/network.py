@@ -113,7 +113,7 @@ def _port_range(case: Case) -> Iterator[Verdict]:
     if ranges and ranges["low"] <= port <= ranges["high"] and not _reserved(ranges["reserved"], port):
         yield warn(
             first, f"port {port} is in the range that the kernel gives to outgoing connections ({ranges['low']}-{ranges['high']})",
-            "one run in thousands finds it taken: choose one below, for instance  --master-port 29500",
+            f"one run in thousands finds it taken: choose one below, for instance  --master-port {min(29500, ranges['low'] - 1)}",
         )  # fmt: skip
 
 

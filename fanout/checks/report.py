@@ -20,7 +20,7 @@ _SYMBOLS: dict[Level, tuple[str, str]] = {
     "fail": ("✗", "x"), "warn": ("!", "!"), "info": ("·", "-"), "skip": ("–", "-"), "ok": ("✓", "ok"),
 }  # fmt: skip
 _DISPENSABLE = ("cpus", "procs", "login", "mem free", "driver", "disk free", "clock", "torch")  # in a narrow terminal
-_SAME = ("workdir", "script", "bash", "torchrun", "interpreter", "torch", "gpu")
+_SAME = ("workdir", "shared", "script", "bash", "torchrun", "interpreter", "torch", "gpu", "passes-on")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,6 +24,7 @@ _NETWORK = (
     "wekafs",
     "fuse.sshfs",
 )
+_SLOW_SHARE = 2.0  # seconds
 _LEAST_FREE = 2 << 30
 _LEAST_SHM = 512 << 20
 
@@ -76,26 +77,43 @@ def _differences(here: Mapping[str, str], there: Mapping[str, str]) -> str:
 
 
 def _shared(case: Case) -> Iterator[Verdict]:
-    """Whether the work directory is one directory or many: both are fine, nobody should be surprised."""
-    mounts = {name: files["workdir"].get("mount", {}) for name, files in case.of("files").items() if "workdir" in files}
-    kinds = {
-        name: f"{mount.get('type')} {mount.get('source')}"
-        for name, mount in mounts.items()
-        if mount.get("type") in _NETWORK
-    }
-    local = tuple(name for name in mounts if name not in kinds)
-    if kinds and local:
-        shared = tuple(kinds)
-        yield warn(
-            local, f"the work directory is a local copy; on {fold(shared)} it is {kinds[shared[0]]}",
-            "logs and checkpoints of that host will not be where those of the others are",
-        )  # fmt: skip
-    for odd, value, others, usual in outliers(kinds):
-        yield warn(
-            odd,
-            f"the work directory is on {value}; on {fold(others)} on {usual}",
-            "make sure that it is the same export",
-        )
+    """One directory or a copy each: both are fine. Some together and some not is what nobody expects."""
+    seen = _one_a_machine(case)
+    circles: dict[str, tuple[str, ...]] = {}
+    for name, row in seen.items():
+        circles[name] = tuple(other for other in seen if other in row["hosts"] and name in seen[other]["hosts"])
+    largest = max(circles.values(), key=len, default=())
+    if len(largest) == 1:
+        yield ok(circles, "a copy on each host")
+    elif len(largest) == len(circles):
+        yield ok(circles, "one directory on all hosts")
+    for circle in dict.fromkeys(circles.values()):
+        if circle != largest and len(largest) > 1:
+            who = "a directory of its own" if len(circle) == 1 else "another directory"
+            yield warn(
+                circle, f"the work directory is {who}; {fold(largest)} share one{_mount(case, largest[0])}",
+                "logs and checkpoints of the one will not be where those of the others are: mount the same everywhere, "
+                "or nowhere",
+            )  # fmt: skip
+    for name, row in seen.items():
+        if row["seconds"] >= _SLOW_SHARE and circles[name] == largest:
+            yield warn(
+                name, f"a new file of another host is seen after {row['seconds']:.0f} s",
+                "an edit of the config reaches this host as late: mount with a smaller acdirmax, or wait before a run",
+            )  # fmt: skip
+
+
+def _one_a_machine(case: Case) -> dict[str, Any]:
+    """What the hosts see of each other; one machine under two names is another check's affair."""
+    machines: dict[str, str] = {}
+    for name, facts in case.facts.items():
+        machines.setdefault(facts.get("identity", {}).get("host_id", name), name)
+    return {name: row for name, row in case.of("share").items() if name in machines.values()}
+
+
+def _mount(case: Case, name: str) -> str:
+    mount = case.facts[name].get("files", {}).get("workdir", {}).get("mount", {})
+    return f" ({mount.get('type')} {mount.get('source')})" if mount.get("type") in _NETWORK else ""
 
 
 def _data(case: Case) -> Iterator[Verdict]:
@@ -193,37 +211,42 @@ def _future(case: Case) -> Iterator[Verdict]:
             )
 
 
-def _unread(request: CheckRequest) -> str:
+def unread(request: CheckRequest) -> str:
     if not request.config:
         return "no config given"
     return "" if request.config_values is not None else "the config was not read"
 
 
+def _alone(request: CheckRequest) -> str:
+    return "one host" if len(request.hosts) == 1 else ""
+
+
 CHECKS = (
     Check(
         name="code", group="files", worst="fail", needs=("tree",),
-        unless=lambda request: "one host" if len(request.hosts) == 1 else "",
+        unless=_alone,
         verifies="The code in the work directory is the same: commit and changed files, or all sources; no submodule is empty.",
         why="Ranks that import different code hang in a collective, minutes or hours later.",
         fix="git pull everywhere, or rsync from one host.",
         judge=_code,
     ),
     Check(
-        name="shared", group="files", worst="warn", needs=("files",),
-        verifies="The work directory is on the same network file system on all hosts, or local on all.",
+        name="shared", group="files", worst="warn", needs=("share",), unless=_alone,
+        verifies="The work directory is one directory on all hosts, or a copy on each (every host looks for the others' "
+        "tokens, which are taken away again); what one host writes is seen by the others within 2 seconds.",
         why="With a mixture, logs and checkpoints of one host are not where the others' are.",
         fix="Mount the share there, or accept copies everywhere.",
         judge=_shared,
     ),
     Check(
-        name="data", group="files", worst="fail", needs=("files",), unless=_unread,
+        name="data", group="files", worst="fail", needs=("files",), unless=unread,
         verifies="Every path that the config names exists on all hosts.",
         why="FileNotFoundError on one host, after the others have loaded for twenty minutes.",
         fix="Bring it there, or correct the config.",
         judge=_data,
     ),
     Check(
-        name="output", group="files", worst="fail", needs=("files",), unless=_unread,
+        name="output", group="files", worst="fail", needs=("files",), unless=unread,
         verifies="The directories that the config writes to can be written, or made.",
         why="The first checkpoint fails, hours into the run.",
         fix="Give the user the right, or choose another place.",

@@ -36,6 +36,10 @@ class Signature:
     kind: Kind = ""
 
 
+REMEMBERED_BYTES = 1 << 20
+_FIGURES = b"0123456789.+-"
+
+
 class Book:
     """Signatures in order of precedence. ``look`` is called for every line of a run, so it must be fast."""
 
@@ -51,6 +55,9 @@ class Book:
             for word in self._words
         }
         self._needles = tuple(word.encode() for word in self._words)
+        self._bare = tuple({word.translate(None, _FIGURES) for word in self._needles})
+        self._harmless: set[bytes] = set()  # lines without their figures in which no word was found
+        self._size = 0
 
     def __getitem__(self, name: str) -> Signature:
         return self._by_id[name]
@@ -60,7 +67,23 @@ class Book:
 
     def may_speak(self, data: bytes) -> bool:
         """False: no line of these bytes can match."""
-        return any(needle in data for needle in self._needles)
+        lines = set(data.translate(None, _FIGURES).split(b"\n"))  # of a training log, a handful
+        lines -= self._harmless
+        if not lines:
+            return False
+        text = b"\n".join(lines)
+        if any(needle in text for needle in self._bare):
+            return any(needle in data for needle in self._needles)
+        self._remember(lines, len(text))
+        return False
+
+    def _remember(self, lines: set[bytes], size: int) -> None:
+        if self._size + size > REMEMBERED_BYTES:
+            self._harmless.clear()
+            self._size = 0
+        if size <= REMEMBERED_BYTES // 16:
+            self._harmless |= lines
+            self._size += size
 
     def look(self, text: str) -> tuple[Signature, re.Match[str]] | None:
         """The first signature that matches the line, which is long only where it is no message."""

@@ -5,25 +5,27 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from fanout import preflight
+from fanout import plan, preflight
 from fanout.arguments import Request
 from fanout.checks import explain, imports, record, report
 from fanout.checks.catalogue import CATALOGUE
 from fanout.checks.model import CheckRequest, Unreachable
 from fanout.dryrun import is_secret
 from fanout.events import Event
-from fanout.hosts import Host
+from fanout.hosts import Host, fold
 from fanout.launch import Session
-from fanout.preflight import Preflight
+from fanout.plan import LaunchPlan
+from fanout.preflight import Learned, Preflight
 from fanout.settings import Settings
 from fanout.state import HostState, Phase, RunState
 from fanout.verbs.common import (
     Edge,
     config_values,
     fan_of,
+    has_script_here,
     hosts_of,
     look_for_task,
     picker_of,
@@ -93,7 +95,8 @@ def check(request: Request, edge: Edge) -> int:
             asked = check_request(session, hosts, request.task, directory, settings, config)
             asked = dataclasses.replace(asked, only=only, skip=skip, deep=deep)
             test = tester(session, request.task, settings, directory, progress.tell) if deep else None
-            result = preflight.run(asked, session, deep=test)
+            planner = _planner(hosts, request.task, settings, directory)
+            result = preflight.run(asked, session, plan=planner, deep=test)
         session.dismiss()
     progress.close()
     if session.state.interrupts or result is None:
@@ -101,6 +104,36 @@ def check(request: Request, edge: Edge) -> int:
         return 128 + session.state.interrupts[0]
     edge.stdout.write(as_json(result) if given["as_json"] else shown(f"fanout check {request.hosts}", result, edge))
     return result.exit_code(strict=given["strict"])
+
+
+def _planner(
+    hosts: tuple[Host, ...], task: tuple[str, ...], settings: Settings, directory: str
+) -> Callable[[Learned], LaunchPlan]:
+    """What `run` would make of what the check has learned."""
+
+    def made(learned: Learned) -> LaunchPlan:
+        script = has_script_here(settings, directory)
+        return plan.make(
+            hosts, task, settings, run_id="check", cwd=directory, has_script=script, learned=for_plan(learned)
+        )
+
+    return made
+
+
+def for_plan(learned: Learned) -> plan.Learned:
+    """What a check found out, as the plan takes it."""
+    return plan.Learned(
+        master_addr=learned.master_addr, gpus=learned.gpus, env=learned.exports, address=learned.addresses
+    )
+
+
+def exported(exports: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """What is exported on some hosts because the check found it needed, a line for each value."""
+    hosts: dict[str, list[str]] = {}
+    for name, pairs in exports.items():
+        for variable, value in pairs.items():
+            hosts.setdefault(f"{variable}={value}", []).append(name)
+    return [f"exporting {pair} on {fold(names)}: by itself it would not meet there" for pair, names in hosts.items()]
 
 
 def _names(text: str) -> list[str]:

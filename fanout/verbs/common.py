@@ -253,6 +253,11 @@ def work_directory(settings: Settings, edge: Edge) -> str:
     return os.path.normpath(os.path.join(edge.cwd, settings.chdir))
 
 
+def has_script_here(settings: Settings, directory: str) -> bool:
+    """Does the project have the script? Where its directory is not here, the hosts are to have one."""
+    return not os.path.isdir(directory) or os.path.isfile(os.path.join(directory, settings.script))
+
+
 def runs_directory(settings: Settings, edge: Edge) -> str:
     """Where runs are recorded, one directory each."""
     state = edge.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")

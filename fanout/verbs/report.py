@@ -1,54 +1,111 @@
-"""``fanout report``: the last words about a run, told again from its record."""
+"""``fanout report``: the last words about a run, told again from its record; as text, as JSON or as a page to look at."""
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 from fanout.arguments import Request
-from fanout.diagnose.verdict import as_dict
-from fanout.outcome import of
-from fanout.state import RunState, advance
+from fanout.diagnose.verdict import Verdict, as_dict
+from fanout.errors import UsageError
+from fanout.events import Event
+from fanout.outcome import RunOutcome, of
+from fanout.settings import Settings
+from fanout.state import RunState
 from fanout.verbs import explain
 from fanout.verbs.common import Edge, runs_directory, settings_of
 from fanout.verbs.runs import find
 from fanout.views import report as words
-from fanout.views.base import choose
+from fanout.views.base import Heading, choose
 from fanout.views.recorded import Recorded
-from fanout.views.tail import Tails
+from fanout.views.tail import LastWords, Tails
+from fanout.views.units import size
+
+Subscriber = Callable[[Event, RunState], Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """What a record comes to."""
+
+    heading: Heading
+    state: RunState
+    outcome: RunOutcome
+    verdict: Verdict | None
+    words: Mapping[str, LastWords]
+
+    def text(self, colour: bool, unicode: bool) -> str:
+        """The report, as at the end of the run."""
+        return words.report(
+            self.heading,
+            self.state,
+            self.outcome,
+            self.words,
+            diagnosis=explain.shown(self.verdict),
+            colour=colour,
+            unicode=unicode,
+        )
 
 
 def report(request: Request, edge: Edge) -> int:
     """The verb: 0 whatever became of the run, because telling it went well."""
     settings = settings_of(request, edge)
     recorded = Recorded(find(request.given["run"], runs_directory(settings, edge)))
+    if request.given["html"]:
+        return _page(request.given["html"], recorded, settings, edge)
+    told = retold(recorded, settings, edge)
+    if request.given["as_json"]:
+        verdict = told.verdict
+        answer = as_dict(verdict) if verdict is not None else {"v": 1, "verdict": told.outcome.headline, "cause": None}
+        edge.stdout.write(json.dumps({"run": recorded.heading.run_id, **answer}, indent=2) + "\n")
+        return 0
+    say_unless_ended(recorded, edge)
+    look = choose(edge.environ, isatty=edge.stdout.isatty(), encoding=getattr(edge.stdout, "encoding", None))
+    edge.stdout.write(told.text(look.colour, look.unicode))
+    return 0
+
+
+def retold(recorded: Recorded, settings: Settings, edge: Edge, *subscribers: Subscriber) -> Told:
+    """The whole record, folded and judged; ``subscribers`` see every event too."""
     tails = Tails()
     witness = explain.witness_of(recorded.heading, explain.book_of(settings, edge), recorded=True)
     explain.learn_again(witness, recorded.path)
+    everybody: tuple[Subscriber, ...] = (witness, tails, *subscribers)
     state = RunState.new(recorded.heading.hosts, at=recorded.began_at)
-    for event in recorded.events():
-        state = advance(state, event)
-        witness(event, state)
-        tails(event, state)
+    for event, state in recorded.told():
+        for subscriber in everybody:
+            subscriber(event, state)
     outcome = of(state, refused=_refused(recorded.path))
     verdict = explain.verdict_of(witness, state, outcome)
-    if request.given["as_json"]:
-        told = as_dict(verdict) if verdict is not None else {"v": 1, "verdict": outcome.headline, "cause": None}
-        edge.stdout.write(json.dumps({"run": recorded.heading.run_id, **told}, indent=2) + "\n")
-        return 0
+    last = explain.last_words(tails, outcome, verdict)
+    return Told(heading=recorded.heading, state=state, outcome=outcome, verdict=verdict, words=last)
+
+
+def say_unless_ended(recorded: Recorded, edge: Edge) -> None:
     if not recorded.ended:
         edge.say(f"run {recorded.heading.run_id} has no end in its record: it goes on, or its launcher was killed")
-    look = choose(edge.environ, isatty=edge.stdout.isatty(), encoding=getattr(edge.stdout, "encoding", None))
-    text = words.report(
-        recorded.heading,
-        state,
-        outcome,
-        explain.last_words(tails, outcome, verdict),
-        diagnosis=explain.shown(verdict),
-        colour=look.colour,
-        unicode=look.unicode,
-    )
-    edge.stdout.write(text)
+
+
+def _page(path: str, recorded: Recorded, settings: Settings, edge: Edge) -> int:
+    """One file that a browser shows without a network."""
+    from fanout.views.page import Story
+
+    place = os.path.join(edge.cwd, os.path.expanduser(path))
+    if not os.path.isdir(os.path.dirname(place)):
+        raise UsageError(f"--html {path}: no such directory")
+    story = Story(recorded.heading, recorded.began_at)
+    told = retold(recorded, settings, edge, story)
+    report = told.text(colour=False, unicode=True)
+    text = story.page(told.outcome, report, ended=recorded.ended, directory=recorded.path)
+    try:
+        with open(place, "w", encoding="utf-8", errors="replace") as file:
+            file.write(text)
+    except OSError as error:
+        raise UsageError(f"--html {path}: {error.strerror}") from None
+    edge.say(f"wrote {path} ({size(len(text))}): open it in a browser")
     return 0
 
 

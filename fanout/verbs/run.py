@@ -25,11 +25,12 @@ from fanout.plan import LaunchPlan, Learned
 from fanout.settings import Settings
 from fanout.state import RunState
 from fanout.transports.pick import Picker, addresses
-from fanout.verbs import detach, explain
+from fanout.verbs import detach, explain, keeping
 from fanout.verbs.common import (
     Edge,
     config_values,
     fan_of,
+    has_script_here,
     hosts_of,
     look_for_task,
     picker_of,
@@ -55,19 +56,18 @@ def run(request: Request, edge: Edge) -> int:
     look_for_task(request.task, directory)
     config = config_values(request.task, directory)
     plan.check_exports(hosts, settings)
+    keep = keeping.parse(settings.keep)
     picker = picker_of(settings, edge)
     run_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
     if request.given["dry_run"]:
         return _dry_run(hosts, request, settings, picker, edge, run_id, directory)
     launch = _Launch(request, edge, settings, hosts, directory, config, picker, run_id)
+    pruned = keeping.prune(runs_directory(settings, edge), keep, time.time())
+    if pruned:
+        edge.say(pruned)
     for note in file.notes:
         edge.say(note)
     return detach.apart(edge, launch.run) if request.given["detach"] else launch.run()
-
-
-def _has_script(settings: Settings, directory: str) -> bool:
-    """Does the project have the script? Where its directory is not here, the hosts are to have one."""
-    return not os.path.isdir(directory) or os.path.isfile(os.path.join(directory, settings.script))
 
 
 def _dry_run(
@@ -87,7 +87,7 @@ def _dry_run(
         settings,
         run_id=run_id,
         cwd=directory,
-        has_script=_has_script(settings, directory),
+        has_script=has_script_here(settings, directory),
         learned=Learned(address=address),
         dry=True,
     )
@@ -212,7 +212,9 @@ class _Launch:
             if checked is None or (checked.failures and not self.settings.force):
                 session.dismiss()
                 return of(session.state, refused="refused by the check: nothing was started")
-            learned = _learned(checked)
+            from fanout.verbs.check import for_plan
+
+            learned = for_plan(checked.learned)
         try:
             made = replace(self._plan(learned), detached=self.request.given["detach"])
         except UsageError:
@@ -251,7 +253,7 @@ class _Launch:
         from fanout.verbs import check
 
         asked = check.check_request(session, self.hosts, self.request.task, self.directory, self.settings, self.config)
-        result = preflight.run(asked, session)
+        result = preflight.run(asked, session, plan=lambda learned: self._plan(check.for_plan(learned)))
         if session.state.interrupts:
             return None
         if result.failures and self.settings.force:
@@ -266,6 +268,8 @@ class _Launch:
             warnings = len({finding.check for finding in result.warnings})
             also = f", {warnings} warning{'s' if warnings > 1 else ''}: fanout check tells" if warnings else ""
             view.note(f"check ok in {result.seconds:.1f} s{also}")
+        for text in check.exported(result.learned.exports):
+            view.note(text)
         return result
 
     def _looked_up(self) -> Learned:
@@ -284,7 +288,7 @@ class _Launch:
             self.settings,
             run_id=self.run_id,
             cwd=self.directory,
-            has_script=_has_script(self.settings, self.directory),
+            has_script=has_script_here(self.settings, self.directory),
             learned=learned,
         )
 
@@ -316,9 +320,3 @@ class _Launch:
     def _so_far(self, state: RunState) -> Sequence[str]:
         """What would be said if it ended now."""
         return explain.so_far(self.witness, state)
-
-
-def _learned(checked: Preflight) -> Learned:
-    """What a check found out, for the plan."""
-    found = checked.learned
-    return Learned(master_addr=found.master_addr, gpus=found.gpus, env=found.exports, address=found.addresses)

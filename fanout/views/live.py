@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import TextIO
 
-from fanout.events import Beat, Event
+from fanout.events import Beat, Chunk, Event
 from fanout.state import RunState
 from fanout.views.base import Heading
 from fanout.views.desk import Desk
@@ -30,6 +30,7 @@ from fanout.views.plain import ending
 from fanout.views.rows import Glance, Row, colour_of
 from fanout.views.sanitise import clean, clean_lines
 from fanout.views.streams import Say
+from fanout.views.valve import Valve
 from fanout.views.wishes import Prefix, Wishes
 
 FRAME_SECONDS = 0.1
@@ -79,6 +80,7 @@ class Live:
         self._pending: deque[str] = deque()
         self._budget = PENDING_LINES
         self._skipped = 0
+        self._valve = Valve()
         self._loads: dict[str, Load] = {}
         self._painter: Painter | None = Painter(self._out, colour=colour, unicode=unicode)
         self._drawn_at = float("-inf")
@@ -92,7 +94,10 @@ class Live:
         self._state = state
         if isinstance(event, Beat) and (load := load_of(event.load)) is not None:
             self._loads[event.host] = load
-        self._show(self._flow.take(event), event.at)
+        before = self._valve.skipped
+        self._show(self._flow.take(self._valve.let(event)), event.at)
+        if isinstance(event, Chunk):
+            self._flow.lines[event.host] += self._valve.skipped - before
         for said in self._narrator.tell(event, state):
             self._say(said)
         self.draw()
@@ -193,6 +198,7 @@ class Live:
         """The lines since the last frame as one piece; what was skipped before them is said."""
         lines = list(self._pending)
         self._pending.clear()
+        self._skipped, self._valve.skipped = self._skipped + self._valve.skipped, 0
         if self._skipped:
             where = f", kept in {self._heading.log_dir}" if self._heading.log_dir else ""
             dots = "···" if self._unicode else "..."

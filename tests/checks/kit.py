@@ -20,12 +20,14 @@ from fanout.hosts import Host, Origin
 
 GPU = {
     "vendor": "nvidia", "problem": "", "driver": "580.95.05", "module": "580.95.05", "processes": [], "throttled": [],
+    "pending": {}, "recovery": {"0": "None"}, "fabric": {"0": "Completed Success"}, "xids": [], "xids_unread": "",
     "gpus": [
         {
             "index": str(index), "uuid": f"GPU-{index}", "name": "NVIDIA H100 80GB HBM3", "memory.total": "81559",
             "memory.used": "4", "driver_version": "580.95.05", "compute_mode": "Default",
             "persistence_mode": "Enabled", "ecc.errors.uncorrected.volatile.total": "0", "mig.mode.current": "Disabled",
             "temperature.gpu": "31", "pcie.link.width.current": "16", "pcie.link.width.max": "16",
+            "power.limit": "700.00",
         }
         for index in range(8)
     ],
@@ -57,6 +59,23 @@ def missing_file(path: str) -> dict[str, Any]:
         "path": path, "kind": "missing", "error": "No such file or directory",
         "above": {"path": "/home/ann", "writable": True},
     }  # fmt: skip
+
+
+def played(number: int, *argv: str, **more: Any) -> dict[str, Any]:
+    """What host ``number`` of four played: a train.sh that passes everything on, unless ``argv`` is given."""
+    passed = (
+        "--nnodes=4", f"--node-rank={number - 1}", "--nproc-per-node=8", "--rdzv_endpoint=10.0.0.1:29500",
+        "task.py", "cfg.yaml",
+    )  # fmt: skip
+    call = {
+        "program": "torchrun", "argv": list(argv or passed), "cwd": "/home/ann/proj", "env": {},
+        "python": "/home/ann/venv/bin/python3",
+    }  # fmt: skip
+    given = {
+        "NNODES": "4", "NODE_RANK": str(number - 1), "MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "29500",
+        "NPROC_PER_NODE": "8", "task": ["task.py", "cfg.yaml"],
+    }  # fmt: skip
+    return {"status": 86, "seconds": 0.1, "calls": [call], "count": 1, "words": "", "given": given, **more}
 
 
 def healthy(number: int, *, gpu: bool = True) -> dict[str, Any]:
@@ -108,6 +127,7 @@ def healthy(number: int, *, gpu: bool = True) -> dict[str, Any]:
             "torch": {"version": "2.9.1+cu128", "cuda": "12.8", "hip": None}, "absent": [],
         },
         "gpu": GPU, "missing": {},
+        "rehearsal": played(number),
         "clock": {"began": 100.0, "ended": 100.2, "synchronised": True},
     }  # fmt: skip
     if not gpu:
@@ -135,6 +155,10 @@ def healthy_case(count: int = 4, *, gpu: bool = True, **more: Any) -> Case:
     asked = request(count, **more)
     numbers = {host.name: number for number, host in enumerate(asked.hosts, 1) if host.name not in asked.unreached}
     facts = {name: healthy(number, gpu=gpu) for name, number in numbers.items()}
+    for row in facts.values():
+        row["share"] = {"hosts": list(facts), "seconds": 0.0}
+        row["rehearsal"]["calls"][0]["argv"][0] = f"--nnodes={count}"
+        row["rehearsal"]["given"]["NNODES"] = str(count)
     reached = {name: address(number) for name, number in numbers.items()}
     fine = {"outcome": "ok", "connect": 0.0001}
     return Case(
@@ -236,7 +260,7 @@ class ForkingAsker:
                 break
             text += part
         self._living[pid] = (ask.host, reader)
-        if ask.what != "listen" or not text:
+        if ask.what not in ("listen", "share") or not text:
             self._end(pid)
         if not text:
             return Answer(error=f"no answer within {ask.timeout:g} s")

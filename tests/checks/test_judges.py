@@ -2,239 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from fanout.checks.catalogue import CATALOGUE
-from fanout.checks.model import Case, Finding, Level, PortTest, Unreachable, judged_all
+from fanout.checks.model import Finding, PortTest, judged_all
+from tests.checks.faults import FAULTS, Fault
 from tests.checks.kit import a_file, changed, healthy_case, hosts, missing_file, without
-
-Change = Callable[[Case], Case]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fault:
-    """One thing that is wrong, and what exactly one check must say of it."""
-
-    check: str
-    level: Level
-    change: Change
-    hosts: tuple[str, ...] = ("gpu03",)
-    saw: str = ""
-    advice: str = ""
-    label: str = ""
-
-    @property
-    def id(self) -> str:
-        return f"{self.check}{'-' if self.label else ''}{self.label}"
-
-
-def fact(path: str, value: Any, host: str = "gpu03") -> Change:
-    return lambda case: changed(case, host, path, value)
-
-
-def asked(**more: Any) -> Change:
-    return lambda case: replace(case, request=replace(case.request, **more))
-
-
-def both(*changes: Change) -> Change:
-    def apply(case: Case) -> Case:
-        for change in changes:
-            case = change(case)
-        return case
-
-    return apply
-
-
-def unreached(case: Case) -> Case:
-    trouble = Unreachable(
-        message="ann@10.0.0.3:22  Permission denied (publickey).", hint="try:  ssh-copy-id ann@10.0.0.3"
-    )
-    return healthy_case(unreached={"gpu03": trouble})
-
-
-def silent_host(case: Case) -> Case:
-    broken = healthy_case(unreached={"gpu03": Unreachable(message="")})
-    request = replace(broken.request, unreached={})
-    return replace(
-        broken, request=request, facts={**broken.facts, "gpu03": {}}, missing={"gpu03": {"": "no answer within 15 s"}}
-    )  # fmt: skip
-
-
-def dialled(outcome: str, **more: Any) -> Change:
-    def apply(case: Case) -> Case:
-        assert case.port is not None
-        dials = {**case.port.dials, ("gpu03", "10.0.0.1"): {"outcome": outcome, **more}}
-        return replace(case, port=replace(case.port, dials=dials, chosen=""))
-
-    return apply
-
-
-def taken(case: Case) -> Case:
-    holder = {
-        "uid": 1001,
-        "user": "bob",
-        "pid": 4711,
-        "command": "python train_old.py",
-        "age": 7500.0,
-        "listening": True,
-    }
-    problem = {"error": "EADDRINUSE", "text": "Address already in use", "holder": holder}
-    return replace(case, port=PortTest(port=29500, candidates=("10.0.0.1",), problem=problem))
-
-
-def meshed(outcome: str, where: Callable[[str, str], bool]) -> Change:
-    def apply(case: Case) -> Case:
-        assert case.mesh is not None
-        dials = {
-            pair: {"outcome": outcome, "seconds": 3.0} if where(*pair) else dial
-            for pair, dial in case.mesh.dials.items()
-        }
-        return replace(case, mesh=replace(case.mesh, dials=dials))
-
-    return apply
-
-
-def process(**more: Any) -> dict[str, Any]:
-    row = {
-        "gpu": "GPU-5",
-        "pid": 41822,
-        "memory": "61200",
-        "command": "python old.py",
-        "uid": 1,
-        "user": "ann",
-        "age": 3e5,
-    }
-    return {**row, **more}
-
-
-IB = [{"port": "mlx5_0/1", "state": "ACTIVE", "rate": "400 Gb/sec", "link": "InfiniBand", "usable": True}]
-DOWN = [{**IB[0], "state": "DOWN"}]
-VPN = {
-    "name": "wg0",
-    "addresses": ["10.9.0.1/24"],
-    "up": True,
-    "running": True,
-    "loopback": False,
-    "mtu": 1420,
-    "speed": 0,
-}
-
-
-def everywhere(path: str, value: Any) -> Change:
-    return both(*(fact(path, value, f"gpu{number:02}") for number in range(1, 5)))
-
-
-def vpn_first(case: Case) -> Case:
-    found = case.facts["gpu03"]["interfaces"]
-    return changed(case, "gpu03", "interfaces", [found[0], VPN, found[1]])
-
-
-FAULTS = [
-    Fault(check="reached", level="fail", change=unreached, saw="Permission denied", advice="ssh-copy-id ann@10.0.0.3"),
-    Fault(check="reached", level="fail", label="silent", change=silent_host, saw="no answer within 15 s"),
-    Fault(check="python", level="fail", change=fact("agent/version", [3, 6, 8]), saw="Python 3.6.8", advice="gpu03 python="),
-    Fault(check="login-time", level="warn", change=asked(login_seconds={"gpu01": 0.3, "gpu02": 0.4, "gpu03": 4.2, "gpu04": 0.3}), saw="4.2 s", advice="ssh -v gpu03"),
-    Fault(check="login-noise", level="info", change=asked(noise={"gpu03": "Welcome!\nnews"}), saw="'Welcome!'"),
-    Fault(
-        check="session", level="warn", change=both(fact("session/linger", False), asked(attached=False)),
-        saw="empties /dev/shm", advice="loginctl enable-linger",
-    ),
-    Fault(check="session", level="info", label="attached", change=fact("session/linger", False), saw="empties /dev/shm"),
-    Fault(check="same-machine", level="fail", change=fact("identity/host_id", "boot-1/net:[1]"), saw="the same machine as gpu01: gpu01 (hosts.txt:1), gpu03 (hosts.txt:3)", advice="-x gpu03"),
-    Fault(check="hostname", level="warn", change=fact("identity/hostname", "gpu01"), saw="calls itself 'gpu01', as gpu01 does", advice="set-hostname"),
-    Fault(check="machine-id", level="warn", change=fact("identity/machine_id", "machine-2"), saw="as gpu02"),
-    Fault(check="user", level="warn", change=fact("user/uid", 1005), saw="uid 1005"),
-    Fault(check="user", level="info", label="umask", change=fact("user/umask", 0o77), saw="umask is 077"),
-    Fault(check="master-port", level="fail", hosts=("gpu01",), change=taken, saw="held by pid 4711  python train_old.py  (user bob, since 2 h 05 m)", advice="ssh gpu01 kill 4711"),
-    Fault(check="master-addr", level="fail", label="dropped", change=dialled("dropped", seconds=3.0), saw="a firewall drops", advice="sudo ufw allow from gpu03 to any port 29500"),
-    Fault(check="master-addr", level="fail", label="rejected", change=dialled("rejected", text="No route to host"), saw="rejects", advice="open it on gpu01"),
-    Fault(check="master-addr", level="fail", label="refused", change=dialled("refused"), saw="refused by gpu01 at 10.0.0.1:29500"),
-    Fault(check="master-addr", level="fail", label="stranger", change=dialled("stranger", first="HTTP/1.1 400 Bad"), saw="(HTTP)"),
-    Fault(check="master-addr", level="fail", label="impostor", change=dialled("impostor"), saw="not that of this check"),
-    Fault(check="master-addr", level="fail", label="silent", change=dialled("silent"), saw="says nothing", advice="ss -ltnp"),
-    Fault(check="master-addr", level="fail", label="unresolvable", change=dialled("unresolvable", text="Name or service not known"), saw="cannot resolve"),
-    Fault(check="master-addr", level="fail", label="no-route", change=dialled("no-route", text="Network is unreachable"), saw="no route"),
-    Fault(check="port-range", level="warn", hosts=("gpu01",), change=asked(master_port=40000), saw="32768-60999"),
-    Fault(check="reverse-names", level="warn", change=fact("reverse/0/seconds", 2.5), saw="2.5 s for 10.0.0.250", advice="/etc/hosts"),
-    Fault(check="reverse-names", level="warn", label="silent", change=lambda case: without(case, "gpu03", "reverse", "no answer within 5 s"), saw="no answer within 5 s"),
-    Fault(check="proxy", level="info", change=fact("environment", {"http_proxy": "http://p:1"}), saw="http_proxy"),
-    Fault(check="mesh", level="fail", label="inward", change=meshed("dropped", lambda start, end: end == "gpu03"), saw="from gpu[01-02,04]", advice="32768:60999"),
-    Fault(check="mesh", level="fail", label="outward", change=meshed("no-route", lambda start, end: start == "gpu03"), saw="to gpu[01-02,04]"),
-    Fault(check="mesh", level="fail", label="pair", change=meshed("refused", lambda start, end: (start, end) == ("gpu01", "gpu03")), saw="from gpu01"),
-    Fault(check="bulk", level="fail", change=meshed("stalled", lambda start, end: end == "gpu03"), saw="MTU", advice="mtu 1500"),
-    Fault(check="gloo-interface", level="info", hosts=("gpu01", "gpu02", "gpu03", "gpu04"), change=fact("own_name/addresses", ["127.0.1.1"]), saw="gloo would take eth0 or lo; fanout exports GLOO_SOCKET_IFNAME=eth0"),
-    Fault(check="gloo-interface", level="fail", label="syntax", change=fact("environment", {"GLOO_SOCKET_IFNAME": "^lo"}), saw="names only"),
-    Fault(check="gloo-interface", level="fail", label="absent", change=fact("environment", {"GLOO_SOCKET_IFNAME": "eno1"}), saw="no such interface: lo eth0"),
-    Fault(check="nccl-interface", level="info", hosts=("gpu01", "gpu02", "gpu03", "gpu04"), change=vpn_first, saw="NCCL would take eth0 or wg0; fanout exports NCCL_SOCKET_IFNAME=eth0"),
-    Fault(check="nccl-interface", level="fail", label="absent", change=fact("environment", {"NCCL_SOCKET_IFNAME": "eno"}), saw="fits none"),
-    Fault(check="mtu", level="warn", change=fact("interfaces/1/mtu", 1500), saw="mtu 1500; on gpu[01-02,04] 9000"),
-    Fault(check="link-speed", level="warn", change=fact("interfaces/1/speed", 100), saw="100 Mb/s"),
-    Fault(check="infiniband", level="warn", change=both(everywhere("infiniband", IB), fact("infiniband", DOWN)), saw="0 active InfiniBand ports (none); gpu[01-02,04] have 1; down: mlx5_0/1"),
-    Fault(check="nccl-files", level="warn", change=fact("residue", {"/etc/nccl.conf": "NCCL_DEBUG=INFO"}), saw="/etc/nccl.conf says"),
-    Fault(check="file-server", level="fail", change=lambda case: without(case, "gpu03", "files", "no answer within 5 s (state D in nfs4_wait)"), saw="no answer within 5 s (state D in nfs4_wait)", advice="dmesg"),
-    Fault(check="workdir", level="fail", change=fact("files/workdir", missing_file("/home/ann/proj")), saw="no directory /home/ann/proj (/home/ann exists)", advice="rsync -a gpu01:/home/ann/proj/ gpu03:/home/ann/proj/"),
-    Fault(check="writable", level="warn", change=fact("files/workdir/writable", False), saw="cannot write"),
-    Fault(check="script", level="fail", change=fact("files/script", missing_file("/home/ann/proj/train.sh")), saw="no file"),
-    Fault(check="script", level="fail", label="crlf", change=fact("files/script/crlf", True), saw="Windows line ends", advice="sed -i"),
-    Fault(check="task", level="fail", change=fact("files/task", missing_file("/home/ann/proj/task.py")), saw="no file /home/ann/proj/task.py"),
-    Fault(check="task", level="fail", label="unreadable", change=fact("files/task/readable", False), saw="no permission to read"),
-    Fault(check="config", level="fail", change=fact("files/config", a_file("/home/ann/proj/cfg.yaml", sha="ffee00112233", size=901)), saw="differs: 901 bytes, sha256 ffee0011…; on gpu[01-02,04] 900 bytes", advice="rsync -a gpu01:/home/ann/proj/cfg.yaml gpu03:"),
-    Fault(check="code", level="warn", change=fact("tree/head", "0000000"), saw="commit 0000000; on gpu[01-02,04] at 4f2a9c1"),
-    Fault(check="code", level="warn", label="dirty", change=fact("tree/dirty", {"a/b.py": "77"}), saw="a/b.py (only here)"),
-    Fault(check="code", level="fail", label="module", change=fact("tree/empty_modules", ["VeOmni"]), saw="submodule VeOmni is empty"),
-    Fault(check="shared", level="warn", hosts=("gpu03",), change=both(everywhere("files/workdir/mount", {"type": "nfs4", "source": "srv:/x"}), fact("files/workdir/mount", {"type": "ext4", "source": "/dev/sda1"})), saw="local copy; on gpu[01-02,04] it is nfs4 srv:/x"),
-    Fault(check="data", level="fail", change=both(asked(config_values={}), everywhere("files/config:data.path", a_file("/data/x")), fact("files/config:data.path", missing_file("/data/x"))), saw="data.path: no /data/x"),
-    Fault(check="output", level="fail", change=both(asked(config_values={}), everywhere("files/output:out", missing_file("/out/x")), fact("files/output:out/above", {"path": "/", "writable": False})), saw="out: cannot write in /"),
-    Fault(check="space", level="warn", change=fact("space/workdir/free", 1 << 29), saw="512M free in /workdir"),
-    Fault(check="shm", level="warn", change=fact("space/shm/free", 60 << 20), saw="60M free in /dev/shm"),
-    Fault(check="tmpdir", level="warn", change=fact("space/tmp/type", "nfs4"), saw="nfs4", advice="TMPDIR"),
-    Fault(check="build-locks", level="warn", change=fact("locks", ["/home/ann/.cache/torch_extensions/x/lock"]), saw="x/lock", advice="rm /home"),
-    Fault(check="file-times", level="warn", change=fact("files/task/ahead", 90.0), saw="90 s in the future"),
-    Fault(check="bash", level="fail", change=fact("programs/found/bash", ""), saw="no bash"),
-    Fault(check="venv", level="fail", change=both(fact("programs/venv/exists", False), fact("programs/elsewhere", ["/opt/v/bin/torchrun"])), saw="no virtual environment at /home/ann/venv", advice="there is one at /opt/v"),
-    Fault(check="venv", level="info", label="guessed", change=both(fact("programs/venv/exists", False), asked(venv_sure=False)), saw="/home/ann/venv is not there"),
-    Fault(check="torchrun", level="fail", change=both(fact("programs/found/torchrun", ""), fact("programs/elsewhere", ["/opt/v/bin/torchrun"])), saw="not on the PATH", advice="try  --venv /opt/v"),
-    Fault(check="interpreter", level="fail", change=fact("software/version", [3, 10, 1]), saw="Python 3.10"),
-    Fault(check="interpreter", level="info", label="patch", change=fact("software/version", [3, 11, 1]), saw="Python 3.11.1"),
-    Fault(check="torch", level="fail", change=fact("software/torch/version", "2.8.0+cu128"), saw="torch 2.8.0+cu128; gpu[01-02,04] have 2.9.1+cu128", advice="pip install torch==2.9.1"),
-    Fault(check="torch", level="fail", label="absent", change=fact("software/torch", {}), saw="no torch in"),
-    Fault(check="packages", level="info", change=fact("software/packages/numpy", "1.0"), saw="numpy 1.0 / 2.1.0"),
-    Fault(check="imports", level="warn", change=fact("software/absent", ["einops"]), saw="einops", advice="-m pip install einops"),
-    Fault(check="environment", level="warn", label="pet", change=fact("environment", {"PET_NNODES": "2"}), saw="PET_NNODES=2"),
-    Fault(check="environment", level="warn", label="rank", change=fact("environment", {"RANK": "0"}), saw="RANK"),
-    Fault(check="environment", level="warn", label="nccl", change=fact("environment", {"NCCL_ALGO": "Tree"}), saw="NCCL_ALGO=Tree; on gpu[01-02,04] NCCL_ALGO unset"),
-    Fault(check="slots", level="fail", hosts=("gpu01", "gpu02", "gpu03", "gpu04"), change=asked(hosts=hosts(4, slots=9)), saw="slots=9, but 8 GPUs there", advice="hosts.txt:1: write  gpu01 slots=8"),
-    Fault(check="gpu", level="fail", change=fact("gpu/module", "570.1"), saw="570.1", advice="reboot"),
-    Fault(check="gpu-model", level="warn", change=fact("gpu/gpus/0/name", "NVIDIA A100"), saw="A100"),
-    Fault(check="driver", level="warn", change=both(fact("gpu/driver", "535.1"), fact("gpu/module", "535.1")), saw="driver 535.1; gpu[01-02,04] have 580.95.05"),
-    Fault(check="gpu-busy", level="warn", change=fact("gpu/processes", [process()]), saw="GPU 5: 61200 MiB held by pid 41822  python old.py  (user ann, since 3 d 11 h)", advice="ssh gpu03 kill 41822"),
-    Fault(check="gpu-memory", level="warn", change=fact("gpu/gpus/2/memory.used", "9000"), saw="GPU 2 9000 MiB"),
-    Fault(check="gpu-ecc", level="fail", change=fact("gpu/gpus/3/ecc.errors.uncorrected.volatile.total", "2"), saw="GPU 3: 2", advice="nvidia-smi -r -i 3"),
-    Fault(check="gpu-mode", level="warn", change=fact("gpu/gpus/0/compute_mode", "Exclusive_Process"), saw="Exclusive_Process"),
-    Fault(check="gpu-mode", level="info", label="mig", change=fact("gpu/gpus/0/mig.mode.current", "Enabled"), saw="MIG"),
-    Fault(check="gpu-speed", level="warn", change=fact("gpu/throttled", ["1"]), saw="GPU 1 is held back"),
-    Fault(check="gpu-speed", level="warn", label="pcie", change=fact("gpu/gpus/0/pcie.link.width.current", "8"), saw="×8 of ×16"),
-    Fault(check="gpu-visible", level="warn", change=fact("environment", {"CUDA_VISIBLE_DEVICES": "0"}), saw="CUDA_VISIBLE_DEVICES=0"),
-    Fault(check="clock", level="warn", change=lambda case: replace(case, offsets={**case.offsets, "gpu03": (0.9, 0.01)}), saw="+900 ms"),
-    Fault(check="clock", level="fail", label="far", change=lambda case: replace(case, offsets={**case.offsets, "gpu03": (-3600.0, 0.01)}), saw="-3600.0 s"),
-    Fault(check="open-files", level="warn", change=fact("limits/nofile", 1024), saw="1024"),
-    Fault(check="locked-memory", level="warn", change=both(everywhere("infiniband", IB), fact("limits/memlock", 8 << 20)), saw="8.0M of locked memory"),
-    Fault(check="memory-cap", level="warn", change=fact("memory/cap", 64 << 30), saw="64G of 2.0T"),
-    Fault(check="memory", level="warn", change=fact("memory/available", 9 << 30), saw="9.0G of 2.0T"),
-    Fault(check="load", level="warn", change=fact("cpu/load", 700.0), saw="load 700 on 128"),
-    Fault(check="governor", level="warn", change=fact("cpu/governor", "powersave"), saw="powersave"),
-    Fault(check="stuck", level="warn", change=fact("stuck", [{"pid": 7, "command": "ls", "wchan": "nfs4_wait"}]), saw="pid 7 ls in nfs4_wait"),
-    Fault(check="leftovers", level="warn", change=fact("leftovers", [{"pid": 8, "command": "torchrun x.py", "run": "7f3a", "age": 60.0}]), saw="1 process of run 7f3a: pid 8  torchrun x.py, since 1 m", advice="ssh gpu03 kill 8"),
-    Fault(check="reboot", level="info", change=fact("kernel/reboot_required", True), saw="waits for a reboot"),
-    Fault(check="kernel", level="warn", change=fact("kernel/machine", "aarch64"), saw="aarch64"),
-    Fault(check="kernel", level="info", label="release", change=fact("kernel/release", "5.4.0"), saw="5.4.0"),
-    Fault(check="script-reads", level="warn", change=fact("files/script/mentions", ["torchrun"]), saw="NNODES, NODE_RANK, MASTER_ADDR"),
-    Fault(check="batch", level="warn", hosts=("gpu01", "gpu02", "gpu03", "gpu04"), change=asked(config_values={"train": {"global_batch_size": 100, "micro_batch_size": 2}}), saw="100 is not divisible by 32 processes × micro_batch_size 2", advice="multiple of 64, for instance 128"),
-]  # fmt: skip
+from tests.lab.faults import ELSEWHERE, RECORDED, SCENES
 
 
 def loud(findings: tuple[Finding, ...]) -> Iterator[Finding]:
@@ -264,6 +42,16 @@ def test_every_check_is_provoked_at_its_worst() -> None:
     provoked = {(fault.check, fault.level) for fault in FAULTS}
     promised = {(check.name, check.worst) for check in CATALOGUE if not check.name.startswith("deep-")}  # test_deep.py
     assert promised - provoked == {("nccl", "fail")}  # provoked below: it cannot come alone
+
+
+def test_every_check_has_a_fault_on_real_hosts_or_a_reason_why_not() -> None:
+    """Over the whole table of checks, each in exactly one way; those that are only recorded say why."""
+    real = {fault.check for scene in SCENES.values() for fault in scene.faults}
+    real |= {name for scene in SCENES.values() for fault in scene.faults for name, _ in fault.also}
+    real |= {name for scene in SCENES.values() for name, _ in scene.everywhere} | set(ELSEWHERE)
+    assert real | set(RECORDED) == {check.name for check in CATALOGUE}
+    assert not real & set(RECORDED)
+    assert {name for name in RECORDED if not name.startswith("deep-")} <= {fault.check for fault in FAULTS}
 
 
 def test_mixed_nccl_is_named_beside_the_package_list() -> None:

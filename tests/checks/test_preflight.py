@@ -37,11 +37,17 @@ def healthy_script(**more: Callable[[str, Mapping[str, Any]], Answer]) -> Script
         fine = {"outcome": "ok", "connect": 0.001, "source": f"10.0.0.{number(host)}"}
         return Answer(value={"results": [fine for _ in args["targets"]]})
 
-    return {"facts": facts, "listen": listen, "dial": dial, **more}
+    def share(host: str, args: Mapping[str, Any]) -> Answer:
+        return Answer(value={"token": "there"}, handle=10 + number(host))
+
+    def shared(host: str, args: Mapping[str, Any]) -> Answer:
+        return Answer(value={"seen": list(range(args["count"])), "seconds": 0.0})
+
+    return {"facts": facts, "listen": listen, "dial": dial, "share": share, "shared": shared, **more}
 
 
-def test_three_rounds_and_every_listener_is_closed() -> None:
-    """Facts of all; host 0 listens and the others dial; all listen and all dial; nothing is left open."""
+def test_four_rounds_and_all_that_lives_on_is_ended() -> None:
+    """Facts of all; host 0 listens and the others dial; all listen and all dial; all leave a token and look for all."""
     asker = ScriptedAsker(healthy_script())
     result = preflight.run(request(3), asker, clock=lambda: 0.0)
     assert [(ask.what, ask.host) for ask in asker.asked] == [
@@ -49,8 +55,12 @@ def test_three_rounds_and_every_listener_is_closed() -> None:
         ("listen", "gpu01"), ("dial", "gpu02"), ("dial", "gpu03"),
         ("listen", "gpu01"), ("listen", "gpu02"), ("listen", "gpu03"),
         ("dial", "gpu01"), ("dial", "gpu02"), ("dial", "gpu03"),
+        ("share", "gpu01"), ("share", "gpu02"), ("share", "gpu03"),
+        ("shared", "gpu01"), ("shared", "gpu02"), ("shared", "gpu03"),
     ]  # fmt: skip
-    assert sorted(asker.cancelled) == [("gpu01", 1), ("gpu01", 1), ("gpu02", 2), ("gpu03", 3)]
+    assert sorted(asker.cancelled) == [
+        ("gpu01", 1), ("gpu01", 1), ("gpu01", 11), ("gpu02", 2), ("gpu02", 12), ("gpu03", 3), ("gpu03", 13),
+    ]  # fmt: skip
     assert result.exit_code(strict=True) == 0
     assert result.learned.master_addr == "10.0.0.1"
     assert result.learned.gpus == {"gpu01": 8, "gpu02": 8, "gpu03": 8}

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from fanout.agent import probes, probes_files, probes_gpu, probes_port, probes_soft, probes_tree
+from fanout.agent import probes, probes_files, probes_port, probes_soft, probes_tree
 from fanout.agent.probes_tools import Aside, NotHad, Program
 from fanout.checks.asking import Ask
 from tests.checks.kit import ForkingAsker
@@ -324,27 +324,3 @@ def test_two_checkouts_of_one_commit_have_one_fingerprint_and_an_edit_shows(tmp_
     (two / "a.py").write_text("2\n")
     (two / "log.txt").write_text("step 1\n")
     assert probes_tree.tree({"workdir": str(two), "tree": True})["dirty"].keys() == {"a.py"}
-
-
-SMI = """#!/bin/sh
-case "$*" in
-*--query-gpu=index,uuid*) cat "{rows}" ;;
-*--query-compute-apps*) echo "GPU-1, {pid}, 61200" ;;
-*clocks_event_reasons*) printf '0, Not Active, Not Active\\n1, Active, Not Active\\n' ;;
-esac
-"""
-
-
-@pytest.mark.process
-def test_gpus_are_read_from_nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A recorded output on PATH: models, memory, who computes, who is throttled."""
-    row = "NVIDIA H100 80GB HBM3, 81559, 4, 580.95.05, Default, Enabled, 0, Disabled, 31, 16, 16\n"
-    (tmp_path / "rows").write_text(f"0, GPU-0, {row}1, GPU-1, {row}")
-    (tmp_path / "nvidia-smi").write_text(SMI.format(rows=tmp_path / "rows", pid=os.getpid()))
-    (tmp_path / "nvidia-smi").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    gpu = probes_gpu.finish(probes_gpu.start({}))
-    assert [row["uuid"] for row in gpu["gpus"]] == ["GPU-0", "GPU-1"]
-    assert gpu["driver"] == "580.95.05"
-    assert [(row["gpu"], row["pid"], row["memory"]) for row in gpu["processes"]] == [("GPU-1", os.getpid(), "61200")]
-    assert gpu["throttled"] == ["1"]

@@ -17,8 +17,8 @@ from fanout.checks.model import Case, judged_all
 from fanout.checks.record import record
 from fanout.checks.report import MOST_ROWS, Style, folded_rows, report
 from fanout.errors import UsageError
+from tests.checks.faults import FAULTS, Fault, dialled, meshed, process, silent_host, taken, unreached
 from tests.checks.kit import changed, healthy_case, hosts
-from tests.checks.test_judges import FAULTS, Fault, dialled, meshed, process, silent_host, taken, unreached
 
 GOLDEN = Path(__file__).parent / "golden"
 WIDE, NARROW, OLD = Style(), Style(width=80), Style(ascii=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fanout.diagnose.signatures import GENERIC, Signature, builtin, filled, parse, with_file
 from fanout.errors import UsageError
@@ -116,3 +118,21 @@ def test_a_wrong_file_is_refused_with_its_name_and_the_signature(text: str, says
 @pytest.mark.parametrize("says", ["a { brace", "{0} by number", "{x.y} deep", "{", "}"])
 def test_braces_that_are_no_fields_do_no_harm(says: str) -> None:
     assert isinstance(filled(says, {}), str)
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            ["step 3 loss 2.5", "step 44 loss 1e-3", "CUDA out of memory", "loss nan", "7", "", "a -1.5 b\r"]
+        )
+        | st.text(st.sampled_from("0.+-NanifErorCUDA :("), max_size=20),
+        max_size=12,
+    ),
+    st.integers(0, 40),
+)
+def test_to_know_lines_again_by_their_words_hides_none_that_matters(lines: list[str], cut: int) -> None:
+    """The quick look at bytes says what a look for every word would, whatever it saw before."""
+    book = builtin()
+    for text in (lines, lines[::-1], lines):
+        data = "\n".join(text).encode()[cut:]
+        assert book.may_speak(data) == any(needle in data for needle in book._needles)

@@ -1,0 +1,121 @@
+"""Many hosts that speak at once, with the live view on: at full speed beside ssh and pdsh, and at a steady 10,000 lines/s."""
+
+from __future__ import annotations
+
+import os
+import re
+import statistics
+import tempfile
+import threading
+import time
+
+from bench.common import LIMIT_SECONDS, Results, Sample, Table, Unfit, interleaved, read_some, table
+from bench.stage import PROJECT, fanout, machines, many, on, peer
+from tests.lab.lab import Lab
+from tests.lab.specs import USER
+
+HOSTS = 16
+MEGABYTES = 16  # of each host
+LINE = "step 1234 | loss 2.3456 | grad norm 0.789 | lr 3.0e-4 | 12345 tokens/s"
+FLOOD = f"head -c {MEGABYTES}MB <(yes '{LINE}')\n"
+
+LINES_A_SECOND = 10_000
+SECONDS = 60
+#: Every fiftieth of a second a few lines, each with the moment at which it was written.
+PACED = f"""\
+exec python3 -u -c '
+import os, sys, time
+rate, begin = {LINES_A_SECOND} // {HOSTS}, time.monotonic()
+for tick in range({SECONDS} * 50):
+    time.sleep(max(0.0, begin + tick / 50 - time.monotonic()))
+    now = time.time()
+    os.write(1, "".join("paced %d %.6f loss 2.3456 lr 3.0e-4\\n" % (number, now) for number in range(tick * rate // 50, (tick + 1) * rate // 50)).encode())
+'
+"""
+_PACED = re.compile(rb"paced (\d+) (\d+\.\d+)")
+_SKIPPED = re.compile(rb"(\d+) lines not shown")
+
+
+def measure(repeat: int = 1) -> Table:
+    """Everything to files: fanout's through the live view, the peers' by redirection."""
+    with machines([many(HOSTS)], script=FLOOD) as lab, tempfile.TemporaryDirectory() as place:
+        script = f"cd {PROJECT} && bash train.sh"
+        each = " ".join(f"ssh {name} '{script}' > ~/{name}.out &" for name in lab.names)
+        contenders = [
+            peer("ssh, one process a host", "sh", "-c", f"{each} wait"),
+            peer("pdsh > file", "pdsh", "-R", "ssh", "-f", str(HOSTS), "-w", ",".join(lab.names), script,
+                 to=f"{place}/pdsh"),
+            fanout("fanout run, live view", "run", "--skip-check", "--keep", "1", "../hosts.txt", "task.py", screen=True),
+        ]  # fmt: skip
+        results = interleaved(contenders, on(lab), repeat=repeat)
+        kept = _kept(lab)
+    total = HOSTS * MEGABYTES
+    notes = [f"{name}: {_rate(samples, total)}" for name, samples in results.items() if not isinstance(samples, str)]
+    notes.append(f"fanout's files hold {kept} of {total * 10**6} bytes.")
+    return table(f"{HOSTS} hosts, {MEGABYTES} MB each, at full speed", results, base=contenders[0].name, notes=notes)
+
+
+def _rate(samples: list[Sample], total: int) -> str:
+    wall = min(sample.wall for sample in samples)
+    cpu = statistics.median(sample.cpu for sample in samples)
+    return f"{total / wall:.0f} MB/s together at best, start and end included; {cpu / total * 1000:.1f} s of CPU a GB."
+
+
+def _kept(lab: Lab) -> int:
+    """Bytes in the log files of the latest run."""
+    listing = "cd ~/.local/state/fanout/runs && cat $(ls | tail -1)/logs/*.log | wc -c"
+    return int(lab.launcher.run(["sh", "-c", listing], user=USER, check=True).stdout)
+
+
+def paced(repeat: int = 1) -> Table:
+    """CPU, how late a line is on the screen, how many were skipped there, and that none is missing on disk."""
+    results: Results = {}
+    with machines([many(HOSTS)], script=PACED) as lab:
+        rows = []
+        for turn in range(1, repeat + 1):
+            argv = ("run", "--skip-check", "--keep", "1", "--rank-logs", "off", "../hosts.txt", "task.py")
+            sample, delays, skipped = _watched(lab, argv)
+            results[f"turn {turn}"] = [sample]
+            listing = "cd ~/.local/state/fanout/runs && cat $(ls | tail -1)/logs/*.log | wc -l"
+            lost = LINES_A_SECOND // HOSTS * SECONDS * HOSTS - int(
+                lab.launcher.run(["sh", "-c", listing], user=USER, check=True).stdout
+            )
+            centiles = statistics.quantiles(delays, n=100)
+            rows.append(
+                (
+                    f"turn {turn}",
+                    f"{100 * sample.cpu / sample.wall:.0f} %",
+                    f"{1000 * centiles[49]:.0f}",
+                    f"{1000 * centiles[98]:.0f}",
+                    str(skipped),
+                    str(lost),
+                )
+            )
+    columns = ("", "CPU, of one core", "to the screen, ms: median", "p99", "lines skipped there", "lost on disk")
+    title = f"{LINES_A_SECOND:,} lines/s from {HOSTS} hosts for {SECONDS} s, live view on"
+    return Table(title=title, columns=columns, rows=tuple(rows))
+
+
+def _watched(lab: Lab, argv: tuple[str, ...]) -> tuple[Sample, list[float], int]:
+    """One run in a terminal: its cost, the age of every line when it was written there, and lines said to be skipped."""
+    began = time.monotonic()
+    child = on(lab)(fanout("fanout run", *argv, screen=True))
+    guard = threading.Timer(LIMIT_SECONDS + 2 * SECONDS, child.kill)
+    guard.start()
+    delays: list[float] = []
+    skipped, rest = 0, b""
+    assert child.stdout is not None
+    while data := read_some(child.stdout.fileno()):
+        now = time.time()
+        data = rest + data
+        whole = data.rfind(b"\n") + 1
+        delays += [now - float(match[2]) for match in _PACED.finditer(data, 0, whole)]
+        skipped += sum(int(match[1]) for match in _SKIPPED.finditer(data, 0, whole))
+        rest = data[whole:]
+    _, status, usage = os.wait4(child.pid, 0)
+    guard.cancel()
+    child.returncode = os.waitstatus_to_exitcode(status)
+    if child.returncode or len(delays) < 100:
+        raise Unfit(f"it exited {child.returncode} after {len(delays)} lines on the screen")
+    cpu = usage.ru_utime + usage.ru_stime
+    return Sample(wall=time.monotonic() - began, first=0.0, cpu=cpu), delays, skipped

@@ -1,0 +1,173 @@
+"""A box to play a user's script in: it sees the host as it is, and nothing that it does there outlasts it.
+
+Made of namespaces, without privileges: every file system is read-only, with a layer in memory over the directories
+that a script writes to; there is no network and no service to talk to; when the box's first process ends, the kernel
+ends everything in it. Where the kernel does not allow that, NotHad says why: nothing is ever played outside a box.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import os
+import signal
+import socket
+import struct
+from typing import Any, Callable
+
+from .probes_tools import NotHad, read, read_or_empty
+from .spawn import LIBC, PR_SET_PDEATHSIG
+
+_NEW_USER, _NEW_MOUNT, _NEW_NET, _NEW_PID, _NEW_IPC = 0x10000000, 0x00020000, 0x40000000, 0x20000000, 0x08000000
+_READ_ONLY, _NO_SUID, _NO_DEV, _BIND, _RECURSIVE, _PRIVATE = 1, 2, 4, 4096, 16384, 1 << 18
+_SYS_MOUNT_SETATTR, _AT_FDCWD, _AT_RECURSIVE = 442, -100, 0x8000  # the same on every architecture; Linux 5.12
+_PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 24, 38
+_GET_FLAGS, _SET_FLAGS, _UP = 0x8913, 0x8914, 1  # linux/sockios.h, net/if.h
+_NIXOS = "/run/current-system"  # there the programs are in /run
+INSIDE = "/dev/shm/fanout-box"  # the box's own directory, in its own memory
+
+
+def play(layered: list[str], act: Callable[[], Any], tell: Callable[[Any], None]) -> None:
+    """Fork the first process of a new box; there ``tell(act())``. Returns when it is over; NotHad if it cannot be made.
+
+    ``layered`` are the directories that can be written to; the first of them has to be.
+    """
+    uid, gid = os.getuid(), os.getgid()
+    _call("unshare", LIBC.unshare(_NEW_USER | _NEW_MOUNT | _NEW_NET | _NEW_PID | _NEW_IPC))
+    try:
+        for name, text in (
+            ("setgroups", "deny"),
+            ("uid_map", "%d %d 1" % (uid, uid)),
+            ("gid_map", "%d %d 1" % (gid, gid)),
+        ):
+            with open("/proc/self/" + name, "w") as file:
+                file.write(text)
+    except OSError as error:
+        raise _refused(error) from None
+    said, say = os.pipe()
+    first = os.fork()
+    if first == 0:
+        os.close(said)
+        _live(layered, act, tell, say)
+    os.close(say)
+    with open(said, "rb") as file:
+        trouble = file.read().decode("utf-8", "replace")
+    os.waitpid(first, 0)
+    if trouble:
+        raise NotHad(trouble)
+
+
+def _live(layered: list[str], act: Callable[[], Any], tell: Callable[[Any], None], say: int) -> None:
+    """The first process: whatever goes wrong in it is said in words, and it never returns."""
+    try:
+        LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        _furnish(layered)
+        tell(act())
+    except NotHad as error:
+        os.write(say, str(error).encode())
+    except Exception as error:
+        os.write(say, ("%s: %s" % (type(error).__name__, error)).encode())
+    finally:
+        os._exit(0)
+
+
+def _furnish(layered: list[str]) -> None:
+    places = [os.path.realpath(path) for path in (*layered, "/tmp", "/var/tmp") if os.path.isdir(path)]
+    mounts = [point for point in _mount_points() if any(point.startswith(place + "/") for place in places)]
+    opened = {path: os.open(path, os.O_PATH) for path in places + mounts if os.path.isdir(path)}
+    _mount("", "/", flags=_RECURSIVE | _PRIVATE)
+    _all_read_only()
+    for path in ("/dev/shm",) if os.path.isdir(_NIXOS) else ("/dev/shm", "/run"):  # in /run are sockets of services
+        _mount("tmpfs", path, "tmpfs", _NO_SUID | _NO_DEV, "mode=1777,size=256m")
+    os.makedirs(INSIDE)
+    for number, path in enumerate(sorted(opened, key=len)):
+        if path in places:
+            _layer(opened[path], path, number, must=path == places[0])
+        else:
+            _show(opened[path], path)
+    for descriptor in opened.values():
+        os.close(descriptor)
+    _loopback_up()
+    for capability in range(64):
+        LIBC.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)
+    LIBC.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+
+
+def _layer(lower: int, path: str, number: int, must: bool) -> None:
+    """``path`` as it is, under a layer in memory that takes what is written."""
+    upper, work = INSIDE + "/%d-new" % number, INSIDE + "/%d-work" % number
+    os.makedirs(upper)
+    os.makedirs(work)
+    os.chmod(upper, os.fstat(lower).st_mode & 0o7777)
+    os.makedirs(path, exist_ok=True)
+    try:
+        _mount(
+            "box",
+            path,
+            "overlay",
+            0,
+            "lowerdir=/proc/self/fd/%d,upperdir=%s,workdir=%s,userxattr" % (lower, upper, work),
+        )
+    except NotHad:
+        if must:
+            raise
+        _show(lower, path)
+
+
+def _show(descriptor: int, path: str) -> None:
+    """What was at ``path`` before, read-only as all the rest; what cannot be shown is not there."""
+    try:
+        os.makedirs(path, exist_ok=True)
+        _mount("/proc/self/fd/%d" % descriptor, path, flags=_BIND | _RECURSIVE)
+    except (NotHad, OSError):
+        pass
+
+
+def cover(program: str, by: str) -> None:
+    """In the box, calling ``program`` is calling ``by``; a program that is on none of its file systems is left alone."""
+    try:
+        _mount(by, os.path.realpath(program), flags=_BIND)
+    except NotHad:
+        pass
+
+
+def _mount_points() -> list[str]:
+    lines = read("/proc/self/mountinfo", 1 << 20).splitlines()
+    return [line.split()[4].replace("\\040", " ") for line in lines]
+
+
+def _all_read_only() -> None:
+    attributes = (ctypes.c_uint64 * 4)(_READ_ONLY, 0, 0, 0)
+    number, where, flags = ctypes.c_long(_SYS_MOUNT_SETATTR), ctypes.c_int(_AT_FDCWD), ctypes.c_uint(_AT_RECURSIVE)
+    size = ctypes.c_size_t(ctypes.sizeof(attributes))
+    _call("mount_setattr", LIBC.syscall(number, where, b"/", flags, ctypes.byref(attributes), size))
+
+
+def _mount(source: str, target: str, kind: str = "", flags: int = 0, data: str = "") -> None:
+    texts = [text.encode() if text else None for text in (source, target, kind)]
+    _call("mount", LIBC.mount(*texts, ctypes.c_ulong(flags), data.encode() or None))
+
+
+def _loopback_up() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        request = struct.pack("16sh22x", b"lo", 0)
+        flags = struct.unpack("16sh22x", fcntl.ioctl(any_socket, _GET_FLAGS, request))[1]
+        fcntl.ioctl(any_socket, _SET_FLAGS, struct.pack("16sh22x", b"lo", flags | _UP))
+
+
+def _call(doing: str, result: int) -> None:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise _refused(OSError(number, os.strerror(number)), doing)
+
+
+def _refused(error: OSError, doing: str = "uid_map") -> NotHad:
+    """In words: the kernel is too old, or this user may not make namespaces here, and which switch says so."""
+    if error.errno in (errno.ENOSYS, errno.EINVAL):
+        return NotHad("this kernel (%s) cannot seal a rehearsal: it takes Linux 5.12" % os.uname().release)
+    if read_or_empty("/proc/sys/kernel/apparmor_restrict_unprivileged_userns").strip() == "1":
+        return NotHad("a rehearsal cannot be sealed here: kernel.apparmor_restrict_unprivileged_userns=1")
+    return NotHad(
+        "a rehearsal cannot be sealed here: user namespaces are not allowed (%s: %s)" % (doing, error.strerror)
+    )

@@ -1,0 +1,190 @@
+"""The rehearsal: the real train.sh is played in a box where every torchrun is one that only writes down how it was called.
+
+The recorder stands first on PATH and stays there whatever the script activates, it covers every torchrun that is known
+here, and sits in every Python that PYTHONPATH reaches. It ends with a status of its own, so that it shows whether
+train.sh passes it on. What gets past all three meets a box without network, for a few seconds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import time
+from typing import Any
+
+from . import probes_box, spawn
+from .probes_files import elsewhere, which
+from .probes_tools import NotHad, read, read_or_empty
+
+RECORDED = 86  # the recorder's exit status: none that a shell or torchrun has a use for
+_SECONDS = 6.0
+_LARGEST = 64 << 20  # bytes that the script may write into one file of the box
+_LAUNCHERS = ("torchrun", "accelerate", "deepspeed", "llamafactory-cli", "colossalai", "mpirun", "mpiexec", "srun")
+_MODULES = (
+    "torch.distributed.run",
+    "torch.distributed.launch",
+    "accelerate.commands.launch",
+    "deepspeed.launcher.runner",
+)
+_TOLD = ("NNODES", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT", "NPROC_PER_NODE", "PYTHONPATH", "OMP_NUM_THREADS")
+
+_TOP = probes_box.INSIDE + "/stage"
+_PROGRAMS, _LIBRARY, _RECORDS = _TOP + "/bin", _TOP + "/lib", _TOP + "/records"
+
+# Writes who was called how, and in which environment; two files in one move each, so that none is seen half.
+_RECORDER = """#!/bin/sh
+mkdir -p %(records)s
+printf '%%s\\0' "$FANOUT_PLAYED_BY" "$PWD" "${0##*/}" "$@" > %(records)s/$$.part
+cat /proc/self/environ > %(records)s/$$.env
+mv %(records)s/$$.part %(records)s/$$.argv
+exit %(status)d
+""" % {"records": _RECORDS, "status": RECORDED}
+
+# A python on PATH: one that would start the training is recorded, any other is the real one.
+_PYTHON = """#!/bin/sh
+others= IFS=:
+for folder in $PATH; do [ "$folder" = %(programs)s ] || others="$others:$folder"; done
+unset IFS
+real=$(PATH=$others; command -v "${0##*/}") || exit 127
+before=
+for word do
+  case "$before $word" in
+    %(modules)s) export FANOUT_PLAYED_BY="$real"; exec %(programs)s/torchrun "$@" ;;
+    " $FANOUT_TASK" | "-u $FANOUT_TASK") export FANOUT_PLAYED_BY="$real"; exec %(programs)s/task "$@" ;;
+  esac
+  before=$word
+done
+exec "$real" "$@"
+"""
+
+# Every bash reads it first: an environment that the script activates must not come before ours on PATH.
+_BASH = """
+[ -z "$FANOUT_BASH_ENV" ] || . "$FANOUT_BASH_ENV"
+trap 'case "$PATH" in %(programs)s:*) ;; *) PATH=%(programs)s:$PATH ;; esac' DEBUG
+"""
+
+# In any Python that still has our PYTHONPATH: the same by its command line, before it imports anything of torch.
+_CUSTOMIZE = """
+import os, sys
+words = open("/proc/self/cmdline", "rb").read().decode("utf-8", "replace").split("\\0")[1:-1]
+name = os.path.basename(words[0]) if words else ""
+module = words[words.index("-m") + 1] if "-m" in words[:-1] else ""
+task = next((word for word in words if not word.startswith("-")), "")
+os.environ["FANOUT_PLAYED_BY"] = sys.executable
+if name in %(launchers)r:
+    os.execv("%(programs)s/" + name, words)
+if module in %(modules)r:
+    os.execv("%(programs)s/torchrun", [module] + words)
+if task == os.environ.get("FANOUT_TASK") and "-c" not in words:
+    os.execv("%(programs)s/task", ["task"] + words)
+del os.environ["FANOUT_PLAYED_BY"]
+"""
+
+
+def ask_rehearse(args: dict[str, Any]) -> dict[str, Any]:
+    """How train.sh calls torchrun with exactly the command line, directory and environment that a run would have."""
+    cwd = os.path.expanduser(args["cwd"])
+    if not os.path.isdir(cwd):
+        raise NotHad("no directory %s" % cwd)
+    env = spawn.environment(dict(os.environ), args["env"], cwd)
+    told = os.memfd_create("rehearsal")
+    looked = elsewhere("torchrun", {"workdir": cwd})
+
+    def act() -> dict[str, Any]:
+        return _play(args, cwd, env, looked)
+
+    def say(result: dict[str, Any]) -> None:
+        os.write(told, json.dumps(result).encode())
+
+    probes_box.play([cwd, os.path.expanduser("~")], act, say)
+    answer: dict[str, Any] = json.loads(os.pread(told, 1 << 20, 0).decode())
+    return answer
+
+
+def _play(args: dict[str, Any], cwd: str, env: dict[str, str], looked: list[str]) -> dict[str, Any]:
+    """In the box: set the stage, let the script run to its end or its time's, and see what was recorded."""
+    _set_stage()
+    for program in [which("torchrun", env.get("PATH", "")), *looked]:
+        if program:
+            probes_box.cover(program, _PROGRAMS + "/torchrun")
+    played = dict(env, FANOUT_TASK=args["task"], FANOUT_PLAYED_BY="", FANOUT_BASH_ENV=env.get("BASH_ENV", ""))
+    played["BASH_ENV"] = _LIBRARY + "/bash"
+    played["PATH"] = _PROGRAMS + ":" + env.get("PATH", os.defpath)
+    played["PYTHONPATH"] = _LIBRARY + ":" + env.get("PYTHONPATH", "")
+    output = os.memfd_create("rehearsal")
+    began = time.monotonic()
+    status = _run(args["argv"], played, cwd, output, float(args.get("seconds", _SECONDS)))
+    calls = _calls()
+    return {
+        "status": status, "seconds": round(time.monotonic() - began, 2), "calls": calls[:4], "count": len(calls),
+        "words": os.pread(output, 1 << 20, max(0, os.fstat(output).st_size - 2000)).decode("utf-8", "replace")[-400:],
+    }  # fmt: skip
+
+
+def _set_stage() -> None:
+    for folder in (_PROGRAMS, _LIBRARY, _RECORDS):
+        os.makedirs(folder)
+    for name in (*_LAUNCHERS, "task"):
+        _write(_PROGRAMS + "/" + name, _RECORDER)
+    modules = " | ".join("'-m %s'" % module for module in _MODULES).replace("'", '"')
+    names = {"launchers": _LAUNCHERS, "modules": _MODULES, "programs": _PROGRAMS}
+    for name in ("python", "python3"):
+        _write(_PROGRAMS + "/" + name, _PYTHON % dict(names, modules=modules))
+    _write(_LIBRARY + "/bash", _BASH % names)
+    _write(_LIBRARY + "/sitecustomize.py", _CUSTOMIZE % names)
+
+
+def _write(path: str, text: str) -> None:
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text)
+    os.chmod(path, 0o755)
+
+
+def _run(argv: list[str], env: dict[str, str], cwd: str, output: int, seconds: float) -> int | None:
+    """The script's exit status (128 and more for a signal), None if its time is over. We are its init: all ends with us."""
+    deadline = time.monotonic() + seconds
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
+    resource.setrlimit(resource.RLIMIT_FSIZE, (_LARGEST, _LARGEST))
+    try:
+        script = spawn.start(argv, env, cwd, output)
+    except OSError as error:
+        raise NotHad("%s: %s" % (argv[0], error.strerror)) from None
+    status = None
+    while True:
+        try:
+            pid, code = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return status  # and nobody is left who could still call
+        if pid == script:
+            status = 128 + os.WTERMSIG(code) if os.WIFSIGNALED(code) else os.WEXITSTATUS(code)
+        if pid:
+            continue
+        left = deadline - time.monotonic()
+        if left <= 0 or not signal.sigtimedwait([signal.SIGCHLD], left):
+            return status
+
+
+def _calls() -> list[dict[str, Any]]:
+    """What the recorder wrote, in the order in which it was called."""
+    found = []
+    names = [name for name in os.listdir(_RECORDS) if name.endswith(".argv")] if os.path.isdir(_RECORDS) else []
+    for name in sorted(names, key=lambda name: os.stat(os.path.join(_RECORDS, name)).st_mtime_ns):
+        path = os.path.join(_RECORDS, name)
+        by, cwd, program, *words = read(path).split("\0")[:-1]
+        pairs = (pair.partition("=") for pair in read_or_empty(path[:-5] + ".env").split("\0"))
+        env = {key: value for key, _, value in pairs}
+        path_of = ":".join(folder for folder in env.get("PATH", "").split(":") if folder != _PROGRAMS)
+        found.append({
+            "program": program, "argv": [word[:300] for word in words[:60]], "cwd": cwd,
+            "python": by or _beside(which(program, path_of)),
+            "env": {key: value[:300] for key, value in env.items() if key in _TOLD or key.startswith("PET_")},
+        })  # fmt: skip
+    return found
+
+
+def _beside(program: str) -> str:
+    """The python of the environment that a program belongs to."""
+    beside = os.path.join(os.path.dirname(program), "python3") if program else ""
+    return beside if os.access(beside, os.X_OK) else ""

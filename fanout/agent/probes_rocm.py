@@ -1,0 +1,81 @@
+"""AMD's accelerators, as rocm-smi tells of them in JSON; and whose a process on an accelerator is."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+from .probes_host import age_of
+from .probes_tools import NotHad, read_or_empty
+
+_MIB = 1 << 20
+
+
+def read_answer(text: str) -> dict[str, Any]:
+    """``{"card0": {…}, "system": {"Driver version": …, "PID4711": "python, 1, bytes, …"}}``, behind any warnings."""
+    try:
+        table = json.loads(text[text.index("{") :])
+    except ValueError:
+        raise NotHad("rocm-smi says what cannot be read: %s" % " ".join(text.split())[:200]) from None
+    system = table.get("system", {})
+    cards = [table[name] for name in sorted(table, key=_number) if name.startswith("card")]
+    if not cards:
+        raise NotHad("no GPU")
+    processes = [
+        _process(name, value) for name, value in system.items() if name.startswith("PID") and name[3:].isdigit()
+    ]
+    return {
+        "vendor": "amd", "gpus": [_card(number, card) for number, card in enumerate(cards)], "problem": "",
+        "driver": system.get("Driver version", ""), "module": "", "processes": processes, "throttled": [],
+        "pending": {}, "recovery": {}, "fabric": {}, "xids": [], "xids_unread": "",
+    }  # fmt: skip
+
+
+def _number(name: str) -> int:
+    return int(name[4:]) if name[4:].isdigit() else -1
+
+
+def _card(number: int, card: dict[str, str]) -> dict[str, str]:
+    name = card.get("Card Series") or card.get("Card series") or card.get("Card Model") or "AMD GPU"
+    return {
+        "index": str(number), "uuid": card.get("Unique ID", ""), "name": name,
+        "memory.total": _mib(card.get("VRAM Total Memory (B)", "")),
+        "memory.used": _mib(card.get("VRAM Total Used Memory (B)", "")),
+    }  # fmt: skip
+
+
+def _mib(text: str) -> str:
+    return str(int(text) // _MIB) if text.isdigit() else ""
+
+
+def _process(name: str, value: str) -> dict[str, Any]:
+    """rocm-smi says how many GPUs a process is on, not which."""
+    cells = [cell.strip() for cell in value.split(",")]
+    return process(int(name[3:]), "", _mib(cells[2]) if len(cells) > 2 else "")
+
+
+def process(pid: int, gpu: str, memory: str) -> dict[str, Any]:
+    """Whose it is, since when, and what; a memory in MiB."""
+    command = read_or_empty("/proc/%d/cmdline" % pid).replace("\0", " ").strip()
+    return {
+        "gpu": gpu, "pid": pid, "memory": memory, "command": command[:120],
+        "uid": _uid(pid), "user": _user(pid), "age": age_of(pid),
+    }  # fmt: skip
+
+
+def _uid(pid: int) -> int | None:
+    try:
+        return os.stat("/proc/%d" % pid).st_uid
+    except OSError:
+        return None
+
+
+def _user(pid: int) -> str:
+    import pwd
+
+    uid = _uid(pid)
+    try:
+        return pwd.getpwuid(uid).pw_name if uid is not None else ""
+    except KeyError:
+        return str(uid)

@@ -1,0 +1,103 @@
+"""Is a directory one directory on several hosts? Each leaves a token there and looks for those of the others.
+
+A token's name is random and looked up only after its host said that it is there: a network file system remembers for
+up to a minute that a name was not found. Each host takes its own away again, by a child that outlives whatever kills us.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from typing import Any, Iterator
+
+from .probes_files import mount_of, placed
+from .probes_tools import NotHad
+
+_PREFIX = ".fanout-check-"
+_STALE = 3600.0  # seconds; no check lasts as long
+_LOCAL = {"ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs", "tmpfs", "overlay", "ramfs", "bcachefs"}
+
+
+def ask_share(args: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Put this host's token into the work directory; it goes when the question is cancelled."""
+    top = placed(".", args)
+    folder = os.path.join(top, _PREFIX + args["nonce"])
+    token = os.path.join(folder, str(args["index"]))
+    _sweep(top)
+    _taken_away_after_us(folder, token)
+    try:
+        os.makedirs(folder, mode=0o777, exist_ok=True)
+        descriptor = os.open(token, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        os.write(descriptor, args["nonce"].encode())
+        os.fsync(descriptor)
+        os.close(descriptor)
+    except OSError as error:
+        raise NotHad("cannot write in %s: %s" % (top, error.strerror)) from None
+    yield {"token": token}
+    while True:
+        signal.pause()
+
+
+def ask_shared(args: dict[str, Any]) -> dict[str, Any]:
+    """The numbers of the tokens that are seen from here, and how long the last was on its way.
+
+    Only a network file system is given time: on a local one, what is not there is not coming.
+    """
+    top = placed(".", args)
+    folder = os.path.join(top, _PREFIX + args["nonce"])
+    patience = 0.0 if mount_of(os.path.realpath(top)).get("type") in _LOCAL else float(args.get("wait", 3.0))
+    began = time.monotonic()
+    while True:
+        seen = [number for number in range(args["count"]) if _is_there(folder, number, args["nonce"])]
+        took = time.monotonic() - began
+        if len(seen) == args["count"] or took >= patience:
+            return {"seen": seen, "seconds": round(took, 2)}
+        os.listdir(top)  # makes some file systems look again
+        time.sleep(0.2)
+
+
+def _is_there(folder: str, number: int, nonce: str) -> bool:
+    try:
+        with open(os.path.join(folder, str(number)), "rb") as file:
+            return file.read(64).decode("ascii", "replace") == nonce
+    except OSError:
+        return False
+
+
+def _taken_away_after_us(folder: str, token: str) -> None:
+    """A child that waits for the end of this process, however it comes, and removes the token."""
+    ours, theirs = os.pipe()
+    if os.fork():
+        os.close(ours)  # the other end stays open for as long as we live
+        return
+    try:
+        os.setsid()
+        null = os.open("/dev/null", os.O_RDWR)
+        for descriptor in (0, 1, 2):
+            os.dup2(null, descriptor)  # sshd waits for whoever holds these
+        os.close(theirs)
+        os.read(ours, 1)
+        _remove(folder, token)
+    finally:
+        os._exit(0)
+
+
+def _remove(folder: str, *tokens: str) -> None:
+    for path in tokens:
+        try:
+            os.unlink(path)
+        except OSError:
+            pass
+    try:
+        os.rmdir(folder)  # the last one does
+    except OSError:
+        pass
+
+
+def _sweep(top: str) -> None:
+    """Tokens of a check whose host lost its power."""
+    for name in os.listdir(top):
+        folder = os.path.join(top, name)
+        if name.startswith(_PREFIX) and time.time() - os.stat(folder).st_mtime > _STALE:
+            _remove(folder, *(os.path.join(folder, entry) for entry in os.listdir(folder)))

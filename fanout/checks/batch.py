@@ -1,0 +1,46 @@
+"""What the config says against the number of processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from fanout.checks import config
+from fanout.checks.gpu import count
+from fanout.checks.model import Case, Check, Verdict, ok, skip, warn
+from fanout.checks.storage import unread
+
+
+def _batch(case: Case) -> Iterator[Verdict]:
+    found = config.batches(case.request.config_values)
+    counts = []
+    for name in case.hosts:
+        host = case.host(name)
+        counts.append(host.slots if host.slots is not None else len(host.gpus) or count(case.facts[name]))
+    if found is None or not counts or not all(counts):
+        yield skip(
+            case.hosts,
+            "no global and micro batch size in the config" if found is None else "the number of processes is not known",
+        )
+        return
+    whole, micro = found
+    world = sum(counts)
+    if whole % (world * micro):
+        step = world * micro
+        near = max(step, round(whole / step) * step)
+        yield warn(
+            case.hosts, f"global_batch_size {whole} is not divisible by {world} processes × micro_batch_size {micro}",
+            f"take a multiple of {step}, for instance {near}",
+        )  # fmt: skip
+    else:
+        yield ok(case.hosts, f"{whole} = {world} processes × {micro} × {whole // (world * micro)} steps")
+
+
+CHECKS = (
+    Check(
+        name="batch", group="rehearsal", worst="warn", unless=unread,
+        verifies="The config's global batch size is divisible by processes × micro batch size.",
+        why="Trainers stop with an assertion after the model has been loaded.",
+        fix="Choose a multiple.",
+        judge=_batch,
+    ),
+)  # fmt: skip

@@ -1,0 +1,200 @@
+"""Checks of the accelerators' health: memory, errors that the driver reported, what holds them back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from fanout.checks.compare import age, have, outliers
+from fanout.checks.model import Case, Check, Verdict, fail, skip, warn
+
+# The program's own doing, or the echo of another error. The rest is the machine's (NVIDIA's catalogue of Xid errors).
+_OF_THE_PROGRAM = {13, 31, 32, 43, 45, 68, 69}
+_MEANS = {
+    48: "a double-bit memory error", 62: "a halt of the power unit", 63: "a memory row was remapped",
+    64: "remapping a memory row failed", 74: "an NVLink error", 79: "the GPU has fallen off the bus",
+    92: "many memory errors", 94: "a contained memory error", 95: "an uncontained memory error",
+    119: "its firmware does not answer", 120: "its firmware failed", 154: "it asks for a recovery",
+}  # fmt: skip
+_GHOST = 600  # MiB that an idle GPU may hold for its own
+
+
+def _number(text: Any) -> float:
+    try:
+        return float(text)
+    except (TypeError, ValueError):
+        return 0.0
+
+
+def _ghosts(case: Case) -> Iterator[Verdict]:
+    for name, gpu in case.of("gpu").items():
+        owned = {process["gpu"] for process in gpu["processes"]}
+        ghosts = [
+            row for row in gpu["gpus"] if _number(row.get("memory.used")) > _GHOST and row.get("uuid") not in owned
+        ]
+        if ghosts and "" not in owned:  # where it is not known which GPU a process is on, nothing can be said
+            rows = ", ".join(f"GPU {row['index']} {row['memory.used']} MiB" for row in ghosts[:4])
+            device = "/dev/kfd" if gpu["vendor"] == "amd" else "/dev/nvidia*"
+            yield warn(
+                name, f"memory is held by no process that can be seen: {rows}",
+                f"a dead process or another container:  ssh {name} sudo fuser -v {device}",
+            )  # fmt: skip
+
+
+def _memory_errors(case: Case) -> Iterator[Verdict]:
+    for name, gpu in case.of("gpu").items():
+        bad = [row for row in gpu["gpus"] if _number(row.get("ecc.errors.uncorrected.volatile.total")) > 0]
+        if bad:
+            rows = ", ".join(f"GPU {row['index']}: {row['ecc.errors.uncorrected.volatile.total']}" for row in bad)
+            yield fail(
+                name, f"uncorrectable memory errors since boot: {rows}",
+                f"reset the GPU:  ssh {name} sudo nvidia-smi -r -i {bad[0]['index']}   if it comes back, replace it",
+            )  # fmt: skip
+
+
+def _spare_rows(case: Case) -> Iterator[Verdict]:
+    for name, gpu in case.of("gpu").items():
+        for index, what in gpu.get("pending", {}).items():
+            if what.endswith("failure"):
+                yield fail(
+                    name,
+                    f"GPU {index}: {what}: it has no spare memory left",
+                    "replace the GPU; until then leave it out",
+                )
+            else:
+                yield warn(
+                    name, f"GPU {index}: {what}", f"a reset completes it:  ssh {name} sudo nvidia-smi -r -i {index}"
+                )
+
+
+def _recovery(case: Case) -> Iterator[Verdict]:
+    for name, gpu in case.of("gpu").items():
+        for index, action in gpu.get("recovery", {}).items():
+            if action not in ("None", "N/A", "[N/A]", "Not Supported", "[Not Supported]"):
+                cure = (
+                    f"ssh {name} sudo reboot"
+                    if "reboot" in action.lower()
+                    else f"ssh {name} sudo nvidia-smi -r -i {index}"
+                )
+                yield fail(name, f"GPU {index}: the driver asks for: {action}", f"end what runs on it, then:  {cure}")
+
+
+def _fabric(case: Case) -> Iterator[Verdict]:
+    for name, gpu in case.of("gpu").items():
+        lost = {
+            index: state
+            for index, state in gpu.get("fabric", {}).items()
+            if state.startswith(("Not Started", "In Progress"))
+        }
+        if lost:
+            yield warn(
+                name, f"GPU {','.join(lost)}: the NVSwitch fabric is not ready ({next(iter(lost.values()))})",
+                f"ssh {name} sudo systemctl restart nvidia-fabricmanager   (its version must be the driver's)",
+            )  # fmt: skip
+
+
+def _xid(case: Case) -> Iterator[Verdict]:
+    for name, gpu in case.of("gpu").items():
+        if gpu.get("xids_unread"):
+            yield skip(name, gpu["xids_unread"])
+        for row in gpu.get("xids", ()):
+            if row["xid"] not in _OF_THE_PROGRAM:
+                since = f", {age(row['ago'])} ago" if row["ago"] is not None else ""
+                means = f" ({_MEANS[row['xid']]})" if row["xid"] in _MEANS else ""
+                yield warn(
+                    name, f"Xid {row['xid']}{means} of the GPU at {row['pci']}{since}: {row['text']}",
+                    f"see what it asks for:  ssh {name} nvidia-smi -q -i {row['pci']}   and try it alone before a long run",
+                )  # fmt: skip
+
+
+def _speed(case: Case) -> Iterator[Verdict]:
+    for name, gpu in case.of("gpu").items():
+        if gpu.get("throttled"):
+            yield warn(
+                name, f"GPU {','.join(gpu['throttled'])} is held back by heat or power",
+                f"look at cooling and supply:  ssh {name} nvidia-smi -q -d PERFORMANCE",
+            )  # fmt: skip
+        narrow = [
+            row
+            for row in gpu["gpus"]
+            if _number(row.get("pcie.link.width.current")) < _number(row.get("pcie.link.width.max"))
+        ]
+        if narrow:
+            rows = ", ".join(
+                f"GPU {row['index']} ×{row['pcie.link.width.current']} of ×{row['pcie.link.width.max']}"
+                for row in narrow
+            )
+            yield warn(name, f"narrow PCIe link: {rows}", "reseat the card or its riser")
+    yield from _power(case)
+
+
+def _power(case: Case) -> Iterator[Verdict]:
+    """Only GPUs of one model are compared: another model has another limit."""
+    limits = {
+        name: sorted({(row["name"], _number(row.get("power.limit"))) for row in gpu["gpus"]})
+        for name, gpu in case.of("gpu").items()
+        if any(_number(row.get("power.limit")) for row in gpu["gpus"])
+    }
+    for odd, value, others, usual in outliers(limits):
+        if {model for model, _ in value} == {model for model, _ in usual}:
+            yield warn(
+                odd, f"GPUs may take {_watts(value)}; {have(others)} {_watts(usual)}",
+                f"ssh {odd[0]} sudo nvidia-smi -pl {usual[-1][1]:.0f}",
+            )  # fmt: skip
+
+
+def _watts(limits: list[tuple[str, float]]) -> str:
+    return ", ".join(f"{watts:.0f} W" for _, watts in limits)
+
+
+CHECKS = (
+    Check(
+        name="gpu-memory", group="gpu", worst="warn", needs=("gpu",),
+        verifies="No GPU memory is held without a process that can be seen.",
+        why="It is not there for the run; a dead process or another container has it.",
+        fix="sudo fuser -v /dev/nvidia* names the holder.",
+        judge=_ghosts,
+    ),
+    Check(
+        name="gpu-ecc", group="gpu", worst="fail", needs=("gpu",),
+        verifies="No uncorrectable memory error since boot.",
+        why="The next one ends the run, or spoils it.",
+        fix="Reset the GPU or reboot; replace it if errors come back.",
+        judge=_memory_errors,
+    ),
+    Check(
+        name="gpu-rows", group="gpu", worst="fail", needs=("gpu",),
+        verifies="No row of GPU memory waits to be remapped, none could not be, and no page waits to be retired.",
+        why="Bad memory that is still in use ends the run with Xid 63 or 64.",
+        fix="Reset the GPU; replace one that has no spare rows left.",
+        judge=_spare_rows,
+    ),
+    Check(
+        name="gpu-recovery", group="gpu", worst="fail", needs=("gpu",),
+        verifies="The driver asks for no reset and no reboot (drivers from 570 on say so).",
+        why="A GPU that waits for a reset passes other checks and fails the first kernel.",
+        fix="Do what it asks for.",
+        judge=_recovery,
+    ),
+    Check(
+        name="gpu-fabric", group="gpu", worst="warn", needs=("gpu",),
+        verifies="Where GPUs are joined by NVSwitch, the fabric is up.",
+        why="CUDA does not start: “Error 802: system not yet initialized”.",
+        fix="Start nvidia-fabricmanager in the version of the driver.",
+        judge=_fabric,
+    ),
+    Check(
+        name="gpu-xid", group="gpu", worst="warn", needs=("gpu",),
+        verifies="The driver has reported no error of the hardware since boot (Xid lines of the kernel's log).",
+        why="A GPU that fell off the bus yesterday does so again in the first hour.",
+        fix="Look the number up in NVIDIA's catalogue of Xid errors; reset, reseat or replace.",
+        judge=_xid,
+    ),
+    Check(
+        name="gpu-speed", group="gpu", worst="warn", needs=("gpu",),
+        verifies="No GPU is held back by heat or power, each has its full PCIe width, and one model has one power limit.",
+        why="One slow GPU slows every rank.",
+        fix="Cooling, supply, seat of the card; nvidia-smi -pl.",
+        judge=_speed,
+    ),
+)  # fmt: skip

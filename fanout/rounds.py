@@ -1,0 +1,105 @@
+"""Questions of the check that need more than one host's answer: who shares the directory, how train.sh calls torchrun.
+
+Each adds a section to the facts of the hosts, or the reason why it could not be had.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from fanout import wire
+from fanout.checks.asking import Answer, Ask, Asker
+from fanout.checks.model import Case, Check, wanted
+from fanout.plan import LaunchPlan, NodePlan
+
+_SHARE_SECONDS = 15.0
+_PLAY_SECONDS = 12.0
+
+
+def is_wanted(case: Case, checks: Iterable[Check], section: str) -> bool:
+    """Whether any check that will be judged needs this section."""
+    return any(
+        section in check.needs for check in checks if wanted(check, case.request) and not check.unless(case.request)
+    )
+
+
+def shared(case: Case, asker: Asker) -> Case:
+    """Every host puts a token into the work directory, then all look which they see; at the end all are taken away."""
+    names = [name for name in case.hosts if _is_writable(case.facts[name])]
+    nonce = secrets.token_hex(8)
+    asks = []
+    for index, name in enumerate(names):
+        args = {"workdir": _workdir(case, name), "nonce": nonce, "index": index, "count": len(names)}
+        asks.append(Ask(host=name, what="share", args=args, timeout=_SHARE_SECONDS))
+    left = asker.ask(asks)
+    try:
+        seen = asker.ask(
+            [replace(ask, what="shared") for ask, answer in zip(asks, left, strict=True) if not answer.error]
+        )
+    finally:
+        for name, answer in zip(names, left, strict=True):
+            if answer.handle:
+                asker.cancel(name, answer.handle)
+    answers = dict(zip(names, left, strict=True))
+    answers.update(zip((name for name in names if not answers[name].error), seen, strict=True))
+    here = {name: {"hosts": [names[number] for number in answer.value["seen"]], "seconds": answer.value["seconds"]}
+            for name, answer in answers.items() if not answer.error}  # fmt: skip
+    why = {
+        name: answers[name].error if name in answers else "the work directory cannot be written to"
+        for name in case.hosts
+    }
+    return _with(case, "share", here, why)
+
+
+def _is_writable(facts: Mapping[str, Any]) -> bool:
+    row = facts.get("files", {}).get("workdir", {})
+    return row.get("kind") == "directory" and bool(row["writable"] and row["searchable"])
+
+
+def _workdir(case: Case, name: str) -> str:
+    return case.host(name).workdir or case.request.workdir
+
+
+def rehearsed(case: Case, asker: Asker, plan: Callable[[], LaunchPlan | str]) -> Case:
+    """Every host that has the script plays it, with all that a run would give it."""
+    scripts = {name: row.get("script", {}).get("kind") == "file" for name, row in case.of("files").items()}
+    names = [name for name in case.hosts if scripts.get(name)]
+    why = dict.fromkeys(case.hosts, f"no {case.request.script}")
+    made = plan() if names else ""
+    if not isinstance(made, str) and case.request.script not in made.nodes[0].needs:
+        made = f"the run starts torchrun itself: {case.request.script} is not here"
+    if isinstance(made, str):
+        return _with(case, "rehearsal", {}, {**why, **dict.fromkeys(names, made)})
+    nodes = {node.host.name: node for node in made.nodes}
+    asks = []
+    for name in names:
+        node = nodes[name]
+        args = {"argv": list(node.argv), "env": wire.environment(node), "cwd": node.cwd, "task": made.task[0]}
+        asks.append(Ask(host=name, what="rehearse", args=args, timeout=_PLAY_SECONDS))
+    answers: dict[str, Answer] = dict(zip(names, asker.ask(asks), strict=True))
+    given = {name: {**_told(nodes[name]), "task": list(made.task)} for name in names}
+    here = {name: {**answer.value, "given": given[name]} for name, answer in answers.items() if not answer.error}
+    return _with(case, "rehearsal", here, {**why, **{name: answer.error for name, answer in answers.items()}})
+
+
+def _told(node: NodePlan) -> dict[str, str]:
+    names = ("NNODES", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT", "NPROC_PER_NODE")
+    return {name: value for name, value in node.env if name in names and isinstance(value, str)}
+
+
+def _with(case: Case, section: str, here: Mapping[str, Any], why: Mapping[str, str]) -> Case:
+    """``case`` with one more section, or the reason, for every host that answered at all."""
+    facts = {name: {**row, section: here[name]} if name in here else row for name, row in case.facts.items()}
+    missing = {name: dict(row) for name, row in case.missing.items()}
+    for name in case.hosts:
+        if case.facts[name] and name not in here:
+            missing.setdefault(name, {})[section] = _plain(why[name])
+    return replace(case, facts=facts, missing=missing)
+
+
+def _plain(error: str) -> str:
+    """The reason without the name of the exception that carried it."""
+    return error.removeprefix("NotHad: ")

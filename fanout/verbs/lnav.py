@@ -1,0 +1,43 @@
+"""``fanout lnav``: the format by which the log viewer lnav reads a run, printed or put where lnav looks for it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from importlib import resources
+
+from fanout.arguments import Request
+from fanout.errors import UsageError
+from fanout.verbs.common import Edge
+
+NAME = "fanout_log.json"
+
+
+def lnav(request: Request, edge: Edge) -> int:
+    """The verb."""
+    text = (resources.files("fanout.views") / "fanout_log.lnav.json").read_text(encoding="utf-8")
+    if not request.given["install"]:
+        edge.stdout.write(text)
+        return 0
+    path = os.path.join(configuration(edge.environ), "formats", "installed", NAME)
+    try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror}", hint="fanout lnav > FILE; lnav -i FILE") from None
+    edge.say(f"wrote {path}")
+    edge.say("try:  fanout replay --json | lnav        (lines and events of the latest run, on one clock)")
+    return 0
+
+
+def configuration(environ: Mapping[str, str]) -> str:
+    """Where lnav keeps its formats: ~/.lnav if there is one, else below XDG's directory, found as lnav finds it."""
+    home = environ.get("HOME") or os.path.expanduser("~")
+    old = os.path.join(home, ".lnav")
+    if os.path.isdir(old):
+        return old
+    if environ.get("XDG_CONFIG_HOME"):
+        return os.path.join(environ["XDG_CONFIG_HOME"], "lnav")
+    config = os.path.join(home, ".config")
+    return os.path.join(config, "lnav") if os.path.isdir(config) else old

@@ -1,0 +1,162 @@
+"""``fanout replay``: a recorded run in the view of the run itself, at its own pace or faster, from any moment of it."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+
+from fanout.arguments import Request
+from fanout.errors import UsageError
+from fanout.events import Chunk, Event, StreamOpened, Tick
+from fanout.state import RunState
+from fanout.verbs import report
+from fanout.verbs.common import Edge, runs_directory, settings_of
+from fanout.verbs.runs import find
+from fanout.verbs.showing import view_of, wishes_of
+from fanout.views.base import View, choose
+from fanout.views.lines import LIMIT
+from fanout.views.recorded import Recorded
+
+TICK_SECONDS = 0.1
+_SPAN = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?")
+
+
+def replay(request: Request, edge: Edge) -> int:
+    """The verb: 0 whatever became of the run, 130 for Ctrl-C."""
+    settings = settings_of(request, edge)
+    begin, speed = moment(request.given["at"]), pace(request.given["speed"], tty=edge.stdout.isatty())
+    recorded = Recorded(find(request.given["run"], runs_directory(settings, edge)))
+    look = choose(
+        edge.environ,
+        isatty=edge.stdout.isatty(),
+        encoding=getattr(edge.stdout, "encoding", None),
+        output=settings.output,
+        color=settings.color,
+    )
+    told = report.retold(recorded, settings, edge)
+    view = view_of(recorded.heading, look, edge, wishes_of(settings))
+    try:
+        if hasattr(view, "begin"):
+            view.begin(recorded.began_at)
+        since = _since(begin, recorded.began_at, told.state.now)
+        play(_paced(from_moment(recorded.told(), since), speed, time.monotonic, time.sleep), view)
+    finally:
+        view.close()
+    if view.broken:
+        return 141
+    text = told.text(look.colour and edge.stderr.isatty(), look.unicode)
+    if hasattr(view, "finish"):
+        view.finish(told.outcome, text)
+    else:
+        edge.stderr.write(text)
+    report.say_unless_ended(recorded, edge)
+    return 0
+
+
+def _since(begin: float, first: float, last: float) -> float:
+    """A moment of the run on its own clock."""
+    return last + begin if begin < 0 else first + begin if begin > 0 else float("-inf")
+
+
+def play(told: Iterable[tuple[Event, RunState]], view: View) -> None:
+    """Show until the end, or until nobody looks any more."""
+    for event, state in told:
+        view(event, state)
+        if view.broken:
+            return
+
+
+def moment(text: str) -> float:
+    """``90``, ``5m``, ``1h30m``, ``1:02:03`` in seconds from the start; with ``-`` before it, from the end."""
+    sign, rest = (-1.0, text[1:]) if text.startswith("-") else (1.0, text)
+    if ":" in rest and all(part.isdecimal() for part in rest.split(":")) and rest.count(":") < 3:
+        total = 0
+        for part in rest.split(":"):
+            total = total * 60 + int(part)
+        return sign * total
+    match = _SPAN.fullmatch(rest)
+    if match is None or not any(match.groups()):
+        raise UsageError(f"--at {text}: not a moment of a run", hint="--at 90, --at 1h30m, --at 1:02:03, --at=-30s")
+    hours, minutes, seconds = (float(part or 0) for part in match.groups())
+    return sign * (hours * 3600 + minutes * 60 + seconds)
+
+
+def pace(text: str, *, tty: bool) -> float:
+    """How many times faster than the run was; in a pipe, where nobody watches, as fast as it goes."""
+    if text == "":
+        return 1.0 if tty else float("inf")
+    if text == "max":
+        return float("inf")
+    try:
+        speed = float(text.removesuffix("x"))
+    except ValueError:
+        speed = 0.0
+    if not speed > 0:
+        raise UsageError(f"--speed {text}: not a number above 0", hint="--speed 10, --speed 0.5, --speed max")
+    return speed
+
+
+@dataclass(slots=True)
+class _Before:
+    """What a view has to know of the time before it looked: names of streams, and lines that had begun."""
+
+    opened: list[StreamOpened] = field(default_factory=list)
+    begun: dict[tuple[str, int], Chunk] = field(default_factory=dict)
+
+    def take(self, event: Event) -> None:
+        if isinstance(event, StreamOpened):
+            self.opened.append(event)
+        elif isinstance(event, Chunk):
+            key = (event.host, event.stream)
+            before = self.begun.get(key)
+            data = (before.data if before is not None else b"") + event.data
+            end = event.offset + len(event.data)
+            rest = data[data.rfind(b"\n") + 1 :][-LIMIT:]
+            self.begun[key] = replace(event, data=rest, offset=end - len(rest))
+
+    def events(self, at: float) -> Iterator[Event]:
+        for event in self.opened:
+            yield replace(event, at=at)
+        for chunk in self.begun.values():
+            if chunk.data:
+                yield replace(chunk, at=at)
+
+
+def from_moment(told: Iterable[tuple[Event, RunState]], since: float) -> Iterator[tuple[Event, RunState]]:
+    """What happened from ``since`` on; first what a view that begins there has to know, with the state of then."""
+    before, state, begun = _Before(), None, False
+    for event, after in told:
+        if not begun and event.at < since:
+            before.take(event)
+            state = after
+            continue
+        if not begun and state is not None:
+            state = replace(state, now=max(state.now, since))
+            yield from ((early, state) for early in before.events(since))
+            yield Tick(at=since), state
+        begun = True
+        yield event, after
+    if not begun and state is not None:
+        yield Tick(at=max(since, state.now)), state
+
+
+def _paced(
+    told: Iterable[tuple[Event, RunState]],
+    speed: float,
+    clock: Callable[[], float],
+    sleep: Callable[[float], None],
+) -> Iterator[tuple[Event, RunState]]:
+    """The same, each when its time has come; ticks between, as a run has them, so that views can draw."""
+    began, first, before = clock(), None, None
+    for event, state in told:
+        first = event.at if first is None else first
+        due = began + (event.at - first) / speed
+        while (left := due - clock()) > 0:
+            sleep(min(left, TICK_SECONDS))
+            if before is not None and due > clock():
+                now = replace(before, now=max(before.now, event.at - (due - clock()) * speed))
+                yield Tick(at=now.now), now
+        yield event, state
+        before = state

@@ -1,0 +1,214 @@
+"""The course of a run in figures: when each host and each stream did what, its readings, the load of the machines. Bounded.
+
+Times are seconds since the run began.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeGuard
+
+from fanout.events import (
+    Acted,
+    Beat,
+    Chunk,
+    Dialling,
+    Event,
+    Exited,
+    Forgotten,
+    Go,
+    Gone,
+    Linked,
+    LinkLost,
+    Lost,
+    OnHost,
+    Prepared,
+    Refused,
+    Started,
+    Stop,
+    StreamOpened,
+    Unreached,
+)
+from fanout.views import metrics
+
+POINTS = 400  # of one curve
+STEPS = 60  # of one stream, on its bar
+READINGS_A_SECOND = 10.0
+_ONCE: Mapping[type[OnHost], str] = {
+    Dialling: "dialled", Linked: "linked", Prepared: "prepared", Started: "started", Exited: "exited", Gone: "gone",
+    Forgotten: "forgotten", Unreached: "unreached", Refused: "refused", Lost: "lost",
+}  # fmt: skip
+
+
+class Curve:
+    """Points in order of time; when there are too many, every other one goes, and so on."""
+
+    __slots__ = ("_count", "_every", "_most", "_newest", "points")
+
+    def __init__(self, most: int = POINTS) -> None:
+        self.points: list[tuple[float, float]] = []
+        self._most, self._every, self._count = most, 1, 0
+        self._newest: tuple[float, float] | None = None
+
+    def add(self, at: float, value: float) -> None:
+        self._newest = (at, value)
+        if self._count % self._every == 0:
+            self.points.append(self._newest)
+        self._count += 1
+        if len(self.points) >= self._most:
+            self.points = self.points[::2]
+            self._every *= 2
+
+    def whole(self) -> list[tuple[float, float]]:
+        """The points, the newest in any case."""
+        rest = self._newest is not None and self.points[-1] != self._newest
+        return self.points + ([self._newest] if rest and self._newest else [])
+
+
+@dataclass(slots=True)
+class HostCourse:
+    """When one host did what first (``times``), and when its link was down."""
+
+    name: str
+    times: dict[str, float] = field(default_factory=dict)
+    down: list[list[float]] = field(default_factory=list)
+    load: dict[str, Curve] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class StreamCourse:
+    """One stream: its first and last bytes, how much it said, and its readings."""
+
+    host: int
+    name: str
+    first: float | None = None
+    last: float | None = None
+    bytes: int = 0
+    lines: int = 0
+    errors: int = 0
+    warnings: int = 0
+    read_at: float = float("-inf")
+    steps: Curve = field(default_factory=lambda: Curve(STEPS))
+    loss: Curve = field(default_factory=Curve)
+    speed: Curve = field(default_factory=Curve)
+
+    def read(self, text: str, at: float) -> None:
+        """Take in the figures of a line; of a flood, only some lines are looked at."""
+        if at - self.read_at < 1 / READINGS_A_SECOND:
+            return
+        reading = metrics.read(text)
+        if reading is None:
+            return
+        self.read_at = at
+        if reading.step is not None:
+            self.steps.add(at, reading.step)
+        for curve, value in ((self.loss, reading.loss), (self.speed, reading.speed)):
+            if value is not None and abs(value) < float("inf"):
+                curve.add(at, value)
+
+
+class Course:
+    """A fold over the events of a run."""
+
+    def __init__(self, hosts: tuple[str, ...], began_at: float) -> None:
+        self._began = began_at
+        self._index = {name: number for number, name in enumerate(hosts)}
+        self._streams: dict[tuple[str, int], int] = {}
+        self.hosts = [HostCourse(name) for name in hosts]
+        self.streams: list[StreamCourse] = []
+        self.now = 0.0
+
+    def since(self, at: float) -> float:
+        """A moment of the launcher's clock as seconds of the run."""
+        return round(max(0.0, at - self._began), 3)
+
+    def stream(self, host: str, stream: int, name: str | None = None) -> int:
+        """The number of a stream in ``streams``."""
+        key = (host, stream)
+        if key not in self._streams:
+            self._streams[key] = len(self.streams)
+            shown = name if name is not None else "" if stream == 0 else f"stream {stream}"
+            self.streams.append(StreamCourse(self._index[host], shown))
+        return self._streams[key]
+
+    def take(self, event: Event) -> None:
+        at = self.now = max(self.now, self.since(event.at))
+        if isinstance(event, Acted):
+            self._acted(event, at)
+        if not isinstance(event, OnHost):
+            return
+        host = self.hosts[self._index[event.host]]
+        if type(event) in _ONCE:
+            host.times.setdefault(_ONCE[type(event)], at)
+        match event:
+            case Beat():
+                for name, value in figures(event.load):
+                    host.load.setdefault(name, Curve()).add(at, value)
+            case LinkLost():
+                host.down.append([at])
+            case Linked():
+                _up(host, at)
+            case StreamOpened():
+                self.stream(event.host, event.stream, event.name)
+            case Chunk():
+                stream = self.streams[self.stream(event.host, event.stream)]
+                stream.first, stream.last = at if stream.first is None else stream.first, at
+                stream.bytes += len(event.data)
+            case _:
+                pass
+
+    def _acted(self, event: Acted, at: float) -> None:
+        times = self.hosts[self._index[event.action.host]].times
+        if isinstance(event.action, Go):
+            times.setdefault("go", at)
+        elif isinstance(event.action, Stop):
+            times.setdefault("stop", at)
+
+
+def _up(host: HostCourse, at: float) -> None:
+    if host.down and len(host.down[-1]) == 1:
+        host.down[-1].append(at)
+
+
+#: What is drawn of a host's load, and in what.
+UNITS: Mapping[str, str] = {
+    "GPU": "%", "GPU memory": "%", "GPU temperature": "°C", "GPU power": "W", "CPU": "%", "memory": "%",
+}  # fmt: skip
+
+
+def figures(load: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    """What a host says of its load, in the names of UNITS: of its GPUs the mean, the hottest, the power of all."""
+    cpu, memory, gpus = load.get("cpu"), load.get("memory"), load.get("gpus")
+    if _is_number(cpu):
+        yield "CPU", float(cpu)
+    if isinstance(memory, (list, tuple)) and len(memory) == 2 and all(map(_is_number, memory)) and memory[1] > 0:
+        yield "memory", round(100.0 * memory[0] / memory[1], 2)
+    cards = [card for card in gpus if isinstance(card, Mapping)] if isinstance(gpus, (list, tuple)) else []
+    for name, values, of in (
+        ("GPU", _told(cards, "util"), _mean),
+        ("GPU memory", [100.0 * used / total for used, total in _memories(cards)], _mean),
+        ("GPU temperature", _told(cards, "temp"), max),
+        ("GPU power", _told(cards, "watts"), sum),
+    ):
+        if values:
+            yield name, round(of(values), 2)
+
+
+def _told(cards: Iterable[Mapping[str, Any]], key: str) -> list[float]:
+    return [float(card[key]) for card in cards if _is_number(card.get(key))]
+
+
+def _memories(cards: Iterable[Mapping[str, Any]]) -> Iterator[tuple[float, float]]:
+    for card in cards:
+        used, total = card.get("used"), card.get("total")
+        if _is_number(used) and _is_number(total) and total:
+            yield float(used), float(total)
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _is_number(value: Any) -> TypeGuard[float]:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < float("inf")

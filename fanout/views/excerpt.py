@@ -1,0 +1,123 @@
+"""A log of any length as an excerpt of bounded size: how it began, how it ended, what stood out, each speaker's last words.
+
+Equal lines of many speakers within a third of a second are one entry. What is left out is counted where it was.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+
+from fanout.views.levels import level_of
+from fanout.views.sanitise import clean
+from fanout.views.streams import Say
+
+HEAD, TAIL, NOTABLE, EACH = 1000, 8000, 1500, 8
+LONGEST = 2000  # characters of one line
+WINDOW_SECONDS = 0.3
+FANOUT = -1  # the speaker of fanout's own words
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """One line, and who said it: numbers of speakers, in the order in which they said it."""
+
+    number: int
+    at: float
+    text: str
+    level: str
+    speakers: list[int] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gap:
+    """So many lines are not in the excerpt."""
+
+    lines: int
+
+
+class Excerpt:
+    """Give it every line with ``add``; ``entries`` is what is kept, in order."""
+
+    def __init__(self, *, head: int = HEAD, tail: int = TAIL, notable: int = NOTABLE, each: int = EACH) -> None:
+        self.lines = 0  # said in all, by whomever
+        self._count = 0
+        self._head_size, self._notable_size, self._each_size = head, notable, each
+        self._head: list[Entry] = []
+        self._tail: deque[Entry] = deque(maxlen=tail)
+        self._notable: list[Entry] = []
+        self._notable_last: deque[Entry] = deque(maxlen=notable)
+        self._each: dict[int, deque[Entry]] = {}
+        self._open: dict[str, Entry] = {}
+        self._last: dict[int, int] = {}  # number of the entry that a speaker said last: it joins none before
+
+    def add(self, speaker: int, say: Say, at: float) -> str:
+        """A line; its level."""
+        text = clean(say.text, colour=False)
+        more = say.more + max(0, len(text) - LONGEST)
+        text = text[:LONGEST] + (f"…(+{more} B)" if more else "")
+        return self._put(speaker, text, level_of(text), at, join=say.kind == "line").level
+
+    def remark(self, text: str, level: str, at: float) -> None:
+        """A sentence of fanout's own."""
+        self._put(FANOUT, text, level if level in ("warning", "error") else "", at, join=False)
+
+    def entries(self) -> Iterator[Entry | Gap]:
+        """What is kept, with a Gap wherever something is not."""
+        kept = {entry.number: entry for entry in self._kept()}
+        before = 0
+        for number in sorted(kept):
+            if number > before + 1:
+                yield Gap(lines=number - before - 1)
+            yield kept[number]
+            before = number
+        if self._count > before:
+            yield Gap(lines=self._count - before)
+
+    def _put(self, speaker: int, text: str, level: str, at: float, *, join: bool) -> Entry:
+        self.lines += 1
+        same = self._open.get(text) if join else None
+        if same is not None and at - same.at <= WINDOW_SECONDS and self._last.get(speaker, 0) < same.number:
+            self._last[speaker] = same.number
+            same.speakers.append(speaker)
+            self._of(speaker).append(same)
+            return same
+        self._count += 1
+        entry = Entry(self._count, at, text, level, [speaker])
+        self._last[speaker] = self._count
+        if join:
+            self._remember(entry)
+        self._file(entry)
+        self._of(speaker).append(entry)
+        return entry
+
+    def _remember(self, entry: Entry) -> None:
+        """What others may join; it is cleared of the old once it has grown."""
+        self._open[entry.text] = entry
+        if len(self._open) > 4096:
+            self._open = {text: one for text, one in self._open.items() if entry.at - one.at <= WINDOW_SECONDS}
+            for text in list(islice(self._open, max(0, len(self._open) - 2048))):
+                del self._open[text]
+
+    def _file(self, entry: Entry) -> None:
+        if len(self._head) < self._head_size:
+            self._head.append(entry)
+            return
+        self._tail.append(entry)
+        if entry.level or entry.speakers[0] == FANOUT:
+            (self._notable if len(self._notable) < self._notable_size else self._notable_last).append(entry)
+
+    def _of(self, speaker: int) -> deque[Entry]:
+        if speaker not in self._each:
+            self._each[speaker] = deque(maxlen=self._each_size)
+        return self._each[speaker]
+
+    def _kept(self) -> Iterable[Entry]:
+        yield from self._head
+        yield from self._notable
+        yield from self._notable_last
+        for own in self._each.values():
+            yield from own
+        yield from self._tail

@@ -1,0 +1,242 @@
+"""A run as one page for a browser, without a network: its verdict, its course, its curves, and an excerpt of its log.
+
+The page is ``html/page.html`` with a style, a script and the run as JSON. Text of strangers stands in the JSON alone,
+with every ``<`` written as an escape, and the script puts it on the page as text, never as markup; a policy in the page
+lets the browser run that one script and load nothing.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import json
+from collections.abc import Iterable
+from dataclasses import asdict
+from importlib import resources
+from typing import Any
+
+from fanout.events import Event, StreamOpened
+from fanout.hosts import fold
+from fanout.outcome import RunOutcome
+from fanout.state import RunState
+from fanout.views.base import Heading, label
+from fanout.views.course import UNITS, Course, Curve, StreamCourse
+from fanout.views.excerpt import FANOUT, Excerpt, Gap
+from fanout.views.filenames import FileNames
+from fanout.views.folding import together
+from fanout.views.narrate import Narrator
+from fanout.views.sanitise import clean, clean_lines
+from fanout.views.streams import Streams
+
+CURVES = 8  # of a kind: the first rank's, and those of a few others
+
+
+def filled(data: dict[str, Any]) -> str:
+    """The template with everything in its place."""
+    template, style, script = (_file(name) for name in ("page.html", "page.css", "page.js"))
+    policy = f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(script)}; base-uri 'none'"
+    parts = {
+        "policy": html.escape(policy, quote=True),
+        "title": html.escape(f"fanout run {data['run']}"),
+        "style": style,
+        "script": script,
+        "data": as_script_data(data),
+    }
+    whole = template
+    for name, text in parts.items():  # data last: nothing is looked for in it
+        before, mark, after = whole.partition(f"{{{{{name}}}}}")
+        assert mark, f"page.html has no place for {name}"
+        whole = before + text + after
+    return whole
+
+
+def as_script_data(data: Any) -> str:
+    """JSON that no parser of HTML can take for anything else: no ``<``, ``>`` or ``&`` is left in it."""
+    text = json.dumps(data, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _file(name: str) -> str:
+    return (resources.files("fanout.views") / "html" / name).read_text(encoding="utf-8").strip()
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+class Story:
+    """A subscriber that makes of all events what the page shows."""
+
+    broken = False
+
+    def __init__(self, heading: Heading, began_at: float) -> None:
+        self._heading = heading
+        self._names = FileNames(heading.hosts)
+        self._streams, self._narrator = Streams(heading.hosts), Narrator()
+        self._excerpt = Excerpt()
+        self._course = Course(heading.hosts, began_at)
+        self._state = RunState.new(heading.hosts, at=began_at)
+
+    def __call__(self, event: Event, state: RunState) -> None:
+        self._state = state
+        if isinstance(event, StreamOpened):
+            self._names.name(event.host, event.stream, event.name)
+        self._course.take(event)
+        at = self._course.now
+        self._hear(event, at)
+        for said in self._narrator.tell(event, state):
+            self._excerpt.remark(" ".join(clean_lines(said.text)), said.level, at)
+
+    def page(self, outcome: RunOutcome, report: str, *, ended: bool, directory: str) -> str:
+        """The whole page, once no more events will come."""
+        self._finish()
+        return filled(self.data(outcome, report) | {"ended": ended, "directory": directory})
+
+    def _finish(self) -> None:
+        at = self._course.now
+        self._hear(None, at)
+        for said in self._narrator.flush():
+            self._excerpt.remark(" ".join(clean_lines(said.text)), said.level, at)
+
+    def _hear(self, event: Event | None, at: float) -> None:
+        for say in self._streams.finish() if event is None else self._streams.take(event):
+            number = self._course.stream(say.host, say.stream)
+            stream = self._course.streams[number]
+            stream.read(say.text, at)
+            if say.kind == "bar":
+                continue
+            level = self._excerpt.add(number, say, at)
+            stream.lines += 1
+            stream.errors += level == "error"
+            stream.warnings += level == "warning"
+
+    def data(self, outcome: RunOutcome, report: str) -> dict[str, Any]:
+        """All that the page's script gets; described by what it reads there."""
+        heading = self._heading
+        speakers, lines = self._lines()
+        return {
+            "v": 1,
+            "run": heading.run_id,
+            "title": clean(heading.title, colour=False),
+            "began": self._state.began_at,
+            "seconds": self._course.now,
+            "outcome": asdict(outcome) | {"hosts": None},
+            "report": report,
+            "hosts": self._hosts(outcome),
+            "streams": [_stream(stream) for stream in self._course.streams],
+            "curves": self._curves(),
+            "load": self._load(),
+            "log": {"said": self._excerpt.lines, "speakers": speakers, "lines": lines, "files": self._files()},
+        }
+
+    def _hosts(self, outcome: RunOutcome) -> list[dict[str, Any]]:
+        ends = {end.host: end for end in outcome.hosts}
+        hosts = []
+        for course in self._course.hosts:
+            state, end = self._state.hosts[course.name], ends.get(course.name)
+            hosts.append(
+                {
+                    "name": course.name,
+                    "rank": self._heading.ranks.get(course.name, (None, None))[0],
+                    "times": course.times,
+                    "down": course.down,
+                    "phase": state.phase.value,
+                    "verdict": end.verdict if end is not None else None,
+                    "why": clean(end.reason, colour=False) if end is not None else "",
+                }
+            )
+        return hosts
+
+    def _curves(self) -> list[dict[str, Any]]:
+        streams = self._course.streams
+        found = []
+        for name, unit, of in (("loss", "", _loss), ("speed", "tokens/s", _speed)):
+            with_any = [number for number, stream in enumerate(streams) if len(of(stream).points) > 1]
+            chosen = sorted(with_any, key=lambda number: (_rank(streams[number].name), number))[:CURVES]
+            if chosen:
+                series = [{"stream": number, "points": of(streams[number]).whole()} for number in chosen]
+                found.append({"name": name, "unit": unit, "series": series, "of": len(with_any)})
+        return found
+
+    def _load(self) -> list[dict[str, Any]]:
+        told = {name for host in self._course.hosts for name in host.load}
+        return [
+            {
+                "name": name,
+                "unit": unit,
+                "series": [
+                    {"host": number, "points": host.load[name].whole()}
+                    for number, host in enumerate(self._course.hosts)
+                    if name in host.load
+                ],
+            }
+            for name, unit in UNITS.items()
+            if name in told
+        ]
+
+    def _lines(self) -> tuple[list[list[Any]], list[list[Any]]]:
+        """(who speaks: label and numbers of streams; lines: when, who, level and text, or how many are missing)."""
+        speakers: dict[tuple[int, ...], int] = {}
+        lines: list[list[Any]] = []
+        for entry in self._excerpt.entries():
+            if isinstance(entry, Gap):
+                lines.append([entry.lines])
+            else:
+                number = speakers.setdefault(tuple(entry.speakers), len(speakers))
+                lines.append([entry.at, number, _LEVELS[entry.level], entry.text])
+        return [[self._label(who), _ranges(who)] for who in speakers], lines
+
+    def _label(self, who: tuple[int, ...]) -> str:
+        if who == (FANOUT,):
+            return "fanout"
+        streams = [self._course.streams[number] for number in who]
+        pairs = [(self._heading.hosts[stream.host], label("", stream.name)[1:]) for stream in streams]
+        return together(pairs, self._streams.parts) if len(pairs) > 1 else ":".join(filter(None, pairs[0]))
+
+    def _files(self) -> str:
+        hosts = self._heading.hosts
+        return f"logs/{fold(hosts)}.log" if len(hosts) > 1 else self._names.of(hosts[0], 0)
+
+
+_LEVELS = {"": 0, "warning": 1, "error": 2}
+
+
+def _stream(stream: StreamCourse) -> dict[str, Any]:
+    return {
+        "host": stream.host,
+        "name": clean(stream.name, colour=False),
+        "rank": _rank(stream.name) if stream.name.startswith("rank ") else None,
+        "first": stream.first,
+        "last": stream.last,
+        "bytes": stream.bytes,
+        "lines": stream.lines,
+        "errors": stream.errors,
+        "warnings": stream.warnings,
+        "steps": stream.steps.whole(),
+    }
+
+
+def _rank(name: str) -> int:
+    """The global rank in a stream's name; streams that are no rank's come last."""
+    words = name.split()
+    return int(words[1]) if len(words) > 1 and words[0] == "rank" and words[1].isdecimal() else 1 << 30
+
+
+def _loss(stream: StreamCourse) -> Curve:
+    return stream.loss
+
+
+def _speed(stream: StreamCourse) -> Curve:
+    return stream.speed
+
+
+def _ranges(numbers: Iterable[int]) -> list[list[int]]:
+    """Numbers as a few ranges, both ends counted."""
+    out: list[list[int]] = []
+    for number in sorted(set(numbers)):
+        if out and out[-1][1] == number - 1:
+            out[-1][1] = number
+        else:
+            out.append([number, number])
+    return out

@@ -1,0 +1,135 @@
+"""The page of a run in a real browser: it draws itself, its filters filter, and what a log says stays text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from fanout.cli import main
+from fanout.events import StreamOpened
+from tests import histories
+from tests.browser.chrome import Chrome, find
+from tests.histories import History
+from tests.views.test_logdir import keep
+from tests.views.test_page import EVIL
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(find() is None, reason="no Chromium here (apt-get install chromium-headless-shell)"),
+]
+
+
+def trained() -> History:
+    """Two hosts of two ranks each; one says what no page may believe, then fails."""
+    run = History("gpu01", "gpu02").link().start()
+    for node, host in enumerate(run.hosts):
+        for local in (0, 1):
+            run.add(StreamOpened(at=run.at, host=host, stream=local + 1, name=f"rank {2 * node + local}"))
+    for step in range(1, 400):
+        for node, host in enumerate(run.hosts):
+            for local in (0, 1):
+                loss = 4 - step / 150 + (2 * node + local) / 100
+                run.say(host, f"step {step}/400 loss {loss:.4f}\n".encode(), stream=local + 1)
+        run.wait(0.5)
+    run.say("gpu02", f"WARNING: {EVIL}\n".encode(), stream=1).say("gpu02", histories.TRACEBACK, stream=2).wait(1)
+    return run.end("gpu02", code=3).tidy("gpu02").end("gpu01", code=None, signal=15).tidy("gpu01").wait(1)
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Chrome, str]]:
+    """A browser, and the address of the page."""
+    place = tmp_path_factory.mktemp("page")
+    keep(place / "runs/run", trained())
+    assert main(["report", "--log-dir", str(place / "runs"), "--html", str(place / "page.html")]) == 0
+    program = find()
+    assert program is not None
+    browser = Chrome(program)
+    yield browser, f"file://{place}/page.html"
+    browser.close()
+
+
+def rows(browser: Chrome, what: str = "li:not(.gap) .text") -> list[str]:
+    """The texts of the lines that are shown."""
+    found: list[str] = browser.evaluate(f"[...document.querySelectorAll('#lines {what}')].map(e => e.textContent)")
+    return found
+
+
+def choose(browser: Chrome, which: str, value: str) -> None:
+    browser.evaluate(
+        f"{{const e = document.getElementById('by-{which}'); e.value = {value!r};"
+        " e.dispatchEvent(new Event('input', {bubbles: true}));}"
+    )
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_draws_itself_asks_for_nothing_and_complains_of_nothing(page: tuple[Chrome, str], scheme: str) -> None:
+    browser, url = page
+    browser.emulate(scheme=scheme)
+    browser.load(url)
+    assert browser.requests == [url]
+    assert browser.complaints == []
+    assert browser.evaluate("document.getElementById('badge').textContent") == "EXIT 3"
+    assert browser.evaluate("document.querySelectorAll('#rows .row:not(.rank) svg').length") == 2
+    assert browser.evaluate("document.querySelectorAll('#rows .row.rank svg').length") == 4
+    assert browser.evaluate("document.querySelectorAll('#charts path').length") == 4
+    assert browser.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert "RuntimeError: shape mismatch" in browser.evaluate("document.getElementById('report').textContent")
+
+
+def test_what_a_log_says_stays_text(page: tuple[Chrome, str]) -> None:
+    browser, url = page
+    browser.load(url)
+    assert any("</script><img src=x onerror=" in row for row in rows(browser))
+    assert browser.evaluate("document.title") == "fanout run 7f3a"
+    assert browser.evaluate("document.images.length") == 0
+    assert browser.evaluate("document.scripts.length") == 2
+
+
+def test_the_pages_own_policy_would_stop_a_script_that_got_in(page: tuple[Chrome, str]) -> None:
+    """A second wall: even markup in the page runs nothing and loads nothing."""
+    browser, url = page
+    browser.load(url)
+    browser.evaluate("document.body.insertAdjacentHTML('beforeend', '<img src=x onerror=\"document.title=1\">')")
+    browser.evaluate(
+        "document.body.append(Object.assign(document.createElement('script'), {text: 'document.title=2'}))"
+    )
+    assert browser.evaluate("document.title") == "fanout run 7f3a"
+
+
+def test_filters_by_host_rank_level_and_text(page: tuple[Chrome, str]) -> None:
+    browser, url = page
+    browser.load(url)
+    choose(browser, "level", "2")
+    assert rows(browser)[:2] == ["Traceback (most recent call last):", "RuntimeError: shape mismatch: 4096 and 8192"]
+    choose(browser, "level", "0")
+    choose(browser, "rank", "3")
+    speakers = set(rows(browser, ".who"))
+    assert speakers == {"gpu02:3"}
+    choose(browser, "rank", "")
+    choose(browser, "host", "0")
+    assert all("gpu01" in who for who in rows(browser, ".who"))
+    choose(browser, "text", "STEP 7/")
+    assert rows(browser) == ["step 7/400 loss 3.9533", "step 7/400 loss 3.9633"]
+    assert browser.evaluate("document.getElementById('shown').textContent").startswith("2 lines shown of 2 that match")
+
+
+def test_earlier_lines_come_by_a_button_and_a_hosts_ranks_by_another(page: tuple[Chrome, str]) -> None:
+    browser, url = page
+    browser.load(url)
+    before = len(rows(browser))
+    browser.evaluate("document.getElementById('earlier').click()")
+    assert len(rows(browser)) > before
+    label = "document.querySelector('#rows button')"
+    assert browser.evaluate(f"{label}.getAttribute('aria-expanded')") == "true"
+    browser.evaluate(f"{label}.click()")
+    assert browser.evaluate(f"{label}.getAttribute('aria-expanded')") == "false"
+    assert browser.evaluate("document.querySelectorAll('#rows [hidden] .row.rank').length") == 2
+
+
+def test_every_control_has_a_name_and_every_drawing_a_description(page: tuple[Chrome, str]) -> None:
+    browser, url = page
+    browser.load(url)
+    assert browser.evaluate("[...document.querySelectorAll('svg')].every(e => e.getAttribute('aria-label'))")
+    assert browser.evaluate("[...document.querySelectorAll('select,input')].every(e => e.labels.length === 1)")
+    assert browser.evaluate("[...document.querySelectorAll('button')].every(e => e.textContent.trim())")

@@ -1,0 +1,137 @@
+"""The rehearsal and the tokens on this very machine: what they see, and that nothing of them stays."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fanout.checks.asking import Ask
+from tests.agent.agents import wait_for
+from tests.checks.kit import ForkingAsker
+
+pytestmark = pytest.mark.process
+
+GIVEN = {"NNODES": "2", "NODE_RANK": "1", "MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "29500", "NPROC_PER_NODE": "4"}
+PLAIN = 'torchrun --nnodes=$NNODES --node-rank=$NODE_RANK --nproc-per-node=$NPROC_PER_NODE "$@"'
+PASSED = ["--nnodes=2", "--node-rank=1", "--nproc-per-node=4", "task.py", "cfg.yaml"]
+
+
+@pytest.fixture
+def asker() -> ForkingAsker:
+    return ForkingAsker()
+
+
+def play(asker: ForkingAsker, folder: Path, script: str, **more: Any) -> dict[str, Any]:
+    """``train.sh`` with this text, rehearsed in ``folder``; skipped where the kernel allows no box."""
+    (folder / "train.sh").write_text(script + "\n")
+    (folder / "task.py").touch()
+    argv = ["bash", "-o", "pipefail", "train.sh", "task.py", "cfg.yaml"]
+    args = {"cwd": str(folder), "argv": argv, "task": "task.py", "env": GIVEN, **more}
+    (answer,) = asker.ask([Ask(host="gpu01", what="rehearse", args=args, timeout=30)])
+    if "sealed" in answer.error:
+        pytest.skip(answer.error)
+    assert answer.error == ""
+    value: dict[str, Any] = answer.value
+    return value
+
+
+@pytest.mark.parametrize(
+    ("script", "argv", "status"),
+    [
+        (PLAIN, PASSED, 86),
+        (f"{PLAIN} 2>&1 | tee log.txt", PASSED, 86),
+        (f"set -x\n{PLAIN} || true", PASSED, 0),
+        (f"exec {PLAIN}", PASSED, 86),
+        (f". env/bin/activate; export PYTHONPATH=$PWD; {PLAIN}", PASSED, 86),
+        (f"export PATH=$PWD/env/bin:$PATH; {PLAIN}", PASSED, 86),
+        (f"env/bin/{PLAIN}", PASSED, 86),
+        ('python3 -m torch.distributed.run --nnodes=$NNODES "$@"', ["-m", "torch.distributed.run", "--nnodes=2", "task.py", "cfg.yaml"], 86),
+        ('N=$(python3 -c "print(1 + 2)"); torchrun --nnodes=$N "$@"', ["--nnodes=3", "task.py", "cfg.yaml"], 86),
+        ('bash -c \'torchrun "$0" "$@"\' "$@"', ["task.py", "cfg.yaml"], 86),
+    ],
+    ids=["plain", "tee", "or-true", "exec", "activate", "path", "absolute", "module", "python-before", "nested"],
+)  # fmt: skip
+def test_however_torchrun_is_called_it_is_recorded_and_never_started(
+    asker: ForkingAsker, tmp_path: Path, script: str, argv: list[str], status: int
+) -> None:
+    """An environment of the project has a torchrun that would leave a mark; nobody gets to it."""
+    folder = tmp_path / "env" / "bin"
+    folder.mkdir(parents=True)
+    (folder / "torchrun").write_text(f"#!/bin/sh\ntouch {tmp_path}/trained\nexit 3\n")
+    (folder / "torchrun").chmod(0o755)
+    (folder / "activate").write_text(f"PATH={folder}:$PATH\n")
+    played = play(asker, tmp_path, script)
+    assert played["count"] == 1, played
+    (call,) = played["calls"]
+    assert (call["program"], call["argv"], played["status"]) == ("torchrun", argv, status)
+    assert call["env"].items() >= GIVEN.items()
+
+
+def test_what_the_script_does_besides_never_happens(asker: ForkingAsker, tmp_path: Path) -> None:
+    """It removes, writes, empties the log of the last run, asks the network, kills: only the box sees it."""
+    victim = tmp_path / "checkpoint"
+    victim.write_text("weeks of work")
+    (tmp_path / "log.txt").write_text("last run")
+    lines = (
+        "rm -r checkpoint", f"[ ! -e {victim} ] && echo gone in here", "touch /usr/made /etc/made", "echo > /tmp/made-by-a-rehearsal",
+        "exec 3<>/dev/tcp/127.0.0.1/22 && echo connected", f"{PLAIN} | tee log.txt",
+    )  # fmt: skip
+    played = play(asker, tmp_path, "\n".join(lines))
+    assert played["count"] == 1
+    assert "gone in here" in played["words"]
+    assert "connected" not in played["words"]
+    assert victim.read_text() == "weeks of work"
+    assert (tmp_path / "log.txt").read_text() == "last run"
+    assert not any(
+        Path(path).exists() for path in ("/usr/made", "/etc/made", "/tmp/made-by-a-rehearsal", "/dev/shm/fanout-box")
+    )
+
+
+def test_a_script_that_takes_its_time_is_ended_with_all_that_it_started(asker: ForkingAsker, tmp_path: Path) -> None:
+    """Even what left its session; and there is no status, because it did not end by itself."""
+    word = f"sleep 1000.{tmp_path.stat().st_ino}"
+    played = play(asker, tmp_path, f"setsid {word} & sleep 1000", seconds=0.5)
+    assert (played["status"], played["count"]) == (None, 0)
+    commands = [
+        path.read_bytes().replace(b"\0", b" ") for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()
+    ]
+    assert not any(word.encode() in command for command in commands)
+
+
+def test_a_helper_of_the_script_in_python_runs_as_it_would(asker: ForkingAsker, tmp_path: Path) -> None:
+    """Only what starts a training is held back; the python that runs it is told."""
+    (tmp_path / "count.py").write_text("import sys; print(len(sys.argv))\n")
+    script = f"export PATH={Path(sys.executable).parent}:$PATH; torchrun --nnodes=$(python3 count.py a task.py) task.py"
+    played = play(asker, tmp_path, script)
+    assert played["calls"][0]["argv"] == ["--nnodes=3", "task.py"]
+    assert played["calls"][0]["python"].startswith(str(Path(sys.executable).parent))
+
+
+def test_the_task_without_torchrun_is_held_back_too(asker: ForkingAsker, tmp_path: Path) -> None:
+    """`python task.py` would train."""
+    played = play(asker, tmp_path, 'python3 -u "$@"')
+    assert [call["program"] for call in played["calls"]] == ["task"]
+
+
+def test_tokens_tell_one_directory_from_copies_and_are_taken_away(asker: ForkingAsker, tmp_path: Path) -> None:
+    """Two hosts share a directory and a third has its own; afterwards all are as empty as before."""
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    for folder in (ours, theirs):
+        folder.mkdir()
+    asks = [
+        Ask(
+            host=f"gpu0{number}",
+            what="share",
+            args={"workdir": str(folder), "nonce": "abc", "index": number, "count": 3},
+        )
+        for number, folder in enumerate((ours, ours, theirs))
+    ]
+    left = asker.ask(asks)
+    seen = asker.ask([Ask(host=ask.host, what="shared", args=ask.args) for ask in asks])
+    assert [answer.value["seen"] for answer in seen] == [[0, 1], [0, 1], [2]]
+    for ask, answer in zip(asks, left, strict=True):
+        asker.cancel(ask.host, answer.handle)
+    wait_for(lambda: not [*ours.iterdir(), *theirs.iterdir()], "the tokens are gone")

@@ -1,0 +1,294 @@
+"""Faults of real hosts, by scenes: each is put on a host of its own, so that one `fanout check` answers for all of a scene.
+
+A fault says which check it makes speak, at which level, and what follows from it beside (``also``). A scene may need
+its hosts, its project and its hostfile in a certain way.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from tests.lab.lab import Lab
+from tests.lab.node import Node
+from tests.lab.specs import HostSpec
+
+HOME = "/home/lab"
+Inject = Callable[[Node], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """``inject`` on ``host`` makes ``check`` say something at ``level`` there; ``also`` is (check, level) beside it."""
+
+    check: str
+    level: str
+    host: str
+    inject: Inject
+    also: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scene:
+    """``files`` are on every machine, below the home directory or by absolute path; ``slots`` is the hostfile's."""
+
+    faults: tuple[Fault, ...]
+    files: Mapping[str, str]
+    hosts: Mapping[str, HostSpec] = field(default_factory=dict)
+    flags: tuple[str, ...] = ()
+    slots: int = 1
+    shared: str | None = None
+    project: str = f"{HOME}/proj"
+    everywhere: tuple[tuple[str, str], ...] = ()  # (check, level) that this scene makes all hosts speak of
+
+    def lab(self) -> Lab:
+        count = max(int(fault.host[1:]) for fault in self.faults)
+        names = [f"h{number}" for number in range(1, count + 1)]
+        return Lab([self.hosts.get(name, HostSpec(name=name)) for name in names], shared=self.shared)
+
+    def furnish(self, node: Node) -> None:
+        for path, text in self.files.items():
+            mode = 0o755 if text.startswith("#!") else 0o644
+            node.write_file(path if path.startswith("/") else f"{HOME}/{path}", text, user="lab", mode=mode)
+
+
+# -- how a host is spoilt
+
+
+def writes(path: str, text: str, *, user: str = "lab", mode: int = 0o644) -> Inject:
+    return lambda node: _ignore(
+        node.write_file(path if path.startswith("/") else f"{HOME}/{path}", text, user=user, mode=mode)
+    )
+
+
+def _ignore(_: object) -> None:
+    """For what returns a value that nobody here needs."""
+
+
+def runs(script: str, *, user: str = "root") -> Inject:
+    """A line of shell on the host."""
+    return lambda node: _ignore(node.run(["sh", "-c", script], user=user, check=True))
+
+
+def rc(line: str) -> Inject:
+    """A line in the login's rc file."""
+    return writes(".bashrc", f"{line}\n")
+
+
+def starts(code: str, *, user: str = "root", env: Mapping[str, str] | None = None) -> Inject:
+    """A Python program that runs from then on; it has to print a line once it is ready."""
+
+    def inject(node: Node) -> None:
+        child = node.popen([sys.executable, "-c", code], user=user, env=env, stdout=subprocess.PIPE)
+        assert child.stdout is not None
+        with child.stdout as said:
+            assert said.readline() == b"up\n"
+
+    return inject
+
+
+_WAIT = "print('up', flush=True); import signal; signal.pause()"
+
+# A file system whose server never answers.
+_HANGS = (
+    "import ctypes, os\n"
+    "fuse = os.open('/dev/fuse', os.O_RDWR)\n"
+    "data = b'fd=%d,rootmode=40000,user_id=0,group_id=0,allow_other' % fuse\n"
+    "libc = ctypes.CDLL(None, use_errno=True)\n"
+    f"assert libc.mount(b'fuse', b'{HOME}/shared/proj', b'fuse', 0, data) == 0, ctypes.get_errno()\n" + _WAIT
+)
+
+PROJECT = {"proj/task.py": "import json\n", "proj/cfg.yaml": "lr: 0.1\n", "proj/train.sh": "echo hi\n"}
+
+LOGIN = Scene(
+    files=PROJECT,
+    faults=(
+        Fault(check="login-noise", level="info", host="h2", inject=rc("echo Welcome to h2")),
+        Fault(check="environment", level="warn", host="h3", inject=rc("export PET_NNODES=7")),
+        Fault(check="proxy", level="info", host="h4", inject=rc("export http_proxy=http://proxy:3128")),
+        Fault(check="open-files", level="warn", host="h5", inject=rc("ulimit -n 1024")),
+        Fault(check="memory-cap", level="warn", host="h6", inject=rc("ulimit -v 8000000")),
+        Fault(check="nccl-files", level="warn", host="h7", inject=writes(".nccl.conf", "NCCL_DEBUG=INFO\n")),
+        Fault(check="leftovers", level="warn", host="h8", inject=starts(_WAIT, user="lab", env={"FANOUT_RUN_ID": "old"})),
+        Fault(
+            check="build-locks", level="warn", host="h9",
+            inject=runs(f"cd {HOME} && mkdir -p .cache/torch_extensions/x && touch -d '1 hour ago' .cache/torch_extensions/x/lock", user="lab"),
+        ),
+        Fault(check="login-time", level="warn", host="h10", inject=rc("sleep 7")),
+    ),
+)  # fmt: skip
+
+MACHINE = Scene(
+    files=PROJECT,
+    faults=(
+        Fault(check="port-range", level="warn", host="h1", inject=runs("echo 29000 60999 > /proc/sys/net/ipv4/ip_local_port_range")),
+        Fault(check="hostname", level="warn", host="h3", inject=runs("{ echo 10.77.0.3 h2; cat /etc/hosts; } > /tmp/h; cat /tmp/h > /etc/hosts; hostname h2")),
+        Fault(check="user", level="warn", host="h5", inject=runs("sed 's/:47001:47001:/:47001:47002:/' /etc/passwd > /tmp/p; cat /tmp/p > /etc/passwd")),
+        Fault(check="mtu", level="warn", host="h6", inject=runs("ip link set dev eth0 mtu 1400")),
+        Fault(check="session", level="info", host="h7", inject=runs("mkdir -p /run/systemd/sessions")),
+        Fault(check="reboot", level="info", host="h8", inject=runs("touch /var/run/reboot-required")),
+        Fault(check="shm", level="warn", host="h9", inject=runs("mount -o remount,size=100m /dev/shm")),
+        Fault(
+            check="reverse-names", level="warn", host="h10",
+            inject=runs("grep -v ' h[12]$' /etc/hosts > /tmp/h; cat /tmp/h > /etc/hosts; echo nameserver 10.77.0.9 > /etc/resolv.conf; iptables -w -A INPUT -p icmp -j DROP"),
+        ),
+        Fault(check="machine-id", level="warn", host="h11", inject=runs(f"echo {uuid.uuid5(uuid.NAMESPACE_DNS, 'h4').hex} > /etc/machine-id")),
+    ),
+)  # fmt: skip
+
+_CONFIG = f"data:\n  path: {HOME}/data\ntrain:\n  output_dir: {HOME}/out/x\n"
+FILES = Scene(
+    files={**PROJECT, "proj/cfg.yaml": _CONFIG, "data/part": "1\n", "out/keep": "", "venv/bin/keep": ""},
+    flags=("--venv", f"{HOME}/venv"),
+    faults=(
+        Fault(check="venv", level="fail", host="h1", inject=runs(f"rm -r {HOME}/venv")),
+        Fault(check="task", level="fail", host="h2", inject=runs(f"rm {HOME}/proj/task.py"), also=(("code", "warn"),)),
+        Fault(check="config", level="fail", host="h3", inject=writes("proj/cfg.yaml", _CONFIG + "x: 1\n"), also=(("code", "warn"),)),
+        Fault(check="script", level="fail", host="h4", inject=writes("proj/train.sh", "echo hi\r\n"), also=(("code", "warn"),)),
+        Fault(check="writable", level="warn", host="h5", inject=runs(f"chmod 555 {HOME}/proj")),
+        Fault(check="code", level="warn", host="h6", inject=writes("proj/lib.py", "x = 1\n")),
+        Fault(check="file-times", level="warn", host="h7", inject=runs(f"touch -d '1 hour' {HOME}/proj/task.py")),
+        Fault(check="data", level="fail", host="h8", inject=runs(f"rm -r {HOME}/data")),
+        Fault(check="output", level="fail", host="h9", inject=runs(f"chown -R root {HOME}/out")),
+    ),
+)  # fmt: skip
+
+_EMPTY = f"mount -t tmpfs none {HOME}/shared/proj"
+MOUNTS = Scene(
+    files={path.replace("proj/", "shared/proj/"): text for path, text in PROJECT.items()},
+    shared=f"{HOME}/shared",
+    project=f"{HOME}/shared/proj",
+    faults=(
+        Fault(check="space", level="warn", host="h3", inject=runs("mount -o remount,size=1m /tmp && head -c 1020k /dev/zero > /tmp/full")),
+        Fault(
+            check="shared", level="warn", host="h4",
+            inject=runs(f"cp -r {HOME}/shared/proj /tmp/p && {_EMPTY} && chown lab {HOME}/shared/proj && cp -r /tmp/p/. {HOME}/shared/proj"),
+        ),
+        Fault(
+            check="workdir", level="fail", host="h5", inject=runs(f"mount -t tmpfs none {HOME}/shared"),
+            also=(("script", "fail"), ("task", "fail"), ("config", "fail")),
+        ),
+        Fault(check="file-server", level="fail", host="h6", inject=starts(_HANGS), also=(("stuck", "warn"),)),
+    ),
+)  # fmt: skip
+
+# Played by a python3 that tells what it is asked for: no host of the lab has a torch of its own.
+_SOFTWARE = (
+    '{"version": [3, 11, 9], "executable": "/home/lab/venv/bin/python3", "prefix": "/home/lab/venv", '
+    '"packages": {"torch": "2.9.1", "nvidia-nccl-cu12": "2.27.5", "numpy": "2.1.0"}, '
+    '"torch": {"version": "2.9.1+cu128", "cuda": "12.8", "hip": null}, "absent": []}'
+)
+
+
+def _python(old: str = "", new: str = "") -> str:
+    return f"#!/bin/sh\necho '{_SOFTWARE.replace(old, new) if old else _SOFTWARE}'\n"
+
+
+def tells(old: str, new: str) -> Inject:
+    assert old in _SOFTWARE
+    return writes("venv/bin/python3", _python(old, new), mode=0o755)
+
+
+_TRAIN = """\
+if [ -f ~/site.sh ]; then . ~/site.sh; fi
+torchrun --nnodes=$NNODES --node-rank=$NODE_RANK --nproc-per-node=$NPROC_PER_NODE --rdzv_endpoint=$MASTER_ADDR:$MASTER_PORT "$@" | tee log.txt
+"""
+SOFTWARE = Scene(
+    files={
+        **PROJECT, "proj/task.py": "import torch\n", "proj/train.sh": _TRAIN,
+        "venv/bin/python3": _python(), "venv/bin/torchrun": "#!/bin/sh\nexit 9\n",
+    },
+    hosts={"h8": HostSpec(name="h8", shell="/bin/sh", without=("bash",))},
+    flags=("--venv", f"{HOME}/venv"),
+    faults=(
+        Fault(check="interpreter", level="fail", host="h2", inject=tells("[3, 11, 9]", "[3, 10, 1]")),
+        Fault(check="torch", level="fail", host="h3", inject=tells("2.9.1+cu128", "2.8.0+cu128")),
+        Fault(check="nccl", level="fail", host="h4", inject=tells("2.27.5", "2.21.5"), also=(("packages", "info"),)),
+        Fault(check="packages", level="info", host="h5", inject=tells("2.1.0", "1.26.4")),
+        Fault(check="imports", level="warn", host="h6", inject=tells('"absent": []', '"absent": ["einops"]')),
+        Fault(check="torchrun", level="fail", host="h7", inject=runs(f"rm {HOME}/venv/bin/torchrun")),
+        Fault(check="bash", level="fail", host="h8", inject=lambda node: None),
+        Fault(check="script-starts", level="warn", host="h9", inject=writes("site.sh", "prepare-my-data || exit\n")),
+        Fault(check="passes-on", level="fail", host="h10", inject=writes("site.sh", "NNODES=1 MASTER_ADDR=localhost\n")),
+        Fault(check="exit-status", level="warn", host="h11", inject=writes("site.sh", "trap 'exit 0' EXIT\n")),
+        Fault(
+            check="script-python", level="info", host="h12",
+            inject=runs(f"cp -r {HOME}/venv {HOME}/other && echo 'PATH={HOME}/other/bin:$PATH' > {HOME}/site.sh"),
+        ),
+    ),
+)  # fmt: skip
+
+_GPU = "NVIDIA H100 80GB HBM3, 81559, 4, 580.95.05, Default, Enabled, 0, Disabled, 31, 16, 16, 700.00"
+_SMI = f"""#!/bin/sh
+case "$*" in
+*--query-gpu=index,uuid*) echo "0, GPU-0, {_GPU}"; echo "1, GPU-1, {_GPU}" ;;
+*--query-compute-apps*) ;;
+*clocks_event_reasons*) echo "0, Not Active, Not Active"; echo "1, Not Active, Not Active" ;;
+*--query-remapped-rows*) echo "GPU-0, No, No"; echo "GPU-1, No, No" ;;
+*gpu_recovery_action*) echo "0, None"; echo "1, None" ;;
+*fabric*) echo "0, Completed, Success"; echo "1, Completed, Success" ;;
+*) echo 'Field "x" is not a valid field to query.'; exit 2 ;;
+esac
+"""
+
+
+def smi(old: str, new: str) -> Inject:
+    assert old in _SMI
+    return writes("bin/nvidia-smi", _SMI.replace(old, new), mode=0o755)
+
+
+_PATH = "export PATH=$HOME/bin:$PATH"
+_XID = "3,2212,91140900,-;NVRM: Xid (PCI:0000:1b:00): 79, GPU has fallen off the bus.\n"
+GPU = Scene(
+    files={**PROJECT, "proj/cfg.yaml": "train:\n  global_batch_size: 7\n  micro_batch_size: 1\n", ".bashrc": f"{_PATH}\n", "bin/nvidia-smi": _SMI},
+    slots=2,
+    everywhere=(("batch", "warn"), ("nccl-interface", "info")),
+    faults=(
+        Fault(check="gpu-model", level="warn", host="h2", inject=smi("H100 80GB HBM3", "A100-SXM4-80GB")),
+        Fault(check="driver", level="warn", host="h3", inject=smi("580.95.05", "535.183.01")),
+        Fault(check="gpu-busy", level="warn", host="h4", inject=smi("*--query-compute-apps*) ;;", "*--query-compute-apps*) echo 'GPU-1, 1, 61200' ;;")),
+        Fault(check="gpu-memory", level="warn", host="h5", inject=smi("81559, 4,", "81559, 9000,")),
+        Fault(check="gpu-ecc", level="fail", host="h6", inject=smi("Enabled, 0, Disabled", "Enabled, 2, Disabled")),
+        Fault(check="gpu-mode", level="warn", host="h7", inject=smi("Default", "Exclusive_Process")),
+        Fault(check="gpu-speed", level="warn", host="h8", inject=smi('"1, Not Active, Not Active"', '"1, Not Active, Active"')),
+        Fault(check="gpu-visible", level="warn", host="h9", inject=rc(f"{_PATH}; export CUDA_VISIBLE_DEVICES=0")),
+        Fault(check="slots", level="fail", host="h10", inject=smi(f'; echo "1, GPU-1, {_GPU}"', "")),
+        Fault(check="gpu", level="fail", host="h11", inject=writes("bin/nvidia-smi", "#!/bin/sh\nexec sleep 1000\n", mode=0o755)),
+        Fault(check="gpu-rows", level="fail", host="h12", inject=smi('"GPU-1, No, No"', '"GPU-1, No, Yes"')),
+        Fault(check="gpu-recovery", level="fail", host="h13", inject=smi('"1, None"', '"1, Reset"')),
+        Fault(check="gpu-fabric", level="warn", host="h14", inject=smi('"1, Completed, Success"', '"1, In Progress, N/A"')),
+        Fault(check="gpu-xid", level="warn", host="h15", inject=runs(f"printf '%s\\n' '{_XID.strip()}' > /tmp/kmsg && chmod 644 /tmp/kmsg && mount --bind /tmp/kmsg /dev/kmsg")),
+        Fault(
+            check="nccl-interface", level="info", host="h16",
+            inject=runs("ip link add ib0 type veth peer name ib0-peer; ip addr add 10.99.0.3/24 dev ib0; ip link set ib0 up; ip link set ib0-peer up"),
+        ),
+    ),
+)  # fmt: skip
+
+# Faults that have tests of their own: test_lab_check, test_check_and_exec, test_lab_deep.
+ELSEWHERE = (
+    "reached", "same-machine", "master-port", "master-addr", "mesh", "bulk", "gloo-interface",
+    "deep-torch", "deep-rendezvous", "deep-bandwidth",
+)  # fmt: skip
+
+# What a lab on one machine cannot be given is judged on recorded facts alone (tests/checks/faults.py).
+RECORDED = {
+    "deep-sum": "it takes a memory that miscounts (tests/checks/test_deep.py)",
+    "deep-gpu": "it takes a GPU (tests/checks/test_deep.py)",
+    "python": "all hosts of the lab have this machine's python3",
+    "link-speed": "virtual cables have no speed of their own",
+    "infiniband": "it takes a card",
+    "locked-memory": "it is asked about only where there is InfiniBand",
+    "tmpdir": "it takes a file server",
+    "clock": "all hosts of the lab share one clock",
+    "memory": "all hosts of the lab share one memory",
+    "load": "all hosts of the lab share one processor",
+    "governor": "all hosts of the lab share one processor",
+    "kernel": "all hosts of the lab share one kernel",
+    "script-reads": "whether a box can be made is a setting of the whole machine",
+}
+
+SCENES = {"login": LOGIN, "machine": MACHINE, "files": FILES, "mounts": MOUNTS, "software": SOFTWARE, "gpu": GPU}

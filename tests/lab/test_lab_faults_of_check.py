@@ -1,0 +1,63 @@
+"""The law of `fanout check`: each fault on a real host makes exactly its check speak, with the text that is recorded."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from typing import Any
+
+import pytest
+
+from tests.lab.drive import same_as_golden
+from tests.lab.faults import SCENES, Scene
+from tests.lab.lab import REPOSITORY, Lab
+
+_QUICK = ("files", "software")
+
+
+def check(lab: Lab, scene: Scene) -> list[dict[str, Any]]:
+    """What fails, warns or is noted, as the real command on the launcher tells it."""
+    hostfile = lab.hostfile("".join(f"{name} slots={scene.slots}\n" for name in lab.names))
+    argv = [sys.executable, "-m", "fanout", "check", "--json", *scene.flags, hostfile, "task.py", "cfg.yaml"]
+    done = lab.launcher.run(argv, user="lab", cwd=scene.project, env={"PYTHONPATH": str(REPOSITORY)})
+    assert done.stdout, done.stderr
+    rows: list[dict[str, Any]] = json.loads(done.stdout)["findings"]
+    return [row for row in rows if row["level"] in ("fail", "warn", "info")]
+
+
+def told(rows: list[dict[str, Any]]) -> str:
+    """The findings as text, without what differs from run to run."""
+    lines = []
+    for row in rows:
+        lines += [
+            f"{row['level']} {row['check']} {','.join(row['hosts'])}",
+            f"    {row['saw']}",
+            f"    {row['advice']}",
+        ]
+    text = re.sub(r"\bpids? \d+", "pid N", "\n".join(lines) + "\n")
+    text = re.sub(r"\bkill \d+", "kill N", text)
+    text = re.sub(r"\d+ d \d+ h ago|\d+ h \d+ m ago|\d+ [ms] ago|since \d+ [smh]\b( \d+ m)?", "some time", text)
+    text = re.sub(r"(pid N \S+ in \w+)(?:, pid N \S+ in \w+)+", r"\1", text)
+    text = re.sub(r"(?<=pid N  )/.*?(?=  \(user|, some time)", "COMMAND", text)
+    return re.sub(r"\d[\d.]* s\b|\d[\d.]*[KMGT]\b", "N", text)
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in _QUICK else pytest.param(name, marks=pytest.mark.campaign) for name in SCENES]
+)
+def test_each_fault_of_a_scene_makes_exactly_its_check_speak(name: str) -> None:
+    """All of a scene's faults at once, each on its host: what is said is what they promise, and nothing else."""
+    scene = SCENES[name]
+    with scene.lab() as lab:
+        for node in lab.nodes:
+            scene.furnish(node)
+        for fault in scene.faults:
+            fault.inject(lab[fault.host])
+        rows = check(lab, scene)
+    promised = {(host, *what) for host in lab.names for what in scene.everywhere}
+    for fault in scene.faults:
+        promised |= {(fault.host, fault.check, fault.level), *((fault.host, *beside) for beside in fault.also)}
+    assert {(host, row["check"], row["level"]) for row in rows for host in row["hosts"]} == promised, told(rows)
+    assert all(row["advice"] for row in rows if row["level"] != "info")
+    same_as_golden(f"check-{name}", told(rows))

@@ -1,0 +1,55 @@
+"""The valve before the screen: nothing is cut while a person could read it, and a flood is cut at lines and counted."""
+
+from __future__ import annotations
+
+import io
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fanout.events import Chunk, Tick
+from fanout.views.live import Live
+from fanout.views.valve import Valve
+from tests.histories import T0, History
+from tests.views.goldens import heading
+
+
+def chunk(data: bytes, at: float = T0) -> Chunk:
+    return Chunk(at=at, host="h1", stream=0, offset=0, data=data)
+
+
+def test_ten_thousand_lines_a_second_come_through_whole() -> None:
+    valve = Valve()
+    for tick in range(500):
+        event = chunk(
+            b"step 1234 | loss 2.3456 | grad norm 0.789 | lr 3.0e-4 | 12345 tokens/s\n" * 100, T0 + tick / 100
+        )
+        assert valve.let(event) is event
+    assert valve.skipped == 0
+    assert valve.let(Tick(at=T0)) == Tick(at=T0)
+
+
+@given(st.lists(st.binary(max_size=300) | st.lists(st.binary(max_size=8), max_size=400).map(b"\n".join), max_size=20))
+def test_of_a_flood_every_line_is_let_through_whole_or_counted(pieces: list[bytes]) -> None:
+    """Whatever the chunks: the stream that comes out is the one that went in without some whole lines."""
+    valve = Valve(rate=1000.0)
+    out = [bytes(event.data) for piece in pieces if isinstance(event := valve.let(chunk(piece)), Chunk)]
+    before, after = b"".join(pieces).split(b"\n"), b"".join(out).split(b"\n")
+    assert valve.skipped == len(before) - len(after)
+    assert before[-1] == after[-1]
+    rest = iter(before)
+    assert all(line in rest for line in after)  # in their order
+
+
+def test_a_flood_on_screen_is_bounded_and_says_how_much_it_left_out() -> None:
+    run = History("h1").link().start()
+    for number in range(50):
+        run.say("h1", b"".join(b"line %d\n" % (number * 10_000 + each) for each in range(10_000)))
+    out = io.StringIO()
+    view = Live(heading(("h1",)), stdout=out, colour=False, size=lambda: (100, 30))
+    run.play(view)
+    view.close()
+    shown = out.getvalue()
+    assert "lines not shown" in shown
+    assert "line 499999" in shown
+    assert shown.count("\n") < 60_000
