@@ -41,6 +41,7 @@ class Fan:
         dials = threading.Semaphore(options.dials)
         self.links = {host.name: Link(host, transport, options, self._queue.put, clock, dials) for host in hosts}
         self._pending: Chunk | None = None
+        self.looking_on = False  # the run is somebody else's: its files on the hosts are not ours to remove
 
     def start(self) -> None:
         for link in self.links.values():
@@ -54,7 +55,11 @@ class Fan:
     def next(self, timeout: float) -> Event:
         """The next event; Tick if there is none for ``timeout`` seconds."""
         if self._pending is not None:  # the one given out last has been dealt with
-            self.links[self._pending.host].room.release()
+            link = self.links[self._pending.host]
+            if self.looking_on:
+                link.room.release()
+            else:
+                link.dealt_with(self._pending)
             self._pending = None
         try:
             event = self._queue.get(timeout=timeout)
@@ -85,7 +90,7 @@ class Fan:
             case Kill():
                 link.send(wire.KILL)
             case Forget():
-                link.send(wire.BYE)
+                link.send(wire.LEAVE if self.looking_on else wire.BYE)
             case Examine():
                 assert plan is not None
                 link.send(wire.examine_frame(plan, action))
@@ -98,6 +103,8 @@ class Fan:
         self._over.set()
         for link in self.links.values():
             link.close()
+        for link in self.links.values():
+            link.wait_closed()
 
     def _tick(self) -> None:
         """Beats, and the deadlines of those that are dialling."""

@@ -6,6 +6,7 @@ import argparse
 from functools import partial
 
 from fanout.choices import CHOICES
+from fanout.groups import choosing, connecting, showing, what
 
 TYPE_CHECKING = False  # --help pays for argparse and for nothing else: typing and dataclasses cost as much again
 if TYPE_CHECKING:
@@ -54,7 +55,10 @@ def _run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("task", metavar="TASK")
     start = parser.add_argument_group("what runs")
     start.add_argument("-n", "--dry-run", action="store_true", help="print what each host would run, touch nothing")
-    _what(start)
+    start.add_argument(
+        "-d", "--detach", action="store_true", help="return once all hosts have started; fanout attach comes back"
+    )
+    what(start)
     start.add_argument(
         "--force",
         action="store_true",
@@ -62,32 +66,10 @@ def _run(parser: argparse.ArgumentParser) -> None:
         help="launch although a check failed; let --env set reserved names",
     )
     start.add_argument("--skip-check", action="store_true", default=None, help="do not check first")
-    ending = parser.add_argument_group("how it ends")
-    ending.add_argument("--grace", type=float, metavar="S", help="seconds from TERM to KILL (40; torchrun's own is 30)")
-    ending.add_argument("--lease", type=float, metavar="S", help="seconds that a host runs on without us (300)")
-    ending.add_argument(
-        "--last-words", type=float, metavar="S", help="seconds from the first failure to TERM for the others (3)"
-    )
-    ending.add_argument(
-        "--start-timeout", type=float, metavar="S", help="seconds until every host must have started (120)"
-    )
-    ending.add_argument("--time-limit", type=float, metavar="S", help="stop after this long; exit status 124")
-    ending.add_argument(
-        "--on-early-exit",
-        choices=CHOICES["on_early_exit"],
-        help="a host that ends with 0 while others run: wait (default) or stop",
-    )
-    ending.add_argument(
-        "--hang-timeout", metavar="S|auto", help="no line and nothing that moves for so long is a hang (off)"
-    )
-    ending.add_argument(
-        "--on-hang",
-        choices=CHOICES["on_hang"],
-        help="report (default): say where every rank stands; stop: and end the run",
-    )
-    _choosing(parser)
-    _connecting(parser)
-    _showing(parser)
+    _ending(parser.add_argument_group("how it ends"))
+    choosing(parser)
+    connecting(parser)
+    showing(parser)
     shown = parser.add_argument_group("record")
     shown.add_argument("--log-dir", metavar="DIR", help="where runs are recorded ($XDG_STATE_HOME/fanout/runs)")
     shown.add_argument(
@@ -103,7 +85,40 @@ def _run(parser: argparse.ArgumentParser) -> None:
         choices=CHOICES["stacks"],
         help="auto: ranks can be asked where they stand (fanout stacks); off: nothing is added to PYTHONPATH",
     )
+    shown.add_argument(
+        "--spool-limit", metavar="SIZE", help="most of a run's log that a host's disk keeps (4G; 0: no limit)"
+    )
     shown.add_argument("--signatures", metavar="FILE", help="error messages of your own (docs/diagnosis.md)")
+
+
+def _ending(group: Any) -> None:
+    group.add_argument("--grace", type=float, metavar="S", help="seconds from TERM to KILL (40; torchrun's own is 30)")
+    group.add_argument("--lease", type=float, metavar="S", help="seconds that a host runs on without us (300)")
+    group.add_argument(
+        "--last-words", type=float, metavar="S", help="seconds from the first failure to TERM for the others (3)"
+    )
+    group.add_argument(
+        "--start-timeout", type=float, metavar="S", help="seconds until every host must have started (120)"
+    )
+    group.add_argument("--time-limit", type=float, metavar="S", help="stop after this long; exit status 124")
+    group.add_argument(
+        "--on-early-exit",
+        choices=CHOICES["on_early_exit"],
+        help="a host that ends with 0 while others run: wait (default) or stop",
+    )
+    group.add_argument(
+        "--hang-timeout", metavar="S|auto", help="no line and nothing that moves for so long is a hang (off)"
+    )
+    group.add_argument(
+        "--on-hang",
+        choices=CHOICES["on_hang"],
+        help="report (default): say where every rank stands; stop: and end the run",
+    )
+    group.add_argument(
+        "--on-hangup",
+        choices=CHOICES["on_hangup"],
+        help="the terminal closes: stop (default) as for SIGTERM, or keep: go on detached",
+    )
 
 
 def _check(parser: argparse.ArgumentParser) -> None:
@@ -120,9 +135,9 @@ def _check(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--skip", metavar="NAMES", default="", help="leave these out")
     parser.add_argument("--list", dest="listing", action="store_true", help="list all checks")
     parser.add_argument("--explain", metavar="NAME", default="", help="what a check verifies, why, and the fix")
-    _what(parser.add_argument_group("what would run"))
-    _choosing(parser)
-    _connecting(parser)
+    what(parser.add_argument_group("what would run"))
+    choosing(parser)
+    connecting(parser)
 
 
 def _hosts(parser: argparse.ArgumentParser) -> None:
@@ -130,8 +145,8 @@ def _hosts(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--explain", action="store_true", help="each line's dialect, and how other launchers read it")
     parser.add_argument("--json", dest="as_json", action="store_true", help="one object a host")
     parser.add_argument("--nproc-per-node", type=int, metavar="N", help="processes on every host, whatever slots= says")
-    _choosing(parser)
-    _connecting(parser)
+    choosing(parser)
+    connecting(parser)
 
 
 def _exec(parser: argparse.ArgumentParser) -> None:
@@ -141,15 +156,77 @@ def _exec(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("hosts", metavar="HOSTS")
     parser.add_argument("--live", action="store_true", help="lines as they come, not folded at the end")
-    _choosing(parser)
-    _connecting(parser)
+    choosing(parser)
+    connecting(parser)
 
 
 def _logs(parser: argparse.ArgumentParser) -> None:
     _named_run(parser)
-    parser.add_argument("--host", metavar="NAMES", default="", help="only these hosts (comma-separated)")
+    parser.add_argument("-f", "--follow", action="store_true", help="and what still comes, until the run ends")
     parser.add_argument("-n", "--lines", type=int, metavar="N", help="only the last N")
+    parser.add_argument("--host", metavar="NAMES", default="", help="only these hosts (comma-separated)")
+    parser.add_argument("--rank", metavar="RANKS", default="", help="only these global ranks: 0 or 0,8-15")
+    parser.add_argument(
+        "--since", metavar="TIME", default="", help="only what came since then: 10m (ago), 14:30, '2026-01-31 14:30'"
+    )
+    parser.add_argument(
+        "--grep", dest="pattern", metavar="RE", default="", help="only lines in which this expression is found"
+    )
     parser.add_argument("--files", action="store_true", help="print where the raw files are, one a host")
+
+
+def _ps(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = (
+        "With HOSTS, each host is asked which of your runs it has, whoever launched them from wherever; without, the\n"
+        "runs that were launched from this machine are listed. exit status: 0, 255 where a host could not be asked."
+    )
+    parser.add_argument("hosts", metavar="HOSTS", nargs="?", default="")
+    parser.add_argument("-a", "--all", action="store_true", help="without HOSTS: runs that have ended, too")
+    parser.add_argument("--json", dest="as_json", action="store_true", help="one JSON list")
+    parser.add_argument("--log-dir", metavar="DIR", help="where runs are recorded ($XDG_STATE_HOME/fanout/runs)")
+    choosing(parser)
+    connecting(parser)
+
+
+def _attach(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = (
+        "Where the run was launched, its record is followed; if its launcher has died, a process takes its place first.\n"
+        "On any other machine, say HOSTS: they are asked for the run and for its log from the first byte on.\n"
+        "Ctrl-C leaves, the run goes on. exit status: that of the run; 130 where you left."
+    )
+    _named_run(parser)
+    _hosts_too(parser)
+    showing(parser)
+
+
+def _stop(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = (
+        "A launcher that lives is told to end the run in order, once more to kill at once; otherwise, or with HOSTS from\n"
+        "a machine that has no record of it, the hosts are. exit status: 0 nothing is left, 255 not known everywhere."
+    )
+    _named_run(parser)
+    _hosts_too(parser)
+    parser.add_argument("--grace", type=float, metavar="S", help="seconds from TERM to KILL (40); with HOSTS only")
+
+
+def _hosts_too(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "hosts", metavar="HOSTS", nargs="?", default="", help="on a machine without a record of the run"
+    )
+    choosing(parser)
+    connecting(parser)
+
+
+def _clean(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = (
+        "Listed are processes that carry a run's mark, and records, of runs that nobody keeps any more; these are ended\n"
+        "and removed after a yes, and it is looked again. Runs that go on are left alone: fanout stop.\n"
+        "exit status: 0 nothing is left, 1 something is, 255 a host could not be asked."
+    )
+    parser.add_argument("hosts", metavar="HOSTS")
+    parser.add_argument("-y", "--yes", action="store_true", help="do not ask")
+    choosing(parser)
+    connecting(parser)
 
 
 def _named_run(parser: argparse.ArgumentParser) -> None:
@@ -167,7 +244,7 @@ def _replay(parser: argparse.ArgumentParser) -> None:
     _named_run(parser)
     parser.add_argument("--at", metavar="T", default="0", help="begin there: 90, 5m, 1:02:03; =-30s: before the end")
     parser.add_argument("--speed", metavar="N", default="", help="times faster, or max (1; max in a pipe)")
-    _showing(parser)
+    showing(parser)
 
 
 def _lnav(parser: argparse.ArgumentParser) -> None:
@@ -203,77 +280,7 @@ def _demo(parser: argparse.ArgumentParser) -> None:
         "--dir", default=".demo", metavar="DIR", help="where its keys and hostfile live while it runs (.demo)"
     )
     parser.add_argument("--stay", action="store_true", help="play the hosts until Ctrl-C, run nothing")
-    _showing(parser)
-
-
-def _what(group: Any) -> None:
-    group.add_argument("-C", "--chdir", metavar="DIR", help="work directory on the hosts (this one)")
-    group.add_argument("--script", metavar="FILE", help="what to start there (train.sh; torchrun where there is none)")
-    group.add_argument("--shell", choices=CHOICES["shell"], help="bash (with pipefail) or sh, as the docs write it")
-    group.add_argument(
-        "--venv", metavar="DIR|auto|none", help="environment to put on PATH (auto: the active one, where a host has it)"
-    )
-    group.add_argument("--setup", metavar="FILE|CMD", help="sourced (or evaluated) on each host before the script")
-    group.add_argument(
-        "-E", "--env", action="append", metavar="NAME[=V]", help="export to all hosts; without =V, this shell's value"
-    )
-    group.add_argument("--env-file", action="append", metavar="FILE", help="exports from a .env file")
-    group.add_argument("--nproc-per-node", type=int, metavar="N", help="processes on every host, whatever slots= says")
-    group.add_argument("--master-addr", metavar="ADDR", help="address of the first host as the others reach it")
-    group.add_argument("--master-port", type=int, metavar="PORT", help="29500")
-
-
-def _choosing(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("which hosts")
-    group.add_argument("-w", "--nodes", default="", metavar="NODES", help="only these: gpu[01-04],gpu07")
-    group.add_argument("-x", "--without", default="", metavar="NODES", help="not these")
-    group.add_argument("-i", "--include", default="", metavar="SPEC", help="DeepSpeed's worker-0@worker-1:0,2")
-    group.add_argument("-e", "--exclude", default="", metavar="SPEC", help="likewise")
-    group.add_argument("--nnodes", type=int, metavar="N", help="the first N")
-    group.add_argument("--tag", default="", metavar="TAG", help="only hosts with this tag=")
-
-
-def _connecting(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("how to connect (on top of ~/.ssh/config)")
-    group.add_argument("-f", "--fanout", type=int, metavar="N", help="connections being opened at a time (64)")
-    group.add_argument("-t", "--connect-timeout", type=float, metavar="S", help="seconds for a whole login (10)")
-    group.add_argument("-l", "--user", metavar="USER", help="login name where the hostfile has none")
-    group.add_argument("-F", "--ssh-config", metavar="FILE", help="instead of ~/.ssh/config")
-    group.add_argument(
-        "--transport", choices=CHOICES["transport"], help="auto, ssh (built in), openssh (the ssh program), local"
-    )
-    group.add_argument(
-        "--accept-new-host-keys",
-        action="store_true",
-        default=None,
-        help="add unknown host keys to known_hosts; never changed ones",
-    )
-
-
-def _showing(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("what you see")
-    group.add_argument("--output", choices=CHOICES["output"], help="live in a terminal, plain in a pipe, json")
-    group.add_argument("--json", dest="output", action="store_const", const="json", help="the same as --output json")
-    group.add_argument("--color", choices=CHOICES["color"], help="auto, always, never")
-    group.add_argument(
-        "--show",
-        metavar="RANKS",
-        help="smart (default): rank 0 in full, warnings and errors of all; all; or global ranks: 0,8-15",
-    )
-    group.add_argument("--grep", metavar="RE", help="of all ranks, only lines in which this is found")
-    group.add_argument("--hide", metavar="RE", help="no lines in which this is found")
-    group.add_argument(
-        "--fold",
-        choices=CHOICES["fold"],
-        help="lines of many ranks as one: exact (equal), similar (that differ in numbers only), off",
-    )
-    group.add_argument("-T", "--timestamps", action="store_true", default=None, help="the time before every line")
-    group.add_argument(
-        "--prefix", metavar="FORMAT", help="before every line: '{who} {mark} '; also {host} {rank} {time} {stamp}"
-    )
-    group.add_argument(
-        "--metric", metavar="RE", help="where figures are: groups named step, total, loss, speed; or one, the loss"
-    )
+    showing(parser)
 
 
 VERBS: dict[str, tuple[str, str, Any]] = {
@@ -281,12 +288,15 @@ VERBS: dict[str, tuple[str, str, Any]] = {
     "run": ("[FLAGS] HOSTS TASK [ARG…]", "Check, launch on all hosts, watch, stop together, explain.", _run),
     "exec": ("[FLAGS] HOSTS -- COMMAND…", "Run any command on all hosts; equal output is shown once.", _exec),
     "hosts": ("[FLAGS] HOSTS", "Show what was understood of a hostfile.", _hosts),
+    "ps": ("[FLAGS] [HOSTS]", "Which runs there are: on hosts, or launched from here.", _ps),
+    "attach": ("[FLAGS] [RUN] [HOSTS]", "Come back to a run, and stay to its end.", _attach),
     "logs": ("[FLAGS] [RUN]", "The lines of a run, also while it goes on.", _logs),
     "report": ("[FLAGS] [RUN]", "What became of a run, and why it failed, once more.", _report),
     "replay": ("[FLAGS] [RUN]", "A recorded run in the view of the run, at any pace, from any moment.", _replay),
     "stacks": ("[FLAGS] [RUN]", "Where every rank stands now, folded: who waits in what, and who does not.", _stacks),
     "why": ("[FLAGS] FILE|DIR…", "Why a run of any launcher failed, from its logs.", _why),
     "lnav": ("[--install]", "Teach the log viewer lnav to read runs: prints its format, or installs it.", _lnav),
-    "stop": ("[FLAGS] [RUN]", "End a run from elsewhere: log in, stop it, look, say what is left.", _named_run),
+    "stop": ("[FLAGS] [RUN] [HOSTS]", "End a run from elsewhere: stop it, look, say what is left.", _stop),
+    "clean": ("[FLAGS] HOSTS", "What ended runs left on hosts: list it, and after a yes remove it.", _clean),
     "demo": ("[FLAGS]", "Play hosts on this machine and train on them: no root, no ssh server needed.", _demo),
 }

@@ -12,7 +12,6 @@ import secrets
 import threading
 import time
 import traceback
-import zlib
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -21,7 +20,6 @@ from fanout import bare, wire
 from fanout.agent import bundle
 from fanout.errors import AgentRefused, Dropped, TransportError, Unreachable
 from fanout.events import (
-    MAIN_STREAM,
     Chunk,
     Dialling,
     Event,
@@ -31,16 +29,19 @@ from fanout.events import (
     LinkLost,
     Lost,
     Refused,
+    Trimmed,
     Unreached,
 )
 from fanout.greeting import take_in
 from fanout.hosts import Host
 from fanout.plan import LaunchPlan
+from fanout.tally import Arrived, Receipts
 from fanout.transports.base import Channel, Deadline, Transport
 
 BEAT_SECONDS = 5.0
 SILENT_SECONDS = 15.0  # three beats of the agent
 CHUNKS_IN_QUEUE = 64
+CLOSE_SECONDS = 5.0
 REDIAL_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0)
 
 
@@ -78,11 +79,12 @@ class Link:
         self._outbox: deque[bytes] = deque()
         self._channel: Channel | None = None
         self._opening: Deadline | None = None
+        self._receipts = Receipts()
         self._over = False
+        self._closing: threading.Thread | None = None
         self._plan: LaunchPlan | None = None
         self._attach_only = False
-        self._offsets: dict[int, int] = {}
-        self._crcs: dict[int, int] = {}
+        self._arrived = Arrived()
         self.room = threading.Semaphore(CHUNKS_IN_QUEUE)
 
     # -- from the main thread
@@ -103,12 +105,11 @@ class Link:
         self._plan = plan
         self.send(self._prepare_frame())
 
-    def resume(self, plan: LaunchPlan, size: int, crc: int) -> None:
-        """Before ``start``: take up a run that another launcher began and whose log it had as far as ``size``."""
+    def resume(self, plan: LaunchPlan, have: Mapping[int, tuple[int, int]]) -> None:
+        """Before ``start``: take up a run that another launcher began; ``have`` is (size, CRC-32) of each stream."""
         self._plan = plan
         self._attach_only = True
-        self._offsets[MAIN_STREAM] = size
-        self._crcs[MAIN_STREAM] = crc
+        self._arrived = Arrived(have)
 
     def go(self) -> None:
         assert self._plan is not None
@@ -119,8 +120,15 @@ class Link:
         """A sign of life, unless one is already waiting to be sent."""
         with self._lock:
             if self._channel is not None and not self._outbox and not self._options.command:
-                self._outbox.append(wire.BEAT)
+                self._outbox.append(self._receipts.beat())
                 self._wake_writer.notify()
+
+    def dealt_with(self, chunk: Chunk) -> None:
+        """There is room for one more, and the host may hear that it need not keep this one."""
+        self.room.release()
+        receipt = self._receipts.dealt_with(chunk)
+        if receipt and self._plan is not None:
+            self.send(receipt)
 
     def check_deadline(self) -> None:
         opening = self._opening
@@ -135,8 +143,13 @@ class Link:
             self._wake_writer.notify_all()
         self._wake_dialler.set()
         self.room.release(CHUNKS_IN_QUEUE)
-        if channel is not None:
-            channel.close()
+        if channel is not None:  # a child that hangs is waited for: by a thread, for many links may be closed at once
+            self._closing = threading.Thread(target=channel.close, name=f"closing {self.host.name}", daemon=True)
+            self._closing.start()
+
+    def wait_closed(self) -> None:
+        if self._closing is not None:
+            self._closing.join(CLOSE_SECONDS)
 
     def _thread(self, what: str, work: Callable[[], None]) -> None:
         """A thread that cannot end without a word: whoever waits for this host would wait for ever."""
@@ -270,9 +283,15 @@ class Link:
         """Post one event of the agent's; True after the last one."""
         match event:
             case Chunk():
-                return self._hand_on_chunk(event)
+                fresh = self._arrived.fresh(event)
+                if fresh is None:
+                    return False
+                event = fresh
+                self.room.acquire()
+            case Trimmed():
+                self._arrived.sizes[event.stream] = event.upto
             case Gone():
-                event = replace(event, whole=self._whole(decoder.totals))
+                event = replace(event, whole=self._arrived.whole(decoder.totals))
             case Refused(kind="no-run") if self._attach_only:
                 why = "nothing of the run is there any more: the host was rebooted or cleaned"
                 self._post(Lost(at=self._clock(), host=self.host.name, why=why))
@@ -282,19 +301,6 @@ class Link:
         self._post(event)
         return isinstance(event, (Forgotten, Refused))
 
-    def _hand_on_chunk(self, chunk: Chunk) -> bool:
-        """Log bytes, each exactly once and in order; what overlaps with what we have is cut off."""
-        have = self._offsets.get(chunk.stream, 0)
-        if chunk.offset > have:
-            raise wire.BadHost(f"left out bytes {have}-{chunk.offset} of stream {chunk.stream}")
-        data = chunk.data[have - chunk.offset :]
-        if data:
-            self._offsets[chunk.stream] = have + len(data)
-            self._crcs[chunk.stream] = zlib.crc32(data, self._crcs.get(chunk.stream, 0))
-            self.room.acquire()
-            self._post(replace(chunk, offset=have, data=data))
-        return False
-
     def _hand_on_bare(self, event: Event) -> bool:
         """Post one event of a bare command's; True once nobody wants any more."""
         if isinstance(event, Chunk):
@@ -302,12 +308,6 @@ class Link:
         if not self._over:
             self._post(event)
         return self._over
-
-    def _whole(self, totals: Mapping[int, tuple[int, int | None]]) -> bool:
-        return all(
-            self._offsets.get(stream, 0) == size and crc in (None, self._crcs.get(stream, 0))
-            for stream, (size, crc) in totals.items()
-        )
 
     # -- the writer's thread
 
@@ -324,8 +324,8 @@ class Link:
                 channel.write(frame)
             except OSError:
                 with self._lock:
-                    if frame is not wire.BEAT:
-                        self._outbox.appendleft(frame)  # said again on the next link
+                    # said again on the next link; if that is up already, after the word which run it is about
+                    self._outbox.insert(int(self._channel not in (None, channel)), frame)
                     if self._channel is channel:
                         self._channel = None
                 channel.close()
@@ -335,9 +335,9 @@ class Link:
     def _prepare_frame(self) -> bytes:
         assert self._plan is not None
         node = self._plan.node(self.host.name)
-        return wire.prepare_frame(self._plan, node, by=self._options.by, cursors=self._offsets)
+        return wire.prepare_frame(self._plan, node, by=self._options.by, cursors=self._arrived.sizes)
 
     def _attach_frame(self) -> bytes:
         assert self._plan is not None
         node = self._plan.node(self.host.name)
-        return wire.attach_frame(self._plan.run_id, node.rank, node.mark, self._offsets)
+        return wire.attach_frame(self._plan.run_id, node.rank, node.mark, self._arrived.sizes)
