@@ -140,9 +140,12 @@ def _ending(policy: Policy, state: RunState, host: HostState) -> list[Action]:
     if host.phase in (Phase.PREPARED, Phase.RUNNING, Phase.EXITED):
         if host.link_lost_at is not None and _overdue(state, host.link_lost_at, policy.lease + patience):
             return [GiveUp(host=host.name, why=f"no link for {policy.lease + patience:g} s ({host.link_lost_why})")]
-        if host.linked and _overdue(state, host.stop_at, 2 * patience):
+        if host.linked and host.exit is None and _overdue(state, host.stop_at, 2 * patience):
             return [GiveUp(host=host.name, why="did not end although it was told to")]
-        if host.linked and host.exit is not None and _overdue(state, host.exit.at, 2 * patience):
+        heard = (
+            max(host.exit.at, host.last_output_at or 0.0) if host.exit is not None else None
+        )  # a long log takes long
+        if host.linked and _overdue(state, heard, 2 * patience):
             return [GiveUp(host=host.name, why="did not say what is left of the run")]
         if host.linked and host.kill_at is None and _overdue(state, host.stop_at, patience):
             return [Kill(host=host.name)]

@@ -30,6 +30,10 @@ UNKILLABLE_SECONDS = 20.0
 SCAN_SECONDS = 0.1  # how often the tree is looked at while it is being ended
 
 
+def _name(number: int) -> str:
+    return signal.Signals(number).name
+
+
 def signalled(status: int) -> dict:
     """A wait status as exactly one of code and signal."""
     if os.WIFSIGNALED(status):
@@ -64,6 +68,7 @@ class Keeper:
         self.pipe = -1
         self.main = 0
         self.exited = False
+        self.unasked = ""  # why we ended it by ourselves
         self.deadline_term = 0.0  # when descendants outside train.sh's group get a TERM of their own
         self.deadline_kill = 0.0  # when KILL comes; 0: nothing is being ended
         self.lease_until = time.monotonic() + min(spec["lease"] or 60.0, 60.0)
@@ -80,7 +85,7 @@ class Keeper:
         signal.set_wakeup_fd(self.wake_write, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda number, frame: None)
         for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-            signal.signal(number, lambda number, frame: self.stop(self.spec["grace"], "the keeper got a signal"))
+            signal.signal(number, lambda number, frame: self._stop_unasked("the keeper got %s" % _name(number)))
         self.status.note(phase="prepared", keeper=os.getpid())
         self.poll.register(self.wake_read, select.POLLIN)
         while not self.done:
@@ -200,6 +205,7 @@ class Keeper:
 
     def _exited(self, how: dict) -> None:
         self.exited = True
+        how["why"] = how["why"] or self.unasked
         how["oom"] = oom_kills() > self.ooms
         self.status.note(phase="exited", exited=how)
         self._look_at_ranks()
@@ -209,6 +215,11 @@ class Keeper:
             self.deadline_kill = time.monotonic() + LEFTOVER_SECONDS
 
     # -- ending
+
+    def _stop_unasked(self, why: str) -> None:
+        """A stop that no launcher asked for is told with the end, whatever exit status the script makes of its TERM."""
+        self.unasked = self.unasked or why
+        self.stop(self.spec["grace"], why)
 
     def stop(self, grace: float, why: str) -> None:
         """TERM to train.sh's group; torchrun passes it on to its workers, so they get none from us at first."""
@@ -229,8 +240,8 @@ class Keeper:
 
     def _deadlines(self) -> None:
         now = time.monotonic()
-        if now > self.lease_until and self.spec["lease"] and not self.deadline_kill:
-            self.stop(self.spec["grace"], "no launcher for %g s: the lease ran out" % self.spec["lease"])
+        if self.main and now > self.lease_until and self.spec["lease"] and not self.deadline_kill:
+            self._stop_unasked("no launcher for %g s: the lease ran out" % self.spec["lease"])
         if not self.main and now > self.lease_until:
             self._finish([], 0)  # prepared, and the launcher never came back
         if not self.deadline_kill or self.done:
