@@ -186,6 +186,8 @@ def tidy(root: str) -> None:
                 _drop_stale(root, name[len("claim-") :])
             elif name.startswith("unborn-") and not os.path.exists("/proc/" + name.rpartition(".")[2][:-1]):
                 remove(os.path.join(root, name))
+            elif name.startswith(".probe.") and not os.path.exists("/proc/" + name[len(".probe.") :]):
+                os.unlink(os.path.join(root, name))
         os.rmdir(root)
     except OSError:
         pass

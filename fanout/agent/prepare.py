@@ -84,8 +84,11 @@ def _begin(spec: dict, root: str) -> None:
     os.close(word_write)
     os.waitpid(child, 0)
     with open(word_read, "rb") as file:
-        word = json.loads(file.read().decode() or '["keeper", "the keeper died at once", ""]')
+        text = file.read().decode()
     place.remove(unborn)  # there only where it failed: the directory of a keeper that is ready has its own name
+    if not text and place.find(spec["run"], spec["node"]):
+        return  # killed after its directory was born: the record in it tells
+    word = json.loads(text or '["keeper", "the keeper died at once", ""]')
     if word != "ready":
         raise Refusal(*word)
 

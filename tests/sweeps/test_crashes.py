@@ -21,7 +21,7 @@ from tests.sweeps.cutting import OUTPUT, POLICY, Cut, Result, WarmHost, warm_hos
 
 pytestmark = [pytest.mark.process, linux]
 WHOLE = bool(os.environ.get("FANOUT_SWEEP"))
-STEP = 1 if WHOLE else 9
+STEP = 1 if WHOLE else 19
 AT_ONCE = 8
 BEGIN = "echo x >> ran.$FANOUT_RUN_ID; setsid sleep 1009 & echo one; echo two >&2; "
 ENDS = BEGIN + "exit 7\n"
