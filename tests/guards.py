@@ -99,7 +99,7 @@ GUARDS = (
         file="agent/record.py",
         text="os.posix_fallocate(self._file, 0, STATUS_BYTES)",
         instead="pass",
-        test="tests/lab/test_faults.py::test_a_disk_that_fills_up_costs_log_bytes_and_not_the_ending",
+        test="tests/agent/test_record.py::test_the_status_has_its_blocks_before_anything_is_noted",
     ),
     Guard(
         name="nonce: only the agent can say READY",
