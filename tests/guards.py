@@ -137,24 +137,6 @@ GUARDS = (
         test=f"{CUTS}::test_a_connection_cut_at_any_byte_costs_nothing[out]",
     ),
     Guard(
-        name="a run's directory is born with its keeper listening",
-        file="agent/prepare.py",
-        text="kept = keeper.Keeper(spec, unborn, _listen(unborn), release)\n        kept.directory = _born(spec, root, unborn)",
-        instead=(
-            "directory = kept_in = _born(spec, root, unborn)\n"
-            "        time.sleep(0.05)\n"
-            "        kept = keeper.Keeper(spec, kept_in, _listen(directory), release)"
-        ),
-        test=f"{CUTS}::test_a_connection_cut_at_any_byte_costs_nothing[out]",
-    ),
-    Guard(
-        name="silence is noticed",
-        file="link.py",
-        text="if time.monotonic() - heard > SILENT_SECONDS:",
-        instead="if False:",
-        test=f"{CUTS}::test_a_connection_that_falls_silent_at_any_byte_costs_the_time_to_notice[in]",
-    ),
-    Guard(
         name="two phases: nobody starts before all are ready",
         file="supervise.py",
         text="if all(host.phase is Phase.PREPARED for host in hosts):",
