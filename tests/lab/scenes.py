@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 
 from tests.lab import ns
 from tests.lab.drive import Done, Project, Running
-from tests.lab.misfortunes import FAULTS, Fault, relays
 from tests.lab.lab import Lab
 from tests.lab.machines import Host
+from tests.lab.misfortunes import FAULTS, Fault, relays
 from tests.lab.oracle import leftover_directories, leftover_processes, wait_quiet
 
 GRACE, LEASE = 3.0, 5.0

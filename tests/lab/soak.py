@@ -18,9 +18,9 @@ import time
 from dataclasses import dataclass, field
 
 from tests.lab.drive import Project, Running
-from tests.lab.misfortunes import FAULTS, Fault
 from tests.lab.lab import Lab
 from tests.lab.machines import Host
+from tests.lab.misfortunes import FAULTS, Fault
 from tests.lab.oracle import leftover_directories, leftover_processes, wait_quiet
 from tests.lab.scenes import GRACE, TRAIN_SH, compared, starts_of
 

@@ -10,8 +10,8 @@ import pytest
 from tests.lab import ns
 from tests.lab.campaign import scenes
 from tests.lab.drive import Project
-from tests.lab.misfortunes import cut
 from tests.lab.lab import Lab
+from tests.lab.misfortunes import cut
 from tests.lab.oracle import assert_clean
 from tests.lab.scenes import Scene, Stage
 from tests.lab.specs import HostSpec
