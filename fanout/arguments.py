@@ -62,7 +62,7 @@ def parse(argv: Sequence[str], *, columns: int = 100) -> Request:
     if verb not in VERBS:
         raise UsageError(f"no command is called {verb!r}", hint=f"one of {', '.join(VERBS)}; fanout --help")
     chosen = _parser(verb, columns)
-    head, tail = _split(chosen, argv[1:], _POSITIONALS[verb])
+    head, tail = _split(chosen, argv[1:], _POSITIONALS[verb], flags_after=verb not in ("run", "check", "why"))
     if any(word in ("-h", "--help") for word in head):
         raise Shown(chosen.format_help())
     words = [_dashed(word) for word in head]
@@ -78,15 +78,20 @@ _POSITIONALS = {
     "exec": 1,
     "logs": 1,
     "report": 1,
+    "stop": 2,
+    "attach": 2,
+    "ps": 1,
+    "clean": 1,
     "replay": 1,
     "lnav": 0,
-    "stop": 1,
     "why": 10_000,
     "demo": 0,
 }
 
 
-def _split(parser: argparse.ArgumentParser, words: Sequence[str], positionals: int) -> tuple[list[str], list[str]]:
+def _split(
+    parser: argparse.ArgumentParser, words: Sequence[str], positionals: int, *, flags_after: bool
+) -> tuple[list[str], list[str]]:
     """(what is ours, what follows the last positional): flags of ours may stand anywhere before it."""
     takes = {option: action.nargs != 0 for action in parser._actions for option in action.option_strings}
     head: list[str] = []
@@ -103,12 +108,12 @@ def _split(parser: argparse.ArgumentParser, words: Sequence[str], positionals: i
             head.append(words[at])
             at += 1
     tail = list(words[at:])
-    if positionals < 2:  # after HOSTS of `hosts` and `exec`, flags of ours may still come
+    if flags_after:  # after HOSTS of `hosts` and `exec`, for instance
         while tail and tail[0].startswith("-") and tail[0] != "--":
             head.append(tail.pop(0))
             if "=" not in head[-1] and takes.get(_dashed(head[-1]), False) and tail:
                 head.append(tail.pop(0))
-    return head, tail[1:] if positionals < 2 and tail[:1] == ["--"] else tail
+    return head, tail[1:] if flags_after and tail[:1] == ["--"] else tail
 
 
 def _dashed(word: str) -> str:

@@ -8,6 +8,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "output": ("auto", "live", "plain", "json"),
     "color": ("auto", "always", "never"),
     "on_early_exit": ("wait", "stop"),
+    "on_hangup": ("stop", "keep"),
     "fold": ("auto", "off", "exact", "similar"),
     "rank_logs": ("auto", "off"),
 }

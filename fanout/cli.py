@@ -69,6 +69,7 @@ def _verb(request: Request) -> int:
         stdout=sys.stdout,
         stderr=sys.stderr,
         stdin=sys.stdin.buffer.read if sys.stdin is not None else bytes,
+        line=sys.stdin.readline if sys.stdin is not None else str,
         user=getpass.getuser(),
         machine=socket.gethostname(),
         prefix=sys.prefix if sys.prefix != sys.base_prefix else "",
@@ -107,8 +108,20 @@ def _verb(request: Request) -> int:
 def _of_runs(request: Request, edge: Edge) -> int:
     """The verbs about runs that there are already."""
     match request.verb:
+        case "ps":
+            from fanout.verbs.ps import ps
+
+            return ps(request, edge)
+        case "attach":
+            from fanout.verbs.attach import attach
+
+            return attach(request, edge)
+        case "clean":
+            from fanout.verbs.clean import clean
+
+            return clean(request, edge)
         case "logs":
-            from fanout.verbs.runs import logs
+            from fanout.verbs.logs import logs
 
             return logs(request, edge)
         case "report":

@@ -110,11 +110,26 @@ class Started(OnHost):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Joined(OnHost):
+    """The host came to the rendezvous. ``how``: ``waiting``, its torchrun is up; ``joined``, it is on MASTER_PORT."""
+
+    how: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StreamOpened(OnHost):
     """A stream of the host gets a name, for instance ``rank 5``; stream 0 needs no introduction."""
 
     stream: int
     name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trimmed(OnHost):
+    """The host has let go of the stream's bytes before ``upto``: another launcher has them."""
+
+    stream: int
+    upto: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,7 +226,9 @@ Event: TypeAlias = (
     | Prepared
     | Refused
     | Started
+    | Joined
     | StreamOpened
+    | Trimmed
     | Chunk
     | Exited
     | Gone

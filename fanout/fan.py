@@ -42,6 +42,7 @@ class Fan:
         dials = threading.Semaphore(options.dials)
         self.links = {host.name: Link(host, transport, options, self._queue.put, clock, dials) for host in hosts}
         self._pending: Chunk | None = None
+        self.looking_on = False  # the run is somebody else's: its files on the hosts are not ours to remove
 
     def start(self) -> None:
         for link in self.links.values():
@@ -55,7 +56,11 @@ class Fan:
     def next(self, timeout: float) -> Event:
         """The next event; Tick if there is none for ``timeout`` seconds."""
         if self._pending is not None:  # the one given out last has been dealt with
-            self.links[self._pending.host].room.release()
+            link = self.links[self._pending.host]
+            if self.looking_on:
+                link.room.release()
+            else:
+                link.dealt_with(self._pending)
             self._pending = None
         try:
             event = self._queue.get(timeout=timeout)
@@ -86,7 +91,7 @@ class Fan:
             case Kill():
                 link.send(wire.KILL, order=True)
             case Forget():
-                link.forget()
+                link.forget(wire.LEAVE if self.looking_on else wire.BYE)
             case GiveUp():
                 link.close()
                 events.append(Lost(at=self.clock(), host=action.host, why=action.why))
@@ -96,6 +101,8 @@ class Fan:
         self._over.set()
         for link in self.links.values():
             link.close()
+        for link in self.links.values():
+            link.wait_closed()
 
     def _tick(self) -> None:
         """Beats, and the deadlines of those that are dialling."""

@@ -54,6 +54,9 @@ def _run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("task", metavar="TASK")
     start = parser.add_argument_group("what runs")
     start.add_argument("-n", "--dry-run", action="store_true", help="print what each host would run, touch nothing")
+    start.add_argument(
+        "-d", "--detach", action="store_true", help="return once all hosts have started; fanout attach comes back"
+    )
     _what(start)
     start.add_argument(
         "--force",
@@ -77,6 +80,11 @@ def _run(parser: argparse.ArgumentParser) -> None:
         choices=CHOICES["on_early_exit"],
         help="a host that ends with 0 while others run: wait (default) or stop",
     )
+    ending.add_argument(
+        "--on-hangup",
+        choices=CHOICES["on_hangup"],
+        help="the terminal closes: stop (default) as for SIGTERM, or keep: go on detached",
+    )
     _choosing(parser)
     _connecting(parser)
     _showing(parser)
@@ -89,6 +97,9 @@ def _run(parser: argparse.ArgumentParser) -> None:
         "--rank-logs",
         choices=CHOICES["rank_logs"],
         help="auto: under torchrun one stream and file a rank; off: one a host",
+    )
+    shown.add_argument(
+        "--spool-limit", metavar="SIZE", help="most of a run's log that a host's disk keeps (4G; 0: no limit)"
     )
     shown.add_argument("--signatures", metavar="FILE", help="error messages of your own (docs/diagnosis.md)")
 
@@ -134,9 +145,71 @@ def _exec(parser: argparse.ArgumentParser) -> None:
 
 def _logs(parser: argparse.ArgumentParser) -> None:
     _named_run(parser)
-    parser.add_argument("--host", metavar="NAMES", default="", help="only these hosts (comma-separated)")
+    parser.add_argument("-f", "--follow", action="store_true", help="and what still comes, until the run ends")
     parser.add_argument("-n", "--lines", type=int, metavar="N", help="only the last N")
+    parser.add_argument("--host", metavar="NAMES", default="", help="only these hosts (comma-separated)")
+    parser.add_argument("--rank", metavar="RANKS", default="", help="only these global ranks: 0 or 0,8-15")
+    parser.add_argument(
+        "--since", metavar="TIME", default="", help="only what came since then: 10m (ago), 14:30, '2026-01-31 14:30'"
+    )
+    parser.add_argument(
+        "--grep", dest="pattern", metavar="RE", default="", help="only lines in which this expression is found"
+    )
     parser.add_argument("--files", action="store_true", help="print where the raw files are, one a host")
+
+
+def _ps(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = (
+        "With HOSTS, each host is asked which of your runs it has, whoever launched them from wherever; without, the\n"
+        "runs that were launched from this machine are listed. exit status: 0, 255 where a host could not be asked."
+    )
+    parser.add_argument("hosts", metavar="HOSTS", nargs="?", default="")
+    parser.add_argument("-a", "--all", action="store_true", help="without HOSTS: runs that have ended, too")
+    parser.add_argument("--json", dest="as_json", action="store_true", help="one JSON list")
+    parser.add_argument("--log-dir", metavar="DIR", help="where runs are recorded ($XDG_STATE_HOME/fanout/runs)")
+    _choosing(parser)
+    _connecting(parser)
+
+
+def _attach(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = (
+        "Where the run was launched, its record is followed; if its launcher has died, a process takes its place first.\n"
+        "On any other machine, say HOSTS: they are asked for the run and for its log from the first byte on.\n"
+        "Ctrl-C leaves, the run goes on. exit status: that of the run; 130 where you left."
+    )
+    _named_run(parser)
+    _hosts_too(parser)
+    _showing(parser)
+
+
+def _stop(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = (
+        "A launcher that lives is told to end the run in order, once more to kill at once; otherwise, or with HOSTS from\n"
+        "a machine that has no record of it, the hosts are. exit status: 0 nothing is left, 255 not known everywhere."
+    )
+    _named_run(parser)
+    _hosts_too(parser)
+    parser.add_argument("--grace", type=float, metavar="S", help="seconds from TERM to KILL (40); with HOSTS only")
+
+
+def _hosts_too(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "hosts", metavar="HOSTS", nargs="?", default="", help="on a machine without a record of the run"
+    )
+    _choosing(parser)
+    _connecting(parser)
+
+
+def _clean(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = (
+        "Listed are processes that carry a run's mark, and records, of runs that nobody keeps any more; these are ended\n"
+        "and removed after a yes, and it is looked again. Runs that go on are left alone: fanout stop.\n"
+        "exit status: 0 nothing is left, 1 something is, 255 a host could not be asked."
+    )
+    parser.add_argument("hosts", metavar="HOSTS")
+    parser.add_argument("-y", "--yes", action="store_true", help="do not ask")
+    _choosing(parser)
+    _connecting(parser)
 
 
 def _named_run(parser: argparse.ArgumentParser) -> None:
@@ -259,11 +332,14 @@ VERBS: dict[str, tuple[str, str, Any]] = {
     "run": ("[FLAGS] HOSTS TASK [ARG…]", "Check, launch on all hosts, watch, stop together, explain.", _run),
     "exec": ("[FLAGS] HOSTS -- COMMAND…", "Run any command on all hosts; equal output is shown once.", _exec),
     "hosts": ("[FLAGS] HOSTS", "Show what was understood of a hostfile.", _hosts),
+    "ps": ("[FLAGS] [HOSTS]", "Which runs there are: on hosts, or launched from here.", _ps),
+    "attach": ("[FLAGS] [RUN] [HOSTS]", "Come back to a run, and stay to its end.", _attach),
     "logs": ("[FLAGS] [RUN]", "The lines of a run, also while it goes on.", _logs),
     "report": ("[FLAGS] [RUN]", "What became of a run, and why it failed, once more.", _report),
     "replay": ("[FLAGS] [RUN]", "A recorded run in the view of the run, at any pace, from any moment.", _replay),
     "why": ("[FLAGS] FILE|DIR…", "Why a run of any launcher failed, from its logs.", _why),
     "lnav": ("[--install]", "Teach the log viewer lnav to read runs: prints its format, or installs it.", _lnav),
-    "stop": ("[FLAGS] [RUN]", "End a run from elsewhere: log in, stop it, look, say what is left.", _named_run),
+    "stop": ("[FLAGS] [RUN] [HOSTS]", "End a run from elsewhere: stop it, look, say what is left.", _stop),
+    "clean": ("[FLAGS] HOSTS", "What ended runs left on hosts: list it, and after a yes remove it.", _clean),
     "demo": ("[FLAGS]", "Play hosts on this machine and train on them: no root, no ssh server needed.", _demo),
 }

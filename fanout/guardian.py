@@ -59,9 +59,16 @@ def main() -> None:
         order += data
     if order.endswith(BYE) or b"\n" not in order:
         return
-    from fanout import rejoin
+    import time
 
-    rejoin.end(rejoin.Order.from_json(order.split(b"\n", 1)[0].decode()), by="the guardian", agent=False)
+    from fanout import holder, rejoin
+
+    wanted = rejoin.Order.from_json(order.split(b"\n", 1)[0].decode())
+    ours = holder.Holder(pid=os.getpid(), user="the guardian", machine=os.uname().nodename, since=time.time(),
+                         ending=True)  # fmt: skip
+    if holder.take(wanted.directory, ours) is None:
+        return  # somebody has taken the run up already
+    rejoin.end(wanted, by="the guardian", agent=False, why="the launcher is gone")
 
 
 if __name__ == "__main__":

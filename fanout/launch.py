@@ -37,10 +37,13 @@ class Subscriber(Protocol):
 class Session:
     """The hosts of one command, from the first dial to the last word."""
 
-    def __init__(self, fan: Fan, names: Sequence[str], subscribers: Sequence[Subscriber]) -> None:
+    def __init__(
+        self, fan: Fan, names: Sequence[str], subscribers: Sequence[Subscriber], *, state: RunState | None = None
+    ) -> None:
+        """``state``: as another launcher left the run."""
         self._fan = fan
         self._subscribers = tuple(subscribers)
-        self.state = RunState.new(names, at=fan.clock())
+        self.state = state if state is not None else RunState.new(names, at=fan.clock())
         self._numbers = itertools.count(1)
 
     def step(self, timeout: float = TICK_SECONDS) -> None:
@@ -119,15 +122,32 @@ class Session:
             self.step()
         return outcome.of(self.state)
 
-    def end(self, *, grace: float, until: float) -> None:
-        """Stop a run that was taken up, on every host that can be reached before ``until``; leave nothing there."""
+    def end(self, *, grace: float, until: float, why: str) -> RunOutcome:
+        """Stop a run that was taken up, on every host that can be reached before ``until``; leave nothing there.
+
+        Whoever was told to stop by a launcher that died is told again: it may not have heard.
+        """
+        stopped: set[str] = set()
+        forgotten: set[str] = set()
         while not self.state.over and self.state.now < until:
             for host in self.state.all:
-                if host.phase in (Phase.PREPARED, Phase.RUNNING) and host.stop_at is None:
-                    self._do(Stop(host=host.name, grace=grace, why="the launcher is gone"))
-                elif host.phase is Phase.GONE and host.forget_at is None:
+                if host.linked and host.phase in (Phase.PREPARED, Phase.RUNNING) and host.name not in stopped:
+                    stopped.add(host.name)
+                    self._do(Stop(host=host.name, grace=grace, why=why))
+                elif host.linked and host.phase is Phase.GONE and host.name not in forgotten:
+                    forgotten.add(host.name)
                     self._do(Forget(host=host.name))
             self.step()
+        return outcome.of(self.state)
+
+    def look_on(self) -> RunOutcome:
+        """Look on at a run of somebody else's, to its end or until the user leaves; nothing on the hosts changes."""
+        while not self.state.over and not self.state.interrupts:
+            for host in self.state.all:
+                if host.phase is Phase.GONE and host.forget_at is None:
+                    self._do(Forget(host=host.name))
+            self.step()
+        return outcome.of(self.state)
 
     def dismiss(self) -> None:
         """Send everybody home before anything was prepared."""

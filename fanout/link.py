@@ -12,7 +12,6 @@ import secrets
 import threading
 import time
 import traceback
-import zlib
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -21,7 +20,6 @@ from fanout import bare, wire
 from fanout.agent import bundle
 from fanout.errors import AgentRefused, Dropped, TransportError, Unreachable
 from fanout.events import (
-    MAIN_STREAM,
     Chunk,
     Dialling,
     Event,
@@ -31,16 +29,19 @@ from fanout.events import (
     LinkLost,
     Lost,
     Refused,
+    Trimmed,
     Unreached,
 )
 from fanout.greeting import take_in
 from fanout.hosts import Host
 from fanout.plan import LaunchPlan
+from fanout.tally import Arrived, Receipts
 from fanout.transports.base import Channel, Deadline, Transport
 
 BEAT_SECONDS = 5.0
 SILENT_SECONDS = 15.0  # three beats of the agent
 CHUNKS_IN_QUEUE = 64
+CLOSE_SECONDS = 5.0
 REDIAL_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0)
 
 
@@ -78,14 +79,16 @@ class Link:
         self._wake_dialler = threading.Event()
         self._outbox: deque[bytes] = deque()
         self._orders: list[bytes] = []  # said again on every new link: a frame may be lost with the old one
-        self._leaving = self._was_linked = False
+        self._farewell = b""
+        self._was_linked = False
         self._channel: Channel | None = None
         self._opening: Deadline | None = None
+        self._receipts = Receipts()
         self._over = False
+        self._closing: threading.Thread | None = None
         self._plan: LaunchPlan | None = None
         self._attach_only = False
-        self._offsets: dict[int, int] = {}
-        self._crcs: dict[int, int] = {}
+        self._arrived = Arrived()
         self.room = threading.Semaphore(CHUNKS_IN_QUEUE)
 
     # -- from the main thread
@@ -107,19 +110,18 @@ class Link:
         """From here on the link is worth dialling again: there is something on the host to come back to."""
         self._plan = plan
         node = plan.node(self.host.name)
-        self.send(wire.prepare_frame(plan, node, by=self._options.by, cursors=self._offsets), order=True)
+        self.send(wire.prepare_frame(plan, node, by=self._options.by, cursors=self._arrived.sizes), order=True)
 
-    def forget(self) -> None:
-        """The farewell."""
-        self._leaving = True
-        self.send(wire.BYE)
+    def forget(self, farewell: bytes) -> None:
+        """The last word to this host."""
+        self._farewell = farewell
+        self.send(farewell)
 
-    def resume(self, plan: LaunchPlan, size: int, crc: int) -> None:
-        """Before ``start``: take up a run that another launcher began and whose log it had as far as ``size``."""
+    def resume(self, plan: LaunchPlan, have: Mapping[int, tuple[int, int]]) -> None:
+        """Before ``start``: take up a run that another launcher began; ``have`` is (size, CRC-32) of each stream."""
         self._plan = plan
         self._attach_only = True
-        self._offsets[MAIN_STREAM] = size
-        self._crcs[MAIN_STREAM] = crc
+        self._arrived = Arrived(have)
 
     def go(self) -> None:
         assert self._plan is not None
@@ -131,8 +133,15 @@ class Link:
         """A sign of life, unless one is already waiting to be sent."""
         with self._lock:
             if self._channel is not None and not self._outbox and not self._options.command:
-                self._outbox.append(wire.BEAT)
+                self._outbox.append(self._receipts.beat())
                 self._wake_writer.notify()
+
+    def dealt_with(self, chunk: Chunk) -> None:
+        """There is room for one more, and the host may hear that it need not keep this one."""
+        self.room.release()
+        receipt = self._receipts.dealt_with(chunk)
+        if receipt and self._plan is not None:
+            self.send(receipt)
 
     def check_deadline(self) -> None:
         opening = self._opening
@@ -147,8 +156,13 @@ class Link:
             self._wake_writer.notify_all()
         self._wake_dialler.set()
         self.room.release(CHUNKS_IN_QUEUE)
-        if channel is not None:
-            channel.close()
+        if channel is not None:  # a child that hangs is waited for: by a thread, for many links may be closed at once
+            self._closing = threading.Thread(target=channel.close, name=f"closing {self.host.name}", daemon=True)
+            self._closing.start()
+
+    def wait_closed(self) -> None:
+        if self._closing is not None:
+            self._closing.join(CLOSE_SECONDS)
 
     def _thread(self, what: str, work: Callable[[], None]) -> None:
         """A thread that cannot end without a word: whoever waits for this host would wait for ever."""
@@ -230,7 +244,7 @@ class Link:
             again = list(self._orders)
             if self._plan is not None and self._attach_only:
                 node = self._plan.node(self.host.name)
-                again.insert(0, wire.attach_frame(self._plan.run_id, node.rank, node.mark, self._offsets))
+                again.insert(0, wire.attach_frame(self._plan.run_id, node.rank, node.mark, self._arrived.sizes))
             self._outbox = deque(again + [frame for frame in self._outbox if not self._said_again(frame)])
             self._wake_writer.notify_all()
         took = time.monotonic() - began
@@ -240,7 +254,7 @@ class Link:
 
     def _said_again(self, frame: bytes) -> bool:
         """Does a new link say this by itself? A farewell has to wait there until the host has told its end again."""
-        return frame in self._orders or frame is wire.BEAT or (frame is wire.BYE and self._attach_only)
+        return frame in self._orders or (frame is self._farewell and self._attach_only)
 
     def _follow(self, channel: Channel, decoder: wire.Decoder, early: list[Event]) -> str | None:
         """Read until the link ends: why it did, or None if that is the end of the run here."""
@@ -284,11 +298,17 @@ class Link:
         """Post one event of the agent's; True after the last one."""
         match event:
             case Chunk():
-                return self._hand_on_chunk(event)
+                fresh = self._arrived.fresh(event)
+                if fresh is None:
+                    return False
+                event = fresh
+                self.room.acquire()
+            case Trimmed():
+                self._arrived.sizes[event.stream] = event.upto
             case Gone():
-                event = replace(event, whole=self._whole(decoder.totals))
-                if self._leaving:
-                    self.send(wire.BYE)
+                event = replace(event, whole=self._arrived.whole(decoder.totals))
+                if self._farewell:
+                    self.send(self._farewell)
             case Refused(kind="no-run") if self._attach_only:
                 why = "nothing of the run is there any more: the host was rebooted or cleaned"
                 self._post(Lost(at=self._clock(), host=self.host.name, why=why))
@@ -298,19 +318,6 @@ class Link:
         self._post(event)
         return isinstance(event, (Forgotten, Refused))
 
-    def _hand_on_chunk(self, chunk: Chunk) -> bool:
-        """Log bytes, each exactly once and in order; what overlaps with what we have is cut off."""
-        have = self._offsets.get(chunk.stream, 0)
-        if chunk.offset > have:
-            raise wire.BadHost(f"left out bytes {have}-{chunk.offset} of stream {chunk.stream}")
-        data = chunk.data[have - chunk.offset :]
-        if data:
-            self._offsets[chunk.stream] = have + len(data)
-            self._crcs[chunk.stream] = zlib.crc32(data, self._crcs.get(chunk.stream, 0))
-            self.room.acquire()
-            self._post(replace(chunk, offset=have, data=data))
-        return False
-
     def _hand_on_bare(self, event: Event) -> bool:
         """Post one event of a bare command's; True once nobody wants any more."""
         if isinstance(event, Chunk):
@@ -318,12 +325,6 @@ class Link:
         if not self._over:
             self._post(event)
         return self._over
-
-    def _whole(self, totals: Mapping[int, tuple[int, int | None]]) -> bool:
-        return all(
-            self._offsets.get(stream, 0) == size and crc in (None, self._crcs.get(stream, 0))
-            for stream, (size, crc) in totals.items()
-        )
 
     # -- the writer's thread
 
@@ -340,8 +341,8 @@ class Link:
                 channel.write(frame)
             except OSError:
                 with self._lock:
-                    if not self._said_again(frame):
-                        self._outbox.appendleft(frame)
+                    if not self._said_again(frame):  # if the next link is up already: after its first word
+                        self._outbox.insert(int(self._channel not in (None, channel)), frame)
                     if self._channel is channel:
                         self._channel = None
                 channel.close()

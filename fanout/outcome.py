@@ -7,7 +7,7 @@ fanout itself refused; 124 at the time limit; 130, 143 … where the user ended 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from fanout.state import HostState, Phase, RunState
@@ -65,6 +65,15 @@ def of(state: RunState, *, refused: str = "") -> RunOutcome:
         first=first,
         hosts=hosts,
         seconds=state.now - state.began_at,
+    )
+
+
+def with_holes(outcome: RunOutcome, holes: int) -> RunOutcome:
+    """A run that ended well, but whose record lacks bytes that this machine's disk did not take, is no plain success."""
+    if not holes or not outcome.ok:
+        return outcome
+    return replace(
+        outcome, exit_code=125, origin="fanout", headline=f"{outcome.headline}, but its log here has {holes} holes"
     )
 
 

@@ -15,7 +15,7 @@ from typing import TypeAlias
 
 from fanout.errors import UsageError
 from fanout.hosts import Host
-from fanout.settings import Settings
+from fanout.settings import Settings, bytes_of
 
 RESERVED = frozenset(
     "NNODES NODE_RANK MASTER_ADDR MASTER_PORT NPROC_PER_NODE RANK LOCAL_RANK WORLD_SIZE LOCAL_WORLD_SIZE GROUP_RANK "
@@ -79,6 +79,8 @@ class LaunchPlan:
     master_port: int
     grace: float
     lease: float
+    spool_limit: int = 0  # bytes of log that a host may keep; 0: any number
+    detached: bool = False  # launched with -d: its launcher has no terminal
     notes: tuple[str, ...] = field(default=())
 
     @property
@@ -158,6 +160,7 @@ def make(
         master_port=settings.master_port,
         grace=settings.grace,
         lease=settings.lease,
+        spool_limit=bytes_of(settings.spool_limit),
     )
 
 

@@ -1,33 +1,38 @@
-"""Coming back to a run that somebody else began: the guardian after the launcher's death, ``fanout stop`` at any time.
+"""Coming back to a run whose launcher is gone: the guardian after its death, ``fanout stop`` and ``attach`` at any time.
 
 An ``Order`` is as much of a run as that takes, as one JSON object: which hosts, how to reach them, where their logs
-are. It holds no environment and no secret, so it may lie in the run's directory.
+are. It holds no environment and no secret, so it may lie in the run's directory. The record is read back into the state
+that the launcher left, each host's log goes on at its byte, and what happens from here on is written behind it.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from fanout.events import MAIN_STREAM, Chunk, Event, StreamOpened
+from fanout import supervise
+from fanout.errors import FanoutError, LauncherError
+from fanout.events import Chunk, Event, LinkLost, StreamOpened
 from fanout.fan import Clock, Fan
 from fanout.hosts import Host, Origin
 from fanout.launch import Session, Subscriber
 from fanout.link import FanOptions
+from fanout.outcome import RunOutcome, of
 from fanout.plan import LaunchPlan, NodePlan
 from fanout.settings import Settings
-from fanout.state import RunState
+from fanout.state import HostState, Phase, RunState, advance
 from fanout.transports.pick import Picker
-from fanout.views.filenames import FileNames
+from fanout.views.base import Heading
+from fanout.views.logdir import LogDir
+from fanout.views.recorded import Recorded
+from fanout.views.report import report
 
-LOOKED_OVER = "looked-over.json"  # what somebody else than the launcher ended, and that nothing is left of it
-_REACHING = ("transport", "ssh_config", "user", "connect_timeout", "fanout", "grace")
+_REACHING = ("transport", "ssh_config", "user", "connect_timeout", "fanout", "grace", "lease", "last_words",
+             "start_timeout", "time_limit", "on_early_exit")  # fmt: skip
 MARGIN_SECONDS = 60.0
-_WRITE = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,74 +68,131 @@ class Order:
         )
 
 
-def end(order: Order, *, by: str, agent: bool, subscribers: Sequence[Subscriber] = ()) -> RunState:
-    """Log in everywhere, stop, look, bring the rest of the logs home, forget; the state that this came to.
+class TakenUp:
+    """A run as its launcher left it. ``learners`` see everything from its beginning, ``views`` what comes now."""
 
-    What cannot be reached within twice the grace and a minute is given up.
-    """
-    settings = order.settings
-    picker = Picker(settings, user=order.user, agent=agent)
-    options = FanOptions(dials=settings.fanout, connect_timeout=settings.connect_timeout, by=by)
-    clock = Clock()
-    fan = Fan(order.hosts, picker, options, clock)
-    plan = _plan(order)
-    collector = _Collector(order)
-    for name, link in fan.links.items():
-        link.resume(plan, *_so_far(collector.path(name, MAIN_STREAM)))
-    session = Session(fan, [host.name for host in order.hosts], [collector, *subscribers])
-    fan.start()
-    try:
-        session.end(grace=settings.grace, until=clock() + 2 * settings.grace + MARGIN_SECONDS)
-    finally:
-        fan.close()
-    _remember(order, by, session.state)
-    return session.state
+    def __init__(
+        self,
+        order: Order,
+        *,
+        by: str,
+        agent: bool,
+        learners: Sequence[Subscriber] = (),
+        views: Sequence[Subscriber] = (),
+        again: bool = False,
+    ) -> None:
+        """``again``: hosts that were given up are tried once more."""
+        self.order = order
+        clock = Clock()
+        self.heading = Heading(run_id=order.run_id, title="", hosts=tuple(host.name for host in order.hosts))
+        self._have: dict[str, dict[int, tuple[int, int]]] = {}
+        self._opened: list[StreamOpened] = []
+        self._left = _without_launcher(self._read(learners, clock()), again=again)
+        self.record = self._record()
+        self.fan = self._fan(clock, by=by, agent=agent)
+        subscribers = [*([self.record] if self.record else []), *learners, *views]
+        self.session = Session(self.fan, self.heading.hosts, subscribers, state=self._left)
 
-
-def _remember(order: Order, by: str, state: RunState) -> None:
-    """Every host was seen and has nothing left of the run: from now on its record is one of the past."""
-    if all(host.gone is not None and not host.gone.left for host in state.all):
+    def _read(self, learners: Sequence[Subscriber], now: float) -> RunState:
+        """The state that the record comes to. A record that cannot be read must not keep a run from being ended."""
+        state = RunState.new(self.heading.hosts, at=now)
         try:
-            with open(os.open(os.path.join(order.directory, LOOKED_OVER), _WRITE | os.O_TRUNC, 0o600), "w") as file:
-                file.write(json.dumps({"v": 1, "at": state.now, "by": by}) + "\n")
-        except OSError:
-            pass  # the run has ended all the same; its record is kept for longer
+            recorded = Recorded(self.order.directory)
+            self.heading = recorded.heading
+            state = RunState.new(self.heading.hosts, at=recorded.began_at)
+            for event in recorded.written():
+                state = advance(state, event)
+                self._remember(event)
+                for learner in learners:
+                    learner(event, state)
+        except FanoutError:
+            return state
+        return state
 
+    def _record(self) -> LogDir | None:
+        """Where the launcher wrote, to write on; None where that cannot be: the hosts come first."""
+        try:
+            record = LogDir(self.order.directory, self.heading)
+        except LauncherError:
+            return None
+        for event in self._opened:
+            record.recall(event)
+        return record
 
-class _Collector:
-    """A subscriber that writes what comes where the launcher would have: the rest of the main streams, the others anew."""
-
-    broken = False
-
-    def __init__(self, order: Order) -> None:
-        self._directory = order.directory
-        self._names = FileNames(tuple(host.name for host in order.hosts))
-
-    def path(self, host: str, stream: int) -> str:
-        return os.path.join(self._directory, self._names.of(host, stream))
-
-    def __call__(self, event: Event, state: RunState) -> None:
+    def _remember(self, event: Event) -> None:
         if isinstance(event, StreamOpened):
-            self._names.name(event.host, event.stream, event.name)
+            self._opened.append(event)
         elif isinstance(event, Chunk):
-            descriptor = os.open(self.path(event.host, event.stream), _WRITE, 0o600)
-            try:
-                os.pwrite(descriptor, event.data, event.offset)
-            finally:
-                os.close(descriptor)
+            have = self._have.setdefault(event.host, {})
+            size, crc = have.get(event.stream, (0, 0))
+            if event.offset == size:
+                have[event.stream] = (size + len(event.data), zlib.crc32(event.data, crc))
+
+    def _fan(self, clock: Clock, *, by: str, agent: bool) -> Fan:
+        order, settings = self.order, self.order.settings
+        hosts = [host for host in order.hosts if not self._left.hosts[host.name].phase.over]
+        options = FanOptions(dials=settings.fanout, connect_timeout=settings.connect_timeout, by=by)
+        fan = Fan(hosts, Picker(settings, user=order.user, agent=agent), options, clock)
+        for name, link in fan.links.items():
+            link.resume(plan_of(order), self._have.get(name, {}))
+            if self._left.hosts[name].linked:
+                fan.post(LinkLost(at=clock(), host=name, why="its launcher is gone"))
+        return fan
+
+    def end(self, why: str) -> RunOutcome:
+        """Log in everywhere, stop, look, bring the rest of the logs home, forget.
+
+        What cannot be reached within twice the grace and a minute is left open.
+        """
+        grace = self.order.settings.grace
+        self.fan.start()
+        return self.session.end(grace=grace, until=self.fan.clock() + 2 * grace + MARGIN_SECONDS, why=why)
+
+    def go_on(self) -> RunOutcome:
+        """Follow the policy to the end, as the launcher would have."""
+        settings = self.order.settings
+        policy = supervise.Policy(
+            grace=settings.grace,
+            last_words=settings.last_words,
+            lease=settings.lease,
+            start_timeout=settings.start_timeout,
+            time_limit=settings.time_limit,
+            on_early_exit=settings.on_early_exit,
+            prepare=False,
+        )
+        if not any(host.go_at is not None for host in self.session.state.all):
+            return self.end("it was never told to start")
+        self.fan.start()
+        return self.session.run(policy, plan_of(self.order))
+
+    def close(self) -> None:
+        self.fan.close()
+        if self.record:
+            self.record.close()
 
 
-def _so_far(path: str) -> tuple[int, int]:
-    """(bytes, CRC-32) of a log file as far as the launcher came."""
-    size, crc = 0, 0
+def end(order: Order, *, by: str, agent: bool, why: str) -> RunState:
+    """End the run, and its record with it; the state that this came to."""
+    taken = TakenUp(order, by=by, agent=agent, again=True)
     try:
-        with open(path, "rb") as file:
-            while data := file.read(1 << 20):
-                size += len(data)
-                crc = zlib.crc32(data, crc)
-    except FileNotFoundError:
-        pass
-    return size, crc
+        taken.end(why)
+        outcome = of(taken.session.state)
+        if outcome.clean and taken.record:
+            taken.record.finish(outcome, report(taken.heading, taken.session.state, outcome, {}))
+        return taken.session.state
+    finally:
+        taken.close()
+
+
+def _without_launcher(state: RunState, *, again: bool) -> RunState:
+    """What a dead launcher had sent last may never have arrived: it is to be said again."""
+
+    def left(host: HostState) -> HostState:
+        if again and host.phase is Phase.LOST:
+            return replace(host, phase=Phase.WAITING, trouble=None)
+        return host if host.phase.over else replace(host, forget_at=None, kill_at=None)
+
+    return replace(state, hosts={name: left(host) for name, host in state.hosts.items()})
 
 
 def _host(entry: Mapping[str, Any]) -> Host:
@@ -143,11 +205,11 @@ def _tuples(value: Any) -> Any:
     return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
 
 
-def _plan(order: Order) -> LaunchPlan:
-    """As much of the plan as it takes to find the run again on each host."""
+def plan_of(order: Order, ranks: Sequence[int] | None = None) -> LaunchPlan:
+    """As much of the plan as it takes to find the run again on each host; ``ranks`` where some hosts are left out."""
     nodes = tuple(
         NodePlan(host=host, rank=rank, nproc=None, cwd="/", argv=(), env=(), needs=(), claims=(), run_id=order.run_id)
-        for rank, host in enumerate(order.hosts)
+        for rank, host in zip(ranks or range(len(order.hosts)), order.hosts, strict=True)
     )
     grace = order.settings.grace
     return LaunchPlan(run_id=order.run_id, task=(), nodes=nodes, master_addr="", master_port=0, grace=grace, lease=0.0)

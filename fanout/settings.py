@@ -8,6 +8,7 @@ pyproject.toml), ~/.config/fanout/config.toml, the defaults below. What is not o
 from __future__ import annotations
 
 import math
+import re
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -41,6 +42,7 @@ class Settings:
     grace: float = 40.0
     last_words: float = 3.0
     on_early_exit: str = "wait"
+    on_hangup: str = "stop"
     transport: str = "auto"
     ssh_config: str = ""
     user: str = ""
@@ -59,6 +61,7 @@ class Settings:
     log_dir: str = ""
     keep: str = "30d,100,5GB"  # of recorded runs: how old, how many, how large; "all" for everything
     rank_logs: str = "auto"
+    spool_limit: str = "4G"  # bytes of a run's log on each host's disk
     signatures: str = ""  # a file of the user's own messages, for the diagnosis
 
 
@@ -133,6 +136,8 @@ def _checked(name: str, value: Any, where: str) -> Any:
     wrong = wrong or (isinstance(value, float) and not math.isfinite(value))
     if wrong:
         raise UsageError(f"{where} must be {_called(kinds[0])}, not {value!r}")
+    if name == "spool_limit" and bytes_of(value) and bytes_of(value) < SPOOL_LEAST:
+        raise UsageError(f"{where} must be a size of at least 32M (or 0 for no limit), not {value!r}")
     if name in CHOICES and value not in CHOICES[name]:
         raise UsageError(f"{where} is one of {', '.join(CHOICES[name])}; not {value!r}")
     if name in _AT_LEAST and value is not None and value < _AT_LEAST[name]:
@@ -140,6 +145,18 @@ def _checked(name: str, value: Any, where: str) -> Any:
     if name == "master_port" and value > 65535:
         raise UsageError(f"{where} is at most 65535, not {value}")
     return value
+
+
+SPOOL_LEAST = 32 << 20
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?\Z", re.IGNORECASE)
+
+
+def bytes_of(text: str) -> int:
+    """``4G`` in bytes; -1 for what is no size. ``0`` is no limit, which is as much as fits."""
+    found = _SIZE.match(text.strip())
+    if found is None:
+        return -1
+    return int(float(found[1]) * 1024 ** " KMGT".index(found[2].upper() or " "))
 
 
 _AT_LEAST: Mapping[str, float] = {

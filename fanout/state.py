@@ -26,6 +26,7 @@ from fanout.events import (
     Go,
     Gone,
     Interrupted,
+    Joined,
     Kill,
     Linked,
     LinkLost,
@@ -39,6 +40,7 @@ from fanout.events import (
     Stop,
     StreamOpened,
     Tick,
+    Trimmed,
     Unreached,
 )
 
@@ -129,6 +131,7 @@ class HostState:
     attempt: int = 0  # connection attempts so far, over the whole run
     took: float = 0.0  # seconds that the last successful attempt took
     linked: bool = False  # is the link up now
+    linked_at: float | None = None
     link_lost_at: float | None = None
     link_lost_why: str = ""
     hello: Mapping[str, Any] = field(default_factory=dict)
@@ -136,6 +139,8 @@ class HostState:
     trouble: Trouble | None = None
     pid: int | None = None
     started_at: float | None = None
+    waiting_at: float | None = None  # its torchrun was seen
+    joined_at: float | None = None  # it was seen on MASTER_PORT
     streams: Mapping[int, str] = field(default_factory=dict)  # names of the streams beyond the main one
     received: Mapping[int, int] = field(default_factory=dict)  # bytes of each stream that are here
     first_output_at: float | None = None
@@ -224,7 +229,7 @@ def advance(state: RunState, event: Event) -> RunState:
             return state
 
 
-_STILL = (Noise, LinkLost, StreamOpened, Chunk, Beat)
+_STILL = (Noise, LinkLost, Joined, StreamOpened, Trimmed, Chunk, Beat)
 
 
 def _moved(host: HostState, event: OnHost) -> Phase:
@@ -242,7 +247,8 @@ def _told(host: HostState, event: OnHost) -> HostState:
         case Dialling():
             return replace(host, attempt=event.attempt)
         case Linked():
-            return replace(host, linked=True, took=event.took, hello=event.hello, link_lost_at=None, heard_at=event.at)
+            return replace(host, linked=True, linked_at=event.at, took=event.took, hello=event.hello, link_lost_at=None,
+                           heard_at=event.at)  # fmt: skip
         case LinkLost():
             return replace(host, linked=False, link_lost_at=host.link_lost_at or event.at, link_lost_why=event.why)
         case Noise():
@@ -256,8 +262,14 @@ def _told(host: HostState, event: OnHost) -> HostState:
             return replace(host, linked=False, trouble=Trouble(kind="lost", message=event.why))
         case Started():
             return replace(host, pid=event.pid, started_at=host.started_at or event.at, heard_at=event.at)
+        case Joined(how="joined"):
+            return replace(host, joined_at=host.joined_at or event.at, waiting_at=host.waiting_at or event.at)
+        case Joined():
+            return replace(host, waiting_at=host.waiting_at or event.at)
         case StreamOpened():
             return replace(host, streams={**host.streams, event.stream: event.name})
+        case Trimmed():
+            return replace(host, received={**host.received, event.stream: event.upto}, heard_at=event.at)
         case Chunk():
             received = {**host.received, event.stream: event.offset + len(event.data)}
             first = host.first_output_at or event.at

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fanout.events import Action, Forget, GiveUp, Go, Kill, Prepare, Stop
+from fanout.hosts import fold
 from fanout.outcome import TIME_LIMIT
 from fanout.state import HostState, Phase, RunState
 
@@ -123,10 +124,37 @@ def _reason_to_stop(policy: Policy, state: RunState) -> str:
     for host in state.all:
         if host.phase is Phase.PREPARED and _overdue(state, host.go_at, policy.start_timeout):
             return f"{host.name} did not start within {policy.start_timeout:g} s"
+    missing = _never_came(policy, state)
+    if missing:
+        return missing
     ended = [host for host in state.all if host.succeeded]
     if ended and policy.on_early_exit == "stop" and len(ended) < len(state.all):
         return f"{ended[0].name} ended early"
     return ""
+
+
+def _never_came(policy: Policy, state: RunState) -> str:
+    """Hosts that the others have been waiting for at the rendezvous; "" if none, or if nobody uses it.
+
+    Once somebody is on MASTER_PORT, everybody has to be; before that, whoever has a torchrun waits for those without.
+    """
+    joined = [host.joined_at for host in state.all if host.joined_at is not None]
+    waiting = [host.waiting_at for host in state.all if host.waiting_at is not None]
+    since = min(joined or waiting, default=None)
+    if not _overdue(state, since, policy.start_timeout):
+        return ""
+    late = [
+        host
+        for host in state.all
+        if host.phase is Phase.RUNNING and host.linked and (host.joined_at if joined else host.waiting_at) is None
+    ]
+    if not late:
+        return ""
+    names, how = fold(host.name for host in late), f"within {policy.start_timeout:g} s of the others"
+    if not joined:
+        return f"{names}: no torchrun came up {how}"
+    up = " although torchrun is up there" if all(host.waiting_at is not None for host in late) else ""
+    return f"{names} did not come to the rendezvous on MASTER_PORT {how}{up}"
 
 
 def _ending(policy: Policy, state: RunState, host: HostState) -> list[Action]:
@@ -140,16 +168,27 @@ def _ending(policy: Policy, state: RunState, host: HostState) -> list[Action]:
     if host.phase in (Phase.PREPARED, Phase.RUNNING, Phase.EXITED):
         if host.link_lost_at is not None and _overdue(state, host.link_lost_at, policy.lease + patience):
             return [GiveUp(host=host.name, why=f"no link for {policy.lease + patience:g} s ({host.link_lost_why})")]
-        if host.linked and host.exit is None and _overdue(state, host.stop_at, 2 * patience):
+        if host.linked and host.exit is None and _overdue(state, _heard_stop(host), 2 * patience):
             return [GiveUp(host=host.name, why="did not end although it was told to")]
-        heard = (
-            max(host.exit.at, host.last_output_at or 0.0) if host.exit is not None else None
-        )  # a long log takes long
-        if host.linked and _overdue(state, heard, 2 * patience):
+        if host.linked and _overdue(state, _last_heard(host), 2 * patience):
             return [GiveUp(host=host.name, why="did not say what is left of the run")]
-        if host.linked and host.kill_at is None and _overdue(state, host.stop_at, patience):
+        if host.linked and host.kill_at is None and _overdue(state, _heard_stop(host), patience):
             return [Kill(host=host.name)]
     return []
+
+
+def _heard_stop(host: HostState) -> float | None:
+    return None if host.stop_at is None else _since_linked(host, host.stop_at)
+
+
+def _last_heard(host: HostState) -> float | None:
+    """Of a script that has ended: a long log takes long to arrive."""
+    return None if host.exit is None else _since_linked(host, max(host.exit.at, host.last_output_at or 0.0))
+
+
+def _since_linked(host: HostState, at: float) -> float:
+    """No host can have answered while its link was down, however long ago something was."""
+    return max(at, host.linked_at or at)
 
 
 def _overdue(state: RunState, since: float | None, seconds: float) -> bool:

@@ -7,6 +7,7 @@ hostile; ``BadHost`` is the answer to anything else.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -20,12 +21,14 @@ from fanout.events import (
     Exited,
     Forgotten,
     Gone,
+    Joined,
     Leftover,
     Noise,
     Prepared,
     Refused,
     Started,
     StreamOpened,
+    Trimmed,
 )
 from fanout.plan import Default, EnvValue, LaunchPlan, NodePlan, PathList
 
@@ -113,6 +116,10 @@ class Decoder:
                 )
             case "started":
                 return Started(at=at, host=host, pid=int(message["pid"]))
+            case "joined":
+                return Joined(at=at, host=host, how=str(message["how"]))
+            case "trimmed":
+                return Trimmed(at=at, host=host, stream=int(message["stream"]), upto=int(message["upto"]))
             case "stream":
                 return StreamOpened(at=at, host=host, stream=int(message["id"]), name=str(message["name"]))
             case "exited":
@@ -171,7 +178,16 @@ def prepare_frame(plan: LaunchPlan, node: NodePlan, *, by: str, cursors: Mapping
             "claims": list(node.claims),
             "ranks": -1 if node.first_rank is None else node.first_rank,
             "about": {"by": by},
+            "card": {
+                "title": shlex.join(plan.task),
+                "nodes": len(plan.nodes),
+                "nproc": node.nproc,
+                "first_rank": node.first_rank,
+                "detached": plan.detached,
+            },
+            "port": plan.master_port if len(plan.nodes) > 1 else 0,
             "lease": plan.lease,
+            "spool": plan.spool_limit,
             "grace": plan.grace,
             "cursors": {str(stream): offset for stream, offset in cursors.items()},
         }
@@ -215,10 +231,17 @@ def cancel_frame(number: int) -> bytes:
     return frames.pack({"op": "cancel", "id": number})
 
 
+def beat_frame(have: Mapping[int, int]) -> bytes:
+    """A sign of life; ``have`` is how much of each stream is safe here, and need not be kept there."""
+    if not have:
+        return frames.pack({"op": "beat"})
+    return frames.pack({"op": "beat", "have": {str(stream): size for stream, size in have.items()}})
+
+
 def stop_frame(grace: float, why: str) -> bytes:
     return frames.pack({"op": "stop", "grace": grace, "why": why})
 
 
 KILL = frames.pack({"op": "kill"})
-BEAT = frames.pack({"op": "beat"})
 BYE = frames.pack({"op": "bye"})
+LEAVE = frames.pack({"op": "leave"})

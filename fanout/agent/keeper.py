@@ -15,7 +15,7 @@ import signal
 import socket
 import time
 
-from . import procs, record, spawn
+from . import joining, place, procs, record, spawn, spool
 from .audience import Audience
 
 TYPE_CHECKING = False  # what typing says, without the price of importing it on a host
@@ -27,30 +27,8 @@ if TYPE_CHECKING:
 DRAIN = 1 << 20  # the most we read from the pipe before we look at anything else
 LEFTOVER_SECONDS = 1.0  # what train.sh leaves behind when it ends by itself gets this long to go
 UNKILLABLE_SECONDS = 20.0
+DEAF_SECONDS = 15.0  # a launcher says something every five
 SCAN_SECONDS = 0.1  # how often the tree is looked at while it is being ended
-
-
-def _name(number: int) -> str:
-    return signal.Signals(number).name
-
-
-def signalled(status: int) -> dict:
-    """A wait status as exactly one of code and signal."""
-    if os.WIFSIGNALED(status):
-        return {"code": None, "signal": os.WTERMSIG(status)}
-    return {"code": os.WEXITSTATUS(status), "signal": None}
-
-
-def oom_kills() -> int:
-    """How many processes the kernel has killed for memory on this host since boot (/proc/vmstat)."""
-    try:
-        with open("/proc/vmstat", "rb") as file:
-            for line in file:
-                if line.startswith(b"oom_kill "):
-                    return int(line.split()[1])
-    except OSError:
-        pass
-    return 0
 
 
 class Keeper:
@@ -63,20 +41,29 @@ class Keeper:
         self.poll = select.poll()
         self.audience = Audience(listener, self.poll)
         self.status = record.Status(directory)
-        self.log = record.Log(directory, 0)
+        self.spool = spool.Spool(directory, spec.get("spool", 0))
+        self.log = self.spool.log
         self.ranks: RankLogs | None = None
+        self.joining = joining.Joining(spec["port"]) if spec.get("port") else None
         self.pipe = -1
         self.main = 0
         self.exited = False
         self.unasked = ""  # why we ended it by ourselves
         self.deadline_term = 0.0  # when descendants outside train.sh's group get a TERM of their own
         self.deadline_kill = 0.0  # when KILL comes; 0: nothing is being ended
-        self.lease_until = time.monotonic() + min(spec["lease"] or 60.0, 60.0)
-        self.ooms = oom_kills()
+        self.heard = time.monotonic()  # when a launcher last said anything
+        self.lease_until = self.heard + min(spec["lease"] or 60.0, 60.0)
+        self.ooms = procs.oom_kills()
         self.done = False
+        self.unkillable: list = []  # (pid, start time): as long as one of them is there, so are we, and our claims
+        self.farewell = False  # the launcher has all it wants: the directory goes when we do
         self.wake_read, self.wake_write = os.pipe()
         os.set_blocking(self.wake_write, False)
         os.set_blocking(self.wake_read, False)
+
+    def named(self, directory: str) -> None:
+        """The run's directory has been given its name."""
+        self.directory = self.spool.log.directory = directory
 
     # -- the loop
 
@@ -85,7 +72,9 @@ class Keeper:
         signal.set_wakeup_fd(self.wake_write, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda number, frame: None)
         for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-            signal.signal(number, lambda number, frame: self._stop_unasked("the keeper got %s" % _name(number)))
+            signal.signal(
+                number, lambda number, frame: self._stop_unasked("the keeper got %s" % signal.Signals(number).name)
+            )
         self.status.note(phase="prepared", keeper=os.getpid())
         self.poll.register(self.wake_read, select.POLLIN)
         while not self.done:
@@ -93,7 +82,9 @@ class Keeper:
                 self._ready(descriptor, events)
             self._reap()
             self._deadlines()
+            self._look_after_spool()
             self._look_at_ranks()
+            self._look_at_port()
             self.audience.offer(self._sizes())
 
     def _ready(self, descriptor: int, events: int) -> None:
@@ -109,31 +100,53 @@ class Keeper:
         """How long nothing can happen by itself."""
         if self.deadline_kill or self.ranks is not None:
             return SCAN_SECONDS * 1000
-        if self.spec["lease"] or not self.main:
-            return max(50.0, (self.lease_until - time.monotonic()) * 1000)
-        return 60000.0
+        seconds = 1.0 if self.unkillable else 60.0
+        if not self.unkillable and (self.spec["lease"] or not self.main):
+            seconds = max(0.05, self.lease_until - time.monotonic())
+        if self.main and self.joining is not None and not self.joining.over:
+            seconds = min(seconds, max(0.05, self.joining.wait))
+        if self.spool.waits:
+            seconds = min(seconds, 1.0)
+        return seconds * 1000
 
     # -- relays
 
     def _story(self) -> Iterator:
-        """What a relay that comes now has missed."""
+        """How we stand, and what a relay that comes now has missed."""
+        yield {
+            "t": "standing",
+            "relays": len(self.audience.clients) - 1,  # without the one that asks
+            "heard": round(time.monotonic() - self.heard, 1),
+            "lease": round(self.lease_until - time.monotonic(), 1) if self.spec["lease"] else None,
+        }
+        if self.spool.trimming:
+            yield {"t": "trimming"}
         yield {"t": "prepared", "pid": os.getpid()}
         if self.main:
             yield {"t": "started", "pid": self.main}
+        if self.joining is not None and self.joining.how:
+            yield {"t": "joined", "how": self.joining.how}
         for number in self.ranks.paths if self.ranks is not None else ():
             yield self._stream(number)
         if self.exited:
             yield dict(self.status.facts["exited"], t="exited")
+        if "gone" in self.status.facts:
+            yield dict(self.status.facts["gone"], t="gone")
 
     def _obey(self, message: dict) -> None:
-        self.lease_until = time.monotonic() + (self.spec["lease"] or 60.0)
+        self.heard = time.monotonic()
+        self.lease_until = self.heard + (self.spec["lease"] or 60.0)
         operation = message.get("op")
-        if operation == "go":
+        if operation == "beat" and "have" in message:
+            self.spool.acknowledge(message["have"])
+        elif operation == "go":
             self.go(message["env"])
         elif operation == "stop":
             self.stop(float(message["grace"]), str(message.get("why", "stopped")))
         elif operation == "kill":
             self.stop(0.0, "killed")
+        elif operation == "bye":
+            self.farewell = True
 
     def _sizes(self) -> dict:
         sizes = {0: self.log.size}
@@ -153,6 +166,11 @@ class Keeper:
     def _look_at_ranks(self, final: bool = False) -> None:
         for number in self.ranks.look(os.getpid(), final) if self.ranks is not None else ():
             self.audience.tell(self._stream(number))
+
+    def _look_at_port(self) -> None:
+        new = self.joining.look(os.getpid()) if self.joining is not None and self.main and not self.exited else ""
+        if new:
+            self.audience.tell({"t": "joined", "how": new})
 
     def _stream(self, number: int) -> dict:
         assert self.ranks is not None
@@ -195,18 +213,34 @@ class Keeper:
                 os.close(self.pipe)
                 self.pipe = -1
                 return
-            self.log.append(data)
             taken += len(data)
+            self.spool.put(data, self._listened())
+            if self.spool.waits:
+                self.poll.unregister(self.pipe)  # until there is room: the run waits in its write
+                return
+
+    def _look_after_spool(self) -> None:
+        if self.spool.trim(self._sizes(), self.ranks.paths if self.ranks is not None else {}):
+            self.status.note(trimmed=True)
+            self.audience.tell({"t": "trimming"})
+        if self.spool.waits:
+            self.spool.retry(self._listened())
+            if not self.spool.waits and self.pipe >= 0:
+                self.poll.register(self.pipe, select.POLLIN)
+
+    def _listened(self) -> bool:
+        """Does a launcher take what we have?"""
+        return bool(self.audience.clients) and time.monotonic() - self.heard < DEAF_SECONDS
 
     def _reap(self) -> None:
         for ended in procs.reap():
             if ended is not None and ended[0] == self.main and not self.exited:
-                self._exited(dict(signalled(ended[1]), why=""))
+                self._exited(dict(procs.signalled(ended[1]), why=""))
 
     def _exited(self, how: dict) -> None:
         self.exited = True
         how["why"] = how["why"] or self.unasked
-        how["oom"] = oom_kills() > self.ooms
+        how["oom"] = procs.oom_kills() > self.ooms
         self.status.note(phase="exited", exited=how)
         self._look_at_ranks()
         self.audience.offer(self._sizes())
@@ -239,6 +273,9 @@ class Keeper:
                     break  # the group has ended already
 
     def _deadlines(self) -> None:
+        if self.unkillable:
+            self._look_at_unkillable()
+            return
         now = time.monotonic()
         if self.main and now > self.lease_until and self.spec["lease"] and not self.deadline_kill:
             self._stop_unasked("no launcher for %g s: the lease ran out" % self.spec["lease"])
@@ -271,8 +308,10 @@ class Keeper:
 
     def _finish(self, left: list, killed: int) -> None:
         """Everything has ended: the last bytes, the record, the word to the relays; then the loop is over."""
+        self.spool.finish()
         while self.pipe >= 0 and self._pending():
             self._drain()
+            self.spool.finish()
         self._look_at_ranks(final=True)
         gone = {
             "killed": killed,
@@ -282,10 +321,23 @@ class Keeper:
             "dropped": self.log.dropped,
         }
         self.status.note(phase="gone", gone=gone)
-        self.release()
+        self.unkillable = [(pid, seen[3]) for pid, seen in ((pid, procs.stat_of(pid)) for pid in left) if seen]
+        self.done = not self.unkillable
+        if self.done:
+            self.release()
         self.audience.offer(self._sizes())
         self.audience.tell(dict(gone, t="gone"))
-        self.done = True
+
+    def _look_at_unkillable(self) -> None:
+        """No other run may have the port and the GPUs of a process that nobody can end."""
+        self.unkillable = [(pid, start) for pid, start in self.unkillable if procs.stat_of(pid)[3:] == (start,)]
+        if not self.unkillable:
+            self.done = True
+            self.release()
+            if self.farewell:
+                root = os.path.dirname(self.directory)
+                place.remove_run(root, self.spec["run"], self.spec["node"])
+                place.tidy(root)
 
     def _pending(self) -> bool:
         return bool(select.select([self.pipe], [], [], 0)[0])

@@ -112,6 +112,19 @@ def unborn(root: str, run: str, node: int) -> str:
     return os.path.join(root, "unborn-%s.%d.%dp" % (run, node, os.getpid()))
 
 
+def existing() -> list:
+    """The state directories of ours that there are; none is made by looking."""
+    found = []
+    for path in candidates():
+        try:
+            seen = os.lstat(path)
+        except OSError:
+            continue
+        if stat.S_ISDIR(seen.st_mode) and seen.st_uid == os.getuid():
+            found.append(path)
+    return found
+
+
 def run_directory(root: str, run: str, node: int) -> str:
     return os.path.join(root, "%s.%d" % (run, node))
 

@@ -107,8 +107,10 @@ def _keeper(spec: dict, root: str, unborn: str, word: int) -> None:
         spawn.LIBC.prctl(spawn.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         _claim(spec, root, held)
         place.again(_make, root, unborn)
-        kept = keeper.Keeper(spec, unborn, _listen(unborn), release)
-        kept.directory = _born(spec, root, unborn)
+        listener = _listen(unborn)
+        _write_about(spec, unborn)
+        kept = keeper.Keeper(spec, unborn, listener, release)
+        kept.named(_born(spec, root, unborn))
     except Refusal as refusal:
         release()
         os.write(word, json.dumps([refusal.kind, str(refusal), refusal.hint]).encode())
@@ -192,7 +194,7 @@ def _busy(spec: dict, name: str, holder: dict) -> Refusal:
             "this is the machine that node %s of this run is on already" % holder.get("node", "?"),
             "leave one of the two out of the hostfile; for more processes on one machine, slots=N",
         )
-    since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(holder.get("since", 0)))
+    since = time.strftime("%Y-%m-%d %H:%M", time.localtime(holder.get("since", 0)))
     return Refusal(
         "busy",
         "busy: %s is held by run %s of %s since %s (pid %s)"
@@ -200,6 +202,43 @@ def _busy(spec: dict, name: str, holder: dict) -> Refusal:
         "wait for it, end it with `fanout stop %s`, or use another --master-port and other GPUs"
         % holder.get("run", "RUN"),
     )
+
+
+def _write_about(spec: dict, directory: str) -> None:
+    """What the run is, for `ps`, `attach` and `clean`, who know nothing but this host."""
+    about = dict(spec.get("card", {}), by=spec["about"]["by"], claims=spec["claims"], since=time.time())
+    with open(os.path.join(directory, "about"), "x", encoding="utf-8") as file:
+        json.dump(about, file)
+
+
+def read_about(directory: str) -> dict:
+    """The same again; {} where there is nothing to be read."""
+    try:
+        with open(os.path.join(directory, "about"), encoding="utf-8") as file:
+            about = json.load(file)
+    except (OSError, ValueError):
+        return {}
+    return about if isinstance(about, dict) else {}
+
+
+def stale() -> list:
+    """The runs whose directory is here although no keeper of theirs lives: nobody came to fetch how they ended."""
+    found = []
+    for root in place.existing():
+        for run, node in place.runs(root):
+            keeper = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            keeper.settimeout(0.0)
+            directory = os.open(place.run_directory(root, run, node), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                keeper.connect("/proc/self/fd/%d/socket" % directory)
+            except BlockingIOError:
+                pass  # it is there, and has many waiting
+            except OSError:
+                found.append(run)
+            finally:
+                keeper.close()
+                os.close(directory)
+    return found
 
 
 def _listen(directory: str) -> socket.socket:

@@ -69,11 +69,28 @@ def marked(mark: list) -> list:
     return found
 
 
+def mark_of(pid: int) -> tuple:
+    """(run, node) that a living process of our uid is marked with; ("", 0) if it is none of a run's."""
+    try:
+        if os.stat("/proc/%d" % pid).st_uid != os.getuid():
+            return "", 0
+        with open("/proc/%d/environ" % pid, "rb") as file:
+            env = dict(entry.partition(b"=")[::2] for entry in file.read().split(b"\0"))
+    except OSError:
+        return "", 0
+    node = env.get(b"FANOUT_NODE", b"")
+    return env.get(b"FANOUT_RUN_ID", b"").decode("ascii", "replace"), int(node) if node.isdigit() else 0
+
+
 def describe(pid: int) -> dict:
     """What a person needs to know of a process that will not die."""
     seen = stat_of(pid)
-    command = _read("/proc/%d/cmdline" % pid).replace("\0", " ").strip() or _read("/proc/%d/comm" % pid).strip()
+    command = command_of(pid) or _read("/proc/%d/comm" % pid).strip()
     return {"pid": pid, "state": seen[0] if seen else "?", "wchan": _read("/proc/%d/wchan" % pid), "cmd": command[:300]}
+
+
+def command_of(pid: int) -> str:
+    return _read("/proc/%d/cmdline" % pid).replace("\0", " ").strip()
 
 
 def _read(path: str) -> str:
@@ -134,3 +151,22 @@ def kill_all(find: Callable[[], list], seconds: float, on_reap: Callable[[], Non
             return len(killed), [pid for pid in find() if stat_of(pid)]
         time.sleep(pause)  # nothing wakes us when a process that is not our child goes
         pause = min(pause * 2, 0.2)
+
+
+def signalled(status: int) -> dict:
+    """A wait status as exactly one of code and signal."""
+    if os.WIFSIGNALED(status):
+        return {"code": None, "signal": os.WTERMSIG(status)}
+    return {"code": os.WEXITSTATUS(status), "signal": None}
+
+
+def oom_kills() -> int:
+    """How many processes the kernel has killed for memory on this host since boot (/proc/vmstat)."""
+    try:
+        with open("/proc/vmstat", "rb") as file:
+            for line in file:
+                if line.startswith(b"oom_kill "):
+                    return int(line.split()[1])
+    except OSError:
+        pass
+    return 0

@@ -48,16 +48,18 @@ def log_path(directory: str, stream: int) -> str:
 
 
 class Log:
-    """One append-only stream: its size, its CRC-32 so far, and how many bytes no disk would take."""
+    """One append-only stream: its size, its CRC-32 so far, and how many bytes were given up."""
 
     def __init__(self, directory: str, stream: int) -> None:
+        self.directory = directory
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
         self._file = os.open(log_path(directory, stream), flags, 0o600)
         self.size = 0
         self.crc = 0
         self.dropped = 0
 
-    def append(self, data: bytes) -> None:
+    def append(self, data: bytes) -> bytes:
+        """Write it; what the disk did not take."""
         view = memoryview(data)
         while view:
             try:
@@ -65,8 +67,8 @@ class Log:
             except OSError as error:
                 if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG):
                     raise
-                self.dropped += len(view)
-                return
+                return bytes(view)
             self.crc = zlib.crc32(view[:written], self.crc)
             self.size += written
             view = view[written:]
+        return b""

@@ -14,7 +14,7 @@ import socket
 import sys
 import time
 
-from . import frames, gauge, place, prepare, procs, questions, record
+from . import frames, gauge, place, prepare, procs, questions, record, spool
 
 BEAT_SECONDS = 5.0
 DEAF_SECONDS = (
@@ -37,6 +37,7 @@ class Relay:
         self.sizes: dict = {}
         self.paths: dict = {}  # of the streams beyond the main one
         self.files: dict = {}
+        self.trimmed = False  # the front of the files may not be there any more
         self.gone: dict | None = None
         self.told_gone = False
         self.questions = questions.Questions(self.tell)
@@ -101,6 +102,9 @@ class Relay:
             self.questions.cancel(int(message["id"]))
         elif operation == "bye":
             self._bye()
+        elif operation == "leave":
+            self.tell({"t": "forgotten"})
+            self.over = True
         elif self.keeper is not None:  # go, stop, kill, beat
             try:
                 self.keeper.sendall(frames.pack(message))
@@ -130,6 +134,10 @@ class Relay:
         self.run = (message["run"], message["node"])
         self.mark = message["mark"]
         self.cursors = {int(stream): offset for stream, offset in message.get("cursors", {}).items()}
+        try:
+            self._open(0)
+        except FileNotFoundError:
+            pass  # its keeper died before it had made one
         self.gauge.start()  # before there is a socket of the keeper's that its child could hold
         self._join()
 
@@ -146,7 +154,9 @@ class Relay:
 
     def _bye(self) -> None:
         """The launcher has all it wants: remove the run's directory. A keeper that has ended is waited for."""
-        if self.gone is not None:
+        if self.gone is not None and self.gone["left"] and self.keeper is not None:
+            self.keeper.sendall(frames.pack({"op": "bye"}))  # it stays, with the claims, as long as they do
+        elif self.gone is not None:
             if self.keeper is not None:
                 self.keeper.settimeout(2.0)
                 try:
@@ -183,13 +193,21 @@ class Relay:
                 self._open_stream(message)
             elif message["t"] == "gone":
                 self.gone = message
-            else:
+            elif message["t"] == "trimming":
+                self.trimmed = True
+            elif message["t"] != "standing":  # that is for who only asks
                 self.tell(message)
 
     def _open_stream(self, message: dict) -> None:
         """A further stream has turned up: from here on it is read where it lies."""
         self.paths[message["id"]] = message["path"]
+        self._open(message["id"])
         self.tell({"t": "stream", "id": message["id"], "name": message["name"]})
+
+    def _open(self, stream: int) -> None:
+        """At once, not when there is something to read: whoever has the whole log may remove the files before us."""
+        if stream not in self.files:
+            self.files[stream] = os.open(self._path(stream), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
 
     def _path(self, stream: int) -> str:
         return self.paths.get(stream) or record.log_path(self.directory, stream)
@@ -200,6 +218,7 @@ class Relay:
 
         facts = record.read_status(self.directory)
         self.tell({"t": "prepared", "pid": facts.get("keeper", 0)})
+        self.trimmed = bool(facts.get("trimmed"))
         if "main" in facts:
             self.tell({"t": "started", "pid": facts["main"]})
         for number, (name, path) in ranklogs.listed(self.directory).items():
@@ -242,11 +261,16 @@ class Relay:
         for stream, size in self.sizes.items():
             cursor = self.cursors.get(stream, 0)
             while cursor < size and sent < BURST:
-                if stream not in self.files:
-                    self.files[stream] = os.open(self._path(stream), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+                self._open(stream)
                 data = os.pread(self.files[stream], min(frames.CHUNK, size - cursor), cursor)
                 if not data:
                     break
+                if self.trimmed:
+                    there = spool.data_from(self.files[stream], cursor, size)
+                    if there > cursor:  # only who comes late, or is very slow, asks for what is gone
+                        self.tell({"t": "trimmed", "stream": stream, "upto": there})
+                        cursor = there
+                        continue
                 write_all(frames.pack_data(stream, cursor, data))
                 cursor += len(data)
                 sent += len(data)
@@ -273,6 +297,7 @@ def hello() -> dict:
         "uid": os.getuid(),
         "cwd": os.getcwd(),
         "time": time.time(),
+        "stale": prepare.stale(),
     }
 
 

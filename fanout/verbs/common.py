@@ -38,6 +38,7 @@ class Edge:
     machine: str
     prefix: str  # the virtual environment that fanout itself runs in, "" if none
     columns: int
+    line: Callable[[], str] = str  # one line of stdin: the answer to a question; by default nobody answers
     keyboard: int | None = None  # the terminal on stdin, if it is one
 
     def say(self, text: str) -> None:
@@ -175,8 +176,21 @@ def picker_of(settings: Settings, edge: Edge) -> Picker:
 
 
 @contextmanager
-def fan_of(hosts: Sequence[Host], settings: Settings, picker: Picker, edge: Edge, command: str = "") -> Iterator[Fan]:
-    """The fan, started, with this process's signals turned into events; all undone at the end."""
+def fan_of(
+    hosts: Sequence[Host],
+    settings: Settings,
+    picker: Picker,
+    edge: Edge,
+    command: str = "",
+    *,
+    hung_up: Callable[[], None] | None = None,
+    before: Callable[[Fan], None] | None = None,
+) -> Iterator[Fan]:
+    """The fan, started, with this process's signals turned into events; all undone at the end.
+
+    ``hung_up`` hears of SIGHUP instead, where a closed terminal is not to end the run; ``before`` is done to the fan
+    before it starts.
+    """
     options = FanOptions(
         dials=settings.fanout,
         connect_timeout=settings.connect_timeout,
@@ -186,17 +200,22 @@ def fan_of(hosts: Sequence[Host], settings: Settings, picker: Picker, edge: Edge
     )
     clock = Clock()
     fan = Fan(hosts, picker, options, clock)
+    if before is not None:
+        before(fan)
 
     def heard(number: int, frame: FrameType | None) -> None:
-        fan.post(Interrupted(at=clock(), signal=number))
+        if number == signal.SIGHUP and hung_up is not None:
+            hung_up()
+        else:
+            fan.post(Interrupted(at=clock(), signal=number))
 
-    before = {number: signal.signal(number, heard) for number in SIGNALS}
+    handlers = {number: signal.signal(number, heard) for number in SIGNALS}
     try:
         fan.start()
         yield fan
     finally:
         fan.close()
-        for number, handler in before.items():
+        for number, handler in handlers.items():
             signal.signal(number, handler)
 
 

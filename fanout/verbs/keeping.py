@@ -1,21 +1,20 @@
 """Which recorded runs are kept: at most so old, so many and so large; what may still run is never touched.
 
-A run is over when its record has an outcome, when its guardian or ``fanout stop`` saw all hosts through, or when it was
-never launched. Whose launcher lives holds a lock on its record. Everything else (detached, or its launcher was killed
-and not every host could be looked over) may still run somewhere and stays.
+A run is over when its record has an outcome, whoever wrote it, or when it was never launched, and when nobody holds the
+record. Everything else (detached, or its launcher was killed and not every host could be looked over) may still run
+somewhere and stays.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from fanout import holder
 from fanout.errors import UsageError
-from fanout.rejoin import LOOKED_OVER
 from fanout.verbs.runs import ORDER
 from fanout.views.units import size
 
@@ -102,27 +101,10 @@ def runs_in(root: str) -> list[Run]:
 
 def is_over(path: str) -> bool:
     """Is it certain that nothing of this run goes on, here or on its hosts?"""
-    if is_held(path):
+    if holder.of(path) is not None:
         return False
-    ended = any(os.path.exists(os.path.join(path, name)) for name in ("result.json", LOOKED_OVER))
+    ended = os.path.exists(os.path.join(path, "result.json"))
     return ended or not os.path.exists(os.path.join(path, ORDER))
-
-
-def is_held(path: str) -> bool:
-    """Does a launcher live that writes this record? Where locks do not work, no."""
-    try:
-        descriptor = os.open(os.path.join(path, _RECORD), os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    finally:
-        os.close(descriptor)
-    return False
 
 
 def prune(root: str, keep: Keep, now: float) -> str:

@@ -13,8 +13,8 @@ from fanout.events import Chunk, Event, StreamOpened, Tick
 from fanout.state import RunState
 from fanout.verbs import report
 from fanout.verbs.common import Edge, runs_directory, settings_of
-from fanout.verbs.run import view_of, wishes_of
 from fanout.verbs.runs import find
+from fanout.verbs.showing import view_of, wishes_of
 from fanout.views.base import View, choose
 from fanout.views.lines import LIMIT
 from fanout.views.recorded import Recorded

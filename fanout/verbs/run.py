@@ -7,23 +7,25 @@ import os
 import secrets
 import shlex
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from fanout import __version__, dryrun, plan, rejoin, supervise
+from fanout import __version__, dryrun, holder, plan, rejoin, supervise
 from fanout.arguments import Request
 from fanout.diagnose.verdict import Verdict, as_dict
 from fanout.errors import UsageError
 from fanout.guardian import Guardian
 from fanout.hosts import Host, fold
 from fanout.launch import Session
-from fanout.outcome import RunOutcome, of
+from fanout.outcome import RunOutcome, of, with_holes
 from fanout.plan import LaunchPlan, Learned
 from fanout.settings import Settings
 from fanout.state import RunState
 from fanout.transports.pick import Picker, addresses
-from fanout.verbs import explain, keeping
+from fanout.verbs import detach, explain, keeping
 from fanout.verbs.common import (
     Edge,
     config_values,
@@ -37,10 +39,10 @@ from fanout.verbs.common import (
     work_directory,
 )
 from fanout.verbs.runs import ORDER
-from fanout.views.base import Heading, Look, View, choose
-from fanout.views.logdir import LogDir
+from fanout.verbs.showing import look_of, view_of, wishes_of
+from fanout.views.base import Heading, View
+from fanout.views.logdir import LogDir, Problem
 from fanout.views.tail import Tails
-from fanout.views.wishes import Wishes, wishes
 
 if TYPE_CHECKING:
     from fanout.preflight import Preflight
@@ -65,7 +67,7 @@ def run(request: Request, edge: Edge) -> int:
         edge.say(pruned)
     for note in file.notes:
         edge.say(note)
-    return launch.run()
+    return detach.apart(edge, launch.run) if request.given["detach"] else launch.run()
 
 
 def _dry_run(
@@ -114,13 +116,8 @@ class _Launch:
         self.directory = directory
         self.config = config
         self.picker = picker
-        self.look = choose(
-            edge.environ,
-            isatty=edge.stdout.isatty(),
-            encoding=getattr(edge.stdout, "encoding", None),
-            output=settings.output,
-            color=settings.color,
-        )
+        quiet = request.given["detach"] and settings.output == "auto"
+        self.look = look_of(settings, edge, "plain" if quiet else "")
         self.run_id = run_id
         root = runs_directory(settings, edge)
         self.heading = Heading(
@@ -133,41 +130,74 @@ class _Launch:
         self.wishes = wishes_of(settings)
         self.witness = explain.witness_of(self.heading, explain.book_of(settings, edge))
 
-    def run(self) -> int:
-        """From the first dial to the last word."""
+    def run(self, door: detach.Door | None = None) -> int:
+        """From the first dial to the last word; with a ``door``, from the start on all hosts without a terminal."""
         assert self.heading.log_dir is not None
         if self.settings.skip_check:
             self._plan(self._looked_up())  # what no host will be asked about is wrong before any is dialled
         with ExitStack() as stack:
-            view = view_of(self.heading, self.look, self.edge, self.wishes, so_far=self._so_far)
-            stack.callback(view.close)
-            record = LogDir(self.heading.log_dir, self.heading, warn=view.note)
+            shown = view_of(self.heading, self.look, self.edge, self.wishes, so_far=self._so_far)
+            stack.callback(shown.close)
+            record = LogDir(self.heading.log_dir, self.heading, warn=shown.note)
             stack.callback(record.close)
+            hold = holder.take(record.path, self._holder())
+            assert hold is not None, "a new run has no other launcher"
+            stack.callback(hold.let_go)
+            keep = self.settings.on_hangup == "keep"
+            view = detach.Curtain(shown, door=door, keep=keep, on_leave=partial(self._leave, shown, record, hold))
             tails = Tails()
             guardian = Guardian()
             stack.callback(guardian.leave_to_it)
-            fan = stack.enter_context(fan_of(self.hosts, self.settings, self.picker, self.edge))
+            hung_up = view.hang_up if keep else None
+            fan = stack.enter_context(fan_of(self.hosts, self.settings, self.picker, self.edge, hung_up=hung_up))
             facts = {"argv": list(self.request.task), "fanout": __version__}
-            for subscriber in (record, view):
+            for subscriber in (record, shown):
                 if hasattr(subscriber, "begin"):
                     subscriber.begin(fan.clock(), **facts)
             session = Session(fan, self.heading.hosts, [record, tails, self.witness, view])
             session.connect()
+            self._tell_stale(session, view)
             outcome = self._launch(session, view, record, guardian)
             if outcome.clean:
                 guardian.dismiss()
             view.close()
+            outcome = with_holes(outcome, len(record.problems))
             verdict = explain.verdict_of(self.witness, session.state, outcome)
-            text = self._report(session, outcome, tails, verdict)
+            text = self._report(session, outcome, tails, verdict, record.problems)
             judged = None if verdict is None else as_dict(verdict)
             if verdict is not None:
                 record.keep(explain.VERDICT, explain.as_json(verdict))
             record.finish(outcome, text, judged)
-            for problem in record.problems:
-                self.edge.say(str(problem))
-            if hasattr(view, "finish"):
-                view.finish(outcome, text, judged)
+            if hasattr(shown, "finish") and not view.left:
+                shown.finish(outcome, text, judged)
         return outcome.exit_code
+
+    def _tell_stale(self, session: Session, view: View) -> None:
+        """What earlier runs left on these hosts, once, in a line a run."""
+        where: dict[str, list[str]] = {}
+        for host in session.state.all:
+            for run in host.hello.get("stale", ()):
+                where.setdefault(str(run), []).append(host.name)
+        for run, names in where.items():
+            text = f"{fold(names)}: nobody fetched how run {run} ended there: fanout attach {run}, or"
+            view.note(f"{text} fanout clean {self.request.hosts}")
+
+    def _holder(self, *, detached: bool = False) -> holder.Holder:
+        edge = self.edge
+        return holder.Holder(
+            pid=os.getpid(), user=edge.user, machine=edge.machine, since=time.time(), detached=detached
+        )
+
+    def _leave(self, shown: View, record: LogDir, hold: holder.Hold, why: str) -> None:
+        """Nobody looks any more: say how to come back, and go on without a terminal."""
+        record.note(f"{why} (pid {os.getpid()} on {self.edge.machine} watches over it)")
+        hold.become(self._holder(detached=True))
+        if why == "detached":
+            self.edge.say(f"detached: run {self.run_id} goes on, watched over by pid {os.getpid()} on this machine")
+            for verb in ("attach", "logs -f", "stop"):
+                self.edge.stderr.write(f"        fanout {verb} {self.run_id}\n")
+        self.edge.stderr.flush()
+        detach.redirect(record.path)
 
     def _launch(self, session: Session, view: View, record: LogDir, guardian: Guardian) -> RunOutcome:
         """Check, plan and follow the policy, as far as it comes."""
@@ -186,7 +216,7 @@ class _Launch:
 
             learned = for_plan(checked.learned)
         try:
-            made = self._plan(learned)
+            made = replace(self._plan(learned), detached=self.request.given["detach"])
         except UsageError:
             session.dismiss()
             raise
@@ -262,7 +292,9 @@ class _Launch:
             learned=learned,
         )
 
-    def _report(self, session: Session, outcome: RunOutcome, tails: Tails, verdict: Verdict | None) -> str:
+    def _report(
+        self, session: Session, outcome: RunOutcome, tails: Tails, verdict: Verdict | None, holes: Sequence[Problem]
+    ) -> str:
         """The last words, on stderr; the same without colour for the record."""
         from fanout.views.report import report
 
@@ -275,6 +307,7 @@ class _Launch:
                 outcome,
                 words,
                 diagnosis=explain.shown(verdict),
+                missing=[str(hole) for hole in holes],
                 colour=colour,
                 unicode=self.look.unicode,
             )
@@ -287,49 +320,3 @@ class _Launch:
     def _so_far(self, state: RunState) -> Sequence[str]:
         """What would be said if it ended now."""
         return explain.so_far(self.witness, state)
-
-
-def wishes_of(settings: Settings) -> Wishes:
-    """What is to be seen of the log. Raises UsageError."""
-    return wishes(
-        show=settings.show,
-        hide=settings.hide,
-        grep=settings.grep,
-        fold=settings.fold,
-        prefix=settings.prefix,
-        timestamps=settings.timestamps,
-        metric=settings.metric,
-    )
-
-
-def view_of(
-    heading: Heading,
-    look: Look,
-    edge: Edge,
-    wished: Wishes,
-    *,
-    so_far: Callable[[RunState], Sequence[str]] | None = None,
-    detach: Callable[[], None] | None = None,
-) -> View:
-    """The view that was chosen; rich is imported for the live one alone, which has keys where stdin is a terminal."""
-    if look.mode == "live":
-        from fanout.views.keys import Keyboard
-        from fanout.views.live import Live
-
-        return Live(
-            heading,
-            stdout=edge.stdout,
-            colour=look.colour,
-            unicode=look.unicode,
-            wishes=wished,
-            keyboard=Keyboard(edge.keyboard) if edge.keyboard is not None else None,
-            so_far=so_far,
-            detach=detach,
-        )
-    if look.mode == "json":
-        from fanout.views.jsonl import JsonLines
-
-        return JsonLines(heading, stdout=edge.stdout)
-    from fanout.views.plain import Plain
-
-    return Plain(heading, stdout=edge.stdout, stderr=edge.stderr, wishes=wished, colour=look.colour)

@@ -1,20 +1,19 @@
-"""``fanout logs`` and ``fanout stop``: what can be done with a run by its name, while it goes on and afterwards."""
+"""A run by its name: where its record is, what it takes to come back to it, and ``fanout stop``."""
 
 from __future__ import annotations
 
 import os
-from collections import deque
-from collections.abc import Iterator
+import select
+import signal
 
+from fanout import holder, rejoin
 from fanout.arguments import Request
 from fanout.errors import UsageError
-from fanout.state import HostState
+from fanout.rejoin import Order
+from fanout.state import HostState, RunState
+from fanout.verbs import follow, onlook
 from fanout.verbs.common import Edge, runs_directory, settings_of
-from fanout.views.filenames import FileNames
-from fanout.views.out import Out
 from fanout.views.recorded import Recorded
-from fanout.views.sanitise import clean
-from fanout.views.streams import Say, Streams
 
 ORDER = "order.json"
 
@@ -37,54 +36,68 @@ def find(name: str, root: str) -> str:
     return os.path.join(root, matching[0])
 
 
-def logs(request: Request, edge: Edge) -> int:
-    """The verb: the recorded lines, in the order in which they came, each with its host."""
-    recorded = Recorded(find(request.given["run"], runs_directory(settings_of(request, edge), edge)))
-    wanted = [name for name in request.given["host"].split(",") if name]
-    unknown = [name for name in wanted if name not in recorded.heading.hosts]
-    if unknown:
-        raise UsageError(f"--host {unknown[0]}: not in this run", hint=f"hosts: {', '.join(recorded.heading.hosts)}")
-    if request.given["files"]:
-        names = FileNames(recorded.heading.hosts)
-        paths = [os.path.join(recorded.path, names.of(host, 0)) for host in wanted or recorded.heading.hosts]
-        edge.stdout.write("".join(f"{path}\n" for path in paths))
-        return 0
-    out = Out(edge.stdout)
-    lines = _lines(recorded, set(wanted))
-    count = request.given["lines"]
-    for line in lines if count is None else deque(lines, maxlen=max(0, count)):
-        out.write(line)
-        if out.broken:
-            return 141
-    return 0
-
-
-def _lines(recorded: Recorded, wanted: set[str]) -> Iterator[str]:
-    streams = Streams(recorded.heading.hosts)
-    width = max(len(host) for host in recorded.heading.hosts)
-
-    def shown(says: list[Say]) -> Iterator[str]:
-        for say in says:
-            if not wanted or say.host in wanted:
-                yield f"{say.speaker:<{width}} | {clean(say.text, colour=False)}\n"
-
-    for event in recorded.events():
-        yield from shown(streams.take(event))
-    yield from shown(streams.finish())
+def order_of(path: str) -> Order:
+    """What it takes to come back to the run recorded there."""
+    try:
+        with open(os.path.join(path, ORDER), encoding="utf-8") as file:
+            return Order.from_json(file.read())
+    except FileNotFoundError:
+        raise UsageError(f"{path}: this run was never launched: there is nothing to come back to") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{path}/{ORDER}: cannot be read: {error}") from None
 
 
 def stop(request: Request, edge: Edge) -> int:
     """The verb: 0 when every host was reached and nothing is left, 255 otherwise."""
-    from fanout import rejoin
-
-    path = find(request.given["run"], runs_directory(settings_of(request, edge), edge))
+    settings = settings_of(request, edge)
     try:
-        with open(os.path.join(path, ORDER), encoding="utf-8") as file:
-            order = rejoin.Order.from_json(file.read())
-    except FileNotFoundError:
-        raise UsageError(f"{path}: this run was never launched, there is nothing to stop") from None
-    edge.say(f"stopping run {order.run_id} on {len(order.hosts)} hosts, {order.settings.grace:g} s of grace")
-    state = rejoin.end(order, by=f"{edge.user}@{edge.machine}", agent="SSH_AUTH_SOCK" in edge.environ)
+        path = find(request.given["run"], runs_directory(settings, edge))
+    except UsageError:
+        if not request.hosts:
+            raise
+        return _told(onlook.stop(request, settings, edge), edge)
+    order = order_of(path)
+    living = holder.of(path)
+    if living is not None and living.machine == edge.machine and living.pid > 0:
+        return _ask_launcher(living, Recorded(path), edge)
+    if living is None and Recorded(path).result() is not None:
+        edge.say(f"run {order.run_id} has ended; looking again at its {len(order.hosts)} hosts")
+    else:
+        edge.say(f"stopping run {order.run_id} on {len(order.hosts)} hosts, {order.settings.grace:g} s of grace")
+    by = f"{edge.user}@{edge.machine}"
+    return _told(rejoin.end(order, by=by, agent="SSH_AUTH_SOCK" in edge.environ, why=f"stopped by {by}"), edge)
+
+
+def _ask_launcher(living: holder.Holder, recorded: Recorded, edge: Edge) -> int:
+    """The launcher lives: it ends the run in order, and its own words are the outcome."""
+    run = recorded.heading.run_id
+    if living.ending:
+        edge.say(f"run {run} is being ended already, by {living.user} (pid {living.pid})")
+    else:
+        edge.say(f"stopping run {run}: told its launcher (pid {living.pid})")
+    try:
+        if not living.ending:
+            os.kill(living.pid, signal.SIGTERM)
+    except ProcessLookupError:
+        pass  # it ended this very moment
+    except PermissionError:
+        raise UsageError(f"its launcher, pid {living.pid}, is another user's ({living.user})") from None
+    while holder.of(recorded.path) is not None:
+        select.select([], [], [], follow.PAUSE_SECONDS)
+    result = recorded.result()
+    if result is None:
+        edge.say("its launcher ended without a word: its guardian ends the run; once more in a minute to be sure")
+        return 255
+    bad = 0
+    for host in result["hosts"]:
+        left = host["left"]
+        bad += left != 0
+        said = "nothing is left" if left == 0 else "not known" if left is None else f"{left} processes are left"
+        edge.say(f"{host['host']}: {host['verdict']} ({host['reason']}); {said}")
+    return 255 if bad else 0
+
+
+def _told(state: RunState, edge: Edge) -> int:
     bad = 0
     for host in state.all:
         text, good = _came_to(host)

@@ -12,7 +12,6 @@ are remembered in ``problems``. A failing disk never ends a run.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from collections import OrderedDict
@@ -30,6 +29,7 @@ from fanout.views.record import VERSION, chunk_record, dumps, encode, end_record
 
 OPEN_FILES = 128  # macOS gives a process 256 descriptors; ssh needs its share
 COALESCE_SECONDS = 0.25
+RECORDED_BYTES = 1 << 20  # less than is acknowledged at a time: a host lets go of nothing that is not in the record
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +73,9 @@ class LogDir:
             os.makedirs(os.path.join(path, "logs"), mode=0o700, exist_ok=True)
             os.chmod(path, 0o700)
             self._files = _Files(path)
-            self._events, self._events_size = _opened(os.path.join(path, "events.jsonl"))
+            self._events = os.open(os.path.join(path, "events.jsonl"), _FLAGS | os.O_APPEND, 0o600)
+            self._events_size = os.fstat(self._events).st_size
+            self._mend_last_line()
         except OSError as error:
             raise LauncherError(
                 f"cannot write the logs of this run to {path}: {error.strerror}",
@@ -93,6 +95,18 @@ class LogDir:
         """Write the first record: what is to be run where. ``facts`` are the caller's (argv, version, …)."""
         self._now = at
         self._record(run_record(self._heading, at) | facts)
+
+    def recall(self, event: StreamOpened) -> None:
+        """A stream that an earlier launcher of this run gave a file to."""
+        self._names.name(event.host, event.stream, event.name)
+
+    def _mend_last_line(self) -> None:
+        """A launcher that was killed in the middle of a record: the next one begins its own line."""
+        if self._events_size:
+            with open(os.path.join(self.path, "events.jsonl"), "rb") as file:
+                file.seek(-1, os.SEEK_END)
+                if file.read(1) != b"\n":
+                    self._events_size += os.write(self._events, b"\n")
 
     def __call__(self, event: Event, state: RunState) -> None:
         self._now = event.at
@@ -147,7 +161,7 @@ class LogDir:
             self._pending[key] = _Span(at=chunk.at, offset=chunk.offset, length=len(chunk.data))
         if self._pending_since is None:
             self._pending_since = chunk.at
-        elif chunk.at - self._pending_since >= COALESCE_SECONDS:
+        if self._pending[key].length >= RECORDED_BYTES or chunk.at - self._pending_since >= COALESCE_SECONDS:
             self._flush()
 
     def _flush(self) -> None:
@@ -191,22 +205,6 @@ class LogDir:
 
 
 _FLAGS = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
-
-
-def _opened(path: str) -> tuple[int, int]:
-    """The record, to be gone on with, and its size. Our lock on it tells others that this run has a launcher.
-
-    Where another launcher was cut off in the middle of a line, the next record begins one of its own.
-    """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_APPEND, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        pass  # a file system without locks: the record itself says whether the run has ended
-    size = os.fstat(descriptor).st_size
-    if size and os.pread(descriptor, 1, size - 1) != b"\n":
-        size += os.write(descriptor, b"\n")
-    return descriptor, size
 
 
 class _Files:

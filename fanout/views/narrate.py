@@ -27,6 +27,7 @@ from fanout.events import (
 from fanout.hosts import fold
 from fanout.outcome import signal_name
 from fanout.state import HostState, Phase, RunState
+from fanout.views.causes import cause, whole
 from fanout.views.sanitise import clean_lines, sentence
 from fanout.views.units import seconds
 
@@ -47,6 +48,7 @@ class Narrator:
 
     def __init__(self) -> None:
         self._gathered: dict[str, list[str]] = {}
+        self._refused: dict[tuple[str, str], list[tuple[str, str]]] = {}  # (message, hint) -> hosts with their pids
         self._since = 0.0
         self._down: set[str] = set()
         self._stopping = False
@@ -81,14 +83,18 @@ class Narrator:
         return self._due(float("inf"))
 
     def _due(self, now: float) -> list[Said]:
-        if not self._gathered or now - self._since < GATHER_SECONDS:
+        if not (self._gathered or self._refused) or now - self._since < GATHER_SECONDS:
             return []
         said = [Said(text=f"{fold(hosts)} {what}") for what, hosts in self._gathered.items()]
+        for (message, hint), those in self._refused.items():
+            hosts = fold(name for name, _ in those)
+            said += _trouble(hosts, "refused", whole(message, [pid for _, pid in those]), hint)
         self._gathered.clear()
+        self._refused.clear()
         return said
 
     def _gather(self, what: str, host: str, at: float) -> None:
-        if not self._gathered:
+        if not (self._gathered or self._refused):
             self._since = at
         self._gathered.setdefault(what, []).append(host)
 
@@ -119,11 +125,14 @@ class Narrator:
         host = state.hosts[event.host]
         self._down.discard(event.host)
         trouble = host.trouble
+        if trouble is not None and host.phase is Phase.REFUSED:
+            if not (self._gathered or self._refused):
+                self._since = event.at
+            message, pid = cause(trouble.message)
+            self._refused.setdefault((message, trouble.hint), []).append((event.host, pid))
+            return []
         what = {Phase.UNREACHED: "unreachable", Phase.REFUSED: "refused", Phase.LOST: "lost"}.get(host.phase, "out")
-        message = clean_lines(trouble.message if trouble else "") or ["no reason given"]
-        lines = [f"{what}: {message[0]}", *message[1:]]
-        lines += [f"try: {line}" for line in clean_lines(trouble.hint if trouble else "")]
-        return [Said(text=f"{event.host}: {line}", level="error") for line in lines]
+        return _trouble(event.host, what, trouble.message if trouble else "", trouble.hint if trouble else "")
 
     def _exited(self, event: Exited, state: RunState) -> list[Said]:
         host = state.hosts[event.host]
@@ -146,6 +155,12 @@ class Narrator:
             self._done.add("kill")
             return [Said(text="killing what is left on all hosts", level="warning")]
         return []
+
+
+def _trouble(hosts: str, what: str, message: str, hint: str) -> list[Said]:
+    words = clean_lines(message) or ["no reason given"]
+    lines = [f"{what}: {words[0]}", *words[1:], *(f"try: {line}" for line in clean_lines(hint))]
+    return [Said(text=f"{hosts}: {line}", level="error") for line in lines]
 
 
 def _left_behind(event: Gone) -> list[Said]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fanout.errors import LauncherError, UsageError
@@ -46,32 +46,16 @@ class Recorded:
 
     def events(self) -> Iterator[Event]:
         """All events in order; the bytes come from the log files, zeros where a full disk left a hole."""
-        names = FileNames(self.heading.hosts)
-        covered = {(host, MAIN_STREAM): 0 for host in self.heading.hosts}
-        at, over = self.began_at, False
-
-        def read(host: str, stream: int, offset: int, length: int) -> bytes:
-            with open(os.path.join(self.path, names.of(host, stream)), "rb") as file:
-                return os.pread(file.fileno(), length, offset).ljust(length, b"\0")
-
-        for record in self._records():
-            over = over or record.get("type") == "end"
-            try:
-                event = decode(record, read)
-            except (OSError, KeyError, TypeError) as error:
-                raise LauncherError(f"{self.path}: the record of the run is damaged: {error}") from error
-            if event is None:
-                continue
-            if isinstance(event, StreamOpened):
-                names.name(event.host, event.stream, event.name)
-                covered.setdefault((event.host, event.stream), 0)
-            elif isinstance(event, Chunk):
-                key = (event.host, event.stream)
-                covered[key] = max(covered.get(key, 0), event.offset + len(event.data))
+        reader, at = _Reader(self.path, self.heading.hosts), self.began_at
+        for event in self._read(reader):
             at = event.at
             yield event
-        if not over:
-            yield from self._unrecorded(names, covered, at)
+        if not reader.over:
+            yield from reader.beyond(at)
+
+    def written(self) -> Iterator[Event]:
+        """Those that the record tells, for whoever goes on writing it where it stops."""
+        yield from self._read(_Reader(self.path, self.heading.hosts))
 
     def told(self) -> Iterator[tuple[Event, RunState]]:
         """All events, each with the state after it; one that cannot follow, because the record has a hole, is left out."""
@@ -83,12 +67,75 @@ class Recorded:
                 continue
             yield event, state
 
-    def _unrecorded(self, names: FileNames, covered: dict[tuple[str, int], int], at: float) -> Iterator[Chunk]:
-        """What the log files hold beyond the record: it is behind them by a moment, and after the launcher's death the
-        guardian writes only to them."""
-        for (host, stream), offset in covered.items():
+    def follow(self) -> Iterator[Event | None]:
+        """All events in order, and those still to come: None whenever there is no further one yet."""
+        reader = _Reader(self.path, self.heading.hosts)
+        with open(os.path.join(self.path, "events.jsonl"), "rb") as file:
+            rest = b""
+            while True:
+                line = rest + file.readline()
+                if not line.endswith(b"\n"):
+                    rest = line
+                    yield None
+                    continue
+                rest = b""
+                event = reader.event(_loaded(line.decode("utf-8", "replace")))
+                if event is not None:
+                    yield event
+
+    def result(self) -> Mapping[str, Any] | None:
+        """The outcome as it was written down; None while there is none."""
+        try:
+            with open(os.path.join(self.path, "result.json"), encoding="utf-8") as file:
+                result = json.load(file)
+        except (OSError, ValueError):
+            return None
+        return result if isinstance(result, dict) else None
+
+    def _read(self, reader: _Reader) -> Iterator[Event]:
+        for record in self._records():
+            event = reader.event(record)
+            if event is not None:
+                yield event
+
+    def _records(self) -> Iterator[dict[str, Any]]:
+        path = os.path.join(self.path, "events.jsonl")
+        try:
+            with open(path, encoding="utf-8", errors="replace") as file:
+                yield from filter(None, map(_loaded, file))
+        except OSError as error:
+            raise UsageError(f"{path}: {error.strerror}", hint="name a run's log directory") from error
+
+
+class _Reader:
+    """Makes events of records, in their order; knows what the files are called and how far the record covers them."""
+
+    def __init__(self, path: str, hosts: tuple[str, ...]) -> None:
+        self._path = path
+        self._names = FileNames(hosts)
+        self._covered = {(host, MAIN_STREAM): 0 for host in hosts}
+        self.over = False  # the record has an end
+
+    def event(self, record: Mapping[str, Any]) -> Event | None:
+        """None for what is no event. Raises LauncherError."""
+        self.over = self.over or record.get("type") == "end"
+        try:
+            event = decode(record, self._bytes) if record else None
+        except (OSError, KeyError, TypeError) as error:
+            raise LauncherError(f"{self._path}: the record of the run is damaged: {error}") from error
+        if isinstance(event, StreamOpened):
+            self._names.name(event.host, event.stream, event.name)
+            self._covered.setdefault((event.host, event.stream), 0)
+        elif isinstance(event, Chunk):
+            key = (event.host, event.stream)
+            self._covered[key] = max(self._covered.get(key, 0), event.offset + len(event.data))
+        return event
+
+    def beyond(self, at: float) -> Iterator[Chunk]:
+        """What the log files hold beyond the record, which is behind them by a moment."""
+        for (host, stream), offset in self._covered.items():
             try:
-                with open(os.path.join(self.path, names.of(host, stream)), "rb") as file:
+                with open(os.path.join(self._path, self._names.of(host, stream)), "rb") as file:
                     file.seek(offset)
                     while data := file.read(_PIECE):
                         yield Chunk(at=at, host=host, stream=stream, offset=offset, data=data)
@@ -96,16 +143,15 @@ class Recorded:
             except FileNotFoundError:
                 continue  # it has said nothing
 
-    def _records(self) -> Iterator[dict[str, Any]]:
-        path = os.path.join(self.path, "events.jsonl")
-        try:
-            with open(path, encoding="utf-8", errors="replace") as file:
-                for line in file:
-                    try:
-                        record = json.loads(line)
-                    except ValueError:
-                        continue  # cut off by a full disk, or by the end of a launcher
-                    if isinstance(record, dict):
-                        yield record
-        except OSError as error:
-            raise UsageError(f"{path}: {error.strerror}", hint="name a run's log directory") from error
+    def _bytes(self, host: str, stream: int, offset: int, length: int) -> bytes:
+        with open(os.path.join(self._path, self._names.of(host, stream)), "rb") as file:
+            return os.pread(file.fileno(), length, offset).ljust(length, b"\0")
+
+
+def _loaded(line: str) -> dict[str, Any]:
+    """{} for what is no object: cut off by a full disk, or by the end of a launcher."""
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return {}
+    return record if isinstance(record, dict) else {}

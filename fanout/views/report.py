@@ -14,6 +14,7 @@ from fanout.hosts import fold
 from fanout.outcome import HostOutcome, RunOutcome
 from fanout.state import RunState
 from fanout.views.base import Heading
+from fanout.views.causes import cause, whole
 from fanout.views.filenames import FileNames
 from fanout.views.sanitise import clean, clean_lines, sentence
 from fanout.views.tail import LastWords
@@ -38,12 +39,13 @@ def report(
     last_words: Mapping[str, LastWords],
     *,
     diagnosis: Sequence[str] = (),
+    missing: Sequence[str] = (),
     colour: bool = False,
     unicode: bool = True,
 ) -> str:
     """The report, ending with a newline. ``last_words`` need only hold the host that failed first (nothing: it
     is not quoted); the lines of ``diagnosis`` (why it failed, who only suffered from it) stand under the headline of a
-    run that failed."""
+    run that failed. ``missing`` are the holes in the record."""
     paint = _Paint(colour)
     if outcome.ok:
         lines = _good(heading, outcome, paint)
@@ -54,6 +56,7 @@ def report(
             *_last_words(heading, outcome, last_words, unicode=unicode),
             *_others(state, outcome),
             *_where(heading, state, outcome),
+            *_missing(missing, paint),
             *_left(state, outcome, paint),
             _fact("exit status", f"{outcome.exit_code} ({_whose(outcome)})"),
             *_next(heading, outcome, paint),
@@ -72,8 +75,11 @@ def _good(heading: Heading, outcome: RunOutcome, paint: _Paint) -> list[str]:
 
 
 def _title(heading: Heading, outcome: RunOutcome, paint: _Paint, *, unicode: bool) -> str:
-    if outcome.exit_code == 125 and outcome.first is None:
+    verdicts = {host.verdict for host in outcome.hosts}
+    if outcome.exit_code == 125 and outcome.first is None and verdicts <= {"never-started", "unreached", "refused"}:
         word = "NOT LAUNCHED"
+    elif verdicts == {"ok"}:
+        word = "ENDED, ITS LOG HAS HOLES"
     else:
         word = "STOPPED" if outcome.origin == "user" or outcome.first is None else "FAILED"
     bar = ("━" if unicode else "=") * 3
@@ -115,12 +121,16 @@ def _excerpt(said: LastWords) -> tuple[tuple[str, ...], bool]:
 
 
 def _others(state: RunState, outcome: RunOutcome) -> list[str]:
-    groups: dict[tuple[str, str], list[str]] = {}
+    groups: dict[tuple[str, str], list[tuple[str, str]]] = {}
     for host in outcome.hosts:
         if host.host != outcome.first:
-            groups.setdefault((host.verdict, host.reason), []).append(host.host)
+            reason, pid = cause(host.reason)
+            groups.setdefault((host.verdict, reason), []).append((host.host, pid))
     also = " too" if outcome.first is not None else ""
-    texts = [f"{fold(names)}: {_became(verdict, reason, state, also)}" for (verdict, reason), names in groups.items()]
+    texts = [
+        f"{fold(name for name, _ in those)}: {_became(verdict, whole(reason, [pid for _, pid in those]), state, also)}"
+        for (verdict, reason), those in groups.items()
+    ]
     name = "the others" if outcome.first is not None else "the hosts"
     return [_fact(name if not at else "", text) for at, text in enumerate(texts)]
 
@@ -157,6 +167,11 @@ def _where(heading: Heading, state: RunState, outcome: RunOutcome) -> list[str]:
         return [_fact("logs", _home(heading.log_dir))]
     file = FileNames(heading.hosts).of(outcome.first, 0)
     return [_fact("logs", f"{_home(heading.log_dir)}  ({file})")]
+
+
+def _missing(holes: Sequence[str], paint: _Paint) -> list[str]:
+    """Bytes that are not in the record, because the disk here did not take them; their places hold zeros."""
+    return [_fact("not recorded" if not at else "", paint("33", hole)) for at, hole in enumerate(holes)]
 
 
 def _left(state: RunState, outcome: RunOutcome, paint: _Paint) -> list[str]:
@@ -204,6 +219,8 @@ def _whose(outcome: RunOutcome) -> str:
 def _by_fanout(outcome: RunOutcome) -> str:
     if outcome.exit_code == 124:
         return "the time limit"
+    if all(host.verdict == "ok" for host in outcome.hosts):
+        return "the disk here did not take all of the log"
     return "fanout ended it" if outcome.first is None else "fanout refused to start"
 
 

@@ -58,7 +58,7 @@ class Agent:
         self.splitter = frames.Splitter()
         self.heard: list[dict[str, Any]] = []
         self.looked_at = 0  # how many of them ``hear`` has been over
-        self.output: dict[int, bytes] = {}
+        self.output: dict[int, bytearray] = {}
         self.first_offset: dict[int, int] = {}
         self._early = b""
         while b"READY" not in self._early or not self._early.endswith(b"\n"):
@@ -114,11 +114,17 @@ class Agent:
         self.first_offset.setdefault(stream, offset)
         have = self.first_offset[stream] + len(self.output.get(stream, b""))
         assert offset == have, f"bytes {have}-{offset} of stream {stream} are missing or said twice"
-        self.output[stream] = self.output.get(stream, b"") + data
+        self.output.setdefault(stream, bytearray()).extend(data)
 
     def hear_output(self, text: bytes) -> None:
         """Until the main stream holds the text."""
         while text not in self.output.get(0, b""):
+            for message in self.splitter.feed(self._read()):
+                self._keep(message)
+
+    def hear_output_beyond(self, size: int) -> None:
+        """Until the main stream has more than ``size`` bytes."""
+        while len(self.output.get(0, b"")) <= size:
             for message in self.splitter.feed(self._read()):
                 self._keep(message)
 
@@ -151,7 +157,7 @@ class Agent:
         gone = self.hear("gone")
         exited = next(message for message in self.heard if message["t"] == "exited")
         self.bye()
-        return exited, gone, self.output.get(0, b"")
+        return exited, gone, bytes(self.output.get(0, b""))
 
 
 def mark(run: str, node: int) -> list[str]:

@@ -20,6 +20,7 @@ from fanout.events import (
     Go,
     Gone,
     Interrupted,
+    Joined,
     Linked,
     LinkLost,
     Lost,
@@ -31,6 +32,7 @@ from fanout.events import (
     Stop,
     StreamOpened,
     Tick,
+    Trimmed,
     Unreached,
 )
 from fanout.state import MOVES, HostState, ImpossibleMove, Phase, RunState, advance
@@ -48,7 +50,9 @@ SAMPLES: dict[type[OnHost], Event] = {
         Prepared(at=5.0, host="h", pid=7),
         Refused(at=5.0, host="h", kind="busy", message="busy: run X", hint="wait"),
         Started(at=5.0, host="h", pid=8),
+        Joined(at=5.0, host="h", how="joined"),
         StreamOpened(at=5.0, host="h", stream=1, name="rank 0"),
+        Trimmed(at=5.0, host="h", stream=1, upto=9),
         Chunk(at=5.0, host="h", stream=0, offset=0, data=b"x"),
         Exited(at=5.0, host="h", code=0, signal=None),
         Gone(at=5.0, host="h", killed=0),
@@ -58,7 +62,7 @@ SAMPLES: dict[type[OnHost], Event] = {
     )
     if isinstance(event, OnHost)
 }
-STILL = {Noise, LinkLost, StreamOpened, Chunk, Beat, Answered}
+STILL = {Noise, LinkLost, Joined, StreamOpened, Trimmed, Chunk, Beat, Answered}
 
 
 def at(phase: Phase) -> RunState:

@@ -20,12 +20,14 @@ from fanout.events import (
     Exited,
     Forgotten,
     Gone,
+    Joined,
     Leftover,
     Noise,
     Prepared,
     Refused,
     Started,
     StreamOpened,
+    Trimmed,
 )
 from fanout.hosts import Host, Origin
 from fanout.plan import Default, LaunchPlan, NodePlan, PathList
@@ -68,6 +70,8 @@ MESSAGES: list[tuple[dict[str, Any], Event]] = [
         ),
     ),
     ({"t": "forgotten"}, Forgotten(at=7.0, host="h")),
+    ({"t": "joined", "how": "waiting"}, Joined(at=7.0, host="h", how="waiting")),
+    ({"t": "trimmed", "stream": 1, "upto": 9}, Trimmed(at=7.0, host="h", stream=1, upto=9)),
 ]
 
 
@@ -251,6 +255,9 @@ def test_prepare_tells_all_that_must_be_known_before_go() -> None:
         "claims": ["port-1"],
         "ranks": 8,
         "about": {"by": "me@pc"},
+        "card": {"title": "t", "nodes": 1, "nproc": NODE.nproc, "first_rank": 8, "detached": False},
+        "port": 0,  # of one host, nobody waits for another
+        "spool": 0,
         "lease": 30.0,
         "grace": 4.0,
         "cursors": {"0": 5},
@@ -279,4 +286,4 @@ def test_the_small_frames_say_what_they_are() -> None:
     }
     assert one_of(wire.cancel_frame(4)) == {"op": "cancel", "id": 4}
     assert one_of(wire.stop_frame(1.5, "x")) == {"op": "stop", "grace": 1.5, "why": "x"}
-    assert [one_of(frame)["op"] for frame in (wire.KILL, wire.BEAT, wire.BYE)] == ["kill", "beat", "bye"]
+    assert [one_of(frame)["op"] for frame in (wire.KILL, wire.beat_frame({}), wire.BYE)] == ["kill", "beat", "bye"]

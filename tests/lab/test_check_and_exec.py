@@ -79,7 +79,7 @@ def test_exec_brings_every_byte_and_live_lines(project: Project) -> None:
 def test_ctrl_c_ends_exec(project: Project, lab4: Lab) -> None:
     """130; and what the command started is said to be nobody's business but the user's."""
     run = project.start("exec", "--live", "hosts.txt", "--", "echo here; exec cat")
-    run.until(*(f"{name} | here" for name in lab4.names))
+    run.until(*(rf"^{name} \| here" for name in lab4.names))
     run.signal(2)
     done = run.end(10)
     assert done.code == 130, done.all

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 
 import pytest
@@ -75,3 +76,41 @@ def test_a_killed_launcher_leaves_nothing_running(project: Project, lab4: Lab) -
     assert wait_quiet(lab4, 20)
     assert_clean(lab4)
     assert {project.log(name) for name in lab4.names} == {f"start {rank}\nbye\n".encode() for rank in range(4)}
+
+
+def test_a_third_ctrl_c_leaves_and_names_who_may_still_hold_something(project: Project, lab4: Lab) -> None:
+    """One host cannot be reached to be stopped: nobody has to wait for it, and it is not called empty."""
+    project.train("trap '' TERM\n" + WAIT + "sleep 1007\n")
+    run = project.begin("--grace", "1", "--lease", "5")
+    run.until(*ALL_STARTED)
+    lab4["h4"].blackhole()
+    run.signal(signal.SIGINT)
+    run.until("stopping all hosts")
+    run.signal(signal.SIGINT)
+    run.until("killing what is left", r"h\[1-3\] ended")
+    run.signal(signal.SIGINT)
+    done = run.end(20)
+    assert done.code == 130, done.all
+    assert "unknown: h4 could not be looked over" in done.err
+    assert "once h4 can be reached" in done.err
+    lab4["h4"].heal()
+    again = project.fanout("stop")
+    assert again.code == 0, again.all
+    assert re.search("^fanout: h4: stopped.*nothing is left", again.err, re.MULTILINE), again.all
+    assert wait_quiet(lab4, 60)
+
+
+def test_a_full_disk_here_costs_no_run_and_is_told_with_its_bytes(project: Project, lab4: Lab) -> None:
+    """The hosts go on to their end; report and exit status say that the record has holes, and where."""
+    place = "/tmp/small"
+    lab4.launcher.run(["mkdir", place], check=True)
+    lab4.launcher.run(["mount", "-t", "tmpfs", "-o", "size=256k,mode=777", "none", place], check=True)
+    project.train('head -c 400000 /dev/zero | tr "\\\\0" x\necho\ntouch "ran.$NODE_RANK"\n')
+    done = project.run("--log-dir", f"{place}/runs")
+    lab4.launcher.run(["umount", place], check=True)
+    assert done.code == 125, done.all
+    assert [project.path(f"ran.{rank}").exists() for rank in range(4)] == [True] * 4
+    assert "but its log here has" in done.err
+    assert "exit status  125 (the disk here did not take all of the log)" in done.err
+    assert "not recorded" in done.err
+    assert "are missing: No space left on device" in done.err

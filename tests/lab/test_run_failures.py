@@ -93,3 +93,19 @@ def test_a_time_limit_ends_the_run_with_124(project: Project) -> None:
     done = project.run("--time-limit", "0.5")
     assert done.code == 124, done.all
     assert "time limit" in done.err
+
+
+def test_a_host_that_never_comes_to_the_rendezvous_is_named(project: Project) -> None:
+    """The others wait for it in silence, as torchrun does for ten minutes: it is named within --start-timeout."""
+    listen = "s = socket.create_server(('', port)); c = [s.accept()[0] for _ in range(4)]"
+    dial = "s = socket.create_connection((os.environ['MASTER_ADDR'], port)); s.recv(1)"
+    code = "import os, socket\nport = int(os.environ['MASTER_PORT'])\n%s"
+    project.write("join0.py", code % listen)
+    project.write("join.py", "import time\n" + code % f"time.sleep(1)\n{dial}")
+    project.train(
+        'if [ "$NODE_RANK" = 2 ]; then sleep 1007; fi\n[ "$NODE_RANK" = 0 ] && exec python3 join0.py\nexec python3 join.py\n'
+    )
+    done = project.run("--start-timeout", "4", "--grace", "2", timeout=90)
+    assert done.code == 125, done.all
+    assert "h3 did not come to the rendezvous on MASTER_PORT within 4 s of the others" in done.err
+    assert "nothing: all 4 hosts were looked over" in done.err

@@ -65,6 +65,7 @@ def test_a_second_run_is_told_who_is_there_and_the_first_does_not_notice(project
         second = project.fanout("run", *flags, "hosts.txt", "task.py")
         assert second.code == 125, second.all
         assert f"busy: port-29500 is held by run {name} of lab@launcher since " in second.err
+        assert second.err.count("is held by run") <= 3, second.all  # narrated once; the headline, and who else
         assert "use another --master-port" in second.err
         assert "start" not in second.out
     beside = _begun(project, "--master-port", "29600")

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fanout import holder
 from fanout.errors import UsageError
 from fanout.verbs import keeping
 from fanout.verbs.keeping import Keep, Run
@@ -103,19 +104,17 @@ def test_old_runs_go_and_it_is_said_in_one_line(tmp_path: Path) -> None:
 def test_a_run_whose_launcher_lives_in_another_process_stays(tmp_path: Path) -> None:
     """Its lock says so, although all else looks like the end."""
     old, _, _ = shelf(tmp_path, "a", "b", "c")
-    code = (
-        f"import fcntl,os; f=os.open({str(old / 'events.jsonl')!r},2); fcntl.flock(f,2); print(1,flush=True); input()"
-    )
+    code = f"import fcntl,os; f=os.open({str(old / holder.FILE)!r},66); fcntl.flock(f,2); print(1,flush=True); input()"
     with subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as other:
         assert other.stdout is not None
         other.stdout.readline()
-        assert keeping.is_held(str(old))
+        assert holder.of(str(old))
         keeping.prune(str(tmp_path), Keep(count=0), NOW)
         assert old.exists()
         other.communicate("\n")
-    assert not keeping.is_held(str(old))
+    assert not holder.of(str(old))
     keeping.prune(str(tmp_path), Keep(count=0), NOW)
     assert not old.exists()
 
@@ -123,13 +122,15 @@ def test_a_run_whose_launcher_lives_in_another_process_stays(tmp_path: Path) -> 
 def test_our_own_record_is_held_while_it_is_open(tmp_path: Path) -> None:
     log = LogDir(str(tmp_path / "a"), heading(("h1",)))
     log.begin(NOW)
-    assert keeping.is_held(str(tmp_path / "a"))
+    hold = holder.take(log.path, holder.Holder(pid=1, user="u", machine="m", since=NOW))
+    assert hold is not None
     assert not keeping.is_over(str(tmp_path / "a"))
+    hold.let_go()
     log.close()
     assert keeping.is_over(str(tmp_path / "a"))  # nothing was ever launched, and nobody is there who would
 
 
-@pytest.mark.parametrize(("ended", "stays"), [(None, True), ("looked-over.json", False), ("result.json", False)])
+@pytest.mark.parametrize(("ended", "stays"), [(None, True), ("result.json", False)])
 def test_a_launched_run_without_an_end_stays_for_it_may_be_detached(
     tmp_path: Path, ended: str | None, stays: bool
 ) -> None:

@@ -1,0 +1,89 @@
+"""Whether this host has come to the rendezvous: does its tree hold a socket on MASTER_PORT, or at least run torchrun?
+
+torchrun says nothing for ten minutes and more when one host is missing. What can be seen without its help are sockets:
+the first host listens on the port, the others are connected to it, and stay so for the whole run.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from . import procs
+
+FIRST_SECONDS, LAST_SECONDS = 0.5, 10.0
+LISTENS, CONNECTED = "0A", "01"  # include/net/tcp_states.h
+
+
+class Joining:
+    """Looks less and less often, until there is nothing more to be found."""
+
+    def __init__(self, port: int) -> None:
+        self._port = "%04X" % port
+        self._pause = FIRST_SECONDS
+        self._next = time.monotonic() + FIRST_SECONDS
+        self.how = ""
+
+    @property
+    def wait(self) -> float:
+        """Seconds until the next look."""
+        return max(0.0, self._next - time.monotonic())
+
+    @property
+    def over(self) -> bool:
+        return self.how == "joined"
+
+    def look(self, keeper: int) -> str:
+        """What is new: ``waiting`` (torchrun is up), ``joined``; "" for nothing."""
+        if self.over or self.wait:
+            return ""
+        self._pause = min(self._pause * 1.3, LAST_SECONDS)
+        self._next = time.monotonic() + self._pause
+        inodes = self._inodes()
+        below = procs.descendants(keeper)
+        how = self.how
+        if inodes and any(_holds(pid, inodes) for pid in below):
+            how = "joined"
+        elif not how and any(_is_torchrun(pid) for pid in below):
+            how = "waiting"
+        new, self.how = (how if how != self.how else ""), how
+        return new
+
+    def _inodes(self) -> set:
+        """Sockets of this host that listen on the port, or are connected to that port of whatever host."""
+        found = set()
+        for name in ("/proc/net/tcp", "/proc/net/tcp6"):
+            try:
+                with open(name) as file:
+                    rows = [line.split() for line in file][1:]
+            except OSError:
+                continue
+            for row in rows:
+                here, there, state = row[1].rpartition(":")[2], row[2].rpartition(":")[2], row[3]
+                if (state == LISTENS and here == self._port) or (state == CONNECTED and there == self._port):
+                    found.add("socket:[%s]" % row[9])
+        return found
+
+
+def _holds(pid: int, inodes: set) -> bool:
+    directory = "/proc/%d/fd" % pid
+    try:
+        names = os.listdir(directory)
+    except OSError:
+        return False
+    for name in names:
+        try:
+            if os.readlink(os.path.join(directory, name)) in inodes:
+                return True
+        except OSError:
+            continue
+    return False
+
+
+def _is_torchrun(pid: int) -> bool:
+    try:
+        with open("/proc/%d/cmdline" % pid, "rb") as file:
+            words = file.read(4096).split(b"\0")
+    except OSError:
+        return False
+    return any(os.path.basename(word) == b"torchrun" for word in words[:3]) or b"torch.distributed.run" in words[:6]

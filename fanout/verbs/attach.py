@@ -1,0 +1,139 @@
+"""``fanout attach``: come back to a run, here or on another machine, and stay to its end.
+
+On the machine that launched it the record is followed, which somebody writes: the launcher, or, where that has died, a
+process that takes its place first. On another machine the hosts themselves are asked, from the first byte on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from fanout import holder, rejoin
+from fanout.arguments import Request
+from fanout.errors import UsageError
+from fanout.guardian import Guardian
+from fanout.settings import Settings
+from fanout.verbs import detach, explain, follow, onlook
+from fanout.verbs.common import Edge, runs_directory, settings_of
+from fanout.verbs.runs import find, order_of
+from fanout.verbs.showing import look_of, view_of, wishes_of
+from fanout.views.recorded import Recorded
+from fanout.views.report import report
+from fanout.views.tail import Tails
+
+LEFT = 130
+
+
+def attach(request: Request, edge: Edge) -> int:
+    """The verb: the run's own exit status."""
+    settings = settings_of(request, edge)
+    request = _named(request)
+    try:
+        path = find(request.given["run"], runs_directory(settings, edge))
+    except UsageError:
+        if not request.hosts:
+            raise
+        return onlook.attach(request, settings, edge)
+    if request.hosts and not request.given["run"]:
+        return onlook.attach(request, settings, edge)
+    recorded = Recorded(path)
+    if follow.over(recorded) and not recorded.ended:
+        status = _take_its_place(path, settings, edge)
+        if status is not None:
+            return status
+    return _follow(recorded, settings, edge)
+
+
+def _named(request: Request) -> Request:
+    """``attach hosts.txt`` means the hosts, not a run of that name."""
+    run = request.given["run"]
+    if run and not request.hosts and os.path.isfile(run):
+        return dataclasses.replace(request, hosts=run, given={**request.given, "run": ""})
+    return request
+
+
+def _follow(recorded: Recorded, settings: Settings, edge: Edge) -> int:
+    look = look_of(settings, edge)
+    view = view_of(recorded.heading, look, edge, wishes_of(settings))
+    try:
+        result = follow.watch(recorded, view)
+    except KeyboardInterrupt:
+        view.close()
+        edge.say(f"left; the run goes on: fanout attach {recorded.heading.run_id}")
+        return LEFT
+    view.close()
+    if view.broken:
+        return 141
+    return _told(recorded, result, edge)
+
+
+def _told(recorded: Recorded, result: Mapping[str, Any] | None, edge: Edge) -> int:
+    """The last words, as they were written down; the run's exit status."""
+    run = recorded.heading.run_id
+    if result is None:
+        edge.say(f"run {run} has no end in its record: its launcher is gone")
+        edge.stderr.write(f"        try:  fanout attach {run}    (takes it up again), or fanout stop {run}\n")
+        return 255
+    try:
+        with open(os.path.join(recorded.path, "report.txt"), encoding="utf-8") as file:
+            edge.stderr.write(file.read())
+    except OSError as error:
+        edge.say(f"run {run}: {result['headline']} (its report cannot be read: {error.strerror})")
+    return int(result["exit_code"])
+
+
+def _take_its_place(path: str, settings: Settings, edge: Edge) -> int | None:
+    """Have a process watch over the run again, without a terminal; None when it does, else an exit status."""
+    order = order_of(path)
+    edge.say(f"the launcher of run {order.run_id} is gone: taking its place")
+    taken: list[int] = []
+
+    def work(door: detach.Door) -> int:
+        taken.append(os.getpid())
+        return _in_its_place(order, settings, edge, door)
+
+    status = detach.apart(edge, work)
+    return status if taken or status else None
+
+
+def _in_its_place(order: rejoin.Order, settings: Settings, edge: Edge, door: detach.Door) -> int:
+    """The launcher's work from here on, in a process of its own."""
+    ours = holder.Holder(pid=os.getpid(), user=edge.user, machine=edge.machine, since=time.time(), detached=True)
+    hold = holder.take(order.directory, ours)
+    if hold is None or not door.shut():
+        return 0  # somebody else was faster, or nobody waits
+    guardian = Guardian()
+    detach.redirect(order.directory)
+    guardian.watch(order.to_json())
+    recorded = Recorded(order.directory)
+    tails = Tails()
+    witness = explain.witness_of(recorded.heading, explain.book_of(settings, edge), recorded=True)
+    explain.learn_again(witness, recorded.path)
+    taken = rejoin.TakenUp(
+        order, by=f"{edge.user}@{edge.machine}", agent="SSH_AUTH_SOCK" in edge.environ, learners=[tails, witness]
+    )
+    try:
+        outcome = taken.go_on()
+        verdict = explain.verdict_of(witness, taken.session.state, outcome)
+        if taken.record:
+            if verdict is not None:
+                taken.record.keep(explain.VERDICT, explain.as_json(verdict))
+            text = report(
+                recorded.heading,
+                taken.session.state,
+                outcome,
+                explain.last_words(tails, outcome, verdict),
+                diagnosis=explain.shown(verdict),
+            )
+            taken.record.finish(outcome, text)
+    finally:
+        taken.close()
+    if outcome.clean:
+        guardian.dismiss()
+    else:
+        guardian.leave_to_it()
+    return outcome.exit_code

@@ -1,0 +1,129 @@
+"""What hosts say of the runs on them: one question to each, and the answers as values."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fanout.checks.asking import Ask
+from fanout.hosts import Host
+from fanout.launch import Session
+from fanout.settings import Settings
+from fanout.verbs.common import Edge, fan_of, picker_of
+
+TIMEOUT = 30.0
+SILENT_SECONDS = 15.0  # a launcher says something every five
+WORDS = {"prepared": "ready", "running": "running", "exited": "ending", "gone": "ended"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunHere:
+    """One run on one host, from that host's mouth."""
+
+    host: str
+    run: str
+    node: int
+    entry: Mapping[str, Any]
+
+    @property
+    def alive(self) -> bool:
+        return bool(self.entry["alive"])
+
+    @property
+    def about(self) -> Mapping[str, Any]:
+        about: Mapping[str, Any] = self.entry.get("about") or {}
+        return about
+
+    @property
+    def state(self) -> str:
+        """running, ready, ending, unkillable; for what has no keeper any more: ended and how, or died."""
+        phase = str(self.entry.get("phase", ""))
+        if self.alive:
+            return "unkillable" if self.entry.get("left") else WORDS.get(phase, "starting")
+        exited = self.entry.get("exited")
+        if not exited:
+            return "died" if phase != "gone" else "never started"
+        how = f"signal {exited['signal']}" if exited.get("signal") is not None else f"exit {exited.get('code')}"
+        return f"ended ({how})"
+
+    @property
+    def launcher(self) -> str:
+        """Whether anybody still speaks for it: attached, detached, or lost, and then what the lease says."""
+        standing = self.entry.get("standing") or {}
+        if not self.alive:
+            return "gone"
+        heard, lease = standing.get("heard"), standing.get("lease")
+        if standing.get("relays") and heard is not None and heard < SILENT_SECONDS:
+            return "detached" if self.about.get("detached") else "attached"
+        return "lost" if lease is None else f"lost (stops in {max(0.0, lease):.0f} s)"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answered:
+    """One host's answer; ``error`` where there is none."""
+
+    host: str
+    error: str = ""
+    runs: tuple[RunHere, ...] = ()
+    processes: tuple[Mapping[str, Any], ...] = ()
+    looked: tuple[str, ...] = ()
+    killed: int = 0
+
+    @property
+    def strays(self) -> tuple[Mapping[str, Any], ...]:
+        """Processes of runs that nobody keeps any more."""
+        return tuple(process for process in self.processes if not process["kept"])
+
+    @property
+    def stale(self) -> tuple[RunHere, ...]:
+        """Directories of runs that nobody keeps any more."""
+        return tuple(run for run in self.runs if not run.alive)
+
+
+def take(
+    hosts: Sequence[Host],
+    settings: Settings,
+    edge: Edge,
+    what: str = "runs",
+    args: Mapping[str, Mapping[str, Any]] | None = None,
+) -> list[Answered]:
+    """Ask every host; ``args`` by host, and then only those."""
+    asked = [host for host in hosts if args is None or host.name in args]
+    with fan_of(asked, settings, picker_of(settings, edge), edge) as fan:
+        session = Session(fan, [host.name for host in asked], [])
+        session.connect()
+        wanted = [
+            Ask(host=host.name, what=what, args=dict(args[host.name] if args else {}), timeout=TIMEOUT)
+            for host in asked
+        ]
+        answers = session.ask(wanted)
+        session.dismiss()
+    found = []
+    for host, answer in zip(asked, answers, strict=True):
+        trouble = session.state.hosts[host.name].trouble
+        if answer.error or not isinstance(answer.value, dict):
+            unreached = trouble.message if trouble is not None and trouble.kind != "lost" else ""
+            found.append(Answered(host=host.name, error=unreached or answer.error or "no answer"))
+        else:
+            found.append(_answered(host.name, answer.value))
+    return found
+
+
+def _answered(host: str, value: Mapping[str, Any]) -> Answered:
+    return Answered(
+        host=host,
+        runs=tuple(
+            RunHere(host=host, run=str(entry["run"]), node=int(entry["node"]), entry=entry)
+            for entry in value.get("runs", ())
+        ),
+        processes=tuple(value.get("processes", ())),
+        looked=tuple(str(path) for path in value.get("looked", ())),
+        killed=int(value.get("killed", 0)),
+    )
+
+
+def since(at: float | None) -> str:
+    """A moment of a host's or of our own clock, as people write it."""
+    return time.strftime("%m-%d %H:%M", time.localtime(at)) if at else "?"

@@ -1,0 +1,94 @@
+"""``fanout clean``: what ended runs left on hosts, listed, and after a yes removed; then looked at again.
+
+Only what can be proved to be of a run of ours that nobody keeps any more is touched. A run that goes on never is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fanout.arguments import Request
+from fanout.errors import UsageError
+from fanout.hosts import fold
+from fanout.verbs import census
+from fanout.verbs.census import Answered, RunHere
+from fanout.verbs.common import Edge, hosts_of, settings_of
+from fanout.verbs.ps import stray
+from fanout.views.sanitise import sentence
+from fanout.views.units import age, size
+
+
+def clean(request: Request, edge: Edge) -> int:
+    """The verb: 0 where nothing is left, 1 where something is, 255 where a host could not be asked."""
+    settings = settings_of(request, edge)
+    hosts = hosts_of(request, settings, edge)[1]
+    answers = census.take(hosts, settings, edge)
+    silent = any(answer.error for answer in answers)
+    _list(answers, edge)
+    args = {answer.host: _orders(answer) for answer in answers if answer.stale or answer.strays}
+    if not args:
+        asked = [answer.host for answer in answers if not answer.error]
+        if asked:
+            edge.say(f"nothing is left of ended runs on {fold(asked)}")
+        return 255 if silent else 0
+    if not request.given["yes"] and not _agreed(edge, sorted(args)):
+        edge.say("nothing was touched")
+        return 1
+    again = census.take(hosts, settings, edge, "clean", args)
+    left = _left(again, edge)
+    return 255 if silent or any(answer.error for answer in again) else int(left)
+
+
+def _list(answers: Sequence[Answered], edge: Edge) -> None:
+    for answer in answers:
+        if answer.error:
+            edge.say(f"{answer.host}: not known: {sentence(answer.error)}")
+        for run in answer.runs:
+            if run.alive:
+                edge.stdout.write(f"{answer.host}: run {run.run} goes on and is left alone ({run.state})\n")
+        for process in answer.strays:
+            edge.stdout.write(f"{answer.host}: {stray(process)}\n")
+        for run in answer.stale:
+            edge.stdout.write(f"{answer.host}: {_directory(run)}\n")
+
+
+def _directory(run: RunHere) -> str:
+    ago = age(float(run.entry.get("changed") or 0.0))
+    kept = size(int(run.entry.get("bytes") or 0))
+    return f"record of run {run.run}, {run.state} {ago} ago, {kept}: {sentence(str(run.entry['directory']))}"
+
+
+def _orders(answer: Answered) -> Mapping[str, Any]:
+    return {
+        "runs": [[run.run, run.node] for run in answer.stale],
+        "processes": [[process["pid"], process["start"]] for process in answer.strays],
+    }
+
+
+def _agreed(edge: Edge, hosts: Sequence[str]) -> bool:
+    """A yes at the terminal; without a terminal, only --yes is one."""
+    edge.stdout.flush()
+    edge.stderr.write(f"fanout: end these processes and remove these records on {fold(hosts)}? [y/N] ")
+    edge.stderr.flush()
+    if not edge.stdout.isatty():
+        edge.stderr.write("\n")
+        raise UsageError("clean: there is no terminal to ask at", hint="fanout clean --yes HOSTS")
+    return edge.line().strip().lower() in ("y", "yes")
+
+
+def _left(again: Sequence[Answered], edge: Edge) -> bool:
+    """What is there now, from having looked."""
+    left = False
+    for answer in again:
+        if answer.error:
+            edge.say(f"{answer.host}: not known any more: {sentence(answer.error)}")
+            continue
+        for what in (*map(stray, answer.strays), *map(_directory, answer.stale)):
+            edge.say(f"{answer.host}: still there: {what}")
+            left = True
+    whole = [answer.host for answer in again if not answer.error and not answer.strays and not answer.stale]
+    if whole:
+        killed = sum(answer.killed for answer in again)
+        edge.say(f"looked again: nothing is left of ended runs on {fold(whole)} ({killed} processes were ended)")
+    return left

@@ -1,0 +1,124 @@
+"""Leaving a run to itself: ``run --detach``, and a terminal that closes under ``--on-hangup keep``.
+
+A detached run has a launcher like any other, only without a terminal: it watches all hosts, so one failure still stops
+the others, and it writes the same record. So nothing about the hosts changes, and who comes back reads that record.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+
+from fanout.events import Event
+from fanout.state import RunState
+from fanout.verbs.common import SIGNALS, Edge
+from fanout.views.base import View
+
+LOG = "launcher.log"  # in the run's directory: what would have been said on stderr
+
+
+class Door:
+    """Between the command that was typed and the process that goes on behind it."""
+
+    def __init__(self, write: int) -> None:
+        self._write = write
+
+    def shut(self) -> bool:
+        """All is well, the command may return; False if it is not there any more."""
+        try:
+            os.write(self._write, b"away")
+        except OSError:
+            return False
+        finally:
+            os.close(self._write)
+        return True
+
+
+def apart(edge: Edge, work: Callable[[Door], int]) -> int:
+    """Do ``work`` in a process and session of its own; return when it shuts the door, or with its exit status."""
+    edge.stdout.flush()
+    edge.stderr.flush()
+    read, write = os.pipe()
+    child = os.fork()  # before there is any thread or connection
+    if child == 0:
+        os.close(read)
+        os.setsid()
+        null = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(null, 0)
+        os.close(null)
+        return work(Door(write))
+    os.close(write)
+    return _wait(child, read)
+
+
+def _wait(child: int, read: int) -> int:
+    before = {number: signal.signal(number, lambda number, frame: os.kill(child, number)) for number in SIGNALS}
+    try:
+        if os.read(read, 16):
+            return 0
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        return code if code >= 0 else 128 - code
+    finally:
+        os.close(read)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class Curtain:
+    """A view that can be left before the run ends: then nobody is shown anything, and the run goes on.
+
+    ``door``: left when all hosts have started. ``keep``: left when the terminal goes, which otherwise ends the run.
+    """
+
+    def __init__(self, view: View, *, door: Door | None, keep: bool, on_leave: Callable[[str], None]) -> None:
+        self._view = view
+        self._door = door
+        self._keep = keep
+        self._on_leave = on_leave
+        self._hung_up = False
+        self._deserted = False
+        self.left = False
+
+    @property
+    def broken(self) -> bool:
+        return self._deserted or (not self.left and not self._keep and self._view.broken)
+
+    def hang_up(self) -> None:
+        """The terminal is gone; safe in a signal handler."""
+        self._hung_up = True
+
+    def __call__(self, event: Event, state: RunState) -> None:
+        if self.left:
+            return
+        self._view(event, state)
+        if self._keep and (self._hung_up or self._view.broken):
+            self.left = True
+            self._on_leave("the terminal is gone: the run goes on")
+            self.close()
+        elif self._door is not None and not state.failures and all(host.started_at for host in state.all):
+            self.close()
+            self.left = True
+            self._on_leave("detached")
+            self._deserted = not self._door.shut()
+
+    def note(self, text: str) -> None:
+        if not self.left:
+            self._view.note(text)
+
+    def close(self) -> None:
+        try:
+            self._view.close()
+        except OSError:
+            self._deserted = self._deserted or not self._keep  # the terminal is gone: there is nothing to tidy up
+
+
+def redirect(path: str) -> None:
+    """From now on, what this process prints goes into a file of the run's record."""
+    try:
+        descriptor = os.open(os.path.join(path, LOG), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    except OSError:
+        descriptor = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.close(descriptor)

@@ -1,0 +1,68 @@
+"""A run's record read while it is written: what ``attach``, ``stop`` and ``logs --follow`` have in common."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import select
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from fanout import holder
+from fanout.events import Chunk, Event, StreamOpened
+from fanout.state import RunState, advance
+from fanout.views.base import View
+from fanout.views.recorded import Recorded
+
+PAUSE_SECONDS = 0.2
+SHOWN_BEFORE = 20  # events of what had happened before we came, for context
+SHOWN_BYTES = 2048  # of the log in each of them
+
+
+def coming(recorded: Recorded) -> Iterator[Event | None]:
+    """All events to the end of the run; None where more is waited for. Over when nobody is there to write any more."""
+    ending = False
+    for event in recorded.follow():
+        if event is not None:
+            yield event
+        elif ending:
+            return
+        else:
+            ending = over(recorded)  # what was written before that is read first
+            if not ending:
+                yield None
+                select.select([], [], [], PAUSE_SECONDS)
+
+
+def over(recorded: Recorded) -> bool:
+    """Is the end written down, or nobody there who could still write it?"""
+    return recorded.ended or holder.of(recorded.path) is None
+
+
+def watch(recorded: Recorded, view: View) -> Mapping[str, Any] | None:
+    """Show what happens from now on, and a little of what was before; the outcome, None where it is not known."""
+    there = _records(recorded.path) - 1  # without the heading
+    state = RunState.new(recorded.heading.hosts, at=recorded.began_at)
+    for number, event in enumerate(event for event in coming(recorded) if event is not None):
+        state = advance(state, event)
+        if number >= there:
+            view(event, state)
+        elif number >= there - SHOWN_BEFORE or isinstance(event, StreamOpened):
+            view(_short(event), state)
+        if view.broken:
+            break
+    return recorded.result()
+
+
+def _records(path: str) -> int:
+    with open(os.path.join(path, "events.jsonl"), "rb") as file:
+        return sum(1 for _ in file)
+
+
+def _short(event: Event) -> Event:
+    """The last lines of a long piece of log."""
+    if not isinstance(event, Chunk) or len(event.data) <= SHOWN_BYTES:
+        return event
+    data = event.data[-SHOWN_BYTES:]
+    data = data[data.find(b"\n") + 1 :]
+    return dataclasses.replace(event, offset=event.offset + len(event.data) - len(data), data=data)

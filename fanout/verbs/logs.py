@@ -1,0 +1,144 @@
+"""``fanout logs``: the recorded lines of a run, in the order in which they came, while it goes on and afterwards."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from fanout.arguments import Request
+from fanout.errors import UsageError
+from fanout.verbs import follow
+from fanout.verbs.common import Edge, runs_directory, settings_of
+from fanout.verbs.runs import find
+from fanout.views.filenames import FileNames
+from fanout.views.out import Out
+from fanout.views.recorded import Recorded
+from fanout.views.sanitise import clean
+from fanout.views.streams import Say, Streams
+
+_AGO = re.compile(r"(\d+(?:\.\d+)?)(s|m|min|h|d)\Z")
+_UNITS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+_FORMS = ("%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M", "%Y-%m-%d")
+_TODAY = ("%H:%M:%S", "%H:%M")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Wanted:
+    """Which lines: of these hosts and ranks (none named: all), since then, with this in them."""
+
+    hosts: frozenset[str]
+    ranks: frozenset[str]
+    since: float
+    pattern: re.Pattern[str] | None
+
+    def takes(self, say: Say) -> bool:
+        if self.hosts and say.host not in self.hosts:
+            return False
+        if self.ranks and say.speaker.removeprefix(f"{say.host}:").split(" ")[0] not in self.ranks:
+            return False
+        return self.pattern is None or self.pattern.search(say.text) is not None
+
+
+def logs(request: Request, edge: Edge) -> int:
+    """The verb."""
+    given = request.given
+    recorded = Recorded(find(given["run"], runs_directory(settings_of(request, edge), edge)))
+    hosts = [name for name in given["host"].split(",") if name]
+    unknown = [name for name in hosts if name not in recorded.heading.hosts]
+    if unknown:
+        raise UsageError(f"--host {unknown[0]}: not in this run", hint=f"hosts: {', '.join(recorded.heading.hosts)}")
+    if given["files"]:
+        names = FileNames(recorded.heading.hosts)
+        paths = [os.path.join(recorded.path, names.of(host, 0)) for host in hosts or recorded.heading.hosts]
+        edge.stdout.write("".join(f"{path}\n" for path in paths))
+        return 0
+    wanted = _Wanted(
+        hosts=frozenset(hosts),
+        ranks=frozenset(_ranks(given["rank"])),
+        since=moment(given["since"], time.time()) if given["since"] else 0.0,
+        pattern=_pattern(given["pattern"]),
+    )
+    out = Out(edge.stdout)
+    try:
+        _print(recorded, wanted, out, count=given["lines"], on=given["follow"])
+    except KeyboardInterrupt:
+        return 130
+    return 141 if out.broken else 0
+
+
+def _print(recorded: Recorded, wanted: _Wanted, out: Out, *, count: int | None, on: bool) -> None:
+    """All of it, or the last ``count`` lines, and with ``on`` what comes then."""
+    waiting: list[bool] = []
+    lines = _lines(recorded, wanted, on=on, waits=lambda: waiting.append(True))
+    if count is not None:
+        last: deque[str] = deque(maxlen=max(0, count))
+        for line in lines:
+            if line:
+                last.append(line)
+            if waiting:
+                break
+        out.write("".join(last))
+    for line in lines:
+        out.write(line)
+        if out.broken:
+            return
+
+
+def _lines(recorded: Recorded, wanted: _Wanted, *, on: bool, waits: Callable[[], None]) -> Iterator[str]:
+    """Lines as they are shown; "" whenever there is none for now, after ``waits`` was told."""
+    streams = Streams(recorded.heading.hosts)
+    width = max(len(host) for host in recorded.heading.hosts)
+
+    def shown(says: list[Say]) -> Iterator[str]:
+        for say in says:
+            if wanted.takes(say):
+                yield f"{say.speaker:<{width}} | {clean(say.text, colour=False)}\n"
+
+    for event in follow.coming(recorded) if on else recorded.events():
+        if event is None:
+            waits()
+            yield ""
+            continue
+        says = streams.take(event)
+        if event.at >= wanted.since:
+            yield from shown(says)
+    yield from shown(streams.finish())
+
+
+def _ranks(text: str) -> Iterator[str]:
+    """``0,8-11``: each rank by its number."""
+    for part in filter(None, text.split(",")):
+        first, dash, last = part.partition("-")
+        if not first.isdigit() or (dash and not last.isdigit()):
+            raise UsageError(f"--rank {text}: {part!r} is no rank", hint="ranks are numbers: --rank 0 or --rank 0,8-15")
+        yield from map(str, range(int(first), int(last or first) + 1))
+
+
+def _pattern(text: str) -> re.Pattern[str] | None:
+    try:
+        return re.compile(text) if text else None
+    except re.error as error:
+        raise UsageError(f"--grep {text}: not a regular expression: {error}") from None
+
+
+def moment(text: str, now: float) -> float:
+    """``10m``, ``2h``: so long ago; ``14:30`` today, or a date and a time: then."""
+    ago = _AGO.match(text)
+    if ago:
+        return now - float(ago[1]) * _UNITS[ago[2]]
+    for form in _FORMS:
+        try:
+            return time.mktime(time.strptime(text, form))
+        except ValueError:
+            continue
+    today = time.strftime("%Y-%m-%d ", time.localtime(now))
+    for form in _TODAY:
+        try:
+            return time.mktime(time.strptime(today + text, f"%Y-%m-%d {form}"))
+        except ValueError:
+            continue
+    raise UsageError(f"--since {text}: not a time", hint="--since 10m, --since 14:30 or --since '2026-01-31 14:30'")

@@ -1,0 +1,107 @@
+"""Looking on at a run from a machine that has no record of it: the hosts are asked what runs, and for all their bytes.
+
+Nothing on the hosts is changed by it: no stop, no removal. Its beats renew the lease like any launcher's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+
+from fanout.arguments import Request
+from fanout.errors import UsageError
+from fanout.fan import Fan
+from fanout.hosts import Host
+from fanout.launch import Session
+from fanout.rejoin import MARGIN_SECONDS, Order, plan_of
+from fanout.settings import Settings
+from fanout.state import RunState
+from fanout.verbs import census, explain
+from fanout.verbs.census import RunHere
+from fanout.verbs.common import Edge, fan_of, hosts_of, picker_of
+from fanout.verbs.showing import look_of, view_of, wishes_of
+from fanout.views.base import Heading
+from fanout.views.report import report
+from fanout.views.tail import Tails
+
+
+def attach(request: Request, settings: Settings, edge: Edge) -> int:
+    """The run's exit status, as far as it can be seen from here."""
+    parts = found(request, settings, edge)
+    order = order_of(parts, settings, edge)
+    heading = _heading(parts, order)
+    look = look_of(settings, edge)
+    view = view_of(heading, look, edge, wishes_of(settings))
+    tails, witness = Tails(), explain.witness_of(heading, explain.book_of(settings, edge))
+    with _joined(parts, order, edge, looking_on=True) as fan:
+        session = Session(fan, heading.hosts, [tails, witness, view])
+        outcome = session.look_on()
+    view.close()
+    if session.state.interrupts:
+        edge.say(f"left; the run goes on: fanout attach {order.run_id} {request.hosts}")
+        return outcome.exit_code
+    verdict = explain.verdict_of(witness, session.state, outcome)
+    words = explain.last_words(tails, outcome, verdict)
+    edge.stderr.write(report(heading, session.state, outcome, words, diagnosis=explain.shown(verdict)))
+    return outcome.exit_code
+
+
+def stop(request: Request, settings: Settings, edge: Edge) -> RunState:
+    """End the run on all of these hosts. Its files stay there for its own launcher, if that lives."""
+    parts = found(request, settings, edge)
+    order = order_of(parts, settings, edge)
+    watched = any(run.launcher in ("attached", "detached") for run in parts.values())
+    edge.say(f"stopping run {order.run_id} on {len(parts)} hosts, {settings.grace:g} s of grace")
+    with _joined(parts, order, edge, looking_on=watched) as fan:
+        session = Session(fan, [host.name for host in parts], [])
+        until = fan.clock() + 2 * settings.grace + MARGIN_SECONDS
+        session.end(grace=settings.grace, until=until, why=f"stopped by {edge.user}@{edge.machine}")
+    return session.state
+
+
+def _joined(
+    parts: Mapping[Host, RunHere], order: Order, edge: Edge, *, looking_on: bool
+) -> AbstractContextManager[Fan]:
+    """Links that take up the run where it is, from its first byte."""
+    plan = plan_of(order, [run.node for run in parts.values()])
+
+    def before(fan: Fan) -> None:
+        fan.looking_on = looking_on
+        for link in fan.links.values():
+            link.resume(plan, {})
+
+    settings = order.settings
+    return fan_of(order.hosts, settings, picker_of(settings, edge), edge, before=before)
+
+
+def found(request: Request, settings: Settings, edge: Edge) -> dict[Host, RunHere]:
+    """The part that each host has in the one run that is meant, in rank order. Raises UsageError."""
+    hosts = {host.name: host for host in hosts_of(request, settings, edge)[1]}
+    answers = census.take(list(hosts.values()), settings, edge)
+    wanted = request.given["run"]
+    runs = [run for answer in answers for run in answer.runs if wanted in run.run]
+    going = sorted({run.run for run in runs if run.alive}) or sorted({run.run for run in runs})
+    for answer in answers:
+        if answer.error:
+            edge.say(f"{answer.host}: {answer.error}")
+    if not going:
+        meant = f"run {wanted!r}" if wanted else "run"
+        raise UsageError(f"no {meant} of yours is on these hosts", hint=f"fanout ps {request.hosts}")
+    if len(going) > 1:
+        raise UsageError(f"these hosts have {len(going)} runs: {', '.join(going)}", hint="say which: attach RUN HOSTS")
+    parts = sorted((run for run in runs if run.run == going[0]), key=lambda run: run.node)
+    missing = int(parts[0].about.get("nodes") or len(parts)) - len(parts)
+    if missing > 0:
+        edge.say(f"run {going[0]}: {missing} of its hosts are not among those that answered; looking on at the others")
+    return {hosts[run.host]: run for run in parts}
+
+
+def order_of(parts: Mapping[Host, RunHere], settings: Settings, edge: Edge) -> Order:
+    run = next(iter(parts.values())).run
+    return Order(run_id=run, hosts=tuple(parts), settings=settings, directory="", user=edge.user)
+
+
+def _heading(parts: Mapping[Host, RunHere], order: Order) -> Heading:
+    title = next((str(run.about["title"]) for run in parts.values() if run.about.get("title")), "?")
+    ranks = {host.name: (run.node, run.about.get("nproc")) for host, run in parts.items()}
+    return Heading(run_id=order.run_id, title=title, hosts=tuple(host.name for host in parts), ranks=ranks)

@@ -1,0 +1,174 @@
+"""``fanout ps``: which runs there are. With HOSTS the hosts are asked, from whatever machine; else our own records."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fanout import holder
+from fanout.arguments import Request
+from fanout.errors import UsageError
+from fanout.hosts import fold
+from fanout.verbs import census
+from fanout.verbs.census import Answered, RunHere, since
+from fanout.verbs.common import Edge, hosts_of, runs_directory, settings_of
+from fanout.verbs.runs import ORDER
+from fanout.views.recorded import Recorded
+from fanout.views.sanitise import sentence
+from fanout.views.table import table
+from fanout.views.units import seconds
+
+
+def ps(request: Request, edge: Edge) -> int:
+    """The verb: 0; 255 where a host could not be asked."""
+    if request.hosts:
+        return _of_hosts(request, edge)
+    return _of_records(request, edge)
+
+
+# -- from the hosts
+
+
+def _of_hosts(request: Request, edge: Edge) -> int:
+    settings = settings_of(request, edge)
+    answers = census.take(hosts_of(request, settings, edge)[1], settings, edge)
+    silent = [answer for answer in answers if answer.error]
+    if request.given["as_json"]:
+        edge.stdout.write(json.dumps([_as_dict(answer) for answer in answers], indent=2) + "\n")
+        return 255 if silent else 0
+    rows = [_row(run) for answer in answers for run in answer.runs]
+    header = ("HOST", "RUN", "STATE", "BY", "SINCE", "RANKS", "PID", "PORT", "GPUS", "LAUNCHER")
+    if rows:
+        edge.stdout.write("\n".join(table(rows, header=header, width=max(80, edge.columns))) + "\n")
+    for answer in answers:
+        for process in answer.strays:
+            edge.stdout.write(f"{answer.host}: left behind: {stray(process)}\n")
+    _say_where(answers, edge)
+    if any(answer.stale or answer.strays for answer in answers):
+        edge.say(f"what ended runs left behind is listed and removed by: fanout clean {request.hosts}")
+    return 255 if silent else 0
+
+
+def _say_where(answers: Sequence[Answered], edge: Edge) -> None:
+    """What was looked at: an empty answer is worth nothing without it."""
+    asked = [answer for answer in answers if not answer.error]
+    if asked:
+        places = sorted({path for answer in asked for path in answer.looked})
+        edge.say(f"asked {fold(answer.host for answer in asked)} for your runs there: {', '.join(places)}")
+    for answer in answers:
+        if answer.error:
+            edge.say(f"{answer.host}: not known: {sentence(answer.error)}")
+
+
+def _row(run: RunHere) -> tuple[str, ...]:
+    about, claims = run.about, [str(claim) for claim in run.about.get("claims", ())]
+    ports = [claim.removeprefix("port-") for claim in claims if claim.startswith("port-")]
+    gpus = [claim.removeprefix("gpu-") for claim in claims if claim.startswith("gpu-")]
+    pid = run.entry.get("main") or run.entry.get("keeper") or ""
+    return (
+        run.host,
+        run.run,
+        run.state,
+        str(about.get("by", "?")),
+        since(about.get("since")),
+        ranks_of(run),
+        str(pid),
+        ",".join(ports),
+        ",".join(gpus) or "-",
+        run.launcher,
+    )
+
+
+def ranks_of(run: RunHere) -> str:
+    """``8-15``: the global ranks of this host; where they are not known, which of how many nodes it is."""
+    first, count = run.about.get("first_rank"), run.about.get("nproc")
+    if not isinstance(first, int) or not isinstance(count, int):
+        return f"node {run.node}/{run.about.get('nodes', '?')}"
+    return str(first) if count == 1 else f"{first}-{first + count - 1}"
+
+
+def stray(process: Any) -> str:
+    """A process of a run that nobody keeps, for a person."""
+    age = f", {seconds(process['age'])} old" if process.get("age") is not None else ""
+    gpu = f", {process['gpu_mb']} MiB of GPU memory" if process.get("gpu_mb") else ""
+    return f"pid {process['pid']} of run {process['run']}{age}{gpu}: {sentence(str(process['cmd']))}"
+
+
+def _as_dict(answer: Answered) -> dict[str, Any]:
+    if answer.error:
+        return {"host": answer.host, "error": answer.error}
+    runs = [
+        {"run": run.run, "node": run.node, "state": run.state, "launcher": run.launcher, "ranks": ranks_of(run)}
+        | dict(run.entry)
+        for run in answer.runs
+    ]
+    return {"host": answer.host, "looked": list(answer.looked), "runs": runs, "left_behind": list(answer.strays)}
+
+
+# -- from our own records
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Record:
+    run: str
+    state: str
+    going: bool
+    launcher: str
+    since: float
+    hosts: tuple[str, ...]
+    title: str
+
+
+def _of_records(request: Request, edge: Edge) -> int:
+    root = runs_directory(settings_of(request, edge), edge)
+    records = [record for name in _names(root) if (record := _record(os.path.join(root, name))) is not None]
+    shown = [record for record in records if record.going or request.given["all"]]
+    if request.given["as_json"]:
+        told = [{name: getattr(record, name) for name in _Record.__slots__} for record in records]
+        edge.stdout.write(json.dumps(told, indent=2) + "\n")
+        return 0
+    rows = [(r.run, r.state, since(r.since), fold(r.hosts), r.launcher, r.title) for r in shown]
+    if rows:
+        header = ("RUN", "STATE", "SINCE", "HOSTS", "LAUNCHER", "TASK")
+        edge.stdout.write("\n".join(table(rows, header=header, width=max(80, edge.columns))) + "\n")
+    ended = len(records) - len(shown)
+    also = f"; {ended} have ended (--all shows them)" if ended else ""
+    edge.say(f"looked at the {len(records)} runs recorded in {root}{also}; HOSTS would be asked: fanout ps HOSTS")
+    return 0
+
+
+def _names(root: str) -> list[str]:
+    try:
+        return sorted(entry.name for entry in os.scandir(root) if entry.is_dir())
+    except OSError:
+        return []
+
+
+def _record(path: str) -> _Record | None:
+    try:
+        recorded = Recorded(path)
+    except UsageError:
+        return None  # some other directory
+    result, living = recorded.result(), holder.of(path)
+    launcher = "-"
+    if living is not None:
+        launcher = f"{'detached' if living.detached else 'attached'} (pid {living.pid} on {living.machine})"
+        state = "running"
+    elif result is not None:
+        state = f"ended ({result['exit_code']})"
+    elif os.path.exists(os.path.join(path, ORDER)):
+        state, launcher = "not known", "lost"
+    else:
+        state = "not launched"
+    return _Record(
+        run=recorded.heading.run_id,
+        state=state,
+        going=living is not None or launcher == "lost",
+        launcher=launcher,
+        since=recorded.began_at,
+        hosts=recorded.heading.hosts,
+        title=recorded.heading.title,
+    )

@@ -1,0 +1,68 @@
+"""How a run is shown to whoever typed the command: the choice, and the view that it comes to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from fanout.settings import Settings
+from fanout.state import RunState
+from fanout.verbs.common import Edge
+from fanout.views.base import Heading, Look, View, choose
+from fanout.views.wishes import Wishes, wishes
+
+
+def look_of(settings: Settings, edge: Edge, output: str = "") -> Look:
+    """What this stdout, this environment and these flags come to; ``output`` in place of the setting."""
+    return choose(
+        edge.environ,
+        isatty=edge.stdout.isatty(),
+        encoding=getattr(edge.stdout, "encoding", None),
+        output=output or settings.output,
+        color=settings.color,
+    )
+
+
+def wishes_of(settings: Settings) -> Wishes:
+    """What is to be seen of the log. Raises UsageError."""
+    return wishes(
+        show=settings.show,
+        hide=settings.hide,
+        grep=settings.grep,
+        fold=settings.fold,
+        prefix=settings.prefix,
+        timestamps=settings.timestamps,
+        metric=settings.metric,
+    )
+
+
+def view_of(
+    heading: Heading,
+    look: Look,
+    edge: Edge,
+    wished: Wishes,
+    *,
+    so_far: Callable[[RunState], Sequence[str]] | None = None,
+    detach: Callable[[], None] | None = None,
+) -> View:
+    """The view that was chosen; rich is imported for the live one alone, which has keys where stdin is a terminal."""
+    if look.mode == "live":
+        from fanout.views.keys import Keyboard
+        from fanout.views.live import Live
+
+        return Live(
+            heading,
+            stdout=edge.stdout,
+            colour=look.colour,
+            unicode=look.unicode,
+            wishes=wished,
+            keyboard=Keyboard(edge.keyboard) if edge.keyboard is not None else None,
+            so_far=so_far,
+            detach=detach,
+        )
+    if look.mode == "json":
+        from fanout.views.jsonl import JsonLines
+
+        return JsonLines(heading, stdout=edge.stdout)
+    from fanout.views.plain import Plain
+
+    return Plain(heading, stdout=edge.stdout, stderr=edge.stderr, wishes=wished, colour=look.colour)

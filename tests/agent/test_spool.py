@@ -1,0 +1,81 @@
+"""A host's disk holds a bounded part of the log: what is acknowledged goes, what is not is never lost while one listens."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.agent.agents import RUN, Agent, wait_for
+
+pytestmark = pytest.mark.process
+MB = 1 << 20
+LIMIT = 32 * MB
+#: 64 MB that are nowhere the same, at a rate that leaves a loaded machine time for the acknowledgements.
+FLOOD = "import os, sys, time\nfor n in range(64):\n os.write(1, n.to_bytes(4, 'big') * 262144)\n time.sleep({pause})\n"
+WHOLE = hashlib.sha256(b"".join(number.to_bytes(4, "big") * 262144 for number in range(64))).hexdigest()
+
+
+def _flood(tmp_path: Path, pause: float) -> str:
+    (tmp_path / "flood.py").write_text(FLOOD.format(pause=pause))
+    return "until [ -e go ]; do sleep 0.02; done; python3 flood.py"
+
+
+def _kept(state: Path) -> int:
+    """Bytes of the main stream that are on disk."""
+    return os.stat(state / f"{RUN}.0" / "stream-0").st_blocks * 512
+
+
+def test_a_log_over_the_limit_arrives_whole_and_its_front_is_let_go_of(state: Path, tmp_path: Path) -> None:
+    """The launcher says what it has; the run waits where it is slower; not a byte is lost, and the disk has its peace."""
+    with Agent(state) as agent:
+        agent.start(_flood(tmp_path, 0.02), tmp_path, spool=LIMIT)
+        (tmp_path / "go").touch()
+        most = 0
+        while len(agent.output.get(0, b"")) < 64 * MB:
+            before = len(agent.output.get(0, b""))
+            agent.hear_output_beyond(before)
+            agent.tell("beat", have={"0": len(agent.output[0])})
+            most = max(most, _kept(state))
+        _, gone, output = agent.end()
+    assert hashlib.sha256(output).hexdigest() == WHOLE
+    assert gone["dropped"] == 0
+    assert most <= LIMIT + 2 * MB
+
+
+def test_a_late_onlooker_is_told_what_is_not_there_any_more(state: Path, tmp_path: Path) -> None:
+    """Zeros in place of a log would be a lie."""
+    with Agent(state) as agent:
+        agent.start(_flood(tmp_path, 0.05) + "; until [ -e end ]; do sleep 0.02; done", tmp_path, spool=LIMIT)
+        (tmp_path / "go").touch()
+        while len(agent.output.get(0, b"")) < 64 * MB:
+            agent.hear_output_beyond(len(agent.output.get(0, b"")))
+            agent.tell("beat", have={"0": len(agent.output[0])})
+        with Agent(state) as late:
+            late.tell("attach", run=RUN, node=0, mark=[], cursors={})
+            upto = late.hear("trimmed")["upto"]
+            assert upto >= MB
+            late.first_offset[0] = upto
+            late.hear_output_beyond(64 * MB - upto - 1)
+            assert late.output[0] == agent.output[0][upto:]
+            late.tell("leave")
+            late.hear("forgotten")
+        assert (state / f"{RUN}.0").is_dir()
+        (tmp_path / "end").touch()
+        agent.end()
+
+
+def test_without_a_listener_the_run_goes_on_and_what_is_lost_is_counted(state: Path, tmp_path: Path) -> None:
+    """Training is worth more than its log: it never waits for a launcher that is not there."""
+    with Agent(state) as first:
+        pid = first.start(_flood(tmp_path, 0.0), tmp_path, spool=LIMIT)
+    (tmp_path / "go").touch()
+    wait_for(lambda: not Path(f"/proc/{pid}").exists(), "the flood ends by itself")
+    with Agent(state) as second:
+        second.attach()
+        exited, gone, output = second.end()
+    assert exited["code"] == 0
+    assert LIMIT - MB <= len(output) <= LIMIT + 2 * MB
+    assert len(output) + gone["dropped"] == 64 * MB

@@ -1,0 +1,216 @@
+"""A run without a terminal, and coming back to it: detach, ps, attach, logs, stop, from here and from elsewhere."""
+
+from __future__ import annotations
+
+import json
+import signal
+
+import pytest
+
+from tests.lab.drive import Project, kill, processes
+from tests.lab.lab import Lab
+from tests.lab.oracle import assert_clean, wait_quiet
+
+WAIT = 'echo "start $NODE_RANK"\nuntil [ -e go ]; do sleep 0.05; done\necho "end $NODE_RANK"\nexit $((NODE_RANK == 2 ? 7 : 0))\n'
+
+
+def _detached(project: Project, *flags: str) -> str:
+    """A run that nobody looks at; its id."""
+    done = project.run("-d", *flags)
+    assert done.code == 0, done.all
+    run = project.records()[-1].name
+    assert f"fanout attach {run}" in done.err, done.all
+    return run
+
+
+def test_a_detached_run_is_seen_attached_to_and_ends_with_its_true_code(project: Project, lab4: Lab) -> None:
+    """-d returns once all have started; attach shows what comes, and gives code, cause and sweep of a failing run."""
+    project.train(WAIT)
+    run = _detached(project)
+    listed = project.fanout("ps")
+    assert run in listed.out
+    assert "running" in listed.out
+    assert "detached (pid" in listed.out
+    seen = project.fanout("ps", "hosts.txt")
+    assert seen.code == 0, seen.all
+    for rank, name in enumerate(lab4.names):
+        (line,) = [line for line in seen.out.splitlines() if line.startswith(f"{name} ")]
+        assert line.split()[1:3] == [run, "running"]
+        assert {"lab@launcher", "29500", str(rank), "detached"} <= set(line.split())
+    attached = project.start("attach")
+    attached.until("start 3")
+    project.write("go", "")
+    done = attached.end()
+    assert done.code == 7, done.all
+    assert "h3: exit 7" in done.err
+    assert "nothing: all 4 hosts were looked over" in done.err
+    assert wait_quiet(lab4, 10)
+    again = project.fanout("attach", run)
+    assert again.code == 7, again.all
+    assert "h3: exit 7" in again.err
+    assert "no run" not in again.err
+    assert "ended (7)" in project.fanout("ps", "--all").out
+
+
+def test_a_detached_run_that_never_starts_fails_in_the_foreground(project: Project) -> None:
+    """Nobody is sent away with a run that does not exist."""
+    project.train("exit 0\n")
+    project.hosts("h1 slots=1\nnohost slots=1\n")
+    done = project.run("-d")
+    assert done.code == 255, done.all
+    assert "detached" not in done.err
+
+
+def test_stop_tells_the_launcher_that_lives(project: Project, lab4: Lab) -> None:
+    """The launcher ends the run in order, so its record has the end; stop says what came of it on every host."""
+    project.train(WAIT)
+    run = _detached(project, "--grace", "5")
+    done = project.fanout("stop")
+    assert done.code == 0, done.all
+    assert "told its launcher" in done.err
+    assert done.err.count("nothing is left") == 4
+    assert project.result()["exit_code"] == 128 + signal.SIGTERM
+    assert project.fanout("attach", run).code == 128 + signal.SIGTERM
+    assert wait_quiet(lab4, 10)
+
+
+def test_attach_left_with_ctrl_c_leaves_the_run_alone(project: Project, lab4: Lab) -> None:
+    project.train(WAIT)
+    _detached(project)
+    attached = project.start("attach")
+    attached.until("start 0")
+    attached.signal(signal.SIGINT)
+    left = attached.end()
+    assert left.code == 130, left.all
+    assert "the run goes on" in left.err
+    project.write("go", "")
+    assert project.fanout("attach").code == 7
+    assert wait_quiet(lab4, 10)
+
+
+def test_attach_takes_the_place_of_a_launcher_that_died(project: Project, lab4: Lab) -> None:
+    """Launcher and guardian are killed, the hosts wait under their lease: attach goes on at the byte, and supervises."""
+    project.train(WAIT)
+    run = _detached(project, "--grace", "2")
+    kill(lab4.launcher, "fanout.guardian")
+    kill(lab4.launcher, "fanout", "run")
+    assert "lost" in project.fanout("ps").out
+    attached = project.start("attach", run)
+    attached.until("taking its place")
+    project.write("go", "")
+    done = attached.end()
+    assert done.code == 7, done.all
+    assert "nothing: all 4 hosts were looked over" in done.err
+    assert project.log("h1") == b"start 0\nend 0\n"
+    assert wait_quiet(lab4, 10)
+
+
+def test_a_machine_without_a_record_asks_the_hosts(project: Project, lab4: Lab) -> None:
+    """attach HOSTS shows the log from its first byte and the true end; the launcher's own record stays whole."""
+    project.train(WAIT)
+    run = _detached(project)
+    elsewhere = {"XDG_STATE_HOME": "/tmp/elsewhere"}
+    attached = project.start("attach", "hosts.txt", env=elsewhere)
+    attached.until(*(f"start {rank}" for rank in range(4)))
+    project.write("go", "")
+    done = attached.end()
+    assert done.code == 7, done.all
+    assert project.fanout("attach", run).code == 7
+    assert project.log("h2") == b"start 1\nend 1\n"
+    assert wait_quiet(lab4, 10)
+
+
+def test_stop_from_a_machine_without_a_record(project: Project, lab4: Lab) -> None:
+    project.train(WAIT)
+    _detached(project)
+    done = project.fanout("stop", "--grace", "5", "", "hosts.txt", env={"XDG_STATE_HOME": "/tmp/elsewhere"})
+    assert done.code == 0, done.all
+    assert done.err.count("nothing is left") == 4
+    assert wait_quiet(lab4, 20)
+
+
+def test_a_closed_terminal_detaches_where_that_is_wished(project: Project, lab4: Lab) -> None:
+    """--on-hangup keep: SIGHUP is no end; the record goes on, and attach comes back to it."""
+    project.train(WAIT)
+    run = project.begin("--on-hangup", "keep")
+    run.until(*(f"start {rank}" for rank in range(4)))
+    run.signal(signal.SIGHUP)
+    attached = project.start("attach")
+    attached.until("start 0")
+    project.write("go", "")
+    assert attached.end().code == 7
+    assert run.end().code == 7
+    assert "the terminal is gone" in (project.records()[-1] / "events.jsonl").read_text()
+    assert "detached" in project.fanout("ps", "--all", "--json").out or wait_quiet(lab4, 10)
+
+
+def test_logs_follow_filter_and_end_with_the_run(project: Project, lab4: Lab) -> None:
+    """-f ends with the run; --host, --grep, --since and -n choose."""
+    project.train(WAIT)
+    _detached(project)
+    follow = project.start("logs", "-f", "--host", "h1,h2", "--grep", "start|end")
+    follow.until("start 0", "start 1")
+    project.write("go", "")
+    done = follow.end()
+    assert done.code == 0, done.all
+    assert "end 1" in done.out
+    assert "start 2" not in done.out
+    assert project.fanout("logs", "--since", "1h", "--grep", "end 3").out.strip() == "h4 | end 3"
+    assert project.fanout("logs", "--since", "2099-01-01").out == ""
+    assert project.fanout("logs", "-n", "1", "--host", "h1").out.strip() == "h1 | end 0"
+    assert project.fanout("logs", "--since", "yesterday-ish").code == 2
+    assert wait_quiet(lab4, 10)
+
+
+# --- what is left ---
+
+
+def _abandoned(project: Project, lab: Lab) -> str:
+    """A run whose launcher, guardian and keepers were killed, with a process that left its tree; its id."""
+    project.train("setsid sleep 1007 &\n" + WAIT)
+    run = _detached(project)
+    kill(lab.launcher, "fanout.guardian")
+    kill(lab.launcher, "fanout", "run")
+    for host in lab.hosts:
+        kill(host, "-I", "-S")
+    return run
+
+
+def test_clean_lists_and_ends_what_an_ended_run_left(project: Project, lab4: Lab) -> None:
+    """Strays and records of a run without a keeper are listed, then removed; a second look proves it; live runs stay."""
+    run = _abandoned(project, lab4)
+    project.train(WAIT)
+    beside = _detached(project, "--master-port", "29600")
+    seen = project.fanout("ps", "hosts.txt")
+    assert seen.out.count("left behind: pid") >= 4, seen.all
+    assert "fanout clean hosts.txt" in seen.err
+    asked = project.fanout("clean", "hosts.txt")
+    assert asked.code == 2, asked.all
+    assert "--yes" in asked.err
+    assert run in asked.out
+    done = project.fanout("clean", "--yes", "hosts.txt")
+    assert done.code == 0, done.all
+    assert "nothing is left of ended runs on h[1-4]" in done.err
+    assert f"run {beside} goes on and is left alone" in done.out
+    assert not any(processes(host, "sleep", "1007") for host in lab4.hosts)
+    project.write("go", "")
+    assert project.fanout("attach", beside).code == 7
+    assert wait_quiet(lab4, 10)
+    assert_clean(lab4)
+    assert json.loads(project.fanout("ps", "--json", "hosts.txt").out)[0]["runs"] == []
+
+
+@pytest.mark.slow
+def test_what_a_lease_left_is_told_once_by_the_next_run(project: Project, lab4: Lab) -> None:
+    """Nobody came to fetch how it ended: the next run on these hosts names it and what removes it."""
+    project.train(WAIT)
+    lost = _detached(project, "--lease", "5", "--grace", "1")
+    kill(lab4.launcher, "fanout.guardian")
+    kill(lab4.launcher, "fanout", "run")
+    assert wait_quiet(lab4, 5 + 1 + 10)
+    project.train("true\n")
+    done = project.run()
+    assert done.code == 0, done.all
+    assert done.err.count(f"h[1-4]: nobody fetched how run {lost} ended there") == 1
+    assert "fanout clean hosts.txt" in done.err
+    assert project.fanout("clean", "--yes", "hosts.txt").code == 0

@@ -1,0 +1,38 @@
+"""Links are closed together: children that do not go by themselves cost the time of one, not of all."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from fanout.events import Linked
+from fanout.fan import Clock, Fan
+from fanout.hosts import Host, Origin
+from fanout.link import FanOptions
+from fanout.transports.base import Channel, Deadline
+from fanout.transports.pipes import PipeChannel
+
+pytestmark = pytest.mark.process
+MANY = 8
+
+
+class _Stuck:
+    """A child that takes no notice of the end of its stdin."""
+
+    name = "stuck"
+
+    def open(self, host: Host, command: str, deadline: Deadline) -> Channel:
+        return PipeChannel(["sleep", "60"])
+
+
+def test_many_stuck_children_are_ended_at_the_same_time() -> None:
+    hosts = [Host(name=f"h{number}", origin=Origin(file="x", line=1)) for number in range(MANY)]
+    fan = Fan(hosts, lambda host: _Stuck(), FanOptions(command="x"), Clock())
+    fan.start()
+    linked = 0
+    while linked < MANY:
+        linked += isinstance(fan.next(1.0), Linked)
+    began = time.monotonic()
+    fan.close()
+    assert time.monotonic() - began < MANY * 2 / 2  # two seconds each, if it were one after the other
