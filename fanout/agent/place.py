@@ -132,7 +132,11 @@ def run_directory(root: str, run: str, node: int) -> str:
 def runs(root: str) -> list:
     """(run, node) of each run directory there is."""
     found = []
-    for name in sorted(os.listdir(root)):
+    try:
+        names = sorted(os.listdir(root))
+    except FileNotFoundError:
+        names = []  # the last run there has just ended
+    for name in names:
         run, dot, node = name.rpartition(".")
         if dot and node.isdigit() and os.path.isdir(os.path.join(root, name)):
             found.append((run, int(node)))

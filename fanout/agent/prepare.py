@@ -207,7 +207,8 @@ def _busy(spec: dict, name: str, holder: dict) -> Refusal:
 def _write_about(spec: dict, directory: str) -> None:
     """What the run is, for `ps`, `attach` and `clean`, who know nothing but this host."""
     about = dict(spec.get("card", {}), by=spec["about"]["by"], claims=spec["claims"], since=time.time())
-    with open(os.path.join(directory, "about"), "x", encoding="utf-8") as file:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    with open(os.open(os.path.join(directory, "about"), flags, 0o600), "w", encoding="utf-8") as file:
         json.dump(about, file)
 
 
@@ -223,22 +224,32 @@ def read_about(directory: str) -> dict:
 
 def stale() -> list:
     """The runs whose directory is here although no keeper of theirs lives: nobody came to fetch how they ended."""
-    found = []
-    for root in place.existing():
-        for run, node in place.runs(root):
-            keeper = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            keeper.settimeout(0.0)
-            directory = os.open(place.run_directory(root, run, node), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                keeper.connect("/proc/self/fd/%d/socket" % directory)
-            except BlockingIOError:
-                pass  # it is there, and has many waiting
-            except OSError:
-                found.append(run)
-            finally:
-                keeper.close()
-                os.close(directory)
-    return found
+    return [
+        run
+        for root in place.existing()
+        for run, node in place.runs(root)
+        if _deserted(place.run_directory(root, run, node))
+    ]
+
+
+def _deserted(directory: str) -> bool:
+    """Does nobody answer there? A directory that goes while we look belongs to a run that is just being fetched."""
+    keeper = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    keeper.settimeout(0.0)
+    try:
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        keeper.connect("/proc/self/fd/%d/socket" % descriptor)
+    except BlockingIOError:
+        pass  # it is there, and has many waiting
+    except OSError:
+        return os.path.isdir(directory)
+    finally:
+        keeper.close()
+        os.close(descriptor)
+    return False
 
 
 def _listen(directory: str) -> socket.socket:
