@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint pure process browser lab faults-check verdicts bench clean
+.PHONY: demo test lint pure process browser lab bench faults-check cuts crashes guards faults soak verdicts clean
 
 demo: $(STAMP)-train
 	$(BIN)/fanout demo
@@ -29,6 +29,23 @@ verdicts: $(STAMP)-dev
 
 bench: $(STAMP)-dev
 	$(BIN)/python -m bench
+
+# The campaigns behind docs/reliability.md; faults, guards and soak need root, as the lab does.
+
+cuts: $(STAMP)-dev  # about 5 minutes
+	FANOUT_SWEEP=1 $(BIN)/python -m pytest -q -s tests/sweeps/test_cuts.py
+
+crashes: $(STAMP)-dev  # about 5 minutes
+	FANOUT_SWEEP=1 $(BIN)/python -m pytest -q -s tests/sweeps/test_crashes.py
+
+guards: $(STAMP)-dev  # about 5 minutes
+	$(BIN)/python -m tests.guards
+
+faults: $(STAMP)-dev  # about 7 minutes, three labs side by side
+	$(BIN)/python -m tests.lab.campaign --labs 3
+
+soak: $(STAMP)-dev  # make soak SEED=7 MINUTES=30
+	$(BIN)/python -m tests.lab.soak --seed $(or $(SEED),1) --minutes $(or $(MINUTES),5)
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "fanout needs Python 3.10 or later: make PYTHON=python3.12 …"; exit 1; }

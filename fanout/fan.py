@@ -14,7 +14,7 @@ from typing import Any
 from fanout import wire
 from fanout.events import Acted, Action, Chunk, Event, Examine, Forget, GiveUp, Go, Kill, Lost, Prepare, Stop, Tick
 from fanout.hosts import Host
-from fanout.link import BEAT_SECONDS, FanOptions, Link
+from fanout.link import FanOptions, Link
 from fanout.plan import LaunchPlan
 from fanout.transports.base import Transport
 
@@ -38,6 +38,7 @@ class Fan:
         self.clock = clock
         self._queue: SimpleQueue[Event] = SimpleQueue()
         self._over = threading.Event()
+        self._beat = options.beat
         dials = threading.Semaphore(options.dials)
         self.links = {host.name: Link(host, transport, options, self._queue.put, clock, dials) for host in hosts}
         self._pending: Chunk | None = None
@@ -86,11 +87,11 @@ class Fan:
             case Go():
                 link.go()
             case Stop():
-                link.send(wire.stop_frame(action.grace, action.why))
+                link.send(wire.stop_frame(action.grace, action.why), order=True)
             case Kill():
-                link.send(wire.KILL)
+                link.send(wire.KILL, order=True)
             case Forget():
-                link.send(wire.LEAVE if self.looking_on else wire.BYE)
+                link.forget(wire.LEAVE if self.looking_on else wire.BYE)
             case Examine():
                 assert plan is not None
                 link.send(wire.examine_frame(plan, action))
@@ -108,11 +109,11 @@ class Fan:
 
     def _tick(self) -> None:
         """Beats, and the deadlines of those that are dialling."""
-        next_beat = time.monotonic() + BEAT_SECONDS
+        next_beat = time.monotonic() + self._beat
         while not self._over.wait(0.25):
             beat = time.monotonic() >= next_beat
             if beat:
-                next_beat = time.monotonic() + BEAT_SECONDS
+                next_beat = time.monotonic() + self._beat
             for link in self.links.values():
                 link.check_deadline()
                 if beat:

@@ -9,7 +9,7 @@ import time
 
 from fanout import wire
 from fanout.agent import bundle
-from fanout.errors import AgentRefused
+from fanout.errors import AgentRefused, Dropped, TransportError
 from fanout.events import Event
 from fanout.hosts import Host
 from fanout.transports.base import Channel, Deadline
@@ -20,7 +20,7 @@ OLDEST_PYTHON = (3, 8)
 def take_in(host: Host, channel: Channel, decoder: wire.Decoder, deadline: Deadline) -> list[Event]:
     """Wait for READY, send the agent, wait for its hello; the events that came along with it.
 
-    Raises AgentRefused; the channel is closed then.
+    Raises AgentRefused, or Dropped where the connection broke over it; the channel is closed then.
     """
     events: list[Event] = []
     sent = False
@@ -33,7 +33,12 @@ def take_in(host: Host, channel: Channel, decoder: wire.Decoder, deadline: Deadl
                     hint=f"does an rc file on {host.name} wait for something?",
                 )
             if data == b"":
-                raise _no_agent(host, decoder, channel.status())
+                status = channel.status()
+                if status is None:  # whatever ended, it was not the login: nothing there has said so
+                    printed = decoder.noise.decode("utf-8", "replace").strip()[-200:]
+                    said = f": it printed {printed!r}" if printed else ""
+                    raise Dropped(f"the connection broke while the agent started{said}", hint="run it again")
+                raise _no_agent(host, decoder, status)
             if data:
                 events += decoder.feed(data)
             if decoder.python and not sent:
@@ -45,8 +50,8 @@ def take_in(host: Host, channel: Channel, decoder: wire.Decoder, deadline: Deadl
         raise AgentRefused(str(error)) from None
     except OSError as error:
         channel.close()
-        raise AgentRefused(f"the connection broke while the agent started: {error}") from None
-    except AgentRefused:
+        raise Dropped(f"the connection broke while the agent started: {error}", hint="run it again") from None
+    except TransportError:
         channel.close()
         raise
     return events
@@ -62,7 +67,7 @@ def _new_enough(host: Host, version: str) -> None:
         )
 
 
-def _no_agent(host: Host, decoder: wire.Decoder, status: int | None) -> AgentRefused:
+def _no_agent(host: Host, decoder: wire.Decoder, status: int) -> AgentRefused:
     """Why the login ended before the agent spoke, from what it printed."""
     said = decoder.noise.decode("utf-8", "replace").strip().splitlines()
     last = said[-1].strip()[:200] if said else ""
@@ -74,8 +79,7 @@ def _no_agent(host: Host, decoder: wire.Decoder, status: int | None) -> AgentRef
             f"no {host.python or 'python3'} there: {last}" if last else f"no {host.python or 'python3'} there",
             hint="install python3 (3.8 or later) on it, or say where it is: python=/path/to/python3 in the hostfile",
         )
-    code = "" if status is None else f" (exit status {status})"
     return AgentRefused(
-        f"the login ended before the command began{code}" + (f": it printed {last!r}" if last else ""),
+        f"the login ended before the command began (exit status {status})" + (f": it printed {last!r}" if last else ""),
         hint="does the account have a login shell, and does `ssh HOST true` work?",
     )

@@ -51,6 +51,7 @@ class FanOptions:
 
     dials: int = 64
     connect_timeout: float = 10.0
+    beat: float = BEAT_SECONDS  # several of them in every lease
     by: str = "?"  # who launches, for the host that is busy: user@machine
     command: str = ""
 
@@ -77,6 +78,9 @@ class Link:
         self._wake_writer = threading.Condition(self._lock)
         self._wake_dialler = threading.Event()
         self._outbox: deque[bytes] = deque()
+        self._orders: list[bytes] = []  # said again on every new link: a frame may be lost with the old one
+        self._farewell = b""
+        self._was_linked = False
         self._channel: Channel | None = None
         self._opening: Deadline | None = None
         self._receipts = Receipts()
@@ -94,16 +98,24 @@ class Link:
         if not self._options.command:  # a bare command is never written to
             self._thread("writer", self._write)
 
-    def send(self, frame: bytes) -> None:
-        """Queue a frame; it waits for the link if that is down."""
+    def send(self, frame: bytes, *, order: bool = False) -> None:
+        """Queue a frame; it waits for the link if that is down. An order is said again on every later link."""
         with self._lock:
+            if order:
+                self._orders.append(frame)
             self._outbox.append(frame)
             self._wake_writer.notify()
 
     def prepare(self, plan: LaunchPlan) -> None:
         """From here on the link is worth dialling again: there is something on the host to come back to."""
         self._plan = plan
-        self.send(self._prepare_frame())
+        node = plan.node(self.host.name)
+        self.send(wire.prepare_frame(plan, node, by=self._options.by, cursors=self._arrived.sizes), order=True)
+
+    def forget(self, farewell: bytes) -> None:
+        """The last word to this host."""
+        self._farewell = farewell
+        self.send(farewell)
 
     def resume(self, plan: LaunchPlan, have: Mapping[int, tuple[int, int]]) -> None:
         """Before ``start``: take up a run that another launcher began; ``have`` is (size, CRC-32) of each stream."""
@@ -114,7 +126,8 @@ class Link:
     def go(self) -> None:
         assert self._plan is not None
         self._attach_only = True  # started or not, it must never be prepared a second time
-        self.send(wire.go_frame(self._plan.node(self.host.name)))
+        self._orders.clear()
+        self.send(wire.go_frame(self._plan.node(self.host.name)), order=True)
 
     def beat(self) -> None:
         """A sign of life, unless one is already waiting to be sent."""
@@ -186,24 +199,18 @@ class Link:
             if self._over or why is None:
                 return
             attempt = 0
-            if not self._worth_dialling():
-                self._unreached(AgentRefused(f"the connection broke: {why}", hint="run it again"))
-                return
             self._post(LinkLost(at=self._clock(), host=self.host.name, why=why))
             began = time.monotonic()
 
-    def _worth_dialling(self) -> bool:
-        return self._plan is not None
-
     def _again(self, error: TransportError, attempt: int, began: float) -> bool:
         """Wait and try again? During a run always (the policy gives up, not we); before it, only after a drop."""
-        if not self._worth_dialling():
-            if not isinstance(error, Dropped) or time.monotonic() - began > self._options.connect_timeout:
-                self._unreached(error)
-                return False
-            self._wake_dialler.wait(random.uniform(0.2, 0.6) * attempt)
-            return not self._over
-        self._wake_dialler.wait(REDIAL_SECONDS[min(attempt, len(REDIAL_SECONDS)) - 1])
+        before = self._plan is None
+        dropped = isinstance(error, Dropped) or self._was_linked
+        if before and (not dropped or time.monotonic() - began > self._options.connect_timeout):
+            self._unreached(error)
+            return False
+        pause = random.uniform(0.2, 0.6) * attempt if before else REDIAL_SECONDS[min(attempt, len(REDIAL_SECONDS)) - 1]
+        self._wake_dialler.wait(pause)
         return not self._over
 
     def _unreached(self, error: TransportError) -> None:
@@ -233,13 +240,21 @@ class Link:
             self._opening = None
         with self._lock:
             self._channel = channel
-            if self._plan is not None:  # a reconnect: first of all, which run
-                self._outbox.appendleft(self._attach_frame() if self._attach_only else self._prepare_frame())
+            self._was_linked = True
+            again = list(self._orders)
+            if self._plan is not None and self._attach_only:
+                node = self._plan.node(self.host.name)
+                again.insert(0, wire.attach_frame(self._plan.run_id, node.rank, node.mark, self._arrived.sizes))
+            self._outbox = deque(again + [frame for frame in self._outbox if not self._said_again(frame)])
             self._wake_writer.notify_all()
         took = time.monotonic() - began
         hello = {**decoder.hello, "peer": channel.peer}
         self._post(Linked(at=self._clock(), host=self.host.name, attempt=attempt, took=took, hello=hello))
         return channel, decoder, early
+
+    def _said_again(self, frame: bytes) -> bool:
+        """Does a new link say this by itself? A farewell has to wait there until the host has told its end again."""
+        return frame in self._orders or (frame is self._farewell and self._attach_only)
 
     def _follow(self, channel: Channel, decoder: wire.Decoder, early: list[Event]) -> str | None:
         """Read until the link ends: why it did, or None if that is the end of the run here."""
@@ -292,6 +307,8 @@ class Link:
                 self._arrived.sizes[event.stream] = event.upto
             case Gone():
                 event = replace(event, whole=self._arrived.whole(decoder.totals))
+                if self._farewell:
+                    self.send(self._farewell)
             case Refused(kind="no-run") if self._attach_only:
                 why = "nothing of the run is there any more: the host was rebooted or cleaned"
                 self._post(Lost(at=self._clock(), host=self.host.name, why=why))
@@ -324,20 +341,8 @@ class Link:
                 channel.write(frame)
             except OSError:
                 with self._lock:
-                    # said again on the next link; if that is up already, after the word which run it is about
-                    self._outbox.insert(int(self._channel not in (None, channel)), frame)
+                    if not self._said_again(frame):  # if the next link is up already: after its first word
+                        self._outbox.insert(int(self._channel not in (None, channel)), frame)
                     if self._channel is channel:
                         self._channel = None
                 channel.close()
-
-    # -- frames
-
-    def _prepare_frame(self) -> bytes:
-        assert self._plan is not None
-        node = self._plan.node(self.host.name)
-        return wire.prepare_frame(self._plan, node, by=self._options.by, cursors=self._arrived.sizes)
-
-    def _attach_frame(self) -> bytes:
-        assert self._plan is not None
-        node = self._plan.node(self.host.name)
-        return wire.attach_frame(self._plan.run_id, node.rank, node.mark, self._arrived.sizes)

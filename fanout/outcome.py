@@ -138,7 +138,7 @@ def _reason(host: HostState) -> tuple[str, str]:
         return ("never-started", "was not started") if host.go_at is None else ("lost", "did not say how it ended")
     stopped = host.stop_at is not None and host.exit.at >= host.stop_at  # it had not ended when it was told to
     if host.exit.code == 0:
-        return "ok", "exit 0"
+        return ("failed", _how(host)) if host.exit.why else ("ok", "exit 0")
     if host.exit.code is None and host.exit.signal is None:
         return "lost", host.exit.why or "how it ended could not be learned"
     how = _how(host)

@@ -164,12 +164,13 @@ class HostState:
 
     @property
     def succeeded(self) -> bool:
-        return self.exit is not None and self.exit.code == 0
+        """Exit status 0, of the script's own accord: one that its host ended makes what it likes of the TERM."""
+        return self.exit is not None and self.exit.code == 0 and not self.exit.why
 
     @property
     def failed(self) -> bool:
         """Ended in a way that is not success, or will never end in one."""
-        return (self.exit is not None and self.exit.code != 0) or self.phase in (
+        return (self.exit is not None and not self.succeeded) or self.phase in (
             Phase.UNREACHED,
             Phase.REFUSED,
             Phase.LOST,

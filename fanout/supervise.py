@@ -177,9 +177,9 @@ def _ending(policy: Policy, state: RunState, host: HostState) -> list[Action]:
     if host.phase in (Phase.PREPARED, Phase.RUNNING, Phase.EXITED):
         if host.link_lost_at is not None and _overdue(state, host.link_lost_at, policy.lease + patience):
             return [GiveUp(host=host.name, why=f"no link for {policy.lease + patience:g} s ({host.link_lost_why})")]
-        if host.linked and _overdue(state, _heard_stop(host), 2 * patience):
+        if host.linked and host.exit is None and _overdue(state, _heard_stop(host), 2 * patience):
             return [GiveUp(host=host.name, why="did not end although it was told to")]
-        if host.linked and host.exit is not None and _overdue(state, _since_linked(host, host.exit.at), 2 * patience):
+        if host.linked and _overdue(state, _last_heard(host), 2 * patience):
             return [GiveUp(host=host.name, why="did not say what is left of the run")]
         if host.linked and host.kill_at is None and _overdue(state, _heard_stop(host), patience):
             return [Kill(host=host.name)]
@@ -188,6 +188,11 @@ def _ending(policy: Policy, state: RunState, host: HostState) -> list[Action]:
 
 def _heard_stop(host: HostState) -> float | None:
     return None if host.stop_at is None else _since_linked(host, host.stop_at)
+
+
+def _last_heard(host: HostState) -> float | None:
+    """Of a script that has ended: a long log takes long to arrive."""
+    return None if host.exit is None else _since_linked(host, max(host.exit.at, host.last_output_at or 0.0))
 
 
 def _since_linked(host: HostState, at: float) -> float:

@@ -48,6 +48,7 @@ class Keeper:
         self.pipe = -1
         self.main = 0
         self.exited = False
+        self.unasked = ""  # why we ended it by ourselves
         self.deadline_term = 0.0  # when descendants outside train.sh's group get a TERM of their own
         self.deadline_kill = 0.0  # when KILL comes; 0: nothing is being ended
         self.heard = time.monotonic()  # when a launcher last said anything
@@ -60,6 +61,10 @@ class Keeper:
         os.set_blocking(self.wake_write, False)
         os.set_blocking(self.wake_read, False)
 
+    def named(self, directory: str) -> None:
+        """The run's directory has been given its name."""
+        self.directory = self.spool.log.directory = directory
+
     # -- the loop
 
     def serve(self) -> None:
@@ -67,7 +72,9 @@ class Keeper:
         signal.set_wakeup_fd(self.wake_write, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda number, frame: None)
         for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-            signal.signal(number, lambda number, frame: self.stop(self.spec["grace"], "the keeper got a signal"))
+            signal.signal(
+                number, lambda number, frame: self._stop_unasked("the keeper got %s" % signal.Signals(number).name)
+            )
         self.status.note(phase="prepared", keeper=os.getpid())
         self.poll.register(self.wake_read, select.POLLIN)
         while not self.done:
@@ -236,6 +243,7 @@ class Keeper:
 
     def _exited(self, how: dict) -> None:
         self.exited = True
+        how["why"] = how["why"] or self.unasked
         how["oom"] = procs.oom_kills() > self.ooms
         self.status.note(phase="exited", exited=how)
         self._look_at_ranks()
@@ -245,6 +253,11 @@ class Keeper:
             self.deadline_kill = time.monotonic() + LEFTOVER_SECONDS
 
     # -- ending
+
+    def _stop_unasked(self, why: str) -> None:
+        """A stop that no launcher asked for is told with the end, whatever exit status the script makes of its TERM."""
+        self.unasked = self.unasked or why
+        self.stop(self.spec["grace"], why)
 
     def stop(self, grace: float, why: str) -> None:
         """TERM to train.sh's group; torchrun passes it on to its workers, so they get none from us at first."""
@@ -268,8 +281,8 @@ class Keeper:
             self._look_at_unkillable()
             return
         now = time.monotonic()
-        if now > self.lease_until and self.spec["lease"] and not self.deadline_kill:
-            self.stop(self.spec["grace"], "no launcher for %g s: the lease ran out" % self.spec["lease"])
+        if self.main and now > self.lease_until and self.spec["lease"] and not self.deadline_kill:
+            self._stop_unasked("no launcher for %g s: the lease ran out" % self.spec["lease"])
         if not self.main and now > self.lease_until:
             self._finish([], 0)  # prepared, and the launcher never came back
         if not self.deadline_kill or self.done:

@@ -13,11 +13,20 @@ import os
 import stat
 import time
 
+TYPE_CHECKING = False  # what typing says, without the price of importing it on a host
+if TYPE_CHECKING:
+    from typing import Callable
+
+RACES = 100  # how often the directory may be removed under us before that is no accident
 SILENT_SECONDS = 1.0  # how long a holder may take to say who it is
 
 
 class NoPlace(Exception):
     """No directory can be had; the text names each candidate with its reason."""
+
+
+class There(Exception):
+    """Another connection of the same launcher has just made this run on this host."""
 
 
 class Busy(Exception):
@@ -42,18 +51,53 @@ def base() -> str:
     reasons = []
     for path in candidates():
         try:
-            return _private(path)
+            return str(again(private, path))
         except OSError as error:
             reasons.append("%s: %s" % (path, error.strerror or error))
     raise NoPlace("; ".join(reasons))
 
 
-def _private(path: str) -> str:
-    """``path`` as a directory that is really ours: own uid, mode 0700, no link. Never chmods a stranger's."""
+def again(act: Callable, *args: object) -> object:
+    """What ``act(*args)`` gives; tried again where a run that just ended removed the empty directory under it."""
+    for _ in range(RACES):
+        try:
+            return act(*args)
+        except FileNotFoundError:
+            time.sleep(0.001)
+    return act(*args)
+
+
+def find(run: str, node: int) -> str:
+    """The directory of a run that is there already, "" if none is.
+
+    Looked for in every candidate: where a run began is not always where one could begin now, for disks fill up.
+    """
+    for path in candidates():
+        directory = run_directory(path, run, node)
+        try:
+            _ours(path)
+            if stat.S_ISDIR(os.lstat(directory).st_mode):
+                return directory
+        except OSError:
+            continue
+    return ""
+
+
+def private(path: str) -> str:
+    """``path`` as a directory that is really ours, made if need be, and that takes files."""
     try:
         os.mkdir(path, 0o700)
     except FileExistsError:
         pass
+    _ours(path)
+    probe = os.path.join(path, ".probe.%d" % os.getpid())
+    os.close(os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    os.unlink(probe)
+    return path
+
+
+def _ours(path: str) -> None:
+    """Raises OSError unless it is a directory of our own uid, mode 0700, no link. Never chmods a stranger's."""
     seen = os.lstat(path)
     if not stat.S_ISDIR(seen.st_mode):
         raise OSError(0, "is there already and is not a directory")
@@ -61,10 +105,11 @@ def _private(path: str) -> str:
         raise OSError(0, "belongs to uid %d, not to us" % seen.st_uid)
     if stat.S_IMODE(seen.st_mode) & 0o077:
         raise OSError(0, "is open to others (mode %o)" % stat.S_IMODE(seen.st_mode))
-    probe = os.path.join(path, ".probe.%d" % os.getpid())
-    os.close(os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-    os.unlink(probe)
-    return path
+
+
+def unborn(root: str, run: str, node: int) -> str:
+    """What a run's directory is called until its keeper listens in it; it gets its own name when all is in it."""
+    return os.path.join(root, "unborn-%s.%d.%dp" % (run, node, os.getpid()))
 
 
 def existing() -> list:
@@ -87,7 +132,11 @@ def run_directory(root: str, run: str, node: int) -> str:
 def runs(root: str) -> list:
     """(run, node) of each run directory there is."""
     found = []
-    for name in sorted(os.listdir(root)):
+    try:
+        names = sorted(os.listdir(root))
+    except FileNotFoundError:
+        names = []  # the last run there has just ended
+    for name in names:
         run, dot, node = name.rpartition(".")
         if dot and node.isdigit() and os.path.isdir(os.path.join(root, name)):
             found.append((run, int(node)))
@@ -147,11 +196,15 @@ def _holder(descriptor: int) -> dict:
 
 
 def tidy(root: str) -> None:
-    """Remove the files of claims whose holder was killed, and the directory if nothing is in it any more."""
+    """Remove what the killed left, claims and unborn runs, and the directory if nothing is in it any more."""
     try:
         for name in os.listdir(root):
             if name.startswith("claim-"):
                 _drop_stale(root, name[len("claim-") :])
+            elif name.startswith("unborn-") and not os.path.exists("/proc/" + name.rpartition(".")[2][:-1]):
+                remove(os.path.join(root, name))
+            elif name.startswith(".probe.") and not os.path.exists("/proc/" + name[len(".probe.") :]):
+                os.unlink(os.path.join(root, name))
         os.rmdir(root)
     except OSError:
         pass
@@ -166,17 +219,17 @@ def _drop_stale(root: str, name: str) -> None:
 
 def remove_run(root: str, run: str, node: int) -> None:
     """Remove a run's directory with all that is in it."""
-    _remove(run_directory(root, run, node))
+    remove(run_directory(root, run, node))
 
 
-def _remove(directory: str) -> None:
+def remove(directory: str) -> None:
     """A directory and what is below it; no link is followed. Another relay may do the same at the same time."""
     try:
         with os.scandir(directory) as entries:
             found = list(entries)
         for entry in found:
             if entry.is_dir(follow_symlinks=False):
-                _remove(entry.path)
+                remove(entry.path)
             else:
                 os.unlink(entry.path)
         os.rmdir(directory)

@@ -14,6 +14,8 @@ import time
 
 from . import place
 
+TWIN_SECONDS = 10.0  # how long a start of the same run on this host may take, before it is taken for another node's
+
 
 class Refusal(Exception):
     """This host will not start the run."""
@@ -29,6 +31,9 @@ class Refusal(Exception):
 
 def prepare(spec: dict) -> str:
     """Make the run's directory and its keeper; the directory. An existing run of this id is simply taken up again."""
+    directory = place.find(spec["run"], spec["node"])
+    if directory:
+        return directory
     try:
         root = place.base()
     except place.NoPlace as error:
@@ -37,15 +42,13 @@ def prepare(spec: dict) -> str:
             "no private directory for the run's state: %s" % error,
             "remove what is in the way, or set FANOUT_STATE on that host to a local directory of yours",
         ) from None
-    directory = place.run_directory(root, spec["run"], spec["node"])
-    if not os.path.isdir(directory):
-        try:
-            _look(spec)
-            _begin(spec, root, directory)
-        except Refusal:
-            place.tidy(root)
-            raise
-    return directory
+    try:
+        _look(spec)
+        _begin(spec, root)
+    except Refusal:
+        place.tidy(root)
+        raise
+    return place.run_directory(root, spec["run"], spec["node"])
 
 
 def _look(spec: dict) -> None:
@@ -66,8 +69,9 @@ def _look(spec: dict) -> None:
             raise Refusal("no-script", "no file %s in %s" % (path, cwd), "copy it there, or share the directory")
 
 
-def _begin(spec: dict, root: str, directory: str) -> None:
+def _begin(spec: dict, root: str) -> None:
     """Fork the keeper and wait for its word: ready, or why not."""
+    unborn = place.unborn(root, spec["run"], spec["node"])
     word_read, word_write = os.pipe()
     child = os.fork()
     if child == 0:
@@ -75,17 +79,21 @@ def _begin(spec: dict, root: str, directory: str) -> None:
         os.setsid()
         if os.fork():
             os._exit(0)  # the keeper belongs to init, not to this connection
-        _keeper(spec, root, directory, word_write)
+        _keeper(spec, root, unborn, word_write)
         os._exit(0)
     os.close(word_write)
     os.waitpid(child, 0)
     with open(word_read, "rb") as file:
-        word = json.loads(file.read().decode() or '["keeper", "the keeper died at once", ""]')
+        text = file.read().decode()
+    place.remove(unborn)  # there only where it failed: the directory of a keeper that is ready has its own name
+    if not text and place.find(spec["run"], spec["node"]):
+        return  # killed after its directory was born: the record in it tells
+    word = json.loads(text or '["keeper", "the keeper died at once", ""]')
     if word != "ready":
         raise Refusal(*word)
 
 
-def _keeper(spec: dict, root: str, directory: str, word: int) -> None:
+def _keeper(spec: dict, root: str, unborn: str, word: int) -> None:
     """The keeper's first steps, in its own process: claims, directory, socket; then its loop until the end."""
     held: list = []
 
@@ -98,25 +106,52 @@ def _keeper(spec: dict, root: str, directory: str, word: int) -> None:
 
         spawn.LIBC.prctl(spawn.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         _claim(spec, root, held)
-        listener = _listen(directory)
-        _write_about(spec, directory)
-        kept = keeper.Keeper(spec, directory, listener, release)
+        place.again(_make, root, unborn)
+        listener = _listen(unborn)
+        _write_about(spec, unborn)
+        kept = keeper.Keeper(spec, unborn, listener, release)
+        kept.named(_born(spec, root, unborn))
     except Refusal as refusal:
         release()
         os.write(word, json.dumps([refusal.kind, str(refusal), refusal.hint]).encode())
         os._exit(0)
-    except OSError as error:
-        place.remove_run(root, spec["run"], spec["node"])
+    except place.There:
         release()
-        os.write(word, json.dumps(_no_room(error, root, directory)).encode())
+        os.write(word, b'"ready"')
+        os._exit(0)
+    except OSError as error:
+        release()
+        os.write(word, json.dumps(_no_room(error, root)).encode())
         os._exit(0)
     _let_go_of(word)
     kept.serve()
 
 
-def _no_room(error: OSError, root: str, directory: str) -> tuple:
+def _make(root: str, unborn: str) -> None:
+    place.private(root)
+    os.mkdir(unborn, 0o700)
+
+
+def _take(root: str, name: str, about: dict) -> int:
+    place.private(root)
+    return place.claim(root, name, about)
+
+
+def _born(spec: dict, root: str, unborn: str) -> str:
+    """Give the finished directory its name, which only one can have: who finds a run finds its keeper listening."""
+    directory = place.run_directory(root, spec["run"], spec["node"])
+    try:
+        os.rename(unborn, directory)
+    except OSError as error:
+        if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
+            raise place.There from None
+        raise
+    return directory
+
+
+def _no_room(error: OSError, root: str) -> tuple:
     """The refusal of a host whose disk will not take the run's record."""
-    message = "cannot keep the run's record: %s: %s" % (error.filename or directory, error.strerror)
+    message = "cannot keep the run's record: %s: %s" % (error.filename or root, error.strerror)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "disk-full", message, "free some space there (df -h %s), or set FANOUT_STATE on that host" % root
     return "no-state", message, "set FANOUT_STATE on that host to a local directory of yours"
@@ -137,30 +172,43 @@ def _claim(spec: dict, root: str, held: list) -> None:
     """Take all claims, adding (name, descriptor) to ``held`` as they come."""
     about = dict(spec["about"], run=spec["run"], node=spec["node"], pid=os.getpid(), since=time.time())
     for name in sorted(spec["claims"]):
-        try:
-            held.append((name, place.claim(root, name, about)))
-        except place.Busy as busy:
-            holder = busy.holder
-            if holder.get("run") == spec["run"]:
-                raise Refusal(
-                    "same-machine",
-                    "this is the machine that node %s of this run is on already" % holder.get("node", "?"),
-                    "leave one of the two out of the hostfile; for more processes on one machine, slots=N",
-                ) from None
-            since = time.strftime("%Y-%m-%d %H:%M", time.localtime(holder.get("since", 0)))
-            raise Refusal(
-                "busy",
-                "busy: %s is held by run %s of %s since %s (pid %s)"
-                % (name, holder.get("run", "?"), holder.get("by", "?"), since, holder.get("pid", "?")),
-                "wait for it, end it with `fanout stop %s`, or use another --master-port and other GPUs"
-                % holder.get("run", "RUN"),
-            ) from None
+        until = time.monotonic() + TWIN_SECONDS
+        while True:
+            try:
+                held.append((name, place.again(_take, root, name, about)))
+                break
+            except place.Busy as busy:
+                twin = (busy.holder.get("run"), busy.holder.get("node")) == (spec["run"], spec["node"])
+                if not twin or time.monotonic() > until:
+                    raise _busy(spec, name, busy.holder) from None
+            if place.find(spec["run"], spec["node"]):
+                raise place.There
+            time.sleep(0.01)  # the same launcher, over a link that broke a moment ago: it is just making the run
+
+
+def _busy(spec: dict, name: str, holder: dict) -> Refusal:
+    """Who is there already, and what can be done."""
+    if holder.get("run") == spec["run"]:
+        return Refusal(
+            "same-machine",
+            "this is the machine that node %s of this run is on already" % holder.get("node", "?"),
+            "leave one of the two out of the hostfile; for more processes on one machine, slots=N",
+        )
+    since = time.strftime("%Y-%m-%d %H:%M", time.localtime(holder.get("since", 0)))
+    return Refusal(
+        "busy",
+        "busy: %s is held by run %s of %s since %s (pid %s)"
+        % (name, holder.get("run", "?"), holder.get("by", "?"), since, holder.get("pid", "?")),
+        "wait for it, end it with `fanout stop %s`, or use another --master-port and other GPUs"
+        % holder.get("run", "RUN"),
+    )
 
 
 def _write_about(spec: dict, directory: str) -> None:
     """What the run is, for `ps`, `attach` and `clean`, who know nothing but this host."""
     about = dict(spec.get("card", {}), by=spec["about"]["by"], claims=spec["claims"], since=time.time())
-    with open(os.path.join(directory, "about"), "x", encoding="utf-8") as file:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    with open(os.open(os.path.join(directory, "about"), flags, 0o600), "w", encoding="utf-8") as file:
         json.dump(about, file)
 
 
@@ -176,26 +224,35 @@ def read_about(directory: str) -> dict:
 
 def stale() -> list:
     """The runs whose directory is here although no keeper of theirs lives: nobody came to fetch how they ended."""
-    found = []
-    for root in place.existing():
-        for run, node in place.runs(root):
-            keeper = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            keeper.settimeout(0.0)
-            directory = os.open(place.run_directory(root, run, node), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                keeper.connect("/proc/self/fd/%d/socket" % directory)
-            except BlockingIOError:
-                pass  # it is there, and has many waiting
-            except OSError:
-                found.append(run)
-            finally:
-                keeper.close()
-                os.close(directory)
-    return found
+    return [
+        run
+        for root in place.existing()
+        for run, node in place.runs(root)
+        if _deserted(place.run_directory(root, run, node))
+    ]
+
+
+def _deserted(directory: str) -> bool:
+    """Does nobody answer there? A directory that goes while we look belongs to a run that is just being fetched."""
+    keeper = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    keeper.settimeout(0.0)
+    try:
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        keeper.connect("/proc/self/fd/%d/socket" % descriptor)
+    except BlockingIOError:
+        pass  # it is there, and has many waiting
+    except OSError:
+        return os.path.isdir(directory)
+    finally:
+        keeper.close()
+        os.close(descriptor)
+    return False
 
 
 def _listen(directory: str) -> socket.socket:
-    os.mkdir(directory, 0o700)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener.bind(socket_path(directory))
     listener.listen(16)

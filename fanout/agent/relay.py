@@ -120,14 +120,8 @@ class Relay:
         self._follow(directory, spec)
 
     def _attach(self, message: dict) -> None:
-        root = directory = ""
-        try:
-            root = place.base()
-            directory = place.run_directory(root, message["run"], message["node"])
-        except place.NoPlace:
-            pass
-        if not os.path.isdir(directory):
-            place.tidy(root)  # it may have been made by looking
+        directory = place.find(message["run"], message["node"])
+        if not directory:
             self.tell(
                 {"t": "refused", "kind": "no-run", "message": "nothing of run %s is here" % message["run"], "hint": ""}
             )
@@ -237,7 +231,7 @@ class Relay:
                 "killed": killed,
                 "left": [procs.describe(pid) for pid in left],
                 "sizes": sizes,
-                "crc": {},
+                "crc": {"0": -1},  # no log has it: what the keeper had not read yet of the output is lost
                 "dropped": 0,
             }
             unknown = {

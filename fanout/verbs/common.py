@@ -18,7 +18,7 @@ from fanout.errors import UsageError
 from fanout.events import Interrupted
 from fanout.fan import Clock, Fan
 from fanout.hosts import Host, HostFile
-from fanout.link import FanOptions
+from fanout.link import BEAT_SECONDS, FanOptions
 from fanout.settings import Settings, load
 from fanout.transports.pick import Picker
 
@@ -195,6 +195,7 @@ def fan_of(
         dials=settings.fanout,
         connect_timeout=settings.connect_timeout,
         by=f"{edge.user}@{edge.machine}",
+        beat=min(BEAT_SECONDS, settings.lease / 3) if settings.lease else BEAT_SECONDS,
         command=command,
     )
     clock = Clock()

@@ -165,6 +165,22 @@ def test_the_same_is_told_to_a_later_connection(state: Path, tmp_path: Path) -> 
     assert not state.exists()
 
 
+def test_a_killed_keeper_takes_its_script_along_with_nobody_there(state: Path, tmp_path: Path) -> None:
+    """No relay and no launcher looks: the kernel ends the script (PDEATHSIG)."""
+    with Agent(state) as first:
+        assert first.prepare(["bash", "-c", "echo ready; sleep 60"], tmp_path)["t"] == "prepared"
+        keeper = first.heard[-1]["pid"]
+        first.go()
+        pid = first.hear("started")["pid"]
+        first.hear_output(b"ready\n")
+    wait_for(lambda: processes_of(state) == [keeper], "the relay goes with its connection")
+    os.kill(keeper, signal.SIGKILL)
+    wait_for(lambda: not alive(pid), "the script goes with its keeper")
+    with Agent(state) as second:
+        second.attach()
+        second.end()
+
+
 def test_claims_of_a_killed_keeper_are_free(state: Path, tmp_path: Path) -> None:
     with Agent(state) as first:
         first.prepare(["sleep", "60"], tmp_path)

@@ -203,6 +203,15 @@ def test_a_host_whose_script_ended_must_say_that_it_is_gone() -> None:
     assert decide(POLICY, state(wedged)) == (GiveUp(host="a", why="did not say what is left of the run"),)
 
 
+def test_a_host_whose_log_is_still_coming_is_not_given_up() -> None:
+    """A flood outlives its script by as long as the link or the terminal needs for it."""
+    ended = Exited(at=1000.0 - 5 * PATIENCE, host="a", code=0, signal=None)
+    draining = host(
+        Phase.EXITED, go_at=0.0, stop_at=1000.0 - 4 * PATIENCE, kill_at=1.0, exit=ended, last_output_at=999.0
+    )
+    assert decide(POLICY, state(draining)) == ()
+
+
 # -------------------------------------------------------------------------------------------------- worlds of any kind
 
 

@@ -1,0 +1,70 @@
+"""What a run leaves on its host while it lives is its user's alone: directories, files, the keeper's socket."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.agent.agents import Agent
+
+pytestmark = pytest.mark.process
+
+# Goes in as root (the directory lets nobody else through), then speaks as somebody else.
+STRANGER = """
+import os, socket, sys
+os.chdir(sys.argv[1])
+os.setgroups([]); os.setgid(65534); os.setuid(65534)
+client = socket.socket(socket.AF_UNIX)
+client.connect("socket")
+client.settimeout(20)
+try:
+    said = client.recv(1)
+except ConnectionResetError:
+    said = b""
+print(len(said))
+"""
+
+
+def _files(state: Path) -> list[Path]:
+    return [state, *state.rglob("*")]
+
+
+def test_nobody_else_may_look_into_a_run(state: Path, tmp_path: Path) -> None:
+    """Directories 0700, files 0600, whatever the login's umask."""
+    before = os.umask(0)
+    try:
+        with Agent(state) as agent:
+            agent.start("echo ready; while [ ! -e end ]; do sleep 0.02; done", tmp_path)
+            agent.hear_output(b"ready\n")
+            open_to_others = [path for path in _files(state) if path.lstat().st_mode & 0o077 and not path.is_socket()]
+            (tmp_path / "end").touch()
+            agent.end()
+    finally:
+        os.umask(before)
+    assert open_to_others == []
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become somebody else")
+def test_another_user_cannot_speak_to_the_keeper(state: Path, tmp_path: Path) -> None:
+    """Even with the directory's modes out of the way: who is not our uid hears nothing and is hung up on."""
+    before = os.umask(0)
+    try:
+        with Agent(state) as agent:
+            agent.start("echo ready; while [ ! -e end ]; do sleep 0.02; done", tmp_path)
+            agent.hear_output(b"ready\n")
+            (directory,) = [path for path in state.iterdir() if path.is_dir()]
+            for path in (state, directory):
+                path.chmod(0o755)
+            argv = [sys.executable, "-c", STRANGER, str(directory)]
+            done = subprocess.run(argv, capture_output=True, text=True, check=False)
+            for path in (state, directory):
+                path.chmod(0o700)
+            (tmp_path / "end").touch()
+            assert agent.end()[0]["code"] == 0
+    finally:
+        os.umask(before)
+    assert done.stdout == "0\n", done.stderr

@@ -1,0 +1,251 @@
+"""Every guard is taken out in turn, and a named test has to fail: a guard that no test misses is not tested.
+
+    python -m tests.guards [PATTERN]
+
+Works on a copy of the checkout in a temporary directory; prints a row for each guard. Needs root for those that only
+the lab can miss.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+PARTS = ("fanout", "tests", "tasks", "configs", "bench", "pyproject.toml", "train.sh", "README.md")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guard:
+    """What protects, the text that does it, what is left without it, and the test that must notice."""
+
+    name: str
+    file: str
+    text: str
+    instead: str
+    test: str
+
+
+KEEPER, ENDS, PLACE = "tests/agent/test_keeper.py", "tests/agent/test_keeper_ends.py", "tests/agent/test_place.py"
+LINK, CUTS, WIRE = "tests/transports/test_link.py", "tests/sweeps/test_cuts.py", "tests/core/test_wire.py"
+SECURE = "tests/agent/test_private.py"
+
+GUARDS = (
+    Guard(
+        name="subreaper: a forked-twice child stays below the keeper",
+        file="agent/prepare.py",
+        text="spawn.LIBC.prctl(spawn.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)",
+        instead="pass",
+        test=f"{ENDS}::test_what_the_script_leaves_behind_is_ended_and_counted[without our mark]",
+    ),
+    Guard(
+        name="flock: one holder of a claim",
+        file="agent/place.py",
+        text="fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)",
+        instead="pass",
+        test=f"{KEEPER}::test_another_run_is_told_who_is_there",
+    ),
+    Guard(
+        name="offset check: no byte twice",
+        file="link.py",
+        text="data = chunk.data[have - chunk.offset :]",
+        instead="data = chunk.data",
+        test=f"{LINK}::test_a_broken_link_goes_on_at_the_byte_where_it_was",
+    ),
+    Guard(
+        name="offset check: no hole passed over",
+        file="link.py",
+        text="if chunk.offset > have:",
+        instead="if False:",
+        test=f"{LINK}::test_a_hole_in_the_log_is_never_passed_over",
+    ),
+    Guard(
+        name="CRC-32 of the whole log",
+        file="link.py",
+        text="crc in (None, self._crcs.get(stream, 0))",
+        instead="True",
+        test=f"{LINK}::test_a_log_that_differs_from_the_hosts_is_not_whole",
+    ),
+    Guard(
+        name="lease: nobody there, so it ends",
+        file="agent/keeper.py",
+        text='if self.main and now > self.lease_until and self.spec["lease"] and not self.deadline_kill:',
+        instead="if False:",
+        test=f"{ENDS}::test_a_run_without_a_launcher_ends_with_its_lease",
+    ),
+    Guard(
+        name="lease before Go: prepared and forgotten rolls back",
+        file="agent/keeper.py",
+        text="if not self.main and now > self.lease_until:",
+        instead="if False:",
+        test=f"{ENDS}::test_a_host_that_is_prepared_and_never_told_to_go_rolls_back",
+    ),
+    Guard(
+        name="guardian: the launcher was killed",
+        file="guardian.py",
+        text='if order.endswith(BYE) or b"\\n" not in order:',
+        instead="if True:",
+        test="tests/lab/test_run_ends.py::test_a_killed_launcher_leaves_nothing_running",
+    ),
+    Guard(
+        name="preallocated status: a full disk cannot eat the ending",
+        file="agent/record.py",
+        text="os.posix_fallocate(self._file, 0, STATUS_BYTES)",
+        instead="pass",
+        test="tests/agent/test_record.py::test_the_status_has_its_blocks_before_anything_is_noted",
+    ),
+    Guard(
+        name="nonce: only the agent can say READY",
+        file="wire.py",
+        text='f"@{nonce} READY "',
+        instead='" READY "',
+        test=f"{WIRE}::test_only_who_knows_the_nonce_can_speak",
+    ),
+    Guard(
+        name="grace of the whole tree: a checkpoint below a wrapper that died",
+        file="agent/keeper.py",
+        text="        if not self.deadline_kill:\n            self.deadline_kill = time.monotonic() + LEFTOVER_SECONDS",
+        instead="        self.deadline_kill = time.monotonic()",
+        test=f"{ENDS}::test_a_stop_gives_the_time_to_save",
+    ),
+    Guard(
+        name="PDEATHSIG: train.sh dies with its keeper",
+        file="agent/spawn.py",
+        text="LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)",
+        instead="pass",
+        test=f"{ENDS}::test_a_killed_keeper_takes_its_script_along_with_nobody_there",
+    ),
+    Guard(
+        name="mark: what a dead keeper leaves is found by its environment",
+        file="agent/relay.py",
+        text="procs.kill_all(lambda: procs.marked(self.mark), 20.0)",
+        instead="(0, [])",
+        test=f"{ENDS}::test_the_same_is_told_to_a_later_connection",
+    ),
+    Guard(
+        name="orders are said again on a new link",
+        file="link.py",
+        text="again = list(self._orders)",
+        instead="again: list[bytes] = []",
+        test=f"{CUTS}::test_a_connection_cut_at_any_byte_costs_nothing[out]",
+    ),
+    Guard(
+        name="two phases: nobody starts before all are ready",
+        file="supervise.py",
+        text="if all(host.phase is Phase.PREPARED for host in hosts):",
+        instead="if any(host.phase is Phase.PREPARED for host in hosts):",
+        test=f"{LINK}::test_a_refusal_starts_nothing_anywhere",
+    ),
+    Guard(
+        name="a planted link is no state directory",
+        file="agent/place.py",
+        text="if not stat.S_ISDIR(seen.st_mode):",
+        instead="if False:",
+        test=f"{PLACE}::test_a_planted_link_is_not_followed",
+    ),
+    Guard(
+        name="a directory open to others is refused",
+        file="agent/place.py",
+        text="if stat.S_IMODE(seen.st_mode) & 0o077:",
+        instead="if False:",
+        test=f"{PLACE}::test_a_directory_that_others_may_enter_is_refused_and_not_mended",
+    ),
+    Guard(
+        name="a foreign owner is refused",
+        file="agent/place.py",
+        text="if seen.st_uid != os.getuid():",
+        instead="if False:",
+        test=f"{PLACE}::test_a_directory_of_somebody_else_is_refused",
+    ),
+    Guard(
+        name="the keeper's socket takes only our uid",
+        file="agent/audience.py",
+        text="if uid not in (os.getuid(), 0):",
+        instead="if False:",
+        test=f"{SECURE}::test_another_user_cannot_speak_to_the_keeper",
+    ),
+    Guard(
+        name="a changed host key is refused",
+        file="transports/ssh.py",
+        text="if verdict is Verdict.KNOWN:",
+        instead="if True:",
+        test="tests/transports/test_ssh_errors.py::test_a_changed_key_is_never_taken",
+    ),
+    Guard(
+        name="control sequences are shown, not obeyed",
+        file="views/sanitise.py",
+        text='return "" if match["moves"] else escaped(match["other"])',
+        instead="return match[0]",
+        test="tests/views/test_lines.py::test_nothing_that_could_act_survives",
+    ),
+    Guard(
+        name="frames are bounded",
+        file="agent/frames.py",
+        text="if length > MAX_BODY:",
+        instead="if False:",
+        test=f"{WIRE}::test_what_is_not_the_protocol_is_answered_in_one_way",
+    ),
+)
+
+
+def _pytest(copy: Path, *tests: str) -> subprocess.CompletedProcess[str]:
+    argv = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests]
+    env = {**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
+    return subprocess.run(argv, cwd=copy, env=env, capture_output=True, text=True, check=False)
+
+
+def _without(copy: Path, guard: Guard) -> subprocess.CompletedProcess[str]:
+    """The guard's test in a checkout that lacks the guard."""
+    path = copy / "fanout" / guard.file
+    text = path.read_text(encoding="utf-8")
+    assert text.count(guard.text) == 1, f"{guard.file} has {text.count(guard.text)} times {guard.text!r}"
+    path.write_text(text.replace(guard.text, guard.instead), encoding="utf-8")
+    try:
+        return _pytest(copy, guard.test)
+    finally:
+        path.write_text(text, encoding="utf-8")
+
+
+def _copied(to: Path) -> Path:
+    for part in PARTS:
+        source = REPOSITORY / part
+        if source.is_dir():
+            shutil.copytree(source, to / part, ignore=shutil.ignore_patterns("__pycache__", ".hypothesis"))
+        elif source.exists():
+            shutil.copy(source, to / part)
+    return to
+
+
+def main(words: str = "") -> int:
+    """The table; 1 where a guard is not missed, or where a test fails with every guard in its place."""
+    chosen = [guard for guard in GUARDS if re.search(words, guard.name)]
+    missing = 0
+    with tempfile.TemporaryDirectory(prefix="guards-") as directory:
+        Path(directory).chmod(0o755)  # the lab's user must be able to read it, or it finds another fanout
+        copy = _copied(Path(directory))
+        whole = _pytest(copy, *dict.fromkeys(guard.test for guard in chosen))
+        if whole.returncode:
+            print(whole.stdout[-3000:] + whole.stderr[-1000:])
+            return 1
+        for guard in chosen:
+            began = time.monotonic()
+            done = _without(copy, guard)
+            seen = {0: "NOT MISSED", 1: "missed"}.get(done.returncode, f"pytest exited {done.returncode}")
+            missing += done.returncode != 1
+            print(
+                f"{guard.name:66} | {guard.test.split('/')[-1]} | {seen} in {time.monotonic() - began:.0f} s",
+                flush=True,
+            )
+    print(f"{len(chosen)} guards, {missing} that no test misses")
+    return 1 if missing else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

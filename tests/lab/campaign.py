@@ -1,0 +1,155 @@
+"""The campaign: every fault in every phase against one host, the master, all, and the launcher itself.
+
+    python -m tests.lab.campaign [--labs 3] [--only WORDS] [--quick]
+
+Prints a row for each scene: fault, phase, where, promise, seen; the exit status is 1 where a promise was broken.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from itertools import product
+
+from tests.lab.lab import Lab
+from tests.lab.scenes import LEASE, Promise, Scene, Seen, Stage
+
+LINK = ("session cut", "relay killed", "connections reset", "sshd restarted")
+PAUSE = ("blackhole 4 s", "cable out 3 s", "frozen 3 s")
+GOES_ON = Promise(codes=(0,))
+ENDS = Promise(codes=(130,))
+SHORT = ("--lease", str(LEASE))
+WORDS_OFF = "no link for|did not start|unknown|connecting again|did not answer"
+GUARDIAN = 30.0  # where the launcher could not look at every host, its guardian goes on for a while
+NOT_IN = Promise(codes=(255,), starts=(0,))
+
+
+def links() -> Iterator[Scene]:
+    """A link that breaks or is silent for a while costs nothing, whenever it is."""
+    for fault, phase, where in product(LINK, ("starting", "running"), ("one", "master", "all")):
+        if phase == "starting" and fault in ("relay killed", "connections reset"):
+            continue
+        words = "link is back" if phase == "running" else ""
+        yield Scene(fault=fault, phase=phase, where=where, promise=Promise(codes=(0,), words=words))
+    for fault, where in product(("session cut", "relay killed", "sshd restarted"), ("one", "all")):
+        yield Scene(fault=fault, phase="stopping", where=where, promise=ENDS)
+    for fault, phase, where in product(PAUSE, ("starting", "running", "stopping"), ("one", "all")):
+        if phase == "running" or fault != "cable out 3 s":
+            yield Scene(fault=fault, phase=phase, where=where, promise=ENDS if phase == "stopping" else GOES_ON)
+    for fault, where in product(("blackhole until noticed", "frozen until noticed"), ("one", "all")):
+        yield Scene(fault=fault, phase="running", where=where, promise=GOES_ON, slow=True)
+    for where in ("one", "all"):
+        yield Scene(fault="one packet in ten lost", phase="running", where=where, promise=GOES_ON, slow=True)
+
+
+def not_in() -> Iterator[Scene]:
+    """Who cannot be reached is named, and nothing is started anywhere."""
+    for where in ("one", "master", "all"):
+        for fault, words in (
+            ("connection refused", "refused the connection"),
+            ("blackholed", "no answer"),
+            ("frozen", "silent before any login|no answer|did not finish"),
+            ("power off", "no answer|No route"),
+        ):
+            promise = Promise(codes=(255,), starts=(0,), words=words)
+            flags = ("--connect-timeout", "3")
+            yield Scene(fault=fault, phase="connecting", where=where, promise=promise, flags=flags)
+
+
+def deaths() -> Iterator[Scene]:
+    """What cannot be lived through is told, ends the run for all, and nothing is left on those that live."""
+    known = "died without a record"
+    for where in ("one", "master", "all"):
+        yield Scene(fault="keeper killed", phase="starting", where=where, promise=NOT_IN)
+        unread = Promise(codes=(255,), words=known, logs="prefix")  # what was still in the pipe dies with it
+        yield Scene(fault="keeper killed", phase="running", where=where, promise=unread)
+        yield Scene(fault="keeper killed", phase="stopping", where=where, promise=ENDS)
+        yield Scene(fault="script killed", phase="running", where=where, promise=Promise(codes=(137,), words="SIGKILL"))
+        cleaned = Promise(codes=(255,), words="rebooted or cleaned", logs="prefix", quiet=GUARDIAN)
+        yield Scene(fault="rebooted", phase="running", where=where, promise=cleaned)
+    nothing = Promise(codes=(255,), words="rebooted or cleaned", starts=(0,), quiet=GUARDIAN)
+    yield Scene(fault="rebooted", phase="starting", where="one", promise=nothing)
+    gone = Promise(codes=(130,), logs="prefix", quiet=GUARDIAN)
+    yield Scene(fault="rebooted", phase="stopping", where="one", promise=gone)
+    for phase, where in (("running", "one"), ("running", "all"), ("stopping", "one"), ("starting", "one")):
+        codes = {"running": (255,), "stopping": (130,), "starting": (125, 255)}[phase]
+        starts = (0,) if phase == "starting" else (1,)
+        promise = Promise(codes=codes, starts=starts, logs="prefix", quiet=GUARDIAN, words=WORDS_OFF)
+        flags = (*SHORT, "--start-timeout", "8")
+        yield Scene(fault="power off", phase=phase, where=where, promise=promise, flags=flags, slow=True)
+    for where in ("one", "all"):
+        promise = Promise(codes=(137, 255), words="lease ran out", starts=(1,), quiet=35.0)  # relays give up after 30 s
+        yield Scene(fault="blackhole beyond the lease", phase="running", where=where, promise=promise, flags=SHORT)
+
+
+def launchers() -> Iterator[Scene]:
+    """However the launcher goes, nothing of the run is left, soon where its guardian lives, within the lease always."""
+    for name, code in (("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)):
+        for phase in ("connecting", "starting", "running"):
+            starts = (1,) if phase == "running" else (0,)
+            codes = (code, 128 - code) if phase == "connecting" else (code,)  # by the signal itself, or by us
+            yield Scene(fault=name, phase=phase, where="launcher", promise=Promise(codes=codes, starts=starts))
+    for phase in ("connecting", "starting", "running", "stopping"):
+        starts = (1,) if phase in ("running", "stopping") else (0,)
+        killed = Promise(codes=(-9,), starts=starts, quiet=15.0)
+        yield Scene(fault="SIGKILL", phase=phase, where="launcher", promise=killed)
+        if phase != "connecting":
+            lease = Promise(codes=(-9,), starts=starts, logs="prefix", quiet=LEASE + 20, keeps=True)
+            fault = "SIGKILL with its guardian"
+            yield Scene(fault=fault, phase=phase, where="launcher", promise=lease, flags=SHORT, slow=True)
+    yield Scene(fault="frozen 3 s", phase="running", where="launcher", promise=GOES_ON)
+    told = Promise(codes=(137, 255), words="lease ran out", logs="whole")  # 137: killed after the grace
+    fault = "frozen beyond the lease"
+    yield Scene(fault=fault, phase="running", where="launcher", promise=told, flags=SHORT, slow=True)
+
+
+def scenes() -> list[Scene]:
+    return [*links(), *not_in(), *deaths(), *launchers()]
+
+
+# --- playing them
+
+_stage: list[Stage] = []
+
+
+def _open() -> None:
+    """Each process of the pool has a lab of its own, which ends with it."""
+    lab = Lab(4, shared="/home/lab/shared")
+    lab.__enter__()
+    _stage.append(Stage(lab))
+
+
+def _play(scene: Scene) -> Seen:
+    began = time.monotonic()
+    try:
+        return _stage[0].play(scene)
+    except Exception as error:  # noqa: BLE001 - one scene that cannot be played is a row, not the end
+        text = "".join(traceback.format_exception_only(error))[-1500:]
+        return Seen(seconds=time.monotonic() - began, broken=[text])
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.lab.campaign")
+    parser.add_argument("--labs", type=int, default=3)
+    parser.add_argument("--only", default="", help="scenes whose name has this")
+    parser.add_argument("--quick", action="store_true", help="leave out the slow ones")
+    options = parser.parse_args()
+    chosen = [one for one in scenes() if options.only in one.name and not (options.quick and one.slow)]
+    began, broken = time.monotonic(), 0
+    with ProcessPoolExecutor(options.labs, initializer=_open) as pool:
+        for scene, seen in zip(chosen, pool.map(_play, chosen), strict=True):
+            broken += bool(seen.broken)
+            print(
+                f"{scene.fault:26} | {scene.phase:10} | {scene.where:8} | {scene.promise.text} | {seen.text}",
+                flush=True,
+            )
+    print(f"{len(chosen)} scenes in {time.monotonic() - began:.0f} s, {broken} with a broken promise")
+    return 1 if broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,284 @@
+"""One scene of the campaign: a fault strikes a run in one of its phases, and an outside observer judges what became of it.
+
+The observer sees what fanout cannot touch: the process table of every machine, what the ranks wrote into files of their
+own beside their output, a mark for every start, the exit status and the words on the screen.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import signal
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from tests.lab import ns
+from tests.lab.drive import Done, Project, Running
+from tests.lab.lab import Lab
+from tests.lab.machines import Host
+from tests.lab.misfortunes import FAULTS, Fault, relays
+from tests.lab.oracle import leftover_directories, leftover_processes, wait_quiet
+
+GRACE, LEASE = 3.0, 5.0
+TRAIN_SH = """\
+echo x >> "ran.$NODE_RANK"
+say() { echo "$1"; echo "$1" >> "wrote.$NODE_RANK"; }
+trap 'told=yes' TERM
+setsid sleep 1007 &
+say "start $NODE_RANK"
+n=0
+until [ -e stop ]; do
+  n=$((n + 1))
+  say "$NODE_RANK line $n"
+  [ -z "$told" ] || { say "told $NODE_RANK"; told=; }
+  sleep 0.05
+done
+exit 0
+"""
+LATE = "until [ -e /home/lab/shared/open ]; do sleep 0.05; done\n"  # a login that takes until the test says so
+WHERE = ("one", "master", "all", "launcher")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Promise:
+    """What must be seen afterwards. ``starts`` is how often the struck hosts started train.sh, the others' is any.
+
+    ``logs`` is "whole" or, for hosts that took bytes with them, "prefix"; ``words`` are said about each struck host.
+    """
+
+    codes: tuple[int, ...]
+    words: str = ""
+    starts: tuple[int, ...] = (1,)
+    logs: str = "whole"
+    quiet: float = 2.0  # seconds after the end of fanout by which every machine is empty
+    keeps: bool = False  # the hosts keep the record of how it ended, for whoever comes back
+
+    @property
+    def text(self) -> str:
+        said = f", says {self.words!r}" if self.words else ""
+        starts = "/".join(map(str, self.starts))
+        return f"exit {'/'.join(map(str, self.codes))}, {starts} start, log {self.logs}, nothing left{said}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scene:
+    """A fault, the phase that it strikes in, and whom. The fault "launcher" is a list of signals (see ``Blow``)."""
+
+    fault: str
+    phase: str  # connecting, starting, running, stopping
+    where: str  # one, master, all, launcher
+    promise: Promise
+    flags: tuple[str, ...] = ()
+    slow: bool = False
+
+    @property
+    def name(self) -> str:
+        return f"{self.fault} | {self.phase} | {self.where}"
+
+
+@dataclass(slots=True, kw_only=True)
+class Seen:
+    """What the observer saw; ``broken`` are the promises that were not kept."""
+
+    code: int = 0
+    seconds: float = 0.0
+    starts: list[int] = field(default_factory=list)
+    logs: list[str] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)
+
+    @property
+    def text(self) -> str:
+        starts = "".join(map(str, self.starts))
+        logs = self.logs[0] if len(set(self.logs)) == 1 else " ".join(self.logs)
+        return f"exit {self.code} in {self.seconds:.1f} s, starts {starts}, log {logs}" + "".join(
+            f"; BROKEN: {one}" for one in self.broken
+        )
+
+
+class Stage:
+    """A lab of four hosts on which scenes are played one after the other."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.lab = lab
+        self._held: list[ns.Process] = []
+
+    def play(self, scene: Scene) -> Seen:
+        """One scene, from four empty machines to four empty machines."""
+        self.lab.reset()
+        with contextlib.closing(Project(self.lab)) as project:
+            project.train(TRAIN_SH)
+            run, done = self._act(project, scene)
+            return self._judge(project, scene, run, done)
+
+    # -- the action
+
+    def _act(self, project: Project, scene: Scene) -> tuple[Running, Done]:
+        struck = self.struck(scene)
+        if scene.phase == "starting":
+            self.lab["h3"].write_file("/home/lab/.bashrc", LATE, user="lab")
+        if scene.phase == "connecting" and scene.where != "launcher":
+            FAULTS[scene.fault](struck)
+        run = project.begin(*("--grace", str(GRACE), "--connect-timeout", "20", *scene.flags))
+        self._come_to(project, run, scene)
+        if scene.where == "launcher":
+            blow(self.lab, run, scene.fault)
+        elif scene.phase != "connecting":
+            fault = FAULTS[scene.fault]
+            fault(struck)
+            self._mend(run, fault, struck)
+        if scene.phase == "starting":
+            ns.signal_all(self._held, signal.SIGCONT)
+        self._let_end(project, run, scene)
+        return run, run.end(150)
+
+    def struck(self, scene: Scene) -> list[Host]:
+        """Whom it hits; in the phase of starting the fourth host is the one that the others wait for."""
+        hosts = self.lab.hosts[:3] if scene.phase == "starting" else self.lab.hosts
+        return {"one": hosts[1:2], "master": hosts[:1], "all": hosts, "launcher": []}[scene.where]
+
+    def _come_to(self, project: Project, run: Running, scene: Scene) -> None:
+        """Wait until the run is in the scene's phase."""
+        if scene.phase == "connecting":
+            run.until("^fanout: run ")
+        elif scene.phase == "starting":
+            self._hold(project)
+            for host in self.lab.hosts[:3]:
+                ns.until(lambda host=host: _prepared(host), 30.0, f"{host.name} is prepared")  # type: ignore[misc]
+        else:
+            run.until(*(f"start {rank}$" for rank in range(4)))
+        if scene.phase == "stopping":
+            run.signal(signal.SIGINT)
+            run.until(*(f"told {rank}$" for rank in range(4)))
+
+    def _hold(self, project: Project) -> None:
+        """Three hosts are prepared and wait for the fourth, whose agent was stopped while the third logged in."""
+        linked = re.compile(r'"type": ?"linked".*"h4"|"h4".*"type": ?"linked"')
+        ns.until(lambda: bool(linked.search(_events(project))), 30.0, "h4 is connected")
+        self._held = relays(self.lab["h4"])
+        ns.signal_all(self._held, signal.SIGSTOP)
+        self.lab.launcher.write_file("/home/lab/shared/open", "", user="lab")
+
+    def _mend(self, run: Running, fault: Fault, struck: Sequence[Host]) -> None:
+        if fault.mend is None:
+            return
+        if isinstance(fault.lasts, str):
+            run.until(*(fault.lasts.format(host=host.name) for host in struck), timeout=60)
+        else:
+            threading.Event().wait(fault.lasts)  # how long the fault lasts, not how long we wait for something
+        for host in struck:
+            fault.mend(host)
+
+    def _let_end(self, project: Project, run: Running, scene: Scene) -> None:
+        """Where the run is to live through the fault: two more lines from everybody over the new link, then the end."""
+        if scene.promise.codes == (0,):
+            run.until(*(f"start {rank}$" for rank in range(4)))
+            for rank in range(4):
+                before = len(re.findall(rf"\| {rank} line", run.texts["out"]))
+                run.until(rf"\| {rank} line {before + 2}$")
+        if scene.promise.codes == (0,) or scene.phase == "stopping":
+            project.write("stop", "")
+
+    # -- the judgement
+
+    def _judge(self, project: Project, scene: Scene, run: Running, done: Done) -> Seen:
+        promise, struck = scene.promise, self.struck(scene)
+        if FAULTS.get(scene.fault) and FAULTS[scene.fault].mend is None:
+            for host in struck:
+                host.power_on()  # where it is off: the guardian, which waits for it, can look and go
+                host.heal()
+                host.thaw()
+        seen = Seen(code=done.code, seconds=done.seconds)
+        for rank, host in enumerate(self.lab.hosts):
+            starts = starts_of(project, rank)
+            seen.starts.append(starts)
+            wanted = promise.starts if host in struck or scene.where == "launcher" else (0, 1)
+            if starts not in wanted:
+                seen.broken.append(f"{host.name} started {starts} times")
+            if host in struck and promise.words and not _said(done.err, host.name, promise.words):
+                seen.broken.append(f"nothing like {promise.words!r} is said of {host.name}: {done.err[-600:]}")
+        if not wait_quiet(self.lab, promise.quiet):
+            seen.broken += [f"{node.name}: left: {one}" for node, one in leftover_processes(self.lab)]
+        if not promise.keeps:
+            seen.broken += [f"{node.name}: left: {path}" for node, path in leftover_directories(self.lab)]
+        for rank, host in enumerate(self.lab.hosts):
+            seen.logs.append(compared(project, rank, host.name))
+            if not (seen.logs[-1] == "whole" or (promise.logs == "prefix" and seen.logs[-1] == "prefix")):
+                seen.broken.append(f"the log of {host.name} is {seen.logs[-1]}")
+        if done.code not in promise.codes:
+            seen.broken.append(f"exit {done.code}: {done.err[-900:]}")
+        if "Traceback" in done.err:
+            seen.broken.append(f"a traceback: {done.err[-900:]}")
+        return seen
+
+
+def compared(project: Project, rank: int, name: str) -> str:
+    """What was recorded of a host against what its script wrote into a file of its own.
+
+    A script that is killed between its two writes has said one line more than it noted.
+    """
+    path = project.path(f"wrote.{rank}")
+    wrote = path.read_bytes() if path.exists() else b""
+    try:
+        log = project.log(name)
+    except (OSError, IndexError):
+        log = b""
+    log = log.replace(b"Terminated\n", b"")
+    if log == wrote or (log.startswith(wrote) and log[len(wrote) :].count(b"\n") <= 1):
+        return "whole"
+    return "prefix" if wrote.startswith(log) else "WRONG"
+
+
+def _events(project: Project) -> str:
+    """The record so far; its last line may be on its way."""
+    try:
+        return (project.records()[-1] / "events.jsonl").read_text()
+    except (OSError, IndexError):
+        return ""
+
+
+def _prepared(host: Host) -> bool:
+    return any(host.path("/var/tmp").glob("fanout-*/*.[0-9]"))
+
+
+def starts_of(project: Project, rank: int) -> int:
+    """How often a host started train.sh."""
+    path = project.path(f"ran.{rank}")
+    return path.read_text().count("x") if path.exists() else 0
+
+
+def _said(text: str, host: str, words: str) -> bool:
+    """A line about the host, alone or among others (``h[1-4]``), has the words."""
+    number = host[1:]
+    named = rf"(\b{host}\b|h\[[^\]]*\])"
+    return any(re.search(words, line) and re.search(named, line) and _among(line, number) for line in text.splitlines())
+
+
+def _among(line: str, number: str) -> bool:
+    folded = re.findall(r"h\[([\d,-]+)\]", line)
+    if re.search(rf"\bh{number}\b", line):
+        return True
+    for spans in folded:
+        for span in spans.split(","):
+            first, _, last = span.partition("-")
+            if int(first) <= int(number) <= int(last or first):
+                return True
+    return False
+
+
+def blow(lab: Lab, run: Running, kind: str) -> None:
+    """What happens to the launcher: a signal by its name, its guardian killed with it, or a while of standstill."""
+    if kind == "frozen 3 s":
+        run.signal(signal.SIGSTOP)
+        threading.Event().wait(3.0)
+        run.signal(signal.SIGCONT)
+        return
+    if kind == "frozen beyond the lease":
+        run.signal(signal.SIGSTOP)
+        ns.until(lambda: not any(one for host in lab.hosts for one in host.processes() if "sleep" in one.argv), 40.0, "the lease ends")  # fmt: skip
+        run.signal(signal.SIGCONT)
+        return
+    if kind == "SIGKILL with its guardian":
+        guardians = [one for one in lab.launcher.processes() if "fanout.guardian" in one.argv]
+        ns.signal_all(guardians, signal.SIGKILL)
+    run.signal(signal.Signals[kind.split()[0]])

@@ -1,0 +1,124 @@
+"""Random faults at random moments on eight hosts, for as long as one likes; the same promises after every run.
+
+    python -m tests.lab.soak [--seed 1] [--minutes 5]
+
+A run lives through one to four faults that a run has to live through; then it ends by itself, by a signal to the
+launcher, or by the death of a keeper. The seed decides what happens and when; the machine's load decides what it meets.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import random
+import signal
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+
+from tests.lab.drive import Project, Running
+from tests.lab.lab import Lab
+from tests.lab.machines import Host
+from tests.lab.misfortunes import FAULTS, Fault
+from tests.lab.oracle import leftover_directories, leftover_processes, wait_quiet
+from tests.lab.scenes import GRACE, TRAIN_SH, compared, starts_of
+
+HOSTS = 8
+LIVED_THROUGH = ("session cut", "relay killed", "connections reset", "blackhole 4 s", "cable out 3 s", "frozen 3 s", "sshd restarted")  # fmt: skip
+ENDS = (("stop", 0), ("SIGINT", 130), ("SIGTERM", 143), ("SIGKILL", -9), ("keeper killed", 255))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Script:
+    """What a seed says: (seconds to wait, fault, host numbers) and how it ends."""
+
+    faults: tuple[tuple[float, str, tuple[int, ...]], ...]
+    end: str
+    code: int
+
+
+@dataclass(slots=True)
+class Tally:
+    """What has been survived so far."""
+
+    runs: int = 0
+    faults: int = 0
+    broken: list[str] = field(default_factory=list)
+
+
+def script_of(seed: str) -> Script:
+    chance = random.Random(seed)
+    faults = tuple(
+        (
+            chance.uniform(0.0, 2.0),
+            chance.choice(LIVED_THROUGH),
+            tuple(sorted(chance.sample(range(HOSTS), chance.choice((1, 1, 2, HOSTS))))),
+        )
+        for _ in range(chance.randint(1, 4))
+    )
+    end, code = chance.choice(ENDS)
+    return Script(faults=faults, end=end, code=code)
+
+
+def _live_through(run: Running, fault: Fault, hosts: list[Host]) -> None:
+    fault(hosts)
+    if fault.mend is not None:
+        if isinstance(fault.lasts, str):
+            run.until(*(fault.lasts.format(host=host.name) for host in hosts), timeout=60)
+        else:
+            threading.Event().wait(fault.lasts)
+        for host in hosts:
+            fault.mend(host)
+
+
+def _play(lab: Lab, project: Project, script: Script) -> list[str]:
+    """One run; the promises that it broke."""
+    run = project.begin("--grace", str(GRACE), "--connect-timeout", "20")
+    run.until(*(f"start {rank}$" for rank in range(HOSTS)))
+    for seconds, name, numbers in script.faults:
+        threading.Event().wait(seconds)
+        _live_through(run, FAULTS[name], [lab.hosts[number] for number in numbers])
+    if script.end == "keeper killed":
+        FAULTS[script.end]([lab.hosts[-1]])
+    elif script.end != "stop":
+        run.signal(signal.Signals[script.end])
+    else:
+        project.write("stop", "")
+    done = run.end(150)
+    broken = [] if done.code == script.code else [f"exit {done.code}, not {script.code}: {done.err[-800:]}"]
+    if not wait_quiet(lab, 30.0):
+        broken += [f"{node.name}: left: {one}" for node, one in leftover_processes(lab)]
+    broken += [f"{node.name}: left: {path}" for node, path in leftover_directories(lab)]
+    for rank, host in enumerate(lab.hosts):
+        log = compared(project, rank, host.name)
+        starts = starts_of(project, rank)
+        if starts != 1 or not (log == "whole" or (script.end == "keeper killed" and log == "prefix")):
+            broken.append(f"{host.name}: {starts} starts, log {log}")
+    return broken
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.lab.soak")
+    parser.add_argument("--seed", default="1")
+    parser.add_argument("--minutes", type=float, default=5.0)
+    options = parser.parse_args()
+    until, tally = time.monotonic() + options.minutes * 60, Tally()
+    with Lab(HOSTS, shared="/home/lab/shared") as lab:
+        while time.monotonic() < until:
+            script = script_of(f"{options.seed}-{tally.runs}")
+            lab.reset()
+            with contextlib.closing(Project(lab)) as project:
+                project.train(TRAIN_SH)
+                broken = _play(lab, project, script)
+            tally.runs += 1
+            tally.faults += len(script.faults)
+            tally.broken += broken
+            what = ", ".join(f"{name} on {len(numbers)}" for _, name, numbers in script.faults)
+            print(f"{tally.runs:4} {what}; {script.end}: {'; '.join(broken) or 'kept'}", flush=True)
+    print(f"seed {options.seed}: {tally.runs} runs, {tally.faults} faults, {len(tally.broken)} broken promises")
+    return 1 if tally.broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

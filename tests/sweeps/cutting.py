@@ -1,0 +1,201 @@
+"""A transport whose first connection ends after exactly N bytes in one direction, and whole runs over it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from fanout.errors import Unreachable
+from fanout.events import Gone
+from fanout.fan import Clock, Fan
+from fanout.hosts import Host
+from fanout.launch import Session
+from fanout.link import FanOptions
+from fanout.outcome import RunOutcome
+from fanout.plan import Learned, make
+from fanout.settings import Settings
+from fanout.supervise import Policy
+from fanout.transports.base import Channel, Deadline
+from tests.transports.nodes import Seen
+from tests.transports.ways import host
+
+POLICY = Policy(grace=1.0, last_words=0.0, lease=20.0, start_timeout=10.0)
+TRAIN_SH = "echo x >> ran.$FANOUT_RUN_ID; echo one; echo two >&2; exit 7\n"
+OUTPUT = b"one\ntwo\n"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cut:
+    """Where the first connection ends: ``way`` is "in" (to the launcher) or "out"; ``how`` is "end" or "silence"."""
+
+    way: str = "in"
+    after: int = 1 << 40
+    how: str = "end"
+    trap: int = 0  # not the connection ends, but the process that comes to this statement: see ``crash``
+
+
+class CutChannel:
+    """A connection to the warm host that counts bytes."""
+
+    peer = ""
+
+    def __init__(self, path: str, nonce: str, cut: Cut | None) -> None:
+        self._sock = socket.socket(socket.AF_UNIX)
+        self._sock.connect(path)
+        self._sock.sendall(b"%s%08d" % (nonce.encode(), cut.trap if cut else 0))
+        self._cut = cut
+        self._silent = False
+        self._closed = threading.Event()
+        self.passed = {"in": 0, "out": 0}
+
+    def _allowed(self, way: str, data: bytes) -> bytes:
+        """What of ``data`` gets through; the connection ends with the last byte that does."""
+        if self._silent:
+            return b""
+        if self._cut is not None and self._cut.way == way:
+            data = data[: self._cut.after - self.passed[way]]
+        self.passed[way] += len(data)
+        return data
+
+    def _spent(self, way: str) -> bool:
+        return self._cut is not None and self._cut.way == way and self.passed[way] >= self._cut.after
+
+    def _end(self) -> None:
+        """The connection breaks: the host learns of it at once, or (silence) never."""
+        assert self._cut is not None
+        if self._cut.how == "silence":
+            self._silent = True
+        else:
+            self._sock.shutdown(socket.SHUT_RDWR)
+
+    def read(self, timeout: float) -> bytes | None:
+        if self._silent:
+            return b"" if self._closed.wait(timeout) else None
+        if not select.select([self._sock], [], [], timeout)[0]:
+            return None
+        try:
+            data = self._sock.recv(1 << 16)
+        except ConnectionResetError:
+            return b""
+        allowed = self._allowed("in", data)
+        if data and self._spent("in"):
+            self._end()
+        if data and not allowed:
+            return None if self._silent else b""
+        return allowed
+
+    def write(self, data: bytes) -> None:
+        """What comes after the cut is lost without a word, as in a kernel's buffer."""
+        allowed = self._allowed("out", data)
+        self._sock.sendall(allowed)
+        if self._spent("out") and not self._silent:
+            self._end()
+
+    def close(self) -> None:
+        """``read`` comes back; the descriptor itself is let go of by ``dispose``, when nobody can be in it."""
+        self._closed.set()
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(socket.SHUT_RDWR)
+
+    def dispose(self) -> None:
+        self._sock.close()
+
+    def status(self) -> int | None:
+        return None
+
+
+class CutTransport:
+    """The first connection is cut, the later ones are not."""
+
+    name = "cut"
+
+    def __init__(self, path: str, cut: Cut | None) -> None:
+        self._path, self._cut = path, cut
+        self.channels: list[CutChannel] = []
+
+    def open(self, host: Host, command: str, deadline: Deadline) -> Channel:
+        try:
+            channel = CutChannel(self._path, command.split()[-1], None if self.channels else self._cut)
+        except OSError as error:
+            raise Unreachable(str(error), hint="is the warm host dead?") from error
+        self.channels.append(channel)
+        deadline.guard(channel.close)
+        return channel
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What a run came to, as seen by its launcher and by its directory."""
+
+    outcome: RunOutcome
+    output: bytes
+    whole: tuple[bool, ...]
+    starts: int
+    passed: dict[str, int]  # bytes on the first connection
+    connections: int
+
+
+class WarmHost:
+    """The warm host and the directory in which its scripts run."""
+
+    def __init__(self, directory: Path, socket_path: str) -> None:
+        self.directory = directory
+        self.state = directory / "state"
+        self._path = socket_path
+
+    def run(self, run_id: str, cut: Cut | None = None, policy: Policy = POLICY) -> Result:
+        """One whole run, as ``fanout run --skip-check`` has it."""
+        transport = CutTransport(self._path, cut)
+        known = [host("a", slots=1)]
+        fan = Fan(known, lambda one: transport, FanOptions(connect_timeout=3.0, by="me@pc"), Clock())
+        learned = Learned(master_addr="127.0.0.1")
+        cwd = str(self.directory)
+        plan = make(known, ("task.py",), Settings(), run_id=run_id, cwd=cwd, has_script=True, learned=learned)
+        nodes = tuple(replace(node, claims=()) for node in plan.nodes)  # many runs side by side on one host
+        plan = replace(plan, nodes=nodes)
+        seen = Seen()
+        session = Session(fan, ["a"], [seen])
+        fan.start()
+        try:
+            session.connect()
+            outcome = session.run(policy, plan)
+        finally:
+            fan.close()
+            for channel in transport.channels:
+                channel.dispose()
+        ran = self.directory / f"ran.{run_id}"
+        return Result(
+            outcome=outcome,
+            output=seen.output("a"),
+            whole=tuple(event.whole for event in seen.events if isinstance(event, Gone)),
+            starts=ran.read_text().count("x") if ran.exists() else 0,
+            passed=transport.channels[0].passed,
+            connections=len(transport.channels),
+        )
+
+
+@contextmanager
+def warm_host(directory: Path, *, script: str = TRAIN_SH, traps: bool = False) -> Iterator[WarmHost]:
+    """A warm host in ``directory``."""
+    (directory / "train.sh").write_text(script)
+    (directory / "task.py").write_text("")
+    path = str(directory / "socket")
+    env = {"PATH": os.environ["PATH"], "HOME": "/", "FANOUT_STATE": str(directory / "state")}
+    env["PYTHONPATH"] = str(Path(__file__).parents[2])
+    argv = [sys.executable, "-m", "tests.sweeps.host", path, *(["traps"] if traps else [])]
+    with subprocess.Popen(argv, env=env, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL) as child:
+        try:
+            assert child.stdout is not None
+            assert child.stdout.readline() == b"ready\n"
+            yield WarmHost(directory, path)
+        finally:
+            child.kill()

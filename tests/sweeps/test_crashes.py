@@ -1,0 +1,76 @@
+"""An agent's process is killed before any one of its statements: no orphan, no second start, no lie.
+
+Every statement of the keeper, of what makes it, and of the relay is a point; the process that comes to it first dies of
+SIGKILL there. ``make crashes`` takes every point, ``make test`` every few.
+"""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from fanout.agent import procs
+from tests.agent.agents import processes_of, wait_for
+from tests.agent.conftest import linux
+from tests.sweeps import crash
+from tests.sweeps.cutting import OUTPUT, POLICY, Cut, Result, WarmHost, warm_host
+
+pytestmark = [pytest.mark.process, linux]
+WHOLE = bool(os.environ.get("FANOUT_SWEEP"))
+STEP = 1 if WHOLE else 19
+AT_ONCE = 8
+BEGIN = "echo x >> ran.$FANOUT_RUN_ID; setsid sleep 1009 & echo one; echo two >&2; "
+ENDS = BEGIN + "exit 7\n"
+STAYS = BEGIN + "trap 'exit 0' TERM; sleep 1009 & wait\n"
+
+
+def _lies(result: Result, code: int) -> list[str]:
+    """What is said that is not so: ``code`` is the status of a run that nothing happened to."""
+    said = result.outcome.exit_code
+    lies = []
+    if result.starts > 1:
+        lies.append(f"started {result.starts} times")
+    if said not in (code, 125, 255, 137):  # 137: PDEATHSIG was quicker than the keeper's own record
+        lies.append(f"exit {said}")
+    own = said == code and said != 124  # the time limit is the launcher's own doing, whatever the host came to
+    if own and (result.starts != 1 or (True in result.whole and not result.output.startswith(OUTPUT))):
+        lies.append(f"exit {said} with {result.starts} starts and the log {result.output!r}")
+    if not (OUTPUT.startswith(result.output) or result.output.startswith(OUTPUT)):
+        lies.append(f"the log {result.output!r}")
+    if result.outcome.hosts[0].left != 0 and result.starts and result.outcome.hosts[0].verdict != "lost":
+        lies.append(f"left {result.outcome.hosts[0].left}")
+    return lies
+
+
+def _crash_everywhere(warm: WarmHost, code: int, time_limit: float | None) -> int:
+    policy = replace(POLICY, time_limit=time_limit, start_timeout=5.0, lease=5.0)
+    places = {number: place for number, place in crash.points().items() if number % STEP == 0}
+
+    def one(number: int) -> list[str]:
+        run = f"crash-{number}"
+        lies = _lies(warm.run(run, Cut(trap=number), policy), code)
+        wait_for(lambda: not procs.marked([f"FANOUT_RUN_ID={run}"]), f"{places[number]}: a process is left")
+        return [f"killed at {places[number]} ({number}): {lie}" for lie in lies]
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        found = [lie for lies in pool.map(one, places) for lie in lies]
+    assert found == []
+    wait_for(lambda: not list(warm.state.glob("*")), f"left: {list(warm.state.glob('*'))}")
+    wait_for(lambda: len(processes_of(warm.state)) == 1, "an agent or a script is left")
+    return len(places)
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize(("script", "code", "limit"), [(ENDS, 7, None), (STAYS, 124, 0.3)], ids=["ends", "stopped"])
+def test_an_agent_killed_at_any_statement_leaves_nothing_and_tells_no_lie(
+    tmp_path: Path, script: str, code: int, limit: float | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A script that ends by itself, and one that is stopped; both leave a process in a session of its own."""
+    with warm_host(tmp_path, script=script, traps=True) as warm:
+        count = _crash_everywhere(warm, code, limit)
+    with capsys.disabled():
+        print(f"\nkilled at {count} statements: at most one start, no lie, nothing left")

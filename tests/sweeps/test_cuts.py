@@ -1,0 +1,95 @@
+"""The first connection is cut after exactly N bytes: the script runs once, its exit status and its log are whole.
+
+Every byte to the launcher, every byte to the host but for the inside of the agent's compressed text, of which a sample
+is enough; the host learns of the cut at once ("end"), or neither side does ("silence"). ``make cuts`` takes every
+point, ``make test`` every few.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from fanout import link
+from fanout.agent import bundle
+from fanout.supervise import Policy
+from tests.agent.agents import processes_of, wait_for
+from tests.agent.conftest import linux
+from tests.sweeps.cutting import OUTPUT, POLICY, Cut, WarmHost, warm_host
+
+pytestmark = [pytest.mark.process, linux]
+WHOLE = bool(os.environ.get("FANOUT_SWEEP"))
+STEP = 1 if WHOLE else 7
+AGENT_STEP = 61 if WHOLE else 1999
+AT_ONCE = 8
+
+
+@pytest.fixture
+def warm(tmp_path: Path) -> Iterator[WarmHost]:
+    with warm_host(tmp_path) as host:
+        yield host
+
+
+def _points(warm: WarmHost, way: str) -> list[int]:
+    """Where to cut, from a run that is not cut."""
+    passed = warm.run("whole").passed[way]
+    if way == "in":
+        return list(range(1, passed + 1, STEP))
+    agent = len(bundle.packed())
+    head, inside = range(1, 5), range(5, agent - 4, AGENT_STEP)
+    return [*head, *inside, *range(agent - 4, passed + 1, STEP)]
+
+
+def _broken_promises(warm: WarmHost, cut: Cut, policy: Policy) -> list[str]:
+    """What a run with this cut did not keep."""
+    result = warm.run(f"{cut.way}-{cut.how}-{cut.after}", cut, policy)
+    seen = {
+        "starts": result.starts,
+        "exit code": result.outcome.exit_code,
+        "log": result.output,
+        "whole": set(result.whole),
+        "left": result.outcome.hosts[0].left,
+    }
+    promised: dict[str, object] = {"starts": 1, "exit code": 7, "log": OUTPUT, "whole": {True}, "left": 0}
+    if cut.how == "silence" and result.outcome.hosts[0].verdict == "unreached":  # in the login: the time-out's business
+        promised |= {"starts": 0, "exit code": 255, "log": b"", "whole": set()}
+    return [f"{cut}: {name} is {seen[name]!r}" for name in promised if seen[name] != promised[name]]
+
+
+def _sweep(warm: WarmHost, cuts: list[Cut], policy: Policy = POLICY) -> None:
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        found = [one for broken in pool.map(lambda cut: _broken_promises(warm, cut, policy), cuts) for one in broken]
+    assert found == []
+    wait_for(lambda: not list(warm.state.glob("*")), "a directory of a run is left")
+    wait_for(lambda: len(processes_of(warm.state)) == 1, "an agent or a script is left")
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("way", ["in", "out"])
+def test_a_connection_cut_at_any_byte_costs_nothing(
+    warm: WarmHost, way: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Both ends see the end of the connection; what was on its way is lost."""
+    cuts = [Cut(way=way, after=after) for after in _points(warm, way)]
+    _sweep(warm, cuts)
+    with capsys.disabled():
+        print(f"\n{way}: cut at {len(cuts)} points: ran once, exit status and log right, nothing left")
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("way", ["in", "out"])
+def test_a_connection_that_falls_silent_at_any_byte_costs_the_time_to_notice(
+    warm: WarmHost, way: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No end is seen, as behind a firewall that forgot the connection; here a silence of half a second is noticed."""
+    monkeypatch.setattr(link, "SILENT_SECONDS", 0.5)
+    monkeypatch.setattr(link, "BEAT_SECONDS", 0.1)
+    points = [point for point in _points(warm, way) if way == "in" or point > len(bundle.packed())]
+    cuts = [Cut(way=way, after=after, how="silence") for after in points[:: 1 if WHOLE else 5]]
+    _sweep(warm, cuts)
+    with capsys.disabled():
+        print(f"\n{way}: silent after {len(cuts)} points: ran once, exit status and log right, nothing left")
