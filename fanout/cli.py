@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ HELP = ("-h", "--help", "help")
 
 def entry() -> None:
     """The console script."""
+    gc.set_threshold(50_000)  # imports make many objects and next to no garbage: to look for it slows every start
     sys.exit(main(sys.argv[1:]))
 
 

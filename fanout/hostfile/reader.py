@@ -8,7 +8,6 @@ from collections.abc import Callable
 
 from fanout.errors import HostfileError
 from fanout.hostfile.csvtable import TableReader, delimiter_of
-from fanout.hostfile.inventory import InventoryReader
 from fanout.hostfile.problems import Problems, Spot, visible
 from fanout.hostfile.roll import Roll
 from fanout.hostfile.text import TextReader, is_ansible
@@ -100,6 +99,8 @@ class _Files:
         ansible = is_ansible(text)
         reader = TextReader(self._roll, file, include=include, section=section, ansible=ansible)
         if kind_of(text, file=file) == "yaml":
+            from fanout.hostfile.inventory import InventoryReader  # with all of YAML, which few hostfiles are
+
             InventoryReader(self._roll, file, reader, lines, text).read(text, section)
             return
         delimiter = delimiter_of(lines, file=file)
