@@ -96,10 +96,5 @@ def _with(case: Case, section: str, here: Mapping[str, Any], why: Mapping[str, s
     missing = {name: dict(row) for name, row in case.missing.items()}
     for name in case.hosts:
         if case.facts[name] and name not in here:
-            missing.setdefault(name, {})[section] = _plain(why[name])
+            missing.setdefault(name, {})[section] = why[name]
     return replace(case, facts=facts, missing=missing)
-
-
-def _plain(error: str) -> str:
-    """The reason without the name of the exception that carried it."""
-    return error.removeprefix("NotHad: ")

@@ -178,6 +178,7 @@ class Task:
                     break
                 self.enter("sum of %d bytes" % size)
                 done.append([size, *_timed(size // 4, step, device)])
+                self._say({"sizes": done})  # should the next one take too long, these count
         except Exception as error:
             return {"error": _words(error), "sizes": done}
         finally:

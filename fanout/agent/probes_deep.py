@@ -35,6 +35,7 @@ class Worker:
     def __init__(self, args: dict[str, Any], local: int) -> None:
         self.stage = "start"
         self.result: dict[str, Any] = {}
+        self.sizes: list[Any] = []  # the sums that this step has done so far
         self.ended = ""  # how, once it has
         self.give_up = 0.0
         self._rest = b""
@@ -58,7 +59,7 @@ class Worker:
         return not self.result and not self.ended and time.monotonic() < self.give_up
 
     def tell(self, message: Any) -> None:
-        self.result, self.stage = {}, "start"
+        self.result, self.stage, self.sizes = {}, "start", []
         try:
             self.channel.sendall(json.dumps(message).encode() + b"\n")
         except OSError:
@@ -75,6 +76,7 @@ class Worker:
         for line in lines:
             message = json.loads(line.decode())
             self.stage = message.get("stage", self.stage)
+            self.sizes = message.get("sizes", self.sizes)
             if message.get("done") == wanted:
                 self.result = message
         if not data:
@@ -85,7 +87,8 @@ class Worker:
         """The step's result; for one that is dead or hangs, what it was at."""
         if self.ended and not self.result:
             return {"error": self.ended, "stage": self.stage, "died": True}
-        return self.result or {"error": "it did not come back from this within %g s" % seconds, "stage": self.stage}
+        late = {"error": "it did not come back from this within %g s" % seconds, "stage": self.stage}
+        return self.result or (dict(late, late=True, sizes=self.sizes) if self.sizes else late)
 
     def end(self) -> None:
         if self._child.returncode is None:

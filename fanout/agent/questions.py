@@ -78,7 +78,8 @@ def _answer(message: dict, descriptor: int) -> None:
         for item in value if hasattr(value, "__next__") else [value]:
             _say(descriptor, {"value": item, "error": ""})
     except Exception as error:  # a probe must never take the relay down; its error is its answer
-        _say(descriptor, {"value": None, "error": "%s: %s" % (type(error).__name__, error)})
+        kind = type(error).__name__
+        _say(descriptor, {"value": None, "error": str(error) if kind == "NotHad" else "%s: %s" % (kind, error)})
     finally:
         os._exit(0)
 

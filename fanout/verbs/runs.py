@@ -9,6 +9,7 @@ import signal
 from fanout import holder, rejoin
 from fanout.arguments import Request
 from fanout.errors import UsageError
+from fanout.hosts import fold
 from fanout.rejoin import Order
 from fanout.state import HostState, RunState
 from fanout.verbs import follow, onlook
@@ -61,7 +62,7 @@ def stop(request: Request, edge: Edge) -> int:
     if living is not None and living.machine == edge.machine and living.pid > 0:
         return _ask_launcher(living, Recorded(path), edge)
     if living is None and Recorded(path).result() is not None:
-        edge.say(f"run {order.run_id} has ended; looking again at its {len(order.hosts)} hosts")
+        edge.say(f"run {order.run_id} has ended; looking again at {fold([host.name for host in order.hosts])}")
     else:
         edge.say(f"stopping run {order.run_id} on {len(order.hosts)} hosts, {order.settings.grace:g} s of grace")
     by = f"{edge.user}@{edge.machine}"

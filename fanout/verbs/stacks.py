@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 from typing import Any
 
-from fanout import rejoin
 from fanout.arguments import Request
 from fanout.checks.asking import Ask
 from fanout.diagnose import aftermath
@@ -16,7 +14,8 @@ from fanout.errors import UsageError
 from fanout.launch import Session
 from fanout.transports.pick import Picker
 from fanout.verbs.common import Edge, fan_of, runs_directory, settings_of
-from fanout.verbs.runs import ORDER, find
+from fanout.verbs.runs import find, order_of
+from fanout.views.recorded import Recorded
 from fanout.views.sanitise import clean
 
 SECONDS = 10.0
@@ -25,11 +24,9 @@ SECONDS = 10.0
 def stacks(request: Request, edge: Edge) -> int:
     """The verb: 0 where every host told, 1 where one did not, 255 where one could not be reached."""
     path = find(request.given["run"], runs_directory(settings_of(request, edge), edge))
-    try:
-        with open(os.path.join(path, ORDER), encoding="utf-8") as file:
-            order = rejoin.Order.from_json(file.read())
-    except FileNotFoundError:
-        raise UsageError(f"{path}: this run was never launched, nobody can be asked") from None
+    order = order_of(path)
+    if Recorded(path).ended:
+        raise UsageError(f"run {order.run_id} has ended", hint=f"why it did:  fanout report {order.run_id}")
     picker = Picker(order.settings, user=order.user, agent="SSH_AUTH_SOCK" in edge.environ)
     names = [host.name for host in order.hosts]
     with fan_of(order.hosts, order.settings, picker, edge) as fan:

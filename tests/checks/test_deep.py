@@ -224,6 +224,15 @@ def test_gpus_of_one_model_are_compared_bit_for_bit_and_in_speed() -> None:
     }  # fmt: skip
 
 
+def test_a_large_sum_that_is_late_does_not_undo_the_ones_before_it() -> None:
+    """A busy host, or a slow network, is no black hole for large packets: those came back."""
+    late = {"error": "it did not come back from this within 5.5 s", "stage": "sum of 268435456 bytes", "late": True}
+    steady = {"sizes": STEADY, **late}
+    assert measured({"a": (steady,), "b": (steady,)}).error == ""
+    small = {"sizes": [size for size in STEADY if size[0] < 1 << 20], **late}
+    assert measured({"a": (small,), "b": (small,)}).error == late["error"]
+
+
 def test_bus_bandwidth_is_that_of_nccl_tests() -> None:
     """1 GB in a second over 4 ranks: 2 × 3/4 of it crosses each link; a pair's figure is its best size."""
     assert bus(10**9, 1.0, 4) == pytest.approx(1.5e9)
