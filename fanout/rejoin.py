@@ -30,8 +30,7 @@ from fanout.views.logdir import LogDir
 from fanout.views.recorded import Recorded
 from fanout.views.report import report
 
-_REACHING = ("transport", "ssh_config", "user", "connect_timeout", "fanout", "grace", "lease", "last_words",
-             "start_timeout", "time_limit", "on_early_exit", "hang_timeout", "on_hang")  # fmt: skip
+_REACHING = ("transport", "ssh_config", "user", "connect_timeout", "fanout", *supervise.CHOSEN)
 MARGIN_SECONDS = 60.0
 
 
@@ -150,21 +149,10 @@ class TakenUp:
 
     def go_on(self) -> RunOutcome:
         """Follow the policy to the end, as the launcher would have."""
-        settings = self.order.settings
-        policy = supervise.Policy(
-            grace=settings.grace,
-            last_words=settings.last_words,
-            lease=settings.lease,
-            start_timeout=settings.start_timeout,
-            time_limit=settings.time_limit,
-            on_early_exit=settings.on_early_exit,
-            hang_timeout=settings.hang_timeout,
-            on_hang=settings.on_hang,
-            prepare=False,
-        )
         if not any(host.go_at is not None for host in self.session.state.all):
             return self.end("it was never told to start")
         self.fan.start()
+        policy = supervise.policy_of(self.order.settings, prepare=False)
         return self.session.run(policy, plan_of(self.order))
 
     def close(self) -> None:

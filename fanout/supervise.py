@@ -7,12 +7,13 @@ Each wish is made once, because carrying it out is itself an event that the stat
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from fanout import hangs
 from fanout.events import Action, Forget, GiveUp, Go, Kill, Prepare, Stop
 from fanout.hosts import fold
 from fanout.outcome import TIME_LIMIT
+from fanout.settings import Settings
 from fanout.state import HostState, Phase, RunState
 
 FAREWELL_SECONDS = 5.0  # how long we wait for "forgotten" after Forget
@@ -32,6 +33,14 @@ class Policy:
     hang_timeout: str = ""  # seconds, or auto
     on_hang: str = "report"
     prepare: bool = True
+
+
+CHOSEN = tuple(field.name for field in fields(Policy) if field.name != "prepare")  # settings of the same names
+
+
+def policy_of(settings: Settings, *, prepare: bool = True) -> Policy:
+    """What the user chose; the same for the launcher and for whoever takes its place."""
+    return Policy(**{name: getattr(settings, name) for name in CHOSEN}, prepare=prepare)
 
 
 def decide(policy: Policy, state: RunState) -> tuple[Action, ...]:

@@ -26,7 +26,7 @@ from . import (
     probes_stacks,
     probes_tree,
 )
-from .probes_tools import Aside, NotHad, Program
+from .probes_tools import Aside, NotHad, Program, put
 
 Sections = Dict[str, Callable[[Dict[str, Any]], Any]]
 
@@ -77,12 +77,12 @@ def ask_facts(args: dict[str, Any]) -> dict[str, Any]:
     programs = {name: _begun(missing, name, start, args) for name, (start, _) in PROGRAMS.items()}
     asides = {name: Aside(partial(section, args), guard) for name, section in GUARDED.items()}
     for name, section in QUICK.items():
-        _put(answer, missing, name, partial(section, args))
+        put(answer, missing, name, partial(section, args))
     for name, aside in asides.items():
-        _put(answer, missing, name, aside.result)
+        put(answer, missing, name, aside.result)
     for name, program in programs.items():
         if program is not None:
-            _put(answer, missing, name, partial(PROGRAMS[name][1], program))
+            put(answer, missing, name, partial(PROGRAMS[name][1], program))
     answer["missing"] = missing
     answer["clock"] = {"began": began, "ended": time.time(), "synchronised": probes_host.clock_synchronised()}
     return answer
@@ -97,16 +97,6 @@ def _begun(
     except NotHad as error:
         missing[name] = str(error)
         return None
-
-
-def _put(answer: dict[str, Any], missing: dict[str, str], name: str, had: Callable[[], Any]) -> None:
-    """One section; whatever goes wrong in it costs that section alone, and is told."""
-    try:
-        answer[name] = had()
-    except NotHad as error:
-        missing[name] = str(error)
-    except Exception as error:
-        missing[name] = "%s: %s" % (type(error).__name__, error)
 
 
 def ask_clock(args: dict[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from typing import Any, Callable
 
 from . import place, probes_net, procs, record
 from .probes_stacks import ask_stacks, dead
-from .probes_tools import Aside, NotHad, Program, read, read_or_empty, search_path
+from .probes_tools import Aside, NotHad, Program, put, read, read_or_empty, search_path
 
 PROGRAM_SECONDS = 2.5
 GUARD_SECONDS = 2.0
@@ -39,12 +39,12 @@ def ask_aftermath(args: dict[str, Any]) -> dict[str, Any]:
     programs = {name: _begun(name, argv, missing) for name, argv in _PROGRAMS.items()}
     asides = {name: Aside(partial(part, args), GUARD_SECONDS + 1.0) for name, part in _ASIDES.items()}
     for name, part in _QUICK.items():
-        _put(answer, missing, name, partial(part, args))
+        put(answer, missing, name, partial(part, args))
     for name, aside in asides.items():
-        _put(answer, missing, name, aside.result)
+        put(answer, missing, name, aside.result)
     for name, program in programs.items():
         if program is not None:
-            _put(answer, missing, name, partial(_finished, name, program, args))
+            put(answer, missing, name, partial(_finished, name, program, args))
     if not answer.get("kernel") and "journal" in answer:
         answer["kernel"] = answer["journal"]
     answer.pop("journal", None)
@@ -88,15 +88,6 @@ def telling(lines: list[str], after: float) -> list[str]:
 
 def _uptime() -> float:
     return float(read("/proc/uptime").split()[0])
-
-
-def _put(answer: dict[str, Any], missing: dict[str, str], name: str, had: Callable[[], Any]) -> None:
-    try:
-        answer[name] = had()
-    except NotHad as error:
-        missing[name] = str(error)
-    except Exception as error:
-        missing[name] = "%s: %s" % (type(error).__name__, error)
 
 
 def _boot(args: dict[str, Any]) -> str:

@@ -142,3 +142,13 @@ def search_path(args: dict[str, Any]) -> str:
     login = os.environ.get("PATH") or os.defpath
     venv = args.get("venv")
     return "%s/bin:%s" % (os.path.expanduser(venv), login) if venv else login
+
+
+def put(answer: dict[str, Any], missing: dict[str, str], name: str, had: Callable[[], Any]) -> None:
+    """One section; whatever goes wrong in it costs that section alone, and is told."""
+    try:
+        answer[name] = had()
+    except NotHad as error:
+        missing[name] = str(error)
+    except Exception as error:
+        missing[name] = "%s: %s" % (type(error).__name__, error)

@@ -230,18 +230,8 @@ class _Launch:
         record.keep("plan.json", json.dumps(dryrun.as_dict(made), indent=2) + "\n")
         ranks = f"{made.world_size} ranks" if made.world_size != 1 else "1 rank"
         view.note(f"launching {ranks}, MASTER_ADDR={made.master_addr} MASTER_PORT={made.master_port}")
-        policy = supervise.Policy(
-            grace=self.settings.grace,
-            last_words=self.settings.last_words,
-            lease=self.settings.lease,
-            start_timeout=self.settings.start_timeout,
-            time_limit=self.settings.time_limit,
-            on_early_exit=self.settings.on_early_exit,
-            hang_timeout=self.settings.hang_timeout,
-            on_hang=self.settings.on_hang,
-        )
         guardian.watch(self._order(record))
-        return session.run(policy, made)
+        return session.run(supervise.policy_of(self.settings), made)
 
     def _order(self, record: LogDir) -> str:
         """What it takes to end this run without us: for the guardian, and on disk for ``fanout stop``."""
