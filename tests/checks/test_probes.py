@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -180,6 +180,24 @@ def test_a_taken_port_names_its_holder(address: str) -> None:
             assert answer["holder"]["uid"] == os.getuid()
             assert answer["holder"]["listening"]
             assert answer["holder"]["age"] > 0
+
+
+@pytest.mark.process
+def test_a_child_that_inherited_the_socket_is_not_blamed() -> None:
+    """Not even where its pid is the smaller one: as root the next pid is set below ours, as a wrap of them does."""
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        with suppress(OSError):
+            Path("/proc/sys/kernel/ns_last_pid").write_text(str(max(300, os.getpid() - 500)))
+        child = os.fork()
+        if not child:
+            signal.pause()
+        try:
+            assert probes_port.holder_of(holder.getsockname()[1])["pid"] == os.getpid()
+        finally:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
 
 
 @pytest.mark.process
