@@ -17,48 +17,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.floors import FLOORS
+
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = ("fanout", "tasks", "tests", "bench")
 
-#: A file imports from lower floors, or from its own room; a room (``hostfile/``) has one floor for all of its files.
-FLOORS = {
-    "errors": 1,
-    "events": 1,
-    "hosts": 1,
-    "settings": 2,
-    "state": 2,
-    "groups": 2,
-    "outcome": 3,
-    "holder": 3,
-    "plan": 3,
-    "hostfile": 3,
-    "transports": 3,
-    "choices": 1,
-    "hangs": 3,
-    "flags": 3,
-    "arguments": 4,
-    "supervise": 4,
-    "wire": 4,
-    "dryrun": 4,
-    "checks": 4,
-    "diagnose": 4,
-    "views": 4,
-    "greeting": 5,
-    "bare": 5,
-    "tally": 5,
-    "rounds": 5,
-    "link": 6,
-    "fan": 7,
-    "launch": 8,
-    "preflight": 8,
-    "deep": 8,
-    "demo": 8,
-    "rejoin": 9,
-    "guardian": 10,
-    "verbs": 11,
-    "cli": 12,
-    "__main__": 13,
-}
 #: What others may use of the agent: how it talks, and the text that is sent.
 AGENT_DOORS = {"fanout.agent.frames", "fanout.agent.bundle"}
 VALUES = ("events", "hosts", "settings", "state", "supervise", "plan", "outcome")
