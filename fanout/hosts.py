@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +67,11 @@ def fold(names: Iterable[str]) -> str:
 
     Zero padding is kept apart (``n1`` and ``n01`` are two names); order is that of first appearance of each group.
     """
+    return _folded(tuple(names))
+
+
+@lru_cache(maxsize=512)  # a view folds the same few sets of hosts again and again
+def _folded(names: tuple[str, ...]) -> str:
     parts = {name: _TAIL.match(name) for name in names}
     padded = {(m[1], m[3], len(m[2])) for m in parts.values() if m and len(m[2]) > 1 and m[2][0] == "0"}
     groups: dict[tuple[str, str, int], list[int]] = {}

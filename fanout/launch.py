@@ -12,7 +12,7 @@ from typing import Protocol
 
 from fanout import outcome, supervise
 from fanout.checks.asking import Answer, Ask
-from fanout.events import Action, Event, Forget, GiveUp, Interrupted, OnHost, Stop
+from fanout.events import Action, Chunk, Event, Forget, GiveUp, Interrupted, OnHost, Stop
 from fanout.fan import Fan
 from fanout.outcome import RunOutcome
 from fanout.plan import LaunchPlan
@@ -46,11 +46,13 @@ class Session:
         self.state = state if state is not None else RunState.new(names, at=fan.clock())
         self._numbers = itertools.count(1)
 
-    def step(self, timeout: float = TICK_SECONDS) -> None:
+    def step(self, timeout: float = TICK_SECONDS) -> Event:
         """One event, or a tick."""
-        self._fold(self._fan.next(timeout))
+        event = self._fan.next(timeout)
+        self._fold(event)
         if SIGPIPE not in self.state.interrupts and any(subscriber.broken for subscriber in self._subscribers):
             self._fold(Interrupted(at=self._fan.clock(), signal=SIGPIPE))
+        return event
 
     def _fold(self, event: Event) -> None:
         try:
@@ -103,13 +105,15 @@ class Session:
         self._fan.cancel(host, handle)
 
     def run(self, policy: supervise.Policy, plan: LaunchPlan) -> RunOutcome:
-        """Follow the policy to the end."""
+        """Follow the policy to the end. A piece of log decides nothing; the time that passes may, also in a flood."""
         while True:
             for action in supervise.decide(policy, self.state):
                 self._do(action, plan)
             if self.state.over:
                 return outcome.of(self.state)
-            self.step()
+            decided_at = self.state.now
+            while isinstance(self.step(), Chunk) and self.state.now - decided_at < TICK_SECONDS:
+                pass
 
     def watch(self) -> RunOutcome:
         """Look on until every host is done (bare commands); the user's interrupt ends the connections."""

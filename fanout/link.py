@@ -40,7 +40,7 @@ from fanout.transports.base import Channel, Deadline, Transport
 
 BEAT_SECONDS = 5.0
 SILENT_SECONDS = 15.0  # three beats of the agent
-CHUNKS_IN_QUEUE = 64
+CHUNKS_IN_QUEUE = 16  # 2 MB a host, as much again as paramiko holds
 CLOSE_SECONDS = 5.0
 REDIAL_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0)
 

@@ -1,17 +1,21 @@
 """Frames: how the launcher, the relay and the keeper talk; shared by both ends so that there is one truth.
 
 A frame is a 5-byte head (body length, kind) and a body. Control travels as one JSON object a frame, log bytes as they
-are behind (stream, offset). Bodies are bounded, so a broken or hostile peer cannot make us allocate what it likes.
+are behind (stream, offset), or deflated where there are many of them: a log shrinks to a fifth or less, and to encrypt
+and to carry the rest would cost both ends more. Bodies, also inflated ones, are bounded, so a broken or hostile peer
+cannot make us allocate what it likes.
 """
 
 from __future__ import annotations
 
 import json
 import struct
+import zlib
 
-JSON, DATA = 1, 2
+JSON, DATA, DEFLATED = 1, 2, 3
 MAX_BODY = 4 << 20
 CHUNK = 128 << 10  # the most log bytes that we put into one frame
+MANY = 32 << 10  # log bytes in one piece that are worth deflating: it is a flood, or a backlog
 
 _HEAD = struct.Struct("!IB")
 _DATA = struct.Struct("!HQ")
@@ -29,6 +33,10 @@ def pack(message: dict) -> bytes:
 
 def pack_data(stream: int, offset: int, data: bytes) -> bytes:
     """One frame of log bytes: ``data`` begins at ``offset`` of ``stream``."""
+    if len(data) >= MANY:
+        small = zlib.compress(data, 1)
+        if len(small) < len(data) * 3 // 4:
+            return _HEAD.pack(_DATA.size + len(small), DEFLATED) + _DATA.pack(stream, offset) + small
     return _HEAD.pack(_DATA.size + len(data), DATA) + _DATA.pack(stream, offset) + data
 
 
@@ -62,6 +70,9 @@ def _message(kind: int, body: bytes) -> object:
     if kind == DATA and len(body) >= _DATA.size:
         stream, offset = _DATA.unpack_from(body)
         return stream, offset, body[_DATA.size :]
+    if kind == DEFLATED and len(body) >= _DATA.size:
+        stream, offset = _DATA.unpack_from(body)
+        return stream, offset, _inflated(body[_DATA.size :])
     if kind == JSON:
         try:
             message = json.loads(body.decode())
@@ -72,3 +83,14 @@ def _message(kind: int, body: bytes) -> object:
         if isinstance(message, dict):
             return message
     raise BadFrame("a frame of kind %d with %d bytes" % (kind, len(body)))
+
+
+def _inflated(data: bytes) -> bytes:
+    stream = zlib.decompressobj()
+    try:
+        inflated = stream.decompress(data, MAX_BODY)
+    except zlib.error as error:
+        raise BadFrame("log bytes that cannot be inflated: %s" % error) from None
+    if not stream.eof or stream.unused_data:
+        raise BadFrame("log bytes that inflate to more than %d, or are cut short" % MAX_BODY)
+    return inflated

@@ -10,7 +10,7 @@ from fanout.views.base import Heading
 from fanout.views.folding import Folding
 from fanout.views.levels import Levels
 from fanout.views.metrics import Course
-from fanout.views.streams import Say, Streams
+from fanout.views.streams import Say, Streams, apart
 from fanout.views.wishes import Chooser, Wishes
 
 
@@ -18,7 +18,7 @@ class Flow:
     """``fold`` is how lines are folded where the wishes do not say; ``bars`` whether bars are lines too."""
 
     def __init__(self, heading: Heading, wishes: Wishes, *, fold: str, bars: bool = True) -> None:
-        self.streams = Streams(heading.hosts)
+        self.streams = Streams(heading.hosts, blocks=True)
         self.chooser = Chooser(wishes, heading.ranks, self.streams.parts)
         self.folding = Folding(heading.hosts, self.streams.parts, how=wishes.fold or fold)
         self.course = Course(wishes.metric)
@@ -45,7 +45,7 @@ class Flow:
         if says:
             self.course.hear(says, now)
             for say in says:
-                self.lines[say.host] += say.kind == "line"
+                self.lines[say.host] += say.many if say.kind == "line" else 0
         return self._chosen(self._levels.take(says, now), now)
 
     def _chosen(self, says: list[Say], now: float) -> list[Say]:
@@ -53,6 +53,8 @@ class Flow:
             if say.level:
                 self._count(say)
         keeps = self.chooser.keeps
+        if self.chooser.picky:
+            says = [line for say in says for line in apart(say)]
         kept = [say for say in says if keeps(say, now) and (self._bars or say.kind != "bar")]
         return self.folding.take(kept, now)
 

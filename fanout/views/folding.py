@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from fanout.hosts import fold
-from fanout.views.streams import Say
+from fanout.views.streams import Say, apart
 
 WINDOW_SECONDS = 0.3
 CROWD = 500  # different lines that wait: in such a flood nobody reads, and looking for twins is most of its cost
@@ -60,7 +60,11 @@ class Folding:
         if alone and not self._queue:
             return list(says)
         for say in says:
-            self._add(say, now)
+            if len(self._queue) < CROWD:
+                for line in apart(say):
+                    self._add(line, now)
+            else:
+                self._wait((say.host, say.stream), _Waiting(number=0, since=now, say=say, mask=""))
         out: list[Say] = []
         while self._queue and (alone or now - self._queue[0].since >= self._window):
             out.append(self._given(self._queue.popleft()))
@@ -72,9 +76,6 @@ class Folding:
 
     def _add(self, say: Say, now: float) -> None:
         key = (say.host, say.stream)
-        if len(self._queue) >= CROWD:
-            self._wait(key, _Waiting(number=0, since=now, say=say, mask=""))
-            return
         mask = _NUMBER.sub(_ANY, say.text) if self.how == "similar" else say.text
         peers = self._open.setdefault(mask, [])
         if peers and peers[0].number <= self._shown:

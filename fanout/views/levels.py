@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from fanout.views.streams import Say
+from fanout.views.streams import Say, apart
 
 HEAD = "Traceback (most recent call last)"
 SILENCE_SECONDS = 0.5  # a traceback that does not go on for so long has ended
@@ -25,17 +25,13 @@ _ERROR = re.compile(
 )
 _WARNING = re.compile(r"\bWARN(?:ING)?\b|Warning\b|\b[Ww]arning\s*:|warnings\.warn\(")
 _LOGGED = re.compile(r"(?:\[rank\d+\]:\s?)?\[?([WEF])\d{4} \d\d:\d\d")  # glog's and torch's own way
+_LIKE_LOGGED = re.compile(r"\n(?:[WEF]\d|\[(?:[WEF]\d|rank))")
 _LOGGED_LEVEL = {"W": "warning", "E": "error", "F": "error"}
 
 
 def level_of(text: str) -> str:
     """``error``, ``warning`` or "". Nearly every line is neither: those cost a few searches for a word."""
-    low = text.lower()
-    if (
-        "err" in low or "fail" in low or "warn" in low or "exception" in low or "fatal" in low or "memory" in low
-        or "panic" in low or "killed" in low or "critical" in low or "abort" in low or "fault" in low or "trace" in low
-        or "dumped" in low
-    ):  # fmt: skip
+    if _suspicious(text):
         if _ERROR.search(text):
             return "error"
         if _WARNING.search(text):
@@ -43,6 +39,23 @@ def level_of(text: str) -> str:
     if text[:1] in "WEF[" and (logged := _LOGGED.match(text)):
         return _LOGGED_LEVEL[logged[1]]
     return ""
+
+
+def _suspicious(text: str) -> bool:
+    low = text.lower()
+    return (
+        "err" in low or "fail" in low or "warn" in low or "exception" in low or "fatal" in low or "memory" in low
+        or "panic" in low or "killed" in low or "critical" in low or "abort" in low or "fault" in low or "trace" in low
+        or "dumped" in low
+    )  # fmt: skip
+
+
+def harmless(block: str) -> bool:
+    """Is certainly no line of this block an error or a warning?"""
+    if block[:1] in "WEF[" or _LIKE_LOGGED.search(block):
+        return False
+    without_figures = set(block.encode("utf-8", "replace").translate(None, b"0123456789.").split(b"\n"))
+    return not _suspicious(b"\n".join(without_figures).decode("utf-8", "replace"))  # of a training log, a few lines
 
 
 @dataclass(slots=True)
@@ -80,16 +93,23 @@ class Levels:
         """What can be judged now, in the order of every speaker."""
         out = self._due(now) if self._open else []
         for say in says:
-            key = (say.host, say.stream)
-            if key in self._open and self._joined(key, say, now, out):
+            if say.many > 1 and (say.host, say.stream) not in self._open and harmless(say.text):
+                out.append(say)
                 continue
-            level = level_of(say.text) if say.kind != "bar" else ""
-            if level == "error" and say.kind == "line" and (at := say.text.find(HEAD)) >= 0:
-                block = _Block(first=say, prefix=say.text[:at], lines=[say.text], since=now)
-                self._open.setdefault(key, {})[block.prefix] = block
-            else:
-                out.append(say._replace(level=level) if level else say)
+            for line in apart(say):
+                self._judge(line, now, out)
         return out
+
+    def _judge(self, say: Say, now: float, out: list[Say]) -> None:
+        key = (say.host, say.stream)
+        if key in self._open and self._joined(key, say, now, out):
+            return
+        level = level_of(say.text) if say.kind != "bar" else ""
+        if level == "error" and say.kind == "line" and (at := say.text.find(HEAD)) >= 0:
+            block = _Block(first=say, prefix=say.text[:at], lines=[say.text], since=now)
+            self._open.setdefault(key, {})[block.prefix] = block
+        else:
+            out.append(say._replace(level=level) if level else say)
 
     def finish(self) -> list[Say]:
         """Whatever was still growing."""

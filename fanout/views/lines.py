@@ -27,11 +27,15 @@ _CUT_COLOUR = re.compile(rb"\x1b(?:\[[0-9;:]*)?\Z")
 
 
 class Line(NamedTuple):
-    """One line, or a part of one: ``continues`` one taken early; ``more`` bytes of it are not in ``text``."""
+    """One line, or a part of one: ``continues`` one taken early; ``more`` bytes of it are not in ``text``.
+
+    Or a block: ``many`` whole lines at once, with ``\\n`` between them.
+    """
 
     text: str
     continues: bool = False
     more: int = 0
+    many: int = 1
 
 
 @dataclass(slots=True)
@@ -45,12 +49,14 @@ class _Row:
 
 
 class Lines:
-    """The assembler of one stream."""
+    """The assembler of one stream. With ``blocks``, ordinary lines that came together stay together: a flood of lines
+    costs little until somebody has to look at each."""
 
-    __slots__ = ("_carry", "_cursor", "_highest", "_limit", "_rows")
+    __slots__ = ("_blocks", "_carry", "_cursor", "_highest", "_limit", "_rows")
 
-    def __init__(self, *, limit: int = LIMIT) -> None:
+    def __init__(self, *, limit: int = LIMIT, blocks: bool = False) -> None:
         self._limit = limit
+        self._blocks = blocks
         self._rows = [_Row()]
         self._cursor = 0
         self._highest = 0  # the topmost row that the cursor was on since the last settle
@@ -59,7 +65,8 @@ class Lines:
     def feed(self, data: bytes) -> list[Line]:
         """The lines that ended with these bytes."""
         row = self._rows[0]
-        if len(self._rows) == 1 and not (self._carry or row.rewound or row.moving) and not _SPECIAL.search(data):
+        plain = not (b"\r" in data or b"\x1b" in data) or not _SPECIAL.search(data)
+        if plain and len(self._rows) == 1 and not (self._carry or row.rewound or row.moving):
             return self._feed_plain(row, data)
         out: list[Line] = []
         data = self._carry + data
@@ -117,7 +124,8 @@ class Lines:
         if max(map(len, rest), default=0) > limit:
             out += [_line(_capped(text, limit)) for text in rest]
         elif rest:  # decoded in one go, which takes half the time: no character reaches over an end of line
-            out += map(Line, _decoded(b"\n".join(rest)).split("\n"))
+            text = _decoded(b"\n".join(rest))
+            out += [Line(text, many=len(rest))] if self._blocks else map(Line, text.split("\n"))
         self._rows = [_capped(last, limit)]
         return out
 

@@ -29,7 +29,7 @@ from fanout.views.panel import panel
 from fanout.views.plain import ending
 from fanout.views.rows import Glance, Row, colour_of
 from fanout.views.sanitise import clean, clean_lines
-from fanout.views.streams import Say
+from fanout.views.streams import Say, apart
 from fanout.views.valve import Valve
 from fanout.views.wishes import Prefix, Wishes
 
@@ -149,7 +149,9 @@ class Live:
     def _show(self, says: Sequence[Say], at: float) -> None:
         for say in says:
             if self._desk.quiet and say.level != "error":
-                self._flow.chooser.hidden += 1
+                self._flow.chooser.hidden += say.many
+            elif say.many > 1:
+                self._queue_block(say, at)
             else:
                 self._queue(self._line(say, at))
 
@@ -166,6 +168,15 @@ class Live:
         if say.more or say.voices > 1:
             text += ending(say) if self._unicode else in_ascii(ending(say))
         return prefix + text
+
+    def _queue_block(self, say: Say, at: float) -> None:
+        """Many lines of one speaker: frame by frame, or, for a slow terminal, as many as a frame of it can take."""
+        lines = apart(say)
+        if self._budget < PENDING_LINES:
+            self._skipped += max(0, len(lines) - self._budget)
+            del lines[: -self._budget]
+        for start in range(0, len(lines), PENDING_LINES):
+            self._queue(*[self._line(line, at) for line in lines[start : start + PENDING_LINES]])
 
     def _say(self, said: Said) -> None:
         """Fanout's own words, after the lines that came before them."""
@@ -185,12 +196,12 @@ class Live:
             return ("nothing has failed so far",)
         return self._so_far(self._state)
 
-    def _queue(self, text: str) -> None:
-        """A line for the next frame. Where there are too many for one: a frame at once, or, if that is slow, fewer."""
-        if len(self._pending) >= self._budget and self._budget == PENDING_LINES:
+    def _queue(self, *lines: str) -> None:
+        """Lines for the next frame. Where there are too many for one: a frame at once, or, if that is slow, fewer."""
+        if len(self._pending) + len(lines) > self._budget and self._budget == PENDING_LINES:
             self.draw(force=self._ready())
-        self._pending.append(text)
-        if len(self._pending) > self._budget:
+        self._pending.extend(lines)
+        while len(self._pending) > self._budget:
             self._pending.popleft()
             self._skipped += 1
 

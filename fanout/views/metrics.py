@@ -96,20 +96,25 @@ class Course:
         """Lines as they came, oldest first."""
         looked: dict[tuple[str, int], int] = {}
         found: list[tuple[str, Reading]] = []
-        for say in reversed(says):
-            if self._tellers.get(say.host, say.stream) != say.stream and say.rank != 0:
+        for block in reversed(says):
+            if self._tellers.get(block.host, block.stream) != block.stream and block.rank != 0:
                 continue
-            key = (say.host, say.stream)
-            count = looked.get(key, 0)
-            if count >= self.NEWEST or (self._metric is None and not promising(say.text)):
+            if self._metric is None and not promising(block.text):
                 continue
-            reading = read(say.text, self._metric)
-            looked[key] = count + (reading is not None or self._metric is None)
-            if reading is None:
-                continue
-            if reading.loss is not None or say.host not in self._tellers:
-                self._tellers[say.host] = say.stream
-            found.append((say.host, reading))
+            for text in reversed(block.text.split("\n")) if block.many > 1 else (block.text,):
+                key = (block.host, block.stream)
+                count = looked.get(key, 0)
+                if count >= self.NEWEST:
+                    break
+                if self._metric is None and not promising(text):
+                    continue
+                reading = read(text, self._metric)
+                looked[key] = count + (reading is not None or self._metric is None)
+                if reading is None:
+                    continue
+                if reading.loss is not None or block.host not in self._tellers:
+                    self._tellers[block.host] = block.stream
+                found.append((block.host, reading))
         for host, reading in reversed(found):
             self._add(host, reading, at)
 

@@ -20,7 +20,7 @@ from fanout.views.flow import Flow, left_out
 from fanout.views.narrate import Narrator, Said, status
 from fanout.views.out import Out
 from fanout.views.sanitise import clean, clean_lines, sentence
-from fanout.views.streams import Say
+from fanout.views.streams import Say, apart
 from fanout.views.units import seconds, short, size
 from fanout.views.wishes import PLAIN_PREFIX, Prefix, Wishes
 
@@ -113,10 +113,19 @@ class Plain:
         """A log line as it is printed; the lines of a traceback one under the other."""
         text = say.text
         prefix = self._prefix.of(say, self._flow.streams.width, at)
+        if say.many > 1:
+            return self._block(say, prefix, at)
         if text.isprintable():  # nearly every line is: two calls saved are a third of the time of a flood
             return f"{prefix}{text}{ending(say) if say.more or say.voices > 1 else ''}".rstrip(" ") + "\n"
         lines = [f"{prefix}{clean(line, colour=self._colour)}".rstrip(" ") for line in text.split("\n")]
         return "\n".join(lines) + ending(say) + "\n"
+
+    def _block(self, say: Say, prefix: str, at: float) -> str:
+        """Many lines of one speaker; in one go where none of them needs a look."""
+        text = f"{prefix}{say.text}\n".replace("\n", f"\n{prefix}")[: -len(prefix) or None]
+        if say.text.replace("\n", "").isprintable() and " \n" not in text:
+            return text
+        return "".join([self.line(line, at) for line in apart(say)])
 
 
 def ending(say: Say) -> str:

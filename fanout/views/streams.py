@@ -34,13 +34,26 @@ class Say(NamedTuple):
     level: str = ""  # error or warning, where somebody judged it
     voices: int = 1  # how many said this line; ``host`` is "" where they are of several hosts
     ranges: tuple[str, ...] = ()  # what stood in each N of the text, where they said it with different numbers
+    many: int = 1  # of a block: so many lines of one speaker at once, with line ends between them
+
+
+def apart(say: Say) -> list[Say]:
+    """A block as its lines."""
+    if say.many == 1:
+        return [say]
+    host, stream, speaker, kind, text, more, rank, level = say[:8]
+    return [Say(host, stream, speaker, kind, line, more, rank, level) for line in text.split("\n")]
 
 
 class Streams:
-    """The assemblers of all streams; text in ``Say`` is as the host wrote it, not made harmless."""
+    """The assemblers of all streams; text in ``Say`` is as the host wrote it, not made harmless.
 
-    def __init__(self, hosts: Iterable[str] = (), *, limit: int = LIMIT) -> None:
+    With ``blocks``, lines that came together may stay together.
+    """
+
+    def __init__(self, hosts: Iterable[str] = (), *, limit: int = LIMIT, blocks: bool = False) -> None:
         self._limit = limit
+        self._blocks = blocks
         self.parts: dict[str, set[str]] = {}  # host -> names of its further streams
         self.width = max(map(len, hosts), default=0)  # of the longest speaker so far
         self._lines: dict[tuple[str, int], Lines] = {}
@@ -82,7 +95,7 @@ class Streams:
         key = (chunk.host, chunk.stream)
         lines = self._lines.get(key)
         if lines is None:
-            lines = self._lines[key] = Lines(limit=self._limit)
+            lines = self._lines[key] = Lines(limit=self._limit, blocks=self._blocks)
         return self._says(key, lines.feed(chunk.data))
 
     def _finish(self, host: str) -> list[Say]:
@@ -121,7 +134,10 @@ class Streams:
         if not lines:
             return []
         (host, stream), speaker, rank = key, self._label(key), self._ranks.get(key, -1)
-        return [Say(host, stream, speaker, "rest" if rest else "line", text, more, rank) for text, rest, more in lines]
+        return [
+            Say(host, stream, speaker, "rest" if rest else "line", text, more, rank, many=many)
+            for text, rest, more, many in lines
+        ]
 
     def _label(self, key: tuple[str, int]) -> str:
         return self._labels[key] if key in self._labels else self._name(key, "" if key[1] == 0 else f"stream {key[1]}")

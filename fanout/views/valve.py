@@ -1,8 +1,9 @@
 """Of a flood, lets through to the screen what a person could still look at; the files have all of it.
 
 To make lines of bytes, to fold and to colour them costs a hundred times what it costs to keep them. So beyond about
-thirteen thousand lines a second the middle of a chunk is left out and its lines are counted. What is let through always
-begins and ends where lines do: the rest of a line that had begun, and the newest.
+thirteen thousand lines a second the middle of a chunk is left out and its lines are counted; and while that lasts, a
+tenth of the rate is plenty, because nobody reads what flies by. What is let through always begins and ends where lines
+do: the rest of a line that had begun, and the newest. The first trouble in what is left out is let through as well.
 """
 
 from __future__ import annotations
@@ -12,8 +13,11 @@ from dataclasses import replace
 from fanout.events import Chunk, Event
 
 BYTES_A_SECOND = 1_600_000.0
+FLOODED = 0.1  # of that rate
 A_LINE = 50  # what a line costs beyond its bytes
-NEWEST = 512  # bytes of a chunk that are let through in any case
+NEWEST = 512  # bytes of a chunk that are let through in any case, unless it is a flood that lasts
+TROUBLE = (b"Traceback (most", b"Error:", b"ERROR")
+TROUBLE_BYTES = 4096  # from the line on that tells of it
 
 
 class Valve:
@@ -22,28 +26,56 @@ class Valve:
     def __init__(self, rate: float = BYTES_A_SECOND) -> None:
         self._rate = rate
         self._room = rate / 2
+        self._excess = 0.0  # bytes that came beyond the rate
         self._at = float("-inf")
+        self._flooded = False
         self.skipped = 0
 
     def let(self, event: Event) -> Event:
         """The event, or a Chunk with less in it: for the eye alone, because its offset counts the bytes left out too."""
         if not isinstance(event, Chunk):
             return event
-        if event.at > self._at:
-            self._room = min(self._rate / 2, self._room + (event.at - self._at) * self._rate)
-            self._at = event.at
         data = event.data
-        cost = len(data) + A_LINE * data.count(b"\n")
+        lines = data.count(b"\n")
+        cost = len(data) + A_LINE * lines
+        self._clock(event.at, cost)
         if cost > self._room:
             data = self._cut(data)
-        self._room = max(0.0, self._room - min(cost, len(data) + A_LINE * data.count(b"\n")))
+            kept = data.count(b"\n")
+            self.skipped += lines - kept
+            cost = min(cost, len(data) + A_LINE * kept)
+        self._room = max(0.0, self._room - cost)
         return event if data is event.data else replace(event, data=data)
+
+    def _clock(self, now: float, cost: int) -> None:
+        """Time has passed and ``cost`` has come: how much room is there, and is this a flood that lasts?"""
+        passed = max(0.0, now - self._at) if self._at > float("-inf") else 0.0
+        self._at = max(self._at, now)
+        self._excess = min(2 * self._rate, max(0.0, self._excess - passed * self._rate) + cost)
+        if self._excess > self._rate:
+            self._flooded = True
+        elif self._excess <= cost:  # what came before has been worked off
+            self._flooded = False
+        rate = self._rate * FLOODED if self._flooded else self._rate
+        self._room = min(rate / 2, self._room + passed * rate)
 
     def _cut(self, data: bytes) -> bytes:
         first, last = data.find(b"\n") + 1, data.rfind(b"\n") + 1
-        begin = max(first, last - NEWEST - int(self._room / 3))
+        newest = int(self._room / 3) + (0 if self._flooded else NEWEST)
+        begin = max(first, last - newest)
         begin = data.find(b"\n", begin - 1) + 1 if begin > first else first
+        begin = max(first, min(begin, data.rfind(b"\n", 0, max(0, last - 1)) + 1))  # the last line always
         if begin <= first:
             return data
-        self.skipped += data.count(b"\n", first, begin)
-        return data[:first] + data[begin:]
+        start, end = _trouble(data, first, begin)
+        return data[:first] + data[start:end] + data[begin:]
+
+
+def _trouble(data: bytes, first: int, begin: int) -> tuple[int, int]:
+    """The lines between ``first`` and ``begin`` in which trouble is told for the first time; none: (begin, begin)."""
+    found = min((at for word in TROUBLE if (at := data.find(word, first, begin)) >= 0), default=-1)
+    if found < 0:
+        return begin, begin
+    start = data.rfind(b"\n", first - 1, found) + 1
+    end = data.find(b"\n", min(begin, start + TROUBLE_BYTES) - 1) + 1
+    return start, min(begin, end)

@@ -120,14 +120,19 @@ class Chooser:
         self.hidden = 0
 
     def keeps(self, say: Say, now: float) -> bool:
-        """Is this line to be seen? Counts it if not."""
+        """Is this line, or block, to be seen? Counts it if not."""
         keep = self._shown(say, now)
         if keep and self._grep is not None:
             keep = self._grep.search(say.text) is not None
         if keep and self._hide is not None:
             keep = self._hide.search(say.text) is None
-        self.hidden += not keep and say.kind != "bar"
+        self.hidden += say.many if not keep and say.kind != "bar" else 0
         return keep
+
+    @property
+    def picky(self) -> bool:
+        """Does every line have to be looked at by itself?"""
+        return self._grep is not None or self._hide is not None
 
     def _shown(self, say: Say, now: float) -> bool:
         if self.show == "all":

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import random
 import struct
+import zlib
 from typing import Any
 
 import pytest
@@ -107,7 +109,8 @@ def test_hello_is_no_event_and_gone_tells_the_totals() -> None:
     assert one.totals == {0: (5, 1)}
 
 
-CHUNKS = st.lists(st.tuples(st.integers(0, 65535), st.integers(0, 1 << 40), st.binary(max_size=40)), max_size=4)
+LONG = st.binary(min_size=1, max_size=40).map(lambda piece: piece * (frames.MANY // len(piece) + 1))  # sent deflated
+CHUNKS = st.lists(st.tuples(st.integers(0, 65535), st.integers(0, 1 << 40), st.binary(max_size=40) | LONG), max_size=4)
 SAID = st.lists(st.sampled_from([message for message, _ in MESSAGES]), max_size=5)
 
 
@@ -123,6 +126,23 @@ def test_any_cut_of_the_bytes_gives_the_same_events(
         Chunk(at=7.0, host="h", stream=stream, offset=offset, data=data) for stream, offset, data in chunks
     ]
     assert one.python == "3.11"
+
+
+def test_much_log_is_sent_deflated_unless_that_makes_it_no_smaller() -> None:
+    log, noise = b"step 1 loss 2.5\n" * 8192, random.Random(7).randbytes(frames.CHUNK)
+    assert len(frames.pack_data(0, 0, log)) < len(log) // 10
+    assert len(frames.pack_data(0, 0, noise)) == len(noise) + 15
+    for data in (log, noise):
+        assert frames.Splitter().feed(frames.pack_data(3, 9, data)) == [(3, 9, data)]
+
+
+@pytest.mark.parametrize(
+    "deflated", [b"no zlib", zlib.compress(bytes(frames.MAX_BODY + 1)), zlib.compress(b"log")[:-1]]
+)
+def test_what_cannot_be_inflated_or_is_too_much_is_refused(deflated: bytes) -> None:
+    frame = struct.pack("!IBHQ", len(deflated) + 10, frames.DEFLATED, 0, 0) + deflated
+    with pytest.raises(frames.BadFrame, match="inflate"):
+        frames.Splitter().feed(frame)
 
 
 @given(noise=st.binary(max_size=200))

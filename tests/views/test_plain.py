@@ -7,6 +7,8 @@ import os
 import re
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fanout.events import Dialling, StreamOpened, Tick, Unreached
 from fanout.views.plain import Plain
@@ -148,3 +150,22 @@ def test_the_status_tells_the_last_step_and_loss() -> None:
 def test_a_rank_with_a_stream_of_its_own_is_named_and_lines_stay_aligned() -> None:
     run = History("a").link().start().add(StreamOpened(at=T0, host="a", stream=1, name="rank 12"))
     assert show(run.say("a", b"x\n").say("a", b"y\n", stream=1))[0] == "a    | x\na:12 | y\n"
+
+
+LINES = st.lists(
+    st.sampled_from(["step 1 loss 2.5", "", "  ", "trailing  ", "tab\there", "caf\u00e9 \u4e16", "\x1b[31mred\x1b[0m", "bell\x07",
+                     "\u202eflip", "WARNING: low", "RuntimeError: no", "E0101 10:00:00 glog", "[rank3]: E0101 10:00:00 x",
+                     "Traceback (most recent call last):", "  File x, line 1", "x" * 9000]),
+    max_size=30,
+)  # fmt: skip
+
+
+@given(lines=LINES, wished=st.sampled_from([{}, {"grep": "loss|no"}, {"hide": "step"}, {"fold": "exact"}]))
+def test_lines_that_come_together_look_as_if_each_had_come_alone(lines: list[str], wished: dict[str, str]) -> None:
+    """A block of them is judged, chosen and printed in one go where none needs a look; nobody must see the difference."""
+    data = "".join(f"{line}\n" for line in lines).encode()
+    together = History("gpu01").link().start().say("gpu01", data)
+    alone = History("gpu01").link().start()
+    for line in data.splitlines(keepends=True):
+        alone.say("gpu01", line)
+    assert show(together, wishes(**wished)) == show(alone, wishes(**wished))

@@ -53,3 +53,30 @@ def test_a_flood_on_screen_is_bounded_and_says_how_much_it_left_out() -> None:
     assert "lines not shown" in shown
     assert "line 499999" in shown
     assert shown.count("\n") < 60_000
+
+
+def flood(valve: Valve, text: bytes, seconds: float) -> list[bytes]:
+    """What comes through of 20 MB/s of ``text``."""
+    piece = (text * (131072 // len(text) + 1))[:131072]
+    events = [valve.let(chunk(piece, T0 + tick * 131072 / 20e6)) for tick in range(int(seconds * 20e6 / 131072))]
+    return [event.data for event in events if isinstance(event, Chunk)]
+
+
+def test_in_a_flood_that_lasts_a_tenth_of_the_rate_is_shown_and_the_whole_rate_after_it() -> None:
+    valve = Valve()
+    line = b"step 1234 | loss 2.3456 | grad norm 0.789 | lr 3.0e-4 | 12345 tokens/s\n"
+    flood(valve, line, 1.0)
+    shown = sum(map(len, flood(valve, line, 5.0)))
+    assert 0.02 * 5 * 1_600_000 < shown < 0.15 * 5 * 1_600_000
+    calm = chunk(line * 100, T0 + 60)
+    assert valve.let(calm) is calm
+
+
+def test_the_first_trouble_in_what_is_left_out_is_let_through() -> None:
+    valve = Valve()
+    flood(valve, b"all is well, step after step after step\n", 1.0)
+    calm = b"all is well, step after step after step\n" * 2000
+    out = valve.let(chunk(calm + b"[rank5]: RuntimeError: no\nmore of it\n" + calm, T0 + 1.01))
+    assert isinstance(out, Chunk)
+    assert b"\n[rank5]: RuntimeError: no\nmore of it\n" in out.data
+    assert len(out.data) < 10_000
