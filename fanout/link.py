@@ -260,6 +260,7 @@ class Link:
         """Read until the link ends: why it did, or None if that is the end of the run here."""
         if self._options.command:
             bare.follow(self.host, channel, self._clock, self._hand_on_bare)
+            self._broken(channel, "")  # here, not at the end: that would take a thread for every host
             return None
         heard = time.monotonic()
         events = early

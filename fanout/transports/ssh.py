@@ -9,6 +9,7 @@ by TCP_USER_TIMEOUT and by heartbeats above, since paramiko's own keepalive wait
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import socket
 import threading
@@ -28,9 +29,8 @@ with put_off(*RARELY_REACHED):
 
 LOGINS_PER_HOP = 8  # sshd's MaxStartups (10:30:100) drops some of more than 10 logins at a time
 DEAD_PEER_MS = 15_000
-IDLE_WAKE_SECONDS = (
-    5.0  # paramiko's read loop wakes this often on an idle link (its own 0.1 s costs 2.8 % of a core at 64)
-)
+#: paramiko's read loop wakes this often (its own 0.1 s costs 2.8 % of a core at 64 idle links, and more in 64 logins).
+IDLE_WAKE_SECONDS = 5.0
 
 
 class SshChannel:
@@ -55,18 +55,22 @@ class SshChannel:
             raise BrokenPipeError(str(error)) from error
 
     def close(self) -> None:
-        """The socket is shut first: a thread that sleeps in it wakes up at once, not after its idle time."""
         for connection in self._connections:
             if connection.transport is not None:
-                with contextlib.suppress(OSError, AttributeError):
-                    connection.transport.sock.shutdown(socket.SHUT_RDWR)
-                connection.transport.close()
+                _end(connection.transport)
 
     def status(self) -> int | None:
         if not self._channel.status_event.wait(5):
             return None
         code = self._channel.exit_status
         return code if code >= 0 else None  # -1: ended by a signal or a lost link; paramiko cannot say which
+
+
+def _end(transport: paramiko.Transport) -> None:
+    """Close it. The socket is shut first: a thread that sleeps in it wakes up at once, not after its idle time."""
+    with contextlib.suppress(OSError, AttributeError):
+        transport.sock.shutdown(socket.SHUT_RDWR)
+    transport.close()
 
 
 class _Connection(fabric.Connection):  # type: ignore[misc]
@@ -130,7 +134,9 @@ class SshTransport:
                 return self._session(chain, command, deadline)
             except BaseException:
                 for connection in chain:
-                    connection.client.close()
+                    transport = connection.client.get_transport()  # connection.transport is None until it is open
+                    if transport is not None:
+                        _end(transport)
                 raise
 
     def _connection(self, host: Host) -> fabric.Connection:
@@ -179,9 +185,6 @@ class SshTransport:
         channel = transport.open_session(timeout=deadline.left)
         channel.set_combine_stderr(True)
         channel.exec_command(command)  # waits without a time-out of its own: the deadline closes the transport
-        for connection in chain:
-            if isinstance(connection.transport.sock, socket.socket):
-                connection.transport.sock.settimeout(IDLE_WAKE_SECONDS)
         return SshChannel(channel, chain)
 
 
@@ -227,7 +230,9 @@ def _factory(key_types: list[str], deadline: Deadline) -> Any:
 
     def make(sock: Any, **options: Any) -> paramiko.Transport:
         transport = paramiko.Transport(sock, **options)
-        deadline.guard(transport.close)
+        if isinstance(sock, socket.socket):
+            sock.settimeout(IDLE_WAKE_SECONDS)
+        deadline.guard(functools.partial(_end, transport))
         security = transport.get_security_options()
         security.key_types = _first(security.key_types, key_types)
         security.ciphers = _first(security.ciphers, [name for name in security.ciphers if "gcm" in name])
