@@ -254,10 +254,14 @@ def _lnav(parser: argparse.ArgumentParser) -> None:
 
 def _stacks(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
-        "Ranks are asked by a signal of which the program knows nothing, and go on. Exit status: 0 all told."
+        "Ranks are asked by a signal of which the program knows nothing, and go on; one that does not listen to it is "
+        "looked at by py-spy, where its host has that. Exit status: 0 all told."
     )
     _named_run(parser)
     parser.add_argument("--full", action="store_true", help="the whole stack of one rank of each group")
+    parser.add_argument(
+        "--native", action="store_true", help="with C and C++ frames, by py-spy, which holds a rank meanwhile"
+    )
     parser.add_argument("--json", dest="as_json", action="store_true", help="every rank's stack as one JSON object")
 
 

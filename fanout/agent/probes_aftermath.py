@@ -21,6 +21,7 @@ from .probes_tools import Aside, NotHad, Program, put, read, read_or_empty, sear
 
 PROGRAM_SECONDS = 2.5
 GUARD_SECONDS = 2.0
+SPY_SECONDS = 0.6  # for py-spy, beside what ranks take to answer a signal: the others are waiting to be ended
 MOST_LINES = 40
 RAS_PORT = 28028  # NCCL's own service, on localhost (NCCL_RAS_ADDR)
 _TELLING = re.compile(
@@ -216,7 +217,7 @@ _ASIDES: dict[str, Callable[[dict[str, Any]], Any]] = {
     "errors": _errors,
     "flights": _flights,
     "ras": _ras,
-    "stacks": lambda args: ask_stacks(dict(args, samples=1))["ranks"],
+    "stacks": lambda args: ask_stacks(dict(args, samples=1, spy=SPY_SECONDS))["ranks"],
     "ends": lambda args: dead(place.run_directory(place.base(), args["run"], args["node"])),
     "addresses": _addresses,
 }

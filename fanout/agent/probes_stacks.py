@@ -1,7 +1,7 @@
 """Where every rank of a run stands: its Python stack, what the kernel says of it, and whether anything moves.
 
-Only a process that has our handler and our file open gets the signal (see shim.py); of any other only what /proc says
-is told. Asked for two samples, it tells of each rank whether it moved between them: another stack, or bytes read or
+Only a process that has our handler and our file open gets the signal (see shim.py); a rank that has not, or does not
+answer, is looked at by py-spy where the host has it, and else only what /proc says of it is told. Asked for two samples, it tells of each rank whether it moved between them: another stack, or bytes read or
 written; for one that holds no GPU also CPU time (one that does spins while it waits).
 """
 
@@ -12,11 +12,13 @@ import re
 import time
 from typing import Any
 
-from . import place, procs, record
+from . import place, probes_spy, procs, record
 from .probes_tools import NotHad, read, read_or_empty
 from .shim import SIGNAL
 
 WAIT_SECONDS = 2.0  # for a process to answer the signal
+SPY_SECONDS = 2.0  # for py-spy, after that
+OURS = "faulthandler"
 QUIET_SECONDS = 0.05  # a dump is whole when its file has not grown for so long
 LONGEST = 1 << 16
 DEEPEST = 60
@@ -25,21 +27,21 @@ _FRAME = re.compile(r'^  File "(.*)", line (\d+|\?+) in (.*)$')
 
 
 def ask_stacks(args: dict[str, Any]) -> dict[str, Any]:
-    """``args``: run, node, samples, apart. One object a process that is a rank, or that has our handler."""
+    """``args``: run, node, samples, apart, spy (seconds), native. One object a process that is a rank or has our handler."""
     directory = place.run_directory(place.base(), args["run"], args["node"])
     keeper = int(record.read_status(directory).get("keeper", 0))
     if not keeper:
         raise NotHad("nothing of run %s is here" % args["run"])
-    first = _look(directory, keeper)
+    first = _look(directory, keeper, args)
     if args.get("samples", 1) > 1 and first["ranks"]:
         time.sleep(float(args.get("apart", 2.0)))
-        second = _look(directory, keeper)
+        second = _look(directory, keeper, args)
         _compare(first, second)
         return second
     return first
 
 
-def _look(directory: str, keeper: int) -> dict[str, Any]:
+def _look(directory: str, keeper: int, args: dict[str, Any]) -> dict[str, Any]:
     """All processes below the keeper; a stack of each that can tell one."""
     everyone = procs.descendants(keeper)
     ranks = _ranks(everyone)
@@ -49,10 +51,25 @@ def _look(directory: str, keeper: int) -> dict[str, Any]:
         if _listens(pid, path):
             asked[pid] = (path, _size(path))
             procs.send(pid, SIGNAL)
-    dumps = _collect(asked)
-    told = [dict(_facts(pid), stack=main_of(dumps.get(pid, "")), **who) for pid, who in ranks.items()]
+    stacks = _stacks(ranks, _collect(asked), args)
+    told = [dict(_facts(pid), **stacks[pid], **who) for pid, who in ranks.items()]
     others = {str(pid): _cpu(pid) for pid in everyone if pid not in ranks}
     return {"ranks": told, "others": others, "at": time.time()}
+
+
+def _stacks(ranks: dict, dumps: dict[int, str], args: dict[str, Any]) -> dict[int, dict[str, Any]]:
+    """pid -> ``stack``, and by which ``way`` it came or why it is ``untold``."""
+    told = {pid: main_of(dumps.get(pid, "")) for pid in ranks}
+    out = {pid: {"way": OURS if stack else "", "stack": stack} for pid, stack in told.items()}
+    native = bool(args.get("native"))
+    silent = [pid for pid, stack in told.items() if native or not stack]
+    seconds = probes_spy.NATIVE_SECONDS if native else float(args.get("spy", SPY_SECONDS))
+    for pid, entry in (probes_spy.spied(silent, seconds=seconds, native=native) if silent else {}).items():
+        if "stack" in entry and not out[pid]["stack"]:
+            out[pid].update(entry)
+        else:  # with ``native``, of those that told their stack themselves
+            out[pid].update((key, entry[key]) for key in ("native", "untold") if key in entry)
+    return out
 
 
 def _ranks(everyone: list[int]) -> dict[int, dict[str, Any]]:

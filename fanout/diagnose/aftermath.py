@@ -18,22 +18,28 @@ _MOST_NOTES = 12
 
 def stands(host: str, entries: Any) -> Iterator[Stand]:
     """The ranks of an answer of ``stacks``, or those under ``stacks`` and ``ends`` of an aftermath."""
-    for entry in entries if isinstance(entries, list) else ():
+    for entry in _objects(entries):
         try:
-            frames = tuple((str(file), int(line), str(name)) for file, line, name in entry["stack"])
             rank = entry.get("rank")
             yield Stand(
                 host=host,
                 rank=None if rank is None else int(rank),
                 pid=int(entry["pid"]),
                 state=str(entry.get("state", "?"))[:1],
-                frames=frames,
+                frames=_frames(entry["stack"]),
                 wchan=str(entry.get("wchan", ""))[:80],
                 moved=entry.get("moved"),
                 crash=str(entry.get("crash", ""))[:80],
+                way=str(entry.get("way", ""))[:20],
+                untold=str(entry.get("untold", ""))[:_LONGEST],
+                native=_frames(entry.get("native", ())),
             )
         except (KeyError, TypeError, ValueError):
             continue
+
+
+def _frames(entries: Any) -> tuple[tuple[str, int, str], ...]:
+    return tuple((str(file), int(line), str(name)) for file, line, name in entries)
 
 
 def sightings(host: str, value: Mapping[str, Any], at: float, book: Book) -> Iterator[Sighting]:

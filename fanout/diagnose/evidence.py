@@ -58,6 +58,8 @@ class Stand:
     """Where one process stood when it was asked, or ended: frames are (file, line, function), innermost first.
 
     ``moved``: did it between two looks; None where there was only one. ``crash`` is faulthandler's word for a signal.
+    ``way``: who told the stack (faulthandler in the process, py-spy from outside); ``untold``: why nobody could;
+    ``native``: the stack with frames that are not Python's, where they were asked for.
     """
 
     host: str
@@ -68,6 +70,9 @@ class Stand:
     wchan: str = ""
     moved: bool | None = None
     crash: str = ""
+    way: str = ""
+    untold: str = ""
+    native: tuple[tuple[str, int, str], ...] = ()
 
 
 EndKind = Literal["ended", "stopped", "lost", "running"]

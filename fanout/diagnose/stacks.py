@@ -88,6 +88,17 @@ def sentences(stands: Sequence[Stand]) -> tuple[str, ...]:
     return tuple(out[:_MOST] + ([f"and {len(out) - _MOST} further places"] if len(out) > _MOST else []))
 
 
+def ways(stands: Sequence[Stand]) -> tuple[str, ...]:
+    """What is out of the ordinary in how the stacks were told: from outside, or not at all and why."""
+    spied = [each for each in stands if each.frames and each.way not in ("", "faulthandler")]
+    out = [f"{who(spied)}: told by {spied[0].way}, from outside"] if spied else []
+    untold: dict[str, list[Stand]] = {}
+    for stand in stands:
+        if stand.untold:
+            untold.setdefault(re.sub(r"\bpid \d+", "it", stand.untold), []).append(stand)
+    return (*out, *(f"{who(each)}: {why}" for why, each in untold.items()))
+
+
 def who(stands: Sequence[Stand]) -> str:
     """``rank 13 (gpu02)``."""
     hosts = fold(dict.fromkeys(each.host for each in stands))

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 
 from fanout import hangs
-from fanout.diagnose import words
+from fanout.diagnose import stacks, words
 from fanout.diagnose.judge import judge
 from fanout.diagnose.signatures import Book, builtin, with_file
 from fanout.diagnose.verdict import Verdict, as_dict
@@ -44,8 +44,9 @@ class HangTeller:
         self._told = hangs.asked_at(state)
         since = state.now - (state.said_at or state.began_at)
         self._say(f"the run hangs: no line since {since:.0f} s, and no rank moved between two looks")
-        verdict = judge(self._witness.evidence())
-        for line in verdict.stands:
+        evidence = self._witness.evidence()
+        verdict = judge(evidence)
+        for line in (*verdict.stands, *stacks.ways(evidence.stands)):
             self._say(f"  {line}")
         if verdict.cause is not None and not verdict.also:
             self._say(f"  {words.label(verdict)}: {verdict.cause.sentence}")

@@ -18,7 +18,7 @@ from fanout.verbs.runs import find, order_of
 from fanout.views.recorded import Recorded
 from fanout.views.sanitise import clean
 
-SECONDS = 10.0
+SECONDS, NATIVE_SECONDS = 10.0, 20.0
 
 
 def stacks(request: Request, edge: Edge) -> int:
@@ -32,8 +32,10 @@ def stacks(request: Request, edge: Edge) -> int:
     with fan_of(order.hosts, order.settings, picker, edge) as fan:
         session = Session(fan, names, [])
         session.connect()
+        native = request.given["native"]
+        seconds = NATIVE_SECONDS if native else SECONDS
         asks = [
-            Ask(host=name, what="stacks", args={"run": order.run_id, "node": node}, timeout=SECONDS)
+            Ask(host=name, what="stacks", args={"run": order.run_id, "node": node, "native": native}, timeout=seconds)
             for node, name in enumerate(names)
         ]
         answers = dict(zip(names, session.ask(asks), strict=True))
@@ -59,16 +61,27 @@ def _show(request: Request, edge: Edge, stands: list[Stand], untold: dict[str, s
         return
     for place, group in folded.groups(stands):
         edge.stdout.write(clean(f"{folded.who(group)} {folded.verb(str(place), len(group))}", colour=False) + "\n")
-        for file, line, name in reversed(group[0].frames if request.given["full"] else ()):
-            edge.stdout.write(clean(f"    {file}:{line} {name}", colour=False) + "\n")
+        for text in _frames(group[0], request) if request.given["full"] or request.given["native"] else ():
+            edge.stdout.write(clean(f"    {text}", colour=False) + "\n")
+    for text in folded.ways(stands):
+        edge.say(clean(text, colour=False))
     for name, why in untold.items():
         edge.say(f"{name}: {why}")
     if not stands and not untold:
         edge.say("no rank tells where it stands: no Python runs there, or it does not look at PYTHONPATH")
 
 
+def _frames(stand: Stand, request: Request) -> list[str]:
+    """The whole stack, the outermost first; native frames have no line."""
+    frames = stand.native if request.given["native"] and stand.native else stand.frames
+    return [f"{file}:{line} {name}" if line else f"{file} {name}" for file, line, name in reversed(frames)]
+
+
 def _object(stand: Stand) -> dict[str, Any]:
-    frames = [{"file": file, "line": line, "function": name} for file, line, name in stand.frames]
+    def frames(those: tuple[tuple[str, int, str], ...]) -> list[dict[str, Any]]:
+        return [{"file": file, "line": line, "function": name} for file, line, name in those]
+
     place = folded.place_of(stand)
     return {"host": stand.host, "rank": stand.rank, "pid": stand.pid, "state": stand.state, "wchan": stand.wchan,
-            "at": str(place), "stack": frames}  # fmt: skip
+            "at": str(place), "way": stand.way, "untold": stand.untold, "stack": frames(stand.frames),
+            "native": frames(stand.native)}  # fmt: skip

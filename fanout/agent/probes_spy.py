@@ -1,0 +1,92 @@
+"""Stacks of ranks that do not answer our signal: by py-spy, where the host has it on PATH or beside the rank's python.
+
+py-spy reads another process's memory and neither signals nor holds it, so a rank that is stopped or waits in the kernel
+tells too; only ``native`` frames need the rank held for a moment. What is told is shaped as faulthandler's dumps are.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from typing import Any
+
+from .probes_tools import NotHad, Program, read_or_empty
+
+NAME = "py-spy"
+NATIVE_SECONDS = 12.0  # the symbols of torch's libraries are large
+DEEPEST = 60
+LONGEST_NAME = 160  # a C++ name with its templates may fill a page
+_YAMA = "/proc/sys/kernel/yama/ptrace_scope"
+
+
+def spied(pids: list[int], *, seconds: float, native: bool = False) -> dict[int, dict[str, Any]]:
+    """pid -> ``way`` and ``stack`` (with ``native``: also that), or ``untold``: why it could not be told."""
+    until = time.monotonic() + seconds
+    told: dict[int, dict[str, Any]] = {}
+    waiting = list(pids)
+    for _ in range(2):  # what moves while it is read may need a second look
+        begun = {pid: _begun(pid, native, until) for pid in waiting}
+        told.update({pid: _told(pid, program) for pid, program in begun.items()})
+        waiting = [pid for pid in waiting if told[pid].get("again") and time.monotonic() < until]
+    for entry in told.values():
+        entry.pop("again", None)
+    return told
+
+
+def found(pid: int) -> str:
+    """The py-spy that may look at this process: beside its python, on its PATH, on ours; "" if there is none."""
+    argv0 = read_or_empty("/proc/%d/cmdline" % pid).split("\0")[0]
+    places = [os.path.dirname(argv0)] if os.path.isabs(argv0) else []
+    for entry in read_or_empty("/proc/%d/environ" % pid).split("\0"):
+        if entry.startswith("PATH="):
+            places += entry[5:].split(":")
+    places += os.environ.get("PATH", os.defpath).split(":")
+    candidates = (os.path.join(place, NAME) for place in places if os.path.isabs(place))
+    return next((path for path in candidates if os.access(path, os.X_OK) and os.path.isfile(path)), "")
+
+
+def _begun(pid: int, native: bool, until: float) -> Program | str:
+    path = found(pid)
+    if not path:
+        return NAME + " is not installed there"
+    argv = [path, "dump", "--json", "--pid", str(pid), "--native" if native else "--nonblocking"]
+    try:
+        return Program(argv, {"PATH": os.defpath, "RUST_BACKTRACE": "0"}, max(0.1, until - time.monotonic()))
+    except NotHad as error:
+        return str(error)
+
+
+def _told(pid: int, program: Program | str) -> dict[str, Any]:
+    if isinstance(program, str):
+        return {"untold": program}
+    try:
+        status, text = program.output()
+        if status == 0:
+            return _stack(pid, json.loads(text[text.index("[") :]))
+    except NotHad as error:
+        return {"untold": str(error)}
+    except (ValueError, KeyError, TypeError):
+        return {"untold": NAME + " gave an answer that cannot be read", "again": True}
+    if "ermission denied" in text or "not permitted" in text:
+        scope = read_or_empty(_YAMA).strip()
+        because = " (kernel.yama.ptrace_scope is %s)" % scope if scope not in ("", "0") else ""
+        return {"untold": "%s may not look at pid %d%s" % (NAME, pid, because)}
+    first = text.strip().splitlines()[0] if text.strip() else "exit %d" % status
+    return {"untold": "%s: %s" % (NAME, first[:160]), "again": True}
+
+
+def _stack(pid: int, threads: list) -> dict[str, Any]:
+    """The main thread's frames, innermost first; a frame with a module is not Python's."""
+    main = next((each for each in threads if each["os_thread_id"] == pid), threads[0])
+    frames = main["frames"]
+    mixed = [[frame["filename"], frame["line"], _name(frame)] for frame in frames]
+    stack = [entry for entry, frame in zip(mixed, frames) if frame["module"] is None][:DEEPEST]
+    answer: dict[str, Any] = {"way": NAME, "stack": stack}
+    return dict(answer, native=mixed[:DEEPEST]) if len(mixed) > len(stack) else answer
+
+
+def _name(frame: dict[str, Any]) -> str:
+    """Python's own as faulthandler says it: without the class, so that ranks told either way fold together."""
+    name = str(frame["name"])
+    return name.rpartition(".")[2] if frame["module"] is None else name[:LONGEST_NAME]
