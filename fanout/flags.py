@@ -196,6 +196,11 @@ def _attach(parser: argparse.ArgumentParser) -> None:
     )
     _named_run(parser)
     _hosts_too(parser)
+    parser.add_argument(
+        "--hang-timeout",
+        metavar="S|auto",
+        help="with HOSTS: tell of a hang, as run does (the launcher tells by itself)",
+    )
     showing(parser)
 
 

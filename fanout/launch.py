@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Sequence
 from typing import Protocol
 
-from fanout import outcome, supervise
+from fanout import hangs, outcome, supervise
 from fanout.checks.asking import Answer, Ask
 from fanout.events import Action, Chunk, Event, Forget, GiveUp, Interrupted, OnHost, Stop
 from fanout.fan import Fan
@@ -144,9 +144,14 @@ class Session:
             self.step()
         return outcome.of(self.state)
 
-    def look_on(self) -> RunOutcome:
-        """Look on at a run of somebody else's, to its end or until the user leaves; nothing on the hosts changes."""
+    def look_on(self, plan: LaunchPlan, hang_timeout: str = "") -> RunOutcome:
+        """Look on at a run of somebody else's, to its end or until the user leaves; nothing on the hosts changes.
+
+        Whoever launched it does not tell us of a hang: after ``hang_timeout`` we look by ourselves.
+        """
         while not self.state.over and not self.state.interrupts:
+            for question in hangs.look(hang_timeout, self.state):
+                self._do(question, plan)
             for host in self.state.all:
                 if host.phase is Phase.GONE and host.forget_at is None:
                     self._do(Forget(host=host.name))

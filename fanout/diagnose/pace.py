@@ -8,7 +8,8 @@ the end of a chunk is read.
 from __future__ import annotations
 
 import re
-from collections import OrderedDict
+from collections import OrderedDict, deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from statistics import median
 
@@ -17,10 +18,11 @@ from fanout.events import Chunk, Event, StreamOpened
 from fanout.state import RunState
 
 FACTOR = 1.3  # so many times the others' median is slow
+FACTOR_OF_TWO = 2.0  # where only two are known, either may be the odd one
 LATE_SHARE = 0.3  # of a step: so much later than the first, on the whole
 LAST_SHARE = 0.7  # of all steps: so often the last
 LEAST_STEPS = 10
-_STEPS_KEPT = 64
+_STEPS_KEPT, _STATED_KEPT = 64, 32
 _TAIL, _LINES = 2048, 8
 _FLOOD_BYTES, _FLOOD_SECONDS = 8192, 0.25
 _STATED = re.compile(
@@ -37,6 +39,12 @@ class Slow:
     host: str
     rank: int | None
     text: str
+    measure: str = ""  # in a word: ``2.2x``
+
+    @property
+    def short(self) -> str:
+        """For a row of figures, which says the host itself."""
+        return self.measure if self.rank is None else f"rank {self.rank}: {self.measure}"
 
     def __str__(self) -> str:
         who = self.host if self.rank is None else f"rank {self.rank} on {self.host}"
@@ -45,23 +53,29 @@ class Slow:
 
 @dataclass(slots=True)
 class _Rank:
-    first: tuple[float, int] | None = None
-    last: tuple[float, int] | None = None
-    stated: list[float] = field(default_factory=list)
-    late: float = 0.0
-    lasts: int = 0
-    steps: int = 0
+    came: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=_STEPS_KEPT))
+    stated: deque[float] = field(default_factory=lambda: deque(maxlen=_STATED_KEPT))
 
     @property
     def interval(self) -> float | None:
-        """Mean seconds between two steps."""
-        if self.first is None or self.last is None or self.last[1] - self.first[1] < LEAST_STEPS:
+        """Mean seconds between two steps, of late."""
+        if not self.came or self.came[-1][1] - self.came[0][1] < LEAST_STEPS:
             return None
-        return (self.last[0] - self.first[0]) / (self.last[1] - self.first[1])
+        (then, first), (now, last) = self.came[0], self.came[-1]
+        return (now - then) / (last - first)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Turn:
+    """How somebody came to steps that others made too."""
+
+    steps: int = 0
+    lasts: int = 0
+    late: float = 0.0
 
 
 class Pace:
-    """A subscriber; ``slow`` is asked for at the end."""
+    """A subscriber; ``slow`` and ``times`` may be asked for at any time."""
 
     broken = False
 
@@ -70,6 +84,7 @@ class Pace:
         self._names: dict[tuple[str, int], int | None] = {}
         self._read: dict[tuple[str, int], float] = {}
         self._came: OrderedDict[int, dict[_Who, float]] = OrderedDict()
+        self._turns: dict[_Who, _Turn] = {}
 
     def __call__(self, event: Event, state: RunState) -> None:
         if isinstance(event, StreamOpened):
@@ -79,12 +94,23 @@ class Pace:
 
     def slow(self) -> tuple[Slow, ...]:
         """Those that are; the slowest first."""
-        stated = {who: median(rank.stated) for who, rank in self._ranks.items() if len(rank.stated) >= LEAST_STEPS}
-        found = _above(stated, "says that a step takes it")
-        intervals = {who: rank.interval for who, rank in self._ranks.items() if rank.interval is not None}
-        found |= {who: slow for who, slow in _above(intervals, "takes").items() if who not in found}
+        intervals = self._intervals()
+        found = _above(self._stated(), "says that a step takes it {:.2g} s")
+        found |= {who: slow for who, slow in _above(intervals, "takes {:.2g} s a step").items() if who not in found}
         found |= {who: slow for who, slow in self._late(intervals).items() if who not in found}
         return tuple(found.values())
+
+    def times(self) -> dict[_Who, float]:
+        """(host, rank) -> seconds a step takes, as its lines say, or as they come."""
+        return dict(
+            sorted((self._intervals() | self._stated()).items(), key=lambda item: (item[0][0], item[0][1] or 0))
+        )
+
+    def _stated(self) -> dict[_Who, float]:
+        return {who: median(rank.stated) for who, rank in self._ranks.items() if len(rank.stated) >= LEAST_STEPS}
+
+    def _intervals(self) -> dict[_Who, float]:
+        return {who: rank.interval for who, rank in self._ranks.items() if rank.interval is not None}
 
     def _chunk(self, event: Chunk) -> None:
         key = event.host, event.stream
@@ -102,53 +128,59 @@ class Pace:
 
     def _step(self, who: _Who, at: float, step: int, text: str) -> None:
         rank = self._ranks.setdefault(who, _Rank())
-        if rank.last is not None and step <= rank.last[1]:
+        if rank.came and step <= rank.came[-1][1]:
             return  # an epoch beside a step, or it began anew
-        rank.first = rank.first or (at, step)
-        rank.last = (at, step)
+        rank.came.append((at, step))
         seconds = stated(text)
         if seconds is not None:
-            rank.stated = [*rank.stated[-31:], seconds]
-        came = self._came.setdefault(step, {})
-        came[who] = at
+            rank.stated.append(seconds)
+        self._came.setdefault(step, {})[who] = at
         if len(self._came) > _STEPS_KEPT:
-            self._settle(self._came.popitem(last=False)[1])
+            self._turns = _settled(self._turns, self._came.popitem(last=False)[1])
 
-    def _settle(self, came: dict[_Who, float]) -> None:
-        """A step that all have made, or never will: who was late, who was last?"""
-        if len(came) < 3:
-            return
-        begin, last = min(came.values()), max(came.items(), key=lambda item: item[1])[0]
-        for who, at in came.items():
-            rank = self._ranks[who]
-            rank.steps, rank.late = rank.steps + 1, rank.late + at - begin
-            rank.lasts += who == last
-
-    def _late(self, intervals: dict[_Who, float]) -> dict[_Who, Slow]:
-        for came in [self._came.popitem(last=False)[1] for _ in list(self._came)]:
-            self._settle(came)
-        if not intervals:
-            return {}
-        usual = median(intervals.values())
+    def _late(self, intervals: Mapping[_Who, float]) -> dict[_Who, Slow]:
+        turns = self._turns
+        for came in self._came.values():
+            if len(came) == len(self._ranks):  # to the others, some may still be on their way
+                turns = _settled(turns, came)
+        usual = median(intervals.values()) if intervals else 0.0
         out = {}
-        for who, rank in self._ranks.items():
-            mean = rank.late / rank.steps if rank.steps else 0.0
-            if rank.steps >= LEAST_STEPS and rank.lasts >= LAST_SHARE * rank.steps and mean >= LATE_SHARE * usual:
-                text = f"comes last to {rank.lasts} of {rank.steps} steps, on average {mean:.2g} s after the first ({usual:.2g} s a step)"
-                out[who] = Slow(host=who[0], rank=who[1], text=text)
+        for who, turn in turns.items():
+            mean = turn.late / turn.steps
+            often = turn.steps >= LEAST_STEPS and turn.lasts >= LAST_SHARE * turn.steps
+            if usual and often and mean >= LATE_SHARE * usual:
+                text = (
+                    f"comes last to {turn.lasts} of {turn.steps} steps, "
+                    f"on average {mean:.2g} s after the first ({usual:.2g} s a step)"
+                )
+                out[who] = Slow(host=who[0], rank=who[1], text=text, measure=f"{mean:.2g} s late")
         return out
 
 
-def _above(times: dict[_Who, float], verb: str) -> dict[_Who, Slow]:
-    """Those of at least three whose time is far above the median of the others."""
+def _settled(turns: Mapping[_Who, _Turn], came: Mapping[_Who, float]) -> dict[_Who, _Turn]:
+    """With a step that all have made, or never will: who was late, who was last?"""
+    out = dict(turns)
+    if len(came) < 3:
+        return out
+    begin, last = min(came.values()), max(came.items(), key=lambda item: item[1])[0]
+    for who, at in came.items():
+        turn = out.get(who, _Turn())
+        out[who] = _Turn(steps=turn.steps + 1, lasts=turn.lasts + (who == last), late=turn.late + at - begin)
+    return out
+
+
+def _above(times: Mapping[_Who, float], how: str) -> dict[_Who, Slow]:
+    """Those whose time is far above the median of the others; of two, only one that is slower by a larger factor."""
     out = {}
+    factor = FACTOR_OF_TWO if len(times) == 2 else FACTOR
     for who, seconds in sorted(times.items(), key=lambda item: -item[1]):
         others = [each for one, each in times.items() if one != who]
-        usual = median(others) if len(others) > 1 else 0.0
-        if usual and seconds >= FACTOR * usual:
-            text = f"{verb} {seconds:.2g} s a step, {seconds / usual:.1f} times as long as the others ({usual:.2g} s)"
-            out[who] = Slow(host=who[0], rank=who[1], text=text)
-    return out if len(out) * 2 < len(times) else {}
+        usual = median(others) if others else 0.0
+        if usual and seconds >= factor * usual:
+            ratio = seconds / usual
+            text = f"{how.format(seconds)}, {ratio:.1f} times as long as the others ({usual:.2g} s)"
+            out[who] = Slow(host=who[0], rank=who[1], text=text, measure=f"{ratio:.1f}x")
+    return out if len(times) == 2 or len(out) * 2 < len(times) else {}
 
 
 def stated(text: str) -> float | None:

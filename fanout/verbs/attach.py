@@ -14,12 +14,12 @@ from typing import Any
 
 from fanout import holder, rejoin
 from fanout.arguments import Request
-from fanout.diagnose.pace import Pace
 from fanout.errors import UsageError
 from fanout.guardian import Guardian
 from fanout.settings import Settings
 from fanout.verbs import detach, explain, follow, onlook
 from fanout.verbs.common import Edge, runs_directory, settings_of
+from fanout.verbs.pacing import PaceTeller
 from fanout.verbs.runs import find, order_of
 from fanout.verbs.showing import look_of, view_of, wishes_of
 from fanout.views.recorded import Recorded
@@ -59,9 +59,14 @@ def _named(request: Request) -> Request:
 
 def _follow(recorded: Recorded, settings: Settings, edge: Edge) -> int:
     look = look_of(settings, edge)
-    view = view_of(recorded.heading, look, edge, wishes_of(settings))
+    pace = PaceTeller(muted=True)
+    view = view_of(recorded.heading, look, edge, wishes_of(settings), slow=pace.brief)
+    pace.says.append(view.note)
+    witness = explain.witness_of(recorded.heading, explain.book_of(settings, edge), recorded=True)
+    explain.learn_again(witness, recorded.path)
+    hangs = explain.HangTeller(witness, view.note, muted=True)
     try:
-        result = follow.watch(recorded, view)
+        result = follow.watch(recorded, view, learners=[witness], tellers=[hangs, pace])
     except KeyboardInterrupt:
         view.close()
         edge.say(f"left; the run goes on: fanout attach {recorded.heading.run_id}")
@@ -111,7 +116,7 @@ def _in_its_place(order: rejoin.Order, settings: Settings, edge: Edge, door: det
     detach.redirect(order.directory)
     guardian.watch(order.to_json())
     recorded = Recorded(order.directory)
-    tails, pace = Tails(), Pace()
+    tails, pace = Tails(), PaceTeller(muted=True)
     witness = explain.witness_of(recorded.heading, explain.book_of(settings, edge), recorded=True)
     explain.learn_again(witness, recorded.path)
 
@@ -126,6 +131,8 @@ def _in_its_place(order: rejoin.Order, settings: Settings, edge: Edge, door: det
         learners=[tails, witness, pace],
         views=[explain.HangTeller(witness, note)],
     )
+    pace.says.append(note)
+    pace.speak(taken.session.state)
     try:
         outcome = taken.go_on()
         verdict = explain.verdict_of(witness, taken.session.state, outcome)
@@ -138,7 +145,7 @@ def _in_its_place(order: rejoin.Order, settings: Settings, edge: Edge, door: det
                 outcome,
                 explain.last_words(tails, outcome, verdict),
                 diagnosis=explain.shown(verdict),
-                slow=[str(each) for each in pace.slow()],
+                slow=pace.slow(),
             )
             taken.record.finish(outcome, text)
     finally:

@@ -29,17 +29,30 @@ RECORDED_ERROR = 0.5  # the record writes down the bytes of a quarter of a secon
 
 
 class HangTeller:
-    """A subscriber that says, once for each, that the run hangs, and where every rank stands."""
+    """A subscriber that says, once for each, that the run hangs, and where every rank stands.
+
+    ``muted``: it says nothing while a record is caught up with, and then of the hang that goes on.
+    """
 
     broken = False
 
-    def __init__(self, witness: Witness, *say: Callable[[str], None]) -> None:
+    def __init__(self, witness: Witness, *say: Callable[[str], None], muted: bool = False) -> None:
         self._witness = witness
         self._says = say
+        self._muted = muted
         self._told: float | None = None
 
     def __call__(self, event: Event, state: RunState) -> None:
-        if not isinstance(event, Answered) or self._told == hangs.asked_at(state) or not hangs.found(state):
+        if isinstance(event, Answered) and not self._muted:
+            self._look(state)
+
+    def speak(self, state: RunState) -> None:
+        """What comes from here on is news."""
+        self._muted = False
+        self._look(state)
+
+    def _look(self, state: RunState) -> None:
+        if self._told == hangs.asked_at(state) or not hangs.found(state):
             return
         self._told = hangs.asked_at(state)
         since = state.now - (state.said_at or state.began_at)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import select
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 from fanout import holder
 from fanout.events import Chunk, Event, StreamOpened
+from fanout.launch import Subscriber
 from fanout.state import RunState, advance
 from fanout.views.base import View
 from fanout.views.recorded import Recorded
@@ -17,6 +19,13 @@ from fanout.views.recorded import Recorded
 PAUSE_SECONDS = 0.2
 SHOWN_BEFORE = 20  # events of what had happened before we came, for context
 SHOWN_BYTES = 2048  # of the log in each of them
+_NO_EVENT = re.compile(rb'^.{0,60}"type":"(?:run|note|verdict|end)"')
+
+
+class Teller(Subscriber, Protocol):
+    """It may speak once what comes is news."""
+
+    def speak(self, state: RunState) -> None: ...
 
 
 def coming(recorded: Recorded) -> Iterator[Event | None]:
@@ -39,24 +48,35 @@ def over(recorded: Recorded) -> bool:
     return recorded.ended or holder.of(recorded.path) is None
 
 
-def watch(recorded: Recorded, view: View) -> Mapping[str, Any] | None:
-    """Show what happens from now on, and a little of what was before; the outcome, None where it is not known."""
-    there = _records(recorded.path) - 1  # without the heading
+def watch(
+    recorded: Recorded, view: View, *, learners: Sequence[Subscriber] = (), tellers: Sequence[Teller] = ()
+) -> Mapping[str, Any] | None:
+    """Show what happens from now on, and a little of what was before; the outcome, None where it is not known.
+
+    ``learners`` and ``tellers`` see everything.
+    """
+    there = _events(recorded)
     state = RunState.new(recorded.heading.hosts, at=recorded.began_at)
     for number, event in enumerate(event for event in coming(recorded) if event is not None):
         state = advance(state, event)
+        for each in (*learners, *tellers):
+            each(event, state)
         if number >= there:
             view(event, state)
         elif number >= there - SHOWN_BEFORE or isinstance(event, StreamOpened):
             view(_short(event), state)
+        if number == there - 1:
+            for teller in tellers:
+                teller.speak(state)
         if view.broken:
             break
     return recorded.result()
 
 
-def _records(path: str) -> int:
-    with open(os.path.join(path, "events.jsonl"), "rb") as file:
-        return sum(1 for _ in file)
+def _events(recorded: Recorded) -> int:
+    """How many have been written down so far; the heading and notes are none."""
+    with open(os.path.join(recorded.path, "events.jsonl"), "rb") as file:
+        return sum(1 for line in file if not _NO_EVENT.search(line))
 
 
 def _short(event: Event) -> Event:

@@ -19,6 +19,7 @@ from fanout.state import RunState
 from fanout.verbs import census, explain
 from fanout.verbs.census import RunHere
 from fanout.verbs.common import Edge, fan_of, hosts_of, picker_of
+from fanout.verbs.pacing import PaceTeller
 from fanout.verbs.showing import look_of, view_of, wishes_of
 from fanout.views.base import Heading
 from fanout.views.report import report
@@ -31,18 +32,23 @@ def attach(request: Request, settings: Settings, edge: Edge) -> int:
     order = order_of(parts, settings, edge)
     heading = _heading(parts, order)
     look = look_of(settings, edge)
-    view = view_of(heading, look, edge, wishes_of(settings))
+    pace = PaceTeller()
+    view = view_of(heading, look, edge, wishes_of(settings), slow=pace.brief)
     tails, witness = Tails(), explain.witness_of(heading, explain.book_of(settings, edge))
+    hangs = explain.HangTeller(witness, view.note)
+    pace.says.append(view.note)
     with _joined(parts, order, edge, looking_on=True) as fan:
-        session = Session(fan, heading.hosts, [tails, witness, view])
-        outcome = session.look_on()
+        session = Session(fan, heading.hosts, [tails, witness, view, hangs, pace])
+        outcome = session.look_on(plan_of(order, [run.node for run in parts.values()]), settings.hang_timeout)
     view.close()
     if session.state.interrupts:
         edge.say(f"left; the run goes on: fanout attach {order.run_id} {request.hosts}")
         return outcome.exit_code
     verdict = explain.verdict_of(witness, session.state, outcome)
     words = explain.last_words(tails, outcome, verdict)
-    edge.stderr.write(report(heading, session.state, outcome, words, diagnosis=explain.shown(verdict)))
+    edge.stderr.write(
+        report(heading, session.state, outcome, words, diagnosis=explain.shown(verdict), slow=pace.slow())
+    )
     return outcome.exit_code
 
 

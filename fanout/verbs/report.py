@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from fanout.arguments import Request
-from fanout.diagnose.pace import Pace
 from fanout.diagnose.verdict import Verdict, as_dict
 from fanout.errors import UsageError
 from fanout.events import Event
@@ -18,6 +17,7 @@ from fanout.settings import Settings
 from fanout.state import RunState
 from fanout.verbs import explain, retest
 from fanout.verbs.common import Edge, runs_directory, settings_of
+from fanout.verbs.pacing import PaceTeller
 from fanout.verbs.runs import find
 from fanout.views import report as words
 from fanout.views.base import Heading, choose
@@ -38,6 +38,7 @@ class Told:
     verdict: Verdict | None
     words: Mapping[str, LastWords]
     slow: tuple[str, ...]
+    steps: Sequence[Mapping[str, Any]]  # how long one takes each rank
 
     def text(self, colour: bool, unicode: bool) -> str:
         """The report, as at the end of the run."""
@@ -63,7 +64,10 @@ def report(request: Request, edge: Edge) -> int:
     if request.given["as_json"]:
         verdict = told.verdict
         answer = as_dict(verdict) if verdict is not None else {"v": 1, "verdict": told.outcome.headline, "cause": None}
-        edge.stdout.write(json.dumps({"run": recorded.heading.run_id, **answer, "slow": told.slow}, indent=2) + "\n")
+        edge.stdout.write(
+            json.dumps({"run": recorded.heading.run_id, **answer, "slow": told.slow, "steps": told.steps}, indent=2)
+            + "\n"
+        )
         return 0
     say_unless_ended(recorded, edge)
     look = choose(edge.environ, isatty=edge.stdout.isatty(), encoding=getattr(edge.stdout, "encoding", None))
@@ -73,7 +77,7 @@ def report(request: Request, edge: Edge) -> int:
 
 def retold(recorded: Recorded, settings: Settings, edge: Edge, *subscribers: Subscriber) -> Told:
     """The whole record, folded and judged; ``subscribers`` see every event too."""
-    tails, pace = Tails(), Pace()
+    tails, pace = Tails(), PaceTeller()
     witness = explain.witness_of(recorded.heading, explain.book_of(settings, edge), recorded=True)
     explain.learn_again(witness, recorded.path)
     everybody: tuple[Subscriber, ...] = (witness, tails, pace, *subscribers)
@@ -86,8 +90,15 @@ def retold(recorded: Recorded, settings: Settings, edge: Edge, *subscribers: Sub
     if verdict is not None and retest.worth(verdict):
         verdict = retest.as_kept(verdict, recorded.path)
     last = explain.last_words(tails, outcome, verdict)
-    slow = tuple(str(each) for each in pace.slow())
-    return Told(heading=recorded.heading, state=state, outcome=outcome, verdict=verdict, words=last, slow=slow)
+    return Told(
+        heading=recorded.heading,
+        state=state,
+        outcome=outcome,
+        verdict=verdict,
+        words=last,
+        slow=pace.slow(),
+        steps=pace.times(),
+    )
 
 
 def say_unless_ended(recorded: Recorded, edge: Edge) -> None:

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 from fanout import __version__, dryrun, holder, plan, rejoin, supervise
 from fanout.arguments import Request
-from fanout.diagnose.pace import Pace
 from fanout.diagnose.verdict import Verdict, as_dict
 from fanout.errors import UsageError
 from fanout.guardian import Guardian
@@ -39,6 +38,7 @@ from fanout.verbs.common import (
     settings_of,
     work_directory,
 )
+from fanout.verbs.pacing import PaceTeller
 from fanout.verbs.runs import ORDER
 from fanout.verbs.showing import look_of, view_of, wishes_of
 from fanout.views.base import Heading, View
@@ -129,7 +129,7 @@ class _Launch:
             ranks={host.name: (rank, settings.nproc_per_node or host.slots) for rank, host in enumerate(hosts)},
         )
         self.wishes = wishes_of(settings)
-        self.pace = Pace()
+        self.pace = PaceTeller()
         self.witness = explain.witness_of(self.heading, explain.book_of(settings, edge))
 
     def run(self, door: detach.Door | None = None) -> int:
@@ -138,7 +138,7 @@ class _Launch:
         if self.settings.skip_check:
             self._plan(self._looked_up())  # what no host will be asked about is wrong before any is dialled
         with ExitStack() as stack:
-            shown = view_of(self.heading, self.look, self.edge, self.wishes, so_far=self._so_far)
+            shown = view_of(self.heading, self.look, self.edge, self.wishes, so_far=self._so_far, slow=self.pace.brief)
             stack.callback(shown.close)
             record = LogDir(self.heading.log_dir, self.heading, warn=shown.note)
             stack.callback(record.close)
@@ -156,6 +156,7 @@ class _Launch:
             for subscriber in (record, shown):
                 if hasattr(subscriber, "begin"):
                     subscriber.begin(fan.clock(), **facts)
+            self.pace.says += [view.note, record.note]
             hangs = explain.HangTeller(self.witness, view.note, record.note)
             session = Session(fan, self.heading.hosts, [record, tails, self.witness, view, hangs, self.pace])
             session.connect()
@@ -305,7 +306,7 @@ class _Launch:
                 outcome,
                 words,
                 diagnosis=explain.shown(verdict),
-                slow=[str(each) for each in self.pace.slow()],
+                slow=self.pace.slow(),
                 missing=[str(hole) for hole in holes],
                 colour=colour,
                 unicode=self.look.unicode,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from fanout.settings import Settings
 from fanout.state import RunState
@@ -43,6 +43,7 @@ def view_of(
     *,
     so_far: Callable[[RunState], Sequence[str]] | None = None,
     detach: Callable[[], None] | None = None,
+    slow: Callable[[], Mapping[str, str]] = dict,
 ) -> View:
     """The view that was chosen; rich is imported for the live one alone, which has keys where stdin is a terminal."""
     if look.mode == "live":
@@ -58,6 +59,7 @@ def view_of(
             keyboard=Keyboard(edge.keyboard) if edge.keyboard is not None else None,
             so_far=so_far,
             detach=detach,
+            slow=slow,
         )
     if look.mode == "json":
         from fanout.views.jsonl import JsonLines

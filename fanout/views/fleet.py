@@ -63,18 +63,27 @@ def middle(state: RunState, loads: Mapping[str, Load], readings: Mapping[str, Re
     )
 
 
-def odd_hosts(state: RunState, loads: Mapping[str, Load], readings: Mapping[str, Reading]) -> list[Odd]:
-    """The hosts that differ, worst first, in the order of the hostfile within a kind."""
-    fleet = middle(state, loads, readings)
+def odd_hosts(
+    state: RunState, loads: Mapping[str, Load], readings: Mapping[str, Reading], paces: Mapping[str, str] | None = None
+) -> list[Odd]:
+    """The hosts that differ, worst first, in the order of the hostfile within a kind; ``paces``: whose steps are slow."""
+    fleet, paces = middle(state, loads, readings), paces or {}
     found = [
         odd
         for host in state.all
-        if (odd := oddity(host, state, fleet, loads.get(host.name), readings.get(host.name))) is not None
+        if (
+            odd := oddity(
+                host, state, fleet, loads.get(host.name), readings.get(host.name), pace=paces.get(host.name, "")
+            )
+        )
+        is not None
     ]
     return sorted(found, key=lambda odd: odd.what)
 
 
-def oddity(host: HostState, state: RunState, fleet: Fleet, load: Load | None, reading: Reading | None) -> Odd | None:
+def oddity(
+    host: HostState, state: RunState, fleet: Fleet, load: Load | None, reading: Reading | None, *, pace: str = ""
+) -> Odd | None:
     """How this host differs, if it does; of several ways the worst."""
     if host.link_lost_at is not None and not host.phase.over:
         return Odd(host=host.name, what=Oddity.LINK_LOST)
@@ -87,7 +96,13 @@ def oddity(host: HostState, state: RunState, fleet: Fleet, load: Load | None, re
         quiet = state.now - host.last_output_at
         if quiet > max(SILENT_SECONDS, 3 * fleet.quiet):
             return Odd(host=host.name, what=Oddity.SILENT, words=f"silent {age(quiet)}, the fleet {age(fleet.quiet)}")
-    slow = _slow(fleet, load, reading)
+    slow = (
+        f"steps of {pace}"
+        if pace.startswith("rank")
+        else f"its steps take {pace}"
+        if pace
+        else _slow(fleet, load, reading)
+    )
     if slow:
         return Odd(host=host.name, what=Oddity.SLOW, words=slow)
     temp = load.temp if load is not None else None

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import select
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from time import monotonic
 from typing import TextIO
 
@@ -46,7 +46,8 @@ _ANSI = {"cyan": 36, "green": 32, "magenta": 35, "bright_blue": 94, "yellow": 33
 class Live:
     """``size`` tells (columns, rows) at any moment; by default the terminal behind ``stdout`` is asked.
 
-    With a ``keyboard`` there are keys; ``so_far`` tells what is known of a failure, ``detach`` leaves the run alone.
+    With a ``keyboard`` there are keys; ``so_far`` tells what is known of a failure, ``detach`` leaves the run alone;
+    ``slow`` tells by how much a host's steps take longer than those of the others.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Live:
         keyboard: Keyboard | None = None,
         so_far: Callable[[RunState], Sequence[str]] | None = None,
         detach: Callable[[], None] | None = None,
+        slow: Callable[[], Mapping[str, str]] = dict,
         size: Callable[[], tuple[int, int]] | None = None,
         clock: Callable[[], float] = monotonic,
     ) -> None:
@@ -73,7 +75,7 @@ class Live:
         template = wishes.prefix if wishes.prefix is not None else PREFIX
         self._gap = " " if wishes.prefix is None else ""
         self._prefix = Prefix("{time} " + template if wishes.timestamps else template)
-        self._keyboard, self._so_far = keyboard, so_far
+        self._keyboard, self._so_far, self._slow = keyboard, so_far, slow
         self._desk = Desk(
             self._flow, note=self.note, last_error=self._repeat_error, so_far=self._known_so_far, detach=detach
         )
@@ -229,6 +231,7 @@ class Live:
             loads=self._loads,
             warnings=flow.warnings,
             errors=flow.errors,
+            slow=self._slow(),
             keys=self._desk.hint if self._keyboard is not None else "",
         )
         return panel(self._heading, self._state, glance, width=columns, height=rows, unicode=self._unicode)

@@ -24,7 +24,7 @@ def panel(
     """At most a third of ``height`` rows, none longer than ``width`` (the caller crops)."""
     room = max(2, height // 3)
     course = _course(glance, width, unicode=unicode)
-    odd = odd_hosts(state, glance.loads, glance.readings)
+    odd = odd_hosts(state, glance.loads, glance.readings, glance.slow)
     frame = Frame(
         heading=heading, state=state, glance=glance, width=width, unicode=unicode, odd={each.host: each for each in odd}
     )

@@ -53,6 +53,7 @@ class Glance:
     loads: Mapping[str, Load] = field(default_factory=dict)
     warnings: Mapping[str, int] = field(default_factory=dict)
     errors: Mapping[str, int] = field(default_factory=dict)
+    slow: Mapping[str, str] = field(default_factory=dict)  # host -> by how much, in a word or two
     keys: str = ""
 
 
@@ -205,6 +206,11 @@ def _step(frame: Frame, host: HostState) -> tuple[str, str]:
     return (f"step {reading.step}", "") if reading is not None and reading.step is not None else ("", "")
 
 
+def _slow(frame: Frame, host: HostState) -> tuple[str, str]:
+    """By how much its steps, or those of one of its ranks, take longer than the others'."""
+    return frame.glance.slow.get(host.name, ""), "yellow"
+
+
 def _loss(frame: Frame, host: HostState) -> tuple[str, str]:
     reading = frame.glance.readings.get(host.name)
     return (f"loss {reading.loss:.4f}", "") if reading is not None and reading.loss is not None else ("", "")
@@ -242,12 +248,13 @@ _COLUMNS: tuple[tuple[int, int, Callable[[Frame, HostState], tuple[str, str]]], 
     (2, 3, _memory),
     (3, 8, _heat),
     (4, 4, _step),
-    (5, 6, _loss),
-    (6, 5, _last),
-    (7, 7, _warnings),
-    (8, 2, _errors),
-    (9, 9, _lines),
-    (10, 10, _bytes),
+    (5, 2, _slow),
+    (6, 6, _loss),
+    (7, 5, _last),
+    (8, 7, _warnings),
+    (9, 2, _errors),
+    (10, 9, _lines),
+    (11, 10, _bytes),
 )
 
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from fanout.agent import procs
 
 pytestmark = pytest.mark.process
 
@@ -78,6 +81,75 @@ def test_a_hang_is_told_with_the_odd_one_out_and_ends_the_run(project: Path) -> 
         check=True,
     )
     assert json.loads(told.stdout)["cause"]["signature"] == "apart"
+
+
+def told_by(project: Path, text: str, *words: str, **more: str) -> str:
+    """What a command says on stderr up to the line in which the text stands; then it is left."""
+    child = subprocess.Popen(
+        command(*words), cwd=project, env=environment(project) | more, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        text=True,
+    )  # fmt: skip
+    said = []
+    with child:
+        assert child.stderr is not None
+        for line in child.stderr:
+            said.append(line)
+            if text in line:
+                break
+        child.send_signal(signal.SIGINT)
+        said += child.stderr.readlines()
+        child.wait(60)
+    return "".join(said)
+
+
+WAIT = "fanout:   ranks 0,2 (localhost) wait in all_reduce (task.py:7)"
+ODD = "rank 1 (localhost) is in load (task.py:5)"
+
+
+def test_a_hang_is_told_to_whoever_comes_later(project: Path) -> None:
+    """Here from the record, where the launcher has found it; elsewhere the hosts are asked as ``--hang-timeout`` says."""
+    own = environment(project)
+    begun = subprocess.run(
+        [*running("--hang-timeout", "1")[:-2], "-d", "localhost", "task.py"], cwd=project, env=own, capture_output=True, text=True,
+        timeout=100, check=True,
+    )  # fmt: skip
+    assert "detached" in begun.stderr
+    (project / "hosts.txt").write_text("localhost\n")
+    try:
+        for words, more in (
+            (["attach"], {}),
+            (["attach", "hosts.txt", "--hang-timeout", "1"], {"XDG_STATE_HOME": str(project / "elsewhere")}),
+        ):
+            said = told_by(project, ODD, *words, **more)
+            assert "the run hangs: no line since" in said
+            assert WAIT in said
+            assert "left; the run goes on" in said
+    finally:
+        subprocess.run(command("stop"), cwd=project, env=own, capture_output=True, timeout=100, check=False)
+
+
+def test_who_takes_a_launchers_place_looks_for_hangs_too(project: Path) -> None:
+    """As the launcher was told to: with ``--on-hang stop`` the run is ended, and the verdict is the same."""
+    own = environment(project)
+    flags = ("--hang-timeout", "6", "--on-hang", "stop")
+    launcher = subprocess.Popen(
+        running(*flags), cwd=project, env=own, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    with launcher:
+        assert launcher.stdout is not None
+        for _ in range(3):
+            assert "is here" in launcher.stdout.readline()
+        below = procs.descendants(launcher.pid)
+        (guardian,) = (pid for pid in below if b"fanout.guardian" in Path(f"/proc/{pid}/cmdline").read_bytes())
+        os.kill(guardian, signal.SIGKILL)
+        launcher.kill()
+    done = subprocess.run(
+        command("attach"), cwd=project, env=own, capture_output=True, text=True, timeout=100, check=False
+    )
+    assert "taking its place" in done.stderr
+    assert WAIT in done.stderr
+    assert done.returncode == 125, done.stderr
+    assert "first cause  rank 1 on localhost" in done.stderr
 
 
 @pytest.fixture

@@ -43,7 +43,7 @@ def test_a_rank_that_says_that_it_is_slow() -> None:
         run.wait(0.5)
         for host in HOSTS:
             run.say(host, f"step {step}/30 loss 1.0 step_time {0.45 if host == 'gpu03' else 0.2}\n".encode())
-    assert told(run) == ["gpu03 says that a step takes it 0.45 s a step, 2.2 times as long as the others (0.2 s)"]
+    assert told(run) == ["gpu03 says that a step takes it 0.45 s, 2.2 times as long as the others (0.2 s)"]
 
 
 def test_a_rank_that_steps_more_rarely() -> None:

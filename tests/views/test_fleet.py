@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -88,9 +89,12 @@ def test_a_report_is_a_strangers_word(junk: dict[str, Any]) -> None:
     assert load_of({}) is None
 
 
-def show(run: History, columns: int, *, unicode: bool = True) -> str:
+def show(run: History, columns: int, *, unicode: bool = True, slow: Mapping[str, str] | None = None) -> str:
     out = io.StringIO()
-    live = Live(heading(run.hosts), stdout=out, size=lambda: (columns, 36), clock=lambda: 0.0, unicode=unicode)
+    live = Live(
+        heading(run.hosts), stdout=out, size=lambda: (columns, 36), clock=lambda: 0.0, unicode=unicode,
+        slow=lambda: slow or {},
+    )  # fmt: skip
     run.play(live)
     live.draw(force=True)
     terminal = Terminal(columns, 36)
@@ -137,3 +141,17 @@ def test_a_tool_that_does_not_answer_is_said() -> None:
     run = History("a").link().start()
     run.add(Beat(at=run.at, host="a", load={"cpu": 37.0, "gpu_error": "nvidia-smi does not answer"})).wait(1.0)
     assert "gpu ?" in show(run, 100)
+
+
+@pytest.mark.parametrize("columns", [80, 100, 160])
+def test_a_slow_host_has_its_factor_in_its_row(columns: int) -> None:
+    """Beside its figures where there is a row for each, as the reason where there is a grid."""
+    run = History("gpu01", "gpu02", "gpu03").link().start()
+    for host in run.hosts:
+        run.say(host, b"step 40/100 loss 2.4\n")
+    (row,) = (line for line in show(run, columns, slow={"gpu02": "rank 9: 2.2x"}).splitlines() if " gpu02 " in line)
+    assert row.split()[:2] == ["!", "gpu02"]
+    assert " slow " in row
+    assert " rank 9: 2.2x" in row
+    odd = odd_hosts(run.play(), {}, {}, {"gpu02": "rank 9: 2.2x"})
+    assert [(each.host, each.what, each.words) for each in odd] == [("gpu02", Oddity.SLOW, "steps of rank 9: 2.2x")]

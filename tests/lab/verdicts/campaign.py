@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tests.lab.drive import Project
 from tests.lab.lab import Lab
-from tests.lab.verdicts.kinds import Kind, unlimit_memory
+from tests.lab.verdicts.kinds import Kind, unlimit
 
 TASK = Path(__file__).with_name("task.py")
 SCRIPT = """bad=0; [ "$NODE_RANK" = "$GUILTY_NODE" ] && bad=1
@@ -22,6 +23,7 @@ torchrun --nnodes=$NNODES --nproc-per-node=$NPROC_PER_NODE --node-rank=$NODE_RAN
   --rdzv_endpoint=$MASTER_ADDR:$MASTER_PORT "$@" 2>&1 | tee "log.$(uname -n)"
 """
 PATIENCE = 240.0
+_SLOW = re.compile(r" (?:says|takes|comes) .*")
 #: place -> (guilty rank, its node), in a run of two hosts with two ranks each and in one of four hosts
 SMALL = {"first": (0, 0), "middle": (1, 0), "last": (3, 1)}
 LARGE = {"first": (0, 0), "middle": (2, 2), "last": (3, 3)}
@@ -60,11 +62,14 @@ def inject(project: Project, kind: Kind, place: str) -> Result:
         run.until(r"step 3/", timeout=PATIENCE)
         kind.inject(lab, host)
     try:
-        run.end(PATIENCE)
-        unlimit_memory()
+        done = run.end(PATIENCE)
+        unlimit()
     except AssertionError:  # it never ended: told as a result, because hours of others come after it
         return Result(kind=kind.name, place=place, truth=host.name, named="it never ended", rule="", signature="",
                       confidence="no-verdict", mark="no-verdict", seconds=PATIENCE, sentence="")  # fmt: skip
+    if kind.slow:
+        told = json.loads(project.fanout("report", "--json").out)["slow"]
+        return paced(kind, place, rank, host.name, told, done.err, time.monotonic() - began)
     return judged(kind, place, rank, host.name, project.records()[-1], time.monotonic() - began)
 
 
@@ -88,6 +93,16 @@ def judged(kind: Kind, place: str, rank: int, host: str, record: Path, seconds: 
     return Result(kind=kind.name, place=place, truth=truth, named=named, rule=verdict["rule"], mark=mark,
                   signature=str(first.get("signature", "")), confidence=verdict["confidence"],
                   seconds=seconds, sentence=verdict["verdict"])  # fmt: skip
+
+
+def paced(kind: Kind, place: str, rank: int, host: str, told: Sequence[str], said: str, seconds: float) -> Result:
+    """What the report says of who was slow, against the truth; it counts only if it was also said during the run."""
+    truth = f"rank {rank} on {host}" if kind.of == "rank" else host
+    names = [name for name in (_SLOW.sub("", each) for each in told) if f"fanout: slow: {name} " in said]
+    fits = [name in (truth, f"rank {rank} on {host}") for name in names]
+    mark = "undetermined" if not names else "wrong" if not any(fits) else "right" if all(fits) else "among"
+    return Result(kind=kind.name, place=place, truth=truth, named="; ".join(names) or "nobody", rule="pace", mark=mark,
+                  signature="", confidence="-", seconds=seconds, sentence="; ".join(told))  # fmt: skip
 
 
 def _named(cause: Mapping[str, Any]) -> str:

@@ -21,7 +21,7 @@ class Kind:
     ``$bad`` is 1 on the guilty host; ``inject``: what is done to that host once training goes on.
 
     ``of`` is whom the verdict has to name: the rank, its host, or the network (or nobody) where no host is at fault.
-    ``places`` are the positions that make sense.
+    ``slow``: nothing fails, and the report has to name who was slower than the others. ``places`` are the positions that make sense.
     """
 
     name: str
@@ -31,6 +31,7 @@ class Kind:
     inject: Inject | None = None
     env: Mapping[str, str] = field(default_factory=dict)
     places: tuple[str, ...] = ("first", "middle", "last")
+    slow: bool = False
 
     @property
     def large(self) -> bool:
@@ -69,9 +70,24 @@ def limit_memory(lab: Lab, host: Host) -> None:
             return
 
 
-def unlimit_memory() -> None:
-    """Remove the control group, once nobody is in it any more."""
-    for root in ("/sys/fs/cgroup/memory", "/sys/fs/cgroup"):
+def throttle(lab: Lab, host: Host) -> None:
+    """The guilty host's rank gets a seventh of a processor, by a control group."""
+    (guilty,) = (each for each in host.processes() if _guilty(each.pid))
+    for root, name, limit in (
+        ("/sys/fs/cgroup/cpu", "cpu.cfs_quota_us", "15000"),
+        ("/sys/fs/cgroup", "cpu.max", "15000 100000"),
+    ):
+        if os.path.exists(f"{root}/cgroup.procs"):
+            group = Path(root, f"fanout-verdicts-{os.getpid()}")
+            group.mkdir(exist_ok=True)
+            (group / name).write_text(limit)
+            (group / "cgroup.procs").write_text(str(guilty.pid))
+            return
+
+
+def unlimit() -> None:
+    """Remove the control groups, once nobody is in them any more."""
+    for root in ("/sys/fs/cgroup/memory", "/sys/fs/cgroup/cpu", "/sys/fs/cgroup"):
         with contextlib.suppress(OSError):
             Path(root, f"fanout-verdicts-{os.getpid()}").rmdir()
 
@@ -88,6 +104,7 @@ def _guilty(pid: int) -> bool:
 WAITS = {"PATIENCE": "8"}
 MEETS = {"PET_RDZV_CONF": "timeout=25", "PATIENCE": "25"}
 ENDLESS = {"STEPS": "4000"}
+PACED = {"STEPS": "120"}
 
 KINDS = (
     # what a rank does to itself
@@ -115,7 +132,9 @@ KINDS = (
     # what a rank does not do
     *(Kind(name=name, task=name, env=WAITS) for name in ("hang", "stopped", "shape", "order", "skips")),
     Kind(name="hang-early", task="hang-early", env=MEETS),
+    Kind(name="slow-rank", task="slow-rank", env=PACED, slow=True),
     # what is wrong with a host
+    Kind(name="slow-host", of="host", task="slow-host", env=PACED, inject=throttle, slow=True),
     Kind(name="no-module", of="host", task="no-module"),
     Kind(name="no-file", of="host", task="no-file"),
     Kind(name="no-torchrun", of="host", script="[ $bad = 1 ] && PATH=/usr/bin:/bin\n"),

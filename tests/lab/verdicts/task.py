@@ -141,21 +141,32 @@ FAULTS: dict[str, Callable[[int], Any]] = {
     "shape": shape,
     "order": order,
     "skips": skips,
-    "slow": lambda step: None,
 }
+
+
+def work() -> None:
+    """What a step costs: mostly nothing; for the slow kinds some CPU time, of which the guilty rank may have more."""
+    if not FAULT.startswith("slow"):
+        time.sleep(0.05)
+        return
+    until = time.process_time() + (0.15 if GUILTY and FAULT == "slow-rank" else 0.03)
+    while time.process_time() < until:
+        pass
+    time.sleep(0.03)
 
 
 def main() -> None:
     """Steps of an all-reduce, each with a line."""
     dist.init_process_group("gloo", timeout=PATIENCE)
-    pause = 0.4 if GUILTY and FAULT == "slow" else 0.05
     for step in range(1, STEPS + 1):
-        time.sleep(pause)
+        began = time.perf_counter()
+        work()
         if GUILTY and step == AT:
             FAULTS.get(FAULT, bool)(step)
+        took = time.perf_counter() - began  # without the time for which it waits for the others
         loss = torch.ones(4)
         dist.all_reduce(loss)
-        print(f"step {step}/{STEPS} loss {float(loss[0]):.3f} step_time {pause:.2f}", flush=True)
+        print(f"step {step}/{STEPS} loss {float(loss[0]):.3f} step_time {took:.3f}", flush=True)
     dist.destroy_process_group()
 
 

@@ -1,0 +1,58 @@
+"""Who is slow is told while the run goes on: once, when it lasts, and to whoever comes later if it still does."""
+
+from __future__ import annotations
+
+from fanout.verbs.pacing import EVERY_SECONDS, PaceTeller
+from tests.histories import History, play
+
+HOSTS = ("gpu01", "gpu02", "gpu03")
+WORDS = "slow: gpu03 says that a step takes it 0.6 s, 3.0 times as long as the others (0.2 s)"
+
+
+def stepping(run: History, first: int, last: int, slow: float = 0.6) -> History:
+    """One step a second; gpu03's takes ``slow`` seconds of it."""
+    for step in range(first, last):
+        run.wait(1.0)
+        for host in HOSTS:
+            run.say(host, f"step {step} step_time {slow if host == 'gpu03' else 0.2}\n".encode())
+    return run
+
+
+def test_it_is_told_once_and_not_at_the_first_look() -> None:
+    """Ten steps make a pace, two looks make it last."""
+    said: list[str] = []
+    teller = PaceTeller(said.append)
+    run = stepping(History(*HOSTS).link().start(), 1, 60)
+    state = play(run.hosts, run.events, teller)
+    assert said == [WORDS]
+    assert teller.brief() == {"gpu03": "3.0x"}
+    assert teller.times()[-1] == {"host": "gpu03", "rank": None, "seconds": 0.6}
+    teller.speak(state)
+    assert said == [WORDS]
+
+
+def test_a_host_that_has_caught_up_is_not_slow_any_more() -> None:
+    """The row of the live view is about now."""
+    teller = PaceTeller()
+    run = stepping(stepping(History(*HOSTS).link().start(), 1, 40), 40, 100, slow=0.2)
+    play(run.hosts, run.events, teller)
+    assert teller.brief() == {}
+
+
+def test_who_comes_later_is_told_what_is_so_then() -> None:
+    """Nothing while the record is caught up with."""
+    said: list[str] = []
+    teller = PaceTeller(said.append, muted=True)
+    run = stepping(History(*HOSTS).link().start(), 1, 60)
+    state = play(run.hosts, run.events, teller)
+    assert said == []
+    teller.speak(state)
+    assert said == [WORDS]
+
+
+def test_a_pause_of_all_is_nobodys() -> None:
+    """An evaluation or a checkpoint holds all of them up."""
+    said: list[str] = []
+    run = stepping(History(*HOSTS).link().start(), 1, 30, slow=0.2).wait(10 * EVERY_SECONDS)
+    play(run.hosts, stepping(run, 30, 60, slow=0.2).events, PaceTeller(said.append))
+    assert said == []
