@@ -272,9 +272,10 @@ def _stacks(parser: argparse.ArgumentParser) -> None:
 
 def _why(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
-        "The order of hosts is taken from times in the logs; exit status: 0 a cause is named, 1 undetermined."
+        "Plain, .gz, .bz2 or .xz. Hosts and ranks are taken from names, labels before lines and torchrun's reports, the\n"
+        "order from times in the logs. exit status: 0 a cause is named, 1 undetermined."
     )
-    parser.add_argument("task", metavar="FILE|DIR", nargs="*")
+    parser.add_argument("task", metavar="FILE|DIR|-", nargs="*")
     _judging(parser)
 
 
@@ -303,7 +304,7 @@ VERBS: dict[str, tuple[str, str, Any]] = {
     "report": ("[FLAGS] [RUN]", "What became of a run, and why it failed, once more.", _report),
     "replay": ("[FLAGS] [RUN]", "A recorded run in the view of the run, at any pace, from any moment.", _replay),
     "stacks": ("[FLAGS] [RUN]", "Where every rank stands now, folded: who waits in what, and who does not.", _stacks),
-    "why": ("[FLAGS] FILE|DIR…", "Why a run of any launcher failed, from its logs.", _why),
+    "why": ("[FLAGS] FILE|DIR|-…", "Why a run of any launcher failed, from its logs.", _why),
     "lnav": ("[--install]", "Teach the log viewer lnav to read runs: prints its format, or installs it.", _lnav),
     "stop": ("[FLAGS] [RUN] [HOSTS]", "End a run from elsewhere: stop it, look, say what is left.", _stop),
     "clean": ("[FLAGS] HOSTS", "What ended runs left on hosts: list it, and after a yes remove it.", _clean),

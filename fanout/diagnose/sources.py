@@ -1,4 +1,4 @@
-"""Logs that other launchers left: whose a file is by its name, whose a line is by its label, and what time it was.
+"""Logs that other launchers left: whose a file is by its name, and what time it was when a line was written.
 
 Pure: names and lines in, values out; who opens the files is the verb's business.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import PurePath
@@ -23,7 +23,7 @@ class Source:
     local: int | None = None
 
 
-_ENDING = re.compile(r"\.(?:log|out|err|txt|stdout|stderr|output|error)(?:\.\d+)?$", re.IGNORECASE)
+_ENDING = re.compile(r"\.(?:log|out|err|txt|stdout|stderr|output|error|gz|bz2|xz)(?:\.\d+)?$", re.IGNORECASE)
 _RANK = re.compile(r"[._-]?\brank[._-]?(\d+)(?:[._-](?:out|err|attempt[._-]?\d+)\b)*", re.IGNORECASE)
 _ANY = re.compile(r"^(?:std(?:out|err)|out|err|log|logs|output|error|train|training|console|main|run|torchrun|\d+|)$")
 _LOCAL = re.compile(r"(?:^|/)attempt_\d+/(\d+)(?:/|$)")
@@ -70,36 +70,6 @@ def _folder(path: str, paths: Sequence[str]) -> str:
         if any(len(other) <= at or other[at] != part for other in others):
             return part
     return mine[-1] if mine and mine[-1] not in (".", "/") else ""
-
-
-# ------------------------------------------------------------------------------------------------ labels before lines
-
-_LABELS: tuple[tuple[str, re.Pattern[str]], ...] = (
-    ("pod", re.compile(r"^\[pod/(?P<host>[^/\]]+)/[^\]]+\] ?")),  # kubectl logs --prefix
-    ("bar", re.compile(r"^(?P<host>[A-Za-z0-9][\w.:-]{0,62}) +\| ")),  # docker compose, fanout logs
-    ("task", re.compile(r"^ *(?P<task>\d{1,5}): ")),  # srun --label
-    ("host", re.compile(r"^(?P<host>[a-z][\w.-]{0,62}\d[\w.-]*): ")),  # pdsh, clush
-)
-_MOST = 0.9
-
-
-def label_of(lines: Iterable[str]) -> re.Pattern[str] | None:
-    """The label that nearly all of these lines (the first of a file) begin with."""
-    seen = [line for line in lines if line.strip()]
-    for _, pattern in _LABELS:
-        if len(seen) >= 3 and sum(bool(pattern.match(line)) for line in seen) >= _MOST * len(seen):
-            return pattern
-    return None
-
-
-def labelled(pattern: re.Pattern[str], line: str, host: str) -> tuple[str, str]:
-    """(whose line it is, the line without its label)."""
-    match = pattern.match(line)
-    if match is None:
-        return host, line
-    found = match.groupdict()
-    name = found.get("host") or f"task{found['task']}"
-    return name, line[match.end() :]
 
 
 # -------------------------------------------------------------------------------------------------------------- times

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from fanout.arguments import parse
-from fanout.diagnose.sources import label_of, sources, time_of
+from fanout.diagnose.labels import split_of
+from fanout.diagnose.sources import sources, time_of
 from fanout.errors import UsageError
 from fanout.verbs.common import Edge
 from fanout.verbs.why import why
@@ -18,16 +19,16 @@ from fanout.verbs.why import why
 LOGS = Path(__file__).parent / "logs"
 
 
-def told(*words: str, cwd: Path = LOGS) -> tuple[int, str]:
+def told(*words: str, cwd: Path = LOGS, stdin: bytes = b"") -> tuple[int, str]:
     """(exit status, what it printed)."""
     out = io.StringIO()
-    edge = Edge(environ={}, cwd=str(cwd), stdout=out, stderr=out, stdin=lambda: b"", user="me", machine="pc", prefix="",
+    edge = Edge(environ={}, cwd=str(cwd), stdout=out, stderr=out, stdin=lambda: stdin, user="me", machine="pc", prefix="",
                 columns=100)  # fmt: skip
     return why(parse(["why", *words]), edge), out.getvalue()
 
 
-def verdict(*words: str, cwd: Path = LOGS) -> dict[str, Any]:
-    _, text = told("--json", *words, cwd=cwd)
+def verdict(*words: str, cwd: Path = LOGS, stdin: bytes = b"") -> dict[str, Any]:
+    _, text = told("--json", *words, cwd=cwd, stdin=stdin)
     found: dict[str, Any] = json.loads(text)
     return found
 
@@ -145,7 +146,8 @@ def test_a_line_without_a_time_has_none() -> None:
 
 
 def test_ordinary_lines_are_no_labels() -> None:
-    assert label_of(["step 1: loss 2", "step 2: loss 1", "ValueError: x"]) is None
+    assert split_of(["step 1: loss 2", "step 2: loss 1", "ValueError: x"]) is None
+    assert split_of(["loss: 2", "step: 3", "loss: 1", "step: 4"]) is None
 
 
 def test_what_is_not_there_is_refused_by_name(tmp_path: Path) -> None:

@@ -1,0 +1,184 @@
+"""Logs on disk (plain, gz, bz2, xz) or on stdin, read twice: for whose lines they are and when, then for what they say."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import lzma
+import math
+import re
+import zlib
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
+from itertools import islice
+from typing import BinaryIO
+
+from fanout.diagnose.blocks import Register, Whose, ranks_of
+from fanout.diagnose.labels import split_of, unstamped
+from fanout.diagnose.sources import Source, time_of
+from fanout.diagnose.witness import LONGEST_LINE, Witness
+from fanout.errors import UsageError
+
+BLOCK = 256 * 1024
+STDIN = "-"
+_FIRST = 200
+_NAMELESS = re.compile(
+    r"^(?:task\d+|slurm.*|job.*|std\w+|host|output|torchelastic_.*|none_.*|[\d_.-]+)$", re.IGNORECASE
+)
+_SLURM = re.compile(r"^(?:srun: error: (?P<host>[\w.-]+): task|slurmstepd: error: .* ON (?P<on>[\w.-]+) )")
+
+
+class LogFile:
+    """One log. ``hosts`` are known once ``settle`` has seen all files."""
+
+    def __init__(self, source: Source, open_: Callable[[], BinaryIO]) -> None:
+        self.source = source
+        self._open = open_
+        with closing(self._lines()) as lines:
+            first = [line.decode("utf-8", "replace") for line in islice(lines, _FIRST)]
+        self._binary = any("\0" in line for line in first[:20])
+        self._split = None if self._binary else split_of(first)
+        self.parts: dict[str, Register] = {}  # label -> what its lines tell of hosts
+        self.names: dict[str, str] = {}  # label -> host
+        self._whose: dict[str, Whose] = {}
+        self._numbers: list[int] = []
+        self._times: list[float] = []
+        if not self._binary:
+            self._survey()
+
+    @property
+    def name(self) -> str:
+        return "stdin" if self.source.path == STDIN else self.source.path
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        mixed = [host for label in self._whose for host in self.parts[label].hosts]
+        return tuple(dict.fromkeys([*(name for label, name in self.names.items() if label not in self._whose), *mixed]))
+
+    def mix(self, label: str, whose: Whose) -> None:
+        """The lines with this label are of several hosts."""
+        self._whose[label] = whose
+
+    def rank_of(self, label: str) -> int | None:
+        """Of a task that is a rank itself, because nobody started ranks in it."""
+        if not label.startswith("task") or any(part.agents or part.blocks for part in self.parts.values()):
+            return self.source.rank
+        number = int(label[4:])
+        return number if self.parts[label].spoke <= {number} else None
+
+    def _lines(self) -> Generator[bytes, None, None]:
+        """What is in it; of one that was cut off in the middle, what is whole."""
+        with closing(self._open()) as file, closing(_unpacked(file)) as text:
+            try:
+                yield from text
+            except EOFError:
+                return
+            except (OSError, zlib.error, lzma.LZMAError) as error:
+                raise UsageError(f"{self.name}: cannot be unpacked: {error}") from None
+
+    def _survey(self) -> None:
+        """Whose lines are in it, and which of them say what time it was."""
+        split = self._split() if self._split else None
+        counts: Counter[str] = Counter()
+        for number, data in enumerate(self._lines(), 1):
+            label, text = "", data[:200].decode("utf-8", "replace")
+            if split is not None:
+                label, text = split(text)
+                if not label:
+                    continue
+            counts[label] += 1
+            self.parts.setdefault(label, Register()).feed(unstamped(text), number, counts[label])
+            at = time_of(text)
+            if at is not None and (not self._times or at > self._times[-1]):  # a file never goes back in time
+                self._numbers.append(number)
+                self._times.append(at)
+        if not self.parts:
+            self.parts[""] = Register()
+
+    def _at(self, number: int) -> float:
+        """When the line was written: at the next time that the file tells, because tracebacks tell none."""
+        if not self._times:
+            return 0.0
+        place = bisect_left(self._numbers, number)
+        return self._times[min(place, len(self._times) - 1)]
+
+    def tell(self, witness: Witness, stream: int) -> None:
+        """All that it says, to the witness."""
+        if not self._times:
+            for host in self.hosts:
+                witness.doubt(host, math.inf)
+        if self._binary:
+            return
+        split = self._split() if self._split else None
+        number = 0
+        for lines in _blocks(self._lines()):
+            plain = split is None and not self._whose
+            if plain and not witness.worth(self.names[""], b"".join(lines), stream):
+                number += len(lines)
+                continue
+            for data in lines:
+                number += 1
+                text = data[:LONGEST_LINE].decode("utf-8", "replace").rstrip("\n")
+                label, text = split(text) if split is not None else ("", text)
+                host = self._host(label, unstamped(text), number)
+                for part in unstamped(text).split("\r") if host else ():
+                    if part:
+                        witness.line(host, part, at=self._at(number), number=number, stream=stream)
+
+    def _host(self, label: str, text: str, number: int) -> str:
+        """Whose the line is; "" where nobody can tell."""
+        if label in self._whose:
+            return self._whose[label](text, number)
+        if label in self.names:
+            return self.names[label]
+        found = _SLURM.match(text)
+        host = (found["host"] or found["on"]) if found else ""
+        return host if host in self.names.values() else ""
+
+
+def _unpacked(file: BinaryIO) -> io.IOBase | BinaryIO:
+    head = file.read(6)
+    file.seek(0)
+    if head.startswith(b"\x1f\x8b"):
+        return gzip.GzipFile(fileobj=file)
+    if head.startswith(b"BZh"):
+        return bz2.BZ2File(file)
+    return lzma.LZMAFile(file) if head == b"\xfd7zXZ\0" else file
+
+
+def _blocks(lines: Iterable[bytes]) -> Iterator[list[bytes]]:
+    """Many lines at a time."""
+    block: list[bytes] = []
+    size = 0
+    for line in lines:
+        block.append(line)
+        size += len(line)
+        if size >= BLOCK:
+            yield block
+            block, size = [], 0
+    if block:
+        yield block
+
+
+def settle(files: Sequence[LogFile]) -> None:
+    """Give every file, and every label in one, its host: its own name if that says anything, else what torchrun says."""
+    parts = [(file, label, register) for file in files for label, register in file.parts.items()]
+    told = Counter(part.hosts[0] for file, _, part in parts if len(part.hosts) == 1 and file.source.local is None)
+    for file, label, part in parts:
+        name = label or file.source.host
+        if _NAMELESS.match(name) and len(part.hosts) == 1 and told[part.hosts[0]] == 1:
+            name = part.hosts[0]
+        file.names[label] = name
+    known = ranks_of((part, "" if len(part.hosts) > 1 else file.names[label]) for file, label, part in parts)
+    owners: dict[str, set[str | None]] = {}  # of what speaks in the logs of one name
+    for file, label, part in parts:
+        owners.setdefault(file.names[label], set()).update(known.get(rank) for rank in part.spoke)
+    for file, label, part in parts:
+        owner, *others = owners[file.names[label]] or {None}
+        if len(part.hosts) > 1:
+            file.mix(label, Whose(part, known))
+        elif owner and not others and (file.source.local is not None or _NAMELESS.match(file.names[label])):
+            file.names[label] = owner

@@ -1,0 +1,177 @@
+"""``fanout why`` on one real failure in every shape in which people have the logs of other launchers.
+
+The run: torchrun on gpu01 and gpu02 (two ranks each, PyTorch 2.13, gloo), rank 3 raises ValueError. Its console output
+is put together as each tool does it; a report of torchrun is one write, so it stays in one piece.
+"""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import random
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from fanout.diagnose.labels import split_of, unstamped
+from fanout.errors import UsageError
+from tests.diagnose.test_why import LOGS, told, verdict
+
+CONSOLES, DIRECTORIES = LOGS / "consoles", LOGS / "directories"
+
+
+def console(node: int) -> str:
+    return (CONSOLES / f"gpu0{node + 1}.log").read_text()
+
+
+def pieces(node: int) -> Iterator[list[str]]:
+    """Lines that one write brings."""
+    piece: list[str] = []
+    report = False
+    for line in console(node).splitlines():
+        piece.append(line)
+        report ^= line.startswith("=====")
+        if not report:
+            yield piece
+            piece = []
+
+
+def together(label: Callable[[int, int], str]) -> str:
+    """What both hosts write, as it comes, with ``label(node, number)`` before each line."""
+    rng = random.Random(7)
+    waiting = [list(pieces(0)), list(pieces(1))]
+    out: list[str] = []
+    while any(waiting):
+        node = rng.choice([node for node in (0, 1) if waiting[node]])
+        out += [label(node, len(out)) + line for line in waiting[node].pop(0)]
+    return "\n".join(out) + "\n"
+
+
+def stamp(number: int) -> str:
+    return f"2026-11-23T00:42:{26 + number // 40:02d}.{1 + number % 40:02d}3373381Z "
+
+
+#: What wrote the lines together -> (what stands before them, the name that the guilty host has then)
+LABELLED: dict[str, tuple[Callable[[int, int], str], str]] = {
+    "nothing": (lambda node, number: "", "gpu02"),
+    "srun --label": (lambda node, number: f"{node}: ", "gpu02"),
+    "kubectl logs --prefix": (lambda node, number: f"[pod/llama-worker-{node}/pytorch] ", "llama-worker-1"),
+    "kubectl logs --prefix --timestamps": (lambda node, number: f"[pod/w-{node}/pytorch] {stamp(number)}", "w-1"),
+    "stern": (lambda node, number: f"llama-worker-{node} pytorch ", "llama-worker-1"),
+    "docker compose": (lambda node, number: f"node-{node}  | ", "node-1"),
+    "pdsh": (lambda node, number: f"gpu0{node + 1}: ", "gpu02"),
+    "pdsh by address": (lambda node, number: f"10.0.0.{node + 1}: ", "gpu02"),
+    "pdsh by domain": (lambda node, number: f"{'ab'[node]}.lab.org: ", "b.lab.org"),
+    "clush on hosts without numbers": (lambda node, number: ("alpha: ", "beta: ")[node], "beta"),
+    "mpirun --tag-output": (lambda node, number: f"[1,{node}]<stderr>:", "gpu02"),
+    "mpirun of Open MPI 5": (lambda node, number: f"[prterun-login-77@1,{node}]<stdout>: ", "gpu02"),
+    "mpiexec -prepend-rank": (lambda node, number: f"[{node}] ", "gpu02"),
+}
+
+
+def named(place: Path, *words: str) -> tuple[str | None, int | None, str]:
+    """(host, rank, confidence) of what is found there."""
+    found = verdict(*words, cwd=place)
+    cause = found["cause"] or {"host": None, "rank": None}
+    return cause["host"], cause["rank"], found["confidence"]
+
+
+@pytest.mark.parametrize("tool", LABELLED)
+def test_one_file_of_two_hosts(tool: str, tmp_path: Path) -> None:
+    """Host and rank are the guilty one's, and nobody else is taken for a host."""
+    label, host = LABELLED[tool]
+    (tmp_path / "slurm-4242.out").write_text(together(label))
+    assert named(tmp_path, "slurm-4242.out") == (host, 3, "high")
+    assert told("slurm-4242.out", cwd=tmp_path)[1].startswith("1 file of 2 hosts\n")
+
+
+def test_one_console_after_the_other(tmp_path: Path) -> None:
+    (tmp_path / "all.log").write_text(console(0) + console(1))
+    assert named(tmp_path, "all.log") == ("gpu02", 3, "high")
+
+
+def test_what_the_tool_itself_says_is_of_no_host(tmp_path: Path) -> None:
+    """srun, slurmstepd and pdsh put nothing before their own lines."""
+    own = "srun: error: gpu02: task 1: Exited with exit code 1\nslurmstepd: error: *** STEP 4242.0 ON gpu01 CANCELLED ***\n"
+    (tmp_path / "slurm-4242.out").write_text(together(lambda node, number: f"{node}: ") + own)
+    assert named(tmp_path, ".") == ("gpu02", 3, "high")
+    assert told(".", cwd=tmp_path)[1].startswith("1 file of 2 hosts\n")
+
+
+def test_output_gathered_by_host(tmp_path: Path) -> None:
+    """``clush -b`` and ``dshbak``: a heading, then all that the host said."""
+    rule = "-" * 15
+    (tmp_path / "gathered").write_text("".join(f"{rule}\ngpu0{n + 1}\n{rule}\n{console(n)}" for n in (0, 1)))
+    assert named(tmp_path, "gathered") == ("gpu02", 3, "high")
+
+
+@pytest.mark.parametrize(
+    ("names", "host"),
+    [
+        (("slurm-4242-gpu01.out", "slurm-4242-gpu02.out"), "gpu02"),
+        (("slurm-4242_0.out", "slurm-4242_1.out"), "gpu02"),
+        (("0.out", "1.out"), "gpu02"),
+        (("llama-worker-0.log", "llama-worker-1.log"), "llama-worker-1"),
+        (("a/train.log", "b/train.log"), "b"),
+    ],
+)
+def test_a_file_for_each_host(names: tuple[str, str], host: str, tmp_path: Path) -> None:
+    """Its name tells whose it is, or, where that is a number, torchrun's report in it."""
+    for node, name in enumerate(names):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(console(node))
+    assert named(tmp_path, ".") == (host, 3, "high")
+    assert named(tmp_path, *names) == (host, 3, "high")
+
+
+@pytest.mark.parametrize(("ending", "pack"), [("gz", gzip.compress), ("bz2", bz2.compress), ("xz", lzma.compress)])
+def test_packed_files(ending: str, pack: Callable[[bytes], bytes], tmp_path: Path) -> None:
+    """Also one that was cut off, of which the beginning counts; and one that is no such file is refused by name."""
+    for node in (0, 1):
+        (tmp_path / f"gpu0{node + 1}.log.{ending}").write_bytes(pack(console(node).encode()))
+    assert named(tmp_path, ".") == ("gpu02", 3, "high")
+    whole = pack(console(0).encode() * 50)
+    (tmp_path / f"gpu01.log.{ending}").write_bytes(whole[: len(whole) // 2])
+    assert named(tmp_path, ".")[:2] == ("gpu02", 3)
+    (tmp_path / f"gpu01.log.{ending}").write_bytes(whole[:10] + b"\xff" * 100 + whole[110:])
+    with pytest.raises(UsageError, match=rf"gpu01\.log\.{ending}: cannot be unpacked"):
+        told(".", cwd=tmp_path)
+
+
+def test_standard_input_is_a_file_too(tmp_path: Path) -> None:
+    """Its lines are told apart as those of any file."""
+    text = together(lambda node, number: "").encode()
+    found = verdict("-", cwd=tmp_path, stdin=text)
+    assert (found["cause"]["host"], found["cause"]["rank"]) == ("gpu02", 3)
+    assert found["cause"]["file"].startswith("stdin:")
+
+
+def test_torchruns_log_directories(tmp_path: Path) -> None:
+    """Below /tmp/torchelastic_*: whose each is, the console of its host tells, or the folder that it was copied to."""
+    shutil.copytree(DIRECTORIES, tmp_path / "both")
+    assert named(tmp_path / "both", ".") == ("gpu02", 3, "high")
+    assert told(".", cwd=tmp_path / "both")[1].startswith("10 files of 2 hosts\n")
+    for host, name in (("gpu01", "torchelastic_ab1f"), ("gpu02", "torchelastic_9c2e")):
+        shutil.copytree(DIRECTORIES / name, tmp_path / "copied" / host / "tmp" / name)
+        shutil.copytree(DIRECTORIES / name, tmp_path / "bare" / name)
+    assert named(tmp_path / "copied", ".") == ("gpu02", 3, "high")
+    assert named(tmp_path / "bare", ".") == ("torchelastic_9c2e", 3, "high")
+
+
+def test_tasks_of_srun_that_are_ranks_themselves(tmp_path: Path) -> None:
+    """Without torchrun between them a task's number is its rank."""
+    trace = ["Traceback (most recent call last):", '  File "train.py", line 3, in <module>', "KeyError: 'x'"]
+    lines = [f"{task}: step {step} loss 1.0" for step in range(20) for task in range(4)]
+    (tmp_path / "slurm-7.out").write_text("\n".join(lines + [f"2: {line}" for line in trace]) + "\n")
+    assert named(tmp_path, ".")[1] == 2
+
+
+def test_words_before_colons_are_no_hosts() -> None:
+    """Figures, levels, YAML: only what stands before lines of a launcher is taken for a host's name."""
+    assert split_of(["loss: 1.0", "lr: 0.1", "loss: 0.9", "lr: 0.1"]) is None
+    assert split_of(["info: starting", "warning: slow", "info: done"]) is None
+    assert split_of(["my-model is here", "my-data is there", "my-loss is low"]) is None
+    assert unstamped("2026 was a good year") == "2026 was a good year"
