@@ -5,6 +5,7 @@ The answers are what a host sent: nothing in them is believed to have the right 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,9 @@ from fanout.diagnose.signatures import Book, filled
 
 FULL = 0.98
 _LONGEST = 300
+_RAS = re.compile(  # a rank there is one of its communicator, not of the run: no more than a hint
+    r"(?i)missing|\bdead\b|launched up to operation|on node \S+ managing GPU|managed by process \d+ on node"
+)
 _MOST_NOTES = 12
 
 
@@ -76,9 +80,7 @@ def notes(host: str, value: Mapping[str, Any], *, boot_id: str = "") -> tuple[st
     for process in _objects(value.get("stuck")):
         doing = "waits in the kernel" if process.get("state") == "D" else "is stopped"
         out.append(f"{host}: pid {process.get('pid')} {doing} {process.get('wchan') or ''}: {process.get('cmd')}")
-    out += [
-        f"{host}: {text}" for text in _strings(value.get("ras")) if "missing" in text.lower() or "dead" in text.lower()
-    ]
+    out += [f"{host}: NCCL says: {text.strip()}" for text in _strings(value.get("ras")) if _RAS.search(text)]
     dumps = [str(dump.get("path")) for dump in _objects(value.get("flights"))]
     if dumps:
         out.append(f"{host}: {len(dumps)} dumps of torch's flight recorder: {dumps[0]} … (fr_trace reads them)")

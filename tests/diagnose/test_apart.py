@@ -148,3 +148,17 @@ def test_the_kernels_word_about_a_rank_is_a_proof() -> None:
 def test_a_place_in_a_library_alone_is_told_as_it_is() -> None:
     stand = Stand(host="h", rank=0, pid=1, state="S", frames=(("/usr/lib/python3.11/threading.py", 324, "wait"),))
     assert str(stacks.place_of(stand)) == "is in wait (threading.py:324)"
+
+
+def test_of_nccls_own_service_what_differs_is_a_note() -> None:
+    """Its summary of a healthy job is none; ranks there are those of a communicator, so nobody is named for it."""
+    healthy = "Job summary\n  Nodes  Processes  GPUs\n    0  1  4  8  32  32  RUNNING  OK"
+    odd = (
+        "  Missing communicator data from 1 rank\n  The missing rank: 21\n  6 ranks have launched up to operation 6649"
+    )
+    assert aftermath.notes("gpu01", {"ras": healthy.splitlines()}) == ()
+    assert aftermath.notes("gpu01", {"ras": odd.splitlines()}) == (
+        "gpu01: NCCL says: Missing communicator data from 1 rank",
+        "gpu01: NCCL says: The missing rank: 21",
+        "gpu01: NCCL says: 6 ranks have launched up to operation 6649",
+    )
