@@ -1,12 +1,14 @@
-"""A host that took part under another number than its own: what torchrun's rendezvous waited for says which one.
+"""A host that took part with other numbers than its own: what torchrun's rendezvous waited for says which ones.
 
-With a static rendezvous node N waits for ``assigned_ranks/N``, and only node 0 waits for everybody's ``role_info``.
+With a static rendezvous node N waits for ``assigned_ranks/N``, and only node 0 waits for everybody's ``role_info``, and
+before that for as many as it was told.
 """
 
 from __future__ import annotations
 
 import re
 
+from fanout.diagnose import shapes
 from fanout.diagnose.case import Case, Finding
 from fanout.diagnose.evidence import Sighting
 from fanout.diagnose.verdict import Cause
@@ -15,7 +17,11 @@ _KEY = re.compile(r"torchelastic/(?:assigned_ranks/(?P<node>\d{1,9})|role_info/)
 
 
 def rule(case: Case) -> Finding | None:
-    """The host whose number is not the one that it was given; nothing where nobody gave one."""
+    """The host whose numbers are not those that it was given; nothing where nobody gave any."""
+    return _node_rank(case) or _nnodes(case)
+
+
+def _node_rank(case: Case) -> Finding | None:
     found: list[tuple[str, int, int, Sighting]] = []
     for seen in case.evidence.sightings:
         match = _KEY.search(seen.fields.get("key", ""))
@@ -41,3 +47,32 @@ def rule(case: Case) -> Finding | None:
     told = f"it waited for what only node {used} waits for; fanout gave it NODE_RANK={own}"
     advice = f"look for what sets NODE_RANK on {host}: train.sh, a profile, --node-rank"
     return Finding(cause=cause, confidence="high", evidence=(told,), advice=(advice,))
+
+
+def _nnodes(case: Case) -> Finding | None:
+    """It waited for more hosts, or fewer, than the run has (or ranks, where a rank keeps the store itself)."""
+    given = case.evidence.ranks
+    each = [count for _, count in given.values()]
+    if len(given) != len(case.evidence.hosts) or None in each:
+        return None
+    right = {len(given), sum(count for count in each if count)}
+    waited = [seen for seen in case.evidence.sightings if shapes.whole(seen.fields.get("want")) not in {None, *right}]
+    if not waited:
+        return None
+    first, hosts = waited[0], tuple(dict.fromkeys(seen.host for seen in waited))
+    alone = first.host if len(hosts) == 1 else None
+    want = first.fields["want"]
+    cause = Cause(
+        signature="nnodes",
+        says=f"waited for {want} hosts, although the run has {len(given)}",
+        host=alone,
+        hosts=hosts,
+        at=first.at,
+        text=first.text,
+        file=first.file,
+        line=first.line,
+    )
+    told = f"{first.fields.get('got', '?')} of {want} came to {first.host}; fanout gave it NNODES={len(given)}"
+    where = f"on {alone} (maybe on the others too)" if alone else "on all of them"
+    advice = f"look for what sets NNODES {where}: train.sh, a profile, --nnodes"
+    return Finding(cause=cause, confidence="medium", evidence=(told,), advice=(advice,))

@@ -194,7 +194,7 @@ CASES: dict[str, tuple[Callable[[], History], Expected]] = {
     "missing everywhere": (module_missing_everywhere, ("no-module", "gpu01", 0, "high")),
     "port in use": (port_in_use, ("store-port-in-use", "gpu01", None, "high")),
     "unreachable master": (unreachable_master, ("store-timeout", "gpu02", None, "low")),
-    "wrong world size": (wrong_world_size, ("meeting", None, None, "low")),
+    "wrong world size": (wrong_world_size, ("nnodes", None, None, "medium")),
     "lost host": (lost_host, ("lost", "gpu02", None, "medium")),
     "blamed host": (blamed_host, ("blamed", "gpu03", None, "medium")),
     "no command": (no_command, ("no-command", "gpu02", None, "high")),

@@ -109,6 +109,18 @@ def test_all_that_time_out_at_the_same_place_stay_a_matter_of_the_network() -> N
     assert verdict(run).rule == "nobody"
 
 
+@pytest.mark.parametrize(("want", "named"), [(5, "gpu01"), (4, None), (8, None)])
+def test_a_host_that_waits_for_more_than_there_are_has_another_nnodes(want: int, named: str | None) -> None:
+    """Four hosts with two ranks each: four for torchrun's store, eight for a store that rank 0 keeps itself."""
+    run = Run(hosts=4)
+    run.out(0, "Traceback (most recent call last):", '  File "x.py", line 1, in f', "    f()",
+            f"torch.distributed.DistStoreError: Timed out after 26 seconds waiting for clients. 4/{want} clients joined.")  # fmt: skip
+    run.wait(1.0).end("gpu01", code=1).wait(4.0)
+    found = verdict(run)
+    assert (found.rule == "numbers") == (named is not None)
+    assert (found.cause.host if found.cause is not None else None) == named
+
+
 def test_frames_of_a_traceback_are_read_from_the_inside_out() -> None:
     text = 'Traceback (most recent call last):\n  File "a.py", line 1, in <module>\n    f()\n  File "b.py", line 2, in f\nX: y'
     assert stacks.frames_of(text.split("\n")) == (("b.py", 2, "f"), ("a.py", 1, "<module>"))
