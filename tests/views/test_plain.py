@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import re
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -161,7 +162,7 @@ LINES = st.lists(
 
 
 @given(lines=LINES, wished=st.sampled_from([{}, {"grep": "loss|no"}, {"hide": "step"}, {"fold": "exact"}]))
-def test_lines_that_come_together_look_as_if_each_had_come_alone(lines: list[str], wished: dict[str, str]) -> None:
+def test_lines_that_come_together_look_as_if_each_had_come_alone(lines: list[str], wished: dict[str, Any]) -> None:
     """A block of them is judged, chosen and printed in one go where none needs a look; nobody must see the difference."""
     data = "".join(f"{line}\n" for line in lines).encode()
     together = History("gpu01").link().start().say("gpu01", data)
