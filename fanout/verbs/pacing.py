@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from fanout.events import Event
 from fanout.state import RunState
 
 EVERY_SECONDS = 5.0
+GOOD_PART = 0.25
 _Who = tuple[str, int | None]
 
 
@@ -29,6 +31,9 @@ class PaceTeller:
         self._seen: set[_Who] = set()
         self._told: set[_Who] = set()
         self._now: dict[str, str] = {}
+        self._looks = 0
+        self._lasted: Counter[_Who] = Counter()
+        self._texts: dict[_Who, str] = {}
 
     def __call__(self, event: Event, state: RunState) -> None:
         self._pace(event, state)
@@ -40,6 +45,9 @@ class PaceTeller:
         slow = {(each.host, each.rank): each for each in self._pace.slow()}
         lasting = {who: each for who, each in slow.items() if who in self._seen}
         self._seen = set(slow)
+        self._looks += bool(self._pace.times())
+        self._lasted.update(list(lasting))
+        self._texts |= {who: str(each) for who, each in lasting.items()}
         self._now = {}
         for (host, _), each in lasting.items():
             self._now.setdefault(host, each.short)  # the slowest of its ranks
@@ -58,8 +66,13 @@ class PaceTeller:
         return self._now
 
     def slow(self) -> tuple[str, ...]:
-        """For the report."""
-        return tuple(str(each) for each in self._pace.slow())
+        """For the report: who is slow now, and who was it for a good part of the time."""
+        now = {(each.host, each.rank): str(each) for each in self._pace.slow()}
+        for who, text in self._texts.items():
+            share = self._lasted[who] / self._looks
+            if who not in now and share >= GOOD_PART:
+                now[who] = f"{text}; not at the end, but {100 * share:.0f} % of the time"
+        return tuple(now.values())
 
     def times(self) -> Sequence[Mapping[str, Any]]:
         """What is known of every rank's step, as JSON has it."""

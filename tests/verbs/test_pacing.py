@@ -32,11 +32,19 @@ def test_it_is_told_once_and_not_at_the_first_look() -> None:
 
 
 def test_a_host_that_has_caught_up_is_not_slow_any_more() -> None:
-    """The row of the live view is about now."""
+    """The row of the live view is about now; the report tells of what lasted a good part of the run."""
     teller = PaceTeller()
     run = stepping(stepping(History(*HOSTS).link().start(), 1, 40), 40, 100, slow=0.2)
     play(run.hosts, run.events, teller)
     assert teller.brief() == {}
+    (text,) = teller.slow()
+    assert text.startswith(
+        "gpu03 says that a step takes it 0.6 s, 3.0 times as long as the others (0.2 s); not at the end"
+    )
+    brief = stepping(stepping(History(*HOSTS).link().start(), 1, 40), 40, 400, slow=0.2)
+    teller = PaceTeller()
+    play(brief.hosts, brief.events, teller)
+    assert teller.slow() == ()
 
 
 def test_who_comes_later_is_told_what_is_so_then() -> None:

@@ -71,11 +71,11 @@ def limit_memory(lab: Lab, host: Host) -> None:
 
 
 def throttle(lab: Lab, host: Host) -> None:
-    """The guilty host's rank gets a seventh of a processor, by a control group."""
+    """The guilty host's rank gets 0.08 of a processor, by a control group."""
     (guilty,) = (each for each in host.processes() if _guilty(each.pid))
     for root, name, limit in (
-        ("/sys/fs/cgroup/cpu", "cpu.cfs_quota_us", "15000"),
-        ("/sys/fs/cgroup", "cpu.max", "15000 100000"),
+        ("/sys/fs/cgroup/cpu", "cpu.cfs_quota_us", "8000"),
+        ("/sys/fs/cgroup", "cpu.max", "8000 100000"),
     ):
         if os.path.exists(f"{root}/cgroup.procs"):
             group = Path(root, f"fanout-verdicts-{os.getpid()}")
