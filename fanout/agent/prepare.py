@@ -207,6 +207,10 @@ def _busy(spec: dict, name: str, holder: dict) -> Refusal:
 def _write_about(spec: dict, directory: str) -> None:
     """What the run is, for `ps`, `attach` and `clean`, who know nothing but this host."""
     about = dict(spec.get("card", {}), by=spec["about"]["by"], claims=spec["claims"], since=time.time())
+    if os.path.isdir("/sys/class/infiniband"):
+        from . import probes_rdma  # only a host with such ports pays for it
+
+        about["ports"] = probes_rdma.counters()
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     with open(os.open(os.path.join(directory, "about"), flags, 0o600), "w", encoding="utf-8") as file:
         json.dump(about, file)

@@ -19,8 +19,10 @@ from . import (
     probes_host,
     probes_net,
     probes_port,
+    probes_rdma,
     probes_rehearsal,
     probes_runs,
+    probes_services,
     probes_share,
     probes_soft,
     probes_stacks,
@@ -46,13 +48,13 @@ QUICK: Sections = {
     "route": probes_net.route,
     "ports": probes_net.port_ranges,
     "residue": probes_net.residue,
-    "infiniband": probes_net.infiniband,
+    "infiniband": probes_rdma.infiniband,
+    "ras": probes_services.other_job,
 }
 
 # These touch paths or name servers that may hang for minutes: each in a child of its own that can be given up.
 GUARDED: Sections = {
     "own_name": probes_net.own_name,
-    "names": probes_net.names,
     "reverse": probes_net.reverse,
     "files": probes_files.files,
     "programs": probes_files.programs,
@@ -65,6 +67,7 @@ GUARDED: Sections = {
 PROGRAMS: dict[str, tuple[Callable[[dict[str, Any]], Program], Callable[[Any], Any]]] = {
     "gpu": (probes_gpu.start, probes_gpu.finish),
     "software": (probes_soft.start, probes_soft.finish),
+    "services": (probes_services.start, probes_services.finish),
 }
 
 
@@ -84,7 +87,7 @@ def ask_facts(args: dict[str, Any]) -> dict[str, Any]:
         if program is not None:
             put(answer, missing, name, partial(PROGRAMS[name][1], program))
     answer["missing"] = missing
-    answer["clock"] = {"began": began, "ended": time.time(), "synchronised": probes_host.clock_synchronised()}
+    answer["clock"] = {"began": began, "ended": time.time()}
     return answer
 
 

@@ -10,12 +10,11 @@ import glob
 import json
 import os
 import re
-import socket
 import time
 from functools import partial
 from typing import Any, Callable
 
-from . import place, probes_net, procs, record
+from . import place, prepare, probes_net, probes_rdma, probes_services, procs, record
 from .probes_stacks import ask_stacks, dead
 from .probes_tools import Aside, NotHad, Program, put, read, read_or_empty, search_path
 
@@ -23,7 +22,6 @@ PROGRAM_SECONDS = 2.5
 GUARD_SECONDS = 2.0
 SPY_SECONDS = 0.6  # for py-spy, beside what ranks take to answer a signal: the others are waiting to be ended
 MOST_LINES = 40
-RAS_PORT = 28028  # NCCL's own service, on localhost (NCCL_RAS_ADDR)
 _TELLING = re.compile(
     r"Killed process|Out of memory|oom-kill|oom_reaper|NVRM: |Xid|SXid|segfault at|general protection|traps: |"
     r"blocked for more than|soft lockup|I/O error|not responding|Link is Down|Machine [Cc]heck|EDAC|"
@@ -185,23 +183,10 @@ def _flights(args: dict[str, Any]) -> list[dict[str, Any]]:
     return found
 
 
-def _ras(args: dict[str, Any]) -> list[str]:
-    """What NCCL's own service on this host says of its communicators."""
-    text = b""
-    try:
-        with socket.create_connection(("127.0.0.1", RAS_PORT), 0.5) as link:
-            link.settimeout(1.5)
-            link.sendall(b"verbose status\n")
-            while len(text) < 1 << 16:
-                data = link.recv(1 << 14)
-                if not data:
-                    break
-                text += data
-    except socket.timeout:
-        pass
-    except OSError as error:
-        raise NotHad("no NCCL RAS on port %d (%s)" % (RAS_PORT, error.strerror or error)) from None
-    return text.decode("utf-8", "replace").splitlines()[:200]
+def _ports(args: dict[str, Any]) -> list[dict[str, Any]]:
+    """Error counters of InfiniBand ports that grew since the run was prepared here."""
+    directory = place.run_directory(place.base(), args["run"], args["node"])
+    return probes_rdma.grown(prepare.read_about(directory).get("ports"))
 
 
 def _addresses(args: dict[str, Any]) -> list[str]:
@@ -216,7 +201,8 @@ _ASIDES: dict[str, Callable[[dict[str, Any]], Any]] = {
     "stuck": _stuck,
     "errors": _errors,
     "flights": _flights,
-    "ras": _ras,
+    "ras": lambda args: probes_services.ras(),
+    "ports": _ports,
     "stacks": lambda args: ask_stacks(dict(args, samples=1, spy=SPY_SECONDS))["ranks"],
     "ends": lambda args: dead(place.run_directory(place.base(), args["run"], args["node"])),
     "addresses": _addresses,

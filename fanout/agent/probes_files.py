@@ -86,7 +86,7 @@ def nearest(path: str) -> dict[str, Any]:
 
 
 def mount_of(path: str) -> dict[str, str]:
-    """The file system under ``path``: type, source, the options that matter."""
+    """The file system under ``path``: type, source, the options of this mount, and (``of``) those of the file system."""
     best: dict[str, str] = {}
     length = -1
     with open("/proc/self/mountinfo", "rb") as table:
@@ -97,7 +97,7 @@ def mount_of(path: str) -> dict[str, str]:
             inside = path == point or path.startswith(point.rstrip("/") + "/")
             if inside and len(point) >= length and len(tail) >= 2:
                 length = len(point)
-                best = {"type": tail[0], "source": tail[1], "point": point, "options": fields[5]}
+                best = {"type": tail[0], "source": tail[1], "point": point, "options": fields[5], "of": tail[-1]}
     return best
 
 

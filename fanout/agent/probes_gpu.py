@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from . import probes_rocm, probes_xid
+from . import probes_links, probes_rocm, probes_xid
 from .probes_files import which
 from .probes_rocm import process
 from .probes_tools import NotHad, Program, read_or_empty, search_path
@@ -37,6 +37,7 @@ class _Query(Program):
     tool = ""
     path = ""
     apart: dict[str, Program]
+    links: dict[str, Program]
 
 
 def start(args: dict[str, Any]) -> Program:
@@ -53,8 +54,9 @@ def start(args: dict[str, Any]) -> Program:
         if found:
             query = _Query([found, *words], env, _SECONDS)
             query.vendor, query.tool, query.path = vendor, found, path
-            asked = _APART if vendor == "nvidia" else {}
+            asked, joined = (_APART, probes_links.QUESTIONS) if vendor == "nvidia" else ({}, {})
             query.apart = {name: Program([found, words, _FORMAT], env, _SECONDS) for name, words in asked.items()}
+            query.links = {name: Program([found, *words], env, _SECONDS) for name, words in joined.items()}
             return query
     devices = _devices()
     if devices:
@@ -71,12 +73,13 @@ def finish(query: Any) -> dict[str, Any]:
     try:
         status, text = query.output()
     except NotHad as error:  # a tool that hangs is no missing fact: the GPU, or its driver, is wedged
-        for program in query.apart.values():
+        for program in (*query.apart.values(), *query.links.values()):
             program.drop()
         return {"vendor": query.vendor, "gpus": [], "problem": str(error), "processes": [], "driver": ""}
     apart = {name: _rows(program) for name, program in query.apart.items()}
+    links = probes_links.links(query.links, len(text.splitlines()))
     if query.vendor == "nvidia":
-        return _nvidia(query, status, text, apart)
+        return dict(_nvidia(query, status, text, apart), links=links)
     if status != 0:
         raise NotHad("%s: %s" % (query.tool, text.strip()[:200]))
     if query.vendor == "amd":
@@ -102,7 +105,7 @@ def _nvidia(query: Any, status: int, text: str, apart: dict[str, list[list[str]]
         return {"vendor": "nvidia", "gpus": [], "problem": " ".join(text.split())[:300], "processes": []}
     known: dict[str, Any] = {
         "vendor": "nvidia", "gpus": gpus, "problem": "", "driver": gpus[0]["driver_version"],
-        "module": _module_version(), "processes": _processes(apart["apps"]), "throttled": _throttled(apart),
+        "module": _module_version(), "direct": _direct(), "processes": _processes(apart["apps"]), "throttled": _throttled(apart),
         "pending": _pending(apart, gpus), "xids": [], "xids_unread": "",
         "recovery": {row[0]: row[1] for row in apart["recovery"] if len(row) == 2},
         "fabric": {row[0]: " ".join(row[1:]) for row in apart["fabric"] if len(row) == 3},
@@ -143,6 +146,15 @@ def _module_version() -> str:
         if word.count(".") >= 1 and word.replace(".", "").isdigit():
             return word
     return ""
+
+
+def _direct() -> str:
+    """What lets a network card read GPU memory by itself: a module beside the driver, or the open driver's dma-buf."""
+    loaded = {line.partition(" ")[0] for line in read_or_empty("/proc/modules").splitlines()}
+    beside = sorted(loaded & {"nvidia_peermem", "nv_peer_mem"})
+    if beside:
+        return beside[0]
+    return "dma-buf" if "Open Kernel Module" in read_or_empty("/proc/driver/nvidia/version") else ""
 
 
 def _processes(rows: list[list[str]]) -> list[dict[str, Any]]:

@@ -115,6 +115,7 @@ def kernel(args: dict[str, Any]) -> dict[str, Any]:
         "up": float(read("/proc/uptime").split()[0]),
         "reboot_required": os.path.exists("/var/run/reboot-required"),
         "ptrace_scope": read_or_empty("/proc/sys/kernel/yama/ptrace_scope").strip(),
+        "numa_balancing": read_or_empty("/proc/sys/kernel/numa_balancing").strip() not in ("", "0"),
     }  # fmt: skip
 
 
@@ -200,10 +201,3 @@ def age_of(pid: int) -> float | None:
         return round(float(read("/proc/uptime").split()[0]) - ticks / os.sysconf("SC_CLK_TCK"), 1)
     except (OSError, ValueError, IndexError):
         return None
-
-
-def clock_synchronised() -> bool | None:
-    """Whether a time service marks the clock as kept; None where nobody says."""
-    if os.path.exists("/run/systemd/timesync/synchronized"):
-        return True
-    return None

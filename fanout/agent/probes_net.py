@@ -1,4 +1,4 @@
-"""The host's network as libraries will see it: interfaces, names, port ranges, InfiniBand, settings left in files."""
+"""The host's network as libraries will see it: interfaces, names, port ranges, settings left in files."""
 
 from __future__ import annotations
 
@@ -60,6 +60,9 @@ def _about(name: str, flags: int) -> dict[str, Any]:
         "up": bool(flags & _UP), "running": bool(flags & _RUNNING), "loopback": bool(flags & _LOOPBACK),
         "mtu": int(read_or_empty(folder + "mtu") or 0),
         "speed": _speed(folder),
+        "duplex": read_or_empty(folder + "duplex").strip(),
+        "received": int(read_or_empty(folder + "statistics/rx_packets") or 0),
+        "bad": int(read_or_empty(folder + "statistics/rx_errors") or 0),
     }  # fmt: skip
 
 
@@ -135,10 +138,6 @@ def reverse(args: dict[str, Any]) -> list[dict[str, Any]]:
     return found
 
 
-def names(args: dict[str, Any]) -> dict[str, Any]:
-    return {name: resolved(name) for name in args.get("names", ())}
-
-
 def port_ranges(args: dict[str, Any]) -> dict[str, Any]:
     """Ports that the kernel gives to outgoing connections, less those that it keeps back."""
     low, high = read("/proc/sys/net/ipv4/ip_local_port_range").split()
@@ -154,29 +153,4 @@ def residue(args: dict[str, Any]) -> dict[str, str]:
         kept = [line.strip() for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
         if kept:
             found[path] = "\n".join(kept)
-    return found
-
-
-def infiniband(args: dict[str, Any]) -> list[dict[str, Any]]:
-    """Every RDMA port, with what its state file says; an empty list where there is no such device."""
-    root = "/sys/class/infiniband"
-    found: list[dict[str, Any]] = []
-    for device in sorted(os.listdir(root)) if os.path.isdir(root) else ():
-        folder = os.path.join(root, device, "ports")
-        for port in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
-            here = os.path.join(folder, port)
-            found.append({
-                "port": "%s/%s" % (device, port),
-                "state": read_or_empty(here + "/state").partition(":")[2].strip(),
-                "rate": read_or_empty(here + "/rate").strip(),
-                "link": read_or_empty(here + "/link_layer").strip(),
-            })  # fmt: skip
-    verbs = "/dev/infiniband"
-    usable = any(
-        os.access(os.path.join(verbs, name), os.R_OK | os.W_OK)
-        for name in (os.listdir(verbs) if os.path.isdir(verbs) else ())
-        if name.startswith("uverbs")
-    )
-    for row in found:
-        row["usable"] = usable
     return found

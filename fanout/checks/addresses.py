@@ -43,6 +43,17 @@ def interface_of(interfaces: Sequence[Mapping[str, Any]], text: str) -> str:
     return ""
 
 
+def around(interfaces: Sequence[Mapping[str, Any]], text: str, other: str) -> str:
+    """The network, in which a host has the address ``text``, if ``other`` is in it as well; else ``other`` alone."""
+    for interface in interfaces:
+        for held in interface["addresses"]:
+            if parsed(held) == parsed(text) is not None:
+                network = ip_interface(held).network
+                inside = parsed(other)
+                return str(network) if inside is not None and inside in network else other
+    return other
+
+
 def usable(interfaces: Sequence[Mapping[str, Any]], route: Mapping[str, str]) -> list[str]:
     """Addresses that others might reach: of the default route first, IPv4 before IPv6, containers' bridges last."""
     found: list[tuple[int, int, str]] = []

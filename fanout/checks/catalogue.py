@@ -6,35 +6,45 @@ from fanout.checks import (
     batch,
     deep,
     deep_speed,
+    fabric,
     files,
     gpu,
     gpu_health,
+    gpu_links,
     identity,
     interfaces,
+    limits,
     mesh,
     network,
     rehearsal,
+    services,
     software,
     ssh,
     storage,
     system,
 )
-from fanout.checks.model import Check
+from fanout.checks.model import GROUPS, Check
 
-CATALOGUE: tuple[Check, ...] = (
+_ROOMS = (
     ssh.CHECKS
     + identity.CHECKS
     + network.CHECKS
     + mesh.CHECKS
     + interfaces.CHECKS
+    + fabric.CHECKS
     + files.CHECKS
     + storage.CHECKS
     + software.CHECKS
     + gpu.CHECKS
     + gpu_health.CHECKS
+    + gpu_links.CHECKS
+    + limits.CHECKS
     + system.CHECKS
+    + services.CHECKS
     + rehearsal.CHECKS
     + batch.CHECKS
     + deep.CHECKS
     + deep_speed.CHECKS
 )
+
+CATALOGUE: tuple[Check, ...] = tuple(sorted(_ROOMS, key=lambda check: GROUPS.index(check.group)))

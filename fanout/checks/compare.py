@@ -1,9 +1,11 @@
-"""Hosts against each other: who agrees, who is the odd one out, and how to say it."""
+"""Hosts against each other: who agrees, who is the odd one out, who is far behind the others, and how to say it. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import TypeVar
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from statistics import median
+from typing import Generic, TypeVar
 
 from fanout.hosts import fold
 
@@ -24,16 +26,46 @@ def grouped(values: Mapping[str, Value]) -> list[tuple[Value, tuple[str, ...]]]:
     return [(value, tuple(hosts)) for value, hosts in groups]
 
 
-def outliers(values: Mapping[str, Value]) -> Iterator[tuple[tuple[str, ...], Value, tuple[str, ...], Value]]:
-    """(odd hosts, their value, the other hosts, their value) for every value that is not the commonest."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Odd(Generic[Value]):
+    """Hosts that hold another ``value`` than most do, and what those ``others`` hold: the ``usual``."""
+
+    hosts: tuple[str, ...]
+    value: Value
+    others: tuple[str, ...]
+    usual: Value
+
+    def against(self, shown: Callable[[Value], object] = str) -> str:
+        """``535.1; gpu[01-03] have 580.95``: the one way to say it."""
+        return f"{shown(self.value)}; {have(self.others)} {shown(self.usual)}"
+
+
+def outliers(values: Mapping[str, Value]) -> Iterator[Odd[Value]]:
+    """Those that do not hold the commonest value, one a value."""
     groups = grouped(values)
     for value, hosts in groups[1:]:
-        yield hosts, value, groups[0][1], groups[0][0]
+        yield Odd(hosts=hosts, value=value, others=groups[0][1], usual=groups[0][0])
+
+
+def usual_beside(values: Mapping[str, float]) -> dict[str, float]:
+    """host -> the median of all the other hosts; nothing for a host that is alone."""
+    return {host: median(other for name, other in values.items() if name != host) for host in values if len(values) > 1}
 
 
 def have(hosts: tuple[str, ...]) -> str:
     """``gpu[01-03] have``, ``gpu01 has``."""
     return f"{fold(hosts)} {'has' if len(hosts) == 1 else 'have'}"
+
+
+def copy_file(path: str, source: str, host: str) -> str:
+    """What copies a file from host to host; rsync refuses two hosts, scp takes the bytes by way of whoever types it."""
+    return f"scp -3p {source}:{path} {host}:{path}"
+
+
+def copy_tree(path: str, source: str, host: str) -> str:
+    """The same for a directory, whether it is there or not; ``source`` "" is the machine of whoever types it."""
+    pack = f"tar -C {path} -c ."
+    return f"{f'ssh {source} {pack}' if source else pack} | ssh {host} 'mkdir -p {path} && tar -C {path} -x'"
 
 
 def size(count: float) -> str:

@@ -10,7 +10,6 @@ from fanout.checks.gpu import count
 from fanout.checks.model import Case, Check, Verdict, fail, ok, skip, warn
 from fanout.checks.pairs import Blame
 from fanout.checks.together import MEETING, DeepTest, partners
-from fanout.hosts import fold
 
 
 def made(case: Case) -> DeepTest | None:
@@ -43,10 +42,8 @@ def _torch(case: Case) -> Iterator[Verdict]:
         else:
             yield ok(name, f"torch {processes[0]['torch']}")
     versions = {name: str(row[0]["torch"]) for name, row in test.began.items() if row[0].get("torch")}
-    for odd, value, others, usual in outliers(versions):
-        yield fail(
-            odd, f"torch {value}; {fold(others)}: {usual}", f"install the same everywhere:  pip install torch=={usual}"
-        )
+    for odd in outliers(versions):
+        yield fail(odd.hosts, f"torch {odd.against()}", f"install the same everywhere:  pip install torch=={odd.usual}")
 
 
 def _without(case: Case, name: str, error: str) -> str:

@@ -115,11 +115,11 @@ def _gpus(case: Case) -> Iterator[Verdict]:
 
 def _compared(model: str, rows: Mapping[str, Mapping[str, Any]]) -> Iterator[Verdict]:
     """GPUs of one model against each other: the same bits, and nearly the same speed."""
-    for odd, _, _, _ in outliers({place: row["bits"] for place, row in rows.items()}):
-        for place in odd:
+    for odd in outliers({place: row["bits"] for place, row in rows.items()}):
+        for place in odd.hosts:
             name, _, local = place.partition(":")
             yield fail(
-                name, f"GPU {local} ({model}) gets another product than the other {len(rows) - len(odd)} of its model",
+                name, f"GPU {local} ({model}) gets another product than the other {len(rows) - len(odd.hosts)} of its model",
                 f"it, or its driver, is broken: leave it out with gpus=, and see  ssh {name} nvidia-smi -q -i {local}",
             )  # fmt: skip
     usual = statistics.median(row["tflops"] for row in rows.values())

@@ -31,14 +31,11 @@ def saw(dial: Mapping[str, Any], where: str) -> str:
     return text or f"{where}: {dial.get('text', kind)}"
 
 
-def advice(dial: Mapping[str, Any], *, host: str, ports: str, peers: str) -> str:
-    """What to type. ``host`` is where the connection should have come in, ``peers`` from where, ``ports`` at which."""
+def advice(dial: Mapping[str, Any], *, host: str, opens: str) -> str:
+    """What to type. ``host`` is where the connection should have come in, ``opens`` what its firewall wants to hear."""
     kind = dial["outcome"]
     if kind in ("dropped", "rejected", "refused"):
-        return (
-            f"open it on {host}:  sudo ufw allow from {peers} to any port {ports} proto tcp   "
-            f"or  sudo firewall-cmd --add-port={ports.replace(':', '-')}/tcp"
-        )
+        return f"open it on {host}:  {opens}"
     return {
         "no-route": f"choose an address of {host} in a network that this host is in:  addr=ADDRESS in the hostfile",
         "unresolvable": f"give a numeric address:  {host} addr=ADDRESS  in the hostfile",

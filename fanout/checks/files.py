@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from fanout.checks.compare import outliers
+from fanout.checks.compare import copy_file, copy_tree, outliers
 from fanout.checks.model import Case, Check, CheckRequest, Verdict, fail, ok, warn
-from fanout.hosts import fold
 
 
 def _rows(case: Case, what: str) -> dict[str, Mapping[str, Any]]:
@@ -55,8 +54,7 @@ def _until(row: Mapping[str, Any]) -> str:
 
 
 def _bring(path: str, name: str, there: tuple[str, ...]) -> str:
-    source = f"{there[0]}:{path}" if there else path
-    return f"copy it there:  rsync -a {source}/ {name}:{path}/   or name another with  --chdir DIR"
+    return f"copy it there:  {copy_tree(path, there[0] if there else '', name)}   or name another with  --chdir DIR"
 
 
 def _script(case: Case) -> Iterator[Verdict]:
@@ -94,19 +92,22 @@ def _present(case: Case, what: str, rows: Mapping[str, Mapping[str, Any]]) -> It
             yield fail(name, f"no permission to read {path}", f"ssh {name} chmod a+r {path}")
         else:
             good[name] = (row.get("sha256"), row["size"])
-    for odd, value, others, usual in outliers(good):
-        path = rows[odd[0]]["path"]
-        short = (value[0] or "?")[:8], (usual[0] or "?")[:8]
+    for odd in outliers(good):
+        first = odd.hosts[0]
         yield fail(
-            odd, f"{path} differs: {value[1]} bytes, sha256 {short[0]}…; on {fold(others)} {usual[1]} bytes, {short[1]}…",
-            f"bring the right one to all:  rsync -a {others[0]}:{rows[others[0]]['path']} {odd[0]}:{path}",
+            odd.hosts, f"{rows[first]['path']} differs: {odd.against(_content)}",
+            f"bring the right one to all:  {copy_file(rows[first]['path'], odd.others[0], first)}",
         )  # fmt: skip
+
+
+def _content(file: tuple[str | None, int]) -> str:
+    return f"{file[1]} bytes, sha256 {(file[0] or '?')[:8]}…"
 
 
 def _send(path: str, name: str, there: tuple[str, ...]) -> str:
     if not there:
         return f"it is on no host: is the path right? It is looked for in the work directory ({_folder(path)})"
-    return f"copy it there:  rsync -a {there[0]}:{path} {name}:{path}"
+    return f"copy it there:  {copy_file(path, there[0], name)}"
 
 
 def _folder(path: str) -> str:
@@ -145,28 +146,28 @@ CHECKS = (
         name="workdir", group="files", worst="fail", needs=("files",),
         verifies="The work directory exists at its path on every host and may be entered.",
         why="train.sh runs in it; the same path everywhere is what makes one command mean the same on all hosts.",
-        fix="Share it over the network, copy it with rsync, or name another: --chdir DIR, or workdir=DIR per host.",
+        fix="Share it over the network, copy it, or name another: --chdir DIR, or workdir=DIR per host.",
         judge=_workdir,
     ),
     Check(
         name="script", group="files", worst="fail", needs=("files",),
         verifies="train.sh is on every host with the same content and Unix line ends, or on none.",
         why="Hosts that run different scripts wait for each other for ever. Without any, torchrun runs the task.",
-        fix="rsync it from one host to the others.",
+        fix="Copy it from one host to the others.",
         judge=_script,
     ),
     Check(
         name="task", group="files", worst="fail", needs=("files",), unless=_no_task,
         verifies="The task's file is on every host at the same path with the same content (sha256).",
         why="Ranks with different code hang in a collective, minutes or hours later.",
-        fix="rsync it from one host to the others, or use a shared directory.",
+        fix="Copy it from one host to the others, or use a shared directory.",
         judge=_task,
     ),
     Check(
         name="config", group="files", worst="fail", needs=("files",), unless=_no_config,
         verifies="The config is on every host at the same path with the same content (sha256).",
         why="Ranks that read another batch size or model stop each other with errors that name neither.",
-        fix="rsync it from one host to the others, or use a shared directory.",
+        fix="Copy it from one host to the others, or use a shared directory.",
         judge=_config,
     ),
     Check(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from fanout.checks.compare import age, have, outliers
+from fanout.checks.compare import age, outliers
 from fanout.checks.model import Case, Check, Verdict, fail, info, ok, warn
 from fanout.hosts import Host
 
@@ -47,9 +47,9 @@ def _unequal(case: Case) -> Iterator[Verdict]:
         number = host.slots if host.slots is not None else len(host.gpus) or count(case.facts[name])
         if number:
             counts[name] = number
-    for odd, value, others, usual in outliers(counts):
+    for odd in outliers(counts):
         yield warn(
-            odd, f"{value} process{'es' * (value != 1)}, {have(others)} {usual}",
+            odd.hosts, odd.against(lambda count: f"{count} process{'es' * (count != 1)}"),
             f"torchrun needs the same number everywhere: write slots={min(counts.values())} for all",
         )  # fmt: skip
 
@@ -87,10 +87,9 @@ def _alike(case: Case) -> Iterator[Verdict]:
         for name, gpu in case.of("gpu").items()
         if gpu["gpus"]
     }
-    for odd, value, others, usual in outliers(models):
+    for odd in outliers(models):
         yield warn(
-            odd, f"{_models(value)}; {have(others)} {_models(usual)}",
-            "the slowest GPU sets the pace, the smallest memory the batch",
+            odd.hosts, odd.against(_models), "the slowest GPU sets the pace, the smallest memory the batch",
         )  # fmt: skip
 
 
@@ -100,10 +99,10 @@ def _models(models: list[tuple[str, str]]) -> str:
 
 def _driver(case: Case) -> Iterator[Verdict]:
     drivers = {name: gpu["driver"] for name, gpu in case.of("gpu").items() if gpu.get("driver")}
-    for odd, value, others, usual in outliers(drivers):
+    for odd in outliers(drivers):
         yield warn(
-            odd,
-            f"driver {value}; {have(others)} {usual}",
+            odd.hosts,
+            f"driver {odd.against()}",
             "install the same driver; until then compare  nvidia-smi  on both",
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from fanout.checks.compare import age, have, outliers
+from fanout.checks.compare import age, outliers
 from fanout.checks.model import Case, Check, Verdict, fail, skip, warn
 
 # The program's own doing, or the echo of another error. The rest is the machine's (NVIDIA's catalogue of Xid errors).
@@ -135,11 +135,11 @@ def _power(case: Case) -> Iterator[Verdict]:
         for name, gpu in case.of("gpu").items()
         if any(_number(row.get("power.limit")) for row in gpu["gpus"])
     }
-    for odd, value, others, usual in outliers(limits):
-        if {model for model, _ in value} == {model for model, _ in usual}:
+    for odd in outliers(limits):
+        if {model for model, _ in odd.value} == {model for model, _ in odd.usual}:
             yield warn(
-                odd, f"GPUs may take {_watts(value)}; {have(others)} {_watts(usual)}",
-                f"ssh {odd[0]} sudo nvidia-smi -pl {usual[-1][1]:.0f}",
+                odd.hosts, f"GPUs may take {odd.against(_watts)}",
+                f"ssh {odd.hosts[0]} sudo nvidia-smi -pl {odd.usual[-1][1]:.0f}",
             )  # fmt: skip
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from fanout.checks.compare import grouped, have, outliers
+from fanout.checks.compare import grouped, outliers
 from fanout.checks.model import Case, Check, Verdict, fail, info, warn
-from fanout.hosts import fold
 
 
 def _same_machine(case: Case) -> Iterator[Verdict]:
@@ -52,14 +51,18 @@ def _not_given(case: Case) -> Mapping[str, Mapping[str, Any]]:
 
 def _user(case: Case) -> Iterator[Verdict]:
     users = {name: (user["name"], user["uid"], user["gid"]) for name, user in case.of("user").items()}
-    for odd, value, others, common in outliers(users):
+    for odd in outliers(users):
         yield warn(
-            odd, f"user {value[0]} is uid {value[1]}, gid {value[2]}; {have(others)} {common[0]} {common[1]}, {common[2]}",
+            odd.hosts, f"user {odd.against(lambda user: f'{user[0]} (uid {user[1]}, gid {user[2]})')}",
             "on a shared file system this is another person: files of one cannot be written by the other",
         )  # fmt: skip
     masks = {name: user["umask"] for name, user in case.of("user").items()}
-    for odd, mask, others, usual in outliers(masks):
-        yield info(odd, f"umask is {mask:03o}, on {fold(others)} {usual:03o}", "files made there get other permissions")
+    for odd_mask in outliers(masks):
+        yield info(
+            odd_mask.hosts,
+            f"umask {odd_mask.against(lambda mask: f'{mask:03o}')}",
+            "files made there get other permissions",
+        )
 
 
 CHECKS = (

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from fanout.checks import dials
+from fanout.checks import dials, services
+from fanout.checks.addresses import around
 from fanout.checks.model import Case, Check, CheckRequest, Verdict, fail, skip
 from fanout.hosts import fold
 
@@ -84,8 +85,10 @@ def _told(
     where = f"{end} at {case.mesh.addresses.get(end, '?')}, a free port"
     ranges = case.facts.get(end, {}).get("ports", {"low": 32768, "high": 60999})
     way = f"from {others}" if inward else f"to {others}"
-    peers = case.mesh.addresses.get(start, start)
-    cure = dials.advice(dial, host=end, ports=f"{ranges['low']}:{ranges['high']}", peers=peers)
+    interfaces = case.facts.get(end, {}).get("interfaces", ())
+    peers = around(interfaces, case.mesh.addresses.get(end, ""), case.mesh.addresses.get(start, start))
+    opens = services.opening(case.facts.get(end, {}), peers, f"{ranges['low']}:{ranges['high']}")
+    cure = dials.advice(dial, host=end, opens=opens)
     return f"{way}: {dials.saw(dial, where)}", cure
 
 

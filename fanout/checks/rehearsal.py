@@ -12,7 +12,6 @@ from fanout.checks.addresses import interface_of
 from fanout.checks.compare import outliers
 from fanout.checks.model import Case, Check, CheckRequest, Verdict, fail, info, ok, skip, warn
 from fanout.checks.torchrun import Call, call
-from fanout.hosts import fold
 
 RECORDED = 86  # how the recording torchrun ends
 _PASSED_ON = ("NNODES", "NODE_RANK", "MASTER_ADDR")
@@ -143,8 +142,8 @@ def _status(case: Case) -> Iterator[Verdict]:
 def _python(case: Case) -> Iterator[Verdict]:
     """The checks of the software looked at the Python of the login's PATH; train.sh may activate another."""
     used = {name: played["calls"][-1]["python"] for name, played, _ in _calls(case) if played["calls"][-1]["python"]}
-    for odd, value, others, usual in outliers(used):
-        yield info(odd, f"train.sh runs {value}; on {fold(others)} {usual}", "the same path everywhere saves surprises")
+    for odd in outliers(used):
+        yield info(odd.hosts, f"train.sh runs {odd.against()}", "the same path everywhere saves surprises")
     for name, python in used.items():
         looked = case.facts[name].get("software", {}).get("executable", "")
         if looked and python.rpartition("/")[0] != looked.rpartition("/")[0] and len(set(used.values())) == 1:

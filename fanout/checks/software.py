@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
-from fanout.checks.compare import have, outliers
+from fanout.checks.compare import outliers
 from fanout.checks.model import Case, Check, Verdict, fail, info, ok, skip, warn
 from fanout.hosts import fold
 
 _LAUNCHERS = {"torchrun", "torch.distributed", "accelerate launch", "deepspeed"}
 _SETTERS = {"activate", "conda ", "module load", "uv run"}
 _STEERING = ("PET_", "TORCHELASTIC_")
+_LOADED = {"LD_LIBRARY_PATH", "LD_PRELOAD", "PYTHONPATH", "PYTHONHOME", "PYTHONUSERBASE", "HF_HOME", "HF_HUB_OFFLINE"}
+_TUNED = ("TORCH_", "CUDA_", "GLOO_", "OMP_", "MKL_")
 _RANKS = {"RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK"}
 
 
@@ -70,17 +73,22 @@ def _interpreter(case: Case) -> Iterator[Verdict]:
     software = case.of("software")
     versions = {name: tuple(row["version"]) for name, row in software.items()}
     minors = {name: version[:2] for name, version in versions.items()}
-    for odd, value, others, usual in outliers(minors):
+    for odd in outliers(minors):
+        where = {odd.value: software[odd.hosts[0]]["executable"], odd.usual: software[odd.others[0]]["executable"]}
         yield fail(
-            odd, f"Python {_dots(value)} ({software[odd[0]]['executable']}); {have(others)} {_dots(usual)} "
-            f"({software[others[0]]['executable']})",
+            odd.hosts,
+            f"Python {odd.against(partial(_found, where))}",
             "use the same environment everywhere:  --venv DIR",
-        )  # fmt: skip
+        )
     if len(set(minors.values())) == 1:
-        for odd, value, others, usual in outliers(versions):
-            yield info(odd, f"Python {_dots(value)}, on {fold(others)} {_dots(usual)}")
+        for patch in outliers(versions):
+            yield info(patch.hosts, f"Python {patch.against(_dots)}")
     for name in (name for name in versions if _same(versions, name)):
         yield ok(name, f"{_dots(versions[name])}  {software[name]['executable']}")
+
+
+def _found(where: Mapping[tuple[int, ...], str], version: tuple[int, ...]) -> str:
+    return f"{_dots(version)} ({where[version]})"
 
 
 def _same(values: Mapping[str, Any], name: str) -> bool:
@@ -102,11 +110,12 @@ def _torch(case: Case) -> Iterator[Verdict]:
             "the other hosts have it: use the same environment everywhere with  --venv DIR",
         )  # fmt: skip
     versions = {name: str(torch["version"]) for name, torch in found.items() if torch}
-    for odd, value, others, usual in outliers(versions):
+    for odd in outliers(versions):
+        first = odd.hosts[0]
         yield fail(
-            odd, f"torch {value}; {have(others)} {usual}",
-            f"install the same everywhere:  ssh {odd[0]} {case.facts[odd[0]]['software']['executable']} "
-            f"-m pip install torch=={usual.partition('+')[0]}",
+            odd.hosts, f"torch {odd.against()}",
+            f"install the same everywhere:  ssh {first} {case.facts[first]['software']['executable']} "
+            f"-m pip install torch=={odd.usual.partition('+')[0]}",
         )  # fmt: skip
     for name in (name for name in versions if _same(versions, name)):
         yield ok(name, versions[name])
@@ -118,11 +127,9 @@ def _nccl(case: Case) -> Iterator[Verdict]:
         for package, version in row["packages"].items():
             if package.startswith("nvidia-nccl-"):
                 versions[name] = version
-    for odd, value, others, usual in outliers(versions):
+    for odd in outliers(versions):
         yield fail(
-            odd,
-            f"NCCL {value}; {have(others)} {usual}",
-            "NCCL refuses to mix versions: install the same torch everywhere",
+            odd.hosts, f"NCCL {odd.against()}", "NCCL refuses to mix versions: install the same torch everywhere"
         )
     lacking = tuple(name for name in case.hosts if name not in versions)
     if lacking:
@@ -131,15 +138,17 @@ def _nccl(case: Case) -> Iterator[Verdict]:
 
 def _packages(case: Case) -> Iterator[Verdict]:
     sets = {name: row["packages"] for name, row in case.of("software").items()}
-    for odd, value, others, usual in outliers(sets):
-        names = sorted(set(value) | set(usual))
+    for odd in outliers(sets):
         lines = [
-            f"{name} {value.get(name, 'missing')} / {usual.get(name, 'missing')}"
-            for name in names
-            if value.get(name) != usual.get(name)
+            f"{name} {odd.value.get(name, 'missing')} / {odd.usual.get(name, 'missing')}"
+            for name in _differing(odd.value, odd.usual)
         ]
         more = f", … {len(lines)} in all" if len(lines) > 4 else ""
-        yield info(odd, f"packages differ from {fold(others)} (here / there): {', '.join(lines[:4])}{more}")
+        yield info(odd.hosts, f"packages differ from {fold(odd.others)} (here / there): {', '.join(lines[:4])}{more}")
+
+
+def _differing(here: Mapping[str, str], there: Mapping[str, str]) -> list[str]:
+    return sorted(key for key in {**here, **there} if here.get(key) != there.get(key))
 
 
 def _imports(case: Case) -> Iterator[Verdict]:
@@ -174,15 +183,30 @@ def _environment(case: Case) -> Iterator[Verdict]:
         }
         for name, environment in environments.items()
     }
-    for odd, value, others, usual in outliers(shared):
-        keys = sorted(key for key in set(value) | set(usual) if value.get(key) != usual.get(key))
+    for odd in outliers(shared):
+        keys = _differing(odd.value, odd.usual)
         yield warn(
-            odd, f"{_settings(value, keys)}; on {fold(others)} {_settings(usual, keys)}",
+            odd.hosts, odd.against(partial(_settings, keys)),
             f"NCCL needs the same on all hosts: set it for all with  --env {keys[0]}=VALUE",
+        )  # fmt: skip
+    for odd in outliers({name: _of_libraries(environment) for name, environment in environments.items()}):
+        keys = _differing(odd.value, odd.usual)
+        yield info(
+            odd.hosts, f"the login sets {odd.against(partial(_settings, keys))}",
+            f"set it for all with  --env {keys[0]}=VALUE   or for none",
         )  # fmt: skip
 
 
-def _settings(environment: Mapping[str, str], keys: list[str]) -> str:
+def _of_libraries(environment: Mapping[str, str]) -> dict[str, str]:
+    """What decides which libraries a login loads, and how they work; checks of their own see to the rest."""
+    return {
+        key: value
+        for key, value in environment.items()
+        if key in _LOADED or (key.startswith(_TUNED) and not key.endswith(("_VISIBLE_DEVICES", "_IFNAME")))
+    }
+
+
+def _settings(keys: list[str], environment: Mapping[str, str]) -> str:
     return ", ".join(f"{key}={environment[key]}" if key in environment else f"{key} unset" for key in keys[:3])
 
 
@@ -248,7 +272,7 @@ CHECKS = (
     ),
     Check(
         name="environment", group="software", worst="warn", needs=("environment",),
-        verifies="The login sets no variable that steers torchrun or names a rank, and NCCL's settings agree.",
+        verifies="The login sets no variable that steers torchrun or names a rank; NCCL's settings agree; others that decide what is loaded are told where they differ.",
         why="PET_* are torchrun's own options: one line in a host's profile changes how the run starts there, and only there.",
         fix="Remove them from the host's profile; set what you need for all with --env.",
         judge=_environment,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from statistics import median
 
+from fanout.checks.compare import usual_beside
 from fanout.checks.model import Case, Check, Verdict, fail, info, ok, warn
 
 _SLOW_LOGIN, _VERY_SLOW_LOGIN = 3.0, 15.0
@@ -36,10 +36,9 @@ def _python(case: Case) -> Iterator[Verdict]:
 def _login_time(case: Case) -> Iterator[Verdict]:
     """Slower than the others by far; all alike may as well be this machine, unless it is out of all proportion."""
     took = {name: case.request.login_seconds[name] for name in case.hosts if name in case.request.login_seconds}
+    usual = usual_beside(took)
     for name, seconds in took.items():
-        others = [other for host, other in took.items() if host != name]
-        usual = 3 * median(others) if others else 0.0
-        if seconds > max(_SLOW_LOGIN, min(usual, _VERY_SLOW_LOGIN)):
+        if seconds > max(_SLOW_LOGIN, min(3 * usual.get(name, 0.0), _VERY_SLOW_LOGIN)):
             yield warn(
                 name, f"the login took {seconds:.1f} s",
                 f"see where it waits:  ssh -v {name} true   (reverse DNS of sshd, a slow home directory, conda in the rc file)",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from fanout.checks.compare import grouped, outliers, size
+from fanout.checks.compare import copy_file, copy_tree, grouped, outliers, size
 from fanout.checks.model import Case, Check, CheckRequest, Verdict, fail, ok, skip, warn
 from fanout.hosts import fold
 
@@ -31,29 +31,29 @@ _LEAST_SHM = 512 << 20
 
 def _code(case: Case) -> Iterator[Verdict]:
     trees = case.of("tree")
-    for name, tree in trees.items():
-        if tree.get("empty_modules"):
+    for name, row in trees.items():
+        if row.get("empty_modules"):
             yield fail(
-                name, f"submodule {tree['empty_modules'][0]} is empty",
+                name, f"submodule {row['empty_modules'][0]} is empty",
                 "fetch it there:  git submodule update --init --recursive",
             )  # fmt: skip
     heads = {name: tree["head"] for name, tree in trees.items() if "head" in tree}
-    for odd, value, others, usual in outliers(heads):
-        yield warn(
-            odd,
-            f"the code is at commit {value}; on {fold(others)} at {usual}",
-            f"git checkout {usual}  there, or rsync the tree",
-        )
+    for odd in outliers(heads):
+        yield warn(odd.hosts, f"the code: commit {odd.against()}", f"check it out there:  git checkout {odd.usual}")
     contents = {name: _content(tree) for name, tree in trees.items() if heads.get(name) in (None, _commonest(heads))}
-    for odd, value, others, usual in outliers(contents):
+    for tree in outliers(contents):
         yield warn(
-            odd,
-            f"code differs from {fold(others)}: {_differences(value, usual)}",
-            f"bring it over:  rsync -a {others[0]}:DIR/ {odd[0]}:DIR/",
+            tree.hosts,
+            f"code differs from {fold(tree.others)}: {_differences(tree.value, tree.usual)}",
+            f"bring it over:  {copy_tree(_workdir(case, tree.hosts[0]), tree.others[0], tree.hosts[0])}",
         )
     if len(trees) > 1 and len(heads) == len(trees) and len(set(heads.values())) == 1:
         dirty = any(tree["dirty"] for tree in trees.values())
         yield ok(trees, f"{heads[next(iter(heads))]} {'with the same changes' if dirty else 'clean'}")
+
+
+def _workdir(case: Case, name: str) -> str:
+    return case.host(name).workdir or case.request.workdir
 
 
 def _commonest(heads: Mapping[str, str]) -> str | None:
@@ -127,10 +127,14 @@ def _data(case: Case) -> Iterator[Verdict]:
         if lacking and len(lacking) < len(kinds):
             there = next(name for name in kinds if name not in lacking)
             yield fail(
-                lacking, f"{setting}: no {path}", f"{there} has it:  rsync -a {there}:{path} {lacking[0]}:{path}"
+                lacking, f"{setting}: no {path}", f"{there} has it:  {_copied(kinds[there], path, there, lacking[0])}"
             )
         elif lacking:
             yield warn(lacking, f"{setting}: no {path} on any host", f"is the path in {case.request.config} right?")
+
+
+def _copied(kind: str, path: str, source: str, host: str) -> str:
+    return (copy_tree if kind == "directory" else copy_file)(path, source, host)
 
 
 def _output(case: Case) -> Iterator[Verdict]:
@@ -200,6 +204,22 @@ def _locks(case: Case) -> Iterator[Verdict]:
             )
 
 
+def _mounts(case: Case) -> Iterator[Verdict]:
+    for name, files in case.of("files").items():
+        mount = files.get("workdir", {}).get("mount", {})
+        if "noexec" in mount.get("options", "").split(","):
+            yield warn(
+                name, f"{mount['point']} is mounted noexec",
+                "extensions that are built or installed there cannot be loaded (“failed to map segment”):  "
+                f"ssh {name} sudo mount -o remount,exec {mount['point']}",
+            )  # fmt: skip
+        if mount.get("type", "").startswith("nfs") and "soft" in mount.get("of", "").split(","):
+            yield warn(
+                name, f"{mount['point']} ({mount['source']}) is mounted soft",
+                "a file server that is slow for a moment becomes an I/O error in the middle of a checkpoint: mount it hard",
+            )  # fmt: skip
+
+
 def _future(case: Case) -> Iterator[Verdict]:
     for name, files in case.of("files").items():
         late = [row for key, row in files.items() if row["kind"] == "file" and row["ahead"] > 2 and ":" not in key]
@@ -227,7 +247,7 @@ CHECKS = (
         unless=_alone,
         verifies="The code in the work directory is the same: commit and changed files, or all sources; no submodule is empty.",
         why="Ranks that import different code hang in a collective, minutes or hours later.",
-        fix="git pull everywhere, or rsync from one host.",
+        fix="git pull everywhere, or copy it from one host.",
         judge=_code,
     ),
     Check(
@@ -279,6 +299,13 @@ CHECKS = (
         why="An import waits for it for ever, without a word.",
         fix="rm the lock.",
         judge=_locks,
+    ),
+    Check(
+        name="mount", group="files", worst="warn", needs=("files",),
+        verifies="The work directory is mounted without noexec, and from a file server without soft.",
+        why="Extensions that are built there do not load; a soft mount turns a moment's delay into a broken checkpoint.",
+        fix="Mount it exec and hard (/etc/fstab).",
+        judge=_mounts,
     ),
     Check(
         name="file-times", group="files", worst="warn", needs=("files",),

@@ -3,70 +3,57 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from statistics import median
 
-from fanout.checks.compare import age, have, outliers, size
+from fanout.checks.compare import age, outliers, size, usual_beside
 from fanout.checks.model import Case, Check, Verdict, fail, info, ok, skip, warn
 
 _CLOCK_WARNS, _CLOCK_FAILS = 0.5, 5.0
-_FILES = 4096
 _LEAST_MEMORY = 0.1
+_MOST_SWAPPED = 0.1
 _DEAD_ENDS = re.compile(r"nfs|rpc_|lustre|ceph|fuse|nv_|nvidia|uvm_|amdgpu|kfd")
 
 
 def _clock(case: Case) -> Iterator[Verdict]:
-    for name in case.hosts:
-        if name not in case.offsets:
-            yield skip(name, "the time of the exchange is not known")
-            continue
-        offset, margin = case.offsets[name]
-        shown = f"{offset:+.1f} s" if abs(offset) >= 1 else f"{1000 * offset:+.0f} ms"
-        saw = f"{shown} against this machine"
-        if abs(offset) - margin > _CLOCK_FAILS:
+    yield skip([name for name in case.hosts if name not in case.offsets], "the time of the exchange is not known")
+    offsets = {name: case.offsets[name] for name in case.hosts if name in case.offsets}
+    if _ours_is_off(offsets):
+        ahead = -median(offset for offset, _ in offsets.values())
+        yield warn(
+            tuple(offsets), f"they agree, and this machine's clock is {_seconds(ahead)} against theirs",
+            "set the clock here (the launcher's), for instance:  sudo timedatectl set-ntp true",
+        )  # fmt: skip
+        return
+    apart = {name: max(0.0, abs(offset) - margin) for name, (offset, margin) in offsets.items()}
+    within = max(
+        (abs(offset) + margin for name, (offset, margin) in offsets.items() if apart[name] <= _CLOCK_WARNS), default=0
+    )
+    for name, (offset, _) in offsets.items():
+        saw = f"{_seconds(offset)} against this machine"
+        if apart[name] > _CLOCK_FAILS:
             yield fail(name, saw, f"set it:  ssh {name} sudo chronyc makestep   (or start a time service there)")
-        elif abs(offset) - margin > _CLOCK_WARNS:
+        elif apart[name] > _CLOCK_WARNS:
             yield warn(
                 name, saw, f"start chrony on {name}; logs of different hosts are hard to put in order until then"
             )
         else:
-            yield ok(name, "in step" if abs(offset) <= margin else saw)
-
-
-def _open_files(case: Case) -> Iterator[Verdict]:
-    for name, limits in case.of("limits").items():
-        if 0 <= limits["nofile"] < _FILES:
-            yield warn(
-                name, f"at most {limits['nofile']} open files a process",
-                "data loaders and NCCL need more: put  ulimit -n 65536  into train.sh, or raise it in /etc/security/limits.conf",
-            )  # fmt: skip
-
-
-def _locked_memory(case: Case) -> Iterator[Verdict]:
-    for name, limits in case.of("limits").items():
-        if not case.facts[name]["infiniband"]:
-            yield skip(name, "no InfiniBand")
-        elif limits["memlock"] != -1:
-            yield warn(
-                name, f"at most {size(limits['memlock'])} of locked memory, InfiniBand needs it unlimited",
-                "add  * soft memlock unlimited  and  * hard memlock unlimited  to /etc/security/limits.conf there, then log in anew",
-            )  # fmt: skip
-
-
-def _capped(case: Case) -> Iterator[Verdict]:
-    for name, memory in case.of("memory").items():
-        if memory["cap"] and memory["cap"] < 0.8 * memory["total"]:
-            yield warn(
-                name, f"a login may use {size(memory['cap'])} of {size(memory['total'])} memory (control group)",
-                f"beyond it the kernel kills the run: see  ssh {name} systemctl show user.slice -p MemoryMax",
-            )  # fmt: skip
-        limits = case.facts[name].get("limits", {})
-        if limits.get("as", -1) != -1:
-            yield warn(
+            yield ok(
                 name,
-                f"a process may map {size(limits['as'])} at most (ulimit -v)",
-                "CUDA maps more than that: remove the limit",
+                f"within {1000 * within:.0f} ms of this machine's (warned of from {1000 * _CLOCK_WARNS:.0f} ms on)",
             )
+
+
+def _ours_is_off(offsets: Mapping[str, tuple[float, float]]) -> bool:
+    """Whether several hosts agree among themselves on another time than ours: then it is not they who are wrong."""
+    highest = max((offset - margin for offset, margin in offsets.values()), default=0.0)
+    lowest = min((offset + margin for offset, margin in offsets.values()), default=0.0)
+    far = all(abs(offset) - margin > _CLOCK_WARNS for offset, margin in offsets.values())
+    return len(offsets) > 1 and far and highest - lowest <= _CLOCK_WARNS
+
+
+def _seconds(offset: float) -> str:
+    return f"{offset:+.1f} s" if abs(offset) >= 1 else f"{1000 * offset:+.0f} ms"
 
 
 def _memory(case: Case) -> Iterator[Verdict]:
@@ -76,14 +63,19 @@ def _memory(case: Case) -> Iterator[Verdict]:
                 name, f"{size(memory['available'])} of {size(memory['total'])} memory is free",
                 f"see who has it:  ssh {name} ps aux --sort -rss | head",
             )  # fmt: skip
+        elif memory["swap_used"] > _MOST_SWAPPED * memory["total"]:
+            yield warn(
+                name, f"{size(memory['swap_used'])} of memory are on the swap disk",
+                f"it was short of memory, and is slow where they are wanted:  ssh {name} sudo swapoff -a",
+            )  # fmt: skip
 
 
 def _load(case: Case) -> Iterator[Verdict]:
     """Busy by itself is no news (hosts may share a machine, a run may just have ended); busier than the others is."""
     shares = {name: cpu["load"] / cpu["usable"] for name, cpu in case.of("cpu").items()}
+    usual = usual_beside(shares)
     for name, cpu in case.of("cpu").items():
-        others = [share for other, share in shares.items() if other != name]
-        if shares[name] > 1.5 and others and shares[name] > 3 * median(others):
+        if shares[name] > max(1.5, 3 * usual.get(name, shares[name])):
             yield warn(
                 name, f"load {cpu['load']:.0f} on {cpu['usable']} processors",
                 f"see what runs there:  ssh {name} top -b -n 1 | head -20",
@@ -94,12 +86,11 @@ def _load(case: Case) -> Iterator[Verdict]:
 
 def _governor(case: Case) -> Iterator[Verdict]:
     governors = {name: cpu["governor"] for name, cpu in case.of("cpu").items() if cpu["governor"]}
-    for odd, value, others, usual in outliers(governors):
+    for odd in outliers(governors):
         yield warn(
-            odd,
-            f"processors run under {value}; {have(others)} {usual}",
-            f"ssh {odd[0]} sudo cpupower frequency-set -g {usual}",
-        )
+            odd.hosts, f"processors run under {odd.against()}",
+            f"ssh {odd.hosts[0]} sudo cpupower frequency-set -g {odd.usual}",
+        )  # fmt: skip
 
 
 def _stuck(case: Case) -> Iterator[Verdict]:
@@ -136,43 +127,23 @@ def _reboot(case: Case) -> Iterator[Verdict]:
 def _kernel(case: Case) -> Iterator[Verdict]:
     for section in ("machine", "release", "system"):
         values = {name: str(kernel[section]) for name, kernel in case.of("kernel").items()}
-        for odd, value, others, usual in outliers(values):
+        for odd in outliers(values):
             verdict = warn if section == "machine" else info
-            yield verdict(odd, f"{value}; {have(others)} {usual}", "")
+            yield verdict(odd.hosts, odd.against(), "")
 
 
 CHECKS = (
     Check(
         name="clock", group="system", worst="fail",
-        verifies="The host's clock is within half a second of this machine's (5 seconds: fail).",
+        verifies="The host's clock is within half a second of this machine's (5 seconds: fail). Where all hosts agree on "
+        "another time, it is this machine that is warned of.",
         why="Logs are out of order, make and .pyc files are stale, certificates are not yet valid.",
         fix="Run chrony or systemd-timesyncd on every host.",
         judge=_clock,
     ),
     Check(
-        name="open-files", group="system", worst="warn", needs=("limits",),
-        verifies=f"A process may open {_FILES} files or more.",
-        why="Data loaders share tensors by descriptors, NCCL opens sockets by the hundred: “Too many open files”.",
-        fix="ulimit -n 65536 in train.sh, or nofile in /etc/security/limits.conf.",
-        judge=_open_files,
-    ),
-    Check(
-        name="locked-memory", group="system", worst="warn", needs=("limits", "infiniband"),
-        verifies="Locked memory is unlimited where there is InfiniBand.",
-        why="NCCL registers its buffers; the default of 8 MB ends in “ibv_reg_mr failed”.",
-        fix="memlock unlimited in /etc/security/limits.conf; sshd needs UsePAM yes for it.",
-        judge=_locked_memory,
-    ),
-    Check(
-        name="memory-cap", group="system", worst="warn", needs=("memory",),
-        verifies="No control group and no limit cuts the login's memory below 80 % of the machine's.",
-        why="The kernel kills the run at the cap, while the machine has memory to spare.",
-        fix="Raise MemoryMax of user.slice, or remove ulimit -v.",
-        judge=_capped,
-    ),
-    Check(
         name="memory", group="system", worst="warn", needs=("memory",),
-        verifies="More than a tenth of the memory is free.",
+        verifies="More than a tenth of the memory is free, and less than a tenth of it is on the swap disk.",
         why="The model is loaded into it first; exit status 137 is the kernel's answer.",
         fix="See who has it, and agree.",
         judge=_memory,

@@ -80,6 +80,11 @@ def notes(host: str, value: Mapping[str, Any], *, boot_id: str = "") -> tuple[st
     for process in _objects(value.get("stuck")):
         doing = "waits in the kernel" if process.get("state") == "D" else "is stopped"
         out.append(f"{host}: pid {process.get('pid')} {doing} {process.get('wchan') or ''}: {process.get('cmd')}")
+    out += [
+        f"{host}: InfiniBand {port.get('port')} counted {port.get('more')} more of {port.get('counter')} during the run: "
+        "its cable, optics or switch port"
+        for port in _objects(value.get("ports"))
+    ]
     out += [f"{host}: NCCL says: {text.strip()}" for text in _strings(value.get("ras")) if _RAS.search(text)]
     dumps = [str(dump.get("path")) for dump in _objects(value.get("flights"))]
     if dumps:

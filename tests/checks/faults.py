@@ -97,7 +97,7 @@ def meshed(outcome: str, where: Callable[[str, str], bool]) -> Change:
 
 def process(**more: Any) -> dict[str, Any]:
     row = {
-        "gpu": "GPU-5",
+        "gpu": "GPU-5-of-gpu03",
         "pid": 41822,
         "memory": "61200",
         "command": "python old.py",
@@ -108,8 +108,21 @@ def process(**more: Any) -> dict[str, Any]:
     return {**row, **more}
 
 
-IB = [{"port": "mlx5_0/1", "state": "ACTIVE", "rate": "400 Gb/sec", "link": "InfiniBand", "usable": True}]
+IB = [
+    {
+        "port": "mlx5_0/1", "state": "ACTIVE", "rate": "400 Gb/sec", "link": "InfiniBand", "usable": True,
+        "library": True, "errors": {"link_downed": 1, "symbol_error": 0}, "gids": {"0": "IB/RoCE v1 link-local"},
+    }
+]  # fmt: skip
 DOWN = [{**IB[0], "state": "DOWN"}]
+FLAPPING = [{**IB[0], "errors": {"link_downed": 4, "symbol_error": 900}}]
+ROCE = [{**IB[0], "link": "Ethernet", "gids": {"0": "IB/RoCE v1 link-local", "3": "RoCE v2 IPv4"}}]
+RENUMBERED = [{**ROCE[0], "gids": {"0": "IB/RoCE v1 link-local", "3": "RoCE v2 IPv6", "5": "RoCE v2 IPv4"}}]
+RAS = [
+    "NCCL version 2.27.5 compiled with CUDA 12.9", "", "Job summary", "===========", "",
+    "  Nodes  Processes         GPUs  Processes     GPUs", "(total)   per node  per process    (total)  (total)",
+    "      4          8            1         32       32",
+]  # fmt: skip
 VPN = {
     "name": "wg0",
     "addresses": ["10.9.0.1/24"],
@@ -157,9 +170,9 @@ FAULTS = [
     Fault(check="hostname", level="warn", change=fact("identity/hostname", "gpu01"), saw="calls itself 'gpu01', as gpu01 does", advice="set-hostname"),
     Fault(check="machine-id", level="warn", change=fact("identity/machine_id", "machine-2"), saw="as gpu02"),
     Fault(check="user", level="warn", change=fact("user/uid", 1005), saw="uid 1005"),
-    Fault(check="user", level="info", label="umask", change=fact("user/umask", 0o77), saw="umask is 077"),
+    Fault(check="user", level="info", label="umask", change=fact("user/umask", 0o77), saw="umask 077; gpu[01-02,04] have 022"),
     Fault(check="master-port", level="fail", hosts=("gpu01",), change=taken, saw="held by pid 4711  python train_old.py  (user bob, since 2 h 05 m)", advice="ssh gpu01 kill 4711"),
-    Fault(check="master-addr", level="fail", label="dropped", change=dialled("dropped", seconds=3.0), saw="a firewall drops", advice="sudo ufw allow from gpu03 to any port 29500"),
+    Fault(check="master-addr", level="fail", label="dropped", change=dialled("dropped", seconds=3.0), saw="a firewall drops", advice="sudo ufw allow from 10.0.0.0/16 to any port 29500"),
     Fault(check="master-addr", level="fail", label="rejected", change=dialled("rejected", text="No route to host"), saw="rejects", advice="open it on gpu01"),
     Fault(check="master-addr", level="fail", label="refused", change=dialled("refused"), saw="refused by gpu01 at 10.0.0.1:29500"),
     Fault(check="master-addr", level="fail", label="stranger", change=dialled("stranger", first="HTTP/1.1 400 Bad"), saw="(HTTP)"),
@@ -180,19 +193,44 @@ FAULTS = [
     Fault(check="gloo-interface", level="fail", label="absent", change=fact("environment", {"GLOO_SOCKET_IFNAME": "eno1"}), saw="no such interface: lo eth0"),
     Fault(check="nccl-interface", level="info", hosts=("gpu01", "gpu02", "gpu03", "gpu04"), change=vpn_first, saw="NCCL would take eth0 or wg0; fanout exports NCCL_SOCKET_IFNAME=eth0"),
     Fault(check="nccl-interface", level="fail", label="absent", change=fact("environment", {"NCCL_SOCKET_IFNAME": "eno"}), saw="fits none"),
-    Fault(check="mtu", level="warn", change=fact("interfaces/1/mtu", 1500), saw="mtu 1500; on gpu[01-02,04] 9000"),
+    Fault(check="mtu", level="warn", change=fact("interfaces/1/mtu", 1500), saw="eth0 has mtu 1500; gpu[01-02,04] have 9000"),
     Fault(check="link-speed", level="warn", change=fact("interfaces/1/speed", 100), saw="100 Mb/s"),
-    Fault(check="infiniband", level="warn", change=both(everywhere("infiniband", IB), fact("infiniband", DOWN)), saw="0 active InfiniBand ports (none); gpu[01-02,04] have 1; down: mlx5_0/1"),
-    Fault(check="nccl-files", level="warn", change=fact("residue", {"/etc/nccl.conf": "NCCL_DEBUG=INFO"}), saw="/etc/nccl.conf says"),
+    Fault(check="infiniband", level="warn", change=both(everywhere("infiniband", IB), fact("infiniband", DOWN)), saw="active InfiniBand ports: none; gpu[01-02,04] have 1 (400 Gb/sec); down: mlx5_0/1"),
+    Fault(check="infiniband", level="warn", label="closed", change=both(everywhere("infiniband", IB), fact("infiniband", [{**IB[0], "usable": False}])), saw="may not open", advice="usermod -aG rdma"),
+    Fault(check="infiniband", level="warn", label="library", change=both(everywhere("infiniband", IB), fact("infiniband", [{**IB[0], "library": False}])), saw="libibverbs.so.1", advice="apt install libibverbs1"),
+    Fault(check="ib-errors", level="info", change=both(everywhere("infiniband", IB), fact("infiniband", FLAPPING)), saw="errors since boot: mlx5_0/1 symbol_error 900, mlx5_0/1 link_downed 4; 1 is usual"),
+    Fault(check="roce-gids", level="warn", change=both(everywhere("infiniband", ROCE), fact("infiniband", RENUMBERED)), saw="RoCE address (GID) 3: RoCE v2 IPv6; gpu[01-02,04] have RoCE v2 IPv4", advice="--env NCCL_IB_GID_INDEX=-1"),
+    Fault(check="gpu-direct", level="info", change=both(everywhere("infiniband", IB), fact("gpu/direct", "")), saw="neither nvidia_peermem", advice="modprobe nvidia-peermem"),
+    Fault(check="firewall", level="info", change=fact("services/firewall", ["firewalld"]), saw="firewall: firewalld; gpu[01-02,04] have none"),
+    Fault(check="nccl-job", level="info", change=fact("ras", RAS), saw="32 processes on 4 hosts, 32 GPUs"),
+    Fault(check="time-service", level="warn", change=fact("services", {"firewall": [], "time": [], "killer": [], "synchronised": False}), saw="no time service", advice="set-ntp true"),
+    Fault(check="time-service", level="warn", label="unset", change=fact("services/synchronised", False), saw="chronyd runs, but", advice="chronyc sources"),
+    Fault(check="oom-killer", level="warn", change=fact("services/killer", ["earlyoom", "systemd-oomd"]), saw="earlyoom is active", advice="systemctl stop earlyoom"),
+    Fault(check="processes", level="warn", change=fact("limits/nproc", 2000), saw="at most 2000 processes", advice="ulimit -u"),
+    Fault(check="processes", level="warn", label="cgroup", change=fact("memory/pids_cap", 512), saw="pids.max", advice="TasksMax"),
+    Fault(check="stack", level="warn", change=fact("limits/stack", -1), saw="NCCL 2.27.5 does not bear", advice="ulimit -s 8192"),
+    Fault(check="gpu-persistence", level="warn", change=fact("gpu/gpus/2/persistence_mode", "Disabled"), saw="GPU 2: the driver is unloaded", advice="nvidia-smi -pm 1"),
+    Fault(check="gpu-links", level="warn", change=fact("gpu/links/paths", {"NV17": 7, "NV18": 21}), saw="7×NV17, 21×NV18 (peer to peer 28×OK); gpu[01-02,04] have 28×NV18", advice="topo -m"),
+    Fault(check="gpu-links", level="warn", label="peers", change=fact("gpu/links/peers", {"CNS": 28}), saw="peer to peer 28×CNS"),
+    Fault(check="gpu-once", level="fail", change=fact("gpu/gpus/0/uuid", "GPU-0-of-gpu01"), saw="1 GPU in common with gpu01", advice="-x gpu03"),
+    Fault(check="cuda", level="warn", change=both(everywhere("gpu/driver", "470.1"), everywhere("gpu/module", "470.1"), everywhere("software/torch/cuda", "11.8"), fact("software/torch/cuda", "12.8")), saw="CUDA 12.8, which needs driver 525 or later; this is 470.1"),
+    Fault(check="mount", level="warn", change=fact("files/workdir/mount/options", "rw,noexec"), saw="/ is mounted noexec", advice="remount,exec"),
+    Fault(check="mount", level="warn", label="soft", change=fact("files/workdir/mount", {"type": "nfs4", "source": "nas:/home", "point": "/home", "options": "rw", "of": "rw,soft,proto=tcp"}), saw="/home (nas:/home) is mounted soft"),
+    Fault(check="link-speed", level="warn", label="duplex", change=fact("interfaces/1/duplex", "half"), saw="half duplex"),
+    Fault(check="link-speed", level="warn", label="broken", change=fact("interfaces/1/bad", 10**6), saw="1000000 broken packets"),
+    Fault(check="environment", level="info", label="libraries", change=fact("environment", {"LD_LIBRARY_PATH": "/opt/x"}), saw="LD_LIBRARY_PATH=/opt/x; gpu[01-02,04] have LD_LIBRARY_PATH unset"),
+    Fault(check="memory", level="warn", label="swapped", change=fact("memory/swap_used", 1 << 40), saw="1.0T of memory are on the swap disk"),
+    Fault(check="clock", level="warn", label="ours", hosts=("gpu01", "gpu02", "gpu03", "gpu04"), change=lambda case: replace(case, offsets=dict.fromkeys(case.facts, (90.0, 0.001))), saw="this machine's clock is -90.0 s against theirs", advice="set-ntp"),
+    Fault(check="nccl-files", level="warn", change=fact("residue", {"/etc/nccl.conf": "NCCL_DEBUG=INFO"}), saw="/etc/nccl.conf: 'NCCL_DEBUG=INFO'; gpu[01-02,04] have nothing"),
     Fault(check="file-server", level="fail", change=lambda case: without(case, "gpu03", "files", "no answer within 5 s (state D in nfs4_wait)"), saw="no answer within 5 s (state D in nfs4_wait)", advice="dmesg"),
-    Fault(check="workdir", level="fail", change=fact("files/workdir", missing_file("/home/ann/proj")), saw="no directory /home/ann/proj (/home/ann exists)", advice="rsync -a gpu01:/home/ann/proj/ gpu03:/home/ann/proj/"),
+    Fault(check="workdir", level="fail", change=fact("files/workdir", missing_file("/home/ann/proj")), saw="no directory /home/ann/proj (/home/ann exists)", advice="ssh gpu01 tar -C /home/ann/proj -c . | ssh gpu03 'mkdir -p /home/ann/proj && tar -C /home/ann/proj -x'"),
     Fault(check="writable", level="warn", change=fact("files/workdir/writable", False), saw="cannot write"),
     Fault(check="script", level="fail", change=fact("files/script", missing_file("/home/ann/proj/train.sh")), saw="no file"),
     Fault(check="script", level="fail", label="crlf", change=fact("files/script/crlf", True), saw="Windows line ends", advice="sed -i"),
     Fault(check="task", level="fail", change=fact("files/task", missing_file("/home/ann/proj/task.py")), saw="no file /home/ann/proj/task.py"),
     Fault(check="task", level="fail", label="unreadable", change=fact("files/task/readable", False), saw="no permission to read"),
-    Fault(check="config", level="fail", change=fact("files/config", a_file("/home/ann/proj/cfg.yaml", sha="ffee00112233", size=901)), saw="differs: 901 bytes, sha256 ffee0011…; on gpu[01-02,04] 900 bytes", advice="rsync -a gpu01:/home/ann/proj/cfg.yaml gpu03:"),
-    Fault(check="code", level="warn", change=fact("tree/head", "0000000"), saw="commit 0000000; on gpu[01-02,04] at 4f2a9c1"),
+    Fault(check="config", level="fail", change=fact("files/config", a_file("/home/ann/proj/cfg.yaml", sha="ffee00112233", size=901)), saw="differs: 901 bytes, sha256 ffee0011…; gpu[01-02,04] have 900 bytes", advice="scp -3p gpu01:/home/ann/proj/cfg.yaml gpu03:/home/ann/proj/cfg.yaml"),
+    Fault(check="code", level="warn", change=fact("tree/head", "0000000"), saw="commit 0000000; gpu[01-02,04] have 4f2a9c1"),
     Fault(check="code", level="warn", label="dirty", change=fact("tree/dirty", {"a/b.py": "77"}), saw="a/b.py (only here)"),
     Fault(check="code", level="fail", label="module", change=fact("tree/empty_modules", ["VeOmni"]), saw="submodule VeOmni is empty"),
     Fault(check="shared", level="warn", change=apart("gpu03"), saw="the work directory is a directory of its own; gpu[01-02,04] share one"),
@@ -216,7 +254,7 @@ FAULTS = [
     Fault(check="imports", level="warn", change=fact("software/absent", ["einops"]), saw="einops", advice="-m pip install einops"),
     Fault(check="environment", level="warn", label="pet", change=fact("environment", {"PET_NNODES": "2"}), saw="PET_NNODES=2"),
     Fault(check="environment", level="warn", label="rank", change=fact("environment", {"RANK": "0"}), saw="RANK"),
-    Fault(check="environment", level="warn", label="nccl", change=fact("environment", {"NCCL_ALGO": "Tree"}), saw="NCCL_ALGO=Tree; on gpu[01-02,04] NCCL_ALGO unset"),
+    Fault(check="environment", level="warn", label="nccl", change=fact("environment", {"NCCL_ALGO": "Tree"}), saw="NCCL_ALGO=Tree; gpu[01-02,04] have NCCL_ALGO unset"),
     Fault(check="slots", level="fail", hosts=("gpu01", "gpu02", "gpu03", "gpu04"), change=asked(hosts=hosts(4, slots=9)), saw="slots=9, but 8 GPUs there", advice="hosts.txt:1: write  gpu01 slots=8"),
     Fault(check="gpu", level="fail", change=fact("gpu/module", "570.1"), saw="570.1", advice="reboot"),
     Fault(check="gpu-model", level="warn", change=fact("gpu/gpus/0/name", "NVIDIA A100"), saw="A100"),
@@ -255,7 +293,7 @@ FAULTS = [
     Fault(check="passes-on", level="warn", label="port", change=fact("rehearsal", played(3, "--nnodes=4", "--node_rank=2", "--nproc_per_node=8", "--rdzv_endpoint=10.0.0.1:12345", "task.py", "cfg.yaml")), saw="takes port 12345 whatever MASTER_PORT says"),
     Fault(check="passes-on", level="warn", label="count", change=fact("rehearsal", played(3, "--nnodes=4", "--node_rank=2", "--rdzv_endpoint=10.0.0.1:29500", "other.py")), saw="starts 1 process where NPROC_PER_NODE=8, starts other.py instead of task.py"),
     Fault(check="exit-status", level="warn", change=fact("rehearsal", played(3, status=0)), saw="ends with status 0 although torchrun failed", advice="exit $?"),
-    Fault(check="script-python", level="info", change=fact("rehearsal/calls/0/python", "/opt/v/bin/python3"), saw="train.sh runs /opt/v/bin/python3; on gpu[01-02,04] /home/ann/venv/bin/python3"),
+    Fault(check="script-python", level="info", change=fact("rehearsal/calls/0/python", "/opt/v/bin/python3"), saw="train.sh runs /opt/v/bin/python3; gpu[01-02,04] have /home/ann/venv/bin/python3"),
     Fault(check="script-reads", level="warn", change=both(lambda case: without(case, "gpu03", "rehearsal", "it cannot be sealed"), fact("files/script/mentions", ["torchrun"])), saw="NNODES, NODE_RANK, MASTER_ADDR"),
     Fault(check="batch", level="warn", hosts=("gpu01", "gpu02", "gpu03", "gpu04"), change=asked(config_values={"train": {"global_batch_size": 100, "micro_batch_size": 2}}), saw="100 is not divisible by 32 processes × micro_batch_size 2", advice="multiple of 64, for instance 128"),
 ]  # fmt: skip

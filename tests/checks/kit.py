@@ -20,6 +20,7 @@ from fanout.hosts import Host, Origin
 
 GPU = {
     "vendor": "nvidia", "problem": "", "driver": "580.95.05", "module": "580.95.05", "processes": [], "throttled": [],
+    "direct": "dma-buf", "links": {"paths": {"NV18": 28}, "peers": {"OK": 28}},
     "pending": {}, "recovery": {"0": "None"}, "fabric": {"0": "Completed Success"}, "xids": [], "xids_unread": "",
     "gpus": [
         {
@@ -91,21 +92,21 @@ def healthy(number: int, *, gpu: bool = True) -> dict[str, Any]:
         "limits": {"nofile": 1048576, "nproc": 96365, "memlock": -1, "stack": 8388608, "as": -1, "cpu": -1, "fsize": -1, "core": 0},
         "memory": {"total": 2 << 40, "available": (2 << 40) - (number << 30), "swap_used": 0, "cap": 0, "pids_cap": 0},
         "cpu": {"count": 128, "usable": 128, "load": 0.5, "governor": "performance"},
-        "kernel": {"release": "6.8.0-60-generic", "machine": "x86_64", "system": "Ubuntu 24.04", "up": 1e6, "reboot_required": False, "ptrace_scope": "1"},
+        "kernel": {"release": "6.8.0-60-generic", "machine": "x86_64", "system": "Ubuntu 24.04", "up": 1e6, "reboot_required": False, "ptrace_scope": "1", "numa_balancing": False},
         "session": {"logind": True, "linger": True, "remove_ipc": True, "kill_user_processes": False, "system_user": False},
         "environment": {}, "stuck": [], "leftovers": [],
         "interfaces": [
-            {"name": "lo", "addresses": ["127.0.0.1/8", "::1/128"], "up": True, "running": True, "loopback": True, "mtu": 65536, "speed": 0},
-            {"name": "eth0", "addresses": [f"{address(number)}/16"], "up": True, "running": True, "loopback": False, "mtu": 9000, "speed": 100000},
+            {"name": "lo", "addresses": ["127.0.0.1/8", "::1/128"], "up": True, "running": True, "loopback": True, "mtu": 65536, "speed": 0, "duplex": "", "received": 9, "bad": 0},
+            {"name": "eth0", "addresses": [f"{address(number)}/16"], "up": True, "running": True, "loopback": False, "mtu": 9000, "speed": 100000, "duplex": "full", "received": 10**9, "bad": 7},
         ],
         "route": {"ipv4": "eth0", "ipv6": ""},
         "ports": {"low": 32768, "high": 60999, "reserved": ""},
-        "residue": {}, "infiniband": [],
+        "residue": {}, "infiniband": [], "ras": [],
+        "services": {"firewall": [], "time": ["chronyd"], "killer": [], "synchronised": True},
         "own_name": {"addresses": [address(number)], "error": "", "seconds": 0.001},
-        "names": {},
         "reverse": [{"address": "10.0.0.250", "name": "gpu250", "seconds": 0.001}],
         "files": {
-            "workdir": a_file("/home/ann/proj", kind="directory", searchable=True, mount={"type": "ext4", "source": "/dev/sda1", "point": "/", "options": "rw"}),
+            "workdir": a_file("/home/ann/proj", kind="directory", searchable=True, mount={"type": "ext4", "source": "/dev/sda1", "point": "/", "options": "rw", "of": "rw"}),
             "script": a_file("/home/ann/proj/train.sh", mentions=["torchrun", "NNODES", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT", "NPROC_PER_NODE"]),
             "task": a_file("/home/ann/proj/task.py"),
             "config": a_file("/home/ann/proj/cfg.yaml"),
@@ -128,14 +129,17 @@ def healthy(number: int, *, gpu: bool = True) -> dict[str, Any]:
         },
         "gpu": GPU, "missing": {},
         "rehearsal": played(number),
-        "clock": {"began": 100.0, "ended": 100.2, "synchronised": True},
+        "clock": {"began": 100.0, "ended": 100.2},
     }  # fmt: skip
+    facts = copy.deepcopy(facts)
+    for row in facts["gpu"]["gpus"]:
+        row["uuid"] = f"{row['uuid']}-of-{name}"
     if not gpu:
         del facts["gpu"]
         facts["missing"] = {"gpu": "no GPU"}
         facts["software"]["packages"].pop("nvidia-nccl-cu12")
         facts["software"]["torch"]["version"] = "2.9.1+cpu"
-    return copy.deepcopy(facts)
+    return facts
 
 
 def request(count: int = 4, **more: Any) -> CheckRequest:

@@ -6,89 +6,10 @@ its hosts, its project and its hostfile in a certain way.
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import uuid
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 
-from tests.lab.lab import Lab
-from tests.lab.node import Node
 from tests.lab.specs import HostSpec
-
-HOME = "/home/lab"
-Inject = Callable[[Node], None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fault:
-    """``inject`` on ``host`` makes ``check`` say something at ``level`` there; ``also`` is (check, level) beside it."""
-
-    check: str
-    level: str
-    host: str
-    inject: Inject
-    also: tuple[tuple[str, str], ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scene:
-    """``files`` are on every machine, below the home directory or by absolute path; ``slots`` is the hostfile's."""
-
-    faults: tuple[Fault, ...]
-    files: Mapping[str, str]
-    hosts: Mapping[str, HostSpec] = field(default_factory=dict)
-    flags: tuple[str, ...] = ()
-    slots: int = 1
-    shared: str | None = None
-    project: str = f"{HOME}/proj"
-    everywhere: tuple[tuple[str, str], ...] = ()  # (check, level) that this scene makes all hosts speak of
-
-    def lab(self) -> Lab:
-        count = max(int(fault.host[1:]) for fault in self.faults)
-        names = [f"h{number}" for number in range(1, count + 1)]
-        return Lab([self.hosts.get(name, HostSpec(name=name)) for name in names], shared=self.shared)
-
-    def furnish(self, node: Node) -> None:
-        for path, text in self.files.items():
-            mode = 0o755 if text.startswith("#!") else 0o644
-            node.write_file(path if path.startswith("/") else f"{HOME}/{path}", text, user="lab", mode=mode)
-
-
-# -- how a host is spoilt
-
-
-def writes(path: str, text: str, *, user: str = "lab", mode: int = 0o644) -> Inject:
-    return lambda node: _ignore(
-        node.write_file(path if path.startswith("/") else f"{HOME}/{path}", text, user=user, mode=mode)
-    )
-
-
-def _ignore(_: object) -> None:
-    """For what returns a value that nobody here needs."""
-
-
-def runs(script: str, *, user: str = "root") -> Inject:
-    """A line of shell on the host."""
-    return lambda node: _ignore(node.run(["sh", "-c", script], user=user, check=True))
-
-
-def rc(line: str) -> Inject:
-    """A line in the login's rc file."""
-    return writes(".bashrc", f"{line}\n")
-
-
-def starts(code: str, *, user: str = "root", env: Mapping[str, str] | None = None) -> Inject:
-    """A Python program that runs from then on; it has to print a line once it is ready."""
-
-    def inject(node: Node) -> None:
-        child = node.popen([sys.executable, "-c", code], user=user, env=env, stdout=subprocess.PIPE)
-        assert child.stdout is not None
-        with child.stdout as said:
-            assert said.readline() == b"up\n"
-
-    return inject
-
+from tests.lab.spoil import HOME, Fault, Inject, Scene, both, rc, runs, starts, writes
 
 _WAIT = "print('up', flush=True); import signal; signal.pause()"
 
@@ -118,6 +39,8 @@ LOGIN = Scene(
             inject=runs(f"cd {HOME} && mkdir -p .cache/torch_extensions/x && touch -d '1 hour ago' .cache/torch_extensions/x/lock", user="lab"),
         ),
         Fault(check="login-time", level="warn", host="h10", inject=rc("sleep 7")),
+        Fault(check="processes", level="warn", host="h11", inject=rc("ulimit -u 2000")),
+        Fault(check="environment", level="info", host="h12", inject=rc("export LD_LIBRARY_PATH=/opt/old/lib")),
     ),
 )  # fmt: skip
 
@@ -153,6 +76,7 @@ FILES = Scene(
         Fault(check="file-times", level="warn", host="h7", inject=runs(f"touch -d '1 hour' {HOME}/proj/task.py")),
         Fault(check="data", level="fail", host="h8", inject=runs(f"rm -r {HOME}/data")),
         Fault(check="output", level="fail", host="h9", inject=runs(f"chown -R root {HOME}/out")),
+        Fault(check="mount", level="warn", host="h10", inject=runs(f"mount --bind {HOME}/proj {HOME}/proj && mount -o remount,bind,noexec {HOME}/proj")),
     ),
 )  # fmt: skip
 
@@ -174,6 +98,23 @@ MOUNTS = Scene(
         Fault(check="file-server", level="fail", host="h6", inject=starts(_HANGS), also=(("stuck", "warn"),)),
     ),
 )  # fmt: skip
+
+_GPU = "NVIDIA H100 80GB HBM3, 81559, 4, 580.95.05, Default, Enabled, 0, Disabled, 31, 16, 16, 700.00"
+_SMI = rf"""#!/bin/sh
+me=$(uname -n)
+case "$*" in
+*--query-gpu=index,uuid*) echo "0, GPU-0-$me, {_GPU}"; echo "1, GPU-1-$me, {_GPU}" ;;
+*--query-compute-apps*) ;;
+*clocks_event_reasons*) echo "0, Not Active, Not Active"; echo "1, Not Active, Not Active" ;;
+*--query-remapped-rows*) echo "GPU-0-$me, No, No"; echo "GPU-1-$me, No, No" ;;
+*gpu_recovery_action*) echo "0, None"; echo "1, None" ;;
+*fabric*) echo "0, Completed, Success"; echo "1, Completed, Success" ;;
+*p2p*) printf '\tGPU0\tGPU1\nGPU0\tX\tOK\nGPU1\tOK\tX\n\nLegend:\n  X = Self\n' ;;
+*topo*) printf '\t\033[4mGPU0\tGPU1\tNUMA\033[0m\nGPU0\t X \tNV18\t0\nGPU1\tNV18\t X \t0\n\nLegend:\n  X = Self\n' ;;
+*) echo 'Field "x" is not a valid field to query.'; exit 2 ;;
+esac
+"""
+
 
 # Played by a python3 that tells what it is asked for: no host of the lab has a torch of its own.
 _SOFTWARE = (
@@ -218,21 +159,10 @@ SOFTWARE = Scene(
             check="script-python", level="info", host="h12",
             inject=runs(f"cp -r {HOME}/venv {HOME}/other && echo 'PATH={HOME}/other/bin:$PATH' > {HOME}/site.sh"),
         ),
+        Fault(check="stack", level="warn", host="h13", inject=rc("ulimit -s unlimited")),
+        Fault(check="cuda", level="warn", host="h14", inject=writes("venv/bin/nvidia-smi", _SMI.replace("580.95.05", "470.82.01"), mode=0o755)),
     ),
 )  # fmt: skip
-
-_GPU = "NVIDIA H100 80GB HBM3, 81559, 4, 580.95.05, Default, Enabled, 0, Disabled, 31, 16, 16, 700.00"
-_SMI = f"""#!/bin/sh
-case "$*" in
-*--query-gpu=index,uuid*) echo "0, GPU-0, {_GPU}"; echo "1, GPU-1, {_GPU}" ;;
-*--query-compute-apps*) ;;
-*clocks_event_reasons*) echo "0, Not Active, Not Active"; echo "1, Not Active, Not Active" ;;
-*--query-remapped-rows*) echo "GPU-0, No, No"; echo "GPU-1, No, No" ;;
-*gpu_recovery_action*) echo "0, None"; echo "1, None" ;;
-*fabric*) echo "0, Completed, Success"; echo "1, Completed, Success" ;;
-*) echo 'Field "x" is not a valid field to query.'; exit 2 ;;
-esac
-"""
 
 
 def smi(old: str, new: str) -> Inject:
@@ -249,21 +179,97 @@ GPU = Scene(
     faults=(
         Fault(check="gpu-model", level="warn", host="h2", inject=smi("H100 80GB HBM3", "A100-SXM4-80GB")),
         Fault(check="driver", level="warn", host="h3", inject=smi("580.95.05", "535.183.01")),
-        Fault(check="gpu-busy", level="warn", host="h4", inject=smi("*--query-compute-apps*) ;;", "*--query-compute-apps*) echo 'GPU-1, 1, 61200' ;;")),
+        Fault(check="gpu-busy", level="warn", host="h4", inject=smi("*--query-compute-apps*) ;;", "*--query-compute-apps*) echo GPU-1-$me, 1, 61200 ;;")),
         Fault(check="gpu-memory", level="warn", host="h5", inject=smi("81559, 4,", "81559, 9000,")),
         Fault(check="gpu-ecc", level="fail", host="h6", inject=smi("Enabled, 0, Disabled", "Enabled, 2, Disabled")),
         Fault(check="gpu-mode", level="warn", host="h7", inject=smi("Default", "Exclusive_Process")),
         Fault(check="gpu-speed", level="warn", host="h8", inject=smi('"1, Not Active, Not Active"', '"1, Not Active, Active"')),
         Fault(check="gpu-visible", level="warn", host="h9", inject=rc(f"{_PATH}; export CUDA_VISIBLE_DEVICES=0")),
-        Fault(check="slots", level="fail", host="h10", inject=smi(f'; echo "1, GPU-1, {_GPU}"', "")),
+        Fault(check="slots", level="fail", host="h10", inject=smi(f'; echo "1, GPU-1-$me, {_GPU}"', "")),
         Fault(check="gpu", level="fail", host="h11", inject=writes("bin/nvidia-smi", "#!/bin/sh\nexec sleep 1000\n", mode=0o755)),
-        Fault(check="gpu-rows", level="fail", host="h12", inject=smi('"GPU-1, No, No"', '"GPU-1, No, Yes"')),
+        Fault(check="gpu-rows", level="fail", host="h12", inject=smi('"GPU-1-$me, No, No"', '"GPU-1-$me, No, Yes"')),
         Fault(check="gpu-recovery", level="fail", host="h13", inject=smi('"1, None"', '"1, Reset"')),
         Fault(check="gpu-fabric", level="warn", host="h14", inject=smi('"1, Completed, Success"', '"1, In Progress, N/A"')),
         Fault(check="gpu-xid", level="warn", host="h15", inject=runs(f"printf '%s\\n' '{_XID.strip()}' > /tmp/kmsg && chmod 644 /tmp/kmsg && mount --bind /tmp/kmsg /dev/kmsg")),
         Fault(
             check="nccl-interface", level="info", host="h16",
             inject=runs("ip link add ib0 type veth peer name ib0-peer; ip addr add 10.99.0.3/24 dev ib0; ip link set ib0 up; ip link set ib0-peer up"),
+        ),
+        Fault(check="gpu-persistence", level="warn", host="h17", inject=smi("Default, Enabled", "Default, Disabled")),
+        Fault(check="gpu-links", level="warn", host="h18", inject=smi(r"GPU0\tX\tOK\nGPU1\tOK\tX", r"GPU0\tX\tCNS\nGPU1\tCNS\tX")),
+        Fault(check="gpu-once", level="fail", host="h19", inject=smi("$(uname -n)", "h2")),
+    ),
+)  # fmt: skip
+
+# Ports of InfiniBand are files of the kernel's: a /sys/class of our own has them, beside the real network devices.
+_PORT = "/sys/class/infiniband/mlx5_0/ports/1"
+_IB = f"""
+mkdir /tmp/net && mount --bind /sys/class/net /tmp/net && mount -t tmpfs none /sys/class
+mkdir /sys/class/net && mount --bind /tmp/net /sys/class/net
+mkdir -p {_PORT}/counters {_PORT}/gids {_PORT}/gid_attrs/types
+echo '4: ACTIVE' > {_PORT}/state; echo '400 Gb/sec (4X NDR)' > {_PORT}/rate; echo Ethernet > {_PORT}/link_layer
+echo 1 > {_PORT}/counters/link_downed; echo 0 > {_PORT}/counters/symbol_error
+echo fe80:0000:0000:0000:0202:c9ff:fe00:0001 > {_PORT}/gids/0; echo 'IB/RoCE v1' > {_PORT}/gid_attrs/types/0
+echo 0000:0000:0000:0000:0000:ffff:0a4d:0001 > {_PORT}/gids/3; echo 'RoCE v2' > {_PORT}/gid_attrs/types/3
+mkdir /tmp/upper /tmp/work /tmp/shm /tmp/pts
+mount --bind /dev/shm /tmp/shm && mount --bind /dev/pts /tmp/pts
+mount -t overlay -o lowerdir=/dev,upperdir=/tmp/upper,workdir=/tmp/work overlay /dev
+mount --bind /tmp/shm /dev/shm && mount --bind /tmp/pts /dev/pts
+for name in /proc/[0-9]*/comm; do if grep -qx sshd $name; then prlimit --pid $(basename $(dirname $name)) --memlock=65536:65536; fi; done
+mkdir -p /dev/infiniband && touch /dev/infiniband/uverbs0 && chmod 666 /dev/infiniband/uverbs0
+"""
+FABRIC = Scene(
+    files=PROJECT,
+    ready=_IB,
+    everywhere=(("locked-memory", "warn"),),  # it cannot be raised everywhere, but it can be lowered
+    faults=(
+        Fault(check="infiniband", level="warn", host="h2", inject=runs(f"echo '1: DOWN' > {_PORT}/state")),
+        Fault(check="ib-errors", level="info", host="h3", inject=runs(f"echo 977 > {_PORT}/counters/symbol_error")),
+        Fault(check="roce-gids", level="warn", host="h4", inject=runs(f"rm {_PORT}/gids/3")),
+        Fault(check="gpu-direct", level="info", host="h5", inject=both(writes("bin/nvidia-smi", _SMI, mode=0o755), rc(_PATH))),
+    ),
+)  # fmt: skip
+
+# Played by a systemctl and a timedatectl that tell what they are asked for: there is no systemd in the lab.
+_SYSTEMCTL = """#!/bin/sh
+shift
+for unit; do case $unit in UNITS) echo active ;; *) echo inactive ;; esac; done
+exit 3
+"""
+
+
+def active(*units: str) -> Inject:
+    return writes("bin/systemctl", _SYSTEMCTL.replace("UNITS", "|".join(units)), mode=0o755)
+
+
+# NCCL's own service, as it answers "verbose status".
+_RAS = r"""
+import socket
+door = socket.create_server(("127.0.0.1", 28028))
+print("up", flush=True)
+while True:
+    guest, _ = door.accept()
+    guest.recv(99)
+    guest.sendall(b"NCCL version 2.27.5 compiled with CUDA 12.9\n\nJob summary\n"
+                  b"  Nodes  Processes         GPUs  Processes     GPUs\n"
+                  b"(total)   per node  per process    (total)  (total)\n"
+                  b"      4          8            1         32       32\n")
+    guest.close()
+"""
+SERVICES = Scene(
+    files={
+        **PROJECT, ".bashrc": f"{_PATH}\n", "bin/systemctl": _SYSTEMCTL.replace("UNITS", "chronyd"),
+        "bin/timedatectl": "#!/bin/sh\necho yes\n",
+    },
+    ready="mkdir -p /run/systemd/system",
+    faults=(
+        Fault(check="firewall", level="info", host="h2", inject=active("chronyd", "firewalld")),
+        Fault(check="time-service", level="warn", host="h3", inject=both(active("none"), writes("bin/timedatectl", "#!/bin/sh\necho no\n", mode=0o755))),
+        Fault(check="oom-killer", level="warn", host="h4", inject=active("chronyd", "earlyoom", "systemd-oomd")),
+        Fault(check="nccl-job", level="info", host="h5", inject=starts(_RAS)),
+        Fault(
+            check="mesh", level="fail", host="h6", also=(("firewall", "info"),),
+            inject=both(active("chronyd", "nftables"), runs("iptables -w -A INPUT -p tcp --syn --dport 32768:60999 -j DROP")),
         ),
     ),
 )  # fmt: skip
@@ -280,8 +286,6 @@ RECORDED = {
     "deep-gpu": "it takes a GPU (tests/checks/test_deep.py)",
     "python": "all hosts of the lab have this machine's python3",
     "link-speed": "virtual cables have no speed of their own",
-    "infiniband": "it takes a card",
-    "locked-memory": "it is asked about only where there is InfiniBand",
     "tmpdir": "it takes a file server",
     "clock": "all hosts of the lab share one clock",
     "memory": "all hosts of the lab share one memory",
@@ -291,4 +295,13 @@ RECORDED = {
     "script-reads": "whether a box can be made is a setting of the whole machine",
 }
 
-SCENES = {"login": LOGIN, "machine": MACHINE, "files": FILES, "mounts": MOUNTS, "software": SOFTWARE, "gpu": GPU}
+SCENES = {
+    "login": LOGIN,
+    "machine": MACHINE,
+    "files": FILES,
+    "mounts": MOUNTS,
+    "software": SOFTWARE,
+    "gpu": GPU,
+    "fabric": FABRIC,
+    "services": SERVICES,
+}

@@ -121,7 +121,20 @@ def test_a_missing_directory_is_one_failure_a_host_with_what_to_type(lab: Lab) -
     rows = findings(lab)
     assert {row["check"] for row in rows} == {"workdir", "script", "task", "config"}
     assert {host for row in rows for host in row["hosts"]} == {"h3"}
-    assert rows[0]["advice"].startswith(f"copy it there:  rsync -a h1:{PROJECT}/ h3:{PROJECT}/")
+    assert rows[0]["advice"].startswith(f"copy it there:  ssh h1 tar -C {PROJECT}")
+
+
+def test_what_the_advice_says_mends_it_when_it_is_typed(lab: Lab) -> None:
+    """Word for word, on the launcher: a directory that is missing, a file that is, and one that differs."""
+    lab["h2"].run(["rm", f"{PROJECT}/task.py"], check=True)
+    without_directory(lab)
+    lab["h4"].write_file(f"{PROJECT}/cfg.yaml", "lr: 0.2\n", user="lab")
+    rows = [row for row in findings(lab) if row["check"] in ("workdir", "task", "config") and row["level"] == "fail"]
+    typed = {row["advice"].split("  ")[1] for row in rows}
+    assert len(typed) == 5, rows  # on h3 for the directory and for each file in it
+    for line in sorted(typed, key=lambda line: "tar" not in line):
+        lab.launcher.run(["sh", "-c", line], user="lab", cwd=PROJECT, check=True)
+    assert findings(lab) == []
 
 
 def second_network(node: Node) -> None:

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from tests.lab.drive import same_as_golden
-from tests.lab.faults import SCENES, Scene
+from tests.lab.faults import SCENES
 from tests.lab.lab import REPOSITORY, Lab
+from tests.lab.spoil import Scene
 
 _QUICK = ("files", "software")
 

@@ -1,0 +1,40 @@
+"""How the GPUs of this host are joined, out of the matrices that nvidia-smi prints."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from .probes_tools import NotHad, Program
+
+QUESTIONS = {"paths": ["topo", "-m"], "peers": ["topo", "-p2p", "r"]}
+_ROW = re.compile(r"^\s*GPU\d+\s+(\S.*)$")
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def links(programs: dict[str, Program], count: int) -> dict[str, Any]:
+    """``paths`` and ``peers``: word -> between how many pairs of GPUs it stands (``{"NV18": 28}``, ``{"OK": 28}``).
+
+    {} for a matrix that this driver does not print, or not for all GPUs.
+    """
+    return {name: _pairs(_text(program), count) for name, program in programs.items()}
+
+
+def _text(program: Program) -> str:
+    try:
+        status, text = program.output()
+    except NotHad:
+        return ""
+    return text if status == 0 else ""
+
+
+def _pairs(text: str, count: int) -> dict[str, int]:
+    rows = [match.group(1).split()[:count] for match in map(_ROW.match, _COLOUR.sub("", text).splitlines()) if match]
+    rows = [row for row in rows if "X" in row]  # the heading has no place for itself
+    if len(rows) != count or any(len(row) != count for row in rows):
+        return {}
+    found: dict[str, int] = {}
+    for at, row in enumerate(rows):
+        for word in row[at + 1 :]:
+            found[word] = found.get(word, 0) + 1
+    return dict(sorted(found.items()))

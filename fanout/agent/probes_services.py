@@ -1,0 +1,101 @@
+"""What else is at work on this host: its firewall, its time service, what kills for want of memory, NCCL's own service."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import time
+from typing import Any
+
+from .probes_files import which
+from .probes_tools import NotHad, Program, read_or_empty, search_path
+
+RAS_PORT = 28028  # NCCL's own service, on localhost (NCCL_RAS_ADDR)
+_SECONDS = 4.0
+_UNITS = {
+    "firewall": ("firewalld", "ufw", "nftables"),
+    "time": ("chronyd", "chrony", "systemd-timesyncd", "ntpd", "ntp", "ntpsec"),
+    "killer": ("earlyoom", "nohang", "nohang-desktop", "systemd-oomd"),
+}
+_STATES = {"active", "inactive", "failed", "activating", "deactivating", "reloading", "unknown", "maintenance"}
+
+
+class _Asked(Program):
+    """systemctl at work, and timedatectl beside it."""
+
+    clock: Program
+
+
+def start(args: dict[str, Any]) -> Program:
+    """Begin to ask systemd. NotHad where it does not run (a container), for then nobody can be asked."""
+    if not os.path.isdir("/run/systemd/system"):  # sd_booted(3)
+        raise NotHad("no systemd on this host")
+    path = search_path(args) + ":/usr/bin:/bin"
+    tools = [which(name, path) for name in ("systemctl", "timedatectl")]
+    if not all(tools):
+        raise NotHad("no systemctl on PATH")
+    env = dict(os.environ, PATH=path, LC_ALL="C")
+    asked = _Asked([tools[0], "is-active", *(unit for units in _UNITS.values() for unit in units)], env, _SECONDS)
+    asked.clock = Program([tools[1], "show", "--property=NTPSynchronized", "--value"], env, _SECONDS)
+    return asked
+
+
+def finish(asked: Any) -> dict[str, Any]:
+    """kind -> the services of it that are active; ``synchronised`` is None where timedatectl does not say."""
+    try:
+        _, text = asked.output()
+    except NotHad:
+        asked.clock.drop()
+        raise
+    synchronised = _said(asked.clock)
+    states = text.split()
+    units = [(kind, unit) for kind, names in _UNITS.items() for unit in names]
+    if len(states) != len(units) or not set(states) <= _STATES:
+        raise NotHad("systemctl: %s" % " ".join(states)[:200])
+    found: dict[str, Any] = {kind: [] for kind in _UNITS}
+    for (kind, unit), state in zip(units, states):
+        if state == "active" and (unit != "ufw" or _ufw_is_on()):
+            found[kind].append(unit)
+    return dict(found, synchronised=synchronised)
+
+
+def _said(clock: Program) -> bool | None:
+    try:
+        _, text = clock.output()
+    except NotHad:
+        return None
+    return {"yes": True, "no": False}.get(text.strip())
+
+
+def _ufw_is_on() -> bool:
+    """Its unit is active on every Ubuntu; the firewall is only where its own file says so, or where nobody may read it."""
+    text = read_or_empty("/etc/ufw/ufw.conf")
+    return not text or bool(re.search(r"(?m)^ENABLED=yes", text))
+
+
+def ras(seconds: float = 1.5) -> list[str]:
+    """What NCCL's own service on this host says of its communicators; NotHad where none listens."""
+    text, until = b"", time.monotonic() + seconds
+    try:
+        with socket.create_connection(("127.0.0.1", RAS_PORT), 0.5) as link:
+            link.sendall(b"verbose status\n")
+            while len(text) < 1 << 16:
+                link.settimeout(max(0.01, until - time.monotonic()))
+                data = link.recv(1 << 14)
+                if not data:
+                    break
+                text += data
+    except socket.timeout:
+        pass
+    except OSError as error:
+        raise NotHad("no NCCL RAS on port %d (%s)" % (RAS_PORT, error.strerror or error)) from None
+    return text.decode("utf-8", "replace").splitlines()[:200]
+
+
+def other_job(args: dict[str, Any]) -> list[str]:
+    """The same, for the check: no lines where nobody listens, which is how it should be."""
+    try:
+        return ras()
+    except NotHad:
+        return []

@@ -1,0 +1,135 @@
+"""Checks of InfiniBand and RoCE: ports up, alike, without errors, and open to this user and to its GPUs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import Any
+
+from fanout.checks.compare import outliers, usual_beside
+from fanout.checks.model import Case, Check, Verdict, info, ok, skip, warn
+
+_FEW = 10  # errors since boot: a switch that was restarted, a cable that was plugged in
+
+
+def _ports(case: Case) -> Iterator[Verdict]:
+    ports = case.of("infiniband")
+    if not any(ports.values()):
+        yield skip(ports, "no InfiniBand")
+        return
+    active = {name: sorted(row["rate"] for row in rows if row["state"] == "ACTIVE") for name, rows in ports.items()}
+    for odd in outliers(active):
+        first = odd.hosts[0]
+        down = [row["port"] for row in ports[first] if row["state"] != "ACTIVE"]
+        which = f"; down: {' '.join(down[:4])}" if down else ""
+        yield warn(
+            odd.hosts, f"active InfiniBand ports: {odd.against(_rates)}{which}", f"see them:  ssh {first} ibstat"
+        )
+    for name, rows in ports.items():
+        if rows and not rows[0]["usable"]:
+            yield warn(
+                name, "this user may not open /dev/infiniband/uverbs*",
+                f"NCCL falls back to slow sockets:  ssh {name} sudo usermod -aG rdma $USER",
+            )  # fmt: skip
+        elif rows and not rows[0]["library"]:
+            yield warn(
+                name, "there is no libibverbs.so.1, by which NCCL opens the ports",
+                f"NCCL falls back to slow sockets:  ssh {name} sudo apt install libibverbs1 ibverbs-providers",
+            )  # fmt: skip
+
+
+def _rates(rates: list[str]) -> str:
+    return f"{len(rates)} ({', '.join(sorted(set(rates)))})" if rates else "none"
+
+
+def _errors(case: Case) -> Iterator[Verdict]:
+    """They count from boot on, so only who has many more than the others is worth a word."""
+    counted = {name: _counted(rows) for name, rows in case.of("infiniband").items() if rows}
+    yield skip([name for name in case.hosts if name not in counted], "no InfiniBand")
+    sums = {name: float(sum(counters.values())) for name, counters in counted.items()}
+    usual = usual_beside(sums)
+    for name, counters in counted.items():
+        if sums[name] > max(_FEW, 10 * usual.get(name, 0.0)):
+            worst = sorted(counters, key=lambda key: -counters[key])[:3]
+            others = f"; {usual[name]:.0f} is usual on the others" if name in usual else ""
+            yield info(
+                name, f"errors since boot: {', '.join(f'{key} {counters[key]}' for key in worst)}{others}",
+                f"a bad cable or port, if they grow in a run (its report tells):  ssh {name} perfquery -x",
+            )  # fmt: skip
+
+
+def _counted(rows: list[Mapping[str, Any]]) -> dict[str, int]:
+    return {f"{row['port']} {key}": count for row in rows for key, count in row["errors"].items() if count}
+
+
+def _gids(case: Case) -> Iterator[Verdict]:
+    """NCCL names its own address by the index in this table; the same index must mean the same kind everywhere."""
+    tables = {
+        name: next((row["gids"] for row in rows if _is_roce(row)), None) for name, rows in case.of("infiniband").items()
+    }
+    roce = {name: table for name, table in tables.items() if table is not None}
+    yield skip([name for name in case.hosts if name not in roce], "no RoCE")
+    for odd in outliers(roce):
+        index = next(index for index in {**odd.usual, **odd.value} if odd.usual.get(index) != odd.value.get(index))
+        yield warn(
+            odd.hosts, f"RoCE address (GID) {index}: {odd.against(partial(_at, index))}",
+            "let NCCL (2.21 or later) choose:  --env NCCL_IB_GID_INDEX=-1   or name each host's:  "
+            f"{odd.hosts[0]} env.NCCL_IB_GID_INDEX=N",
+        )  # fmt: skip
+
+
+def _at(index: str, table: Mapping[str, str]) -> str:
+    return table.get(index, "nothing")
+
+
+def _is_roce(row: Mapping[str, Any]) -> bool:
+    return bool(row["link"] == "Ethernet" and row["state"] == "ACTIVE")
+
+
+def _direct(case: Case) -> Iterator[Verdict]:
+    for name in case.hosts:
+        gpu = case.facts[name].get("gpu", {})
+        if not case.facts[name]["infiniband"] or gpu.get("vendor") != "nvidia" or not gpu["gpus"]:
+            yield skip(name, "no InfiniBand beside NVIDIA's GPUs")
+        elif gpu.get("direct"):
+            yield ok(name, gpu["direct"])
+        else:
+            yield info(
+                name, "the network card cannot read GPU memory: neither nvidia_peermem nor the open driver is loaded",
+                f"half the bandwidth is lost on the way through main memory:  ssh {name} sudo modprobe nvidia-peermem",
+            )  # fmt: skip
+
+
+CHECKS = (
+    Check(
+        name="infiniband", group="network", worst="warn", needs=("infiniband",),
+        verifies="All hosts have as many active InfiniBand ports of the same rate; the user may open them, and the library "
+        "for it is there.",
+        why="One port down drops the whole group to sockets, or to another rate.",
+        fix="ibstat names the port; cable, subnet manager, membership in the group rdma, libibverbs1.",
+        judge=_ports,
+    ),
+    Check(
+        name="ib-errors", group="network", worst="info", needs=("infiniband",),
+        verifies="No host's InfiniBand ports have counted many more errors since boot than the others'. At the end of a run "
+        "that failed they are read again, and the report tells what grew.",
+        why="A link that flaps ends a run with “status=12 vendor err 129”, and names neither cable nor port.",
+        fix="Cable, optics or switch port of the port that is named.",
+        judge=_errors,
+    ),
+    Check(
+        name="roce-gids", group="network", worst="warn", needs=("infiniband",),
+        verifies="Where InfiniBand runs over Ethernet, the same index means the same kind of address (GID) on every host.",
+        why="NCCL takes one index for all: of two kinds the connection fails with “ibv_modify_qp failed”.",
+        fix="NCCL_IB_GID_INDEX=-1 for all, or the right index for each host.",
+        judge=_gids,
+    ),
+    Check(
+        name="gpu-direct", group="network", worst="info", needs=("infiniband",),
+        verifies="Where there are InfiniBand and NVIDIA's GPUs, the card can read their memory by itself (nvidia_peermem, or "
+        "the open driver's dma-buf).",
+        why="Otherwise every byte takes the way through main memory: half the bandwidth.",
+        fix="modprobe nvidia-peermem, or the open kernel modules of the driver.",
+        judge=_direct,
+    ),
+)  # fmt: skip

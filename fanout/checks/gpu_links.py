@@ -1,0 +1,125 @@
+"""Checks of what is around the GPUs: the links between them, the driver's daemon, CUDA against the driver, who has them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from fanout.checks.compare import outliers
+from fanout.checks.model import Case, Check, Verdict, fail, ok, skip, warn
+from fanout.hosts import fold
+
+# The oldest driver under which a CUDA of this major version runs (NVIDIA's “CUDA minor version compatibility”).
+_OLDEST_DRIVER = {11: (450, 80), 12: (525, 60), 13: (580, 0)}
+
+
+def _persistence(case: Case) -> Iterator[Verdict]:
+    for name, gpu in case.of("gpu").items():
+        off = [row["index"] for row in gpu["gpus"] if row.get("persistence_mode") == "Disabled"]
+        if off:
+            yield warn(
+                name, f"GPU {','.join(off)}: the driver is unloaded whenever nobody uses the GPU (persistence mode is off)",
+                f"every start waits for it, 2 to 10 s a process:  ssh {name} sudo nvidia-smi -pm 1",
+            )  # fmt: skip
+
+
+def _links(case: Case) -> Iterator[Verdict]:
+    """Only hosts with the same GPUs are compared, and what the driver prints."""
+    kinds: dict[tuple[str, ...], dict[str, tuple[str, str]]] = {}
+    for name, gpu in case.of("gpu").items():
+        links = gpu.get("links", {})
+        if len(gpu["gpus"]) > 1 and links.get("paths"):
+            models = tuple(sorted(row["name"] for row in gpu["gpus"]))
+            kinds.setdefault(models, {})[name] = (_counted(links["paths"]), _counted(links.get("peers", {})))
+    for joined in kinds.values():
+        for odd in outliers(joined):
+            yield warn(
+                odd.hosts, f"pairs of GPUs: {odd.against(_said)}",
+                f"see  ssh {odd.hosts[0]} nvidia-smi topo -m   and  ssh {odd.hosts[0]} nvidia-smi nvlink -s   "
+                "(an NVLink that is down; IOMMU or ACS that bars one GPU from another)",
+            )  # fmt: skip
+        for name, (paths, _) in joined.items():
+            yield ok(name, paths)
+    judged = {name for joined in kinds.values() for name in joined}
+    yield skip([name for name in case.hosts if name not in judged], "no links between GPUs are told")
+
+
+def _counted(words: Mapping[str, int]) -> str:
+    return ", ".join(f"{count}×{word}" for word, count in words.items())
+
+
+def _said(links: tuple[str, str]) -> str:
+    paths, peers = links
+    return f"{paths} (peer to peer {peers})" if peers else paths
+
+
+def _once(case: Case) -> Iterator[Verdict]:
+    """Two containers on one machine may both have been given its GPUs. Simulated hosts share them on purpose."""
+    holders: dict[str, list[str]] = {}
+    for name, gpu in case.of("gpu").items():
+        for row in gpu["gpus"] if not case.facts[name].get("identity", {}).get("given") else ():
+            if row.get("uuid"):
+                holders.setdefault(row["uuid"], []).append(name)
+    shared: dict[tuple[str, ...], int] = {}
+    shared: dict[tuple[str, ...], int] = {}
+    for hosts in holders.values():
+        machines = {case.facts[name].get("identity", {}).get("host_id", name) for name in hosts}
+        if len(machines) > 1:  # one machine under two names is another check's affair
+            shared[tuple(hosts)] = shared.get(tuple(hosts), 0) + 1
+    for names, count in shared.items():
+        yield fail(
+            names[1:], f"has {count} GPU{'s' * (count != 1)} in common with {names[0]}: containers on one machine",
+            f"give each its own, for instance  {names[1]} gpus=4,5,6,7   or leave  -x {fold(names[1:])}  out",
+        )  # fmt: skip
+
+
+def _cuda(case: Case) -> Iterator[Verdict]:
+    for name, software in case.of("software").items():
+        cuda, driver = _numbers(software["torch"].get("cuda")), _numbers(case.facts[name]["gpu"].get("driver"))
+        oldest = _OLDEST_DRIVER.get(cuda[0]) if cuda else None
+        if not oldest or not driver:
+            yield skip(name, "torch's CUDA or the driver's version is not known")
+        elif driver < oldest:
+            yield warn(
+                name, f"torch is built for CUDA {software['torch']['cuda']}, which needs driver {oldest[0]} or later; "
+                f"this is {case.facts[name]['gpu']['driver']}",
+                "“The NVIDIA driver on your system is too old”: upgrade the driver, or install a torch for an older CUDA",
+            )  # fmt: skip
+
+
+def _numbers(version: Any) -> tuple[int, ...]:
+    """``580.95.05`` -> (580, 95); () where there is none, as for ROCm."""
+    parts = str(version or "").split(".")[:2]
+    return tuple(map(int, parts)) if all(part.isdigit() for part in parts) else ()
+
+
+CHECKS = (
+    Check(
+        name="gpu-persistence", group="gpu", worst="warn", needs=("gpu",),
+        verifies="Persistence mode is on, or nvidia-persistenced runs.",
+        why="Without it the driver starts each GPU anew for every first process: 2 to 10 seconds, and its settings are lost.",
+        fix="sudo nvidia-smi -pm 1, or enable nvidia-persistenced.",
+        judge=_persistence,
+    ),
+    Check(
+        name="gpu-links", group="gpu", worst="warn", needs=("gpu",),
+        verifies="Pairs of GPUs are joined in the same way (NVLinks, PCIe, peer to peer) on all hosts with the same GPUs.",
+        why="One NVLink that is down, or an IOMMU that bars one GPU from another, slows every step of all.",
+        fix="nvidia-smi topo -m and nvidia-smi nvlink -s on the odd host against another.",
+        judge=_links,
+    ),
+    Check(
+        name="gpu-once", group="gpu", worst="fail", needs=("gpu",),
+        verifies="No GPU (by its UUID) is on two hosts.",
+        why="Containers on one machine that share GPUs: “Duplicate GPU detected”, or out of memory.",
+        fix="Give each container GPUs of its own, or leave one out.",
+        judge=_once,
+    ),
+    Check(
+        name="cuda", group="gpu", worst="warn", needs=("software", "gpu"),
+        verifies="The driver is not too old for the CUDA that torch was built for.",
+        why="torch then sees no GPU: “The NVIDIA driver on your system is too old”.",
+        fix="Upgrade the driver, or install a torch for an older CUDA.",
+        judge=_cuda,
+    ),
+)  # fmt: skip

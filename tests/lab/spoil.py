@@ -1,0 +1,96 @@
+"""How a host of the lab is spoilt, and what that must make a check say: faults, scenes of them, ways to inject one."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from tests.lab.lab import Lab
+from tests.lab.node import Node
+from tests.lab.specs import HostSpec
+
+HOME = "/home/lab"
+Inject = Callable[[Node], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """``inject`` on ``host`` makes ``check`` say something at ``level`` there; ``also`` is (check, level) beside it."""
+
+    check: str
+    level: str
+    host: str
+    inject: Inject
+    also: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scene:
+    """``files`` are on every machine, below the home directory or by absolute path; ``slots`` is the hostfile's."""
+
+    faults: tuple[Fault, ...]
+    files: Mapping[str, str]
+    hosts: Mapping[str, HostSpec] = field(default_factory=dict)
+    flags: tuple[str, ...] = ()
+    slots: int = 1
+    shared: str | None = None
+    project: str = f"{HOME}/proj"
+    everywhere: tuple[tuple[str, str], ...] = ()  # (check, level) that this scene makes all hosts speak of
+    ready: str = ""  # shell, as root, that every host needs before its fault
+
+    def lab(self) -> Lab:
+        count = max(int(fault.host[1:]) for fault in self.faults)
+        names = [f"h{number}" for number in range(1, count + 1)]
+        return Lab([self.hosts.get(name, HostSpec(name=name)) for name in names], shared=self.shared)
+
+    def furnish(self, node: Node) -> None:
+        for path, text in self.files.items():
+            mode = 0o755 if text.startswith("#!") else 0o644
+            node.write_file(path if path.startswith("/") else f"{HOME}/{path}", text, user="lab", mode=mode)
+        if self.ready and node.has_sshd:
+            node.run(["sh", "-ec", self.ready], check=True)
+
+
+# -- how a host is spoilt
+
+
+def writes(path: str, text: str, *, user: str = "lab", mode: int = 0o644) -> Inject:
+    return lambda node: _ignore(
+        node.write_file(path if path.startswith("/") else f"{HOME}/{path}", text, user=user, mode=mode)
+    )
+
+
+def _ignore(_: object) -> None:
+    """For what returns a value that nobody here needs."""
+
+
+def runs(script: str, *, user: str = "root") -> Inject:
+    """A line of shell on the host."""
+    return lambda node: _ignore(node.run(["sh", "-c", script], user=user, check=True))
+
+
+def rc(line: str) -> Inject:
+    """A line in the login's rc file."""
+    return writes(".bashrc", f"{line}\n")
+
+
+def both(*injects: Inject) -> Inject:
+    def inject(node: Node) -> None:
+        for one in injects:
+            one(node)
+
+    return inject
+
+
+def starts(code: str, *, user: str = "root", env: Mapping[str, str] | None = None) -> Inject:
+    """A Python program that runs from then on; it has to print a line once it is ready."""
+
+    def inject(node: Node) -> None:
+        child = node.popen([sys.executable, "-c", code], user=user, env=env, stdout=subprocess.PIPE)
+        assert child.stdout is not None
+        with child.stdout as said:
+            assert said.readline() == b"up\n"
+
+    return inject
