@@ -12,6 +12,7 @@ from .probes_files import which
 from .probes_tools import NotHad, Program, read_or_empty, search_path
 
 RAS_PORT = 28028  # NCCL's own service, on localhost (NCCL_RAS_ADDR)
+BOOTED = "/run/systemd/system"  # there where systemd is what was booted: sd_booted(3)
 _SECONDS = 4.0
 _UNITS = {
     "firewall": ("firewalld", "ufw", "nftables"),
@@ -29,7 +30,7 @@ class _Asked(Program):
 
 def start(args: dict[str, Any]) -> Program:
     """Begin to ask systemd. NotHad where it does not run (a container), for then nobody can be asked."""
-    if not os.path.isdir("/run/systemd/system"):  # sd_booted(3)
+    if not os.path.isdir(BOOTED):
         raise NotHad("no systemd on this host")
     path = search_path(args) + ":/usr/bin:/bin"
     tools = [which(name, path) for name in ("systemctl", "timedatectl")]

@@ -41,7 +41,7 @@ def advice(dial: Mapping[str, Any], *, host: str, opens: str) -> str:
         "unresolvable": f"give a numeric address:  {host} addr=ADDRESS  in the hostfile",
         "silent": f"see what listens there:  ssh {host} ss -ltnp",
         "stranger": "a proxy or NAT is in between: choose another address with  addr=ADDRESS  in the hostfile",
-        "impostor": f"compare with  ssh {host} ip addr ; then name the right address with  addr=ADDRESS",
+        "impostor": f"compare with  ssh {host} ip addr   then name the right address with  addr=ADDRESS",
         "stalled": f"set the same MTU on both ends (1500 is safe):  ssh {host} sudo ip link set dev IFACE mtu 1500",
         "unknown": "run the check again",
     }.get(kind, f"try by hand:  nc -vz {host} PORT")

@@ -68,7 +68,8 @@ def _gids(case: Case) -> Iterator[Verdict]:
         name: next((row["gids"] for row in rows if _is_roce(row)), None) for name, rows in case.of("infiniband").items()
     }
     roce = {name: table for name, table in tables.items() if table is not None}
-    yield skip([name for name in case.hosts if name not in roce], "no RoCE")
+    for name in (name for name in case.hosts if name not in roce):
+        yield skip(name, "no RoCE" if case.facts[name]["infiniband"] else "no InfiniBand")
     for odd in outliers(roce):
         index = next(index for index in {**odd.usual, **odd.value} if odd.usual.get(index) != odd.value.get(index))
         yield warn(
@@ -89,8 +90,10 @@ def _is_roce(row: Mapping[str, Any]) -> bool:
 def _direct(case: Case) -> Iterator[Verdict]:
     for name in case.hosts:
         gpu = case.facts[name].get("gpu", {})
-        if not case.facts[name]["infiniband"] or gpu.get("vendor") != "nvidia" or not gpu["gpus"]:
-            yield skip(name, "no InfiniBand beside NVIDIA's GPUs")
+        if not case.facts[name]["infiniband"]:
+            yield skip(name, "no InfiniBand")
+        elif gpu.get("vendor") != "nvidia" or not gpu["gpus"]:
+            yield skip(name, "no GPU of NVIDIA's")
         elif gpu.get("direct"):
             yield ok(name, gpu["direct"])
         else:

@@ -61,7 +61,6 @@ def _once(case: Case) -> Iterator[Verdict]:
             if row.get("uuid"):
                 holders.setdefault(row["uuid"], []).append(name)
     shared: dict[tuple[str, ...], int] = {}
-    shared: dict[tuple[str, ...], int] = {}
     for hosts in holders.values():
         machines = {case.facts[name].get("identity", {}).get("host_id", name) for name in hosts}
         if len(machines) > 1:  # one machine under two names is another check's affair

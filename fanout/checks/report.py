@@ -6,28 +6,29 @@ hosts equal rows of the table fold into one.
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fanout.checks import deep_table
 from fanout.checks.columns import Row, rows_of
 from fanout.checks.model import Case, Finding, Level
+from fanout.checks.wrapping import clipped, cut, wrapped
 from fanout.hosts import fold
 
 MOST_ROWS = 24
+_PAGE = 100  # columns, where no terminal says how many
 _SYMBOLS: dict[Level, tuple[str, str]] = {
     "fail": ("✗", "x"), "warn": ("!", "!"), "info": ("·", "-"), "skip": ("–", "-"), "ok": ("✓", "ok"),
 }  # fmt: skip
 _DISPENSABLE = ("cpus", "procs", "login", "mem free", "driver", "disk free", "clock", "torch")  # in a narrow terminal
-_SAME = ("workdir", "shared", "script", "bash", "torchrun", "interpreter", "torch", "gpu", "passes-on")
+_SAME = ("workdir", "shared", "script", "bash", "torchrun", "interpreter", "torch", "gpu", "clock", "passes-on")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Style:
-    """How wide the terminal is and whether it knows more than ASCII."""
+    """How wide the terminal is (None: no terminal, nothing is wrapped) and whether it knows more than ASCII."""
 
-    width: int = 100
+    width: int | None = 100
     ascii: bool = False
 
     def symbol(self, level: Level) -> str:
@@ -45,14 +46,14 @@ class Style:
 def report(title: str, case: Case, findings: Sequence[Finding], seconds: float, style: Style) -> tuple[str, ...]:
     """The whole screen, line by line."""
     rows = rows_of(case, findings)
-    lines = [_header(title, rows, seconds, style), ""]
+    lines = [*_header(title, rows, seconds, style).splitlines(), ""]
     lines += _table(rows, style)
     lines += deep_table.shown(case)
     for heading, level in (("FAILED", "fail"), ("WARNINGS", "warn"), ("NOTES", "info")):
         chosen = merged([finding for finding in findings if finding.level == level])
         if chosen:
             lines += ["", heading, *_paragraphs(chosen, style)]
-    lines += _same(case, findings)
+    lines += _same(case, findings, style)
     lines += _skipped(case, findings, style)
     lines += ["", *_closing(case, rows, findings, style)]
     return tuple(style.plain(line).rstrip() for line in lines)
@@ -66,7 +67,8 @@ def _header(title: str, rows: Sequence[Row], seconds: float, style: Style) -> st
     if bad:
         parts.append(f"{bad} failed")
     right = f"{len(rows)} host{'s' * (len(rows) != 1)} · {seconds:.1f} s · [{', '.join(parts)}]"
-    return f"{title}{' ' * max(2, style.width - len(title) - len(right))}{right}"
+    gap = (style.width or _PAGE) - len(title) - len(right)
+    return f"{title}{' ' * gap}{right}" if gap >= 2 else f"{title}\n{right}"
 
 
 # -- the table of hosts
@@ -79,7 +81,7 @@ def _table(rows: Sequence[Row], style: Style) -> list[str]:
     names = [name for name in folded[0].cells if any(row.cells[name].text not in ("", "–") for row in folded)]
     lines = _laid_out(folded, names, style)
     for name in _DISPENSABLE:
-        if max(map(len, lines)) <= style.width:
+        if style.width is None or max(map(len, lines)) <= style.width:
             break
         names = [kept for kept in names if kept != name]
         lines = _laid_out(folded, names, style)
@@ -92,7 +94,13 @@ def _laid_out(rows: Sequence[Row], names: Sequence[str], style: Style) -> list[s
     """Headings and rows in columns as wide as they need to be: the host to the left, what is measured to the right."""
     table = [["", "host", *names]]
     for row in rows:
-        table.append([style.symbol(row.level), fold(row.hosts), *(row.cells[name].text for name in names)])
+        table.append(
+            [
+                style.symbol(row.level),
+                clipped(fold(row.hosts), (style.width or 2 * _PAGE) // 2),
+                *(row.cells[name].text for name in names),
+            ]
+        )
     widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
     lines = []
     for line in table:
@@ -151,25 +159,22 @@ def _paragraphs(findings: Sequence[Finding], style: Style) -> list[str]:
     lines = []
     for finding in findings:
         lead = f"  {style.symbol(finding.level)} {fold(finding.hosts):<{hosts}}  {finding.check:<{checks}}  "
-        indent = " " * min(len(lead), 40)
-        lines += _wrapped(finding.saw, lead, indent, style.width)
+        most = 40 if style.width is None or style.width >= _PAGE else style.width // 5
+        indent = " " * min(len(lead), most)
+        if style.width and len(lead) + 30 > style.width:  # very many hosts: they have lines of their own
+            first, *further = cut(fold(finding.hosts), style.width - 4)
+            lines += [f"  {style.symbol(finding.level)} {first}", *(f"    {part}" for part in further)]
+            lead = f"    {finding.check}  "
+        lines += wrapped(finding.saw, lead, indent, style.width)
         if finding.advice:
-            lines += _wrapped(finding.advice, indent, indent + "  ", style.width)
+            lines += wrapped(finding.advice, indent, indent + "  ", style.width, typed=True)
     return lines
-
-
-def _wrapped(text: str, lead: str, indent: str, width: int) -> list[str]:
-    """Wrapped at spaces only: a path or a command word is never cut in two."""
-    return textwrap.wrap(
-        text, max(width, len(indent) + 30), initial_indent=lead, subsequent_indent=indent,
-        break_long_words=False, break_on_hyphens=False, drop_whitespace=True, replace_whitespace=False,
-    )  # fmt: skip
 
 
 # -- what is the same, what was not looked at
 
 
-def _same(case: Case, findings: Sequence[Finding]) -> list[str]:
+def _same(case: Case, findings: Sequence[Finding], style: Style) -> list[str]:
     """One line for each fact that all hosts share, where there is more than one to share it."""
     answered = [name for name in case.hosts if case.facts[name]]
     lines = []
@@ -177,7 +182,7 @@ def _same(case: Case, findings: Sequence[Finding]) -> list[str]:
         seen = [finding for finding in findings if finding.check == check and finding.level == "ok" and finding.saw]
         hosts = {host for finding in seen for host in finding.hosts}
         if seen and len({finding.saw for finding in seen}) == 1 and hosts == set(answered):
-            lines.append(f"  {check:<11}  {seen[0].saw}")
+            lines += wrapped(seen[0].saw, f"  {check:<11}  ", " " * 15, style.width)
     if not lines:
         return []
     return ["", f"{'SAME' if len(answered) > 1 else 'FOUND'} ON {fold(answered)}", *lines]
@@ -196,7 +201,7 @@ def _skipped(case: Case, findings: Sequence[Finding], style: Style) -> list[str]
     if not reasons:
         return []
     text = " · ".join(f"{' '.join(checks)} ({reason})" for reason, checks in reasons.items())
-    return ["", "NOT CHECKED", *_wrapped(text, "  ", "  ", style.width)]
+    return ["", "NOT CHECKED", *wrapped(text, "  ", "  ", style.width)]
 
 
 def _closing(case: Case, rows: Sequence[Row], findings: Sequence[Finding], style: Style) -> list[str]:
@@ -208,4 +213,4 @@ def _closing(case: Case, rows: Sequence[Row], findings: Sequence[Finding], style
     who += "`fanout run` would start: training itself meets this" if deep else "`fanout run` would stop here"
     if case.request.first.name not in bad:  # without host 0 it would be another run
         who += f"; leave {'it' if len(bad) == 1 else 'them'} out with  -x {fold(bad)}"
-    return _wrapped(who, "", "", style.width)
+    return wrapped(who, "", "", style.width)

@@ -79,9 +79,8 @@ def _differences(here: Mapping[str, str], there: Mapping[str, str]) -> str:
 def _shared(case: Case) -> Iterator[Verdict]:
     """One directory or a copy each: both are fine. Some together and some not is what nobody expects."""
     seen = _one_a_machine(case)
-    circles: dict[str, tuple[str, ...]] = {}
-    for name, row in seen.items():
-        circles[name] = tuple(other for other in seen if other in row["hosts"] and name in seen[other]["hosts"])
+    sees = {name: frozenset(row["hosts"]) for name, row in seen.items()}
+    circles = {name: tuple(other for other in seen if other in sees[name] and name in sees[other]) for name in seen}
     largest = max(circles.values(), key=len, default=())
     if len(largest) == 1:
         yield ok(circles, "a copy on each host")

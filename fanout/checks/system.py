@@ -101,7 +101,7 @@ def _stuck(case: Case) -> Iterator[Verdict]:
             shown = ", ".join(f"pid {row['pid']} {row['command']} in {row['wchan']}" for row in bad[:3])
             yield warn(
                 name, f"waits without end for a file server or a GPU: {shown}",
-                f"see  ssh {name} dmesg | tail ; every run there will hang in the same place",
+                f"see  ssh {name} dmesg | tail   (every run there will hang in the same place)",
             )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import os
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TextIO
 
 from fanout import plan, preflight
 from fanout.arguments import Request
@@ -102,7 +102,9 @@ def check(request: Request, edge: Edge) -> int:
     if session.state.interrupts or result is None:
         edge.say("interrupted")
         return 128 + session.state.interrupts[0]
-    edge.stdout.write(as_json(result) if given["as_json"] else shown(f"fanout check {request.hosts}", result, edge))
+    edge.stdout.write(
+        as_json(result) if given["as_json"] else shown(f"fanout check {request.hosts}", result, edge, edge.stdout)
+    )
     return result.exit_code(strict=given["strict"])
 
 
@@ -140,10 +142,11 @@ def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
-def shown(title: str, result: Preflight, edge: Edge) -> str:
-    """The report as text for this terminal."""
-    ascii_only = not (getattr(edge.stdout, "encoding", "") or "").lower().startswith("utf")
-    style = report.Style(width=max(60, min(edge.columns, 140)), ascii=ascii_only)
+def shown(title: str, result: Preflight, edge: Edge, stream: TextIO) -> str:
+    """The report as text for this terminal; what is no terminal is not wrapped."""
+    ascii_only = not (getattr(stream, "encoding", "") or "").lower().startswith("utf")
+    width = max(60, min(edge.columns, 140)) if stream.isatty() else None
+    style = report.Style(width=width, ascii=ascii_only)
     return "\n".join(report.report(title, result.case, result.findings, result.seconds, style)) + "\n"
 
 

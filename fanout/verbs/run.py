@@ -261,7 +261,9 @@ class _Launch:
             view.note("launching all the same: --force")
         elif result.failures:
             view.close()
-            self.edge.stderr.write(check.shown(f"fanout check {self.request.hosts}", result, self.edge))
+            self.edge.stderr.write(
+                check.shown(f"fanout check {self.request.hosts}", result, self.edge, self.edge.stderr)
+            )
             self.edge.say("not launched: the check failed (--force launches all the same)")
         else:
             warnings = len({finding.check for finding in result.warnings})

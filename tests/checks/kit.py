@@ -79,6 +79,12 @@ def played(number: int, *argv: str, **more: Any) -> dict[str, Any]:
     return {"status": 86, "seconds": 0.1, "calls": [call], "count": 1, "words": "", "given": given, **more}
 
 
+def gpus(name: str) -> dict[str, Any]:
+    """What nvidia-smi tells on that host: GPUs like the others', each the only one of its UUID."""
+    rows: Any = GPU["gpus"]
+    return {**GPU, "gpus": [{**row, "uuid": f"{row['uuid']}-of-{name}"} for row in rows]}
+
+
 def healthy(number: int, *, gpu: bool = True) -> dict[str, Any]:
     """Facts of host ``number`` (from 1) as ``ask_facts`` tells them."""
     name = f"gpu{number:02}"
@@ -127,19 +133,16 @@ def healthy(number: int, *, gpu: bool = True) -> dict[str, Any]:
             "packages": {"torch": "2.9.1", "nvidia-nccl-cu12": "2.27.5", "numpy": "2.1.0"},
             "torch": {"version": "2.9.1+cu128", "cuda": "12.8", "hip": None}, "absent": [],
         },
-        "gpu": GPU, "missing": {},
+        "gpu": gpus(name), "missing": {},
         "rehearsal": played(number),
         "clock": {"began": 100.0, "ended": 100.2},
     }  # fmt: skip
-    facts = copy.deepcopy(facts)
-    for row in facts["gpu"]["gpus"]:
-        row["uuid"] = f"{row['uuid']}-of-{name}"
     if not gpu:
         del facts["gpu"]
         facts["missing"] = {"gpu": "no GPU"}
         facts["software"]["packages"].pop("nvidia-nccl-cu12")
         facts["software"]["torch"]["version"] = "2.9.1+cpu"
-    return facts
+    return copy.deepcopy(facts)
 
 
 def request(count: int = 4, **more: Any) -> CheckRequest:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from fanout.checks import explain
+from fanout.checks import explain, wrapping
 from fanout.checks.catalogue import CATALOGUE
 from fanout.checks.columns import rows_of
 from fanout.checks.model import Case, judged_all
@@ -21,7 +24,7 @@ from tests.checks.faults import FAULTS, Fault, dialled, meshed, process, silent_
 from tests.checks.kit import changed, healthy_case, hosts
 
 GOLDEN = Path(__file__).parent / "golden"
-WIDE, NARROW, OLD = Style(), Style(width=80), Style(ascii=True)
+WIDE, NARROW, OLD, PIPE = Style(), Style(width=80), Style(ascii=True), Style(width=None)
 
 
 def mixed(case: Case) -> Case:
@@ -31,7 +34,7 @@ def mixed(case: Case) -> Case:
     case = replace(case, request=replace(case.request, unreached={"gpu03": trouble}))
     case = changed(case, "gpu02", "gpu/driver", "535.183.01")
     case = changed(case, "gpu02", "gpu/module", "535.183.01")
-    case = changed(case, "gpu02", "gpu/processes", [process(age=2.7e5)])
+    case = changed(case, "gpu02", "gpu/processes", [process(age=2.7e5, gpu="GPU-5-of-gpu02")])
     return replace(case, offsets={**case.offsets, "gpu02": (0.912, 0.001)})
 
 
@@ -92,8 +95,52 @@ def test_the_table_fits(style: Style, count: int) -> None:
     case = healthy_case(count)
     lines = report("fanout check hosts.txt", case, judged_all(CATALOGUE, case), 2.3, style)
     table = lines[2 : lines.index("", 2)]
+    assert style.width is not None
     assert max(map(len, table)) <= style.width
     assert len(table) <= MOST_ROWS + 2
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.id)
+def test_nothing_runs_over_80_columns_and_no_command_is_broken(fault: Fault) -> None:
+    """A line is longer only where one word is. What shall be typed is in one piece, or goes on behind a backslash."""
+    case = fault.change(healthy_case())
+    findings = judged_all(CATALOGUE, case)
+    lines = report("fanout check hosts.txt", case, findings, 2.3, NARROW)
+    assert all(len(line) <= 80 or len(line.split()[-1]) > 50 for line in lines), max(lines, key=len)
+    screen = re.sub(r" \\\n +", " ", "\n".join(lines))
+    for finding in findings:
+        if finding.level in ("fail", "warn"):
+            for piece in re.split(r" {2,}", finding.advice):
+                assert piece in screen or not piece.startswith(("ssh", "sudo", "scp", "tar", "-"))
+
+
+def test_in_a_pipe_nothing_is_wrapped() -> None:
+    """One line for what was seen, one for the advice, and all columns of the table: for grep and for files."""
+    case = dialled("dropped", seconds=3.0)(healthy_case())
+    findings = judged_all(CATALOGUE, case)
+    lines = [line.strip() for line in report("fanout check hosts.txt", case, findings, 2.3, PIPE)]
+    bad = next(finding for finding in findings if finding.level == "fail")
+    assert bad.advice in lines
+    assert any(line.endswith(bad.saw) for line in lines)
+
+
+def test_a_long_command_goes_on_as_a_shell_takes_it() -> None:
+    """Never inside quotes, and the shell reads the same words out of it."""
+    command = "ssh h1 tar -C /home/ann/proj -c . | ssh h3 'mkdir -p /home/ann/proj && tar -C /home/ann/proj -x'"
+    lines = wrapping.wrapped(f"copy it there:  {command}   or name another", "", "    ", 60, typed=True)
+    assert max(map(len, lines)) <= 60
+    typed = "\n".join(lines).partition("copy it there:")[2].partition("   or name")[0]
+    assert shlex.split(typed.replace("\\\n", "")) == shlex.split(command)
+
+
+def test_a_set_of_many_hosts_is_broken_behind_commas() -> None:
+    """Odd hosts all over a file of 200: their names take lines of their own, and none runs over."""
+    case = healthy_case(200)
+    for number in range(1, 200, 3):
+        found: Any = case.facts[f"gpu{number:02}"]["programs"]
+        found["found"]["bash"] = ""
+    lines = report("fanout check hosts.txt", case, judged_all(CATALOGUE, case), 2.3, NARROW)
+    assert max(map(len, lines)) <= 80
 
 
 def test_ascii_is_ascii() -> None:

@@ -143,6 +143,10 @@ def test_what_is_out_of_the_ordinary_is_told_and_nothing_else() -> None:
         "gpu01: /dev/shm is 100 % full (0 MB free)",
     )
     assert aftermath.notes("gpu01", dict.fromkeys(quiet, "nonsense")) == ()
+    flapped = {"ports": [{"port": "mlx5_0/1", "counter": "link_downed", "more": 3}]}
+    assert aftermath.notes("gpu01", flapped) == (
+        "gpu01: InfiniBand mlx5_0/1 counted 3 more of link_downed during the run: its cable, optics or switch port",
+    )
 
 
 def test_the_kernels_word_about_a_rank_is_a_proof() -> None:

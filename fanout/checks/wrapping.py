@@ -1,0 +1,85 @@
+"""Findings and advice in lines of a terminal's width: prose breaks at spaces, what shall be pasted does not break. Pure.
+
+In the texts of the checks two spaces or more set off what is to be typed: ``open it on h1:  sudo ufw …   or  sudo …``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+_PROGRAMS = (
+    "ssh", "sudo", "scp", "tar", "git", "rm", "kill", "pip", "python", "python3", "torchrun", "fanout", "nvidia-smi",
+    "nc", "ulimit",
+)  # fmt: skip
+_TYPED = re.compile(rf"(?:{'|'.join(map(re.escape, _PROGRAMS))})\s|-\S|\S+ [\w.]+=\S|[\w.]+=\S")
+_GAP = re.compile(r"( {2,})")
+_WORD = re.compile(r"(?:'[^']*'|\"[^\"]*\"|[^\s'\"])+")
+_LEAST = 30  # columns for text, however narrow the terminal
+
+
+def wrapped(text: str, lead: str, indent: str, width: int | None, *, typed: bool = False) -> list[str]:
+    """``lead`` and ``text``, further lines behind ``indent``; one line where nobody looks at the width (None).
+
+    ``typed``: there are commands in it.
+    """
+    if width is None:
+        return [(lead + text).rstrip()]
+    width = max(width, len(indent) + _LEAST)
+    lines, line, start = [], lead, len(lead)
+    for gap, unit in _units(text, typed):
+        if len(line) == start:
+            gap = ""
+        if len(line) + len(gap) + len(unit) > width and len(line) > start:
+            lines.append(line.rstrip())
+            line, start, gap = indent, len(indent), ""
+        *before, line_end = _continued(unit, width - len(line) - len(gap), width - len(indent))
+        for part in before:
+            lines.append(line + gap + part)
+            line, start, gap = indent, len(indent), ""
+        line += gap + line_end
+    return [*lines, line.rstrip()]
+
+
+def _units(text: str, typed: bool) -> Iterator[tuple[str, str]]:
+    """(the spaces before it, a word of prose or a whole command), in order."""
+    gap = ""
+    for part in _GAP.split(text):
+        if _GAP.fullmatch(part):
+            gap = part
+        elif typed and _TYPED.match(part.lstrip("(")):
+            yield gap, part
+        else:
+            for word in part.split():
+                yield gap, word
+                gap = " "
+
+
+def _continued(unit: str, first: int, further: int) -> list[str]:
+    """A command that is too long for a line, over several as a shell takes them; anything else as it is."""
+    if len(unit) <= first or " " not in unit or not unit.startswith(("-", *_PROGRAMS)):
+        return [unit]
+    lines, line, room = [], "", first
+    for word in _WORD.findall(unit):
+        if line and len(line) + len(word) + 3 > room:
+            lines.append(line + " \\")
+            line, room = "  " + word, further
+        else:
+            line = f"{line} {word}" if line else word
+    return [*lines, line]
+
+
+def cut(hosts: str, width: int) -> list[str]:
+    """A folded set of hosts that is too long for a line, broken behind commas."""
+    lines, line = [], ""
+    for part in re.split(r"(?<=,)", hosts):
+        if line and len(line) + len(part) > width:
+            lines.append(line)
+            line = ""
+        line += part
+    return [*lines, line]
+
+
+def clipped(hosts: str, most: int) -> str:
+    """The same in one cell: its beginning."""
+    return hosts if len(hosts) <= most else f"{hosts[: most - 1]}…"

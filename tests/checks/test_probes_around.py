@@ -1,0 +1,120 @@
+"""What is around a run, as the agent reads it: ports of InfiniBand, services, links between GPUs, NCCL's own service."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from pathlib import Path
+
+import pytest
+
+from fanout.agent import probes_links, probes_rdma, probes_services
+from fanout.agent.probes_tools import NotHad, Program
+
+MATRIX = (
+    "\t\x1b[4mGPU0\tGPU1\tGPU2\tNIC0\tCPU Affinity\x1b[0m\n"
+    "GPU0\t X \tNV18\tSYS\tPIX\t0-47\nGPU1\tNV18\t X \tSYS\tSYS\t0-47\nGPU2\tSYS\tSYS\t X \tSYS\t48-95\n"
+    "NIC0\tPIX\tSYS\tSYS\t X\n\nLegend:\n\n  X    = Self\n"
+)
+
+
+def port(root: Path, device: str, **files: str) -> Path:
+    """A port as the kernel shows it; ``counters__link_downed="3"`` is the file counters/link_downed."""
+    folder = root / device / "ports" / "1"
+    for name, text in {"state": "4: ACTIVE", "rate": "100 Gb/sec", "link_layer": "InfiniBand", **files}.items():
+        file = folder / name.replace("__", "/")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text + "\n")
+    return folder
+
+
+def test_only_counters_that_grew_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between two looks: what was there before is nobody's fault, and a port that is new has no before."""
+    monkeypatch.setattr(probes_rdma, "ROOT", str(tmp_path))
+    folder = port(tmp_path, "mlx5_0", counters__link_downed="3", counters__symbol_error="0")
+    before = probes_rdma.counters()
+    assert before == {"mlx5_0/1": {"link_downed": 3, "symbol_error": 0}}
+    assert probes_rdma.grown(before) == []
+    (folder / "counters" / "symbol_error").write_text("44\n")
+    port(tmp_path, "mlx5_1", counters__link_downed="9")
+    assert probes_rdma.grown(before) == [{"port": "mlx5_0/1", "counter": "symbol_error", "more": 44}]
+    assert probes_rdma.grown(None) == probes_rdma.grown("nonsense") == []
+
+
+def test_addresses_that_are_in_use_are_told_with_their_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the index that NCCL_IB_GID_INDEX counts; empty places are none."""
+    monkeypatch.setattr(probes_rdma, "ROOT", str(tmp_path))
+    files = {"gids__0": "fe80:0000:0000:0000:0202:c9ff:fe00:0001", "gid_attrs__types__0": "IB/RoCE v1"}
+    files |= {"gids__1": "0000:0000:0000:0000:0000:0000:0000:0000", "gid_attrs__types__1": "IB/RoCE v1"}
+    files |= {"gids__3": "0000:0000:0000:0000:0000:ffff:0a4d:0001", "gid_attrs__types__3": "RoCE v2"}
+    port(tmp_path, "mlx5_0", link_layer="Ethernet", **files)
+    (row,) = probes_rdma.infiniband({})
+    assert row["gids"] == {"0": "IB/RoCE v1 link-local", "3": "RoCE v2 IPv4"}
+    assert (row["state"], row["link"]) == ("ACTIVE", "Ethernet")
+
+
+@pytest.mark.process
+@pytest.mark.parametrize(
+    ("text", "count", "pairs"),
+    [
+        (MATRIX, 3, {"NV18": 1, "SYS": 2}),
+        (MATRIX, 4, {}),
+        ("Unable to determine the link topology.\n", 3, {}),
+        (" \tGPU0\tGPU1\nGPU0\tX\tCNS\nGPU1\tCNS\tX\n", 2, {"CNS": 1}),
+    ],
+)
+def test_links_are_counted_by_pair(text: str, count: int, pairs: dict[str, int]) -> None:
+    """Whatever else the matrix tells (cards, processors); nothing where it is not of all GPUs."""
+    program = Program(["printf", "%s", text], {"PATH": "/usr/bin:/bin"}, 5.0)
+    assert probes_links.links({"paths": program}, count) == {"paths": pairs}
+
+
+def systemd(folder: Path, monkeypatch: pytest.MonkeyPatch, units: str, synchronised: str) -> dict[str, object]:
+    """What is told where systemd runs and these units are active."""
+    for name, text in (
+        ("systemctl", f"shift; for u; do case $u in {units}) echo active ;; *) echo inactive ;; esac; done; exit 3"),
+        ("timedatectl", f"echo {synchronised}"),
+    ):
+        (folder / name).write_text(f"#!/bin/sh\n{text}\n")
+        (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+    monkeypatch.setattr(probes_services, "BOOTED", str(folder))
+    return probes_services.finish(probes_services.start({}))
+
+
+@pytest.mark.process
+def test_services_that_are_active_are_told_by_what_they_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the clock as timedatectl has it; a word that it does not know is no answer."""
+    told = systemd(tmp_path, monkeypatch, "firewalld|chrony|earlyoom", "no")
+    assert told == {"firewall": ["firewalld"], "time": ["chrony"], "killer": ["earlyoom"], "synchronised": False}
+    assert systemd(tmp_path, monkeypatch, "none", "Unknown command verb show.")["synchronised"] is None
+
+
+@pytest.mark.process
+def test_without_systemd_nobody_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container says so; and a systemctl that fails is a reason, not a host without services."""
+    monkeypatch.setattr(probes_services, "BOOTED", str(tmp_path / "nowhere"))
+    with pytest.raises(NotHad, match="no systemd"):
+        probes_services.start({})
+    (tmp_path / "x").mkdir()
+    with pytest.raises(NotHad, match="Failed to connect"):
+        systemd(tmp_path / "x", monkeypatch, "*) echo Failed to connect to bus; exit 1 ;; none", "yes")
+
+
+@pytest.mark.process
+def test_nccl_s_service_is_heard_out_and_given_up_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that answers and never closes costs its time only; where nobody listens there is no job."""
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        monkeypatch.setattr(probes_services, "RAS_PORT", door.getsockname()[1])
+        guests = []
+
+        def serve() -> None:
+            guests.append(door.accept()[0])
+            guests[0].sendall(b"NCCL version 2.27.5\n")
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        assert probes_services.ras(0.3) == ["NCCL version 2.27.5"]
+        thread.join()
+        guests[0].close()
+    assert probes_services.other_job({}) == []
