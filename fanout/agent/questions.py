@@ -34,6 +34,7 @@ class Questions:
         return [question[2] for question in self._open.values()]
 
     def ask(self, message: dict) -> None:
+        _load()
         answer_read, answer_write = os.pipe()
         child = os.fork()
         if child == 0:
@@ -63,6 +64,14 @@ class Questions:
             os.close(question[0])
             procs.send(question[1], signal.SIGKILL)
             os.waitpid(question[1], 0)
+
+
+def _load() -> None:
+    """Take the probes in here, once: their sources are compiled in memory, which every child would have to do anew."""
+    try:
+        from . import probes, spawn  # noqa: F401
+    except Exception:
+        pass  # the child meets the same, and its answer says so
 
 
 def _answer(message: dict, descriptor: int) -> None:
