@@ -27,6 +27,7 @@ from fanout.hosts import Host
 from fanout.plan import LaunchPlan
 
 _FACTS_SECONDS = 15.0
+_CLOCK_SECONDS = 5.0
 _LISTEN_SECONDS = 20.0
 _DIAL_SECONDS = 3.0
 _BULK = 1 << 18
@@ -92,6 +93,7 @@ def run(
     began = clock()
     case = _facts(request, asker)
     if case.facts:
+        case = replace(case, offsets=_clocks(case, asker))
         case = replace(case, port=_port_test(case, asker))
         case = replace(case, mesh=_mesh_test(case, asker))
         if rounds.is_wanted(case, checks, "share"):
@@ -128,9 +130,9 @@ def _facts(request: CheckRequest, asker: Asker) -> Case:
             continue
         facts[host.name] = answer.value
         missing[host.name] = answer.value.get("missing", {})
-        offset = _offset(answer)
-        if offset is not None:
-            offsets[host.name] = offset
+        clock = answer.value.get("clock")
+        if clock and answer.received:
+            offsets[host.name] = _offset(answer, clock["began"], clock["ended"])
     return Case(request=request, facts=facts, missing=missing, offsets=offsets)
 
 
@@ -152,13 +154,22 @@ def _questions(request: CheckRequest, host: Host) -> dict[str, Any]:
     }
 
 
-def _offset(answer: Answer) -> tuple[float, float] | None:
+def _offset(answer: Answer, began: float, ended: float) -> tuple[float, float]:
     """(offset, uncertainty) of the host's clock, as NTP works it out from the four times of one exchange."""
-    clock = answer.value.get("clock")
-    if not clock or not answer.received:
-        return None
-    ahead, behind = clock["began"] - answer.sent, clock["ended"] - answer.received
+    ahead, behind = began - answer.sent, ended - answer.received
     return (ahead + behind) / 2, (ahead - behind) / 2
+
+
+def _clocks(case: Case, asker: Asker) -> dict[str, tuple[float, float]]:
+    """The facts were long on their way: the smallest question there is tells the time more closely."""
+    names = [name for name in case.hosts if case.facts[name]]
+    offsets = dict(case.offsets)
+    answers = asker.ask([Ask(host=name, what="clock", timeout=_CLOCK_SECONDS) for name in names])
+    for name, answer in zip(names, answers, strict=True):
+        if not answer.error and answer.received:
+            seen = _offset(answer, answer.value["time"], answer.value["time"])
+            offsets[name] = min(offsets.get(name, seen), seen, key=lambda offset: offset[1])
+    return offsets
 
 
 # -- the second round: host 0's port

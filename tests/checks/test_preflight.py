@@ -43,15 +43,19 @@ def healthy_script(**more: Callable[[str, Mapping[str, Any]], Answer]) -> Script
     def shared(host: str, args: Mapping[str, Any]) -> Answer:
         return Answer(value={"seen": list(range(args["count"])), "seconds": 0.0})
 
-    return {"facts": facts, "listen": listen, "dial": dial, "share": share, "shared": shared, **more}
+    def clock(host: str, args: Mapping[str, Any]) -> Answer:
+        return Answer(value={"time": 100.012}, sent=100.0, received=100.02)
+
+    return {"facts": facts, "clock": clock, "listen": listen, "dial": dial, "share": share, "shared": shared, **more}
 
 
-def test_four_rounds_and_all_that_lives_on_is_ended() -> None:
-    """Facts of all; host 0 listens and the others dial; all listen and all dial; all leave a token and look for all."""
+def test_five_rounds_and_all_that_lives_on_is_ended() -> None:
+    """Facts and time of all; host 0 listens and the others dial; all listen and all dial; all leave a token and look for all."""
     asker = ScriptedAsker(healthy_script())
     result = preflight.run(request(3), asker, clock=lambda: 0.0)
     assert [(ask.what, ask.host) for ask in asker.asked] == [
         ("facts", "gpu01"), ("facts", "gpu02"), ("facts", "gpu03"),
+        ("clock", "gpu01"), ("clock", "gpu02"), ("clock", "gpu03"),
         ("listen", "gpu01"), ("dial", "gpu02"), ("dial", "gpu03"),
         ("listen", "gpu01"), ("listen", "gpu02"), ("listen", "gpu03"),
         ("dial", "gpu01"), ("dial", "gpu02"), ("dial", "gpu03"),
@@ -69,11 +73,20 @@ def test_four_rounds_and_all_that_lives_on_is_ended() -> None:
     assert result.learned.exports == {}
 
 
+def test_the_closest_look_at_the_clock_counts() -> None:
+    """Facts take their time; a small question brackets the host's clock in 20 ms. Where it fails, the facts have to do."""
+    offset, margin = preflight.run(request(2), ScriptedAsker(healthy_script())).case.offsets["gpu02"]
+    assert (round(offset, 4), round(margin, 4)) == (0.002, 0.01)
+    silent = healthy_script(clock=lambda host, args: Answer(error="no answer in time"))
+    offset, margin = preflight.run(request(2), ScriptedAsker(silent)).case.offsets["gpu02"]
+    assert (round(offset, 4), round(margin, 4)) == (0.0, 0.1)
+
+
 def test_one_host_binds_its_port_and_needs_no_network() -> None:
     """Nobody dials; MASTER_ADDR is loopback."""
     asker = ScriptedAsker(healthy_script())
     result = preflight.run(request(1), asker, clock=lambda: 0.0)
-    assert [ask.what for ask in asker.asked] == ["facts", "listen"]
+    assert [ask.what for ask in asker.asked] == ["facts", "clock", "listen"]
     assert result.learned.master_addr == "127.0.0.1"
 
 
