@@ -159,15 +159,15 @@ def _paragraphs(findings: Sequence[Finding], style: Style) -> list[str]:
     lines = []
     for finding in findings:
         lead = f"  {style.symbol(finding.level)} {fold(finding.hosts):<{hosts}}  {finding.check:<{checks}}  "
-        most = 40 if style.width is None or style.width >= _PAGE else style.width // 5
-        indent = " " * min(len(lead), most)
+        indent = " " * min(len(lead), 40)
+        below = indent if style.width is None or style.width >= _PAGE else indent[: style.width // 5]
         if style.width and len(lead) + 30 > style.width:  # very many hosts: they have lines of their own
             first, *further = cut(fold(finding.hosts), style.width - 4)
             lines += [f"  {style.symbol(finding.level)} {first}", *(f"    {part}" for part in further)]
             lead = f"    {finding.check}  "
         lines += wrapped(finding.saw, lead, indent, style.width)
         if finding.advice:
-            lines += wrapped(finding.advice, indent, indent + "  ", style.width, typed=True)
+            lines += wrapped(finding.advice, below, below + "  ", style.width, typed=True)
     return lines
 
 
