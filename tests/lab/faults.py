@@ -202,15 +202,15 @@ GPU = Scene(
 )  # fmt: skip
 
 # Ports of InfiniBand are files of the kernel's: a /sys/class of our own has them, beside the real network devices.
-_PORT = "/sys/class/infiniband/mlx5_0/ports/1"
+PORT = "/sys/class/infiniband/mlx5_0/ports/1"
 _IB = f"""
 mkdir /tmp/net && mount --bind /sys/class/net /tmp/net && mount -t tmpfs none /sys/class
 mkdir /sys/class/net && mount --bind /tmp/net /sys/class/net
-mkdir -p {_PORT}/counters {_PORT}/gids {_PORT}/gid_attrs/types
-echo '4: ACTIVE' > {_PORT}/state; echo '400 Gb/sec (4X NDR)' > {_PORT}/rate; echo Ethernet > {_PORT}/link_layer
-echo 1 > {_PORT}/counters/link_downed; echo 0 > {_PORT}/counters/symbol_error
-echo fe80:0000:0000:0000:0202:c9ff:fe00:0001 > {_PORT}/gids/0; echo 'IB/RoCE v1' > {_PORT}/gid_attrs/types/0
-echo 0000:0000:0000:0000:0000:ffff:0a4d:0001 > {_PORT}/gids/3; echo 'RoCE v2' > {_PORT}/gid_attrs/types/3
+mkdir -p {PORT}/counters {PORT}/gids {PORT}/gid_attrs/types
+echo '4: ACTIVE' > {PORT}/state; echo '400 Gb/sec (4X NDR)' > {PORT}/rate; echo Ethernet > {PORT}/link_layer
+echo 1 > {PORT}/counters/link_downed; echo 0 > {PORT}/counters/symbol_error
+echo fe80:0000:0000:0000:0202:c9ff:fe00:0001 > {PORT}/gids/0; echo 'IB/RoCE v1' > {PORT}/gid_attrs/types/0
+echo 0000:0000:0000:0000:0000:ffff:0a4d:0001 > {PORT}/gids/3; echo 'RoCE v2' > {PORT}/gid_attrs/types/3
 mkdir /tmp/upper /tmp/work /tmp/shm /tmp/pts
 mount --bind /dev/shm /tmp/shm && mount --bind /dev/pts /tmp/pts
 mount -t overlay -o lowerdir=/dev,upperdir=/tmp/upper,workdir=/tmp/work overlay /dev
@@ -223,9 +223,9 @@ FABRIC = Scene(
     ready=_IB,
     everywhere=(("locked-memory", "warn"),),  # it cannot be raised everywhere, but it can be lowered
     faults=(
-        Fault(check="infiniband", level="warn", host="h2", inject=runs(f"echo '1: DOWN' > {_PORT}/state")),
-        Fault(check="ib-errors", level="info", host="h3", inject=runs(f"echo 977 > {_PORT}/counters/symbol_error")),
-        Fault(check="roce-gids", level="warn", host="h4", inject=runs(f"rm {_PORT}/gids/3")),
+        Fault(check="infiniband", level="warn", host="h2", inject=runs(f"echo '1: DOWN' > {PORT}/state")),
+        Fault(check="ib-errors", level="info", host="h3", inject=runs(f"echo 977 > {PORT}/counters/symbol_error")),
+        Fault(check="roce-gids", level="warn", host="h4", inject=runs(f"rm {PORT}/gids/3")),
         Fault(check="gpu-direct", level="info", host="h5", inject=both(writes("bin/nvidia-smi", _SMI, mode=0o755), rc(_PATH))),
     ),
 )  # fmt: skip

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.lab.drive import same_as_golden
-from tests.lab.faults import SCENES
+from tests.lab.faults import FABRIC, PORT, SCENES
 from tests.lab.lab import REPOSITORY, Lab
 from tests.lab.spoil import Scene
 
@@ -62,3 +62,27 @@ def test_each_fault_of_a_scene_makes_exactly_its_check_speak(name: str) -> None:
     assert {(host, row["check"], row["level"]) for row in rows for host in row["hosts"]} == promised, told(rows)
     assert all(row["advice"] for row in rows if row["level"] != "info")
     same_as_golden(f"check-{name}", told(rows))
+
+
+def test_errors_that_infiniband_counts_during_a_failed_run_are_in_its_report() -> None:
+    """One port's counter grows while the run lasts: that host is named with it, the other is not."""
+    train = f"[ $NODE_RANK = 1 ] && echo 45 > {PORT}/counters/symbol_error && exit 3\nsleep 30\n"
+    with Lab(2) as lab:
+        for node in lab.nodes:
+            for path, text in {"task.py": "import json\n", "train.sh": train}.items():
+                node.write_file(f"{FABRIC.project}/{path}", text, user="lab")
+        for name in lab.names:
+            lab[name].run(["sh", "-ec", f"{FABRIC.ready}\nchmod 666 {PORT}/counters/*"], check=True)
+        argv = [
+            sys.executable,
+            "-m",
+            "fanout",
+            "run",
+            "--skip-check",
+            lab.hostfile("h1 slots=1\nh2 slots=1\n"),
+            "task.py",
+        ]
+        done = lab.launcher.run(argv, user="lab", cwd=FABRIC.project, env={"PYTHONPATH": str(REPOSITORY)})
+    assert done.returncode == 3, done.stderr
+    assert "h2: InfiniBand mlx5_0/1 counted 45 more of symbol_error during the run" in re.sub(r"\s+", " ", done.stderr)
+    assert "h1: InfiniBand" not in done.stderr
