@@ -49,6 +49,7 @@ QUICK: Sections = {
     "ports": probes_net.port_ranges,
     "residue": probes_net.residue,
     "infiniband": probes_rdma.infiniband,
+    "segments": probes_files.shared_memory,
     "ras": probes_services.other_job,
 }
 

@@ -9,7 +9,7 @@ import stat
 import time
 from typing import Any
 
-from .probes_tools import search_path
+from .probes_tools import read, search_path
 
 _HASHED = 32 << 20  # larger files are data: their size is compared, not their content
 
@@ -22,6 +22,8 @@ _VENV_GLOBS = (
     "~/miniconda3/envs/*/bin", "~/anaconda3/envs/*/bin", "~/miniforge3/envs/*/bin", "~/.conda/envs/*/bin",
     "~/envs/*/bin", "~/venvs/*/bin", "~/.virtualenvs/*/bin", "/opt/conda/envs/*/bin",
 )  # fmt: skip
+_SHM = "/dev/shm"
+_SEGMENTS = ("nccl-", "torch_", "sem.", "psm_", "cuda.shm.")
 
 
 def placed(path: str, args: dict[str, Any]) -> str:
@@ -152,6 +154,23 @@ def elsewhere(name: str, args: dict[str, Any]) -> list[str]:
         folders += sorted(glob.glob(os.path.expanduser(pattern)))[:16]
     found = [os.path.join(folder, name) for folder in folders if os.access(os.path.join(folder, name), os.X_OK)]
     return list(dict.fromkeys(found))[:6]
+
+
+def shared_memory(args: dict[str, Any]) -> list[dict[str, Any]]:
+    """Our own segments in /dev/shm, of the kinds that training makes, that are old and that no process of ours maps."""
+    now, found = time.time(), {}
+    for name in os.listdir(_SHM) if os.path.isdir(_SHM) else ():
+        seen = os.lstat(os.path.join(_SHM, name))
+        if name.startswith(_SEGMENTS) and seen.st_uid == os.getuid() and now - seen.st_mtime > 600:
+            found[name] = seen.st_blocks * 512
+    for pid in filter(str.isdigit, os.listdir("/proc") if found else ()):
+        try:
+            mapped = read("/proc/%s/maps" % pid, 1 << 22)
+        except OSError:  # another user's, or gone
+            continue
+        for name in [name for name in found if os.path.join(_SHM, name) in mapped]:
+            del found[name]
+    return [{"path": os.path.join(_SHM, name), "bytes": size} for name, size in sorted(found.items())][:64]
 
 
 def stale_locks(args: dict[str, Any]) -> list[str]:

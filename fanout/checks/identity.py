@@ -56,6 +56,12 @@ def _user(case: Case) -> Iterator[Verdict]:
             odd.hosts, f"user {odd.against(lambda user: f'{user[0]} (uid {user[1]}, gid {user[2]})')}",
             "on a shared file system this is another person: files of one cannot be written by the other",
         )  # fmt: skip
+    groups = {name: tuple(user["groups"]) for name, user in case.of("user").items()}
+    for odd_groups in outliers(groups) if len(set(users.values())) == 1 else ():
+        yield info(
+            odd_groups.hosts, f"groups {odd_groups.against(lambda numbers: ' '.join(map(str, numbers)))}",
+            "a shared directory that belongs to a group may be closed to this user on some hosts",
+        )  # fmt: skip
     masks = {name: user["umask"] for name, user in case.of("user").items()}
     for odd_mask in outliers(masks):
         yield info(
@@ -91,7 +97,7 @@ CHECKS = (
     ),
     Check(
         name="user", group="identity", worst="warn", needs=("user",),
-        verifies="The login is the same user (uid and gid) on every host.",
+        verifies="The login is the same user (uid and gid) on every host; groups and umask are told where they differ.",
         why="File systems know users by number: with another uid a shared directory is somebody else's.",
         fix="Log in as the same user (user@host in the hostfile), or give the account the same uid.",
         judge=_user,

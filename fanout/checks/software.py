@@ -136,6 +136,17 @@ def _nccl(case: Case) -> Iterator[Verdict]:
         yield skip(lacking, "no NCCL package beside torch")
 
 
+def _known_bugs(case: Case) -> Iterator[Verdict]:
+    """Versions that hang by themselves, whatever the hosts do."""
+    for name, row in case.of("software").items():
+        version = str(row["torch"].get("version") or "") if row["torch"] else ""
+        if version.partition("+")[0] == "2.7.0":
+            yield warn(
+                name, f"torch {version} may hang in init_process_group(device_id=…)",
+                "repaired in 2.7.1 (https://github.com/pytorch/pytorch/issues/153960): upgrade, or leave device_id out",
+            )  # fmt: skip
+
+
 def _packages(case: Case) -> Iterator[Verdict]:
     sets = {name: row["packages"] for name, row in case.of("software").items()}
     for odd in outliers(sets):
@@ -254,6 +265,13 @@ CHECKS = (
         why="NCCL refuses to start a group of mixed versions.",
         fix="Install the same torch everywhere; it brings its NCCL.",
         judge=_nccl,
+    ),
+    Check(
+        name="known-bugs", group="software", worst="warn", needs=("software",),
+        verifies="torch is none of the versions that are known to hang when a group is formed (2.7.0 with device_id).",
+        why="Everybody waits for the time-out, and nothing on any host is wrong.",
+        fix="Upgrade torch.",
+        judge=_known_bugs,
     ),
     Check(
         name="packages", group="software", worst="info", needs=("software",),

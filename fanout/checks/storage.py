@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fanout.checks.compare import copy_file, copy_tree, grouped, outliers, size
-from fanout.checks.model import Case, Check, CheckRequest, Verdict, fail, ok, skip, warn
+from fanout.checks.model import Case, Check, CheckRequest, Verdict, fail, info, ok, skip, warn
 from fanout.hosts import fold
 
 _NETWORK = (
@@ -182,6 +182,16 @@ def _shm(case: Case) -> Iterator[Verdict]:
             )  # fmt: skip
 
 
+def _segments(case: Case) -> Iterator[Verdict]:
+    for name, rows in case.of("segments").items():
+        if rows:
+            names = " ".join(row["path"] for row in rows[:6])
+            yield info(
+                name, f"{len(rows)} segment{'s' * (len(rows) != 1)} of shared memory that nobody uses, {size(sum(row['bytes'] for row in rows))}",
+                f"left by a run that was killed; if no container shares it:  ssh {name} rm {names}",
+            )  # fmt: skip
+
+
 def _temporary(case: Case) -> Iterator[Verdict]:
     for name, space in case.of("space").items():
         row = space.get("tmp")
@@ -284,6 +294,13 @@ CHECKS = (
         why="Data loaders and NCCL pass tensors through it: “Bus error”, “failed to extend”.",
         fix="Remount it larger; in a container start it with --shm-size or --ipc=host.",
         judge=_shm,
+    ),
+    Check(
+        name="shm-left", group="files", worst="info", needs=("segments",),
+        verifies="No old segment of NCCL, torch or Python lies in /dev/shm that no process of this user has mapped.",
+        why="What killed runs leave there is memory that the next one lacks.",
+        fix="rm it, if no container shares /dev/shm.",
+        judge=_segments,
     ),
     Check(
         name="tmpdir", group="files", worst="warn", needs=("space",),

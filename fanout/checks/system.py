@@ -93,6 +93,15 @@ def _governor(case: Case) -> Iterator[Verdict]:
         )  # fmt: skip
 
 
+def _numa(case: Case) -> Iterator[Verdict]:
+    balancing = {name: bool(kernel["numa_balancing"]) for name, kernel in case.of("kernel").items()}
+    for odd in outliers(balancing):
+        yield info(
+            odd.hosts, f"NUMA balancing: {odd.against({True: 'on', False: 'off'}.__getitem__)}",
+            "it moves memory from under the GPUs' copies; off on all:  sudo sysctl kernel.numa_balancing=0",
+        )  # fmt: skip
+
+
 def _stuck(case: Case) -> Iterator[Verdict]:
     """A busy disk looks the same for a moment; only a file server or a GPU driver is worth a warning."""
     for name, rows in case.of("stuck").items():
@@ -161,6 +170,13 @@ CHECKS = (
         why="One host in powersave is the slowest of every step.",
         fix="cpupower frequency-set -g performance.",
         judge=_governor,
+    ),
+    Check(
+        name="numa", group="system", worst="info", needs=("kernel",),
+        verifies="The kernel's NUMA balancing is on, or off, on all hosts alike.",
+        why="It moves memory between sockets while GPUs copy from it: steps of that host jitter.",
+        fix="sysctl kernel.numa_balancing=0 on all.",
+        judge=_numa,
     ),
     Check(
         name="stuck", group="system", worst="warn", needs=("stuck",),

@@ -107,7 +107,7 @@ def healthy(number: int, *, gpu: bool = True) -> dict[str, Any]:
         ],
         "route": {"ipv4": "eth0", "ipv6": ""},
         "ports": {"low": 32768, "high": 60999, "reserved": ""},
-        "residue": {}, "infiniband": [], "ras": [],
+        "residue": {}, "infiniband": [], "ras": [], "segments": [],
         "services": {"firewall": [], "time": ["chronyd"], "killer": [], "synchronised": True},
         "own_name": {"addresses": [address(number)], "error": "", "seconds": 0.001},
         "reverse": [{"address": "10.0.0.250", "name": "gpu250", "seconds": 0.001}],

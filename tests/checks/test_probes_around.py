@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import mmap
+import os
 import socket
 import threading
 from pathlib import Path
 
 import pytest
 
-from fanout.agent import probes_links, probes_rdma, probes_services
+from fanout.agent import probes_files, probes_links, probes_rdma, probes_services
 from fanout.agent.probes_tools import NotHad, Program
 
 MATRIX = (
@@ -88,6 +90,20 @@ def test_services_that_are_active_are_told_by_what_they_do(tmp_path: Path, monke
     told = systemd(tmp_path, monkeypatch, "firewalld|chrony|earlyoom", "no")
     assert told == {"firewall": ["firewalld"], "time": ["chrony"], "killer": ["earlyoom"], "synchronised": False}
     assert systemd(tmp_path, monkeypatch, "none", "Unknown command verb show.")["synchronised"] is None
+
+
+def test_segments_that_are_mapped_new_or_strange_are_nobody_s_leftovers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only what training makes, what is old, and what no process of ours has mapped."""
+    monkeypatch.setattr(probes_files, "_SHM", str(tmp_path))
+    for name in ("nccl-old", "nccl-new", "torch_mapped", "mine.db"):
+        (tmp_path / name).write_bytes(bytes(8192))
+        if name != "nccl-new":
+            os.utime(tmp_path / name, (1.0, 1.0))
+    with open(tmp_path / "torch_mapped", "rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ):
+        found = probes_files.shared_memory({})
+    assert found == [{"path": str(tmp_path / "nccl-old"), "bytes": 8192}]
 
 
 @pytest.mark.process

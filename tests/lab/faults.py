@@ -44,12 +44,16 @@ LOGIN = Scene(
     ),
 )  # fmt: skip
 
+_NUMA = "/proc/sys/kernel/numa_balancing"
 MACHINE = Scene(
     files=PROJECT,
+    ready=f"echo 0 > /tmp/numa && mount --bind /tmp/numa {_NUMA}",
     faults=(
         Fault(check="port-range", level="warn", host="h1", inject=runs("echo 29000 60999 > /proc/sys/net/ipv4/ip_local_port_range")),
         Fault(check="hostname", level="warn", host="h3", inject=runs("{ echo 10.77.0.3 h2; cat /etc/hosts; } > /tmp/h; cat /tmp/h > /etc/hosts; hostname h2")),
         Fault(check="user", level="warn", host="h5", inject=runs("sed 's/:47001:47001:/:47001:47002:/' /etc/passwd > /tmp/p; cat /tmp/p > /etc/passwd")),
+        Fault(check="shm-left", level="info", host="h4", inject=runs("truncate -s 9m /dev/shm/nccl-old && touch -d '1 hour ago' /dev/shm/nccl-old", user="lab")),
+        Fault(check="numa", level="info", host="h2", inject=runs("echo 1 > /tmp/numa")),
         Fault(check="mtu", level="warn", host="h6", inject=runs("ip link set dev eth0 mtu 1400")),
         Fault(check="session", level="info", host="h7", inject=runs("mkdir -p /run/systemd/sessions")),
         Fault(check="reboot", level="info", host="h8", inject=runs("touch /var/run/reboot-required")),
@@ -159,6 +163,7 @@ SOFTWARE = Scene(
             check="script-python", level="info", host="h12",
             inject=runs(f"cp -r {HOME}/venv {HOME}/other && echo 'PATH={HOME}/other/bin:$PATH' > {HOME}/site.sh"),
         ),
+        Fault(check="known-bugs", level="warn", host="h15", inject=tells("2.9.1+cu128", "2.7.0+cu128"), also=(("torch", "fail"),)),
         Fault(check="stack", level="warn", host="h13", inject=rc("ulimit -s unlimited")),
         Fault(check="cuda", level="warn", host="h14", inject=writes("venv/bin/nvidia-smi", _SMI.replace("580.95.05", "470.82.01"), mode=0o755)),
     ),
