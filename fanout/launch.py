@@ -7,7 +7,7 @@ lives a whole plan in it, ``exec`` looks on; everything that happens, happens in
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from fanout import hangs, outcome, supervise
@@ -144,12 +144,12 @@ class Session:
             self.step()
         return outcome.of(self.state)
 
-    def look_on(self, plan: LaunchPlan, hang_timeout: str = "") -> RunOutcome:
+    def look_on(self, plan: LaunchPlan, left: Callable[[], bool], hang_timeout: str = "") -> RunOutcome:
         """Look on at a run of somebody else's, to its end or until the user leaves; nothing on the hosts changes.
 
         Whoever launched it does not tell us of a hang: after ``hang_timeout`` we look by ourselves.
         """
-        while not self.state.over and not self.state.interrupts:
+        while not self.state.over and not self.state.interrupts and not left():
             for question in hangs.look(hang_timeout, self.state):
                 self._do(question, plan)
             for host in self.state.all:

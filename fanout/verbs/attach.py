@@ -58,20 +58,21 @@ def _named(request: Request) -> Request:
 
 
 def _follow(recorded: Recorded, settings: Settings, edge: Edge) -> int:
-    look = look_of(settings, edge)
+    look, wish = look_of(settings, edge), detach.Wish()
     pace = PaceTeller(muted=True)
-    view = view_of(recorded.heading, look, edge, wishes_of(settings), slow=pace.brief)
+    view = view_of(recorded.heading, look, edge, wishes_of(settings), slow=pace.brief, detach=wish)
     pace.says.append(view.note)
     witness = explain.witness_of(recorded.heading, explain.book_of(settings, edge), recorded=True)
     explain.learn_again(witness, recorded.path)
     hangs = explain.HangTeller(witness, view.note, muted=True)
     try:
-        result = follow.watch(recorded, view, learners=[witness], tellers=[hangs, pace])
+        result = follow.watch(recorded, view, lambda: wish.asked, learners=[witness], tellers=[hangs, pace])
     except KeyboardInterrupt:
-        view.close()
-        edge.say(f"left; the run goes on: fanout attach {recorded.heading.run_id}")
-        return LEFT
+        wish.heard = True
     view.close()
+    if wish.asked or wish.heard:
+        edge.say(f"left; the run goes on: fanout attach {recorded.heading.run_id}")
+        return 0 if wish.asked else LEFT
     if view.broken:
         return 141
     return _told(recorded, result, edge)

@@ -23,6 +23,7 @@ from fanout.settings import Settings, load
 from fanout.transports.pick import Picker
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+Handler = Callable[[int, FrameType | None], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,11 +186,12 @@ def fan_of(
     *,
     hung_up: Callable[[], None] | None = None,
     before: Callable[[Fan], None] | None = None,
+    once: Callable[[Handler], Handler] | None = None,
 ) -> Iterator[Fan]:
     """The fan, started, with this process's signals turned into events; all undone at the end.
 
     ``hung_up`` hears of SIGHUP instead, where a closed terminal is not to end the run; ``before`` is done to the fan
-    before it starts.
+    before it starts; ``once`` makes of a handler one that hears of nothing twice.
     """
     options = FanOptions(
         dials=settings.fanout,
@@ -209,14 +211,15 @@ def fan_of(
         else:
             fan.post(Interrupted(at=clock(), signal=number))
 
-    handlers = {number: signal.signal(number, heard) for number in SIGNALS}
+    handler = once(heard) if once is not None else heard
+    handlers = {number: signal.signal(number, handler) for number in SIGNALS}
     try:
         fan.start()
         yield fan
     finally:
         fan.close()
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+        for number, before_us in handlers.items():
+            signal.signal(number, before_us)
 
 
 def config_values(task: Sequence[str], directory: str) -> tuple[str, Any]:

@@ -41,4 +41,4 @@ def demo(request: Request, edge: Edge) -> int:
         edge.say(f"$ fanout run {' '.join(connect)} {hostfile} {' '.join(TASK)}")
         flags = [f"--{name}={request.flags[name]}" for name in SHOWING if request.flags.get(name) is not None]
         flags += ["--timestamps"] if request.flags.get("timestamps") else []
-        return run(parse(["run", *flags, *connect, hostfile, *TASK]), edge)
+        return run(parse(["run", *flags, *connect, hostfile, *TASK]), edge, leavable=False)

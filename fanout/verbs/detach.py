@@ -1,4 +1,4 @@
-"""Leaving a run to itself: ``run --detach``, and a terminal that closes under ``--on-hangup keep``.
+"""Leaving a run to itself: ``run --detach``, the key ``d``, a terminal that closes under ``--on-hangup keep``.
 
 A detached run has a launcher like any other, only without a terminal: it watches all hosts, so one failure still stops
 the others, and it writes the same record. So nothing about the hosts changes, and who comes back reads that record.
@@ -12,17 +12,31 @@ from collections.abc import Callable
 
 from fanout.events import Event
 from fanout.state import RunState
-from fanout.verbs.common import SIGNALS, Edge
+from fanout.verbs.common import SIGNALS, Edge, Handler
 from fanout.views.base import View
 
 LOG = "launcher.log"  # in the run's directory: what would have been said on stderr
 
 
 class Door:
-    """Between the command that was typed and the process that goes on behind it."""
+    """Between the command that was typed and the process that goes on behind it.
+
+    ``at_start``: it is shut as soon as all hosts have started, not only when somebody wishes to leave.
+    """
+
+    at_start = True
 
     def __init__(self, write: int) -> None:
         self._write = write
+
+    @property
+    def alone(self) -> bool:
+        """Is the command that was typed gone, without the door being shut?"""
+        return False
+
+    def once(self, heard: Handler) -> Handler:
+        """The handler that hears of a signal once, should it reach both."""
+        return heard
 
     def shut(self) -> bool:
         """All is well, the command may return; False if it is not there any more."""
@@ -65,15 +79,29 @@ def _wait(child: int, read: int) -> int:
             signal.signal(number, handler)
 
 
+class Wish:
+    """The key ``d``."""
+
+    def __init__(self) -> None:
+        self.asked = self.heard = False
+
+    def __call__(self) -> None:
+        self.asked = True
+
+
 class Curtain:
     """A view that can be left before the run ends: then nobody is shown anything, and the run goes on.
 
-    ``door``: left when all hosts have started. ``keep``: left when the terminal goes, which otherwise ends the run.
+    ``door``: left once all hosts have started, or once the ``wish`` is there too. ``keep``: left when the terminal
+    goes, which otherwise ends the run.
     """
 
-    def __init__(self, view: View, *, door: Door | None, keep: bool, on_leave: Callable[[str], None]) -> None:
+    def __init__(
+        self, view: View, *, door: Door | None, keep: bool, on_leave: Callable[[str], None], wish: Wish | None = None
+    ) -> None:
         self._view = view
         self._door = door
+        self._wish = wish or Wish()
         self._keep = keep
         self._on_leave = on_leave
         self._hung_up = False
@@ -92,15 +120,35 @@ class Curtain:
         if self.left:
             return
         self._view(event, state)
-        if self._keep and (self._hung_up or self._view.broken):
+        door = self._door
+        gone = door is not None and door.alone
+        if self._keep and (gone or self._hung_up or self._view.broken):
             self.left = True
             self._on_leave("the terminal is gone: the run goes on")
             self.close()
-        elif self._door is not None and not state.failures and all(host.started_at for host in state.all):
+            if door is not None:
+                door.shut()
+        elif gone:
+            self.left = self._deserted = True
+            self._on_leave("the command that watched it was killed: the run is ended")
+            self.close()
+        elif door is not None and (door.at_start or self._wish.asked):
+            self._go(door, state)
+
+    def _go(self, door: Door, state: RunState) -> None:
+        """Leave, if it is time for that; otherwise say why not, to whoever asked."""
+        ending = bool(state.failures or state.interrupts)
+        if not ending and all(host.started_at for host in state.all):
             self.close()
             self.left = True
             self._on_leave("detached")
-            self._deserted = not self._door.shut()
+            self._deserted = not door.shut()
+        elif self._wish.asked and ending:
+            self._wish.asked = False
+            self.note("not detached: the run is ending, its report is to come")
+        elif self._wish.asked and not self._wish.heard:
+            self._wish.heard = True
+            self.note("detaching as soon as all hosts have started")
 
     def note(self, text: str) -> None:
         if not self.left:

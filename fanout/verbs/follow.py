@@ -6,11 +6,12 @@ import dataclasses
 import os
 import re
 import select
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from fanout import holder
-from fanout.events import Chunk, Event, StreamOpened
+from fanout.events import Chunk, Event, StreamOpened, Tick
 from fanout.launch import Subscriber
 from fanout.state import RunState, advance
 from fanout.views.base import View
@@ -49,26 +50,37 @@ def over(recorded: Recorded) -> bool:
 
 
 def watch(
-    recorded: Recorded, view: View, *, learners: Sequence[Subscriber] = (), tellers: Sequence[Teller] = ()
+    recorded: Recorded,
+    view: View,
+    left: Callable[[], bool] = lambda: False,
+    *,
+    learners: Sequence[Subscriber] = (),
+    tellers: Sequence[Teller] = (),
 ) -> Mapping[str, Any] | None:
     """Show what happens from now on, and a little of what was before; the outcome, None where it is not known.
 
-    ``learners`` and ``tellers`` see everything.
+    ``learners`` and ``tellers`` see everything. While nothing happens time passes all the same in the view, for ages
+    and keys. ``left``: has the user seen enough?
     """
     there = _events(recorded)
     state = RunState.new(recorded.heading.hosts, at=recorded.began_at)
-    for number, event in enumerate(event for event in coming(recorded) if event is not None):
-        state = advance(state, event)
-        for each in (*learners, *tellers):
-            each(event, state)
-        if number >= there:
-            view(event, state)
-        elif number >= there - SHOWN_BEFORE or isinstance(event, StreamOpened):
-            view(_short(event), state)
-        if number == there - 1:
-            for teller in tellers:
-                teller.speak(state)
-        if view.broken:
+    number = -1
+    for event in coming(recorded):
+        if event is None:
+            state = advance(state, Tick(at=max(state.now, time.time())))
+            view(Tick(at=state.now), state)
+        else:
+            state, number = advance(state, event), number + 1
+            for each in (*learners, *tellers):
+                each(event, state)
+            if number >= there:
+                view(event, state)
+            elif number >= there - SHOWN_BEFORE or isinstance(event, StreamOpened):
+                view(_short(event), state)
+            if number == there - 1:
+                for teller in tellers:
+                    teller.speak(state)
+        if view.broken or left():
             break
     return recorded.result()
 

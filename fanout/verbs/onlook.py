@@ -16,7 +16,7 @@ from fanout.launch import Session
 from fanout.rejoin import MARGIN_SECONDS, Order, plan_of
 from fanout.settings import Settings
 from fanout.state import RunState
-from fanout.verbs import census, explain
+from fanout.verbs import census, detach, explain
 from fanout.verbs.census import RunHere
 from fanout.verbs.common import Edge, fan_of, hosts_of, picker_of
 from fanout.verbs.pacing import PaceTeller
@@ -32,18 +32,19 @@ def attach(request: Request, settings: Settings, edge: Edge) -> int:
     order = order_of(parts, settings, edge)
     heading = _heading(parts, order)
     look = look_of(settings, edge)
-    pace = PaceTeller()
-    view = view_of(heading, look, edge, wishes_of(settings), slow=pace.brief)
+    wish, pace = detach.Wish(), PaceTeller()
+    view = view_of(heading, look, edge, wishes_of(settings), slow=pace.brief, detach=wish)
     tails, witness = Tails(), explain.witness_of(heading, explain.book_of(settings, edge))
     hangs = explain.HangTeller(witness, view.note)
     pace.says.append(view.note)
     with _joined(parts, order, edge, looking_on=True) as fan:
         session = Session(fan, heading.hosts, [tails, witness, view, hangs, pace])
-        outcome = session.look_on(plan_of(order, [run.node for run in parts.values()]), settings.hang_timeout)
+        plan = plan_of(order, [run.node for run in parts.values()])
+        outcome = session.look_on(plan, lambda: wish.asked, settings.hang_timeout)
     view.close()
-    if session.state.interrupts:
+    if session.state.interrupts or wish.asked:
         edge.say(f"left; the run goes on: fanout attach {order.run_id} {request.hosts}")
-        return outcome.exit_code
+        return 0 if wish.asked else outcome.exit_code
     verdict = explain.verdict_of(witness, session.state, outcome)
     words = explain.last_words(tails, outcome, verdict)
     edge.stderr.write(

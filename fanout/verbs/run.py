@@ -25,7 +25,7 @@ from fanout.plan import LaunchPlan, Learned
 from fanout.settings import Settings
 from fanout.state import RunState
 from fanout.transports.pick import Picker, addresses
-from fanout.verbs import detach, explain, keeping, retest
+from fanout.verbs import detach, explain, front, keeping, retest
 from fanout.verbs.common import (
     Edge,
     config_values,
@@ -49,8 +49,8 @@ if TYPE_CHECKING:
     from fanout.preflight import Preflight
 
 
-def run(request: Request, edge: Edge) -> int:
-    """The verb; the exit status."""
+def run(request: Request, edge: Edge, *, leavable: bool = True) -> int:
+    """The verb; the exit status. Not ``leavable``: by nobody who looks at it, because this process plays the hosts."""
     settings = settings_of(request, edge)
     file, hosts = hosts_of(request, settings, edge)
     directory = work_directory(settings, edge)
@@ -68,7 +68,11 @@ def run(request: Request, edge: Edge) -> int:
         edge.say(pruned)
     for note in file.notes:
         edge.say(note)
-    return detach.apart(edge, launch.run) if request.given["detach"] else launch.run()
+    if request.given["detach"]:
+        return detach.apart(edge, launch.run)
+    if leavable and launch.look.mode == "live" and edge.keyboard is not None:
+        return front.wait(edge, launch.run)
+    return launch.run()
 
 
 def _dry_run(
@@ -133,12 +137,16 @@ class _Launch:
         self.witness = explain.witness_of(self.heading, explain.book_of(settings, edge))
 
     def run(self, door: detach.Door | None = None) -> int:
-        """From the first dial to the last word; with a ``door``, from the start on all hosts without a terminal."""
+        """From the first dial to the last word; with a ``door``, it may be that nobody sees all of it."""
         assert self.heading.log_dir is not None
         if self.settings.skip_check:
             self._plan(self._looked_up())  # what no host will be asked about is wrong before any is dialled
         with ExitStack() as stack:
-            shown = view_of(self.heading, self.look, self.edge, self.wishes, so_far=self._so_far, slow=self.pace.brief)
+            wish = detach.Wish()
+            leave = wish if door is not None else None
+            shown = view_of(
+                self.heading, self.look, self.edge, self.wishes, so_far=self._so_far, slow=self.pace.brief, detach=leave
+            )
             stack.callback(shown.close)
             record = LogDir(self.heading.log_dir, self.heading, warn=shown.note)
             stack.callback(record.close)
@@ -146,12 +154,16 @@ class _Launch:
             assert hold is not None, "a new run has no other launcher"
             stack.callback(hold.let_go)
             keep = self.settings.on_hangup == "keep"
-            view = detach.Curtain(shown, door=door, keep=keep, on_leave=partial(self._leave, shown, record, hold))
+            on_leave = partial(self._leave, record, hold)
+            view = detach.Curtain(shown, door=door, keep=keep, on_leave=on_leave, wish=wish)
             tails = Tails()
             guardian = Guardian()
             stack.callback(guardian.leave_to_it)
             hung_up = view.hang_up if keep else None
-            fan = stack.enter_context(fan_of(self.hosts, self.settings, self.picker, self.edge, hung_up=hung_up))
+            once = door.once if door is not None else None
+            fan = stack.enter_context(
+                fan_of(self.hosts, self.settings, self.picker, self.edge, hung_up=hung_up, once=once)
+            )
             facts = {"argv": list(self.request.task), "fanout": __version__}
             for subscriber in (record, shown):
                 if hasattr(subscriber, "begin"):
@@ -195,7 +207,7 @@ class _Launch:
             pid=os.getpid(), user=edge.user, machine=edge.machine, since=time.time(), detached=detached
         )
 
-    def _leave(self, shown: View, record: LogDir, hold: holder.Hold, why: str) -> None:
+    def _leave(self, record: LogDir, hold: holder.Hold, why: str) -> None:
         """Nobody looks any more: say how to come back, and go on without a terminal."""
         record.note(f"{why} (pid {os.getpid()} on {self.edge.machine} watches over it)")
         hold.become(self._holder(detached=True))

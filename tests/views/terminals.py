@@ -105,22 +105,35 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def environment(project: Path) -> dict[str, str]:
+    """Of a user with a good terminal, whose runs are recorded in the project."""
+    env = {name: value for name, value in os.environ.items() if name not in ("CI", "GITHUB_ACTIONS", "NO_COLOR")}
+    env |= {"TERM": "xterm-256color", "XDG_STATE_HOME": str(project / "state"), "FANOUT_STATE": str(project / "agent")}
+    return env | {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+
+
+def fanout(project: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """A command of a user who looks at that run from elsewhere."""
+    argv = [sys.executable, "-m", "fanout", *words]
+    return subprocess.run(
+        argv, cwd=project, env=environment(project), capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+
+
 @contextmanager
-def fanout_on_a_terminal(project: Path, script: str, *flags: str) -> Iterator[Watched]:
-    """``fanout run FLAGS localhost task.py`` with this train.sh."""
+def fanout_on_a_terminal(project: Path, script: str, *flags: str, verb: tuple[str, ...] = ()) -> Iterator[Watched]:
+    """``fanout run FLAGS localhost task.py`` with this train.sh; or another ``verb`` with its words."""
     (project / "train.sh").write_text(script)
     (project / "task.py").write_text("")
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", SIZE[1], SIZE[0], 0, 0))
     words, told = os.pipe()
     wished, wishes = os.pipe()
-    env = {name: value for name, value in os.environ.items() if name not in ("CI", "GITHUB_ACTIONS", "NO_COLOR")}
-    env |= {"TERM": "xterm-256color", "XDG_STATE_HOME": str(project / "state"), "FANOUT_STATE": str(project / "agent")}
-    env["PYTHONPATH"] = str(Path(__file__).resolve().parents[2])
-    run = ["-m", "fanout", "run", "--skip-check", "--nproc-per-node", "1", "--master-port", str(free_port()), *flags]
+    run = ["run", "--skip-check", "--nproc-per-node", "1", "--master-port", str(free_port()), *flags]
+    words_of = [*verb, *flags] if verb else [*run, "localhost", "task.py"]
     child = subprocess.Popen(
-        [sys.executable, "-c", SHELL, str(told), str(wished), *run, "localhost", "task.py"],
-        stdin=slave, stdout=slave, stderr=slave, cwd=project, env=env, start_new_session=True, pass_fds=(told, wished),
+        [sys.executable, "-c", SHELL, str(told), str(wished), "-m", "fanout", *words_of],
+        stdin=slave, stdout=slave, stderr=slave, cwd=project, env=environment(project), start_new_session=True, pass_fds=(told, wished),
     )  # fmt: skip
     try:
         yield Watched(master, slave, child, words, wishes)
