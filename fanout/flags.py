@@ -6,7 +6,7 @@ import argparse
 from functools import partial
 
 from fanout.choices import CHOICES
-from fanout.groups import choosing, connecting, showing, what
+from fanout.groups import choosing, connecting, metric, showing, what
 
 TYPE_CHECKING = False  # --help pays for argparse and for nothing else: typing and dataclasses cost as much again
 if TYPE_CHECKING:
@@ -242,6 +242,7 @@ def _named_run(parser: argparse.ArgumentParser) -> None:
 def _report(parser: argparse.ArgumentParser) -> None:
     _named_run(parser)
     parser.add_argument("--html", metavar="FILE", default="", help="write a page to look at in a browser instead")
+    metric(parser)
     _judging(parser)
 
 

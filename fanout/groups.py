@@ -80,6 +80,13 @@ def showing(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--prefix", metavar="FORMAT", help="before every line: '{who} {mark} '; also {host} {rank} {time} {stamp}"
     )
-    group.add_argument(
-        "--metric", metavar="RE", help="where figures are: groups named step, total, loss, speed; or one, the loss"
+    metric(group)
+
+
+def metric(parser: argparse._ActionsContainer) -> None:
+    """Where the figures of a run are, for the view and for the page."""
+    parser.add_argument(
+        "--metric",
+        metavar="RE",
+        help="where figures are: groups named step, total, loss, speed, or as you like; or one, the loss",
     )

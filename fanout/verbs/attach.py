@@ -60,7 +60,8 @@ def _named(request: Request) -> Request:
 def _follow(recorded: Recorded, settings: Settings, edge: Edge) -> int:
     look, wish = look_of(settings, edge), detach.Wish()
     pace = PaceTeller(muted=True)
-    view = view_of(recorded.heading, look, edge, wishes_of(settings), slow=pace.brief, detach=wish)
+    wishes = wishes_of(settings, metric=recorded.metric)
+    view = view_of(recorded.heading, look, edge, wishes, slow=pace.brief, detach=wish)
     pace.says.append(view.note)
     witness = explain.witness_of(recorded.heading, explain.book_of(settings, edge), recorded=True)
     explain.learn_again(witness, recorded.path)

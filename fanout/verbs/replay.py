@@ -36,7 +36,7 @@ def replay(request: Request, edge: Edge) -> int:
         color=settings.color,
     )
     told = report.retold(recorded, settings, edge)
-    view = view_of(recorded.heading, look, edge, wishes_of(settings))
+    view = view_of(recorded.heading, look, edge, wishes_of(settings, metric=recorded.metric))
     try:
         if hasattr(view, "begin"):
             view.begin(recorded.began_at)

@@ -19,6 +19,7 @@ from fanout.verbs import explain, retest
 from fanout.verbs.common import Edge, runs_directory, settings_of
 from fanout.verbs.pacing import PaceTeller
 from fanout.verbs.runs import find
+from fanout.verbs.showing import wishes_of
 from fanout.views import report as words
 from fanout.views.base import Heading, choose
 from fanout.views.recorded import Recorded
@@ -113,7 +114,7 @@ def _page(path: str, recorded: Recorded, settings: Settings, edge: Edge) -> int:
     place = os.path.join(edge.cwd, os.path.expanduser(path))
     if not os.path.isdir(os.path.dirname(place)):
         raise UsageError(f"--html {path}: no such directory")
-    story = Story(recorded.heading, recorded.began_at)
+    story = Story(recorded.heading, recorded.began_at, wishes_of(settings, metric=recorded.metric).metric)
     told = retold(recorded, settings, edge, story)
     report = told.text(colour=False, unicode=True)
     text = story.page(told.outcome, report, ended=recorded.ended, directory=recorded.path)

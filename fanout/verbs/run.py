@@ -164,7 +164,7 @@ class _Launch:
             fan = stack.enter_context(
                 fan_of(self.hosts, self.settings, self.picker, self.edge, hung_up=hung_up, once=once)
             )
-            facts = {"argv": list(self.request.task), "fanout": __version__}
+            facts = {"argv": list(self.request.task), "fanout": __version__, "metric": self.settings.metric or None}
             for subscriber in (record, shown):
                 if hasattr(subscriber, "begin"):
                     subscriber.begin(fan.clock(), **facts)

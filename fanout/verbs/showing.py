@@ -22,8 +22,8 @@ def look_of(settings: Settings, edge: Edge, output: str = "") -> Look:
     )
 
 
-def wishes_of(settings: Settings) -> Wishes:
-    """What is to be seen of the log. Raises UsageError."""
+def wishes_of(settings: Settings, *, metric: str = "") -> Wishes:
+    """What is to be seen of the log; ``metric``: as it was said when the run began. Raises UsageError."""
     return wishes(
         show=settings.show,
         hide=settings.hide,
@@ -31,7 +31,7 @@ def wishes_of(settings: Settings) -> Wishes:
         fold=settings.fold,
         prefix=settings.prefix,
         timestamps=settings.timestamps,
-        metric=settings.metric,
+        metric=settings.metric or metric,
     )
 
 

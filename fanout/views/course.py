@@ -5,6 +5,7 @@ Times are seconds since the run began.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeGuard
@@ -92,12 +93,13 @@ class StreamCourse:
     steps: Curve = field(default_factory=lambda: Curve(STEPS))
     loss: Curve = field(default_factory=Curve)
     speed: Curve = field(default_factory=Curve)
+    others: dict[str, Curve] = field(default_factory=dict)
 
-    def read(self, text: str, at: float) -> None:
+    def read(self, text: str, at: float, metric: re.Pattern[str] | None = None) -> None:
         """Take in the figures of a line; of a flood, only some lines are looked at."""
         if at - self.read_at < 1 / READINGS_A_SECOND:
             return
-        reading = metrics.read(text)
+        reading = metrics.read(text, metric)
         if reading is None:
             return
         self.read_at = at
@@ -106,6 +108,9 @@ class StreamCourse:
         for curve, value in ((self.loss, reading.loss), (self.speed, reading.speed)):
             if value is not None and abs(value) < float("inf"):
                 curve.add(at, value)
+        for name, value in reading.others.items():
+            if abs(value) < float("inf"):
+                self.others.setdefault(name, Curve()).add(at, value)
 
 
 class Course:

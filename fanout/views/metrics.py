@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from fanout.views.streams import Say
 
@@ -36,6 +36,7 @@ class Reading:
     total: int | None = None
     loss: float | None = None
     speed: float | None = None  # tokens a second
+    others: Mapping[str, float] = field(default_factory=dict)  # what the user's own pattern names beyond these
 
 
 def read(text: str, metric: re.Pattern[str] | None = None) -> Reading | None:
@@ -75,7 +76,8 @@ def _found(metric: re.Pattern[str], text: str) -> Reading | None:
         return None  # what it found is no number
     if not values:
         return None
-    return Reading(step=step, total=total, loss=values.get("loss"), speed=values.get("speed"))
+    others = {name: value for name, value in values.items() if name not in ("step", "total", "loss", "speed")}
+    return Reading(step=step, total=total, loss=values.get("loss"), speed=values.get("speed"), others=others)
 
 
 class Course:
@@ -142,6 +144,7 @@ def _newer(before: Reading, now: Reading) -> Reading:
         total=before.total if now.total is None else now.total,
         loss=before.loss if now.loss is None else now.loss,
         speed=before.speed if now.speed is None else now.speed,
+        others={**before.others, **now.others},
     )
 
 
@@ -158,6 +161,7 @@ class Progress:
         self.total: int | None = None
         self.loss: float | None = None
         self.speed: float | None = None
+        self.others: dict[str, float] = {}
 
     def add(self, reading: Reading, at: float) -> None:
         """A new reading of the one host that the curve follows."""
@@ -168,6 +172,7 @@ class Progress:
             self._steps.append((at, reading.step))
         self.total = reading.total or self.total
         self.speed = reading.speed or self.speed
+        self.others.update(reading.others)
         if reading.loss is not None:
             self.loss = reading.loss
             if self._count % self._every == 0 and abs(reading.loss) < float("inf"):

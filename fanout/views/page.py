@@ -11,6 +11,7 @@ import base64
 import hashlib
 import html
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import asdict
 from importlib import resources
@@ -21,15 +22,14 @@ from fanout.hosts import fold
 from fanout.outcome import RunOutcome
 from fanout.state import RunState
 from fanout.views.base import Heading, label
-from fanout.views.course import UNITS, Course, Curve, StreamCourse
+from fanout.views.course import UNITS, Course, StreamCourse
+from fanout.views.curves import curves, rank_of
 from fanout.views.excerpt import FANOUT, Excerpt, Gap
 from fanout.views.filenames import FileNames
 from fanout.views.folding import together
 from fanout.views.narrate import Narrator
 from fanout.views.sanitise import clean, clean_lines
 from fanout.views.streams import Streams
-
-CURVES = 8  # of a kind: the first rank's, and those of a few others
 
 
 def filled(data: dict[str, Any]) -> str:
@@ -70,8 +70,9 @@ class Story:
 
     broken = False
 
-    def __init__(self, heading: Heading, began_at: float) -> None:
-        self._heading = heading
+    def __init__(self, heading: Heading, began_at: float, metric: re.Pattern[str] | None = None) -> None:
+        """``metric``: where figures are, if lines say them in no way that is known."""
+        self._heading, self._metric = heading, metric
         self._names = FileNames(heading.hosts)
         self._streams, self._narrator = Streams(heading.hosts), Narrator()
         self._excerpt = Excerpt()
@@ -103,7 +104,7 @@ class Story:
         for say in self._streams.finish() if event is None else self._streams.take(event):
             number = self._course.stream(say.host, say.stream)
             stream = self._course.streams[number]
-            stream.read(say.text, at)
+            stream.read(say.text, at, self._metric)
             if say.kind == "bar":
                 continue
             level = self._excerpt.add(number, say, at)
@@ -125,7 +126,7 @@ class Story:
             "report": report,
             "hosts": self._hosts(outcome),
             "streams": [_stream(stream) for stream in self._course.streams],
-            "curves": self._curves(),
+            "curves": curves(self._course.streams, self._label),
             "load": self._load(),
             "log": {"said": self._excerpt.lines, "speakers": speakers, "lines": lines, "files": self._files()},
         }
@@ -147,17 +148,6 @@ class Story:
                 }
             )
         return hosts
-
-    def _curves(self) -> list[dict[str, Any]]:
-        streams = self._course.streams
-        found = []
-        for name, unit, of in (("loss", "", _loss), ("speed", "tokens/s", _speed)):
-            with_any = [number for number, stream in enumerate(streams) if len(of(stream).points) > 1]
-            chosen = sorted(with_any, key=lambda number: (_rank(streams[number].name), number))[:CURVES]
-            if chosen:
-                series = [{"stream": number, "points": of(streams[number]).whole()} for number in chosen]
-                found.append({"name": name, "unit": unit, "series": series, "of": len(with_any)})
-        return found
 
     def _load(self) -> list[dict[str, Any]]:
         told = {name for host in self._course.hosts for name in host.load}
@@ -206,7 +196,7 @@ def _stream(stream: StreamCourse) -> dict[str, Any]:
     return {
         "host": stream.host,
         "name": clean(stream.name, colour=False),
-        "rank": _rank(stream.name) if stream.name.startswith("rank ") else None,
+        "rank": rank_of(stream.name) if stream.name.startswith("rank ") else None,
         "first": stream.first,
         "last": stream.last,
         "bytes": stream.bytes,
@@ -215,20 +205,6 @@ def _stream(stream: StreamCourse) -> dict[str, Any]:
         "warnings": stream.warnings,
         "steps": stream.steps.whole(),
     }
-
-
-def _rank(name: str) -> int:
-    """The global rank in a stream's name; streams that are no rank's come last."""
-    words = name.split()
-    return int(words[1]) if len(words) > 1 and words[0] == "rank" and words[1].isdecimal() else 1 << 30
-
-
-def _loss(stream: StreamCourse) -> Curve:
-    return stream.loss
-
-
-def _speed(stream: StreamCourse) -> Curve:
-    return stream.speed
 
 
 def _ranges(numbers: Iterable[int]) -> list[list[int]]:

@@ -84,6 +84,7 @@ def _course(glance: Glance, width: int, *, unicode: bool) -> Row | None:
             row.append((f" {100 * progress.step // progress.total}%", ""))
     if progress.speed is not None:
         row.append((f"  {short(progress.speed)} tok/s", ""))
+    row += [(f"  {name} {value:.4g}", "") for name, value in progress.others.items()]
     left = progress.seconds_left
     if left is not None and left > 0:
         row.append((f"  {seconds(left)} left", "dim"))

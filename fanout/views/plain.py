@@ -92,6 +92,7 @@ class Plain:
             parts.append(f"loss {course.loss:.4f}")
         if course.speed is not None:
             parts.append(f"{short(course.speed)} tok/s")
+        parts += [f"{name} {value:.4g}" for name, value in course.others.items()]
         for count, what in ((self._flow.warnings, "warning"), (self._flow.errors, "error")):
             if number := sum(count.values()):
                 parts.append(f"{number} {what}{'s' if number != 1 else ''}")

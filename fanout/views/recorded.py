@@ -31,6 +31,7 @@ class Recorded:
         if first is None or first.get("type") != "run":
             raise UsageError(f"{path}: no record of a run", hint="name a run's log directory; `fanout ps` lists runs")
         self.began_at = float(first["t"])
+        self.metric = str(first.get("metric") or "")  # where the user said that figures are
         self.heading = Heading(
             run_id=first["run"],
             title=first["title"],

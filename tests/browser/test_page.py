@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +13,7 @@ from tests import histories
 from tests.browser.chrome import Chrome, find
 from tests.histories import History
 from tests.views.test_logdir import keep
-from tests.views.test_page import EVIL
+from tests.views.test_page import EVIL, ranks
 
 pytestmark = [
     pytest.mark.browser,
@@ -72,9 +73,37 @@ def test_it_draws_itself_asks_for_nothing_and_complains_of_nothing(page: tuple[C
     assert browser.evaluate("document.getElementById('badge').textContent") == "EXIT 3"
     assert browser.evaluate("document.querySelectorAll('#rows .row:not(.rank) svg').length") == 2
     assert browser.evaluate("document.querySelectorAll('#rows .row.rank svg').length") == 4
-    assert browser.evaluate("document.querySelectorAll('#charts path').length") == 4
+    assert browser.evaluate("document.querySelectorAll('#charts path').length") == 5  # 4 losses, one step of all
     assert browser.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert "RuntimeError: shape mismatch" in browser.evaluate("document.getElementById('report').textContent")
+
+
+def test_many_ranks_are_a_few_curves_before_a_band_and_what_the_user_named_is_drawn(tmp_path: Path) -> None:
+    """The band lies behind the curves and inside the frame; the charts are named and readable at a glance."""
+    run = ranks(hosts=8, loss=lambda rank, step: 4 / step + rank)
+    keep(tmp_path / "runs/run", run, metric=r"step (?P<step>\d+)/\d+ loss (?P<loss>[\d.]+) right (?P<right>\d+)%")
+    assert main(["report", "--log-dir", str(tmp_path / "runs"), "--html", str(tmp_path / "page.html")]) == 0
+    program = find()
+    assert program is not None
+    browser = Chrome(program)
+    try:
+        browser.load(f"file://{tmp_path}/page.html")
+        assert browser.complaints == []
+        names = "[...document.querySelectorAll('#charts figcaption strong')].map(e => e.textContent)"
+        assert browser.evaluate(names) == ["loss", "step", "right"]
+        drawn = "[...document.querySelectorAll('#charts figure:first-child path')].map(e => e.className.baseVal)"
+        assert browser.evaluate(drawn) == ["band", "middle", *[""] * 8]
+        assert "all 32, from least to greatest" in browser.evaluate("document.getElementById('charts').textContent")
+        box, frame = (
+            browser.evaluate(f"(b => [b.y, b.y + b.height])(document.querySelector('{what}').getBBox())")
+            for what in ("#charts path.band", "#charts svg")
+        )
+        assert 0 <= box[0] < box[1] <= 180
+        assert frame[0] <= box[0] <= box[1] <= frame[1] + 1
+        fill = "getComputedStyle(document.querySelector('#charts path.band')).fill"
+        assert browser.evaluate(fill) != "none"
+    finally:
+        browser.close()
 
 
 def test_what_a_log_says_stays_text(page: tuple[Chrome, str]) -> None:

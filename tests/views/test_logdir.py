@@ -31,9 +31,9 @@ def records(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (path / "events.jsonl").read_text().splitlines()]
 
 
-def keep(path: Path, run: History, **options: Any) -> LogDir:
+def keep(path: Path, run: History, *, metric: str | None = None, **options: Any) -> LogDir:
     log = LogDir(str(path), heading(run.hosts), **options)
-    log.begin(T0, argv=["fanout", "run"])
+    log.begin(T0, argv=["fanout", "run"], metric=metric)
     state = run.play(log)
     log.finish(outcome.of(state), "the report")
     log.close()

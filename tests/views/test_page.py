@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -100,9 +101,59 @@ def test_the_course_of_a_run_is_told_host_by_host_and_stream_by_stream(tmp_path:
     assert times["dialled"] <= times["linked"] <= times["started"] <= times["exited"] <= times["gone"]
     rank = next(stream for stream in data["streams"] if stream["rank"] == 0)
     assert (rank["lines"], rank["steps"][-1][1]) == (40, 40)
-    assert [curve["name"] for curve in data["curves"]] == ["loss", "speed"]
+    assert [curve["name"] for curve in data["curves"]] == ["loss", "speed", "step"]
     assert data["curves"][0]["series"][0]["points"][-1][1] == pytest.approx(0.1)
     assert {load["name"]: load["series"][0]["points"][0][1] for load in data["load"]} == {"GPU": 90.0, "CPU": 50.0}
+
+
+def ranks(*, hosts: int, loss: Callable[[int, int], float]) -> History:
+    """Four ranks a host that all tell a loss, and an accuracy in words of their own."""
+    run = History(*(f"gpu{number:02}" for number in range(hosts))).link().start()
+    for node, host in enumerate(run.hosts):
+        for local in range(4):
+            run.add(StreamOpened(at=run.at, host=host, stream=local + 1, name=f"rank {4 * node + local}"))
+    for step in range(1, 31):
+        for node, host in enumerate(run.hosts):
+            for local in range(4):
+                text = f"step {step}/30 loss {loss(4 * node + local, step):.4f} right {step * 3}%"
+                run.say(host, f"{text}\n".encode(), stream=local + 1)
+        run.wait(1.0)
+    return run.end(*run.hosts).wait(1).tidy(*run.hosts)
+
+
+def test_ranks_that_tell_the_same_are_one_curve(tmp_path: Path) -> None:
+    """As all do that log a loss after it was reduced; one that differs has a curve of its own."""
+    _, data = parsed(page_of(tmp_path, ranks(hosts=2, loss=lambda rank, step: 4 / step + (rank == 5))))
+    loss = next(curve for curve in data["curves"] if curve["name"] == "loss")
+    assert [one["who"] for one in loss["series"]] == ["gpu00:*,gpu01:[4,6-7]", "gpu01:5"]
+    assert (loss["of"], loss["band"]) == (8, [])
+
+
+def test_of_many_ranks_that_differ_a_few_are_drawn_before_a_band_of_all(tmp_path: Path) -> None:
+    _, data = parsed(page_of(tmp_path, ranks(hosts=8, loss=lambda rank, step: 4 / step + rank)))
+    loss = next(curve for curve in data["curves"] if curve["name"] == "loss")
+    assert [one["who"] for one in loss["series"]] == [f"gpu{rank // 4:02}:{rank}" for rank in range(8)]
+    assert loss["of"] == 32
+    assert len(loss["band"]) <= 120
+    _, least, middle, most = loss["band"][-1]
+    assert most - least == pytest.approx(31)
+    assert middle - least == pytest.approx(15.5)
+
+
+@pytest.mark.parametrize("when", ["run", "report"])
+def test_a_pattern_of_the_users_makes_curves_of_whatever_it_names(tmp_path: Path, when: str) -> None:
+    """Said when the run began, it is in the record; said to report, it counts for this page."""
+    pattern = r"step (?P<step>\d+)/.* right (?P<accuracy>\d+)%"
+    run = ranks(hosts=1, loss=lambda rank, step: 1.0)
+    keep(tmp_path / "runs/run", run, metric=pattern if when == "run" else None)
+    flags = ["--metric", pattern] if when == "report" else []
+    place = str(tmp_path / "page.html")
+    assert main(["report", "--log-dir", str(tmp_path / "runs"), "--html", place, *flags]) == 0
+    _, data = parsed(Path(place).read_text(encoding="utf-8"))
+    assert [(curve["name"], curve["series"][0]["points"][-1][1]) for curve in data["curves"]] == [
+        ("step", 30), ("accuracy", 90),
+    ]  # fmt: skip
+    assert [one["who"] for one in data["curves"][1]["series"]] == ["gpu00:*"]
 
 
 @given(st.integers(0, 5000))

@@ -107,6 +107,8 @@ def test_a_pattern_of_ones_own_finds_the_figures() -> None:
     pattern = re.compile(r"it (?P<step>\d+) of (?P<total>[\d,]+): nll=(?P<loss>\S+)")
     assert metrics.read("it 5 of 1,000: nll=2.5", pattern) == Reading(step=5, total=1000, loss=2.5)
     assert metrics.read("step 5 loss 3", pattern) is None
+    named = metrics.read("step 5 acc 0.75", re.compile(r"step (?P<step>\d+) acc (?P<acc>[\d.]+)"))
+    assert named == Reading(step=5, others={"acc": 0.75})
     assert metrics.read("it 5 of 10: nll=high", pattern) is None
     assert metrics.read("ppl 12.5", re.compile(r"ppl ([\d.]+)")) == Reading(loss=12.5)
 

@@ -110,7 +110,6 @@ def test_a_prefix_of_ones_own() -> None:
         ({"prefix": "{host.x}"}, "no field is called 'host.x'"),
         ({"metric": r"loss (\d"}, "--metric"),
         ({"metric": r"loss"}, "it has no group"),
-        ({"metric": r"(?P<lr>\d+)"}, "no group can be called 'lr'"),
     ],
 )
 def test_what_cannot_be_understood_is_said_before_anything_starts(flags: dict[str, str], words: str) -> None:

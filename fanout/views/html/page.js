@@ -171,8 +171,8 @@
     return Math.abs(value) >= 1000 ? value.toLocaleString("en", { maximumFractionDigits: 0 }) : Number(value.toPrecision(4)).toString();
   }
 
-  function chart(name, unit, series, [floor, ceiling]) {
-    const all = series.flatMap((one) => one.points.map((point) => point[1]));
+  function chart(name, unit, series, [floor, ceiling], band = []) {
+    const all = series.flatMap((one) => one.points.map((point) => point[1])).concat(band.flatMap(([, least, , most]) => [least, most]));
     const low = floor ?? all.reduce((least, value) => Math.min(least, value), Infinity);
     const high = ceiling ?? all.reduce((most, value) => Math.max(most, value), -Infinity);
     const up = (value) => 176 - ((value - low) / Math.max(high - low, 1e-12)) * 172;
@@ -182,6 +182,13 @@
     });
     const readout = make("span", {}, `from ${figure(low)} to ${figure(high)} ${unit}`);
     const caption = make("figcaption", {}, make("strong", {}, name), readout);
+    if (band.length) {
+      const edge = (points) => points.map(([at, value]) => `${across(at).toFixed(1)} ${up(value).toFixed(1)}`).join("L");
+      const there = edge(band.map(([at, least]) => [at, least]));
+      const back = edge(band.map(([at, , , most]) => [at, most]).reverse());
+      drawn.append(make("svg:path", { class: "band", d: `M${there}L${back}Z` }));
+      drawn.append(make("svg:path", { class: "middle", d: `M${edge(band.map(([at, , middle]) => [at, middle]))}` }));
+    }
     series.forEach((one, number) => {
       const path = one.points.map(([at, value], point) => `${point ? "L" : "M"}${across(at).toFixed(1)} ${up(value).toFixed(1)}`);
       const line = make("svg:path", { d: path.join(""), stroke: PALETTE[number % PALETTE.length] });
@@ -199,20 +206,14 @@
     return make("figure", {}, caption, drawn);
   }
 
-  function streamLabel(number) {
-    const stream = run.streams[number];
-    return [run.hosts[stream.host].name, stream.name].filter(Boolean).join(" ");
-  }
-
   function curves() {
     for (const curve of run.curves) {
-      const series = curve.series.map((one) => ({ label: streamLabel(one.stream), points: one.points }));
-      const drawn = chart(curve.name, curve.unit, series, []);
-      const rest = curve.of - series.length;
-      if (rest > 0) drawn.firstChild.append(make("span", { class: "rest" }, `${plural(rest, "more stream")} not drawn`));
+      const series = curve.series.map((one) => ({ label: one.who, points: one.points }));
+      const drawn = chart(curve.name, curve.unit, series, [], curve.band);
+      if (curve.band.length) drawn.firstChild.append(make("span", { class: "rest" }, `band: all ${curve.of}, from least to greatest`));
       byId("charts").append(drawn);
     }
-    if (!run.curves.length) byId("charts").append(make("p", {}, "No line told a loss or a speed."));
+    if (!run.curves.length) byId("charts").append(make("p", {}, "No line told a loss, a speed or a step; --metric says where figures are."));
     for (const load of run.load) {
       const series = load.series.map((one) => ({ label: run.hosts[one.host].name, points: one.points }));
       byId("loads").append(chart(load.name, load.unit, series, load.unit === "%" ? [0, 100] : [0]));
