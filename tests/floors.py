@@ -16,6 +16,7 @@ FLOORS = {
     "hostfile": 3,
     "transports": 3,
     "choices": 1,
+    "changed": 1,
     "hangs": 3,
     "flags": 3,
     "arguments": 4,

@@ -6,7 +6,10 @@ from dataclasses import replace
 from typing import get_args
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from fanout.changed import Changed
 from fanout.events import (
     Acted,
     Answered,
@@ -179,3 +182,12 @@ def test_what_was_done_is_remembered_and_the_first_stop_gives_the_reason() -> No
 @pytest.mark.parametrize("action", [Go(host="h"), Forget(host="h")])
 def test_an_action_moves_no_phase(action: Go | Forget) -> None:
     assert advance(at(Phase.PREPARED), Acted(at=2.0, action=action)).hosts["h"].phase is Phase.PREPARED
+
+
+@given(st.lists(st.sampled_from(["name", "phase", "received", "heard_at"]), unique=True))
+def test_a_changed_value_is_what_replace_makes(names: list[str]) -> None:
+    """Fast, and otherwise the same; the old value stays what it was."""
+    old = HostState(name="h1", streams={1: "rank 0"})
+    changes = {name: f"new {name}" for name in names}
+    assert Changed(HostState)(old, **changes) == replace(old, **changes)  # type: ignore[arg-type]
+    assert old == HostState(name="h1", streams={1: "rank 0"})
