@@ -30,9 +30,10 @@ def main(argv: Sequence[str]) -> int:
         sys.stdout.flush()  # here, where a reader that has gone is no surprise
         return status
     except FanoutError as error:
-        sys.stderr.write(f"fanout: {error}\n")
-        if error.hint:
-            sys.stderr.write(f"        try:  {error.hint}\n")
+        from fanout.views.out import words
+
+        hint = f"        try:  {error.hint}\n" if error.hint else ""
+        words(sys.stderr).write(f"fanout: {error}\n{hint}")
         return error.exit_code
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains at its end
@@ -64,12 +65,13 @@ def _verb(request: Request) -> int:
     import socket
 
     from fanout.verbs.common import Edge
+    from fanout.views.out import words
 
     edge = Edge(
         environ=dict(os.environ),
         cwd=_cwd(),
-        stdout=sys.stdout,
-        stderr=sys.stderr,
+        stdout=words(sys.stdout),
+        stderr=words(sys.stderr),
         stdin=sys.stdin.buffer.read if sys.stdin is not None else bytes,
         line=sys.stdin.readline if sys.stdin is not None else str,
         user=getpass.getuser(),

@@ -215,6 +215,16 @@ def test_only_the_command_line_prints_exits_and_reads_the_environment() -> None:
             assert not list(calls(module, *forbidden))
 
 
+def test_what_steers_the_cursor_is_written_by_the_live_view_and_a_line_of_progress_alone() -> None:
+    """Everybody else's words go through the one edge that makes them harmless."""
+    for module in launcher():
+        if module.path != "fanout/cli.py":
+            assert not list(calls(module, "sys.stdout", "sys.stderr", "sys.__stdout__", "sys.__stderr__")), module.path
+        if module.path not in ("fanout/verbs/showing.py", "fanout/verbs/check.py", "fanout/views/out.py"):
+            assert "fanout.views.out.past" not in imports(module)
+            assert not list(calls(module, "past", "out.past")), module.path
+
+
 def test_no_command_for_a_remote_shell_is_put_together_where_it_is_sent() -> None:
     """What goes to exec_command is a value that somebody checked, never text with a user's word in it."""
     for module in ours():

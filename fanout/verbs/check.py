@@ -33,6 +33,8 @@ from fanout.verbs.common import (
     work_directory,
 )
 from fanout.verbs.deep import tester
+from fanout.views.out import past
+from fanout.views.sanitise import clean
 
 
 class _Progress:
@@ -41,7 +43,7 @@ class _Progress:
     broken = False
 
     def __init__(self, edge: Edge) -> None:
-        self._edge = edge
+        self._stderr = past(edge.stderr)
         self._shown = ""
         self._doing = False
         self._on = edge.stderr.isatty()
@@ -59,13 +61,13 @@ class _Progress:
     def _show(self, text: str) -> None:
         if self._on and text != self._shown:
             self._shown = text
-            self._edge.stderr.write(f"\r\x1b[K{text}")
-            self._edge.stderr.flush()
+            self._stderr.write(f"\r\x1b[K{clean(text, colour=False)}")
+            self._stderr.flush()
 
     def close(self) -> None:
         if self._shown:
-            self._edge.stderr.write("\r\x1b[K")
-            self._edge.stderr.flush()
+            self._stderr.write("\r\x1b[K")
+            self._stderr.flush()
 
 
 def check(request: Request, edge: Edge) -> int:

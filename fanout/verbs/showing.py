@@ -49,10 +49,11 @@ def view_of(
     if look.mode == "live":
         from fanout.views.keys import Keyboard
         from fanout.views.live import Live
+        from fanout.views.out import past
 
         return Live(
             heading,
-            stdout=edge.stdout,
+            stdout=past(edge.stdout),
             colour=look.colour,
             unicode=look.unicode,
             wishes=wished,

@@ -23,7 +23,7 @@ from fanout.views.base import Heading
 from fanout.views.lines import Lines
 from fanout.views.narrate import Narrator, how_it_ended
 from fanout.views.out import Out
-from fanout.views.sanitise import clean, clean_lines
+from fanout.views.sanitise import clean, clean_lines, harmless
 
 KEEP_BYTES = 4 * 1024 * 1024  # of each host; more is cut and said
 _RULE = "-" * 15
@@ -99,7 +99,7 @@ class Folded:
         said = [self._said(host, self._state) for host in self._hosts if self._state.hosts[host].exit is not None]
         self._state = None
         for group in grouped(said):
-            self._out.write(shown(group))
+            self._out.write(harmless(shown(group)))
 
     def _said(self, host: str, state: RunState) -> Said:
         assembler = Lines(limit=KEEP_BYTES)  # nothing else keeps what the command said

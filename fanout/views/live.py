@@ -184,7 +184,7 @@ class Live:
         """Fanout's own words, after the lines that came before them."""
         now = self._state.now if self._state else 0.0
         self._show(self._flow.settle(now), now)
-        text = f"fanout: {said.text}"
+        text = f"fanout: {clean(said.text, colour=False)}"
         self._queue(f"\x1b[{_LEVEL[said.level]}m{text}\x1b[0m" if self._colour else text)
 
     def _repeat_error(self) -> None:

@@ -1,9 +1,13 @@
-"""A text stream that a view writes to: never a traceback for a reader that left or a terminal without UTF-8."""
+"""The streams that views and verbs write to: never a traceback for a terminal without UTF-8 or for a reader that left,
+and nothing of what a stranger wrote that would steer the terminal.
+"""
 
 from __future__ import annotations
 
 import os
-from typing import TextIO
+from typing import Any, TextIO, cast
+
+from fanout.views.sanitise import harmless
 
 #: Symbols of our own, for a stream that cannot show them.
 _ASCII = str.maketrans({"…": "...", "·": "-", "━": "=", "│": "|", "×": "x", "≈": "~", "–": "-"})
@@ -12,6 +16,38 @@ _ASCII = str.maketrans({"…": "...", "·": "-", "━": "=", "│": "|", "×": "
 def in_ascii(text: str) -> str:
     """The text with our own symbols in ASCII; other characters stay."""
     return text.translate(_ASCII)
+
+
+def words(stream: TextIO) -> TextIO:
+    """The stream for words, ours and those of strangers."""
+    return cast(TextIO, _Words(stream))
+
+
+def past(stream: TextIO) -> TextIO:
+    """The stream itself, for the live view and a line of progress: they steer the cursor, and clean what they show."""
+    return stream.stream if isinstance(stream, _Words) else stream
+
+
+class _Words:
+    """Stdout and stderr for words, ours and those of strangers: text, tabs, line ends and colours go through."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        text = harmless(text)
+        try:
+            return self.stream.write(text)
+        except UnicodeEncodeError:
+            return self.stream.write(shown_in(text, self.stream.encoding))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+
+def shown_in(text: str, encoding: str) -> str:
+    """The text for a stream that cannot show all of it: other characters as ``\\xe9``."""
+    return in_ascii(text).encode(encoding, "backslashreplace").decode(encoding)
 
 
 class Out:
@@ -30,7 +66,7 @@ class Out:
             try:
                 self._stream.write(text)
             except UnicodeEncodeError:
-                self._stream.write(in_ascii(text).encode(self._encoding, "backslashreplace").decode(self._encoding))
+                self._stream.write(shown_in(text, self._encoding))
             self._stream.flush()
         except (OSError, ValueError):  # ValueError: the stream is closed
             self.broken = True

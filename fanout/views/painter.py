@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from fanout.views.out import Out
 from fanout.views.rows import Row
+from fanout.views.sanitise import clean
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -47,7 +48,8 @@ class Painter:
     def _text(self, row: Row, columns: int) -> Text:
         from rich.text import Text
 
-        text = Text.assemble(*row, end="", no_wrap=True)
+        cells = [(clean(cell, colour=False), style) for cell, style in row]
+        text = Text.assemble(*cells, end="", no_wrap=True)
         text.truncate(max(1, columns - 1), overflow="ellipsis" if self._unicode else "crop")
         return text
 

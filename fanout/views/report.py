@@ -16,7 +16,7 @@ from fanout.state import RunState
 from fanout.views.base import Heading
 from fanout.views.causes import cause, whole
 from fanout.views.filenames import FileNames
-from fanout.views.sanitise import clean, clean_lines, sentence
+from fanout.views.sanitise import clean, clean_lines, harmless, sentence
 from fanout.views.tail import LastWords
 from fanout.views.units import seconds
 
@@ -64,7 +64,7 @@ def report(
             _fact("exit status", f"{outcome.exit_code} ({_whose(outcome)})"),
             *_next(heading, outcome, paint),
         ]
-    return "\n".join(lines) + "\n"
+    return harmless("\n".join(lines)) + "\n"
 
 
 def _good(heading: Heading, outcome: RunOutcome, paint: _Paint) -> list[str]:

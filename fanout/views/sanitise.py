@@ -42,7 +42,14 @@ def clean(text: str, *, colour: bool = True) -> str:
 
 def _ended(text: str) -> str:
     """Coloured text whose colour ends with it."""
-    return text if text.endswith((RESET, "\x1b[m")) else text + RESET
+    return text if text.startswith((RESET, "\x1b[m"), text.rfind("\x1b[")) else text + RESET
+
+
+def harmless(text: str) -> str:
+    """A text of many lines as it may be written to a terminal, whoever wrote which part of it."""
+    if text.isprintable():
+        return text
+    return "\n".join([line if line.isprintable() else clean(line) for line in text.split("\n")])
 
 
 def clean_lines(text: str) -> list[str]:

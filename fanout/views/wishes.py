@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from string import Formatter
 
 from fanout.errors import UsageError
+from fanout.views.sanitise import clean
 from fanout.views.streams import Say
 
 FOLDS = ("off", "exact", "similar")
@@ -186,7 +187,7 @@ class Prefix:
         key = (say.host, say.speaker, say.kind, width)
         made = self._made.get(key)
         if made is None or self._timed:
-            made = self._template.format(**self._values(say, width, at))
+            made = clean(self._template.format(**self._values(say, width, at)), colour=False)
             if len(self._made) < self.MOST:
                 self._made[key] = made
         return made
