@@ -65,13 +65,14 @@ def _verb(request: Request) -> int:
     import socket
 
     from fanout.verbs.common import Edge
+    from fanout.views.base import no_symbols
     from fanout.views.out import words
 
     edge = Edge(
         environ=dict(os.environ),
         cwd=_cwd(),
         stdout=words(sys.stdout),
-        stderr=words(sys.stderr),
+        stderr=words(sys.stderr, ascii_only=no_symbols(os.environ)),
         stdin=sys.stdin.buffer.read if sys.stdin is not None else bytes,
         line=sys.stdin.readline if sys.stdin is not None else str,
         user=getpass.getuser(),

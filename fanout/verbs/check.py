@@ -33,6 +33,7 @@ from fanout.verbs.common import (
     work_directory,
 )
 from fanout.verbs.deep import tester
+from fanout.views.base import choose
 from fanout.views.out import past
 from fanout.views.sanitise import clean
 
@@ -146,9 +147,9 @@ def _names(text: str) -> list[str]:
 
 def shown(title: str, result: Preflight, edge: Edge, stream: TextIO) -> str:
     """The report as text for this terminal; what is no terminal is not wrapped."""
-    ascii_only = not (getattr(stream, "encoding", "") or "").lower().startswith("utf")
+    look = choose(edge.environ, isatty=stream.isatty(), encoding=getattr(stream, "encoding", None))
     width = max(60, min(edge.columns, 140)) if stream.isatty() else None
-    style = report.Style(width=width, ascii=ascii_only)
+    style = report.Style(width=width, ascii=not look.unicode)
     return "\n".join(report.report(title, result.case, result.findings, result.seconds, style)) + "\n"
 
 

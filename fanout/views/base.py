@@ -69,8 +69,18 @@ def choose(
     return Look(
         mode=_mode(environ, isatty=isatty, output=output),
         colour=_colour(environ, isatty=isatty, color=color),
-        unicode=(encoding or "").lower().replace("-", "").replace("_", "") in ("utf8", "utf8sig", "cp65001"),
+        unicode=_is_utf8(encoding) and not no_symbols(environ),
     )
+
+
+def _is_utf8(encoding: str | None) -> bool:
+    return (encoding or "").lower().replace("-", "").replace("_", "") in ("utf8", "utf8sig", "cp65001")
+
+
+def no_symbols(environ: Mapping[str, str]) -> bool:
+    """Did the user say that ASCII is all there is? Python takes C for UTF-8; who says nothing, in a container, means that."""
+    said = next((value for name in ("LC_ALL", "LC_CTYPE", "LANG") if (value := environ.get(name, ""))), "")
+    return said in ("C", "POSIX")
 
 
 def _mode(environ: Mapping[str, str], *, isatty: bool, output: str) -> Mode:

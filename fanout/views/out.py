@@ -18,9 +18,9 @@ def in_ascii(text: str) -> str:
     return text.translate(_ASCII)
 
 
-def words(stream: TextIO) -> TextIO:
-    """The stream for words, ours and those of strangers."""
-    return cast(TextIO, _Words(stream))
+def words(stream: TextIO, *, ascii_only: bool = False) -> TextIO:
+    """The stream for words, ours and those of strangers; ``ascii_only``: our own symbols in ASCII."""
+    return cast(TextIO, _Words(stream, ascii_only=ascii_only))
 
 
 def past(stream: TextIO) -> TextIO:
@@ -31,11 +31,12 @@ def past(stream: TextIO) -> TextIO:
 class _Words:
     """Stdout and stderr for words, ours and those of strangers: text, tabs, line ends and colours go through."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, *, ascii_only: bool) -> None:
         self.stream = stream
+        self._ascii_only = ascii_only
 
     def write(self, text: str) -> int:
-        text = harmless(text)
+        text = harmless(in_ascii(text) if self._ascii_only else text)
         try:
             return self.stream.write(text)
         except UnicodeEncodeError:

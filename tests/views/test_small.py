@@ -72,6 +72,16 @@ def test_symbols_need_utf8(encoding: str | None, unicode: bool) -> None:
     assert choose(XTERM, isatty=True, encoding=encoding).unicode is unicode
 
 
+@pytest.mark.parametrize(
+    ("environ", "unicode"),
+    [({}, True), ({"LANG": "C"}, False), ({"LC_ALL": "C", "LANG": "de_DE.UTF-8"}, False), ({"LC_ALL": "C.UTF-8"}, True),
+     ({"LC_CTYPE": "POSIX"}, False), ({"LC_ALL": "", "LANG": "en_US.UTF-8"}, True)],
+)  # fmt: skip
+def test_a_locale_of_c_that_somebody_chose_means_ascii(environ: Mapping[str, str], unicode: bool) -> None:
+    """Python itself takes it for UTF-8; a container that says nothing may be shown symbols."""
+    assert choose({**XTERM, **environ}, isatty=True, encoding="utf-8").unicode is unicode
+
+
 def test_labels_name_the_rank_where_there_is_one() -> None:
     assert [label("gpu01", ""), label("gpu01", "rank 5"), label("gpu01", "setup")] == [
         "gpu01",
