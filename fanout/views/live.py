@@ -223,7 +223,8 @@ class Live:
         if self._state is None or (self._keyboard is not None and self._keyboard.away):
             return []  # in the background there is a prompt where it would stand
         flow = self._flow
-        flow.course.bars(flow.streams.bars(), self._state.now)
+        bars = flow.streams.bars()
+        flow.course.bars(bars, self._state.now)
         glance = Glance(
             lines=flow.lines,
             readings=flow.course.readings,
@@ -232,6 +233,7 @@ class Live:
             warnings=flow.warnings,
             errors=flow.errors,
             slow=self._slow(),
+            bars=bars,
             keys=self._desk.hint if self._keyboard is not None else "",
         )
         return panel(self._heading, self._state, glance, width=columns, height=rows, unicode=self._unicode)

@@ -1,7 +1,7 @@
 """The block under the log, as rows of styled text: what it says, at any width and height; pure, without rich.
 
 A title row; a row a host, or, where there are too many for the room, a grid of all hosts and rows for those that differ
-from the fleet; a row with step, loss and time left; the keys. Symbols carry the meaning, colour only repeats it.
+from the fleet; a progress bar, where there is room; a row with step, loss and time left; the keys. Symbols carry the meaning, colour only repeats it.
 """
 
 from __future__ import annotations
@@ -33,6 +33,9 @@ def panel(
         below.append([(f" {glance.keys}", "dim")])
     left = room - 1 - len(below)
     hosts = state.all
+    if glance.bars and len(hosts) < min(GRID_FROM, left):  # there is a row to spare
+        below.insert(0, _bar(glance))
+        left -= 1
     if len(hosts) < GRID_FROM and len(hosts) <= left:
         rows = host_rows(frame, hosts)
     else:
@@ -69,6 +72,12 @@ def _title(heading: Heading, state: RunState, width: int, *, unicode: bool) -> R
         task = cut(task, max(0, room), ellipsis="…" if unicode else "~")
     style = "bold red" if word in ("FAILING", "STOPPING") else "bold green" if word == "RUNNING" else "bold"
     return [(head, "bold"), (task, ""), (tail, "dim"), (word, style)]
+
+
+def _bar(glance: Glance) -> Row:
+    """The moving line of the first host that has one: the others' are like it, or their figures tell."""
+    host, text = next(iter(glance.bars.items()))
+    return [(f" {host} ~ ", "dim"), (text.replace("\t", " "), "")]
 
 
 def _course(glance: Glance, width: int, *, unicode: bool) -> Row | None:

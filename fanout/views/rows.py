@@ -54,6 +54,7 @@ class Glance:
     warnings: Mapping[str, int] = field(default_factory=dict)
     errors: Mapping[str, int] = field(default_factory=dict)
     slow: Mapping[str, str] = field(default_factory=dict)  # host -> by how much, in a word or two
+    bars: Mapping[str, str] = field(default_factory=dict)  # host -> how its moving line stands
     keys: str = ""
 
 

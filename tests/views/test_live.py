@@ -98,6 +98,21 @@ def test_many_hosts_are_a_grid_and_the_odd_ones_have_rows(columns: int) -> None:
     same_as_golden(f"live-grid-{columns}", "\n".join(block) + "\n")
 
 
+NESTED = b"\rEpochs:  33%%|###   | 1/3\n\r  batch: %3d%%|####  | %d/40 [loss=%.2f]\x1b[A"
+
+
+@pytest.mark.parametrize("columns", [80, 100, 160])
+def test_a_progress_bar_is_one_line_that_moves_in_the_block_and_none_in_the_log(columns: int) -> None:
+    """Also nested ones; where there is no row to spare their figures must do."""
+    run = histories.History("gpu01", "gpu02").link().start()
+    for step in range(40):
+        run.say("gpu02", NESTED % (step * 100 // 40, step, 3 - step / 40)).wait(0.2)
+    terminal, _ = show(run, columns)
+    (bar,) = [line for line in terminal.seen if "batch:" in line]
+    assert bar.startswith(" gpu02 ~ Epochs:  33%|###   | 1/3  batch:  97%|####  | 39/40")
+    assert "batch:" not in show(run, columns, rows=12)[0].text
+
+
 def test_closing_leaves_the_log_and_nothing_else() -> None:
     """No row of the block, the cursor visible, every line of the log once."""
     run = histories.good_run()
