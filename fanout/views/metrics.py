@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 from fanout.views.streams import Say
 
@@ -83,57 +84,86 @@ def _found(metric: re.Pattern[str], text: str) -> Reading | None:
 class Course:
     """The figures of every host, from the first stream of it that tells any, and the course of the run by one host's.
 
-    Of a flood only the newest lines of a stream are read: a figure that nobody could see is not worth its price.
+    Lines are read when somebody wants to know, and then the newest of each stream: a figure that nobody could see is
+    not worth its price.
     """
 
-    NEWEST = 4  # lines of one stream that are looked at in one go
+    HELD = 8  # pieces of one stream that are kept until then
+    NEWEST = 3  # readings that are taken from them
 
     def __init__(self, metric: re.Pattern[str] | None = None) -> None:
         self._metric = metric
         self._tellers: dict[str, int] = {}  # host -> the stream that is followed
-        self.readings: dict[str, Reading] = {}
-        self.progress = Progress()
+        self._held: dict[tuple[str, int], deque[tuple[float, Say]]] = {}
+        self._readings: dict[str, Reading] = {}
+        self._progress = Progress()
 
     def hear(self, says: Sequence[Say], at: float) -> None:
         """Lines as they came, oldest first."""
-        looked: dict[tuple[str, int], int] = {}
-        found: list[tuple[str, Reading]] = []
-        for block in reversed(says):
-            if self._tellers.get(block.host, block.stream) != block.stream and block.rank != 0:
+        for block in says:
+            if self._passed_over(block) or not self._worth(block.text):
                 continue
-            if self._metric is None and not promising(block.text):
+            key = (block.host, block.stream)
+            if key not in self._held:
+                self._held[key] = deque(maxlen=self.HELD)
+            self._held[key].append((at, block))
+
+    @property
+    def readings(self) -> Mapping[str, Reading]:
+        """The newest figures of each host."""
+        self._catch_up()
+        return self._readings
+
+    @property
+    def progress(self) -> Progress:
+        """How far the run is, by the first host that told figures."""
+        self._catch_up()
+        return self._progress
+
+    def _passed_over(self, block: Say) -> bool:
+        return self._tellers.get(block.host, block.stream) != block.stream and block.rank != 0
+
+    def _worth(self, text: str) -> bool:
+        return promising(text) if self._metric is None else self._metric.search(text) is not None
+
+    def _catch_up(self) -> None:
+        """Read what was heard since somebody last wanted to know."""
+        held, self._held = self._held, {}
+        for (host, _), blocks in held.items():
+            found = list(islice(self._newest(blocks), self.NEWEST))
+            if not found:
                 continue
+            block = blocks[-1][1]
+            if host not in self._tellers or any(reading.loss is not None for _, reading in found):
+                self._tellers[host] = block.stream
+            for at, reading in reversed(found):
+                self._add(host, reading, at)
+
+    def _newest(self, blocks: Sequence[tuple[float, Say]]) -> Iterator[tuple[float, Reading]]:
+        """What can be read in them, newest first, each with its moment."""
+        for at, block in reversed(blocks):
+            if self._passed_over(block):
+                return  # another stream of this host has begun to tell
             for text in reversed(block.text.split("\n")) if block.many > 1 else (block.text,):
-                key = (block.host, block.stream)
-                count = looked.get(key, 0)
-                if count >= self.NEWEST:
-                    break
-                if self._metric is None and not promising(text):
-                    continue
                 reading = read(text, self._metric)
-                looked[key] = count + (reading is not None or self._metric is None)
-                if reading is None:
-                    continue
-                if reading.loss is not None or block.host not in self._tellers:
-                    self._tellers[block.host] = block.stream
-                found.append((block.host, reading))
-        for host, reading in reversed(found):
-            self._add(host, reading, at)
+                if reading is not None:
+                    yield at, reading
 
     def bars(self, bars: Mapping[str, str], at: float) -> None:
         """How the bar of each host stands now."""
+        self._catch_up()
         for host, text in bars.items():
             reading = read(text, self._metric)
             if reading is not None:
                 self._add(host, reading, at)
 
     def _add(self, host: str, reading: Reading, at: float) -> None:
-        before = self.readings.get(host)
+        before = self._readings.get(host)
         if reading == before:
             return
-        self.readings[host] = reading if before is None else _newer(before, reading)
-        if host == next(iter(self.readings)):
-            self.progress.add(reading, at)
+        self._readings[host] = reading if before is None else _newer(before, reading)
+        if host == next(iter(self._readings)):
+            self._progress.add(reading, at)
 
 
 def _newer(before: Reading, now: Reading) -> Reading:

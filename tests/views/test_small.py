@@ -133,6 +133,19 @@ def test_figures_of_a_host_come_from_one_stream_and_a_line_adds_to_what_is_known
     assert (course.progress.step, course.progress.loss) == (10, 2.5)
 
 
+def test_figures_are_read_when_somebody_looks_and_then_the_newest() -> None:
+    """A figure that the newest lines do not say stays as an earlier look found it."""
+    course = Course()
+    course.hear([Say("h", 0, "h", "line", "step 1/5000 loss 9.5", 0, -1)], 1.0)
+    assert course.readings["h"].total == 5000
+    for step in range(2, 3000):
+        course.hear([Say("h", 0, "h", "line", f"step {step} loss 2.5 tok/s 7", 0, -1)], step / 100)
+    assert course.readings == {"h": Reading(step=2999, total=5000, loss=2.5, speed=7.0)}
+    pattern = Course(re.compile(r"acc (?P<acc>[\d.]+)"))
+    pattern.hear([Say("h", 0, "h", "line", text, 0, -1) for text in ("acc 0.5", *["step 1 loss 2"] * 50)], 1.0)
+    assert pattern.progress.others == {"acc": 0.5}
+
+
 def test_the_time_left_follows_from_the_pace() -> None:
     progress = Progress()
     assert progress.seconds_left is None
