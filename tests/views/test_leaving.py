@@ -93,6 +93,19 @@ def test_d_in_attach_leaves_the_run_alone(tmp_path: Path) -> None:
     assert fanout(tmp_path, "attach").returncode == 7
 
 
+def test_a_hang_up_that_is_to_be_survived_leaves_nobody_waiting(tmp_path: Path) -> None:
+    """--on-hangup keep: the process in front ends with its terminal, the launcher with the run."""
+    with fanout_on_a_terminal(tmp_path, COUNTING, "--on-hangup", "keep") as run:
+        run.until("line 5\r\n")
+        run.until("d detach")
+        run.signal(signal.SIGHUP)
+        run.until_told(b"ended")
+        assert run.told == b"ended 0\n"
+        assert run.cooked
+        (tmp_path / "go").touch()
+        assert fanout(tmp_path, "attach").returncode == 7
+
+
 @pytest.mark.parametrize("whom", ["launcher", "waiting", "both"])
 def test_a_signal_counts_once_whichever_of_the_two_it_reaches(tmp_path: Path, whom: str) -> None:
     """TERM a second time would kill: a train.sh that takes a moment to end must not be killed for the first."""
