@@ -133,6 +133,13 @@ class Trimmed(OnHost):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Cramped(OnHost):
+    """The host has not the room for the log that it should have: what it does instead, or what is lost by it."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Chunk(OnHost):
     """Bytes of a stream, in order and without gaps: ``offset`` is where ``data`` begins in the stream."""
 
@@ -229,6 +236,7 @@ Event: TypeAlias = (
     | Joined
     | StreamOpened
     | Trimmed
+    | Cramped
     | Chunk
     | Exited
     | Gone

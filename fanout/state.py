@@ -18,6 +18,7 @@ from fanout.events import (
     Answered,
     Beat,
     Chunk,
+    Cramped,
     Dialling,
     Event,
     Examine,
@@ -264,7 +265,7 @@ def _spoken(state: RunState, event: Chunk) -> RunState:
 
 _HOST, _RUN = Changed(HostState), Changed(RunState)
 
-_STILL = (Noise, LinkLost, Joined, StreamOpened, Trimmed, Beat)
+_STILL = (Noise, LinkLost, Joined, StreamOpened, Trimmed, Cramped, Beat)
 
 
 def _moved(host: HostState, event: OnHost) -> Phase:

@@ -17,6 +17,7 @@ from fanout.events import (
     Answered,
     Beat,
     Chunk,
+    Cramped,
     Event,
     Examine,
     Exited,
@@ -121,6 +122,8 @@ class Decoder:
                 return Joined(at=at, host=host, how=str(message["how"]))
             case "trimmed":
                 return Trimmed(at=at, host=host, stream=int(message["stream"]), upto=int(message["upto"]))
+            case "cramped":
+                return Cramped(at=at, host=host, message=str(message["message"]))
             case "stream":
                 return StreamOpened(at=at, host=host, stream=int(message["id"]), name=str(message["name"]))
             case "exited":

@@ -76,14 +76,14 @@ GUARDS = (
     Guard(
         name="lease: nobody there, so it ends",
         file="agent/keeper.py",
-        text='if self.main and now > self.lease_until and self.spec["lease"] and not self.deadline_kill:',
+        text="if self.main and self.lease.left < 0 and self.lease.seconds and not self.deadline_kill:",
         instead="if False:",
         test=f"{ENDS}::test_a_run_without_a_launcher_ends_with_its_lease",
     ),
     Guard(
         name="lease before Go: prepared and forgotten rolls back",
         file="agent/keeper.py",
-        text="if not self.main and now > self.lease_until:",
+        text="if not self.main and self.lease.left < 0:",
         instead="if False:",
         test=f"{ENDS}::test_a_host_that_is_prepared_and_never_told_to_go_rolls_back",
     ),

@@ -15,19 +15,20 @@ import signal
 import socket
 import time
 
-from . import joining, place, procs, record, spawn, spool
+from . import joining, place, procs, record, rest, spawn, spool
 from .audience import Audience
+from .lease import Lease
 
 TYPE_CHECKING = False  # what typing says, without the price of importing it on a host
 if TYPE_CHECKING:
     from typing import Callable, Iterator
 
     from .ranklogs import RankLogs
+    from .rest import Rest
 
 DRAIN = 1 << 20  # the most we read from the pipe before we look at anything else
 LEFTOVER_SECONDS = 1.0  # what train.sh leaves behind when it ends by itself gets this long to go
 UNKILLABLE_SECONDS = 20.0
-DEAF_SECONDS = 15.0  # a launcher says something every five
 SCAN_SECONDS = 0.1  # how often the tree is looked at while it is being ended
 
 
@@ -42,8 +43,9 @@ class Keeper:
         self.audience = Audience(listener, self.poll)
         self.status = record.Status(directory)
         self.spool = spool.Spool(directory, spec.get("spool", 0))
-        self.log = self.spool.log
         self.ranks: RankLogs | None = None
+        self.notice = ""  # why there is no file per rank
+        self.news = self.spool.news
         self.joining = joining.Joining(spec["port"]) if spec.get("port") else None
         self.pipe = -1
         self.main = 0
@@ -51,15 +53,12 @@ class Keeper:
         self.unasked = ""  # why we ended it by ourselves
         self.deadline_term = 0.0  # when descendants outside train.sh's group get a TERM of their own
         self.deadline_kill = 0.0  # when KILL comes; 0: nothing is being ended
-        self.heard = time.monotonic()  # when a launcher last said anything
-        self.lease_until = self.heard + min(spec["lease"] or 60.0, 60.0)
+        self.lease = Lease(spec["lease"])
         self.ooms = procs.oom_kills()
         self.done = False
-        self.unkillable: list = []  # (pid, start time): as long as one of them is there, so are we, and our claims
+        self.rest: Rest | None = None  # what keeps us here after the end
         self.farewell = False  # the launcher has all it wants: the directory goes when we do
-        self.wake_read, self.wake_write = os.pipe()
-        os.set_blocking(self.wake_write, False)
-        os.set_blocking(self.wake_read, False)
+        self.wake_read, self.wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
     def named(self, directory: str) -> None:
         """The run's directory has been given its name."""
@@ -85,7 +84,7 @@ class Keeper:
             self._look_after_spool()
             self._look_at_ranks()
             self._look_at_port()
-            self.audience.offer(self._sizes())
+            self._offer()
 
     def _ready(self, descriptor: int, events: int) -> None:
         if descriptor == self.wake_read:
@@ -100,12 +99,12 @@ class Keeper:
         """How long nothing can happen by itself."""
         if self.deadline_kill or self.ranks is not None:
             return SCAN_SECONDS * 1000
-        seconds = 1.0 if self.unkillable else 60.0
-        if not self.unkillable and (self.spec["lease"] or not self.main):
-            seconds = max(0.05, self.lease_until - time.monotonic())
+        seconds = 1.0 if self.rest is not None else 60.0
+        if self.rest is None and (self.lease.seconds or not self.main):
+            seconds = max(0.05, self.lease.left)
         if self.main and self.joining is not None and not self.joining.over:
             seconds = min(seconds, max(0.05, self.joining.wait))
-        if self.spool.waits:
+        if self.spool.waits or self.spool.only_here:
             seconds = min(seconds, 1.0)
         return seconds * 1000
 
@@ -116,26 +115,26 @@ class Keeper:
         yield {
             "t": "standing",
             "relays": len(self.audience.clients) - 1,  # without the one that asks
-            "heard": round(time.monotonic() - self.heard, 1),
-            "lease": round(self.lease_until - time.monotonic(), 1) if self.spec["lease"] else None,
+            "heard": round(self.lease.silence, 1),
+            "lease": round(self.lease.left, 1) if self.lease.seconds else None,
         }
         if self.spool.trimming:
             yield {"t": "trimming"}
+        yield from self._cramped()
         yield {"t": "prepared", "pid": os.getpid()}
         if self.main:
             yield {"t": "started", "pid": self.main}
         if self.joining is not None and self.joining.how:
             yield {"t": "joined", "how": self.joining.how}
-        for number in self.ranks.paths if self.ranks is not None else ():
-            yield self._stream(number)
+        if self.ranks is not None:
+            yield from map(self.ranks.frame, self.ranks.paths)
         if self.exited:
             yield dict(self.status.facts["exited"], t="exited")
         if "gone" in self.status.facts:
             yield dict(self.status.facts["gone"], t="gone")
 
     def _obey(self, message: dict) -> None:
-        self.heard = time.monotonic()
-        self.lease_until = self.heard + (self.spec["lease"] or 60.0)
+        self.lease.renew()
         operation = message.get("op")
         if operation == "beat" and "have" in message:
             self.spool.acknowledge(message["have"])
@@ -149,7 +148,7 @@ class Keeper:
             self.farewell = True
 
     def _sizes(self) -> dict:
-        sizes = {0: self.log.size}
+        sizes = {0: self.spool.size}
         if self.ranks is not None:
             sizes.update(self.ranks.sizes)
         return sizes
@@ -160,21 +159,18 @@ class Keeper:
             return
         from . import ranklogs  # not compiled on hosts that do not need it
 
-        if ranklogs.steer(environment, self.directory):
+        self.notice = ranklogs.cramped(self.directory)
+        if not self.notice and ranklogs.steer(environment, self.directory):
             self.ranks = ranklogs.RankLogs(self.directory, self.spec["ranks"])
 
     def _look_at_ranks(self, final: bool = False) -> None:
-        for number in self.ranks.look(os.getpid(), final) if self.ranks is not None else ():
-            self.audience.tell(self._stream(number))
+        for stream in self.ranks.look(os.getpid(), final) if self.ranks is not None else ():
+            self.audience.tell(stream)
 
     def _look_at_port(self) -> None:
         new = self.joining.look(os.getpid()) if self.joining is not None and self.main and not self.exited else ""
         if new:
             self.audience.tell({"t": "joined", "how": new})
-
-    def _stream(self, number: int) -> dict:
-        assert self.ranks is not None
-        return {"t": "stream", "id": number, "name": self.ranks.names[number], "path": self.ranks.paths[number]}
 
     # -- train.sh
 
@@ -202,7 +198,8 @@ class Keeper:
             os.close(write)
         self.poll.register(self.pipe, select.POLLIN)
         self.status.note(phase="running", main=self.main)
-        self.audience.tell({"t": "started", "pid": self.main})
+        for message in (*self._cramped(), {"t": "started", "pid": self.main}):
+            self.audience.tell(message)
 
     def _drain(self) -> None:
         """What the run wrote, into the log; bounded, so that a flood cannot keep us from hearing a stop."""
@@ -218,7 +215,7 @@ class Keeper:
                 self.pipe = -1
                 return
             taken += len(data)
-            self.spool.put(data, self._listened())
+            self.spool.put(data, self.lease.listened)
             if self.spool.waits:
                 self.poll.unregister(self.pipe)  # until there is room: the run waits in its write
                 return
@@ -228,13 +225,27 @@ class Keeper:
             self.status.note(trimmed=True)
             self.audience.tell({"t": "trimming"})
         if self.spool.waits:
-            self.spool.retry(self._listened())
+            self.spool.retry(self.lease.listened)
             if not self.spool.waits and self.pipe >= 0:
                 self.poll.register(self.pipe, select.POLLIN)
+        elif self.spool.only_here:
+            self.spool.settle()
 
-    def _listened(self) -> bool:
-        """Does a launcher take what we have?"""
-        return bool(self.audience.clients) and time.monotonic() - self.heard < DEAF_SECONDS
+    def _offer(self) -> None:
+        """The sizes, to everyone; before them where the bytes are to be had, if that has changed."""
+        if self.spool.news != self.news:
+            self.news = self.spool.news
+            self.status.note(trimmed=True)  # a file that goes on after a hole is not to be read as zeros
+            for message in self._cramped():
+                self.audience.tell(message)
+        self.audience.offer(self._sizes())
+
+    def _cramped(self) -> Iterator:
+        """What relays have to know of our disk."""
+        if self.spool.memory.path:
+            yield {"t": "memory", "path": self.spool.memory.path}
+        for notice in filter(None, (self.notice, self.spool.notice)):
+            yield {"t": "cramped", "message": notice}
 
     def _reap(self) -> None:
         for ended in procs.reap():
@@ -247,7 +258,7 @@ class Keeper:
         how["oom"] = procs.oom_kills() > self.ooms
         self.status.note(phase="exited", exited=how)
         self._look_at_ranks()
-        self.audience.offer(self._sizes())
+        self._offer()
         self.audience.tell(dict(how, t="exited"))
         if not self.deadline_kill:
             self.deadline_kill = time.monotonic() + LEFTOVER_SECONDS
@@ -277,13 +288,13 @@ class Keeper:
                     break  # the group has ended already
 
     def _deadlines(self) -> None:
-        if self.unkillable:
-            self._look_at_unkillable()
+        if self.rest is not None:
+            self._look_at_rest(self.rest)
             return
         now = time.monotonic()
-        if self.main and now > self.lease_until and self.spec["lease"] and not self.deadline_kill:
-            self._stop_unasked("no launcher for %g s: the lease ran out" % self.spec["lease"])
-        if not self.main and now > self.lease_until:
+        if self.main and self.lease.left < 0 and self.lease.seconds and not self.deadline_kill:
+            self._stop_unasked("no launcher for %g s: the lease ran out" % self.lease.seconds)
+        if not self.main and self.lease.left < 0:
             self._finish([], 0)  # prepared, and the launcher never came back
         if not self.deadline_kill or self.done:
             return
@@ -313,7 +324,7 @@ class Keeper:
     def _finish(self, left: list, killed: int) -> None:
         """Everything has ended: the last bytes, the record, the word to the relays; then the loop is over."""
         self.spool.finish()
-        while self.pipe >= 0 and self._pending():
+        while self.pipe >= 0 and select.select([self.pipe], [], [], 0)[0]:
             self._drain()
             self.spool.finish()
         self._look_at_ranks(final=True)
@@ -321,27 +332,19 @@ class Keeper:
             "killed": killed,
             "left": [procs.describe(pid) for pid in left],
             "sizes": {str(number): size for number, size in self._sizes().items()},
-            "crc": {"0": self.log.crc},
-            "dropped": self.log.dropped,
+            "crc": {"0": self.spool.crc},
+            "dropped": self.spool.dropped,
         }
         self.status.note(phase="gone", gone=gone)
-        self.unkillable = [(pid, seen[3]) for pid, seen in ((pid, procs.stat_of(pid)) for pid in left) if seen]
-        self.done = not self.unkillable
-        if self.done:
-            self.release()
-        self.audience.offer(self._sizes())
+        self.rest = rest.Rest(left, self.spool, self.release)
+        self._offer()
         self.audience.tell(dict(gone, t="gone"))
+        self._look_at_rest(self.rest)
 
-    def _look_at_unkillable(self) -> None:
-        """No other run may have the port and the GPUs of a process that nobody can end."""
-        self.unkillable = [(pid, start) for pid, start in self.unkillable if procs.stat_of(pid)[3:] == (start,)]
-        if not self.unkillable:
-            self.done = True
-            self.release()
-            if self.farewell:
-                root = os.path.dirname(self.directory)
-                place.remove_run(root, self.spec["run"], self.spec["node"])
-                place.tidy(root)
-
-    def _pending(self) -> bool:
-        return bool(select.select([self.pipe], [], [], 0)[0])
+    def _look_at_rest(self, left: Rest) -> None:
+        """The end of the keeper, or a reason to wait with it."""
+        self.done = left.over(self.farewell or self.lease.fetched_late)
+        if self.done and left.stuck and self.farewell:
+            root = os.path.dirname(self.directory)
+            place.remove_run(root, self.spec["run"], self.spec["node"])
+            place.tidy(root)

@@ -7,6 +7,7 @@ however their holder dies, so there are no stale ones.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -17,12 +18,18 @@ TYPE_CHECKING = False  # what typing says, without the price of importing it on 
 if TYPE_CHECKING:
     from typing import Callable
 
+RECORD_BYTES = 64 << 10  # what a run needs besides its log: status, card, claims, socket
+FULL = (errno.ENOSPC, errno.EDQUOT)
 RACES = 100  # how often the directory may be removed under us before that is no accident
 SILENT_SECONDS = 1.0  # how long a holder may take to say who it is
 
 
 class NoPlace(Exception):
-    """No directory can be had; the text names each candidate with its reason."""
+    """No directory can be had; the text names each candidate with its reason. ``full``: the first that has no room."""
+
+    def __init__(self, reasons: str, full: str) -> None:
+        super().__init__(reasons)
+        self.full = full
 
 
 class There(Exception):
@@ -48,13 +55,14 @@ def candidates() -> list:
 
 def base() -> str:
     """The state directory of this user on this host, made if need be. Raises NoPlace."""
-    reasons = []
+    reasons, full = [], ""
     for path in candidates():
         try:
             return str(again(private, path))
         except OSError as error:
             reasons.append("%s: %s" % (path, error.strerror or error))
-    raise NoPlace("; ".join(reasons))
+            full = full or (path if error.errno in FULL else "")
+    raise NoPlace("; ".join(reasons), full)
 
 
 def again(act: Callable, *args: object) -> object:
@@ -91,8 +99,15 @@ def private(path: str) -> str:
         pass
     _ours(path)
     probe = os.path.join(path, ".probe.%d" % os.getpid())
-    os.close(os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-    os.unlink(probe)
+    descriptor = os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+    try:
+        os.posix_fallocate(descriptor, 0, RECORD_BYTES)
+    except OSError as error:
+        if error.errno in FULL:
+            raise
+    finally:
+        os.close(descriptor)
+        os.unlink(probe)
     return path
 
 
@@ -167,6 +182,22 @@ def claim(root: str, name: str, about: dict) -> int:
                 raise
             return descriptor
         os.close(descriptor)  # its last holder removed the file between our open and our flock
+
+
+def look_elsewhere(root: str, name: str) -> None:
+    """Raises Busy where a run has this claim in another of our directories, as one that began when disks had room."""
+    for other in existing():
+        try:
+            descriptor = os.open(os.path.join(other, "claim-" + name), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError:
+            continue
+        try:
+            if other != root:
+                fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Busy(name, _holder(descriptor)) from None
+        finally:
+            os.close(descriptor)
 
 
 def unclaim(root: str, name: str, descriptor: int) -> None:

@@ -37,11 +37,11 @@ def prepare(spec: dict) -> str:
     try:
         root = place.base()
     except place.NoPlace as error:
-        raise Refusal(
-            "no-state",
-            "no private directory for the run's state: %s" % error,
-            "remove what is in the way, or set FANOUT_STATE on that host to a local directory of yours",
-        ) from None
+        hint = "remove what is in the way, or set FANOUT_STATE on that host to a local directory of yours"
+        if error.full:
+            hint = "free some space there (df -h %s), or set FANOUT_STATE on that host" % error.full
+        kind = "disk-full" if error.full else "no-state"
+        raise Refusal(kind, "no private directory for the run's state: %s" % error, hint) from None
     try:
         _look(spec)
         _begin(spec, root)
@@ -134,6 +134,7 @@ def _make(root: str, unborn: str) -> None:
 
 def _take(root: str, name: str, about: dict) -> int:
     place.private(root)
+    place.look_elsewhere(root, name)
     return place.claim(root, name, about)
 
 

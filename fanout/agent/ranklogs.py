@@ -12,10 +12,23 @@ import os
 import time
 
 from . import procs
+from .spool import SHARED
 
 REDIRECTS = {"PET_REDIRECTS": "3"}
 STEERED = ("PET_REDIRECTS", "PET_TEE", "PET_LOG_DIR")  # where one of these is set, somebody else has a plan
+ROOM_BYTES = 64 << 20
 NAMING_SECONDS = 2.0  # a rank that nobody has seen running by then is named by counting
+
+
+def cramped(directory: str) -> str:
+    """Why there is no file per rank here, "" if there can be: a rank whose print() finds a full disk would die of it."""
+    if directory.startswith(SHARED):
+        return "its disks have no room for a file per rank: all ranks share one stream"
+    room = os.statvfs(directory)
+    free = room.f_bavail * room.f_frsize
+    if free >= ROOM_BYTES:
+        return ""
+    return "only %d MB are free in %s for a file per rank: all ranks share one stream" % (free >> 20, directory)
 
 
 def steer(env: dict, directory: str) -> bool:
@@ -42,11 +55,15 @@ class RankLogs:
         self.sizes: dict = {}
 
     def look(self, keeper: int, final: bool = False) -> list:
-        """The numbers of streams that are new since the last look; their sizes, and everybody's, are brought up to date."""
+        """Frames of the streams that are new since the last look; their sizes, and everybody's, are brought up to date."""
         new = self._fresh(keeper, final)
         for number, path in self.paths.items():
             self.sizes[number] = _size(path)
-        return new
+        return [self.frame(number) for number in new]
+
+    def frame(self, number: int) -> dict:
+        """What a relay is told of a stream."""
+        return {"t": "stream", "id": number, "name": self.names[number], "path": self.paths[number]}
 
     def _fresh(self, keeper: int, final: bool) -> list:
         now = time.monotonic()

@@ -1,7 +1,7 @@
 """The record of a run on its host: the log files and the status, made so that a full disk cannot eat the ending.
 
 ``status`` is 4 KiB, allocated before anything starts: writing how it ended needs no free block. A log that cannot be
-written is counted, never waited for: training must not block on us.
+written is somebody else's to keep (see ``spool``).
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 import errno
 import json
 import os
-import zlib
 
 STATUS_BYTES = 4096
+_REFUSES = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG, errno.EROFS)
 
 
 class Status:
@@ -48,27 +48,37 @@ def log_path(directory: str, stream: int) -> str:
 
 
 class Log:
-    """One append-only stream: its size, its CRC-32 so far, and how many bytes were given up."""
+    """One append-only file of a stream's bytes."""
 
     def __init__(self, directory: str, stream: int) -> None:
         self.directory = directory
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
         self._file = os.open(log_path(directory, stream), flags, 0o600)
         self.size = 0
-        self.crc = 0
-        self.dropped = 0
+        self.trouble = ""  # why the disk did not take what it was given last
 
-    def append(self, data: bytes) -> bytes:
-        """Write it; what the disk did not take."""
+    def append(self, data: bytes) -> int:
+        """Write it; how many bytes the disk took."""
         view = memoryview(data)
+        self.trouble = ""
         while view:
             try:
                 written = os.write(self._file, view)
             except OSError as error:
-                if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG):
+                if error.errno not in _REFUSES:
                     raise
-                return bytes(view)
-            self.crc = zlib.crc32(view[:written], self.crc)
+                self.trouble = error.strerror or str(error)
+                break
             self.size += written
             view = view[written:]
-        return b""
+        return len(data) - len(view)
+
+    def skip(self, upto: int, block: int) -> bool:
+        """Go on at ``upto``, a multiple of ``block``; all blocks between are holes. The disk may not even do that."""
+        try:
+            os.ftruncate(self._file, self.size // block * block)
+            os.ftruncate(self._file, upto)
+        except OSError:
+            return False
+        self.size = upto
+        return True

@@ -14,7 +14,7 @@ import socket
 import sys
 import time
 
-from . import frames, gauge, place, prepare, procs, questions, record, spool
+from . import frames, gauge, place, prepare, procs, questions, record, sources
 
 BEAT_SECONDS = 5.0
 DEAF_SECONDS = (
@@ -35,9 +35,7 @@ class Relay:
         self.mark: list = []
         self.cursors: dict = {}
         self.sizes: dict = {}
-        self.paths: dict = {}  # of the streams beyond the main one
-        self.files: dict = {}
-        self.trimmed = False  # the front of the files may not be there any more
+        self.sources = sources.Sources()
         self.gone: dict | None = None
         self.told_gone = False
         self.questions = questions.Questions(self.tell)
@@ -134,8 +132,9 @@ class Relay:
         self.run = (message["run"], message["node"])
         self.mark = message["mark"]
         self.cursors = {int(stream): offset for stream, offset in message.get("cursors", {}).items()}
+        self.sources = sources.Sources(directory)
         try:
-            self._open(0)
+            self.sources.open(0)
         except FileNotFoundError:
             pass  # its keeper died before it had made one
         self.gauge.start()  # before there is a socket of the keeper's that its child could hold
@@ -154,16 +153,17 @@ class Relay:
 
     def _bye(self) -> None:
         """The launcher has all it wants: remove the run's directory. A keeper that has ended is waited for."""
-        if self.gone is not None and self.gone["left"] and self.keeper is not None:
-            self.keeper.sendall(frames.pack({"op": "bye"}))  # it stays, with the claims, as long as they do
-        elif self.gone is not None:
-            if self.keeper is not None:
-                self.keeper.settimeout(2.0)
-                try:
-                    while self.keeper.recv(65536):
-                        pass
-                except OSError:
+        if self.gone is not None and self.keeper is not None:
+            self.keeper.settimeout(2.0)
+            try:
+                self.keeper.sendall(frames.pack({"op": "bye"}))
+                while not self.gone["left"] and self.keeper.recv(65536):
                     pass
+            except OSError:
+                pass
+        if self.gone is not None and not (
+            self.gone["left"] and self.keeper is not None
+        ):  # else it stays, with the claims
             root = os.path.dirname(self.directory)
             place.remove_run(root, *self.run)
             place.tidy(root)
@@ -194,23 +194,17 @@ class Relay:
             elif message["t"] == "gone":
                 self.gone = message
             elif message["t"] == "trimming":
-                self.trimmed = True
+                self.sources.holes = True
+            elif message["t"] == "memory":
+                self.sources.open_memory(message["path"])
             elif message["t"] != "standing":  # that is for who only asks
                 self.tell(message)
 
     def _open_stream(self, message: dict) -> None:
         """A further stream has turned up: from here on it is read where it lies."""
-        self.paths[message["id"]] = message["path"]
-        self._open(message["id"])
+        self.sources.paths[message["id"]] = message["path"]
+        self.sources.open(message["id"])
         self.tell({"t": "stream", "id": message["id"], "name": message["name"]})
-
-    def _open(self, stream: int) -> None:
-        """At once, not when there is something to read: whoever has the whole log may remove the files before us."""
-        if stream not in self.files:
-            self.files[stream] = os.open(self._path(stream), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-
-    def _path(self, stream: int) -> str:
-        return self.paths.get(stream) or record.log_path(self.directory, stream)
 
     def _tell_record(self) -> None:
         """No keeper: it ended while nobody listened, or it was killed and left its tree to us."""
@@ -218,7 +212,7 @@ class Relay:
 
         facts = record.read_status(self.directory)
         self.tell({"t": "prepared", "pid": facts.get("keeper", 0)})
-        self.trimmed = bool(facts.get("trimmed"))
+        self.sources.holes = bool(facts.get("trimmed"))
         if "main" in facts:
             self.tell({"t": "started", "pid": facts["main"]})
         for number, (name, path) in ranklogs.listed(self.directory).items():
@@ -226,7 +220,7 @@ class Relay:
         gone = facts.get("gone")
         if gone is None:
             killed, left = procs.kill_all(lambda: procs.marked(self.mark), 20.0)
-            sizes = {str(stream): os.stat(self._path(stream)).st_size for stream in [0, *self.paths]}
+            sizes = {str(stream): self.sources.size(stream) for stream in [0, *self.sources.paths]}
             gone = {
                 "killed": killed,
                 "left": [procs.describe(pid) for pid in left],
@@ -243,8 +237,16 @@ class Relay:
             self.tell(dict(facts.get("exited", unknown), t="exited"))
         elif "exited" in facts:
             self.tell(dict(facts["exited"], t="exited"))
-        self.gone = dict(gone, t="gone")
-        self.sizes = {int(stream): size for stream, size in gone["sizes"].items()}
+        self.gone = self._still_there(dict(gone, t="gone"))
+        self.sizes = {int(stream): size for stream, size in self.gone["sizes"].items()}
+
+    def _still_there(self, gone: dict) -> dict:
+        """What a keeper had in its memory alone went with it: that is counted as dropped."""
+        lost = gone["sizes"].get("0", 0) - self.sources.size(0)
+        if lost <= 0:
+            return gone
+        sizes = dict(gone["sizes"], **{"0": gone["sizes"]["0"] - lost})
+        return dict(gone, sizes=sizes, dropped=gone["dropped"] + lost, crc={"0": -1})
 
     def _tell_gone(self) -> None:
         """The last word, once every byte before it is out."""
@@ -261,18 +263,14 @@ class Relay:
         for stream, size in self.sizes.items():
             cursor = self.cursors.get(stream, 0)
             while cursor < size and sent < BURST:
-                self._open(stream)
-                data = os.pread(self.files[stream], min(frames.CHUNK, size - cursor), cursor)
-                if not data:
+                offset, data = self.sources.read(stream, cursor, size)
+                if offset > cursor:  # only who comes late, or is very slow, asks for what is gone
+                    self.tell({"t": "trimmed", "stream": stream, "upto": offset})
+                elif not data:
                     break
-                if self.trimmed:
-                    there = spool.data_from(self.files[stream], cursor, size)
-                    if there > cursor:  # only who comes late, or is very slow, asks for what is gone
-                        self.tell({"t": "trimmed", "stream": stream, "upto": there})
-                        cursor = there
-                        continue
-                write_all(frames.pack_data(stream, cursor, data))
-                cursor += len(data)
+                else:
+                    write_all(frames.pack_data(stream, cursor, data))
+                cursor = offset + len(data)
                 sent += len(data)
             self.cursors[stream] = cursor
 

@@ -11,6 +11,7 @@ from typing import Literal
 
 from fanout.events import (
     Acted,
+    Cramped,
     Event,
     Exited,
     Gone,
@@ -53,6 +54,7 @@ class Narrator:
         self._down: set[str] = set()
         self._stopping = False
         self._done: set[str] = set()  # milestones told: connected, started
+        self._cramps: set[tuple[str, str]] = set()  # every new link hears of them again
 
     def tell(self, event: Event, state: RunState) -> list[Said]:
         """What to say about this event, and what was gathered long enough."""
@@ -70,6 +72,8 @@ class Narrator:
                 said += self._exited(event, state)
             case Gone():
                 said += _left_behind(event)
+            case Cramped():
+                said += self._cramped(event)
             case Interrupted():
                 said.append(Said(text=f"got {signal_name(event.signal)}", level="warning"))
             case Acted():
@@ -101,7 +105,7 @@ class Narrator:
     def _linked(self, event: Linked, state: RunState) -> list[Said]:
         if event.host in self._down:
             self._down.discard(event.host)
-            return [Said(text=f"{event.host}: link is back; nothing of its log is lost", level="good")]
+            return [Said(text=f"{event.host}: link is back; its log goes on where it was", level="good")]
         return self._milestone("connected", state)
 
     def _link_lost(self, event: LinkLost, state: RunState) -> list[Said]:
@@ -110,6 +114,11 @@ class Narrator:
         self._down.add(event.host)
         still = "; train.sh goes on there" if state.hosts[event.host].phase is Phase.RUNNING else ""
         return [Said(text=f"{event.host}: link lost ({sentence(event.why)}){still}; connecting again", level="warning")]
+
+    def _cramped(self, event: Cramped) -> list[Said]:
+        known = (event.host, event.message) in self._cramps
+        self._cramps.add((event.host, event.message))
+        return [] if known else [Said(text=f"{event.host}: {sentence(event.message)}", level="warning")]
 
     def _milestone(self, what: str, state: RunState) -> list[Said]:
         """``connected 4/4 in 0.6 s`` when the last host is there (said once)."""
@@ -172,7 +181,7 @@ def _left_behind(event: Gone) -> list[Said]:
         for p in event.left
     ]
     if event.dropped:
-        text = f"{event.host}: its disk was full: {event.dropped} bytes of its log are lost"
+        text = f"{event.host}: it had no room for {event.dropped} bytes of its log: they are lost"
         said.append(Said(text=text, level="warning"))
     elif not event.whole:
         said.append(Said(text=f"{event.host}: its log did not arrive whole", level="warning"))

@@ -41,7 +41,7 @@ def test_a_rank_that_nobody_saw_running_is_named_by_counting(tmp_path: Path) -> 
         there.mkdir(parents=True)
         (there / "stdout.log").write_bytes(b"abc")
         (there / "stderr.log").write_bytes(b"")
-    assert logs.look(os.getpid(), final=True) == [1, 2]
+    assert [frame["id"] for frame in logs.look(os.getpid(), final=True)] == [1, 2]
     assert logs.names == {1: "rank 9", 2: "rank 9 attempt 1"}
     assert logs.sizes == {1: 3, 2: 3}
     assert {number: name for number, (name, _) in ranklogs.listed(str(tmp_path)).items()} == logs.names

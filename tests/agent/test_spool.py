@@ -68,9 +68,9 @@ def test_a_late_onlooker_is_told_what_is_not_there_any_more(state: Path, tmp_pat
 
 
 def test_without_a_listener_the_run_goes_on_and_what_is_lost_is_counted(state: Path, tmp_path: Path) -> None:
-    """Training is worth more than its log: it never waits for a launcher that is not there."""
+    """Training is worth more than its log: it waits for a launcher that is not there a moment, and not for ever."""
     with Agent(state) as first:
-        pid = first.start(_flood(tmp_path, 0.0), tmp_path, spool=LIMIT)
+        pid = first.start(_flood(tmp_path, 0.0), tmp_path, spool=LIMIT, lease=20.0)
     (tmp_path / "go").touch()
     wait_for(lambda: not Path(f"/proc/{pid}").exists(), "the flood ends by itself")
     with Agent(state) as second:

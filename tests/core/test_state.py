@@ -15,6 +15,7 @@ from fanout.events import (
     Answered,
     Beat,
     Chunk,
+    Cramped,
     Dialling,
     Event,
     Exited,
@@ -54,6 +55,7 @@ SAMPLES: dict[type[OnHost], Event] = {
         Refused(at=5.0, host="h", kind="busy", message="busy: run X", hint="wait"),
         Started(at=5.0, host="h", pid=8),
         Joined(at=5.0, host="h", how="joined"),
+        Cramped(at=5.0, host="h", message="no room"),
         StreamOpened(at=5.0, host="h", stream=1, name="rank 0"),
         Trimmed(at=5.0, host="h", stream=1, upto=9),
         Chunk(at=5.0, host="h", stream=0, offset=0, data=b"x"),
@@ -65,7 +67,7 @@ SAMPLES: dict[type[OnHost], Event] = {
     )
     if isinstance(event, OnHost)
 }
-STILL = {Noise, LinkLost, Joined, StreamOpened, Trimmed, Chunk, Beat, Answered}
+STILL = {Noise, LinkLost, Joined, StreamOpened, Trimmed, Cramped, Chunk, Beat, Answered}
 
 
 def at(phase: Phase) -> RunState:

@@ -18,6 +18,7 @@ from fanout.events import (
     Answered,
     Beat,
     Chunk,
+    Cramped,
     Event,
     Exited,
     Forgotten,
@@ -73,6 +74,7 @@ MESSAGES: list[tuple[dict[str, Any], Event]] = [
     ),
     ({"t": "forgotten"}, Forgotten(at=7.0, host="h")),
     ({"t": "joined", "how": "waiting"}, Joined(at=7.0, host="h", how="waiting")),
+    ({"t": "cramped", "message": "no room"}, Cramped(at=7.0, host="h", message="no room")),
     ({"t": "trimmed", "stream": 1, "upto": 9}, Trimmed(at=7.0, host="h", stream=1, upto=9)),
 ]
 
