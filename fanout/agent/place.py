@@ -61,7 +61,9 @@ def base() -> str:
             return str(again(private, path))
         except OSError as error:
             reasons.append("%s: %s" % (path, error.strerror or error))
-            full = full or (path if error.errno in FULL else "")
+            if error.errno in FULL:
+                full = full or path
+                tidy(path)
     raise NoPlace("; ".join(reasons), full)
 
 
@@ -224,6 +226,29 @@ def _holder(descriptor: int) -> dict:
     except ValueError:
         return {}
     return about if isinstance(about, dict) else {}
+
+
+def follow(directory: str) -> None:
+    """Be seen to read the run's record, for as long as this process lives: nobody else is to call it forgotten."""
+    try:
+        fcntl.flock(os.open(os.path.join(directory, "status"), os.O_RDONLY | os.O_CLOEXEC), fcntl.LOCK_SH)
+    except OSError:
+        pass  # gone, or a file system without locks
+
+
+def followed(directory: str) -> bool:
+    """Does a relay read the record? One that is removed while we look has been read to its end."""
+    try:
+        descriptor = os.open(os.path.join(directory, "status"), os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return not os.path.isdir(directory)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def tidy(root: str) -> None:

@@ -12,8 +12,9 @@ import socket
 import sys
 import time
 
-from . import place
+from . import place, record
 
+FETCHED_SECONDS = 30.0  # a launcher that lives has dialled again by then
 TWIN_SECONDS = 10.0  # how long a start of the same run on this host may take, before it is taken for another node's
 
 
@@ -206,8 +207,10 @@ def _busy(spec: dict, name: str, holder: dict) -> Refusal:
 
 
 def _write_about(spec: dict, directory: str) -> None:
-    """What the run is, for `ps`, `attach` and `clean`, who know nothing but this host."""
-    about = dict(spec.get("card", {}), by=spec["about"]["by"], claims=spec["claims"], since=time.time())
+    """What the run is, for whoever knows nothing but this host: `ps`, `attach`, `clean`, a launcher that took it over."""
+    about = dict(
+        spec.get("card", {}), cwd=spec["cwd"], by=spec["about"]["by"], claims=spec["claims"], since=time.time()
+    )
     if os.path.isdir("/sys/class/infiniband"):
         from . import probes_rdma  # only a host with such ports pays for it
 
@@ -228,13 +231,20 @@ def read_about(directory: str) -> dict:
 
 
 def stale() -> list:
-    """The runs whose directory is here although no keeper of theirs lives: nobody came to fetch how they ended."""
+    """The runs whose directory is here although no keeper of theirs lives: nobody came to fetch how they ended.
+
+    One that has just ended is none of them: its launcher reads it, or is just dialling again.
+    """
     return [
         run
         for root in place.existing()
         for run, node in place.runs(root)
-        if _deserted(place.run_directory(root, run, node))
+        if _forgotten(place.run_directory(root, run, node))
     ]
+
+
+def _forgotten(directory: str) -> bool:
+    return _deserted(directory) and record.age(directory) > FETCHED_SECONDS and not place.followed(directory)
 
 
 def _deserted(directory: str) -> bool:

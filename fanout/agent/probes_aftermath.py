@@ -14,8 +14,8 @@ import time
 from functools import partial
 from typing import Any, Callable
 
-from . import place, prepare, probes_net, probes_rdma, probes_services, procs, record
-from .probes_stacks import ask_stacks, dead
+from . import prepare, probes_net, probes_rdma, probes_services, procs, record
+from .probes_stacks import ask_stacks, dead, directory_of
 from .probes_tools import Aside, NotHad, Program, put, read, read_or_empty, search_path
 
 PROGRAM_SECONDS = 2.5
@@ -128,7 +128,9 @@ def _cgroup_kills() -> int:
 def _space(args: dict[str, Any]) -> list[dict[str, Any]]:
     """How full the file systems are that a run writes to."""
     found, seen = [], set()
-    for path in (args.get("cwd") or ".", os.environ.get("TMPDIR", "/tmp"), "/dev/shm", os.path.expanduser("~")):
+    directory = directory_of(args)
+    workdir = prepare.read_about(directory).get("cwd") or args.get("cwd") or "."  # who took the run over knows none
+    for path in (workdir, directory, os.environ.get("TMPDIR", "/tmp"), "/dev/shm", os.path.expanduser("~")):
         try:
             where = os.statvfs(path)
             device = os.stat(path).st_dev
@@ -150,14 +152,14 @@ def _space(args: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _stuck(args: dict[str, Any]) -> list[dict[str, Any]]:
     """Processes of the run that wait in the kernel, or are stopped."""
-    keeper = int(record.read_status(place.run_directory(place.base(), args["run"], args["node"])).get("keeper", 0))
+    keeper = int(record.read_status(directory_of(args)).get("keeper", 0))
     seen = [procs.describe(pid) for pid in (procs.descendants(keeper) if keeper else ())]
     return [each for each in seen if each["state"] in ("D", "T", "t")][:16]
 
 
 def _errors(args: dict[str, Any]) -> list[dict[str, Any]]:
     """torch's error files of this run (TORCHELASTIC_ERROR_FILE): who raised what, and when."""
-    directory = place.run_directory(place.base(), args["run"], args["node"])
+    directory = directory_of(args)
     found = []
     for path in glob.glob(os.path.join(directory, "ranks", "*", "attempt_*", "*", "error.json"))[:64]:
         try:
@@ -185,8 +187,7 @@ def _flights(args: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _ports(args: dict[str, Any]) -> list[dict[str, Any]]:
     """Error counters of InfiniBand ports that grew since the run was prepared here."""
-    directory = place.run_directory(place.base(), args["run"], args["node"])
-    return probes_rdma.grown(prepare.read_about(directory).get("ports"))
+    return probes_rdma.grown(prepare.read_about(directory_of(args)).get("ports"))
 
 
 def _addresses(args: dict[str, Any]) -> list[str]:
@@ -204,6 +205,6 @@ _ASIDES: dict[str, Callable[[dict[str, Any]], Any]] = {
     "ras": lambda args: probes_services.ras(),
     "ports": _ports,
     "stacks": lambda args: ask_stacks(dict(args, samples=1, spy=SPY_SECONDS))["ranks"],
-    "ends": lambda args: dead(place.run_directory(place.base(), args["run"], args["node"])),
+    "ends": lambda args: dead(directory_of(args)),
     "addresses": _addresses,
 }

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-import time
 from typing import Any, Callable
 
 from . import frames, place, prepare, procs, record
@@ -45,7 +44,8 @@ def _run(root: str, run: str, node: int) -> dict[str, Any]:
         "left": [entry["pid"] for entry in facts.get("gone", {}).get("left", ())],
         "stopped": facts.get("stopped", ""),
         "bytes": _bytes(directory),
-        "changed": _changed(directory),
+        "changed": round(record.age(directory), 1),
+        "followed": standing is None and place.followed(directory),
     }
 
 
@@ -80,14 +80,6 @@ def _bytes(directory: str) -> int:
             except OSError:
                 continue
     return total
-
-
-def _changed(directory: str) -> float:
-    """Seconds since anything was written down of the run."""
-    try:
-        return round(max(0.0, time.time() - os.stat(os.path.join(directory, "status")).st_mtime), 1)
-    except OSError:
-        return 0.0
 
 
 def _processes(kept: set[tuple[str, int]]) -> list[dict[str, Any]]:
@@ -133,13 +125,13 @@ def _gpu_memory() -> dict[int, int]:
 
 
 def ask_clean(args: dict[str, Any]) -> dict[str, Any]:
-    """End the listed processes and remove the listed directories, each only if its run has no keeper now; look again.
+    """End the listed processes and remove the listed directories, each only if its run has no keeper and no reader now; look again.
 
     ``args["runs"]`` are [run, node]; ``args["processes"]`` are [pid, start time], as ``ask_runs`` told them.
     """
     wanted = {(int(pid), int(start)) for pid, start in args["processes"]}
     ended = {(str(run), int(node)) for run, node in args["runs"]}
-    alive = {(entry["run"], entry["node"]) for entry in ask_runs({})["runs"] if entry["alive"]}
+    kept = {(entry["run"], entry["node"]) for entry in ask_runs({})["runs"] if entry["alive"] or entry["followed"]}
 
     def find() -> list[int]:
         return [pid for pid, start in wanted if _ours(pid, start)]
@@ -150,7 +142,7 @@ def ask_clean(args: dict[str, Any]) -> dict[str, Any]:
     killed, _ = procs.kill_all(find, KILL_SECONDS)
     for root in place.existing():
         for run, node in place.runs(root):
-            if (run, node) in ended - alive:
+            if (run, node) in ended - kept:
                 more, left = procs.kill_all(of_run(run, node), KILL_SECONDS)
                 killed += more
                 if not left:

@@ -28,10 +28,8 @@ _FRAME = re.compile(r'^  File "(.*)", line (\d+|\?+) in (.*)$')
 
 def ask_stacks(args: dict[str, Any]) -> dict[str, Any]:
     """``args``: run, node, samples, apart, spy (seconds), native. One object a process that is a rank or has our handler."""
-    directory = place.run_directory(place.base(), args["run"], args["node"])
+    directory = directory_of(args)
     keeper = int(record.read_status(directory).get("keeper", 0))
-    if not keeper:
-        raise NotHad("nothing of run %s is here" % args["run"])
     first = _look(directory, keeper, args)
     if args.get("samples", 1) > 1 and first["ranks"]:
         time.sleep(float(args.get("apart", 2.0)))
@@ -39,6 +37,14 @@ def ask_stacks(args: dict[str, Any]) -> dict[str, Any]:
         _compare(first, second)
         return second
     return first
+
+
+def directory_of(args: dict[str, Any]) -> str:
+    """Where the run that is asked about has its record. Raises NotHad."""
+    directory = place.find(args["run"], args["node"])
+    if not directory:
+        raise NotHad("nothing of run %s is here" % args["run"])
+    return directory
 
 
 def _look(directory: str, keeper: int, args: dict[str, Any]) -> dict[str, Any]:

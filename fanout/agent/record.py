@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import time
 
 STATUS_BYTES = 4096
 _REFUSES = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG, errno.EROFS)
@@ -41,6 +42,14 @@ def read_status(directory: str) -> dict:
     except (OSError, ValueError):
         return {}
     return facts if isinstance(facts, dict) else {}
+
+
+def age(directory: str) -> float:
+    """Seconds since anything was written down of the run."""
+    try:
+        return max(0.0, time.time() - os.stat(os.path.join(directory, "status")).st_mtime)
+    except OSError:
+        return 0.0
 
 
 def log_path(directory: str, stream: int) -> str:

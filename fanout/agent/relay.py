@@ -137,6 +137,7 @@ class Relay:
             self.sources.open(0)
         except FileNotFoundError:
             pass  # its keeper died before it had made one
+        place.follow(directory)
         self.gauge.start()  # before there is a socket of the keeper's that its child could hold
         self._join()
 

@@ -32,6 +32,11 @@ class RunHere:
         return bool(self.entry["alive"])
 
     @property
+    def followed(self) -> bool:
+        """It has ended, and a connection is fetching how."""
+        return bool(self.entry.get("followed"))
+
+    @property
     def about(self) -> Mapping[str, Any]:
         about: Mapping[str, Any] = self.entry.get("about") or {}
         return about
@@ -50,10 +55,10 @@ class RunHere:
 
     @property
     def launcher(self) -> str:
-        """Whether anybody still speaks for it: attached, detached, or lost, and then what the lease says."""
+        """Whether anybody still speaks for it: attached, detached, fetching its end; lost, and then what the lease says."""
         standing = self.entry.get("standing") or {}
         if not self.alive:
-            return "gone"
+            return "fetching" if self.followed else "gone"
         heard, lease = standing.get("heard"), standing.get("lease")
         if standing.get("relays") and heard is not None and heard < SILENT_SECONDS:
             return "detached" if self.about.get("detached") else "attached"
@@ -78,8 +83,8 @@ class Answered:
 
     @property
     def stale(self) -> tuple[RunHere, ...]:
-        """Directories of runs that nobody keeps any more."""
-        return tuple(run for run in self.runs if not run.alive)
+        """Directories of runs that nobody keeps any more, and nobody is reading."""
+        return tuple(run for run in self.runs if not run.alive and not run.followed)
 
 
 def take(

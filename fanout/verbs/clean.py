@@ -47,6 +47,10 @@ def _list(answers: Sequence[Answered], edge: Edge) -> None:
         for run in answer.runs:
             if run.alive:
                 edge.stdout.write(f"{answer.host}: run {run.run} goes on and is left alone ({run.state})\n")
+            elif run.followed:
+                edge.stdout.write(
+                    f"{answer.host}: run {run.run} is just being fetched and is left alone ({run.state})\n"
+                )
         for process in answer.strays:
             edge.stdout.write(f"{answer.host}: {stray(process)}\n")
         for run in answer.stale:

@@ -47,7 +47,7 @@ class Now:
     def look(self) -> None:
         if self.spool.memory.path:
             self.sources.open_memory(self.spool.memory.path)
-        self.spool._disk_again = 0.0  # noqa: SLF001 - a second has passed
+        self.spool._disk_again = 0.0  # a second has passed
 
     def read(self) -> None:
         """As a relay does."""
@@ -149,7 +149,7 @@ def test_whatever_comes_in_whatever_order_every_byte_is_there_or_told(tmp_path: 
             case 3:
                 small.disk.room += chance.choice((0, 4095, 3 * MB))
                 small.retry()
-            case 4:
+            case _:
                 if small.spool.trim({0: small.spool.size}, {}):
                     small.sources.holes = True
                     small.spool.trimming -= 60

@@ -73,3 +73,37 @@ def test_what_a_killed_keeper_left_is_ended_and_removed(state: Path, tmp_path: P
         assert left["killed"] >= 1
         assert procs.marked([f"FANOUT_RUN_ID={RUN}"]) == []
     assert not state.exists()
+
+
+def test_an_end_that_is_being_fetched_is_nobodys_leftover(state: Path, tmp_path: Path) -> None:
+    """The keeper has ended and its directory is there: as long as a connection reads it, it is neither stale nor cleaned."""
+    with Agent(state) as agent:
+        agent.start("echo hello", tmp_path)
+        keeper = next(message["pid"] for message in agent.heard if message["t"] == "prepared")
+        agent.hear("gone")
+        wait_for(lambda: not alive(keeper), "a keeper goes when all is told")
+        os.utime(state / f"{RUN}.0" / "status", (1.0, 1.0))
+        with Agent(state) as other:
+            assert other.hello["stale"] == []
+            (run,) = _asked(other)["runs"]
+            assert (run["alive"], run["followed"]) == (False, True)
+            assert len(_asked(other, "clean", runs=[[RUN, 0]], processes=[])["runs"]) == 1
+        os.kill(agent.child.pid, signal.SIGKILL)
+        agent.child.wait()
+        with Agent(state) as other:
+            assert other.hello["stale"] == [RUN]
+            os.utime(state / f"{RUN}.0" / "status")
+            with Agent(state) as third:
+                assert third.hello["stale"] == []
+            assert _asked(other, "clean", runs=[[RUN, 0]], processes=[])["runs"] == []
+
+
+def test_who_took_a_run_over_looks_at_its_disks_and_not_at_the_root(state: Path, tmp_path: Path) -> None:
+    """A launcher that only has the record knows no work directory; the host does."""
+    with Agent(state) as agent:
+        agent.start("until [ -e end ]; do sleep 0.05; done", tmp_path)
+        agent.tell("ask", id=1, what="aftermath", args={"run": RUN, "node": 0, "cwd": "/"}, timeout=20.0)
+        looked = agent.hear("answer")["value"]["space"]
+        assert looked[0]["path"] == str(tmp_path)
+        (tmp_path / "end").touch()
+        agent.end()
