@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint pure process browser lab bench faults-check cuts crashes guards faults soak verdicts clean
+.PHONY: demo test lint pure process browser lab bench faults-check cuts crashes guards faults floods soak verdicts clean
 
 demo: $(STAMP)-train
 	$(BIN)/fanout demo
@@ -30,7 +30,7 @@ verdicts: $(STAMP)-dev
 bench: $(STAMP)-dev
 	$(BIN)/python -m bench
 
-# The campaigns behind docs/reliability.md; faults, guards and soak need root, as the lab does.
+# The campaigns behind docs/reliability.md; faults, floods, guards and soak need root, as the lab does.
 
 cuts: $(STAMP)-dev  # about 5 minutes
 	FANOUT_SWEEP=1 $(BIN)/python -m pytest -q -s tests/sweeps/test_cuts.py
@@ -43,6 +43,9 @@ guards: $(STAMP)-dev  # about 5 minutes
 
 faults: $(STAMP)-dev  # about 7 minutes, three labs side by side
 	$(BIN)/python -m tests.lab.campaign --labs 3
+
+floods: $(STAMP)-dev  # some minutes, and 6 GB below /var/tmp
+	$(BIN)/python -m tests.lab.floods
 
 soak: $(STAMP)-dev  # make soak SEED=7 MINUTES=30
 	$(BIN)/python -m tests.lab.soak --seed $(or $(SEED),1) --minutes $(or $(MINUTES),5)

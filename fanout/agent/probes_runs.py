@@ -40,6 +40,7 @@ def _run(root: str, run: str, node: int) -> dict[str, Any]:
         "phase": facts.get("phase", ""),
         "main": facts.get("main"),
         "keeper": facts.get("keeper"),
+        "keeper_state": (procs.stat_of(facts.get("keeper", 0)) or [""])[0],
         "exited": facts.get("exited"),
         "left": [entry["pid"] for entry in facts.get("gone", {}).get("left", ())],
         "stopped": facts.get("stopped", ""),

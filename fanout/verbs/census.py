@@ -32,6 +32,11 @@ class RunHere:
         return bool(self.entry["alive"])
 
     @property
+    def mute(self) -> bool:
+        """Its keeper is there and does not answer: it is stopped, or hangs in the kernel."""
+        return self.alive and (self.entry.get("standing") or {}).get("heard") is None
+
+    @property
     def followed(self) -> bool:
         """It has ended, and a connection is fetching how."""
         return bool(self.entry.get("followed"))
@@ -43,8 +48,10 @@ class RunHere:
 
     @property
     def state(self) -> str:
-        """running, ready, ending, unkillable; for what has no keeper any more: ended and how, or died."""
+        """running, ready, ending, unkillable, stuck; for what has no keeper any more: ended and how, or died."""
         phase = str(self.entry.get("phase", ""))
+        if self.mute:
+            return "stuck"
         if self.alive:
             return "unkillable" if self.entry.get("left") else WORDS.get(phase, "starting")
         exited = self.entry.get("exited")

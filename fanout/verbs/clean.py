@@ -45,7 +45,9 @@ def _list(answers: Sequence[Answered], edge: Edge) -> None:
         if answer.error:
             edge.say(f"{answer.host}: not known: {sentence(answer.error)}")
         for run in answer.runs:
-            if run.alive:
+            if run.mute:
+                edge.stdout.write(f"{answer.host}: run {run.run} is left alone: {_mute(run)}\n")
+            elif run.alive:
                 edge.stdout.write(f"{answer.host}: run {run.run} goes on and is left alone ({run.state})\n")
             elif run.followed:
                 edge.stdout.write(
@@ -55,6 +57,13 @@ def _list(answers: Sequence[Answered], edge: Edge) -> None:
             edge.stdout.write(f"{answer.host}: {stray(process)}\n")
         for run in answer.stale:
             edge.stdout.write(f"{answer.host}: {_directory(run)}\n")
+
+
+def _mute(run: RunHere) -> str:
+    """A keeper that cannot act, and what a person can do; a kill is nothing that we could take back."""
+    pid, state = run.entry.get("keeper") or "?", sentence(str(run.entry.get("keeper_state") or "?"))
+    mend = f"kill -CONT {pid}" if state in ("T", "t") else f"kill -KILL {pid}"
+    return f"its keeper (pid {pid}, state {state}) does not answer; there: {mend}, then ask again"
 
 
 def _directory(run: RunHere) -> str:

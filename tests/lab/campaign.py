@@ -16,6 +16,7 @@ from concurrent.futures import ProcessPoolExecutor
 from itertools import product
 
 from tests.lab.lab import Lab
+from tests.lab.misfortunes import memory_groups
 from tests.lab.scenes import LEASE, Promise, Scene, Seen, Stage
 
 LINK = ("session cut", "relay killed", "connections reset", "sshd restarted")
@@ -26,6 +27,11 @@ SHORT = ("--lease", str(LEASE))
 WORDS_OFF = "no link for|did not start|unknown|connecting again|did not answer"
 GUARDIAN = 30.0  # where the launcher could not look at every host, its guardian goes on for a while
 NOT_IN = Promise(codes=(255,), starts=(0,))
+
+
+def _refused(words: str) -> Promise:
+    """By the host itself, before anything starts anywhere."""
+    return Promise(codes=(125,), starts=(0,), words=words)
 
 
 def links() -> Iterator[Scene]:
@@ -86,6 +92,45 @@ def deaths() -> Iterator[Scene]:
         yield Scene(fault="blackhole beyond the lease", phase="running", where=where, promise=promise, flags=SHORT)
 
 
+def disks() -> Iterator[Scene]:
+    """What is wrong with a host's file systems costs nothing as long as one of them, or memory, takes the record."""
+    for fault in ("temporary noexec", "home noexec", "home read-only", "/var/tmp read-only", "/var/tmp full"):
+        for where in ("one", "all"):
+            yield Scene(fault=fault, phase="connecting", where=where, promise=GOES_ON)
+    for fault, words in (
+        ("all disks read-only", "Read-only file system"),
+        ("all disks full", "No space left on device"),
+    ):
+        for where in ("one", "all"):
+            yield Scene(fault=fault, phase="connecting", where=where, promise=_refused(words))
+    straight = Promise(codes=(0,), words="goes straight to the link")
+    for where in ("one", "master", "all"):
+        yield Scene(fault="/var/tmp full until told", phase="running", where=where, promise=straight)
+        yield Scene(fault="/var/tmp full", phase="running", where=where, promise=GOES_ON)
+    yield Scene(fault="/var/tmp full", phase="starting", where="all", promise=straight)
+    yield Scene(fault="/var/tmp full", phase="stopping", where="one", promise=ENDS)
+    for fault, phase in product(("home noexec", "home read-only", "temporary noexec"), ("running", "stopping")):
+        yield Scene(fault=fault, phase=phase, where="all", promise=GOES_ON if phase == "running" else ENDS)
+
+
+def shortages() -> Iterator[Scene]:
+    """A rank without memory, a session that is killed as a whole, a keeper that cannot run."""
+    for where in ("one", "master", "all"):
+        if memory_groups() is not None:
+            starved = Promise(codes=(137,), words="out of memory")
+            yield Scene(fault="out of memory", phase="running", where=where, promise=starved)
+        killed = Promise(codes=(255,), words="died without a record", logs="prefix")
+        yield Scene(fault="whole session killed", phase="running", where=where, promise=killed)
+    yield Scene(fault="whole session killed", phase="starting", where="one", promise=NOT_IN)
+    yield Scene(fault="whole session killed", phase="stopping", where="one", promise=ENDS)
+    for phase, where in product(("starting", "running", "stopping"), ("one", "all")):
+        promise = ENDS if phase == "stopping" else GOES_ON
+        yield Scene(fault="keeper stopped 4 s", phase=phase, where=where, promise=promise)
+    for where in ("one", "master"):
+        held = Promise(codes=(130,), words="did not end although it was told to", logs="prefix", quiet=GUARDIAN)
+        yield Scene(fault="keeper stopped", phase="stopping", where=where, promise=held, slow=True)
+
+
 def launchers() -> Iterator[Scene]:
     """However the launcher goes, nothing of the run is left, soon where its guardian lives, within the lease always."""
     for name, code in (("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)):
@@ -108,7 +153,7 @@ def launchers() -> Iterator[Scene]:
 
 
 def scenes() -> list[Scene]:
-    return [*links(), *not_in(), *deaths(), *launchers()]
+    return [*links(), *not_in(), *deaths(), *disks(), *shortages(), *launchers()]
 
 
 # --- playing them

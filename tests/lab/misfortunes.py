@@ -2,6 +2,7 @@
 
 ``strike`` does it to some hosts of a lab; ``mend`` undoes it after ``lasts``: a number of seconds, or a pattern that
 fanout prints about each host ("{host}" is its name), which is how long a fault lasts that has to be noticed first.
+``after`` puts right what lasted as long as the run.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import os
 import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from tests.lab import ns
 from tests.lab.drive import kill
@@ -20,6 +22,7 @@ from tests.lab.ns import Process
 Act = Callable[[Host], object]
 RESET = ("INPUT", "-p", "tcp", "--dport", "22", "-j", "REJECT", "--reject-with", "tcp-reset")
 LOSS = ("INPUT", "-m", "statistic", "--mode", "random", "--probability", "0.1", "-j", "DROP")
+CRAMPED = r"^fanout: {host}: its disk does not take"
 NOTICED = r"^fanout: {host}: link lost"
 
 
@@ -31,6 +34,7 @@ class Fault:
     strike: Act
     mend: Act | None = None
     lasts: float | str = 0.0
+    after: Act | None = None
 
     def __call__(self, hosts: Sequence[Host]) -> None:
         for host in hosts:
@@ -63,15 +67,103 @@ def _end(found: Callable[[Host], list[Process]]) -> Act:
 
 def kill_script(host: Host) -> None:
     """train.sh itself, by somebody's ``kill -9``."""
+    os.kill(_script(host).pid, signal.SIGKILL)
+
+
+def _script(host: Host) -> Process:
     found = [one for one in host.processes() if "train.sh" in one.argv and "pipefail" in one.argv and _leads(one)]
-    script = min(found, key=lambda one: one.started)  # a child of its own, between fork and exec, looks the same
-    os.kill(script.pid, signal.SIGKILL)
+    return min(found, key=lambda one: one.started)  # a child of its own, between fork and exec, looks the same
 
 
 def _leads(process: Process) -> bool:
     with contextlib.suppress(ProcessLookupError):
         return os.getsid(process.pid) == process.pid
     return False
+
+
+def _stop(found: Callable[[Host], list[Process]]) -> Act:
+    return lambda host: ns.signal_all(found(host), signal.SIGSTOP)
+
+
+def go_on(host: Host) -> None:
+    ns.signal_all(keepers(host), signal.SIGCONT)
+
+
+def kill_session(host: Host) -> None:
+    """Every process of the login at once: train.sh, its children, the keeper, the relay.
+
+    This is what the kernel does to a session's scope that runs out of memory (memory.oom.group), and logind to one that
+    it ends.
+    """
+    everyone = [one for one in host.processes() if not one.is_sshd]
+    ns.signal_all(everyone, signal.SIGSTOP)
+    ns.signal_all(everyone, signal.SIGKILL)
+
+
+def memory_groups() -> tuple[Path, str] | None:
+    """Where memory control groups are made here, and the file of their limit: by the kernel's old interface or its new."""
+    old, new = Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup")
+    if os.access(old / "memory.limit_in_bytes", os.W_OK):
+        return old, "memory.limit_in_bytes"
+    with contextlib.suppress(OSError):
+        if "memory" in (new / "cgroup.subtree_control").read_text().split() and os.access(new, os.W_OK):
+            return new, "memory.max"
+    return None
+
+
+def _group(host: Host) -> tuple[Path, str]:
+    """The host's control group and the file of its limit."""
+    groups = memory_groups()
+    if groups is None:
+        raise ns.LabError("no memory control group can be made here")
+    return groups[0] / f"fanout-lab-{os.getpid()}-{host.name}", groups[1]
+
+
+def starve(host: Host) -> None:
+    """train.sh gets a control group with hardly any memory: the next page that it wants is one too many."""
+    group, limit = _group(host)
+    group.mkdir(exist_ok=True)
+    (group / limit).write_text(str(64 << 10))
+    (group / "cgroup.procs").write_text(str(_script(host).pid))
+
+
+def feed(host: Host) -> None:
+    """Remove the control group, once its processes are gone."""
+    group, _ = _group(host)
+    ns.until(lambda: not (group / "cgroup.procs").read_text(), 20.0, f"nobody is left in {group}")
+    group.rmdir()
+
+
+# --- its file systems
+
+TEMPORARY = ("/var/tmp", "/tmp", "/dev/shm")
+
+
+def _remount(options: str, *places: str) -> Act:
+    def strike(host: Host) -> None:
+        for place in places:
+            host.run(["mount", "-o", f"remount,{options}", place], check=True)
+
+    return strike
+
+
+def _fill(*places: str) -> Act:
+    """The file system gets no bigger than what is in it, but for a little, and that is filled."""
+
+    def strike(host: Host) -> None:
+        for place in places:
+            host.run(["mount", "-o", "remount,size=1m", place], check=True)
+            host.run(["sh", "-c", f"cat /dev/zero > {place}/fill"])
+
+    return strike
+
+
+def _empty(*places: str) -> Act:
+    def mend(host: Host) -> None:
+        for place in places:
+            host.run(["sh", "-c", f"rm -f {place}/fill; mount -o remount,size={host.spec.tmp_mb}m {place}"], check=True)
+
+    return mend
 
 
 # --- the network
@@ -133,6 +225,18 @@ FAULTS = {
         Fault(name="frozen until noticed", strike=Host.freeze, mend=Host.thaw, lasts=NOTICED),
         Fault(name="keeper killed", strike=_end(keepers)),
         Fault(name="script killed", strike=kill_script),
+        Fault(name="whole session killed", strike=kill_session),
+        Fault(name="out of memory", strike=starve, after=feed),
+        Fault(name="keeper stopped 4 s", strike=_stop(keepers), mend=go_on, lasts=4.0),
+        Fault(name="keeper stopped", strike=_stop(keepers), after=_end(keepers)),
+        Fault(name="temporary noexec", strike=_remount("noexec", *TEMPORARY), after=_remount("exec", *TEMPORARY)),
+        Fault(name="home noexec", strike=_remount("noexec", "/home"), after=_remount("exec", "/home")),
+        Fault(name="home read-only", strike=_remount("ro", "/home"), after=_remount("rw", "/home")),
+        Fault(name="/var/tmp read-only", strike=_remount("ro", "/var/tmp"), after=_remount("rw", "/var/tmp")),
+        Fault(name="all disks read-only", strike=_remount("ro", *TEMPORARY), after=_remount("rw", *TEMPORARY)),
+        Fault(name="/var/tmp full", strike=_fill("/var/tmp"), after=_empty("/var/tmp")),
+        Fault(name="/var/tmp full until told", strike=_fill("/var/tmp"), mend=_empty("/var/tmp"), lasts=CRAMPED),
+        Fault(name="all disks full", strike=_fill(*TEMPORARY), after=_empty(*TEMPORARY)),
         Fault(name="rebooted", strike=Host.reboot),
         Fault(name="power off", strike=Host.power_off),
         Fault(name="connection refused", strike=Host.stop_sshd),

@@ -188,6 +188,8 @@ class Stage:
                 host.power_on()  # where it is off: the guardian, which waits for it, can look and go
                 host.heal()
                 host.thaw()
+                if after := FAULTS[scene.fault].after:
+                    after(host)
         seen = Seen(code=done.code, seconds=done.seconds)
         for rank, host in enumerate(self.lab.hosts):
             starts = starts_of(project, rank)

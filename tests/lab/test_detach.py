@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import signal
 
 import pytest
 
 from tests.lab.drive import Project, kill, processes
 from tests.lab.lab import Lab
+from tests.lab.misfortunes import keepers
 from tests.lab.oracle import assert_clean, wait_quiet
 
 WAIT = 'echo "start $NODE_RANK"\nuntil [ -e go ]; do sleep 0.05; done\necho "end $NODE_RANK"\nexit $((NODE_RANK == 2 ? 7 : 0))\n'
@@ -198,6 +201,24 @@ def test_clean_lists_and_ends_what_an_ended_run_left(project: Project, lab4: Lab
     assert wait_quiet(lab4, 10)
     assert_clean(lab4)
     assert json.loads(project.fanout("ps", "--json", "hosts.txt").out)[0]["runs"] == []
+
+
+def test_a_keeper_that_is_stopped_is_named_and_left_alone(project: Project, lab4: Lab) -> None:
+    """ps says that it does not answer, clean what a person can do about it; once it goes on, so does all else."""
+    project.train(WAIT)
+    run = _detached(project)
+    host = lab4["h2"]
+    (keeper,) = keepers(host)
+    os.kill(keeper.pid, signal.SIGSTOP)
+    seen = project.fanout("ps", "hosts.txt")
+    assert re.search(rf"^h2 +{run} +stuck ", seen.out, re.MULTILINE), seen.all
+    assert len(re.findall(r" running ", seen.out)) == 3, seen.all
+    done = project.fanout("clean", "--yes", "hosts.txt")
+    told = f"h2: run {run} is left alone: its keeper (pid {keeper.inner}, state T) does not answer; there: kill -CONT"
+    assert told in done.out, done.all
+    os.kill(keeper.pid, signal.SIGCONT)
+    project.write("go", "")
+    assert project.fanout("attach", run).code == 7
 
 
 @pytest.mark.slow

@@ -25,6 +25,9 @@ CHOSEN = (
     "connections reset | running | master",
     "keeper killed | stopping | master",
     "rebooted | running | one",
+    "home read-only | connecting | all",
+    "/var/tmp full | starting | all",
+    "keeper stopped 4 s | stopping | all",
     "frozen beyond the lease | running | launcher",
 )
 SCENES = {scene.name: scene for scene in scenes()}

@@ -1,0 +1,168 @@
+"""What a run may write in a hurry, in one piece, or without being text: nothing of it is lost, and memory stays bounded.
+
+    python -m tests.lab.floods [--seconds 60] [--where DIRECTORY]
+
+Prints a row for each: what was written, how it arrived, and the highest resident set of launcher, relay and keeper.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.lab import ns
+from tests.lab.drive import Project, Running, processes
+from tests.lab.lab import Lab
+from tests.lab.misfortunes import keepers, relays
+from tests.lab.ns import Process
+from tests.lab.specs import Bind, HostSpec
+
+MB = 1 << 20
+RECORDS = "/home/lab/records"
+#: kind, bytes, bytes a second (0: as fast as it goes); the digest of what was written is left beside it.
+WRITER = """
+import hashlib, os, sys, time
+kind, total, rate = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
+lines = b"".join(b"%098d\\n" % n for n in range(10592)).ljust(1 << 20, b".")
+began, wrote, digest = time.monotonic(), 0, hashlib.blake2b()
+while wrote < total:
+    data = {"lines": lambda: lines, "line": lambda: b"x" * (1 << 20), "binary": lambda: os.urandom(1 << 20)}[kind]()
+    digest.update(data)
+    while data:
+        data = data[os.write(1, data):]
+    wrote += 1 << 20
+    early = rate and began + wrote / rate - time.monotonic()
+    if early > 0:
+        time.sleep(early)
+open("took", "w").write("%.1f" % (time.monotonic() - began))
+open("wrote", "w").write(digest.hexdigest())
+"""
+TRAIN_SH = "python3 writer.py {kind} {size} {rate} || exit 9\nuntil [ -e stop ]; do sleep 0.05; done\n"
+CONTROL = re.compile(rb"[\x00-\x08\x0b-\x1f\x7f]|\xc2[\x80-\x9f]")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flood:
+    """``rate`` in MB a second; 0: as fast as it goes."""
+
+    kind: str  # lines, line, binary
+    mb: int
+    rate: int = 0
+    flags: tuple[str, ...] = ()
+    patience: float = 60.0
+
+    @property
+    def name(self) -> str:
+        what = {"lines": "lines of 99 bytes", "line": "one line", "binary": "random bytes"}[self.kind]
+        return f"{self.mb} MB, {what}" + (f", {self.rate} MB/s" if self.rate else "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What became of it: ``peaks`` are MiB of launcher, relay and keeper."""
+
+    seconds: float
+    peaks: tuple[float, float, float]
+    shown: int
+    broken: tuple[str, ...]
+
+
+@contextmanager
+def stage(where: str) -> Iterator[Lab]:
+    """One host, and a launcher whose records are in a directory of this machine, for they may be large."""
+    with tempfile.TemporaryDirectory(dir=where) as directory:
+        Path(directory).chmod(0o777)
+        bind = Bind(source=directory, target=RECORDS, writable=True)
+        with Lab([HostSpec(name="h1", tmp_mb=1024)], binds=(bind,)) as lab:
+            yield lab
+
+
+def play(lab: Lab, flood: Flood) -> Seen:
+    """Let it pour, and look at memory before it ends."""
+    lab.reset()
+    with closing(Project(lab, shared=False)) as project, tempfile.TemporaryFile() as screen:
+        project.write("writer.py", WRITER)
+        project.train(TRAIN_SH.format(kind=flood.kind, size=flood.mb * MB, rate=flood.rate * MB))
+        words = ("run", "--skip-check", "--show", "all", *flood.flags, "hosts.txt", "task.py")
+        run = project.start(*words, env={"XDG_STATE_HOME": RECORDS}, stdout=screen.fileno())
+        host = lab["h1"]
+        wrote, runs = project.path("wrote", on=host), lab.launcher.path(RECORDS)
+        ns.until(lambda: wrote.exists() or run.child.poll() is not None, flood.patience, "all of it is written")
+        assert wrote.exists(), run.end().err
+        log = next(runs.glob("fanout/runs/*")) / "logs/h1.log"
+        ns.until(lambda: log.stat().st_size >= flood.mb * MB, flood.patience, "all of it has arrived")
+        peaks = (_peak(_launcher(lab)), _peak(relays(host)), _peak(keepers(host)))
+        seconds = float(project.path("took", on=host).read_text())
+        host.write_file(f"{project.here}/stop", "", user="lab")
+        broken = list(_judged(run, log, wrote.read_text()))
+        screen.seek(0)
+        shown = screen.read()
+    if bad := CONTROL.search(shown):
+        broken.append(f"the screen got {bad[0]!r}")
+    subprocess.run(["rm", "-rf", str(runs / "fanout")], check=True)
+    return Seen(seconds=seconds, peaks=peaks, shown=len(shown), broken=tuple(broken))
+
+
+def _judged(run: Running, log: Path, digest: str) -> Iterator[str]:
+    done = run.end(120)
+    if done.code:
+        yield f"exit {done.code}: {done.err[-800:]}"
+    if _digest(log) != digest:
+        yield "the log is not what was written"
+    for words in ("are lost", "whole", "dropped"):
+        if words in done.err:
+            yield f"something is said to be missing: {done.err[-800:]}"
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.blake2b()
+    with path.open("rb") as file:
+        while data := file.read(MB):
+            digest.update(data)
+    return digest.hexdigest()
+
+
+def _launcher(lab: Lab) -> list[Process]:
+    return [one for one in processes(lab.launcher, "fanout", "run", "hosts.txt") if "fanout.guardian" not in one.argv]
+
+
+def _peak(found: list[Process]) -> float:
+    """MiB of resident set at its highest, of the largest of them."""
+    peaks = []
+    for one in found:
+        text = Path(f"/proc/{one.pid}/status").read_text()
+        peaks += [int(line.split()[1]) / 1024 for line in text.splitlines() if line.startswith("VmHWM:")]
+    return max(peaks)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.lab.floods")
+    parser.add_argument("--seconds", type=int, default=60)
+    parser.add_argument("--where", default="/var/tmp", help="a directory with room for all that is written")
+    options = parser.parse_args()
+    floods = (
+        Flood(kind="lines", mb=100 * options.seconds, rate=100, flags=("--spool-limit", "512M"), patience=900.0),
+        Flood(kind="line", mb=200, patience=300.0),
+        Flood(kind="binary", mb=200, patience=300.0),
+    )
+    broken = 0
+    with stage(options.where) as lab:
+        for flood in floods:
+            seen = play(lab, flood)
+            broken += bool(seen.broken)
+            peaks = " ".join(f"{peak:.0f}" for peak in seen.peaks)
+            told = "; ".join(seen.broken) or "every byte arrived"
+            print(f"{flood.name:40} | {seen.seconds:.0f} s | launcher, relay, keeper: {peaks} MiB | {told}", flush=True)
+    return 1 if broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
