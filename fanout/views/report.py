@@ -81,7 +81,7 @@ def _title(heading: Heading, state: RunState, outcome: RunOutcome, paint: _Paint
     verdicts = {host.verdict for host in outcome.hosts}
     if outcome.exit_code == 125 and all(host.started_at is None for host in state.all):
         word = "NOT LAUNCHED"
-    elif verdicts == {"ok"}:
+    elif verdicts == {"ok"} and state.first_stop is None and not state.interrupts:
         word = "ENDED, ITS LOG HAS HOLES"
     else:
         word = "STOPPED" if outcome.origin == "user" or outcome.first is None else "FAILED"

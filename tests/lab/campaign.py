@@ -16,7 +16,7 @@ from concurrent.futures import ProcessPoolExecutor
 from itertools import product
 
 from tests.lab.lab import Lab
-from tests.lab.misfortunes import memory_groups
+from tests.lab.misfortunes import FREEZER, memory_groups
 from tests.lab.scenes import LEASE, Promise, Scene, Seen, Stage
 
 LINK = ("session cut", "relay killed", "connections reset", "sshd restarted")
@@ -123,6 +123,10 @@ def shortages() -> Iterator[Scene]:
         yield Scene(fault="whole session killed", phase="running", where=where, promise=killed)
     yield Scene(fault="whole session killed", phase="starting", where="one", promise=NOT_IN)
     yield Scene(fault="whole session killed", phase="stopping", where="one", promise=ENDS)
+    if FREEZER.is_dir():
+        for where in ("one", "all"):
+            left = Promise(codes=(0,), words=r"left behind: pid \d+ .*sleep 1007", quiet=5.0)
+            yield Scene(fault="held in the kernel", phase="running", where=where, promise=left, slow=True)
     for phase, where in product(("starting", "running", "stopping"), ("one", "all")):
         promise = ENDS if phase == "stopping" else GOES_ON
         yield Scene(fault="keeper stopped 4 s", phase=phase, where=where, promise=promise)

@@ -27,13 +27,13 @@ from tests.lab.specs import Bind, HostSpec
 
 MB = 1 << 20
 RECORDS = "/home/lab/records"
-#: kind, bytes, bytes a second (0: as fast as it goes); the digest of what was written is left beside it.
+#: kind, bytes, bytes a second (0: as fast as it goes), seconds; what was written is noted beside it: size, digest, time.
 WRITER = """
 import hashlib, os, sys, time
-kind, total, rate = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
+kind, total, rate, most = sys.argv[1], *map(float, sys.argv[2:])
 lines = b"".join(b"%098d\\n" % n for n in range(10592)).ljust(1 << 20, b".")
 began, wrote, digest = time.monotonic(), 0, hashlib.blake2b()
-while wrote < total:
+while wrote < total and time.monotonic() < began + most:
     data = {"lines": lambda: lines, "line": lambda: b"x" * (1 << 20), "binary": lambda: os.urandom(1 << 20)}[kind]()
     digest.update(data)
     while data:
@@ -42,20 +42,22 @@ while wrote < total:
     early = rate and began + wrote / rate - time.monotonic()
     if early > 0:
         time.sleep(early)
-open("took", "w").write("%.1f" % (time.monotonic() - began))
-open("wrote", "w").write(digest.hexdigest())
+with open("noted", "w") as file:
+    file.write("%d %s %.1f" % (wrote, digest.hexdigest(), time.monotonic() - began))
+os.rename("noted", "wrote")
 """
-TRAIN_SH = "python3 writer.py {kind} {size} {rate} || exit 9\nuntil [ -e stop ]; do sleep 0.05; done\n"
+TRAIN_SH = "python3 writer.py {kind} {size} {rate} {seconds} || exit 9\nuntil [ -e stop ]; do sleep 0.05; done\n"
 CONTROL = re.compile(rb"[\x00-\x08\x0b-\x1f\x7f]|\xc2[\x80-\x9f]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flood:
-    """``rate`` in MB a second; 0: as fast as it goes."""
+    """``rate`` in MB a second, 0: as fast as it goes; where it is held back, it ends after ``seconds``."""
 
     kind: str  # lines, line, binary
     mb: int
     rate: int = 0
+    seconds: float = 600.0
     flags: tuple[str, ...] = ()
     patience: float = 60.0
 
@@ -67,8 +69,9 @@ class Flood:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """What became of it: ``peaks`` are MiB of launcher, relay and keeper."""
+    """What became of it: ``mb`` were written in ``seconds``; ``peaks`` are MiB of launcher, relay and keeper."""
 
+    mb: int
     seconds: float
     peaks: tuple[float, float, float]
     shown: int
@@ -90,25 +93,25 @@ def play(lab: Lab, flood: Flood) -> Seen:
     lab.reset()
     with closing(Project(lab, shared=False)) as project, tempfile.TemporaryFile() as screen:
         project.write("writer.py", WRITER)
-        project.train(TRAIN_SH.format(kind=flood.kind, size=flood.mb * MB, rate=flood.rate * MB))
+        project.train(TRAIN_SH.format(kind=flood.kind, size=flood.mb * MB, rate=flood.rate * MB, seconds=flood.seconds))
         words = ("run", "--skip-check", "--show", "all", *flood.flags, "hosts.txt", "task.py")
         run = project.start(*words, env={"XDG_STATE_HOME": RECORDS}, stdout=screen.fileno())
         host = lab["h1"]
         wrote, runs = project.path("wrote", on=host), lab.launcher.path(RECORDS)
         ns.until(lambda: wrote.exists() or run.child.poll() is not None, flood.patience, "all of it is written")
         assert wrote.exists(), run.end().err
+        size, digest, took = wrote.read_text().split()
         log = next(runs.glob("fanout/runs/*")) / "logs/h1.log"
-        ns.until(lambda: log.stat().st_size >= flood.mb * MB, flood.patience, "all of it has arrived")
+        ns.until(lambda: log.stat().st_size >= int(size), flood.patience, "all of it has arrived")
         peaks = (_peak(_launcher(lab)), _peak(relays(host)), _peak(keepers(host)))
-        seconds = float(project.path("took", on=host).read_text())
         host.write_file(f"{project.here}/stop", "", user="lab")
-        broken = list(_judged(run, log, wrote.read_text()))
+        broken = list(_judged(run, log, digest))
         screen.seek(0)
         shown = screen.read()
     if bad := CONTROL.search(shown):
         broken.append(f"the screen got {bad[0]!r}")
     subprocess.run(["rm", "-rf", str(runs / "fanout")], check=True)
-    return Seen(seconds=seconds, peaks=peaks, shown=len(shown), broken=tuple(broken))
+    return Seen(mb=int(size) >> 20, seconds=float(took), peaks=peaks, shown=len(shown), broken=tuple(broken))
 
 
 def _judged(run: Running, log: Path, digest: str) -> Iterator[str]:
@@ -146,10 +149,17 @@ def _peak(found: list[Process]) -> float:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.lab.floods")
     parser.add_argument("--seconds", type=int, default=60)
-    parser.add_argument("--where", default="/var/tmp", help="a directory with room for all that is written")
+    parser.add_argument("--where", default="/var/tmp", help="a directory with room for 6 GB")
     options = parser.parse_args()
     floods = (
-        Flood(kind="lines", mb=100 * options.seconds, rate=100, flags=("--spool-limit", "512M"), patience=900.0),
+        Flood(
+            kind="lines",
+            mb=100 * options.seconds,
+            rate=100,
+            seconds=options.seconds,
+            flags=("--spool-limit", "512M"),
+            patience=900.0,
+        ),
         Flood(kind="line", mb=200, patience=300.0),
         Flood(kind="binary", mb=200, patience=300.0),
     )
@@ -160,7 +170,10 @@ def main() -> int:
             broken += bool(seen.broken)
             peaks = " ".join(f"{peak:.0f}" for peak in seen.peaks)
             told = "; ".join(seen.broken) or "every byte arrived"
-            print(f"{flood.name:40} | {seen.seconds:.0f} s | launcher, relay, keeper: {peaks} MiB | {told}", flush=True)
+            print(
+                f"{flood.name:40} | {seen.mb} MB in {seen.seconds:.0f} s | launcher, relay, keeper: {peaks} MiB | {told}",
+                flush=True,
+            )
     return 1 if broken else 0
 
 

@@ -134,6 +134,27 @@ def feed(host: Host) -> None:
     group.rmdir()
 
 
+FREEZER = Path("/sys/fs/cgroup/freezer")  # the old interface: what it holds does not even die of KILL
+
+
+def hold_in_kernel(host: Host) -> None:
+    """A child of train.sh is where no signal reaches it, as one that waits for a dead disk or a hung driver."""
+    group = FREEZER / f"fanout-lab-{os.getpid()}-{host.name}"
+    group.mkdir(exist_ok=True)
+    for one in host.processes():
+        if "1007" in one.argv:
+            (group / "cgroup.procs").write_text(str(one.pid))
+    (group / "freezer.state").write_text("FROZEN")
+    ns.until(lambda: (group / "freezer.state").read_text() == "FROZEN\n", 20.0, f"{group} is frozen")
+
+
+def let_go(host: Host) -> None:
+    group = FREEZER / f"fanout-lab-{os.getpid()}-{host.name}"
+    (group / "freezer.state").write_text("THAWED")
+    ns.until(lambda: not (group / "cgroup.procs").read_text(), 20.0, f"nobody is left in {group}")
+    group.rmdir()
+
+
 # --- its file systems
 
 TEMPORARY = ("/var/tmp", "/tmp", "/dev/shm")
@@ -227,6 +248,7 @@ FAULTS = {
         Fault(name="script killed", strike=kill_script),
         Fault(name="whole session killed", strike=kill_session),
         Fault(name="out of memory", strike=starve, after=feed),
+        Fault(name="held in the kernel", strike=hold_in_kernel, after=let_go),
         Fault(name="keeper stopped 4 s", strike=_stop(keepers), mend=go_on, lasts=4.0),
         Fault(name="keeper stopped", strike=_stop(keepers), after=_end(keepers)),
         Fault(name="temporary noexec", strike=_remount("noexec", *TEMPORARY), after=_remount("exec", *TEMPORARY)),

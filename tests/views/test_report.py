@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fanout import outcome
-from fanout.events import Gone, Leftover, Lost
+from fanout.events import Gone, Interrupted, Leftover, Lost
 from fanout.views.report import report
 from fanout.views.tail import KEEP_BYTES, Tails, traceback_of
 from tests import histories
@@ -53,6 +53,14 @@ def test_reports(name: str) -> None:
 
 def test_a_good_run_needs_no_more_than_three_lines() -> None:
     assert len(told(histories.good_run()).splitlines()) <= 3
+
+
+def test_a_stopped_run_that_ended_well_has_no_holes() -> None:
+    """A script that saves and exits 0 on TERM: it was stopped, and nothing is missing from its log."""
+    run = History("gpu01").link().start().wait(1.0)
+    run.add(Interrupted(at=run.at, signal=2)).stop("SIGINT", "gpu01").wait(1.0).end("gpu01").tidy("gpu01")
+    assert " STOPPED after " in told(run)
+    assert "HOLES" not in told(run)
 
 
 def test_nothing_left_is_claimed_only_where_every_host_was_looked_over() -> None:

@@ -1,0 +1,37 @@
+"""A wall clock may jump: where ours is read, the time is written down or compared with what was written, never waited by."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+FANOUT = Path(__file__).parents[2] / "fanout"
+#: Who reads it, and what for. Whoever waits, or ends something, asks the monotonic clock.
+WALL = {
+    "agent/prepare.py": "since when a run holds a host, for people",
+    "agent/probes.py": "the check of the clocks themselves",
+    "agent/probes_aftermath.py": "ages of files",
+    "agent/probes_files.py": "ages of files",
+    "agent/probes_share.py": "ages of files",
+    "agent/probes_stacks.py": "when the stacks were seen, for people",
+    "agent/record.py": "ages of files",
+    "agent/relay.py": "the check of the clocks",
+    "fan.py": "once: from then on the monotonic clock runs",
+    "guardian.py": "since when it holds the record, for people",
+    "verbs/attach.py": "since when it holds the record, for people",
+    "verbs/logs.py": "--since",
+    "verbs/run.py": "since when it holds the record, for people; ages of records",
+}
+
+
+def _reads(path: Path) -> bool:
+    """Does the module call ``time.time`` or make a ``datetime.now``?"""
+    calls = [node.func for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+    names = {ast.unparse(call) for call in calls}
+    return bool(names & {"time.time", "datetime.now", "datetime.datetime.now", "datetime.utcnow"})
+
+
+def test_nothing_waits_by_the_wall_clock() -> None:
+    """Every module that reads it is known with its reason; the keeper, the lease, the link and the policy are not among them."""
+    found = {str(path.relative_to(FANOUT)) for path in FANOUT.rglob("*.py") if _reads(path)}
+    assert found == set(WALL)
