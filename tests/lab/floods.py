@@ -102,7 +102,7 @@ def play(lab: Lab, flood: Flood) -> Seen:
         assert wrote.exists(), run.end().err
         size, digest, took = wrote.read_text().split()
         log = next(runs.glob("fanout/runs/*")) / "logs/h1.log"
-        ns.until(lambda: log.stat().st_size >= int(size), flood.patience, "all of it has arrived")
+        ns.until(lambda: log.exists() and log.stat().st_size >= int(size), flood.patience, "all of it has arrived")
         peaks = (_peak(_launcher(lab)), _peak(relays(host)), _peak(keepers(host)))
         host.write_file(f"{project.here}/stop", "", user="lab")
         broken = list(_judged(run, log, digest))
