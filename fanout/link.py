@@ -13,7 +13,7 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from fanout import bare, wire
@@ -263,7 +263,7 @@ class Link:
             self._broken(channel, "")  # here, not at the end: that would take a thread for every host
             return None
         heard = time.monotonic()
-        events = early
+        events: Iterable[Event] = early
         try:
             while True:
                 for event in events:
@@ -281,7 +281,7 @@ class Link:
                     events = []
                     continue
                 heard = time.monotonic()
-                events = decoder.feed(data)
+                events = decoder.each(data)
         except OSError as error:
             return self._broken(channel, str(error) or type(error).__name__)
         except wire.BadHost as error:

@@ -30,6 +30,8 @@ def ask_stacks(args: dict[str, Any]) -> dict[str, Any]:
     """``args``: run, node, samples, apart, spy (seconds), native. One object a process that is a rank or has our handler."""
     directory = directory_of(args)
     keeper = int(record.read_status(directory).get("keeper", 0))
+    if not keeper:
+        raise NotHad("the keeper of run %s has not said who it is" % args["run"])
     first = _look(directory, keeper, args)
     if args.get("samples", 1) > 1 and first["ranks"]:
         time.sleep(float(args.get("apart", 2.0)))

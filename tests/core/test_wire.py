@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 import struct
+import tracemalloc
 import zlib
 from typing import Any
 
@@ -152,6 +153,20 @@ def test_what_a_login_prints_is_shown_as_it_was(noise: bytes) -> None:
     events, _ = fed(noise + READY + frames.pack({"t": "beat"}), [])
     before = noise + b"\n"
     assert events[:-1] == ([Noise(at=7.0, host="h", data=before)] if before.strip() else [])
+
+
+def test_what_inflates_to_much_is_not_inflated_all_at_once() -> None:
+    """A flood of one letter: 64 MB of it come in less than 1 MB, and a launcher takes up a few MB at a time."""
+    frame = frames.pack_data(0, 0, b"x" * frames.CHUNK)
+    flood, one = frame * 512, spoken()
+    tracemalloc.start()
+    try:
+        total = sum(len(event.data) for event in one.each(flood) if isinstance(event, Chunk))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert (total, len(flood) < 1 << 20) == (512 * frames.CHUNK, True)
+    assert peak < 16 << 20
 
 
 @pytest.mark.parametrize(
