@@ -162,9 +162,8 @@ class Relay:
                     pass
             except OSError:
                 pass
-        if self.gone is not None and not (
-            self.gone["left"] and self.keeper is not None
-        ):  # else it stays, with the claims
+        stays = self.gone is not None and self.gone["left"] and self.keeper is not None  # with the claims
+        if self.gone is not None and not stays:
             root = os.path.dirname(self.directory)
             place.remove_run(root, *self.run)
             place.tidy(root)

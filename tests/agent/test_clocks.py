@@ -19,6 +19,7 @@ WALL = {
     "fan.py": "once: from then on the monotonic clock runs",
     "guardian.py": "since when it holds the record, for people",
     "verbs/attach.py": "since when it holds the record, for people",
+    "verbs/follow.py": "how old things are in a run whose clock runs in another process",
     "verbs/logs.py": "--since",
     "verbs/run.py": "since when it holds the record, for people; ages of records",
 }
