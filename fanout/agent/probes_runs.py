@@ -17,6 +17,7 @@ from .probes_host import age_of
 KEEPER = "@%s READY"  # stands in the command line of every agent
 ANSWER_SECONDS = 3.0
 KILL_SECONDS = 20.0
+CLIMBS = 10
 
 
 def ask_runs(args: dict[str, Any]) -> dict[str, Any]:
@@ -91,21 +92,39 @@ def _processes(kept: set[tuple[str, int]]) -> list[dict[str, Any]]:
         if not run or not seen or seen[0] in "ZX" or pid == os.getpid():
             continue
         keeper = (run, node) in kept or _has_keeper(pid)
+        if not keeper and not _same(pid, seen[3]):
+            continue  # it ended while we looked: a shell in a loop has such children all the time
         found.append(dict(procs.describe(pid), run=run, node=node, start=seen[3], age=age_of(pid), kept=keeper))
     memory = _gpu_memory() if found else {}
     return [dict(process, gpu_mb=memory.get(process["pid"])) for process in found]
 
 
 def _has_keeper(pid: int) -> bool:
-    """Is a keeper above it? That lives then, wherever its directory is: nothing of its tree can get out from below it."""
-    while pid > 1:
-        seen = procs.stat_of(pid)
-        if not seen:
+    """Is a keeper above it? That lives then, wherever its directory is: nothing of its tree can get out from below it.
+
+    Where a parent ends while we climb, its child has another one by then: we climb again, and what cannot be settled so
+    is not proved to be nobody's.
+    """
+    for _ in range(CLIMBS):
+        above = pid
+        while above > 1:
+            seen = procs.stat_of(above)
+            if not seen:
+                break
+            above = seen[1]
+            if KEEPER in procs.command_of(above):
+                return True
+        else:
             return False
-        pid = seen[1]
-        if KEEPER in procs.command_of(pid):
-            return True
-    return False
+        if not procs.stat_of(pid):
+            return False
+    return True
+
+
+def _same(pid: int, start: int) -> bool:
+    """Does the process still live, and is it the same? A pid alone may have become somebody else's."""
+    seen = procs.stat_of(pid)
+    return bool(seen) and seen[3] == start and seen[0] not in "ZX"
 
 
 def _gpu_memory() -> dict[int, int]:
@@ -153,7 +172,5 @@ def ask_clean(args: dict[str, Any]) -> dict[str, Any]:
 
 
 def _ours(pid: int, start: int) -> bool:
-    """Is it still the process that was listed, and nobody's? A pid alone may have become somebody else's."""
-    seen = procs.stat_of(pid)
-    same = bool(seen) and seen[3] == start and seen[0] not in "ZX"
-    return same and bool(procs.mark_of(pid)[0]) and not _has_keeper(pid)
+    """Is it still the process that was listed, and nobody's?"""
+    return _same(pid, start) and bool(procs.mark_of(pid)[0]) and not _has_keeper(pid)
