@@ -23,7 +23,7 @@ from tests.sweeps.cutting import OUTPUT, POLICY, Cut, WarmHost, warm_host
 
 pytestmark = [pytest.mark.process, linux]
 WHOLE = bool(os.environ.get("FANOUT_SWEEP"))
-STEP = 1 if WHOLE else 7
+STEP = 1 if WHOLE else 13
 AGENT_STEP = 61 if WHOLE else 1999
 AT_ONCE = 8
 
