@@ -23,11 +23,11 @@ from fanout.link import FanOptions
 from fanout.outcome import RunOutcome, of
 from fanout.plan import LaunchPlan, NodePlan
 from fanout.settings import Settings
-from fanout.state import HostState, Phase, RunState, advance
+from fanout.state import HostState, Phase, RunState, reopened
 from fanout.transports.pick import Picker
 from fanout.views.base import Heading
 from fanout.views.logdir import LogDir
-from fanout.views.recorded import Recorded
+from fanout.views.recorded import Recorded, after
 from fanout.views.report import report
 
 _REACHING = ("transport", "ssh_config", "user", "connect_timeout", "fanout", *supervise.CHOSEN)
@@ -100,7 +100,7 @@ class TakenUp:
             self.heading = recorded.heading
             state = RunState.new(self.heading.hosts, at=recorded.began_at)
             for event in recorded.written():
-                state = advance(state, event)
+                state = after(state, event)
                 self._remember(event)
                 for learner in learners:
                     learner(event, state)
@@ -179,7 +179,7 @@ def _without_launcher(state: RunState, *, again: bool) -> RunState:
 
     def left(host: HostState) -> HostState:
         if again and host.phase is Phase.LOST:
-            return replace(host, phase=Phase.WAITING, trouble=None)
+            return reopened(host)
         return host if host.phase.over else replace(host, forget_at=None, kill_at=None)
 
     return replace(state, hosts={name: left(host) for name, host in state.hosts.items()})

@@ -214,6 +214,11 @@ class RunState:
         return min(stopped, key=lambda host: host.stop_at or 0.0).stop if stopped else None
 
 
+def reopened(host: HostState) -> HostState:
+    """A host that a launcher gave up, for a later one that tries it again."""
+    return replace(host, phase=Phase.WAITING, trouble=None) if host.phase is Phase.LOST else host
+
+
 def advance(state: RunState, event: Event) -> RunState:
     """The state after ``event``. Raises ImpossibleMove for an event that its host's phase does not allow."""
     if isinstance(event, Chunk):

@@ -15,7 +15,7 @@ from fanout.events import Chunk, Event, StreamOpened, Tick
 from fanout.launch import Subscriber
 from fanout.state import RunState, advance
 from fanout.views.base import View
-from fanout.views.recorded import Recorded
+from fanout.views.recorded import Recorded, after
 
 PAUSE_SECONDS = 0.2
 SHOWN_BEFORE = 20  # events of what had happened before we came, for context
@@ -70,7 +70,7 @@ def watch(
             state = advance(state, Tick(at=max(state.now, time.time())))
             view(Tick(at=state.now), state)
         else:
-            state, number = advance(state, event), number + 1
+            state, number = after(state, event), number + 1
             for each in (*learners, *tellers):
                 each(event, state)
             if number >= there:

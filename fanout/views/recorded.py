@@ -10,16 +10,31 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from fanout.errors import LauncherError, UsageError
-from fanout.events import MAIN_STREAM, Chunk, Event, StreamOpened
-from fanout.state import ImpossibleMove, RunState, advance
+from fanout.events import MAIN_STREAM, Chunk, Dialling, Event, StreamOpened
+from fanout.state import ImpossibleMove, RunState, advance, reopened
 from fanout.views.base import Heading
 from fanout.views.filenames import FileNames
 from fanout.views.record import decode
 
 _PIECE = 1 << 20
+
+
+def after(state: RunState, event: Event) -> RunState:
+    """The state after a recorded event; the same where it cannot follow, because the record has a hole.
+
+    A record may be that of several launchers: one gave a host up, and a later one (the guardian, ``fanout stop``) tried
+    it again.
+    """
+    try:
+        if isinstance(event, Dialling):
+            state = replace(state, hosts={**state.hosts, event.host: reopened(state.hosts[event.host])})
+        return advance(state, event)
+    except (ImpossibleMove, KeyError):
+        return state
 
 
 class Recorded:
@@ -62,11 +77,9 @@ class Recorded:
         """All events, each with the state after it; one that cannot follow, because the record has a hole, is left out."""
         state = RunState.new(self.heading.hosts, at=self.began_at)
         for event in self.events():
-            try:
-                state = advance(state, event)
-            except (ImpossibleMove, KeyError):
-                continue
-            yield event, state
+            before, state = state, after(state, event)
+            if state is not before:
+                yield event, state
 
     def follow(self) -> Iterator[Event | None]:
         """All events in order, and those still to come: None whenever there is no further one yet."""

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fanout import outcome
-from fanout.events import Chunk, Event, StreamOpened
+from fanout.events import Chunk, Event, Lost, StreamOpened
+from fanout.state import Phase, RunState
 from fanout.views.logdir import LogDir
 from fanout.views.recorded import Recorded
 from tests import histories
@@ -110,6 +111,21 @@ def test_what_the_guardian_wrote_after_the_launchers_death_is_told_too(tmp_path:
     (tmp_path / "run/logs/h2.log").write_bytes(b"never recorded\n")
     told = told_bytes(list(Recorded(str(tmp_path / "run")).events()))
     assert told == {("h1", 0): b"before\nafter\n", ("h2", 0): b"never recorded\n"}
+
+
+def test_a_host_that_was_given_up_and_tried_again_is_told_to_its_end(tmp_path: Path) -> None:
+    """By the guardian, or by ``fanout stop``, which write on in the same record."""
+    run = History("h1", "h2").link().start().wait(1.0)
+    run.add(Lost(at=run.at, host="h2", why="left by the user")).end("h1").tidy("h1").wait(1.0)
+    keep(tmp_path, run)
+    later = History("h1", "h2", at=run.at).link("h2").start("h2").end("h2", code=None, signal=9).tidy("h2")
+    log = LogDir(str(tmp_path), heading(later.hosts))
+    for event in later.events:
+        log(event, RunState.new(later.hosts, at=later.at))
+    log.close()
+    told = list(Recorded(str(tmp_path)).told())
+    assert {host.name: host.phase for host in told[-1][1].all} == {"h1": Phase.FORGOTTEN, "h2": Phase.FORGOTTEN}
+    assert told[-1][1].hosts["h2"].trouble is None
 
 
 def test_the_next_launcher_begins_a_line_of_its_own_after_a_torn_one(tmp_path: Path) -> None:
