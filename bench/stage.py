@@ -30,7 +30,7 @@ mkdir -p -m 700 "$FANOUT_STATE"
 @contextmanager
 def machines(hosts: int | Sequence[HostSpec], *, binds: Sequence[Bind] = (), script: str = TRAIN_SH) -> Iterator[Lab]:
     """A lab whose machines all have the project: a train.sh that is ``script``, and a task that is empty."""
-    with Lab(hosts, binds=binds) as lab:
+    with Lab(hosts, binds=binds, launcher_mb=4096) as lab:
         for node in lab.nodes:
             node.write_file(f"{PROJECT}/train.sh", script, user=USER)
             node.write_file(f"{PROJECT}/task.py", "", user=USER)

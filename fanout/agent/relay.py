@@ -21,6 +21,7 @@ DEAF_SECONDS = (
     30  # six beats of the launcher: a link that died without a word must not hold us for sshd's quarter of an hour
 )
 BURST = 1 << 20  # log bytes sent between two looks at anything else
+PACE_SECONDS = 0.1  # between pieces of a log that trickles: views draw as often, and each piece has its price
 
 
 class Relay:
@@ -41,6 +42,7 @@ class Relay:
         self.questions = questions.Questions(self.tell)
         self.gauge = gauge.Gauge()
         self.next_beat = time.monotonic() + BEAT_SECONDS
+        self.next_piece = 0.0
         self.over = False
 
     # -- the loop
@@ -57,7 +59,7 @@ class Relay:
             if self.keeper is not None:
                 waiting.append(self.keeper.fileno())
             behind = any(self.cursors.get(stream, 0) < size for stream, size in self.sizes.items())
-            ready = select.select(waiting, [], [], 0 if behind else self._wait())[0]
+            ready = select.select(waiting, [], [], self._wait(behind))[0]
             if 0 in ready:
                 self._hear_launcher()
             if self.keeper is not None and self.keeper.fileno() in ready:
@@ -65,14 +67,17 @@ class Relay:
             self.questions.hear(ready)
             for load in self.gauge.hear(ready):
                 self.tell({"t": "beat", "load": load})
-            self._pump()
+            if self.gone is not None or time.monotonic() >= self.next_piece:
+                self._pump()
             self._tell_gone()
             if time.monotonic() >= self.next_beat:
                 self.next_beat = time.monotonic() + BEAT_SECONDS
                 self.tell({"t": "beat"})
 
-    def _wait(self) -> float:
-        return float(max(0.0, min([self.next_beat, *self.questions.ends()]) - time.monotonic()))
+    def _wait(self, behind: bool) -> float:
+        """``behind``: there are log bytes to send. Once the keeper said gone nothing is held back any more."""
+        piece = [self.next_piece if self.gone is None else 0.0] if behind else []
+        return float(max(0.0, min([self.next_beat, *piece, *self.questions.ends()]) - time.monotonic()))
 
     def tell(self, message: dict) -> None:
         write_all(frames.pack(message))
@@ -273,6 +278,8 @@ class Relay:
                 cursor = offset + len(data)
                 sent += len(data)
             self.cursors[stream] = cursor
+        if 0 < sent < BURST:
+            self.next_piece = time.monotonic() + PACE_SECONDS
 
 
 def write_all(data: bytes) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import resource
 import sys
+import time
 import zlib
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from fanout.agent import relay
 from tests.agent.agents import Agent, mark, processes_of, pythons, spec
 
 pytestmark = pytest.mark.process
@@ -267,3 +269,14 @@ def test_a_run_that_is_not_there_cannot_be_attached(state: Path) -> None:
         refused = agent.hear("refused")
         assert (refused["kind"], refused["message"]) == ("no-run", "nothing of run never is here")
     assert mark("never", 0) == ["FANOUT_RUN_ID=never", "FANOUT_NODE=0"]
+
+
+def test_a_log_that_trickles_comes_in_a_few_pieces_and_its_end_at_once(state: Path, tmp_path: Path) -> None:
+    """Every piece has its price here and there; nobody sees more than ten a second."""
+    with Agent(state) as agent:
+        began = time.monotonic()
+        agent.start("for i in {1..400}; do echo line $i; sleep 0.002; done; echo done", tmp_path)
+        agent.hear_output(b"line 400\n")
+        assert agent.pieces <= (time.monotonic() - began) / relay.PACE_SECONDS + 3
+        assert agent.end()[0]["code"] == 0
+        assert agent.output[0].endswith(b"done\n")

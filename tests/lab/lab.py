@@ -48,8 +48,9 @@ class Lab:
     """``hosts`` is a number (h1, h2, …) or what each is to be.
 
     ``shared`` is a path under /home (or another private directory) that is one directory on all machines, like an NFS
-    home; ``binds`` makes more of this machine visible inside, where /tmp, /home, /root and /run are private. The Python
-    that runs the tests and this checkout are visible in any case, read-only, at their own paths.
+    home; ``launcher_mb`` is the room for the launcher's private directories; ``binds`` makes more of this machine visible
+    inside, where /tmp, /home, /root and /run are private. The Python that runs the tests and this checkout are visible in
+    any case, read-only, at their own paths.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Lab:
         shared: str | None = None,
         binds: Sequence[Bind] = (),
         ssh_config: str | None = None,
+        launcher_mb: int = 512,
     ) -> None:
         reason = why_not()
         if reason:
@@ -69,7 +71,7 @@ class Lab:
         self._state = _state_directory()
         specs = [HostSpec(name=f"h{n}") for n in range(1, hosts + 1)] if isinstance(hosts, int) else list(hosts)
         dotfiles = {".ssh/config": ssh_config} if ssh_config else {}
-        boss = HostSpec(name="launcher", client=True, dotfiles=dotfiles)
+        boss = HostSpec(name="launcher", client=True, dotfiles=dotfiles, tmp_mb=launcher_mb)
         self.plan = lay_out(boss, specs, subnet, subnet6, (*_always_visible(), *self._share(), *binds))
         self.launcher = Launcher(self.plan, boss)
         self.hosts = [Host(self.plan, spec, number, self.launcher) for number, spec in enumerate(specs, 1)]
