@@ -73,7 +73,18 @@ def paced(repeat: int = 1) -> Table:
     with machines([many(HOSTS)], script=PACED) as lab:
         rows = []
         for turn in range(1, repeat + 1):
-            argv = ("run", "--skip-check", "--keep", "1", "--rank-logs", "off", "../hosts.txt", "task.py")
+            argv = (
+                "run",
+                "--skip-check",
+                "--keep",
+                "1",
+                "--rank-logs",
+                "off",
+                "--fold",
+                "off",
+                "../hosts.txt",
+                "task.py",
+            )
             sample, delays, skipped = _watched(lab, argv)
             results[f"turn {turn}"] = [sample]
             listing = "cd ~/.local/state/fanout/runs && cat $(ls | tail -1)/logs/*.log | wc -l"
