@@ -326,7 +326,8 @@ def _auth(connection: fabric.Connection, error: Exception, by_hand: str, has_age
 
 def _other(connection: fabric.Connection, error: Exception, where: str, by_hand: str) -> TransportError:
     text = str(error) or type(error).__name__
-    if "banner" in text or isinstance(error, (EOFError, ConnectionResetError)):
+    silent = "banner" in text or "No existing session" in text  # what paramiko says where no key came within the time
+    if silent or isinstance(error, (EOFError, ConnectionResetError)):
         return Dropped(f"{where} closed or kept silent before any login", hint=f"is that an ssh server?  {by_hand}")
     if isinstance(error, OSError) and error.errno is not None:
         return Unreachable(f"{where}: {error.strerror or text}", hint=f"try  {by_hand}")
