@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
-from fanout.views.streams import Say
+from fanout.views.streams import Say, texts
 
 _NUMBER = r"([-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?|nan|inf)"
 _LOSS = re.compile(rf"(?<![A-Za-z_/])(?:train[_/]|lm )?loss(?:_step)?['\"]?\s*[:=]?\s*{_NUMBER}", re.IGNORECASE)
@@ -101,7 +101,7 @@ class Course:
     def hear(self, says: Sequence[Say], at: float) -> None:
         """Lines as they came, oldest first."""
         for block in says:
-            if self._passed_over(block) or not self._worth(block.text):
+            if self._passed_over(block) or not self._worth(block):
                 continue
             key = (block.host, block.stream)
             if key not in self._held:
@@ -123,8 +123,11 @@ class Course:
     def _passed_over(self, block: Say) -> bool:
         return self._tellers.get(block.host, block.stream) != block.stream and block.rank != 0
 
-    def _worth(self, text: str) -> bool:
-        return promising(text) if self._metric is None else self._metric.search(text) is not None
+    def _worth(self, block: Say) -> bool:
+        """A pattern of the user's may speak of where a line begins and ends."""
+        if self._metric is None:
+            return promising(block.text)
+        return any(self._metric.search(text) for text in texts(block))
 
     def _catch_up(self) -> None:
         """Read what was heard since somebody last wanted to know."""
@@ -144,7 +147,7 @@ class Course:
         for at, block in reversed(blocks):
             if self._passed_over(block):
                 return  # another stream of this host has begun to tell
-            for text in reversed(block.text.split("\n")) if block.many > 1 else (block.text,):
+            for text in reversed(texts(block)):
                 reading = read(text, self._metric)
                 if reading is not None:
                     yield at, reading

@@ -37,12 +37,17 @@ class Say(NamedTuple):
     many: int = 1  # of a block: so many lines of one speaker at once, with line ends between them
 
 
+def texts(say: Say) -> list[str]:
+    """The lines of a block; one line as it is, also a traceback, which has line ends in it."""
+    return say.text.split("\n") if say.many > 1 else [say.text]
+
+
 def apart(say: Say) -> list[Say]:
     """A block as its lines."""
     if say.many == 1:
         return [say]
-    host, stream, speaker, kind, text, more, rank, level = say[:8]
-    return [Say(host, stream, speaker, kind, line, more, rank, level) for line in text.split("\n")]
+    host, stream, speaker, kind, _, more, rank, level = say[:8]
+    return [Say(host, stream, speaker, kind, line, more, rank, level) for line in texts(say)]
 
 
 class Streams:

@@ -170,3 +170,10 @@ def test_lines_that_come_together_look_as_if_each_had_come_alone(lines: list[str
     for line in data.splitlines(keepends=True):
         alone.say("gpu01", line)
     assert show(together, wishes(**wished)) == show(alone, wishes(**wished))
+
+
+@pytest.mark.parametrize("pattern", [r"^it (?P<step>\d+) nll=(?P<loss>[\d.]+)$", r"nll=([\d.]+)$"])
+def test_a_pattern_of_the_users_meets_every_line_of_a_block_by_itself(pattern: str) -> None:
+    """Where a line begins and ends is not where the piece of the log does in which it came."""
+    run = History("a").link().start().say("a", b"noise\nit 7 nll=2.25\nmore noise\nand more\n").wait(61)
+    assert "loss 2.2500" in show(run, wishes(metric=pattern))[1]
