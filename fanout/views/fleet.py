@@ -68,17 +68,11 @@ def odd_hosts(
 ) -> list[Odd]:
     """The hosts that differ, worst first, in the order of the hostfile within a kind; ``paces``: whose steps are slow."""
     fleet, paces = middle(state, loads, readings), paces or {}
-    found = [
-        odd
+    looked = [
+        oddity(host, state, fleet, loads.get(host.name), readings.get(host.name), pace=paces.get(host.name, ""))
         for host in state.all
-        if (
-            odd := oddity(
-                host, state, fleet, loads.get(host.name), readings.get(host.name), pace=paces.get(host.name, "")
-            )
-        )
-        is not None
     ]
-    return sorted(found, key=lambda odd: odd.what)
+    return sorted((odd for odd in looked if odd is not None), key=lambda odd: odd.what)
 
 
 def oddity(
@@ -96,13 +90,10 @@ def oddity(
         quiet = state.now - host.last_output_at
         if quiet > max(SILENT_SECONDS, 3 * fleet.quiet):
             return Odd(host=host.name, what=Oddity.SILENT, words=f"silent {age(quiet)}, the fleet {age(fleet.quiet)}")
-    slow = (
-        f"steps of {pace}"
-        if pace.startswith("rank")
-        else f"its steps take {pace}"
-        if pace
-        else _slow(fleet, load, reading)
-    )
+    if pace:
+        slow = f"steps of {pace}" if pace.startswith("rank") else f"its steps take {pace}"
+    else:
+        slow = _slow(fleet, load, reading)
     if slow:
         return Odd(host=host.name, what=Oddity.SLOW, words=slow)
     temp = load.temp if load is not None else None

@@ -50,7 +50,7 @@ def _suspicious(text: str) -> bool:
     )  # fmt: skip
 
 
-def harmless(block: str) -> bool:
+def uneventful(block: str) -> bool:
     """Is certainly no line of this block an error or a warning?"""
     if block[:1] in "WEF[" or _LIKE_LOGGED.search(block):
         return False
@@ -93,7 +93,7 @@ class Levels:
         """What can be judged now, in the order of every speaker."""
         out = self._due(now) if self._open else []
         for say in says:
-            if say.many > 1 and (say.host, say.stream) not in self._open and harmless(say.text):
+            if say.many > 1 and (say.host, say.stream) not in self._open and uneventful(say.text):
                 out.append(say)
                 continue
             for line in apart(say):

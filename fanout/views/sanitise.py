@@ -47,7 +47,7 @@ def _ended(text: str) -> str:
 
 def harmless(text: str) -> str:
     """A text of many lines as it may be written to a terminal, whoever wrote which part of it."""
-    if text.isprintable():
+    if text.replace("\n", "").isprintable():
         return text
     return "\n".join([line if line.isprintable() else clean(line) for line in text.split("\n")])
 
