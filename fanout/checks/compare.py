@@ -47,6 +47,11 @@ def outliers(values: Mapping[str, Value]) -> Iterator[Odd[Value]]:
         yield Odd(hosts=hosts, value=value, others=groups[0][1], usual=groups[0][0])
 
 
+def differing(here: Mapping[str, object], there: Mapping[str, object]) -> list[str]:
+    """The keys under which two hosts hold something else, those of ``here`` first."""
+    return [key for key in {**here, **there} if here.get(key) != there.get(key)]
+
+
 def usual_beside(values: Mapping[str, float]) -> dict[str, float]:
     """host -> the median of all the other hosts; nothing for a host that is alone."""
     return {host: median(other for name, other in values.items() if name != host) for host in values if len(values) > 1}

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
-from fanout.checks.compare import outliers, usual_beside
+from fanout.checks.compare import differing, outliers, usual_beside
 from fanout.checks.model import Case, Check, Verdict, info, ok, skip, warn
 
 _FEW = 10  # errors since boot: a switch that was restarted, a cable that was plugged in
@@ -71,7 +71,7 @@ def _gids(case: Case) -> Iterator[Verdict]:
     for name in (name for name in case.hosts if name not in roce):
         yield skip(name, "no RoCE" if case.facts[name]["infiniband"] else "no InfiniBand")
     for odd in outliers(roce):
-        index = next(index for index in {**odd.usual, **odd.value} if odd.usual.get(index) != odd.value.get(index))
+        index = differing(odd.usual, odd.value)[0]
         yield warn(
             odd.hosts, f"RoCE address (GID) {index}: {odd.against(partial(_at, index))}",
             "let NCCL (2.21 or later) choose:  --env NCCL_IB_GID_INDEX=-1   or name each host's:  "

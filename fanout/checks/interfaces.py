@@ -13,7 +13,7 @@ from ipaddress import ip_interface
 from typing import Any
 
 from fanout.checks.addresses import all_loopback, interface_of, is_loopback, parsed, usable
-from fanout.checks.compare import grouped, outliers
+from fanout.checks.compare import differing, grouped, outliers
 from fanout.checks.model import Case, Check, CheckRequest, Verdict, fail, info, ok, skip, warn
 from fanout.hosts import fold
 
@@ -245,7 +245,7 @@ def _cable(name: str, device: str) -> str:
 def _nccl_files(case: Case) -> Iterator[Verdict]:
     files = case.of("residue")
     for odd in outliers(files):
-        path = next(path for path in {**odd.value, **odd.usual} if odd.value.get(path) != odd.usual.get(path))
+        path = differing(odd.value, odd.usual)[0]
         yield warn(
             odd.hosts,
             f"{path}: {odd.against(partial(_said, path))}",

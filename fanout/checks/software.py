@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
-from fanout.checks.compare import outliers
+from fanout.checks.compare import differing, outliers
 from fanout.checks.model import Case, Check, Verdict, fail, info, ok, skip, warn
 from fanout.hosts import fold
 
@@ -152,14 +152,10 @@ def _packages(case: Case) -> Iterator[Verdict]:
     for odd in outliers(sets):
         lines = [
             f"{name} {odd.value.get(name, 'missing')} / {odd.usual.get(name, 'missing')}"
-            for name in _differing(odd.value, odd.usual)
+            for name in sorted(differing(odd.value, odd.usual))
         ]
         more = f", … {len(lines)} in all" if len(lines) > 4 else ""
         yield info(odd.hosts, f"packages differ from {fold(odd.others)} (here / there): {', '.join(lines[:4])}{more}")
-
-
-def _differing(here: Mapping[str, str], there: Mapping[str, str]) -> list[str]:
-    return sorted(key for key in {**here, **there} if here.get(key) != there.get(key))
 
 
 def _imports(case: Case) -> Iterator[Verdict]:
@@ -195,13 +191,13 @@ def _environment(case: Case) -> Iterator[Verdict]:
         for name, environment in environments.items()
     }
     for odd in outliers(shared):
-        keys = _differing(odd.value, odd.usual)
+        keys = sorted(differing(odd.value, odd.usual))
         yield warn(
             odd.hosts, odd.against(partial(_settings, keys)),
             f"NCCL needs the same on all hosts: set it for all with  --env {keys[0]}=VALUE",
         )  # fmt: skip
     for odd in outliers({name: _of_libraries(environment) for name, environment in environments.items()}):
-        keys = _differing(odd.value, odd.usual)
+        keys = sorted(differing(odd.value, odd.usual))
         yield info(
             odd.hosts, f"the login sets {odd.against(partial(_settings, keys))}",
             f"set it for all with  --env {keys[0]}=VALUE   or for none",

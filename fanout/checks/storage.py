@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from fanout.checks.compare import copy_file, copy_tree, grouped, outliers, size
+from fanout.checks.compare import copy_file, copy_tree, differing, grouped, outliers, size
 from fanout.checks.model import Case, Check, CheckRequest, Verdict, fail, info, ok, skip, warn
 from fanout.hosts import fold
 
@@ -68,7 +68,7 @@ def _content(tree: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _differences(here: Mapping[str, str], there: Mapping[str, str]) -> str:
-    paths = sorted(path for path in {**here, **there} if here.get(path) != there.get(path))
+    paths = sorted(differing(here, there))
     words = []
     for path in paths[:4]:
         how = "missing" if path not in here else "only here" if path not in there else "differs"
