@@ -11,7 +11,6 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from fanout.checks import dials, services
-from fanout.checks.addresses import around
 from fanout.checks.model import Case, Check, CheckRequest, Verdict, fail, skip
 from fanout.hosts import fold
 
@@ -85,9 +84,8 @@ def _told(
     where = f"{end} at {case.mesh.addresses.get(end, '?')}, a free port"
     ranges = case.facts.get(end, {}).get("ports", {"low": 32768, "high": 60999})
     way = f"from {others}" if inward else f"to {others}"
-    interfaces = case.facts.get(end, {}).get("interfaces", ())
-    peers = around(interfaces, case.mesh.addresses.get(end, ""), case.mesh.addresses.get(start, start))
-    opens = services.opening(case.facts.get(end, {}), peers, f"{ranges['low']}:{ranges['high']}")
+    address, source = case.mesh.addresses.get(end, ""), case.mesh.addresses.get(start, start)
+    opens = services.opening(case.facts.get(end, {}), address, source, f"{ranges['low']}:{ranges['high']}")
     cure = dials.advice(dial, host=end, opens=opens)
     return f"{way}: {dials.saw(dial, where)}", cure
 

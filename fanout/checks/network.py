@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fanout.checks import dials, services
-from fanout.checks.addresses import around
 from fanout.checks.compare import age
 from fanout.checks.model import Case, Check, CheckRequest, Verdict, fail, info, ok, skip, warn
 
@@ -77,11 +76,8 @@ def _master_addr(case: Case) -> Iterator[Verdict]:
                 yield from _passed_over(case, name, address, target)
         else:
             where = f"{first} at {target}:{test.port}"
-            here = case.facts.get(first, {})
-            peers = around(
-                here.get("interfaces", ()), target, dial.get("source") or case.request.dialled.get(name) or name
-            )
-            opens = services.opening(here, peers, str(test.port))
+            source = dial.get("source") or case.request.dialled.get(name) or name
+            opens = services.opening(case.facts.get(first, {}), target, source, str(test.port))
             cure = dials.advice(dial, host=first, opens=opens)
             yield fail(name, dials.saw(dial, where), cure + _instead(case, name))
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from fanout.checks.addresses import around
 from fanout.checks.compare import outliers
 from fanout.checks.model import Case, Check, Verdict, info, ok, skip, warn
 
@@ -90,8 +91,10 @@ def _summary(lines: list[str]) -> str:
     return next((line.strip() for line in lines if "NCCL" in line), "")[:80]
 
 
-def opening(facts: Mapping[str, Any], peers: str, ports: str) -> str:
-    """What opens ``ports`` (``29500``, ``32768:60999``) to ``peers`` with the firewall that a host has."""
+def opening(facts: Mapping[str, Any], address: str, source: str, ports: str) -> str:
+    """What opens ``ports`` (``29500``, ``32768:60999``) with the firewall that a host has: to the network of ``address``,
+    which is the host's own, if ``source`` is in it."""
+    peers = around(facts.get("interfaces", ()), address, source)
     family = "ip6" if ":" in peers else "ip"
     commands = {
         "ufw": f"sudo ufw allow from {peers} to any port {ports} proto tcp",
