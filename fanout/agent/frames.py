@@ -33,11 +33,10 @@ def pack(message: dict) -> bytes:
 
 def pack_data(stream: int, offset: int, data: bytes) -> bytes:
     """One frame of log bytes: ``data`` begins at ``offset`` of ``stream``."""
-    if len(data) >= MANY:
-        small = zlib.compress(data, 1)
-        if len(small) < len(data) * 3 // 4:
-            return _HEAD.pack(_DATA.size + len(small), DEFLATED) + _DATA.pack(stream, offset) + small
-    return _HEAD.pack(_DATA.size + len(data), DATA) + _DATA.pack(stream, offset) + data
+    kind, small = DATA, zlib.compress(data, 1) if len(data) >= MANY else data
+    if len(small) < len(data) * 3 // 4:
+        kind, data = DEFLATED, small
+    return _HEAD.pack(_DATA.size + len(data), kind) + _DATA.pack(stream, offset) + data
 
 
 class Splitter:
@@ -67,12 +66,10 @@ class Splitter:
 
 
 def _message(kind: int, body: bytes) -> object:
-    if kind == DATA and len(body) >= _DATA.size:
+    if kind in (DATA, DEFLATED) and len(body) >= _DATA.size:
         stream, offset = _DATA.unpack_from(body)
-        return stream, offset, body[_DATA.size :]
-    if kind == DEFLATED and len(body) >= _DATA.size:
-        stream, offset = _DATA.unpack_from(body)
-        return stream, offset, _inflated(body[_DATA.size :])
+        data = body[_DATA.size :]
+        return stream, offset, data if kind == DATA else _inflated(data)
     if kind == JSON:
         try:
             message = json.loads(body.decode())

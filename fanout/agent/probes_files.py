@@ -10,6 +10,7 @@ import time
 from typing import Any
 
 from .probes_tools import read, search_path
+from .procs import all_pids
 
 _HASHED = 32 << 20  # larger files are data: their size is compared, not their content
 
@@ -163,9 +164,9 @@ def shared_memory(args: dict[str, Any]) -> list[dict[str, Any]]:
         seen = os.lstat(os.path.join(_SHM, name))
         if name.startswith(_SEGMENTS) and seen.st_uid == os.getuid() and now - seen.st_mtime > 600:
             found[name] = seen.st_blocks * 512
-    for pid in filter(str.isdigit, os.listdir("/proc") if found else ()):
+    for pid in all_pids() if found else ():
         try:
-            mapped = read("/proc/%s/maps" % pid, 1 << 22)
+            mapped = read("/proc/%d/maps" % pid, 1 << 22)
         except OSError:  # another user's, or gone
             continue
         for name in [name for name in found if os.path.join(_SHM, name) in mapped]:

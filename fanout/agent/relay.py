@@ -67,7 +67,7 @@ class Relay:
             self.questions.hear(ready)
             for load in self.gauge.hear(ready):
                 self.tell({"t": "beat", "load": load})
-            if self.gone is not None or time.monotonic() >= self.next_piece:
+            if time.monotonic() >= self._piece_at:
                 self._pump()
             self._tell_gone()
             if time.monotonic() >= self.next_beat:
@@ -75,9 +75,14 @@ class Relay:
                 self.tell({"t": "beat"})
 
     def _wait(self, behind: bool) -> float:
-        """``behind``: there are log bytes to send. Once the keeper said gone nothing is held back any more."""
-        piece = [self.next_piece if self.gone is None else 0.0] if behind else []
+        """``behind``: there are log bytes to send."""
+        piece = [self._piece_at] if behind else []
         return float(max(0.0, min([self.next_beat, *piece, *self.questions.ends()]) - time.monotonic()))
+
+    @property
+    def _piece_at(self) -> float:
+        """When log bytes may go out again. Once the keeper said gone nothing is held back any more."""
+        return self.next_piece if self.gone is None else 0.0
 
     def tell(self, message: dict) -> None:
         write_all(frames.pack(message))
