@@ -57,10 +57,7 @@ def apart(edge: Edge, work: Callable[[Door], int]) -> int:
     child = os.fork()  # before there is any thread or connection
     if child == 0:
         os.close(read)
-        os.setsid()
-        null = os.open(os.devnull, os.O_RDONLY)
-        os.dup2(null, 0)
-        os.close(null)
+        leave_terminal()
         return work(Door(write))
     os.close(write)
     return _wait(child, read)
@@ -159,6 +156,14 @@ class Curtain:
             self._view.close()
         except OSError:
             self._deserted = self._deserted or not self._keep  # the terminal is gone: there is nothing to tidy up
+
+
+def leave_terminal() -> None:
+    """A session of our own, and nothing to read: the terminal is the shell's."""
+    os.setsid()
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
 
 
 def redirect(path: str) -> None:

@@ -19,7 +19,7 @@ from types import FrameType
 from typing import Any
 
 from fanout.verbs.common import SIGNALS, Edge, Handler
-from fanout.verbs.detach import Door
+from fanout.verbs.detach import Door, leave_terminal
 
 _PASSED_ON = signal.SIGUSR1  # to the launcher: look at the counts
 
@@ -68,10 +68,7 @@ class Behind(Door):
         return os.getppid() != self._front
 
     def shut(self) -> bool:
-        os.setsid()
-        null = os.open(os.devnull, os.O_RDONLY)
-        os.dup2(null, 0)
-        os.close(null)
+        leave_terminal()
         return super().shut()
 
     def once(self, heard: Handler) -> Handler:

@@ -123,8 +123,9 @@ class LogFile:
                 number += 1
                 text = data[:LONGEST_LINE].decode("utf-8", "replace").rstrip("\n")
                 label, text = split(text) if split is not None else ("", text)
-                host = self._host(label, unstamped(text), number)
-                for part in unstamped(text).split("\r") if host else ():
+                text = unstamped(text)
+                host = self._host(label, text, number)
+                for part in text.split("\r") if host else ():
                     if part:
                         witness.line(host, part, at=self._at(number), number=number, stream=stream)
 
