@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ast
-from pathlib import Path
+from tests.test_architecture import calls, ours
 
-FANOUT = Path(__file__).parents[2] / "fanout"
 #: Who reads it, and what for. Whoever waits, or ends something, asks the monotonic clock.
 WALL = {
     "agent/prepare.py": "since when a run holds a host, for people",
@@ -25,14 +23,10 @@ WALL = {
 }
 
 
-def _reads(path: Path) -> bool:
-    """Does the module call ``time.time`` or make a ``datetime.now``?"""
-    calls = [node.func for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
-    names = {ast.unparse(call) for call in calls}
-    return bool(names & {"time.time", "datetime.now", "datetime.datetime.now", "datetime.utcnow"})
+READINGS = ("time.time", "datetime.now", "datetime.datetime.now", "datetime.utcnow")
 
 
 def test_nothing_waits_by_the_wall_clock() -> None:
     """Every module that reads it is known with its reason; the keeper, the lease, the link and the policy are not among them."""
-    found = {str(path.relative_to(FANOUT)) for path in FANOUT.rglob("*.py") if _reads(path)}
+    found = {module.path.removeprefix("fanout/") for module in ours() if list(calls(module, *READINGS))}
     assert found == set(WALL)
