@@ -75,12 +75,11 @@ def test_what_may_still_run_is_never_superfluous_and_the_last_one_stays(runs: li
 @given(runs=runs, keep=bounds)
 def test_what_is_left_is_within_the_bounds_but_for_what_must_stay(runs: list[Run], keep: Keep) -> None:
     gone = keeping.superfluous(runs, keep, NOW)
-    left = [run for run in runs if run not in gone]
-    free = sorted((run for run in left if run.over), key=lambda run: run.at)[:-1]
-    if free and keep.count is not None:
-        assert len([run for run in left if run.at >= free[0].at]) <= keep.count
-    if free and keep.bytes is not None:
-        assert sum(run.bytes for run in left if run.at >= free[0].at) <= keep.bytes
+    left = sorted((run for run in runs if run not in gone), key=lambda run: run.at, reverse=True)
+    free = [run for run in left if run.over][1:]
+    counted = left[: left.index(free[-1]) + 1] if free else []
+    assert keep.count is None or len(counted) <= keep.count
+    assert keep.bytes is None or sum(run.bytes for run in counted) <= keep.bytes
     assert keep.seconds is None or all(NOW - run.at <= keep.seconds for run in free)
 
 
