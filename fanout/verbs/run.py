@@ -144,9 +144,8 @@ class _Launch:
         with ExitStack() as stack:
             wish = detach.Wish()
             leave = wish if door is not None else None
-            shown = view_of(
-                self.heading, self.look, self.edge, self.wishes, so_far=self._so_far, slow=self.pace.brief, detach=leave
-            )
+            what = self.heading, self.look, self.edge, self.wishes
+            shown = view_of(*what, so_far=self._so_far, slow=self.pace.brief, detach=leave, waits=False)
             stack.callback(shown.close)
             record = LogDir(self.heading.log_dir, self.heading, warn=shown.note)
             stack.callback(record.close)

@@ -44,8 +44,12 @@ def view_of(
     so_far: Callable[[RunState], Sequence[str]] | None = None,
     detach: Callable[[], None] | None = None,
     slow: Callable[[], Mapping[str, str]] = dict,
+    waits: bool = True,
 ) -> View:
-    """The view that was chosen; rich is imported for the live one alone, which has keys where stdin is a terminal."""
+    """The view that was chosen; rich is imported for the live one alone, which has keys where stdin is a terminal.
+
+    ``waits``: for a reader who takes nothing; the live view never does.
+    """
     if look.mode == "live":
         from fanout.views.keys import Keyboard
         from fanout.views.live import Live
@@ -65,7 +69,7 @@ def view_of(
     if look.mode == "json":
         from fanout.views.jsonl import JsonLines
 
-        return JsonLines(heading, stdout=edge.stdout)
+        return JsonLines(heading, stdout=edge.stdout, waits=waits)
     from fanout.views.plain import Plain
 
-    return Plain(heading, stdout=edge.stdout, stderr=edge.stderr, wishes=wished, colour=look.colour)
+    return Plain(heading, stdout=edge.stdout, stderr=edge.stderr, wishes=wished, colour=look.colour, waits=waits)

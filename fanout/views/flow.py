@@ -73,3 +73,9 @@ def left_out(hidden: int, log_dir: str | None) -> str:
         return ""
     where = f"all of them are in {log_dir}" if log_dir else "none of them is kept"
     return f"{hidden:,} line{'s' if hidden != 1 else ''} of the log not shown (--show all shows every rank); {where}"
+
+
+def too_slow(missed: int, log_dir: str | None) -> str:
+    """What is said to a reader who took nothing for a while."""
+    where = f"all of them are in {log_dir}" if log_dir else "none of them is kept"
+    return f"{missed:,} line{'s' if missed != 1 else ''} left out: nobody read this output for a while; {where}"

@@ -12,8 +12,9 @@ from fanout.events import Beat, Chunk, Event
 from fanout.outcome import RunOutcome
 from fanout.state import RunState
 from fanout.views.base import Heading
+from fanout.views.flow import too_slow
 from fanout.views.levels import level_of
-from fanout.views.out import Out
+from fanout.views.outlet import Outlet
 from fanout.views.record import VERSION, dumps, encode, end_record, run_record, verdict_record
 from fanout.views.streams import Say, Streams
 
@@ -21,11 +22,11 @@ LIMIT = 64 * 1024  # a program can take longer lines than a screen
 
 
 class JsonLines:
-    """Call ``begin`` before the first event and ``finish`` after the last."""
+    """Call ``begin`` before the first event and ``finish`` after the last; ``waits`` as in Plain."""
 
-    def __init__(self, heading: Heading, *, stdout: TextIO) -> None:
+    def __init__(self, heading: Heading, *, stdout: TextIO, waits: bool = True) -> None:
         self._heading = heading
-        self._out = Out(stdout)
+        self._out = Outlet(stdout, waits=waits)
         self._streams = Streams(limit=LIMIT)
         self._names: dict[tuple[str, int], str] = {}
         self._now = 0.0
@@ -41,6 +42,7 @@ class JsonLines:
 
     def __call__(self, event: Event, state: RunState) -> None:
         self._now = event.at
+        self._out.push()
         says = self._streams.take(event)
         records = [self._said(say, state) for say in says]
         if not isinstance(event, Chunk) and not (isinstance(event, Beat) and not event.load):
@@ -61,6 +63,7 @@ class JsonLines:
 
     def close(self) -> None:
         self._write(*(self._said(say, None) for say in self._streams.finish()))
+        self._out.close()
 
     def _said(self, say: Say, state: RunState | None) -> dict[str, Any]:
         key = (say.host, say.stream)
@@ -81,4 +84,6 @@ class JsonLines:
         return record
 
     def _write(self, *records: Mapping[str, Any]) -> None:
+        if missed := self._out.missed():
+            self.note(too_slow(missed, self._heading.log_dir))
         self._out.write("".join([dumps(record) + "\n" for record in records]))

@@ -9,7 +9,6 @@ are then skipped on screen, which says how many; the files have them all.
 from __future__ import annotations
 
 import os
-import select
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from time import monotonic
@@ -23,7 +22,8 @@ from fanout.views.flow import Flow, left_out
 from fanout.views.keys import Keyboard
 from fanout.views.load import Load, load_of
 from fanout.views.narrate import Narrator, Said
-from fanout.views.out import Out, in_ascii
+from fanout.views.out import in_ascii
+from fanout.views.outlet import Outlet
 from fanout.views.painter import Painter
 from fanout.views.panel import panel
 from fanout.views.plain import ending
@@ -37,6 +37,7 @@ FRAME_SECONDS = 0.1
 PENDING_LINES = 2000  # more than this between two frames cannot be read anyway
 FEWEST_LINES = 50
 SLOW_SECONDS = 0.05  # a frame that takes longer is too much for this terminal
+STOP_SECONDS = 1.0  # for the last frame before Ctrl-Z
 PREFIX = "{who} {mark}"
 _LEVEL = {"info": "36", "good": "32", "warning": "33", "error": "1;31"}
 _ANSI = {"cyan": 36, "green": 32, "magenta": 35, "bright_blue": 94, "yellow": 33, "bright_cyan": 96, "bright_green": 92,
@@ -67,7 +68,7 @@ class Live:
     ) -> None:
         wishes = wishes or Wishes()
         self._heading, self._colour, self._unicode = heading, colour, unicode
-        self._out = Out(stdout)
+        self._out = Outlet(stdout)
         self._descriptor = _descriptor(stdout)
         self._size = size or self._ask
         self._clock = clock
@@ -113,13 +114,15 @@ class Live:
         now = self._clock()
         if self._painter is None or (not force and now - self._drawn_at < FRAME_SECONDS):
             return
+        self._out.push()
         self._obey_keys(self._painter)
-        if not force and not self._ready():
+        if not force and not self._out.ready:
             return
         self._drawn_at = now
         columns, rows = self._size()
         self._painter.paint(self._take(), self._block(columns, rows), columns)
-        slow = self._clock() - now > SLOW_SECONDS
+        self._out.push(SLOW_SECONDS)
+        slow = self._out.waiting or self._clock() - now > SLOW_SECONDS
         self._budget = max(FEWEST_LINES, self._budget // 2) if slow else min(PENDING_LINES, self._budget * 2)
 
     def close(self) -> None:
@@ -134,6 +137,7 @@ class Live:
             self.note(left_out(self._flow.chooser.hidden, self._heading.log_dir))
             painter, self._painter = self._painter, None
             painter.paint(self._take(), [], self._size()[0])
+            self._out.close()
         finally:
             self._painter = None
             if self._keyboard is not None:
@@ -144,6 +148,7 @@ class Live:
             return
         if self._keyboard.asked_to_stop:
             painter.paint(self._take(), [], self._size()[0])  # the shell's prompt comes where the block was
+            self._out.push(STOP_SECONDS)
             self._keyboard.stop()
         for key in self._keyboard.poll():
             self._desk.press(key)
@@ -201,7 +206,7 @@ class Live:
     def _queue(self, *lines: str) -> None:
         """Lines for the next frame. Where there are too many for one: a frame at once, or, if that is slow, fewer."""
         if len(self._pending) + len(lines) > self._budget and self._budget == PENDING_LINES:
-            self.draw(force=self._ready())
+            self.draw(force=self._out.ready)
         self._pending.extend(lines)
         while len(self._pending) > self._budget:
             self._pending.popleft()
@@ -237,12 +242,6 @@ class Live:
             keys=self._desk.hint if self._keyboard is not None else "",
         )
         return panel(self._heading, self._state, glance, width=columns, height=rows, unicode=self._unicode)
-
-    def _ready(self) -> bool:
-        """Would the terminal take anything now? One that is stopped (Ctrl-S) would not."""
-        if self._descriptor is None:
-            return True
-        return bool(select.select([], [self._descriptor], [], 0)[1])
 
     def _ask(self) -> tuple[int, int]:
         try:

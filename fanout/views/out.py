@@ -36,11 +36,15 @@ class _Words:
         self._ascii_only = ascii_only
 
     def write(self, text: str) -> int:
-        text = harmless(in_ascii(text) if self._ascii_only else text)
+        text = self.fit(text)
         try:
             return self.stream.write(text)
         except UnicodeEncodeError:
             return self.stream.write(shown_in(text, self.stream.encoding))
+
+    def fit(self, text: str) -> str:
+        """The text as it may be written here."""
+        return harmless(in_ascii(text) if self._ascii_only else text)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.stream, name)
@@ -49,6 +53,16 @@ class _Words:
 def shown_in(text: str, encoding: str) -> str:
     """The text for a stream that cannot show all of it: other characters as ``\\xe9``."""
     return in_ascii(text).encode(encoding, "backslashreplace").decode(encoding)
+
+
+def as_bytes(text: str, stream: TextIO) -> bytes:
+    """What the stream would make of the text, for whoever writes past its buffer."""
+    text = stream.fit(text) if isinstance(stream, _Words) else text
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    try:
+        return text.encode(encoding)
+    except UnicodeEncodeError:
+        return shown_in(text, encoding).encode(encoding)
 
 
 class Out:
@@ -70,11 +84,11 @@ class Out:
                 self._stream.write(shown_in(text, self._encoding))
             self._stream.flush()
         except (OSError, ValueError):  # ValueError: the stream is closed
-            self.broken = True
-            self._silence()
+            self.give_up()
 
-    def _silence(self) -> None:
-        """What is left in the stream's buffer would raise once more when Python exits: let it go to /dev/null."""
+    def give_up(self) -> None:
+        """Nobody reads. What is left in the stream's buffer would raise once more when Python exits: to /dev/null."""
+        self.broken = True
         try:
             null = os.open(os.devnull, os.O_WRONLY)
             os.dup2(null, self._stream.fileno())

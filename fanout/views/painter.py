@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING
 
-from fanout.views.out import Out
+from fanout.views.outlet import Outlet
 from fanout.views.rows import Row
 from fanout.views.sanitise import clean
 
@@ -22,7 +22,7 @@ class Painter:
     The cursor is hidden only within a frame: a launcher that is killed leaves no terminal without one.
     """
 
-    def __init__(self, out: Out, *, colour: bool, unicode: bool) -> None:
+    def __init__(self, out: Outlet, *, colour: bool, unicode: bool) -> None:
         from rich.console import Console
 
         self._out = out

@@ -16,9 +16,9 @@ from typing import TextIO
 from fanout.events import Event
 from fanout.state import RunState
 from fanout.views.base import Heading
-from fanout.views.flow import Flow, left_out
+from fanout.views.flow import Flow, left_out, too_slow
 from fanout.views.narrate import Narrator, Said, status
-from fanout.views.out import Out
+from fanout.views.outlet import Outlet
 from fanout.views.sanitise import clean, clean_lines, sentence
 from fanout.views.streams import Say, apart
 from fanout.views.units import seconds, short, size
@@ -28,7 +28,10 @@ STATUS_SECONDS = 60.0
 
 
 class Plain:
-    """``wishes`` say which lines, how folded (not at all unless they say so), and what stands before each."""
+    """``wishes`` say which lines, how folded (not at all unless they say so), and what stands before each.
+
+    ``waits`` for a reader who takes nothing; without it he misses lines and is told how many.
+    """
 
     def __init__(
         self,
@@ -39,10 +42,11 @@ class Plain:
         wishes: Wishes | None = None,
         colour: bool = False,
         status_seconds: float = STATUS_SECONDS,
+        waits: bool = True,
     ) -> None:
         wishes = wishes or Wishes()
         self._heading = heading
-        self._out, self._err = Out(stdout), Out(stderr)
+        self._out, self._err = Outlet(stdout, waits=waits), Outlet(stderr, waits=waits)
         self._flow, self._narrator = Flow(heading, wishes, fold="off"), Narrator()
         template = wishes.prefix if wishes.prefix is not None else PLAIN_PREFIX
         self._prefix = Prefix("{stamp} " + template if wishes.timestamps else template)
@@ -61,6 +65,10 @@ class Plain:
 
     def __call__(self, event: Event, state: RunState) -> None:
         self._now = event.at
+        self._out.push()
+        self._err.push()
+        if missed := self._out.missed():
+            self._say(Said(text=too_slow(missed, self._heading.log_dir)), event.at)
         self._print(self._flow.take(event), event.at)
         for said in self._narrator.tell(event, state):
             self._say(said, event.at)
@@ -80,6 +88,10 @@ class Plain:
         for said in self._narrator.flush():
             self._say(said, self._now)
         self.note(left_out(self._flow.chooser.hidden, self._heading.log_dir))
+        self._out.close()
+        if missed := self._out.missed():
+            self.note(too_slow(missed, self._heading.log_dir))
+        self._err.close()
 
     def _status(self, state: RunState) -> str:
         """Where the run stands: keeps CI from taking silence for death, and a person from guessing."""

@@ -1,0 +1,192 @@
+"""Whoever reads slowly, or not at all, is never waited for while a run goes on; nothing is lost without being counted."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pty
+import threading
+import tty
+from collections.abc import Iterator
+from typing import TextIO
+
+import pytest
+
+from fanout.views import outlet as outlets
+from fanout.views.jsonl import JsonLines
+from fanout.views.live import Live
+from fanout.views.outlet import Outlet
+from fanout.views.plain import Plain
+from tests.histories import History
+from tests.views.goldens import heading
+
+FRAME = "".join(f"line {number} with some words\n" for number in range(20_000))  # more than any pipe or terminal holds
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, TextIO]]:
+    ours, theirs = os.pipe()
+    with open(theirs, "w", encoding="utf-8") as stream:
+        yield ours, stream
+    os.close(ours)
+
+
+@pytest.fixture
+def little_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outlets, "ROOM", 100_000)
+    monkeypatch.setattr(outlets, "STUCK_SECONDS", 0.0)
+
+
+def everything(descriptor: int, outlet: Outlet) -> bytes:
+    """All that comes out while the outlet is closed in a reader's presence."""
+    found: list[bytes] = []
+
+    def read() -> None:
+        while not found or not found[-1].endswith(b"the end\n"):
+            found.append(os.read(descriptor, 65536))
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    outlet.write("the end\n")
+    outlet.close()
+    reader.join()
+    return b"".join(found)
+
+
+def test_a_pipe_that_nobody_reads_is_not_waited_for_and_gets_everything_later(pipe: tuple[int, TextIO]) -> None:
+    outlet = Outlet(pipe[1])
+    outlet.write("before\n")
+    outlet.write(FRAME)
+    assert outlet.waiting
+    assert everything(pipe[0], outlet) == f"before\n{FRAME}the end\n".encode()
+
+
+def test_a_terminal_gets_a_frame_in_pieces_and_whole() -> None:
+    """What it did not take at first is neither lost nor repeated."""
+    ours, theirs = pty.openpty()
+    tty.setraw(theirs)
+    with open(theirs, "w", encoding="utf-8") as stream:
+        outlet = Outlet(stream)
+        outlet.write(FRAME)
+        assert outlet.waiting
+        assert not outlet.ready
+        assert everything(ours, outlet) == f"{FRAME}the end\n".encode()
+    os.close(ours)
+
+
+@pytest.mark.usefixtures("little_patience")
+def test_who_turned_away_misses_lines_that_are_counted(pipe: tuple[int, TextIO]) -> None:
+    """Every line is either read or counted, and the reader who comes back gets new ones."""
+    outlet = Outlet(pipe[1])
+    for number in range(20_000):
+        outlet.write(f"{number} and some words\n")
+    assert outlet.missed() == 0  # not while there is no room to say so
+    read = b""
+    while outlet.waiting:
+        read += os.read(pipe[0], 65536)
+        outlet.push()
+    missed = outlet.missed()
+    assert missed > 0
+    assert outlet.missed() == 0
+    read += everything(pipe[0], outlet)
+    assert read.count(b"\n") + missed == 20_001
+    assert read.endswith(b"\nthe end\n")
+
+
+def test_a_reader_who_is_only_slow_misses_nothing(pipe: tuple[int, TextIO], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond the room he is waited for."""
+    monkeypatch.setattr(outlets, "ROOM", 1000)
+    monkeypatch.setattr(outlets, "STUCK_SECONDS", 60.0)
+    outlet = Outlet(pipe[1])
+    found: list[bytes] = []
+
+    def read() -> None:
+        while not found or not found[-1].endswith(b"19999 and some words\n"):
+            found.append(os.read(pipe[0], 4096))
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for number in range(20_000):
+        outlet.write(f"{number} and some words\n")
+    outlet.close()
+    reader.join()
+    assert b"".join(found).count(b"\n") == 20_000
+    assert outlet.missed() == 0
+
+
+def test_a_reader_who_left_is_noticed() -> None:
+    ours, theirs = os.pipe()
+    with open(theirs, "w", encoding="utf-8") as stream:
+        outlet = Outlet(stream)
+        os.close(ours)
+        outlet.write("x\n")
+        assert outlet.broken
+        outlet.write("y\n")
+        outlet.close()
+    outlet = Outlet(io.StringIO())  # whatever is no file takes everything at once
+    outlet.write("z\n")
+    assert not outlet.waiting
+    assert outlet.ready
+
+
+def long_run(times: int) -> History:
+    run = History("gpu01").link().start()
+    for _ in range(times):
+        run.say("gpu01", FRAME.encode()).wait(0.1)
+    return run
+
+
+@pytest.mark.usefixtures("little_patience")
+def test_a_run_does_not_wait_for_a_pager_that_nobody_scrolls(pipe: tuple[int, TextIO]) -> None:
+    """Plain: the words about what was left out come as soon as somebody reads again."""
+    err = io.StringIO()
+    view = Plain(heading(("gpu01",)), stdout=pipe[1], stderr=err, waits=False)
+    long_run(5).play(view)  # comes back, although nobody reads
+    reader = threading.Thread(target=lambda: [None for _ in iter(lambda: os.read(pipe[0], 1 << 16), b"")])
+    reader.start()
+    view.close()
+    pipe[1].close()
+    reader.join()
+    assert (
+        "lines left out: nobody read this output for a while; all of them are in /home/me/runs/7f3a" in err.getvalue()
+    )
+
+
+@pytest.mark.usefixtures("little_patience")
+def test_programs_are_told_of_lines_left_out_in_a_note(pipe: tuple[int, TextIO]) -> None:
+    """As an object of its own, where they are missing."""
+    view = JsonLines(heading(("gpu01",)), stdout=pipe[1], waits=False)
+    History("gpu01").link().start().say("gpu01", FRAME.encode()).say("gpu01", FRAME.encode()).play(view)
+    read = b""
+    while view._out.waiting:
+        read += os.read(pipe[0], 65536)
+        view._out.push()
+    view.note("last")
+    view.close()
+    read += os.read(pipe[0], 65536)
+    objects = [json.loads(line) for line in read.splitlines()]
+    assert [each["text"] for each in objects[-2:]][1] == "last"
+    assert "left out: nobody read this output for a while" in objects[-2]["text"]
+
+
+def test_a_terminal_that_stops_in_the_middle_of_a_frame_holds_nothing_up() -> None:
+    """The live view: frames that are too much for it are not drawn, and the lines in them are counted."""
+    ours, theirs = pty.openpty()
+    tty.setraw(theirs)
+    with open(theirs, "w", encoding="utf-8") as stream:
+        live = Live(heading(("gpu01",)), stdout=stream, size=lambda: (100, 30))
+        long_run(50).play(live)  # comes back, although nobody reads
+        found: list[bytes] = []
+
+        def read() -> None:
+            while not (found and b"log not shown" in b"".join(found[-2:])):
+                found.append(os.read(ours, 65536))
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        live.note("log not shown")
+        live.close()
+        reader.join()
+        assert b" lines not shown, kept in /home/me/runs/7f3a" in b"".join(found)
+    os.close(ours)
