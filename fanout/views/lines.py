@@ -1,7 +1,7 @@
 """Bytes of one stream, in any chunking, to lines: the same lines whatever the chunking.
 
 A program that draws a progress bar rewrites its line (``\\r``), and nested bars go down and up again
-(``\\n … ESC [ A``). So a stream has a small screen of rows: a row that is rewritten is *moving* and is no line of the
+(``\\n … ESC [ A``), some of them without a ``\\r`` in every row. So a stream has a small screen of rows: a row that is rewritten is *moving* and is no line of the
 log until text goes on below it; an ordinary row is a line as soon as it ends.
 
 A line that has not ended can be taken early by ``settle``; what follows of it then comes as its continuation and
@@ -45,7 +45,6 @@ class _Row:
     taken: bool = False  # a part of it was given out by settle
     rewound: bool = False  # the next text replaces what is here
     moving: bool = False  # it was rewritten at least once
-    touched: bool = False
 
 
 class Lines:
@@ -97,7 +96,7 @@ class Lines:
         """The stream ended: everything that is left."""
         out: list[Line] = []
         if self._carry:
-            self._write(self._carry, out)
+            self._write(self._carry)
             self._carry = b""
         self._commit(len(self._rows), out)
         return out
@@ -133,7 +132,7 @@ class Lines:
         row = self._rows[self._cursor]
         match token.lastgroup:
             case "text" | "esc":
-                self._write(token.group(), out)
+                self._write(token.group())
             case "cr":
                 row.rewound = True
             case "lf":
@@ -141,13 +140,10 @@ class Lines:
             case _:
                 self._move(row, int(token["count"] or b"1"), token["count"], token["final"])
 
-    def _write(self, text: bytes, out: list[Line]) -> None:
+    def _write(self, text: bytes) -> None:
         row = self._rows[self._cursor]
         if row.rewound:
             row.text, row.more, row.rewound, row.moving = b"", 0, False, True
-        elif not row.touched and self._cursor == len(self._rows) - 1 and self._cursor > 0:
-            self._commit(self._cursor, out)  # plain text below the bars: they are done
-        row.touched = True
         self._append(row, text)
 
     def _append(self, row: _Row, text: bytes) -> None:
@@ -177,12 +173,21 @@ class Lines:
                 row.text, row.more = b"", 0
             return
         if final in (b"A", b"F"):
+            self._remember(count - self._cursor)
             self._cursor = max(0, self._cursor - count)
             self._highest = min(self._highest, self._cursor)
         elif final in (b"B", b"E"):
             self._cursor = min(len(self._rows) - 1, self._cursor + count)
         if final != b"G" or count <= 1:
             self._rows[self._cursor].rewound = True
+
+    def _remember(self, count: int) -> None:
+        """The cursor goes above all rows: what was a line there is a bar from now on, which shows at its second drawing."""
+        count = min(count, ROWS - len(self._rows))
+        if count > 0:
+            self._rows[:0] = [_Row(rewound=True, moving=True) for _ in range(count)]
+            self._cursor += count
+            self._highest += count
 
     def _commit(self, count: int, out: list[Line], *, ended: bool = False) -> None:
         """The topmost rows become lines. An erased bar is none; an empty line is one only where it ended."""
@@ -202,7 +207,7 @@ def _line(row: _Row) -> Line:
 
 
 def _capped(text: bytes, limit: int) -> _Row:
-    return _Row(text=text[:limit], more=max(0, len(text) - limit), touched=bool(text))
+    return _Row(text=text[:limit], more=max(0, len(text) - limit))
 
 
 def _decoded(text: bytes) -> str:

@@ -1,8 +1,9 @@
 """Text of strangers made harmless: what a host sends may colour its own line and do nothing else to the terminal.
 
 Kept: printable text, tabs, and colour (SGR) sequences, which end with their line. Dropped: the cursor and erase
-sequences that progress bars use, because they carry no text. Everything else that could act (C0, C1, other escapes,
-bidirectional overrides, line separators) is shown as ``\\x1b``.
+sequences that progress bars use, because they carry no text, and where a link (OSC 8) leads, because a click should go
+where the text says. Everything else that could act (C0, C1, other escapes, bidirectional overrides, line separators) is
+shown as ``\\x1b``.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ DENIED = r"\x00-\x08\x0a-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u20
 
 _ACTIVE = re.compile(
     r"(?P<colour>\x1b\[[0-9;:]{0,60}m)"
-    r"|(?P<moves>\x1b\[\??[0-9;]{0,20}[ABCDEFGHJKSTfhlsu])"
+    r"|(?P<moves>\x1b\[\??[0-9;]{0,20}[ABCDEFGHJKSTfhlsu]|\x1b\]8;[ -~]{0,2048}(?:\x1b\\|\x07))"
     rf"|(?P<other>[{DENIED}])"
 )
 _COLOUR = re.compile(r"\x1b\[[0-9;:]{0,60}m")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import re
 from itertools import pairwise
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from rich.console import Console
+from rich.progress import Progress, TextColumn
 
 from fanout.views.lines import Line, Lines
 from fanout.views.sanitise import DENIED, clean, uncoloured
@@ -80,6 +83,41 @@ def test_nested_bars_are_two_lines_however_often_they_move() -> None:
     assert lines.feed(b"\n\n") + lines.feed(b"done\n") == [Line("outer 49%"), Line("inner 49%"), Line("done")]
 
 
+def rich_bars(count: int, turns: int) -> list[bytes]:
+    """What rich's Progress writes for so many bars, drawing by drawing."""
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=True, width=60, color_system=None, legacy_windows=False, _environ={})
+    drawn: list[bytes] = []
+    progress = Progress(TextColumn("{task.description} {task.completed:.0f}"), console=console, auto_refresh=False)
+    progress.start()
+    tasks = [progress.add_task(f"bar{number}", total=turns) for number in range(count)]
+    for _ in range(turns):
+        for task in tasks:
+            progress.advance(task)
+        progress.refresh()
+        drawn.append(out.getvalue().encode())
+        out.seek(0)
+        out.truncate()
+    progress.stop()
+    return [*drawn, out.getvalue().encode() + b"done\n"]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+def test_bars_of_rich_move_and_each_is_a_line_once_they_are_done(count: int) -> None:
+    """Rich writes no carriage return in its lower rows: what they are shows when the cursor comes back above them."""
+    drawn = rich_bars(count, 20)
+    lines = Lines()
+    lines.feed(drawn[0])
+    early = lines.feed(drawn[1])
+    for number, data in enumerate(drawn[2:-1], start=3):
+        assert lines.feed(data) == []
+        assert clean(lines.moving) == "  ".join(f"bar{bar} {number}" for bar in range(count))
+        assert lines.settle() == []
+    last = [clean(line.text) for line in lines.feed(drawn[-1]) + lines.finish()]
+    assert last == [*(f"bar{bar} 20" for bar in range(count)), "done"]
+    assert early == []
+
+
 def test_a_finished_bar_becomes_a_line_while_the_next_one_moves() -> None:
     lines = Lines()
     assert lines.feed(b"\r100% one\n\r  5% two") == []
@@ -124,6 +162,8 @@ def test_clean_text_stays_as_it_is(text: str) -> None:
         ("\x1b[31mred", "\x1b[31mred\x1b[0m"),
         ("\x1b[38;5;9mred\x1b[0m", "\x1b[38;5;9mred\x1b[0m"),
         ("\x1b[2Kbar\x1b[?25l", "bar"),
+        ("\x1b]8;id=1;https://a.b/c\x1b\\a link\x1b]8;;\x1b\\ and\x1b]8;;x\x07 text", "a link and text"),
+        ("\x1b]8;;cut", "\\x1b]8;;cut"),
         ("\x1b]0;title\x07", "\\x1b]0;title\\x07"),
         ("\x1b]52;c;aGk=\x1b\\", "\\x1b]52;c;aGk=\\x1b\\"),
         ("\x1b[6n", "\\x1b[6n"),
