@@ -26,6 +26,9 @@ _ERROR = re.compile(
 _WARNING = re.compile(r"\bWARN(?:ING)?\b|Warning\b|\b[Ww]arning\s*:|warnings\.warn\(")
 _LOGGED = re.compile(r"(?:\[rank\d+\]:\s?)?\[?([WEF])\d{4} \d\d:\d\d")  # glog's and torch's own way
 _LIKE_LOGGED = re.compile(r"\n(?:[WEF]\d|\[(?:[WEF]\d|rank))")
+_LOGGING = re.compile(
+    r"\[?(?:\d{4}-\d\d-\d\d[ T]\d|[IWEF]\d{4} \d\d:|(?:DEBUG|INFO|WARNING|ERROR|CRITICAL)\b)"
+)  # of any logger
 _LOGGED_LEVEL = {"W": "warning", "E": "error", "F": "error"}
 
 
@@ -74,7 +77,7 @@ class _Block:
             return False
         if self.named:
             self.named += 1
-            return bool(body.strip()) and self.named <= AFTER
+            return bool(body.strip()) and self.named <= AFTER and not _LOGGING.match(body)
         if body and body[0] not in " \t":
             self.named = 1
         return True

@@ -72,6 +72,18 @@ def test_what_comes_after_a_traceback_is_a_line_of_its_own() -> None:
     assert [each.text for each in out] == ["\n".join(TRACEBACK[:4]), "", "step 2"]
 
 
+@pytest.mark.parametrize(
+    "logged",
+    ["2026-11-23 03:54:00,871 INFO trainer: saving", "[2026-11-23 03:54] x", "I1123 03:54:00 x", "INFO:root:saving",
+     "[WARNING] x"],
+)  # fmt: skip
+def test_a_line_of_a_logger_is_no_part_of_the_message_before_it(logged: str) -> None:
+    """The message of an exception may go on for lines, but not with the next line of a log."""
+    levels = Levels()
+    out = levels.take([say(line) for line in (*TRACEBACK, logged)], 0.0)
+    assert [each.text for each in out] == ["\n".join(TRACEBACK), logged]
+
+
 LINES = st.sampled_from(
     [*TRACEBACK, "", "  indented", "step 1", "Warning: x", "[rank1]: " + TRACEBACK[0], "[rank1]: Error"]
 )
