@@ -47,7 +47,7 @@ class Desk:
         other = "smart" if self._flow.chooser.show == "all" else "all"
         ranks, leave = ("r ranks", "  d detach") if self._detach is not None else ("0-9 r ranks", "")
         loud = "loud" if self.quiet else "quiet"
-        return f"? help  f fold  a {other}  {ranks}  e error  p why{leave}  q {loud}  ^C stop"
+        return f"? help  ^C stop{leave}  a {other}  {ranks}  f fold  e error  p why  q {loud}"
 
     def press(self, key: str) -> None:
         """One key; those that mean nothing are passed over."""
@@ -75,11 +75,18 @@ class Desk:
 
     def _show(self, ranks: str) -> None:
         try:
-            self._flow.chooser.show = ranks_or_word(ranks)
+            wanted = ranks_or_word(ranks)
         except UsageError as error:
-            self._note(str(error))
+            self._note(str(error).removeprefix("--show "))
             return
-        self._note(f"showing rank {ranks} (a: all, and back)" if ranks.isdecimal() else f"showing ranks {ranks}")
+        self._flow.chooser.show = wanted
+        planned = self._flow.chooser.planned
+        if planned is not None and not isinstance(wanted, str) and min(wanted) >= planned:
+            self._note(f"showing rank {ranks}, but the ranks of this run are 0-{planned - 1} (a: all, and back)")
+        elif ranks.isdecimal():
+            self._note(f"showing rank {ranks} (a: all, and back)")
+        else:
+            self._note(f"showing ranks {ranks}")
 
     def help(self) -> None:
         for line in (*HELP, *((DETACH_HELP,) if self._detach is not None else ())):
@@ -93,7 +100,12 @@ class Desk:
     def all_or_smart(self) -> None:
         chooser = self._flow.chooser
         chooser.show = "smart" if chooser.show == "all" else "all"
-        self._note("showing all ranks" if chooser.show == "all" else "showing rank 0, and warnings and errors of all")
+        if not self._flow.streams.parts:
+            self._note("showing every line: each host has one stream, not one for each rank")
+        else:
+            self._note(
+                "showing all ranks" if chooser.show == "all" else "showing rank 0, and warnings and errors of all"
+            )
 
     def error(self) -> None:
         if self._flow.last_error is None:

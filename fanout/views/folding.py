@@ -149,5 +149,13 @@ def together(speakers: Iterable[tuple[str, str]], parts: Mapping[str, set[str]])
     return ",".join(f"{fold(hosts)}:{ranks}" if ranks else fold(hosts) for ranks, hosts in groups.items())
 
 
+def brief(label: str, width: int) -> str:
+    """A label of many speakers in about so many columns: ``gpu[01-04,07,…]``; how many they are stands behind the line."""
+    if len(label) <= width or "," not in label[:width]:
+        return label
+    kept = label[: label.rindex(",", 0, width)]
+    return kept + (",…]" if kept.count("[") > kept.count("]") else ",…")
+
+
 def _by_number(name: str) -> tuple[int, str]:
     return (int(name), "") if name.isdigit() else (-1, name)

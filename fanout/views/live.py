@@ -19,6 +19,7 @@ from fanout.state import RunState
 from fanout.views.base import Heading
 from fanout.views.desk import Desk
 from fanout.views.flow import Flow, left_out
+from fanout.views.folding import brief
 from fanout.views.keys import Keyboard
 from fanout.views.load import Load, load_of
 from fanout.views.narrate import Narrator, Said
@@ -38,6 +39,7 @@ PENDING_LINES = 2000  # more than this between two frames cannot be read anyway
 FEWEST_LINES = 50
 SLOW_SECONDS = 0.05  # a frame that takes longer is too much for this terminal
 STOP_SECONDS = 1.0  # for the last frame before Ctrl-Z
+WHO_COLUMNS = 32  # for those who say what is no trouble; of trouble all are named
 PREFIX = "{who} {mark}"
 _LEVEL = {"info": "36", "good": "32", "warning": "33", "error": "1;31"}
 _ANSI = {"cyan": 36, "green": 32, "magenta": 35, "bright_blue": 94, "yellow": 33, "bright_cyan": 96, "bright_green": 92,
@@ -163,18 +165,28 @@ class Live:
                 self._queue(self._line(say, at))
 
     def _line(self, say: Say, at: float) -> str:
+        if say.voices > 1 and not say.level:
+            who = brief(say.speaker, WHO_COLUMNS)
+            say = say._replace(speaker=who if self._unicode else in_ascii(who))
         prefix = self._prefix.of(say, self._flow.streams.width, at)
         if self._colour and prefix:
             prefix = f"\x1b[{_ANSI[colour_of(say.host)] if say.host else 1}m{prefix}\x1b[0m"
         prefix += self._gap
         text = say.text
         if not text.isprintable():
-            text = f"\n{prefix}".join([clean(line, colour=self._colour) for line in text.split("\n")])
-        elif say.level and self._colour:
-            text = f"\x1b[{_LEVEL[say.level]}m{text}\x1b[0m"
+            lines = [clean(line, colour=self._colour) for line in text.split("\n")]
+            text = f"\n{prefix}".join([self._lit(line, say.level) for line in lines])
+        elif say.level:
+            text = self._lit(text, say.level)
         if say.more or say.voices > 1:
             text += ending(say) if self._unicode else in_ascii(ending(say))
         return prefix + text
+
+    def _lit(self, line: str, level: str) -> str:
+        """In the colour of its level; of a traceback the head and the error, and nothing that has colours of its own."""
+        if not level or not self._colour or "\x1b" in line or line[:1] in " \t":
+            return line
+        return f"\x1b[{_LEVEL[level]}m{line}\x1b[0m"
 
     def _queue_block(self, say: Say, at: float) -> None:
         """Many lines of one speaker: frame by frame, or, for a slow terminal, as many as a frame of it can take."""

@@ -1,7 +1,8 @@
 """The block under the log, as rows of styled text: what it says, at any width and height; pure, without rich.
 
 A title row; a row a host, or, where there are too many for the room, a grid of all hosts and rows for those that differ
-from the fleet; a progress bar, where there is room; a row with step, loss and time left; the keys. Symbols carry the meaning, colour only repeats it.
+from the fleet; a progress bar, where there is room; a row with step, loss and time left; the keys. Symbols carry the
+meaning, colour only repeats it.
 """
 
 from __future__ import annotations
@@ -63,13 +64,20 @@ def headline(state: RunState) -> str:
 
 def _title(heading: Heading, state: RunState, width: int, *, unicode: bool) -> Row:
     word = headline(state)
-    number = len(heading.hosts)
-    head = f" fanout  run {heading.run_id}  "
-    tail = f"  {number} host{'s' if number != 1 else ''}  {clock(state.now - state.began_at)}  "
-    task = sentence(heading.title)
-    room = width - len(head) - len(tail) - len(word) - 1
-    if len(task) > room:
-        task = cut(task, max(0, room), ellipsis="…" if unicode else "~")
+    number, task = len(heading.hosts), sentence(heading.title)
+    since = f"  {clock(state.now - state.began_at)}  "
+    hosts = f"  {number} host{'s' if number != 1 else ''}"
+    head, tail, room = "", "", 0
+    for head, tail in (
+        (f" fanout  run {heading.run_id}  ", hosts + since),
+        (f" fanout  run {heading.run_id}  ", since),
+        (f" {heading.run_id}", since),
+        ("", since),
+    ):  # what the run is doing is the last to give way
+        room = width - len(head) - len(tail) - len(word) - 1
+        if room >= 0:
+            break
+    task = cut(task, max(0, room), ellipsis="…" if unicode else "~")
     style = "bold red" if word in ("FAILING", "STOPPING") else "bold green" if word == "RUNNING" else "bold"
     return [(head, "bold"), (task, ""), (tail, "dim"), (word, style)]
 

@@ -260,32 +260,50 @@ _COLUMNS: tuple[tuple[int, int, Callable[[Frame, HostState], tuple[str, str]]], 
 
 
 def grid(frame: Frame, room: int) -> list[Row]:
-    """All hosts as cells of their load or their mood, in at most ``room`` rows; ``+N`` tells of those left out."""
+    """All hosts as cells of their load or their mood, in at most ``room`` rows; without names where those do not fit."""
     hosts = frame.heading.hosts
     head, names = _common(hosts)
-    cell = max(len(name) for name in names) + 3
-    per_row = max(1, (frame.width - len(head) - 7) // cell)
-    lines = min(-(-len(names) // per_row), room)
+    wide = max(len(name) for name in names) + 3
+    per_row = max(1, (frame.width - len(head) - 7) // wide)
+    lines = -(-len(names) // per_row)
+    if lines > room:
+        return _nameless(frame, room)
     rows: list[Row] = []
     for line in range(lines):
         row: Row = [(f" {head}" if line == 0 else " " * (len(head) + 1), "dim")]
         for at in range(line * per_row, min((line + 1) * per_row, len(names))):
-            how = frame.look(frame.state.hosts[hosts[at]])
-            row += [(f"{names[at]:>{cell - 1}}", "dim"), (_cell(frame, hosts[at], how), STYLES[how])]
+            row += [(f"{names[at]:>{wide - 1}}", "dim"), _cell(frame, hosts[at])]
         rows.append(row)
-    hidden = len(names) - lines * per_row
+    return rows
+
+
+def _nameless(frame: Frame, room: int) -> list[Row]:
+    """The cells alone, in tens and in the order of the hostfile; ``+N`` tells of those left out."""
+    hosts = frame.heading.hosts
+    head, indent = f" {len(hosts)} hosts", " " * len(f" {len(hosts)} hosts")
+    per_row = max(1, (frame.width - len(head) - 7) // 11) * 10
+    lines = min(-(-len(hosts) // per_row), room)
+    rows: list[Row] = []
+    for line in range(lines):
+        row: Row = [(head if line == 0 else indent, "dim")]
+        for at in range(line * per_row, min((line + 1) * per_row, len(hosts))):
+            row += [("  " if at % per_row == 0 else " ", "")] if at % 10 == 0 else []
+            row.append(_cell(frame, hosts[at]))
+        rows.append(row)
+    hidden = len(hosts) - lines * per_row
     if hidden > 0:
         rows[-1].append((f" +{hidden}", "dim"))
     return rows
 
 
-def _cell(frame: Frame, host: str, how: str) -> str:
+def _cell(frame: Frame, host: str) -> tuple[str, str]:
+    how = frame.look(frame.state.hosts[host])
     load = frame.glance.loads.get(host)
     odd = frame.odd.get(host)
     lost = odd is not None and odd.what is Oddity.LINK_LOST
     if how in ("good", "odd") and not lost and load is not None and load.busy is not None:
-        return frame.block(load.busy)
-    return frame.symbol(how)
+        return frame.block(load.busy), STYLES[how]
+    return frame.symbol(how), STYLES[how]
 
 
 def _common(names: tuple[str, ...]) -> tuple[str, list[str]]:

@@ -133,6 +133,12 @@ class Chooser:
         """Does every line have to be looked at by itself?"""
         return self._grep is not None or self._hide is not None
 
+    @property
+    def planned(self) -> int | None:
+        """How many ranks the plan has; None where a host's are not known."""
+        counts = [count for _, count in self._ranks.values()]
+        return sum(count for count in counts if count is not None) if counts and None not in counts else None
+
     def _shown(self, say: Say, now: float) -> bool:
         if self.show == "all":
             return True

@@ -54,6 +54,22 @@ def test_a_shows_all_and_smart_again_also_from_single_ranks() -> None:
     assert table.press("a").flow.chooser.show == "all"
 
 
+def test_a_does_not_promise_ranks_where_a_host_has_one_stream() -> None:
+    table = Table().press("a")
+    assert table.notes == ["showing every line: each host has one stream, not one for each rank"]
+    table.flow.streams.parts["a"] = {"0"}
+    assert table.press("a").notes[-1] == "showing rank 0, and warnings and errors of all"
+
+
+def test_a_rank_that_the_plan_does_not_have_is_said() -> None:
+    """The hosts of this table have 8 ranks each."""
+    assert Table().press("9").notes == ["showing rank 9 (a: all, and back)"]
+    (note,) = Table().press("r16-20\r").notes
+    assert note == "showing rank 16-20, but the ranks of this run are 0-15 (a: all, and back)"
+    (note,) = Table().press("r8-1\r").notes
+    assert note == "8-1: '8-1' is no rank"
+
+
 @pytest.mark.parametrize(
     ("keys", "show"),
     [

@@ -13,7 +13,7 @@ from fanout.views.fleet import Oddity, odd_hosts
 from fanout.views.live import Live
 from fanout.views.load import Load, load_of
 from fanout.views.metrics import Reading
-from tests.histories import History
+from tests.histories import History, second_host_fails
 from tests.views.goldens import Terminal, heading, same_as_golden
 
 
@@ -89,17 +89,19 @@ def test_a_report_is_a_strangers_word(junk: dict[str, Any]) -> None:
     assert load_of({}) is None
 
 
-def show(run: History, columns: int, *, unicode: bool = True, slow: Mapping[str, str] | None = None) -> str:
+def show(
+    run: History, columns: int, rows: int = 36, *, unicode: bool = True, slow: Mapping[str, str] | None = None
+) -> str:
     out = io.StringIO()
     live = Live(
-        heading(run.hosts), stdout=out, size=lambda: (columns, 36), clock=lambda: 0.0, unicode=unicode,
+        heading(run.hosts), stdout=out, size=lambda: (columns, rows), clock=lambda: 0.0, unicode=unicode,
         slow=lambda: slow or {},
     )  # fmt: skip
     run.play(live)
     live.draw(force=True)
-    terminal = Terminal(columns, 36)
+    terminal = Terminal(columns, rows)
     terminal.feed(out.getvalue())
-    at = next(at for at, line in enumerate(terminal.seen) if line.startswith(" fanout  run"))
+    at = next(at for at, line in enumerate(terminal.seen) if "  00:00:" in line)
     return "\n".join(terminal.seen[at:]) + "\n"
 
 
@@ -125,6 +127,25 @@ def test_a_few_hosts_have_a_row_with_their_load_each(columns: int) -> None:
 def test_many_hosts_are_a_grid_of_loads_and_rows_for_those_that_differ(columns: int) -> None:
     run = fleet_of(64).add(LinkLost(at=History().at + 2, host="gpu52", why="no heartbeat for 15 s")).wait(21.0)
     same_as_golden(f"live-fleet-{columns}", show(run, columns))
+
+
+@pytest.mark.parametrize(("columns", "rows"), [(60, 20), (80, 24), (100, 10), (100, 8), (40, 30)])
+def test_where_the_names_of_many_hosts_do_not_fit_each_is_still_a_cell(columns: int, rows: int) -> None:
+    """In tens, in the order of the hostfile; the one that differs has its name in a row of its own if there is room."""
+    run = fleet_of(64).add(LinkLost(at=History().at + 2, host="gpu52", why="no heartbeat for 15 s")).wait(21.0)
+    block = show(run, columns, rows)
+    assert max(map(len, block.splitlines())) < columns
+    assert len(block.splitlines()) <= max(2, rows // 3)
+    same_as_golden(f"live-cells-{columns}x{rows}", block)
+
+
+@pytest.mark.parametrize("columns", [30, 40, 60, 70, 80, 160])
+def test_what_a_run_is_doing_is_said_at_any_width(columns: int) -> None:
+    """Names and numbers give way before it does."""
+    for run, word in ((fleet_of(2), "RUNNING"), (second_host_fails(), "OVER")):
+        title = show(run, columns).splitlines()[0]
+        assert title.endswith(word)
+        assert len(title) < columns
 
 
 def test_loads_are_shown_in_ascii_too() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fanout.events import StreamOpened
-from fanout.views.folding import CROWD, Folding, merged, together
+from fanout.views.folding import CROWD, Folding, brief, merged, together
 from fanout.views.plain import Plain
 from fanout.views.streams import Say
 from fanout.views.wishes import wishes
@@ -127,3 +127,13 @@ def test_the_plain_view_folds_where_it_is_asked_to() -> None:
     assert out.getvalue() == ""  # the window is not over
     view.close()
     assert out.getvalue() == "a[1-2]:* | NCCL version 2  ×4\na2:1 | only here\n"
+
+
+def test_a_long_label_gives_way_at_its_end() -> None:
+    """A line of forty hosts that are not neighbours has room left for its text."""
+    label = together([(f"gpu{number:02d}", "") for number in range(1, 41, 2)], {})
+    assert len(label) > 60
+    assert brief(label, 32) == "gpu[01,03,05,07,09,11,13,15,17,…]"
+    assert brief("gpu[01-64]:*", 32) == "gpu[01-64]:*"
+    assert brief("gpu[01-02]:*,gpu03:[0,5]", 16) == "gpu[01-02]:*,…"
+    assert brief("onewithoutanyplacetocut", 8) == "onewithoutanyplacetocut"

@@ -138,6 +138,24 @@ def test_without_colour_no_colour_is_written() -> None:
     assert not re.search(r"\x1b\[[0-9;]*m", raw)
 
 
+def test_of_a_traceback_the_head_and_the_error_stand_out() -> None:
+    """In the colour of an error; where it came from stays plain, to be read."""
+    traceback = b"Traceback (most recent call last):\n  File 'a.py', line 3\n    boom()\nValueError: no\n"
+    _, raw = show(History("gpu01").link().start().say("gpu01", traceback).wait(1.0))
+    assert re.search(r"\x1b\[1;31mTraceback [^\x1b]*\x1b\[0m\n", raw)
+    assert re.search(r"\x1b\[1;31mValueError: no\x1b\[0m\n", raw)
+    assert re.search(r"\x1b\[0m     boom\(\)\n", raw)
+
+
+def test_many_hosts_that_say_something_leave_it_room_but_those_in_trouble_are_all_named() -> None:
+    run = History(*(f"gpu{number:02d}" for number in range(1, 41))).link().start()
+    for host in run.hosts[::2]:
+        run.say(host, b"loading\nUserWarning: old\n")
+    terminal, _ = show(run.wait(1.0))
+    assert any(line.startswith("gpu[01,03,05,07,09,11,13,15,17,…] | loading  ×20") for line in terminal.seen)
+    assert any(",37,39] | UserWarning: old  ×20" in line for line in terminal.seen)
+
+
 def test_without_unicode_only_ascii_is_written() -> None:
     _, raw = show(many_hosts(), unicode=False, clock=still)
     assert raw.isascii()
@@ -223,7 +241,7 @@ def test_hosts_keep_their_colour_and_red_means_an_error() -> None:
 def test_a_hostile_line_cannot_leave_its_line() -> None:
     """Cursor movement, titles and clipboard writes of a host do nothing to the rest of the screen."""
     evil = b"\x1b[2J\x1b[H\x1b]0;owned\x07\x1b]52;c;eA==\x07\x1b[5Afake\x1bc\n"
-    run = History("gpu01").link().start().say("gpu01", b"first\n" + evil + b"last\n").wait(1.0)
+    run = History("gpu01").link().start().say("gpu01", b"first\n" + evil + b"last\n").wait(1.0).wait(1.0)
     terminal, raw = show(run)
     assert "gpu01 | first" in terminal.seen
     assert "gpu01 | last" in terminal.seen
