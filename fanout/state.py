@@ -77,7 +77,7 @@ class Phase(Enum):
         return self in (Phase.UNREACHED, Phase.REFUSED)
 
 
-_OVER = frozenset({Phase.FORGOTTEN, Phase.UNREACHED, Phase.REFUSED, Phase.LOST})
+_OVER = (Phase.FORGOTTEN, Phase.UNREACHED, Phase.REFUSED, Phase.LOST)  # asked at every event: no Enum is hashed for it
 
 _W, _D, _L, _P, _R = Phase.WAITING, Phase.DIALLING, Phase.LINKED, Phase.PREPARED, Phase.RUNNING
 _X, _G = Phase.EXITED, Phase.GONE
@@ -205,7 +205,7 @@ class RunState:
 
     @property
     def over(self) -> bool:
-        return all(host.phase.over for host in self.hosts.values())
+        return all(host.phase in _OVER for host in self.hosts.values())
 
     @property
     def first_stop(self) -> Stop | None:
@@ -221,34 +221,30 @@ def reopened(host: HostState) -> HostState:
 
 def advance(state: RunState, event: Event) -> RunState:
     """The state after ``event``. Raises ImpossibleMove for an event that its host's phase does not allow."""
-    if isinstance(event, Chunk):
-        return _spoken(state, event)
-    state = replace(state, now=max(state.now, event.at))
+    now = max(state.now, event.at)
     match event:
+        case Chunk():
+            return _spoken(state, event, now)
         case Tick():
-            return state
+            return _RUN(state, now=now)
         case Interrupted():
-            return replace(state, interrupts=(*state.interrupts, event.signal))
+            return _RUN(state, now=now, interrupts=(*state.interrupts, event.signal))
         case Acted():
-            return _acted(state, event)
+            host = state.hosts[event.action.host]
+            return _RUN(state, now=now, hosts={**state.hosts, host.name: _HOST(host, **_done(host, event))})
         case Answered():
-            state = replace(state, answers={**state.answers, (event.host, event.ask): event})
-            return _put(state, replace(state.hosts[event.host], heard_at=event.at))
+            host = _HOST(state.hosts[event.host], heard_at=event.at)
+            answers = {**state.answers, (event.host, event.ask): event}
+            return _RUN(state, now=now, hosts={**state.hosts, host.name: host}, answers=answers)
         case _:
             before = state.hosts[event.host]
-            after = replace(_told(before, event), phase=_moved(before, event))
-            state = _put(state, after)
-            if after.failed and not before.failed:
-                state = replace(state, failures=(*state.failures, (after.name, event.at)))
-            return state
+            host = _HOST(before, phase=_moved(before, event), **_told(before, event))
+            newly = ((host.name, event.at),) if host.failed and not before.failed else ()
+            return _RUN(state, now=now, hosts={**state.hosts, host.name: host}, failures=(*state.failures, *newly))
 
 
-def _spoken(state: RunState, event: Chunk) -> RunState:
-    """A host wrote something, and so the whole run did: it is quiet only while all hosts are.
-
-    This comes thousands of times a second, where everything else comes once in a while: so both values are made once,
-    and without dataclasses.replace, which takes three times as long.
-    """
+def _spoken(state: RunState, event: Chunk, now: float) -> RunState:
+    """A host wrote something, and so the whole run did: it is quiet only while all hosts are."""
     at, host = event.at, state.hosts[event.host]
     host = _HOST(
         host,
@@ -260,7 +256,7 @@ def _spoken(state: RunState, event: Chunk) -> RunState:
     pause = at - state.said_at if state.said_at is not None else 0.0
     return _RUN(
         state,
-        now=max(state.now, at),
+        now=now,
         hosts={**state.hosts, host.name: host},
         said_at=at,
         chunks=state.chunks + 1,
@@ -268,6 +264,7 @@ def _spoken(state: RunState, event: Chunk) -> RunState:
     )
 
 
+#: Pieces of log come thousands of times a second: dataclasses.replace would take three times as long.
 _HOST, _RUN = Changed(HostState), Changed(RunState)
 
 _STILL = (Noise, LinkLost, Joined, StreamOpened, Trimmed, Cramped, Beat)
@@ -282,65 +279,60 @@ def _moved(host: HostState, event: OnHost) -> Phase:
         raise ImpossibleMove(f"{host.name}: {type(event).__name__} while {host.phase.value}") from None
 
 
-def _told(host: HostState, event: OnHost) -> HostState:
-    """The host's facts after an event, its phase apart."""
+def _told(host: HostState, event: OnHost) -> dict[str, Any]:
+    """What an event changes of what is known of its host, the phase apart."""
     match event:
         case Dialling():
-            return replace(host, attempt=event.attempt)
+            return {"attempt": event.attempt}
         case Linked():
-            return replace(host, linked=True, linked_at=event.at, took=event.took, hello=event.hello, link_lost_at=None,
-                           heard_at=event.at)  # fmt: skip
+            return {"linked": True, "linked_at": event.at, "took": event.took, "hello": event.hello, "link_lost_at": None,
+                    "heard_at": event.at}  # fmt: skip
         case LinkLost():
-            return replace(host, linked=False, link_lost_at=host.link_lost_at or event.at, link_lost_why=event.why)
+            return {"linked": False, "link_lost_at": host.link_lost_at or event.at, "link_lost_why": event.why}
         case Noise():
-            return replace(host, noise=(host.noise + event.data)[-65536:])
+            return {"noise": (host.noise + event.data)[-65536:]}
         case Unreached():
             trouble = Trouble(kind=event.kind, message=event.message, hint=event.hint)
-            return replace(host, linked=False, trouble=trouble)
+            return {"linked": False, "trouble": trouble}
         case Refused():
-            return replace(host, trouble=Trouble(kind=event.kind, message=event.message, hint=event.hint))
+            return {"trouble": Trouble(kind=event.kind, message=event.message, hint=event.hint)}
         case Lost():
-            return replace(host, linked=False, trouble=Trouble(kind="lost", message=event.why))
+            return {"linked": False, "trouble": Trouble(kind="lost", message=event.why)}
         case Started():
-            return replace(host, pid=event.pid, started_at=host.started_at or event.at, heard_at=event.at)
+            return {"pid": event.pid, "started_at": host.started_at or event.at, "heard_at": event.at}
         case Joined(how="joined"):
-            return replace(host, joined_at=host.joined_at or event.at, waiting_at=host.waiting_at or event.at)
+            return {"joined_at": host.joined_at or event.at, "waiting_at": host.waiting_at or event.at}
         case Joined():
-            return replace(host, waiting_at=host.waiting_at or event.at)
+            return {"waiting_at": host.waiting_at or event.at}
         case StreamOpened():
-            return replace(host, streams={**host.streams, event.stream: event.name})
+            return {"streams": {**host.streams, event.stream: event.name}}
         case Trimmed():
-            return replace(host, received={**host.received, event.stream: event.upto}, heard_at=event.at)
+            return {"received": {**host.received, event.stream: event.upto}, "heard_at": event.at}
         case Exited():
-            return replace(host, exit=host.exit or event, heard_at=event.at)
+            return {"exit": host.exit or event, "heard_at": event.at}
         case Gone():
-            return replace(host, gone=host.gone or event, heard_at=event.at)
+            return {"gone": host.gone or event, "heard_at": event.at}
         case Beat():
-            return replace(host, heard_at=event.at, load=event.load or host.load)
+            return {"heard_at": event.at, "load": event.load or host.load}
         case _:  # Prepared, Forgotten: the phase says it all
-            return replace(host, heard_at=event.at)
+            return {"heard_at": event.at}
 
 
-def _acted(state: RunState, event: Acted) -> RunState:
+def _done(host: HostState, event: Acted) -> dict[str, Any]:
+    """What an action changes of what is known of its host."""
     action = event.action
-    host = state.hosts[action.host]
     match action:
-        case GiveUp():
-            return state
         case Prepare():
-            host = replace(host, prepare_at=event.at)
+            return {"prepare_at": event.at}
         case Go():
-            host = replace(host, go_at=event.at)
+            return {"go_at": event.at}
         case Stop():
-            host = replace(host, stop=host.stop or action, stop_at=host.stop_at or event.at)
+            return {"stop": host.stop or action, "stop_at": host.stop_at or event.at}
         case Kill():
-            host = replace(host, kill_at=event.at)
+            return {"kill_at": event.at}
         case Forget():
-            host = replace(host, forget_at=event.at)
+            return {"forget_at": event.at}
         case Examine():
-            host = replace(host, examined=(*host.examined, (action, event.at)))
-    return _put(state, host)
-
-
-def _put(state: RunState, host: HostState) -> RunState:
-    return replace(state, hosts={**state.hosts, host.name: host})
+            return {"examined": (*host.examined, (action, event.at))}
+        case GiveUp():
+            return {}
