@@ -20,7 +20,9 @@ HELP = ("-h", "--help", "help")
 def entry() -> None:
     """The console script."""
     gc.set_threshold(50_000)  # imports make many objects and next to no garbage: to look for it slows every start
-    sys.exit(main(sys.argv[1:]))
+    status = main(sys.argv[1:])
+    gc.freeze()  # nor at its end: that would be a tenth of what a short command costs
+    sys.exit(status)
 
 
 def main(argv: Sequence[str]) -> int:
