@@ -18,7 +18,26 @@ def in_a_new_process(code: str) -> str:
 def test_fabric_comes_without_mocks_asyncio_and_a_yaml_of_its_own() -> None:
     found = in_a_new_process("import sys, fanout.transports.ssh; print(*sys.modules)").split()
     assert "fabric" in found
-    assert not {"unittest.mock", "invoke.vendor.yaml", "asyncio"} & set(found)
+    assert not {"unittest.mock", "invoke.vendor.yaml", "asyncio", "importlib.metadata", "email"} & set(found)
+
+
+@pytest.mark.process
+def test_paramiko_knows_its_version_all_the_same() -> None:
+    code = "import fanout.transports.ssh, paramiko; from importlib import metadata as m; print(paramiko.__version__, m.version('paramiko'))"
+    ours, told = in_a_new_process(code).split()
+    assert ours == told
+
+
+def test_what_is_called_while_it_is_put_off_is_imported_then() -> None:
+    """A version that is in no directory's name is asked of the real module."""
+    import importlib.metadata
+
+    real = sys.modules.pop("importlib.metadata")
+    try:
+        with put_off("importlib.metadata"), pytest.raises(Exception, match="no-such-package"):
+            sys.modules["importlib.metadata"].version("no-such-package")
+    finally:
+        sys.modules["importlib.metadata"] = importlib.metadata = real
 
 
 @pytest.mark.process
