@@ -83,6 +83,28 @@ class _Connection(fabric.Connection):  # type: ignore[misc]
     __setattr__ = object.__setattr__
 
 
+class _Transport(paramiko.Transport):
+    """A paramiko Transport that is deaf to what the server says for debugging, which nobody would read.
+
+    sshd sends one such message at every login; to make it printable takes paramiko a tenth of the login's time.
+    """
+
+    def _parse_debug(self, message: paramiko.Message) -> None:
+        pass
+
+
+def _config(path: str) -> fabric.Config:
+    """fabric's settings and ssh_config, at the root of which nothing has to be searched for.
+
+    invoke asks every level of its settings where it hangs, and lists all their names for an error that nobody sees where
+    it hangs nowhere: a millisecond a host.
+    """
+    config = fabric.Config(lazy=True, runtime_ssh_path=path or None)
+    config.load_ssh_config()
+    config._set(_keypath=(), _root=config)
+    return config
+
+
 class SshTransport:
     """Logs in and starts the command; safe to use from many threads at once."""
 
@@ -94,15 +116,15 @@ class SshTransport:
         """``agent``: does the environment name an ssh agent (told in errors; paramiko finds it by itself)."""
         logging.getLogger("paramiko").addHandler(logging.NullHandler())  # or it prints tracebacks on the user's screen
         logging.getLogger("paramiko").propagate = False
-        self._config = fabric.Config(lazy=True, runtime_ssh_path=ssh_config or None)
-        self._config.load_ssh_config()
+        self._config = _config(ssh_config)
         self._known = KnownHosts(accept_new=accept_new_host_keys)
         self._user = user
         self._agent = agent
         self._hops: dict[tuple[str, int], threading.Semaphore] = defaultdict(
             lambda: threading.Semaphore(LOGINS_PER_HOP)
         )
-        self._lock = threading.Lock()  # ssh_config look-ups and the dictionary above are not made for threads
+        self._found: dict[str, Mapping[str, Any]] = {}  # what ssh_config says of a name: one look-up takes 0.1 ms
+        self._lock = threading.Lock()  # ssh_config look-ups and the dictionaries above are not made for threads
 
     def resolve(self, host: Host) -> tuple[str, str, int]:
         """(address, user, port) that ssh_config and the hostfile come to.
@@ -121,8 +143,9 @@ class SshTransport:
 
     def _ssh_config(self, host: Host) -> Mapping[str, Any]:
         with self._lock:
-            found: Mapping[str, Any] = self._config.base_ssh_config.lookup(host.name)
-        return found
+            if host.name not in self._found:
+                self._found[host.name] = self._config.base_ssh_config.lookup(host.name)
+            return self._found[host.name]
 
     def open(self, host: Host, command: str, deadline: Deadline) -> Channel:
         chain = self._chain(host)
@@ -229,7 +252,7 @@ def _factory(key_types: list[str], deadline: Deadline) -> Any:
     """
 
     def make(sock: Any, **options: Any) -> paramiko.Transport:
-        transport = paramiko.Transport(sock, **options)
+        transport = _Transport(sock, **options)
         if isinstance(sock, socket.socket):
             sock.settimeout(IDLE_WAKE_SECONDS)
         deadline.guard(functools.partial(_end, transport))
