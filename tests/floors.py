@@ -17,6 +17,7 @@ FLOORS = {
     "transports": 3,
     "choices": 1,
     "changed": 1,
+    "gist": 1,
     "hangs": 3,
     "flags": 3,
     "arguments": 4,

@@ -15,6 +15,7 @@ from importlib import resources
 from typing import Any, Literal, get_args
 
 from fanout.errors import UsageError
+from fanout.gist import bare, gist
 
 Role = Literal["root", "maybe", "victim", "pointer", "proof", "noise"]
 Kind = Literal["", "timeout", "closed", "meeting"]
@@ -37,7 +38,6 @@ class Signature:
 
 
 REMEMBERED_BYTES = 1 << 20
-_FIGURES = b"0123456789.+-"
 
 
 class Book:
@@ -55,7 +55,7 @@ class Book:
             for word in self._words
         }
         self._needles = tuple(word.encode() for word in self._words)
-        self._bare = tuple({word.translate(None, _FIGURES) for word in self._needles})
+        self._bare = tuple({bare(word) for word in self._needles})
         self._harmless: set[bytes] = set()  # lines without their figures in which no word was found
         self._size = 0
 
@@ -67,8 +67,7 @@ class Book:
 
     def may_speak(self, data: bytes) -> bool:
         """False: no line of these bytes can match."""
-        lines = set(data.translate(None, _FIGURES).split(b"\n"))  # of a training log, a handful
-        lines -= self._harmless
+        lines = gist(data).lines - self._harmless
         if not lines:
             return False
         text = b"\n".join(lines)
@@ -77,7 +76,7 @@ class Book:
         self._remember(lines, len(text))
         return False
 
-    def _remember(self, lines: set[bytes], size: int) -> None:
+    def _remember(self, lines: frozenset[bytes], size: int) -> None:
         if self._size + size > REMEMBERED_BYTES:
             self._harmless.clear()
             self._size = 0

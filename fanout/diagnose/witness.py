@@ -15,13 +15,14 @@ from fanout.diagnose.signatures import GENERIC, Book, Signature, builtin, filled
 from fanout.diagnose.torchrun import Torchrun
 from fanout.diagnose.tracebacks import NEEDLES, Block, Tracebacks
 from fanout.events import Acted, Answered, Chunk, Event, Examine, Exited, Linked, LinkLost, Lost, Stop, StreamOpened
+from fanout.gist import bare, gist
 from fanout.state import RunState
 
 LONGEST_LINE = 8192
 KEEP_EACH = 3  # sightings of one signature by one speaker of one stream
 KEEP_ALL = 400  # sightings of one stream
 SURVIVED_SECONDS = 10.0
-_ALSO = tuple(word.encode() for word in (*NEEDLES, *torchrun.NEEDLES))
+_ALSO = tuple(bare(word.encode()) for word in (*NEEDLES, *torchrun.NEEDLES))
 
 _Who = tuple[int | None, int | None]  # (global rank, local rank), as far as the line tells
 
@@ -160,13 +161,14 @@ class Witness:
     def feed(self, host: str, data: bytes, *, at: float, stream: int = 0) -> None:
         """Bytes of a stream that arrived at a time."""
         where = self._stream(host, stream)
-        data = where.rest + data
-        whole, newline, rest = data.rpartition(b"\n")
+        begun = where.rest
+        whole, newline, rest = (begun + data).rpartition(b"\n")
         if len(rest) > LONGEST_LINE:
-            whole, newline, rest = data, b"", b""
+            whole, newline, rest = whole + newline + rest, b"", b""
         where.rest = rest
         if whole or newline:
-            self._lines(where, whole, at)
+            seam = begun + data[: data.find(b"\n") + 1 or None] if begun else b""  # a word may be cut in two
+            self._lines(where, whole, at, worth=self._worth(where, data) or self._worth(where, seam))
 
     def name(self, host: str, stream: int, *, rank: int | None = None, local: int | None = None) -> None:
         """Whose stream it is: one rank's, by its global or by its local number."""
@@ -192,7 +194,7 @@ class Witness:
         for where in self._streams.values():
             rest, where.rest = where.rest, b""
             if rest:
-                self._lines(where, rest, self._heard.get(where.host, 0.0))
+                self._lines(where, rest, self._heard.get(where.host, 0.0), worth=self._worth(where, rest))
         deaths = [death for where in self._streams.values() for death in where.torchrun.deaths.values()]
         bases = {d.host: d.rank - d.local_rank for d in deaths if d.rank is not None and d.local_rank is not None}
         sightings = [_frozen(seen, bases) for where in self._streams.values() for seen in where.seen] + self._proofs
@@ -218,11 +220,13 @@ class Witness:
         return where
 
     def _worth(self, where: _Stream, data: bytes) -> bool:
-        busy = where.tracebacks.busy or where.torchrun.reading
-        return busy or self._book.may_speak(data) or any(needle in data for needle in _ALSO)
+        if where.tracebacks.busy or where.torchrun.reading:
+            return True
+        text = gist(data).text
+        return any(needle in text for needle in _ALSO) or self._book.may_speak(data)
 
-    def _lines(self, where: _Stream, data: bytes, at: float) -> None:
-        if not self._worth(where, data):
+    def _lines(self, where: _Stream, data: bytes, at: float, *, worth: bool) -> None:
+        if not worth:
             where.number += data.count(b"\n") + 1
             if where.watched:  # the end of the block tells whether it goes on
                 for line in data[-4096:].split(b"\n")[-16:]:

@@ -9,6 +9,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from fanout.events import Chunk, Event, StreamOpened
+from fanout.gist import gist
 from fanout.state import RunState
 from fanout.views.base import label
 from fanout.views.lines import Lines
@@ -49,7 +50,8 @@ class _Stream:
     def _find(self, data: bytes) -> None:
         searched = self._overlap + data
         begins: list[int] = []
-        at = searched.find(_HEAD)
+        speaks = _HEAD in gist(data).text or _HEAD in searched[: len(self._overlap) + len(_HEAD)]
+        at = searched.find(_HEAD) if speaks else -1
         while at >= 0:
             if at + len(_HEAD) > len(self._overlap):  # else it was found last time
                 begins.append(searched.rfind(b"\n", 0, at) + 1)

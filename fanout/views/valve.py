@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from fanout.events import Chunk, Event
+from fanout.gist import gist
 
 BYTES_A_SECOND = 1_600_000.0
 FLOODED = 0.1  # of that rate
@@ -36,7 +37,7 @@ class Valve:
         if not isinstance(event, Chunk):
             return event
         data = event.data
-        lines = data.count(b"\n")
+        lines = gist(data).ends
         cost = len(data) + A_LINE * lines
         self._clock(event.at, cost)
         if cost > self._room:
@@ -73,6 +74,8 @@ class Valve:
 
 def _trouble(data: bytes, first: int, begin: int) -> tuple[int, int]:
     """The lines between ``first`` and ``begin`` in which trouble is told for the first time; none: (begin, begin)."""
+    if not any(word in gist(data).text for word in TROUBLE):
+        return begin, begin
     found = min((at for word in TROUBLE if (at := data.find(word, first, begin)) >= 0), default=-1)
     if found < 0:
         return begin, begin
