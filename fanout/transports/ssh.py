@@ -84,25 +84,10 @@ class _Connection(fabric.Connection):  # type: ignore[misc]
 
 
 class _Transport(paramiko.Transport):
-    """A paramiko Transport that is deaf to what the server says for debugging, which nobody would read.
-
-    sshd sends one such message at every login; to make it printable takes paramiko a tenth of the login's time.
-    """
+    """Deaf to what sshd says for debugging, at every login: to make it printable takes a tenth of the login's time."""
 
     def _parse_debug(self, message: paramiko.Message) -> None:
         pass
-
-
-def _config(path: str) -> fabric.Config:
-    """fabric's settings and ssh_config, at the root of which nothing has to be searched for.
-
-    invoke asks every level of its settings where it hangs, and lists all their names for an error that nobody sees where
-    it hangs nowhere: a millisecond a host.
-    """
-    config = fabric.Config(lazy=True, runtime_ssh_path=path or None)
-    config.load_ssh_config()
-    config._set(_keypath=(), _root=config)
-    return config
 
 
 class SshTransport:
@@ -116,7 +101,9 @@ class SshTransport:
         """``agent``: does the environment name an ssh agent (told in errors; paramiko finds it by itself)."""
         logging.getLogger("paramiko").addHandler(logging.NullHandler())  # or it prints tracebacks on the user's screen
         logging.getLogger("paramiko").propagate = False
-        self._config = _config(ssh_config)
+        self._config = fabric.Config(lazy=True, runtime_ssh_path=ssh_config or None)
+        self._config.load_ssh_config()
+        self._config._set(_keypath=(), _root=self._config)  # or invoke seeks both in vain: a millisecond at every host
         self._known = KnownHosts(accept_new=accept_new_host_keys)
         self._user = user
         self._agent = agent

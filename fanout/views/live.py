@@ -30,11 +30,12 @@ from fanout.views.panel import panel
 from fanout.views.plain import ending
 from fanout.views.rows import Glance, Row, colour_of
 from fanout.views.sanitise import clean, clean_lines
-from fanout.views.streams import Say, apart
+from fanout.views.streams import Say, texts
 from fanout.views.valve import Valve
 from fanout.views.wishes import Prefix, Wishes
 
 FRAME_SECONDS = 0.1
+BLOCK_SECONDS = 0.5  # while the log flows: nobody reads ten numbers a second, and to draw them costs more than the log
 PENDING_LINES = 2000  # more than this between two frames cannot be read anyway
 FEWEST_LINES = 50
 SLOW_SECONDS = 0.05  # a frame that takes longer is too much for this terminal
@@ -88,7 +89,9 @@ class Live:
         self._valve = Valve()
         self._loads: dict[str, Load] = {}
         self._painter: Painter | None = Painter(self._out, colour=colour, unicode=unicode)
-        self._drawn_at = float("-inf")
+        self._drawn_at = self._block_at = float("-inf")
+        self._rows: list[Row] = []
+        self._seen: tuple[object, ...] = ()
         self._state: RunState | None = None
 
     @property
@@ -122,7 +125,8 @@ class Live:
             return
         self._drawn_at = now
         columns, rows = self._size()
-        self._painter.paint(self._take(), self._block(columns, rows), columns)
+        block = self._recent(now, columns, rows, fresh=force or not self._pending)
+        self._painter.paint(self._take(), block, columns)
         self._out.push(SLOW_SECONDS)
         slow = self._out.waiting or self._clock() - now > SLOW_SECONDS
         self._budget = max(FEWEST_LINES, self._budget // 2) if slow else min(PENDING_LINES, self._budget * 2)
@@ -164,14 +168,17 @@ class Live:
             else:
                 self._queue(self._line(say, at))
 
+    def _head(self, say: Say, at: float) -> str:
+        prefix = self._prefix.of(say, self._flow.streams.width, at)
+        if self._colour and prefix:
+            prefix = f"\x1b[{_ANSI[colour_of(say.host)] if say.host else 1}m{prefix}\x1b[0m"
+        return prefix + self._gap
+
     def _line(self, say: Say, at: float) -> str:
         if say.voices > 1 and not say.level:
             who = brief(say.speaker, WHO_COLUMNS)
             say = say._replace(speaker=who if self._unicode else in_ascii(who))
-        prefix = self._prefix.of(say, self._flow.streams.width, at)
-        if self._colour and prefix:
-            prefix = f"\x1b[{_ANSI[colour_of(say.host)] if say.host else 1}m{prefix}\x1b[0m"
-        prefix += self._gap
+        prefix = self._head(say, at)
         text = say.text
         if not text.isprintable():
             lines = [clean(line, colour=self._colour) for line in text.split("\n")]
@@ -190,12 +197,14 @@ class Live:
 
     def _queue_block(self, say: Say, at: float) -> None:
         """Many lines of one speaker: frame by frame, or, for a slow terminal, as many as a frame of it can take."""
-        lines = apart(say)
+        lines = texts(say)
         if self._budget < PENDING_LINES:
             self._skipped += max(0, len(lines) - self._budget)
             del lines[: -self._budget]
+        prefix = self._head(say, at)
         for start in range(0, len(lines), PENDING_LINES):
-            self._queue(*[self._line(line, at) for line in lines[start : start + PENDING_LINES]])
+            part = lines[start : start + PENDING_LINES]
+            self._queue(*[prefix + (line if line.isprintable() else clean(line, colour=self._colour)) for line in part])
 
     def _say(self, said: Said) -> None:
         """Fanout's own words, after the lines that came before them."""
@@ -236,8 +245,19 @@ class Live:
             self._skipped = 0
         return "".join(f"{line}\n" for line in lines)
 
+    def _recent(self, now: float, columns: int, rows: int, *, fresh: bool) -> list[Row]:
+        """The block as it is now, or as it was a moment ago; the user's doings are seen at once."""
+        seen = (columns, rows, self._away, self._desk.hint)
+        if fresh or seen != self._seen or now - self._block_at >= BLOCK_SECONDS:
+            self._block_at, self._seen, self._rows = now, seen, self._block(columns, rows)
+        return self._rows
+
+    @property
+    def _away(self) -> bool:
+        return self._keyboard is not None and self._keyboard.away
+
     def _block(self, columns: int, rows: int) -> list[Row]:
-        if self._state is None or (self._keyboard is not None and self._keyboard.away):
+        if self._state is None or self._away:
             return []  # in the background there is a prompt where it would stand
         flow = self._flow
         bars = flow.streams.bars()

@@ -35,15 +35,19 @@ class Painter:
         self._widths: list[int] = []  # of the rows of the block on screen
         self._block: list[Row] = []
         self._columns = 0
+        self._drawn = ""  # that block
 
     def paint(self, log: str, block: list[Row], columns: int) -> None:
         """Take the block away, write the log below what was there, draw the block; nothing where nothing changed."""
-        if not log and block == self._block and columns == self._columns:
+        same = block == self._block and columns == self._columns
+        if same and not log:
             return
-        texts = [self._text(row, columns) for row in block]
-        self._out.write(f"{_BEGIN}{self._erase(columns)}{log}{self._rendered(texts, columns)}{_END}")
-        self._widths = [text.cell_len for text in texts]
-        self._block, self._columns = block, columns
+        erase = self._erase(columns)
+        if not same:
+            texts = [self._text(row, columns) for row in block]
+            self._drawn, self._widths = self._rendered(texts, columns), [text.cell_len for text in texts]
+            self._block, self._columns = block, columns
+        self._out.write(f"{_BEGIN}{erase}{log}{self._drawn}{_END}")
 
     def _text(self, row: Row, columns: int) -> Text:
         from rich.text import Text
