@@ -74,20 +74,21 @@ def _end(transport: paramiko.Transport) -> None:
 
 
 class _Connection(fabric.Connection):  # type: ignore[misc]
-    """A fabric Connection that keeps its attributes to itself.
-
-    fabric's own writes some of them into the Config that all connections share, and rebuilds that at each write: while
-    one thread does, another finds nothing in it.
-    """
+    """Keeps its attributes to itself: fabric's own writes some into the Config that all connections share, and rebuilds
+    that at each write: while one thread does, another finds nothing in it."""
 
     __setattr__ = object.__setattr__
 
 
 class _Transport(paramiko.Transport):
-    """Deaf to what sshd says for debugging, at every login: to make it printable takes a tenth of the login's time."""
+    """Makes nothing printable of what sshd says for debugging, and has no thread that waits for a slow handshake, which
+    the deadline ends: each would be a tenth of the login's time."""
 
-    def _parse_debug(self, message: paramiko.Message) -> None:
-        pass
+    def __init__(self, sock: Any, **options: Any) -> None:
+        super().__init__(sock, **options)
+        self.packetizer.start_handshake = lambda timeout: None  # type: ignore[method-assign]
+
+    def _parse_debug(self, message: paramiko.Message) -> None: ...
 
 
 class SshTransport:
