@@ -12,7 +12,6 @@ import re
 import signal
 import statistics
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +19,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-FANOUT = (sys.executable, "-m", "fanout")
 LIMIT_SECONDS = 60.0
 
 #: Tells that it has started, in a line like no other, so that no view shows it together with another host's.

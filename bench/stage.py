@@ -13,7 +13,8 @@ import tty
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from bench.common import FANOUT, REPOSITORY, TRAIN_SH, Contender, Start
+from bench.common import TRAIN_SH, Contender, Start
+from bench.installed import command, environment
 from tests.lab.lab import Lab
 from tests.lab.specs import USER, Bind, HostSpec
 
@@ -30,7 +31,7 @@ mkdir -p -m 700 "$FANOUT_STATE"
 @contextmanager
 def machines(hosts: int | Sequence[HostSpec], *, binds: Sequence[Bind] = (), script: str = TRAIN_SH) -> Iterator[Lab]:
     """A lab whose machines all have the project: a train.sh that is ``script``, and a task that is empty."""
-    with Lab(hosts, binds=binds, launcher_mb=4096) as lab:
+    with Lab(hosts, binds=(*binds, Bind(source=str(environment()))), launcher_mb=4096) as lab:
         for node in lab.nodes:
             node.write_file(f"{PROJECT}/train.sh", script, user=USER)
             node.write_file(f"{PROJECT}/task.py", "", user=USER)
@@ -48,22 +49,22 @@ def on(lab: Lab) -> Start:
     """Contenders start on the launcher, as a user who may log in everywhere, in the project."""
 
     def start(contender: Contender) -> subprocess.Popen[bytes]:
-        environment = {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1", **contender.env}
+        variables = {"OMP_NUM_THREADS": "1", **contender.env}
         if contender.screen:
-            return _on_screen(lab, contender, environment)
+            return _on_screen(lab, contender, variables)
         if not contender.to:
             return lab.launcher.popen(
                 contender.argv,
                 user=USER,
                 cwd=PROJECT,
-                env=environment,
+                env=variables,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
             )
         output = os.open(contender.to, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         try:
             return lab.launcher.popen(
-                contender.argv, user=USER, cwd=PROJECT, env=environment, stdout=output, stderr=subprocess.DEVNULL
+                contender.argv, user=USER, cwd=PROJECT, env=variables, stdout=output, stderr=subprocess.DEVNULL
             )
         finally:
             os.close(output)
@@ -71,7 +72,7 @@ def on(lab: Lab) -> Start:
     return start
 
 
-def _on_screen(lab: Lab, contender: Contender, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+def _on_screen(lab: Lab, contender: Contender, variables: Mapping[str, str]) -> subprocess.Popen[bytes]:
     master, slave = os.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
     tty.setraw(slave)
@@ -79,7 +80,7 @@ def _on_screen(lab: Lab, contender: Contender, environment: Mapping[str, str]) -
         contender.argv,
         user=USER,
         cwd=PROJECT,
-        env={"TERM": "xterm-256color", **environment},
+        env={"TERM": "xterm-256color", **variables},
         stdout=slave,
         stderr=slave,
     )
@@ -90,7 +91,7 @@ def _on_screen(lab: Lab, contender: Contender, environment: Mapping[str, str]) -
 
 def fanout(name: str, *argv: str, shows: str = "", to: str = "", screen: bool = False) -> Contender:
     """fanout as it is in this checkout."""
-    return Contender(name=name, argv=(*FANOUT, *argv), shows=shows, to=to, screen=screen)
+    return Contender(name=name, argv=(*command(), *argv), shows=shows, to=to, screen=screen)
 
 
 def peer(name: str, *argv: str, shows: str = "", to: str = "") -> Contender:
