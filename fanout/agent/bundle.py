@@ -77,6 +77,11 @@ def collective() -> str:
     return (Path(__file__).parent / "collective.py").read_text(encoding="utf-8")
 
 
+def dump_reader() -> str:
+    """The text that reads dumps of torch's flight recorder, for the launcher: in a process of its own, as on a host."""
+    return (Path(__file__).parent / "probes_dump.py").read_text(encoding="utf-8")
+
+
 def packed() -> bytes:
     """The agent, ready to be written to a host that said READY: 4 bytes of length, then zlib."""
     with _PACKING:  # the hosts' threads all come for it at the same moment, and it takes 20 ms to make

@@ -14,7 +14,7 @@ import time
 from functools import partial
 from typing import Any, Callable
 
-from . import prepare, probes_net, probes_rdma, probes_services, procs, record
+from . import prepare, probes_flights, probes_net, probes_rdma, probes_services, procs, record
 from .probes_stacks import ask_stacks, dead, directory_of
 from .probes_tools import Aside, NotHad, Program, put, read, read_or_empty, search_path
 
@@ -174,17 +174,6 @@ def _errors(args: dict[str, Any]) -> list[dict[str, Any]]:
     return found
 
 
-def _flights(args: dict[str, Any]) -> list[dict[str, Any]]:
-    """torch's flight recorder: which dumps there are. They stay where they are; they are pickles, and not ours to open."""
-    prefix = os.environ.get("TORCH_FR_DUMP_TEMP_FILE") or os.environ.get("TORCH_NCCL_DEBUG_INFO_TEMP_FILE")
-    found = []
-    for path in glob.glob((prefix or "/tmp/nccl_trace_rank_") + "*")[:64]:
-        seen = os.stat(path)
-        if time.time() - seen.st_mtime < float(args.get("since", 3600.0)) + 5.0:
-            found.append({"path": path, "bytes": seen.st_size})
-    return found
-
-
 def _ports(args: dict[str, Any]) -> list[dict[str, Any]]:
     """Error counters of InfiniBand ports that grew since the run was prepared here."""
     return probes_rdma.grown(prepare.read_about(directory_of(args)).get("ports"))
@@ -201,7 +190,7 @@ _ASIDES: dict[str, Callable[[dict[str, Any]], Any]] = {
     "space": _space,
     "stuck": _stuck,
     "errors": _errors,
-    "flights": _flights,
+    "flights": probes_flights.flights,
     "ras": lambda args: probes_services.ras(),
     "ports": _ports,
     "stacks": lambda args: ask_stacks(dict(args, samples=1, spy=SPY_SECONDS))["ranks"],

@@ -85,7 +85,7 @@ def _ranks(everyone: list[int]) -> dict[int, dict[str, Any]]:
     found: dict[int, dict[str, Any]] = {}
     seen = set()
     for pid in everyone:  # parents come before their children
-        env = _environ(pid)
+        env = environ_of(pid)
         rank = env.get(b"RANK", b"")
         if rank.isdigit() and rank not in seen:
             seen.add(rank)
@@ -94,7 +94,7 @@ def _ranks(everyone: list[int]) -> dict[int, dict[str, Any]]:
     return found or {pid: {"rank": None, "local_rank": None} for pid in everyone if _catches(pid)}
 
 
-def _environ(pid: int) -> dict[bytes, bytes]:
+def environ_of(pid: int) -> dict[bytes, bytes]:
     try:
         with open("/proc/%d/environ" % pid, "rb") as file:
             return dict(entry.partition(b"=")[::2] for entry in file.read().split(b"\0"))

@@ -88,9 +88,9 @@ def read(path: str, limit: int = 1 << 16) -> str:
         return file.read(limit).decode("utf-8", "replace")
 
 
-def read_or_empty(path: str) -> str:
+def read_or_empty(path: str, limit: int = 1 << 16) -> str:
     try:
-        return read(path)
+        return read(path, limit)
     except OSError:
         return ""
 

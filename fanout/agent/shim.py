@@ -2,7 +2,7 @@
 
 Python imports ``sitecustomize`` at its start if it finds one. Ours registers faulthandler, whose handler is written in
 C and works while a collective blocks: for our signal, for crashes, and for the TERM by which torchrun ends a rank
-(which then ends it as ever). Then it takes itself out of sys.path and lets the user's own sitecustomize come.
+(which then ends it as ever). It also writes down where torch would dump its flight recorder. Then it takes itself out of sys.path and lets the user's own sitecustomize come.
 Where PYTHONPATH is not looked at (-I, -E, -S, a container), nothing happens, and that process tells no stack.
 """
 
@@ -35,6 +35,9 @@ try:
     if "RANK" in os.environ:
         _words = (os.environ["RANK"], os.environ.get("LOCAL_RANK", "-"), os.getppid())
         os.write(_high, ("#rank %%s %%s %%d\\n" %% _words).encode())
+        _dumps = os.environ.get("TORCH_FR_DUMP_TEMP_FILE") or os.environ.get("TORCH_NCCL_DEBUG_INFO_TEMP_FILE")
+        if _dumps:
+            os.write(_high, b"#dumps " + os.fsencode(os.path.join(os.getcwd(), _dumps)) + b"\\n")
     faulthandler.enable(_high)
     faulthandler.register(%d, _high, all_threads=True)
     if _signal.getsignal(15) == _signal.SIG_DFL:

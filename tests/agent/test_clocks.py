@@ -8,8 +8,9 @@ from tests.test_architecture import calls, ours
 WALL = {
     "agent/prepare.py": "since when a run holds a host, for people",
     "agent/probes.py": "the check of the clocks themselves",
-    "agent/probes_aftermath.py": "ages of files",
+    "agent/probes_aftermath.py": "when the host was asked, for people",
     "agent/probes_files.py": "ages of files",
+    "agent/probes_flights.py": "ages of files",
     "agent/probes_share.py": "ages of files",
     "agent/probes_stacks.py": "when the stacks were seen, for people",
     "agent/record.py": "ages of files",

@@ -1,0 +1,192 @@
+"""A dump of torch's flight recorder, read without believing it: what its rank had begun, and what it waited in.
+
+torch writes a pickle of numbers, texts and plain containers. Ours is read by an unpickler that knows no class and no
+function, so that nothing in the file can be called; it is bounded in bytes, and whoever calls it bounds its time and
+its memory (see ``confine``). What it returns is small and made of JSON, whatever the file holds.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import pickle
+import re
+import resource
+import stat
+import sys
+from typing import Any
+
+MOST_BYTES = 16 << 20  # 2000 entries, which is what torch keeps, are half a megabyte
+MOST_MEMORY = 1 << 30
+MOST_GROUPS = 64
+MOST_RANKS = 16384
+MOST_TENSORS = 8
+DEEPEST = 12
+_LIBRARY = re.compile(r"/(?:site|dist)-packages/|/lib(?:64)?/python\d|^<")
+_NUMBER = re.compile(r"\d+")
+_PEERS = ("send", "recv")
+
+
+class Refused(Exception):
+    """This file is no dump that can be read; the text says why, for a person."""
+
+
+class _Plain(pickle.Unpickler):
+    """No dump of torch's names a class or a function; what does is something else, and is not built."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        raise Refused("it asks for %s.%s, which no dump does: it was not opened further" % (module[:60], name[:60]))
+
+
+def told(path: str) -> dict[str, Any]:
+    """``path``, and of it ``rank``, ``version`` and ``groups``, or why it is ``untold``."""
+    answer: dict[str, Any] = {"path": path}
+    try:
+        answer.update(_summary(_unpickled(path)), rank=rank_of(path))
+    except Refused as error:
+        answer["untold"] = str(error)
+    except OSError as error:
+        answer["untold"] = "%s" % (error.strerror or error)
+    except MemoryError:
+        answer["untold"] = "it wants more memory than a dump needs"
+    except Exception as error:  # whatever a broken pickle makes of the unpickler
+        answer["untold"] = "it is no whole dump (%s: %s)" % (type(error).__name__, str(error)[:120])
+    return answer
+
+
+def rank_of(path: str) -> int | None:
+    """torch ends the name with the rank."""
+    digits = re.search(r"(\d{1,7})$", path)
+    return int(digits.group(1)) if digits else None
+
+
+def confine() -> None:
+    """For a process that does nothing else: no more memory than a dump needs, where the system can be told so."""
+    try:
+        resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
+    except (OSError, ValueError):
+        return
+
+
+def _unpickled(path: str) -> dict[str, Any]:
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        seen = os.fstat(file.fileno())
+        if not stat.S_ISREG(seen.st_mode):
+            raise Refused("it is no regular file")
+        if not seen.st_size:
+            raise Refused("it is empty: its rank ended before it was written")
+        if seen.st_size > MOST_BYTES:
+            raise Refused("%d MB are more than a dump has" % (seen.st_size >> 20))
+        gc.disable()
+        try:
+            dump = _Plain(file).load()
+        finally:
+            gc.enable()
+    if not isinstance(dump, dict) or not isinstance(dump.get("entries", []), list) or "version" not in dump:
+        raise Refused("it is a pickle, but no dump of the flight recorder")
+    if not str(dump["version"]).startswith("2."):
+        raise Refused("version %s of the format is not known here" % str(dump["version"])[:20])
+    return dump
+
+
+def _summary(dump: dict[str, Any]) -> dict[str, Any]:
+    """Of each process group: its members, and how far this rank had come in it."""
+    members = _members(dump.get("pg_config"))
+    entries = [entry for entry in dump.get("entries", []) if isinstance(entry, dict)]
+    found: dict[tuple[str, str], tuple[int, list[dict[str, Any]]]] = {}
+    for entry in entries:
+        if entry.get("is_p2p") or _operation(entry).split(" ")[0] in _PEERS:
+            continue  # counted apart from the collectives, and known to two ranks only
+        name, desc = entry["process_group"]
+        number = int(entry["pg_id"])
+        key = str(name)[:200], str(desc)[:200]
+        if key not in found or number > found[key][0]:  # made anew under the same name: the last one counts
+            found[key] = number, []
+        if number == found[key][0]:
+            found[key][1].append(entry)
+    whole = not entries or int(entries[0]["record_id"]) == 0
+    groups = [_group(name, desc, members.get(name), mine) for (name, desc), (_, mine) in found.items()]
+    return {"version": str(dump["version"])[:20], "whole": whole, "world": _world(dump), "groups": groups[:MOST_GROUPS]}
+
+
+def _members(config: Any) -> dict[str, list[int]]:
+    """Group -> global ranks; gloo records none."""
+    out = {}
+    for name, entry in config.items() if isinstance(config, dict) else ():
+        ranks = [int(digits) for digits in _NUMBER.findall(str(entry["ranks"]))[:MOST_RANKS]]
+        if ranks:
+            out[str(name)[:200]] = ranks
+    return out
+
+
+def _world(dump: dict[str, Any]) -> int:
+    """How many ranks the run had that this is of; 0 where it does not say."""
+    config = dump.get("pg_config")
+    for entry in config.values() if isinstance(config, dict) else ():
+        if entry.get("desc") == "default_pg":
+            return len(_NUMBER.findall(str(entry["ranks"])))
+    return 0
+
+
+def _group(name: str, desc: str, ranks: list[int] | None, entries: list[dict[str, Any]]) -> dict[str, Any]:
+    numbers = [int(entry["collective_seq_id"]) for entry in entries]
+    over = [number for number, entry in zip(numbers, entries) if entry.get("state") == "completed"]
+    begun = [number for number, entry in zip(numbers, entries) if entry.get("state") in ("started", "completed")]
+    waiting = [entry for entry in entries if not _is_over(entry)]
+    first = min(waiting, key=lambda entry: int(entry["collective_seq_id"])) if waiting else None
+    return {
+        "name": name,
+        "desc": desc,
+        "ranks": ranks,
+        "enqueued": max(numbers),
+        "started": max(begun, default=0),
+        "completed": max(over, default=0),
+        "waits": _told(first) if first is not None else None,
+        "last": _told(entries[-1]),
+    }
+
+
+def _is_over(entry: dict[str, Any]) -> bool:
+    """gloo records no states, but takes an operation off its list when it ended, well or not."""
+    if str(entry.get("profiling_name", "")).startswith("gloo:"):
+        return bool(entry.get("retired"))
+    return entry.get("state") == "completed"
+
+
+def _operation(entry: dict[str, Any]) -> str:
+    return str(entry.get("profiling_name", ""))[:80].rpartition(":")[2]
+
+
+def _told(entry: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "seq": int(entry["collective_seq_id"]),
+        "op": _operation(entry),
+        "inputs": _sizes(entry.get("input_sizes")),
+        "outputs": _sizes(entry.get("output_sizes")),
+        "dtypes": [str(name)[:20] for name in (entry.get("input_dtypes") or ())[:MOST_TENSORS]],
+        "tensors": len(entry.get("input_sizes") or ()),
+        "state": str(entry.get("state"))[:20],
+        "frames": _frames(entry.get("frames")),
+    }
+
+
+def _sizes(sizes: Any) -> list[list[int]]:
+    return [[int(size) for size in each[:8]] for each in (sizes or ())[:MOST_TENSORS]]
+
+
+def _frames(frames: Any) -> list[list[Any]]:
+    """From the innermost one to the first that is not a library's."""
+    out: list[list[Any]] = []
+    for frame in (frames or ())[:200]:
+        file = str(frame["filename"])[:300]
+        out.append([file, int(frame["line"]), str(frame["name"])[:80]])
+        if not _LIBRARY.search(file):
+            return out[-DEEPEST:]
+    return out[:DEEPEST]
+
+
+if __name__ == "__main__":
+    confine()
+    for _path in sys.argv[1:]:
+        print(json.dumps(told(_path)), flush=True)

@@ -1,0 +1,96 @@
+"""Where the ranks of a run dump torch's flight recorder, which of those files are of this run, and what stands in them.
+
+A dump counts that lies where a rank's environment says, or where some version of torch puts it by itself; that is of
+our user; and that was written since the run began. The launcher, who knows which ranks are whose, leaves out the rest.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import time
+from functools import partial
+from typing import Any
+
+from . import prepare, probes_dump, procs, record
+from .probes_stacks import directory_of, environ_of
+from .probes_tools import Aside, NotHad, read_or_empty
+
+SECONDS = 2.0  # for all of them together
+MOST_FILES = 64
+SLACK_SECONDS = 5.0
+_NAMES = ("TORCH_FR_DUMP_TEMP_FILE", "TORCH_NCCL_DEBUG_INFO_TEMP_FILE")
+
+
+def flights(args: dict[str, Any]) -> list[dict[str, Any]]:
+    """``args``: run, node, since. One object a dump; of one that could not be read, why."""
+    until = time.monotonic() + SECONDS
+    after = time.time() - float(args.get("since", 3600.0)) - SLACK_SECONDS
+    found = dict.fromkeys(path for prefix in _prefixes(args) for path in sorted(_dumps(prefix, after)))
+    return [_read(path, until - time.monotonic()) for path in list(found)[:MOST_FILES]]
+
+
+def _dumps(prefix: str, after: float) -> list[str]:
+    found = []
+    for path in glob.glob(glob.escape(prefix) + "*"):
+        if path[len(prefix) :].isdigit():
+            try:
+                seen = os.stat(path)
+            except OSError:
+                continue
+            if seen.st_uid == os.getuid() and seen.st_mtime >= after:
+                found.append(path)
+    return found
+
+
+def _read(path: str, seconds: float) -> dict[str, Any]:
+    """In a process of its own: what a file can do to the reader, it does to that one."""
+    if seconds <= 0:
+        return {"path": path, "untold": "the time was over before it was read"}
+    try:
+        told: dict[str, Any] = Aside(partial(_told, path), seconds).result()
+    except NotHad as error:
+        return {"path": path, "untold": str(error)}
+    return told
+
+
+def _told(path: str) -> dict[str, Any]:
+    probes_dump.confine()
+    return probes_dump.told(path)
+
+
+def _prefixes(args: dict[str, Any]) -> list[str]:
+    """What the ranks wrote down, what the processes that live have in their environment, and torch's own places."""
+    directory = directory_of(args)
+    keeper = int(record.read_status(directory).get("keeper", 0))
+    home = os.path.expanduser("~")
+    found = _written(directory)
+    for pid in procs.descendants(keeper) if keeper else ():
+        found += _of_environment(environ_of(pid), _cwd(pid))
+    workdir = str(prepare.read_about(directory).get("cwd") or args.get("cwd") or "/")
+    found += _of_environment(dict(os.environb), workdir)
+    found += [home + "/.cache/torch/comm_lib_trace_rank_", home + "/.cache/torch/nccl_trace_rank_"]
+    return list(dict.fromkeys([*found, "/tmp/nccl_trace_rank_"]))
+
+
+def _written(directory: str) -> list[str]:
+    """By our sitecustomize (see shim.py): it outlives its rank, and knows what train.sh exported."""
+    found = []
+    for path in glob.glob(glob.escape(directory) + "/stacks/[0-9]*"):
+        for line in read_or_empty(path, 8192).splitlines()[:2]:
+            if line.startswith("#dumps "):
+                found.append(line[7:])
+    return found
+
+
+def _of_environment(env: dict[bytes, bytes], cwd: str) -> list[str]:
+    found = [os.path.join(cwd, os.fsdecode(env[name.encode()])) for name in _NAMES if env.get(name.encode())]
+    cache = os.fsdecode(env.get(b"XDG_CACHE_HOME", b""))
+    return [*found, *([cache + "/torch/comm_lib_trace_rank_"] if cache else [])]
+
+
+def _cwd(pid: int) -> str:
+    try:
+        return os.readlink("/proc/%d/cwd" % pid)
+    except OSError:
+        return "/"

@@ -1,0 +1,110 @@
+"""The reader of flight-recorder dumps: what it takes from them, and that nothing in a file is ever called."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fanout.agent import bundle, probes_dump
+from tests.diagnose.recorder import call, done, dump, write
+
+
+class Trap:
+    """A pickle that runs a command where it is loaded as pickles usually are."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.system, (f"touch {self.mark}",)
+
+
+def told(path: Path, data: bytes) -> dict[str, Any]:
+    path.write_bytes(data)
+    return probes_dump.told(str(path))
+
+
+def test_a_summary_is_small_and_says_how_far_the_rank_came(tmp_path: Path) -> None:
+    pair = {"5": ("tp", (2, 3))}
+    entries = [*done(117), call(118, state="started"), call(119, state="scheduled"), call(7, "send 0->1", p2p=True)]
+    (path,) = write(tmp_path, {3: dump([*entries, call(4, group=("5", "tp"), pg=1)], groups=pair)})
+    found = probes_dump.told(path)
+    assert (found["rank"], found["world"], found["whole"]) == (3, 4, True)
+    everyone, two = found["groups"]
+    assert {key: everyone[key] for key in ("desc", "ranks", "enqueued", "started", "completed")} == {
+        "desc": "default_pg", "ranks": [0, 1, 2, 3], "enqueued": 119, "started": 118, "completed": 117,
+    }  # fmt: skip
+    assert (everyone["waits"]["seq"], everyone["waits"]["op"], everyone["waits"]["inputs"]) == (
+        118,
+        "all_reduce",
+        [[4, 4]],
+    )
+    assert everyone["waits"]["frames"][-1] == ["/home/ann/proj/train.py", 88, "step"]
+    assert (two["desc"], two["ranks"], two["waits"]) == ("tp", [2, 3], None)
+    assert len(json.dumps(found)) < 3000
+
+
+def test_a_group_made_anew_under_its_name_counts_from_one_again(tmp_path: Path) -> None:
+    (path,) = write(tmp_path, {0: dump([*done(500), *done(3, pg=2)])})
+    assert probes_dump.told(path)["groups"][0]["enqueued"] == 3
+
+
+def test_a_pickle_that_calls_something_is_refused_and_harmless(tmp_path: Path) -> None:
+    mark = tmp_path / "done"
+    trap = pickle.dumps(dump([{"frames": Trap(mark)}]), protocol=2)
+    found = told(tmp_path / "nccl_trace_rank_0", trap)
+    assert "it asks for posix.system, which no dump does" in found["untold"]
+    assert not mark.exists()
+    pickle.loads(trap)
+    assert mark.exists(), "the trap is a real one"
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (b"", "it is empty"),
+        (b"step 1 loss 3\n", "it is no whole dump"),
+        (pickle.dumps(dump(done(9)), protocol=2)[:-40], "it is no whole dump"),
+        (pickle.dumps([1, 2]), "no dump of the flight recorder"),
+        (pickle.dumps({"version": "1.5", "entries": []}), "version 1.5 of the format is not known here"),
+        (pickle.dumps({"version": "2.4", "entries": [{"pg_name": "0"}]}), "it is no whole dump (KeyError"),
+        (b"\x80\x02ccollections\nOrderedDict\n.", "it asks for collections.OrderedDict"),
+        (b"\x80\x02Pnumber\n.", "it is no whole dump"),
+    ],
+)
+def test_what_is_no_dump_is_said_with_its_path(data: bytes, why: str, tmp_path: Path) -> None:
+    found = told(tmp_path / "nccl_trace_rank_4", data)
+    assert why in found["untold"]
+    assert found["path"].endswith("nccl_trace_rank_4")
+    assert "groups" not in found
+
+
+def test_a_file_that_is_too_large_or_a_pipe_is_not_opened_further(tmp_path: Path) -> None:
+    large, pipe = tmp_path / "nccl_trace_rank_0", tmp_path / "nccl_trace_rank_1"
+    with open(large, "wb") as file:
+        file.truncate(probes_dump.MOST_BYTES + 1)
+    os.mkfifo(pipe)
+    assert "more than a dump has" in probes_dump.told(str(large))["untold"]
+    assert probes_dump.told(str(pipe))["untold"] == "it is no regular file"
+
+
+@pytest.mark.process
+def test_a_file_made_to_eat_memory_ends_its_reader_alone(tmp_path: Path) -> None:
+    """A byte of it makes a list: 16 MB of it would be a gigabyte. And one whose key nests without end."""
+    wide, deep, good = (tmp_path / f"nccl_trace_rank_{rank}" for rank in range(3))
+    wide.write_bytes(b"\x80\x02" + b"]" * (probes_dump.MOST_BYTES - 3) + b".")
+    deep.write_bytes(b"\x80\x02})" + b"\x85" * 4_000_000 + b"K\x01s.")
+    write(tmp_path, {2: dump(done(3))})
+    lines = []
+    for path in (wide, deep, good):
+        argv = [sys.executable, "-I", "-S", "-c", bundle.dump_reader(), str(path)]
+        lines.append(subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False).stdout)
+    assert not any('"groups"' in line for line in lines[:2])
+    assert json.loads(lines[2])["groups"][0]["enqueued"] == 3
