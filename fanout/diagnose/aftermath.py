@@ -86,9 +86,10 @@ def notes(host: str, value: Mapping[str, Any], *, boot_id: str = "") -> tuple[st
         for port in _objects(value.get("ports"))
     ]
     out += [f"{host}: NCCL says: {text.strip()}" for text in _strings(value.get("ras")) if _RAS.search(text)]
-    dumps = [str(dump.get("path")) for dump in _objects(value.get("flights"))]
-    if dumps:
-        out.append(f"{host}: {len(dumps)} dumps of torch's flight recorder: {dumps[0]} … (fr_trace reads them)")
+    found = [str(dump.get("path")) for dump in _objects(value.get("flights"))]
+    if found:
+        more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+        out.append(f"{host}: a dump of torch's flight recorder: {found[0]}{more} (torchfrtrace reads them)")
     return tuple(text[:_LONGEST] for text in out[:_MOST_NOTES])
 
 

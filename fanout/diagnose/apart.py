@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from fanout.diagnose import stacks
 from fanout.diagnose.case import Case, Finding
 from fanout.diagnose.stacks import Place
-from fanout.diagnose.suspects import FAINT, STRONG
+from fanout.diagnose.suspects import FAINT, STRONG, Suspect
 from fanout.diagnose.verdict import Cause, Confidence
 
 _ADVICE = "see what it did there: a loader, a checkpoint, a lock, another branch of the code"
@@ -21,7 +21,7 @@ _NOTICED = ("gloo-size",)  # said by whoever notices a mismatch, which need not 
 
 def rule(case: Case) -> Finding | None:
     """The rank, or the one host, that is apart from all others."""
-    if any(_has_a_reason(case, number) for number in range(len(case.suspects))):
+    if any(is_a_reason(suspect) for suspect in case.suspects):
         return None
     where = _places(case)
     everyone = case.world.all() or dict.fromkeys(where, "")
@@ -73,9 +73,8 @@ def vanished_host(case: Case) -> Finding | None:
 _VANISHED = "went away without a word while the others still worked with it"
 
 
-def _has_a_reason(case: Case, number: int) -> bool:
-    """Is this suspect's end more than what a mismatch or a hang brings about by itself?"""
-    suspect = case.suspects[number]
+def is_a_reason(suspect: Suspect) -> bool:
+    """Is its end more than what a mismatch or a hang brings about by itself?"""
     if suspect.strength == STRONG:
         return True
     aborted = suspect.death is not None and suspect.death.code in _ABORTS

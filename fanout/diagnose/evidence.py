@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from fanout.diagnose.dumps import Flight
 from fanout.diagnose.signatures import Kind, Role
 
 
@@ -108,6 +109,8 @@ class Evidence:
     addresses: Mapping[str, str] = field(default_factory=dict)
     gaps: Mapping[str, float] = field(default_factory=dict)  # host -> seconds for which its link was broken
     stands: tuple[Stand, ...] = ()
+    flights: tuple[Flight, ...] = ()  # dumps of flight recorders
+    looked: frozenset[str] = frozenset()  # hosts where dumps were looked for
     notes: tuple[str, ...] = ()  # what is worth telling of the hosts themselves
     error: float = 0.25
     live: bool = True  # False: times were read from logs, and what a file does not say may stand in another

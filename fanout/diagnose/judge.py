@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from fanout.diagnose import stacks
+from fanout.diagnose import flights, stacks
 from fanout.diagnose.case import Case, Finding
 from fanout.diagnose.decode import short
 from fanout.diagnose.evidence import Evidence
@@ -44,7 +44,7 @@ def _verdict(rule: str, found: Finding | None, case: Case) -> Verdict:
         refutes=found.refutes if found else (),
         advice=_advice(found),
         stands=stacks.sentences(case.evidence.stands),
-        hosts=case.evidence.notes,
+        hosts=(*case.evidence.notes, *flights.strangers(case)),
     )
 
 

@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 
-from fanout.diagnose import apart, numbers, shapes
+from fanout.diagnose import apart, flights, numbers, shapes
 from fanout.diagnose.case import Case, Finding
 from fanout.diagnose.evidence import Sighting
 from fanout.diagnose.signatures import GENERIC
@@ -82,6 +82,28 @@ def pointed(case: Case) -> Finding | None:
     return Finding(cause=cause, confidence="medium", evidence=seen_text, refutes=(refute,), advice=(_LOOK,))
 
 
+def recorded(case: Case) -> Finding | None:
+    """Whom the flight recorders of the others name; a host that was lost, or an error of its own, explains more."""
+    pointer = flights.found(case)
+    if pointer is None:
+        return None
+    cause = pointer.cause
+    named = {rank for each in (cause, *pointer.also) for rank in each.ranks}
+    reasons = [each for each in case.suspects if apart.is_a_reason(each)]
+    own = tuple(each for each in reasons if each.rank in named or (each.rank is None and each.host in cause.hosts))
+    if any(each not in own and (each.strength == STRONG or each.signature == "lost") for each in reasons):
+        return None  # the order of events decides
+    if own:
+        found = _first_of(case, own)
+        return None if found is None else replace(found, evidence=(*found.evidence, *pointer.evidence))
+    refute = f"a dump that {cause.who} wrote later and that shows it where the others are"
+    return Finding(
+        cause=cause, confidence=pointer.confidence, evidence=pointer.evidence, also=pointer.also, refutes=(refute,),
+        advice=(_BRANCH if cause.signature == "mismatch" else _LOOK,),
+    )  # fmt: skip
+
+
+_BRANCH = "see which branch of the code, or which batch, made it call something else than the others"
 _LOOK = "see what it did at that time: a loader, a checkpoint, a lock, another branch of the code"
 
 
@@ -300,6 +322,7 @@ RULES: tuple[tuple[str, Rule], ...] = (
     ("proof", proof),
     ("numbers", numbers.rule),
     ("pointed", pointed),
+    ("pointed", recorded),
     ("apart", apart.rule),
     ("first", first),
     ("silent", silent),

@@ -38,6 +38,8 @@ class Cause:
     def who(self) -> str:
         """``rank 13 on gpu02``, ``gpu02``, ``a rank on gpu02``."""
         if self.host is None:
+            if self.rank is not None:
+                return f"rank {self.rank}"
             return "the network" if self.signature == "network" else "the run"
         if self.rank is None:
             return self.host

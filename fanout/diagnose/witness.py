@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fanout.diagnose import aftermath, shapes, torchrun
+from fanout.diagnose.dumps import Collected
 from fanout.diagnose.evidence import Death, End, Evidence, Sighting, Stand
 from fanout.diagnose.signatures import GENERIC, Book, Signature, builtin, filled
 from fanout.diagnose.torchrun import Torchrun
@@ -84,6 +85,7 @@ class Witness:
         self._boots: dict[str, str] = {}
         self._asked: dict[tuple[str, int], str] = {}
         self._stands: dict[tuple[str, int], Stand] = {}
+        self.dumps = Collected()
         self._proofs: list[Sighting] = []
         self._notes: dict[str, tuple[str, ...]] = {}
 
@@ -143,6 +145,8 @@ class Witness:
             self._stands[host, stand.pid] = stand
         if what == "aftermath":
             self._proofs += aftermath.sightings(host, value, at, self._book)
+            if isinstance(value.get("flights"), list):
+                self.dumps.add(host, value["flights"])
             self._notes[host] = aftermath.notes(host, value, boot_id=self._boots.get(host, ""))
             for address in aftermath.addresses(value):
                 self.know({host: address})
@@ -207,7 +211,9 @@ class Witness:
             addresses={name: next(iter(hosts)) for name, hosts in self._addresses.items() if len(hosts) == 1},
             gaps=dict(self._gaps),
             stands=tuple(self._stands.values()),
-            notes=tuple(note for notes in self._notes.values() for note in notes),
+            flights=tuple(self.dumps.flights.values()),
+            looked=frozenset(self.dumps.looked) if self._live else frozenset(),
+            notes=(*(note for notes in self._notes.values() for note in notes), *self.dumps.unread),
             error=self._error,
             live=self._live,
         )

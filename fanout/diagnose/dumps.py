@@ -1,0 +1,122 @@
+"""What a rank's flight recorder held, as values: how far it had come in every process group, and what it waited in.
+
+The summaries come from hosts, or from files of unknown origin: nothing in them is believed to have the right shape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Frames = tuple[tuple[str, int, str], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One collective as a rank recorded it: ``number`` is torch's within the group; frames are innermost first."""
+
+    number: int
+    op: str
+    inputs: tuple[tuple[int, ...], ...] = ()
+    outputs: tuple[tuple[int, ...], ...] = ()
+    dtypes: tuple[str, ...] = ()
+    state: str = ""
+    frames: Frames = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Course:
+    """How far one rank had come in one group. ``waits``: the first that was not over; members are global ranks.
+
+    ``members`` is empty where the backend does not record them (gloo).
+    """
+
+    group: str
+    title: str
+    members: tuple[int, ...] = ()
+    enqueued: int = 0
+    completed: int = 0
+    waits: Call | None = None
+    last: Call | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flight:
+    """One dump. ``world`` is the number of ranks of its run, 0 if it does not say; ``whole``: nothing was overwritten."""
+
+    host: str  # "" where nobody knows
+    rank: int
+    path: str
+    world: int = 0
+    whole: bool = True
+    courses: tuple[Course, ...] = ()
+
+
+class Collected:
+    """The dumps of all hosts as they come in; of a file that is read again, the later reading counts."""
+
+    def __init__(self) -> None:
+        self.flights: dict[tuple[str, str], Flight] = {}  # by host and path
+        self.looked: set[str] = set()  # hosts where there may have been any
+        self.unread: dict[str, None] = {}  # sentences
+
+    def add(self, host: str, entries: Sequence[Any]) -> None:
+        """What the reader told of the files of a host ("": nobody knows whose they are)."""
+        self.looked.add(host)
+        self.flights.update(((host, flight.path), flight) for flight in read(host, entries))
+        self.unread.update(
+            (f"{host}: not read: {why}" if host else f"not read: {why}", None) for why in untold(entries)
+        )
+
+
+def read(host: str, entries: Sequence[Any]) -> Iterator[Flight]:
+    """The dumps of an answer, those that could be read."""
+    for entry in entries:
+        try:
+            yield Flight(
+                host=host,
+                rank=int(entry["rank"]),
+                path=str(entry["path"])[:300],
+                world=int(entry["world"]),
+                whole=bool(entry["whole"]),
+                courses=tuple(_course(each) for each in entry["groups"]),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError):
+            continue
+
+
+def untold(entries: Sequence[Any]) -> Iterator[str]:
+    """``PATH: why it could not be read``."""
+    for entry in entries:
+        if isinstance(entry, Mapping) and entry.get("untold"):
+            yield f"{entry.get('path')}: {entry['untold']}"
+
+
+def _course(entry: Mapping[str, Any]) -> Course:
+    name, desc = str(entry["name"])[:80], str(entry["desc"])[:80]
+    return Course(
+        group=name,
+        title="the default group" if desc == "default_pg" else f"group {name if desc in ('', 'undefined') else desc}",
+        members=tuple(sorted(int(rank) for rank in entry["ranks"] or ())),
+        enqueued=int(entry["enqueued"]),
+        completed=int(entry["completed"]),
+        waits=_call(entry["waits"]) if entry["waits"] else None,
+        last=_call(entry["last"]) if entry["last"] else None,
+    )
+
+
+def _call(entry: Mapping[str, Any]) -> Call:
+    return Call(
+        number=int(entry["seq"]),
+        op=str(entry["op"])[:80],
+        inputs=_sizes(entry["inputs"]),
+        outputs=_sizes(entry["outputs"]),
+        dtypes=tuple(str(name)[:20] for name in entry["dtypes"]),
+        state=str(entry["state"]),
+        frames=tuple((str(file), int(line), str(name)) for file, line, name in entry["frames"]),
+    )
+
+
+def _sizes(sizes: Any) -> tuple[tuple[int, ...], ...]:
+    return tuple(tuple(int(size) for size in each) for each in sizes)

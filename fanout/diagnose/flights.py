@@ -1,0 +1,268 @@
+"""The flight recorders of all ranks laid side by side: who is not where the others wait, and who does something else.
+
+Collectives of a group are numbered in the order in which a rank begins them, so the same number has to be the same
+collective in all of them. Sends and receives are known to two ranks only and are not judged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+
+from fanout.diagnose import stacks
+from fanout.diagnose.case import Case
+from fanout.diagnose.dumps import Call, Course, Flight
+from fanout.diagnose.verdict import Cause, Confidence
+from fanout.hosts import fold
+
+#: In these every rank brings as much as every other; in the rest sizes may differ for good reasons.
+_ALIKE = frozenset({"all_reduce", "allreduce_coalesced", "broadcast", "reduce", "all_gather", "_all_gather_base",
+                    "reduce_scatter", "_reduce_scatter_base", "all_gather_into_tensor_coalesced",
+                    "reduce_scatter_tensor_coalesced"})  # fmt: skip
+#: In these a rank may be done before another has come.
+_ONE_SIDED = frozenset({"broadcast", "_broadcast_oop", "reduce", "_reduce_oop", "gather", "scatter"})
+_MOST = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pointer:
+    """Whom the dumps name; ``also`` cannot be told apart from it."""
+
+    cause: Cause
+    confidence: Confidence
+    evidence: tuple[str, ...]
+    also: tuple[Cause, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Group:
+    """One process group over all ranks. ``number``: the collective that the furthest behind of those who wait is in."""
+
+    title: str
+    courses: Mapping[int, Course]
+    absent: tuple[int, ...]  # members of which there is no dump
+    number: int
+    there: Mapping[int, Call]  # who waits in that one
+    behind: tuple[int, ...]  # who has not begun it
+
+
+def found(case: Case) -> Pointer | None:
+    """The rank, or the one host, that the dumps of this run point at."""
+    flights = counted(case)
+    groups = [group for each in _meetings(case, flights) if (group := _group(*each)) is not None]
+    where = _Where(case, {flight.rank: flight for flight in flights})
+    return _other(groups, where) or _missing(groups, where)
+
+
+def counted(case: Case) -> tuple[Flight, ...]:
+    """The dumps of this run: of a rank that its host has, and of a run with as many ranks."""
+    everyone = case.world.all()
+    known = bool(everyone) and case.world.complete(case.evidence.hosts)
+    mine: dict[int, Flight] = {}
+    for flight in case.evidence.flights:
+        owner = everyone.get(flight.rank)
+        strange = known and (owner is None or (flight.world and flight.world != len(everyone)))
+        if not strange and (owner in (None, flight.host) or not case.evidence.live):
+            mine.setdefault(flight.rank, flight)
+    return tuple(mine.values())
+
+
+def strangers(case: Case) -> tuple[str, ...]:
+    """Dumps that are there and do not count, in sentences."""
+    many, mine = len(case.world.all()), counted(case)
+    told = [
+        f"{flight.path} is of another run: it had {flight.world} ranks, this one has {many}"
+        for flight in case.evidence.flights
+        if flight not in mine and flight.world and many and flight.world != many
+    ]
+    return tuple(told[:_MOST])
+
+
+class _Where:
+    """Whose host a rank is, and how it is named."""
+
+    def __init__(self, case: Case, flights: Mapping[int, Flight]) -> None:
+        self._case, self._flights = case, flights
+
+    def host(self, rank: int) -> str | None:
+        known = self._case.world.host_of(rank)
+        return known or (self._flights[rank].host or None if rank in self._flights else None)
+
+    def looked(self, rank: int) -> bool:
+        """Would a dump of it have been seen? Its host was asked, and has one of another rank or none but this one."""
+        host = self.host(rank)
+        others = self._case.world.ranks.get(host or "", range(0))
+        return host in self._case.evidence.looked and (
+            len(others) == 1 or any(each in self._flights for each in others)
+        )
+
+    def cause(self, ranks: Sequence[int], says: str, signature: str) -> Cause:
+        """All of one host."""
+        host = self.host(ranks[0])
+        file = self._flights[ranks[0]].path if ranks[0] in self._flights else ""
+        return Cause(
+            signature=signature, says=says, host=host, rank=ranks[0] if len(ranks) == 1 else None,
+            ranks=tuple(ranks), hosts=(host,) if host else (), file=file,
+        )  # fmt: skip
+
+    def together(self, ranks: Iterable[int]) -> bool:
+        """One rank, or ranks of one host that is known."""
+        listed = list(ranks)
+        hosts = {self.host(rank) for rank in listed}
+        return len(listed) == 1 or (len(hosts) == 1 and None not in hosts)
+
+
+def _meetings(case: Case, flights: Sequence[Flight]) -> list[tuple[str, dict[int, Course], tuple[int, ...]]]:
+    """(title, rank -> course, members without a dump) of every group that two ranks know."""
+    everyone = tuple(case.world.all()) if case.world.complete(case.evidence.hosts) else ()
+    found: dict[tuple[str, tuple[int, ...]], dict[int, Course]] = {}
+    for flight in flights:
+        for course in flight.courses:
+            found.setdefault((course.group, course.members), {})[flight.rank] = course
+    out = []
+    for (name, recorded), courses in found.items():
+        title = next(iter(courses.values())).title
+        members = recorded or (everyone if title == "the default group" else ())
+        for flight in flights:
+            if flight.rank in members and flight.rank not in courses and flight.whole:
+                courses[flight.rank] = Course(group=name, title=title)  # it never began anything there
+        flown = {flight.rank for flight in flights}
+        if len(courses) > 1 or len(members) > 1:
+            out.append((title, courses, tuple(rank for rank in members if rank not in flown)))
+    return out
+
+
+def _group(title: str, courses: Mapping[int, Course], absent: tuple[int, ...]) -> _Group | None:
+    """None where nobody waits, or where what the dumps say cannot be of one moment."""
+    standing = _standing(courses)
+    if not standing:
+        return None
+    number = min(call.number for call in standing.values())
+    there = {rank: call for rank, call in standing.items() if call.number == number}
+    behind = tuple(rank for rank, course in courses.items() if course.enqueued < number)
+    beyond = [rank for rank, course in courses.items() if course.completed >= number]
+    if beyond and not all(call.op in _ONE_SIDED for call in there.values()):
+        return None
+    return _Group(title=title, courses=courses, absent=absent, number=number, there=there, behind=behind)
+
+
+def _standing(courses: Mapping[int, Course]) -> dict[int, Call]:
+    """Rank -> the collective in which it waits. Where none was seen to end, the newest of all is what they were in."""
+    newest = max(course.enqueued for course in courses.values())
+    out = {rank: course.waits for rank, course in courses.items() if course.waits is not None}
+    for rank, course in courses.items():
+        last = course.last
+        if rank not in out and last is not None and last.number == newest and last.state != "completed":
+            out[rank] = last
+    return out
+
+
+# ------------------------------------------------------------------------------------------- who does something else
+
+
+def _other(groups: Sequence[_Group], where: _Where) -> Pointer | None:
+    """Who is in another collective, or brings another size or type, at the same number."""
+    named = [pointer for group in groups if (pointer := _odd(group, where)) is not None]
+    if not named or any(each.cause.ranks != named[0].cause.ranks for each in named):
+        return None
+    return named[0]
+
+
+def _odd(group: _Group, where: _Where) -> Pointer | None:
+    kinds: dict[tuple[object, ...], list[int]] = {}
+    for rank, call in group.there.items():
+        kinds.setdefault(_kind(call), []).append(rank)
+    if len(kinds) != 2:
+        return None
+    few, many = sorted((sorted(ranks) for ranks in kinds.values()), key=len)
+    one, other = group.there[few[0]], group.there[many[0]]
+    text = (
+        f"flight recorder: in #{group.number} of {group.title} {_ranks(few)} {_verb(few)} in {_full(one, other)}, "
+        f"{_ranks(many)} {_verb(many)} in {_full(other, one)}"
+    )
+    says = f"is in {_full(one, other)} as #{group.number} of {group.title}, where the others are in {_full(other, one)}"
+    cause = where.cause(few, says, "mismatch")
+    if len(few) < len(many) and where.together(few):
+        return Pointer(cause=cause, confidence="medium", evidence=(text,))
+    if len(few) == len(many) == 1:
+        says = f"is in {_full(other, one)} as #{group.number} of {group.title}"
+        return Pointer(cause=cause, confidence="low", evidence=(text,), also=(where.cause(many, says, "mismatch"),))
+    return None
+
+
+def _kind(call: Call) -> tuple[object, ...]:
+    """What has to be the same in all ranks; a tensor of another shape and as many elements is no fault."""
+    if call.op not in _ALIKE:
+        return (call.op,)
+    return call.op, _elements(call.inputs), _elements(call.outputs), call.dtypes
+
+
+def _elements(sizes: tuple[tuple[int, ...], ...]) -> tuple[int, ...]:
+    return tuple(prod(each) for each in sizes)
+
+
+def _full(call: Call, other: Call) -> str:
+    """``all_reduce of 4x4 Float (model.py:88)``: sizes only where they are what differs."""
+    text = call.op
+    if call.op == other.op:
+        shown = call.outputs if call.inputs == other.inputs and call.outputs != other.outputs else call.inputs
+        sizes = [" x ".join(map(str, each)) or "one number" for each in shown[:3]]
+        text += f" of {', '.join(sizes)} {'/'.join(dict.fromkeys(call.dtypes))}".rstrip()
+    return f"{text}{_at(call)}"
+
+
+# -------------------------------------------------------------------------------------------------- who is not there
+
+
+def _missing(groups: Sequence[_Group], where: _Where) -> Pointer | None:
+    """Who is waited for and waits for nobody himself; who waits for others only passes the waiting on."""
+    waited = {rank for group in groups for rank in (*group.behind, *group.absent)}
+    waiting = {rank for group in groups if group.behind or group.absent for rank in group.there}
+    ranks = sorted(waited - waiting)
+    if not ranks or len(ranks) > len(waiting):
+        return None
+    if where.together(ranks):
+        return _pointer(ranks, groups, where)
+    if len(ranks) > 2:
+        return None
+    first, second = (_pointer([rank], groups, where) for rank in ranks)
+    return Pointer(cause=first.cause, confidence="low", evidence=first.evidence + second.evidence, also=(second.cause,))
+
+
+def _pointer(ranks: list[int], groups: Sequence[_Group], where: _Where) -> Pointer:
+    group = next(each for each in groups if set(ranks) & {*each.behind, *each.absent})
+    call = next(iter(group.there.values()))
+    what = f"{call.op} #{group.number} of {group.title}"
+    there = (
+        f"flight recorder: {_ranks(group.there)} {'waits' if len(group.there) == 1 else 'wait'} in {what}{_at(call)}"
+    )
+    gone = [rank for rank in ranks if rank in group.absent]
+    if gone:
+        says = f"left no dump of its flight recorder, and did not come where the others wait in {what}"
+        text = f"{there}; of {_ranks(gone)} there is no dump"
+    else:
+        says = f"did not come to {what}, where the others wait"
+        text = f"{there}; {_ranks(ranks)} {_beyond(group.courses[ranks[0]])}"
+    sure = not gone or all(where.looked(rank) for rank in gone)
+    return Pointer(cause=where.cause(ranks, says, "missing"), confidence="medium" if sure else "low", evidence=(text,))
+
+
+def _beyond(course: Course) -> str:
+    if course.last is None:
+        return "never began any of it"
+    return f"did not go beyond #{course.enqueued} ({course.last.op}{_at(course.last, inside=True)})"
+
+
+def _at(call: Call, *, inside: bool = False) -> str:
+    where = stacks.place(call.frames).where if call.frames else ""
+    return "" if not where else f", {where}" if inside else f" ({where})"
+
+
+def _ranks(ranks: Iterable[int]) -> str:
+    listed = sorted(ranks)
+    return f"rank{'s' if len(listed) > 1 else ''} {fold(str(rank) for rank in listed).strip('[]')}"
+
+
+def _verb(ranks: Sequence[int]) -> str:
+    return "are" if len(ranks) > 1 else "is"
