@@ -15,6 +15,7 @@ from fanout.diagnose.sources import sources
 from fanout.diagnose.verdict import as_dict
 from fanout.diagnose.witness import Witness
 from fanout.errors import UsageError
+from fanout.verbs import dumpfiles
 from fanout.verbs.common import Edge, settings_of
 from fanout.verbs.explain import book_of
 from fanout.verbs.logfiles import STDIN, LogFile, settle
@@ -32,7 +33,9 @@ def why(request: Request, edge: Edge) -> int:
     run = _own(request, edge)
     if run:
         return _of_own(run, request, edge)
-    files = _read(request, edge)
+    paths = _paths(request, edge)
+    dumps = {path: None for path in paths if path != STDIN and dumpfiles.is_dump(os.path.join(edge.cwd, path))}
+    files = _read([path for path in paths if path not in dumps], edge)
     names = [name for file in files for name in file.hosts]
     places: dict[tuple[str, int], str] = {}
     witness = Witness(
@@ -48,21 +51,40 @@ def why(request: Request, edge: Edge) -> int:
         for label, host in file.names.items():
             witness.name(host, stream, rank=file.rank_of(label), local=file.source.local)
         file.tell(witness, stream)
+    _fly(list(dumps), witness, edge)
     verdict = judge(witness.evidence())
     if request.given["as_json"]:
-        edge.stdout.write(json.dumps({"files": len(files), **as_dict(verdict)}, indent=2) + "\n")
+        edge.stdout.write(json.dumps({"files": len(files) + len(dumps), **as_dict(verdict)}, indent=2) + "\n")
     else:
-        hosts = len(set(names))
-        edge.stdout.write(
-            f"{len(files)} file{'s' if len(files) > 1 else ''} of {hosts} host{'s' if hosts > 1 else ''}\n"
-        )
+        edge.stdout.write(_heading(files, len(dumps)))
         edge.stdout.write("".join(f"{clean(line, colour=False)}\n" for line in words.lines(verdict)))
     return 0 if verdict.cause is not None else 1
 
 
-def _read(request: Request, edge: Edge) -> list[LogFile]:
-    """The logs that the words mean, each looked through once."""
-    paths = [each for word in request.task for each in _files(os.path.join(edge.cwd, word), word)]
+def _heading(files: list[LogFile], dumps: int) -> str:
+    """``4 files of 2 hosts, 8 dumps of flight recorders``."""
+    hosts = len({name for file in files for name in file.hosts})
+    parts = (
+        [f"{len(files)} file{'s' if len(files) > 1 else ''} of {hosts} host{'s' if hosts > 1 else ''}"] if files else []
+    )
+    parts += [f"{dumps} dump{'s' if dumps > 1 else ''} of flight recorders"] if dumps else []
+    return f"{', '.join(parts)}\n"
+
+
+def _fly(paths: list[str], witness: Witness, edge: Edge) -> None:
+    """What the dumps among the files hold."""
+    hosts = dumpfiles.hosts(paths)
+    for path, told in zip(paths, dumpfiles.read(paths, edge.cwd), strict=True):
+        witness.dumps.add(hosts[path], [told])
+
+
+def _paths(request: Request, edge: Edge) -> list[str]:
+    """The files that the words mean."""
+    return [each for word in request.task for each in _files(os.path.join(edge.cwd, word), word)]
+
+
+def _read(paths: list[str], edge: Edge) -> list[LogFile]:
+    """The logs among them, each looked through once."""
     data = edge.stdin() if STDIN in paths else b""
 
     def opener(path: str) -> Callable[[], BinaryIO]:

@@ -1,0 +1,73 @@
+"""Dumps of torch's flight recorder among the files that somebody names: found by name or by their first bytes, read apart.
+
+They are pickles of unknown origin. The reader is the one that is sent to hosts; it runs in a process of its own, where
+a file can do no more than end it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from fanout.agent import bundle
+from fanout.diagnose.sources import sources
+
+SECONDS = 20.0  # for the files of one process
+AT_ONCE = 64
+_NAME = re.compile(r"(?:^|/)(?:nccl|comm_lib)_trace_rank_\d+$")
+_NUMBERED = re.compile(r"\d$")
+_PICKLE = b"\x80\x02"
+
+
+def is_dump(path: str) -> bool:
+    """By torch's own names for it; under another one by how torch's pickles begin, which no text does."""
+    if _NAME.search(path):
+        return True
+    if not _NUMBERED.search(path):
+        return False
+    try:
+        with open(path, "rb") as file:
+            return file.read(2) == _PICKLE
+    except OSError:
+        return False
+
+
+def read(paths: Sequence[str], cwd: str) -> list[dict[str, Any]]:
+    """One summary a file, in their order."""
+    out: list[dict[str, Any]] = []
+    while len(out) < len(paths):
+        some = paths[len(out) : len(out) + AT_ONCE]
+        told = _told(some, cwd)
+        out += told
+        if len(told) < len(some):
+            out.append({"path": some[len(told)], "untold": "its reader died of it, or came to no end"})
+    return out
+
+
+def hosts(paths: Sequence[str]) -> dict[str, str]:
+    """Path -> host, where they lie in several folders that tell hosts apart; else "": nobody knows."""
+    folders = {os.path.dirname(path) for path in paths}
+    if len(folders) < 2:
+        return dict.fromkeys(paths, "")
+    names = {
+        source.path: source.host for source in sources([os.path.join(folder, "log") for folder in sorted(folders)])
+    }
+    return {path: names[os.path.join(os.path.dirname(path), "log")] for path in paths}
+
+
+def _told(paths: Sequence[str], cwd: str) -> list[dict[str, Any]]:
+    argv = [sys.executable, "-I", "-S", "-c", bundle.dump_reader(), *paths]
+    try:
+        done = subprocess.run(
+            argv, check=False, cwd=cwd, stdin=subprocess.DEVNULL, capture_output=True, timeout=SECONDS
+        )
+        text = done.stdout
+    except subprocess.TimeoutExpired as late:
+        text = late.stdout or b""
+    whole = text[: text.rfind(b"\n") + 1]
+    return [json.loads(line) for line in whole.splitlines()]
