@@ -22,6 +22,7 @@ PROGRAM_SECONDS = 2.5
 GUARD_SECONDS = 2.0
 SPY_SECONDS = 0.6  # for py-spy, beside what ranks take to answer a signal: the others are waiting to be ended
 MOST_LINES = 40
+LONGEST_STACK = 8000
 _TELLING = re.compile(
     r"Killed process|Out of memory|oom-kill|oom_reaper|NVRM: |Xid|SXid|segfault at|general protection|traps: |"
     r"blocked for more than|soft lockup|I/O error|not responding|Link is Down|Machine [Cc]heck|EDAC|"
@@ -158,7 +159,7 @@ def _stuck(args: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _errors(args: dict[str, Any]) -> list[dict[str, Any]]:
-    """torch's error files of this run (TORCHELASTIC_ERROR_FILE): who raised what, and when."""
+    """torch's error files of this run (TORCHELASTIC_ERROR_FILE): who raised what, where, and how many seconds ago."""
     directory = directory_of(args)
     found = []
     for path in glob.glob(os.path.join(directory, "ranks", "*", "attempt_*", "*", "error.json"))[:64]:
@@ -168,9 +169,18 @@ def _errors(args: dict[str, Any]) -> list[dict[str, Any]]:
             continue
         local = os.path.basename(os.path.dirname(path))
         if isinstance(message, dict):
-            told = str(message.get("message", ""))[:400]
-            stamp = message.get("extraInfo", {}).get("timestamp", "")
-            found.append({"local_rank": int(local) if local.isdigit() else None, "message": told, "timestamp": stamp})
+            more = message.get("extraInfo")
+            more = more if isinstance(more, dict) else {}
+            stamp = str(more.get("timestamp", ""))
+            found.append(
+                {
+                    "local_rank": int(local) if local.isdigit() else None,
+                    "message": str(message.get("message", ""))[:2000],
+                    "stack": str(more.get("py_callstack", ""))[-LONGEST_STACK:],
+                    "age": max(0.0, time.time() - int(stamp)) if stamp.isdigit() else None,
+                    "path": path,
+                }
+            )
     return found
 
 

@@ -170,7 +170,8 @@ def dead(directory: str) -> list[dict[str, Any]]:
         if len(words) == 4 and words[0] == "#rank" and words[1].isdigit() and "thread 0x" in text:
             local = int(words[2]) if words[2].isdigit() else None
             found[int(name)] = {"rank": int(words[1]), "local_rank": local, "parent": int(words[3]), **_last(text)}
-    return [dict(rank, pid=pid) for pid, rank in found.items() if rank.pop("parent") not in found]
+    tops = {pid: rank for pid, rank in found.items() if rank.pop("parent") not in found}
+    return [dict(rank, pid=pid) for pid, rank in tops.items() if rank["stack"] or rank["crash"]]
 
 
 def _last(text: str) -> dict[str, Any]:

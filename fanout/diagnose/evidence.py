@@ -31,6 +31,7 @@ class Sighting:
     kind: Kind = ""
     fields: Mapping[str, str] = field(default_factory=dict)
     traceback: tuple[str, ...] = ()
+    reported: bool = False  # torchrun quoted it, some seconds after it was said
 
     @property
     def same_as(self) -> tuple[str, str]:

@@ -6,7 +6,7 @@ given to a process only where no other can have said it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -61,17 +61,22 @@ class World:
         return {rank: host for host, ranks in self.ranks.items() for rank in ranks}
 
 
-def world_of(evidence: Evidence) -> World:
-    """From the plan, else from what torchrun said: it lists all processes of its host once one has failed."""
+def planned(nodes: Mapping[str, tuple[int, int | None]]) -> dict[str, range]:
+    """Host -> its ranks, by node and number of processes, up to the first host of which the number is not known."""
     ranks: dict[str, range] = {}
-    order = sorted(evidence.ranks, key=lambda host: evidence.ranks[host][0])
     begin = 0
-    for host in order:
-        count = evidence.ranks[host][1]
+    for host in sorted(nodes, key=lambda host: nodes[host][0]):
+        count = nodes[host][1]
         if count is None:
             break
         ranks[host] = range(begin, begin + count)
         begin += count
+    return ranks
+
+
+def world_of(evidence: Evidence) -> World:
+    """From the plan, else from what torchrun said: it lists all processes of its host once one has failed."""
+    ranks = planned(evidence.ranks)
     for host in evidence.hosts:
         if host not in ranks:
             mine = [d for d in evidence.deaths if d.host == host and d.rank is not None and d.local_rank is not None]

@@ -86,7 +86,7 @@ def _of_process(process: Process, evidence: Evidence) -> Suspect:
             host=process.host,
             rank=process.rank,
             strength=strength,
-            begin=first.at,
+            begin=first.at - (NOTICE_SECONDS if first.reported else 0.0),
             end=first.at,
             signature=first.signature,
             says=_said(first),

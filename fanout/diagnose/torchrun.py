@@ -37,6 +37,11 @@ class Torchrun:
         """In a summary: every line must be given."""
         return self._left > 0
 
+    @property
+    def about(self) -> tuple[int, int] | None:
+        """In a summary: the (rank, local rank) that the line is about; its traceback is that one's."""
+        return self._rank if self._left else None
+
     def feed(self, text: str, at: float, number: int) -> None:
         """One line."""
         if "closing signal" in text and (closing := _CLOSING.search(text)):

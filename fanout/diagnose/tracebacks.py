@@ -16,6 +16,8 @@ NEEDLES = (HEAD, *_LINKS)
 _LAST = re.compile(r"[A-Za-z_][\w.]*(?::|$)")
 _FRAME = re.compile(r'\s*File "(?P<path>[^"]+)", line (?P<line>\d+)(?:, in (?P<name>.+))?')
 _LIBRARY = re.compile(r"/(?:site|dist)-packages/|/lib/python\d|<frozen |/bin/torchrun")
+_REPORTED = re.compile(r"\s*traceback\s*: $")  # torchrun's summary of a rank that left an error file
+_REPORT_MARGIN = 2
 _LONGEST = 400
 _FOREIGN = 8
 
@@ -75,7 +77,7 @@ class Tracebacks:
         block = self._closed.pop(who, None) if who in self._linked else None
         self._linked.discard(who)
         block = block or Block()
-        block._margin = head if not text[:head].strip() else 0
+        block._margin = head if not text[:head].strip() else _REPORT_MARGIN if _REPORTED.match(text[:head]) else 0
         block.lines.append(text[head:])
         self._open[who] = block
         self._closed.pop(who, None)

@@ -6,52 +6,26 @@ Bytes in which no known word stands cost one search; lines are looked at only wh
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from fanout.diagnose import aftermath, shapes, torchrun
 from fanout.diagnose.dumps import Collected
 from fanout.diagnose.evidence import Death, End, Evidence, Sighting, Stand
+from fanout.diagnose.processes import planned
 from fanout.diagnose.signatures import GENERIC, Book, Signature, builtin, filled
+from fanout.diagnose.streams import Seen, Stream, Who, frozen, go_on
 from fanout.diagnose.torchrun import Torchrun
-from fanout.diagnose.tracebacks import NEEDLES, Block, Tracebacks
+from fanout.diagnose.tracebacks import NEEDLES, Block
 from fanout.events import Acted, Answered, Chunk, Event, Examine, Exited, Linked, LinkLost, Lost, Stop, StreamOpened
 from fanout.gist import bare, gist
 from fanout.state import RunState
 
 LONGEST_LINE = 8192
 KEEP_EACH = 3  # sightings of one signature by one speaker of one stream
+_ALIKE = 400  # so much of two texts is compared
 KEEP_ALL = 400  # sightings of one stream
-SURVIVED_SECONDS = 10.0
 _ALSO = tuple(bare(word.encode()) for word in (*NEEDLES, *torchrun.NEEDLES))
-
-_Who = tuple[int | None, int | None]  # (global rank, local rank), as far as the line tells
-
-
-@dataclass(slots=True)
-class _Seen:
-    """A sighting that may still change: its traceback grows, the run goes on after it."""
-
-    sighting: Sighting
-    who: _Who
-    block: Block | None = None
-    steps: int = 0
-    reached: int = -1
-
-
-@dataclass(slots=True)
-class _Stream:
-    host: str
-    file: str
-    torchrun: Torchrun
-    rank: int | None = None
-    local: int | None = None
-    tracebacks: Tracebacks = field(default_factory=Tracebacks)
-    rest: bytes = b""
-    number: int = 0
-    seen: list[_Seen] = field(default_factory=list)
-    watched: list[_Seen] = field(default_factory=list)
-    counts: dict[tuple[_Who, str], int] = field(default_factory=dict)
 
 
 class Witness:
@@ -76,7 +50,7 @@ class Witness:
         self._book = book or builtin()
         self._file_of, self._name_file = file_of, name_file
         self._error, self._live = error, live
-        self._streams: dict[tuple[str, int], _Stream] = {}
+        self._streams: dict[tuple[str, int], Stream] = {}
         self._ends: dict[str, End] = {}
         self._stopped: dict[str, float] = {}
         self._heard: dict[str, float] = {}
@@ -87,6 +61,7 @@ class Witness:
         self._stands: dict[tuple[str, int], Stand] = {}
         self.dumps = Collected()
         self._proofs: list[Sighting] = []
+        self._told: dict[str, tuple[Mapping[str, Any], float]] = {}
         self._notes: dict[str, tuple[str, ...]] = {}
 
     def __call__(self, event: Event, state: RunState) -> None:
@@ -144,6 +119,7 @@ class Witness:
         for stand in (*aftermath.stands(host, entries), *aftermath.stands(host, value.get("ends"))):
             self._stands[host, stand.pid] = stand
         if what == "aftermath":
+            self._told[host] = value, at
             self._proofs += aftermath.sightings(host, value, at, self._book)
             if isinstance(value.get("flights"), list):
                 self.dumps.add(host, value["flights"])
@@ -201,7 +177,8 @@ class Witness:
                 self._lines(where, rest, self._heard.get(where.host, 0.0), worth=self._worth(where, rest))
         deaths = [death for where in self._streams.values() for death in where.torchrun.deaths.values()]
         bases = {d.host: d.rank - d.local_rank for d in deaths if d.rank is not None and d.local_rank is not None}
-        sightings = [_frozen(seen, bases) for where in self._streams.values() for seen in where.seen] + self._proofs
+        sightings = [frozen(seen, bases) for where in self._streams.values() for seen in where.seen] + self._proofs
+        sightings += self._unsaid({**{host: ranks[0] for host, ranks in planned(self.ranks).items()}, **bases})
         return Evidence(
             hosts=self.hosts,
             ranks=self.ranks,
@@ -218,27 +195,27 @@ class Witness:
             live=self._live,
         )
 
-    def _stream(self, host: str, stream: int) -> _Stream:
+    def _stream(self, host: str, stream: int) -> Stream:
         where = self._streams.get((host, stream))
         if where is None:
             file = self._file_of(host, stream)
-            where = self._streams[host, stream] = _Stream(host, file, Torchrun(host, file))
+            where = self._streams[host, stream] = Stream(host, file, Torchrun(host, file))
         return where
 
-    def _worth(self, where: _Stream, data: bytes) -> bool:
+    def _worth(self, where: Stream, data: bytes) -> bool:
         if where.tracebacks.busy or where.torchrun.reading:
             return True
         text = gist(data).text
         return any(needle in text for needle in _ALSO) or self._book.may_speak(data)
 
-    def _lines(self, where: _Stream, data: bytes, at: float, *, worth: bool) -> None:
+    def _lines(self, where: Stream, data: bytes, at: float, *, worth: bool) -> None:
         if not worth:
             where.number += data.count(b"\n") + 1
             if where.watched:  # the end of the block tells whether it goes on
                 for line in data[-4096:].split(b"\n")[-16:]:
                     body, rank, local = shapes.speaker(shapes.plain(line.decode("utf-8", "replace")))
                     who = (where.rank if rank is None else rank, where.local if local is None else local)
-                    _go_on(where, who, body, at)
+                    go_on(where, who, body, at)
             return
         for line in data.split(b"\n"):
             where.number += 1
@@ -246,12 +223,13 @@ class Witness:
                 if part:
                     self._line(where, part[:LONGEST_LINE].decode("utf-8", "replace"), at)
 
-    def _line(self, where: _Stream, text: str, at: float) -> None:
+    def _line(self, where: Stream, text: str, at: float) -> None:
         body, rank, local = shapes.speaker(shapes.plain(text))
         who = (where.rank if rank is None else rank, where.local if local is None else local)
         where.torchrun.feed(body, at, where.number)
         if where.watched:
-            _go_on(where, who, body, at)
+            go_on(where, who, body, at)
+        who = where.torchrun.about or who
         inside, named = where.tracebacks.feed(who, body, where.number)
         if named is not None:
             self._named(where, who, named, at)
@@ -260,8 +238,11 @@ class Witness:
             if found is not None:
                 self._note(where, who, found[0], _groups(found[1].groupdict()), body, at)
 
-    def _named(self, where: _Stream, who: _Who, block: Block, at: float) -> None:
+    def _named(self, where: Stream, who: Who, block: Block, at: float) -> None:
         """A traceback came to its exception."""
+        reported = where.torchrun.about is not None
+        if reported and self._said(where.host, who[0], block.last):
+            return  # torchrun quotes what that rank said itself
         found = self._book.look(block.last)
         if found is not None:
             self._note(where, who, found[0], _groups(found[1].groupdict()), block.last, at, block)
@@ -270,10 +251,23 @@ class Witness:
             fields = {"type": kind.rstrip(":"), "message": message}
             self._note(where, who, self._book[GENERIC], fields, block.last, at, block)
 
+    def _unsaid(self, bases: Mapping[str, int]) -> list[Sighting]:
+        """What stands in error files and in no stream."""
+        found = [
+            each for host, (value, at) in self._told.items()
+            for each in aftermath.errors(host, value, at, self._book, bases.get(host))
+        ]  # fmt: skip
+        return [each for each in found if not self._said(each.host, each.rank, each.text)]
+
+    def _said(self, host: str, rank: int | None, text: str) -> bool:
+        """Did the rank say so itself, or somebody on its host of whom nobody knows who it was?"""
+        seen = (each.sighting for where in self._streams.values() if where.host == host for each in where.seen)
+        return any(each.text[:_ALIKE] == text.strip()[:_ALIKE] and each.rank in (None, rank) for each in seen)
+
     def _note(
         self,
-        where: _Stream,
-        who: _Who,
+        where: Stream,
+        who: Who,
         signature: Signature,
         fields: dict[str, str],
         text: str,
@@ -303,32 +297,11 @@ class Witness:
             fields=fields,
             file=where.file,
             line=where.number,
+            reported=where.torchrun.about is not None,
         )
-        seen = _Seen(sighting, who, block)
+        seen = Seen(sighting, who, block)
         where.seen.append(seen)
         where.watched.append(seen)
-
-
-def _go_on(where: _Stream, who: _Who, text: str, at: float) -> None:
-    """Does the speaker of a sighting go on as if nothing had happened? Then it was no cause."""
-    number = shapes.progress(text)
-    if number is None:
-        return
-    for seen in [seen for seen in where.watched if seen.who == who]:
-        if number > seen.reached:
-            seen.steps, seen.reached = seen.steps + 1, number
-        enough = at - seen.sighting.at >= SURVIVED_SECONDS or seen.steps >= 200
-        if seen.steps >= 3 and enough:
-            where.watched.remove(seen)
-            where.seen.remove(seen)
-            where.counts[who, seen.sighting.signature] -= 1
-
-
-def _frozen(seen: _Seen, bases: Mapping[str, int]) -> Sighting:
-    rank, (_, local) = seen.sighting.rank, seen.who
-    if rank is None and local is not None and seen.sighting.host in bases:
-        rank = bases[seen.sighting.host] + local
-    return replace(seen.sighting, rank=rank, traceback=tuple(seen.block.lines) if seen.block else ())
 
 
 def _placed(death: Death, bases: Mapping[str, int]) -> Death:

@@ -1,0 +1,63 @@
+"""What the witness remembers of one stream: its sightings, some of which may still change, and what is being put together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from fanout.diagnose import shapes
+from fanout.diagnose.evidence import Sighting
+from fanout.diagnose.torchrun import Torchrun
+from fanout.diagnose.tracebacks import Block, Tracebacks
+
+SURVIVED_SECONDS = 10.0
+
+Who = tuple[int | None, int | None]  # (global rank, local rank), as far as the line tells
+
+
+@dataclass(slots=True)
+class Seen:
+    """A sighting that may still change: its traceback grows, the run goes on after it."""
+
+    sighting: Sighting
+    who: Who
+    block: Block | None = None
+    steps: int = 0
+    reached: int = -1
+
+
+@dataclass(slots=True)
+class Stream:
+    host: str
+    file: str
+    torchrun: Torchrun
+    rank: int | None = None
+    local: int | None = None
+    tracebacks: Tracebacks = field(default_factory=Tracebacks)
+    rest: bytes = b""
+    number: int = 0
+    seen: list[Seen] = field(default_factory=list)
+    watched: list[Seen] = field(default_factory=list)
+    counts: dict[tuple[Who, str], int] = field(default_factory=dict)
+
+
+def go_on(where: Stream, who: Who, text: str, at: float) -> None:
+    """Does the speaker of a sighting go on as if nothing had happened? Then it was no cause."""
+    number = shapes.progress(text)
+    if number is None:
+        return
+    for seen in [seen for seen in where.watched if seen.who == who]:
+        if number > seen.reached:
+            seen.steps, seen.reached = seen.steps + 1, number
+        enough = at - seen.sighting.at >= SURVIVED_SECONDS or seen.steps >= 200
+        if seen.steps >= 3 and enough:
+            where.watched.remove(seen)
+            where.seen.remove(seen)
+            where.counts[who, seen.sighting.signature] -= 1
+
+
+def frozen(seen: Seen, bases: Mapping[str, int]) -> Sighting:
+    rank, (_, local) = seen.sighting.rank, seen.who
+    if rank is None and local is not None and seen.sighting.host in bases:
+        rank = bases[seen.sighting.host] + local
+    return replace(seen.sighting, rank=rank, traceback=tuple(seen.block.lines) if seen.block else ())
