@@ -46,14 +46,16 @@ def look(setting: str, state: RunState) -> list[Examine]:
     return [_question(state, host, STACKS) for host in hosts]
 
 
-def aftermath(state: RunState) -> list[Examine]:
-    """Ask every host that was in it, as soon as one failed by itself: before the others are ended, and only once."""
-    if not state.failures or state.interrupts or state.first_stop is not None:
+def aftermath(state: RunState, *, hung: bool = False) -> list[Examine]:
+    """Ask every host that was in it what it knows, once, before it is ended: as one failed by itself, or for a hang."""
+    if state.interrupts or state.first_stop is not None or not (state.failures or hung):
         return []
+    since = state.failures[0][1] if state.failures else asked_at(state) or 0.0
     return [
         _question(state, host, AFTERMATH)
         for host in state.all
-        if host.linked and host.started_at is not None and host.forget_at is None and not _asked(host, AFTERMATH)
+        if host.linked and host.started_at is not None and host.forget_at is None
+        if not any(at >= since for _, at in _asked(host, AFTERMATH))
     ]
 
 

@@ -111,8 +111,10 @@ def _rolled_back(state: RunState) -> str:
 
 def _running(policy: Policy, state: RunState) -> list[Action]:
     """After Go: why should it end, and who still has to be told?"""
-    why = _reason_to_stop(policy, state)
-    actions: list[Action] = [*hangs.aftermath(state), *(hangs.look(policy.hang_timeout, state) if not why else ())]
+    hung = policy.on_hang == "stop" and hangs.found(state)
+    asked = hangs.aftermath(state, hung=hung)
+    why = "" if hung and asked else _reason_to_stop(policy, state)  # what they know is heard before they are ended
+    actions: list[Action] = [*asked, *(hangs.look(policy.hang_timeout, state) if not why else ())]
     for host in state.all:
         if host.phase not in (Phase.PREPARED, Phase.RUNNING):
             continue

@@ -117,6 +117,9 @@ class Witness:
         """A host's answer about itself; a later look at the same process replaces an earlier one."""
         entries = value.get("ranks") if what == "stacks" else value.get("stacks")
         for stand in (*aftermath.stands(host, entries), *aftermath.stands(host, value.get("ends"))):
+            before = self._stands.get((host, stand.pid))
+            if before is not None and stand.moved is None and stand.frames == before.frames:
+                stand = replace(stand, moved=before.moved)  # one look tells nothing of that
             self._stands[host, stand.pid] = stand
         if what == "aftermath":
             self._told[host] = value, at

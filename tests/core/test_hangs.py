@@ -67,9 +67,37 @@ def test_it_is_a_hang_only_where_nothing_moves_anywhere(second: dict[str, Any], 
     asked(run)
     answer(run, STILL, second)
     assert hangs.found(run.play()) is found
-    stops = decide(Policy(hang_timeout="10", on_hang="stop"), run.play())
-    assert all(isinstance(action, Stop) and action.why.startswith("hang: ") for action in stops)
-    assert bool(stops) is found
+
+
+def test_a_hang_is_ended_once_the_hosts_have_told_what_they_know() -> None:
+    """What the kernel or a file system has to say of a hang is gone, or hard to find, after the run."""
+    policy = Policy(hang_timeout="10", on_hang="stop")
+    run = running()
+    run.wait(11.0)
+    asked(run, policy)
+    answer(run, STILL, STILL)
+    assert {(a.host, a.what) for a in asked(run, policy) if isinstance(a, Examine)} == {
+        ("gpu01", "aftermath"),
+        ("gpu02", "aftermath"),
+    }
+    assert asked(run, policy) == []
+    answer(run, {}, {})
+    stops = asked(run, policy)
+    assert [action.host for action in stops if isinstance(action, Stop) and action.why.startswith("hang: ")] == list(
+        run.hosts
+    )
+
+
+def test_hosts_that_were_asked_for_a_hang_are_asked_again_when_the_run_fails_later() -> None:
+    policy = Policy(hang_timeout="10", on_hang="stop")
+    run = running()
+    run.wait(11.0)
+    asked(run, policy)
+    answer(run, STILL, STILL)
+    asked(run, policy)
+    run.wait(1.0).say("gpu02", b"step 2 loss 1.9\n")
+    answer(run, {}, {}).wait(1.0).end("gpu02", code=1)
+    assert {a.host for a in asked(run, policy) if isinstance(a, Examine)} == {"gpu01", "gpu02"}
 
 
 def test_a_hang_is_reported_and_not_ended_by_default() -> None:
