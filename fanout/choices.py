@@ -12,5 +12,5 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "fold": ("auto", "off", "exact", "similar"),
     "rank_logs": ("auto", "off"),
     "stacks": ("auto", "off"),
-    "on_hang": ("report", "stop"),
+    "on_hang": ("report", "stop", "restart"),
 }

@@ -112,7 +112,7 @@ def _ending(group: Any) -> None:
     group.add_argument(
         "--on-hang",
         choices=CHOICES["on_hang"],
-        help="report (default): say where every rank stands; stop: and end the run",
+        help="report (default): say where every rank stands; stop: and end the run; restart: and begin it again",
     )
     group.add_argument(
         "--on-hangup",

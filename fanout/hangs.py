@@ -14,6 +14,7 @@ from fanout.state import HostState, Phase, RunState
 
 STACKS, AFTERMATH = "stacks", "aftermath"
 HANG = "hang"  # how the ``why`` of a Stop for a hang begins
+ENDING = ("stop", "restart")  # what ends a run that hangs
 ANSWER_SECONDS = {STACKS: 12.0, AFTERMATH: 6.0}
 FIRST_NUMBER = 1_000_000  # of our questions; the check counts its own from 1
 AUTO_START, AUTO_LEAST, AUTO_TIMES = 600.0, 60.0, 10.0

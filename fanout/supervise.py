@@ -111,7 +111,7 @@ def _rolled_back(state: RunState) -> str:
 
 def _running(policy: Policy, state: RunState) -> list[Action]:
     """After Go: why should it end, and who still has to be told?"""
-    hung = policy.on_hang == "stop" and hangs.found(state)
+    hung = policy.on_hang in hangs.ENDING and hangs.found(state)
     asked = hangs.aftermath(state, hung=hung)
     why = "" if hung and asked else _reason_to_stop(policy, state)  # what they know is heard before they are ended
     actions: list[Action] = [*asked, *(hangs.look(policy.hang_timeout, state) if not why else ())]
@@ -133,7 +133,7 @@ def _reason_to_stop(policy: Policy, state: RunState) -> str:
     began = min(host.go_at for host in state.all if host.go_at is not None)
     if policy.time_limit is not None and state.now - began >= policy.time_limit:
         return TIME_LIMIT
-    if policy.on_hang == "stop" and hangs.found(state):
+    if policy.on_hang in hangs.ENDING and hangs.found(state):
         return f"{hangs.HANG}: no line since {_quiet(state):.0f} s, and nothing moves on any host"
     if _rolled_back(state):
         return f"{_rolled_back(state)} rolled back before the start"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import shlex
 import time
 from collections.abc import Sequence
@@ -25,7 +24,7 @@ from fanout.plan import LaunchPlan, Learned
 from fanout.settings import Settings
 from fanout.state import RunState
 from fanout.transports.pick import Picker, addresses
-from fanout.verbs import detach, explain, front, keeping, retest
+from fanout.verbs import again, detach, explain, front, keeping, retest
 from fanout.verbs.common import (
     Edge,
     config_values,
@@ -39,7 +38,7 @@ from fanout.verbs.common import (
     work_directory,
 )
 from fanout.verbs.pacing import PaceTeller
-from fanout.verbs.runs import ORDER
+from fanout.verbs.runs import ORDER, new_id
 from fanout.verbs.showing import look_of, view_of, wishes_of
 from fanout.views.base import Heading, View
 from fanout.views.logdir import LogDir, Problem
@@ -57,9 +56,10 @@ def run(request: Request, edge: Edge, *, leavable: bool = True) -> int:
     look_for_task(request.task, directory)
     config = config_values(request.task, directory)
     plan.check_exports(hosts, settings)
+    again.check(settings)
     keep = keeping.parse(settings.keep)
     picker = picker_of(settings, edge)
-    run_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+    run_id = new_id()
     if request.given["dry_run"]:
         return _dry_run(hosts, request, settings, picker, edge, run_id, directory)
     launch = _Launch(request, edge, settings, hosts, directory, config, picker, run_id)
@@ -68,11 +68,12 @@ def run(request: Request, edge: Edge, *, leavable: bool = True) -> int:
         edge.say(pruned)
     for note in file.notes:
         edge.say(note)
+    work = partial(again.repeated, launch, edge) if settings.on_hang == "restart" else launch.run
     if request.given["detach"]:
-        return detach.apart(edge, launch.run)
+        return detach.apart(edge, work)
     if leavable and launch.look.mode == "live" and edge.keyboard is not None:
-        return front.wait(edge, launch.run)
-    return launch.run()
+        return front.wait(edge, work)
+    return work()
 
 
 def _dry_run(
@@ -113,7 +114,11 @@ class _Launch:
         config: tuple[str, Any],
         picker: Picker,
         run_id: str,
+        *,
+        left: bool = False,
     ) -> None:
+        """``left``: nobody looked on any more when it was begun."""
+        self.left, self.hung = left, False
         self.request = request
         self.edge = edge
         self.settings = settings
@@ -121,7 +126,7 @@ class _Launch:
         self.directory = directory
         self.config = config
         self.picker = picker
-        quiet = request.given["detach"] and settings.output == "auto"
+        quiet = left or (request.given["detach"] and settings.output == "auto")
         self.look = look_of(settings, edge, "plain" if quiet else "")
         self.run_id = run_id
         root = runs_directory(settings, edge)
@@ -155,6 +160,9 @@ class _Launch:
             keep = self.settings.on_hangup == "keep"
             on_leave = partial(self._leave, record, hold)
             view = detach.Curtain(shown, door=door, keep=keep, on_leave=on_leave, wish=wish)
+            if self.left:
+                view.left = True
+                detach.redirect(record.path)
             tails = Tails()
             guardian = Guardian()
             stack.callback(guardian.leave_to_it)
@@ -173,6 +181,7 @@ class _Launch:
             session.connect()
             self._tell_stale(session, view)
             outcome = self._launch(session, view, record, guardian)
+            self.left, self.hung = view.left, again.hung(session.state, outcome)
             if outcome.clean:
                 guardian.dismiss()
             view.close()
@@ -190,6 +199,11 @@ class _Launch:
                 shown.finish(outcome, text, judged)
         return outcome.exit_code
 
+    def again(self) -> _Launch:
+        """The same once more, under a new name."""
+        told = self.request, self.edge, self.settings, self.hosts, self.directory, self.config, self.picker
+        return _Launch(*told, new_id(), left=self.left)
+
     def _tell_stale(self, session: Session, view: View) -> None:
         """What earlier runs left on these hosts, once, in a line a run."""
         where: dict[str, list[str]] = {}
@@ -203,7 +217,7 @@ class _Launch:
     def _holder(self, *, detached: bool = False) -> holder.Holder:
         edge = self.edge
         return holder.Holder(
-            pid=os.getpid(), user=edge.user, machine=edge.machine, since=time.time(), detached=detached
+            pid=os.getpid(), user=edge.user, machine=edge.machine, since=time.time(), detached=detached or self.left
         )
 
     def _leave(self, record: LogDir, hold: holder.Hold, why: str) -> None:

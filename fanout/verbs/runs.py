@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import secrets
 import select
 import signal
+import time
 
 from fanout import holder, rejoin
 from fanout.arguments import Request
@@ -17,6 +19,11 @@ from fanout.verbs.common import Edge, runs_directory, settings_of
 from fanout.views.recorded import Recorded
 
 ORDER = "order.json"
+
+
+def new_id() -> str:
+    """Of a run that begins now; in the order of time, and no other machine's."""
+    return f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
 
 
 def find(name: str, root: str) -> str:

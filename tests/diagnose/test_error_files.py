@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fanout.events import Acted, Answered, Examine
 from tests.diagnose.kit import Run, people, verdict
 
@@ -59,7 +61,7 @@ def test_what_a_rank_said_itself_is_not_counted_again_when_torchrun_quotes_it() 
 
 def test_what_stands_in_an_error_file_alone_is_its_ranks_own() -> None:
     """TORCHELASTIC_ERROR_FILE, of a rank whose streams were closed, with the time at which it was written."""
-    error = {"local_rank": 1, "message": "ValueError: bad sample 1234", "age": 2.0, "path": "/var/tmp/error.json",
+    error: dict[str, Any] = {"local_rank": 1, "message": "ValueError: bad sample 1234", "age": 2.0, "path": "/var/tmp/error.json",
              "stack": 'Traceback (most recent call last):\n  File "train.py", line 13\nValueError: bad sample 1234'}  # fmt: skip
     run = Run().victims(0, 1, 2).torchrun("gpu02", (3, 1), (2, -15))
     run.add(Acted(at=run.at, action=Examine(host="gpu02", ask=9, what="aftermath")))
