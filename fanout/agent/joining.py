@@ -19,7 +19,7 @@ class Joining:
     """Looks less and less often, until there is nothing more to be found."""
 
     def __init__(self, port: int) -> None:
-        self._port = "%04X" % port
+        self._port = port
         self._pause = FIRST_SECONDS
         self._next = time.monotonic() + FIRST_SECONDS
         self.how = ""
@@ -39,33 +39,36 @@ class Joining:
             return ""
         self._pause = min(self._pause * 1.3, LAST_SECONDS)
         self._next = time.monotonic() + self._pause
-        inodes = self._inodes()
+        inodes = sockets(self._port, connected=True)
         below = procs.descendants(keeper)
         how = self.how
-        if inodes and any(_holds(pid, inodes) for pid in below):
+        if inodes and any(holds(pid, inodes) for pid in below):
             how = "joined"
         elif not how and any(_is_torchrun(pid) for pid in below):
             how = "waiting"
         new, self.how = (how if how != self.how else ""), how
         return new
 
-    def _inodes(self) -> set:
-        """Sockets of this host that listen on the port, or are connected to that port of whatever host."""
-        found = set()
-        for name in ("/proc/net/tcp", "/proc/net/tcp6"):
-            try:
-                with open(name) as file:
-                    rows = [line.split() for line in file][1:]
-            except OSError:
-                continue
-            for row in rows:
-                here, there, state = row[1].rpartition(":")[2], row[2].rpartition(":")[2], row[3]
-                if (state == LISTENS and here == self._port) or (state == CONNECTED and there == self._port):
-                    found.add("socket:[%s]" % row[9])
-        return found
+
+def sockets(port: int, *, connected: bool = False) -> set:
+    """Sockets of this host that listen on the port; with ``connected`` also those that go to that port of any host."""
+    wanted = "%04X" % port
+    found = set()
+    for name in ("/proc/net/tcp", "/proc/net/tcp6"):
+        try:
+            with open(name) as file:
+                rows = [line.split() for line in file][1:]
+        except OSError:
+            continue
+        for row in rows:
+            here, there, state = row[1].rpartition(":")[2], row[2].rpartition(":")[2], row[3]
+            if (state == LISTENS and here == wanted) or (connected and state == CONNECTED and there == wanted):
+                found.add("socket:[%s]" % row[9])
+    return found
 
 
-def _holds(pid: int, inodes: set) -> bool:
+def holds(pid: int, inodes: set) -> bool:
+    """Has the process one of these sockets?"""
     directory = "/proc/%d/fd" % pid
     try:
         names = os.listdir(directory)

@@ -14,7 +14,7 @@ import time
 from functools import partial
 from typing import Any, Callable
 
-from . import prepare, probes_flights, probes_net, probes_rdma, probes_services, procs, record
+from . import prepare, probes_flights, probes_net, probes_ras, probes_rdma, procs, record
 from .probes_stacks import ask_stacks, dead, directory_of
 from .probes_tools import Aside, NotHad, Program, put, read, read_or_empty, search_path
 
@@ -201,7 +201,7 @@ _ASIDES: dict[str, Callable[[dict[str, Any]], Any]] = {
     "stuck": _stuck,
     "errors": _errors,
     "flights": probes_flights.flights,
-    "ras": lambda args: probes_services.ras(),
+    "ras": probes_ras.of_this_run,
     "ports": _ports,
     "stacks": lambda args: ask_stacks(dict(args, samples=1, spy=SPY_SECONDS))["ranks"],
     "ends": lambda args: dead(directory_of(args)),

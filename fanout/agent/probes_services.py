@@ -75,11 +75,12 @@ def _ufw_is_on() -> bool:
     return not text or bool(re.search(r"(?m)^ENABLED=yes", text))
 
 
-def ras(seconds: float = 1.5) -> list[str]:
+def ras(seconds: float = 1.5, address: tuple[str, int] | None = None) -> list[str]:
     """What NCCL's own service on this host says of its communicators; NotHad where none listens."""
+    address = address or ("127.0.0.1", RAS_PORT)
     text, until = b"", time.monotonic() + seconds
     try:
-        with socket.create_connection(("127.0.0.1", RAS_PORT), 0.5) as link:
+        with socket.create_connection(address, 0.5) as link:
             link.sendall(b"verbose status\n")
             while len(text) < 1 << 16:
                 link.settimeout(max(0.01, until - time.monotonic()))
@@ -90,7 +91,7 @@ def ras(seconds: float = 1.5) -> list[str]:
     except socket.timeout:
         pass
     except OSError as error:
-        raise NotHad("no NCCL RAS on port %d (%s)" % (RAS_PORT, error.strerror or error)) from None
+        raise NotHad("no NCCL RAS on port %d (%s)" % (address[1], error.strerror or error)) from None
     return text.decode("utf-8", "replace").splitlines()[:200]
 
 

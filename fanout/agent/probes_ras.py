@@ -1,0 +1,36 @@
+"""What NCCL's own service (RAS) says of this run: one process of each host answers for all communicators that it knows.
+
+It listens on a fixed port, so where two jobs share a host the second has none, and whoever asks there hears of the
+other one. So it counts only if a process of this run holds the port.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import joining, probes_services, procs, record
+from .probes_stacks import directory_of, environ_of
+from .probes_tools import NotHad
+
+_ANY = ("", "0.0.0.0", "::", "localhost")
+
+
+def of_this_run(args: dict[str, Any]) -> list[str]:
+    """``args``: run, node. Its lines; NotHad where nobody listens, or somebody else's job."""
+    keeper = int(record.read_status(directory_of(args)).get("keeper", 0))
+    return of(procs.descendants(keeper) if keeper else [])
+
+
+def of(pids: list[int]) -> list[str]:
+    """The same of these processes, at the address that is in their environment (NCCL_RAS_ADDR)."""
+    host, port = next(filter(None, map(_address, pids)), ("127.0.0.1", probes_services.RAS_PORT))
+    held = joining.sockets(port)
+    if held and not any(joining.holds(pid, held) for pid in pids):
+        raise NotHad("NCCL RAS on port %d is not this run's" % port)
+    return probes_services.ras(address=(host, port))
+
+
+def _address(pid: int) -> tuple[str, int] | None:
+    host, _, port = environ_of(pid).get(b"NCCL_RAS_ADDR", b"").decode("utf-8", "replace").rpartition(":")
+    host = host.strip("[]")
+    return ("127.0.0.1" if host in _ANY else host, int(port)) if port.isdigit() else None

@@ -1,0 +1,64 @@
+"""NCCL's own service is heard where a process of the run holds its port, and nobody is blamed for another job's."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from fanout.agent import probes_ras
+from fanout.agent.probes_tools import NotHad
+
+pytestmark = pytest.mark.process
+SERVES = """
+import socket, sys
+door = socket.socket(fileno=int(sys.argv[1]))
+print("ready", flush=True)
+guest = door.accept()[0]
+assert guest.recv(100) == b"verbose status\\n"
+guest.sendall(b"  The missing rank: 21\\n")
+"""
+
+
+@contextmanager
+def rank(name: str) -> Iterator[int]:
+    """A process that serves at the address that its environment says."""
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        env = os.environ | {"NCCL_RAS_ADDR": f"{name}:{door.getsockname()[1]}"}
+        child = subprocess.Popen(
+            [sys.executable, "-c", SERVES, str(door.fileno())],
+            env=env,
+            pass_fds=[door.fileno()],
+            stdout=subprocess.PIPE,
+        )
+    with child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"ready\n"
+        yield child.pid
+        child.kill()
+
+
+@pytest.mark.parametrize("name", ["127.0.0.1", "localhost", "0.0.0.0"])
+def test_it_is_asked_where_the_ranks_say(name: str) -> None:
+    with rank(name) as pid:
+        assert probes_ras.of([pid]) == ["  The missing rank: 21"]
+
+
+def test_another_jobs_service_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        monkeypatch.setattr("fanout.agent.probes_services.RAS_PORT", door.getsockname()[1])
+        with pytest.raises(NotHad, match=r"NCCL RAS on port \d+ is not this run's"):
+            probes_ras.of([])
+
+
+def test_without_nccl_it_is_said_to_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        port = door.getsockname()[1]
+    monkeypatch.setattr("fanout.agent.probes_services.RAS_PORT", port)
+    with pytest.raises(NotHad, match=f"no NCCL RAS on port {port} .Connection refused."):
+        probes_ras.of([os.getpid()])
