@@ -74,6 +74,7 @@ def as_dict(plan: LaunchPlan) -> dict[str, object]:
                 "host": node.host.name,
                 "rank": node.rank,
                 "nproc": node.nproc,
+                "gpus": list(node.gpus),
                 "cwd": node.cwd,
                 "argv": list(node.argv),
                 "env": {

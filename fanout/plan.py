@@ -63,6 +63,11 @@ class NodePlan:
     run_id: str
 
     @property
+    def gpus(self) -> tuple[str, ...]:
+        """The ids of its GPUs in the order of its processes, as far as they are known."""
+        return tuple(claim[4:] for claim in self.claims if claim.startswith("gpu-"))
+
+    @property
     def mark(self) -> tuple[str, ...]:
         """What marks this run's processes on that host, in their environment."""
         return (f"FANOUT_RUN_ID={self.run_id}", f"FANOUT_NODE={self.rank}")

@@ -104,6 +104,7 @@ class Evidence:
 
     hosts: tuple[str, ...]
     ranks: Mapping[str, tuple[int, int | None]] = field(default_factory=dict)
+    gpus: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # host -> ids, in the order of its processes
     sightings: tuple[Sighting, ...] = ()
     deaths: tuple[Death, ...] = ()
     ends: Mapping[str, End] = field(default_factory=dict)

@@ -32,10 +32,10 @@ def _verdict(rule: str, found: Finding | None, case: Case) -> Verdict:
     others = [each for each in case.processes if (each.host, each.rank) not in guilty]
     lost = [Party(host=host, rank=None, how=end.why) for host, end in case.evidence.ends.items() if end.kind == "lost"]
     return Verdict(
-        cause=_with_stack(found.cause, case.evidence) if found else None,
+        cause=_placed(_with_stack(found.cause, case.evidence), case) if found else None,
         confidence=found.confidence if found else "undetermined",
         rule=rule,
-        also=found.also if found else (),
+        also=tuple(_placed(each, case) for each in found.also) if found else (),
         victims=tuple(_party(each) for each in others if each.part not in ("collateral",)),
         collateral=tuple(_party(each) for each in others if each.part == "collateral"),
         silent=_silent(case.world, case.processes, guilty, case.evidence),
@@ -46,6 +46,16 @@ def _verdict(rule: str, found: Finding | None, case: Case) -> Verdict:
         stands=stacks.sentences(case.evidence.stands),
         hosts=(*case.evidence.notes, *flights.strangers(case)),
     )
+
+
+def _placed(cause: Cause, case: Case) -> Cause:
+    """With its local rank and its GPU, where only its rank was known."""
+    ranks = case.world.ranks.get(cause.host or "", range(0))
+    local = cause.local_rank
+    if local is None and cause.rank is not None and cause.rank in ranks:
+        local = cause.rank - ranks[0]
+    gpus = case.evidence.gpus.get(cause.host or "", ())
+    return replace(cause, local_rank=local, gpu=gpus[local] if local is not None and local < len(gpus) else "")
 
 
 def _with_stack(cause: Cause, evidence: Evidence) -> Cause:

@@ -23,6 +23,7 @@ class Cause:
     host: str | None
     rank: int | None = None
     local_rank: int | None = None
+    gpu: str = ""
     pid: int | None = None
     code: int | None = None
     host_code: int | None = None
@@ -116,6 +117,7 @@ def _cause(cause: Cause) -> dict[str, Any]:
         "host": cause.host,
         "rank": cause.rank,
         "local_rank": cause.local_rank,
+        "gpu": cause.gpu or None,
         "pid": cause.pid,
         "exit": code,
         "signal": short(cause.code) if cause.code is not None and cause.code < 0 else None,

@@ -46,6 +46,7 @@ class Witness:
     ) -> None:
         self.hosts = hosts
         self.ranks = dict(ranks or {})
+        self.gpus: dict[str, tuple[str, ...]] = {}  # host -> ids, in the order of its processes
         self._addresses: dict[str, set[str]] = {host: {host} for host in hosts}
         self._book = book or builtin()
         self._file_of, self._name_file = file_of, name_file
@@ -185,6 +186,7 @@ class Witness:
         return Evidence(
             hosts=self.hosts,
             ranks=self.ranks,
+            gpus=dict(self.gpus),
             sightings=tuple(sorted(sightings, key=lambda each: (each.at, each.file, each.line))),
             deaths=tuple(sorted((_placed(death, bases) for death in deaths), key=lambda each: (each.at, each.line))),
             ends=dict(self._ends),

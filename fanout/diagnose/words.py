@@ -74,6 +74,8 @@ def _details(cause: Cause) -> str:
     parts = []
     if cause.local_rank is not None:
         parts.append(f"local rank {cause.local_rank}")
+    if cause.gpu:
+        parts.append(f"GPU {cause.gpu}")
     if cause.pid is not None:
         parts.append(f"pid {cause.pid}")
     if cause.code is not None and cause.rank is not None:

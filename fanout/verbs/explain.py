@@ -93,6 +93,7 @@ def witness_of(heading: Heading, book: Book, *, recorded: bool = False) -> Witne
 def learn(witness: Witness, plan: LaunchPlan, addresses: Mapping[str, str]) -> None:
     """What the check and the plan found out: processes of each host, and the addresses by which the others know it."""
     witness.ranks.update({node.host.name: (node.rank, node.nproc) for node in plan.nodes})
+    witness.gpus.update({node.host.name: node.gpus for node in plan.nodes})
     witness.know(addresses)
 
 
@@ -102,6 +103,7 @@ def learn_again(witness: Witness, path: str) -> None:
         with open(os.path.join(path, "plan.json"), encoding="utf-8") as file:
             nodes = json.load(file)["nodes"]
         witness.ranks.update({node["host"]: (node["rank"], node["nproc"]) for node in nodes})
+        witness.gpus.update({node["host"]: tuple(map(str, node.get("gpus", ()))) for node in nodes})
     except FileNotFoundError:
         return
     except (OSError, ValueError, KeyError, TypeError) as error:

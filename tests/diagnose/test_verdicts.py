@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from fanout.diagnose.judge import judge
 from fanout.diagnose.verdict import as_dict
+from fanout.diagnose.witness import Witness
+from fanout.diagnose.words import lines
 from fanout.events import Linked, LinkLost, StreamOpened
 from tests.diagnose.cases import CASES, ONE_A_HOST, chained, exception, exits, missing_module
 from tests.diagnose.kit import Run, people, verdict
@@ -170,3 +173,20 @@ def test_the_json_has_the_keys_that_programs_rely_on() -> None:
     assert {"verdict", "cause", "victims", "silent", "confidence", "advice"} <= told.keys()
     assert {"signature", "host", "rank", "line", "file"} <= told["cause"].keys()
     assert told["cause"]["file"].startswith("gpu02:")
+
+
+def test_the_cause_has_its_gpu_where_the_plan_knows_it() -> None:
+    """By its place among the processes of its host, of which a hostfile may have chosen some."""
+    run = (
+        Run()
+        .raises(3, "RuntimeError: CUDA error: an illegal memory access was encountered")
+        .torchrun("gpu02", (3, 1), (2, -15))
+    )
+    witness = Witness(run.hosts, ranks={"gpu01": (0, 2), "gpu02": (1, 2)})
+    witness.gpus = {"gpu01": ("0", "1"), "gpu02": ("4", "6")}
+    for event in run.events:
+        witness.take(event)
+    found = judge(witness.evidence())
+    assert found.cause is not None
+    assert (found.cause.rank, found.cause.local_rank, found.cause.gpu) == (3, 1, "6")
+    assert "(local rank 1, GPU 6, pid 20003, exit 1)" in "\n".join(lines(found))
