@@ -11,7 +11,7 @@ import sys
 from importlib import metadata
 from typing import Any
 
-from bench import exec_many, logs, start_four, start_many, start_two, stream
+from bench import check_many, exec_many, logs, start_four, start_many, start_two, stream
 from bench import help as help_text
 from bench.common import REPOSITORY
 from tests.lab.lab import why_not
@@ -20,6 +20,7 @@ ALL = {
     "help": help_text.measure,
     "exec_many": exec_many.measure,
     "start_many": start_many.measure,
+    "check_many": check_many.measure,
     "start_four": start_four.measure,
     "start_two": start_two.measure,
     "stream": stream.measure,
