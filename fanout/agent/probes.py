@@ -1,139 +1,43 @@
-"""The questions that a host can be asked, by name; every answer is plain JSON, nothing is changed.
+"""The questions that a host can be asked, by name, and who answers each; every answer is plain JSON, nothing is changed.
 
 An answer is a dict. A generator answers with its first ``yield`` and then lives on until it is cancelled, killed or
-out of time. ``facts`` brings many sections in one round trip: a section that could not be had is missing from the
-answer and its reason is under ``missing``, so that nobody can take silence for health.
+out of time. A host takes in only the modules of the questions that it is asked: their sources are compiled there.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from functools import partial
-from typing import Any, Callable, Dict
+from importlib import import_module
 
-from . import (
-    probes_aftermath,
-    probes_files,
-    probes_gpu,
-    probes_host,
-    probes_net,
-    probes_port,
-    probes_rdma,
-    probes_rehearsal,
-    probes_runs,
-    probes_services,
-    probes_share,
-    probes_soft,
-    probes_stacks,
-    probes_tree,
-)
-from .probes_tools import Aside, NotHad, Program, put
+TYPE_CHECKING = False  # what typing says, without the price of importing it on a host
+if TYPE_CHECKING:
+    from typing import Any, Callable
 
-Sections = Dict[str, Callable[[Dict[str, Any]], Any]]
-
-QUICK: Sections = {
-    "identity": probes_host.identity,
-    "user": probes_host.user,
-    "agent": probes_host.agent,
-    "limits": probes_host.limits,
-    "memory": probes_host.memory,
-    "cpu": probes_host.cpu,
-    "kernel": probes_host.kernel,
-    "session": probes_host.session,
-    "environment": probes_host.environment,
-    "stuck": probes_host.stuck,
-    "leftovers": probes_host.leftovers,
-    "interfaces": probes_net.interfaces,
-    "route": probes_net.route,
-    "ports": probes_net.port_ranges,
-    "residue": probes_net.residue,
-    "infiniband": probes_rdma.infiniband,
-    "segments": probes_files.shared_memory,
-    "ras": probes_services.other_job,
-}
-
-# These touch paths or name servers that may hang for minutes: each in a child of its own that can be given up.
-GUARDED: Sections = {
-    "own_name": probes_net.own_name,
-    "reverse": probes_net.reverse,
-    "files": probes_files.files,
-    "programs": probes_files.programs,
-    "space": probes_files.space,
-    "tree": probes_tree.tree,
-    "locks": probes_files.stale_locks,
-}
-
-# These wait for a program: all are started first, and collected last.
-PROGRAMS: dict[str, tuple[Callable[[dict[str, Any]], Program], Callable[[Any], Any]]] = {
-    "gpu": (probes_gpu.start, probes_gpu.finish),
-    "software": (probes_soft.start, probes_soft.finish),
-    "services": (probes_services.start, probes_services.finish),
+_ANSWERED_BY = {
+    "facts": ("probes_facts", "ask_facts"),
+    "clock": ("probes", "ask_clock"),
+    "listen": ("probes_port", "ask_listen"),
+    "dial": ("probes_port", "ask_dial"),
+    "deep-open": ("probes_deep", "opened"),
+    "deep-step": ("probes_deep", "stepped"),
+    "runs": ("probes_runs", "ask_runs"),
+    "clean": ("probes_runs", "ask_clean"),
+    "rehearse": ("probes_rehearsal", "ask_rehearse"),
+    "share": ("probes_share", "ask_share"),
+    "shared": ("probes_share", "ask_shared"),
+    "stacks": ("probes_stacks", "ask_stacks"),
+    "aftermath": ("probes_aftermath", "ask_aftermath"),
 }
 
 
-def ask_facts(args: dict[str, Any]) -> dict[str, Any]:
-    """Everything that is known of this host without changing it. ``args["guard"]`` bounds the slow sections."""
-    began = time.time()
-    guard = float(args.get("guard", 5.0))
-    answer: dict[str, Any] = {}
-    missing: dict[str, str] = {}
-    programs = {name: _begun(missing, name, start, args) for name, (start, _) in PROGRAMS.items()}
-    asides = {name: Aside(partial(section, args), guard) for name, section in GUARDED.items()}
-    for name, section in QUICK.items():
-        put(answer, missing, name, partial(section, args))
-    for name, aside in asides.items():
-        put(answer, missing, name, aside.result)
-    for name, program in programs.items():
-        if program is not None:
-            put(answer, missing, name, partial(PROGRAMS[name][1], program))
-    answer["missing"] = missing
-    answer["clock"] = {"began": began, "ended": time.time()}
-    return answer
-
-
-def _begun(
-    missing: dict[str, str], name: str, start: Callable[[dict[str, Any]], Program], args: dict[str, Any]
-) -> Program | None:
-    """The section's program, already at work; None where there is nothing to start, and why under ``missing``."""
-    try:
-        return start(args)
-    except NotHad as error:
-        missing[name] = str(error)
-        return None
+def probe(what: str) -> Callable[[dict[str, Any]], Any]:
+    """Who answers this question; KeyError for one that nobody knows."""
+    module, name = _ANSWERED_BY[what]
+    found: Callable[[dict[str, Any]], Any] = getattr(import_module("." + module, __package__), name)
+    return found
 
 
 def ask_clock(args: dict[str, Any]) -> dict[str, Any]:
     """The time here, and who we are: the smallest question there is."""
     return {"time": time.time(), "pid": os.getpid()}
-
-
-def ask_deep_open(args: dict[str, Any]) -> Any:
-    """Processes with torch for the deep check, which live as long as this question."""
-    from . import probes_deep  # what only a deep check pays for
-
-    return probes_deep.opened(args)
-
-
-def ask_deep_step(args: dict[str, Any]) -> dict[str, Any]:
-    """One step for them."""
-    from . import probes_deep
-
-    return probes_deep.stepped(args)
-
-
-PROBES: dict[str, Callable[[dict[str, Any]], Any]] = {
-    "facts": ask_facts,
-    "clock": ask_clock,
-    "listen": probes_port.ask_listen,
-    "dial": probes_port.ask_dial,
-    "deep-open": ask_deep_open,
-    "deep-step": ask_deep_step,
-    "runs": probes_runs.ask_runs,
-    "clean": probes_runs.ask_clean,
-    "rehearse": probes_rehearsal.ask_rehearse,
-    "share": probes_share.ask_share,
-    "shared": probes_share.ask_shared,
-    "stacks": probes_stacks.ask_stacks,
-    "aftermath": probes_aftermath.ask_aftermath,
-}

@@ -12,11 +12,14 @@ import os
 import re
 import time
 from functools import partial
-from typing import Any, Callable
 
 from . import prepare, probes_flights, probes_net, probes_ras, probes_rdma, procs, record
 from .probes_stacks import ask_stacks, dead, directory_of
 from .probes_tools import Aside, NotHad, Program, put, read, read_or_empty, search_path
+
+TYPE_CHECKING = False  # what typing says, without the price of importing it on a host
+if TYPE_CHECKING:
+    from typing import Any, Callable
 
 PROGRAM_SECONDS = 2.5
 GUARD_SECONDS = 2.0

@@ -14,10 +14,13 @@ import os
 import signal
 import socket
 import struct
-from typing import Any, Callable
 
 from .probes_tools import NotHad, read, read_or_empty
 from .spawn import LIBC, PR_SET_PDEATHSIG
+
+TYPE_CHECKING = False  # what typing says, without the price of importing it on a host
+if TYPE_CHECKING:
+    from typing import Any, Callable
 
 _NEW_USER, _NEW_MOUNT, _NEW_NET, _NEW_PID, _NEW_IPC = 0x10000000, 0x00020000, 0x40000000, 0x20000000, 0x08000000
 _READ_ONLY, _NO_SUID, _NO_DEV, _BIND, _RECURSIVE, _PRIVATE = 1, 2, 4, 4096, 16384, 1 << 18

@@ -15,9 +15,12 @@ import socket
 import struct
 import subprocess
 import time
-from typing import Any, Iterator
 
 from . import spawn
+
+TYPE_CHECKING = False  # what typing says, without the price of importing it on a host
+if TYPE_CHECKING:
+    from typing import Any, Iterator
 
 # Constant, like every shell text of ours: the python beside torchrun, as train.sh would come to it, takes in its text.
 FIND = 't=$(command -v torchrun) && p=${t%/*}/python3 && [ -x "$p" ] || p=python3; exec "$p" "$@"'

@@ -7,10 +7,13 @@ import hashlib
 import os
 import stat
 import time
-from typing import Any
 
 from .probes_tools import read, search_path
 from .procs import all_pids
+
+TYPE_CHECKING = False  # what typing says, without the price of importing it on a host
+if TYPE_CHECKING:
+    from typing import Any
 
 _HASHED = 32 << 20  # larger files are data: their size is compared, not their content
 

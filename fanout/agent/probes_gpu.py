@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
-from typing import Any
 
 from . import probes_links, probes_rocm, probes_xid
 from .probes_files import which
 from .probes_rocm import process
 from .probes_tools import NotHad, Program, read_or_empty, search_path
+
+TYPE_CHECKING = False  # what typing says, without the price of importing it on a host
+if TYPE_CHECKING:
+    from typing import Any
 
 _FIELDS = (
     "index", "uuid", "name", "memory.total", "memory.used", "driver_version", "compute_mode", "persistence_mode",

@@ -9,9 +9,12 @@ import resource
 import socket
 import sys
 import time
-from typing import Any
 
 from .probes_tools import read, read_or_empty
+
+TYPE_CHECKING = False  # what typing says, without the price of importing it on a host
+if TYPE_CHECKING:
+    from typing import Any
 
 _HAZARDS = (
     "PET_", "NCCL_", "GLOO_", "TORCH_", "TORCHELASTIC_", "CUDA_", "HIP_", "ROCR_", "ASCEND_", "OMP_", "MKL_",

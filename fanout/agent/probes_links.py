@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 from .probes_tools import NotHad, Program
+
+TYPE_CHECKING = False  # what typing says, without the price of importing it on a host
+if TYPE_CHECKING:
+    from typing import Any
 
 QUESTIONS = {"paths": ["topo", "-m"], "peers": ["topo", "-p2p", "r"]}
 _ROW = re.compile(r"^\s*GPU\d+\s+(\S.*)$")

@@ -6,9 +6,12 @@ import ctypes
 import os
 import socket
 import time
-from typing import Any
 
 from .probes_tools import NotHad, read, read_or_empty
+
+TYPE_CHECKING = False  # what typing says, without the price of importing it on a host
+if TYPE_CHECKING:
+    from typing import Any
 
 _UP, _LOOPBACK, _RUNNING = 0x1, 0x8, 0x40
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import os
-from typing import Any
 
 from .probes_tools import read_or_empty
+
+TYPE_CHECKING = False  # what typing says, without the price of importing it on a host
+if TYPE_CHECKING:
+    from typing import Any
 
 ROOT = "/sys/class/infiniband"
 _VERBS = "/dev/infiniband"

@@ -12,11 +12,14 @@ import os
 import resource
 import signal
 import time
-from typing import Any
 
 from . import probes_box, spawn
 from .probes_files import elsewhere, which
 from .probes_tools import NotHad, read, read_or_empty
+
+TYPE_CHECKING = False  # what typing says, without the price of importing it on a host
+if TYPE_CHECKING:
+    from typing import Any
 
 RECORDED = 86  # the recorder's exit status: none that a shell or torchrun has a use for
 _SECONDS = 6.0

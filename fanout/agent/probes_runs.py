@@ -9,10 +9,13 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-from typing import Any, Callable
 
 from . import frames, place, prepare, procs, record
 from .probes_host import age_of
+
+TYPE_CHECKING = False  # what typing says, without the price of importing it on a host
+if TYPE_CHECKING:
+    from typing import Any, Callable
 
 KEEPER = "@%s READY"  # stands in the command line of every agent
 ANSWER_SECONDS = 3.0

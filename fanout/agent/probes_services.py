@@ -6,10 +6,13 @@ import os
 import re
 import socket
 import time
-from typing import Any
 
 from .probes_files import which
 from .probes_tools import NotHad, Program, read_or_empty, search_path
+
+TYPE_CHECKING = False  # what typing says, without the price of importing it on a host
+if TYPE_CHECKING:
+    from typing import Any
 
 RAS_PORT = 28028  # NCCL's own service, on localhost (NCCL_RAS_ADDR)
 BOOTED = "/run/systemd/system"  # there where systemd is what was booted: sd_booted(3)

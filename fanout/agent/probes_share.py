@@ -9,10 +9,13 @@ from __future__ import annotations
 import os
 import signal
 import time
-from typing import Any, Iterator
 
 from .probes_files import mount_of, placed
 from .probes_tools import NotHad
+
+TYPE_CHECKING = False  # what typing says, without the price of importing it on a host
+if TYPE_CHECKING:
+    from typing import Any, Iterator
 
 _PREFIX = ".fanout-check-"
 _STALE = 3600.0  # seconds; no check lasts as long

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Any
 
 from .probes_files import placed, which
 from .probes_tools import NotHad, Program, search_path
 
-# Runs in the task's interpreter. torch is looked at, never imported: its version file says CUDA's version too.
+TYPE_CHECKING = False  # what typing says, without the price of importing it on a host
+if TYPE_CHECKING:
+    from typing import Any
+
+# Runs in the task's interpreter. torch is looked at, never imported: its version file says CUDA's version too. Nothing is
+# imported that Python has not imported for itself: json and importlib.util would take half as long again as all the rest.
 _LOOK = """
-import sys, json, os, importlib.util
+import sys, os
 found = {}
 for folder in sys.path:
     for entry in os.listdir(folder) if os.path.isdir(folder) else ():
@@ -19,17 +23,27 @@ for folder in sys.path:
             name, _, version = entry.rpartition(".")[0].partition("-")
             found.setdefault(name.lower().replace("_", "-"), version)
 def spec(name):
-    try: return importlib.util.find_spec(name)
-    except Exception: return None
+    if name in sys.modules: return sys.modules[name].__spec__
+    for finder in sys.meta_path:
+        try: seen = finder.find_spec(name, None)
+        except Exception: return None
+        if seen: return seen
 torch, home = {}, spec("torch")
 if home and home.origin:
     names = {}
     try: exec(open(os.path.join(os.path.dirname(home.origin), "version.py")).read(), names)
     except Exception: pass
     torch = {"version": names.get("__version__") or found.get("torch"), "cuda": names.get("cuda"), "hip": names.get("hip")}
-sys.path[:0] = json.loads(sys.argv[2])  # last: a user's email.py must not stand in for the library's
-print(json.dumps({"version": list(sys.version_info[:3]), "executable": sys.executable, "prefix": sys.prefix,
- "packages": found, "torch": torch, "absent": [n for n in json.loads(sys.argv[1]) if not spec(n)]}))
+imports, sys.path[:0] = sys.argv[1].split(), sys.argv[2:]  # last: a user's email.py must not stand in for the library's
+def told(value):
+    if value is None: return "null"
+    if isinstance(value, dict): return "{%s}" % ",".join(told(key) + ":" + told(value[key]) for key in value)
+    if isinstance(value, list): return "[%s]" % ",".join(map(told, value))
+    if isinstance(value, int): return str(value)
+    units = str(value).encode("utf-16-be", "surrogatepass").hex()
+    return '"%s"' % "".join("\\\\u" + units[at:at + 4] for at in range(0, len(units), 4))
+print(told({"version": list(sys.version_info[:3]), "executable": sys.executable, "prefix": sys.prefix,
+ "packages": found, "torch": torch, "absent": [name for name in imports if not spec(name)]}))
 """
 
 
@@ -44,9 +58,9 @@ def start(args: dict[str, Any]) -> Program:
     task = args.get("paths", {}).get("task", "")
     top = placed(".", args)
     roots = [os.path.dirname(placed(task, args)) if task else top, os.path.join(top, "VeOmni"), top]
-    imports = json.dumps(list(args.get("imports", ())))
+    imports = " ".join(args.get("imports", ()))
     env = dict(os.environ, PATH=path, PYTHONDONTWRITEBYTECODE="1")  # a look leaves nothing behind
-    return Program([python, "-c", _LOOK, imports, json.dumps(roots)], env, float(args.get("software_seconds", 8.0)))
+    return Program([python, "-c", _LOOK, imports, *roots], env, float(args.get("software_seconds", 8.0)))
 
 
 def finish(program: Program) -> dict[str, Any]:

@@ -9,9 +9,12 @@ from __future__ import annotations
 import json
 import os
 import time
-from typing import Any
 
 from .probes_tools import NotHad, Program, read_or_empty
+
+TYPE_CHECKING = False  # what typing says, without the price of importing it on a host
+if TYPE_CHECKING:
+    from typing import Any
 
 NAME = "py-spy"
 NATIVE_SECONDS = 12.0  # the symbols of torch's libraries are large

@@ -10,11 +10,14 @@ from __future__ import annotations
 import os
 import re
 import time
-from typing import Any
 
 from . import place, probes_spy, procs, record
 from .probes_tools import NotHad, read, read_or_empty
 from .shim import SIGNAL
+
+TYPE_CHECKING = False  # what typing says, without the price of importing it on a host
+if TYPE_CHECKING:
+    from typing import Any
 
 WAIT_SECONDS = 2.0  # for a process to answer the signal
 SPY_SECONDS = 2.0  # for py-spy, after that

@@ -8,7 +8,10 @@ import select
 import signal
 import subprocess
 import time
-from typing import Any, Callable
+
+TYPE_CHECKING = False  # what typing says, without the price of importing it on a host
+if TYPE_CHECKING:
+    from typing import Any, Callable
 
 
 class NotHad(Exception):

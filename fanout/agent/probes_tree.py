@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-from typing import Any
 
 from .probes_files import placed
 from .probes_tools import NotHad, Program
+
+TYPE_CHECKING = False  # what typing says, without the price of importing it on a host
+if TYPE_CHECKING:
+    from typing import Any
 
 _CODE = (".py", ".sh", ".yaml", ".yml", ".toml", ".cfg", ".ini", ".cpp", ".cu", ".cuh", ".h")
 _SKIPPED = {"__pycache__", "node_modules", "venv", "env", "wandb", "logs", "runs", "results", "checkpoints", "data"}

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import re
 import time
-from typing import Any
 
 from .probes_files import which
 from .probes_tools import NotHad, Program
+
+TYPE_CHECKING = False  # what typing says, without the price of importing it on a host
+if TYPE_CHECKING:
+    from typing import Any
 
 _XID = re.compile(r"NVRM: Xid \(PCI:(?P<pci>[0-9a-fA-F:.]+)\): (?P<xid>\d+),? ?(?P<text>.*)")
 _MOST = 12

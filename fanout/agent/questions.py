@@ -34,7 +34,7 @@ class Questions:
         return [question[2] for question in self._open.values()]
 
     def ask(self, message: dict) -> None:
-        _load()
+        _load(message["what"])
         answer_read, answer_write = os.pipe()
         child = os.fork()
         if child == 0:
@@ -66,10 +66,12 @@ class Questions:
             os.waitpid(question[1], 0)
 
 
-def _load() -> None:
-    """Take the probes in here, once: their sources are compiled in memory, which every child would have to do anew."""
+def _load(what: str) -> None:
+    """Take in here, once, who answers it: the sources are compiled in memory, which every child would have to do anew."""
     try:
         from . import probes, spawn  # noqa: F401
+
+        probes.probe(what)
     except Exception:
         pass  # the child meets the same, and its answer says so
 
@@ -83,7 +85,7 @@ def _answer(message: dict, descriptor: int) -> None:
         null = os.open("/dev/null", os.O_RDWR)
         os.dup2(null, 0)
         os.dup2(null, 1)
-        value = probes.PROBES[message["what"]](message["args"])
+        value = probes.probe(message["what"])(message["args"])
         for item in value if hasattr(value, "__next__") else [value]:
             _say(descriptor, {"value": item, "error": ""})
     except Exception as error:  # a probe must never take the relay down; its error is its answer

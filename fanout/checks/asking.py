@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ask:
-    """One question to one host: ``what`` is a name of the agent's PROBES; after ``timeout`` seconds it is given up."""
+    """One question to one host: ``what`` is one of the agent's probes; after ``timeout`` seconds it is given up."""
 
     host: str
     what: str

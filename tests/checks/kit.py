@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from fanout.agent.probes import PROBES
+from fanout.agent.probes import probe
 from fanout.checks.asking import Answer, Ask
 from fanout.checks.mesh import pairs
 from fanout.checks.model import Case, CheckRequest, MeshTest, PortTest
@@ -287,7 +287,7 @@ def _play(ask: Ask, writer: int) -> None:
     """The child: answer once, or answer and live on."""
     status = 1
     try:
-        result = PROBES[ask.what](dict(ask.args))
+        result = probe(ask.what)(dict(ask.args))
         for value in [result] if isinstance(result, dict) else result:
             os.write(writer, json.dumps({"value": value}).encode() + b"\n")
         status = 0

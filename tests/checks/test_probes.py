@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from fanout.agent import probes, probes_files, probes_port, probes_soft, probes_tree, procs
+from fanout.agent import probes, probes_facts, probes_files, probes_port, probes_soft, probes_tree, procs
 from fanout.agent.probes_tools import Aside, NotHad, Program
 from fanout.checks.asking import Ask
 from tests.checks.kit import ForkingAsker
@@ -217,8 +217,8 @@ def test_facts_bring_every_section_or_the_reason_why_not(tmp_path: Path) -> None
     """Nothing is left out in silence."""
     (tmp_path / "task.py").write_text("x = 1\n")
     args = {"workdir": str(tmp_path), "paths": {"workdir": ".", "task": "task.py", "config": "no.yaml"}, "tree": True}
-    facts = probes.ask_facts(args)
-    sections = {*probes.QUICK, *probes.GUARDED, *probes.PROGRAMS}
+    facts = probes_facts.ask_facts(args)
+    sections = {*probes_facts.QUICK, *probes_facts.GUARDED, *probes_facts.PROGRAMS}
     assert sections == (sections & set(facts)) | set(facts["missing"])
     assert facts["files"]["workdir"]["kind"] == "directory"
     assert facts["files"]["task"]["size"] == 6
@@ -233,7 +233,7 @@ def test_facts_change_nothing(tmp_path: Path) -> None:
     subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
     before = {path: path.stat().st_mtime_ns for path in sorted(tmp_path.rglob("*"))}
     others = set(procs.descendants(os.getpid()))  # tests before this one have their own
-    probes.ask_facts({"workdir": str(tmp_path), "paths": {"task": "task.py"}, "tree": True, "imports": ["json"]})
+    probes_facts.ask_facts({"workdir": str(tmp_path), "paths": {"task": "task.py"}, "tree": True, "imports": ["json"]})
     assert {path: path.stat().st_mtime_ns for path in sorted(tmp_path.rglob("*"))} == before
     assert set(procs.descendants(os.getpid())) <= others
 
@@ -267,10 +267,10 @@ def test_a_program_is_given_up_in_time() -> None:
 def test_who_we_are_can_be_given(monkeypatch: pytest.MonkeyPatch) -> None:
     """Simulated hosts on one machine say who they are; else it is the boot and the network."""
     monkeypatch.delenv("FANOUT_HOST_ID", raising=False)
-    real = probes.QUICK["identity"]({})
+    real = probes_facts.QUICK["identity"]({})
     assert real["host_id"] == f"{real['boot_id']}/{real['netns']}"
     monkeypatch.setenv("FANOUT_HOST_ID", "h1")
-    assert probes.QUICK["identity"]({})["host_id"] == "h1"
+    assert probes_facts.QUICK["identity"]({})["host_id"] == "h1"
 
 
 def test_only_variables_that_matter_leave_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -278,7 +278,7 @@ def test_only_variables_that_matter_leave_the_host(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("WANDB_API_KEY", "secret")
     monkeypatch.setenv("PET_NNODES", "2")
     monkeypatch.setenv("https_proxy", "http://ann:secret@proxy:3128")
-    environment = probes.QUICK["environment"]({})
+    environment = probes_facts.QUICK["environment"]({})
     assert "WANDB_API_KEY" not in environment
     assert environment["PET_NNODES"] == "2"
     assert environment["https_proxy"] == "http://***@proxy:3128"
@@ -286,7 +286,7 @@ def test_only_variables_that_matter_leave_the_host(monkeypatch: pytest.MonkeyPat
 
 def test_loopback_is_among_the_interfaces() -> None:
     """getifaddrs by hand gives what the kernel knows."""
-    (loopback,) = [row for row in probes.QUICK["interfaces"]({}) if row["loopback"]]
+    (loopback,) = [row for row in probes_facts.QUICK["interfaces"]({}) if row["loopback"]]
     assert "127.0.0.1/8" in loopback["addresses"]
     assert loopback["mtu"] > 0
 
