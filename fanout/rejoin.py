@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from fanout import supervise
+from fanout.descriptors import make_room
 from fanout.errors import FanoutError, LauncherError
 from fanout.events import Chunk, Event, LinkLost, StreamOpened
 from fanout.fan import Clock, Fan
@@ -130,6 +131,7 @@ class TakenUp:
     def _fan(self, clock: Clock, *, by: str, agent: bool) -> Fan:
         order, settings = self.order, self.order.settings
         hosts = [host for host in order.hosts if not self._left.hosts[host.name].phase.over]
+        make_room(len(hosts), by_program=settings.transport == "openssh")
         options = FanOptions(dials=settings.fanout, connect_timeout=settings.connect_timeout, by=by)
         fan = Fan(hosts, Picker(settings, user=order.user, agent=agent), options, clock)
         for name, link in fan.links.items():

@@ -10,6 +10,7 @@ FLOORS = {
     "settings": 2,
     "state": 2,
     "groups": 2,
+    "descriptors": 2,
     "outcome": 3,
     "holder": 3,
     "plan": 3,

@@ -14,6 +14,7 @@ from typing import Any, TextIO
 
 from fanout import hostfile
 from fanout.arguments import Request
+from fanout.descriptors import make_room
 from fanout.errors import UsageError
 from fanout.events import Interrupted
 from fanout.fan import Clock, Fan
@@ -188,11 +189,12 @@ def fan_of(
     before: Callable[[Fan], None] | None = None,
     once: Callable[[Handler], Handler] | None = None,
 ) -> Iterator[Fan]:
-    """The fan, started, with this process's signals turned into events; all undone at the end.
+    """The fan, started, with this process's signals turned into events; all undone at the end. Raises LauncherError.
 
     ``hung_up`` hears of SIGHUP instead, where a closed terminal is not to end the run; ``before`` is done to the fan
     before it starts; ``once`` makes of a handler one that hears of nothing twice.
     """
+    make_room(len(hosts), by_program=settings.transport == "openssh")
     options = FanOptions(
         dials=settings.fanout,
         connect_timeout=settings.connect_timeout,

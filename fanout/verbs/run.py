@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from fanout import __version__, dryrun, holder, plan, rejoin, supervise
 from fanout.arguments import Request
+from fanout.descriptors import make_room
 from fanout.diagnose.verdict import Verdict, as_dict
 from fanout.errors import UsageError
 from fanout.guardian import Guardian
@@ -62,6 +63,7 @@ def run(request: Request, edge: Edge, *, leavable: bool = True) -> int:
     run_id = new_id()
     if request.given["dry_run"]:
         return _dry_run(hosts, request, settings, picker, edge, run_id, directory)
+    make_room(len(hosts), by_program=settings.transport == "openssh")  # before there is a record of the run
     launch = _Launch(request, edge, settings, hosts, directory, config, picker, run_id)
     pruned = keeping.prune(runs_directory(settings, edge), keep, time.time())
     if pruned:
