@@ -18,6 +18,7 @@ from . import (
     probes_services,
     probes_soft,
     probes_tree,
+    probes_upgrades,
 )
 from .probes_tools import Aside, NotHad, Program, put
 
@@ -46,6 +47,7 @@ QUICK: Sections = {
     "infiniband": probes_rdma.infiniband,
     "segments": probes_files.shared_memory,
     "ras": probes_services.other_job,
+    "upgrades": probes_upgrades.upgrades,
 }
 
 # These touch paths or name servers that may hang for minutes: each in a child of its own that can be given up.

@@ -129,7 +129,8 @@ def space(args: dict[str, Any]) -> dict[str, Any]:
 def programs(args: dict[str, Any]) -> dict[str, Any]:
     """Where the programs of a run are on the PATH that train.sh gets, and torchruns that are elsewhere."""
     path = search_path(args)
-    found = {name: which(name, path) for name in ("bash", "torchrun", "python3", "python", "git", "tee", "nvidia-smi")}
+    names = ("bash", "torchrun", "python3", "python", "git", "tee", "nvidia-smi", "py-spy")
+    found = {name: which(name, path) for name in names}
     venv = args.get("venv") or ""
     return {
         "path": path,

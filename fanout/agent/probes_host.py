@@ -118,8 +118,25 @@ def kernel(args: dict[str, Any]) -> dict[str, Any]:
         "up": float(read("/proc/uptime").split()[0]),
         "reboot_required": os.path.exists("/var/run/reboot-required"),
         "ptrace_scope": read_or_empty("/proc/sys/kernel/yama/ptrace_scope").strip(),
+        "core_pattern": read_or_empty("/proc/sys/kernel/core_pattern").strip(),
+        "log_barred": _log_barred(),
         "numa_balancing": read_or_empty("/proc/sys/kernel/numa_balancing").strip() not in ("", "0"),
     }  # fmt: skip
+
+
+def _log_barred() -> str:
+    """Why this user cannot read the kernel's log, neither from the kernel nor from the journal; "" if it can."""
+    try:
+        os.close(os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK))
+        return ""
+    except OSError as error:
+        reason = "/dev/kmsg: %s" % error.strerror
+    machine = read_or_empty("/etc/machine-id").strip() or "-"
+    for folder in ("/var/log/journal", "/run/log/journal"):
+        if os.access("%s/%s/system.journal" % (folder, machine), os.R_OK):
+            return ""
+    restricted = read_or_empty("/proc/sys/kernel/dmesg_restrict").strip() == "1"
+    return "kernel.dmesg_restrict=1" if restricted else reason
 
 
 def session(args: dict[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from fanout.checks import (
     batch,
     deep,
     deep_speed,
+    evidence,
     fabric,
     files,
     gpu,
@@ -41,6 +42,7 @@ _ROOMS = (
     + limits.CHECKS
     + system.CHECKS
     + services.CHECKS
+    + evidence.CHECKS
     + rehearsal.CHECKS
     + batch.CHECKS
     + deep.CHECKS

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
-from fanout.checks.compare import outliers
+from fanout.checks.compare import numbers, outliers
 from fanout.checks.model import Case, Check, Verdict, fail, ok, skip, warn
 from fanout.hosts import fold
 
@@ -74,7 +73,7 @@ def _once(case: Case) -> Iterator[Verdict]:
 
 def _cuda(case: Case) -> Iterator[Verdict]:
     for name, software in case.of("software").items():
-        cuda, driver = _numbers(software["torch"].get("cuda")), _numbers(case.facts[name]["gpu"].get("driver"))
+        cuda, driver = numbers(software["torch"].get("cuda")), numbers(case.facts[name]["gpu"].get("driver"))
         oldest = _OLDEST_DRIVER.get(cuda[0]) if cuda else None
         if not oldest or not driver:
             yield skip(name, "torch's CUDA or the driver's version is not known")
@@ -84,12 +83,6 @@ def _cuda(case: Case) -> Iterator[Verdict]:
                 f"this is {case.facts[name]['gpu']['driver']}",
                 "“The NVIDIA driver on your system is too old”: upgrade the driver, or install a torch for an older CUDA",
             )  # fmt: skip
-
-
-def _numbers(version: Any) -> tuple[int, ...]:
-    """``580.95.05`` -> (580, 95); () where there is none, as for ROCm."""
-    parts = str(version or "").split(".")[:2]
-    return tuple(map(int, parts)) if all(part.isdigit() for part in parts) else ()
 
 
 CHECKS = (

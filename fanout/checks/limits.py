@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fanout.checks.compare import size
+from fanout.checks.compare import numbers, size
 from fanout.checks.model import Case, Check, Verdict, skip, warn
 
 _FILES = 4096
@@ -68,10 +68,10 @@ def _stack(case: Case) -> Iterator[Verdict]:
     for name, limits in case.of("limits").items():
         packages = case.facts[name]["software"]["packages"]
         nccl = next((version for package, version in packages.items() if package.startswith("nvidia-nccl-")), "")
-        numbers = tuple(int(part) for part in nccl.split(".")[:2] if part.isdigit())
-        if not numbers:
+        version = numbers(nccl)
+        if not version:
             yield skip(name, "no NCCL package beside torch")
-        elif limits["stack"] == -1 and numbers < _STACK_IS_FINE:
+        elif limits["stack"] == -1 and version < _STACK_IS_FINE:
             yield warn(
                 name, f"the stack is unlimited (ulimit -s), which NCCL {nccl} does not bear",
                 "a segmentation fault in libnccl: put  ulimit -s 8192  into train.sh",

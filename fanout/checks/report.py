@@ -21,7 +21,19 @@ _SYMBOLS: dict[Level, tuple[str, str]] = {
     "fail": ("✗", "x"), "warn": ("!", "!"), "info": ("·", "-"), "skip": ("–", "-"), "ok": ("✓", "ok"),
 }  # fmt: skip
 _DISPENSABLE = ("cpus", "procs", "login", "mem free", "driver", "disk free", "clock", "torch")  # in a narrow terminal
-_SAME = ("workdir", "shared", "script", "bash", "torchrun", "interpreter", "torch", "gpu", "clock", "passes-on")
+_SAME = (
+    "workdir",
+    "shared",
+    "script",
+    "bash",
+    "torchrun",
+    "interpreter",
+    "torch",
+    "gpu",
+    "clock",
+    "passes-on",
+    "evidence",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -133,6 +133,15 @@ def _reboot(case: Case) -> Iterator[Verdict]:
             yield info(name, "an upgrade waits for a reboot", "drivers may have been replaced under the running ones")
 
 
+def _upgrades(case: Case) -> Iterator[Verdict]:
+    for name, upgrades in case.of("upgrades").items():
+        if upgrades["free"]:
+            yield info(
+                name, f"unattended upgrades are on, and may replace the GPU driver ({upgrades['free'][0]})",
+                f"before a long run:  ssh {name} sudo apt-mark hold {' '.join(upgrades['free'])}",
+            )  # fmt: skip
+
+
 def _kernel(case: Case) -> Iterator[Verdict]:
     for section in ("machine", "release", "system"):
         values = {name: str(kernel[section]) for name, kernel in case.of("kernel").items()}
@@ -198,6 +207,14 @@ CHECKS = (
         why="A driver replaced under a running one fails at the next start.",
         fix="Reboot when it suits.",
         judge=_reboot,
+    ),
+    Check(
+        name="upgrades", group="system", worst="info", needs=("upgrades",),
+        verifies="Where unattended upgrades are on (Debian, Ubuntu), the packages of NVIDIA's driver are held.",
+        why="A driver that is replaced in the night fails whatever starts on that host from then on: “Driver/library "
+        "version mismatch”.",
+        fix="sudo apt-mark hold its packages, or name nvidia in Unattended-Upgrade::Package-Blacklist.",
+        judge=_upgrades,
     ),
     Check(
         name="kernel", group="system", worst="warn", needs=("kernel",),

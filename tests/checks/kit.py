@@ -98,7 +98,7 @@ def healthy(number: int, *, gpu: bool = True) -> dict[str, Any]:
         "limits": {"nofile": 1048576, "nproc": 96365, "memlock": -1, "stack": 8388608, "as": -1, "cpu": -1, "fsize": -1, "core": 0},
         "memory": {"total": 2 << 40, "available": (2 << 40) - (number << 30), "swap_used": 0, "cap": 0, "pids_cap": 0},
         "cpu": {"count": 128, "usable": 128, "load": 0.5, "governor": "performance"},
-        "kernel": {"release": "6.8.0-60-generic", "machine": "x86_64", "system": "Ubuntu 24.04", "up": 1e6, "reboot_required": False, "ptrace_scope": "1", "numa_balancing": False},
+        "kernel": {"release": "6.8.0-60-generic", "machine": "x86_64", "system": "Ubuntu 24.04", "up": 1e6, "reboot_required": False, "ptrace_scope": "0", "core_pattern": "|/usr/lib/systemd/systemd-coredump %P", "log_barred": "", "numa_balancing": False},
         "session": {"logind": True, "linger": True, "remove_ipc": True, "kill_user_processes": False, "system_user": False},
         "environment": {}, "stuck": [], "leftovers": [],
         "interfaces": [
@@ -107,7 +107,7 @@ def healthy(number: int, *, gpu: bool = True) -> dict[str, Any]:
         ],
         "route": {"ipv4": "eth0", "ipv6": ""},
         "ports": {"low": 32768, "high": 60999, "reserved": ""},
-        "residue": {}, "infiniband": [], "ras": [], "segments": [],
+        "residue": {}, "infiniband": [], "ras": [], "segments": [], "upgrades": {"unattended": True, "free": []},
         "services": {"firewall": [], "time": ["chronyd"], "killer": [], "synchronised": True},
         "own_name": {"addresses": [address(number)], "error": "", "seconds": 0.001},
         "reverse": [{"address": "10.0.0.250", "name": "gpu250", "seconds": 0.001}],
@@ -119,7 +119,7 @@ def healthy(number: int, *, gpu: bool = True) -> dict[str, Any]:
         },
         "programs": {
             "path": "/home/ann/venv/bin:/usr/bin",
-            "found": {"bash": "/usr/bin/bash", "torchrun": "/home/ann/venv/bin/torchrun", "python3": "/home/ann/venv/bin/python3", "python": "", "git": "/usr/bin/git", "tee": "/usr/bin/tee", "nvidia-smi": "/usr/bin/nvidia-smi"},
+            "found": {"bash": "/usr/bin/bash", "torchrun": "/home/ann/venv/bin/torchrun", "python3": "/home/ann/venv/bin/python3", "python": "", "git": "/usr/bin/git", "tee": "/usr/bin/tee", "nvidia-smi": "/usr/bin/nvidia-smi", "py-spy": "/home/ann/venv/bin/py-spy"},
             "elsewhere": [], "venv": {"dir": "/home/ann/venv", "exists": True},
         },
         "space": {

@@ -45,9 +45,23 @@ LOGIN = Scene(
 )  # fmt: skip
 
 _NUMA = "/proc/sys/kernel/numa_balancing"
+_RESTRICT = "/proc/sys/kernel/dmesg_restrict"
+_OPEN_LOG = (  # a kernel's log that everybody may read, whatever this machine's own is
+    "touch /tmp/kmsg && chmod 644 /tmp/kmsg && mount --bind /tmp/kmsg /dev/kmsg\n"
+    f"echo 0 > /tmp/restrict && mount --bind /tmp/restrict {_RESTRICT}"
+)
+# An Ubuntu that may replace its driver by night: two packages, one of which is held.
+_UPGRADES = """
+mkdir -p /tmp/apt /tmp/dpkg
+echo 'APT::Periodic::Unattended-Upgrade "1";' > /tmp/apt/20auto-upgrades
+for name in "nvidia-driver-570:install" "libnvidia-compute-570:hold" "bash:install"; do
+  printf 'Package: %s\\nStatus: %s ok installed\\nVersion: 1\\n\\n' ${name%:*} ${name#*:}
+done > /tmp/dpkg/status
+mount --bind /tmp/apt /etc/apt/apt.conf.d && mount --bind /tmp/dpkg /var/lib/dpkg
+"""
 MACHINE = Scene(
     files=PROJECT,
-    ready=f"echo 0 > /tmp/numa && mount --bind /tmp/numa {_NUMA}",
+    ready=f"echo 0 > /tmp/numa && mount --bind /tmp/numa {_NUMA}\n{_OPEN_LOG}",
     faults=(
         Fault(check="port-range", level="warn", host="h1", inject=runs("echo 29000 60999 > /proc/sys/net/ipv4/ip_local_port_range")),
         Fault(check="hostname", level="warn", host="h3", inject=runs("{ echo 10.77.0.3 h2; cat /etc/hosts; } > /tmp/h; cat /tmp/h > /etc/hosts; hostname h2")),
@@ -62,6 +76,8 @@ MACHINE = Scene(
             check="reverse-names", level="warn", host="h10",
             inject=runs("grep -v ' h[12]$' /etc/hosts > /tmp/h; cat /tmp/h > /etc/hosts; echo nameserver 10.77.0.9 > /etc/resolv.conf; iptables -w -A INPUT -p icmp -j DROP"),
         ),
+        Fault(check="evidence", level="info", host="h12", inject=runs("chmod 600 /tmp/kmsg && echo 1 > /tmp/restrict")),
+        Fault(check="upgrades", level="info", host="h13", inject=runs(_UPGRADES)),
         Fault(check="machine-id", level="warn", host="h11", inject=runs(f"echo {uuid.uuid5(uuid.NAMESPACE_DNS, 'h4').hex} > /etc/machine-id")),
     ),
 )  # fmt: skip
@@ -180,6 +196,7 @@ _XID = "3,2212,91140900,-;NVRM: Xid (PCI:0000:1b:00): 79, GPU has fallen off the
 GPU = Scene(
     files={**PROJECT, "proj/cfg.yaml": "train:\n  global_batch_size: 7\n  micro_batch_size: 1\n", ".bashrc": f"{_PATH}\n", "bin/nvidia-smi": _SMI},
     slots=2,
+    ready=_OPEN_LOG,
     everywhere=(("batch", "warn"), ("nccl-interface", "info")),
     faults=(
         Fault(check="gpu-model", level="warn", host="h2", inject=smi("H100 80GB HBM3", "A100-SXM4-80GB")),
@@ -195,7 +212,7 @@ GPU = Scene(
         Fault(check="gpu-rows", level="fail", host="h12", inject=smi('"GPU-1-$me, No, No"', '"GPU-1-$me, No, Yes"')),
         Fault(check="gpu-recovery", level="fail", host="h13", inject=smi('"1, None"', '"1, Reset"')),
         Fault(check="gpu-fabric", level="warn", host="h14", inject=smi('"1, Completed, Success"', '"1, In Progress, N/A"')),
-        Fault(check="gpu-xid", level="warn", host="h15", inject=runs(f"printf '%s\\n' '{_XID.strip()}' > /tmp/kmsg && chmod 644 /tmp/kmsg && mount --bind /tmp/kmsg /dev/kmsg")),
+        Fault(check="gpu-xid", level="warn", host="h15", inject=runs(f"printf '%s\\n' '{_XID.strip()}' > /tmp/kmsg")),
         Fault(
             check="nccl-interface", level="info", host="h16",
             inject=runs("ip link add ib0 type veth peer name ib0-peer; ip addr add 10.99.0.3/24 dev ib0; ip link set ib0 up; ip link set ib0-peer up"),

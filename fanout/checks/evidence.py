@@ -1,0 +1,110 @@
+"""What could be learned of a failure on each host, and what would be missing: better known before it happens. Pure."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from fanout.checks.compare import grouped, have, numbers
+from fanout.checks.model import Case, Check, Verdict, info, ok
+
+_RAS_FROM = (2, 24)  # NCCL from then on tells of itself on localhost:28028
+_RECORDS_BY_ITSELF = (2, 13)  # in this torch the flight recorder keeps 2000 entries, and writes them at a time-out
+_RECORDS_FROM = (2, 4)
+
+_SPY, _LOG, _CORES, _RAS, _FLIGHT = "py-spy", "kernel log", "core dumps", "NCCL's RAS", "torch's flight recorder"
+_CURES = {
+    _SPY: "pip install py-spy into the environment there, and  sudo sysctl kernel.yama.ptrace_scope=0",
+    _LOG: "sudo sysctl kernel.dmesg_restrict=0  there, or join the group adm or systemd-journal",
+    _CORES: "put  ulimit -c unlimited  into train.sh",
+}
+
+
+def _evidence(case: Case) -> Iterator[Verdict]:
+    """What is the same everywhere is worth a line, not a note; a host that would tell less than another is one.
+
+    Versions of torch and NCCL that differ are what other checks speak of.
+    """
+    gathered = {name: _gathered(case, name) for name in case.hosts}
+    lesser: set[str] = set()
+    for kind, cure in _CURES.items():
+        had = tuple(name for name, kinds in gathered.items() if kinds.get(kind) == "")
+        reasons = {name: kinds[kind] for name, kinds in gathered.items() if kinds.get(kind)}
+        for reason, hosts in grouped(reasons) if had else ():
+            lesser |= set(hosts)
+            yield info(hosts, f"no {kind} after a failure ({reason}); {have(had)} it", cure)
+    for name, kinds in gathered.items():
+        if name not in lesser:
+            yield ok(name, _summary(kinds))
+
+
+def _summary(kinds: Mapping[str, str]) -> str:
+    had = ["ranks' stacks", *(kind for kind, reason in kinds.items() if not reason)]
+    lacking = [f"{kind} ({reason})" for kind, reason in kinds.items() if reason]
+    return f"after a failure: {', '.join(had)}" + (f"; not: {', '.join(lacking)}" if lacking else "")
+
+
+def _gathered(case: Case, name: str) -> dict[str, str]:
+    """kind -> why there would be none of it on this host, "" if there would be. A kind that does not apply is absent."""
+    facts = case.facts[name]
+    kernel, packages, torch = facts["kernel"], facts["software"]["packages"], facts["software"]["torch"]
+    environment = {**facts["environment"], **case.request.env}
+    kinds = {
+        _SPY: _spied(facts),
+        _LOG: kernel["log_barred"],
+        _CORES: _dumped(kernel["core_pattern"], facts["limits"]["core"]),
+    }
+    nccl = next((version for package, version in packages.items() if package.startswith("nvidia-nccl-")), "")
+    if nccl and torch.get("cuda"):
+        kinds[_RAS] = _served(nccl, environment)
+        kinds[_FLIGHT] = _recorded(numbers(torch.get("version")), environment)
+    return kinds
+
+
+def _spied(facts: Mapping[str, Any]) -> str:
+    if not facts["programs"]["found"].get("py-spy"):
+        return "not installed"
+    scope = facts["kernel"]["ptrace_scope"]  # "" where the kernel has no Yama; only 3 binds root
+    return f"kernel.yama.ptrace_scope={scope}" if scope > ("0" if facts["user"]["uid"] else "2") else ""
+
+
+def _dumped(pattern: str, limit: int) -> str:
+    """A program that takes them (systemd-coredump, apport) is asked whatever the limit; a file is written up to it."""
+    if pattern.startswith("|"):
+        program = pattern[1:].split()[:1]
+        return f"core_pattern is {pattern}" if os.path.basename("".join(program)) in ("", "false", "true") else ""
+    return "" if limit else "ulimit -c 0"
+
+
+def _served(nccl: str, environment: Mapping[str, str]) -> str:
+    if environment.get("NCCL_RAS_ENABLE") == "0":
+        return "NCCL_RAS_ENABLE=0"
+    return "" if numbers(nccl) >= _RAS_FROM else f"NCCL {nccl}; from 2.24 on"
+
+
+def _recorded(torch: tuple[int, ...], environment: Mapping[str, str]) -> str:
+    sizes = [environment.get(name) for name in ("TORCH_FR_BUFFER_SIZE", "TORCH_NCCL_TRACE_BUFFER_SIZE")]
+    given = next((size for size in sizes if size is not None), None)
+    if given is not None:
+        return "" if given.isdigit() and int(given) else "its buffer's size is exported as 0"
+    if torch >= _RECORDS_BY_ITSELF:
+        return ""
+    if torch < _RECORDS_FROM:
+        return "torch 2.4 and later"
+    return f"off by default in torch {torch[0]}.{torch[1]}"
+
+
+CHECKS = (
+    Check(
+        name="evidence", group="system", worst="info",
+        needs=("kernel", "limits", "user", "environment", "programs", "software"),
+        verifies="What a failure would leave to look at is the same on every host: stacks by py-spy, the kernel log, core dumps, "
+        "and of NCCL its RAS service (2.24 or later) and torch's flight recorder. What would be missing everywhere is told.",
+        why="A hang or a crash after two days is explained by what was gathered in its last seconds, or never.",
+        fix="py-spy: pip install py-spy, and sysctl kernel.yama.ptrace_scope=0. Kernel log: sysctl kernel.dmesg_restrict=0, or "
+        "the group adm or systemd-journal. Core dumps: ulimit -c unlimited in train.sh. Flight recorder: --env "
+        "TORCH_NCCL_TRACE_BUFFER_SIZE=2000 --env TORCH_NCCL_DUMP_ON_TIMEOUT=1.",
+        judge=_evidence,
+    ),
+)  # fmt: skip

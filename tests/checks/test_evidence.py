@@ -1,0 +1,124 @@
+"""What a failure would leave to look at: told in one line where it is the same on all hosts, with what would be missing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from fanout.agent import probes_upgrades
+from fanout.checks import evidence
+from fanout.checks.model import Case, judged
+from tests.checks.kit import changed, healthy_case
+
+_ALL = ("gpu01", "gpu02", "gpu03", "gpu04")
+
+
+def told(case: Case) -> str:
+    """What the check says of all hosts at once; it has to be one thing."""
+    findings = judged(evidence.CHECKS[0], case)
+    assert tuple(host for finding in findings for host in finding.hosts) == _ALL
+    ((level, saw),) = {(finding.level, finding.saw) for finding in findings}
+    assert level == "ok"
+    return saw
+
+
+def everywhere(changes: Mapping[str, object]) -> Case:
+    case = healthy_case()
+    for host in _ALL:
+        for path, value in changes.items():
+            case = changed(case, host, path, value)
+    return case
+
+
+@pytest.mark.parametrize(
+    ("changes", "missing"),
+    [
+        ({}, "torch's flight recorder (off by default in torch 2.9)"),
+        ({"software/torch/version": "2.13.0+cu130"}, ""),
+        ({"software/torch/version": "2.3.1+cu121"}, "torch's flight recorder (torch 2.4 and later)"),
+        ({"environment": {"TORCH_NCCL_TRACE_BUFFER_SIZE": "2000"}}, ""),
+        (
+            {"environment": {"TORCH_FR_BUFFER_SIZE": "0"}},
+            "torch's flight recorder (its buffer's size is exported as 0)",
+        ),
+        (
+            {"software/packages/nvidia-nccl-cu12": "2.21.5", "environment": {"TORCH_FR_BUFFER_SIZE": "99"}},
+            "NCCL's RAS (NCCL 2.21.5; from 2.24 on)",
+        ),
+        (
+            {"software/torch/cuda": None, "kernel/log_barred": "kernel.dmesg_restrict=1"},
+            "kernel log (kernel.dmesg_restrict=1)",
+        ),
+        (
+            {"software/torch/cuda": None, "kernel/core_pattern": "|/bin/false"},
+            "core dumps (core_pattern is |/bin/false)",
+        ),
+        ({"software/torch/cuda": None, "kernel/core_pattern": "core"}, "core dumps (ulimit -c 0)"),
+        ({"software/torch/cuda": None, "kernel/core_pattern": "core", "limits/core": -1}, ""),
+        ({"software/torch/cuda": None, "kernel/ptrace_scope": "1"}, "py-spy (kernel.yama.ptrace_scope=1)"),
+        ({"software/torch/cuda": None, "kernel/ptrace_scope": "1", "user/uid": 0}, ""),
+        (
+            {"software/torch/cuda": None, "kernel/ptrace_scope": "3", "user/uid": 0},
+            "py-spy (kernel.yama.ptrace_scope=3)",
+        ),
+        ({"software/torch/cuda": None, "kernel/ptrace_scope": ""}, ""),
+    ],
+)
+def test_what_is_missing_everywhere_is_told_with_its_reason(changes: dict[str, object], missing: str) -> None:
+    """No note and no warning: the line of what is the same on all hosts ends in what would be missing."""
+    before, _, after = told(everywhere(changes)).partition("; not: ")
+    assert before.startswith("after a failure: ranks' stacks")
+    assert after == missing
+
+
+_STATUS = """Package: nvidia-driver-570
+Status: install ok installed
+Version: 570.1
+
+Package: libnvidia-compute-570
+Status: hold ok installed
+
+Package: nvidia-dkms-550
+Status: deinstall ok config-files
+
+Package: nvidia-settings
+Status: install ok installed
+"""
+
+
+@pytest.mark.parametrize(
+    ("settings", "free"),
+    [
+        ({"20auto-upgrades": 'APT::Periodic::Unattended-Upgrade "1";\n'}, ["nvidia-driver-570"]),
+        ({"20auto-upgrades": '// APT::Periodic::Unattended-Upgrade "1";\n'}, []),
+        ({"20a": 'APT::Periodic::Unattended-Upgrade "1";\n', "99b": 'APT::Periodic::Unattended-Upgrade "0";\n'}, []),
+        (
+            {
+                "20a": 'APT::Periodic::Unattended-Upgrade "1";\n',
+                "50b": 'Unattended-Upgrade::Package-Blacklist {\n  "nvidia";\n};\n',
+            },
+            [],
+        ),
+        (
+            {
+                "20a": 'APT::Periodic::Unattended-Upgrade "1";\n',
+                "50b": 'Unattended-Upgrade::Package-Blacklist {\n  // "nvidia";\n};\n',
+            },
+            ["nvidia-driver-570"],
+        ),
+        ({}, []),
+    ],
+)
+def test_packages_of_the_driver_that_may_be_replaced_by_night_are_found_in_apts_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, str], free: list[str]
+) -> None:
+    """Installed, not held, not on the blacklist, and only where unattended upgrades are on; comments do not count."""
+    for name, text in settings.items():
+        (tmp_path / name).write_text(text)
+    status = tmp_path.parent / f"{tmp_path.name}.status"
+    status.write_text(_STATUS)
+    monkeypatch.setattr(probes_upgrades, "_SETTINGS", str(tmp_path))
+    monkeypatch.setattr(probes_upgrades, "_PACKAGES", str(status))
+    assert probes_upgrades.upgrades({})["free"] == free
