@@ -32,7 +32,7 @@ class PipeChannel:
     def read(self, timeout: float) -> bytes | None:
         if self._closed:
             return b""
-        ready = select.select([self._out.fileno(), self._end_read], [], [], timeout)[0]
+        ready = _ready(timeout, self._out.fileno(), self._end_read, event=select.POLLIN)
         if self._end_read in ready:
             return b""
         if not ready:
@@ -44,7 +44,7 @@ class PipeChannel:
         while view:
             if self._closed:
                 raise BrokenPipeError("closed")
-            if select.select([], [self._in], [], 1.0)[1]:
+            if _ready(1.0, self._in.fileno(), event=select.POLLOUT):
                 view = view[os.write(self._in.fileno(), view[:4096]) :]
 
     def close(self) -> None:
@@ -68,3 +68,11 @@ class PipeChannel:
         except subprocess.TimeoutExpired:
             return None
         return code if code >= 0 else 128 - code
+
+
+def _ready(timeout: float, *descriptors: int, event: int) -> set[int]:
+    """Those that can be read or written, or have ended. poll, because select knows no descriptor beyond 1023."""
+    poll = select.poll()
+    for descriptor in descriptors:
+        poll.register(descriptor, event)
+    return {descriptor for descriptor, _ in poll.poll(1000 * max(0.0, timeout))}

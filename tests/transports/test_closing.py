@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import resource
 import time
 
 import pytest
@@ -36,3 +38,21 @@ def test_many_stuck_children_are_ended_at_the_same_time() -> None:
     began = time.monotonic()
     fan.close()
     assert time.monotonic() - began < MANY * 2 / 2  # two seconds each, if it were one after the other
+
+
+def test_the_two_thousandth_open_file_is_one_like_any_other() -> None:
+    """Hundreds of ssh processes at a time take more than 1023 descriptors, beyond which select knows none."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2048), hard))
+    taken = [os.open(os.devnull, os.O_RDONLY)]
+    try:
+        while taken[-1] < 1100:
+            taken.append(os.dup(taken[0]))
+        channel = PipeChannel(["cat"])
+        channel.write(b"hello")
+        assert channel.read(10.0) == b"hello"
+        channel.close()
+    finally:
+        for descriptor in taken:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
