@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from typing import Any, Iterator
 
 _HELLO = b"FANOUT1"
-_BLOCK = b"\0" * (1 << 18)
+_BLOCK = b"\0" * (1 << 16)  # what has to get through within one time-out
 _SINK = bytearray(1 << 16)  # for bytes that nobody looks at, whatever the thread: memory anew for each piece costs more
 
 

@@ -34,7 +34,13 @@ if home and home.origin:
     try: exec(open(os.path.join(os.path.dirname(home.origin), "version.py")).read(), names)
     except Exception: pass
     torch = {"version": names.get("__version__") or found.get("torch"), "cuda": names.get("cuda"), "hip": names.get("hip")}
-imports, sys.path[:0] = sys.argv[1].split(), sys.argv[2:]  # last: a user's email.py must not stand in for the library's
+def unreadable(task):
+    try: compile(open(task, "rb").read(4 << 20), task, "exec", 1024, True)  # ast.PyCF_ONLY_AST: read, and not made runnable
+    except (SyntaxError, ValueError) as error: return "line %s: %s" % (getattr(error, "lineno", "?"), getattr(error, "msg", error))
+    except OSError: pass
+    return ""
+syntax = unreadable(sys.argv[2]) if sys.argv[2].endswith(".py") else ""
+imports, sys.path[:0] = sys.argv[1].split(), sys.argv[3:]  # last: a user's email.py must not stand in for the library's
 def told(value):
     if value is None: return "null"
     if isinstance(value, dict): return "{%s}" % ",".join(told(key) + ":" + told(value[key]) for key in value)
@@ -43,7 +49,7 @@ def told(value):
     units = str(value).encode("utf-16-be", "surrogatepass").hex()
     return '"%s"' % "".join("\\\\u" + units[at:at + 4] for at in range(0, len(units), 4))
 print(told({"version": list(sys.version_info[:3]), "executable": sys.executable, "prefix": sys.prefix,
- "packages": found, "torch": torch, "absent": [name for name in imports if not spec(name)]}))
+ "packages": found, "torch": torch, "syntax": syntax, "absent": [name for name in imports if not spec(name)]}))
 """
 
 
@@ -57,10 +63,11 @@ def start(args: dict[str, Any]) -> Program:
         raise NotHad("no python3 on PATH")
     task = args.get("paths", {}).get("task", "")
     top = placed(".", args)
-    roots = [os.path.dirname(placed(task, args)) if task else top, os.path.join(top, "VeOmni"), top]
+    file = placed(task, args) if task else ""
+    roots = [os.path.dirname(file) if task else top, os.path.join(top, "VeOmni"), top]
     imports = " ".join(args.get("imports", ()))
     env = dict(os.environ, PATH=path, PYTHONDONTWRITEBYTECODE="1")  # a look leaves nothing behind
-    return Program([python, "-c", _LOOK, imports, *roots], env, float(args.get("software_seconds", 8.0)))
+    return Program([python, "-c", _LOOK, imports, file, *roots], env, float(args.get("software_seconds", 8.0)))
 
 
 def finish(program: Program) -> dict[str, Any]:

@@ -8,13 +8,18 @@ directions of the ring: every host is dialled by and dials a dozen others, which
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from statistics import median_low
 from typing import Any
 
 from fanout.checks import dials, services
-from fanout.checks.model import Case, Check, CheckRequest, Verdict, fail, skip
+from fanout.checks.compare import usual_beside
+from fanout.checks.model import Case, Check, CheckRequest, Verdict, fail, skip, warn
 from fanout.hosts import fold
 
 MOST_WHOLE = 32
+_FAR = 0.2  # seconds to a connection's first answer: no cable of one lab is that long
+_SLOW = 0.25  # seconds for the bulk, if it is also
+_SLOWER = 8  # times what the others take
 
 
 def pairs(names: Sequence[str]) -> list[tuple[str, str]]:
@@ -74,6 +79,36 @@ def blamed(
         yield host, side == 1, mine
 
 
+def _pace(case: Case) -> Iterator[Verdict]:
+    """Far is whom nobody reaches quickly; slow is whose usual pair is, so that a slow partner is not laid at its door."""
+    if case.mesh is None or case.mesh.unasked:
+        yield skip(case.hosts, case.mesh.unasked if case.mesh else "not asked")
+        return
+    nearest = {name: min(took) for name, took in _times(case.mesh.dials, "connect").items()}
+    bulk = {name: median_low(took) for name, took in _times(case.mesh.dials, "bulk").items()}
+    usual = usual_beside(bulk)
+    for name in case.hosts:
+        if nearest.get(name, 0.0) > _FAR:
+            yield warn(
+                name, f"the first answer from the nearest of the others takes {1000 * nearest[name]:.0f} ms",
+                f"is it a VPN, or another site? name an address in the lab's own network:  {name} addr=ADDRESS  in the hostfile",
+            )  # fmt: skip
+        elif name in usual and bulk[name] > max(_SLOW, _SLOWER * usual[name]):
+            yield warn(
+                name, f"a quarter of a megabyte each way takes {bulk[name]:.1f} s; between the others {1000 * usual[name]:.0f} ms",
+                f"every step waits for it: cable, switch port, or who else uses it:  ssh {name} ip -s link",
+            )  # fmt: skip
+
+
+def _times(dials: Mapping[tuple[str, str], Mapping[str, Any]], what: str) -> dict[str, list[float]]:
+    """host -> what all its good connections took, in both directions."""
+    times: dict[str, list[float]] = {}
+    for pair, dial in dials.items():
+        for name in pair if dial["outcome"] == "ok" and what in dial else ():
+            times.setdefault(name, []).append(dial[what])
+    return times
+
+
 def _told(
     case: Case, host: str, inward: bool, culprits: list[tuple[tuple[str, str], Mapping[str, Any]]]
 ) -> tuple[str, str]:
@@ -109,5 +144,13 @@ CHECKS = (
         why="Where a switch drops large packets, small messages pass and the first large all-reduce hangs.",
         fix="The same MTU on all interfaces and switches, or 1500; or let ICMP “fragmentation needed” pass.",
         judge=_bulk,
+    ),
+    Check(
+        name="pace", group="network", worst="warn", unless=_alone,
+        verifies="Connections between hosts are answered within 0.2 seconds, and no host takes eight times as long as the others "
+        "(and a quarter of a second) for the bulk.",
+        why="All hosts wait for the slowest link in every step: one that goes over a VPN, or at 10 Mb/s, is the training's speed.",
+        fix="Cable and switch port of the host; or an address in the lab's own network: HOST addr=ADDRESS.",
+        judge=_pace,
     ),
 )  # fmt: skip

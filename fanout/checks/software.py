@@ -167,6 +167,16 @@ def _imports(case: Case) -> Iterator[Verdict]:
             )  # fmt: skip
 
 
+def _syntax(case: Case) -> Iterator[Verdict]:
+    for name, row in case.of("software").items():
+        if row["syntax"]:
+            version = ".".join(map(str, row["version"]))
+            yield warn(
+                name, f"Python {version} cannot read {case.request.task}: {row['syntax']}",
+                "mend that line, or use the Python that it was written for:  --venv DIR",
+            )  # fmt: skip
+
+
 def _environment(case: Case) -> Iterator[Verdict]:
     environments = case.of("environment")
     for name, environment in environments.items():
@@ -275,6 +285,14 @@ CHECKS = (
         why="“It works on that host” is often one library of another version.",
         fix="pip freeze on one, pip install -r on the others.",
         judge=_packages,
+    ),
+    Check(
+        name="syntax", group="software", worst="warn", needs=("software",),
+        unless=lambda request: "" if request.task.endswith(".py") else "no task of Python's is given",
+        verifies="The task's Python on every host can read the task's file (it is parsed, not run).",
+        why="A slip, or what only a newer Python knows (match, f-strings of 3.12), ends every rank at once, after all else was set up.",
+        fix="Mend the line that is named, or use the Python that the task was written for.",
+        judge=_syntax,
     ),
     Check(
         name="imports", group="software", worst="warn", needs=("software",),

@@ -95,6 +95,19 @@ def meshed(outcome: str, where: Callable[[str, str], bool]) -> Change:
     return apply
 
 
+def paced(what: str, there: float, elsewhere: float) -> Change:
+    """How long it takes in the pairs of gpu03, and in all others."""
+
+    def apply(case: Case) -> Case:
+        assert case.mesh is not None
+        dials = {
+            pair: {**dial, what: there if "gpu03" in pair else elsewhere} for pair, dial in case.mesh.dials.items()
+        }
+        return replace(case, mesh=replace(case.mesh, dials=dials))
+
+    return apply
+
+
 def process(**more: Any) -> dict[str, Any]:
     row = {
         "gpu": "GPU-5-of-gpu03",
@@ -255,6 +268,9 @@ FAULTS = [
     Fault(check="torch", level="fail", change=fact("software/torch/version", "2.8.0+cu128"), saw="torch 2.8.0+cu128; gpu[01-02,04] have 2.9.1+cu128", advice="pip install torch==2.9.1"),
     Fault(check="torch", level="fail", label="absent", change=fact("software/torch", {}), saw="no torch in"),
     Fault(check="packages", level="info", change=fact("software/packages/numpy", "1.0"), saw="numpy 1.0 / 2.1.0"),
+    Fault(check="syntax", level="warn", change=fact("software/syntax", "line 7: invalid syntax"), saw="Python 3.11.9 cannot read task.py: line 7: invalid syntax", advice="--venv DIR"),
+    Fault(check="pace", level="warn", change=paced("bulk", 2.5, 0.004), saw="takes 2.5 s; between the others 4 ms", advice="ssh gpu03 ip -s link"),
+    Fault(check="pace", level="warn", label="far", change=paced("connect", 0.31, 0.0001), saw="takes 310 ms", advice="gpu03 addr=ADDRESS"),
     Fault(check="imports", level="warn", change=fact("software/absent", ["einops"]), saw="einops", advice="-m pip install einops"),
     Fault(check="environment", level="warn", label="pet", change=fact("environment", {"PET_NNODES": "2"}), saw="PET_NNODES=2"),
     Fault(check="environment", level="warn", label="rank", change=fact("environment", {"RANK": "0"}), saw="RANK"),

@@ -131,7 +131,7 @@ def healthy(number: int, *, gpu: bool = True) -> dict[str, Any]:
         "software": {
             "version": [3, 11, 9], "executable": "/home/ann/venv/bin/python3", "prefix": "/home/ann/venv",
             "packages": {"torch": "2.9.1", "nvidia-nccl-cu12": "2.27.5", "numpy": "2.1.0"},
-            "torch": {"version": "2.9.1+cu128", "cuda": "12.8", "hip": None}, "absent": [],
+            "torch": {"version": "2.9.1+cu128", "cuda": "12.8", "hip": None}, "absent": [], "syntax": "",
         },
         "gpu": gpus(name), "missing": {},
         "rehearsal": played(number),

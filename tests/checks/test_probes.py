@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from fanout.agent import probes, probes_facts, probes_files, probes_port, probes_soft, probes_tree, procs
+from fanout.agent import probes, probes_facts, probes_files, probes_port, probes_tree, procs
 from fanout.agent.probes_tools import Aside, NotHad, Program
 from fanout.checks.asking import Ask
 from tests.checks.kit import ForkingAsker
@@ -314,16 +314,6 @@ def test_torchrun_is_found_in_the_usual_places(tmp_path: Path, monkeypatch: pyte
     assert programs["found"]["torchrun"] == ""
     assert programs["elsewhere"][0] == f"{tmp_path}/proj/.venv/bin/torchrun"
     assert f"{tmp_path}/miniconda3/envs/train/bin/torchrun" in programs["elsewhere"]
-
-
-@pytest.mark.process
-def test_the_task_s_python_is_looked_at_and_nothing_imported(tmp_path: Path) -> None:
-    """A module beside the task is found without being run; one that is nowhere is named."""
-    (tmp_path / "beside.py").write_text("raise SystemExit('imported!')\n")
-    args = {"workdir": str(tmp_path), "paths": {"task": "task.py"}, "imports": ["beside", "json", "no_such_module"]}
-    found = probes_soft.finish(probes_soft.start(args))
-    assert found["absent"] == ["no_such_module"]
-    assert tuple(found["version"]) >= (3, 8)
 
 
 @pytest.mark.process

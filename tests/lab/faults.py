@@ -78,6 +78,7 @@ MACHINE = Scene(
         ),
         Fault(check="evidence", level="info", host="h12", inject=runs("chmod 600 /tmp/kmsg && echo 1 > /tmp/restrict")),
         Fault(check="upgrades", level="info", host="h13", inject=runs(_UPGRADES)),
+        Fault(check="pace", level="warn", host="h14", inject=runs("tc qdisc add dev eth0 root tbf rate 25mbit burst 64kb latency 400ms")),
         Fault(check="machine-id", level="warn", host="h11", inject=runs(f"echo {uuid.uuid5(uuid.NAMESPACE_DNS, 'h4').hex} > /etc/machine-id")),
     ),
 )  # fmt: skip
@@ -140,7 +141,7 @@ esac
 _SOFTWARE = (
     '{"version": [3, 11, 9], "executable": "/home/lab/venv/bin/python3", "prefix": "/home/lab/venv", '
     '"packages": {"torch": "2.9.1", "nvidia-nccl-cu12": "2.27.5", "numpy": "2.1.0"}, '
-    '"torch": {"version": "2.9.1+cu128", "cuda": "12.8", "hip": null}, "absent": []}'
+    '"torch": {"version": "2.9.1+cu128", "cuda": "12.8", "hip": null}, "absent": [], "syntax": ""}'
 )
 
 
@@ -170,6 +171,7 @@ SOFTWARE = Scene(
         Fault(check="nccl", level="fail", host="h4", inject=tells("2.27.5", "2.21.5"), also=(("packages", "info"),)),
         Fault(check="packages", level="info", host="h5", inject=tells("2.1.0", "1.26.4")),
         Fault(check="imports", level="warn", host="h6", inject=tells('"absent": []', '"absent": ["einops"]')),
+        Fault(check="syntax", level="warn", host="h16", inject=tells('"syntax": ""', '"syntax": "line 3: invalid syntax"')),
         Fault(check="torchrun", level="fail", host="h7", inject=runs(f"rm {HOME}/venv/bin/torchrun")),
         Fault(check="bash", level="fail", host="h8", inject=lambda node: None),
         Fault(check="script-starts", level="warn", host="h9", inject=writes("site.sh", "prepare-my-data || exit\n")),
