@@ -5,7 +5,7 @@ Where no rehearsal could be had, the script is read for the names that it has to
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from fanout.checks.addresses import interface_of
@@ -51,7 +51,21 @@ def _starts(case: Case) -> Iterator[Verdict]:
                 name, f"without a network {script} ends with status {status} before it comes to torchrun: {words}"
             )
         else:
-            yield skip(name, f"{script} calls no torchrun")
+            yield skip(name, _silence(case, name))
+
+
+def _unseen(case: Case, hosts: Iterable[str], else_: str) -> Iterator[Verdict]:
+    """Why there was nothing to judge, in the same words whatever was to be judged."""
+    for name in hosts:
+        yield skip(name, _silence(case, name) or else_)
+
+
+def _silence(case: Case, name: str) -> str:
+    """Why no call of torchrun was seen in the rehearsal; "" if one was."""
+    played = case.facts[name]["rehearsal"]
+    if played["calls"]:
+        return ""
+    return f"{case.request.script} {'calls no' if played['status'] == 0 else 'did not come to'} torchrun"
 
 
 def _workdir(case: Case, name: str) -> str:
@@ -80,7 +94,7 @@ def _passes(case: Case) -> Iterator[Verdict]:
                 name,
                 f"{case.request.script} hands torchrun NNODES={given['NNODES']}, MASTER_ADDR, MASTER_PORT and its rank",
             )
-    yield skip(quiet_in_order(case, quiet), "train.sh was not seen to call torchrun")
+    yield from _unseen(case, quiet_in_order(case, quiet), "it did not end")
 
 
 def quiet_in_order(case: Case, names: set[str]) -> tuple[str, ...]:
@@ -136,7 +150,7 @@ def _status(case: Case) -> Iterator[Verdict]:
             )  # fmt: skip
         else:
             yield ok(name, "a failure of torchrun is a failure of train.sh")
-    yield skip(quiet_in_order(case, quiet), "train.sh was not seen to call torchrun and end")
+    yield from _unseen(case, quiet_in_order(case, quiet), "it did not end")
 
 
 def _python(case: Case) -> Iterator[Verdict]:
@@ -151,7 +165,7 @@ def _python(case: Case) -> Iterator[Verdict]:
                 name, f"train.sh activates an environment of its own: {python}; the checks of torch and packages looked at {looked}",
                 f"have them look there:  --venv {python.rpartition('/bin/')[0]}",
             )  # fmt: skip
-    yield skip(quiet_in_order(case, set(case.hosts) - set(used)), "no python was seen in the rehearsal")
+    yield from _unseen(case, quiet_in_order(case, set(case.hosts) - set(used)), "no python was seen in the rehearsal")
 
 
 def _reads(case: Case) -> Iterator[Verdict]:
@@ -163,7 +177,8 @@ def _reads(case: Case) -> Iterator[Verdict]:
         elif case.facts[name].get("rehearsal", {}).get("calls"):
             yield skip(name, "")
         elif not mentions & {"torchrun", "torch.distributed"}:
-            yield skip(name, "train.sh does not call torchrun itself")
+            rehearsed = "rehearsal" in case.facts[name]
+            yield skip(name, _silence(case, name) if rehearsed else f"{case.request.script} does not name torchrun")
         elif len(case.request.hosts) > 1 and (lost := [word for word in _PASSED_ON if word not in mentions]):
             yield warn(
                 name, f"{case.request.script} calls torchrun but never names {', '.join(lost)}",

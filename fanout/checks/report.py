@@ -6,7 +6,8 @@ hosts equal rows of the table fold into one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fanout.checks import deep_table
@@ -16,6 +17,7 @@ from fanout.checks.wrapping import clipped, cut, wrapped
 from fanout.hosts import fold
 
 MOST_ROWS = 24
+_MANY = 6  # names of one group for one reason: more are counted
 _PAGE = 100  # columns, where no terminal says how many
 _SYMBOLS: dict[Level, tuple[str, str]] = {
     "fail": ("✗", "x"), "warn": ("!", "!"), "info": ("·", "-"), "skip": ("–", "-"), "ok": ("✓", "ok"),
@@ -212,8 +214,16 @@ def _skipped(case: Case, findings: Sequence[Finding], style: Style) -> list[str]
                 checks.append(finding.check)
     if not reasons:
         return []
-    text = " · ".join(f"{' '.join(checks)} ({reason})" for reason, checks in reasons.items())
+    groups = {finding.check: finding.group for finding in findings}
+    text = " · ".join(f"{' '.join(_families(checks, groups))} ({reason})" for reason, checks in reasons.items())
     return ["", "NOT CHECKED", *wrapped(text, "  ", "  ", style.width)]
+
+
+def _families(checks: Sequence[str], groups: Mapping[str, str]) -> list[str]:
+    """``17 gpu checks`` for the many of one group that have one reason; ``--list`` has their names."""
+    sizes = Counter(groups[name] for name in checks)
+    short = (f"{sizes[groups[name]]} {groups[name]} checks" if sizes[groups[name]] > _MANY else name for name in checks)
+    return list(dict.fromkeys(short))
 
 
 def _closing(case: Case, rows: Sequence[Row], findings: Sequence[Finding], style: Style) -> list[str]:

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from fanout.checks.compare import differing, outliers
-from fanout.checks.model import Case, Check, Verdict, fail, info, ok, skip, warn
+from fanout.checks.model import Case, Check, CheckRequest, Verdict, fail, info, ok, skip, warn
 from fanout.hosts import fold
 
 _LAUNCHERS = {"torchrun", "torch.distributed", "accelerate launch", "deepspeed"}
@@ -167,6 +167,13 @@ def _imports(case: Case) -> Iterator[Verdict]:
             )  # fmt: skip
 
 
+def _no_python(request: CheckRequest) -> str:
+    """Why there is no source to look at; "" if there is one."""
+    if not request.task:
+        return "no task given"
+    return "" if request.task.endswith(".py") else f"{request.task} is no Python file"
+
+
 def _syntax(case: Case) -> Iterator[Verdict]:
     for name, row in case.of("software").items():
         if row["syntax"]:
@@ -288,7 +295,7 @@ CHECKS = (
     ),
     Check(
         name="syntax", group="software", worst="warn", needs=("software",),
-        unless=lambda request: "" if request.task.endswith(".py") else "no task of Python's is given",
+        unless=_no_python,
         verifies="The task's Python on every host can read the task's file (it is parsed, not run).",
         why="A slip, or what only a newer Python knows (match, f-strings of 3.12), ends every rank at once, after all else was set up.",
         fix="Mend the line that is named, or use the Python that the task was written for.",
@@ -296,7 +303,7 @@ CHECKS = (
     ),
     Check(
         name="imports", group="software", worst="warn", needs=("software",),
-        unless=lambda request: "" if request.imports else "the task's imports are not known",
+        unless=lambda request: "" if request.imports else _no_python(request) or "the task imports Python's own modules alone",
         verifies="Every top-level module that the task imports can be found on every host.",
         why="ModuleNotFoundError on one of N hosts ends the run on all.",
         fix="pip install what is missing, or use another environment.",
