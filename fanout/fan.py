@@ -12,6 +12,7 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from fanout import wire
+from fanout.agent import bundle
 from fanout.events import Acted, Action, Chunk, Event, Examine, Forget, GiveUp, Go, Kill, Lost, Prepare, Stop, Tick
 from fanout.hosts import Host
 from fanout.link import FanOptions, Link
@@ -39,6 +40,7 @@ class Fan:
         self._queue: SimpleQueue[Event] = SimpleQueue()
         self._over = threading.Event()
         self._beat = options.beat
+        self._sends_agent = not options.command
         dials = threading.Semaphore(options.dials)
         self.links = {host.name: Link(host, transport, options, self._queue.put, clock, dials) for host in hosts}
         self._pending: Chunk | None = None
@@ -47,6 +49,8 @@ class Fan:
     def start(self) -> None:
         for link in self.links.values():
             link.start()
+        if self._sends_agent:
+            bundle.packed()  # once, while they dial: a dozen of them would do it at the same time
         threading.Thread(target=self._tick, name="clock", daemon=True).start()
 
     def post(self, event: Event) -> None:
