@@ -9,6 +9,7 @@ WALL = {
     "agent/prepare.py": "since when a run holds a host, for people",
     "agent/probes.py": "the check of the clocks themselves",
     "agent/probes_aftermath.py": "when the host was asked, for people",
+    "agent/probes_facts.py": "the check of the clocks",
     "agent/probes_files.py": "ages of files",
     "agent/probes_flights.py": "ages of files",
     "agent/probes_share.py": "ages of files",
