@@ -44,8 +44,7 @@ class Keyboard:
 
     def poll(self) -> str:
         """The keys pressed since the last call."""
-        self.away = not self._foreground()
-        if self._over or self.away:
+        if self.look_away() or self._over:
             return ""
         try:
             if not self._entered:
@@ -62,6 +61,11 @@ class Keyboard:
         unfinished = _UNFINISHED.search(text)
         self._held = unfinished[0][:64] if unfinished else ""
         return _SEQUENCE.sub("", text[: unfinished.start()] if unfinished else text)
+
+    def look_away(self) -> bool:
+        """Has somebody else the terminal's foreground now?"""
+        self.away = not self._foreground()
+        return self.away
 
     def stop(self) -> None:
         """Ctrl-Z, carried out: the terminal goes back, and we stop until the job is continued."""

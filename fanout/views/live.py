@@ -142,6 +142,8 @@ class Live:
                 self._say(said)
             self.note(left_out(self._flow.chooser.hidden, self._heading.log_dir))
             painter, self._painter = self._painter, None
+            if self._keyboard is not None and self._keyboard.look_away():
+                painter.abandon()
             painter.paint(self._take(), [], self._size()[0])
             self._out.close()
         finally:
@@ -158,6 +160,8 @@ class Live:
             self._keyboard.stop()
         for key in self._keyboard.poll():
             self._desk.press(key)
+        if self._keyboard.away:
+            painter.abandon()
 
     def _show(self, says: Sequence[Say], at: float) -> None:
         for say in says:

@@ -36,6 +36,12 @@ class Painter:
         self._block: list[Row] = []
         self._columns = 0
         self._drawn = ""  # that block
+        self._elsewhere = False
+
+    def abandon(self) -> None:
+        """Somebody else writes on the terminal now: what stands there stays, whatever it is, and we go on below it."""
+        self._elsewhere = self._elsewhere or bool(self._widths)
+        self._widths, self._block, self._drawn = [], [], ""
 
     def paint(self, log: str, block: list[Row], columns: int) -> None:
         """Take the block away, write the log below what was there, draw the block; nothing where nothing changed."""
@@ -69,6 +75,9 @@ class Painter:
 
     def _erase(self, columns: int) -> str:
         """Back to where the block began. A terminal made narrower has wrapped its rows."""
+        if self._elsewhere:
+            self._elsewhere = False
+            return "\r\n"
         height = sum(max(1, -(-width // columns)) for width in self._widths)
         up = f"\x1b[{height - 1}A" if height > 1 else ""
         return f"\r{up}\x1b[J"

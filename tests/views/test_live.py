@@ -14,6 +14,8 @@ import pytest
 
 from fanout.events import Chunk, Exited, LinkLost, Tick
 from fanout.views.live import Live
+from fanout.views.outlet import Outlet
+from fanout.views.painter import Painter
 from fanout.views.rows import HOST_COLOURS, colour_of
 from tests import histories
 from tests.histories import T0, History
@@ -293,3 +295,18 @@ def test_what_fanout_says_of_a_host_comes_after_what_the_host_said() -> None:
     terminal, _ = show(histories.second_host_fails())
     at = {line: number for number, line in enumerate(terminal.seen)}
     assert at["gpu02 | RuntimeError: shape mismatch: 4096 and 8192"] < at["fanout: gpu02: train.sh ended: exit 3"]
+
+
+def test_a_terminal_that_went_to_somebody_else_is_not_wiped() -> None:
+    """After a command in front that was killed, or ``&``: what a shell wrote below the block is not ours to erase."""
+    out = io.StringIO()
+    painter = Painter(Outlet(out), colour=False, unicode=True)
+    painter.paint("", [[("block", "")], [("of two rows", "")]], 40)
+    out.write("\r\nKilled\r\n$ ")
+    painter.abandon()
+    painter.paint("a line\n", [], 40)
+    painter.abandon()
+    painter.paint("another\n", [], 40)
+    terminal = Terminal(40, 10)
+    terminal.feed(out.getvalue())
+    assert [line.rstrip() for line in terminal.seen] == ["block", "of two rows", "Killed", "$", "a line", "another"]
