@@ -80,13 +80,13 @@ class Desk:
             self._note(str(error).removeprefix("--show "))
             return
         self._flow.chooser.show = wanted
+        what = f"showing rank {ranks}" if ranks.isdecimal() else f"showing ranks {ranks}"
         planned = self._flow.chooser.planned
         if planned is not None and not isinstance(wanted, str) and min(wanted) >= planned:
-            self._note(f"showing rank {ranks}, but the ranks of this run are 0-{planned - 1} (a: all, and back)")
-        elif ranks.isdecimal():
-            self._note(f"showing rank {ranks} (a: all, and back)")
+            there = f"ranks 0-{planned - 1}" if planned > 1 else "rank 0 only"
+            self._note(f"{what}, but this run has {there} (a: all, and back)")
         else:
-            self._note(f"showing ranks {ranks}")
+            self._note(f"{what} (a: all, and back)" if ranks.isdecimal() else what)
 
     def help(self) -> None:
         for line in (*HELP, *((DETACH_HELP,) if self._detach is not None else ())):

@@ -65,7 +65,7 @@ def test_a_rank_that_the_plan_does_not_have_is_said() -> None:
     """The hosts of this table have 8 ranks each."""
     assert Table().press("9").notes == ["showing rank 9 (a: all, and back)"]
     (note,) = Table().press("r16-20\r").notes
-    assert note == "showing rank 16-20, but the ranks of this run are 0-15 (a: all, and back)"
+    assert note == "showing ranks 16-20, but this run has ranks 0-15 (a: all, and back)"
     (note,) = Table().press("r8-1\r").notes
     assert note == "8-1: '8-1' is no rank"
 
