@@ -165,13 +165,17 @@ def _logs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-f", "--follow", action="store_true", help="and what still comes, until the run ends")
     parser.add_argument("-n", "--lines", type=int, metavar="N", help="only the last N")
     parser.add_argument("--host", metavar="NAMES", default="", help="only these hosts (comma-separated)")
-    parser.add_argument("--rank", metavar="RANKS", default="", help="only these global ranks: 0 or 0,8-15")
+    parser.add_argument(
+        "--rank", "--show", metavar="RANKS", default="", help="only these global ranks: 0 or 0,8-15 (all)"
+    )
     parser.add_argument(
         "--since", metavar="TIME", default="", help="only what came since then: 10m (ago), 14:30, '2026-01-31 14:30'"
     )
     parser.add_argument(
         "--grep", dest="pattern", metavar="RE", default="", help="only lines in which this expression is found"
     )
+    parser.add_argument("--hide", dest="hidden", metavar="RE", default="", help="no lines in which this is found")
+    parser.add_argument("-T", "--timestamps", dest="times", action="store_true", help="the time before every line")
     parser.add_argument("--files", action="store_true", help="print where the raw files are, one a host")
 
 

@@ -18,6 +18,7 @@ from fanout.views.base import View
 from fanout.views.recorded import Recorded, after
 
 PAUSE_SECONDS = 0.2
+HEIR_SECONDS = 5.0  # from the death of whoever wrote the record to its guardian's first word
 SHOWN_BEFORE = 20  # events of what had happened before we came, for context
 SHOWN_BYTES = 2048  # of the log in each of them
 _NO_EVENT = re.compile(rb'^.{0,60}"type":"(?:run|note|verdict|end)"')
@@ -31,14 +32,17 @@ class Teller(Subscriber, Protocol):
 
 def coming(recorded: Recorded) -> Iterator[Event | None]:
     """All events to the end of the run; None where more is waited for. Over when nobody is there to write any more."""
-    ending = False
+    ending, seen_at = False, time.monotonic()
     for event in recorded.follow():
         if event is not None:
             yield event
         elif ending:
             return
         else:
-            ending = over(recorded)  # what was written before that is read first
+            if not over(recorded):
+                seen_at = time.monotonic()
+            # what was written before that is read first, and a launcher that was killed has a guardian
+            ending = recorded.ended or time.monotonic() - seen_at > HEIR_SECONDS
             if not ending:
                 yield None
                 select.select([], [], [], PAUSE_SECONDS)

@@ -6,7 +6,7 @@ import os
 import re
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from fanout.arguments import Request
@@ -19,6 +19,7 @@ from fanout.views.out import Out
 from fanout.views.recorded import Recorded
 from fanout.views.sanitise import clean
 from fanout.views.streams import Say, Streams
+from fanout.views.wishes import PLAIN_PREFIX, Prefix, ranks_of
 
 _AGO = re.compile(r"(\d+(?:\.\d+)?)(s|m|min|h|d)\Z")
 _UNITS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
@@ -28,17 +29,23 @@ _TODAY = ("%H:%M:%S", "%H:%M")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Wanted:
-    """Which lines: of these hosts and ranks (none named: all), since then, with this in them."""
+    """Which lines: of these hosts and ranks (none named: all), since then, with this and without that in them."""
 
     hosts: frozenset[str]
-    ranks: frozenset[str]
+    ranks: frozenset[int]
     since: float
     pattern: re.Pattern[str] | None
+    hidden: re.Pattern[str] | None
+    prefix: Prefix
+    plan: Mapping[str, tuple[int, int | None]]  # of a host whose ranks share one stream: which those are
 
-    def takes(self, say: Say) -> bool:
+    def takes(self, say: Say, *, alone: bool) -> bool:
         if self.hosts and say.host not in self.hosts:
             return False
-        if self.ranks and say.speaker.removeprefix(f"{say.host}:").split(" ")[0] not in self.ranks:
+        theirs = ranks_of(say.host, self.plan) if alone else (say.rank,)
+        if self.ranks and self.ranks.isdisjoint(theirs):
+            return False
+        if self.hidden is not None and self.hidden.search(say.text):
             return False
         return self.pattern is None or self.pattern.search(say.text) is not None
 
@@ -60,19 +67,25 @@ def logs(request: Request, edge: Edge) -> int:
         hosts=frozenset(hosts),
         ranks=frozenset(_ranks(given["rank"])),
         since=moment(given["since"], time.time()) if given["since"] else 0.0,
-        pattern=_pattern(given["pattern"]),
+        pattern=_pattern("--grep", given["pattern"]),
+        hidden=_pattern("--hide", given["hidden"]),
+        plan=recorded.heading.ranks,
+        prefix=Prefix("{stamp} " + PLAIN_PREFIX if given["times"] else PLAIN_PREFIX),
     )
     out = Out(edge.stdout)
     try:
-        _print(recorded, wanted, out, count=given["lines"], on=given["follow"])
+        some = _print(recorded, wanted, out, count=given["lines"], on=given["follow"])
     except KeyboardInterrupt:
         return 130
+    if wanted.ranks and not some:
+        edge.say(f"no such line of rank {given['rank']} is recorded in run {recorded.heading.run_id}")
     return 141 if out.broken else 0
 
 
-def _print(recorded: Recorded, wanted: _Wanted, out: Out, *, count: int | None, on: bool) -> None:
-    """All of it, or the last ``count`` lines, and with ``on`` what comes then."""
+def _print(recorded: Recorded, wanted: _Wanted, out: Out, *, count: int | None, on: bool) -> bool:
+    """All of it, or the last ``count`` lines, and with ``on`` what comes then. Was there any?"""
     waiting: list[bool] = []
+    some = False
     lines = _lines(recorded, wanted, on=on, waits=lambda: waiting.append(True))
     if count is not None:
         last: deque[str] = deque(maxlen=max(0, count))
@@ -82,10 +95,13 @@ def _print(recorded: Recorded, wanted: _Wanted, out: Out, *, count: int | None, 
             if waiting:
                 break
         out.write("".join(last))
+        some = bool(last)
     for line in lines:
+        some = some or bool(line)
         out.write(line)
         if out.broken:
-            return
+            break
+    return some
 
 
 def _lines(recorded: Recorded, wanted: _Wanted, *, on: bool, waits: Callable[[], None]) -> Iterator[str]:
@@ -93,36 +109,39 @@ def _lines(recorded: Recorded, wanted: _Wanted, *, on: bool, waits: Callable[[],
     streams = Streams(recorded.heading.hosts)
     width = max(len(host) for host in recorded.heading.hosts)
 
-    def shown(says: list[Say]) -> Iterator[str]:
+    def shown(says: list[Say], at: float) -> Iterator[str]:
         for say in says:
-            if wanted.takes(say):
-                yield f"{say.speaker:<{width}} | {clean(say.text, colour=False)}\n"
+            if wanted.takes(say, alone=say.host not in streams.parts):
+                yield f"{wanted.prefix.of(say, width, at)}{clean(say.text, colour=False)}\n"
 
+    at = 0.0
     for event in follow.coming(recorded) if on else recorded.events():
         if event is None:
             waits()
             yield ""
             continue
-        says = streams.take(event)
-        if event.at >= wanted.since:
-            yield from shown(says)
-    yield from shown(streams.finish())
+        says, at = streams.take(event), event.at
+        if at >= wanted.since:
+            yield from shown(says, at)
+    yield from shown(streams.finish(), at)
 
 
-def _ranks(text: str) -> Iterator[str]:
-    """``0,8-11``: each rank by its number."""
+def _ranks(text: str) -> Iterator[int]:
+    """``0,8-11``: each rank by its number; none for all of them."""
+    if text == "all":
+        return
     for part in filter(None, text.split(",")):
         first, dash, last = part.partition("-")
         if not first.isdigit() or (dash and not last.isdigit()):
             raise UsageError(f"--rank {text}: {part!r} is no rank", hint="ranks are numbers: --rank 0 or --rank 0,8-15")
-        yield from map(str, range(int(first), int(last or first) + 1))
+        yield from range(int(first), int(last or first) + 1)
 
 
-def _pattern(text: str) -> re.Pattern[str] | None:
+def _pattern(flag: str, text: str) -> re.Pattern[str] | None:
     try:
         return re.compile(text) if text else None
     except re.error as error:
-        raise UsageError(f"--grep {text}: not a regular expression: {error}") from None
+        raise UsageError(f"{flag} {text}: not a regular expression: {error}") from None
 
 
 def moment(text: str, now: float) -> float:

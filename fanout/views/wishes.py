@@ -165,16 +165,17 @@ class Chooser:
             return say.rank in ranks
         if say.host in self._parts:
             return bool(say.level)  # torchrun's own words
-        return not ranks.isdisjoint(self._ranks_of(say.host))
+        return not ranks.isdisjoint(ranks_of(say.host, self._ranks))
 
-    def _ranks_of(self, host: str) -> range:
-        """The global ranks of a host by its place in the plan; one a host where nobody knows how many it has."""
-        first = 0
-        for name, (_, count) in self._ranks.items():
-            if name == host:
-                return range(first, first + (count or 1))
-            first += count or 1
-        return range(0)
+
+def ranks_of(host: str, plan: Mapping[str, tuple[int, int | None]]) -> range:
+    """The global ranks of a host by its place in the plan; one a host where nobody knows how many it has."""
+    first = 0
+    for name, (_, count) in plan.items():
+        if name == host:
+            return range(first, first + (count or 1))
+        first += count or 1
+    return range(0)
 
 
 class Prefix:
