@@ -1,8 +1,9 @@
 """Where every rank of a run stands: its Python stack, what the kernel says of it, and whether anything moves.
 
 Only a process that has our handler and our file open gets the signal (see shim.py); a rank that has not, or does not
-answer, is looked at by py-spy where the host has it, and else only what /proc says of it is told. Asked for two samples, it tells of each rank whether it moved between them: another stack, or bytes read or
-written; for one that holds no GPU also CPU time (one that does spins while it waits).
+answer, is looked at by py-spy where the host has it, and else only what /proc says of it is told. Asked for two
+samples, it tells of each rank whether it moved between them: another stack, or bytes read or written; for one that
+holds no GPU also CPU time (one that does spins while it waits).
 """
 
 from __future__ import annotations

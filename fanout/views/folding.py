@@ -150,7 +150,7 @@ def together(speakers: Iterable[tuple[str, str]], parts: Mapping[str, set[str]])
 
 
 def brief(label: str, width: int) -> str:
-    """A label of many speakers in about so many columns: ``gpu[01-04,07,…]``; how many they are stands behind the line."""
+    """A label of many speakers in about so many columns: ``gpu[01-04,07,…]``; the line's end says how many."""
     if len(label) <= width or "," not in label[:width]:
         return label
     kept = label[: label.rindex(",", 0, width)]

@@ -1,8 +1,9 @@
 """Bytes of one stream, in any chunking, to lines: the same lines whatever the chunking.
 
 A program that draws a progress bar rewrites its line (``\\r``), and nested bars go down and up again
-(``\\n … ESC [ A``), some of them without a ``\\r`` in every row. So a stream has a small screen of rows: a row that is rewritten is *moving* and is no line of the
-log until text goes on below it; an ordinary row is a line as soon as it ends.
+(``\\n … ESC [ A``), some of them without a ``\\r`` in every row. So a stream has a small screen of rows: a row that is
+rewritten is *moving* and is no line of the log until text goes on below it; an ordinary row is a line as soon as it
+ends.
 
 A line that has not ended can be taken early by ``settle``; what follows of it then comes as its continuation and
 repeats nothing. Bytes stay bytes until a line is taken, so that a character may be split over chunks; invalid ones
@@ -182,7 +183,7 @@ class Lines:
             self._rows[self._cursor].rewound = True
 
     def _remember(self, count: int) -> None:
-        """The cursor goes above all rows: what was a line there is a bar from now on, which shows at its second drawing."""
+        """The cursor goes above all rows: what was a line there is a bar from its second drawing on."""
         count = min(count, ROWS - len(self._rows))
         if count > 0:
             self._rows[:0] = [_Row(rewound=True, moving=True) for _ in range(count)]

@@ -194,7 +194,7 @@ class Live:
         return prefix + text
 
     def _lit(self, line: str, level: str) -> str:
-        """In the colour of its level; of a traceback the head and the error, and nothing that has colours of its own."""
+        """In the colour of its level: of a traceback the head and the error; nothing that has colours of its own."""
         if not level or not self._colour or "\x1b" in line or line[:1] in " \t":
             return line
         return f"\x1b[{_LEVEL[level]}m{line}\x1b[0m"

@@ -260,7 +260,7 @@ _COLUMNS: tuple[tuple[int, int, Callable[[Frame, HostState], tuple[str, str]]], 
 
 
 def grid(frame: Frame, room: int) -> list[Row]:
-    """All hosts as cells of their load or their mood, in at most ``room`` rows; without names where those do not fit."""
+    """All hosts as cells of their load or their mood, in at most ``room`` rows; without names where they do not fit."""
     hosts = frame.heading.hosts
     head, names = _common(hosts)
     wide = max(len(name) for name in names) + 3

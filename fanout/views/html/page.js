@@ -135,7 +135,9 @@
   }
 
   function hostRows(host, number) {
+    const order = (stream) => stream.rank ?? -1;
     const streams = run.streams.filter((stream) => stream.host === number);
+    streams.sort((a, b) => order(a) - order(b) || a.name.length - b.name.length);  // ranks come to speak in any order
     const rank = host.rank === null ? "" : ` (node ${host.rank})`;
     const label = make("button", { type: "button", class: "name", "aria-expanded": "false", title: host.why || host.phase });
     const inside = make("div", { hidden: "" });
