@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from fanout.views.sanitise import clean
 from fanout.views.streams import Say, apart
 
 HEAD = "Traceback (most recent call last)"
@@ -109,7 +110,8 @@ class Levels:
             return
         level = level_of(say.text) if say.kind != "bar" else ""
         if level == "error" and say.kind == "line" and (at := say.text.find(HEAD)) >= 0:
-            block = _Block(first=say, prefix=say.text[:at], lines=[say.text], since=now)
+            prefix = say.text[:at] if clean(say.text[:at], colour=False) else ""  # a bar before it may show the cursor
+            block = _Block(first=say, prefix=prefix, lines=[say.text], since=now)
             self._open.setdefault(key, {})[block.prefix] = block
         else:
             out.append(say._replace(level=level) if level else say)
@@ -124,7 +126,7 @@ class Levels:
         if prefix is None or say.kind == "bar":
             return False
         block = blocks[prefix]
-        if block.takes(say.text[len(prefix) :]):
+        if block.takes(clean(say.text[len(prefix) :], colour=False)):
             block.lines.append(say.text)
             block.since = now
             return True

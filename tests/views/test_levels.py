@@ -58,6 +58,14 @@ def test_a_traceback_is_one_piece_whatever_others_say_meanwhile() -> None:
     assert [(each.text, each.level) for each in out if each.stream == 1] == [("\n".join(TRACEBACK), "error")]
 
 
+@pytest.mark.parametrize(("before", "each"), [("\x1b[?25h", ""), ("\x1b[31m", "\x1b[31m"), ("\x1b[0m", "")])
+def test_what_cannot_be_seen_does_not_take_a_traceback_apart(before: str, each: str) -> None:
+    """A bar shows the cursor again when it ends, and loggers colour: both stand before the first word."""
+    levels, lines = Levels(), [before + TRACEBACK[0], *(each + line for line in TRACEBACK[1:])]
+    out = levels.take([say(line) for line in lines], 0.0) + levels.finish()
+    assert [(one.text, one.level) for one in out] == [("\n".join(lines), "error")]
+
+
 def test_ranks_mixed_in_one_stream_keep_their_tracebacks_apart() -> None:
     """A script's own redirects put all ranks on one pipe; torch marks each line with its rank."""
     levels = Levels()
