@@ -16,6 +16,7 @@ from typing import TextIO
 from fanout.views.out import Out, as_bytes
 
 ROOM = 16 << 20  # bytes that wait for a reader who is slow
+LEAST_ROOM = 256  # bytes that a terminal takes at once, if it takes any
 STUCK_SECONDS = 5.0  # a reader who takes nothing for so long has turned away
 
 
@@ -113,10 +114,16 @@ def _own(stream: TextIO) -> tuple[int | None, int]:
         descriptor = stream.fileno()
         stream.flush()
         if os.isatty(descriptor):
-            flags = os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK
-            return os.open(os.ttyname(descriptor), flags), 1 << 16
+            return _terminal(descriptor)
         if stat.S_ISFIFO(os.fstat(descriptor).st_mode):
             return os.dup(descriptor), select.PIPE_BUF
     except (OSError, ValueError):
-        pass  # no file at all, or a terminal of somebody else's (su): then it is waited for
+        pass  # no file at all
     return None, 0
+
+
+def _terminal(descriptor: int) -> tuple[int, int]:
+    try:
+        return os.open(os.ttyname(descriptor), os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK), 1 << 16
+    except OSError:  # somebody else's (su), or one that has no name here (a container)
+        return os.dup(descriptor), LEAST_ROOM

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -62,8 +63,15 @@ def test_a_pipe_that_nobody_reads_is_not_waited_for_and_gets_everything_later(pi
     assert everything(pipe[0], outlet) == f"before\n{FRAME}the end\n".encode()
 
 
-def test_a_terminal_gets_a_frame_in_pieces_and_whole() -> None:
-    """What it did not take at first is neither lost nor repeated."""
+@pytest.mark.parametrize("named", [True, False])
+def test_a_terminal_gets_a_frame_in_pieces_and_whole(named: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it did not take at first is neither lost nor repeated; also where it cannot be opened once more."""
+
+    def nameless(descriptor: int) -> str:
+        raise OSError(errno.ENODEV, "no name here")
+
+    if not named:
+        monkeypatch.setattr(os, "ttyname", nameless)
     ours, theirs = pty.openpty()
     tty.setraw(theirs)
     with open(theirs, "w", encoding="utf-8") as stream:
