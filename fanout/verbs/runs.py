@@ -7,6 +7,7 @@ import secrets
 import select
 import signal
 import time
+from collections.abc import Sequence
 
 from fanout import holder, rejoin
 from fanout.arguments import Request
@@ -96,22 +97,26 @@ def _ask_launcher(living: holder.Holder, recorded: Recorded, edge: Edge) -> int:
     if result is None:
         edge.say("its launcher ended without a word: its guardian ends the run; once more in a minute to be sure")
         return 255
-    bad = 0
+    came = []
     for host in result["hosts"]:
         left = host["left"]
-        bad += left != 0
         said = "nothing is left" if left == 0 else "not known" if left is None else f"{left} processes are left"
-        edge.say(f"{host['host']}: {host['verdict']} ({host['reason']}); {said}")
-    return 255 if bad else 0
+        came.append((host["host"], f"{host['verdict']} ({host['reason']}); {said}", left == 0))
+    return _said(came, edge)
 
 
 def _told(state: RunState, edge: Edge) -> int:
-    bad = 0
-    for host in state.all:
-        text, good = _came_to(host)
-        bad += not good
-        edge.say(f"{host.name}: {text}")
-    return 255 if bad else 0
+    return _said([(host.name, *_came_to(host)) for host in state.all], edge)
+
+
+def _said(came: Sequence[tuple[str, str, bool]], edge: Edge) -> int:
+    """(host, what a stop came to there, is that good?), in a line for all hosts where it is the same."""
+    same: dict[str, list[str]] = {}
+    for host, text, _ in came:
+        same.setdefault(text, []).append(host)
+    for text, hosts in same.items():
+        edge.say(f"{fold(hosts)}: {text}")
+    return 0 if all(good for _, _, good in came) else 255
 
 
 def _came_to(host: HostState) -> tuple[str, bool]:

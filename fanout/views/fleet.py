@@ -91,7 +91,8 @@ def oddity(
         if quiet > max(SILENT_SECONDS, 3 * fleet.quiet):
             return Odd(host=host.name, what=Oddity.SILENT, words=f"silent {age(quiet)}, the fleet {age(fleet.quiet)}")
     if pace:
-        slow = f"steps of {pace}" if pace.startswith("rank") else f"its steps take {pace}"
+        its = "its steps come" if pace.endswith("late") else "its steps take"
+        slow = f"steps of {pace}" if pace.startswith("rank") else f"{its} {pace}"
     else:
         slow = _slow(fleet, load, reading)
     if slow:
