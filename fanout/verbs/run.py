@@ -1,35 +1,21 @@
-"""``fanout run``: check, plan, launch on all hosts, watch, stop together, explain."""
+"""``fanout run``: what was asked for is looked through, then shown (``--dry-run``), or launched here or behind a door."""
 
 from __future__ import annotations
 
-import json
-import os
-import shlex
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack
-from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
 
-from fanout import __version__, dryrun, holder, plan, rejoin, supervise
+from fanout import dryrun, plan
 from fanout.arguments import Request
 from fanout.descriptors import make_room
-from fanout.diagnose.verdict import Verdict, as_dict
-from fanout.errors import UsageError
-from fanout.guardian import Guardian
-from fanout.hosts import Host, fold
-from fanout.launch import Session
-from fanout.outcome import RunOutcome, of, with_holes
-from fanout.plan import LaunchPlan, Learned
+from fanout.hosts import Host
+from fanout.plan import Learned
 from fanout.settings import Settings
-from fanout.state import RunState
-from fanout.transports.pick import Picker, addresses
-from fanout.verbs import again, detach, explain, front, keeping, retest
+from fanout.transports.pick import Picker
+from fanout.verbs import again, detach, front, keeping
 from fanout.verbs.common import (
     Edge,
     config_values,
-    fan_of,
     has_script_here,
     hosts_of,
     look_for_task,
@@ -38,15 +24,8 @@ from fanout.verbs.common import (
     settings_of,
     work_directory,
 )
-from fanout.verbs.pacing import PaceTeller
-from fanout.verbs.runs import ORDER, new_id
-from fanout.verbs.showing import look_of, view_of, wishes_of
-from fanout.views.base import Heading, View
-from fanout.views.logdir import LogDir, Problem
-from fanout.views.tail import Tails
-
-if TYPE_CHECKING:
-    from fanout.preflight import Preflight
+from fanout.verbs.launching import Launch
+from fanout.verbs.runs import new_id
 
 
 def run(request: Request, edge: Edge, *, leavable: bool = True) -> int:
@@ -64,7 +43,7 @@ def run(request: Request, edge: Edge, *, leavable: bool = True) -> int:
     if request.given["dry_run"]:
         return _dry_run(hosts, request, settings, picker, edge, run_id, directory)
     make_room(len(hosts), by_program=settings.transport == "openssh")  # before there is a record of the run
-    launch = _Launch(request, edge, settings, hosts, directory, config, picker, run_id)
+    launch = Launch(request, edge, settings, hosts, directory, config, picker, run_id)
     pruned = keeping.prune(runs_directory(settings, edge), keep, time.time())
     if pruned:
         edge.say(pruned)
@@ -101,251 +80,3 @@ def _dry_run(
     )
     edge.stdout.write(dryrun.shown(made))
     return 0
-
-
-class _Launch:
-    """One run, step by step; each method is one of its steps."""
-
-    def __init__(
-        self,
-        request: Request,
-        edge: Edge,
-        settings: Settings,
-        hosts: tuple[Host, ...],
-        directory: str,
-        config: tuple[str, Any],
-        picker: Picker,
-        run_id: str,
-        *,
-        left: bool = False,
-    ) -> None:
-        """``left``: nobody looked on any more when it was begun."""
-        self.left, self.hung = left, False
-        self.request = request
-        self.edge = edge
-        self.settings = settings
-        self.hosts = hosts
-        self.directory = directory
-        self.config = config
-        self.picker = picker
-        quiet = left or (request.given["detach"] and settings.output == "auto")
-        self.look = look_of(settings, edge, "plain" if quiet else "")
-        self.run_id = run_id
-        root = runs_directory(settings, edge)
-        self.heading = Heading(
-            run_id=run_id,
-            title=shlex.join(request.task),
-            hosts=tuple(host.name for host in hosts),
-            log_dir=os.path.join(root, run_id),
-            ranks={host.name: (rank, settings.nproc_per_node or host.slots) for rank, host in enumerate(hosts)},
-        )
-        self.wishes = wishes_of(settings)
-        self.pace = PaceTeller()
-        self.witness = explain.witness_of(self.heading, explain.book_of(settings, edge))
-
-    def run(self, door: detach.Door | None = None) -> int:
-        """From the first dial to the last word; with a ``door``, it may be that nobody sees all of it."""
-        assert self.heading.log_dir is not None
-        if self.settings.skip_check:
-            self._plan(self._looked_up())  # what no host will be asked about is wrong before any is dialled
-        with ExitStack() as stack:
-            wish = detach.Wish()
-            leave = wish if door is not None else None
-            what = self.heading, self.look, self.edge, self.wishes
-            shown = view_of(*what, so_far=self._so_far, slow=self.pace.brief, detach=leave, waits=False)
-            stack.callback(shown.close)
-            record = LogDir(self.heading.log_dir, self.heading, warn=shown.note)
-            stack.callback(record.close)
-            hold = holder.take(record.path, self._holder())
-            assert hold is not None, "a new run has no other launcher"
-            stack.callback(hold.let_go)
-            keep = self.settings.on_hangup == "keep"
-            on_leave = partial(self._leave, record, hold)
-            view = detach.Curtain(shown, door=door, keep=keep, on_leave=on_leave, wish=wish)
-            if self.left:
-                view.left = True
-                detach.redirect(record.path)
-            tails = Tails()
-            guardian = Guardian()
-            stack.callback(guardian.leave_to_it)
-            hung_up = view.hang_up if keep else None
-            once = door.once if door is not None else None
-            fan = stack.enter_context(
-                fan_of(self.hosts, self.settings, self.picker, self.edge, hung_up=hung_up, once=once)
-            )
-            facts = {"argv": list(self.request.task), "fanout": __version__, "metric": self.settings.metric or None}
-            for subscriber in (record, shown):
-                if hasattr(subscriber, "begin"):
-                    subscriber.begin(fan.clock(), **facts)
-            self.pace.says += [view.note, record.note]
-            hangs = explain.HangTeller(self.witness, view.note, record.note)
-            session = Session(fan, self.heading.hosts, [record, tails, self.witness, view, hangs, self.pace])
-            session.connect()
-            self._tell_stale(session, view)
-            outcome = self._launch(session, view, record, guardian)
-            self.left, self.hung = view.left, again.hung(session.state, outcome)
-            if outcome.clean:
-                guardian.dismiss()
-            view.close()
-            outcome = with_holes(outcome, len(record.problems))
-            verdict = explain.verdict_of(self.witness, session.state, outcome)
-            if verdict is not None and retest.worth(verdict):
-                where = self.hosts, session.state, self.settings, self.picker, self.edge
-                verdict = retest.retested(verdict, *where, keep=record.keep)
-            text = self._report(session, outcome, tails, verdict, record.problems)
-            judged = None if verdict is None else as_dict(verdict)
-            if verdict is not None:
-                record.keep(explain.VERDICT, explain.as_json(verdict))
-            record.finish(outcome, text, judged)
-            if hasattr(shown, "finish") and not view.left:
-                shown.finish(outcome, text, judged)
-        return outcome.exit_code
-
-    def again(self) -> _Launch:
-        """The same once more, under a new name."""
-        told = self.request, self.edge, self.settings, self.hosts, self.directory, self.config, self.picker
-        return _Launch(*told, new_id(), left=self.left)
-
-    def _tell_stale(self, session: Session, view: View) -> None:
-        """What earlier runs left on these hosts, once, in a line a run."""
-        where: dict[str, list[str]] = {}
-        for host in session.state.all:
-            for run in host.hello.get("stale", ()):
-                where.setdefault(str(run), []).append(host.name)
-        for run, names in where.items():
-            text = f"{fold(names)}: nobody fetched how run {run} ended there: fanout attach {run}, or"
-            view.note(f"{text} fanout clean {self.request.hosts}")
-
-    def _holder(self, *, detached: bool = False) -> holder.Holder:
-        edge = self.edge
-        return holder.Holder(
-            pid=os.getpid(), user=edge.user, machine=edge.machine, since=time.time(), detached=detached or self.left
-        )
-
-    def _leave(self, record: LogDir, hold: holder.Hold, why: str) -> None:
-        """Nobody looks any more: say how to come back, and go on without a terminal."""
-        record.note(f"{why} (pid {os.getpid()} on {self.edge.machine} watches over it)")
-        hold.become(self._holder(detached=True))
-        if why == "detached":
-            self.edge.say(f"detached: run {self.run_id} goes on, watched over by pid {os.getpid()} on this machine")
-            for verb in ("attach", "logs -f", "stop"):
-                self.edge.stderr.write(f"        fanout {verb} {self.run_id}\n")
-        self.edge.stderr.flush()
-        detach.redirect(record.path)
-
-    def _launch(self, session: Session, view: View, record: LogDir, guardian: Guardian) -> RunOutcome:
-        """Check, plan and follow the policy, as far as it comes."""
-        if session.state.failures or session.state.interrupts:
-            session.dismiss()
-            return of(session.state)
-        learned = Learned()
-        if self.settings.skip_check:
-            learned = self._looked_up()
-        else:
-            checked = self._check(session, view)
-            if checked is None or (checked.failures and not self.settings.force):
-                session.dismiss()
-                return of(session.state, refused="refused by the check: nothing was started")
-            from fanout.verbs.check import for_plan
-
-            learned = for_plan(checked.learned)
-        try:
-            made = replace(self._plan(learned), detached=self.request.given["detach"])
-        except UsageError:
-            session.dismiss()
-            raise
-        explain.learn(self.witness, made, learned.address)
-        record.keep("plan.json", json.dumps(dryrun.as_dict(made), indent=2) + "\n")
-        ranks = f"{made.world_size} ranks" if made.world_size != 1 else "1 rank"
-        view.note(f"launching {ranks}, MASTER_ADDR={made.master_addr} MASTER_PORT={made.master_port}")
-        guardian.watch(self._order(record))
-        return session.run(supervise.policy_of(self.settings), made)
-
-    def _order(self, record: LogDir) -> str:
-        """What it takes to end this run without us: for the guardian, and on disk for ``fanout stop``."""
-        order = rejoin.Order(
-            run_id=self.run_id,
-            hosts=self.hosts,
-            settings=self.settings,
-            directory=record.path,
-            user=self.edge.user,
-        ).to_json()
-        record.keep(ORDER, order)
-        return order
-
-    def _check(self, session: Session, view: View) -> Preflight | None:
-        """The check before a run: its findings if something is wrong, one line if all is well."""
-        from fanout import preflight  # 35 ms that --skip-check does not pay
-        from fanout.verbs import check
-
-        asked = check.check_request(session, self.hosts, self.request.task, self.directory, self.settings, self.config)
-        result = preflight.run(asked, session, plan=lambda learned: self._plan(check.for_plan(learned)))
-        if session.state.interrupts:
-            return None
-        if result.failures and self.settings.force:
-            for finding in result.failures:
-                view.note(f"check {finding.check} failed: {fold(finding.hosts)}: {finding.saw}")
-            view.note("launching all the same: --force")
-        elif result.failures:
-            view.close()
-            self.edge.stderr.write(
-                check.shown(f"fanout check {self.request.hosts}", result, self.edge, self.edge.stderr)
-            )
-            self.edge.say("not launched: the check failed (--force launches all the same)")
-        else:
-            warnings = len({finding.check for finding in result.warnings})
-            also = f", {warnings} warning{'s' if warnings > 1 else ''}: fanout check tells" if warnings else ""
-            view.note(f"check ok in {result.seconds:.1f} s{also}")
-        for text in check.exported(result.learned.exports):
-            view.note(text)
-        return result
-
-    def _looked_up(self) -> Learned:
-        """Without a check: what can be known from here alone."""
-        first = self.hosts[0]
-        if len(self.hosts) == 1 or first.addr or self.settings.master_addr:
-            return Learned()
-        name = self.picker.address(first)
-        found = sorted(addresses(name), key=lambda address: ":" in address)  # scripts write HOST:PORT without brackets
-        return Learned(address={first.name: found[0] if found else name})
-
-    def _plan(self, learned: Learned) -> LaunchPlan:
-        return plan.make(
-            self.hosts,
-            self.request.task,
-            self.settings,
-            run_id=self.run_id,
-            cwd=self.directory,
-            has_script=has_script_here(self.settings, self.directory),
-            learned=learned,
-        )
-
-    def _report(
-        self, session: Session, outcome: RunOutcome, tails: Tails, verdict: Verdict | None, holes: Sequence[Problem]
-    ) -> str:
-        """The last words, on stderr; the same without colour for the record."""
-        from fanout.views.report import report
-
-        words = explain.last_words(tails, outcome, verdict)
-
-        def text(colour: bool) -> str:
-            return report(
-                self.heading,
-                session.state,
-                outcome,
-                words,
-                diagnosis=explain.shown(verdict),
-                slow=self.pace.slow(),
-                missing=[str(hole) for hole in holes],
-                colour=colour,
-                unicode=self.look.unicode,
-            )
-
-        if self.look.mode != "json":
-            self.edge.stderr.write(text(self.look.colour and self.edge.stderr.isatty()))
-            self.edge.stderr.flush()
-        return text(colour=False)
-
-    def _so_far(self, state: RunState) -> Sequence[str]:
-        """What would be said if it ended now."""
-        return explain.so_far(self.witness, state)
