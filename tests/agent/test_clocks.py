@@ -21,7 +21,8 @@ WALL = {
     "verbs/attach.py": "since when it holds the record, for people",
     "verbs/follow.py": "how old things are in a run whose clock runs in another process",
     "verbs/logs.py": "--since",
-    "verbs/run.py": "since when it holds the record, for people; ages of records",
+    "verbs/launching.py": "since when it holds the record, for people",
+    "verbs/run.py": "ages of records",
 }
 
 
