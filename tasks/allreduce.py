@@ -83,6 +83,9 @@ def main(arguments: list[str]) -> int:
             "error: start this with torchrun, e.g. NPROC_PER_NODE=2 bash train.sh tasks/allreduce.py", file=sys.stderr
         )
         return 2
+    if options.backend == "nccl" and not torch.cuda.is_available():
+        print("error: --backend nccl: torch sees no GPU here; write --backend gloo, or leave it out", file=sys.stderr)
+        return 2
     cuda = torch.cuda.is_available() and options.backend != "gloo"
     device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if cuda else torch.device("cpu")
     if cuda:

@@ -3,5 +3,18 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Iterator
+
+import pytest
+
+from tests.tasks.task_runs import Nursery
 
 collect_ignore_glob = [] if importlib.util.find_spec("torch") else ["test_task_*.py"]
+
+
+@pytest.fixture(scope="session")
+def nursery() -> Iterator[Nursery]:
+    """Ranks for all tests of this worker."""
+    found = Nursery()
+    yield found
+    found.close()

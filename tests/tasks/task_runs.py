@@ -1,18 +1,20 @@
-"""Starting the task as a person would: hosts on this machine, processes that do not outlive the test, curves read back."""
+"""Starting the task: by train.sh as a person would, or as forked ranks; nothing outlives the test."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
-from tests.tasks.task_shapes import ROOT, TRAIN, YAML
+from tests.tasks.task_places import ROOT, TASKS, TRAIN, YAML
 
 # Step -> (loss, gradient norm).
 Curve = dict[int, tuple[float, float]]
@@ -26,11 +28,38 @@ def environment(**variables: str) -> dict[str, str]:
 
 
 def free_port() -> int:
-    """A port that nobody listened on a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port that nobody listened on a moment ago, and below those that the kernel gives to outgoing connections."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("", port))
+            return port
+
+
+def train(output: Path, *overrides: str) -> list[str]:
+    """The task's command with the shipped configuration, a line for every step, and metrics.jsonl."""
+    told = ["--train.output_dir", str(output), "--train.log_steps", "1", "--train.metrics_jsonl", "true"]
+    return [TRAIN, YAML, *told, *overrides]
+
+
+def read_until(stream: IO[str] | None, text: str) -> str:
+    """Everything that comes up to and with the first line that holds ``text``."""
+    said = ""
+    assert stream is not None
+    for line in stream:
+        said += line
+        if text in line:
+            return said
+    raise AssertionError(f"it ended without {text!r}:\n{said}")
+
+
+def curve(output: Path) -> Curve:
+    """The run's metrics.jsonl; where a step was done twice, the last time counts."""
+    rows = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+    return {row["step"]: (row["loss"], row["grad_norm"]) for row in rows if "loss" in row}
+
+
+# By train.sh and torchrun, with everything imported anew.
 
 
 @contextlib.contextmanager
@@ -59,12 +88,6 @@ def started(argv: list[str], **variables: str) -> Iterator[subprocess.Popen[str]
             process.stdout.close()
 
 
-def train(output: Path, *overrides: str) -> list[str]:
-    """The task's command with the shipped configuration, a line for every step, and metrics.jsonl."""
-    told = ["--train.output_dir", str(output), "--train.log_steps", "1", "--train.metrics_jsonl", "true"]
-    return [TRAIN, YAML, *told, *overrides]
-
-
 def finish(process: subprocess.Popen[str], expected: int = 0) -> str:
     """What the process said until it ended, as ``expected``."""
     out, _ = process.communicate(timeout=100)
@@ -72,41 +95,92 @@ def finish(process: subprocess.Popen[str], expected: int = 0) -> str:
     return out
 
 
-def launch(nodes: int, per_node: int, task: list[str], *others: list[str], expected: int = 0) -> str:
-    """``nodes`` hosts on this machine, each by train.sh as a person would start it; host 0's output.
-
-    All hosts run ``task``, unless ``others`` say what the hosts after the first one run.
-    """
+def launch(nodes: int, per_node: int, task: list[str]) -> str:
+    """``nodes`` hosts on this machine, each by train.sh as a person would start it; host 0's output."""
     exports = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "NNODES": str(nodes)}
     exports["NPROC_PER_NODE"] = str(per_node)
     with contextlib.ExitStack() as stack:
-        tasks = [task, *(others or [task] * (nodes - 1))]
         hosts = [
-            stack.enter_context(started(["bash", "train.sh", *words], NODE_RANK=str(rank), **exports))
-            for rank, words in enumerate(tasks)
+            stack.enter_context(started(["bash", "train.sh", *task], NODE_RANK=str(rank), **exports))
+            for rank in range(nodes)
         ]
-        said = [finish(process, expected) for process in hosts]
+        said = [finish(process) for process in hosts]
         return said[0]
 
 
-def alone(task: list[str], expected: int = 0) -> str:
-    """One process, without torchrun."""
-    with started([sys.executable, *task]) as process:
-        return finish(process, expected)
+# Forked from a process that has imported everything, with what torchrun would have exported.
 
 
-def read_until(process: subprocess.Popen[str], text: str) -> str:
-    """Everything the process says up to and with the first line that holds ``text``."""
-    said = ""
-    assert process.stdout is not None
-    for line in process.stdout:
-        said += line
-        if text in line:
-            return said
-    raise AssertionError(f"it ended without {text!r}:\n{said}")
+class Rank:
+    """One process that the nursery bore."""
+
+    def __init__(self, nursery: Nursery, pid: int, stdout: IO[str]) -> None:
+        self.nursery, self.pid, self.stdout = nursery, pid, stdout
+
+    def finish(self, expected: int = 0) -> str:
+        """What else it said until it ended, as ``expected``."""
+        with self.stdout:
+            out = self.stdout.read()
+        code = self.nursery.ask({"wait": self.pid})
+        assert code == expected, out
+        return out
 
 
-def curve(output: Path) -> Curve:
-    """The run's metrics.jsonl; where a step was done twice, the last time counts."""
-    rows = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
-    return {row["step"]: (row["loss"], row["grad_norm"]) for row in rows if "loss" in row}
+class Nursery:
+    """The other end of nursery.py."""
+
+    def __init__(self) -> None:
+        self._socket, theirs = socket.socketpair()
+        with theirs:
+            argv = [sys.executable, "-m", "tests.tasks.nursery"]
+            self._process = subprocess.Popen(argv, cwd=ROOT, env=environment(PYTHONPATH=TASKS), stdin=theirs.fileno())
+
+    def ask(self, request: dict[str, object], *descriptors: int) -> int:
+        """The answer to one request."""
+        socket.send_fds(self._socket, [json.dumps(request).encode() + b"\n"], descriptors)
+        answer = b""
+        while not answer.endswith(b"\n"):
+            part = self._socket.recv(1 << 12)
+            assert part, "the nursery ended"
+            answer += part
+        return int(answer)
+
+    def start(self, task: list[str], **exports: str) -> Rank:
+        """One rank of ``task``, a script and its arguments."""
+        reader, writer = os.pipe()
+        pid = self.ask({"start": task, "environment": exports}, writer)
+        os.close(writer)
+        return Rank(self, pid, os.fdopen(reader, encoding="utf-8"))
+
+    def alone(self, task: list[str], expected: int = 0) -> str:
+        """What one process says, which knows of no torchrun."""
+        return self.start(task).finish(expected)
+
+    def launch(
+        self, nodes: int, per_node: int, task: list[str], *others: list[str], expected: int = 0, **last: str
+    ) -> str:
+        """What the ranks say, one after the other.
+
+        All hosts run ``task``, unless ``others`` say what the hosts after the first one run; ``last`` is in the
+        environment of the last rank alone.
+        """
+        meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+        tasks = [task, *(others or [task] * (nodes - 1))]
+        size = nodes * per_node
+        ranks = [
+            self.start(
+                tasks[rank // per_node],
+                RANK=str(rank),
+                LOCAL_RANK=str(rank % per_node),
+                WORLD_SIZE=str(size),
+                LOCAL_WORLD_SIZE=str(per_node),
+                **meeting | (last if rank == size - 1 else {}),
+            )
+            for rank in range(size)
+        ]
+        return "".join([rank.finish(expected) for rank in ranks])
+
+    def close(self) -> None:
+        """Ends it, and with it every rank that still lives."""
+        self._socket.close()
+        self._process.wait(30)

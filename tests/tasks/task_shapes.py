@@ -1,21 +1,15 @@
-"""What the tests of the task share: where things are, the tiny model, and a configuration of two sections."""
+"""The tiny model, as it is and with changes."""
 
 from __future__ import annotations
 
 import json
-import os
 from typing import Any
 
 import torch
 from llada2 import model_config
 from llada2.model import LLaDA2
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-TRAIN = os.path.join(ROOT, "tasks", "train_llada2_bd.py")
-YAML = os.path.join(ROOT, "configs", "sft", "llada2_mini_bd_sft.yaml")
-TINY = os.path.join(ROOT, "configs", "model_configs", "llada2_mini_tiny.json")
-MID = os.path.join(ROOT, "configs", "model_configs", "llada2_mid.json")
-MINI = os.path.join(ROOT, "configs", "model_configs", "llada2_mini.json")
+from tests.tasks.task_places import TINY
 
 
 def tiny_shape(**changes: Any) -> model_config.ModelConfig:

@@ -10,7 +10,7 @@ import pytest
 from llada2 import config
 from llada2.errors import UserError
 
-from tests.tasks.task_shapes import ROOT, TRAIN, YAML
+from tests.tasks.task_places import ROOT, TRAIN, YAML
 
 MINIMAL = "model:\n  config_path: x\ntrain:\n  output_dir: out\n"
 

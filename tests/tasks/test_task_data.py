@@ -11,7 +11,7 @@ from llada2 import config, data, text
 from llada2.errors import UserError
 from llada2.tokenizer import ByteTokenizer, load
 
-from tests.tasks.task_shapes import YAML
+from tests.tasks.task_places import YAML
 
 WORDS = ByteTokenizer()
 

@@ -10,7 +10,8 @@ from llada2.errors import UserError
 from llada2.model import LLaDA2, active_parameter_count, parameter_count
 from llada2.moe import Router
 
-from tests.tasks.task_shapes import MID, MINI, tiny_model, tiny_shape
+from tests.tasks.task_places import MID, MINI
+from tests.tasks.task_shapes import tiny_model, tiny_shape
 
 
 def inputs(length: int = 32, rows: int = 2) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

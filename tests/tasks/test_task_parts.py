@@ -9,7 +9,8 @@ import pytest
 from llada2 import config, flops, optim, report, stop, world
 from llada2.errors import UserError
 
-from tests.tasks.task_shapes import YAML, tiny_model
+from tests.tasks.task_places import YAML
+from tests.tasks.task_shapes import tiny_model
 
 
 def rates(*overrides: str) -> list[float]:

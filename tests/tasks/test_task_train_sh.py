@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tasks.task_shapes import ROOT
+from tests.tasks.task_places import ROOT
 
 SCRIPT = os.path.join(ROOT, "train.sh")
 pytestmark = pytest.mark.process

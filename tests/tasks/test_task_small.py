@@ -1,0 +1,47 @@
+"""The small tasks, hello and allreduce: they check their sums, and say in one line what they cannot do."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tests.tasks.task_places import ALLREDUCE, HELLO
+from tests.tasks.task_runs import Nursery
+
+pytestmark = pytest.mark.process
+
+
+@pytest.mark.parametrize(("nodes", "per_node"), [(1, 2), (2, 1)])
+def test_hello_shows_every_rank_and_checks_a_sum(nodes: int, per_node: int, nursery: Nursery) -> None:
+    """Each rank has one line of its own, whatever the topology."""
+    said = nursery.launch(nodes, per_node, [HELLO])
+    assert said.count("hello from rank 0/2") == said.count("hello from rank 1/2") == 1
+    assert "gave [1, 2], expected [1, 2]: right" in said
+
+
+def test_hello_works_without_torchrun(nursery: Nursery) -> None:
+    """And says that it is alone."""
+    said = nursery.alone([HELLO])
+    assert "not started by torchrun: alone" in said
+    assert "gave [0, 1], expected [0, 1]: right" in said
+
+
+def test_allreduce_has_a_row_for_every_size_with_its_sum_checked(nursery: Nursery) -> None:
+    """The table is rank 0's."""
+    table = nursery.launch(1, 2, [ALLREDUCE, "--max-bytes", "65536", "--iterations", "2"])
+    rows = [line.split()[0] for line in table.splitlines() if line.endswith("right")]
+    assert rows == ["1024", "4096", "16384", "65536"]
+
+
+def test_allreduce_says_what_it_wants(nursery: Nursery) -> None:
+    """Sizes that make no table, a start without torchrun, nccl without a GPU: one line, exit code 2."""
+    wrong: list[tuple[list[str], dict[str, str], str]] = [
+        (["--factor", "1"], {}, "error: wants 0 < --min-bytes"),
+        ([], {}, "error: start this with torchrun"),
+    ]
+    if not torch.cuda.is_available():
+        wrong.append((["--backend", "nccl"], {"MASTER_ADDR": "127.0.0.1"}, "error: --backend nccl: torch sees no GPU"))
+    for options, exports, words in wrong:
+        said = nursery.start([ALLREDUCE, *options], **exports).finish(2)
+        assert said.startswith(words)
+        assert said.count("\n") == 1
