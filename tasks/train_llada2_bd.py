@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 
 import torch.distributed as dist
-from llada2 import config, loop, model_config, world
+from llada2 import checks, config, loop, model_config, world
 from llada2.errors import UserError
 
 
@@ -19,6 +19,7 @@ def main(arguments: list[str]) -> int:
     try:
         settings = config.load(arguments, world.from_environment("WORLD_SIZE", 1))
         shape, notes = model_config.load(settings.model.config_path)
+        checks.check_length(settings, shape)
         if rank == 0:
             for note in (*settings.notes, *notes):
                 print(f"warning: {note}", file=sys.stderr, flush=True)

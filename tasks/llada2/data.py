@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from . import text
-from .config import Config
 from .errors import UserError
+from .sections import Config
 from .tokenizer import Tokenizer
 
 

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from . import objective
-from .config import Config
 from .data import Examples, noisy, unigram
 from .parallel import bare, precision
+from .sections import Config
 from .world import World
 
 

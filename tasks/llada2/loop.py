@@ -13,10 +13,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from . import checkpoint, data, flops, mask, model_config, objective, optim, parallel, tokenizer
-from .config import Config, batch_sizes
 from .errors import UserError
 from .evaluate import Score, evaluate
 from .report import Reporter, say
+from .sections import Config, batch_sizes
 from .stop import StopRequest, exit_code
 from .world import World
 

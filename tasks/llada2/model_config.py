@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from dataclasses import dataclass
 
@@ -19,8 +20,9 @@ IDLE = {
 POSITIVE = (
     *("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"),
     *("num_key_value_heads", "head_dim", "num_experts", "num_experts_per_tok", "moe_intermediate_size"),
-    *("n_group", "topk_group", "max_position_embeddings"),
+    *("n_group", "topk_group", "max_position_embeddings", "rope_theta", "routed_scaling_factor"),
 )
+NOT_NEGATIVE = ("num_shared_experts", "first_k_dense_replace", "rms_norm_eps", "initializer_range", "qk_norm_init")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +78,11 @@ def _must(condition: bool, where: str, text: str) -> None:
 
 def _check(c: ModelConfig, where: str) -> None:
     for name in POSITIVE:
-        _must(getattr(c, name) > 0, where, f"{name} must be above 0, not {getattr(c, name)}")
+        _must(0 < getattr(c, name) < math.inf, where, f"{name} must be above 0, not {getattr(c, name)}")
+    for name in NOT_NEGATIVE:
+        _must(0 <= getattr(c, name) < math.inf, where, f"{name} must be at least 0, not {getattr(c, name)}")
+    factor = c.partial_rotary_factor
+    _must(0 <= factor <= 1, where, f"partial_rotary_factor must be between 0 and 1, not {factor}")
     _must(
         c.num_attention_heads % c.num_key_value_heads == 0,
         where,

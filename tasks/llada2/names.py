@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from .errors import FieldError
 
 T = TypeVar("T")
+MOST = 2**31  # no count here is larger, and what is made of them still fits where it must
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -37,9 +38,14 @@ def convert(where: str, value: Any, wanted: Any) -> Any:
             return float(value)
         except (TypeError, ValueError):
             pass
-    elif wanted is int and not isinstance(value, bool) and isinstance(value, int | float) and value == int(value):
-        return int(value)
-    elif (wanted is bool and isinstance(value, bool)) or (wanted is str and isinstance(value, str)):
+    elif wanted is int and not isinstance(value, bool) and isinstance(value, int | float):
+        if abs(value) >= MOST:
+            raise FieldError(where, f"must be below {MOST}, not {value}")
+        if value == value // 1:
+            return int(value)
+    elif (wanted is bool and isinstance(value, bool)) or (
+        wanted is str and isinstance(value, str) and "\0" not in value
+    ):
         return value
     elif wanted is str and isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)  # --train.output_dir 7

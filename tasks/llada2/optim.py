@@ -7,7 +7,7 @@ import math
 import torch
 from torch import nn
 
-from .config import TrainSection
+from .sections import TrainSection
 
 
 def learning_rate(step: int, steps: int, train: TrainSection) -> float:

@@ -13,10 +13,10 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
-from .config import Config
 from .errors import UserError
 from .model import LLaDA2
 from .model_config import ModelConfig
+from .sections import Config
 from .world import World
 
 

@@ -7,8 +7,8 @@ import os
 import sys
 from typing import Any
 
-from .config import Config
 from .errors import UserError
+from .sections import Config
 
 
 def say(text: str) -> None:

@@ -7,10 +7,11 @@ import os
 from pathlib import Path
 
 import pytest
-from llada2 import config
+from llada2 import checks, config, sections
 from llada2.errors import UserError
 
 from tests.tasks.task_places import ROOT, TRAIN, YAML
+from tests.tasks.task_shapes import tiny_shape
 
 MINIMAL = "model:\n  config_path: x\ntrain:\n  output_dir: out\n"
 
@@ -25,7 +26,7 @@ def test_the_shipped_configuration_is_right_for_one_two_and_four_ranks() -> None
     for world in (1, 2, 4):
         c = config.load([YAML], world)
         assert c.notes == ()
-        assert config.batch_sizes(c.train, world) == (16, 16 // world, 1)
+        assert sections.batch_sizes(c.train, world) == (16, 16 // world, 1)
 
 
 def test_an_override_beats_the_file_in_both_spellings() -> None:
@@ -75,6 +76,14 @@ def test_upstreams_fields_are_known_and_noted_only_where_they_would_have_meant_s
         (["--trian.lr", "1"], 1, "no section 'trian' (did you mean 'train'?)"),
         (["--train.lr"], 1, "--train.lr wants a value"),
         (["lr=1"], 1, "'lr=1' is not understood"),
+        (["--train.max_steps", ".inf"], 1, "train.max_steps must be below 2147483648, not inf"),
+        (["--train.seed", ".nan"], 1, "train.seed must be a whole number, not nan"),
+        (["--train.weight_decay", ".nan"], 1, "train.weight_decay must be at least 0, not nan"),
+        (["--train.lr", ".inf"], 1, "train.lr must be above 0, not inf"),
+        (["--train.beta2", "1"], 1, "train.beta2 must be at least 0 and below 1, not 1.0"),
+        (["--train.lr_min", "1"], 1, "train.lr_min 1.0 is more than lr 0.006, to which it would decay"),
+        (["--data.num_workers", "-1"], 1, "data.num_workers must be between 0 and 1024, not -1"),
+        (["--data.train_path", '"a\\0b"'], 1, "data.train_path must be text, not 'a\\x00b'"),
         (["--train.init_device", "meta"], 1, "meta goes with data_parallel_mode fsdp2 only"),
     ],
 )
@@ -95,6 +104,7 @@ def test_a_mistake_in_the_file_names_file_and_line(tmp_path: Path) -> None:
     ("text", "words"),
     [
         ("model: [\n", r"c\.yaml:2: not valid YAML"),
+        ("model: \x07\n", r"c\.yaml: not valid YAML: unacceptable character"),
         ("- 1\n", "must hold the sections model, data and train"),
         ("", "must hold the sections model, data and train"),
         ("train:\n", "must hold the sections model, data and train"),
@@ -104,6 +114,25 @@ def test_a_mistake_in_the_file_names_file_and_line(tmp_path: Path) -> None:
 def test_a_file_that_is_no_configuration_is_refused(tmp_path: Path, text: str, words: str) -> None:
     with pytest.raises(UserError, match=words):
         config.load([write(tmp_path, text)], 1)
+
+
+def test_a_file_that_is_not_text_and_a_section_that_is_a_number_are_named(tmp_path: Path) -> None:
+    (tmp_path / "b.yaml").write_bytes(b"model: \xff\xfe\n")
+    with pytest.raises(UserError, match=r"b\.yaml: not text in UTF-8 \(byte 7\)"):
+        config.load([str(tmp_path / "b.yaml")], 1)
+    path = write(tmp_path, MINIMAL + "1:\n  x: 2\n")
+    assert config.load([path], 1).notes == (f"{path}: unknown section 1 is ignored",)
+
+
+def test_a_sequence_longer_than_the_model_is_made_for_is_refused() -> None:
+    shape = tiny_shape()
+    checks.check_length(config.load([YAML, "--data.max_seq_len", "1024"], 1), shape)
+    with pytest.raises(UserError, match="2048 is more than the model's max_position_embeddings 1024"):
+        checks.check_length(config.load([YAML, "--data.max_seq_len", "2048"], 1), shape)
+
+
+def test_no_clipping_is_an_endless_norm() -> None:
+    assert config.load([YAML, "--train.max_grad_norm", ".inf"], 1).train.max_grad_norm == float("inf")
 
 
 def run_main(arguments: list[str]) -> int:
@@ -125,6 +154,7 @@ def run_main(arguments: list[str]) -> int:
         ([YAML, "--train.block_size", "7"], "does not divide"),
         ([YAML, "--model.config_path", "nowhere"], "no model configuration at nowhere"),
         ([YAML, "--train.global_batch_size", "0"], "must be at least 1"),
+        ([YAML, "--data.max_seq_len", "2048"], "more than the model's max_position_embeddings 1024"),
     ],
 )
 def test_the_script_says_one_line_and_exits_2(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from llada2 import config, data, text
+from llada2 import config, data, sections, text
 from llada2.errors import UserError
 from llada2.tokenizer import ByteTokenizer, load
 
@@ -16,7 +16,7 @@ from tests.tasks.task_places import YAML
 WORDS = ByteTokenizer()
 
 
-def settings(*overrides: str) -> config.Config:
+def settings(*overrides: str) -> sections.Config:
     return config.load([YAML, *overrides], 1)
 
 

@@ -1,0 +1,140 @@
+"""What a configuration file may say: upstream's three sections and field names, with their defaults."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSection:
+    """Which model, from where, by which kernels."""
+
+    config_path: str
+    model_path: str | None = None
+    tokenizer_path: str = "bytes"
+    attn_implementation: str = "sdpa"
+    moe_implementation: str = "eager"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataSection:
+    """Which text, and how it is made noisy."""
+
+    train_path: str = "pydoc"
+    data_type: str = "conversation"
+    text_keys: str = "messages"
+    max_seq_len: int = 2048
+    noise_range_low: float = 0.3
+    noise_range_high: float = 0.8
+    pad_in_loss: bool = False
+    num_workers: int = 0
+    val_fraction: float = 0.05
+    val_examples: int = 256
+    val_noise: float = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainSection:
+    """How long, how fast, on what, and what is kept."""
+
+    output_dir: str
+    seed: int = 42
+    # batches
+    global_batch_size: int | None = None
+    micro_batch_size: int | None = None
+    num_train_epochs: int = 1
+    max_steps: int | None = None
+    # objective
+    block_size: int = 32
+    block_schedule: str = "constant"
+    block_warmup_sizes: tuple[int, ...] = (1, 4)
+    block_decay_sizes: tuple[int, ...] = ()
+    block_warmup_ratio: float = 0.2
+    block_decay_ratio: float = 0.2
+    same_token_labels: bool = True
+    loss_weighting: str = "none"
+    complementary_masking: bool = False
+    confidence_beta: float = 0.0
+    # optimizer
+    lr: float = 5e-5
+    lr_min: float = 1e-7
+    lr_start: float = 0.0
+    lr_warmup_ratio: float = 0.0
+    lr_decay_ratio: float = 1.0
+    lr_decay_style: str = "constant"
+    beta1: float = 0.9
+    beta2: float = 0.999
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+    # parallelism and memory
+    device: str = "auto"
+    data_parallel_mode: str = "ddp"
+    enable_mixed_precision: bool = False
+    enable_gradient_checkpointing: bool = False
+    enable_compile: bool = False
+    enable_full_determinism: bool = False
+    init_device: str = "cpu"
+    timeout_s: int = 600
+    # what is written
+    log_steps: int = 1
+    eval_steps: int = 0
+    save_steps: int = 0
+    save_epochs: int = 1
+    keep_last_n: int = 3
+    load_checkpoint_path: str | None = None
+    metrics_jsonl: bool = False
+    use_tensorboard: bool = False
+
+
+# Upstream's fields that mean nothing here. The values in brackets are the only ones that say the same thing.
+IDLE: dict[str, dict[str, tuple[Any, ...]]] = {
+    "model": dict.fromkeys(["foundation", "encoders", "decoders", "basic_modules", "force_use_huggingface"], ()),
+    "data": {
+        "datasets_type": ("mapping",),
+        "dataloader_type": ("native",),
+        **dict.fromkeys(["train_size", "prefetch_factor", "drop_last", "pin_memory", "chat_template"], ()),
+    },
+    "train": {
+        **dict.fromkeys(["tensor_parallel_size", "pipeline_parallel_size", "context_parallel_size"], (1,)),
+        **dict.fromkeys(["ulysses_parallel_size", "expert_parallel_size"], (1,)),
+        "optimizer": ("adamw",),
+        "ckpt_manager": ("dcp",),
+        "block_diffusion_mode": (True,),
+        "rmpad": (False,),
+        "rmpad_with_pos_ids": (False,),
+        "enable_fsdp_offload": (False,),
+        "enable_activation_offload": (False,),
+        "enable_full_shard": (True,),
+        "save_hf_weights": (False,),
+        "use_wandb": (False,),
+        **dict.fromkeys(["bsz_warmup_ratio", "dyn_bsz_margin", "dyn_bsz_buffer_size"], ()),
+        **dict.fromkeys(["data_parallel_replicate_size", "data_parallel_shard_size", "ep_outside"], ()),
+        **dict.fromkeys(["empty_cache_steps", "gc_steps", "broadcast_model_weights_from_rank0"], ()),
+        **dict.fromkeys(["wandb_project", "wandb_name", "enable_profiling", "profile_trace_dir"], ()),
+        **dict.fromkeys(["profile_start_step", "profile_end_step"], ()),
+    },
+}
+SECTIONS = {"model": ModelSection, "data": DataSection, "train": TrainSection}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """One run, checked: every value here can be used as it is."""
+
+    model: ModelSection
+    data: DataSection
+    train: TrainSection
+    path: str
+    notes: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """The three sections as plain values, as they are written beside a checkpoint."""
+        return {name: asdict(getattr(self, name)) for name in SECTIONS}
+
+
+def batch_sizes(train: TrainSection, world_size: int) -> tuple[int, int, int]:
+    """(global batch, micro batch, micro-batches a step and rank); without micro_batch_size there is one a step."""
+    total = train.global_batch_size or (train.micro_batch_size or 1) * world_size
+    micro = train.micro_batch_size or total // world_size
+    return total, micro, total // (micro * world_size)
