@@ -74,13 +74,14 @@ class Run:
         )
 
     def mask(self, block: int) -> Any:
-        """The attention mask of one block size, made once; none where the whole sequence is one block."""
+        """The attention mask of one block size, made once; none where the whole sequence is one block.
+
+        There nothing noisy would look at the clean half, which is left out: plain masked diffusion.
+        """
         length = self.config.data.max_seq_len
-        if self.config.train.block_schedule == "wsd" and block >= length:
-            return None
-        if block not in self._masks:
+        if block < length and block not in self._masks:
             self._masks[block] = self._new_mask(length, block)
-        return self._masks[block]
+        return self._masks.get(block)
 
     def _new_mask(self, length: int, block: int) -> Any:
         if self.config.model.attn_implementation != "flex_attention":
@@ -100,20 +101,20 @@ class Run:
         if train.complementary_masking:
             micros = [objective.complement(micro) for micro in micros]
         (denominator,) = world.total([float(sum(objective.denominator(m, train.loss_weighting) for m in micros))])
-        told = 0.0
+        told = torch.zeros((), device=world.device)
         for number, micro in enumerate(micros, 1):
             micro = micro.to(world.device)
             with parallel.accumulating(self.model, number == len(micros)):
                 loss = self._micro_loss(micro, block_mask, max(denominator, 1.0))
                 # DDP and FSDP average over the ranks, and the loss is a sum over them.
                 torch.autograd.backward(loss * world.size)
-            told += float(loss.detach())
+            told += loss.detach()
         norm = parallel.clip(self.model, train.max_grad_norm)
         rate = optim.learning_rate(step, self.steps, train)
         optim.set_rate(self.optimizer, rate)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        return told, norm, rate
+        return float(told), norm, rate
 
     def _micro_loss(self, micro: data.Batch, block_mask: Any, denominator: float) -> Tensor:
         """This micro-batch's part of the global loss."""
@@ -132,13 +133,8 @@ class Run:
 
     def score(self) -> Score:
         """The held-out score at the configured block size."""
-        block_mask = self._new_or_known(self.config.train.block_size)
+        block_mask = self.mask(self.config.train.block_size)
         return evaluate(self.model, self.examples, self.rows, self.val_rows, block_mask, self.config, self.world)
-
-    def _new_or_known(self, block: int) -> Any:
-        if block not in self._masks:
-            self._masks[block] = self._new_mask(self.config.data.max_seq_len, block)
-        return self._masks[block]
 
     def mfu(self, step: int, rows_a_second: float) -> float | None:
         """The share of the GPUs' peak that the step used, where the peak is known."""
@@ -255,7 +251,9 @@ def _steps(run: Run, reporter: Reporter, stop: StopRequest, done: int) -> int:
                 "go on with --train.load_checkpoint_path auto"
             )
             return exit_code(asked)
+        paused = time.perf_counter()
         _between_steps(run, reporter, done)
+        since += time.perf_counter() - paused  # tok/s is of training, not of saving and scoring
     _finish(run, reporter, time.perf_counter() - began)
     return 0
 

@@ -73,7 +73,9 @@ class Experts(nn.Module):
         top_k, count = experts.shape[1], self.gate_proj.shape[0]
         order = experts.flatten().argsort(stable=True)
         token = order // top_k
-        sizes = torch.bincount(experts.flatten(), minlength=count)
+        # Not bincount: its result has a size that depends on the data, and a compiled layer would break in two there.
+        sizes = torch.zeros(count, dtype=torch.long, device=x.device)
+        sizes.index_add_(0, experts.flatten(), torch.ones_like(order))
         gathered = x[token]
         out = self._fused(gathered, sizes) if self.implementation == "fused" else self._eager(gathered, sizes)
         out = out * weights.flatten()[order, None].to(out.dtype)
@@ -90,14 +92,31 @@ class Experts(nn.Module):
 
     def _fused(self, x: Tensor, sizes: Tensor) -> Tensor:
         ends = sizes.cumsum(0).to(torch.int32)
+        inner = F.silu(grouped(x, self.gate_proj, ends)) * grouped(x, self.up_proj, ends)
+        return grouped(inner, self.down_proj, ends).to(x.dtype)
 
-        def product(a: Tensor, weight: Tensor) -> Tensor:
-            # The kernel takes bf16 alone on CUDA; parameters may still be fp32 under autocast.
-            dtype = torch.bfloat16 if a.is_cuda else a.dtype
-            out: Tensor = torch._grouped_mm(a.to(dtype), weight.to(dtype).transpose(-2, -1), offs=ends)
-            return out
 
-        return product(F.silu(product(x, self.gate_proj)) * product(x, self.up_proj), self.down_proj).to(x.dtype)
+def grouped(x: Tensor, weight: Tensor, ends: Tensor) -> Tensor:
+    """Rows of x [N, in] up to ``ends[0]`` times ``weight[0]`` [out, in], the next up to ``ends[1]`` times weight[1], …
+
+    On CUDA the kernel takes bf16 alone, and autocast does not know it.
+    """
+    narrow = x.is_cuda or torch.is_autocast_enabled(x.device.type)
+    dtype = torch.bfloat16 if narrow else x.dtype
+    out: Tensor = torch._grouped_mm(x.to(dtype), weight.to(dtype).transpose(-2, -1), offs=ends)
+    return out
+
+
+def why_not_grouped(config: ModelConfig, device: torch.device) -> str:
+    """Why this torch on this device cannot multiply this model's experts at once; nothing where it can."""
+    size, inner = config.hidden_size, config.moe_intermediate_size
+    ends = torch.tensor([3], dtype=torch.int32, device=device)
+    try:
+        for rows, columns in ((size, inner), (inner, size)):
+            grouped(torch.zeros(3, rows, device=device), torch.zeros(1, columns, rows, device=device), ends)
+    except (AttributeError, RuntimeError) as error:
+        return str(error).splitlines()[0]
+    return ""
 
 
 class MoE(nn.Module):

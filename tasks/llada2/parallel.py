@@ -16,6 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 from .errors import UserError
 from .model import LLaDA2
 from .model_config import ModelConfig
+from .moe import why_not_grouped
 from .sections import Config
 from .world import World
 
@@ -26,8 +27,7 @@ def build(shape: ModelConfig, config: Config, world: World) -> nn.Module:
     On the meta device nothing is held before each rank has its shard; there the weights depend on the sharding.
     """
     train = config.train
-    if config.model.attn_implementation == "flex_attention" and world.device.type == "cpu":
-        raise UserError("model.attn_implementation flex_attention trains on a GPU only; write sdpa for the CPU")
+    check_kernels(shape, config, world.device)
     options: dict[str, Any] = {
         "attention": config.model.attn_implementation,
         "moe": config.model.moe_implementation,
@@ -56,6 +56,20 @@ def build(shape: ModelConfig, config: Config, world: World) -> nn.Module:
         ids = [world.device.index] if world.device.type == "cuda" else None
         return DistributedDataParallel(model, device_ids=ids, gradient_as_bucket_view=True)
     return model
+
+
+def check_kernels(shape: ModelConfig, config: Config, device: torch.device) -> None:
+    """Whether what ``model`` and ``enable_compile`` ask for can be trained on this device."""
+    on_cpu, fused = device.type == "cpu", config.model.moe_implementation == "fused"
+    if on_cpu and config.model.attn_implementation == "flex_attention":
+        raise UserError("model.attn_implementation flex_attention trains on a GPU only; write sdpa for the CPU")
+    if fused and (reason := why_not_grouped(shape, device)):
+        raise UserError(f"model.moe_implementation fused does not work here, write eager: {reason}")
+    if on_cpu and fused and config.train.enable_compile and not config.train.enable_mixed_precision:
+        raise UserError(
+            "train.enable_compile: torch compiles the product of moe_implementation fused in bf16 alone; "
+            "add --train.enable_mixed_precision true, or write eager"
+        )
 
 
 def shard(model: LLaDA2, config: Config, world: World) -> None:

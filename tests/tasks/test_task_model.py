@@ -8,7 +8,7 @@ from llada2 import mask, model_config
 from llada2.attention import RMSNorm, rotate, rotation
 from llada2.errors import UserError
 from llada2.model import LLaDA2, active_parameter_count, parameter_count
-from llada2.moe import Router
+from llada2.moe import Router, why_not_grouped
 
 from tests.tasks.task_places import MID, MINI
 from tests.tasks.task_shapes import tiny_model, tiny_shape
@@ -55,6 +55,24 @@ def test_every_kernel_gives_the_same_logits(options: dict[str, str]) -> None:
         else:
             found = tiny_model(0, **options)(ids, positions, look)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("moe", ["eager", "fused"])
+def test_a_traced_layer_gives_the_same_output_and_the_fused_one_is_traced_whole(moe: str) -> None:
+    """What torch.compile sees; without breaks a layer is one graph, and the grouped product is checked as in bf16."""
+    torch._dynamo.reset()
+    layer, (_, positions, look) = tiny_model(moe=moe).layers[1], inputs()
+    x = torch.randn(2, 64, 64, generator=torch.Generator().manual_seed(1))
+    cos, sin = rotation(positions, 8, 100.0)
+    traced = torch.compile(layer, backend="aot_eager", fullgraph=moe == "fused")
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        torch.testing.assert_close(traced(x, cos, sin, look), layer(x, cos, sin, look))
+
+
+def test_experts_of_a_size_that_the_grouped_product_cannot_take_are_told_with_torchs_reason() -> None:
+    """Its rows must be multiples of 16 bytes, and there may be other reasons on other devices."""
+    assert why_not_grouped(tiny_shape(), torch.device("cpu")) == ""
+    assert "multiple of 16 bytes" in why_not_grouped(tiny_shape(moe_intermediate_size=66), torch.device("cpu"))
 
 
 def test_checkpointed_activations_change_no_gradient() -> None:
@@ -147,6 +165,9 @@ def test_rmsnorm_is_x_over_its_root_mean_square() -> None:
         ({"mask_token_id": 260}, "mask_token_id 260 is outside the vocabulary"),
         ({"hidden_act": "gelu"}, "hidden_act can only be 'silu' here, not 'gelu'"),
         ({"num_experts_per_tok": 9}, "num_experts_per_tok 9 is more than the 4 experts"),
+        ({"partial_rotary_factor": 1.5}, "partial_rotary_factor must be between 0 and 1, not 1.5"),
+        ({"num_shared_experts": -1}, "num_shared_experts must be at least 0, not -1"),
+        ({"rope_theta": float("nan")}, "rope_theta must be above 0, not nan"),
         ({"hidden_size": "wide"}, "hidden_size must be a whole number, not 'wide'"),
     ],
 )

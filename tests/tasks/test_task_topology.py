@@ -131,6 +131,10 @@ def test_hosts_without_a_shared_directory_keep_whole_checkpoints_each_and_resume
             ["--model.attn_implementation", "flex_attention"],
             "error: model.attn_implementation flex_attention trains on a GPU",
         ),
+        (
+            ["--model.moe_implementation", "fused", "--train.enable_compile", "true"],
+            "error: train.enable_compile: torch compiles the product of moe_implementation fused in bf16 alone",
+        ),
     ],
 )
 def test_a_mistake_found_while_starting_is_one_line_without_a_traceback(
