@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 
@@ -47,16 +48,19 @@ def run(options: argparse.Namespace) -> None:
     checkpoint.load_weights(path, model, alone=True)
     model.to(device)
     prompt, _ = words.chat([{"role": "user", "content": options.prompt}, {"role": "assistant", "content": ""}])
-    block = options.block_size or meta["config"]["train"]["block_size"]
-    for name, value in (("--gen-length", options.gen_length), ("--block-size", block), ("--steps", options.steps or 1)):
+    block = meta["config"]["train"]["block_size"] if options.block_size is None else options.block_size
+    steps = block if options.steps is None else options.steps
+    for name, value in (("--gen-length", options.gen_length), ("--block-size", block), ("--steps", steps)):
         if value < 1:
             raise UserError(f"{name} must be at least 1, not {value}")
+    if not 0 <= options.temperature < math.inf:
+        raise UserError(f"--temperature must be at least 0, not {options.temperature}")
     out = sampling.generate(
         model,
         torch.tensor(prompt, device=device),
         gen_length=options.gen_length,
         block_size=block,
-        steps=options.steps or block,
+        steps=steps,
         threshold=options.threshold,
         temperature=options.temperature,
         in_order_of=options.in_order_of,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 from .errors import UserError
 from .tokenizer import Messages, Tokenizer
@@ -43,6 +44,17 @@ def _files(path: str, endings: tuple[str, ...]) -> list[str]:
     return found
 
 
+@contextmanager
+def _readable(name: str) -> Iterator[None]:
+    """One line for a file that may not be read, or is not text."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"data.train_path {name}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UserError(f"data.train_path {name}: not text in UTF-8") from None
+
+
 def _messages(row: object, key: str, where: str) -> Messages:
     messages = row.get(key) if isinstance(row, dict) else None
     if not isinstance(messages, list) or len(messages) < 2:
@@ -58,7 +70,7 @@ def _messages(row: object, key: str, where: str) -> Messages:
 def chat_pairs(tokenizer: Tokenizer, path: str, key: str) -> Iterator[Pair]:
     """One pair a line of jsonl: everything before the last message is the prompt."""
     for name in _files(path, (".jsonl",)):
-        with open(name, encoding="utf-8") as stream:
+        with _readable(name), open(name, encoding="utf-8") as stream:
             for number, line in enumerate(stream, 1):
                 if not line.strip():
                     continue
@@ -72,7 +84,7 @@ def chat_pairs(tokenizer: Tokenizer, path: str, key: str) -> Iterator[Pair]:
 def plain_pairs(tokenizer: Tokenizer, path: str, length: int) -> Iterator[Pair]:
     """Text files cut into pieces of ``length``, without any prompt."""
     for name in _files(path, (".txt", ".md", ".rst")):
-        with open(name, encoding="utf-8", errors="replace") as stream:
+        with _readable(name), open(name, encoding="utf-8", errors="replace") as stream:
             ids = [*tokenizer.text(stream.read()), tokenizer.eos]
         for start in range(0, len(ids), length):
             yield [], ids[start : start + length]

@@ -62,6 +62,10 @@ class HuggingFaceTokenizer:
             self._inner: Any = AutoTokenizer.from_pretrained(path, trust_remote_code=False, local_files_only=True)
         except (OSError, ValueError) as error:
             raise UserError(f"model.tokenizer_path {path}: {str(error).splitlines()[0]}") from None
+        for name in ("eos_token_id", "chat_template"):
+            if getattr(self._inner, name) is None:
+                raise UserError(f"model.tokenizer_path {path}: this tokenizer has no {name}, which chats need")
+        self.path = path
         self.vocab_size = len(self._inner)
         self.eos: int = self._inner.eos_token_id
 
@@ -69,12 +73,17 @@ class HuggingFaceTokenizer:
         return list(self._inner(text, add_special_tokens=False)["input_ids"])
 
     def chat(self, messages: Messages) -> tuple[list[int], list[int]]:
-        def ids(part: Messages, opening: bool) -> list[int]:
-            shown = self._inner.apply_chat_template(list(part), tokenize=False, add_generation_prompt=opening)
-            return self.text(shown)
+        def shown(part: Messages, opening: bool) -> str:
+            text = self._inner.apply_chat_template(list(part), tokenize=False, add_generation_prompt=opening)
+            return str(text)
 
-        prompt = ids(messages[:-1], True)
-        return prompt, ids(messages, False)[len(prompt) :]
+        prompt, whole = shown(messages[:-1], True), shown(messages, False)
+        if not whole.startswith(prompt):
+            raise UserError(
+                f"model.tokenizer_path {self.path}: its chat template shows the messages before an answer otherwise "
+                "once the answer is there, so that the answer cannot be told from its prompt"
+            )
+        return self.text(prompt), self.text(whole.removeprefix(prompt))
 
     def decode(self, ids: Sequence[int]) -> str:
         return str(self._inner.decode(list(ids), skip_special_tokens=True))

@@ -135,6 +135,12 @@ def test_a_bad_line_is_named(tmp_path: Path, line: str, words: str) -> None:
         list(text.chat_pairs(WORDS, str(tmp_path / "bad.jsonl"), "messages"))
 
 
+def test_a_file_that_is_not_text_is_named(tmp_path: Path) -> None:
+    (tmp_path / "bad.jsonl").write_bytes(b"\xff\xfe")
+    with pytest.raises(UserError, match=r"data\.train_path .*bad\.jsonl: not text in UTF-8"):
+        list(text.chat_pairs(WORDS, str(tmp_path), "messages"))
+
+
 def test_missing_files_empty_directories_and_missing_tokenizers_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such file or directory"):
         list(text.chat_pairs(WORDS, "nowhere.jsonl", "messages"))

@@ -1,0 +1,61 @@
+"""A Hugging Face tokenizer: what it must have, and that an answer begins where its prompt ends."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from llada2 import tokenizer
+from llada2.errors import UserError
+
+TEMPLATE = (
+    "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}</s>{% endfor %}"
+    "{% if add_generation_prompt %}<assistant>{% endif %}"
+)
+CHAT = [{"role": "user", "content": "a b"}, {"role": "assistant", "content": "b"}]
+
+
+def made(path: Path, **changes: Any) -> str:
+    """A directory with a tokenizer of words, as ``save_pretrained`` writes it."""
+    tokenizers, transformers = pytest.importorskip("tokenizers"), pytest.importorskip("transformers")
+    words = ["<unk>", "</s>", "<user>", "<assistant>", "a", "b"]
+    inner = tokenizers.Tokenizer(tokenizers.models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="<unk>"))
+    inner.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
+    inner.add_special_tokens(words[1:4])
+    options = {"eos_token": "</s>", "unk_token": "<unk>", "chat_template": TEMPLATE} | changes
+    transformers.PreTrainedTokenizerFast(tokenizer_object=inner, **options).save_pretrained(path)
+    return str(path)
+
+
+def test_a_chat_is_cut_where_the_answer_begins(tmp_path: Path) -> None:
+    words = tokenizer.load(made(tmp_path))
+    assert (words.vocab_size, words.eos) == (6, 1)
+    assert words.chat(CHAT) == ([2, 4, 5, 1, 3], [5, 1])
+    assert words.decode([4, 5, 1]) == "a b"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [({"eos_token": None}, "has no eos_token_id"), ({"chat_template": None}, "has no chat_template")],
+)
+def test_a_tokenizer_that_lacks_something_is_refused_in_one_line(
+    changes: dict[str, None], words: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=words):
+        tokenizer.load(made(tmp_path, **changes))
+
+
+def test_a_template_that_rewrites_what_came_before_is_refused(tmp_path: Path) -> None:
+    """Such as one that drops earlier thoughts: a cut by length would train on the wrong tokens."""
+    words = tokenizer.load(made(tmp_path, chat_template="{{ messages | length }} " + TEMPLATE))
+    with pytest.raises(UserError, match="cannot be told from its prompt"):
+        words.chat(CHAT)
+
+
+def test_a_directory_without_a_tokenizer_is_one_line(tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    with pytest.raises(UserError) as caught:
+        tokenizer.load(str(tmp_path))
+    assert str(caught.value).startswith(f"model.tokenizer_path {tmp_path}: ")
+    assert "\n" not in str(caught.value)
