@@ -11,7 +11,7 @@ import sys
 from importlib import metadata
 from typing import Any
 
-from bench import check_many, exec_many, logs, start_four, start_many, start_two, stream
+from bench import check_many, exec_many, logs, start_four, start_many, start_two, stream, train
 from bench import help as help_text
 from bench.common import REPOSITORY
 from tests.lab.lab import why_not
@@ -26,23 +26,25 @@ ALL = {
     "stream": stream.measure,
     "logs": logs.measure,
     "paced": logs.paced,
+    "train": train.measure,
 }
+NO_LAB = {"help", "train"}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(ALL)}; all unless given")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(ALL)}; all but train unless given")
     parser.add_argument("--repeat", type=int, help="how many times each contender has its turn")
     parser.add_argument(
         "--peers", default="", metavar="VENV", help="a virtual environment with deepspeed and torchrunx"
     )
     options = parser.parse_args()
-    names = options.names or list(ALL)
+    names = options.names or [name for name in ALL if name != "train"]
     unknown = [name for name in names if name not in ALL]
     if unknown:
         parser.error(f"no benchmark is called {unknown[0]}")
     reason = why_not()
-    if reason and names != ["help"]:
+    if reason and not NO_LAB.issuperset(names):
         print(f"the benchmarks need a lab: {reason}", file=sys.stderr)
         return 1
     compileall.compile_dir(REPOSITORY / "fanout", quiet=1)  # as installed; in the lab nobody may write there

@@ -58,13 +58,17 @@ _compiled_flex: Any = None
 
 
 def _flex(query: Tensor, key: Tensor, value: Tensor, mask: Mask) -> Tensor:
-    """FlexAttention, which skips the blocks of keys that nobody may see; compiled once, and only on a GPU."""
+    """FlexAttention, which skips the blocks of keys that nobody may see; compiled on a GPU, once for all layers.
+
+    Within a compiled layer it is compiled with the layer.
+    """
     global _compiled_flex
     from torch.nn.attention.flex_attention import flex_attention
 
-    if _compiled_flex is None:
-        _compiled_flex = torch.compile(flex_attention) if query.is_cuda else flex_attention
-    out: Tensor = _compiled_flex(query, key, value, block_mask=mask, enable_gqa=True)
+    attend: Any = flex_attention
+    if query.is_cuda and not torch.compiler.is_compiling():
+        _compiled_flex = attend = _compiled_flex or torch.compile(flex_attention)
+    out: Tensor = attend(query, key, value, block_mask=mask, enable_gqa=True)
     return out
 
 

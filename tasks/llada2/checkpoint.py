@@ -149,6 +149,7 @@ class Store:
             json.dump(meta, stream, indent=1)
             stream.flush()
             os.fsync(stream.fileno())
+        _sync(partial)
         _remove(final)
         os.rename(partial, final)
         _sync(self.directory)

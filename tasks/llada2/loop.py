@@ -239,7 +239,15 @@ def _steps(run: Run, reporter: Reporter, stop: StopRequest, done: int) -> int:
             now = time.perf_counter()
             rows = (done - counted) * run.global_batch / (now - since)
             speed = rows * config.data.max_seq_len
-            reporter.step(done, loss=loss, grad_norm=norm, rate=rate, speed=speed, mfu=run.mfu(step, rows))
+            reporter.step(
+                done,
+                loss=loss,
+                grad_norm=norm,
+                rate=rate,
+                speed=speed,
+                mfu=run.mfu(step, rows),
+                gpu_gb=gpu_gb(world.device),
+            )
             since, counted = now, done
         else:
             reporter.step(done)
@@ -256,6 +264,11 @@ def _steps(run: Run, reporter: Reporter, stop: StopRequest, done: int) -> int:
         since += time.perf_counter() - paused  # tok/s is of training, not of saving and scoring
     _finish(run, reporter, time.perf_counter() - began)
     return 0
+
+
+def gpu_gb(device: torch.device) -> float | None:
+    """The most GB that this rank's tensors have taken at once; nothing on a CPU."""
+    return torch.cuda.max_memory_allocated(device) / 1e9 if device.type == "cuda" else None
 
 
 def _between_steps(run: Run, reporter: Reporter, done: int) -> None:

@@ -63,7 +63,8 @@ def confidence(scored: Tensor, targets: Tensor) -> Tensor:
     """Mean entropy of the predictions that are already right; 0 where none is.
 
     CAP, confidence-aware parallel training (arXiv 2512.15745): added times lambda (``confidence_beta``) it sharpens
-    what is right, so that sampling may accept more tokens at once. The mean is over one micro-batch, as upstream's.
+    what is right, so that sampling may accept more tokens at once. The mean is over one rank's micro-batch: which guesses
+    are right is known only behind the forward pass, too late for a count over all of them.
     """
     right = scored.argmax(-1) == targets
     log_p = scored.log_softmax(-1)

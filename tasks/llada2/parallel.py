@@ -50,6 +50,8 @@ def build(shape: ModelConfig, config: Config, world: World) -> nn.Module:
         if train.data_parallel_mode == "fsdp2":
             shard(model, config, world)
     if train.enable_compile:
+        # Between compiled layers DDP overlaps as it always does; its splitter of graphs has nothing to add.
+        torch._dynamo.config.optimize_ddp = False
         for layer in model.layers:
             layer.compile()
     if train.data_parallel_mode == "ddp":

@@ -18,11 +18,20 @@ def say(text: str) -> None:
 
 
 def step_line(
-    step: int, steps: int, loss: float, grad_norm: float, rate: float, speed: float, mfu: float | None
+    step: int,
+    steps: int,
+    *,
+    loss: float,
+    grad_norm: float,
+    rate: float,
+    speed: float,
+    mfu: float | None = None,
+    gpu_gb: float | None = None,
 ) -> str:
-    """``step 76/600 loss 3.2437 grad_norm 0.574 lr 5.78e-03 tok/s 25938``, plus the MFU where the GPU's peak is known."""
+    """``step 76/600 loss 3.2437 grad_norm 0.574 lr 5.78e-03 tok/s 25938``, and what is known of a GPU."""
     line = f"step {step}/{steps} loss {loss:.4f} grad_norm {grad_norm:.3f} lr {rate:.2e} tok/s {speed:.0f}"
-    return line if mfu is None else f"{line} mfu {mfu:.1%}"
+    line += "" if mfu is None else f" mfu {mfu:.1%}"
+    return line if gpu_gb is None else f"{line} gpu_gb {gpu_gb:.1f}"
 
 
 class Reporter:
@@ -47,7 +56,7 @@ class Reporter:
         return step in (1, self.steps) or step % self.every == 0
 
     def step(self, step: int, **numbers: float | None) -> None:
-        """Tells about one step: loss, grad_norm, rate, speed, mfu."""
+        """Tells about one step: what ``step_line`` shows, where the step is due."""
         if self.first and self.due(step):
             self.say(step_line(step, self.steps, **numbers))  # type: ignore[arg-type]
             self.record(step, numbers)

@@ -88,14 +88,7 @@ def started(argv: list[str], **variables: str) -> Iterator[subprocess.Popen[str]
             process.stdout.close()
 
 
-def finish(process: subprocess.Popen[str], expected: int = 0) -> str:
-    """What the process said until it ended, as ``expected``."""
-    out, _ = process.communicate(timeout=100)
-    assert process.returncode == expected, out
-    return out
-
-
-def launch(nodes: int, per_node: int, task: list[str]) -> str:
+def launch(nodes: int, per_node: int, task: list[str], patience: float = 100) -> str:
     """``nodes`` hosts on this machine, each by train.sh as a person would start it; host 0's output."""
     exports = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "NNODES": str(nodes)}
     exports["NPROC_PER_NODE"] = str(per_node)
@@ -104,7 +97,8 @@ def launch(nodes: int, per_node: int, task: list[str]) -> str:
             stack.enter_context(started(["bash", "train.sh", *task], NODE_RANK=str(rank), **exports))
             for rank in range(nodes)
         ]
-        said = [finish(process) for process in hosts]
+        said = [process.communicate(timeout=patience)[0] for process in hosts]
+        assert [process.returncode for process in hosts] == [0] * nodes, said
         return said[0]
 
 

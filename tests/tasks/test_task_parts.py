@@ -62,9 +62,10 @@ def test_a_signal_is_remembered_and_every_rank_reads_the_same_from_the_sum() -> 
 
 
 def test_a_steps_line_reads_as_promised() -> None:
-    line = report.step_line(76, 600, 3.24371, 0.5741, 5.78e-3, 25938.4, None)
+    numbers = {"loss": 3.24371, "grad_norm": 0.5741, "rate": 5.78e-3, "speed": 25938.4}
+    line = report.step_line(76, 600, **numbers)
     assert line == "step 76/600 loss 3.2437 grad_norm 0.574 lr 5.78e-03 tok/s 25938"
-    assert report.step_line(1, 2, 1.0, 1.0, 1.0, 1.0, 0.415).endswith(" mfu 41.5%")
+    assert report.step_line(76, 600, **numbers, mfu=0.415, gpu_gb=12.34) == f"{line} mfu 41.5% gpu_gb 12.3"
 
 
 def test_arithmetic_is_six_a_weight_and_twelve_a_pair_attended() -> None:
