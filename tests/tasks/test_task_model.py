@@ -103,6 +103,21 @@ def test_a_noisy_block_hears_nothing_from_its_own_clean_copy_or_from_later_block
     assert not torch.allclose(before[:, 16:], after[:, 16:])
 
 
+def test_training_sees_each_noisy_block_just_as_sampling_will_behind_its_clean_past() -> None:
+    """One pass over x_t ‖ x_0 gives the logits of a pass for each block: clean text before it, nothing after it."""
+    clean = torch.randint(0, 256, (1, 32), generator=torch.Generator().manual_seed(1))
+    noisy = clean.masked_fill(torch.rand(1, 32, generator=torch.Generator().manual_seed(2)) < 0.5, 257)
+    model, positions = tiny_model(), torch.arange(32)
+    with torch.no_grad():
+        at_once = model(torch.cat((noisy, clean), 1), positions.repeat(2), mask.block_diffusion(32, 8), 32)
+        for left in range(0, 32, 8):
+            right = left + 8
+            alone = model(
+                torch.cat((clean[:, :left], noisy[:, left:right]), 1), positions[:right], mask.block_causal(right, 8)
+            )
+            torch.testing.assert_close(at_once[:, left:right], alone[:, left:])
+
+
 def test_only_the_asked_positions_are_scored() -> None:
     ids, positions, look = inputs()
     with torch.no_grad():
