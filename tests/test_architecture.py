@@ -251,6 +251,17 @@ def test_tests_use_the_real_thing() -> None:
 # ------------------------------------------------------------------------------------------------------- shape and size
 
 
+def test_the_tiers_that_read_one_room_alone_find_all_of_their_tests_there() -> None:
+    """tests/run looks for tests of the lab and of the browser in their own rooms."""
+    for mark in ("lab", "browser"):
+        marked = {
+            module.path for module in modules("tests") if f"mark.{mark}" in (ROOT / module.path).read_text("utf-8")
+        }
+        marked -= {"tests/test_architecture.py"}
+        assert marked, mark
+        assert not [path for path in marked if not path.startswith(f"tests/{mark}/")]
+
+
 def test_values_that_travel_are_frozen_slotted_and_named() -> None:
     for module in ours():
         if module.room not in VALUES:
