@@ -9,6 +9,8 @@ import time
 
 import torch
 import torch.distributed as dist
+from llada2 import world
+from llada2.errors import UserError
 
 
 def parser() -> argparse.ArgumentParser:
@@ -83,14 +85,16 @@ def main(arguments: list[str]) -> int:
             "error: start this with torchrun, e.g. NPROC_PER_NODE=2 bash train.sh tasks/allreduce.py", file=sys.stderr
         )
         return 2
-    if options.backend == "nccl" and not torch.cuda.is_available():
-        print("error: --backend nccl: torch sees no GPU here; write --backend gloo, or leave it out", file=sys.stderr)
+    wanted = {"auto": "auto", "gloo": "cpu", "nccl": "cuda"}[options.backend]
+    local_rank, local_size = world.from_environment("LOCAL_RANK", 0), world.from_environment("LOCAL_WORLD_SIZE", 1)
+    try:
+        device = world.choose_device(wanted, local_rank, local_size, "--backend nccl")
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
         return 2
-    cuda = torch.cuda.is_available() and options.backend != "gloo"
-    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if cuda else torch.device("cpu")
-    if cuda:
+    if device.type == "cuda":
         torch.cuda.set_device(device)
-    backend = ("nccl" if cuda else "gloo") if options.backend == "auto" else options.backend
+    backend = "nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(backend)
     rank, size = dist.get_rank(), dist.get_world_size()
     if rank == 0:

@@ -43,7 +43,7 @@ def run(options: argparse.Namespace) -> None:
     meta = checkpoint.read_meta(path)
     shape, _ = model_config.from_dict(meta["model"], f"{path}/meta.json")
     words = tokenizer.load(meta["config"]["model"]["tokenizer_path"])
-    device = world.choose_device(options.device, 0, 1)
+    device = world.choose_device(options.device, 0, 1, "--device cuda")
     model = LLaDA2(shape).eval()
     checkpoint.load_weights(path, model, alone=True)
     model.to(device)

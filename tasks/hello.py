@@ -8,19 +8,24 @@ import sys
 
 import torch
 import torch.distributed as dist
+from llada2 import world
+from llada2.errors import UserError
 
 TOLD = ("MASTER_ADDR", "MASTER_PORT", "OMP_NUM_THREADS", "PYTHONPATH")
 
 
 def main() -> int:
-    """0 where the sum of all ranks is what it must be, else 1."""
-    cuda = torch.cuda.is_available()
-    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
-    device = torch.device("cuda", local_rank) if cuda else torch.device("cpu")
-    if cuda:
+    """0 where the sum of all ranks is what it must be, else 1; 2 where there are more ranks than GPUs."""
+    local_rank, local_size = world.from_environment("LOCAL_RANK", 0), world.from_environment("LOCAL_WORLD_SIZE", 1)
+    try:
+        device = world.choose_device("auto", local_rank, local_size)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        return 2
+    if device.type == "cuda":
         torch.cuda.set_device(device)
     if "MASTER_ADDR" in os.environ:
-        dist.init_process_group("nccl" if cuda else "gloo")
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     else:
         print("hello: not started by torchrun: alone", flush=True)
         store = dist.HashStore()  # type: ignore[attr-defined]

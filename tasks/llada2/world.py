@@ -66,12 +66,12 @@ def from_environment(name: str, default: int) -> int:
     return int(os.environ.get(name) or default)
 
 
-def choose_device(wanted: str, local_rank: int, local_size: int) -> torch.device:
-    """``cuda:LOCAL_RANK`` where there is a GPU (or one was asked for), else the CPU."""
+def choose_device(wanted: str, local_rank: int, local_size: int, asked: str = "cuda") -> torch.device:
+    """``cuda:LOCAL_RANK`` where there is a GPU (or one was asked for, in the words ``asked``), else the CPU."""
     if wanted == "cpu" or (wanted == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")
     if not torch.cuda.is_available():
-        raise UserError("train.device cuda: torch sees no GPU here; write auto or cpu, or install torch with CUDA")
+        raise UserError(f"{asked}: torch sees no GPU here; leave that out, or install torch with CUDA")
     if local_rank >= torch.cuda.device_count():
         raise UserError(
             f"{local_size} processes were started on {socket.gethostname()}, which has {torch.cuda.device_count()} "
@@ -84,7 +84,7 @@ def join(wanted_device: str, timeout_s: int) -> World:
     """Enters the process group: nccl on GPUs, gloo on CPUs; alone when torchrun did not start this process."""
     rank, size = from_environment("RANK", 0), from_environment("WORLD_SIZE", 1)
     local_rank, local_size = from_environment("LOCAL_RANK", 0), from_environment("LOCAL_WORLD_SIZE", 1)
-    device = choose_device(wanted_device, local_rank, local_size)
+    device = choose_device(wanted_device, local_rank, local_size, "train.device cuda")
     options: dict[str, Any] = {"timeout": timedelta(seconds=timeout_s), "rank": rank, "world_size": size}
     if device.type == "cuda":
         torch.cuda.set_device(device)
