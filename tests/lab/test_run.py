@@ -27,7 +27,7 @@ def test_four_hosts_train_a_real_model_together(project: Project) -> None:
     project.real()
     project.path("train.sh").rename(project.path("torch.sh"))
     project.train('bash torch.sh "$@" 2>&1 | tee "wrote.$NODE_RANK"\n')  # a pipe as in dFactory's own train.sh
-    flags = ("--train.max_steps", "40", "--train.save_steps", "0")
+    flags = ("--train.max_steps", "20", "--train.save_steps", "0", "--data.val_examples", "32")
     done = project.fanout("run", "--show", "all", "hosts.txt", TRAIN, CONFIG, *flags, timeout=180)
     assert done.code == 0, done.all
     for rank, name in enumerate(NAMES):
@@ -35,7 +35,7 @@ def test_four_hosts_train_a_real_model_together(project: Project) -> None:
         assert project.log(name) == project.path(f"wrote.{rank}").read_bytes()
     losses = _losses(done.out)
     assert losses[1] == pytest.approx(5.55, abs=0.05)
-    assert losses[40] < losses[10] < losses[1] - 1
+    assert losses[20] < losses[10] < losses[1] - 1
     assert "all 4 hosts ended well" in done.err
     assert "nothing is left on them" in done.err
     kinds = [event["type"] for event in project.events()]
