@@ -12,6 +12,14 @@ from tests.tasks.task_runs import Nursery
 collect_ignore_glob = [] if importlib.util.find_spec("torch") else ["test_task_*.py"]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Models this small are faster on one thread than on two that wait for each other, most of all beside other tests."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
 @pytest.fixture(scope="session")
 def nursery() -> Iterator[Nursery]:
     """Ranks for all tests of this worker."""
