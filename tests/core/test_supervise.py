@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fanout import outcome
@@ -285,6 +285,11 @@ POLICIES = st.builds(
 
 
 @settings(max_examples=300, deadline=None)
+@example(  # the user interrupts when the only host has ended well and was sent home
+    policy=Policy(grace=0.0, last_words=0.0, lease=5.0, time_limit=None, on_early_exit="wait"),
+    count=1,
+    tape=[(0, 0, 0.0), (0, 1, 0.0), (0, 0, 0.0), (0, 3, 0.0), (0, 0, 0.0)],
+)
 @given(
     policy=POLICIES,
     count=st.integers(1, 4),
@@ -310,8 +315,9 @@ def test_whatever_happens_the_run_is_safe_and_ends(
     for kind, group in itertools.groupby(sorted(world.done, key=_kind), key=_kind):
         hosts = [action.host for action in group]
         assert len(hosts) == len(set(hosts)), f"{kind} was wished twice"
+    well = all(one.succeeded and one.phase is Phase.FORGOTTEN for one in world.state.all)
     result = outcome.of(world.state)
-    assert (result.exit_code == 0) == all(one.succeeded and one.phase is Phase.FORGOTTEN for one in world.state.all)
+    assert (result.exit_code == 0) == (well and not world.state.interrupts)  # a Ctrl-C that came too late is one, too
 
 
 def _kind(action: Action) -> str:
