@@ -14,7 +14,7 @@ LIBRARY = re.compile(r"/(?:site|dist)-packages/|/lib(?:64)?/python\d|^<frozen |^
 _COLLECTIVE = "torch/distributed/"
 _WRAPPERS = frozenset({"wrapper", "_wrapped", "inner", "decorate_context", "_fn", "wrapped", "__call__", "_call_impl"})
 _PYTHON_FRAME = re.compile(r'\s*File "([^"]+)", line (\d+)(?:, in (.+))?')
-_STATES = {"T": "is stopped (SIGSTOP)", "t": "is held by a debugger", "D": "waits in the kernel", "Z": "is a zombie"}
+_STATES = {"T": "is stopped (SIGSTOP)", "t": "is held by a debugger", "D": "waits in the kernel", "Z": "has ended"}
 _MOST = 4
 
 
@@ -115,4 +115,4 @@ def verb(text: str, count: int) -> str:
     if count == 1:
         return text
     word, _, rest = text.partition(" ")
-    return f"{ {'waits': 'wait', 'is': 'are', 'tells': 'tell'}.get(word, word) } {rest}"
+    return f"{ {'waits': 'wait', 'is': 'are', 'tells': 'tell', 'has': 'have'}.get(word, word) } {rest}"
