@@ -20,6 +20,7 @@ from dataclasses import replace
 from fanout.diagnose import apart, flights, numbers, shapes
 from fanout.diagnose.case import Case, Finding
 from fanout.diagnose.evidence import Sighting
+from fanout.diagnose.processes import NEAR_SECONDS
 from fanout.diagnose.signatures import GENERIC
 from fanout.diagnose.suspects import FAINT, STRONG, WEAK, Suspect
 from fanout.diagnose.verdict import Cause, Confidence
@@ -278,7 +279,7 @@ def blamed(case: Case) -> Finding | None:
     edges: dict[str, str] = {}
     for seen in sorted(case.waited, key=lambda each: each.at):
         peer = case.evidence.addresses.get(seen.fields.get("peer", ""))
-        if peer is not None and peer != seen.host:
+        if peer is not None and peer != seen.host and not _followed(case, seen):
             edges.setdefault(seen.host, peer)  # the earliest of each: later ones name other victims
     named = Counter(edges.values())
     sinks = [host for host in named if host not in edges]
@@ -290,6 +291,14 @@ def blamed(case: Case) -> Finding | None:
     text = f"{named[host]} of the other hosts lost their connection to {host}, which names nobody"
     sure: Confidence = "medium" if whole else "low"
     return Finding(cause=cause, confidence=sure, evidence=(text,), advice=(f"see `dmesg` and the uptime of {host}",))
+
+
+def _followed(case: Case, seen: Sighting) -> bool:
+    """Did it lose a peer that had waited in vain itself, and so had ended? Then its loss speaks against nobody."""
+    peer = case.evidence.addresses.get(seen.fields.get("peer", ""))
+    return any(
+        each.kind == "timeout" and each.host == peer and each.at <= seen.at + NEAR_SECONDS for each in case.waited
+    )
 
 
 def nobody(case: Case) -> Finding | None:
@@ -308,7 +317,7 @@ def nobody(case: Case) -> Finding | None:
             "fanout check HOSTS",
         )
         return Finding(cause=cause, confidence="low", evidence=(count,), advice=compare)
-    if any(each.kind != "timeout" for each in case.waited):
+    if any(each.kind != "timeout" and not _followed(case, each) for each in case.waited):
         return None
     says = "stopped carrying data, or the code deadlocked on all of them"
     cause = Cause(signature="network", says=says, host=None, hosts=tuple(case.evidence.hosts))

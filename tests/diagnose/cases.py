@@ -83,6 +83,15 @@ def partition() -> History:
     return run.torchrun("gpu01", (0, 1), (1, 1)).torchrun("gpu02", (2, 1), (3, 1))
 
 
+def partition_in_which_one_is_slower() -> History:
+    """Three wait in vain, and end; the fourth hears of the end of one before its own time is over."""
+    run = Run(hosts=4, each=1)
+    run.victims(0, 2, 3, text=TIMED_OUT)
+    run.wait(0.2)
+    run.victims(1, peer="10.0.0.3")
+    return run.torchrun("gpu03", (2, 1)).torchrun("gpu04", (3, 1)).torchrun("gpu02", (1, 1)).torchrun("gpu01", (0, 1))
+
+
 def memory() -> History:
     run = Run().victims(0, 1, 3)
     run.torchrun("gpu02", (2, -9), (3, 1)).torchrun("gpu01", (0, 1), (1, -15))
@@ -186,6 +195,7 @@ CASES: dict[str, tuple[Callable[[], History], Expected]] = {
     "nccl timeout": (nccl_timeout_one_silent, ("silent", "gpu02", 2, "medium")),
     "gloo timeout": (gloo_timeout_one_silent, ("silent", "gpu02", 3, "medium")),
     "partition": (partition, ("network", None, None, "low")),
+    "partition, one is slower": (partition_in_which_one_is_slower, ("network", None, None, "low")),
     "out of memory": (memory, ("kernel-oom", "gpu02", 2, "high")),
     "the kernel's line": (kernel_line, ("kernel-oom", "gpu02", 2, "high")),
     "thread": (thread, ("python-exception", "gpu01", 1, "high")),
@@ -201,4 +211,4 @@ CASES: dict[str, tuple[Callable[[], History], Expected]] = {
 }
 
 
-ONE_A_HOST = ("wrong world size", "blamed host")  # one rank on each host, not two
+ONE_A_HOST = ("wrong world size", "blamed host", "partition, one is slower")  # one rank on each host, not two
