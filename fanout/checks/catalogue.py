@@ -15,6 +15,7 @@ from fanout.checks import (
     identity,
     interfaces,
     limits,
+    loss,
     mesh,
     network,
     rehearsal,
@@ -31,6 +32,7 @@ _ROOMS = (
     + identity.CHECKS
     + network.CHECKS
     + mesh.CHECKS
+    + loss.CHECKS
     + interfaces.CHECKS
     + fabric.CHECKS
     + files.CHECKS

@@ -108,6 +108,15 @@ def paced(what: str, there: float, elsewhere: float) -> Change:
     return apply
 
 
+def lossy(case: Case) -> Case:
+    """What goes to gpu03 loses six in a hundred."""
+    assert case.mesh is not None
+    dials = {
+        pair: {**dial, "sent": 200, "resent": 12 if pair[1] == "gpu03" else 0} for pair, dial in case.mesh.dials.items()
+    }
+    return replace(case, mesh=replace(case.mesh, dials=dials))
+
+
 def process(**more: Any) -> dict[str, Any]:
     row = {
         "gpu": "GPU-5-of-gpu03",
@@ -270,6 +279,7 @@ FAULTS = [
     Fault(check="packages", level="info", change=fact("software/packages/numpy", "1.0"), saw="numpy 1.0 / 2.1.0"),
     Fault(check="syntax", level="warn", change=fact("software/syntax", "line 7: invalid syntax"), saw="Python 3.11.9 cannot read task.py: line 7: invalid syntax", advice="--venv DIR"),
     Fault(check="pace", level="warn", change=paced("bulk", 2.5, 0.004), saw="takes 2.5 s; between the others 4 ms", advice="ssh gpu03 ip -s link"),
+    Fault(check="loss", level="warn", change=lossy, saw="from gpu[01-02,04]: 6 % of the bulk is lost", advice="ssh gpu03 ip -s link"),
     Fault(check="pace", level="warn", label="far", change=paced("connect", 0.31, 0.0001), saw="takes 310 ms", advice="gpu03 addr=ADDRESS"),
     Fault(check="imports", level="warn", change=fact("software/absent", ["einops"]), saw="einops", advice="-m pip install einops"),
     Fault(check="environment", level="warn", label="pet", change=fact("environment", {"PET_NNODES": "2"}), saw="PET_NNODES=2"),

@@ -167,7 +167,7 @@ def healthy_case(count: int = 4, *, gpu: bool = True, **more: Any) -> Case:
         row["rehearsal"]["calls"][0]["argv"][0] = f"--nnodes={count}"
         row["rehearsal"]["given"]["NNODES"] = str(count)
     reached = {name: address(number) for name, number in numbers.items()}
-    fine = {"outcome": "ok", "connect": 0.0001}
+    fine = {"outcome": "ok", "connect": 0.0001, "sent": 200, "resent": 0}
     return Case(
         request=asked,
         facts=facts,

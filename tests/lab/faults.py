@@ -78,7 +78,8 @@ MACHINE = Scene(
         ),
         Fault(check="evidence", level="info", host="h12", inject=runs("chmod 600 /tmp/kmsg && echo 1 > /tmp/restrict")),
         Fault(check="upgrades", level="info", host="h13", inject=runs(_UPGRADES)),
-        Fault(check="pace", level="warn", host="h14", inject=runs("tc qdisc add dev eth0 root tbf rate 25mbit burst 64kb latency 400ms")),
+        Fault(check="pace", level="warn", host="h14", inject=runs("tc qdisc add dev eth0 root tbf rate 25mbit burst 64kb latency 9s")),
+        Fault(check="loss", level="warn", host="h15", inject=runs("iptables -w -A INPUT -p tcp ! --dport 22 -m length --length 1000: -m statistic --mode random --probability 0.08 -j DROP")),
         Fault(check="machine-id", level="warn", host="h11", inject=runs(f"echo {uuid.uuid5(uuid.NAMESPACE_DNS, 'h4').hex} > /etc/machine-id")),
     ),
 )  # fmt: skip

@@ -41,6 +41,7 @@ def told(rows: list[dict[str, Any]]) -> str:
     text = re.sub(r"\d+ d \d+ h ago|\d+ h \d+ m ago|\d+ [ms] ago|since \d+ [smh]\b( \d+ m)?", "some time", text)
     text = re.sub(r"(pid N \S+ in \w+)(?:, pid N \S+ in \w+)+", r"\1", text)
     text = re.sub(r"(?<=pid N  )/.*?(?=  \(user|, some time)", "COMMAND", text)
+    text = re.sub(r"from \S+: \d+ % of the bulk", "from N: N % of the bulk", text)  # which packets is up to chance
     return re.sub(r"\d[\d.]* s\b|\d[\d.]*[KMGT]\b", "N", text)
 
 
