@@ -179,8 +179,7 @@ class Keeper:
         if self.main or self.exited or self.done:
             return
         cwd = self.spec["cwd"]
-        self.pipe, write = os.pipe()
-        os.set_blocking(self.pipe, False)
+        self.pipe, write = spawn.pipe()
         try:
             environment = spawn.environment(dict(os.environ), env, cwd)
             self._follow_ranks(environment)

@@ -9,15 +9,29 @@ object counts only where that path exists.
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
 import signal
 
+F_SETPIPE_SZ = 1031  # linux/fcntl.h; Python knows it from 3.10 on
+PIPE_BYTES = 1 << 20  # the most that a user may ask for (fs.pipe-max-size)
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 PR_SET_CHILD_SUBREAPER = 36
 LIBC = ctypes.CDLL(None, use_errno=True)
 
 # sshd's own variables make Debian's bash read .bashrc for every `bash -c`: its noise would land in the training log.
 DROPPED = ("SSH_CLIENT", "SSH_CONNECTION", "SSH_TTY", "SSH_AUTH_SOCK", "SSH_ORIGINAL_COMMAND", "FANOUT_STATE")
+
+
+def pipe() -> tuple:
+    """What a run writes its log into, its end for reading first: roomy, so that neither end often waits for the other."""
+    read, write = os.pipe()
+    os.set_blocking(read, False)
+    try:
+        fcntl.fcntl(write, F_SETPIPE_SZ, PIPE_BYTES)
+    except OSError:
+        pass  # this user has as much in pipes as he may: 64 KB then, as ever
+    return read, write
 
 
 def environment(login: dict, plan: dict, cwd: str) -> dict:
