@@ -42,7 +42,8 @@ def machines(hosts: int | Sequence[HostSpec], *, binds: Sequence[Bind] = (), scr
 def many(names: int) -> HostSpec:
     """One machine and one sshd that answer to ``names`` names."""
     aliases = tuple(f"h{number}" for number in range(2, names + 1))
-    return HostSpec(name="h1", aliases=aliases, sshd=("MaxStartups 1000",), dotfiles={".bashrc": MANY_IN_ONE})
+    dotfiles = {".bashrc": MANY_IN_ONE}
+    return HostSpec(name="h1", aliases=aliases, sshd=("MaxStartups 1000",), dotfiles=dotfiles, tmp_mb=4096)
 
 
 def on(lab: Lab) -> Start:
