@@ -288,9 +288,16 @@ def blamed(case: Case) -> Finding | None:
     host = sinks[0]
     whole = named[host] == len(case.evidence.hosts) - 1 >= 2
     cause = Cause(signature="blamed", says="went away from all the others", host=host, hosts=(host,))
-    text = f"{named[host]} of the other hosts lost their connection to {host}, which names nobody"
+    told = [f"{named[host]} of the other hosts lost their connection to {host}, which names nobody"]
+    lost = {seen.rank for seen in case.waited if seen.host == host}
+    others = [rank for rank in case.world.ranks.get(host, ()) if rank not in lost]
+    if lost and len(others) == 1:  # it has come to its end without a word, or with the beginning of one
+        cause = replace(cause, rank=others[0], ranks=(others[0],))
+        told.append(f"all other ranks on {host} lost a peer themselves")
     sure: Confidence = "medium" if whole else "low"
-    return Finding(cause=cause, confidence=sure, evidence=(text,), advice=(f"see `dmesg` and the uptime of {host}",))
+    return Finding(
+        cause=cause, confidence=sure, evidence=tuple(told), advice=(f"see `dmesg` and the uptime of {host}",)
+    )
 
 
 def _followed(case: Case, seen: Sighting) -> bool:

@@ -161,6 +161,13 @@ def blamed_host() -> History:
     return run.stop("gpu01 failed", "gpu03").wait(1.0).end("gpu03", code=None, signal=15)
 
 
+def cut_short() -> History:
+    """A traceback that breaks off (Python lost its stderr over another error): only what the others say tells whose."""
+    run = Run().out(1, "Traceback (most recent call last):").out(1, '  File "task.py", line 174, in <module>')
+    run.victims(0, 2, 3, peer="10.0.0.1")
+    return run.torchrun("gpu01", (1, 1), (0, -15)).torchrun("gpu02", (2, 1), (3, -15))
+
+
 def no_command() -> History:
     run = Run()
     run.say("gpu02", b"train.sh: line 12: torchrun: command not found\n").end("gpu02", code=127)
@@ -207,6 +214,7 @@ CASES: dict[str, tuple[Callable[[], History], Expected]] = {
     "wrong world size": (wrong_world_size, ("nnodes", None, None, "medium")),
     "lost host": (lost_host, ("lost", "gpu02", None, "medium")),
     "blamed host": (blamed_host, ("blamed", "gpu03", None, "medium")),
+    "cut short": (cut_short, ("blamed", "gpu01", 1, "low")),
     "no command": (no_command, ("no-command", "gpu02", None, "high")),
 }
 
