@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import struct
+import threading
 import zlib
 from pathlib import Path
 
@@ -81,9 +82,17 @@ def dump_reader() -> str:
     return (Path(__file__).parent / "probes_dump.py").read_text(encoding="utf-8")
 
 
-@functools.cache
 def packed() -> bytes:
     """The agent, ready to be written to a host that said READY: 4 bytes of length, then zlib."""
+    with _PACKING:  # the hosts' threads may come for it before it is made: they wait, and do not make it themselves
+        return _packed()
+
+
+_PACKING = threading.Lock()
+
+
+@functools.cache
+def _packed() -> bytes:
     here = Path(__file__).parent
     names = MODULES + tuple(sorted(path.stem for path in here.glob("probes*.py")))
     sources = {name: (here / f"{name}.py").read_text(encoding="utf-8") for name in names}

@@ -114,7 +114,7 @@ class Pace:
 
     def _chunk(self, event: Chunk) -> None:
         key = event.host, event.stream
-        flood = len(event.data) > _FLOOD_BYTES
+        flood = len(event.data) > _FLOOD_BYTES or event.data.count(b"\n") > _LINES
         if flood and event.at - self._read.get(key, 0.0) < _FLOOD_SECONDS:
             return
         self._read[key] = event.at
