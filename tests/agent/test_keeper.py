@@ -271,12 +271,15 @@ def test_a_run_that_is_not_there_cannot_be_attached(state: Path) -> None:
     assert mark("never", 0) == ["FANOUT_RUN_ID=never", "FANOUT_NODE=0"]
 
 
-def test_a_log_that_trickles_comes_in_a_few_pieces_and_its_end_at_once(state: Path, tmp_path: Path) -> None:
-    """Every piece has its price here and there; nobody sees more than ten a second."""
+@pytest.mark.parametrize(("says", "pauses"), [("echo line $i", 1), ("printf 'line %01000d\\n' $i", 2)])
+def test_a_log_that_trickles_comes_in_a_few_pieces_and_its_end_at_once(
+    says: str, pauses: int, state: Path, tmp_path: Path
+) -> None:
+    """Every piece has its price here and there; nobody sees more than ten a second, or reads a stream so fast."""
     with Agent(state) as agent:
         began = time.monotonic()
-        agent.start("for i in {1..400}; do echo line $i; sleep 0.002; done; echo done", tmp_path)
-        agent.hear_output(b"line 400\n")
-        assert agent.pieces <= (time.monotonic() - began) / relay.PACE_SECONDS + 3
+        agent.start(f"for i in {{1..400}}; do {says}; sleep 0.002; done; echo done", tmp_path)
+        agent.hear_output(b"400\n")
+        assert agent.pieces <= (time.monotonic() - began) / (pauses * relay.PACE_SECONDS) + 3
         assert agent.end()[0]["code"] == 0
         assert agent.output[0].endswith(b"done\n")
