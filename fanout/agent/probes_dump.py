@@ -15,7 +15,10 @@ import re
 import resource
 import stat
 import sys
-from typing import Any
+
+TYPE_CHECKING = False  # what typing says, without the price of importing it on a host
+if TYPE_CHECKING:
+    from typing import Any
 
 MOST_BYTES = 16 << 20  # 2000 entries, which is what torch keeps, are half a megabyte
 MOST_MEMORY = 1 << 30

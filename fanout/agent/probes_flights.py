@@ -10,11 +10,14 @@ import glob
 import os
 import time
 from functools import partial
-from typing import Any
 
 from . import prepare, probes_dump, procs, record
 from .probes_stacks import directory_of, environ_of
 from .probes_tools import Aside, NotHad, read_or_empty
+
+TYPE_CHECKING = False  # what typing says, without the price of importing it on a host
+if TYPE_CHECKING:
+    from typing import Any
 
 SECONDS = 2.0  # for all of them together
 MOST_FILES = 64

@@ -6,11 +6,13 @@ other one. So it counts only if a process of this run holds the port.
 
 from __future__ import annotations
 
-from typing import Any
-
 from . import joining, probes_services, procs, record
 from .probes_stacks import directory_of, environ_of
 from .probes_tools import NotHad
+
+TYPE_CHECKING = False  # what typing says, without the price of importing it on a host
+if TYPE_CHECKING:
+    from typing import Any
 
 _ANY = ("", "0.0.0.0", "::", "localhost")
 

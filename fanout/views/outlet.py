@@ -15,7 +15,7 @@ from typing import TextIO
 
 from fanout.views.out import Out, as_bytes
 
-ROOM = 16 << 20  # bytes that wait for a reader who is slow
+ROOM = 64 << 20  # bytes that wait for a reader who is slow, or comes back
 LEAST_ROOM = 256  # bytes that a terminal takes at once, if it takes any
 STUCK_SECONDS = 5.0  # a reader who takes nothing for so long has turned away
 

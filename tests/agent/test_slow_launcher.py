@@ -42,14 +42,19 @@ def test_a_flood_outlives_a_launcher_that_is_held_up(tmp_path: Path) -> None:
     env = {**os.environ, **ours}
     pipe = subprocess.PIPE
     with subprocess.Popen(argv, cwd=tmp_path, env=env, stdout=pipe, stderr=subprocess.DEVNULL) as run:
-        until = time.monotonic() + 60
-        while _log_size(state) < LINES * 100 and run.poll() is None:
-            assert time.monotonic() < until, "train.sh did not get its output written"
-            time.sleep(0.05)
-        assert run.stdout is not None
-        heard = 0
-        while heard < LINES * len(X) and (line := run.stdout.readline()):
-            heard += line.count(b"x")
-        (tmp_path / "heard").touch()
-        assert run.stdout.readline().endswith(b"| the end\n")
+        try:
+            until = time.monotonic() + 60
+            while _log_size(state) < LINES * 100 and run.poll() is None:
+                assert time.monotonic() < until, "train.sh did not get its output written"
+                time.sleep(0.05)
+            assert run.stdout is not None
+            heard = 0
+            while heard < LINES * len(X) and (line := run.stdout.readline()):
+                heard += line.count(b"x")
+                assert b"not shown" not in line
+            (tmp_path / "heard").touch()
+            assert run.stdout.readline().endswith(b"| the end\n")
+        except BaseException:
+            run.terminate()  # or whoever waits for it here would wait for ever
+            raise
     assert run.returncode == 0

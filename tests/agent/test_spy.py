@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -99,16 +100,25 @@ def test_native_frames_come_when_they_are_asked_for(tmp_path: Path) -> None:
         assert any(".so" in file for file in files)
 
 
+def _has_environment(pid: int) -> None:
+    """Wait for the kernel: for a moment after an exec there is none."""
+    until = time.monotonic() + 20
+    while not Path(f"/proc/{pid}/environ").read_bytes():
+        assert time.monotonic() < until
+
+
 def test_what_cannot_be_told_has_its_reason(tmp_path: Path, spy: str) -> None:
     """A process that is no Python, one that is gone, and a host without py-spy."""
     sleep = subprocess.Popen(["/bin/sleep", "60"], env={"PATH": os.path.dirname(spy)})
     with sleep:
+        _has_environment(sleep.pid)
         assert probes_spy.spied([sleep.pid], seconds=20.0)[sleep.pid]["untold"].startswith("py-spy: ")
         sleep.kill()
     assert "untold" in probes_spy.spied([sleep.pid], seconds=20.0)[sleep.pid]
     bare = shutil.copy("/bin/sleep", tmp_path / "sleep")
     sleep = subprocess.Popen([bare, "60"], env={"PATH": "/nowhere"})
     with sleep:
+        _has_environment(sleep.pid)
         told = probes_spy.spied([sleep.pid], seconds=20.0)
         assert told == {sleep.pid: {"untold": "py-spy is not installed there"}}
         sleep.kill()
