@@ -79,6 +79,11 @@ def numbers(version: object) -> tuple[int, ...]:
     return tuple(map(int, parts)) if all(part.isdigit() for part in parts) else ()
 
 
+def nccl(packages: Mapping[str, str]) -> str:
+    """The version of the NCCL that was installed with torch; "" where there is none."""
+    return next((version for name, version in packages.items() if name.startswith("nvidia-nccl-")), "")
+
+
 def size(count: float) -> str:
     """``1.2T``, ``980G``, ``512M``."""
     for unit in ("", "K", "M", "G", "T"):

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from fanout.checks.compare import grouped, have, numbers
+from fanout.checks.compare import grouped, have, nccl, numbers
 from fanout.checks.model import Case, Check, Verdict, info, ok
 
 _RAS_FROM = (2, 24)  # NCCL from then on tells of itself on localhost:28028
@@ -55,9 +55,9 @@ def _gathered(case: Case, name: str) -> dict[str, str]:
         _LOG: kernel["log_barred"],
         _CORES: _dumped(kernel["core_pattern"], facts["limits"]["core"]),
     }
-    nccl = next((version for package, version in packages.items() if package.startswith("nvidia-nccl-")), "")
-    if nccl and torch.get("cuda"):
-        kinds[_RAS] = _served(nccl, environment)
+    version = nccl(packages)
+    if version and torch.get("cuda"):
+        kinds[_RAS] = _served(version, environment)
         kinds[_FLIGHT] = _recorded(numbers(torch.get("version")), environment)
     return kinds
 
@@ -77,10 +77,10 @@ def _dumped(pattern: str, limit: int) -> str:
     return "" if limit else "ulimit -c 0"
 
 
-def _served(nccl: str, environment: Mapping[str, str]) -> str:
+def _served(version: str, environment: Mapping[str, str]) -> str:
     if environment.get("NCCL_RAS_ENABLE") == "0":
         return "NCCL_RAS_ENABLE=0"
-    return "" if numbers(nccl) >= _RAS_FROM else f"NCCL {nccl}; from 2.24 on"
+    return "" if numbers(version) >= _RAS_FROM else f"NCCL {version}; from 2.24 on"
 
 
 def _recorded(torch: tuple[int, ...], environment: Mapping[str, str]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fanout.checks.compare import numbers, size
+from fanout.checks.compare import nccl, numbers, size
 from fanout.checks.model import Case, Check, Verdict, skip, warn
 
 _FILES = 4096
@@ -66,14 +66,13 @@ def _processes(case: Case) -> Iterator[Verdict]:
 
 def _stack(case: Case) -> Iterator[Verdict]:
     for name, limits in case.of("limits").items():
-        packages = case.facts[name]["software"]["packages"]
-        nccl = next((version for package, version in packages.items() if package.startswith("nvidia-nccl-")), "")
-        version = numbers(nccl)
+        installed = nccl(case.facts[name]["software"]["packages"])
+        version = numbers(installed)
         if not version:
             yield skip(name, "no NCCL package beside torch")
         elif limits["stack"] == -1 and version < _STACK_IS_FINE:
             yield warn(
-                name, f"the stack is unlimited (ulimit -s), which NCCL {nccl} does not bear",
+                name, f"the stack is unlimited (ulimit -s), which NCCL {installed} does not bear",
                 "a segmentation fault in libnccl: put  ulimit -s 8192  into train.sh",
             )  # fmt: skip
 

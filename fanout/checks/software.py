@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
-from fanout.checks.compare import differing, outliers
+from fanout.checks.compare import differing, nccl, outliers
 from fanout.checks.model import Case, Check, CheckRequest, Verdict, fail, info, ok, skip, warn
 from fanout.hosts import fold
 
@@ -122,11 +123,8 @@ def _torch(case: Case) -> Iterator[Verdict]:
 
 
 def _nccl(case: Case) -> Iterator[Verdict]:
-    versions = {}
-    for name, row in case.of("software").items():
-        for package, version in row["packages"].items():
-            if package.startswith("nvidia-nccl-"):
-                versions[name] = version
+    found = {name: nccl(row["packages"]) for name, row in case.of("software").items()}
+    versions = {name: version for name, version in found.items() if version}
     for odd in outliers(versions):
         yield fail(
             odd.hosts, f"NCCL {odd.against()}", "NCCL refuses to mix versions: install the same torch everywhere"
@@ -137,7 +135,7 @@ def _nccl(case: Case) -> Iterator[Verdict]:
 
 
 def _known_bugs(case: Case) -> Iterator[Verdict]:
-    """Versions that hang by themselves, whatever the hosts do."""
+    """Versions that hang or end by themselves, whatever the hosts do."""
     for name, row in case.of("software").items():
         version = str(row["torch"].get("version") or "") if row["torch"] else ""
         if version.partition("+")[0] == "2.7.0":
@@ -145,6 +143,13 @@ def _known_bugs(case: Case) -> Iterator[Verdict]:
                 name, f"torch {version} may hang in init_process_group(device_id=…)",
                 "repaired in 2.7.1 (https://github.com/pytorch/pytorch/issues/153960): upgrade, or leave device_id out",
             )  # fmt: skip
+    found = {name: nccl(row["packages"]) for name, row in case.of("software").items()}
+    alike = set(found.values()).pop() if len(set(found.values())) == 1 else ""  # mixed ones are worse, and told already
+    if alike and tuple(map(int, re.findall(r"\d+", alike)[:3])) < (2, 27, 3):
+        yield info(
+            tuple(found), f"NCCL {alike} ends where something else connects to its ports (a port scanner, a prober)",
+            "repaired in 2.27.3 (https://github.com/NVIDIA/nccl/issues/1612): upgrade torch, or keep scanners off these hosts",
+        )  # fmt: skip
 
 
 def _packages(case: Case) -> Iterator[Verdict]:
@@ -281,8 +286,9 @@ CHECKS = (
     ),
     Check(
         name="known-bugs", group="software", worst="warn", needs=("software",),
-        verifies="torch is none of the versions that are known to hang when a group is formed (2.7.0 with device_id).",
-        why="Everybody waits for the time-out, and nothing on any host is wrong.",
+        verifies="torch is none of the versions that are known to hang when a group is formed (2.7.0 with device_id); NCCL none "
+        "that ends when a stranger connects (before 2.27.3).",
+        why="Everybody waits for the time-out, or a run ends at a port scan, and nothing on any host is wrong.",
         fix="Upgrade torch.",
         judge=_known_bugs,
     ),

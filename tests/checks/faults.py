@@ -263,6 +263,7 @@ FAULTS = [
     Fault(check="shm", level="warn", change=fact("space/shm/free", 60 << 20), saw="60M free in /dev/shm"),
     Fault(check="shm-left", level="info", change=fact("segments", [{"path": "/dev/shm/nccl-x1", "bytes": 9 << 20}]), saw="1 segment of shared memory that nobody uses, 9.0M", advice="rm /dev/shm/nccl-x1"),
     Fault(check="numa", level="info", change=fact("kernel/numa_balancing", True), saw="NUMA balancing: on; gpu[01-02,04] have off"),
+    Fault(check="known-bugs", level="info", label="nccl", hosts=("gpu01", "gpu02", "gpu03", "gpu04"), change=everywhere("software/packages/nvidia-nccl-cu12", "2.26.2"), saw="NCCL 2.26.2 ends where something else connects", advice="2.27.3"),
     Fault(check="known-bugs", level="warn", hosts=("gpu01", "gpu02", "gpu03", "gpu04"), change=everywhere("software/torch/version", "2.7.0+cu126"), saw="torch 2.7.0+cu126 may hang"),
     Fault(check="user", level="info", label="groups", change=fact("user/groups", [1000, 44]), saw="groups 1000 44; gpu[01-02,04] have 1000"),
     Fault(check="tmpdir", level="warn", change=fact("space/tmp/type", "nfs4"), saw="nfs4", advice="TMPDIR"),
