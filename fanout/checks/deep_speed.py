@@ -9,7 +9,7 @@ from typing import Any
 from fanout.checks import pairs
 from fanout.checks.compare import outliers
 from fanout.checks.deep import made, unmade
-from fanout.checks.model import Case, Check, CheckRequest, Verdict, fail, ok, skip, warn
+from fanout.checks.model import Case, Check, Verdict, alone, fail, ok, skip, warn
 from fanout.checks.pairs import Blame
 from fanout.checks.together import MEETING, DeepTest, partners, rate, volume, wrong
 from fanout.hosts import fold
@@ -132,10 +132,6 @@ def _compared(model: str, rows: Mapping[str, Mapping[str, Any]]) -> Iterator[Ver
             yield ok(name, f"{row['tflops']:.0f} TFLOPS")
 
 
-def _alone(request: CheckRequest) -> str:
-    return "one host needs no network" if len(request.hosts) == 1 else ""
-
-
 CHECKS = (
     Check(
         name="deep-sum", group="deep", worst="fail",
@@ -145,7 +141,7 @@ CHECKS = (
         judge=_sums,
     ),
     Check(
-        name="deep-bandwidth", group="deep", worst="fail", unless=_alone,
+        name="deep-bandwidth", group="deep", worst="fail", unless=alone,
         verifies="In pairs, every host adds up tensors (64 KB to 64 MB, growing while one takes less than half a second) at "
         "half or more of the middle host's bus bandwidth (as nccl-tests count it); two that are slow only with each "
         "other are named as a link.",

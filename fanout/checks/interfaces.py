@@ -14,7 +14,7 @@ from typing import Any
 
 from fanout.checks.addresses import all_loopback, interface_of, is_loopback, parsed, usable
 from fanout.checks.compare import differing, grouped, outliers
-from fanout.checks.model import Case, Check, CheckRequest, Verdict, fail, info, ok, skip, warn
+from fanout.checks.model import Case, Check, Verdict, alone, fail, info, ok, skip, warn
 from fanout.hosts import fold
 
 _FEW, _SPOILT = 1000, 1e-4  # broken packets: fewer are no cable's fault, however little came in
@@ -257,13 +257,9 @@ def _said(path: str, files: Mapping[str, str]) -> str:
     return repr(files[path]) if path in files else "nothing"
 
 
-def _alone(request: CheckRequest) -> str:
-    return "one host needs no network" if len(request.hosts) == 1 else ""
-
-
 CHECKS = (
     Check(
-        name="gloo-interface", group="network", worst="fail", needs=("interfaces", "own_name"), unless=_alone,
+        name="gloo-interface", group="network", worst="fail", needs=("interfaces", "own_name"), unless=alone,
         verifies="The interface that gloo takes on each host is one on which the hosts meet.",
         why="gloo listens where the host's own name points: Debian's 127.0.1.1 line in /etc/hosts makes it listen where "
         "no other host can reach it, and some hosts wait 60 s for a “Connect timeout”.",
@@ -271,28 +267,28 @@ CHECKS = (
         judge=_gloo,
     ),
     Check(
-        name="nccl-interface", group="network", worst="fail", needs=("interfaces", "own_name"), unless=_alone,
+        name="nccl-interface", group="network", worst="fail", needs=("interfaces", "own_name"), unless=alone,
         verifies="The interface that NCCL takes on each host is one on which the hosts meet.",
         why="NCCL takes the first that is up; a bridge of containers or a VPN on one host makes the start hang.",
         fix="Nothing, if fanout exports NCCL_SOCKET_IFNAME by itself; else name the interface with iface=NAME.",
         judge=_nccl,
     ),
     Check(
-        name="mtu", group="network", worst="warn", needs=("interfaces",), unless=_alone,
+        name="mtu", group="network", worst="warn", needs=("interfaces",), unless=alone,
         verifies="The interfaces in use have the same MTU.",
         why="Between unequal ends small messages pass and the first large one hangs.",
         fix="ip link set dev IFACE mtu N.",
         judge=_mtu,
     ),
     Check(
-        name="link-speed", group="network", worst="warn", needs=("interfaces",), unless=_alone,
+        name="link-speed", group="network", worst="warn", needs=("interfaces",), unless=alone,
         verifies="No host's link is slower than the others', at half duplex, or spoils more than one packet in 10,000.",
         why="A cable that negotiated 100 Mb/s slows every step of every host.",
         fix="Reseat or replace the cable.",
         judge=_link_speed,
     ),
     Check(
-        name="nccl-files", group="network", worst="warn", needs=("residue",), unless=_alone,
+        name="nccl-files", group="network", worst="warn", needs=("residue",), unless=alone,
         verifies="/etc/nccl.conf and ~/.nccl.conf say the same on all hosts.",
         why="NCCL reads them before anything else, and nobody remembers writing them.",
         fix="Make them the same, or remove them.",

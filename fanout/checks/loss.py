@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from fanout.checks.model import Case, Check, CheckRequest, Verdict, info, skip, warn
+from fanout.checks.mesh import unmeshed
+from fanout.checks.model import Case, Check, Verdict, alone, info, skip, warn
 from fanout.hosts import fold
 
 _SHARE = 0.03  # of what was sent; less than that is what a crowded switch, or a busy host, does now and then
@@ -20,7 +21,7 @@ _Counts = Mapping[tuple[str, str], Mapping[str, Any]]
 
 def _loss(case: Case) -> Iterator[Verdict]:
     if case.mesh is None or case.mesh.unasked:
-        yield skip(case.hosts, case.mesh.unasked if case.mesh else "not asked")
+        yield from unmeshed(case)
         return
     counted = {pair: dial for pair, dial in case.mesh.dials.items() if dial.get("sent")}
     if not counted:
@@ -50,10 +51,11 @@ def blamed(counted: _Counts) -> Iterator[tuple[str, bool, tuple[str, ...], float
         for side in (1, 0):
             for host in dict.fromkeys(pair[side] for pair in left):
                 resent, sent = _sums(dial for pair, dial in left.items() if pair[side] == host)
-                sides.append((resent / sent, side, host, resent))
-        share, side, host, resent = max(sides, key=lambda each: each[:2])
-        if share < _SHARE or resent < _LEAST:
+                if resent >= _LEAST and resent >= _SHARE * sent:
+                    sides.append((resent / sent, side, host))
+        if not sides:
             return
+        share, side, host = max(sides, key=lambda each: each[:2])
         mine = [pair for pair in left if pair[side] == host]
         yield host, side == 1, tuple(pair[1 - side] for pair in mine if left[pair]["resent"]), share
         for pair in mine:
@@ -65,13 +67,9 @@ def _sums(dials: Any) -> tuple[int, int]:
     return sum(dial["resent"] for dial in listed), sum(dial["sent"] for dial in listed)
 
 
-def _alone(request: CheckRequest) -> str:
-    return "one host needs no network" if len(request.hosts) == 1 else ""
-
-
 CHECKS = (
     Check(
-        name="loss", group="network", worst="warn", unless=_alone,
+        name="loss", group="network", worst="warn", unless=alone,
         verifies="Of the bulk between hosts hardly anything is lost on the way (the kernels count what they send again).",
         why="A bad cable or a full switch port loses a few packets in a hundred: nothing fails, and every step takes several "
         "times as long.",

@@ -13,7 +13,7 @@ from typing import Any
 
 from fanout.checks import dials, services
 from fanout.checks.compare import usual_beside
-from fanout.checks.model import Case, Check, CheckRequest, Verdict, fail, skip, warn
+from fanout.checks.model import Case, Check, Verdict, alone, fail, skip, warn
 from fanout.hosts import fold
 
 MOST_WHOLE = 32
@@ -32,6 +32,11 @@ def pairs(names: Sequence[str]) -> list[tuple[str, str]]:
     return list(dict.fromkeys(found))
 
 
+def unmeshed(case: Case) -> Iterator[Verdict]:
+    """No pair was tried: why."""
+    yield skip(case.hosts, case.mesh.unasked if case.mesh else "not asked")
+
+
 def _mesh(case: Case) -> Iterator[Verdict]:
     yield from _judge(case, lambda outcome: outcome not in ("ok", "stalled"))
 
@@ -43,7 +48,7 @@ def _bulk(case: Case) -> Iterator[Verdict]:
 def _judge(case: Case, bad: Callable[[str], bool]) -> Iterator[Verdict]:
     mesh = case.mesh
     if mesh is None or mesh.unasked:
-        yield skip(case.hosts, mesh.unasked if mesh else "not asked")
+        yield from unmeshed(case)
         return
     untested = tuple(name for name in case.hosts if not any(name in pair for pair in mesh.dials))
     yield skip(untested, "it has no address that another host could dial")
@@ -82,7 +87,7 @@ def blamed(
 def _pace(case: Case) -> Iterator[Verdict]:
     """Far is whom nobody reaches quickly; slow is whose usual pair is, so that a slow partner is not laid at its door."""
     if case.mesh is None or case.mesh.unasked:
-        yield skip(case.hosts, case.mesh.unasked if case.mesh else "not asked")
+        yield from unmeshed(case)
         return
     nearest = {name: min(took) for name, took in _times(case.mesh.dials, "connect").items()}
     bulk = {name: median_low(took) for name, took in _times(case.mesh.dials, "bulk").items()}
@@ -125,13 +130,9 @@ def _told(
     return f"{way}: {dials.saw(dial, where)}", cure
 
 
-def _alone(request: CheckRequest) -> str:
-    return "one host needs no network" if len(request.hosts) == 1 else ""
-
-
 CHECKS = (
     Check(
-        name="mesh", group="network", worst="fail", unless=_alone,
+        name="mesh", group="network", worst="fail", unless=alone,
         verifies="Every host reaches every other on a free port, in both directions (beyond 32 hosts: a dozen others each).",
         why="Ranks talk to each other on ports that the kernel gives out, not only on MASTER_PORT: a firewall on one host "
         "shows as “Connect timeout” after a minute, or as silence.",
@@ -139,14 +140,14 @@ CHECKS = (
         judge=_mesh,
     ),
     Check(
-        name="bulk", group="network", worst="fail", unless=_alone,
+        name="bulk", group="network", worst="fail", unless=alone,
         verifies="A quarter of a megabyte goes each way between the same pairs.",
         why="Where a switch drops large packets, small messages pass and the first large all-reduce hangs.",
         fix="The same MTU on all interfaces and switches, or 1500; or let ICMP “fragmentation needed” pass.",
         judge=_bulk,
     ),
     Check(
-        name="pace", group="network", worst="warn", unless=_alone,
+        name="pace", group="network", worst="warn", unless=alone,
         verifies="Connections between hosts are answered within 0.2 seconds, and no host takes eight times as long as the others "
         "(and a quarter of a second) for the bulk.",
         why="All hosts wait for the slowest link in every step: one that goes over a VPN, or at 10 Mb/s, is the training's speed.",

@@ -70,6 +70,11 @@ class CheckRequest:
         return self.hosts[0]
 
 
+def alone(request: CheckRequest) -> str:
+    """Why a check between hosts has nothing to ask; "" where there are several."""
+    return "one host needs no network" if len(request.hosts) == 1 else ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PortTest:
     """MASTER_PORT on host 0 and every other host's way to it.

@@ -7,13 +7,9 @@ from typing import Any
 
 from fanout.checks import dials, services
 from fanout.checks.compare import age
-from fanout.checks.model import Case, Check, CheckRequest, Verdict, fail, info, ok, skip, warn
+from fanout.checks.model import Case, Check, Verdict, alone, fail, info, ok, skip, warn
 
 _SLOW_NAME = 0.5
-
-
-def _alone(request: CheckRequest) -> str:
-    return "one host needs no network" if len(request.hosts) == 1 else ""
 
 
 def _master_port(case: Case) -> Iterator[Verdict]:
@@ -161,7 +157,7 @@ CHECKS = (
         judge=_master_port,
     ),
     Check(
-        name="master-addr", group="network", worst="fail", unless=_alone,
+        name="master-addr", group="network", worst="fail", unless=alone,
         verifies="Every other host reaches MASTER_ADDR:MASTER_PORT, and it is host 0 that answers (a secret is exchanged).",
         why="A worker that cannot reach it retries in silence for 15 minutes, and the message at the end is the same "
         "whether the cause is a firewall, a wrong route or a name.",
@@ -176,7 +172,7 @@ CHECKS = (
         judge=_port_range,
     ),
     Check(
-        name="reverse-names", group="network", worst="warn", unless=_alone,
+        name="reverse-names", group="network", worst="warn", unless=alone,
         verifies="The name of another host's address is found, or known to be none, within half a second.",
         why="torch looks it up at every connection: a name server that does not answer delays the start by minutes.",
         fix="Write all hosts into /etc/hosts on every host, or mend the name server.",

@@ -29,6 +29,14 @@ def test_a_few_segments_sent_again_are_nobodys_fault() -> None:
     assert not list(blamed(counted(4, {("h1", "h2"): 5, ("h3", "h4"): 5})))
 
 
+def test_a_few_lost_of_very_few_do_not_hide_many_of_many() -> None:
+    """A connection that hardly sent anything has the largest share, and says the least."""
+    dials = counted(4, {("h1", "h4"): 16, ("h2", "h4"): 16, ("h3", "h4"): 16})
+    dials["h2", "h3"] = {"sent": 4, "resent": 2}
+    dials = {pair: dial for pair, dial in dials.items() if pair[1] != "h3" or pair == ("h2", "h3")}
+    assert [each[:3] for each in blamed(dials)] == [("h4", True, ("h1", "h2", "h3"))]
+
+
 @given(st.integers(3, 8), st.data())
 def test_one_bad_direction_explains_all_that_is_lost_in_it(hosts: int, data: st.DataObject) -> None:
     """Whatever the host, the side and how unevenly it is spread, nobody else is named for it."""
