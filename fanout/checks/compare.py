@@ -73,9 +73,9 @@ def copy_tree(path: str, source: str, host: str) -> str:
     return f"{f'ssh {source} {pack}' if source else pack} | ssh {host} 'mkdir -p {path} && tar -C {path} -x'"
 
 
-def numbers(version: object) -> tuple[int, ...]:
-    """Major and minor of ``2.9.1+cu128``; () of what is no version, which is below all."""
-    parts = str(version or "").split(".")[:2]
+def numbers(version: object, count: int = 2) -> tuple[int, ...]:
+    """Major and minor of ``2.9.1+cu128``, or more of it; () of what is no version, which is below all."""
+    parts = str(version or "").split(".")[:count]
     return tuple(map(int, parts)) if all(part.isdigit() for part in parts) else ()
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
-from fanout.checks.compare import differing, nccl, outliers
+from fanout.checks.compare import differing, nccl, numbers, outliers
 from fanout.checks.model import Case, Check, CheckRequest, Verdict, fail, info, ok, skip, warn
 from fanout.hosts import fold
 
@@ -145,7 +144,7 @@ def _known_bugs(case: Case) -> Iterator[Verdict]:
             )  # fmt: skip
     found = {name: nccl(row["packages"]) for name, row in case.of("software").items()}
     alike = set(found.values()).pop() if len(set(found.values())) == 1 else ""  # mixed ones are worse, and told already
-    if alike and tuple(map(int, re.findall(r"\d+", alike)[:3])) < (2, 27, 3):
+    if () < numbers(alike, 3) < (2, 27, 3):
         yield info(
             tuple(found), f"NCCL {alike} ends where something else connects to its ports (a port scanner, a prober)",
             "repaired in 2.27.3 (https://github.com/NVIDIA/nccl/issues/1612): upgrade torch, or keep scanners off these hosts",
