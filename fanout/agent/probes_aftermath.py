@@ -13,8 +13,8 @@ import re
 import time
 from functools import partial
 
-from . import prepare, probes_flights, probes_net, probes_ras, probes_rdma, procs, record
-from .probes_stacks import ask_stacks, dead, directory_of
+from . import prepare, probes_flights, probes_net, probes_ras, probes_rdma, procs
+from .probes_stacks import ask_stacks, dead, directory_of, processes_of
 from .probes_tools import Aside, NotHad, Program, put, read, read_or_empty, search_path
 
 TYPE_CHECKING = False  # what typing says, without the price of importing it on a host
@@ -156,8 +156,7 @@ def _space(args: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _stuck(args: dict[str, Any]) -> list[dict[str, Any]]:
     """Processes of the run that wait in the kernel, or are stopped."""
-    keeper = int(record.read_status(directory_of(args)).get("keeper", 0))
-    seen = [procs.describe(pid) for pid in (procs.descendants(keeper) if keeper else ())]
+    seen = [procs.describe(pid) for pid in processes_of(args)]
     return [each for each in seen if each["state"] in ("D", "T", "t")][:16]
 
 

@@ -168,7 +168,6 @@ def _told(entry: dict[str, Any]) -> dict[str, Any]:
         "inputs": _sizes(entry.get("input_sizes")),
         "outputs": _sizes(entry.get("output_sizes")),
         "dtypes": [str(name)[:20] for name in (entry.get("input_dtypes") or ())[:MOST_TENSORS]],
-        "tensors": len(entry.get("input_sizes") or ()),
         "state": str(entry.get("state"))[:20],
         "frames": _frames(entry.get("frames")),
     }

@@ -11,8 +11,8 @@ import os
 import time
 from functools import partial
 
-from . import prepare, probes_dump, procs, record
-from .probes_stacks import directory_of, environ_of
+from . import prepare, probes_dump
+from .probes_stacks import directory_of, environ_of, processes_of
 from .probes_tools import Aside, NotHad, read_or_empty
 
 TYPE_CHECKING = False  # what typing says, without the price of importing it on a host
@@ -65,10 +65,9 @@ def _told(path: str) -> dict[str, Any]:
 def _prefixes(args: dict[str, Any]) -> list[str]:
     """What the ranks wrote down, what the processes that live have in their environment, and torch's own places."""
     directory = directory_of(args)
-    keeper = int(record.read_status(directory).get("keeper", 0))
     home = os.path.expanduser("~")
     found = _written(directory)
-    for pid in procs.descendants(keeper) if keeper else ():
+    for pid in processes_of(args):
         found += _of_environment(environ_of(pid), _cwd(pid))
     workdir = str(prepare.read_about(directory).get("cwd") or args.get("cwd") or "/")
     found += _of_environment(dict(os.environb), workdir)

@@ -6,8 +6,8 @@ other one. So it counts only if a process of this run holds the port.
 
 from __future__ import annotations
 
-from . import joining, probes_services, procs, record
-from .probes_stacks import directory_of, environ_of
+from . import joining, probes_services
+from .probes_stacks import environ_of, processes_of
 from .probes_tools import NotHad
 
 TYPE_CHECKING = False  # what typing says, without the price of importing it on a host
@@ -19,8 +19,7 @@ _ANY = ("", "0.0.0.0", "::", "localhost")
 
 def of_this_run(args: dict[str, Any]) -> list[str]:
     """``args``: run, node. Its lines; NotHad where nobody listens, or somebody else's job."""
-    keeper = int(record.read_status(directory_of(args)).get("keeper", 0))
-    return of(procs.descendants(keeper) if keeper else [])
+    return of(processes_of(args))
 
 
 def of(pids: list[int]) -> list[str]:

@@ -53,6 +53,12 @@ def directory_of(args: dict[str, Any]) -> str:
     return directory
 
 
+def processes_of(args: dict[str, Any]) -> list[int]:
+    """All that live below the keeper of the run that is asked about. Raises NotHad where nothing of the run is here."""
+    keeper = int(record.read_status(directory_of(args)).get("keeper", 0))
+    return procs.descendants(keeper) if keeper else []
+
+
 def _look(directory: str, keeper: int, args: dict[str, Any]) -> dict[str, Any]:
     """All processes below the keeper; a stack of each that can tell one."""
     everyone = procs.descendants(keeper)
