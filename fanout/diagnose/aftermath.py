@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from fanout.diagnose.evidence import Sighting, Stand
-from fanout.diagnose.signatures import GENERIC, Book, filled
+from fanout.diagnose.signatures import Book, fields_of, filled
 
 FULL = 0.98
 _LONGEST = 300
@@ -53,7 +53,7 @@ def sightings(host: str, value: Mapping[str, Any], at: float, book: Book) -> Ite
         if found is None or found[0].role not in ("proof", "root"):
             continue
         signature, match = found
-        fields = {name: group for name, group in match.groupdict().items() if group is not None}
+        fields = fields_of(match)
         yield Sighting(
             at=at, host=host, rank=None, signature=signature.id, role="proof", kind=signature.kind,
             says=filled(signature.says, fields), advice=filled(signature.advice, fields), text=text.strip(),
@@ -65,15 +65,10 @@ def errors(host: str, value: Mapping[str, Any], at: float, book: Book, base: int
     """What ranks left in torch's error files, whose times are whole seconds."""
     for entry in _objects(value.get("errors")):
         local, text = entry.get("local_rank"), str(entry.get("message", "")).partition("\n")[0]
-        kind, _, message = text.partition(": ")
-        found = book.look(text)
-        if not text or (found is None and GENERIC not in book):
+        found = book.named(text) if text else None
+        if found is None or found[0].role == "noise":
             continue
-        signature = found[0] if found is not None else book[GENERIC]
-        if signature.role == "noise":
-            continue
-        fields = {name: group for name, group in found[1].groupdict().items() if group is not None} if found else {}
-        fields = fields or {"type": kind, "message": message}
+        signature, fields = found
         yield Sighting(
             at=at - _number(entry.get("age")), host=host, signature=signature.id, role=signature.role,
             rank=base + local if base is not None and isinstance(local, int) else None, kind=signature.kind,

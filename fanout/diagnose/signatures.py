@@ -98,6 +98,21 @@ class Book:
                 return signature, match
         return None
 
+    def named(self, text: str) -> tuple[Signature, dict[str, str]] | None:
+        """Whose the line is that names an exception, and its fields: no signature knows it, but it is an exception."""
+        found = self.look(text)
+        if found is not None:
+            return found[0], fields_of(found[1])
+        if GENERIC not in self:
+            return None
+        kind, _, message = text.partition(": ")
+        return self[GENERIC], {"type": kind.rstrip(":"), "message": message}
+
+
+def fields_of(match: re.Match[str]) -> dict[str, str]:
+    """What a pattern found, without the groups that took no part."""
+    return {name: value for name, value in match.groupdict().items() if value is not None}
+
 
 class _Blank(dict[str, str]):
     def __missing__(self, key: str) -> str:

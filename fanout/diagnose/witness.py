@@ -13,7 +13,7 @@ from fanout.diagnose import aftermath, shapes, torchrun
 from fanout.diagnose.dumps import Collected
 from fanout.diagnose.evidence import Death, End, Evidence, Sighting, Stand
 from fanout.diagnose.processes import planned
-from fanout.diagnose.signatures import GENERIC, Book, Signature, builtin, filled
+from fanout.diagnose.signatures import GENERIC, Book, Signature, builtin, fields_of, filled
 from fanout.diagnose.streams import Seen, Stream, Who, frozen, go_on
 from fanout.diagnose.torchrun import Torchrun
 from fanout.diagnose.tracebacks import NEEDLES, Block
@@ -241,20 +241,16 @@ class Witness:
         elif not inside:
             found = self._book.look(body)
             if found is not None:
-                self._note(where, who, found[0], _groups(found[1].groupdict()), body, at)
+                self._note(where, who, found[0], fields_of(found[1]), body, at)
 
     def _named(self, where: Stream, who: Who, block: Block, at: float) -> None:
         """A traceback came to its exception."""
         reported = where.torchrun.about is not None
         if reported and self._said(where.host, who[0], block.last):
             return  # torchrun quotes what that rank said itself
-        found = self._book.look(block.last)
+        found = self._book.named(block.last)
         if found is not None:
-            self._note(where, who, found[0], _groups(found[1].groupdict()), block.last, at, block)
-        elif GENERIC in self._book:
-            kind, _, message = block.last.partition(": ")
-            fields = {"type": kind.rstrip(":"), "message": message}
-            self._note(where, who, self._book[GENERIC], fields, block.last, at, block)
+            self._note(where, who, *found, block.last, at, block)
 
     def _unsaid(self, bases: Mapping[str, int]) -> list[Sighting]:
         """What stands in error files and in no stream."""
@@ -313,10 +309,6 @@ def _placed(death: Death, bases: Mapping[str, int]) -> Death:
     if death.rank is None and death.local_rank is not None and death.host in bases:
         return replace(death, rank=bases[death.host] + death.local_rank)
     return death
-
-
-def _groups(found: Mapping[str, str | None]) -> dict[str, str]:
-    return {name: value for name, value in found.items() if value is not None}
 
 
 def _is_last_word(text: str) -> bool:
