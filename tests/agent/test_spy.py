@@ -131,6 +131,7 @@ def test_a_py_spy_that_hangs_is_given_up(tmp_path: Path) -> None:
     program.chmod(0o755)
     sleep = subprocess.Popen(["/bin/sleep", "60"], env={"PATH": str(tmp_path)})
     with sleep:
+        _has_environment(sleep.pid)
         told = probes_spy.spied([sleep.pid], seconds=0.3)[sleep.pid]["untold"]
         assert told.startswith("py-spy gave no answer within ")
         sleep.kill()

@@ -10,6 +10,7 @@ import pty
 import threading
 import tty
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TextIO
 
 import pytest
@@ -39,20 +40,27 @@ def little_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outlets, "STUCK_SECONDS", 0.0)
 
 
-def everything(descriptor: int, outlet: Outlet) -> bytes:
-    """All that comes out while the outlet is closed in a reader's presence."""
-    found: list[bytes] = []
+@contextmanager
+def read_until(words: bytes, descriptor: int, piece: int = 65536) -> Iterator[bytearray]:
+    """All that comes out up to these words, which may come in several reads; whole when the block is left."""
+    found = bytearray()
 
     def read() -> None:
-        while not found or not found[-1].endswith(b"the end\n"):
-            found.append(os.read(descriptor, 65536))
+        while words not in found[-len(words) - piece :]:
+            found.extend(os.read(descriptor, piece))
 
     reader = threading.Thread(target=read)
     reader.start()
-    outlet.write("the end\n")
-    outlet.close()
+    yield found
     reader.join()
-    return b"".join(found)
+
+
+def everything(descriptor: int, outlet: Outlet) -> bytes:
+    """All that comes out while the outlet is closed in a reader's presence."""
+    with read_until(b"the end\n", descriptor) as found:
+        outlet.write("the end\n")
+        outlet.close()
+    return bytes(found)
 
 
 def test_a_pipe_that_nobody_reads_is_not_waited_for_and_gets_everything_later(pipe: tuple[int, TextIO]) -> None:
@@ -107,19 +115,11 @@ def test_a_reader_who_is_only_slow_misses_nothing(pipe: tuple[int, TextIO], monk
     monkeypatch.setattr(outlets, "ROOM", 1000)
     monkeypatch.setattr(outlets, "STUCK_SECONDS", 60.0)
     outlet = Outlet(pipe[1])
-    found: list[bytes] = []
-
-    def read() -> None:
-        while not found or not found[-1].endswith(b"19999 and some words\n"):
-            found.append(os.read(pipe[0], 4096))
-
-    reader = threading.Thread(target=read)
-    reader.start()
-    for number in range(20_000):
-        outlet.write(f"{number} and some words\n")
-    outlet.close()
-    reader.join()
-    assert b"".join(found).count(b"\n") == 20_000
+    with read_until(b"19999 and some words\n", pipe[0], 4096) as found:
+        for number in range(20_000):
+            outlet.write(f"{number} and some words\n")
+        outlet.close()
+    assert found.count(b"\n") == 20_000
     assert outlet.missed() == 0
 
 
@@ -185,16 +185,8 @@ def test_a_terminal_that_stops_in_the_middle_of_a_frame_holds_nothing_up() -> No
     with open(theirs, "w", encoding="utf-8") as stream:
         live = Live(heading(("gpu01",)), stdout=stream, size=lambda: (100, 30))
         long_run(50).play(live)  # comes back, although nobody reads
-        found: list[bytes] = []
-
-        def read() -> None:
-            while not (found and b"log not shown" in b"".join(found[-2:])):
-                found.append(os.read(ours, 65536))
-
-        reader = threading.Thread(target=read)
-        reader.start()
-        live.note("log not shown")
-        live.close()
-        reader.join()
-        assert b" lines not shown, kept in /home/me/runs/7f3a" in b"".join(found)
+        with read_until(b"log not shown", ours) as found:
+            live.note("log not shown")
+            live.close()
+        assert b" lines not shown, kept in /home/me/runs/7f3a" in found
     os.close(ours)
