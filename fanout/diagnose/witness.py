@@ -145,14 +145,19 @@ class Witness:
     def feed(self, host: str, data: bytes, *, at: float, stream: int = 0) -> None:
         """Bytes of a stream that arrived at a time."""
         where = self._stream(host, stream)
-        begun = where.rest
-        whole, newline, rest = (begun + data).rpartition(b"\n")
-        if len(rest) > LONGEST_LINE:
-            whole, newline, rest = whole + newline + rest, b"", b""
-        where.rest = rest
-        if whole or newline:
-            seam = begun + data[: data.find(b"\n") + 1 or None] if begun else b""  # a word may be cut in two
-            self._lines(where, whole, at, worth=self._worth(where, data) or self._worth(where, seam))
+        begun, cut = where.rest, data.rfind(b"\n")
+        where.rest = begun + data if cut < 0 else data[cut + 1 :]
+        if len(where.rest) > LONGEST_LINE:
+            where.rest, cut = b"", len(data)  # nobody waits for its end
+        if cut < 0:
+            return
+        seam = begun + data[: data.find(b"\n") + 1 or None] if begun else b""  # a word may be cut in two
+        if self._worth(where, data) or self._worth(where, seam):
+            self._lines(where, begun + data[:cut], at)
+        else:
+            where.number += gist(data).ends + (cut == len(data))
+            if where.watched:
+                self._go_on(where, begun + data[:cut], at)
 
     def name(self, host: str, stream: int, *, rank: int | None = None, local: int | None = None) -> None:
         """Whose stream it is: one rank's, by its global or by its local number."""
@@ -178,7 +183,7 @@ class Witness:
         for where in self._streams.values():
             rest, where.rest = where.rest, b""
             if rest:
-                self._lines(where, rest, self._heard.get(where.host, 0.0), worth=self._worth(where, rest))
+                self._lines(where, rest, self._heard.get(where.host, 0.0))
         deaths = [death for where in self._streams.values() for death in where.torchrun.deaths.values()]
         bases = {d.host: d.rank - d.local_rank for d in deaths if d.rank is not None and d.local_rank is not None}
         sightings = [frozen(seen, bases) for where in self._streams.values() for seen in where.seen] + self._proofs
@@ -213,15 +218,14 @@ class Witness:
         text = gist(data).text
         return any(needle in text for needle in _ALSO) or self._book.may_speak(data)
 
-    def _lines(self, where: Stream, data: bytes, at: float, *, worth: bool) -> None:
-        if not worth:
-            where.number += data.count(b"\n") + 1
-            if where.watched:  # the end of the block tells whether it goes on
-                for line in data[-4096:].split(b"\n")[-16:]:
-                    body, rank, local = shapes.speaker(shapes.plain(line.decode("utf-8", "replace")))
-                    who = (where.rank if rank is None else rank, where.local if local is None else local)
-                    go_on(where, who, body, at)
-            return
+    def _go_on(self, where: Stream, data: bytes, at: float) -> None:
+        """The end of a block that says nothing tells whether its speakers go on."""
+        for line in data[-4096:].split(b"\n")[-16:]:
+            body, rank, local = shapes.speaker(shapes.plain(line.decode("utf-8", "replace")))
+            who = (where.rank if rank is None else rank, where.local if local is None else local)
+            go_on(where, who, body, at)
+
+    def _lines(self, where: Stream, data: bytes, at: float) -> None:
         for line in data.split(b"\n"):
             where.number += 1
             for part in line.split(b"\r") if b"\r" in line else (line,):

@@ -48,22 +48,23 @@ class _Stream:
             self._size -= len(self._chunks.popleft())
 
     def _find(self, data: bytes) -> None:
-        searched = self._overlap + data
+        overlap = self._overlap
+        speaks = _HEAD in gist(data).text or _HEAD in overlap + data[: len(_HEAD)]
+        searched = overlap + data if speaks or len(data) < _OVERLAP else data
+        self._overlap = searched[-_OVERLAP:]
         begins: list[int] = []
-        speaks = _HEAD in gist(data).text or _HEAD in searched[: len(self._overlap) + len(_HEAD)]
         at = searched.find(_HEAD) if speaks else -1
         while at >= 0:
-            if at + len(_HEAD) > len(self._overlap):  # else it was found last time
+            if at + len(_HEAD) > len(overlap):  # else it was found last time
                 begins.append(searched.rfind(b"\n", 0, at) + 1)
             at = searched.find(_HEAD, at + 1)
         if self._finds and len(self._finds[-1]) < TRACEBACK_BYTES:
-            end = begins[0] - len(self._overlap) if begins else len(data)
+            end = begins[0] - len(overlap) if begins else len(data)
             self._finds[-1] += data[: max(0, end)]
         for begin, end in zip(begins, [*begins[1:], len(searched)], strict=False):
             self._finds.append(bytearray(searched[begin:end]))
         for find in self._finds:
             del find[TRACEBACK_BYTES:]
-        self._overlap = searched[-_OVERLAP:]
 
     def lines(self, count: int) -> tuple[str, ...]:
         whole = _lines(b"".join(self._chunks))
