@@ -39,15 +39,19 @@ class Joining:
             return ""
         self._pause = min(self._pause * 1.3, LAST_SECONDS)
         self._next = time.monotonic() + self._pause
-        inodes = sockets(self._port, connected=True)
         below = procs.descendants(keeper)
         how = self.how
-        if inodes and any(holds(pid, inodes) for pid in below):
+        if self._joined(below):
             how = "joined"
         elif not how and any(_is_torchrun(pid) for pid in below):
             how = "waiting"
         new, self.how = (how if how != self.how else ""), how
         return new
+
+    def _joined(self, pids: list) -> bool:
+        """The kernel walks its table of all connections for whoever asks: nobody does who has none."""
+        inodes = sockets(self._port, connected=True) if any(map(held, pids)) else set()
+        return any(not inodes.isdisjoint(held(pid)) for pid in pids) if inodes else False
 
 
 def sockets(port: int, *, connected: bool = False) -> set:
@@ -67,20 +71,19 @@ def sockets(port: int, *, connected: bool = False) -> set:
     return found
 
 
-def holds(pid: int, inodes: set) -> bool:
-    """Has the process one of these sockets?"""
+def held(pid: int) -> set:
+    """The sockets that a process has."""
     directory = "/proc/%d/fd" % pid
+    found = set()
     try:
-        names = os.listdir(directory)
+        for name in os.listdir(directory):
+            try:
+                found.add(os.readlink(os.path.join(directory, name)))
+            except OSError:
+                continue  # closed since
     except OSError:
-        return False
-    for name in names:
-        try:
-            if os.readlink(os.path.join(directory, name)) in inodes:
-                return True
-        except OSError:
-            continue
-    return False
+        pass  # ended, or not ours
+    return {link for link in found if link.startswith("socket:")}
 
 
 def _is_torchrun(pid: int) -> bool:

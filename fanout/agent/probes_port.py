@@ -17,7 +17,7 @@ import struct
 import threading
 import time
 
-from .joining import holds
+from .joining import held
 from .probes_host import age_of
 from .probes_tools import read, read_or_empty
 from .procs import all_pids, stat_of
@@ -291,5 +291,5 @@ def _user(uid: int) -> str:
 def _owner(inode: str) -> int | None:
     """Of the processes that have the socket the one that began first: a child that only inherited it is not to blame,
     and its pid may well be the smaller one (pids begin anew after ``kernel.pid_max``)."""
-    owners = [(stat_of(pid), pid) for pid in all_pids() if holds(pid, {"socket:[%s]" % inode})]
+    owners = [(stat_of(pid), pid) for pid in all_pids() if "socket:[%s]" % inode in held(pid)]
     return min(((seen[3], pid) for seen, pid in owners if seen), default=(0, None))[1]

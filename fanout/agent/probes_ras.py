@@ -25,8 +25,8 @@ def of_this_run(args: dict[str, Any]) -> list[str]:
 def of(pids: list[int]) -> list[str]:
     """The same of these processes, at the address that is in their environment (NCCL_RAS_ADDR)."""
     host, port = next(filter(None, map(_address, pids)), ("127.0.0.1", probes_services.RAS_PORT))
-    held = joining.sockets(port)
-    if held and not any(joining.holds(pid, held) for pid in pids):
+    listening = joining.sockets(port)
+    if listening and not any(listening & joining.held(pid) for pid in pids):
         raise NotHad("NCCL RAS on port %d is not this run's" % port)
     return probes_services.ras(address=(host, port))
 
