@@ -62,7 +62,7 @@ class Fan:
         if self._pending is not None:  # the one given out last has been dealt with
             link = self.links[self._pending.host]
             if self.looking_on:
-                link.room.release()
+                link.backlog.dealt()
             else:
                 link.dealt_with(self._pending)
             self._pending = None

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 
 from fanout import bare, wire
 from fanout.agent import bundle
+from fanout.backlog import Backlog
 from fanout.errors import AgentRefused, Dropped, TransportError, Unreachable
 from fanout.events import (
     Chunk,
@@ -40,7 +41,7 @@ from fanout.transports.base import Channel, Deadline, Transport
 
 BEAT_SECONDS = 5.0
 SILENT_SECONDS = 15.0  # three beats of the agent
-CHUNKS_IN_QUEUE = 16  # 2 MB a host, as much again as paramiko holds
+CHUNKS_IN_QUEUE = 8  # 2 MB a host, as much again as paramiko holds
 CLOSE_SECONDS = 5.0
 REDIAL_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0)
 
@@ -89,7 +90,7 @@ class Link:
         self._plan: LaunchPlan | None = None
         self._attach_only = False
         self._arrived = Arrived()
-        self.room = threading.Semaphore(CHUNKS_IN_QUEUE)
+        self.backlog = Backlog(CHUNKS_IN_QUEUE)
 
     # -- from the main thread
 
@@ -138,7 +139,7 @@ class Link:
 
     def dealt_with(self, chunk: Chunk) -> None:
         """There is room for one more, and the host may hear that it need not keep this one."""
-        self.room.release()
+        self.backlog.dealt()
         receipt = self._receipts.dealt_with(chunk)
         if receipt and self._plan is not None:
             self.send(receipt)
@@ -155,7 +156,7 @@ class Link:
             channel = self._channel
             self._wake_writer.notify_all()
         self._wake_dialler.set()
-        self.room.release(CHUNKS_IN_QUEUE)
+        self.backlog.abandon()
         if channel is not None:  # a child that hangs is waited for: by a thread, for many links may be closed at once
             self._closing = threading.Thread(target=channel.close, name=f"closing {self.host.name}", daemon=True)
             self._closing.start()
@@ -303,7 +304,7 @@ class Link:
                 if fresh is None:
                     return False
                 event = fresh
-                self.room.acquire()
+                self.backlog.add()
             case Trimmed():
                 self._arrived.sizes[event.stream] = event.upto
             case Gone():
@@ -322,7 +323,7 @@ class Link:
     def _hand_on_bare(self, event: Event) -> bool:
         """Post one event of a bare command's; True once nobody wants any more."""
         if isinstance(event, Chunk):
-            self.room.acquire()
+            self.backlog.add()
         if not self._over:
             self._post(event)
         return self._over

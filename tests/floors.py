@@ -19,6 +19,7 @@ FLOORS = {
     "choices": 1,
     "changed": 1,
     "gist": 1,
+    "backlog": 1,
     "hangs": 3,
     "flags": 3,
     "arguments": 4,

@@ -14,7 +14,7 @@ import zlib
 
 JSON, DATA, DEFLATED = 1, 2, 3
 MAX_BODY = 4 << 20
-CHUNK = 128 << 10  # the most log bytes that we put into one frame
+CHUNK = 256 << 10  # the most log bytes that we put into one frame
 MANY = 32 << 10  # log bytes in one piece that are worth deflating: it is a flood, or a backlog
 
 _HEAD = struct.Struct("!IB")
@@ -33,7 +33,7 @@ def pack(message: dict) -> bytes:
 
 def pack_data(stream: int, offset: int, data: bytes) -> bytes:
     """One frame of log bytes: ``data`` begins at ``offset`` of ``stream``."""
-    kind, small = DATA, zlib.compress(data, 1) if len(data) >= MANY else data
+    kind, small = DATA, _deflated(data) if len(data) >= MANY else data
     if len(small) < len(data) * 3 // 4:
         kind, data = DEFLATED, small
     return _HEAD.pack(_DATA.size + len(data), kind) + _DATA.pack(stream, offset) + data
@@ -82,8 +82,14 @@ def _message(kind: int, body: bytes) -> object:
     raise BadFrame("a frame of kind %d with %d bytes" % (kind, len(body)))
 
 
+def _deflated(data: bytes) -> bytes:
+    """Without zlib's own checksum: ssh has one for every packet, and the log has one to its end."""
+    stream = zlib.compressobj(1, zlib.DEFLATED, -zlib.MAX_WBITS)
+    return stream.compress(data) + stream.flush()
+
+
 def _inflated(data: bytes) -> bytes:
-    stream = zlib.decompressobj()
+    stream = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
         inflated = stream.decompress(data, MAX_BODY)
     except zlib.error as error:
