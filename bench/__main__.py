@@ -25,6 +25,7 @@ ALL = {
     "start_two": start_two.measure,
     "stream": stream.measure,
     "logs": logs.measure,
+    "logs_varied": logs.varied,
     "paced": logs.paced,
     "train": train.measure,
 }

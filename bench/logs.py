@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import re
 import statistics
 import tempfile
@@ -18,6 +19,8 @@ HOSTS = 16
 MEGABYTES = 64  # of each host: so many that starting and ending are a small part of the time
 LINE = "step 1234 | loss 2.3456 | grad norm 0.789 | lr 3.0e-4 | 12345 tokens/s"
 FLOOD = f"head -c {MEGABYTES}MB <(yes '{LINE}')\n"
+PIECE_MEGABYTES = 8
+VARIED = f"for turn in $(seq {MEGABYTES // PIECE_MEGABYTES}); do cat lines; done\n"
 
 LINES_A_SECOND = 10_000
 SECONDS = 60
@@ -37,13 +40,36 @@ _SKIPPED = re.compile(rb"(\d+) lines not shown")
 
 
 def measure(repeat: int = 1) -> Table:
+    """The same line over and over."""
+    return _flood("the same line", FLOOD, repeat)
+
+
+def varied(repeat: int = 1) -> Table:
+    """Lines in which every figure is another, as those of a training are: they deflate to a quarter, at a price."""
+    return _flood("lines that differ in their figures", VARIED, repeat)
+
+
+def _lines() -> str:
+    """A few megabytes of them, the same every time."""
+    dice, said, size = random.Random(3), list[str](), 0
+    while size < PIECE_MEGABYTES * 10**6:
+        loss, norm, rate = dice.uniform(2, 3), dice.random(), dice.uniform(1e-5, 3e-4)
+        tokens = dice.randint(10_000, 20_000)
+        said.append(f"step {len(said)} | loss {loss:.4f} | grad norm {norm:.3f} | lr {rate:.1e} | {tokens} tokens/s\n")
+        size += len(said[-1])
+    return "".join(said)[: PIECE_MEGABYTES * 10**6]
+
+
+def _flood(what: str, script: str, repeat: int) -> Table:
     """Everything to files: fanout's through the live view, the peers' by redirection."""
-    with machines([many(HOSTS)], script=FLOOD) as lab, tempfile.TemporaryDirectory() as place:
-        script = f"cd {PROJECT} && bash train.sh"
-        each = " ".join(f"ssh {name} '{script}' > ~/{name}.out &" for name in lab.names)
+    with machines([many(HOSTS)], script=script) as lab, tempfile.TemporaryDirectory() as place:
+        for node in lab.nodes:
+            node.write_file(f"{PROJECT}/lines", _lines() if script == VARIED else "", user=USER)
+        remote = f"cd {PROJECT} && bash train.sh"
+        each = " ".join(f"ssh {name} '{remote}' > ~/{name}.out &" for name in lab.names)
         contenders = [
             peer("ssh, one process a host", "sh", "-c", f"{each} wait"),
-            peer("pdsh > file", "pdsh", "-R", "ssh", "-f", str(HOSTS), "-w", ",".join(lab.names), script,
+            peer("pdsh > file", "pdsh", "-R", "ssh", "-f", str(HOSTS), "-w", ",".join(lab.names), remote,
                  to=f"{place}/pdsh"),
             fanout("fanout run, live view", "run", "--skip-check", "--keep", "1", "../hosts.txt", "task.py", screen=True),
         ]  # fmt: skip
@@ -52,7 +78,9 @@ def measure(repeat: int = 1) -> Table:
     total = HOSTS * MEGABYTES
     notes = [f"{name}: {_rate(samples, total)}" for name, samples in results.items() if not isinstance(samples, str)]
     notes.append(f"fanout's files hold {kept} of {total * 10**6} bytes.")
-    return table(f"{HOSTS} hosts, {MEGABYTES} MB each, at full speed", results, base=contenders[0].name, notes=notes)
+    return table(
+        f"{HOSTS} hosts, {MEGABYTES} MB of {what} each, at full speed", results, base=contenders[0].name, notes=notes
+    )
 
 
 def _rate(samples: list[Sample], total: int) -> str:
