@@ -77,9 +77,19 @@ def logs(request: Request, edge: Edge) -> int:
         some = _print(recorded, wanted, out, count=given["lines"], on=given["follow"])
     except KeyboardInterrupt:
         return 130
+    if given["follow"] and not out.broken:
+        edge.say(_why_no_more(recorded))
     if wanted.ranks and not some:
         edge.say(f"no such line of rank {given['rank']} is recorded in run {recorded.heading.run_id}")
     return 141 if out.broken else 0
+
+
+def _why_no_more(recorded: Recorded) -> str:
+    """Nothing is left to follow."""
+    run = recorded.heading.run_id
+    if recorded.ended:
+        return f"run {run} has ended: fanout report {run}"
+    return f"nobody writes down run {run} any more: fanout attach {run} takes it up, if it goes on"
 
 
 def _print(recorded: Recorded, wanted: _Wanted, out: Out, *, count: int | None, on: bool) -> bool:

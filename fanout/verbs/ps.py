@@ -135,8 +135,9 @@ def _of_records(request: Request, edge: Edge) -> int:
         header = ("RUN", "STATE", "SINCE", "HOSTS", "LAUNCHER", "TASK")
         edge.stdout.write("\n".join(table(rows, header=header, width=max(80, edge.columns))) + "\n")
     ended = len(records) - len(shown)
-    also = f"; {ended} have ended (--all shows them)" if ended else ""
-    edge.say(f"looked at the {len(records)} runs recorded in {root}{also}; HOSTS would be asked: fanout ps HOSTS")
+    also = f"; {ended} {'has' if ended == 1 else 'have'} ended (--all shows them)" if ended else ""
+    runs = "1 run" if len(records) == 1 else f"{len(records)} runs"
+    edge.say(f"{runs} recorded in {root}{also}; HOSTS would be asked: fanout ps HOSTS")
     return 0
 
 

@@ -48,6 +48,20 @@ def test_a_rank_that_said_nothing_is_told(ranks: Path, capsys: pytest.CaptureFix
     assert "no such line of rank 99 is recorded in run 7f3a" in words
 
 
+def test_who_follows_is_told_why_no_more_comes(
+    ranks: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run has ended; or nobody is there to write down how it goes on."""
+    lines, words = printed(ranks, capsys, "-f")
+    assert len(lines) == 5
+    assert words == "fanout: run 7f3a has ended: fanout report 7f3a\n"
+    (ranks / "r1" / "result.json").unlink()
+    monkeypatch.setattr(follow, "HEIR_SECONDS", 0.1)
+    lines, words = printed(ranks, capsys, "-f")
+    assert len(lines) == 5
+    assert words == "fanout: nobody writes down run 7f3a any more: fanout attach 7f3a takes it up, if it goes on\n"
+
+
 def test_the_time_may_stand_before_every_line(ranks: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lines, _ = printed(ranks, capsys, "-T", "--rank", "0")
     assert all(re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}[+-]\d\d:\d\d gpu01:0 \| ", line) for line in lines)
