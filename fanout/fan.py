@@ -21,13 +21,16 @@ from fanout.transports.base import Transport
 
 
 class Clock:
-    """Seconds that look like Unix time and never jump: the wall clock once, the monotonic one from then on."""
+    """Seconds that look like Unix time and never jump back: the wall clock once, from then on one that goes on while the
+    machine sleeps. A laptop that was closed sees for how long."""
 
     def __init__(self) -> None:
-        self._offset = time.time() - time.monotonic()
+        #: clock_gettime(2): Linux's CLOCK_MONOTONIC stands still in suspend, CLOCK_BOOTTIME does not; macOS's goes on
+        self._kind = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+        self._offset = time.time() - time.clock_gettime(self._kind)
 
     def __call__(self) -> float:
-        return time.monotonic() + self._offset
+        return time.clock_gettime(self._kind) + self._offset
 
 
 class Fan:

@@ -15,6 +15,7 @@ import zlib
 JSON, DATA, DEFLATED = 1, 2, 3
 MAX_BODY = 4 << 20
 CHUNK = 256 << 10  # the most log bytes that we put into one frame
+LEASE_OVER = "the lease ran out"  # how a host ends its word about a run that it has ended for want of a launcher
 MANY = 32 << 10  # log bytes in one piece that are worth deflating: it is a flood, or a backlog
 
 _HEAD = struct.Struct("!IB")

@@ -15,7 +15,7 @@ import signal
 import socket
 import time
 
-from . import joining, place, procs, record, rest, spawn, spool
+from . import frames, joining, place, procs, record, rest, spawn, spool
 from .audience import Audience
 from .lease import Lease
 
@@ -292,7 +292,7 @@ class Keeper:
             return
         now = time.monotonic()
         if self.main and self.lease.left < 0 and self.lease.seconds and not self.deadline_kill:
-            self._stop_unasked("no launcher for %g s: the lease ran out" % self.lease.seconds)
+            self._stop_unasked("no launcher for %g s: %s" % (self.lease.seconds, frames.LEASE_OVER))
         if not self.main and self.lease.left < 0:
             self._finish([], 0)  # prepared, and the launcher never came back
         if not self.deadline_kill or self.done:

@@ -6,10 +6,12 @@ where the line does not tell (ranks that share one stream).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from fanout.agent.frames import LEASE_OVER
 from fanout.diagnose.dumps import Flight
 from fanout.diagnose.signatures import Kind, Role
 
@@ -77,12 +79,15 @@ class Stand:
     native: tuple[tuple[str, int, str], ...] = ()
 
 
+_LEASE = re.compile(r"for (?P<seconds>\d+(?:\.\d+)?) s: " + LEASE_OVER + r"\Z")
+
 EndKind = Literal["ended", "stopped", "lost", "running"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class End:
-    """How a host's script ended. ``stopped``: the launcher had told it to; ``since``: when it was last heard of."""
+    """How a host's script ended. ``stopped``: the launcher had told it to; ``since``: when it was last heard of; ``why``:
+    what the host itself says of it, where the script did not end by itself."""
 
     host: str
     kind: EndKind
@@ -97,6 +102,12 @@ class End:
     def failed(self) -> bool:
         return self.kind == "lost" or (self.kind == "ended" and self.code != 0)
 
+    @property
+    def lease(self) -> float:
+        """For so many seconds it had heard of no launcher, and ended for that; 0 where that was not why."""
+        found = _LEASE.search(self.why) if self.kind == "ended" else None
+        return float(found["seconds"]) if found else 0.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
@@ -110,6 +121,9 @@ class Evidence:
     ends: Mapping[str, End] = field(default_factory=dict)
     addresses: Mapping[str, str] = field(default_factory=dict)
     gaps: Mapping[str, float] = field(default_factory=dict)  # host -> seconds for which its link was broken
+    away: float = (
+        0.0  # the longest time for which the launcher itself saw nothing: it was stopped, or its machine slept
+    )
     stands: tuple[Stand, ...] = ()
     flights: tuple[Flight, ...] = ()  # dumps of flight recorders
     looked: frozenset[str] = frozenset()  # hosts where dumps were looked for

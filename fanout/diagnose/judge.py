@@ -94,7 +94,7 @@ def _silent(
     """Ranks of which nothing is known, on hosts that did not end well."""
     heard = {each.rank for each in known} | {rank for _, rank in guilty}
     vague = {each.host for each in known if each.rank is None} | {host for host, rank in guilty if rank is None}
-    well = {host for host, end in evidence.ends.items() if end.kind in ("lost", "stopped") or end.code == 0}
+    well = {host for host, end in evidence.ends.items() if end.kind in ("lost", "stopped") or end.code == 0 or end.why}
     return tuple(
         Party(host=host, rank=rank, how="neither an error nor an end of it is known")
         for rank, host in sorted(world.all().items())
@@ -125,6 +125,11 @@ def _by_end(found: Finding) -> tuple[str, ...]:
     cause = found.cause
     if cause.signature == "lost":
         return (f"see whether {cause.host} is up: its uptime and `dmesg` say whether it restarted",)
+    if found.suspect is not None and found.suspect.over is not None and found.suspect.over.why:
+        look = "`last -x | head`, `journalctl -n 50` and `dmesg -T | tail`"
+        return (
+            f"on {cause.host}: {look} tell of a shutdown, of a login whose processes were ended, of the OOM killer",
+        )
     if cause.code in (-9, 137):
         return (f"on {cause.host}: dmesg -T | grep -i 'killed process'; journalctl -u systemd-oomd",)
     if cause.code in (-11, 139, -7, 135, -4, 132, -8, 136):

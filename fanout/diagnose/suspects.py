@@ -71,7 +71,7 @@ def suspects(evidence: Evidence, processes: Sequence[Process]) -> tuple[Suspect,
     for host, end in evidence.ends.items():
         if end.kind == "lost":
             out.append(_lost(host, end))
-        elif end.failed and host not in explained:
+        elif end.failed and host not in explained and not end.lease:
             out.append(_script(host, end))
     return tuple(out)
 
@@ -145,11 +145,13 @@ def _script(host: str, end: End) -> Suspect:
     code = _code(end)
     assert code is not None or end.kind == "ended"
     how = _ended(code) if code is not None else "ended in a way that could not be learned"
-    known = code is not None and code not in (1, -6)
+    strength = WEAK if code is not None and code not in (1, -6) else FAINT
+    if end.why:  # the host knows
+        how, strength = f"ended: {end.why}", STRONG
     return Suspect(
         host=host,
         rank=None,
-        strength=WEAK if known else FAINT,
+        strength=strength,
         begin=end.at - NOTICE_SECONDS,
         end=end.at,
         signature="exit" if end.signal is None else "signal",

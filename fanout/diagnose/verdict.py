@@ -12,7 +12,7 @@ Confidence = Literal["high", "medium", "low", "undetermined"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cause:
-    """What began it. ``signature`` is the signature's id, else exit, signal, lost, silent, network.
+    """What began it. ``signature`` is the signature's id, else exit, signal, lost, silent, unheard, network.
 
     ``ranks`` are all that said the same within the same failure; ``code`` is that of the process (negative: a signal),
     ``host_code`` that of the script on its host.
@@ -41,7 +41,7 @@ class Cause:
         if self.host is None:
             if self.rank is not None:
                 return f"rank {self.rank}"
-            return "the network" if self.signature == "network" else "the run"
+            return {"network": "the network", "unheard": "the launcher"}.get(self.signature, "the run")
         if self.rank is None:
             return self.host
         return f"rank {self.rank} on {self.host}"

@@ -17,7 +17,20 @@ from fanout.diagnose.signatures import GENERIC, Book, Signature, builtin, fields
 from fanout.diagnose.streams import Seen, Stream, Who, frozen, go_on
 from fanout.diagnose.torchrun import Torchrun
 from fanout.diagnose.tracebacks import NEEDLES, Block
-from fanout.events import Acted, Answered, Chunk, Event, Examine, Exited, Linked, LinkLost, Lost, Stop, StreamOpened
+from fanout.events import (
+    Acted,
+    Answered,
+    Chunk,
+    Event,
+    Examine,
+    Exited,
+    Linked,
+    LinkLost,
+    Lost,
+    Stop,
+    StreamOpened,
+    Tick,
+)
 from fanout.gist import bare, gist
 from fanout.state import RunState
 
@@ -57,6 +70,8 @@ class Witness:
         self._heard: dict[str, float] = {}
         self._broke: dict[str, float] = {}
         self._gaps: dict[str, float] = {}
+        self._away = 0.0
+        self._last: float | None = None  # when anything happened, once the launcher's clock ticks
         self._boots: dict[str, str] = {}
         self._asked: dict[tuple[str, int], str] = {}
         self._stands: dict[tuple[str, int], Stand] = {}
@@ -70,6 +85,11 @@ class Witness:
 
     def take(self, event: Event) -> None:
         """One event."""
+        if self._last is not None:
+            self._away = max(self._away, event.at - self._last)
+            self._last = max(self._last, event.at)
+        elif isinstance(event, Tick):  # a record has none, and its pauses mean nothing
+            self._last = event.at
         match event:
             case Chunk():
                 self._heard[event.host] = event.at
@@ -197,6 +217,7 @@ class Witness:
             ends=dict(self._ends),
             addresses={name: next(iter(hosts)) for name, hosts in self._addresses.items() if len(hosts) == 1},
             gaps=dict(self._gaps),
+            away=self._away,
             stands=tuple(self._stands.values()),
             flights=tuple(self.dumps.flights.values()),
             looked=frozenset(self.dumps.looked) if self._live else frozenset(),

@@ -1,0 +1,109 @@
+"""Rules over those who waited in vain, or lost a peer: who did not, whom they name, and what it means if nobody is missing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+from fanout.diagnose.case import Case, Finding
+from fanout.diagnose.evidence import Sighting
+from fanout.diagnose.processes import NEAR_SECONDS
+from fanout.diagnose.verdict import Cause, Confidence
+
+LOOK = "see what it did at that time: a loader, a checkpoint, a lock, another branch of the code"
+
+
+def silent(case: Case) -> Finding | None:
+    """All others timed out in a collective; the one that did not was somewhere else."""
+    timed_out = [each for each in case.waited if each.kind == "timeout"]
+    everyone = case.world.all()
+    if not timed_out or not everyone or not case.world.complete(case.evidence.hosts):
+        return None
+    marked = {each.rank for each in timed_out if each.rank is not None}
+    vague = {each.host for each in timed_out if each.rank is None}  # some rank of these said it
+    spoke = {each.rank for each in case.processes if each.sightings and each.rank is not None}
+    quiet = {rank: host for rank, host in everyone.items() if rank not in spoke and host not in vague}
+    if not quiet or len(marked) + len(vague) < 1:
+        return None
+    hosts = list(dict.fromkeys(quiet.values()))
+    told = f"{len(timed_out)} processes say that they waited in vain"
+    if len(quiet) == 1:
+        ((rank, host),) = quiet.items()
+        found = Cause(signature="silent", says=_SILENT, host=host, rank=rank, ranks=(rank,), hosts=(host,))
+        sure: Confidence = "medium" if len(marked) == len(everyone) - 1 else "low"
+        return Finding(cause=found, confidence=sure, evidence=(told, f"only {found.who} does not"), advice=(LOOK,))
+    whole = len(hosts) == 1 and len(quiet) == len(case.world.ranks[hosts[0]])
+    if whole and len(case.evidence.hosts) > 1:
+        found = Cause(signature="silent", says=_SILENT, host=hosts[0], ranks=tuple(sorted(quiet)), hosts=tuple(hosts))
+        sure = "medium" if len(case.evidence.hosts) > 2 else "low"
+        return Finding(cause=found, confidence=sure, evidence=(told, f"no rank of {hosts[0]} does"), advice=(LOOK,))
+    if len(quiet) > 4 or len(quiet) * 2 > len(everyone):
+        return None
+    causes = [
+        Cause(signature="silent", says=_SILENT, host=host, rank=rank, ranks=(rank,), hosts=(host,))
+        for rank, host in sorted(quiet.items())
+    ]
+    note = "torchrun may have ended some of them before they could say that they waited"
+    return Finding(cause=causes[0], confidence="low", also=tuple(causes[1:]), evidence=(told, note), advice=(LOOK,))
+
+
+_SILENT = "said nothing while the others waited"
+
+
+def blamed(case: Case) -> Finding | None:
+    """Edges from victims to the addresses that they lost; the host that all name and that names none."""
+    edges: dict[str, str] = {}
+    for seen in sorted(case.waited, key=lambda each: each.at):
+        peer = case.evidence.addresses.get(seen.fields.get("peer", ""))
+        if peer is not None and peer != seen.host and not _followed(case, seen):
+            edges.setdefault(seen.host, peer)  # the earliest of each: later ones name other victims
+    named = Counter(edges.values())
+    sinks = [host for host in named if host not in edges]
+    if len(sinks) != 1:
+        return None
+    host = sinks[0]
+    whole = named[host] == len(case.evidence.hosts) - 1 >= 2
+    cause = Cause(signature="blamed", says="went away from all the others", host=host, hosts=(host,))
+    told = [f"{named[host]} of the other hosts lost their connection to {host}, which names nobody"]
+    lost = {seen.rank for seen in case.waited if seen.host == host}
+    others = [rank for rank in case.world.ranks.get(host, ()) if rank not in lost]
+    if lost and len(others) == 1:  # it has come to its end without a word, or with the beginning of one
+        cause = replace(cause, rank=others[0], ranks=(others[0],))
+        told.append(f"all other ranks on {host} lost a peer themselves")
+    sure: Confidence = "medium" if whole else "low"
+    return Finding(
+        cause=cause, confidence=sure, evidence=tuple(told), advice=(f"see `dmesg` and the uptime of {host}",)
+    )
+
+
+def _followed(case: Case, seen: Sighting) -> bool:
+    """Did it lose a peer that had waited in vain itself, and so had ended? Then its loss speaks against nobody."""
+    peer = case.evidence.addresses.get(seen.fields.get("peer", ""))
+    return any(
+        each.kind == "timeout" and each.host == peer and each.at <= seen.at + NEAR_SECONDS for each in case.waited
+    )
+
+
+def nobody(case: Case) -> Finding | None:
+    """Everybody waited for somebody, and nobody is missing."""
+    hosts = {each.host for each in case.waited}
+    meeting = [each for each in case.waited if each.kind == "meeting" or each.role == "pointer"]
+    if len(case.evidence.hosts) < 2 or hosts != set(case.evidence.hosts):
+        return None
+    count = f"{len(case.waited)} processes on all {len(hosts)} hosts waited in vain"
+    if meeting:
+        cause = Cause(
+            signature="meeting", says="never came together: some rank is not where the others wait", host=None
+        )
+        compare = (
+            "compare WORLD_SIZE, NNODES, NODE_RANK, MASTER_ADDR and MASTER_PORT on all hosts",
+            "fanout check HOSTS",
+        )
+        return Finding(cause=cause, confidence="low", evidence=(count,), advice=compare)
+    if any(each.kind != "timeout" and not _followed(case, each) for each in case.waited):
+        return None
+    says = "stopped carrying data, or the code deadlocked on all of them"
+    cause = Cause(signature="network", says=says, host=None, hosts=tuple(case.evidence.hosts))
+    refute = "a mesh test between these hosts that passes now: then look at the stacks of a run that hangs"
+    advice = ("fanout check HOSTS --only network",)
+    return Finding(cause=cause, confidence="low", evidence=(count, "none is silent"), refutes=(refute,), advice=advice)
