@@ -48,6 +48,9 @@ from fanout.events import (
 )
 
 
+AWAY_SECONDS = 10.0  # between two events, where the clock ticks ten times a second
+
+
 class ImpossibleMove(Exception):
     """An event that cannot follow from the host's phase: the agent (or the host) does not keep the protocol."""
 
@@ -193,6 +196,7 @@ class RunState:
     chunks: int = 0  # how often one did
     longest_pause: float = 0.0  # the longest time for which none did, in between
     answers: Mapping[tuple[str, int], Answered] = field(default_factory=dict)
+    awake_at: float = 0.0  # since when we look on without a break: before that we were stopped, or our machine slept
 
     @classmethod
     def new(cls, names: Iterable[str], *, at: float) -> RunState:
@@ -222,6 +226,8 @@ def reopened(host: HostState) -> HostState:
 def advance(state: RunState, event: Event) -> RunState:
     """The state after ``event``. Raises ImpossibleMove for an event that its host's phase does not allow."""
     now = max(state.now, event.at)
+    if now - state.now > AWAY_SECONDS:
+        state = _RUN(state, awake_at=now)
     match event:
         case Chunk():
             return _spoken(state, event, now)

@@ -212,4 +212,5 @@ def _since_linked(host: HostState, at: float) -> float:
 
 
 def _overdue(state: RunState, since: float | None, seconds: float) -> bool:
-    return since is not None and state.now - since > seconds
+    """What came while we were away is heard first: everybody has the whole time once more."""
+    return since is not None and state.now - max(since, state.awake_at) > seconds

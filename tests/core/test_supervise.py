@@ -119,6 +119,20 @@ def test_a_host_that_does_not_get_ready_is_not_waited_for_for_ever() -> None:
     )
 
 
+def test_what_came_while_the_launcher_slept_is_heard_before_anybody_is_blamed() -> None:
+    """Ctrl-Z, or a closed laptop: its first look at the time afterwards says nothing about the hosts."""
+    begun = state(host(Phase.LINKED, prepare_at=0.0), now=1.0)
+    woken = advance(advance(begun, Tick(at=5.0)), Tick(at=900.0))
+    assert decide(POLICY, woken) == ()
+    looked_on = woken
+    for second in range(901, 1022):
+        looked_on = advance(looked_on, Tick(at=float(second)))
+    assert decide(POLICY, looked_on) != ()
+    waits = state(running(joined_at=10.0, waiting_at=5.0), running(), now=20.0)
+    assert decide(POLICY, advance(waits, Tick(at=400.0))) == ()
+    assert decide(POLICY, state(running(joined_at=10.0, waiting_at=5.0), running(), now=400.0)) != ()
+
+
 def test_a_host_that_rolled_back_by_itself_undoes_the_others() -> None:
     """It heard nothing from us for a minute: the launcher was suspended."""
     gone = Gone(at=999.0, host="a", killed=0)
