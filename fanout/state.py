@@ -47,7 +47,6 @@ from fanout.events import (
     Unreached,
 )
 
-
 AWAY_SECONDS = 10.0  # between two events, where the clock ticks ten times a second
 
 
