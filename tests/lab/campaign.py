@@ -13,6 +13,7 @@ import time
 import traceback
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from itertools import product
 
 from tests.lab.lab import Lab
@@ -73,7 +74,7 @@ def deaths() -> Iterator[Scene]:
         yield Scene(fault="keeper killed", phase="starting", where=where, promise=NOT_IN)
         unread = Promise(codes=(255,), words=known, logs="prefix")  # what was still in the pipe dies with it
         yield Scene(fault="keeper killed", phase="running", where=where, promise=unread)
-        yield Scene(fault="keeper killed", phase="stopping", where=where, promise=ENDS)
+        yield Scene(fault="keeper killed", phase="stopping", where=where, promise=replace(ENDS, logs="prefix"))
         yield Scene(fault="script killed", phase="running", where=where, promise=Promise(codes=(137,), words="SIGKILL"))
         cleaned = Promise(codes=(255,), words="rebooted or cleaned", logs="prefix", quiet=GUARDIAN)
         yield Scene(fault="rebooted", phase="running", where=where, promise=cleaned)
@@ -122,7 +123,8 @@ def shortages() -> Iterator[Scene]:
         killed = Promise(codes=(255,), words="died without a record", logs="prefix")
         yield Scene(fault="whole session killed", phase="running", where=where, promise=killed)
     yield Scene(fault="whole session killed", phase="starting", where="one", promise=NOT_IN)
-    yield Scene(fault="whole session killed", phase="stopping", where="one", promise=ENDS)
+    cut = replace(ENDS, logs="prefix")  # what was still in the pipe dies with it
+    yield Scene(fault="whole session killed", phase="stopping", where="one", promise=cut)
     if FREEZER.is_dir():
         for where in ("one", "all"):
             left = Promise(codes=(0,), words=r"left behind: pid \d+ .*sleep 1007", quiet=5.0)
