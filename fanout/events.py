@@ -2,7 +2,7 @@
 
 An event says what happened on one host (or, without ``host``, to the run). It carries no colour, no width and no
 prefix: how it looks is the views' business. ``at`` is in seconds of the launcher's clock, which looks like Unix time
-but never jumps (see ``Clock`` in fan.py). An Action is a wish of the policy; carried out, it comes back as ``Acted``,
+but never jumps back (see ``Clock`` in fan.py). An Action is a wish of the policy; carried out, it comes back as ``Acted``,
 so that the record of a run is whole.
 
 Editing rules: leaves only (this file imports nothing of ours); every event is a member of ``Event``, every action of
