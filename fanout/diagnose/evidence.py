@@ -121,9 +121,7 @@ class Evidence:
     ends: Mapping[str, End] = field(default_factory=dict)
     addresses: Mapping[str, str] = field(default_factory=dict)
     gaps: Mapping[str, float] = field(default_factory=dict)  # host -> seconds for which its link was broken
-    away: float = (
-        0.0  # the longest time for which the launcher itself saw nothing: it was stopped, or its machine slept
-    )
+    away: float = 0.0  # the longest time for which the launcher itself saw nothing: stopped, killed, asleep
     stands: tuple[Stand, ...] = ()
     flights: tuple[Flight, ...] = ()  # dumps of flight recorders
     looked: frozenset[str] = frozenset()  # hosts where dumps were looked for

@@ -1,6 +1,6 @@
 """Hosts that ended a run by themselves, because they had heard of no launcher for as long as their lease.
 
-Nobody's training failed then: the launcher was stopped or its machine slept (a laptop that was closed), or what lies
+Nobody's training failed then: the launcher was stopped, or its machine slept (a laptop that was closed), or what lies
 between it and the hosts carried nothing. Whoever has an error of its own is the business of other rules.
 """
 
@@ -21,7 +21,8 @@ def rule(case: Case) -> Finding | None:
     told = [f"{fold(leases)} heard of no launcher for {_long(lease)}, which is the lease, and ended the run"]
     gaps = {host: gap for host, gap in case.evidence.gaps.items() if gap >= lease / 2}
     if case.evidence.away >= lease / 2:
-        says = f"was stopped, or its machine slept, for {_long(case.evidence.away)}: longer than the hosts wait for it"
+        how = "stopped, killed, or its machine slept"
+        says = f"was away for {_long(case.evidence.away)} ({how}), longer than the hosts wait for it"
         advice = f"run fanout where nothing sleeps (tmux on a machine of the lab), or let them wait longer: {_FLAG}"
         return _finding(Cause(signature="unheard", says=says, host=None), "high", told, advice, lease)
     told += [f"its connection to {host} was down for {_long(gap)}" for host, gap in list(gaps.items())[:4]]

@@ -71,7 +71,8 @@ class Witness:
         self._broke: dict[str, float] = {}
         self._gaps: dict[str, float] = {}
         self._away = 0.0
-        self._last: float | None = None  # when anything happened, once the launcher's clock ticks
+        self._last: float | None = None  # when anything happened
+        self._ticks = False
         self._boots: dict[str, str] = {}
         self._asked: dict[tuple[str, int], str] = {}
         self._stands: dict[tuple[str, int], Stand] = {}
@@ -85,11 +86,11 @@ class Witness:
 
     def take(self, event: Event) -> None:
         """One event."""
-        if self._last is not None:
-            self._away = max(self._away, event.at - self._last)
-            self._last = max(self._last, event.at)
-        elif isinstance(event, Tick):  # a record has none, and its pauses mean nothing
-            self._last = event.at
+        last = event.at if self._last is None else self._last
+        self._ticks = self._ticks or isinstance(event, Tick)
+        if self._ticks:  # a record has none: what it does not tell is no absence, until somebody takes the run up again
+            self._away = max(self._away, event.at - last)
+        self._last = max(last, event.at)
         match event:
             case Chunk():
                 self._heard[event.host] = event.at

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fanout.events import Exited, Linked, LinkLost, Lost
+from fanout.events import Exited, Linked, LinkLost, Lost, Tick
 from tests.diagnose.kit import Run, people, verdict
 
 WHY = "no launcher for 300 s: the lease ran out"
@@ -40,13 +40,32 @@ def test_a_launcher_that_slept_is_the_cause_and_no_host_is(signal: int) -> None:
     )
     assert (
         found.sentence
-        == "the launcher was stopped, or its machine slept, for 31 min: longer than the hosts wait for it"
+        == "the launcher was away for 31 min (stopped, killed, or its machine slept), longer than the hosts wait for it"
     )
     assert found.evidence == ("gpu[01-03] heard of no launcher for 300 s, which is the lease, and ended the run",)
     assert found.advice == (
         "run fanout where nothing sleeps (tmux on a machine of the lab), or let them wait longer: --lease SECONDS (it was 300)",
     )
     assert found.silent == ()
+
+
+def test_a_launcher_that_was_killed_is_told_by_the_next_that_takes_the_run_up() -> None:
+    """What it wrote down has no ticks and pauses as it likes; then nobody was there; then somebody was."""
+    run = Run(hosts=3, each=1)
+    run.events = [event for event in run.events if not isinstance(event, Tick)]
+    run.at += 700.0
+    run.say("gpu01", b"step 2\n")
+    alone = verdict(ended_by_lease(copy(run), *run.hosts), each=1)
+    assert alone.sentence == "the launcher was out of reach of the hosts for longer than the lease"
+    run.wait(2700.0)
+    found = verdict(ended_by_lease(run, *run.hosts), each=1)
+    assert found.sentence.startswith("the launcher was away for 45 min (stopped, killed, or its machine slept)")
+
+
+def copy(run: Run) -> Run:
+    other = Run(hosts=len(run.hosts), each=run.each)
+    other.events, other.at = list(run.events), run.at
+    return other
 
 
 def test_a_launcher_whose_network_was_gone_is_the_cause_too() -> None:
