@@ -16,7 +16,7 @@ from typing import Any
 from fanout import supervise
 from fanout.descriptors import make_room
 from fanout.errors import FanoutError, LauncherError
-from fanout.events import Chunk, Event, LinkLost, StreamOpened
+from fanout.events import Chunk, Event, LinkLost, StreamOpened, Tick
 from fanout.fan import Clock, Fan
 from fanout.hosts import Host, Origin
 from fanout.launch import Session, Subscriber
@@ -24,7 +24,7 @@ from fanout.link import FanOptions
 from fanout.outcome import RunOutcome, of
 from fanout.plan import LaunchPlan, NodePlan
 from fanout.settings import Settings
-from fanout.state import HostState, Phase, RunState, reopened
+from fanout.state import HostState, Phase, RunState, advance, reopened
 from fanout.transports.pick import Picker
 from fanout.views.base import Heading
 from fanout.views.logdir import LogDir
@@ -107,6 +107,10 @@ class TakenUp:
                     learner(event, state)
         except FanoutError:
             return state
+        looks_on = Tick(at=max(now, state.now))  # from here on somebody does; before that nobody did for a while
+        state = advance(state, looks_on)
+        for learner in learners:
+            learner(looks_on, state)
         return state
 
     def _record(self) -> LogDir | None:
