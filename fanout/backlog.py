@@ -13,10 +13,12 @@ class Backlog:
         self._room = threading.Semaphore(most)
         self._step = max(1, most // 2)
         self._dealt = 0
+        self._abandoned = False
 
     def add(self) -> None:
         """One piece; waits until there is room for it."""
-        self._room.acquire()
+        if not self._abandoned:
+            self._room.acquire()
 
     def dealt(self) -> None:
         """One piece has been dealt with."""
@@ -26,5 +28,6 @@ class Backlog:
             self._room.release(self._step)
 
     def abandon(self) -> None:
-        """Nobody deals with anything any more: who waits may go."""
-        self._room.release(2 * self._step)
+        """Nobody deals with anything any more: who waits may go, and does not wait again."""
+        self._abandoned = True
+        self._room.release()

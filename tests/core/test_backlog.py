@@ -44,12 +44,18 @@ def test_who_waits_is_woken_when_half_of_it_is_dealt_with() -> None:
     assert not thread.is_alive()
 
 
-def test_nobody_waits_for_one_that_is_abandoned_and_one_piece_is_enough() -> None:
-    backlog = Backlog(1)
-    thread, _ = adds(backlog, 2)
+def test_nobody_waits_for_one_that_is_abandoned() -> None:
+    """Whatever is still on its way."""
+    backlog = Backlog(8)
+    thread, added = adds(backlog, 100)
     backlog.abandon()
     thread.join(20)
     assert not thread.is_alive()
+    assert len(added) == 100
+
+
+def test_one_piece_is_enough() -> None:
+    backlog = Backlog(1)
     for _ in range(5):
-        backlog.dealt()
         backlog.add()
+        backlog.dealt()
