@@ -49,9 +49,14 @@ def _ends_with_a_login(process: Process) -> bool:
 def assert_clean(lab: Lab, *, grace: float = 2.0, allow: Sequence[str] = ()) -> None:
     """Fail unless every machine that is on runs nothing but sshd, and holds no ``fanout-*`` directory.
 
-    Logins that have just been closed, and what ends with them, get ``grace`` seconds; nothing of a run gets any.
+    Logins that have just been closed, what ends with them, and what a test itself had running beside the launcher get
+    ``grace`` seconds to end; nothing of a run on a host gets any.
     """
-    left = [(node, process) for node, process in leftover_processes(lab) if not _ends_with_a_login(process)]
+    left = [
+        (node, process)
+        for node, process in leftover_processes(lab)
+        if node is not lab.launcher and not _ends_with_a_login(process)
+    ]
     if not wait_quiet(lab, 0.0 if left else grace):
         left = left or leftover_processes(lab)
     said = [f"{node.name}: process left: {process}" for node, process in left]
