@@ -50,8 +50,8 @@ class Joining:
 
     def _joined(self, pids: list) -> bool:
         """The kernel walks its table of all connections for whoever asks: nobody does who has none."""
-        inodes = sockets(self._port, connected=True) if any(map(held, pids)) else set()
-        return any(not inodes.isdisjoint(held(pid)) for pid in pids) if inodes else False
+        ours = set().union(*map(held, pids))
+        return bool(ours) and not ours.isdisjoint(sockets(self._port, connected=True))
 
 
 def sockets(port: int, *, connected: bool = False) -> set:

@@ -243,8 +243,7 @@ class Witness:
     def _go_on(self, where: Stream, data: bytes, at: float) -> None:
         """The end of a block that says nothing tells whether its speakers go on."""
         for line in data[-4096:].split(b"\n")[-16:]:
-            body, rank, local = shapes.speaker(shapes.plain(line.decode("utf-8", "replace")))
-            who = (where.rank if rank is None else rank, where.local if local is None else local)
+            body, who = _speaker(where, line.decode("utf-8", "replace"))
             go_on(where, who, body, at)
 
     def _lines(self, where: Stream, data: bytes, at: float) -> None:
@@ -255,8 +254,7 @@ class Witness:
                     self._line(where, part[:LONGEST_LINE].decode("utf-8", "replace"), at)
 
     def _line(self, where: Stream, text: str, at: float) -> None:
-        body, rank, local = shapes.speaker(shapes.plain(text))
-        who = (where.rank if rank is None else rank, where.local if local is None else local)
+        body, who = _speaker(where, text)
         where.torchrun.feed(body, at, where.number)
         if where.watched:
             go_on(where, who, body, at)
@@ -335,6 +333,12 @@ def _placed(death: Death, bases: Mapping[str, int]) -> Death:
     if death.rank is None and death.local_rank is not None and death.host in bases:
         return replace(death, rank=bases[death.host] + death.local_rank)
     return death
+
+
+def _speaker(where: Stream, text: str) -> tuple[str, Who]:
+    """A line without its marks, and who said it: whom they name, else whose stream it is."""
+    body, rank, local = shapes.speaker(shapes.plain(text))
+    return body, (where.rank if rank is None else rank, where.local if local is None else local)
 
 
 def _is_last_word(text: str) -> bool:
