@@ -1,0 +1,176 @@
+"""What ssh's configuration says about each host: ``ssh -G`` is asked, because it is the reference.
+
+Each distinct question (name, user, port, address) is asked once. A configuration that ssh refuses is a UsageError with
+the words of ssh, which name the file and the line.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+import socket
+import subprocess
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from fanout.errors import LauncherError, UsageError
+from fanout.hosts import Host
+from fanout.transports.sshoptions import BadOption, Here, SshOptions, parse
+
+ASKED_AT_ONCE = 4
+ANSWER_SECONDS = 20.0  # `Match exec` and CanonicalizeHostname may take their time
+MOST_JUMPS = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """One login to ask about: the words that ``ssh`` would get. ``options`` are those of -o, for the target alone."""
+
+    name: str
+    user: str = ""
+    port: int | None = None
+    hostname: str = ""
+    options: tuple[str, ...] = ()
+
+    def words(self) -> list[str]:
+        """Return the words of the ssh command line, without the program."""
+        words = [word for option in self.options for word in ("-o", option)]
+        words += ["-o", f"HostName={self.hostname}"] if self.hostname else []
+        words += ["-p", str(self.port)] if self.port is not None else []
+        words += ["-l", self.user] if self.user else []
+        return [*words, "--", self.name]
+
+
+class SshConfig:
+    """Answers what ssh would do for a host; safe to use from many threads at once."""
+
+    def __init__(self, *, file: str = "", options: Sequence[str] = (), user: str = "", program: str = "ssh") -> None:
+        """``file`` is that of -F, ``options`` are those of -o, ``user`` is the login name where the hostfile has none."""
+        self.file = file
+        self.options = tuple(options)
+        self._user = user
+        self._program = program
+        self._here: Here | None = None
+        self._lock = threading.Lock()
+        self._answers: dict[Question, SshOptions] = {}
+        self._asking: dict[Question, threading.Lock] = {}
+        self._places = threading.BoundedSemaphore(ASKED_AT_ONCE)
+
+    def resolve(self, host: Host) -> SshOptions:
+        """Return how ssh would log in to ``host``. Raises UsageError where ssh refuses the configuration."""
+        return self.ask(self.question(host))
+
+    def question(self, host: Host) -> Question:
+        """Return the question for one host: what the hostfile and the flags give overrides the configuration."""
+        return Question(
+            name=host.name,
+            user=host.user or self._user,
+            port=host.port,
+            hostname=host.hostname or "",
+            options=self.options,
+        )
+
+    def chain(self, host: Host) -> tuple[SshOptions, ...]:
+        """Return every login on the way, in the order in which they are made; the last one is the host itself."""
+        return self._way(self.resolve(host), ())
+
+    def _way(self, target: SshOptions, after: tuple[SshOptions, ...]) -> tuple[SshOptions, ...]:
+        """The jumps before ``target``, as ``ssh -J FIRST,…`` makes them: only the first one's own jumps count as well."""
+        seen = [*after, target]
+        if len(seen) > MOST_JUMPS or any(one.address == target.address and one.user == target.user for one in after):
+            way = " <- ".join(one.name for one in seen)
+            raise UsageError(
+                f"ssh_config: the jump hosts form a loop: {way}", hint=f"`ProxyJump none` for {target.name}"
+            )
+        hops = [self.ask(jump_question(spec)) for spec in target.proxy_jump]
+        if not hops:
+            return (target,)
+        first = self._way(hops[0], tuple(seen))
+        return (*first, *(replace(hop, proxy_jump=(), proxy_command="") for hop in hops[1:]), target)
+
+    def ask(self, question: Question) -> SshOptions:
+        """Return the answer to one question, asked once however many threads want it."""
+        with self._lock:
+            if question in self._answers:
+                return self._answers[question]
+            asking = self._asking.setdefault(question, threading.Lock())
+        with asking:
+            if question not in self._answers:
+                with self._places:
+                    answer = self._asked(question)
+                with self._lock:
+                    self._answers[question] = answer
+            return self._answers[question]
+
+    def _asked(self, question: Question) -> SshOptions:
+        argv = [self._program, "-G", *(["-F", self.file] if self.file else []), *question.words()]
+        try:
+            done = subprocess.run(
+                argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=ANSWER_SECONDS, check=False
+            )
+        except FileNotFoundError:
+            raise LauncherError("there is no `ssh` program on this machine", hint="install OpenSSH's client") from None
+        except subprocess.TimeoutExpired:
+            raise UsageError(
+                f"`ssh -G {question.name}` gave no answer within {ANSWER_SECONDS:g} s",
+                hint="a command of `Match exec` or a name server hangs",
+            ) from None
+        if done.returncode != 0:
+            raise UsageError(_refusal(question, done.stderr.decode("utf-8", "replace")), hint=f"ssh -G {question.name}")
+        try:
+            return parse(question.name, done.stdout.decode("utf-8", "surrogateescape"), self._known_here())
+        except BadOption as error:
+            raise UsageError(f"ssh_config, for {question.name}: {error}") from None
+
+    def _known_here(self) -> Here:
+        if self._here is None:
+            self._here = find_here()
+        return self._here
+
+
+def find_here() -> Here:
+    """Return what the tokens of a configuration need: OpenSSH takes home and user from passwd, not from the environment."""
+    uid = os.getuid()
+    try:
+        entry = pwd.getpwuid(uid)
+        user, home = entry.pw_name, entry.pw_dir
+    except KeyError:  # a container without an entry for this user
+        user, home = f"uid-{uid}", os.path.expanduser("~")
+    return Here(user=user, home=home, uid=uid, machine=socket.gethostname(), variable=_variable)
+
+
+def _variable(name: str) -> str | None:
+    """The environment is read by the library, as it is for every path with ``~`` in it."""
+    text = f"${{{name}}}"
+    value = os.path.expandvars(text)
+    return None if value == text else value
+
+
+def _refusal(question: Question, text: str) -> str:
+    """The words of ssh, in one line: they name file and line."""
+    noise = re.compile(r"^Pseudo-terminal will not|terminating, \d+ bad configuration option")
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not noise.search(line)]
+    told = "; ".join(lines) or "ssh gave no reason"
+    if "jumphost loop" in told:
+        return f"ssh_config: {question.name} is its own jump host ({told})"
+    return f"ssh refuses its configuration for {question.name}: {told}"
+
+
+_URI = re.compile(r"ssh://", re.IGNORECASE)
+
+
+def jump_question(spec: str) -> Question:
+    """Return the question for one entry of ProxyJump: ``[user@]host[:port]`` or ``ssh://[user@]host[:port]``."""
+    text = _URI.sub("", spec.strip(), count=1).rstrip("/") if _URI.match(spec.strip()) else spec.strip()
+    user, _, where = text.rpartition("@")
+    host, port = where, ""
+    if where.startswith("["):
+        host, _, rest = where[1:].partition("]")
+        port = rest.removeprefix(":")
+    elif where.count(":") == 1:
+        host, _, port = where.partition(":")
+    if not host or (port and not port.isdecimal()):
+        raise UsageError(f"ssh_config: `{spec}` is no jump host", hint="ProxyJump is [user@]host[:port]")
+    return Question(name=host, user=user, port=int(port) if port else None)

@@ -1,0 +1,232 @@
+"""The options of one login, as OpenSSH works them out: ``ssh -G`` text becomes a value. Pure.
+
+``ssh -G`` prints every option of a host, one keyword a line, defaults included. It leaves ``~``, ``%d`` and ``${VAR}``
+in the names of key files and in ProxyCommand; ``parse`` expands them with the facts of this login.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+#: The key files that OpenSSH tries where the configuration names none (all versions together).
+DEFAULT_KEYS = frozenset(
+    f"~/.ssh/id_{kind}" for kind in ("rsa", "dsa", "ecdsa", "ecdsa_sk", "ed25519", "ed25519_sk", "xmss", "mldsa_44")
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Here:
+    """What the tokens of a configuration need to know about this machine and this user."""
+
+    user: str
+    home: str
+    uid: int
+    machine: str
+    variable: Callable[[str], str | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SshOptions:
+    """How ``ssh`` would log in to one host. File names are expanded; "none" and empty values are ``""`` or ``()``.
+
+    ``name`` is the name that ssh was asked for, ``hostname`` the name or address that it dials. ``values`` has every
+    option of the configuration as ``ssh -G`` prints it, by its keyword in lower case.
+    """
+
+    name: str
+    hostname: str
+    port: int
+    user: str
+    identity_files: tuple[str, ...] = ()
+    identity_files_given: bool = False  # False: the configuration names none, these are OpenSSH's defaults
+    certificate_files: tuple[str, ...] = ()
+    identities_only: bool = False
+    identity_agent: str = ""  # "": the agent of SSH_AUTH_SOCK; "none": no agent; else the path of its socket
+    proxy_jump: tuple[str, ...] = ()  # in the order in which they are visited, each as the configuration writes it
+    proxy_command: str = ""  # tokens are expanded
+    host_key_alias: str = ""
+    strict_host_key_checking: str = "ask"  # yes, no, ask or accept-new
+    user_known_hosts: tuple[str, ...] = ()
+    global_known_hosts: tuple[str, ...] = ()
+    hash_known_hosts: bool = False
+    check_localhost_key: bool = True  # False: NoHostAuthenticationForLocalhost
+    address_family: str = "any"  # any, inet or inet6
+    bind_address: str = ""
+    bind_interface: str = ""
+    connect_timeout: float | None = None
+    connection_attempts: int = 1
+    values: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def value(self, keyword: str) -> str:
+        """Return the first value of ``keyword`` (in lower case), "" where ssh does not print one."""
+        return next(iter(self.values.get(keyword, ())), "")
+
+    def is_on(self, keyword: str, *, default: bool = False) -> bool:
+        """Return whether the flag ``keyword`` is on; ``default`` where this ssh does not know it."""
+        return self.value(keyword) not in ("no", "false") if keyword in self.values else default
+
+    @property
+    def known_as(self) -> str:
+        """Return the name of this host in known_hosts, without its port: HostKeyAlias, or what is dialled."""
+        return (self.host_key_alias or self.hostname).lower()
+
+    @property
+    def address(self) -> str:
+        """Return ``host:port`` as it is dialled, for messages."""
+        return f"[{self.hostname}]:{self.port}" if ":" in self.hostname else f"{self.hostname}:{self.port}"
+
+
+class BadOption(ValueError):
+    """A value of the configuration makes no sense; the message is a sentence without the host."""
+
+
+def read_values(text: str) -> dict[str, tuple[str, ...]]:
+    """Split what ``ssh -G`` printed into values by keyword; a keyword may stand on several lines."""
+    values: dict[str, tuple[str, ...]] = {}
+    for line in text.splitlines():
+        keyword, _, value = line.partition(" ")
+        if keyword:
+            values[keyword.lower()] = (*values.get(keyword.lower(), ()), value.strip())
+    return values
+
+
+def parse(name: str, text: str, here: Here) -> SshOptions:
+    """Turn the text of ``ssh -G NAME`` into options. Raises BadOption."""
+    return options_of(name, read_values(text), here)
+
+
+def options_of(name: str, values: Mapping[str, tuple[str, ...]], here: Here) -> SshOptions:
+    """Turn the values of a configuration into options. Raises BadOption."""
+
+    def one(keyword: str, default: str = "") -> str:
+        value = next(iter(values.get(keyword, ())), default)
+        return "" if value.lower() == "none" else value
+
+    hostname = one("hostname", name) or name
+    if "%" in hostname and "hostname" in values and ":" in hostname:
+        hostname = hostname.replace("%%", "%")  # the zone of an IPv6 address
+    tokens = _tokens(name, hostname, values, here)
+    identities = values.get("identityfile", ())
+
+    def paths(keyword: str, *, split: bool = False) -> tuple[str, ...]:
+        given = values.get(keyword, ())
+        listed = [path for text in given for path in (split_paths(text) if split else (text,))]
+        return tuple(expand_path(path, tokens, here) for path in listed if path.lower() != "none")
+
+    command = one("proxycommand")
+    timeout = one("connecttimeout")
+    return SshOptions(
+        name=name,
+        hostname=hostname,
+        port=int(one("port", "22")),
+        user=one("user", here.user),
+        identity_files=paths("identityfile"),
+        identity_files_given=bool(identities) and not _are_defaults(identities),
+        certificate_files=paths("certificatefile"),
+        identities_only=one("identitiesonly", "no") == "yes",
+        identity_agent=_identity_agent(values, tokens, here),
+        proxy_jump=() if command else tuple(hop.strip() for hop in one("proxyjump").split(",") if hop.strip()),
+        proxy_command=expand(command, {key: tokens[key] for key in "hnpr%"}, here, variables=False),
+        host_key_alias=one("hostkeyalias"),
+        strict_host_key_checking=_strict(one("stricthostkeychecking", "ask")),
+        user_known_hosts=paths("userknownhostsfile", split=True),
+        global_known_hosts=paths("globalknownhostsfile", split=True),
+        hash_known_hosts=one("hashknownhosts", "no") == "yes",
+        check_localhost_key=one("nohostauthenticationforlocalhost", "no") == "no",
+        address_family=one("addressfamily", "any"),
+        bind_address=one("bindaddress"),
+        bind_interface=one("bindinterface"),
+        connect_timeout=float(timeout) if timeout and float(timeout) > 0 else None,
+        connection_attempts=int(one("connectionattempts", "1")),
+        values=dict(values),
+    )
+
+
+def _are_defaults(identities: tuple[str, ...]) -> bool:
+    """ssh prints its own list only where the configuration names no key; nobody writes that whole list."""
+    return len(identities) > 3 and set(identities) <= DEFAULT_KEYS
+
+
+def _strict(value: str) -> str:
+    """ssh -G prints the words of its flags in the way of its version."""
+    return {"true": "yes", "false": "no", "off": "no"}.get(value, value)
+
+
+def _tokens(name: str, hostname: str, values: Mapping[str, tuple[str, ...]], here: Here) -> dict[str, str]:
+    port = next(iter(values.get("port", ())), "22")
+    user = next(iter(values.get("user", ())), here.user)
+    alias = next(iter(values.get("hostkeyalias", ())), "")
+    jump = next(iter(values.get("proxyjump", ())), "")
+    jump = "" if jump == "none" else jump.rpartition(",")[2]
+    short = here.machine.partition(".")[0]
+    digest = hashlib.sha1(f"{here.machine}{hostname}{port}{user}".encode(), usedforsecurity=False).hexdigest()
+    return {
+        "%": "%",
+        "C": digest,
+        "d": here.home,
+        "h": hostname,
+        "i": str(here.uid),
+        "j": jump,
+        "k": alias or name,
+        "L": short,
+        "l": here.machine,
+        "n": name,
+        "p": port,
+        "r": user,
+        "u": here.user,
+    }
+
+
+_TOKEN = re.compile(r"%(.?)|\$\{([^}]*)\}", re.DOTALL)
+
+
+def expand(text: str, tokens: Mapping[str, str], here: Here, *, variables: bool = True) -> str:
+    """Replace ``%h`` and its like and, where ssh does it, ``${VAR}``. Raises BadOption for one that ssh refuses."""
+
+    def replace(match: re.Match[str]) -> str:
+        token, variable = match.groups()
+        if token is not None:
+            if token not in tokens:
+                raise BadOption(f"ssh does not know %{token} in `{text}`")
+            return tokens[token]
+        if not variables:
+            return match[0]
+        value = here.variable(variable)
+        if value is None:
+            raise BadOption(f"this shell has no variable {variable}, which `{text}` names")
+        return value
+
+    return _TOKEN.sub(replace, text)
+
+
+def expand_path(path: str, tokens: Mapping[str, str], here: Here) -> str:
+    """Return a file name with its ``~``, tokens and variables replaced; a name that ssh expanded already stays."""
+    if path == "~" or path.startswith("~/"):
+        path = here.home + path[1:]
+    return expand(path, tokens, here)
+
+
+def split_paths(text: str) -> list[str]:
+    """Split a list of file names that ssh -G joined with blanks: a word that begins no path belongs to the one before."""
+    paths: list[str] = []
+    for word in text.split(" "):
+        begins = word.startswith(("/", "~", "%", "$")) or word.lower() == "none"
+        if begins or not paths or not paths[-1].startswith("/"):
+            paths.append(word)
+        else:
+            paths[-1] += f" {word}"
+    return [path for path in paths if path]
+
+
+def _identity_agent(values: Mapping[str, tuple[str, ...]], tokens: Mapping[str, str], here: Here) -> str:
+    text = next(iter(values.get("identityagent", ())), "")
+    if text.lower() == "none":
+        return "none"
+    if text in ("", "SSH_AUTH_SOCK", "$SSH_AUTH_SOCK"):
+        return ""
+    if text.startswith("$") and not text.startswith("${"):
+        return here.variable(text[1:]) or "none"
+    return expand_path(text, tokens, here)
