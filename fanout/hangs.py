@@ -61,7 +61,10 @@ def aftermath(state: RunState, *, hung: bool = False) -> list[Examine]:
 
 
 def found(state: RunState) -> bool:
-    """Does the last look show a hang? All answered, nothing moved, and nobody has written since."""
+    """Return whether the last look shows a hang: all answered, nothing moved, and no host wrote a line since.
+
+    What hosts write after the run was told to end changes nothing: a hang that the user stopped stays one.
+    """
     asked = asked_at(state)
     if asked is None or (state.said_at or 0.0) > asked:
         return False

@@ -40,6 +40,7 @@ class RunOutcome:
     first: str | None
     hosts: tuple[HostOutcome, ...]
     seconds: float
+    hung: bool = False  # nothing moved any more when it was told to end
 
     @property
     def ok(self) -> bool:

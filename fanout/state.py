@@ -191,7 +191,8 @@ class RunState:
     now: float
     interrupts: tuple[int, ...] = ()
     failures: tuple[tuple[str, float], ...] = ()
-    said_at: float | None = None  # when any host last wrote anything
+    said_at: float | None = None  # when any host last wrote anything before the run was told to end
+    ending_at: float | None = None  # when the user first interrupted the run, or a host was first told to stop
     chunks: int = 0  # how often one did
     longest_pause: float = 0.0  # the longest time for which none did, in between
     answers: Mapping[tuple[str, int], Answered] = field(default_factory=dict)
@@ -233,10 +234,13 @@ def advance(state: RunState, event: Event) -> RunState:
         case Tick():
             return _RUN(state, now=now)
         case Interrupted():
-            return _RUN(state, now=now, interrupts=(*state.interrupts, event.signal))
+            since = now if state.ending_at is None else state.ending_at
+            return _RUN(state, now=now, interrupts=(*state.interrupts, event.signal), ending_at=since)
         case Acted():
             host = state.hosts[event.action.host]
-            return _RUN(state, now=now, hosts={**state.hosts, host.name: _HOST(host, **_done(host, event))})
+            ending = event.at if state.ending_at is None and isinstance(event.action, Stop) else state.ending_at
+            hosts = {**state.hosts, host.name: _HOST(host, **_done(host, event))}
+            return _RUN(state, now=now, hosts=hosts, ending_at=ending)
         case Answered():
             host = _HOST(state.hosts[event.host], heard_at=event.at)
             answers = {**state.answers, (event.host, event.ask): event}
@@ -263,7 +267,7 @@ def _spoken(state: RunState, event: Chunk, now: float) -> RunState:
         state,
         now=now,
         hosts={**state.hosts, host.name: host},
-        said_at=at,
+        said_at=at if state.ending_at is None else state.said_at,
         chunks=state.chunks + 1,
         longest_pause=max(pause, state.longest_pause),
     )

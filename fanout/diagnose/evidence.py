@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from fanout.agent.frames import LEASE_OVER
@@ -128,3 +128,12 @@ class Evidence:
     notes: tuple[str, ...] = ()  # what is worth telling of the hosts themselves
     error: float = 0.25
     live: bool = True  # False: times were read from logs, and what a file does not say may stand in another
+
+    def until(self, moment: float) -> Evidence:
+        """Return what was known at a moment: what came later is no part of it. Looks at stacks stay."""
+        return replace(
+            self,
+            sightings=tuple(each for each in self.sightings if each.at <= moment),
+            deaths=tuple(each for each in self.deaths if each.at <= moment),
+            ends={host: end for host, end in self.ends.items() if end.at <= moment},
+        )

@@ -10,6 +10,7 @@ import dataclasses
 import os
 import time
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from fanout import holder, rejoin
@@ -61,11 +62,12 @@ def _follow(recorded: Recorded, settings: Settings, edge: Edge) -> int:
     look, wish = look_of(settings, edge), detach.Wish()
     pace = PaceTeller(muted=True)
     wishes = wishes_of(settings, metric=recorded.metric)
-    view = view_of(recorded.heading, look, edge, wishes, slow=pace.brief, detach=wish)
-    pace.says.append(view.note)
     witness = explain.witness_of(recorded.heading, explain.book_of(settings, edge), recorded=True)
     explain.learn_again(witness, recorded.path)
-    hangs = explain.HangTeller(witness, view.note, muted=True)
+    hangs, so_far = explain.HangTeller(witness, muted=True), partial(explain.so_far, witness)
+    view = view_of(recorded.heading, look, edge, wishes, so_far=so_far, slow=pace.brief, hung=hangs.brief, detach=wish)
+    pace.says.append(view.note)
+    hangs.says.append(view.note)
     try:
         result = follow.watch(recorded, view, lambda: wish.asked, learners=[witness], tellers=[hangs, pace])
     except KeyboardInterrupt:
@@ -137,7 +139,7 @@ def _in_its_place(order: rejoin.Order, settings: Settings, edge: Edge, door: det
     pace.speak(taken.session.state)
     try:
         outcome = taken.go_on()
-        verdict = explain.verdict_of(witness, taken.session.state, outcome)
+        outcome, verdict = explain.judged(witness, taken.session.state, outcome)
         if taken.record:
             if verdict is not None:
                 taken.record.keep(explain.VERDICT, explain.as_json(verdict))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from fanout import hangs
 from fanout.diagnose import stacks, words
@@ -29,18 +30,20 @@ RECORDED_ERROR = 0.5  # the record writes down the bytes of a quarter of a secon
 
 
 class HangTeller:
-    """A subscriber that says, once for each, that the run hangs, and where every rank stands.
+    """A subscriber that reports each hang once, with the place where every rank stands.
 
-    ``muted``: it says nothing while a record is caught up with, and then of the hang that goes on.
+    ``says`` are the functions that get the lines. ``muted``: it reports nothing while a record is caught up with, and
+    then the hang that goes on.
     """
 
     broken = False
 
     def __init__(self, witness: Witness, *say: Callable[[str], None], muted: bool = False) -> None:
         self._witness = witness
-        self._says = say
+        self.says = list(say)
         self._muted = muted
         self._told: float | None = None
+        self._odd: dict[str, str] = {}  # host -> what its odd rank does
 
     def __call__(self, event: Event, state: RunState) -> None:
         if isinstance(event, Answered) and not self._muted:
@@ -51,6 +54,10 @@ class HangTeller:
         self._muted = False
         self._look(state)
 
+    def brief(self, state: RunState) -> Mapping[str, str] | None:
+        """Return the hosts that hold a hang up, with what they do; None while the run does not hang."""
+        return self._odd if hangs.found(state) else None
+
     def _look(self, state: RunState) -> None:
         if self._told == hangs.asked_at(state) or not hangs.found(state):
             return
@@ -59,14 +66,21 @@ class HangTeller:
         self._say(f"the run hangs: no line since {since:.0f} s, and no rank moved between two looks")
         evidence = self._witness.evidence()
         verdict = judge(evidence)
+        self._odd = _odd_hosts(verdict)
         for line in (*verdict.stands, *stacks.ways(evidence.stands)):
             self._say(f"  {line}")
         if verdict.cause is not None and not verdict.also:
             self._say(f"  {words.label(verdict)}: {verdict.cause.sentence}")
 
     def _say(self, text: str) -> None:
-        for say in self._says:
+        for say in self.says:
             say(text)
+
+
+def _odd_hosts(verdict: Verdict) -> dict[str, str]:
+    """Return host -> what its rank does instead of waiting, for every candidate that the verdict names."""
+    named = [each for each in (verdict.cause, *verdict.also) if each is not None and each.host is not None]
+    return {each.host: each.sentence for each in named if each.host is not None}
 
 
 def book_of(settings: Settings, edge: Edge) -> Book:
@@ -110,20 +124,29 @@ def learn_again(witness: Witness, path: str) -> None:
         raise UsageError(f"{path}/plan.json: cannot be read: {error}") from None
 
 
-def verdict_of(witness: Witness, state: RunState, outcome: RunOutcome) -> Verdict | None:
-    """The verdict on a run that started and failed; None where its headline says all (refused, stopped by the user)."""
-    started = any(host.started_at is not None for host in state.all)
-    stop = state.first_stop
-    hung = stop is not None and stop.why.startswith(hangs.HANG) and not state.interrupts
-    if outcome.ok or (outcome.first is None and not hung) or not started:
-        return None
-    return judge(witness.evidence())
+def judged(witness: Witness, state: RunState, outcome: RunOutcome) -> tuple[RunOutcome, Verdict | None]:
+    """Return the outcome with what the diagnosis adds to it, and the verdict.
+
+    There is no verdict on a run that did not start, that ended well, or that the user stopped while it was healthy. A
+    run that hung when it was told to end is judged by what was known at that moment: what came later is the end itself.
+    """
+    if not any(host.started_at is not None for host in state.all):
+        return outcome, None
+    if outcome.ok:
+        return outcome, None
+    if outcome.first is None and hangs.found(state) and state.ending_at is not None:
+        own = state.first_stop is not None and state.first_stop.why.startswith(hangs.HANG)
+        headline = outcome.headline if own and not state.interrupts else f"hung, {outcome.headline}"
+        return replace(outcome, hung=True, headline=headline), judge(witness.evidence().until(state.ending_at))
+    if outcome.first is None:
+        return outcome, None
+    return outcome, judge(witness.evidence())
 
 
 def so_far(witness: Witness, state: RunState) -> Sequence[str]:
-    """The verdict as it would be if the run ended now; for a person who asks while it goes on."""
-    if not state.failures:
-        return ("nothing has failed so far",)
+    """Return the lines of the verdict as it would be if the run ended now, for a user who asks while it goes on."""
+    if not state.failures and not hangs.found(state):
+        return ("nothing has failed so far, and no hang was found",)
     return words.lines(judge(witness.evidence()))
 
 

@@ -22,7 +22,6 @@ from fanout.launch import Session
 from fanout.outcome import RunOutcome, of, with_holes
 from fanout.plan import LaunchPlan, Learned
 from fanout.settings import Settings
-from fanout.state import RunState
 from fanout.transports.pick import Picker, addresses
 from fanout.verbs import again, detach, explain, retest
 from fanout.verbs.common import Edge, fan_of, has_script_here, runs_directory
@@ -86,7 +85,10 @@ class Launch:
             wish = detach.Wish()
             leave = wish if door is not None else None
             what = self.heading, self.look, self.edge, self.wishes
-            shown = view_of(*what, so_far=self._so_far, slow=self.pace.brief, detach=leave, waits=False)
+            teller = explain.HangTeller(self.witness)
+            so_far = partial(explain.so_far, self.witness)
+            slow, hung = self.pace.brief, teller.brief
+            shown = view_of(*what, so_far=so_far, slow=slow, hung=hung, detach=leave, waits=False)
             stack.callback(shown.close)
             record = LogDir(self.heading.log_dir, self.heading, warn=shown.note)
             stack.callback(record.close)
@@ -112,8 +114,8 @@ class Launch:
                 if hasattr(subscriber, "begin"):
                     subscriber.begin(fan.clock(), **facts)
             self.pace.says += [view.note, record.note]
-            hangs = explain.HangTeller(self.witness, view.note, record.note)
-            session = Session(fan, self.heading.hosts, [record, tails, self.witness, view, hangs, self.pace])
+            teller.says += [view.note, record.note]
+            session = Session(fan, self.heading.hosts, [record, tails, self.witness, view, teller, self.pace])
             session.connect()
             self._tell_stale(session, view)
             outcome = self._launch(session, view, record, guardian)
@@ -122,7 +124,7 @@ class Launch:
                 guardian.dismiss()
             view.close()
             outcome = with_holes(outcome, len(record.problems))
-            verdict = explain.verdict_of(self.witness, session.state, outcome)
+            outcome, verdict = explain.judged(self.witness, session.state, outcome)
             if verdict is not None and retest.worth(verdict):
                 where = self.hosts, session.state, self.settings, self.picker, self.edge
                 verdict = retest.retested(verdict, *where, keep=record.keep)
@@ -279,7 +281,3 @@ class Launch:
             self.edge.stderr.write(text(self.look.colour and self.edge.stderr.isatty()))
             self.edge.stderr.flush()
         return text(colour=False)
-
-    def _so_far(self, state: RunState) -> Sequence[str]:
-        """What would be said if it ended now."""
-        return explain.so_far(self.witness, state)

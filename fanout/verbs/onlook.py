@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from functools import partial
 
 from fanout.arguments import Request
 from fanout.errors import UsageError
@@ -33,10 +34,12 @@ def attach(request: Request, settings: Settings, edge: Edge) -> int:
     heading = _heading(parts, order)
     look = look_of(settings, edge)
     wish, pace = detach.Wish(), PaceTeller()
-    view = view_of(heading, look, edge, wishes_of(settings), slow=pace.brief, detach=wish)
     tails, witness = Tails(), explain.witness_of(heading, explain.book_of(settings, edge))
-    hangs = explain.HangTeller(witness, view.note)
+    hangs, so_far = explain.HangTeller(witness), partial(explain.so_far, witness)
+    wishes = wishes_of(settings)
+    view = view_of(heading, look, edge, wishes, so_far=so_far, slow=pace.brief, hung=hangs.brief, detach=wish)
     pace.says.append(view.note)
+    hangs.says.append(view.note)
     with _joined(parts, order, edge, looking_on=True) as fan:
         session = Session(fan, heading.hosts, [tails, witness, view, hangs, pace])
         plan = plan_of(order, [run.node for run in parts.values()])
@@ -45,7 +48,7 @@ def attach(request: Request, settings: Settings, edge: Edge) -> int:
     if session.state.interrupts or wish.asked:
         edge.say(f"left; the run goes on: fanout attach {order.run_id} {request.hosts}")
         return 0 if wish.asked else outcome.exit_code
-    verdict = explain.verdict_of(witness, session.state, outcome)
+    outcome, verdict = explain.judged(witness, session.state, outcome)
     words = explain.last_words(tails, outcome, verdict)
     edge.stderr.write(
         report(heading, session.state, outcome, words, diagnosis=explain.shown(verdict), slow=pace.slow())

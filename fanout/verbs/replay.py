@@ -6,12 +6,14 @@ import re
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from fanout.arguments import Request
 from fanout.errors import UsageError
 from fanout.events import Chunk, Event, StreamOpened, Tick
+from fanout.launch import Subscriber
 from fanout.state import RunState
-from fanout.verbs import report
+from fanout.verbs import explain, report
 from fanout.verbs.common import Edge, runs_directory, settings_of
 from fanout.verbs.runs import find
 from fanout.verbs.showing import view_of, wishes_of
@@ -36,12 +38,16 @@ def replay(request: Request, edge: Edge) -> int:
         color=settings.color,
     )
     told = report.retold(recorded, settings, edge)
-    view = view_of(recorded.heading, look, edge, wishes_of(settings, metric=recorded.metric))
+    witness = explain.witness_of(recorded.heading, explain.book_of(settings, edge), recorded=True)
+    explain.learn_again(witness, recorded.path)
+    hangs, so_far = explain.HangTeller(witness), partial(explain.so_far, witness)
+    wishes = wishes_of(settings, metric=recorded.metric)
+    view = view_of(recorded.heading, look, edge, wishes, so_far=so_far, hung=hangs.brief)
     try:
         if hasattr(view, "begin"):
             view.begin(recorded.began_at)
         since = _since(begin, recorded.began_at, told.state.now)
-        play(_paced(from_moment(recorded.told(), since), speed, time.monotonic, time.sleep), view)
+        play(_paced(from_moment(recorded.told(), since), speed, time.monotonic, time.sleep), view, witness, hangs)
     finally:
         view.close()
     if view.broken:
@@ -60,9 +66,11 @@ def _since(begin: float, first: float, last: float) -> float:
     return last + begin if begin < 0 else first + begin if begin > 0 else float("-inf")
 
 
-def play(told: Iterable[tuple[Event, RunState]], view: View) -> None:
-    """Show until the end, or until nobody looks any more."""
+def play(told: Iterable[tuple[Event, RunState]], view: View, *learners: Subscriber) -> None:
+    """Show all events until the end, or until the view is broken; ``learners`` see each one first."""
     for event, state in told:
+        for learner in learners:
+            learner(event, state)
         view(event, state)
         if view.broken:
             return

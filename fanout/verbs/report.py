@@ -86,8 +86,7 @@ def retold(recorded: Recorded, settings: Settings, edge: Edge, *subscribers: Sub
     for event, state in recorded.told():
         for subscriber in everybody:
             subscriber(event, state)
-    outcome = of(state, refused=_refused(recorded.path))
-    verdict = explain.verdict_of(witness, state, outcome)
+    outcome, verdict = explain.judged(witness, state, of(state, refused=_refused(recorded.path)))
     if verdict is not None and retest.worth(verdict):
         verdict = retest.as_kept(verdict, recorded.path)
     last = explain.last_words(tails, outcome, verdict)

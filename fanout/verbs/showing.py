@@ -44,6 +44,7 @@ def view_of(
     so_far: Callable[[RunState], Sequence[str]] | None = None,
     detach: Callable[[], None] | None = None,
     slow: Callable[[], Mapping[str, str]] = dict,
+    hung: Callable[[RunState], Mapping[str, str] | None] = lambda state: None,
     waits: bool = True,
 ) -> View:
     """The view that was chosen; rich is imported for the live one alone, which has keys where stdin is a terminal.
@@ -65,6 +66,7 @@ def view_of(
             so_far=so_far,
             detach=detach,
             slow=slow,
+            hung=hung,
         )
     if look.mode == "json":
         from fanout.views.jsonl import JsonLines

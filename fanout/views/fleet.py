@@ -1,4 +1,4 @@
-"""How each host differs from the fleet, worst first: link lost, dead, silent, slow, hot. Pure.
+"""How each host differs from the fleet, worst first: link lost, dead, holds a hang up, silent, slow, hot. Pure.
 
 One host that is slow holds all others up, and looks no different from them in its own log: only the comparison shows.
 """
@@ -27,9 +27,10 @@ class Oddity(IntEnum):
 
     LINK_LOST = 1
     DEAD = 2
-    SILENT = 3
-    SLOW = 4
-    HOT = 5
+    HANGS = 3
+    SILENT = 4
+    SLOW = 5
+    HOT = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,12 +65,21 @@ def middle(state: RunState, loads: Mapping[str, Load], readings: Mapping[str, Re
 
 
 def odd_hosts(
-    state: RunState, loads: Mapping[str, Load], readings: Mapping[str, Reading], paces: Mapping[str, str] | None = None
+    state: RunState,
+    loads: Mapping[str, Load],
+    readings: Mapping[str, Reading],
+    paces: Mapping[str, str] | None = None,
+    hung: Mapping[str, str] | None = None,
 ) -> list[Odd]:
-    """The hosts that differ, worst first, in the order of the hostfile within a kind; ``paces``: whose steps are slow."""
-    fleet, paces = middle(state, loads, readings), paces or {}
+    """Return the hosts that differ, worst first, in the order of the hostfile within a kind.
+
+    ``paces``: whose steps are slow; ``hung``: what the hosts do that hold a hang up.
+    """
+    fleet, paces, hung = middle(state, loads, readings), paces or {}, hung or {}
     looked = [
-        oddity(host, state, fleet, loads.get(host.name), readings.get(host.name), pace=paces.get(host.name, ""))
+        Odd(host=host.name, what=Oddity.HANGS, words=hung[host.name])
+        if host.name in hung and host.phase is Phase.RUNNING and host.linked
+        else oddity(host, state, fleet, loads.get(host.name), readings.get(host.name), pace=paces.get(host.name, ""))
         for host in state.all
     ]
     return sorted((odd for odd in looked if odd is not None), key=lambda odd: odd.what)

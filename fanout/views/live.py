@@ -51,7 +51,8 @@ class Live:
     """``size`` tells (columns, rows) at any moment; by default the terminal behind ``stdout`` is asked.
 
     With a ``keyboard`` there are keys; ``so_far`` tells what is known of a failure, ``detach`` leaves the run alone;
-    ``slow`` tells by how much a host's steps take longer than those of the others.
+    ``slow`` tells by how much a host's steps take longer than those of the others; ``hung`` returns the hosts that hold a
+    hang up, None while there is none.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Live:
         so_far: Callable[[RunState], Sequence[str]] | None = None,
         detach: Callable[[], None] | None = None,
         slow: Callable[[], Mapping[str, str]] = dict,
+        hung: Callable[[RunState], Mapping[str, str] | None] = lambda state: None,
         size: Callable[[], tuple[int, int]] | None = None,
         clock: Callable[[], float] = monotonic,
     ) -> None:
@@ -79,7 +81,7 @@ class Live:
         template = wishes.prefix if wishes.prefix is not None else PREFIX
         self._gap = " " if wishes.prefix is None else ""
         self._prefix = Prefix("{time} " + template if wishes.timestamps else template)
-        self._keyboard, self._so_far, self._slow = keyboard, so_far, slow
+        self._keyboard, self._so_far, self._slow, self._hung = keyboard, so_far, slow, hung
         self._desk = Desk(
             self._flow, note=self.note, last_error=self._repeat_error, so_far=self._known_so_far, detach=detach
         )
@@ -274,6 +276,7 @@ class Live:
             warnings=flow.warnings,
             errors=flow.errors,
             slow=self._slow(),
+            hung=self._hung(self._state),
             bars=bars,
             keys=self._desk.hint if self._keyboard is not None else "",
         )

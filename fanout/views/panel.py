@@ -16,6 +16,7 @@ from fanout.views.table import cut
 from fanout.views.units import clock, seconds, short
 
 GRID_FROM = 25
+_ALARMS = ("FAILING", "STOPPING", "HANGS")
 KEYS_FROM = 5  # rows; with less room the keys are not worth one
 
 
@@ -24,8 +25,9 @@ def panel(
 ) -> list[Row]:
     """At most a third of ``height`` rows, none longer than ``width`` (the caller crops)."""
     room = max(2, height // 3)
-    course = _course(glance, width, unicode=unicode)
-    odd = odd_hosts(state, glance.loads, glance.readings, glance.slow)
+    goes_on = not headline(state, glance).startswith(_ALARMS)  # or there is no time left to tell
+    course = _course(glance, width, goes_on=goes_on, unicode=unicode)
+    odd = odd_hosts(state, glance.loads, glance.readings, glance.slow, glance.hung)
     frame = Frame(
         heading=heading, state=state, glance=glance, width=width, unicode=unicode, odd={each.host: each for each in odd}
     )
@@ -43,11 +45,11 @@ def panel(
         worst = [state.hosts[each.host] for each in odd]
         rows = grid(frame, max(1, left - min(len(worst), 3)))
         rows += host_rows(frame, worst[: max(0, left - len(rows))], why=True)
-    return [_title(heading, state, width, unicode=unicode), *rows, *below][:room]
+    return [_title(heading, state, headline(state, glance), width, unicode=unicode), *rows, *below][:room]
 
 
-def headline(state: RunState) -> str:
-    """The run's state in a word."""
+def headline(state: RunState, glance: Glance) -> str:
+    """Return the run's state in a word; a hang comes with the seconds for which no host wrote a line."""
     if state.over:
         return "OVER"
     if state.interrupts or state.first_stop is not None:
@@ -59,11 +61,12 @@ def headline(state: RunState) -> str:
         return "CONNECTING"
     if phases & {Phase.EXITED, Phase.GONE, Phase.FORGOTTEN}:
         return "ENDING"
+    if glance.hung is not None:
+        return f"HANGS {seconds(state.now - (state.said_at or state.began_at))}"
     return "RUNNING" if phases == {Phase.RUNNING} else "STARTING"
 
 
-def _title(heading: Heading, state: RunState, width: int, *, unicode: bool) -> Row:
-    word = headline(state)
+def _title(heading: Heading, state: RunState, word: str, width: int, *, unicode: bool) -> Row:
     number, task = len(heading.hosts), sentence(heading.title)
     since = f"  {clock(state.now - state.began_at)}  "
     hosts = f"  {number} host{'s' if number != 1 else ''}"
@@ -78,7 +81,7 @@ def _title(heading: Heading, state: RunState, width: int, *, unicode: bool) -> R
         if room >= 0:
             break
     task = cut(task, max(0, room), ellipsis="…" if unicode else "~")
-    style = "bold red" if word in ("FAILING", "STOPPING") else "bold green" if word == "RUNNING" else "bold"
+    style = "bold red" if word.startswith(_ALARMS) else "bold green" if word == "RUNNING" else "bold"
     return [(head, "bold"), (task, ""), (tail, "dim"), (word, style)]
 
 
@@ -88,7 +91,7 @@ def _bar(glance: Glance) -> Row:
     return [(f" {host} ~ ", "dim"), (text.replace("\t", " "), "")]
 
 
-def _course(glance: Glance, width: int, *, unicode: bool) -> Row | None:
+def _course(glance: Glance, width: int, *, goes_on: bool, unicode: bool) -> Row | None:
     progress = glance.progress
     row: Row = []
     if progress.loss is not None:
@@ -103,6 +106,6 @@ def _course(glance: Glance, width: int, *, unicode: bool) -> Row | None:
         row.append((f"  {short(progress.speed)} tok/s", ""))
     row += [(f"  {name} {value:.4g}", "") for name, value in progress.others.items()]
     left = progress.seconds_left
-    if left is not None and left > 0:
+    if goes_on and left is not None and left > 0:
         row.append((f"  {seconds(left)} left", "dim"))
     return row or None

@@ -83,6 +83,8 @@ def _title(heading: Heading, state: RunState, outcome: RunOutcome, paint: _Paint
         word = "NOT LAUNCHED"
     elif verdicts == {"ok"} and state.first_stop is None and not state.interrupts:
         word = "ENDED, ITS LOG HAS HOLES"
+    elif outcome.hung:
+        word = "HUNG, STOPPED BY YOU" if outcome.origin == "user" else "HUNG, STOPPED"
     else:
         word = "STOPPED" if outcome.origin == "user" or outcome.first is None else "FAILED"
     bar = ("━" if unicode else "=") * 3

@@ -32,7 +32,7 @@ STYLES = {
 }
 _SYMBOLS = {"good": "●", "busy": "◌", "bad": "✗", "odd": "!", "over": "✓", "stopped": "■", "idle": "·"}
 _ASCII = {"good": "*", "busy": "o", "bad": "x", "odd": "!", "over": "+", "stopped": "-", "idle": "."}
-_ODD_WORDS = {Oddity.SILENT: "silent", Oddity.SLOW: "slow", Oddity.HOT: "hot"}
+_ODD_WORDS = {Oddity.HANGS: "holds up", Oddity.SILENT: "silent", Oddity.SLOW: "slow", Oddity.HOT: "hot"}
 _WORDS_WIDTH = 10
 _GPUS = 16  # blocks in a row
 _GIB = 1 << 30
@@ -54,6 +54,7 @@ class Glance:
     warnings: Mapping[str, int] = field(default_factory=dict)
     errors: Mapping[str, int] = field(default_factory=dict)
     slow: Mapping[str, str] = field(default_factory=dict)  # host -> by how much, in a word or two
+    hung: Mapping[str, str] | None = None  # host -> what its rank does while the others wait; None: no hang
     bars: Mapping[str, str] = field(default_factory=dict)  # host -> how its moving line stands
     keys: str = ""
 

@@ -106,6 +106,15 @@ WAIT = "fanout:   ranks 0,2 (localhost) wait in all_reduce (task.py:7)"
 ODD = "rank 1 (localhost) is in load (task.py:5)"
 
 
+def test_ctrl_c_on_a_hang_keeps_the_verdict(project: Path) -> None:
+    """The user sees the hang and interrupts: the report still names the rank that holds the others up."""
+    said = told_by(project, ODD, *running("--hang-timeout", "1")[3:])
+    assert "HUNG, STOPPED BY YOU after" in said
+    assert "hung, stopped by SIGINT" in said
+    assert "first cause  rank 1 on localhost" in said
+    assert "exit status  130" in said
+
+
 def test_a_hang_is_told_to_whoever_comes_later(project: Path) -> None:
     """Here from the record, where the launcher has found it; elsewhere the hosts are asked as ``--hang-timeout`` says."""
     own = environment(project)

@@ -81,7 +81,7 @@ def test_no_verdict_where_the_headline_says_all(name: str) -> None:
     run = histories.TYPICAL[name]()
     witness = explain.witness_of(Heading(run_id="1", title="t", hosts=run.hosts), builtin())
     state = run.play(witness)
-    assert explain.verdict_of(witness, state, outcome.of(state)) is None
+    assert explain.judged(witness, state, outcome.of(state)) == (outcome.of(state), None)
 
 
 SCRIPT = """echo step 1 loss 2.0

@@ -1,0 +1,160 @@
+"""A run that hangs and is then ended by the user: the hang stays in the view, the report, the JSON and the record."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+
+from fanout import outcome
+from fanout.arguments import parse
+from fanout.diagnose.signatures import builtin
+from fanout.diagnose.verdict import Verdict
+from fanout.events import Acted, Answered, Examine, Interrupted
+from fanout.state import RunState
+from fanout.verbs import explain
+from fanout.verbs.common import Edge
+from fanout.verbs.report import report
+from fanout.views.base import Heading
+from fanout.views.logdir import LogDir
+from fanout.views.metrics import Progress, Reading
+from fanout.views.panel import headline, panel
+from fanout.views.rows import Glance
+from tests.diagnose.kit import CLOSED, Run
+from tests.histories import T0, play
+
+WAITS = [
+    ["/opt/venv/lib/python3.11/site-packages/torch/distributed/distributed_c10d.py", 2806, "all_reduce"],
+    ["/home/ann/proj/train.py", 14, "step"],
+]
+LOADS = [["/home/ann/proj/data.py", 5, "load_batch"]]
+
+
+def rank_entry(rank: int, *, odd: int, moved: bool = False) -> dict[str, object]:
+    stack = LOADS if rank == odd else WAITS
+    return {"rank": rank, "pid": 20_000 + rank, "state": "S", "stack": stack, "moved": moved}
+
+
+def hanging(odd: int = 2, *, moved: bool = False) -> Run:
+    """Two hosts of two ranks have been silent for 20 s, and both have told where their ranks stand."""
+    run = Run()
+    run.wait(20.0)
+    run.add(
+        *(Acted(at=run.at, action=Examine(host=host, ask=1_000_000, what="stacks", since=20.0)) for host in run.hosts)
+    )
+    for number, host in enumerate(run.hosts):
+        ranks = [rank_entry(rank, odd=odd, moved=moved) for rank in (2 * number, 2 * number + 1)]
+        run.add(Answered(at=run.at + 2.0, host=host, ask=1_000_000, value={"ranks": ranks, "busy": False}, error=""))
+    run.wait(4.0)
+    return run
+
+
+def interrupted(run: Run, signal: int = 2) -> Run:
+    """The user ends it; the ranks that are told to stop print what victims print."""
+    run.add(Interrupted(at=run.at, signal=signal)).stop("interrupted", *run.hosts)
+    run.victims(0, text=CLOSED, peer="10.0.0.2", after=0.3)
+    run.torchrun("gpu01", (0, 1), (1, -15)).torchrun("gpu02", (2, -15), (3, -15))
+    run.wait(1.0)
+    run.tidy(*run.hosts)
+    return run
+
+
+def judged(run: Run) -> tuple[outcome.RunOutcome, Verdict | None, RunState]:
+    ranks = {host: (node, 2) for node, host in enumerate(run.hosts)}
+    witness = explain.witness_of(Heading(run_id="1", title="t", hosts=run.hosts, ranks=ranks), builtin())
+    state = run.play(witness)
+    return *explain.judged(witness, state, outcome.of(state)), state
+
+
+def test_a_hang_that_the_user_stops_keeps_its_verdict() -> None:
+    ended, verdict, _ = judged(interrupted(hanging()))
+    assert verdict is not None
+    assert verdict.cause is not None
+    assert (ended.exit_code, ended.hung, ended.headline) == (130, True, "hung, stopped by SIGINT")
+    assert (verdict.rule, verdict.cause.rank, verdict.cause.host, verdict.confidence) == ("apart", 2, "gpu02", "high")
+    assert verdict.victims == ()  # what the ranks printed when they were ended is no part of the hang
+
+
+def test_a_time_limit_that_ends_a_hang_tells_of_it_too() -> None:
+    run = hanging()
+    run.stop(outcome.TIME_LIMIT, *run.hosts).wait(1.0).end(*run.hosts, code=None, signal=15).tidy(*run.hosts)
+    ended, verdict, _ = judged(run)
+    assert (ended.exit_code, ended.headline) == (124, "hung, stopped: time limit")
+    assert verdict is not None
+
+
+@pytest.mark.parametrize("what", ["moves", "spoke since"])
+def test_a_healthy_run_that_the_user_stops_has_no_verdict(what: str) -> None:
+    run = hanging(moved=what == "moves")
+    if what == "spoke since":
+        run.out(0, "step 2 loss 3.1").wait(0.5)
+    ended, verdict, _ = judged(interrupted(run))
+    assert (ended.headline, ended.hung, verdict) == ("stopped by SIGINT", False, None)
+
+
+def test_report_and_json_and_record_tell_the_same(tmp_path: Path) -> None:
+    run = interrupted(hanging())
+    ranks = {host: (node, 2) for node, host in enumerate(run.hosts)}
+    heading = Heading(run_id="7f3a", title="train.py", hosts=run.hosts, log_dir=str(tmp_path / "7f3a"), ranks=ranks)
+    record = LogDir(str(tmp_path / "7f3a"), heading)
+    record.begin(run.began_at)
+    state = run.play(record)
+    record.finish(outcome.of(state), "")
+    record.close()
+    for words in ([], ["--json"], ["--html", "page.html"]):
+        out = io.StringIO()
+        edge = Edge(environ={}, cwd=str(tmp_path), stdout=out, stderr=out, stdin=lambda: b"", user="me", machine="pc",
+                    prefix="", columns=100)  # fmt: skip
+        assert report(parse(["report", "--log-dir", str(tmp_path), *words]), edge) == 0
+        if words == ["--json"]:
+            found = json.loads(out.getvalue())
+            assert (found["rule"], found["cause"]["rank"], found["confidence"]) == ("apart", 2, "high")
+            assert found["stands"][0] == "ranks 0-1,3 (gpu[01-02]) wait in all_reduce (train.py:14)"
+        elif words:
+            assert "is in load_batch (data.py:5)" in (tmp_path / "page.html").read_text()
+        else:
+            assert "HUNG, STOPPED BY YOU after" in out.getvalue()
+            assert "is in load_batch (data.py:5) while the others wait in all_reduce" in out.getvalue()
+
+
+def test_the_view_is_honest_while_it_hangs() -> None:
+    run = hanging()
+    ranks = {host: (node, 2) for node, host in enumerate(run.hosts)}
+    heading = Heading(run_id="1", title="t", hosts=run.hosts, ranks=ranks)
+    witness = explain.witness_of(heading, builtin())
+    teller = explain.HangTeller(witness)
+    state = run.play(witness, teller)
+    hung = teller.brief(state)
+    assert hung is not None
+    assert list(hung) == ["gpu02"]
+    progress = Progress()
+    for step in range(1, 13):
+        progress.add(Reading(step=step, total=100, loss=2.0), T0 + step)
+    assert progress.seconds_left is not None
+    rows = panel(heading, state, Glance(lines={}, readings={}, progress=progress, hung=hung), width=100, height=30)
+    text = ["".join(part for part, _ in row) for row in rows]
+    assert text[0].rstrip().endswith("HANGS 29 s")
+    assert text[1].startswith(" ● gpu01")
+    assert text[2].startswith(" ! gpu02")
+    assert not any("left" in line for line in text)
+    assert any("rank 2 on gpu02" in line for line in explain.so_far(witness, state))
+
+
+def test_the_view_runs_again_once_a_line_comes() -> None:
+    run = hanging()
+    run.out(0, "step 2 loss 3.1").wait(0.5)
+    witness = explain.witness_of(Heading(run_id="1", title="t", hosts=run.hosts), builtin())
+    teller = explain.HangTeller(witness)
+    state = run.play(witness, teller)
+    assert teller.brief(state) is None
+    assert headline(state, Glance(lines={}, readings={}, progress=Progress())) == "RUNNING"
+
+
+def test_what_comes_while_it_is_ended_does_not_count_as_life() -> None:
+    run = interrupted(hanging())
+    state = play(run.hosts, run.events, began_at=T0)
+    assert state.said_at is not None
+    assert state.ending_at is not None
+    assert state.said_at < state.ending_at
