@@ -48,6 +48,13 @@ def connecting(parser: argparse.ArgumentParser) -> None:
     group.add_argument("-l", "--user", metavar="USER", help="login name where the hostfile has none")
     group.add_argument("-F", "--ssh-config", metavar="FILE", help="instead of ~/.ssh/config")
     group.add_argument(
+        "-o",
+        "--ssh-option",
+        action="append",
+        metavar="KEY=VALUE",
+        help="an option of ssh_config for every host, as `ssh -o` takes it",
+    )
+    group.add_argument(
         "--transport", choices=CHOICES["transport"], help="auto, ssh (built in), openssh (the ssh program), local"
     )
     group.add_argument(

@@ -31,7 +31,7 @@ from fanout.views.logdir import LogDir
 from fanout.views.recorded import Recorded, after
 from fanout.views.report import report
 
-_REACHING = ("transport", "ssh_config", "user", "connect_timeout", "fanout", *supervise.CHOSEN)
+_REACHING = ("transport", "ssh_config", "ssh_option", "user", "connect_timeout", "fanout", *supervise.CHOSEN)
 MARGIN_SECONDS = 60.0
 
 
@@ -62,7 +62,7 @@ class Order:
         return cls(
             run_id=entry["run"],
             hosts=tuple(_host(host) for host in entry["hosts"]),
-            settings=Settings(**entry["settings"]),
+            settings=Settings(**{name: _tuples(value) for name, value in entry["settings"].items()}),
             directory=entry["directory"],
             user=entry["user"],
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+import shlex
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -45,6 +46,7 @@ class Settings:
     on_hangup: str = "stop"
     transport: str = "auto"
     ssh_config: str = ""
+    ssh_option: tuple[str, ...] = ()  # KEY=VALUE, as `ssh -o` takes them
     user: str = ""
     accept_new_host_keys: bool = False
     skip_check: bool = False
@@ -121,6 +123,8 @@ def _kinds(name: str) -> tuple[type, ...]:
 
 def _from_text(name: str, text: str) -> Any:
     kind = _kinds(name)[0]
+    if kind is tuple:
+        return tuple(shlex.split(text))
     if kind is bool:
         return {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False, "": False}.get(
             text.lower(), text
@@ -133,6 +137,8 @@ def _from_text(name: str, text: str) -> Any:
 
 def _checked(name: str, value: Any, where: str) -> Any:
     kinds = _kinds(name)
+    if kinds == (tuple,) and isinstance(value, list) and all(isinstance(item, str) for item in value):
+        value = tuple(value)
     if name == "hang_timeout" and isinstance(value, (int, float)) and not isinstance(value, bool):
         value = f"{value:g}"
     if float in kinds and isinstance(value, int) and not isinstance(value, bool):
@@ -192,4 +198,10 @@ _AT_LEAST: Mapping[str, float] = {
 
 
 def _called(kind: type) -> str:
-    return {int: "a whole number", float: "a number of seconds", bool: "true or false", str: "text"}.get(kind, "a list")
+    return {
+        tuple: "a list of texts",
+        int: "a whole number",
+        float: "a number of seconds",
+        bool: "true or false",
+        str: "text",
+    }.get(kind, "a list")

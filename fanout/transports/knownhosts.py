@@ -11,13 +11,11 @@ import fcntl
 import hashlib
 import hmac
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from fnmatch import fnmatchcase
-from typing import Any
 
-DEFAULT_FILES = ("~/.ssh/known_hosts", "~/.ssh/known_hosts2", "/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2")
+from fanout.transports.sshoptions import SshOptions
 
 #: What paramiko may negotiate for a key that known_hosts calls ssh-rsa.
 RSA_SIGNATURES = ("rsa-sha2-512", "rsa-sha2-256")
@@ -131,20 +129,18 @@ class KnownHosts:
         self._accept_new = accept_new
         self._files: dict[str, Lines] = {}
 
-    def entry(self, ssh_config: Mapping[str, Any], address: str, port: int) -> Expected:
-        """What is expected of ``address:port``, with the files and the alias that ssh_config names for it."""
-        user_files = ssh_config.get("userknownhostsfile", " ".join(DEFAULT_FILES[:2])).split()
-        global_files = ssh_config.get("globalknownhostsfile", " ".join(DEFAULT_FILES[2:])).split()
-        files = tuple(os.path.expanduser(path) for path in user_files + global_files if path != "none")
-        plain = str(ssh_config.get("hostkeyalias", address)).lower()
-        name = plain if port == 22 or "hostkeyalias" in ssh_config else f"[{plain}]:{port}"
+    def entry(self, options: SshOptions) -> Expected:
+        """Return what is expected of the host that ``options`` dial, by the files and the alias that they name."""
+        files = (*options.user_known_hosts, *options.global_known_hosts)
+        plain = options.known_as
+        name = plain if options.port == 22 or options.host_key_alias else f"[{plain}]:{options.port}"
         found = {path: self._lines(path).of(name) for path in files}
         return Expected(
             name=name,
             files=files or ("(no file)",),
             keys=tuple(line for lines in found.values() for line in lines),
             found_in=tuple(path for path, lines in found.items() if lines),
-            by_hand=f"ssh -p {port} {address}",
+            by_hand=options.by_hand,
         )
 
     def _lines(self, path: str) -> Lines:

@@ -5,10 +5,13 @@ Dearer (one process a host), chosen with ``--transport openssh``; everything abo
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from fanout.errors import Unreachable
 from fanout.hosts import Host
 from fanout.transports.base import Channel, Deadline
 from fanout.transports.pipes import PipeChannel
+from fanout.transports.sshconfig import SshConfig
 
 
 class OpensshTransport:
@@ -16,34 +19,30 @@ class OpensshTransport:
 
     name = "openssh"
 
-    def __init__(self, *, ssh_config: str = "", accept_new_host_keys: bool = False, user: str = "") -> None:
-        self._ssh_config = ssh_config
+    def __init__(self, config: SshConfig, *, accept_new_host_keys: bool = False) -> None:
+        self._config = config
         self._accept_new = accept_new_host_keys
-        self._user = user
 
     def argv(self, host: Host, command: str, deadline: Deadline) -> list[str]:
-        options = [
+        """Return the command line. What it must not lose stands first, because ssh keeps the first value of an option."""
+        forced = (
             "BatchMode=yes",
+            "ForwardAgent=no",
+            "ClearAllForwardings=yes",
+            "RemoteCommand=none",
+            "ControlMaster=no",  # a master that is open is used; one of ours would keep our pipes after the end
+        )
+        wanted = (
             f"ConnectTimeout={max(1, int(deadline.left))}",
             "ServerAliveInterval=5",
             "ServerAliveCountMax=3",
-            "ForwardAgent=no",
-            "ClearAllForwardings=yes",
             f"StrictHostKeyChecking={'accept-new' if self._accept_new else 'yes'}",
-        ]
-        argv = ["ssh", "-T"]
-        for option in options:
+        )
+        question = self._config.question(host)
+        argv = ["ssh", "-T", *(["-F", self._config.file] if self._config.file else [])]
+        for option in (*forced, *question.options, *wanted):
             argv += ["-o", option]
-        if self._ssh_config:
-            argv += ["-F", self._ssh_config]
-        if host.hostname is not None:
-            argv += ["-o", f"HostName={host.hostname}"]
-        if host.port is not None:
-            argv += ["-p", str(host.port)]
-        user = host.user or self._user
-        if user:
-            argv += ["-l", user]
-        return [*argv, "--", host.name, command]
+        return [*argv, *replace(question, options=()).words(), command]
 
     def open(self, host: Host, command: str, deadline: Deadline) -> Channel:
         try:

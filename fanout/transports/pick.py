@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from fanout.hosts import Host
@@ -17,6 +18,7 @@ from fanout.settings import Settings
 from fanout.transports.base import Transport
 from fanout.transports.local import LocalTransport
 from fanout.transports.openssh import OpensshTransport
+from fanout.transports.sshconfig import SshConfig
 
 if TYPE_CHECKING:
     from fanout.transports.ssh import SshTransport
@@ -33,46 +35,54 @@ class Picker:
         self._agent = agent
         self._lock = threading.Lock()
         self._local = LocalTransport()
+        self.config = SshConfig(file=settings.ssh_config, options=settings.ssh_option, user=settings.user)
+        self._openssh = OpensshTransport(self.config, accept_new_host_keys=settings.accept_new_host_keys)
 
     @cached_property
-    def ssh(self) -> SshTransport:
+    def _ssh(self) -> SshTransport:
         from fanout.transports.ssh import SshTransport
 
-        return SshTransport(
-            ssh_config=self._settings.ssh_config,
-            accept_new_host_keys=self._settings.accept_new_host_keys,
-            user=self._settings.user,
-            agent=self._agent,
-        )
+        accept = self._settings.accept_new_host_keys
+        return SshTransport(self.config, accept_new_host_keys=accept, agent=self._agent)
 
     def __call__(self, host: Host) -> Transport:
         kind = self._settings.transport
         if kind == "local" or (kind == "auto" and self.is_here(host)):
             return self._local
         if kind == "openssh":
-            return OpensshTransport(
-                ssh_config=self._settings.ssh_config,
-                accept_new_host_keys=self._settings.accept_new_host_keys,
-                user=self._settings.user,
-            )
+            return self._openssh
         with self._lock:
-            return self.ssh
+            return self._ssh
+
+    def check_config(self, hosts: Sequence[Host]) -> None:
+        """Read the configuration for the first host that needs it. Raises UsageError before any host is touched."""
+        if self._settings.transport != "local":
+            asked = (host for host in hosts if self._settings.transport != "auto" or not self._is_plainly_here(host))
+            for host in islice(asked, 1):
+                self.config.chain(host)
 
     def is_here(self, host: Host) -> bool:
-        """Is this entry the launcher's own machine?"""
-        if host.port is not None or host.user not in (None, self._user) or self._settings.user not in ("", self._user):
+        """Is this entry the launcher's own machine? Raises Unreachable where ssh refuses the configuration."""
+        if self._names_another_login(host):
             return False
-        if host.hostname is None and host.name in HERE:
+        if self._is_plainly_here(host):
             return True
-        with self._lock:
-            ssh = self.ssh
-        address, user, port = ssh.resolve(host)
-        return port == 22 and user == self._user and not ssh.jumps(host) and is_own(address)
+        way = self.config.way(host)
+        options = way[-1]
+        direct = len(way) == 1 and not options.proxy_command
+        return direct and options.port == 22 and options.user == self._user and is_own(options.hostname)
+
+    def _names_another_login(self, host: Host) -> bool:
+        others = (None, "", self._user)
+        return host.port is not None or host.user not in others or self._settings.user not in others
+
+    def _is_plainly_here(self, host: Host) -> bool:
+        """Is the launcher's machine meant, whatever the configuration is?"""
+        return host.hostname is None and host.name in HERE and not self._names_another_login(host)
 
     def address(self, host: Host) -> str:
-        """What ssh_config makes of the host's name."""
-        with self._lock:
-            return self.ssh.resolve(host)[0]
+        """Return what ssh dials for the host's name. Raises UsageError where ssh refuses the configuration."""
+        return self.config.resolve(host).hostname
 
 
 def is_own(name: str, lookup: Callable[[str], list[str]] | None = None) -> bool:

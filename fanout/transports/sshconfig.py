@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 import pwd
 import re
+import shlex
 import socket
 import subprocess
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from fanout.errors import LauncherError, UsageError
+from fanout.errors import FanoutError, LauncherError, Unreachable, UsageError
 from fanout.hosts import Host
 from fanout.transports.sshoptions import BadOption, Here, SshOptions, parse
 
@@ -41,6 +42,12 @@ class Question:
         words += ["-p", str(self.port)] if self.port is not None else []
         words += ["-l", self.user] if self.user else []
         return [*words, "--", self.name]
+
+    def by_hand(self, file: str, jumps: Sequence[str] = ()) -> str:
+        """Return the command that makes this login in a terminal; ssh-copy-id takes the same words."""
+        words = ["ssh", *(["-F", file] if file else []), *(["-J", ",".join(jumps)] if jumps else [])]
+        where = f"{self.user}@{self.name}" if self.user else self.name
+        return shlex.join([*words, *replace(self, user="").words()[:-2], where])
 
 
 class SshConfig:
@@ -72,6 +79,13 @@ class SshConfig:
             options=self.options,
         )
 
+    def way(self, host: Host) -> tuple[SshOptions, ...]:
+        """Return the same as ``chain``, for use while hosts are dialled. Raises Unreachable."""
+        try:
+            return self.chain(host)
+        except FanoutError as error:
+            raise Unreachable(str(error), hint=error.hint) from error
+
     def chain(self, host: Host) -> tuple[SshOptions, ...]:
         """Return every login on the way, in the order in which they are made; the last one is the host itself."""
         return self._way(self.resolve(host), ())
@@ -84,11 +98,20 @@ class SshConfig:
             raise UsageError(
                 f"ssh_config: the jump hosts form a loop: {way}", hint=f"`ProxyJump none` for {target.name}"
             )
-        hops = [self.ask(jump_question(spec)) for spec in target.proxy_jump]
-        if not hops:
+        if not target.proxy_jump:
             return (target,)
-        first = self._way(hops[0], tuple(seen))
-        return (*first, *(replace(hop, proxy_jump=(), proxy_command="") for hop in hops[1:]), target)
+        questions = [jump_question(spec) for spec in target.proxy_jump]
+        first = self._way(self.ask(questions[0]), tuple(seen))
+        later = [
+            replace(
+                self.ask(question),
+                proxy_jump=(),
+                proxy_command="",
+                by_hand=question.by_hand(self.file, target.proxy_jump[:number]),
+            )
+            for number, question in enumerate(questions[1:], 1)
+        ]
+        return (*first, *later, target)
 
     def ask(self, question: Question) -> SshOptions:
         """Return the answer to one question, asked once however many threads want it."""
@@ -118,11 +141,12 @@ class SshConfig:
                 hint="a command of `Match exec` or a name server hangs",
             ) from None
         if done.returncode != 0:
-            raise UsageError(_refusal(question, done.stderr.decode("utf-8", "replace")), hint=f"ssh -G {question.name}")
+            raise UsageError(_refusal(question, done.stderr.decode("utf-8", "replace")), hint=shlex.join(argv))
         try:
-            return parse(question.name, done.stdout.decode("utf-8", "surrogateescape"), self._known_here())
+            found = parse(question.name, done.stdout.decode("utf-8", "surrogateescape"), self._known_here())
         except BadOption as error:
             raise UsageError(f"ssh_config, for {question.name}: {error}") from None
+        return replace(found, by_hand=question.by_hand(self.file), config_file=self.file)
 
     def _known_here(self) -> Here:
         if self._here is None:

@@ -59,6 +59,8 @@ class SshOptions:
     connect_timeout: float | None = None
     connection_attempts: int = 1
     values: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    by_hand: str = ""  # the command that makes this login in a terminal
+    config_file: str = ""  # that of -F
 
     def value(self, keyword: str) -> str:
         """Return the first value of ``keyword`` (in lower case), "" where ssh does not print one."""

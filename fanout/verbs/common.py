@@ -59,7 +59,7 @@ def settings_of(request: Request, edge: Edge) -> Settings:
     flags["env"] = tuple(pairs)
     flags.update(_venv(flags.get("venv") or edge.environ.get("FANOUT_VENV"), edge))
     settings = load(flags, edge.environ, _config_files(edge)).settings
-    if settings.ssh_config:  # the guardian and `stop` may be somewhere else
+    if settings.ssh_config not in ("", "none"):  # the guardian and `stop` may be somewhere else
         path = os.path.abspath(os.path.join(edge.cwd, os.path.expanduser(settings.ssh_config)))
         settings = dataclasses.replace(settings, ssh_config=path)
     return settings
@@ -172,8 +172,9 @@ def hosts_of(request: Request, settings: Settings, edge: Edge) -> tuple[HostFile
 
 
 def picker_of(settings: Settings, edge: Edge) -> Picker:
-    if settings.ssh_config and not os.path.isfile(settings.ssh_config):
-        raise UsageError(f"--ssh-config {settings.ssh_config}: no such file")
+    path = settings.ssh_config  # "none" is a word of ssh's for no file at all
+    if path not in ("", "none") and (os.path.isdir(path) or not os.path.exists(path)):
+        raise UsageError(f"--ssh-config {path}: no such file")
     return Picker(settings, user=edge.user, agent="SSH_AUTH_SOCK" in edge.environ)
 
 
@@ -189,11 +190,12 @@ def fan_of(
     before: Callable[[Fan], None] | None = None,
     once: Callable[[Handler], Handler] | None = None,
 ) -> Iterator[Fan]:
-    """The fan, started, with this process's signals turned into events; all undone at the end. Raises LauncherError.
+    """The fan, started, with this process's signals turned into events; all undone at the end.
 
     ``hung_up`` hears of SIGHUP instead, where a closed terminal is not to end the run; ``before`` is done to the fan
-    before it starts; ``once`` makes of a handler one that hears of nothing twice.
+    before it starts; ``once`` makes of a handler one that hears of nothing twice. Raises UsageError, LauncherError.
     """
+    picker.check_config(hosts)
     make_room(len(hosts), by_program=settings.transport == "openssh")
     options = FanOptions(
         dials=settings.fanout,

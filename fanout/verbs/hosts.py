@@ -6,6 +6,7 @@ import json
 
 from fanout import hostfile
 from fanout.arguments import Request
+from fanout.hosts import Host
 from fanout.verbs.common import Edge, hosts_of, picker_of, settings_of
 
 
@@ -17,7 +18,12 @@ def hosts(request: Request, edge: Edge) -> int:
         edge.stdout.write(hostfile.explain(source.data, hostfile.parsed(source)).rstrip("\n") + "\n")
         return 0
     file, chosen = hosts_of(request, settings, edge)
-    resolve = picker_of(settings, edge).ssh.resolve
+    config = picker_of(settings, edge).config
+
+    def resolve(host: Host) -> tuple[str, str, int]:
+        options = config.resolve(host)
+        return options.hostname, options.user, options.port
+
     if request.given["as_json"]:
         edge.stdout.write(json.dumps(hostfile.as_dicts(chosen, resolve), indent=2) + "\n")
     else:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from fanout.transports import knownhosts
 from fanout.transports.knownhosts import Expected, KnownHosts, Verdict
+from fanout.transports.sshoptions import SshOptions
 
 needs_keygen = pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="no ssh-keygen here")
 KIND = "ssh-ed25519"
@@ -128,10 +129,10 @@ def test_what_is_broken_is_passed_over() -> None:
 # ------------------------------------------------------------------------------------------------------------ verdicts
 
 
-def known(path: Path, *, accept_new: bool = False, port: int = 22, **config: str) -> tuple[KnownHosts, Expected]:
+def known(path: Path, *, accept_new: bool = False, port: int = 22, **options: str) -> tuple[KnownHosts, Expected]:
     files = KnownHosts(accept_new=accept_new)
-    where = {"userknownhostsfile": str(path), "globalknownhostsfile": "none", **config}
-    return files, files.entry(where, "gpu01", port)
+    login = SshOptions(name="gpu01", hostname="gpu01", port=port, user="me", user_known_hosts=(str(path),), **options)  # type: ignore[arg-type]
+    return files, files.entry(login)
 
 
 @pytest.mark.parametrize(
@@ -177,7 +178,7 @@ def test_a_changed_or_revoked_key_is_never_accepted(tmp_path: Path, lines: str) 
 def test_an_alias_of_ssh_config_is_looked_up_without_a_port(tmp_path: Path) -> None:
     path = tmp_path / "known_hosts"
     path.write_text(f"cluster {text(1)}\n")
-    files, expected = known(path, port=2222, hostkeyalias="Cluster")
+    files, expected = known(path, port=2222, host_key_alias="Cluster")
     assert expected.name == "cluster"
     assert files.judge(expected, KIND, key(1)) is Verdict.KNOWN
 

@@ -12,6 +12,7 @@ from fanout.transports.base import Channel
 from fanout.transports.local import LocalTransport
 from fanout.transports.openssh import OpensshTransport
 from fanout.transports.ssh import SshTransport
+from fanout.transports.sshconfig import SshConfig
 from tests.transports.scripted import ScriptedTransport
 from tests.transports.sshd import Sshd
 from tests.transports.ways import BIG, ECHO, EXACT, MIXED, PATIENCE, SILENT, Way, host, play, whole
@@ -28,11 +29,11 @@ def way(request: pytest.FixtureRequest) -> Way:
             return Way(transport=LocalTransport(), host=host("localhost"))
         case "demo":
             lab: stage.Lab = request.getfixturevalue("played")
-            return Way(transport=SshTransport(ssh_config=str(lab.ssh_config)), host=host(lab.hosts[0].name))
+            return Way(transport=SshTransport(SshConfig(file=str(lab.ssh_config))), host=host(lab.hosts[0].name))
         case kind:
             server: Sshd = request.getfixturevalue("server")
             make = SshTransport if kind == "ssh" else OpensshTransport
-            return Way(transport=make(ssh_config=str(server.ssh_config)), host=host("lab"))
+            return Way(transport=make(SshConfig(file=str(server.ssh_config))), host=host("lab"))
 
 
 def test_bytes_arrive_as_they_were_then_the_end_then_the_status(way: Way) -> None:

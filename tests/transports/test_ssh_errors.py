@@ -22,6 +22,7 @@ from fanout.errors import (
 )
 from fanout.transports.base import Deadline
 from fanout.transports.ssh import SshTransport
+from fanout.transports.sshconfig import SshConfig
 from tests.transports.sshd import Sshd, free_port, needs_sshd, new_key
 from tests.transports.ways import EXACT, host, ticking, whole
 
@@ -30,7 +31,7 @@ pytestmark = [pytest.mark.process, needs_sshd]
 
 def refused(config: str, *, seconds: float = 20.0, accept_new: bool = False) -> TransportError:
     """Log in to ``lab``, which does not work: why."""
-    transport = SshTransport(ssh_config=config, accept_new_host_keys=accept_new, agent=False)
+    transport = SshTransport(SshConfig(file=config), accept_new_host_keys=accept_new, agent=False)
     with ticking(Deadline(seconds)) as deadline, pytest.raises(TransportError) as raised:
         transport.open(host("lab"), EXACT, deadline)
     assert "\n" not in str(raised.value)
@@ -69,7 +70,7 @@ def test_nobody_listens(server: Sshd, tmp_path: Path) -> None:
     error = refused(server.config(tmp_path / "config", Port=str(port)))
     assert type(error) is Unreachable
     assert str(error) == f"127.0.0.1:{port} refused the connection"
-    assert f"ssh -p {port} " in error.hint
+    assert error.hint.endswith(f"ssh -F {tmp_path / 'config'} lab")
 
 
 def test_a_server_that_hangs_up_may_be_tried_again(server: Sshd, tmp_path: Path) -> None:
@@ -107,7 +108,7 @@ def test_an_unknown_key_is_taken_where_that_was_asked_for(server: Sshd, tmp_path
     known.write_text("# mine\n")
     config = server.config(tmp_path / "config", UserKnownHostsFile=str(known))
     with ticking(Deadline(20.0)) as deadline:
-        channel = SshTransport(ssh_config=config, accept_new_host_keys=True).open(host("lab"), EXACT, deadline)
+        channel = SshTransport(SshConfig(file=config), accept_new_host_keys=True).open(host("lab"), EXACT, deadline)
         deadline.done()
     assert whole(channel) == b"a\0b\xff\n"
     assert channel.peer == "127.0.0.1"
@@ -154,10 +155,11 @@ def test_a_name_that_does_not_resolve(server: Sshd, tmp_path: Path) -> None:
 
 def test_to_make_connections_writes_nothing_into_the_config_that_all_of_them_share(server: Sshd) -> None:
     """fabric's own Connection does, and rebuilds the Config each time: other threads find it empty meanwhile."""
-    transport = SshTransport(ssh_config=str(server.ssh_config))
+    config = SshConfig(file=str(server.ssh_config))
+    transport = SshTransport(config)
     shared = transport._config
     before = shared._config
     for _ in range(3):
-        transport._connection(host("lab"))
+        transport._connection(config.resolve(host("lab")))
     assert shared._modifications == {}
     assert shared._config is before

@@ -1,0 +1,109 @@
+"""What the ssh libraries raise becomes a TransportError: a sentence that names the machine that failed.
+
+On the way through jump hosts each login has its own words, so that the error names the jump host or the target.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import paramiko
+
+from fanout.errors import AuthRefused, Dropped, TransportError, Unreachable
+from fanout.transports.base import Deadline
+from fanout.transports.dialing import Proxy
+from fanout.transports.sshoptions import SshOptions
+
+
+@dataclass(slots=True, kw_only=True)
+class Step:
+    """One login on the way to a host: the jump host before it (None: none) and what stands between."""
+
+    options: SshOptions
+    before: SshOptions | None
+    target: bool  # False: a jump host
+    deadline: Deadline
+    agent: bool  # does the environment name an ssh agent?
+    proxy: Proxy | None = None
+
+    @property
+    def subject(self) -> str:
+        """Begin a sentence with the machine where it is not the host itself."""
+        return "" if self.target else f"jump host {self.options.name}: "
+
+
+@contextlib.contextmanager
+def in_our_words(step: Step) -> Iterator[None]:
+    """Turn what the libraries raise meanwhile into a TransportError with a sentence for a person."""
+    try:
+        yield
+    except TransportError as error:
+        if step.target or str(error).startswith(step.subject):
+            raise
+        raise type(error)(f"{step.subject}{error}", hint=error.hint) from error
+    except (paramiko.SSHException, EOFError, OSError) as error:
+        told = _told(step, error)
+        raise type(told)(f"{step.subject}{told}", hint=told.hint) from error
+
+
+def _told(step: Step, error: Exception) -> TransportError:
+    """Choose the words for one error."""
+    where, by_hand = step.options.address, step.options.by_hand
+    if step.proxy is not None and not isinstance(error, paramiko.AuthenticationException):
+        failure = step.proxy.failure()
+        if failure:
+            return Unreachable(failure, hint=f"try it by itself, or  {by_hand}")
+    match error:
+        case socket.gaierror():
+            return Unreachable(
+                f"the name {step.options.hostname} does not resolve ({error.strerror or error})",
+                hint=f"check the spelling, or add `Host {step.options.name}` with a HostName to "
+                f"{step.options.config_file or '~/.ssh/config'}",
+            )
+        case ConnectionRefusedError():
+            hint = f"is sshd running there, on that port?  {by_hand}"
+            return Unreachable(f"{where} refused the connection", hint=hint)
+        case TimeoutError():
+            return Unreachable(
+                f"no answer from {where} within {step.deadline.seconds:g} s",
+                hint=f"is it up, and the address right? firewall, VPN?  {by_hand}",
+            )
+        case paramiko.PasswordRequiredException() | paramiko.AuthenticationException():
+            return _auth(step, error)
+        case paramiko.ChannelException() if step.before is not None:
+            return Unreachable(
+                f"the jump host {step.before.name} ({step.before.address}) cannot connect to {where}: {error.text}",
+                hint=by_hand,
+            )
+    return _other(step, error, where, by_hand)
+
+
+def _auth(step: Step, error: Exception) -> AuthRefused:
+    options = step.options
+    names = list(options.identity_files) if options.identity_files_given else ["~/.ssh/id_*"]
+    agent = "an agent is running" if step.agent else "no agent is running"
+    if isinstance(error, paramiko.PasswordRequiredException):
+        message = f"the key {', '.join(names)} needs its passphrase and {agent}"
+        return AuthRefused(message, hint="ssh-add  (once, in this terminal)")
+    return AuthRefused(
+        f"permission denied for {options.user}@{options.address} (tried {', '.join(names)}; {agent})",
+        hint=f"{options.by_hand.replace('ssh ', 'ssh-copy-id ', 1)}   "
+        f"(if plain `{options.by_hand}` works: --transport openssh)",
+    )
+
+
+def _other(step: Step, error: Exception, where: str, by_hand: str) -> TransportError:
+    text = str(error) or type(error).__name__
+    silent = "banner" in text or "No existing session" in text  # what paramiko says where no key came within the time
+    if silent or isinstance(error, (EOFError, ConnectionResetError)):
+        return Dropped(f"{where} closed or kept silent before any login", hint=f"is that an ssh server?  {by_hand}")
+    if isinstance(error, OSError) and error.errno is not None:
+        return Unreachable(f"{where}: {error.strerror or text}", hint=by_hand)
+    if "Timeout" in text or "timed out" in text:
+        return Unreachable(f"{where} answers, but the login did not finish in time", hint=by_hand)
+    if "not a valid" in text and "key" in text:
+        return AuthRefused(f"{where}: {text}", hint=by_hand)
+    return Unreachable(f"{where}: {text}", hint=by_hand)
