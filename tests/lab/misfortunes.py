@@ -3,19 +3,23 @@
 ``strike`` does it to some hosts of a lab; ``mend`` undoes it after ``lasts``: a number of seconds, or a pattern that
 fanout prints about each host ("{host}" is its name), which is how long a fault lasts that has to be noticed first.
 ``after`` puts right what lasted as long as the run.
+
+Every fault proves that it took effect, or raises LabError: ``strike`` waits for its own effect, ``sshd`` is what a new
+connection meets while the fault is in force, and ``drops`` asks whether a packet met a rule of the filter by its end.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.lab import ns
-from tests.lab.drive import kill
+from tests.lab import ns, proofs
+from tests.lab.drive import processes
 from tests.lab.machines import Host
 from tests.lab.ns import Process
 
@@ -35,10 +39,20 @@ class Fault:
     mend: Act | None = None
     lasts: float | str = 0.0
     after: Act | None = None
+    sshd: str = ""
+    drops: bool = False
 
     def __call__(self, hosts: Sequence[Host]) -> None:
+        """Strike all hosts; raise LabError where it had no effect."""
         for host in hosts:
             self.strike(host)
+        if self.sshd:
+            proofs.assert_sshd_answers(hosts, self.sshd, self.name)
+
+    def assert_met(self, hosts: Sequence[Host]) -> None:
+        """Raise LabError where the fault, which is about to be undone, met nothing."""
+        if self.drops:
+            proofs.assert_packets_dropped(hosts, self.name)
 
 
 # --- the agent's processes
@@ -58,21 +72,14 @@ def relays(host: Host) -> list[Process]:
     return [one for one in _agents(host) if one.parent != host.pid]
 
 
-def _end(found: Callable[[Host], list[Process]]) -> Act:
-    def strike(host: Host) -> None:
-        ns.signal_all(found(host), signal.SIGKILL)
-
-    return strike
+def _kill(what: str, found: Callable[[Host], list[Process]]) -> Act:
+    return lambda host: proofs.kill_all(host, found(host), what)
 
 
-def kill_script(host: Host) -> None:
-    """train.sh itself, by somebody's ``kill -9``."""
-    os.kill(_script(host).pid, signal.SIGKILL)
-
-
-def _script(host: Host) -> Process:
+def _script(host: Host) -> list[Process]:
+    """Return the process of train.sh itself, as a list of one; empty where it does not run."""
     found = [one for one in host.processes() if "train.sh" in one.argv and "pipefail" in one.argv and _leads(one)]
-    return min(found, key=lambda one: one.started)  # a child of its own, between fork and exec, looks the same
+    return sorted(found, key=lambda one: one.started)[:1]  # a child of its own, between fork and exec, looks the same
 
 
 def _leads(process: Process) -> bool:
@@ -81,8 +88,8 @@ def _leads(process: Process) -> bool:
     return False
 
 
-def _stop(found: Callable[[Host], list[Process]]) -> Act:
-    return lambda host: ns.signal_all(found(host), signal.SIGSTOP)
+def _stop(what: str, found: Callable[[Host], list[Process]]) -> Act:
+    return lambda host: proofs.stop_all(host, found(host), what)
 
 
 def go_on(host: Host) -> None:
@@ -97,7 +104,7 @@ def kill_session(host: Host) -> None:
     """
     everyone = [one for one in host.processes() if not one.is_sshd]
     ns.signal_all(everyone, signal.SIGSTOP)
-    ns.signal_all(everyone, signal.SIGKILL)
+    proofs.kill_all(host, everyone, "session")
 
 
 def memory_groups() -> tuple[Path, str] | None:
@@ -124,7 +131,18 @@ def starve(host: Host) -> None:
     group, limit = _group(host)
     group.mkdir(exist_ok=True)
     (group / limit).write_text(str(64 << 10))
-    (group / "cgroup.procs").write_text(str(_script(host).pid))
+    (script,) = _script(host)
+    (group / "cgroup.procs").write_text(str(script.pid))
+    ns.until(lambda: _oom_kills(group) > 0, proofs.PATIENCE, f"the kernel kills train.sh of {host.name} for memory")
+
+
+def _oom_kills(group: Path) -> int:
+    """Return how many processes of a control group the kernel has killed for memory."""
+    for name in ("memory.events", "memory.oom_control"):
+        if (group / name).exists():
+            found = re.search(r"^oom_kill (\d+)$", (group / name).read_text(), re.MULTILINE)
+            return int(found[1]) if found else 0
+    raise ns.LabError(f"{group} does not count what the kernel kills")
 
 
 def feed(host: Host) -> None:
@@ -141,11 +159,17 @@ def hold_in_kernel(host: Host) -> None:
     """A child of train.sh is where no signal reaches it, as one that waits for a dead disk or a hung driver."""
     group = FREEZER / f"fanout-lab-{os.getpid()}-{host.name}"
     group.mkdir(exist_ok=True)
-    for one in host.processes():
-        if "1007" in one.argv:
-            (group / "cgroup.procs").write_text(str(one.pid))
+    ns.until(lambda: len(_sleepers(host)) == 1, proofs.PATIENCE, f"train.sh of {host.name} has started its child")
+    (child,) = _sleepers(host)  # after its exec: a process that is between fork and exec may still be replaced
+    (group / "cgroup.procs").write_text(str(child.pid))
     (group / "freezer.state").write_text("FROZEN")
-    ns.until(lambda: (group / "freezer.state").read_text() == "FROZEN\n", 20.0, f"{group} is frozen")
+    ns.until(lambda: (group / "freezer.state").read_text() == "FROZEN\n", proofs.PATIENCE, f"{group} is frozen")
+    if (group / "cgroup.procs").read_text().split() != [str(child.pid)]:
+        raise ns.LabError(f"{group} does not hold {child}")
+
+
+def _sleepers(host: Host) -> list[Process]:
+    return [one for one in host.processes() if one.argv == ("sleep", "1007")]
 
 
 def let_go(host: Host) -> None:
@@ -164,6 +188,8 @@ def _remount(options: str, *places: str) -> Act:
     def strike(host: Host) -> None:
         for place in places:
             host.run(["mount", "-o", f"remount,{options}", place], check=True)
+            if options != "exec":  # the kernel lists no option for what it allows anyway
+                proofs.assert_mounted(host, place, options)
 
     return strike
 
@@ -174,7 +200,9 @@ def _fill(*places: str) -> Act:
     def strike(host: Host) -> None:
         for place in places:
             host.run(["mount", "-o", "remount,size=1m", place], check=True)
-            host.run(["sh", "-c", f"cat /dev/zero > {place}/fill"])
+            filled = host.run(["sh", "-c", f"cat /dev/zero > {place}/fill"])
+            if "No space left" not in filled.stderr:
+                raise ns.LabError(f"{host.name}: {place} is not full: {filled.stderr}")
 
     return strike
 
@@ -192,7 +220,8 @@ def _empty(*places: str) -> Act:
 
 def cut(host: Host) -> None:
     """The login sessions die, as when somebody ends them, or a jump host goes down."""
-    kill(host, "sshd", "notty")
+    ns.until(lambda: bool(processes(host, "sshd", "notty")), proofs.PATIENCE, f"{host.name} has a session")
+    proofs.kill_all(host, processes(host, "sshd", "notty"), "session of sshd")
 
 
 def reset(host: Host) -> None:
@@ -208,11 +237,13 @@ def unreset(host: Host) -> None:
 
 def lose(host: Host) -> None:
     """One packet in ten does not arrive."""
-    host.iptables("-I", *LOSS)
+    for v6 in (False, True):
+        host.iptables("-I", *LOSS, v6=v6)
 
 
 def kept(host: Host) -> None:
-    host.iptables("-D", *LOSS)
+    for v6 in (False, True):
+        host.iptables("-D", *LOSS, v6=v6)
 
 
 def sshd_away(host: Host) -> None:
@@ -222,6 +253,21 @@ def sshd_away(host: Host) -> None:
         if process.is_sshd:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process.pid, signal.SIGKILL)
+
+
+def pull_cable(host: Host) -> None:
+    """The host's interface loses its carrier."""
+    host.link_down()
+    carrier = f"/sys/class/net/{host.device}/carrier"
+    ns.until(lambda: host.read_file(carrier).strip() == "0", proofs.PATIENCE, f"{host.name} has no carrier")
+
+
+def reboot(host: Host) -> None:
+    """The host is switched off and on again: another first process, empty memory."""
+    before = host.pid
+    host.reboot()
+    if host.pid == before:
+        raise ns.LabError(f"{host.name} did not reboot")
 
 
 def _silenced_for_good(host: Host) -> None:
@@ -234,23 +280,23 @@ FAULTS = {
     fault.name: fault
     for fault in (
         Fault(name="session cut", strike=cut),
-        Fault(name="relay killed", strike=_end(relays)),
-        Fault(name="connections reset", strike=reset, mend=unreset, lasts=NOTICED),
-        Fault(name="blackhole 4 s", strike=Host.blackhole, mend=Host.heal, lasts=4.0),
-        Fault(name="blackhole until noticed", strike=Host.blackhole, mend=Host.heal, lasts=NOTICED),
-        Fault(name="blackhole beyond the lease", strike=_silenced_for_good, mend=Host.heal, lasts=0.0),
-        Fault(name="cable out 3 s", strike=Host.link_down, mend=Host.link_up, lasts=3.0),
-        Fault(name="one packet in ten lost", strike=lose, mend=kept, lasts=5.0),
-        Fault(name="sshd restarted", strike=sshd_away, mend=Host.start_sshd, lasts=NOTICED),
-        Fault(name="frozen 3 s", strike=Host.freeze, mend=Host.thaw, lasts=3.0),
-        Fault(name="frozen until noticed", strike=Host.freeze, mend=Host.thaw, lasts=NOTICED),
-        Fault(name="keeper killed", strike=_end(keepers)),
-        Fault(name="script killed", strike=kill_script),
+        Fault(name="relay killed", strike=_kill("relay", relays)),
+        Fault(name="connections reset", strike=reset, mend=unreset, lasts=NOTICED, sshd="refused", drops=True),
+        Fault(name="blackhole 4 s", strike=Host.blackhole, mend=Host.heal, lasts=4.0, sshd="silent", drops=True),
+        Fault(name="blackhole until noticed", strike=Host.blackhole, mend=Host.heal, lasts=NOTICED, sshd="silent"),
+        Fault(name="blackhole beyond the lease", strike=_silenced_for_good, mend=Host.heal, lasts=0.0, drops=True),
+        Fault(name="cable out 3 s", strike=pull_cable, mend=Host.link_up, lasts=3.0, sshd="silent"),
+        Fault(name="one packet in ten lost", strike=lose, mend=kept, lasts=5.0, drops=True),
+        Fault(name="sshd restarted", strike=sshd_away, mend=Host.start_sshd, lasts=NOTICED, sshd="refused"),
+        Fault(name="frozen 3 s", strike=Host.freeze, mend=Host.thaw, lasts=3.0, sshd="mute"),
+        Fault(name="frozen until noticed", strike=Host.freeze, mend=Host.thaw, lasts=NOTICED, sshd="mute"),
+        Fault(name="keeper killed", strike=_kill("keeper", keepers)),
+        Fault(name="script killed", strike=_kill("train.sh", _script)),
         Fault(name="whole session killed", strike=kill_session),
         Fault(name="out of memory", strike=starve, after=feed),
         Fault(name="held in the kernel", strike=hold_in_kernel, after=let_go),
-        Fault(name="keeper stopped 4 s", strike=_stop(keepers), mend=go_on, lasts=4.0),
-        Fault(name="keeper stopped", strike=_stop(keepers), after=_end(keepers)),
+        Fault(name="keeper stopped 4 s", strike=_stop("keeper", keepers), mend=go_on, lasts=4.0),
+        Fault(name="keeper stopped", strike=_stop("keeper", keepers), after=_kill("keeper", keepers)),
         Fault(name="temporary noexec", strike=_remount("noexec", *TEMPORARY), after=_remount("exec", *TEMPORARY)),
         Fault(name="home noexec", strike=_remount("noexec", "/home"), after=_remount("exec", "/home")),
         Fault(name="home read-only", strike=_remount("ro", "/home"), after=_remount("rw", "/home")),
@@ -259,10 +305,10 @@ FAULTS = {
         Fault(name="/var/tmp full", strike=_fill("/var/tmp"), after=_empty("/var/tmp")),
         Fault(name="/var/tmp full until told", strike=_fill("/var/tmp"), mend=_empty("/var/tmp"), lasts=CRAMPED),
         Fault(name="all disks full", strike=_fill(*TEMPORARY), after=_empty(*TEMPORARY)),
-        Fault(name="rebooted", strike=Host.reboot),
-        Fault(name="power off", strike=Host.power_off),
-        Fault(name="connection refused", strike=Host.stop_sshd),
-        Fault(name="blackholed", strike=Host.blackhole),
-        Fault(name="frozen", strike=Host.freeze),
+        Fault(name="rebooted", strike=reboot),
+        Fault(name="power off", strike=Host.power_off, sshd="silent"),
+        Fault(name="connection refused", strike=Host.stop_sshd, sshd="refused"),
+        Fault(name="blackholed", strike=Host.blackhole, sshd="silent"),
+        Fault(name="frozen", strike=Host.freeze, sshd="mute"),
     )
 }

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from tests.lab import ns
+from tests.lab import ns, proofs
 from tests.lab.drive import Done, Project, Running
 from tests.lab.lab import Lab
 from tests.lab.machines import Host
@@ -37,7 +37,9 @@ done
 exit 0
 """
 LATE = "until [ -e /home/lab/shared/open ]; do sleep 0.05; done\n"  # a login that takes until the test says so
+PHASES = ("connecting", "starting", "running", "stopping")
 WHERE = ("one", "master", "all", "launcher")
+BLOWS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGKILL", "SIGKILL with its guardian", "frozen 3 s", "frozen beyond the lease")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,6 +168,7 @@ class Stage:
             run.until(*(fault.lasts.format(host=host.name) for host in struck), timeout=60)
         else:
             threading.Event().wait(fault.lasts)  # how long the fault lasts, not how long we wait for something
+        fault.assert_met(struck)
         for host in struck:
             fault.mend(host)
 
@@ -272,6 +275,7 @@ def blow(lab: Lab, run: Running, kind: str) -> None:
     """What happens to the launcher: a signal by its name, its guardian killed with it, or a while of standstill."""
     if kind == "frozen 3 s":
         run.signal(signal.SIGSTOP)
+        ns.until(lambda: proofs.state_of(run.child.pid) == "T", proofs.PATIENCE, "the launcher is stopped")
         threading.Event().wait(3.0)
         run.signal(signal.SIGCONT)
         return
@@ -282,5 +286,5 @@ def blow(lab: Lab, run: Running, kind: str) -> None:
         return
     if kind == "SIGKILL with its guardian":
         guardians = [one for one in lab.launcher.processes() if "fanout.guardian" in one.argv]
-        ns.signal_all(guardians, signal.SIGKILL)
+        proofs.kill_all(lab.launcher, guardians, "guardian")
     run.signal(signal.Signals[kind.split()[0]])

@@ -68,6 +68,7 @@ def _live_through(run: Running, fault: Fault, hosts: list[Host]) -> None:
             run.until(*(fault.lasts.format(host=host.name) for host in hosts), timeout=60)
         else:
             threading.Event().wait(fault.lasts)
+        fault.assert_met(hosts)
         for host in hosts:
             fault.mend(host)
 

@@ -16,9 +16,30 @@ from types import ModuleType
 
 import fanout.agent
 
-MODULES = ("frames", "place", "procs", "record", "spawn", "audience", "keeper", "prepare", "relay")
-STEPPED = ("place", "record", "spawn", "audience", "keeper", "prepare", "relay")
 _HERE = Path(fanout.agent.__file__).parent
+
+#: No trap stands here: these read or measure, and no step of a start or of an end is in them.
+UNTRAPPED = frozenset({"frames", "gauge", "joining", "procs", "questions", "ranklogs", "shim"})
+
+
+def _imported(name: str) -> list[str]:
+    """Return the modules of the agent that a module imports, also inside its functions."""
+    tree = ast.parse((_HERE / f"{name}.py").read_text(encoding="utf-8"))
+    found = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level == 1]
+    return [part for node in found for part in ([node.module] if node.module else [a.name for a in node.names])]
+
+
+def _in_order(name: str, seen: list[str]) -> list[str]:
+    """Append ``name`` to ``seen``, after what it imports; the checks' probes are left out."""
+    if name not in seen and not name.startswith("probes") and name != "bundle":
+        for part in _imported(name):
+            _in_order(part, seen)
+        seen.append(name)
+    return seen
+
+
+MODULES = tuple(_in_order("relay", []))
+STEPPED = tuple(name for name in MODULES if name not in UNTRAPPED)
 
 armed = 0  # the trap that goes off; 0: none
 
