@@ -6,6 +6,7 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.utils.checkpoint import checkpoint
 
 from .attention import Attention, Mask, RMSNorm, rotation
@@ -74,7 +75,7 @@ class LLaDA2(nn.Module):
         fan_in = c.init_scheme == "fan_in"
 
         def draw(weight: Tensor, std: float) -> None:
-            weight.normal_(0.0, std, generator=generator)
+            draw_normal(weight, std, generator)
 
         for module in self.modules():
             if isinstance(module, nn.Embedding):
@@ -94,6 +95,20 @@ class LLaDA2(nn.Module):
             assert isinstance(layer, Layer)
             layer.attention.q_norm.weight.fill_(c.qk_norm_init)
             layer.attention.k_norm.weight.fill_(c.qk_norm_init)
+
+
+def draw_normal(weight: Tensor, std: float, generator: torch.Generator | None) -> None:
+    """Draw a weight from N(0, std).
+
+    Of a sharded weight each rank draws the whole and keeps its shard. To draw shard by shard would give all ranks the
+    same numbers on the CPU, and others for each number of ranks everywhere.
+    """
+    if not isinstance(weight, DTensor):
+        weight.normal_(0.0, std, generator=generator)
+        return
+    device = weight.device if generator is None else generator.device
+    whole = torch.empty(weight.shape, dtype=weight.dtype, device=device).normal_(0.0, std, generator=generator)
+    weight.copy_(distribute_tensor(whole.to(weight.device), weight.device_mesh, weight.placements))
 
 
 def parameter_count(model: nn.Module) -> int:

@@ -22,9 +22,9 @@ from .world import World
 
 
 def build(shape: ModelConfig, config: Config, world: World) -> nn.Module:
-    """The model with its first weights, ready to train; the same weights for every number of ranks.
+    """Return the model with its first weights, ready to train; the same weights for every number of ranks.
 
-    On the meta device nothing is held before each rank has its shard; there the weights depend on the sharding.
+    On the meta device a rank never holds more than its shard and one whole weight.
     """
     train = config.train
     check_kernels(shape, config, world.device)
@@ -38,8 +38,7 @@ def build(shape: ModelConfig, config: Config, world: World) -> nn.Module:
             model = LLaDA2(shape, **options)
         shard(model, config, world)
         model.to_empty(device=world.device)
-        torch.manual_seed(train.seed)
-        model.init_weights()
+        model.init_weights(torch.Generator(world.device).manual_seed(train.seed))
     else:
         on_gpu = train.init_device == "cuda" and world.device.type == "cuda"
         start = world.device if on_gpu else torch.device("cpu")
