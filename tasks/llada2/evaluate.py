@@ -53,8 +53,9 @@ def evaluate(
         index = index.clamp_max(len(rows) - 1)
         t = torch.full((share,), config.data.val_noise) * real
         batch = noisy(examples, rows[index], t, noise[index])
-        sums[1] += float(surprise[batch.ids[batch.masked]].sum())
-        sums[2] += float(batch.masked.sum())
+        scored = objective.scorable(batch.masked, same_token=config.train.same_token_labels)
+        sums[1] += float(surprise[batch.ids[scored]].sum())
+        sums[2] += float(scored.sum())
         batch = batch.to(world.device)
         ids, positions = objective.noisy_input(batch, bare(model).config.mask_token_id, clean=mask is not None)
         with precision(config, world):

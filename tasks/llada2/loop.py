@@ -100,7 +100,8 @@ class Run:
         micros = [batch.rows(i, i + self.micro_batch) for i in range(0, batch.ids.shape[0], self.micro_batch)]
         if train.complementary_masking:
             micros = [objective.complement(micro) for micro in micros]
-        (denominator,) = world.total([float(sum(objective.denominator(m, train.loss_weighting) for m in micros))])
+        counts = [objective.denominator(m, train.loss_weighting, same_token=train.same_token_labels) for m in micros]
+        (denominator,) = world.total([float(sum(counts))])
         told = torch.zeros((), device=world.device)
         for number, micro in enumerate(micros, 1):
             micro = micro.to(world.device)

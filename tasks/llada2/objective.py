@@ -34,9 +34,16 @@ def noisy_input(batch: Batch, mask_id: int, clean: bool) -> tuple[Tensor, Tensor
     return torch.cat((noisy, batch.ids), dim=1), positions.repeat(2)
 
 
-def denominator(batch: Batch, weighting: str) -> Tensor:
-    """What the summed loss is divided by: masked tokens as upstream does, response tokens under ``inverse_t``."""
-    return (batch.masked if weighting == "none" else batch.maskable).sum()
+def scorable(mask: Tensor, *, same_token: bool) -> Tensor:
+    """Return the tokens of ``mask`` [R, L] that have a prediction: with ``same_token`` false, the first one has none."""
+    if same_token:
+        return mask
+    return torch.cat((torch.zeros_like(mask[:, :1]), mask[:, 1:]), dim=1)
+
+
+def denominator(batch: Batch, weighting: str, *, same_token: bool = True) -> Tensor:
+    """Return what divides the summed loss: scored tokens as upstream does, response tokens under ``inverse_t``."""
+    return scorable(batch.masked if weighting == "none" else batch.maskable, same_token=same_token).sum()
 
 
 def summed_loss(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -47,6 +48,17 @@ def test_shifted_labels_are_spoken_for_by_the_position_before() -> None:
     total, _, _ = objective.summed_loss(logits(), batch(), same_token=False)
     by_hand = minus_log_p(0, 0, 1) + minus_log_p(0, 2, 1) + minus_log_p(1, 1, 0)
     assert float(total) == pytest.approx(by_hand, rel=1e-5)
+
+
+def test_the_denominator_counts_only_tokens_that_are_scored() -> None:
+    """The first token of a row without a prompt may be masked, but no position before it predicts it."""
+    whole = batch()
+    whole = replace(whole, masked=whole.masked | (torch.arange(4) == 0), maskable=torch.ones(2, 4).bool())
+    for same_token, masked, response in ((True, 5, 8), (False, 3, 6)):
+        _, scored, _ = objective.summed_loss(logits(), whole, same_token=same_token)
+        assert len(scored) == masked
+        assert int(objective.denominator(whole, "none", same_token=same_token)) == masked
+        assert int(objective.denominator(whole, "inverse_t", same_token=same_token)) == response
 
 
 def test_complementary_masks_make_each_response_token_clean_exactly_once() -> None:
