@@ -63,4 +63,4 @@ $(STAMP)-dev: pyproject.toml constraints.txt $(VENV)/bin/python
 	@touch $@ $(STAMP)-train
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis outputs
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -28,6 +28,7 @@ from .errors import UserError
 from .world import World
 
 _NAME = re.compile(r"global_step_(\d+)")
+_HALF = re.compile(r"\.partial-\d+|\.removed-[0-9a-f]{32}")
 
 
 def whole(directory: str) -> dict[int, str]:
@@ -65,6 +66,7 @@ class Store:
     def __init__(self, output_dir: str, keep: int, world: World, replicated: bool) -> None:
         self.directory = os.path.join(output_dir, "checkpoints")
         self.keep, self.world, self.replicated = keep, world, replicated
+        self._mine: list[str] = []  # of this run, oldest first: those of another run in this directory are not deleted
         self.shared = self._is_shared()
         self.leader = world.first if self.shared else world.local_rank == 0
         if not self.shared and not replicated:
@@ -104,9 +106,9 @@ class Store:
         return seen
 
     def _sweep(self) -> None:
-        """What a killed run left half written or half removed."""
+        """Remove what a killed run left half written or half removed, by the exact names that this class gives."""
         for name in os.listdir(self.directory):
-            if name.startswith((".partial-", ".removed-")):
+            if _HALF.fullmatch(name):
                 shutil.rmtree(os.path.join(self.directory, name), ignore_errors=True)
 
     def find(self, wanted: str | None) -> str | None:
@@ -150,12 +152,17 @@ class Store:
             stream.flush()
             os.fsync(stream.fileno())
         _sync(partial)
-        _remove(final)
+        if final in whole(self.directory).values():
+            _remove(final)
+        elif os.path.lexists(final):  # of another trainer: it is not ours to delete
+            os.rename(final, f"{final}.other-{uuid.uuid4().hex[:8]}")
         os.rename(partial, final)
         _sync(self.directory)
+        self._mine = [path for path in self._mine if path != final] + [final]
         if self.keep:
-            for path in list(whole(self.directory).values())[: -self.keep]:
+            for path in self._mine[: -self.keep]:
                 _remove(path)
+            del self._mine[: -self.keep]
 
     def load(self, path: str, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
         """Fills model and optimizer from ``path``, written by any number of ranks; the number of steps done."""
@@ -168,7 +175,11 @@ class Store:
 
         self.world.together(read)
         set_state_dict(model, optimizer, model_state_dict=weights, optim_state_dict=optimizer_state)
-        return int(read_meta(path)["step"])
+        step = int(read_meta(path)["step"])
+        there = whole(self.directory)
+        if os.path.realpath(path) == os.path.realpath(there.get(step, "")):
+            self._mine = [before for number, before in there.items() if number <= step]
+        return step
 
 
 @contextmanager

@@ -94,3 +94,20 @@ def test_a_run_killed_while_it_writes_leaves_the_last_whole_checkpoint(nursery: 
     out = nursery.alone(train(tmp_path, *LONG, *RESUME, "--train.max_steps", str(newest + 1)))
     assert f"resumed after step {newest}" in out
     assert not [name for name in os.listdir(directory) if name.startswith(".")]
+
+
+def test_checkpoints_of_another_run_or_trainer_in_the_same_directory_stay(nursery: Nursery, tmp_path: Path) -> None:
+    """Only what this run wrote, or resumed from, counts for ``keep_last_n``; a name that is taken is moved aside."""
+    directory = tmp_path / "checkpoints"
+    kept = ["--train.save_steps", "1", "--train.keep_last_n", "1", "--data.val_examples", "32", "--train.max_steps"]
+    nursery.alone(train(tmp_path, *kept, "3"))
+    (directory / "global_step_2").mkdir()
+    (directory / "global_step_2" / "model.safetensors").write_text("weights of another trainer")
+    (directory / ".partial-notes").mkdir()
+    nursery.alone(train(tmp_path, *kept, "2"))
+    assert list(checkpoint.whole(str(directory))) == [2, 3]
+    (aside,) = directory.glob("global_step_2.other-*")
+    assert (aside / "model.safetensors").read_text() == "weights of another trainer"
+    assert (directory / ".partial-notes").is_dir()
+    nursery.alone(train(tmp_path, *kept, "4", *RESUME))
+    assert list(checkpoint.whole(str(directory))) == [4]
