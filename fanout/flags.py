@@ -73,7 +73,9 @@ def _run(parser: argparse.ArgumentParser) -> None:
     shown = parser.add_argument_group("record")
     shown.add_argument("--log-dir", metavar="DIR", help="where runs are recorded ($XDG_STATE_HOME/fanout/runs)")
     shown.add_argument(
-        "--keep", metavar="BOUNDS", help="recorded runs to keep: age, number, size, or all (30d,100,5GB)"
+        "--keep",
+        metavar="BOUNDS",
+        help="recorded runs to keep: age, number, size, or all (30d,100,5GB; with --log-dir: all)",
     )
     shown.add_argument(
         "--rank-logs",

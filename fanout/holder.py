@@ -49,7 +49,7 @@ class Hold:
 
 def take(directory: str, holder: Holder) -> Hold | None:
     """Become the one who writes this record; None if somebody is."""
-    descriptor = os.open(os.path.join(directory, FILE), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(os.path.join(directory, FILE), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     for _ in range(_TRIES):
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

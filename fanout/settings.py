@@ -61,7 +61,7 @@ class Settings:
     prefix: str | None = None
     metric: str = ""
     log_dir: str = ""
-    keep: str = "30d,100,5GB"  # of recorded runs: how old, how many, how large; "all" for everything
+    keep: str = ""  # bounds on recorded runs, or "all"; "": the default bounds, and none where log_dir is given
     rank_logs: str = "auto"
     stacks: str = "auto"
     hang_timeout: str = ""  # seconds, or auto; "": nobody looks

@@ -14,13 +14,16 @@ import os
 import stat
 import time
 
+from . import record
+
 TYPE_CHECKING = False  # what typing says, without the price of importing it on a host
 if TYPE_CHECKING:
-    from typing import Callable
+    from typing import Callable, Optional
 
 RECORD_BYTES = 64 << 10  # what a run needs besides its log: status, card, claims, socket
 FULL = (errno.ENOSPC, errno.EDQUOT)
 RACES = 100  # how often the directory may be removed under us before that is no accident
+CLAIM_BYTES = 64 << 10  # more than a holder writes about itself
 SILENT_SECONDS = 1.0  # how long a holder may take to say who it is
 
 
@@ -133,11 +136,7 @@ def existing() -> list:
     """The state directories of ours that there are; none is made by looking."""
     found = []
     for path in candidates():
-        try:
-            seen = os.lstat(path)
-        except OSError:
-            continue
-        if stat.S_ISDIR(seen.st_mode) and seen.st_uid == os.getuid():
+        if _own_directory(path):
             found.append(path)
     return found
 
@@ -147,7 +146,7 @@ def run_directory(root: str, run: str, node: int) -> str:
 
 
 def runs(root: str) -> list:
-    """(run, node) of each run directory there is."""
+    """Return (run, node) of each run directory. Another directory of such a name has no status of a keeper."""
     found = []
     try:
         names = sorted(os.listdir(root))
@@ -155,9 +154,32 @@ def runs(root: str) -> list:
         names = []  # the last run there has just ended
     for name in names:
         run, dot, node = name.rpartition(".")
-        if dot and node.isdigit() and os.path.isdir(os.path.join(root, name)):
+        if dot and node.isdigit() and _is_run(os.path.join(root, name)):
             found.append((run, int(node)))
     return found
+
+
+def _is_run(directory: str) -> bool:
+    """Return whether a keeper of ours made the directory: it is no link and holds a status, allocated whole."""
+    status = _own_file(os.path.join(directory, "status"))
+    return _own_directory(directory) and status is not None and status.st_size >= record.STATUS_BYTES
+
+
+def _own_file(path: str) -> Optional[os.stat_result]:
+    """Return what lstat tells of a regular file of our uid, None for anything else."""
+    try:
+        seen = os.lstat(path)
+    except OSError:
+        return None
+    return seen if stat.S_ISREG(seen.st_mode) and seen.st_uid == os.getuid() else None
+
+
+def _own_directory(path: str) -> bool:
+    try:
+        seen = os.lstat(path)
+    except OSError:
+        return False
+    return stat.S_ISDIR(seen.st_mode) and seen.st_uid == os.getuid()
 
 
 def claim(root: str, name: str, about: dict) -> int:
@@ -252,18 +274,37 @@ def followed(directory: str) -> bool:
 
 
 def tidy(root: str) -> None:
-    """Remove what the killed left, claims and unborn runs, and the directory if nothing is in it any more."""
+    """Remove what killed keepers left, and the directory if it is empty then. Other files in it stay."""
     try:
         for name in os.listdir(root):
-            if name.startswith("claim-"):
+            path = os.path.join(root, name)
+            if name.startswith(("claim-port-", "claim-gpu-")) and _is_claim(path):
                 _drop_stale(root, name[len("claim-") :])
-            elif name.startswith("unborn-") and not os.path.exists("/proc/" + name.rpartition(".")[2][:-1]):
-                remove(os.path.join(root, name))
-            elif name.startswith(".probe.") and not os.path.exists("/proc/" + name[len(".probe.") :]):
-                os.unlink(os.path.join(root, name))
+            elif name.startswith("unborn-") and _maker_died(name.rpartition(".")[2], "p") and _own_directory(path):
+                remove(path)
+            elif name.startswith(".probe.") and _maker_died(name[len(".probe.") :]) and _own_file(path):
+                os.unlink(path)
         os.rmdir(root)
     except OSError:
         pass
+
+
+def _is_claim(path: str) -> bool:
+    """Return whether the file is empty or holds what a claim's holder writes about itself."""
+    seen = _own_file(path)
+    if seen is None or seen.st_size > CLAIM_BYTES:
+        return False
+    try:
+        with open(path, "rb") as file:
+            return seen.st_size == 0 or isinstance(json.loads(file.read().decode()), dict)
+    except (OSError, ValueError):
+        return False
+
+
+def _maker_died(pid: str, end: str = "") -> bool:
+    """Return whether ``pid``, the last part of a temporary name, is a number of no process."""
+    number = pid[: -len(end)] if end and pid.endswith(end) else pid if not end else ""
+    return number.isdigit() and not os.path.exists("/proc/" + number)
 
 
 def _drop_stale(root: str, name: str) -> None:
@@ -274,20 +315,29 @@ def _drop_stale(root: str, name: str) -> None:
 
 
 def remove_run(root: str, run: str, node: int) -> None:
-    """Remove a run's directory with all that is in it."""
-    remove(run_directory(root, run, node))
+    """Delete a run's directory with all that is in it, if a keeper made it. What cannot be deleted is found again."""
+    directory = run_directory(root, run, node)
+    try:
+        if _is_run(directory):
+            remove(directory)
+    except OSError:
+        pass
 
 
 def remove(directory: str) -> None:
-    """A directory and what is below it; no link is followed. Another relay may do the same at the same time."""
+    """Delete a private directory of ours and what is below it, never through a link, never in another file system.
+
+    The status goes last, so that a deletion that breaks off can be repeated. Another relay may do the same meanwhile.
+    """
     try:
+        device = os.lstat(directory).st_dev
         with os.scandir(directory) as entries:
-            found = list(entries)
+            found = sorted(entries, key=lambda entry: entry.name == "status")
         for entry in found:
-            if entry.is_dir(follow_symlinks=False):
-                remove(entry.path)
-            else:
+            if not entry.is_dir(follow_symlinks=False):
                 os.unlink(entry.path)
+            elif entry.stat(follow_symlinks=False).st_dev == device:
+                remove(entry.path)
         os.rmdir(directory)
     except FileNotFoundError:
         pass

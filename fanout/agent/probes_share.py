@@ -99,8 +99,11 @@ def _remove(folder: str, *tokens: str) -> None:
 
 
 def _sweep(top: str) -> None:
-    """Tokens of a check whose host lost its power."""
+    """Remove the tokens of a check whose host lost its power: files named by a number that hold the check's own nonce."""
     for name in os.listdir(top):
-        folder = os.path.join(top, name)
-        if name.startswith(_PREFIX) and time.time() - os.stat(folder).st_mtime > _STALE:
-            _remove(folder, *(os.path.join(folder, entry) for entry in os.listdir(folder)))
+        folder, nonce = os.path.join(top, name), name[len(_PREFIX) :]
+        if not name.startswith(_PREFIX) or os.path.islink(folder) or not os.path.isdir(folder):
+            continue
+        if time.time() - os.stat(folder).st_mtime > _STALE:
+            numbers = [int(entry) for entry in os.listdir(folder) if entry.isdigit()]
+            _remove(folder, *(os.path.join(folder, str(n)) for n in numbers if _is_there(folder, n, nonce)))

@@ -1,28 +1,32 @@
-"""A directory that is ours alone while a demo uses it, and that never costs anyone a file that we did not make.
+"""The demo's directory: private and locked while a demo uses it. A file that no demo made is never deleted.
 
-A mark inside says that we made what is there; a lock on the mark says that somebody uses it now. A directory with other
-things in it and no mark is refused, and one that a killed demo left behind is taken over.
+A mark in it shows that a demo used it; a lock on the mark shows that one uses it now. A directory with files and without
+the mark is refused, and one that a killed demo left is taken over. At the end the demo's own files go, by their names.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shutil
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from fanout.errors import LauncherError, UsageError
 
 MARK = ".fanout-demo"
+FILES = ("hosts.txt", "ssh_config", "known_hosts", "id_ed25519")
+STATE = "state"  # in the directory of each played host: what its agents keep
+HOST = re.compile(r"127\.0\.0\.\d+|demo\d+")
 _UNWRITABLE = '"%\\$'  # ssh_config gives these a meaning of its own, inside double quotes too
 
 
 @contextmanager
 def claimed(directory: Path, *, keep: bool) -> Iterator[Path]:
-    """The directory by its real path, mode 0700 and locked; at the end emptied, and removed if we made it."""
+    """Yield the directory's real path, mode 0700 and locked; at the end delete what the demo made in it."""
     root = Path(os.path.realpath(directory))
     if not str(root).isprintable() or any(mark in str(root) for mark in _UNWRITABLE):
         raise UsageError(
@@ -77,15 +81,24 @@ def _lock(root: Path) -> int:
 
 
 def _clear(root: Path, *, whole: bool) -> None:
+    """Delete the demo's own files, and the directory itself if a demo made it and nothing else is in it."""
     try:
         for entry in tuple(os.scandir(root)):
-            if entry.is_dir(follow_symlinks=False):
-                shutil.rmtree(entry)
-            else:
+            if HOST.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False):
+                _clear_host(entry.path)
+            elif entry.name in (*FILES, MARK) and entry.is_file(follow_symlinks=False):
                 os.unlink(entry)
-        if whole:
+        if whole and not os.listdir(root):
             os.rmdir(root)
     except OSError as error:
         raise LauncherError(
             f"{error.filename}: cannot be removed: {error.strerror}", hint=f"rm -r {root} once nothing uses it"
         ) from error
+
+
+def _clear_host(directory: str) -> None:
+    state = os.path.join(directory, STATE)
+    if os.path.isdir(state) and not os.path.islink(state):
+        shutil.rmtree(state)
+    with suppress(OSError):  # a file that no demo made stays
+        os.rmdir(directory)

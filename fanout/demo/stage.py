@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from fanout.demo import papers
-from fanout.demo.claim import claimed
+from fanout.demo.claim import FILES, STATE, claimed
 from fanout.demo.papers import Played
 from fanout.demo.server import Server
 from fanout.demo.session import SHELL, Account
@@ -142,7 +142,7 @@ def _listen(address: str, stack: ExitStack) -> socket.socket:
 
 def _play(root: Path, name: str, listener: socket.socket, host_key: paramiko.PKey) -> Played:
     address, port = listener.getsockname()
-    state = root / name / "state"
+    state = root / name / STATE
     for path in (state.parent, state):
         with suppress(FileExistsError):
             path.mkdir(0o700)
@@ -153,10 +153,10 @@ def _play(root: Path, name: str, listener: socket.socket, host_key: paramiko.PKe
 def _lay_out(root: Path, hosts: tuple[Played, ...], user: str, client_pem: str) -> Lab:
     lab = Lab(
         directory=root,
-        hostfile=root / "hosts.txt",
-        ssh_config=root / "ssh_config",
-        known_hosts=root / "known_hosts",
-        identity=root / "id_ed25519",
+        hostfile=root / FILES[0],
+        ssh_config=root / FILES[1],
+        known_hosts=root / FILES[2],
+        identity=root / FILES[3],
         user=user,
         hosts=hosts,
     )

@@ -1,23 +1,26 @@
-"""Which recorded runs are kept: at most so old, so many and so large; what may still run is never touched.
+"""Retention of recorded runs: bounds on their age, number and size.
 
-A run is over when its record has an outcome, whoever wrote it, or when it was never launched, and when nobody holds the
-record. Everything else (detached, or its launcher was killed and not every host could be looked over) may still run
-somewhere and stays.
+Only a run that provably is fanout's own is counted or deleted (see ``ownership``). A run is over when its record has an
+outcome, or when it was never launched, and when no process holds the record. Every other run may still go on somewhere
+(detached, or its launcher was killed) and stays. In a directory that the user named, nothing is deleted unless the user
+gives the bounds as well.
 """
 
 from __future__ import annotations
 
 import os
 import re
-import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from fanout import holder
 from fanout.errors import UsageError
+from fanout.settings import Settings
+from fanout.verbs import ownership
 from fanout.verbs.runs import ORDER
 from fanout.views.units import size
 
+DEFAULT = "30d,100,5GB"  # in fanout's own directory of runs
 _PART = re.compile(r"(\d+(?:\.\d+)?)\s*([a-zA-Z]*)")
 _AGES = {"h": 3600.0, "d": 86400.0, "w": 604800.0}
 _SIZES = {"kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12}
@@ -40,6 +43,13 @@ class Run:
     at: float
     bytes: int
     over: bool
+
+
+def bounds_of(settings: Settings) -> Keep:
+    """Return the bounds that hold for the settings' directory of runs. Raises UsageError."""
+    if settings.keep:
+        return parse(settings.keep)
+    return Keep() if settings.log_dir else parse(DEFAULT)
 
 
 def parse(text: str) -> Keep:
@@ -84,62 +94,66 @@ def superfluous(runs: Iterable[Run], keep: Keep, now: float) -> list[Run]:
 
 
 def runs_in(root: str) -> list[Run]:
-    """The runs that are recorded in ``root``; what is no run of ours is not looked at."""
-    try:
-        paths = [entry.path for entry in os.scandir(root) if entry.is_dir(follow_symlinks=False)]
-    except OSError:
-        return []
+    """Return the recorded runs of ``root`` that provably are fanout's and this user's."""
     found = []
-    for path in paths:
-        try:
-            record = os.stat(os.path.join(path, _RECORD))
-            found.append(Run(path=path, at=record.st_mtime, bytes=_size(path), over=is_over(path)))
-        except OSError:
-            continue
+    for name in names_in(root):
+        record = ownership.examine(root, name)
+        if record is not None:
+            found.append(Run(path=record.path, at=record.at, bytes=record.bytes, over=is_over(record.path)))
     return found
 
 
+def names_in(root: str) -> list[str]:
+    """Return the names below ``root`` that have the form of a run id."""
+    try:
+        return [name for name in os.listdir(root) if ownership.RUN_ID.fullmatch(name)]
+    except OSError:
+        return []
+
+
 def is_over(path: str) -> bool:
-    """Is it certain that nothing of this run goes on, here or on its hosts?"""
-    if holder.of(path) is not None:
-        return False
+    """Return whether nothing of this run can go on, here or on its hosts."""
+    return holder.of(path) is None and has_ended(path)
+
+
+def has_ended(path: str) -> bool:
+    """Return whether the run has an outcome, or was never launched."""
     ended = os.path.exists(os.path.join(path, "result.json"))
     return ended or not os.path.exists(os.path.join(path, ORDER))
 
 
-def prune(root: str, keep: Keep, now: float) -> str:
-    """Remove what is beyond the bounds: a sentence about it, "" where nothing was."""
+def prune(root: str, keep: Keep, now: float) -> list[str]:
+    """Delete the runs beyond the bounds; return a sentence for each fact that the user should know."""
     if keep == Keep():
-        return ""
-    removed = [run for run in superfluous(runs_in(root), keep, now) if _removed(run.path)]
-    if not removed:
-        return ""
-    runs = f"{len(removed)} old run{'s' if len(removed) > 1 else ''}"
-    return f"removed the record of {runs} ({size(_sum(removed))}): --keep says how much is kept"
+        return []
+    notes: list[str] = []
+    removed = []
+    for run in superfluous(runs_in(root), keep, now):
+        foreign = _remove(run.path)
+        if foreign is None:
+            continue
+        removed.append(run)
+        if foreign:
+            more = f" and {len(foreign) - 3} more" if len(foreign) > 3 else ""
+            notes.append(
+                f"kept {run.path}: fanout deletes only files that it wrote, not {', '.join(foreign[:3])}{more}"
+            )
+    if removed:
+        runs = f"{len(removed)} old run{'s' if len(removed) > 1 else ''}"
+        total = size(sum(run.bytes for run in removed))
+        notes.insert(0, f"removed the record of {runs} ({total}): --keep says how much is kept")
+    return notes
 
 
-_RECORD = "events.jsonl"
-
-
-def _removed(path: str) -> bool:
-    """Asked once more at the last moment, because another launcher may have taken the run up meanwhile."""
-    if not is_over(path):
-        return False
-    shutil.rmtree(path, ignore_errors=True)
-    return not os.path.exists(path)
-
-
-def _sum(runs: Sequence[Run]) -> int:
-    return sum(run.bytes for run in runs)
-
-
-def _size(path: str) -> int:
-    """Bytes on disk: a log with holes is not as large as it says."""
-    total = 0
-    for folder, _, names in os.walk(path):
-        for name in names:
-            try:
-                total += os.lstat(os.path.join(folder, name)).st_blocks * 512
-            except OSError:
-                continue
-    return total
+def _remove(path: str) -> list[str] | None:
+    """Delete one run while its lock is held, so that no other launcher can take it up; None where it has to stay."""
+    try:
+        hold = holder.take(path, holder.Holder(pid=os.getpid(), user="", machine="", since=0.0, ending=True))
+    except OSError:
+        return None
+    if hold is None:
+        return None
+    try:
+        return ownership.erase(*os.path.split(path)) if has_ended(path) else None
+    finally:
+        hold.let_go()

@@ -113,6 +113,8 @@ def _page(path: str, recorded: Recorded, settings: Settings, edge: Edge) -> int:
     place = os.path.join(edge.cwd, os.path.expanduser(path))
     if not os.path.isdir(os.path.dirname(place)):
         raise UsageError(f"--html {path}: no such directory")
+    if not _may_be_overwritten(place):
+        raise UsageError(f"--html {path}: this file is there and is no HTML page", hint="name another file")
     story = Story(recorded.heading, recorded.began_at, wishes_of(settings, metric=recorded.metric).metric)
     told = retold(recorded, settings, edge, story)
     report = told.text(colour=False, unicode=True)
@@ -124,6 +126,18 @@ def _page(path: str, recorded: Recorded, settings: Settings, edge: Edge) -> int:
         raise UsageError(f"--html {path}: {error.strerror}") from None
     edge.say(f"wrote {path} ({size(len(text))}): open it in a browser")
     return 0
+
+
+def _may_be_overwritten(path: str) -> bool:
+    """Return whether the file is absent, empty, no regular file (/dev/stdout), or a page."""
+    if not os.path.isfile(path):
+        return True
+    try:
+        with open(path, "rb") as file:
+            start = file.read(100)
+    except OSError:
+        return True  # to write it fails with the same reason
+    return not start.strip() or start.lstrip().lower().startswith(b"<!doctype html")
 
 
 def _refused(path: str) -> str:

@@ -37,17 +37,14 @@ def run(request: Request, edge: Edge, *, leavable: bool = True) -> int:
     config = config_values(request.task, directory)
     plan.check_exports(hosts, settings)
     again.check(settings)
-    keep = keeping.parse(settings.keep)
+    keep = keeping.bounds_of(settings)
     picker = picker_of(settings, edge)
     run_id = new_id()
     if request.given["dry_run"]:
         return _dry_run(hosts, request, settings, picker, edge, run_id, directory)
     make_room(len(hosts), by_program=settings.transport == "openssh")  # before there is a record of the run
     launch = Launch(request, edge, settings, hosts, directory, config, picker, run_id)
-    pruned = keeping.prune(runs_directory(settings, edge), keep, time.time())
-    if pruned:
-        edge.say(pruned)
-    for note in file.notes:
+    for note in (*keeping.prune(runs_directory(settings, edge), keep, time.time()), *file.notes):
         edge.say(note)
     work = partial(again.repeated, launch, edge) if settings.on_hang == "restart" else launch.run
     if request.given["detach"]:

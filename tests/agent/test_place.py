@@ -13,6 +13,7 @@ import pytest
 from fanout.agent import place
 
 ABOUT = {"run": "r1", "by": "me@pc", "since": 1.0, "pid": 7}
+OURS = '{"run": "r1"}'.ljust(4096)  # a keeper's status
 
 
 @pytest.fixture
@@ -104,6 +105,7 @@ def test_a_planted_claim_is_not_followed(root: str, tmp_path: Path) -> None:
 def test_runs_are_found_by_their_directories(root: str) -> None:
     for name in ("r1.0", "r1.12", "a.b.3", "no-number", "claim-port-1.x"):
         os.mkdir(os.path.join(root, name))
+        (Path(root) / name / "status").write_text(OURS)
     assert place.runs(root) == [("a.b", 3), ("r1", 0), ("r1", 12)]
 
 
@@ -112,8 +114,65 @@ def test_removing_a_run_follows_no_link(root: str, tmp_path: Path) -> None:
     directory = Path(place.run_directory(root, "r1", 0))
     directory.mkdir()
     (directory / "stream-0").symlink_to(tmp_path / "precious")
-    (directory / "status").write_text("{}")
+    (directory / "status").write_text(OURS)
     place.remove_run(root, "r1", 0)
     place.remove_run(root, "r1", 0)
     assert (tmp_path / "precious").read_text() == "precious"
     assert os.listdir(root) == []
+
+
+PLANTED = {
+    "backup.1/model.pt": None,
+    "checkpoint.0/status": "short",
+    "claim-2026.pdf": "an invoice",
+    "claim-port-29500": "not of a keeper",
+    "claim-gpu-0.txt": "[1]",
+    "unborn-child.d/file": None,
+    "unborn-r1.0.notes/file": None,
+    ".probe.1.log": None,
+    "notes": None,
+}
+
+
+def planted(root: str) -> dict[str, str]:
+    """Put files of the user into the state directory, under names that look like those of fanout."""
+    for name, text in PLANTED.items():
+        path = Path(root) / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text or "precious")
+    return contents(root)
+
+
+def contents(root: str) -> dict[str, str]:
+    return {str(path.relative_to(root)): path.read_text() for path in Path(root).rglob("*") if path.is_file()}
+
+
+def test_files_of_the_user_in_the_state_directory_are_never_taken_for_ours(root: str) -> None:
+    before = planted(root)
+    place.tidy(root)
+    for name in ("backup.1", "checkpoint.0"):
+        run, _, node = name.partition(".")
+        place.remove_run(root, run, int(node))
+    assert contents(root) == before
+    assert place.runs(root) == []
+
+
+def test_what_killed_keepers_left_is_removed(root: str) -> None:
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    for name in ("claim-port-29500", "claim-gpu-0", f".probe.{dead.pid}"):
+        (Path(root) / name).write_text("")
+    (Path(root) / f"unborn-r1.0.{dead.pid}p").mkdir()
+    place.tidy(root)
+    assert not os.path.exists(root)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can mount")
+def test_removing_a_run_leaves_a_mounted_file_system_alone(root: str) -> None:
+    directory = Path(place.run_directory(root, "r1", 0))
+    (directory / "data").mkdir(parents=True)
+    (directory / "status").write_text(OURS)
+    code = f"from fanout.agent import place; place.remove_run({root!r}, 'r1', 0)"
+    script = f'mount -t tmpfs none {directory}/data; touch {directory}/data/x; {sys.executable} -c "{code}"; ls {directory}/data'
+    done = subprocess.run(["unshare", "-m", "bash", "-c", script], capture_output=True, text=True, check=False)
+    assert done.stdout == "x\n"

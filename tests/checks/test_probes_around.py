@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fanout.agent import probes_files, probes_links, probes_rdma, probes_services
+from fanout.agent import probes_files, probes_links, probes_rdma, probes_services, probes_share
 from fanout.agent.probes_tools import NotHad, Program
 
 MATRIX = (
@@ -134,3 +134,21 @@ def test_nccl_s_service_is_heard_out_and_given_up_in_time(monkeypatch: pytest.Mo
         thread.join()
         guests[0].close()
     assert probes_services.other_job({}) == []
+
+
+def test_only_tokens_of_a_check_are_swept(tmp_path: Path) -> None:
+    """A check that lost its host left tokens; other files under such names are the user's."""
+    stale, mine, link = (tmp_path / f".fanout-check-{name}" for name in ("00ff", "notes", "link"))
+    for folder, token in ((stale, "00ff"), (mine, "text of the user")):
+        folder.mkdir()
+        (folder / "0").write_text(token)
+    (mine / "results.csv").write_text("1,2\n")
+    (tmp_path / "target").mkdir()
+    (tmp_path / "target" / "1").write_text("link")
+    link.symlink_to(tmp_path / "target")
+    for path in (stale, mine, tmp_path / "target"):
+        os.utime(path, (1.0, 1.0))
+    probes_share._sweep(str(tmp_path))
+    left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    assert left == {".fanout-check-notes/0", ".fanout-check-notes/results.csv", "target/1"}
+    assert not stale.exists()

@@ -14,16 +14,27 @@ from fanout.errors import UsageError
 def test_a_new_directory_is_private_and_gone_at_the_end(tmp_path: Path) -> None:
     with claimed(tmp_path / "lab", keep=False) as root:
         assert stat.S_IMODE(root.stat().st_mode) == 0o700
-        (root / "sub").mkdir()
-        (root / "sub" / "file").write_text("x")
-        (root / "link").symlink_to(tmp_path)
+        (root / "127.0.0.2" / "state" / "run").mkdir(parents=True)
+        (root / "127.0.0.2" / "state" / "run" / "file").write_text("x")
+        (root / "127.0.0.2" / "state" / "link").symlink_to(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_an_empty_directory_is_used_and_left_empty(tmp_path: Path) -> None:
     with claimed(tmp_path, keep=False) as root:
-        (root / "file").write_text("x")
+        (root / "hosts.txt").write_text("x")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_files_that_the_user_made_meanwhile_stay(tmp_path: Path) -> None:
+    with claimed(tmp_path / "lab", keep=False) as root:
+        (root / "127.0.0.2" / "state").mkdir(parents=True)
+        for name in ("hosts.txt", "thesis.tex", "127.0.0.2/notes"):
+            (root / name).write_text("x")
+        (root / "data").mkdir()
+        (root / "ssh_config").symlink_to(tmp_path / "thesis.tex")
+    left = sorted(str(path.relative_to(root)) for path in root.rglob("*"))
+    assert left == ["127.0.0.2", "127.0.0.2/notes", "data", "ssh_config", "thesis.tex"]
 
 
 def test_files_that_no_demo_made_are_refused_and_stay(tmp_path: Path) -> None:
@@ -42,10 +53,10 @@ def test_a_directory_in_use_is_refused_and_stays_in_use(tmp_path: Path) -> None:
 
 def test_what_was_kept_can_be_used_again_and_then_goes(tmp_path: Path) -> None:
     with claimed(tmp_path / "lab", keep=True) as root:
-        (root / "log").write_text("x")
-    assert (root / "log").exists()
+        (root / "hosts.txt").write_text("x")
+    assert (root / "hosts.txt").exists()
     with claimed(root, keep=False):
-        assert (root / "log").exists()
+        assert (root / "hosts.txt").exists()
     assert not root.exists()
 
 

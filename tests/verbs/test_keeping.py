@@ -1,24 +1,26 @@
-"""Which recorded runs are kept: the bounds, and that whatever may still run is never touched."""
+"""Retention of recorded runs: the bounds, and that only fanout's own files of runs that are over are deleted."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fanout import holder
+from fanout import holder, outcome
 from fanout.errors import UsageError
+from fanout.events import Chunk, StreamOpened
+from fanout.settings import Settings
 from fanout.verbs import keeping
 from fanout.verbs.keeping import Keep, Run
 from fanout.views.logdir import LogDir
 from tests import histories
 from tests.views.goldens import heading
-from tests.views.test_logdir import keep
 
 DAY = 86400.0
 NOW = 1_800_000_000.0
@@ -84,26 +86,127 @@ def test_what_is_left_is_within_the_bounds_but_for_what_must_stay(runs: list[Run
     assert keep.seconds is None or all(NOW - run.at <= keep.seconds for run in free)
 
 
-def shelf(root: Path, *names: str) -> list[Path]:
-    """Ended runs, the first the oldest."""
-    for number, name in enumerate(names):
-        keep(root / name, histories.good_run())
-        os.utime(root / name / "events.jsonl", (NOW - 100 + number, NOW - 100 + number))
-    return [root / name for name in names]
+def shelf(root: Path, count: int) -> list[Path]:
+    """Make ended runs, the first the oldest."""
+    paths = [root / f"20260101-00000{number}-00ff" for number in range(count)]
+    for number, path in enumerate(paths):
+        record(path)
+        os.utime(path / "events.jsonl", (NOW - 100 + number, NOW - 100 + number))
+    return paths
 
 
-def test_old_runs_go_and_it_is_said_in_one_line(tmp_path: Path) -> None:
-    first, second, third = shelf(tmp_path, "a", "b", "c")
-    said = keeping.prune(str(tmp_path), Keep(count=1), NOW)
+def record(path: Path) -> None:
+    """Record a good run of two streams under the id that the directory's name is."""
+    run = histories.good_run()
+    log = LogDir(str(path), replace(heading(run.hosts), run_id=path.name))
+    log.begin(histories.T0)
+    state = run.play(log)
+    log(StreamOpened(at=run.at, host=run.hosts[0], stream=1, name="rank 0"), state)
+    log(Chunk(at=run.at, host=run.hosts[0], stream=1, offset=0, data=b"step 1\n"), state)
+    log.finish(outcome.of(state), "the report")
+    log.close()
+
+
+def checkpoint(path: Path, first: str) -> Path:
+    """Make a directory of another program with an ``events.jsonl``, and a file in it that must not be lost."""
+    path.mkdir(parents=True)
+    (path / "events.jsonl").write_text(first + "\n")
+    os.utime(path / "events.jsonl", (NOW - 60 * DAY, NOW - 60 * DAY))
+    (path / "checkpoint.pt").write_text("weights")
+    return path / "checkpoint.pt"
+
+
+def test_old_runs_are_deleted_and_one_line_reports_it(tmp_path: Path) -> None:
+    first, second, third = shelf(tmp_path, 3)
+    (said,) = keeping.prune(str(tmp_path), Keep(count=1), NOW)
     assert said.startswith("removed the record of 2 old runs (")
     assert "\n" not in said
     assert (first.exists(), second.exists(), third.exists()) == (False, False, True)
-    assert keeping.prune(str(tmp_path), Keep(count=1), NOW) == ""
+    assert keeping.prune(str(tmp_path), Keep(count=1), NOW) == []
+
+
+EVERYTHING = Keep(count=0, seconds=0.0, bytes=0)
+
+
+@pytest.mark.parametrize("name", ["resnet", "20251231-235959-00ff", "20251231-235959", "llama.0"])
+@pytest.mark.parametrize(
+    "first",
+    [
+        "{}",
+        "[]",
+        "not json",
+        '{"type":"run"}',
+        '{"type":"run","run":"20260101-000009-00ff","hosts":["h1"]}',
+        '{"type":"end","run":"20251231-235959-00ff","hosts":["h1"]}',
+    ],
+)
+def test_a_directory_of_another_program_is_never_touched(tmp_path: Path, name: str, first: str) -> None:
+    shelf(tmp_path, 2)
+    kept = checkpoint(tmp_path / name, first)
+    keeping.prune(str(tmp_path), EVERYTHING, NOW)
+    assert kept.read_text() == "weights"
+
+
+def test_what_the_user_put_into_a_record_is_kept_and_named(tmp_path: Path) -> None:
+    old, _ = shelf(tmp_path, 2)
+    (old / "checkpoint.pt").write_text("weights")
+    (old / "logs/notes.log").write_text("notes")
+    (old / "plots").mkdir()
+    removed, kept = keeping.prune(str(tmp_path), EVERYTHING, NOW)
+    assert removed.startswith("removed the record of 1 old run (")
+    assert kept == f"kept {old}: fanout deletes only files that it wrote, not checkpoint.pt, plots, logs/notes.log"
+    assert sorted(os.listdir(old)) == ["checkpoint.pt", "logs", "plots"]
+    assert os.listdir(old / "logs") == ["notes.log"]
+
+
+@pytest.mark.parametrize("what", ["events.jsonl", "logs", "logs/gpu01.log", "plan.json", "launcher.json", ""])
+def test_no_link_is_followed_or_deleted(tmp_path: Path, what: str) -> None:
+    old, _ = shelf(tmp_path / "runs", 2)
+    kept = tmp_path / "elsewhere"
+    if (old / what).exists():
+        (old / what).rename(kept)
+    else:
+        kept.write_text("{}")
+    (old / what).symlink_to(kept) if what else old.symlink_to(kept)
+    before = sorted(str(path) for path in kept.rglob("*")) or kept.read_bytes()
+    keeping.prune(str(tmp_path / "runs"), EVERYTHING, NOW)
+    assert (old / what).is_symlink()
+    assert (sorted(str(path) for path in kept.rglob("*")) or kept.read_bytes()) == before
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a directory away")
+@pytest.mark.parametrize("what", ["", "events.jsonl"])
+def test_a_record_of_another_user_stays(tmp_path: Path, what: str) -> None:
+    old, _ = shelf(tmp_path, 2)
+    os.chown(old / what, 65534, 65534)
+    keeping.prune(str(tmp_path), EVERYTHING, NOW)
+    assert (old / "result.json").exists()
+
+
+def test_a_directory_that_the_user_named_is_pruned_only_with_bounds_of_the_user() -> None:
+    assert keeping.bounds_of(Settings()) == keeping.parse(keeping.DEFAULT)
+    assert keeping.bounds_of(Settings(log_dir="runs")) == Keep()
+    assert keeping.bounds_of(Settings(log_dir="runs", keep="7d")) == Keep(seconds=7 * DAY)
+
+
+def test_a_deletion_that_broke_off_is_completed_by_the_next_one(tmp_path: Path) -> None:
+    old, _ = shelf(tmp_path, 2)
+    for name in ("logs/gpu01.log", "report.txt"):
+        (old / name).unlink()
+    keeping.prune(str(tmp_path), EVERYTHING, NOW)
+    assert not old.exists()
+
+
+def test_logs_whose_naming_event_was_lost_to_a_full_disk_are_deleted(tmp_path: Path) -> None:
+    old, _ = shelf(tmp_path, 2)
+    (old / "logs/gpu01.stream-7.log").write_text("")
+    assert len(keeping.prune(str(tmp_path), EVERYTHING, NOW)) == 1
+    assert not old.exists()
 
 
 def test_a_run_whose_launcher_lives_in_another_process_stays(tmp_path: Path) -> None:
-    """Its lock says so, although all else looks like the end."""
-    old, _, _ = shelf(tmp_path, "a", "b", "c")
+    """The lock of its record tells, although all else looks like the end."""
+    old, _, _ = shelf(tmp_path, 3)
     code = f"import fcntl,os; f=os.open({str(old / holder.FILE)!r},66); fcntl.flock(f,2); print(1,flush=True); input()"
     with subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -119,7 +222,7 @@ def test_a_run_whose_launcher_lives_in_another_process_stays(tmp_path: Path) -> 
     assert not old.exists()
 
 
-def test_our_own_record_is_held_while_it_is_open(tmp_path: Path) -> None:
+def test_a_record_is_held_while_its_launcher_writes(tmp_path: Path) -> None:
     log = LogDir(str(tmp_path / "a"), heading(("h1",)))
     log.begin(NOW)
     hold = holder.take(log.path, holder.Holder(pid=1, user="u", machine="m", since=NOW))
@@ -127,14 +230,14 @@ def test_our_own_record_is_held_while_it_is_open(tmp_path: Path) -> None:
     assert not keeping.is_over(str(tmp_path / "a"))
     hold.let_go()
     log.close()
-    assert keeping.is_over(str(tmp_path / "a"))  # nothing was ever launched, and nobody is there who would
+    assert keeping.is_over(str(tmp_path / "a"))  # nothing was ever launched, and no launcher is there
 
 
 @pytest.mark.parametrize(("ended", "stays"), [(None, True), ("result.json", False)])
 def test_a_launched_run_without_an_end_stays_for_it_may_be_detached(
     tmp_path: Path, ended: str | None, stays: bool
 ) -> None:
-    old, _, _ = shelf(tmp_path, "a", "b", "c")
+    old, _, _ = shelf(tmp_path, 3)
     (old / "result.json").unlink()
     (old / "order.json").write_text("{}")
     if ended:
@@ -143,11 +246,20 @@ def test_a_launched_run_without_an_end_stays_for_it_may_be_detached(
     assert old.exists() == stays
 
 
-def test_what_is_no_run_of_ours_is_not_touched(tmp_path: Path) -> None:
-    shelf(tmp_path, "a", "b")
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine/notes.txt").write_text("keep")
-    (tmp_path / "link").symlink_to(tmp_path / "a")
-    keeping.prune(str(tmp_path), Keep(count=0, seconds=0.0), NOW)
-    assert (tmp_path / "mine/notes.txt").exists()
-    assert (tmp_path / "b").exists()
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can mount")
+@pytest.mark.parametrize("below", ["", "logs"])
+def test_a_file_system_mounted_over_a_record_stays(tmp_path: Path, below: str) -> None:
+    old, _ = shelf(tmp_path, 2)
+    mount = f"""
+    set -e
+    cp -a {old} {tmp_path}/copy
+    mount -t tmpfs none {old / below}
+    cp -a {tmp_path}/copy/{below}/. {old / below}/
+    exec {sys.executable} -c "
+import os
+from fanout.verbs import keeping
+keeping.prune({str(tmp_path)!r}, keeping.Keep(count=0, seconds=0.0, bytes=0), {NOW})
+print(*os.listdir({str(old / below)!r}))"
+    """
+    done = subprocess.run(["unshare", "-m", "bash", "-c", mount], capture_output=True, text=True, check=True)
+    assert set(os.listdir(tmp_path / "copy" / below)) <= set(done.stdout.split()) | {"launcher.json"}

@@ -184,4 +184,7 @@ def test_a_page_that_cannot_be_written_is_said_before_the_record_is_read(
 ) -> None:
     keep(tmp_path / "runs/run", histories.good_run())
     assert main(["report", "--log-dir", str(tmp_path / "runs"), "--html", str(tmp_path / "no/page.html")]) == 2
+    (tmp_path / "train.py").write_text("import torch\n")
+    assert main(["report", "--log-dir", str(tmp_path / "runs"), "--html", str(tmp_path / "train.py")]) == 2
+    assert (tmp_path / "train.py").read_text() == "import torch\n"
     assert "no such directory" in capsys.readouterr().err

@@ -1,0 +1,175 @@
+"""Proof that a directory is the record of a run of this user, and the deletion of what fanout wrote there.
+
+The proof needs all of: a name of the form of a run id, a real directory of this user on the file system of its parent, and
+an ``events.jsonl`` whose first record is the run record with that id. Files are deleted by the names that fanout gives
+them, never by a walk over the tree. A file that fanout did not write stays, and so does its directory.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+from fanout import holder
+from fanout.views.filenames import FileNames, safe
+
+RUN_ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{4,32}")
+EVENTS = "events.jsonl"
+LOGS = "logs"
+#: The files of a record beside its logs, in the order of their deletion: a deletion that breaks off can be repeated.
+FILES = ("plan.json", "retest.json", "verdict.json", "report.txt", "launcher.log", "order.json", "result.json", EVENTS,
+         holder.FILE)  # fmt: skip
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FIRST_BYTES = 1 << 24  # of a run record; that of 10,000 hosts has 1 MB
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnRecord:
+    """A proven record: its path, the time of its last event, and the bytes of fanout's files on the disk."""
+
+    path: str
+    at: float
+    bytes: int
+
+
+def examine(root: str, name: str) -> OwnRecord | None:
+    """Return the record ``name`` of ``root`` if the proof holds, else None."""
+    with suppress(OSError, ValueError), _opened(root, name) as directory:
+        first = _run_record(directory, name)
+        if first is not None:
+            logs = {file for file in _names(directory, LOGS) if file.endswith(".log")}
+            files = list(_own_files(directory, logs))  # an estimate; to know the exact names, all events must be read
+            at = os.stat(EVENTS, dir_fd=directory, follow_symlinks=False).st_mtime
+            used = sum(blocks * 512 for _, _, blocks in files)
+            return OwnRecord(path=os.path.join(root, name), at=at, bytes=used)
+    return None
+
+
+def erase(root: str, name: str) -> list[str] | None:
+    """Delete fanout's files of a proven record; return the names that stay. None where the proof fails."""
+    try:
+        with _opened(root, name) as directory:
+            first = _run_record(directory, name)
+            if first is None:
+                return None
+            logs = _log_names(directory, tuple(first["hosts"]))
+            for folder, file, _ in list(_own_files(directory, logs)):
+                with suppress(OSError), _within(directory, folder) as place:
+                    os.unlink(file, dir_fd=place)
+            with suppress(OSError):
+                os.rmdir(LOGS, dir_fd=directory)
+            left = _left(directory)
+            if not left:
+                os.rmdir(os.path.join(root, name))
+            return left
+    except (OSError, ValueError):
+        return None
+
+
+@contextmanager
+def _opened(root: str, name: str) -> Iterator[int]:
+    """Open the directory if it may be one of ours; raise OSError otherwise."""
+    if not RUN_ID.fullmatch(name):
+        raise OSError(f"{name} is no run id")
+    directory = os.open(os.path.join(root, name), _DIRECTORY)
+    try:
+        seen = os.fstat(directory)
+        if seen.st_uid != os.geteuid() or seen.st_dev != os.stat(root).st_dev:
+            raise OSError(f"{name} belongs to another user, or is a mount point")
+        yield directory
+    finally:
+        os.close(directory)
+
+
+@contextmanager
+def _within(directory: int, folder: str) -> Iterator[int]:
+    """Open a folder of the record, or the record itself where ``folder`` is empty."""
+    if not folder:
+        yield directory
+        return
+    place = os.open(folder, _DIRECTORY, dir_fd=directory)
+    try:
+        if os.fstat(place).st_dev != os.fstat(directory).st_dev:
+            raise OSError(f"{folder} is a mount point")
+        yield place
+    finally:
+        os.close(place)
+
+
+def _run_record(directory: int, name: str) -> Mapping[str, Any] | None:
+    """Return the first record of the events file if it is the run record of this id."""
+    if not _is_own_file(EVENTS, directory):
+        return None
+    with _events(directory) as file:
+        first = json.loads(file.readline(_FIRST_BYTES))
+    mine = isinstance(first, dict) and first.get("type") == "run" and first.get("run") == name
+    hosts = first.get("hosts") if mine else None
+    return first if isinstance(hosts, list) and all(isinstance(host, str) for host in hosts) else None
+
+
+def _left(directory: int) -> list[str]:
+    """Return what is still in the record's directory."""
+    found = sorted(os.listdir(directory))
+    if LOGS in found:
+        found.remove(LOGS)
+        found += [f"{LOGS}/{name}" for name in sorted(_names(directory, LOGS))] or [LOGS]
+    return found
+
+
+def _own_files(directory: int, logs: set[str]) -> Iterator[tuple[str, str, int]]:
+    """Yield (folder, file, blocks) of each file that fanout wrote; of the ``logs`` those that are there; the lock last."""
+    if logs:
+        with _within(directory, LOGS) as place:
+            for file in sorted(logs.intersection(os.listdir(place))):
+                if _is_own_file(file, place):
+                    yield LOGS, file, os.stat(file, dir_fd=place, follow_symlinks=False).st_blocks
+    for file in FILES:
+        if _is_own_file(file, directory):
+            yield "", file, os.stat(file, dir_fd=directory, follow_symlinks=False).st_blocks
+
+
+def _log_names(directory: int, hosts: tuple[str, ...]) -> set[str]:
+    """Return the names of the log files that the record accounts for."""
+    names = FileNames(hosts)
+    streams = {(host, 0) for host in hosts}
+    with _events(directory) as file:
+        for line in file:
+            if b'"stream_opened"' in line:
+                with suppress(ValueError, KeyError, TypeError):
+                    event = json.loads(line)
+                    names.name(event["host"], event["stream"], event["name"])
+                    streams.add((event["host"], event["stream"]))
+    known = {names.of(host, stream).removeprefix(f"{LOGS}/") for host, stream in streams}
+    unnamed = "|".join(re.escape(safe(host)) for host in hosts)  # a full disk took the event that names the stream
+    pattern = re.compile(rf"(?:{unnamed})\.stream-\d+(~\d+)?\.log")
+    return known | {name for name in _names(directory, LOGS) if pattern.fullmatch(name)}
+
+
+def _events(directory: int) -> Any:
+    descriptor = os.open(EVENTS, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+    return open(descriptor, "rb")
+
+
+def _is_own_file(name: str, directory: int) -> bool:
+    """Return whether this is a regular file of this user, not a link and not a mount point."""
+    try:
+        seen = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except OSError:
+        return False
+    there = os.fstat(directory).st_dev
+    return stat.S_ISREG(seen.st_mode) and seen.st_uid == os.geteuid() and seen.st_dev == there
+
+
+def _names(directory: int, folder: str) -> list[str]:
+    """Return the names in a folder of the record, [] where it cannot be entered."""
+    try:
+        with _within(directory, folder) as place:
+            return os.listdir(place)
+    except OSError:
+        return []

@@ -1,0 +1,116 @@
+"""Every place of the product that deletes, renames, truncates or overwrites a file, and the test of its guard.
+
+fanout removes only what it can prove is its own. A new call of this kind fails here until its guard has a test.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+import pytest
+
+from tests.test_architecture import ROOT, dotted, modules
+
+#: By module: names that are also methods of lists and strings count only where they belong to a module of files.
+DELETING = {
+    "os": {"unlink", "remove", "rmdir", "removedirs", "rename", "renames", "replace", "truncate", "ftruncate"},
+    "shutil": {"rmtree", "move"},
+    "tempfile": {"TemporaryDirectory", "NamedTemporaryFile", "mkdtemp"},
+    "LIBC": {"fallocate"},
+}
+METHODS = {"unlink", "rmdir", "rmtree", "write_text", "write_bytes", "touch"}
+
+PRUNING = "tests/verbs/test_keeping.py::test_a_directory_of_another_program_is_never_touched"
+RECORD = "tests/views/test_logdir.py::test_the_log_is_exactly_what_the_host_wrote"
+STATE = "tests/agent/test_place.py::test_files_of_the_user_in_the_state_directory_are_never_taken_for_ours"
+SPOOL = "tests/agent/test_spool.py::test_a_log_over_the_limit_arrives_whole_and_its_front_is_let_go_of"
+CLAIM = "tests/agent/test_place.py::test_a_planted_claim_is_not_followed"
+DEMO = "tests/demo/test_demo_claim.py::test_files_that_the_user_made_meanwhile_stay"
+CHECKPOINTS = "tests/tasks/test_task_resume.py::test_checkpoints_of_another_run_or_trainer_in_the_same_directory_stay"
+
+GUARDS = {
+    "fanout/agent/memory.py:punch": SPOOL,
+    "fanout/agent/place.py:private": "tests/agent/test_place.py::test_the_directory_is_ours_alone",
+    "fanout/agent/place.py:claim": CLAIM,
+    "fanout/agent/place.py:unclaim": CLAIM,
+    "fanout/agent/place.py:tidy": STATE,
+    "fanout/agent/place.py:remove": "tests/agent/test_place.py::test_removing_a_run_follows_no_link",
+    "fanout/agent/prepare.py:_born": "tests/agent/test_place.py::test_runs_are_found_by_their_directories",
+    "fanout/agent/prepare.py:_write_about": "tests/agent/test_place.py::test_the_directory_is_ours_alone",
+    "fanout/agent/probes_box.py:play": "tests/checks/test_playing.py::test_what_the_script_does_besides_never_happens",
+    "fanout/agent/probes_rehearsal.py:_write": "tests/checks/test_playing.py::test_what_the_script_does_besides_never_happens",
+    "fanout/agent/probes_share.py:_remove": "tests/checks/test_probes_around.py::test_only_tokens_of_a_check_are_swept",
+    "fanout/agent/record.py:skip": SPOOL,
+    "fanout/agent/shim.py:put": "tests/agent/test_shim.py::test_the_users_own_sitecustomize_comes_as_ever",
+    "fanout/demo/claim.py:_clear": DEMO,
+    "fanout/demo/claim.py:_clear_host": DEMO,
+    "fanout/demo/stage.py:_write": "tests/demo/test_demo_claim.py::test_files_that_no_demo_made_are_refused_and_stay",
+    "fanout/holder.py:become": "tests/verbs/test_keeping.py::test_no_link_is_followed_or_deleted",
+    "fanout/verbs/lnav.py:lnav": "tests/verbs/test_lnav.py::test_it_is_put_where_lnav_looks",
+    "fanout/verbs/ownership.py:erase": PRUNING,
+    "fanout/verbs/report.py:_page": "tests/views/test_page.py::test_a_page_that_cannot_be_written_is_said_before_the_record_is_read",
+    "fanout/views/logdir.py:keep": RECORD,
+    "tasks/llada2/checkpoint.py:_remove": CHECKPOINTS,
+    "tasks/llada2/checkpoint.py:_is_shared": CHECKPOINTS,
+    "tasks/llada2/checkpoint.py:_sweep": CHECKPOINTS,
+    "tasks/llada2/checkpoint.py:_publish": CHECKPOINTS,
+}
+
+
+def is_destructive(call: ast.Call) -> bool:
+    """Return whether the call deletes, renames, truncates or overwrites a file."""
+    name = dotted(call.func)
+    owner, _, last = name.rpartition(".")
+    if name in ("open", "os.fdopen") or last == "open":
+        words = [argument.value for argument in ast.walk(call) if isinstance(argument, ast.Constant)]
+        fresh = any(isinstance(node, ast.Attribute) and node.attr in ("O_EXCL", "O_APPEND") for node in ast.walk(call))
+        return any(isinstance(word, str) and word[:1] == "w" and len(word) <= 2 for word in words) and not fresh
+    return last in DELETING.get(owner.rpartition(".")[2], ()) or (last in METHODS and owner not in ("", "os", "shutil"))
+
+
+def functions_that_delete() -> Iterator[str]:
+    for module in modules("fanout", "tasks"):
+        for function in ast.walk(module.tree):
+            if isinstance(function, ast.FunctionDef):
+                calls = [node for node in ast.walk(function) if isinstance(node, ast.Call)]
+                if any(map(is_destructive, calls)):
+                    yield f"{module.path}:{function.name}"
+
+
+def test_every_deletion_has_a_guard_with_a_test() -> None:
+    assert set(functions_that_delete()) == set(GUARDS)
+
+
+@pytest.mark.parametrize("test", sorted(set(GUARDS.values())))
+def test_the_test_of_a_guard_exists(test: str) -> None:
+    path, _, name = test.partition("::")
+    tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
+    assert name in {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+
+
+@pytest.mark.parametrize(
+    ("code", "found"),
+    [
+        ("os.unlink(path)", True),
+        ("shutil.rmtree(path)", True),
+        ("Path(path).unlink()", True),
+        ("open(path, 'w')", True),
+        ("open(path, mode='wb')", True),
+        ("path.write_text('x')", True),
+        ("os.rename(a, b)", True),
+        ("open(path, 'rb')", False),
+        ("text.replace('a', 'b')", False),
+        ("names.remove('a')", False),
+    ],
+)
+def test_calls_that_destroy_are_recognized(code: str, found: bool) -> None:
+    call = ast.parse(code, mode="eval").body
+    assert isinstance(call, ast.Call)
+    assert is_destructive(call) == found
+
+
+def test_no_target_of_make_deletes_what_a_training_run_wrote() -> None:
+    recipes = [line for line in (ROOT / "Makefile").read_text(encoding="utf-8").splitlines() if "rm -r" in line]
+    assert recipes
+    assert not [line for line in recipes if "outputs" in line or "$(HOME)" in line]
