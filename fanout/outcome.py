@@ -149,7 +149,8 @@ def _reason(host: HostState) -> tuple[str, str]:
 def _how(host: HostState) -> str:
     assert host.exit is not None
     why = f": {host.exit.why}" if host.exit.why else ""
-    oom = " (out of memory: the kernel killed a process)" if host.exit.oom else ""
+    failed = host.exit.signal is not None or bool(host.exit.code)
+    oom = " (out of memory: the kernel killed a process of this run)" if host.exit.oom and failed else ""
     if host.exit.signal is not None:
         return f"killed by {signal_name(host.exit.signal)}{oom}{why}"
     return f"exit {host.exit.code}{oom}{why}"

@@ -13,6 +13,7 @@ from typing import Literal
 
 from fanout.agent.frames import LEASE_OVER
 from fanout.diagnose.dumps import Flight
+from fanout.diagnose.lastlines import Tail
 from fanout.diagnose.signatures import Kind, Role
 
 
@@ -110,6 +111,28 @@ class End:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Silence:
+    """A time for which a host was not heard of: its link broke at ``begin`` and was back at ``end`` (None: it is not).
+
+    ``why`` is what the launcher saw, such as ``silent for 15 s``.
+    """
+
+    host: str
+    begin: float
+    end: float | None
+    why: str = ""
+
+    @property
+    def since(self) -> float:
+        """Return when the host was last heard of: a silence is noticed only after some seconds."""
+        noticed = _SILENT.search(self.why)
+        return self.begin - (float(noticed["seconds"]) if noticed else 0.0)
+
+
+_SILENT = re.compile(r"silent for (?P<seconds>\d{1,6}(?:\.\d{1,3})?) s")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
     """All of it. ``ranks`` is host -> (node rank, processes or None); ``addresses`` is address or name -> host."""
 
@@ -121,6 +144,9 @@ class Evidence:
     ends: Mapping[str, End] = field(default_factory=dict)
     addresses: Mapping[str, str] = field(default_factory=dict)
     gaps: Mapping[str, float] = field(default_factory=dict)  # host -> seconds for which its link was broken
+    silences: tuple[Silence, ...] = ()
+    rebooted: Mapping[str, float] = field(default_factory=dict)  # host -> when it was heard of again
+    tails: tuple[Tail, ...] = ()
     away: float = 0.0  # the longest time for which the launcher itself saw nothing: stopped, killed, asleep
     stands: tuple[Stand, ...] = ()
     flights: tuple[Flight, ...] = ()  # dumps of flight recorders

@@ -9,6 +9,7 @@ from fanout.diagnose import flights, stacks
 from fanout.diagnose.case import Case, Finding
 from fanout.diagnose.decode import short
 from fanout.diagnose.evidence import Evidence
+from fanout.diagnose.lastlines import quotation
 from fanout.diagnose.processes import Process, World, processes, world_of
 from fanout.diagnose.rules import RULES
 from fanout.diagnose.suspects import suspects
@@ -49,13 +50,19 @@ def _verdict(rule: str, found: Finding | None, case: Case) -> Verdict:
 
 
 def _placed(cause: Cause, case: Case) -> Cause:
-    """With its local rank and its GPU, where only its rank was known."""
+    """Return the cause with its local rank, its GPU, and the last lines of what it blames, where nothing else is quoted."""
     ranks = case.world.ranks.get(cause.host or "", range(0))
     local = cause.local_rank
     if local is None and cause.rank is not None and cause.rank in ranks:
         local = cause.rank - ranks[0]
     gpus = case.evidence.gpus.get(cause.host or "", ())
-    return replace(cause, local_rank=local, gpu=gpus[local] if local is not None and local < len(gpus) else "")
+    everyone = case.world.all()
+    whole = len(everyone) > 1 and case.world.complete(case.evidence.hosts) and everyone.keys() <= {*cause.ranks}
+    quote: tuple[str, ...] = ()
+    if cause.host is not None and not cause.traceback and not cause.text:
+        quote = quotation(case.evidence.tails, cause.host, cause.rank)
+    gpu = gpus[local] if local is not None and local < len(gpus) else ""
+    return replace(cause, local_rank=local, gpu=gpu, whole=whole, quote=quote)
 
 
 def _with_stack(cause: Cause, evidence: Evidence) -> Cause:

@@ -7,9 +7,10 @@ given to a process only where no other can have said it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from fanout.diagnose.decode import split
 from fanout.diagnose.evidence import Death, Evidence, Sighting
 
 Part = Literal["root", "maybe", "victim", "quiet", "collateral"]
@@ -92,10 +93,12 @@ def processes(evidence: Evidence, world: World) -> tuple[Process, ...]:
     """All processes of which anything is known."""
     out: list[Process] = []
     for host in evidence.hosts:
-        mine = [each for each in evidence.sightings if each.host == host and each.role != "proof"]
+        here = [each for each in evidence.sightings if each.host == host and each.role != "proof"]
+        mine = [each for each in here if each.role != "stated"]
         deaths = [death for death in evidence.deaths if death.host == host]
         ended = _ended(evidence, host)
-        out += [_parted(each, ended) for each in _of_host(host, mine, deaths, world)]
+        found = [_parted(each, ended) for each in _of_host(host, mine, deaths, world)]
+        out += with_stated(found, [each for each in here if each.role == "stated"], evidence, host)
     return tuple(out)
 
 
@@ -162,6 +165,38 @@ def _given(loose: list[Sighting], deaths: list[Death]) -> tuple[dict[int, list[S
     return given, loose
 
 
+def with_stated(found: list[Process], stated: list[Sighting], evidence: Evidence, host: str) -> list[Process]:
+    """Return the processes of a host with the one-line errors (``prog: error: …``) that explain their ends.
+
+    Such a line counts only where its process has no other error and ended with a status of its own, or was ended by
+    torchrun meanwhile: programs that train.sh runs beside the task print such lines, too.
+    """
+    if not stated:
+        return found
+    unmarked = [each for each in stated if each.rank is None]
+    shared = unmarked if len({each.same_as for each in unmarked}) == 1 else []
+    out = []
+    for each in found:
+        own = [seen for seen in stated if seen.rank is not None and seen.rank == each.rank]
+        if not own and each.death is not None and not each.death.told:
+            own = shared
+        if own and not each.sightings and each.death is not None and _own_status(each.death):
+            each = replace(each, part="root", sightings=tuple(own))
+        out.append(each)
+    end = evidence.ends.get(host)
+    failed = end is not None and end.kind == "ended" and end.code not in (None, 0) and end.code < 128
+    if not found and (failed or (end is None and not evidence.live)):
+        ranks = dict.fromkeys(seen.rank for seen in stated)
+        out += [_process(host, rank, [seen for seen in stated if seen.rank == rank], None) for rank in ranks]
+    return out
+
+
+def _own_status(death: Death) -> bool:
+    """Return whether it ended with a status of its own, or was ended by torchrun."""
+    plain, _ = split(death.code)
+    return death.told or bool(plain)
+
+
 def _process(
     host: str, rank: int | None, sightings: Iterable[Sighting], death: Death | None, *, unclear: bool = False
 ) -> Process:
@@ -188,5 +223,7 @@ def _part_of(sighting: Sighting) -> Part:
     match sighting.role:
         case "root" | "maybe" | "victim":
             return sighting.role
+        case "stated":
+            return "root"
         case _:
             return "victim"  # who names a missing rank has waited for it

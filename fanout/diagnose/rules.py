@@ -3,6 +3,8 @@
 proof      the kernel says whom it killed, and why
 unheard    hosts ended the run by themselves, because they heard of no launcher
 pointed    those who waited name the one that they waited for
+early      hosts ended with 0 while the others still worked with them
+cut-off    a host was not heard of when the others began to fail
 first      the first of those whose end nothing else explains
 numbers    a host took part under another number than its own
 apart      all but one stand at the same place, or wait
@@ -18,7 +20,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 
-from fanout.diagnose import apart, flights, numbers, shapes, unheard, waited
+from fanout.diagnose import absent, apart, flights, numbers, shapes, unheard, waited
 from fanout.diagnose.case import Case, Finding
 from fanout.diagnose.evidence import Sighting
 from fanout.diagnose.signatures import GENERIC
@@ -32,15 +34,30 @@ def proof(case: Case) -> Finding | None:
         pid = shapes.whole(seen.fields.get("pid"))
         here = [each for each in case.suspects if each.host == seen.host and each.dead]
         for suspect in here:
-            if pid is not None and suspect.death is not None and suspect.death.pid == pid:
+            if pid is not None and pid in _pids(suspect):
                 return _proved(suspect, seen.signature, seen.says, f"{seen.file}:{seen.line}: {seen.text}", seen.advice)
     for suspect in case.suspects:
-        killed = suspect.death.code in (-9, 137) if suspect.death else False
-        if suspect.over is not None and suspect.over.oom and (killed or suspect.signature == "loader-killed"):
-            text = f"the kernel of {suspect.host} counted a process killed for want of memory during this run"
+        code = (
+            suspect.death.code
+            if suspect.death
+            else -(suspect.over.signal or 0) or suspect.over.code
+            if suspect.over
+            else 0
+        )
+        killed = code in (-9, 137) or suspect.signature in ("loader-killed", "shell-killed")
+        if suspect.over is not None and suspect.over.oom and killed:
+            text = f"the kernel of {suspect.host} killed a process of this run because memory ran out"
             advice = "fewer data loader workers, less pinned memory, a smaller batch; `dmesg` there names the process"
             return _proved(suspect, "kernel-oom", "was killed because memory ran out", text, advice)
     return None
+
+
+def _pids(suspect: Suspect) -> set[int]:
+    """Return the processes whose end it is: that of a rank, or those that its error names (workers of a loader)."""
+    named = suspect.sighting.fields if suspect.sighting is not None else {}
+    texts = f"{named.get('pid', '')} {named.get('pids', '')}".replace(",", " ").split()
+    found = {pid for text in texts if (pid := shapes.whole(text)) is not None}
+    return found | ({suspect.death.pid} if suspect.death is not None else set())
 
 
 def _proved(suspect: Suspect, signature: str, says: str, text: str, advice: str) -> Finding:
@@ -144,7 +161,7 @@ def _first_of(case: Case, among: tuple[Suspect, ...]) -> Finding | None:
     strong = [each for each in among if each.strength == strength]
     begun = min(strong, key=lambda each: (each.end, each.sighting.line if each.sighting else 0))
     alike = [each for each in strong if each.same_as == begun.same_as and _as_early(case, each, begun)]
-    begun = min((begun, *alike), key=lambda each: -1 if each.rank is None else each.rank)
+    begun = min((begun, *alike), key=_told_last)
     same = [each for each in case.suspects if each is not begun and each.same_as == begun.same_as]
     if strength == FAINT and len({each.host for each in (begun, *same)}) > 1:
         return None  # scripts that end with 1 and say nothing tell nothing
@@ -163,6 +180,12 @@ def _first_of(case: Case, among: tuple[Suspect, ...]) -> Finding | None:
         also=tuple(each.cause() for each in others),
         refutes=_refutes(case, begun),
     )
+
+
+def _told_last(suspect: Suspect) -> tuple[bool, int]:
+    """Order those that ended by themselves before those that torchrun ended meanwhile, then by rank."""
+    told = suspect.death is not None and suspect.death.told
+    return told, -1 if suspect.rank is None else suspect.rank
 
 
 def _refutes(case: Case, begun: Suspect) -> tuple[str, ...]:
@@ -244,6 +267,8 @@ RULES: tuple[tuple[str, Rule], ...] = (
     ("pointed", pointed),
     ("pointed", recorded),
     ("apart", apart.rule),
+    ("early", absent.early),
+    ("cut-off", absent.cut_off),
     ("first", first),
     ("silent", waited.silent),
     ("vanished", apart.vanished),

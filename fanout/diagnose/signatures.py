@@ -17,7 +17,7 @@ from typing import Any, Literal, get_args
 from fanout.errors import UsageError
 from fanout.gist import bare, gist
 
-Role = Literal["root", "maybe", "victim", "pointer", "proof", "noise"]
+Role = Literal["root", "maybe", "victim", "pointer", "proof", "stated", "noise"]
 Kind = Literal["", "timeout", "closed", "meeting"]
 LONGEST = 2048
 GENERIC = "python-exception"  # the signature of any exception that no other one knows

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from fanout.diagnose import shapes
 from fanout.diagnose.evidence import Sighting
+from fanout.diagnose.lastlines import LastLines, Tail
 from fanout.diagnose.torchrun import Torchrun
 from fanout.diagnose.tracebacks import Block, Tracebacks
 
@@ -33,6 +34,8 @@ class Stream:
     torchrun: Torchrun
     rank: int | None = None
     local: int | None = None
+    err: bool = False  # the standard error of a rank
+    last: LastLines = field(default_factory=LastLines)
     tracebacks: Tracebacks = field(default_factory=Tracebacks)
     rest: bytes = b""
     number: int = 0
@@ -54,6 +57,14 @@ def go_on(where: Stream, who: Who, text: str, at: float) -> None:
             where.watched.remove(seen)
             where.seen.remove(seen)
             where.counts[who, seen.sighting.signature] -= 1
+
+
+def tail_of(where: Stream, bases: Mapping[str, int]) -> Tail:
+    """Return the end of a stream as a value."""
+    rank = where.rank
+    if rank is None and where.local is not None and where.host in bases:
+        rank = bases[where.host] + where.local
+    return Tail(host=where.host, rank=rank, err=where.err, at=where.last.at, lines=where.last.lines(rank))
 
 
 def frozen(seen: Seen, bases: Mapping[str, int]) -> Sighting:

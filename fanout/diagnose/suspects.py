@@ -70,9 +70,9 @@ def suspects(evidence: Evidence, processes: Sequence[Process]) -> tuple[Suspect,
     explained = {each.host for each in processes if each.part != "collateral"}
     for host, end in evidence.ends.items():
         if end.kind == "lost":
-            out.append(_lost(host, end))
+            out.append(_lost(host, end, rebooted=host in evidence.rebooted))
         elif end.failed and host not in explained and not end.lease:
-            out.append(_script(host, end))
+            out.append(_script(host, end, rebooted=host in evidence.rebooted))
     return tuple(out)
 
 
@@ -141,19 +141,22 @@ def _ended(code: int) -> str:
     return f"{how}, without an error that is known" + (f" ({why})" if why else "")
 
 
-def _script(host: str, end: End) -> Suspect:
+def _script(host: str, end: End, *, rebooted: bool) -> Suspect:
     code = _code(end)
     assert code is not None or end.kind == "ended"
     how = _ended(code) if code is not None else "ended in a way that could not be learned"
     strength = WEAK if code is not None and code not in (1, -6) else FAINT
     if end.why:  # the host knows
         how, strength = f"ended: {end.why}", STRONG
+    if code is None and rebooted:
+        how = f"was rebooted during the run ({end.why})" if end.why else "was rebooted during the run"
+    happened = end.since if code is None and end.since else end.at  # nobody saw the end: it is as old as the silence
     return Suspect(
         host=host,
         rank=None,
         strength=strength,
-        begin=end.at - NOTICE_SECONDS,
-        end=end.at,
+        begin=happened - NOTICE_SECONDS,
+        end=happened,
         signature="exit" if end.signal is None else "signal",
         says=how,
         same_as=("ended", how),
@@ -161,7 +164,8 @@ def _script(host: str, end: End) -> Suspect:
     )
 
 
-def _lost(host: str, end: End) -> Suspect:
+def _lost(host: str, end: End, *, rebooted: bool) -> Suspect:
+    how = "was rebooted during the run, and lost" if rebooted else "was lost"
     return Suspect(
         host=host,
         rank=None,
@@ -169,7 +173,7 @@ def _lost(host: str, end: End) -> Suspect:
         begin=min(end.since, end.at) - NOTICE_SECONDS,
         end=max(end.since, end.at - NOTICE_SECONDS),
         signature="lost",
-        says=f"was lost ({end.why})" if end.why else "was lost",
+        says=f"{how} ({end.why})" if end.why else how,
         same_as=("lost", host),
         over=end,
     )

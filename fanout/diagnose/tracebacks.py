@@ -1,7 +1,9 @@
 """Tracebacks put together from the lines of one stream, in which several ranks may speak in turn.
 
 A chain ("During handling of the above exception …") is one traceback whose first exception counts: what Python prints
-first happened first. Folding leaves the frames of the user's own code.
+first happened first. An exception that carries the traceback of another process (a data loader's worker, a rank of
+``mp.spawn``) is one with it, and there the carried exception counts. A syntax error of the program itself comes without
+a head. Folding leaves the frames of the user's own code.
 """
 
 from __future__ import annotations
@@ -12,7 +14,10 @@ from dataclasses import dataclass, field
 
 HEAD = "Traceback (most recent call last)"
 _LINKS = ("During handling of the above exception", "The above exception was the direct cause")
-NEEDLES = (HEAD, *_LINKS)
+_FILE = '  File "'
+_HEADLESS = re.compile(r'  File "[^"]{1,1024}", line \d{1,9}$')  # of a syntax error, before anything runs
+_CARRIED = re.compile(r"Original Traceback|-- Process (?P<local>\d{1,9}) terminated with the following error")
+NEEDLES = (HEAD, *_LINKS, "terminated with the following error", _FILE)
 _LAST = re.compile(r"[A-Za-z_][\w.]*(?::|$)")
 _FRAME = re.compile(r'\s*File "(?P<path>[^"]+)", line (?P<line>\d+)(?:, in (?P<name>.+))?')
 _LIBRARY = re.compile(r"/(?:site|dist)-packages/|/lib/python\d|<frozen |/bin/torchrun")
@@ -24,11 +29,16 @@ _FOREIGN = 8
 
 @dataclass(slots=True)
 class Block:
-    """One traceback, possibly of several exceptions; ``last`` is the line that names the first of them."""
+    """One traceback, possibly of several exceptions; ``last`` is the line that names the one that counts.
+
+    ``local``: the local rank of the process whose traceback it carries.
+    """
 
     lines: list[str] = field(default_factory=list)
     last: str = ""
     number: int = 0
+    carried: bool = False  # what comes is the traceback of another process: its exception is the one that counts
+    local: int | None = None
     _margin: int = 0
     _foreign: int = 0
 
@@ -47,8 +57,10 @@ class Tracebacks:
         return bool(self._open or self._closed)
 
     def feed(self, who: Hashable, text: str, number: int) -> tuple[bool, Block | None]:
-        """(the line is part of a traceback, the block whose first exception this line names)."""
+        """Return whether the line is part of a traceback, and the block of which it names the exception that counts."""
         head = text.find(HEAD)
+        if head < 0 and who not in self._open and _FILE in text and (plain := _HEADLESS.search(text)):
+            head = plain.start()
         if head >= 0:
             self._begin(who, text, head)
             return True, None
@@ -68,19 +80,24 @@ class Tracebacks:
         block.lines.append(body)
         del self._open[who]
         self._closed[who] = block
-        if block.last:
+        if block.last and not block.carried:
             return True, None
+        block.carried = False
         block.last, block.number = body, number
         return True, block
 
     def _begin(self, who: Hashable, text: str, head: int) -> None:
-        block = self._closed.pop(who, None) if who in self._linked else None
+        closed = self._closed.pop(who, None)
+        carries = closed is not None and (closed.carried or text[:head].strip() == "Original")
+        block = closed if carries or who in self._linked else None
         self._linked.discard(who)
+        if block is not None and carries:
+            block.carried = True
+            head = max(0, text.find("Original", 0, head)) if "Original" in text[:head] else head
         block = block or Block()
         block._margin = head if not text[:head].strip() else _REPORT_MARGIN if _REPORTED.match(text[:head]) else 0
         block.lines.append(text[head:])
         self._open[who] = block
-        self._closed.pop(who, None)
 
     def _after(self, who: Hashable, text: str) -> bool:
         """A line after a traceback: does it link to a further one?"""
@@ -90,6 +107,12 @@ class Tracebacks:
         if text.strip().startswith(_LINKS):
             block.lines.append(text.strip())
             self._linked.add(who)
+            return True
+        carried = _CARRIED.match(text.strip())
+        if carried is not None:
+            block.lines.append(text.strip())
+            block.carried = True
+            block.local = int(carried["local"]) if carried["local"] else None
             return True
         del self._closed[who]
         self._linked.discard(who)

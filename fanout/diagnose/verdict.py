@@ -32,8 +32,10 @@ class Cause:
     file: str = ""
     line: int = 0
     traceback: tuple[str, ...] = ()
+    quote: tuple[str, ...] = ()  # the last lines of what it blames, where there is neither a traceback nor a text
     ranks: tuple[int, ...] = ()
     hosts: tuple[str, ...] = ()
+    whole: bool = False  # these are all ranks of the run
 
     @property
     def who(self) -> str:
@@ -125,6 +127,7 @@ def _cause(cause: Cause) -> dict[str, Any]:
         "line": cause.text,
         "file": f"{cause.file}:{cause.line}" if cause.file and cause.line else cause.file,
         "traceback": list(cause.traceback),
+        "quote": list(cause.quote),
         "ranks": list(cause.ranks),
         "hosts": list(cause.hosts),
     }

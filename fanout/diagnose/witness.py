@@ -11,26 +11,14 @@ from typing import Any
 
 from fanout.diagnose import aftermath, shapes, torchrun
 from fanout.diagnose.dumps import Collected
-from fanout.diagnose.evidence import Death, End, Evidence, Sighting, Stand
+from fanout.diagnose.evidence import Death, Evidence, Sighting, Stand
+from fanout.diagnose.links import Links
 from fanout.diagnose.processes import planned
 from fanout.diagnose.signatures import GENERIC, Book, Signature, builtin, fields_of, filled
-from fanout.diagnose.streams import Seen, Stream, Who, frozen, go_on
+from fanout.diagnose.streams import Seen, Stream, Who, frozen, go_on, tail_of
 from fanout.diagnose.torchrun import Torchrun
 from fanout.diagnose.tracebacks import NEEDLES, Block
-from fanout.events import (
-    Acted,
-    Answered,
-    Chunk,
-    Event,
-    Examine,
-    Exited,
-    Linked,
-    LinkLost,
-    Lost,
-    Stop,
-    StreamOpened,
-    Tick,
-)
+from fanout.events import Acted, Answered, Chunk, Event, Examine, Linked, StreamOpened, Tick
 from fanout.gist import bare, gist
 from fanout.state import RunState
 
@@ -65,15 +53,10 @@ class Witness:
         self._file_of, self._name_file = file_of, name_file
         self._error, self._live = error, live
         self._streams: dict[tuple[str, int], Stream] = {}
-        self._ends: dict[str, End] = {}
-        self._stopped: dict[str, float] = {}
-        self._heard: dict[str, float] = {}
-        self._broke: dict[str, float] = {}
-        self._gaps: dict[str, float] = {}
+        self._links = Links()
         self._away = 0.0
         self._last: float | None = None  # when anything happened
         self._ticks = False
-        self._boots: dict[str, str] = {}
         self._asked: dict[tuple[str, int], str] = {}
         self._stands: dict[tuple[str, int], Stand] = {}
         self.dumps = Collected()
@@ -91,49 +74,24 @@ class Witness:
         if self._ticks:  # a record has none: what it does not tell is no absence, until somebody takes the run up again
             self._away = max(self._away, event.at - last)
         self._last = max(last, event.at)
+        self._links.take(event)
         match event:
             case Chunk():
-                self._heard[event.host] = event.at
                 self.feed(event.host, event.data, at=event.at, stream=event.stream)
             case StreamOpened():
                 self._name_file(event.host, event.stream, event.name)  # before anybody asks for the file
-                self._stream(event.host, event.stream).rank = shapes.rank_of(event.name)
-            case Acted(action=Stop() as stop):
-                self._stopped.setdefault(stop.host, event.at)
+                where = self._stream(event.host, event.stream)
+                where.rank, where.err = shapes.rank_of(event.name), event.name.endswith(" err")
             case Acted(action=Examine() as question):
                 self._asked[question.host, question.ask] = question.what
             case Answered() if (event.host, event.ask) in self._asked and isinstance(event.value, Mapping):
                 self._examined(event.host, self._asked[event.host, event.ask], event.value, event.at)
-            case LinkLost():
-                self._broke.setdefault(event.host, event.at)
             case Linked():
-                self._linked(event)
-            case Exited() if event.host not in self._ends:
-                stopped = self._stopped.get(event.host, event.at + 1) <= event.at
-                self._ends[event.host] = End(
-                    host=event.host,
-                    kind="stopped" if stopped else "ended",
-                    at=event.at,
-                    code=event.code,
-                    signal=event.signal,
-                    oom=event.oom,
-                    why=event.why,
-                )
-            case Lost() if event.host not in self._ends:
-                since = self._broke.get(event.host, self._heard.get(event.host, event.at))
-                self._ends[event.host] = End(host=event.host, kind="lost", at=event.at, since=since, why=event.why)
+                names = (event.hello.get("hostname"), event.hello.get("peer"))
+                for name in names:
+                    self.know({event.host: str(name)} if name else {})
             case _:
                 pass
-
-    def _linked(self, event: Linked) -> None:
-        if event.hello.get("hostname"):
-            self.know({event.host: str(event.hello["hostname"])})
-        if event.hello.get("peer"):
-            self.know({event.host: str(event.hello["peer"])})
-        self._boots.setdefault(event.host, str(event.hello.get("boot_id", "")))
-        if event.host in self._broke:
-            gap = event.at - self._broke.pop(event.host)
-            self._gaps[event.host] = max(gap, self._gaps.get(event.host, 0.0))
 
     def _examined(self, host: str, what: str, value: Mapping[str, Any], at: float) -> None:
         """A host's answer about itself; a later look at the same process replaces an earlier one."""
@@ -148,7 +106,7 @@ class Witness:
             self._proofs += aftermath.sightings(host, value, at, self._book)
             if isinstance(value.get("flights"), list):
                 self.dumps.add(host, value["flights"])
-            self._notes[host] = aftermath.notes(host, value, boot_id=self._boots.get(host, ""))
+            self._notes[host] = aftermath.notes(host, value, boot_id=self._links.boot_id(host))
             for address in aftermath.addresses(value):
                 self.know({host: address})
 
@@ -166,6 +124,7 @@ class Witness:
     def feed(self, host: str, data: bytes, *, at: float, stream: int = 0) -> None:
         """Bytes of a stream that arrived at a time."""
         where = self._stream(host, stream)
+        where.last.feed(data, at)
         begun, cut = where.rest, data.rfind(b"\n")
         where.rest = begun + data if cut < 0 else data[cut + 1 :]
         if len(where.rest) > LONGEST_LINE:
@@ -186,14 +145,19 @@ class Witness:
         where.rank, where.local = rank, local
 
     def doubt(self, host: str, seconds: float) -> None:
-        """The times of this host may be wrong by so much."""
-        self._gaps[host] = max(seconds, self._gaps.get(host, 0.0))
+        """Note that the times of this host may be wrong by so much."""
+        self._links.doubt(host, seconds)
 
     def line(self, host: str, text: str, *, at: float, number: int, stream: int = 0) -> None:
         """One line of a file, with its number."""
         where = self._stream(host, stream)
         where.number = number
+        where.last.feed(text.encode("utf-8", "replace") + b"\n", at)
         self._line(where, text, at)
+
+    def pass_over(self, host: str, data: bytes, *, at: float, stream: int = 0) -> None:
+        """Keep only the end of bytes in which nothing matters."""
+        self._stream(host, stream).last.feed(data, at)
 
     def worth(self, host: str, data: bytes, stream: int = 0) -> bool:
         """Could these bytes matter at all?"""
@@ -204,20 +168,24 @@ class Witness:
         for where in self._streams.values():
             rest, where.rest = where.rest, b""
             if rest:
-                self._lines(where, rest, self._heard.get(where.host, 0.0))
+                self._lines(where, rest, self._links.heard.get(where.host, 0.0))
         deaths = [death for where in self._streams.values() for death in where.torchrun.deaths.values()]
-        bases = {d.host: d.rank - d.local_rank for d in deaths if d.rank is not None and d.local_rank is not None}
+        bases = {host: ranks[0] for host, ranks in planned(self.ranks).items() if ranks}
+        bases |= {d.host: d.rank - d.local_rank for d in deaths if d.rank is not None and d.local_rank is not None}
         sightings = [frozen(seen, bases) for where in self._streams.values() for seen in where.seen] + self._proofs
-        sightings += self._unsaid({**{host: ranks[0] for host, ranks in planned(self.ranks).items()}, **bases})
+        sightings += self._unsaid(bases)
         return Evidence(
             hosts=self.hosts,
             ranks=self.ranks,
             gpus=dict(self.gpus),
             sightings=tuple(sorted(sightings, key=lambda each: (each.at, each.file, each.line))),
             deaths=tuple(sorted((_placed(death, bases) for death in deaths), key=lambda each: (each.at, each.line))),
-            ends=dict(self._ends),
+            ends=dict(self._links.ends),
             addresses={name: next(iter(hosts)) for name, hosts in self._addresses.items() if len(hosts) == 1},
-            gaps=dict(self._gaps),
+            gaps=dict(self._links.gaps),
+            silences=self._links.silences,
+            rebooted=dict(self._links.rebooted),
+            tails=tuple(tail_of(where, bases) for where in self._streams.values()),
             away=self._away,
             stands=tuple(self._stands.values()),
             flights=tuple(self.dumps.flights.values()),
@@ -272,6 +240,10 @@ class Witness:
         reported = where.torchrun.about is not None
         if reported and self._said(where.host, who[0], block.last):
             return  # torchrun quotes what that rank said itself
+        where.seen = [seen for seen in where.seen if seen.block is not block]  # it only carried this exception
+        where.watched = [seen for seen in where.watched if seen.block is not block]
+        if block.local is not None and who == (None, None):
+            who = (None, block.local)
         found = self._book.named(block.last)
         if found is not None:
             self._note(where, who, *found, block.last, at, block)

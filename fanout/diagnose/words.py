@@ -48,6 +48,7 @@ def _cause(cause: Cause, label: str) -> list[str]:
         who = f"{who} between {fold(cause.hosts)}" if cause.hosts else who
     elif len(cause.ranks) > 1 or len(cause.hosts) > 1:
         where = f"ranks {_numbers(cause.ranks)} on " if len(cause.ranks) > 1 else ""
+        where = f"all {len(cause.ranks)} ranks on " if cause.whole else where
         who = f"{where}{fold(cause.hosts)}, first on {cause.host}" if len(cause.hosts) > 1 else f"{where}{cause.host}"
     out = [_fact(label, f"{who}{_details(cause)}"), _fact("", cause.says[:_WIDEST])]
     if (
@@ -65,6 +66,7 @@ def _cause(cause: Cause, label: str) -> list[str]:
     out += [f"    | {line[:_WIDEST]}" for line in trace]
     if not trace and cause.text:
         out.append(f"    | {cause.text[:_WIDEST]}")
+    out += [f"    | {line[:_WIDEST]}" for line in cause.quote if not trace and not cause.text]
     if cause.file:
         out.append(_fact("seen in", f"{cause.file}:{cause.line}" if cause.line else cause.file))
     return out

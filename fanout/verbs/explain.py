@@ -158,7 +158,7 @@ def shown(verdict: Verdict | None) -> Sequence[str]:
 def last_words(tails: Tails, outcome: RunOutcome, verdict: Verdict | None) -> dict[str, LastWords]:
     """What the first failing host said last, for the report; nothing where the verdict quotes what matters."""
     cause = verdict.cause if verdict is not None else None
-    if outcome.first is None or (cause is not None and (cause.text or cause.rank is not None)):
+    if outcome.first is None or (cause is not None and (cause.text or cause.quote or cause.rank is not None)):
         return {}
     if cause is not None and cause.host not in (None, outcome.first):
         return {}

@@ -116,8 +116,9 @@ class LogFile:
         number = 0
         for lines in _blocks(self._lines()):
             plain = split is None and not self._whose
-            if plain and not witness.worth(self.names[""], b"".join(lines), stream):
+            if plain and not witness.worth(self.names[""], block := b"".join(lines), stream):
                 number += len(lines)
+                witness.pass_over(self.names[""], block, at=self._at(number), stream=stream)
                 continue
             for data in lines:
                 number += 1

@@ -193,7 +193,7 @@ def how_it_ended(host: HostState) -> str:
     end = host.exit
     if end is None:
         return ""
-    oom = " (out of memory)" if end.oom else ""
+    oom = " (out of memory)" if end.oom and (end.signal is not None or end.code) else ""
     why = f": {sentence(end.why)}" if end.why else ""
     if end.signal is not None:
         return f"killed by {signal_name(end.signal)}{oom}{why}"

@@ -27,6 +27,8 @@ GENERAL = {
     "no-space": {"nccl-shm"},
     "no-command": {"crlf"},
     "loader-killed": {"loader-shm"},
+    "stated-by-program": {"torchrun-local-rank", "slurm-cancelled"},
+    "stated-error": {"loader-shm"},
     "peer-trouble": {each.id for each in ALL},
     GENERIC: {each.id for each in ALL},
 }

@@ -1,0 +1,95 @@
+"""Rules over hosts that were not there: one that ended with 0 too early, one that was silent before anyone failed."""
+
+from __future__ import annotations
+
+from fanout.diagnose import apart, lastlines
+from fanout.diagnose.case import Case, Finding
+from fanout.diagnose.evidence import Silence
+from fanout.diagnose.stacks import frames_of, place
+from fanout.diagnose.verdict import Cause
+from fanout.hosts import fold
+
+SILENT_SECONDS = 5.0  # shorter breaks of a link hold nobody up
+_UNEVEN = (
+    "uneven data: compare the number of batches of each rank (drop_last, a sampler that pads, the join context)",
+    "a rank that leaves the loop early (break, return, sys.exit(0)) leaves the others waiting",
+)
+
+
+def early(case: Case) -> Finding | None:
+    """Return the hosts whose script ended with 0 while the others still worked with them."""
+    ends = case.evidence.ends
+    gone = [host for host, end in ends.items() if end.kind == "ended" and end.code == 0 and not end.why]
+    left = [each for each in case.waited if each.host not in gone]
+    if not gone or not left or any(apart.is_a_reason(each) for each in case.suspects):
+        return None
+    if any(each.death is not None or each.sightings for each in case.processes if each.host in gone):
+        return None  # something is known of their ranks: other rules weigh it
+    ranks = [rank for host in gone for rank in case.world.ranks.get(host, ())]
+    reached = lastlines.step(case.evidence.tails, gone[0], ranks)
+    at = f" at step {reached}" if reached is not None else ""
+    where = _where(case)
+    says = f"ended with 0{at} while the others were {where}" if where else f"ended with 0{at} while the others went on"
+    one = ranks[0] if len(ranks) == 1 else None
+    cause = Cause(
+        signature="early-exit", says=says, host=gone[0], rank=one, code=0, ranks=tuple(ranks), hosts=tuple(gone),
+        at=ends[gone[0]].at,
+    )  # fmt: skip
+    told = [f"{fold(gone)}: train.sh ended with 0, and nobody had told it to stop"]
+    told.append(f"{len(left)} processes on {fold(dict.fromkeys(each.host for each in left))} lost a peer or timed out")
+    others = lastlines.step(case.evidence.tails, left[0].host)
+    if reached is not None and others is not None and others > reached:
+        told.append(f"{left[0].host} had come to step {others}")
+    return Finding(cause=cause, confidence="medium", evidence=tuple(told), advice=_UNEVEN)
+
+
+def _where(case: Case) -> str:
+    """Return where the others were: ``in all_reduce (train.py:14)``; "" where no traceback shows it."""
+    for each in case.waited:
+        frames = frames_of(each.traceback)
+        if frames and place(frames).waits:
+            there = place(frames)
+            return f"in {there.what} ({there.where})"
+    return ""
+
+
+def cut_off(case: Case) -> Finding | None:
+    """Return the host that the launcher had not heard of when the others began to fail."""
+    if any(apart.is_a_reason(each) for each in case.suspects):
+        return None  # an error of its own, or a host that did not come back, explains more
+    found = [each for each in case.evidence.silences if _covers(each, case)]
+    hosts = list(dict.fromkeys(each.host for each in found))
+    if len(hosts) != 1 or len(case.evidence.hosts) < 2:
+        return None  # several at once: the launcher's network, or the one between all
+    silence = found[0]
+    others = [each for each in case.waited if each.host != silence.host]
+    if not others:
+        return None
+    ranks = tuple(case.world.ranks.get(silence.host, ()))
+    back = "it has not come back"
+    if silence.end is not None:
+        back = f"it was heard of again after {silence.end - silence.since:.0f} s"
+    booted = silence.host in case.evidence.rebooted
+    says = "was rebooted during the run" if booted else "was not heard of when the others began to fail"
+    cause = Cause(
+        signature="rebooted" if booted else "silent-host", says=says, host=silence.host, at=silence.since,
+        ranks=ranks, hosts=(silence.host,),
+    )  # fmt: skip
+    told = (
+        f"{silence.host}: link lost ({silence.why}), before any rank failed; {back}",
+        f"{len(others)} processes on the other hosts lost a peer or timed out",
+    )
+    look = f"on {silence.host}: `uptime`, `dmesg -T | tail`: was it frozen (a VM that was paused, a full disk, NFS) or cut off?"
+    refute = f"the network between {silence.host} and this machine alone, which the others do not use"
+    return Finding(cause=cause, confidence="medium", evidence=told, refutes=(refute,), advice=(look,))
+
+
+def _covers(silence: Silence, case: Case) -> bool:
+    """Return whether the silence began before the other hosts' first error, and lasted until it."""
+    others = [each.at for each in case.waited if each.host != silence.host]
+    if not others:
+        return False
+    first = min(others)
+    end = silence.end if silence.end is not None else first
+    long = end - silence.since >= SILENT_SECONDS
+    return long and silence.since <= first and first <= end + case.evidence.error + SILENT_SECONDS

@@ -1,0 +1,88 @@
+"""The last lines of every stream, in bounded memory: what a process wrote before its end, and how far it had come."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from fanout.diagnose import shapes
+
+KEEP_BYTES = 8192
+QUOTED = 5  # lines of a quotation
+_LONGEST = 300
+_TORCHRUN = re.compile(r"torch/distributed/elastic|^={20}|^-{20}|elastic\.multiprocessing|^Setting OMP_NUM_THREADS")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tail:
+    """The end of one stream. ``lines`` are (rank or None, text); ``err``: it is the standard error of a rank."""
+
+    host: str
+    rank: int | None
+    err: bool
+    at: float
+    lines: tuple[tuple[int | None, str], ...]
+
+
+class LastLines:
+    """The end of one stream while it is written: raw bytes until somebody asks."""
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+        self.at = 0.0
+
+    def feed(self, data: bytes, at: float) -> None:
+        """Add bytes that came at a time."""
+        self._data += data[-KEEP_BYTES:]
+        self.at = at
+        if len(self._data) > 2 * KEEP_BYTES:
+            del self._data[:-KEEP_BYTES]
+
+    def lines(self, rank: int | None) -> tuple[tuple[int | None, str], ...]:
+        """Return the lines with their speakers; those without a mark are of ``rank``."""
+        out: list[tuple[int | None, str]] = []
+        for line in self._data.decode("utf-8", "replace").split("\n"):
+            body, speaker, _ = shapes.speaker(shapes.plain(line.rstrip("\r").rpartition("\r")[2]))
+            if body.strip():
+                out.append((rank if speaker is None else speaker, body.rstrip()[:_LONGEST]))
+        return tuple(out)
+
+
+def quotation(tails: Iterable[Tail], host: str, rank: int | None) -> tuple[str, ...]:
+    """Return the last lines of a rank: of its standard error, else of its own stream, else those without a mark.
+
+    ``rank`` None: of the host's main stream. What torchrun writes about the failure of its processes is left out.
+    """
+    here = [tail for tail in tails if tail.host == host]
+    choices = [
+        [text for tail in here if tail.err and tail.rank == rank for _, text in tail.lines],
+        [text for tail in here for who, text in tail.lines if who == rank],
+        [text for tail in here if tail.rank is None for who, text in tail.lines if who is None],
+    ]
+    for lines in choices[1 if rank is None else 0 :]:
+        own = _before_torchrun(lines)
+        if own:
+            return tuple(own[-QUOTED:])
+    return ()
+
+
+def step(tails: Iterable[Tail], host: str, ranks: Iterable[int] | None = None) -> int | None:
+    """Return how far the ranks of a host had come, as their last lines tell; None where no line does."""
+    wanted = None if ranks is None else {*ranks, None}
+    found = [
+        shapes.progress(text)
+        for tail in tails
+        if tail.host == host
+        for who, text in tail.lines
+        if wanted is None or who in wanted
+    ]
+    return max((number for number in found if number is not None), default=None)
+
+
+def _before_torchrun(lines: list[str]) -> list[str]:
+    """Return the lines up to torchrun's words about the failure."""
+    for number, line in enumerate(lines):
+        if _TORCHRUN.search(line) and number:
+            return [each for each in lines[:number] if not each.startswith("Traceback (most recent")]
+    return [line for line in lines if not _TORCHRUN.search(line)]
