@@ -43,6 +43,7 @@ def take_in(host: Host, channel: Channel, decoder: wire.Decoder, deadline: Deadl
                 events += decoder.feed(data)
             if decoder.python and not sent:
                 _new_enough(host, decoder.python)
+                channel.keep_apart()
                 channel.write(bundle.packed())
                 sent = True
     except wire.BadHost as error:

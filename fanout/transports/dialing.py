@@ -51,7 +51,9 @@ def _attempts(options: SshOptions, deadline: Deadline) -> socket.socket:
 def _connected(options: SshOptions, deadline: Deadline) -> socket.socket:
     """Try the name's addresses in turn; each has its share of the time, so a dead one costs no login."""
     family = FAMILIES.get(options.address_family, socket.AF_UNSPEC)
+    deadline.doing = f"the name server, which looks up {options.hostname}"
     entries = socket.getaddrinfo(options.hostname, options.port, family=family, type=socket.SOCK_STREAM)
+    deadline.doing = ""
     found = list(dict.fromkeys((entry[0], entry[4]) for entry in entries))
     for number, (kind, address) in enumerate(found, 1):
         seconds = deadline.left / (len(found) - number + 1)

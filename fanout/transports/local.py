@@ -15,7 +15,7 @@ class LocalTransport:
 
     def open(self, host: Host, command: str, deadline: Deadline) -> Channel:
         try:
-            channel = PipeChannel(["/bin/sh", "-c", command])
+            channel = PipeChannel(["/bin/sh", "-c", command], one_pipe=True)
         except OSError as error:
             raise Unreachable(f"cannot start a process here: {error.strerror}") from error
         deadline.guard(channel.close)

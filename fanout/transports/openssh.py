@@ -1,17 +1,51 @@
 """The system's own ssh: for what paramiko cannot do (GSSAPI, FIDO keys, ``Match exec``, a ControlMaster that is open).
 
-Dearer (one process a host), chosen with ``--transport openssh``; everything above is the same.
+It costs one process for each host, and is chosen with ``--transport openssh``; everything above is the same. ssh's own
+log comes on a pipe of its own: it tells when the login is complete, why it failed, and why a link was lost. So neither
+the agent's frames nor a command's output ever hold a word of ssh's.
 """
 
 from __future__ import annotations
 
+import re
+import shutil
+import subprocess
+import threading
+from collections import defaultdict
 from dataclasses import replace
+from functools import cached_property
 
-from fanout.errors import Unreachable
+from fanout.errors import HostKeyChanged, TransportError, Unreachable
 from fanout.hosts import Host
-from fanout.transports.base import Channel, Deadline
-from fanout.transports.pipes import PipeChannel
+from fanout.transports.base import Channel, Deadline, Hops
+from fanout.transports.refusals import explain
 from fanout.transports.sshconfig import SshConfig
+from fanout.transports.sshlog import SshLog
+from fanout.transports.sshoptions import SshOptions
+from fanout.transports.sshprocess import LogPipe, SshProcess
+
+VERSION_SECONDS = 5.0
+
+#: What no ssh_config may change: one session without a terminal, whose stdin and stdout are the agent's alone.
+FIXED = (
+    "BatchMode=yes",
+    "LogLevel=DEBUG1",
+    "ServerAliveInterval=5",
+    "ServerAliveCountMax=3",
+    "ConnectionAttempts=1",
+    "RemoteCommand=none",
+    "RequestTTY=no",
+    "PermitLocalCommand=no",
+    "ClearAllForwardings=yes",
+    "ForwardAgent=no",
+    "ForwardX11=no",
+    "Tunnel=no",
+    "ControlMaster=no",  # an open one is used; a process of fanout's never becomes one
+    "UpdateHostKeys=no",  # ssh rewrites known_hosts for it, without a lock
+    "VisualHostKey=no",
+)
+#: The same, for the options that came with OpenSSH 8.7; an older one refuses their names.
+FIXED_SINCE_8_7 = ("SessionType=default", "ForkAfterAuthentication=no", "StdinNull=no")
 
 
 class OpensshTransport:
@@ -22,32 +56,78 @@ class OpensshTransport:
     def __init__(self, config: SshConfig, *, accept_new_host_keys: bool = False) -> None:
         self._config = config
         self._accept_new = accept_new_host_keys
+        self._hops = Hops()
+        self._lock = threading.Lock()
+        self._taken: dict[str, str] = defaultdict(str)  # host keys that were new to ssh, by host
 
-    def argv(self, host: Host, command: str, deadline: Deadline) -> list[str]:
+    @cached_property
+    def _fixed(self) -> tuple[str, ...]:
+        try:
+            done = subprocess.run(["ssh", "-V"], capture_output=True, text=True, timeout=VERSION_SECONDS, check=False)
+        except (OSError, subprocess.TimeoutExpired):
+            return FIXED
+        found = re.search(r"OpenSSH_(\d+)\.(\d+)", done.stderr + done.stdout)
+        modern = found is not None and (int(found[1]), int(found[2])) >= (8, 7)
+        return FIXED + FIXED_SINCE_8_7 if modern else FIXED
+
+    def argv(self, host: Host, options: SshOptions, command: str, deadline: Deadline, log: str) -> list[str]:
         """Return the command line. What it must not lose stands first, because ssh keeps the first value of an option."""
-        forced = (
-            "BatchMode=yes",
-            "ForwardAgent=no",
-            "ClearAllForwardings=yes",
-            "RemoteCommand=none",
-            "ControlMaster=no",  # a master that is open is used; one of ours would keep our pipes after the end
-        )
-        wanted = (
-            f"ConnectTimeout={max(1, int(deadline.left))}",
-            "ServerAliveInterval=5",
-            "ServerAliveCountMax=3",
-            f"StrictHostKeyChecking={'accept-new' if self._accept_new else 'yes'}",
-        )
         question = self._config.question(host)
-        argv = ["ssh", "-T", *(["-F", self._config.file] if self._config.file else [])]
-        for option in (*forced, *question.options, *wanted):
+        # a jump host's ssh is in no batch mode: without a terminal it may still open a window that asks
+        argv = ["env", "SSH_ASKPASS_REQUIRE=never", "ssh", "-T", "-E", log]
+        argv += ["-F", self._config.file] if self._config.file else []
+        strict = "accept-new" if self._accepts_new(options) else "yes"
+        wanted = (f"ConnectTimeout={max(1, int(deadline.left))}", "ServerAliveInterval=5", "ServerAliveCountMax=3")
+        for option in (*self._fixed, f"StrictHostKeyChecking={strict}", *question.options, *wanted):
             argv += ["-o", option]
         return [*argv, *replace(question, options=()).words(), command]
 
+    def _accepts_new(self, options: SshOptions) -> bool:
+        """Is a new host key accepted? A changed one never is, also where the configuration says `no`."""
+        return self._accept_new or options.strict_host_key_checking in ("accept-new", "no")
+
     def open(self, host: Host, command: str, deadline: Deadline) -> Channel:
+        if shutil.which("ssh") is None:
+            raise Unreachable("there is no `ssh` program on this machine", hint="install OpenSSH's client")
+        way = self._config.way(host)
+        with self._hops.place(way[0].hostname, way[0].port, deadline):
+            return self._logged_in(host, way[-1], command, deadline)
+
+    def _logged_in(self, host: Host, options: SshOptions, command: str, deadline: Deadline) -> Channel:
         try:
-            channel = PipeChannel(self.argv(host, command, deadline))
-        except FileNotFoundError:
-            raise Unreachable("there is no `ssh` program on this machine", hint="install OpenSSH's client") from None
+            pipe = LogPipe()
+            channel = SshProcess(self.argv(host, options, command, deadline, pipe.path), pipe)
+        except OSError as error:
+            raise Unreachable(f"cannot start ssh here: {error.strerror}", hint="ulimit -n; df -h /tmp") from error
         deadline.guard(channel.close)
+        try:
+            if not channel.log_in(deadline):
+                raise self._refusal(options, channel, deadline)
+            self._compare(options, channel.log)
+        except BaseException:
+            channel.close()
+            raise
         return channel
+
+    def _refusal(self, options: SshOptions, channel: SshProcess, deadline: Deadline) -> TransportError:
+        if deadline.expired:
+            what = f"no login to {options.address} within {deadline.seconds:g} s"
+            return Unreachable(what, hint=f"is it up, and the address right? firewall, VPN?  {options.by_hand}")
+        channel.status()  # its last words are in the log once it has ended
+        return explain(channel.log, channel.words, by_hand=options.by_hand, accept_new=self._accepts_new(options))
+
+    def _compare(self, options: SshOptions, log: SshLog) -> None:
+        """A key that ssh accepted as new is the only one for the rest of this process. Raises HostKeyChanged.
+
+        Where known_hosts is /dev/null, or cannot be written, every key is new to ssh every time.
+        """
+        if not log.added:
+            return
+        with self._lock:
+            before = self._taken[options.address] or log.host_key
+            self._taken[options.address] = before
+        if before != log.host_key:
+            raise HostKeyChanged(
+                f"its host key has CHANGED since fanout first logged in: it now shows {log.host_key}, not {before}",
+                hint=f"if the machine was not reinstalled, do not log in; otherwise run it again   {options.by_hand}",
+            )

@@ -1,78 +1,206 @@
-"""A child process as a Channel: what the local and the openssh transport have in common."""
+"""A child process as a Channel: what the local and the openssh transport have in common.
+
+Three threads use one channel: one reads, one writes, and any may close it. A descriptor is closed only when no thread
+is inside ``read`` or ``write``: its number could belong to another file a moment later.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
+import signal
 import subprocess
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from typing import IO
+
+LEAVE_SECONDS = 2.0  # for a child to end by itself once its stdin has ended
+TERM_SECONDS = 1.0  # for ssh to end its ProxyCommand after SIGTERM
+KILL_SECONDS = 5.0  # for the kernel to end what was sent SIGKILL
+LAST_WORDS = 4096  # bytes of stderr that are kept once it is read apart
+LAST_PIECES = 64  # more than a pipe holds
+PIECE = 1 << 18
 
 
 class PipeChannel:
-    """stdin and stdout of a child; stderr is mixed into stdout."""
+    """A child's stdin and stdout. Its stderr is mixed into what is read until ``keep_apart`` is called."""
 
     peer = ""
 
-    def __init__(self, argv: list[str], env: dict[str, str] | None = None) -> None:
+    def __init__(self, argv: list[str], *, env: Mapping[str, str] | None = None, one_pipe: bool = False) -> None:
+        """``one_pipe``: stdout and stderr share a pipe, which keeps their order; they cannot be kept apart then."""
         self._child = subprocess.Popen(
             argv,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            stderr=subprocess.STDOUT if one_pipe else subprocess.PIPE,
             env=env,
             bufsize=0,
-            start_new_session=True,  # a Ctrl-C at the terminal is ours to hear, not the child's
+            start_new_session=True,  # Ctrl-C at the terminal reaches the launcher alone; the child has its own group
         )
         assert self._child.stdin is not None
         assert self._child.stdout is not None
-        self._in = self._child.stdin
-        self._out = self._child.stdout
-        self._end_read, self._end_write = os.pipe()
+        self._in: IO[bytes] = self._child.stdin
+        self._out: IO[bytes] = self._child.stdout
+        self._err: IO[bytes] | None = self._child.stderr
+        self._files = [file for file in (self._in, self._out, self._err) if file is not None]
+        for file in self._files:
+            os.set_blocking(file.fileno(), False)
+        self._wake_read, self._wake_write = os.pipe()  # readable from the moment at which the channel is closed
+        self._apart = False
+        self._last_words = b""
+        self._lock = threading.Condition()
+        self._users = 0
         self._closed = False
 
+    # -- reading
+
     def read(self, timeout: float) -> bytes | None:
-        if self._closed:
-            return b""
-        ready = _ready(timeout, self._out.fileno(), self._end_read, event=select.POLLIN)
-        if self._end_read in ready:
-            return b""
-        if not ready:
-            return None
-        return os.read(self._out.fileno(), 1 << 18)
+        until = time.monotonic() + timeout
+        with self._in_use() as usable:
+            while usable and not self._closed and not self._ended():
+                ready = ready_of(until - time.monotonic(), {**self._sources(), self._wake_read: select.POLLIN})
+                if not ready:
+                    return None
+                if self._wake_read in ready:
+                    break
+                data = self._take(ready)
+                if data is not None:
+                    return data
+        return b""
+
+    def _sources(self) -> dict[int, int]:
+        """The descriptors that ``read`` waits for, with the event for each."""
+        files = (self._out, self._err)
+        return {file.fileno(): select.POLLIN for file in files if file is not None and not file.closed}
+
+    def _take(self, ready: set[int]) -> bytes | None:
+        """Read one of the descriptors that are ready; None if that was nothing for the caller."""
+        if not self._out.closed and self._out.fileno() in ready:
+            data = some(self._out)
+            if data:
+                return data
+            if data == b"":
+                self._out.close()
+                self._drain()
+        elif self._err is not None and not self._err.closed and self._err.fileno() in ready:
+            data = some(self._err)
+            if data == b"":
+                self._err.close()
+            elif data and not self._apart:
+                return data
+            elif data:
+                self._keep(data)
+        return b"" if self._ended() else None
+
+    def _ended(self) -> bool:
+        """Is there no more to read? Where stderr is mixed in, the end is that of both."""
+        return self._out.closed and (self._apart or self._err is None or self._err.closed)
+
+    def _drain(self) -> None:
+        """Keep what the child has written to stderr so far: it explains the end of stdout."""
+        for _ in range(LAST_PIECES):
+            if not self._apart or self._err is None or self._err.closed or not (data := some(self._err)):
+                return
+            self._keep(data)
+
+    def _keep(self, data: bytes) -> None:
+        self._last_words = (self._last_words + data)[-LAST_WORDS:]
+
+    def keep_apart(self) -> None:
+        self._apart = self._err is not None
+
+    @property
+    def said(self) -> str:
+        lines = self._last_words.decode("utf-8", "replace").strip().splitlines()
+        return lines[-1].strip() if lines else ""
+
+    # -- writing
 
     def write(self, data: bytes) -> None:
         view = memoryview(data)
-        while view:
-            if self._closed:
-                raise BrokenPipeError("closed")
-            if _ready(1.0, self._in.fileno(), event=select.POLLOUT):
-                view = view[os.write(self._in.fileno(), view[:4096]) :]
+        with self._in_use() as usable:
+            while view:
+                if not usable or self._closed:
+                    raise BrokenPipeError("closed")
+                ready = ready_of(1.0, {self._in.fileno(): select.POLLOUT, self._wake_read: select.POLLIN})
+                if self._in.fileno() in ready and self._wake_read not in ready:
+                    with contextlib.suppress(BlockingIOError):
+                        view = view[os.write(self._in.fileno(), view) :]
+
+    # -- ending
 
     def close(self) -> None:
         """End of stdin first: the agent's relay takes it as the end of its connection and goes by itself."""
-        if self._closed:
-            return
-        self._closed = True
-        os.write(self._end_write, b"x")
-        self._in.close()
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            os.write(self._wake_write, b"x")
+            idle = self._lock.wait_for(lambda: not self._users, KILL_SECONDS)
+        if idle:
+            self._in.close()
+        self._end_child()
+        if idle:
+            self._release()
+
+    def _release(self) -> None:
+        """Close every descriptor; no thread uses one any more."""
+        for file in self._files:
+            file.close()
+        os.close(self._wake_read)
+        os.close(self._wake_write)
+
+    def _end_child(self) -> None:
+        """Wait for the child; end its whole group where it stays, for ssh may have a ProxyCommand."""
+        for seconds, number in ((LEAVE_SECONDS, signal.SIGTERM), (TERM_SECONDS, signal.SIGKILL)):
+            if self._waited(seconds):
+                return
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._child.pid, number)
+        self._waited(KILL_SECONDS)
+
+    def _waited(self, seconds: float) -> bool:
         try:
-            self._child.wait(timeout=2)
+            self._child.wait(timeout=seconds)
         except subprocess.TimeoutExpired:
-            self._child.kill()
-            self._child.wait()
-        self._out.close()
+            return False
+        return True
 
     def status(self) -> int | None:
         """The exit status; for a signal 128 + its number, as a shell has it."""
-        try:
-            code = self._child.wait(timeout=5)
-        except subprocess.TimeoutExpired:
+        if not self._waited(KILL_SECONDS):
             return None
+        code = self._child.returncode
         return code if code >= 0 else 128 - code
 
+    @contextlib.contextmanager
+    def _in_use(self) -> Iterator[bool]:
+        """Keep the descriptors open meanwhile; False if they are closed already."""
+        with self._lock:
+            usable = not self._closed
+            self._users += usable
+        try:
+            yield usable
+        finally:
+            with self._lock:
+                self._users -= usable
+                self._lock.notify_all()
 
-def _ready(timeout: float, *descriptors: int, event: int) -> set[int]:
+
+def some(file: IO[bytes]) -> bytes | None:
+    """Read what is there; b"" at the end, None if there is nothing at this moment."""
+    try:
+        return os.read(file.fileno(), PIECE)
+    except BlockingIOError:
+        return None
+
+
+def ready_of(timeout: float, events: Mapping[int, int]) -> set[int]:
     """Those that can be read or written, or have ended. poll, because select knows no descriptor beyond 1023."""
     poll = select.poll()
-    for descriptor in descriptors:
+    for descriptor, event in events.items():
         poll.register(descriptor, event)
     return {descriptor for descriptor, _ in poll.poll(1000 * max(0.0, timeout))}

@@ -14,14 +14,13 @@ import logging
 import os
 import socket
 import threading
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fanout.errors import HostKeyChanged, HostKeyUnknown, Unreachable
+from fanout.errors import HostKeyChanged, HostKeyUnknown
 from fanout.hosts import Host
-from fanout.transports.base import Channel, Deadline
+from fanout.transports.base import Channel, Deadline, Hops
 from fanout.transports.dialing import Proxy, dial
 from fanout.transports.knownhosts import KnownHosts, Verdict
 from fanout.transports.lean import RARELY_REACHED, put_off
@@ -34,7 +33,6 @@ with put_off(*RARELY_REACHED):
 
     from fanout.transports.words import Step, in_our_words
 
-LOGINS_PER_HOP = 8  # sshd's MaxStartups (10:30:100) drops some of more than 10 logins at a time
 #: paramiko's read loop wakes this often (its own 0.1 s costs 2.8 % of a core at 64 idle links, and more in 64 logins).
 IDLE_WAKE_SECONDS = 5.0
 
@@ -61,13 +59,22 @@ class SshChannel:
         self._channel = channel
         self._logins = logins
         self.peer = _peer(logins)
+        self.said = ""
+        self._apart = False
+
+    def keep_apart(self) -> None:
+        self._channel.set_combine_stderr(False)
+        self._apart = True
 
     def read(self, timeout: float) -> bytes | None:
         self._channel.settimeout(timeout)
         try:
-            return self._channel.recv(1 << 18)
+            data = self._channel.recv(1 << 18)
         except TimeoutError:
-            return None
+            data = None
+        while self._apart and self._channel.recv_stderr_ready() and (words := self._channel.recv_stderr(1 << 16)):
+            self.said = words.decode("utf-8", "replace").strip()[-200:]  # read in any case: it takes up the window
+        return data
 
     def write(self, data: bytes) -> None:
         try:
@@ -125,10 +132,8 @@ class SshTransport:
         self._config._set(_keypath=(), _root=self._config)  # or invoke searches both: a millisecond at every host
         self._known = KnownHosts(accept_new=accept_new_host_keys)
         self._agent = agent
-        self._hops: dict[tuple[str, int], threading.Semaphore] = defaultdict(
-            lambda: threading.Semaphore(LOGINS_PER_HOP)
-        )
-        self._lock = threading.Lock()  # fabric's Config and the dictionary above are not made for threads
+        self._hops = Hops()
+        self._lock = threading.Lock()  # fabric's Config is not made for threads
 
     def open(self, host: Host, command: str, deadline: Deadline) -> Channel:
         way = self._ssh_config.way(host)
@@ -136,10 +141,8 @@ class SshTransport:
             Step(options=options, before=before, target=options is way[-1], deadline=deadline, agent=self._agent)
             for options, before in zip(way, (None, *way), strict=False)
         ]
-        with self._lock:
-            hop = self._hops[way[0].hostname, way[0].port]
         logins: list[Login] = []
-        with _place(hop, deadline):
+        with self._hops.place(way[0].hostname, way[0].port, deadline):
             try:
                 for step in steps:
                     with in_our_words(step):
@@ -210,18 +213,6 @@ def _socket(step: Step, before: Login | None) -> Any:
         step.proxy = Proxy(options, step.deadline)
         return step.proxy.sock
     return dial(options, step.deadline)
-
-
-@contextlib.contextmanager
-def _place(hop: threading.Semaphore, deadline: Deadline) -> Iterator[None]:
-    """One of the few logins that may be in flight at a time through one first hop."""
-    if not hop.acquire(timeout=deadline.left):
-        raise Unreachable(f"no turn to log in within {deadline.seconds:g} s: too many hosts behind one address",
-                          hint="raise --connect-timeout")  # fmt: skip
-    try:
-        yield
-    finally:
-        hop.release()
 
 
 def _factory(key_types: list[str], deadline: Deadline) -> Any:

@@ -14,12 +14,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from fanout.dialling import FanOptions
+
 from fanout.errors import Unreachable
 from fanout.events import Gone
 from fanout.fan import Clock, Fan
 from fanout.hosts import Host
 from fanout.launch import Session
-from fanout.link import FanOptions
 from fanout.outcome import RunOutcome
 from fanout.plan import Learned, make
 from fanout.settings import Settings
@@ -47,6 +48,7 @@ class CutChannel:
     """A connection to the warm host that counts bytes."""
 
     peer = ""
+    said = ""
 
     def __init__(self, path: str, nonce: str, cut: Cut | None) -> None:
         self._sock = socket.socket(socket.AF_UNIX)
@@ -92,6 +94,8 @@ class CutChannel:
         if data and not allowed:
             return None if self._silent else b""
         return allowed
+
+    def keep_apart(self) -> None: ...
 
     def write(self, data: bytes) -> None:
         """What comes after the cut is lost without a word, as in a kernel's buffer."""

@@ -53,6 +53,7 @@ class Far:
         self.inward, self.outward = Wire(), Wire()
         self.status: int | None = None
         self.broken: OSError | None = None
+        self.aside = ""
 
     def hear(self) -> bytes:
         data = self.inward.get()
@@ -65,6 +66,10 @@ class Far:
             self.outward.put(data)
         except BrokenPipeError:
             raise Cut from None
+
+    def says_aside(self, text: str) -> None:
+        """Write to stderr, which the launcher keeps apart."""
+        self.aside = text
 
     def breaks(self, error: OSError) -> None:
         """The connection breaks: the launcher's next read raises ``error``."""
@@ -82,6 +87,12 @@ class ScriptedChannel:
 
     def __init__(self, far: Far) -> None:
         self._far = far
+
+    @property
+    def said(self) -> str:
+        return self._far.aside
+
+    def keep_apart(self) -> None: ...
 
     def read(self, timeout: float) -> bytes | None:
         data = self._far.outward.get(timeout)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 
 import pytest
+from _pytest.mark.structures import ParameterSet
 
 from fanout.demo import stage
 from fanout.transports.base import Channel
@@ -15,12 +17,18 @@ from fanout.transports.ssh import SshTransport
 from fanout.transports.sshconfig import SshConfig
 from tests.transports.scripted import ScriptedTransport
 from tests.transports.sshd import Sshd
-from tests.transports.ways import BIG, ECHO, EXACT, MIXED, PATIENCE, SILENT, Way, host, play, whole
+from tests.transports.ways import BIG, ECHO, EXACT, FINAL, LATE, MIXED, PATIENCE, SILENT, Way, host, play, whole
 
 WAYS = ("scripted", "local", "ssh", "openssh", "demo")
 
 
-@pytest.fixture(params=[pytest.param(name, marks=pytest.mark.process if name != "scripted" else ()) for name in WAYS])
+def ways(*without: str) -> list[ParameterSet]:
+    """Every way but these, as parameters."""
+    names = [name for name in WAYS if name not in without]
+    return [pytest.param(name, marks=pytest.mark.process if name != "scripted" else ()) for name in names]
+
+
+@pytest.fixture(params=ways())
 def way(request: pytest.FixtureRequest) -> Way:
     match request.param:
         case "scripted":
@@ -117,3 +125,40 @@ def test_many_connections_at_a_time_do_not_mix(way: Way) -> None:
     for thread in threads:
         thread.join()
     assert [back[number] for number in range(len(data))] == data
+
+
+def test_an_exit_status_of_255_is_one_like_any_other(way: Way) -> None:
+    with way.opened(FINAL) as channel:
+        assert whole(channel) == b""
+        assert channel.status() == 255
+
+
+@pytest.mark.parametrize("way", ways("local"), indirect=True)  # there is no login: one pipe keeps the order
+def test_what_is_kept_apart_is_no_part_of_the_stream(way: Way) -> None:
+    """A login's background job may write to stderr at any time; frames are on stdout alone."""
+    with way.opened(LATE) as channel:
+        assert channel.read(PATIENCE) == b"ready\n"
+        channel.keep_apart()
+        channel.write(b"go\n")
+        assert whole(channel) == b"out\n"
+        assert channel.said == "err"
+
+
+@pytest.mark.parametrize("way", ways("demo"), indirect=True)  # its server has descriptors in this process
+def test_dials_leave_no_descriptor_and_no_child(way: Way) -> None:
+    with way.opened(EXACT) as channel:  # what is imported and made once
+        whole(channel)
+    before = descriptors()
+    for _ in range(3):
+        with way.opened(EXACT) as channel:
+            whole(channel)
+        with way.opened(SILENT) as channel:
+            channel.read(PATIENCE)
+    until = time.monotonic() + PATIENCE  # paramiko's threads close theirs a moment later
+    while descriptors() > before and time.monotonic() < until:
+        time.sleep(0.02)
+    assert descriptors() <= before
+
+
+def descriptors() -> int:
+    return len(os.listdir("/dev/fd"))

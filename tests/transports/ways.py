@@ -70,6 +70,8 @@ EXACT = "printf 'a\\000b\\377\\n'; exit 3"
 ECHO = "head -c 200000"
 MIXED = "echo out; echo err >&2"
 SILENT = "echo ready; exec sleep 60"
+FINAL = "exit 255"
+LATE = "echo ready; read word; echo err >&2; echo out"
 BIG = "head -c 10000000 /dev/zero"
 
 
@@ -98,13 +100,33 @@ def _silent(far: Far) -> int:
     return 0
 
 
+def _final(far: Far) -> int:
+    return 255
+
+
+def _late(far: Far) -> int:
+    far.say(b"ready\n")
+    far.hear()
+    far.says_aside("err")
+    far.say(b"out\n")
+    return 0
+
+
 def _big(far: Far) -> int:
     for _ in range(100):
         far.say(bytes(100_000))
     return 0
 
 
-PLAYED: dict[str, Script] = {EXACT: _exact, ECHO: _echo, MIXED: _mixed, SILENT: _silent, BIG: _big}
+PLAYED: dict[str, Script] = {
+    EXACT: _exact,
+    ECHO: _echo,
+    MIXED: _mixed,
+    SILENT: _silent,
+    FINAL: _final,
+    LATE: _late,
+    BIG: _big,
+}
 
 
 def play(far: Far) -> int | None:

@@ -1,0 +1,114 @@
+"""Why the ``ssh`` program could not log in, as an error of ours: from its own log and what a jump host's ssh printed (pure)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from fanout.errors import AuthRefused, Dropped, HostKeyChanged, HostKeyUnknown, TransportError, Unreachable
+from fanout.transports.sshlog import SshLog
+
+_DROPPED = re.compile(
+    r"kex_exchange_identification|ssh_exchange_identification|^Connection (closed|reset) by \S+ port|"
+    r"Connection (closed|reset) by (remote host|peer)|Not allowed at this time|Exceeded MaxStartups"
+)
+_NAME = re.compile(r"Could not resolve hostname ([^:\s]+): (.+)")
+_CONNECT = re.compile(r"connect to host (\S+) port (\d+): (.+)")
+_OFFENDING = re.compile(r"Offending .*key in (\S+?):(\d+)")
+_CHANGED = "REMOTE HOST IDENTIFICATION HAS CHANGED"
+_UNKNOWN = re.compile(r"No \S+ host key is known for|is not known by any other names|authenticity of host")
+
+
+def explain(log: SshLog, words: Sequence[str], *, by_hand: str, accept_new: bool) -> TransportError:
+    """Return why there is no login. ``words`` is what came on stderr: a jump host's ssh or a ProxyCommand speaks there."""
+    own = [line for line in log.words if not line.startswith("@@@")]
+    told = [*words, *own]
+    return (
+        _host_key(log, told, by_hand, accept_new)
+        or _second_factor(log, by_hand)
+        or _permission(log, told, by_hand)
+        or _connection(words, own, by_hand)
+    )
+
+
+def _host_key(log: SshLog, told: Sequence[str], by_hand: str, accept_new: bool) -> TransportError | None:
+    text = "\n".join(told)
+    if _CHANGED in text:
+        where = _OFFENDING.search(text)
+        known = f"{where[1]} line {where[2]} has another" if where else "known_hosts has another"
+        return HostKeyChanged(
+            f"its host key has CHANGED: it now shows {log.host_key or 'another one'}; {known}",
+            hint=f"if you know why (reinstalled?):  {_removal(text, where)}   and log in once by hand:  {by_hand}",
+        )
+    if "REVOKED HOST KEY" in text or "marked as revoked" in text:
+        return HostKeyChanged(f"its host key is marked @revoked: {log.host_key}", hint="ask who runs the machine")
+    if _UNKNOWN.search(text) or "Host key verification failed" in text:
+        how = "" if accept_new else "   (or add --accept-new-host-keys)"
+        return HostKeyUnknown(
+            f"its host key is not known: {log.host_key or told[-1]}",
+            hint=f"log in once by hand and compare the fingerprint:  {by_hand}{how}",
+        )
+    return None
+
+
+def _removal(text: str, where: re.Match[str] | None) -> str:
+    """ssh prints the command that removes the old key itself, from 8.x on."""
+    printed = re.search(r"ssh-keygen -f \S+ -R \S+", text)
+    return printed[0] if printed else f"ssh-keygen -R HOST{f' -f {where[1]}' if where else ''}"
+
+
+def _second_factor(log: SshLog, by_hand: str) -> AuthRefused | None:
+    if not log.partial:
+        return None
+    return AuthRefused(
+        f"the key was accepted, and the host wants a second factor: {', '.join(log.can_continue) or 'not named'}",
+        hint=second_factor_hint(by_hand),
+    )
+
+
+def second_factor_hint(by_hand: str) -> str:
+    """What a user does about a host that asks for more than a key: log in once, and let fanout share that connection."""
+    command = by_hand.removeprefix("ssh ")
+    path = "~/.ssh/fanout-%C"
+    return (
+        f"log in once and keep that connection open:  ssh -M -N -f -o ControlPath={path} {command}   "
+        f"and add `ControlPath {path}` for this host to ~/.ssh/config; then run it again with --transport openssh"
+    )
+
+
+def _permission(log: SshLog, told: Sequence[str], by_hand: str) -> AuthRefused | None:
+    text = "\n".join(told)
+    if "Too many authentication failures" in text:
+        return AuthRefused(
+            f"the host ended the login after {len(log.offered)} keys (its MaxAuthTries)",
+            hint="name the right key for this host in ~/.ssh/config: IdentityFile and `IdentitiesOnly yes`",
+        )
+    found = re.search(r"(\S+@\S+): Permission denied \(([^)]*)\)", text)
+    if found is None:
+        return None
+    tried = ", ".join(dict.fromkeys(log.offered)) or "no key"
+    if "publickey" not in found[2]:
+        return AuthRefused(
+            f"permission denied for {found[1]}: the host accepts {found[2]} alone, and fanout cannot type a password",
+            hint=second_factor_hint(by_hand),
+        )
+    return AuthRefused(f"permission denied for {found[1]} (tried {tried})", hint=f"does this log in?  {by_hand}")
+
+
+def _connection(words: Sequence[str], own: Sequence[str], by_hand: str) -> TransportError:
+    """No login, and no word about keys: the way there. What a jump host's ssh said comes first: it failed earlier."""
+    for line in (*words, *own):
+        if found := _NAME.search(line):
+            return Unreachable(
+                f"the name {found[1]} does not resolve ({found[2]})",
+                hint="check the spelling, or add a `Host` with a HostName to ~/.ssh/config",
+            )
+        if found := _CONNECT.search(line):
+            return Unreachable(f"{found[1]}:{found[2]}: {found[3].lower()}", hint=f"try  {by_hand}")
+    if any("Permission denied" in line for line in words):
+        return AuthRefused(f"a jump host refused the login: {words[-1]}", hint=f"try  {by_hand}")
+    last = next((line for line in reversed([*own, *words]) if line), "ssh ended without a word")
+    if any(_DROPPED.search(line) for line in own) and not words:
+        return Dropped(f"the host closed the connection before any login: {last}", hint=f"try  {by_hand}")
+    reason = "; ".join([*words, last]) if words and last not in words else last
+    return Unreachable(reason, hint=f"try  {by_hand}")

@@ -1,0 +1,138 @@
+"""An ``ssh`` process as a Channel, with ssh's own log on a pipe of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import tempfile
+from typing import IO
+
+from fanout.transports.base import Deadline
+from fanout.transports.pipes import PipeChannel, ready_of, some
+from fanout.transports.sshlog import SshLog
+
+
+class LogPipe:
+    """A pipe that ssh can open by a path, because it closes every descriptor that it inherits."""
+
+    def __init__(self, *, by_proc: bool = os.path.isdir("/proc/self/fd")) -> None:
+        self._directory = ""
+        if by_proc:
+            read_end, self._write_end = os.pipe()
+            self.path = f"/proc/{os.getpid()}/fd/{self._write_end}"
+        else:
+            self._directory = tempfile.mkdtemp(prefix="fanout-")
+            self.path = os.path.join(self._directory, "log")
+            os.mkfifo(self.path, 0o600)
+            read_end = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK)
+            self._write_end = os.open(self.path, os.O_WRONLY)
+        self.file: IO[bytes] = os.fdopen(read_end, "rb", buffering=0)
+        os.set_blocking(read_end, False)
+
+    def opened(self) -> None:
+        """ssh has it open: the path and our own end are needed no longer."""
+        if self._write_end >= 0:
+            os.close(self._write_end)
+            self._write_end = -1
+        if self._directory:
+            with contextlib.suppress(OSError):
+                os.unlink(self.path)
+                os.rmdir(self._directory)
+            self._directory = ""
+
+    def close(self) -> None:
+        self.opened()
+        self.file.close()
+
+
+class SshProcess(PipeChannel):
+    """An ``ssh`` process as a channel."""
+
+    def __init__(self, argv: list[str], pipe: LogPipe) -> None:
+        self._pipe = pipe
+        self.log = SshLog()
+        self._before = b""  # what the host printed while ssh was not known to be logged in
+        try:
+            super().__init__(argv)
+        except BaseException:
+            pipe.close()
+            raise
+
+    def log_in(self, deadline: Deadline) -> bool:
+        """Wait until ssh has logged in; False if it ended, or was closed, before."""
+        with self._in_use() as usable:
+            while usable and not self._closed and not self.log.logged_in:
+                ready = ready_of(deadline.left, {**self._sources(), self._wake_read: select.POLLIN})
+                if self._wake_read in ready:
+                    break
+                if self._hear_log(ready):
+                    continue
+                data = self._take(ready)
+                self._before += data or b""
+                if data and self._is_out(ready):
+                    return True  # the host speaks: whatever words ssh has for it, the login is over
+                if data == b"" or self._out.closed:
+                    return False
+            return self.log.logged_in
+
+    def _is_out(self, ready: set[int]) -> bool:
+        return not self._out.closed and self._out.fileno() in ready
+
+    def read(self, timeout: float) -> bytes | None:
+        before, self._before = self._before, b""
+        return before or super().read(timeout)
+
+    @property
+    def words(self) -> list[str]:
+        """What was said on stderr while nothing had logged in: a jump host's ssh, or a ProxyCommand."""
+        return [line.strip() for line in self._before.decode("utf-8", "replace").splitlines() if line.strip()]
+
+    @property
+    def peer(self) -> str:  # type: ignore[override]
+        return self.log.address
+
+    @property
+    def said(self) -> str:
+        return self.log.last or super().said
+
+    def status(self) -> int | None:
+        """The command's exit status. ssh's own 255 is none: the link was lost, or a signal ended the command."""
+        code = super().status()
+        self._drain_log()
+        return code if code != 255 or self.log.has_status or self.log.shared else None
+
+    def _sources(self) -> dict[int, int]:
+        log = {} if self._pipe.file.closed else {self._pipe.file.fileno(): select.POLLIN}
+        return {**super()._sources(), **log}
+
+    def _take(self, ready: set[int]) -> bytes | None:
+        if self._hear_log(ready):
+            return None
+        return super()._take(ready)
+
+    def _hear_log(self, ready: set[int]) -> bool:
+        """Read the log if there is news in it; was there?"""
+        if self._pipe.file.closed or self._pipe.file.fileno() not in ready:
+            return False
+        data = some(self._pipe.file)
+        if data == b"":
+            self._pipe.file.close()
+        elif data:
+            self._pipe.opened()
+            self.log.feed(data)
+        return True
+
+    def _drain(self) -> None:
+        super()._drain()
+        self._drain_log()
+
+    def _drain_log(self) -> None:
+        for _ in range(64):
+            if self._pipe.file.closed or not (data := some(self._pipe.file)):
+                return
+            self.log.feed(data)
+
+    def _release(self) -> None:
+        super()._release()
+        self._pipe.close()
