@@ -15,7 +15,8 @@ from fanout import wire
 from fanout.agent import bundle
 from fanout.events import Acted, Action, Chunk, Event, Examine, Forget, GiveUp, Go, Kill, Lost, Prepare, Stop, Tick
 from fanout.hosts import Host
-from fanout.link import FanOptions, Link
+from fanout.link import Link
+from fanout.login import FanOptions
 from fanout.plan import LaunchPlan
 from fanout.transports.base import Transport
 

@@ -8,18 +8,16 @@ peer nor a full pipe can hold up the other direction.
 from __future__ import annotations
 
 import random
-import secrets
 import threading
 import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from fanout import bare, wire
-from fanout.agent import bundle
 from fanout.backlog import Backlog
-from fanout.errors import AgentRefused, Dropped, TransportError, Unreachable
+from fanout.errors import Dropped, TransportError, Unreachable
 from fanout.events import (
     Chunk,
     Dialling,
@@ -33,28 +31,16 @@ from fanout.events import (
     Trimmed,
     Unreached,
 )
-from fanout.greeting import take_in
 from fanout.hosts import Host
+from fanout.login import BEAT_SECONDS, Dialled, Dialler, FanOptions
 from fanout.plan import LaunchPlan
 from fanout.tally import Arrived, Receipts
-from fanout.transports.base import Channel, Deadline, Transport
+from fanout.transports.base import Channel, Transport
 
-BEAT_SECONDS = 5.0
 SILENT_SECONDS = 15.0  # three beats of the agent
 CHUNKS_IN_QUEUE = 8  # 2 MB a host, as much again as paramiko holds
 CLOSE_SECONDS = 5.0
 REDIAL_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FanOptions:
-    """``command`` empty: start the agent. Otherwise run it bare, as ``fanout exec`` does."""
-
-    dials: int = 64
-    connect_timeout: float = 10.0
-    beat: float = BEAT_SECONDS  # several of them in every lease
-    by: str = "?"  # who launches, for the host that is busy: user@machine
-    command: str = ""
 
 
 class Link:
@@ -70,11 +56,10 @@ class Link:
         dials: threading.Semaphore,
     ) -> None:
         self.host = host
-        self._transport = transport
+        self._dialler = Dialler(host, transport, options, clock, dials)
         self._options = options
         self._post = post
         self._clock = clock
-        self._dials = dials
         self._lock = threading.Lock()
         self._wake_writer = threading.Condition(self._lock)
         self._wake_dialler = threading.Event()
@@ -83,7 +68,7 @@ class Link:
         self._farewell = b""
         self._was_linked = False
         self._channel: Channel | None = None
-        self._opening: Deadline | None = None
+        self._turn = 0  # of the thread that dials: one that hangs is replaced, and has nothing to tell any more
         self._receipts = Receipts()
         self._over = False
         self._closing: threading.Thread | None = None
@@ -145,9 +130,16 @@ class Link:
             self.send(receipt)
 
     def check_deadline(self) -> None:
-        opening = self._opening
-        if opening is not None:
-            opening.check()
+        """End a login that is over its time; for the clock's thread, which never waits."""
+        overdue = self._dialler.take_overdue()
+        if overdue is not None:
+            threading.Thread(target=overdue.check, name=f"deadline {self.host.name}", daemon=True).start()
+        hung = self._dialler.take_hung()
+        if hung is not None and not self._over:
+            with self._lock:
+                self._turn += 1
+                turn = self._turn
+            self._thread("link", lambda: self._live(turn, hung))
 
     def close(self) -> None:
         """No more dialling, no more reading. What runs on the host is not touched by this."""
@@ -181,22 +173,27 @@ class Link:
 
     # -- the reader's thread
 
-    def _live(self) -> None:
-        attempt = 0
+    def _live(self, turn: int = 0, hung: TransportError | None = None) -> None:
+        """Dial, follow, and dial again; ``hung`` is why the thread before this one did not come back from dialling."""
+        attempt = 1 if hung is not None else 0
         began = time.monotonic()
+        if hung is not None and not self._again(hung, attempt, began - self._options.connect_timeout):
+            return
         while not self._over:
             attempt += 1
             try:
-                with self._dials:
-                    if self._over:
-                        return
-                    self._post(Dialling(at=self._clock(), host=self.host.name, attempt=attempt))
-                    channel, decoder, early = self._dial(attempt)
-            except TransportError as error:
+                dialled = self._dial(attempt, turn)
+            except Exception as error:
+                if turn != self._turn:
+                    return
+                if not isinstance(error, TransportError):
+                    raise
                 if not self._again(error, attempt, began):
                     return
                 continue
-            why = self._follow(channel, decoder, early)
+            if dialled is None:
+                return
+            why = self._follow(dialled.channel, dialled.decoder, dialled.early)
             if self._over or why is None:
                 return
             attempt = 0
@@ -219,27 +216,31 @@ class Link:
             kind = type(error).__name__
             self._post(Unreached(at=self._clock(), host=self.host.name, kind=kind, message=str(error), hint=error.hint))
 
-    def _dial(self, attempt: int) -> tuple[Channel, wire.Decoder, list[Event]]:
-        """Log in, start the agent, hear its hello. Raises TransportError."""
+    def _dial(self, attempt: int, turn: int) -> Dialled | None:
+        """Log in as one of the few that do at a time; None if the link was closed meanwhile. Raises TransportError."""
+
+        def begin() -> bool:
+            if not self._over:
+                self._post(Dialling(at=self._clock(), host=self.host.name, attempt=attempt))
+            return not self._over
+
         began = time.monotonic()
-        deadline = Deadline(self._options.connect_timeout)
-        self._opening = deadline
-        nonce = secrets.token_hex(8)
-        command = self._options.command or bundle.command(nonce, self.host.python or "python3")
-        decoder = wire.Decoder(self.host.name, nonce, self._clock)
-        try:
-            channel = self._transport(self.host).open(self.host, command, deadline)
-            early = [] if self._options.command else take_in(self.host, channel, decoder, deadline)
-        except TransportError as error:
-            told = isinstance(error, AgentRefused) or f"within {deadline.seconds:g} s" in str(error)
-            if deadline.expired and not told:
-                raise Unreachable(f"the login did not finish within {deadline.seconds:g} s ({error})",
-                                  hint=error.hint or "raise --connect-timeout") from None  # fmt: skip
-            raise
-        finally:
-            deadline.done()
-            self._opening = None
+        dialled = self._dialler.dial(begin)
+        if dialled is None:
+            return None
+        if not self._take_up(dialled.channel, turn):
+            dialled.channel.close()
+            raise Unreachable("the login came too late")
+        hello = {**dialled.decoder.hello, "peer": dialled.channel.peer}
+        took = time.monotonic() - began
+        self._post(Linked(at=self._clock(), host=self.host.name, attempt=attempt, took=took, hello=hello))
+        return dialled
+
+    def _take_up(self, channel: Channel, turn: int) -> bool:
+        """Make it the link's channel, with the words to begin with; False if another thread dials by now."""
         with self._lock:
+            if turn != self._turn:
+                return False
             self._channel = channel
             self._was_linked = True
             again = list(self._orders)
@@ -248,10 +249,7 @@ class Link:
                 again.insert(0, wire.attach_frame(self._plan.run_id, node.rank, node.mark, self._arrived.sizes))
             self._outbox = deque(again + [frame for frame in self._outbox if not self._said_again(frame)])
             self._wake_writer.notify_all()
-        took = time.monotonic() - began
-        hello = {**decoder.hello, "peer": channel.peer}
-        self._post(Linked(at=self._clock(), host=self.host.name, attempt=attempt, took=took, hello=hello))
-        return channel, decoder, early
+        return True
 
     def _said_again(self, frame: bytes) -> bool:
         """Does a new link say this by itself? A farewell has to wait there until the host has told its end again."""
@@ -275,7 +273,7 @@ class Link:
                 if self._over:
                     return None
                 if data == b"":
-                    return self._broken(channel, "the connection was closed")
+                    return self._broken(channel, channel.said or "the connection was closed")
                 if data is None:
                     if time.monotonic() - heard > SILENT_SECONDS:
                         return self._broken(channel, f"silent for {SILENT_SECONDS:g} s")

@@ -20,7 +20,7 @@ from fanout.events import Chunk, Event, LinkLost, StreamOpened, Tick
 from fanout.fan import Clock, Fan
 from fanout.hosts import Host, Origin
 from fanout.launch import Session, Subscriber
-from fanout.link import FanOptions
+from fanout.login import FanOptions
 from fanout.outcome import RunOutcome, of
 from fanout.plan import LaunchPlan, NodePlan
 from fanout.settings import Settings

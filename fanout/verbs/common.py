@@ -19,7 +19,7 @@ from fanout.errors import UsageError
 from fanout.events import Interrupted
 from fanout.fan import Clock, Fan
 from fanout.hosts import Host, HostFile
-from fanout.link import BEAT_SECONDS, FanOptions
+from fanout.login import BEAT_SECONDS, FanOptions
 from fanout.settings import Settings, load
 from fanout.transports.pick import Picker
 

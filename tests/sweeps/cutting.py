@@ -14,13 +14,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fanout.dialling import FanOptions
-
 from fanout.errors import Unreachable
 from fanout.events import Gone
 from fanout.fan import Clock, Fan
 from fanout.hosts import Host
 from fanout.launch import Session
+from fanout.login import FanOptions
 from fanout.outcome import RunOutcome
 from fanout.plan import Learned, make
 from fanout.settings import Settings

@@ -12,7 +12,7 @@ from fanout.events import Chunk, Event
 from fanout.fan import Clock, Fan
 from fanout.hosts import Host
 from fanout.launch import Session
-from fanout.link import FanOptions
+from fanout.login import FanOptions
 from fanout.outcome import RunOutcome
 from fanout.plan import Learned, make
 from fanout.settings import Settings
@@ -112,14 +112,63 @@ def run(
     transport = ScriptedTransport(lambda one, attempt: hosts[one.name](one, attempt))
     known = [host(name, slots=1) for name in hosts]
     fan = Fan(known, lambda one: transport, FanOptions(connect_timeout=timeout, by="me@pc"), Clock())
+    outcome, seen = run_over(fan, known)
+    return outcome, seen, transport
+
+
+def run_over(fan: Fan, known: list[Host]) -> tuple[RunOutcome, Seen]:
+    """A whole run over a fan of one's own."""
     plan = make(
         known, ("task.py",), Settings(), run_id="r1", cwd="/p", has_script=True, learned=Learned(master_addr="10.0.0.1")
     )
     seen = Seen()
-    session = Session(fan, list(hosts), [seen])
+    session = Session(fan, [one.name for one in known], [seen])
     fan.start()
     try:
         session.connect()
-        return session.run(POLICY, plan), seen, transport
+        return session.run(POLICY, plan), seen
     finally:
         fan.close()
+
+
+def good(data: bytes = b"hello\n", code: int = 0) -> Script:
+    def script(far: Far) -> int:
+        node = Node(far)
+        node.started()
+        node.log(0, data)
+        node.ended(data, code)
+        return 0
+
+    return script
+
+
+TEXT = b"0123456789" * 100
+
+
+def cut_after(sent: int, *, breaks: bool) -> Script:
+    def script(far: Far) -> int:
+        node = Node(far)
+        node.started()
+        node.log(0, TEXT[:sent])
+        if breaks:
+            far.breaks(ConnectionResetError("reset by peer"))
+        return 255
+
+    return script
+
+
+def resumed(repeated: int) -> Script:
+    """Goes on where the launcher is, or sends some bytes once more, as a host may that did not hear an answer."""
+
+    def script(far: Far) -> int:
+        node = Node(far)
+        asked = node.hear("attach")
+        assert (asked["run"], asked["node"]) == ("r1", 0)
+        at = asked["cursors"].get("0", 0) - repeated
+        node.say(t="prepared", pid=7)
+        node.say(t="started", pid=8)
+        node.log(at, TEXT[at:])
+        node.ended(TEXT, 0)
+        return 0
+
+    return script

@@ -11,7 +11,7 @@ import pytest
 from fanout.events import Linked
 from fanout.fan import Clock, Fan
 from fanout.hosts import Host, Origin
-from fanout.link import FanOptions
+from fanout.login import FanOptions
 from fanout.transports.base import Channel, Deadline
 from fanout.transports.pipes import PipeChannel
 

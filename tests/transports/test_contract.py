@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 
 import pytest
 from _pytest.mark.structures import ParameterSet
@@ -15,6 +14,7 @@ from fanout.transports.local import LocalTransport
 from fanout.transports.openssh import OpensshTransport
 from fanout.transports.ssh import SshTransport
 from fanout.transports.sshconfig import SshConfig
+from tests.agent.agents import wait_for
 from tests.transports.scripted import ScriptedTransport
 from tests.transports.sshd import Sshd
 from tests.transports.ways import BIG, ECHO, EXACT, FINAL, LATE, MIXED, PATIENCE, SILENT, Way, host, play, whole
@@ -154,10 +154,7 @@ def test_dials_leave_no_descriptor_and_no_child(way: Way) -> None:
             whole(channel)
         with way.opened(SILENT) as channel:
             channel.read(PATIENCE)
-    until = time.monotonic() + PATIENCE  # paramiko's threads close theirs a moment later
-    while descriptors() > before and time.monotonic() < until:
-        time.sleep(0.02)
-    assert descriptors() <= before
+    wait_for(lambda: descriptors() <= before, "a descriptor is left")  # paramiko's threads close theirs a moment later
 
 
 def descriptors() -> int:

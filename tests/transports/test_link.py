@@ -9,22 +9,11 @@ from fanout.events import Exited, Lost
 from fanout.fan import Clock, Fan
 from fanout.hosts import Host
 from fanout.launch import Session
-from fanout.link import FanOptions
+from fanout.login import FanOptions
 from fanout.state import Phase
-from tests.transports.nodes import Node, run, scripts
+from tests.transports.nodes import TEXT, Node, cut_after, good, resumed, run, scripts
 from tests.transports.scripted import Far, Script, ScriptedTransport
 from tests.transports.ways import host
-
-
-def good(data: bytes = b"hello\n", code: int = 0) -> Script:
-    def script(far: Far) -> int:
-        node = Node(far)
-        node.started()
-        node.log(0, data)
-        node.ended(data, code)
-        return 0
-
-    return script
 
 
 def obedient(far: Far) -> int:
@@ -88,37 +77,6 @@ def test_a_fault_in_fanout_itself_ends_the_run_with_a_word() -> None:
 
 
 # ------------------------------------------------------------------------------------------------------- broken links
-
-TEXT = b"0123456789" * 100
-
-
-def cut_after(sent: int, *, breaks: bool) -> Script:
-    def script(far: Far) -> int:
-        node = Node(far)
-        node.started()
-        node.log(0, TEXT[:sent])
-        if breaks:
-            far.breaks(ConnectionResetError("reset by peer"))
-        return 255
-
-    return script
-
-
-def resumed(repeated: int) -> Script:
-    """Goes on where the launcher is, or sends some bytes once more, as a host may that did not hear an answer."""
-
-    def script(far: Far) -> int:
-        node = Node(far)
-        asked = node.hear("attach")
-        assert (asked["run"], asked["node"]) == ("r1", 0)
-        at = asked["cursors"].get("0", 0) - repeated
-        node.say(t="prepared", pid=7)
-        node.say(t="started", pid=8)
-        node.log(at, TEXT[at:])
-        node.ended(TEXT, 0)
-        return 0
-
-    return script
 
 
 @pytest.mark.parametrize("breaks", [True, False])
@@ -290,7 +248,7 @@ def test_no_more_logins_are_in_flight_than_was_said() -> None:
 
     def choose(one: Host) -> ScriptedTransport:
         nonlocal most
-        flying = sum(link._opening is not None for link in fan.links.values())
+        flying = sum(link._dialler.opening is not None for link in fan.links.values())
         most = max(most, flying)
         return transport
 

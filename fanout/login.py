@@ -1,0 +1,115 @@
+"""One login to a host, within a deadline that holds whatever the login waits for.
+
+Most waits of a login end when its connection is closed. A name server, or a home directory on NFS, cannot be closed:
+the thread that waits for one is left alone, and another one goes on in its place.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from fanout import wire
+from fanout.agent import bundle
+from fanout.errors import AgentRefused, TransportError, Unreachable
+from fanout.events import Event
+from fanout.greeting import take_in
+from fanout.hosts import Host
+from fanout.transports.base import Channel, Deadline, Place, Transport
+
+BEAT_SECONDS = 5.0
+HUNG_SECONDS = 2.0  # after its deadline, for a login to end by itself once what it waits for is closed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FanOptions:
+    """``command`` empty: start the agent. Otherwise run it bare, as ``fanout exec`` does."""
+
+    dials: int = 64
+    connect_timeout: float = 10.0
+    beat: float = BEAT_SECONDS  # several of them in every lease
+    by: str = "?"  # who launches, for the host that is busy: user@machine
+    command: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dialled:
+    """A connection on which the agent, or the bare command, has begun; ``early`` came together with its hello."""
+
+    channel: Channel
+    decoder: wire.Decoder
+    early: list[Event]
+
+
+class Dialler:
+    """Logs in to one host, again and again where it must be."""
+
+    def __init__(
+        self,
+        host: Host,
+        transport: Callable[[Host], Transport],
+        options: FanOptions,
+        clock: Callable[[], float],
+        places: threading.Semaphore,
+    ) -> None:
+        """``places``: how many hosts may log in at a time."""
+        self._host = host
+        self._transport = transport
+        self._clock = clock
+        self._places = places
+        self._timeout = options.connect_timeout
+        self._command = options.command
+        self._lock = threading.Lock()
+        self.opening: Deadline | None = None
+
+    def dial(self, begin: Callable[[], bool]) -> Dialled | None:
+        """Log in and start what is to run there; ``begin`` is asked first. Raises TransportError."""
+        self._places.acquire()
+        place = Place(self._places)
+        try:
+            return self._opened(place) if begin() else None
+        finally:
+            place.give_back()
+
+    def _opened(self, place: Place) -> Dialled:
+        deadline = Deadline(self._timeout)
+        deadline.guard(place.give_back)
+        self.opening = deadline
+        nonce = secrets.token_hex(8)
+        decoder = wire.Decoder(self._host.name, nonce, self._clock)
+        try:
+            command = self._command or bundle.command(nonce, self._host.python or "python3")
+            channel = self._transport(self._host).open(self._host, command, deadline)
+            early = [] if self._command else take_in(self._host, channel, decoder, deadline)
+            return Dialled(channel=channel, decoder=decoder, early=early)
+        except TransportError as error:
+            told = isinstance(error, AgentRefused) or f"within {deadline.seconds:g} s" in str(error)
+            if deadline.expired and not told:
+                raise Unreachable(f"the login did not finish within {deadline.seconds:g} s ({error})",
+                                  hint=error.hint or "raise --connect-timeout") from None  # fmt: skip
+            raise
+        finally:
+            deadline.done()
+            with self._lock:
+                if self.opening is deadline:
+                    self.opening = None
+
+    def take_overdue(self) -> Deadline | None:
+        """The deadline of a login that is over its time, for a thread that may wait: a closer may wait for a process."""
+        opening = self.opening
+        return opening if opening is not None and opening.overdue else None
+
+    def take_hung(self) -> TransportError | None:
+        """The error of a login that goes on although everything that it may wait for was closed; once."""
+        with self._lock:
+            opening = self.opening
+            if opening is None or not opening.expired or time.monotonic() < opening.at + HUNG_SECONDS:
+                return None
+            self.opening = None
+        what = f": it still waits for {opening.doing}" if opening.doing else ""
+        return Unreachable(
+            f"the login did not finish within {opening.seconds:g} s{what}", hint="raise --connect-timeout"
+        )
