@@ -1,11 +1,15 @@
 """What ssh's configuration says about each host: ``ssh -G`` is asked, because it is the reference.
 
-Each distinct question (name, user, port, address) is asked once. A configuration that ssh refuses is a UsageError with
-the words of ssh, which name the file and the line.
+A process for each of many hosts costs as much as its login. So ssh is asked for one host of each kind: hosts are of one
+kind if the same lines count for them, but for names, users, ports, keys and jumps. These few our own reader takes from
+the files (sshreader.py). Where it differs from ssh for the host that ssh was asked for, ssh is asked for every host.
+
+A configuration that ssh refuses is a UsageError with the words of ssh, which name the file and the line.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import re
@@ -13,12 +17,14 @@ import shlex
 import socket
 import subprocess
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from fanout.errors import FanoutError, LauncherError, Unreachable, UsageError
+from fanout.errors import FanoutError, Unreachable, UsageError
 from fanout.hosts import Host
-from fanout.transports.sshoptions import BadOption, Here, SshOptions, parse
+from fanout.transports.sshless import values_of
+from fanout.transports.sshoptions import BadOption, Here, SshOptions, options_of, parse
+from fanout.transports.sshreader import Asked, NotRead, Reader, Reading, printed
 
 ASKED_AT_ONCE = 4
 ANSWER_SECONDS = 20.0  # `Match exec` and CanonicalizeHostname may take their time
@@ -43,11 +49,35 @@ class Question:
         words += ["-l", self.user] if self.user else []
         return [*words, "--", self.name]
 
+    def asked(self) -> Asked:
+        """Return the same for our own reading of the files."""
+        given = [f"HostName={self.hostname}"] if self.hostname else []
+        given += [f"Port={self.port}"] if self.port is not None else []
+        given += [f"User={self.user}"] if self.user else []
+        return Asked(name=self.name, options=(*self.options, *given))
+
     def by_hand(self, file: str, jumps: Sequence[str] = ()) -> str:
         """Return the command that makes this login in a terminal; ssh-copy-id takes the same words."""
         words = ["ssh", *(["-F", file] if file else []), *(["-J", ",".join(jumps)] if jumps else [])]
         where = f"{self.user}@{self.name}" if self.user else self.name
         return shlex.join([*words, *replace(self, user="").words()[:-2], where])
+
+
+class NoSshProgram(Exception):
+    """There is no ssh to ask, or it refuses to work for a user without an entry in passwd."""
+
+
+_READ = "Reading configuration data "
+
+
+def _same_login(ours: SshOptions, theirs: SshOptions) -> bool:
+    """Compare all that a login needs; ssh prints the entries of ProxyJump in a form of its own."""
+
+    def plain(options: SshOptions) -> SshOptions:
+        return replace(options, values={}, proxy_jump=())
+
+    jumps = [[jump_question(spec) for spec in options.proxy_jump] for options in (ours, theirs)]
+    return plain(ours) == plain(theirs) and jumps[0] == jumps[1]
 
 
 class SshConfig:
@@ -62,7 +92,11 @@ class SshConfig:
         self._here: Here | None = None
         self._lock = threading.Lock()
         self._answers: dict[Question, SshOptions] = {}
-        self._asking: dict[Question, threading.Lock] = {}
+        self._asking: dict[object, threading.Lock] = {}
+        self._kinds: dict[object, Mapping[str, tuple[str, ...]]] = {}  # what ssh printed for a host of each kind
+        self._reader: Reader | None = None
+        self._has_read = False
+        self._distrusted = False
         self._places = threading.BoundedSemaphore(ASKED_AT_ONCE)
 
     def resolve(self, host: Host) -> SshOptions:
@@ -118,35 +152,95 @@ class SshConfig:
         with self._lock:
             if question in self._answers:
                 return self._answers[question]
-            asking = self._asking.setdefault(question, threading.Lock())
+        reading = self.reading(question)
+        kind = question if reading is None else reading.kind
+        with self._lock:
+            asking = self._asking.setdefault(kind, threading.Lock())
         with asking:
             if question not in self._answers:
-                with self._places:
-                    answer = self._asked(question)
+                answer = self._answered(question, reading)
                 with self._lock:
                     self._answers[question] = answer
             return self._answers[question]
 
-    def _asked(self, question: Question) -> SshOptions:
+    def _answered(self, question: Question, reading: Reading | None) -> SshOptions:
+        """Ask ssh, unless it has answered for a host of the same kind: then only our own reading of the rest is new."""
+        like = self._kinds.get(reading.kind) if reading is not None else None
+        if reading is not None and like is not None and not self._distrusted:
+            return self._derived(question, reading, like)
+        try:
+            with self._places:
+                answer, files = self._asked(question)
+        except NoSshProgram:
+            return self._without_ssh(question)
+        if reading is not None and not self._distrusted:
+            ours = self._derived(question, reading, answer.values)
+            read = self._reader.files if self._reader is not None else ()
+            if _same_login(ours, answer) and set(read) == set(files):
+                self._kinds[reading.kind] = answer.values
+            else:  # this ssh reads the configuration in a way of its own: it is asked for every host
+                self._distrusted = True
+        return answer
+
+    def _derived(self, question: Question, reading: Reading, like: Mapping[str, tuple[str, ...]]) -> SshOptions:
+        here = self._known_here()
+        try:
+            found = options_of(question.name, printed(reading, question.name, like, here.user), here)
+        except BadOption as error:
+            raise UsageError(f"ssh_config, for {question.name}: {error}") from None
+        return replace(found, by_hand=question.by_hand(self.file), config_file=self.file)
+
+    def _asked(self, question: Question) -> tuple[SshOptions, list[str]]:
+        """Run ``ssh -G``: the options, and the files that it read."""
         argv = [self._program, "-G", *(["-F", self.file] if self.file else []), *question.words()]
+        told = [argv[0], "-v", *argv[1:]]
         try:
             done = subprocess.run(
-                argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=ANSWER_SECONDS, check=False
+                told, stdin=subprocess.DEVNULL, capture_output=True, timeout=ANSWER_SECONDS, check=False
             )
         except FileNotFoundError:
-            raise LauncherError("there is no `ssh` program on this machine", hint="install OpenSSH's client") from None
+            raise NoSshProgram from None
         except subprocess.TimeoutExpired:
             raise UsageError(
                 f"`ssh -G {question.name}` gave no answer within {ANSWER_SECONDS:g} s",
                 hint="a command of `Match exec` or a name server hangs",
             ) from None
+        errors = done.stderr.decode("utf-8", "replace")
+        if done.returncode != 0 and "No user exists for uid" in errors:  # a container without an entry for this user
+            raise NoSshProgram
         if done.returncode != 0:
-            raise UsageError(_refusal(question, done.stderr.decode("utf-8", "replace")), hint=shlex.join(argv))
+            raise UsageError(_refusal(question, errors), hint=shlex.join(argv))
         try:
             found = parse(question.name, done.stdout.decode("utf-8", "surrogateescape"), self._known_here())
         except BadOption as error:
             raise UsageError(f"ssh_config, for {question.name}: {error}") from None
-        return replace(found, by_hand=question.by_hand(self.file), config_file=self.file)
+        files = [line.partition(_READ)[2].strip() for line in errors.splitlines() if _READ in line]
+        return replace(found, by_hand=question.by_hand(self.file), config_file=self.file), files
+
+    def reading(self, question: Question) -> Reading | None:
+        """Return our own reading of the lines that count, None where only ssh can be trusted with them."""
+        with self._lock:
+            if not self._has_read:
+                self._has_read = True
+                with contextlib.suppress(NotRead):
+                    self._reader = Reader(self.file, self._known_here())
+        if self._reader is None or self._distrusted:
+            return None
+        try:
+            return self._reader.read(question.asked())
+        except NotRead:
+            return None
+
+    def _without_ssh(self, question: Question) -> SshOptions:
+        """Read the configuration ourselves. Raises UsageError for a line that only ssh can be trusted with."""
+        try:
+            reading = Reader(self.file, self._known_here(), comments=True).read(question.asked())
+            return self._derived(question, reading, values_of(reading))
+        except NotRead as error:
+            raise UsageError(
+                f"{error}: there is no `ssh` program on this machine, and fanout does not read this line by itself",
+                hint="install OpenSSH's client",
+            ) from None
 
     def _known_here(self) -> Here:
         if self._here is None:
@@ -174,7 +268,7 @@ def _variable(name: str) -> str | None:
 
 def _refusal(question: Question, text: str) -> str:
     """The words of ssh, in one line: they name file and line."""
-    noise = re.compile(r"^Pseudo-terminal will not|terminating, \d+ bad configuration option")
+    noise = re.compile(r"^debug\d|^OpenSSH_|^Pseudo-terminal will not|terminating, \d+ bad configuration option")
     lines = [line.strip() for line in text.splitlines() if line.strip() and not noise.search(line)]
     told = "; ".join(lines) or "ssh gave no reason"
     if "jumphost loop" in told:

@@ -56,6 +56,7 @@ class SshOptions:
     address_family: str = "any"  # any, inet or inet6
     bind_address: str = ""
     bind_interface: str = ""
+    control_path: str = ""
     connect_timeout: float | None = None
     connection_attempts: int = 1
     values: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -123,7 +124,7 @@ def options_of(name: str, values: Mapping[str, tuple[str, ...]], here: Here) -> 
     return SshOptions(
         name=name,
         hostname=hostname,
-        port=int(one("port", "22")),
+        port=_number(one("port", "22")),
         user=one("user", here.user),
         identity_files=paths("identityfile"),
         identity_files_given=bool(identities) and not _are_defaults(identities),
@@ -141,10 +142,18 @@ def options_of(name: str, values: Mapping[str, tuple[str, ...]], here: Here) -> 
         address_family=one("addressfamily", "any"),
         bind_address=one("bindaddress"),
         bind_interface=one("bindinterface"),
-        connect_timeout=float(timeout) if timeout and float(timeout) > 0 else None,
-        connection_attempts=int(one("connectionattempts", "1")),
+        control_path=expand_path(one("controlpath"), tokens, here),
+        connect_timeout=_number(timeout) if timeout and _number(timeout) > 0 else None,
+        connection_attempts=_number(one("connectionattempts", "1")),
         values=dict(values),
     )
+
+
+def _number(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise BadOption(f"`{text}` is not a number") from None
 
 
 def _are_defaults(identities: tuple[str, ...]) -> bool:

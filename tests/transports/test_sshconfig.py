@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fanout.errors import LauncherError, UsageError
+from fanout.errors import UsageError
 from fanout.transports.sshconfig import SshConfig, jump_question
 from tests.transports.ways import host
 
@@ -75,21 +75,61 @@ def test_a_broken_configuration_is_an_error_with_file_and_line(tmp_path: Path, t
     assert "\n" not in str(raised.value)
 
 
-def test_a_machine_without_ssh_is_told_so(tmp_path: Path) -> None:
-    config = config_of(tmp_path, "Host a\n", program=str(tmp_path / "no-ssh"))
-    with pytest.raises(LauncherError, match="no `ssh` program"):
-        config.resolve(host("a"))
-
-
-def test_one_question_is_asked_once(tmp_path: Path) -> None:
-    counted = tmp_path / "count"
+def counting(tmp_path: Path, count: Path) -> str:
+    """An ssh that counts its calls."""
     program = tmp_path / "ssh"
-    program.write_text(f'#!/bin/sh\necho x >>{counted}\nexec ssh "$@"\n')
+    program.write_text(f'#!/bin/sh\necho x >>{count}\nexec ssh "$@"\n')
     program.chmod(0o755)
-    config = config_of(tmp_path, "Host a\n", program=str(program))
-    assert config.resolve(host("a")) is config.resolve(host("a"))
-    config.resolve(host("a", port=3))
-    assert counted.read_text().count("x") == 2
+    return str(program)
+
+
+def test_many_hosts_of_one_kind_take_one_question(tmp_path: Path) -> None:
+    """Addresses, users, ports, keys and jumps of their own make no other kind; another time-out does."""
+    blocks = [
+        f"Host h{n}\n HostName 10.0.0.{n}\n User u{n}\n Port {n + 1}\n IdentityFile ~/.ssh/k{n}\n ProxyJump j\n"
+        for n in range(64)
+    ]
+    text = "".join(blocks) + "Host slow\n ConnectTimeout 99\nHost *\n ConnectTimeout 9\n"
+    config = config_of(tmp_path, text, program=counting(tmp_path, tmp_path / "count"))
+    for number in range(64):
+        options = config.resolve(host(f"h{number}"))
+        assert (options.hostname, options.port, options.user) == (f"10.0.0.{number}", number + 1, f"u{number}")
+        assert options.identity_files[0].endswith(f"/.ssh/k{number}")
+        assert options.connect_timeout == 9
+    assert config.resolve(host("slow")).connect_timeout == 99
+    assert (tmp_path / "count").read_text().count("x") == 2
+
+
+def test_an_ssh_that_reads_the_files_in_another_way_is_asked_for_every_host(tmp_path: Path) -> None:
+    program = tmp_path / "ssh"
+    program.write_text('#!/bin/sh\nssh "$@" | sed "s/^port .*/port 4444/"\n')
+    program.chmod(0o755)
+    config = config_of(tmp_path, "Host *\n Port 99\n", program=str(program))
+    assert [config.resolve(host(name)).port for name in ("a", "b")] == [4444, 4444]
+
+
+def test_a_machine_without_ssh_reads_the_files_by_itself(tmp_path: Path) -> None:
+    text = "Host a # big\n HostName 10.0.0.1\n ProxyJump j\n IdentityFile %d/k\n StrictHostKeyChecking no\n"
+    config = config_of(tmp_path, text, program=str(tmp_path / "no-ssh"))
+    jump, target = config.chain(host("a"))
+    assert (jump.address, target.address, target.strict_host_key_checking) == ("j:22", "10.0.0.1:22", "no")
+    assert target.identity_files_given
+    assert not jump.identity_files_given
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("Host a\n Port 9\nMatch exec true\n", "config:3: Match exec"),
+        ("Host b\nHost a\n Colour blue\n", "config:3: colour is no keyword"),
+        ("Host a\n ConnectTimeout x\n", "config:2: connecttimeout cannot be `x`"),
+        ("Host a\n CanonicalizeHostname yes\n", "config:2: canonicalizehostname"),
+    ],
+)
+def test_without_ssh_a_line_that_only_ssh_can_read_is_an_error(tmp_path: Path, text: str, told: str) -> None:
+    with pytest.raises(UsageError, match=told) as raised:
+        config_of(tmp_path, text, program=str(tmp_path / "no-ssh")).resolve(host("a"))
+    assert "OpenSSH" in raised.value.hint
 
 
 @pytest.mark.parametrize(

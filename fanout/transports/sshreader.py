@@ -1,0 +1,286 @@
+"""Our own reading of ssh's configuration files, for what costs too much to ask ``ssh -G`` for each of many hosts.
+
+It reads only what it surely reads as ssh does: ``Host``, ``Match`` by host and user, ``Include``, and values of plain
+words. For the rest it raises ``NotRead``, with the file and the line, and ssh is asked. A test compares it with
+``ssh -G`` on random configurations.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from fanout.transports.sshoptions import Here
+
+#: These may differ from host to host; the values of all other keywords are taken from an answer of ssh.
+OWN = frozenset({"hostname", "user", "port", "hostkeyalias", "proxyjump", "proxycommand", "identityfile",
+                 "certificatefile", "controlpath"})  # fmt: skip
+SEVERAL = frozenset({"identityfile", "certificatefile", "sendenv", "setenv", "localforward", "remoteforward",
+                     "dynamicforward", "permitremoteopen"})  # fmt: skip
+RAW = frozenset({"proxycommand", "proxyjump", "remotecommand", "localcommand", "knownhostscommand"})
+#: No part of a login that fanout makes, so their tokens do not matter.
+NEVER_USED = frozenset({"remotecommand", "localcommand"})
+MOST_INCLUDES = 16
+SYSTEM = "/etc/ssh/ssh_config"
+
+_WORD = re.compile(r'"[^"\\\']*"|[^\s"\'\\#]+')
+_KEYWORD = re.compile(r"([A-Za-z0-9]+)(?:\s*=\s*|\s+|$)(.*)", re.DOTALL)
+_OF_ONE_HOST = re.compile(r"%[hnprkCj]")
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_.:-]+")
+
+
+class NotRead(Exception):
+    """A line that only ssh itself can be trusted with."""
+
+    def __init__(self, file: str, line: int, what: str) -> None:
+        super().__init__(f"{file}:{line}: {what}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One line of a configuration: a keyword in lower case and the text behind it."""
+
+    file: str
+    line: int
+    keyword: str
+    text: str
+    words: tuple[str, ...] = ()
+    included: tuple[tuple[Entry, ...], ...] = ()
+
+    @property
+    def where(self) -> str:
+        """Return ``file:line``; the command line has no lines."""
+        return f"{self.file}:{self.line}" if self.line else self.file
+
+
+@dataclass(slots=True, kw_only=True)
+class Reading:
+    """What the lines for one host come to: the first value of each keyword, all values of some, and their places."""
+
+    own: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    rest: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    origins: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def kind(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        """Hosts of one kind have the same options but for those in OWN; whether keys are named must be the same too."""
+        return (*sorted(self.rest.items()), ("identityfile", ("given",) if "identityfile" in self.own else ()))
+
+    def has(self, *keywords: str) -> bool:
+        """Return whether a line gives one of the keywords."""
+        return any(keyword in self.own or keyword in self.rest for keyword in keywords)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """For which login the lines are wanted: the name, and the options that the command line gives before any file."""
+
+    name: str
+    options: tuple[str, ...] = ()
+
+
+class Reader:
+    """The files of one configuration, read once."""
+
+    def __init__(self, file: str, here: Here, *, system: str = SYSTEM, comments: bool = False) -> None:
+        """``comments``: take ``# …`` behind a value for a comment; older versions of ssh take it for a value."""
+        self._here = here
+        self._comments = comments
+        self._read: list[str] = []
+        parts: list[tuple[Entry, ...]] = []
+        if file:
+            parts += [self._file(file, os.path.join(here.home, ".ssh"), 0)] if file.lower() != "none" else []
+        else:
+            home = os.path.join(here.home, ".ssh")
+            parts += [self._file(os.path.join(home, "config"), home, 0), self._file(system, "/etc/ssh", 0)]
+        self._parts = tuple(parts)
+        self.files = tuple(self._read)
+
+    def _file(self, path: str, base: str, depth: int) -> tuple[Entry, ...]:
+        if depth > MOST_INCLUDES:
+            raise NotRead(path, 1, "Include goes deeper than 16 files")
+        try:
+            with open(path, "rb") as file:
+                text = file.read().decode("utf-8", "surrogateescape")
+        except FileNotFoundError:
+            return ()
+        except OSError as error:
+            raise NotRead(path, 0, error.strerror or "cannot be read") from error
+        self._read.append(path)
+        return tuple(self._entries(path, text, base, depth))
+
+    def _entries(self, path: str, text: str, base: str, depth: int) -> Iterator[Entry]:
+        for number, raw in enumerate(text.split("\n"), 1):
+            entry = self._entry(path, number, raw)
+            if entry is None:
+                continue
+            if entry.keyword == "include":
+                included = tuple(self._file(one, base, depth + 1) for one in self._globbed(entry, base))
+                entry = Entry(file=path, line=number, keyword="include", text="", included=included)
+            yield entry
+
+    def _entry(self, path: str, number: int, raw: str) -> Entry | None:
+        """Read one line; None for a comment or a blank one."""
+        line = raw.strip(" \t\r\f")
+        if not line or line.startswith("#"):
+            return None
+        match = _KEYWORD.fullmatch(line)
+        if match is None:
+            raise NotRead(path, number, f"`{line[:60]}` is not a keyword and a value")
+        keyword, text = match[1].lower(), match[2]
+        if keyword in RAW:
+            if not text or (keyword == "proxyjump" and not re.fullmatch(r"[^\s#\"'\\]+", text)):
+                raise NotRead(path, number, f"{match[1]} has an unusual value")
+            return Entry(file=path, line=number, keyword=keyword, text=text, words=(text,))
+        return Entry(
+            file=path, line=number, keyword=keyword, text=text, words=self._words(path, number, match[1], text)
+        )
+
+    def _words(self, path: str, number: int, keyword: str, text: str) -> tuple[str, ...]:
+        words: list[str] = []
+        at = 0
+        while at < len(text):
+            if text[at] in " \t":
+                at += 1
+                continue
+            if text[at] == "#" and self._comments:
+                break
+            match = _WORD.match(text, at)
+            after = text[match.end() : match.end() + 1] if match else "x"
+            if match is None or (after and after not in " \t"):
+                raise NotRead(path, number, f"{keyword} has a quote, a backslash or a # in its value")
+            words.append(match[0].strip('"'))
+            at = match.end()
+        if not words or not all(words):
+            raise NotRead(path, number, f"{keyword} has no value")
+        return tuple(words)
+
+    def _globbed(self, entry: Entry, base: str) -> Iterator[str]:
+        for word in entry.words:
+            if "%" in word or "$" in word or (word.startswith("~") and not word.startswith("~/")):
+                raise NotRead(entry.file, entry.line, f"Include {word}")
+            path = self._here.home + word[1:] if word.startswith("~/") else os.path.join(base, word)
+            yield from sorted(glob.glob(path)) if glob.has_magic(path) else [path]
+
+    def read(self, asked: Asked) -> Reading:
+        """Collect what counts for one login. Raises NotRead."""
+        reading = Reading()
+        if not _PLAIN_NAME.fullmatch(asked.name):
+            raise NotRead("command line", 0, f"the name {asked.name}")
+        for option in asked.options:
+            entry = self._entry("command line", 0, option)
+            if entry is None or entry.keyword in ("include", "host", "match"):
+                raise NotRead("command line", 0, f"-o {option}")
+            self._take(reading, entry)
+        for part in self._parts:
+            self._walk(reading, part, asked.name, True)
+        if reading.has("canonicalizehostname", "tag", "ignoreunknown"):
+            raise NotRead(*self._place(reading, "canonicalizehostname", "tag", "ignoreunknown"))
+        return reading
+
+    def _place(self, reading: Reading, *keywords: str) -> tuple[str, int, str]:
+        keyword = next(keyword for keyword in keywords if keyword in reading.origins)
+        file, _, line = reading.origins[keyword].rpartition(":")
+        return file or "command line", int(line) if line.isdecimal() else 0, keyword
+
+    def _walk(self, reading: Reading, entries: Sequence[Entry], name: str, active: bool) -> None:
+        """Take the lines that count; ``active`` is false inside an Include of a block that does not match."""
+        allowed = active
+        for entry in entries:
+            if entry.keyword == "include":
+                for part in entry.included:
+                    self._walk(reading, part, name, active)
+            elif entry.keyword == "host":
+                active = allowed and _host_matches(name, entry.words)
+            elif entry.keyword == "match":
+                active = self._matches(reading, entry, name) and allowed
+            elif active:
+                self._take(reading, entry)
+
+    def _take(self, reading: Reading, entry: Entry) -> None:
+        keyword, words = entry.keyword, entry.words
+        values = reading.own if keyword in OWN else reading.rest
+        if keyword in ("proxyjump", "proxycommand") and ("proxyjump" in values or "proxycommand" in values):
+            return  # whichever comes first counts
+        if keyword in values and keyword not in SEVERAL:
+            return
+        if keyword in OWN and (len(words) != 1 or (keyword == "port" and not words[0].isdecimal())):
+            raise NotRead(entry.file, entry.line, f"{keyword} has an unusual value")
+        if keyword == "user" and re.search(r"[%$]", words[0]):
+            raise NotRead(entry.file, entry.line, "user has tokens")
+        if keyword == "hostname" and "%" in words[0].replace("%h", "").replace("%%", ""):
+            raise NotRead(entry.file, entry.line, "hostname has tokens")
+        if keyword not in OWN and keyword not in NEVER_USED and _OF_ONE_HOST.search(entry.text):
+            raise NotRead(entry.file, entry.line, f"{keyword} has tokens")
+        reading.origins.setdefault(keyword, entry.where)
+        found = " ".join(words) if keyword not in OWN else words[0]
+        if keyword not in OWN or found not in values.get(keyword, ()):  # ssh drops a key file that is named twice
+            values[keyword] = (*values.get(keyword, ()), found)
+
+    def _matches(self, reading: Reading, entry: Entry, name: str) -> bool:
+        """Evaluate the criteria of a Match line; every one that is not about names and users is left to ssh."""
+        words = list(entry.words)
+        if words == ["all"]:
+            return True
+        hostname = reading.own.get("hostname", (name,))[0].replace("%h", name)
+        subjects = {
+            "host": (hostname, True),
+            "originalhost": (name, True),
+            "user": (reading.own.get("user", (self._here.user,))[0], False),
+            "localuser": (self._here.user, False),
+        }
+        if len(words) % 2:
+            raise NotRead(entry.file, entry.line, f"Match {entry.text}")
+        result = True
+        for criterion, patterns in zip(words[::2], words[1::2], strict=True):
+            plain = criterion.lower().removeprefix("!")
+            if plain not in subjects or "%" in hostname:
+                raise NotRead(entry.file, entry.line, f"Match {criterion}")
+            subject, lower = subjects[plain]
+            hit = _list_matches(subject.lower() if lower else subject, patterns.lower() if lower else patterns)
+            result = result and hit != criterion.startswith("!")
+        return result
+
+
+def _host_matches(name: str, patterns: Sequence[str]) -> bool:
+    """Evaluate a Host line: one that is negated and matches ends it."""
+    hit = False
+    for pattern in patterns:
+        if pattern.startswith("!"):
+            if _glob(pattern[1:]).fullmatch(name):
+                return False
+        elif not hit:
+            hit = pattern == name or bool(_glob(pattern).fullmatch(name))
+    return hit
+
+
+def _list_matches(subject: str, patterns: str) -> bool:
+    return _host_matches(subject, patterns.split(","))
+
+
+@lru_cache(maxsize=4096)
+def _glob(pattern: str) -> re.Pattern[str]:
+    """ssh knows ``*`` and ``?`` alone."""
+    return re.compile("".join({"*": ".*", "?": "."}.get(letter, re.escape(letter)) for letter in pattern), re.DOTALL)
+
+
+def printed(reading: Reading, name: str, like: Mapping[str, tuple[str, ...]], user: str) -> dict[str, tuple[str, ...]]:
+    """Return what ``ssh -G`` would print for a host whose kind it printed ``like`` for."""
+    own = reading.own
+    values = {keyword: value for keyword, value in like.items() if keyword not in OWN | NEVER_USED}
+    values["hostname"] = (
+        own["hostname"][0].replace("%h", name).replace("%%", "%") if "hostname" in own else name.lower(),
+    )
+    values["user"] = own.get("user", (user,))
+    values["port"] = own.get("port", ("22",))
+    values["identityfile"] = own.get("identityfile", like.get("identityfile", ()))
+    for keyword in ("certificatefile", "hostkeyalias", "controlpath", "proxyjump", "proxycommand"):
+        if keyword in own and own[keyword][0].lower() != "none":
+            values[keyword] = own[keyword]
+    if "host" in like:
+        values["host"] = (name,)
+    return values
