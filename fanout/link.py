@@ -231,6 +231,8 @@ class Link:
         if not self._take_up(dialled.channel, turn):
             dialled.channel.close()
             raise Unreachable("the login came too late")
+        for event in dialled.noise:  # before Linked: the check reads it as soon as all hosts are linked
+            self._post(event)
         hello = {**dialled.decoder.hello, "peer": dialled.channel.peer}
         took = time.monotonic() - began
         self._post(Linked(at=self._clock(), host=self.host.name, attempt=attempt, took=took, hello=hello))

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from fanout import wire
 from fanout.agent import bundle
 from fanout.errors import AgentRefused, TransportError, Unreachable
-from fanout.events import Event
+from fanout.events import Event, Noise
 from fanout.greeting import take_in
 from fanout.hosts import Host
 from fanout.transports.base import Channel, Deadline, Place, Transport
@@ -37,10 +37,14 @@ class FanOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dialled:
-    """A connection on which the agent, or the bare command, has begun; ``early`` came together with its hello."""
+    """A connection on which the agent, or the bare command, has begun.
+
+    ``noise`` is what the login printed; ``early`` came together with the hello.
+    """
 
     channel: Channel
     decoder: wire.Decoder
+    noise: list[Event]
     early: list[Event]
 
 
@@ -83,8 +87,9 @@ class Dialler:
         try:
             command = self._command or bundle.command(nonce, self._host.python or "python3")
             channel = self._transport(self._host).open(self._host, command, deadline)
-            early = [] if self._command else take_in(self._host, channel, decoder, deadline)
-            return Dialled(channel=channel, decoder=decoder, early=early)
+            events = [] if self._command else take_in(self._host, channel, decoder, deadline)
+            noise = [event for event in events if isinstance(event, Noise)]
+            return Dialled(channel=channel, decoder=decoder, noise=noise, early=events[len(noise) :])
         except TransportError as error:
             told = isinstance(error, AgentRefused) or f"within {deadline.seconds:g} s" in str(error)
             if deadline.expired and not told:

@@ -30,7 +30,7 @@ def test_a_good_run_of_three_hosts() -> None:
     assert (outcome.exit_code, outcome.clean) == (0, True)
     assert [seen.output(name) for name in ("a", "b", "c")] == [b"a", b"b", b"c"]
     assert seen.kinds("a") == [
-        *("Dialling", "Linked", "Noise", "Prepared", "Started", "Chunk", "Exited", "Gone", "Forgotten")
+        *("Dialling", "Noise", "Linked", "Prepared", "Started", "Chunk", "Exited", "Gone", "Forgotten")
     ]
 
 
