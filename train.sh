@@ -44,7 +44,8 @@ if [[ -z "${NPROC_PER_NODE:-}" ]]; then
 fi
 
 if [[ "$NNODES" == 1 ]]; then
-  meeting=(--standalone)
+  # Without an address torchrun gives its workers the name of the host, and they wait 15 minutes if it does not resolve.
+  meeting=(--standalone "--local-addr=${PET_LOCAL_ADDR:-127.0.0.1}")
 else
   # Static rendezvous: the host with NODE_RANK 0 listens there, the others may start before it.
   meeting=("--rdzv_endpoint=$MASTER_ADDR:$MASTER_PORT")

@@ -125,25 +125,15 @@ def make(
     ``dry`` lets a process count stay open: a dry run asks no host.
     """
     master = master_address(hosts, settings, learned)
+    local = _local_addresses(hosts, learned)
     nodes: list[NodePlan] = []
     for rank, host in enumerate(hosts):
         nproc = _nproc(host, settings, learned, dry=dry)
-        exports: dict[str, EnvValue] = {"NNODES": str(len(hosts)), "NODE_RANK": str(rank), "MASTER_ADDR": master}
-        exports["MASTER_PORT"] = str(settings.master_port)
+        contract: dict[str, EnvValue] = {"NNODES": str(len(hosts)), "NODE_RANK": str(rank), "MASTER_ADDR": master}
+        contract["MASTER_PORT"] = str(settings.master_port)
         if nproc is not None:
-            exports["NPROC_PER_NODE"] = str(nproc)
-        exports["PYTHONPATH"] = PathList(before=("VeOmni",), after=("",))
-        if host.gpus:
-            exports["CUDA_VISIBLE_DEVICES"] = ",".join(host.gpus)
-        exports["OMP_NUM_THREADS"] = Default(value="1")
-        exports.update(_venv(settings))
-        exports.update(learned.env.get(host.name, {}))
-        if host.iface:
-            exports.update(NCCL_SOCKET_IFNAME=host.iface, GLOO_SOCKET_IFNAME=host.iface)
-        exports.update(_user_env(settings.env, where="--env", force=settings.force))
-        exports.update(_user_env(host.env, where=str(host.origin), force=settings.force))
-        if settings.setup:
-            exports["FANOUT_SETUP"] = settings.setup
+            contract["NPROC_PER_NODE"] = str(nproc)
+        exports = contract | _exports(host, settings, learned, local.get(host.name, ""))
         nodes.append(
             NodePlan(
                 host=host,
@@ -171,6 +161,25 @@ def make(
     )
 
 
+def _exports(host: Host, settings: Settings, learned: Learned, local_address: str) -> dict[str, EnvValue]:
+    """Return what a host gets beside the contract of train.sh; what comes later wins."""
+    exports: dict[str, EnvValue] = {"PYTHONPATH": PathList(before=("VeOmni",), after=("",))}
+    if host.gpus:
+        exports["CUDA_VISIBLE_DEVICES"] = ",".join(host.gpus)
+    exports["OMP_NUM_THREADS"] = Default(value="1")
+    if local_address:
+        exports["PET_LOCAL_ADDR"] = Default(value=local_address)
+    exports.update(_venv(settings))
+    exports.update(learned.env.get(host.name, {}))
+    if host.iface:
+        exports.update(NCCL_SOCKET_IFNAME=host.iface, GLOO_SOCKET_IFNAME=host.iface)
+    exports.update(_user_env(settings.env, where="--env", force=settings.force))
+    exports.update(_user_env(host.env, where=str(host.origin), force=settings.force))
+    if settings.setup:
+        exports["FANOUT_SETUP"] = settings.setup
+    return exports
+
+
 def check_exports(hosts: Sequence[Host], settings: Settings) -> None:
     """Raise UsageError for an export that ``make`` would refuse; made before any host is touched."""
     _user_env(settings.env, where="--env", force=settings.force)
@@ -191,6 +200,28 @@ def master_address(hosts: Sequence[Host], settings: Settings, learned: Learned) 
             "or --master-addr",
         )
     return address
+
+
+def _local_addresses(hosts: Sequence[Host], learned: Learned) -> dict[str, str]:
+    """Return, by host, the address that torchrun there gives to its workers and to the other hosts.
+
+    Without it a c10d rendezvous, and so ``--standalone``, uses the host's own name, which may not resolve here or on
+    the other hosts. A static rendezvous does not use it; neither does any rendezvous of torch 2.4. Several hosts get
+    theirs only if all are known: hosts that differ in this alone would be hard to explain.
+    """
+    if len(hosts) == 1:
+        return {hosts[0].name: "127.0.0.1"}
+    found = {host.name: host.addr or learned.address.get(host.name, "") for host in hosts}
+    return found if all(map(is_address, found.values())) else {}
+
+
+def is_address(text: str) -> bool:
+    """Return whether ``text`` is an IP address and not a name."""
+    try:
+        ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return False
+    return True
 
 
 def is_loopback(address: str) -> bool:
@@ -242,11 +273,7 @@ def _argv(
         shell = ("bash", "-o", "pipefail") if settings.shell == "bash" else (settings.shell,)
         argv: tuple[str, ...] = (*shell, settings.script, *task)
     else:
-        where = (
-            ("--standalone",)
-            if nnodes == 1
-            else (f"--node-rank={rank}", f"--master-addr={master}", f"--master-port={settings.master_port}")
-        )
+        where = (f"--node-rank={rank}", f"--master-addr={master}", f"--master-port={settings.master_port}")
         count = str(nproc) if nproc is not None else "gpu"
         argv = ("torchrun", f"--nnodes={nnodes}", f"--nproc-per-node={count}", *where, *task)
     return ("bash", "-c", SETUP, "fanout", *argv) if settings.setup else argv

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -33,9 +32,14 @@ def test_one_host_is_standalone_and_the_exit_code_is_torchruns(tmp_path: Path) -
     run = start(tmp_path, "task.py", "c.yaml", exit_code="7", NPROC_PER_NODE="2", NNODES="")
     assert run.returncode == 7
     assert run.stdout.split("\n")[:-1] == [
-        *("--nnodes=1", "--nproc-per-node=2", "--node-rank=0", "--standalone", "task.py", "c.yaml", "OMP=1")
+        *("--nnodes=1", "--nproc-per-node=2", "--node-rank=0", "--standalone", "--local-addr=127.0.0.1"),
+        *("task.py", "c.yaml", "OMP=1"),
     ]
     assert run.stderr == ""
+
+
+def test_an_address_of_the_users_replaces_the_local_one(tmp_path: Path) -> None:
+    assert "--local-addr=10.0.0.7" in start(tmp_path, "t.py", NPROC_PER_NODE="1", PET_LOCAL_ADDR="10.0.0.7").stdout
 
 
 def test_many_hosts_meet_at_the_masters_port(tmp_path: Path) -> None:
@@ -53,7 +57,7 @@ def test_the_defaults_are_upstreams(tmp_path: Path) -> None:
 
 def test_arguments_keep_their_spaces_and_stars(tmp_path: Path) -> None:
     run = start(tmp_path, "task.py", "--a", "x y", "*", NPROC_PER_NODE="1")
-    assert run.stdout.split("\n")[4:-2] == ["task.py", "--a", "x y", "*"]
+    assert run.stdout.split("\n")[5:-2] == ["task.py", "--a", "x y", "*"]
 
 
 @pytest.mark.parametrize(
@@ -88,11 +92,16 @@ def test_nvidia_smi_is_asked_where_nothing_is_said(tmp_path: Path) -> None:
     assert "--nproc-per-node=2" in out.stdout
 
 
-def test_without_torchrun_it_says_what_to_do_and_exits_127() -> None:
-    env = {"PATH": "/usr/bin:/bin"}
-    if shutil.which("torchrun", path=env["PATH"]):
-        pytest.skip("this machine has a torchrun in /usr/bin")
-    run = subprocess.run(["bash", SCRIPT, "t.py"], env=env, capture_output=True, text=True, timeout=30, check=False)
+def test_without_torchrun_it_says_what_to_do_and_exits_127(tmp_path: Path) -> None:
+    (tmp_path / "uname").symlink_to("/usr/bin/uname")
+    run = subprocess.run(
+        ["/bin/bash", SCRIPT, "t.py"],
+        env={"PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
     assert run.returncode == 127
     assert "torchrun: not found" in run.stderr
     assert "--venv" in run.stderr
