@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fanout.checks import dials, services
+from fanout.checks.addresses import usable
 from fanout.checks.compare import age
 from fanout.checks.model import Case, Check, Verdict, alone, fail, info, ok, skip, warn
 
@@ -147,6 +148,20 @@ def _reverse_names(case: Case) -> Iterator[Verdict]:
             yield skip(name, why or "no address of another host is known")
 
 
+def _own_name(case: Case) -> Iterator[Verdict]:
+    for name, found in case.of("own_name").items():
+        facts = case.facts[name]
+        own = facts.get("identity", {}).get("hostname") or name
+        address = next(iter(usable(facts.get("interfaces", ()), facts.get("route", {}))), "127.0.1.1")
+        repair = f"as root on {name}:  echo '{address} {own}' >> /etc/hosts"
+        if found["error"] or not found["addresses"]:
+            yield warn(name, f"its own name {own} does not resolve: {found['error'] or 'no address'}", repair)
+        elif found["seconds"] > _SLOW_NAME:
+            yield warn(name, f"resolving its own name {own} took {found['seconds']:.1f} s", repair)
+        else:
+            yield ok(name, f"{own} resolves to {found['addresses'][0]}")
+
+
 CHECKS = (
     Check(
         name="master-port", group="network", worst="fail",
@@ -177,6 +192,14 @@ CHECKS = (
         why="torch looks it up at every connection: a name server that does not answer delays the start by minutes.",
         fix="Write all hosts into /etc/hosts on every host, or mend the name server.",
         judge=_reverse_names,
+    ),
+    Check(
+        name="own-name", group="network", worst="warn", needs=("own_name",),
+        verifies="The host resolves its own name, within half a second.",
+        why="Many programs connect to their own machine by its name. The workers of torchrun --standalone wait 15 minutes "
+        "for it (fanout exports PET_LOCAL_ADDR, which torch 2.4 ignores); a c10d rendezvous ends with socket.gaierror.",
+        fix="Write the name and an address of the host into /etc/hosts there.",
+        judge=_own_name,
     ),
     Check(
         name="proxy", group="network", worst="info", needs=("environment",),

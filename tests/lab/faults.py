@@ -299,9 +299,9 @@ SERVICES = Scene(
     ),
 )  # fmt: skip
 
-# Faults that have tests of their own: test_lab_check, test_check_and_exec, test_lab_deep.
+# Faults that have tests of their own: test_lab_check, test_lone_host, test_check_and_exec, test_lab_deep.
 ELSEWHERE = (
-    "reached", "same-machine", "master-port", "master-addr", "mesh", "bulk", "gloo-interface",
+    "reached", "same-machine", "master-port", "master-addr", "mesh", "bulk", "gloo-interface", "own-name",
     "deep-torch", "deep-rendezvous", "deep-bandwidth",
 )  # fmt: skip
 

@@ -1,0 +1,65 @@
+"""One host that does not resolve its own name, as in a container or a minimal installation: real torchrun meets itself."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+
+from tests.lab.drive import Project
+from tests.lab.lab import REPOSITORY, Lab
+from tests.lab.oracle import assert_clean
+
+PATIENCE = 110.0
+VENV = sys.prefix
+TASK = """
+import os
+import torch
+import torch.distributed as dist
+dist.init_process_group("gloo")
+total = torch.ones(1)
+dist.all_reduce(total)
+print("sum", int(total), os.environ["MASTER_ADDR"], flush=True)
+dist.destroy_process_group()
+"""
+OTHER = 'torchrun --standalone --nproc-per-node=$NPROC_PER_NODE "$@"\n'  # the commonest train.sh of other projects
+
+
+@pytest.fixture(scope="module")
+def nameless() -> Iterator[Lab]:
+    """A launcher and one host whose name is nowhere but in its kernel."""
+    with Lab(1, shared="/home/lab/shared") as lab:
+        yield lab
+
+
+@pytest.fixture
+def project(nameless: Lab) -> Iterator[Project]:
+    nameless.reset()
+    host = nameless["h1"]
+    table = host.read_file("/etc/hosts").splitlines()
+    host.path("/etc/hosts").write_text("".join(f"{line}\n" for line in table if "localhost" in line))
+    with closing(Project(nameless)) as project:
+        project.write("task.py", TASK)
+        project.hosts("h1 slots=2\n")
+        yield project
+    assert_clean(nameless)
+
+
+@pytest.mark.parametrize("script", ["our own", "another project's", "none"])
+def test_torchrun_meets_itself_without_the_name_of_the_host(project: Project, script: str) -> None:
+    """The ranks get a local address, whichever train.sh starts torchrun; the check warns of the name."""
+    if script == "our own":
+        project.train((REPOSITORY / "train.sh").read_text())
+    elif script == "another project's":
+        project.train(OTHER)
+    done = project.run("--venv", VENV, timeout=PATIENCE)
+    assert done.code == 0, done.all
+    assert done.out.count("sum 2 127.0.0.1") == 1, done.all
+
+
+def test_the_check_of_one_host_reports_a_name_that_does_not_resolve(project: Project) -> None:
+    done = project.fanout("check", "--only", "own-name", "hosts.txt", timeout=PATIENCE)
+    assert "its own name h1 does not resolve" in done.out, done.all
+    assert f"echo '{project.lab['h1'].address} h1' >> /etc/hosts" in done.out, done.all
