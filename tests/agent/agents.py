@@ -5,13 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import select
-import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -28,21 +26,10 @@ class Silent(Exception):
     """The agent did not say what it had to."""
 
 
-@cache
 def pythons() -> tuple[str, ...]:
-    """Every python that an agent may meet and that is here: 3.8 to 3.13, and the one that runs the tests."""
-    found = {}
-    for minor in range(8, 14):
-        path = shutil.which(f"python3.{minor}")
-        if path is None:
-            continue
-        done = subprocess.run(
-            [path, "-c", "import sys; print(sys.executable)"], capture_output=True, text=True, check=False
-        )
-        if done.returncode == 0:
-            found[f"3.{minor}"] = done.stdout.strip()
-    found[f"3.{sys.version_info.minor}"] = sys.executable
-    return tuple(found[version] for version in sorted(found, key=lambda text: int(text[2:])))
+    """Return the Python that runs the tests, and those that FANOUT_PYTHONS names (paths, with ``:`` between)."""
+    named = os.environ.get("FANOUT_PYTHONS", "")
+    return (*filter(None, named.split(":")), sys.executable)
 
 
 class Agent:

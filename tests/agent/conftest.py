@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.agent.agents import swept
+from tests.skips import needs
 
-linux = pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="hosts are Linux")
+linux = needs("linux")
 
 
 @pytest.fixture

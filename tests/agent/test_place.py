@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from fanout.agent import place
+from tests.skips import needs
 
 ABOUT = {"run": "r1", "by": "me@pc", "since": 1.0, "pid": 7}
 OURS = '{"run": "r1"}'.ljust(4096)  # a keeper's status
@@ -84,7 +85,7 @@ def test_a_directory_that_others_may_enter_is_refused_and_not_mended(
     assert path.stat().st_mode & 0o777 == mode
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a directory away")
+@needs("root")
 def test_a_directory_of_somebody_else_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "state"
     path.mkdir(mode=0o700)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.agent.agents import Agent
+from tests.skips import needs
 
 pytestmark = pytest.mark.process
 
@@ -48,7 +49,7 @@ def test_nobody_else_may_look_into_a_run(state: Path, tmp_path: Path) -> None:
     assert open_to_others == []
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can become somebody else")
+@needs("root")
 def test_another_user_cannot_speak_to_the_keeper(state: Path, tmp_path: Path) -> None:
     """Even with the directory's modes out of the way: who is not our uid hears nothing and is hung up on."""
     before = os.umask(0)

@@ -16,6 +16,7 @@ import pytest
 
 from fanout.agent import probes_spy, probes_stacks, shim
 from fanout.diagnose import aftermath, stacks
+from tests.skips import skip
 
 pytestmark = pytest.mark.process
 WAITS = """
@@ -33,8 +34,6 @@ outer()
 def spy(monkeypatch: pytest.MonkeyPatch) -> str:
     """py-spy as it is installed beside the Python of these tests."""
     path = os.path.join(os.path.dirname(sys.executable), "py-spy")
-    if not os.path.exists(path):
-        pytest.skip("py-spy is not installed here")
     monkeypatch.setenv("PATH", "/nowhere")
     return path
 
@@ -93,7 +92,7 @@ def test_native_frames_come_when_they_are_asked_for(tmp_path: Path) -> None:
         dump = 'Thread 0x1 (most recent call first):\n  File "<string>", line 6 in inner\n'
         looked = probes_stacks._stacks({pid: {}}, {pid: dump}, {"native": True})[pid]
         if "untold" in looked:
-            pytest.skip(f"no ptrace here: {looked['untold']}")
+            skip("ptrace", looked["untold"])
         assert (looked["way"], looked["stack"]) == ("faulthandler", [["<string>", 6, "inner"]])
         files = [os.path.basename(frame[0]) for frame in looked["native"]]
         assert "<string>" in files

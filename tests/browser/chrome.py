@@ -16,9 +16,11 @@ NAMES = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chro
 SECONDS = 60.0
 
 
-def find() -> str | None:
-    """The browser's program, if this machine has one."""
-    return next((path for name in NAMES if (path := shutil.which(name))), None)
+def find() -> str:
+    """Return the browser's program. Fails if this machine has none."""
+    found = next((path for name in NAMES if (path := shutil.which(name))), None)
+    assert found, "no Chromium is installed (tests/run browser installs it)"
+    return found
 
 
 class Chrome:

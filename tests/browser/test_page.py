@@ -15,10 +15,7 @@ from tests.histories import History
 from tests.views.test_logdir import keep
 from tests.views.test_page import EVIL, ranks
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(find() is None, reason="no Chromium here (apt-get install chromium-headless-shell)"),
-]
+pytestmark = pytest.mark.browser
 
 
 def trained() -> History:
@@ -43,9 +40,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Chrome, str
     place = tmp_path_factory.mktemp("page")
     keep(place / "runs/run", trained())
     assert main(["report", "--log-dir", str(place / "runs"), "--html", str(place / "page.html")]) == 0
-    program = find()
-    assert program is not None
-    browser = Chrome(program)
+    browser = Chrome(find())
     yield browser, f"file://{place}/page.html"
     browser.close()
 
@@ -83,9 +78,7 @@ def test_many_ranks_are_a_few_curves_before_a_band_and_what_the_user_named_is_dr
     run = ranks(hosts=8, loss=lambda rank, step: 4 / step + rank)
     keep(tmp_path / "runs/run", run, metric=r"step (?P<step>\d+)/\d+ loss (?P<loss>[\d.]+) right (?P<right>\d+)%")
     assert main(["report", "--log-dir", str(tmp_path / "runs"), "--html", str(tmp_path / "page.html")]) == 0
-    program = find()
-    assert program is not None
-    browser = Chrome(program)
+    browser = Chrome(find())
     try:
         browser.load(f"file://{tmp_path}/page.html")
         assert browser.complaints == []

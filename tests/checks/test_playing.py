@@ -11,6 +11,7 @@ import pytest
 from fanout.checks.asking import Ask
 from tests.agent.agents import wait_for
 from tests.checks.kit import ForkingAsker
+from tests.skips import skip
 
 pytestmark = pytest.mark.process
 
@@ -32,7 +33,7 @@ def play(asker: ForkingAsker, folder: Path, script: str, **more: Any) -> dict[st
     args = {"cwd": str(folder), "argv": argv, "task": "task.py", "env": GIVEN, **more}
     (answer,) = asker.ask([Ask(host="gpu01", what="rehearse", args=args, timeout=30)])
     if "sealed" in answer.error:
-        pytest.skip(answer.error)
+        skip("namespaces", answer.error)
     assert answer.error == ""
     value: dict[str, Any] = answer.value
     return value

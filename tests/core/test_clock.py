@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 import time
 
 import pytest
 
 from fanout.fan import Clock
+from tests.skips import needs
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="macOS has the one clock that goes on as CLOCK_MONOTONIC")
+@needs("linux")
 def test_it_goes_on_in_suspend(monkeypatch: pytest.MonkeyPatch) -> None:
     """As Linux counts: CLOCK_MONOTONIC stands still meanwhile, CLOCK_BOOTTIME does not (clock_gettime(2))."""
     now = {time.CLOCK_BOOTTIME: 5000.0, time.CLOCK_MONOTONIC: 5000.0}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import shutil
 import subprocess
 import threading
 from dataclasses import dataclass
@@ -17,7 +16,6 @@ from fanout.transports import knownhosts
 from fanout.transports.knownhosts import Expected, KnownHosts, Verdict
 from fanout.transports.sshoptions import SshOptions
 
-needs_keygen = pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="no ssh-keygen here")
 KIND = "ssh-ed25519"
 
 
@@ -82,7 +80,6 @@ def test_a_name_is_meant_by_the_patterns_that_openssh_would_match(case: Case) ->
     assert knownhosts.matches(line, case.wanted) is case.hit
 
 
-@needs_keygen
 @pytest.mark.process
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.names} {case.wanted}")
 def test_ssh_keygen_agrees(tmp_path: Path, case: Case) -> None:
@@ -91,7 +88,6 @@ def test_ssh_keygen_agrees(tmp_path: Path, case: Case) -> None:
     assert bool(found(path, case.wanted)) is case.hit
 
 
-@needs_keygen
 @pytest.mark.process
 @pytest.mark.parametrize("name", ["gpu01", "[gpu01]:2222", "10.0.0.1", "fe80::1"])
 def test_hashed_names_are_found_like_plain_ones(tmp_path: Path, name: str) -> None:
@@ -105,7 +101,6 @@ PART = st.text("ab.1*?", min_size=1, max_size=4)
 NAMES = st.lists(st.builds(lambda no, name: no + name, st.sampled_from(["", "", "!"]), PART), min_size=1, max_size=3)
 
 
-@needs_keygen
 @pytest.mark.process
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(lines=st.lists(NAMES, min_size=1, max_size=4), wanted=st.text("ab.1", min_size=1, max_size=4))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import shutil
 import socket
 import stat
 import subprocess
@@ -20,10 +19,9 @@ import pytest
 
 from fanout.demo import stage
 from tests.demo.demo_client import Ended, dialled, ended, login, ssh, started, whole
+from tests.skips import needs
 
 pytestmark = pytest.mark.process
-needs_ssh = pytest.mark.skipif(shutil.which("ssh") is None, reason="no ssh client here")
-needs_proc = pytest.mark.skipif(not os.path.exists("/proc/net/tcp"), reason="reads Linux's /proc")
 
 WINDOW = 2 << 20  # what a side may send before the other has read, by SSH's flow control as paramiko sets it
 
@@ -48,20 +46,17 @@ def test_fifty_quick_commands_in_a_row_each_have_their_exit_code(lab: stage.Lab)
         assert [ended(transport, f"exit {code}").code for code in range(50)] == list(range(50))
 
 
-@needs_ssh
 @pytest.mark.parametrize("code", [0, 3])
 def test_openssh_gets_the_exit_code_too(lab: stage.Lab, code: int) -> None:
     assert ssh(lab, lab.hosts[0].name, f"echo hi; exit {code}") == Ended(code=code, out=b"hi\n", err=b"")
 
 
-@needs_ssh
 def test_death_by_signal_is_said_as_such(lab: stage.Lab) -> None:
     death = ssh(lab, "-v", lab.hosts[0].name, "kill -KILL $$")
     assert death.code == 255
     assert b"rtype exit-signal" in death.err
 
 
-@needs_ssh
 def test_the_ssh_config_alone_is_enough_to_reach_every_host(lab: stage.Lab) -> None:
     for host in lab.hosts:
         argv = ["ssh", "-F", str(lab.ssh_config), host.name, "echo $FANOUT_HOST_ID"]
@@ -115,7 +110,6 @@ def test_stdin_comes_back_unchanged(lab: stage.Lab) -> None:
         assert channel.recv_exit_status() == 0
 
 
-@needs_ssh
 def test_openssh_stdin_comes_back_unchanged(lab: stage.Lab) -> None:
     data = os.urandom(5_000_000)
     assert ssh(lab, lab.hosts[0].name, "cat", stdin=data) == Ended(code=0, out=data, err=b"")
@@ -208,7 +202,6 @@ def test_forwarding_terminals_shells_and_subsystems_are_refused_and_commands_go_
         assert ended(transport, "echo fine").out == b"fine\n"
 
 
-@needs_ssh
 def test_agent_forwarding_is_refused_and_a_missing_terminal_is_only_said(lab: stage.Lab) -> None:
     assert ssh(lab, "-A", lab.hosts[0].name, "echo [$SSH_AUTH_SOCK]").out == b"[]\n"
     without = ssh(lab, "-t", "-t", lab.hosts[0].name, "echo fine")
@@ -232,7 +225,7 @@ def test_noise_and_half_a_handshake_end_their_own_connection_only(lab: stage.Lab
         assert ended(transport, "echo fine").out == b"fine\n"
 
 
-@needs_proc
+@needs("linux")
 def test_every_listening_socket_of_ours_is_on_loopback(lab: stage.Lab) -> None:
     ours = {os.path.realpath(f"/proc/self/fd/{fd}").rpartition("/")[2] for fd in os.listdir("/proc/self/fd")}
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]

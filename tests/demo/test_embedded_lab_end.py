@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import select
-import shutil
 import socket
 import stat
 import subprocess
@@ -19,9 +18,9 @@ import pytest
 from fanout.demo import stage
 from fanout.errors import UsageError
 from tests.demo.demo_client import ended, login, started
+from tests.skips import needs
 
 pytestmark = pytest.mark.process
-needs_ssh = pytest.mark.skipif(shutil.which("ssh") is None, reason="no ssh client here")
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +48,7 @@ def test_a_client_that_goes_away_breaks_the_commands_output_pipe(lab: stage.Lab,
     assert diary.read_text() == "broken\n"
 
 
-@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="watches processes by Linux's pidfd")
+@needs("linux")
 def test_the_end_leaves_no_process_no_thread_no_descriptor_and_no_file(tmp_path: Path) -> None:
     """Although clients are still there: one waits, one left a job behind, one has gone, one never said a word."""
     threads, descriptors = set(threading.enumerate()), len(os.listdir("/proc/self/fd"))
@@ -98,7 +97,6 @@ def test_a_second_start_is_quick_and_has_new_keys(tmp_path: Path) -> None:
     assert not lab.directory.exists()
 
 
-@needs_ssh
 def test_hosts_on_one_shared_address_are_told_apart_by_name(tmp_path: Path) -> None:
     with stage.open(tmp_path / "lab", 3, own_addresses=False) as lab:
         assert [(host.name, host.address) for host in lab.hosts] == [(f"demo{n}", "127.0.0.1") for n in (1, 2, 3)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import json
 import os
@@ -20,7 +19,6 @@ from tests.diagnose.kit import NCCL
 from tests.diagnose.recorder import call, done, dump, write
 
 pytestmark = pytest.mark.process
-needs_torch = pytest.mark.skipif(not importlib.util.find_spec("torch"), reason="needs torch")
 
 #: Ranks on gloo: all but one have begun a second sum when they dump.
 GLOO = """
@@ -66,7 +64,6 @@ def told(*words: str, cwd: Path) -> dict[str, Any]:
     return found
 
 
-@needs_torch
 @pytest.mark.slow
 def test_dumps_of_real_ranks_name_the_one_that_did_not_come(tmp_path: Path) -> None:
     (tmp_path / "task.py").write_text(GLOO)
@@ -90,7 +87,6 @@ def test_dumps_of_real_ranks_name_the_one_that_did_not_come(tmp_path: Path) -> N
     assert "rank 1 did not go beyond #1 (all_reduce, task.py:8)" in text
 
 
-@needs_torch
 @pytest.mark.slow
 def test_torchs_own_reader_says_the_same_of_such_dumps(tmp_path: Path) -> None:
     """Of a rank that did not come, and of one in another collective; in the form that NCCL's ranks write."""

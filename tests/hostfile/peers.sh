@@ -1,6 +1,6 @@
 #!/bin/sh
 # Install the launchers that the differential test compares with: tests/hostfile/peers.sh [DIR], default build/peers.
-# From PyPI: Open MPI, MPICH, ClusterShell, and of DeepSpeed's source its launcher's runner.py. From Debian: pdsh.
+# From PyPI: Open MPI, MPICH, ClusterShell, and of DeepSpeed's source its launcher's runner.py. pdsh comes from Debian (tests/run).
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 dir=${1:-$here/../../build/peers}
@@ -19,11 +19,4 @@ if ! [ -s "$dir/deepspeed_runner.py" ]; then
         --dest "$scratch" "deepspeed==$deepspeed"
     tar -xzf "$scratch/deepspeed-$deepspeed.tar.gz" -C "$scratch" "deepspeed-$deepspeed/deepspeed/launcher/runner.py"
     cp "$scratch/deepspeed-$deepspeed/deepspeed/launcher/runner.py" "$dir/deepspeed_runner.py"
-fi
-if ! command -v pdsh >/dev/null; then
-    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-        apt-get update -qq && apt-get install -y -qq --no-install-recommends pdsh >/dev/null
-    else
-        echo "pdsh is not installed (Debian: apt-get install pdsh); its comparison will be skipped" >&2
-    fi
 fi

@@ -92,11 +92,24 @@ def own_identity(spec: dict[str, Any]) -> None:
     socket.sethostname(spec["hostname"])
     os.makedirs("/run/sshd", mode=0o755)
     write(f"{LAB_DIR}/host_key", spec["host_key"], 0o600)
+    own_etc({path: text for path, text in spec["etc"].items() if path.startswith("/etc/")})
     for number, (path, text) in enumerate(sorted(spec["etc"].items())):
-        if os.path.exists(path):
-            copy = f"{LAB_DIR}/etc/{number}"
-            write(copy, text, 0o600 if path == "/etc/shadow" else 0o644)
-            mount(copy, path, flags=_BIND)
+        if not path.startswith("/etc/"):
+            write(f"{LAB_DIR}/files/{number}", text)
+            mount(f"{LAB_DIR}/files/{number}", path, flags=_BIND)
+
+
+def own_etc(files: dict[str, str]) -> None:
+    """Rebuild /etc: links to what this machine has there, and files of the lab's own, even if this machine lacks them."""
+    real = f"{LAB_DIR}/etc"
+    os.makedirs(real)
+    mount("/etc", real, flags=_BIND | _RECURSIVE)
+    mount("tmpfs", "/etc", "tmpfs", data="mode=755")
+    for name in os.listdir(real):
+        if f"/etc/{name}" not in files:
+            os.symlink(f"{real}/{name}", f"/etc/{name}")
+    for path, text in files.items():
+        write(path, text, 0o600 if path == "/etc/shadow" else 0o644)
 
 
 def without_programs(patterns: list[str]) -> None:

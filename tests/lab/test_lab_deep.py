@@ -16,8 +16,6 @@ from tests.lab.drive import Done, Project, processes
 from tests.lab.lab import Lab
 from tests.lab.oracle import assert_clean
 
-pytest.importorskip("torch")
-
 HIGH = "32768:60999"
 PATIENCE = 110.0
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
 
 import pytest
 
@@ -21,13 +20,13 @@ SPECS = [
     HostSpec(name="zed", shell="/usr/bin/zsh", dotfiles={".zshenv": NOISE + WRONG}),
     HostSpec(name="fishy", shell="/usr/bin/fish", dotfiles={".config/fish/config.fish": "echo noise\n"}),
 ]
-INSTALLED = [spec for spec in SPECS if Path(spec.shell).exists()]
+NOISY = ("plain", "zed", "fishy")  # dash reads no file of its own when ssh runs a command
 SHOW = 'echo "$NODE_RANK $MASTER_ADDR $OMP_NUM_THREADS $PYTHONPATH"\n'
 
 
 @pytest.fixture(scope="module")
 def machines() -> Iterator[Lab]:
-    with Lab(INSTALLED, shared="/home/lab/shared") as lab:
+    with Lab(SPECS, shared="/home/lab/shared") as lab:
         yield lab
 
 
@@ -45,7 +44,7 @@ def test_any_login_shell_and_any_noise(project: Project) -> None:
     done = project.fanout("run", "--stacks", "off", "hosts.txt", "task.py")
     assert done.code == 0, done.all
     here, first = project.here, project.lab.hosts[0].address
-    for rank, spec in enumerate(INSTALLED):
+    for rank, spec in enumerate(SPECS):
         wrong = WRONG in "".join(spec.dotfiles.values())
         added, threads = ("/nowhere:/wrong:", 7) if wrong else ("", 1)
         expected = [f"{rank} {first} {threads} {here}/VeOmni:{added}{here}"]
@@ -54,8 +53,17 @@ def test_any_login_shell_and_any_noise(project: Project) -> None:
     assert "READY" not in done.out + done.err
 
 
-def test_the_check_tells_of_noise(project: Project) -> None:
-    """Noise harms nobody here, but it breaks rsync and scp: it is a line of the check."""
+@pytest.mark.parametrize("name", NOISY)
+def test_the_check_reports_the_noise_of_each_shell(project: Project, name: str) -> None:
+    """Print text, then wait, then run the command; the host is alone, so no slower host hides a lost event."""
+    project.write("one.txt", f"{name} slots=1\n")
+    done = project.fanout("check", "--only", "login-noise", "one.txt")
+    assert "the login prints" in done.out, done.all
+    assert done.code == 0, done.all
+
+
+def test_one_check_reports_the_noise_of_all_hosts(project: Project) -> None:
+    """Noise harms no run, but it breaks rsync and scp: it is a line of the check."""
     done = project.fanout("check", "hosts.txt")
     assert "login-noise" in done.out, done.all
     assert done.code == 0, done.all

@@ -1,15 +1,12 @@
-"""The task's tests need torch; where only the launcher is installed they are left out."""
+"""Fixtures of the tasks' tests, which need torch."""
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterator
 
 import pytest
 
 from tests.tasks.task_runs import Nursery
-
-collect_ignore_glob = [] if importlib.util.find_spec("torch") else ["test_task_*.py"]
 
 
 @pytest.fixture(scope="session", autouse=True)

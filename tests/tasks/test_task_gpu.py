@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.skips import needs
 from tests.tasks.task_places import ALLREDUCE, HELLO
 from tests.tasks.task_runs import Curve, curve, launch, train
 
@@ -18,7 +19,7 @@ pytestmark = [
     pytest.mark.process,
     pytest.mark.slow,
     pytest.mark.timeout(600),  # compiling takes minutes where nothing is cached
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"),
+    needs("gpu"),
 ]
 BF16 = ["--train.enable_mixed_precision", "true"]
 SHARDED = ["--train.data_parallel_mode", "fsdp2", *BF16]

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tokenizers
+import transformers
 from llada2 import tokenizer
 from llada2.errors import UserError
 
@@ -18,13 +20,13 @@ CHAT = [{"role": "user", "content": "a b"}, {"role": "assistant", "content": "b"
 
 def made(path: Path, **changes: Any) -> str:
     """A directory with a tokenizer of words, as ``save_pretrained`` writes it."""
-    tokenizers, transformers = pytest.importorskip("tokenizers"), pytest.importorskip("transformers")
     words = ["<unk>", "</s>", "<user>", "<assistant>", "a", "b"]
     inner = tokenizers.Tokenizer(tokenizers.models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="<unk>"))
     inner.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
     inner.add_special_tokens(words[1:4])
     options = {"eos_token": "</s>", "unk_token": "<unk>", "chat_template": TEMPLATE} | changes
-    transformers.PreTrainedTokenizerFast(tokenizer_object=inner, **options).save_pretrained(path)
+    fast: Any = transformers.PreTrainedTokenizerFast
+    fast(tokenizer_object=inner, **options).save_pretrained(path)
     return str(path)
 
 
@@ -54,7 +56,6 @@ def test_a_template_that_rewrites_what_came_before_is_refused(tmp_path: Path) ->
 
 
 def test_a_directory_without_a_tokenizer_is_one_line(tmp_path: Path) -> None:
-    pytest.importorskip("transformers")
     with pytest.raises(UserError) as caught:
         tokenizer.load(str(tmp_path))
     assert str(caught.value).startswith(f"model.tokenizer_path {tmp_path}: ")

@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
-needs_sshd = pytest.mark.skipif(SSHD is None or shutil.which("ssh-keygen") is None, reason="no sshd here")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +49,7 @@ def new_key(path: Path) -> str:
 @contextmanager
 def running(root: Path) -> Iterator[Sshd]:
     """An sshd that lets this user in with one key."""
-    assert SSHD is not None
+    assert SSHD is not None, "sshd is not installed (tests/run process installs it)"
     if os.getuid() == 0:
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # what the distribution's service makes for its own
     port = free_port()

@@ -23,10 +23,10 @@ from fanout.errors import (
 from fanout.transports.base import Deadline
 from fanout.transports.ssh import SshTransport
 from fanout.transports.sshconfig import SshConfig
-from tests.transports.sshd import Sshd, free_port, needs_sshd, new_key
+from tests.transports.sshd import Sshd, free_port, new_key
 from tests.transports.ways import EXACT, host, ticking, whole
 
-pytestmark = [pytest.mark.process, needs_sshd]
+pytestmark = pytest.mark.process
 
 
 def refused(config: str, *, seconds: float = 20.0, accept_new: bool = False) -> TransportError:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 from importlib import resources
 from pathlib import Path
@@ -69,7 +68,6 @@ def test_a_place_that_cannot_be_written_is_said(
 
 
 @pytest.mark.process
-@pytest.mark.skipif(not shutil.which("lnav"), reason="lnav is not installed")
 def test_the_real_lnav_reads_a_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
