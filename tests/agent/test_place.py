@@ -168,7 +168,7 @@ def test_what_killed_keepers_left_is_removed(root: str) -> None:
     assert not os.path.exists(root)
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can mount")
+@needs("root")
 def test_removing_a_run_leaves_a_mounted_file_system_alone(root: str) -> None:
     directory = Path(place.run_directory(root, "r1", 0))
     (directory / "data").mkdir(parents=True)

@@ -20,6 +20,7 @@ from fanout.verbs import keeping
 from fanout.verbs.keeping import Keep, Run
 from fanout.views.logdir import LogDir
 from tests import histories
+from tests.skips import needs
 from tests.views.goldens import heading
 
 DAY = 86400.0
@@ -174,7 +175,7 @@ def test_no_link_is_followed_or_deleted(tmp_path: Path, what: str) -> None:
     assert (sorted(str(path) for path in kept.rglob("*")) or kept.read_bytes()) == before
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a directory away")
+@needs("root")
 @pytest.mark.parametrize("what", ["", "events.jsonl"])
 def test_a_record_of_another_user_stays(tmp_path: Path, what: str) -> None:
     old, _ = shelf(tmp_path, 2)
@@ -246,7 +247,7 @@ def test_a_launched_run_without_an_end_stays_for_it_may_be_detached(
     assert old.exists() == stays
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can mount")
+@needs("root")
 @pytest.mark.parametrize("below", ["", "logs"])
 def test_a_file_system_mounted_over_a_record_stays(tmp_path: Path, below: str) -> None:
     old, _ = shelf(tmp_path, 2)
