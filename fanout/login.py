@@ -44,7 +44,7 @@ class Dialled:
 
     channel: Channel
     decoder: wire.Decoder
-    noise: list[Event]
+    noise: list[Noise]
     early: list[Event]
 
 
