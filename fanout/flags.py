@@ -145,6 +145,9 @@ def _check(parser: argparse.ArgumentParser) -> None:
 def _hosts(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("hosts", metavar="HOSTS")
     parser.add_argument("--explain", action="store_true", help="each line's dialect, and how other launchers read it")
+    parser.add_argument(
+        "--ssh", action="store_true", help="how fanout logs in to each host, value by value, and where each comes from"
+    )
     parser.add_argument("--json", dest="as_json", action="store_true", help="one object a host")
     parser.add_argument("--nproc-per-node", type=int, metavar="N", help="processes on every host, whatever slots= says")
     choosing(parser)

@@ -204,8 +204,10 @@ class Reader:
     def _take(self, reading: Reading, entry: Entry) -> None:
         keyword, words = entry.keyword, entry.words
         values = reading.own if keyword in OWN else reading.rest
-        if keyword in ("proxyjump", "proxycommand") and ("proxyjump" in values or "proxycommand" in values):
-            return  # whichever comes first counts
+        if keyword == "proxyjump" and "proxycommand" in values:
+            return
+        if keyword == "proxycommand" and values.get("proxyjump", ("none",))[0].lower() != "none":
+            return  # the first of the two counts, but `ProxyJump none` stops no ProxyCommand
         if keyword in values and keyword not in SEVERAL:
             return
         if keyword in OWN and (len(words) != 1 or (keyword == "port" and not words[0].isdecimal())):
@@ -272,9 +274,8 @@ def printed(reading: Reading, name: str, like: Mapping[str, tuple[str, ...]], us
     """Return what ``ssh -G`` would print for a host whose kind it printed ``like`` for."""
     own = reading.own
     values = {keyword: value for keyword, value in like.items() if keyword not in OWN | NEVER_USED}
-    values["hostname"] = (
-        own["hostname"][0].replace("%h", name).replace("%%", "%") if "hostname" in own else name.lower(),
-    )
+    hostname = own["hostname"][0].replace("%h", name).replace("%%", "%") if "hostname" in own else name
+    values["hostname"] = (hostname.lower(),)
     values["user"] = own.get("user", (user,))
     values["port"] = own.get("port", ("22",))
     values["identityfile"] = own.get("identityfile", like.get("identityfile", ()))

@@ -20,7 +20,7 @@ from fanout.events import Interrupted
 from fanout.fan import Clock, Fan
 from fanout.hosts import Host, HostFile
 from fanout.login import BEAT_SECONDS, FanOptions
-from fanout.settings import Settings, load
+from fanout.settings import Loaded, Settings, load
 from fanout.transports.pick import Picker
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -51,6 +51,11 @@ class Edge:
 
 def settings_of(request: Request, edge: Edge) -> Settings:
     """All choices, checked. Raises UsageError."""
+    return load_settings(request, edge).settings
+
+
+def load_settings(request: Request, edge: Edge) -> Loaded:
+    """Load all choices, checked, with the place that each was made at. Raises UsageError."""
     flags = dict(request.flags)
     pairs = [_pair(text, edge.environ) for text in request.given.get("env") or flags.pop("env", None) or ()]
     for path in request.given.get("env_file") or ():
@@ -58,11 +63,12 @@ def settings_of(request: Request, edge: Edge) -> Settings:
     flags.pop("env", None)
     flags["env"] = tuple(pairs)
     flags.update(_venv(flags.get("venv") or edge.environ.get("FANOUT_VENV"), edge))
-    settings = load(flags, edge.environ, _config_files(edge)).settings
+    loaded = load(flags, edge.environ, _config_files(edge))
+    settings = loaded.settings
     if settings.ssh_config not in ("", "none"):  # the guardian and `stop` may be somewhere else
         path = os.path.abspath(os.path.join(edge.cwd, os.path.expanduser(settings.ssh_config)))
-        settings = dataclasses.replace(settings, ssh_config=path)
-    return settings
+        loaded = dataclasses.replace(loaded, settings=dataclasses.replace(settings, ssh_config=path))
+    return loaded
 
 
 def _pair(text: str, environ: Mapping[str, str]) -> tuple[str, str]:

@@ -1,33 +1,74 @@
-"""``fanout hosts``: what was understood of a hostfile."""
+"""``fanout hosts``: what was understood of a hostfile, and how fanout will log in to each host."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 from fanout import hostfile
 from fanout.arguments import Request
 from fanout.hosts import Host
-from fanout.verbs.common import Edge, hosts_of, picker_of, settings_of
+from fanout.transports.explain import Explainer, Login
+from fanout.verbs.common import Edge, hosts_of, load_settings, picker_of
 
 
 def hosts(request: Request, edge: Edge) -> int:
     """The verb; no host is touched, only ssh_config is read."""
-    settings = settings_of(request, edge)
+    loaded = load_settings(request, edge)
+    settings = loaded.settings
     if request.given["explain"]:
         source = hostfile.load(request.hosts, stdin=edge.stdin, environ=edge.environ)
         edge.stdout.write(hostfile.explain(source.data, hostfile.parsed(source)).rstrip("\n") + "\n")
         return 0
     file, chosen = hosts_of(request, settings, edge)
-    config = picker_of(settings, edge).config
+    picker = picker_of(settings, edge)
+    config = picker.config
 
     def resolve(host: Host) -> tuple[str, str, int]:
         options = config.resolve(host)
         return options.hostname, options.user, options.port
 
-    if request.given["as_json"]:
+    if request.given["ssh"]:
+        picker.check_config(chosen)
+        explainer = Explainer(picker, settings, loaded.origins)
+        logins = [explainer.explain(host) for host in chosen]
+        shown = (
+            json.dumps([_as_dict(login) for login in logins], indent=2) if request.given["as_json"] else show(logins)
+        )
+        edge.stdout.write(shown + "\n")
+    elif request.given["as_json"]:
         edge.stdout.write(json.dumps(hostfile.as_dicts(chosen, resolve), indent=2) + "\n")
     else:
         edge.stdout.write(hostfile.show(chosen, resolve).rstrip("\n") + "\n")
         for note in file.notes:
             edge.say(note)
     return 0
+
+
+def show(logins: Sequence[Login]) -> str:
+    """Write the logins for a person: a line for each value, and where it comes from."""
+    rows: list[tuple[str, str, str]] = []
+    for login in logins:
+        rows.append((login.host, "", ""))
+        for fact in login.facts:
+            values = (fact.value or ("none",)) if isinstance(fact.value, tuple) else (str(fact.value),)
+            rows += [
+                ("" if number else f"  {fact.name}", value, "" if number else fact.origin)
+                for number, value in enumerate(values)
+            ]
+        if login.by_hand:
+            rows.append(("  by hand", login.by_hand, ""))
+    widths = [max(len(row[at]) for row in rows if row[2]) for at in (0, 1)]
+    lines = (f"{name:{widths[0]}}  {value:{widths[1]}}  {origin}".rstrip() for name, value, origin in rows)
+    return "\n".join(lines)
+
+
+def _as_dict(login: Login) -> dict[str, object]:
+    facts = {
+        fact.name.replace(" ", "_"): {
+            "value": list(fact.value) if isinstance(fact.value, tuple) else fact.value,
+            "from": fact.origin,
+        }
+        for fact in login.facts
+    }
+    return {"host": login.host, **facts, "by_hand": login.by_hand or None}

@@ -1,0 +1,149 @@
+"""How fanout will log in to a host, value by value, and where each value comes from: for ``fanout hosts --ssh``."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from fanout.hosts import Host
+from fanout.settings import Settings
+from fanout.transports.pick import Picker
+from fanout.transports.sshconfig import Question, SshConfig
+from fanout.transports.sshoptions import SshOptions
+from fanout.transports.sshreader import Reading
+
+BY_SSH = "ssh -G"  # ssh alone has read the configuration: which line it was is not known
+
+_POLICIES = {
+    "yes": "known keys alone; an unknown key is refused",
+    "ask": "known keys alone; an unknown key is refused, because fanout cannot ask",
+    "accept-new": "an unknown key is accepted and kept, a changed one is refused",
+    "no": "an unknown key is accepted; StrictHostKeyChecking is off",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fact:
+    """One value of a login and its origin: a line of a file, a flag, ``ssh -G``, or ``default``."""
+
+    name: str
+    value: str | int | tuple[str, ...]
+    origin: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Login:
+    """How fanout will log in to one host."""
+
+    host: str
+    facts: tuple[Fact, ...]
+    by_hand: str
+
+
+class Explainer:
+    """Explains logins; no host is touched."""
+
+    def __init__(self, picker: Picker, settings: Settings, origins: Mapping[str, str]) -> None:
+        """``origins``: where each setting was made, by its name."""
+        self._picker = picker
+        self._settings = settings
+        self._origins = origins
+
+    def explain(self, host: Host) -> Login:
+        """Work out one login. Raises UsageError where ssh refuses the configuration."""
+        transport = self._picker(host).name
+        told = Fact(name="transport", value=transport, origin=self._of_transport(transport))
+        if transport == "local":
+            return Login(host=host.name, facts=(told,), by_hand="")
+        way = self._picker.config.chain(host)
+        options = way[-1]
+        question = self._picker.config.question(host)
+        origin = _Origins(host, question, self._picker.config, self._origins)
+        facts = [
+            Fact(name="address", value=options.hostname, origin=origin.of("hostname")),
+            Fact(name="port", value=options.port, origin=origin.of("port")),
+            Fact(name="user", value=options.user, origin=origin.of("user")),
+            Fact(name="keys", value=_shown_keys(options), origin=origin.of("identityfile")),
+        ]
+        if options.certificate_files:
+            certificates = Fact(
+                name="certificates", value=options.certificate_files, origin=origin.of("certificatefile")
+            )
+            facts.append(certificates)
+        agent = {"": "the one of SSH_AUTH_SOCK", "none": "none"}.get(options.identity_agent, options.identity_agent)
+        agent += ", only for the keys above" if options.identities_only and agent != "none" else ""
+        facts.append(Fact(name="agent", value=agent, origin=origin.of("identityagent", "identitiesonly")))
+        if len(way) > 1:
+            hops = tuple(f"{one.name} ({one.user}@{one.address})" for one in way[:-1])
+            facts.append(Fact(name="jump hosts", value=hops, origin=origin.of("proxyjump")))
+        if way[0].proxy_command:
+            command = Fact(name="proxy command", value=way[0].proxy_command, origin=origin.of("proxycommand"))
+            facts.append(command)
+        facts += [self._policy(options, origin), _known_hosts(options, origin), told]
+        return Login(host=host.name, facts=tuple(facts), by_hand=options.by_hand)
+
+    def _policy(self, options: SshOptions, origin: _Origins) -> Fact:
+        if self._settings.accept_new_host_keys and options.strict_host_key_checking != "no":
+            value = _POLICIES["accept-new"]
+            return Fact(name="host key", value=value, origin=_said(self._origins, "accept_new_host_keys"))
+        value = _POLICIES.get(options.strict_host_key_checking, options.strict_host_key_checking)
+        value += f"; known as {options.host_key_alias}" if options.host_key_alias else ""
+        return Fact(name="host key", value=value, origin=origin.of("stricthostkeychecking", "hostkeyalias"))
+
+    def _of_transport(self, transport: str) -> str:
+        if self._settings.transport == "auto" and "transport" not in self._origins:
+            return "default (auto)"
+        where = _said(self._origins, "transport")
+        return where if self._settings.transport == transport else f"auto, {where}"
+
+
+def _said(origins: Mapping[str, str], name: str) -> str:
+    """Return the flag itself for what stands on the command line."""
+    where = origins.get(name, "default")
+    return f"--{name.replace('_', '-')}" if where == "command line" else where
+
+
+def _shown_keys(options: SshOptions) -> tuple[str, ...]:
+    """Return the key files: those of the configuration, or the defaults of ssh that exist."""
+    if options.identity_files_given:
+        missing = " (no such file: skipped)"
+        return tuple(path if os.path.exists(path) else path + missing for path in options.identity_files)
+    found = tuple(path for path in options.identity_files if os.path.exists(path))
+    return found or ("none of the files that ssh tries by default exists",)
+
+
+def _known_hosts(options: SshOptions, origin: _Origins) -> Fact:
+    files = (*options.user_known_hosts, *options.global_known_hosts)
+    return Fact(name="known hosts", value=files, origin=origin.of("userknownhostsfile", "globalknownhostsfile"))
+
+
+class _Origins:
+    """Finds where the value of a keyword was given, in the order in which ssh takes the first one."""
+
+    def __init__(self, host: Host, question: Question, config: SshConfig, settings: Mapping[str, str]) -> None:
+        self._by_option = {re.split(r"[=\s]", option.strip(), maxsplit=1)[0].lower() for option in question.options}
+        self._by_line = {
+            "hostname": host.hostname is not None,
+            "port": host.port is not None,
+            "user": host.user is not None,
+        }
+        self._line = str(host.origin)
+        self._user = _said(settings, "user") if question.user and host.user is None else ""
+        self._reading: Reading | None = config.reading(question)
+
+    def of(self, *keywords: str) -> str:
+        """Return the origin of the first of the keywords that was given."""
+        found = (self._given(keyword) for keyword in keywords)
+        unknown = "default" if self._reading is not None else BY_SSH
+        return next((where for where in found if where), unknown)
+
+    def _given(self, keyword: str) -> str:
+        if keyword in self._by_option:
+            return "-o"
+        if self._by_line.get(keyword):
+            return self._line
+        if keyword == "user" and self._user:
+            return self._user
+        return self._reading.origins.get(keyword, "") if self._reading is not None else ""
