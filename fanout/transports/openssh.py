@@ -18,6 +18,7 @@ from functools import cached_property
 from fanout.errors import HostKeyChanged, TransportError, Unreachable
 from fanout.hosts import Host
 from fanout.transports.base import Channel, Deadline, Hops
+from fanout.transports.notices import Notices, tell_accepted
 from fanout.transports.refusals import explain
 from fanout.transports.sshconfig import SshConfig
 from fanout.transports.sshlog import SshLog
@@ -53,8 +54,11 @@ class OpensshTransport:
 
     name = "openssh"
 
-    def __init__(self, config: SshConfig, *, accept_new_host_keys: bool = False) -> None:
+    def __init__(
+        self, config: SshConfig, *, accept_new_host_keys: bool = False, notices: Notices | None = None
+    ) -> None:
         self._config = config
+        self._notices = notices or Notices()
         self._accept_new = accept_new_host_keys
         self._hops = Hops()
         self._lock = threading.Lock()
@@ -123,6 +127,8 @@ class OpensshTransport:
         """
         if not log.added:
             return
+        if not self._accept_new:
+            tell_accepted(options, self._notices)
         with self._lock:
             before = self._taken[options.address] or log.host_key
             self._taken[options.address] = before

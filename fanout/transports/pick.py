@@ -17,6 +17,7 @@ from fanout.hosts import Host
 from fanout.settings import Settings
 from fanout.transports.base import Transport
 from fanout.transports.local import LocalTransport
+from fanout.transports.notices import Notices
 from fanout.transports.openssh import OpensshTransport
 from fanout.transports.sshconfig import SshConfig
 
@@ -36,14 +37,16 @@ class Picker:
         self._lock = threading.Lock()
         self._local = LocalTransport()
         self.config = SshConfig(file=settings.ssh_config, options=settings.ssh_option, user=settings.user)
-        self._openssh = OpensshTransport(self.config, accept_new_host_keys=settings.accept_new_host_keys)
+        self.notices = Notices()
+        accept = settings.accept_new_host_keys
+        self._openssh = OpensshTransport(self.config, accept_new_host_keys=accept, notices=self.notices)
 
     @cached_property
     def _ssh(self) -> SshTransport:
         from fanout.transports.ssh import SshTransport
 
         accept = self._settings.accept_new_host_keys
-        return SshTransport(self.config, accept_new_host_keys=accept, agent=self._agent)
+        return SshTransport(self.config, accept_new_host_keys=accept, agent=self._agent, notices=self.notices)
 
     def __call__(self, host: Host) -> Transport:
         kind = self._settings.transport

@@ -18,12 +18,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fanout.errors import HostKeyChanged, HostKeyUnknown
 from fanout.hosts import Host
 from fanout.transports.base import Channel, Deadline, Hops
 from fanout.transports.dialing import Proxy, dial
-from fanout.transports.knownhosts import KnownHosts, Verdict
+from fanout.transports.hostkeys import KnownHosts
 from fanout.transports.lean import RARELY_REACHED, put_off
+from fanout.transports.notices import Notices
 from fanout.transports.sshconfig import SshConfig
 from fanout.transports.sshoptions import SshOptions
 
@@ -31,6 +31,7 @@ with put_off(*RARELY_REACHED):
     import fabric
     import paramiko
 
+    from fanout.transports.hostpolicy import HostKeyPolicy
     from fanout.transports.words import Step, in_our_words
 
 #: paramiko's read loop wakes this often (its own 0.1 s costs 2.8 % of a core at 64 idle links, and more in 64 logins).
@@ -113,9 +114,15 @@ class _Transport(paramiko.Transport):
 
     def __init__(self, sock: Any, **options: Any) -> None:
         super().__init__(sock, **options)
+        self.wanted_keys: Sequence[str] = ()
         self.packetizer.start_handshake = lambda timeout: None  # type: ignore[method-assign]
 
     def _parse_debug(self, message: paramiko.Message) -> None: ...
+
+    @property
+    def preferred_keys(self) -> tuple[str, ...]:
+        """The kinds of host keys to ask for: paramiko puts certificates last, and so would never see one."""
+        return _first(super().preferred_keys, self.wanted_keys)
 
 
 class SshTransport:
@@ -123,7 +130,14 @@ class SshTransport:
 
     name = "ssh"
 
-    def __init__(self, config: SshConfig, *, accept_new_host_keys: bool = False, agent: bool = True) -> None:
+    def __init__(
+        self,
+        config: SshConfig,
+        *,
+        accept_new_host_keys: bool = False,
+        agent: bool = True,
+        notices: Notices | None = None,
+    ) -> None:
         """``agent``: does the environment name an ssh agent (shown in errors; paramiko finds it by itself)."""
         logging.getLogger("paramiko").addHandler(logging.NullHandler())  # or it prints tracebacks on the user's screen
         logging.getLogger("paramiko").propagate = False
@@ -131,6 +145,7 @@ class SshTransport:
         self._config = fabric.Config(lazy=True, ssh_config=paramiko.SSHConfig())  # fabric reads no file: ssh has
         self._config._set(_keypath=(), _root=self._config)  # or invoke searches both: a millisecond at every host
         self._known = KnownHosts(accept_new=accept_new_host_keys)
+        self._notices = notices or Notices()
         self._agent = agent
         self._hops = Hops()
         self._lock = threading.Lock()  # fabric's Config is not made for threads
@@ -172,7 +187,7 @@ class SshTransport:
         options, deadline = step.options, step.deadline
         connection = self._connection(options)
         expected = self._known.entry(options)
-        connection.client.set_missing_host_key_policy(_Policy(self._known, expected))
+        connection.client.set_missing_host_key_policy(HostKeyPolicy(self._known, expected, self._notices))
         keys = [path for path in options.identity_files if os.path.exists(path)] if options.identity_files_given else []
         connection.connect_timeout = None
         connection.connect_kwargs.update(
@@ -227,7 +242,7 @@ def _factory(key_types: list[str], deadline: Deadline) -> Any:
             sock.settimeout(IDLE_WAKE_SECONDS)
         deadline.guard(functools.partial(_end, transport))
         security = transport.get_security_options()
-        security.key_types = _first(security.key_types, key_types)
+        transport.wanted_keys = key_types
         security.ciphers = _first(security.ciphers, [name for name in security.ciphers if "gcm" in name])
         return transport
 
@@ -244,30 +259,3 @@ def _peer(logins: Sequence[Login]) -> str:
     if len(logins) > 1 or logins[0].proxy is not None:
         return ""
     return str(logins[0].connection.transport.sock.getpeername()[0])
-
-
-class _Policy(paramiko.MissingHostKeyPolicy):
-    """Every key is "missing" to paramiko, so every key comes here."""
-
-    def __init__(self, known: KnownHosts, expected: Any) -> None:
-        self._known = known
-        self._expected = expected
-
-    def missing_host_key(self, client: paramiko.SSHClient, hostname: str, key: paramiko.PKey) -> None:
-        verdict = self._known.judge(self._expected, key.get_name(), key.asbytes())
-        if verdict is Verdict.KNOWN:
-            return
-        name, files = self._expected.name, self._expected.files
-        shown = f"{key.get_name()} SHA256:{key.fingerprint.removeprefix('SHA256:')}"
-        if verdict is Verdict.UNKNOWN:
-            raise HostKeyUnknown(
-                f"its host key is not in {files[0]}: {shown}",
-                hint=f"log in once by hand and compare the fingerprint:  {self._expected.by_hand}   "
-                "(or add --accept-new-host-keys)",
-            )
-        raise HostKeyChanged(
-            f"its host key has CHANGED: it now shows {shown}, {' and '.join(self._expected.found_in)} has another"
-            if verdict is Verdict.CHANGED
-            else f"its host key is marked @revoked: {shown}",
-            hint=f"if you know why (reinstalled?):  ssh-keygen -R '{name}'   and log in once by hand",
-        )

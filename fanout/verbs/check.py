@@ -93,6 +93,8 @@ def check(request: Request, edge: Edge) -> int:
     with fan_of(hosts, settings, picker, edge) as fan:
         session = Session(fan, names, [progress])
         session.connect()
+        for notice in picker.notices.take():
+            edge.say(notice)
         result = None
         if not session.state.interrupts:
             asked = check_request(session, hosts, request.task, directory, settings, config)

@@ -228,6 +228,8 @@ def fan_of(
         yield fan
     finally:
         fan.close()
+        for notice in picker.notices.take():
+            edge.say(notice)
         for number, before_us in handlers.items():
             signal.signal(number, before_us)
 

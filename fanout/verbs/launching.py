@@ -117,7 +117,7 @@ class Launch:
             teller.says += [view.note, record.note]
             session = Session(fan, self.heading.hosts, [record, tails, self.witness, view, teller, self.pace])
             session.connect()
-            self._tell_stale(session, view)
+            self._tell_found(session, view)
             outcome = self._launch(session, view, record, guardian)
             self.left, self.hung = view.left, again.hung(session.state, outcome)
             if outcome.clean:
@@ -142,8 +142,10 @@ class Launch:
         told = self.request, self.edge, self.settings, self.hosts, self.directory, self.config, self.picker
         return Launch(*told, new_id(), left=self.left)
 
-    def _tell_stale(self, session: Session, view: View) -> None:
-        """What earlier runs left on these hosts, once, in a line a run."""
+    def _tell_found(self, session: Session, view: View) -> None:
+        """Tell, once, what the logins did and what earlier runs left on these hosts."""
+        for notice in self.picker.notices.take():
+            view.note(notice)
         where: dict[str, list[str]] = {}
         for host in session.state.all:
             for run in host.hello.get("stale", ()):

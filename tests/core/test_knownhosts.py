@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import fcntl
 import subprocess
 import threading
 from dataclasses import dataclass
@@ -12,8 +13,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fanout.transports import knownhosts
-from fanout.transports.knownhosts import Expected, KnownHosts, Verdict
+from fanout.errors import Unreachable
+from fanout.transports import hostkeys, knownhosts
+from fanout.transports.hostkeys import Expected, KnownHosts, Shown, Verdict, append
 from fanout.transports.sshoptions import SshOptions
 
 KIND = "ssh-ed25519"
@@ -23,6 +25,10 @@ def key(number: int) -> bytes:
     """A well-formed ed25519 public key that nobody has the other half of."""
     head = len(KIND).to_bytes(4, "big") + KIND.encode()
     return head + (32).to_bytes(4, "big") + bytes([number]) * 32
+
+
+def shown(number: int) -> Shown:
+    return Shown(key_type=KIND, key=key(number))
 
 
 def text(number: int) -> str:
@@ -148,17 +154,17 @@ def test_a_key_is_known_unknown_changed_or_revoked(tmp_path: Path, lines: str, v
     path = tmp_path / "known_hosts"
     path.write_text(lines)
     files, expected = known(path)
-    assert files.judge(expected, KIND, key(1)) is verdict
+    assert files.judge(expected, shown(1)) is verdict
     assert path.read_text() == lines
 
 
 def test_a_new_key_is_written_down_only_where_that_was_asked_for(tmp_path: Path) -> None:
     path = tmp_path / "ssh" / "known_hosts"
     files, expected = known(path, accept_new=True, port=2222)
-    assert files.judge(expected, KIND, key(1)) is Verdict.KNOWN
+    assert files.judge(expected, shown(1)) is Verdict.ACCEPTED
     assert path.read_text() == f"[gpu01]:2222 {text(1)}\n"
     again, expected = known(path, port=2222)
-    assert again.judge(expected, KIND, key(1)) is Verdict.KNOWN
+    assert again.judge(expected, shown(1)) is Verdict.KNOWN
 
 
 @pytest.mark.parametrize("lines", [f"gpu01 {text(2)}\n", f"@revoked gpu01 {text(1)}\n"])
@@ -166,8 +172,66 @@ def test_a_changed_or_revoked_key_is_never_accepted(tmp_path: Path, lines: str) 
     path = tmp_path / "known_hosts"
     path.write_text(lines)
     files, expected = known(path, accept_new=True)
-    assert files.judge(expected, KIND, key(1)) in (Verdict.CHANGED, Verdict.REVOKED)
+    assert files.judge(expected, shown(1)) in (Verdict.CHANGED, Verdict.REVOKED)
     assert path.read_text() == lines
+
+
+def test_a_key_accepted_once_is_the_only_one_from_then_on(tmp_path: Path) -> None:
+    path = tmp_path / "known_hosts"
+    files, expected = known(path, accept_new=True)
+    login = expected.options
+    assert files.judge(expected, shown(1)) is Verdict.ACCEPTED
+    assert files.judge(expected, shown(2)) is Verdict.CHANGED  # with what was known before the first login
+    assert files.judge(files.entry(login), shown(2)) is Verdict.CHANGED
+    assert files.judge(files.entry(login), shown(1)) is Verdict.KNOWN
+    assert path.read_text() == f"gpu01 {text(1)}\n"
+
+
+def test_a_key_that_another_process_has_written_meanwhile_counts(tmp_path: Path) -> None:
+    path = tmp_path / "known_hosts"
+    path.write_text("")
+    files, expected = known(path, accept_new=True)
+    path.write_text(f"gpu01 {text(1)}\n")
+    assert files.judge(expected, shown(2)) is Verdict.CHANGED
+    assert files.judge(expected, shown(1)) is Verdict.KNOWN
+    assert path.read_text() == f"gpu01 {text(1)}\n"
+
+
+def test_a_key_is_remembered_where_it_cannot_be_written(tmp_path: Path) -> None:
+    files, expected = known(tmp_path, accept_new=True)  # a directory
+    assert files.judge(expected, shown(1)) is Verdict.ACCEPTED
+    assert files.judge(files.entry(expected.options), shown(2)) is Verdict.CHANGED
+
+
+def test_many_processes_that_accept_one_host_write_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "known_hosts"
+    together = threading.Barrier(16)
+    verdicts: list[Verdict] = []
+
+    def one() -> None:
+        files, expected = known(path, accept_new=True)
+        together.wait()
+        verdicts.append(files.judge(expected, shown(1)))
+
+    threads = [threading.Thread(target=one) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(verdict.value for verdict in verdicts) == ["accepted", *["known"] * 15]
+    assert path.read_text() == f"gpu01 {text(1)}\n"
+
+
+def test_a_lock_that_another_process_keeps_costs_a_bounded_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hostkeys, "LOCK_SECONDS", 0.2)
+    path = tmp_path / "known_hosts"
+    files, expected = known(path, accept_new=True)
+    with open(path, "ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(Unreachable, match="locked by another process"):
+            files.judge(expected, shown(1))
 
 
 def test_an_alias_of_ssh_config_is_looked_up_without_a_port(tmp_path: Path) -> None:
@@ -175,7 +239,7 @@ def test_an_alias_of_ssh_config_is_looked_up_without_a_port(tmp_path: Path) -> N
     path.write_text(f"cluster {text(1)}\n")
     files, expected = known(path, port=2222, host_key_alias="Cluster")
     assert expected.name == "cluster"
-    assert files.judge(expected, KIND, key(1)) is Verdict.KNOWN
+    assert files.judge(expected, shown(1)) is Verdict.KNOWN
 
 
 def test_a_server_with_several_keys_is_asked_for_the_one_that_is_known(tmp_path: Path) -> None:
@@ -193,7 +257,7 @@ def test_a_server_with_several_keys_is_asked_for_the_one_that_is_known(tmp_path:
 def test_a_line_is_added_and_none_is_touched(tmp_path: Path, before: str) -> None:
     path = tmp_path / "known_hosts"
     path.write_text(before)
-    knownhosts.append(str(path), f"new {text(2)}")
+    append(str(path), f"new {text(2)}")
     ends = "" if before.endswith("\n") or not before else "\n"
     assert path.read_text() == f"{before}{ends}new {text(2)}\n"
 
@@ -205,7 +269,7 @@ def test_many_may_write_at_a_time(tmp_path: Path) -> None:
 
     def one(number: int) -> None:
         together.wait()
-        knownhosts.append(str(path), f"host{number} {text(number)}")
+        append(str(path), f"host{number} {text(number)}")
 
     threads = [threading.Thread(target=one, args=(number,)) for number in range(64)]
     for thread in threads:

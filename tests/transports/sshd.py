@@ -47,17 +47,17 @@ def new_key(path: Path) -> str:
 
 
 @contextmanager
-def running(root: Path) -> Iterator[Sshd]:
-    """An sshd that lets this user in with one key."""
+def running(root: Path, *, port: int = 0, extra: str = "") -> Iterator[Sshd]:
+    """An sshd that lets this user in with one key; ``extra`` is configuration that counts before ours."""
     assert SSHD is not None, "sshd is not installed (tests/run process installs it)"
     if os.getuid() == 0:
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # what the distribution's service makes for its own
-    port = free_port()
+    port = port or free_port()
     host_key, user_key = new_key(root / "host"), new_key(root / "user")
     (root / "authorized").write_text(user_key + "\n")
     config = root / "sshd_config"
     config.write_text(
-        f"ListenAddress 127.0.0.1\nPort {port}\nHostKey {root}/host\nAuthorizedKeysFile {root}/authorized\n"
+        f"{extra}ListenAddress 127.0.0.1\nPort {port}\nHostKey {root}/host\nAuthorizedKeysFile {root}/authorized\n"
         "StrictModes no\nUsePAM no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\nPidFile none\n"
         "MaxStartups 100\nMaxSessions 100\nLogLevel INFO\n"
     )
@@ -79,3 +79,4 @@ def running(root: Path) -> Iterator[Sshd]:
             yield Sshd(port=port, ssh_config=client, known_hosts=known, identity=root / "user", host_key=host_key)
         finally:
             child.terminate()
+            child.communicate()

@@ -1,0 +1,223 @@
+"""Which key a host must show: its known_hosts files and the policy of its configuration, as OpenSSH applies them.
+
+Two things differ from OpenSSH on purpose. A key that has changed is never accepted, also where the configuration has
+``StrictHostKeyChecking no``. A key that was accepted once is the only one for the rest of this process, also where
+known_hosts is /dev/null. Files are appended to under a lock, never rewritten.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import fcntl
+import ipaddress
+import os
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+from typing import IO
+
+from fanout.errors import Unreachable
+from fanout.transports.hostcerts import CERTIFICATE, BadCertificate, check_certificate
+from fanout.transports.knownhosts import Line, Lines, hashed_name, parse
+from fanout.transports.sshoptions import SshOptions
+
+LOCK_SECONDS = 5.0  # for another process that holds the lock of known_hosts
+LOCK_PAUSE_SECONDS = 0.05
+
+#: What paramiko may negotiate for a key that known_hosts calls ssh-rsa.
+RSA_SIGNATURES = ("rsa-sha2-512", "rsa-sha2-256")
+#: The kinds of certificates that paramiko understands, in OpenSSH's order.
+CERTIFICATES = tuple(
+    f"{kind}{CERTIFICATE}"
+    for kind in ("ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521", *RSA_SIGNATURES)
+)
+
+
+class Verdict(Enum):
+    KNOWN = "known"
+    ACCEPTED = "accepted"  # it was unknown, and the configuration or a flag accepts such a key
+    UNKNOWN = "unknown"
+    CHANGED = "changed"
+    REVOKED = "revoked"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """The key that a host shows, and its certificate where it has one."""
+
+    key_type: str
+    key: bytes
+    certificate: bytes = b""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expected:
+    """What the files have about one host."""
+
+    options: SshOptions
+    name: str  # as known_hosts writes it: host, or [host]:port
+    files: tuple[str, ...]
+    lines: tuple[Line, ...]
+    without_port: tuple[Line, ...]  # the lines for the plain name, where another port is used
+    found_in: tuple[str, ...]  # the files that have a line for it
+
+    @property
+    def by_hand(self) -> str:
+        return self.options.by_hand
+
+    @property
+    def key_types(self) -> list[str]:
+        """Signature types to ask for first, so that a server with several keys shows the one that is known."""
+        trusted = self.lines or self.without_port
+        certificates = CERTIFICATES if any(line.marker == "@cert-authority" for line in trusted) else ()
+        kinds = [line.key_type for line in trusted if not line.marker]
+        return [*certificates, *(kind for name in kinds for kind in (RSA_SIGNATURES if name == "ssh-rsa" else (name,)))]
+
+
+class KnownHosts:
+    """The files, each read again when it has changed; and what was accepted in this process."""
+
+    def __init__(self, *, accept_new: bool) -> None:
+        """``accept_new``: accept the key of a host that no file has, whatever the configuration of that host is."""
+        self._accept_new = accept_new
+        self._lock = threading.Lock()
+        self._files: dict[str, tuple[tuple[int, int, int], Lines]] = {}
+        self._accepted: dict[str, Line] = {}
+
+    def entry(self, options: SshOptions) -> Expected:
+        """Return what is expected of the host that ``options`` dial, by the files and the alias that they name."""
+        files = (*options.user_known_hosts, *options.global_known_hosts)
+        plain = options.known_as
+        own_name = options.port == 22 or bool(options.host_key_alias)
+        name = plain if own_name else f"[{plain}]:{options.port}"
+        found = {path: self._lines(path).of(name) for path in files}
+        lines = [line for of_file in found.values() for line in of_file]
+        with self._lock:
+            accepted = self._accepted.get(name)
+        return Expected(
+            options=options,
+            name=name,
+            files=files,
+            lines=(*lines, accepted) if accepted is not None else tuple(lines),
+            without_port=() if own_name else tuple(line for path in files for line in self._lines(path).of(plain)),
+            found_in=tuple(path for path, of_file in found.items() if of_file),
+        )
+
+    def _lines(self, path: str) -> Lines:
+        try:
+            facts = os.stat(path)
+            stamp = (facts.st_mtime_ns, facts.st_size, facts.st_ino)
+            with self._lock:
+                before, lines = self._files.get(path, (None, Lines(())))
+            if stamp == before:
+                return lines
+            with open(path, encoding="utf-8", errors="replace") as file:
+                lines = Lines(parse(file.read()))
+        except OSError:
+            return Lines(())
+        with self._lock:
+            self._files[path] = (stamp, lines)
+        return lines
+
+    def judge(self, expected: Expected, shown: Shown) -> Verdict:
+        """Is this the key? An unknown one is accepted and written down where that was asked for."""
+        verdict = self._compared(expected, shown)
+        if verdict is not Verdict.UNKNOWN or not self.accepts_new(expected.options):
+            return verdict
+        return self._accept(expected, shown)
+
+    def accepts_new(self, options: SshOptions) -> bool:
+        return self._accept_new or options.strict_host_key_checking in ("accept-new", "no")
+
+    def _compared(self, expected: Expected, shown: Shown) -> Verdict:
+        if not expected.options.check_localhost_key and _is_loopback(expected.options.hostname):
+            return Verdict.KNOWN
+        revoked = {line.key for line in (*expected.lines, *expected.without_port) if line.marker == "@revoked"}
+        if shown.key in revoked:
+            return Verdict.REVOKED
+        verdict = _compared(expected.lines, shown, expected.options.known_as, revoked)
+        if verdict is Verdict.UNKNOWN:  # as OpenSSH: the plain name counts if it has this key, and not if another
+            plain = _compared(expected.without_port, shown, expected.options.known_as, revoked)
+            return plain if plain in (Verdict.KNOWN, Verdict.REVOKED) else verdict
+        return verdict
+
+    def _accept(self, expected: Expected, shown: Shown) -> Verdict:
+        """Write the key down, unless another thread or process did so meanwhile: then that is the key."""
+        line = Line(marker="", names=(expected.name,), key_type=shown.key_type, key=shown.key)
+        path = expected.files[0] if expected.files else os.devnull
+        try:
+            with _locked(path) as file:
+                now = self.entry(expected.options)
+                verdict = self._compared(now, shown)
+                if verdict is not Verdict.UNKNOWN:
+                    return verdict
+                _append(file, _text(line, hashed=expected.options.hash_known_hosts))
+        except OSError:
+            pass  # as ssh: it goes on without having written; the key is remembered for this process below
+        with self._lock:
+            first = self._accepted.setdefault(expected.name, line)
+        return Verdict.ACCEPTED if first.key == shown.key else Verdict.CHANGED
+
+
+def _compared(lines: tuple[Line, ...], shown: Shown, name: str, revoked: set[bytes]) -> Verdict:
+    authorities = {line.key for line in lines if line.marker == "@cert-authority"}
+    if shown.certificate and authorities:
+        with contextlib.suppress(BadCertificate):  # as OpenSSH: then its plain key counts
+            authority = check_certificate(shown.certificate, name, time.time())
+            if authority in revoked:
+                return Verdict.REVOKED
+            if authority in authorities:
+                return Verdict.KNOWN
+    keys = {line.key for line in lines if not line.marker}
+    if shown.key in keys:
+        return Verdict.KNOWN
+    # a key of another type than any that is known is a change as well, though OpenSSH calls it a new one
+    return Verdict.CHANGED if keys else Verdict.UNKNOWN
+
+
+def _is_loopback(hostname: str) -> bool:
+    try:
+        return ipaddress.ip_address(hostname.partition("%")[0]).is_loopback
+    except ValueError:
+        return hostname == "localhost"
+
+
+def _text(line: Line, *, hashed: bool) -> str:
+    name = hashed_name(line.names[0], os.urandom(20)) if hashed else line.names[0]
+    return f"{name} {line.key_type} {base64.b64encode(line.key).decode()}"
+
+
+@contextlib.contextmanager
+def _locked(path: str) -> Iterator[IO[bytes]]:
+    """Open a known_hosts file for appending and hold its lock. Raises OSError, Unreachable."""
+    if os.path.dirname(path):
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+    until = time.monotonic() + LOCK_SECONDS
+    with open(path, "ab+") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > until:
+                    raise Unreachable(
+                        f"{path} has been locked by another process for {LOCK_SECONDS:g} s", hint=f"fuser -v {path}"
+                    ) from None
+            threading.Event().wait(LOCK_PAUSE_SECONDS)
+        yield file
+
+
+def append(path: str, line: str) -> None:
+    """Add one line under a lock, on a line of its own whatever the file's last byte is."""
+    with _locked(path) as file:
+        _append(file, line)
+
+
+def _append(file: IO[bytes], line: str) -> None:
+    size = file.seek(0, os.SEEK_END)
+    ends_well = size == 0 or os.pread(file.fileno(), 1, size - 1) == b"\n"
+    file.write(("" if ends_well else "\n").encode() + line.encode() + b"\n")
+    file.flush()  # before the lock is released
