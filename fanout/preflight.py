@@ -19,6 +19,7 @@ from fanout.checks import config, interfaces, mesh
 from fanout.checks.addresses import all_loopback, candidates
 from fanout.checks.asking import Answer, Ask, Asker
 from fanout.checks.catalogue import CATALOGUE
+from fanout.checks.causes import folded
 from fanout.checks.gpu import count
 from fanout.checks.model import Case, Check, CheckRequest, Finding, MeshTest, PortTest, judged_all
 from fanout.checks.together import DeepTest
@@ -84,13 +85,14 @@ def run(
     checks: tuple[Check, ...] = CATALOGUE,
     deep: Callable[[Case, Learned, Sequence[Finding]], DeepTest] | None = None,
     clock: Callable[[], float] = time.monotonic,
+    began: float | None = None,
 ) -> Preflight:
     """Ask, test, judge. Changes nothing on the hosts; every listener that it opens is closed again.
 
     ``plan`` makes of what was learned the plan that a run would have; without it train.sh is not rehearsed.
-    ``deep`` makes the test that needs torch, knowing what all else came to.
+    ``deep`` makes the test that needs torch, knowing what all else came to. ``began`` is when the user began to wait.
     """
-    began = clock()
+    began = clock() if began is None else began
     case = _facts(request, asker)
     if case.facts:
         case = replace(case, offsets=_clocks(case, asker))
@@ -100,10 +102,11 @@ def run(
             case = rounds.shared(case, asker)
         if plan is not None and rounds.is_wanted(case, checks, "rehearsal"):
             case = rounds.rehearsed(case, asker, partial(_planned, plan, case))
-    findings = judged_all(checks, case)
+            case = rounds.relooked(case, asker, partial(_questions, request))
+    findings = folded(judged_all(checks, case))
     if deep is not None and case.facts:
         case = replace(case, deep=deep(case, learned(case), findings))
-        findings = judged_all(checks, case)
+        findings = folded(judged_all(checks, case))
     return Preflight(case=case, findings=findings, learned=learned(case), seconds=clock() - began)
 
 
@@ -133,7 +136,8 @@ def _facts(request: CheckRequest, asker: Asker) -> Case:
         clock = answer.value.get("clock")
         if clock and answer.received:
             offsets[host.name] = _offset(answer, clock["began"], clock["ended"])
-    return Case(request=request, facts=facts, missing=missing, offsets=offsets)
+    case = Case(request=request, facts=facts, missing=missing, offsets=offsets)
+    return rounds.code_again(case, asker, partial(_questions, request))
 
 
 def _questions(request: CheckRequest, host: Host) -> dict[str, Any]:
@@ -142,7 +146,8 @@ def _questions(request: CheckRequest, host: Host) -> dict[str, Any]:
         paths["task"] = request.task
     if request.config:
         paths["config"] = request.config
-        paths.update(config.paths(request.config_values))
+        named = list(config.paths(request.config_values).items())
+        paths.update(named[: config.MOST])
     return {
         "workdir": host.workdir or request.workdir,
         "paths": paths,

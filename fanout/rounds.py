@@ -13,6 +13,7 @@ from typing import Any
 from fanout import wire
 from fanout.checks.asking import Answer, Ask, Asker
 from fanout.checks.model import Case, Check, wanted
+from fanout.hosts import Host
 from fanout.plan import LaunchPlan, NodePlan
 
 _SHARE_SECONDS = 15.0
@@ -83,6 +84,49 @@ def rehearsed(case: Case, asker: Asker, plan: Callable[[], LaunchPlan | str]) ->
     given = {name: {**_told(nodes[name]), "task": list(made.task)} for name in names}
     here = {name: {**answer.value, "given": given[name]} for name, answer in answers.items() if not answer.error}
     return _with(case, "rehearsal", here, {**why, **{name: answer.error for name, answer in answers.items()}})
+
+
+def code_again(case: Case, asker: Asker, questions: Callable[[Host], Mapping[str, Any]]) -> Case:
+    """Where some hosts have a git clone and others a plain copy, compare the files themselves on all of them."""
+    trees = case.of("tree")
+    if len({"head" in tree for tree in trees.values()}) < 2:
+        return case
+    hosts = [case.host(name) for name, tree in trees.items() if "head" in tree]
+    asks = [Ask(host=h.name, what="tree", args={**questions(h), "plain": True}, timeout=_SHARE_SECONDS) for h in hosts]
+    facts = dict(case.facts)
+    for ask, answer in zip(asks, asker.ask(asks), strict=True):
+        if not answer.error:
+            facts[ask.host] = {**facts[ask.host], "tree": answer.value}
+    return replace(case, facts=facts)
+
+
+def relooked(case: Case, asker: Asker, questions: Callable[[Host], Mapping[str, Any]]) -> Case:
+    """Look at the Python that train.sh was seen to start, where that is another than the login's."""
+    calls = {name: row["calls"][-1] for name, row in case.of("rehearsal").items() if row["calls"]}
+    asks, facts = [], dict(case.facts)
+    for host in case.request.hosts:
+        call = calls.get(host.name)
+        if call is None or not call["python"]:
+            continue
+        looked = facts[host.name].get("software")
+        roots = [folder for folder in call["env"].get("PYTHONPATH", "").split(":") if folder]
+        if looked and not roots and _folder(looked["executable"]) == _folder(call["python"]):
+            facts[host.name] = {**facts[host.name], "software": {**looked, "of_run": True}}
+            continue
+        args = {**questions(host), "python": call["python"], "roots": [*roots, call["cwd"]]}
+        asks.append(Ask(host=host.name, what="software", args=args, timeout=_PLAY_SECONDS))
+    missing = {name: dict(row) for name, row in case.missing.items()}
+    for ask, answer in zip(asks, asker.ask(asks) if asks else (), strict=True):
+        if answer.error:
+            facts[ask.host] = {name: row for name, row in facts[ask.host].items() if name != "software"}
+            missing.setdefault(ask.host, {})["software"] = f"the Python that train.sh starts: {answer.error}"
+        else:
+            facts[ask.host] = {**facts[ask.host], "software": {**answer.value, "of_run": True}}
+    return replace(case, facts=facts, missing=missing)
+
+
+def _folder(program: str) -> str:
+    return program.rpartition("/")[0]
 
 
 def _told(node: NodePlan) -> dict[str, str]:

@@ -9,6 +9,7 @@ FLOORS = {
     "hosts": 1,
     "settings": 2,
     "state": 2,
+    "commands": 2,
     "groups": 2,
     "descriptors": 2,
     "outcome": 3,

@@ -23,6 +23,8 @@ _ANSWERED_BY = {
     "deep-step": ("probes_deep", "stepped"),
     "runs": ("probes_runs", "ask_runs"),
     "clean": ("probes_runs", "ask_clean"),
+    "tree": ("probes_tree", "ask_tree"),
+    "software": ("probes_soft", "ask_software"),
     "rehearse": ("probes_rehearsal", "ask_rehearse"),
     "share": ("probes_share", "ask_share"),
     "shared": ("probes_share", "ask_shared"),

@@ -15,6 +15,7 @@ from . import (
     probes_host,
     probes_net,
     probes_rdma,
+    probes_runs,
     probes_services,
     probes_soft,
     probes_tree,
@@ -39,7 +40,6 @@ QUICK: Sections = {
     "session": probes_host.session,
     "environment": probes_host.environment,
     "stuck": probes_host.stuck,
-    "leftovers": probes_host.leftovers,
     "interfaces": probes_net.interfaces,
     "route": probes_net.route,
     "ports": probes_net.port_ranges,
@@ -59,6 +59,8 @@ GUARDED: Sections = {
     "space": probes_files.space,
     "tree": probes_tree.tree,
     "locks": probes_files.stale_locks,
+    "runs": probes_runs.live,
+    "leftovers": probes_runs.leftovers,
 }
 
 # These wait for a program: all are started first, and collected last.

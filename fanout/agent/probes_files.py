@@ -5,10 +5,11 @@ from __future__ import annotations
 import glob
 import hashlib
 import os
+import re
 import stat
 import time
 
-from .probes_tools import read, search_path
+from .probes_tools import read, read_or_empty, search_path
 from .procs import all_pids
 
 TYPE_CHECKING = False  # what typing says, without the price of importing it on a host
@@ -59,15 +60,24 @@ def about(path: str) -> dict[str, Any]:
     )  # fmt: skip
     if row["kind"] == "directory":
         row["mount"] = mount_of(row["real"])
+        row["entries"] = _count(path) if row["readable"] and row["searchable"] else None
     elif row["kind"] == "file" and row["readable"] and seen.st_size <= _HASHED:
         row.update(_content(path))
     return row
 
 
 _WORDS = (
-    "torchrun", "torch.distributed", "accelerate launch", "deepspeed", "activate", "conda ", "module load", "uv run",
-    "pipefail", "| tee", "NNODES", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT", "NPROC_PER_NODE",
+    "torchrun", "torch.distributed", "accelerate launch", "deepspeed", "pipefail", "| tee", "NNODES", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT", "NPROC_PER_NODE",
 )  # fmt: skip
+
+# A command that changes where programs are found, at the place of a command; what a script prints is no command.
+_MESSAGES = re.compile(rb"""\b(?:echo|printf)\b(?:\s+(?:"(?:\\.|[^"\\])*"|'[^']*'|[^\s"';&|<>]+))*""")
+_ACTIVATES = re.compile(
+    rb"(?:^|[;&|({]|\b(?:then|do|else)\b)\s*(?:"
+    rb"(?:source|\.)\s+\S|(?:exec\s+)?(?:conda|mamba|micromamba|module|ml|uv|poetry|pixi|pipenv|spack|eval|docker|podman|"
+    rb"apptainer|singularity|enroot|srun|nix|nix-shell)\s|(?:export\s+)?PATH=)",
+    re.MULTILINE,
+)
 
 
 def _content(path: str) -> dict[str, Any]:
@@ -80,7 +90,14 @@ def _content(path: str) -> dict[str, Any]:
     if path.endswith((".sh", ".bash")):
         text = b"\n".join(line for line in data.split(b"\n") if not line.lstrip().startswith(b"#"))
         row["mentions"] = [word for word in _WORDS if word.encode() in text]
+        row["activates"] = bool(_ACTIVATES.search(_MESSAGES.sub(b"", text)))
     return row
+
+
+def _count(path: str) -> int:
+    """How many entries a directory has, counted up to a thousand."""
+    with os.scandir(path) as entries:
+        return sum(1 for _ in zip(range(1000), entries))
 
 
 def nearest(path: str) -> dict[str, Any]:
@@ -88,7 +105,8 @@ def nearest(path: str) -> dict[str, Any]:
     folder = os.path.dirname(path.rstrip("/")) or "/"
     while not os.path.isdir(folder) and folder != "/":
         folder = os.path.dirname(folder) or "/"
-    return {"path": folder, "writable": os.access(folder, os.W_OK | os.X_OK)}
+    writable = os.access(folder, os.W_OK | os.X_OK)
+    return {"path": folder, "writable": writable, "mount": {} if writable else mount_of(os.path.realpath(folder))}
 
 
 def mount_of(path: str) -> dict[str, str]:
@@ -118,10 +136,11 @@ def space(args: dict[str, Any]) -> dict[str, Any]:
         path = placed(path, args)
         if not os.path.isdir(path):
             path = nearest(path)["path"]
-        seen = os.statvfs(path)
+        seen, mount = os.statvfs(path), mount_of(os.path.realpath(path))
         found[name] = {
             "path": path, "free": seen.f_bavail * seen.f_frsize, "total": seen.f_blocks * seen.f_frsize,
-            "inodes": seen.f_favail, "inodes_total": seen.f_files, "type": mount_of(os.path.realpath(path)).get("type", ""),
+            "inodes": seen.f_favail, "inodes_total": seen.f_files, "writable": os.access(path, os.W_OK | os.X_OK),
+            "type": mount.get("type", ""), "mount": mount,
         }  # fmt: skip
     return found
 
@@ -145,6 +164,17 @@ def which(name: str, path: str) -> str:
         full = os.path.join(folder or ".", name)
         if os.path.isfile(full) and os.access(full, os.X_OK):
             return full
+    return ""
+
+
+def python_of(program: str) -> str:
+    """The Python that runs a program: the one in its first line, else the one beside it; "" if there is neither."""
+    first = read_or_empty(program, 4096).split("\n", 1)[0]
+    named = first[2:].strip().split(" ")[0] if first.startswith("#!") else ""
+    beside = os.path.join(os.path.dirname(program), "python3") if program else ""
+    for python in (named if os.path.basename(named).startswith("python") else "", beside):
+        if python and os.access(python, os.X_OK):
+            return python
     return ""
 
 
@@ -178,12 +208,16 @@ def shared_memory(args: dict[str, Any]) -> list[dict[str, Any]]:
     return [{"path": os.path.join(_SHM, name), "bytes": size} for name, size in sorted(found.items())][:64]
 
 
-def stale_locks(args: dict[str, Any]) -> list[str]:
-    """Build locks older than ten minutes: an import that waits for one waits for ever, without a word."""
+def stale_locks(args: dict[str, Any]) -> list[dict[str, Any]]:
+    """Locks of extension builds that are older than ten minutes: whether the build is done, and who holds the lock."""
     cache = os.environ.get("TORCH_EXTENSIONS_DIR") or os.path.expanduser("~/.cache/torch_extensions")
-    now = time.time()
+    now, held = time.time(), read_or_empty("/proc/locks", 1 << 20)
     found = []
-    for path in glob.glob(cache + "/*/lock") + glob.glob(cache + "/*/*/lock"):
-        if now - os.stat(path).st_mtime > 600:
-            found.append(path)
-    return sorted(found)[:8]
+    for path in sorted(glob.glob(cache + "/*/lock") + glob.glob(cache + "/*/*/lock"))[:64]:
+        seen = os.stat(path)
+        if now - seen.st_mtime > 600:
+            file = "%02x:%02x:%d " % (os.major(seen.st_dev), os.minor(seen.st_dev), seen.st_ino)
+            holder = next((line.split()[4] for line in held.splitlines() if file in line and "FLOCK" in line), "")
+            built = bool(glob.glob(glob.escape(os.path.dirname(path)) + "/*.so"))
+            found.append({"path": path, "built": built, "holder": int(holder) if holder.isdigit() else 0})
+    return found[:8]

@@ -153,7 +153,7 @@ def session(args: dict[str, Any]) -> dict[str, Any]:
                 settings[name.strip()] = value.strip().lower() in ("yes", "true", "on", "1")
     name = user(args)["name"]
     return {
-        "logind": os.path.isdir("/run/systemd/seats") or os.path.isdir("/run/systemd/sessions"),
+        "logind": os.path.isdir("/run/systemd/system") and os.path.isdir("/run/systemd/sessions"),
         "linger": os.path.exists("/var/lib/systemd/linger/" + name),
         "remove_ipc": settings["RemoveIPC"],
         "kill_user_processes": settings["KillUserProcesses"],
@@ -191,27 +191,6 @@ def _sleepers() -> dict[int, str]:
             if rest[1:2] == "D":
                 found[int(name)] = head.partition("(")[2]
     return found
-
-
-def leftovers(args: dict[str, Any]) -> list[dict[str, Any]]:
-    """Our own processes that an earlier run left: they carry FANOUT_RUN_ID or are a torchrun of this user."""
-    mine = os.getuid()
-    found: list[dict[str, Any]] = []
-    for name in os.listdir("/proc"):
-        if not name.isdigit() or int(name) == os.getpid():
-            continue
-        try:
-            if os.stat("/proc/" + name).st_uid != mine:
-                continue
-            marks = read("/proc/%s/environ" % name, 1 << 18).split("\0")
-            argv = read("/proc/%s/cmdline" % name).rstrip("\0").split("\0")
-        except OSError:
-            continue
-        run = next((mark.partition("=")[2] for mark in marks if mark.startswith("FANOUT_RUN_ID=")), "")
-        torchrun = any(os.path.basename(word) == "torchrun" for word in argv[:2]) or "torch.distributed.run" in argv[:4]
-        if run or torchrun:
-            found.append({"pid": int(name), "command": " ".join(argv)[:120], "run": run, "age": age_of(int(name))})
-    return sorted(found, key=lambda row: int(row["pid"]))[:16]
 
 
 def age_of(pid: int) -> float | None:

@@ -19,8 +19,9 @@ import time
 
 from .joining import held
 from .probes_host import age_of
+from .probes_runs import is_kept
 from .probes_tools import read, read_or_empty
-from .procs import all_pids, stat_of
+from .procs import all_pids, mark_of, stat_of
 
 TYPE_CHECKING = False  # what typing says, without the price of importing it on a host
 if TYPE_CHECKING:
@@ -44,11 +45,23 @@ def ask_listen(args: dict[str, Any]) -> Iterator[dict[str, Any]]:
             "error": errno.errorcode.get(error.errno or 0, "error"),
             "text": error.strerror or str(error),
             "holder": holder_of(port),
+            "free": _next_free(port) if error.errno == errno.EADDRINUSE else 0,
         }
         return
     with server:
         yield {"port": server.getsockname()[1]}
         _serve(server, bytes.fromhex(args["key"]), time.monotonic() + float(args.get("seconds", 30)))
+
+
+def _next_free(port: int) -> int:
+    """The next port that can be bound, 0 where the next hundred are all taken."""
+    for other in range(port + 1, min(port + 100, 65536)):
+        try:
+            bound(other).close()
+            return other
+        except OSError:
+            continue
+    return 0
 
 
 def bound(port: int) -> socket.socket:
@@ -268,7 +281,7 @@ def holder_of(port: int) -> dict[str, Any]:
             pid = _owner(inode)
             if pid is not None:
                 command = read_or_empty("/proc/%d/cmdline" % pid).replace("\0", " ").strip()
-                about.update(pid=pid, command=command[:160], age=age_of(pid))
+                about.update(pid=pid, command=command[:160], age=age_of(pid), run=mark_of(pid)[0], kept=is_kept(pid))
             return about
     return {}
 

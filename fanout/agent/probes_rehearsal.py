@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import signal
 import time
 
 from . import probes_box, spawn
-from .probes_files import elsewhere, which
+from .probes_files import elsewhere, python_of, which
 from .probes_tools import NotHad, read, read_or_empty
 
 TYPE_CHECKING = False  # what typing says, without the price of importing it on a host
@@ -33,13 +34,19 @@ _MODULES = (
 )
 _TOLD = ("NNODES", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT", "NPROC_PER_NODE", "PYTHONPATH", "OMP_NUM_THREADS")
 
+_ERROR = re.compile(
+    r"(?:line \d+|\b\d+): .*(?:No such file or directory|Not a directory|Is a directory|Permission denied|not found|syntax error"
+    r"|unexpected|unbound variable|cannot execute|bad interpreter|parameter (?:null or )?not set)"
+)
+_HIDDEN = re.compile(r"(?: |^)(?:/run|/var/run|/dev/shm)/")
+
 _TOP = probes_box.INSIDE + "/stage"
 _PROGRAMS, _LIBRARY, _RECORDS = _TOP + "/bin", _TOP + "/lib", _TOP + "/records"
 
 # Writes who was called how, and in which environment; two files in one move each, so that none is seen half.
 _RECORDER = """#!/bin/sh
 mkdir -p %(records)s
-printf '%%s\\0' "$FANOUT_PLAYED_BY" "$PWD" "${0##*/}" "$@" > %(records)s/$$.part
+printf '%%s\\0' "$FANOUT_PLAYED_BY" "$PWD" "$0" "$@" > %(records)s/$$.part
 cat /proc/self/environ > %(records)s/$$.env
 mv %(records)s/$$.part %(records)s/$$.argv
 exit %(status)d
@@ -109,9 +116,10 @@ def ask_rehearse(args: dict[str, Any]) -> dict[str, Any]:
 def _play(args: dict[str, Any], cwd: str, env: dict[str, str], looked: list[str]) -> dict[str, Any]:
     """In the box: set the stage, let the script run to its end or its time's, and see what was recorded."""
     _set_stage()
-    for program in [which("torchrun", env.get("PATH", "")), *looked]:
-        if program:
-            probes_box.cover(program, _PROGRAMS + "/torchrun")
+    known = [program for program in [which("torchrun", env.get("PATH", "")), *looked] if program]
+    pythons = {os.path.realpath(program): python_of(program) for program in known}  # read before it is covered
+    for program in known:
+        probes_box.cover(program, _PROGRAMS + "/torchrun")
     played = dict(env, FANOUT_TASK=args["task"], FANOUT_PLAYED_BY="", FANOUT_BASH_ENV=env.get("BASH_ENV", ""))
     played["BASH_ENV"] = _LIBRARY + "/bash"
     played["PATH"] = _PROGRAMS + ":" + env.get("PATH", os.defpath)
@@ -119,11 +127,25 @@ def _play(args: dict[str, Any], cwd: str, env: dict[str, str], looked: list[str]
     output = os.memfd_create("rehearsal")
     began = time.monotonic()
     status = _run(args["argv"], played, cwd, output, float(args.get("seconds", _SECONDS)))
-    calls = _calls()
+    calls = _calls(pythons)
     return {
+        "errors": _errors(os.pread(output, 1 << 20, 0).decode("utf-8", "replace"), args["argv"]),
         "status": status, "seconds": round(time.monotonic() - began, 2), "calls": calls[:4], "count": len(calls),
         "words": os.pread(output, 1 << 20, max(0, os.fstat(output).st_size - 2000)).decode("utf-8", "replace")[-400:],
     }  # fmt: skip
+
+
+def _errors(text: str, argv: list[str]) -> list[str]:
+    """What the shell itself tells of the script's lines: a file or a program that is missing, a slip of syntax.
+
+    In the box /run and /dev/shm are empty: what is missing there may be there in a run.
+    """
+    files = {os.path.basename(word) for word in argv if word.endswith((".sh", ".bash"))} or {"bash"}
+    found = []
+    for line in text.splitlines():
+        if any(file in line for file in files) and _ERROR.search(line) and not _HIDDEN.search(line):
+            found.append(line.strip()[:200])
+    return list(dict.fromkeys(found))[:5]
 
 
 def _set_stage() -> None:
@@ -169,25 +191,35 @@ def _run(argv: list[str], env: dict[str, str], cwd: str, output: int, seconds: f
             return status
 
 
-def _calls() -> list[dict[str, Any]]:
+def _calls(pythons: dict[str, str]) -> list[dict[str, Any]]:
     """What the recorder wrote, in the order in which it was called."""
     found = []
     names = [name for name in os.listdir(_RECORDS) if name.endswith(".argv")] if os.path.isdir(_RECORDS) else []
     for name in sorted(names, key=lambda name: os.stat(os.path.join(_RECORDS, name)).st_mtime_ns):
         path = os.path.join(_RECORDS, name)
-        by, cwd, program, *words = read(path).split("\0")[:-1]
+        by, cwd, called, *words = read(path).split("\0")[:-1]
         pairs = (pair.partition("=") for pair in read_or_empty(path[:-5] + ".env").split("\0"))
         env = {key: value for key, _, value in pairs}
-        path_of = ":".join(folder for folder in env.get("PATH", "").split(":") if folder != _PROGRAMS)
+        program, real = os.path.basename(called), by or _real(called, cwd, env.get("PATH", ""))
         found.append({
-            "program": program, "argv": [word[:300] for word in words[:60]], "cwd": cwd,
-            "python": by or _beside(which(program, path_of)),
-            "env": {key: value[:300] for key, value in env.items() if key in _TOLD or key.startswith("PET_")},
+            "program": program, "argv": [word[:300] for word in words[:60]], "cwd": cwd, "real": real,
+            "python": by or pythons.get(os.path.realpath(real)) or python_of(real),
+            "env": {key: _without_stage(value)[:3000] for key, value in env.items() if _is_told(key)},
         })  # fmt: skip
     return found
 
 
-def _beside(program: str) -> str:
-    """The python of the environment that a program belongs to."""
-    beside = os.path.join(os.path.dirname(program), "python3") if program else ""
-    return beside if os.access(beside, os.X_OK) else ""
+def _is_told(key: str) -> bool:
+    return key in _TOLD or key.startswith("PET_")
+
+
+def _real(called: str, cwd: str, path: str) -> str:
+    """The program that a run would start here: the one that the recorder covers, else the first on the script's PATH."""
+    if os.path.dirname(called) != _PROGRAMS:
+        return os.path.join(cwd, called)
+    return which(os.path.basename(called), _without_stage(path))
+
+
+def _without_stage(path: str) -> str:
+    """A list of directories without those of the recorder."""
+    return ":".join(folder for folder in path.split(":") if folder not in (_PROGRAMS, _LIBRARY))

@@ -6,7 +6,9 @@ import json
 import os
 
 from .probes_host import age_of
+from .probes_runs import is_kept
 from .probes_tools import NotHad, read_or_empty
+from .procs import mark_of
 
 TYPE_CHECKING = False  # what typing says, without the price of importing it on a host
 if TYPE_CHECKING:
@@ -64,6 +66,7 @@ def process(pid: int, gpu: str, memory: str) -> dict[str, Any]:
     return {
         "gpu": gpu, "pid": pid, "memory": memory, "command": command[:120],
         "uid": _uid(pid), "user": _user(pid), "age": age_of(pid),
+        "run": mark_of(pid)[0] if is_kept(pid) else "",
     }  # fmt: skip
 
 

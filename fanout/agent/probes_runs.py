@@ -12,6 +12,7 @@ import subprocess
 
 from . import frames, place, prepare, procs, record
 from .probes_host import age_of
+from .probes_tools import read
 
 TYPE_CHECKING = False  # what typing says, without the price of importing it on a host
 if TYPE_CHECKING:
@@ -29,6 +30,46 @@ def ask_runs(args: dict[str, Any]) -> dict[str, Any]:
     runs = [_run(root, run, node) for root in roots for run, node in place.runs(root)]
     kept = {(entry["run"], entry["node"]) for entry in runs if entry["alive"]}
     return {"looked": roots or place.candidates(), "runs": runs, "processes": _processes(kept)}
+
+
+def live(args: dict[str, Any]) -> list[dict[str, Any]]:
+    """The runs of this user that go on here, with what they claim: port-29500, gpu-0."""
+    found = []
+    for root in place.existing():
+        for run, node in place.runs(root):
+            directory = place.run_directory(root, run, node)
+            if _standing(directory) is not None:
+                claims = prepare.read_about(directory).get("claims", [])
+                found.append({"run": run, "node": node, "claims": [str(claim) for claim in claims][:64]})
+    return found[:32]
+
+
+def is_kept(pid: int) -> bool:
+    """Whether a process belongs to a run whose keeper lives."""
+    return bool(procs.mark_of(pid)[0]) and _has_keeper(pid)
+
+
+def leftovers(args: dict[str, Any]) -> list[dict[str, Any]]:
+    """Our own processes of runs: they carry FANOUT_RUN_ID or are a torchrun of this user; ``kept``: the run goes on."""
+    mine = os.getuid()
+    found: list[dict[str, Any]] = []
+    for name in os.listdir("/proc"):
+        if not name.isdigit() or int(name) == os.getpid():
+            continue
+        try:
+            if os.stat("/proc/" + name).st_uid != mine:
+                continue
+            marks = read("/proc/%s/environ" % name, 1 << 18).split("\0")
+            argv = read("/proc/%s/cmdline" % name).rstrip("\0").split("\0")
+        except OSError:
+            continue
+        run = next((mark.partition("=")[2] for mark in marks if mark.startswith("FANOUT_RUN_ID=")), "")
+        torchrun = any(os.path.basename(word) == "torchrun" for word in argv[:2]) or "torch.distributed.run" in argv[:4]
+        if run or torchrun:
+            found.append({"pid": int(name), "command": " ".join(argv)[:120], "run": run, "age": age_of(int(name))})
+    for row in found:
+        row["kept"] = is_kept(int(row["pid"]))
+    return sorted(found, key=lambda row: int(row["pid"]))[:64]
 
 
 def _run(root: str, run: str, node: int) -> dict[str, Any]:

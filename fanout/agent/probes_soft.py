@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 
-from .probes_files import placed, which
+from .probes_files import placed, python_of, which
 from .probes_tools import NotHad, Program, search_path
 
 TYPE_CHECKING = False  # what typing says, without the price of importing it on a host
@@ -34,6 +34,9 @@ if home and home.origin:
     try: exec(open(os.path.join(os.path.dirname(home.origin), "version.py")).read(), names)
     except Exception: pass
     torch = {"version": names.get("__version__") or found.get("torch"), "cuda": names.get("cuda"), "hip": names.get("hip")}
+    try: baton = open(os.path.join(os.path.dirname(home.origin), "utils", "file_baton.py")).read()
+    except OSError: baton = ""
+    torch["baton"] = int("O_EXCL" in baton and "flock" not in baton)
 def unreadable(task):
     try: compile(open(task, "rb").read(4 << 20), task, "exec", 1024, True)  # ast.PyCF_ONLY_AST: read, and not made runnable
     except (SyntaxError, ValueError) as error: return "line %s: %s" % (getattr(error, "lineno", "?"), getattr(error, "msg", error))
@@ -48,23 +51,28 @@ def told(value):
     if isinstance(value, int): return str(value)
     units = str(value).encode("utf-16-be", "surrogatepass").hex()
     return '"%s"' % "".join("\\\\u" + units[at:at + 4] for at in range(0, len(units), 4))
+def place(name):
+    seen = spec(name)
+    where = seen and (list(seen.submodule_search_locations or ()) or [seen.origin])[0]
+    return where if where and any(os.path.dirname(where) == (root or os.getcwd()) for root in sys.argv[3:]) else ""
+absent = [name for name in imports if name not in ("__main__", "__future__") and not spec(name)]
+managed = sys.prefix == sys.base_prefix and os.path.exists(os.path.join(os.path.dirname(os.__file__), "EXTERNALLY-MANAGED"))
 print(told({"version": list(sys.version_info[:3]), "executable": sys.executable, "prefix": sys.prefix,
- "packages": found, "torch": torch, "syntax": syntax, "absent": [name for name in imports if not spec(name)]}))
+ "packages": found, "torch": torch, "syntax": syntax, "absent": absent, "pip": "system" if managed else "yes" if spec("pip") else "",
+ "own": {name: place(name) for name in imports if name not in absent and place(name)}}))
 """
 
 
 def start(args: dict[str, Any]) -> Program:
-    """Begin to ask the python beside torchrun, else the first ``python3`` on train.sh's PATH."""
+    """Begin to ask the Python of the run: ``args["python"]``, else that of torchrun, else the first on train.sh's PATH."""
     path = search_path(args)
-    torchrun = which("torchrun", path)
-    beside = os.path.join(os.path.dirname(torchrun), "python3") if torchrun else ""
-    python = beside if beside and os.access(beside, os.X_OK) else which("python3", path)
+    python = args.get("python") or python_of(which("torchrun", path)) or which("python3", path)
     if not python:
         raise NotHad("no python3 on PATH")
     task = args.get("paths", {}).get("task", "")
     top = placed(".", args)
     file = placed(task, args) if task else ""
-    roots = [os.path.dirname(file) if task else top, os.path.join(top, "VeOmni"), top]
+    roots = [os.path.dirname(file) if task else top, os.path.join(top, "VeOmni"), top, *args.get("roots", ())]
     imports = " ".join(args.get("imports", ()))
     env = dict(os.environ, PATH=path, PYTHONDONTWRITEBYTECODE="1")  # a look leaves nothing behind
     return Program([python, "-c", _LOOK, imports, file, *roots], env, float(args.get("software_seconds", 8.0)))
@@ -72,7 +80,15 @@ def start(args: dict[str, Any]) -> Program:
 
 def finish(program: Program) -> dict[str, Any]:
     status, text = program.output()
-    if status != 0:
-        raise NotHad("%s: %s" % (program.name, " ".join(text.split())[-300:]))
-    found: dict[str, Any] = json.loads(text.strip().splitlines()[-1])
+    try:
+        found = json.loads(text.strip().splitlines()[-1]) if status == 0 else None
+    except (ValueError, IndexError):
+        found = None
+    if not isinstance(found, dict):
+        raise NotHad("%s: %s" % (program.path, " ".join(text.split())[-300:] or "it prints nothing"))
     return found
+
+
+def ask_software(args: dict[str, Any]) -> dict[str, Any]:
+    """The same of one Python alone: the one that train.sh was seen to start (``args["python"]``)."""
+    return finish(start(args))

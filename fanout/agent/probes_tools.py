@@ -102,7 +102,7 @@ class Program:
     """A program that runs while we look elsewhere. Its output goes to a file in memory, so it can never block."""
 
     def __init__(self, argv: list[str], env: dict[str, str], seconds: float) -> None:
-        self.name = os.path.basename(argv[0])
+        self.path, self.name = argv[0], os.path.basename(argv[0])
         self._deadline = time.monotonic() + seconds
         self._seconds = seconds
         self._out = os.memfd_create("probe")

@@ -1,12 +1,14 @@
-"""The fingerprint of the work directory's code: git's own index where there is one, else a hash of the sources.
+"""The fingerprint of the work directory's code: git's own index where there is one, and a hash of what git does not track.
 
-Only reading: no lock is taken in the repository, and no configuration of the user is touched.
+Only reading: no lock is taken in the repository, and no configuration of the user is touched. Time and number of files
+are bounded; what is left out is named.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import time
 
 from .probes_files import placed
 from .probes_tools import NotHad, Program
@@ -16,45 +18,68 @@ if TYPE_CHECKING:
     from typing import Any
 
 _CODE = (".py", ".sh", ".yaml", ".yml", ".toml", ".cfg", ".ini", ".cpp", ".cu", ".cuh", ".h")
-_SKIPPED = {"__pycache__", "node_modules", "venv", "env", "wandb", "logs", "runs", "results", "checkpoints", "data"}
+_NEVER = ("__pycache__", "node_modules", "site-packages", "build", "dist")  # made from the code, on each host anew
+# What runs write, or read as data: their names say so. A package of such a name has modules right in it.
+_WRITTEN = (
+    "wandb",
+    "log",
+    "run",
+    "result",
+    "checkpoint",
+    "ckpt",
+    "data",
+    "output",
+    "venv",
+    "env",
+    "mlruns",
+    "tensorboard",
+)
 _MOST_FILES = 4000
+_MOST_CHANGED = 200
 _LARGEST = 1 << 20
+_SECONDS = 2.5
 
 
 def tree(args: dict[str, Any]) -> dict[str, Any]:
-    """``{"head", "index", "dirty": {path: sha256}, "empty_modules"}``, or ``{"files": {path: sha256}, "whole"}``."""
+    """``{"head", "code", "dirty": {path: hash}, "empty_modules"}`` of a git clone, and of every directory ``{"files":
+    {path: hash}, "whole", "left_out": [reason]}`` for what git does not track."""
     if not args.get("tree"):
         raise NotHad("not asked for")
     top = placed(".", args)
     if not os.path.isdir(top):
         raise NotHad("no directory %s" % top)
-    if os.path.exists(os.path.join(top, ".git")):
+    clone: dict[str, Any] = {}
+    tracked: set[str] = set()
+    if os.path.exists(os.path.join(top, ".git")) and not args.get("plain"):
         try:
-            return _git(os.path.realpath(top))
+            clone, tracked = _git(os.path.realpath(top))
         except NotHad:
             pass  # no git program, or one that refuses: the files themselves can still be read
-    return _walk(top)
+    walk = _Walk(top, tracked)
+    walk.go()
+    return {**clone, "files": walk.found, "whole": not walk.left_out, "left_out": walk.left_out}
 
 
-def _git(top: str) -> dict[str, Any]:
+def ask_tree(args: dict[str, Any]) -> dict[str, Any]:
+    """The same once more, by the files alone (``plain``): for a host whose others are no clones."""
+    return tree(args)
+
+
+def _git(top: str) -> tuple[dict[str, Any], set[str]]:
+    """What git tells of its clone, and the paths that it tracks."""
     head = _run(top, "rev-parse", "--short=12", "HEAD").strip()
-    index = _run(top, "ls-files", "-s", "-z")
+    entries = [line.split("\t", 1) for line in _run(top, "ls-files", "-s", "-z").split("\0") if line]
+    code = hashlib.sha256("\n".join("\t".join(entry) for entry in entries if entry[1].endswith(_CODE)).encode())
     dirty: dict[str, str] = {}
-    for entry in _run(top, "status", "--porcelain", "-z", "--untracked-files=normal").split("\0"):
+    for entry in _run(top, "status", "--porcelain", "-z", "--untracked-files=no", "--no-renames").split("\0"):
         path = entry[3:]
-        if not path.endswith(_CODE) or len(dirty) >= 200:
-            continue  # logs and results differ between hosts, and should
-        full = os.path.join(top, path)
-        if os.path.isfile(full):
-            dirty[path] = _hash(full)
-        elif entry[:2].strip() == "D":
-            dirty[path] = "deleted"
-    empty = [
-        line.split("\t", 1)[1]
-        for line in index.split("\0")
-        if line.startswith("160000 ") and not os.listdir(_existing(os.path.join(top, line.split("\t", 1)[1])))
-    ]
-    return {"head": head, "index": hashlib.sha256(index.encode()).hexdigest(), "dirty": dirty, "empty_modules": empty}
+        if path.endswith(_CODE) and len(dirty) < _MOST_CHANGED:  # logs and results differ between hosts, and should
+            full = os.path.join(top, path)
+            dirty[path] = _hash(full) if os.path.isfile(full) else "deleted"
+    modules = [path for mode, path in entries if mode.startswith("160000 ")]
+    empty = [path for path in modules if not os.listdir(_existing(os.path.join(top, path)))]
+    clone = {"head": head, "code": code.hexdigest()[:16], "dirty": dirty, "empty_modules": empty}
+    return clone, {path for _, path in entries}
 
 
 def _existing(path: str) -> str:
@@ -75,19 +100,79 @@ def _run(top: str, *words: str) -> str:
     return text
 
 
-def _walk(top: str) -> dict[str, Any]:
-    found: dict[str, str] = {}
-    for folder, folders, names in os.walk(top):
-        folders[:] = sorted(name for name in folders if name not in _SKIPPED and not name.startswith((".", "output")))
-        for name in sorted(names):
-            full = os.path.join(folder, name)
-            if name.endswith(_CODE) and os.path.isfile(full) and os.path.getsize(full) <= _LARGEST:
-                if len(found) >= _MOST_FILES:
-                    return {"files": found, "whole": False}
-                found[os.path.relpath(full, top)] = _hash(full)
-    return {"files": found, "whole": True}
+class _Walk:
+    """A walk over directories, those near the top first; links to directories are followed, each directory once."""
+
+    def __init__(self, top: str, tracked: set[str]) -> None:
+        self.found: dict[str, str] = {}
+        self.left_out: list[str] = []
+        self._tracked = tracked
+        self._until = time.monotonic() + _SECONDS
+        self._seen: set[tuple[int, int]] = set()
+        self._waiting: list[tuple[str, str, bool]] = [("", top, False)]  # path from the top, full path, modules alone
+
+    def go(self) -> None:
+        while self._waiting:
+            level, self._waiting = self._waiting, []
+            for inside, full, modules in level:
+                if not self._may_go_on(inside or "."):
+                    return
+                self._look(inside, full, modules)
+
+    def _may_go_on(self, where: str) -> bool:
+        if len(self.found) >= _MOST_FILES:
+            self.left_out.append("more than %d files, from %s on" % (_MOST_FILES, where))
+        elif time.monotonic() > self._until:
+            self.left_out.append("no time left after %g s, at %s" % (_SECONDS, where))
+        return not self.left_out or self.left_out[-1].startswith("cannot read")
+
+    def _look(self, inside: str, full: str, modules: bool) -> None:
+        try:
+            seen = os.stat(full)
+            if (seen.st_dev, seen.st_ino) in self._seen:
+                return
+            self._seen.add((seen.st_dev, seen.st_ino))
+            with os.scandir(full) as entries:
+                listed = sorted(entries, key=lambda entry: entry.name)
+        except OSError as error:
+            self.left_out.append("cannot read %s: %s" % (inside, error.strerror))
+            return
+        names = {entry.name for entry in listed}
+        if inside and ("pyvenv.cfg" in names or "conda-meta" in names):
+            return  # an environment: its packages are compared by their versions
+        if _is_written(os.path.basename(inside)):
+            modules = True
+            if not any(name.endswith(".py") for name in names):
+                return
+        for entry in listed:
+            path = os.path.join(inside, entry.name)
+            if entry.name.endswith((".py",) if modules else _CODE):
+                if path not in self._tracked and entry.is_file() and len(self.found) < _MOST_FILES:
+                    self._take(path, entry.path)
+            elif _may_hold_code(entry.name) and entry.is_dir():
+                self._waiting.append((path, entry.path, modules))
+
+    def _take(self, path: str, full: str) -> None:
+        try:
+            self.found[path] = _hash(full)
+        except OSError as error:
+            self.found[path] = "cannot be read (%s)" % error.strerror
+
+
+def _may_hold_code(name: str) -> bool:
+    return not name.startswith(".") and name not in _NEVER and not name.endswith((".egg-info", ".dist-info"))
+
+
+def _is_written(name: str) -> bool:
+    plain = name.lower().lstrip(".")
+    return any(
+        plain in (word, word + "s") or plain.startswith((word + "_", word + "-", word + "s_")) for word in _WRITTEN
+    )
 
 
 def _hash(path: str) -> str:
+    size = os.path.getsize(path)
+    if size > _LARGEST:
+        return "%d bytes" % size
     with open(path, "rb") as file:
         return hashlib.sha256(file.read(_LARGEST)).hexdigest()[:16]

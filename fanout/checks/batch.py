@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from fanout.checks import config
 from fanout.checks.gpu import count
 from fanout.checks.model import Case, Check, Verdict, ok, skip, warn
-from fanout.checks.storage import unread
+from fanout.checks.places import unread
 
 
 def _batch(case: Case) -> Iterator[Verdict]:

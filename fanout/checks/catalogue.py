@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fanout.checks import (
     batch,
+    code,
     deep,
     deep_speed,
     evidence,
@@ -17,7 +18,9 @@ from fanout.checks import (
     limits,
     loss,
     mesh,
+    modules,
     network,
+    places,
     rehearsal,
     services,
     software,
@@ -36,8 +39,11 @@ _ROOMS = (
     + interfaces.CHECKS
     + fabric.CHECKS
     + files.CHECKS
+    + code.CHECKS
+    + places.CHECKS
     + storage.CHECKS
     + software.CHECKS
+    + modules.CHECKS
     + gpu.CHECKS
     + gpu_health.CHECKS
     + gpu_links.CHECKS

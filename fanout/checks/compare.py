@@ -62,17 +62,6 @@ def have(hosts: tuple[str, ...]) -> str:
     return f"{fold(hosts)} {'has' if len(hosts) == 1 else 'have'}"
 
 
-def copy_file(path: str, source: str, host: str) -> str:
-    """What copies a file from host to host; rsync refuses two hosts, scp takes the bytes by way of whoever types it."""
-    return f"scp -3p {source}:{path} {host}:{path}"
-
-
-def copy_tree(path: str, source: str, host: str) -> str:
-    """The same for a directory, whether it is there or not; ``source`` "" is the machine of whoever types it."""
-    pack = f"tar -C {path} -c ."
-    return f"{f'ssh {source} {pack}' if source else pack} | ssh {host} 'mkdir -p {path} && tar -C {path} -x'"
-
-
 def numbers(version: object, count: int = 2) -> tuple[int, ...]:
     """Major and minor of ``2.9.1+cu128``, or more of it; () of what is no version, which is below all."""
     parts = str(version or "").split(".")[:count]

@@ -2,32 +2,61 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+MOST = 100  # paths that hosts are asked for
 _STARTS = ("/", "./", "../", "~/")
 _OUTPUT_WORDS = ("output", "save", "log", "ckpt", "checkpoint", "cache", "result", "profile", "trace", "dump")
-
-_MOST = 40
+_PATH_KEY = re.compile(r"(^|_)(path|file|dir|directory|folder|root|filename|jsonl?|csv|parquet)s?$")
+_HAS_ENDING = re.compile(
+    r"\.(jsonl?|csv|tsv|txt|parquet|arrow|ya?ml|toml|bin|pt|pth|ckpt|safetensors|np[yz]|h5|hdf5|idx|mmap|pkl|model|tar|gz|zst|zip"
+    r"|lmdb|db|mds|py)$"
+)
+_NO_PATH = re.compile(r"[\s\"'<>|=$]|://|^\w+:[^/\\]")  # prose, variables that only the task expands, addresses
+_PATTERN = re.compile(r"[*?\[{]")
 
 
 def paths(values: Any) -> dict[str, str]:
-    """``input`` paths as ``config:data.train_path``, those written to as ``output:train.output_dir``.
+    """Paths that are read as ``config:data.train_path``, those written to as ``output:train.output_dir``, and as
+    ``maybe:model.path`` what may as well be a name on a hub (``org/model``).
 
-    A value is a path if it begins like one. A value such as ``org/model`` under a key that ends in ``_path`` may as
-    well be a name on a hub: it is left alone.
+    A value is a path if it begins like one, ends like a file, or stands under a key that says so. Of a pattern
+    (``data/*.jsonl``) it is the directory.
     """
     found = {}
     for key, value in _leaves(values):
-        if value.startswith(_STARTS) and "\n" not in value and "*" not in value:
-            last = key.rpartition(".")[2].lower()
-            written = any(word in last for word in _OUTPUT_WORDS) and "load" not in last and "resume" not in last
-            found[f"{'output' if written else 'config'}:{key}"] = value
-        elif key.rpartition(".")[2].lower() in ("output_dir", "save_dir", "log_dir") and value and "://" not in value:
-            found[f"output:{key}"] = value
-        if len(found) >= _MOST:
-            break
+        for number, part in enumerate(parts := [part for part in value.split(",") if part] or [""]):
+            kind = _kind(key, part)
+            if kind:
+                suffix = f"[{number}]" if len(parts) > 1 else ""
+                found[f"{kind}:{key}{suffix}"] = _before_pattern(part)
     return found
+
+
+def _kind(key: str, value: str) -> str:
+    """``config``, ``output``, ``maybe``; "" for a value that is no path."""
+    last = re.sub(r"\[\d+\]$", "", key.rpartition(".")[2]).lower()
+    says_so = bool(_PATH_KEY.search(last))
+    begins = value.startswith(_STARTS)
+    if not value.strip("./~") or _NO_PATH.search(value):
+        return ""
+    if not begins and not says_so and not ("/" in value and _HAS_ENDING.search(value)):
+        return ""
+    written = any(word in last for word in _OUTPUT_WORDS) and "load" not in last and "resume" not in last
+    if written:
+        return "output" if begins or last.endswith(("dir", "path", "directory", "folder")) else ""
+    sure = (
+        begins or _HAS_ENDING.search(value) or value.count("/") > 1 or _PATTERN.search(value) or last.endswith("_dir")
+    )
+    return "config" if sure else "maybe"
+
+
+def _before_pattern(path: str) -> str:
+    """The part of a pattern that names a directory."""
+    match = _PATTERN.search(path)
+    return path if match is None else path[: match.start()].rpartition("/")[0] or "."
 
 
 def _leaves(values: Any, prefix: str = "") -> Iterator[tuple[str, str]]:

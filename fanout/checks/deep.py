@@ -48,9 +48,9 @@ def _torch(case: Case) -> Iterator[Verdict]:
 
 def _without(case: Case, name: str, error: str) -> str:
     if "No module named" not in error and "not found" not in error:
-        return f"see the whole of it:  ssh {name} python3 -c 'import torch'"
+        return "see the whole of it:  " + case.on(name, "python3 -c 'import torch'")
     if case.request.venv:
-        return f"install it there:  ssh {name} {case.request.venv}/bin/pip install torch   or name another environment with  --venv DIR"
+        return f"install it there:  {case.on(name, f'{case.request.venv}/bin/pip install torch')}   or name another environment with  --venv DIR"
     return "name the environment that has it with  --venv DIR  (or what activates it with  --setup CMD)"
 
 
@@ -73,13 +73,13 @@ def _rendezvous(case: Case) -> Iterator[Verdict]:
             yield _storeless(case, test, name, trouble)
         elif trouble.get("died"):
             named.add(name)
-            yield fail(name, f"its process was lost at {_stage(trouble)}: {trouble['error']}", _by_hand(name))
+            yield fail(name, f"its process was lost at {_stage(trouble)}: {trouble['error']}", _by_hand(case, name))
         elif name in absent:
             named.add(name)
-            yield fail(name, "it never came to the meeting; the others were there and waited", _by_hand(name))
+            yield fail(name, "it never came to the meeting; the others were there and waited", _by_hand(case, name))
         elif trouble and name not in test.order:
             named.add(name)
-            yield fail(name, f"its process hangs at {_stage(trouble)}: {trouble['error']}", _by_hand(name))
+            yield fail(name, f"its process hangs at {_stage(trouble)}: {trouble['error']}", _by_hand(case, name))
     broken = [blame for blame in test.blames if blame.broken and test.pairs[blame.pairs[0]].stage in MEETING]
     for blame in broken:
         if set(blame.hosts) & named:
@@ -90,7 +90,7 @@ def _rendezvous(case: Case) -> Iterator[Verdict]:
     for trouble in [test.trouble(name) for name in rest]:
         if not named and trouble and trouble.get("stage") in MEETING:
             saw = f"all together fail at {_stage(trouble)}, although the pairs work: {trouble['error']}"
-            yield fail(rest, saw, _by_hand(rest[0]))
+            yield fail(rest, saw, _by_hand(case, rest[0]))
             return
     yield ok(rest, f"{test.backend}, {len(test.order)} processes" if rest and test.order else "")
 
@@ -110,11 +110,11 @@ def _storeless(case: Case, test: DeepTest, name: str, trouble: Mapping[str, Any]
     if name == first:
         return fail(
             name, f"torch cannot open its store at {test.place}: {trouble['error']}",
-            f"see who has the port:  ssh {name} ss -ltnp ; or take another with --master-port",
+            f"see who has the port:  {case.on(name, 'ss -ltnp')}   or take another with  --master-port N",
         )  # fmt: skip
     return fail(
         name, f"it does not reach torch's store at {test.place} on {first}: {trouble['error']}",
-        f"see the rows master-addr and reverse-names; by hand:  ssh {name} nc -vz {test.place.replace(':', ' ')}",
+        f"see the rows master-addr and reverse-names; by hand:  {case.on(name, 'nc -vz ' + test.place.replace(':', ' '))}",
     )  # fmt: skip
 
 
@@ -122,8 +122,8 @@ def _stage(trouble: Mapping[str, Any]) -> str:
     return str(trouble.get("stage") or "the start")
 
 
-def _by_hand(name: str) -> str:
-    return f"run it again; if it stays, look there:  ssh {name} 'uptime; dmesg | tail'"
+def _by_hand(case: Case, name: str) -> str:
+    return f"run it again; if it stays, look there:  {case.on(name, 'uptime; dmesg | tail')}"
 
 
 def _apart(case: Case, test: DeepTest, blame: Blame) -> Verdict:

@@ -9,6 +9,7 @@ from typing import Any
 from fanout.checks import pairs
 from fanout.checks.compare import outliers
 from fanout.checks.deep import made, unmade
+from fanout.checks.interfaces import by_host
 from fanout.checks.model import Case, Check, Verdict, alone, fail, ok, skip, warn
 from fanout.checks.pairs import Blame
 from fanout.checks.together import MEETING, DeepTest, partners, rate, volume, wrong
@@ -76,9 +77,11 @@ def _slow(case: Case, test: DeepTest, blame: Blame) -> Verdict:
     usual = pairs.usual(test.pairs)
     saw = f"{rate(best)} {_between(blame)}; {rate(usual)} is usual here ({best / usual:.0%})"
     where = blame.hosts[0]
-    interface = case.host(where).iface or "IFACE"
+    interface = by_host(case).get(where, "IFACE")
     if len(blame.hosts) == 1:
-        cure = f"its cable, switch port or driver:  ssh {where} 'ethtool {interface}; ip -s link show {interface}'"
+        cure = (
+            f"its cable, switch port or driver:  {case.on(where, f'ethtool {interface}; ip -s link show {interface}')}"
+        )
     else:
         cure = "each is fast with others: look at what lies between the two (switches, uplinks, routes)"
     return warn(blame.hosts, saw, cure)
@@ -100,34 +103,36 @@ def _gpus(case: Case) -> Iterator[Verdict]:
         for local, one in enumerate(processes):
             if one.get("error"):
                 yield fail(
-                    name, f"GPU {local} did not do its work: {one['error']}", f"ssh {name} nvidia-smi -q -i {local}"
+                    name, f"GPU {local} did not do its work: {one['error']}", case.on(name, f"nvidia-smi -q -i {local}")
                 )
             elif one["differing"]:
                 yield fail(
                     name, f"GPU {local} computes the same product differently: {one['differing']} elements",
-                    f"it is broken: leave it out with gpus= in the hostfile, and see  ssh {name} nvidia-smi -q -i {local}",
+                    f"it is broken: leave it out with gpus= in the hostfile, and see  {case.on(name, f'nvidia-smi -q -i {local}')}",
                 )  # fmt: skip
             else:
                 same.setdefault(test.began[name][local]["gpu"], {})[f"{name}:{local}"] = one
     for model, rows in same.items():
-        yield from _compared(model, rows)
+        yield from _compared(case, model, rows)
 
 
-def _compared(model: str, rows: Mapping[str, Mapping[str, Any]]) -> Iterator[Verdict]:
+def _compared(case: Case, model: str, rows: Mapping[str, Mapping[str, Any]]) -> Iterator[Verdict]:
     """GPUs of one model against each other: the same bits, and nearly the same speed."""
     for odd in outliers({place: row["bits"] for place, row in rows.items()}):
         for place in odd.hosts:
-            name, _, local = place.partition(":")
+            name, _, local = place.rpartition(":")
             yield fail(
                 name, f"GPU {local} ({model}) gets another product than the other {len(rows) - len(odd.hosts)} of its model",
-                f"it, or its driver, is broken: leave it out with gpus=, and see  ssh {name} nvidia-smi -q -i {local}",
+                f"it, or its driver, is broken: leave it out with gpus=, and see  {case.on(name, f'nvidia-smi -q -i {local}')}",
             )  # fmt: skip
     usual = statistics.median(row["tflops"] for row in rows.values())
     for place, row in rows.items():
-        name, _, local = place.partition(":")
+        name, _, local = place.rpartition(":")
         if row["tflops"] < SLOW_GPU * usual:
             saw = f"GPU {local} ({model}) does {row['tflops']:.0f} TFLOPS, {usual:.0f} is usual here"
-            yield warn(name, saw, f"heat, power or a clock limit:  ssh {name} nvidia-smi -q -d PERFORMANCE -i {local}")
+            yield warn(
+                name, saw, f"heat, power or a clock limit:  {case.on(name, f'nvidia-smi -q -d PERFORMANCE -i {local}')}"
+            )
         else:
             yield ok(name, f"{row['tflops']:.0f} TFLOPS")
 

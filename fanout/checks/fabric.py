@@ -23,18 +23,20 @@ def _ports(case: Case) -> Iterator[Verdict]:
         down = [row["port"] for row in ports[first] if row["state"] != "ACTIVE"]
         which = f"; down: {' '.join(down[:4])}" if down else ""
         yield warn(
-            odd.hosts, f"active InfiniBand ports: {odd.against(_rates)}{which}", f"see them:  ssh {first} ibstat"
+            odd.hosts,
+            f"active InfiniBand ports: {odd.against(_rates)}{which}",
+            f"see them:  {case.on(first, 'ibstat')}",
         )
     for name, rows in ports.items():
         if rows and not rows[0]["usable"]:
             yield warn(
                 name, "this user may not open /dev/infiniband/uverbs*",
-                f"NCCL falls back to slow sockets:  ssh {name} sudo usermod -aG rdma $USER",
+                f"NCCL falls back to slow sockets:  {case.on(name, 'sudo usermod -aG rdma $(id -un)')}",
             )  # fmt: skip
         elif rows and not rows[0]["library"]:
             yield warn(
                 name, "there is no libibverbs.so.1, by which NCCL opens the ports",
-                f"NCCL falls back to slow sockets:  ssh {name} sudo apt install libibverbs1 ibverbs-providers",
+                f"NCCL falls back to slow sockets:  {case.on(name, 'sudo apt install libibverbs1 ibverbs-providers')}",
             )  # fmt: skip
 
 
@@ -54,7 +56,7 @@ def _errors(case: Case) -> Iterator[Verdict]:
             others = f"; {usual[name]:.0f} is usual on the others" if name in usual else ""
             yield info(
                 name, f"errors since boot: {', '.join(f'{key} {counters[key]}' for key in worst)}{others}",
-                f"a bad cable or port, if they grow in a run (its report tells):  ssh {name} perfquery -x",
+                f"a bad cable or port, if they grow in a run (its report tells):  {case.on(name, 'perfquery -x')}",
             )  # fmt: skip
 
 
@@ -99,7 +101,7 @@ def _direct(case: Case) -> Iterator[Verdict]:
         else:
             yield info(
                 name, "the network card cannot read GPU memory: neither nvidia_peermem nor the open driver is loaded",
-                f"half the bandwidth is lost on the way through main memory:  ssh {name} sudo modprobe nvidia-peermem",
+                f"half the bandwidth is lost on the way through main memory:  {case.on(name, 'sudo modprobe nvidia-peermem')}",
             )  # fmt: skip
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from shlex import quote
 from typing import Any
 
-from fanout.checks.compare import copy_file, copy_tree, outliers
+from fanout.checks.compare import outliers
 from fanout.checks.model import Case, Check, CheckRequest, Verdict, fail, ok, warn
+from fanout.hosts import fold
 
 
 def _rows(case: Case, what: str) -> dict[str, Mapping[str, Any]]:
@@ -20,17 +22,18 @@ def _file_server(case: Case) -> Iterator[Verdict]:
         if case.facts[name] and why.startswith("no answer"):
             yield fail(
                 name, f"the files of the run do not answer: {why}",
-                f"a file server is gone: see  ssh {name} 'mount -t nfs,nfs4; dmesg | tail'",
+                f"a file server is gone: see  {case.on(name, 'mount -t nfs,nfs4; dmesg | tail')}",
             )  # fmt: skip
 
 
 def _workdir(case: Case) -> Iterator[Verdict]:
     rows = _rows(case, "workdir")
-    there = tuple(name for name, row in rows.items() if row["kind"] == "directory")
+    there = tuple(name for name, row in rows.items() if row["kind"] == "directory" and row.get("entries") != 0)
+    full = tuple(name for name in there if rows[name].get("entries"))
     for name, row in rows.items():
         path = row["path"]
         if row["kind"] == "missing":
-            yield fail(name, f"no directory {path}{_until(row)}", _bring(path, name, there))
+            yield fail(name, f"no directory {path}{_until(row)}", _bring(case, path, name, there))
         elif row["kind"] != "directory":
             yield fail(
                 name,
@@ -38,9 +41,34 @@ def _workdir(case: Case) -> Iterator[Verdict]:
                 "name the right one with  --chdir DIR  or  workdir=DIR  in the hostfile",
             )
         elif not row["searchable"]:
-            yield fail(name, f"no permission to enter {path}", f"let this user in:  ssh {name} chmod o+x {path}")
+            yield fail(
+                name,
+                f"no permission to enter {path}",
+                f"let this user in:  {case.on(name, f'chmod o+x {quote(path)}')}",
+            )
+        elif full and row.get("entries") == 0:
+            yield _empty(case, name, row, full)
         else:
             yield ok(name, path)
+
+
+def _empty(case: Case, name: str, row: Mapping[str, Any], full: tuple[str, ...]) -> Verdict:
+    """An empty directory where others have the project: mostly another file system is mounted over it, or none is."""
+    path, mount = row["path"], row.get("mount", {})
+    on_top = mount.get("point") == row.get("real")
+    read_only = "ro" in mount.get("options", "").split(",")
+    how = (
+        f" ({mount['type']} of {mount['source']} is mounted there{', read-only' if read_only else ''})"
+        if on_top
+        else ""
+    )
+    if on_top:
+        cure = f"see what is mounted there:  {case.on(name, 'findmnt -T ' + quote(path))}   {fold(full)} has it from  {case.on(full[0], 'findmnt -T ' + quote(path))}"
+    else:
+        cure = _bring(case, path, name, full)
+    return fail(
+        name, f"{path} is empty{how}; {fold(full)} {'has' if len(full) == 1 else 'have'} the project in it", cure
+    )
 
 
 def _until(row: Mapping[str, Any]) -> str:
@@ -53,8 +81,9 @@ def _until(row: Mapping[str, Any]) -> str:
     return f" ({above} exists)" if above not in ("", "/") else ""
 
 
-def _bring(path: str, name: str, there: tuple[str, ...]) -> str:
-    return f"copy it there:  {copy_tree(path, there[0] if there else '', name)}   or name another with  --chdir DIR"
+def _bring(case: Case, path: str, name: str, there: tuple[str, ...]) -> str:
+    copy = case.commands.copy_tree(path, there[0] if there else "", name)
+    return f"copy it there:  {copy}   or name another with  --chdir DIR"
 
 
 def _script(case: Case) -> Iterator[Verdict]:
@@ -67,7 +96,9 @@ def _script(case: Case) -> Iterator[Verdict]:
     yield from _present(case, "script", rows)
     for name, row in rows.items():
         if row.get("crlf"):
-            yield fail(name, f"{row['path']} has Windows line ends", f"ssh {name} sed -i 's/\\r$//' {row['path']}")
+            yield fail(
+                name, f"{row['path']} has Windows line ends", case.on(name, f"sed -i 's/\\r$//' {quote(row['path'])}")
+            )
 
 
 def _task(case: Case) -> Iterator[Verdict]:
@@ -85,18 +116,18 @@ def _present(case: Case, what: str, rows: Mapping[str, Mapping[str, Any]]) -> It
     for name, row in rows.items():
         path = row["path"]
         if row["kind"] == "missing":
-            yield fail(name, f"no file {path}{_until(row)}", _send(path, name, there))
+            yield fail(name, f"no file {path}{_until(row)}", _send(case, path, name, there))
         elif row["kind"] != "file":
             yield fail(name, f"{path} is not a file but a {row['kind']}", "give the path of the file itself")
         elif not row["readable"]:
-            yield fail(name, f"no permission to read {path}", f"ssh {name} chmod a+r {path}")
+            yield fail(name, f"no permission to read {path}", case.on(name, f"chmod a+r {quote(path)}"))
         else:
             good[name] = (row.get("sha256"), row["size"])
     for odd in outliers(good):
         first = odd.hosts[0]
         yield fail(
             odd.hosts, f"{rows[first]['path']} differs: {odd.against(_content)}",
-            f"bring the right one to all:  {copy_file(rows[first]['path'], odd.others[0], first)}",
+            f"bring the right one to all:  {case.commands.copy_file(rows[first]['path'], odd.others[0], first)}",
         )  # fmt: skip
 
 
@@ -104,10 +135,10 @@ def _content(file: tuple[str | None, int]) -> str:
     return f"{file[1]} bytes, sha256 {(file[0] or '?')[:8]}…"
 
 
-def _send(path: str, name: str, there: tuple[str, ...]) -> str:
+def _send(case: Case, path: str, name: str, there: tuple[str, ...]) -> str:
     if not there:
         return f"it is on no host: is the path right? It is looked for in the work directory ({_folder(path)})"
-    return f"copy it there:  {copy_file(path, there[0], name)}"
+    return f"copy it there:  {case.commands.copy_file(path, there[0], name)}"
 
 
 def _folder(path: str) -> str:
@@ -118,12 +149,19 @@ def _writable(case: Case) -> Iterator[Verdict]:
     for name, row in _rows(case, "workdir").items():
         if row["kind"] == "directory" and not row["writable"]:
             options = row.get("mount", {}).get("options", "")
-            why = "mounted read-only" if "ro" in options.split(",") else "no permission"
+            point = row.get("mount", {}).get("point", row["path"])
+            read_only = "ro" in options.split(",")
             yield warn(
                 name,
-                f"cannot write in {row['path']} ({why})",
-                "log files and checkpoints that train.sh makes there will fail",
+                f"cannot write in {row['path']} ({f'{point} is mounted read-only' if read_only else 'no permission'})",
+                "log files and checkpoints that train.sh makes there will fail: "
+                + (remount(case, name, point) if read_only else "let this user write there"),
             )
+
+
+def remount(case: Case, name: str, point: str) -> str:
+    """Return what makes a file system writable."""
+    return f"mount it read-write:  {case.on(name, 'sudo mount -o remount,rw ' + quote(point))}"
 
 
 def _no_task(request: CheckRequest) -> str:

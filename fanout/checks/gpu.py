@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from fanout.checks.compare import age, outliers
+from fanout.checks import live
+from fanout.checks.compare import age, grouped, outliers
 from fanout.checks.model import Case, Check, Verdict, fail, info, ok, warn
 from fanout.hosts import Host
 
@@ -28,7 +29,7 @@ def _slots(case: Case) -> Iterator[Verdict]:
         elif found and wanted > found:
             yield fail(
                 name, f"slots={wanted}, but {found} GPU{'s' * (found != 1)} there",
-                f"{host.origin}: write  {name} slots={found}   (or see where a GPU went:  ssh {name} nvidia-smi)",
+                f"{host.origin}: write  {name} slots={found}   (or see where a GPU went:  {case.on(name, 'nvidia-smi')})",
             )  # fmt: skip
         else:
             yield ok(name, f"{wanted} of {found} GPUs" if found else f"{wanted} process{'es' * (wanted != 1)}, no GPU")
@@ -36,7 +37,7 @@ def _slots(case: Case) -> Iterator[Verdict]:
 
 
 def _say(host: Host) -> str:
-    return f"{host.origin}: write  {host.name} slots=N  with the number of processes"
+    return f"write the number of processes:  {host.name} slots=N  in {host.origin.file}"
 
 
 def _unequal(case: Case) -> Iterator[Verdict]:
@@ -58,22 +59,22 @@ def _answers(case: Case) -> Iterator[Verdict]:
     for name, gpu in case.of("gpu").items():
         if gpu["problem"]:
             lead = "" if "-smi" in gpu["problem"].split(" ", 1)[0].lower() else "nvidia-smi: "
-            yield fail(name, lead + gpu["problem"], _cure(name, gpu["problem"]))
+            yield fail(name, lead + gpu["problem"], _cure(case, name, gpu["problem"]))
         elif gpu.get("module") and gpu["driver"] and gpu["module"] != gpu["driver"]:
             yield fail(
                 name, f"the loaded kernel module is {gpu['module']}, the installed driver {gpu['driver']}",
-                f"an upgrade waits for a reboot:  ssh {name} sudo reboot",
+                f"an upgrade waits for a reboot:  {case.on(name, 'sudo reboot')}",
             )  # fmt: skip
         else:
             yield ok(name, _inventory(gpu))
 
 
-def _cure(name: str, problem: str) -> str:
+def _cure(case: Case, name: str, problem: str) -> str:
     if "mismatch" in problem:
-        return f"the driver was upgraded under a loaded module:  ssh {name} sudo reboot"
+        return f"the driver was upgraded under a loaded module:  {case.on(name, 'sudo reboot')}"
     if "communicate" in problem:
-        return f"the kernel module is not loaded:  ssh {name} sudo modprobe nvidia"
-    return f"see there:  ssh {name} nvidia-smi   and  ssh {name} dmesg | grep -i xid"
+        return f"the kernel module is not loaded:  {case.on(name, 'sudo modprobe nvidia')}"
+    return f"see there:  {case.on(name, 'nvidia-smi')}   and  {case.on(name, 'dmesg | grep -i xid')}"
 
 
 def _inventory(gpu: Mapping[str, Any]) -> str:
@@ -108,6 +109,7 @@ def _driver(case: Case) -> Iterator[Verdict]:
 
 
 def _busy(case: Case) -> Iterator[Verdict]:
+    yield from _claimed(case)
     for name, gpu in case.of("gpu").items():
         index = {row.get("uuid"): row["index"] for row in gpu["gpus"]}
         for process in gpu["processes"][:4]:
@@ -115,9 +117,21 @@ def _busy(case: Case) -> Iterator[Verdict]:
             where = f"GPU {index.get(process['gpu'], '?')}" if process["gpu"] else "some GPU"
             who = f"user {process['user'] or '?'}" + (f", since {since}" if since else "")
             command = process["command"] or "(a process that cannot be seen from here)"
+            if process.get("run"):
+                continue  # a run of ours that goes on, which is told as such
             yield warn(
                 name, f"{where}: {process['memory']} MiB held by pid {process['pid']}  {command}  ({who})",
-                f"stop it there with:  ssh {name} kill {process['pid']}",
+                f"stop it there with:  {case.on(name, 'kill ' + str(process['pid']))}",
+            )  # fmt: skip
+
+
+def _claimed(case: Case) -> Iterator[Verdict]:
+    """GPUs that a run of this user holds: fanout refuses a second run on them."""
+    for run, hosts in live.gpus(case).items():
+        for held, names in grouped(hosts):
+            yield fail(
+                names, f"GPU {','.join(held)}: held by your run {run}, which goes on",
+                f"wait for it, or end it:  {case.commands.fanout('stop', run)}",
             )  # fmt: skip
 
 
@@ -128,7 +142,7 @@ def _modes(case: Case) -> Iterator[Verdict]:
                 yield warn(
                     name,
                     f"GPU {row['index']} is in compute mode {row['compute_mode']}",
-                    f"ssh {name} sudo nvidia-smi -i {row['index']} -c 0",
+                    case.on(name, f"sudo nvidia-smi -i {row['index']} -c 0"),
                 )
             if row.get("mig.mode.current") == "Enabled":
                 yield info(name, f"GPU {row['index']} is cut into MIG instances", "each process sees one instance only")
@@ -176,8 +190,8 @@ CHECKS = (
         judge=_driver,
     ),
     Check(
-        name="gpu-busy", group="gpu", worst="warn", needs=("gpu",),
-        verifies="No process computes on the GPUs now.",
+        name="gpu-busy", group="gpu", worst="fail", needs=("gpu",),
+        verifies="No process computes on the GPUs now, and no run of this user that goes on holds them (fail).",
         why="Its memory is missing (out of memory), its work slows every step.",
         fix="Agree with its owner, or stop it as the finding says.",
         judge=_busy,

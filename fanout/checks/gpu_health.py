@@ -37,7 +37,7 @@ def _ghosts(case: Case) -> Iterator[Verdict]:
             device = "/dev/kfd" if gpu["vendor"] == "amd" else "/dev/nvidia*"
             yield warn(
                 name, f"memory is held by no process that can be seen: {rows}",
-                f"a dead process or another container:  ssh {name} sudo fuser -v {device}",
+                f"a dead process or another container:  {case.on(name, f'sudo fuser -v {device}')}",
             )  # fmt: skip
 
 
@@ -48,7 +48,7 @@ def _memory_errors(case: Case) -> Iterator[Verdict]:
             rows = ", ".join(f"GPU {row['index']}: {row['ecc.errors.uncorrected.volatile.total']}" for row in bad)
             yield fail(
                 name, f"uncorrectable memory errors since boot: {rows}",
-                f"reset the GPU:  ssh {name} sudo nvidia-smi -r -i {bad[0]['index']}   if it comes back, replace it",
+                f"reset the GPU:  {case.on(name, 'sudo nvidia-smi -r -i ' + bad[0]['index'])}   if it comes back, replace it",
             )  # fmt: skip
 
 
@@ -63,7 +63,9 @@ def _spare_rows(case: Case) -> Iterator[Verdict]:
                 )
             else:
                 yield warn(
-                    name, f"GPU {index}: {what}", f"a reset completes it:  ssh {name} sudo nvidia-smi -r -i {index}"
+                    name,
+                    f"GPU {index}: {what}",
+                    f"a reset completes it:  {case.on(name, f'sudo nvidia-smi -r -i {index}')}",
                 )
 
 
@@ -72,9 +74,9 @@ def _recovery(case: Case) -> Iterator[Verdict]:
         for index, action in gpu.get("recovery", {}).items():
             if action not in ("None", "N/A", "[N/A]", "Not Supported", "[Not Supported]"):
                 cure = (
-                    f"ssh {name} sudo reboot"
+                    case.on(name, "sudo reboot")
                     if "reboot" in action.lower()
-                    else f"ssh {name} sudo nvidia-smi -r -i {index}"
+                    else case.on(name, f"sudo nvidia-smi -r -i {index}")
                 )
                 yield fail(name, f"GPU {index}: the driver asks for: {action}", f"end what runs on it, then:  {cure}")
 
@@ -89,7 +91,7 @@ def _fabric(case: Case) -> Iterator[Verdict]:
         if lost:
             yield warn(
                 name, f"GPU {','.join(lost)}: the NVSwitch fabric is not ready ({next(iter(lost.values()))})",
-                f"ssh {name} sudo systemctl restart nvidia-fabricmanager   (its version must be the driver's)",
+                f"{case.on(name, 'sudo systemctl restart nvidia-fabricmanager')}   (its version must be the driver's)",
             )  # fmt: skip
 
 
@@ -103,7 +105,7 @@ def _xid(case: Case) -> Iterator[Verdict]:
                 means = f" ({_MEANS[row['xid']]})" if row["xid"] in _MEANS else ""
                 yield warn(
                     name, f"Xid {row['xid']}{means} of the GPU at {row['pci']}{since}: {row['text']}",
-                    f"see what it asks for:  ssh {name} nvidia-smi -q -i {row['pci']}   and try it alone before a long run",
+                    f"see what it asks for:  {case.on(name, 'nvidia-smi -q -i ' + row['pci'])}   and try it alone before a long run",
                 )  # fmt: skip
 
 
@@ -112,7 +114,7 @@ def _speed(case: Case) -> Iterator[Verdict]:
         if gpu.get("throttled"):
             yield warn(
                 name, f"GPU {','.join(gpu['throttled'])} is held back by heat or power",
-                f"look at cooling and supply:  ssh {name} nvidia-smi -q -d PERFORMANCE",
+                f"look at cooling and supply:  {case.on(name, 'nvidia-smi -q -d PERFORMANCE')}",
             )  # fmt: skip
         narrow = [
             row
@@ -139,7 +141,7 @@ def _power(case: Case) -> Iterator[Verdict]:
         if {model for model, _ in odd.value} == {model for model, _ in odd.usual}:
             yield warn(
                 odd.hosts, f"GPUs may take {odd.against(_watts)}",
-                f"ssh {odd.hosts[0]} sudo nvidia-smi -pl {odd.usual[-1][1]:.0f}",
+                case.on(odd.hosts[0], f'sudo nvidia-smi -pl {odd.usual[-1][1]:.0f}'),
             )  # fmt: skip
 
 

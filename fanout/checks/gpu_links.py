@@ -18,7 +18,7 @@ def _persistence(case: Case) -> Iterator[Verdict]:
         if off:
             yield warn(
                 name, f"GPU {','.join(off)}: the driver is unloaded whenever nobody uses the GPU (persistence mode is off)",
-                f"every start waits for it, 2 to 10 s a process:  ssh {name} sudo nvidia-smi -pm 1",
+                f"every start waits for it, 2 to 10 s a process:  {case.on(name, 'sudo nvidia-smi -pm 1')}",
             )  # fmt: skip
 
 
@@ -34,7 +34,7 @@ def _links(case: Case) -> Iterator[Verdict]:
         for odd in outliers(joined):
             yield warn(
                 odd.hosts, f"pairs of GPUs: {odd.against(_said)}",
-                f"see  ssh {odd.hosts[0]} nvidia-smi topo -m   and  ssh {odd.hosts[0]} nvidia-smi nvlink -s   "
+                f"see  {case.on(odd.hosts[0], 'nvidia-smi topo -m')}   and  {case.on(odd.hosts[0], 'nvidia-smi nvlink -s')}   "
                 "(an NVLink that is down; IOMMU or ACS that bars one GPU from another)",
             )  # fmt: skip
         for name, (paths, _) in joined.items():

@@ -28,7 +28,7 @@ def _namesakes(case: Case) -> Iterator[Verdict]:
         if len(names) > 1 and len(boots) > 1:
             yield warn(
                 names[1:], f"calls itself {hostname!r}, as {names[0]} does",
-                f"give it a name of its own:  ssh {names[1]} sudo hostnamectl set-hostname {names[1]}"
+                f"give it a name of its own:  {case.on(names[1], f'sudo hostnamectl set-hostname {names[1]}')}"
                 "   (NCCL takes hosts of one name and one kernel for one machine)",
             )  # fmt: skip
 

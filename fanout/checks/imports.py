@@ -4,21 +4,66 @@ from __future__ import annotations
 
 import ast
 import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+_PATH = {("sys", "path"), ("sys", "meta_path"), ("sys", "modules"), ("sys", "path_hooks")}
+_CHANGERS = {"site", "importlib", "subprocess", "runpy"}
 
 
-def of_source(source: str) -> tuple[str, ...]:
-    """Modules imported at the top of the file, less the standard library's; none if it does not parse.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Imports:
+    """Modules imported at the top of a file; ``unsure`` are those that come after a change of the search path."""
 
-    An import inside a function or a ``try`` may be meant to fail: those are left alone.
+    names: tuple[str, ...] = ()
+    unsure: frozenset[str] = frozenset()
+
+
+def of_source(source: str, changes_path: Callable[[str], bool] = lambda name: False) -> Imports:
+    """Return the imports of a file; none if it does not parse.
+
+    An import inside a function or a ``try`` may be meant to fail: those are left alone. ``changes_path`` tells whether
+    a module of the project changes the search path when it is imported.
     """
     try:
         body = ast.parse(source).body
     except (SyntaxError, ValueError):
-        return ()
+        return Imports()
     names: dict[str, None] = {}
+    unsure: set[str] = set()
+    changed = False
     for node in body:
-        if isinstance(node, ast.Import):
-            names.update((alias.name.partition(".")[0], None) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            names[node.module.partition(".")[0]] = None
-    return tuple(name for name in names if name not in sys.stdlib_module_names)
+        for name in _imported(node):
+            names[name] = None
+            if changed:
+                unsure.add(name)
+            changed = changed or changes_path(name)
+        changed = changed or text_changes_path(node)
+    return Imports(names=tuple(names), unsure=frozenset(unsure))
+
+
+def _imported(node: ast.stmt) -> Iterator[str]:
+    if isinstance(node, ast.Import):
+        yield from (alias.name.partition(".")[0] for alias in node.names)
+    elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+        yield node.module.partition(".")[0]
+
+
+def text_changes_path(tree: ast.AST) -> bool:
+    """Whether a piece of code names what decides where modules are found."""
+    for node in ast.walk(tree):
+        named = node.value if isinstance(node, ast.Attribute) else None
+        if isinstance(node, ast.Attribute) and isinstance(named, ast.Name) and _decides(named.id, node.attr):
+            return True
+        if isinstance(node, ast.ImportFrom) and any((node.module, alias.name) in _PATH for alias in node.names):
+            return True
+    return False
+
+
+def _decides(module: str, name: str) -> bool:
+    return (module, name) in _PATH or module in _CHANGERS
+
+
+def is_standard(name: str) -> bool:
+    """Whether a module belongs to this Python's own library."""
+    return name in sys.stdlib_module_names

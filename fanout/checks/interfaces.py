@@ -164,7 +164,8 @@ def _library(case: Case, variable: str, library: str) -> Iterator[Verdict]:
     exported = {name: added[name][variable] for name in added if variable in added[name]}
     for interface, hosts in grouped(exported):
         alone = sorted({own[name] for name in hosts})
-        yield info(hosts, f"{library} would take {' or '.join(alone)}; fanout exports {variable}={interface}")
+        why = _trapped(case, [name for name in hosts if own[name] != interface]) if variable == GLOO else ""
+        yield info(hosts, f"{library} would take {' or '.join(alone)}; fanout exports {variable}={interface}{why}")
     loopback = all_loopback(case.request.dialled, [host.name for host in case.request.reached])
     if not given and not exported and own and not loopback and not _meet(case, own):
         taken = ", ".join(f"{choice} on {fold(hosts)}" for choice, hosts in grouped(own))
@@ -172,6 +173,15 @@ def _library(case: Case, variable: str, library: str) -> Iterator[Verdict]:
             tuple(own), f"{library} would take {taken}, where the hosts may not meet",
             f"name the interface:  --env {variable}=NAME  or  iface=NAME in the hostfile",
         )  # fmt: skip
+
+
+def _trapped(case: Case, names: Sequence[str]) -> str:
+    """Which hosts take their own name for an address of loopback, as Debian's installer leaves them."""
+    bad = {name: case.facts[name]["own_name"]["addresses"][:1] for name in names}
+    loopback = [name for name, found in bad.items() if found and is_loopback(found[0])]
+    if not loopback:
+        return ""
+    return f" (/etc/hosts of {fold(loopback)} gives {'its' if len(loopback) == 1 else 'their'} own name the address {bad[loopback[0]][0]})"
 
 
 def _given(name: str, variable: str, value: str, names: Sequence[str]) -> Iterator[Verdict]:
@@ -217,7 +227,7 @@ def _mtu(case: Case) -> Iterator[Verdict]:
         first, device = odd.hosts[0], rows[odd.hosts[0]]["name"]
         yield warn(
             odd.hosts, f"{device} has mtu {odd.against()}",
-            f"small messages pass and large ones hang where a switch drops them:  ssh {first} sudo ip link set {device} mtu {odd.usual}",
+            f"small messages pass and large ones hang where a switch drops them:  {case.on(first, f'sudo ip link set {device} mtu {odd.usual}')}",
         )  # fmt: skip
 
 
@@ -227,19 +237,21 @@ def _link_speed(case: Case) -> Iterator[Verdict]:
     for odd in outliers(speeds):
         if odd.value < odd.usual:
             device = rows[odd.hosts[0]]["name"]
-            yield warn(odd.hosts, f"{device} runs at {odd.against('{} Mb/s'.format)}", _cable(odd.hosts[0], device))
+            yield warn(
+                odd.hosts, f"{device} runs at {odd.against('{} Mb/s'.format)}", _cable(case, odd.hosts[0], device)
+            )
     for name, row in rows.items():
         if row["duplex"] == "half":
-            yield warn(name, f"{row['name']} runs at half duplex", _cable(name, row["name"]))
+            yield warn(name, f"{row['name']} runs at half duplex", _cable(case, name, row["name"]))
         if row["bad"] > max(_FEW, _SPOILT * row["received"]):
             yield warn(
                 name, f"{row['name']} received {row['bad']} broken packets of {row['received']} since boot",
-                _cable(name, row["name"]),
+                _cable(case, name, row["name"]),
             )  # fmt: skip
 
 
-def _cable(name: str, device: str) -> str:
-    return f"reseat the cable, then look:  ssh {name} ethtool {device}   and  ssh {name} ip -s link show {device}"
+def _cable(case: Case, name: str, device: str) -> str:
+    return f"reseat the cable, then look:  {case.on(name, f'ethtool {device}')}   and  {case.on(name, f'ip -s link show {device}')}"
 
 
 def _nccl_files(case: Case) -> Iterator[Verdict]:
@@ -249,7 +261,7 @@ def _nccl_files(case: Case) -> Iterator[Verdict]:
         yield warn(
             odd.hosts,
             f"{path}: {odd.against(partial(_said, path))}",
-            f"make them the same:  ssh {odd.hosts[0]} cat {path}",
+            f"make them the same:  {case.on(odd.hosts[0], f'cat {path}')}",
         )
 
 

@@ -37,7 +37,7 @@ def _capped(case: Case) -> Iterator[Verdict]:
         if memory["cap"] and memory["cap"] < 0.8 * memory["total"]:
             yield warn(
                 name, f"a login may use {size(memory['cap'])} of {size(memory['total'])} memory (control group)",
-                f"beyond it the kernel kills the run: see  ssh {name} systemctl show user.slice -p MemoryMax",
+                f"beyond it the kernel kills the run: see  {case.on(name, 'systemctl show user.slice -p MemoryMax')}",
             )  # fmt: skip
         limits = case.facts[name].get("limits", {})
         if limits.get("as", -1) != -1:
@@ -59,7 +59,7 @@ def _processes(case: Case) -> Iterator[Verdict]:
         elif 0 < cap < _PROCESSES:
             yield warn(
                 name, f"at most {cap} processes and threads in the login's control group (pids.max)",
-                f"“Resource temporarily unavailable” beyond it: see  ssh {name} systemctl show user.slice -p TasksMax   "
+                f"“Resource temporarily unavailable” beyond it: see  {case.on(name, 'systemctl show user.slice -p TasksMax')}   "
                 "(a container: --pids-limit)",
             )  # fmt: skip
 

@@ -39,7 +39,7 @@ def _loss(case: Case) -> Iterator[Verdict]:
         way = f"from {fold(others)}" if inward else f"to {fold(others)}"
         yield warn(
             host, f"{way}: {100 * share:.0f} % of the bulk is lost on the way and sent again",
-            f"cable, transceiver, switch port:  ssh {host} ip -s link   and  ethtool -S IFACE  (errors, drops)",
+            f"cable, transceiver, switch port:  {case.on(host, 'ip -s link')}   and  ethtool -S IFACE  (errors, drops)",
         )  # fmt: skip
 
 

@@ -7,9 +7,10 @@ directions of the ring: every host is dialled by and dials a dozen others, which
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from statistics import median_low
-from typing import Any
+from typing import Any, TypeAlias
 
 from fanout.checks import dials, services
 from fanout.checks.compare import usual_beside
@@ -17,6 +18,7 @@ from fanout.checks.model import Case, Check, Verdict, alone, fail, skip, warn
 from fanout.hosts import fold
 
 MOST_WHOLE = 32
+Pair: TypeAlias = tuple[str, str]
 _FAR = 0.2  # seconds to a connection's first answer: no cable of one lab is that long
 _SLOW = 0.25  # seconds for the bulk, if it is also
 _SLOWER = 8  # times what the others take
@@ -58,30 +60,47 @@ def _judge(case: Case, bad: Callable[[str], bool]) -> Iterator[Verdict]:
 
 
 def blamed(
-    failing: Mapping[tuple[str, str], Mapping[str, Any]], tested: Collection[tuple[str, str]]
-) -> Iterator[tuple[str, bool, list[tuple[tuple[str, str], Mapping[str, Any]]]]]:
+    failing: Mapping[Pair, Mapping[str, Any]], tested: Collection[Pair]
+) -> Iterator[tuple[str, bool, list[tuple[Pair, Mapping[str, Any]]]]]:
     """(host, whether its inward side is at fault, the pairs) until every failing pair is explained.
 
-    A host that nobody reaches, or that reaches nobody, explains all its pairs; the one that explains most comes first,
-    inward before outward. What is left is laid at the door of the host that was dialled.
+    A host that is in every failing pair explains them all, even if some of its pairs work. Else a host that nobody
+    reaches, or that reaches nobody, explains all its pairs; the one that explains most comes first, inward before
+    outward. What is left is laid at the door of the host that is in most of the pairs, or that was dialled.
     """
     left = dict(failing)
     while left:
-        sides = []
+        host, pairs_of = _next_blamed(left, failing, tested)
         for side in (1, 0):
-            for host in {pair[side] for pair in left}:
-                of_host = [pair for pair in tested if pair[side] == host]
-                if all(pair in failing for pair in of_host):
-                    explains = sum(pair[side] == host for pair in left)
-                    sides.append((explains, side, host))
-        if sides:
-            _, side, host = max(sides)
-        else:
-            side, host = 1, next(iter(left))[1]
-        mine = [(pair, dial) for pair, dial in left.items() if pair[side] == host]
-        for pair, _ in mine:
+            mine = [(pair, left[pair]) for pair in pairs_of if pair[side] == host]
+            if mine:
+                yield host, side == 1, mine
+        for pair in pairs_of:
             del left[pair]
-        yield host, side == 1, mine
+
+
+def _next_blamed(
+    left: Mapping[Pair, Mapping[str, Any]], failing: Mapping[Pair, Mapping[str, Any]], tested: Collection[Pair]
+) -> tuple[str, list[Pair]]:
+    """The host that explains most of what is left, and the pairs that it explains."""
+    common = set.intersection(*(set(pair) for pair in left))
+    if len(common) == 1:
+        (host,) = common
+        return host, list(left)
+    if len(common) == 2:  # one pair, tried in both directions: the one that takes a connection and is silent then
+        host = next((end for (_, end), dial in left.items() if dial["outcome"] == "silent"), next(iter(left))[1])
+        return host, list(left)
+    sides = []
+    for side in (1, 0):
+        for host in {pair[side] for pair in left}:
+            if all(pair in failing for pair in tested if pair[side] == host):
+                sides.append((sum(pair[side] == host for pair in left), side, host))
+    if sides:
+        _, side, host = max(sides)
+        return host, [pair for pair in left if pair[side] == host]
+    counts = Counter(name for pair in left for name in pair)
+    host = max(counts, key=lambda name: (counts[name], name == next(iter(left))[1]))
+    return host, [pair for pair in left if host in pair]
 
 
 def _pace(case: Case) -> Iterator[Verdict]:
@@ -101,7 +120,7 @@ def _pace(case: Case) -> Iterator[Verdict]:
         elif name in usual and bulk[name] > max(_SLOW, _SLOWER * usual[name]):
             yield warn(
                 name, f"a quarter of a megabyte each way takes {bulk[name]:.1f} s; between the others {1000 * usual[name]:.0f} ms",
-                f"every step waits for it: cable, switch port, or who else uses it:  ssh {name} ip -s link",
+                f"every step waits for it: cable, switch port, or who else uses it:  {case.on(name, 'ip -s link')}",
             )  # fmt: skip
 
 
@@ -126,7 +145,11 @@ def _told(
     way = f"from {others}" if inward else f"to {others}"
     address, source = case.mesh.addresses.get(end, ""), case.mesh.addresses.get(start, start)
     opens = services.opening(case.facts.get(end, {}), address, source, f"{ranges['low']}:{ranges['high']}")
-    cure = dials.advice(dial, host=end, opens=opens)
+    if not inward and dial["outcome"] in ("dropped", "rejected", "refused") and len(case.hosts) > 2:
+        cure = dials.own_side(case, start, others, address)
+    else:
+        at_fault, other = (start, end) if dial["outcome"] == "stalled" and not inward else (end, start)
+        cure = dials.advice(case, dial, host=at_fault, other=other, opens=opens)
     return f"{way}: {dials.saw(dial, where)}", cure
 
 

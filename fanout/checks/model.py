@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
 from fanout.checks.together import DeepTest
+from fanout.commands import Commands
 from fanout.hosts import Host
 
 Level = Literal["fail", "warn", "skip", "info", "ok"]
@@ -33,7 +34,8 @@ class CheckRequest:
 
     ``hosts`` are in rank order and include those in ``unreached``. ``dialled`` is the numeric address at which ssh
     reached a host (absent: local, or through a jump host). ``config_values`` is the parsed config, None if there is
-    none; ``imports`` are the task's top-level modules; ``env`` is what the run exports to all hosts. ``venv_sure`` is
+    none; ``imports`` are the task's top-level modules, of which ``unsure`` may be found where only the task looks, and
+    ``own`` lie at these paths here; ``env`` is what the run exports to all hosts. ``venv_sure`` is
     False where nobody asked for the environment, so that a host may be without; ``attached`` is False for a run that
     outlives its launcher. ``only`` and ``skip`` hold names of checks or groups; ``deep`` asks for those that need torch.
     """
@@ -48,6 +50,8 @@ class CheckRequest:
     config: str = ""
     config_values: Any = None
     imports: tuple[str, ...] = ()
+    unsure: frozenset[str] = frozenset()
+    own: Mapping[str, str] = field(default_factory=dict)
     script: str = "train.sh"
     venv: str = ""
     venv_sure: bool = True
@@ -56,6 +60,7 @@ class CheckRequest:
     master_addr: str = ""
     master_port: int = 29500
     attached: bool = True
+    commands: Commands = field(default_factory=Commands)
     only: frozenset[str] = frozenset()
     skip: frozenset[str] = frozenset()
     deep: bool = False
@@ -125,6 +130,18 @@ class Case:
     def of(self, section: str) -> dict[str, Any]:
         """One section by host, in rank order."""
         return {name: self.facts[name][section] for name in self.hosts if section in self.facts[name]}
+
+    @property
+    def commands(self) -> Commands:
+        return self.request.commands
+
+    def on(self, name: str, command: str) -> str:
+        """Return what the user types to run a command on a host."""
+        return self.request.commands.on(name, command)
+
+    def workdir(self, name: str) -> str:
+        """Return the directory of the run on a host."""
+        return self.host(name).workdir or self.request.workdir
 
     def host(self, name: str) -> Host:
         return next(host for host in self.request.hosts if host.name == name)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from shlex import quote
 from typing import Any
 
-from fanout.checks import dials, services
-from fanout.checks.addresses import usable
+from fanout.checks import dials, live, services
+from fanout.checks.addresses import interface_of, parsed, usable
 from fanout.checks.compare import age
 from fanout.checks.model import Case, Check, Verdict, alone, fail, info, ok, skip, warn
 
@@ -15,15 +16,32 @@ _SLOW_NAME = 0.5
 
 def _master_port(case: Case) -> Iterator[Verdict]:
     first = case.request.first.name
-    others = tuple(name for name in case.hosts if name != first)
-    yield skip(others, "")
     test = case.port
+    ours = live.ports(case, test.port if test else case.request.master_port)
+    for run, names in ours.items():
+        yield fail(
+            names, f"port {case.request.master_port} is held by your run {run}, which goes on",
+            f"take another port:  --master-port {_other_port(case)}   or end that run:  {case.commands.fanout('stop', run)}",
+        )  # fmt: skip
+    told = {name for names in ours.values() for name in names}
+    yield skip([name for name in case.hosts if name != first and name not in told], "")
+    if first in told or first not in case.hosts:
+        return
     if test is None or test.unasked:
-        yield skip(tuple({first} & set(case.hosts)), test.unasked if test else "not asked")
+        yield skip(first, test.unasked if test else "not asked")
     elif test.problem:
-        yield fail(first, _taken(test.port, test.problem), _another_port(first, test.problem))
+        yield fail(first, _taken(test.port, test.problem), _another_port(case, first, test.problem))
     else:
         yield ok(first, f"port {test.port} free on {first}")
+
+
+def _other_port(case: Case) -> int:
+    """A port that nobody holds on host 0, and no run on any host."""
+    claimed = {claim for facts in case.facts.values() for run in facts.get("runs", ()) for claim in run["claims"]}
+    port = (case.port.problem.get("free") if case.port else 0) or case.request.master_port + 11
+    while f"port-{port}" in claimed:
+        port += 1
+    return int(port)
 
 
 def _taken(port: int, problem: Mapping[str, Any]) -> str:
@@ -41,12 +59,12 @@ def _taken(port: int, problem: Mapping[str, Any]) -> str:
     return f"port {port} is held{what} by a process of {who}"
 
 
-def _another_port(host: str, problem: Mapping[str, Any]) -> str:
+def _another_port(case: Case, host: str, problem: Mapping[str, Any]) -> str:
     if problem["error"] == "EACCES":
         return "ports below 1024 need root: choose another with  --master-port 29500"
     holder = problem.get("holder") or {}
-    stop = f"stop it there with:  ssh {host} kill {holder['pid']}   or " if "pid" in holder else ""
-    return f"{stop}choose another port with  --master-port 29511"
+    look = f"see what it is:  {case.on(host, 'ps -fp ' + str(holder['pid']))}   or " if "pid" in holder else ""
+    return f"{look}choose another port with  --master-port {_other_port(case)}"
 
 
 def _master_addr(case: Case) -> Iterator[Verdict]:
@@ -71,12 +89,33 @@ def _master_addr(case: Case) -> Iterator[Verdict]:
             passed_over = test.candidates[: test.candidates.index(target)]
             for address in passed_over:
                 yield from _passed_over(case, name, address, target)
+        elif misnamed := _misnamed(case, name, target):
+            yield misnamed
         else:
             where = f"{first} at {target}:{test.port}"
             source = dial.get("source") or case.request.dialled.get(name) or name
             opens = services.opening(case.facts.get(first, {}), target, source, str(test.port))
-            cure = dials.advice(dial, host=first, opens=opens)
+            cure = dials.advice(case, dial, host=first, other=name, opens=opens)
+            others = any(test.dials.get((other, target), {}).get("outcome") == "ok" for other in workers)
+            if others and dial["outcome"] in ("dropped", "rejected", "refused"):
+                cure = f"{dials.own_side(case, name, first, str(dial.get('peer', '')))}   or {cure}"
             yield fail(name, dials.saw(dial, where), cure + _instead(case, name))
+
+
+def _misnamed(case: Case, name: str, target: str) -> Verdict | None:
+    """A name of host 0 that means another machine on this host."""
+    assert case.port is not None
+    first = case.request.first.name
+    peer = str(case.port.dials.get((name, target), {}).get("peer", ""))
+    rows = case.facts.get(first, {}).get("interfaces", ())
+    if parsed(target) or not parsed(peer) or not rows or interface_of(rows, peer):
+        return None
+    look = case.on(name, f"getent ahosts {quote(target)}; grep -n {quote(target)} /etc/hosts")
+    return fail(
+        name,
+        f"{target} means {peer} on this host, which is no address of {first}",
+        f"mend the name there, or name an address of {first} with  --master-addr ADDRESS:  {look}",
+    )
 
 
 def _passed_over(case: Case, name: str, address: str, target: str) -> Iterator[Verdict]:
@@ -153,7 +192,7 @@ def _own_name(case: Case) -> Iterator[Verdict]:
         facts = case.facts[name]
         own = facts.get("identity", {}).get("hostname") or name
         address = next(iter(usable(facts.get("interfaces", ()), facts.get("route", {}))), "127.0.1.1")
-        repair = f"as root on {name}:  echo '{address} {own}' >> /etc/hosts"
+        repair = f"add it to /etc/hosts there:  {case.on(name, f'echo {address} {own} | sudo tee -a /etc/hosts')}"
         if found["error"] or not found["addresses"]:
             yield warn(name, f"its own name {own} does not resolve: {found['error'] or 'no address'}", repair)
         elif found["seconds"] > _SLOW_NAME:

@@ -5,7 +5,9 @@ Where no rehearsal could be had, the script is read for the names that it has to
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
+from shlex import quote
 from typing import Any
 
 from fanout.checks.addresses import interface_of
@@ -14,6 +16,10 @@ from fanout.checks.model import Case, Check, CheckRequest, Verdict, fail, info, 
 from fanout.checks.torchrun import Call, call
 
 RECORDED = 86  # how the recording torchrun ends
+_OFFLINE = re.compile(
+    r"(?i)resolv|network is unreachable|connection (?:refused|timed out|error)|no route to host|name or service not known"
+    r"|temporary failure|cannot connect|could not connect|unable to access|read-only file system|operation not permitted"
+)
 _PASSED_ON = ("NNODES", "NODE_RANK", "MASTER_ADDR")
 _CALL = "torchrun --nnodes=$NNODES --node-rank=$NODE_RANK --nproc-per-node=$NPROC_PER_NODE --rdzv-endpoint=$MASTER_ADDR:$MASTER_PORT"
 
@@ -27,31 +33,43 @@ def _calls(case: Case) -> Iterator[tuple[str, Mapping[str, Any], Call]]:
 
 
 def _starts(case: Case) -> Iterator[Verdict]:
-    script = case.request.script
     for name, played in case.of("rehearsal").items():
-        words = " ".join(played["words"].split())[-160:]
-        status = played["status"]
-        if played["calls"]:
-            program = played["calls"][-1]["program"]
-            by = f" by {played['calls'][-1]['python']}" if played["calls"][-1]["python"] else ""
-            yield ok(name, f"{script} starts {'the task without torchrun' if program == 'task' else program}{by}")
-        elif status in (2, 126, 127):
-            yield warn(
-                name, f"{script} ends with status {status} before it comes to torchrun: {words or '(it says nothing)'}",
-                f"see what it finds there:  ssh {name} 'cd {_workdir(case, name)} && bash -n {script}'"
-                if status == 2
-                else "install what it names there, or use an environment that has it:  --venv DIR",
-            )  # fmt: skip
-        elif status is None:
-            yield skip(
-                name, f"the rehearsal was ended after {played['seconds']:.0f} s, before {script} came to torchrun"
-            )
-        elif status:
-            yield skip(
-                name, f"without a network {script} ends with status {status} before it comes to torchrun: {words}"
+        if not played["calls"]:
+            yield _never_called(case, name, played)
+            continue
+        program = played["calls"][-1]["program"]
+        by = f" by {played['calls'][-1]['python']}" if played["calls"][-1]["python"] else ""
+        errors = played.get("errors", ())
+        if errors:
+            yield info(
+                name, f"{case.request.script} goes on after an error: {errors[0]}", "set -e at its top ends it there"
             )
         else:
-            yield skip(name, _silence(case, name))
+            does = "the task without torchrun" if program == "task" else program
+            yield ok(name, f"{case.request.script} starts {does}{by}")
+
+
+def _never_called(case: Case, name: str, played: Mapping[str, Any]) -> Verdict:
+    """A script that did not come to torchrun: by an error of its own, or because the box has no network."""
+    script, status = case.request.script, played["status"]
+    words = " ".join(played["words"].split())[-160:]
+    errors = played.get("errors", ())
+    offline = _OFFLINE.search(played["words"])
+    if status is None:
+        return skip(name, f"the rehearsal was ended after {played['seconds']:.0f} s, before {script} came to torchrun")
+    if not status:
+        return skip(name, _silence(case, name))
+    saw = f"{script} ends with status {status} before it comes to torchrun: {errors[0] if errors else words or '(it prints nothing)'}"
+    if offline or not (errors or status in (2, 126, 127)):
+        return skip(name, f"without a network {saw}")
+    sure = status == 127 or "syntax error" in saw
+    if status == 2 or "syntax error" in saw:
+        cure = f"see the line:  {case.on(name, f'cd {quote(case.workdir(name))} && bash -n {quote(script)}')}"
+    elif "No such file" in saw:
+        cure = f"bring the file there, or mend the line in {script}; if it activates an environment:  --venv DIR"
+    else:
+        cure = "install what it names there, or use an environment that has it:  --venv DIR"
+    return (fail if sure else warn)(name, saw, cure)
 
 
 def _unseen(case: Case, hosts: Iterable[str], else_: str) -> Iterator[Verdict]:
@@ -66,10 +84,6 @@ def _silence(case: Case, name: str) -> str:
     if played["calls"]:
         return ""
     return f"{case.request.script} {'calls no' if played['status'] == 0 else 'did not come to'} torchrun"
-
-
-def _workdir(case: Case, name: str) -> str:
-    return case.host(name).workdir or case.request.workdir
 
 
 def _passes(case: Case) -> Iterator[Verdict]:
@@ -193,8 +207,8 @@ def _no_task(request: CheckRequest) -> str:
 
 CHECKS = (
     Check(
-        name="script-starts", group="rehearsal", worst="warn", needs=("rehearsal",), unless=_no_task,
-        verifies="train.sh comes to torchrun, in a rehearsal in a box that changes nothing.",
+        name="script-starts", group="rehearsal", worst="fail", needs=("rehearsal",), unless=_no_task,
+        verifies="train.sh comes to torchrun, in a rehearsal in a box that changes nothing; no file or program is missing on the way.",
         why="A missing program or a slip of syntax shows on all hosts, after everything else has been set up.",
         fix="bash -n train.sh; install what the message names.",
         judge=_starts,

@@ -226,10 +226,22 @@ def _families(checks: Sequence[str], groups: Mapping[str, str]) -> list[str]:
     return list(dict.fromkeys(short))
 
 
+def _not_made(case: Case, findings: Sequence[Finding]) -> str:
+    """What a good result does not cover: checks that need a task, and a train.sh that nobody could rehearse."""
+    skipped = [finding for finding in findings if finding.level == "skip"]
+    if not case.request.task:
+        count = len({finding.check for finding in skipped if finding.saw == "no task given"})
+        return f"; {count} more checks need a TASK" if count else ""
+    unseen = [finding for finding in skipped if finding.check in ("torchrun", "script-starts")]
+    unsure = [finding for finding in unseen if "sealed" in finding.saw or "may change PATH" in finding.saw]
+    return f"; not checked is what {case.request.script} starts ({unsure[0].saw})" if unsure else ""
+
+
 def _closing(case: Case, rows: Sequence[Row], findings: Sequence[Finding], style: Style) -> list[str]:
     bad = [host for row in rows if row.level == "fail" for host in row.hosts]
     if not bad:
-        return ["All checks passed." if all(row.level == "ok" for row in rows) else "Nothing here stops a run."]
+        good = "All checks passed" if all(row.level == "ok" for row in rows) else "Nothing here stops a run"
+        return wrapped(f"{good}{_not_made(case, findings)}.", "", "", style.width)
     deep = all(finding.check.startswith("deep-") for finding in findings if finding.level == "fail")
     who = f"{len(bad)} host{'s' * (len(bad) != 1)} failed. "
     who += "`fanout run` would start: training itself meets this" if deep else "`fanout run` would stop here"

@@ -47,19 +47,21 @@ def _time(case: Case) -> Iterator[Verdict]:
         elif services["synchronised"] is None:
             yield skip(name, "timedatectl does not say whether the clock is synchronised")
         elif running:
-            yield warn(name, f"{running[0]} runs, but has not set the clock yet", _sources(name, running[0]))
+            yield warn(name, f"{running[0]} runs, but has not set the clock yet", _sources(case, name, running[0]))
         else:
-            yield warn(name, "no time service keeps the clock", f"start one:  ssh {name} sudo timedatectl set-ntp true")
+            yield warn(
+                name, "no time service keeps the clock", f"start one:  {case.on(name, 'sudo timedatectl set-ntp true')}"
+            )
 
 
-def _sources(name: str, service: str) -> str:
+def _sources(case: Case, name: str, service: str) -> str:
     tool = {
         "systemd-timesyncd": "timedatectl timesync-status",
         "ntpd": "ntpq -p",
         "ntp": "ntpq -p",
         "ntpsec": "ntpq -p",
     }
-    return f"see whether it reaches its servers:  ssh {name} {tool.get(service, 'chronyc sources')}"
+    return f"see whether it reaches its servers:  {case.on(name, tool.get(service, 'chronyc sources'))}"
 
 
 def _killers(case: Case) -> Iterator[Verdict]:
@@ -69,7 +71,7 @@ def _killers(case: Case) -> Iterator[Verdict]:
         if eager:
             yield warn(
                 name, f"{eager[0]} is active: it ends the largest process before the memory is full",
-                f"it leaves no word in the run's log; for the time of training:  ssh {name} sudo systemctl stop {eager[0]}",
+                f"it leaves no word in the run's log; for the time of training:  {case.on(name, f'sudo systemctl stop {eager[0]}')}",
             )  # fmt: skip
         elif services["killer"]:
             yield ok(name, "systemd-oomd")
@@ -80,7 +82,7 @@ def _other_job(case: Case) -> Iterator[Verdict]:
         if any("NCCL" in line for line in lines):
             yield info(
                 name, f"another job of NCCL is at work: {_summary(lines)}",
-                f"it may want the same GPUs; whose is it:  ssh {name} nvidia-smi",
+                f"it may want the same GPUs; whose is it:  {case.on(name, 'nvidia-smi')}",
             )  # fmt: skip
 
 
@@ -91,8 +93,8 @@ def _summary(lines: list[str]) -> str:
     return next((line.strip() for line in lines if "NCCL" in line), "")[:80]
 
 
-def opening(facts: Mapping[str, Any], address: str, source: str, ports: str) -> str:
-    """What opens ``ports`` (``29500``, ``32768:60999``) with the firewall that a host has: to the network of ``address``,
+def opening(facts: Mapping[str, Any], address: str, source: str, ports: str) -> list[str]:
+    """The commands, one of which opens ``ports`` (``29500``, ``32768:60999``) with the firewall that a host has: to the network of ``address``,
     which is the host's own, if ``source`` is in it."""
     peers = around(facts.get("interfaces", ()), address, source)
     family = "ip6" if ":" in peers else "ip"
@@ -102,7 +104,7 @@ def opening(facts: Mapping[str, Any], address: str, source: str, ports: str) -> 
         "nftables": f"sudo nft insert rule inet filter input {family} saddr {peers} tcp dport {ports.replace(':', '-')} accept",
     }
     active = [name for name in facts.get("services", {}).get("firewall", ()) if name in commands]
-    return "   or  ".join(commands[name] for name in active or ("ufw", "firewalld"))
+    return [commands[name] for name in active or ("ufw", "firewalld")]
 
 
 CHECKS = (

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import partial
+from shlex import quote
 from typing import Any
 
 from fanout.checks.compare import differing, nccl, numbers, outliers
-from fanout.checks.model import Case, Check, CheckRequest, Verdict, fail, info, ok, skip, warn
+from fanout.checks.model import Case, Check, Verdict, fail, info, ok, skip, warn
 from fanout.hosts import fold
 
 _LAUNCHERS = {"torchrun", "torch.distributed", "accelerate launch", "deepspeed"}
-_SETTERS = {"activate", "conda ", "module load", "uv run"}
 _STEERING = ("PET_", "TORCHELASTIC_")
 _LOADED = {"LD_LIBRARY_PATH", "LD_PRELOAD", "PYTHONPATH", "PYTHONHOME", "PYTHONUSERBASE", "HF_HOME", "HF_HUB_OFFLINE"}
 _TUNED = ("TORCH_", "CUDA_", "GLOO_", "OMP_", "MKL_")
@@ -26,7 +26,7 @@ def _bash(case: Case) -> Iterator[Verdict]:
             yield fail(
                 name,
                 "no bash on PATH",
-                f"train.sh runs under bash -o pipefail; install it:  ssh {name} sudo apt install bash",
+                f"train.sh runs under bash -o pipefail; install it:  {case.on(name, 'sudo apt install bash')}",
             )
 
 
@@ -41,20 +41,46 @@ def _venv(case: Case) -> Iterator[Verdict]:
 
 
 def _torchrun(case: Case) -> Iterator[Verdict]:
+    """What the rehearsal saw counts; where there was none, the PATH of the login and what train.sh does to it."""
     for name, programs in case.of("programs").items():
-        script = case.facts[name].get("files", {}).get("script", {})
-        found, mentions = programs["found"]["torchrun"], set(script.get("mentions", ()))
-        is_script = script.get("kind") == "file"
-        if found:
-            yield ok(name, found)
-        elif case.request.setup:
-            yield skip(name, "--setup decides what is on PATH")
-        elif is_script and not mentions & _LAUNCHERS:
-            yield skip(name, "train.sh does not call torchrun itself")
-        elif is_script and mentions & _SETTERS:
-            yield info(name, "torchrun is not on PATH; train.sh seems to activate an environment of its own")
-        else:
-            yield fail(name, "torchrun is not on the PATH of a non-interactive login", _where(programs["elsewhere"]))
+        calls = case.facts[name].get("rehearsal", {}).get("calls", ())
+        yield _started(case, name, calls[-1]) if calls else _on_path(case, name, programs)
+
+
+def _started(case: Case, name: str, call: Mapping[str, Any]) -> Verdict:
+    """What train.sh starts, seen in the rehearsal."""
+    script, program = case.request.script, call["program"]
+    if program == "task":
+        return skip(name, f"{script} starts the task without torchrun")
+    if not call["real"]:
+        places = case.facts[name]["programs"]["elsewhere"] if program == "torchrun" else []
+        return fail(name, f"{script} starts {program}, which is not on its PATH", _where(places))
+    software = case.facts[name].get("software", {})
+    module = call["python"] == call["real"] and software.get("of_run") and not software["torch"]
+    if program == "torchrun" and module:
+        return fail(
+            name,
+            f"{script} starts torch.distributed.run with {call['python']}, which has no torch",
+            _where(case.facts[name]["programs"]["elsewhere"]),
+        )
+    return ok(name, call["real"])
+
+
+def _on_path(case: Case, name: str, programs: Mapping[str, Any]) -> Verdict:
+    """Whether the login's PATH has torchrun, where nobody saw what train.sh does."""
+    script = case.facts[name].get("files", {}).get("script", {})
+    mentions = set(script.get("mentions", ()))
+    is_script = script.get("kind") == "file"
+    if programs["found"]["torchrun"]:
+        return ok(name, programs["found"]["torchrun"])
+    if case.request.setup:
+        return skip(name, "--setup decides what is on PATH")
+    if is_script and not mentions & _LAUNCHERS:
+        return skip(name, f"{case.request.script} does not call torchrun itself")
+    if is_script and script.get("activates"):
+        why = "" if case.request.task else ": give a TASK, and it is rehearsed"
+        return skip(name, f"torchrun is not on the login's PATH; {case.request.script} may change PATH{why}")
+    return fail(name, "torchrun is not on the PATH of a non-interactive login", _where(programs["elsewhere"]))
 
 
 def _where(places: list[str]) -> str:
@@ -114,11 +140,15 @@ def _torch(case: Case) -> Iterator[Verdict]:
         first = odd.hosts[0]
         yield fail(
             odd.hosts, f"torch {odd.against()}",
-            f"install the same everywhere:  ssh {first} {case.facts[first]['software']['executable']} "
-            f"-m pip install torch=={odd.usual.partition('+')[0]}",
+            f"install the same everywhere:  {case.on(first, _pip_torch(case, first, odd.usual))}",
         )  # fmt: skip
     for name in (name for name in versions if _same(versions, name)):
         yield ok(name, versions[name])
+
+
+def _pip_torch(case: Case, name: str, version: str) -> str:
+    python = quote(case.facts[name]["software"]["executable"])
+    return f"{python} -m pip install torch=={version.partition('+')[0]}"
 
 
 def _nccl(case: Case) -> Iterator[Verdict]:
@@ -162,32 +192,6 @@ def _packages(case: Case) -> Iterator[Verdict]:
         yield info(odd.hosts, f"packages differ from {fold(odd.others)} (here / there): {', '.join(lines[:4])}{more}")
 
 
-def _imports(case: Case) -> Iterator[Verdict]:
-    for name, row in case.of("software").items():
-        if row["absent"]:
-            yield warn(
-                name, f"the task imports {', '.join(row['absent'][:5])}, which {row['executable']} does not have",
-                f"ssh {name} {row['executable']} -m pip install {' '.join(row['absent'][:5])}   or use another environment:  --venv DIR",
-            )  # fmt: skip
-
-
-def _no_python(request: CheckRequest) -> str:
-    """Why there is no source to look at; "" if there is one."""
-    if not request.task:
-        return "no task given"
-    return "" if request.task.endswith(".py") else f"{request.task} is no Python file"
-
-
-def _syntax(case: Case) -> Iterator[Verdict]:
-    for name, row in case.of("software").items():
-        if row["syntax"]:
-            version = ".".join(map(str, row["version"]))
-            yield warn(
-                name, f"Python {version} cannot read {case.request.task}: {row['syntax']}",
-                "mend that line, or use the Python that it was written for:  --venv DIR",
-            )  # fmt: skip
-
-
 def _environment(case: Case) -> Iterator[Verdict]:
     environments = case.of("environment")
     for name, environment in environments.items():
@@ -195,13 +199,13 @@ def _environment(case: Case) -> Iterator[Verdict]:
         if steering:
             yield warn(
                 name, f"the login sets {' '.join(f'{key}={environment[key]}' for key in steering[:3])}, which torchrun obeys",
-                f"remove it from the login's files there:  ssh {name} grep -rn {steering[0]} .bashrc .profile .ssh/environment /etc/environment",
+                f"remove it from the login's files there:  {case.on(name, f'grep -rn {steering[0]} .bashrc .profile .ssh/environment /etc/environment')}",
             )  # fmt: skip
         ranks = sorted(_RANKS & set(environment))
         if ranks:
             yield warn(
                 name, f"the login sets {' '.join(ranks)}: left from another launcher",
-                f"remove it from the login's files there:  ssh {name} grep -n {ranks[0]} .bashrc .profile /etc/environment",
+                f"remove it from the login's files there:  {case.on(name, f'grep -n {ranks[0]} .bashrc .profile /etc/environment')}",
             )  # fmt: skip
     shared = {
         name: {
@@ -256,7 +260,7 @@ CHECKS = (
     ),
     Check(
         name="torchrun", group="software", worst="fail", needs=("programs",),
-        verifies="torchrun is on the PATH that train.sh gets (that of a non-interactive login, after --venv).",
+        verifies="torchrun is where train.sh looks for it: seen in the rehearsal, or on the PATH of a non-interactive login, after --venv.",
         why="“torchrun: not found” is the commonest failure of all: ~/.bashrc returns early for a login without a "
         "terminal, so the environment that you see is not the one that a script sees.",
         fix="--venv DIR puts an environment on PATH; or activate it in train.sh.",
@@ -297,22 +301,6 @@ CHECKS = (
         why="“It works on that host” is often one library of another version.",
         fix="pip freeze on one, pip install -r on the others.",
         judge=_packages,
-    ),
-    Check(
-        name="syntax", group="software", worst="warn", needs=("software",),
-        unless=_no_python,
-        verifies="The task's Python on every host can read the task's file (it is parsed, not run).",
-        why="A slip, or what only a newer Python knows (match, f-strings of 3.12), ends every rank at once, after all else was set up.",
-        fix="Mend the line that is named, or use the Python that the task was written for.",
-        judge=_syntax,
-    ),
-    Check(
-        name="imports", group="software", worst="warn", needs=("software",),
-        unless=lambda request: "" if request.imports else _no_python(request) or "the task imports Python's own modules alone",
-        verifies="Every top-level module that the task imports can be found on every host.",
-        why="ModuleNotFoundError on one of N hosts ends the run on all.",
-        fix="pip install what is missing, or use another environment.",
-        judge=_imports,
     ),
     Check(
         name="environment", group="software", worst="warn", needs=("environment",),

@@ -13,7 +13,7 @@ _OLDEST_PYTHON = (3, 8)
 
 def _reached(case: Case) -> Iterator[Verdict]:
     for name, trouble in case.request.unreached.items():
-        yield fail(name, trouble.message, trouble.hint or f"try:  ssh {name} true")
+        yield fail(name, trouble.message, trouble.hint or f"try:  {case.on(name, 'true')}")
     for name in case.hosts:
         if not case.facts[name]:
             why = case.missing.get(name, {}).get("", "it did not answer")
@@ -41,7 +41,7 @@ def _login_time(case: Case) -> Iterator[Verdict]:
         if seconds > max(_SLOW_LOGIN, min(3 * usual.get(name, 0.0), _VERY_SLOW_LOGIN)):
             yield warn(
                 name, f"the login took {seconds:.1f} s",
-                f"see where it waits:  ssh -v {name} true   (reverse DNS of sshd, a slow home directory, conda in the rc file)",
+                f"see where it waits:  {case.commands.ssh(name, '-v')} true   (reverse DNS of sshd, a slow home directory, conda in the rc file)",
             )  # fmt: skip
 
 
@@ -61,7 +61,7 @@ def _session(case: Case) -> Iterator[Verdict]:
             continue
         harm = "ends all processes" if session["kill_user_processes"] else "empties /dev/shm"
         saw = f"systemd-logind {harm} of this user when the last session there closes"
-        cure = f"ssh {name} sudo loginctl enable-linger $USER"
+        cure = case.on(name, "sudo loginctl enable-linger $(id -un)")
         if case.request.attached:
             yield info(name, saw, f"fanout holds a session for the whole run; for detached runs:  {cure}")
         else:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from shlex import join, quote
 from typing import Any
 
-from fanout.checks.compare import copy_file, copy_tree, differing, grouped, outliers, size
-from fanout.checks.model import Case, Check, CheckRequest, Verdict, fail, info, ok, skip, warn
+from fanout.checks.compare import size
+from fanout.checks.model import Case, Check, CheckRequest, Verdict, info, ok, skip, warn
 from fanout.hosts import fold
 
 _NETWORK = (
@@ -27,53 +28,6 @@ _NETWORK = (
 _SLOW_SHARE = 2.0  # seconds
 _LEAST_FREE = 2 << 30
 _LEAST_SHM = 512 << 20
-
-
-def _code(case: Case) -> Iterator[Verdict]:
-    trees = case.of("tree")
-    for name, row in trees.items():
-        if row.get("empty_modules"):
-            yield fail(
-                name, f"submodule {row['empty_modules'][0]} is empty",
-                "fetch it there:  git submodule update --init --recursive",
-            )  # fmt: skip
-    heads = {name: tree["head"] for name, tree in trees.items() if "head" in tree}
-    for odd in outliers(heads):
-        yield warn(odd.hosts, f"the code: commit {odd.against()}", f"check it out there:  git checkout {odd.usual}")
-    contents = {name: _content(tree) for name, tree in trees.items() if heads.get(name) in (None, _commonest(heads))}
-    for tree in outliers(contents):
-        yield warn(
-            tree.hosts,
-            f"code differs from {fold(tree.others)}: {_differences(tree.value, tree.usual)}",
-            f"bring it over:  {copy_tree(_workdir(case, tree.hosts[0]), tree.others[0], tree.hosts[0])}",
-        )
-    if len(trees) > 1 and len(heads) == len(trees) and len(set(heads.values())) == 1:
-        dirty = any(tree["dirty"] for tree in trees.values())
-        yield ok(trees, f"{heads[next(iter(heads))]} {'with the same changes' if dirty else 'clean'}")
-
-
-def _workdir(case: Case, name: str) -> str:
-    return case.host(name).workdir or case.request.workdir
-
-
-def _commonest(heads: Mapping[str, str]) -> str | None:
-    return grouped(heads)[0][0] if heads else None
-
-
-def _content(tree: Mapping[str, Any]) -> dict[str, str]:
-    """path -> hash of what may differ: changed files over one commit, or all sources."""
-    if "files" in tree:
-        return dict(tree["files"])
-    return {**tree["dirty"], "(index)": tree["index"]}
-
-
-def _differences(here: Mapping[str, str], there: Mapping[str, str]) -> str:
-    paths = sorted(differing(here, there))
-    words = []
-    for path in paths[:4]:
-        how = "missing" if path not in here else "only here" if path not in there else "differs"
-        words.append(f"{path} ({how})")
-    return ", ".join(words) + (f", … {len(paths)} in all" if len(paths) > 4 else "")
 
 
 def _shared(case: Case) -> Iterator[Verdict]:
@@ -115,40 +69,6 @@ def _mount(case: Case, name: str) -> str:
     return f" ({mount.get('type')} {mount.get('source')})" if mount.get("type") in _NETWORK else ""
 
 
-def _data(case: Case) -> Iterator[Verdict]:
-    rows = case.of("files")
-    keys = dict.fromkeys(key for files in rows.values() for key in files if key.startswith("config:"))
-    for key in keys:
-        setting = key.partition(":")[2]
-        kinds = {name: files[key]["kind"] for name, files in rows.items() if key in files}
-        lacking = tuple(name for name, kind in kinds.items() if kind == "missing")
-        path = rows[next(iter(kinds))][key]["path"]
-        if lacking and len(lacking) < len(kinds):
-            there = next(name for name in kinds if name not in lacking)
-            yield fail(
-                lacking, f"{setting}: no {path}", f"{there} has it:  {_copied(kinds[there], path, there, lacking[0])}"
-            )
-        elif lacking:
-            yield warn(lacking, f"{setting}: no {path} on any host", f"is the path in {case.request.config} right?")
-
-
-def _copied(kind: str, path: str, source: str, host: str) -> str:
-    return (copy_tree if kind == "directory" else copy_file)(path, source, host)
-
-
-def _output(case: Case) -> Iterator[Verdict]:
-    for name, files in case.of("files").items():
-        for key, row in files.items():
-            if not key.startswith("output:"):
-                continue
-            place = row if row["kind"] == "directory" else row["above"]
-            if not place["writable"]:
-                yield fail(
-                    name, f"{key.partition(':')[2]}: cannot write in {place['path']}",
-                    f"let this user write there, or choose another place in {case.request.config}",
-                )  # fmt: skip
-
-
 def _space(case: Case) -> Iterator[Verdict]:
     for name, space in case.of("space").items():
         seen = set()
@@ -156,18 +76,23 @@ def _space(case: Case) -> Iterator[Verdict]:
             if place == "shm" or (row["free"], row["total"]) in seen:
                 continue
             seen.add((row["free"], row["total"]))
-            if row["free"] < min(_LEAST_FREE, 0.05 * row["total"]):
+            if row["free"] < min(_LEAST_FREE, row["total"] / 2):
                 yield warn(
                     name,
-                    f"{size(row['free'])} free in {row['path']}",
-                    f"make room:  ssh {name} du -xsh {row['path']}/*",
+                    f"{size(row['free'])} of {size(row['total'])} free in {row['path']}",
+                    f"make room:  {case.on(name, _largest(row['path']))}",
                 )
             elif row["inodes_total"] and row["inodes"] < 0.01 * row["inodes_total"]:
                 yield warn(
                     name,
                     f"{row['inodes']} files can still be made in {row['path']}",
-                    f"remove small files there:  ssh {name} df -i {row['path']}",
+                    f"remove small files there:  {case.on(name, 'df -i ' + quote(row['path']))}",
                 )
+
+
+def _largest(path: str) -> str:
+    """Return the command that lists what takes the most room below a directory."""
+    return f"du -xh -d 1 {quote(path)} | sort -h | tail"
 
 
 def _shm(case: Case) -> Iterator[Verdict]:
@@ -178,17 +103,17 @@ def _shm(case: Case) -> Iterator[Verdict]:
         elif row["free"] < _LEAST_SHM:
             yield warn(
                 name, f"{size(row['free'])} free in /dev/shm (of {size(row['total'])})",
-                f"data loaders and NCCL share memory there (“Bus error”):  ssh {name} sudo mount -o remount,size=16G /dev/shm",
+                f"data loaders and NCCL share memory there (“Bus error”):  {case.on(name, 'sudo mount -o remount,size=16G /dev/shm')}",
             )  # fmt: skip
 
 
 def _segments(case: Case) -> Iterator[Verdict]:
     for name, rows in case.of("segments").items():
         if rows:
-            names = " ".join(row["path"] for row in rows[:6])
+            names = join(row["path"] for row in rows[:6])
             yield info(
                 name, f"{len(rows)} segment{'s' * (len(rows) != 1)} of shared memory that nobody uses, {size(sum(row['bytes'] for row in rows))}",
-                f"left by a run that was killed; if no container shares it:  ssh {name} rm {names}",
+                f"left by a run that was killed; if no container shares it:  {case.on(name, f'rm {names}')}",
             )  # fmt: skip
 
 
@@ -201,15 +126,31 @@ def _temporary(case: Case) -> Iterator[Verdict]:
                 f"{row['path']}, where temporary files go, is on {row['type']}",
                 "set a local one for all:  --env TMPDIR=/var/tmp",
             )
+        elif row and not row.get("writable", True):
+            yield warn(
+                name,
+                f"cannot write in {row['path']}, where temporary files go",
+                "set another directory for all:  --env TMPDIR=/var/tmp",
+            )
 
 
 def _locks(case: Case) -> Iterator[Verdict]:
-    for name, paths in case.of("locks").items():
+    """A lock that is a file stops an import for as long as it is there; one that is held by flock only while it is held."""
+    for name, rows in case.of("locks").items():
+        baton = (case.facts[name].get("software", {}).get("torch") or {}).get("baton")
+        old = [row for row in rows if not row["holder"] and (baton or (baton is None and not row["built"]))]
+        paths = [row["path"] for row in old]
+        for row in rows:
+            if row["holder"]:
+                yield warn(
+                    name, f"pid {row['holder']} has held the build lock {row['path']} for more than ten minutes",
+                    f"an import will wait for it; see what it does:  {case.on(name, 'ps -fp ' + str(row['holder']))}",
+                )  # fmt: skip
         if paths:
             yield warn(
                 name,
                 f"an old build lock: {paths[0]}",
-                f"an import will wait for it for ever:  ssh {name} rm {' '.join(paths)}",
+                f"an import will wait for it without end:  {case.on(name, 'rm ' + join(paths))}",
             )
 
 
@@ -220,7 +161,7 @@ def _mounts(case: Case) -> Iterator[Verdict]:
             yield warn(
                 name, f"{mount['point']} is mounted noexec",
                 "extensions that are built or installed there cannot be loaded (“failed to map segment”):  "
-                f"ssh {name} sudo mount -o remount,exec {mount['point']}",
+                f"{case.on(name, 'sudo mount -o remount,exec ' + quote(mount['point']))}",
             )  # fmt: skip
         if mount.get("type", "").startswith("nfs") and "soft" in mount.get("of", "").split(","):
             yield warn(
@@ -240,25 +181,11 @@ def _future(case: Case) -> Iterator[Verdict]:
             )
 
 
-def unread(request: CheckRequest) -> str:
-    if not request.config:
-        return "no config given"
-    return "" if request.config_values is not None else "the config was not read"
-
-
 def _alone(request: CheckRequest) -> str:
     return "one host" if len(request.hosts) == 1 else ""
 
 
 CHECKS = (
-    Check(
-        name="code", group="files", worst="fail", needs=("tree",),
-        unless=_alone,
-        verifies="The code in the work directory is the same: commit and changed files, or all sources; no submodule is empty.",
-        why="Ranks that import different code hang in a collective, minutes or hours later.",
-        fix="git pull everywhere, or copy it from one host.",
-        judge=_code,
-    ),
     Check(
         name="shared", group="files", worst="warn", needs=("share",), unless=_alone,
         verifies="The work directory is one directory on all hosts, or a copy on each (every host looks for the others' "
@@ -268,22 +195,8 @@ CHECKS = (
         judge=_shared,
     ),
     Check(
-        name="data", group="files", worst="fail", needs=("files",), unless=unread,
-        verifies="Every path that the config names exists on all hosts.",
-        why="FileNotFoundError on one host, after the others have loaded for twenty minutes.",
-        fix="Bring it there, or correct the config.",
-        judge=_data,
-    ),
-    Check(
-        name="output", group="files", worst="fail", needs=("files",), unless=unread,
-        verifies="The directories that the config writes to can be written, or made.",
-        why="The first checkpoint fails, hours into the run.",
-        fix="Give the user the right, or choose another place.",
-        judge=_output,
-    ),
-    Check(
         name="space", group="files", worst="warn", needs=("space",),
-        verifies="The disks of the work directory, /tmp and the home directory have room.",
+        verifies="The disks of the work directory, /tmp and the home directory have 2 GB free, or half of a smaller one.",
         why="“No space left on device” ends the run in the middle of a checkpoint.",
         fix="Make room.",
         judge=_space,

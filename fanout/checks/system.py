@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from statistics import median
+from typing import Any
 
+from fanout.checks import live
 from fanout.checks.compare import age, outliers, size, usual_beside
 from fanout.checks.model import Case, Check, Verdict, fail, info, ok, skip, warn
 
@@ -32,7 +34,9 @@ def _clock(case: Case) -> Iterator[Verdict]:
     for name, (offset, _) in offsets.items():
         saw = f"{_seconds(offset)} against this machine"
         if apart[name] > _CLOCK_FAILS:
-            yield fail(name, saw, f"set it:  ssh {name} sudo chronyc makestep   (or start a time service there)")
+            yield fail(
+                name, saw, f"set it:  {case.on(name, 'sudo chronyc makestep')}   (or start a time service there)"
+            )
         elif apart[name] > _CLOCK_WARNS:
             yield warn(
                 name, saw, f"start chrony on {name}; logs of different hosts are hard to put in order until then"
@@ -61,12 +65,12 @@ def _memory(case: Case) -> Iterator[Verdict]:
         if memory["available"] < _LEAST_MEMORY * memory["total"]:
             yield warn(
                 name, f"{size(memory['available'])} of {size(memory['total'])} memory is free",
-                f"see who has it:  ssh {name} ps aux --sort -rss | head",
+                f"see who has it:  {case.on(name, 'ps aux --sort -rss | head')}",
             )  # fmt: skip
         elif memory["swap_used"] > _MOST_SWAPPED * memory["total"]:
             yield warn(
                 name, f"{size(memory['swap_used'])} of memory are on the swap disk",
-                f"it was short of memory, and is slow where they are wanted:  ssh {name} sudo swapoff -a",
+                f"it was short of memory, and is slow where they are wanted:  {case.on(name, 'sudo swapoff -a')}",
             )  # fmt: skip
 
 
@@ -78,7 +82,7 @@ def _load(case: Case) -> Iterator[Verdict]:
         if shares[name] > max(1.5, 3 * usual.get(name, shares[name])):
             yield warn(
                 name, f"load {cpu['load']:.0f} on {cpu['usable']} processors",
-                f"see what runs there:  ssh {name} top -b -n 1 | head -20",
+                f"see what runs there:  {case.on(name, 'top -b -n 1 | head -20')}",
             )  # fmt: skip
         if cpu["usable"] < cpu["count"] / 2:
             yield info(name, f"a login may use {cpu['usable']} of {cpu['count']} processors")
@@ -89,7 +93,7 @@ def _governor(case: Case) -> Iterator[Verdict]:
     for odd in outliers(governors):
         yield warn(
             odd.hosts, f"processors run under {odd.against()}",
-            f"ssh {odd.hosts[0]} sudo cpupower frequency-set -g {odd.usual}",
+            case.on(odd.hosts[0], f"sudo cpupower frequency-set -g {odd.usual}"),
         )  # fmt: skip
 
 
@@ -110,21 +114,40 @@ def _stuck(case: Case) -> Iterator[Verdict]:
             shown = ", ".join(f"pid {row['pid']} {row['command']} in {row['wchan']}" for row in bad[:3])
             yield warn(
                 name, f"waits without end for a file server or a GPU: {shown}",
-                f"see  ssh {name} dmesg | tail   (every run there will hang in the same place)",
+                f"see  {case.on(name, 'dmesg | tail')}   (every run there will hang in the same place)",
             )  # fmt: skip
 
 
 def _leftovers(case: Case) -> Iterator[Verdict]:
+    """Processes of a run that is over; a run that goes on is told, and is no fault."""
+    going: dict[str, list[str]] = {}
     for name, rows in case.of("leftovers").items():
-        if rows:
-            pids = " ".join(str(row["pid"]) for row in rows)
-            first = rows[0]
-            since = f", since {age(first['age'])}" if first["age"] is not None else ""
-            run = f"of run {first['run']}" if first["run"] else "of an earlier launch"
-            yield warn(
-                name, f"{len(rows)} process{'es' * (len(rows) != 1)} {run}: pid {first['pid']}  {first['command'][:60]}{since}",
-                f"if nobody needs them:  ssh {name} kill {pids}",
-            )  # fmt: skip
+        running = {run["run"] for run in case.facts[name].get("runs", ())}
+        running |= {row["run"] for row in rows if row.get("kept")}
+        for run in running - live.in_the_way(case):
+            going.setdefault(run, []).append(name)
+        by_run: dict[str, list[Mapping[str, Any]]] = {}
+        for row in rows:
+            if not row.get("kept") and row["run"] not in running:
+                by_run.setdefault(row["run"], []).append(row)
+        for run, mine in by_run.items():
+            yield _left(case, name, run, mine)
+    for run, names in going.items():
+        yield info(names, f"your run {run} goes on here", f"to end it:  {case.commands.fanout('stop', run)}")
+
+
+def _left(case: Case, name: str, run: str, rows: Sequence[Mapping[str, Any]]) -> Verdict:
+    first = rows[0]
+    since = f", since {age(first['age'])}" if first["age"] is not None else ""
+    of = f"of run {run}, which is over" if run else "of an earlier launch"
+    many = f"{len(rows)} process{'es' * (len(rows) != 1)}"
+    kill = case.on(name, f"kill {' '.join(str(row['pid']) for row in rows)}")
+    end = case.commands.fanout("clean", hosts=True) if run and case.commands.source else kill
+    return warn(
+        name,
+        f"{many} {of}: pid {first['pid']}  {first['command'][:60]}{since}",
+        f"if nobody needs them:  {end}",
+    )
 
 
 def _reboot(case: Case) -> Iterator[Verdict]:
@@ -138,7 +161,7 @@ def _upgrades(case: Case) -> Iterator[Verdict]:
         if upgrades["free"]:
             yield info(
                 name, f"unattended upgrades are on, and may replace the GPU driver ({upgrades['free'][0]})",
-                f"before a long run:  ssh {name} sudo apt-mark hold {' '.join(upgrades['free'])}",
+                f"before a long run:  {case.on(name, 'sudo apt-mark hold ' + ' '.join(upgrades['free']))}",
             )  # fmt: skip
 
 

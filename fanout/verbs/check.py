@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import json
 import os
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, TextIO
 
@@ -13,7 +15,9 @@ from fanout.arguments import Request
 from fanout.checks import explain, imports, record, report
 from fanout.checks.catalogue import CATALOGUE
 from fanout.checks.model import CheckRequest, Unreachable
+from fanout.commands import Commands
 from fanout.dryrun import is_secret
+from fanout.errors import FanoutError
 from fanout.events import Event
 from fanout.hosts import Host, fold
 from fanout.launch import Session
@@ -21,6 +25,7 @@ from fanout.plan import LaunchPlan
 from fanout.preflight import Learned, Preflight
 from fanout.settings import Settings
 from fanout.state import HostState, Phase, RunState
+from fanout.transports.pick import Picker
 from fanout.verbs.common import (
     Edge,
     config_values,
@@ -90,6 +95,7 @@ def check(request: Request, edge: Edge) -> int:
     picker = picker_of(settings, edge)
     names = [host.name for host in hosts]
     progress = _Progress(edge)
+    began = time.monotonic()
     with fan_of(hosts, settings, picker, edge) as fan:
         session = Session(fan, names, [progress])
         session.connect()
@@ -98,10 +104,11 @@ def check(request: Request, edge: Edge) -> int:
         result = None
         if not session.state.interrupts:
             asked = check_request(session, hosts, request.task, directory, settings, config)
-            asked = dataclasses.replace(asked, only=only, skip=skip, deep=deep)
+            typed = commands_of(hosts, settings, picker, request.hosts or "")
+            asked = dataclasses.replace(asked, only=only, skip=skip, deep=deep, commands=typed)
             test = tester(session, request.task, settings, directory, progress.tell) if deep else None
             planner = _planner(hosts, request.task, settings, directory)
-            result = preflight.run(asked, session, plan=planner, deep=test)
+            result = preflight.run(asked, session, plan=planner, deep=test, began=began)
         session.dismiss()
     progress.close()
     if session.state.interrupts or result is None:
@@ -172,7 +179,7 @@ def check_request(
     config: tuple[str, Any],
 ) -> CheckRequest:
     """What the check has to know, from a session whose hosts have been dialled."""
-    states = session.state.hosts
+    states, read = session.state.hosts, _imports(task, directory)
     return CheckRequest(
         hosts=hosts,
         workdir=directory,
@@ -183,7 +190,9 @@ def check_request(
         task=task[0] if task else "",
         config=config[0],
         config_values=config[1],
-        imports=_imports(task, directory),
+        imports=read.names,
+        unsure=read.unsure,
+        own=_own(read, task, directory),
         script=settings.script,
         venv=settings.venv,
         venv_sure=settings.venv_sure,
@@ -192,6 +201,33 @@ def check_request(
         master_addr=settings.master_addr,
         master_port=settings.master_port,
     )
+
+
+def commands_of(hosts: tuple[Host, ...], settings: Settings, picker: Picker, source: str) -> Commands:
+    """Return what makes the commands of the findings: hosts as they are reached, this machine without ssh."""
+    here, logins = set(), {}
+    for host in hosts:
+        try:
+            if settings.transport == "local" or picker.is_here(host):
+                here.add(host.name)
+            else:
+                logins[host.name] = picker.config.way(host)[-1].by_hand
+        except FanoutError:
+            continue  # ssh refuses the configuration of this host, which its own finding says
+    return Commands(
+        logins=logins,
+        here=frozenset(here),
+        ssh_config=settings.ssh_config,
+        ssh_option=settings.ssh_option,
+        source=source,
+    )
+
+
+def warned(result: Preflight) -> list[str]:
+    """What the check warns of, a line for each finding."""
+    return [
+        f"warning: {fold(finding.hosts)}: {finding.check}: {finding.saw}" for finding in report.merged(result.warnings)
+    ]
 
 
 def _unreachable(state: HostState) -> Unreachable:
@@ -205,12 +241,40 @@ def _told(states: Mapping[str, HostState], what: Any) -> dict[str, str]:
     return {name: text for name, text in told.items() if text}
 
 
-def _imports(task: tuple[str, ...], directory: str) -> tuple[str, ...]:
-    """The modules that the task imports at its top, where it can be read here."""
+def _imports(task: tuple[str, ...], directory: str) -> imports.Imports:
+    """Return what the task imports at its top, where it can be read here."""
     if not task or not task[0].endswith(".py"):
-        return ()
+        return imports.Imports()
+
+    def changes_path(name: str) -> bool:
+        source = _source(_module(name, task[0], directory))
+        try:
+            return bool(source) and imports.text_changes_path(ast.parse(source))
+        except (SyntaxError, ValueError):
+            return True
+
+    return imports.of_source(_source(os.path.join(directory, task[0])), changes_path)
+
+
+def _own(read: imports.Imports, task: tuple[str, ...], directory: str) -> dict[str, str]:
+    """Return where the project's own modules lie here, of those that the task imports."""
+    return {name: path for name in read.names if task and (path := _module(name, task[0], directory))}
+
+
+def _module(name: str, task: str, directory: str) -> str:
+    """Return the package or file of one of the project's own modules, "" where there is none."""
+    for folder in (os.path.dirname(task), "", "VeOmni"):
+        place = os.path.join(directory, folder, name)
+        for path in (place, f"{place}.py"):
+            if os.path.isdir(path) or os.path.isfile(path):
+                return path
+    return ""
+
+
+def _source(path: str) -> str:
+    """Return the text of a module or of a package's first file; "" where it cannot be read."""
     try:
-        with open(os.path.join(directory, task[0]), encoding="utf-8") as file:
-            return imports.of_source(file.read())
+        with open(os.path.join(path, "__init__.py") if os.path.isdir(path) else path, encoding="utf-8") as file:
+            return file.read()
     except (OSError, UnicodeDecodeError):
-        return ()
+        return ""

@@ -217,6 +217,8 @@ class Launch:
         from fanout.verbs import check
 
         asked = check.check_request(session, self.hosts, self.request.task, self.directory, self.settings, self.config)
+        typed = check.commands_of(self.hosts, self.settings, self.picker, self.request.hosts or "")
+        asked = replace(asked, commands=typed)
         result = preflight.run(asked, session, plan=lambda learned: self._plan(check.for_plan(learned)))
         if session.state.interrupts:
             return None
@@ -231,9 +233,11 @@ class Launch:
             )
             self.edge.say("not launched: the check failed (--force launches all the same)")
         else:
-            warnings = len({finding.check for finding in result.warnings})
-            also = f", {warnings} warning{'s' if warnings > 1 else ''}: fanout check tells" if warnings else ""
+            lines = check.warned(result)
+            also = f", {len(lines)} warning{'s' if len(lines) > 1 else ''}" if lines else ""
             view.note(f"check ok in {result.seconds:.1f} s{also}")
+            for line in lines:
+                view.note(line)
         for text in check.exported(result.learned.exports):
             view.note(text)
         return result

@@ -2,180 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
-from fanout.checks.model import Case, Level, PortTest, Unreachable
+from tests.checks.changes import (
+    DOWN,
+    FLAPPING,
+    IB,
+    RAS,
+    RENUMBERED,
+    ROCE,
+    Fault,
+    apart,
+    asked,
+    both,
+    dialled,
+    everywhere,
+    fact,
+    lossy,
+    meshed,
+    paced,
+    process,
+    silent_host,
+    stale_name,
+    taken,
+    unreached,
+    vpn_first,
+)
 from tests.checks.kit import a_file, changed, healthy_case, hosts, missing_file, played, without
-
-Change = Callable[[Case], Case]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fault:
-    """One thing that is wrong, and what exactly one check must say of it."""
-
-    check: str
-    level: Level
-    change: Change
-    hosts: tuple[str, ...] = ("gpu03",)
-    saw: str = ""
-    advice: str = ""
-    label: str = ""
-
-    @property
-    def id(self) -> str:
-        return f"{self.check}{'-' if self.label else ''}{self.label}"
-
-
-def fact(path: str, value: Any, host: str = "gpu03") -> Change:
-    return lambda case: changed(case, host, path, value)
-
-
-def asked(**more: Any) -> Change:
-    return lambda case: replace(case, request=replace(case.request, **more))
-
-
-def both(*changes: Change) -> Change:
-    def apply(case: Case) -> Case:
-        for change in changes:
-            case = change(case)
-        return case
-
-    return apply
-
-
-def unreached(case: Case) -> Case:
-    trouble = Unreachable(
-        message="ann@10.0.0.3:22  Permission denied (publickey).", hint="try:  ssh-copy-id ann@10.0.0.3"
-    )
-    return healthy_case(unreached={"gpu03": trouble})
-
-
-def silent_host(case: Case) -> Case:
-    broken = healthy_case(unreached={"gpu03": Unreachable(message="")})
-    request = replace(broken.request, unreached={})
-    return replace(
-        broken, request=request, facts={**broken.facts, "gpu03": {}}, missing={"gpu03": {"": "no answer within 15 s"}}
-    )  # fmt: skip
-
-
-def dialled(outcome: str, **more: Any) -> Change:
-    def apply(case: Case) -> Case:
-        assert case.port is not None
-        dials = {**case.port.dials, ("gpu03", "10.0.0.1"): {"outcome": outcome, **more}}
-        return replace(case, port=replace(case.port, dials=dials, chosen=""))
-
-    return apply
-
-
-def taken(case: Case) -> Case:
-    holder = {
-        "uid": 1001,
-        "user": "bob",
-        "pid": 4711,
-        "command": "python train_old.py",
-        "age": 7500.0,
-        "listening": True,
-    }
-    problem = {"error": "EADDRINUSE", "text": "Address already in use", "holder": holder}
-    return replace(case, port=PortTest(port=29500, candidates=("10.0.0.1",), problem=problem))
-
-
-def meshed(outcome: str, where: Callable[[str, str], bool]) -> Change:
-    def apply(case: Case) -> Case:
-        assert case.mesh is not None
-        dials = {
-            pair: {"outcome": outcome, "seconds": 3.0} if where(*pair) else dial
-            for pair, dial in case.mesh.dials.items()
-        }
-        return replace(case, mesh=replace(case.mesh, dials=dials))
-
-    return apply
-
-
-def paced(what: str, there: float, elsewhere: float) -> Change:
-    """How long it takes in the pairs of gpu03, and in all others."""
-
-    def apply(case: Case) -> Case:
-        assert case.mesh is not None
-        dials = {
-            pair: {**dial, what: there if "gpu03" in pair else elsewhere} for pair, dial in case.mesh.dials.items()
-        }
-        return replace(case, mesh=replace(case.mesh, dials=dials))
-
-    return apply
-
-
-def lossy(case: Case) -> Case:
-    """What goes to gpu03 loses six in a hundred."""
-    assert case.mesh is not None
-    dials = {
-        pair: {**dial, "sent": 200, "resent": 12 if pair[1] == "gpu03" else 0} for pair, dial in case.mesh.dials.items()
-    }
-    return replace(case, mesh=replace(case.mesh, dials=dials))
-
-
-def process(**more: Any) -> dict[str, Any]:
-    row = {
-        "gpu": "GPU-5-of-gpu03",
-        "pid": 41822,
-        "memory": "61200",
-        "command": "python old.py",
-        "uid": 1,
-        "user": "ann",
-        "age": 3e5,
-    }
-    return {**row, **more}
-
-
-IB = [
-    {
-        "port": "mlx5_0/1", "state": "ACTIVE", "rate": "400 Gb/sec", "link": "InfiniBand", "usable": True,
-        "library": True, "errors": {"link_downed": 1, "symbol_error": 0}, "gids": {"0": "IB/RoCE v1 link-local"},
-    }
-]  # fmt: skip
-DOWN = [{**IB[0], "state": "DOWN"}]
-FLAPPING = [{**IB[0], "errors": {"link_downed": 4, "symbol_error": 900}}]
-ROCE = [{**IB[0], "link": "Ethernet", "gids": {"0": "IB/RoCE v1 link-local", "3": "RoCE v2 IPv4"}}]
-RENUMBERED = [{**ROCE[0], "gids": {"0": "IB/RoCE v1 link-local", "3": "RoCE v2 IPv6", "5": "RoCE v2 IPv4"}}]
-RAS = [
-    "NCCL version 2.27.5 compiled with CUDA 12.9", "", "Job summary", "===========", "",
-    "  Nodes  Processes         GPUs  Processes     GPUs", "(total)   per node  per process    (total)  (total)",
-    "      4          8            1         32       32",
-]  # fmt: skip
-VPN = {
-    "name": "wg0",
-    "addresses": ["10.9.0.1/24"],
-    "up": True,
-    "running": True,
-    "loopback": False,
-    "mtu": 1420,
-    "speed": 0,
-}
-
-
-def everywhere(path: str, value: Any) -> Change:
-    return both(*(fact(path, value, f"gpu{number:02}") for number in range(1, 5)))
-
-
-def vpn_first(case: Case) -> Case:
-    found = case.facts["gpu03"]["interfaces"]
-    return changed(case, "gpu03", "interfaces", [found[0], VPN, found[1]])
-
-
-def apart(name: str) -> Change:
-    """Its directory is not the others'."""
-
-    def apply(case: Case) -> Case:
-        for other in case.hosts:
-            seen = [name] if other == name else [host for host in case.hosts if host != name]
-            case = changed(case, other, "share/hosts", seen)
-        return case
-
-    return apply
-
 
 FAULTS = [
     Fault(check="reached", level="fail", change=unreached, saw="Permission denied", advice="ssh-copy-id ann@10.0.0.3"),
@@ -193,7 +46,7 @@ FAULTS = [
     Fault(check="machine-id", level="warn", change=fact("identity/machine_id", "machine-2"), saw="as gpu02"),
     Fault(check="user", level="warn", change=fact("user/uid", 1005), saw="uid 1005"),
     Fault(check="user", level="info", label="umask", change=fact("user/umask", 0o77), saw="umask 077; gpu[01-02,04] have 022"),
-    Fault(check="master-port", level="fail", hosts=("gpu01",), change=taken, saw="held by pid 4711  python train_old.py  (user bob, since 2 h 05 m)", advice="ssh gpu01 kill 4711"),
+    Fault(check="master-port", level="fail", hosts=("gpu01",), change=taken, saw="held by pid 4711  python train_old.py  (user bob, since 2 h 05 m)", advice="ssh gpu01 ps -fp 4711"),
     Fault(check="master-addr", level="fail", label="dropped", change=dialled("dropped", seconds=3.0), saw="a firewall drops", advice="sudo ufw allow from 10.0.0.0/16 to any port 29500"),
     Fault(check="master-addr", level="fail", label="rejected", change=dialled("rejected", text="No route to host"), saw="rejects", advice="open it on gpu01"),
     Fault(check="master-addr", level="fail", label="refused", change=dialled("refused"), saw="refused by gpu01 at 10.0.0.1:29500"),
@@ -203,7 +56,7 @@ FAULTS = [
     Fault(check="master-addr", level="fail", label="unresolvable", change=dialled("unresolvable", text="Name or service not known"), saw="cannot resolve"),
     Fault(check="master-addr", level="fail", label="no-route", change=dialled("no-route", text="Network is unreachable"), saw="no route"),
     Fault(check="port-range", level="warn", hosts=("gpu01",), change=asked(master_port=40000), saw="32768-60999"),
-    Fault(check="own-name", level="warn", change=both(fact("own_name", {"addresses": [], "error": "Name or service not known", "seconds": 0.01}), asked(env={"GLOO_SOCKET_IFNAME": "eth0"})), saw="its own name gpu03 does not resolve: Name or service not known", advice="echo '10.0.0.3 gpu03' >> /etc/hosts"),
+    Fault(check="own-name", level="warn", change=both(fact("own_name", {"addresses": [], "error": "Name or service not known", "seconds": 0.01}), asked(env={"GLOO_SOCKET_IFNAME": "eth0"})), saw="its own name gpu03 does not resolve: Name or service not known", advice="echo 10.0.0.3 gpu03 | sudo tee -a /etc/hosts"),
     Fault(check="own-name", level="warn", label="alone", hosts=("gpu01",), change=lambda case: changed(healthy_case(1), "gpu01", "own_name", {"addresses": [], "error": "Temporary failure in name resolution", "seconds": 0.01}), saw="its own name gpu01 does not resolve: Temporary failure"),
     Fault(check="own-name", level="warn", label="slow", change=fact("own_name/seconds", 5.01), saw="resolving its own name gpu03 took 5.0 s"),
     Fault(check="reverse-names", level="warn", change=fact("reverse/0/seconds", 2.5), saw="2.5 s for 10.0.0.250", advice="/etc/hosts"),
@@ -211,9 +64,12 @@ FAULTS = [
     Fault(check="proxy", level="info", change=fact("environment", {"http_proxy": "http://p:1"}), saw="http_proxy"),
     Fault(check="mesh", level="fail", label="inward", change=meshed("dropped", lambda start, end: end == "gpu03"), saw="from gpu[01-02,04]", advice="32768:60999"),
     Fault(check="mesh", level="fail", label="outward", change=meshed("no-route", lambda start, end: start == "gpu03"), saw="to gpu[01-02,04]"),
+    Fault(check="mesh", level="fail", label="half", change=meshed("silent", lambda start, end: (start, end) in (("gpu03", "gpu01"), ("gpu02", "gpu03"))), saw="from gpu02", advice="a firewall between the two lets a connection begin"),
+    Fault(check="bulk", level="fail", label="equal-mtu", change=both(everywhere("interfaces/1/mtu", 1500), meshed("stalled", lambda start, end: end == "gpu03")), saw="MTU", advice="ssh gpu03 sudo ip link set dev eth0 mtu 1400"),
+    Fault(check="master-addr", level="fail", label="stale-name", change=both(asked(master_addr="head"), stale_name), saw="head means 10.0.0.99 on this host, which is no address of gpu01", advice="getent ahosts head"),
     Fault(check="mesh", level="fail", label="pair", change=meshed("refused", lambda start, end: (start, end) == ("gpu01", "gpu03")), saw="from gpu01"),
     Fault(check="bulk", level="fail", change=meshed("stalled", lambda start, end: end == "gpu03"), saw="MTU", advice="mtu 1500"),
-    Fault(check="gloo-interface", level="info", hosts=("gpu01", "gpu02", "gpu03", "gpu04"), change=fact("own_name/addresses", ["127.0.1.1"]), saw="gloo would take eth0 or lo; fanout exports GLOO_SOCKET_IFNAME=eth0"),
+    Fault(check="gloo-interface", level="info", hosts=("gpu01", "gpu02", "gpu03", "gpu04"), change=fact("own_name/addresses", ["127.0.1.1"]), saw="gloo would take eth0 or lo; fanout exports GLOO_SOCKET_IFNAME=eth0 (/etc/hosts of gpu03 gives its own name the address 127.0.1.1)"),
     Fault(check="gloo-interface", level="fail", label="syntax", change=fact("environment", {"GLOO_SOCKET_IFNAME": "^lo"}), saw="names only"),
     Fault(check="gloo-interface", level="fail", label="absent", change=fact("environment", {"GLOO_SOCKET_IFNAME": "eno1"}), saw="no such interface: lo eth0"),
     Fault(check="nccl-interface", level="info", hosts=("gpu01", "gpu02", "gpu03", "gpu04"), change=vpn_first, saw="NCCL would take eth0 or wg0; fanout exports NCCL_SOCKET_IFNAME=eth0"),
@@ -249,20 +105,25 @@ FAULTS = [
     Fault(check="nccl-files", level="warn", change=fact("residue", {"/etc/nccl.conf": "NCCL_DEBUG=INFO"}), saw="/etc/nccl.conf: 'NCCL_DEBUG=INFO'; gpu[01-02,04] have nothing"),
     Fault(check="file-server", level="fail", change=lambda case: without(case, "gpu03", "files", "no answer within 5 s (state D in nfs4_wait)"), saw="no answer within 5 s (state D in nfs4_wait)", advice="dmesg"),
     Fault(check="workdir", level="fail", change=fact("files/workdir", missing_file("/home/ann/proj")), saw="no directory /home/ann/proj (/home/ann exists)", advice="ssh gpu01 tar -C /home/ann/proj -c . | ssh gpu03 'mkdir -p /home/ann/proj && tar -C /home/ann/proj -x'"),
-    Fault(check="writable", level="warn", change=fact("files/workdir/writable", False), saw="cannot write"),
+    Fault(check="writable", level="warn", change=fact("files/workdir/writable", False), saw="cannot write in /home/ann/proj (no permission)", advice="let this user write there"),
+    Fault(check="writable", level="warn", label="read-only", change=both(fact("files/workdir/writable", False), fact("files/workdir/mount/options", "ro")), saw="cannot write in /home/ann/proj (/ is mounted read-only)", advice="ssh gpu03 sudo mount -o remount,rw /"),
+    Fault(check="workdir", level="fail", label="empty", change=both(everywhere("files/workdir/entries", 9), fact("files/workdir/entries", 0), fact("files/workdir/mount", {"type": "tmpfs", "source": "none", "point": "/home/ann/proj", "options": "ro", "of": "ro"})), saw="/home/ann/proj is empty (tmpfs of none is mounted there, read-only); gpu[01-02,04] have the project in it", advice="findmnt -T /home/ann/proj"),
     Fault(check="script", level="fail", change=fact("files/script", missing_file("/home/ann/proj/train.sh")), saw="no file"),
     Fault(check="script", level="fail", label="crlf", change=fact("files/script/crlf", True), saw="Windows line ends", advice="sed -i"),
     Fault(check="task", level="fail", change=fact("files/task", missing_file("/home/ann/proj/task.py")), saw="no file /home/ann/proj/task.py"),
     Fault(check="task", level="fail", label="unreadable", change=fact("files/task/readable", False), saw="no permission to read"),
-    Fault(check="config", level="fail", change=fact("files/config", a_file("/home/ann/proj/cfg.yaml", sha="ffee00112233", size=901)), saw="differs: 901 bytes, sha256 ffee0011…; gpu[01-02,04] have 900 bytes", advice="scp -3p gpu01:/home/ann/proj/cfg.yaml gpu03:/home/ann/proj/cfg.yaml"),
-    Fault(check="code", level="warn", change=fact("tree/head", "0000000"), saw="commit 0000000; gpu[01-02,04] have 4f2a9c1"),
-    Fault(check="code", level="warn", label="dirty", change=fact("tree/dirty", {"a/b.py": "77"}), saw="a/b.py (only here)"),
+    Fault(check="config", level="fail", change=fact("files/config", a_file("/home/ann/proj/cfg.yaml", sha="ffee00112233", size=901)), saw="differs: 901 bytes, sha256 ffee0011…; gpu[01-02,04] have 900 bytes", advice="ssh gpu01 tar -C /home/ann/proj -c cfg.yaml | ssh gpu03 'mkdir -p /home/ann/proj && tar -C /home/ann/proj -x'"),
+    Fault(check="code", level="fail", change=both(fact("tree/head", "0000000"), fact("tree/code", "77")), saw="commit 0000000; gpu[01-02,04] have 4f2a9c1", advice="then take it:  ssh gpu03 git -C /home/ann/proj checkout 4f2a9c1"),
+    Fault(check="code", level="info", label="commit", change=fact("tree/head", "0000000"), saw="(no file of code differs)"),
+    Fault(check="code", level="warn", label="package", change=both(everywhere("tree/files", {"newpkg/__init__.py": "11"}), fact("tree/files", {"newpkg/__init__.py": "77"})), saw="newpkg/__init__.py (differs)", advice="ssh gpu01 tar -C /home/ann/proj -c newpkg/__init__.py | ssh gpu03"),
+    Fault(check="code", level="info", label="cut-short", change=both(everywhere("tree/files", {"a.py": "11"}), fact("tree/files", {}), fact("tree/whole", False), fact("tree/left_out", ["no time left after 2.5 s, at big"])), saw="not all code could be compared: no time left after 2.5 s, at big"),
+    Fault(check="code", level="warn", label="dirty", change=fact("tree/dirty", {"a/b.py": "77"}), saw="a/b.py (changed here only)"),
     Fault(check="code", level="fail", label="module", change=fact("tree/empty_modules", ["VeOmni"]), saw="submodule VeOmni is empty"),
     Fault(check="shared", level="warn", change=apart("gpu03"), saw="the work directory is a directory of its own; gpu[01-02,04] share one"),
     Fault(check="shared", level="warn", label="late", change=fact("share/seconds", 2.4), saw="seen after 2 s"),
     Fault(check="data", level="fail", change=both(asked(config_values={}), everywhere("files/config:data.path", a_file("/data/x")), fact("files/config:data.path", missing_file("/data/x"))), saw="data.path: no /data/x"),
     Fault(check="output", level="fail", change=both(asked(config_values={}), everywhere("files/output:out", missing_file("/out/x")), fact("files/output:out/above", {"path": "/", "writable": False})), saw="out: cannot write in /"),
-    Fault(check="space", level="warn", change=fact("space/workdir/free", 1 << 29), saw="512M free in /workdir"),
+    Fault(check="space", level="warn", change=fact("space/workdir/free", 1 << 29), saw="512M of 2.0T free in /workdir"),
     Fault(check="shm", level="warn", change=fact("space/shm/free", 60 << 20), saw="60M free in /dev/shm"),
     Fault(check="shm-left", level="info", change=fact("segments", [{"path": "/dev/shm/nccl-x1", "bytes": 9 << 20}]), saw="1 segment of shared memory that nobody uses, 9.0M", advice="rm /dev/shm/nccl-x1"),
     Fault(check="numa", level="info", change=fact("kernel/numa_balancing", True), saw="NUMA balancing: on; gpu[01-02,04] have off"),
@@ -270,22 +131,28 @@ FAULTS = [
     Fault(check="known-bugs", level="warn", hosts=("gpu01", "gpu02", "gpu03", "gpu04"), change=everywhere("software/torch/version", "2.7.0+cu126"), saw="torch 2.7.0+cu126 may hang"),
     Fault(check="user", level="info", label="groups", change=fact("user/groups", [1000, 44]), saw="groups 1000 44; gpu[01-02,04] have 1000"),
     Fault(check="tmpdir", level="warn", change=fact("space/tmp/type", "nfs4"), saw="nfs4", advice="TMPDIR"),
-    Fault(check="build-locks", level="warn", change=fact("locks", ["/home/ann/.cache/torch_extensions/x/lock"]), saw="x/lock", advice="rm /home"),
+    Fault(check="build-locks", level="warn", change=fact("locks", [{"path": "/home/ann/.cache/torch_extensions/x/lock", "built": True, "holder": 0}]), saw="x/lock", advice="rm /home"),
     Fault(check="file-times", level="warn", change=fact("files/task/ahead", 90.0), saw="90 s in the future"),
     Fault(check="bash", level="fail", change=fact("programs/found/bash", ""), saw="no bash"),
     Fault(check="venv", level="fail", change=both(fact("programs/venv/exists", False), fact("programs/elsewhere", ["/opt/v/bin/torchrun"])), saw="no virtual environment at /home/ann/venv", advice="there is one at /opt/v"),
     Fault(check="venv", level="info", label="guessed", change=both(fact("programs/venv/exists", False), asked(venv_sure=False)), saw="/home/ann/venv is not there"),
-    Fault(check="torchrun", level="fail", change=both(fact("programs/found/torchrun", ""), fact("programs/elsewhere", ["/opt/v/bin/torchrun"])), saw="not on the PATH", advice="try  --venv /opt/v"),
+    Fault(check="torchrun", level="fail", change=both(fact("rehearsal/calls/0/real", ""), fact("programs/elsewhere", ["/opt/v/bin/torchrun"])), saw="train.sh starts torchrun, which is not on its PATH", advice="try  --venv /opt/v"),
+    Fault(check="torchrun", level="fail", label="unplayed", change=both(lambda case: without(case, "gpu03", "rehearsal", "no train.sh"), fact("programs/found/torchrun", ""), fact("programs/elsewhere", ["/opt/v/bin/torchrun"])), saw="not on the PATH", advice="try  --venv /opt/v"),
+    Fault(check="torchrun", level="fail", label="module", change=both(fact("rehearsal/calls/0/real", "/usr/bin/python3"), fact("rehearsal/calls/0/python", "/usr/bin/python3"), fact("software/of_run", True), *(fact("software/torch", {}, f"gpu{number:02}") for number in range(1, 5)), *(fact("rehearsal/calls/0/python", "/usr/bin/python3", f"gpu{number:02}") for number in range(1, 5)), everywhere("software/executable", "/usr/bin/python3")), saw="torch.distributed.run with /usr/bin/python3, which has no torch"),
     Fault(check="interpreter", level="fail", change=fact("software/version", [3, 10, 1]), saw="Python 3.10"),
     Fault(check="interpreter", level="info", label="patch", change=fact("software/version", [3, 11, 1]), saw="Python 3.11.1"),
     Fault(check="torch", level="fail", change=fact("software/torch/version", "2.8.0+cu128"), saw="torch 2.8.0+cu128; gpu[01-02,04] have 2.9.1+cu128", advice="pip install torch==2.9.1"),
     Fault(check="torch", level="fail", label="absent", change=fact("software/torch", {}), saw="no torch in"),
     Fault(check="packages", level="info", change=fact("software/packages/numpy", "1.0"), saw="numpy 1.0 / 2.1.0"),
-    Fault(check="syntax", level="warn", change=fact("software/syntax", "line 7: invalid syntax"), saw="Python 3.11.9 cannot read task.py: line 7: invalid syntax", advice="--venv DIR"),
+    Fault(check="syntax", level="fail", change=fact("software/syntax", "line 7: invalid syntax"), saw="Python 3.11.9 cannot read task.py: line 7: invalid syntax", advice="--venv DIR"),
     Fault(check="pace", level="warn", change=paced("bulk", 2.5, 0.004), saw="takes 2.5 s; between the others 4 ms", advice="ssh gpu03 ip -s link"),
     Fault(check="loss", level="warn", change=lossy, saw="from gpu[01-02,04]: 6 % of the bulk is lost", advice="ssh gpu03 ip -s link"),
     Fault(check="pace", level="warn", label="far", change=paced("connect", 0.31, 0.0001), saw="takes 310 ms", advice="gpu03 addr=ADDRESS"),
-    Fault(check="imports", level="warn", change=fact("software/absent", ["einops"]), saw="einops", advice="-m pip install einops"),
+    Fault(check="imports", level="fail", change=fact("software/absent", ["einops"]), saw="einops", advice="ssh gpu03 /home/ann/venv/bin/python3 -m pip install einops"),
+    Fault(check="imports", level="warn", label="unsure", change=both(asked(unsure=frozenset({"einops"})), fact("software/absent", ["einops"])), saw="einops"),
+    Fault(check="imports", level="warn", label="elsewhere", change=both(fact("files/script/activates", True), fact("software/absent", ["einops"])), saw="einops"),
+    Fault(check="imports", level="fail", label="own", change=both(fact("software/absent", ["llada2"]), fact("software/own", {"llada2": "/home/ann/proj/llada2"}, "gpu01")), saw="the task imports llada2, which gpu01 has at /home/ann/proj/llada2", advice="ssh gpu01 tar -C /home/ann/proj -c llada2 | ssh gpu03"),
+    Fault(check="imports", level="fail", label="system", change=both(fact("software/pip", "system"), fact("software/absent", ["cv2"])), saw="cv2", advice="belongs to the system, and takes no packages: use an environment that has it:  --venv DIR"),
     Fault(check="environment", level="warn", label="pet", change=fact("environment", {"PET_NNODES": "2"}), saw="PET_NNODES=2"),
     Fault(check="environment", level="warn", label="rank", change=fact("environment", {"RANK": "0"}), saw="RANK"),
     Fault(check="environment", level="warn", label="nccl", change=fact("environment", {"NCCL_ALGO": "Tree"}), saw="NCCL_ALGO=Tree; gpu[01-02,04] have NCCL_ALGO unset"),
@@ -317,7 +184,11 @@ FAULTS = [
     Fault(check="load", level="warn", change=fact("cpu/load", 700.0), saw="load 700 on 128"),
     Fault(check="governor", level="warn", change=fact("cpu/governor", "powersave"), saw="powersave"),
     Fault(check="stuck", level="warn", change=fact("stuck", [{"pid": 7, "command": "ls", "wchan": "nfs4_wait"}]), saw="pid 7 ls in nfs4_wait"),
-    Fault(check="leftovers", level="warn", change=fact("leftovers", [{"pid": 8, "command": "torchrun x.py", "run": "7f3a", "age": 60.0}]), saw="1 process of run 7f3a: pid 8  torchrun x.py, since 1 m", advice="ssh gpu03 kill 8"),
+    Fault(check="leftovers", level="warn", change=fact("leftovers", [{"pid": 8, "command": "torchrun x.py", "run": "7f3a", "age": 60.0}]), saw="1 process of run 7f3a, which is over: pid 8  torchrun x.py, since 1 m", advice="ssh gpu03 kill 8"),
+    Fault(check="leftovers", level="info", label="live", change=both(fact("runs", [{"run": "7f3a", "node": 0, "claims": ["port-29600"]}]), fact("leftovers", [{"pid": 8, "command": "torchrun x.py", "run": "7f3a", "age": 60.0, "kept": True}])), saw="your run 7f3a goes on here", advice="fanout stop 7f3a"),
+    Fault(check="master-port", level="fail", label="live", hosts=("gpu01", "gpu02", "gpu03", "gpu04"), change=everywhere("runs", [{"run": "7f3a", "node": 0, "claims": ["port-29500"]}]), saw="port 29500 is held by your run 7f3a, which goes on", advice="--master-port 29511   or end that run:  fanout stop 7f3a"),
+    Fault(check="gpu-busy", level="fail", label="live", change=fact("runs", [{"run": "7f3a", "node": 0, "claims": ["gpu-0", "gpu-1"]}]), saw="GPU 0,1: held by your run 7f3a, which goes on", advice="fanout stop 7f3a"),
+    Fault(check="home", level="warn", change=fact("space/home", {"path": "/home/ann", "free": 1 << 40, "total": 2 << 40, "inodes": 9, "inodes_total": 10, "type": "ext4", "writable": False, "mount": {"point": "/home", "options": "ro"}}), saw="cannot write in the home directory /home/ann (/home is mounted read-only)", advice="ssh gpu03 sudo mount -o remount,rw /home"),
     Fault(check="reboot", level="info", change=fact("kernel/reboot_required", True), saw="waits for a reboot"),
     Fault(check="upgrades", level="info", change=fact("upgrades", {"unattended": True, "free": ["libnvidia-compute-570", "nvidia-driver-570"]}), saw="may replace the GPU driver (libnvidia-compute-570)", advice="ssh gpu03 sudo apt-mark hold libnvidia-compute-570 nvidia-driver-570"),
     Fault(check="evidence", level="info", change=fact("kernel/log_barred", "kernel.dmesg_restrict=1"), saw="no kernel log after a failure (kernel.dmesg_restrict=1); gpu[01-02,04] have it", advice="join the group adm"),
@@ -326,7 +197,9 @@ FAULTS = [
     Fault(check="evidence", level="info", label="cores", change=fact("kernel/core_pattern", "core"), saw="no core dumps after a failure (ulimit -c 0)", advice="ulimit -c unlimited"),
     Fault(check="kernel", level="warn", change=fact("kernel/machine", "aarch64"), saw="aarch64"),
     Fault(check="kernel", level="info", label="release", change=fact("kernel/release", "5.4.0"), saw="5.4.0"),
-    Fault(check="script-starts", level="warn", change=fact("rehearsal", played(3, status=127, calls=[], count=0, words="train.sh: line 3: torchrun: not found\n")), saw="ends with status 127 before it comes to torchrun: train.sh: line 3: torchrun: not found", advice="--venv DIR"),
+    Fault(check="script-starts", level="fail", change=fact("rehearsal", played(3, status=127, calls=[], count=0, words="train.sh: line 3: torchrun: not found\n")), saw="ends with status 127 before it comes to torchrun: train.sh: line 3: torchrun: not found", advice="--venv DIR"),
+    Fault(check="script-starts", level="warn", label="file", change=fact("rehearsal", played(3, status=1, calls=[], count=0, words="x", errors=["train.sh: line 3: /opt/no-such-conda/etc/profile.d/conda.sh: No such file or directory"])), saw="line 3: /opt/no-such-conda/etc/profile.d/conda.sh: No such file", advice="bring the file there"),
+    Fault(check="script-starts", level="info", label="goes-on", change=fact("rehearsal/errors", ["train.sh: line 3: env.sh: No such file or directory"]), saw="goes on after an error: train.sh: line 3: env.sh"),
     Fault(check="passes-on", level="fail", change=fact("rehearsal", played(3, "--nproc_per_node", "8", "task.py", "cfg.yaml")), saw="--nnodes=1 where NNODES=4, the meeting at 127.0.0.1 where MASTER_ADDR=10.0.0.1", advice="--nnodes=$NNODES"),
     Fault(check="passes-on", level="fail", label="rank", change=fact("rehearsal", played(3, "--nnodes", "4", "--master_addr", "gpu01", "--nproc_per_node", "8", "task.py", "cfg.yaml")), saw="--node-rank=0 where NODE_RANK=2"),
     Fault(check="passes-on", level="warn", label="port", change=fact("rehearsal", played(3, "--nnodes=4", "--node_rank=2", "--nproc_per_node=8", "--rdzv_endpoint=10.0.0.1:12345", "task.py", "cfg.yaml")), saw="takes port 12345 whatever MASTER_PORT says"),

@@ -70,13 +70,22 @@ def played(number: int, *argv: str, **more: Any) -> dict[str, Any]:
     )  # fmt: skip
     call = {
         "program": "torchrun", "argv": list(argv or passed), "cwd": "/home/ann/proj", "env": {},
-        "python": "/home/ann/venv/bin/python3",
+        "python": "/home/ann/venv/bin/python3", "real": "/home/ann/venv/bin/torchrun",
     }  # fmt: skip
     given = {
         "NNODES": "4", "NODE_RANK": str(number - 1), "MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "29500",
         "NPROC_PER_NODE": "8", "task": ["task.py", "cfg.yaml"],
     }  # fmt: skip
-    return {"status": 86, "seconds": 0.1, "calls": [call], "count": 1, "words": "", "given": given, **more}
+    return {
+        "status": 86,
+        "seconds": 0.1,
+        "calls": [call],
+        "count": 1,
+        "words": "",
+        "errors": [],
+        "given": given,
+        **more,
+    }
 
 
 def gpus(name: str) -> dict[str, Any]:
@@ -100,7 +109,7 @@ def healthy(number: int, *, gpu: bool = True) -> dict[str, Any]:
         "cpu": {"count": 128, "usable": 128, "load": 0.5, "governor": "performance"},
         "kernel": {"release": "6.8.0-60-generic", "machine": "x86_64", "system": "Ubuntu 24.04", "up": 1e6, "reboot_required": False, "ptrace_scope": "0", "core_pattern": "|/usr/lib/systemd/systemd-coredump %P", "log_barred": "", "numa_balancing": False},
         "session": {"logind": True, "linger": True, "remove_ipc": True, "kill_user_processes": False, "system_user": False},
-        "environment": {}, "stuck": [], "leftovers": [],
+        "environment": {}, "stuck": [], "leftovers": [], "runs": [],
         "interfaces": [
             {"name": "lo", "addresses": ["127.0.0.1/8", "::1/128"], "up": True, "running": True, "loopback": True, "mtu": 65536, "speed": 0, "duplex": "", "received": 9, "bad": 0},
             {"name": "eth0", "addresses": [f"{address(number)}/16"], "up": True, "running": True, "loopback": False, "mtu": 9000, "speed": 100000, "duplex": "full", "received": 10**9, "bad": 7},
@@ -112,8 +121,8 @@ def healthy(number: int, *, gpu: bool = True) -> dict[str, Any]:
         "own_name": {"addresses": [address(number)], "error": "", "seconds": 0.001},
         "reverse": [{"address": "10.0.0.250", "name": "gpu250", "seconds": 0.001}],
         "files": {
-            "workdir": a_file("/home/ann/proj", kind="directory", searchable=True, mount={"type": "ext4", "source": "/dev/sda1", "point": "/", "options": "rw", "of": "rw"}),
-            "script": a_file("/home/ann/proj/train.sh", mentions=["torchrun", "NNODES", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT", "NPROC_PER_NODE"]),
+            "workdir": a_file("/home/ann/proj", kind="directory", searchable=True, entries=9, mount={"type": "ext4", "source": "/dev/sda1", "point": "/", "options": "rw", "of": "rw"}),
+            "script": a_file("/home/ann/proj/train.sh", mentions=["torchrun", "NNODES", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT", "NPROC_PER_NODE"], activates=False),
             "task": a_file("/home/ann/proj/task.py"),
             "config": a_file("/home/ann/proj/cfg.yaml"),
         },
@@ -123,15 +132,15 @@ def healthy(number: int, *, gpu: bool = True) -> dict[str, Any]:
             "elsewhere": [], "venv": {"dir": "/home/ann/venv", "exists": True},
         },
         "space": {
-            place: {"path": f"/{place}", "free": (1200 - number) << 30, "total": 2 << 40, "inodes": 10**8, "inodes_total": 2 * 10**8, "type": kind}
+            place: {"path": f"/{place}", "free": (1200 - number) << 30, "total": 2 << 40, "inodes": 10**8, "inodes_total": 2 * 10**8, "type": kind, "writable": True, "mount": {"point": "/", "options": "rw"}}
             for place, kind in (("workdir", "ext4"), ("tmp", "ext4"), ("home", "ext4"), ("shm", "tmpfs"))
         },
-        "tree": {"head": "4f2a9c1", "index": "ab" * 32, "dirty": {}, "empty_modules": []},
+        "tree": {"head": "4f2a9c1", "code": "ab" * 8, "dirty": {}, "empty_modules": [], "files": {}, "whole": True, "left_out": []},
         "locks": [],
         "software": {
             "version": [3, 11, 9], "executable": "/home/ann/venv/bin/python3", "prefix": "/home/ann/venv",
             "packages": {"torch": "2.9.1", "nvidia-nccl-cu12": "2.27.5", "numpy": "2.1.0"},
-            "torch": {"version": "2.9.1+cu128", "cuda": "12.8", "hip": None}, "absent": [], "syntax": "",
+            "torch": {"version": "2.9.1+cu128", "cuda": "12.8", "hip": None, "baton": 1}, "absent": [], "syntax": "", "own": {}, "pip": "yes",
         },
         "gpu": gpus(name), "missing": {},
         "rehearsal": played(number),

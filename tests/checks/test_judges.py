@@ -10,7 +10,8 @@ import pytest
 
 from fanout.checks.catalogue import CATALOGUE
 from fanout.checks.model import Finding, PortTest, judged_all
-from tests.checks.faults import FAULTS, Fault
+from tests.checks.changes import Fault
+from tests.checks.faults import FAULTS
 from tests.checks.kit import a_file, changed, healthy_case, hosts, missing_file, without
 from tests.lab.faults import ELSEWHERE, RECORDED, SCENES
 
@@ -85,8 +86,8 @@ def test_a_cpu_host_without_slots_is_told_which_line_to_write() -> None:
     case = healthy_case(2, gpu=False, hosts=hosts(2))
     failures = [finding for finding in judged_all(CATALOGUE, case) if finding.level == "fail"]
     assert [(f.check, f.hosts, f.advice) for f in failures] == [
-        ("slots", (name,), f"hosts.txt:{line}: write  {name} slots=N  with the number of processes")
-        for line, name in enumerate(("gpu01", "gpu02"), 1)
+        ("slots", (name,), f"write the number of processes:  {name} slots=N  in hosts.txt")
+        for name in ("gpu01", "gpu02")
     ]
 
 
@@ -96,6 +97,7 @@ def test_no_script_anywhere_is_fine_and_torchrun_is_needed_then() -> None:
     for name in case.facts:
         case = changed(case, name, "files/script", missing_file("/home/ann/proj/train.sh"))
         case = changed(case, name, "programs/found/torchrun", "")
+        case = without(case, name, "rehearsal", "no train.sh")
     assert {f.check for f in judged_all(CATALOGUE, case) if f.level == "fail"} == {"torchrun"}
     for name in case.facts:
         case = changed(case, name, "files/script", a_file("/home/ann/proj/train.sh", mentions=[]))

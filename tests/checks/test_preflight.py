@@ -11,7 +11,7 @@ from fanout import preflight
 from fanout.checks.addresses import candidates
 from fanout.checks.asking import Answer
 from fanout.checks.config import batches, paths
-from fanout.checks.imports import of_source
+from fanout.checks.imports import Imports, of_source
 from fanout.checks.interfaces import nccl_choice
 from fanout.checks.mesh import MOST_WHOLE, blamed, pairs
 from fanout.checks.model import Unreachable
@@ -257,13 +257,38 @@ def test_paths_of_a_config_are_told_from_names() -> None:
     }
     assert paths(values) == {
         "config:data.train_path": "./data/a.jsonl",
+        "config:data.pattern": "/data",
         "config:data.names[0]": "/x/y",
+        "maybe:model.model_path": "inclusionAI/LLaDA2.0-mini",
         "config:model.config_path": "./configs/m",
         "output:train.output_dir": "out",
         "output:train.save_path": "/ckpt",
         "config:train.load_checkpoint_path": "/ckpt/1",
     }
     assert paths(None) == {}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "found"),
+    [
+        ("train_path", "data/x.jsonl", {"config:train_path": "data/x.jsonl"}),
+        ("train_path", "data/a.jsonl,data/b.jsonl", {"config:train_path[0]": "data/a.jsonl", "config:train_path[1]": "data/b.jsonl"}),
+        ("corpus", "data/x.parquet", {"config:corpus": "data/x.parquet"}),
+        ("tokenizer_dir", "tok", {"config:tokenizer_dir": "tok"}),
+        ("data_path", "allenai/c4", {"maybe:data_path": "allenai/c4"}),
+        ("shards", "data/part-*/x.bin", {"config:shards": "data"}),
+        ("save_dir", "out/a", {"output:save_dir": "out/a"}),
+        ("log_level", "info", {}),
+        ("weights_name", "model.safetensors", {}),
+        ("data_path", "hdfs://x/y", {}),
+        ("data_path", "$DATA/x.jsonl", {}),
+        ("prompt_file", "tell me a story", {}),
+        ("path", "", {}),
+    ],
+)  # fmt: skip
+def test_what_is_a_path_is_told_by_the_value_or_by_its_key(key: str, value: str, found: dict[str, str]) -> None:
+    """A relative path without ./ is one; prose, addresses and variables are none."""
+    assert paths({key: value}) == found
 
 
 def test_batch_sizes_are_found_by_name() -> None:
@@ -277,5 +302,20 @@ def test_imports_are_read_and_not_run() -> None:
     source = (
         "import os, torch.nn\nfrom einops import x\nfrom . import y\ntry:\n    import apex\nexcept ImportError: pass\n"
     )
-    assert of_source(source) == ("torch", "einops")
-    assert of_source("def (") == ()
+    assert of_source(source) == Imports(names=("os", "torch", "einops"))
+    assert of_source("def (") == Imports()
+
+
+@pytest.mark.parametrize(
+    ("source", "unsure"),
+    [
+        ("import a\nimport sys\nsys.path.insert(0, 'src')\nimport b\n", {"b"}),
+        ("from sys import path\npath.append('x')\nimport b\n", {"b"}),
+        ("import site\nsite.addsitedir('x')\nimport b\n", {"b"}),
+        ("import _init_paths\nimport b\n", {"b"}),
+        ("import sys\nprint(sys.argv)\nimport b\n", set()),
+    ],
+)
+def test_an_import_after_a_change_of_the_search_path_is_unsure(source: str, unsure: set[str]) -> None:
+    """What the task, or a module of the project, adds to sys.path is known to the task alone."""
+    assert of_source(source, lambda name: name == "_init_paths").unsure == unsure

@@ -92,7 +92,7 @@ def test_a_taken_port_is_told_with_the_holders_pid(project: Path, asker: Forking
         result = preflight.run(request_for(project, master_port=holder.getsockname()[1]), asker)
     assert said(result, "fail") == [("master-port", ("gpu01",))]
     assert f"held by pid {os.getpid()}" in result.failures[0].saw
-    assert f"ssh gpu01 kill {os.getpid()}" in result.failures[0].advice
+    assert f"ssh gpu01 ps -fp {os.getpid()}" in result.failures[0].advice
 
 
 def test_a_task_that_is_elsewhere_on_one_host_fails_there_alone(
@@ -132,4 +132,4 @@ def test_a_cpu_host_without_slots_is_told_what_to_write(
     monkeypatch.setattr(probes_gpu, "_devices", list)
     result = preflight.run(request_for(project, hosts=hosts(1)), asker)
     assert said(result, "fail") == [("slots", ("gpu01",))]
-    assert "hosts.txt:1: write  gpu01 slots=N" in result.failures[0].advice
+    assert "gpu01 slots=N  in hosts.txt" in result.failures[0].advice

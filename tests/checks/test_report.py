@@ -20,7 +20,8 @@ from fanout.checks.model import Case, judged_all
 from fanout.checks.record import record
 from fanout.checks.report import MOST_ROWS, Style, folded_rows, report
 from fanout.errors import UsageError
-from tests.checks.faults import FAULTS, Fault, dialled, meshed, process, silent_host, taken, unreached
+from tests.checks.changes import Fault, dialled, meshed, process, silent_host, taken, unreached
+from tests.checks.faults import FAULTS
 from tests.checks.kit import changed, healthy_case, hosts
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -44,7 +45,7 @@ def forty(case: Case) -> Case:
     case = changed(case, "gpu07", "software/torch/version", "2.8.0")
     case = changed(case, "gpu09", "cpu/load", 900.0)
     for number in range(11, 15):
-        case = changed(case, f"gpu{number}", "programs/found/torchrun", "")
+        case = changed(case, f"gpu{number}", "rehearsal/calls/0/real", "")
     return case
 
 

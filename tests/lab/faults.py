@@ -21,6 +21,11 @@ _HANGS = (
     "libc = ctypes.CDLL(None, use_errno=True)\n"
     f"assert libc.mount(b'fuse', b'{HOME}/shared/proj', b'fuse', 0, data) == 0, ctypes.get_errno()\n" + _WAIT
 )
+# Another one that the run does not need, and a process of the user that waits for it.
+_STUCK = _HANGS.replace(f"{HOME}/shared/proj", f"{HOME}/gone").replace(
+    "print('up'",
+    f"if os.fork() == 0: os.setgid(47001); os.setuid(47001); os.execvp('ls', ['ls', '{HOME}/gone/x'])\nprint('up'",
+)
 
 PROJECT = {"proj/task.py": "import json\n", "proj/cfg.yaml": "lr: 0.1\n", "proj/train.sh": "echo hi\n"}
 
@@ -69,7 +74,7 @@ MACHINE = Scene(
         Fault(check="shm-left", level="info", host="h4", inject=runs("truncate -s 9m /dev/shm/nccl-old && touch -d '1 hour ago' /dev/shm/nccl-old", user="lab")),
         Fault(check="numa", level="info", host="h2", inject=runs("echo 1 > /tmp/numa")),
         Fault(check="mtu", level="warn", host="h6", inject=runs("ip link set dev eth0 mtu 1400")),
-        Fault(check="session", level="info", host="h7", inject=runs("mkdir -p /run/systemd/sessions")),
+        Fault(check="session", level="info", host="h7", inject=runs("mkdir -p /run/systemd/system /run/systemd/sessions")),
         Fault(check="reboot", level="info", host="h8", inject=runs("touch /var/run/reboot-required")),
         Fault(check="shm", level="warn", host="h9", inject=runs("mount -o remount,size=100m /dev/shm")),
         Fault(
@@ -90,12 +95,13 @@ FILES = Scene(
     flags=("--venv", f"{HOME}/venv"),
     faults=(
         Fault(check="venv", level="fail", host="h1", inject=runs(f"rm -r {HOME}/venv")),
-        Fault(check="task", level="fail", host="h2", inject=runs(f"rm {HOME}/proj/task.py"), also=(("code", "warn"),)),
-        Fault(check="config", level="fail", host="h3", inject=writes("proj/cfg.yaml", _CONFIG + "x: 1\n"), also=(("code", "warn"),)),
-        Fault(check="script", level="fail", host="h4", inject=writes("proj/train.sh", "echo hi\r\n"), also=(("code", "warn"),)),
+        Fault(check="task", level="fail", host="h2", inject=runs(f"rm {HOME}/proj/task.py")),
+        Fault(check="config", level="fail", host="h3", inject=writes("proj/cfg.yaml", _CONFIG + "x: 1\n")),
+        Fault(check="script", level="fail", host="h4", inject=writes("proj/train.sh", "echo hi\r\n")),
         Fault(check="writable", level="warn", host="h5", inject=runs(f"chmod 555 {HOME}/proj")),
         Fault(check="code", level="warn", host="h6", inject=writes("proj/lib.py", "x = 1\n")),
         Fault(check="file-times", level="warn", host="h7", inject=runs(f"touch -d '1 hour' {HOME}/proj/task.py")),
+        Fault(check="home", level="warn", host="h11", inject=runs(f"chmod 555 {HOME}")),
         Fault(check="data", level="fail", host="h8", inject=runs(f"rm -r {HOME}/data")),
         Fault(check="output", level="fail", host="h9", inject=runs(f"chown -R root {HOME}/out")),
         Fault(check="mount", level="warn", host="h10", inject=runs(f"mount --bind {HOME}/proj {HOME}/proj && mount -o remount,bind,noexec {HOME}/proj")),
@@ -115,9 +121,9 @@ MOUNTS = Scene(
         ),
         Fault(
             check="workdir", level="fail", host="h5", inject=runs(f"mount -t tmpfs none {HOME}/shared"),
-            also=(("script", "fail"), ("task", "fail"), ("config", "fail")),
         ),
-        Fault(check="file-server", level="fail", host="h6", inject=starts(_HANGS), also=(("stuck", "warn"),)),
+        Fault(check="file-server", level="fail", host="h6", inject=starts(_HANGS)),
+        Fault(check="stuck", level="warn", host="h2", inject=both(runs(f"mkdir {HOME}/gone"), starts(_STUCK))),
     ),
 )  # fmt: skip
 
@@ -171,11 +177,11 @@ SOFTWARE = Scene(
         Fault(check="torch", level="fail", host="h3", inject=tells("2.9.1+cu128", "2.8.0+cu128")),
         Fault(check="nccl", level="fail", host="h4", inject=tells("2.27.5", "2.21.5"), also=(("packages", "info"),)),
         Fault(check="packages", level="info", host="h5", inject=tells("2.1.0", "1.26.4")),
-        Fault(check="imports", level="warn", host="h6", inject=tells('"absent": []', '"absent": ["einops"]')),
-        Fault(check="syntax", level="warn", host="h16", inject=tells('"syntax": ""', '"syntax": "line 3: invalid syntax"')),
+        Fault(check="imports", level="fail", host="h6", inject=tells('"absent": []', '"absent": ["einops"]')),
+        Fault(check="syntax", level="fail", host="h16", inject=tells('"syntax": ""', '"syntax": "line 3: invalid syntax"')),
         Fault(check="torchrun", level="fail", host="h7", inject=runs(f"rm {HOME}/venv/bin/torchrun")),
         Fault(check="bash", level="fail", host="h8", inject=lambda node: None),
-        Fault(check="script-starts", level="warn", host="h9", inject=writes("site.sh", "prepare-my-data || exit\n")),
+        Fault(check="script-starts", level="fail", host="h9", inject=writes("site.sh", "prepare-my-data || exit\n")),
         Fault(check="passes-on", level="fail", host="h10", inject=writes("site.sh", "NNODES=1 MASTER_ADDR=localhost\n")),
         Fault(check="exit-status", level="warn", host="h11", inject=writes("site.sh", "trap 'exit 0' EXIT\n")),
         Fault(

@@ -157,7 +157,7 @@ def test_the_check_says_what_is_missing_or_differs_and_where(apart: Project, lab
     assert f"unknown script no file {apart.here}/train.sh" in text
     assert f"changed task no file {apart.here}/task.py" in text
     assert f"denied task {apart.here}/task.py differs: 10 bytes" in text
-    assert f"scp -3p good:{apart.here}/task.py denied:{apart.here}/task.py" in text
+    assert f"ssh good tar -C {apart.here} -c task.py | ssh denied" in text
     assert "not launched: the check failed" in text
 
 

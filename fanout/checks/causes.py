@@ -1,0 +1,51 @@
+"""One cause, one row: findings that follow from another one on the same host are folded into it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from fanout.checks.model import Finding, Level
+
+_FILES = frozenset({"script", "task", "config", "writable", "code", "shared", "imports", "syntax", "batch", "mount"})
+_BAD: tuple[Level, ...] = ("fail", "warn")
+
+#: cause -> what follows from it on the same host, once the cause fails or warns there
+_FOLLOWS: Mapping[str, frozenset[str]] = {
+    "workdir": _FILES | {"script-starts", "torchrun"},
+    "file-server": _FILES | {"workdir", "data", "output", "stuck"},
+    "clock": frozenset({"file-times"}),
+    "torchrun": frozenset({"script-starts", "torch", "interpreter", "imports"}),
+    "task": frozenset({"syntax", "imports"}),
+    "script": frozenset({"script-starts", "script-python", "passes-on", "exit-status", "torchrun"}),
+    "script-starts": frozenset({"torchrun"}),
+    "same-machine": frozenset({"shared", "master-port", "hostname", "gpu-once"}),
+}
+
+
+def folded(findings: Sequence[Finding]) -> tuple[Finding, ...]:
+    """The findings without those that follow from another one; each host of such a one is told as not judged."""
+    causes: dict[str, dict[str, str]] = {}
+    for finding in findings:
+        if finding.level in _BAD and finding.check in _FOLLOWS:
+            for host in finding.hosts:
+                for name in _FOLLOWS[finding.check]:
+                    causes.setdefault(host, {}).setdefault(name, finding.check)
+    result: list[Finding] = []
+    for finding in findings:
+        result += _without_followers(finding, causes)
+    return tuple(result)
+
+
+def _without_followers(finding: Finding, causes: Mapping[str, Mapping[str, str]]) -> Iterator[Finding]:
+    """The finding for the hosts on which nothing else explains it, and a skip for each cause."""
+    explained = {host: causes.get(host, {}).get(finding.check, "") for host in finding.hosts}
+    if finding.level not in (*_BAD, "info") or not any(explained.values()):
+        yield finding
+        return
+    own = tuple(host for host, cause in explained.items() if not cause)
+    if own:
+        yield replace(finding, hosts=own)
+    for cause in dict.fromkeys(filter(None, explained.values())):
+        hosts = tuple(host for host, found in explained.items() if found == cause)
+        yield replace(finding, level="skip", hosts=hosts, saw=f"see {cause}", advice="")

@@ -1,0 +1,109 @@
+"""The check of the code around the task: one commit, the same changes, the same files that git does not track. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from shlex import quote
+from typing import Any
+
+from fanout.checks.compare import Odd, differing, grouped, outliers
+from fanout.checks.model import Case, Check, CheckRequest, Verdict, fail, info, ok, warn
+from fanout.hosts import fold
+
+_FEW = 20  # files that a command can name
+
+
+def _code(case: Case) -> Iterator[Verdict]:
+    trees = case.of("tree")
+    for name, row in trees.items():
+        if row.get("empty_modules"):
+            fetch = f"git -C {quote(case.workdir(name))} submodule update --init --recursive"
+            yield fail(name, f"submodule {row['empty_modules'][0]} is empty", f"fetch it:  {case.on(name, fetch)}")
+    heads = {name: tree["head"] for name, tree in trees.items() if "head" in tree}
+    for odd in outliers(heads):
+        yield _other_commit(case, odd, trees)
+    usual = grouped(heads)[0][0] if heads else None
+    contents = _contents(case, {name: tree for name, tree in trees.items() if heads.get(name) in (None, usual)})
+    for tree in outliers(contents):
+        yield _other_files(case, tree, trees)
+    for reasons, names in grouped({name: tuple(tree.get("left_out", ())) for name, tree in trees.items()}):
+        if reasons:
+            yield info(names, f"not all code could be compared: {'; '.join(reasons[:3])}")
+    if len(trees) > 1 and len(heads) == len(trees) and len(set(heads.values())) == 1:
+        dirty = any(tree["dirty"] for tree in trees.values())
+        yield ok(trees, f"{usual} {'with the same changes' if dirty else 'clean'}")
+
+
+def _other_commit(case: Case, odd: Odd[str], trees: Mapping[str, Any]) -> Verdict:
+    """Another commit; one in which no code differs is only told."""
+    first, there = odd.hosts[0], odd.others[0]
+    pack = case.on(there, f"git -C {quote(case.workdir(there))} pack-objects -q --all --stdout")
+    take = case.on(first, f"git -C {quote(case.workdir(first))} index-pack --stdin")
+    check_out = case.on(first, f"git -C {quote(case.workdir(first))} checkout {odd.usual}")
+    cure = f"bring the commit over:  {pack} </dev/null | {take}   then take it:  {check_out}"
+    same = trees[first].get("code") == trees[there].get("code")
+    return (info if same else fail)(
+        odd.hosts, f"the code: commit {odd.against()}{' (no file of code differs)' if same else ''}", cure
+    )
+
+
+def _contents(case: Case, trees: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """host -> path -> hash of what may differ, without the files that checks of their own compare. Where a walk was cut
+    short, only what all of them saw."""
+    own = {path.removeprefix("./") for path in (case.request.script, case.request.task, case.request.config)}
+    seen = {
+        name: {path: value for path, value in {**tree["files"], **tree.get("dirty", {})}.items() if path not in own}
+        for name, tree in trees.items()
+    }
+    if all(tree["whole"] for tree in trees.values()):
+        return seen
+    changed = {path for tree in trees.values() for path in tree.get("dirty", {})}
+    common = set.intersection(*(set(files) for files in seen.values())) | changed
+    return {name: {path: value for path, value in files.items() if path in common} for name, files in seen.items()}
+
+
+def _other_files(case: Case, odd: Odd[dict[str, str]], trees: Mapping[str, Any]) -> Verdict:
+    here, there = odd.hosts[0], odd.others[0]
+    tracked = {path for name in (here, there) for path in trees[name].get("dirty", {})}
+    paths = sorted(differing(odd.value, odd.usual))
+    words = [f"{path} ({_how(path, odd, path in tracked)})" for path in paths[:4]]
+    more = f", … {len(paths)} in all" if len(paths) > 4 else ""
+    return warn(
+        odd.hosts, f"code differs from {fold(odd.others)}: {', '.join(words)}{more}", _bring(case, odd, paths, tracked)
+    )
+
+
+def _how(path: str, odd: Odd[dict[str, str]], tracked: bool) -> str:
+    if path not in odd.value:
+        return "changed there only" if tracked else "missing"
+    if path not in odd.usual:
+        return "changed here only" if tracked else "only here"
+    return "changed in another way" if tracked else "differs"
+
+
+def _bring(case: Case, odd: Odd[dict[str, str]], paths: list[str], tracked: set[str]) -> str:
+    """What makes them the same: the files themselves, from the others; what is only here goes to one of the others."""
+    here, there = odd.hosts[0], odd.others[0]
+    held = [path for path in paths if odd.usual.get(path, "deleted" if path not in tracked else "") != "deleted"]
+    source, target, chosen = (there, here, held) if held else (here, there, [p for p in paths if p in odd.value])
+    folder = case.workdir(here)
+    if not chosen or len(chosen) > _FEW or case.workdir(here) != case.workdir(there):
+        return f"bring it over:  {case.commands.copy_tree(folder, source, target)}"
+    more = "   (likewise to the others)" if not held and len(odd.others) > 1 else ""
+    return f"bring {'it' if len(chosen) == 1 else 'them'} over:  {case.commands.copy(chosen, source, target, folder)}{more}"
+
+
+def _alone(request: CheckRequest) -> str:
+    return "one host" if len(request.hosts) == 1 else ""
+
+
+CHECKS = (
+    Check(
+        name="code", group="files", worst="fail", needs=("tree",), unless=_alone,
+        verifies="The code in the work directory is the same: the commit, the changed files, and all sources that git does not "
+        "track (ignored ones and links too; without git all of them). No submodule is empty. What is not compared is named.",
+        why="Ranks that import different code hang in a collective, minutes or hours later.",
+        fix="git pull everywhere, or copy it from one host.",
+        judge=_code,
+    ),
+)  # fmt: skip

@@ -1,0 +1,117 @@
+"""Checks of the paths that a run reads and writes by its config, and of the home directory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from fanout.checks import config
+from fanout.checks.files import remount
+from fanout.checks.model import Case, Check, CheckRequest, Verdict, fail, info, skip, warn
+
+
+def _data(case: Case) -> Iterator[Verdict]:
+    """What the config reads: on all hosts, or what is missing where. A name on a hub may be no path at all."""
+    rows = case.of("files")
+    keys = dict.fromkeys(key for files in rows.values() for key in files if key.startswith(("config:", "maybe:")))
+    for key in keys:
+        setting = key.partition(":")[2]
+        found = {
+            name: files[key] for name, files in rows.items() if key in files and not is_lost(case, name, files[key])
+        }
+        lacking = tuple(name for name, row in found.items() if row["kind"] == "missing")
+        if not lacking:
+            continue
+        path = found[lacking[0]]["path"]
+        there = next((name for name, row in found.items() if row["kind"] != "missing"), "")
+        if there:
+            copy = case.commands.copy_tree if found[there]["kind"] == "directory" else case.commands.copy_file
+            yield fail(lacking, f"{setting}: no {path}", f"{there} has it:  {copy(path, there, lacking[0])}")
+        elif key.startswith("config:"):
+            yield warn(lacking, f"{setting}: no {path} on any host", f"is the path in {case.request.config} right?")
+        else:
+            yield info(lacking, f"{setting}: no {path} on any host: it is taken for a name on a hub")
+    if not keys:
+        yield skip(case.hosts, f"{case.request.config} names no path that is read")
+    more = len(config.paths(case.request.config_values)) - config.MOST
+    if more > 0:
+        yield info(case.hosts, f"{case.request.config} names {more} more paths, which were not looked at")
+
+
+def is_lost(case: Case, name: str, row: Mapping[str, Any]) -> bool:
+    """Whether a path lies in a work directory that is not there or empty, which a check of its own says."""
+    top = case.facts[name]["files"].get("workdir", {})
+    gone = top.get("kind") != "directory" or top.get("entries") == 0
+    return gone and str(row["path"]).startswith(f"{str(top.get('path', '')).rstrip('/')}/")
+
+
+def _output(case: Case) -> Iterator[Verdict]:
+    keys = {key for files in case.of("files").values() for key in files if key.startswith("output:")}
+    if not keys:
+        yield skip(case.hosts, f"{case.request.config} names no path that is written to")
+    for name, files in case.of("files").items():
+        for key, row in files.items():
+            if key not in keys or is_lost(case, name, row):
+                continue
+            place = row if row["kind"] == "directory" else row["above"]
+            if not place["writable"]:
+                mount = place.get("mount", {})
+                read_only = "ro" in mount.get("options", "").split(",")
+                yield fail(
+                    name,
+                    f"{key.partition(':')[2]}: cannot write in {place['path']}"
+                    + (f" ({mount['point']} is mounted read-only)" if read_only else ""),
+                    f"{remount(case, name, mount['point']) if read_only else 'let this user write there'}, "
+                    f"or choose another place in {case.request.config}",
+                )
+
+
+def _home(case: Case) -> Iterator[Verdict]:
+    for name, space in case.of("space").items():
+        row, home = space.get("home"), case.facts[name]["user"]["home"]
+        if row is None or row.get("writable", True):
+            continue
+        mount = row.get("mount", {})
+        if "ro" in mount.get("options", "").split(","):
+            yield warn(
+                name, f"cannot write in the home directory {home} ({mount['point']} is mounted read-only)",
+                f"caches of torch, Triton and Hugging Face go there: {remount(case, name, mount['point'])}",
+            )  # fmt: skip
+        else:
+            why = "" if row["path"].rstrip("/") == home.rstrip("/") else f" (it is not there; {row['path']} is)"
+            yield warn(
+                name, f"cannot write in the home directory {home}{why}",
+                "caches of torch, Triton and Hugging Face go there: give it to this user, or name another place with  "
+                "--env HF_HOME=DIR --env TRITON_CACHE_DIR=DIR",
+            )  # fmt: skip
+
+
+def unread(request: CheckRequest) -> str:
+    if not request.config:
+        return "no config given"
+    return "" if request.config_values is not None else "the config was not read"
+
+
+CHECKS = (
+    Check(
+        name="data", group="files", worst="fail", needs=("files",), unless=unread,
+        verifies="Every path that the config reads exists on all hosts: values that look like a path, or stand under a key that says so.",
+        why="FileNotFoundError on one host, after the others have loaded for twenty minutes.",
+        fix="Bring it there, or correct the config.",
+        judge=_data,
+    ),
+    Check(
+        name="output", group="files", worst="fail", needs=("files",), unless=unread,
+        verifies="The directories that the config writes to can be written, or made.",
+        why="The first checkpoint fails, hours into the run.",
+        fix="Give the user the right, or choose another place.",
+        judge=_output,
+    ),
+    Check(
+        name="home", group="files", worst="warn", needs=("space", "user"),
+        verifies="The home directory can be written to.",
+        why="torch, Triton and Hugging Face keep their caches there: the first kernel or download fails, on that host alone.",
+        fix="Give it to the user, or name other places with --env HF_HOME=DIR --env TRITON_CACHE_DIR=DIR.",
+        judge=_home,
+    ),
+)  # fmt: skip

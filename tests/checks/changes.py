@@ -1,0 +1,187 @@
+"""What can be wrong with recorded facts: changes of a healthy case, which the table of faults is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from fanout.checks.model import Case, Level, PortTest, Unreachable
+from tests.checks.kit import changed, healthy_case
+
+Change = Callable[[Case], Case]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """One thing that is wrong, and what exactly one check must say of it."""
+
+    check: str
+    level: Level
+    change: Change
+    hosts: tuple[str, ...] = ("gpu03",)
+    saw: str = ""
+    advice: str = ""
+    label: str = ""
+
+    @property
+    def id(self) -> str:
+        return f"{self.check}{'-' if self.label else ''}{self.label}"
+
+
+def fact(path: str, value: Any, host: str = "gpu03") -> Change:
+    return lambda case: changed(case, host, path, value)
+
+
+def asked(**more: Any) -> Change:
+    return lambda case: replace(case, request=replace(case.request, **more))
+
+
+def both(*changes: Change) -> Change:
+    def apply(case: Case) -> Case:
+        for change in changes:
+            case = change(case)
+        return case
+
+    return apply
+
+
+def unreached(case: Case) -> Case:
+    trouble = Unreachable(
+        message="ann@10.0.0.3:22  Permission denied (publickey).", hint="try:  ssh-copy-id ann@10.0.0.3"
+    )
+    return healthy_case(unreached={"gpu03": trouble})
+
+
+def silent_host(case: Case) -> Case:
+    broken = healthy_case(unreached={"gpu03": Unreachable(message="")})
+    request = replace(broken.request, unreached={})
+    return replace(
+        broken, request=request, facts={**broken.facts, "gpu03": {}}, missing={"gpu03": {"": "no answer within 15 s"}}
+    )  # fmt: skip
+
+
+def dialled(outcome: str, **more: Any) -> Change:
+    def apply(case: Case) -> Case:
+        assert case.port is not None
+        dials = {**case.port.dials, ("gpu03", "10.0.0.1"): {"outcome": outcome, **more}}
+        return replace(case, port=replace(case.port, dials=dials, chosen=""))
+
+    return apply
+
+
+def stale_name(case: Case) -> Case:
+    """A name of host 0 that means another address on gpu03."""
+    assert case.port is not None
+    dials: dict[tuple[str, str], dict[str, Any]] = {
+        (name, "head"): {"outcome": "ok", "peer": "10.0.0.1"} for name in ("gpu02", "gpu04")
+    }
+    dials["gpu03", "head"] = {"outcome": "dropped", "peer": "10.0.0.99"}
+    return replace(case, port=replace(case.port, candidates=("head",), chosen="", dials=dials))
+
+
+def taken(case: Case) -> Case:
+    holder = {
+        "uid": 1001,
+        "user": "bob",
+        "pid": 4711,
+        "command": "python train_old.py",
+        "age": 7500.0,
+        "listening": True,
+    }
+    problem = {"error": "EADDRINUSE", "text": "Address already in use", "holder": holder}
+    return replace(case, port=PortTest(port=29500, candidates=("10.0.0.1",), problem=problem))
+
+
+def meshed(outcome: str, where: Callable[[str, str], bool]) -> Change:
+    def apply(case: Case) -> Case:
+        assert case.mesh is not None
+        dials = {
+            pair: {"outcome": outcome, "seconds": 3.0} if where(*pair) else dial
+            for pair, dial in case.mesh.dials.items()
+        }
+        return replace(case, mesh=replace(case.mesh, dials=dials))
+
+    return apply
+
+
+def paced(what: str, there: float, elsewhere: float) -> Change:
+    """How long it takes in the pairs of gpu03, and in all others."""
+
+    def apply(case: Case) -> Case:
+        assert case.mesh is not None
+        dials = {
+            pair: {**dial, what: there if "gpu03" in pair else elsewhere} for pair, dial in case.mesh.dials.items()
+        }
+        return replace(case, mesh=replace(case.mesh, dials=dials))
+
+    return apply
+
+
+def lossy(case: Case) -> Case:
+    """What goes to gpu03 loses six in a hundred."""
+    assert case.mesh is not None
+    dials = {
+        pair: {**dial, "sent": 200, "resent": 12 if pair[1] == "gpu03" else 0} for pair, dial in case.mesh.dials.items()
+    }
+    return replace(case, mesh=replace(case.mesh, dials=dials))
+
+
+def process(**more: Any) -> dict[str, Any]:
+    row = {
+        "gpu": "GPU-5-of-gpu03",
+        "pid": 41822,
+        "memory": "61200",
+        "command": "python old.py",
+        "uid": 1,
+        "user": "ann",
+        "age": 3e5,
+    }
+    return {**row, **more}
+
+
+IB = [
+    {
+        "port": "mlx5_0/1", "state": "ACTIVE", "rate": "400 Gb/sec", "link": "InfiniBand", "usable": True,
+        "library": True, "errors": {"link_downed": 1, "symbol_error": 0}, "gids": {"0": "IB/RoCE v1 link-local"},
+    }
+]  # fmt: skip
+DOWN = [{**IB[0], "state": "DOWN"}]
+FLAPPING = [{**IB[0], "errors": {"link_downed": 4, "symbol_error": 900}}]
+ROCE = [{**IB[0], "link": "Ethernet", "gids": {"0": "IB/RoCE v1 link-local", "3": "RoCE v2 IPv4"}}]
+RENUMBERED = [{**ROCE[0], "gids": {"0": "IB/RoCE v1 link-local", "3": "RoCE v2 IPv6", "5": "RoCE v2 IPv4"}}]
+RAS = [
+    "NCCL version 2.27.5 compiled with CUDA 12.9", "", "Job summary", "===========", "",
+    "  Nodes  Processes         GPUs  Processes     GPUs", "(total)   per node  per process    (total)  (total)",
+    "      4          8            1         32       32",
+]  # fmt: skip
+VPN = {
+    "name": "wg0",
+    "addresses": ["10.9.0.1/24"],
+    "up": True,
+    "running": True,
+    "loopback": False,
+    "mtu": 1420,
+    "speed": 0,
+}
+
+
+def everywhere(path: str, value: Any) -> Change:
+    return both(*(fact(path, value, f"gpu{number:02}") for number in range(1, 5)))
+
+
+def vpn_first(case: Case) -> Case:
+    found = case.facts["gpu03"]["interfaces"]
+    return changed(case, "gpu03", "interfaces", [found[0], VPN, found[1]])
+
+
+def apart(name: str) -> Change:
+    """Its directory is not the others'."""
+
+    def apply(case: Case) -> Case:
+        for other in case.hosts:
+            seen = [name] if other == name else [host for host in case.hosts if host != name]
+            case = changed(case, other, "share/hosts", seen)
+        return case
+
+    return apply
