@@ -12,6 +12,7 @@ are remembered in ``problems``. A failing disk never ends a run.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections import OrderedDict
@@ -29,19 +30,24 @@ from fanout.views.record import VERSION, chunk_record, dumps, encode, end_record
 
 OPEN_FILES = 128  # macOS gives a process 256 descriptors; ssh needs its share
 COALESCE_SECONDS = 0.25
+WAITING_BYTES = 4 << 20  # records that wait for a disk that is full: hours of a quiet run, a minute of a loud one
 RECORDED_BYTES = 1 << 20  # less than is acknowledged at a time: a host lets go of nothing that is not in the record
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """Bytes ``start`` to ``end`` of a file that are not on disk, and why."""
+    """Bytes ``start`` to ``end`` of a file that are not on disk, and why; or, of the events, ``records``."""
 
     file: str
     start: int
     end: int
     why: str
+    records: int = 0
 
     def __str__(self) -> str:
+        if self.records:
+            what = f"{self.records} records are" if self.records > 1 else "1 record is"
+            return f"{self.file}: {what} missing at byte {self.start}: {self.why}"
         return f"{self.file}: bytes {self.start} to {self.end} are missing: {self.why}"
 
 
@@ -64,9 +70,12 @@ class LogDir:
         self._heading = heading
         self._warn = warn
         self._problems: list[Problem] = []
+        self._last_problem: dict[str, int] = {}  # of each file, its place in the list
         self._pending: dict[tuple[str, int], _Span] = {}
         self._pending_since: float | None = None
         self._events_size = 0
+        self._waiting = bytearray()  # records that are not on the disk yet
+        self._full = ""  # why not
         self._now = 0.0
         self._names = FileNames(heading.hosts)
         try:
@@ -134,6 +143,7 @@ class LogDir:
         if verdict is not None:
             self._record(verdict_record(verdict, self._now))
         self._record(end_record(outcome, self._now))
+        self._settle()
         problems = [asdict(problem) for problem in self._problems]
         result = {"v": VERSION, "run": self._heading.run_id, "title": self._heading.title, **asdict(outcome)}
         self.keep("result.json", json.dumps(result | {"problems": problems}, indent=2) + "\n")
@@ -141,6 +151,7 @@ class LogDir:
 
     def close(self) -> None:
         self._flush()
+        self._settle()
         self._files.close()
         if self._events >= 0:
             os.close(self._events)
@@ -172,16 +183,35 @@ class LogDir:
         self._pending_since = None
 
     def _record(self, record: Mapping[str, Any]) -> None:
+        """Write a record. What a full disk does not take waits for room, up to WAITING_BYTES; then records are lost."""
         line = (dumps(record) + "\n").encode()
-        start = self._events_size
+        if len(self._waiting) + len(line) > WAITING_BYTES:
+            self._lose(1)
+        else:
+            self._waiting += line
+        self._write_waiting()
+
+    def _write_waiting(self) -> None:
         try:
-            done = os.write(self._events, line)
+            done = os.write(self._events, self._waiting)
+            self._full = "" if done == len(self._waiting) else os.strerror(errno.ENOSPC)
             self._events_size += done
-            if done < len(line):  # the disk is full in the middle of a record: the next one begins its own line
-                os.write(self._events, b"\n")
-                self._trouble("events.jsonl", start, start + len(line), "No space left on device")
+            del self._waiting[:done]
         except OSError as error:
-            self._trouble("events.jsonl", start, start + len(line), error.strerror or str(error))
+            self._full = error.strerror or str(error)
+        if self._full:
+            self._warn_once("events.jsonl", self._full)
+
+    def _lose(self, records: int) -> None:
+        self._trouble("events.jsonl", self._events_size, self._events_size, self._full, records=records)
+
+    def _settle(self) -> None:
+        """Write what waits; what the disk still does not take is lost."""
+        if self._waiting:
+            self._write_waiting()
+        if self._waiting:
+            self._lose(self._waiting.count(b"\n"))
+            self._waiting.clear()
 
     def keep(self, name: str, text: str) -> None:
         """Write a small file of its own into the directory."""
@@ -192,16 +222,21 @@ class LogDir:
         except OSError as error:
             self._trouble(name, 0, len(text), error.strerror or str(error))
 
-    def _trouble(self, file: str, start: int, end: int, why: str) -> None:
-        last = self._problems[-1] if self._problems else None
-        if last is not None and (last.file, last.end, last.why) == (file, start, why):
-            self._problems[-1] = replace(last, end=end)
+    def _trouble(self, file: str, start: int, end: int, why: str, *, records: int = 0) -> None:
+        """Remember the hole; one that continues the last hole of the same file makes that one longer."""
+        self._warn_once(file, why)
+        place = self._last_problem.get(file)
+        last = self._problems[place] if place is not None else None
+        if place is not None and last is not None and (last.end, last.why) == (start, why):
+            self._problems[place] = replace(last, end=end, records=last.records + records)
             return
-        self._problems.append(Problem(file=file, start=start, end=end, why=why))
-        if last is None and self._warn is not None:
-            self._warn(
-                f"cannot write to {os.path.join(self.path, file)}: {why}; the run goes on, its log will have holes"
-            )
+        self._last_problem[file] = len(self._problems)
+        self._problems.append(Problem(file=file, start=start, end=end, why=why, records=records))
+
+    def _warn_once(self, file: str, why: str) -> None:
+        warn, self._warn = self._warn, None
+        if warn is not None:
+            warn(f"cannot write to {os.path.join(self.path, file)}: {why}; the run goes on, its record may have holes")
 
 
 _FLAGS = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC

@@ -5,7 +5,10 @@ from __future__ import annotations
 import io
 import json
 import os
+import resource
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +117,53 @@ def test_a_full_disk_is_remembered_and_told_once(tmp_path: Path) -> None:
     assert "No space left" in told[0]
     assert (tmp_path / "run/logs/h2.log").read_bytes() == b"fine"
     assert json.loads((tmp_path / "run/result.json").read_text())["problems"][0]["end"] == 8
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """Let no file grow beyond ``size``: writes are cut short there and then fail, as on a disk that is full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_records_that_a_full_disk_did_not_take_are_written_when_it_has_room(tmp_path: Path) -> None:
+    told: list[str] = []
+    log = LogDir(str(tmp_path / "run"), heading(("h1",)), warn=told.append)
+    log.begin(T0)
+    with files_of_at_most((tmp_path / "run/events.jsonl").stat().st_size + 10):
+        for number in range(75):
+            log.note(f"note {number}")
+    assert len(told) == 1
+    log.note("room again")
+    log.close()
+    notes = [entry["text"] for entry in records(tmp_path / "run") if entry["type"] == "note"]
+    assert notes == [*(f"note {number}" for number in range(75)), "room again"]
+    assert log.problems == ()
+
+
+def test_a_disk_that_stays_full_gives_one_hole_a_file_and_no_line_that_is_no_json(tmp_path: Path) -> None:
+    log = LogDir(str(tmp_path / "run"), heading(("h1", "h2")))
+    log.begin(T0)
+    state = RunState.new(["h1", "h2"], at=T0)
+    size = (tmp_path / "run/events.jsonl").stat().st_size
+    with files_of_at_most(size):
+        for number in range(40):
+            for host in ("h1", "h2"):
+                log(Chunk(at=T0 + number, host=host, stream=0, offset=size + number * 8, data=b"8 bytes\n"), state)
+            log.note("x" * 200_000)
+        log.finish(outcome.of(state), "the report")
+        log.close()
+    assert {(hole.file, hole.start, hole.end) for hole in log.problems if not hole.records} >= {
+        (f"logs/{host}.log", size, size + 320) for host in ("h1", "h2")
+    }
+    (events,) = (hole for hole in log.problems if hole.file == "events.jsonl")
+    assert str(events).startswith(f"events.jsonl: {events.records} records are missing at byte {size}: ")
+    assert len(log.problems) <= 5  # two logs, the events, result.json and report.txt
+    assert [entry["type"] for entry in records(tmp_path / "run")] == ["run"]
 
 
 def test_after_a_hole_bytes_are_at_their_own_offset(tmp_path: Path) -> None:
