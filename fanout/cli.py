@@ -7,18 +7,21 @@ import os
 import sys
 from collections.abc import Sequence
 
-from fanout.errors import FanoutError
+from fanout.errors import FanoutError, LauncherError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fanout.arguments import Request
     from fanout.verbs.common import Edge
+    from fanout.views.out import Words
 
 HELP = ("-h", "--help", "help")
+HOLDS_A_RECORD = ("run", "attach")  # their status is the run's, and every line is on disk as well
 
 
 def entry() -> None:
-    """The console script."""
+    """Run the console script."""
+    _open_standard_streams()
     gc.set_threshold(50_000)  # imports make many objects and next to no garbage: to look for it slows every start
     status = main(sys.argv[1:])
     gc.freeze()  # nor at its end: that would be a tenth of what a short command costs
@@ -26,58 +29,72 @@ def entry() -> None:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run one command; the exit status. A user's mistake is a sentence, never a traceback."""
+    """Run one command; return the exit status. A user's mistake is a sentence, never a traceback."""
+    from fanout.views.out import Words, silence
+
+    err = Words(sys.stderr)
+    out = Words(sys.stdout, failed=lambda why: _tell_of_gaps(err, why))
     try:
-        status = _run(argv)
-        sys.stdout.flush()  # here, where a reader that has gone is no surprise
-        return status
+        status = _run(argv, out, err)
+        out.settle()
+        if out.trouble and not status and argv[0] not in HOLDS_A_RECORD:
+            status = LauncherError.exit_code  # what was asked for is not there
     except FanoutError as error:
-        from fanout.views.out import words
-
         hint = f"        try:  {error.hint}\n" if error.hint else ""
-        words(sys.stderr).write(f"fanout: {error}\n{hint}")
-        return error.exit_code
+        err.write(f"fanout: {error}\n{hint}")
+        status = error.exit_code
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains at its end
-        return 141
+        silence(sys.stdout)
+        status = 141
     except KeyboardInterrupt:
-        sys.stderr.write("fanout: interrupted\n")
-        return 130
+        err.write("fanout: interrupted\n")
+        status = 130
+    err.settle()
+    return status
 
 
-def _run(argv: Sequence[str]) -> int:
-    """The command itself. The overview is by far the commonest help: it waits for none of the rest to be loaded."""
+def _tell_of_gaps(err: Words, why: str) -> None:
+    err.write(f"fanout: stdout: {why}: what is printed there has gaps\n")
+    err.flush()
+
+
+def _run(argv: Sequence[str], out: Words, err: Words) -> int:
+    """Run the command. The overview is by far the commonest help: it waits for none of the rest to be loaded."""
     if not argv or argv[0] in HELP:
         from fanout.flags import overview
 
-        sys.stdout.write(overview(_columns()))
+        out.write(overview(_columns()))
         return 0
     from fanout.arguments import Shown, parse
 
     try:
-        return _verb(parse(argv, columns=_columns()))
+        return _verb(parse(argv, columns=_columns()), out, err)
     except Shown as shown:
-        sys.stdout.write(str(shown))
+        out.write(str(shown))
         return 0
 
 
-def _verb(request: Request) -> int:
-    """Each verb's room is imported when it is asked for: --help and errors stay fast."""
-    import getpass
+def _verb(request: Request, out: Words, err: Words) -> int:
+    """Import each command's module when it is asked for: --help and errors stay fast."""
     import socket
+    from typing import Any
 
     from fanout.verbs.common import Edge
     from fanout.views.base import no_symbols
-    from fanout.views.out import words
 
+    err.ascii_only = no_symbols(os.environ)
+    stdout: Any = out  # they stand in for text streams
+    stderr: Any = err
+    cwd, cwd_exists = _cwd()
     edge = Edge(
         environ=dict(os.environ),
-        cwd=_cwd(),
-        stdout=words(sys.stdout),
-        stderr=words(sys.stderr, ascii_only=no_symbols(os.environ)),
+        cwd=cwd,
+        cwd_exists=cwd_exists,
+        stdout=stdout,
+        stderr=stderr,
         stdin=sys.stdin.buffer.read if sys.stdin is not None else bytes,
         line=sys.stdin.readline if sys.stdin is not None else str,
-        user=getpass.getuser(),
+        user=_user(),
         machine=socket.gethostname(),
         prefix=sys.prefix if sys.prefix != sys.base_prefix else "",
         columns=_columns(),
@@ -164,9 +181,39 @@ def _columns() -> int:
         return 100
 
 
-def _cwd() -> str:
-    """The working directory by the name that the user knows it by: behind a link, $PWD is what is the same everywhere."""
+def _cwd() -> tuple[str, bool]:
+    """Return the working directory and whether it exists.
+
+    It has the name that the user knows it by: behind a link, $PWD is what is the same everywhere.
+    """
     named = os.environ.get("PWD", "")
-    if named and os.path.isabs(named) and os.path.exists(named) and os.path.samefile(named, "."):
-        return named
-    return os.getcwd()
+    try:
+        there = os.getcwd()
+        if named and os.path.isabs(named) and os.path.samefile(named, there):
+            return named, True
+        return there, True
+    except OSError:  # it was deleted, or a directory above it cannot be read
+        return (named if os.path.isabs(named) else "/"), os.path.isdir(named)
+
+
+def _user() -> str:
+    """Return the user's name; in a container, the user id may have none."""
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid-{os.getuid()}"
+
+
+def _open_standard_streams() -> None:
+    """Open /dev/null for each standard stream that is closed: the next file to be opened would take its number."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+        if getattr(sys, name) is None:
+            mode = "r" if number == 0 else "w"
+            stream = open(number, mode, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
+            setattr(sys, name, stream)

@@ -18,7 +18,10 @@ _TRIES = 100  # whoever only looks holds the lock for an instant
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Holder:
-    """The process that writes the record. ``detached``: nobody sees what it prints; ``ending``: it ends the run."""
+    """The process that writes the record.
+
+    ``detached``: its output is not shown anywhere; ``ending``: it ends the run; ``signal``: what makes it end the run.
+    """
 
     pid: int
     user: str
@@ -26,6 +29,7 @@ class Holder:
     since: float
     detached: bool = False
     ending: bool = False
+    signal: int = 15
 
 
 class Hold:

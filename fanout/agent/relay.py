@@ -306,7 +306,6 @@ def hello() -> dict:
         "boot_id": _read("/proc/sys/kernel/random/boot_id"),
         "pid": os.getpid(),
         "uid": os.getuid(),
-        "cwd": os.getcwd(),
         "time": time.time(),
         "stale": prepare.stale(),
     }

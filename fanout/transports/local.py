@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from fanout.errors import Unreachable
 from fanout.hosts import Host
 from fanout.transports.base import Channel, Deadline
@@ -15,8 +17,18 @@ class LocalTransport:
 
     def open(self, host: Host, command: str, deadline: Deadline) -> Channel:
         try:
-            channel = PipeChannel(["/bin/sh", "-c", command], one_pipe=True)
+            channel = PipeChannel(["/bin/sh", "-c", command], one_pipe=True, cwd=_start())
         except OSError as error:
             raise Unreachable(f"cannot start a process here: {error.strerror}") from error
         deadline.guard(channel.close)
         return channel
+
+
+def _start() -> str | None:
+    """Return None for the launcher's directory; where that was deleted, the home directory, as for a login."""
+    try:
+        os.getcwd()
+        return None
+    except OSError:
+        home = os.path.expanduser("~")
+        return home if os.path.isdir(home) else "/"

@@ -29,7 +29,9 @@ class PipeChannel:
 
     peer = ""
 
-    def __init__(self, argv: list[str], *, env: Mapping[str, str] | None = None, one_pipe: bool = False) -> None:
+    def __init__(
+        self, argv: list[str], *, env: Mapping[str, str] | None = None, one_pipe: bool = False, cwd: str | None = None
+    ) -> None:
         """``one_pipe``: stdout and stderr share a pipe, which keeps their order; they cannot be kept apart then."""
         self._child = subprocess.Popen(
             argv,
@@ -37,6 +39,7 @@ class PipeChannel:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT if one_pipe else subprocess.PIPE,
             env=env,
+            cwd=cwd,
             bufsize=0,
             start_new_session=True,  # Ctrl-C at the terminal reaches the launcher alone; the child has its own group
         )

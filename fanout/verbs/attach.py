@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import signal
 import time
 from collections.abc import Mapping
 from functools import partial
@@ -19,7 +20,7 @@ from fanout.errors import UsageError
 from fanout.guardian import Guardian
 from fanout.settings import Settings
 from fanout.verbs import detach, explain, follow, onlook
-from fanout.verbs.common import Edge, runs_directory, settings_of
+from fanout.verbs.common import Edge, heeded, runs_directory, settings_of
 from fanout.verbs.pacing import PaceTeller
 from fanout.verbs.runs import find, order_of
 from fanout.verbs.showing import look_of, view_of, wishes_of
@@ -112,7 +113,10 @@ def _take_its_place(path: str, settings: Settings, edge: Edge) -> int | None:
 
 def _in_its_place(order: rejoin.Order, settings: Settings, edge: Edge, door: detach.Door) -> int:
     """The launcher's work from here on, in a process of its own."""
-    ours = holder.Holder(pid=os.getpid(), user=edge.user, machine=edge.machine, since=time.time(), detached=True)
+    ends = signal.SIGTERM if heeded([signal.SIGTERM]) else signal.SIGKILL  # the guardian does the rest
+    ours = holder.Holder(
+        pid=os.getpid(), user=edge.user, machine=edge.machine, since=time.time(), detached=True, signal=ends
+    )
     hold = holder.take(order.directory, ours)
     if hold is None or not door.shut():
         return 0  # somebody else was faster, or nobody waits

@@ -6,7 +6,7 @@ import dataclasses
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
@@ -24,7 +24,18 @@ from fanout.settings import Loaded, Settings, load
 from fanout.transports.pick import Picker
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+STOP_INSTEAD = signal.SIGUSR2  # what ``fanout stop`` sends to a launcher that was started with SIGTERM ignored
 Handler = Callable[[int, FrameType | None], None]
+
+
+def heeded(numbers: Iterable[int]) -> list[int]:
+    """Return the signals that were not ignored when this process started (nohup, ``trap '' INT``, ``&`` in a script)."""
+    return [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+
+
+def stop_signal() -> int:
+    """Return the signal that makes this launcher end its run."""
+    return int(signal.SIGTERM if heeded([signal.SIGTERM]) else STOP_INSTEAD)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +44,7 @@ class Edge:
 
     environ: Mapping[str, str]
     cwd: str
+    cwd_exists: bool = True  # it may have been deleted
     stdout: TextIO
     stderr: TextIO
     stdin: Callable[[], bytes]
@@ -132,7 +144,7 @@ def _config_files(edge: Edge) -> list[tuple[str, Mapping[str, Any]]]:
         directory = os.path.dirname(directory)
     config = edge.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
     path = os.path.join(config, "fanout", "config.toml")
-    table = _toml(path)
+    table = _toml(path) if os.path.isabs(path) else None
     return found + ([(path, table)] if table is not None else [])
 
 
@@ -222,7 +234,10 @@ def fan_of(
             fan.post(Interrupted(at=clock(), signal=number))
 
     handler = once(heard) if once is not None else heard
-    handlers = {number: signal.signal(number, handler) for number in SIGNALS}
+    wanted = dict.fromkeys(heeded(SIGNALS), handler)
+    if stop_signal() == STOP_INSTEAD:
+        wanted[STOP_INSTEAD] = lambda number, frame: heard(signal.SIGTERM, frame)
+    handlers = {number: signal.signal(number, wish) for number, wish in wanted.items()}
     try:
         fan.start()
         yield fan
@@ -265,7 +280,12 @@ def config_values(task: Sequence[str], directory: str) -> tuple[str, Any]:
 
 
 def work_directory(settings: Settings, edge: Edge) -> str:
-    """The absolute path that every host shall work in."""
+    """Return the absolute path that every host shall work in. Raises UsageError where there is none."""
+    if not edge.cwd_exists and not os.path.isabs(settings.chdir):
+        raise UsageError(
+            f"the working directory {edge.cwd} was deleted",
+            hint="cd to the project's directory, or give its path with --chdir",
+        )
     return os.path.normpath(os.path.join(edge.cwd, settings.chdir))
 
 
@@ -275,9 +295,16 @@ def has_script_here(settings: Settings, directory: str) -> bool:
 
 
 def runs_directory(settings: Settings, edge: Edge) -> str:
-    """Where runs are recorded, one directory each."""
+    """Return where runs are recorded, one directory each. Raises UsageError where the user has no home."""
+    if settings.log_dir:
+        return os.path.abspath(os.path.join(edge.cwd, settings.log_dir))
     state = edge.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
-    return os.path.abspath(os.path.join(edge.cwd, settings.log_dir or os.path.join(state, "fanout", "runs")))
+    if state.startswith("~"):
+        raise UsageError(
+            f"no place for the record of runs: {edge.user} has no home directory, and HOME is not set",
+            hint="set HOME, or choose a place with --log-dir DIR",
+        )
+    return os.path.abspath(os.path.join(edge.cwd, state, "fanout", "runs"))
 
 
 def look_for_task(task: Sequence[str], directory: str) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from fanout.arguments import Request, parse
 from fanout.errors import UsageError
 from fanout.verbs.check import check
-from fanout.verbs.common import Edge
+from fanout.verbs.common import SIGNALS, STOP_INSTEAD, Edge, heeded
 from fanout.verbs.run import run
 
 TASK = ("tasks/train_llada2_bd.py", "configs/sft/llada2_mini_bd_sft.yaml")
@@ -32,7 +32,7 @@ def demo(request: Request, edge: Edge) -> int:
         edge.say(f"this machine now plays {len(lab.hosts)} hosts behind ssh servers of its own: {hostfile}")
         if request.given["stay"]:
             edge.say(f"try, in another terminal:  fanout check {' '.join(connect)} {hostfile}   (Ctrl-C here ends it)")
-            signal.sigwait({signal.SIGINT, signal.SIGTERM})
+            signal.sigwait(heeded(SIGNALS) or [STOP_INSTEAD])
             return 0
         edge.say(f"$ fanout check {' '.join(connect)} {hostfile} {' '.join(TASK)}")
         code = check(parse(["check", *connect, hostfile, *TASK]), edge)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from fanout.events import Event
 from fanout.state import RunState
-from fanout.verbs.common import SIGNALS, Edge, Handler
+from fanout.verbs.common import SIGNALS, Edge, Handler, heeded
 from fanout.views.base import View
 
 LOG = "launcher.log"  # in the run's directory: what would have been said on stderr
@@ -64,7 +64,7 @@ def apart(edge: Edge, work: Callable[[Door], int]) -> int:
 
 
 def _wait(child: int, read: int) -> int:
-    before = {number: signal.signal(number, lambda number, frame: os.kill(child, number)) for number in SIGNALS}
+    before = {number: signal.signal(number, lambda number, frame: os.kill(child, number)) for number in heeded(SIGNALS)}
     try:
         if os.read(read, 16):
             return 0

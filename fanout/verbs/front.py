@@ -18,7 +18,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
-from fanout.verbs.common import SIGNALS, Edge, Handler
+from fanout.verbs.common import SIGNALS, Edge, Handler, heeded
 from fanout.verbs.detach import Door, leave_terminal
 
 _PASSED_ON = signal.SIGUSR1  # to the launcher: look at the counts
@@ -59,7 +59,7 @@ class Behind(Door):
         super().__init__(write)
         self._counts, self._front = counts, front
         signal.signal(_PASSED_ON, self._passed_on)
-        for number in SIGNALS:
+        for number in heeded(SIGNALS):
             signal.signal(number, self.once(_too_early))
 
     @property
@@ -144,10 +144,9 @@ class _Front:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> _Front:
-        handlers: dict[int, Any] = dict.fromkeys(SIGNALS, self._pass_on)
-        handlers |= {signal.SIGCHLD: self._child_changed, signal.SIGCONT: self._go_on, signal.SIGQUIT: _nothing}
-        if signal.getsignal(signal.SIGTSTP) is not signal.SIG_IGN:  # a parent that ignores it wants us to
-            handlers[signal.SIGTSTP] = _nothing
+        handlers: dict[int, Any] = dict.fromkeys(heeded(SIGNALS), self._pass_on)
+        handlers |= dict.fromkeys(heeded([signal.SIGQUIT, signal.SIGTSTP]), _nothing)
+        handlers |= {signal.SIGCHLD: self._child_changed, signal.SIGCONT: self._go_on}
         self._before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
         return self
 

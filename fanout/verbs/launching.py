@@ -24,7 +24,7 @@ from fanout.plan import LaunchPlan, Learned
 from fanout.settings import Settings
 from fanout.transports.pick import Picker, addresses
 from fanout.verbs import again, detach, explain, retest
-from fanout.verbs.common import Edge, fan_of, has_script_here, runs_directory
+from fanout.verbs.common import Edge, fan_of, has_script_here, runs_directory, stop_signal
 from fanout.verbs.pacing import PaceTeller
 from fanout.verbs.runs import ORDER, new_id
 from fanout.verbs.showing import look_of, view_of, wishes_of
@@ -157,7 +157,12 @@ class Launch:
     def _holder(self, *, detached: bool = False) -> holder.Holder:
         edge = self.edge
         return holder.Holder(
-            pid=os.getpid(), user=edge.user, machine=edge.machine, since=time.time(), detached=detached or self.left
+            pid=os.getpid(),
+            user=edge.user,
+            machine=edge.machine,
+            since=time.time(),
+            detached=detached or self.left,
+            signal=stop_signal(),
         )
 
     def _leave(self, record: LogDir, hold: holder.Hold, why: str) -> None:

@@ -20,6 +20,8 @@ def lnav(request: Request, edge: Edge) -> int:
         edge.stdout.write(text)
         return 0
     path = os.path.join(configuration(edge.environ), "formats", "installed", NAME)
+    if not os.path.isabs(path):
+        raise UsageError("lnav: no home directory, and HOME is not set", hint="fanout lnav > FILE; lnav -i FILE")
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)
         with open(path, "w", encoding="utf-8") as file:

@@ -8,6 +8,7 @@ from functools import partial
 from fanout import dryrun, plan
 from fanout.arguments import Request
 from fanout.descriptors import make_room
+from fanout.errors import LauncherError
 from fanout.hosts import Host
 from fanout.plan import Learned
 from fanout.settings import Settings
@@ -76,4 +77,5 @@ def _dry_run(
         dry=True,
     )
     edge.stdout.write(dryrun.shown(made))
-    return 0
+    edge.stdout.flush()
+    return LauncherError.exit_code if getattr(edge.stdout, "trouble", "") else 0

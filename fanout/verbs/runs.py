@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import secrets
 import select
-import signal
 import time
 from collections.abc import Sequence
 
@@ -86,7 +85,7 @@ def _ask_launcher(living: holder.Holder, recorded: Recorded, edge: Edge) -> int:
         edge.say(f"stopping run {run}: told its launcher (pid {living.pid})")
     try:
         if not living.ending:
-            os.kill(living.pid, signal.SIGTERM)
+            os.kill(living.pid, living.signal)
     except ProcessLookupError:
         pass  # it ended this very moment
     except PermissionError:

@@ -49,7 +49,7 @@ class Outlet:
 
     def write(self, text: str, *, patience: float = 0.0) -> None:
         """Whole lines, or a frame. What has not been taken after ``patience`` seconds waits."""
-        if self._descriptor is None or self.broken or not text:
+        if self._descriptor is None or self.broken or self._out.gone or not text:
             self._out.write(text)
             return
         if len(self._rest) > ROOM and not self._made_room():
@@ -101,9 +101,9 @@ class Outlet:
             del self._rest[: os.write(self._descriptor, self._rest[: self._piece])]
         except BlockingIOError:
             return False
-        except OSError:
+        except OSError as error:
             self._rest.clear()
-            self._out.give_up()
+            self._out.give_up(error)
             return False
         return True
 
