@@ -47,6 +47,7 @@ GUARDS = {
     "fanout/demo/claim.py:_clear_host": DEMO,
     "fanout/demo/stage.py:_write": "tests/demo/test_demo_claim.py::test_files_that_no_demo_made_are_refused_and_stay",
     "fanout/holder.py:become": "tests/verbs/test_keeping.py::test_no_link_is_followed_or_deleted",
+    "fanout/transports/sshprocess.py:opened": "tests/transports/test_contract.py::test_dials_leave_no_descriptor_and_no_child",
     "fanout/verbs/lnav.py:lnav": "tests/verbs/test_lnav.py::test_it_is_put_where_lnav_looks",
     "fanout/verbs/ownership.py:erase": PRUNING,
     "fanout/verbs/report.py:_page": "tests/views/test_page.py::test_a_page_that_cannot_be_written_is_said_before_the_record_is_read",
