@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
-import os
 import socket
 import threading
 from collections.abc import Sequence
@@ -25,6 +24,7 @@ from fanout.transports.hostkeys import KnownHosts
 from fanout.transports.lean import RARELY_REACHED, put_off
 from fanout.transports.notices import Notices
 from fanout.transports.sshconfig import SshConfig
+from fanout.transports.sshkeys import KeyFiles
 from fanout.transports.sshoptions import SshOptions
 
 with put_off(*RARELY_REACHED):
@@ -32,6 +32,7 @@ with put_off(*RARELY_REACHED):
     import paramiko
 
     from fanout.transports.hostpolicy import HostKeyPolicy
+    from fanout.transports.keylogin import KeyLogin
     from fanout.transports.words import Step, in_our_words
 
 #: paramiko's read loop wakes this often (its own 0.1 s costs 2.8 % of a core at 64 idle links, and more in 64 logins).
@@ -115,9 +116,14 @@ class _Transport(paramiko.Transport):
     def __init__(self, sock: Any, **options: Any) -> None:
         super().__init__(sock, **options)
         self.wanted_keys: Sequence[str] = ()
+        self.last_words = ""  # why the host ended the connection
         self.packetizer.start_handshake = lambda timeout: None  # type: ignore[method-assign]
 
     def _parse_debug(self, message: paramiko.Message) -> None: ...
+
+    def _parse_disconnect(self, message: paramiko.Message) -> None:
+        message.get_int()
+        self.last_words = message.get_text()
 
     @property
     def preferred_keys(self) -> tuple[str, ...]:
@@ -138,7 +144,7 @@ class SshTransport:
         agent: bool = True,
         notices: Notices | None = None,
     ) -> None:
-        """``agent``: does the environment name an ssh agent (shown in errors; paramiko finds it by itself)."""
+        """``agent``: does the environment name an ssh agent (SSH_AUTH_SOCK)."""
         logging.getLogger("paramiko").addHandler(logging.NullHandler())  # or it prints tracebacks on the user's screen
         logging.getLogger("paramiko").propagate = False
         self._ssh_config = config
@@ -147,13 +153,14 @@ class SshTransport:
         self._known = KnownHosts(accept_new=accept_new_host_keys)
         self._notices = notices or Notices()
         self._agent = agent
+        self._key_files = KeyFiles()
         self._hops = Hops()
         self._lock = threading.Lock()  # fabric's Config is not made for threads
 
     def open(self, host: Host, command: str, deadline: Deadline) -> Channel:
         way = self._ssh_config.way(host)
         steps = [
-            Step(options=options, before=before, target=options is way[-1], deadline=deadline, agent=self._agent)
+            Step(options=options, before=before, target=options is way[-1], deadline=deadline)
             for options, before in zip(way, (None, *way), strict=False)
         ]
         logins: list[Login] = []
@@ -179,7 +186,7 @@ class SshTransport:
                 config=self._config,
                 gateway=False,
                 forward_agent=False,
-                connect_kwargs={"allow_agent": True},  # a dict of its own: fabric would write into a shared one
+                connect_kwargs={"auth_strategy": None},  # a dict of its own: fabric would write into a shared one
             )
 
     def _login(self, step: Step, before: Login | None) -> Login:
@@ -188,16 +195,13 @@ class SshTransport:
         connection = self._connection(options)
         expected = self._known.entry(options)
         connection.client.set_missing_host_key_policy(HostKeyPolicy(self._known, expected, self._notices))
-        keys = [path for path in options.identity_files if os.path.exists(path)] if options.identity_files_given else []
         connection.connect_timeout = None
         connection.connect_kwargs.update(
             timeout=deadline.left,
             banner_timeout=deadline.left,
             auth_timeout=deadline.left,
             channel_timeout=deadline.left,
-            key_filename=keys,
-            allow_agent=not options.identities_only,
-            look_for_keys=not options.identities_only,
+            auth_strategy=KeyLogin(options, self._key_files, deadline, agent=self._agent),
             transport_factory=_factory(expected.key_types, deadline),
             sock=_socket(step, before),
         )

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import paramiko
 
-from fanout.errors import AuthRefused, Dropped, TransportError, Unreachable
+from fanout.errors import Dropped, TransportError, Unreachable
 from fanout.transports.base import Deadline
 from fanout.transports.dialing import Proxy
 from fanout.transports.sshoptions import SshOptions
@@ -26,7 +26,6 @@ class Step:
     before: SshOptions | None
     target: bool  # False: a jump host
     deadline: Deadline
-    agent: bool  # does the environment name an ssh agent?
     proxy: Proxy | None = None
 
     @property
@@ -71,28 +70,12 @@ def _told(step: Step, error: Exception) -> TransportError:
                 f"no answer from {where} within {step.deadline.seconds:g} s",
                 hint=f"is it up, and the address right? firewall, VPN?  {by_hand}",
             )
-        case paramiko.PasswordRequiredException() | paramiko.AuthenticationException():
-            return _auth(step, error)
         case paramiko.ChannelException() if step.before is not None:
             return Unreachable(
                 f"the jump host {step.before.name} ({step.before.address}) cannot connect to {where}: {error.text}",
                 hint=by_hand,
             )
     return _other(step, error, where, by_hand)
-
-
-def _auth(step: Step, error: Exception) -> AuthRefused:
-    options = step.options
-    names = list(options.identity_files) if options.identity_files_given else ["~/.ssh/id_*"]
-    agent = "an agent is running" if step.agent else "no agent is running"
-    if isinstance(error, paramiko.PasswordRequiredException):
-        message = f"the key {', '.join(names)} needs its passphrase and {agent}"
-        return AuthRefused(message, hint="ssh-add  (once, in this terminal)")
-    return AuthRefused(
-        f"permission denied for {options.user}@{options.address} (tried {', '.join(names)}; {agent})",
-        hint=f"{options.by_hand.replace('ssh ', 'ssh-copy-id ', 1)}   "
-        f"(if plain `{options.by_hand}` works: --transport openssh)",
-    )
 
 
 def _other(step: Step, error: Exception, where: str, by_hand: str) -> TransportError:
@@ -104,6 +87,4 @@ def _other(step: Step, error: Exception, where: str, by_hand: str) -> TransportE
         return Unreachable(f"{where}: {error.strerror or text}", hint=by_hand)
     if "Timeout" in text or "timed out" in text:
         return Unreachable(f"{where} answers, but the login did not finish in time", hint=by_hand)
-    if "not a valid" in text and "key" in text:
-        return AuthRefused(f"{where}: {text}", hint=by_hand)
     return Unreachable(f"{where}: {text}", hint=by_hand)

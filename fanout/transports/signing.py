@@ -1,0 +1,70 @@
+"""Private keys from files (OpenSSH's format, PKCS#8 and PEM), and the signatures that ssh makes with them."""
+
+from __future__ import annotations
+
+import base64
+from typing import TYPE_CHECKING, Any
+
+from fanout.transports.sshagent import put_string
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+
+    PrivateKey = EllipticCurvePrivateKey | Ed25519PrivateKey | RSAPrivateKey
+else:
+    PrivateKey = Any
+
+
+def load_private(data: bytes, path: str) -> tuple[PrivateKey | None, bool, str]:
+    """Return (the key, does it need a passphrase, why it cannot be used)."""
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+
+    load = serialization.load_ssh_private_key if b"BEGIN OPENSSH" in data else serialization.load_pem_private_key
+    try:
+        key = load(data, password=None)
+    except TypeError:  # what cryptography raises for a passphrase that is missing
+        return None, True, ""
+    except (ValueError, UnsupportedAlgorithm) as error:
+        encrypted = "ncrypted" in str(error) or b"ENCRYPTED" in data
+        return None, encrypted, "" if encrypted else f"{path} cannot be used: {_short(error)}"
+    if not isinstance(key, (rsa.RSAPrivateKey, ec.EllipticCurvePrivateKey, ed25519.Ed25519PrivateKey)):
+        return None, False, f"{path} is a kind of key that fanout's own ssh does not know"
+    return key, False, ""
+
+
+def _short(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0][:120]
+
+
+def public_blob(private: PrivateKey) -> bytes:
+    """Return the public half as ssh writes it."""
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+    text = private.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
+    return base64.b64decode(text.split()[1])
+
+
+def sign(private: PrivateKey, data: bytes, algorithm: str) -> bytes:
+    """Return ssh's signature of ``data``: the name of the algorithm, then the signature itself."""
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding
+    from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+
+    name = algorithm.partition("-cert-")[0]
+    if isinstance(private, ed25519.Ed25519PrivateKey):
+        signature = private.sign(data)
+    elif isinstance(private, ec.EllipticCurvePrivateKey):
+        digest = {256: hashes.SHA256(), 384: hashes.SHA384()}.get(private.key_size, hashes.SHA512())
+        signature = b"".join(_mpint(number) for number in decode_dss_signature(private.sign(data, ec.ECDSA(digest))))
+    else:
+        kind = hashes.SHA256() if name == "rsa-sha2-256" else hashes.SHA512()
+        signature = private.sign(data, padding.PKCS1v15(), kind)
+    return put_string(name.encode()) + put_string(signature)
+
+
+def _mpint(number: int) -> bytes:
+    return put_string(number.to_bytes(number.bit_length() // 8 + 1, "big"))

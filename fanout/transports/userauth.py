@@ -1,0 +1,154 @@
+"""Logging in with keys over paramiko, step by step as ssh does: each key is offered first, and signs only if it is wanted.
+
+paramiko's own client signs before it is asked, so that a hardware key would want a touch for every host that does not
+know it; it has no certificates of an agent, and takes a second factor for a failed login.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from paramiko import Message
+from paramiko.auth_handler import AuthHandler
+from paramiko.common import (
+    MSG_SERVICE_ACCEPT,
+    MSG_USERAUTH_BANNER,
+    MSG_USERAUTH_FAILURE,
+    MSG_USERAUTH_SUCCESS,
+    cMSG_SERVICE_REQUEST,
+    cMSG_USERAUTH_REQUEST,
+)
+
+from fanout.transports.base import Deadline
+
+MSG_USERAUTH_PK_OK = 60
+RSA_ALGORITHMS = ("rsa-sha2-512", "rsa-sha2-256")
+
+
+class HungUp(Exception):
+    """The host ended the connection; the text is its reason, "" if it gave none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """The host's answer to one attempt; ``methods`` are those that it takes from here on."""
+
+    success: bool = False
+    partial: bool = False
+    methods: tuple[str, ...] = ()
+
+
+class UserAuth(AuthHandler):
+    """The conversation of one login; the calling thread waits for each answer."""
+
+    def __init__(self, transport: Any, user: str, deadline: Deadline) -> None:
+        super().__init__(transport)
+        self._transport = transport  # paramiko's, with names of its own that its types do not have
+        self._user = self.username = user
+        self._deadline = deadline
+        self._news = threading.Event()
+        self._answer: tuple[int, Message] | None = None
+        transport.auth_handler = self
+
+    def begin(self) -> None:
+        """Ask for the service. Raises HungUp, TimeoutError."""
+        self._ask(_message(cMSG_SERVICE_REQUEST, "ssh-userauth"))
+
+    def none(self) -> Result:
+        """Log in without anything: most hosts answer with the methods that they take."""
+        kind, message = self._ask(self._request("none"))
+        return self._result(kind, message)
+
+    def offer(self, blob: bytes, algorithm: str, sign: Callable[[bytes], bytes]) -> Result:
+        """Offer a public key, and sign if the host would take it. Raises HungUp, TimeoutError, and what ``sign`` raises."""
+        kind, message = self._ask(self._publickey(blob, algorithm, signed=False))
+        if kind != MSG_USERAUTH_PK_OK:
+            return self._result(kind, message)
+        request = self._publickey(blob, algorithm, signed=True)
+        session = Message()
+        session.add_string(self._transport.session_id)
+        request.add_string(sign(session.asbytes() + request.asbytes()))
+        kind, message = self._ask(request)
+        return self._result(kind, message)
+
+    def algorithm_for(self, kind: str, accepted: tuple[str, ...]) -> str:
+        """Return how a key of this kind signs: RSA has several ways; "" where host or configuration take none."""
+        names = (
+            tuple(kind.replace("ssh-rsa", name) for name in RSA_ALGORITHMS) if kind.startswith("ssh-rsa") else (kind,)
+        )
+        extension = self._transport.server_extensions.get("server-sig-algs", b"")
+        theirs = extension.decode("ascii", "replace") if isinstance(extension, bytes) else str(extension)
+        known = theirs.split(",") if theirs else []
+        for name in names:
+            of_host = not known or name in known or name.partition("-cert-")[0] in known
+            if of_host and (not accepted or name in accepted):
+                return name
+        return ""
+
+    def _request(self, method: str) -> Message:
+        return _message(cMSG_USERAUTH_REQUEST, self._user, "ssh-connection", method)
+
+    def _publickey(self, blob: bytes, algorithm: str, *, signed: bool) -> Message:
+        message = self._request("publickey")
+        message.add_boolean(signed)
+        message.add_string(algorithm)
+        message.add_string(blob)
+        return message
+
+    def _ask(self, message: Message) -> tuple[int, Message]:
+        self._answer = None
+        self._news.clear()
+        if not self._transport.is_active():
+            raise HungUp(getattr(self._transport, "last_words", ""))
+        self._transport._send_message(message)
+        if not self._news.wait(self._deadline.left):
+            raise TimeoutError("the host does not answer")
+        if self._answer is None:
+            raise HungUp(getattr(self._transport, "last_words", ""))
+        return self._answer
+
+    def _result(self, kind: int, message: Message) -> Result:
+        if kind == MSG_USERAUTH_SUCCESS:
+            return Result(success=True)
+        if kind != MSG_USERAUTH_FAILURE:
+            raise HungUp(f"message {kind} is no answer to a login")
+        methods = tuple(message.get_text().split(","))
+        return Result(partial=message.get_boolean(), methods=methods)
+
+    # -- from paramiko's thread
+
+    @property
+    def _client_handler_table(self) -> dict[int, Callable[[Message], None]]:
+        kinds = (MSG_SERVICE_ACCEPT, MSG_USERAUTH_FAILURE, MSG_USERAUTH_PK_OK)
+        return {
+            **{kind: self._told(kind) for kind in kinds},
+            MSG_USERAUTH_SUCCESS: self._let_in,
+            MSG_USERAUTH_BANNER: lambda message: None,
+        }
+
+    def _told(self, kind: int) -> Callable[[Message], None]:
+        def hear(message: Message) -> None:
+            self._answer = (kind, message)
+            self._news.set()
+
+        return hear
+
+    def _let_in(self, message: Message) -> None:
+        self.authenticated = True
+        self._transport._auth_trigger()
+        self._told(MSG_USERAUTH_SUCCESS)(message)
+
+    def abort(self) -> None:
+        """The connection is over: free the thread that waits."""
+        self._news.set()
+
+
+def _message(kind: bytes, *words: str) -> Message:
+    message = Message()
+    message.add_byte(kind)
+    for word in words:
+        message.add_string(word)
+    return message

@@ -1,0 +1,48 @@
+"""A real ssh-agent, and one that accepts connections and never answers."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def agent(*keys: Path) -> Iterator[str]:
+    """The path of an agent's socket; the agent has these keys (their passphrase is ``secret``)."""
+    with tempfile.TemporaryDirectory() as directory:  # a socket's path must be short
+        path = f"{directory}/agent"
+        with subprocess.Popen(["ssh-agent", "-D", "-a", path], stdout=subprocess.PIPE) as child:
+            assert child.stdout is not None
+            child.stdout.readline()  # it prints its variables once it listens
+            askpass = Path(directory, "askpass")
+            askpass.write_text("#!/bin/sh\necho secret\n")
+            askpass.chmod(0o700)
+            try:
+                for key in keys:
+                    subprocess.run(
+                        ["ssh-add", "-q", str(key)],
+                        env={
+                            **os.environ,
+                            "SSH_AUTH_SOCK": path,
+                            "SSH_ASKPASS": str(askpass),
+                            "SSH_ASKPASS_REQUIRE": "force",
+                        },
+                        check=True,
+                        stdin=subprocess.DEVNULL,
+                    )
+                yield path
+            finally:
+                child.terminate()
+
+
+@contextmanager
+def silent_agent() -> Iterator[str]:
+    with tempfile.TemporaryDirectory() as directory, socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(f"{directory}/agent")
+        listener.listen(8)
+        yield f"{directory}/agent"
