@@ -105,7 +105,7 @@ def test_memory_and_reasons_are_told() -> None:
     history = running("a").add(Exited(at=2e9, host="a", code=None, signal=9, oom=True, why="killed"))
     assert (
         of(history.tidy("a")).hosts[0].reason
-        == "killed by SIGKILL (out of memory: the kernel killed a process): killed"
+        == "killed by SIGKILL (out of memory: the kernel killed a process of this run): killed"
     )
 
 
