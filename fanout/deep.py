@@ -126,7 +126,11 @@ class _Crew:
     def open(self) -> DeepTest:
         """Start the processes; what torch is in each of them."""
         self._token = f"fanout-deep-{secrets.token_hex(8)}"
-        asks = [Ask(host=name, what="deep-open", args=self._opening(name), timeout=LIFE) for name in self._names]
+        within = self._patience.begin + _MARGIN
+        asks = [
+            Ask(host=name, what="deep-open", args=self._opening(name), timeout=LIFE, holds=True, within=within)
+            for name in self._names
+        ]
         answers = self._asker.ask(asks)
         self._handles = {name: answer.handle for name, answer in zip(self._names, answers, strict=True)}
         began = {name: _processes(answer) for name, answer in zip(self._names, answers, strict=True)}

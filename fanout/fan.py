@@ -20,6 +20,8 @@ from fanout.login import FanOptions
 from fanout.plan import LaunchPlan
 from fanout.transports.base import Transport
 
+CLOSE_SECONDS = 5.0  # for all links together
+
 
 class Clock:
     """Seconds that look like Unix time and never jump back: the wall clock once, from then on one that goes on while the
@@ -78,11 +80,12 @@ class Fan:
             self._pending = event
         return event
 
-    def ask(self, host: str, number: int, what: str, args: Mapping[str, Any], timeout: float) -> None:
-        self.links[host].send(wire.ask_frame(number, what, args, timeout))
+    def ask(self, host: str, number: int, what: str, args: Mapping[str, Any], timeout: float) -> float | None:
+        """Send a question; when the connection was made that carries it, None where there is none."""
+        return self.links[host].ask(number, what, args, timeout)
 
     def cancel(self, host: str, number: int) -> None:
-        self.links[host].send(wire.cancel_frame(number))
+        self.links[host].cancel(number)
 
     def do(self, action: Action, plan: LaunchPlan | None) -> list[Event]:
         """Carry out ``action``; the events that tell of it, to be folded at once."""
@@ -102,18 +105,20 @@ class Fan:
                 link.forget(wire.LEAVE if self.looking_on else wire.BYE)
             case Examine():
                 assert plan is not None
-                link.send(wire.examine_frame(plan, action))
+                link.ask(action.ask, action.what, *wire.examination(plan, action))
             case GiveUp():
                 link.close()
                 events.append(Lost(at=self.clock(), host=action.host, why=action.why))
         return events
 
     def close(self) -> None:
+        """Close all links at the same time; one that hangs is left behind at the common deadline."""
         self._over.set()
         for link in self.links.values():
             link.close()
+        until = time.monotonic() + CLOSE_SECONDS
         for link in self.links.values():
-            link.wait_closed()
+            link.wait_closed(until)
 
     def _tick(self) -> None:
         """Beats, and the deadlines of those that are dialling."""

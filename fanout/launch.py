@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from fanout import hangs, outcome, supervise
 from fanout.checks.asking import Answer, Ask
 from fanout.events import Action, Chunk, Event, Forget, GiveUp, Interrupted, OnHost, Stop
 from fanout.fan import Fan
+from fanout.inquiry import Inquiry
 from fanout.outcome import RunOutcome
 from fanout.plan import LaunchPlan
 from fanout.state import ImpossibleMove, Phase, RunState, advance
@@ -45,6 +47,7 @@ class Session:
         self._subscribers = tuple(subscribers)
         self.state = state if state is not None else RunState.new(names, at=fan.clock())
         self._numbers = itertools.count(1)
+        self._carriers: dict[tuple[str, int], float] = {}  # when the connection of an open question was made
 
     def step(self, timeout: float = TICK_SECONDS) -> Event:
         """One event, or a tick."""
@@ -80,28 +83,45 @@ class Session:
             self.step()
 
     def ask(self, asks: Sequence[Ask]) -> list[Answer]:
-        """Put all questions at once, wait for all; an answer with an error where a host has gone."""
-        asked: list[tuple[Ask, int, float]] = []
-        for ask in asks:
-            number = next(self._numbers)
-            asked.append((ask, number, self._fan.clock()))
-            if self.state.hosts[ask.host].linked:
-                self._fan.ask(ask.host, number, ask.what, ask.args, ask.timeout)
-        while not self.state.interrupts and not all(self._settled(ask.host, number) for ask, number, _ in asked):
+        """Put all questions at once and wait until each is settled; an answer with an error where there is none."""
+        questions = [Inquiry(ask, self._fan.clock()) for ask in asks]
+        for question in questions:
+            self._put(question)
+        while not self.state.interrupts and [question for question in questions if not question.settle(self.state)]:
             self.step()
-        return [self._answer(ask, number, sent) for ask, number, sent in asked]
+            for question in questions:
+                if question.is_due(self.state.hosts[question.ask.host]):
+                    self._put(question)
+        return [self._settled(question) for question in questions]
 
-    def _settled(self, host: str, number: int) -> bool:
-        return (host, number) in self.state.answers or not self.state.hosts[host].linked
+    def _put(self, question: Inquiry) -> None:
+        ask, number, now = question.ask, next(self._numbers), self._fan.clock()
+        linked = self.state.hosts[ask.host].linked
+        connection = self._fan.ask(ask.host, number, ask.what, ask.args, ask.timeout) if linked else None
+        if connection is not None:
+            question.put(number, connection, now)
+            self._carriers[ask.host, number] = connection
 
-    def _answer(self, ask: Ask, number: int, sent: float) -> Answer:
-        event = self.state.answers.get((ask.host, number))
-        if event is None:
-            return Answer(error="interrupted" if self.state.interrupts else "the connection broke", handle=number)
-        return Answer(value=event.value, error=event.error, handle=number, sent=sent, received=event.at)
+    def _settled(self, question: Inquiry) -> Answer:
+        """Its answer, which the state need not keep any longer. A question without one is ended on its host."""
+        key = question.ask.host, question.number
+        if question.settle(self.state) and key in self.state.answers:
+            left = {each: event for each, event in self.state.answers.items() if each != key}
+            self.state = replace(self.state, answers=left)
+        elif question.number:
+            self._fan.cancel(*key)
+        if not question.ask.holds:
+            self._carriers.pop(key, None)
+        return question.answer or Answer(error="interrupted", handle=question.number)
+
+    def still_holds(self, host: str, handle: int) -> bool:
+        """Has the connection lasted since a long-lived question was put? What it holds on the host ends with it."""
+        now = self.state.hosts[host]
+        return now.linked and now.linked_at == self._carriers.get((host, handle))
 
     def cancel(self, host: str, handle: int) -> None:
         """End a long-lived question."""
+        self._carriers.pop((host, handle), None)
         self._fan.cancel(host, handle)
 
     def run(self, policy: supervise.Policy, plan: LaunchPlan) -> RunOutcome:
@@ -144,14 +164,14 @@ class Session:
             self.step()
         return outcome.of(self.state)
 
-    def look_on(self, plan: LaunchPlan, left: Callable[[], bool], hang_timeout: str = "") -> RunOutcome:
-        """Look on at a run of somebody else's, to its end or until the user leaves; nothing on the hosts changes.
+    def look_on(self, plan: LaunchPlan, left: Callable[[], bool], policy: supervise.Policy) -> RunOutcome:
+        """Look on at another launcher's run, to its end or until the user leaves; nothing on the hosts changes.
 
-        Whoever launched it does not tell us of a hang: after ``hang_timeout`` we look by ourselves.
+        That launcher does not tell us of a hang: after the policy's ``hang_timeout`` we look by ourselves.
         """
         while not self.state.over and not self.state.interrupts and not left():
-            for question in hangs.look(hang_timeout, self.state):
-                self._do(question, plan)
+            for action in (*hangs.look(policy.hang_timeout, self.state), *supervise.unheard(policy, self.state)):
+                self._do(action, plan)
             for host in self.state.all:
                 if host.phase is Phase.GONE and host.forget_at is None:
                     self._do(Forget(host=host.name))

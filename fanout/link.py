@@ -11,9 +11,9 @@ import random
 import threading
 import time
 import traceback
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from typing import Any
 
 from fanout import bare, wire
 from fanout.backlog import Backlog
@@ -34,12 +34,12 @@ from fanout.events import (
 from fanout.hosts import Host
 from fanout.login import BEAT_SECONDS, Dialled, Dialler, FanOptions
 from fanout.plan import LaunchPlan
+from fanout.sender import Connection, Sender
 from fanout.tally import Arrived, Receipts
 from fanout.transports.base import Channel, Transport
 
 SILENT_SECONDS = 15.0  # three beats of the agent
 CHUNKS_IN_QUEUE = 8  # 2 MB a host, as much again as paramiko holds
-CLOSE_SECONDS = 5.0
 REDIAL_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0)
 
 
@@ -61,13 +61,9 @@ class Link:
         self._post = post
         self._clock = clock
         self._lock = threading.Lock()
-        self._wake_writer = threading.Condition(self._lock)
         self._wake_dialler = threading.Event()
-        self._outbox: deque[bytes] = deque()
-        self._orders: list[bytes] = []  # said again on every new link: a frame may be lost with the old one
-        self._farewell = b""
+        self._sender = Sender()
         self._was_linked = False
-        self._channel: Channel | None = None
         self._turn = 0  # of the thread that dials: one that hangs is replaced, and has nothing to tell any more
         self._receipts = Receipts()
         self._over = False
@@ -82,15 +78,19 @@ class Link:
     def start(self) -> None:
         self._thread("link", self._live)
         if not self._options.command:  # a bare command is never written to
-            self._thread("writer", self._write)
+            self._thread("writer", self._sender.run)
 
     def send(self, frame: bytes, *, order: bool = False) -> None:
-        """Queue a frame; it waits for the link if that is down. An order is said again on every later link."""
-        with self._lock:
-            if order:
-                self._orders.append(frame)
-            self._outbox.append(frame)
-            self._wake_writer.notify()
+        """Queue a frame; it waits for the link if that is down. An order is sent again on every later link."""
+        self._sender.put(frame, order=order)
+
+    def ask(self, number: int, what: str, args: Mapping[str, Any], timeout: float) -> float | None:
+        """Put a question on the present connection; when that one was made, None where there is none."""
+        return self._sender.ask(number, what, wire.ask_frame(number, what, args, timeout))
+
+    def cancel(self, number: int) -> None:
+        """End a question."""
+        self._sender.cancel(number, wire.cancel_frame(number))
 
     def prepare(self, plan: LaunchPlan) -> None:
         """From here on the link is worth dialling again: there is something on the host to come back to."""
@@ -100,27 +100,27 @@ class Link:
 
     def forget(self, farewell: bytes) -> None:
         """The last word to this host."""
-        self._farewell = farewell
-        self.send(farewell)
+        self._sender.bid_farewell(farewell)
 
     def resume(self, plan: LaunchPlan, have: Mapping[int, tuple[int, int]]) -> None:
         """Before ``start``: take up a run that another launcher began; ``have`` is (size, CRC-32) of each stream."""
         self._plan = plan
-        self._attach_only = True
+        self._attach_from_now_on()
         self._arrived = Arrived(have)
 
     def go(self) -> None:
         assert self._plan is not None
-        self._attach_only = True  # started or not, it must never be prepared a second time
-        self._orders.clear()
+        self._attach_from_now_on()  # started or not, it must never be prepared a second time
         self.send(wire.go_frame(self._plan.node(self.host.name)), order=True)
+
+    def _attach_from_now_on(self) -> None:
+        self._attach_only = True
+        self._sender.attach_from_now_on()
 
     def beat(self) -> None:
         """A sign of life, unless one is already waiting to be sent."""
-        with self._lock:
-            if self._channel is not None and not self._outbox and not self._options.command:
-                self._outbox.append(self._receipts.beat())
-                self._wake_writer.notify()
+        if not self._options.command and self._sender.is_idle():
+            self._sender.put(self._receipts.beat())
 
     def dealt_with(self, chunk: Chunk) -> None:
         """There is room for one more, and the host may hear that it need not keep this one."""
@@ -143,19 +143,18 @@ class Link:
 
     def close(self) -> None:
         """No more dialling, no more reading. What runs on the host is not touched by this."""
-        with self._lock:
-            self._over = True
-            channel = self._channel
-            self._wake_writer.notify_all()
+        self._over = True
+        channel = self._sender.close()
         self._wake_dialler.set()
         self.backlog.abandon()
         if channel is not None:  # a child that hangs is waited for: by a thread, for many links may be closed at once
             self._closing = threading.Thread(target=channel.close, name=f"closing {self.host.name}", daemon=True)
             self._closing.start()
 
-    def wait_closed(self) -> None:
+    def wait_closed(self, until: float) -> None:
+        """Wait for the channel's end, up to this moment of monotonic time."""
         if self._closing is not None:
-            self._closing.join(CLOSE_SECONDS)
+            self._closing.join(max(0.0, until - time.monotonic()))
 
     def _thread(self, what: str, work: Callable[[], None]) -> None:
         """A thread that cannot end without a word: whoever waits for this host would wait for ever."""
@@ -228,34 +227,32 @@ class Link:
         dialled = self._dialler.dial(begin)
         if dialled is None:
             return None
-        if not self._take_up(dialled.channel, turn):
+        connection = Connection(channel=dialled.channel, decoder=dialled.decoder, made_at=self._clock())
+        if not self._take_up(connection, turn):
             dialled.channel.close()
             raise Unreachable("the login came too late")
         for event in dialled.noise:  # before Linked: the check reads it as soon as all hosts are linked
             self._post(event)
         hello = {**dialled.decoder.hello, "peer": dialled.channel.peer}
         took = time.monotonic() - began
-        self._post(Linked(at=self._clock(), host=self.host.name, attempt=attempt, took=took, hello=hello))
+        self._post(Linked(at=connection.made_at, host=self.host.name, attempt=attempt, took=took, hello=hello))
         return dialled
 
-    def _take_up(self, channel: Channel, turn: int) -> bool:
-        """Make it the link's channel, with the words to begin with; False if another thread dials by now."""
+    def _take_up(self, connection: Connection, turn: int) -> bool:
+        """Make it the link's connection; False if another thread dials by now."""
         with self._lock:
             if turn != self._turn:
                 return False
-            self._channel = channel
             self._was_linked = True
-            again = list(self._orders)
-            if self._plan is not None and self._attach_only:
-                node = self._plan.node(self.host.name)
-                again.insert(0, wire.attach_frame(self._plan.run_id, node.rank, node.mark, self._arrived.sizes))
-            self._outbox = deque(again + [frame for frame in self._outbox if not self._said_again(frame)])
-            self._wake_writer.notify_all()
+            self._sender.connect(connection, self._attach_frame)
         return True
 
-    def _said_again(self, frame: bytes) -> bool:
-        """Does a new link say this by itself? A farewell has to wait there until the host has told its end again."""
-        return frame in self._orders or (frame is self._farewell and self._attach_only)
+    def _attach_frame(self) -> bytes:
+        """What a new connection begins with where the host has the run already."""
+        if self._plan is None or not self._attach_only:
+            return b""
+        node = self._plan.node(self.host.name)
+        return wire.attach_frame(self._plan.run_id, node.rank, node.mark, self._arrived.sizes)
 
     def _follow(self, channel: Channel, decoder: wire.Decoder, early: list[Event]) -> str | None:
         """Read until the link ends: why it did, or None if that is the end of the run here."""
@@ -291,8 +288,7 @@ class Link:
             return None
 
     def _broken(self, channel: Channel, why: str) -> str:
-        with self._lock:
-            self._channel = None
+        self._sender.disconnect()
         channel.close()
         return why
 
@@ -309,8 +305,7 @@ class Link:
                 self._arrived.sizes[event.stream] = event.upto
             case Gone():
                 event = replace(event, whole=self._arrived.whole(decoder.totals))
-                if self._farewell:
-                    self.send(self._farewell)
+                self._sender.repeat_farewell()
             case Refused(kind="no-run") if self._attach_only:
                 why = "nothing of the run is there any more: the host was rebooted or cleaned"
                 self._post(Lost(at=self._clock(), host=self.host.name, why=why))
@@ -327,24 +322,3 @@ class Link:
         if not self._over:
             self._post(event)
         return self._over
-
-    # -- the writer's thread
-
-    def _write(self) -> None:
-        while True:
-            with self._lock:
-                while not self._over and not (self._outbox and self._channel is not None):
-                    self._wake_writer.wait()
-                if self._over:
-                    return
-                channel, frame = self._channel, self._outbox.popleft()
-            assert channel is not None
-            try:
-                channel.write(frame)
-            except OSError:
-                with self._lock:
-                    if not self._said_again(frame):  # if the next link is up already: after its first word
-                        self._outbox.insert(int(self._channel not in (None, channel)), frame)
-                    if self._channel is channel:
-                        self._channel = None
-                channel.close()

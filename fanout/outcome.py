@@ -1,6 +1,6 @@
 """What a run comes to: one RunOutcome, whose number is the exit status of fanout.
 
-The status is that of the *first cause*, never of a victim and never the largest: 0 only where every host ended 0;
+The status is that of the *first cause*, never of a victim, of a later signal or of the largest number: 0 only where every host ended 0;
 the first failing host's own code, or 128 + its signal; 255 for a host that could not be reached or was lost; 125 where
 fanout itself refused; 124 at the time limit; 130, 143 … where the user ended it.
 """
@@ -80,7 +80,7 @@ def with_holes(outcome: RunOutcome, holes: int) -> RunOutcome:
 
 def _verdict(state: RunState, hosts: dict[str, HostOutcome], refused: str) -> tuple[int, Origin, str, str | None]:
     stop = state.first_stop
-    if state.interrupts:
+    if state.interrupts and not _ended_before_interrupt(state):
         number = state.interrupts[0]
         return 128 + number, "user", f"stopped by {signal_name(number)}", None
     if stop is not None and stop.why == TIME_LIMIT:
@@ -104,6 +104,14 @@ def _verdict(state: RunState, hosts: dict[str, HostOutcome], refused: str) -> tu
     if host.exit is not None and host.exit.code:
         return host.exit.code, "script", headline, first
     return 255, "ssh", headline, first  # its end is unknown, or it was lost before it said what is left
+
+
+def _ended_before_interrupt(state: RunState) -> bool:
+    """Had a host failed, or had fanout begun to end the run, when the user's first signal came?"""
+    at = state.interrupted_at if state.interrupted_at is not None else float("-inf")
+    began = [when for _, when in state.failures[:1]]
+    began += [host.stop_at for host in state.all if host.stop_at is not None]
+    return any(when < at for when in began)
 
 
 def _first_stop_at(state: RunState) -> float:

@@ -184,7 +184,7 @@ def _clocks(case: Case, asker: Asker) -> dict[str, tuple[float, float]]:
 def _listening(asker: Asker, host: str, port: int, key: str) -> Iterator[Answer]:
     """A listener on ``host`` for as long as the block runs."""
     args = {"port": port, "key": key, "seconds": _LISTEN_SECONDS}
-    (answer,) = asker.ask([Ask(host=host, what="listen", args=args, timeout=_LISTEN_SECONDS)])
+    (answer,) = asker.ask([Ask(host=host, what="listen", args=args, timeout=_LISTEN_SECONDS, holds=True)])
     try:
         yield answer
     finally:
@@ -208,7 +208,18 @@ def _port_test(case: Case, asker: Asker) -> PortTest:
             return PortTest(port=port, candidates=tried, unasked=f"{first.name}: {listener.error}")
         if "error" in listener.value:
             return PortTest(port=port, candidates=tried, problem=listener.value)
-        return _dialled(case, asker, tried, key)
+        test = _dialled(case, asker, tried, key)
+        if asker.still_holds(first.name, listener.handle):
+            return test
+        dials = {way: _unless_ok(dial, first.name) for way, dial in test.dials.items()}
+        return replace(test, dials=dials)
+
+
+def _unless_ok(dial: Mapping[str, Any], end: str) -> Mapping[str, Any]:
+    """A dial to a listener that ended with its host's connection: a failure shows nothing about the network."""
+    if dial["outcome"] in ("ok", "unknown"):
+        return dial
+    return {"outcome": "unknown", "text": f"the connection to {end} broke during the test"}
 
 
 def _dialled(case: Case, asker: Asker, tried: tuple[str, ...], key: str) -> PortTest:
@@ -248,25 +259,29 @@ def between(names: Sequence[str], places: Mapping[str, str], asker: Asker) -> Me
         asks = []
         for start in names:
             ends = [end for begin, end in pairs if begin == start]
-            targets = [{"addr": places[end], "port": ports[end], "key": key} for end in ends]
+            targets = [{"addr": places[end], "port": ports[end][0], "key": key} for end in ends]
             args = {"targets": targets, "timeout": _DIAL_SECONDS, "bytes": _BULK}
             asks.append(Ask(host=start, what="dial", args=args, timeout=5 * _DIAL_SECONDS))
         dials: dict[tuple[str, str], Mapping[str, Any]] = {}
         for start, answer in zip(names, asker.ask(asks), strict=True):
             dials.update(_results(start, [end for begin, end in pairs if begin == start], answer))
+        gone = {end for end, (_, handle) in ports.items() if not asker.still_holds(end, handle)}
+        dials = {way: _unless_ok(dial, way[1]) if way[1] in gone else dial for way, dial in dials.items()}
     return MeshTest(addresses=places, dials=dials, whole=len(names) <= mesh.MOST_WHOLE)
 
 
-def _open_all(asker: Asker, names: Sequence[str], key: str, listeners: ExitStack) -> dict[str, int]:
-    """host -> the free port on which it listens until ``listeners`` closes."""
+def _open_all(asker: Asker, names: Sequence[str], key: str, listeners: ExitStack) -> dict[str, tuple[int, int]]:
+    """host -> (the free port on which it listens until ``listeners`` closes, the question's handle)."""
     args = {"port": 0, "key": key, "seconds": _LISTEN_SECONDS}
-    answers = asker.ask([Ask(host=name, what="listen", args=args, timeout=_LISTEN_SECONDS) for name in names])
+    answers = asker.ask(
+        [Ask(host=name, what="listen", args=args, timeout=_LISTEN_SECONDS, holds=True) for name in names]
+    )
     ports = {}
     for name, answer in zip(names, answers, strict=True):
         if answer.handle:
             listeners.callback(asker.cancel, name, answer.handle)
         if not answer.error and "port" in answer.value:
-            ports[name] = int(answer.value["port"])
+            ports[name] = int(answer.value["port"]), answer.handle
     return ports
 
 

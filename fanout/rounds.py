@@ -34,11 +34,15 @@ def shared(case: Case, asker: Asker) -> Case:
     asks = []
     for index, name in enumerate(names):
         args = {"workdir": _workdir(case, name), "nonce": nonce, "index": index, "count": len(names)}
-        asks.append(Ask(host=name, what="share", args=args, timeout=_SHARE_SECONDS))
+        asks.append(Ask(host=name, what="share", args=args, timeout=_SHARE_SECONDS, holds=True))
     left = asker.ask(asks)
     try:
         seen = asker.ask(
-            [replace(ask, what="shared") for ask, answer in zip(asks, left, strict=True) if not answer.error]
+            [
+                replace(ask, what="shared", holds=False)
+                for ask, answer in zip(asks, left, strict=True)
+                if not answer.error
+            ]
         )
     finally:
         for name, answer in zip(names, left, strict=True):

@@ -190,6 +190,7 @@ class RunState:
     began_at: float
     now: float
     interrupts: tuple[int, ...] = ()
+    interrupted_at: float | None = None  # when the first of them came
     failures: tuple[tuple[str, float], ...] = ()
     said_at: float | None = None  # when any host last wrote anything before the run was told to end
     ending_at: float | None = None  # when the user first interrupted the run, or a host was first told to stop
@@ -235,7 +236,9 @@ def advance(state: RunState, event: Event) -> RunState:
             return _RUN(state, now=now)
         case Interrupted():
             since = now if state.ending_at is None else state.ending_at
-            return _RUN(state, now=now, interrupts=(*state.interrupts, event.signal), ending_at=since)
+            first = event.at if state.interrupted_at is None else state.interrupted_at
+            interrupts = (*state.interrupts, event.signal)
+            return _RUN(state, now=now, interrupts=interrupts, interrupted_at=first, ending_at=since)
         case Acted():
             host = state.hosts[event.action.host]
             ending = event.at if state.ending_at is None and isinstance(event.action, Stop) else state.ending_at

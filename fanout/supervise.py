@@ -197,6 +197,22 @@ def _ending(policy: Policy, state: RunState, host: HostState) -> list[Action]:
     return []
 
 
+def unheard(policy: Policy, state: RunState) -> tuple[Action, ...]:
+    """For a launcher that only looks on: give up each host that has not been heard for too long."""
+    patience = policy.lease + policy.grace + STOP_MARGIN_SECONDS
+    actions: list[Action] = []
+    for host in state.all:
+        if host.phase.over:
+            continue
+        if not host.linked and _overdue(state, host.link_lost_at, patience):
+            actions.append(GiveUp(host=host.name, why=f"no link for {patience:g} s ({host.link_lost_why})"))
+        elif host.phase is Phase.LINKED and _overdue(state, host.linked_at, policy.start_timeout):
+            actions.append(GiveUp(host=host.name, why=f"did not tell of the run within {policy.start_timeout:g} s"))
+        elif host.phase is Phase.GONE and _overdue(state, host.forget_at, FAREWELL_SECONDS):
+            actions.append(GiveUp(host=host.name, why="no farewell"))
+    return tuple(actions)
+
+
 def _heard_stop(host: HostState) -> float | None:
     return None if host.stop_at is None else _since_linked(host, host.stop_at)
 

@@ -54,6 +54,15 @@ class Decoder:
         self.python = ""  # the version that the agent runs on; "" while it has not spoken
         self.hello: Mapping[str, Any] = {}
         self.totals: Mapping[int, tuple[int, int | None]] = {}  # of each stream, once the host said gone
+        self._asked: dict[int, str] = {}  # what each open question asks
+
+    def expect(self, number: int, what: str) -> None:
+        """Take in the answer to this question, once. An answer that was not asked for is dropped where it arrives."""
+        self._asked[number] = what
+
+    def forget(self, number: int) -> None:
+        """Expect no answer to this question any longer."""
+        self._asked.pop(number, None)
 
     @property
     def noise(self) -> bytes:
@@ -109,9 +118,10 @@ class Decoder:
             case "beat":
                 return Beat(at=at, host=host, load=dict(message.get("load", {})))
             case "answer":
-                return Answered(
-                    at=at, host=host, ask=int(message["id"]), value=message["value"], error=str(message["error"])
-                )
+                number = int(message["id"])
+                if self._asked.pop(number, None) is None:
+                    return None
+                return Answered(at=at, host=host, ask=number, value=message["value"], error=str(message["error"]))
             case "prepared":
                 return Prepared(at=at, host=host, pid=int(message["pid"]))
             case "refused":
@@ -241,11 +251,11 @@ def ask_frame(number: int, what: str, args: Mapping[str, Any], timeout: float) -
 EXAMINE_SECONDS = {"stacks": 12.0, "aftermath": 6.0}
 
 
-def examine_frame(plan: LaunchPlan, action: Examine) -> bytes:
-    """A question about the run itself."""
+def examination(plan: LaunchPlan, action: Examine) -> tuple[dict[str, Any], float]:
+    """Arguments and time-out of a question about the run itself."""
     node = plan.node(action.host)
     args = {"run": plan.run_id, "node": node.rank, "cwd": node.cwd, "samples": 2, "since": action.since}
-    return ask_frame(action.ask, action.what, args, EXAMINE_SECONDS[action.what])
+    return args, EXAMINE_SECONDS[action.what]
 
 
 def cancel_frame(number: int) -> bytes:

@@ -9,12 +9,18 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ask:
-    """One question to one host: ``what`` is one of the agent's probes; after ``timeout`` seconds it is given up."""
+    """One question to one host: ``what`` is one of the agent's probes; after ``timeout`` seconds the host gives it up.
+
+    A question that ``holds`` lives on after its answer, until it is cancelled, and so it is put only once. Its answer is
+    expected ``within`` so many seconds; without that, within ``timeout``.
+    """
 
     host: str
     what: str
     args: Mapping[str, Any] = field(default_factory=dict)
     timeout: float = 10.0
+    holds: bool = False
+    within: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +43,9 @@ class Asker(Protocol):
 
     def ask(self, asks: Sequence[Ask]) -> list[Answer]:
         """Put all questions at once and wait for all; the answers stand in the same order. Never raises for a host."""
+
+    def still_holds(self, host: str, handle: int) -> bool:
+        """Does a long-lived question still live on its host? It ends with the connection that carried it."""
 
     def cancel(self, host: str, handle: int) -> None:
         """End a long-lived question; one that is over, or a host that is gone, is no error."""

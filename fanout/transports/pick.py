@@ -6,6 +6,7 @@ ours and nothing in it (another port, another user, a jump) says that ssh is mea
 
 from __future__ import annotations
 
+import ipaddress
 import socket
 import threading
 from collections.abc import Callable, Sequence
@@ -103,11 +104,18 @@ def addresses(name: str) -> list[str]:
 
 
 def _ours(address: str) -> bool:
-    """A socket can be bound to an address if and only if it is on one of our interfaces."""
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    """Is the address on one of this machine's interfaces? Then the kernel itself speaks from it to reach it.
+
+    To connect a datagram socket sends nothing. That a socket can be bound to an address shows nothing: with
+    ``net.ipv4.ip_nonlocal_bind`` every address can be bound.
+    """
+    plain = address.partition("%")[0]
     try:
+        if ipaddress.ip_address(plain).is_loopback:
+            return True
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
-            probe.bind((address, 0))
-    except OSError:
+            probe.connect((address, 9))
+            return str(probe.getsockname()[0]).partition("%")[0] == plain
+    except (OSError, ValueError):
         return False
-    return True

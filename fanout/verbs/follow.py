@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-import re
 import select
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -21,7 +20,6 @@ PAUSE_SECONDS = 0.2
 HEIR_SECONDS = 5.0  # from the death of whoever wrote the record to its guardian's first word
 SHOWN_BEFORE = 20  # events of what had happened before we came, for context
 SHOWN_BYTES = 2048  # of the log in each of them
-_NO_EVENT = re.compile(rb'^.{0,60}"type":"(?:run|note|verdict|end)"')
 
 
 class Teller(Subscriber, Protocol):
@@ -66,33 +64,51 @@ def watch(
     ``learners`` and ``tellers`` see everything. While nothing happens time passes all the same in the view, for ages
     and keys. ``left``: has the user seen enough?
     """
-    there = _events(recorded)
     state = RunState.new(recorded.heading.hosts, at=recorded.began_at)
-    number = -1
+    earlier: _Earlier | None = _Earlier(view)
+
+    def catch_up() -> None:
+        """All that had been written before is read: show the last of it; from here on tellers speak."""
+        nonlocal earlier
+        if earlier is not None:
+            earlier.show()
+            earlier = None
+            for teller in tellers:
+                teller.speak(state)
+
     for event in coming(recorded):
         if event is None:
+            catch_up()
             state = advance(state, Tick(at=max(state.now, time.time())))
             view(Tick(at=state.now), state)
         else:
-            state, number = after(state, event), number + 1
+            state = after(state, event)
             for each in (*learners, *tellers):
                 each(event, state)
-            if number >= there:
-                view(event, state)
-            elif number >= there - SHOWN_BEFORE or isinstance(event, StreamOpened):
-                view(_short(event), state)
-            if number == there - 1:
-                for teller in tellers:
-                    teller.speak(state)
+            (view if earlier is None else earlier.add)(event, state)
         if view.broken or left():
             break
+    catch_up()
     return recorded.result()
 
 
-def _events(recorded: Recorded) -> int:
-    """How many have been written down so far; the heading and notes are none."""
-    with open(os.path.join(recorded.path, "events.jsonl"), "rb") as file:
-        return sum(1 for line in file if not _NO_EVENT.search(line))
+class _Earlier:
+    """What happened before the user looked: the view is shown the last events, and the name of every stream."""
+
+    def __init__(self, view: View) -> None:
+        self._view = view
+        self._last: deque[tuple[Event, RunState]] = deque()
+
+    def add(self, event: Event, state: RunState) -> None:
+        self._last.append((_short(event), state))
+        if len(self._last) > SHOWN_BEFORE:
+            earliest, then = self._last.popleft()
+            if isinstance(earliest, StreamOpened):
+                self._view(earliest, then)
+
+    def show(self) -> None:
+        for event, state in self._last:
+            self._view(event, state)
 
 
 def _short(event: Event) -> Event:

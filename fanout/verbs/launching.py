@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from fanout import __version__, dryrun, holder, plan, rejoin, supervise
 from fanout.arguments import Request
 from fanout.diagnose.verdict import Verdict, as_dict
-from fanout.errors import UsageError
+from fanout.errors import LauncherError, UsageError
 from fanout.guardian import Guardian
 from fanout.hosts import Host, fold
 from fanout.launch import Session
@@ -26,7 +26,7 @@ from fanout.transports.pick import Picker, addresses
 from fanout.verbs import again, detach, explain, retest
 from fanout.verbs.common import Edge, fan_of, has_script_here, runs_directory, stop_signal
 from fanout.verbs.pacing import PaceTeller
-from fanout.verbs.runs import ORDER, new_id
+from fanout.verbs.runs import ORDER, make_directory, new_id
 from fanout.verbs.showing import look_of, view_of, wishes_of
 from fanout.views.base import Heading, View
 from fanout.views.logdir import LogDir, Problem
@@ -63,24 +63,28 @@ class Launch:
         self.picker = picker
         quiet = left or (request.given["detach"] and settings.output == "auto")
         self.look = look_of(settings, edge, "plain" if quiet else "")
-        self.run_id = run_id
-        root = runs_directory(settings, edge)
-        self.heading = Heading(
-            run_id=run_id,
-            title=shlex.join(request.task),
-            hosts=tuple(host.name for host in hosts),
-            log_dir=os.path.join(root, run_id),
-            ranks={host.name: (rank, settings.nproc_per_node or host.slots) for rank, host in enumerate(hosts)},
-        )
         self.wishes = wishes_of(settings)
         self.pace = PaceTeller()
-        self.witness = explain.witness_of(self.heading, explain.book_of(settings, edge))
+        self._name(run_id)
+
+    def _name(self, run_id: str) -> None:
+        """Give the run this id, and with it the place of its record."""
+        settings, hosts = self.settings, self.hosts
+        self.run_id = run_id
+        self.heading = Heading(
+            run_id=run_id,
+            title=shlex.join(self.request.task),
+            hosts=tuple(host.name for host in hosts),
+            log_dir=os.path.join(runs_directory(settings, self.edge), run_id),
+            ranks={host.name: (rank, settings.nproc_per_node or host.slots) for rank, host in enumerate(hosts)},
+        )
+        self.witness = explain.witness_of(self.heading, explain.book_of(settings, self.edge))
 
     def run(self, door: detach.Door | None = None) -> int:
         """From the first dial to the last word; with a ``door``, it may be that nobody sees all of it."""
-        assert self.heading.log_dir is not None
         if self.settings.skip_check:
             self._plan(self._looked_up())  # what no host will be asked about is wrong before any is dialled
+        path = self._make_directory()
         with ExitStack() as stack:
             wish = detach.Wish()
             leave = wish if door is not None else None
@@ -90,10 +94,11 @@ class Launch:
             slow, hung = self.pace.brief, teller.brief
             shown = view_of(*what, so_far=so_far, slow=slow, hung=hung, detach=leave, waits=False)
             stack.callback(shown.close)
-            record = LogDir(self.heading.log_dir, self.heading, warn=shown.note)
+            record = LogDir(path, self.heading, warn=shown.note)
             stack.callback(record.close)
             hold = holder.take(record.path, self._holder())
-            assert hold is not None, "a new run has no other launcher"
+            if hold is None:
+                raise LauncherError(f"{record.path}: another process writes this record", hint="start the run again")
             stack.callback(hold.let_go)
             keep = self.settings.on_hangup == "keep"
             on_leave = partial(self._leave, record, hold)
@@ -136,6 +141,15 @@ class Launch:
             if hasattr(shown, "finish") and not view.left:
                 shown.finish(outcome, text, judged)
         return outcome.exit_code
+
+    def _make_directory(self) -> str:
+        """Create the directory of the run's record. A launch that has drawn the id of another one draws again."""
+        while True:
+            path = self.heading.log_dir
+            assert path is not None
+            if make_directory(path):
+                return path
+            self._name(new_id())
 
     def again(self) -> Launch:
         """The same once more, under a new name."""

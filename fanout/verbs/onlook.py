@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from functools import partial
 
+from fanout import supervise
 from fanout.arguments import Request
 from fanout.errors import UsageError
 from fanout.fan import Fan
@@ -43,7 +44,7 @@ def attach(request: Request, settings: Settings, edge: Edge) -> int:
     with _joined(parts, order, edge, looking_on=True) as fan:
         session = Session(fan, heading.hosts, [tails, witness, view, hangs, pace])
         plan = plan_of(order, [run.node for run in parts.values()])
-        outcome = session.look_on(plan, lambda: wish.asked, settings.hang_timeout)
+        outcome = session.look_on(plan, lambda: wish.asked, supervise.policy_of(settings, prepare=False))
     view.close()
     if session.state.interrupts or wish.asked:
         edge.say(f"left; the run goes on: fanout attach {order.run_id} {request.hosts}")

@@ -8,9 +8,9 @@ import select
 import time
 from collections.abc import Sequence
 
-from fanout import holder, rejoin
+from fanout import holder, rejoin, supervise
 from fanout.arguments import Request
-from fanout.errors import UsageError
+from fanout.errors import LauncherError, UsageError
 from fanout.hosts import fold
 from fanout.rejoin import Order
 from fanout.state import HostState, RunState
@@ -19,11 +19,29 @@ from fanout.verbs.common import Edge, runs_directory, settings_of
 from fanout.views.recorded import Recorded
 
 ORDER = "order.json"
+TELL_SECONDS = 15.0  # between two words about how long something takes
 
 
 def new_id() -> str:
-    """Of a run that begins now; in the order of time, and no other machine's."""
-    return f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+    """Make the id of a run that begins now: ids sort by time, and no two launches draw the same."""
+    return f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(6)}"
+
+
+def make_directory(path: str) -> bool:
+    """Create the directory of a new run; False where another run has it. Raises LauncherError."""
+    try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        os.mkdir(path, 0o700)
+        return True
+    except FileExistsError:
+        if os.path.isdir(path):
+            return False
+        raise LauncherError(f"{path}: is no directory", hint="choose another place with --log-dir DIR") from None
+    except OSError as error:
+        raise LauncherError(
+            f"cannot write the logs of this run to {path}: {error.strerror}",
+            hint="choose another place with --log-dir DIR",
+        ) from None
 
 
 def find(name: str, root: str) -> str:
@@ -67,7 +85,7 @@ def stop(request: Request, edge: Edge) -> int:
     order = order_of(path)
     living = holder.of(path)
     if living is not None and living.machine == edge.machine and living.pid > 0:
-        return _ask_launcher(living, Recorded(path), edge)
+        return _ask_launcher(living, Recorded(path), order, edge)
     if living is None and Recorded(path).result() is not None:
         edge.say(f"run {order.run_id} has ended; looking again at {fold([host.name for host in order.hosts])}")
     else:
@@ -76,7 +94,7 @@ def stop(request: Request, edge: Edge) -> int:
     return _told(rejoin.end(order, by=by, agent="SSH_AUTH_SOCK" in edge.environ, why=f"stopped by {by}"), edge)
 
 
-def _ask_launcher(living: holder.Holder, recorded: Recorded, edge: Edge) -> int:
+def _ask_launcher(living: holder.Holder, recorded: Recorded, order: Order, edge: Edge) -> int:
     """The launcher lives: it ends the run in order, and its own words are the outcome."""
     run = recorded.heading.run_id
     if living.ending:
@@ -90,8 +108,8 @@ def _ask_launcher(living: holder.Holder, recorded: Recorded, edge: Edge) -> int:
         pass  # it ended this very moment
     except PermissionError:
         raise UsageError(f"its launcher, pid {living.pid}, is another user's ({living.user})") from None
-    while holder.of(recorded.path) is not None:
-        select.select([], [], [], follow.PAUSE_SECONDS)
+    if not _wait_for(living, recorded, order, edge):
+        return 255
     result = recorded.result()
     if result is None:
         edge.say("its launcher ended without a word: its guardian ends the run; once more in a minute to be sure")
@@ -102,6 +120,24 @@ def _ask_launcher(living: holder.Holder, recorded: Recorded, edge: Edge) -> int:
         said = "nothing is left" if left == 0 else "not known" if left is None else f"{left} processes are left"
         came.append((host["host"], f"{host['verdict']} ({host['reason']}); {said}", left == 0))
     return _said(came, edge)
+
+
+def _wait_for(living: holder.Holder, recorded: Recorded, order: Order, edge: Edge) -> bool:
+    """Wait until the launcher has ended the run: at most as long as its own deadlines allow, telling for how long."""
+    grace, lease = order.settings.grace, order.settings.lease
+    most = lease + 2 * (grace + supervise.STOP_MARGIN_SECONDS) + rejoin.MARGIN_SECONDS
+    began = told_at = time.monotonic()
+    while holder.of(recorded.path) is not None:
+        select.select([], [], [], follow.PAUSE_SECONDS)
+        now = time.monotonic()
+        if now - began > most:
+            edge.say(f"the launcher (pid {living.pid}) has not ended the run within {most:.0f} s")
+            edge.stderr.write(f"        try:  kill -KILL {living.pid}    then its guardian ends the run\n")
+            return False
+        if now - told_at >= TELL_SECONDS:
+            told_at = now
+            edge.say(f"the launcher is still ending it: {now - began:.0f} s so far, {most:.0f} s at most")
+    return True
 
 
 def _told(state: RunState, edge: Edge) -> int:

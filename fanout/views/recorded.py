@@ -82,10 +82,13 @@ class Recorded:
                 yield event, state
 
     def follow(self) -> Iterator[Event | None]:
-        """All events in order, and those still to come: None whenever there is no further one yet."""
+        """All events in order, and those still to come: None whenever there is no further one yet.
+
+        None comes once, too, behind what had been written before: a record that grows all the time has no other mark.
+        """
         reader = _Reader(self.path, self.heading.hosts)
         with open(os.path.join(self.path, "events.jsonl"), "rb") as file:
-            rest = b""
+            rest, before = b"", os.fstat(file.fileno()).st_size
             while True:
                 line = rest + file.readline()
                 if not line.endswith(b"\n"):
@@ -96,6 +99,9 @@ class Recorded:
                 event = reader.event(_loaded(line.decode("utf-8", "replace")))
                 if event is not None:
                     yield event
+                if before and file.tell() >= before:
+                    before = 0
+                    yield None
 
     def result(self) -> Mapping[str, Any] | None:
         """The outcome as it was written down; None while there is none."""

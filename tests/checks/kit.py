@@ -226,6 +226,9 @@ class ScriptedAsker:
         self.asked += asks
         return [self._script[ask.what](ask.host, ask.args) for ask in asks]
 
+    def still_holds(self, host: str, handle: int) -> bool:
+        return (host, handle) not in self.cancelled
+
     def cancel(self, host: str, handle: int) -> None:
         self.cancelled.append((host, handle))
 
@@ -243,6 +246,9 @@ class ForkingAsker:
     def ask(self, asks: Sequence[Ask]) -> list[Answer]:
         begun = [(ask, *self._start(ask)) for ask in asks]
         return [self._finish(ask, pid, reader, sent) for ask, pid, reader, sent in begun]
+
+    def still_holds(self, host: str, handle: int) -> bool:
+        return handle in self._living
 
     def cancel(self, host: str, handle: int) -> None:
         assert self._living[handle][0] == host

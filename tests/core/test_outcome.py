@@ -134,3 +134,22 @@ def test_a_good_exit_of_a_script_that_its_host_ended_is_not_success() -> None:
     outcome = of(history)
     assert (outcome.exit_code, outcome.first, outcome.hosts[0].verdict) == (255, "a", "failed")
     assert lease in outcome.headline
+
+
+def test_a_signal_after_a_failure_changes_neither_the_status_nor_the_cause() -> None:
+    """Ctrl-C during the grace of a run that had failed already."""
+    history = running("a", "b").end("a", code=3).wait(1.0).stop("a failed", "b")
+    history.add(Interrupted(at=history.at, signal=2))
+    result = of(history.end("b", code=None, signal=15).tidy("a", "b"))
+    assert (result.exit_code, result.origin, result.first, result.headline) == (3, "script", "a", "a: exit 3")
+
+
+def test_a_signal_after_the_time_limit_leaves_its_status() -> None:
+    history = running("a").wait(5.0).stop(TIME_LIMIT, "a").wait(1.0).add(Interrupted(at=2e9, signal=2))
+    assert of(history.end("a", code=None, signal=15).tidy("a")).exit_code == 124
+
+
+def test_what_fails_after_the_signal_is_its_victim() -> None:
+    history = running("a", "b").wait(1.0)
+    history.add(Interrupted(at=history.at, signal=2)).wait(1.0).end("a", code=1).stop("interrupted", "b")
+    assert of(history.end("b", code=None, signal=15).tidy("a", "b")).exit_code == 130

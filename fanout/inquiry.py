@@ -1,0 +1,67 @@
+"""A question to one host until it is settled: by its answer, by its deadline, or because its host or connection is gone.
+
+Pure. A question belongs to the connection that carried it, because the relay at the other end ends with its connection.
+On a later connection the question is put again, a limited number of times, so a connection that drops and returns
+without end cannot keep anybody waiting.
+"""
+
+from __future__ import annotations
+
+from fanout.checks.asking import Answer, Ask
+from fanout.state import HostState, RunState
+
+TRANSIT_SECONDS = 10.0  # added to what the host may take: for both ways, and for a host that is busy
+MOST_TRIES = 3
+BROKE = "the connection broke"
+
+
+class Inquiry:
+    """One question and how far it has come."""
+
+    def __init__(self, ask: Ask, now: float) -> None:
+        self.ask = ask
+        self.number = 0
+        self.answer: Answer | None = None
+        self._tries = 0
+        self._put_at = now
+        self._connection: float | None = None  # when the connection was made that carries it
+
+    def put(self, number: int, connection: float | None, now: float) -> None:
+        """Note that the question was sent. Without a ``connection`` it was not: it is put again on the next one."""
+        self.number, self._put_at = number, now
+        self._connection = connection
+        self._tries += connection is not None
+
+    def is_due(self, host: HostState) -> bool:
+        """Must the question be put on the host's present connection?"""
+        if self.answer is not None or not host.linked:
+            return False
+        return self._tries == 0 or (self._is_carrier_gone(host) and not self.ask.holds and self._tries < MOST_TRIES)
+
+    def settle(self, state: RunState) -> bool:
+        """Is the question settled? Sets ``answer`` when it is."""
+        if self.answer is None:
+            self.answer = self._answer(state)
+        return self.answer is not None
+
+    def _answer(self, state: RunState) -> Answer | None:
+        host, event = state.hosts[self.ask.host], state.answers.get((self.ask.host, self.number))
+        if event is not None and self._tries:
+            told = event.value if not event.error else None
+            return Answer(value=told, error=event.error, handle=self.number, sent=self._put_at, received=event.at)
+        within = self.ask.within if self.ask.within is not None else self.ask.timeout
+        if host.phase.over:
+            error = BROKE
+        elif self._tries and self._is_carrier_gone(host) and (self.ask.holds or self._tries == MOST_TRIES):
+            error = BROKE if self._tries == 1 else f"{BROKE} {self._tries} times"
+        elif state.now - max(self._put_at, state.awake_at) > within + TRANSIT_SECONDS:
+            error = f"no answer within {within + TRANSIT_SECONDS:g} s" if host.linked else BROKE
+        else:
+            return None
+        return Answer(error=error, handle=self.number)
+
+    def _is_carrier_gone(self, host: HostState) -> bool:
+        """Has the connection that carried the question ended, as far as the launcher has heard?"""
+        if self._connection is None:
+            return True
+        return not host.linked or (host.linked_at or 0.0) > self._connection

@@ -1,0 +1,49 @@
+"""Connections that break while a check asks its questions: it goes on over new ones, and it always ends."""
+
+from __future__ import annotations
+
+import signal
+from functools import partial
+
+import pytest
+
+from tests.lab import ns
+from tests.lab.drive import Project
+from tests.lab.lab import Lab
+from tests.lab.machines import Host
+from tests.lab.misfortunes import cut, relays
+
+
+def _asks(host: Host) -> bool:
+    """Is a question being answered there? Each is answered by a child of the relay."""
+    parents = {one.pid for one in relays(host)}
+    return any(one.parent in parents for one in host.processes())
+
+
+def _signal(host: Host, number: int) -> None:
+    """To its relay, and not to the children that answer."""
+    parents = {one.pid for one in relays(host)}
+    ns.signal_all([one for one in relays(host) if one.parent not in parents], number)
+
+
+@pytest.mark.parametrize("verb", ["check", "run"])
+def test_a_link_that_breaks_and_returns_while_another_host_is_asked_hangs_nothing(
+    project: Project, lab4: Lab, verb: str
+) -> None:
+    """h2's answer is still open when h1's connection breaks; h1 is asked again, and h2 answers later."""
+    project.train("echo trained\n")
+    project.hosts("h1 slots=1\nh2 slots=1\n")
+    asked = project.start(verb, "hosts.txt", "task.py")
+    try:
+        for name in ("h1", "h2"):
+            ns.until(partial(_asks, lab4[name]), 20.0, f"{name} is asked")
+            _signal(lab4[name], signal.SIGSTOP)
+        before = relays(lab4["h1"])
+        cut(lab4["h1"])
+        ns.signal_all(before, signal.SIGKILL)  # one that is stopped does not see that its connection ended
+        ns.until(lambda: bool(relays(lab4["h1"])), 20.0, "h1 is dialled again")
+    finally:
+        _signal(lab4["h2"], signal.SIGCONT)
+    done = asked.end(timeout=90.0)
+    assert done.code == 0, done.all
+    assert "All checks passed" in done.out if verb == "check" else "trained" in done.all

@@ -1,0 +1,122 @@
+"""Questions over links that break: none waits without end, none is put to a relay that does not know it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from fanout import inquiry
+from fanout.checks.asking import Answer, Ask
+from fanout.fan import Clock, Fan
+from fanout.hosts import Host
+from fanout.launch import Session
+from fanout.link import FanOptions
+from tests.transports.nodes import Node, scripts
+from tests.transports.scripted import Far, Script, ScriptedTransport
+from tests.transports.ways import host
+
+
+def answering(far: Far) -> int:
+    node = Node(far)
+    while True:
+        question = node.hear("ask")
+        node.say(t="answer", id=question["id"], value={"time": 1.0, "pid": 1}, error="")
+
+
+def asking(hosts: dict[str, Callable[[Host, int], Script]], *asks: Ask) -> tuple[list[Answer], Session]:
+    """What a session brings home of these questions, and the session."""
+    transport = ScriptedTransport(lambda one, attempt: hosts[one.name](one, attempt))
+    fan = Fan([host(name) for name in hosts], lambda one: transport, FanOptions(connect_timeout=5.0), Clock())
+    session = Session(fan, list(hosts), [])
+    fan.start()
+    try:
+        session.connect()
+        return session.ask(asks), session
+    finally:
+        fan.close()
+
+
+def test_a_link_that_breaks_and_returns_while_another_host_is_asked_hangs_nothing() -> None:
+    """The question went down with the first connection; it is put again on the second."""
+    may_answer = threading.Event()
+
+    def cut(far: Far) -> int:
+        Node(far).hear("ask")
+        far.breaks(ConnectionResetError("reset by peer"))
+        return 255
+
+    def back(far: Far) -> int:
+        node = Node(far)
+        question = node.hear("ask")
+        may_answer.set()
+        node.say(t="answer", id=question["id"], value={"time": 2.0, "pid": 1}, error="")
+        node.hear("bye")
+        return 0
+
+    def slow(far: Far) -> int:
+        node = Node(far)
+        question = node.hear("ask")
+        assert may_answer.wait(20)
+        node.say(t="answer", id=question["id"], value={"time": 3.0, "pid": 1}, error="")
+        node.hear("bye")
+        return 0
+
+    asks = (Ask(host="a", what="clock"), Ask(host="b", what="clock"))
+    answers, _ = asking({"a": scripts(cut, back), "b": scripts(slow)}, *asks)
+    assert [(answer.value, answer.error) for answer in answers] == [
+        ({"time": 2.0, "pid": 1}, ""),
+        ({"time": 3.0, "pid": 1}, ""),
+    ]
+
+
+def test_a_question_that_is_never_answered_costs_its_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inquiry, "TRANSIT_SECONDS", 0.2)
+
+    def mute(far: Far) -> int:
+        Node(far).hear("bye")
+        return 0
+
+    answers, _ = asking({"a": scripts(mute)}, Ask(host="a", what="clock", timeout=0.1))
+    assert answers[0].error.startswith("no answer within 0.3")
+
+
+def test_answers_that_were_not_asked_for_are_dropped_and_settled_ones_are_not_kept() -> None:
+    def talkative(far: Far) -> int:
+        node = Node(far)
+        for number in range(1000, 1200):
+            node.say(t="answer", id=number, value=["x" * 1000], error="")
+        question = node.hear("ask")
+        for _ in range(3):
+            node.say(t="answer", id=question["id"], value={"time": 1.0, "pid": 1}, error="")
+        node.hear("bye")
+        return 0
+
+    answers, session = asking({"a": scripts(talkative)}, Ask(host="a", what="clock"))
+    assert answers[0].value == {"time": 1.0, "pid": 1}
+    assert not session.state.answers
+
+
+def test_what_a_host_holds_ends_with_its_connection() -> None:
+    """A listener whose connection broke is gone: who cannot reach it has no fault."""
+
+    def listens(far: Far) -> int:
+        node = Node(far)
+        question = node.hear("ask")
+        node.say(t="answer", id=question["id"], value={"port": 4711}, error="")
+        node.hear("ask")
+        far.breaks(ConnectionResetError("reset by peer"))
+        return 255
+
+    hosts = {"a": scripts(listens, answering)}
+    transport = ScriptedTransport(lambda one, attempt: hosts[one.name](one, attempt))
+    fan = Fan([host("a")], lambda one: transport, FanOptions(connect_timeout=5.0), Clock())
+    session = Session(fan, ["a"], [])
+    fan.start()
+    session.connect()
+    (listener,) = session.ask([Ask(host="a", what="listen", holds=True)])
+    assert session.still_holds("a", listener.handle)
+    session.ask([Ask(host="a", what="clock")])
+    assert not session.still_holds("a", listener.handle)
+    fan.close()
