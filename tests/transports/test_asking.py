@@ -12,7 +12,7 @@ from fanout.checks.asking import Answer, Ask
 from fanout.fan import Clock, Fan
 from fanout.hosts import Host
 from fanout.launch import Session
-from fanout.link import FanOptions
+from fanout.login import FanOptions
 from tests.transports.nodes import Node, scripts
 from tests.transports.scripted import Far, Script, ScriptedTransport
 from tests.transports.ways import host
