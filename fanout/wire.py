@@ -11,6 +11,7 @@ import shlex
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from fanout import answers, schema
 from fanout.agent import frames
 from fanout.agent.frames import BadFrame
 from fanout.events import (
@@ -32,6 +33,7 @@ from fanout.events import (
     StreamOpened,
     Trimmed,
 )
+from fanout.messages import MESSAGES
 from fanout.plan import Default, EnvValue, LaunchPlan, NodePlan, PathList
 
 PIECE = 8 << 10  # bytes from a host that become events at a time: at most 8 MB of log, whatever they inflate to
@@ -106,22 +108,32 @@ class Decoder:
                 events.append(event)
         return events
 
+    def _answered(self, message: Mapping[str, Any], at: float) -> Answered | None:
+        """The answer to a question that is open, with its valid part alone; None for any other."""
+        number = int(message["id"])
+        what = self._asked.pop(number, None)
+        if what is None:
+            return None
+        value, error = (None, str(message["error"])) if message["error"] else answers.checked(what, message["value"])
+        return Answered(at=at, host=self._host, ask=number, value=value, error=error)
+
     def _event(self, message: Any) -> Event | None:
         at, host = self._clock(), self._host
         if isinstance(message, tuple):
             stream, offset, data = message
             return Chunk(at=at, host=host, stream=stream, offset=offset, data=data)
-        match message["t"]:
+        kind = message["t"]
+        if not isinstance(kind, str) or kind not in MESSAGES:
+            raise ValueError(f"no message is called {str(kind)[:40]!r}")
+        schema.check(MESSAGES[kind], message)
+        match kind:
             case "hello":
                 self.hello = message
                 return None
             case "beat":
                 return Beat(at=at, host=host, load=dict(message.get("load", {})))
             case "answer":
-                number = int(message["id"])
-                if self._asked.pop(number, None) is None:
-                    return None
-                return Answered(at=at, host=host, ask=number, value=message["value"], error=str(message["error"]))
+                return self._answered(message, at)
             case "prepared":
                 return Prepared(at=at, host=host, pid=int(message["pid"]))
             case "refused":
@@ -151,12 +163,14 @@ class Decoder:
                 return Forgotten(at=at, host=host)
             case "crash":
                 raise BadHost(f"the agent failed, which is a bug of fanout's:\n{message['text']}")
-            case other:
-                raise ValueError(f"no message is called {other!r}")
+            case _:
+                raise ValueError(f"no event for {kind!r}")
 
 
 def _exited(message: Mapping[str, Any], at: float, host: str) -> Exited:
     code, signal = message["code"], message["signal"]
+    if code is not None and signal is not None:
+        raise ValueError("both a code and a signal")
     return Exited(
         at=at,
         host=host,

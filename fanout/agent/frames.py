@@ -14,6 +14,7 @@ import zlib
 
 JSON, DATA, DEFLATED = 1, 2, 3
 MAX_BODY = 4 << 20
+MOST_VALUES = 200_000  # in one control frame: four million brackets would take a hundred times their room in memory
 CHUNK = 256 << 10  # the most log bytes that we put into one frame
 LEASE_OVER = "the lease ran out"  # how a host ends its word about a run that it has ended for want of a launcher
 MANY = 32 << 10  # log bytes in one piece that are worth deflating: it is a flood, or a backlog
@@ -72,6 +73,8 @@ def _message(kind: int, body: bytes) -> object:
         data = body[_DATA.size :]
         return stream, offset, data if kind == DATA else _inflated(data)
     if kind == JSON:
+        if body.count(b",") + body.count(b"[") + body.count(b"{") > MOST_VALUES:
+            raise BadFrame("control of more than %d values" % MOST_VALUES)
         try:
             message = json.loads(body.decode())
         except ValueError as error:

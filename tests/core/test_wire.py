@@ -42,11 +42,11 @@ READY = f"\n@{NONCE} READY 3.11\n".encode()
 LEFT = {"pid": 9, "state": "D", "wchan": "nfs_wait", "cmd": "python train.py"}
 
 MESSAGES: list[tuple[dict[str, Any], Event]] = [
-    ({"t": "beat", "load": {"one": 1.5}}, Beat(at=7.0, host="h", load={"one": 1.5})),
+    ({"t": "beat", "load": {"cpu": 1.5}}, Beat(at=7.0, host="h", load={"cpu": 1.5})),
     ({"t": "beat"}, Beat(at=7.0, host="h")),
     (
-        {"t": "answer", "id": 3, "value": [1, None], "error": ""},
-        Answered(at=7.0, host="h", ask=3, value=[1, None], error=""),
+        {"t": "answer", "id": 3, "value": {"time": 1.5, "pid": 1}, "error": ""},
+        Answered(at=7.0, host="h", ask=3, value={"time": 1.5, "pid": 1}, error=""),
     ),
     ({"t": "prepared", "pid": 7}, Prepared(at=7.0, host="h", pid=7)),
     (

@@ -1,0 +1,38 @@
+"""What each control message of a host must look like. Data; ``wire`` checks every message against it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fanout.schema import Anything, By, Each, Either, Flag, Maybe, Number, Text, Whole
+
+STREAMS = 65_536  # a frame of log bytes has two bytes for its stream
+_T, _LINE = Text(1 << 16), Text(4096)
+_COUNT, _PID = Whole(0), Whole(0, 1 << 32)
+_FIGURE = Maybe(Either((Number(), Text(80))))
+
+_LEFT = {"pid": _PID, "state": Text(80), "wchan": _T, "cmd": _T}
+_GPU = {"util?": _FIGURE, "used?": _FIGURE, "total?": _FIGURE, "temp?": _FIGURE, "watts?": _FIGURE}
+_LOAD = {"cpu?": _FIGURE, "memory?": Maybe(Each(_FIGURE, 2)), "gpus?": Each(_GPU, 1024), "gpu_error?": _LINE}
+
+MESSAGES: dict[str, dict[str, Any]] = {
+    "hello": {
+        "v?": _COUNT, "python?": _LINE, "hostname?": _LINE, "host_id?": _LINE, "boot_id?": _LINE, "pid?": _PID, "uid?": _PID,
+        "cwd?": _T, "time?": Number(), "stale?": Each(_LINE),
+    },
+    "beat": {"load?": _LOAD},
+    "answer": {"id": Whole(), "value": Anything(), "error": _T},
+    "prepared": {"pid": _PID},
+    "refused": {"kind": _LINE, "message": _T, "hint": _T},
+    "started": {"pid": _PID},
+    "joined": {"how": Text(among=("waiting", "joined"))},
+    "trimmed": {"stream": Whole(0, STREAMS - 1), "upto": _COUNT},
+    "cramped": {"message": _T},
+    "stream": {"id": Whole(0, STREAMS - 1), "name": Text(200)},
+    "exited": {"code": Maybe(Whole(0, 255)), "signal": Maybe(Whole(1, 64)), "why?": _T, "oom?": Flag()},
+    "gone": {
+        "killed": _COUNT, "left": Each(_LEFT), "sizes": By(_COUNT), "crc?": By(Maybe(Whole(-1, (1 << 32) - 1))), "dropped": _COUNT,
+    },
+    "forgotten": {},
+    "crash": {"text": Text(1 << 20)},
+}  # fmt: skip

@@ -1,0 +1,261 @@
+"""What a value from outside must look like, written as data: types, ranges and lengths. Pure.
+
+A schema is a plain value: a dict is an object with these keys ("name?" may be absent; keys that it does not name may
+hold any bounded value), and the classes below are everything else. ``check`` raises ``Invalid``, which names the field.
+"""
+
+from __future__ import annotations
+
+import math
+import types
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from functools import lru_cache
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+MOST_ITEMS = 10_000
+LONGEST_TEXT = 1 << 20
+DEEPEST = 24
+LARGEST = 1 << 63
+
+
+class Invalid(ValueError):
+    """``field`` of a value is not what it must be; ``problem`` says how."""
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field}: {problem}" if field else problem)
+        self.field = field
+        self.problem = problem
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """Text of at most ``most`` characters; ``among`` are the only ones that are allowed."""
+
+    most: int = 1 << 16
+    among: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """A whole number from ``low`` to ``high``."""
+
+    low: int = -LARGEST
+    high: int = LARGEST
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A finite number from ``low`` to ``high``."""
+
+    low: float = -1e300
+    high: float = 1e300
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """True or false."""
+
+
+@dataclass(frozen=True, slots=True)
+class Maybe:
+    """null, or what ``kind`` allows."""
+
+    kind: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Each:
+    """A list of at most ``most`` items of one ``kind``."""
+
+    kind: Any
+    most: int = MOST_ITEMS
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A list with exactly these items."""
+
+    kinds: tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class By:
+    """An object with any keys, at most ``most`` of them, whose values are of one ``kind``; ``key`` is what keys are."""
+
+    kind: Any
+    most: int = MOST_ITEMS
+    key: Any = Text()
+
+
+@dataclass(frozen=True, slots=True)
+class Either:
+    """What any of these allows."""
+
+    kinds: tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Anything:
+    """Any JSON value whose depth, lengths and numbers are bounded."""
+
+
+def check(schema: Any, value: Any, field: str = "", depth: int = 0) -> None:
+    """Raise ``Invalid`` unless ``value`` is as the schema says."""
+    if depth > DEEPEST:
+        raise Invalid(field, f"is nested more than {DEEPEST} deep")
+    match schema:
+        case dict():
+            _check_object(schema, value, field, depth)
+        case Maybe():
+            if value is not None:
+                check(schema.kind, value, field, depth)
+        case Either():
+            _check_either(schema, value, field, depth)
+        case Each() | Row():
+            _check_list(schema, value, field, depth)
+        case By():
+            for key, item in _mapping(value, field, schema.most).items():
+                check(schema.key, key, f"{field} (a key)", depth + 1)
+                check(schema.kind, item, f"{field}.{str(key)[:40]}", depth + 1)
+        case Anything():
+            _check_anything(value, field, depth)
+        case _:
+            _check_plain(schema, value, field)
+
+
+def _check_plain(schema: Any, value: Any, field: str) -> None:
+    match schema:
+        case Text():
+            if not isinstance(value, str):
+                raise Invalid(field, f"is {_kind(value)}, not text")
+            if len(value) > schema.most:
+                raise Invalid(field, f"has {len(value)} characters, more than {schema.most}")
+            if schema.among and value not in schema.among:
+                raise Invalid(field, f"is {value[:40]!r}, not one of {', '.join(schema.among)}")
+        case Flag():
+            if not isinstance(value, bool):
+                raise Invalid(field, f"is {_kind(value)}, not true or false")
+        case Whole() | Number():
+            if isinstance(value, bool) or not isinstance(value, int if isinstance(schema, Whole) else (int, float)):
+                raise Invalid(field, f"is {_kind(value)}, not a {'whole ' * isinstance(schema, Whole)}number")
+            if not math.isfinite(value) if isinstance(value, float) else abs(value) > LARGEST:
+                raise Invalid(field, "is a number without bounds")
+            if not schema.low <= value <= schema.high:
+                raise Invalid(field, f"is {value}, not between {schema.low} and {schema.high}")
+        case _:
+            raise TypeError(f"not a schema: {schema!r}")
+
+
+def _check_object(schema: dict[str, Any], value: Any, field: str, depth: int) -> None:
+    left = dict(_mapping(value, field, MOST_ITEMS))
+    for name, kind in schema.items():
+        key = name.removesuffix("?")
+        if key in left:
+            check(kind, left.pop(key), f"{field}.{key}" if field else key, depth + 1)
+        elif key == name:
+            raise Invalid(f"{field}.{key}" if field else key, "is missing")
+    for key, item in left.items():
+        _check_anything(item, f"{field}.{str(key)[:40]}" if field else str(key)[:40], depth + 1)
+
+
+def _check_list(schema: Each | Row, value: Any, field: str, depth: int) -> None:
+    if not isinstance(value, (list, tuple)):
+        raise Invalid(field, f"is {_kind(value)}, not a list")
+    if isinstance(schema, Row):
+        if len(value) != len(schema.kinds):
+            raise Invalid(field, f"has {len(value)} items, not {len(schema.kinds)}")
+        kinds = schema.kinds
+    else:
+        if len(value) > schema.most:
+            raise Invalid(field, f"has {len(value)} items, more than {schema.most}")
+        kinds = (schema.kind,) * len(value)
+    for number, (kind, item) in enumerate(zip(kinds, value, strict=True)):
+        check(kind, item, f"{field}[{number}]", depth + 1)
+
+
+def _check_either(schema: Either, value: Any, field: str, depth: int) -> None:
+    for kind in schema.kinds:
+        try:
+            check(kind, value, field, depth)
+            return
+        except Invalid as error:
+            last = error
+    raise last
+
+
+def _check_anything(value: Any, field: str, depth: int) -> None:
+    if depth > DEEPEST:
+        raise Invalid(field, f"is nested more than {DEEPEST} deep")
+    match value:
+        case None | bool():
+            return
+        case int() | float():
+            _check_plain(Number(), value, field)
+        case str():
+            _check_plain(Text(LONGEST_TEXT), value, field)
+        case list() | tuple():
+            if len(value) > MOST_ITEMS:
+                raise Invalid(field, f"has {len(value)} items, more than {MOST_ITEMS}")
+            for number, item in enumerate(value):
+                _check_anything(item, f"{field}[{number}]", depth + 1)
+        case _:
+            for key, item in _mapping(value, field, MOST_ITEMS).items():
+                _check_anything(item, f"{field}.{str(key)[:40]}", depth + 1)
+
+
+def _mapping(value: Any, field: str, most: int) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise Invalid(field, f"is {_kind(value)}, not an object")
+    if len(value) > most:
+        raise Invalid(field, f"has {len(value)} keys, more than {most}")
+    return value
+
+
+def _kind(value: Any) -> str:
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "true or false"
+        case int() | float():
+            return "a number"
+        case str():
+            return "text"
+        case list() | tuple():
+            return "a list"
+        case _:
+            return "an object"
+
+
+# -- the schema of a dataclass, from its annotations
+
+_PLAIN: dict[Any, Any] = {int: Whole(), float: Number(), str: Text(LONGEST_TEXT), bool: Flag(), Any: Anything()}
+
+
+@lru_cache(maxsize=128)
+def of(kind: type[Any]) -> dict[str, Any]:
+    """The schema of a dataclass as a JSON object; tuples are lists there."""
+    hints, schema = get_type_hints(kind), {}
+    for field in fields(kind):
+        optional = field.default is not MISSING or field.default_factory is not MISSING
+        schema[field.name + "?" * optional] = _of_annotation(hints[field.name])
+    return schema
+
+
+def _of_annotation(hint: Any) -> Any:
+    if hint in _PLAIN:
+        return _PLAIN[hint]
+    if is_dataclass(hint):
+        assert isinstance(hint, type)
+        return of(hint)
+    origin, args = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        known = [_of_annotation(each) for each in args if each is not types.NoneType]
+        kind = known[0] if len(known) == 1 else Either(tuple(known))
+        return Maybe(kind) if types.NoneType in args else kind
+    if origin is tuple:
+        return Each(_of_annotation(args[0])) if args[-1] is Ellipsis else Row(tuple(map(_of_annotation, args)))
+    if origin is Literal:
+        return Text(among=args)
+    return By(_of_annotation(args[1])) if isinstance(origin, type) and issubclass(origin, Mapping) else Anything()
