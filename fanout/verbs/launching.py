@@ -96,9 +96,7 @@ class Launch:
             stack.callback(shown.close)
             record = LogDir(path, self.heading, warn=shown.note)
             stack.callback(record.close)
-            hold = holder.take(record.path, self._holder())
-            if hold is None:
-                raise LauncherError(f"{record.path}: another process writes this record", hint="start the run again")
+            hold = self._hold(record)
             stack.callback(hold.let_go)
             keep = self.settings.on_hangup == "keep"
             on_leave = partial(self._leave, record, hold)
@@ -167,6 +165,13 @@ class Launch:
         for run, names in where.items():
             text = f"{fold(names)}: nobody fetched how run {run} ended there: fanout attach {run}, or"
             view.note(f"{text} fanout clean {self.request.hosts}")
+
+    def _hold(self, record: LogDir) -> holder.Hold:
+        """Hold the new record as its only writer. Raises LauncherError."""
+        hold = holder.take(record.path, self._holder())
+        if hold is None:
+            raise LauncherError(f"{record.path}: another process writes this record", hint="start the run again")
+        return hold
 
     def _holder(self, *, detached: bool = False) -> holder.Holder:
         edge = self.edge
