@@ -18,12 +18,13 @@ _SECONDS, _TIME, _AGE = Number(0, 1e12), Number(0, 1e12), Maybe(Number(-1e12, 1e
 _PORT = Whole(0, 65535)
 _SIZE = Either((_T, Whole(), Number()))  # as a tool tells it
 
-_ABOVE = {"path": _T, "writable": _B}
 _MOUNT = {"type?": _LINE, "source?": _T, "point?": _T, "options?": _T, "of?": _T}
+_ABOVE = {"path": _T, "writable": _B, "mount?": _MOUNT}
 _FILE = {
     "path": _T, "kind": Text(80), "error?": _LINE, "above?": _ABOVE, "real?": _T, "uid?": _UID, "mode?": _COUNT,
     "size?": _COUNT, "mtime?": Number(), "ahead?": Number(), "readable?": _B, "writable?": _B, "searchable?": _B,
     "sha256?": Text(64), "crlf?": _B, "shebang?": _T, "mentions?": Each(_LINE), "mount?": _MOUNT,
+    "entries?": Maybe(_COUNT), "activates?": _B,
 }  # fmt: skip
 _HOLDER = {"uid?": _UID, "user?": _LINE, "listening?": _B, "pid?": _PID, "command?": _LINE, "age?": _AGE}
 _PROCESS = {"gpu?": _SIZE, "pid": _PID, "memory?": Maybe(_SIZE), "command?": Maybe(_LINE), "uid?": Maybe(_UID),
@@ -45,7 +46,7 @@ FACTS: dict[str, Any] = {
     "session": dict.fromkeys(("logind", "linger", "remove_ipc", "kill_user_processes", "system_user"), _B),
     "environment": _WORDS,
     "stuck": Each({"pid": _PID, "command": _LINE, "wchan": _LINE}),
-    "leftovers": Each({"pid": _PID, "command": _LINE, "run": _LINE, "age": _AGE}),
+    "leftovers": Each({"pid": _PID, "command": _LINE, "run": _LINE, "age": _AGE, "kept?": _B}),
     "interfaces": Each({
         "name": _LINE, "addresses": Each(_LINE), "up": _B, "running": _B, "loopback": _B, "mtu": _COUNT, "speed": Whole(),
         "duplex": _LINE, "received": _COUNT, "bad": _COUNT,
@@ -63,12 +64,18 @@ FACTS: dict[str, Any] = {
     "reverse": Each({"address": _LINE, "name": _LINE, "seconds": _SECONDS}),
     "files": By(_FILE),
     "programs": {"path": _T, "found": _WORDS, "elsewhere": Each(_T), "venv": {"dir": _T, "exists": _B}},
-    "space": By({"path": _T, "free": _COUNT, "total": _COUNT, "inodes": _COUNT, "inodes_total": _COUNT, "type": _LINE}),
-    "tree": {"head?": _LINE, "index?": _LINE, "dirty?": _WORDS, "empty_modules?": Each(_T), "files?": _WORDS, "whole?": _B},
-    "locks": Each(_T),
+    "space": By({"path": _T, "free": _COUNT, "total": _COUNT, "inodes": _COUNT, "inodes_total": _COUNT, "type": _LINE,
+               "writable?": _B, "mount?": _MOUNT}),
+    "tree": {
+        "head?": _LINE, "code?": _LINE, "dirty?": _WORDS, "empty_modules?": Each(_T), "files": _WORDS, "whole": _B,
+        "left_out?": Each(_T),
+    },
+    "locks": Each({"path": _T, "built": _B, "holder": _PID}),
+    "runs": Each({"run": _LINE, "node": Whole(0, 1 << 24), "claims": Each(_LINE)}),
     "software": {
         "version": Row((_COUNT, _COUNT, _COUNT)), "executable": _T, "prefix": _T, "packages": _WORDS,
         "torch": {"version?": Maybe(_LINE), "cuda?": Maybe(_LINE), "hip?": Maybe(_LINE)}, "syntax": _T, "absent": Each(_LINE),
+        "pip?": _LINE, "own?": _WORDS,
     },
     "gpu": {
         "vendor": _LINE, "gpus": Each(By(_LINE), 1024), "problem": _T, "processes": Each(_PROCESS), "driver?": _LINE,
@@ -139,13 +146,16 @@ _DIALLED = {
 }  # fmt: skip
 _PLAYED = {
     "status": Maybe(Whole()), "seconds": _SECONDS, "count": _COUNT, "words": _T,
-    "calls": Each({"program": _T, "argv": Each(_T), "cwd": _T, "python": _T, "env": _WORDS}),
+    "calls": Each({"program": _T, "argv": Each(_T), "cwd": _T, "python": _T, "env": _WORDS, "real?": _T}),
+    "errors?": Each(_T),
 }  # fmt: skip
 
 #: Of every other question.
 ANSWERS: dict[str, Any] = {
+    "tree": FACTS["tree"],
+    "software": FACTS["software"],
     "clock": {"time": _TIME, "pid": _PID},
-    "listen": {"port?": _PORT, "error?": _LINE, "text?": _LINE, "holder?": _HOLDER},
+    "listen": {"port?": _PORT, "error?": _LINE, "text?": _LINE, "holder?": _HOLDER, "free?": _PORT},
     "dial": {"results": Each(_DIALLED)},
     "share": {"token": _T},
     "shared": {"seen": Each(_COUNT), "seconds": _SECONDS},

@@ -1,0 +1,99 @@
+"""What a host answers is what the launcher takes: the schemas fit the real probes, and name what does not fit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fanout import answers
+from fanout.agent import probes
+from fanout.checks.asking import Ask
+from tests.checks.kit import ForkingAsker, healthy
+
+
+@pytest.mark.process
+def test_the_facts_of_this_machine_are_valid_and_every_section_has_a_schema(tmp_path: Path) -> None:
+    (tmp_path / "train.sh").write_text("#!/bin/bash\ntorchrun task.py\n")
+    (tmp_path / "task.py").write_text("import json\n")
+    args = {"workdir": str(tmp_path), "paths": {"workdir": ".", "script": "train.sh", "task": "task.py", "none": "no"},
+            "venv": "", "imports": ["json"], "tree": True, "space": {"workdir": "."}, "peers": ["127.0.0.1"]}  # fmt: skip
+    (answer,) = ForkingAsker().ask([Ask(host="h", what="facts", args=args, timeout=60.0)])
+    value, error = answers.checked("facts", answer.value)
+    assert (error, value.get(answers.INVALID)) == ("", None)
+    assert set(value) - {"missing", "clock"} <= set(answers.FACTS)
+
+
+def test_every_question_has_a_schema() -> None:
+    assert set(answers.ANSWERS) | {"facts", "aftermath"} == set(probes._ANSWERED_BY)
+
+
+def test_recorded_facts_of_a_host_with_gpus_are_valid() -> None:
+    value, error = answers.checked("facts", healthy(1))
+    assert (error, value.get(answers.INVALID)) == ("", None)
+    assert value == healthy(1)
+
+
+def _replaced(value: Any, path: tuple[Any, ...], new: Any) -> Any:
+    if not path:
+        return new
+    if isinstance(value, Mapping):
+        return {**value, path[0]: _replaced(value[path[0]], path[1:], new)}
+    return [_replaced(item, path[1:], new) if at == path[0] else item for at, item in enumerate(value)]
+
+
+@pytest.mark.parametrize(
+    ("path", "new", "told"),
+    [
+        (("memory", "total"), "x", "facts.memory.total: is text, not a whole number"),
+        (("memory", "total"), -1, "facts.memory.total: is -1, not between 0 and"),
+        (("memory", "total"), True, "facts.memory.total: is true or false"),
+        (("cpu", "load"), float("nan"), "facts.cpu.load: is a number without bounds"),
+        (("cpu", "load"), 10**400, "facts.cpu.load: is a number without bounds"),
+        (("interfaces",), None, "facts.interfaces: is null, not a list"),
+        (("interfaces", 0, "name"), [], "facts.interfaces[0].name: is a list, not text"),
+        (("software", "torch"), [1], "facts.software.torch: is a list, not an object"),
+        (("programs", "found", "bash"), 5, "facts.programs.found.bash: is a number, not text"),
+    ],
+)
+def test_a_section_that_is_invalid_is_taken_out_with_its_field(path: tuple[Any, ...], new: Any, told: str) -> None:
+    value, error = answers.checked("facts", _replaced(healthy(1), path, new))
+    assert error == ""
+    assert path[0] not in value
+    assert value[answers.INVALID][path[0]].startswith(told)
+    assert value["missing"][path[0]].startswith(f"its answer is invalid ({told}")
+
+
+@pytest.mark.parametrize(
+    ("what", "value", "told"),
+    [
+        ("clock", {}, "clock.time: is missing"),
+        ("clock", {"time": float("inf"), "pid": 1}, "clock.time: is a number without bounds"),
+        ("stacks", {"ranks": 5}, "stacks.ranks: is a number, not a list"),
+        ("stacks", {"ranks": [3]}, "stacks.ranks[0]: is a number, not an object"),
+        ("facts", [], "facts: is a list, not an object"),
+        ("runs", {"looked": [], "runs": [{}], "processes": []}, "runs.runs[0].run: is missing"),
+        ("dial", {"results": [{"outcome": 5}]}, "dial.results[0].outcome: is a number, not text"),
+    ],
+)
+def test_an_answer_that_is_invalid_is_an_error_that_names_the_field(what: str, value: Any, told: str) -> None:
+    assert answers.checked(what, value) == (None, f"its answer is invalid ({told})")
+
+
+def test_what_is_nested_without_end_is_invalid() -> None:
+    deep: Any = []
+    for _ in range(200):
+        deep = [deep]
+    value, _ = answers.checked("facts", {**healthy(1), "residue": {"x": deep}, "new section": deep})
+    assert {"residue", "new section"} == set(value[answers.INVALID])
+
+
+def test_what_a_host_says_of_its_own_validity_does_not_count() -> None:
+    assert answers.INVALID not in answers.checked("facts", {**healthy(1), answers.INVALID: {"cpu": "x"}})[0]
+
+
+def test_a_section_that_a_later_agent_adds_is_kept_within_bounds() -> None:
+    value, _ = answers.checked("facts", {**healthy(1), "added": {"a": [1, "x", None, True]}})
+    assert value["added"] == {"a": [1, "x", None, True]}
