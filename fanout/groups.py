@@ -23,7 +23,9 @@ def what(group: Any) -> None:
     group.add_argument(
         "-E", "--env", action="append", metavar="NAME[=V]", help="export to all hosts; without =V, this shell's value"
     )
-    group.add_argument("--env-file", action="append", metavar="FILE", help="exports from a .env file")
+    group.add_argument(
+        "--env-file", action="append", metavar="FILE", help="exports from a .env file; values are not expanded"
+    )
     group.add_argument("--nproc-per-node", type=int, metavar="N", help="processes on every host, whatever slots= says")
     group.add_argument("--master-addr", metavar="ADDR", help="address of the first host as the others reach it")
     group.add_argument("--master-port", type=int, metavar="PORT", help="29500")

@@ -22,6 +22,7 @@ from fanout.hosts import Host, HostFile
 from fanout.login import BEAT_SECONDS, FanOptions
 from fanout.settings import Loaded, Settings, load
 from fanout.transports.pick import Picker
+from fanout.verbs.envfile import read_env_file
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 STOP_INSTEAD = signal.SIGUSR2  # what ``fanout stop`` sends to a launcher that was started with SIGTERM ignored
@@ -71,7 +72,10 @@ def load_settings(request: Request, edge: Edge) -> Loaded:
     flags = dict(request.flags)
     pairs = [_pair(text, edge.environ) for text in request.given.get("env") or flags.pop("env", None) or ()]
     for path in request.given.get("env_file") or ():
-        pairs = _env_file(path) + pairs  # what stands on the command line wins
+        file = read_env_file(path)
+        pairs = [*file.pairs, *pairs]  # what stands on the command line wins
+        for warning in file.warnings:
+            edge.say(warning)
     flags.pop("env", None)
     flags["env"] = tuple(pairs)
     flags.update(_venv(flags.get("venv") or edge.environ.get("FANOUT_VENV"), edge))
@@ -90,30 +94,6 @@ def _pair(text: str, environ: Mapping[str, str]) -> tuple[str, str]:
     if name not in environ:
         raise UsageError(f"--env {name}: this shell has no such variable", hint=f"--env {name}=VALUE")
     return name, environ[name]
-
-
-def _env_file(path: str) -> list[tuple[str, str]]:
-    """NAME=VALUE lines; ``export`` before and quotes round a value are taken off, nothing is expanded."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            lines = file.read().splitlines()
-    except OSError as error:
-        raise UsageError(f"--env-file {path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise UsageError(f"--env-file {path}: not UTF-8 text") from None
-    pairs = []
-    for number, line in enumerate(lines, 1):
-        text = line.strip().removeprefix("export ").strip()
-        if not text or text.startswith("#"):
-            continue
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise UsageError(f"{path}:{number}: not NAME=VALUE: {line.strip()[:60]!r}")
-        value = value.strip()
-        if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"":
-            value = value[1:-1]
-        pairs.append((name.strip(), value))
-    return pairs
 
 
 def _venv(given: str | None, edge: Edge) -> dict[str, Any]:
