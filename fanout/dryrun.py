@@ -1,6 +1,7 @@
-"""The plan as text: what a dry run prints, ready to be pasted, and what the record keeps. Pure.
+"""The plan as text: what a dry run prints, and what the record keeps. Pure.
 
-Values whose names say that they are secret are masked: a screen and a file have other readers than the hosts do.
+The record holds no value that the user gave by --env, --env-file or env.X= in the hostfile, whatever its name. A dry run
+prints these values, because its blocks are made to be pasted; it masks those that look like a credential.
 """
 
 from __future__ import annotations
@@ -8,9 +9,8 @@ from __future__ import annotations
 import re
 import shlex
 
+from fanout.credentials import is_secret
 from fanout.plan import Default, EnvValue, LaunchPlan, NodePlan
-
-_SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL", re.IGNORECASE)
 
 
 def shown(plan: LaunchPlan, *, secrets: bool = False) -> str:
@@ -21,16 +21,11 @@ def shown(plan: LaunchPlan, *, secrets: bool = False) -> str:
 def _block(node: NodePlan, *, secrets: bool) -> str:
     lines = [f"# {node.host.name}  (node rank {node.rank})", f"cd {shlex.quote(node.cwd)}"]
     for name, value in node.env:
-        text = "***" if isinstance(value, str) and is_secret(name) and not secrets else value
+        text = "***" if isinstance(value, str) and is_secret(name, value) and not secrets else value
         lines.append(_export(name, text))
         if name == "MASTER_PORT" and node.nproc is None:
             lines.append("export NPROC_PER_NODE=$(nvidia-smi --list-gpus | wc -l)  # no slots= for this host")
     return "\n".join([*lines, shlex.join(node.argv)])
-
-
-def is_secret(name: str) -> bool:
-    """Does the variable's name say that its value is nobody's business?"""
-    return bool(_SECRET.search(name))
 
 
 _PLAIN = re.compile(r"[\w./:,@%+=-]*")  # means itself between double quotes, and in ${…:-here} too
@@ -61,7 +56,7 @@ def _directory(entry: str) -> str:
 
 
 def as_dict(plan: LaunchPlan) -> dict[str, object]:
-    """The plan for the record: what each host runs and with which exports, secret values masked."""
+    """Return the plan for the record: what each host runs, with which exports; values of the user are masked."""
     return {
         "v": 1,
         "run": plan.run_id,
@@ -78,7 +73,7 @@ def as_dict(plan: LaunchPlan) -> dict[str, object]:
                 "cwd": node.cwd,
                 "argv": list(node.argv),
                 "env": {
-                    name: "***" if isinstance(value, str) and is_secret(name) else _plain(value)
+                    name: "***" if name in node.private or is_secret(name) else _plain(value)
                     for name, value in node.env
                 },
             }

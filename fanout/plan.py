@@ -61,6 +61,7 @@ class NodePlan:
     first_rank: int | None = None  # global rank of its first process; None: its ranks are not told apart
     claims: tuple[str, ...]  # what no other run may hold on that host at the same time
     run_id: str
+    private: frozenset[str] = frozenset()  # exports whose values the user gave: no record holds them
 
     @property
     def gpus(self) -> tuple[str, ...]:
@@ -146,6 +147,7 @@ def make(
                 claims=_claims(host, settings, nproc, learned),
                 first_rank=None if settings.rank_logs == "off" else sum(node.nproc or 0 for node in nodes),
                 run_id=run_id,
+                private=frozenset(name for name, _ in (*settings.env, *host.env)),
             )
         )
     return LaunchPlan(

@@ -21,6 +21,7 @@ FLOORS = {
     "answers": 2,
     "messages": 2,
     "choices": 1,
+    "credentials": 1,
     "changed": 1,
     "gist": 1,
     "backlog": 1,

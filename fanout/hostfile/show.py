@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 
+from fanout.credentials import is_secret
 from fanout.hostfile.peers import PEERS, PeerReading, dialect_of
 from fanout.hostfile.problems import visible
 from fanout.hostfile.words import content, quote
@@ -12,7 +13,6 @@ from fanout.hosts import Host, HostFile
 
 Resolve = Callable[[Host], tuple[str, str, int]]  # what ssh_config makes of a host: (address, user, port)
 
-_SECRET = re.compile(r"key|token|secret|passw|credential", re.IGNORECASE)
 _HEAD = ("rank", "host", "address", "user", "port", "slots", "attributes", "from")
 
 
@@ -82,7 +82,7 @@ def _texts(host: Host) -> list[tuple[str, str]]:
 
 
 def _masked(name: str, value: str) -> str:
-    return "***" if _SECRET.search(name) else value
+    return "***" if is_secret(name, value) else value
 
 
 def dump(hostfile: HostFile) -> str:

@@ -16,7 +16,7 @@ from fanout.checks import explain, imports, record, report
 from fanout.checks.catalogue import CATALOGUE
 from fanout.checks.model import CheckRequest, Unreachable
 from fanout.commands import Commands
-from fanout.dryrun import is_secret
+from fanout.credentials import is_secret
 from fanout.errors import FanoutError
 from fanout.events import Event
 from fanout.hosts import Host, fold
@@ -197,7 +197,7 @@ def check_request(
         venv=settings.venv,
         venv_sure=settings.venv_sure,
         setup=settings.setup,
-        env={name: "***" if is_secret(name) else value for name, value in settings.env},
+        env={name: "***" if is_secret(name, value) else value for name, value in settings.env},
         master_addr=settings.master_addr,
         master_port=settings.master_port,
     )

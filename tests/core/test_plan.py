@@ -113,6 +113,27 @@ def test_secrets_are_masked_on_the_screen_and_in_the_record_but_sent() -> None:
     assert frame["env"]["HF_TOKEN"] == "hf_abc"
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "masked"),
+    [
+        ("S3", "hunter2zzz", False),
+        ("NCCL_DEBUG", "hunter2zzz", False),
+        ("GH_PAT", "hunter2zzz", True),
+        ("DB_PASS", "hunter2zzz", True),
+        ("HTTPS_PROXY", "http://me:hunter2zzz@proxy:3128", True),
+        ("DATABASE_URL", "postgres://me:hunter2zzz@db/x", True),
+    ],
+)
+def test_no_value_of_the_user_is_in_the_record_and_a_dry_run_masks_credentials(
+    name: str, value: str, masked: bool
+) -> None:
+    """Whatever the name is: only the user knows which values are secret."""
+    host = replace(TWO[0], env=(("OF_HOST", "hunter2zzz"),))
+    node = made(host, env=((name, value),))
+    assert "hunter2zzz" not in json.dumps(dryrun.as_dict(node))
+    assert (value in dryrun.shown(made(TWO[0], env=((name, value),)))) != masked
+
+
 # --------------------------------------------------------------------------------------------------------- the contract
 
 

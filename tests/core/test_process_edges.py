@@ -188,3 +188,25 @@ def test_a_user_id_without_an_entry_in_passwd(project: Path, home: bool) -> None
     assert done.returncode == (0 if home else 2), done
     assert home or b"set HOME, or choose a place with --log-dir DIR" in done.stderr
     assert bash(f"{as_nobody} {unset} {FANOUT} hosts localhost").returncode == 0
+
+
+def test_no_value_of_the_user_is_in_the_record_of_a_run(project: Path) -> None:
+    """Of --env, --env-file and the hostfile, whatever its name; the page and the process list hold none either."""
+    (project / "my.env").write_text('S3="of file 8f2a61"\n')
+    (project / "hosts.txt").write_text("localhost slots=1 env.DATABASE=of-host-8f2a61\n")
+    (project / "train.sh").write_text(
+        'echo "${#S3} ${#DATABASE} ${#PLAIN}"; touch up; until [ -e go ]; do sleep 0.02; done; exit 3\n'
+    )
+    line = f"exec {FANOUT} run --skip-check --output plain --env PLAIN --env-file my.env hosts.txt task.py"
+    with started(project, line, env={**os.environ, "PLAIN": "of-shell-8f2a61"}) as run:
+        listed = subprocess.run(["ps", "axww", "-o", "args"], capture_output=True, check=True).stdout
+        (project / "go").touch()
+        run.communicate(timeout=60)
+    assert run.returncode == 3
+    assert main(["report", "--html", str(project / "page.html")]) == 0
+    kept = [path for path in (project / "record").rglob("*") if path.is_file()]
+    assert the_log(project) == "14 14 15\n"
+    assert {"plan.json", "order.json", "events.jsonl", "report.txt"} <= {path.name for path in kept}
+    for path in (*kept, project / "page.html"):
+        assert b"8f2a61" not in path.read_bytes(), path
+    assert b"8f2a61" not in listed
