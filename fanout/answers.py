@@ -10,6 +10,7 @@ from typing import Any
 
 from fanout.schema import Anything, By, Each, Either, Flag, Invalid, Maybe, Number, Row, Text, Whole, check
 
+IS_INVALID = "its answer is invalid"  # how such an error begins
 INVALID = "invalid"  # section -> why it was taken out; never what a host says itself
 
 _T, _LINE, _B = Text(1 << 16), Text(4096), Flag()
@@ -181,7 +182,7 @@ def checked(what: str, value: Any) -> tuple[Any, str]:
         check(ANSWERS.get(what, Anything()), value, what)
         return value, ""
     except Invalid as error:
-        return None, f"its answer is invalid ({error})"
+        return None, f"{IS_INVALID} ({error})"
 
 
 def _checked_sections(what: str, value: Any) -> dict[str, Any]:
@@ -200,5 +201,5 @@ def _checked_sections(what: str, value: Any) -> dict[str, Any]:
         except Invalid as error:
             invalid[name] = str(error)
     missing = dict(kept.get("missing", {}))
-    missing.update({name: f"its answer is invalid ({why})" for name, why in invalid.items()})
+    missing.update({name: f"{IS_INVALID} ({why})" for name, why in invalid.items()})
     return {**kept, "missing": missing, INVALID: invalid} if invalid else kept

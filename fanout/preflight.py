@@ -21,8 +21,10 @@ from fanout.checks.asking import Answer, Ask, Asker
 from fanout.checks.catalogue import CATALOGUE
 from fanout.checks.causes import folded
 from fanout.checks.gpu import count
-from fanout.checks.model import Case, Check, CheckRequest, Finding, MeshTest, PortTest, judged_all
+from fanout.checks.judging import judged_all
+from fanout.checks.model import Case, Check, CheckRequest, Finding, MeshTest, PortTest
 from fanout.checks.together import DeepTest
+from fanout.checks.validity import Noting
 from fanout.errors import UsageError
 from fanout.hosts import Host
 from fanout.plan import LaunchPlan
@@ -93,6 +95,7 @@ def run(
     ``deep`` makes the test that needs torch, knowing what all else came to. ``began`` is when the user began to wait.
     """
     began = clock() if began is None else began
+    asker = noting = Noting(asker)
     case = _facts(request, asker)
     if case.facts:
         case = replace(case, offsets=_clocks(case, asker))
@@ -103,6 +106,7 @@ def run(
         if plan is not None and rounds.is_wanted(case, checks, "rehearsal"):
             case = rounds.rehearsed(case, asker, partial(_planned, plan, case))
             case = rounds.relooked(case, asker, partial(_questions, request))
+    case = replace(case, invalid=noting.invalid)
     findings = folded(judged_all(checks, case))
     if deep is not None and case.facts:
         case = replace(case, deep=deep(case, learned(case), findings))

@@ -27,11 +27,13 @@ from fanout.checks import (
     ssh,
     storage,
     system,
+    validity,
 )
 from fanout.checks.model import GROUPS, Check
 
 _ROOMS = (
     ssh.CHECKS
+    + validity.CHECKS
     + identity.CHECKS
     + network.CHECKS
     + mesh.CHECKS

@@ -7,7 +7,7 @@ reason, a host that the judge does not mention is fine. So silence can never pas
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from fanout.checks.together import DeepTest
@@ -121,6 +121,7 @@ class Case:
     port: PortTest | None = None
     mesh: MeshTest | None = None
     deep: DeepTest | None = None
+    invalid: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # host -> the fields of answers that were
 
     @property
     def hosts(self) -> tuple[str, ...]:
@@ -184,6 +185,7 @@ class Check:
     fix: str
     judge: Judge
     needs: tuple[str, ...] = ()
+    always: bool = False  # where an answer was invalid, judged whatever --only and --skip name
     unless: Callable[[CheckRequest], str] = lambda request: ""
 
 
@@ -216,48 +218,3 @@ def wanted(check: Check, request: CheckRequest) -> bool:
     names = {check.name, check.group}
     asked = request.deep or check.group != "deep"
     return asked and (not request.only or bool(names & request.only)) and not names & request.skip
-
-
-def judged(check: Check, case: Case) -> tuple[Finding, ...]:
-    """The findings of one check over all hosts: those of its judge, skips for missing facts, ok for the rest."""
-    reason = check.unless(case.request)
-    if reason:
-        return (_finding(check, skip(case.hosts, reason)),) if case.hosts else ()
-    lacking = _lacking(check, case)
-    allowed = {name: facts for name, facts in case.facts.items() if name not in lacking}
-    verdicts = list(check.judge(replace(case, facts=allowed))) if allowed or check.group == "ssh" else []
-    spoken = {name for verdict in verdicts for name in verdict.hosts} | set(lacking)
-    quiet = tuple(name for name in case.hosts if name not in spoken)
-    by_reason: dict[str, list[str]] = {}
-    for name, reason in lacking.items():
-        by_reason.setdefault(reason, []).append(name)
-    verdicts += [skip(names, reason) for reason, names in by_reason.items()]
-    if quiet:
-        verdicts.append(ok(quiet, ""))
-    return tuple(_finding(check, verdict) for verdict in verdicts if verdict.hosts)
-
-
-def _lacking(check: Check, case: Case) -> dict[str, str]:
-    """host -> why the facts that this check needs could not be had there."""
-    lacking = {}
-    for name in case.hosts:
-        if not case.facts[name] and check.group != "ssh":
-            lacking[name] = case.missing.get(name, {}).get("", "the host did not answer")
-            continue
-        for section in check.needs:
-            if section not in case.facts[name]:
-                lacking[name] = case.missing.get(name, {}).get(section, f"the host did not tell its {section}")
-                break
-    return lacking
-
-
-def _finding(check: Check, verdict: Verdict) -> Finding:
-    return Finding(
-        check=check.name, group=check.group, level=verdict.level,
-        hosts=verdict.hosts, saw=verdict.saw, advice=verdict.advice,
-    )  # fmt: skip
-
-
-def judged_all(checks: Iterable[Check], case: Case) -> tuple[Finding, ...]:
-    """Every wanted check, in the order of the table."""
-    return tuple(finding for check in checks if wanted(check, case.request) for finding in judged(check, case))

@@ -33,6 +33,7 @@ from tests.checks.kit import a_file, changed, healthy_case, hosts, missing_file,
 FAULTS = [
     Fault(check="reached", level="fail", change=unreached, saw="Permission denied", advice="ssh-copy-id ann@10.0.0.3"),
     Fault(check="reached", level="fail", label="silent", change=silent_host, saw="no answer within 15 s"),
+    Fault(check="answer", level="fail", change=lambda case: replace(case, invalid={"gpu03": ("facts.memory.total: is text, not a whole number",)}), saw="unknown: its answer is invalid (facts.memory.total: is text, not a whole number)", advice="run the check again"),
     Fault(check="python", level="fail", change=fact("agent/version", [3, 6, 8]), saw="Python 3.6.8", advice="gpu03 python="),
     Fault(check="login-time", level="warn", change=asked(login_seconds={"gpu01": 0.3, "gpu02": 0.4, "gpu03": 4.2, "gpu04": 0.3}), saw="4.2 s", advice="ssh -v gpu03"),
     Fault(check="login-noise", level="info", change=asked(noise={"gpu03": "Welcome!\nnews"}), saw="'Welcome!'"),

@@ -12,7 +12,8 @@ from fanout import deep, plan
 from fanout.checks import deep_table
 from fanout.checks.asking import Answer, Ask
 from fanout.checks.catalogue import CATALOGUE
-from fanout.checks.model import Case, Finding, judged_all
+from fanout.checks.judging import judged_all
+from fanout.checks.model import Case, Finding
 from fanout.checks.pairs import Measured
 from fanout.checks.together import DeepTest, bus, measured
 from fanout.settings import Settings

@@ -9,7 +9,8 @@ import pytest
 
 from fanout.agent import probes_upgrades
 from fanout.checks import evidence
-from fanout.checks.model import Case, judged
+from fanout.checks.judging import judged
+from fanout.checks.model import Case
 from tests.checks.kit import changed, healthy_case
 
 _ALL = ("gpu01", "gpu02", "gpu03", "gpu04")

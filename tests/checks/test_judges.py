@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from fanout.checks.catalogue import CATALOGUE
-from fanout.checks.model import Finding, PortTest, judged_all
+from fanout.checks.judging import judged_all
+from fanout.checks.model import Finding, PortTest
 from tests.checks.changes import Fault
 from tests.checks.faults import FAULTS
 from tests.checks.kit import a_file, changed, healthy_case, hosts, missing_file, without
@@ -130,6 +131,7 @@ def test_only_and_skip_take_names_and_groups() -> None:
     only = replace(case, request=replace(case.request, only=frozenset({"ssh", "clock"}), skip=frozenset({"python"})))
     assert {f.check for f in judged_all(CATALOGUE, only)} == {
         "reached",
+        "answer",
         "login-time",
         "login-noise",
         "session",

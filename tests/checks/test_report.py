@@ -16,7 +16,8 @@ import pytest
 from fanout.checks import explain, wrapping
 from fanout.checks.catalogue import CATALOGUE
 from fanout.checks.columns import rows_of
-from fanout.checks.model import Case, judged_all
+from fanout.checks.judging import judged_all
+from fanout.checks.model import Case
 from fanout.checks.record import record
 from fanout.checks.report import MOST_ROWS, Style, folded_rows, report
 from fanout.errors import UsageError

@@ -315,6 +315,7 @@ ELSEWHERE = (
 RECORDED = {
     "deep-sum": "it takes a memory that miscounts (tests/checks/test_deep.py)",
     "deep-gpu": "it takes a GPU (tests/checks/test_deep.py)",
+    "answer": "it takes an agent that answers nonsense (tests/checks/test_validity.py)",
     "python": "all hosts of the lab have this machine's python3",
     "link-speed": "virtual cables have no speed of their own",
     "tmpdir": "it takes a file server",

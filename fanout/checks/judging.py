@@ -1,0 +1,100 @@
+"""Every check over all hosts: what its judge says, what could not be judged, and what made a judge fail. Pure.
+
+A host whose facts make a judge fail is unknown to that check, which is a failure and never a pass.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterable
+from dataclasses import replace
+
+from fanout.answers import IS_INVALID
+from fanout.checks.model import Case, Check, Finding, Verdict, fail, ok, skip, wanted
+
+ADVICE = "run the check again; if it stays so, report it with the output of fanout check --json"
+
+
+def judged(check: Check, case: Case) -> tuple[Finding, ...]:
+    """The findings of one check over all hosts: those of its judge, skips for missing facts, ok for the rest."""
+    reason = check.unless(case.request)
+    if reason:
+        return (_finding(check, skip(case.hosts, reason)),) if case.hosts else ()
+    lacking = _lacking(check, case)
+    allowed = {name: facts for name, facts in case.facts.items() if name not in lacking}
+    verdicts = _verdicts_of(check, replace(case, facts=allowed)) if allowed or check.group == "ssh" else []
+    spoken = {name for verdict in verdicts for name in verdict.hosts} | set(lacking)
+    quiet = tuple(name for name in case.hosts if name not in spoken)
+    by_reason: dict[str, list[str]] = {}
+    for name, reason in lacking.items():
+        by_reason.setdefault(reason, []).append(name)
+    verdicts += [skip(names, reason) for reason, names in by_reason.items()]
+    if quiet:
+        verdicts.append(ok(quiet, ""))
+    return tuple(_finding(check, verdict) for verdict in verdicts if verdict.hosts)
+
+
+def _lacking(check: Check, case: Case) -> dict[str, str]:
+    """host -> why the facts that this check needs could not be had there."""
+    lacking = {}
+    for name in case.hosts:
+        if not case.facts[name] and check.group != "ssh":
+            lacking[name] = case.missing.get(name, {}).get("", "the host did not answer")
+            continue
+        for section in check.needs:
+            if section not in case.facts[name]:
+                lacking[name] = case.missing.get(name, {}).get(section, f"the host did not tell its {section}")
+                break
+    return lacking
+
+
+def _finding(check: Check, verdict: Verdict) -> Finding:
+    return Finding(
+        check=check.name, group=check.group, level=verdict.level,
+        hosts=verdict.hosts, saw=verdict.saw, advice=verdict.advice,
+    )  # fmt: skip
+
+
+def judged_all(checks: Iterable[Check], case: Case) -> tuple[Finding, ...]:
+    """Every wanted check, in the order of the table; where an answer was invalid, also those that always count."""
+    chosen = [check for check in checks if wanted(check, case.request) or (check.always and case.invalid)]
+    return tuple(finding for check in chosen for finding in judged(check, case))
+
+
+def _verdicts_of(check: Check, case: Case) -> list[Verdict]:
+    """What the judge says. A host whose facts make it fail is unknown, which fails; the others are judged without it."""
+    try:
+        return list(check.judge(case))
+    except Exception as error:  # noqa: BLE001 - the facts are a host's: whatever they do to the judge is told of that host
+        why = _why(check, error)
+    guilty = {name: _failure(check, _only(case, [name])) for name in case.facts}
+    culprits = [name for name, told in guilty.items() if told]
+    others = [name for name in case.facts if name not in culprits]
+    verdicts: list[Verdict] = []
+    try:
+        verdicts = list(check.judge(_only(case, others))) if others and culprits else []
+    except Exception:  # noqa: BLE001 - as above
+        culprits = []
+    return verdicts + [
+        fail(name, f"unknown: {IS_INVALID} ({guilty[name] or why})", ADVICE) for name in culprits or case.facts
+    ]
+
+
+def _only(case: Case, names: Iterable[str]) -> Case:
+    return replace(case, facts={name: case.facts[name] for name in names})
+
+
+def _failure(check: Check, case: Case) -> str:
+    """How the judge fails over this case; "" if it does not."""
+    try:
+        list(check.judge(case))
+        return ""
+    except Exception as error:  # noqa: BLE001 - as above
+        return _why(check, error)
+
+
+def _why(check: Check, error: Exception) -> str:
+    sections = ", ".join(check.needs) or "its facts"
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f"{frames[-1].filename.rpartition('/')[2]}:{frames[-1].lineno}" if frames else "?"
+    return f"{sections}: {type(error).__name__}: {str(error)[:120]}, {where}"

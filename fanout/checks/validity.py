@@ -1,0 +1,57 @@
+"""A host whose answer is invalid fails the check, by a row of its own that names the field. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from fanout import answers
+from fanout.checks.asking import Answer, Ask, Asker
+from fanout.checks.judging import ADVICE
+from fanout.checks.model import Case, Check, Verdict, fail
+
+
+class Noting:
+    """An asker that passes questions on and notes, by host, what was invalid in the answers."""
+
+    def __init__(self, asker: Asker) -> None:
+        self._asker = asker
+        self.invalid: dict[str, tuple[str, ...]] = {}
+
+    def ask(self, asks: Sequence[Ask]) -> list[Answer]:
+        came = self._asker.ask(asks)
+        for ask, answer in zip(asks, came, strict=True):
+            if answer.error.startswith(answers.IS_INVALID):
+                self._note(ask.host, answer.error.removeprefix(answers.IS_INVALID).strip(" ()"))
+            elif isinstance(answer.value, dict):
+                for reason in answer.value.get(answers.INVALID, {}).values():
+                    self._note(ask.host, reason)
+        return came
+
+    def _note(self, host: str, reason: str) -> None:
+        self.invalid[host] = tuple(dict.fromkeys((*self.invalid.get(host, ()), reason)))
+
+    def still_holds(self, host: str, handle: int) -> bool:
+        return self._asker.still_holds(host, handle)
+
+    def cancel(self, host: str, handle: int) -> None:
+        self._asker.cancel(host, handle)
+
+
+def _invalid(case: Case) -> Iterator[Verdict]:
+    for name in case.hosts:
+        reasons = case.invalid.get(name, ())
+        if reasons:
+            more = f", and {len(reasons) - 1} more" if len(reasons) > 1 else ""
+            yield fail(name, f"unknown: {answers.IS_INVALID} ({reasons[0]}{more})", ADVICE)
+
+
+CHECKS = (
+    Check(
+        name="answer", group="ssh", worst="fail", always=True,
+        verifies="Each answer of the host's agent has the fields, types and ranges that fanout expects.",
+        why="A fact that cannot be read is not judged, and a host that was not judged may not pass.",
+        fix="Run the check again. If it stays so, look at the host: a broken /proc, a wrapper in place of a program, "
+        "another program's output in the agent's answer.",
+        judge=_invalid,
+    ),
+)  # fmt: skip
