@@ -119,7 +119,7 @@ class Proxy:
             except OSError as error:
                 ours.close()
                 raise Unreachable(f"cannot start {shell} for the ProxyCommand: {error.strerror}") from error
-        deadline.guard(self.close)
+        deadline.guard(self._end)
         self.sock = _handed_over(ours, deadline) if options.is_on("proxyusefdpass") else ours
 
     def failure(self) -> str:
@@ -136,15 +136,20 @@ class Proxy:
         how = f"status {code}" if code >= 0 else f"signal {-code}"
         return f"the ProxyCommand `{self.command}` ended with {how}{said}"
 
-    def close(self) -> None:
-        """End the command and what it started."""
+    def _end(self) -> None:
+        """Ask the command, and what it started, to end."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._child.pid, signal.SIGTERM)
+
+    def close(self) -> None:
+        """End the command and wait for it."""
+        self._end()
         try:
             self._child.wait(timeout=1)
         except subprocess.TimeoutExpired:
             self._child.kill()
             self._child.wait()
+        self._told.close()
 
 
 def _handed_over(ours: socket.socket, deadline: Deadline) -> socket.socket:

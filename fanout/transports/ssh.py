@@ -13,7 +13,7 @@ import functools
 import logging
 import socket
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -168,7 +168,7 @@ class SshTransport:
             try:
                 for step in steps:
                     with in_our_words(step):
-                        logins.append(self._login(step, logins[-1] if logins else None))
+                        self._login(step, logins)
                 with in_our_words(steps[-1]):
                     return self._session(logins, command, deadline)
             except BaseException:
@@ -189,8 +189,11 @@ class SshTransport:
                 connect_kwargs={"auth_strategy": None},  # a dict of its own: fabric would write into a shared one
             )
 
-    def _login(self, step: Step, before: Login | None) -> Login:
-        """Log in to one machine of the way; its host key is checked whether it is a jump host or the target."""
+    def _login(self, step: Step, logins: list[Login]) -> None:
+        """Log in to one machine of the way; its host key is checked whether it is a jump host or the target.
+
+        It is among the ``logins`` before it is open: the error is put into words before anything is closed.
+        """
         options, deadline = step.options, step.deadline
         connection = self._connection(options)
         expected = self._known.entry(options)
@@ -203,15 +206,10 @@ class SshTransport:
             channel_timeout=deadline.left,
             auth_strategy=KeyLogin(options, self._key_files, deadline, agent=self._agent),
             transport_factory=_factory(expected.key_types, deadline),
-            sock=_socket(step, before),
+            sock=_socket(step, logins[-1] if logins else None),
         )
-        login = Login(connection=connection, proxy=step.proxy)
-        try:
-            connection.open()
-        except BaseException:
-            login.close()
-            raise
-        return login
+        logins.append(Login(connection=connection, proxy=step.proxy))
+        connection.open()
 
     def _session(self, logins: list[Login], command: str, deadline: Deadline) -> Channel:
         transport = logins[-1].connection.transport
@@ -227,11 +225,19 @@ def _socket(step: Step, before: Login | None) -> Any:
     if before is not None:
         transport = before.connection.transport
         where, ours = (options.hostname, options.port), ("127.0.0.1", 65535)  # as `ssh -W` calls itself
-        return transport.open_channel("direct-tcpip", where, ours, timeout=step.deadline.left)
+        channel = transport.open_channel("direct-tcpip", where, ours, timeout=step.deadline.left)
+        channel.close = functools.partial(_close_quietly, channel.close)
+        return channel
     if options.proxy_command:
         step.proxy = Proxy(options, step.deadline)
         return step.proxy.sock
     return dial(options, step.deadline)
+
+
+def _close_quietly(close: Callable[[], None]) -> None:
+    """Close a channel of a jump host whose own connection may be gone: paramiko's thread would print a traceback."""
+    with contextlib.suppress(EOFError, OSError, paramiko.SSHException):
+        close()
 
 
 def _factory(key_types: list[str], deadline: Deadline) -> Any:

@@ -122,20 +122,20 @@ class SshConfig:
 
     def chain(self, host: Host) -> tuple[SshOptions, ...]:
         """Return every login on the way, in the order in which they are made; the last one is the host itself."""
-        return self._way(self.resolve(host), ())
+        return self._way(self.question(host), ())
 
-    def _way(self, target: SshOptions, after: tuple[SshOptions, ...]) -> tuple[SshOptions, ...]:
-        """The jumps before ``target``, as ``ssh -J FIRST,…`` makes them: only the first one's own jumps count as well."""
-        seen = [*after, target]
-        if len(seen) > MOST_JUMPS or any(one.address == target.address and one.user == target.user for one in after):
-            way = " <- ".join(one.name for one in seen)
+    def _way(self, asked: Question, after: tuple[Question, ...]) -> tuple[SshOptions, ...]:
+        """Ask about a machine and the jumps before it; of several jumps only the first one's own jumps count as well."""
+        if asked in after or len(after) > MOST_JUMPS:
+            way = " <- ".join(one.name for one in (*after, asked))
             raise UsageError(
-                f"ssh_config: the jump hosts form a loop: {way}", hint=f"`ProxyJump none` for {target.name}"
+                f"ssh_config: the jump hosts form a loop: {way}", hint=f"`ProxyJump none` for {asked.name}"
             )
+        target = self.ask(asked)
         if not target.proxy_jump:
             return (target,)
         questions = [jump_question(spec) for spec in target.proxy_jump]
-        first = self._way(self.ask(questions[0]), tuple(seen))
+        first = self._way(questions[0], (*after, asked))
         later = [
             replace(
                 self.ask(question),
