@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from fanout.diagnose import apart, lastlines
+from fanout.diagnose import apart, lastlines, waited
 from fanout.diagnose.case import Case, Finding
 from fanout.diagnose.evidence import Silence
-from fanout.diagnose.stacks import frames_of, place
 from fanout.diagnose.verdict import Cause
 from fanout.hosts import fold
 
@@ -28,7 +27,7 @@ def early(case: Case) -> Finding | None:
     ranks = [rank for host in gone for rank in case.world.ranks.get(host, ())]
     reached = lastlines.step(case.evidence.tails, gone[0], ranks)
     at = f" at step {reached}" if reached is not None else ""
-    where = _where(case)
+    where = waited.where(case)
     says = f"ended with 0{at} while the others were {where}" if where else f"ended with 0{at} while the others went on"
     one = ranks[0] if len(ranks) == 1 else None
     cause = Cause(
@@ -41,16 +40,6 @@ def early(case: Case) -> Finding | None:
     if reached is not None and others is not None and others > reached:
         told.append(f"{left[0].host} had come to step {others}")
     return Finding(cause=cause, confidence="medium", evidence=tuple(told), advice=_UNEVEN)
-
-
-def _where(case: Case) -> str:
-    """Return where the others were: ``in all_reduce (train.py:14)``; "" where no traceback shows it."""
-    for each in case.waited:
-        frames = frames_of(each.traceback)
-        if frames and place(frames).waits:
-            there = place(frames)
-            return f"in {there.what} ({there.where})"
-    return ""
 
 
 def cut_off(case: Case) -> Finding | None:

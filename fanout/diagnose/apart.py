@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fanout.diagnose import stacks
+from fanout.diagnose import lastlines, stacks, waited
 from fanout.diagnose.case import Case, Finding
 from fanout.diagnose.stacks import Place
 from fanout.diagnose.suspects import FAINT, STRONG, Suspect
@@ -62,7 +62,12 @@ def vanished_host(case: Case) -> Finding | None:
         return None
     (rank,) = quiet
     host = everyone[rank]
-    cause = Cause(signature="vanished", says=_VANISHED, host=host, rank=rank, ranks=(rank,), hosts=(host,))
+    reached = (
+        lastlines.step(case.evidence.tails, host, (rank,)) if len(case.world.ranks[host]) == 1 or _split(case) else None
+    )
+    at, where = f" at step {reached}" if reached is not None else "", waited.where(case)
+    says = f"{_VANISHED}{at} while the others {f'were {where}' if where else 'still worked with it'}"
+    cause = Cause(signature="vanished", says=says, host=host, rank=rank, ranks=(rank,), hosts=(host,))
     told = f"{len(known)} others lost a peer or were ended, and none of them began it"
     advice = "a rank that has less to do than the others ends before them: compare their batches and steps"
     return Finding(
@@ -70,7 +75,12 @@ def vanished_host(case: Case) -> Finding | None:
     )
 
 
-_VANISHED = "went away without a word while the others still worked with it"
+_VANISHED = "went away without a word"
+
+
+def _split(case: Case) -> bool:
+    """Return whether the ranks had streams of their own."""
+    return any(tail.rank is not None for tail in case.evidence.tails)
 
 
 def is_a_reason(suspect: Suspect) -> bool:

@@ -80,6 +80,11 @@ def step(tails: Iterable[Tail], host: str, ranks: Iterable[int] | None = None) -
     return max((number for number in found if number is not None), default=None)
 
 
+def is_torchruns(line: str) -> bool:
+    """Return whether torchrun wrote the line, as far as one line tells."""
+    return bool(_TORCHRUN.search(line))
+
+
 def _before_torchrun(lines: list[str]) -> list[str]:
     """Return the lines up to torchrun's words about the failure."""
     for number, line in enumerate(lines):

@@ -5,12 +5,23 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 
+from fanout.diagnose import stacks
 from fanout.diagnose.case import Case, Finding
 from fanout.diagnose.evidence import Sighting
 from fanout.diagnose.processes import NEAR_SECONDS
 from fanout.diagnose.verdict import Cause, Confidence
 
 LOOK = "see what it did at that time: a loader, a checkpoint, a lock, another branch of the code"
+
+
+def where(case: Case) -> str:
+    """Return where the victims were: ``in all_reduce (train.py:14)``; "" where no traceback shows it."""
+    for each in case.waited:
+        frames = stacks.frames_of(each.traceback)
+        if frames and stacks.place(frames).waits:
+            there = stacks.place(frames)
+            return f"in {there.what} ({there.where})"
+    return ""
 
 
 def silent(case: Case) -> Finding | None:

@@ -153,6 +153,7 @@ def _in_its_place(order: rejoin.Order, settings: Settings, edge: Edge, door: det
                 outcome,
                 explain.last_words(tails, outcome, verdict),
                 diagnosis=explain.shown(verdict),
+                blamed=explain.blamed(verdict),
                 slow=pace.slow(),
             )
             taken.record.finish(outcome, text)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from fanout import hangs
-from fanout.diagnose import stacks, words
+from fanout.diagnose import hidden, stacks, words
 from fanout.diagnose.judge import judge
 from fanout.diagnose.signatures import Book, builtin, with_file
 from fanout.diagnose.verdict import Verdict, as_dict
@@ -133,7 +133,7 @@ def judged(witness: Witness, state: RunState, outcome: RunOutcome) -> tuple[RunO
     if not any(host.started_at is not None for host in state.all):
         return outcome, None
     if outcome.ok:
-        return outcome, None
+        return _unhidden(witness, outcome)
     if outcome.first is None and hangs.found(state) and state.ending_at is not None:
         own = state.first_stop is not None and state.first_stop.why.startswith(hangs.HANG)
         headline = outcome.headline if own and not state.interrupts else f"hung, {outcome.headline}"
@@ -141,6 +141,24 @@ def judged(witness: Witness, state: RunState, outcome: RunOutcome) -> tuple[RunO
     if outcome.first is None:
         return outcome, None
     return outcome, judge(witness.evidence())
+
+
+def _unhidden(witness: Witness, outcome: RunOutcome) -> tuple[RunOutcome, Verdict | None]:
+    """Return a good outcome as it is, or as a failure where torchrun reported one and train.sh ended with 0."""
+    evidence = witness.evidence()
+    failed = hidden.failures(evidence)
+    if not failed:
+        return outcome, None
+    headline = f"{failed[0].host}: train.sh ended with 0, although torchrun reported a failure"
+    return replace(outcome, exit_code=1, headline=headline, first=failed[0].host), judge(evidence)
+
+
+def blamed(verdict: Verdict | None) -> tuple[str, int | None]:
+    """Return the host and the rank whose log is worth reading; "" where the verdict names none."""
+    cause = verdict.cause if verdict is not None else None
+    if cause is None or cause.host is None:
+        return "", None
+    return cause.host, cause.rank if len(cause.ranks) < 2 else None
 
 
 def so_far(witness: Witness, state: RunState) -> Sequence[str]:

@@ -301,6 +301,7 @@ class Launch:
                 outcome,
                 words,
                 diagnosis=explain.shown(verdict),
+                blamed=explain.blamed(verdict),
                 slow=self.pace.slow(),
                 missing=[str(hole) for hole in holes],
                 colour=colour,

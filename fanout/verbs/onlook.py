@@ -52,7 +52,15 @@ def attach(request: Request, settings: Settings, edge: Edge) -> int:
     outcome, verdict = explain.judged(witness, session.state, outcome)
     words = explain.last_words(tails, outcome, verdict)
     edge.stderr.write(
-        report(heading, session.state, outcome, words, diagnosis=explain.shown(verdict), slow=pace.slow())
+        report(
+            heading,
+            session.state,
+            outcome,
+            words,
+            diagnosis=explain.shown(verdict),
+            blamed=explain.blamed(verdict),
+            slow=pace.slow(),
+        )
     )
     return outcome.exit_code
 

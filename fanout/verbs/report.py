@@ -49,6 +49,7 @@ class Told:
             self.outcome,
             self.words,
             diagnosis=explain.shown(self.verdict),
+            blamed=explain.blamed(self.verdict),
             slow=self.slow,
             colour=colour,
             unicode=unicode,

@@ -41,13 +41,14 @@ def report(
     diagnosis: Sequence[str] = (),
     slow: Sequence[str] = (),
     missing: Sequence[str] = (),
+    blamed: tuple[str, int | None] = ("", None),
     colour: bool = False,
     unicode: bool = True,
 ) -> str:
     """The report, ending with a newline. ``last_words`` need only hold the host that failed first (nothing: it
     is not quoted); the lines of ``diagnosis`` (why it failed, who only suffered from it) stand under the headline of a
     run that failed; ``slow`` says who was slower than the others, whatever the end. ``missing`` are the holes in the
-    record."""
+    record; ``blamed`` are the host and the rank that the diagnosis names: theirs is the log to read next."""
     paint = _Paint(colour)
     if outcome.ok:
         lines = [*_good(heading, outcome, paint), *(f"slow: {clean(each, colour=False)}" for each in slow)]
@@ -62,7 +63,7 @@ def report(
             *_missing(missing, paint),
             *_left(state, outcome, paint),
             _fact("exit status", f"{outcome.exit_code} ({_whose(outcome)})"),
-            *_next(heading, outcome, paint),
+            *_next(heading, outcome, blamed, paint),
         ]
     return harmless("\n".join(lines)) + "\n"
 
@@ -81,7 +82,7 @@ def _title(heading: Heading, state: RunState, outcome: RunOutcome, paint: _Paint
     verdicts = {host.verdict for host in outcome.hosts}
     if outcome.exit_code == 125 and all(host.started_at is None for host in state.all):
         word = "NOT LAUNCHED"
-    elif verdicts == {"ok"} and state.first_stop is None and not state.interrupts:
+    elif verdicts == {"ok"} and outcome.first is None and state.first_stop is None and not state.interrupts:
         word = "ENDED, ITS LOG HAS HOLES"
     elif outcome.hung:
         word = "HUNG, STOPPED BY YOU" if outcome.origin == "user" else "HUNG, STOPPED"
@@ -214,11 +215,17 @@ def _leaving(outcome: RunOutcome) -> list[str]:
 
 def _whose(outcome: RunOutcome) -> str:
     return {
-        "script": f"that of train.sh on {outcome.first}",
+        "script": f"that of {_program(outcome)} on {outcome.first}",
         "ssh": f"{outcome.first} could not be reached or was lost",
         "fanout": _by_fanout(outcome),
         "user": "you stopped it",
     }[outcome.origin]
+
+
+def _program(outcome: RunOutcome) -> str:
+    """Return whose status it is: torchrun's where train.sh hid it behind a 0."""
+    first = next((host for host in outcome.hosts if host.host == outcome.first), None)
+    return "torchrun" if first is not None and first.code == 0 else "train.sh"
 
 
 def _by_fanout(outcome: RunOutcome) -> str:
@@ -229,14 +236,16 @@ def _by_fanout(outcome: RunOutcome) -> str:
     return "fanout ended it" if outcome.first is None else "fanout refused to start"
 
 
-def _next(heading: Heading, outcome: RunOutcome, paint: _Paint) -> list[str]:
-    """The command to type now: the failed host's own advice, what is left to clean up, or its log."""
+def _next(heading: Heading, outcome: RunOutcome, blamed: tuple[str, int | None], paint: _Paint) -> list[str]:
+    """The command to type now: the failed host's own advice, the log of the one that is blamed, what to clean up."""
     commands: list[str] = []
     first = next((host for host in outcome.hosts if host.host == outcome.first), None)
     if first is not None and first.hint:
         commands += clean_lines(first.hint)
     elif first is not None and _has_log(first):
-        commands.append(f"fanout logs {heading.run_id} --host {shlex.quote(first.host)}")
+        host, rank = blamed if blamed[0] else (first.host, None)
+        only = f" --rank {rank}" if rank is not None else ""
+        commands.append(f"fanout logs {heading.run_id} --host {shlex.quote(host)}{only}")
     if not outcome.clean:
         unknown = _unlooked(outcome)
         when = f"once {fold(unknown)} can be reached: " if unknown else ""
