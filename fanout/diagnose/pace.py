@@ -26,8 +26,9 @@ _STEPS_KEPT, _STATED_KEPT = 64, 32
 _TAIL, _LINES = 2048, 8
 _FLOOD_BYTES, _FLOOD_SECONDS = 8192, 0.25
 _STATED = re.compile(
-    r"(?i)(?:(?:step|iter(?:ation)?|batch)[_ ]?time(?:_s|_sec)?|time/step|sec/step)\W{1,3}(?P<time>\d+(?:\.\d+)?)\s?(?P<ms>ms)?"
-    r"|(?P<rate>\d+(?:\.\d+)?)\s?(?P<unit>s/it|it/s|ms/step|s/step)\b"
+    r"(?i)(?:(?:step|iter(?:ation)?|batch)[_ ]?time(?:_s|_sec)?|time/step|sec/step)\W{1,3}"
+    r"(?P<time>\d{1,12}(?:\.\d{1,12})?)(?![\d.])\s?(?P<ms>ms)?"
+    r"|(?<![\d.])(?P<rate>\d{1,12}(?:\.\d{1,12})?)\s?(?P<unit>s/it|it/s|ms/step|s/step)\b"
 )
 _Who = tuple[str, int | None]  # (host, rank): rank None where its lines are not told apart
 

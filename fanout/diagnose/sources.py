@@ -23,7 +23,7 @@ class Source:
     local: int | None = None
 
 
-_ENDING = re.compile(r"\.(?:log|out|err|txt|stdout|stderr|output|error|gz|bz2|xz)(?:\.\d+)?$", re.IGNORECASE)
+_ENDING = re.compile(r"\.(?:log|out|err|txt|stdout|stderr|output|error|gz|bz2|xz|zst)(?:\.\d+)?$", re.IGNORECASE)
 _RANK = re.compile(r"[._-]?\brank[._-]?(\d+)(?:[._-](?:out|err|attempt[._-]?\d+)\b)*", re.IGNORECASE)
 _ANY = re.compile(r"^(?:std(?:out|err)|out|err|log|logs|output|error|train|training|console|main|run|torchrun|\d+|)$")
 _LOCAL = re.compile(r"(?:^|/)attempt_\d+/(\d+)(?:/|$)")

@@ -1,14 +1,9 @@
-"""Logs on disk (plain, gz, bz2, xz) or on stdin, read twice: for whose lines they are and when, then for what they say."""
+"""Logs on disk (plain or packed) or on stdin, read twice: for whose lines they are and when, then for what they say."""
 
 from __future__ import annotations
 
-import bz2
-import gzip
-import io
-import lzma
 import math
 import re
-import zlib
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -20,9 +15,8 @@ from fanout.diagnose.blocks import Register, Whose, ranks_of
 from fanout.diagnose.labels import split_of, unstamped
 from fanout.diagnose.sources import Source, time_of
 from fanout.diagnose.witness import LONGEST_LINE, Witness
-from fanout.errors import UsageError
+from fanout.verbs.packed import BLOCK, lines_of
 
-BLOCK = 256 * 1024
 STDIN = "-"
 _FIRST = 200
 _NAMELESS = re.compile(
@@ -70,14 +64,9 @@ class LogFile:
         return number if self.parts[label].spoke <= {number} else None
 
     def _lines(self) -> Generator[bytes, None, None]:
-        """What is in it; of one that was cut off in the middle, what is whole."""
-        with closing(self._open()) as file, closing(_unpacked(file)) as text:
-            try:
-                yield from text
-            except EOFError:
-                return
-            except (OSError, zlib.error, lzma.LZMAError) as error:
-                raise UsageError(f"{self.name}: cannot be unpacked: {error}") from None
+        """Yield its lines; of a file that was cut off in the middle, what is whole."""
+        with closing(self._open()) as file:
+            yield from lines_of(file, self.name)
 
     def _survey(self) -> None:
         """Whose lines are in it, and which of them say what time it was."""
@@ -139,16 +128,6 @@ class LogFile:
         found = _SLURM.match(text)
         host = (found["host"] or found["on"]) if found else ""
         return host if host in self.names.values() else ""
-
-
-def _unpacked(file: BinaryIO) -> io.IOBase | BinaryIO:
-    head = file.read(6)
-    file.seek(0)
-    if head.startswith(b"\x1f\x8b"):
-        return gzip.GzipFile(fileobj=file)
-    if head.startswith(b"BZh"):
-        return bz2.BZ2File(file)
-    return lzma.LZMAFile(file) if head == b"\xfd7zXZ\0" else file
 
 
 def _blocks(lines: Iterable[bytes]) -> Iterator[list[bytes]]:

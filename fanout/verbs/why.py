@@ -25,7 +25,7 @@ from fanout.views.sanitise import clean
 
 CLOCKS = 2.0  # seconds by which the clocks of hosts that nobody compared may differ, and torchrun's whole seconds
 MOST_FILES = 4096
-_NOT_LOGS = (".json", ".jsonl", ".yaml", ".yml", ".py", ".pt", ".pth", ".safetensors", ".zst", ".pid")
+_NOT_LOGS = (".json", ".jsonl", ".yaml", ".yml", ".py", ".pt", ".pth", ".safetensors", ".pid")
 
 
 def why(request: Request, edge: Edge) -> int:

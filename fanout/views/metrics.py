@@ -16,14 +16,16 @@ from itertools import islice
 from fanout.views.streams import Say, texts
 
 _NUMBER = r"([-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?|nan|inf)"
-_LOSS = re.compile(rf"(?<![A-Za-z_/])(?:train[_/]|lm )?loss(?:_step)?['\"]?\s*[:=]?\s*{_NUMBER}", re.IGNORECASE)
+_GAP = r"\s{0,16}"  # bounded, or a line of blanks takes long
+_LOSS = re.compile(rf"(?<![A-Za-z_/])(?:train[_/]|lm )?loss(?:_step)?['\"]?{_GAP}[:=]?{_GAP}{_NUMBER}", re.IGNORECASE)
 _STEP = re.compile(
-    r"\b(?:global_)?(?:step|iter(?:ation)?)s?['\"]?\s*[:=]?\s*\[?\s*(\d+)(?:\s*(?:/|of)\s*(\d+))?", re.IGNORECASE
+    r"\b(?:global_)?(?:step|iter(?:ation)?)s?['\"]?\s{0,16}[:=]?\s{0,16}\[?\s{0,16}(\d+)(?:\s{0,16}(?:/|of)\s{0,16}(\d+))?",
+    re.IGNORECASE,
 )
-_BAR = re.compile(r"\d{1,3}%\|[^|]*\|\s*(\d+)/(\d+) \[")
+_BAR = re.compile(r"\d{1,3}%\|[^|]*\|\s{0,16}(\d+)/(\d+) \[")
 _TOKENS = r"tok(?:en)?s?(?:/s(?:ec)?|_per_second)"
-_SPEED_AFTER = re.compile(rf"\b{_TOKENS}(?:/gpu)?['\"]?\s*[:=]?\s*(\d+(?:\.\d+)?)([kKM]?)", re.IGNORECASE)
-_SPEED_BEFORE = re.compile(rf"(?<![\w.+-])(\d+(?:\.\d+)?)\s*([kKM]?)\s*{_TOKENS}", re.IGNORECASE)
+_SPEED_AFTER = re.compile(rf"\b{_TOKENS}(?:/gpu)?['\"]?{_GAP}[:=]?{_GAP}(\d+(?:\.\d+)?)([kKM]?)", re.IGNORECASE)
+_SPEED_BEFORE = re.compile(rf"(?<![\w.+-])(\d+(?:\.\d+)?){_GAP}([kKM]?){_GAP}{_TOKENS}", re.IGNORECASE)
 _SCALE = {"": 1.0, "k": 1e3, "m": 1e6}
 BLOCKS = "▁▂▃▄▅▆▇█"
 ASCII_BLOCKS = "_.-:=+*#"

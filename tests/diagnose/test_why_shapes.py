@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import zstandard
 
 from fanout.diagnose.labels import split_of, unstamped
 from fanout.errors import UsageError
@@ -127,7 +128,10 @@ def test_a_file_for_each_host(names: tuple[str, str], host: str, tmp_path: Path)
     assert named(tmp_path, *names) == (host, 3, "high")
 
 
-@pytest.mark.parametrize(("ending", "pack"), [("gz", gzip.compress), ("bz2", bz2.compress), ("xz", lzma.compress)])
+@pytest.mark.parametrize(
+    ("ending", "pack"),
+    [("gz", gzip.compress), ("bz2", bz2.compress), ("xz", lzma.compress), ("zst", zstandard.compress)],
+)
 def test_packed_files(ending: str, pack: Callable[[bytes], bytes], tmp_path: Path) -> None:
     """Also one that was cut off, of which the beginning counts; and one that is no such file is refused by name."""
     for node in (0, 1):

@@ -1,0 +1,89 @@
+"""Lines of a file, plain or packed (gz, bz2, xz, zst), in bounded memory however long a line is."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import importlib
+import lzma
+import zlib
+from collections.abc import Generator
+from typing import Any, BinaryIO
+
+from fanout.errors import UsageError
+
+BLOCK = 256 * 1024
+LONGEST = 64 * 1024  # bytes of a line that are kept: what comes after them is dropped
+ZSTD = b"\x28\xb5\x2f\xfd"
+_ZSTD_MODULES = ("compression.zstd", "zstandard", "backports.zstd")
+DAMAGED = (OSError, zlib.error, lzma.LZMAError)
+
+
+def lines_of(file: BinaryIO, name: str) -> Generator[bytes, None, None]:
+    """Yield the lines with their ends; of a packed file that was cut off in the middle, those that are whole."""
+    text = _unpacked(file, name)
+    rest = b""
+    try:
+        while data := text.read1(BLOCK):
+            *whole, last = data.split(b"\n")
+            if whole:
+                yield (rest + whole[0])[:LONGEST] + b"\n"
+                for line in whole[1:]:
+                    yield line[:LONGEST] + b"\n"
+                rest = b""
+            rest = (rest + last)[:LONGEST]
+    except EOFError:
+        return
+    except DAMAGED as error:
+        raise UsageError(f"{name}: cannot be unpacked: {error}") from None
+    except Exception as error:
+        if type(error).__name__ != "ZstdError":  # each of the zstd modules has one of its own
+            raise
+        raise UsageError(f"{name}: cannot be unpacked: {error}") from None
+    finally:
+        if text is not file:
+            text.close()
+    if rest:
+        yield rest
+
+
+def _unpacked(file: BinaryIO, name: str) -> Any:
+    head = file.read(6)
+    file.seek(0)
+    if head.startswith(b"\x1f\x8b"):
+        return gzip.GzipFile(fileobj=file)
+    if head.startswith(b"BZh"):
+        return bz2.BZ2File(file)
+    if head == b"\xfd7zXZ\0":
+        return lzma.LZMAFile(file)
+    return _zstd(file, name) if head.startswith(ZSTD) else file
+
+
+def _zstd(file: BinaryIO, name: str) -> Any:
+    """Open a file packed by zstd, with whatever module this Python has for that."""
+    for module in _ZSTD_MODULES:
+        try:
+            zstd = importlib.import_module(module)
+        except ImportError:
+            continue
+        if module == "zstandard":
+            return _Reader(zstd.ZstdDecompressor(max_window_size=1 << 27).stream_reader(file, read_across_frames=True))
+        return zstd.ZstdFile(file)
+    raise UsageError(
+        f"{name}: is packed by zstd, which this Python cannot read", hint=f"zstd -dc {name} | fanout why -"
+    )
+
+
+class _Reader:
+    """A reader of ``zstandard`` with the method that the standard library's have."""
+
+    def __init__(self, reader: Any) -> None:
+        self._reader = reader
+
+    def read1(self, size: int) -> bytes:
+        """Read at most ``size`` bytes."""
+        return bytes(self._reader.read(size))
+
+    def close(self) -> None:
+        """Close it, but not the file below it."""
+        self._reader.close()
