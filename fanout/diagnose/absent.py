@@ -5,6 +5,7 @@ from __future__ import annotations
 from fanout.diagnose import apart, lastlines, waited
 from fanout.diagnose.case import Case, Finding
 from fanout.diagnose.evidence import Silence
+from fanout.diagnose.suspects import FAINT
 from fanout.diagnose.verdict import Cause
 from fanout.hosts import fold
 
@@ -40,6 +41,48 @@ def early(case: Case) -> Finding | None:
     if reached is not None and others is not None and others > reached:
         told.append(f"{left[0].host} had come to step {others}")
     return Finding(cause=cause, confidence="medium", evidence=tuple(told), advice=_UNEVEN)
+
+
+def missing_node(case: Case) -> Finding | None:
+    """Return the node that torchrun's rendezvous waited for, as the keys of its store tell."""
+    waits = [each for each in case.waited if each.signature == "rendezvous-role-missing"]
+    if not waits or len(waits) != len(case.waited):
+        return None
+    node = waits[0].fields["node"]
+    if any(each.fields["node"] != node for each in waits):
+        return None
+    host = next((name for name, (number, _) in case.evidence.ranks.items() if str(number) == node), None)
+    says = (
+        "never came to torchrun's rendezvous"
+        if host
+        else f"waited for node {node}, which never came to torchrun's rendezvous"
+    )
+    cause = Cause(
+        signature="missing-node", says=says, host=host, hosts=(host,) if host else (), text=waits[0].text,
+        file=waits[0].file, line=waits[0].line, at=waits[0].at,
+    )  # fmt: skip
+    advice = (f"see node {node}: did its script start?", waits[0].advice)
+    return Finding(cause=cause, confidence="medium", evidence=(f"{waits[0].host}: {waits[0].text}",), advice=advice)
+
+
+def quiet_host(case: Case) -> Finding | None:
+    """Return the one host that says nothing of a failure while ranks of all the others waited or lost a peer."""
+    if any(each.strength > FAINT for each in case.suspects):
+        return None
+    spoke = {each.host for each in case.waited}
+    known = {seen.host for seen in case.evidence.sightings} | {death.host for death in case.evidence.deaths}
+    well = {host for host, end in case.evidence.ends.items() if end.kind == "ended" and end.code == 0}
+    quiet = [host for host in case.evidence.hosts if host not in known | well]
+    if len(quiet) != 1 or not spoke or spoke != {*case.evidence.hosts} - {*quiet}:
+        return None
+    (host,) = quiet
+    ranks = tuple(case.world.ranks.get(host, ()))
+    cause = Cause(
+        signature="quiet-host", says="says nothing of a failure while the others waited or lost a peer", host=host,
+        ranks=ranks, hosts=(host,),
+    )  # fmt: skip
+    told = f"{len(case.waited)} processes on {fold(sorted(spoke))} waited or lost a peer, and none of them began it"
+    return Finding(cause=cause, confidence="medium", evidence=(told,), advice=(waited.LOOK,))
 
 
 def cut_off(case: Case) -> Finding | None:

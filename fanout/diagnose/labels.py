@@ -5,18 +5,37 @@ Pure. A file has one kind of label or none, which its first lines show.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import pairwise
 
 Split = Callable[[str], tuple[str, str]]  # a line -> (whose it is, or "", the line without that)
 
 _HOST = r"(?P<host>[A-Za-z0-9][\w.:-]{0,62})"
+#: syslog, rsyslog, journalctl: time, host, and the program, which is left out of the text.
+_SYSLOG = re.compile(
+    r"^[A-Z][a-z]{2} {1,2}\d{1,2} [\d:]{8}(?:\.\d{1,9})? (?P<host>[\w.-]{1,253}) [^\s:\[]{1,64}(?:\[\d{1,9}\])?: ?"
+)
+_SYSLOG_ISO = re.compile(
+    r"^\d{4}-\d\d-\d\dT[\d:]{8}(?:\.\d{1,9})?(?:Z|[+-]\d\d:?\d\d) (?P<host>[\w.-]{1,253}) [^\s:\[]{1,64}(?:\[\d{1,9}\])?: ?"
+)
+#: Ray's driver prints its own lines without a label: those are of the machine that has the file.
+_RAY = re.compile(
+    r"^\((?P<actor>[\w.:<>-]{1,128})(?: pid=\d{1,9})?(?:, ip=(?P<host>[\d.]{7,15}))?\) ?(?:\[repeated \d{1,9}x[^\]]{0,80}\] ?)?"
+)
+_TOOLS = re.compile(
+    r"^(?:srun|slurmstepd|pdsh@\S{1,253}|clush|mpirun|mpiexec|prterun|parallel): "
+)  # they label no line of their own
 _PATTERNS = (
     re.compile(r"^\[pod/(?P<host>[^/\]]+)/[^\]]+\] ?"),  # kubectl logs --prefix
     re.compile(rf"^{_HOST} +\| ?"),  # docker compose, fanout logs
     re.compile(r"^(?:\w{3} \w{3} +\d+ [\d:]{8} \d{4})?\[[\w@.-]+,(?P<task>\d{1,6})\](?:<std\w+>: ?|<stddiag>: ?)"),  # mpirun --tag-output
     re.compile(r"^\[(?P<task>\d{1,6})\] "),  # mpiexec -prepend-rank
+    re.compile(r"^\[(?P<host>\d{1,3}(?:\.\d{1,3}){3})\] ?"),  # HOSTS | xargs ssh, Horovod, colossalai
+    re.compile(r"^(?P<host>[A-Za-z0-9][\w.-]{0,252})\t"),  # parallel --tag
+    _SYSLOG, _SYSLOG_ISO,
     re.compile(r"^ *(?P<task>\d{1,5}): "),  # srun --label
     re.compile(r"^(?P<host>[A-Za-z][\w.-]{0,62}\d[\w.-]*|\d{1,3}(?:\.\d{1,3}){3}|[a-z][\w-]*(?:\.[\w-]+)+): ?"),  # pdsh, clush
 )  # fmt: skip
@@ -24,19 +43,21 @@ _WORD = re.compile(r"^(?P<host>[a-z][\w-]{0,62}): ?")  # a host without a digit 
 _STERN = re.compile(r"^(?P<host>[a-z0-9]+(?:-[a-z0-9]+)+) [a-z][a-z0-9-]* ")  # pod, container
 _LAUNCHED = re.compile(r"^\[(?:rank|default)\d+\]:|^[EWI]\d{4} [\d:.]{8,15} +\d+ |^Traceback \(most|^\[[WE]\d{4} ")
 _RULE = re.compile(r"^-{4,}\s*$")
-_STAMP = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:?\d\d) ")
+_STAMP = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:?\d\d) (?:std(?:out|err) [FP] )?")
 _MOST = 0.9
 _FEWEST = 3  # lines that are enough to judge by
 
 
 def split_of(lines: Sequence[str]) -> Callable[[], Split] | None:
-    """How the file that begins with these lines is to be split, each time that it is read; None without labels."""
-    seen = [line.rstrip("\n") for line in lines if line.strip()]
+    """Return how the file that begins with these lines is split, each time that it is read; None without labels."""
+    seen = [line.rstrip("\n") for line in lines if line.strip() and not _TOOLS.match(line)]
+    if any((_RAY.match(line) and " pid=" in line[:200]) or line.startswith("(raylet") for line in seen):
+        return partial(_by, _RAY)
     if len(seen) < _FEWEST:
         return None
     for pattern in _PATTERNS:
         if _nearly_all(pattern, seen):
-            return partial(_by, pattern)
+            return partial(_unnumbered, pattern) if _counts(pattern, seen) else partial(_by, pattern)
     for pattern in (_WORD, _STERN):
         if _nearly_all(pattern, seen) and _launched(pattern, seen):
             return partial(_by, pattern)
@@ -46,9 +67,37 @@ def split_of(lines: Sequence[str]) -> Callable[[], Split] | None:
 
 
 def unstamped(text: str) -> str:
-    """Without the time that ``kubectl logs --timestamps`` or ``docker logs -t`` puts before a line."""
+    """Return a line without what a container's runtime puts around it: a time, CRI's marks, docker's JSON."""
+    if text.startswith('{"log":'):
+        return _of_docker(text)
     match = _STAMP.match(text) if text[:2] == "20" else None
     return text[match.end() :] if match else text
+
+
+def _of_docker(text: str) -> str:
+    """Return the text of a line of docker's json-file log; the line itself where it is none."""
+    try:
+        said = json.loads(text)["log"]
+    except (ValueError, KeyError, TypeError):
+        return text
+    return said.rstrip("\n") if isinstance(said, str) else text
+
+
+def own_lines(lines: Sequence[str]) -> bool:
+    """Return whether lines without a label are the file's own: Ray's driver prints some, tools of many hosts do not."""
+    split = split_of(lines)
+    return isinstance(split, partial) and bool(split.args) and (split.func is _unnumbered or split.args[0] is _RAY)
+
+
+def _counts(pattern: re.Pattern[str], seen: Sequence[str]) -> bool:
+    """Return whether the labels only count the lines: every one is the number after the last."""
+    numbers = [int(match["task"]) for line in seen if (match := pattern.match(line)) and "task" in match.groupdict()]
+    return len(numbers) > 2 and all(after == before + 1 for before, after in pairwise(numbers))
+
+
+def _unnumbered(pattern: re.Pattern[str]) -> Split:
+    """Split off the number of a line, which is of no host."""
+    return lambda line: ("", pattern.sub("", line, count=1))
 
 
 def _nearly_all(pattern: re.Pattern[str], seen: Sequence[str]) -> bool:
@@ -75,7 +124,8 @@ def _labelled(pattern: re.Pattern[str], line: str) -> tuple[str, str]:
     if match is None:
         return "", line
     found = match.groupdict()
-    return found.get("host") or f"task{found['task']}", line[match.end() :]
+    label = found.get("host") or (f"task{found['task']}" if "task" in found else "")
+    return label, line[match.end() :]
 
 
 class _Sections:

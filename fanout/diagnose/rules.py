@@ -12,6 +12,8 @@ silent     all others say that they waited; one did not
 vanished   all others lost a peer; of one nothing is known
 blamed     those who lost a peer name its address
 nobody     all waited, on all hosts, and none is missing: the network between them
+missing-node  those that waited at torchrun's rendezvous name the node that never came
+quiet-host one host says nothing while the ranks of all others waited or lost a peer
 """
 
 from __future__ import annotations
@@ -217,7 +219,8 @@ def _sure(case: Case, begun: Suspect, same: list[Suspect], others: list[Suspect]
         if _ended_alone(case, begun):
             return "high"
         return "medium" if begun.signature in ("lost", "exit", "signal") and len(case.evidence.hosts) > 1 else "low"
-    known = begun.dead or (begun.sighting is not None and begun.sighting.rank is not None)
+    seen = begun.sighting
+    known = begun.dead or (seen is not None and (seen.rank is not None or seen.kind == "end"))
     return "high" if known else "medium"
 
 
@@ -275,5 +278,7 @@ RULES: tuple[tuple[str, Rule], ...] = (
     ("blamed", waited.blamed),
     ("vanished", apart.vanished_host),
     ("nobody", waited.nobody),
+    ("missing-node", absent.missing_node),
+    ("quiet-host", absent.quiet_host),
     ("left", left),
 )

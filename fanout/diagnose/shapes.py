@@ -6,6 +6,10 @@ import re
 
 _MARK = re.compile(r"^\[(?P<word>rank|default|trainer|worker|role)?(?P<number>\d{1,9})\]:? ?")
 _GROUP = re.compile(r"^\[?.{0,60}?\[(?:PG \d+ |PG ID 0 PG GUID \S+\()?(?:\(?default_pg\) )?Rank (?P<rank>\d{1,9})\]")
+_PREFIXED = re.compile(
+    r"^.{1,120}?[\s\])}|:>](?=\[rank\d{1,9}\]: )"
+)  # a tool's prefix, or a progress bar, before a mark
+_LOGGED = re.compile(r"^(?:\d{4}-\d\d-\d\d|[EWIF]\d{4} |\[[EWIF]\d{3,4} |Traceback |=====)")
 _COLOUR = re.compile(r"\x1b\[[0-9;:?]*[A-Za-z]")
 _PROGRESS = re.compile(r"(?i)\b(?:step|iter(?:ation)?|epoch|batch|update)s?\b\D{0,12}(\d{1,15})|\b(\d{1,15})/\d+ \[\d")
 
@@ -17,6 +21,10 @@ def plain(text: str) -> str:
 
 def speaker(text: str) -> tuple[str, int | None, int | None]:
     """(the text without its mark, global rank, local rank): ``[rank5]: x`` and torchrun's ``[default1]:x``."""
+    if "[rank" in text and not text.startswith("[rank") and (before := _PREFIXED.match(text)):
+        inner, rank, _ = speaker(text[before.end() :])
+        _, _, local = speaker(text[: before.end()]) if text.startswith("[") else (text, None, None)
+        return inner, rank, local
     match = _MARK.match(text) if text.startswith("[") else None
     if match is None or match["word"] is None:
         group = _GROUP.match(text) if "Rank " in text else None
@@ -27,6 +35,11 @@ def speaker(text: str) -> tuple[str, int | None, int | None]:
         return rest, number, None
     inner, rank, _ = speaker(rest)  # `[default1]:[rank5]: …`
     return inner, rank, number
+
+
+def logged(text: str) -> bool:
+    """Return whether the line begins a record of a log, and so is no further line of a message."""
+    return bool(_LOGGED.match(text))
 
 
 def progress(text: str) -> int | None:

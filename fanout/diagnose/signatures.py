@@ -18,9 +18,11 @@ from fanout.errors import UsageError
 from fanout.gist import bare, gist
 
 Role = Literal["root", "maybe", "victim", "pointer", "proof", "stated", "noise"]
-Kind = Literal["", "timeout", "closed", "meeting"]
+Kind = Literal["", "timeout", "closed", "meeting", "end"]
 LONGEST = 2048
 GENERIC = "python-exception"  # the signature of any exception that no other one knows
+#: Signatures of an exception whose message goes on: what a later line of it says counts more.
+WEAK = frozenset({GENERIC, "dist-backend", "hccl-operation", "peer-trouble", "nccl-system-error", "nccl-cuda-error"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +39,9 @@ class Signature:
     kind: Kind = ""
 
 
+#: Exceptions that repeat, in their message, what another process said.
+REPEATS = frozenset({"ray-reports"})
+Found = tuple[Signature, "re.Match[str]"]
 REMEMBERED_BYTES = 1 << 20
 
 
@@ -84,7 +89,7 @@ class Book:
             self._harmless |= lines
             self._size += size
 
-    def look(self, text: str) -> tuple[Signature, re.Match[str]] | None:
+    def look(self, text: str) -> Found | None:
         """The first signature that matches the line, which is long only where it is no message."""
         text = text[:LONGEST]
         numbers: set[int] = set()

@@ -26,6 +26,10 @@ class Source:
 _ENDING = re.compile(r"\.(?:log|out|err|txt|stdout|stderr|output|error|gz|bz2|xz|zst)(?:\.\d+)?$", re.IGNORECASE)
 _RANK = re.compile(r"[._-]?\brank[._-]?(\d+)(?:[._-](?:out|err|attempt[._-]?\d+)\b)*", re.IGNORECASE)
 _ANY = re.compile(r"^(?:std(?:out|err)|out|err|log|logs|output|error|train|training|console|main|run|torchrun|\d+|)$")
+_ADDRESS = re.compile(r"^\d{1,3}(?:\.\d{1,3}){3}(?=$|[._-])")
+_KIND = re.compile(
+    r"[._-](?:dmesg|kern(?:el)?|journal|syslog|messages|train(?:ing)?|console|nvidia-smi)$", re.IGNORECASE
+)
 _LOCAL = re.compile(r"(?:^|/)attempt_\d+/(\d+)(?:/|$)")
 
 
@@ -46,6 +50,8 @@ def sources(paths: Sequence[str]) -> tuple[Source, ...]:
 
 def _apart(stems: dict[str, str]) -> dict[str, str]:
     """Without what all names begin with: ``job.gpu01`` and ``job.gpu02`` are of gpu01 and gpu02."""
+    if any(_ADDRESS.match(stem) for stem in stems.values()):
+        return {path: found[0] if (found := _ADDRESS.match(stem)) else stem for path, stem in stems.items()}
     split = {path: stem.split(".") for path, stem in stems.items()}
     while len(split) > 1 and all(len(parts) > 1 for parts in split.values()):
         if len({parts[0] for parts in split.values()}) > 1:
@@ -58,7 +64,8 @@ def _stem(path: str) -> str:
     name = PurePath(path).name
     while _ENDING.search(name):
         name = _ENDING.sub("", name)
-    return _RANK.sub("", name).strip("._-")
+    name = _RANK.sub("", name).strip("._-")
+    return _KIND.sub("", name) or name
 
 
 def _folder(path: str, paths: Sequence[str]) -> str:
@@ -74,6 +81,9 @@ def _folder(path: str, paths: Sequence[str]) -> str:
 
 # -------------------------------------------------------------------------------------------------------------- times
 
+_MONTHS = {
+    name: str(number) for number, name in enumerate("Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(), 1)
+}
 _TIMES: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], float | None]], ...] = (
     (
         re.compile(r"^\W{0,2}(\d{4})-(\d\d)-(\d\d)[T _](\d\d):(\d\d):(\d\d)(?:[.,](\d+))?"),
@@ -88,8 +98,18 @@ _TIMES: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], float | None]], .
         lambda m: _seconds(m[1], m[2], m[3], m[4], m[5], None),
     ),
     (re.compile(r"^(\d{10}\.\d{1,9}) "), lambda m: float(m[1])),
+    (  # syslog and journalctl, and dmesg -T
+        re.compile(
+            r"^\[?(?:[A-Z][a-z]{2} )?([A-Z][a-z]{2}) {1,2}(\d{1,2}) (\d\d):(\d\d):(\d\d)(?:\.(\d{1,9}))?(?: \d{4}\])?"
+        ),
+        lambda m: _seconds(_MONTHS.get(m[1], ""), m[2], m[3], m[4], m[5], m[6]),
+    ),
+    (
+        re.compile(r'^\{"log":.{0,100000}"time":"\d{4}-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(?:\.(\d{1,9}))?'),
+        lambda m: _seconds(m[1], m[2], m[3], m[4], m[5], m[6]),
+    ),
 )
-_STARTS = frozenset("0123456789[(EWIF ")
+_STARTS = frozenset("0123456789[(EWIF {") | {"J", "M", "A", "S", "O", "N", "D"}
 
 
 def time_of(line: str) -> float | None:

@@ -12,6 +12,8 @@ from fanout.diagnose.torchrun import Torchrun
 from fanout.diagnose.tracebacks import Block, Tracebacks
 
 SURVIVED_SECONDS = 10.0
+MESSAGE_LINES = 12  # of one exception, after the line that names it
+MESSAGE_SPAN = 200  # lines of its stream in which they come
 
 Who = tuple[int | None, int | None]  # (global rank, local rank), as far as the line tells
 
@@ -28,6 +30,15 @@ class Seen:
 
 
 @dataclass(slots=True)
+class Message:
+    """An exception of which further lines may come: its message has several, and a later one may hold the reason."""
+
+    seen: Seen
+    number: int  # of the line that names it
+    left: int = MESSAGE_LINES
+
+
+@dataclass(slots=True)
 class Stream:
     host: str
     file: str
@@ -41,6 +52,7 @@ class Stream:
     number: int = 0
     seen: list[Seen] = field(default_factory=list)
     watched: list[Seen] = field(default_factory=list)
+    messages: dict[Who, Message] = field(default_factory=dict)
     counts: dict[tuple[Who, str], int] = field(default_factory=dict)
 
 
@@ -57,6 +69,15 @@ def go_on(where: Stream, who: Who, text: str, at: float) -> None:
             where.watched.remove(seen)
             where.seen.remove(seen)
             where.counts[who, seen.sighting.signature] -= 1
+
+
+def pending(where: Stream) -> bool:
+    """Return whether further lines of a message may come; those that are overdue are given up."""
+    if where.messages:
+        where.messages = {
+            who: each for who, each in where.messages.items() if where.number < each.number + MESSAGE_SPAN
+        }
+    return bool(where.messages)
 
 
 def tail_of(where: Stream, bases: Mapping[str, int]) -> Tail:

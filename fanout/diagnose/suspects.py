@@ -65,7 +65,11 @@ class Suspect:
 
 def suspects(evidence: Evidence, processes: Sequence[Process]) -> tuple[Suspect, ...]:
     """All of them, in no order."""
-    out = [_of_process(each, evidence) for each in processes if each.part in ("root", "maybe", "quiet")]
+    out = [
+        _of_process(each, evidence)
+        for each in processes
+        if each.part in ("root", "maybe", "quiet") and not _told_to_stop(each, evidence)
+    ]
     out += [_early(each) for each in processes if any(seen.role == "root" for seen in each.early)]
     explained = {each.host for each in processes if each.part != "collateral"}
     for host, end in evidence.ends.items():
@@ -74,6 +78,20 @@ def suspects(evidence: Evidence, processes: Sequence[Process]) -> tuple[Suspect,
         elif end.failed and host not in explained and not end.lease:
             out.append(_script(host, end, rebooted=host in evidence.rebooted))
     return tuple(out)
+
+
+def _told_to_stop(process: Process, evidence: Evidence) -> bool:
+    """Return whether all that is known is that its torchrun was told to stop, after something else had gone wrong.
+
+    A launcher ends all hosts after a failure: only a stop before any other trouble can have begun it.
+    """
+    first = process.first
+    if first is None or first.signature != "torchrun-death-signal":
+        return False
+    end = evidence.ends.get(process.host)
+    others = [(seen.host, seen.at) for seen in evidence.sightings] + [(each.host, each.at) for each in evidence.deaths]
+    before = any(host != process.host and at < first.at for host, at in others)
+    return before or (end is not None and end.kind == "stopped")
 
 
 def _of_process(process: Process, evidence: Evidence) -> Suspect:

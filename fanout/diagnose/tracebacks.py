@@ -24,6 +24,8 @@ _LIBRARY = re.compile(r"/(?:site|dist)-packages/|/lib/python\d|<frozen |/bin/tor
 _REPORTED = re.compile(r"\s*traceback\s*: $")  # torchrun's summary of a rank that left an error file
 _REPORT_MARGIN = 2
 _LONGEST = 400
+_WIDEST_PREFIX = 120
+_DIGIT = re.compile(r"\d")
 _FOREIGN = 8
 
 
@@ -40,6 +42,7 @@ class Block:
     carried: bool = False  # what comes is the traceback of another process: its exception is the one that counts
     local: int | None = None
     _margin: int = 0
+    _prefix: str = ""  # what a tool puts before every line, with 0 for each digit
     _foreign: int = 0
 
 
@@ -67,7 +70,8 @@ class Tracebacks:
         block = self._open.get(who)
         if block is None:
             return self._after(who, text), None
-        body = text[block._margin :] if not text[: block._margin].strip() else text
+        margin = text[: block._margin]
+        body = text[block._margin :] if not margin.strip() or _shape(margin) == block._prefix else text
         if not body.strip() or body[0] in " \t":
             if len(block.lines) < _LONGEST:
                 block.lines.append(body)
@@ -95,7 +99,11 @@ class Tracebacks:
             block.carried = True
             head = max(0, text.find("Original", 0, head)) if "Original" in text[:head] else head
         block = block or Block()
-        block._margin = head if not text[:head].strip() else _REPORT_MARGIN if _REPORTED.match(text[:head]) else 0
+        before = text[:head]
+        block._prefix = "" if not before.strip() or len(before) > _WIDEST_PREFIX else _shape(before)
+        block._margin = (
+            _REPORT_MARGIN if _REPORTED.match(before) else head if not before.strip() or block._prefix else 0
+        )
         block.lines.append(text[head:])
         self._open[who] = block
 
@@ -117,6 +125,11 @@ class Tracebacks:
         del self._closed[who]
         self._linked.discard(who)
         return False
+
+
+def _shape(prefix: str) -> str:
+    """Return a prefix without its figures: the time in it changes from line to line."""
+    return _DIGIT.sub("0", prefix)
 
 
 def folded(lines: Sequence[str]) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from itertools import islice
 from typing import BinaryIO
 
 from fanout.diagnose.blocks import Register, Whose, ranks_of
-from fanout.diagnose.labels import split_of, unstamped
+from fanout.diagnose.labels import own_lines, split_of, unstamped
 from fanout.diagnose.sources import Source, time_of
 from fanout.diagnose.witness import LONGEST_LINE, Witness
 from fanout.verbs.packed import BLOCK, lines_of
@@ -23,6 +23,12 @@ _NAMELESS = re.compile(
     r"^(?:task\d+|slurm.*|job.*|std\w+|host|output|torchelastic_.*|none_.*|[\d_.-]+)$", re.IGNORECASE
 )
 _SLURM = re.compile(r"^(?:srun: error: (?P<host>[\w.-]+): task|slurmstepd: error: .* ON (?P<on>[\w.-]+) )")
+_TASKS = re.compile(r"^srun: error: (?P<host>[\w.-]{1,253}): tasks? (?P<tasks>[\d,-]{1,200}): ")
+#: Lines of launchers that name the host that they are about, whatever stands before them.
+_ABOUT = re.compile(
+    r"noticed that process rank \d{1,9} with PID \d{1,9} on node (?P<node>\S{1,253}) exited"
+    r"|A worker died or was killed .{0,600}Worker IP address: (?P<ip>\S{1,64})"
+)
 
 
 class LogFile:
@@ -35,6 +41,9 @@ class LogFile:
             first = [line.decode("utf-8", "replace") for line in islice(lines, _FIRST)]
         self._binary = any("\0" in line for line in first[:20])
         self._split = None if self._binary else split_of(first)
+        self._own = not self._binary and own_lines(first)  # lines without a label are of the file's own host
+        self.tasks: dict[str, str] = {}  # label of a task -> its host, as srun names it
+        self._packed_lines = any(line.startswith('{"log":') for line in first)
         self.parts: dict[str, Register] = {}  # label -> what its lines tell of hosts
         self.names: dict[str, str] = {}  # label -> host
         self._whose: dict[str, Whose] = {}
@@ -75,9 +84,12 @@ class LogFile:
         for number, data in enumerate(self._lines(), 1):
             label, text = "", data[:200].decode("utf-8", "replace")
             if split is not None:
+                self._survey_tasks(text)
                 label, text = split(text)
-                if not label:
-                    continue
+            about = _about(data)
+            label = about or label
+            if split is not None and not label and not self._own:
+                continue
             counts[label] += 1
             self.parts.setdefault(label, Register()).feed(unstamped(text), number, counts[label])
             at = time_of(text)
@@ -86,6 +98,14 @@ class LogFile:
                 self._times.append(at)
         if not self.parts:
             self.parts[""] = Register()
+
+    def _survey_tasks(self, text: str) -> None:
+        """Note the host that srun names for its tasks."""
+        found = _TASKS.match(text)
+        for part in found["tasks"].split(",") if found else ():
+            first, _, last = part.partition("-")
+            for task in range(int(first or 0), min(int(last or first or 0), int(first or 0) + 4096) + 1):
+                self.tasks[f"task{task}"] = found["host"] if found else ""
 
     def _at(self, number: int) -> float:
         """When the line was written: at the next time that the file tells, because tracebacks tell none."""
@@ -104,7 +124,7 @@ class LogFile:
         split = self._split() if self._split else None
         number = 0
         for lines in _blocks(self._lines()):
-            plain = split is None and not self._whose
+            plain = split is None and not self._whose and not self._packed_lines
             if plain and not witness.worth(self.names[""], block := b"".join(lines), stream):
                 number += len(lines)
                 witness.pass_over(self.names[""], block, at=self._at(number), stream=stream)
@@ -120,7 +140,10 @@ class LogFile:
                         witness.line(host, part, at=self._at(number), number=number, stream=stream)
 
     def _host(self, label: str, text: str, number: int) -> str:
-        """Whose the line is; "" where nobody can tell."""
+        """Return whose the line is; "" where nothing tells."""
+        about = _about(text) if len(text) > 40 else ""
+        if about:
+            return about
         if label in self._whose:
             return self._whose[label](text, number)
         if label in self.names:
@@ -128,6 +151,19 @@ class LogFile:
         found = _SLURM.match(text)
         host = (found["host"] or found["on"]) if found else ""
         return host if host in self.names.values() else ""
+
+
+def _about(line: bytes | str) -> str:
+    """Return the host that a launcher's line is about; "" for any other line."""
+    text = (
+        line
+        if isinstance(line, str)
+        else line[:2048].decode("utf-8", "replace")
+        if b"rank" in line or b"died" in line
+        else ""
+    )
+    found = _ABOUT.search(text) if "noticed that" in text or "A worker died" in text else None
+    return (found["node"] or found["ip"]) if found else ""
 
 
 def _blocks(lines: Iterable[bytes]) -> Iterator[list[bytes]]:
@@ -149,7 +185,7 @@ def settle(files: Sequence[LogFile]) -> None:
     parts = [(file, label, register) for file in files for label, register in file.parts.items()]
     told = Counter(part.hosts[0] for file, _, part in parts if len(part.hosts) == 1 and file.source.local is None)
     for file, label, part in parts:
-        name = label or file.source.host
+        name = file.tasks.get(label) or label or file.source.host
         if _NAMELESS.match(name) and len(part.hosts) == 1 and told[part.hosts[0]] == 1:
             name = part.hosts[0]
         file.names[label] = name

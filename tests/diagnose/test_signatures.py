@@ -22,7 +22,10 @@ def test_a_sample_is_known_as_what_it_is(signature: Signature) -> None:
 
 #: Patterns that match a neighbour's sample on purpose, and stand behind it: the general behind the special.
 GENERAL = {
-    "store-waits-for-key": {"store-waits-for-rank"},
+    "store-waits-for-key": {"store-waits-for-rank", "rendezvous-role-missing"},
+    "socket-no-address": {"socket-all-digits"},
+    "deepspeed-return": {"deepspeed-killed"},
+    "hccl-socket-timeout": {"hccl-notify-timeout"},
     "gloo-mesh": {"gloo-loopback"},
     "no-space": {"nccl-shm"},
     "no-command": {"crlf"},
