@@ -98,8 +98,9 @@ def _party(process: Process) -> Party:
 def _silent(
     world: World, known: Sequence[Process], guilty: set[tuple[str, int | None]], evidence: Evidence
 ) -> tuple[Party, ...]:
-    """Ranks of which nothing is known, on hosts that did not end well."""
-    heard = {each.rank for each in known} | {rank for _, rank in guilty}
+    """Return the ranks of which nothing is known, neither a word nor a place, on hosts that did not end well."""
+    stood = {stand.rank for stand in evidence.stands if stand.frames}
+    heard = {each.rank for each in known} | {rank for _, rank in guilty} | stood
     vague = {each.host for each in known if each.rank is None} | {host for host, rank in guilty if rank is None}
     well = {host for host, end in evidence.ends.items() if end.kind in ("lost", "stopped") or end.code == 0 or end.why}
     return tuple(

@@ -74,6 +74,7 @@ def test_a_hang_that_the_user_stops_keeps_its_verdict() -> None:
     assert verdict.cause is not None
     assert (ended.exit_code, ended.hung, ended.headline) == (130, True, "hung, stopped by SIGINT")
     assert (verdict.rule, verdict.cause.rank, verdict.cause.host, verdict.confidence) == ("apart", 2, "gpu02", "high")
+    assert verdict.silent == ()  # where they wait is known
     assert verdict.victims == ()  # what the ranks printed when they were ended is no part of the hang
 
 
