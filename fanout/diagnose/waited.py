@@ -65,7 +65,7 @@ def blamed(case: Case) -> Finding | None:
     """Edges from victims to the addresses that they lost; the host that all name and that names none."""
     edges: dict[str, str] = {}
     for seen in sorted(case.waited, key=lambda each: each.at):
-        peer = case.evidence.addresses.get(seen.fields.get("peer", ""))
+        peer = _peer(case, seen)
         if peer is not None and peer != seen.host and not _followed(case, seen):
             edges.setdefault(seen.host, peer)  # the earliest of each: later ones name other victims
     named = Counter(edges.values())
@@ -73,7 +73,8 @@ def blamed(case: Case) -> Finding | None:
     if len(sinks) != 1:
         return None
     host = sinks[0]
-    whole = named[host] == len(case.evidence.hosts) - 1 >= 2
+    others = len({*case.evidence.hosts} - {host})
+    whole = named[host] >= max(2, others if host in case.evidence.hosts else others - 1)
     cause = Cause(signature="blamed", says="went away from all the others", host=host, hosts=(host,))
     told = [f"{named[host]} of the other hosts lost their connection to {host}, which names nobody"]
     lost = {seen.rank for seen in case.waited if seen.host == host}
@@ -85,6 +86,15 @@ def blamed(case: Case) -> Finding | None:
     return Finding(
         cause=cause, confidence=sure, evidence=tuple(told), advice=(f"see `dmesg` and the uptime of {host}",)
     )
+
+
+def _peer(case: Case, seen: Sighting) -> str | None:
+    """Return the host that a victim lost: in the logs of other launchers its address, where no log is named for it."""
+    address = seen.fields.get("peer", "")
+    known = case.evidence.addresses.get(address)
+    if known is not None or case.evidence.live or not address[:1].isdigit() or address.startswith("127."):
+        return known
+    return address
 
 
 def _followed(case: Case, seen: Sighting) -> bool:

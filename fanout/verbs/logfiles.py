@@ -27,6 +27,7 @@ _TASKS = re.compile(r"^srun: error: (?P<host>[\w.-]{1,253}): tasks? (?P<tasks>[\
 #: Lines of launchers that name the host that they are about, whatever stands before them.
 _ABOUT = re.compile(
     r"noticed that process rank \d{1,9} with PID \d{1,9} on node (?P<node>\S{1,253}) exited"
+    r"|PID \d{1,9} RUNNING AT (?P<at>\S{1,253})"
     r"|A worker died or was killed .{0,600}Worker IP address: (?P<ip>\S{1,64})"
 )
 
@@ -141,7 +142,7 @@ class LogFile:
 
     def _host(self, label: str, text: str, number: int) -> str:
         """Return whose the line is; "" where nothing tells."""
-        about = _about(text) if len(text) > 40 else ""
+        about = _about(text) if len(text) > 20 else ""
         if about:
             return about
         if label in self._whose:
@@ -159,11 +160,12 @@ def _about(line: bytes | str) -> str:
         line
         if isinstance(line, str)
         else line[:2048].decode("utf-8", "replace")
-        if b"rank" in line or b"died" in line
+        if b"rank" in line or b"died" in line or b" RUNNING AT " in line
         else ""
     )
-    found = _ABOUT.search(text) if "noticed that" in text or "A worker died" in text else None
-    return (found["node"] or found["ip"]) if found else ""
+    spoken = "noticed that" in text or "A worker died" in text or " RUNNING AT " in text
+    found = _ABOUT.search(text) if spoken else None
+    return (found["node"] or found["at"] or found["ip"]) if found else ""
 
 
 def _blocks(lines: Iterable[bytes]) -> Iterator[list[bytes]]:

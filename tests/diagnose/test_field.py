@@ -162,6 +162,19 @@ CASES: dict[str, tuple[dict[str, str], str, str | None, int | None, str]] = {
         what="internal error", kind="ncclInternalError", last="Socket recv failed while polling for opId=0x7f") + failed(1, 0, 30),
         "n1.log": "step 1 loss 2\n/w/train.sh: line 9: 4122 Killed                  torchrun --nnodes 2 x.py\n"},
         "shell-killed", "n1", None, "high"),
+    "Slurm's memory limit": ({"node2.log": "step 1 loss 2\nslurmstepd: error: Detected 1 oom_kill event in StepId=88.0. Some of the "
+        "step tasks have been OOM Killed.\n", "node1.log": LOST.format(r=0)}, "slurm-oom", "node2", None, "high"),
+    "Kubernetes's memory limit": ({"pod-1.log": "    Last State:     Terminated\n      Reason:       OOMKilled\n      Exit Code:    137\n"},
+                                  "kubernetes-oom", "pod-1", None, "high"),
+    "a crash in native code": ({"gpu01.log": "step 1\n[rank3]: Fatal Python error: Segmentation fault\n" + LOST.format(r=2)},
+                               "fatal-python-error", "gpu01", 3, "high"),
+    "Hydra": ({"run.log": "step 1 loss 2\n=   BAD TERMINATION OF ONE OF YOUR APPLICATION PROCESSES\n=   PID 23847 RUNNING AT gpu03\n"
+               "=   EXIT CODE: 9\n"}, "hydra-termination", "gpu03", None, "low"),
+    "dash: not found": ({"gpu02.log": "train.sh: 12: torchrun: not found\n"}, "no-command", "gpu02", None, "medium"),
+    "zsh: not found": ({"gpu02.log": "zsh: command not found: torchrun\n"}, "no-command", "gpu02", None, "medium"),
+    "bash in Chinese: not found": ({"gpu02.log": "train.sh: 行 12: torchrun: 未找到命令\n"}, "no-command", "gpu02", None, "medium"),
+    "all lost one address": ({f"gpu0{n}.log": trace(f"RuntimeError: [pair.cc:553] Connection closed by peer [10.0.0.9]:3000{n}. This is "
+        "typically caused by a remote worker crashing.", f"[rank{n}]: ") for n in (1, 2, 3)}, "blamed", "10.0.0.9", None, "medium"),
     "reason under Last error": ({"n0.log": DIST.format(what="invalid usage", kind="ncclInvalidUsage",
         last="Duplicate GPU detected : rank 1 and rank 0 both on CUDA device 4b000")}, "nccl-same-gpu", "n0", 0, "high"),
     "no GPU of that number": ({"gpu02.log": trace("torch.AcceleratorError: CUDA error: invalid device ordinal", "[rank11]: ")

@@ -30,7 +30,7 @@ GENERAL = {
     "no-space": {"nccl-shm"},
     "no-command": {"crlf"},
     "loader-killed": {"loader-shm"},
-    "stated-by-program": {"torchrun-local-rank", "slurm-cancelled"},
+    "stated-by-program": {"torchrun-local-rank", "slurm-cancelled", "slurm-oom"},
     "stated-error": {"loader-shm"},
     "peer-trouble": {each.id for each in ALL},
     GENERIC: {each.id for each in ALL},
