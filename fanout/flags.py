@@ -282,7 +282,7 @@ def _stacks(parser: argparse.ArgumentParser) -> None:
 
 def _why(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
-        "Plain, .gz, .bz2 or .xz. Hosts and ranks are taken from names, labels before lines and torchrun's reports, the\n"
+        "Plain, .gz, .bz2, .xz or .zst. Hosts and ranks are taken from names, labels before lines and torchrun's reports, the\n"
         "order from times in the logs. exit status: 0 a cause is named, 1 undetermined."
     )
     parser.add_argument("task", metavar="FILE|DIR|-", nargs="*")

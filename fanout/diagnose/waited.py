@@ -73,8 +73,8 @@ def blamed(case: Case) -> Finding | None:
     if len(sinks) != 1:
         return None
     host = sinks[0]
-    others = len({*case.evidence.hosts} - {host})
-    whole = named[host] >= max(2, others if host in case.evidence.hosts else others - 1)
+    witnesses = len({*case.evidence.hosts} - {host})  # where no log is the host's own, one may name another peer
+    whole = named[host] >= max(2, witnesses if host in case.evidence.hosts else witnesses - 1)
     cause = Cause(signature="blamed", says="went away from all the others", host=host, hosts=(host,))
     told = [f"{named[host]} of the other hosts lost their connection to {host}, which names nobody"]
     lost = {seen.rank for seen in case.waited if seen.host == host}

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from fanout.diagnose.judge import judge
+from fanout.diagnose.rules import RULES
 from fanout.diagnose.verdict import as_dict
 from fanout.diagnose.witness import Witness
 from fanout.diagnose.words import lines
@@ -190,3 +193,10 @@ def test_the_cause_has_its_gpu_where_the_plan_knows_it() -> None:
     assert found.cause is not None
     assert (found.cause.rank, found.cause.local_rank, found.cause.gpu) == (3, 1, "6")
     assert "(local rank 1, GPU 6, pid 20003, exit 1)" in "\n".join(lines(found))
+
+
+def test_every_rule_is_in_the_document() -> None:
+    """``left`` is ``first`` once more, for weak signs."""
+    text = (Path(__file__).parents[2] / "docs/diagnosis.md").read_text(encoding="utf-8")
+    for name in {name for name, _ in RULES} - {"left"}:
+        assert f"| `{name}` |" in text, name
