@@ -24,11 +24,11 @@ from fanout.login import FanOptions
 from fanout.outcome import RunOutcome, of
 from fanout.plan import LaunchPlan, NodePlan
 from fanout.settings import Settings
-from fanout.state import HostState, Phase, RunState, advance, reopened
+from fanout.state import HostState, Phase, RunState, advance
 from fanout.transports.pick import Picker
 from fanout.views.base import Heading
 from fanout.views.logdir import LogDir
-from fanout.views.recorded import Recorded, after
+from fanout.views.recorded import Recorded, after, reopened
 from fanout.views.report import report
 
 _REACHING = ("transport", "ssh_config", "ssh_option", "user", "connect_timeout", "fanout", *supervise.CHOSEN)

@@ -8,13 +8,14 @@ in supervise.py, how it looks in views/, what it comes to in outcome.py.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
 from fanout.changed import Changed
 from fanout.events import (
     Acted,
+    Action,
     Answered,
     Beat,
     Chunk,
@@ -139,6 +140,7 @@ class HostState:
     linked_at: float | None = None
     link_lost_at: float | None = None
     link_lost_why: str = ""
+    unheard_since: float | None = None  # when the link broke after which the agent has sent nothing but its hello
     hello: Mapping[str, Any] = field(default_factory=dict)
     noise: bytes = b""
     trouble: Trouble | None = None
@@ -151,6 +153,7 @@ class HostState:
     first_output_at: float | None = None
     last_output_at: float | None = None
     heard_at: float | None = None  # last sign of life of the agent
+    progress_at: float | None = None  # when the run last came on there: a new phase, or new bytes of its log
     load: Mapping[str, Any] = field(default_factory=dict)
     exit: Exited | None = None
     gone: Gone | None = None
@@ -219,11 +222,6 @@ class RunState:
         return min(stopped, key=lambda host: host.stop_at or 0.0).stop if stopped else None
 
 
-def reopened(host: HostState) -> HostState:
-    """A host that a launcher gave up, for a later one that tries it again."""
-    return replace(host, phase=Phase.WAITING, trouble=None) if host.phase is Phase.LOST else host
-
-
 def advance(state: RunState, event: Event) -> RunState:
     """The state after ``event``. Raises ImpossibleMove for an event that its host's phase does not allow."""
     now = max(state.now, event.at)
@@ -245,12 +243,14 @@ def advance(state: RunState, event: Event) -> RunState:
             hosts = {**state.hosts, host.name: _HOST(host, **_done(host, event))}
             return _RUN(state, now=now, hosts=hosts, ending_at=ending)
         case Answered():
-            host = _HOST(state.hosts[event.host], heard_at=event.at)
-            answers = {**state.answers, (event.host, event.ask): event}
-            return _RUN(state, now=now, hosts={**state.hosts, host.name: host}, answers=answers)
+            hosts = {**state.hosts, event.host: _HOST(state.hosts[event.host], heard_at=event.at, unheard_since=None)}
+            return _RUN(state, now=now, hosts=hosts, answers={**state.answers, (event.host, event.ask): event})
         case _:
             before = state.hosts[event.host]
-            host = _HOST(before, phase=_moved(before, event), **_told(before, event))
+            phase = _moved(before, event)
+            contact = {} if isinstance(event, _NO_CONTACT) else {"unheard_since": None}
+            moved = {} if phase is before.phase else {"phase": phase, "progress_at": event.at}
+            host = _HOST(before, **{**contact, **moved, **_told(before, event)})
             newly = ((host.name, event.at),) if host.failed and not before.failed else ()
             return _RUN(state, now=now, hosts={**state.hosts, host.name: host}, failures=(*state.failures, *newly))
 
@@ -264,6 +264,8 @@ def _spoken(state: RunState, event: Chunk, now: float) -> RunState:
         first_output_at=host.first_output_at or at,
         last_output_at=at,
         heard_at=at,
+        progress_at=at,
+        unheard_since=None,
     )
     pause = at - state.said_at if state.said_at is not None else 0.0
     return _RUN(
@@ -279,6 +281,7 @@ def _spoken(state: RunState, event: Chunk, now: float) -> RunState:
 #: Pieces of log come thousands of times a second: dataclasses.replace would take three times as long.
 _HOST, _RUN = Changed(HostState), Changed(RunState)
 
+_NO_CONTACT = (Dialling, Linked, LinkLost, Noise)  # a link that comes back and is silent again is none
 _STILL = (Noise, LinkLost, Joined, StreamOpened, Trimmed, Cramped, Beat)
 
 
@@ -300,14 +303,13 @@ def _told(host: HostState, event: OnHost) -> dict[str, Any]:
             return {"linked": True, "linked_at": event.at, "took": event.took, "hello": event.hello, "link_lost_at": None,
                     "heard_at": event.at}  # fmt: skip
         case LinkLost():
-            return {"linked": False, "link_lost_at": host.link_lost_at or event.at, "link_lost_why": event.why}
+            return {"linked": False, "link_lost_at": host.link_lost_at or event.at, "link_lost_why": event.why,
+                    "unheard_since": host.unheard_since or event.at}  # fmt: skip
         case Noise():
             return {"noise": (host.noise + event.data)[-65536:]}
-        case Unreached():
-            trouble = Trouble(kind=event.kind, message=event.message, hint=event.hint)
-            return {"linked": False, "trouble": trouble}
-        case Refused():
-            return {"trouble": Trouble(kind=event.kind, message=event.message, hint=event.hint)}
+        case Unreached() | Refused():
+            up = host.linked and isinstance(event, Refused)
+            return {"linked": up, "trouble": Trouble(kind=event.kind, message=event.message, hint=event.hint)}
         case Lost():
             return {"linked": False, "trouble": Trouble(kind="lost", message=event.why)}
         case Started():
@@ -330,20 +332,17 @@ def _told(host: HostState, event: OnHost) -> dict[str, Any]:
             return {"heard_at": event.at}
 
 
+_NOTED_IN: Mapping[type[Action], str] = {Prepare: "prepare_at", Go: "go_at", Kill: "kill_at", Forget: "forget_at"}
+
+
 def _done(host: HostState, event: Acted) -> dict[str, Any]:
     """What an action changes of what is known of its host."""
     action = event.action
     match action:
-        case Prepare():
-            return {"prepare_at": event.at}
-        case Go():
-            return {"go_at": event.at}
+        case Prepare() | Go() | Kill() | Forget():
+            return {_NOTED_IN[type(action)]: event.at}
         case Stop():
             return {"stop": host.stop or action, "stop_at": host.stop_at or event.at}
-        case Kill():
-            return {"kill_at": event.at}
-        case Forget():
-            return {"forget_at": event.at}
         case Examine():
             return {"examined": (*host.examined, (action, event.at))}
         case GiveUp():

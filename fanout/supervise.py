@@ -186,13 +186,17 @@ def _ending(policy: Policy, state: RunState, host: HostState) -> list[Action]:
             return [GiveUp(host=host.name, why="no farewell")]
     patience = policy.grace + STOP_MARGIN_SECONDS
     if host.phase in (Phase.PREPARED, Phase.RUNNING, Phase.EXITED):
+        stuck = _without_progress(policy, state, host, patience)
+        if stuck:
+            return [GiveUp(host=host.name, why=stuck)]
         if host.link_lost_at is not None and _overdue(state, host.link_lost_at, policy.lease + patience):
             return [GiveUp(host=host.name, why=f"no link for {policy.lease + patience:g} s ({host.link_lost_why})")]
         if host.linked and host.exit is None and _overdue(state, _heard_stop(host), 2 * patience):
             return [GiveUp(host=host.name, why="did not end although it was told to")]
         if host.linked and _overdue(state, _last_heard(host), 2 * patience):
             return [GiveUp(host=host.name, why="did not say what is left of the run")]
-        if host.linked and host.kill_at is None and _overdue(state, _heard_stop(host), patience):
+        late = _overdue(state, _heard_stop(host), patience) or _overdue(state, host.stop_at, policy.lease + patience)
+        if host.linked and host.kill_at is None and late:
             return [Kill(host=host.name)]
     return []
 
@@ -204,13 +208,31 @@ def unheard(policy: Policy, state: RunState) -> tuple[Action, ...]:
     for host in state.all:
         if host.phase.over:
             continue
-        if not host.linked and _overdue(state, host.link_lost_at, patience):
+        if _overdue(state, host.link_lost_at if host.unheard_since is None else host.unheard_since, patience):
             actions.append(GiveUp(host=host.name, why=f"no link for {patience:g} s ({host.link_lost_why})"))
         elif host.phase is Phase.LINKED and _overdue(state, host.linked_at, policy.start_timeout):
             actions.append(GiveUp(host=host.name, why=f"did not tell of the run within {policy.start_timeout:g} s"))
         elif host.phase is Phase.GONE and _overdue(state, host.forget_at, FAREWELL_SECONDS):
             actions.append(GiveUp(host=host.name, why="no farewell"))
     return tuple(actions)
+
+
+def _without_progress(policy: Policy, state: RunState, host: HostState, patience: float) -> str:
+    """Return why a host is given up although its link came back again and again; "" if it is not.
+
+    Every other deadline of a host begins anew with its link. These two do not.
+    """
+    whole = policy.lease + patience
+    if host.linked and _overdue(state, host.unheard_since, whole):
+        return f"for {whole:g} s its link came back and was silent again ({host.link_lost_why})"
+    ending = [at for at in (host.stop_at, host.exit.at if host.exit else None) if at is not None]
+    since = max(*ending, host.progress_at or 0.0) if ending else None
+    if _overdue(state, since, whole + patience):
+        what = "did not end" if host.exit is None else "did not report what is left of the run"
+        return (
+            f"{what} within {whole + patience:g} s, and lost its link meanwhile ({host.link_lost_why or 'no reason'})"
+        )
+    return ""
 
 
 def _heard_stop(host: HostState) -> float | None:

@@ -15,12 +15,17 @@ from typing import Any
 
 from fanout.errors import LauncherError, UsageError
 from fanout.events import MAIN_STREAM, Chunk, Dialling, Event, StreamOpened
-from fanout.state import ImpossibleMove, RunState, advance, reopened
+from fanout.state import HostState, ImpossibleMove, Phase, RunState, advance
 from fanout.views.base import Heading
 from fanout.views.filenames import FileNames
 from fanout.views.record import decode
 
 _PIECE = 1 << 20
+
+
+def reopened(host: HostState) -> HostState:
+    """Return the host for a launcher that tries it again, where an earlier one gave it up."""
+    return replace(host, phase=Phase.WAITING, trouble=None) if host.phase is Phase.LOST else host
 
 
 def after(state: RunState, event: Event) -> RunState:
