@@ -35,7 +35,7 @@ class Guard:
 
 KEEPER, ENDS, PLACE = "tests/agent/test_keeper.py", "tests/agent/test_keeper_ends.py", "tests/agent/test_place.py"
 LINK, CUTS, WIRE = "tests/transports/test_link.py", "tests/sweeps/test_cuts.py", "tests/core/test_wire.py"
-SECURE = "tests/agent/test_private.py"
+SECURE, STUCK = "tests/agent/test_private.py", "tests/agent/test_stuck.py"
 
 GUARDS = (
     Guard(
@@ -76,16 +76,44 @@ GUARDS = (
     Guard(
         name="lease: nobody there, so it ends",
         file="agent/keeper.py",
-        text="if self.main and self.lease.left < 0 and self.lease.seconds and not self.deadline_kill:",
-        instead="if False:",
+        text="elif self.main and self.lease.left < 0 and self.lease.seconds and not self.ending.kill_at:",
+        instead="elif False:",
         test=f"{ENDS}::test_a_run_without_a_launcher_ends_with_its_lease",
     ),
     Guard(
         name="lease before Go: prepared and forgotten rolls back",
         file="agent/keeper.py",
-        text="if not self.main and self.lease.left < 0:",
+        text="if not self.main and not self.exited and self.lease.left < 0:",
         instead="if False:",
         test=f"{ENDS}::test_a_host_that_is_prepared_and_never_told_to_go_rolls_back",
+    ),
+    Guard(
+        name="lease: an old heartbeat does not renew it",
+        file="agent/keeper.py",
+        text='self.lease.renew(min(lease.now(), float(message.get("at", lease.now()))))',
+        instead="self.lease.renew(lease.now())",
+        test=f"{STUCK}::test_heartbeats_from_before_a_freeze_do_not_renew_the_lease",
+    ),
+    Guard(
+        name="a process is gone when its last thread is",
+        file="agent/procs.py",
+        text="return len(threads_of(pid)) > 1",
+        instead="return False",
+        test=f"{STUCK}::test_a_process_whose_first_thread_has_exited_is_not_called_gone",
+    ),
+    Guard(
+        name="the relay waits for no child of a question",
+        file="agent/questions.py",
+        text="os.waitpid(child, os.WNOHANG)",
+        instead="os.waitpid(child, 0)",
+        test=f"{STUCK}::test_a_question_whose_child_cannot_be_collected_holds_up_nobody",
+    ),
+    Guard(
+        name="no progress: a link that comes back resets no deadline",
+        file="supervise.py",
+        text="if _overdue(state, since, whole + patience):",
+        instead="if False:",
+        test="tests/core/test_progress.py::test_a_host_whose_link_returns_without_progress_is_given_up_in_time",
     ),
     Guard(
         name="guardian: the launcher was killed",
@@ -138,9 +166,9 @@ GUARDS = (
     ),
     Guard(
         name="grace of the whole tree: a checkpoint below a wrapper that died",
-        file="agent/keeper.py",
-        text="        if not self.deadline_kill:\n            self.deadline_kill = time.monotonic() + LEFTOVER_SECONDS",
-        instead="        self.deadline_kill = time.monotonic()",
+        file="agent/ending.py",
+        text="self.kill_at = self.kill_at or lease.now() + LEFTOVER_SECONDS",
+        instead="self.kill_at = lease.now()",
         test=f"{ENDS}::test_a_stop_gives_the_time_to_save",
     ),
     Guard(
@@ -153,8 +181,8 @@ GUARDS = (
     Guard(
         name="mark: what a dead keeper leaves is found by its environment",
         file="agent/relay.py",
-        text="procs.kill_all(lambda: procs.marked(self.mark), 20.0)",
-        instead="(0, [])",
+        text="Sweep(lambda: procs.marked(self.mark), UNKILLABLE_SECONDS)",
+        instead="Sweep(lambda: [], UNKILLABLE_SECONDS)",
         test=f"{ENDS}::test_the_same_is_told_to_a_later_connection",
     ),
     Guard(

@@ -76,7 +76,7 @@ class Audience:
         except (OSError, frames.BadFrame):
             messages = None
         if messages is None:
-            self._drop(descriptor)
+            self.drop(descriptor)
             return []
         return list(messages)
 
@@ -87,7 +87,7 @@ class Audience:
         except OSError:
             sent = 0
         if sent != len(data) and client.fileno() in self.clients:
-            self._drop(client.fileno())
+            self.drop(client.fileno())
 
     def _tell_sizes(self, descriptor: int) -> None:
         """The sizes that have changed since this relay was told."""
@@ -98,7 +98,10 @@ class Audience:
                 told[number] = size
                 self._tell(client, {"t": "size", "stream": number, "size": size})
 
-    def _drop(self, descriptor: int) -> None:
+    def drop(self, descriptor: int) -> None:
+        """Close one relay's connection."""
+        if descriptor not in self.clients:
+            return
         client, _, _ = self.clients.pop(descriptor)
         self.poll.unregister(descriptor)
         client.close()

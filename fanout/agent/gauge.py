@@ -12,10 +12,11 @@ import select
 import signal
 import time
 
-from . import spawn
+from . import procs, spawn
 
 EVERY_SECONDS = 5.0
 TOOL_SECONDS = 4.0
+STOP_SECONDS = 0.5
 SHARE = 20  # a measurement that takes a second is followed by twenty without one
 LONGEST_PAUSE = 600.0
 PLACES = ":/usr/bin:/usr/local/cuda/bin:/opt/rocm/bin:/usr/local/sbin"
@@ -61,11 +62,11 @@ class Gauge:
         return [json.loads(line.decode()) for line in lines]
 
     def stop(self) -> None:
-        """Enough: nothing of it is left afterwards."""
+        """End the measuring child. It dies with the relay where it hangs in the kernel now."""
         if self._child:
             os.close(self._reader)
             os.kill(self._child, signal.SIGKILL)
-            os.waitpid(self._child, 0)
+            procs.collect(self._child, STOP_SECONDS)
             self._reader, self._child = -1, 0
 
 

@@ -9,15 +9,17 @@ One thread and one poll loop: PDEATHSIG goes by thread, and there is nothing her
 
 from __future__ import annotations
 
+import json
 import os
 import select
 import signal
 import socket
-import time
 
-from . import frames, joining, place, procs, record, rest, spawn, spool
+from . import ending, frames, joining, lease, place, procs, record, rest, spawn, spool
 from .audience import Audience
+from .ending import Ending
 from .lease import Lease
+from .oom import OomWatch
 
 TYPE_CHECKING = False  # what typing says, without the price of importing it on a host
 if TYPE_CHECKING:
@@ -27,9 +29,8 @@ if TYPE_CHECKING:
     from .rest import Rest
 
 DRAIN = 1 << 20  # the most we read from the pipe before we look at anything else
-LEFTOVER_SECONDS = 1.0  # what train.sh leaves behind when it ends by itself gets this long to go
-UNKILLABLE_SECONDS = 20.0
 SCAN_SECONDS = 0.1  # how often the tree is looked at while it is being ended
+LOOK_SECONDS = 2.0  # the longest wait: a machine that was suspended wakes no poll, and its lease may be over
 
 
 class Keeper:
@@ -49,12 +50,13 @@ class Keeper:
         self.joining = joining.Joining(spec["port"]) if spec.get("port") else None
         self.pipe = -1
         self.main = 0
+        self.starting = -1  # a pipe that ends when train.sh has begun, or tells why it could not
         self.exited = False
         self.unasked = ""  # why we ended it by ourselves
-        self.deadline_term = 0.0  # when descendants outside train.sh's group get a TERM of their own
-        self.deadline_kill = 0.0  # when KILL comes; 0: nothing is being ended
+        self.signalled = ""  # a signal that somebody sent to us, until the loop comes to it
+        self.ending = Ending(spec["mark"])
         self.lease = Lease(spec["lease"])
-        self.ooms = procs.oom_kills()
+        self.oom = OomWatch()
         self.done = False
         self.rest: Rest | None = None  # what keeps us here after the end
         self.farewell = False  # the launcher has all it wants: the directory goes when we do
@@ -71,37 +73,49 @@ class Keeper:
         signal.set_wakeup_fd(self.wake_write, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda number, frame: None)
         for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-            signal.signal(
-                number, lambda number, frame: self._stop_unasked("the keeper got %s" % signal.Signals(number).name)
-            )
+            signal.signal(number, self._note_signal)
         self.status.note(phase="prepared", keeper=os.getpid())
         self.poll.register(self.wake_read, select.POLLIN)
         while not self.done:
             for descriptor, events in self.poll.poll(self._wait_ms()):
                 self._ready(descriptor, events)
             self._reap()
+            if self.signalled:
+                name, self.signalled = self.signalled, ""
+                self._stop_unasked("the keeper got %s" % name, self.spec["grace"])
+            if self.main and not self.exited:
+                self.oom.look(os.getpid())
             self._deadlines()
             self._look_after_spool()
             self._look_at_ranks()
             self._look_at_port()
             self._offer()
 
+    def _note_signal(self, number: int, frame: object) -> None:
+        """Leave it to the loop: a handler runs between any two statements, also between the fork of train.sh and its pid."""
+        self.signalled = signal.Signals(number).name
+
     def _ready(self, descriptor: int, events: int) -> None:
         if descriptor == self.wake_read:
             os.read(self.wake_read, 4096)
         elif descriptor == self.pipe:
             self._drain()
+        elif descriptor == self.starting:
+            self._began()
         else:
             for message in self.audience.ready(descriptor, events, self._story()):
-                self._obey(message)
+                try:
+                    self._obey(message)
+                except (KeyError, TypeError, ValueError):
+                    self.audience.drop(descriptor)  # a message that cannot be read ends its connection, not the run
 
     def _wait_ms(self) -> float:
         """How long nothing can happen by itself."""
-        if self.deadline_kill or self.ranks is not None:
+        if self.ending.kill_at or self.ranks is not None:
             return SCAN_SECONDS * 1000
-        seconds = 1.0 if self.rest is not None else 60.0
+        seconds = LOOK_SECONDS if self.rest is None else 1.0
         if self.rest is None and (self.lease.seconds or not self.main):
-            seconds = max(0.05, self.lease.left)
+            seconds = min(seconds, max(0.05, self.lease.left))
         if self.main and self.joining is not None and not self.joining.over:
             seconds = min(seconds, max(0.05, self.joining.wait))
         if self.spool.waits or self.spool.only_here:
@@ -122,7 +136,7 @@ class Keeper:
             yield {"t": "trimming"}
         yield from self._cramped()
         yield {"t": "prepared", "pid": os.getpid()}
-        if self.main:
+        if self.main and "main" in self.status.facts:
             yield {"t": "started", "pid": self.main}
         if self.joining is not None and self.joining.how:
             yield {"t": "joined", "how": self.joining.how}
@@ -134,7 +148,7 @@ class Keeper:
             yield dict(self.status.facts["gone"], t="gone")
 
     def _obey(self, message: dict) -> None:
-        self.lease.renew()
+        self.lease.renew(min(lease.now(), float(message.get("at", lease.now()))))
         operation = message.get("op")
         if operation == "beat" and "have" in message:
             self.spool.acknowledge(message["have"])
@@ -153,16 +167,6 @@ class Keeper:
             sizes.update(self.ranks.sizes)
         return sizes
 
-    def _follow_ranks(self, environment: dict) -> None:
-        """Have torchrun write a file per rank, unless the plan or the environment has other wishes."""
-        if self.spec.get("ranks", -1) < 0:
-            return
-        from . import ranklogs  # not compiled on hosts that do not need it
-
-        self.notice = ranklogs.cramped(self.directory)
-        if not self.notice and ranklogs.steer(environment, self.directory):
-            self.ranks = ranklogs.RankLogs(self.directory, self.spec["ranks"])
-
     def _look_at_ranks(self, final: bool = False) -> None:
         for stream in self.ranks.look(os.getpid(), final) if self.ranks is not None else ():
             self.audience.tell(stream)
@@ -175,30 +179,48 @@ class Keeper:
     # -- train.sh
 
     def go(self, env: dict) -> None:
-        """Start train.sh, once: a second Go (a retry whose answer was lost) changes nothing."""
+        """Start train.sh, once: a second Go (a retry whose answer was lost) changes nothing.
+
+        A Go that has waited for us for longer than the lease starts nothing: its launcher may have given us up.
+        """
         if self.main or self.exited or self.done:
             return
         cwd = self.spec["cwd"]
-        self.pipe, write = spawn.pipe()
-        try:
-            environment = spawn.environment(dict(os.environ), env, cwd)
-            self._follow_ranks(environment)
-            if self.spec.get("stacks"):
-                from . import shim  # likewise
+        environment = spawn.environment(dict(os.environ), env, cwd)  # may wait for a file server
+        if self.spec.get("ranks", -1) >= 0:
+            from . import ranklogs  # not compiled on hosts that do not need it
 
-                shim.put(environment, self.directory)
-            self.main = spawn.start(self.spec["argv"], environment, cwd, write)
-        except OSError as error:
-            code = 127 if isinstance(error, FileNotFoundError) else 126
-            self._exited({"code": code, "signal": None, "why": "%s: %s" % (error.filename, error.strerror)})
-            self._finish([], 0)
+            self.ranks, self.notice = ranklogs.follow(self.directory, self.spec["ranks"], environment)
+        if self.spec.get("stacks"):
+            from . import shim  # likewise
+
+            shim.put(environment, self.directory)
+        if self.lease.left < 0:
             return
+        self.pipe, write = spawn.pipe()
+        self.poll.register(self.pipe, select.POLLIN)
+        try:
+            self.main, self.starting = spawn.start(self.spec["argv"], environment, cwd, write)
+            self.poll.register(self.starting, select.POLLIN)
+        except OSError as error:  # no process can be made
+            self._exited({"code": 126, "signal": None, "why": "%s: %s" % (self.spec["argv"][0], error.strerror)})
         finally:
             os.close(write)
-        self.poll.register(self.pipe, select.POLLIN)
+
+    def _began(self) -> None:
+        """Read how the start went: an end without a word means that execve succeeded."""
+        trouble = os.read(self.starting, 65536)
+        self.poll.unregister(self.starting)
+        os.close(self.starting)
+        self.starting = -1
+        if trouble:
+            self._exited(json.loads(trouble.decode()))
+            return
         self.status.note(phase="running", main=self.main)
         for message in (*self._cramped(), {"t": "started", "pid": self.main}):
             self.audience.tell(message)
+        if self.ending.asked:  # before there was a group to end
+            ending.terminate_group(self.main, self.exited)
 
     def _drain(self) -> None:
         """What the run wrote, into the log; bounded, so that a flood cannot keep us from hearing a stop."""
@@ -247,6 +269,10 @@ class Keeper:
             yield {"t": "cramped", "message": notice}
 
     def _reap(self) -> None:
+        if self.main and not self.exited and procs.has_ended(self.main):
+            if self.starting >= 0:
+                self._began()
+            self.oom.note_end(self.main)
         for ended in procs.reap():
             if ended is not None and ended[0] == self.main and not self.exited:
                 self._exited(dict(procs.signalled(ended[1]), why=""))
@@ -254,71 +280,42 @@ class Keeper:
     def _exited(self, how: dict) -> None:
         self.exited = True
         how["why"] = how["why"] or self.unasked
-        how["oom"] = procs.oom_kills() > self.ooms
+        how["oom"] = self.oom.killed()
         self.status.note(phase="exited", exited=how)
         self._look_at_ranks()
         self._offer()
         self.audience.tell(dict(how, t="exited"))
-        if not self.deadline_kill:
-            self.deadline_kill = time.monotonic() + LEFTOVER_SECONDS
+        self.ending.follow()
 
     # -- ending
 
-    def _stop_unasked(self, why: str) -> None:
+    def _stop_unasked(self, why: str, grace: float) -> None:
         """A stop that no launcher asked for is told with the end, whatever exit status the script makes of its TERM."""
         self.unasked = self.unasked or why
-        self.stop(self.spec["grace"], why)
+        self.stop(grace, why)
 
     def stop(self, grace: float, why: str) -> None:
-        """TERM to train.sh's group; torchrun passes it on to its workers, so they get none from us at first."""
-        now = time.monotonic()
-        if not self.main:
+        """End the tree within the grace, and then by KILL; what was never started is over at once."""
+        if not self.main and not self.exited and self.rest is None:
             self._finish([], 0)
-            return
-        first = not self.deadline_term
-        self.deadline_kill = min(self.deadline_kill or now + grace, now + grace)
-        if first:
-            self.deadline_term = now + grace / 2
+        elif self.ending.ask(grace):
             self.status.note(stopped=why)
-            for number in (signal.SIGTERM, signal.SIGCONT):
-                try:
-                    os.killpg(self.main, number)
-                except (ProcessLookupError, PermissionError):
-                    break  # the group has ended already
+            if self.starting < 0:
+                ending.terminate_group(self.main, self.exited)
 
     def _deadlines(self) -> None:
         if self.rest is not None:
             self._look_at_rest(self.rest)
             return
-        now = time.monotonic()
-        if self.main and self.lease.left < 0 and self.lease.seconds and not self.deadline_kill:
-            self._stop_unasked("no launcher for %g s: %s" % (self.lease.seconds, frames.LEASE_OVER))
-        if not self.main and self.lease.left < 0:
+        if not self.main and not self.exited and self.lease.left < 0:
             self._finish([], 0)  # prepared, and the launcher never came back
-        if not self.deadline_kill or self.done:
-            return
-        alive = procs.descendants(os.getpid())
-        if not alive and self.exited:
-            self._finish([], 0)
-        elif now >= self.deadline_kill:
-            self._sweep()
-        elif self.deadline_term and now >= self.deadline_term:
-            self.deadline_term = self.deadline_kill
-            for pid in alive:
-                seen = procs.stat_of(pid)
-                if seen and seen[2] != self.main:
-                    procs.send(pid, signal.SIGTERM)
-                    procs.send(pid, signal.SIGCONT)
-
-    def _sweep(self) -> None:
-        """KILL, whatever it takes, and look until nothing is left."""
-        killed, left = procs.kill_all(self._ours, UNKILLABLE_SECONDS, self._reap)
-        if not self.exited:
-            self._exited({"code": None, "signal": None, "why": "it could not be ended"})
-        self._finish(left, killed)
-
-    def _ours(self) -> list:
-        return sorted(set(procs.descendants(os.getpid())) | set(procs.marked(self.spec["mark"])))
+        elif self.main and self.lease.left < 0 and self.lease.seconds and not self.ending.kill_at:
+            why = "no launcher for %g s: %s" % (self.lease.seconds, frames.LEASE_OVER)
+            self._stop_unasked(why, max(0.0, self.spec["grace"] + self.lease.left))  # less what passed in suspend
+        elif self.ending.step(self.main, self.exited):
+            if not self.exited:
+                self._exited({"code": None, "signal": None, "why": "it could not be ended"})
+            self._finish(self.ending.left, self.ending.killed)
 
     def _finish(self, left: list, killed: int) -> None:
         """Everything has ended: the last bytes, the record, the word to the relays; then the loop is over."""

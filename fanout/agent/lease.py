@@ -1,12 +1,21 @@
-"""How long a keeper goes on without a launcher, and whether one listens: both from when it last said anything."""
+"""How long a keeper goes on without a launcher, and whether one listens: both from when it last sent anything.
+
+The clock is CLOCK_BOOTTIME, which goes on while the machine sleeps. What counts is when the launcher's frame reached
+this host, not when the keeper came to read it: a keeper that was stopped may find a long queue of heartbeats.
+"""
 
 from __future__ import annotations
 
 import time
 
-UNSTARTED_SECONDS = 60.0  # what is prepared and never told to go rolls back soon, whatever its lease
-DEAF_SECONDS = 15.0  # a launcher says something every five
-UNFETCHED_SECONDS = 3600.0  # without a lease nobody is expected back soon
+UNSTARTED_SECONDS = 60.0  # a prepared run that gets no Go is rolled back soon, whatever its lease
+DEAF_SECONDS = 15.0  # a launcher sends something every five
+UNFETCHED_SECONDS = 3600.0  # without a lease no launcher is expected back soon
+
+
+def now() -> float:
+    """Return seconds since boot, those in suspend included."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class Lease:
@@ -14,20 +23,22 @@ class Lease:
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
-        self.heard = time.monotonic()
+        self.heard = now()
         self.until = self.heard + min(seconds or UNSTARTED_SECONDS, UNSTARTED_SECONDS)
 
-    def renew(self) -> None:
-        self.heard = time.monotonic()
-        self.until = self.heard + (self.seconds or UNSTARTED_SECONDS)
+    def renew(self, at: float) -> None:
+        """Note that a frame of the launcher reached this host at ``at``; an older one than the last changes nothing."""
+        if at > self.heard:
+            self.heard = at
+            self.until = at + (self.seconds or UNSTARTED_SECONDS)
 
     @property
     def left(self) -> float:
-        return self.until - time.monotonic()
+        return self.until - now()
 
     @property
     def silence(self) -> float:
-        return time.monotonic() - self.heard
+        return now() - self.heard
 
     @property
     def listened(self) -> bool:

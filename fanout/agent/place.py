@@ -162,7 +162,7 @@ def runs(root: str) -> list:
 def _is_run(directory: str) -> bool:
     """Return whether a keeper of ours made the directory: it is no link and holds a status, allocated whole."""
     status = _own_file(os.path.join(directory, "status"))
-    return _own_directory(directory) and status is not None and status.st_size >= record.STATUS_BYTES
+    return _own_directory(directory) and status is not None and status.st_size >= record.LEAST_BYTES
 
 
 def _own_file(path: str) -> Optional[os.stat_result]:

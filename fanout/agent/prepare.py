@@ -11,9 +11,15 @@ import os
 import socket
 import sys
 import time
+import traceback
 
-from . import place, record
+from . import place, procs, record, sweep
 
+TYPE_CHECKING = False  # what typing says, without the price of importing it on a host
+if TYPE_CHECKING:
+    from .keeper import Keeper
+
+FAULT_SECONDS = 20.0  # how long a keeper that failed tries to end its tree
 FETCHED_SECONDS = 30.0  # a launcher that lives has dialled again by then
 TWIN_SECONDS = 10.0  # how long a start of the same run on this host may take, before it is taken for another node's
 
@@ -125,7 +131,16 @@ def _keeper(spec: dict, root: str, unborn: str, word: int) -> None:
         os.write(word, json.dumps(_no_room(error, root)).encode())
         os._exit(0)
     _let_go_of(word)
-    kept.serve()
+    _keep(kept)
+
+
+def _keep(kept: Keeper) -> None:
+    """Serve the run to its end; a fault of ours is written down for the next relay, and leaves no process behind."""
+    try:
+        kept.serve()
+    except Exception:
+        kept.status.note(fault=record.brief(traceback.format_exc()))
+        sweep.kill_all(lambda: procs.descendants(os.getpid()), FAULT_SECONDS)
 
 
 def _make(root: str, unborn: str) -> None:

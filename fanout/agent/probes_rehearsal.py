@@ -172,10 +172,11 @@ def _run(argv: list[str], env: dict[str, str], cwd: str, output: int, seconds: f
     deadline = time.monotonic() + seconds
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
     resource.setrlimit(resource.RLIMIT_FSIZE, (_LARGEST, _LARGEST))
-    try:
-        script = spawn.start(argv, env, cwd, output)
-    except OSError as error:
-        raise NotHad("%s: %s" % (argv[0], error.strerror)) from None
+    script, began = spawn.start(argv, env, cwd, output)
+    with open(began, "rb") as file:
+        trouble = file.read()
+    if trouble:
+        raise NotHad(json.loads(trouble.decode())["why"])
     status = None
     while True:
         try:

@@ -10,7 +10,7 @@ import os
 import socket
 import subprocess
 
-from . import frames, place, prepare, procs, record
+from . import frames, place, prepare, procs, record, sweep
 from .probes_host import age_of
 from .probes_tools import read
 
@@ -133,10 +133,10 @@ def _processes(kept: set[tuple[str, int]]) -> list[dict[str, Any]]:
     for pid in procs.all_pids():
         run, node = procs.mark_of(pid)
         seen = procs.stat_of(pid)
-        if not run or not seen or seen[0] in "ZX" or pid == os.getpid():
+        if not run or not seen or not procs.runs(pid, seen[0]) or pid == os.getpid():
             continue
         keeper = (run, node) in kept or _has_keeper(pid)
-        if not keeper and not _same(pid, seen[3]):
+        if not keeper and not procs.is_running(pid, seen[3]):
             continue  # it ended while we looked: a shell in a loop has such children all the time
         found.append(dict(procs.describe(pid), run=run, node=node, start=seen[3], age=age_of(pid), kept=keeper))
     memory = _gpu_memory() if found else {}
@@ -163,12 +163,6 @@ def _has_keeper(pid: int) -> bool:
         if not procs.stat_of(pid):
             return False
     return True
-
-
-def _same(pid: int, start: int) -> bool:
-    """Does the process still live, and is it the same? A pid alone may have become somebody else's."""
-    seen = procs.stat_of(pid)
-    return bool(seen) and seen[3] == start and seen[0] not in "ZX"
 
 
 def _gpu_memory() -> dict[int, int]:
@@ -203,11 +197,11 @@ def ask_clean(args: dict[str, Any]) -> dict[str, Any]:
     def of_run(run: str, node: int) -> Callable[[], list[int]]:
         return lambda: procs.marked(["FANOUT_RUN_ID=%s" % run, "FANOUT_NODE=%d" % node])
 
-    killed, _ = procs.kill_all(find, KILL_SECONDS)
+    killed, _ = sweep.kill_all(find, KILL_SECONDS)
     for root in place.existing():
         for run, node in place.runs(root):
             if (run, node) in ended - kept:
-                more, left = procs.kill_all(of_run(run, node), KILL_SECONDS)
+                more, left = sweep.kill_all(of_run(run, node), KILL_SECONDS)
                 killed += more
                 if not left:
                     place.remove_run(root, run, node)
@@ -217,4 +211,4 @@ def ask_clean(args: dict[str, Any]) -> dict[str, Any]:
 
 def _ours(pid: int, start: int) -> bool:
     """Is it still the process that was listed, and nobody's?"""
-    return _same(pid, start) and bool(procs.mark_of(pid)[0]) and not _has_keeper(pid)
+    return procs.is_running(pid, start) and bool(procs.mark_of(pid)[0]) and not _has_keeper(pid)

@@ -8,12 +8,7 @@ subreaper, the proof that no descendant is left.
 from __future__ import annotations
 
 import os
-import signal
 import time
-
-TYPE_CHECKING = False  # what typing says, without the price of importing it on a host
-if TYPE_CHECKING:
-    from typing import Callable
 
 
 def stat_of(pid: int) -> tuple:
@@ -26,12 +21,29 @@ def stat_of(pid: int) -> tuple:
     return rest[0].decode(), int(rest[1]), int(rest[2]), int(rest[19])
 
 
+def runs(pid: int, state: str) -> bool:
+    """Return whether the process of this state has a thread that has not exited.
+
+    The first thread of a killed process becomes a zombie at once. Its other threads may still wait in the kernel and
+    hold a GPU or a port; only when the last of them is gone can the parent collect the process.
+    """
+    if state not in "ZX":
+        return True
+    return len(threads_of(pid)) > 1
+
+
+def is_running(pid: int, start: int) -> bool:
+    """Return whether the process that began at ``start`` (ticks) still runs. A pid alone may belong to another by now."""
+    seen = stat_of(pid)
+    return bool(seen) and seen[3] == start and runs(pid, seen[0])
+
+
 def all_pids() -> list:
     return [int(name) for name in os.listdir("/proc") if name.isdigit()]
 
 
 def descendants(root: int) -> list:
-    """Living processes below ``root`` (zombies left out), parents before children."""
+    """Return the running processes below ``root``, parents before children. Zombies without threads are left out."""
     children: dict = {}
     states = {}
     for pid in all_pids():
@@ -44,9 +56,25 @@ def descendants(root: int) -> list:
     while queue:
         pid = queue.pop(0)
         queue.extend(children.get(pid, ()))
-        if states[pid] not in "ZX":
+        if runs(pid, states[pid]):
             found.append(pid)
     return found
+
+
+def environ_of(pid: int) -> bytes:
+    """Return the environment block of a process. Raises OSError.
+
+    A first thread that has exited has none any more; the threads that it left behind still do.
+    """
+    with open("/proc/%d/environ" % pid, "rb") as file:
+        block = file.read()
+    for thread in [] if block else threads_of(pid):
+        try:
+            with open("/proc/%d/task/%d/environ" % (pid, thread), "rb") as file:
+                block = block or file.read()
+        except OSError:
+            continue
+    return block
 
 
 def marked(mark: list) -> list:
@@ -59,12 +87,11 @@ def marked(mark: list) -> list:
         try:
             if os.stat("/proc/%d" % pid).st_uid != os.getuid():
                 continue
-            with open("/proc/%d/environ" % pid, "rb") as file:
-                entries = set(file.read().split(b"\0"))
+            entries = set(environ_of(pid).split(b"\0"))
         except OSError:
             continue
         seen = stat_of(pid)
-        if seen and seen[0] not in "ZX" and all(entry in entries for entry in wanted):
+        if seen and runs(pid, seen[0]) and all(entry in entries for entry in wanted):
             found.append(pid)
     return found
 
@@ -74,8 +101,7 @@ def mark_of(pid: int) -> tuple:
     try:
         if os.stat("/proc/%d" % pid).st_uid != os.getuid():
             return "", 0
-        with open("/proc/%d/environ" % pid, "rb") as file:
-            env = dict(entry.partition(b"=")[::2] for entry in file.read().split(b"\0"))
+        env = dict(entry.partition(b"=")[::2] for entry in environ_of(pid).split(b"\0"))
     except OSError:
         return "", 0
     node = env.get(b"FANOUT_NODE", b"")
@@ -85,18 +111,34 @@ def mark_of(pid: int) -> tuple:
 def describe(pid: int) -> dict:
     """What a person needs to know of a process that will not die."""
     seen = stat_of(pid)
-    command = command_of(pid) or _read("/proc/%d/comm" % pid).strip()
-    return {"pid": pid, "state": seen[0] if seen else "?", "wchan": _read("/proc/%d/wchan" % pid), "cmd": command[:300]}
+    state, where = seen[0] if seen else "?", "/proc/%d" % pid
+    if state in "ZX":  # its first thread has exited: one that has not shows where the process waits
+        for thread in threads_of(pid):
+            words = read_text("%s/task/%d/stat" % (where, thread)).rpartition(")")[2].split()
+            if words and words[0] not in "ZX":
+                state, where = words[0], "%s/task/%d" % (where, thread)
+                break
+    command = command_of(pid) or read_text("/proc/%d/comm" % pid).strip()
+    return {"pid": pid, "state": state, "wchan": read_text(where + "/wchan"), "cmd": command[:300]}
+
+
+def threads_of(pid: int) -> list:
+    """Return the ids of the threads of a process, exited ones that nobody has collected among them."""
+    try:
+        return [int(name) for name in os.listdir("/proc/%d/task" % pid)]
+    except OSError:
+        return []
 
 
 def command_of(pid: int) -> str:
-    return _read("/proc/%d/cmdline" % pid).replace("\0", " ").strip()
+    return read_text("/proc/%d/cmdline" % pid).replace("\0", " ").strip()
 
 
-def _read(path: str) -> str:
+def read_text(path: str, most: int = 4096) -> str:
+    """Return what a small file of the kernel holds; "" where it cannot be read."""
     try:
         with open(path, "rb") as file:
-            return file.read(4096).decode("utf-8", "replace")
+            return file.read(most).decode("utf-8", "replace")
     except OSError:
         return ""
 
@@ -106,6 +148,23 @@ def send(pid: int, number: int) -> None:
         os.kill(pid, number)
     except (ProcessLookupError, PermissionError):
         pass  # gone already, or not ours to signal: the look afterwards tells
+
+
+def has_ended(child: int) -> bool:
+    """Return whether a child has ended; it is not collected, so /proc still has it."""
+    try:
+        return os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    except ChildProcessError:
+        return False
+
+
+def childless() -> bool:
+    """Return whether this process has no child at all: for a subreaper, the proof that no descendant is left."""
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return True
+    return False
 
 
 def reap() -> list:
@@ -122,37 +181,6 @@ def reap() -> list:
         ended.append((pid, status))
 
 
-def kill_all(find: Callable[[], list], seconds: float, on_reap: Callable[[], None] | None = None) -> tuple:
-    """End everything that ``find()`` returns; (how many were killed, those that would not die).
-
-    Stop first, so that a process that forks in a loop holds still, until no new one turns up; then KILL; then look
-    again. ``on_reap`` is called between rounds, for a subreaper to collect its dead.
-    """
-    killed: set = set()
-    deadline = time.monotonic() + seconds
-    pause = 0.002
-    while True:
-        stopped: set = set()
-        while True:
-            fresh = [pid for pid in find() if pid not in stopped]
-            if not fresh:
-                break
-            for pid in fresh:
-                send(pid, signal.SIGSTOP)
-            stopped.update(fresh)
-        for pid in stopped:
-            send(pid, signal.SIGKILL)
-        killed |= stopped
-        if on_reap is not None:
-            on_reap()
-        if not stopped:
-            return len(killed), []
-        if time.monotonic() > deadline:
-            return len(killed), [pid for pid in find() if stat_of(pid)]
-        time.sleep(pause)  # nothing wakes us when a process that is not our child goes
-        pause = min(pause * 2, 0.2)
-
-
 def signalled(status: int) -> dict:
     """A wait status as exactly one of code and signal."""
     if os.WIFSIGNALED(status):
@@ -160,13 +188,11 @@ def signalled(status: int) -> dict:
     return {"code": os.WEXITSTATUS(status), "signal": None}
 
 
-def oom_kills() -> int:
-    """How many processes the kernel has killed for memory on this host since boot (/proc/vmstat)."""
-    try:
-        with open("/proc/vmstat", "rb") as file:
-            for line in file:
-                if line.startswith(b"oom_kill "):
-                    return int(line.split()[1])
-    except OSError:
-        pass
-    return 0
+def collect(pid: int, seconds: float) -> bool:
+    """Wait for a killed child for at most ``seconds``; return whether it has ended. One that hangs in the kernel has not."""
+    until = time.monotonic() + seconds
+    while not os.waitpid(pid, os.WNOHANG)[0]:
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.005)
+    return True

@@ -11,7 +11,7 @@ import os
 import signal
 import time
 
-from . import procs
+from . import frames, procs
 
 TYPE_CHECKING = False  # what typing says, without the price of importing it on a host
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ class Questions:
     def __init__(self, tell: Callable[[dict], None]) -> None:
         self._tell = tell
         self._open: dict = {}
+        self._dying: list = []  # killed children: one that hangs in the kernel ends when the kernel lets it go
 
     def descriptors(self) -> list:
         """What to wait for."""
@@ -46,12 +47,13 @@ class Questions:
     def hear(self, ready: list) -> None:
         """Pass on what has been answered; give up what took too long."""
         now = time.monotonic()
+        self._reap()
         for number, question in list(self._open.items()):
             if question[0] in ready:
                 data = os.read(question[0], 262144)
                 *lines, question[3] = (question[3] + data).split(b"\n")
                 for line in lines:
-                    self._tell(dict(json.loads(line.decode()), t="answer", id=number))
+                    self._tell(dict(_parse_answer(line), t="answer", id=number))
                 if not data:
                     self.cancel(number)
             elif now >= question[2]:
@@ -63,7 +65,20 @@ class Questions:
         if question is not None:
             os.close(question[0])
             procs.send(question[1], signal.SIGKILL)
-            os.waitpid(question[1], 0)
+            self._dying.append(question[1])
+            self._reap()
+
+    def _reap(self) -> None:
+        """Collect the killed children that have ended; wait for none."""
+        self._dying = [child for child in self._dying if not os.waitpid(child, os.WNOHANG)[0]]
+
+
+def _parse_answer(line: bytes) -> dict:
+    """Return the answer in a line of a child's; one that fits in no frame is replaced by an error that says so."""
+    if len(line) > frames.MAX_BODY - 1024:
+        return {"value": None, "error": "an answer of %d bytes is too long to be sent" % len(line)}
+    answer: dict = json.loads(line.decode())
+    return answer
 
 
 def _load(what: str) -> None:

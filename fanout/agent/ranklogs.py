@@ -94,7 +94,7 @@ class RankLogs:
         if attempt not in ("", "0"):
             name += " attempt " + attempt
         self.names[number], self.paths[number] = name, path
-        os.write(self._list, ("%d\t%s\t%s\n" % (number, name, path)).encode())
+        os.write(self._list, os.fsencode("%d\t%s\t%s\n" % (number, name, path)))
         return number
 
 
@@ -113,13 +113,20 @@ def listed(directory: str) -> dict:
     return streams
 
 
+def follow(directory: str, first: int, environment: dict) -> tuple:
+    """Have torchrun write a file per rank, unless the environment says otherwise; return (RankLogs or None, notice)."""
+    notice = cramped(directory)
+    if not notice and steer(environment, directory):
+        return RankLogs(directory, first), ""
+    return None, notice
+
+
 def ranks_of(keeper: int) -> dict:
     """Local rank -> global rank, as the running workers below the keeper have it in their environment."""
     found = {}
     for pid in procs.descendants(keeper):
         try:
-            with open("/proc/%d/environ" % pid, "rb") as file:
-                env = dict(entry.partition(b"=")[::2] for entry in file.read().split(b"\0"))
+            env = dict(entry.partition(b"=")[::2] for entry in procs.environ_of(pid).split(b"\0"))
             found[int(env[b"LOCAL_RANK"])] = int(env[b"RANK"])
         except (OSError, KeyError, ValueError):
             continue  # not a worker, or gone

@@ -1,7 +1,7 @@
 """The record of a run on its host: the log files and the status, made so that a full disk cannot eat the ending.
 
-``status`` is 4 KiB, allocated before anything starts: writing how it ended needs no free block. A log that cannot be
-written is somebody else's to keep (see ``spool``).
+``status`` has its blocks before anything starts: writing how it ended needs no free one, and what is too long for it is
+cut. A log that cannot be written is somebody else's to keep (see ``spool``).
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ import json
 import os
 import time
 
-STATUS_BYTES = 4096
+STATUS_BYTES = 16384
+LEAST_BYTES = 4096  # what keepers of every version have allocated
+LONGEST_TEXTS = (1000, 300, 100, 30)  # what long texts are cut to, as far as it takes
 _REFUSES = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG, errno.EROFS)
 
 
@@ -24,21 +26,60 @@ class Status:
         )
         os.posix_fallocate(self._file, 0, STATUS_BYTES)
         self.facts: dict = {}
+        self._written = 0
 
     def note(self, **facts: object) -> None:
         """Add facts and write them down."""
         self.facts.update(facts)
-        text = json.dumps(self.facts).encode()
-        if len(text) > STATUS_BYTES:
-            text = json.dumps(dict(self.facts, gone=dict(self.facts.get("gone", {}), left=[]))).encode()
-        os.pwrite(self._file, text.ljust(STATUS_BYTES), 0)
+        text = _fitting(self.facts)
+        os.pwrite(self._file, text.ljust(self._written), 0)  # no longer than it must be: one page is read whole or not
+        self._written = len(text)
+
+
+def _fitting(facts: dict) -> bytes:
+    """Return the facts as JSON that fits: texts are cut first, then what is left behind is only counted."""
+    text = json.dumps(facts).encode()
+    for longest in LONGEST_TEXTS:
+        if len(text) <= STATUS_BYTES:
+            return text
+        text = json.dumps(_cut(facts, longest)).encode()
+    if len(text) > STATUS_BYTES:
+        gone = dict(facts.get("gone", {}))
+        kept = dict(gone, left=gone.get("left", [])[:16]) if gone else gone
+        text = json.dumps(_cut(dict(facts, gone=kept) if gone else facts, LONGEST_TEXTS[-1])).encode()
+    return text
+
+
+def _cut(value: object, longest: int) -> object:
+    """Return the value with every text in it cut to ``longest`` characters; what begins a text names the cause."""
+    if isinstance(value, str) and len(value) > longest:
+        return value[: longest - 3] + "..."
+    if isinstance(value, dict):
+        return {key: _cut(item, longest) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_cut(item, longest) for item in value]
+    return value
+
+
+def brief(trace: str) -> str:
+    """Return a traceback in one line: the error, then where it was raised, innermost place first."""
+    lines = [line.strip() for line in trace.strip().splitlines()]
+    places = [line for line in lines if line.startswith("File ")]
+    return "; ".join([lines[-1][:500], *places[:-4:-1]]) if lines else ""
+
+
+def unknown_why(facts: dict) -> str:
+    """Return why the end of train.sh is not known, from the record of a keeper that wrote none."""
+    if facts.get("fault"):
+        return "the keeper on the host failed, which is a bug of fanout's: %s" % facts["fault"]
+    return "the keeper on the host died without a record"
 
 
 def read_status(directory: str) -> dict:
     """The facts that a keeper wrote, {} if it never came so far."""
     try:
         with open(os.path.join(directory, "status"), "rb") as file:
-            facts = json.loads(file.read(STATUS_BYTES).decode())
+            facts = json.loads(file.read(STATUS_BYTES).rstrip(b"\0").decode())
     except (OSError, ValueError):
         return {}
     return facts if isinstance(facts, dict) else {}

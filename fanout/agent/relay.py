@@ -11,10 +11,10 @@ import os
 import select
 import signal
 import socket
-import sys
 import time
 
-from . import frames, gauge, place, prepare, procs, questions, record, sources
+from . import frames, gauge, hello, lease, place, prepare, procs, questions, record, sources
+from .sweep import Sweep
 
 BEAT_SECONDS = 5.0
 DEAF_SECONDS = (
@@ -22,6 +22,9 @@ DEAF_SECONDS = (
 )
 BURST = 1 << 20  # log bytes sent between two looks at anything else
 PACE_SECONDS = 0.1  # between pieces of a log that trickles: views draw as often, and each piece has its price
+UNKILLABLE_SECONDS = 20.0  # how long a tree without a keeper may take to die
+SCAN_SECONDS = 0.1  # how often it is looked at meanwhile
+KEEPER_SECONDS = 5.0  # how long a keeper may take to make room for a frame: it was stopped, or hangs
 STREAM = 2048  # bytes of a piece beyond which it is no trickle: nobody reads so fast, and half as many pieces cost half
 
 
@@ -40,6 +43,9 @@ class Relay:
         self.sources = sources.Sources()
         self.gone: dict | None = None
         self.told_gone = False
+        self.sweep: Sweep | None = None  # there is no keeper: we end what it left
+        self.joins_at = 0.0  # when a keeper whose door is full is tried again; 0: it is none
+        self.heard = lease.now()
         self.questions = questions.Questions(self.tell)
         self.gauge = gauge.Gauge()
         self.next_beat = time.monotonic() + BEAT_SECONDS
@@ -54,7 +60,7 @@ class Relay:
         The last is an alarm whose default is the end: it must also end a write that hangs in a dead link.
         """
         signal.alarm(DEAF_SECONDS)
-        self.tell(hello())
+        self.tell(hello.hello())
         while not self.over:
             waiting = [0, *self.questions.descriptors(), *self.gauge.descriptors()]
             if self.keeper is not None:
@@ -65,6 +71,10 @@ class Relay:
                 self._hear_launcher()
             if self.keeper is not None and self.keeper.fileno() in ready:
                 self._hear_keeper()
+            if self.joins_at and time.monotonic() >= self.joins_at:
+                self._join()
+            if self.sweep is not None and self.sweep.step():
+                self._tell_swept(self.sweep)
             self.questions.hear(ready)
             for load in self.gauge.hear(ready):
                 self.tell({"t": "beat", "load": load})
@@ -77,8 +87,11 @@ class Relay:
 
     def _wait(self, behind: bool) -> float:
         """``behind``: there are log bytes to send."""
-        piece = [self._piece_at] if behind else []
-        return float(max(0.0, min([self.next_beat, *piece, *self.questions.ends()]) - time.monotonic()))
+        due = [self.next_beat, *self.questions.ends()]
+        due += [self._piece_at] if behind else []
+        due += [self.joins_at] if self.joins_at else []
+        due += [time.monotonic() + SCAN_SECONDS] if self.sweep is not None else []
+        return float(max(0.0, min(due) - time.monotonic()))
 
     @property
     def _piece_at(self) -> float:
@@ -92,7 +105,8 @@ class Relay:
 
     def _hear_launcher(self) -> None:
         data = os.read(0, 65536)
-        if not data:
+        silence, self.heard = lease.now() - self.heard, lease.now()
+        if not data or silence > DEAF_SECONDS:  # the alarm stands still in suspend: what was queued is as old as that
             self.over = True
             return
         signal.alarm(DEAF_SECONDS)
@@ -115,8 +129,10 @@ class Relay:
             self.tell({"t": "forgotten"})
             self.over = True
         elif self.keeper is not None:  # go, stop, kill, beat
-            try:
-                self.keeper.sendall(frames.pack(message))
+            try:  # with the time of its arrival: a keeper that was stopped reads it later, and must know how old it is
+                self.keeper.sendall(frames.pack(dict(message, at=self.heard)))
+            except socket.timeout:
+                self.over = True  # half a frame may be on its way; the launcher dials again and repeats its orders
             except OSError:
                 pass  # it has just ended; its last words are still in the socket
 
@@ -153,14 +169,24 @@ class Relay:
         self._join()
 
     def _join(self) -> None:
-        """Connect to the keeper; without one, its record tells. To be cut off by it is not to know that it is dead."""
+        """Connect to the keeper; without one, send what its record holds.
+
+        A keeper that has many waiting connections is stopped or hangs. It is not dead, and is tried again.
+        """
+        self.joins_at = 0.0
         keeper = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        keeper.setblocking(False)
         try:
             keeper.connect(prepare.socket_path(self.directory))
+        except BlockingIOError:
+            keeper.close()
+            self.joins_at = time.monotonic() + 1.0
+            return
         except OSError:
             keeper.close()
             self._tell_record()
             return
+        keeper.settimeout(KEEPER_SECONDS)
         self.keeper = keeper
 
     def _bye(self) -> None:
@@ -228,26 +254,23 @@ class Relay:
             self.tell({"t": "started", "pid": facts["main"]})
         for number, (name, path) in ranklogs.listed(self.directory).items():
             self._open_stream({"id": number, "name": name, "path": path})
-        gone = facts.get("gone")
-        if gone is None:
-            killed, left = procs.kill_all(lambda: procs.marked(self.mark), 20.0)
-            sizes = {str(stream): self.sources.size(stream) for stream in [0, *self.sources.paths]}
-            gone = {
-                "killed": killed,
-                "left": [procs.describe(pid) for pid in left],
-                "sizes": sizes,
-                "crc": {"0": -1},  # no log has it: what the keeper had not read yet of the output is lost
-                "dropped": 0,
-            }
-            unknown = {
-                "code": None,
-                "signal": None,
-                "why": "the keeper on the host died without a record",
-                "oom": False,
-            }
+        unknown = {"code": None, "signal": None, "why": record.unknown_why(facts), "oom": False}
+        if "gone" not in facts or "exited" in facts:
             self.tell(dict(facts.get("exited", unknown), t="exited"))
-        elif "exited" in facts:
-            self.tell(dict(facts["exited"], t="exited"))
+        if "gone" in facts:
+            self._end(facts["gone"])
+        else:  # after that word: it may take long to see whether all of it dies, and the other hosts must not wait
+            self.sweep = Sweep(lambda: procs.marked(self.mark), UNKILLABLE_SECONDS)
+
+    def _tell_swept(self, swept: Sweep) -> None:
+        """What a dead keeper left has been ended, or cannot be."""
+        self.sweep = None
+        sizes = {str(stream): self.sources.size(stream) for stream in [0, *self.sources.paths]}
+        left = [procs.describe(pid) for pid in swept.left]
+        crc = {"0": -1}  # no log has it: what the keeper had not read yet of the output is lost
+        self._end({"killed": swept.killed, "left": left, "sizes": sizes, "crc": crc, "dropped": 0})
+
+    def _end(self, gone: dict) -> None:
         self.gone = self._still_there(dict(gone, t="gone"))
         self.sizes = {int(stream): size for stream, size in self.gone["sizes"].items()}
 
@@ -292,38 +315,6 @@ def write_all(data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(1, view) :]
-
-
-def hello() -> dict:
-    """Who answers: for the same-machine check, for reboots, and for the view."""
-    names = os.uname()
-    return {
-        "t": "hello",
-        "v": 1,
-        "python": "%d.%d.%d" % sys.version_info[:3],
-        "hostname": names.nodename,
-        "host_id": os.environ.get("FANOUT_HOST_ID") or _read("/proc/sys/kernel/random/boot_id") + _netns(),
-        "boot_id": _read("/proc/sys/kernel/random/boot_id"),
-        "pid": os.getpid(),
-        "uid": os.getuid(),
-        "time": time.time(),
-        "stale": prepare.stale(),
-    }
-
-
-def _netns() -> str:
-    try:
-        return " " + os.readlink("/proc/self/ns/net")
-    except OSError:
-        return ""
-
-
-def _read(path: str) -> str:
-    try:
-        with open(path) as file:
-            return file.read().strip()
-    except OSError:
-        return ""
 
 
 def main() -> None:

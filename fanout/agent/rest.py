@@ -26,7 +26,7 @@ class Rest:
     def over(self, unwanted: bool) -> bool:
         """May the keeper go? ``unwanted``: nobody comes for its memory any more."""
         if self._unkillable:
-            self._unkillable = [(pid, start) for pid, start in self._unkillable if procs.stat_of(pid)[3:] == (start,)]
+            self._unkillable = [(pid, start) for pid, start in self._unkillable if procs.is_running(pid, start)]
             if not self._unkillable:
                 self._release()
         self._spool.settle()

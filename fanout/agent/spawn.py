@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
+import json
 import os
 import signal
 
@@ -72,32 +73,37 @@ def find_program(name: str, env: dict, cwd: str) -> str:
     raise FileNotFoundError(2, "not found on PATH (%s)" % env.get("PATH", ""), name)
 
 
-def start(argv: list, env: dict, cwd: str, output: int) -> int:
-    """Fork and execve in a session of its own, stdout and stderr into ``output``; the pid. Raises OSError.
+def start(argv: list, env: dict, cwd: str, output: int) -> tuple:
+    """Fork and execve in a session of its own, stdout and stderr into ``output``; return the pid and a pipe.
 
+    The pipe ends when execve has succeeded; otherwise it brings, as JSON, how the start ended. It may be long in coming:
+    the working directory may be on a file server that does not answer.
     PDEATHSIG goes by the *thread* that forked, so this must be called from the main thread.
     """
-    program = find_program(argv[0], env, cwd)
     trouble_read, trouble_write = os.pipe()
     keeper = os.getpid()
     pid = os.fork()
     if pid == 0:
         try:
-            _become(program, argv, env, cwd, output, keeper)
-        except OSError as error:
-            os.write(trouble_write, b"%d" % (error.errno or 5))
+            _become(argv, env, cwd, output, keeper)
+        except Exception as error:  # an exec that fails in any way must say so: there is no other word of it
+            os.write(trouble_write, json.dumps(_failure(error)).encode())
         finally:
             os._exit(127)
     os.close(trouble_write)
-    with open(trouble_read, "rb") as file:
-        failed = file.read()  # empty as soon as execve closed the other end
-    if failed:
-        os.waitpid(pid, 0)
-        raise OSError(int(failed), os.strerror(int(failed)), program)
-    return pid
+    return pid, trouble_read
 
 
-def _become(program: str, argv: list, env: dict, cwd: str, output: int, keeper: int) -> None:
+def _failure(error: Exception) -> dict:
+    """Return the end of a start that failed, with the exit status that a shell would give it."""
+    code = 127 if isinstance(error, FileNotFoundError) else 126
+    why = "%s: %s" % (type(error).__name__, error)
+    if isinstance(error, OSError):
+        why = "%s: %s" % (error.filename, error.strerror)
+    return {"code": code, "signal": None, "why": why[:4000]}
+
+
+def _become(argv: list, env: dict, cwd: str, output: int, keeper: int) -> None:
     os.setsid()
     LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != keeper:
@@ -113,4 +119,8 @@ def _become(program: str, argv: list, env: dict, cwd: str, output: int, keeper: 
     os.dup2(output, 1)
     os.dup2(output, 2)
     os.chdir(cwd)
-    os.execve(program, argv, env)
+    program = find_program(argv[0], env, cwd)
+    try:
+        os.execve(program, argv, env)
+    except OSError as error:
+        raise type(error)(error.errno, error.strerror, program) from None

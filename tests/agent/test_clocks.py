@@ -6,6 +6,7 @@ from tests.test_architecture import calls, ours
 
 #: Who reads it, and what for. Whoever waits, or ends something, asks the monotonic clock.
 WALL = {
+    "agent/hello.py": "the check of the clocks",
     "agent/prepare.py": "since when a run holds a host, for people",
     "agent/probes.py": "the check of the clocks themselves",
     "agent/probes_aftermath.py": "when the host was asked, for people",
@@ -15,7 +16,6 @@ WALL = {
     "agent/probes_share.py": "ages of files",
     "agent/probes_stacks.py": "when the stacks were seen, for people",
     "agent/record.py": "ages of files",
-    "agent/relay.py": "the check of the clocks",
     "fan.py": "once: from then on the monotonic clock runs",
     "guardian.py": "since when it holds the record, for people",
     "verbs/attach.py": "since when it holds the record, for people",

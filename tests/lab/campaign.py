@@ -89,6 +89,10 @@ def deaths() -> Iterator[Scene]:
         flags = (*SHORT, "--start-timeout", "8")
         yield Scene(fault="power off", phase=phase, where=where, promise=promise, flags=flags, slow=True)
     for where in ("one", "all"):
+        promise = Promise(codes=(255,), words="no link for", logs="prefix", quiet=10.0, keeps=True)
+        yield Scene(
+            fault="frozen beyond the lease", phase="running", where=where, promise=promise, flags=SHORT, slow=True
+        )
         promise = Promise(codes=(137, 255), words="lease ran out", starts=(1,), quiet=35.0)  # relays give up after 30 s
         yield Scene(fault="blackhole beyond the lease", phase="running", where=where, promise=promise, flags=SHORT)
 
@@ -129,6 +133,9 @@ def shortages() -> Iterator[Scene]:
         for where in ("one", "all"):
             left = Promise(codes=(0,), words=r"left behind: pid \d+", quiet=5.0)
             yield Scene(fault="held in the kernel", phase="running", where=where, promise=left, slow=True)
+            orphaned = Promise(codes=(255,), words="died without a record", logs="prefix", quiet=30.0)
+            fault = "held in the kernel, its keeper killed"
+            yield Scene(fault=fault, phase="running", where=where, promise=orphaned, slow=True)
     for phase, where in product(("starting", "running", "stopping"), ("one", "all")):
         promise = ENDS if phase == "stopping" else GOES_ON
         yield Scene(fault="keeper stopped 4 s", phase=phase, where=where, promise=promise)

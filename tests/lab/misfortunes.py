@@ -168,6 +168,12 @@ def hold_in_kernel(host: Host) -> None:
         raise ns.LabError(f"{group} does not hold {child}")
 
 
+def hold_and_kill_keeper(host: Host) -> None:
+    """What the keeper cannot end outlives it, too."""
+    hold_in_kernel(host)
+    _kill("keeper", keepers)(host)
+
+
 def _sleepers(host: Host) -> list[Process]:
     return [one for one in host.processes() if one.argv == ("sleep", "1007")]
 
@@ -295,6 +301,8 @@ FAULTS = {
         Fault(name="whole session killed", strike=kill_session),
         Fault(name="out of memory", strike=starve, after=feed),
         Fault(name="held in the kernel", strike=hold_in_kernel, after=let_go),
+        Fault(name="held in the kernel, its keeper killed", strike=hold_and_kill_keeper, after=let_go),
+        Fault(name="frozen beyond the lease", strike=Host.freeze, mend=Host.thaw, lasts="no link for"),
         Fault(name="keeper stopped 4 s", strike=_stop("keeper", keepers), mend=go_on, lasts=4.0),
         Fault(name="keeper stopped", strike=_stop("keeper", keepers), after=_kill("keeper", keepers)),
         Fault(name="temporary noexec", strike=_remount("noexec", *TEMPORARY), after=_remount("exec", *TEMPORARY)),

@@ -1,0 +1,323 @@
+"""What does not die, does not answer or was stopped holds up neither the relay nor the keeper, and is never called gone."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fanout.agent import ending, frames, procs, sweep
+from tests.agent.agents import RUN, Agent, alive, mark, processes_of, wait_for
+
+pytestmark = pytest.mark.process
+SILENT_SECONDS = 15.0  # after which a launcher gives a link up
+
+
+def _prepared(agent: Agent, script: str, cwd: Path, lease: float) -> int:
+    prepared = agent.prepare(["bash", "-c", script], cwd, lease=lease)
+    assert prepared["t"] == "prepared"
+    return int(prepared["pid"])
+
+
+# Its first thread exits, another goes on: /proc calls such a process a zombie.
+HEADLESS = """
+import ctypes, signal, sys, threading, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
+print("ready", flush=True)
+ctypes.CDLL(None).syscall(60 if sys.maxsize else 0, 0)
+"""
+
+
+UNKILLABLE = """
+from fanout_agent import procs
+really = procs.send
+procs.send = lambda pid, number: None if "1007" in procs.command_of(pid) else really(pid, number)
+"""
+
+
+@pytest.mark.timeout(180)
+def test_the_end_of_a_dead_keeper_is_told_before_what_it_left_is_dead(state: Path, tmp_path: Path) -> None:
+    """A process of the run does not die: the end is told at once, heartbeats go on, and then the process is named."""
+    times: list[float] = []
+    with Agent(state, patch=UNKILLABLE) as agent:
+        keeper = _prepared(agent, "setsid sleep 1007 & echo ready; sleep 60", tmp_path, 60.0)
+        agent.go()
+        agent.hear_output(b"ready\n")
+        os.kill(keeper, signal.SIGKILL)
+        began = time.monotonic()
+        exited = agent.hear("exited")
+        assert time.monotonic() - began < 5.0
+        assert exited["why"] == "the keeper on the host died without a record"
+        times.append(time.monotonic())
+        while agent.hear("beat", "gone")["t"] != "gone":
+            times.append(time.monotonic())
+            agent.tell("beat")
+        times.append(time.monotonic())
+        (left,) = agent.heard[-1]["left"]
+        assert left["cmd"] == "sleep 1007"
+        os.kill(left["pid"], signal.SIGKILL)
+        agent.bye()
+    assert max(later - earlier for earlier, later in pairwise(times)) < SILENT_SECONDS
+
+
+def test_a_keeper_serves_relays_while_something_does_not_die(state: Path, tmp_path: Path) -> None:
+    with Agent(state, patch=UNKILLABLE) as agent:
+        agent.start("setsid sleep 1007 & echo ready; sleep 60", tmp_path)
+        agent.hear_output(b"ready\n")
+        agent.tell("kill")
+        agent.hear("exited")
+        with Agent(state) as second:
+            began = time.monotonic()
+            second.attach()
+            second.hear("exited")
+            assert time.monotonic() - began < 10.0
+        (sleeper,) = [pid for pid in procs.marked(mark(RUN, 0)) if procs.command_of(pid) == "sleep 1007"]
+        os.kill(sleeper, signal.SIGKILL)
+        assert agent.end()[1]["left"] == []
+
+
+def _hold(pid: int) -> None:
+    """Trace a process: its parent cannot collect it while we do not, as if it hung in the kernel."""
+    seize = 0x4206  # linux/ptrace.h
+    assert ctypes.CDLL(None, use_errno=True).ptrace(seize, pid, None, None) == 0, os.strerror(ctypes.get_errno())
+
+
+def test_a_question_whose_child_cannot_be_collected_holds_up_nobody(state: Path, tmp_path: Path) -> None:
+    (tmp_path / "silent").mkdir()
+    os.mkfifo(tmp_path / "fifo")
+    sleeps = (
+        f"from fanout_agent import probes\nprobes.probe = lambda what: lambda args: open({str(tmp_path / 'fifo')!r})"
+    )
+    with Agent(state, patch=sleeps) as agent:
+        agent.tell("ask", id=1, what="anything", args={}, timeout=3600.0)
+        relay = agent.hello["pid"]
+        wait_for(lambda: procs.descendants(relay), "the question has its child")
+        (child,) = procs.descendants(relay)
+        _hold(child)
+        try:
+            agent.tell("cancel", id=1)
+            agent.tell("ask", id=2, what="anything", args={}, timeout=0.2)
+            answer = agent.hear("answer")
+            assert (answer["id"], answer["error"]) == (2, "no answer in time")
+            assert procs.stat_of(child)[0] == "Z"
+        finally:
+            os.waitpid(child, getattr(os, "__WALL", 0x40000000))
+        agent.tell("ask", id=3, what="anything", args={}, timeout=0.2)
+        assert agent.hear("answer")["id"] == 3
+        wait_for(lambda: not procs.stat_of(child), "the relay collects the child once it can")
+
+
+def test_an_answer_that_fits_in_no_frame_is_an_error_of_that_question_alone(state: Path) -> None:
+    long = f"from fanout_agent import probes\nprobes.probe = lambda what: lambda args: 'x' * {frames.MAX_BODY}"
+    with Agent(state, patch=long) as agent:
+        agent.tell("ask", id=1, what="anything", args={}, timeout=30.0)
+        assert "too long to be sent" in agent.hear("answer")["error"]
+
+
+def test_a_process_whose_first_thread_has_exited_is_not_called_gone(state: Path, tmp_path: Path) -> None:
+    (tmp_path / "headless.py").write_text(HEADLESS)
+    with Agent(state) as agent:
+        agent.start(f"{sys.executable} headless.py & wait -n || sleep 60", tmp_path)
+        agent.hear_output(b"ready\n")
+        agent.tell("stop", grace=0.5, why="x")
+        exited, gone, _ = agent.end()
+    assert gone["killed"] >= 1
+    assert exited["why"] == ""
+    assert not procs.marked(mark(RUN, 0))
+
+
+def test_a_script_whose_first_thread_has_exited_is_waited_for(state: Path, tmp_path: Path) -> None:
+    """It ends by the KILL after the grace, and that is what is told of it."""
+    (tmp_path / "headless.py").write_text(HEADLESS)
+    with Agent(state) as agent:
+        assert agent.prepare([sys.executable, "headless.py"], tmp_path)["t"] == "prepared"
+        agent.go()
+        agent.hear_output(b"ready\n")
+        agent.tell("stop", grace=0.3, why="x")
+        exited, gone, _ = agent.end()
+    assert (exited["signal"], exited["why"], gone["left"]) == (signal.SIGKILL, "", [])
+
+
+def test_a_sweep_reports_what_does_not_die() -> None:
+    with subprocess.Popen(["sleep", "1007"]) as child:
+        _hold(child.pid)
+        swept = sweep.Sweep(lambda: [child.pid], seconds=0.2)
+        until = time.monotonic() + 30.0
+        while not swept.step():
+            assert time.monotonic() < until
+        assert (swept.killed, swept.left) == (1, [child.pid])
+
+
+def test_a_group_whose_leader_was_collected_gets_no_signal_unless_it_is_ours() -> None:
+    """Its number may belong to another's processes by then."""
+    with subprocess.Popen(["setsid", "sh", "-c", "trap 'exit 3' TERM; echo up; while :; do sleep 0.05; done"], stdout=subprocess.PIPE) as other:  # fmt: skip
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"up\n"
+        call = f"from fanout.agent import ending; ending.terminate_group({other.pid}, exited=True)"
+        subprocess.run([sys.executable, "-c", call], check=True)
+        assert alive(other.pid)
+        ending.terminate_group(other.pid, exited=True)  # below us, it is ours
+        assert other.wait(30) == 3
+
+
+# ------------------------------------------------------------------------------------------------ a keeper that is stopped
+
+
+class Beats:
+    """A launcher's heartbeats, from a thread: the test itself waits for something else."""
+
+    def __init__(self, agent: Agent, seconds: float) -> None:
+        self._agent, self._seconds, self._over = agent, seconds, threading.Event()
+        self._thread = threading.Thread(target=self._beat)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *error: Any) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _beat(self) -> None:
+        while not self._over.wait(self._seconds):
+            self._agent.tell("beat")
+
+
+def test_a_keeper_that_was_stopped_for_longer_than_the_lease_goes_on_where_its_launcher_has(
+    state: Path, tmp_path: Path
+) -> None:
+    with Agent(state) as agent:
+        keeper = _prepared(agent, "echo ready; until [ -e end ]; do sleep 0.05; done", tmp_path, 1.5)
+        agent.go()
+        agent.hear_output(b"ready\n")
+        with Beats(agent, 0.2):
+            os.kill(keeper, signal.SIGSTOP)
+            threading.Event().wait(3.0)
+            os.kill(keeper, signal.SIGCONT)
+            threading.Event().wait(1.0)
+            (tmp_path / "end").touch()
+            exited = agent.hear("exited")
+        assert (exited["code"], exited["why"]) == (0, "")
+        agent.hear("gone")
+        agent.bye()
+
+
+def test_heartbeats_from_before_a_freeze_do_not_renew_the_lease(state: Path, tmp_path: Path) -> None:
+    """They waited in the keeper's socket; the launcher that sent them may have given this host up."""
+    with Agent(state) as agent:
+        keeper = _prepared(agent, "trap '' TERM; echo ready; while :; do sleep 0.05; done", tmp_path, 2.0)
+        agent.go()
+        pid = agent.hear("started")["pid"]
+        agent.hear_output(b"ready\n")
+        os.kill(keeper, signal.SIGSTOP)
+        for _ in range(3):
+            agent.tell("beat")
+        agent.tell("ask", id=1, what="no such probe", args={}, timeout=5.0)
+        agent.hear("answer")  # so the beats have gone on to the keeper
+    threading.Event().wait(13.0)  # longer than lease and grace (2 + 10)
+    os.kill(keeper, signal.SIGCONT)
+    began = time.monotonic()
+    wait_for(lambda: not alive(pid), "the lease is over, and the grace with it")
+    assert time.monotonic() - began < 8.0, "it got its grace once more"
+    wait_for(lambda: not processes_of(state), "the keeper ends with its run")
+    with Agent(state) as second:
+        second.attach()
+        exited, _, _ = second.end()
+    assert "the lease ran out" in exited["why"]
+
+
+def test_a_go_that_waited_for_longer_than_the_lease_starts_nothing(state: Path, tmp_path: Path) -> None:
+    with Agent(state) as agent:
+        keeper = _prepared(agent, "touch started", tmp_path, 1.0)
+        os.kill(keeper, signal.SIGSTOP)
+        agent.go()
+        threading.Event().wait(1.5)
+        os.kill(keeper, signal.SIGCONT)
+        gone = agent.hear("gone")
+        assert gone["killed"] == 0
+        agent.bye()
+    assert not (tmp_path / "started").exists()
+
+
+def test_a_keeper_with_a_full_door_is_not_taken_for_dead(state: Path, tmp_path: Path) -> None:
+    """It is stopped, and more relays came than its socket lets wait: its training is not ended for that."""
+    with Agent(state) as agent:
+        keeper = _prepared(agent, "echo ready; until [ -e end ]; do sleep 0.05; done", tmp_path, 60.0)
+        agent.go()
+        pid = agent.hear("started")["pid"]
+        agent.hear_output(b"ready\n")
+        os.kill(keeper, signal.SIGSTOP)
+        late = [Agent(state) for _ in range(20)]
+        try:
+            for one in late:
+                one.attach()
+            for one in late:
+                one.tell("ask", id=1, what="no such probe", args={}, timeout=5.0)
+                one.hear("answer")
+            assert alive(pid)
+            os.kill(keeper, signal.SIGCONT)
+            for one in late:
+                one.hear("started")
+        finally:
+            for one in late:
+                one.__exit__(None, None, None)
+        (tmp_path / "end").touch()
+        assert agent.end()[0]["code"] == 0
+
+
+# ------------------------------------------------------------------------------------------------------- faults of our own
+
+
+def test_a_fault_of_the_keeper_is_told_and_leaves_nothing(state: Path, tmp_path: Path) -> None:
+    patch = "from fanout_agent import keeper\nkeeper.Keeper._drain = lambda self: {}['no such thing']"
+    with Agent(state, patch=patch) as agent:
+        assert agent.prepare(["bash", "-c", "setsid sleep 60 & echo ready; sleep 60"], tmp_path)["t"] == "prepared"
+        agent.go()
+        exited, gone, _ = agent.end()
+    assert (exited["code"], exited["signal"], gone["left"]) == (None, None, [])
+    assert "which is a bug of fanout's: KeyError: 'no such thing'" in exited["why"]
+    assert "keeper.py" in exited["why"]
+    assert procs.marked(mark(RUN, 0)) == []
+
+
+def test_a_message_that_cannot_be_read_ends_its_connection_and_not_the_run(state: Path, tmp_path: Path) -> None:
+    with Agent(state) as agent:
+        agent.start("echo ready; until [ -e end ]; do sleep 0.05; done", tmp_path)
+        agent.tell("stop", grace="soon", why="x")
+        agent.hear("prepared")  # by a connection of its own the relay hears of the run once more
+        (tmp_path / "end").touch()
+        assert agent.end()[0]["code"] == 0
+
+
+def test_a_signal_to_the_keeper_while_it_starts_the_script_is_a_stop(state: Path, tmp_path: Path) -> None:
+    patch = """
+import os, signal
+from fanout_agent import spawn
+really = spawn.start
+def start(*args):
+    begun = really(*args)
+    os.kill(os.getpid(), signal.SIGTERM)
+    return begun
+spawn.start = start
+"""
+    with Agent(state, patch=patch) as agent:
+        assert agent.prepare(["sleep", "60"], tmp_path)["t"] == "prepared"
+        agent.go()
+        exited, gone, _ = agent.end()
+    assert (exited["signal"], exited["why"]) == (signal.SIGTERM, "the keeper got SIGTERM")
+    assert gone["left"] == []
+
+
+def test_a_lease_of_any_length_can_be_waited_for(state: Path, tmp_path: Path) -> None:
+    with Agent(state) as agent:
+        agent.start("sleep 0.3; exit 3", tmp_path, lease=3e9)
+        assert agent.end()[0]["code"] == 3
