@@ -18,6 +18,7 @@ WALL = {
     "agent/record.py": "ages of files",
     "fan.py": "once: from then on the monotonic clock runs",
     "guardian.py": "since when it holds the record, for people",
+    "transports/hostkeys.py": "whether a certificate of a host is valid",
     "verbs/attach.py": "since when it holds the record, for people",
     "verbs/follow.py": "how old things are in a run whose clock runs in another process",
     "verbs/logs.py": "--since",
