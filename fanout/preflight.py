@@ -17,7 +17,7 @@ from typing import Any
 from fanout import rounds
 from fanout.checks import config, interfaces, mesh
 from fanout.checks.addresses import all_loopback, candidates
-from fanout.checks.asking import Answer, Ask, Asker
+from fanout.checks.asking import WAVE, Answer, Ask, Asker
 from fanout.checks.catalogue import CATALOGUE
 from fanout.checks.causes import folded
 from fanout.checks.gpu import count
@@ -28,6 +28,7 @@ from fanout.checks.validity import Noting
 from fanout.errors import UsageError
 from fanout.hosts import Host
 from fanout.plan import LaunchPlan
+from fanout.waves import Waves
 
 _FACTS_SECONDS = 15.0
 _CLOCK_SECONDS = 5.0
@@ -95,7 +96,8 @@ def run(
     ``deep`` makes the test that needs torch, knowing what all else came to. ``began`` is when the user began to wait.
     """
     began = clock() if began is None else began
-    asker = noting = Noting(asker)
+    noting = Noting(asker)
+    asker = waves = Waves(noting)
     case = _facts(request, asker)
     if case.facts:
         case = replace(case, offsets=_clocks(case, asker))
@@ -106,7 +108,7 @@ def run(
         if plan is not None and rounds.is_wanted(case, checks, "rehearsal"):
             case = rounds.rehearsed(case, asker, partial(_planned, plan, case))
             case = rounds.relooked(case, asker, partial(_questions, request))
-    case = replace(case, invalid=noting.invalid)
+    case = replace(case, invalid=noting.invalid, slow=waves.slow)
     findings = folded(judged_all(checks, case))
     if deep is not None and case.facts:
         case = replace(case, deep=deep(case, learned(case), findings))
@@ -276,10 +278,9 @@ def between(names: Sequence[str], places: Mapping[str, str], asker: Asker) -> Me
 
 def _open_all(asker: Asker, names: Sequence[str], key: str, listeners: ExitStack) -> dict[str, tuple[int, int]]:
     """host -> (the free port on which it listens until ``listeners`` closes, the question's handle)."""
-    args = {"port": 0, "key": key, "seconds": _LISTEN_SECONDS}
-    answers = asker.ask(
-        [Ask(host=name, what="listen", args=args, timeout=_LISTEN_SECONDS, holds=True) for name in names]
-    )
+    seconds = _LISTEN_SECONDS * (1 if len(names) <= WAVE else 6)  # as long as all waves of dialling may take
+    args = {"port": 0, "key": key, "seconds": seconds}
+    answers = asker.ask([Ask(host=name, what="listen", args=args, timeout=seconds, holds=True) for name in names])
     ports = {}
     for name, answer in zip(names, answers, strict=True):
         if answer.handle:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from fanout import wire
-from fanout.checks.asking import Answer, Ask, Asker
+from fanout.checks.asking import WAVE, Answer, Ask, Asker
 from fanout.checks.model import Case, Check, wanted
 from fanout.hosts import Host
 from fanout.plan import LaunchPlan, NodePlan
@@ -34,7 +34,8 @@ def shared(case: Case, asker: Asker) -> Case:
     asks = []
     for index, name in enumerate(names):
         args = {"workdir": _workdir(case, name), "nonce": nonce, "index": index, "count": len(names)}
-        asks.append(Ask(host=name, what="share", args=args, timeout=_SHARE_SECONDS, holds=True))
+        seconds = _SHARE_SECONDS * (1 if len(names) <= WAVE else 6)
+        asks.append(Ask(host=name, what="share", args=args, timeout=seconds, holds=True))
     left = asker.ask(asks)
     try:
         seen = asker.ask(

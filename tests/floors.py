@@ -41,6 +41,7 @@ FLOORS = {
     "inquiry": 5,
     "outbox": 3,
     "sender": 5,
+    "waves": 5,
     "login": 6,
     "link": 7,
     "fan": 8,

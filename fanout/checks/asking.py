@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+WAVE = 24  # so many hosts are asked at once without knowing how quick they are
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ask:

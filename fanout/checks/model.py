@@ -111,7 +111,7 @@ class Case:
     """All that was learned, for the judges: the request, the facts by host and section, the tests between hosts.
 
     ``missing`` gives the reason for each section that a host could not tell. ``offsets`` is (seconds, plus or minus)
-    of a host's clock against this machine's.
+    of a host's clock against this machine's. ``slow`` tells that the hosts had to be asked a few at a time.
     """
 
     request: CheckRequest
@@ -122,6 +122,7 @@ class Case:
     mesh: MeshTest | None = None
     deep: DeepTest | None = None
     invalid: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # host -> the fields of answers that were
+    slow: str = ""
 
     @property
     def hosts(self) -> tuple[str, ...]:

@@ -18,6 +18,11 @@ def _reached(case: Case) -> Iterator[Verdict]:
         if not case.facts[name]:
             why = case.missing.get(name, {}).get("", "it did not answer")
             yield fail(name, f"logged in, but the host did not answer the first question: {why}", "run the check again")
+    if case.slow:
+        yield info(
+            [name for name in case.hosts if case.facts[name]],
+            f"the hosts answer slowly, all alike: it is this machine, the line, or one machine behind all ({case.slow})",
+        )
 
 
 def _python(case: Case) -> Iterator[Verdict]:

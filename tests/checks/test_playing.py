@@ -71,6 +71,54 @@ def test_however_torchrun_is_called_it_is_recorded_and_never_started(
     assert call["env"].items() >= GIVEN.items()
 
 
+@pytest.mark.parametrize(
+    ("script", "real"),
+    [
+        (PLAIN, ""),
+        (f"command -v torchrun || {{ echo 'torchrun: not found; activate the environment'; exit 1; }}\n{PLAIN}", ""),
+        (f". env/bin/activate\n{PLAIN}", "env/bin/torchrun"),
+        (f"PATH=$PWD/env/bin:$PATH {PLAIN}", "env/bin/torchrun"),
+        (f"env/bin/{PLAIN}", "env/bin/torchrun"),
+        (f"for try in 1; do {PLAIN}; done", ""),
+    ],
+    ids=["bare", "own-message", "activated", "for-one-command", "by-its-path", "in-a-loop"],
+)
+def test_the_program_that_a_run_would_start_is_told_beside_the_recorder(
+    asker: ForkingAsker, tmp_path: Path, script: str, real: str
+) -> None:
+    """What the script does to PATH counts, not what it prints about it."""
+    folder = tmp_path / "env" / "bin"
+    folder.mkdir(parents=True)
+    (folder / "torchrun").write_text(f"#!{sys.executable}\n")
+    (folder / "torchrun").chmod(0o755)
+    (folder / "activate").write_text(f"PATH={folder}:$PATH\n")
+    (call,) = play(asker, tmp_path, script, env={**GIVEN, "PATH": "/usr/bin:/bin"})["calls"]
+    assert call["real"] == (str(tmp_path / real) if real else "")
+    assert call["python"] == (sys.executable if real else "")
+
+
+@pytest.mark.parametrize(
+    ("script", "error"),
+    [
+        ("set -e\nsource /opt/no-such-conda/etc/profile.d/conda.sh\n" + PLAIN, "line 2: /opt/no-such-conda/etc/profile.d/conda.sh: No such file"),
+        ("no-such-program\nexit 3", "line 1: no-such-program: command not found"),
+        ("set -u\necho $NO_SUCH_VARIABLE\n" + PLAIN, "line 2: NO_SUCH_VARIABLE: unbound variable"),
+        ("if true\nthen fi", "syntax error near unexpected token"),
+        ("rm old.log; false", ""),
+        (". /run/site/env.sh; false", ""),
+    ],
+    ids=["source", "program", "unset", "syntax", "a-tool-s-words", "hidden-in-the-box"],
+)  # fmt: skip
+def test_what_the_shell_tells_of_the_scripts_lines_is_kept(
+    asker: ForkingAsker, tmp_path: Path, script: str, error: str
+) -> None:
+    """The line that names the file; not what the box hides, nor what a tool prints of its own."""
+    errors = play(asker, tmp_path, script)["errors"]
+    assert len(errors) >= bool(error)
+    assert error in " ".join(errors)
+    assert bool(errors) is bool(error)
+
+
 def test_what_the_script_does_besides_never_happens(asker: ForkingAsker, tmp_path: Path) -> None:
     """It removes, writes, empties the log of the last run, asks the network, kills: only the box sees it."""
     victim = tmp_path / "checkpoint"

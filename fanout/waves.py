@@ -1,0 +1,84 @@
+"""Questions to many hosts, no more at once than they, the line and this machine can answer in time.
+
+The first hosts show how long an answer takes. If all the others would be as quick, they are asked at once; else so
+many at a time as the first. Where most of a wave is late it is no host's fault: they are asked again, fewer at a time and
+with more patience.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+from fanout.checks.asking import WAVE, Answer, Ask, Asker
+
+_FEWEST = 4  # late hosts among which the fault may be looked for in what they share
+_PATIENCE = 4.0
+_OFTEN_SLOW = {"reverse", "own_name"}  # a name server that does not answer is slow for all, and has checks of its own
+
+
+class Waves:
+    """An Asker in front of another; ``slow`` tells in words that hosts had to be asked a few at a time."""
+
+    def __init__(self, asker: Asker, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._asker = asker
+        self._clock = clock
+        self._patience = 1.0
+        self._size = WAVE
+        self.slow = ""
+
+    def ask(self, asks: Sequence[Ask]) -> list[Answer]:
+        """Put all questions, in waves; the answers stand in the same order."""
+        answers: list[Answer] = []
+        took = 0.0
+        while len(answers) < len(asks):
+            rest = asks[len(answers) :]
+            wave = rest[: len(rest) if answers and self._fits(took, len(rest), rest[0]) else self._size]
+            began = self._clock()
+            answers += self._patient(wave)
+            took = (self._clock() - began) / len(wave)
+        return answers
+
+    def cancel(self, host: str, handle: int) -> None:
+        self._asker.cancel(host, handle)
+
+    def _fits(self, took: float, count: int, ask: Ask) -> bool:
+        """Whether so many hosts, if they share what makes an answer slow, would all answer well within the time."""
+        return self._size == WAVE and took * count < ask.timeout / 3
+
+    def _patient(self, wave: Sequence[Ask]) -> list[Answer]:
+        """One wave; those that are late are asked once more if most of them are."""
+        answers = self._asker.ask([self._longer(ask) for ask in wave])
+        late = [at for at, answer in enumerate(answers) if is_late(answer)]
+        if len(late) < max(_FEWEST, (len(wave) + 1) // 2) or self._patience > 1.0:
+            return answers
+        self._patience, self._size = _PATIENCE, max(2, len(wave) // 6)
+        self.slow = f"{len(late)} of {len(wave)} hosts that were asked at once were late: asked {self._size} at a time"
+        for at in late:
+            if answers[at].handle and not answers[at].error:
+                self._asker.cancel(wave[at].host, answers[at].handle)
+        for start in range(0, len(late), self._size):
+            some = late[start : start + self._size]
+            again = self._asker.ask([self._longer(wave[at]) for at in some])
+            for at, answer in zip(some, again, strict=True):
+                answers[at] = answer
+        return answers
+
+    def _longer(self, ask: Ask) -> Ask:
+        if self._patience == 1.0:
+            return ask
+        args = {**ask.args, "guard": 5.0 * self._patience, "software_seconds": 8.0 * self._patience}
+        return replace(ask, timeout=ask.timeout * self._patience, args=args if ask.what == "facts" else ask.args)
+
+
+def is_late(answer: Answer) -> bool:
+    """Whether a host, or one of its sections, gave no answer in time, and not because a file server is gone."""
+    if answer.error:
+        return answer.error.startswith("no answer")
+    missing = answer.value.get("missing", {}) if isinstance(answer.value, Mapping) else {}
+    return any(
+        "no answer within" in str(why) and "(state D" not in str(why)
+        for section, why in missing.items()
+        if section not in _OFTEN_SLOW
+    )
