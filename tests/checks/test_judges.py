@@ -125,6 +125,20 @@ def test_a_worker_that_reaches_another_address_is_told_which() -> None:
     assert "a firewall drops" in finding.saw
 
 
+@pytest.mark.parametrize(
+    ("baton", "built", "holder", "level"),
+    [(1, True, 0, "warn"), (1, False, 0, "warn"), (0, True, 0, None), (0, False, 0, None), (0, True, 77, "warn"), (None, True, 0, None), (None, False, 0, "warn")],
+)  # fmt: skip
+def test_a_build_lock_is_a_fault_only_where_an_import_waits_for_it(
+    baton: int | None, built: bool, holder: int, level: str | None
+) -> None:
+    """A torch that locks by flock leaves the file behind every build; one that makes the file waits as long as it is there."""
+    case = changed(healthy_case(), "gpu03", "software/torch/baton", baton)
+    case = changed(case, "gpu03", "locks", [{"path": "/c/x/lock", "built": built, "holder": holder}])
+    found = [finding.level for finding in judged_all(CATALOGUE, case) if finding.check == "build-locks"]
+    assert found == [level or "ok", *(["ok"] if level else [])]
+
+
 def test_only_and_skip_take_names_and_groups() -> None:
     """What is left out is not judged at all."""
     case = healthy_case()

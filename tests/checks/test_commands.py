@@ -1,0 +1,115 @@
+"""What the findings tell the user to type works as it stands: with the login that fanout used, and as a shell reads it."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from fanout import arguments
+from fanout.checks.catalogue import CATALOGUE
+from fanout.checks.model import Finding, judged_all
+from fanout.commands import Commands
+from tests.checks.changes import Fault
+from tests.checks.faults import FAULTS
+from tests.checks.kit import healthy_case
+
+LOGINS = {f"gpu{number:02}": f"ssh -F /home/ann/cfg -p 22{number:02} ann@gpu{number:02}" for number in range(1, 5)}
+COMMANDS = Commands(logins=LOGINS, ssh_config="/home/ann/cfg", source="hosts.txt")
+_PROGRAM = re.compile(r"\(?(ssh|sudo|fanout(?= (?:stop|clean|check|run|ps|logs))|tar|scp|git|python3?|nc)\s")
+
+
+def findings(fault: Fault) -> list[Finding]:
+    case = fault.change(healthy_case())
+    case = replace(case, request=replace(case.request, commands=COMMANDS))
+    return [finding for finding in judged_all(CATALOGUE, case) if finding.level in ("fail", "warn", "info")]
+
+
+def typed(advice: str) -> Iterator[str]:
+    """The commands in a piece of advice: two spaces or more stand around each."""
+    for unit in re.split(r" {2,}", advice):
+        if _PROGRAM.match(unit):
+            yield unit.strip("().")
+
+
+def piped(command: str) -> list[list[str]]:
+    """The words of each program of a pipe; what stands in quotes is one word."""
+    parts: list[list[str]] = [[]]
+    for word in shlex.split(command):
+        if word == "|":
+            parts.append([])
+        else:
+            parts[-1].append(word)
+    return parts
+
+
+def flags(advice: str) -> Iterator[str]:
+    """The flags of `fanout run` that it names."""
+    for unit in re.split(r" {2,}", advice):
+        if (
+            re.match(r"--?[a-z]", unit)
+            and "DIR" not in unit
+            and "VALUE" not in unit
+            and "$" not in unit
+            and "NAME" not in unit
+        ):
+            yield unit.rstrip(",.;:")
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.id)
+def test_a_command_for_a_host_is_the_login_that_fanout_used(fault: Fault) -> None:
+    """Never ssh with a bare name: another port, user or ssh_config would make it fail."""
+    for finding in findings(fault):
+        for command in typed(finding.advice):
+            for words in piped(command):
+                if words[0] == "ssh":
+                    plain = [word for word in words if word != "-v"]
+                    assert any(plain[:6] == shlex.split(login) for login in LOGINS.values()), command
+                    assert len(plain) > 6, command
+            assert "IFACE" not in command
+
+
+@pytest.mark.process
+def test_every_command_is_one_that_a_shell_can_read() -> None:
+    """bash reads them all, and what a host's shell gets."""
+    commands = [command for fault in FAULTS for finding in findings(fault) for command in typed(finding.advice)]
+    assert len(commands) > 100
+    remote = [" ".join(words[6:]) for command in commands for words in piped(command) if words[0] == "ssh"]
+    for script in (*commands, *remote):
+        done = subprocess.run(["bash", "-n", "-c", script], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, ""), script
+
+
+def test_every_fanout_command_and_flag_is_known() -> None:
+    """As the command line reads it."""
+    seen = 0
+    for fault in FAULTS:
+        for finding in findings(fault):
+            for command in typed(finding.advice):
+                if command.startswith("fanout "):
+                    arguments.parse(shlex.split(command)[1:])
+                    seen += 1
+            for flag in flags(finding.advice):
+                arguments.parse(["run", *shlex.split(flag), "hosts.txt", "task.py"])
+                seen += 1
+    assert seen > 10
+
+
+def test_this_machine_needs_no_ssh() -> None:
+    """Where the launcher is one of the hosts."""
+    here = replace(COMMANDS, here=frozenset({"gpu01"}))
+    assert here.on("gpu01", "ss -ltnp") == "ss -ltnp"
+    assert here.copy_file("/p/a b.py", "gpu01", "gpu02") == (
+        f"tar -C /p -c 'a b.py' | {LOGINS['gpu02']} 'mkdir -p /p && tar -C /p -x'"
+    )
+
+
+def test_what_a_remote_shell_must_read_is_quoted() -> None:
+    """The pattern, the pipe and the variable are the host's."""
+    assert COMMANDS.on("gpu01", "du -s /x/* | sort") == f"{LOGINS['gpu01']} 'du -s /x/* | sort'"
+    assert Commands().on("gpu09", "uptime") == "ssh gpu09 uptime"
+    assert COMMANDS.fanout("clean", hosts=True) == "fanout clean -F /home/ann/cfg hosts.txt"
