@@ -27,9 +27,10 @@ _FILE = {
     "sha256?": Text(64), "crlf?": _B, "shebang?": _T, "mentions?": Each(_LINE), "mount?": _MOUNT,
     "entries?": Maybe(_COUNT), "activates?": _B,
 }  # fmt: skip
-_HOLDER = {"uid?": _UID, "user?": _LINE, "listening?": _B, "pid?": _PID, "command?": _LINE, "age?": _AGE}
+_HOLDER = {"uid?": _UID, "user?": _LINE, "listening?": _B, "pid?": _PID, "command?": _LINE, "age?": _AGE,
+           "run?": _LINE, "kept?": _B}  # fmt: skip
 _PROCESS = {"gpu?": _SIZE, "pid": _PID, "memory?": Maybe(_SIZE), "command?": Maybe(_LINE), "uid?": Maybe(_UID),
-            "user?": Maybe(_LINE), "age?": _AGE}  # fmt: skip
+            "user?": Maybe(_LINE), "age?": _AGE, "run?": _LINE}  # fmt: skip
 _WORDS = By(_T)  # text by text
 
 #: The sections of ``facts``.
@@ -75,7 +76,7 @@ FACTS: dict[str, Any] = {
     "runs": Each({"run": _LINE, "node": Whole(0, 1 << 24), "claims": Each(_LINE)}),
     "software": {
         "version": Row((_COUNT, _COUNT, _COUNT)), "executable": _T, "prefix": _T, "packages": _WORDS,
-        "torch": {"version?": Maybe(_LINE), "cuda?": Maybe(_LINE), "hip?": Maybe(_LINE)}, "syntax": _T, "absent": Each(_LINE),
+        "torch": {"version?": Maybe(_LINE), "cuda?": Maybe(_LINE), "hip?": Maybe(_LINE), "baton?": Maybe(_COUNT)}, "syntax": _T, "absent": Each(_LINE),
         "pip?": _LINE, "own?": _WORDS,
     },
     "gpu": {

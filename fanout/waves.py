@@ -40,6 +40,9 @@ class Waves:
             took = (self._clock() - began) / len(wave)
         return answers
 
+    def still_holds(self, host: str, handle: int) -> bool:
+        return self._asker.still_holds(host, handle)
+
     def cancel(self, host: str, handle: int) -> None:
         self._asker.cancel(host, handle)
 
@@ -69,7 +72,9 @@ class Waves:
         if self._patience == 1.0:
             return ask
         args = {**ask.args, "guard": 5.0 * self._patience, "software_seconds": 8.0 * self._patience}
-        return replace(ask, timeout=ask.timeout * self._patience, args=args if ask.what == "facts" else ask.args)
+        within = None if ask.within is None else ask.within * self._patience
+        args = args if ask.what == "facts" else dict(ask.args)
+        return replace(ask, timeout=ask.timeout * self._patience, within=within, args=args)
 
 
 def is_late(answer: Answer) -> bool:
