@@ -12,7 +12,8 @@ import pytest
 
 from fanout import arguments
 from fanout.checks.catalogue import CATALOGUE
-from fanout.checks.model import Finding, judged_all
+from fanout.checks.judging import judged_all
+from fanout.checks.model import Finding
 from fanout.commands import Commands
 from tests.checks.changes import Fault
 from tests.checks.faults import FAULTS
