@@ -41,8 +41,8 @@ crashes: $(STAMP)-dev  # about 5 minutes
 guards: $(STAMP)-dev  # about 5 minutes
 	$(BIN)/python -m tests.guards
 
-faults: $(STAMP)-dev  # about 7 minutes, three labs side by side
-	$(BIN)/python -m tests.lab.campaign --labs 3
+faults: $(STAMP)-dev  # about 7 minutes, three labs side by side; make faults TRANSPORT=openssh
+	$(BIN)/python -m tests.lab.campaign --labs 3 --transport $(or $(TRANSPORT),ssh)
 
 floods: $(STAMP)-dev  # some minutes, and 6 GB below /var/tmp
 	$(BIN)/python -m tests.lab.floods

@@ -50,7 +50,9 @@ class Dropped(Unreachable):
 
 
 class AuthRefused(TransportError):
-    """The host answers but does not let us in."""
+    """The host answers but does not let us in; ``methods`` are those that it takes, as far as it told."""
+
+    methods: tuple[str, ...] = ()
 
 
 class HostKeyUnknown(TransportError):

@@ -55,7 +55,7 @@ class KeyLogin:
             self.methods = result.methods
             if result.success:
                 return
-            raise self._refused(made, result)
+            raise self._with_methods(self._refused(made, result))
         accepted = tuple(name for name in self._options.value("pubkeyacceptedalgorithms").split(",") if name)
         result = Result(methods=("publickey",))
         for identity in made.identities:
@@ -73,7 +73,11 @@ class KeyLogin:
                 return
             if "publickey" not in result.methods:
                 break
-        raise self._refused(made, result)
+        raise self._with_methods(self._refused(made, result))
+
+    def _with_methods(self, error: AuthRefused) -> AuthRefused:
+        error.methods = self.methods
+        return error
 
     def _signer(self, identity: Identity, agent: SshAgent | None, algorithm: str) -> Callable[[bytes], bytes]:
         if identity.agent_blob and agent is not None:

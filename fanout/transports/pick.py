@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from fanout.hosts import Host
 from fanout.settings import Settings
+from fanout.transports.auto import AutoTransport, beyond_builtin, tell_switched
 from fanout.transports.base import Transport
 from fanout.transports.local import LocalTransport
 from fanout.transports.notices import Notices
@@ -41,6 +42,7 @@ class Picker:
         self.notices = Notices()
         accept = settings.accept_new_host_keys
         self._openssh = OpensshTransport(self.config, accept_new_host_keys=accept, notices=self.notices)
+        self._auto = AutoTransport(self.config, self._builtin, self._openssh, self.notices)
 
     @cached_property
     def _ssh(self) -> SshTransport:
@@ -55,6 +57,14 @@ class Picker:
             return self._local
         if kind == "openssh":
             return self._openssh
+        if kind == "ssh":
+            return self._builtin()
+        reason = beyond_builtin(self.config.way(host))
+        if reason:
+            tell_switched(host, reason, self.notices)
+        return self._openssh if reason else self._auto
+
+    def _builtin(self) -> SshTransport:
         with self._lock:
             return self._ssh
 

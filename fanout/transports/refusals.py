@@ -104,7 +104,9 @@ def _connection(words: Sequence[str], own: Sequence[str], by_hand: str) -> Trans
                 hint="check the spelling, or add a `Host` with a HostName to ~/.ssh/config",
             )
         if found := _CONNECT.search(line):
-            return Unreachable(f"{found[1]}:{found[2]}: {found[3].lower()}", hint=f"try  {by_hand}")
+            return _no_connection(f"{found[1]}:{found[2]}", found[3], by_hand)
+    if any("during banner exchange" in line for line in own):
+        return Dropped("the host was silent before any login", hint=f"is that an ssh server?  {by_hand}")
     if any("Permission denied" in line for line in words):
         return AuthRefused(f"a jump host refused the login: {words[-1]}", hint=f"try  {by_hand}")
     last = next((line for line in reversed([*own, *words]) if line), "ssh ended without a word")
@@ -112,3 +114,12 @@ def _connection(words: Sequence[str], own: Sequence[str], by_hand: str) -> Trans
         return Dropped(f"the host closed the connection before any login: {last}", hint=f"try  {by_hand}")
     reason = "; ".join([*words, last]) if words and last not in words else last
     return Unreachable(reason, hint=f"try  {by_hand}")
+
+
+def _no_connection(where: str, why: str, by_hand: str) -> Unreachable:
+    if "refused" in why:
+        return Unreachable(f"{where} refused the connection", hint=f"is sshd running there, on that port?  {by_hand}")
+    if "timed out" in why:
+        hint = f"is it up, and the address right? firewall, VPN?  {by_hand}"
+        return Unreachable(f"no answer from {where}", hint=hint)
+    return Unreachable(f"{where}: {why}", hint=f"try  {by_hand}")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import paramiko
 
-from fanout.errors import Dropped, TransportError, Unreachable
+from fanout.errors import AuthRefused, Dropped, TransportError, Unreachable
 from fanout.transports.base import Deadline
 from fanout.transports.dialing import Proxy
 from fanout.transports.sshoptions import SshOptions
@@ -42,7 +42,10 @@ def in_our_words(step: Step) -> Iterator[None]:
     except TransportError as error:
         if step.target or str(error).startswith(step.subject):
             raise
-        raise type(error)(f"{step.subject}{error}", hint=error.hint) from error
+        named = type(error)(f"{step.subject}{error}", hint=error.hint)
+        if isinstance(error, AuthRefused) and isinstance(named, AuthRefused):
+            named.methods = error.methods
+        raise named from error
     except (paramiko.SSHException, EOFError, OSError) as error:
         told = _told(step, error)
         raise type(told)(f"{step.subject}{told}", hint=told.hint) from error

@@ -1,6 +1,6 @@
 """The campaign: every fault in every phase against one host, the master, all, and the launcher itself.
 
-    python -m tests.lab.campaign [--labs 3] [--only WORDS] [--quick]
+    python -m tests.lab.campaign [--labs 3] [--only WORDS] [--quick] [--transport openssh]
 
 Prints a row for each scene: fault, phase, where, promise, seen; the exit status is 1 where a promise was broken.
 """
@@ -200,13 +200,23 @@ def _play(scene: Scene) -> Seen:
         return Seen(seconds=time.monotonic() - began, broken=[text])
 
 
+def over(scene: Scene, transport: str) -> Scene:
+    """The same scene, with the launcher's connections made in this way."""
+    return replace(scene, flags=(*scene.flags, "--transport", transport))
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.lab.campaign")
     parser.add_argument("--labs", type=int, default=3)
     parser.add_argument("--only", default="", help="scenes whose name has this")
     parser.add_argument("--quick", action="store_true", help="leave out the slow ones")
+    parser.add_argument("--transport", default="ssh", choices=("ssh", "openssh"))
     options = parser.parse_args()
-    chosen = [one for one in scenes() if options.only in one.name and not (options.quick and one.slow)]
+    chosen = [
+        over(one, options.transport)
+        for one in scenes()
+        if options.only in one.name and not (options.quick and one.slow)
+    ]
     began, broken = time.monotonic(), 0
     with ProcessPoolExecutor(options.labs, initializer=_open) as pool:
         for scene, seen in zip(chosen, pool.map(_play, chosen), strict=True):

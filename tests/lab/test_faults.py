@@ -9,7 +9,7 @@ from contextlib import closing
 import pytest
 
 from tests.lab import ns
-from tests.lab.campaign import scenes
+from tests.lab.campaign import over, scenes
 from tests.lab.drive import Project
 from tests.lab.lab import Lab
 from tests.lab.misfortunes import cut
@@ -36,6 +36,24 @@ SCENES = {scene.name: scene for scene in scenes()}
 @pytest.mark.parametrize("scene", [SCENES[name] for name in CHOSEN], ids=CHOSEN)
 def test_a_scene_of_the_campaign(lab4: Lab, scene: Scene) -> None:
     """The promises are kept, as far as an outside observer can see."""
+    seen = Stage(lab4).play(scene)
+    assert seen.broken == []
+
+
+OVER_OPENSSH = (
+    "session cut | running | all",
+    "relay killed | running | one",
+    "blackhole 4 s | running | all",
+    "session cut | stopping | all",
+    "connection refused | connecting | one",
+    "SIGINT | running | launcher",
+    "SIGKILL | running | launcher",
+)
+
+
+@pytest.mark.parametrize("scene", [over(SCENES[name], "openssh") for name in OVER_OPENSSH], ids=OVER_OPENSSH)
+def test_a_scene_over_the_ssh_program(lab4: Lab, scene: Scene) -> None:
+    """``--transport openssh`` keeps the same promises."""
     seen = Stage(lab4).play(scene)
     assert seen.broken == []
 

@@ -1,0 +1,107 @@
+"""The built-in ssh for each host, and the ``ssh`` program where the configuration wants what the built-in cannot do.
+
+A host is switched before its first login where the configuration says so by itself, and after a refused login where the
+program has one more way in: an open ControlMaster, GSSAPI, a FIDO key. Each switch is printed once, with its reason.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+from collections.abc import Callable, Iterable
+
+from fanout.errors import AuthRefused, TransportError, Unreachable
+from fanout.hosts import Host
+from fanout.transports.base import Channel, Deadline, Transport
+from fanout.transports.notices import Notices
+from fanout.transports.sshconfig import SshConfig
+from fanout.transports.sshkeys import kind_of, read_public
+from fanout.transports.sshoptions import SshOptions
+
+#: Options that only the program understands, unless they have one of these values.
+PROGRAM_ONLY = {
+    "knownhostscommand": ("", "none"),
+    "pkcs11provider": ("", "none"),
+    "verifyhostkeydns": ("", "no", "false", "ask"),
+}
+#: Ways to log in that the program has, by the name that a host gives them, with the option that allows each.
+PROGRAM_METHODS = {"gssapi-with-mic": "gssapiauthentication", "hostbased": "hostbasedauthentication"}
+
+
+class AutoTransport:
+    """Chooses for each host; safe to use from many threads at once."""
+
+    name = "ssh"  # as long as nothing is switched
+
+    def __init__(
+        self, config: SshConfig, builtin: Callable[[], Transport], program: Transport, notices: Notices
+    ) -> None:
+        self._config = config
+        self._builtin = builtin
+        self._program = program
+        self._notices = notices
+        self._lock = threading.Lock()
+        self._switched: set[str] = set()
+
+    def open(self, host: Host, command: str, deadline: Deadline) -> Channel:
+        """Log in and start the command. Raises a TransportError: where both ways fail, that of the built-in ssh."""
+        with self._lock:
+            switched = host.name in self._switched
+        if switched:
+            return self._program.open(host, command, deadline)
+        try:
+            return self._builtin().open(host, command, deadline)
+        except TransportError as error:
+            reason = another_way_in(error, self._config.way(host))
+            if not reason or deadline.expired:
+                raise
+            try:
+                channel = self._program.open(host, command, deadline)
+            except TransportError:
+                raise error from None
+            self._switch(host, reason)
+            return channel
+
+    def _switch(self, host: Host, reason: str) -> None:
+        with self._lock:
+            self._switched.add(host.name)
+        tell_switched(host, reason, self._notices)
+
+
+def tell_switched(host: Host, reason: str, notices: Notices) -> None:
+    notices.add(host.name, f"logs in with the ssh program, because {reason}")
+
+
+def beyond_builtin(way: Iterable[SshOptions]) -> str:
+    """Return which option of the configuration the built-in ssh cannot serve, "" if it serves them all."""
+    for options in way:
+        for keyword, harmless in PROGRAM_ONLY.items():
+            if options.value(keyword).lower() not in harmless:
+                return f"its configuration has {keyword} {options.value(keyword)}"
+    return ""
+
+
+def another_way_in(error: TransportError, way: Iterable[SshOptions]) -> str:
+    """Return what the program can try after the built-in ssh failed with ``error``, "" for nothing."""
+    if isinstance(error, AuthRefused):
+        for options in way:
+            if _is_socket(options.value("controlpath")):
+                return f"it shares the open connection of {options.value('controlpath')}"
+            for method, keyword in PROGRAM_METHODS.items():
+                if method in error.methods and options.is_on(keyword):
+                    return f"the host takes {method}"
+            for path in options.identity_files:
+                blob = read_public(f"{path}.pub")
+                if blob and kind_of(blob).startswith("sk-"):
+                    return f"{path} is a key of a FIDO device"
+    if isinstance(error, Unreachable) and type(error.__cause__).__name__ == "IncompatiblePeer":
+        return "the built-in ssh has no algorithm in common with the host"
+    return ""
+
+
+def _is_socket(path: str) -> bool:
+    try:
+        return stat.S_ISSOCK(os.stat(path).st_mode)
+    except (OSError, ValueError):
+        return False
