@@ -19,7 +19,7 @@ from fanout.errors import HostKeyChanged, TransportError, Unreachable
 from fanout.hosts import Host
 from fanout.transports.base import Channel, Deadline, Hops
 from fanout.transports.notices import Notices, tell_accepted
-from fanout.transports.refusals import explain
+from fanout.transports.refusals import explain, too_late
 from fanout.transports.sshconfig import SshConfig
 from fanout.transports.sshlog import SshLog
 from fanout.transports.sshoptions import SshOptions
@@ -115,8 +115,7 @@ class OpensshTransport:
 
     def _refusal(self, options: SshOptions, channel: SshProcess, deadline: Deadline) -> TransportError:
         if deadline.expired:
-            what = f"no login to {options.address} within {deadline.seconds:g} s"
-            return Unreachable(what, hint=f"is it up, and the address right? firewall, VPN?  {options.by_hand}")
+            return too_late(channel.log, channel.words, options.address, deadline.seconds, by_hand=options.by_hand)
         channel.status()  # its last words are in the log once it has ended
         return explain(channel.log, channel.words, by_hand=options.by_hand, accept_new=self._accepts_new(options))
 

@@ -31,6 +31,15 @@ def explain(log: SshLog, words: Sequence[str], *, by_hand: str, accept_new: bool
     )
 
 
+def too_late(log: SshLog, words: Sequence[str], address: str, seconds: float, *, by_hand: str) -> Unreachable:
+    """Return why there was no login in time, as far as it had come."""
+    if log.address and not log.connected:
+        hint = f"is it up, and the address right? firewall, VPN?  {by_hand}"
+        return Unreachable(f"no answer from {address} within {seconds:g} s", hint=hint)
+    said = f" ({words[-1]})" if words else ""
+    return Unreachable(f"the login to {address} did not finish within {seconds:g} s{said}", hint=f"try  {by_hand}")
+
+
 def _host_key(log: SshLog, told: Sequence[str], by_hand: str, accept_new: bool) -> TransportError | None:
     text = "\n".join(told)
     if _CHANGED in text:

@@ -29,6 +29,7 @@ _ADDED = "Permanently added "
 class SshLog:
     """The state of one connection, from the lines so far."""
 
+    connected: bool = False  # the host, or what listens in its place, answered the TCP connection
     logged_in: bool = False
     shared: bool = False  # over the connection of a ControlMaster
     has_status: bool = False  # the command's own exit status has arrived
@@ -52,6 +53,8 @@ class SshLog:
         text = debugging[1] if debugging else line.strip()
         if found := _CONNECTING.search(text):
             self.address = found[2]
+        elif text.startswith("Connection established"):
+            self.connected = True
         elif found := _HOST_KEY.match(text):
             self.host_key = f"{found[1]} {found[2]}"
         elif found := _CAN_CONTINUE.search(text):
