@@ -111,7 +111,11 @@ class Started(OnHost):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Joined(OnHost):
-    """The host came to the rendezvous. ``how``: ``waiting``, its torchrun is up; ``joined``, it is on MASTER_PORT."""
+    """The host came to the rendezvous.
+
+    ``how``: ``waiting``, its torchrun is up; ``joined``, it is on MASTER_PORT, or its ranks are up; ``unresolved``, its
+    torchrun or its ranks cannot resolve MASTER_ADDR.
+    """
 
     how: str
 

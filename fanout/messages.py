@@ -25,7 +25,7 @@ MESSAGES: dict[str, dict[str, Any]] = {
     "prepared": {"pid": _PID},
     "refused": {"kind": _LINE, "message": _T, "hint": _T},
     "started": {"pid": _PID},
-    "joined": {"how": Text(among=("waiting", "joined"))},
+    "joined": {"how": Text(among=("waiting", "joined", "unresolved"))},
     "trimmed": {"stream": Whole(0, STREAMS - 1), "upto": _COUNT},
     "cramped": {"message": _T},
     "stream": {"id": Whole(0, STREAMS - 1), "name": Text(200)},

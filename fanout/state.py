@@ -148,6 +148,7 @@ class HostState:
     started_at: float | None = None
     waiting_at: float | None = None  # its torchrun was seen
     joined_at: float | None = None  # it was seen on MASTER_PORT
+    unresolved_at: float | None = None  # since when MASTER_ADDR does not resolve there
     streams: Mapping[int, str] = field(default_factory=dict)  # names of the streams beyond the main one
     received: Mapping[int, int] = field(default_factory=dict)  # bytes of each stream that are here
     first_output_at: float | None = None
@@ -314,10 +315,9 @@ def _told(host: HostState, event: OnHost) -> dict[str, Any]:
             return {"linked": False, "trouble": Trouble(kind="lost", message=event.why)}
         case Started():
             return {"pid": event.pid, "started_at": host.started_at or event.at, "heard_at": event.at}
-        case Joined(how="joined"):
-            return {"joined_at": host.joined_at or event.at, "waiting_at": host.waiting_at or event.at}
         case Joined():
-            return {"waiting_at": host.waiting_at or event.at}
+            seen = ("waiting_at", f"{event.how}_at")
+            return {"unresolved_at": None, **{name: getattr(host, name) or event.at for name in seen}}
         case StreamOpened():
             return {"streams": {**host.streams, event.stream: event.name}}
         case Trimmed():

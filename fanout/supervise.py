@@ -140,7 +140,7 @@ def _reason_to_stop(policy: Policy, state: RunState) -> str:
     for host in state.all:
         if host.phase is Phase.PREPARED and _overdue(state, host.go_at, policy.start_timeout):
             return f"{host.name} did not start within {policy.start_timeout:g} s"
-    missing = _never_came(policy, state)
+    missing = _never_came(policy, state) or _never_met(policy, state)
     if missing:
         return missing
     ended = [host for host in state.all if host.succeeded]
@@ -175,6 +175,20 @@ def _never_came(policy: Policy, state: RunState) -> str:
         return f"{names}: no torchrun came up {how}"
     up = " although torchrun is up there" if all(host.waiting_at is not None for host in late) else ""
     return f"{names} did not come to the rendezvous on MASTER_PORT {how}{up}"
+
+
+def _never_met(policy: Policy, state: RunState) -> str:
+    """Return why hosts will never meet, or why one that is alone waits for others; "" if neither is known."""
+    running = [host for host in state.all if host.phase is Phase.RUNNING and host.linked]
+    limit = f"{policy.start_timeout:g} s"
+    stuck = fold(host.name for host in running if _overdue(state, host.unresolved_at, policy.start_timeout))
+    if stuck:
+        return f"MASTER_ADDR did not resolve on {stuck} for {limit}"
+    if len(state.all) == 1 and any(
+        host.joined_at is None and _overdue(state, host.waiting_at, policy.start_timeout) for host in running
+    ):
+        return f"torchrun on {running[0].name} started no rank for {limit}: it waits for hosts that are not in this run"
+    return ""
 
 
 def _ending(policy: Policy, state: RunState, host: HostState) -> list[Action]:

@@ -1,7 +1,9 @@
-"""Whether this host has come to the rendezvous: does its tree hold a socket on MASTER_PORT, or at least run torchrun?
+"""How far this host has come to the rendezvous: torchrun is up, it is on MASTER_PORT, a name does not resolve.
 
-torchrun says nothing for ten minutes and more when one host is missing. What can be seen without its help are sockets:
-the first host listens on the port, the others are connected to it, and stay so for the whole run.
+torchrun logs nothing for ten minutes and more if one host is missing. What can be seen without its help are sockets:
+the first host listens on the port, the others are connected to it, and stay so for the whole run. A host that is alone
+has no such port: it has joined when its ranks are up. If MASTER_ADDR does not resolve, torchrun and its ranks retry for
+15 minutes: torch logs that and nothing else, and no rank is connected to the MASTER_PORT in its environment.
 """
 
 from __future__ import annotations
@@ -9,19 +11,28 @@ from __future__ import annotations
 import os
 import time
 
-from . import procs
+from . import procs, record
+
+TYPE_CHECKING = False  # what typing says, without the price of importing it on a host
+if TYPE_CHECKING:
+    from typing import Iterator
 
 FIRST_SECONDS, LAST_SECONDS = 0.5, 10.0
-LISTENS, CONNECTED = "0A", "01"  # include/net/tcp_states.h
+RANKS_SECONDS = 1200.0  # torch itself gives up after 15 minutes
+LISTENS, CONNECTED, CONNECTING = "0A", "01", "02"  # include/net/tcp_states.h
+UNRESOLVED = b"cannot be retrieved (gai error"  # torch/csrc/distributed/c10d/socket.cpp
+TAIL_BYTES = 4096
 
 
 class Joining:
-    """Looks less and less often, until there is nothing more to be found."""
+    """Looks less and less often, until there is nothing more to be found. ``port`` 0: the host is alone."""
 
     def __init__(self, port: int) -> None:
         self._port = port
         self._pause = FIRST_SECONDS
         self._next = time.monotonic() + FIRST_SECONDS
+        self._ranks_until = 0.0
+        self.over = False
         self.how = ""
 
     @property
@@ -29,35 +40,59 @@ class Joining:
         """Seconds until the next look."""
         return max(0.0, self._next - time.monotonic())
 
-    @property
-    def over(self) -> bool:
-        return self.how == "joined"
+    def look(self, keeper: int, directory: str) -> str:
+        """Return what is new: ``waiting``, ``joined``, ``unresolved`` (see events.Joined); "" for nothing.
 
-    def look(self, keeper: int) -> str:
-        """What is new: ``waiting`` (torchrun is up), ``joined``; "" for nothing."""
+        ``directory`` is the run's: its logs are read only if there are ranks that have not reached their store.
+        """
         if self.over or self.wait:
             return ""
         self._pause = min(self._pause * 1.3, LAST_SECONDS)
         self._next = time.monotonic() + self._pause
-        below = procs.descendants(keeper)
-        how = self.how
-        if self._joined(below):
-            how = "joined"
-        elif not how and any(_is_torchrun(pid) for pid in below):
-            how = "waiting"
+        how = self._stage(procs.descendants(keeper), directory)
         new, self.how = (how if how != self.how else ""), how
         return new
 
-    def _joined(self, pids: list) -> bool:
-        """The kernel walks its table of all connections for whoever asks: nobody does who has none."""
-        ours = set().union(*map(held, pids))
-        return bool(ours) and not ours.isdisjoint(sockets(self._port, connected=True))
+    def _stage(self, below: list, directory: str) -> str:
+        ranks = {pid: port for pid, port in ((pid, _port_of_rank(pid)) for pid in below) if port}
+        if ranks:
+            return self._stage_of_ranks(ranks, directory)
+        if self.how == "joined":
+            return self.how
+        if self._port and _hold(below, sockets(self._port, connected=True)):
+            return "joined"
+        torchruns = [pid for pid in below if _is_torchrun(pid)]
+        if torchruns and _is_unresolved(record.log_path(directory, 0)):
+            return "unresolved"
+        if torchruns and (self._port or _hold(torchruns, connections())):  # alone: it may still be importing torch
+            return "waiting"
+        return "waiting" if self.how else ""
+
+    def _stage_of_ranks(self, ranks: dict, directory: str) -> str:
+        """Ranks are up, so torchrun has all the hosts that it wants; do they reach the store, too?"""
+        self._ranks_until = self._ranks_until or time.monotonic() + RANKS_SECONDS
+        met = any(_hold([pid], sockets(port, connected=True)) for pid, port in ranks.items())
+        self.over = met or time.monotonic() > self._ranks_until
+        return "unresolved" if not self.over and any(map(_is_unresolved, _logs(directory))) else "joined"
 
 
 def sockets(port: int, *, connected: bool = False) -> set:
     """Sockets of this host that listen on the port; with ``connected`` also those that go to that port of any host."""
     wanted = "%04X" % port
-    found = set()
+    return {
+        link
+        for here, there, state, link in _connections()
+        if (state == LISTENS and here == wanted) or (connected and state == CONNECTED and there == wanted)
+    }
+
+
+def connections() -> set:
+    """Return the TCP sockets of this host that listen, are connected, or try to connect."""
+    return {link for _, _, state, link in _connections() if state in (LISTENS, CONNECTED, CONNECTING)}
+
+
+def _connections() -> Iterator:
+    """Yield (own port, other port, state, link in /proc/PID/fd) of every TCP socket of this host."""
     for name in ("/proc/net/tcp", "/proc/net/tcp6"):
         try:
             with open(name) as file:
@@ -65,10 +100,7 @@ def sockets(port: int, *, connected: bool = False) -> set:
         except OSError:
             continue
         for row in rows:
-            here, there, state = row[1].rpartition(":")[2], row[2].rpartition(":")[2], row[3]
-            if (state == LISTENS and here == wanted) or (connected and state == CONNECTED and there == wanted):
-                found.add("socket:[%s]" % row[9])
-    return found
+            yield row[1].rpartition(":")[2], row[2].rpartition(":")[2], row[3], "socket:[%s]" % row[9]
 
 
 def held(pid: int) -> set:
@@ -84,6 +116,37 @@ def held(pid: int) -> set:
     except OSError:
         pass  # ended, or not ours
     return {link for link in found if link.startswith("socket:")}
+
+
+def _hold(pids: list, links: set) -> bool:
+    return any(not links.isdisjoint(held(pid)) for pid in pids) if links else False
+
+
+def _port_of_rank(pid: int) -> int:
+    """Return the MASTER_PORT of a process that torchrun started; 0 for any other."""
+    try:
+        with open("/proc/%d/environ" % pid, "rb") as file:
+            env = dict(entry.partition(b"=")[::2] for entry in file.read().split(b"\0"))
+        return int(env[b"MASTER_PORT"]) if b"LOCAL_RANK" in env else 0
+    except (OSError, KeyError, ValueError):
+        return 0
+
+
+def _logs(directory: str) -> list:
+    """Return the paths of a run's log: the stream that all share, and one of each rank that has its own."""
+    from . import ranklogs  # not compiled on hosts that do not need it
+
+    return [record.log_path(directory, 0), *(path for _, path in ranklogs.listed(directory).values())]
+
+
+def _is_unresolved(path: str) -> bool:
+    """Return whether the last line of a log is torch's complaint about the name: a stuck rank logs nothing else."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))
+            return UNRESOLVED in file.read().rstrip().rpartition(b"\n")[2]
+    except OSError:
+        return False
 
 
 def _is_torchrun(pid: int) -> bool:

@@ -47,7 +47,7 @@ class Keeper:
         self.ranks: RankLogs | None = None
         self.notice = ""  # why there is no file per rank
         self.news = self.spool.news
-        self.joining = joining.Joining(spec["port"]) if spec.get("port") else None
+        self.joining = joining.Joining(spec.get("port", 0))
         self.pipe = -1
         self.main = 0
         self.starting = -1  # a pipe that ends when train.sh has begun, or tells why it could not
@@ -116,7 +116,7 @@ class Keeper:
         seconds = LOOK_SECONDS if self.rest is None else 1.0
         if self.rest is None and (self.lease.seconds or not self.main):
             seconds = min(seconds, max(0.05, self.lease.left))
-        if self.main and self.joining is not None and not self.joining.over:
+        if self.main and not self.joining.over:
             seconds = min(seconds, max(0.05, self.joining.wait))
         if self.spool.waits or self.spool.only_here:
             seconds = min(seconds, 1.0)
@@ -138,7 +138,7 @@ class Keeper:
         yield {"t": "prepared", "pid": os.getpid()}
         if self.main and "main" in self.status.facts:
             yield {"t": "started", "pid": self.main}
-        if self.joining is not None and self.joining.how:
+        if self.joining.how:
             yield {"t": "joined", "how": self.joining.how}
         if self.ranks is not None:
             yield from map(self.ranks.frame, self.ranks.paths)
@@ -172,7 +172,7 @@ class Keeper:
             self.audience.tell(stream)
 
     def _look_at_port(self) -> None:
-        new = self.joining.look(os.getpid()) if self.joining is not None and self.main and not self.exited else ""
+        new = self.joining.look(os.getpid(), self.directory) if self.main and not self.exited else ""
         if new:
             self.audience.tell({"t": "joined", "how": new})
 

@@ -308,7 +308,12 @@ class Relay:
                 sent += len(data)
             self.cursors[stream] = cursor
         if 0 < sent < BURST:
-            self.next_piece = time.monotonic() + (PACE_SECONDS if sent <= STREAM else 2 * PACE_SECONDS)
+            self.next_piece = time.monotonic() + pause_after(sent)
+
+
+def pause_after(sent: int) -> float:
+    """Return the seconds between a piece of ``sent`` bytes and the next one."""
+    return PACE_SECONDS if sent <= STREAM else 2 * PACE_SECONDS
 
 
 def write_all(data: bytes) -> None:

@@ -128,7 +128,8 @@ def judged(witness: Witness, state: RunState, outcome: RunOutcome) -> tuple[RunO
     """Return the outcome with what the diagnosis adds to it, and the verdict.
 
     There is no verdict on a run that did not start, that ended well, or that the user stopped while it was healthy. A
-    run that hung when it was told to end is judged by what was known at that moment: what came later is the end itself.
+    run that hung, or that could not resolve MASTER_ADDR, is judged by what was known when it was told to end: what came
+    later is the end itself.
     """
     if not any(host.started_at is not None for host in state.all):
         return outcome, None
@@ -138,6 +139,8 @@ def judged(witness: Witness, state: RunState, outcome: RunOutcome) -> tuple[RunO
         own = state.first_stop is not None and state.first_stop.why.startswith(hangs.HANG)
         headline = outcome.headline if own and not state.interrupts else f"hung, {outcome.headline}"
         return replace(outcome, hung=True, headline=headline), judge(witness.evidence().until(state.ending_at))
+    if outcome.first is None and state.ending_at is not None and any(host.unresolved_at for host in state.all):
+        return outcome, judge(witness.evidence().until(state.ending_at))
     if outcome.first is None:
         return outcome, None
     return outcome, judge(witness.evidence())

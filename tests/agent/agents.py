@@ -49,7 +49,7 @@ class Agent:
         self.heard: list[dict[str, Any]] = []
         self.looked_at = 0  # how many of them ``hear`` has been over
         self.output: dict[int, bytearray] = {}
-        self.pieces = 0  # in which it came
+        self.pieces: list[int] = []  # the sizes of those in which it came
         self.first_offset: dict[int, int] = {}
         self._early = b""
         while b"READY" not in self._early or not self._early.endswith(b"\n"):
@@ -106,7 +106,7 @@ class Agent:
         have = self.first_offset[stream] + len(self.output.get(stream, b""))
         assert offset == have, f"bytes {have}-{offset} of stream {stream} are missing or said twice"
         self.output.setdefault(stream, bytearray()).extend(data)
-        self.pieces += 1
+        self.pieces.append(len(data))
 
     def hear_output(self, text: bytes) -> None:
         """Until the main stream holds the text."""

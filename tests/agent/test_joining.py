@@ -39,3 +39,49 @@ def test_a_torchrun_that_only_waits_is_told_as_such(state: Path, tmp_path: Path)
         (tmp_path / "end").touch()
         agent.end()
         assert [message["how"] for message in agent.heard if message["t"] == "joined"] == ["waiting"]
+
+
+COMPLAINT = (
+    "[c10d] The IPv6 network addresses of (gpu, 7) cannot be retrieved (gai error: -2 - Name or service not known)."
+)
+
+
+def test_a_rank_that_only_logs_that_its_master_does_not_resolve_is_reported(state: Path, tmp_path: Path) -> None:
+    """Until it logs something else; the host is alone."""
+    rank = "env LOCAL_RANK=0 MASTER_PORT=7 sleep 60 &"
+    more = "while [ ! -e more ]; do sleep 0.05; done; echo step 1;"
+    with Agent(state) as agent:
+        agent.start(f"{rank} echo '{COMPLAINT}'; {more} {WAIT}", tmp_path)
+        assert agent.hear("joined")["how"] == "unresolved"
+        (tmp_path / "more").touch()
+        assert agent.hear("joined")["how"] == "joined"
+        (tmp_path / "end").touch()
+        agent.end()
+
+
+def test_a_rank_that_has_reached_its_master_is_never_reported(state: Path, tmp_path: Path) -> None:
+    """Torch logs the complaint also if only one family of addresses does not resolve."""
+    with socket.create_server(("127.0.0.1", 0)) as store:
+        port = store.getsockname()[1]
+        code = f"import socket, time; s = socket.create_connection(('127.0.0.1', {port})); time.sleep(60)"
+        with Agent(state) as agent:
+            rank = f'env LOCAL_RANK=0 MASTER_PORT={port} {sys.executable} -c "{code}" &'
+            agent.start(f"{rank} while [ ! -e met ]; do sleep 0.05; done; echo '{COMPLAINT}'; {WAIT}", tmp_path)
+            with store.accept()[0]:
+                (tmp_path / "met").touch()
+                assert agent.hear("joined")["how"] == "joined"
+                agent.hear_output(COMPLAINT.encode() + b"\n")
+                (tmp_path / "end").touch()
+                agent.end()
+            assert "unresolved" not in [message.get("how") for message in agent.heard]
+
+
+def test_a_torchrun_of_a_host_alone_waits_once_it_has_a_socket(state: Path, tmp_path: Path) -> None:
+    """Before that it imports torch, which may take minutes from a slow disk."""
+    code = "import socket, time; s = socket.create_server(('127.0.0.1', 0)); time.sleep(60)"
+    (tmp_path / "torchrun").write_text(code)
+    with Agent(state) as agent:
+        agent.start(f"{sys.executable} ./torchrun & {WAIT}", tmp_path)
+        assert agent.hear("joined")["how"] == "waiting"
+        (tmp_path / "end").touch()
+        agent.end()

@@ -63,3 +63,21 @@ def test_the_check_of_one_host_reports_a_name_that_does_not_resolve(project: Pro
     done = project.fanout("check", "--only", "own-name", "hosts.txt", timeout=PATIENCE)
     assert "its own name h1 does not resolve" in done.out, done.all
     assert f"echo {project.lab['h1'].address} h1 | sudo tee -a /etc/hosts" in done.out, done.all
+
+
+def test_ranks_that_cannot_resolve_their_master_are_ended_after_the_start_timeout(project: Project) -> None:
+    """As torch 2.4 does whatever it is told: MASTER_ADDR is the name of the host. Without an end it takes 15 minutes."""
+    project.train(OTHER)
+    done = project.run("--venv", VENV, "--env", "PET_LOCAL_ADDR=h1", "--start-timeout", "4", timeout=PATIENCE)
+    assert done.code not in (0, 124), done.all
+    assert "MASTER_ADDR did not resolve on h1 for 4 s" in done.err, done.all
+    assert "does not know the name h1" in done.err, done.all
+    assert "fanout check --only own-name" in done.err, done.all
+
+
+def test_a_torchrun_that_waits_for_other_hosts_is_ended_after_the_start_timeout(project: Project) -> None:
+    """A train.sh that says how many hosts there are, whatever NNODES is."""
+    project.train(OTHER.replace("--standalone", "--nnodes=2 --node-rank=0 --master-addr=127.0.0.1 --master-port=29511"))
+    done = project.run("--venv", VENV, "--start-timeout", "4", timeout=PATIENCE)
+    assert done.code not in (0, 124), done.all
+    assert "torchrun on h1 started no rank for 4 s" in done.err, done.all
