@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import threading
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 
@@ -95,9 +96,10 @@ class OpensshTransport:
             raise Unreachable("there is no `ssh` program on this machine", hint="install OpenSSH's client")
         way = self._config.way(host)
         with self._hops.place(way[0].hostname, way[0].port, deadline):
-            return self._logged_in(host, way[-1], command, deadline)
+            return self._logged_in(host, way, command, deadline)
 
-    def _logged_in(self, host: Host, options: SshOptions, command: str, deadline: Deadline) -> Channel:
+    def _logged_in(self, host: Host, way: Sequence[SshOptions], command: str, deadline: Deadline) -> Channel:
+        options = way[-1]
         try:
             pipe = LogPipe()
             channel = SshProcess(self.argv(host, options, command, deadline, pipe.path), pipe)
@@ -106,18 +108,24 @@ class OpensshTransport:
         deadline.guard(channel.close)
         try:
             if not channel.log_in(deadline):
-                raise self._refusal(options, channel, deadline)
+                raise self._refusal(way, channel, deadline)
             self._compare(options, channel.log)
         except BaseException:
             channel.close()
             raise
         return channel
 
-    def _refusal(self, options: SshOptions, channel: SshProcess, deadline: Deadline) -> TransportError:
+    def _refusal(self, way: Sequence[SshOptions], channel: SshProcess, deadline: Deadline) -> TransportError:
+        options = way[-1]
         if deadline.expired:
             return too_late(channel.log, channel.words, options.address, deadline.seconds, by_hand=options.by_hand)
         channel.status()  # its last words are in the log once it has ended
-        return explain(channel.log, channel.words, by_hand=options.by_hand, accept_new=self._accepts_new(options))
+        words = channel.words
+        for hop in way[:-1]:  # a jump host's ssh has its own words, which name the machine
+            if any(hop.hostname in line for line in words):
+                error = explain(SshLog(), words, by_hand=hop.by_hand, accept_new=False)
+                return type(error)(f"jump host {hop.name}: {error}", hint=error.hint)
+        return explain(channel.log, words, by_hand=options.by_hand, accept_new=self._accepts_new(options))
 
     def _compare(self, options: SshOptions, log: SshLog) -> None:
         """A key that ssh accepted as new is the only one for the rest of this process. Raises HostKeyChanged.

@@ -11,7 +11,7 @@ from fanout.checks.asking import Ask
 from fanout.hosts import Host
 from fanout.launch import Session
 from fanout.settings import Settings
-from fanout.verbs.common import Edge, fan_of, picker_of
+from fanout.verbs.common import Edge, fan_of, picker_of, tell_notices
 
 TIMEOUT = 30.0
 SILENT_SECONDS = 15.0  # a launcher says something every five
@@ -103,9 +103,11 @@ def take(
 ) -> list[Answered]:
     """Ask every host; ``args`` by host, and then only those."""
     asked = [host for host in hosts if args is None or host.name in args]
-    with fan_of(asked, settings, picker_of(settings, edge), edge) as fan:
+    picker = picker_of(settings, edge)
+    with fan_of(asked, settings, picker, edge) as fan:
         session = Session(fan, [host.name for host in asked], [])
         session.connect()
+        tell_notices(picker, edge)
         wanted = [
             Ask(host=host.name, what=what, args=dict(args[host.name] if args else {}), timeout=TIMEOUT)
             for host in asked

@@ -35,6 +35,7 @@ from fanout.verbs.common import (
     look_for_task,
     picker_of,
     settings_of,
+    tell_notices,
     work_directory,
 )
 from fanout.verbs.deep import tester
@@ -99,8 +100,7 @@ def check(request: Request, edge: Edge) -> int:
     with fan_of(hosts, settings, picker, edge) as fan:
         session = Session(fan, names, [progress])
         session.connect()
-        for notice in picker.notices.take():
-            edge.say(notice)
+        tell_notices(picker, edge)
         result = None
         if not session.state.interrupts:
             asked = check_request(session, hosts, request.task, directory, settings, config)

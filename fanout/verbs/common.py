@@ -176,6 +176,12 @@ def picker_of(settings: Settings, edge: Edge) -> Picker:
     return Picker(settings, user=edge.user, agent="SSH_AUTH_SOCK" in edge.environ)
 
 
+def tell_notices(picker: Picker, edge: Edge) -> None:
+    """Print what the logins did that a user should know, once."""
+    for notice in picker.notices.take():
+        edge.say(notice)
+
+
 @contextmanager
 def fan_of(
     hosts: Sequence[Host],
@@ -223,8 +229,6 @@ def fan_of(
         yield fan
     finally:
         fan.close()
-        for notice in picker.notices.take():
-            edge.say(notice)
         for number, before_us in handlers.items():
             signal.signal(number, before_us)
 

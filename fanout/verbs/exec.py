@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fanout.arguments import Request
 from fanout.launch import Session
-from fanout.verbs.common import Edge, fan_of, hosts_of, picker_of, settings_of
+from fanout.verbs.common import Edge, fan_of, hosts_of, picker_of, settings_of, tell_notices
 from fanout.views.base import Heading, View
 from fanout.views.folded import Folded
 
@@ -27,6 +27,7 @@ def execute(request: Request, edge: Edge) -> int:
         session = Session(fan, heading.hosts, [view])
         outcome = session.watch()
     view.close()
+    tell_notices(picker, edge)
     if session.state.interrupts:
         edge.say("interrupted: what the command started may still run on the hosts")
     return outcome.exit_code

@@ -13,7 +13,7 @@ from fanout.diagnose.evidence import Stand
 from fanout.errors import UsageError
 from fanout.launch import Session
 from fanout.transports.pick import Picker
-from fanout.verbs.common import Edge, fan_of, runs_directory, settings_of
+from fanout.verbs.common import Edge, fan_of, runs_directory, settings_of, tell_notices
 from fanout.verbs.runs import find, order_of
 from fanout.views.recorded import Recorded
 from fanout.views.sanitise import clean
@@ -32,6 +32,7 @@ def stacks(request: Request, edge: Edge) -> int:
     with fan_of(order.hosts, order.settings, picker, edge) as fan:
         session = Session(fan, names, [])
         session.connect()
+        tell_notices(picker, edge)
         native = request.given["native"]
         seconds = NATIVE_SECONDS if native else SECONDS
         asks = [

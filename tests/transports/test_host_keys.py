@@ -131,6 +131,15 @@ def test_a_new_name_is_hashed_where_the_configuration_wants_that(server: Sshd, t
     assert done.returncode == 0
 
 
+def test_the_jump_host_that_fails_is_named(server: Sshd, tmp_path: Path, make: Make) -> None:
+    config = Path(server.config(tmp_path / "config", ProxyJump="bastion"))
+    config.write_text(f"Host bastion\n  HostName 127.0.0.1\n  Port {sshd.free_port()}\n{config.read_text()}")
+    error = refused(make(str(config)))
+    assert str(error).startswith("jump host bastion: 127.0.0.1:")
+    assert "refused the connection" in str(error)
+    assert error.hint.endswith("bastion")
+
+
 # ------------------------------------------------------------------------------------------------------- certificates
 
 
