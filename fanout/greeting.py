@@ -80,7 +80,15 @@ def _no_agent(host: Host, decoder: wire.Decoder, status: int) -> AgentRefused:
             f"no {host.python or 'python3'} there: {last}" if last else f"no {host.python or 'python3'} there",
             hint="install python3 (3.8 or later) on it, or say where it is: python=/path/to/python3 in the hostfile",
         )
+    python = host.python or "python3"
+    if any(line.startswith("Unknown option: -I") for line in said):
+        return AgentRefused(
+            f"its {python} is older than Python 3.4 (it printed 'Unknown option: -I'); fanout needs 3.8 or later on the hosts",
+            hint=f"`ssh {host.name} {python} -V` shows its version; name a newer one: python=/path/to/python3 in the hostfile",
+        )
     return AgentRefused(
-        f"the login ended before the command began (exit status {status})" + (f": it printed {last!r}" if last else ""),
-        hint="does the account have a login shell, and does `ssh HOST true` work?",
+        f"the login, or its {python}, ended before the agent began (exit status {status})"
+        + (f": it printed {last!r}" if last else ""),
+        hint=f"`ssh {host.name} true` shows whether the login works, `ssh {host.name} {python} -V` whether {python} does; "
+        "name another one with python=/path/to/python3 in the hostfile",
     )

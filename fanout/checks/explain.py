@@ -40,6 +40,13 @@ What the script removes, writes or downloads there is gone with the box, and the
 and user namespaces for everybody; where they are forbidden (Ubuntu 24.04 does so by
 `kernel.apparmor_restrict_unprivileged_userns`), the rows say so and are not checked, and the script is read instead.
 It is never played outside a box. A script that needs the network before it comes to torchrun is not judged either.
+
+The rehearsal also shows which program and which Python train.sh would start, after all that it does to PATH. That
+Python is asked about torch, packages, syntax and imports. Without a rehearsal it is the Python of the login, and what is
+missing there is only a warning where train.sh changes PATH.
+
+A finding that follows from another one on the same host is not told as well: where the work directory is missing or
+empty, so are the files in it.
 """
 
 

@@ -187,8 +187,18 @@ def test_what_was_on_its_way_from_a_host_that_was_given_up_is_dropped() -> None:
     ("said", "status", "says"),
     [
         (b"sh: 1: exec: python3: not found\n", 127, "no python3 there: sh: 1: exec: python3: not found"),
-        (b"This account is currently not available.\n", 1, "the login ended before the command began (exit status 1)"),
-        (b"", 0, "the login ended before the command began (exit status 0)"),
+        (
+            b"This account is currently not available.\n",
+            1,
+            "the login, or its python3, ended before the agent began (exit status 1): it printed 'This account is",
+        ),
+        (b"module: cannot find python/3.11\n", 4, "(exit status 4): it printed 'module: cannot find python/3.11'"),
+        (
+            b"Unknown option: -I\nusage: python3 [option] ...\n",
+            2,
+            "its python3 is older than Python 3.4 (it printed 'Unknown option: -I')",
+        ),
+        (b"", 0, "the login, or its python3, ended before the agent began (exit status 0)"),
     ],
 )
 def test_a_login_that_does_not_get_to_the_agent_is_told_with_its_words(said: bytes, status: int, says: str) -> None:
