@@ -6,12 +6,13 @@ import ctypes
 import os
 import socket
 import time
+from functools import partial
 
 from .probes_tools import NotHad, read, read_or_empty
 
 TYPE_CHECKING = False  # what typing says, without the price of importing it on a host
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Callable
 
 _UP, _LOOPBACK, _RUNNING = 0x1, 0x8, 0x40
 
@@ -125,20 +126,30 @@ def resolved(name: str) -> dict[str, Any]:
 
 def own_name(args: dict[str, Any]) -> dict[str, Any]:
     """What this host's own name means on itself: gloo listens there unless told otherwise."""
-    return resolved(socket.gethostname())
+    return _quicker(lambda: resolved(socket.gethostname()))
+
+
+def _quicker(look: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """The answer; the quicker one of two where the first was a little slow: a busy host is slow once, a name server again."""
+    first = look()
+    if not 0.2 < first["seconds"] < 2.0:
+        return first
+    return min(first, look(), key=lambda answer: answer["seconds"])
+
+
+def _named(address: str) -> dict[str, Any]:
+    """The name of an address, and how long the answer took."""
+    began = time.monotonic()
+    try:
+        name = socket.getnameinfo((address, 0), socket.NI_NUMERICSERV)[0]
+    except OSError:
+        name = ""
+    return {"address": address, "name": name, "seconds": round(time.monotonic() - began, 3)}
 
 
 def reverse(args: dict[str, Any]) -> list[dict[str, Any]]:
     """How long the names of other hosts' addresses take: torch looks them up when it connects, and waits."""
-    found = []
-    for address in args.get("peers", ()):
-        began = time.monotonic()
-        try:
-            name = socket.getnameinfo((address, 0), socket.NI_NUMERICSERV)[0]
-        except OSError:
-            name = ""
-        found.append({"address": address, "name": name, "seconds": round(time.monotonic() - began, 3)})
-    return found
+    return [_quicker(partial(_named, address)) for address in args.get("peers", ())]
 
 
 def port_ranges(args: dict[str, Any]) -> dict[str, Any]:

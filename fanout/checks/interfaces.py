@@ -256,6 +256,9 @@ def _cable(case: Case, name: str, device: str) -> str:
 
 def _nccl_files(case: Case) -> Iterator[Verdict]:
     files = case.of("residue")
+    if not case.of("gpu"):
+        yield skip(files, "no GPU")
+        return
     for odd in outliers(files):
         path = differing(odd.value, odd.usual)[0]
         yield warn(

@@ -68,8 +68,8 @@ def _stack(case: Case) -> Iterator[Verdict]:
     for name, limits in case.of("limits").items():
         installed = nccl(case.facts[name]["software"]["packages"])
         version = numbers(installed)
-        if not version:
-            yield skip(name, "no NCCL package beside torch")
+        if not version or not case.of("gpu"):
+            yield skip(name, "no NCCL package beside torch" if not version else "no GPU")
         elif limits["stack"] == -1 and version < _STACK_IS_FINE:
             yield warn(
                 name, f"the stack is unlimited (ulimit -s), which NCCL {installed} does not bear",

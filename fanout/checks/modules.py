@@ -92,7 +92,7 @@ CHECKS = (
     ),
     Check(
         name="imports", group="software", worst="fail", needs=("software",),
-        unless=lambda request: "" if request.imports else _no_python(request) or "the task imports nothing",
+        unless=lambda request: "" if request.imports else _no_python(request) or "no import could be read in the task",
         verifies="Every top-level module that the task imports can be found on every host. It is a warning where another Python may run the task, or the task changes sys.path before.",
         why="ModuleNotFoundError on one of N hosts ends the run on all.",
         fix="Copy a module of the project, pip install another one, or use another environment.",

@@ -152,6 +152,9 @@ def _pip_torch(case: Case, name: str, version: str) -> str:
 
 
 def _nccl(case: Case) -> Iterator[Verdict]:
+    if not case.of("gpu"):
+        yield skip(case.hosts, "no GPU")
+        return
     found = {name: nccl(row["packages"]) for name, row in case.of("software").items()}
     versions = {name: version for name, version in found.items() if version}
     for odd in outliers(versions):
@@ -172,7 +175,7 @@ def _known_bugs(case: Case) -> Iterator[Verdict]:
                 name, f"torch {version} may hang in init_process_group(device_id=…)",
                 "repaired in 2.7.1 (https://github.com/pytorch/pytorch/issues/153960): upgrade, or leave device_id out",
             )  # fmt: skip
-    found = {name: nccl(row["packages"]) for name, row in case.of("software").items()}
+    found = {name: nccl(row["packages"]) for name, row in case.of("software").items() if "gpu" in case.facts[name]}
     alike = set(found.values()).pop() if len(set(found.values())) == 1 else ""  # mixed ones are worse, and told already
     if () < numbers(alike, 3) < (2, 27, 3):
         yield info(

@@ -37,7 +37,6 @@ LOGIN = Scene(
         Fault(check="proxy", level="info", host="h4", inject=rc("export http_proxy=http://proxy:3128")),
         Fault(check="open-files", level="warn", host="h5", inject=rc("ulimit -n 1024")),
         Fault(check="memory-cap", level="warn", host="h6", inject=rc("ulimit -v 8000000")),
-        Fault(check="nccl-files", level="warn", host="h7", inject=writes(".nccl.conf", "NCCL_DEBUG=INFO\n")),
         Fault(check="leftovers", level="warn", host="h8", inject=starts(_WAIT, user="lab", env={"FANOUT_RUN_ID": "old"})),
         Fault(
             check="build-locks", level="warn", host="h9",
@@ -189,6 +188,7 @@ SOFTWARE = Scene(
             inject=runs(f"cp -r {HOME}/venv {HOME}/other && echo 'PATH={HOME}/other/bin:$PATH' > {HOME}/site.sh"),
         ),
         Fault(check="known-bugs", level="warn", host="h15", inject=tells("2.9.1+cu128", "2.7.0+cu128"), also=(("torch", "fail"),)),
+        Fault(check="nccl-files", level="warn", host="h17", inject=writes(".nccl.conf", "NCCL_DEBUG=INFO\n")),
         Fault(check="stack", level="warn", host="h13", inject=rc("ulimit -s unlimited")),
         Fault(check="cuda", level="warn", host="h14", inject=writes("venv/bin/nvidia-smi", _SMI.replace("580.95.05", "470.82.01"), mode=0o755)),
     ),
