@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint pure process browser lab bench faults-check cuts crashes guards faults floods soak verdicts clean
+.PHONY: demo test lint pure process browser lab bench faults-check cuts crashes guards faults floods fuzz soak verdicts clean
 
 demo: $(STAMP)-train
 	$(BIN)/fanout demo
@@ -46,6 +46,9 @@ faults: $(STAMP)-dev  # about 7 minutes, three labs side by side; make faults TR
 
 floods: $(STAMP)-dev  # some minutes, and 6 GB below /var/tmp
 	$(BIN)/python -m tests.lab.floods
+
+fuzz: $(STAMP)-dev  # make fuzz SEED=7; 100,000 changed answers, frames and records: about 15 minutes
+	$(BIN)/python -m tests.fuzz --mutations $(or $(MUTATIONS),100000) --seed $(or $(SEED),1)
 
 soak: $(STAMP)-dev  # make soak SEED=7 MINUTES=30
 	$(BIN)/python -m tests.lab.soak --seed $(or $(SEED),1) --minutes $(or $(MINUTES),5)

@@ -142,7 +142,7 @@ _WORKER = {
     "tflops?": Number(0),
 }  # fmt: skip
 _WORKERS = {"workers": Each(_WORKER, 4096)}
-_DIALLED = {
+DIALLED = {
     "outcome": Text(40), "text?": _T, "errno?": _LINE, "seconds?": _SECONDS, "peer?": _LINE, "resolve?": _SECONDS, "source?": _LINE,
     "connect?": _SECONDS, "first?": _T, "bulk?": _SECONDS, "sent?": _COUNT, "resent?": _COUNT,
 }  # fmt: skip
@@ -158,7 +158,7 @@ ANSWERS: dict[str, Any] = {
     "software": FACTS["software"],
     "clock": {"time": _TIME, "pid": _PID},
     "listen": {"port?": _PORT, "error?": _LINE, "text?": _LINE, "holder?": _HOLDER, "free?": _PORT},
-    "dial": {"results": Each(_DIALLED)},
+    "dial": {"results": Each(DIALLED)},
     "share": {"token": _T},
     "shared": {"seen": Each(_COUNT), "seconds": _SECONDS},
     "rehearse": _PLAYED,

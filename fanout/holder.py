@@ -12,6 +12,8 @@ import os
 import select
 from dataclasses import asdict, dataclass
 
+from fanout import schema
+
 FILE = "launcher.json"
 _TRIES = 100  # whoever only looks holds the lock for an instant
 
@@ -81,6 +83,6 @@ def of(directory: str) -> Holder | None:
 
 def _read(descriptor: int) -> Holder:
     try:
-        return Holder(**json.loads(os.pread(descriptor, 4096, 0).decode()))
+        return Holder(**schema.parsed(os.pread(descriptor, 4096, 0), schema.of(Holder)))
     except (ValueError, TypeError):
         return Holder(pid=0, user="?", machine="?", since=0.0)  # it has only just come

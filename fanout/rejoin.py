@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from fanout import supervise
+from fanout import schema, supervise
 from fanout.descriptors import make_room
 from fanout.errors import FanoutError, LauncherError
 from fanout.events import Chunk, Event, LinkLost, StreamOpened, Tick
@@ -23,6 +23,7 @@ from fanout.launch import Session, Subscriber
 from fanout.login import FanOptions
 from fanout.outcome import RunOutcome, of
 from fanout.plan import LaunchPlan, NodePlan
+from fanout.schema import Each, Text
 from fanout.settings import Settings
 from fanout.state import HostState, Phase, RunState, advance
 from fanout.transports.pick import Picker
@@ -33,6 +34,11 @@ from fanout.views.report import report
 
 _REACHING = ("transport", "ssh_config", "ssh_option", "user", "connect_timeout", "fanout", *supervise.CHOSEN)
 MARGIN_SECONDS = 60.0
+_CHOICES = {name.rstrip("?"): kind for name, kind in schema.of(Settings).items()}
+_ORDER: dict[str, Any] = {
+    "run": Text(200), "hosts": Each(schema.of(Host), least=1), "directory": Text(), "user": Text(200),
+    "settings": {f"{name}?": _CHOICES[name] for name in _REACHING},
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +64,8 @@ class Order:
 
     @classmethod
     def from_json(cls, text: str) -> Order:
-        entry = json.loads(text)
+        """The order that the text is. Raises Invalid for a text that is none."""
+        entry = schema.parsed(text, _ORDER)
         return cls(
             run_id=entry["run"],
             hosts=tuple(_host(host) for host in entry["hosts"]),

@@ -51,7 +51,7 @@ def shared(case: Case, asker: Asker) -> Case:
                 asker.cancel(name, answer.handle)
     answers = dict(zip(names, left, strict=True))
     answers.update(zip((name for name in names if not answers[name].error), seen, strict=True))
-    here = {name: {"hosts": [names[number] for number in answer.value["seen"]], "seconds": answer.value["seconds"]}
+    here = {name: {"hosts": [names[number] for number in answer.value["seen"] if number < len(names)], "seconds": answer.value["seconds"]}
             for name, answer in answers.items() if not answer.error}  # fmt: skip
     why = {
         name: answers[name].error if name in answers else "the work directory cannot be written to"

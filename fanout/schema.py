@@ -6,17 +6,18 @@ hold any bounded value), and the classes below are everything else. ``check`` ra
 
 from __future__ import annotations
 
+import json
 import math
 import types
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
-from functools import lru_cache
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 MOST_ITEMS = 10_000
 LONGEST_TEXT = 1 << 20
 DEEPEST = 24
 LARGEST = 1 << 63
+MOST_VALUES = 200_000  # in one text
 
 
 class Invalid(ValueError):
@@ -66,10 +67,11 @@ class Maybe:
 
 @dataclass(frozen=True, slots=True)
 class Each:
-    """A list of at most ``most`` items of one ``kind``."""
+    """A list of ``least`` to ``most`` items of one ``kind``."""
 
     kind: Any
     most: int = MOST_ITEMS
+    least: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +171,8 @@ def _check_list(schema: Each | Row, value: Any, field: str, depth: int) -> None:
     else:
         if len(value) > schema.most:
             raise Invalid(field, f"has {len(value)} items, more than {schema.most}")
+        if len(value) < schema.least:
+            raise Invalid(field, f"has {len(value)} items, not {schema.least} or more")
         kinds = (schema.kind,) * len(value)
     for number, (kind, item) in enumerate(zip(kinds, value, strict=True)):
         check(kind, item, f"{field}[{number}]", depth + 1)
@@ -228,15 +232,32 @@ def _kind(value: Any) -> str:
             return "an object"
 
 
+def parsed(text: str | bytes, schema: Any) -> Any:
+    """The value of a JSON text that is as the schema says. Raises Invalid for every other text."""
+    data = text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass")
+    if data.count(b",") + data.count(b"[") + data.count(b"{") > MOST_VALUES:
+        raise Invalid("", f"has more than {MOST_VALUES} values")
+    try:
+        value = json.loads(data.decode("utf-8", "replace"))
+    except (ValueError, RecursionError) as error:
+        raise Invalid("", f"is not JSON ({str(error)[:80]})") from None
+    check(schema, value)
+    return value
+
+
 # -- the schema of a dataclass, from its annotations
 
 _PLAIN: dict[Any, Any] = {int: Whole(), float: Number(), str: Text(LONGEST_TEXT), bool: Flag(), Any: Anything()}
 
 
-@lru_cache(maxsize=128)
-def of(kind: type[Any]) -> dict[str, Any]:
+_KNOWN: dict[Any, dict[str, Any]] = {}
+
+
+def of(kind: Any) -> dict[str, Any]:
     """The schema of a dataclass as a JSON object; tuples are lists there."""
-    hints, schema = get_type_hints(kind), {}
+    if kind in _KNOWN:
+        return _KNOWN[kind]
+    hints, schema = get_type_hints(kind), _KNOWN.setdefault(kind, {})
     for field in fields(kind):
         optional = field.default is not MISSING or field.default_factory is not MISSING
         schema[field.name + "?" * optional] = _of_annotation(hints[field.name])

@@ -79,6 +79,8 @@ def _follow(recorded: Recorded, settings: Settings, edge: Edge) -> int:
         return 0 if wish.asked else LEFT
     if view.broken:
         return 141
+    if recorded.damage:
+        edge.say(recorded.damage)
     return _told(recorded, result, edge)
 
 

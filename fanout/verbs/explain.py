@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from fanout import hangs
+from fanout import hangs, schema
 from fanout.diagnose import hidden, stacks, words
 from fanout.diagnose.judge import judge
 from fanout.diagnose.signatures import Book, builtin, with_file
@@ -17,6 +17,7 @@ from fanout.errors import UsageError
 from fanout.events import Answered, Event
 from fanout.outcome import RunOutcome
 from fanout.plan import LaunchPlan
+from fanout.schema import Each, Either, Maybe, Text, Whole
 from fanout.settings import Settings
 from fanout.state import RunState
 from fanout.verbs.common import Edge
@@ -25,6 +26,8 @@ from fanout.views.filenames import FileNames
 from fanout.views.tail import LastWords, Tails
 
 VERDICT = "verdict.json"
+_NODE = {"host": Text(4096), "rank": Whole(0), "nproc": Maybe(Whole(0)), "gpus?": Each(Either((Text(200), Whole())))}
+_PLAN = {"nodes": Each(_NODE)}
 ARRIVAL_ERROR = 0.25  # between a line on its host and here
 RECORDED_ERROR = 0.5  # the record writes down the bytes of a quarter of a second together
 
@@ -114,8 +117,8 @@ def learn(witness: Witness, plan: LaunchPlan, addresses: Mapping[str, str]) -> N
 def learn_again(witness: Witness, path: str) -> None:
     """The same, from the plan in a run's directory; nothing where the run was never planned."""
     try:
-        with open(os.path.join(path, "plan.json"), encoding="utf-8") as file:
-            nodes = json.load(file)["nodes"]
+        with open(os.path.join(path, "plan.json"), "rb") as file:
+            nodes = schema.parsed(file.read(), _PLAN)["nodes"]
         witness.ranks.update({node["host"]: (node["rank"], node["nproc"]) for node in nodes})
         witness.gpus.update({node["host"]: tuple(map(str, node.get("gpus", ()))) for node in nodes})
     except FileNotFoundError:

@@ -77,6 +77,8 @@ def logs(request: Request, edge: Edge) -> int:
         some = _print(recorded, wanted, out, count=given["lines"], on=given["follow"])
     except KeyboardInterrupt:
         return 130
+    if recorded.damage:
+        edge.say(recorded.damage)
     if given["follow"] and not out.broken:
         edge.say(_why_no_more(recorded))
     if wanted.ranks and not some:

@@ -87,7 +87,7 @@ def retold(recorded: Recorded, settings: Settings, edge: Edge, *subscribers: Sub
     for event, state in recorded.told():
         for subscriber in everybody:
             subscriber(event, state)
-    outcome, verdict = explain.judged(witness, state, of(state, refused=_refused(recorded.path)))
+    outcome, verdict = explain.judged(witness, state, of(state, refused=_refused(recorded)))
     if verdict is not None and retest.worth(verdict):
         verdict = retest.as_kept(verdict, recorded.path)
     last = explain.last_words(tails, outcome, verdict)
@@ -103,6 +103,8 @@ def retold(recorded: Recorded, settings: Settings, edge: Edge, *subscribers: Sub
 
 
 def say_unless_ended(recorded: Recorded, edge: Edge) -> None:
+    if recorded.damage:
+        edge.say(recorded.damage)
     if not recorded.ended:
         edge.say(f"run {recorded.heading.run_id} has no end in its record: it goes on, or its launcher was killed")
 
@@ -141,11 +143,7 @@ def _may_be_overwritten(path: str) -> bool:
     return not start.strip() or start.lstrip().lower().startswith(b"<!doctype html")
 
 
-def _refused(path: str) -> str:
-    """Why fanout itself did not launch the run: no event says so, only its result."""
-    try:
-        with open(os.path.join(path, "result.json"), encoding="utf-8") as file:
-            result = json.load(file)
-        return str(result["headline"]) if result["exit_code"] == 125 and result["first"] is None else ""
-    except (OSError, ValueError, KeyError):
-        return ""
+def _refused(recorded: Recorded) -> str:
+    """Why fanout itself did not launch the run: no event tells of it, only its result."""
+    result = recorded.result()
+    return str(result["headline"]) if result and result["exit_code"] == 125 and result["first"] is None else ""

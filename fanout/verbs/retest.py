@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from fanout import answers, schema
 from fanout.checks import dials, mesh
 from fanout.checks.model import MeshTest
 from fanout.diagnose.verdict import Cause, Verdict
@@ -14,12 +15,15 @@ from fanout.errors import UsageError
 from fanout.hosts import Host, fold
 from fanout.launch import Session
 from fanout.preflight import between
+from fanout.schema import By, Each, Row, Text
 from fanout.settings import Settings
 from fanout.state import RunState
 from fanout.transports.pick import Picker
 from fanout.verbs.common import Edge, fan_of
 
 KEPT = "retest.json"
+_NAME = Text(4096)
+_KEPT = {"ways": Each(Row((_NAME, _NAME, answers.DIALLED))), "addresses": By(_NAME), "unreached": Each(_NAME)}
 _SUSPICIOUS = ("network", "meeting", "store-timeout", "store-refused")
 
 
@@ -61,8 +65,8 @@ def retested(
 def as_kept(verdict: Verdict, directory: str) -> Verdict:
     """The verdict of a record, with the test that was made then; as it is where none was."""
     try:
-        with open(os.path.join(directory, KEPT), encoding="utf-8") as file:
-            kept = json.load(file)
+        with open(os.path.join(directory, KEPT), "rb") as file:
+            kept = schema.parsed(file.read(), _KEPT)
         dials = {(start, end): dial for start, end, dial in kept["ways"]}
         return amended(verdict, MeshTest(addresses=kept["addresses"], dials=dials), kept["unreached"])
     except FileNotFoundError:

@@ -13,12 +13,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields
 from typing import Any, get_args
 
+from fanout import schema
 from fanout.errors import LauncherError
-from fanout.events import Acted, Action, Chunk, Event, Gone, Leftover, Noise, Tick
+from fanout.events import Acted, Action, Chunk, Event, Exited, Gone, Interrupted, Leftover, Noise, StreamOpened, Tick
 from fanout.outcome import RunOutcome
+from fanout.schema import Anything, Maybe, Number, Text, Whole
 from fanout.views.base import Heading
 
 VERSION = 1
+MOST_BYTES = 64 << 20  # of one stream that one record may stand for
 
 
 def tag(kind: type[Any]) -> str:
@@ -28,6 +31,27 @@ def tag(kind: type[Any]) -> str:
 
 _EVENTS: Mapping[str, type[Any]] = {tag(kind): kind for kind in get_args(Event)}
 _ACTIONS: Mapping[str, type[Any]] = {tag(kind): kind for kind in get_args(Action)}
+
+
+#: Fields that are recorded in another form than the event has them, or that may have only some values.
+_INSTEAD: Mapping[type[Any], dict[str, Any]] = {
+    Chunk: {"data?": Anything(), "length": Whole(0, MOST_BYTES), "stream": Whole(0, 65535), "offset": Whole(0)},
+    Noise: {"data": Text(1 << 20)},
+    Acted: {"action": Text(among=tuple(_ACTIONS)), "host": Text()},
+    Exited: {"code": Maybe(Whole(0, 255)), "signal": Maybe(Whole(1, 64))},
+    StreamOpened: {"stream": Whole(0, 65535), "name": Text(200)},
+    Interrupted: {"signal": Whole(1, 64)},
+}
+
+
+def _shape(kind: type[Any]) -> dict[str, Any]:
+    """What the record of an event must look like: the fields of its class, or what is written in their place."""
+    instead = {**_INSTEAD.get(kind, {}), "v": Whole(0), "t": Number(0, 1e12)}
+    named = {name.rstrip("?") for name in instead} | {"at"}
+    return {**{name: what for name, what in schema.of(kind).items() if name.rstrip("?") not in named}, **instead}
+
+
+_SHAPES: Mapping[type[Any], dict[str, Any]] = {kind: _shape(kind) for kind in _EVENTS.values()}
 
 
 def encode(event: Event) -> dict[str, Any] | None:
@@ -52,16 +76,18 @@ def encode(event: Event) -> dict[str, Any] | None:
 def decode(record: Mapping[str, Any], read: Callable[[str, int, int, int], bytes]) -> Event | None:
     """The event that ``encode`` was given; ``read(host, stream, offset, length)`` brings a Chunk's bytes back.
 
-    None for a type that is not an event (``run``, ``end``) or that a later version of fanout added.
+    None for a type that is not an event (``run``, ``end``) or that a later version of fanout added. Raises Invalid for a
+    record whose fields are not those of its event, LauncherError for one of a later version.
     """
-    if record.get("v") != VERSION:
+    if isinstance(record.get("v"), int) and record["v"] > VERSION:
         raise LauncherError(
             f"this record is version {record.get('v')}, this fanout reads version {VERSION}",
             hint="read it with the fanout that wrote it",
         )
-    kind = _EVENTS.get(record["type"])
+    kind = _EVENTS.get(str(record.get("type")))
     if kind is None:
         return None
+    schema.check(_SHAPES[kind], record)
     values = _known(kind, record) | {"at": record["t"]}
     if kind is Chunk:
         values["data"] = read(record["host"], record["stream"], record["offset"], record["length"])
@@ -69,6 +95,7 @@ def decode(record: Mapping[str, Any], read: Callable[[str, int, int, int], bytes
         values["data"] = record["data"].encode("latin-1")
     elif kind is Acted:
         action = _ACTIONS[record["action"]]
+        schema.check(schema.of(action), record)
         values["action"] = action(**_known(action, record))
     elif kind is Gone:
         values["left"] = tuple(Leftover(**_known(Leftover, process)) for process in record["left"])

@@ -1,0 +1,72 @@
+"""Plays targets with changed inputs, each from a seed of its own, and keeps what went wrong and how much memory it took."""
+
+from __future__ import annotations
+
+import random
+import time
+import traceback
+import tracemalloc
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.fuzz import records, targets
+
+Target = Callable[[random.Random, Path], None]
+#: target -> its share of all plays
+TARGETS: dict[str, tuple[Target, int]] = {
+    "check": (targets.check, 4),
+    "run": (targets.run, 4),
+    "record": (records.play, 2),
+}
+MOST_BYTES = 192 << 20  # the most that Python objects may take at any moment, in one play of the campaign
+EVERY = 25  # one play in so many is measured: to measure takes five times as long
+
+
+class Campaign:
+    """``faults``: where each different fault was raised -> (target:seed, traceback) of the first."""
+
+    def __init__(self, folder: Path, *, seed: int) -> None:
+        self._folder, self._seed = folder, seed
+        self.played: Counter[str] = Counter()
+        self.faults: dict[str, tuple[str, str]] = {}
+        self.most = 0
+
+    def all(self, mutations: int, *, only: str = "", tell: Callable[[str], None] = lambda text: None) -> None:
+        """Play so many changed inputs, over all targets or over one."""
+        chosen = {name: share for name, (_, share) in TARGETS.items() if only in ("", name)}
+        turns = [name for name, share in chosen.items() for _ in range(share)]
+        began = time.monotonic()
+        for number in range(mutations):
+            self.play(turns[number % len(turns)], self._seed * 10_000_000 + number)
+            if (number + 1) % 5000 == 0:
+                tell(f"{number + 1} in {time.monotonic() - began:.0f} s, {len(self.faults)} faults")
+
+    def play(self, name: str, number: int) -> None:
+        """Play one; ``number`` is the seed of its chance."""
+        measured = number % EVERY == 0
+        if measured:
+            tracemalloc.start()
+        try:
+            TARGETS[name][0](random.Random(number), self._folder)
+        except Exception as error:  # noqa: BLE001 - any exception is what is looked for
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            key = f"{type(error).__name__} at {where.filename}:{where.lineno}"
+            self.faults.setdefault(key, (f"{name}:{number}", traceback.format_exc()))
+        finally:
+            if measured:
+                self.most = max(self.most, tracemalloc.get_traced_memory()[1])
+                tracemalloc.stop()
+        self.played[name] += 1
+        if self.most > MOST_BYTES:
+            self.faults.setdefault("memory", (f"{name}:{number}", f"{self.most >> 20} MiB at once"))
+
+    def told(self) -> str:
+        """The outcome, for a person."""
+        counts = ", ".join(f"{count} of {name}" for name, count in self.played.items())
+        lines = [
+            f"{self.played.total()} changed inputs ({counts}): {len(self.faults)} faults; at most {self.most >> 20} MiB"
+        ]
+        for key, (seed, text) in self.faults.items():
+            lines += [f"--- {key}  (--only {seed})", text.rstrip()]
+        return "\n".join(lines)

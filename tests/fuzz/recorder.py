@@ -1,0 +1,149 @@
+"""Records the answers of a real check and the messages of a real run, for the fuzzer: ``python -m tests.fuzz.recorder``.
+
+Both hosts are this machine, through the real agent. Names and paths of this machine are replaced before anything is kept.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fanout import answers, plan, preflight, supervise, wire
+from fanout.agent import probes
+from fanout.checks.asking import Answer, Ask
+from fanout.checks.model import CheckRequest
+from fanout.fan import Clock, Fan
+from fanout.hosts import Host, Origin
+from fanout.launch import Session
+from fanout.login import FanOptions
+from fanout.settings import Settings
+from fanout.transports.local import LocalTransport
+
+RECORDED = Path(__file__).with_name("recorded.json")
+HOSTS = ("a", "b")
+SCRIPT = 'export RANK=0 LOCAL_RANK=0\necho "step 1/3 loss 2.5"\npython3 -c "import time; time.sleep(4)"\necho "Traceback (most recent call last):"\nexit 3\n'
+
+
+class Recorder:
+    """Passes questions on and keeps what came back."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self.kept: list[tuple[str, Any]] = []
+
+    def ask(self, asks: Sequence[Ask]) -> list[Answer]:
+        came = self._session.ask(asks)
+        self.kept += [(ask.what, answer.value) for ask, answer in zip(asks, came, strict=True) if not answer.error]
+        return came
+
+    def still_holds(self, host: str, handle: int) -> bool:
+        return self._session.still_holds(host, handle)
+
+    def cancel(self, host: str, handle: int) -> None:
+        self._session.cancel(host, handle)
+
+
+def main() -> None:
+    """Check, run, and write what was seen."""
+    with tempfile.TemporaryDirectory() as folder:
+        project = Path(folder, "project")
+        project.mkdir()
+        (project / "train.sh").write_text(SCRIPT)
+        (project / "task.py").write_text("import json\n")
+        os.environ["FANOUT_STATE"] = folder
+        told, messages = _told(str(project))
+        kept = {"answers": told, "messages": messages}
+        text = _neutral(json.dumps(kept, indent=1), folder)
+    RECORDED.write_text(text + "\n")
+    print(f"{len(told)} answers, {len(messages)} messages, {len(text)} bytes")
+
+
+def _told(project: str) -> tuple[list[tuple[str, Any]], list[Any]]:
+    hosts = [Host(name=name, origin=Origin(file="hosts.txt", line=1), slots=1) for name in HOSTS]
+    messages: list[Any] = []
+    kept = wire.Decoder._event
+
+    def event(decoder: wire.Decoder, message: Any) -> Any:
+        if decoder._host == "a" and isinstance(message, tuple):
+            messages.append({"data": [message[0], message[1], message[2].decode("latin-1")]})
+        elif decoder._host == "a" and message.get("t") != "answer":
+            messages.append(message)
+        return kept(decoder, message)
+
+    wire.Decoder._event = event  # type: ignore[method-assign, assignment]
+    fan = Fan(hosts, lambda host: LocalTransport(), FanOptions(by="ann@pc"), Clock())
+    fan.start()
+    session = Session(fan, HOSTS, [])
+    session.connect()
+    recorder = Recorder(session)
+    asked = CheckRequest(hosts=tuple(hosts), workdir=project, task="task.py", script="train.sh", imports=("json",))
+
+    def planned(learned: Any) -> plan.LaunchPlan:
+        able = plan.Learned(master_addr="10.0.0.1")
+        return plan.make(hosts, ("task.py",), Settings(), run_id="check", cwd=project, has_script=True, learned=able)
+
+    preflight.run(asked, recorder, plan=planned)
+    recorder.ask([Ask(host="a", what="runs")])
+    fan.close()
+    recorder.kept += _ran(hosts[:1], project)
+    return _short(recorder.kept), messages
+
+
+def _ran(hosts: list[Host], project: str) -> list[tuple[str, Any]]:
+    """What a host that fails answers to the questions about its run."""
+    fan = Fan(hosts, lambda host: LocalTransport(), FanOptions(by="ann@pc"), Clock())
+    fan.start()
+    session = Session(fan, HOSTS[:1], [])
+    session.connect()
+    made = plan.make(
+        hosts, ("task.py",), Settings(), run_id="r1", cwd=project, has_script=True, learned=plan.Learned(),
+    )  # fmt: skip
+    told: list[tuple[str, Any]] = []
+    policy = supervise.Policy(last_words=1.0, grace=5.0, hang_timeout="0.2")
+    while not session.state.over:
+        for action in supervise.decide(policy, session.state):
+            session._do(action, made)
+        session.step()
+    for host in session.state.all:
+        for question, _ in host.examined:
+            answer = session.state.answers.get((host.name, question.ask))
+            told += [(question.what, answer.value)] if answer is not None and not answer.error else []
+    fan.close()
+    return told
+
+
+def _short(kept: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
+    """Without long tables of one kind: what is mutated is the shape."""
+
+    def cut(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {key: cut(item) for key, item in list(value.items())[:40]}
+        return [cut(item) for item in value[:3]] if isinstance(value, list) else value
+
+    return [(what, cut(value)) for what, value in kept]
+
+
+def _neutral(text: str, folder: str) -> str:
+    """Replace this machine's names and paths."""
+    known = {
+        folder: "/home/ann",
+        sys.prefix: "/home/ann/venv",
+        sys.base_prefix: "/usr",
+        os.getcwd(): "/home/ann/fanout",
+    }
+    for path in sorted(known, key=len, reverse=True):
+        text = text.replace(path, known[path])
+    text = re.sub(rf'"{re.escape(socket.gethostname())}"', '"gpu01"', text)
+    return re.sub(r"(?:/root|/work|/opt|/home/(?!ann))[^\":,\\\\]*", "/home/ann/other", text)
+
+
+if __name__ == "__main__":
+    assert set(answers.ANSWERS) | {"facts", "aftermath"} >= set(probes._ANSWERED_BY)
+    main()

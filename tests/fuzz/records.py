@@ -1,0 +1,134 @@
+"""Records of a run that are damaged or hostile, read by every verb that reads one."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import random
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
+
+from fanout import holder
+from fanout.arguments import parse
+from fanout.cli import _of_runs
+from fanout.errors import FanoutError
+from fanout.events import Acted, Answered, Examine, StreamOpened
+from fanout.hosts import Host, Origin
+from fanout.outcome import of
+from fanout.rejoin import Order
+from fanout.settings import Settings
+from fanout.verbs import follow
+from fanout.verbs.common import Edge
+from fanout.verbs.runs import order_of
+from fanout.views.base import Heading
+from fanout.views.logdir import LogDir
+from tests.fuzz.mutate import cut, mutated, paths
+from tests.fuzz.targets import RECORDED
+from tests.histories import TRACEBACK, History
+
+FILES = (
+    "events.jsonl",
+    "events.jsonl",
+    "events.jsonl",
+    "result.json",
+    "order.json",
+    "plan.json",
+    "retest.json",
+    "launcher.json",
+)
+VERBS = (
+    ("report",), ("report", "--json"), ("report", "--html", "page.html"), ("logs",), ("logs", "-f"), ("replay",), ("ps", "--all"),
+    ("ps", "--json"), ("attach",), ("stop",),
+)  # fmt: skip
+
+
+def make(path: Path) -> None:
+    """The whole record of a run that failed."""
+    run = History("a", "b").link().start()
+    run.add(StreamOpened(at=run.at, host="a", stream=1, name="rank 0"))
+    run.say("a", b"step 1/3 loss 2.5\n", stream=1).say("b", b"hello\n").wait(1.0)
+    for number, (what, value) in enumerate(pair for pair in RECORDED["answers"] if pair[0] in ("stacks", "aftermath")):
+        run.add(Acted(at=run.at, action=Examine(host="a", ask=number, what=what)))
+        run.add(Answered(at=run.at, host="a", ask=number, value=value, error=""))
+    run.say("a", TRACEBACK, stream=1).end("a", code=1).stop("a failed", "b").end("b", code=None, signal=15).tidy(
+        "a", "b"
+    )
+    heading = Heading(run_id="r1", title="task.py", hosts=run.hosts, ranks={"a": (0, 1), "b": (1, 1)})
+    record = LogDir(str(path), heading)
+    record.begin(run.began_at)
+    state = run.play(record)
+    hosts = tuple(Host(name=name, origin=Origin(file="hosts.txt", line=1), slots=1) for name in run.hosts)
+    record.keep(
+        "order.json", Order(run_id="r1", hosts=hosts, settings=Settings(), directory=str(path), user="ann").to_json()
+    )
+    record.keep(
+        "plan.json",
+        json.dumps({"nodes": [{"host": name, "rank": rank, "nproc": 1, "gpus": []} for rank, name in enumerate("ab")]}),
+    )
+    record.keep(
+        "retest.json",
+        json.dumps({"v": 1, "addresses": {"a": "10.0.0.1"}, "ways": [["a", "b", {"outcome": "ok"}]], "unreached": []}),
+    )
+    outcome = of(state)
+    record.finish(outcome, "report\n")
+    record.close()
+    (path / "launcher.json").write_text(json.dumps({"pid": 1, "user": "ann", "machine": "pc", "since": 1.0}))
+
+
+def play(chance: random.Random, folder: Path) -> None:
+    """Damage one file of a record and read the record by one verb: it says one error, or goes on without what is damaged."""
+    whole = folder / "whole" / "r1"
+    if not whole.exists():
+        make(whole)
+    place = folder / "runs"
+    shutil.rmtree(place, ignore_errors=True)
+    shutil.copytree(folder / "whole", place)
+    file = place / "r1" / chance.choice(FILES)
+    file.write_bytes(_damaged(file, chance))
+    words = chance.choice(VERBS)
+    try:
+        if words[0] == "stop":  # as far as it goes without a connection
+            order_of(str(place / "r1"))
+            holder._read(os.open(place / "r1" / holder.FILE, os.O_RDONLY))
+        else:
+            told(words, place)
+    except FanoutError:
+        return  # one sentence
+
+
+def _damaged(file: Path, chance: random.Random) -> bytes:
+    """Either any bytes of it, or one value of its JSON."""
+    data = file.read_bytes()
+    if chance.random() < 0.3:
+        return cut(data, chance)
+    lines = data.splitlines() if file.suffix == ".jsonl" else [data]
+    at = chance.randrange(len(lines))
+    value = json.loads(lines[at])
+    lines[at] = json.dumps(mutated(value, chance, list(paths(value)))).encode()
+    return b"\n".join(lines) + b"\n"
+
+
+@contextmanager
+def _without_waiting() -> Iterator[None]:
+    """A record that does not grow any more is not waited for."""
+    kept = follow.HEIR_SECONDS, follow.PAUSE_SECONDS
+    follow.HEIR_SECONDS = follow.PAUSE_SECONDS = 0.0
+    try:
+        yield
+    finally:
+        follow.HEIR_SECONDS, follow.PAUSE_SECONDS = kept
+
+
+def told(words: tuple[str, ...], runs: Path) -> str:
+    """What a verb prints about the run r1 that is recorded there."""
+    folder = runs.parent
+    argv = [*words, "--log-dir", str(runs), *([] if words[0] == "ps" else ["r1"])]
+    out, err = io.StringIO(), io.StringIO()
+    edge = Edge(environ={"HOME": str(folder)}, cwd=str(folder), stdout=out, stderr=err, stdin=bytes, user="ann", machine="pc",
+                prefix="", columns=100)  # fmt: skip
+    with redirect_stdout(out), redirect_stderr(err), _without_waiting():
+        _of_runs(parse(argv, columns=100), edge)
+    return out.getvalue() + err.getvalue()

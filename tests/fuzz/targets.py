@@ -1,0 +1,183 @@
+"""What is fed with changed values: a whole check, a whole run with its views, and the record of a run.
+
+Each target takes a generator of chance, changes something, and plays it to the end. A target returns normally or raises:
+every exception but those that the launcher turns into a sentence is a fault.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import random
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from fanout import outcome, preflight, supervise, wire
+from fanout.agent import frames
+from fanout.checks import record as check_record
+from fanout.checks import report as check_report
+from fanout.checks.asking import Answer, Ask
+from fanout.checks.model import CheckRequest
+from fanout.diagnose.judge import judge
+from fanout.diagnose.witness import Witness
+from fanout.events import Acted, Answered, Dialling, Event, Examine, Go, Linked, Prepare, Tick
+from fanout.hosts import Host, Origin
+from fanout.state import ImpossibleMove, RunState, advance
+from fanout.views.base import Heading
+from fanout.views.jsonl import JsonLines
+from fanout.views.logdir import LogDir
+from fanout.views.plain import Plain
+from fanout.views.report import report
+from tests.fuzz.mutate import Path as Place
+from tests.fuzz.mutate import mutated, paths
+
+RECORDED: dict[str, Any] = json.loads(Path(__file__).with_name("recorded.json").read_text())
+HOSTS = tuple(Host(name=name, origin=Origin(file="hosts.txt", line=line), slots=1) for line, name in enumerate("ab", 1))
+NAMES = tuple(host.name for host in HOSTS)
+
+
+def _places(value: Any) -> list[Place]:
+    return list(paths(value))
+
+
+class Changing:
+    """Answers what was recorded, one answer of a check changed, through the launcher's own decoder."""
+
+    def __init__(self, chance: random.Random, *, change: bool = True) -> None:
+        self._chance = chance
+        kept = [what for what, _ in RECORDED["answers"] if what not in ("stacks", "aftermath", "runs")]
+        self._left = {what: [value for name, value in RECORDED["answers"] if name == what] for what in kept}
+        self._countdown = chance.randrange(len(kept)) if change else -1
+        self._asked = 0
+
+    def ask(self, asks: Sequence[Ask]) -> list[Answer]:
+        return [self._answer(ask) for ask in asks]
+
+    def _answer(self, ask: Ask) -> Answer:
+        recorded = self._left.get(ask.what)
+        if not recorded:
+            return Answer(error="no such question")
+        value = recorded.pop(0) if len(recorded) > 1 else recorded[0]
+        if self._countdown == 0:
+            value = mutated(value, self._chance, _places(value))
+        self._countdown -= 1
+        self._asked += 1
+        decoder = spoken(ask.host)
+        decoder.expect(self._asked, ask.what)
+        try:
+            data = frames.pack({"t": "answer", "id": self._asked, "value": value, "error": ""})
+            (event,) = decoder.feed(data)
+        except wire.BadHost:
+            return Answer(error="the connection broke")
+        assert isinstance(event, Answered)
+        return Answer(value=event.value, error=event.error, handle=self._asked, sent=1.0, received=2.0)
+
+    def still_holds(self, host: str, handle: int) -> bool:
+        return True
+
+    def cancel(self, host: str, handle: int) -> None: ...
+
+
+def spoken(host: str) -> wire.Decoder:
+    """A decoder whose host has said READY."""
+    decoder = wire.Decoder(host, "abc", lambda: 7.0)
+    decoder.feed(b"@abc READY 3.11\n")
+    return decoder
+
+
+def check(chance: random.Random, folder: Path) -> None:
+    """A check of two hosts, one of whose answers was changed, told as text and as JSON."""
+    request = CheckRequest(hosts=HOSTS, workdir="/home/ann/project", task="task.py", imports=("json",),
+                           dialled={"a": "10.0.0.1", "b": "10.0.0.2"})  # fmt: skip
+    result = preflight.run(request, Changing(chance), clock=lambda: 0.0)
+    check_report.report("fanout check", result.case, result.findings, 1.0, check_report.Style())
+    json.dumps(check_record.record(result.case, result.findings, 1.0), default=str)
+
+
+def _messages(chance: random.Random) -> list[bytes]:
+    """The frames of a run, some of them changed, repeated, left out, cut short or out of order."""
+    out = []
+    chosen = chance.randrange(len(RECORDED["messages"]))
+    for number, message in enumerate(RECORDED["messages"]):
+        value = mutated(message, chance, _places(message)) if number == chosen else message
+        out.append(packed(value))
+    kind, at = chance.randrange(8), chance.randrange(len(out))
+    if kind == 0:
+        out.insert(at, out[chance.randrange(len(out))])
+    elif kind == 1:
+        del out[at]
+    elif kind == 2:
+        other = chance.randrange(len(out))
+        out[at], out[other] = out[other], out[at]
+    elif kind == 3:
+        out[at] = out[at][: chance.randrange(len(out[at]) + 1)]
+    elif kind == 4:
+        out[at] *= 50
+    return out
+
+
+def packed(value: Any) -> bytes:
+    data = value.get("data") if isinstance(value, dict) else None
+    if isinstance(data, list) and len(data) == 3 and isinstance(data[2], str):
+        stream, offset, text = data
+        if isinstance(stream, int) and 0 <= stream < 1 << 16 and isinstance(offset, int) and 0 <= offset < 1 << 64:
+            return frames.pack_data(stream, offset, text.encode("latin-1", "replace"))
+    body = json.dumps(value).encode()
+    return len(body).to_bytes(4, "big") + b"\x01" + body
+
+
+def run(chance: random.Random, folder: Path) -> None:
+    """A run of two hosts, one of which sends changed frames: state, policy, views, record, diagnosis and report."""
+    place = folder / "run"
+    shutil.rmtree(place, ignore_errors=True)
+    heading = Heading(run_id="r1", title="task.py", hosts=NAMES, ranks={"a": (0, 1), "b": (1, 1)})
+    record, witness = LogDir(str(place), heading), Witness(NAMES, ranks=heading.ranks)
+    views: list[Any] = [
+        record,
+        witness,
+        Plain(heading, stdout=io.StringIO(), stderr=io.StringIO()),
+        JsonLines(heading, stdout=io.StringIO()),
+    ]
+    state = RunState.new(NAMES, at=0.0)
+    policy = supervise.Policy(hang_timeout="5", last_words=0.0)
+    for event in events(_messages(chance), chance):
+        try:
+            state = advance(state, event)
+        except ImpossibleMove:
+            continue
+        for view in views:
+            view(event, state)
+        for action in supervise.decide(policy, state):
+            state = advance(state, Acted(at=state.now, action=action))
+    came = outcome.of(state)
+    verdict = judge(witness.evidence())
+    record.finish(came, report(heading, state, came, {}))
+    record.close()
+    assert 0 <= came.exit_code <= 255
+    assert verdict is not None
+
+
+def events(messages: Iterable[bytes], chance: random.Random | None = None) -> list[Event]:
+    """What comes of the frames of host a, with a question to it after each; ``chance`` changes some of the answers."""
+    decoder = spoken("a")
+    recorded: Mapping[str, Any] = dict(RECORDED["answers"])
+    found: list[Event] = [Dialling(at=0.0, host=name, attempt=1) for name in NAMES]
+    found += [Linked(at=0.0, host=name, attempt=1, took=0.1, hello={}) for name in NAMES]
+    found += [Acted(at=0.0, action=Prepare(host="a")), Acted(at=0.0, action=Go(host="a"))]
+    for number, data in enumerate(messages):
+        what = ("stacks", "aftermath")[number % 2]
+        value = recorded[what]
+        if chance is not None and chance.random() < 0.3:
+            value = mutated(value, chance, _places(value))
+        decoder.expect(number, what)
+        asked = Acted(at=0.0, action=Examine(host="a", ask=number, what=what))
+        try:
+            found += decoder.feed(data)
+            answer = frames.pack({"t": "answer", "id": number, "value": value, "error": ""})
+            found += [asked, *decoder.feed(answer), Tick(at=0.0)]
+        except wire.BadHost:
+            break
+    return [replace(event, at=float(number)) for number, event in enumerate(found)]
