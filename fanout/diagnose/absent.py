@@ -10,10 +10,6 @@ from fanout.diagnose.verdict import Cause
 from fanout.hosts import fold
 
 SILENT_SECONDS = 5.0  # shorter breaks of a link hold nobody up
-_UNEVEN = (
-    "uneven data: compare the number of batches of each rank (drop_last, a sampler that pads, the join context)",
-    "a rank that leaves the loop early (break, return, sys.exit(0)) leaves the others waiting",
-)
 
 
 def early(case: Case) -> Finding | None:
@@ -40,7 +36,7 @@ def early(case: Case) -> Finding | None:
     others = lastlines.step(case.evidence.tails, left[0].host)
     if reached is not None and others is not None and others > reached:
         told.append(f"{left[0].host} had come to step {others}")
-    return Finding(cause=cause, confidence="medium", evidence=tuple(told), advice=_UNEVEN)
+    return Finding(cause=cause, confidence="medium", evidence=tuple(told), advice=waited.UNEVEN)
 
 
 def missing_node(case: Case) -> Finding | None:

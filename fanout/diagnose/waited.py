@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 
-from fanout.diagnose import stacks
+from fanout.diagnose import lastlines, stacks
 from fanout.diagnose.case import Case, Finding
 from fanout.diagnose.evidence import Sighting
 from fanout.diagnose.processes import NEAR_SECONDS
 from fanout.diagnose.verdict import Cause, Confidence
 
+UNEVEN = (
+    "uneven data: compare the number of batches of each rank (drop_last, a sampler that pads, the join context)",
+    "a rank that leaves the loop early (break, return, sys.exit(0)) leaves the others waiting",
+)
 LOOK = "see what it did at that time: a loader, a checkpoint, a lock, another branch of the code"
 
 
@@ -75,7 +79,15 @@ def blamed(case: Case) -> Finding | None:
     host = sinks[0]
     witnesses = len({*case.evidence.hosts} - {host})  # where no log is the host's own, one may name another peer
     whole = named[host] >= max(2, witnesses if host in case.evidence.hosts else witnesses - 1)
-    cause = Cause(signature="blamed", says="went away from all the others", host=host, hosts=(host,))
+    says = "went away from all the others"
+    advice: tuple[str, ...] = (f"see `dmesg` and the uptime of {host}",)
+    if _no_failure_there(case, host):
+        at = lastlines.step(case.evidence.tails, host)
+        there = where(case)
+        says = f"left{f' at step {at}' if at is not None else ''} while the others {f'were {there}' if there else 'went on'}"
+        says += "; its torchrun reported no failure"
+        advice = (*UNEVEN, *advice)
+    cause = Cause(signature="blamed", says=says, host=host, hosts=(host,))
     told = [f"{named[host]} of the other hosts lost their connection to {host}, which names nobody"]
     lost = {seen.rank for seen in case.waited if seen.host == host}
     others = [rank for rank in case.world.ranks.get(host, ()) if rank not in lost]
@@ -83,9 +95,18 @@ def blamed(case: Case) -> Finding | None:
         cause = replace(cause, rank=others[0], ranks=(others[0],))
         told.append(f"all other ranks on {host} lost a peer themselves")
     sure: Confidence = "medium" if whole else "low"
-    return Finding(
-        cause=cause, confidence=sure, evidence=tuple(told), advice=(f"see `dmesg` and the uptime of {host}",)
-    )
+    return Finding(cause=cause, confidence=sure, evidence=tuple(told), advice=advice)
+
+
+def _no_failure_there(case: Case, host: str) -> bool:
+    """Return whether the host was linked to its end and no process of it is known to have failed.
+
+    torchrun reports every process that ends with another status than 0. A host that was lost cannot report.
+    """
+    end = case.evidence.ends.get(host)
+    died = any(death.host == host and not death.told for death in case.evidence.deaths)
+    silent = any(silence.host == host for silence in case.evidence.silences)
+    return case.evidence.live and end is not None and end.kind != "lost" and not died and not silent
 
 
 def _peer(case: Case, seen: Sighting) -> str | None:

@@ -37,6 +37,21 @@ def test_a_host_that_ends_with_0_while_the_others_go_on_is_named_as_that() -> No
     assert not any("dmesg" in text for text in found.advice)
 
 
+def test_a_host_that_left_before_its_script_was_stopped_is_not_sent_to_dmesg_first() -> None:
+    """Its ranks ended with 0, but its torchrun waited for the others until the launcher ended it."""
+    run = Run(hosts=3, each=1)
+    for rank in (0, 1):
+        loses_its_peer(run, rank, CLOSED.format(peer="10.0.0.3"))
+    run.torchrun("gpu01", (0, 1)).torchrun("gpu02", (1, 1))
+    found = verdict(run.stop("gpu01 failed", "gpu03").wait(1.0).end("gpu03", code=None, signal=15), each=1)
+    assert found.cause is not None
+    assert (found.rule, found.confidence, found.cause.host) == ("blamed", "medium", "gpu03")
+    assert found.cause.says == (
+        "left at step 1 while the others were in all_reduce (train.py:14); its torchrun reported no failure"
+    )
+    assert found.advice[0].startswith("uneven data")
+
+
 def test_an_error_of_its_own_comes_before_an_early_end() -> None:
     run = Run()
     run.raises(0, "ValueError: bad sample 7")
