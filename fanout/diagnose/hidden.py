@@ -24,10 +24,10 @@ def failures(evidence: Evidence) -> tuple[Death, ...]:
 
 
 def _went_on(tail: Tail, failed_at: float) -> bool:
-    """Return whether steps come in a stream after torchrun's report, or long after it in a stream that has none."""
+    """Return whether a rank wrote after torchrun's report, or steps come after it in a stream that all share."""
+    if tail.rank is not None:
+        return tail.at > failed_at + LATE_SECONDS
     lines = [text for _, text in tail.lines]
     reports = [number for number, text in enumerate(lines) if is_torchruns(text)]
-    if not reports and tail.at <= failed_at + LATE_SECONDS:
-        return False
     after = lines[reports[-1] + 1 :] if reports else lines
-    return any(shapes.progress(text) is not None for text in after)
+    return tail.at > failed_at and any(shapes.progress(text) is not None for text in after)

@@ -12,6 +12,9 @@ KEEP_BYTES = 8192
 QUOTED = 5  # lines of a quotation
 _LONGEST = 300
 _TORCHRUN = re.compile(r"torch/distributed/elastic|^={20}|^-{20}|elastic\.multiprocessing|^Setting OMP_NUM_THREADS")
+_FRAMES = re.compile(
+    r"^frame #\d|^\[[EWI]\d{3,4} [\d:.]{8,20} [\w.]{1,40}:\d{1,6}\] "
+)  # c10d's warnings, and C++ stacks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,13 +58,15 @@ def quotation(tails: Iterable[Tail], host: str, rank: int | None) -> tuple[str, 
     ``rank`` None: of the host's main stream. What torchrun writes about the failure of its processes is left out.
     """
     here = [tail for tail in tails if tail.host == host]
+    of_ranks = [text for tail in here if tail.rank is not None and not tail.err for _, text in tail.lines]
     choices = [
         [text for tail in here if tail.err and tail.rank == rank for _, text in tail.lines],
         [text for tail in here for who, text in tail.lines if who == rank],
         [text for tail in here if tail.rank is None for who, text in tail.lines if who is None],
+        of_ranks if rank is None else [],
     ]
     for lines in choices[1 if rank is None else 0 :]:
-        own = _before_torchrun(lines)
+        own = [line for line in _before_torchrun(lines) if not _FRAMES.match(line)]
         if own:
             return tuple(own[-QUOTED:])
     return ()

@@ -9,7 +9,8 @@ _GROUP = re.compile(r"^\[?.{0,60}?\[(?:PG \d+ |PG ID 0 PG GUID \S+\()?(?:\(?defa
 _PREFIXED = re.compile(
     r"^.{1,120}?[\s\])}|:>](?=\[rank\d{1,9}\]: )"
 )  # a tool's prefix, or a progress bar, before a mark
-_LOGGED = re.compile(r"^(?:\d{4}-\d\d-\d\d|[EWIF]\d{4} |\[[EWIF]\d{3,4} |Traceback |=====)")
+_LOGGED = re.compile(r"^(?:\d{4}-\d\d-\d\d|[EWIF]\d{4} |\[[EWIF](?:\d{3,4})? |Traceback |=====)")
+_RAISED = re.compile(r"^(?!nccl)[A-Za-z_][\w.]{0,200}(?:Error|Exception)(?:: |$)")
 _COLOUR = re.compile(r"\x1b\[[0-9;:?]*[A-Za-z]")
 _PROGRESS = re.compile(r"(?i)\b(?:step|iter(?:ation)?|epoch|batch|update)s?\b\D{0,12}(\d{1,15})|\b(\d{1,15})/\d+ \[\d")
 
@@ -40,6 +41,11 @@ def speaker(text: str) -> tuple[str, int | None, int | None]:
 def logged(text: str) -> bool:
     """Return whether the line begins a record of a log, and so is no further line of a message."""
     return bool(_LOGGED.match(text))
+
+
+def raised(text: str) -> bool:
+    """Return whether the line names an exception, as the last line of a traceback does; NCCL's own words are none."""
+    return bool(_RAISED.match(text))
 
 
 def progress(text: str) -> int | None:

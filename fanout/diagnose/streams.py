@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from fanout.diagnose import shapes
 from fanout.diagnose.evidence import Sighting
 from fanout.diagnose.lastlines import LastLines, Tail
+from fanout.diagnose.signatures import GENERIC, REPEATS, WEAK, Found, fields_of, filled
 from fanout.diagnose.torchrun import Torchrun
 from fanout.diagnose.tracebacks import Block, Tracebacks
 
@@ -69,6 +70,40 @@ def go_on(where: Stream, who: Who, text: str, at: float) -> None:
             where.watched.remove(seen)
             where.seen.remove(seen)
             where.counts[who, seen.sighting.signature] -= 1
+
+
+def explains(where: Stream, who: Who, found: Found | None, text: str) -> bool:
+    """Take a further line of an exception's message; it may hold the reason (``Last error:``, an ``EI…`` code).
+
+    The exception then is what that line says: a general error of a library can be a cause as well as a victim's.
+    """
+    message = where.messages.get(who)
+    if message is None:
+        return False
+    message.left -= 1
+    if message.left <= 0 or shapes.logged(text):
+        del where.messages[who]
+        return False
+    seen = message.seen
+    repeats = seen.sighting.signature in REPEATS
+    if not repeats and shapes.raised(text):
+        del where.messages[who]  # another exception, perhaps of another rank: its own words count
+        return False
+    if seen.block is not None:
+        seen.block.lines.append(text)
+    if found is None or found[0].role in ("noise", "proof", "stated"):
+        return False
+    if repeats or found[0].id in WEAK:
+        return True
+    if seen.sighting.signature == GENERIC and found[0].role != "root":
+        return False  # an exception of one's own is no victim's because of a line after it
+    signature, fields = found[0], fields_of(found[1])
+    seen.sighting = replace(
+        seen.sighting, signature=signature.id, role=signature.role, kind=signature.kind, fields=fields,
+        says=filled(signature.says, fields), advice=filled(signature.advice, fields),
+    )  # fmt: skip
+    del where.messages[who]
+    return True
 
 
 def pending(where: Stream) -> bool:

@@ -94,7 +94,8 @@ def blamed(case: Case) -> Finding | None:
     if lost and len(others) == 1:  # it has come to its end without a word, or with the beginning of one
         cause = replace(cause, rank=others[0], ranks=(others[0],))
         told.append(f"all other ranks on {host} lost a peer themselves")
-    sure: Confidence = "medium" if whole else "low"
+    closed = all(each.kind == "closed" for each in case.waited)
+    sure: Confidence = "medium" if whole or (closed and _no_failure_there(case, host)) else "low"
     return Finding(cause=cause, confidence=sure, evidence=tuple(told), advice=advice)
 
 

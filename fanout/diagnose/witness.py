@@ -14,8 +14,8 @@ from fanout.diagnose.dumps import Collected
 from fanout.diagnose.evidence import Death, Evidence, Sighting, Stand
 from fanout.diagnose.links import Links
 from fanout.diagnose.processes import planned
-from fanout.diagnose.signatures import GENERIC, REPEATS, WEAK, Book, Found, Signature, builtin, fields_of, filled
-from fanout.diagnose.streams import Message, Seen, Stream, Who, frozen, go_on, pending, tail_of
+from fanout.diagnose.signatures import GENERIC, REPEATS, WEAK, Book, Signature, builtin, fields_of, filled
+from fanout.diagnose.streams import Message, Seen, Stream, Who, explains, frozen, go_on, pending, tail_of
 from fanout.diagnose.torchrun import Torchrun
 from fanout.diagnose.tracebacks import NEEDLES, Block
 from fanout.events import Acted, Answered, Chunk, Event, Examine, Linked, StreamOpened, Tick
@@ -232,35 +232,8 @@ class Witness:
             self._named(where, who, named, at)
         elif not inside:
             found = self._book.look(body)
-            if not self._explains(where, who, found, body) and found is not None:
+            if not explains(where, who, found, body) and found is not None:
                 self._note(where, who, found[0], fields_of(found[1]), body, at)
-
-    def _explains(self, where: Stream, who: Who, found: Found | None, text: str) -> bool:
-        """Take a further line of an exception's message; it may hold the reason (``Last error:``, an ``EI…`` code).
-
-        The exception then is what that line says: a general error of a library can be a cause as well as a victim's.
-        """
-        message = where.messages.get(who)
-        if message is None:
-            return False
-        message.left -= 1
-        if message.left <= 0 or shapes.logged(text):
-            del where.messages[who]
-            return False
-        seen = message.seen
-        if seen.block is not None:
-            seen.block.lines.append(text)
-        if found is None or found[0].role in ("noise", "proof", "stated") or found[0].id == GENERIC:
-            return False
-        if seen.sighting.signature in REPEATS or found[0].id in WEAK:
-            return True
-        signature, fields = found[0], fields_of(found[1])
-        seen.sighting = replace(
-            seen.sighting, signature=signature.id, role=signature.role, kind=signature.kind, fields=fields,
-            says=filled(signature.says, fields), advice=filled(signature.advice, fields),
-        )  # fmt: skip
-        del where.messages[who]
-        return True
 
     def _named(self, where: Stream, who: Who, block: Block, at: float) -> None:
         """A traceback came to its exception."""

@@ -62,6 +62,16 @@ def test_the_exception_of_a_spawned_rank_is_the_cause_and_its_peers_are_victims(
     assert [(each.host, each.rank) for each in found.victims] == [("gpu01", 0)]
 
 
+def test_the_words_of_another_rank_after_an_exception_are_no_part_of_its_message() -> None:
+    """Without marks and tracebacks, two ranks of one stream follow each other: the first has an error of its own."""
+    run = Run().out(
+        2, "ValueError: bad sample 7", "RuntimeError: [pair.cc:553] Connection closed by peer [10.0.0.1]:3."
+    )
+    found = verdict(run.torchrun("gpu02", (2, 1), (3, -15)))
+    assert found.cause is not None
+    assert found.cause.text == "ValueError: bad sample 7"
+
+
 def test_a_name_that_a_module_lacks_is_another_version_of_it() -> None:
     run = Run()
     for rank in range(4):
