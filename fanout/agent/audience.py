@@ -24,6 +24,7 @@ class Audience:
         self.listener = listener
         self.poll = poll
         self.clients: dict = {}
+        self.bells: dict = {}  # sockets that others only look at: what connects to them is hung up on
         self.sizes: dict = {}  # the newest sizes, by stream, that everyone is to be told
         poll.register(listener, select.POLLIN)
 
@@ -31,12 +32,33 @@ class Audience:
         """What this descriptor's relay asks for; [] where it is none of ours. A new relay is told the story so far."""
         if descriptor == self.listener.fileno():
             self._accept(story)
+        elif descriptor in self.bells:
+            self._hang_up(descriptor)
         elif descriptor in self.clients:
             if events & select.POLLOUT:
                 self._tell_sizes(descriptor)
             if events & ~select.POLLOUT and descriptor in self.clients:
                 return self._hear(descriptor)
         return []
+
+    def hang_up_on(self, listeners: list) -> None:
+        """Keep room in these sockets: a user who asks the kernel whose they are connects to them."""
+        for listener in listeners:
+            self.bells[listener.fileno()] = listener
+            self.poll.register(listener, select.POLLIN)
+
+    def _hang_up(self, descriptor: int) -> None:
+        try:
+            self.bells[descriptor].accept()[0].close()
+        except OSError:
+            pass  # it has hung up already
+
+    def silence(self) -> None:
+        """Close these sockets: the claims are given back."""
+        for descriptor, listener in self.bells.items():
+            self.poll.unregister(descriptor)
+            listener.close()
+        self.bells = {}
 
     def tell(self, message: dict) -> None:
         """The same to everyone."""

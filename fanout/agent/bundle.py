@@ -28,6 +28,7 @@ MODULES = (
     "ending",
     "lease",
     "memory",
+    "neighbours",
     "oom",
     "rest",
     "sources",
@@ -68,12 +69,15 @@ relay.main()
 
 
 def command(nonce: str, python: str = "python3") -> str:
-    """The login shell's command line. ``nonce`` is hex of ours; ``python`` must be a plain path (checked here)."""
+    """Return the login shell's command line. ``nonce`` is hex of ours; ``python`` must be a plain path (checked here).
+
+    ``-X utf8``: paths and values are bytes that the launcher read as UTF-8, whatever the locale of the host is.
+    """
     if not nonce.isalnum():
         raise ValueError("a nonce is letters and digits")
     if not python or not all(letter.isalnum() or letter in "/._+-~" for letter in python) or python[0] == "-":
         raise ValueError(f"not a path to a python: {python!r}")
-    return f"exec {python} -I -S -c '{_TAKE_IN}' {nonce}"
+    return f"exec {python} -I -S -X utf8 -c '{_TAKE_IN}' {nonce}"
 
 
 def collective() -> str:

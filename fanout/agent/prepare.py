@@ -13,7 +13,7 @@ import sys
 import time
 import traceback
 
-from . import place, procs, record, sweep
+from . import neighbours, place, procs, record, sweep
 
 TYPE_CHECKING = False  # what typing says, without the price of importing it on a host
 if TYPE_CHECKING:
@@ -103,8 +103,14 @@ def _begin(spec: dict, root: str) -> None:
 def _keeper(spec: dict, root: str, unborn: str, word: int) -> None:
     """The keeper's first steps, in its own process: claims, directory, socket; then its loop until the end."""
     held: list = []
+    seen: list = []  # the same claims, before the other users of this host
+    keepers: list = []
 
     def release() -> None:
+        for kept in keepers:
+            kept.audience.silence()
+        for listener in seen:
+            listener.close()
         for name, descriptor in held:
             place.unclaim(root, name, descriptor)
 
@@ -113,10 +119,13 @@ def _keeper(spec: dict, root: str, unborn: str, word: int) -> None:
 
         spawn.LIBC.prctl(spawn.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         _claim(spec, root, held)
+        _announce(spec, seen)
         place.again(_make, root, unborn)
         listener = _listen(unborn)
         _write_about(spec, unborn)
         kept = keeper.Keeper(spec, unborn, listener, release)
+        kept.audience.hang_up_on(seen)
+        keepers.append(kept)
         kept.named(_born(spec, root, unborn))
     except Refusal as refusal:
         release()
@@ -203,6 +212,15 @@ def _claim(spec: dict, root: str, held: list) -> None:
             time.sleep(0.01)  # the same launcher, over a link that broke a moment ago: it is just making the run
 
 
+def _announce(spec: dict, seen: list) -> None:
+    """Claim the same before all users of this host, adding each socket to ``seen``."""
+    for name in sorted(spec["claims"]):
+        try:
+            seen.append(neighbours.claim(name, spec["run"]))
+        except neighbours.Taken as taken:
+            raise _busy(spec, name, taken.holder) from None
+
+
 def _busy(spec: dict, name: str, holder: dict) -> Refusal:
     """Who is there already, and what can be done."""
     if holder.get("run") == spec["run"]:
@@ -212,12 +230,14 @@ def _busy(spec: dict, name: str, holder: dict) -> Refusal:
             "leave one of the two out of the hostfile; for more processes on one machine, slots=N",
         )
     since = time.strftime("%Y-%m-%d %H:%M", time.localtime(holder.get("since", 0)))
+    end = "end it with `fanout stop %s`" % holder.get("run", "RUN")
+    if "uid" in holder:
+        end = "ask %s to end it" % holder["by"]
     return Refusal(
         "busy",
         "busy: %s is held by run %s of %s since %s (pid %s)"
         % (name, holder.get("run", "?"), holder.get("by", "?"), since, holder.get("pid", "?")),
-        "wait for it, end it with `fanout stop %s`, or use another --master-port and other GPUs"
-        % holder.get("run", "RUN"),
+        "wait for it, %s, or use another --master-port and other GPUs" % end,
     )
 
 

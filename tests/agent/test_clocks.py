@@ -7,6 +7,7 @@ from tests.test_architecture import calls, ours
 #: Who reads it, and what for. Whoever waits, or ends something, asks the monotonic clock.
 WALL = {
     "agent/hello.py": "the check of the clocks",
+    "agent/neighbours.py": "since when a run holds a host, for people of other users",
     "agent/prepare.py": "since when a run holds a host, for people",
     "agent/probes.py": "the check of the clocks themselves",
     "agent/probes_aftermath.py": "when the host was asked, for people",
