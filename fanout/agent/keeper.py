@@ -280,7 +280,7 @@ class Keeper:
     def _exited(self, how: dict) -> None:
         self.exited = True
         how["why"] = how["why"] or self.unasked
-        how["oom"] = self.oom.killed()
+        how["oom"] = self.oom.killed(how["signal"] == signal.SIGKILL or how["code"] == 137)
         self.status.note(phase="exited", exited=how)
         self._look_at_ranks()
         self._offer()

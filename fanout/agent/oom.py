@@ -1,8 +1,8 @@
 """Did the kernel kill a process of this run for memory? Proved by the process's pid or by its own control group.
 
-/proc/vmstat counts the whole machine, so it blames a run for any process of any user. The kernel log names each victim,
-where this user may read it. A control group counts its own victims; a group that all processes of the machine share
-proves nothing.
+The kernel log names each victim, where this user may read it. A control group counts its own victims; a group that all
+processes of the machine share proves nothing. /proc/vmstat counts the whole machine, so it would blame a run for any
+process of any user. It counts only where the log cannot be read, for a script that died of KILL in the same seconds.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from . import procs
 
 FIRST_SECONDS, LAST_SECONDS = 0.5, 10.0  # between two looks at the run's processes
 MOST_PIDS = 1 << 16
+RECENT_SECONDS = 4.0  # a large process takes a while to end
 _VICTIM = re.compile(rb"Killed process (\d+)|oom-kill:.*\bpid=(\d+)")
 _FIRST_PID_NAMESPACE = "pid:[4026531836]"  # include/linux/proc_ns.h: the kernel log has the pids of this one
 
@@ -26,6 +27,7 @@ class OomWatch:
         self._log = KernelLog()
         self._pids: set = set()
         self._counters: dict = {}  # file -> how many it had counted when a process of the run was first seen in it
+        self._machine = [(time.monotonic(), kills("/proc/vmstat"))]  # of the last seconds
         self._mounts = mounts()
         self._pause = FIRST_SECONDS
         self._next = 0.0
@@ -37,16 +39,19 @@ class OomWatch:
 
     def look(self, keeper: int) -> None:
         """Note the processes below the keeper, now and then."""
+        if time.monotonic() - self._machine[-1][0] > RECENT_SECONDS / 4:
+            self._machine = [*self._machine[-3:], (time.monotonic(), kills("/proc/vmstat"))]
         if self.wait:
             return
         self._next = time.monotonic() + self._pause
         self._pause = min(self._pause * 1.5, LAST_SECONDS)
         self._log.read()
         for pid in [keeper, *procs.descendants(keeper)]:
-            if pid not in self._pids and len(self._pids) < MOST_PIDS:
+            if len(self._pids) < MOST_PIDS:
                 self._pids.add(pid)
-                for file in counters(pid, self._mounts):
-                    self._counters.setdefault(file, kills(file))
+            for file in counters(pid, self._mounts):  # each time: a process may be moved to another group
+                if file not in self._counters:
+                    self._counters[file] = kills(file)
 
     def note_end(self, pid: int) -> None:
         """Note the control groups that an ended process of the run was in, before its parent collects it.
@@ -57,12 +62,14 @@ class OomWatch:
         for file in counters(pid, self._mounts):
             self._counters.setdefault(file, 0)
 
-    def killed(self) -> bool:
-        """Return whether there is proof of a victim in this run."""
-        victims = self._log.read()
-        if victims is not None:
-            return not victims.isdisjoint(self._pids)
-        return any(kills(file) > before for file, before in self._counters.items())
+    def killed(self, by_kill: bool) -> bool:
+        """Return whether there is proof of a victim in this run. ``by_kill``: the script itself ended by KILL, or 137."""
+        if any(kills(file) > had for file, had in self._counters.items()):
+            return True
+        named = self._log.read()
+        if named is not None:
+            return not named.isdisjoint(self._pids)
+        return by_kill and kills("/proc/vmstat") > self._machine[0][1]
 
 
 class KernelLog:
