@@ -97,6 +97,8 @@ class Fan:
                 link.prepare(plan)
             case Go():
                 link.go()
+            case Stop() if not self._sends_agent:
+                link.end_command()
             case Stop():
                 link.send(wire.stop_frame(action.grace, action.why), order=True)
             case Kill():

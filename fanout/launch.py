@@ -21,6 +21,7 @@ from fanout.plan import LaunchPlan
 from fanout.state import ImpossibleMove, Phase, RunState, advance
 
 TICK_SECONDS = 0.1
+BARE_SECONDS = 5.0  # for a bare command to end after an interrupt
 SIGPIPE = 13
 
 
@@ -136,15 +137,27 @@ class Session:
                 pass
 
     def watch(self) -> RunOutcome:
-        """Look on until every host is done (bare commands); the user's interrupt ends the connections."""
+        """Look on until every host is done (bare commands). An interrupt ends the commands, a second one the wait."""
+        stopped_at: float | None = None
         while not self.state.over:
-            if self.state.interrupts:
+            if self.state.interrupts and stopped_at is None:
+                stopped_at = self.state.now
+                self._end_commands()
+            late = stopped_at is not None and self.state.now - stopped_at > BARE_SECONDS
+            if late or len(self.state.interrupts) > 1:
                 for host in self.state.all:
                     if not host.phase.over:
                         self._do(GiveUp(host=host.name, why="interrupted"))
                 break
             self.step()
         return outcome.of(self.state)
+
+    def _end_commands(self) -> None:
+        for host in self.state.all:
+            if host.phase is Phase.RUNNING:
+                self._do(Stop(host=host.name, grace=BARE_SECONDS, why="interrupted"))
+            elif not host.phase.over:
+                self._do(GiveUp(host=host.name, why="interrupted"))
 
     def end(self, *, grace: float, until: float, why: str) -> RunOutcome:
         """Stop a run that was taken up, on every host that can be reached before ``until``; leave nothing there.

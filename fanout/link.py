@@ -7,6 +7,7 @@ peer nor a full pipe can hold up the other direction.
 
 from __future__ import annotations
 
+import contextlib
 import random
 import threading
 import time
@@ -140,6 +141,12 @@ class Link:
                 self._turn += 1
                 turn = self._turn
             self._thread("link", lambda: self._live(turn, hung))
+
+    def end_command(self) -> None:
+        """End a bare command, in a thread: a connection that is dead may hold up whoever writes to it."""
+        channel = self._sender.channel
+        if channel is not None:
+            self._thread("end", lambda: _end_command(channel))
 
     def close(self) -> None:
         """No more dialling, no more reading. What runs on the host is not touched by this."""
@@ -322,3 +329,8 @@ class Link:
         if not self._over:
             self._post(event)
         return self._over
+
+
+def _end_command(channel: Channel) -> None:
+    with contextlib.suppress(OSError):  # the connection broke: the reader reports it
+        channel.end_command()

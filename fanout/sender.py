@@ -95,6 +95,11 @@ class Sender:
         with self._news:
             self._connection = None
 
+    @property
+    def channel(self) -> Channel | None:
+        with self._news:
+            return self._connection.channel if self._connection is not None else None
+
     def close(self) -> Channel | None:
         """Send nothing more; the channel that is still open."""
         with self._news:

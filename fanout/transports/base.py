@@ -40,6 +40,12 @@ class Channel(Protocol):
     def write(self, data: bytes) -> None:
         """Send all of ``data``. Raises OSError when it broke."""
 
+    def end_command(self) -> None:
+        """Ask the host to end the command: its stdin ends, and where the transport can, its processes get SIGTERM.
+
+        ``read`` goes on to the command's end, which is the only proof that it came. Raises OSError.
+        """
+
     def close(self) -> None:
         """End it, from any thread; a ``read`` or ``write`` that waits comes back."""
 

@@ -135,6 +135,10 @@ class PipeChannel:
 
     # -- ending
 
+    def end_command(self) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._child.pid, signal.SIGTERM)
+
     def close(self) -> None:
         """End of stdin first: the agent's relay takes it as the end of its connection and goes by itself."""
         with self._lock:

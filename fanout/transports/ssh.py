@@ -84,6 +84,23 @@ class SshChannel:
         except paramiko.SSHException as error:
             raise BrokenPipeError(str(error)) from error
 
+    def end_command(self) -> None:
+        """Send a signal as RFC 4254 (6.9) has it; paramiko has no call for it.
+
+        OpenSSH obeys from 7.9 on, but not in a login of root.
+        """
+        message = paramiko.Message()
+        message.add_byte(paramiko.common.cMSG_CHANNEL_REQUEST)
+        message.add_int(self._channel.remote_chanid)
+        message.add_string("signal")
+        message.add_boolean(False)
+        message.add_string("TERM")
+        try:
+            self._logins[-1].connection.transport._send_user_message(message)
+            self._channel.shutdown_write()
+        except (paramiko.SSHException, EOFError) as error:
+            raise BrokenPipeError(str(error)) from error
+
     def close(self) -> None:
         for login in reversed(self._logins):
             login.close()

@@ -96,6 +96,12 @@ class SshProcess(PipeChannel):
     def said(self) -> str:
         return self.log.last or super().said
 
+    def end_command(self) -> None:
+        """Close stdin: the ssh program has no way to send a signal to the host."""
+        with self._in_use() as usable:
+            if usable:
+                self._in.close()
+
     def status(self) -> int | None:
         """The command's exit status. ssh's own 255 is none: the link was lost, or a signal ended the command."""
         code = super().status()

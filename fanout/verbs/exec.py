@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fanout.arguments import Request
+from fanout.hosts import fold
 from fanout.launch import Session
 from fanout.verbs.common import Edge, fan_of, hosts_of, picker_of, settings_of, tell_notices
 from fanout.views.base import Heading, View
@@ -29,5 +30,6 @@ def execute(request: Request, edge: Edge) -> int:
     view.close()
     tell_notices(picker, edge)
     if session.state.interrupts:
-        edge.say("interrupted: what the command started may still run on the hosts")
+        left = fold(host.name for host in session.state.all if host.linked_at is not None and host.exit is None)
+        edge.say(f"interrupted: the command may still run on {left}" if left else "interrupted: the command has ended")
     return outcome.exit_code

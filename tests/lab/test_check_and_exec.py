@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import re
 
+import pytest
+
+from tests.lab import ns
 from tests.lab.drive import Project, same_as_golden
 from tests.lab.lab import Lab
 
@@ -76,11 +79,32 @@ def test_exec_brings_every_byte_and_live_lines(project: Project) -> None:
     assert sorted(done.out.splitlines()) == ["h1 | h1", "h2 | h2"]
 
 
-def test_ctrl_c_ends_exec(project: Project, lab4: Lab) -> None:
-    """130; and what the command started is said to be nobody's business but the user's."""
-    run = project.start("exec", "--live", "hosts.txt", "--", "echo here; exec cat")
+@pytest.mark.parametrize("command", ["exec cat", "sleep 1001 & sleep 1002", "while :; do sleep 0.1; done"])
+def test_ctrl_c_ends_exec(project: Project, lab4: Lab, command: str) -> None:
+    """130; the command has ended on every host, with what it started, before exec reports that."""
+    run = project.start("exec", "--live", "hosts.txt", "--", f"echo here; {command}")
     run.until(*(rf"^{name} \| here" for name in lab4.names))
     run.signal(2)
-    done = run.end(10)
+    done = run.end(30)
     assert done.code == 130, done.all
-    assert "may still run on the hosts" in done.err
+    assert "interrupted: the command has ended" in done.err, done.all
+
+
+def test_exec_names_the_hosts_on_which_a_command_does_not_end(project: Project) -> None:
+    """A command that ignores SIGTERM: the user learns where it still runs, and exec does not wait for it."""
+    run = project.start(
+        "exec",
+        "--live",
+        "-w",
+        "h1",
+        "hosts.txt",
+        "--",
+        "trap '' TERM; echo here; while [ ! -e end ]; do sleep 0.1; done",
+    )
+    run.until(r"^h1 \| here")
+    run.signal(2)
+    done = run.end(30)
+    assert done.code == 130, done.all
+    assert "interrupted: the command may still run on h1" in done.err, done.all
+    project.lab["h1"].exec(["touch", "/home/lab/end"], user="lab")
+    ns.until(lambda: not project.lab["h1"].processes(), 10.0, "the command ends")

@@ -103,6 +103,8 @@ class CutChannel:
         if self._spent("out") and not self._silent:
             self._end()
 
+    def end_command(self) -> None: ...
+
     def close(self) -> None:
         """``read`` comes back; the descriptor itself is let go of by ``dispose``, when nobody can be in it."""
         self._closed.set()

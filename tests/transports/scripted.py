@@ -103,6 +103,9 @@ class ScriptedChannel:
     def write(self, data: bytes) -> None:
         self._far.inward.put(data)
 
+    def end_command(self) -> None:
+        self._far.inward.end()
+
     def close(self) -> None:
         self._far.inward.end()
         self._far.outward.end()

@@ -159,3 +159,21 @@ def test_dials_leave_no_descriptor_and_no_child(way: Way) -> None:
 
 def descriptors() -> int:
     return len(os.listdir("/dev/fd"))
+
+
+@pytest.mark.parametrize("way", ways("scripted"), indirect=True)
+def test_a_command_that_is_to_end_ends_and_its_end_is_read(way: Way) -> None:
+    """At the latest by the end of its stdin, which every transport can bring about."""
+    with way.opened("echo ready; exec cat") as channel:
+        assert channel.read(PATIENCE) == b"ready\n"
+        channel.end_command()
+        assert whole(channel) == b""
+
+
+@pytest.mark.parametrize("way", ways("scripted", "ssh", "openssh", "demo"), indirect=True)
+def test_a_command_that_does_not_read_gets_a_signal(way: Way) -> None:
+    """With its whole process group. The lab has this for ssh: a server that serves root refuses to signal."""
+    with way.opened("echo ready; sleep 60 & sleep 60") as channel:
+        assert channel.read(PATIENCE) == b"ready\n"
+        channel.end_command()
+        assert whole(channel) == b""
