@@ -146,7 +146,7 @@ CASES: dict[str, tuple[dict[str, str], str, str | None, int | None, str]] = {
         "xid", "gpu02", None, "high"),
     "Ray's worker": ({"driver.log": "step 1 reward 0.3\n" + prefixed(RAY, trace(OOM)) + trace(
         f"ray.exceptions.RayTaskError(OutOfMemoryError): ray::WorkerDict.update() (pid=9045, ip=10.0.0.2)\n{OOM}")},
-        "cuda-out-of-memory", "10.0.0.2", None, "medium"),
+        "cuda-out-of-memory", "10.0.0.2", None, "medium"),  # its driver repeats it
     "Ray's worker died": ({"driver.log": "(TaskRunner pid=3001) step 4 reward 0.31\n(raylet, ip=192.168.1.4) A worker died or was "
         "killed while executing a task by an unexpected system error. Worker IP address: 192.168.1.4 Worker port: 1 Worker PID: 1508 x\n"
         + trace("ray.exceptions.ActorDiedError: The actor died unexpectedly before finishing this task.")},
