@@ -46,7 +46,7 @@ def hanging(odd: int = 2, *, moved: bool = False) -> Run:
     )
     for number, host in enumerate(run.hosts):
         ranks = [rank_entry(rank, odd=odd, moved=moved) for rank in (2 * number, 2 * number + 1)]
-        run.add(Answered(at=run.at + 2.0, host=host, ask=1_000_000, value={"ranks": ranks, "busy": False}, error=""))
+        run.add(Answered(at=run.at + 2.0, host=host, ask=1_000_000, value={"ranks": ranks, "busy": 0}, error=""))
     run.wait(4.0)
     return run
 
@@ -84,6 +84,20 @@ def test_a_time_limit_that_ends_a_hang_tells_of_it_too() -> None:
     ended, verdict, _ = judged(run)
     assert (ended.exit_code, ended.headline) == (124, "hung, stopped: time limit")
     assert verdict is not None
+
+
+def test_ctrl_c_in_the_grace_after_a_failure_keeps_the_diagnosis() -> None:
+    """The failure came first: the user only did not want to wait for the others."""
+    run = Run().raises(3, "ValueError: bad sample 1234").victims(2)
+    run.torchrun("gpu02", (3, 1), (2, -15))
+    run.wait(0.5)
+    run.add(Interrupted(at=run.at, signal=2)).stop("interrupted", "gpu01").wait(0.3)
+    run.end("gpu01", code=None, signal=15).tidy(*run.hosts)
+    ended, verdict, _ = judged(run)
+    assert (ended.exit_code, ended.first, ended.hung) == (1, "gpu02", False)
+    assert verdict is not None
+    assert verdict.cause is not None
+    assert (verdict.cause.rank, verdict.confidence) == (3, "high")
 
 
 @pytest.mark.parametrize("what", ["moves", "spoke since"])
