@@ -50,6 +50,10 @@ class Session:
         self._numbers = itertools.count(1)
         self._carriers: dict[tuple[str, int], float] = {}  # when the connection of an open question was made
 
+    def tell(self, subscriber: Subscriber) -> None:
+        """Show every event from now on to one more subscriber."""
+        self._subscribers = (*self._subscribers, subscriber)
+
     def step(self, timeout: float = TICK_SECONDS) -> Event:
         """One event, or a tick."""
         event = self._fan.next(timeout)

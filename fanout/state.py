@@ -1,6 +1,6 @@
 """The fold: events in, one frozen RunState out; facts only, no wishes.
 
-``advance(state, event)`` is pure. How a host's phase may change is one table, ``MOVES``; an event that has no row for
+``advance(state, event)`` is pure. How a host's phase may change is one table, ``MOVES`` in phases.py; an event that has no row for
 the phase it meets is a broken promise of the agent and raises ``ImpossibleMove``. What to do about a state is decided
 in supervise.py, how it looks in views/, what it comes to in outcome.py.
 """
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import Any
 
 from fanout.changed import Changed
@@ -25,7 +24,6 @@ from fanout.events import (
     Examine,
     Exited,
     Forget,
-    Forgotten,
     GiveUp,
     Go,
     Gone,
@@ -38,7 +36,6 @@ from fanout.events import (
     Noise,
     OnHost,
     Prepare,
-    Prepared,
     Refused,
     Started,
     Stop,
@@ -47,76 +44,16 @@ from fanout.events import (
     Trimmed,
     Unreached,
 )
+from fanout.phases import MOVES as MOVES
+from fanout.phases import OVER
+from fanout.phases import Phase as Phase
 
+BEAT_SECONDS = 5.0  # between two signs of life of an agent
 AWAY_SECONDS = 10.0  # between two events, where the clock ticks ten times a second
 
 
 class ImpossibleMove(Exception):
     """An event that cannot follow from the host's phase: the agent (or the host) does not keep the protocol."""
-
-
-class Phase(Enum):
-    """Where one host stands. The order is that of a good run."""
-
-    WAITING = "waiting"  # nobody has dialled yet
-    DIALLING = "connecting"
-    LINKED = "connected"  # the agent answers; checks run in this phase
-    PREPARED = "ready"  # locks taken, script found
-    RUNNING = "running"
-    EXITED = "exited"  # train.sh ended, its tree is being looked at
-    GONE = "gone"  # nothing of the run is left there, or it is known what is
-    FORGOTTEN = "done"  # and the run's directory is removed
-    UNREACHED = "unreached"
-    REFUSED = "refused"
-    LOST = "lost"  # given up; what happened there is unknown
-
-    @property
-    def over(self) -> bool:
-        """Nothing more will come from this host."""
-        return self in _OVER
-
-    @property
-    def failed_before_start(self) -> bool:
-        return self in (Phase.UNREACHED, Phase.REFUSED)
-
-
-_OVER = (Phase.FORGOTTEN, Phase.UNREACHED, Phase.REFUSED, Phase.LOST)  # asked at every event: no Enum is hashed for it
-
-_W, _D, _L, _P, _R = Phase.WAITING, Phase.DIALLING, Phase.LINKED, Phase.PREPARED, Phase.RUNNING
-_X, _G = Phase.EXITED, Phase.GONE
-
-#: (phase, kind of event) -> phase. Events about the link, the clock and the bytes do not move a host.
-MOVES: Mapping[tuple[Phase, type[OnHost]], Phase] = {
-    (_W, Dialling): _D,
-    (_D, Dialling): _D,
-    (_D, Linked): _L,
-    (_D, Unreached): Phase.UNREACHED,
-    (_L, Unreached): Phase.UNREACHED,  # the link broke before anything was prepared, and did not come back
-    (_L, Prepared): _P,
-    (_L, Refused): Phase.REFUSED,
-    (_L, Forgotten): Phase.FORGOTTEN,  # sent home before anything was prepared
-    (_P, Prepared): _P,  # said again after a reconnect, like every fact below
-    (_P, Refused): Phase.REFUSED,
-    (_P, Started): _R,
-    (_P, Exited): _X,  # execve itself failed
-    (_P, Gone): _G,  # rolled back before Go
-    (_R, Prepared): _R,
-    (_R, Started): _R,
-    (_R, Exited): _X,
-    (_X, Prepared): _X,
-    (_X, Started): _X,
-    (_X, Exited): _X,
-    (_X, Gone): _G,
-    (_G, Prepared): _G,
-    (_G, Started): _G,
-    (_G, Exited): _G,
-    (_G, Gone): _G,
-    (_G, Forgotten): Phase.FORGOTTEN,
-    **{(phase, Lost): Phase.LOST for phase in (_W, _D, _L, _P, _R, _X)},
-    (_G, Lost): Phase.FORGOTTEN,  # how it ended is known; only the farewell did not come
-    # after a reconnect the link's own events meet every later phase
-    **{(phase, kind): phase for phase in (_L, _P, _R, _X, _G) for kind in (Dialling, Linked)},
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,6 +91,7 @@ class HostState:
     first_output_at: float | None = None
     last_output_at: float | None = None
     heard_at: float | None = None  # last sign of life of the agent
+    lost_at: float | None = None  # when the host can have been lost, if it has given no new sign of life since
     progress_at: float | None = None  # when the run last came on there: a new phase, or new bytes of its log
     load: Mapping[str, Any] = field(default_factory=dict)
     exit: Exited | None = None
@@ -214,7 +152,7 @@ class RunState:
 
     @property
     def over(self) -> bool:
-        return all(host.phase in _OVER for host in self.hosts.values())
+        return all(host.phase in OVER for host in self.hosts.values())
 
     @property
     def first_stop(self) -> Stop | None:
@@ -244,7 +182,8 @@ def advance(state: RunState, event: Event) -> RunState:
             hosts = {**state.hosts, host.name: _HOST(host, **_done(host, event))}
             return _RUN(state, now=now, hosts=hosts, ending_at=ending)
         case Answered():
-            hosts = {**state.hosts, event.host: _HOST(state.hosts[event.host], heard_at=event.at, unheard_since=None)}
+            heard = {"heard_at": event.at, "unheard_since": None, "lost_at": None}
+            hosts = {**state.hosts, event.host: _HOST(state.hosts[event.host], **heard)}
             return _RUN(state, now=now, hosts=hosts, answers={**state.answers, (event.host, event.ask): event})
         case _:
             before = state.hosts[event.host]
@@ -252,8 +191,16 @@ def advance(state: RunState, event: Event) -> RunState:
             contact = {} if isinstance(event, _NO_CONTACT) else {"unheard_since": None}
             moved = {} if phase is before.phase else {"phase": phase, "progress_at": event.at}
             host = _HOST(before, **{**contact, **moved, **_told(before, event)})
-            newly = ((host.name, event.at),) if host.failed and not before.failed else ()
-            return _RUN(state, now=now, hosts={**state.hosts, host.name: host}, failures=(*state.failures, *newly))
+            failures = state.failures
+            if host.failed and not before.failed:
+                failures = tuple(sorted((*failures, (host.name, _failed_at(before, event))), key=lambda each: each[1]))
+            return _RUN(state, now=now, hosts={**state.hosts, host.name: host}, failures=failures)
+
+
+def _failed_at(before: HostState, event: OnHost) -> float:
+    """When a host failed. One whose end is unknown was lost when it was last heard: the others fail because of it."""
+    is_unknown = isinstance(event, Lost) or (isinstance(event, Exited) and event.code is None and event.signal is None)
+    return before.lost_at if is_unknown and before.lost_at is not None else event.at
 
 
 def _spoken(state: RunState, event: Chunk, now: float) -> RunState:
@@ -267,6 +214,7 @@ def _spoken(state: RunState, event: Chunk, now: float) -> RunState:
         heard_at=at,
         progress_at=at,
         unheard_since=None,
+        lost_at=None,
     )
     pause = at - state.said_at if state.said_at is not None else 0.0
     return _RUN(
@@ -305,7 +253,8 @@ def _told(host: HostState, event: OnHost) -> dict[str, Any]:
                     "heard_at": event.at}  # fmt: skip
         case LinkLost():
             return {"linked": False, "link_lost_at": host.link_lost_at or event.at, "link_lost_why": event.why,
-                    "unheard_since": host.unheard_since or event.at}  # fmt: skip
+                    "unheard_since": host.unheard_since or event.at,
+                    "lost_at": host.lost_at or min(event.at, (host.heard_at or event.at) + BEAT_SECONDS)}  # fmt: skip
         case Noise():
             return {"noise": (host.noise + event.data)[-65536:]}
         case Unreached() | Refused():
@@ -327,7 +276,7 @@ def _told(host: HostState, event: OnHost) -> dict[str, Any]:
         case Gone():
             return {"gone": host.gone or event, "heard_at": event.at}
         case Beat():
-            return {"heard_at": event.at, "load": event.load or host.load}
+            return {"heard_at": event.at, "load": event.load or host.load, "lost_at": None}
         case _:  # Prepared, Forgotten: the phase says it all
             return {"heard_at": event.at}
 

@@ -7,6 +7,7 @@ Each wish is made once, because carrying it out is itself an event that the stat
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, fields
 
 from fanout import hangs
@@ -17,6 +18,7 @@ from fanout.settings import Settings
 from fanout.state import HostState, Phase, RunState
 
 FAREWELL_SECONDS = 5.0  # how long we wait for "forgotten" after Forget
+ALONE_SECONDS = 30.0  # for a host without a link, once all others have ended and the run has failed or is to end
 STOP_MARGIN_SECONDS = 30.0  # the keeper's own kill and last look come after its grace
 
 
@@ -203,8 +205,10 @@ def _ending(policy: Policy, state: RunState, host: HostState) -> list[Action]:
         stuck = _without_progress(policy, state, host, patience)
         if stuck:
             return [GiveUp(host=host.name, why=stuck)]
-        if host.link_lost_at is not None and _overdue(state, host.link_lost_at, policy.lease + patience):
-            return [GiveUp(host=host.name, why=f"no link for {policy.lease + patience:g} s ({host.link_lost_why})")]
+        if host.link_lost_at is not None and _overdue(
+            state, host.link_lost_at, _patience_without_link(policy, state, host)
+        ):
+            return [GiveUp(host=host.name, why=_why_unknown(policy, state, host))]
         if host.linked and host.exit is None and _overdue(state, _heard_stop(host), 2 * patience):
             return [GiveUp(host=host.name, why="did not end although it was told to")]
         if host.linked and _overdue(state, _last_heard(host), 2 * patience):
@@ -213,6 +217,47 @@ def _ending(policy: Policy, state: RunState, host: HostState) -> list[Action]:
         if host.linked and host.kill_at is None and late:
             return [Kill(host=host.name)]
     return []
+
+
+def _patience_without_link(policy: Policy, state: RunState, host: HostState) -> float:
+    """Return how long a host may be without a link. Its lease counts while the run goes on anywhere, or may go on.
+
+    Once the run has failed or is to end, and every other host has ended, nothing is left to wait for but this one.
+    """
+    others = [other for other in state.all if other.name != host.name]
+    is_ending = bool(state.failures) or state.ending_at is not None
+    if others and is_ending and all(_is_done(other) for other in others):
+        return min(ALONE_SECONDS, policy.lease + policy.grace + STOP_MARGIN_SECONDS)
+    return policy.lease + policy.grace + STOP_MARGIN_SECONDS
+
+
+def _is_done(host: HostState) -> bool:
+    """Has the host ended its part, or is it without a link as well?"""
+    return host.phase.over or host.phase is Phase.GONE or not host.linked
+
+
+def _why_unknown(policy: Policy, state: RunState, host: HostState) -> str:
+    """Return why the host is given up, and until when something of the run may still be there."""
+    why = f"no link for {_patience_without_link(policy, state, host):g} s ({host.link_lost_why})"
+    ends = (host.heard_at or host.link_lost_at or state.now) + policy.lease
+    if not policy.lease:
+        return f"{why}: unknown, it may still run, because it has no lease"
+    if ends <= state.now:
+        return why
+    return f"{why}: unknown, it may still run until its lease ends at {time.strftime('%H:%M:%S', time.localtime(ends))}"
+
+
+def waited_for(policy: Policy, state: RunState) -> dict[str, float]:
+    """Return host -> when it is given up, for the hosts without a link that alone keep a run from its end."""
+    if not state.failures and state.ending_at is None:
+        return {}
+    left = [host for host in state.all if not host.phase.over and host.phase is not Phase.GONE]
+    if not left or any(host.link_lost_at is None for host in left):
+        return {}
+    return {
+        host.name: max(host.link_lost_at or 0.0, state.awake_at) + _patience_without_link(policy, state, host)
+        for host in left
+    }
 
 
 def unheard(policy: Policy, state: RunState) -> tuple[Action, ...]:

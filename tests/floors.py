@@ -5,7 +5,8 @@ from __future__ import annotations
 #: A file imports from lower floors, or from its own room; a room (``hostfile/``) has one floor for all of its files.
 FLOORS = {
     "errors": 1,
-    "events": 1,
+    "events": 0,
+    "phases": 1,
     "hosts": 1,
     "settings": 2,
     "state": 2,

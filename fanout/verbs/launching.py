@@ -28,6 +28,7 @@ from fanout.verbs.common import Edge, fan_of, has_script_here, runs_directory, s
 from fanout.verbs.pacing import PaceTeller
 from fanout.verbs.runs import ORDER, make_directory, new_id
 from fanout.verbs.showing import look_of, view_of, wishes_of
+from fanout.verbs.waiting import WaitTeller
 from fanout.views.base import Heading, View
 from fanout.views.logdir import LogDir, Problem
 from fanout.views.tail import Tails
@@ -221,7 +222,9 @@ class Launch:
         ranks = f"{made.world_size} ranks" if made.world_size != 1 else "1 rank"
         view.note(f"launching {ranks}, MASTER_ADDR={made.master_addr} MASTER_PORT={made.master_port}")
         guardian.watch(self._order(record))
-        return session.run(supervise.policy_of(self.settings), made)
+        policy = supervise.policy_of(self.settings)
+        session.tell(WaitTeller(policy, [view.note, record.note]))
+        return session.run(policy, made)
 
     def _order(self, record: LogDir) -> str:
         """What it takes to end this run without us: for the guardian, and on disk for ``fanout stop``."""

@@ -1,0 +1,38 @@
+"""While a run ends and only hosts without a link are left: for whom the launcher waits, and until when."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from fanout import supervise
+from fanout.events import Event
+from fanout.hosts import fold
+from fanout.state import RunState
+
+TELL_SECONDS = 15.0  # between two lines
+
+
+class WaitTeller:
+    """A subscriber that reports the wait, at once and every few seconds."""
+
+    broken = False
+
+    def __init__(self, policy: supervise.Policy, says: Sequence[Callable[[str], None]]) -> None:
+        self._policy = policy
+        self._says = says
+        self._told_at = float("-inf")
+
+    def __call__(self, event: Event, state: RunState) -> None:
+        if state.now - self._told_at < TELL_SECONDS:
+            return
+        waited = supervise.waited_for(self._policy, state)
+        if not waited:
+            return
+        self._told_at = state.now
+        since = min(state.hosts[name].link_lost_at or state.now for name in waited)
+        left = max(0.0, max(waited.values()) - state.now)
+        text = (
+            f"waiting for {fold(waited)}: no link for {state.now - since:.0f} s; given up in {left:.0f} s at the latest"
+        )
+        for say in self._says:
+            say(text)
