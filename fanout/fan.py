@@ -1,6 +1,7 @@
 """The one queue: every host's link, the clock and the signals put what happens into it; Actions go out again.
 
-The queue is unbounded, but each link may have only so many log chunks in it, so that a flood is held back at its host.
+The queue is unbounded, but each link may have only so many log chunks and messages in it, so that a flood is held back at
+its host.
 """
 
 from __future__ import annotations
@@ -78,6 +79,8 @@ class Fan:
             return Tick(at=self.clock())
         if isinstance(event, Chunk):
             self._pending = event
+        elif isinstance(event, wire.SAID):
+            self.links[event.host].messages.dealt()
         return event
 
     def ask(self, host: str, number: int, what: str, args: Mapping[str, Any], timeout: float) -> float | None:

@@ -40,6 +40,7 @@ from fanout.tally import Arrived, Receipts
 from fanout.transports.base import Channel, Transport
 
 SILENT_SECONDS = 15.0  # three beats of the agent
+MESSAGES_IN_QUEUE = 64
 CHUNKS_IN_QUEUE = 8  # 2 MB a host, as much again as paramiko holds
 REDIAL_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0)
 
@@ -73,6 +74,7 @@ class Link:
         self._attach_only = False
         self._arrived = Arrived()
         self.backlog = Backlog(CHUNKS_IN_QUEUE)
+        self.messages = Backlog(MESSAGES_IN_QUEUE)
 
     # -- from the main thread
 
@@ -154,6 +156,7 @@ class Link:
         channel = self._sender.close()
         self._wake_dialler.set()
         self.backlog.abandon()
+        self.messages.abandon()
         if channel is not None:  # a child that hangs is waited for: by a thread, for many links may be closed at once
             self._closing = threading.Thread(target=channel.close, name=f"closing {self.host.name}", daemon=True)
             self._closing.start()
@@ -319,6 +322,8 @@ class Link:
                 return True
             case _:
                 pass
+        if isinstance(event, wire.SAID):
+            self.messages.add()
         self._post(event)
         return isinstance(event, (Forgotten, Refused))
 
@@ -326,6 +331,8 @@ class Link:
         """Post one event of a bare command's; True once nobody wants any more."""
         if isinstance(event, Chunk):
             self.backlog.add()
+        elif isinstance(event, wire.SAID):
+            self.messages.add()
         if not self._over:
             self._post(event)
         return self._over

@@ -38,6 +38,8 @@ from fanout.plan import Default, EnvValue, LaunchPlan, NodePlan, PathList
 
 PIECE = 8 << 10  # bytes from a host that become events at a time: at most 8 MB of log, whatever they inflate to
 MAX_NOISE = 64 << 10
+#: What a host says that is no log: only so many of them may wait for the launcher.
+SAID = (Answered, Beat, Cramped, Exited, Forgotten, Gone, Joined, Prepared, Refused, Started, StreamOpened, Trimmed)
 
 
 class BadHost(Exception):

@@ -8,10 +8,13 @@ from collections.abc import Callable
 import pytest
 
 from fanout import inquiry
+from fanout.agent import frames
 from fanout.checks.asking import Answer, Ask
+from fanout.events import Beat
 from fanout.fan import Clock, Fan
 from fanout.hosts import Host
 from fanout.launch import Session
+from fanout.link import MESSAGES_IN_QUEUE
 from fanout.login import FanOptions
 from tests.transports.nodes import Node, scripts
 from tests.transports.scripted import Far, Script, ScriptedTransport
@@ -119,4 +122,31 @@ def test_what_a_host_holds_ends_with_its_connection() -> None:
     assert session.still_holds("a", listener.handle)
     session.ask([Ask(host="a", what="clock")])
     assert not session.still_holds("a", listener.handle)
+    fan.close()
+
+
+def test_a_flood_of_messages_is_held_back_at_its_host() -> None:
+    """The launcher is busy: what waits for it does not grow with what the host sends."""
+    sent = threading.Event()
+
+    def floods(far: Far) -> int:
+        node = Node(far)
+        for _ in range(20):
+            far.say(b"".join(frames.pack({"t": "beat"}) for _ in range(500)))
+        sent.set()
+        node.hear("bye")
+        return 0
+
+    transport = ScriptedTransport(lambda one, attempt: floods)
+    fan = Fan([host("a")], lambda one: transport, FanOptions(connect_timeout=5.0), Clock())
+    fan.start()
+    session = Session(fan, ["a"], [])
+    session.connect()
+    assert sent.wait(20)
+    assert fan._queue.qsize() <= MESSAGES_IN_QUEUE + 8
+    seen = 0
+    while seen < 9000:
+        seen += isinstance(session.step(1.0), Beat)
+    assert fan._queue.qsize() <= MESSAGES_IN_QUEUE + 8
+    session.dismiss()
     fan.close()
