@@ -7,6 +7,7 @@ pyproject.toml), ~/.config/fanout/config.toml, the defaults below. What is not o
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 import shlex
@@ -124,7 +125,9 @@ def _kinds(name: str) -> tuple[type, ...]:
 def _from_text(name: str, text: str) -> Any:
     kind = _kinds(name)[0]
     if kind is tuple:
-        return tuple(shlex.split(text))
+        with contextlib.suppress(ValueError):  # an open quote: the text itself is then no list
+            return tuple(shlex.split(text))
+        return text
     if kind is bool:
         return {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False, "": False}.get(
             text.lower(), text

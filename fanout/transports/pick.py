@@ -73,6 +73,9 @@ class Picker:
         if self._settings.transport != "local":
             asked = (host for host in hosts if self._settings.transport != "auto" or not self._is_plainly_here(host))
             for host in islice(asked, 1):
+                self.config.begin(host)
+                if len(hosts) > 1 and self._settings.transport != "openssh":
+                    _ = self._ssh  # ssh reads its files while we import fabric, which takes longer
                 self.config.chain(host)
 
     def is_here(self, host: Host) -> bool:

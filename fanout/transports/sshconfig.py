@@ -24,7 +24,7 @@ from fanout.errors import FanoutError, Unreachable, UsageError
 from fanout.hosts import Host
 from fanout.transports.sshless import values_of
 from fanout.transports.sshoptions import BadOption, Here, SshOptions, options_of, parse
-from fanout.transports.sshreader import Asked, NotRead, Reader, Reading, printed
+from fanout.transports.sshreader import NotRead, Reader, Reading, printed
 
 ASKED_AT_ONCE = 4
 ANSWER_SECONDS = 20.0  # `Match exec` and CanonicalizeHostname may take their time
@@ -49,12 +49,12 @@ class Question:
         words += ["-l", self.user] if self.user else []
         return [*words, "--", self.name]
 
-    def asked(self) -> Asked:
-        """Return the same for our own reading of the files."""
+    def given(self) -> tuple[str, ...]:
+        """Return all that the command line gives, as options."""
         given = [f"HostName={self.hostname}"] if self.hostname else []
         given += [f"Port={self.port}"] if self.port is not None else []
         given += [f"User={self.user}"] if self.user else []
-        return Asked(name=self.name, options=(*self.options, *given))
+        return (*self.options, *given)
 
     def by_hand(self, file: str, jumps: Sequence[str] = ()) -> str:
         """Return the command that makes this login in a terminal; ssh-copy-id takes the same words."""
@@ -94,6 +94,7 @@ class SshConfig:
         self._answers: dict[Question, SshOptions] = {}
         self._asking: dict[object, threading.Lock] = {}
         self._kinds: dict[object, Mapping[str, tuple[str, ...]]] = {}  # what ssh printed for a host of each kind
+        self._begun: dict[Question, subprocess.Popen[bytes]] = {}
         self._reader: Reader | None = None
         self._has_read = False
         self._distrusted = False
@@ -190,28 +191,42 @@ class SshConfig:
             raise UsageError(f"ssh_config, for {question.name}: {error}") from None
         return replace(found, by_hand=question.by_hand(self.file), config_file=self.file)
 
-    def _asked(self, question: Question) -> tuple[SshOptions, list[str]]:
-        """Run ``ssh -G``: the options, and the files that it read."""
-        argv = [self._program, "-G", *(["-F", self.file] if self.file else []), *question.words()]
-        told = [argv[0], "-v", *argv[1:]]
+    def begin(self, host: Host) -> None:
+        """Start to ask ssh about one host, so that the answer is there when it is wanted."""
+        question = self.question(host)
+        with contextlib.suppress(NoSshProgram):
+            self._begun[question] = self._start(question)
+
+    def _start(self, question: Question) -> subprocess.Popen[bytes]:
+        """Start ``ssh -G``; with ``-v`` it names the files that it reads."""
+        argv = [self._program, "-v", *self._words(question)]
+        pipe = subprocess.PIPE
         try:
-            done = subprocess.run(
-                told, stdin=subprocess.DEVNULL, capture_output=True, timeout=ANSWER_SECONDS, check=False
-            )
+            return subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe)
         except FileNotFoundError:
             raise NoSshProgram from None
-        except subprocess.TimeoutExpired:
-            raise UsageError(
-                f"`ssh -G {question.name}` gave no answer within {ANSWER_SECONDS:g} s",
-                hint="a command of `Match exec` or a name server hangs",
-            ) from None
-        errors = done.stderr.decode("utf-8", "replace")
-        if done.returncode != 0 and "No user exists for uid" in errors:  # a container without an entry for this user
+
+    def _words(self, question: Question) -> list[str]:
+        return ["-G", *(["-F", self.file] if self.file else []), *question.words()]
+
+    def _asked(self, question: Question) -> tuple[SshOptions, list[str]]:
+        """Take the answer of ``ssh -G``: the options, and the files that it read."""
+        with self._begun.pop(question, None) or self._start(question) as child:
+            try:
+                out, told = child.communicate(timeout=ANSWER_SECONDS)
+            except subprocess.TimeoutExpired:
+                child.kill()
+                raise UsageError(
+                    f"`ssh -G {question.name}` gave no answer within {ANSWER_SECONDS:g} s",
+                    hint="a command of `Match exec` or a name server hangs",
+                ) from None
+        errors = told.decode("utf-8", "replace")
+        if child.returncode != 0 and "No user exists for uid" in errors:  # a container without an entry for this user
             raise NoSshProgram
-        if done.returncode != 0:
-            raise UsageError(_refusal(question, errors), hint=shlex.join(argv))
+        if child.returncode != 0:
+            raise UsageError(_refusal(question, errors), hint=shlex.join(["ssh", *self._words(question)]))
         try:
-            found = parse(question.name, done.stdout.decode("utf-8", "surrogateescape"), self._known_here())
+            found = parse(question.name, out.decode("utf-8", "surrogateescape"), self._known_here())
         except BadOption as error:
             raise UsageError(f"ssh_config, for {question.name}: {error}") from None
         files = [line.partition(_READ)[2].strip() for line in errors.splitlines() if _READ in line]
@@ -227,14 +242,14 @@ class SshConfig:
         if self._reader is None or self._distrusted:
             return None
         try:
-            return self._reader.read(question.asked())
+            return self._reader.read(question.name, question.given())
         except NotRead:
             return None
 
     def _without_ssh(self, question: Question) -> SshOptions:
         """Read the configuration ourselves. Raises UsageError for a line that only ssh can be trusted with."""
         try:
-            reading = Reader(self.file, self._known_here(), comments=True).read(question.asked())
+            reading = Reader(self.file, self._known_here(), comments=True).read(question.name, question.given())
             return self._derived(question, reading, values_of(reading))
         except NotRead as error:
             raise UsageError(

@@ -11,8 +11,8 @@ import glob
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import NamedTuple
 
 from fanout.transports.sshoptions import Here
 
@@ -40,8 +40,7 @@ class NotRead(Exception):
         super().__init__(f"{file}:{line}: {what}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class Entry(NamedTuple):
     """One line of a configuration: a keyword in lower case and the text behind it."""
 
     file: str
@@ -57,13 +56,13 @@ class Entry:
         return f"{self.file}:{self.line}" if self.line else self.file
 
 
-@dataclass(slots=True, kw_only=True)
 class Reading:
     """What the lines for one host come to: the first value of each keyword, all values of some, and their places."""
 
-    own: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    rest: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    origins: dict[str, str] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self.own: dict[str, tuple[str, ...]] = {}
+        self.rest: dict[str, tuple[str, ...]] = {}
+        self.origins: dict[str, str] = {}
 
     @property
     def kind(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
@@ -73,14 +72,6 @@ class Reading:
     def has(self, *keywords: str) -> bool:
         """Return whether a line gives one of the keywords."""
         return any(keyword in self.own or keyword in self.rest for keyword in keywords)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """For which login the lines are wanted: the name, and the options that the command line gives before any file."""
-
-    name: str
-    options: tuple[str, ...] = ()
 
 
 class Reader:
@@ -166,18 +157,18 @@ class Reader:
             path = self._here.home + word[1:] if word.startswith("~/") else os.path.join(base, word)
             yield from sorted(glob.glob(path)) if glob.has_magic(path) else [path]
 
-    def read(self, asked: Asked) -> Reading:
-        """Collect what counts for one login. Raises NotRead."""
+    def read(self, name: str, options: Sequence[str] = ()) -> Reading:
+        """Collect what counts for one login; ``options`` stand on the command line, before any file. Raises NotRead."""
         reading = Reading()
-        if not _PLAIN_NAME.fullmatch(asked.name):
-            raise NotRead("command line", 0, f"the name {asked.name}")
-        for option in asked.options:
+        if not _PLAIN_NAME.fullmatch(name):
+            raise NotRead("command line", 0, f"the name {name}")
+        for option in options:
             entry = self._entry("command line", 0, option)
             if entry is None or entry.keyword in ("include", "host", "match"):
                 raise NotRead("command line", 0, f"-o {option}")
             self._take(reading, entry)
         for part in self._parts:
-            self._walk(reading, part, asked.name, True)
+            self._walk(reading, part, name, True)
         if reading.has("canonicalizehostname", "tag", "ignoreunknown"):
             raise NotRead(*self._place(reading, "canonicalizehostname", "tag", "ignoreunknown"))
         return reading
@@ -256,7 +247,7 @@ def _host_matches(name: str, patterns: Sequence[str]) -> bool:
             if _glob(pattern[1:]).fullmatch(name):
                 return False
         elif not hit:
-            hit = pattern == name or bool(_glob(pattern).fullmatch(name))
+            hit = pattern == name or (("*" in pattern or "?" in pattern) and bool(_glob(pattern).fullmatch(name)))
     return hit
 
 

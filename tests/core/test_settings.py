@@ -37,6 +37,15 @@ def test_dash_and_underscore_are_one_in_a_file() -> None:
         assert load({}, {}, [("fanout.toml", {key: 5})]).settings.connect_timeout == 5.0
 
 
+def test_options_of_ssh_are_a_list_in_a_file_and_words_in_the_environment() -> None:
+    options = ("Port=22", "ProxyCommand=nc %h %p")
+    assert load({"ssh_option": list(options)}, {}, []).settings.ssh_option == options
+    assert load({}, {"FANOUT_SSH_OPTION": "Port=22 'ProxyCommand=nc %h %p'"}, []).settings.ssh_option == options
+    assert load({}, {}, [("fanout.toml", {"ssh-option": list(options)})]).settings.ssh_option == options
+    with pytest.raises(UsageError, match="FANOUT_SSH_OPTION must be a list of texts"):
+        load({}, {"FANOUT_SSH_OPTION": "'Port"}, [])
+
+
 @pytest.mark.parametrize(("text", "value"), [("1", True), ("true", True), ("YES", True), ("0", False), ("", False)])
 def test_yes_and_no_in_the_environment(text: str, value: bool) -> None:
     assert load({}, {"FANOUT_SKIP_CHECK": text}, []).settings.skip_check is value
