@@ -86,8 +86,8 @@ def another_way_in(error: TransportError, way: Iterable[SshOptions]) -> str:
     """Return what the program can try after the built-in ssh failed with ``error``, "" for nothing."""
     if isinstance(error, AuthRefused):
         for options in way:
-            if _is_socket(options.value("controlpath")):
-                return f"it shares the open connection of {options.value('controlpath')}"
+            if _is_socket(options.control_path):
+                return f"it shares the open connection of {options.control_path}"
             for method, keyword in PROGRAM_METHODS.items():
                 if method in error.methods and options.is_on(keyword):
                     return f"the host takes {method}"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fanout.hosts import Host
 from fanout.settings import Settings
+from fanout.transports.auto import beyond_builtin
 from fanout.transports.pick import Picker
 from fanout.transports.sshconfig import Question, SshConfig
 from fanout.transports.sshoptions import SshOptions
@@ -54,10 +55,11 @@ class Explainer:
     def explain(self, host: Host) -> Login:
         """Work out one login. Raises UsageError where ssh refuses the configuration."""
         transport = self._picker(host).name
-        told = Fact(name="transport", value=transport, origin=self._of_transport(transport))
         if transport == "local":
+            told = Fact(name="transport", value=transport, origin=self._of_transport(transport, ()))
             return Login(host=host.name, facts=(told,), by_hand="")
         way = self._picker.config.chain(host)
+        told = Fact(name="transport", value=transport, origin=self._of_transport(transport, way))
         options = way[-1]
         question = self._picker.config.question(host)
         origin = _Origins(host, question, self._picker.config, self._origins)
@@ -92,11 +94,12 @@ class Explainer:
         value += f"; known as {options.host_key_alias}" if options.host_key_alias else ""
         return Fact(name="host key", value=value, origin=origin.of("stricthostkeychecking", "hostkeyalias"))
 
-    def _of_transport(self, transport: str) -> str:
-        if self._settings.transport == "auto" and "transport" not in self._origins:
-            return "default (auto)"
+    def _of_transport(self, transport: str, way: Sequence[SshOptions]) -> str:
         where = _said(self._origins, "transport")
-        return where if self._settings.transport == transport else f"auto, {where}"
+        if self._settings.transport != "auto":
+            return where
+        reason = beyond_builtin(way) if transport == "openssh" else ""
+        return f"{where} (auto: {reason})" if reason else f"{where} (auto)"
 
 
 def _said(origins: Mapping[str, str], name: str) -> str:

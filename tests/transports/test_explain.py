@@ -71,6 +71,12 @@ def test_a_line_that_only_ssh_can_read_names_ssh(tmp_path: Path) -> None:
     assert login["port"] == {"value": 77, "from": "ssh -G"}
 
 
+def test_a_switch_to_the_ssh_program_names_the_option_that_wants_it(tmp_path: Path) -> None:
+    (login,) = shown(tmp_path, "-o", "VerifyHostKeyDNS=yes", "gpu2")
+    assert login["transport"]["value"] == "openssh"
+    assert "verifyhostkeydns" in login["transport"]["from"]
+
+
 def test_the_machine_that_we_are_on_needs_no_ssh(tmp_path: Path) -> None:
     (login,) = shown(tmp_path, "localhost")
     assert login == {"host": "localhost", "transport": {"value": "local", "from": "default (auto)"}, "by_hand": None}
