@@ -1,0 +1,106 @@
+"""The TCP connection under ssh is cut after N bytes, in both directions, over both transports and a real sshd.
+
+The script runs once, its exit status and its log are whole. ``make cuts`` takes many points, ``make test`` a few.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from fanout.events import Gone
+from fanout.fan import Clock, Fan
+from fanout.launch import Session
+from fanout.login import FanOptions
+from fanout.plan import Learned, make
+from fanout.settings import Settings
+from fanout.supervise import Policy
+from fanout.transports.base import Transport
+from fanout.transports.openssh import OpensshTransport
+from fanout.transports.ssh import SshTransport
+from fanout.transports.sshconfig import SshConfig
+from tests.sweeps.tcp import Cutter, cutter
+from tests.transports import sshd
+from tests.transports.nodes import Seen
+from tests.transports.sshd import Sshd
+from tests.transports.ways import host
+
+pytestmark = pytest.mark.process
+POINTS = 40 if os.environ.get("FANOUT_SWEEP") else 3
+POLICY = Policy(grace=1.0, last_words=0.0, lease=60.0, start_timeout=60.0)
+SCRIPT = "echo x >> ran.$FANOUT_RUN_ID; seq 1 2000; exit 7\n"
+OUTPUT = "".join(f"{number}\n" for number in range(1, 2001)).encode()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
+    with sshd.running(tmp_path_factory.mktemp("sshd")) as server:
+        yield server
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What a run came to."""
+
+    starts: int
+    code: int
+    output: bytes
+    whole: set[bool]
+    left: int | None
+
+
+def run_over(transport: Transport, directory: Path) -> Result:
+    """One whole run of ``SCRIPT``."""
+    run_id = f"cut-{secrets.token_hex(6)}"
+    known = [host("lab", slots=1)]
+    fan = Fan(known, lambda one: transport, FanOptions(connect_timeout=30.0, by="me@pc"), Clock())
+    learned = Learned(master_addr="127.0.0.1")
+    plan = make(known, ("t.py",), Settings(), run_id=run_id, cwd=str(directory), has_script=True, learned=learned)
+    plan = replace(plan, nodes=tuple(replace(node, claims=()) for node in plan.nodes))
+    seen = Seen()
+    session = Session(fan, ["lab"], [seen])
+    fan.start()
+    try:
+        session.connect()
+        outcome = session.run(POLICY, plan)
+    finally:
+        fan.close()
+    ran = directory / f"ran.{run_id}"
+    return Result(
+        starts=ran.read_text().count("x") if ran.exists() else 0,
+        code=outcome.exit_code,
+        output=seen.output("lab"),
+        whole={event.whole for event in seen.events if isinstance(event, Gone)},
+        left=outcome.hosts[0].left,
+    )
+
+
+def play(kind: str, server: Sshd, relay: Cutter, directory: Path) -> Result:
+    alias = {"Port": str(relay.port), "HostKeyAlias": "lab"}
+    known = directory / "known_hosts"
+    known.write_text(f"lab {server.host_key}\n")
+    config = SshConfig(file=server.config(directory / "config", UserKnownHostsFile=str(known), **alias))
+    make_one = SshTransport if kind == "ssh" else OpensshTransport
+    return run_over(make_one(config), directory)
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("way", ["in", "out"])
+@pytest.mark.parametrize("kind", ["ssh", "openssh"])
+def test_a_tcp_connection_cut_anywhere_costs_nothing(kind: str, way: str, server: Sshd, tmp_path: Path) -> None:
+    (tmp_path / "train.sh").write_text(SCRIPT)
+    (tmp_path / "t.py").write_text("")
+    promised = Result(starts=1, code=7, output=OUTPUT, whole={True}, left=0)
+    with cutter(server.port) as relay:
+        assert play(kind, server, relay, tmp_path) == promised
+    passed = relay.passed[way]
+    for number in range(1, POINTS + 1):
+        after = passed * number // (POINTS + 1)
+        with cutter(server.port, way, after) as relay:
+            assert play(kind, server, relay, tmp_path) == promised, f"cut {way} after {after} of {passed} bytes"
+        assert relay.connections > 1, f"the cut after {after} bytes took no effect"
