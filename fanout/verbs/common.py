@@ -14,6 +14,7 @@ from typing import Any, TextIO
 
 from fanout import hostfile
 from fanout.arguments import Request
+from fanout.commands import Commands
 from fanout.descriptors import make_room
 from fanout.errors import UsageError
 from fanout.events import Interrupted
@@ -276,6 +277,12 @@ def work_directory(settings: Settings, edge: Edge) -> str:
 def has_script_here(settings: Settings, directory: str) -> bool:
     """Does the project have the script? Where its directory is not here, the hosts are to have one."""
     return not os.path.isdir(directory) or os.path.isfile(os.path.join(directory, settings.script))
+
+
+def on_these_hosts(request: Request, settings: Settings, verb: str, *words: str) -> str:
+    """Return the fanout command that the user can type for the same HOSTS, reached in the same way."""
+    made = Commands(ssh_config=settings.ssh_config, ssh_option=settings.ssh_option, source=request.hosts)
+    return made.fanout(verb, *words, hosts=True)
 
 
 def runs_directory(settings: Settings, edge: Edge) -> str:

@@ -24,7 +24,7 @@ from fanout.plan import LaunchPlan, Learned
 from fanout.settings import Settings
 from fanout.transports.pick import Picker, addresses
 from fanout.verbs import again, detach, explain, retest
-from fanout.verbs.common import Edge, fan_of, has_script_here, runs_directory, stop_signal
+from fanout.verbs.common import Edge, fan_of, has_script_here, on_these_hosts, runs_directory, stop_signal
 from fanout.verbs.pacing import PaceTeller
 from fanout.verbs.runs import ORDER, make_directory, new_id
 from fanout.verbs.showing import look_of, view_of, wishes_of
@@ -165,7 +165,7 @@ class Launch:
                 where.setdefault(str(run), []).append(host.name)
         for run, names in where.items():
             text = f"{fold(names)}: nobody fetched how run {run} ended there: fanout attach {run}, or"
-            view.note(f"{text} fanout clean {self.request.hosts}")
+            view.note(f"{text} {on_these_hosts(self.request, self.settings, 'clean')}")
 
     def _hold(self, record: LogDir) -> holder.Hold:
         """Hold the new record as its only writer. Raises LauncherError."""

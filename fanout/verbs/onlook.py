@@ -20,7 +20,7 @@ from fanout.settings import Settings
 from fanout.state import RunState
 from fanout.verbs import census, detach, explain
 from fanout.verbs.census import RunHere
-from fanout.verbs.common import Edge, fan_of, hosts_of, picker_of
+from fanout.verbs.common import Edge, fan_of, hosts_of, on_these_hosts, picker_of
 from fanout.verbs.pacing import PaceTeller
 from fanout.verbs.showing import look_of, view_of, wishes_of
 from fanout.views.base import Heading
@@ -47,7 +47,7 @@ def attach(request: Request, settings: Settings, edge: Edge) -> int:
         outcome = session.look_on(plan, lambda: wish.asked, supervise.policy_of(settings, prepare=False))
     view.close()
     if session.state.interrupts or wish.asked:
-        edge.say(f"left; the run goes on: fanout attach {order.run_id} {request.hosts}")
+        edge.say(f"left; the run goes on: {on_these_hosts(request, settings, 'attach', order.run_id)}")
         return 0 if wish.asked else outcome.exit_code
     outcome, verdict = explain.judged(witness, session.state, outcome)
     words = explain.last_words(tails, outcome, verdict)
@@ -105,7 +105,7 @@ def found(request: Request, settings: Settings, edge: Edge) -> dict[Host, RunHer
             edge.say(f"{answer.host}: {answer.error}")
     if not going:
         meant = f"run {wanted!r}" if wanted else "run"
-        raise UsageError(f"no {meant} of yours is on these hosts", hint=f"fanout ps {request.hosts}")
+        raise UsageError(f"no {meant} of yours is on these hosts", hint=on_these_hosts(request, settings, "ps"))
     if len(going) > 1:
         raise UsageError(f"these hosts have {len(going)} runs: {', '.join(going)}", hint="say which: attach RUN HOSTS")
     parts = sorted((run for run in runs if run.run == going[0]), key=lambda run: run.node)

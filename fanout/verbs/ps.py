@@ -14,7 +14,7 @@ from fanout.errors import UsageError
 from fanout.hosts import fold
 from fanout.verbs import census
 from fanout.verbs.census import Answered, RunHere, since
-from fanout.verbs.common import Edge, hosts_of, runs_directory, settings_of
+from fanout.verbs.common import Edge, hosts_of, on_these_hosts, runs_directory, settings_of
 from fanout.verbs.runs import ORDER
 from fanout.views.recorded import Recorded
 from fanout.views.sanitise import sentence
@@ -48,7 +48,7 @@ def _of_hosts(request: Request, edge: Edge) -> int:
             edge.stdout.write(f"{answer.host}: left behind: {stray(process)}\n")
     _say_where(answers, edge)
     if any(answer.stale or answer.strays for answer in answers):
-        edge.say(f"what ended runs left behind is listed and removed by: fanout clean {request.hosts}")
+        edge.say(f"what ended runs left behind is listed and removed by: {on_these_hosts(request, settings, 'clean')}")
     return 255 if silent else 0
 
 

@@ -114,3 +114,15 @@ def test_what_a_remote_shell_must_read_is_quoted() -> None:
     assert COMMANDS.on("gpu01", "du -s /x/* | sort") == f"{LOGINS['gpu01']} 'du -s /x/* | sort'"
     assert Commands().on("gpu09", "uptime") == "ssh gpu09 uptime"
     assert COMMANDS.fanout("clean", hosts=True) == "fanout clean -F /home/ann/cfg hosts.txt"
+
+
+@pytest.mark.parametrize(("verb", "words"), [("clean", ()), ("ps", ()), ("attach", ("20261129-120000-abcd",))])
+def test_a_fanout_command_for_the_same_hosts_is_read_back_with_its_configuration(
+    verb: str, words: tuple[str, ...]
+) -> None:
+    """What is typed reaches the hosts in the same way, also where HOSTS has a space in it."""
+    made = replace(COMMANDS, ssh_option=("Port=2222",), source="my hosts.txt").fanout(verb, *words, hosts=True)
+    read = arguments.parse(shlex.split(made)[1:])
+    assert (read.verb, read.hosts) == (verb, "my hosts.txt")
+    assert read.flags["ssh_config"] == "/home/ann/cfg"
+    assert list(read.flags["ssh_option"]) == ["Port=2222"]

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.lab.lab import REPOSITORY, Lab
+from tests.lab.many import one_sshd
 
 HOME = "/home/lab"
 PROJECT = f"{HOME}/proj"
@@ -138,3 +139,15 @@ def test_a_relative_path_of_the_config_is_looked_for(lab: Lab) -> None:
     assert (row["check"], row["level"], row["hosts"]) == ("data", "fail", ["h2"])
     type_in(lab, row["advice"])
     assert findings(lab) == []
+
+
+@pytest.mark.campaign
+def test_many_names_behind_one_machine_are_slow_and_none_fails_for_it() -> None:
+    """As many logins as a big cluster has, answered by the processors of one machine."""
+    with one_sshd(160) as lab:
+        for path, text in FILES.items():
+            lab.launcher.write_file(f"{PROJECT}/{path}", text, user="lab")
+            lab.hosts[0].write_file(f"{PROJECT}/{path}", text, user="lab")
+        lab.hostfile("".join(f"{name} slots=1\n" for name in lab.names))
+        failed = {row["check"] for row in findings(lab) if row["level"] == "fail"}
+    assert failed == {"same-machine"}
