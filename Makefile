@@ -22,7 +22,7 @@ pure process browser lab: $(STAMP)-dev
 	tests/run $(BIN) $@
 
 faults-check: $(STAMP)-dev  # every check's fault on real hosts, and healthy labs of every shape (root, some minutes)
-	$(BIN)/python -m pytest -q -m lab tests/lab/test_lab_faults_of_check.py tests/lab/test_lab_check.py
+	$(BIN)/python -m pytest -q -m lab tests/lab/test_lab_faults_of_check.py tests/lab/test_lab_check.py tests/lab/test_check_certain.py
 
 verdicts: $(STAMP)-dev
 	$(BIN)/python -m tests.lab.verdicts
