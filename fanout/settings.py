@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from fanout.bounds import BOUNDS, MOST_BYTES, MOST_SECONDS, range_error
 from fanout.choices import CHOICES
 from fanout.errors import UsageError
 
@@ -145,22 +146,22 @@ def _checked(name: str, value: Any, where: str) -> Any:
     if name == "hang_timeout" and isinstance(value, (int, float)) and not isinstance(value, bool):
         value = f"{value:g}"
     if float in kinds and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+        value = float(value) if abs(value) <= MOST_BYTES else math.inf
     wrong = not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds)
     wrong = wrong or (isinstance(value, float) and not math.isfinite(value))
     if wrong:
         raise UsageError(f"{where} must be {_called(kinds[0])}, not {value!r}")
     if name == "hang_timeout":
         _check_patience(value, where)
-    if name == "spool_limit" and bytes_of(value) and bytes_of(value) < SPOOL_LEAST:
-        raise UsageError(f"{where} must be a size of at least 32M (or 0 for no limit), not {value!r}")
+    if name == "spool_limit" and bytes_of(value) and not SPOOL_LEAST <= bytes_of(value) <= MOST_BYTES:
+        raise UsageError(f"{where} must be a size from 32M to 1024T (or 0 for no limit), not {value[:40]!r}")
     if name in CHOICES and value not in CHOICES[name]:
         raise UsageError(f"{where} is one of {', '.join(CHOICES[name])}; not {value!r}")
-    if name in _AT_LEAST and value is not None and value < _AT_LEAST[name]:
-        raise UsageError(f"{where} must be at least {_AT_LEAST[name]:g}, not {value:g}")
-    if name == "master_port" and value > 65535:
-        raise UsageError(f"{where} is at most 65535, not {value}")
-    return value
+    if name in BOUNDS and isinstance(value, (int, float)):
+        wrong_range = range_error(name, value)
+        if wrong_range:
+            raise UsageError(f"{where} {wrong_range}")
+    return None if name == "time_limit" and value == 0 else value
 
 
 def _check_patience(value: str, where: str) -> None:
@@ -171,12 +172,12 @@ def _check_patience(value: str, where: str) -> None:
         seconds = float(value)
     except ValueError:
         seconds = math.nan
-    if not 1 <= seconds < math.inf:
-        raise UsageError(f"{where} is auto, or a number of seconds from 1 on; not {value!r}")
+    if range_error("hang_timeout", seconds):
+        raise UsageError(f"{where} is auto, off, or a number of seconds from 1 to {MOST_SECONDS}; not {value[:40]!r}")
 
 
 SPOOL_LEAST = 32 << 20
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?\Z", re.IGNORECASE)
+_SIZE = re.compile(r"(\d{1,15}(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?\Z", re.IGNORECASE)
 
 
 def bytes_of(text: str) -> int:
@@ -185,19 +186,6 @@ def bytes_of(text: str) -> int:
     if found is None:
         return -1
     return int(float(found[1]) * 1024 ** " KMGT".index(found[2].upper() or " "))
-
-
-_AT_LEAST: Mapping[str, float] = {
-    "fanout": 1,
-    "connect_timeout": 0.1,
-    "start_timeout": 1,
-    "time_limit": 0,
-    "lease": 5,
-    "grace": 0,
-    "last_words": 0,
-    "master_port": 1,
-    "nproc_per_node": 1,
-}
 
 
 def _called(kind: type) -> str:

@@ -21,6 +21,7 @@ FLOORS = {
     "schema": 1,
     "answers": 2,
     "messages": 2,
+    "bounds": 1,
     "choices": 1,
     "credentials": 1,
     "changed": 1,

@@ -17,11 +17,11 @@ from fanout import holder
 from fanout.errors import UsageError
 from fanout.settings import Settings
 from fanout.verbs import ownership
-from fanout.verbs.runs import ORDER
+from fanout.verbs.runs import has_ended
 from fanout.views.units import size
 
 DEFAULT = "30d,100,5GB"  # in fanout's own directory of runs
-_PART = re.compile(r"(\d+(?:\.\d+)?)\s*([a-zA-Z]*)")
+_PART = re.compile(r"(\d{1,15}(?:\.\d{1,15})?)\s*([a-zA-Z]*)")
 _AGES = {"h": 3600.0, "d": 86400.0, "w": 604800.0}
 _SIZES = {"kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12}
 
@@ -67,7 +67,9 @@ def parse(text: str) -> Keep:
         elif match and not unit and "." not in match[1]:
             name, value = "count", int(match[1])
         else:
-            raise UsageError(f"--keep {text}: what is {part.strip()!r}?", hint="--keep 30d,100,5GB or --keep all")
+            raise UsageError(
+                f"--keep {text[:40]}: what is {part.strip()[:40]!r}?", hint="--keep 30d,100,5GB or --keep all"
+            )
         if name in bounds:
             raise UsageError(f"--keep {text}: says twice how {_SAYS[name]}", hint="--keep 30d,100,5GB")
         bounds[name] = value
@@ -114,12 +116,6 @@ def names_in(root: str) -> list[str]:
 def is_over(path: str) -> bool:
     """Return whether nothing of this run can go on, here or on its hosts."""
     return holder.of(path) is None and has_ended(path)
-
-
-def has_ended(path: str) -> bool:
-    """Return whether the run has an outcome, or was never launched."""
-    ended = os.path.exists(os.path.join(path, "result.json"))
-    return ended or not os.path.exists(os.path.join(path, ORDER))
 
 
 def prune(root: str, keep: Keep, now: float) -> list[str]:

@@ -69,7 +69,7 @@ RUN = "run --dry-run hosts.txt task.py cfg.yaml"
         ("run --dry-run --env RANK=1 hosts.txt task.py", "--env: RANK is worked out by fanout for each host"),
         ("run --dry-run --env-file no.env hosts.txt task.py", "--env-file no.env: No such file or directory"),
         ("run --dry-run -F no_config hosts.txt task.py", "no_config: no such file"),
-        ("run --dry-run --master-port 99999 hosts.txt task.py", "--master-port is at most 65535"),
+        ("run --dry-run --master-port 99999 hosts.txt task.py", "--master-port must be from 1 to 65535"),
         ("run --dry-run localhost,gpu02 --nproc-per-node 1 task.py", 'means "myself" on every host'),
         ("check", "check: HOSTS is missing"),
         ("exec hosts.txt", "exec: no command"),
