@@ -7,11 +7,13 @@ argparse sees it (argparse drops a ``--`` of the task's, and other parsers eat i
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from fanout import __version__
+from fanout.bounds import range_error
 from fanout.errors import UsageError
 from fanout.flags import VERBS, overview, shape
 from fanout.settings import Settings
@@ -39,6 +41,7 @@ class Request:
     filters: Filters = field(default_factory=Filters)
     flags: Mapping[str, Any] = field(default_factory=dict)
     given: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()  # what the user should know about the command line
 
 
 class _Parser(argparse.ArgumentParser):
@@ -63,11 +66,13 @@ def parse(argv: Sequence[str], *, columns: int = 100) -> Request:
         raise UsageError(f"no command is called {verb!r}", hint=f"one of {', '.join(VERBS)}; fanout --help")
     chosen = _parser(verb, columns)
     head, tail = _split(chosen, argv[1:], _POSITIONALS[verb], flags_after=verb not in ("run", "check", "why"))
+    before_task = argv[1 : len(argv) - len(tail)]
+    notes = _stray_flags(verb, chosen, head, tail) if verb in ("run", "check") and "--" not in before_task else ()
     if any(word in ("-h", "--help") for word in head):
         raise Shown(chosen.format_help())
     words = [_dashed(word) for word in head]
     values = chosen.parse_intermixed_args(words) if verb == "why" else chosen.parse_args(words)
-    return _request(verb, vars(values), tail)
+    return _request(verb, vars(values), tail, notes)
 
 
 #: How many words stand before everything belongs to the task (or the command).
@@ -93,19 +98,24 @@ _POSITIONALS = {
 def _split(
     parser: argparse.ArgumentParser, words: Sequence[str], positionals: int, *, flags_after: bool
 ) -> tuple[list[str], list[str]]:
-    """(what is ours, what follows the last positional): flags of ours may stand anywhere before it."""
+    """Return what is ours, flags first, and what follows the last positional; our flags may stand anywhere before it.
+
+    argparse gives an optional positional nothing once a flag stands before it, so the positionals come last.
+    """
     takes = {option: action.nargs != 0 for action in parser._actions for option in action.option_strings}
     head: list[str] = []
-    seen, at = 0, 0
-    while at < len(words) and seen < positionals:
+    named: list[str] = []
+    at = 0
+    while at < len(words) and len(named) < positionals:
         word = words[at]
         at += 1
         if word == "--":
             continue  # the words after it are positionals, as they would be anyway
-        head.append(word)
         if not word.startswith("-") or word == "-":
-            seen += 1
-        elif "=" not in word and takes.get(_dashed(word), False) and at < len(words):
+            named.append(word)
+            continue
+        head.append(word)
+        if "=" not in word and takes.get(_dashed(word), False) and at < len(words):
             head.append(words[at])
             at += 1
     tail = list(words[at:])
@@ -114,7 +124,35 @@ def _split(
             head.append(tail.pop(0))
             if "=" not in head[-1] and takes.get(_dashed(head[-1]), False) and tail:
                 head.append(tail.pop(0))
-    return head, tail[1:] if flags_after and tail[:1] == ["--"] else tail
+    return head + named, tail[1:] if flags_after and tail[:1] == ["--"] else tail
+
+
+def _stray_flags(
+    verb: str, parser: argparse.ArgumentParser, head: Sequence[str], tail: Sequence[str]
+) -> tuple[str, ...]:
+    """Return a note about fanout's flags behind TASK, which go to the task; a dry run there is refused.
+
+    Raises UsageError: to launch on all hosts is the opposite of what the user asked for.
+    """
+    own = {option for action in parser._actions for option in action.option_strings if option.startswith("--")}
+    looked_at = tail[: tail.index("--")] if "--" in tail else tail
+    stray = [word for word in looked_at if _dashed(word).partition("=")[0] in own - {"--help"}]
+    task = head[-1] if head else ""
+    if any(_dashed(word) == "--dry-run" for word in stray):
+        rest = [word for word in tail if _dashed(word) != "--dry-run"]
+        raise UsageError(
+            f"{verb}: --dry-run stands after {task}, so it would go to {task}, and the run would be launched",
+            hint=shlex.join(["fanout", verb, "--dry-run", *head, *rest])
+            + f"\n              if it is meant for {task}:  "
+            + shlex.join(["fanout", verb, *head[:-1], "--", task, *tail]),
+        )
+    if not stray:
+        return ()
+    names = ", ".join(dict.fromkeys(word.partition("=")[0] for word in stray))
+    verbs, them = ("stands", "it") if len(stray) == 1 else ("stand", "them")
+    return (
+        f"note: {names} {verbs} after {task}, which gets {them}; fanout's flags stand before HOSTS (-- silences this)",
+    )
 
 
 def _dashed(word: str) -> str:
@@ -125,7 +163,7 @@ def _dashed(word: str) -> str:
     return name.replace("_", "-") + equals + value
 
 
-def _request(verb: str, values: dict[str, Any], tail: list[str]) -> Request:
+def _request(verb: str, values: dict[str, Any], tail: list[str], notes: tuple[str, ...]) -> Request:
     named = values.pop("task", None) or ()
     task = ((named,) if isinstance(named, str) else tuple(named)) + tuple(tail)
     if verb == "exec" and not task:
@@ -138,7 +176,10 @@ def _request(verb: str, values: dict[str, Any], tail: list[str]) -> Request:
     filters = Filters(**{name: values.pop(name) for name in Filters.__slots__ if name in values})
     known = set(Settings.__slots__)
     flags = {name: values.pop(name) for name in list(values) if name in known}
-    return Request(verb=verb, hosts=hosts, task=task, filters=filters, flags=flags, given=values)
+    for name, flag in (("lines", "--lines"), ("count", "--hosts")):
+        if values.get(name) is not None and (wrong := range_error(name, values[name])):
+            raise UsageError(f"{flag} {wrong}")
+    return Request(verb=verb, hosts=hosts, task=task, filters=filters, flags=flags, given=values, notes=notes)
 
 
 def _parser(verb: str, columns: int) -> argparse.ArgumentParser:

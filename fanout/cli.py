@@ -100,6 +100,8 @@ def _verb(request: Request, out: Words, err: Words) -> int:
         columns=_columns(),
         keyboard=sys.stdin.fileno() if sys.stdin is not None and sys.stdin.isatty() else None,
     )
+    for note in request.notes:
+        edge.say(note)
     match request.verb:
         case "run":
             from fanout.verbs.run import run
@@ -173,7 +175,7 @@ def _of_runs(request: Request, edge: Edge) -> int:
 def _columns() -> int:
     """How wide the terminal is, as shutil would tell; but to import shutil for it would cost --help 8 ms."""
     told = os.environ.get("COLUMNS", "")
-    if told.isdecimal() and int(told):
+    if told.isdecimal() and len(told) < 5 and int(told):
         return int(told)
     try:
         return os.get_terminal_size(1).columns or 100

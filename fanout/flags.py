@@ -50,7 +50,10 @@ def overview(columns: int) -> str:
 
 
 def _run(parser: argparse.ArgumentParser) -> None:
-    parser.epilog = "Everything after TASK belongs to the task: fanout run hosts.txt task.py cfg.yaml --train.lr 1e-4"
+    parser.epilog = (
+        "Everything after TASK belongs to the task: fanout run hosts.txt task.py cfg.yaml --train.lr 1e-4. A flag of\n"
+        "fanout's there is reported, and --dry-run is refused; -- before TASK silences this."
+    )
     parser.add_argument("hosts", metavar="HOSTS")
     parser.add_argument("task", metavar="TASK")
     start = parser.add_argument_group("what runs")
@@ -102,7 +105,9 @@ def _ending(group: Any) -> None:
     group.add_argument(
         "--start-timeout", type=float, metavar="S", help="seconds until every host must have started (120)"
     )
-    group.add_argument("--time-limit", type=float, metavar="S", help="stop after this long; exit status 124")
+    group.add_argument(
+        "--time-limit", type=float, metavar="S", help="stop after S seconds; exit status 124 (0: no limit)"
+    )
     group.add_argument(
         "--on-early-exit",
         choices=CHOICES["on_early_exit"],
@@ -203,7 +208,7 @@ def _attach(parser: argparse.ArgumentParser) -> None:
         "On any other machine, say HOSTS: they are asked for the run and for its log from the first byte on.\n"
         "Ctrl-C leaves, the run goes on. exit status: that of the run; 130 where you left."
     )
-    _named_run(parser)
+    _named_run(parser, "the one that goes on")
     _hosts_too(parser)
     parser.add_argument(
         "--hang-timeout",
@@ -218,7 +223,7 @@ def _stop(parser: argparse.ArgumentParser) -> None:
         "A launcher that lives is told to end the run in order, once more to kill at once; otherwise, or with HOSTS from\n"
         "a machine that has no record of it, the hosts are. exit status: 0 nothing is left, 255 not known everywhere."
     )
-    _named_run(parser)
+    _named_run(parser, "the one that goes on")
     _hosts_too(parser)
     parser.add_argument("--grace", type=float, metavar="S", help="seconds from TERM to KILL (40); with HOSTS only")
 
@@ -243,8 +248,8 @@ def _clean(parser: argparse.ArgumentParser) -> None:
     connecting(parser)
 
 
-def _named_run(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", metavar="RUN", nargs="?", default="", help="a run's id, or a part of it (the latest)")
+def _named_run(parser: argparse.ArgumentParser, default: str = "the latest") -> None:
+    parser.add_argument("run", metavar="RUN", nargs="?", default="", help=f"a run's id, or a part of it ({default})")
     parser.add_argument("--log-dir", metavar="DIR", help="where runs are recorded ($XDG_STATE_HOME/fanout/runs)")
 
 
@@ -272,7 +277,7 @@ def _stacks(parser: argparse.ArgumentParser) -> None:
         "Ranks are asked by a signal of which the program knows nothing, and go on; one that does not listen to it is "
         "looked at by py-spy, where its host has that. Exit status: 0 all told."
     )
-    _named_run(parser)
+    _named_run(parser, "the one that goes on")
     parser.add_argument("--full", action="store_true", help="the whole stack of one rank of each group")
     parser.add_argument(
         "--native", action="store_true", help="with C and C++ frames, by py-spy, which holds a rank meanwhile"

@@ -22,7 +22,7 @@ from fanout.settings import Settings
 from fanout.verbs import detach, explain, follow, onlook
 from fanout.verbs.common import Edge, heeded, runs_directory, settings_of
 from fanout.verbs.pacing import PaceTeller
-from fanout.verbs.runs import find, order_of
+from fanout.verbs.runs import find_live, order_of
 from fanout.verbs.showing import look_of, view_of, wishes_of
 from fanout.views.recorded import Recorded
 from fanout.views.report import report
@@ -36,12 +36,12 @@ def attach(request: Request, edge: Edge) -> int:
     settings = settings_of(request, edge)
     request = _named(request)
     try:
-        path = find(request.given["run"], runs_directory(settings, edge))
+        if request.hosts and not request.given["run"]:
+            return onlook.attach(request, settings, edge)
+        path = find_live(request.given["run"], runs_directory(settings, edge), "attach")
     except UsageError:
         if not request.hosts:
             raise
-        return onlook.attach(request, settings, edge)
-    if request.hosts and not request.given["run"]:
         return onlook.attach(request, settings, edge)
     recorded = Recorded(path)
     if follow.over(recorded) and not recorded.ended:
@@ -66,7 +66,17 @@ def _follow(recorded: Recorded, settings: Settings, edge: Edge) -> int:
     witness = explain.witness_of(recorded.heading, explain.book_of(settings, edge), recorded=True)
     explain.learn_again(witness, recorded.path)
     hangs, so_far = explain.HangTeller(witness, muted=True), partial(explain.so_far, witness)
-    view = view_of(recorded.heading, look, edge, wishes, so_far=so_far, slow=pace.brief, hung=hangs.brief, detach=wish)
+    view = view_of(
+        recorded.heading,
+        look,
+        edge,
+        wishes,
+        so_far=so_far,
+        slow=pace.brief,
+        hung=hangs.brief,
+        detach=wish,
+        viewing="attach",
+    )
     pace.says.append(view.note)
     hangs.says.append(view.note)
     try:

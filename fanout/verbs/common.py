@@ -147,7 +147,7 @@ def _toml(path: str) -> Mapping[str, Any] | None:
         return table
     except UnicodeDecodeError:
         raise UsageError(f"{path}: not UTF-8 text") from None
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # tomllib's own, and that of a number with thousands of digits
         raise UsageError(f"{path}: {error}") from None
 
 

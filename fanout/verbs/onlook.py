@@ -38,7 +38,9 @@ def attach(request: Request, settings: Settings, edge: Edge) -> int:
     tails, witness = Tails(), explain.witness_of(heading, explain.book_of(settings, edge))
     hangs, so_far = explain.HangTeller(witness), partial(explain.so_far, witness)
     wishes = wishes_of(settings)
-    view = view_of(heading, look, edge, wishes, so_far=so_far, slow=pace.brief, hung=hangs.brief, detach=wish)
+    view = view_of(
+        heading, look, edge, wishes, so_far=so_far, slow=pace.brief, hung=hangs.brief, detach=wish, viewing="attach"
+    )
     pace.says.append(view.note)
     hangs.says.append(view.note)
     with _joined(parts, order, edge, looking_on=True) as fan:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from fanout.arguments import Request
+from fanout.bounds import range_error
 from fanout.errors import UsageError
 from fanout.events import Chunk, Event, StreamOpened, Tick
 from fanout.launch import Subscriber
@@ -42,7 +43,7 @@ def replay(request: Request, edge: Edge) -> int:
     explain.learn_again(witness, recorded.path)
     hangs, so_far = explain.HangTeller(witness), partial(explain.so_far, witness)
     wishes = wishes_of(settings, metric=recorded.metric)
-    view = view_of(recorded.heading, look, edge, wishes, so_far=so_far, hung=hangs.brief)
+    view = view_of(recorded.heading, look, edge, wishes, so_far=so_far, hung=hangs.brief, viewing="replay")
     try:
         if hasattr(view, "begin"):
             view.begin(recorded.began_at)
@@ -79,14 +80,16 @@ def play(told: Iterable[tuple[Event, RunState]], view: View, *learners: Subscrib
 def moment(text: str) -> float:
     """``90``, ``5m``, ``1h30m``, ``1:02:03`` in seconds from the start; with ``-`` before it, from the end."""
     sign, rest = (-1.0, text[1:]) if text.startswith("-") else (1.0, text)
-    if ":" in rest and all(part.isdecimal() for part in rest.split(":")) and rest.count(":") < 3:
+    if ":" in rest and len(rest) < 40 and all(part.isdecimal() for part in rest.split(":")) and rest.count(":") < 3:
         total = 0
         for part in rest.split(":"):
             total = total * 60 + int(part)
         return sign * total
-    match = _SPAN.fullmatch(rest)
+    match = _SPAN.fullmatch(rest) if len(rest) < 40 else None
     if match is None or not any(match.groups()):
-        raise UsageError(f"--at {text}: not a moment of a run", hint="--at 90, --at 1h30m, --at 1:02:03, --at=-30s")
+        raise UsageError(
+            f"--at {text[:40]}: not a moment of a run", hint="--at 90, --at 1h30m, --at 1:02:03, --at=-30s"
+        )
     hours, minutes, seconds = (float(part or 0) for part in match.groups())
     return sign * (hours * 3600 + minutes * 60 + seconds)
 
@@ -101,8 +104,8 @@ def pace(text: str, *, tty: bool) -> float:
         speed = float(text.removesuffix("x"))
     except ValueError:
         speed = 0.0
-    if not speed > 0:
-        raise UsageError(f"--speed {text}: not a number above 0", hint="--speed 10, --speed 0.5, --speed max")
+    if wrong := range_error("speed", speed):
+        raise UsageError(f"--speed {text[:40]}: {wrong}", hint="--speed 10, --speed 0.5, --speed max")
     return speed
 
 

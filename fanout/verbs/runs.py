@@ -10,15 +10,17 @@ from collections.abc import Sequence
 
 from fanout import holder, rejoin, supervise
 from fanout.arguments import Request
-from fanout.errors import LauncherError, UsageError
+from fanout.errors import FanoutError, LauncherError, UsageError
 from fanout.hosts import fold
 from fanout.rejoin import Order
 from fanout.state import HostState, RunState
 from fanout.verbs import follow, onlook
 from fanout.verbs.common import Edge, runs_directory, settings_of
 from fanout.views.recorded import Recorded
+from fanout.views.sanitise import sentence
 
 ORDER = "order.json"
+EVENTS = "events.jsonl"
 TELL_SECONDS = 15.0  # between two words about how long something takes
 
 
@@ -47,7 +49,7 @@ def make_directory(path: str) -> bool:
 def find(name: str, root: str) -> str:
     """The directory of the run that ``name`` means: all of its id, any part of it that is enough, or ``latest``."""
     try:
-        ids = sorted(entry.name for entry in os.scandir(root) if entry.is_dir())
+        ids = sorted(entry.name for entry in os.scandir(root) if os.path.isfile(os.path.join(entry.path, EVENTS)))
     except OSError:
         ids = []
     if not ids:
@@ -60,6 +62,42 @@ def find(name: str, root: str) -> str:
     if len(matching) > 1:
         raise UsageError(f"{name!r} may be any of {', '.join(matching[-5:])}", hint="give more of its id")
     return os.path.join(root, matching[0])
+
+
+def find_live(name: str, root: str, verb: str) -> str:
+    """Return the directory of the run ``name``; without a name, of the one run that goes on. Raises UsageError.
+
+    A run that ended cannot be meant, and among several only the user can choose.
+    """
+    if name:
+        return find(name, root)
+    try:
+        paths = sorted(entry.path for entry in os.scandir(root) if os.path.isfile(os.path.join(entry.path, EVENTS)))
+    except OSError:
+        paths = []
+    held = [path for path in paths if holder.of(path) is not None]
+    going = held or [path for path in paths if not has_ended(path)]
+    if len(going) == 1:
+        return going[0]
+    if not going:
+        hint = "fanout ps --all lists the runs that ended" if paths else "--log-dir DIR says where runs are recorded"
+        raise UsageError(f"no run is going on in {root}", hint=hint)
+    listed = "".join(f"\n        {os.path.basename(path)}  {_title(path)}" for path in going)
+    ids = os.path.basename(going[-1])
+    raise UsageError(f"{verb}: {len(going)} runs are going on:{listed}", hint=f"fanout {verb} {ids}")
+
+
+def has_ended(path: str) -> bool:
+    """Return whether the run has an outcome, or was never launched."""
+    ended = os.path.exists(os.path.join(path, "result.json"))
+    return ended or not os.path.exists(os.path.join(path, ORDER))
+
+
+def _title(path: str) -> str:
+    try:
+        return sentence(Recorded(path).heading.title)
+    except FanoutError:
+        return ""
 
 
 def order_of(path: str) -> Order:
@@ -77,7 +115,7 @@ def stop(request: Request, edge: Edge) -> int:
     """The verb: 0 when every host was reached and nothing is left, 255 otherwise."""
     settings = settings_of(request, edge)
     try:
-        path = find(request.given["run"], runs_directory(settings, edge))
+        path = find_live(request.given["run"], runs_directory(settings, edge), "stop")
     except UsageError:
         if not request.hosts:
             raise

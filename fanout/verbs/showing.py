@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from fanout.settings import Settings
 from fanout.state import RunState
 from fanout.verbs.common import Edge
-from fanout.views.base import Heading, Look, View, choose
+from fanout.views.base import Heading, Look, View, Viewing, choose
 from fanout.views.wishes import Wishes, wishes
 
 
@@ -46,6 +46,7 @@ def view_of(
     slow: Callable[[], Mapping[str, str]] = dict,
     hung: Callable[[RunState], Mapping[str, str] | None] = lambda state: None,
     waits: bool = True,
+    viewing: Viewing = "run",
 ) -> View:
     """The view that was chosen; rich is imported for the live one alone, which has keys where stdin is a terminal.
 
@@ -67,6 +68,7 @@ def view_of(
             detach=detach,
             slow=slow,
             hung=hung,
+            viewing=viewing,
         )
     if look.mode == "json":
         from fanout.views.jsonl import JsonLines

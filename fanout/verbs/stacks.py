@@ -14,7 +14,7 @@ from fanout.errors import UsageError
 from fanout.launch import Session
 from fanout.transports.pick import Picker
 from fanout.verbs.common import Edge, fan_of, runs_directory, settings_of, tell_notices
-from fanout.verbs.runs import find, order_of
+from fanout.verbs.runs import find_live, order_of
 from fanout.views.recorded import Recorded
 from fanout.views.sanitise import clean
 
@@ -23,7 +23,7 @@ SECONDS, NATIVE_SECONDS = 10.0, 20.0
 
 def stacks(request: Request, edge: Edge) -> int:
     """The verb: 0 where every host told, 1 where one did not, 255 where one could not be reached."""
-    path = find(request.given["run"], runs_directory(settings_of(request, edge), edge))
+    path = find_live(request.given["run"], runs_directory(settings_of(request, edge), edge), "stacks")
     order = order_of(path)
     if Recorded(path).ended:
         raise UsageError(f"run {order.run_id} has ended", hint=f"why it did:  fanout report {order.run_id}")

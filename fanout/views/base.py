@@ -15,6 +15,7 @@ from fanout.state import RunState
 from fanout.views.sanitise import clean
 
 Mode = Literal["live", "plain", "json"]
+Viewing = Literal["run", "attach", "replay"]  # what Ctrl-C does depends on it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from fanout.errors import UsageError
+from fanout.views.base import Viewing
 from fanout.views.flow import Flow
 from fanout.views.wishes import FOLDS, ranks_or_word
 
@@ -15,9 +16,13 @@ HELP = (
     "e      the last error again, whole",
     "p      post-mortem: what is known so far of why it fails",
     "q      quiet: no log lines but errors; q again shows them",
-    "Ctrl-C stop the run on all hosts; again: kill",
     "Ctrl-Z suspends fanout, not the run; the lease goes on",
 )
+CTRL_C_HELP = {
+    "run": "Ctrl-C stop the run on all hosts; again: kill",
+    "attach": "Ctrl-C leave, as d does; the run goes on (fanout stop ends it)",
+    "replay": "Ctrl-C quit the replay",
+}
 DETACH_HELP = "d      detach: fanout leaves, the run goes on"
 _ENTER, _ESCAPE, _ERASE = ("\r", "\n"), "\x1b", ("\x7f", "\b")
 
@@ -33,7 +38,9 @@ class Desk:
         last_error: Callable[[], None],
         so_far: Callable[[], Sequence[str]] | None = None,
         detach: Callable[[], None] | None = None,
+        viewing: Viewing = "run",
     ) -> None:
+        self.viewing = viewing
         self._flow, self._note, self._last_error = flow, note, last_error
         self._so_far, self._detach = so_far, detach
         self._typed: str | None = None  # ranks that are being typed
@@ -47,7 +54,10 @@ class Desk:
         other = "smart" if self._flow.chooser.show == "all" else "all"
         ranks, leave = ("r ranks", "  d detach") if self._detach is not None else ("0-9 r ranks", "")
         loud = "loud" if self.quiet else "quiet"
-        return f"? help  ^C stop{leave}  a {other}  {ranks}  f fold  e error  p why  q {loud}"
+        ctrl_c = {"run": "stop", "attach": "leave", "replay": "quit"}[self.viewing]
+        if self.viewing == "attach":
+            leave = ""  # Ctrl-C leaves as well
+        return f"? help  ^C {ctrl_c}{leave}  a {other}  {ranks}  f fold  e error  p why  q {loud}"
 
     def press(self, key: str) -> None:
         """One key; those that mean nothing are passed over."""
@@ -89,7 +99,8 @@ class Desk:
             self._note(f"{what} (a: all, and back)" if ranks.isdecimal() else what)
 
     def help(self) -> None:
-        for line in (*HELP, *((DETACH_HELP,) if self._detach is not None else ())):
+        leave = (DETACH_HELP,) if self._detach is not None and self.viewing == "run" else ()
+        for line in (*HELP, CTRL_C_HELP[self.viewing], *leave):
             self._note(line)
 
     def fold(self) -> None:

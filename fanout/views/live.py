@@ -16,7 +16,7 @@ from typing import TextIO
 
 from fanout.events import Beat, Chunk, Event
 from fanout.state import RunState
-from fanout.views.base import Heading
+from fanout.views.base import Heading, Viewing
 from fanout.views.desk import Desk
 from fanout.views.flow import Flow, left_out
 from fanout.views.folding import brief
@@ -68,6 +68,7 @@ class Live:
         detach: Callable[[], None] | None = None,
         slow: Callable[[], Mapping[str, str]] = dict,
         hung: Callable[[RunState], Mapping[str, str] | None] = lambda state: None,
+        viewing: Viewing = "run",
         size: Callable[[], tuple[int, int]] | None = None,
         clock: Callable[[], float] = monotonic,
     ) -> None:
@@ -83,7 +84,12 @@ class Live:
         self._prefix = Prefix("{time} " + template if wishes.timestamps else template)
         self._keyboard, self._so_far, self._slow, self._hung = keyboard, so_far, slow, hung
         self._desk = Desk(
-            self._flow, note=self.note, last_error=self._repeat_error, so_far=self._known_so_far, detach=detach
+            self._flow,
+            note=self.note,
+            last_error=self._repeat_error,
+            so_far=self._known_so_far,
+            detach=detach,
+            viewing=viewing,
         )
         self._pending: deque[str] = deque()
         self._budget = PENDING_LINES
@@ -279,6 +285,7 @@ class Live:
             hung=self._hung(self._state),
             bars=bars,
             keys=self._desk.hint if self._keyboard is not None else "",
+            replay=self._desk.viewing == "replay",
         )
         return panel(self._heading, self._state, glance, width=columns, height=rows, unicode=self._unicode)
 

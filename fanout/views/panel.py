@@ -45,7 +45,8 @@ def panel(
         worst = [state.hosts[each.host] for each in odd]
         rows = grid(frame, max(1, left - min(len(worst), 3)))
         rows += host_rows(frame, worst[: max(0, left - len(rows))], why=True)
-    return [_title(heading, state, headline(state, glance), width, unicode=unicode), *rows, *below][:room]
+    word = f"REPLAY {headline(state, glance)}" if glance.replay else headline(state, glance)
+    return [_title(heading, state, word, width, unicode=unicode), *rows, *below][:room]
 
 
 def headline(state: RunState, glance: Glance) -> str:

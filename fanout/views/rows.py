@@ -57,6 +57,7 @@ class Glance:
     hung: Mapping[str, str] | None = None  # host -> what its rank does while the others wait; None: no hang
     bars: Mapping[str, str] = field(default_factory=dict)  # host -> how its moving line stands
     keys: str = ""
+    replay: bool = False  # nothing of this happens now
 
 
 def mood(host: HostState, state: RunState) -> str:

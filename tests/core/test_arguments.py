@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -51,8 +53,9 @@ WORD = st.one_of(
 
 @given(tail=st.lists(WORD, max_size=6))
 def test_the_tasks_words_arrive_as_they_were_written(tail: list[str]) -> None:
-    request = parse(["run", "-f", "8", "h.txt", "--grace=5", "task.py", *tail])
+    request = parse(["run", "-f", "8", "h.txt", "--grace=5", "--", "task.py", *tail])
     assert request.task == ("task.py", *tail)
+    assert request.notes == ()
     assert (request.flags["fanout"], request.flags["grace"]) == (8, 5.0)
 
 
@@ -104,3 +107,52 @@ def test_every_command_has_help_and_says_so_itself(verb: str) -> None:
 def test_the_commands_of_a_bare_check_need_no_task() -> None:
     assert parse(["check", "h.txt"]).task == ()
     assert parse("check h.txt task.py cfg.yaml --lr 3".split()).task == ("task.py", "cfg.yaml", "--lr", "3")
+
+
+@pytest.mark.parametrize("flag", ["--dry-run", "--dry_run"])
+def test_a_dry_run_that_stands_behind_the_task_is_refused_with_the_command_that_was_meant(flag: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse(["run", "-E", "A=1", "hosts.txt", "task.py", "cfg.yaml", flag, "--lr", "1 e"])
+    assert caught.value.exit_code == 2
+    meant, other = caught.value.hint.split("\n")
+    assert meant == "fanout run --dry-run -E A=1 hosts.txt task.py cfg.yaml --lr '1 e'"
+    for line in (meant, other.partition(":  ")[2]):
+        words = shlex.split(line)[1:]
+        request = parse(words)
+        assert request.hosts == "hosts.txt"
+        assert request.task[0] == "task.py"
+        assert not request.notes
+
+
+@pytest.mark.parametrize("verb", ["run", "check"])
+def test_other_flags_behind_the_task_are_reported_in_one_line(verb: str) -> None:
+    request = parse([verb, "h1", "task.py", "--master_port=1", "--lr", "2", "--user", "x", "--help"])
+    assert request.task == ("task.py", "--master_port=1", "--lr", "2", "--user", "x", "--help")
+    (note,) = request.notes
+    assert note.startswith(
+        "note: --master_port, --user stand after task.py, which gets them; fanout's flags stand before"
+    )
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["run", "h1", "--", "task.py", "--dry-run", "--user", "x"],
+        ["run", "--", "h1", "task.py", "--dry-run"],
+        ["run", "h1", "task.py", "--", "--dry-run", "--user", "x"],
+        ["run", "h1", "task.py", "--lr", "1", "-n", "5"],
+    ],
+)
+def test_two_dashes_or_flags_of_the_task_alone_cause_no_word(words: list[str]) -> None:
+    request = parse(words)
+    assert request.notes == ()
+    assert not request.given["dry_run"]
+
+
+def test_flags_may_stand_between_hosts_and_task() -> None:
+    for verb in ("check", "run"):
+        request = parse([verb, "h1", "--nproc-per-node", "2", "-E", "A=1", "task.py", "-x", "y"])
+        assert (request.hosts, request.task) == ("h1", ("task.py", "-x", "y"))
+        assert request.flags["nproc_per_node"] == 2
+    request = parse(["stop", "some-run", "--grace", "5", "hosts.txt"])
+    assert (request.given["run"], request.hosts) == ("some-run", "hosts.txt")

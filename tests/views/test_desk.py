@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from fanout.views.desk import DETACH_HELP, HELP, Desk
+from fanout.views.base import Viewing
+from fanout.views.desk import CTRL_C_HELP, DETACH_HELP, HELP, Desk
 from fanout.views.flow import Flow, left_out
 from fanout.views.wishes import Wishes
 from tests.histories import History
@@ -14,7 +15,7 @@ from tests.views.goldens import heading
 class Table:
     """A desk, and what it did."""
 
-    def __init__(self, *, detach: bool = False) -> None:
+    def __init__(self, *, detach: bool = False, viewing: Viewing = "run") -> None:
         run = History("a", "b")
         self.flow = Flow(heading(run.hosts), Wishes(), fold="similar")
         self.notes: list[str] = []
@@ -25,6 +26,7 @@ class Table:
             last_error=self._repeat,
             so_far=lambda: ("gpu01 began it",),
             detach=self._leave if detach else None,
+            viewing=viewing,
         )
 
     def _repeat(self) -> None:
@@ -90,7 +92,7 @@ def test_r_takes_ranks_until_enter(keys: str, show: object) -> None:
 
 def test_the_row_shows_the_keys_within_80_columns_and_what_is_typed() -> None:
     assert len(Table(detach=True).press("fa").desk.hint) < 79
-    assert all(len(f"fanout: {line}") < 80 for line in (*HELP, DETACH_HELP))
+    assert all(len(f"fanout: {line}") < 80 for line in (*HELP, *CTRL_C_HELP.values(), DETACH_HELP))
     assert "0,8_" in Table().press("r0,8").desk.hint
 
 
@@ -118,3 +120,22 @@ def test_what_was_left_out_is_said_with_where_it_is() -> None:
     assert left_out(0, "/x") == ""
     assert left_out(1, "/x").startswith("1 line of the log not shown")
     assert left_out(12345, "/x").endswith("all of them are in /x")
+
+
+@pytest.mark.parametrize(
+    ("viewing", "row", "words"),
+    [
+        ("run", "^C stop  d detach", "Ctrl-C stop the run"),
+        ("attach", "^C leave  a all", "Ctrl-C leave, as d does; the run goes on"),
+        ("replay", "^C quit  d detach", "Ctrl-C quit the replay"),
+    ],
+)
+def test_the_row_and_the_help_tell_what_ctrl_c_does_in_this_view(viewing: Viewing, row: str, words: str) -> None:
+    table = Table(detach=True, viewing=viewing).press("?")
+    assert row in table.desk.hint
+    assert len(table.desk.hint) < 80
+    assert (
+        [note for note in table.notes if note.startswith("Ctrl-C")]
+        == [note for note in table.notes if note.startswith(words)]
+        != []
+    )
