@@ -23,7 +23,7 @@ class Origin:
 class Host:
     """One machine as the user described it; ``None`` means "not said", never a default in disguise.
 
-    ``name`` is unique within a run and is what ssh_config is asked for; ``hostname`` is what to dial in its place, as
+    ``name`` is unique within a run and, but for ``ssh_name``, what ssh_config is asked for; ``hostname`` is what to dial in its place, as
     ssh_config's HostName is (Ansible's ``ansible_host``). ``slots`` is the number of processes
     (None: one per GPU found there); ``gpus`` are the ids for CUDA_VISIBLE_DEVICES; ``addr`` is the address that the
     *other* hosts shall use; ``workdir`` and ``python`` override the run's.
@@ -48,6 +48,11 @@ class Host:
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def ssh_name(self) -> str:
+        """Return the name that ssh_config is asked for: of two hosts behind one address, it is the address."""
+        return self.hostname if self.hostname and self.name == f"{self.hostname}:{self.port}" else self.name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,6 +18,7 @@ MOST_SLOTS = 4096
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _GPU = re.compile(r"\d{1,4}|(?:GPU|MIG)-[A-Za-z0-9/-]{1,80}", re.ASCII)
 _SECRET = re.compile(r"pass|secret|token|credential|private_key(?!_file)|become", re.IGNORECASE)
+_PROGRAM = re.compile(r"[\w/.+~][\w/.+~-]*")  # it stands in the login shell's command line
 _TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 
 # Everybody's words, lower case, '-' as '_'.
@@ -174,7 +175,7 @@ def _read_port(reading: Reading, key: str, value: str) -> None:
 
 def _read_user(reading: Reading, key: str, value: str) -> None:
     if not USER.fullmatch(value):
-        raise Slip(f"{value!r} is no user name", "letters, digits, '_', '.', '-'; a letter or '_' first")
+        raise Slip(f"{value!r} is no user name", "such as alice, alice@corp.local or 'CORP\\alice'")
     reading.put("user", key, value)
 
 
@@ -198,7 +199,7 @@ def _read_iface(reading: Reading, key: str, value: str) -> None:
 
 def _read_path(name: str) -> Callable[[Reading, str, str], None]:
     def read(reading: Reading, key: str, value: str) -> None:
-        if "\n" in value or value.startswith("-"):
+        if "\n" in value or value.startswith("-") or (name == "python" and not _PROGRAM.fullmatch(value)):
             raise Slip(f"{value!r} is no path", f"write {key}=/path")
         reading.put(name, key, value)
 

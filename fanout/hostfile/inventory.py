@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from fanout.hostfile import ranktable
 from fanout.hostfile.attributes import Reading, finish, read_attribute
 from fanout.hostfile.entries import Entries
 from fanout.hostfile.names import TAG
@@ -17,7 +18,7 @@ _HOSTS = ("hosts",)
 _DEFAULTS = ("defaults", "vars")
 _GROUPS = ("groups", "children")
 _WORDS = (*_HOSTS, *_DEFAULTS, *_GROUPS)
-_NAMES = ("host", "name", "hostname")
+_NAMES = ("host", "name", "hostname", "ip", "address", "node_ip", "ip_address")  # the first of them that is there
 _ANSIBLE = re.compile(r"(?m)^[ \t]*[\"']?(?:ansible_\w+|vars|children)[\"']?[ \t]*:")
 
 
@@ -36,7 +37,9 @@ class InventoryReader:
     def read(self, text: str, section: str) -> None:
         try:
             tree = grow(text)
-            if isinstance(tree, Table) and not any(word in tree for word in _WORDS) and _holds_groups(tree):
+            if found := ranktable.servers(tree):
+                self._rank_table(section, found)
+            elif isinstance(tree, Table) and not any(word in tree for word in _WORDS) and _holds_groups(tree):
                 for name, leaf, node in tree:
                     self._named_group(name, leaf, node, parent=section)
             elif tree is not None and not (isinstance(tree, Leaf) and tree.is_null):
@@ -44,6 +47,22 @@ class InventoryReader:
         except Misread as error:
             line = self._line(error.line)
             self._roll.problems.add(Spot(self._file, error.line + 1, line, error.column), error.what, error.fix)
+
+    def _rank_table(self, group: str, found: list[tuple[Leaf, int]]) -> None:
+        """Enter the servers of HCCL's rank table, with a process for each device."""
+        for leaf, devices in found:
+            try:
+                reading = Reading()
+                if devices:
+                    reading.put("slots", "device", devices)
+                self._entries.enlist(leaf.text, 0, reading, self._spot(leaf), group)
+            except Slip as slip:
+                self._tell(leaf, slip.what, slip.fix)
+        self._roll.note(
+            "rank table",
+            self._spot(found[0][0]),
+            "an HCCL rank table: each server_id is a host, its devices are its slots",
+        )
 
     def _named_group(self, name: str, leaf: Leaf, node: Node, *, parent: str) -> None:
         if not TAG.fullmatch(name):

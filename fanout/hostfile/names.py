@@ -10,12 +10,17 @@ from dataclasses import dataclass
 from fanout.hostfile.problems import Slip
 
 HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,252}[A-Za-z0-9])?")
-USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}\$?")
+#: Also alice@corp.local and CORP\alice, as SSSD and winbind have them.
+USER = re.compile(
+    r"(?:[A-Za-z0-9][A-Za-z0-9_.-]{0,62}\\)?[A-Za-z_][A-Za-z0-9_.-]{0,63}\$?"
+    r"(?:@[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252}[A-Za-z0-9])?)?"
+)
 TAG = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 ZONE = re.compile(r"[A-Za-z0-9_.-]{1,32}")
 PORT_MOST = 65535
 
 _IP4 = re.compile(r"(?:(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)(?:\.(?!$)|$)){4}", re.ASCII)
+_IP4_RUN = re.compile(r"((?:\d{1,3}\.){3})(\d{1,3})-(?:\1)?(\d{1,3})", re.ASCII)
 _NUMERIC = re.compile(r"[0-9.]+")
 _STRANGE = re.compile(r"[^A-Za-z0-9._-]")
 _LOOKALIKES = {
@@ -51,9 +56,7 @@ def split_address(word: str) -> Address:
     """Take ``[user@]host[:number]`` apart, IPv6 with or without brackets included."""
     user, at, rest = word.rpartition("@")
     if at:
-        if "@" in user:
-            raise Slip("more than one '@'", "write user@host", start=user.index("@") + 1)
-        check_user(user)
+        check_user(user)  # the last @ counts, as for ssh: alice@corp.local@gpu01
     skip = len(word) - len(rest)
     if rest.startswith("["):
         bracketed = _bracketed_ip6(rest, skip)
@@ -121,6 +124,9 @@ def check_port(text: str) -> int:
 
 def check_host(name: str) -> str:
     """The name as it will be dialled: ASCII, without a closing dot; IDNA where it was written in another script."""
+    run = _IP4_RUN.fullmatch(name)
+    if run:
+        raise Slip(f"{name!r} looks like a range of addresses", f"write {run[1]}[{run[2]}-{run[3]}]")
     if name.isascii() and HOST.fullmatch(name) and ".." not in name and not _NUMERIC.fullmatch(name):
         return name
     if name.startswith("-"):

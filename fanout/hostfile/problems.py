@@ -9,7 +9,7 @@ from typing import NamedTuple
 from fanout.errors import HostfileError
 from fanout.hosts import Origin
 
-MOST_SHOWN = 50  # a list of 100,000 advertisers has 100,000 problems; nobody reads beyond a screenful
+MOST_SHOWN = 8  # the rest is more of the same, or the file is the wrong one
 MOST_KEPT = 10_000  # with as many the file is the wrong one, and reading on only costs time
 _WINDOW = 96  # columns of a very long line that are shown around the caret
 
@@ -79,7 +79,7 @@ class Problems:
         head = [] if len(ordered) == 1 else [f"{visible(self._source)}: {len(ordered):,} problems"]
         told = [_block(spot, what, fix) for spot, what, fix in ordered[:MOST_SHOWN]]
         rest = len(ordered) - len(told)
-        tail = [f"… and {rest:,} more like these"] if rest > 0 else []
+        tail = [f"… and {rest:,} more"] if rest > 0 else []
         raise HostfileError("\n".join(head + told + tail))
 
 

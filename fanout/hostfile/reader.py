@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from fanout.errors import HostfileError
 from fanout.hostfile.csvtable import TableReader, delimiter_of
+from fanout.hostfile.foreign import recognize
 from fanout.hostfile.problems import Problems, Spot, visible
 from fanout.hostfile.roll import Roll
 from fanout.hostfile.text import TextReader, is_ansible
@@ -96,6 +97,10 @@ class _Files:
         def include(path: str, spot: Spot, inside: str) -> None:
             self._follow(path, spot, inside, (*chain, file))
 
+        foreign = recognize(lines, text, file)
+        if foreign is not None:
+            self._roll.problems.add(*foreign)
+            return
         ansible = is_ansible(text)
         reader = TextReader(self._roll, file, include=include, section=section, ansible=ansible)
         if kind_of(text, file=file) == "yaml":

@@ -42,6 +42,16 @@ class Roll:
     def add(self, name: str, fields: Fields, spot: Spot, group: str = "") -> None:
         key = name.casefold()
         known = self._entries.get(key)
+        if known is not None and _ssh_port(known.fields) != _ssh_port(fields):
+            self.note(
+                "ports",
+                spot,
+                f"{name} is there with several ports: this host is called {name}:{fields.get('port', 22)}",
+            )
+            fields = {**fields, "hostname": fields.get("hostname", name), "port": _ssh_port(fields)}
+            name = f"{name}:{fields['port']}"
+            key = name.casefold()
+            known = self._entries.get(key)
         if known is None:
             if len(self._entries) >= MOST_HOSTS:
                 self.problems.add(spot, f"more than {MOST_HOSTS:,} hosts")
@@ -157,3 +167,8 @@ class Roll:
         for spot, count, text in self._notes.values():
             more = f" (and {count - 1:,} more)" if count > 1 else ""
             yield f"{spot.origin}: {text}{more}"
+
+
+def _ssh_port(fields: Fields) -> int:
+    """Return the port that tells two containers behind one address apart; where none is given it is ssh's own."""
+    return int(fields.get("port") or 22)

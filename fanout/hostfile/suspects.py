@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from fanout.hostfile.sshcommands import advice, is_ssh_command
+
 COMMANDS = {
     "accelerate", "alias", "apt", "apt-get", "bash", "cd", "chmod", "clush", "conda", "cp", "curl",
     "deepspeed", "docker", "echo", "exit", "export", "horovodrun", "kubectl", "module", "mpiexec", "mpirun",
@@ -32,8 +34,6 @@ _LIKELY: tuple[tuple[re.Pattern[str], str, str], ...] = (
         "Open MPI's relative host (+n, +e) has no meaning without its allocation",
         "name the host",
     ),
-    (re.compile(r"ssh[ \t]+([\w.@-]+)[ \t]+-p[ \t]*(\d+)"), "an ssh command, not a host", "write: {m1}:{m2}"),
-    (re.compile(r"ssh[ \t]+([\w.@-]+)$"), "an ssh command, not a host", "write: {m1}"),
     (re.compile(r"ssh://([\w.@:-]+)"), "a URL, not a host", "write: {m1}"),
     (
         re.compile(r"Host[ \t]"),
@@ -50,6 +50,8 @@ def likely(line: str) -> tuple[str, str] | None:
     words = line.split()
     if not words:
         return None
+    if is_ssh_command(line):
+        return "an ssh command, not a host", advice(line)
     named = {"first": words[0], "second": words[1] if len(words) > 1 else ""}
     for pattern, what, fix in _LIKELY:
         match = pattern.match(line.strip())

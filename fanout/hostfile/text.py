@@ -7,6 +7,7 @@ each of them is a part of it. Where a line means two things to two of them it is
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable
 
 from fanout.hostfile.attributes import KEYS, Reading, count_of, finish, read_attribute
@@ -15,6 +16,7 @@ from fanout.hostfile.names import TAG, check_host
 from fanout.hostfile.problems import Slip, Spot
 from fanout.hostfile.ranges import split_list, spread
 from fanout.hostfile.roll import Roll
+from fanout.hostfile.sshcommands import is_ssh_command
 from fanout.hostfile.suspects import COMMANDS, likely
 from fanout.hostfile.words import Word, content, first_word, words_after
 
@@ -23,6 +25,8 @@ Include = Callable[[str, Spot, str], None]  # (path as written, where, the secti
 _SECTION = re.compile(r"[ \t]*\[[ \t]*([A-Za-z_][A-Za-z0-9_.-]*)[ \t]*(?::[ \t]*(vars|children)[ \t]*)?\][ \t]*(.*)")
 _SPEAKS_OF_A_HOST = re.compile(rf"[ \t](?:(?:{'|'.join(KEYS)})[ \t]*=|env\.|spare\b)", re.IGNORECASE)
 _PLAIN = re.compile(r"[ \t]*([A-Za-z](?:[A-Za-z0-9_-]{0,60}[A-Za-z0-9])?)(?:[ \t]+slots=([1-9][0-9]{0,2}))?[ \t]*")
+_BRACES = re.compile(r"([ \t]*)([\w.@-]*)\{([\w.,-]+)\}([\w.:-]*)")
+_RUN = re.compile(r"(\d+)\.\.(\d+)")
 _INCLUDE = re.compile(r"[ \t]*@include[ \t]+(.+)")
 _ANSIBLE = re.compile(r"(?m)^[ \t]*\[[^\]\n]*:(?:vars|children)[ \t]*\]|\bansible_[a-z_]+[ \t]*=")
 
@@ -145,6 +149,8 @@ class TextReader:
 
     def entry(self, text: str, spot: Spot, section: str) -> None:
         """A line with a host, several, or a range; what stands after them holds for each. Raises ``Slip``."""
+        _check_blanks(text)
+        _check_braces(text)
         column, word = first_word(text)
         rest = column + len(word)
         if text[rest : rest + 1] == "#":  # pdsh's comments begin anywhere, and no host name has a '#'
@@ -196,6 +202,31 @@ class TextReader:
         raise Slip(f"{word.value!r} is no attribute", "after the host stand key=value pairs, e.g.: slots=8", **where)
 
 
+def _check_blanks(text: str) -> None:
+    """Raise ``Slip`` at a blank that looks like a space and is none; inside quotes it may be meant."""
+    if text.isascii() or '"' in text or "'" in text:
+        return
+    for at, char in enumerate(text):
+        if char != " " and unicodedata.category(char) == "Zs":
+            name = _BLANKS.get(char) or f"a blank called {unicodedata.name(char, '?').lower()}"
+            raise Slip(f"U+{ord(char):04X} is {name}; type an ordinary space", start=at, end=at + 1)
+
+
+_BLANKS = {"\u00a0": "a no-break space", "\u202f": "a narrow no-break space", "\u3000": "an ideographic space"}
+
+
+def _check_braces(text: str) -> None:
+    """Raise ``Slip`` at a brace list of a shell, with the range that means the same."""
+    found = _BRACES.match(text)
+    if found is None:
+        return
+    inner = ",".join(_RUN.sub(r"\1-\2", part) for part in found[3].split(","))
+    fix = f"write {found[2]}[{inner}]{found[4]}"
+    if not re.fullmatch(r"[0-9,-]+", inner):
+        fix = "write " + ",".join(f"{found[2]}{part}{found[4]}" for part in found[3].split(","))
+    raise Slip("a brace list of a shell", fix, start=found.start(2), end=found.end(4))
+
+
 def is_ansible(text: str) -> bool:
     """Sections with :vars or :children, or ansible_ variables: ``host:N`` is a port then, other variables are theirs."""
     return _ANSIBLE.search(text) is not None
@@ -203,6 +234,8 @@ def is_ansible(text: str) -> bool:
 
 def _looks_wrong(text: str, word: str, rest: int) -> bool:
     """Whether the line is worth comparing with well-known shapes: cheap, since every good line passes here."""
+    if is_ssh_command(text):
+        return True
     after = text[rest : rest + 2].lstrip(" \t")
     if _SPEAKS_OF_A_HOST.search(text, rest) or text[rest:].strip().isdigit():
         return False  # a machine may well be called docker

@@ -17,7 +17,7 @@ _SPACES = re.compile(r"[ \t]*")
 _WORD = re.compile(r"[^ \t]*")
 _UNQUOTED = re.compile(r"[A-Za-z0-9_.,/:@%+*^~-]+", re.ASCII)
 _ESCAPE = re.compile(r"\\(.)")
-_ESCAPES = {"n": "\n", "t": "\t"}
+_ESCAPES = {"n": "\n", "t": "\t", '"': '"', "'": "'", "\\": "\\"}
 _SPACE = " \t"
 
 
@@ -96,8 +96,8 @@ def words_after(text: str, start: int) -> Iterator[Word]:
 
 
 def unescape(text: str) -> str:
-    """Inside double quotes: ``\\n``, ``\\t``, and any other character after a backslash is itself."""
-    return _ESCAPE.sub(lambda found: _ESCAPES.get(found[1], found[1]), text)
+    """Inside double quotes: ``\\n``, ``\\t``, ``\\"`` and a doubled backslash; before anything else, one is itself."""
+    return _ESCAPE.sub(lambda found: _ESCAPES.get(found[1], found[0]), text)
 
 
 def quote(value: str) -> str:

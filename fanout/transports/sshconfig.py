@@ -107,7 +107,7 @@ class SshConfig:
     def question(self, host: Host) -> Question:
         """Return the question for one host: what the hostfile and the flags give overrides the configuration."""
         return Question(
-            name=host.name,
+            name=host.ssh_name,
             user=host.user or self._user,
             port=host.port,
             hostname=host.hostname or "",

@@ -40,6 +40,7 @@ INTENDED = (
         ("Open MPI",), THEY_REFUSE, r"SLOTS|\w (gpus|boards|foo|type|addr|user|ansible_host)=|env\.|type=",
         "keys in any case; keys of fanout and other dialects; unknown keys are kept with a warning",
     ),
+    Intended(("Open MPI",), THEY_REFUSE, r"^a@b@c$", "the last @ counts, as for ssh: a user may be alice@corp.local"),
     Intended(("Open MPI",), THEY_REFUSE, r"ü", "a name in another script is dialled by its punycode"),
     Intended(("Open MPI",), OTHERWISE, r"^(alice@)?h1:\d", ":N is a count or a port, not a part of the host's name"),
     Intended(("Open MPI",), OTHERWISE, r"^h1, ?h2", "a comma separates hosts"),

@@ -43,7 +43,7 @@ def hosts(draw: st.DrawFn) -> Host:
         addr=draw(st.none() | NAMES),
         iface=draw(st.none() | st.sampled_from(["eth0", "ib0,ib1", "^lo"])),
         env=tuple(env.items()),
-        python=draw(st.none() | st.sampled_from(["/usr/bin/python3", "/a b/py#thon"])),
+        python=draw(st.none() | st.sampled_from(["/usr/bin/python3", "/a-b/~me/py_3.12+"])),
         workdir=draw(st.none() | st.sampled_from(["/data", "~/x//y", "/a,"])),
         kind=draw(st.none() | st.just("a100")),
         spare=draw(st.booleans()),

@@ -30,7 +30,37 @@ REFUSED = {
     "h1 port=0": ["'0' is no port"],
     "h1:22 port=23": ["disagree"],
     "a@h1 user=b": ["disagree"],
-    "a@b@c": ["more than one '@'"],
+    "a@@c": ["'a@' is no user name"],
+    "a;b@c@h1": ["is no user name"],
+    "h1 user=a@": ["is no user name"],
+    "ssh -p 40123 root@connect.example.com": ["an ssh command", "write: root@connect.example.com:40123"],
+    "ssh -i ~/k -p 2201 root@1.2.3.4 nvidia-smi": ["root@1.2.3.4:2201", "IdentityFile ~/k"],
+    "ssh -l bob h1": ["write: bob@h1"],
+    "ssh -p 622 h1": ["write: h1 port=622"],
+    "/usr/bin/ssh -oPort=2202 h1": ["write: h1:2202"],
+    "ssh -o 'Port 2202' h1": ["write: h1:2202"],
+    "ssh root@h1 -p2203 -L 8080:localhost:8080": ["write: root@h1:2203"],
+    "sshpass -p pw ssh -p 2222 root@h1": ["write: root@h1:2222"],
+    "ssh ssh://me@h1:2206": ["write: me@h1:2206"],
+    "ssh -J bastion h1": ["write: h1", "ProxyJump bastion"],
+    "gpu{01,02} slots=8": ["a brace list of a shell", "write gpu[01,02]"],
+    "gpu{01..16}": ["a brace list of a shell", "write gpu[01-16]"],
+    "root@gpu{a,b}.lab": ["write root@gpua.lab,root@gpub.lab"],
+    "10.0.0.1-4": ["looks like a range of addresses", "write 10.0.0.[1-4]"],
+    "10.0.0.1-10.0.0.4 slots=8": ["write 10.0.0.[1-4]"],
+    "gpu01 slots=8\u00a0": ["U+00A0 is a no-break space"],
+    "gpu01\u3000slots=8": ["U+3000 is an ideographic space"],
+    "cn1\ncn1\ncn2\ncn2\n": ["PBS or LSF node file", "cn1 slots=2, cn2 slots=2"],
+    "Host a b\n  HostName 10.0.0.1\nHost *\n  User me\n": [
+        "an ssh_config, not a hostfile",
+        "the hosts in it are a and b",
+        "--ssh-config (-F) hosts.txt",
+    ],
+    "import torch\nfrom x import y\n": ["Python, not a hostfile", "HOSTS comes first"],
+    "#!/bin/bash\ntorchrun x.py\n": ["a shell script, not a hostfile", "HOSTS comes first"],
+    "h1 python=/bin/x;id": ["'/bin/x;id' is no path"],
+    "h1 python='/opt/my py/bin/python'": ["is no path"],
+    "h1 python=$(id)": ["is no path"],
     "@h1": ["no group 'h1'"],
     "-oProxyCommand=touch": ["may not begin with '-'"],
     "-F/x": ["may not begin with '-'"],
@@ -151,7 +181,7 @@ def test_a_wrong_file_does_not_flood_the_screen() -> None:
     """A long block list is told in a screenful and a count."""
     message = refusal("\n".join(f"0.0.0.0 ads{n}.example.com" for n in range(2000)))
     assert message.startswith("hosts.txt: 2,000 problems")
-    assert message.endswith(f"… and {2000 - MOST_SHOWN:,} more like these")
+    assert message.endswith(f"… and {2000 - MOST_SHOWN:,} more")
 
 
 def test_a_caret_stays_in_view_on_a_long_line() -> None:
@@ -167,3 +197,30 @@ def test_a_circle_of_includes_is_told() -> None:
     files = {"b.txt": b"@include a.txt"}
     with pytest.raises(HostfileError, match=r"b\.txt:1: a\.txt includes itself"):
         parse(b"@include b.txt", file="a.txt", load=files.__getitem__)
+
+
+def test_a_file_of_another_kind_is_one_problem() -> None:
+    """Not one for each of its lines; and of a file with many problems only the first are shown."""
+    config = "Host gpu01\n  HostName 10.0.0.1\n  Port 10015\n  User root\nHost gpu02\n  Port 10016\n"
+    for text in (config, "cn1\n" * 3 + "cn2\n" * 3, "import torch\n" * 30):
+        assert "problems" not in refusal(text)
+    many = refusal("".join(f"h{number} slots=x\n" for number in range(32)))
+    assert many.startswith("hosts.txt: 32 problems\n")
+    assert many.count("not a number of processes") == 8
+    assert many.endswith("… and 24 more")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("task.py", ""),
+        ("train.sh", "echo"),
+        ("cfg.yaml", "model:\n  path: x\ntrain:\n  lr: 1\n"),
+        ("cfg.yml", "data: {path: x}\n"),
+    ],
+)
+def test_swapped_arguments_are_recognized(name: str, text: str) -> None:
+    with pytest.raises(HostfileError) as caught:
+        parse(text.encode(), file=name)
+    assert "not a hostfile\n" in str(caught.value)
+    assert f"HOSTS comes first, then the task:  fanout run hosts.txt {name}" in str(caught.value)

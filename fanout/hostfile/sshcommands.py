@@ -1,0 +1,96 @@
+"""``ssh -p 40123 root@host`` as cloud consoles show it: which entry of a hostfile means the same. Pure."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from typing import NamedTuple
+
+_TAKES_VALUE = set("BbcDEeFIiJLlmOoPpQRSWw")
+_URL = re.compile(r"ssh://(?:([^@/]+)@)?([^:/@]+)(?::(\d+))?/?")
+LEAST_PORT_BY_COLON = 1024
+_WRAPPERS = ("sshpass", "autossh", "nohup", "sudo", "exec")
+
+
+class Command(NamedTuple):
+    """The destination of an ssh command and what in it belongs into ssh_config."""
+
+    user: str
+    host: str
+    port: str
+    options: tuple[str, ...]
+
+    @property
+    def entry(self) -> str:
+        where = f"{self.user}@{self.host}" if self.user else self.host
+        if not self.port:
+            return where
+        plain = self.port == "22" or int(self.port) >= LEAST_PORT_BY_COLON
+        return f"{where}:{self.port}" if plain else f"{where} port={self.port}"
+
+
+def is_ssh_command(text: str) -> bool:
+    """Return whether the line calls ssh, alone or through a wrapper; a host may be called ssh as well."""
+    words = text.split()
+    if len(words) < 2 or words[0].rpartition("/")[2] not in ("ssh", *_WRAPPERS[:2]):
+        return False
+    return words[1].startswith("-") or "=" not in words[1]
+
+
+def read_command(text: str) -> Command | None:
+    """Return the destination of the ssh command; None where it has none that can be read."""
+    try:
+        words = shlex.split(text)
+    except ValueError:
+        return None
+    program = next((at for at, word in enumerate(words) if word.rpartition("/")[2] in ("ssh", "autossh")), None)
+    if program is None:
+        return None
+    user = host = port = ""
+    options: list[str] = []
+    at = program + 1
+    while at < len(words):
+        word = words[at]
+        at += 1
+        if not word.startswith("-") or word == "-":
+            if host:
+                break  # the command that ssh runs there
+            host = word
+            continue
+        for place, letter in enumerate(word[1:], 1):
+            if letter not in _TAKES_VALUE:
+                continue
+            value = word[place + 1 :] or (words[at] if at < len(words) else "")
+            at += 0 if word[place + 1 :] else 1
+            name, _, said = value.replace(" ", "=", 1).partition("=") if letter == "o" else (letter, "", value)
+            if name.lower() in ("p", "port") and letter != "P":
+                port = said
+            elif name.lower() in ("l", "user") and letter != "L":
+                user = said
+            elif letter in "iJ" or name.lower() in ("identityfile", "proxyjump"):
+                options.append(f"{'IdentityFile' if name.lower() in ('i', 'identityfile') else 'ProxyJump'} {said}")
+            break
+    return _command(user, host, port, options)
+
+
+def _command(user: str, host: str, port: str, options: list[str]) -> Command | None:
+    url = _URL.fullmatch(host)
+    if url:
+        user, host, port = url[1] or user, url[2], url[3] or port
+    before, at, after = host.rpartition("@")
+    user, host = (before, after) if at else (user, host)
+    if not re.fullmatch(r"[A-Za-z0-9_.:\[\]%-]+", host) or host.startswith("-") or (port and not port.isdigit()):
+        return None
+    if not re.fullmatch(r"[\w.@\\$-]*", user) or len(port) > 5:
+        return None
+    return Command(user, host, port, tuple(option for option in options if option.isprintable()))
+
+
+def advice(text: str) -> str:
+    """Return what to write for the command."""
+    command = read_command(text)
+    if command is None:
+        return "write user@host:port, one host a line"
+    if not command.options:
+        return f"write: {command.entry}"
+    return f"write: {command.entry}    and in ~/.ssh/config for {command.host}: {', '.join(command.options)}"
