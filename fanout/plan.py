@@ -194,7 +194,7 @@ def master_address(hosts: Sequence[Host], settings: Settings, learned: Learned) 
     first = hosts[0]
     address = settings.master_addr or first.addr or learned.master_addr
     if not address:
-        address = "127.0.0.1" if len(hosts) == 1 else learned.address.get(first.name, first.name)
+        address = "127.0.0.1" if len(hosts) == 1 else learned.address.get(first.name, first.ssh_name)
     if len(hosts) > 1 and is_loopback(address) and not all(_loopback_entry(host, learned) for host in hosts):
         raise UsageError(
             f'MASTER_ADDR would be {address}, which means "myself" on every host ({first.origin}: {first.name})',
@@ -238,7 +238,7 @@ def is_loopback(address: str) -> bool:
 
 def _loopback_entry(host: Host, learned: Learned) -> bool:
     """Is this entry itself on loopback, so that "myself" is what it means (several played hosts on one machine)?"""
-    return is_loopback(host.addr or learned.address.get(host.name, host.name))
+    return is_loopback(host.addr or learned.address.get(host.name, host.ssh_name))
 
 
 def _nproc(host: Host, settings: Settings, learned: Learned, *, dry: bool) -> int | None:
