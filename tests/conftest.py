@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Generator
 
 import pytest
@@ -20,3 +21,18 @@ def pytest_runtest_makereport(
             report.outcome = "failed"
             report.longrepr = f"{item.nodeid} was skipped for a reason that tests/skips.py does not list: {reason}"
     return report
+
+
+def pytest_configure() -> None:
+    replace_ignored_signals()
+
+
+def replace_ignored_signals() -> None:
+    """Let the programs that tests start hear signals that ``nohup`` or a background shell made this process ignore.
+
+    An ignored signal stays ignored over an exec, and a test that sends it would wait for its whole time limit. A handler
+    is reset by an exec; one that does nothing still protects this process.
+    """
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda number, frame: None)
