@@ -48,7 +48,6 @@ from fanout.phases import MOVES as MOVES
 from fanout.phases import OVER
 from fanout.phases import Phase as Phase
 
-BEAT_SECONDS = 5.0  # between two signs of life of an agent
 AWAY_SECONDS = 10.0  # between two events, where the clock ticks ten times a second
 
 
@@ -198,7 +197,10 @@ def advance(state: RunState, event: Event) -> RunState:
 
 
 def _failed_at(before: HostState, event: OnHost) -> float:
-    """When a host failed. One whose end is unknown was lost when it was last heard: the others fail because of it."""
+    """When a host failed. One whose end is unknown may have been lost as soon as it was last heard.
+
+    A failure elsewhere within the next heartbeat is far likelier to follow from that than to be a coincidence.
+    """
     is_unknown = isinstance(event, Lost) or (isinstance(event, Exited) and event.code is None and event.signal is None)
     return before.lost_at if is_unknown and before.lost_at is not None else event.at
 
@@ -254,7 +256,7 @@ def _told(host: HostState, event: OnHost) -> dict[str, Any]:
         case LinkLost():
             return {"linked": False, "link_lost_at": host.link_lost_at or event.at, "link_lost_why": event.why,
                     "unheard_since": host.unheard_since or event.at,
-                    "lost_at": host.lost_at or min(event.at, (host.heard_at or event.at) + BEAT_SECONDS)}  # fmt: skip
+                    "lost_at": host.lost_at or host.heard_at or event.at}  # fmt: skip
         case Noise():
             return {"noise": (host.noise + event.data)[-65536:]}
         case Unreached() | Refused():

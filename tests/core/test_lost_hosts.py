@@ -90,7 +90,7 @@ def test_a_lost_host_failed_when_it_was_last_heard_so_it_is_the_cause_and_the_st
     ):
         world = advance(world, event)
     assert [name for name, _ in world.failures] == ["a", "b"]
-    assert world.failures[0][1] == 10.0  # a beat after it was last heard
+    assert world.failures[0][1] == 5.0  # when it was last heard
     assert (outcome.of(world).exit_code, outcome.of(world).first) == (255, "a")
 
 

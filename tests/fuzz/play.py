@@ -38,7 +38,10 @@ class Campaign:
         turns = [name for name, share in chosen.items() for _ in range(share)]
         began = time.monotonic()
         for number in range(mutations):
+            known = len(self.faults)
             self.play(turns[number % len(turns)], self._seed * 10_000_000 + number)
+            if len(self.faults) > known:
+                tell("\n".join(list(self.faults.values())[-1]))
             if (number + 1) % 5000 == 0:
                 tell(f"{number + 1} in {time.monotonic() - began:.0f} s, {len(self.faults)} faults")
 
