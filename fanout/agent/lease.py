@@ -28,7 +28,7 @@ class Lease:
 
     def renew(self, at: float) -> None:
         """Note that a frame of the launcher reached this host at ``at``; an older one than the last changes nothing."""
-        if at > self.heard:
+        if at >= self.heard:
             self.heard = at
             self.until = at + (self.seconds or UNSTARTED_SECONDS)
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import traceback
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from fanout.agent import record
 
@@ -15,3 +19,59 @@ def test_the_status_has_its_blocks_before_anything_is_noted(tmp_path: Path) -> N
     assert seen.st_blocks * 512 >= record.STATUS_BYTES
     status.note(phase="gone")
     assert record.read_status(str(tmp_path)) == {"phase": "gone"}
+
+
+PATH = ":".join(f"/opt/some/program-{number}/bin" for number in range(1000))
+LONG = {
+    "a long PATH": {
+        "exited": {"code": 127, "signal": None, "why": f"torchrun: not found on PATH ({PATH})", "oom": False}
+    },
+    "words of many bytes": {"stopped": "ÿ中" * 9000},
+    "many leftovers": {
+        "gone": {
+            "killed": 9,
+            "left": [{"pid": pid, "state": "D", "wchan": "x" * 60, "cmd": "python " * 40} for pid in range(900)],
+            "sizes": {"0": 7},
+        }
+    },
+    "many streams": {"gone": {"killed": 0, "left": [], "sizes": {str(number): 10**12 for number in range(500)}}},
+}
+
+
+@pytest.mark.parametrize("facts", LONG.values(), ids=list(LONG))
+def test_a_status_that_is_too_long_is_cut_and_can_be_read(tmp_path: Path, facts: dict[str, Any]) -> None:
+    """Otherwise it would be taken for a keeper that died without a record."""
+    status = record.Status(str(tmp_path))
+    status.note(phase="running", main=7)
+    status.note(**facts)
+    found = record.read_status(str(tmp_path))
+    assert (found["phase"], found["main"]) == ("running", 7)
+    assert (tmp_path / "status").stat().st_size == record.STATUS_BYTES
+    (name,) = facts
+    if name == "gone":
+        assert found["gone"]["sizes"] == facts["gone"]["sizes"]
+        assert bool(found["gone"]["left"]) == bool(facts["gone"]["left"])
+    elif name == "exited":
+        assert found["exited"]["code"] == 127
+        assert found["exited"]["why"].startswith("torchrun: not found on PATH (/opt/some/program-0")
+    else:
+        assert found["stopped"].startswith("ÿ中")
+
+
+def test_a_shorter_status_leaves_nothing_of_a_longer_one(tmp_path: Path) -> None:
+    status = record.Status(str(tmp_path))
+    status.note(stopped="x" * 900)
+    status.facts.clear()
+    status.note(phase="gone")
+    assert record.read_status(str(tmp_path)) == {"phase": "gone"}
+
+
+def test_a_traceback_is_told_in_one_line() -> None:
+    nothing: dict[str, str] = {}
+    try:
+        nothing["a key"]
+    except KeyError:
+        line = record.brief(traceback.format_exc())
+    assert line.startswith("KeyError: 'a key'; File ")
+    assert "test_record.py" in line
+    assert "\n" not in line

@@ -42,8 +42,10 @@ ctypes.CDLL(None).syscall(60 if sys.maxsize else 0, 0)
 UNKILLABLE = """
 from fanout_agent import procs
 really = procs.send
-procs.send = lambda pid, number: None if "1007" in procs.command_of(pid) else really(pid, number)
+procs.send = lambda pid, number: None if _held(procs.command_of(pid)) else really(pid, number)
+_held = lambda command: "1007" in command and "bash" not in command
 """
+LEAVES_ONE = "setsid sh -c 'echo > up; exec sleep 1007' & until [ -e up ]; do sleep 0.05; done; echo ready; sleep 60"
 
 
 @pytest.mark.timeout(180)
@@ -51,7 +53,7 @@ def test_the_end_of_a_dead_keeper_is_told_before_what_it_left_is_dead(state: Pat
     """A process of the run does not die: the end is told at once, heartbeats go on, and then the process is named."""
     times: list[float] = []
     with Agent(state, patch=UNKILLABLE) as agent:
-        keeper = _prepared(agent, "setsid sleep 1007 & echo ready; sleep 60", tmp_path, 60.0)
+        keeper = _prepared(agent, LEAVES_ONE, tmp_path, 60.0)
         agent.go()
         agent.hear_output(b"ready\n")
         os.kill(keeper, signal.SIGKILL)
@@ -73,7 +75,7 @@ def test_the_end_of_a_dead_keeper_is_told_before_what_it_left_is_dead(state: Pat
 
 def test_a_keeper_serves_relays_while_something_does_not_die(state: Path, tmp_path: Path) -> None:
     with Agent(state, patch=UNKILLABLE) as agent:
-        agent.start("setsid sleep 1007 & echo ready; sleep 60", tmp_path)
+        agent.start(LEAVES_ONE, tmp_path)
         agent.hear_output(b"ready\n")
         agent.tell("kill")
         agent.hear("exited")
@@ -82,7 +84,8 @@ def test_a_keeper_serves_relays_while_something_does_not_die(state: Path, tmp_pa
             second.attach()
             second.hear("exited")
             assert time.monotonic() - began < 10.0
-        (sleeper,) = [pid for pid in procs.marked(mark(RUN, 0)) if procs.command_of(pid) == "sleep 1007"]
+        (sleeper,) = procs.marked(mark(RUN, 0))
+        assert procs.command_of(sleeper) == "sleep 1007"
         os.kill(sleeper, signal.SIGKILL)
         assert agent.end()[1]["left"] == []
 
@@ -117,6 +120,21 @@ def test_a_question_whose_child_cannot_be_collected_holds_up_nobody(state: Path,
         agent.tell("ask", id=3, what="anything", args={}, timeout=0.2)
         assert agent.hear("answer")["id"] == 3
         wait_for(lambda: not procs.stat_of(child), "the relay collects the child once it can")
+
+
+def test_a_work_directory_that_does_not_answer_is_a_refusal(state: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    hangs = f"""
+from fanout_agent import prepare
+prepare.LOOK_SECONDS = 0.3
+prepare._look = lambda spec: open({str(tmp_path / "fifo")!r})
+"""
+    with Agent(state, patch=hangs) as agent:
+        refused = agent.prepare(["true"], tmp_path)
+    assert (refused["t"], refused["kind"]) == ("refused", "no-directory")
+    assert refused["message"].startswith(f"{tmp_path} cannot be looked at: no answer within 0.3 s")
+    assert f"`ls {tmp_path}`" in refused["hint"]
+    assert not state.exists()
 
 
 def test_an_answer_that_fits_in_no_frame_is_an_error_of_that_question_alone(state: Path) -> None:

@@ -1,0 +1,63 @@
+"""The lease of a keeper, with a clock of our own: it passes in suspend, and old heartbeats renew nothing."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from fanout.agent import lease
+
+
+class Clock:
+    """What clock_gettime tells; in suspend only CLOCK_BOOTTIME goes on."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = {time.CLOCK_BOOTTIME: 1000.0, time.CLOCK_MONOTONIC: 1000.0}
+        monkeypatch.setattr(time, "clock_gettime", lambda kind: self.now[kind])
+
+    def run(self, seconds: float) -> None:
+        self.now = {kind: at + seconds for kind, at in self.now.items()}
+
+    def suspend(self, seconds: float) -> None:
+        self.now[time.CLOCK_BOOTTIME] += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch)
+
+
+def test_it_passes_in_suspend(clock: Clock) -> None:
+    held = lease.Lease(300.0)
+    held.renew(lease.now())
+    clock.suspend(299.0)
+    assert held.left == 1.0
+    clock.suspend(2.0)
+    assert held.left < 0
+    assert held.silence == 301.0
+
+
+def test_a_heartbeat_counts_from_when_it_reached_the_host(clock: Clock) -> None:
+    held = lease.Lease(300.0)
+    queued = lease.now() + 10.0
+    clock.run(10.0)
+    clock.suspend(3600.0)
+    held.renew(queued)
+    assert held.left < 0
+    held.renew(lease.now() - 4.0)  # the keeper alone stood still: the relay got this one a moment ago
+    assert held.left == 296.0
+
+
+def test_an_older_heartbeat_takes_nothing_back(clock: Clock) -> None:
+    held = lease.Lease(300.0)
+    clock.run(100.0)
+    held.renew(lease.now())
+    held.renew(lease.now() - 90.0)
+    assert held.left == 300.0
+
+
+def test_what_is_prepared_gets_a_minute_at_most(clock: Clock) -> None:
+    held = lease.Lease(300.0)
+    clock.suspend(61.0)
+    assert held.left < 0
