@@ -13,13 +13,16 @@ import sys
 import time
 import traceback
 
-from . import neighbours, place, procs, record, sweep
+from . import neighbours, place, probes_tools, procs, record, sweep
 
 TYPE_CHECKING = False  # what typing says, without the price of importing it on a host
 if TYPE_CHECKING:
+    from typing import Optional
+
     from .keeper import Keeper
 
 FAULT_SECONDS = 20.0  # how long a keeper that failed tries to end its tree
+LOOK_SECONDS = 10.0  # how long the work directory may take to answer
 FETCHED_SECONDS = 30.0  # a launcher that lives has dialled again by then
 TWIN_SECONDS = 10.0  # how long a start of the same run on this host may take, before it is taken for another node's
 
@@ -50,12 +53,33 @@ def prepare(spec: dict) -> str:
         kind = "disk-full" if error.full else "no-state"
         raise Refusal(kind, "no private directory for the run's state: %s" % error, hint) from None
     try:
-        _look(spec)
+        _look_aside(spec)
         _begin(spec, root)
     except Refusal:
         place.tidy(root)
         raise
     return place.run_directory(root, spec["run"], spec["node"])
+
+
+def _look_aside(spec: dict) -> None:
+    """Look in a child: a file server that does not answer must not hold up this connection."""
+
+    def found() -> Optional[list]:
+        try:
+            _look(spec)
+        except Refusal as refusal:
+            return [refusal.kind, str(refusal), refusal.hint]
+        return None
+
+    try:
+        refused = probes_tools.Aside(found, LOOK_SECONDS).result()
+    except probes_tools.NotHad as error:
+        message = "%s cannot be looked at: %s" % (spec["cwd"], error)
+        raise Refusal(
+            "no-directory", message, "see if its file server is up: `ls %s` on that host" % spec["cwd"]
+        ) from None
+    if refused:
+        raise Refusal(*refused)
 
 
 def _look(spec: dict) -> None:
