@@ -83,11 +83,16 @@ def test_a_hang_is_told_with_the_odd_one_out_and_ends_the_run(project: Path) -> 
     assert json.loads(told.stdout)["cause"]["signature"] == "apart"
 
 
+def heeding() -> None:
+    """Let the child heed SIGINT, also where the tests were started by a shell that ignores it (``make test &``)."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def told_by(project: Path, text: str, *words: str, **more: str) -> str:
     """What a command says on stderr up to the line in which the text stands; then it is left."""
     child = subprocess.Popen(
         command(*words), cwd=project, env=environment(project) | more, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-        text=True,
+        text=True, preexec_fn=heeding,
     )  # fmt: skip
     said = []
     with child:
