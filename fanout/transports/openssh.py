@@ -125,7 +125,11 @@ class OpensshTransport:
             if any(hop.hostname in line for line in words):
                 error = explain(SshLog(), words, by_hand=hop.by_hand, accept_new=False)
                 return type(error)(f"jump host {hop.name}: {error}", hint=error.hint)
-        return explain(channel.log, words, by_hand=options.by_hand, accept_new=self._accepts_new(options))
+        error = explain(channel.log, words, by_hand=options.by_hand, accept_new=self._accepts_new(options))
+        command = way[0].proxy_command
+        if command and words and type(error) is Unreachable:  # a command that works is silent
+            return Unreachable(f"the ProxyCommand `{command}` failed: {words[-1]}", hint=error.hint)
+        return error
 
     def _compare(self, options: SshOptions, log: SshLog) -> None:
         """A key that ssh accepted as new is the only one for the rest of this process. Raises HostKeyChanged.

@@ -37,7 +37,7 @@ def too_late(log: SshLog, words: Sequence[str], address: str, seconds: float, *,
         hint = f"is it up, and the address right? firewall, VPN?  {by_hand}"
         return Unreachable(f"no answer from {address} within {seconds:g} s", hint=hint)
     said = f" ({words[-1]})" if words else ""
-    return Unreachable(f"the login to {address} did not finish within {seconds:g} s{said}", hint=f"try  {by_hand}")
+    return Unreachable(f"the login to {address} did not finish within {seconds:g} s{said}", hint=by_hand)
 
 
 def _host_key(log: SshLog, told: Sequence[str], by_hand: str, accept_new: bool) -> TransportError | None:
@@ -110,19 +110,19 @@ def _connection(words: Sequence[str], own: Sequence[str], by_hand: str) -> Trans
         if found := _NAME.search(line):
             return Unreachable(
                 f"the name {found[1]} does not resolve ({found[2]})",
-                hint="check the spelling, or add a `Host` with a HostName to ~/.ssh/config",
+                hint=f"check the spelling, or give that name a `Host` with a HostName in ssh's configuration  {by_hand}",
             )
         if found := _CONNECT.search(line):
             return _no_connection(f"{found[1]}:{found[2]}", found[3], by_hand)
     if any("during banner exchange" in line for line in own):
         return Dropped("the host was silent before any login", hint=f"is that an ssh server?  {by_hand}")
     if any("Permission denied" in line for line in words):
-        return AuthRefused(f"a jump host refused the login: {words[-1]}", hint=f"try  {by_hand}")
+        return AuthRefused(f"a jump host refused the login: {words[-1]}", hint=by_hand)
     last = next((line for line in reversed([*own, *words]) if line), "ssh ended without a word")
     if any(_DROPPED.search(line) for line in own) and not words:
-        return Dropped(f"the host closed the connection before any login: {last}", hint=f"try  {by_hand}")
+        return Dropped(f"the host closed the connection before any login: {last}", hint=by_hand)
     reason = "; ".join([*words, last]) if words and last not in words else last
-    return Unreachable(reason, hint=f"try  {by_hand}")
+    return Unreachable(reason, hint=by_hand)
 
 
 def _no_connection(where: str, why: str, by_hand: str) -> Unreachable:
@@ -131,4 +131,4 @@ def _no_connection(where: str, why: str, by_hand: str) -> Unreachable:
     if "timed out" in why:
         hint = f"is it up, and the address right? firewall, VPN?  {by_hand}"
         return Unreachable(f"no answer from {where}", hint=hint)
-    return Unreachable(f"{where}: {why}", hint=f"try  {by_hand}")
+    return Unreachable(f"{where}: {why}", hint=by_hand)

@@ -57,7 +57,7 @@ def _told(step: Step, error: Exception) -> TransportError:
     if step.proxy is not None and not isinstance(error, paramiko.AuthenticationException):
         failure = step.proxy.failure()
         if failure:
-            return Unreachable(failure, hint=f"try it by itself, or  {by_hand}")
+            return Unreachable(failure, hint=by_hand)
     match error:
         case socket.gaierror():
             return Unreachable(

@@ -135,7 +135,7 @@ JUMPING = (
     Row(name="jump hosts in a circle", config="Host h1\n  ProxyJump a\nHost a\n  ProxyJump b\nHost b\n  ProxyJump c\n"
         "Host c\n  Port <closed>\n", gets_in=False, says=("jump host c", "refused")),
     Row(name="a jump host that is down", config="Host h1\n  ProxyJump j\nHost j\n  Port <closed>\n", gets_in=False,
-        says=("jump host j", "<closed>", "-F")),
+        says=("jump host j", "<closed>", "-F"), program_says=("jump host j", "<closed>", "-F")),
     Row(name="a jump host that does not resolve", config="Host h1\n  ProxyJump far.invalid\nHost far.invalid\n"
         "  HostName %h\n", gets_in=False, says=("jump host far.invalid", "does not resolve")),
     Row(name="a jump host that does not let us in", config=f"Host a\n  IdentityFile <root>/stranger\n  "
@@ -159,7 +159,7 @@ COMMANDING = (
     Row(name="ProxyJump none before ProxyCommand", config=f"Host h1\n  ProxyJump none\n  ProxyCommand {_NC}\n"),
     Row(name="ProxyCommand of a jump host", config=f"Host a\n  ProxyCommand {_NC}\nHost h1\n  ProxyJump a\n{_JUMPS}"),
     Row(name="a ProxyCommand that is not there", config="Host h1\n  ProxyCommand nc-not-there %h %p\n", gets_in=False,
-        says=("cannot be run", "nc-not-there")),
+        says=("cannot be run", "nc-not-there"), program_says=("the ProxyCommand `nc-not-there", "not found")),
     Row(name="a ProxyCommand that fails", config="Host h1\n  ProxyCommand echo no way >&2; exit 7\n", gets_in=False,
         says=("ended with status",)),
     Row(name="a token that ssh does not know", config="Host h1\n  ProxyCommand nc %z\n", gets_in=False, says=("%z",)),

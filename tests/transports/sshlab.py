@@ -48,13 +48,15 @@ class Row:
     """One configuration. ``gets_in``: None where it depends on the machine; ssh and fanout must agree all the same.
 
     ``line`` is what the hostfile gives for the host, ``options`` are those of -o, ``files`` further files by their name
-    in ``<root>``, ``says`` words of fanout's error, ``agent`` the key files that an ssh agent holds.
+    in ``<root>``, ``says`` words of the error of the built-in ssh, ``program_says`` those with the ssh program,
+    ``agent`` the key files that an ssh agent holds.
     """
 
     name: str
     config: str = ""
     gets_in: bool | None = True
     says: tuple[str, ...] = ()
+    program_says: tuple[str, ...] = ()
     target: str = "h1"
     line: Mapping[str, object] = field(default_factory=dict)
     options: tuple[str, ...] = ()

@@ -42,6 +42,5 @@ def test_fanout_connects_as_ssh_does(row: Row, lab: SshLab, tmp_path: Path, monk
             told = f"{transport}: {ours.error}\nssh: {theirs.error}"
             assert ours.got_in is (theirs.got_in or bool(row.unlike_ssh)), told
             assert ours.visits == theirs.visits or row.unlike_ssh, told
-            if transport == "ssh":
-                for words in row.says:
-                    assert lab.filled(words) in ours.error
+            for words in row.says if transport == "ssh" else row.program_says:
+                assert lab.filled(words) in ours.error
