@@ -56,8 +56,9 @@ def _finding(check: Check, verdict: Verdict) -> Finding:
 
 
 def judged_all(checks: Iterable[Check], case: Case) -> tuple[Finding, ...]:
-    """Every wanted check, in the order of the table; where an answer was invalid, also those that always count."""
-    chosen = [check for check in checks if wanted(check, case.request) or (check.always and case.invalid)]
+    """Judge every wanted check, in the order of the table; if a host could not be judged, also those that always count."""
+    lacking = bool(case.invalid or case.request.unreached)
+    chosen = [check for check in checks if wanted(check, case.request) or (check.always and lacking)]
     return tuple(finding for check in chosen for finding in judged(check, case))
 
 

@@ -186,7 +186,7 @@ class Check:
     fix: str
     judge: Judge
     needs: tuple[str, ...] = ()
-    always: bool = False  # where an answer was invalid, judged whatever --only and --skip name
+    always: bool = False  # if a host was not reached or its answer was invalid: judged whatever --only and --skip name
     unless: Callable[[CheckRequest], str] = lambda request: ""
 
 

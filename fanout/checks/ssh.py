@@ -75,7 +75,7 @@ def _session(case: Case) -> Iterator[Verdict]:
 
 CHECKS = (
     Check(
-        name="reached", group="ssh", worst="fail",
+        name="reached", group="ssh", worst="fail", always=True,
         verifies="fanout can log in to the host and its agent answers.",
         why="A run starts on all hosts or on none: one that cannot be reached would leave the others waiting.",
         fix="Follow the hint of the finding; `ssh HOST true` must work without a question from the same terminal.",

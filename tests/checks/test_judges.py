@@ -10,7 +10,7 @@ import pytest
 
 from fanout.checks.catalogue import CATALOGUE
 from fanout.checks.judging import judged_all
-from fanout.checks.model import Finding, PortTest
+from fanout.checks.model import Finding, PortTest, Unreachable
 from tests.checks.changes import Fault
 from tests.checks.faults import FAULTS
 from tests.checks.kit import a_file, changed, healthy_case, hosts, missing_file, without
@@ -151,3 +151,12 @@ def test_only_and_skip_take_names_and_groups() -> None:
         "session",
         "clock",
     }
+
+
+def test_a_host_that_was_not_reached_is_reported_whatever_is_asked_for() -> None:
+    """Else a check of one thing would end with "All checks passed" although it saw nothing of that host."""
+    case = healthy_case()
+    unreached = {"gpu03": Unreachable(message="refused", hint="look", kind="Unreachable")}
+    case = replace(case, request=replace(case.request, unreached=unreached, only=frozenset({"clock"})))
+    bad = [(finding.check, finding.hosts) for finding in judged_all(CATALOGUE, case) if finding.level == "fail"]
+    assert bad == [("reached", ("gpu03",))]
