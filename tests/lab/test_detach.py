@@ -87,7 +87,7 @@ def test_attach_left_with_ctrl_c_leaves_the_run_alone(project: Project, lab4: La
     assert left.code == 130, left.all
     assert "the run goes on" in left.err
     project.write("go", "")
-    assert project.fanout("attach").code == 7
+    assert project.fanout("attach", "latest").code == 7
     assert wait_quiet(lab4, 10)
 
 

@@ -94,7 +94,7 @@ def test_a_third_ctrl_c_leaves_and_names_who_may_still_hold_something(project: P
     assert "unknown: h4 could not be looked over" in done.err
     assert "once h4 can be reached" in done.err
     lab4["h4"].heal()
-    again = project.fanout("stop")
+    again = project.fanout("stop", "latest")
     assert again.code == 0, again.all
     assert re.search(r"^fanout: (h4|h\[1-4\]): stopped.*nothing is left", again.err, re.MULTILINE), again.all
     assert wait_quiet(lab4, 60)

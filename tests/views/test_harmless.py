@@ -148,7 +148,7 @@ def test_verbs_about_a_record_steer_nothing_whoever_wrote_it(bad: str, host: str
         logs = ["--log-dir", str(place / "runs")]
         for argv in (
             ["logs", *logs], ["logs", *logs, "--host", bad], ["report", *logs], ["replay", *logs, "--output", "plain"],
-            ["ps", *logs, "--all"], ["attach", *logs], ["stop", *logs], ["why", str(place / "runs/r1")],
+            ["ps", *logs, "--all"], ["attach", *logs, "r1"], ["stop", *logs, "r1"], ["why", str(place / "runs/r1")],
             ["why", str(place / "some.log")], ["report", *logs, bad], ["hosts", bad], ["run", "--show", bad, "h", "t"],
         ):  # fmt: skip
             out, err = io.StringIO(), io.StringIO()

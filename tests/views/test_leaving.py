@@ -57,7 +57,7 @@ def test_d_gives_the_prompt_back_and_the_run_goes_on_to_its_true_end(tmp_path: P
         assert os.getsid(launcher(tmp_path)) == launcher(tmp_path)  # a hang-up of this terminal is nothing to it
         assert "detached" in fanout(tmp_path, "ps").stdout
         (tmp_path / "go").touch()
-        came = fanout(tmp_path, "attach")
+        came = fanout(tmp_path, "attach", "latest")
     assert came.returncode == 7, came.stderr
     assert "localhost: exit 7" in came.stderr
     lines = (record(tmp_path) / "logs" / "localhost.log").read_text().splitlines()
@@ -75,7 +75,7 @@ def test_d_before_all_have_started_waits_for_that(tmp_path: Path) -> None:
         (tmp_path / "go").touch()
         assert run.told == b"ended 0\n"
         assert b"detached: run" in run.raw
-        assert fanout(tmp_path, "attach").returncode == 7
+        assert fanout(tmp_path, "attach", "latest").returncode == 7
 
 
 def test_d_in_attach_leaves_the_run_alone(tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_d_in_attach_leaves_the_run_alone(tmp_path: Path) -> None:
         assert run.cooked
         assert b"left; the run goes on" in run.raw
     (tmp_path / "go").touch()
-    assert fanout(tmp_path, "attach").returncode == 7
+    assert fanout(tmp_path, "attach", "latest").returncode == 7
 
 
 def test_a_hang_up_that_is_to_be_survived_leaves_nobody_waiting(tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_a_hang_up_that_is_to_be_survived_leaves_nobody_waiting(tmp_path: Path) 
         assert run.told == b"ended 0\n"
         assert run.cooked
         (tmp_path / "go").touch()
-        assert fanout(tmp_path, "attach").returncode == 7
+        assert fanout(tmp_path, "attach", "latest").returncode == 7
 
 
 @pytest.mark.parametrize("whom", ["launcher", "waiting", "both"])
@@ -133,7 +133,7 @@ def test_the_terminal_is_in_order_after_a_launcher_that_was_killed(tmp_path: Pat
         assert run.told == b"ended 137\n"
         assert run.cooked
         assert b"its guardian ends the run" in run.raw
-        assert fanout(tmp_path, "stop").returncode in (0, 255)  # the guardian is faster, or it is not
+        assert fanout(tmp_path, "stop", "latest").returncode in (0, 255)  # the guardian is faster, or it is not
 
 
 def test_a_run_whose_command_was_killed_is_ended(tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def test_a_run_whose_command_was_killed_is_ended(tmp_path: Path) -> None:
         begun(run)
         os.kill(waiting(run), signal.SIGKILL)
         run.until_told(b"ended")
-        code = fanout(tmp_path, "attach").returncode
+        code = fanout(tmp_path, "attach", "latest").returncode
     assert code in (128 + signal.SIGPIPE, 128 + signal.SIGHUP)  # the shell of this test ends with its job
     assert '"type":"gone","host":"localhost"' in (record(tmp_path) / "events.jsonl").read_text()
 
