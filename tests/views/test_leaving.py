@@ -83,7 +83,7 @@ def test_d_in_attach_leaves_the_run_alone(tmp_path: Path) -> None:
     with fanout_on_a_terminal(tmp_path, COUNTING, "-d") as run:
         run.until_told(b"ended")
     with fanout_on_a_terminal(tmp_path, COUNTING, verb=("attach",)) as run:
-        run.until("d detach")
+        run.until("^C leave")
         run.press("d")
         run.until_told(b"ended")
         assert run.told == b"ended 0\n"
