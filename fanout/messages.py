@@ -7,6 +7,7 @@ from typing import Any
 from fanout.schema import Anything, By, Each, Either, Flag, Maybe, Number, Text, Whole
 
 STREAMS = 65_536  # a frame of log bytes has two bytes for its stream
+MOST_BYTES = 1 << 50  # of one stream: no file system here takes an offset beyond it
 _T, _LINE = Text(1 << 16), Text(4096)
 _COUNT, _PID = Whole(0), Whole(0, 1 << 32)
 _FIGURE = Maybe(Either((Number(), Text(80))))
@@ -26,7 +27,7 @@ MESSAGES: dict[str, dict[str, Any]] = {
     "refused": {"kind": _LINE, "message": _T, "hint": _T},
     "started": {"pid": _PID},
     "joined": {"how": Text(among=("waiting", "joined", "unresolved"))},
-    "trimmed": {"stream": Whole(0, STREAMS - 1), "upto": _COUNT},
+    "trimmed": {"stream": Whole(0, STREAMS - 1), "upto": Whole(0, MOST_BYTES)},
     "cramped": {"message": _T},
     "stream": {"id": Whole(0, STREAMS - 1), "name": Text(200)},
     "exited": {"code": Maybe(Whole(0, 255)), "signal": Maybe(Whole(1, 64)), "why?": _T, "oom?": Flag()},

@@ -33,7 +33,7 @@ from fanout.events import (
     StreamOpened,
     Trimmed,
 )
-from fanout.messages import MESSAGES
+from fanout.messages import MESSAGES, MOST_BYTES
 from fanout.plan import Default, EnvValue, LaunchPlan, NodePlan, PathList
 
 PIECE = 8 << 10  # bytes from a host that become events at a time: at most 8 MB of log, whatever they inflate to
@@ -123,6 +123,8 @@ class Decoder:
         at, host = self._clock(), self._host
         if isinstance(message, tuple):
             stream, offset, data = message
+            if offset + len(data) > MOST_BYTES:
+                raise ValueError(f"log bytes at offset {offset}")
             return Chunk(at=at, host=host, stream=stream, offset=offset, data=data)
         kind = message["t"]
         if not isinstance(kind, str) or kind not in MESSAGES:

@@ -43,7 +43,7 @@ def place_of(stand: Stand) -> Place:
         return Place(
             what=f"{text} ({stand.wchan})" if stand.wchan and stand.state == "D" else text, where="", plain=True
         )
-    if stand.state in "Tt":
+    if stand.state in ("T", "t"):
         return Place(what=_STATES[stand.state], where="", plain=True)
     return place(stand.frames)
 

@@ -104,6 +104,13 @@ def test_every_message_has_its_event(message: dict[str, Any], event: Event) -> N
     assert spoken().feed(frames.pack(message)) == [event]
 
 
+def test_log_bytes_that_no_file_could_hold_are_not_the_protocol() -> None:
+    with pytest.raises(BadHost):
+        spoken().feed(frames.pack_data(0, (1 << 64) - 1, b"x"))
+    with pytest.raises(BadHost):
+        spoken().feed(frames.pack({"t": "trimmed", "stream": 0, "upto": (1 << 63) - 1}))
+
+
 def test_hello_is_no_event_and_gone_tells_the_totals() -> None:
     one = spoken()
     assert one.feed(frames.pack({"t": "hello", "v": 1, "hostname": "gpu01"})) == []
