@@ -187,9 +187,9 @@ GUARDS = (
     ),
     Guard(
         name="orders are said again on a new link",
-        file="link.py",
-        text="again = list(self._orders)",
-        instead="again: list[bytes] = []",
+        file="outbox.py",
+        text="deque([*map(Frame, again + self._orders), *waiting])",
+        instead="deque([*map(Frame, again), *waiting])",
         test=f"{CUTS}::test_a_connection_cut_at_any_byte_costs_nothing[out]",
     ),
     Guard(
@@ -229,7 +229,7 @@ GUARDS = (
     ),
     Guard(
         name="a changed host key is refused",
-        file="transports/ssh.py",
+        file="transports/hostpolicy.py",
         text="if verdict is Verdict.KNOWN:",
         instead="if True:",
         test="tests/transports/test_ssh_errors.py::test_a_changed_key_is_never_taken",
