@@ -235,6 +235,13 @@ GUARDS = (
         test="tests/transports/test_ssh_errors.py::test_a_changed_key_is_never_taken",
     ),
     Guard(
+        name="a host key that was accepted is the only one from then on",
+        file="transports/hostkeys.py",
+        text="first = self._accepted.setdefault(expected.name, line)",
+        instead="first = line",
+        test="tests/core/test_knownhosts.py::test_a_key_is_remembered_where_it_cannot_be_written",
+    ),
+    Guard(
         name="control sequences are shown, not obeyed",
         file="views/sanitise.py",
         text='return "" if match["moves"] else escaped(match["other"])',

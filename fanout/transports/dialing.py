@@ -147,8 +147,10 @@ class Proxy:
         try:
             self._child.wait(timeout=1)
         except subprocess.TimeoutExpired:
-            self._child.kill()
-            self._child.wait()
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._child.pid, signal.SIGKILL)
+            with contextlib.suppress(subprocess.TimeoutExpired):  # one that hangs in the kernel is left to it
+                self._child.wait(timeout=5)
         self._told.close()
 
 
