@@ -17,16 +17,20 @@ _T, _LINE, _B = Text(1 << 16), Text(4096), Flag()
 _COUNT, _PID, _UID = Whole(0), Whole(0, 1 << 32), Whole(0, 1 << 32)
 _SECONDS, _TIME, _AGE = Number(0, 1e12), Number(0, 1e12), Maybe(Number(-1e12, 1e12))
 _PORT = Whole(0, 65535)
+_RANKS = Whole(0, 1 << 24)
 _SIZE = Either((_T, Whole(), Number()))  # as a tool tells it
 
 _MOUNT = {"type?": _LINE, "source?": _T, "point?": _T, "options?": _T, "of?": _T}
 _ABOVE = {"path": _T, "writable": _B, "mount?": _MOUNT}
-_FILE = {
-    "path": _T, "kind": Text(80), "error?": _LINE, "above?": _ABOVE, "real?": _T, "uid?": _UID, "mode?": _COUNT,
-    "size?": _COUNT, "mtime?": Number(), "ahead?": Number(), "readable?": _B, "writable?": _B, "searchable?": _B,
+_MISSING = {"path": _T, "kind": Text(among=("missing",)), "error": _LINE, "above": _ABOVE, "link?": _T}
+_SEEN = {
+    "path": _T, "kind": Text(among=("directory", "file", "special")), "above": _ABOVE, "real": _T, "uid": _UID, "mode": _COUNT,
+    "size": _COUNT, "mtime": Number(), "ahead": Number(), "readable": _B, "writable": _B, "searchable": _B,
     "sha256?": Text(64), "crlf?": _B, "shebang?": _T, "mentions?": Each(_LINE), "mount?": _MOUNT,
     "entries?": Maybe(_COUNT), "activates?": _B,
 }  # fmt: skip
+_FILE = Either((_MISSING, _SEEN))
+_PROGRAMS = dict.fromkeys(("bash", "torchrun", "python3", "python", "git", "tee", "nvidia-smi", "py-spy"), _T)
 _HOLDER = {"uid?": _UID, "user?": _LINE, "listening?": _B, "pid?": _PID, "command?": _LINE, "age?": _AGE,
            "run?": _LINE, "kept?": _B}  # fmt: skip
 _PROCESS = {"gpu?": _SIZE, "pid": _PID, "memory?": Maybe(_SIZE), "command?": Maybe(_LINE), "uid?": Maybe(_UID),
@@ -65,7 +69,7 @@ FACTS: dict[str, Any] = {
     "own_name": {"addresses": Each(_LINE), "error": _LINE, "seconds": _SECONDS},
     "reverse": Each({"address": _LINE, "name": _LINE, "seconds": _SECONDS}),
     "files": By(_FILE),
-    "programs": {"path": _T, "found": _WORDS, "elsewhere": Each(_T), "venv": {"dir": _T, "exists": _B}},
+    "programs": {"path": _T, "found": _PROGRAMS, "elsewhere": Each(_T), "venv": {"dir": _T, "exists": _B}},
     "space": By({"path": _T, "free": _COUNT, "total": _COUNT, "inodes": _COUNT, "inodes_total": _COUNT, "type": _LINE,
                "writable?": _B, "mount?": _MOUNT}),
     "tree": {
@@ -122,8 +126,8 @@ AFTERMATH: dict[str, Any] = {
 
 _EXITED = {"code?": Maybe(Whole(0, 255)), "signal?": Maybe(Whole(1, 64)), "why?": _T, "oom?": _B}
 _ABOUT = {
-    "title?": _T, "by?": _LINE, "since?": Maybe(_TIME), "nodes?": Maybe(_COUNT), "nproc?": Maybe(_COUNT),
-    "first_rank?": Maybe(_COUNT), "detached?": _B, "claims?": Each(_LINE), "cwd?": _T,
+    "title?": _T, "by?": _LINE, "since?": Maybe(_TIME), "nodes?": Maybe(_RANKS), "nproc?": Maybe(_RANKS),
+    "first_rank?": Maybe(_RANKS), "detached?": _B, "claims?": Each(_LINE), "cwd?": _T,
 }  # fmt: skip
 _STANDING = {"relays?": _COUNT, "heard?": Maybe(Number()), "lease?": Maybe(Number())}
 _RUN = {

@@ -26,7 +26,12 @@ from fanout.views.filenames import FileNames
 from fanout.views.tail import LastWords, Tails
 
 VERDICT = "verdict.json"
-_NODE = {"host": Text(4096), "rank": Whole(0), "nproc": Maybe(Whole(0)), "gpus?": Each(Either((Text(200), Whole())))}
+_NODE = {
+    "host": Text(4096),
+    "rank": Whole(0, 1 << 24),
+    "nproc": Maybe(Whole(0, 1 << 24)),
+    "gpus?": Each(Either((Text(200), Whole()))),
+}
 _PLAN = {"nodes": Each(_NODE)}
 ARRIVAL_ERROR = 0.25  # between a line on its host and here
 RECORDED_ERROR = 0.5  # the record writes down the bytes of a quarter of a second together

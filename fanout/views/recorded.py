@@ -22,12 +22,13 @@ from fanout.views.filenames import FileNames
 from fanout.views.record import decode
 
 _PIECE = 1 << 20
+_MOST_RANKS = 1 << 24
 _LONGEST = 16 << 20  # bytes of one line
 _LISTS = "name a run's log directory; `fanout ps` lists runs"
 _NAME = Text(4096)
 _RUN: dict[str, Any] = {
     "t": Number(0, 1e12), "run": Text(200), "title": Text(), "hosts": Each(_NAME, least=1), "metric?": Maybe(Text()),
-    "ranks": By(Row((Whole(0), Maybe(Whole(0))))),
+    "ranks": By(Row((Whole(0, _MOST_RANKS), Maybe(Whole(0, _MOST_RANKS))))),
 }  # fmt: skip
 _HOST = {"host": _NAME, "verdict": Text(80), "reason": Text(), "left": Maybe(Whole(0))}
 _RESULT: dict[str, Any] = {
