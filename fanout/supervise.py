@@ -187,7 +187,8 @@ def _never_met(policy: Policy, state: RunState) -> str:
     if stuck:
         return f"MASTER_ADDR did not resolve on {stuck} for {limit}"
     if len(state.all) == 1 and any(
-        host.joined_at is None and _overdue(state, host.waiting_at, policy.start_timeout) for host in running
+        host.joined_at is None and host.unresolved_at is None and _overdue(state, host.waiting_at, policy.start_timeout)
+        for host in running
     ):
         return f"torchrun on {running[0].name} started no rank for {limit}: it waits for hosts that are not in this run"
     return ""
