@@ -29,6 +29,11 @@ def ps(request: Request, edge: Edge) -> int:
     return _of_records(request, edge)
 
 
+def _width(edge: Edge) -> int | None:
+    """Return the columns of the terminal, None where the table goes to a file or a pipe and nothing needs to be cut."""
+    return max(80, edge.columns) if edge.stdout.isatty() else None
+
+
 # -- from the hosts
 
 
@@ -42,7 +47,7 @@ def _of_hosts(request: Request, edge: Edge) -> int:
     rows = [_row(run) for answer in answers for run in answer.runs]
     header = ("HOST", "RUN", "STATE", "BY", "SINCE", "RANKS", "PID", "PORT", "GPUS", "LAUNCHER")
     if rows:
-        edge.stdout.write("\n".join(table(rows, header=header, width=max(80, edge.columns))) + "\n")
+        edge.stdout.write("\n".join(table(rows, header=header, whole=frozenset({1}), width=_width(edge))) + "\n")
     for answer in answers:
         for process in answer.strays:
             edge.stdout.write(f"{answer.host}: left behind: {stray(process)}\n")
@@ -133,7 +138,7 @@ def _of_records(request: Request, edge: Edge) -> int:
     rows = [(r.run, r.state, since(r.since), fold(r.hosts), r.launcher, r.title) for r in shown]
     if rows:
         header = ("RUN", "STATE", "SINCE", "HOSTS", "LAUNCHER", "TASK")
-        edge.stdout.write("\n".join(table(rows, header=header, width=max(80, edge.columns))) + "\n")
+        edge.stdout.write("\n".join(table(rows, header=header, whole=frozenset({0}), width=_width(edge))) + "\n")
     ended = len(records) - len(shown)
     also = f"; {ended} {'has' if ended == 1 else 'have'} ended (--all shows them)" if ended else ""
     runs = "1 run" if len(records) == 1 else f"{len(records)} runs"

@@ -15,10 +15,12 @@ def table(
     *,
     header: Sequence[str] = (),
     right: frozenset[int] = frozenset(),
+    whole: frozenset[int] = frozenset(),
     width: int | None = None,
 ) -> list[str]:
-    """Lines of a table; columns in ``right`` stand to the right. Past ``width`` the widest columns are cut with ``…``.
+    """Return the lines of a table; columns in ``right`` stand to the right.
 
+    Past ``width`` the widest columns are cut with ``…``, but never those in ``whole``: an id that is cut cannot be typed.
     Rows may be shorter than the header. No line ends in spaces.
     """
     cells = [[clean(str(cell), colour=False) for cell in row] for row in ([header, *rows] if header else rows)]
@@ -27,7 +29,7 @@ def table(
     columns = max(len(row) for row in cells)
     widths = [max((cells_wide(row[at]) for row in cells if at < len(row)), default=0) for at in range(columns)]
     if width is not None:
-        widths = _narrowed(widths, width)
+        widths = _narrowed(widths, width, whole)
     return [_line(row, widths, right) for row in cells]
 
 
@@ -52,12 +54,15 @@ def cut(text: str, width: int, *, ellipsis: str = "…") -> str:
     return kept + ellipsis if width > 0 else ""
 
 
-def _narrowed(widths: list[int], width: int) -> list[int]:
-    """The widest column gives way, character by character, until all fit; a column keeps at least four."""
+def _narrowed(widths: list[int], width: int, whole: frozenset[int]) -> list[int]:
+    """Shorten the widest column that may be cut, by one character, until all fit; a column keeps at least four."""
     widths = list(widths)
     room = width - len(GAP) * (len(widths) - 1)
-    while sum(widths) > room and max(widths) > 4:
-        widths[widths.index(max(widths))] -= 1
+    while sum(widths) > room:
+        at = max((at for at in range(len(widths)) if at not in whole), key=lambda at: widths[at], default=None)
+        if at is None or widths[at] <= 4:
+            break
+        widths[at] -= 1
     return widths
 
 

@@ -30,7 +30,7 @@ HERE = "/home/lab/shared/project"
 RUNS = ".local/state/fanout/runs"
 _SPAN = r"\d+(\.\d+)?( ms| s)"
 _NORMAL = (
-    (re.compile(r"\d{8}-\d{6}-[0-9a-f]{4}"), "RUN"),
+    (re.compile(r"\d{8}-\d{6}-[0-9a-f]{12}"), "RUN"),
     (re.compile(rf"(?<![\w.]){_SPAN}\b"), "N s"),
     (re.compile(r"\bpid \d+"), "pid N"),
 )

@@ -87,14 +87,14 @@ def test_hosts_that_cannot_be_logged_in_to(apart: Project, lab: Lab) -> None:
     done = apart.fanout("run", "--connect-timeout", "4", "hosts.txt", "task.py")
     assert done.code == 255, done.all
     assert apart.result()["seconds"] < 4 + 1, done.all
-    _told(done, "refused", "refused:22 refused the connection", "ssh -p 22 lab@refused")
+    _told(done, "refused", "refused:22 refused the connection", "ssh refused")
     _told(done, "unknown", f"its host key is not in {KNOWN}: ssh-ed25519 SHA256:", "--accept-new-host-keys")
     _told(done, "changed", "its host key has CHANGED", f", {KNOWN} has another", "ssh-keygen -R 'changed'")
-    _told(done, "denied", "permission denied for lab@denied:22", "no agent is running", "ssh-copy-id -p 22 lab@denied")
+    _told(done, "denied", "permission denied for lab@denied:22", "no agent is running", "ssh-copy-id denied")
     _told(done, "silent", "no answer from silent:22 within 4 s", "firewall")
     _told(done, "nopython", "no python3 there", "python=/path/to/python3")
-    _told(done, "forced", "it printed 'This account is for backups only'", "login shell")
-    _told(done, "nologin", "it printed 'This account is currently not available.'", "login shell")
+    _told(done, "forced", "it printed 'This account is for backups only'", "ended before the agent began")
+    _told(done, "nologin", "it printed 'This account is currently not available.'", "ended before the agent began")
     _told(done, "waits", "the login shell did not get to the command within 4 s", "rc file on waits")
     _told(done, "nowhere", "the name nowhere does not resolve", "check the spelling")
     assert "nothing: nothing was started anywhere" in done.err

@@ -62,13 +62,17 @@ def test_a_second_run_is_told_who_is_there_and_the_first_does_not_notice(project
     project.train(WAIT)
     first = _begun(project)
     name = project.records()[-1].name
-    for flags in (["--skip-check"], []):
-        second = project.fanout("run", *flags, "hosts.txt", "task.py")
-        assert second.code == 125, second.all
-        assert f"busy: port-29500 is held by run {name} of lab@launcher since " in second.err
-        assert second.err.count("is held by run") <= 3, second.all  # narrated once; the headline, and who else
-        assert "use another --master-port" in second.err
-        assert "start" not in second.out
+    second = project.run()
+    assert second.code == 125, second.all
+    assert f"busy: port-29500 is held by run {name} of lab@launcher since " in second.err
+    assert second.err.count("is held by run") <= 3, second.all  # narrated once; the headline, and who else
+    assert "use another --master-port" in second.err
+    assert "start" not in second.out
+    checked = project.fanout("run", "hosts.txt", "task.py")
+    assert checked.code == 125, checked.all
+    assert f"h[1-4]  master-port  port 29500 is held by your run {name}, which goes on" in checked.err
+    assert f"fanout stop {name}" in checked.err
+    assert "start" not in checked.out
     beside = _begun(project, "--master-port", "29600")
     project.write("stop.29600", "")
     assert beside.end().code == 0

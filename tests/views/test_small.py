@@ -208,6 +208,14 @@ def test_a_table_is_as_wide_as_asked_and_says_where_it_is_cut() -> None:
     assert lines[0].endswith("ok")
 
 
+def test_a_column_that_must_stay_whole_is_never_cut() -> None:
+    """An id that is cut cannot be typed: another column gives way, and the line becomes too wide where none can."""
+    ident = "20261129-195737-3075c0ffee12"
+    assert table([[ident, "b" * 60]], whole=frozenset({0}), width=60)[0].startswith(f"{ident}  bbb")
+    assert len(table([[ident, "b" * 60]], whole=frozenset({0}), width=60)[0]) == 60
+    assert table([[ident, "ok"]], whole=frozenset({0}), width=20) == [f"{ident}  ok"]
+
+
 def test_wide_characters_take_two_columns() -> None:
     assert cells_wide("日本a\u0301") == 5
     assert table([["日本", "x"], ["abcd", "y"]]) == ["日本  x", "abcd  y"]
