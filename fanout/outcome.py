@@ -1,8 +1,9 @@
 """What a run comes to: one RunOutcome, whose number is the exit status of fanout.
 
-The status is that of the *first cause*, never of a victim, of a later signal or of the largest number: 0 only where every host ended 0;
-the first failing host's own code, or 128 + its signal; 255 for a host that could not be reached or was lost; 125 where
-fanout itself refused; 124 at the time limit; 130, 143 … where the user ended it.
+The status is that of the *first cause*, never of a victim, of a later signal or of the largest number. It is 0 only where
+every host ended 0 and was not told to stop; the first failing host's own code, or 128 + its signal; 255 for a host that
+could not be reached or was lost; 125 where fanout itself refused; 124 at the time limit, also where train.sh saves and
+exits 0 on TERM; 130, 143 … where the user ended it.
 """
 
 from __future__ import annotations
@@ -83,12 +84,13 @@ def _verdict(state: RunState, hosts: dict[str, HostOutcome], refused: str) -> tu
     if state.interrupts and not _ended_before_interrupt(state):
         number = state.interrupts[0]
         return 128 + number, "user", f"stopped by {signal_name(number)}", None
-    if stop is not None and stop.why == TIME_LIMIT:
+    told_first = stop is not None and (not state.failures or state.failures[0][1] > _first_stop_at(state))
+    if stop is not None and stop.why == TIME_LIMIT and told_first:
         return 124, "fanout", f"stopped: {stop.why}", None
     if refused:
         return 125, "fanout", refused, None
-    if stop is not None and (not state.failures or state.failures[0][1] > _first_stop_at(state)):
-        return 125, "fanout", f"stopped: {stop.why}", None  # nobody had failed: what came after are its victims
+    if stop is not None and told_first:
+        return 125, "fanout", f"stopped: {stop.why}", None  # no host had failed: what came after are its victims
     if not state.failures:
         idle = [host.name for host in state.all if not host.succeeded]
         if idle:

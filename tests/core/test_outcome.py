@@ -45,8 +45,20 @@ def test_the_users_signal_is_the_status_whatever_the_hosts_say(number: int, stat
 
 
 def test_the_time_limit_is_124() -> None:
-    history = running("a", "b").stop(TIME_LIMIT, "a", "b").end("a", "b", code=None, signal=15).tidy("a", "b")
+    history = running("a", "b").stop(TIME_LIMIT, "a", "b").wait(1.0)
+    history.end("a", "b", code=None, signal=15).tidy("a", "b")
     assert (of(history).exit_code, of(history).origin) == (124, "fanout")
+
+
+def test_the_time_limit_is_124_where_the_script_saves_and_exits_0() -> None:
+    """As with timeout(1): a run that was told to stop did not end by itself."""
+    history = running("a").wait(5.0).stop(TIME_LIMIT, "a").wait(1.0).end("a", code=0).tidy("a")
+    assert of(history).exit_code == 124
+
+
+def test_a_failure_before_the_time_limit_keeps_its_status() -> None:
+    history = running("a", "b").end("a", code=3).wait(1.0).stop(TIME_LIMIT, "b").wait(1.0).end("b", code=0)
+    assert of(history.tidy("a", "b")).exit_code == 3
 
 
 def test_a_host_that_is_not_reached_is_255() -> None:
