@@ -50,6 +50,7 @@ class Relay:
         self.gauge = gauge.Gauge()
         self.next_beat = time.monotonic() + BEAT_SECONDS
         self.next_piece = 0.0
+        self.bye_waits = False
         self.over = False
 
     # -- the loop
@@ -75,6 +76,8 @@ class Relay:
                 self._join()
             if self.sweep is not None and self.sweep.step():
                 self._tell_swept(self.sweep)
+                if self.bye_waits:
+                    self._bye()
             self.questions.hear(ready)
             for load in self.gauge.hear(ready):
                 self.tell({"t": "beat", "load": load})
@@ -191,6 +194,9 @@ class Relay:
 
     def _bye(self) -> None:
         """The launcher has all it wants: remove the run's directory. A keeper that has ended is waited for."""
+        if self.sweep is not None:
+            self.bye_waits = True  # until what a dead keeper left has ended: before that the directory has to stay
+            return
         if self.gone is not None and self.keeper is not None:
             self.keeper.settimeout(2.0)
             try:

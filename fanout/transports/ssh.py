@@ -54,6 +54,10 @@ class Login:
             self.proxy.close()
 
 
+#: What paramiko raises on a channel whose connection has broken; its transport thread hands its own EOFError on.
+_BROKEN = (paramiko.SSHException, EOFError)
+
+
 class SshChannel:
     """One session channel of a transport of its own."""
 
@@ -74,6 +78,8 @@ class SshChannel:
             data = self._channel.recv(1 << 18)
         except TimeoutError:
             data = None
+        except _BROKEN as error:
+            raise BrokenPipeError(str(error) or "the connection was closed") from error
         while self._apart and self._channel.recv_stderr_ready() and (words := self._channel.recv_stderr(1 << 16)):
             self.said = words.decode("utf-8", "replace").strip()[-200:]  # read in any case: it takes up the window
         return data
@@ -81,8 +87,8 @@ class SshChannel:
     def write(self, data: bytes) -> None:
         try:
             self._channel.sendall(data)
-        except paramiko.SSHException as error:
-            raise BrokenPipeError(str(error)) from error
+        except _BROKEN as error:
+            raise BrokenPipeError(str(error) or "the connection was closed") from error
 
     def end_command(self) -> None:
         """Send a signal as RFC 4254 (6.9) has it; paramiko has no call for it.
@@ -98,8 +104,8 @@ class SshChannel:
         try:
             self._logins[-1].connection.transport._send_user_message(message)
             self._channel.shutdown_write()
-        except (paramiko.SSHException, EOFError) as error:
-            raise BrokenPipeError(str(error)) from error
+        except _BROKEN as error:
+            raise BrokenPipeError(str(error) or "the connection was closed") from error
 
     def close(self) -> None:
         for login in reversed(self._logins):

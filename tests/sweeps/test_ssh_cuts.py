@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -52,6 +52,7 @@ class Result:
     output: bytes
     whole: set[bool]
     left: int | None
+    headline: str = field(default="", compare=False)  # for the message of a test that fails
 
 
 def run_over(transport: Transport, directory: Path) -> Result:
@@ -77,6 +78,7 @@ def run_over(transport: Transport, directory: Path) -> Result:
         output=seen.output("lab"),
         whole={event.whole for event in seen.events if isinstance(event, Gone)},
         left=outcome.hosts[0].left,
+        headline=outcome.headline,
     )
 
 
@@ -102,5 +104,6 @@ def test_a_tcp_connection_cut_anywhere_costs_nothing(kind: str, way: str, server
     for number in range(1, POINTS + 1):
         after = passed * number // (POINTS + 1)
         with cutter(server.port, way, after) as relay:
-            assert play(kind, server, relay, tmp_path) == promised, f"cut {way} after {after} of {passed} bytes"
+            result = play(kind, server, relay, tmp_path)
+            assert result == promised, f"cut {way} after {after} of {passed} bytes: {result.headline}"
         assert relay.connections > 1, f"the cut after {after} bytes took no effect"

@@ -127,7 +127,7 @@ def master(config: str, path: Path) -> Iterator[None]:
                                          capture_output=True, check=False).returncode == 0, "the master does not open")  # fmt: skip
             yield
         finally:
-            child.terminate()
+            child.kill()  # ssh may miss a SIGTERM that comes just before it waits
 
 
 def picked(config: str) -> Picker:
