@@ -44,8 +44,11 @@ class Fault:
 
     def __call__(self, hosts: Sequence[Host]) -> None:
         """Strike all hosts; raise LabError where it had no effect."""
-        for host in hosts:
-            self.strike(host)
+        if isinstance(self.strike, Kill):
+            self.strike.together(hosts)
+        else:
+            for host in hosts:
+                self.strike(host)
         if self.sshd:
             proofs.assert_sshd_answers(hosts, self.sshd, self.name)
 
@@ -72,8 +75,19 @@ def relays(host: Host) -> list[Process]:
     return [one for one in _agents(host) if one.parent != host.pid]
 
 
-def _kill(what: str, found: Callable[[Host], list[Process]]) -> Act:
-    return lambda host: proofs.kill_all(host, found(host), what)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kill:
+    """SIGKILL for what ``found`` finds on a host, or on several hosts at once."""
+
+    what: str
+    found: Callable[[Host], list[Process]]
+
+    def __call__(self, host: Host) -> None:
+        self.together([host])
+
+    def together(self, hosts: Sequence[Host]) -> None:
+        """Look on all hosts before the first process is killed."""
+        proofs.kill_together({host.name: self.found(host) for host in hosts}, self.what)
 
 
 def _script(host: Host) -> list[Process]:
@@ -171,7 +185,7 @@ def hold_in_kernel(host: Host) -> None:
 def hold_and_kill_keeper(host: Host) -> None:
     """What the keeper cannot end outlives it, too."""
     hold_in_kernel(host)
-    _kill("keeper", keepers)(host)
+    Kill(what="keeper", found=keepers)(host)
 
 
 def _sleepers(host: Host) -> list[Process]:
@@ -286,7 +300,7 @@ FAULTS = {
     fault.name: fault
     for fault in (
         Fault(name="session cut", strike=cut),
-        Fault(name="relay killed", strike=_kill("relay", relays)),
+        Fault(name="relay killed", strike=Kill(what="relay", found=relays)),
         Fault(name="connections reset", strike=reset, mend=unreset, lasts=NOTICED, sshd="refused", drops=True),
         Fault(name="blackhole 4 s", strike=Host.blackhole, mend=Host.heal, lasts=4.0, sshd="silent", drops=True),
         Fault(name="blackhole until noticed", strike=Host.blackhole, mend=Host.heal, lasts=NOTICED, sshd="silent"),
@@ -296,15 +310,15 @@ FAULTS = {
         Fault(name="sshd restarted", strike=sshd_away, mend=Host.start_sshd, lasts=NOTICED, sshd="refused"),
         Fault(name="frozen 3 s", strike=Host.freeze, mend=Host.thaw, lasts=3.0, sshd="mute"),
         Fault(name="frozen until noticed", strike=Host.freeze, mend=Host.thaw, lasts=NOTICED, sshd="mute"),
-        Fault(name="keeper killed", strike=_kill("keeper", keepers)),
-        Fault(name="script killed", strike=_kill("train.sh", _script)),
+        Fault(name="keeper killed", strike=Kill(what="keeper", found=keepers)),
+        Fault(name="script killed", strike=Kill(what="train.sh", found=_script)),
         Fault(name="whole session killed", strike=kill_session),
         Fault(name="out of memory", strike=starve, after=feed),
         Fault(name="held in the kernel", strike=hold_in_kernel, after=let_go),
         Fault(name="held in the kernel, its keeper killed", strike=hold_and_kill_keeper, after=let_go),
         Fault(name="frozen beyond the lease", strike=Host.freeze, mend=Host.thaw, lasts="no link for"),
         Fault(name="keeper stopped 4 s", strike=_stop("keeper", keepers), mend=go_on, lasts=4.0),
-        Fault(name="keeper stopped", strike=_stop("keeper", keepers), after=_kill("keeper", keepers)),
+        Fault(name="keeper stopped", strike=_stop("keeper", keepers), after=Kill(what="keeper", found=keepers)),
         Fault(name="temporary noexec", strike=_remount("noexec", *TEMPORARY), after=_remount("exec", *TEMPORARY)),
         Fault(name="home noexec", strike=_remount("noexec", "/home"), after=_remount("exec", "/home")),
         Fault(name="home read-only", strike=_remount("ro", "/home"), after=_remount("rw", "/home")),

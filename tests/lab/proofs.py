@@ -6,7 +6,7 @@ import json
 import re
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tests.lab import ns
@@ -64,11 +64,21 @@ def assert_sshd_answers(hosts: Sequence[Host], expected: str, fault: str) -> Non
 
 def kill_all(host: Node, victims: Sequence[Process], what: str) -> None:
     """Kill the processes and wait until they are gone; raise LabError where there is none."""
-    if not victims:
-        raise LabError(f"{host.name} has no {what} to kill")
-    ns.signal_all(victims, signal.SIGKILL)
-    if not ns.wait_gone([one.pid for one in victims], PATIENCE):
-        raise LabError(f"{host.name}: {what} is still there {PATIENCE:g} s after SIGKILL")
+    kill_together({host.name: victims}, what)
+
+
+def kill_together(victims: Mapping[str, Sequence[Process]], what: str) -> None:
+    """Kill the processes of several hosts at once, by the name of the host, and wait until they are gone.
+
+    The launcher reacts to the first one within milliseconds: one host after the other would meet another phase.
+    """
+    for name, found in victims.items():
+        if not found:
+            raise LabError(f"{name} has no {what} to kill")
+    everyone = [one for found in victims.values() for one in found]
+    ns.signal_all(everyone, signal.SIGKILL)
+    if not ns.wait_gone([one.pid for one in everyone], PATIENCE):
+        raise LabError(f"{', '.join(victims)}: {what} is still there {PATIENCE:g} s after SIGKILL")
 
 
 def stop_all(host: Host, victims: Sequence[Process], what: str) -> None:
