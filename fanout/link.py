@@ -145,7 +145,7 @@ class Link:
             self._thread("link", lambda: self._live(turn, hung))
 
     def end_command(self) -> None:
-        """End a bare command, in a thread: a connection that is dead may hold up whoever writes to it."""
+        """End a bare command, in a thread: a connection that is dead may hold up the thread that writes to it."""
         channel = self._sender.channel
         if channel is not None:
             self._thread("end", lambda: _end_command(channel))

@@ -23,7 +23,7 @@ from fanout.events import (
 class Phase(Enum):
     """Where one host stands. The order is that of a good run."""
 
-    WAITING = "waiting"  # nobody has dialled yet
+    WAITING = "waiting"  # no login has begun
     DIALLING = "connecting"
     LINKED = "connected"  # the agent answers; checks run in this phase
     PREPARED = "ready"  # locks taken, script found

@@ -53,7 +53,7 @@ class Keeper:
         self.starting = -1  # a pipe that ends when train.sh has begun, or tells why it could not
         self.exited = False
         self.unasked = ""  # why we ended it by ourselves
-        self.signalled = ""  # a signal that somebody sent to us, until the loop comes to it
+        self.signalled = ""  # a signal that was sent to the keeper, until the loop comes to it
         self.ending = Ending(spec["mark"])
         self.lease = Lease(spec["lease"])
         self.oom = OomWatch()

@@ -123,7 +123,7 @@ def describe(pid: int) -> dict:
 
 
 def threads_of(pid: int) -> list:
-    """Return the ids of the threads of a process, exited ones that nobody has collected among them."""
+    """Return the ids of the threads of a process, with exited ones that were not collected yet."""
     try:
         return [int(name) for name in os.listdir("/proc/%d/task" % pid)]
     except OSError:

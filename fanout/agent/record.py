@@ -1,7 +1,7 @@
 """The record of a run on its host: the log files and the status, made so that a full disk cannot eat the ending.
 
 ``status`` has its blocks before anything starts: writing how it ended needs no free one, and what is too long for it is
-cut. A log that cannot be written is somebody else's to keep (see ``spool``).
+cut. A log that cannot be written is kept elsewhere (see ``spool``).
 """
 
 from __future__ import annotations

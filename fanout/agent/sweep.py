@@ -68,6 +68,6 @@ def kill_all(find: Callable[[], list], seconds: float) -> tuple:
     sweep = Sweep(find, seconds)
     pause, longest = PAUSE_SECONDS
     while not sweep.step():
-        time.sleep(pause)  # the end of a process that is no child of ours wakes nobody
+        time.sleep(pause)  # the end of a process that is no child of ours sends no event
         pause = min(pause * 2, longest)
     return sweep.killed, sweep.left

@@ -64,8 +64,8 @@ def blamed(
 ) -> Iterator[tuple[str, bool, list[tuple[Pair, Mapping[str, Any]]]]]:
     """(host, whether its inward side is at fault, the pairs) until every failing pair is explained.
 
-    A host that is in every failing pair explains them all, even if some of its pairs work. Else a host that nobody
-    reaches, or that reaches nobody, explains all its pairs; the one that explains most comes first, inward before
+    A host that is in every failing pair explains them all, even if some of its pairs work. Else a host that no host
+    reaches, or that reaches no host, explains all its pairs; the one that explains most comes first, inward before
     outward. What is left is laid at the door of the host that is in most of the pairs, or that was dialled.
     """
     left = dict(failing)

@@ -36,7 +36,7 @@ def _master_port(case: Case) -> Iterator[Verdict]:
 
 
 def _other_port(case: Case) -> int:
-    """A port that nobody holds on host 0, and no run on any host."""
+    """A port that no process holds on host 0, and no run on any host."""
     claimed = {claim for facts in case.facts.values() for run in facts.get("runs", ()) for claim in run["claims"]}
     port = (case.port.problem.get("free") if case.port else 0) or case.request.master_port + 11
     while f"port-{port}" in claimed:

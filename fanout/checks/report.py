@@ -227,7 +227,7 @@ def _families(checks: Sequence[str], groups: Mapping[str, str]) -> list[str]:
 
 
 def _not_made(case: Case, findings: Sequence[Finding]) -> str:
-    """What a good result does not cover: checks that need a task, and a train.sh that nobody could rehearse."""
+    """What a good result does not cover: checks that need a task, and a train.sh that was not rehearsed."""
     skipped = [finding for finding in findings if finding.level == "skip"]
     if not case.request.task:
         count = len({finding.check for finding in skipped if finding.saw == "no task given"})

@@ -67,7 +67,7 @@ def _started(case: Case, name: str, call: Mapping[str, Any]) -> Verdict:
 
 
 def _on_path(case: Case, name: str, programs: Mapping[str, Any]) -> Verdict:
-    """Whether the login's PATH has torchrun, where nobody saw what train.sh does."""
+    """Whether the login's PATH has torchrun, where train.sh was not rehearsed."""
     script = case.facts[name].get("files", {}).get("script", {})
     mentions = set(script.get("mentions", ()))
     is_script = script.get("kind") == "file"

@@ -9,7 +9,7 @@ from fanout.diagnose.suspects import FAINT
 from fanout.diagnose.verdict import Cause
 from fanout.hosts import fold
 
-SILENT_SECONDS = 5.0  # shorter breaks of a link hold nobody up
+SILENT_SECONDS = 5.0  # shorter breaks of a link delay no rank
 
 
 def early(case: Case) -> Finding | None:

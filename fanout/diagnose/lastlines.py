@@ -29,7 +29,7 @@ class Tail:
 
 
 class LastLines:
-    """The end of one stream while it is written: raw bytes until somebody asks."""
+    """The end of one stream while it is written: raw bytes until the text is needed."""
 
     def __init__(self) -> None:
         self._data = bytearray()

@@ -74,6 +74,6 @@ class Links:
         )  # fmt: skip
 
     def _begun(self, host: str, at: float) -> float:
-        """Return since when the host was not heard of before an end that nobody saw."""
+        """Return since when the host was not heard of before an end that was not seen."""
         broke = [each.begin for each in self.silences if each.host == host]
         return max(broke, default=self.heard.get(host, at))

@@ -168,7 +168,7 @@ def _script(host: str, end: End, *, rebooted: bool) -> Suspect:
         how, strength = f"ended: {end.why}", STRONG
     if code is None and rebooted:
         how = f"was rebooted during the run ({end.why})" if end.why else "was rebooted during the run"
-    happened = end.since if code is None and end.since else end.at  # nobody saw the end: it is as old as the silence
+    happened = end.since if code is None and end.since else end.at  # the end was not seen: it is as old as the silence
     return Suspect(
         host=host,
         rank=None,

@@ -103,7 +103,7 @@ class Proxy:
     def __init__(self, options: SshOptions, deadline: Deadline) -> None:
         """Start the command with the user's shell, as ssh does. Raises Unreachable."""
         self.command = options.proxy_command
-        self._told: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - a pipe that nobody reads would fill up
+        self._told: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - a pipe without a reader would fill up
         ours, theirs = socket.socketpair()
         with theirs:
             shell = os.path.expandvars("$SHELL")

@@ -157,7 +157,7 @@ def _number(text: str) -> int:
 
 
 def _are_defaults(identities: tuple[str, ...]) -> bool:
-    """ssh prints its own list only where the configuration names no key; nobody writes that whole list."""
+    """ssh prints its own list only where the configuration names no key; no user writes that whole list."""
     return len(identities) > 3 and set(identities) <= DEFAULT_KEYS
 
 

@@ -1,4 +1,4 @@
-"""While a run ends and only hosts without a link are left: for whom the launcher waits, and until when."""
+"""While a run ends and only hosts without a link are left: which hosts the launcher waits for, and until when."""
 
 from __future__ import annotations
 

@@ -140,7 +140,7 @@ def _group() -> Iterator[Path]:
 
 
 def _starve(group: Path) -> None:
-    """Let a process of nobody's run die for memory."""
+    """Let a process outside of the run die for memory."""
     enter = f"import os\nopen({str(group / 'cgroup.procs')!r}, 'w').write(str(os.getpid()))\n"
     assert subprocess.run([sys.executable, "-c", enter + EATER], check=False).returncode == -9
 

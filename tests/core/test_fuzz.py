@@ -42,7 +42,7 @@ def test_what_was_recorded_is_valid_as_it_is() -> None:
 
 
 def test_the_recorded_run_goes_to_its_end() -> None:
-    """Otherwise the fuzzer would change messages that nobody reads."""
+    """Otherwise the fuzzer would change messages that no code reads."""
     state = RunState.new(targets.NAMES, at=0.0)
     for event in targets.events(targets.packed(message) for message in targets.RECORDED["messages"]):
         try:

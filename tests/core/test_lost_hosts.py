@@ -1,4 +1,4 @@
-"""A host that is dead for good: it is the cause of what fails after it, and nobody waits for it longer than is of use."""
+"""A host that is dead for good: it is the cause of what fails after it, and the launcher does not wait for its lease."""
 
 from __future__ import annotations
 

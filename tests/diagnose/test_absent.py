@@ -119,7 +119,7 @@ def test_all_hosts_silent_at_once_are_no_host_that_is_cut_off() -> None:
 
 
 def test_a_host_that_was_rebooted_is_known_by_its_boot_id() -> None:
-    """Its keeper died without a record: that is an end of its own, also where everybody was told to stop meanwhile."""
+    """Its keeper died without a record: that is an end of its own, also where all hosts were told to stop meanwhile."""
     run = with_boot_ids(Run())
     run.stop("gpu01 failed", "gpu02")
     run = frozen(run, "gpu02", 90.0, boot="two")

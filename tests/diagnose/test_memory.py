@@ -49,7 +49,7 @@ def killed_rank(*, oom: bool, kernel_pid: int | None = None) -> Run:
 
 @pytest.mark.parametrize(("oom", "kernel_pid", "signature"), [
     (False, None, "signal"),  # a person's kill -9
-    (False, 4711, "signal"),  # the kernel killed a process of somebody else
+    (False, 4711, "signal"),  # the kernel killed a process of another user
     (False, 20_002, "kernel-oom"),  # the kernel names the rank
     (True, None, "kernel-oom"),  # the host counted a process of this run
 ])  # fmt: skip

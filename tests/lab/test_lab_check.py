@@ -115,7 +115,7 @@ def test_a_taken_port_is_told_with_its_owner(lab: Lab) -> None:
 
 
 def test_a_missing_directory_is_one_failure_a_host_with_what_to_type(lab: Lab) -> None:
-    """The files in it are missing too, which nobody needs to be told."""
+    """The files in it are missing too, and need no row of their own."""
     without_directory(lab)
     rows = findings(lab)
     assert {row["check"] for row in rows} == {"workdir"}

@@ -189,7 +189,7 @@ def opened(root: Path) -> Iterator[SshLab]:
         + "".join(f"Port {port}\n" for port in ports)
         + f"HostKey {root}/host\nAuthorizedKeysFile {root}/authorized\nStrictModes no\nUsePAM no\n"
         "PasswordAuthentication no\nKbdInteractiveAuthentication no\nPidFile none\nMaxStartups 100\nLogLevel VERBOSE\n"
-        f"SetEnv HOME={root}\n"  # a login shell then reads nobody's startup files
+        f"SetEnv HOME={root}\n"  # a login shell then reads no user's startup files
     )
     log = root / "log"
     with subprocess.Popen([SSHD, "-D", "-E", str(log), "-f", str(config)]) as child:
