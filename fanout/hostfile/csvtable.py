@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import re
 
+from fanout.credentials import is_secret
 from fanout.hostfile.attributes import Reading, read_attribute
 from fanout.hostfile.entries import Entries
+from fanout.hostfile.masking import MASK
 from fanout.hostfile.problems import Slip, Spot
 from fanout.hostfile.roll import Roll
 
@@ -62,8 +64,9 @@ class TableReader:
         if unread:
             self._roll.note("columns", spot, f"columns that are not read: {', '.join(unread)}")
         for number, line in rows[1:]:
-            spot = Spot(self._file, number, line, 0, len(line))
             cells = _cells(line, delimiter)
+            shown = _without_secrets(line, head, cells)
+            spot = Spot(self._file, number, shown, 0, len(shown))
             try:
                 if len(cells) != len(head):
                     raise Slip(f"{len(cells)} columns; the header has {len(head)}")
@@ -105,6 +108,15 @@ def _columns(head: list[str]) -> dict[int, str]:
     columns |= dict.fromkeys(dial, "hostname")
     columns |= {at: "addr" for at in found["addr"] if at not in columns}
     return columns
+
+
+def _without_secrets(line: str, head: list[str], cells: list[str]) -> str:
+    """Return the row for an error: without the cells of a column of passwords, or without any if columns are missing."""
+    secret = [at for at, title in enumerate(head) if is_secret(title)]
+    hidden = [cells[at] for at in secret] if len(cells) == len(head) else cells[min(secret, default=len(cells)) :]
+    for cell in sorted(filter(None, hidden), key=len, reverse=True):
+        line = line.replace(cell, MASK)
+    return line
 
 
 def _cells(line: str, delimiter: str) -> list[str]:

@@ -7,6 +7,7 @@ import re
 from fanout.hostfile import ranktable
 from fanout.hostfile.attributes import Reading, finish, read_attribute
 from fanout.hostfile.entries import Entries
+from fanout.hostfile.masking import MASK
 from fanout.hostfile.names import TAG
 from fanout.hostfile.problems import Slip, Spot, nearest
 from fanout.hostfile.ranges import MOST_HOSTS
@@ -19,6 +20,7 @@ _DEFAULTS = ("defaults", "vars")
 _GROUPS = ("groups", "children")
 _WORDS = (*_HOSTS, *_DEFAULTS, *_GROUPS)
 _NAMES = ("host", "name", "hostname", "ip", "address", "node_ip", "ip_address")  # the first of them that is there
+_VALUE = re.compile(r"([:-][ \t]+).*")
 _ANSIBLE = re.compile(r"(?m)^[ \t]*[\"']?(?:ansible_\w+|vars|children)[\"']?[ \t]*:")
 
 
@@ -214,7 +216,17 @@ class InventoryReader:
         return Spot(self._file, node.line + 1, self._line(node.line), node.column, width)
 
     def _line(self, number: int) -> str:
-        return self._lines[number] if 0 <= number < len(self._lines) else ""
+        """Return the line for an error; below ``env:`` without the value."""
+        line = self._lines[number] if 0 <= number < len(self._lines) else ""
+        indent = _indent(line)
+        above = next((each for each in self._lines[:number][::-1] if each.strip() and _indent(each) < indent), "")
+        if above.strip() == "env:":
+            return _VALUE.sub(rf"\1{MASK}", line)
+        return line
+
+
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip(" \t"))
 
 
 def _holds_groups(table: Table) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from fanout.errors import HostfileError
+from fanout.hostfile.masking import mask, remove
 from fanout.hosts import Origin
 
 MOST_SHOWN = 8  # the rest is more of the same, or the file is the wrong one
@@ -97,6 +98,11 @@ def nearest(word: str, known: Iterable[str], *, most: int = 1, likeness: float =
 
 
 def _block(spot: Spot, what: str, fix: str) -> str:
+    """Return one problem for the user; no secret of the line is in any part of it."""
+    masked = mask(spot.text)
+    what, fix = remove(masked.secrets, what), remove(masked.secrets, fix)
+    first, last = masked.column(spot.column), masked.column(spot.column + spot.width)
+    spot = Spot(spot.file, spot.line, masked.text, first, max(last - first, 1))
     lines = [f"{visible(spot.file)}:{spot.line}: {what}"]
     if spot.text.strip():
         lines += _pointed(spot)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 
 from fanout.credentials import is_secret
+from fanout.hostfile.masking import mask
 from fanout.hostfile.peers import PEERS, PeerReading, dialect_of
 from fanout.hostfile.problems import visible
 from fanout.hostfile.words import content, quote
@@ -53,7 +54,7 @@ def _as_dict(rank: int, host: Host, resolve: Resolve | None) -> dict[str, object
         "type": host.kind,
         "spare": host.spare,
         "tags": list(host.tags),
-        "extra": dict(host.extra),
+        "extra": {name: _masked(name, value) for name, value in host.extra},
         "file": host.origin.file,
         "line": host.origin.line,
     }
@@ -66,7 +67,7 @@ def _attributes(host: Host) -> list[str]:
     said += [f"env.{name}={quote(_masked(name, value))}" for name, value in host.env]
     said += ["spare"] if host.spare else []
     said += [f"tag={','.join(host.tags)}"] if host.tags else []
-    return said + [f"{name}={quote(value)}" for name, value in host.extra]
+    return said + [f"{name}={quote(_masked(name, value))}" for name, value in host.extra]
 
 
 def _texts(host: Host) -> list[tuple[str, str]]:
@@ -116,6 +117,7 @@ def explain(data: bytes, hostfile: HostFile) -> str:
     for number, line in enumerate(re.split(r"\r\n|\n|\r", data.decode("utf-8-sig", "replace")), 1):
         if not content(line).strip() and number not in by_line:
             continue
+        line = mask(line).text
         told.append(f"{hostfile.source}:{number}: {visible(line.strip())}")
         here = by_line.get(number, [])
         told.append(f"  read as    {_ours(here)}  [{dialect_of(line)}]")

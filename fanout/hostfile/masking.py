@@ -1,0 +1,104 @@
+"""Which parts of a line of a hostfile are secrets: found by the name before them or by their place in a command. Pure.
+
+An error quotes the line that it is about. Its text goes to terminals, to logs of CI and into tickets, so a password in
+the line must not be in the quotation.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from fanout.credentials import is_secret
+
+MASK = "***"
+
+_VALUE = r"(\"(?:[^\"\\]|\\.)*\"?|'[^']*'?|[^\s\"']\S*)"
+_NAMED = re.compile(r"([A-Za-z_][\w.-]*)[\"']?[ \t]*([=:])[ \t]*")
+_TO_NEXT_PAIR = re.compile(r"[^\s,]\S*(?:[ \t]+(?![\w.-]+[ \t]*=|[#/]|-)\S+)*")
+_PLACED = (
+    re.compile(r"(?i)\b(?:sshpass|login)\b.*?[ \t]-p[ \t]*" + _VALUE),
+    re.compile(r"(?i)[\w-]*(?:passw(?:or)?d|passphrase|secret|token|-pw)[ \t]+" + _VALUE),
+    re.compile(r"(?i)[ \t](?:-u|--user)[ \t]*[\"']?[\w.@\\-]+:" + _VALUE),
+    re.compile(r"(?:^|[\s,'\"=(]|//)[^\s:@,/]*:(?!//)([^\s,]+)@"),  # user:password@host
+    re.compile(r"://([^\s/@:]{20,})@"),  # a token in place of the user
+)
+_HARMLESS = re.compile(r"(?i)(?:yes|no|on|off|true|false|none|null|~|\d|)")
+_NOT_SECRET = re.compile(r"(?i)(?:_file|_path|authentication|prompts)$")
+_LIKE_SECRET = re.compile(r"(?i)^env\.|^(?:ansible_)?become_")
+
+
+class Masked(NamedTuple):
+    """A line without its secrets, and the secrets with their places in the original line."""
+
+    text: str
+    places: tuple[tuple[int, int], ...]
+    secrets: tuple[str, ...]
+
+    def column(self, column: int) -> int:
+        """Return where a column of the original line is in the masked one."""
+        moved = 0
+        for start, end in self.places:
+            if column <= start:
+                break
+            if column < end:
+                return start + moved
+            moved += len(MASK) - (end - start)
+        return column + moved
+
+
+def mask(line: str) -> Masked:
+    """Return the line with ``***`` for each secret in it."""
+    places = _merged(sorted(_places(line)))
+    text, at = "", 0
+    for start, end in places:
+        text += line[at:start] + MASK
+        at = end
+    secrets = tuple(line[start:end] for start, end in places)
+    return Masked(text + line[at:], tuple(places), secrets)
+
+
+def remove(secrets: tuple[str, ...], text: str) -> str:
+    """Return the text with ``***`` for each of the secrets, and for each word of one."""
+    parts = [part for secret in secrets for part in (secret, secret.strip("\"'"), *secret.split())]
+    words = {form for part in parts for form in (part, repr(part)[1:-1])}
+    for word in sorted(words, key=len, reverse=True):
+        if len(word) > 1:
+            text = re.sub(rf"(?<!\w){re.escape(word)}(?!\w)", MASK, text)
+    return text
+
+
+def _places(line: str) -> Iterator[tuple[int, int]]:
+    for found in _NAMED.finditer(line):
+        if _names_secret(found[1]):
+            in_table = found[2] == ":" and "{" in line[: found.start()]
+            yield from _value(line, found.end(), in_table=in_table, whatever=found[1].startswith("env."))
+        elif found[1] == "env" and line[found.end() : found.end() + 1] == "{":
+            yield found.end() + 1, len(line)
+    for pattern in _PLACED:
+        for found in pattern.finditer(line):
+            if not _HARMLESS.fullmatch(found[1]):
+                yield found.span(1)
+
+
+def _names_secret(name: str) -> bool:
+    return not _NOT_SECRET.search(name) and bool(is_secret(name) or _LIKE_SECRET.search(name))
+
+
+def _value(line: str, start: int, *, in_table: bool, whatever: bool) -> Iterator[tuple[int, int]]:
+    """Yield the place of the value that begins at ``start``, with the words behind it that may be a part of it."""
+    found = re.compile(_VALUE).match(line, start) if line[start : start + 1] in ("'", '"') else None
+    found = found or (re.compile(r"[^,}\]]+") if in_table else _TO_NEXT_PAIR).match(line, start)
+    if found and (whatever or not _HARMLESS.fullmatch(found[0].strip())):
+        yield found.start(), found.end()
+
+
+def _merged(places: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    merged: list[tuple[int, int]] = []
+    for start, end in places:
+        if merged and start < merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+        else:
+            merged.append((start, end))
+    return merged
