@@ -1,4 +1,4 @@
-"""The flags of every verb, for argparse: names that other launchers have taught people, grouped by what they decide."""
+"""Flags of every command, for argparse. The names are those of other launchers; groups follow the purpose."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ if TYPE_CHECKING:
     from typing import Any
 
 PROLOGUE = """\
-fanout launches multi-host PyTorch training over ssh: it checks the machines, starts train.sh on all of them with the
-right exports, shows their logs as one stream, stops everything when one part fails, and says what went wrong where.
+fanout launches multi-host PyTorch training over SSH. It checks the hosts, starts train.sh on all of them with the
+right exports, and shows their logs as one stream. If one host fails, it stops all hosts and reports the first cause.
 
-  fanout check hosts.txt                     would it train? if not: which host, why, what to type
-  fanout run hosts.txt task.py cfg.yaml      rank by host order, launch, watch, stop, explain
-  fanout run --dry-run hosts.txt task.py cfg.yaml      print what each host would run, touch nothing
+  fanout check hosts.txt                     check that the hosts can train; print each problem and its fix
+  fanout run hosts.txt task.py cfg.yaml      check, launch on all hosts (ranks in file order), watch, diagnose
+  fanout run --dry-run hosts.txt task.py cfg.yaml      print what each host would run; contact no host
 """
 
 EPILOGUE = """\
-HOSTS is a file of hosts (one a line: `gpu01 slots=8`; DeepSpeed, MPI, pdsh, Slurm and Ansible files are read too), or
-hosts themselves: gpu01,gpu02 or 'gpu[01-16]'. `fanout hosts HOSTS` shows what was understood.
-Every flag can also stand in fanout.toml (as connect-timeout = 5) or in the environment (FANOUT_CONNECT_TIMEOUT=5).
+HOSTS is a hostfile with one host per line (`gpu01 slots=8`), or a list of hosts: gpu01,gpu02 or 'gpu[01-16]'.
+fanout also reads DeepSpeed, MPI, pdsh, Slurm and Ansible files. `fanout hosts HOSTS` shows how it reads HOSTS.
+Most flags can also be set in fanout.toml (connect-timeout = 5) or in the environment (FANOUT_CONNECT_TIMEOUT=5).
 
-exit status of run: 0 all hosts ended well; otherwise the first failing host's own code, 128+n for its signal n;
-2 usage or a bad file, 124 time limit, 125 fanout's own failure or refused by the check, 130/143 interrupted,
-255 a host could not be reached or was lost. check: 0 fine, 1 a check failed, 255 a host could not be reached.
+Exit status of run: 0 if all hosts succeed, else the exit code of the first failing host (128+n for signal n);
+2 usage error or invalid file, 124 time limit, 125 fanout failed or the check refused the run, 130/143 interrupted,
+255 a host was unreachable or lost. Exit status of check: 0 ok, 1 a check failed, 255 a host was unreachable.
 """
 
 
 def shape(columns: int) -> dict[str, Any]:
-    """A width that is given: argparse makes a formatter for every flag, and each would ask for the terminal's anew."""
+    """Return parser options with a fixed width: argparse makes a formatter per flag, and each would query the terminal."""
     return {"formatter_class": partial(argparse.RawDescriptionHelpFormatter, width=columns - 2), "allow_abbrev": False}
 
 
 def overview(columns: int) -> str:
-    """What ``fanout --help`` prints."""
+    """Return the text of ``fanout --help``."""
     top = argparse.ArgumentParser(
         prog="fanout", usage="fanout COMMAND …", description=PROLOGUE, epilog=EPILOGUE, **shape(columns)
     )
@@ -51,80 +51,86 @@ def overview(columns: int) -> str:
 
 def _run(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
-        "Everything after TASK belongs to the task: fanout run hosts.txt task.py cfg.yaml --train.lr 1e-4. A flag of\n"
-        "fanout's there is reported, and --dry-run is refused; -- before TASK silences this."
+        "All words after TASK are arguments of the task: fanout run hosts.txt task.py cfg.yaml --train.lr 1e-4.\n"
+        "After TASK, fanout warns about its own flags and refuses --dry-run; put -- before TASK to allow them."
     )
     parser.add_argument("hosts", metavar="HOSTS")
     parser.add_argument("task", metavar="TASK")
-    start = parser.add_argument_group("what runs")
-    start.add_argument("-n", "--dry-run", action="store_true", help="print what each host would run, touch nothing")
+    start = parser.add_argument_group("launch")
+    start.add_argument("-n", "--dry-run", action="store_true", help="print what each host would run; contact no host")
     start.add_argument(
-        "-d", "--detach", action="store_true", help="return once all hosts have started; fanout attach comes back"
+        "-d", "--detach", action="store_true", help="return once all hosts have started; reattach with fanout attach"
     )
     what(start)
     start.add_argument(
-        "--force",
-        action="store_true",
-        default=None,
-        help="launch although a check failed; let --env set reserved names",
+        "--force", action="store_true", default=None, help="launch even if a check failed; let --env set reserved names"
     )
-    start.add_argument("--skip-check", action="store_true", default=None, help="do not check first")
-    _ending(parser.add_argument_group("how it ends"))
+    start.add_argument("--skip-check", action="store_true", default=None, help="do not check the hosts first")
+    _ending(parser.add_argument_group("timeouts and stop"))
     choosing(parser)
     connecting(parser)
     showing(parser)
     shown = parser.add_argument_group("record")
-    shown.add_argument("--log-dir", metavar="DIR", help="where runs are recorded ($XDG_STATE_HOME/fanout/runs)")
+    shown.add_argument("--log-dir", metavar="DIR", help="record runs in DIR (default: $XDG_STATE_HOME/fanout/runs)")
     shown.add_argument(
         "--keep",
         metavar="BOUNDS",
-        help="recorded runs to keep: age, number, size, or all (30d,100,5GB; with --log-dir: all)",
+        help="keep runs up to this age, number and size, or all (default: 30d,100,5GB; with --log-dir: all)",
     )
     shown.add_argument(
         "--rank-logs",
         choices=CHOICES["rank_logs"],
-        help="auto: under torchrun one stream and file a rank; off: one a host",
+        help="write one stream and file per rank under torchrun (auto), or one per host (off) (default: auto)",
     )
     shown.add_argument(
         "--stacks",
         choices=CHOICES["stacks"],
-        help="auto: ranks can be asked where they stand (fanout stacks); off: nothing is added to PYTHONPATH",
+        help="let fanout stacks read the stacks of ranks (auto), or leave PYTHONPATH unchanged (off) (default: auto)",
     )
     shown.add_argument(
-        "--spool-limit", metavar="SIZE", help="most of a run's log that a host's disk keeps (4G; 0: no limit)"
+        "--spool-limit", metavar="SIZE", help="keep at most SIZE of log on each host's disk; 0: no limit (default: 4G)"
     )
-    shown.add_argument("--signatures", metavar="FILE", help="error messages of your own (docs/diagnosis.md)")
+    shown.add_argument("--signatures", metavar="FILE", help="add your own error signatures (docs/diagnosis.md)")
 
 
 def _ending(group: Any) -> None:
-    group.add_argument("--grace", type=float, metavar="S", help="seconds from TERM to KILL (40; torchrun's own is 30)")
-    group.add_argument("--lease", type=float, metavar="S", help="seconds that a host runs on without us (300)")
     group.add_argument(
-        "--last-words", type=float, metavar="S", help="seconds from the first failure to TERM for the others (3)"
+        "--grace", type=float, metavar="S", help="kill S seconds after TERM (default: 40; torchrun itself waits 30)"
     )
     group.add_argument(
-        "--start-timeout", type=float, metavar="S", help="seconds until every host must have started (120)"
+        "--lease",
+        type=float,
+        metavar="S",
+        help="stop a host's part of the run after S seconds without contact with the launcher (default: 300)",
     )
     group.add_argument(
-        "--time-limit", type=float, metavar="S", help="stop after S seconds; exit status 124 (0: no limit)"
+        "--last-words", type=float, metavar="S", help="stop the other hosts S seconds after a failure (default: 3)"
+    )
+    group.add_argument(
+        "--start-timeout", type=float, metavar="S", help="stop if a host has not started after S seconds (default: 120)"
+    )
+    group.add_argument(
+        "--time-limit", type=float, metavar="S", help="stop after S seconds with exit status 124 (default: 0, no limit)"
     )
     group.add_argument(
         "--on-early-exit",
         choices=CHOICES["on_early_exit"],
-        help="a host that ends with 0 while others run: wait (default) or stop",
+        help="if a host exits with 0 while others run, wait for the others or stop them (default: wait)",
     )
     group.add_argument(
-        "--hang-timeout", metavar="S|auto", help="no line and nothing that moves for so long is a hang (off)"
+        "--hang-timeout",
+        metavar="S|auto",
+        help="treat the run as hung after S seconds without output or stack changes (default: off)",
     )
     group.add_argument(
         "--on-hang",
         choices=CHOICES["on_hang"],
-        help="report (default): say where every rank stands; stop: and end the run; restart: and begin it again",
+        help="if the run hangs, report the stack of every rank; also stop, or stop and restart it (default: report)",
     )
     group.add_argument(
         "--on-hangup",
         choices=CHOICES["on_hangup"],
-        help="the terminal closes: stop (default) as for SIGTERM, or keep: go on detached",
+        help="if the terminal closes, stop the run as on SIGTERM, or keep it running detached (default: stop)",
     )
 
 
@@ -134,103 +140,106 @@ def _check(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--deep",
         action="store_true",
-        help="also torch itself: rendezvous, sums, bandwidth, GPUs at work (a minute or so)",
+        help="also test torch: rendezvous, all-reduce, bandwidth, GPUs under load (takes about a minute)",
     )
-    parser.add_argument("--json", dest="as_json", action="store_true", help="one JSON object")
-    parser.add_argument("--strict", action="store_true", help="warnings count as failures")
-    parser.add_argument("--only", metavar="NAMES", default="", help="only these checks or groups (comma-separated)")
-    parser.add_argument("--skip", metavar="NAMES", default="", help="leave these out")
+    parser.add_argument("--json", dest="as_json", action="store_true", help="print one JSON object")
+    parser.add_argument("--strict", action="store_true", help="treat warnings as failures")
+    parser.add_argument("--only", metavar="NAMES", default="", help="run only these checks or groups (comma-separated)")
+    parser.add_argument("--skip", metavar="NAMES", default="", help="skip these checks or groups (comma-separated)")
     parser.add_argument("--list", dest="listing", action="store_true", help="list all checks")
-    parser.add_argument("--explain", metavar="NAME", default="", help="what a check verifies, why, and the fix")
-    what(parser.add_argument_group("what would run"))
+    parser.add_argument("--explain", metavar="NAME", default="", help="show what a check verifies, why, and the fix")
+    what(parser.add_argument_group("launch"))
     choosing(parser)
     connecting(parser)
 
 
 def _hosts(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("hosts", metavar="HOSTS")
-    parser.add_argument("--explain", action="store_true", help="each line's dialect, and how other launchers read it")
     parser.add_argument(
-        "--ssh", action="store_true", help="how fanout logs in to each host, value by value, and where each comes from"
+        "--explain", action="store_true", help="show each line's dialect, and how other launchers read it"
     )
-    parser.add_argument("--json", dest="as_json", action="store_true", help="one object a host")
-    parser.add_argument("--nproc-per-node", type=int, metavar="N", help="processes on every host, whatever slots= says")
+    parser.add_argument(
+        "--ssh", action="store_true", help="show how fanout logs in to each host, and the source of each value"
+    )
+    parser.add_argument("--json", dest="as_json", action="store_true", help="print a JSON list, one object per host")
+    parser.add_argument("--nproc-per-node", type=int, metavar="N", help="start N processes on every host, not slots=")
     choosing(parser)
     connecting(parser)
 
 
 def _exec(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
-        "The command line goes to each host's login shell as it is: quote what the hosts shall expand. Its stdout and\n"
-        "stderr come as one stream. Nothing supervises it: Ctrl-C ends the connections."
+        "The login shell of each host runs the command line, so quote what the hosts must expand. fanout merges stdout\n"
+        "and stderr. It does not supervise the command: Ctrl-C closes the connections."
     )
     parser.add_argument("hosts", metavar="HOSTS")
-    parser.add_argument("--live", action="store_true", help="lines as they come, not folded at the end")
+    parser.add_argument("--live", action="store_true", help="print lines as they arrive, not grouped at the end")
     choosing(parser)
     connecting(parser)
 
 
 def _logs(parser: argparse.ArgumentParser) -> None:
     _named_run(parser)
-    parser.add_argument("-f", "--follow", action="store_true", help="and what still comes, until the run ends")
-    parser.add_argument("-n", "--lines", type=int, metavar="N", help="only the last N")
-    parser.add_argument("--host", metavar="NAMES", default="", help="only these hosts (comma-separated)")
+    parser.add_argument("-f", "--follow", action="store_true", help="also print new lines until the run ends")
+    parser.add_argument("-n", "--lines", type=int, metavar="N", help="print only the last N lines")
+    parser.add_argument("--host", metavar="NAMES", default="", help="print only these hosts (comma-separated)")
     parser.add_argument(
-        "--rank", "--show", metavar="RANKS", default="", help="only these global ranks: 0 or 0,8-15 (all)"
+        "--rank", "--show", metavar="RANKS", default="", help="print only these ranks: 0 or 0,8-15 (default: all)"
     )
     parser.add_argument(
-        "--since", metavar="TIME", default="", help="only what came since then: 10m (ago), 14:30, '2026-01-31 14:30'"
+        "--since", metavar="TIME", default="", help="print only lines since 10m (ago), 14:30, or '2026-01-31 14:30'"
     )
     parser.add_argument(
-        "--grep", dest="pattern", metavar="RE", default="", help="only lines in which this expression is found"
+        "--grep", dest="pattern", metavar="RE", default="", help="print only lines that match the regular expression"
     )
-    parser.add_argument("--hide", dest="hidden", metavar="RE", default="", help="no lines in which this is found")
-    parser.add_argument("-T", "--timestamps", dest="times", action="store_true", help="the time before every line")
-    parser.add_argument("--files", action="store_true", help="print where the raw files are, one a host")
+    parser.add_argument("--hide", dest="hidden", metavar="RE", default="", help="hide lines that match")
+    parser.add_argument("-T", "--timestamps", dest="times", action="store_true", help="print the time of every line")
+    parser.add_argument("--files", action="store_true", help="print the paths of the raw log files, one per host")
 
 
 def _ps(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
-        "With HOSTS, each host is asked which of your runs it has, whoever launched them from wherever; without, the\n"
-        "runs that were launched from this machine are listed. exit status: 0, 255 where a host could not be asked."
+        "With HOSTS, fanout asks each host for your runs, from whichever machine they were launched. Without HOSTS, it\n"
+        "lists the runs that were launched from this machine. Exit status: 0, or 255 if a host could not be asked."
     )
     parser.add_argument("hosts", metavar="HOSTS", nargs="?", default="")
-    parser.add_argument("-a", "--all", action="store_true", help="without HOSTS: runs that have ended, too")
-    parser.add_argument("--json", dest="as_json", action="store_true", help="one JSON list")
-    parser.add_argument("--log-dir", metavar="DIR", help="where runs are recorded ($XDG_STATE_HOME/fanout/runs)")
+    parser.add_argument("-a", "--all", action="store_true", help="without HOSTS: also list runs that have ended")
+    parser.add_argument("--json", dest="as_json", action="store_true", help="print one JSON list")
+    parser.add_argument("--log-dir", metavar="DIR", help="find runs in DIR (default: $XDG_STATE_HOME/fanout/runs)")
     choosing(parser)
     connecting(parser)
 
 
 def _attach(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
-        "Where the run was launched, its record is followed; if its launcher has died, a process takes its place first.\n"
-        "On any other machine, say HOSTS: they are asked for the run and for its log from the first byte on.\n"
-        "Ctrl-C leaves, the run goes on. exit status: that of the run; 130 where you left."
+        "On the machine that launched the run, attach follows the record. If the launcher died, a new one replaces it.\n"
+        "On any other machine, give HOSTS: fanout asks them for the run and for its log from the first byte.\n"
+        "Ctrl-C leaves the run running. Exit status: that of the run, or 130 after Ctrl-C."
     )
-    _named_run(parser, "the one that goes on")
+    _named_run(parser, "the active run")
     _hosts_too(parser)
     parser.add_argument(
         "--hang-timeout",
         metavar="S|auto",
-        help="with HOSTS: tell of a hang, as run does (the launcher tells by itself)",
+        help="with HOSTS: report a hang after S seconds, as run does (default: off; without HOSTS the launcher reports)",
     )
     showing(parser)
 
 
 def _stop(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
-        "A launcher that lives is told to end the run in order, once more to kill at once; otherwise, or with HOSTS from\n"
-        "a machine that has no record of it, the hosts are. exit status: 0 nothing is left, 255 not known everywhere."
+        "If the launcher is alive, stop asks it to end the run; a second stop makes it kill the run at once. Otherwise,\n"
+        "or with HOSTS on a machine without a record of the run, stop ends the run on the hosts itself.\n"
+        "Exit status: 0 nothing is left, 255 not verified on every host."
     )
-    _named_run(parser, "the one that goes on")
+    _named_run(parser, "the active run")
     _hosts_too(parser)
-    parser.add_argument("--grace", type=float, metavar="S", help="seconds from TERM to KILL (40); with HOSTS only")
+    parser.add_argument("--grace", type=float, metavar="S", help="with HOSTS: kill S seconds after TERM (default: 40)")
 
 
 def _hosts_too(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "hosts", metavar="HOSTS", nargs="?", default="", help="on a machine without a record of the run"
+        "hosts", metavar="HOSTS", nargs="?", default="", help="ask these hosts, if there is no record here"
     )
     choosing(parser)
     connecting(parser)
@@ -238,90 +247,98 @@ def _hosts_too(parser: argparse.ArgumentParser) -> None:
 
 def _clean(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
-        "Listed are processes that carry a run's mark, and records, of runs that nobody keeps any more; these are ended\n"
-        "and removed after a yes, and it is looked again. Runs that go on are left alone: fanout stop.\n"
-        "exit status: 0 nothing is left, 1 something is, 255 a host could not be asked."
+        "clean lists orphan processes that carry a run's mark, and records of runs without a keeper. After a yes it kills\n"
+        "the processes, deletes the records, and checks again. It never touches active runs: use fanout stop.\n"
+        "Exit status: 0 nothing is left, 1 something is left, 255 a host could not be asked."
     )
     parser.add_argument("hosts", metavar="HOSTS")
-    parser.add_argument("-y", "--yes", action="store_true", help="do not ask")
+    parser.add_argument("-y", "--yes", action="store_true", help="do not ask for confirmation")
     choosing(parser)
     connecting(parser)
 
 
 def _named_run(parser: argparse.ArgumentParser, default: str = "the latest") -> None:
-    parser.add_argument("run", metavar="RUN", nargs="?", default="", help=f"a run's id, or a part of it ({default})")
-    parser.add_argument("--log-dir", metavar="DIR", help="where runs are recorded ($XDG_STATE_HOME/fanout/runs)")
+    parser.add_argument("run", metavar="RUN", nargs="?", default="", help=f"run id, or part of it (default: {default})")
+    parser.add_argument("--log-dir", metavar="DIR", help="find runs in DIR (default: $XDG_STATE_HOME/fanout/runs)")
 
 
 def _report(parser: argparse.ArgumentParser) -> None:
     _named_run(parser)
-    parser.add_argument("--html", metavar="FILE", default="", help="write a page to look at in a browser instead")
+    parser.add_argument("--html", metavar="FILE", default="", help="write an HTML page to FILE instead")
     metric(parser)
     _judging(parser)
 
 
 def _replay(parser: argparse.ArgumentParser) -> None:
     _named_run(parser)
-    parser.add_argument("--at", metavar="T", default="0", help="begin there: 90, 5m, 1:02:03; =-30s: before the end")
-    parser.add_argument("--speed", metavar="N", default="", help="times faster, or max (1; max in a pipe)")
+    parser.add_argument(
+        "--at", metavar="T", default="0", help="start at 90, 5m, 1:02:03, or =-30s before the end (default: 0)"
+    )
+    parser.add_argument(
+        "--speed", metavar="N", default="", help="play N times faster, or max (default: 1; max in a pipe)"
+    )
     showing(parser)
 
 
 def _lnav(parser: argparse.ArgumentParser) -> None:
-    parser.epilog = "Afterwards: lnav ~/.local/state/fanout/runs/RUN/events.jsonl, and the files in its logs/."
-    parser.add_argument("--install", action="store_true", help="put the format where lnav looks for formats")
+    parser.epilog = (
+        "After --install: lnav ~/.local/state/fanout/runs/RUN/events.jsonl, or the files in logs/ beside it."
+    )
+    parser.add_argument("--install", action="store_true", help="write the format to lnav's directory of formats")
 
 
 def _stacks(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
-        "Ranks are asked by a signal of which the program knows nothing, and go on; one that does not listen to it is "
-        "looked at by py-spy, where its host has that. Exit status: 0 all told."
+        "fanout asks each rank with a signal; the training code does not notice, and the rank goes on. If a rank does not\n"
+        "react, fanout uses py-spy, if the host has it. Exit status: 0 if every host answered, 1 if not, 255 unreachable."
     )
-    _named_run(parser, "the one that goes on")
-    parser.add_argument("--full", action="store_true", help="the whole stack of one rank of each group")
+    _named_run(parser, "the active run")
+    parser.add_argument("--full", action="store_true", help="print the whole stack of one rank of each group")
     parser.add_argument(
-        "--native", action="store_true", help="with C and C++ frames, by py-spy, which holds a rank meanwhile"
+        "--native", action="store_true", help="include C and C++ frames; py-spy pauses a rank while it reads them"
     )
-    parser.add_argument("--json", dest="as_json", action="store_true", help="every rank's stack as one JSON object")
+    parser.add_argument(
+        "--json", dest="as_json", action="store_true", help="print every rank's stack as one JSON object"
+    )
 
 
 def _why(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
-        "Plain, .gz, .bz2, .xz or .zst. Hosts and ranks are taken from names, labels before lines and torchrun's reports, the\n"
-        "order from times in the logs. exit status: 0 a cause is named, 1 undetermined."
+        "why reads plain, .gz, .bz2, .xz and .zst files. It takes hosts and ranks from file names, line labels and\n"
+        "torchrun's reports, and the order from the times in the logs. Exit status: 0 a cause is named, 1 undetermined."
     )
     parser.add_argument("task", metavar="FILE|DIR|-", nargs="*")
     _judging(parser)
 
 
 def _judging(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", dest="as_json", action="store_true", help="the verdict as one JSON object")
-    parser.add_argument("--signatures", metavar="FILE", help="error messages of your own (docs/diagnosis.md)")
+    parser.add_argument("--json", dest="as_json", action="store_true", help="print the diagnosis as one JSON object")
+    parser.add_argument("--signatures", metavar="FILE", help="add your own error signatures (docs/diagnosis.md)")
 
 
 def _demo(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--hosts", dest="count", type=int, default=2, metavar="N", help="how many hosts to play (2)")
+    parser.add_argument("--hosts", dest="count", type=int, default=2, metavar="N", help="simulate N hosts (default: 2)")
     parser.add_argument(
-        "--dir", default=".demo", metavar="DIR", help="where its keys and hostfile live while it runs (.demo)"
+        "--dir", default=".demo", metavar="DIR", help="keep keys and hostfile in DIR while it runs (default: .demo)"
     )
-    parser.add_argument("--stay", action="store_true", help="play the hosts until Ctrl-C, run nothing")
+    parser.add_argument("--stay", action="store_true", help="simulate the hosts until Ctrl-C; run no training")
     showing(parser)
 
 
 VERBS: dict[str, tuple[str, str, Any]] = {
-    "check": ("[FLAGS] HOSTS [TASK [ARG…]]", "Would it train? If not: which host, why, and what to type.", _check),
-    "run": ("[FLAGS] HOSTS TASK [ARG…]", "Check, launch on all hosts, watch, stop together, explain.", _run),
-    "exec": ("[FLAGS] HOSTS -- COMMAND…", "Run any command on all hosts; equal output is shown once.", _exec),
-    "hosts": ("[FLAGS] HOSTS", "Show what was understood of a hostfile.", _hosts),
-    "ps": ("[FLAGS] [HOSTS]", "Which runs there are: on hosts, or launched from here.", _ps),
-    "attach": ("[FLAGS] [RUN] [HOSTS]", "Come back to a run, and stay to its end.", _attach),
-    "logs": ("[FLAGS] [RUN]", "The lines of a run, also while it goes on.", _logs),
-    "report": ("[FLAGS] [RUN]", "What became of a run, and why it failed, once more.", _report),
-    "replay": ("[FLAGS] [RUN]", "A recorded run in the view of the run, at any pace, from any moment.", _replay),
-    "stacks": ("[FLAGS] [RUN]", "Where every rank stands now, folded: who waits in what, and who does not.", _stacks),
-    "why": ("[FLAGS] FILE|DIR|-…", "Why a run of any launcher failed, from its logs.", _why),
-    "lnav": ("[--install]", "Teach the log viewer lnav to read runs: prints its format, or installs it.", _lnav),
-    "stop": ("[FLAGS] [RUN] [HOSTS]", "End a run from elsewhere: stop it, look, say what is left.", _stop),
-    "clean": ("[FLAGS] HOSTS", "What ended runs left on hosts: list it, and after a yes remove it.", _clean),
-    "demo": ("[FLAGS]", "Play hosts on this machine and train on them: no root, no ssh server needed.", _demo),
+    "check": ("[FLAGS] HOSTS [TASK [ARG…]]", "Check that the hosts can train; print each problem and its fix.", _check),
+    "run": ("[FLAGS] HOSTS TASK [ARG…]", "Check, launch on all hosts, watch, stop together, diagnose.", _run),
+    "exec": ("[FLAGS] HOSTS -- COMMAND…", "Run a command on all hosts; print equal output once.", _exec),
+    "hosts": ("[FLAGS] HOSTS", "Show how fanout reads a hostfile.", _hosts),
+    "ps": ("[FLAGS] [HOSTS]", "List runs, on HOSTS or launched from this machine.", _ps),
+    "attach": ("[FLAGS] [RUN] [HOSTS]", "Return to a run and follow it to its end.", _attach),
+    "logs": ("[FLAGS] [RUN]", "Print the log lines of a run, also while it is active.", _logs),
+    "report": ("[FLAGS] [RUN]", "Show the report and diagnosis of a run.", _report),
+    "replay": ("[FLAGS] [RUN]", "Play back a recorded run in the live view.", _replay),
+    "stacks": ("[FLAGS] [RUN]", "Show the current Python stack of every rank, grouped.", _stacks),
+    "why": ("[FLAGS] FILE|DIR|-…", "Diagnose a failed run of any launcher from its logs.", _why),
+    "lnav": ("[--install]", "Print or install the format that lets the log viewer lnav read runs.", _lnav),
+    "stop": ("[FLAGS] [RUN] [HOSTS]", "Stop a run on all hosts, verify that it is gone, report what is left.", _stop),
+    "clean": ("[FLAGS] HOSTS", "List leftovers of finished runs on hosts, and remove them after confirmation.", _clean),
+    "demo": ("[FLAGS]", "Simulate hosts on this machine and train on them; needs no root, no ssh server.", _demo),
 }
