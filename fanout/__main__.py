@@ -1,4 +1,4 @@
-"""``python -m fanout``."""
+"""Entry point of ``python -m fanout``."""
 
 from fanout.cli import entry
 

@@ -1,7 +1,7 @@
-"""argv to a Request: which verb, which hosts, which task, and every flag that was really given.
+"""Command line parser: argv becomes a Request with the command, HOSTS, the task and the given flags. Pure.
 
-Everything after TASK belongs to the task, ``--`` or not, whatever it looks like: argv is split there by hand, before
-argparse sees it (argparse drops a ``--`` of the task's, and other parsers eat its flags). Pure.
+All words after TASK belong to the task, with or without ``--``. The parser splits argv there before argparse sees it,
+because argparse drops the task's ``--`` and other parsers take its flags.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from fanout.settings import Settings
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filters:
-    """Which of the hosts: DeepSpeed's include and exclude, node sets, a count, a tag."""
+    """Host selection flags: DeepSpeed's include and exclude, node sets, a count, a tag."""
 
     include: str = ""
     exclude: str = ""
@@ -33,7 +33,7 @@ class Filters:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What the user asked for. ``flags`` are settings by name, ``given`` the verb's own options."""
+    """Parsed command line. ``flags`` are settings by name, ``given`` are the command's own options."""
 
     verb: str
     hosts: str = ""
@@ -41,29 +41,29 @@ class Request:
     filters: Filters = field(default_factory=Filters)
     flags: Mapping[str, Any] = field(default_factory=dict)
     given: Mapping[str, Any] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()  # what the user should know about the command line
+    notes: tuple[str, ...] = ()  # warnings about the command line
 
 
 class _Parser(argparse.ArgumentParser):
-    """argparse that raises our error instead of printing and exiting by itself."""
+    """argparse parser that raises UsageError instead of printing and exiting."""
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{self.prog.removeprefix('fanout ')}: {message}", hint=f"{self.prog} --help")
 
 
 class Shown(Exception):
-    """--help or --version was asked for: the text to print."""
+    """Text to print for --help or --version."""
 
 
 def parse(argv: Sequence[str], *, columns: int = 100) -> Request:
-    """The request. Raises UsageError, and Shown for help (``columns`` wide) and version."""
+    """Return the request. Raises UsageError, or Shown for help (``columns`` wide) and version."""
     if not argv or argv[0] in ("-h", "--help", "help"):
         raise Shown(overview(columns))
     if argv[0] in ("-V", "--version"):
         raise Shown(f"fanout {__version__}\n")
     verb = argv[0]
     if verb not in VERBS:
-        raise UsageError(f"no command is called {verb!r}", hint=f"one of {', '.join(VERBS)}; fanout --help")
+        raise UsageError(f"unknown command {verb!r}; the commands are {', '.join(VERBS)}", hint="fanout --help")
     chosen = _parser(verb, columns)
     head, tail = _split(chosen, argv[1:], _POSITIONALS[verb], flags_after=verb not in ("run", "check", "why"))
     before_task = argv[1 : len(argv) - len(tail)]
@@ -75,7 +75,7 @@ def parse(argv: Sequence[str], *, columns: int = 100) -> Request:
     return _request(verb, vars(values), tail, notes)
 
 
-#: How many words stand before everything belongs to the task (or the command).
+#: Number of positional words before the words of the task (or of the command of ``exec``).
 _POSITIONALS = {
     "run": 2,
     "check": 2,
@@ -98,9 +98,10 @@ _POSITIONALS = {
 def _split(
     parser: argparse.ArgumentParser, words: Sequence[str], positionals: int, *, flags_after: bool
 ) -> tuple[list[str], list[str]]:
-    """Return what is ours, flags first, and what follows the last positional; our flags may stand anywhere before it.
+    """Return fanout's words (flags first) and the words after the last positional.
 
-    argparse gives an optional positional nothing once a flag stands before it, so the positionals come last.
+    fanout's flags may stand anywhere before the last positional. The positionals come last in the result, because
+    argparse gives an optional positional no word after a flag.
     """
     takes = {option: action.nargs != 0 for action in parser._actions for option in action.option_strings}
     head: list[str] = []
@@ -110,7 +111,7 @@ def _split(
         word = words[at]
         at += 1
         if word == "--":
-            continue  # the words after it are positionals, as they would be anyway
+            continue  # the words after it are positionals in any case
         if not word.startswith("-") or word == "-":
             named.append(word)
             continue
@@ -119,7 +120,7 @@ def _split(
             head.append(words[at])
             at += 1
     tail = list(words[at:])
-    if flags_after:  # after HOSTS of `hosts` and `exec`, for instance
+    if flags_after:  # for example after HOSTS of `hosts` and `exec`
         while tail and tail[0].startswith("-") and tail[0] != "--":
             head.append(tail.pop(0))
             if "=" not in head[-1] and takes.get(_dashed(head[-1]), False) and tail:
@@ -130,9 +131,9 @@ def _split(
 def _stray_flags(
     verb: str, parser: argparse.ArgumentParser, head: Sequence[str], tail: Sequence[str]
 ) -> tuple[str, ...]:
-    """Return a note about fanout's flags behind TASK, which go to the task; a dry run there is refused.
+    """Return a warning about fanout's flags after TASK: the task gets them.
 
-    Raises UsageError: to launch on all hosts is the opposite of what the user asked for.
+    Raises UsageError for --dry-run there, because fanout would launch on all hosts instead.
     """
     own = {option for action in parser._actions for option in action.option_strings if option.startswith("--")}
     looked_at = tail[: tail.index("--")] if "--" in tail else tail
@@ -141,9 +142,9 @@ def _stray_flags(
     if any(_dashed(word) == "--dry-run" for word in stray):
         rest = [word for word in tail if _dashed(word) != "--dry-run"]
         raise UsageError(
-            f"{verb}: --dry-run stands after {task}, so it would go to {task}, and the run would be launched",
+            f"{verb}: --dry-run stands after {task}: fanout would pass it to {task} and launch the run",
             hint=shlex.join(["fanout", verb, "--dry-run", *head, *rest])
-            + f"\n              if it is meant for {task}:  "
+            + f"\n              to pass it to {task}:  "
             + shlex.join(["fanout", verb, *head[:-1], "--", task, *tail]),
         )
     if not stray:
@@ -151,12 +152,12 @@ def _stray_flags(
     names = ", ".join(dict.fromkeys(word.partition("=")[0] for word in stray))
     verbs, them = ("stands", "it") if len(stray) == 1 else ("stand", "them")
     return (
-        f"note: {names} {verbs} after {task}, which gets {them}; fanout's flags stand before HOSTS (-- silences this)",
+        f"note: {names} {verbs} after {task}, so {task} gets {them}; put fanout's flags before HOSTS (-- silences this)",
     )
 
 
 def _dashed(word: str) -> str:
-    """torchrun takes --nproc_per_node and --nproc-per-node; so do we."""
+    """Return the flag with dashes: like torchrun, fanout takes --nproc_per_node and --nproc-per-node."""
     if not word.startswith("--"):
         return word
     name, equals, value = word.partition("=")
@@ -167,9 +168,9 @@ def _request(verb: str, values: dict[str, Any], tail: list[str], notes: tuple[st
     named = values.pop("task", None) or ()
     task = ((named,) if isinstance(named, str) else tuple(named)) + tuple(tail)
     if verb == "exec" and not task:
-        raise UsageError("exec: no command", hint="fanout exec HOSTS -- nvidia-smi -L")
+        raise UsageError("exec: no command given", hint="fanout exec HOSTS -- nvidia-smi -L")
     if verb == "why" and not task:
-        raise UsageError("why: no log", hint="fanout why gpu01.log gpu02.log, or fanout why DIR")
+        raise UsageError("why: no log file given", hint="fanout why gpu01.log gpu02.log, or fanout why DIR")
     if verb not in ("run", "check", "exec", "why") and task:
         raise UsageError(f"{verb}: unexpected {task[0]!r}", hint=f"fanout {verb} --help")
     hosts = values.pop("hosts", "")
@@ -183,7 +184,7 @@ def _request(verb: str, values: dict[str, Any], tail: list[str], notes: tuple[st
 
 
 def _parser(verb: str, columns: int) -> argparse.ArgumentParser:
-    """The parser of one verb: to build those of all of them takes longer than to parse."""
+    """Return the parser of one command. To build the parsers of all commands takes longer than to parse."""
     usage, about, build = VERBS[verb]
     parser = _Parser(prog=f"fanout {verb}", usage=f"fanout {verb} {usage}", description=about, **shape(columns))
     build(parser)

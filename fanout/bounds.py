@@ -1,11 +1,11 @@
-"""The range of every number that the user can set: by a flag, in the environment, or in fanout.toml. Pure."""
+"""Ranges of all numbers that the user can set by a flag, in the environment, or in fanout.toml. Pure."""
 
 from __future__ import annotations
 
 MOST_SECONDS = 2_000_000  # 23 days: poll() takes at most 2**31 - 1 milliseconds, and some waits add a margin
 MOST_BYTES = 1 << 50
 
-#: Settings by their name; of other flags, the name of their value.
+#: Keys are names of settings; for other flags, names of their values.
 BOUNDS: dict[str, tuple[float, float]] = {
     "fanout": (1, 10_000),
     "connect_timeout": (0.1, MOST_SECONDS),
@@ -25,7 +25,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
 
 
 def range_error(name: str, value: float) -> str:
-    """Return what is wrong with the value, as the end of a sentence; "" where it is within the bounds."""
+    """Return the error as the end of a sentence, or "" if the value is within the bounds."""
     least, most = BOUNDS[name]
     if least <= value <= most:  # false for nan
         return ""

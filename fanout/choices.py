@@ -1,4 +1,4 @@
-"""The settings that have only so many values; by themselves, because ``--help`` needs them and nothing else of settings."""
+"""Allowed values of the settings with fixed choices. ``--help`` imports this module, but not settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command: argv and the process come in here, and the exit status goes out; the only place that does either."""
+"""Command line entry point: the only module that reads argv and the process state, and that returns an exit status."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ if TYPE_CHECKING:
     from fanout.views.out import Words
 
 HELP = ("-h", "--help", "help")
-HOLDS_A_RECORD = ("run", "attach")  # their status is the run's, and every line is on disk as well
+HOLDS_A_RECORD = ("run", "attach")  # they return the run's status; all output is on disk as well
 
 
 def entry() -> None:
     """Run the console script."""
     _open_standard_streams()
-    gc.set_threshold(50_000)  # imports make many objects and next to no garbage: to look for it slows every start
+    gc.set_threshold(50_000)  # imports create many objects and almost no garbage; collections slow every start
     status = main(sys.argv[1:])
-    gc.freeze()  # nor at its end: that would be a tenth of what a short command costs
+    gc.freeze()  # a collection at exit takes a tenth of the time of a short command
     sys.exit(status)
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run one command; return the exit status. A user's mistake is a sentence, never a traceback."""
+    """Run one command and return its exit status. A user's mistake prints one sentence, never a traceback."""
     from fanout.views.out import Words, silence
 
     err = Words(sys.stderr)
@@ -38,7 +38,7 @@ def main(argv: Sequence[str]) -> int:
         status = _run(argv, out, err)
         out.settle()
         if out.trouble and not status and argv[0] not in HOLDS_A_RECORD:
-            status = LauncherError.exit_code  # what was asked for is not there
+            status = LauncherError.exit_code  # the requested output is incomplete
     except FanoutError as error:
         hint = f"        try:  {error.hint}\n" if error.hint else ""
         err.write(f"fanout: {error}\n{hint}")
@@ -54,12 +54,12 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _tell_of_gaps(err: Words, why: str) -> None:
-    err.write(f"fanout: stdout: {why}: what is printed there has gaps\n")
+    err.write(f"fanout: stdout: {why}: the output has gaps\n")
     err.flush()
 
 
 def _run(argv: Sequence[str], out: Words, err: Words) -> int:
-    """Run the command. The overview is by far the commonest help: it waits for none of the rest to be loaded."""
+    """Run the command. The overview is the most common help, so it is printed before other modules are imported."""
     if not argv or argv[0] in HELP:
         from fanout.flags import overview
 
@@ -75,7 +75,7 @@ def _run(argv: Sequence[str], out: Words, err: Words) -> int:
 
 
 def _verb(request: Request, out: Words, err: Words) -> int:
-    """Import each command's module when it is asked for: --help and errors stay fast."""
+    """Build the process context and run the command. Import only that command's module: --help and errors stay fast."""
     import socket
     from typing import Any
 
@@ -83,7 +83,7 @@ def _verb(request: Request, out: Words, err: Words) -> int:
     from fanout.views.base import no_symbols
 
     err.ascii_only = no_symbols(os.environ)
-    stdout: Any = out  # they stand in for text streams
+    stdout: Any = out  # both have the methods of text streams
     stderr: Any = err
     cwd, cwd_exists = _cwd()
     edge = Edge(
@@ -132,7 +132,7 @@ def _verb(request: Request, out: Words, err: Words) -> int:
 
 
 def _of_runs(request: Request, edge: Edge) -> int:
-    """The verbs about runs that there are already."""
+    """Run a command that works on an existing run."""
     match request.verb:
         case "ps":
             from fanout.verbs.ps import ps
@@ -173,7 +173,7 @@ def _of_runs(request: Request, edge: Edge) -> int:
 
 
 def _columns() -> int:
-    """How wide the terminal is, as shutil would tell; but to import shutil for it would cost --help 8 ms."""
+    """Return the width of the terminal, as shutil does. The import of shutil would add 8 ms to --help."""
     told = os.environ.get("COLUMNS", "")
     if told.isdecimal() and len(told) < 5 and int(told):
         return int(told)
@@ -186,7 +186,7 @@ def _columns() -> int:
 def _cwd() -> tuple[str, bool]:
     """Return the working directory and whether it exists.
 
-    It has the name that the user knows it by: behind a link, $PWD is what is the same everywhere.
+    Prefer $PWD: below a symbolic link, it is the path that is the same on every host.
     """
     named = os.environ.get("PWD", "")
     try:
@@ -194,12 +194,12 @@ def _cwd() -> tuple[str, bool]:
         if named and os.path.isabs(named) and os.path.samefile(named, there):
             return named, True
         return there, True
-    except OSError:  # it was deleted, or a directory above it cannot be read
+    except OSError:  # the directory was deleted, or a parent is not readable
         return (named if os.path.isabs(named) else "/"), os.path.isdir(named)
 
 
 def _user() -> str:
-    """Return the user's name; in a container, the user id may have none."""
+    """Return the user's name. In a container, the user id may have no name."""
     import getpass
 
     try:
@@ -209,7 +209,7 @@ def _user() -> str:
 
 
 def _open_standard_streams() -> None:
-    """Open /dev/null for each standard stream that is closed: the next file to be opened would take its number."""
+    """Open /dev/null for each closed standard stream. Otherwise the next opened file would get its descriptor."""
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(number)

@@ -1,4 +1,4 @@
-"""Which variables hold a credential, by their name or by a password in their value. Pure."""
+"""Credentials: recognise a secret variable by its name, or by a password in its value. Pure."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ _LOGIN_IN_URL = re.compile(r"://[^/@\s]*:[^/@\s]*@")
 
 
 def is_secret(name: str, value: str = "") -> bool:
-    """Return whether the name, or a password in a URL, tells that the variable is a credential."""
+    """Return whether the variable is a credential, by its name or by a password in a URL."""
     return bool(_NAME.search(name) or _LOGIN_IN_URL.search(value))

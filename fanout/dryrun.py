@@ -1,7 +1,7 @@
-"""The plan as text: what a dry run prints, and what the record keeps. Pure.
+"""Launch plan as text: the output of a dry run, and the plan in the record. Pure.
 
-The record holds no value that the user gave by --env, --env-file or env.X= in the hostfile, whatever its name. A dry run
-prints these values, because its blocks are made to be pasted; it masks those that look like a credential.
+The record contains no value that the user gave by --env, --env-file or env.X= in the hostfile. A dry run prints these
+values, because the user pastes its blocks into a shell. It masks values that look like a credential.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from fanout.plan import Default, EnvValue, LaunchPlan, NodePlan
 
 
 def shown(plan: LaunchPlan, *, secrets: bool = False) -> str:
-    """One block a host, ready to be pasted into a shell there; secret values are masked unless ``secrets``."""
+    """Return one block per host, ready to paste into a shell there. Mask secret values unless ``secrets``."""
     return "\n\n".join(_block(node, secrets=secrets) for node in plan.nodes) + "\n"
 
 
@@ -28,7 +28,7 @@ def _block(node: NodePlan, *, secrets: bool) -> str:
     return "\n".join([*lines, shlex.join(node.argv)])
 
 
-_PLAIN = re.compile(r"[\w./:,@%+=-]*")  # means itself between double quotes, and in ${…:-here} too
+_PLAIN = re.compile(r"[\w./:,@%+=-]*")  # needs no quoting between double quotes, nor in ${…:-here}
 
 
 def _export(name: str, value: EnvValue) -> str:
@@ -48,7 +48,7 @@ def _export(name: str, value: EnvValue) -> str:
 
 
 def _directory(entry: str) -> str:
-    """A directory for between double quotes; what is not absolute is below the work directory."""
+    """Return a directory for use between double quotes. A relative path is below the work directory."""
     text = re.sub(r'([\\"$`])', r"\\\1", entry)
     if entry.startswith("/"):
         return text
@@ -56,7 +56,7 @@ def _directory(entry: str) -> str:
 
 
 def as_dict(plan: LaunchPlan) -> dict[str, object]:
-    """Return the plan for the record: what each host runs, with which exports; values of the user are masked."""
+    """Return the plan for the record: the command and the exports of each host. Mask the user's values."""
     return {
         "v": 1,
         "run": plan.run_id,

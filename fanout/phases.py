@@ -1,4 +1,4 @@
-"""Where one host stands in a run, and how that may change: one table."""
+"""Phases of one host in a run, and the table of their transitions."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from fanout.events import (
 
 
 class Phase(Enum):
-    """Where one host stands. The order is that of a good run."""
+    """Phase of one host. The order is that of a successful run."""
 
     WAITING = "waiting"  # no login has begun
     DIALLING = "connecting"
     LINKED = "connected"  # the agent answers; checks run in this phase
     PREPARED = "ready"  # locks taken, script found
     RUNNING = "running"
-    EXITED = "exited"  # train.sh ended, its tree is being looked at
-    GONE = "gone"  # nothing of the run is left there, or it is known what is
-    FORGOTTEN = "done"  # and the run's directory is removed
+    EXITED = "exited"  # train.sh exited; the keeper checks its process tree
+    GONE = "gone"  # the keeper reported which processes are left, mostly none
+    FORGOTTEN = "done"  # the run's directory on the host is deleted
     UNREACHED = "unreached"
     REFUSED = "refused"
-    LOST = "lost"  # given up; what happened there is unknown
+    LOST = "lost"  # the launcher gave the host up; its state is unknown
 
     @property
     def over(self) -> bool:
-        """Nothing more will come from this host."""
+        """Return whether no more event can arrive from this host."""
         return self in OVER
 
     @property
@@ -45,22 +45,22 @@ class Phase(Enum):
         return self in (Phase.UNREACHED, Phase.REFUSED)
 
 
-OVER = (Phase.FORGOTTEN, Phase.UNREACHED, Phase.REFUSED, Phase.LOST)  # asked at every event: no Enum is hashed for it
+OVER = (Phase.FORGOTTEN, Phase.UNREACHED, Phase.REFUSED, Phase.LOST)  # a tuple: to hash an Enum at every event is slow
 
 _W, _D, _L, _P, _R = Phase.WAITING, Phase.DIALLING, Phase.LINKED, Phase.PREPARED, Phase.RUNNING
 _X, _G = Phase.EXITED, Phase.GONE
 
-#: (phase, kind of event) -> phase. Events about the link, the clock and the bytes do not move a host.
+#: (phase, kind of event) -> phase. Events about the connection, the clock and log bytes do not change the phase.
 MOVES: Mapping[tuple[Phase, type[OnHost]], Phase] = {
     (_W, Dialling): _D,
     (_D, Dialling): _D,
     (_D, Linked): _L,
     (_D, Unreached): Phase.UNREACHED,
-    (_L, Unreached): Phase.UNREACHED,  # the link broke before anything was prepared, and did not come back
+    (_L, Unreached): Phase.UNREACHED,  # the connection broke before Prepared, and was not restored
     (_L, Prepared): _P,
     (_L, Refused): Phase.REFUSED,
-    (_L, Forgotten): Phase.FORGOTTEN,  # sent home before anything was prepared
-    (_P, Prepared): _P,  # said again after a reconnect, like every fact below
+    (_L, Forgotten): Phase.FORGOTTEN,  # dismissed before Prepared
+    (_P, Prepared): _P,  # sent again after a reconnect, like every fact below
     (_P, Refused): Phase.REFUSED,
     (_P, Started): _R,
     (_P, Exited): _X,  # execve itself failed
@@ -78,7 +78,7 @@ MOVES: Mapping[tuple[Phase, type[OnHost]], Phase] = {
     (_G, Gone): _G,
     (_G, Forgotten): Phase.FORGOTTEN,
     **{(phase, Lost): Phase.LOST for phase in (_W, _D, _L, _P, _R, _X)},
-    (_G, Lost): Phase.FORGOTTEN,  # how it ended is known; only the farewell did not come
-    # after a reconnect the link's own events meet every later phase
+    (_G, Lost): Phase.FORGOTTEN,  # the end is known; only the last acknowledgement is missing
+    # after a reconnect, events of the connection arrive in every later phase
     **{(phase, kind): phase for phase in (_L, _P, _R, _X, _G) for kind in (Dialling, Linked)},
 }

@@ -1,8 +1,8 @@
-"""Settings: every choice with its default, and where each was made.
+"""Settings: every option with its default, and the source of each value.
 
-Highest first: the command line, FANOUT_<NAME> in the environment, the nearest fanout.toml (or ``[tool.fanout]`` in
-pyproject.toml), ~/.config/fanout/config.toml, the defaults below. What is not ours to set (users, keys, jumps) stays in
-~/.ssh/config.
+Sources, highest priority first: the command line, FANOUT_<NAME> in the environment, the nearest fanout.toml (or
+``[tool.fanout]`` in pyproject.toml), ~/.config/fanout/config.toml, the defaults below. Users, keys and jump hosts stay
+in ~/.ssh/config.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from fanout.errors import UsageError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """The choices of a run. Times are in seconds."""
+    """Options of a run. Times are in seconds."""
 
     script: str = "train.sh"
     shell: str = "bash"
     chdir: str = ""  # "": the launcher's own working directory
     venv: str = ""
-    venv_sure: bool = False  # given by the user, so that its absence is an error and not a reason to go without
+    venv_sure: bool = False  # the user named the venv, so its absence on a host is an error
     venv_is_conda: bool = False
     setup: str = ""
     env: tuple[tuple[str, str], ...] = ()
@@ -56,29 +56,29 @@ class Settings:
     output: str = "auto"
     color: str = "auto"
     timestamps: bool = False
-    show: str = ""  # smart; all where grep is given
+    show: str = ""  # "": smart, or all if grep is given
     hide: str = ""
     grep: str = ""
     fold: str = "auto"  # similar in the live view, off in a pipe
     prefix: str | None = None
     metric: str = ""
     log_dir: str = ""
-    keep: str = ""  # bounds on recorded runs, or "all"; "": the default bounds, and none where log_dir is given
+    keep: str = ""  # bounds on recorded runs, or "all"; "": the default bounds, or none if log_dir is given
     rank_logs: str = "auto"
     stacks: str = "auto"
-    hang_timeout: str = ""  # seconds, or auto; "": nobody looks
+    hang_timeout: str = ""  # seconds, or auto; "": hang detection is off
     on_hang: str = "report"
     spool_limit: str = "4G"  # bytes of a run's log on each host's disk
-    signatures: str = ""  # a file of the user's own messages, for the diagnosis
+    signatures: str = ""  # a file with the user's own error signatures
 
 
-#: What only the command line may say: they describe one run, or are worked out.
+#: Only the command line may set these: they describe one run, or fanout computes them.
 _NOT_IN_FILES = frozenset({"env", "venv_sure", "venv_is_conda", "force"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:
-    """Settings and, by name, the place that each non-default value came from."""
+    """Settings and, by name, the source of each non-default value."""
 
     settings: Settings
     origins: Mapping[str, str]
@@ -87,7 +87,7 @@ class Loaded:
 def load(
     flags: Mapping[str, Any], environ: Mapping[str, str], files: Sequence[tuple[str, Mapping[str, Any]]]
 ) -> Loaded:
-    """``flags`` with None for "not given"; ``files`` are (path, table), nearest first. Raises UsageError."""
+    """Merge all sources. In ``flags``, None means not given; ``files`` are (path, table), nearest first. Raises UsageError."""
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
     known = {field.name: field.type for field in fields(Settings)}
@@ -95,7 +95,7 @@ def load(
         for key, raw in table.items():
             name = key.replace("-", "_")
             if name not in known or name in _NOT_IN_FILES:
-                raise UsageError(f"{path}: no setting is called {key!r}", hint=_nearest(name, known))
+                raise UsageError(f"{path}: unknown setting {key!r}", hint=_nearest(name, known))
             values[name], origins[name] = _checked(name, raw, f"{path}: {key}"), path
     for name in known:
         raw = environ.get(f"FANOUT_{name.upper()}")
@@ -112,11 +112,11 @@ def _nearest(name: str, known: Mapping[str, Any]) -> str:
     from difflib import get_close_matches
 
     near = get_close_matches(name, known, n=1)
-    return f"did you mean {near[0].replace('_', '-')}?" if near else "`fanout run --help` lists them"
+    return f"did you mean {near[0].replace('_', '-')}?" if near else "fanout run --help"
 
 
 def _kinds(name: str) -> tuple[type, ...]:
-    """The types that a setting may have, from the dataclass itself."""
+    """Return the types that a setting may have, from the dataclass itself."""
     hint = typing.get_type_hints(Settings)[name]
     options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     plain = (option for option in options if option is not type(None) and typing.get_origin(option) is None)
@@ -126,7 +126,7 @@ def _kinds(name: str) -> tuple[type, ...]:
 def _from_text(name: str, text: str) -> Any:
     kind = _kinds(name)[0]
     if kind is tuple:
-        with contextlib.suppress(ValueError):  # an open quote: the text itself is then no list
+        with contextlib.suppress(ValueError):  # the text has an open quote, so it is not a list
             return tuple(shlex.split(text))
         return text
     if kind is bool:
@@ -156,7 +156,7 @@ def _checked(name: str, value: Any, where: str) -> Any:
     if name == "spool_limit" and bytes_of(value) and not SPOOL_LEAST <= bytes_of(value) <= MOST_BYTES:
         raise UsageError(f"{where} must be a size from 32M to 1024T (or 0 for no limit), not {value[:40]!r}")
     if name in CHOICES and value not in CHOICES[name]:
-        raise UsageError(f"{where} is one of {', '.join(CHOICES[name])}; not {value!r}")
+        raise UsageError(f"{where} must be one of {', '.join(CHOICES[name])}, not {value!r}")
     if name in BOUNDS and isinstance(value, (int, float)):
         wrong_range = range_error(name, value)
         if wrong_range:
@@ -165,7 +165,7 @@ def _checked(name: str, value: Any, where: str) -> Any:
 
 
 def _check_patience(value: str, where: str) -> None:
-    """``auto``, ``off``, or seconds."""
+    """Accept ``auto``, ``off``, or a number of seconds. Raises UsageError."""
     if value in ("", "off", "auto"):
         return
     try:
@@ -173,7 +173,9 @@ def _check_patience(value: str, where: str) -> None:
     except ValueError:
         seconds = math.nan
     if range_error("hang_timeout", seconds):
-        raise UsageError(f"{where} is auto, off, or a number of seconds from 1 to {MOST_SECONDS}; not {value[:40]!r}")
+        raise UsageError(
+            f"{where} must be auto, off, or a number of seconds from 1 to {MOST_SECONDS}, not {value[:40]!r}"
+        )
 
 
 SPOOL_LEAST = 32 << 20
@@ -181,7 +183,7 @@ _SIZE = re.compile(r"(\d{1,15}(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?\Z", re.IGNORECASE)
 
 
 def bytes_of(text: str) -> int:
-    """``4G`` in bytes; -1 for what is no size. ``0`` is no limit, which is as much as fits."""
+    """Return ``4G`` in bytes (powers of 1024); -1 if the text is not a size. ``0`` means no limit."""
     found = _SIZE.match(text.strip())
     if found is None:
         return -1

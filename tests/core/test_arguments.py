@@ -67,7 +67,7 @@ def test_the_words_of_a_command_arrive_as_they_were_written(tail: list[str]) -> 
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("launch h.txt", "no command is called 'launch'"),
+        ("launch h.txt", "unknown command 'launch'"),
         ("run h.txt", "run: the following arguments are required: TASK"),
         ("run", "run: the following arguments are required: HOSTS, TASK"),
         ("run --nope h.txt task.py", "run: unrecognized arguments: --nope"),
@@ -130,7 +130,7 @@ def test_other_flags_behind_the_task_are_reported_in_one_line(verb: str) -> None
     assert request.task == ("task.py", "--master_port=1", "--lr", "2", "--user", "x", "--help")
     (note,) = request.notes
     assert note.startswith(
-        "note: --master_port, --user stand after task.py, which gets them; fanout's flags stand before"
+        "note: --master_port, --user stand after task.py, so task.py gets them; put fanout's flags before"
     )
 
 

@@ -55,7 +55,7 @@ RUN = "run --dry-run hosts.txt task.py cfg.yaml"
     ("line", "says"),
     [
         ("run --nope hosts.txt task.py", "run: unrecognized arguments: --nope"),
-        ("launch hosts.txt", "no command is called 'launch'"),
+        ("launch hosts.txt", "unknown command 'launch'"),
         ("run hosts.txt", "TASK"),
         ("run", "HOSTS"),
         ("run --dry-run missing.txt task.py", "missing.txt"),
@@ -93,8 +93,8 @@ def test_a_wrong_line_is_told_in_a_sentence(
         ("cfg.yaml", "a:\n\t- 1\n", "cfg.yaml:2:1: not valid YAML"),
         ("fanout.toml", "grace = 'soon'\n", "fanout.toml: grace must be a number of seconds, not 'soon'"),
         ("fanout.toml", "grace = \n", "fanout.toml: Invalid value (at line 1, column 9)"),
-        ("fanout.toml", "grase = 1\n", "fanout.toml: no setting is called 'grase'"),
-        ("pyproject.toml", "[tool.fanout]\nshell = 'fish'\n", "pyproject.toml: shell is one of bash, sh"),
+        ("fanout.toml", "grase = 1\n", "fanout.toml: unknown setting 'grase'"),
+        ("pyproject.toml", "[tool.fanout]\nshell = 'fish'\n", "pyproject.toml: shell must be one of bash, sh"),
     ],
 )
 def test_a_wrong_file_is_named_with_its_place(

@@ -59,7 +59,7 @@ def test_a_limit_that_cannot_be_raised_is_told_before_any_host_is_touched(tmp_pa
     count = needed(64, by_program=False)
     assert done.returncode == 125
     assert done.stderr.splitlines() == [
-        f"fanout: 64 hosts need up to {count} open files here, and this shell allows 64 (ulimit -Hn)",
-        f"        try:  sudo prlimit --pid $$ --nofile={count}:{count}   (this shell; for good: nofile in /etc/security/limits.conf)",
+        f"fanout: 64 hosts need up to {count} open files here, but this shell allows 64 (ulimit -Hn)",
+        f"        try:  sudo prlimit --pid $$ --nofile={count}:{count}   # this shell only; permanently: nofile in /etc/security/limits.conf",
     ]
     assert not (tmp_path / ".local").exists()
