@@ -1,1 +1,1 @@
-"""fanout measured side by side with its peers; never part of the tests. See README.md here."""
+"""Benchmarks: compare fanout with similar tools. They are not part of the tests. See README.md in this directory."""

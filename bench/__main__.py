@@ -1,4 +1,4 @@
-"""``python -m bench [NAME…]``: measure, and print Markdown tables. See README.md here."""
+"""``python -m bench [NAME…]``: run benchmarks and print Markdown tables. See README.md in this directory."""
 
 from __future__ import annotations
 
@@ -34,21 +34,23 @@ NO_LAB = {"help", "train"}
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(ALL)}; all but train unless given")
-    parser.add_argument("--repeat", type=int, help="how many times each contender has its turn")
     parser.add_argument(
-        "--peers", default="", metavar="VENV", help="a virtual environment with deepspeed and torchrunx"
+        "names", nargs="*", metavar="NAME", help=f"benchmarks to run: {', '.join(ALL)} (default: all but train)"
+    )
+    parser.add_argument("--repeat", type=int, help="number of runs of each contender")
+    parser.add_argument(
+        "--peers", default="", metavar="VENV", help="use DeepSpeed and torchrunx of this virtual environment"
     )
     options = parser.parse_args()
     names = options.names or [name for name in ALL if name != "train"]
     unknown = [name for name in names if name not in ALL]
     if unknown:
-        parser.error(f"no benchmark is called {unknown[0]}")
+        parser.error(f"unknown benchmark: {unknown[0]}")
     reason = why_not()
     if reason and not NO_LAB.issuperset(names):
-        print(f"the benchmarks need a lab: {reason}", file=sys.stderr)
+        print(f"the benchmarks need the lab: {reason}", file=sys.stderr)
         return 1
-    compileall.compile_dir(REPOSITORY / "fanout", quiet=1)  # as installed; in the lab nobody may write there
+    compileall.compile_dir(REPOSITORY / "fanout", quiet=1)  # the lab's users cannot write there
     print(setting(), flush=True)
     for name in names:
         given: dict[str, Any] = {"repeat": options.repeat} if options.repeat else {}
@@ -59,7 +61,7 @@ def main() -> int:
 
 
 def setting() -> str:
-    """The machine and the versions, without which no figure means anything."""
+    """Return a line with the machine and the versions of all programs; every result depends on them."""
     libraries = ", ".join(f"{name} {metadata.version(name)}" for name in ("paramiko", "fabric", "cryptography"))
     programs = ", ".join(filter(None, (_version(*argv) for argv in _PROGRAMS)))
     return (

@@ -1,7 +1,7 @@
-"""``fanout check`` on many hosts: how long once connected, and what it costs the launcher and the hosts, apart.
+"""Benchmark of ``fanout check`` on many hosts: time after connecting, and CPU of the launcher and of the hosts.
 
-All hosts are names of one machine, which has to do the work of them all: where the processors are few, the wall time is
-that of the hosts' CPU divided among them, and only the launcher's own CPU is what a launcher of real hosts would need.
+All hosts are names of one machine, which does the work of all of them. With few processors, the wall time depends on the
+CPU time of the hosts. Only the CPU time of the launcher is the same as with real hosts.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checked:
-    """One check: seconds once connected and in all, and CPU of the launcher, of the hosts, of their mere logins."""
+    """Result of one check: seconds after connecting and in total; CPU seconds of launcher, hosts and their logins."""
 
     connected: float
     wall: float
@@ -37,11 +37,11 @@ def measure(repeat: int = 3) -> Table:
     rows = [_row(count, repeat) for count in HOSTS]
     return Table(
         title="`fanout check` of names behind one sshd",
-        columns=("hosts", "once connected, s", "in all, s", "launcher's CPU", "hosts' CPU", "of it, to log in"),
+        columns=("hosts", "after connecting, s", "total, s", "launcher CPU, s", "hosts' CPU, s", "of that, logins, s"),
         rows=tuple(rows),
         notes=(
-            f"Median (minimum) of {repeat} runs. {os.cpu_count()} processors play the launcher and all hosts.",
-            "To log in: what the hosts need for `fanout exec HOSTS -- true`.",
+            f"Median (minimum) of {repeat} runs. The launcher and all hosts share {os.cpu_count()} processors.",
+            "Logins: the CPU time of the hosts for `fanout exec HOSTS -- true`.",
         ),
     )
 
@@ -60,7 +60,7 @@ def _row(count: int, repeat: int) -> tuple[str, ...]:
 
 
 def _checked(lab: Lab) -> Checked:
-    """One check, with a bare command before it on the same hosts."""
+    """Run one check, after a plain command on the same hosts."""
     start, (host,) = on(lab), lab.hosts
     before = _spent(host)
     clocked(fanout("exec", "exec", "../hosts.txt", "--", "true"), start, 0)
@@ -76,13 +76,13 @@ def _checked(lab: Lab) -> Checked:
 
 
 def _seconds(told: Path) -> float:
-    """What the check itself says it took once all hosts were connected."""
+    """Return the duration that the check reports, measured after all hosts were connected."""
     return float(json.loads(told.read_text(encoding="utf-8"))["seconds"])
 
 
 def _spent(host: Node) -> float:
-    """CPU seconds of all that lives on a machine, and of all that they have waited for; once everybody has logged out."""
-    ns.until(lambda: not host.processes(), 30, "everybody to log out")
+    """Wait until all sessions have ended; return the CPU seconds of all processes and their reaped children."""
+    ns.until(lambda: not host.processes(), 30, "all sessions to end")
     total = 0
     for process in ns.inhabitants({ns.namespace(host.pid, "pid")}):
         fields = Path(f"/proc/{process.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()

@@ -1,7 +1,7 @@
-"""Programs clocked side by side: who takes part, one clocked run, many interleaved ones, and the table of them.
+"""Measurement: contenders, one timed run, interleaved runs, and the table of results.
 
-Machines are noisy, so all contenders take turns within one run and every figure is a median with the minimum beside it.
-CPU time is that of the program and of all its children that it waited for: what it costs the launching machine.
+Machines are noisy, so the contenders take turns, and each result is a median and a minimum.
+CPU time is that of the program and of the children that it reaped: the cost on the launching machine.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[1]
 LIMIT_SECONDS = 180.0
 
-#: Tells that it has started, in a line like no other, so that no view shows it together with another host's.
+#: Print a unique line, so that no view folds it with the line of another host.
 TRAIN_SH = 'echo "bench-line-$$-$RANDOM$RANDOM$RANDOM"\n'
 _LINE = re.compile(rb"bench-line-\d+-\d+")
 
 
 class Unfit(Exception):
-    """A contender did not do what it was asked to; the text says what happened instead."""
+    """Failure of a contender; the text describes what happened."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contender:
-    """One program of a comparison. ``absent`` says why it cannot take part; ``to`` is a file for its output.
+    """Program of a comparison. ``absent`` is the reason why it cannot take part; ``to`` is a file for its output.
 
-    ``screen``: its output goes to a terminal of 120 columns that takes whatever it writes.
+    With ``screen``, its output goes to a terminal of 120 columns that never blocks.
     """
 
     name: str
     argv: tuple[str, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)
-    shows: str = ""  # what its output must hold
+    shows: str = ""  # text that its output must contain
     to: str = ""
     screen: bool = False
     absent: str = ""
@@ -48,7 +48,7 @@ class Contender:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """One run: seconds to the end, to the last host's first line (0 where nobody looked), and of CPU."""
+    """Result of one run in seconds: to the end, to the last host's first line (0: not measured), and CPU time."""
 
     wall: float
     first: float
@@ -59,7 +59,7 @@ Start = Callable[[Contender], "subprocess.Popen[bytes]"]
 
 
 def clocked(contender: Contender, start: Start, lines: int) -> Sample:
-    """Run it once. Raises Unfit unless it ends well and shows ``lines`` different lines of TRAIN_SH."""
+    """Run a contender once. Raises Unfit unless it exits 0 and prints ``lines`` different lines of TRAIN_SH."""
     began = time.monotonic()
     child = start(contender)
     guard = threading.Timer(LIMIT_SECONDS, child.kill)
@@ -77,15 +77,15 @@ def clocked(contender: Contender, start: Start, lines: int) -> Sample:
         raise Unfit(f"it {how}; its last line: {last[0][:200]}")
     if lines and not first:
         raise Unfit(
-            f"only {len(set(_LINE.findall(output)))} of {lines} hosts were heard; its last line: {last[0][:200]}"
+            f"only {len(set(_LINE.findall(output)))} of {lines} hosts printed a line; its last line: {last[0][:200]}"
         )
     if contender.shows.encode() not in output:
-        raise Unfit(f"it did not show {contender.shows!r}; its last line: {last[0][:200]}")
+        raise Unfit(f"it did not print {contender.shows!r}; its last line: {last[0][:200]}")
     return Sample(wall=wall, first=first - began if first else 0.0, cpu=usage.ru_utime + usage.ru_stime)
 
 
 def _read(child: subprocess.Popen[bytes], lines: int) -> tuple[bytes, float]:
-    """All output, and the moment at which ``lines`` different lines had been seen."""
+    """Return all output, and the time at which ``lines`` different lines had arrived (0.0: never)."""
     if child.stdout is None:
         return b"", 0.0
     output, first = bytearray(), 0.0
@@ -98,7 +98,7 @@ def _read(child: subprocess.Popen[bytes], lines: int) -> tuple[bytes, float]:
 
 
 def read_some(descriptor: int) -> bytes:
-    """What has come; nothing at the end, also where that is the end of a terminal."""
+    """Read available bytes; return b"" at the end, also at the end of a terminal (EIO)."""
     try:
         return os.read(descriptor, 1 << 16)
     except OSError as error:
@@ -111,7 +111,7 @@ Results = dict[str, "list[Sample] | str"]
 
 
 def interleaved(contenders: Sequence[Contender], start: Start, *, lines: int = 0, repeat: int = 5) -> Results:
-    """Everybody in turn, ``repeat`` times; instead of samples, a text for who is absent or does not do the work."""
+    """Run all contenders in turn, ``repeat`` times; an absent or failed contender gets its reason instead of samples."""
     results: Results = {contender.name: contender.absent or [] for contender in contenders}
     for _ in range(repeat):
         for contender in contenders:
@@ -127,7 +127,7 @@ def interleaved(contenders: Sequence[Contender], start: Start, *, lines: int = 0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """The medians of one comparison, ready to be shown."""
+    """Table of the medians of one comparison."""
 
     title: str
     columns: tuple[str, ...]
@@ -146,7 +146,7 @@ def _row(cells: Sequence[str]) -> str:
 
 
 def table(title: str, results: Results, *, base: str, notes: Sequence[str] = ()) -> Table:
-    """Everybody's times, and how many times those of ``base`` they are; a line below for each that is missing."""
+    """Return the table of all times and their ratios to ``base``; a note names each missing contender."""
     present = {name: samples for name, samples in results.items() if not isinstance(samples, str)}
     absent = [f"Left out: {name}: {why}" for name, why in results.items() if isinstance(why, str)]
     if base not in present:

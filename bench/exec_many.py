@@ -1,4 +1,4 @@
-"""One command on 64 hosts: what ``fanout exec`` takes, beside pdsh and clush, which start one ssh process a host."""
+"""Benchmark of one command on 64 hosts: ``fanout exec``, pdsh and clush (these start one ssh process per host)."""
 
 from __future__ import annotations
 

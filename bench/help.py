@@ -1,4 +1,4 @@
-"""How long ``fanout --help`` takes, beside an interpreter that does nothing: the price of its imports."""
+"""Benchmark of ``fanout --help`` against an empty Python program: the cost of its imports."""
 
 from __future__ import annotations
 

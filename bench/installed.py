@@ -1,4 +1,4 @@
-"""fanout as a user has it: in an environment of its own, without the hooks of an editable installation."""
+"""Installed fanout: a virtual environment without the import hooks of an editable installation."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from pathlib import Path
 
 from bench.common import REPOSITORY
 
-#: What installers write for an entry point.
+#: The script that installers write for an entry point.
 _SCRIPT = "import sys\nfrom fanout.cli import entry\nsys.exit(entry())\n"
 
 
 @functools.cache
 def environment() -> Path:
-    """The directory of a virtual environment that holds this checkout, and what it needs, as installed wheels would.
+    """Create a virtual environment with this checkout and its dependencies, as after an installation of wheels.
 
-    An editable installation costs every start some 10 ms, modules that nobody has compiled much more. It is removed
-    when the benchmarks are over.
+    An editable installation adds about 10 ms to every start; uncompiled modules add much more. The directory is deleted
+    at exit.
     """
     compileall.compile_dir(REPOSITORY / "fanout", quiet=1)
     place = Path(tempfile.mkdtemp(prefix="fanout-bench-"))
     atexit.register(shutil.rmtree, place, ignore_errors=True)
-    place.chmod(0o755)  # the machines' users run it
+    place.chmod(0o755)  # the users of the lab's machines run it
     venv.create(place, with_pip=False)
     for packages in place.glob("lib/python*/site-packages"):
         (packages / "fanout.pth").write_text("\n".join([str(REPOSITORY), *site.getsitepackages()]) + "\n")
@@ -36,5 +36,5 @@ def environment() -> Path:
 
 
 def command() -> tuple[str, ...]:
-    """What starts ``fanout`` of that environment."""
+    """Return the command that starts ``fanout`` of that environment."""
     return (str(environment() / "bin" / "python"), str(environment() / "bin" / "fanout"))

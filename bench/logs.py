@@ -1,4 +1,4 @@
-"""Many hosts that speak at once, with the live view on: at full speed beside ssh and pdsh, and at a steady 10,000 lines/s."""
+"""Benchmark of log output from many hosts with the live view: at full speed beside ssh and pdsh, and at 10,000 lines/s."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.lab.lab import Lab
 from tests.lab.specs import USER
 
 HOSTS = 16
-MEGABYTES = 64  # of each host: so many that starting and ending are a small part of the time
+MEGABYTES = 64  # per host: enough that start and end are a small part of the time
 LINE = "step 1234 | loss 2.3456 | grad norm 0.789 | lr 3.0e-4 | 12345 tokens/s"
 FLOOD = f"head -c {MEGABYTES}MB <(yes '{LINE}')\n"
 PIECE_MEGABYTES = 8
@@ -24,7 +24,7 @@ VARIED = f"for turn in $(seq {MEGABYTES // PIECE_MEGABYTES}); do cat lines; done
 
 LINES_A_SECOND = 10_000
 SECONDS = 60
-#: Every fiftieth of a second a few lines, each with the moment at which it was written.
+#: Print a few lines every 20 ms, each with its time.
 PACED = f"""\
 exec python3 -u -c '
 import os, sys, time
@@ -40,17 +40,17 @@ _SKIPPED = re.compile(rb"(\d+) lines not shown")
 
 
 def measure(repeat: int = 1) -> Table:
-    """The same line over and over."""
+    """Measure a flood of equal lines."""
     return _flood("the same line", FLOOD, repeat)
 
 
 def varied(repeat: int = 1) -> Table:
-    """Lines in which every figure is another, as those of a training are: they deflate to a quarter, at a price."""
-    return _flood("lines that differ in their figures", VARIED, repeat)
+    """Measure lines with different numbers, as in a training log: they compress to a quarter, at a CPU cost."""
+    return _flood("lines with different numbers", VARIED, repeat)
 
 
 def _lines() -> str:
-    """A few megabytes of them, the same every time."""
+    """Return a few megabytes of such lines, the same in every run."""
     dice, said, size = random.Random(3), list[str](), 0
     while size < PIECE_MEGABYTES * 10**6:
         loss, norm, rate = dice.uniform(2, 3), dice.random(), dice.uniform(1e-5, 3e-4)
@@ -61,7 +61,7 @@ def _lines() -> str:
 
 
 def _flood(what: str, script: str, repeat: int) -> Table:
-    """Everything to files: fanout's through the live view, the peers' by redirection."""
+    """Write all output to files: fanout while it shows the live view, the peers by redirection."""
     with machines([many(HOSTS)], script=script) as lab, tempfile.TemporaryDirectory() as place:
         for node in lab.nodes:
             node.write_file(f"{PROJECT}/lines", _lines() if script == VARIED else "", user=USER)
@@ -86,17 +86,19 @@ def _flood(what: str, script: str, repeat: int) -> Table:
 def _rate(samples: list[Sample], total: int) -> str:
     wall = min(sample.wall for sample in samples)
     cpu = statistics.median(sample.cpu for sample in samples)
-    return f"{total / wall:.0f} MB/s together at best, start and end included; {cpu / total * 1000:.1f} s of CPU a GB."
+    return (
+        f"{total / wall:.0f} MB/s in total at best, including start and end; {cpu / total * 1000:.1f} s of CPU per GB."
+    )
 
 
 def _kept(lab: Lab) -> int:
-    """Bytes in the log files of the latest run."""
+    """Return the number of bytes in the log files of the latest run."""
     listing = "cd ~/.local/state/fanout/runs && cat $(ls | tail -1)/logs/*.log | wc -c"
     return int(lab.launcher.run(["sh", "-c", listing], user=USER, check=True).stdout)
 
 
 def paced(repeat: int = 1) -> Table:
-    """CPU, how late a line is on the screen, how many were skipped there, and that none is missing on disk."""
+    """Measure CPU, the delay of lines on the screen, skipped lines, and lines missing on disk."""
     results: Results = {}
     with machines([many(HOSTS)], script=PACED) as lab:
         rows = []
@@ -130,13 +132,13 @@ def paced(repeat: int = 1) -> Table:
                     str(lost),
                 )
             )
-    columns = ("", "CPU, of one core", "to the screen, ms: median", "p99", "lines skipped there", "lost on disk")
+    columns = ("", "CPU, of one core", "delay to screen, ms: median", "p99", "lines skipped there", "lost on disk")
     title = f"{LINES_A_SECOND:,} lines/s from {HOSTS} hosts for {SECONDS} s, live view on"
     return Table(title=title, columns=columns, rows=tuple(rows))
 
 
 def _watched(lab: Lab, argv: tuple[str, ...]) -> tuple[Sample, list[float], int]:
-    """One run in a terminal: its cost, the age of every line when it was written there, and lines said to be skipped."""
+    """Run once in a terminal; return its cost, the age of every line when it was written, and the skipped lines."""
     began = time.monotonic()
     child = on(lab)(fanout("fanout run", *argv, screen=True))
     guard = threading.Timer(LIMIT_SECONDS + 2 * SECONDS, child.kill)

@@ -1,4 +1,4 @@
-"""Where the benchmarks take place: machines of the lab, a project on all of them, and the programs to be found there."""
+"""Benchmark set-up: machines of the lab, a project on each of them, and the contenders."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.lab.specs import USER, Bind, HostSpec
 
 PROJECT = f"/home/{USER}/project"
 
-#: One machine plays many: each name gets a state directory and an identity of its own, by the address dialled.
+#: One machine stands for many hosts: each destination address gets its own state directory and host id.
 MANY_IN_ONE = """\
 set -- $SSH_CONNECTION
 export FANOUT_HOST_ID="bench $3" FANOUT_STATE="/var/tmp/bench-$3"
@@ -30,7 +30,7 @@ mkdir -p -m 700 "$FANOUT_STATE"
 
 @contextmanager
 def machines(hosts: int | Sequence[HostSpec], *, binds: Sequence[Bind] = (), script: str = TRAIN_SH) -> Iterator[Lab]:
-    """A lab whose machines all have the project: a train.sh that is ``script``, and a task that is empty."""
+    """Start a lab whose machines all have a project with ``script`` as train.sh and an empty task."""
     with Lab(hosts, binds=(*binds, Bind(source=str(environment()))), launcher_mb=4096) as lab:
         for node in lab.nodes:
             node.write_file(f"{PROJECT}/train.sh", script, user=USER)
@@ -40,14 +40,14 @@ def machines(hosts: int | Sequence[HostSpec], *, binds: Sequence[Bind] = (), scr
 
 
 def many(names: int) -> HostSpec:
-    """One machine and one sshd that answer to ``names`` names."""
+    """Return one machine with one sshd that has ``names`` host names."""
     aliases = tuple(f"h{number}" for number in range(2, names + 1))
     dotfiles = {".bashrc": MANY_IN_ONE}
     return HostSpec(name="h1", aliases=aliases, sshd=("MaxStartups 1000",), dotfiles=dotfiles, tmp_mb=4096)
 
 
 def on(lab: Lab) -> Start:
-    """Contenders start on the launcher, as a user who may log in everywhere, in the project."""
+    """Return a function that starts contenders on the launcher, in the project, as a user who can log in to all hosts."""
 
     def start(contender: Contender) -> subprocess.Popen[bytes]:
         variables = {"OMP_NUM_THREADS": "1", **contender.env}
@@ -91,17 +91,17 @@ def _on_screen(lab: Lab, contender: Contender, variables: Mapping[str, str]) -> 
 
 
 def fanout(name: str, *argv: str, shows: str = "", to: str = "", screen: bool = False) -> Contender:
-    """fanout as it is in this checkout."""
+    """Return fanout of this checkout as a contender."""
     return Contender(name=name, argv=(*command(), *argv), shows=shows, to=to, screen=screen)
 
 
 def peer(name: str, *argv: str, shows: str = "", to: str = "") -> Contender:
-    """A program of this machine, or the reason why it is not in the comparison."""
+    """Return a program of this machine as a contender, or the reason for its absence."""
     if shutil.which(argv[0]) is None:
         return Contender(name=name, absent=f"{argv[0]} is not installed")
     return Contender(name=name, argv=argv, shows=shows, to=to)
 
 
 def venv_bind(venv: str) -> tuple[Bind, ...]:
-    """Makes another virtual environment visible on the machines, whose /tmp and /home are their own."""
+    """Return the mount that makes another virtual environment visible on the machines."""
     return (Bind(source=os.path.abspath(venv)),) if venv and venv != sys.prefix else ()

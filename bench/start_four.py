@@ -1,4 +1,4 @@
-"""A run on four real machines, from the command to the last host's first line, beside every launcher that is here."""
+"""Benchmark of a run on four machines, from the command to the last host's first line, beside all installed launchers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.lab.lab import Lab
 from tests.lab.specs import USER
 
 HOSTS = 4
-#: Its workers' own stdout is passed on, that of their children is not.
+#: torchrunx forwards the stdout of its workers, but not that of their children.
 _TORCHRUNX = """\
 import subprocess, torchrunx
 def task():
@@ -23,13 +23,13 @@ if __name__ == "__main__":
 
 
 def measure(repeat: int = 5, peers: str = "") -> Table:
-    """``peers``: a virtual environment that holds DeepSpeed and torchrunx."""
+    """Measure all launchers. ``peers`` is a virtual environment with DeepSpeed and torchrunx."""
     with machines(HOSTS, binds=venv_bind(peers)) as lab:
         script = f"cd {PROJECT} && bash train.sh"
         contenders = [
             fanout("fanout run --skip-check", "run", "--skip-check", "../hosts.txt", "task.py"),
             fanout("fanout run", "run", "../hosts.txt", "task.py"),
-            peer("pdsh, the bare script", "pdsh", "-R", "ssh", "-w", ",".join(lab.names), script),
+            peer("pdsh, the plain script", "pdsh", "-R", "ssh", "-w", ",".join(lab.names), script),
             _mpirun(lab),
             _deepspeed(peers),
             _torchrunx(lab, peers),
@@ -45,7 +45,7 @@ def _mpirun(lab: Lab) -> Contender:
 
 
 def _in_venv(venv: str, program: str, name: str) -> str:
-    """Why a peer that lives in a virtual environment is not here, or ""."""
+    """Return why a peer of a virtual environment is absent, or ""."""
     where = os.path.join(venv, "bin", program)
     return "" if venv and shutil.which(where) else f"{name} is not installed (see --peers)"
 
@@ -58,7 +58,7 @@ def _deepspeed(venv: str) -> Contender:
 
 
 def _torchrunx(lab: Lab, venv: str) -> Contender:
-    """torchrunx has no command: a program calls it, and its task is a function."""
+    """Return torchrunx as a contender; it has no command, so a program calls it with a function as the task."""
     site = f"{venv}/lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages/torchrunx"
     absent = "" if venv and os.path.isdir(site) else "torchrunx is not installed (see --peers)"
     lab.launcher.write_file(f"{PROJECT}/torchrunx_bench.py", _TORCHRUNX.format(names=lab.names), user=USER)

@@ -1,4 +1,4 @@
-"""A run on 64 hosts, from the command to the last host's first line, beside pdsh with the bare script."""
+"""Benchmark of a run on 64 hosts, from the command to the last host's first line, beside pdsh with the plain script."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def measure(repeat: int = 3) -> Table:
         script = f"cd {PROJECT} && bash train.sh"
         contenders = [
             fanout("fanout run --skip-check", "run", "--skip-check", "../hosts.txt", "task.py"),
-            peer("pdsh, the bare script", "pdsh", "-R", "ssh", "-f", str(HOSTS), "-w", ",".join(lab.names), script),
+            peer("pdsh, the plain script", "pdsh", "-R", "ssh", "-f", str(HOSTS), "-w", ",".join(lab.names), script),
         ]
         results = interleaved(contenders, on(lab), lines=HOSTS, repeat=repeat)
     title = f"A train.sh that only prints, on {HOSTS} hosts behind one sshd"

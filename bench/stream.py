@@ -1,4 +1,4 @@
-"""A flood from one host: 200 MB of lines through ``fanout run``, which also keeps them, beside ssh into a file."""
+"""Benchmark of 200 MB of lines from one host: ``fanout run``, which also stores them, beside ssh into a file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def measure(repeat: int = 3) -> Table:
         ]
         results = interleaved(contenders, on(lab), repeat=repeat)
     rates = [
-        f"{name}: {MEGABYTES / min(sample.wall for sample in samples):.0f} MB/s at best, start and end included."
+        f"{name}: {MEGABYTES / min(sample.wall for sample in samples):.0f} MB/s at best, including start and end."
         for name, samples in results.items()
         if not isinstance(samples, str)
     ]

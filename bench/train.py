@@ -1,7 +1,7 @@
-"""Tokens a second and MFU of the training task, one kernel option after the other: for whoever has a GPU.
+"""Benchmark of the training task on a GPU: tokens per second and MFU for each kernel option.
 
-Every row adds to, or differs from, the one before it; all train the same batches, so that their losses must agree. On a
-machine without a GPU the tiny configuration shows that everything works, and figures that say nothing about a GPU.
+Each row changes one option of the row before it. All rows train on the same batches, so their losses must agree. Without
+a GPU, the tiny configuration only tests that everything works; its results do not apply to a GPU.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from bench.common import REPOSITORY, Table
 _TASK = "tasks/train_llada2_bd.py"
 _MID, _TINY = "configs/sft/llada2_mid_bd_sft.yaml", "configs/sft/llada2_mini_bd_sft.yaml"
 _LIMIT_SECONDS = 1800.0
-_WINDOW = 10  # steps between two lines; the first window holds the compiler's work, and is not shown
+_WINDOW = 10  # steps between two lines; the first window includes compilation and is not shown
 
 
 def _options(
@@ -47,7 +47,7 @@ _VARIANTS = {
 
 
 def measure(repeat: int = 3) -> Table:
-    """``repeat`` windows of ten steps after the first one; a row is its fastest window."""
+    """Measure ``repeat`` windows of ten steps after the first one; a row shows its fastest window."""
     import torch
 
     gpu = torch.cuda.is_available()
@@ -72,7 +72,7 @@ def measure(repeat: int = 3) -> Table:
 
 
 def _run(words: Sequence[str]) -> str:
-    """Trains by train.sh, on all GPUs of this machine; why that did not work, or nothing."""
+    """Train with train.sh on all GPUs of this machine; return the error, or ""."""
     path = f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}"
     try:
         done = subprocess.run(
@@ -87,12 +87,12 @@ def _run(words: Sequence[str]) -> str:
     except subprocess.TimeoutExpired:
         return f"it took over {_LIMIT_SECONDS / 60:.0f} minutes"
     said = (done.stdout + done.stderr).splitlines()
-    errors = [line for line in said if "error: " in line.lower()] or said[-1:] or ["it said nothing"]
+    errors = [line for line in said if "error: " in line.lower()] or said[-1:] or ["it printed nothing"]
     return errors[0] if done.returncode else ""
 
 
 def _windows(output: Path) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl about training, without those of the first window."""
+    """Return the training lines of metrics.jsonl, without those of the first window."""
     rows = [json.loads(line) for line in (output / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     return [row for row in rows if "speed" in row and row["step"] > _WINDOW]
 

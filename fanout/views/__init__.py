@@ -1,1 +1,1 @@
-"""How a run looks: every view is a subscriber of events and decides nothing about the run."""
+"""Views: display and record a run. Each view subscribes to events and makes no decision about the run."""

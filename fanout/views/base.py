@@ -1,6 +1,6 @@
-"""What all views share: the heading of a run, the shape of a view, and the one decision how to show.
+"""Views: the interface of a view, the heading of a run, and the choice of view and colours.
 
-Nothing here reads the environment or asks a terminal: the caller hands both in, so that the decision is a table.
+The caller passes the environment and the facts about the terminal, so this module is pure.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from fanout.state import RunState
 from fanout.views.sanitise import clean
 
 Mode = Literal["live", "plain", "json"]
-Viewing = Literal["run", "attach", "replay"]  # what Ctrl-C does depends on it
+Viewing = Literal["run", "attach", "replay"]  # it decides the action of Ctrl-C
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heading:
-    """What is known of a run before it begins; ``ranks`` is host -> (node rank, processes or None)."""
+    """Facts about a run before it starts. ``ranks`` maps host -> (node rank, number of processes or None)."""
 
     run_id: str
     title: str
@@ -30,10 +30,10 @@ class Heading:
 
 
 class View(Protocol):
-    """A subscriber: called after every event with the state that already includes it, from one thread.
+    """View of a run: a subscriber that one thread calls after every event, with the state after the event.
 
-    ``broken`` turns True when nobody reads the output any more (``fanout run … | head``): the caller should end the
-    run in order. ``note`` says a sentence of the caller's in the view's own way.
+    ``broken`` is True once the reader of the output has exited (``fanout run … | head``): the caller then stops the
+    run. ``note`` prints a message of the caller.
     """
 
     @property
@@ -48,7 +48,7 @@ class View(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """How to show: which view, whether in colour, and whether symbols beyond ASCII can be shown."""
+    """Choice of the view, of colour, and of symbols beyond ASCII."""
 
     mode: Mode
     colour: bool
@@ -63,9 +63,10 @@ def choose(
     output: str = "auto",
     color: str = "auto",
 ) -> Look:
-    """How to show on a stdout that is (or is not) a terminal, with this environment and these two flags.
+    """Choose the view, colour and symbols from the environment, the flags and the kind of stdout.
 
-    Colour and cursor movement are decided apart: FORCE_COLOR colours a pipe, but never makes it a terminal.
+    Colour is independent of the view: FORCE_COLOR colours a pipe, but does not select the live view for it.
+    Raises UsageError for an unknown value, or if ``output`` is "live" and stdout is not a capable terminal.
     """
     return Look(
         mode=_mode(environ, isatty=isatty, output=output),
@@ -79,7 +80,7 @@ def _is_utf8(encoding: str | None) -> bool:
 
 
 def no_symbols(environ: Mapping[str, str]) -> bool:
-    """Did the user say that ASCII is all there is? Python takes C for UTF-8; who says nothing, in a container, means that."""
+    """Return whether the locale is C or POSIX, which means ASCII. Without a locale, as in a container, it is UTF-8."""
     said = next((value for name in ("LC_ALL", "LC_CTYPE", "LANG") if (value := environ.get(name, ""))), "")
     return said in ("C", "POSIX")
 
@@ -93,8 +94,8 @@ def _mode(environ: Mapping[str, str], *, isatty: bool, output: str) -> Mode:
     if output == "live":
         if not isatty or dumb:
             raise UsageError(
-                "--output live needs a terminal that can move its cursor, and stdout is none",
-                hint="leave --output out, or use --output plain",
+                "--output live needs a terminal with cursor control, and stdout is not one",
+                hint="omit --output, or use --output plain",
             )
         return "live"
     if output != "auto":
@@ -116,7 +117,7 @@ def _colour(environ: Mapping[str, str], *, isatty: bool, color: str) -> bool:
 
 
 def label(host: str, stream: str) -> str:
-    """Who says a line: ``gpu01``, for a rank's streams ``gpu01:5``, for any other stream ``gpu01:name``."""
+    """Return the label of a stream: ``gpu01``, ``gpu01:5`` for a rank, ``gpu01:name`` for any other stream."""
     if not stream:
         return host
     name = clean(stream, colour=False)

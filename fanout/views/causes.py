@@ -1,4 +1,4 @@
-"""One sentence for what many hosts say: a cause is the same whoever's pid stands in it. Pure."""
+"""Equal messages: merge messages of many hosts that differ only in the pid at the end. Pure."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ MANY = 4
 
 
 def cause(text: str) -> tuple[str, str]:
-    """The sentence without the pid at its end, and the pid ("" where there is none)."""
+    """Return the message without the pid at its end, and the pid ("" if there is none)."""
     found = _PID.search(text)
     return (text[: found.start()], found[1]) if found else (text, "")
 
 
 def whole(text: str, pids: Sequence[str]) -> str:
-    """The sentence with the pids of all hosts that said it, in their order."""
+    """Return the message with the pids of all hosts that sent it, in the order of ``pids``."""
     known = [pid for pid in pids if pid]
     if not known:
         return text

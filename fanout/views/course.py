@@ -1,6 +1,6 @@
-"""The course of a run in figures: when each host and each stream did what, its readings, the load of the machines. Bounded.
+"""Timeline of a run for the HTML page: times of each host and stream, metrics, and host load, in bounded memory.
 
-Times are seconds since the run began.
+Times are in seconds since the start of the run.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from fanout.events import (
 from fanout.views import metrics
 
 POINTS = 400  # of one curve
-STEPS = 60  # of one stream, on its bar
+STEPS = 60  # step marks on the bar of one stream
 READINGS_A_SECOND = 10.0
 _ONCE: Mapping[type[OnHost], str] = {
     Dialling: "dialled", Linked: "linked", Prepared: "prepared", Started: "started", Exited: "exited", Gone: "gone",
@@ -43,7 +43,7 @@ _ONCE: Mapping[type[OnHost], str] = {
 
 
 class Curve:
-    """Points in order of time; when there are too many, every other one goes, and so on."""
+    """Points in order of time. When there are too many, every second point is dropped."""
 
     __slots__ = ("_count", "_every", "_most", "_newest", "points")
 
@@ -62,14 +62,14 @@ class Curve:
             self._every *= 2
 
     def whole(self) -> list[tuple[float, float]]:
-        """The points, the newest in any case."""
+        """Return the points, always including the newest."""
         rest = self._newest is not None and self.points[-1] != self._newest
         return self.points + ([self._newest] if rest and self._newest else [])
 
 
 @dataclass(slots=True)
 class HostCourse:
-    """When one host did what first (``times``), and when its link was down."""
+    """Timeline of one host: the first time of each event (``times``), and the times without a connection (``down``)."""
 
     name: str
     times: dict[str, float] = field(default_factory=dict)
@@ -79,7 +79,7 @@ class HostCourse:
 
 @dataclass(slots=True)
 class StreamCourse:
-    """One stream: its first and last bytes, how much it said, and its readings."""
+    """Timeline of one stream: the times of its first and last bytes, its amount of output, and its metrics."""
 
     host: int
     name: str
@@ -96,7 +96,7 @@ class StreamCourse:
     others: dict[str, Curve] = field(default_factory=dict)
 
     def read(self, text: str, at: float, metric: re.Pattern[str] | None = None) -> None:
-        """Take in the figures of a line; of a flood, only some lines are looked at."""
+        """Add the metrics of a line; in a flood, only some lines are parsed."""
         if at - self.read_at < 1 / READINGS_A_SECOND:
             return
         reading = metrics.read(text, metric)
@@ -114,7 +114,7 @@ class StreamCourse:
 
 
 class Course:
-    """A fold over the events of a run."""
+    """Timeline of a run, built from its events."""
 
     def __init__(self, hosts: tuple[str, ...], began_at: float) -> None:
         self._began = began_at
@@ -125,11 +125,11 @@ class Course:
         self.now = 0.0
 
     def since(self, at: float) -> float:
-        """A moment of the launcher's clock as seconds of the run."""
+        """Convert a time of the launcher's clock to seconds since the start of the run."""
         return round(max(0.0, at - self._began), 3)
 
     def stream(self, host: str, stream: int, name: str | None = None) -> int:
-        """The number of a stream in ``streams``."""
+        """Return the index of a stream in ``streams``; add the stream if it is new."""
         key = (host, stream)
         if key not in self._streams:
             self._streams[key] = len(self.streams)
@@ -176,14 +176,14 @@ def _up(host: HostCourse, at: float) -> None:
         host.down[-1].append(at)
 
 
-#: What is drawn of a host's load, and in what.
+#: The curves of a host's load, and their units.
 UNITS: Mapping[str, str] = {
     "GPU": "%", "GPU memory": "%", "GPU temperature": "°C", "GPU power": "W", "CPU": "%", "memory": "%",
 }  # fmt: skip
 
 
 def figures(load: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    """What a host says of its load, in the names of UNITS: of its GPUs the mean, the hottest, the power of all."""
+    """Yield the values of a load report by the names of UNITS: for GPUs the mean, the hottest, and the total power."""
     cpu, memory, gpus = load.get("cpu"), load.get("memory"), load.get("gpus")
     if _is_number(cpu):
         yield "CPU", float(cpu)

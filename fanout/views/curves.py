@@ -1,5 +1,5 @@
-"""The figures of all ranks as curves that a person can look at: ranks that say the same are one curve, and of many that
-differ a few are drawn before a band from the least to the greatest. Pure.
+"""Curves of the metrics of all ranks: equal ranks share a curve; many different ranks give a few curves and a band
+from minimum to maximum. Pure.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from typing import Any
 
 from fanout.views.course import Curve, StreamCourse
 
-DRAWN = 8  # curves of a kind: the first rank's, and those of a few others
-BAND = 120  # moments of a band
+DRAWN = 8  # curves per metric: that of the first rank, and those of a few others
+BAND = 120  # points in time of a band
 UNITS = {"speed": "tokens/s"}
-_FIRST = ("loss", "speed", "step")  # before what a pattern of the user's names
+_FIRST = ("loss", "speed", "step")  # before the groups of the user's pattern
 
 
 def curves(streams: Sequence[StreamCourse], label: Callable[[tuple[int, ...]], str]) -> list[dict[str, Any]]:
-    """A value for each kind of figure that any stream tells; ``label`` names who says it, by their numbers."""
+    """Return one JSON value per metric of any stream; ``label`` returns the label for stream numbers."""
     found = []
     for name, told in _kinds(streams):
         groups = sorted(_folded(told), key=lambda who: min((rank_of(streams[number].name), number) for number in who))
@@ -28,13 +28,13 @@ def curves(streams: Sequence[StreamCourse], label: Callable[[tuple[int, ...]], s
 
 
 def rank_of(name: str) -> int:
-    """The global rank in a stream's name; streams that are no rank's come last."""
+    """Return the global rank in the name of a stream; other streams get a large number, so that they sort last."""
     words = name.split()
     return int(words[1]) if len(words) > 1 and words[0] == "rank" and words[1].isdecimal() else 1 << 30
 
 
 def _kinds(streams: Sequence[StreamCourse]) -> Iterator[tuple[str, dict[int, Curve]]]:
-    """(name of a figure, stream -> its curve), of those with more than one point."""
+    """Yield (name of a metric, stream -> its curve), for curves with more than one point."""
     others = dict.fromkeys(name for stream in streams for name in stream.others)
     for name in (*_FIRST, *others):
         told = {number: curve for number, stream in enumerate(streams) if (curve := _of(stream, name)) is not None}
@@ -49,7 +49,7 @@ def _of(stream: StreamCourse, name: str) -> Curve | None:
 
 
 def _folded(told: Mapping[int, Curve]) -> list[tuple[int, ...]]:
-    """Streams with the same values, in the order of their numbers; one that is a line behind is still the same."""
+    """Group streams with equal values, in the order of their numbers; a stream that is one line behind is still equal."""
     groups: dict[tuple[float, ...], list[int]] = {}
     shortest = min(len(curve.points) for curve in told.values())
     for number, curve in told.items():
@@ -58,7 +58,7 @@ def _folded(told: Mapping[int, Curve]) -> list[tuple[int, ...]]:
 
 
 def _band(lines: Sequence[Sequence[tuple[float, float]]]) -> list[tuple[float, float, float, float]]:
-    """(when, least, middle, greatest) over all lines, at no more than BAND moments."""
+    """Return (time, minimum, median, maximum) over all lines, at no more than BAND points in time."""
     end = max(line[-1][0] for line in lines)
     slots: dict[int, list[float]] = {}
     for line in lines:

@@ -1,4 +1,4 @@
-"""What the keys of the live view do, and the row that shows them."""
+"""Key bindings of the live view: run the action of each key, and build the row that lists them."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from fanout.views.flow import Flow
 from fanout.views.wishes import FOLDS, ranks_or_word
 
 HELP = (
-    "f      fold lines of many ranks: off, exact, similar (numbers differ)",
-    "a      all ranks; again: rank 0, and warnings and errors of all",
-    "0-9    only that rank       r  only these: type 0,8-15 and Enter",
-    "e      the last error again, whole",
-    "p      post-mortem: what is known so far of why it fails",
-    "q      quiet: no log lines but errors; q again shows them",
-    "Ctrl-Z suspends fanout, not the run; the lease goes on",
+    "f      fold equal lines: off, exact, similar (numbers may differ)",
+    "a      show all ranks; again: rank 0, and warnings and errors of all",
+    "0-9    show only this rank  r  show some ranks: type 0,8-15, Enter",
+    "e      print the last error again in full",
+    "p      post-mortem: print the diagnosis so far",
+    "q      quiet: show only errors; again: show the log",
+    "Ctrl-Z suspend fanout, not the run; the lease keeps running",
 )
 CTRL_C_HELP = {
-    "run": "Ctrl-C stop the run on all hosts; again: kill",
-    "attach": "Ctrl-C leave, as d does; the run goes on (fanout stop ends it)",
+    "run": "Ctrl-C stop the run on all hosts; again: kill it",
+    "attach": "Ctrl-C leave; the run continues (`fanout stop` stops it)",
     "replay": "Ctrl-C quit the replay",
 }
-DETACH_HELP = "d      detach: fanout leaves, the run goes on"
+DETACH_HELP = "d      detach: fanout exits, the run continues"
 _ENTER, _ESCAPE, _ERASE = ("\r", "\n"), "\x1b", ("\x7f", "\b")
 
 
 class Desk:
-    """Keys in, changes of the flow out. ``note`` says a sentence; ``detach`` is None where a run cannot be left."""
+    """Key bindings that change the log pipeline. ``note`` prints a message; ``detach`` is None if detach is impossible."""
 
     def __init__(
         self,
@@ -43,24 +43,24 @@ class Desk:
         self.viewing = viewing
         self._flow, self._note, self._last_error = flow, note, last_error
         self._so_far, self._detach = so_far, detach
-        self._typed: str | None = None  # ranks that are being typed
+        self._typed: str | None = None  # the ranks typed so far, after the key r
         self.quiet = False
 
     @property
     def hint(self) -> str:
-        """The row of keys; at most 79 columns."""
+        """Return the row of keys; it has at most 79 columns."""
         if self._typed is not None:
-            return f"ranks to show, such as 0,8-15: {self._typed}_   (Enter; Esc: as before)"
+            return f"ranks to show, such as 0,8-15: {self._typed}_   (Enter; Esc: cancel)"
         other = "smart" if self._flow.chooser.show == "all" else "all"
         ranks, leave = ("r ranks", "  d detach") if self._detach is not None else ("0-9 r ranks", "")
         loud = "loud" if self.quiet else "quiet"
         ctrl_c = {"run": "stop", "attach": "leave", "replay": "quit"}[self.viewing]
         if self.viewing == "attach":
-            leave = ""  # Ctrl-C leaves as well
+            leave = ""  # Ctrl-C detaches too
         return f"? help  ^C {ctrl_c}{leave}  a {other}  {ranks}  f fold  e error  p why  q {loud}"
 
     def press(self, key: str) -> None:
-        """One key; those that mean nothing are passed over."""
+        """Run the action of one key; ignore unknown keys."""
         if self._typed is not None:
             self._type(key)
         elif key.isdecimal() and key.isascii():
@@ -94,9 +94,9 @@ class Desk:
         planned = self._flow.chooser.planned
         if planned is not None and not isinstance(wanted, str) and min(wanted) >= planned:
             there = f"ranks 0-{planned - 1}" if planned > 1 else "rank 0 only"
-            self._note(f"{what}, but this run has {there} (a: all, and back)")
+            self._note(f"{what}, but this run has {there} (a: show all ranks)")
         else:
-            self._note(f"{what} (a: all, and back)" if ranks.isdecimal() else what)
+            self._note(f"{what} (a: show all ranks)" if ranks.isdecimal() else what)
 
     def help(self) -> None:
         leave = (DETACH_HELP,) if self._detach is not None and self.viewing == "run" else ()
@@ -125,7 +125,7 @@ class Desk:
             self._last_error()
 
     def post_mortem(self) -> None:
-        for line in self._so_far() if self._so_far is not None else ("nothing is known",):
+        for line in self._so_far() if self._so_far is not None else ("no diagnosis is available",):
             self._note(line)
 
     def hush(self) -> None:

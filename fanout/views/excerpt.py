@@ -1,6 +1,6 @@
-"""A log of any length as an excerpt of bounded size: how it began, how it ended, what stood out, each speaker's last words.
+"""Log excerpt of bounded size: the start, the end, warnings and errors, and the last lines of each stream.
 
-Equal lines of many speakers within a third of a second are one entry. What is left out is counted where it was.
+Equal lines of many streams within 0.3 s give one entry. A ``Gap`` counts the lines that are left out at its place.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from fanout.views.streams import Say
 HEAD, TAIL, NOTABLE, EACH = 1000, 8000, 1500, 8
 LONGEST = 2000  # characters of one line
 WINDOW_SECONDS = 0.3
-FANOUT = -1  # the speaker of fanout's own words
+FANOUT = -1  # the stream number of fanout's status messages
 
 
 @dataclass(slots=True, eq=False)
 class Entry:
-    """One line, and who said it: numbers of speakers, in the order in which they said it."""
+    """Line of an excerpt, and the numbers of the streams that printed it, in order of time."""
 
     number: int
     at: float
@@ -33,16 +33,16 @@ class Entry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gap:
-    """So many lines are not in the excerpt."""
+    """Number of lines that are not in the excerpt at this place."""
 
     lines: int
 
 
 class Excerpt:
-    """Give it every line with ``add``; ``entries`` is what is kept, in order."""
+    """Collector of the excerpt: call ``add`` with every line; ``entries`` returns the kept lines in order."""
 
     def __init__(self, *, head: int = HEAD, tail: int = TAIL, notable: int = NOTABLE, each: int = EACH) -> None:
-        self.lines = 0  # said in all, by whomever
+        self.lines = 0  # the number of all lines, of all streams
         self._count = 0
         self._head_size, self._notable_size, self._each_size = head, notable, each
         self._head: list[Entry] = []
@@ -51,21 +51,21 @@ class Excerpt:
         self._notable_last: deque[Entry] = deque(maxlen=notable)
         self._each: dict[int, deque[Entry]] = {}
         self._open: dict[str, Entry] = {}
-        self._last: dict[int, int] = {}  # number of the entry that a speaker said last: it joins none before
+        self._last: dict[int, int] = {}  # stream -> number of its last entry: a later line never joins an earlier entry
 
     def add(self, speaker: int, say: Say, at: float) -> str:
-        """A line; its level."""
+        """Add a line and return its level."""
         text = clean(say.text, colour=False)
         more = say.more + max(0, len(text) - LONGEST)
         text = text[:LONGEST] + (f"…(+{more} B)" if more else "")
         return self._put(speaker, text, level_of(text), at, join=say.kind == "line").level
 
     def remark(self, text: str, level: str, at: float) -> None:
-        """A sentence of fanout's own."""
+        """Add a status message of fanout."""
         self._put(FANOUT, text, level if level in ("warning", "error") else "", at, join=False)
 
     def entries(self) -> Iterator[Entry | Gap]:
-        """What is kept, with a Gap wherever something is not."""
+        """Yield the kept lines in order, with a Gap wherever lines are missing."""
         kept = {entry.number: entry for entry in self._kept()}
         before = 0
         for number in sorted(kept):
@@ -94,7 +94,7 @@ class Excerpt:
         return entry
 
     def _remember(self, entry: Entry) -> None:
-        """What others may join; it is cleared of the old once it has grown."""
+        """Let equal lines of other streams join this entry; forget old entries when there are too many."""
         self._open[entry.text] = entry
         if len(self._open) > 4096:
             self._open = {text: one for text, one in self._open.items() if entry.at - one.at <= WINDOW_SECONDS}

@@ -1,12 +1,12 @@
-"""Names of hosts and streams as names of files, the same for who writes a run's record and who reads it. Pure."""
+"""File names: map hosts and streams to log file names, in the same way for the writer and the reader. Pure."""
 
 from __future__ import annotations
 
 
 class FileNames:
-    """Names of hosts and streams as names of files: unique also where the disk knows no upper and lower case.
+    """File names of the streams of a run, unique also on a case-insensitive disk.
 
-    A host decides its name nowhere: what is not plain in it is written as ``%2F``, and it never begins with a dot.
+    A host cannot choose a harmful name: special characters are written as ``%2F``, and no name begins with a dot.
     """
 
     def __init__(self, hosts: tuple[str, ...]) -> None:
@@ -16,13 +16,13 @@ class FileNames:
             self._names[host, 0] = self._free(safe(host))
 
     def of(self, host: str, stream: int) -> str:
-        """The file of a stream, relative to the run's directory."""
+        """Return the file of a stream, relative to the run directory."""
         if (host, stream) not in self._names:
             self.name(host, stream, "" if stream == 0 else f"stream {stream}")
         return f"logs/{self._names[host, stream]}.log"
 
     def name(self, host: str, stream: int, name: str) -> None:
-        """Give a stream its name; the first name that it gets stays."""
+        """Set the name of a stream; later calls for the same stream have no effect."""
         if (host, stream) not in self._names:
             self._names[host, stream] = self._free(f"{safe(host)}.{safe(name)}" if name else safe(host))
 
@@ -36,7 +36,7 @@ class FileNames:
 
 
 def safe(name: str) -> str:
-    """A name as part of a file name: ``rank 5`` -> ``rank-5``, ``../x`` -> ``%2E.%2Fx``."""
+    """Encode a name as part of a file name: ``rank 5`` -> ``rank-5``, ``../x`` -> ``%2E.%2Fx``."""
     plain = "".join(char if _is_plain(char) else _percent(char) for char in name.replace(" ", "-"))
     if plain.startswith("."):
         plain = "%2E" + plain[1:]

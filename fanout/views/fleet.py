@@ -1,6 +1,6 @@
-"""How each host differs from the fleet, worst first: link lost, dead, holds a hang up, silent, slow, hot. Pure.
+"""Outlier hosts, worst first: link lost, dead, blocking in a hang, silent, slow, hot. Pure.
 
-One host that is slow holds all others up, and looks no different from them in its own log: only the comparison shows.
+One slow host slows all others, and its own log looks like theirs: only a comparison with the median finds it.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from fanout.views.narrate import was_stopped
 from fanout.views.units import age
 
 SILENT_SECONDS = 30.0
-SLOW_SHARE = 0.6  # of the fleet's load
+SLOW_SHARE = 0.6  # of the median load
 HOT_DEGREES = 85.0
-HOTTER_DEGREES = 12.0  # than the fleet
+HOTTER_DEGREES = 12.0  # above the median
 
 
 class Oddity(IntEnum):
-    """In which way a host differs; the smaller, the worse."""
+    """Kind of difference; a smaller value is worse."""
 
     LINK_LOST = 1
     DEAD = 2
@@ -35,7 +35,7 @@ class Oddity(IntEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Odd:
-    """A host that differs, and how, in words."""
+    """An outlier host and its difference in words."""
 
     host: str
     what: Oddity
@@ -44,7 +44,7 @@ class Odd:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fleet:
-    """The middle of what the running hosts say; None where too few say anything."""
+    """Medians over the running hosts; None if fewer than two hosts report a value."""
 
     busy: float | None
     step: float | None
@@ -53,7 +53,7 @@ class Fleet:
 
 
 def middle(state: RunState, loads: Mapping[str, Load], readings: Mapping[str, Reading]) -> Fleet:
-    """The fleet's medians over the hosts that run."""
+    """Return the medians over the running hosts."""
     running = [host for host in state.all if host.phase is Phase.RUNNING]
     names = [host.name for host in running]
     return Fleet(
@@ -71,9 +71,9 @@ def odd_hosts(
     paces: Mapping[str, str] | None = None,
     hung: Mapping[str, str] | None = None,
 ) -> list[Odd]:
-    """Return the hosts that differ, worst first, in the order of the hostfile within a kind.
+    """Return the outlier hosts, worst first; within a kind, in hostfile order.
 
-    ``paces``: whose steps are slow; ``hung``: what the hosts do that hold a hang up.
+    ``paces``: host -> how slow its steps are. ``hung``: host -> where its rank is while the others wait.
     """
     fleet, paces, hung = middle(state, loads, readings), paces or {}, hung or {}
     looked = [
@@ -88,7 +88,7 @@ def odd_hosts(
 def oddity(
     host: HostState, state: RunState, fleet: Fleet, load: Load | None, reading: Reading | None, *, pace: str = ""
 ) -> Odd | None:
-    """How this host differs, if it does; of several ways the worst."""
+    """Return the worst difference of this host from the medians, or None."""
     if host.link_lost_at is not None and not host.phase.over:
         return Odd(host=host.name, what=Oddity.LINK_LOST)
     left = host.gone is not None and bool(host.gone.left)
@@ -99,9 +99,9 @@ def oddity(
     if host.last_output_at is not None and fleet.quiet is not None:
         quiet = state.now - host.last_output_at
         if quiet > max(SILENT_SECONDS, 3 * fleet.quiet):
-            return Odd(host=host.name, what=Oddity.SILENT, words=f"silent {age(quiet)}, the fleet {age(fleet.quiet)}")
+            return Odd(host=host.name, what=Oddity.SILENT, words=f"silent {age(quiet)}, median {age(fleet.quiet)}")
     if pace:
-        its = "its steps come" if pace.endswith("late") else "its steps take"
+        its = "its steps are" if pace.endswith("late") else "its steps take"
         slow = f"steps of {pace}" if pace.startswith("rank") else f"{its} {pace}"
     else:
         slow = _slow(fleet, load, reading)
@@ -110,19 +110,19 @@ def oddity(
     temp = load.temp if load is not None else None
     if temp is None or fleet.temp is None or temp < max(HOT_DEGREES, fleet.temp + HOTTER_DEGREES):
         return None
-    return Odd(host=host.name, what=Oddity.HOT, words=f"{temp:.0f} degrees, the fleet {fleet.temp:.0f}")
+    return Odd(host=host.name, what=Oddity.HOT, words=f"{temp:.0f} degrees, median {fleet.temp:.0f}")
 
 
 def _slow(fleet: Fleet, load: Load | None, reading: Reading | None) -> str:
-    """A GPU that idles, a load below the others', steps behind them; "" where it keeps up."""
+    """Return the idle GPUs, a load far below the median, or a step behind it; "" if the host is not slow."""
     if load is not None and load.idle_gpus:
         return f"GPU {','.join(map(str, load.idle_gpus))} idle"
     busy = load.busy if load is not None else None
     if busy is not None and fleet.busy is not None and fleet.busy >= 50 and busy < fleet.busy * SLOW_SHARE:
-        return f"load {busy:.0f}%, the fleet {fleet.busy:.0f}%"
+        return f"load {busy:.0f}%, median {fleet.busy:.0f}%"
     step = reading.step if reading is not None else None
     if step is not None and fleet.step is not None and fleet.step - step > max(2.0, 0.02 * fleet.step):
-        return f"step {step}, the fleet {fleet.step:.0f}"
+        return f"step {step}, median {fleet.step:.0f}"
     return ""
 
 

@@ -1,6 +1,6 @@
-"""The way of a line from its stream to the screen, the same in every view for people: judged, counted, chosen, folded.
+"""Log pipeline of the live and the plain view: classify, count, filter and fold log lines.
 
-A view gives every event to ``take`` and writes what comes back. What is not shown is counted; all of it is on disk.
+A view calls ``take`` with every event and prints the result. Hidden lines are counted; the log files keep every line.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from fanout.views.wishes import Chooser, Wishes
 
 
 class Flow:
-    """``fold`` is how lines are folded where the wishes do not say; ``bars`` whether bars are lines too."""
+    """Log pipeline. ``fold`` is the default folding; with ``bars``, progress bars give lines too."""
 
     def __init__(self, heading: Heading, wishes: Wishes, *, fold: str, bars: bool = True) -> None:
         self.streams = Streams(heading.hosts, blocks=True)
@@ -30,15 +30,15 @@ class Flow:
         self._bars = bars
 
     def take(self, event: Event) -> list[Say]:
-        """What there is to show after this event."""
+        """Return the lines to show after this event."""
         return self._through(self.streams.take(event), event.at)
 
     def settle(self, now: float) -> list[Say]:
-        """Fanout is about to say something itself: what waits only for others that say the same comes first."""
+        """Return the lines that wait to be folded, so that they precede a status message."""
         return self._chosen(self._levels.finish(), now) + self.folding.finish()
 
     def finish(self, now: float) -> list[Say]:
-        """The run is over: everything that is left."""
+        """Return all remaining lines at the end of the run."""
         return self._through(self.streams.finish(), now) + self.settle(now)
 
     def _through(self, says: list[Say], now: float) -> list[Say]:
@@ -60,7 +60,7 @@ class Flow:
 
     def _count(self, say: Say) -> None:
         if say.text[:1] in " \t":
-            return  # belongs to the line before it, as Python's own warnings have it
+            return  # an indented line belongs to the line before it, as in Python's warnings
         counts = self.errors if say.level == "error" else self.warnings
         counts[say.host] = counts.get(say.host, 0) + 1
         if say.level == "error":
@@ -68,14 +68,14 @@ class Flow:
 
 
 def left_out(hidden: int, log_dir: str | None) -> str:
-    """What is said at the end of lines that were not chosen; "" where there were none."""
+    """Return the final message about hidden lines; "" if no line was hidden."""
     if not hidden:
         return ""
-    where = f"all of them are in {log_dir}" if log_dir else "none of them is kept"
+    where = f"all of them are in {log_dir}" if log_dir else "they are not saved"
     return f"{hidden:,} line{'s' if hidden != 1 else ''} of the log not shown (--show all shows every rank); {where}"
 
 
 def too_slow(missed: int, log_dir: str | None) -> str:
-    """What is said to a reader who took nothing for a while."""
-    where = f"all of them are in {log_dir}" if log_dir else "none of them is kept"
-    return f"{missed:,} line{'s' if missed != 1 else ''} left out: nobody read this output for a while; {where}"
+    """Return the message about lines that were dropped because the reader of the output was blocked."""
+    where = f"all of them are in {log_dir}" if log_dir else "they are not saved"
+    return f"{missed:,} line{'s' if missed != 1 else ''} dropped: the reader of this output was blocked; {where}"

@@ -1,4 +1,4 @@
-"""The view of ``fanout exec``: hosts that said the same are shown once, together, when all have ended.
+"""Grouped output, the view of ``fanout exec``: show equal output of several hosts once, when all have ended.
 
 ---------------
 gpu[01-03,05]
@@ -25,13 +25,13 @@ from fanout.views.narrate import Narrator, how_it_ended
 from fanout.views.out import Out
 from fanout.views.sanitise import clean, clean_lines, harmless
 
-KEEP_BYTES = 4 * 1024 * 1024  # of each host; more is cut and said
+KEEP_BYTES = 4 * 1024 * 1024  # of each host; the view reports the number of cut bytes
 _RULE = "-" * 15
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Said:
-    """What one host said, and how it ended ("" for well)."""
+    """Output of one host, and how its command ended ("" for exit 0)."""
 
     host: str
     lines: tuple[str, ...]
@@ -40,7 +40,7 @@ class Said:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
-    """Hosts that said the same and ended the same way."""
+    """Hosts with equal output and an equal end."""
 
     hosts: tuple[str, ...]
     lines: tuple[str, ...]
@@ -48,7 +48,7 @@ class Group:
 
 
 def grouped(said: Iterable[Said]) -> list[Group]:
-    """Equal hosts together, in order of the first host of each group."""
+    """Group hosts with equal results, in the order of the first host of each group."""
     groups: dict[tuple[tuple[str, ...], str], list[str]] = {}
     for one in said:
         groups.setdefault((one.lines, one.end), []).append(one.host)
@@ -56,7 +56,7 @@ def grouped(said: Iterable[Said]) -> list[Group]:
 
 
 def shown(group: Group) -> str:
-    """A group as it is printed: its hosts between two rules, then its lines."""
+    """Format a group: its hosts between two rules, then its lines."""
     title = fold(group.hosts) + (f" ({len(group.hosts)})" if len(group.hosts) > 1 else "")
     title += f"  {group.end}" if group.end else ""
     lines = group.lines or ("(no output)",)
@@ -64,7 +64,7 @@ def shown(group: Group) -> str:
 
 
 class Folded:
-    """Collects until ``close``; troubles with hosts are told at once on stderr."""
+    """Grouped output. It collects until ``close``; connection errors go to stderr at once."""
 
     def __init__(self, heading: Heading, *, stdout: TextIO, stderr: TextIO, colour: bool = False) -> None:
         self._hosts = heading.hosts
@@ -102,7 +102,7 @@ class Folded:
             self._out.write(harmless(shown(group)))
 
     def _said(self, host: str, state: RunState) -> Said:
-        assembler = Lines(limit=KEEP_BYTES)  # nothing else keeps what the command said
+        assembler = Lines(limit=KEEP_BYTES)  # the only copy of the command's output
         taken = [*assembler.feed(bytes(self._bytes[host])), *assembler.finish()]
         lines = [clean(line.text, colour=self._colour) + (f"…(+{line.more} B)" if line.more else "") for line in taken]
         if self._cut.get(host):

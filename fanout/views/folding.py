@@ -1,8 +1,8 @@
-"""Lines of many speakers that say the same as one: ``gpu[01-64]:*  | NCCL version 2.28.3  ×512``.
+"""Line folding: show equal lines of many streams once, as ``gpu[01-64]:*  | NCCL version 2.28.3  ×512``.
 
-A line waits a third of a second for others that say the same; the order of every speaker's own lines is kept. With
-one speaker nothing waits. Nothing is lost: unfolded, every speaker has every line that it said. ``similar`` also folds
-lines that differ in their numbers only, and tells between which the numbers lie: ``took N s  ≈×32 (35.1–41.8)``.
+A line waits 0.3 s for equal lines of other streams; the order within each stream is kept. With a single stream, no line
+waits. No line is lost: unfolding gives every stream all its lines. ``similar`` also folds lines that differ only in
+their numbers, and shows the range of the numbers: ``took N s  ≈×32 (35.1–41.8)``.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from fanout.hosts import fold
 from fanout.views.streams import Say, apart
 
 WINDOW_SECONDS = 0.3
-CROWD = 500  # different lines that wait: in such a flood nobody reads, and looking for twins is most of its cost
+CROWD = 500  # waiting lines; beyond that folding stops, because in a flood the search for equal lines costs the most
 _NUMBER = re.compile(r"0x[0-9a-fA-F]+|\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
-_ANY = "\ud800"  # for a number: no text that was decoded holds one
+_ANY = "\ud800"  # stands for a number; decoded text never contains it
 
 
 @dataclass(slots=True)
@@ -32,9 +32,9 @@ class _Waiting:
 
 
 class Folding:
-    """``parts`` is host -> names of its streams so far (it grows): a host whose streams all speak is ``host:*``.
+    """Folding of lines. ``parts`` maps host -> names of its streams so far; if all of them printed a line, it is ``host:*``.
 
-    ``how`` is off, exact or similar, and may be changed at any time.
+    ``how`` is off, exact or similar, and may change at any time.
     """
 
     def __init__(
@@ -49,13 +49,13 @@ class Folding:
         self._hosts, self._parts = hosts, parts
         self._window = window
         self._queue: deque[_Waiting] = deque()
-        self._open: dict[str, list[_Waiting]] = {}  # by what they say, in order of number
+        self._open: dict[str, list[_Waiting]] = {}  # by text, in order of number
         self._count = 0
-        self._shown = 0  # number of the last line that was given out
-        self._last: dict[tuple[str, int], int] = {}  # number of the line that a speaker said last: it joins none before
+        self._shown = 0  # number of the last line that was returned
+        self._last: dict[tuple[str, int], int] = {}  # stream -> its last line: a later line joins no earlier one
 
     def take(self, says: Iterable[Say], now: float) -> list[Say]:
-        """What can be shown now, after these lines."""
+        """Add lines and return those that can be shown now."""
         alone = self.how == "off" or (len(self._hosts) < 2 and not self._parts)
         if alone and not self._queue:
             return list(says)
@@ -71,7 +71,7 @@ class Folding:
         return out
 
     def finish(self) -> list[Say]:
-        """All that waits."""
+        """Return all waiting lines."""
         return self.take((), float("inf"))
 
     def _add(self, say: Say, now: float) -> None:
@@ -118,7 +118,7 @@ def _number(waiting: _Waiting) -> int:
 
 
 def merged(texts: Sequence[str]) -> tuple[str, tuple[str, ...]]:
-    """Texts that differ in numbers only as one: an N for every number that differs, and from where to where it goes."""
+    """Merge texts that differ only in numbers: return one text with N for these numbers, and their ranges."""
     if len(set(texts)) == 1:
         return texts[0], ()
     columns = list(zip(*(_NUMBER.findall(text) for text in texts), strict=True))
@@ -137,7 +137,7 @@ def _range(column: Sequence[str]) -> str:
 
 
 def together(speakers: Iterable[tuple[str, str]], parts: Mapping[str, set[str]]) -> str:
-    """Hosts and streams in one label: ``gpu[01-02]:*,gpu03:[0,5]``."""
+    """Return one label for many hosts and streams: ``gpu[01-02]:*,gpu03:[0,5]``."""
     by_host: dict[str, dict[str, None]] = {}
     for host, name in speakers:
         by_host.setdefault(host, {})[name] = None
@@ -150,7 +150,7 @@ def together(speakers: Iterable[tuple[str, str]], parts: Mapping[str, set[str]])
 
 
 def brief(label: str, width: int) -> str:
-    """A label of many speakers in about so many columns: ``gpu[01-04,07,…]``; the line's end says how many."""
+    """Shorten a label to about ``width`` columns: ``gpu[01-04,07,…]``; the end of the line shows the count."""
     if len(label) <= width or "," not in label[:width]:
         return label
     kept = label[: label.rindex(",", 0, width)]

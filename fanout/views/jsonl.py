@@ -1,6 +1,6 @@
-"""The view for programs (``--json``): every event as one JSON object a line on stdout; described in docs/events.md.
+"""JSON view (``--json``): write every event as one JSON object per line on stdout. See docs/events.md.
 
-It is what ``events.jsonl`` holds, but with the log itself as lines of text instead of places in files.
+The objects are those of ``events.jsonl``, but log output comes as lines of text instead of places in files.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from fanout.views.outlet import Outlet
 from fanout.views.record import VERSION, dumps, encode, end_record, run_record, verdict_record
 from fanout.views.streams import Say, Streams
 
-LIMIT = 64 * 1024  # a program can take longer lines than a screen
+LIMIT = 64 * 1024  # bytes per line: a program can use longer lines than a screen
 
 
 class JsonLines:
-    """Call ``begin`` before the first event and ``finish`` after the last; ``waits`` as in Plain."""
+    """JSON view. Call ``begin`` before the first event and ``finish`` after the last; ``waits`` is as in Plain."""
 
     def __init__(self, heading: Heading, *, stdout: TextIO, waits: bool = True) -> None:
         self._heading = heading
@@ -36,7 +36,7 @@ class JsonLines:
         return self._out.broken
 
     def begin(self, at: float, **facts: Any) -> None:
-        """The first object: what runs where, and the caller's own facts (argv, version, …)."""
+        """Write the first object, the facts about the run; ``facts`` adds more keys (argv, version, …)."""
         self._now = at
         self._write(run_record(self._heading, at) | facts)
 
@@ -55,7 +55,7 @@ class JsonLines:
         self._write({"v": VERSION, "t": self._now, "type": "note", "text": text})
 
     def finish(self, outcome: RunOutcome, text: str = "", verdict: Mapping[str, Any] | None = None) -> None:
-        """The last objects: the verdict, if there is one, and the outcome. ``text`` is for people and left out."""
+        """Write the last objects: the verdict, if there is one, and the outcome. ``text`` is ignored."""
         self.close()
         if verdict is not None:
             self._write(verdict_record(verdict, self._now))

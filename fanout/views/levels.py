@@ -1,7 +1,7 @@
-"""What a line is worth, judged by its words: an error, a warning, or neither; and tracebacks, kept in one piece.
+"""Line levels: classify lines as error, warning or neither by their words, and keep each traceback together.
 
-A traceback is one ``Say`` of several lines: other speakers cannot come between them, and equal ones of many ranks
-fold like any line. It ends where its stream says so, or with a moment of silence.
+A traceback is one ``Say`` with several lines, so lines of other streams cannot split it, and equal tracebacks of many
+ranks fold like lines. It ends at a line that does not belong to it, or after a short time without output.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from fanout.views.sanitise import clean
 from fanout.views.streams import Say, apart
 
 HEAD = "Traceback (most recent call last)"
-SILENCE_SECONDS = 0.5  # a traceback that does not go on for so long has ended
-NAMED_SECONDS = 0.12  # once the exception is named, its message is there at once or not at all
+SILENCE_SECONDS = 0.5  # a traceback without a new line for this time has ended
+NAMED_SECONDS = 0.12  # the same after the line with the exception: the rest of its message arrives at once
 LONGEST = 400  # lines of one traceback
-AFTER = 8  # lines that an exception's message may go on for
+AFTER = 8  # lines of an exception's message
 _ERROR = re.compile(
     r"\b[A-Z]\w*(?:Error|Exception)\b(?!\s*[:=]\s*[-+]?\d*\.?\d+\s*(?:$|[,;|]))|\b(?:ERROR|FATAL|CRITICAL|FAILED|PANIC)\b"
     r"|(?:^|[\s\[(|:])(?:[Ee]rror|[Ff]atal|[Pp]anic)(?:\[\w+\]|\s\w+)?\s*:(?!\s*[-+\d.])|\bfailed\b(?<!\b0 failed)"
@@ -25,16 +25,16 @@ _ERROR = re.compile(
     r"|Traceback \(most recent"
 )
 _WARNING = re.compile(r"\bWARN(?:ING)?\b|Warning\b|\b[Ww]arning\s*:|warnings\.warn\(")
-_LOGGED = re.compile(r"(?:\[rank\d+\]:\s?)?\[?([WEF])\d{4} \d\d:\d\d")  # glog's and torch's own way
+_LOGGED = re.compile(r"(?:\[rank\d+\]:\s?)?\[?([WEF])\d{4} \d\d:\d\d")  # the format of glog and torch
 _LIKE_LOGGED = re.compile(r"\n(?:[WEF]\d|\[(?:[WEF]\d|rank))")
 _LOGGING = re.compile(
     r"\[?(?:\d{4}-\d\d-\d\d[ T]\d|[IWEF]\d{4} \d\d:|(?:DEBUG|INFO|WARNING|ERROR|CRITICAL)\b)"
-)  # of any logger
+)  # the start of a line of any logger
 _LOGGED_LEVEL = {"W": "warning", "E": "error", "F": "error"}
 
 
 def level_of(text: str) -> str:
-    """``error``, ``warning`` or "". Nearly every line is neither: those cost a few searches for a word."""
+    """Return ``error``, ``warning`` or "". Nearly every line is neither, and costs only a few word searches."""
     if _suspicious(text):
         if _ERROR.search(text):
             return "error"
@@ -55,25 +55,25 @@ def _suspicious(text: str) -> bool:
 
 
 def uneventful(block: str) -> bool:
-    """Is certainly no line of this block an error or a warning?"""
+    """Return whether no line of this block can be an error or a warning. False means "not known"."""
     if block[:1] in "WEF[" or _LIKE_LOGGED.search(block):
         return False
     without_figures = set(block.encode("utf-8", "replace").translate(None, b"0123456789.").split(b"\n"))
-    return not _suspicious(b"\n".join(without_figures).decode("utf-8", "replace"))  # of a training log, a few lines
+    return not _suspicious(b"\n".join(without_figures).decode("utf-8", "replace"))  # a few lines
 
 
 @dataclass(slots=True)
 class _Block:
-    """A traceback that may still grow. ``prefix`` is what its speaker puts before each line, such as ``[rank5]: ``."""
+    """Traceback that may still grow. ``prefix`` precedes each of its lines, such as ``[rank5]: ``."""
 
     first: Say
     prefix: str
     lines: list[str]
     since: float
-    named: int = 0  # lines since the one that names the exception, that one counted; 0: it has not come
+    named: int = 0  # lines from the one that names the exception on; 0 before it
 
     def takes(self, body: str) -> bool:
-        """Does this line still belong to it?"""
+        """Return whether this line still belongs to the traceback."""
         if len(self.lines) >= LONGEST or HEAD in body:
             return False
         if self.named:
@@ -88,13 +88,13 @@ class _Block:
 
 
 class Levels:
-    """Gives every line its level, and puts tracebacks together."""
+    """Classifier of lines that also assembles tracebacks."""
 
     def __init__(self) -> None:
         self._open: dict[tuple[str, int], dict[str, _Block]] = {}
 
     def take(self, says: Iterable[Say], now: float) -> list[Say]:
-        """What can be judged now, in the order of every speaker."""
+        """Return the lines that can be classified now; the order of each stream is kept."""
         out = self._due(now) if self._open else []
         for say in says:
             if say.many > 1 and (say.host, say.stream) not in self._open and uneventful(say.text):
@@ -110,14 +110,14 @@ class Levels:
             return
         level = level_of(say.text) if say.kind != "bar" else ""
         if level == "error" and say.kind == "line" and (at := say.text.find(HEAD)) >= 0:
-            prefix = say.text[:at] if clean(say.text[:at], colour=False) else ""  # a bar before it may show the cursor
+            prefix = say.text[:at] if clean(say.text[:at], colour=False) else ""  # drops cursor codes of a bar
             block = _Block(first=say, prefix=prefix, lines=[say.text], since=now)
             self._open.setdefault(key, {})[block.prefix] = block
         else:
             out.append(say._replace(level=level) if level else say)
 
     def finish(self) -> list[Say]:
-        """Whatever was still growing."""
+        """Return the tracebacks that were still growing."""
         return self._due(float("inf"))
 
     def _joined(self, key: tuple[str, int], say: Say, now: float, out: list[Say]) -> bool:

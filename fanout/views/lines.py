@@ -1,13 +1,12 @@
-"""Bytes of one stream, in any chunking, to lines: the same lines whatever the chunking.
+"""Line assembler: split the bytes of one stream into lines; the result does not depend on the chunks.
 
-A program that draws a progress bar rewrites its line (``\\r``), and nested bars go down and up again
-(``\\n … ESC [ A``), some of them without a ``\\r`` in every row. So a stream has a small screen of rows: a row that is
-rewritten is *moving* and is no line of the log until text goes on below it; an ordinary row is a line as soon as it
-ends.
+A progress bar rewrites its line (``\\r``). Nested bars also move down and up (``\\n … ESC [ A``), and some rows have no
+``\\r``. So a stream has a small screen of rows. A row that was rewritten is *moving*: it becomes a log line only when
+text follows below it. An ordinary row becomes a line as soon as it ends.
 
-A line that has not ended can be taken early by ``settle``; what follows of it then comes as its continuation and
-repeats nothing. Bytes stay bytes until a line is taken, so that a character may be split over chunks; invalid ones
-become U+FFFD. Rows hold no more than ``limit`` bytes; what is beyond is counted. Text is *not* made harmless here.
+``settle`` returns a line that has not ended yet; the rest then comes as its continuation and repeats nothing. Bytes are
+decoded only when a line is complete, because chunks may split a character; invalid bytes become U+FFFD. A row holds at
+most ``limit`` bytes, and the bytes beyond it are counted. The text is *not* sanitised here.
 """
 
 from __future__ import annotations
@@ -28,9 +27,9 @@ _CUT_COLOUR = re.compile(rb"\x1b(?:\[[0-9;:]*)?\Z")
 
 
 class Line(NamedTuple):
-    """One line, or a part of one: ``continues`` one taken early; ``more`` bytes of it are not in ``text``.
+    """Line, part of a line, or block of ``many`` whole lines with ``\\n`` between them.
 
-    Or a block: ``many`` whole lines at once, with ``\\n`` between them.
+    ``continues`` means that the first part was returned early. ``more`` is the number of bytes missing in ``text``.
     """
 
     text: str
@@ -43,14 +42,16 @@ class Line(NamedTuple):
 class _Row:
     text: bytes = b""
     more: int = 0  # bytes beyond the limit
-    taken: bool = False  # a part of it was given out by settle
-    rewound: bool = False  # the next text replaces what is here
+    taken: bool = False  # settle returned a part of it
+    rewound: bool = False  # the next text replaces this text
     moving: bool = False  # it was rewritten at least once
 
 
 class Lines:
-    """The assembler of one stream. With ``blocks``, ordinary lines that came together stay together: a flood of lines
-    costs little until somebody has to look at each."""
+    """Line assembler of one stream. With ``blocks``, ordinary lines that arrive together stay in one block.
+
+    A flood of lines then costs little until each line must be examined.
+    """
 
     __slots__ = ("_blocks", "_carry", "_cursor", "_highest", "_limit", "_rows")
 
@@ -63,7 +64,7 @@ class Lines:
         self._carry = b""  # the beginning of an escape sequence
 
     def feed(self, data: bytes) -> list[Line]:
-        """The lines that ended with these bytes."""
+        """Add bytes and return the lines that they complete."""
         row = self._rows[0]
         plain = not (b"\r" in data or b"\x1b" in data) or not _SPECIAL.search(data)
         if plain and len(self._rows) == 1 and not (self._carry or row.rewound or row.moving):
@@ -77,9 +78,9 @@ class Lines:
         return out
 
     def settle(self) -> list[Line]:
-        """Called now and then (twice a second): what need not wait any longer.
+        """Return what need not wait longer; call this twice a second.
 
-        Rows that the cursor has left above it since the last call, and the beginning of a line that has not ended.
+        These are rows above the cursor since the last call, and the beginning of a line that has not ended.
         """
         out: list[Line] = []
         if self._highest > 0:
@@ -94,7 +95,7 @@ class Lines:
         return out
 
     def finish(self) -> list[Line]:
-        """The stream ended: everything that is left."""
+        """Return all remaining lines at the end of the stream."""
         out: list[Line] = []
         if self._carry:
             self._write(self._carry)
@@ -104,13 +105,13 @@ class Lines:
 
     @property
     def moving(self) -> str:
-        """The progress bars as they stand now, the outermost first, joined; "" where there is none."""
+        """Return the current progress bars, the outermost first, joined by spaces; "" if there are none."""
         bars = [_decoded(row.text).strip() for row in self._rows if row.moving]
         return "  ".join(bar for bar in bars if bar)
 
     @property
     def waiting(self) -> bool:
-        """Is there anything that ``settle`` might give out?"""
+        """Return whether ``settle`` might return anything."""
         return self._cursor > 0 or bool(self._rows[0].text)
 
     def _feed_plain(self, row: _Row, data: bytes) -> list[Line]:
@@ -123,7 +124,7 @@ class Lines:
         limit = self._limit
         if max(map(len, rest), default=0) > limit:
             out += [_line(_capped(text, limit)) for text in rest]
-        elif rest:  # decoded in one go, which takes half the time: no character reaches over an end of line
+        elif rest:  # decode all at once: it takes half the time, and a line end never splits a character
             text = _decoded(b"\n".join(rest))
             out += [Line(text, many=len(rest))] if self._blocks else map(Line, text.split("\n"))
         self._rows = [_capped(last, limit)]
@@ -183,7 +184,7 @@ class Lines:
             self._rows[self._cursor].rewound = True
 
     def _remember(self, count: int) -> None:
-        """The cursor goes above all rows: what was a line there is a bar from its second drawing on."""
+        """Add rows on top when the cursor moves above all rows: a line there is redrawn, so it is a progress bar."""
         count = min(count, ROWS - len(self._rows))
         if count > 0:
             self._rows[:0] = [_Row(rewound=True, moving=True) for _ in range(count)]
@@ -191,7 +192,7 @@ class Lines:
             self._highest += count
 
     def _commit(self, count: int, out: list[Line], *, ended: bool = False) -> None:
-        """The topmost rows become lines. An erased bar is none; an empty line is one only where it ended."""
+        """Turn the topmost rows into lines, except erased bars, and empty rows that did not end."""
         for row in self._rows[:count]:
             if row.text.strip() if row.moving else (row.text or (ended and not row.taken)):
                 out.append(_line(row))
@@ -216,7 +217,7 @@ def _decoded(text: bytes) -> str:
 
 
 def _whole(text: bytes) -> int:
-    """How many bytes can be shown without cutting a character or a colour sequence in two."""
+    """Return how many bytes can be shown without splitting a character or a colour sequence."""
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     decoder.decode(text)
     text = text[: len(text) - len(decoder.getstate()[0])]

@@ -1,9 +1,8 @@
-"""The view for terminals: the log scrolls as ever, and a small block under it says how every host is doing.
+"""Live view: the log scrolls as usual, and a small block below it shows the state of every host.
 
-No alternate screen: scrollback, search and copy stay the terminal's. At most ten times a second the block is taken
-away, the lines that came are written as one piece of text (printing them one by one through rich would cost
-milliseconds each), and the block is drawn again. A terminal that does not keep up never holds the run up: lines
-are then skipped on screen, which says how many; the files have them all.
+It uses no alternate screen, so scrollback, search and copy work as usual. At most ten times a second, it erases the
+block, writes the new lines as one text, and draws the block again. (rich needs milliseconds to print one line.)
+A slow terminal never slows the run: the view skips lines and shows their number. The log files keep all lines.
 """
 
 from __future__ import annotations
@@ -35,12 +34,12 @@ from fanout.views.valve import Valve
 from fanout.views.wishes import Prefix, Wishes
 
 FRAME_SECONDS = 0.1
-BLOCK_SECONDS = 0.5  # while the log flows: nobody reads ten numbers a second, and to draw them costs more than the log
-PENDING_LINES = 2000  # more than this between two frames cannot be read anyway
+BLOCK_SECONDS = 0.5  # while log lines arrive: drawing the block more often would cost more than the log itself
+PENDING_LINES = 2000  # a person cannot read more lines between two frames
 FEWEST_LINES = 50
-SLOW_SECONDS = 0.05  # a frame that takes longer is too much for this terminal
+SLOW_SECONDS = 0.05  # if a frame takes longer, the terminal is slow
 STOP_SECONDS = 1.0  # for the last frame before Ctrl-Z
-WHO_COLUMNS = 32  # for those who say what is no trouble; of trouble all are named
+WHO_COLUMNS = 32  # width of the list of ranks before an ordinary line; before an error, all ranks are listed
 PREFIX = "{who} {mark}"
 _LEVEL = {"info": "36", "good": "32", "warning": "33", "error": "1;31"}
 _ANSI = {"cyan": 36, "green": 32, "magenta": 35, "bright_blue": 94, "yellow": 33, "bright_cyan": 96, "bright_green": 92,
@@ -48,11 +47,10 @@ _ANSI = {"cyan": 36, "green": 32, "magenta": 35, "bright_blue": 94, "yellow": 33
 
 
 class Live:
-    """``size`` tells (columns, rows) at any moment; by default the terminal behind ``stdout`` is asked.
+    """Live view in a terminal. ``size`` returns (columns, rows); the default queries the terminal of ``stdout``.
 
-    With a ``keyboard`` there are keys; ``so_far`` tells what is known of a failure, ``detach`` leaves the run alone;
-    ``slow`` tells by how much a host's steps take longer than those of the others; ``hung`` returns the hosts that hold a
-    hang up, None while there is none.
+    ``keyboard`` enables the keys. ``so_far`` returns the diagnosis so far, and ``detach`` detaches from the run.
+    ``slow`` returns host -> how slow its steps are. ``hung`` returns the hosts that cause a hang, None without a hang.
     """
 
     def __init__(
@@ -123,7 +121,7 @@ class Live:
             self._say(Said(text=line))
 
     def draw(self, *, force: bool = False) -> None:
-        """A frame, if it is time for one and the terminal takes it."""
+        """Draw a frame, if one is due and the terminal accepts output."""
         now = self._clock()
         if self._painter is None or (not force and now - self._drawn_at < FRAME_SECONDS):
             return
@@ -140,7 +138,7 @@ class Live:
         self._budget = max(FEWEST_LINES, self._budget // 2) if slow else min(PENDING_LINES, self._budget * 2)
 
     def close(self) -> None:
-        """Write what is left of the log, take the block away, give the keyboard back; safe to call twice."""
+        """Write the remaining log lines, erase the block and release the keyboard. It is safe to call this twice."""
         if self._painter is None:
             return
         try:
@@ -163,7 +161,7 @@ class Live:
         if self._keyboard is None:
             return
         if self._keyboard.asked_to_stop:
-            painter.paint(self._take(), [], self._size()[0])  # the shell's prompt comes where the block was
+            painter.paint(self._take(), [], self._size()[0])  # the shell prints its prompt where the block was
             self._out.push(STOP_SECONDS)
             self._keyboard.stop()
         for key in self._keyboard.poll():
@@ -202,13 +200,13 @@ class Live:
         return prefix + text
 
     def _lit(self, line: str, level: str) -> str:
-        """In the colour of its level: of a traceback the head and the error; nothing that has colours of its own."""
+        """Colour a line by its level. Indented lines, and lines with colours of their own, stay unchanged."""
         if not level or not self._colour or "\x1b" in line or line[:1] in " \t":
             return line
         return f"\x1b[{_LEVEL[level]}m{line}\x1b[0m"
 
     def _queue_block(self, say: Say, at: float) -> None:
-        """Many lines of one speaker: frame by frame, or, for a slow terminal, as many as a frame of it can take."""
+        """Queue a block of lines of one stream, frame by frame; for a slow terminal, only as many as fit in a frame."""
         lines = texts(say)
         if self._budget < PENDING_LINES:
             self._skipped += max(0, len(lines) - self._budget)
@@ -219,7 +217,7 @@ class Live:
             self._queue(*[prefix + (line if line.isprintable() else clean(line, colour=self._colour)) for line in part])
 
     def _say(self, said: Said) -> None:
-        """Fanout's own words, after the lines that came before them."""
+        """Print a status message after the log lines that arrived before it."""
         now = self._state.now if self._state else 0.0
         self._show(self._flow.settle(now), now)
         text = f"fanout: {clean(said.text, colour=False)}"
@@ -228,7 +226,7 @@ class Live:
     def _repeat_error(self) -> None:
         error = self._flow.last_error
         if error is not None:
-            self.note(f"the last error, of {error.speaker}:")
+            self.note(f"last error, from {error.speaker}:")
             self._queue(self._line(error, self._state.now if self._state else 0.0))
 
     def _known_so_far(self) -> Sequence[str]:
@@ -237,7 +235,7 @@ class Live:
         return self._so_far(self._state)
 
     def _queue(self, *lines: str) -> None:
-        """Lines for the next frame. Where there are too many for one: a frame at once, or, if that is slow, fewer."""
+        """Queue lines for the next frame. If they exceed one frame, draw it now; on a slow terminal, skip lines."""
         if len(self._pending) + len(lines) > self._budget and self._budget == PENDING_LINES:
             self.draw(force=self._out.ready)
         self._pending.extend(lines)
@@ -246,7 +244,7 @@ class Live:
             self._skipped += 1
 
     def _take(self) -> str:
-        """The lines since the last frame as one piece; what was skipped before them is said."""
+        """Return the lines since the last frame as one text, after a note that counts the skipped lines."""
         lines = list(self._pending)
         self._pending.clear()
         self._skipped, self._valve.skipped = self._skipped + self._valve.skipped, 0
@@ -258,7 +256,7 @@ class Live:
         return "".join(f"{line}\n" for line in lines)
 
     def _recent(self, now: float, columns: int, rows: int, *, fresh: bool) -> list[Row]:
-        """The block as it is now, or as it was a moment ago; the user's doings are seen at once."""
+        """Return the current or a recent block; after a key or a resize, always a current one."""
         seen = (columns, rows, self._away, self._desk.hint)
         if fresh or seen != self._seen or now - self._block_at >= BLOCK_SECONDS:
             self._block_at, self._seen, self._rows = now, seen, self._block(columns, rows)
@@ -270,7 +268,7 @@ class Live:
 
     def _block(self, columns: int, rows: int) -> list[Row]:
         if self._state is None or self._away:
-            return []  # in the background there is a prompt where it would stand
+            return []  # in the background, the shell's prompt occupies these rows
         flow = self._flow
         bars = flow.streams.bars()
         flow.course.bars(bars, self._state.now)

@@ -1,6 +1,6 @@
-"""What a host reports of its load, as values: GPU by GPU where it has any, processors and memory otherwise.
+"""Host load: parse the load in a heartbeat, per GPU if the host has GPUs, else of its CPU and memory.
 
-A report comes from a host, so that every figure in it is a stranger's word: what is no number is not there.
+The report comes from a host and is not trusted: a value that is not a number counts as missing.
 """
 
 from __future__ import annotations
@@ -16,32 +16,32 @@ IDLE_PERCENT = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
-    """Percentages, bytes, degrees and watts; empty or None where they are not known."""
+    """Load of a host in percent, bytes, degrees Celsius and watts; unknown values are empty or None."""
 
     cpu: float | None = None
-    memory: tuple[float, float] | None = None  # in use, there is
-    gpus: tuple[float | None, ...] = ()  # how busy each one is
-    gpu_memory: tuple[float, float] | None = None  # of the fullest one
-    temp: float | None = None  # of the hottest one
-    watts: float | None = None  # of each one, on average
-    error: str = ""  # why nothing is known of its GPUs
+    memory: tuple[float, float] | None = None  # used, total
+    gpus: tuple[float | None, ...] = ()  # utilisation of each GPU
+    gpu_memory: tuple[float, float] | None = None  # used, total of the GPU with the highest share
+    temp: float | None = None  # of the hottest GPU
+    watts: float | None = None  # mean over the GPUs
+    error: str = ""  # why the load of the GPUs is unknown
 
     @property
     def busy(self) -> float | None:
-        """How busy the host is: its GPUs on average, or its processors where it has none."""
+        """Return the utilisation of the host: the mean of its GPUs, or its CPU if it has no GPU."""
         known = [gpu for gpu in self.gpus if gpu is not None]
         return fmean(known) if known else None if self.gpus or self.error else self.cpu
 
     @property
     def idle_gpus(self) -> tuple[int, ...]:
-        """GPUs that do nothing while another one works: the commonest sign of a hang."""
+        """Return the GPUs that are idle while another GPU works; this is the most common sign of a hang."""
         if not any(gpu is not None and gpu >= 50 for gpu in self.gpus):
             return ()
         return tuple(at for at, gpu in enumerate(self.gpus) if gpu is not None and gpu < IDLE_PERCENT)
 
 
 def load_of(report: Mapping[str, Any]) -> Load | None:
-    """The report of a beat; None where there is none."""
+    """Parse the load report of a heartbeat; None if it is empty."""
     if not report:
         return None
     listed = report.get("gpus")

@@ -1,13 +1,13 @@
-"""The record of a run on the launcher's disk: every byte of every stream, every event, and at the end the outcome.
+"""Run record writer: write every byte of every stream, every event and the outcome to the launcher's disk.
 
-    DIR/logs/gpu01.log          exactly what train.sh wrote on gpu01
-    DIR/logs/gpu01.rank-5.log   exactly what rank 5 wrote, where ranks have streams of their own
-    DIR/events.jsonl            everything that happened; for bytes, where they are in the logs
+    DIR/logs/gpu01.log          the exact output of train.sh on gpu01
+    DIR/logs/gpu01.rank-5.log   the exact output of rank 5, if ranks have streams of their own
+    DIR/events.jsonl            all events; for bytes, their place in the logs
     DIR/result.json report.txt  the outcome, for programs and for people
-    DIR/verdict.json            why it failed, where it did
+    DIR/verdict.json            the diagnosis, if the run failed
 
-A byte is written at its own offset, so a disk that was full for a while leaves a hole and nothing else moves; holes
-are remembered in ``problems``. A failing disk never ends a run.
+Each byte is written at its own offset. If the disk is full for a while, the file has a gap, and later bytes stay in
+place. ``problems`` lists the gaps. A failing disk never ends a run.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from fanout.views.base import Heading
 from fanout.views.filenames import FileNames
 from fanout.views.record import VERSION, chunk_record, dumps, encode, end_record, run_record, verdict_record
 
-OPEN_FILES = 128  # macOS gives a process 256 descriptors; ssh needs its share
+OPEN_FILES = 128  # macOS allows 256 descriptors per process, and ssh needs some of them
 COALESCE_SECONDS = 0.25
-WAITING_BYTES = 4 << 20  # records that wait for a disk that is full: hours of a quiet run, a minute of a loud one
-RECORDED_BYTES = 1 << 20  # less than is acknowledged at a time: a host lets go of nothing that is not in the record
+WAITING_BYTES = 4 << 20  # records buffered while the disk is full: hours of a quiet run, a minute of a busy one
+RECORDED_BYTES = 1 << 20  # less than one acknowledgement covers, so a host never deletes bytes missing in the record
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """Bytes ``start`` to ``end`` of a file that are not on disk, and why; or, of the events, ``records``."""
+    """Gap in a file: bytes ``start`` to ``end``, or ``records`` of events.jsonl, are not on disk, and why."""
 
     file: str
     start: int
@@ -53,7 +53,7 @@ class Problem:
 
 @dataclass(slots=True, kw_only=True)
 class _Span:
-    """Bytes of one stream that came one after the other: one record for all of them."""
+    """Consecutive bytes of one stream that share one record."""
 
     at: float
     offset: int
@@ -61,7 +61,10 @@ class _Span:
 
 
 class LogDir:
-    """A subscriber that writes everything down. ``warn`` is called once, with a sentence, when the disk fails."""
+    """Subscriber that writes the run record. When the disk first fails, it calls ``warn`` once with a message.
+
+    Raises LauncherError if the directory cannot be created or opened.
+    """
 
     broken = False
 
@@ -70,12 +73,12 @@ class LogDir:
         self._heading = heading
         self._warn = warn
         self._problems: list[Problem] = []
-        self._last_problem: dict[str, int] = {}  # of each file, its place in the list
+        self._last_problem: dict[str, int] = {}  # file -> index of its last problem in the list
         self._pending: dict[tuple[str, int], _Span] = {}
         self._pending_since: float | None = None
         self._events_size = 0
         self._waiting = bytearray()  # records that are not on the disk yet
-        self._full = ""  # why not
+        self._full = ""  # the error of the last write, "" after a success
         self._now = 0.0
         self._names = FileNames(heading.hosts)
         try:
@@ -88,29 +91,29 @@ class LogDir:
         except OSError as error:
             raise LauncherError(
                 f"cannot write the logs of this run to {path}: {error.strerror}",
-                hint="choose another place with --log-dir DIR",
+                hint="choose another directory with --log-dir DIR",
             ) from error
 
     @property
     def problems(self) -> tuple[Problem, ...]:
-        """What is missing on disk; empty after a good run."""
+        """Return the gaps in the record; empty if the record is complete."""
         return tuple(self._problems)
 
     def file_of(self, host: str, stream: int = 0) -> str:
-        """The path of a stream's log file."""
+        """Return the path of a stream's log file."""
         return os.path.join(self.path, self._names.of(host, stream))
 
     def begin(self, at: float, **facts: Any) -> None:
-        """Write the first record: what is to be run where. ``facts`` are the caller's (argv, version, …)."""
+        """Write the first record, the facts about the run; ``facts`` adds more keys (argv, version, …)."""
         self._now = at
         self._record(run_record(self._heading, at) | facts)
 
     def recall(self, event: StreamOpened) -> None:
-        """A stream that an earlier launcher of this run gave a file to."""
+        """Register a stream whose file name an earlier launcher of this run chose."""
         self._names.name(event.host, event.stream, event.name)
 
     def _mend_last_line(self) -> None:
-        """A launcher that was killed in the middle of a record: the next one begins its own line."""
+        """End an incomplete last line, which a launcher leaves if it is killed while it writes."""
         if self._events_size:
             with open(os.path.join(self.path, "events.jsonl"), "rb") as file:
                 file.seek(-1, os.SEEK_END)
@@ -133,7 +136,7 @@ class LogDir:
                 self._record(record)
 
     def note(self, text: str) -> None:
-        """A sentence of the launcher's own belongs to the record too."""
+        """Record a message of the launcher."""
         self._flush()
         self._record({"v": VERSION, "t": self._now, "type": "note", "text": text})
 
@@ -176,14 +179,14 @@ class LogDir:
             self._flush()
 
     def _flush(self) -> None:
-        """Write down where the bytes since the last flush are; always before any other record, so that time rises."""
+        """Record the places of the bytes since the last flush. It precedes any other record, so times ascend."""
         for (host, stream), span in sorted(self._pending.items(), key=lambda item: item[1].at):
             self._record(chunk_record(host, stream, at=span.at, offset=span.offset, length=span.length))
         self._pending.clear()
         self._pending_since = None
 
     def _record(self, record: Mapping[str, Any]) -> None:
-        """Write a record. What a full disk does not take waits for room, up to WAITING_BYTES; then records are lost."""
+        """Write a record. If the disk is full, buffer up to WAITING_BYTES; drop records beyond that."""
         line = (dumps(record) + "\n").encode()
         if len(self._waiting) + len(line) > WAITING_BYTES:
             self._lose(1)
@@ -206,7 +209,7 @@ class LogDir:
         self._trouble("events.jsonl", self._events_size, self._events_size, self._full, records=records)
 
     def _settle(self) -> None:
-        """Write what waits; what the disk still does not take is lost."""
+        """Write the buffered records; drop them if the disk is still full."""
         if self._waiting:
             self._write_waiting()
         if self._waiting:
@@ -214,7 +217,7 @@ class LogDir:
             self._waiting.clear()
 
     def keep(self, name: str, text: str) -> None:
-        """Write a small file of its own into the directory."""
+        """Write a small separate file into the run directory."""
         path = os.path.join(self.path, name)
         try:
             with open(os.open(path, _FLAGS | os.O_TRUNC, 0o600), "w", encoding="utf-8", errors="replace") as file:
@@ -223,7 +226,7 @@ class LogDir:
             self._trouble(name, 0, len(text), error.strerror or str(error))
 
     def _trouble(self, file: str, start: int, end: int, why: str, *, records: int = 0) -> None:
-        """Remember the hole; one that continues the last hole of the same file makes that one longer."""
+        """Add a gap to ``problems``; if it continues the last gap of the file, extend that one."""
         self._warn_once(file, why)
         place = self._last_problem.get(file)
         last = self._problems[place] if place is not None else None
@@ -236,21 +239,23 @@ class LogDir:
     def _warn_once(self, file: str, why: str) -> None:
         warn, self._warn = self._warn, None
         if warn is not None:
-            warn(f"cannot write to {os.path.join(self.path, file)}: {why}; the run goes on, its record may have holes")
+            warn(
+                f"cannot write to {os.path.join(self.path, file)}: {why}; the run continues, but its record may have gaps"
+            )
 
 
 _FLAGS = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
 
 
 class _Files:
-    """Log files by name, written at offsets; only the ones used last stay open."""
+    """Log files by name, written at offsets. Only the most recently used files stay open."""
 
     def __init__(self, root: str) -> None:
         self._root = root
         self._open: OrderedDict[str, int] = OrderedDict()
 
     def write(self, name: str, offset: int, data: bytes) -> tuple[int, str | None]:
-        """How many bytes were written, and why not all of them were (None: they were)."""
+        """Write ``data`` at ``offset``; return the number of bytes written, and the error or None."""
         done = 0
         try:
             descriptor = self._descriptor(name)

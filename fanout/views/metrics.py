@@ -1,8 +1,8 @@
-"""Training figures in log lines: step, loss, speed; and the little curve and the time left that follow from them.
+"""Metrics: parse step, loss and speed from log lines; compute the loss curve and the time left.
 
-Understood are the ways in which training programs say them: ``step 100/600 loss 3.24 tok/s 25938``, ``loss=3.24``,
-the dicts of the Hugging Face Trainer (``{'loss': 3.24, 'epoch': 0.1}``), bars of tqdm and Lightning with what stands
-behind them, Megatron's ``iteration 100/ 600 | lm loss: 3.24E+00``; and whatever a pattern of the user's own finds.
+It parses ``step 100/600 loss 3.24 tok/s 25938``, ``loss=3.24``, the dicts of the Hugging Face Trainer
+(``{'loss': 3.24, 'epoch': 0.1}``), progress bars of tqdm and Lightning with their postfix, and Megatron's
+``iteration 100/ 600 | lm loss: 3.24E+00``. A pattern of the user replaces these forms.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from itertools import islice
 from fanout.views.streams import Say, texts
 
 _NUMBER = r"([-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?|nan|inf)"
-_GAP = r"\s{0,16}"  # bounded, or a line of blanks takes long
+_GAP = r"\s{0,16}"  # bounded: otherwise a long line of blanks is slow
 _LOSS = re.compile(rf"(?<![A-Za-z_/])(?:train[_/]|lm )?loss(?:_step)?['\"]?{_GAP}[:=]?{_GAP}{_NUMBER}", re.IGNORECASE)
 _STEP = re.compile(
     r"\b(?:global_)?(?:step|iter(?:ation)?)s?['\"]?\s{0,16}[:=]?\s{0,16}\[?\s{0,16}(\d+)(?:\s{0,16}(?:/|of)\s{0,16}(\d+))?",
@@ -33,17 +33,17 @@ ASCII_BLOCKS = "_.-:=+*#"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """The figures of one line; None where it has none."""
+    """Metrics of one line; a missing metric is None."""
 
     step: int | None = None
     total: int | None = None
     loss: float | None = None
     speed: float | None = None  # tokens a second
-    others: Mapping[str, float] = field(default_factory=dict)  # what the user's own pattern names beyond these
+    others: Mapping[str, float] = field(default_factory=dict)  # further groups of the user's pattern
 
 
 def read(text: str, metric: re.Pattern[str] | None = None) -> Reading | None:
-    """The figures in a line, or None. Cheap for lines that have none."""
+    """Parse the metrics of a line; return None if it has none. Lines without metrics are cheap."""
     if metric is not None:
         return _found(metric, text)
     if not promising(text):
@@ -62,12 +62,12 @@ def read(text: str, metric: re.Pattern[str] | None = None) -> Reading | None:
 
 
 def promising(text: str) -> bool:
-    """May there be figures in it? Costs next to nothing."""
+    """Return whether the text may contain metrics; a fast test."""
     return "loss" in text or "Loss" in text or "step" in text or "%|" in text or "iter" in text
 
 
 def _found(metric: re.Pattern[str], text: str) -> Reading | None:
-    """What the user's own pattern finds: by the names of its groups; a single one without a name is the loss."""
+    """Parse the metrics with the user's pattern, by group names; a single unnamed group is the loss."""
     match = metric.search(text)
     if match is None:
         return None
@@ -76,7 +76,7 @@ def _found(metric: re.Pattern[str], text: str) -> Reading | None:
         values = {name: float(value.replace(",", "")) for name, value in groups.items() if value}
         step, total = (int(values[name]) if name in values else None for name in ("step", "total"))
     except (ValueError, OverflowError):
-        return None  # what it found is no number
+        return None  # the match is not a number
     if not values:
         return None
     others = {name: value for name, value in values.items() if name not in ("step", "total", "loss", "speed")}
@@ -84,14 +84,13 @@ def _found(metric: re.Pattern[str], text: str) -> Reading | None:
 
 
 class Course:
-    """The figures of every host, from the first stream of it that tells any, and the course of the run by one host's.
+    """Metrics of every host, from its first stream with metrics, and the progress of the run from the first host.
 
-    Lines are read when somebody wants to know, and then the newest of each stream: a figure that nobody could see is
-    not worth its price.
+    Lines are parsed only on request, and then only the newest of each stream, because older values are never shown.
     """
 
-    HELD = 8  # pieces of one stream that are kept until then
-    NEWEST = 3  # readings that are taken from them
+    HELD = 8  # blocks of one stream that are kept until the next request
+    NEWEST = 3  # readings that are parsed from them
 
     def __init__(self, metric: re.Pattern[str] | None = None) -> None:
         self._metric = metric
@@ -101,7 +100,7 @@ class Course:
         self._progress = Progress()
 
     def hear(self, says: Sequence[Say], at: float) -> None:
-        """Lines as they came, oldest first."""
+        """Add lines, oldest first."""
         for block in says:
             if self._passed_over(block) or not self._worth(block):
                 continue
@@ -112,13 +111,13 @@ class Course:
 
     @property
     def readings(self) -> Mapping[str, Reading]:
-        """The newest figures of each host."""
+        """Return the newest metrics of each host."""
         self._catch_up()
         return self._readings
 
     @property
     def progress(self) -> Progress:
-        """How far the run is, by the first host that told figures."""
+        """Return the progress of the run, from the first host that printed metrics."""
         self._catch_up()
         return self._progress
 
@@ -126,13 +125,13 @@ class Course:
         return self._tellers.get(block.host, block.stream) != block.stream and block.rank != 0
 
     def _worth(self, block: Say) -> bool:
-        """A pattern of the user's may speak of where a line begins and ends."""
+        """Return whether a block may hold metrics; the user's pattern may match line ends, so it is tested per line."""
         if self._metric is None:
             return promising(block.text)
         return any(self._metric.search(text) for text in texts(block))
 
     def _catch_up(self) -> None:
-        """Read what was heard since somebody last wanted to know."""
+        """Parse the lines that arrived since the last request."""
         held, self._held = self._held, {}
         for (host, _), blocks in held.items():
             found = list(islice(self._newest(blocks), self.NEWEST))
@@ -172,7 +171,7 @@ class Course:
 
 
 def _newer(before: Reading, now: Reading) -> Reading:
-    """What a line does not say stays as it was said last."""
+    """Merge two readings: a metric that is missing in the new one keeps its last value."""
     return replace(
         now,
         step=before.step if now.step is None else now.step,
@@ -184,7 +183,7 @@ def _newer(before: Reading, now: Reading) -> Reading:
 
 
 class Progress:
-    """The run's course by its readings: the newest figures, the loss so far (thinned), and when it will end."""
+    """Progress of the run: the newest metrics, the loss so far (thinned), and the time left."""
 
     def __init__(self, *, keep: int = 256) -> None:
         self._keep = keep
@@ -199,7 +198,7 @@ class Progress:
         self.others: dict[str, float] = {}
 
     def add(self, reading: Reading, at: float) -> None:
-        """A new reading of the one host that the curve follows."""
+        """Add a reading of the host that the progress follows."""
         if reading.step is not None:
             if self.step is not None and reading.step < self.step:
                 self._steps.clear()  # a new epoch counts from the beginning
@@ -219,7 +218,7 @@ class Progress:
 
     @property
     def seconds_left(self) -> float | None:
-        """By the pace of the last readings; None while it cannot be told."""
+        """Estimate the seconds left from the last readings; None while that is impossible."""
         if self.total is None or len(self._steps) < 2:
             return None
         (then, before), (now, step) = self._steps[0], self._steps[-1]
@@ -228,12 +227,12 @@ class Progress:
         return (self.total - step) * (now - then) / (step - before)
 
     def curve(self, width: int, *, unicode: bool = True) -> str:
-        """The loss so far in ``width`` characters."""
+        """Return the loss so far as a sparkline of at most ``width`` characters."""
         return sparkline(self._losses, width, unicode=unicode)
 
 
 def sparkline(values: list[float], width: int, *, unicode: bool = True) -> str:
-    """Values as a row of blocks from their least to their greatest; fewer values than ``width`` give a shorter row."""
+    """Return values as a row of blocks, scaled from minimum to maximum; few values give a shorter row."""
     blocks = BLOCKS if unicode else ASCII_BLOCKS
     if not values or width < 1:
         return ""

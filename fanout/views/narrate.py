@@ -1,7 +1,7 @@
-"""Fanout's own words during a run: the few events that a person wants to be told of, as sentences.
+"""Status messages: turn the important events of a run into short messages for the user.
 
-The narrator keeps what happens on many hosts at once for a third of a second, so that sixty-four hosts that end
-together are one sentence; a failure is told at once.
+Equal messages of many hosts are merged for 0.3 s, so that 64 hosts that end together give one message.
+A failure is reported immediately.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ GATHER_SECONDS = 0.3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Said:
-    """One sentence; ``level`` is for colour."""
+    """A status message. ``level`` selects its colour."""
 
     text: str
     level: Level = "info"
 
 
 class Narrator:
-    """Turns events into sentences; ``tell`` after every event, ``flush`` at the end."""
+    """Builder of status messages: call ``tell`` after every event and ``flush`` at the end."""
 
     def __init__(self) -> None:
         self._gathered: dict[str, list[str]] = {}
@@ -53,11 +53,11 @@ class Narrator:
         self._since = 0.0
         self._down: set[str] = set()
         self._stopping = False
-        self._done: set[str] = set()  # milestones told: connected, started
-        self._cramps: set[tuple[str, str]] = set()  # every new link hears of them again
+        self._done: set[str] = set()  # milestones already reported: connected, started
+        self._cramps: set[tuple[str, str]] = set()  # already reported: a host repeats them after a reconnect
 
     def tell(self, event: Event, state: RunState) -> list[Said]:
-        """What to say about this event, and what was gathered long enough."""
+        """Return the messages about this event, and the merged messages that are due."""
         said = self._due(event.at)
         match event:
             case Unreached() | Refused() | Lost():
@@ -83,7 +83,7 @@ class Narrator:
         return said
 
     def flush(self) -> list[Said]:
-        """What is still gathered."""
+        """Return the messages that still wait to be merged."""
         return self._due(float("inf"))
 
     def _due(self, now: float) -> list[Said]:
@@ -105,15 +105,15 @@ class Narrator:
     def _linked(self, event: Linked, state: RunState) -> list[Said]:
         if event.host in self._down:
             self._down.discard(event.host)
-            return [Said(text=f"{event.host}: link is back; its log goes on where it was", level="good")]
+            return [Said(text=f"{event.host}: reconnected; its log resumes where it stopped", level="good")]
         return self._milestone("connected", state)
 
     def _link_lost(self, event: LinkLost, state: RunState) -> list[Said]:
         if event.host in self._down or state.hosts[event.host].phase in (Phase.GONE, Phase.FORGOTTEN):
             return []
         self._down.add(event.host)
-        still = "; train.sh goes on there" if state.hosts[event.host].phase is Phase.RUNNING else ""
-        return [Said(text=f"{event.host}: link lost ({sentence(event.why)}){still}; connecting again", level="warning")]
+        still = "; train.sh keeps running" if state.hosts[event.host].phase is Phase.RUNNING else ""
+        return [Said(text=f"{event.host}: link lost ({sentence(event.why)}){still}; reconnecting", level="warning")]
 
     def _cramped(self, event: Cramped) -> list[Said]:
         known = (event.host, event.message) in self._cramps
@@ -121,7 +121,7 @@ class Narrator:
         return [] if known else [Said(text=f"{event.host}: {sentence(event.message)}", level="warning")]
 
     def _milestone(self, what: str, state: RunState) -> list[Said]:
-        """``connected 4/4 in 0.6 s`` when the last host is there (said once)."""
+        """Return ``connected 4/4 in 0.6 s`` once, when the last host is connected or started."""
         there = [host for host in state.all if (host.linked if what == "connected" else host.started_at is not None)]
         if what in self._done or len(there) < len(state.order):
             return []
@@ -157,12 +157,12 @@ class Narrator:
         if isinstance(action, Stop) and not self._stopping:
             self._stopping = True
             if all(host.go_at is None for host in state.all):
-                return [Said(text=f"starting nothing: {sentence(action.why)}", level="warning")]
+                return [Said(text=f"not starting: {sentence(action.why)}", level="warning")]
             grace = f"TERM now, KILL after {seconds(action.grace)}"
             return [Said(text=f"stopping all hosts: {sentence(action.why)} ({grace})", level="warning")]
         if isinstance(action, Kill) and "kill" not in self._done:
             self._done.add("kill")
-            return [Said(text="killing what is left on all hosts", level="warning")]
+            return [Said(text="killing the remaining processes on all hosts", level="warning")]
         return []
 
 
@@ -181,15 +181,15 @@ def _left_behind(event: Gone) -> list[Said]:
         for p in event.left
     ]
     if event.dropped:
-        text = f"{event.host}: it had no room for {event.dropped} bytes of its log: they are lost"
+        text = f"{event.host}: disk full: {event.dropped} bytes of its log were dropped"
         said.append(Said(text=text, level="warning"))
     elif not event.whole:
-        said.append(Said(text=f"{event.host}: its log did not arrive whole", level="warning"))
+        said.append(Said(text=f"{event.host}: log incomplete: some bytes did not reach the launcher", level="warning"))
     return said
 
 
 def how_it_ended(host: HostState) -> str:
-    """``exit 3``, ``killed by SIGTERM``: the end of train.sh on this host; "" while it has none."""
+    """Return how train.sh ended on this host, such as ``exit 3`` or ``killed by SIGTERM``; "" while it has not ended."""
     end = host.exit
     if end is None:
         return ""
@@ -201,13 +201,13 @@ def how_it_ended(host: HostState) -> str:
 
 
 def was_stopped(host: HostState, state: RunState) -> bool:
-    """Did train.sh end because it was told to? Its end is then no failure of this host."""
+    """Return whether train.sh ended after fanout sent it a stop; the end is then not a failure of this host."""
     failed_at = next((at for name, at in state.failures if name == host.name), None)
     return host.stop_at is not None and failed_at is not None and host.stop_at < failed_at
 
 
 def status(state: RunState) -> str:
-    """Where the hosts stand, in one line: ``63/64 running · 1/64 link lost (gpu52)``."""
+    """Return the states of all hosts in one line: ``63/64 running · 1/64 link lost (gpu52)``."""
     counts: dict[str, list[str]] = {}
     for host in state.all:
         word = "link lost" if host.link_lost_at is not None and not host.phase.over else host.phase.value

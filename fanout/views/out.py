@@ -1,7 +1,7 @@
-"""The streams that views and verbs write to.
+"""Safe text writer: the output streams of views and commands.
 
-No character that the stream cannot show, no full disk and no closed terminal causes a traceback or ends a run. Text of
-other programs cannot steer the terminal.
+An unencodable character, a full disk or a closed terminal never causes a traceback and never ends a run. Text from other
+programs cannot control the terminal.
 """
 
 from __future__ import annotations
@@ -10,36 +10,36 @@ import os
 
 from fanout.views.sanitise import harmless
 
-TYPE_CHECKING = False  # --help loads this module and pays for nothing else
+TYPE_CHECKING = False  # `fanout --help` imports this module, so it must import little
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, TextIO
 
-#: Symbols of our own, for a stream that cannot show them.
+#: fanout's own symbols, and their replacements for a stream that cannot encode them.
 _ASCII = str.maketrans({"…": "...", "·": "-", "━": "=", "│": "|", "×": "x", "≈": "~", "–": "-"})
 
 
 def in_ascii(text: str) -> str:
-    """The text with our own symbols in ASCII; other characters stay."""
+    """Replace fanout's own symbols by ASCII; keep other characters."""
     return text.translate(_ASCII)
 
 
 def words(stream: TextIO, *, ascii_only: bool = False, failed: Callable[[str], None] | None = None) -> TextIO:
-    """Return the stream for words; ``ascii_only``: our own symbols in ASCII; ``failed`` as in ``Words``."""
+    """Wrap a stream for messages. ``ascii_only`` replaces fanout's own symbols; ``failed`` is as in ``Words``."""
     stands_in: Any = Words(stream, ascii_only=ascii_only, failed=failed)
     return stands_in  # type: ignore[no-any-return]
 
 
 def past(stream: TextIO) -> TextIO:
-    """The stream itself, for the live view and a line of progress: they steer the cursor, and clean what they show."""
+    """Return the wrapped stream, for the live view and progress lines: they move the cursor, and sanitise their text."""
     return stream.stream if isinstance(stream, Words) else stream
 
 
 class Words:
-    """Stdout or stderr: text, tabs, line ends and colours go through. A write that fails loses its text and no more.
+    """Wrapper of stdout or stderr that passes text, tabs, line ends and colours. A failed write only loses its text.
 
-    ``failed`` is called once, with the reason. ``trouble`` keeps the reason. If the reader of a pipe has left,
-    BrokenPipeError is raised where ``failed`` is given, as on stdout; a stderr that is gone is silent.
+    ``failed`` is called once with the reason, and ``trouble`` keeps it. If the reader of a pipe has exited, a stream with
+    ``failed`` (stdout) raises BrokenPipeError; a stream without it (stderr) ignores the error.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Words:
             self.fail(error)
 
     def fail(self, error: OSError | ValueError) -> None:
-        """Keep the reason, and tell it the first time. ValueError: the stream is closed."""
+        """Keep the reason, and report it the first time. A ValueError means that the stream is closed."""
         if isinstance(error, BrokenPipeError) and self._failed is not None:
             raise error
         known, self.trouble = self.trouble, (isinstance(error, OSError) and error.strerror) or str(error)
@@ -76,13 +76,13 @@ class Words:
             self._failed(self.trouble)
 
     def settle(self) -> None:
-        """Hand on what is left, once; what the stream still does not take must not trouble Python at its end."""
+        """Flush once more. If that fails, silence the stream, so that Python does not raise again when it exits."""
         self.flush()
         if self.trouble:
             silence(self.stream)
 
     def fit(self, text: str) -> str:
-        """The text as it may be written here."""
+        """Return the text in the form that this stream may receive."""
         return harmless(in_ascii(text) if self.ascii_only else text)
 
     def __getattr__(self, name: str) -> Any:
@@ -90,12 +90,12 @@ class Words:
 
 
 def shown_in(text: str, encoding: str) -> str:
-    """The text for a stream that cannot show all of it: other characters as ``\\xe9``."""
+    """Return the text for a stream with a limited encoding; other characters become escapes such as ``\\xe9``."""
     return in_ascii(text).encode(encoding, "backslashreplace").decode(encoding)
 
 
 def as_bytes(text: str, stream: TextIO) -> bytes:
-    """What the stream would make of the text, for whoever writes past its buffer."""
+    """Encode the text as the stream would, for a caller that writes to its descriptor."""
     text = stream.fit(text) if isinstance(stream, Words) else text
     encoding = getattr(stream, "encoding", None) or "utf-8"
     try:
@@ -105,19 +105,19 @@ def as_bytes(text: str, stream: TextIO) -> bytes:
 
 
 def silence(stream: TextIO) -> None:
-    """Let the stream end in /dev/null: what is left in its buffer would raise once more when Python exits."""
+    """Redirect the stream to /dev/null; otherwise the rest of its buffer raises again when Python exits."""
     try:
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, stream.fileno())
         os.close(null)
     except (OSError, ValueError):
-        pass  # not a real file (a StringIO in a test): nothing to silence
+        pass  # not a real file, such as a StringIO in a test
 
 
 class Out:
-    """``broken`` turns True when the reader of a pipe has left (``| head``); from then on nothing is written.
+    """Text writer. ``broken`` is True once the reader of a pipe has exited (``| head``); later writes do nothing.
 
-    A device that fails (a terminal that was closed) is silenced. It does not count as broken: the run goes on.
+    A failed device, such as a closed terminal, is silenced. It does not count as broken, so the run continues.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -126,7 +126,7 @@ class Out:
         self.broken = self.gone = False
 
     def write(self, text: str) -> None:
-        """Write and flush; characters that the stream cannot show are written as ``\\xe9``."""
+        """Write and flush the text; characters that the stream cannot encode become escapes such as ``\\xe9``."""
         if self.broken or self.gone or not text:
             return
         try:
@@ -139,7 +139,7 @@ class Out:
             self.give_up(error)
 
     def give_up(self, error: OSError | ValueError) -> None:
-        """Write nothing from now on."""
+        """Stop writing to the stream after an error."""
         self.broken = isinstance(error, BrokenPipeError)
         self.gone = not self.broken
         if self.gone and isinstance(self._stream, Words):

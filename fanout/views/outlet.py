@@ -1,8 +1,8 @@
-"""A terminal or a pipe that is written to without waiting for it: what it does not take now, it gets later, in order.
+"""Non-blocking writer: write to a terminal or a pipe without waiting; buffer the rest and send it later, in order.
 
-Whoever waits for a terminal that is stopped, or for a pager that nobody scrolls, hears nothing of the hosts meanwhile.
-A terminal is opened once more, because one made non-blocking would be so for the shell as well; a pipe is given only
-what fits. Files, and whatever else always takes what it is given, are written to as ever.
+If fanout blocked on a stopped terminal or an idle pager, it would not receive the hosts' data meanwhile. A terminal is
+opened again, because O_NONBLOCK on the inherited descriptor would affect the shell too. A pipe gets only as much as fits.
+Files and other streams that never block are written to directly.
 """
 
 from __future__ import annotations
@@ -15,14 +15,16 @@ from typing import TextIO
 
 from fanout.views.out import Out, as_bytes
 
-ROOM = 64 << 20  # bytes that wait for a reader who is slow, or comes back
-LEAST_ROOM = 256  # bytes that a terminal takes at once, if it takes any
-STUCK_SECONDS = 5.0  # a reader who takes nothing for so long has turned away
+ROOM = 64 << 20  # bytes that are buffered for a slow or blocked reader
+LEAST_ROOM = 256  # bytes that a writable terminal accepts at once
+STUCK_SECONDS = 5.0  # a reader that reads nothing for this time counts as blocked
 
 
 class Outlet:
-    """``broken`` as in Out. A reader who is slow is waited for once ROOM bytes are due to him; for one who takes
-    nothing at all, lines are left out and counted: the files have them. With ``waits`` it is an Out and no more.
+    """Non-blocking writer. ``broken`` is as in Out.
+
+    When ROOM bytes are buffered, it waits for a slow reader. For a blocked reader, it drops lines and counts them; the
+    log files keep them. With ``waits`` it behaves like an Out.
     """
 
     def __init__(self, stream: TextIO, *, waits: bool = False) -> None:
@@ -39,16 +41,16 @@ class Outlet:
 
     @property
     def waiting(self) -> bool:
-        """Has it not taken yet all that was written?"""
+        """Return whether written text is still buffered."""
         return bool(self._rest)
 
     @property
     def ready(self) -> bool:
-        """Would it take anything new now? A terminal that is stopped (Ctrl-S) would not."""
+        """Return whether the stream accepts new text now; a stopped terminal (Ctrl-S) does not."""
         return self._descriptor is None or (not self._rest and self._takes(0.0))
 
     def write(self, text: str, *, patience: float = 0.0) -> None:
-        """Whole lines, or a frame. What has not been taken after ``patience`` seconds waits."""
+        """Write whole lines or a frame; buffer what the stream does not accept within ``patience`` seconds."""
         if self._descriptor is None or self.broken or self._out.gone or not text:
             self._out.write(text)
             return
@@ -59,7 +61,7 @@ class Outlet:
         self.push(patience)
 
     def push(self, patience: float = 0.0) -> None:
-        """Hand on what is taken within ``patience`` seconds."""
+        """Send as much of the buffer as the stream accepts within ``patience`` seconds."""
         if not self._rest:
             return
         until = monotonic() + patience
@@ -67,14 +69,14 @@ class Outlet:
             pass
 
     def missed(self) -> int:
-        """How many lines were left out since the last call; 0 as long as there is no room for more."""
+        """Return the number of lines dropped since the last call; 0 while the buffer is full."""
         if not self._missed or len(self._rest) > ROOM:
             return 0
         missed, self._missed = self._missed, 0
         return missed
 
     def close(self) -> None:
-        """Wait until everything is taken: now nothing else has to be done in time. Safe to call twice."""
+        """Wait until the buffer is sent; at the end of a run, waiting is harmless. It is safe to call this twice."""
         while self._rest and self._takes(None):
             self._hand_on()
         descriptor, self._descriptor = self._descriptor, None
@@ -82,7 +84,7 @@ class Outlet:
             os.close(descriptor)
 
     def _made_room(self) -> bool:
-        """Wait for a reader who is only slow; one who has turned away is asked again, not waited for."""
+        """Wait for a slow reader to make room; for a blocked reader, only test again. Return whether there is room."""
         while len(self._rest) > ROOM:
             if not self._takes(0.0 if self._stuck else STUCK_SECONDS):
                 self._stuck = True
@@ -109,7 +111,7 @@ class Outlet:
 
 
 def _own(stream: TextIO) -> tuple[int | None, int]:
-    """A descriptor that can be written to without waiting, and how much at a time; None: the stream itself will do."""
+    """Return a descriptor for non-blocking writes and the bytes per write; (None, 0) if the stream never blocks."""
     try:
         descriptor = stream.fileno()
         stream.flush()
@@ -118,12 +120,12 @@ def _own(stream: TextIO) -> tuple[int | None, int]:
         if stat.S_ISFIFO(os.fstat(descriptor).st_mode):
             return os.dup(descriptor), select.PIPE_BUF
     except (OSError, ValueError):
-        pass  # no file at all
+        pass  # not a real file
     return None, 0
 
 
 def _terminal(descriptor: int) -> tuple[int, int]:
     try:
         return os.open(os.ttyname(descriptor), os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK), 1 << 16
-    except OSError:  # somebody else's (su), or one that has no name here (a container)
+    except OSError:  # the terminal belongs to another user (su), or has no name here (a container)
         return os.dup(descriptor), LEAST_ROOM

@@ -1,8 +1,8 @@
-"""A run as one page for a browser, without a network: its verdict, its course, its curves, and an excerpt of its log.
+"""HTML report: one self-contained page with the verdict, timeline, curves and a log excerpt of a run.
 
-The page is ``html/page.html`` with a style, a script and the run as JSON. Text of strangers stands in the JSON alone,
-with every ``<`` written as an escape, and the script puts it on the page as text, never as markup; a policy in the page
-lets the browser run that one script and load nothing.
+The page is ``html/page.html`` with a style, a script and the run as JSON. Untrusted text occurs only in the JSON, with
+every ``<`` escaped, and the script inserts it as text, never as markup. The page's Content-Security-Policy allows only
+this one script and no network access.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from fanout.views.streams import Streams
 
 
 def filled(data: dict[str, Any]) -> str:
-    """The template with everything in its place."""
+    """Return the template, filled with the style, the script and the data."""
     template, style, script = (_file(name) for name in ("page.html", "page.css", "page.js"))
     policy = f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(script)}; base-uri 'none'"
     parts = {
@@ -44,7 +44,7 @@ def filled(data: dict[str, Any]) -> str:
         "data": as_script_data(data),
     }
     whole = template
-    for name, text in parts.items():  # data last: nothing is looked for in it
+    for name, text in parts.items():  # data comes last, so a placeholder in it is never replaced
         before, mark, after = whole.partition(f"{{{{{name}}}}}")
         assert mark, f"page.html has no place for {name}"
         whole = before + text + after
@@ -52,7 +52,7 @@ def filled(data: dict[str, Any]) -> str:
 
 
 def as_script_data(data: Any) -> str:
-    """JSON that no parser of HTML can take for anything else: no ``<``, ``>`` or ``&`` is left in it."""
+    """Return JSON without ``<``, ``>`` and ``&``, so that an HTML parser cannot misread it."""
     text = json.dumps(data, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
@@ -66,12 +66,12 @@ def _hash(text: str) -> str:
 
 
 class Story:
-    """A subscriber that makes of all events what the page shows."""
+    """Subscriber that collects the content of the page from all events."""
 
     broken = False
 
     def __init__(self, heading: Heading, began_at: float, metric: re.Pattern[str] | None = None) -> None:
-        """``metric``: where figures are, if lines say them in no way that is known."""
+        """Create the collector. ``metric`` is the user's pattern for metrics in an unknown form."""
         self._heading, self._metric = heading, metric
         self._names = FileNames(heading.hosts)
         self._streams, self._narrator = Streams(heading.hosts), Narrator()
@@ -90,7 +90,7 @@ class Story:
             self._excerpt.remark(" ".join(clean_lines(said.text)), said.level, at)
 
     def page(self, outcome: RunOutcome, report: str, *, ended: bool, directory: str) -> str:
-        """The whole page, once no more events will come."""
+        """Return the HTML page. Call this after the last event."""
         self._finish()
         return filled(self.data(outcome, report) | {"ended": ended, "directory": directory})
 
@@ -113,7 +113,7 @@ class Story:
             stream.warnings += level == "warning"
 
     def data(self, outcome: RunOutcome, report: str) -> dict[str, Any]:
-        """All that the page's script gets; described by what it reads there."""
+        """Return the JSON data for the script of the page (html/page.js)."""
         heading = self._heading
         speakers, lines = self._lines()
         return {
@@ -166,7 +166,7 @@ class Story:
         ]
 
     def _lines(self) -> tuple[list[list[Any]], list[list[Any]]]:
-        """(who speaks: label and numbers of streams; lines: when, who, level and text, or how many are missing)."""
+        """Return the speakers [label, stream numbers] and the lines [time, speaker, level, text] or [missing lines]."""
         speakers: dict[tuple[int, ...], int] = {}
         lines: list[list[Any]] = []
         for entry in self._excerpt.entries():
@@ -208,7 +208,7 @@ def _stream(stream: StreamCourse) -> dict[str, Any]:
 
 
 def _ranges(numbers: Iterable[int]) -> list[list[int]]:
-    """Numbers as a few ranges, both ends counted."""
+    """Return numbers as inclusive ranges."""
     out: list[list[int]] = []
     for number in sorted(set(numbers)):
         if out and out[-1][1] == number - 1:

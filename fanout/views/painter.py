@@ -1,4 +1,4 @@
-"""Frames on a terminal: the log above, the block below it, in one write; rich draws into memory."""
+"""Frame writer: draw the new log lines and the block below them in one write to the terminal."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
-_BEGIN, _END = "\x1b[?2026h\x1b[?25l", "\x1b[?25h\x1b[?2026l"  # the terminal shows the frame whole, without a cursor
+_BEGIN, _END = "\x1b[?2026h\x1b[?25l", "\x1b[?25h\x1b[?2026l"  # synchronised update, cursor hidden
 
 
 class Painter:
-    """Draws frames through rich into a buffer and the buffer to the terminal, in one write.
+    """Writer of frames: rich renders into a buffer, and one write sends the buffer to the terminal.
 
-    The cursor is hidden only within a frame: a launcher that is killed leaves no terminal without one.
+    The cursor is hidden only within a frame, so it stays visible if the launcher is killed.
     """
 
     def __init__(self, out: Outlet, *, colour: bool, unicode: bool) -> None:
@@ -35,16 +35,16 @@ class Painter:
         self._widths: list[int] = []  # of the rows of the block on screen
         self._block: list[Row] = []
         self._columns = 0
-        self._drawn = ""  # that block
+        self._drawn = ""  # the block on screen, as text
         self._elsewhere = False
 
     def abandon(self) -> None:
-        """Somebody else writes on the terminal now: what stands there stays, whatever it is, and we go on below it."""
+        """Leave the block on the screen, because another process writes to the terminal now; continue below it."""
         self._elsewhere = self._elsewhere or bool(self._widths)
         self._widths, self._block, self._drawn = [], [], ""
 
     def paint(self, log: str, block: list[Row], columns: int) -> None:
-        """Take the block away, write the log below what was there, draw the block; nothing where nothing changed."""
+        """Erase the block, write the log lines and draw the block again; write nothing if nothing changed."""
         same = block == self._block and columns == self._columns
         if same and not log:
             return
@@ -64,7 +64,7 @@ class Painter:
         return text
 
     def _rendered(self, texts: list[Text], columns: int) -> str:
-        """The rows one under the other, the cursor left at the end of the last."""
+        """Return the rows as text; the cursor stays at the end of the last row."""
         self._console.width = columns
         for at, text in enumerate(texts):
             self._console.print(text, end="\n" if at < len(texts) - 1 else "", soft_wrap=True)
@@ -74,7 +74,7 @@ class Painter:
         return rendered
 
     def _erase(self, columns: int) -> str:
-        """Back to where the block began. A terminal made narrower has wrapped its rows."""
+        """Return the sequence that erases the block. It counts rows that wrapped in a narrower terminal."""
         if self._elsewhere:
             self._elsewhere = False
             return "\r\n"

@@ -1,8 +1,7 @@
-"""The block under the log, as rows of styled text: what it says, at any width and height; pure, without rich.
+"""Block under the log: build its rows of styled text for any width and height. Pure, without rich.
 
-A title row; a row a host, or, where there are too many for the room, a grid of all hosts and rows for those that differ
-from the fleet; a progress bar, where there is room; a row with step, loss and time left; the keys. Symbols carry the
-meaning, colour only repeats it.
+The block has a title row, one row per host, a progress bar, a row with step, loss and time left, and the keys. If there
+are too many hosts, a grid shows all hosts, and rows show only the outliers. Symbols carry the meaning; colour repeats it.
 """
 
 from __future__ import annotations
@@ -16,16 +15,16 @@ from fanout.views.table import cut
 from fanout.views.units import clock, seconds, short
 
 GRID_FROM = 25
-_ALARMS = ("FAILING", "STOPPING", "HANGS")
-KEYS_FROM = 5  # rows; with less room the keys are not worth one
+_ALARMS = ("FAILING", "STOPPING", "HUNG")
+KEYS_FROM = 5  # rows; a smaller block does not show the keys
 
 
 def panel(
     heading: Heading, state: RunState, glance: Glance, *, width: int, height: int, unicode: bool = True
 ) -> list[Row]:
-    """At most a third of ``height`` rows, none longer than ``width`` (the caller crops)."""
+    """Return the rows of the block: at most a third of ``height``, and at least 2. The caller crops them to ``width``."""
     room = max(2, height // 3)
-    goes_on = not headline(state, glance).startswith(_ALARMS)  # or there is no time left to tell
+    goes_on = not headline(state, glance).startswith(_ALARMS)  # otherwise no time left is shown
     course = _course(glance, width, goes_on=goes_on, unicode=unicode)
     odd = odd_hosts(state, glance.loads, glance.readings, glance.slow, glance.hung)
     frame = Frame(
@@ -36,7 +35,7 @@ def panel(
         below.append([(f" {glance.keys}", "dim")])
     left = room - 1 - len(below)
     hosts = state.all
-    if glance.bars and len(hosts) < min(GRID_FROM, left):  # there is a row to spare
+    if glance.bars and len(hosts) < min(GRID_FROM, left):  # one row is free
         below.insert(0, _bar(glance))
         left -= 1
     if len(hosts) < GRID_FROM and len(hosts) <= left:
@@ -50,7 +49,7 @@ def panel(
 
 
 def headline(state: RunState, glance: Glance) -> str:
-    """Return the run's state in a word; a hang comes with the seconds for which no host wrote a line."""
+    """Return the state of the run in one word; for a hang, also the time since the last log line of any host."""
     if state.over:
         return "OVER"
     if state.interrupts or state.first_stop is not None:
@@ -63,7 +62,7 @@ def headline(state: RunState, glance: Glance) -> str:
     if phases & {Phase.EXITED, Phase.GONE, Phase.FORGOTTEN}:
         return "ENDING"
     if glance.hung is not None:
-        return f"HANGS {seconds(state.now - (state.said_at or state.began_at))}"
+        return f"HUNG {seconds(state.now - (state.said_at or state.began_at))}"
     return "RUNNING" if phases == {Phase.RUNNING} else "STARTING"
 
 
@@ -77,7 +76,7 @@ def _title(heading: Heading, state: RunState, word: str, width: int, *, unicode:
         (f" fanout  run {heading.run_id}  ", since),
         (f" {heading.run_id}", since),
         ("", since),
-    ):  # what the run is doing is the last to give way
+    ):  # on a narrow terminal, the state of the run is dropped last
         room = width - len(head) - len(tail) - len(word) - 1
         if room >= 0:
             break
@@ -87,7 +86,7 @@ def _title(heading: Heading, state: RunState, word: str, width: int, *, unicode:
 
 
 def _bar(glance: Glance) -> Row:
-    """The moving line of the first host that has one: the others' are like it, or their figures tell."""
+    """Return the progress bar of the first host that has one; it stands for those of the other hosts."""
     host, text = next(iter(glance.bars.items()))
     return [(f" {host} ~ ", "dim"), (text.replace("\t", " "), "")]
 

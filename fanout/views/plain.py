@@ -1,11 +1,11 @@
-"""The view for pipes, CI and dumb terminals: log lines on stdout, fanout's own words on stderr, nothing ever redrawn.
+"""Plain view for pipes, CI and dumb terminals: log lines on stdout, status messages on stderr, no redrawing.
 
-    gpu01 | step 100 loss 3.1000          a line, with who wrote it
-    gpu01 | Epoch 1 …                     a line that had not ended after half a second,
+    gpu01 | step 100 loss 3.1000          a line and its host
+    gpu01 | Epoch 1 …                     a line without a line end after half a second,
     gpu01 + done                          and its rest
-    gpu01 ~ Epoch 1:  10%|#         |     a progress bar, at every tenth or after half a minute
+    gpu01 ~ Epoch 1:  10%|#         |     a progress bar, every 10 % or every 30 seconds
 
-One line in, one line out, of those that were chosen. The mark is one character wide, so that ``cut -d' '`` and ``grep '^gpu01 '`` work.
+Each selected line gives one line. The mark is one character wide, so that ``cut -d' '`` and ``grep '^gpu01 '`` work.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ STATUS_SECONDS = 60.0
 
 
 class Plain:
-    """``wishes`` say which lines, how folded (not at all unless they say so), and what stands before each.
+    """Plain view. ``wishes`` select the lines, their folding (default: off) and their prefix.
 
-    ``waits`` for a reader who takes nothing; without it he misses lines and is told how many.
+    With ``waits``, a blocked reader blocks the view; without it, lines are dropped and the view reports how many.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Plain:
         self._colour = colour
         self._status_seconds = status_seconds
         self._now = 0.0
-        self._last_word = 0.0  # when anything was last said on stderr
+        self._last_word = 0.0  # time of the last message on stderr
         self._closed = False
         logs = f" · logs in {heading.log_dir}" if heading.log_dir else ""
         hosts = f"{len(heading.hosts)} host{'s' if len(heading.hosts) != 1 else ''}"
@@ -94,7 +94,7 @@ class Plain:
         self._err.close()
 
     def _status(self, state: RunState) -> str:
-        """Where the run stands: keeps CI from taking silence for death, and a person from guessing."""
+        """Return a status line. CI systems kill jobs without output; this line also informs the user."""
         self._flow.course.bars(self._flow.streams.bars(), state.now)
         parts = [status(state)]
         course = self._flow.course.progress
@@ -114,7 +114,7 @@ class Plain:
         return " · ".join([*parts, f"after {seconds(state.now - state.began_at)}", *left_words])
 
     def _say(self, said: Said, at: float) -> None:
-        """Fanout's own words, after the lines that came before them."""
+        """Print a status message after the log lines that arrived before it."""
         self._last_word = at
         self._print(self._flow.settle(at), at)
         self.note(said.text)
@@ -123,18 +123,18 @@ class Plain:
         self._out.write("".join([self.line(say, at) for say in says]))
 
     def line(self, say: Say, at: float) -> str:
-        """A log line as it is printed; the lines of a traceback one under the other."""
+        """Return a log line as it is printed; a traceback gives several lines."""
         text = say.text
         prefix = self._prefix.of(say, self._flow.streams.width, at)
         if say.many > 1:
             return self._block(say, prefix, at)
-        if text.isprintable():  # nearly every line is: two calls saved are a third of the time of a flood
+        if text.isprintable():  # nearly every line is; skipping two calls saves a third of the time in a flood
             return f"{prefix}{text}{ending(say) if say.more or say.voices > 1 else ''}".rstrip(" ") + "\n"
         lines = [f"{prefix}{clean(line, colour=self._colour)}".rstrip(" ") for line in text.split("\n")]
         return "\n".join(lines) + ending(say) + "\n"
 
     def _block(self, say: Say, prefix: str, at: float) -> str:
-        """Many lines of one speaker; in one go where none of them needs a look."""
+        """Return a block of lines of one stream; if all are printable, prefix them in one step."""
         text = f"{prefix}{say.text}\n".replace("\n", f"\n{prefix}")[: -len(prefix) or None]
         if say.text.replace("\n", "").isprintable() and " \n" not in text:
             return text
@@ -142,7 +142,7 @@ class Plain:
 
 
 def ending(say: Say) -> str:
-    """What stands behind a line: how much of it is not shown, how many said it, and with which numbers."""
+    """Return the end of a line: cut bytes, the count of streams that printed it, and the ranges of its numbers."""
     if not say.more and say.voices == 1:
         return ""
     cut = f"…(+{say.more} B)" if say.more else ""

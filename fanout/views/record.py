@@ -1,8 +1,8 @@
-"""Events as JSON objects and back: the vocabulary of ``events.jsonl`` and of ``--json``, version 1.
+"""Record format: convert events to JSON objects and back, for ``events.jsonl`` and ``--json``, version 1.
 
-Within a version keys are only ever added. An event's ``type`` is its class name in snake_case, its keys are the
-fields of the class; ``t`` is when it reached the launcher. A Chunk is written as its place in the stream (the bytes
-are in the host's log file), the bytes of a Noise as one character each (U+0000 to U+00FF).
+Within a version, keys are only added. ``type`` is the class name of the event in snake_case, and the keys are its fields.
+``t`` is the time at which the event reached the launcher. A Chunk is written as its place in the stream, because the
+host's log file holds the bytes. Login output is written with one character per byte (U+0000 to U+00FF).
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from fanout.schema import Anything, Maybe, Number, Text, Whole
 from fanout.views.base import Heading
 
 VERSION = 1
-MOST_BYTES = 64 << 20  # of one stream that one record may stand for
+MOST_BYTES = 64 << 20  # of one stream in one record
 
 
 def tag(kind: type[Any]) -> str:
-    """``LinkLost`` -> ``link_lost``."""
+    """Return the ``type`` of an event class: ``StreamOpened`` -> ``stream_opened``."""
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", kind.__name__).lower()
 
 
@@ -33,7 +33,7 @@ _EVENTS: Mapping[str, type[Any]] = {tag(kind): kind for kind in get_args(Event)}
 _ACTIONS: Mapping[str, type[Any]] = {tag(kind): kind for kind in get_args(Action)}
 
 
-#: Fields that are recorded in another form than the event has them, or that may have only some values.
+#: Fields that have another form in the record than in the event, or a restricted range.
 _INSTEAD: Mapping[type[Any], dict[str, Any]] = {
     Chunk: {"data?": Anything(), "length": Whole(0, MOST_BYTES), "stream": Whole(0, 65535), "offset": Whole(0)},
     Noise: {"data": Text(1 << 20)},
@@ -45,7 +45,7 @@ _INSTEAD: Mapping[type[Any], dict[str, Any]] = {
 
 
 def _shape(kind: type[Any]) -> dict[str, Any]:
-    """What the record of an event must look like: the fields of its class, or what is written in their place."""
+    """Return the schema of an event's record: the fields of its class, or their replacements in ``_INSTEAD``."""
     instead = {**_INSTEAD.get(kind, {}), "v": Whole(0), "t": Number(0, 1e12)}
     named = {name.rstrip("?") for name in instead} | {"at"}
     return {**{name: what for name, what in schema.of(kind).items() if name.rstrip("?") not in named}, **instead}
@@ -55,7 +55,7 @@ _SHAPES: Mapping[type[Any], dict[str, Any]] = {kind: _shape(kind) for kind in _E
 
 
 def encode(event: Event) -> dict[str, Any] | None:
-    """The event as a JSON object; None for a Tick, which is not recorded."""
+    """Convert an event to a JSON object; return None for a Tick, which is not recorded."""
     if isinstance(event, Tick):
         return None
     known: dict[str, Any] = {"v": VERSION, "t": event.at, "type": tag(type(event))}
@@ -74,15 +74,15 @@ def encode(event: Event) -> dict[str, Any] | None:
 
 
 def decode(record: Mapping[str, Any], read: Callable[[str, int, int, int], bytes]) -> Event | None:
-    """The event that ``encode`` was given; ``read(host, stream, offset, length)`` brings a Chunk's bytes back.
+    """Convert a record back to its event; ``read(host, stream, offset, length)`` returns the bytes of a Chunk.
 
-    None for a type that is not an event (``run``, ``end``) or that a later version of fanout added. Raises Invalid for a
-    record whose fields are not those of its event, LauncherError for one of a later version.
+    Return None if the type is not an event (``run``, ``end``) or unknown. Raises Invalid if the fields do not match the
+    event, and LauncherError if the record has a later version.
     """
     if isinstance(record.get("v"), int) and record["v"] > VERSION:
         raise LauncherError(
             f"this record is version {record.get('v')}, this fanout reads version {VERSION}",
-            hint="read it with the fanout that wrote it",
+            hint="read it with the fanout version that wrote it",
         )
     kind = _EVENTS.get(str(record.get("type")))
     if kind is None:
@@ -104,30 +104,30 @@ def decode(record: Mapping[str, Any], read: Callable[[str, int, int, int], bytes
 
 
 def run_record(heading: Heading, at: float) -> dict[str, Any]:
-    """The first object of a run."""
+    """Return the first object of a run."""
     ranks = {host: list(rank) for host, rank in heading.ranks.items()}
     return {"v": VERSION, "t": at, "type": "run", "run": heading.run_id, "title": heading.title,
             "hosts": list(heading.hosts), "ranks": ranks}  # fmt: skip
 
 
 def end_record(outcome: RunOutcome, at: float) -> dict[str, Any]:
-    """The last object of a run."""
+    """Return the last object of a run."""
     return {"v": VERSION, "t": at, "type": "end", **asdict(outcome)}
 
 
 def verdict_record(verdict: Mapping[str, Any], at: float) -> dict[str, Any]:
-    """Why a run failed: what verdict.json holds, as one object more."""
+    """Return the diagnosis of a failed run (the content of verdict.json) as a record."""
     return {**verdict, "v": VERSION, "t": at, "type": "verdict"}
 
 
 def chunk_record(host: str, stream: int, *, at: float, offset: int, length: int) -> dict[str, Any]:
-    """Where bytes of a stream are."""
+    """Return the record of a Chunk: the place of its bytes in the stream."""
     place = {"host": host, "stream": stream, "offset": offset, "length": length}
     return {"v": VERSION, "t": at, "type": "chunk"} | place
 
 
 def dumps(record: Mapping[str, Any]) -> str:
-    """One line of JSON, in ASCII, without its line end."""
+    """Return a record as one line of ASCII JSON, without the line end."""
     return json.dumps(record, separators=(",", ":"), default=str)
 
 
@@ -136,5 +136,5 @@ def _values(value: Any) -> dict[str, Any]:
 
 
 def _known(kind: type[Any], record: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of ``kind`` that the record has: keys that a later version added are passed over."""
+    """Return the fields of ``kind`` that the record has; ignore other keys."""
     return {field.name: record[field.name] for field in fields(kind) if field.name in record}

@@ -1,8 +1,8 @@
-"""A run's directory read again: its heading and its events, byte for byte as they came.
+"""Run record reader: read the heading and the events of a run directory.
 
-``fanout report``, ``logs``, ``replay`` and ``attach`` show a recorded run by giving these events to the same views.
-A record may end in the middle of a line (the launcher was killed, or still writes) or lack one (its disk was full):
-what is whole counts. Bytes that reached a log file and are not in the record yet come at the end.
+``fanout report``, ``logs``, ``replay`` and ``attach`` send these events to the same views as a live run.
+If the launcher was killed or still writes, the last line may be incomplete. If the disk was full, lines may be missing.
+The reader uses the complete lines. Bytes in a log file that the record does not cover yet come at the end.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from fanout.views.record import decode
 _PIECE = 1 << 20
 _MOST_RANKS = 1 << 24
 _LONGEST = 16 << 20  # bytes of one line
-_LISTS = "name a run's log directory; `fanout ps` lists runs"
+_LISTS = "give the log directory of a run; `fanout ps` lists runs"
 _NAME = Text(4096)
 _RUN: dict[str, Any] = {
     "t": Number(0, 1e12), "run": Text(200), "title": Text(), "hosts": Each(_NAME, least=1), "metric?": Maybe(Text()),
@@ -37,15 +37,15 @@ _RESULT: dict[str, Any] = {
 
 
 def reopened(host: HostState) -> HostState:
-    """Return the host for a launcher that tries it again, where an earlier one gave it up."""
+    """Return a host that an earlier launcher gave up in the phase WAITING, so that a later launcher can try it again."""
     return replace(host, phase=Phase.WAITING, trouble=None) if host.phase is Phase.LOST else host
 
 
 def after(state: RunState, event: Event) -> RunState:
-    """The state after a recorded event; the same where it cannot follow, because the record has a hole.
+    """Return the state after a recorded event; if the event cannot follow because of a gap, return the same state.
 
-    A record may be that of several launchers: one gave a host up, and a later one (the guardian, ``fanout stop``) tried
-    it again.
+    Several launchers may have written the record. A later one (the guardian, ``fanout stop``) may try a host again
+    that an earlier one gave up.
     """
     try:
         if isinstance(event, Dialling):
@@ -56,11 +56,14 @@ def after(state: RunState, event: Event) -> RunState:
 
 
 class Recorded:
-    """A run's directory. ``heading`` is read at once, the events whenever ``events`` is called."""
+    """Run directory, opened for reading. The constructor reads ``heading``; ``events`` reads the events.
+
+    Raises UsageError if the directory has no valid record.
+    """
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self._damage: dict[str, None] = {}  # what in the record is not as it must be, each place once
+        self._damage: dict[str, None] = {}  # descriptions of invalid records, each once
         first = next(self._records(), None)
         if first is None or first.get("type") != "run":
             raise UsageError(f"{path}: no record of a run", hint=_LISTS)
@@ -69,7 +72,7 @@ class Recorded:
         except Invalid as error:
             raise UsageError(f"{path}/events.jsonl: its first line is damaged: {error}", hint=_LISTS) from None
         self.began_at = float(first["t"])
-        self.metric = str(first.get("metric") or "")  # where the user said that figures are
+        self.metric = str(first.get("metric") or "")  # the user's --metric pattern
         self.heading = Heading(
             run_id=first["run"],
             title=first["title"],
@@ -80,19 +83,19 @@ class Recorded:
 
     @property
     def damage(self) -> str:
-        """What was left out of the events read so far, for a person; "" if nothing was."""
+        """Return a message about the invalid records skipped so far; "" if there are none."""
         if not self._damage:
             return ""
         count = f"{len(self._damage)} damaged records are" if len(self._damage) > 1 else "1 damaged record is"
-        return f"{self.path}/events.jsonl: {count} left out ({next(iter(self._damage))})"
+        return f"{self.path}/events.jsonl: {count} skipped ({next(iter(self._damage))})"
 
     @property
     def ended(self) -> bool:
-        """Is the outcome known?"""
+        """Return whether the record contains the outcome of the run."""
         return os.path.exists(os.path.join(self.path, "result.json"))
 
     def events(self) -> Iterator[Event]:
-        """All events in order; the bytes come from the log files, zeros where a full disk left a hole."""
+        """Yield all events in order, with bytes from the log files; a gap from a full disk gives zeros."""
         reader, at = _Reader(self.path, self.heading.hosts, self._damage), self.began_at
         for event in self._read(reader):
             at = event.at
@@ -101,11 +104,11 @@ class Recorded:
             yield from reader.beyond(at)
 
     def written(self) -> Iterator[Event]:
-        """Those that the record tells, for whoever goes on writing it where it stops."""
+        """Yield only the events in the record, for a launcher that continues to write it."""
         yield from self._read(_Reader(self.path, self.heading.hosts, self._damage))
 
     def told(self) -> Iterator[tuple[Event, RunState]]:
-        """All events, each with the state after it; one that cannot follow, because the record has a hole, is left out."""
+        """Yield each event with the state after it; skip an event that cannot follow because of a gap."""
         state = RunState.new(self.heading.hosts, at=self.began_at)
         for event in self.events():
             before, state = state, after(state, event)
@@ -113,9 +116,9 @@ class Recorded:
                 yield event, state
 
     def follow(self) -> Iterator[Event | None]:
-        """All events in order, and those still to come: None whenever there is no further one yet.
+        """Yield all events in order, also future ones; yield None while there is no further event yet.
 
-        None comes once, too, behind what had been written before: a record that grows all the time has no other mark.
+        None also comes once after the events that existed at the call. Otherwise a fast-growing record had no such mark.
         """
         reader = _Reader(self.path, self.heading.hosts, self._damage)
         with open(os.path.join(self.path, "events.jsonl"), "rb") as file:
@@ -135,7 +138,7 @@ class Recorded:
                     yield None
 
     def result(self) -> Mapping[str, Any] | None:
-        """The outcome as it was written down; None while there is none."""
+        """Return the outcome from result.json; None if it is missing or invalid."""
         try:
             with open(os.path.join(self.path, "result.json"), "rb") as file:
                 result: Mapping[str, Any] = schema.parsed(file.read(_LONGEST), _RESULT)
@@ -158,23 +161,23 @@ class Recorded:
                     if record:
                         yield record
         except OSError as error:
-            raise UsageError(f"{path}: {error.strerror}", hint="name a run's log directory") from error
+            raise UsageError(f"{path}: {error.strerror}", hint="give the log directory of a run") from error
 
 
 class _Reader:
-    """Makes events of records, in their order; knows what the files are called and how far the record covers them."""
+    """Decoder of records, in order. It tracks the file names and the bytes that the record covers."""
 
     def __init__(self, path: str, hosts: tuple[str, ...], damage: dict[str, None]) -> None:
         self._path = path
         self._hosts = hosts
         self._damage = damage
-        self._asked: dict[tuple[str, int], str] = {}  # what each question about the run asked
+        self._asked: dict[tuple[str, int], str] = {}  # (host, number) of each question -> its kind
         self._names = FileNames(hosts)
         self._covered = {(host, MAIN_STREAM): 0 for host in hosts}
         self.over = False  # the record has an end
 
     def event(self, record: Mapping[str, Any]) -> Event | None:
-        """None for what is no event, or is damaged. Raises LauncherError where the log that it tells of is not there."""
+        """Decode a record; return None if it is not an event or is invalid. Raises LauncherError if its log is missing."""
         self.over = self.over or record.get("type") == "end"
         try:
             event = self._valid(decode(record, self._bytes)) if record else None
@@ -192,10 +195,10 @@ class _Reader:
         return event
 
     def _valid(self, event: Event | None) -> Event | None:
-        """The event, if it is of a host of this run and what the host answered is an answer. Raises Invalid."""
+        """Return the event with a validated answer. Raises Invalid if its host is not part of the run."""
         name = event.action.host if isinstance(event, Acted) else getattr(event, "host", None)
         if name is not None and name not in self._hosts:
-            raise Invalid("host", f"{name[:40]!r} is no host of this run")
+            raise Invalid("host", f"{name[:40]!r} is not a host of this run")
         match event:
             case Acted(action=Examine() as question):
                 self._asked[question.host, question.ask] = question.what
@@ -207,7 +210,7 @@ class _Reader:
         return event
 
     def beyond(self, at: float) -> Iterator[Chunk]:
-        """What the log files hold beyond the record, which is behind them by a moment."""
+        """Yield the bytes of the log files that the record does not cover: it is written slightly later."""
         for (host, stream), offset in self._covered.items():
             try:
                 with open(os.path.join(self._path, self._names.of(host, stream)), "rb") as file:
@@ -216,7 +219,7 @@ class _Reader:
                         yield Chunk(at=at, host=host, stream=stream, offset=offset, data=data)
                         offset += len(data)
             except FileNotFoundError:
-                continue  # it has said nothing
+                continue  # the stream has no output
 
     def _bytes(self, host: str, stream: int, offset: int, length: int) -> bytes:
         with open(os.path.join(self._path, self._names.of(host, stream)), "rb") as file:
@@ -224,7 +227,7 @@ class _Reader:
 
 
 def _loaded(line: bytes) -> dict[str, Any]:
-    """{} for what is no object of bounded size: cut off by a full disk, or by the end of a launcher."""
+    """Parse a line; return {} if it is not a JSON object, because a full disk or a killed launcher cut it off."""
     try:
         record: dict[str, Any] = schema.parsed(line, {})
     except Invalid:

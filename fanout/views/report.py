@@ -1,6 +1,6 @@
-"""The last words about a run, as text: who failed first and how, what it said, what became of the others, what now.
+"""Report of a finished run: first failure, its last log lines, the other hosts, leftovers, and the next command.
 
-Pure: a Heading, a RunState, a RunOutcome and the hosts' last words in, a string out. A good run is two lines.
+Pure: the input is a Heading, a RunState, a RunOutcome and log tails; the output is a string. A good run gives two lines.
 """
 
 from __future__ import annotations
@@ -45,10 +45,12 @@ def report(
     colour: bool = False,
     unicode: bool = True,
 ) -> str:
-    """The report, ending with a newline. ``last_words`` need only hold the host that failed first (nothing: it
-    is not quoted); the lines of ``diagnosis`` (why it failed, who only suffered from it) stand under the headline of a
-    run that failed; ``slow`` says who was slower than the others, whatever the end. ``missing`` are the holes in the
-    record; ``blamed`` are the host and the rank that the diagnosis names: theirs is the log to read next."""
+    """Return the report; it ends with a newline.
+
+    ``last_words`` needs only the host that failed first; without it, the report quotes no log. ``diagnosis`` holds lines
+    for a failed run: the first cause and its victims. ``slow`` lists slow hosts or ranks, also for a good run.
+    ``missing`` lists the gaps in the record. ``blamed`` is the host and the rank that the diagnosis names.
+    """
     paint = _Paint(colour)
     if outcome.ok:
         lines = [*_good(heading, outcome, paint), *(f"slow: {clean(each, colour=False)}" for each in slow)]
@@ -71,7 +73,10 @@ def report(
 def _good(heading: Heading, outcome: RunOutcome, paint: _Paint) -> list[str]:
     left = "nothing is left on them" if len(outcome.hosts) > 1 else "nothing is left there"
     if not outcome.clean:
-        left = f"what is left on {fold(_unlooked(outcome)) or fold(_leaving(outcome))} is not known to be nothing"
+        unknown = fold(_unlooked(outcome))
+        left = (
+            f"could not verify that {unknown} is clean" if unknown else f"processes left on {fold(_leaving(outcome))}"
+        )
     lines = [paint("32", f"run {heading.run_id}: {outcome.headline} after {seconds(outcome.seconds)}") + f"; {left}"]
     if heading.log_dir:
         lines.append(f"logs: {_home(heading.log_dir)}")
@@ -83,7 +88,7 @@ def _title(heading: Heading, state: RunState, outcome: RunOutcome, paint: _Paint
     if outcome.exit_code == 125 and all(host.started_at is None for host in state.all):
         word = "NOT LAUNCHED"
     elif verdicts == {"ok"} and outcome.first is None and state.first_stop is None and not state.interrupts:
-        word = "ENDED, ITS LOG HAS HOLES"
+        word = "ENDED, LOG INCOMPLETE"
     elif outcome.hung:
         word = "HUNG, STOPPED BY YOU" if outcome.origin == "user" else "HUNG, STOPPED"
     else:
@@ -106,7 +111,7 @@ def _last_words(
     if said is None:
         return [""]
     if not said.lines:
-        return ["", f"  {first} wrote nothing.", ""]
+        return ["", f"  {first} printed no output.", ""]
     rank = heading.ranks.get(first)
     node = f" (node {rank[0]})" if rank else ""
     bar = "│" if unicode else "|"
@@ -116,7 +121,10 @@ def _last_words(
 
 
 def _excerpt(said: LastWords) -> tuple[tuple[str, ...], bool]:
-    """The last lines; where a traceback stands among them or before them, that, whole."""
+    """Return the lines to quote, and whether they are only a traceback.
+
+    A traceback is quoted in full. If it ends within the last lines, the lines after it are quoted too.
+    """
     lines, block = said.lines[-LAST_LINES:], said.traceback
     if not block:
         return lines, False
@@ -156,7 +164,7 @@ def _became(verdict: str, reason: str, state: RunState, also: str) -> str:
 
 
 def _how_soon(state: RunState) -> str:
-    """How long after the first failure the others were told to stop."""
+    """Return how long after the first failure fanout stopped the other hosts; "" if the stop has another reason."""
     stops = [host.stop_at for host in state.all if host.stop_at is not None]
     if state.interrupts or not state.failures or not stops:
         return ""
@@ -176,12 +184,12 @@ def _where(heading: Heading, state: RunState, outcome: RunOutcome) -> list[str]:
 
 
 def _missing(holes: Sequence[str], paint: _Paint) -> list[str]:
-    """Bytes that are not in the record, because the disk here did not take them; their places hold zeros."""
+    """Return lines for the gaps in the record; the launcher's disk did not take these bytes, and the files hold zeros."""
     return [_fact("not recorded" if not at else "", paint("33", hole)) for at, hole in enumerate(holes)]
 
 
 def _left(state: RunState, outcome: RunOutcome, paint: _Paint) -> list[str]:
-    """What is left on the hosts: "nothing" only where every host was looked over."""
+    """Return what is left on the hosts: "nothing" only if every host was verified."""
     lines: list[str] = []
     for host in outcome.hosts:
         gone = state.hosts[host.host].gone
@@ -190,17 +198,17 @@ def _left(state: RunState, outcome: RunOutcome, paint: _Paint) -> list[str]:
             lines.append(_fact("left behind", paint("31", text)))
     unknown = _unlooked(outcome)
     if unknown:
-        text = f"unknown: {fold(unknown)} could not be looked over"
+        text = f"unknown: could not verify {fold(unknown)}"
         lines.append(_fact("left behind", paint("33", text)))
     if lines:
         return lines
     if all(state.hosts[host.host].go_at is None for host in outcome.hosts):
-        return [_fact("left behind", "nothing: nothing was started anywhere")]
+        return [_fact("left behind", "nothing: train.sh was not started on any host")]
     number = len(outcome.hosts)
     return [
         _fact(
             "left behind",
-            f"nothing: {'all ' + str(number) + ' hosts were' if number > 1 else 'the host was'} looked over",
+            f"nothing: verified on {'all ' + str(number) + ' hosts' if number > 1 else 'the host'}",
         )
     ]
 
@@ -215,15 +223,15 @@ def _leaving(outcome: RunOutcome) -> list[str]:
 
 def _whose(outcome: RunOutcome) -> str:
     return {
-        "script": f"that of {_program(outcome)} on {outcome.first}",
-        "ssh": f"{outcome.first} could not be reached or was lost",
+        "script": f"from {_program(outcome)} on {outcome.first}",
+        "ssh": f"{outcome.first} was unreachable or lost",
         "fanout": _by_fanout(outcome),
         "user": "you stopped it",
     }[outcome.origin]
 
 
 def _program(outcome: RunOutcome) -> str:
-    """Return whose status it is: torchrun's where train.sh hid it behind a 0."""
+    """Return the program that the exit status comes from: torchrun if it failed and train.sh exited 0."""
     first = next((host for host in outcome.hosts if host.host == outcome.first), None)
     return "torchrun" if first is not None and first.code == 0 else "train.sh"
 
@@ -232,12 +240,12 @@ def _by_fanout(outcome: RunOutcome) -> str:
     if outcome.exit_code == 124:
         return "the time limit"
     if all(host.verdict == "ok" for host in outcome.hosts):
-        return "the disk here did not take all of the log"
-    return "fanout ended it" if outcome.first is None else "fanout refused to start"
+        return "part of the log could not be written to the launcher's disk"
+    return "fanout stopped it" if outcome.first is None else "fanout refused to start"
 
 
 def _next(heading: Heading, outcome: RunOutcome, blamed: tuple[str, int | None], paint: _Paint) -> list[str]:
-    """The command to type now: the failed host's own advice, the log of the one that is blamed, what to clean up."""
+    """Return the commands to type next: the hint of the failed host, the log to read, and the cleanup."""
     commands: list[str] = []
     first = next((host for host in outcome.hosts if host.host == outcome.first), None)
     if first is not None and first.hint:
@@ -248,8 +256,8 @@ def _next(heading: Heading, outcome: RunOutcome, blamed: tuple[str, int | None],
         commands.append(f"fanout logs {heading.run_id} --host {shlex.quote(host)}{only}")
     if not outcome.clean:
         unknown = _unlooked(outcome)
-        when = f"once {fold(unknown)} can be reached: " if unknown else ""
-        commands.append(f"fanout stop {heading.run_id}    ({when}looks again and ends what is left)")
+        when = f"when {fold(unknown)} is reachable: " if unknown else ""
+        commands.append(f"fanout stop {heading.run_id}    ({when}checks again and kills what is left)")
     return [_fact("next" if not at else "", paint("1", command)) for at, command in enumerate(commands)]
 
 

@@ -1,6 +1,6 @@
-"""A host as a row of figures, and all hosts as a grid: the middle of the block under the log; pure, without rich.
+"""Host rows: build one row of metrics per host, or a grid of all hosts. Pure, without rich.
 
-A column is there where any host has something in it; the least telling ones give way on a narrow terminal.
+A column is shown if any host has a value for it. A narrow terminal drops the least important columns.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from fanout.views.narrate import how_it_ended, was_stopped
 from fanout.views.sanitise import sentence
 from fanout.views.units import age, short, size
 
-Row = list[tuple[str, str]]  # (text, style); styles are words that rich knows
+Row = list[tuple[str, str]]  # (text, style); styles are rich's names
 
 HOST_COLOURS = ("cyan", "green", "magenta", "bright_blue", "yellow", "bright_cyan", "bright_green", "bright_magenta")
 STYLES = {
@@ -32,20 +32,20 @@ STYLES = {
 }
 _SYMBOLS = {"good": "●", "busy": "◌", "bad": "✗", "odd": "!", "over": "✓", "stopped": "■", "idle": "·"}
 _ASCII = {"good": "*", "busy": "o", "bad": "x", "odd": "!", "over": "+", "stopped": "-", "idle": "."}
-_ODD_WORDS = {Oddity.HANGS: "holds up", Oddity.SILENT: "silent", Oddity.SLOW: "slow", Oddity.HOT: "hot"}
+_ODD_WORDS = {Oddity.HANGS: "blocking", Oddity.SILENT: "silent", Oddity.SLOW: "slow", Oddity.HOT: "hot"}
 _WORDS_WIDTH = 10
 _GPUS = 16  # blocks in a row
 _GIB = 1 << 30
 
 
 def colour_of(host: str) -> str:
-    """A host's colour: the same in every run, and never red, which means an error."""
+    """Return the colour of a host: the same in every run, and never red, which means an error."""
     return HOST_COLOURS[zlib.crc32(host.encode()) % len(HOST_COLOURS)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Glance:
-    """What the live view knows beyond the state: each host's figures, the run's course, and which keys do what."""
+    """Input of one frame besides the run's state: metrics of each host, progress of the run, and the row of keys."""
 
     lines: Mapping[str, int]
     readings: Mapping[str, Reading]
@@ -53,15 +53,15 @@ class Glance:
     loads: Mapping[str, Load] = field(default_factory=dict)
     warnings: Mapping[str, int] = field(default_factory=dict)
     errors: Mapping[str, int] = field(default_factory=dict)
-    slow: Mapping[str, str] = field(default_factory=dict)  # host -> by how much, in a word or two
-    hung: Mapping[str, str] | None = None  # host -> what its rank does while the others wait; None: no hang
-    bars: Mapping[str, str] = field(default_factory=dict)  # host -> how its moving line stands
+    slow: Mapping[str, str] = field(default_factory=dict)  # host -> how slow, in one or two words
+    hung: Mapping[str, str] | None = None  # host -> where its rank is while the others wait; None: no hang
+    bars: Mapping[str, str] = field(default_factory=dict)  # host -> its current progress bar
     keys: str = ""
-    replay: bool = False  # nothing of this happens now
+    replay: bool = False  # the view shows a recorded run
 
 
 def mood(host: HostState, state: RunState) -> str:
-    """One word for how a host is doing: good, busy, bad, odd, over, stopped, idle."""
+    """Return the condition of a host: good, busy, bad, odd, over, stopped or idle."""
     if was_stopped(host, state) and not (host.gone is not None and host.gone.left):
         return "stopped"
     if host.failed or (host.gone is not None and host.gone.left):
@@ -79,7 +79,7 @@ def mood(host: HostState, state: RunState) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frame:
-    """What every row of one frame is drawn from."""
+    """Input that all rows of one frame share."""
 
     heading: Heading
     state: RunState
@@ -89,7 +89,7 @@ class Frame:
     odd: Mapping[str, Odd]
 
     def look(self, host: HostState) -> str:
-        """The host's mood, seen beside the fleet."""
+        """Return the condition of a host; a good host that is an outlier is "odd"."""
         how = mood(host, self.state)
         return "odd" if how == "good" and host.name in self.odd else how
 
@@ -103,7 +103,7 @@ class Frame:
 
 
 def what_it_does(host: HostState, state: RunState) -> str:
-    """Its phase, or what is more worth knowing."""
+    """Return the most important fact about a host: connection lost, error, exit, or else its phase."""
     if host.link_lost_at is not None and not host.phase.over:
         why = f" ({sentence(host.link_lost_why)})" if host.link_lost_why else ""
         return f"link lost {age(state.now - host.link_lost_at)}{why}, attempt {host.attempt}"
@@ -121,7 +121,7 @@ def what_it_does(host: HostState, state: RunState) -> str:
 
 
 def host_rows(frame: Frame, hosts: Sequence[HostState], *, why: bool = False) -> list[Row]:
-    """A row for each of these hosts, in columns; ``why`` puts how it differs from the fleet in place of figures."""
+    """Return one row per host, in columns. With ``why``, an outlier shows its difference instead of its metrics."""
     heads = [_head(frame, host) for host in hosts]
     room = frame.width - max((_long(head) for head in heads), default=0)
     columns: list[tuple[int, int, list[tuple[str, str]]]] = []
@@ -153,12 +153,12 @@ def _long(row: Row) -> int:
 
 
 def _figured(frame: Frame, host: HostState) -> bool:
-    """Is there nothing worth more than its figures?"""
+    """Return whether the status of the host is short enough to leave room for its metrics."""
     return len(what_it_does(host, frame.state)) <= _WORDS_WIDTH
 
 
 def _head(frame: Frame, host: HostState) -> Row:
-    """Symbol, name, node, ranks, and what it does."""
+    """Return the cells before the metrics: symbol, name, node, ranks and status."""
     how = frame.look(host)
     names = min(24, max(len(name) for name in frame.heading.hosts))
     row: Row = [(f" {frame.symbol(how)} ", STYLES[how]), (f"{host.name[:names]:<{names}}", colour_of(host.name))]
@@ -210,7 +210,7 @@ def _step(frame: Frame, host: HostState) -> tuple[str, str]:
 
 
 def _slow(frame: Frame, host: HostState) -> tuple[str, str]:
-    """By how much its steps, or those of one of its ranks, take longer than the others'."""
+    """Return how much longer the steps of this host, or of one of its ranks, take than those of the others."""
     return frame.glance.slow.get(host.name, ""), "yellow"
 
 
@@ -245,7 +245,7 @@ def _bytes(frame: Frame, host: HostState) -> tuple[str, str]:
     return (f"{size(host.bytes):>7}", "dim") if host.received else ("", "")
 
 
-#: (place in the row, the smaller the sooner it gets its room, what stands in it)
+#: (position in the row, priority: 1 is kept longest, function that builds the cell)
 _COLUMNS: tuple[tuple[int, int, Callable[[Frame, HostState], tuple[str, str]]], ...] = (
     (1, 1, _load),
     (2, 3, _memory),
@@ -262,7 +262,7 @@ _COLUMNS: tuple[tuple[int, int, Callable[[Frame, HostState], tuple[str, str]]], 
 
 
 def grid(frame: Frame, room: int) -> list[Row]:
-    """All hosts as cells of their load or their mood, in at most ``room`` rows; without names where they do not fit."""
+    """Return all hosts as cells that show load or condition, in at most ``room`` rows; names only if they fit."""
     hosts = frame.heading.hosts
     head, names = _common(hosts)
     wide = max(len(name) for name in names) + 3
@@ -280,7 +280,7 @@ def grid(frame: Frame, room: int) -> list[Row]:
 
 
 def _nameless(frame: Frame, room: int) -> list[Row]:
-    """The cells alone, in tens and in the order of the hostfile; ``+N`` tells of those left out."""
+    """Return the cells without names, in groups of ten and in hostfile order; ``+N`` counts the hosts that do not fit."""
     hosts = frame.heading.hosts
     head, indent = f" {len(hosts)} hosts", " " * len(f" {len(hosts)} hosts")
     per_row = max(1, (frame.width - len(head) - 7) // 11) * 10
@@ -309,7 +309,7 @@ def _cell(frame: Frame, host: str) -> tuple[str, str]:
 
 
 def _common(names: tuple[str, ...]) -> tuple[str, list[str]]:
-    """What all names begin with, said once, and the rest of each: ``gpu``, 01 02 03."""
+    """Return the common prefix of all names and the rest of each name: ``gpu`` and 01 02 03."""
     first, last = min(names), max(names)
     length = next((at for at, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), 0)
     while length and first[length - 1].isdigit():

@@ -1,6 +1,7 @@
-"""All streams of a run as lines with their speakers: what the plain, live and JSON views have in common.
+"""Stream demultiplexer: turn the chunks of all streams into labelled log lines, for all views.
 
-Bytes go in as Chunks, ``Say`` values come out: whole lines, beginnings of lines that waited half a second, and bars.
+The input is Chunk events. The output is ``Say`` values: whole lines, the beginnings of lines that have not ended after
+half a second, and progress bars.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ Kind = Literal["line", "rest", "bar"]
 
 
 class Say(NamedTuple):
-    """What one speaker says: a ``line``, the ``rest`` of a line whose beginning was said, or how a ``bar`` stands."""
+    """Log line of one stream: a ``line``, the ``rest`` of a line that was given out early, or a progress ``bar``."""
 
     host: str
     stream: int
@@ -30,20 +31,20 @@ class Say(NamedTuple):
     kind: Kind
     text: str
     more: int = 0
-    rank: int = -1  # the global rank whose stream this is; -1: the host's own
-    level: str = ""  # error or warning, where somebody judged it
-    voices: int = 1  # how many said this line; ``host`` is "" where they are of several hosts
-    ranges: tuple[str, ...] = ()  # what stood in each N of the text, where they said it with different numbers
-    many: int = 1  # of a block: so many lines of one speaker at once, with line ends between them
+    rank: int = -1  # the global rank of the stream; -1: the main stream of the host
+    level: str = ""  # error or warning, once the line is classified
+    voices: int = 1  # the number of streams that printed this line; ``host`` is "" if they are on several hosts
+    ranges: tuple[str, ...] = ()  # the range of each N in the text, if the streams printed different numbers
+    many: int = 1  # the number of lines, if this is a block of lines of one stream, with line ends between them
 
 
 def texts(say: Say) -> list[str]:
-    """The lines of a block; one line as it is, also a traceback, which has line ends in it."""
+    """Return the lines of a block; a single entry stays whole, also a traceback with line ends in it."""
     return say.text.split("\n") if say.many > 1 else [say.text]
 
 
 def apart(say: Say) -> list[Say]:
-    """A block as its lines."""
+    """Split a block into its lines."""
     if say.many == 1:
         return [say]
     host, stream, speaker, kind, _, more, rank, level = say[:8]
@@ -51,24 +52,24 @@ def apart(say: Say) -> list[Say]:
 
 
 class Streams:
-    """The assemblers of all streams; text in ``Say`` is as the host wrote it, not made harmless.
+    """Line assemblers of all streams. The text in ``Say`` is not sanitised.
 
-    With ``blocks``, lines that came together may stay together.
+    With ``blocks``, lines that arrived together may stay together in one ``Say``.
     """
 
     def __init__(self, hosts: Iterable[str] = (), *, limit: int = LIMIT, blocks: bool = False) -> None:
         self._limit = limit
         self._blocks = blocks
         self.parts: dict[str, set[str]] = {}  # host -> names of its further streams
-        self.width = max(map(len, hosts), default=0)  # of the longest speaker so far
+        self.width = max(map(len, hosts), default=0)  # of the longest label so far
         self._lines: dict[tuple[str, int], Lines] = {}
         self._labels: dict[tuple[str, int], str] = {}
         self._ranks: dict[tuple[str, int], int] = {}
-        self._bars: dict[tuple[str, int], tuple[int, float]] = {}  # decile shown last, and when
+        self._bars: dict[tuple[str, int], tuple[int, float]] = {}  # the tenth shown last, and when
         self._settled = float("-inf")
 
     def take(self, event: Event) -> list[Say]:
-        """What there is to say after this event; call it with every event, because time passes in all of them."""
+        """Return the lines that are ready after this event. Call it with every event, because events carry the time."""
         says: list[Say] = []
         match event:
             case Chunk():
@@ -85,11 +86,11 @@ class Streams:
         return says
 
     def finish(self) -> list[Say]:
-        """The run is over: everything that is left, in order of the hosts' first words."""
+        """Return all remaining lines at the end of the run, in the order of the hosts' first output."""
         return [say for host in dict.fromkeys(host for host, _ in self._lines) for say in self._finish(host)]
 
     def bars(self) -> dict[str, str]:
-        """Host -> the moving line of its first stream that has one."""
+        """Return host -> the progress bar of its first stream that has one."""
         found: dict[str, str] = {}
         for (host, _), lines in self._lines.items():
             if host not in found and (text := lines.moving):
@@ -120,7 +121,7 @@ class Streams:
         return says
 
     def _bar(self, key: tuple[str, int], text: str, now: float) -> list[Say]:
-        """A bar is worth a line when it enters a new tenth, or after half a minute."""
+        """Return a line for a progress bar if it entered a new tenth, or after 30 seconds."""
         if not text:
             self._bars.pop(key, None)
             return []

@@ -1,4 +1,4 @@
-"""Columns of plain text for ``check``, ``hosts`` and ``ps``: aligned, harmless, and never wider than asked."""
+"""Text tables: aligned and sanitised columns, cut to the given width."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def table(
     whole: frozenset[int] = frozenset(),
     width: int | None = None,
 ) -> list[str]:
-    """Return the lines of a table; columns in ``right`` stand to the right.
+    """Return the lines of a table; columns in ``right`` are right-aligned.
 
-    Past ``width`` the widest columns are cut with ``…``, but never those in ``whole``: an id that is cut cannot be typed.
-    Rows may be shorter than the header. No line ends in spaces.
+    If the table exceeds ``width``, the widest columns are cut with ``…``, except those in ``whole``, such as ids that a
+    user must type. Rows may be shorter than the header. No line ends in spaces.
     """
     cells = [[clean(str(cell), colour=False) for cell in row] for row in ([header, *rows] if header else rows)]
     if not cells:
@@ -34,7 +34,7 @@ def table(
 
 
 def cells_wide(text: str) -> int:
-    """How many columns of a terminal the text takes: two for wide characters, none for combining ones."""
+    """Return the width of a text in terminal columns: two for a wide character, none for a combining one."""
     if text.isascii():
         return len(text)
     return sum(
@@ -43,7 +43,7 @@ def cells_wide(text: str) -> int:
 
 
 def cut(text: str, width: int, *, ellipsis: str = "…") -> str:
-    """The text in at most ``width`` columns; an ``ellipsis`` of one column where something is missing."""
+    """Cut a text to at most ``width`` columns; a cut text ends with ``ellipsis``, which takes one column."""
     if cells_wide(text) <= width:
         return text
     kept = ""
@@ -55,7 +55,7 @@ def cut(text: str, width: int, *, ellipsis: str = "…") -> str:
 
 
 def _narrowed(widths: list[int], width: int, whole: frozenset[int]) -> list[int]:
-    """Shorten the widest column that may be cut, by one character, until all fit; a column keeps at least four."""
+    """Return narrower widths: the widest column outside ``whole`` shrinks by one until all fit, but never below 4."""
     widths = list(widths)
     room = width - len(GAP) * (len(widths) - 1)
     while sum(widths) > room:

@@ -1,6 +1,6 @@
-"""The last words of every host, in bounded memory: raw bytes while the run goes on, lines only when asked for.
+"""Log tails: keep the last output of every stream in bounded memory, as bytes until a caller asks for lines.
 
-Kept for each stream are its last 32 kB and, wherever in the stream they stood, its last few tracebacks.
+For each stream, it keeps the last 32 kB and the last 3 tracebacks from anywhere in the stream.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from fanout.views.sanitise import clean
 KEEP_BYTES = 32 * 1024
 TRACEBACK_BYTES = 16 * 1024
 TRACEBACKS = 3
-_OVERLAP = 256  # a traceback's first line may be split over two chunks, and may have a prefix
+_OVERLAP = 256  # the first line of a traceback may have a prefix, and may be split over two chunks
 _HEAD = b"Traceback (most recent call last)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LastWords:
-    """What a host said last: clean lines, oldest first, and its last own traceback (not torchrun's about it)."""
+    """Log tail of a host: sanitised lines, oldest first, and its last traceback (not torchrun's about it)."""
 
     speaker: str
     lines: tuple[str, ...]
@@ -55,7 +55,7 @@ class _Stream:
         begins: list[int] = []
         at = searched.find(_HEAD) if speaks else -1
         while at >= 0:
-            if at + len(_HEAD) > len(overlap):  # else it was found last time
+            if at + len(_HEAD) > len(overlap):  # otherwise the last call found it
                 begins.append(searched.rfind(b"\n", 0, at) + 1)
             at = searched.find(_HEAD, at + 1)
         if self._finds and len(self._finds[-1]) < TRACEBACK_BYTES:
@@ -71,14 +71,14 @@ class _Stream:
         return tuple(whole[-count:])
 
     def traceback(self) -> tuple[str, ...]:
-        """The last traceback that is the program's own: torchrun adds one that only says that a child failed."""
+        """Return the last traceback of the program; torchrun's own only reports that a child failed."""
         blocks = [traceback_of(_lines(bytes(find))) for find in self._finds]
         own = [block for block in blocks if block and not _is_torchruns(block)]
         return own[-1] if own else (blocks[-1] if blocks else ())
 
 
 class Tails:
-    """A subscriber that remembers the last words of all streams."""
+    """Subscriber that keeps the tails of all streams."""
 
     broken = False
 
@@ -99,13 +99,13 @@ class Tails:
         self._streams[key].feed(data)
 
     def note(self, text: str) -> None:
-        """Nothing: a host's last words are its own."""
+        """Ignore the message: a tail holds only the output of a host."""
 
     def close(self) -> None:
-        """Nothing to close."""
+        """Do nothing: there is nothing to close."""
 
     def last_words(self, host: str, *, count: int = 15) -> LastWords:
-        """Of the stream that has a traceback, else of the one that spoke most; empty lines where it said nothing."""
+        """Return the tail of the first stream with a traceback, else of the first stream with output."""
         streams = [(key, stream) for key, stream in self._streams.items() if key[0] == host]
         for key, stream in streams:
             traceback = stream.traceback()
@@ -128,9 +128,9 @@ def _lines(data: bytes) -> list[str]:
 
 
 def traceback_of(lines: list[str]) -> tuple[str, ...]:
-    """The traceback that begins with the first of these lines, up to and with the line that names the error.
+    """Return the traceback that begins with the first line, up to and including the line that names the error.
 
-    torchrun may put ``[rank5]: `` before every line; what is indented below that mark still belongs to it.
+    torchrun may prefix every line with ``[rank5]: ``; lines that are indented after the prefix belong to the traceback.
     """
     if not lines:
         return ()

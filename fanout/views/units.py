@@ -1,10 +1,10 @@
-"""Numbers as people read them: durations, sizes, counts. Pure, and the same in every view."""
+"""Units: format durations, sizes and counts in the same way in every view. Pure."""
 
 from __future__ import annotations
 
 
 def seconds(value: float) -> str:
-    """A duration in words: ``0.3 s``, ``41 s``, ``12 min 3 s``, ``1 h 14 min``, ``3 d 2 h``."""
+    """Format a duration given in seconds: ``0.3 s``, ``41 s``, ``12 min 3 s``, ``1 h 14 min``, ``3 d 2 h``."""
     value = max(0.0, value)
     if value < 9.95:
         return f"{value:.1f} s"
@@ -19,7 +19,7 @@ def seconds(value: float) -> str:
 
 
 def age(value: float) -> str:
-    """How long ago, in whole units, so that it changes no more than once a second: ``now``, ``21 s``, ``3 min``."""
+    """Format an age in whole units, so that it changes at most once a second: ``now``, ``21 s``, ``3 min``."""
     whole = int(max(0.0, value))
     if whole < 2:
         return "now"
@@ -27,7 +27,7 @@ def age(value: float) -> str:
 
 
 def clock(value: float) -> str:
-    """A duration as a running clock: ``00:12:44``; days in front where there are any."""
+    """Format a duration as a clock, ``00:12:44``; with days, ``1d 00:12:44``."""
     whole = int(max(0.0, value))
     days, rest = divmod(whole, 86400)
     text = f"{rest // 3600:02d}:{rest % 3600 // 60:02d}:{rest % 60:02d}"
@@ -35,7 +35,7 @@ def clock(value: float) -> str:
 
 
 def size(count: int) -> str:
-    """Bytes: ``812 B``, ``1.2 MB``."""
+    """Format a number of bytes with decimal units: ``812 B``, ``1.2 MB``."""
     if count < 1000:
         return f"{count} B"
     value, unit = count / 1e3, "kB"
@@ -46,7 +46,7 @@ def size(count: int) -> str:
 
 
 def short(value: float) -> str:
-    """A figure: ``812``, ``38.2k``, ``1.3M``."""
+    """Format a number in short form: ``812``, ``38.2k``, ``1.3M``."""
     for limit, unit in ((999.5, ""), (999_500, "k"), (999_500_000, "M"), (float("inf"), "G")):
         if abs(value) < limit:
             scaled = value / {"": 1, "k": 1e3, "M": 1e6, "G": 1e9}[unit]

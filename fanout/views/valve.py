@@ -1,9 +1,9 @@
-"""Of a flood, lets through to the screen what a person could still look at; the files have all of it.
+"""Rate limit for floods of log lines on the screen; the log files keep every byte.
 
-To make lines of bytes, to fold and to colour them costs a hundred times what it costs to keep them. So beyond about
-thirteen thousand lines a second the middle of a chunk is left out and its lines are counted; and while that lasts, a
-tenth of the rate is plenty, because nobody reads what flies by. What is let through always begins and ends where lines
-do: the rest of a line that had begun, and the newest. The first trouble in what is left out is let through as well.
+To split, fold and colour lines costs a hundred times as much as to store them. So beyond about 13,000 lines a second, the
+middle of a chunk is dropped and its lines are counted. In a lasting flood the limit is a tenth of that rate, because no
+person can read it. The kept parts begin and end at line ends: the rest of a begun line, and the newest lines. The first
+error in the dropped part is kept too.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from fanout.gist import gist
 
 BYTES_A_SECOND = 1_600_000.0
 FLOODED = 0.1  # of that rate
-A_LINE = 50  # what a line costs beyond its bytes
-NEWEST = 512  # bytes of a chunk that are let through in any case, unless it is a flood that lasts
+A_LINE = 50  # the cost of a line beyond its bytes
+NEWEST = 512  # bytes of a chunk that always pass, except in a lasting flood
 TROUBLE = (b"Traceback (most", b"Error:", b"ERROR")
-TROUBLE_BYTES = 4096  # from the line on that tells of it
+TROUBLE_BYTES = 4096  # from the start of the line with the error
 
 
 class Valve:
-    """Give it every event; ``skipped`` counts lines since it was last set to 0."""
+    """Rate limiter: pass every event to ``let``. ``skipped`` counts dropped lines since it was last set to 0."""
 
     def __init__(self, rate: float = BYTES_A_SECOND) -> None:
         self._rate = rate
@@ -33,7 +33,7 @@ class Valve:
         self.skipped = 0
 
     def let(self, event: Event) -> Event:
-        """The event, or a Chunk with less in it: for the eye alone, because its offset counts the bytes left out too."""
+        """Return the event, or a shortened Chunk. Use that only for display: its offset no longer matches its bytes."""
         if not isinstance(event, Chunk):
             return event
         data = event.data
@@ -49,13 +49,13 @@ class Valve:
         return event if data is event.data else replace(event, data=data)
 
     def _clock(self, now: float, cost: int) -> None:
-        """Time has passed and ``cost`` has come: how much room is there, and is this a flood that lasts?"""
+        """Update the room for the time that passed and the new ``cost``, and detect a lasting flood."""
         passed = max(0.0, now - self._at) if self._at > float("-inf") else 0.0
         self._at = max(self._at, now)
         self._excess = min(2 * self._rate, max(0.0, self._excess - passed * self._rate) + cost)
         if self._excess > self._rate:
             self._flooded = True
-        elif self._excess <= cost:  # what came before has been worked off
+        elif self._excess <= cost:  # the earlier excess is used up
             self._flooded = False
         rate = self._rate * FLOODED if self._flooded else self._rate
         self._room = min(rate / 2, self._room + passed * rate)
@@ -73,7 +73,7 @@ class Valve:
 
 
 def _trouble(data: bytes, first: int, begin: int) -> tuple[int, int]:
-    """The lines between ``first`` and ``begin`` in which trouble is told for the first time; none: (begin, begin)."""
+    """Return the range of the first error between ``first`` and ``begin``; (begin, begin) if there is none."""
     if not any(word in gist(data).text for word in TROUBLE):
         return begin, begin
     found = min((at for word in TROUBLE if (at := data.find(word, first, begin)) >= 0), default=-1)

@@ -1,4 +1,4 @@
-"""What the user wants to see of the log: which ranks, which lines, folded how, and what stands before each line."""
+"""Display filters: parse the options that select ranks, lines, folding and the line prefix, and apply them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PLAIN_PREFIX = "{who} {mark} "
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wishes:
-    """``show`` is smart, all, or a set of global ranks; ``fold`` None leaves it to the view."""
+    """Display options. ``show`` is smart, all, or a set of global ranks; ``fold`` None means the view's default."""
 
     show: str | frozenset[int] = "smart"
     hide: re.Pattern[str] | None = None
@@ -39,7 +39,7 @@ def wishes(
     timestamps: bool = False,
     metric: str = "",
 ) -> Wishes:
-    """The wishes that these flags say. Raises UsageError for what cannot be understood."""
+    """Parse the display flags. Raises UsageError for an invalid value."""
     return Wishes(
         show=ranks_or_word(show) if show else ("all" if grep else "smart"),
         hide=_pattern("--hide", hide),
@@ -52,14 +52,16 @@ def wishes(
 
 
 def ranks_or_word(text: str) -> str | frozenset[int]:
-    """``smart``, ``all``, or the ranks in ``0,8-15``."""
+    """Parse the value of ``--show``: ``smart``, ``all``, or global ranks such as ``0,8-15``."""
     if text in ("smart", "all"):
         return text
     ranks: set[int] = set()
     for part in text.split(","):
         match = re.fullmatch(r"\s*(\d{1,6})(?:\s*-\s*(\d{1,6}))?\s*", part)
         if match is None or int(match[2] or match[1]) < int(match[1]):
-            raise UsageError(f"--show {text}: {part!r} is no rank", hint="smart, all, or global ranks such as 0,8-15")
+            raise UsageError(
+                f"--show {text}: {part!r} is not a rank", hint="smart, all, or global ranks such as 0,8-15"
+            )
         ranks.update(range(int(match[1]), int(match[2] or match[1]) + 1))
     return frozenset(ranks)
 
@@ -77,8 +79,8 @@ def _metric(text: str) -> re.Pattern[str] | None:
         return None
     if not pattern.groups:
         raise UsageError(
-            f"--metric {text}: it has no group",
-            hint=r"name what is found: --metric 'it (?P<step>\d+)/(?P<total>\d+) .* nll=(?P<loss>[\d.]+)' (speed; any other)",
+            f"--metric {text}: it has no capture group",
+            hint=r"name the groups, for example: --metric 'it (?P<step>\d+)/(?P<total>\d+) .* nll=(?P<loss>[\d.]+)' (speed; any other)",
         )
     return pattern
 
@@ -92,18 +94,18 @@ def _template(text: str | None) -> str | None:
         if wrong is None:
             text.format(**dict.fromkeys(FIELDS, ""))
     except (ValueError, KeyError, IndexError, AttributeError) as error:
-        raise UsageError(f"--prefix {text}: {error}", hint="a brace itself is written {{") from None
+        raise UsageError(f"--prefix {text}: {error}", hint="write {{ for a literal brace") from None
     if wrong is not None:
-        raise UsageError(f"--prefix {text}: no field is called {wrong!r}", hint=f"fields: {', '.join(FIELDS)}")
+        raise UsageError(f"--prefix {text}: unknown field {wrong!r}", hint=f"fields: {', '.join(FIELDS)}")
     return text
 
 
 class Chooser:
-    """Which lines are shown. ``hidden`` counts those that were not.
+    """Filter for log lines. ``hidden`` counts the lines that it removed.
 
-    Smart is rank 0 in full, and from everybody what looks like a warning or an error. A host that has no streams of
-    ranks is shown in full, because there its own stream is all there is; so is the first rank that tells figures
-    where rank 0 has told none for a while (Megatron prints its losses on the last rank).
+    "smart" shows all lines of rank 0, and the warnings and errors of all ranks. A host without rank streams is shown in
+    full, because it has only one stream. If rank 0 prints no loss for a while, the first rank that prints one is shown in
+    full too: Megatron prints its losses on the last rank.
     """
 
     PATIENCE_SECONDS = 5.0
@@ -115,11 +117,11 @@ class Chooser:
         self._grep, self._hide = wishes.grep, wishes.hide
         self._ranks, self._parts = ranks, parts
         self._zero_tells = False
-        self._teller: tuple[int, float] | None = None  # the first other rank that told figures, and when
+        self._teller: tuple[int, float] | None = None  # the first other rank that printed a loss, and when
         self.hidden = 0
 
     def keeps(self, say: Say, now: float) -> bool:
-        """Is this line, or block, to be seen? Counts it if not."""
+        """Return whether to show this line or block; count it if not."""
         keep = self._shown(say, now)
         if keep and self._grep is not None:
             keep = self._grep.search(say.text) is not None
@@ -130,12 +132,12 @@ class Chooser:
 
     @property
     def picky(self) -> bool:
-        """Does every line have to be looked at by itself?"""
+        """Return whether each line must be tested on its own, because of a pattern."""
         return self._grep is not None or self._hide is not None
 
     @property
     def planned(self) -> int | None:
-        """How many ranks the plan has; None where a host's are not known."""
+        """Return the number of ranks in the plan; None if the count of any host is unknown."""
         counts = [count for _, count in self._ranks.values()]
         return sum(count for count in counts if count is not None) if counts and None not in counts else None
 
@@ -153,7 +155,7 @@ class Chooser:
         return not self._zero_tells and self._tells(say, now)
 
     def _tells(self, say: Say, now: float) -> bool:
-        """Is this a rank that tells the figures in rank 0's stead?"""
+        """Return whether this rank prints the loss in place of rank 0."""
         if self._teller is None and "loss" in say.text:
             self._teller = (say.rank, now)
         return (
@@ -164,12 +166,12 @@ class Chooser:
         if say.rank >= 0:
             return say.rank in ranks
         if say.host in self._parts:
-            return bool(say.level)  # torchrun's own words
+            return bool(say.level)  # torchrun's own output
         return not ranks.isdisjoint(ranks_of(say.host, self._ranks))
 
 
 def ranks_of(host: str, plan: Mapping[str, tuple[int, int | None]]) -> range:
-    """The global ranks of a host by its place in the plan; one a host where nobody knows how many it has."""
+    """Return the global ranks of a host by its place in the plan; an unknown count means one rank."""
     first = 0
     for name, (_, count) in plan.items():
         if name == host:
@@ -179,7 +181,7 @@ def ranks_of(host: str, plan: Mapping[str, tuple[int, int | None]]) -> range:
 
 
 class Prefix:
-    """What stands before a line, made once for each speaker: a flood of lines has few of them."""
+    """Prefix of a log line. Prefixes are cached per stream, because a flood of lines comes from few streams."""
 
     MARKS: Mapping[str, str] = {"line": "|", "rest": "+", "bar": "~"}
     MOST = 4096
@@ -190,7 +192,7 @@ class Prefix:
         self._made: dict[tuple[str, str, str, int], str] = {}
 
     def of(self, say: Say, width: int, at: float) -> str:
-        """The prefix; ``width`` is that of the longest speaker."""
+        """Return the prefix of a line that arrived at ``at``; ``width`` is the width of the longest label."""
         key = (say.host, say.speaker, say.kind, width)
         made = self._made.get(key)
         if made is None or self._timed:
@@ -202,7 +204,7 @@ class Prefix:
     def _values(self, say: Say, width: int, at: float) -> dict[str, str]:
         if say.host:
             host, rank = say.host, say.speaker.removeprefix(say.host).removeprefix(":")
-        else:  # several hosts that said the same
+        else:  # several hosts printed the same line
             host, _, rank = say.speaker.rpartition(":") if ":" in say.speaker else (say.speaker, "", "")
         values = {"who": f"{say.speaker:<{width}}", "host": host, "rank": rank, "mark": self.MARKS[say.kind]}
         if not self._timed:

@@ -45,7 +45,7 @@ def test_a_failure_that_train_sh_hides_is_no_good_run() -> None:
     assert "train.sh ended with 0, although torchrun reported a failure" in text
     assert "FAILED after" in text
     assert "ended well" not in ended.headline
-    assert "exit status  1 (that of torchrun on gpu02)" in text
+    assert "exit status  1 (from torchrun on gpu02)" in text
 
 
 def test_a_script_that_starts_torchrun_again_has_hidden_nothing() -> None:

@@ -150,7 +150,7 @@ def test_the_view_is_honest_while_it_hangs() -> None:
     assert progress.seconds_left is not None
     rows = panel(heading, state, Glance(lines={}, readings={}, progress=progress, hung=hung), width=100, height=30)
     text = ["".join(part for part, _ in row) for row in rows]
-    assert text[0].rstrip().endswith("HANGS 29 s")
+    assert text[0].rstrip().endswith("HUNG 29 s")
     assert text[1].startswith(" ● gpu01")
     assert text[2].startswith(" ! gpu02")
     assert not any("left" in line for line in text)

@@ -25,7 +25,7 @@ PAUSE = ("blackhole 4 s", "cable out 3 s", "frozen 3 s")
 GOES_ON = Promise(codes=(0,))
 ENDS = Promise(codes=(130,))
 SHORT = ("--lease", str(LEASE))
-WORDS_OFF = "no link for|did not start|unknown|connecting again|did not answer"
+WORDS_OFF = "no link for|did not start|unknown|reconnecting|did not answer"
 GUARDIAN = 30.0  # where the launcher could not look at every host, its guardian goes on for a while
 NOT_IN = Promise(codes=(255,), starts=(0,))
 
@@ -40,7 +40,7 @@ def links() -> Iterator[Scene]:
     for fault, phase, where in product(LINK, ("starting", "running"), ("one", "master", "all")):
         if phase == "starting" and fault in ("relay killed", "connections reset"):
             continue
-        words = "link is back" if phase == "running" else ""
+        words = "reconnected" if phase == "running" else ""
         yield Scene(fault=fault, phase=phase, where=where, promise=Promise(codes=(0,), words=words))
     for fault, where in product(("session cut", "relay killed", "sshd restarted"), ("one", "all")):
         yield Scene(fault=fault, phase="stopping", where=where, promise=ENDS)

@@ -46,7 +46,7 @@ def test_a_detached_run_is_seen_attached_to_and_ends_with_its_true_code(project:
     done = attached.end()
     assert done.code == 7, done.all
     assert "h3: exit 7" in done.err
-    assert "nothing: all 4 hosts were looked over" in done.err
+    assert "nothing: verified on all 4 hosts" in done.err
     assert wait_quiet(lab4, 10)
     again = project.fanout("attach", run)
     assert again.code == 7, again.all
@@ -103,7 +103,7 @@ def test_attach_takes_the_place_of_a_launcher_that_died(project: Project, lab4: 
     project.write("go", "")
     done = attached.end()
     assert done.code == 7, done.all
-    assert "nothing: all 4 hosts were looked over" in done.err
+    assert "nothing: verified on all 4 hosts" in done.err
     assert project.log("h1") == b"start 0\nend 0\n"
     assert wait_quiet(lab4, 10)
 

@@ -83,7 +83,7 @@ def test_a_disk_that_fills_up_costs_neither_a_byte_nor_the_ending(small: Lab) ->
         run = project.start(*words, stdout=subprocess.DEVNULL)
         run.until("h2: its disk does not take the run's log .No space left on device.: it goes straight to the link")
         cut(small["h2"])
-        run.until("^fanout: h2: link is back")
+        run.until("^fanout: h2: reconnected")
         for node in small.hosts:
             ns.until(lambda node=node: project.path("full", on=node).exists(), 60.0, "the flood")  # type: ignore[misc]
             node.write_file(f"{project.here}/stop", "", user="lab")

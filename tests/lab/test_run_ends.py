@@ -26,7 +26,7 @@ def test_a_signal_stops_all_hosts(project: Project, number: signal.Signals) -> N
     assert done.code == 128 + number, done.all
     assert f"stopped by {number.name}" in done.err
     assert "h[1-4]: stopped by fanout (killed by SIGTERM)" in done.err
-    assert "nothing: all 4 hosts were looked over" in done.err
+    assert "nothing: verified on all 4 hosts" in done.err
 
 
 def test_a_second_ctrl_c_does_not_wait_for_the_grace(project: Project) -> None:
@@ -87,12 +87,12 @@ def test_a_third_ctrl_c_leaves_and_names_who_may_still_hold_something(project: P
     run.signal(signal.SIGINT)
     run.until("stopping all hosts")
     run.signal(signal.SIGINT)
-    run.until("killing what is left", r"h\[1-3\] ended")
+    run.until("killing the remaining processes", r"h\[1-3\] ended")
     run.signal(signal.SIGINT)
     done = run.end(20)
     assert done.code == 130, done.all
-    assert "unknown: h4 could not be looked over" in done.err
-    assert "once h4 can be reached" in done.err
+    assert "unknown: could not verify h4" in done.err
+    assert "when h4 is reachable" in done.err
     lab4["h4"].heal()
     again = project.fanout("stop", "latest")
     assert again.code == 0, again.all
@@ -111,6 +111,6 @@ def test_a_full_disk_here_costs_no_run_and_is_told_with_its_bytes(project: Proje
     assert done.code == 125, done.all
     assert [project.path(f"ran.{rank}").exists() for rank in range(4)] == [True] * 4
     assert "but its log here has" in done.err
-    assert "exit status  125 (the disk here did not take all of the log)" in done.err
+    assert "exit status  125 (part of the log could not be written to the launcher's disk)" in done.err
     assert "not recorded" in done.err
     assert "are missing: No space left on device" in done.err

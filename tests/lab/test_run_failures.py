@@ -62,7 +62,7 @@ def test_a_host_that_ignores_term_is_killed_after_the_grace(project: Project) ->
     done = project.run("--last-words", "0", "--grace", "0.5")
     assert done.code == 5, done.all
     assert f"{OTHERS}: stopped by fanout at once (killed by SIGKILL)" in done.err
-    assert "nothing: all 4 hosts were looked over" in done.err
+    assert "nothing: verified on all 4 hosts" in done.err
 
 
 def test_a_host_that_is_done_early_waits_for_the_others(project: Project) -> None:
@@ -108,4 +108,4 @@ def test_a_host_that_never_comes_to_the_rendezvous_is_named(project: Project) ->
     done = project.run("--start-timeout", "4", "--grace", "2", timeout=90)
     assert done.code == 125, done.all
     assert "h3 did not come to the rendezvous on MASTER_PORT within 4 s of the others" in done.err
-    assert "nothing: all 4 hosts were looked over" in done.err
+    assert "nothing: verified on all 4 hosts" in done.err

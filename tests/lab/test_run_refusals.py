@@ -97,7 +97,7 @@ def test_hosts_that_cannot_be_logged_in_to(apart: Project, lab: Lab) -> None:
     _told(done, "nologin", "it printed 'This account is currently not available.'", "ended before the agent began")
     _told(done, "waits", "the login shell did not get to the command within 4 s", "rc file on waits")
     _told(done, "nowhere", "the name nowhere does not resolve", "check the spelling")
-    assert "nothing: nothing was started anywhere" in done.err
+    assert "nothing: train.sh was not started on any host" in done.err
     lab["silent"].heal()
     lab["refused"].start_sshd()
 
@@ -142,7 +142,7 @@ def test_hosts_that_lack_what_the_run_needs(apart: Project, lab: Lab) -> None:
     _told(done, "unknown", f"no file train.sh in {apart.here}", "share the directory")
     _told(done, "changed", f"no file task.py in {apart.here}", "share the directory")
     _told(done, "full", "/var/tmp/fanout-47001", "No space left on device", "df -h /var/tmp/fanout-47001")
-    assert "nothing: nothing was started anywhere" in done.err
+    assert "nothing: train.sh was not started on any host" in done.err
 
 
 def test_the_check_says_what_is_missing_or_differs_and_where(apart: Project, lab: Lab) -> None:

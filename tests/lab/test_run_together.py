@@ -100,7 +100,7 @@ def test_a_link_that_breaks_costs_neither_the_run_nor_a_byte(project: Project, l
     lab4["h4"].restart_sshd()
     kill(lab4["h4"], "sshd", "notty")
     kill(lab4["h2"], "sshd", "notty")
-    run.until("^fanout: h2: link is back", "^fanout: h4: link is back")
+    run.until("^fanout: h2: reconnected", "^fanout: h4: reconnected")
     lab4["h3"].heal()
     run.until(*(f"{rank} line {(len(run.texts['out']) // 50) + 20}$" for rank in range(4)))
     project.write("stop", "")
@@ -121,7 +121,7 @@ def test_a_host_that_is_silent_for_longer_than_its_link_lives(project: Project, 
     lab4["h3"].blackhole()
     run.until("^fanout: h3: link lost", timeout=40)
     lab4["h3"].heal()
-    run.until("^fanout: h3: link is back", timeout=40)
+    run.until("^fanout: h3: reconnected", timeout=40)
     project.write("stop", "")
     done = run.end()
     assert done.code == 0, done.all

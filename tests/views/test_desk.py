@@ -65,11 +65,11 @@ def test_a_does_not_promise_ranks_where_a_host_has_one_stream() -> None:
 
 def test_a_rank_that_the_plan_does_not_have_is_said() -> None:
     """The hosts of this table have 8 ranks each."""
-    assert Table().press("9").notes == ["showing rank 9 (a: all, and back)"]
+    assert Table().press("9").notes == ["showing rank 9 (a: show all ranks)"]
     (note,) = Table().press("r16-20\r").notes
-    assert note == "showing ranks 16-20, but this run has ranks 0-15 (a: all, and back)"
+    assert note == "showing ranks 16-20, but this run has ranks 0-15 (a: show all ranks)"
     (note,) = Table().press("r8-1\r").notes
-    assert note == "8-1: '8-1' is no rank"
+    assert note == "8-1: '8-1' is not a rank"
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_what_was_left_out_is_said_with_where_it_is() -> None:
     ("viewing", "row", "words"),
     [
         ("run", "^C stop  d detach", "Ctrl-C stop the run"),
-        ("attach", "^C leave  a all", "Ctrl-C leave, as d does; the run goes on"),
+        ("attach", "^C leave  a all", "Ctrl-C leave; the run continues"),
         ("replay", "^C quit  d detach", "Ctrl-C quit the replay"),
     ],
 )

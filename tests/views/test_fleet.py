@@ -49,9 +49,9 @@ def test_the_worst_come_first() -> None:
         ("h1", Oddity.HOT),
     ]
     assert [each.words for each in odd[2:]] == [
-        "silent 61 s, the fleet now",
-        "load 30%, the fleet 97%",
-        "91 degrees, the fleet 65",
+        "silent 61 s, median now",
+        "load 30%, median 97%",
+        "91 degrees, median 65",
     ]
 
 
@@ -70,7 +70,7 @@ def test_a_host_behind_the_fleets_steps_or_with_an_idle_gpu_is_slow() -> None:
     idle = load_of({"gpus": [{"util": 99}, {"util": 1}]})
     assert idle is not None
     odd = odd_hosts(run.play(), {"c": idle}, readings)
-    assert [(each.host, each.words) for each in odd] == [("b", "step 1150, the fleet 1200"), ("c", "GPU 1 idle")]
+    assert [(each.host, each.words) for each in odd] == [("b", "step 1150, median 1200"), ("c", "GPU 1 idle")]
 
 
 @pytest.mark.parametrize(

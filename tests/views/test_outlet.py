@@ -157,7 +157,7 @@ def test_a_run_does_not_wait_for_a_pager_that_nobody_scrolls(pipe: tuple[int, Te
     pipe[1].close()
     reader.join()
     assert (
-        "lines left out: nobody read this output for a while; all of them are in /home/me/runs/7f3a" in err.getvalue()
+        "lines dropped: the reader of this output was blocked; all of them are in /home/me/runs/7f3a" in err.getvalue()
     )
 
 
@@ -175,7 +175,7 @@ def test_programs_are_told_of_lines_left_out_in_a_note(pipe: tuple[int, TextIO])
     read += os.read(pipe[0], 65536)
     objects = [json.loads(line) for line in read.splitlines()]
     assert [each["text"] for each in objects[-2:]][1] == "last"
-    assert "left out: nobody read this output for a while" in objects[-2]["text"]
+    assert "dropped: the reader of this output was blocked" in objects[-2]["text"]
 
 
 def test_a_terminal_that_stops_in_the_middle_of_a_frame_holds_nothing_up() -> None:

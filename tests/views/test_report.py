@@ -64,10 +64,10 @@ def test_a_stopped_run_that_ended_well_has_no_holes() -> None:
 
 
 def test_nothing_left_is_claimed_only_where_every_host_was_looked_over() -> None:
-    assert "nothing: all 3 hosts were looked over" in told(histories.second_host_fails())
+    assert "nothing: verified on all 3 hosts" in told(histories.second_host_fails())
     text = told(lost_in_the_middle())
     assert "nothing: all" not in text
-    assert "unknown: gpu02 could not be looked over" in text
+    assert "unknown: could not verify gpu02" in text
 
 
 def test_what_is_left_has_its_pid_and_where_it_waits() -> None:
@@ -130,7 +130,7 @@ def test_memory_does_not_grow_with_the_log() -> None:
 
 def test_the_report_of_a_host_that_said_nothing_says_so() -> None:
     run = History("gpu01").link().start().end("gpu01", code=9).tidy("gpu01")
-    assert "gpu01 wrote nothing." in told(run)
+    assert "gpu01 printed no output." in told(run)
     assert io.StringIO(told(run)).readline().startswith("━━━ run 7f3a FAILED")
 
 

@@ -54,7 +54,7 @@ def test_keys_work_and_ctrl_z_gives_the_terminal_back_until_it_is_continued(tmp_
         run.press("\x1b[A\x1b[<0;10;5M?")  # an arrow and a mouse report mean nothing
         run.until(HELP[-1])
         run.press("e")
-        run.until("the last error, of localhost")
+        run.until("last error, from localhost")
         run.press("p")
         run.until("nothing has failed so far")
         run.press("r1,0\x7f3\r")

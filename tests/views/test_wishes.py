@@ -102,14 +102,14 @@ def test_a_prefix_of_ones_own() -> None:
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        ({"show": "0,x"}, "--show 0,x: 'x' is no rank"),
-        ({"show": "5-2"}, "'5-2' is no rank"),
+        ({"show": "0,x"}, "--show 0,x: 'x' is not a rank"),
+        ({"show": "5-2"}, "'5-2' is not a rank"),
         ({"grep": "("}, "--grep (: not a regular expression"),
         ({"prefix": "{who"}, "--prefix {who"),
-        ({"prefix": "{pod}"}, "no field is called 'pod'"),
-        ({"prefix": "{host.x}"}, "no field is called 'host.x'"),
+        ({"prefix": "{pod}"}, "unknown field 'pod'"),
+        ({"prefix": "{host.x}"}, "unknown field 'host.x'"),
         ({"metric": r"loss (\d"}, "--metric"),
-        ({"metric": r"loss"}, "it has no group"),
+        ({"metric": r"loss"}, "it has no capture group"),
     ],
 )
 def test_what_cannot_be_understood_is_said_before_anything_starts(flags: dict[str, str], words: str) -> None:

@@ -1,6 +1,6 @@
 "use strict";
-// Draws the run that stands as JSON in this page. Text of the run becomes text nodes and attributes of elements that
-// are made here; nothing is ever parsed as markup.
+// Draw the run from the JSON in this page. Text of the run becomes text nodes and attributes; it is never parsed as
+// markup.
 (() => {
   const run = JSON.parse(document.getElementById("data").textContent);
   const SVG = "http://www.w3.org/2000/svg";
@@ -42,16 +42,16 @@
   function head() {
     const end = run.outcome, badge = byId("badge");
     const ok = end.exit_code === 0;
-    badge.textContent = !run.ended ? "NO END" : ok ? "OK" : `EXIT ${end.exit_code}`;
+    badge.textContent = !run.ended ? "UNFINISHED" : ok ? "OK" : `EXIT ${end.exit_code}`;
     badge.className = !run.ended ? "open" : ok ? "good" : "bad";
-    byId("headline").textContent = `Run ${run.run}: ${run.ended ? end.headline : "no end in its record"}`;
+    byId("headline").textContent = `Run ${run.run}: ${run.ended ? end.headline : "the record has no end"}`;
     const bytes = run.streams.reduce((sum, stream) => sum + stream.bytes, 0);
     const facts = {
-      "what ran": run.title,
-      "began": new Date(run.began * 1000).toString(),
-      "took": clock(run.seconds),
+      "command": run.title,
+      "started": new Date(run.began * 1000).toString(),
+      "duration": clock(run.seconds),
       "hosts": plural(run.hosts.length, "host"),
-      "said": `${plural(run.log.said, "line")}, ${size(bytes)}`,
+      "output": `${plural(run.log.said, "line")}, ${size(bytes)}`,
       "exit status": `${end.exit_code} (${end.origin})`,
       "record": run.directory,
     };
@@ -64,14 +64,14 @@
   const PARTS = [
     ["connect", "connecting", "dialled", "linked"],
     ["prepare", "check and start", "linked", "started"],
-    ["quiet", "started, nothing said yet", "started", "first"],
+    ["quiet", "started, no output yet", "started", "first"],
     ["run", "running", "first", "exited"],
-    ["clean", "looking for what is left", "exited", "gone"],
+    ["clean", "cleaning up", "exited", "gone"],
   ];
 
   function legend() {
     const entries = PARTS.map(([colour, text]) => [colour, text]);
-    entries.push(["down", "connection lost"], ["text", "step (on a rank)"], ["bad", "failed"], ["warn", "told to stop"]);
+    entries.push(["down", "connection lost"], ["text", "step (on a rank)"], ["bad", "failed"], ["warn", "stop sent"]);
     for (const [colour, text] of entries) {
       byId("legend").append(make("li", {}, make("span", { class: "swatch", background: `var(--${colour})` }), text));
     }
@@ -110,7 +110,7 @@
     }
     for (const [from, to] of host.down) bar(drawn, from, to ?? run.seconds, "down", `connection lost at ${clock(from)}`, [6, 6]);
     const width = span / WIDE * 3;
-    if (times.stop !== undefined) bar(drawn, times.stop, times.stop + width, "warn", `told to stop at ${clock(times.stop)}`, [0, 18]);
+    if (times.stop !== undefined) bar(drawn, times.stop, times.stop + width, "warn", `stop sent at ${clock(times.stop)}`, [0, 18]);
     const failed = ["failed", "lost", "unreached", "refused"].includes(host.verdict);
     const when = times.unreached ?? times.refused ?? end;
     if (failed) bar(drawn, when - width, when, "bad", `${host.verdict}: ${host.why}`, [0, 18]);
@@ -120,10 +120,10 @@
   function streamRow(stream) {
     const name = stream.name || "train.sh";
     const what = `${name}: ${plural(stream.lines, "line")}, ${plural(stream.errors, "error")}`;
-    const drawn = lane(10, stream.first === null ? `${name}: said nothing` : `${what}, ${clock(stream.first)} to ${clock(stream.last)}`);
+    const drawn = lane(10, stream.first === null ? `${name}: no output` : `${what}, ${clock(stream.first)} to ${clock(stream.last)}`);
     const start = run.hosts[stream.host].times.started;
     if (stream.first !== null) {
-      bar(drawn, start, stream.first, "quiet", "nothing said yet", [3, 4]);
+      bar(drawn, start, stream.first, "quiet", "no output yet", [3, 4]);
       bar(drawn, stream.first, stream.last, "run", what, [2, 6]);
     }
     for (const [at, step] of stream.steps) {
@@ -137,7 +137,7 @@
   function hostRows(host, number) {
     const order = (stream) => stream.rank ?? -1;
     const streams = run.streams.filter((stream) => stream.host === number);
-    streams.sort((a, b) => order(a) - order(b) || a.name.length - b.name.length);  // ranks come to speak in any order
+    streams.sort((a, b) => order(a) - order(b) || a.name.length - b.name.length);  // ranks start their output in any order
     const rank = host.rank === null ? "" : ` (node ${host.rank})`;
     const label = make("button", { type: "button", class: "name", "aria-expanded": "false", title: host.why || host.phase });
     const inside = make("div", { hidden: "" });
@@ -212,15 +212,15 @@
     for (const curve of run.curves) {
       const series = curve.series.map((one) => ({ label: one.who, points: one.points }));
       const drawn = chart(curve.name, curve.unit, series, [], curve.band);
-      if (curve.band.length) drawn.firstChild.append(make("span", { class: "rest" }, `band: all ${curve.of}, from least to greatest`));
+      if (curve.band.length) drawn.firstChild.append(make("span", { class: "rest" }, `band: minimum to maximum of all ${curve.of}`));
       byId("charts").append(drawn);
     }
-    if (!run.curves.length) byId("charts").append(make("p", {}, "No line told a loss, a speed or a step; --metric says where figures are."));
+    if (!run.curves.length) byId("charts").append(make("p", {}, "No log line contains a loss, a speed or a step. Use --metric to define a pattern for metrics."));
     for (const load of run.load) {
       const series = load.series.map((one) => ({ label: run.hosts[one.host].name, points: one.points }));
       byId("loads").append(chart(load.name, load.unit, series, load.unit === "%" ? [0, 100] : [0]));
     }
-    if (!run.load.length) byId("loads").append(make("p", {}, "The hosts told nothing of their load."));
+    if (!run.load.length) byId("loads").append(make("p", {}, "The hosts reported no load."));
   }
 
   // -------------------------------------------------------------------------------------------------------------- log
@@ -267,8 +267,8 @@
     const here = run.log.lines.filter((line) => line.length > 1).length;
     const matching = found.filter((line) => line.length > 1).length;
     byId("shown").textContent = `${plural(visible.filter((line) => line.length > 1).length, "line")} shown of `
-      + `${matching.toLocaleString("en")} that match, of ${here.toLocaleString("en")} in this page; the run said `
-      + `${plural(run.log.said, "line")}. All of them: ${run.directory}/${run.log.files}, or fanout logs ${run.run}`;
+      + `${matching.toLocaleString("en")} that match, of ${here.toLocaleString("en")} in this page; the run printed `
+      + `${plural(run.log.said, "line")}. All lines: ${run.directory}/${run.log.files}, or fanout logs ${run.run}`;
   }
 
   function filters() {
