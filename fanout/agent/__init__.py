@@ -1,1 +1,1 @@
-"""What runs on the hosts: stdlib only, Python 3.8 or later, sent over the wire and loaded in memory."""
+"""The agent: code that runs on the hosts (Python 3.8 or later, stdlib only), sent over ssh and loaded in memory."""

@@ -1,6 +1,7 @@
-"""The relays that listen to one keeper: what each is told, and what each asks for.
+"""Relay clients: the relays connected to one keeper, the messages sent to them, and the requests they send.
 
-A relay that does not read its few control frames is gone or wedged, and is cut; its launcher dials again.
+A relay that does not read its few control frames is dead or stuck. The keeper closes its connection, and its launcher
+reconnects.
 """
 
 from __future__ import annotations
@@ -12,24 +13,24 @@ import struct
 
 from . import frames
 
-TYPE_CHECKING = False  # what typing says, without the price of importing it on a host
+TYPE_CHECKING = False  # for type checkers only: importing typing on a host takes time
 if TYPE_CHECKING:
     from typing import Iterable
 
 
 class Audience:
-    """Everyone who is connected to the keeper's socket now."""
+    """The relays that are connected to the keeper's socket."""
 
     def __init__(self, listener: socket.socket, poll: select.poll) -> None:
         self.listener = listener
         self.poll = poll
         self.clients: dict = {}
-        self.bells: dict = {}  # sockets that others only look at: what connects to them is hung up on
-        self.sizes: dict = {}  # the newest sizes, by stream, that everyone is to be told
+        self.bells: dict = {}  # claim sockets: every connection to them is closed at once
+        self.sizes: dict = {}  # the newest sizes by stream, which every relay must receive
         poll.register(listener, select.POLLIN)
 
     def ready(self, descriptor: int, events: int, story: Iterable) -> list:
-        """What this descriptor's relay asks for; [] where it is none of ours. A new relay is told the story so far."""
+        """Return the requests on this descriptor; [] if it is not one of ours. Send ``story`` to a new relay."""
         if descriptor == self.listener.fileno():
             self._accept(story)
         elif descriptor in self.bells:
@@ -42,7 +43,10 @@ class Audience:
         return []
 
     def hang_up_on(self, listeners: list) -> None:
-        """Keep room in these sockets: a user who asks the kernel whose they are connects to them."""
+        """Accept and close every connection to these sockets, so that their queues never fill up.
+
+        Another user's agent connects to such a socket to ask the kernel for its owner.
+        """
         for listener in listeners:
             self.bells[listener.fileno()] = listener
             self.poll.register(listener, select.POLLIN)
@@ -51,25 +55,26 @@ class Audience:
         try:
             self.bells[descriptor].accept()[0].close()
         except OSError:
-            pass  # it has hung up already
+            pass  # the client has already disconnected
 
     def silence(self) -> None:
-        """Close these sockets: the claims are given back."""
+        """Close these sockets, because the claims are released."""
         for descriptor, listener in self.bells.items():
             self.poll.unregister(descriptor)
             listener.close()
         self.bells = {}
 
     def tell(self, message: dict) -> None:
-        """The same to everyone."""
+        """Send a message to all relays."""
         for client, _, _ in list(self.clients.values()):
             self._tell(client, message)
 
     def offer(self, sizes: dict) -> None:
-        """Each relay hears the newest sizes once its socket has room again.
+        """Send the newest sizes to each relay as soon as its socket can be written.
 
-        A launcher that is slow or suspended holds its relay up in a write; sizes sent all the same would fill the
-        socket within seconds of a flood, and the relay would be cut, which it takes for the keeper's death.
+        If a launcher is slow or suspended, its relay blocks in a write. Sizes sent regardless would fill the socket
+        within seconds of a flood. The keeper would then close the connection, which the relay takes for the keeper's
+        death.
         """
         if sizes != self.sizes:
             self.sizes = sizes
@@ -112,7 +117,7 @@ class Audience:
             self.drop(client.fileno())
 
     def _tell_sizes(self, descriptor: int) -> None:
-        """The sizes that have changed since this relay was told."""
+        """Send the sizes that changed since this relay last received them."""
         client, _, told = self.clients[descriptor]
         self.poll.modify(descriptor, select.POLLIN)
         for number, size in self.sizes.items():

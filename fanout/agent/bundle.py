@@ -1,9 +1,9 @@
-"""The agent as one compressed text, and the constant command that lets a host take it in.
+"""Agent bundle: the agent as one compressed text, and the fixed command with which a host loads it.
 
-Nothing is installed: the host's python reads the text from stdin and loads the modules in memory. The command is the
-only shell text that we ever send. It holds nothing of the user's, is one line in single quotes without ``!``, ``'`` or
-a newline, and so means the same to sh, bash, zsh, fish and csh. The host speaks first (``@nonce READY``), so whatever
-its rc files print or read is over before a byte of ours is sent.
+Nothing is installed: the host's Python reads the text from stdin and loads the modules in memory. The command is the
+only shell text that fanout sends. It contains nothing of the user's and is one line in single quotes without ``!``,
+``'`` or a newline. So it means the same in sh, bash, zsh, fish and csh. The host writes first (``@nonce READY``). So
+everything that its rc files print or read is finished before the launcher sends a byte.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _TAKE_IN = (
     'exec(zlib.decompress(r(int.from_bytes(r(4),"big"))))'
 )
 
-# A loader for modules that are only in memory: relative imports among them work as in the package they come from.
+# A loader for modules that exist only in memory. Relative imports between them work as in the original package.
 _LOADER = """
 import sys
 from _frozen_importlib import ModuleSpec
@@ -69,9 +69,10 @@ relay.main()
 
 
 def command(nonce: str, python: str = "python3") -> str:
-    """Return the login shell's command line. ``nonce`` is hex of ours; ``python`` must be a plain path (checked here).
+    """Return the command line for the login shell. ``nonce`` is hex; ``python`` must be a plain path (checked here).
 
-    ``-X utf8``: paths and values are bytes that the launcher read as UTF-8, whatever the locale of the host is.
+    ``-X utf8``: paths and values are bytes that the launcher decoded as UTF-8, and the host's locale may differ.
+    Raises ValueError.
     """
     if not nonce.isalnum():
         raise ValueError("a nonce is letters and digits")
@@ -81,18 +82,18 @@ def command(nonce: str, python: str = "python3") -> str:
 
 
 def collective() -> str:
-    """The text that the deep check gives to the task's Python; no part of the agent."""
+    """Return the source that the deep check sends to the task's Python. It is not part of the agent."""
     return (Path(__file__).parent / "collective.py").read_text(encoding="utf-8")
 
 
 def dump_reader() -> str:
-    """The text that reads dumps of torch's flight recorder, for the launcher: in a process of its own, as on a host."""
+    """Return the source that reads flight recorder dumps, for the launcher's own child process."""
     return (Path(__file__).parent / "probes_dump.py").read_text(encoding="utf-8")
 
 
 def packed() -> bytes:
-    """The agent, ready to be written to a host that said READY: 4 bytes of length, then zlib."""
-    with _PACKING:  # the hosts' threads may come for it before it is made: they wait, and do not make it themselves
+    """Return the agent for a host that sent READY: 4 bytes of length, then zlib data."""
+    with _PACKING:  # the hosts' threads may ask before the bundle is ready: they wait, and do not build it again
         return _packed()
 
 

@@ -1,8 +1,8 @@
-"""One process of the deep check: in the task's own Python it meets the others through torch and adds up with them.
+"""Worker of the deep check: in the task's own Python it joins the other ranks through torch and runs all-reduces.
 
-fanout never imports this file: its text goes to a host as data, and the Python that train.sh would find runs it. It
-speaks lines of JSON over a channel: the launcher's steps come in, and out go the stage that it enters (so that a hang
-says where) and what became of each step. The end of the channel is the end of the process.
+fanout never imports this file. Its text goes to a host as data, and the Python that train.sh would find runs it. It
+exchanges lines of JSON over a channel. It receives the launcher's steps; it sends each stage that it enters (so that a
+hang has a place) and the result of each step. The process ends when the channel closes.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
     Step = Dict[str, Any]
 
-LARGEST_EXACT = 1 << 24  # fp32 holds every whole number up to here, so a right sum is right bit for bit
+LARGEST_EXACT = 1 << 24  # fp32 is exact for every integer up to here, so a correct sum is correct bit for bit
 
 
 class Worker:
-    """The process that has torch imported. Every step is a child of it: one that hangs or crashes costs no more."""
+    """The process that has imported torch. Each step runs in a child, so a hang or crash costs only that step."""
 
     def __init__(self, channel: socket.socket, words: TextIO) -> None:
         self._channel, self._words = channel, words
@@ -35,7 +35,7 @@ class Worker:
         self._pipe = -1
 
     def serve(self) -> None:
-        """Import torch, tell what it is, then one step after the other; a new one ends what the last left hanging."""
+        """Import torch, report its facts, then run one step after the other. A new step kills a hung previous one."""
         self._say({"stage": "import"})
         began = _trying(_import, {})
         if began.get("error"):
@@ -67,7 +67,7 @@ class Worker:
         os.close(writer)
 
     def _pass_on(self) -> None:
-        """What the child says, unchanged; of one that says no more, how it ended."""
+        """Forward the child's output unchanged. If the child has closed its pipe, report how it ended."""
         data = os.read(self._pipe, 1 << 16)
         if data:
             self._channel.sendall(data)
@@ -76,11 +76,11 @@ class Worker:
         _, status = os.waitpid(self._child, 0)
         self._child = 0
         if status:
-            how = "signal %d ended it" % os.WTERMSIG(status) if os.WIFSIGNALED(status) else "it ended by itself"
+            how = "killed by signal %d" % os.WTERMSIG(status) if os.WIFSIGNALED(status) else "it exited by itself"
             self._say({"done": self._step["id"], "error": how, "died": True})
 
     def _drop(self) -> None:
-        """End the step before, unless it is the store, which all others need."""
+        """Kill the previous step, unless it is the store, which all other ranks need."""
         if not self._child:
             return
         if self._step["do"] != "serve":
@@ -91,14 +91,14 @@ class Worker:
 
 
 class Task:
-    """One step in a child: what it does, and the stage that it is in."""
+    """One step in a child process, and its current stage."""
 
     def __init__(self, step: Step, pipe: int) -> None:
         self._step, self._pipe = step, pipe
         self._stage = ""
 
     def run(self) -> None:
-        """Do it, tell what became of it, and go; the store stays."""
+        """Run the step, report its result, and exit. The step that serves the store stays."""
         step = self._step
         what: Dict[str, Callable[[Step], Step]] = {
             "begin": self._begin, "idle": lambda step: {}, "serve": self._serve, "join": self._join, "sum": self._sum, "burn": self._burn,
@@ -109,7 +109,7 @@ class Task:
         self._say({"done": step["id"], **result})
         while step["do"] == "serve" and not result.get("error"):
             signal.pause()
-        os._exit(0)  # torch's threads may hang in a group that is broken
+        os._exit(0)  # torch's threads may hang in a broken process group
 
     def _say(self, message: Step) -> None:
         os.write(self._pipe, json.dumps(message).encode() + b"\n")
@@ -139,7 +139,7 @@ class Task:
         return {}
 
     def _store(self, step: Step, *, server: bool = False) -> Any:
-        """torch's own store, as torchrun opens it on node 0 and connects to it everywhere else."""
+        """Open torch's TCPStore as torchrun does: node 0 serves it, all other nodes connect."""
         import torch.distributed as dist
 
         self.enter("store")
@@ -147,12 +147,12 @@ class Task:
             step["addr"], step["port"], None, server, timedelta(seconds=step["timeout"]), wait_for_workers=False
         )
 
-    # -- sums over a group
+    # -- all-reduces over a group
 
     def _sum(self, step: Step) -> Step:
-        """Form the group and add up one element, then each of ``sizes`` until one takes too long.
+        """Form the group, then all-reduce one element and each of ``sizes`` (bytes) until one takes too long.
 
-        What was measured before something went wrong is told as well.
+        If a size fails, the measurements before it are reported too.
         """
         import torch
         import torch.distributed as dist
@@ -163,7 +163,7 @@ class Task:
             store = dist.distributed_c10d.PrefixStore("%s.%d" % (step["id"], step["group"]), self._store(step))
             absent = self._arrive(store, step["rank"], step["world"], step["timeout"])
             if absent:
-                return {"error": "not everybody came", "absent": absent, "sizes": done}
+                return {"error": "not all ranks arrived", "absent": absent, "sizes": done}
             device = torch.device("cpu")
             if step["backend"] == "nccl":
                 device = torch.device("cuda", int(os.environ.get("FANOUT_DEEP_LOCAL", "0")))
@@ -178,7 +178,7 @@ class Task:
                     break
                 self.enter("sum of %d bytes" % size)
                 done.append([size, *_timed(size // 4, step, device)])
-                self._say({"sizes": done})  # should the next one take too long, these count
+                self._say({"sizes": done})  # if the next size takes too long, the launcher uses these
         except Exception as error:
             return {"error": _words(error), "sizes": done}
         finally:
@@ -187,7 +187,7 @@ class Task:
         return {"sizes": done}
 
     def _arrive(self, store: Any, rank: int, world: int, seconds: float) -> List[int]:
-        """Wait until all have come; the ranks that have not when the time is over."""
+        """Wait until all ranks have arrived. Return the ranks that have not arrived when the timeout is over."""
         self.enter("arrive")
         store.set("here-%d" % rank, "1")
         deadline = time.monotonic() + seconds
@@ -200,13 +200,14 @@ class Task:
     # -- work for the GPU
 
     def _burn(self, step: Step) -> Step:
-        """One product of matrices again and again: the bits of the first, how often another came out, and the speed."""
+        """Repeat one matrix product. Return the bits of the first result, the number of differing elements, and the
+        TFLOPS."""
         import torch
 
         self.enter("burn")
         torch.cuda.set_device(int(os.environ.get("FANOUT_DEEP_LOCAL", "0")))
         n = step["n"]
-        maker = torch.Generator().manual_seed(1)  # made on the processor: the same bits for every GPU
+        maker = torch.Generator().manual_seed(1)  # generated on the CPU: the same bits for every GPU
         left, right = (torch.randn(n, n, generator=maker).bfloat16().cuda() for _ in range(2))
         first = left @ right
         torch.cuda.synchronize()
@@ -223,7 +224,7 @@ class Task:
 
 
 def _has(store: Any, key: str) -> bool:
-    """Whether the key is there; a store older than ``check`` is asked by a short wait."""
+    """Return whether the key exists. A store older than ``check`` is tested by a short wait."""
     try:
         store.wait([key], timedelta(milliseconds=10))
     except Exception:
@@ -232,12 +233,12 @@ def _has(store: Any, key: str) -> bool:
 
 
 def _worth_it(done: List[List[Any]], size: int, limit: float) -> bool:
-    """Whether the next size will keep the limit, if its time grows as it does itself. The same answer on all ranks."""
+    """Return whether the next size keeps the limit, if the time grows with the size. All ranks get the same answer."""
     return not done or done[-1][0] < 1 << 16 or done[-1][1] * size / done[-1][0] <= limit
 
 
 def _timed(count: int, step: Step, device: Any) -> List[Any]:
-    """[mean seconds of the slowest rank, how many elements of the sum are wrong here]."""
+    """Return [mean seconds of the slowest rank, number of wrong elements on this rank]."""
     import torch
     import torch.distributed as dist
 
@@ -278,15 +279,16 @@ def _trying(what: Callable[[Step], Step], step: Step) -> Step:
 
 
 def _words(error: Exception) -> str:
-    """The first line of what torch says, which is where it says it."""
+    """Return the first line of torch's error, which names the cause."""
     text = str(error).strip().splitlines()
     return "%s: %s" % (type(error).__name__, text[0][:300] if text else "")
 
 
 def _import(step: Step) -> Step:
-    """Once, before any step: to import torch takes longer than all steps together, and forking afterwards is free.
+    """Import torch once before any step, because the import takes longer than all steps together. Later forks are
+    cheap.
 
-    Nothing here may wake its threads or CUDA: neither lives on in a child.
+    Nothing here may start torch's threads or CUDA: neither survives a fork.
     """
     import torch.distributed
 
@@ -294,6 +296,6 @@ def _import(step: Step) -> Step:
 
 
 def main(channel: socket.socket, words: TextIO) -> None:
-    """Called by the line that took this text in."""
+    """Run the worker; called by the line that received this text."""
     Worker(channel, words).serve()
     os._exit(0)

@@ -1,4 +1,5 @@
-"""How a keeper ends its tree: TERM to the group of train.sh, the grace, TERM to the rest, then KILL until nothing is left."""
+"""Ending a run on one host: SIGTERM to train.sh's group, the grace, SIGTERM to the rest, then SIGKILL until nothing is
+left."""
 
 from __future__ import annotations
 
@@ -8,19 +9,19 @@ import signal
 from . import lease, procs
 from .sweep import Sweep
 
-LEFTOVER_SECONDS = 1.0  # what train.sh leaves behind when it ends by itself gets this long to go
+LEFTOVER_SECONDS = 1.0  # grace for the processes that train.sh leaves behind when it exits by itself
 UNKILLABLE_SECONDS = 20.0
 
 
 class Ending:
-    """The deadlines of the end, and the sweep that comes last. Times are the lease's: they pass in suspend, too."""
+    """Deadlines of the end, and the final sweep. Times use the lease's clock, which also runs in suspend."""
 
     def __init__(self, mark: list) -> None:
-        self.kill_at = 0.0  # when KILL comes; 0: nothing is being ended
-        self.asked = False  # the end was asked for: train.sh did not come to it by itself
+        self.kill_at = 0.0  # when SIGKILL is sent; 0: no end has begun
+        self.asked = False  # an end was requested: train.sh did not exit by itself
         self._mark = mark
         self._main = 0
-        self._term_at = 0.0  # when descendants outside the group of train.sh get a TERM of their own
+        self._term_at = 0.0  # when descendants outside train.sh's group get their own SIGTERM
         self._sweep: Sweep | None = None
 
     @property
@@ -32,7 +33,7 @@ class Ending:
         return self._sweep.left if self._sweep is not None else []
 
     def ask(self, grace: float) -> bool:
-        """Set the deadlines, which later calls can only bring forward; return whether this was the first call."""
+        """Set the deadlines; later calls can only move them earlier. Return whether this was the first call."""
         now = lease.now()
         first, self.asked = not self.asked, True
         self.kill_at = min(self.kill_at or now + grace, now + grace)
@@ -41,11 +42,11 @@ class Ending:
         return first
 
     def follow(self) -> None:
-        """Give what train.sh left behind a moment, unless there is a deadline already."""
+        """Give the processes that train.sh left behind a short time to end, unless a deadline exists already."""
         self.kill_at = self.kill_at or lease.now() + LEFTOVER_SECONDS
 
     def step(self, main: int, exited: bool) -> bool:
-        """Do what is due; return whether the end has come. ``exited``: train.sh was collected by the keeper."""
+        """Do the next due action; return whether the end is complete. ``exited``: the keeper has reaped train.sh."""
         if not self.kill_at:
             return False
         self._main = 0 if exited else main
@@ -59,7 +60,7 @@ class Ending:
         return self._sweep is not None and self._sweep.step()
 
     def _find(self) -> list:
-        """Return the whole tree, what carries the run's mark elsewhere, and train.sh until it has been collected."""
+        """Return the whole tree, other processes with the run's mark, and train.sh until it is reaped."""
         found = {*procs.descendants(os.getpid()), *procs.marked(self._mark)}
         return sorted(found | ({self._main} if self._main and procs.stat_of(self._main) else set()))
 
@@ -73,9 +74,10 @@ class Ending:
 
 
 def terminate_group(main: int, exited: bool) -> None:
-    """Send TERM and CONT to the group of train.sh; torchrun passes TERM on to its workers, so they get none from us.
+    """Send SIGTERM and SIGCONT to train.sh's group. torchrun forwards SIGTERM to its workers, so they get none here.
 
-    The number of a group whose leader was collected may be another's by now, unless a process of ours is in it.
+    If the group's leader was reaped, its number may belong to another group by now. So one of our descendants must be
+    in it.
     """
     if exited and not any(procs.stat_of(pid)[2:3] == (main,) for pid in procs.descendants(os.getpid())):
         return
@@ -83,4 +85,4 @@ def terminate_group(main: int, exited: bool) -> None:
         try:
             os.killpg(main, number)
         except (ProcessLookupError, PermissionError):
-            return  # the group has ended already
+            return  # the group has already ended

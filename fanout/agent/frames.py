@@ -1,9 +1,8 @@
-"""Frames: how the launcher, the relay and the keeper talk; shared by both ends so that there is one truth.
+"""Frames: the protocol between launcher, relay and keeper. Both ends use this module.
 
-A frame is a 5-byte head (body length, kind) and a body. Control travels as one JSON object a frame, log bytes as they
-are behind (stream, offset), or deflated where there are many of them: a log shrinks to a fifth or less, and to encrypt
-and to carry the rest would cost both ends more. Bodies, also inflated ones, are bounded, so a broken or hostile peer
-cannot make us allocate what it likes.
+A frame is a 5-byte head (body length, kind) and a body. Control is one JSON object a frame. Log bytes follow (stream,
+offset) unchanged; large pieces are deflated. A log shrinks to a fifth or less, which saves both ends encryption and
+transfer. Bodies are bounded, also after inflation. So a broken or hostile peer cannot make us allocate without limit.
 """
 
 from __future__ import annotations
@@ -14,27 +13,27 @@ import zlib
 
 JSON, DATA, DEFLATED = 1, 2, 3
 MAX_BODY = 4 << 20
-MOST_VALUES = 200_000  # in one control frame: four million brackets would take a hundred times their room in memory
-CHUNK = 256 << 10  # the most log bytes that we put into one frame
-LEASE_OVER = "the lease ran out"  # how a host ends its word about a run that it has ended for want of a launcher
-MANY = 32 << 10  # log bytes in one piece that are worth deflating: it is a flood, or a backlog
+MOST_VALUES = 200_000  # in one control frame: four million brackets would need a hundred times their size in memory
+CHUNK = 256 << 10  # the most log bytes in one frame
+LEASE_OVER = "the lease expired"  # ends a host's reason for stopping a run without a launcher
+MANY = 32 << 10  # log bytes in one piece that are worth deflating: a flood, or a backlog
 
 _HEAD = struct.Struct("!IB")
 _DATA = struct.Struct("!HQ")
 
 
 class BadFrame(ValueError):
-    """The bytes are not frames: a length over the bound, an unknown kind, JSON that is no object."""
+    """Bytes that are no valid frame: a length over the limit, an unknown kind, or JSON that is no object."""
 
 
 def pack(message: dict) -> bytes:
-    """One control frame."""
+    """Return one control frame."""
     body = json.dumps(message, separators=(",", ":")).encode()
     return _HEAD.pack(len(body), JSON) + body
 
 
 def pack_data(stream: int, offset: int, data: bytes) -> bytes:
-    """One frame of log bytes: ``data`` begins at ``offset`` of ``stream``."""
+    """Return one frame of log bytes: ``data`` begins at ``offset`` of ``stream``."""
     kind, small = DATA, _deflated(data) if len(data) >= MANY else data
     if len(small) < len(data) * 3 // 4:
         kind, data = DEFLATED, small
@@ -42,13 +41,16 @@ def pack_data(stream: int, offset: int, data: bytes) -> bytes:
 
 
 class Splitter:
-    """Bytes in, messages out, whatever the cuts: a dict for control, (stream, offset, data) for log bytes."""
+    """Decoder from bytes to messages, independent of how the bytes are cut.
+
+    A control message is a dict; log bytes are (stream, offset, data).
+    """
 
     def __init__(self) -> None:
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> list:
-        """The messages that ``data`` completes. Raises BadFrame; the splitter is of no use after that."""
+        """Return the messages that ``data`` completes. Raises BadFrame; the splitter cannot be used after that."""
         buffer = self._buffer
         buffer += data
         messages = []
@@ -56,7 +58,7 @@ class Splitter:
         while len(buffer) - start >= _HEAD.size:
             length, kind = _HEAD.unpack_from(buffer, start)
             if length > MAX_BODY:
-                raise BadFrame("a frame of %d bytes" % length)
+                raise BadFrame("a frame of %d bytes exceeds the limit" % length)
             end = start + _HEAD.size + length
             if len(buffer) < end:
                 break
@@ -74,20 +76,20 @@ def _message(kind: int, body: bytes) -> object:
         return stream, offset, data if kind == DATA else _inflated(data)
     if kind == JSON:
         if body.count(b",") + body.count(b"[") + body.count(b"{") > MOST_VALUES:
-            raise BadFrame("control of more than %d values" % MOST_VALUES)
+            raise BadFrame("a control frame with more than %d values" % MOST_VALUES)
         try:
             message = json.loads(body.decode())
         except ValueError as error:
-            raise BadFrame("control that is not JSON: %s" % error) from None
+            raise BadFrame("a control frame that is not JSON: %s" % error) from None
         except RecursionError:
-            raise BadFrame("control nested too deeply") from None
+            raise BadFrame("a control frame that is nested too deeply") from None
         if isinstance(message, dict):
             return message
     raise BadFrame("a frame of kind %d with %d bytes" % (kind, len(body)))
 
 
 def _deflated(data: bytes) -> bytes:
-    """Without zlib's own checksum: ssh has one for every packet, and the log has one to its end."""
+    """Deflate without zlib's checksum: ssh protects every packet, and the log has its own checksum."""
     stream = zlib.compressobj(1, zlib.DEFLATED, -zlib.MAX_WBITS)
     return stream.compress(data) + stream.flush()
 
@@ -99,5 +101,5 @@ def _inflated(data: bytes) -> bytes:
     except zlib.error as error:
         raise BadFrame("log bytes that cannot be inflated: %s" % error) from None
     if not stream.eof or stream.unused_data:
-        raise BadFrame("log bytes that inflate to more than %d, or are cut short" % MAX_BODY)
+        raise BadFrame("log bytes that inflate to more than %d bytes, or are cut short" % MAX_BODY)
     return inflated

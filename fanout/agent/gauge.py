@@ -1,7 +1,8 @@
-"""How busy this host is, measured every few seconds in a child of its own: a tool that hangs hangs nobody but it.
+"""Load monitor: measures CPU, memory and GPU load every few seconds in its own child process, so a hung tool blocks
+only that child.
 
-The child dies with the relay, and its tool with it. What it costs is bounded: it is nice, and where a measurement takes
-long the next one comes later. A tool that gives no answer is left alone for longer and longer.
+The child and its tool die with the relay. Its cost is bounded: it runs with a raised nice value, and slow measurements
+are followed by longer pauses. If a tool gives no answer, the pauses before the next attempt grow.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from . import procs, spawn
 EVERY_SECONDS = 5.0
 TOOL_SECONDS = 4.0
 STOP_SECONDS = 0.5
-SHARE = 20  # a measurement that takes a second is followed by twenty without one
+SHARE = 20  # one second of measuring is followed by 20 seconds without
 LONGEST_PAUSE = 600.0
 PLACES = ":/usr/bin:/usr/local/cuda/bin:/opt/rocm/bin:/usr/local/sbin"
 NVIDIA = ("utilization.gpu", "memory.used", "memory.total", "temperature.gpu", "power.draw")
@@ -28,7 +29,7 @@ TOOLS = {
 
 
 class Gauge:
-    """The relay's end: a pipe on which one line of JSON comes for each measurement."""
+    """The relay's end of the load monitor: a pipe with one line of JSON per measurement."""
 
     def __init__(self) -> None:
         self._reader = -1
@@ -36,7 +37,7 @@ class Gauge:
         self._rest = b""
 
     def start(self) -> None:
-        """Begin to measure; nothing where that is going on already."""
+        """Start measuring, unless that has been done already."""
         if self._child:
             return
         parent = os.getpid()
@@ -47,11 +48,11 @@ class Gauge:
         os.close(writer)
 
     def descriptors(self) -> list:
-        """What to wait for."""
+        """Return the descriptors to wait for."""
         return [self._reader] if self._reader >= 0 else []
 
     def hear(self, ready: list) -> list:
-        """The measurements that have come."""
+        """Return the measurements that have arrived."""
         if self._reader not in ready:
             return []
         data = os.read(self._reader, 65536)
@@ -62,7 +63,7 @@ class Gauge:
         return [json.loads(line.decode()) for line in lines]
 
     def stop(self) -> None:
-        """End the measuring child. It dies with the relay where it hangs in the kernel now."""
+        """Kill the child. If it hangs in the kernel, it dies with the relay."""
         if self._child:
             os.close(self._reader)
             os.kill(self._child, signal.SIGKILL)
@@ -71,7 +72,7 @@ class Gauge:
 
 
 def _live(writer: int, parent: int) -> None:
-    """The child, which holds nothing of the relay's but its end of the pipe."""
+    """Run the child, which keeps only its end of the pipe."""
     try:
         spawn.LIBC.prctl(spawn.PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         if os.getppid() != parent:
@@ -88,9 +89,9 @@ def _live(writer: int, parent: int) -> None:
 
 
 def measure(writer: int, every: float) -> None:
-    """Measure for ever; ends with the reader."""
+    """Measure until the reader closes the pipe."""
     tool, before = Tool(), _ticks()
-    pause = min(every, 1.0)  # the first is soon there
+    pause = min(every, 1.0)  # so that the first measurement comes soon
     while True:
         time.sleep(pause)
         began = time.monotonic()
@@ -103,7 +104,7 @@ def measure(writer: int, every: float) -> None:
 
 
 class Tool:
-    """The GPU maker's tool, where there is one."""
+    """The GPU vendor's tool, if the host has one."""
 
     def __init__(self) -> None:
         self._name, self._path = "", ""
@@ -114,10 +115,10 @@ class Tool:
                     self._name, self._path = name, path
         self._pause = 0.0
         self._next = 0.0
-        self._stuck = 0  # a child that has been killed and does not die
+        self._stuck = 0  # a child that was killed and has not died yet
 
     def ask(self) -> dict:
-        """``{"gpus": [...]}``, ``{"gpu_error": why}``, or nothing where there is no tool."""
+        """Return ``{"gpus": [...]}``, ``{"gpu_error": reason}``, or {} if there is no tool."""
         if not self._path:
             return {}
         if self._stuck and os.waitpid(self._stuck, os.WNOHANG)[0]:
@@ -137,7 +138,7 @@ class Tool:
         return {"gpu_error": "%s does not answer" % self._name}
 
     def _run(self) -> str:
-        """What it prints within its time; "" if it is not done then."""
+        """Return the tool's output; "" if the tool does not finish in time."""
         reader, writer = os.pipe()
         child = os.fork()
         if child == 0:
@@ -157,7 +158,7 @@ class Tool:
         os.kill(child, signal.SIGKILL)
         end = time.monotonic() + 0.5
         while not os.waitpid(child, os.WNOHANG)[0]:
-            if time.monotonic() > end:  # it hangs in the kernel: it dies when the driver lets it go
+            if time.monotonic() > end:  # it hangs in the kernel and dies when the driver returns
                 self._stuck = child
                 break
             time.sleep(0.01)
@@ -213,13 +214,13 @@ def _mib(value: float | None) -> float | None:
 
 
 def _ticks() -> tuple | None:
-    """(busy, all) of all processors since boot."""
+    """Return (busy, total) ticks of all CPUs since boot."""
     try:
         with open("/proc/stat", "rb") as file:
             values = [int(word) for word in file.readline().split()[1:9]]
     except (OSError, ValueError):
         return None
-    return sum(values) - values[3] - values[4], sum(values)  # idle and waiting for a disk are not busy
+    return sum(values) - values[3] - values[4], sum(values)  # idle time and iowait do not count as busy
 
 
 def _share(before: tuple | None, now: tuple | None) -> float | None:
@@ -230,7 +231,7 @@ def _share(before: tuple | None, now: tuple | None) -> float | None:
 
 
 def _memory() -> list | None:
-    """[bytes in use, bytes there are]."""
+    """Return [bytes in use, total bytes]."""
     facts = {}
     try:
         with open("/proc/meminfo", "rb") as file:

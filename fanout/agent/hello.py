@@ -1,4 +1,4 @@
-"""The first message of an agent: which machine this is, since which boot, and what earlier runs left there."""
+"""Hello: the first message of an agent, with the machine's identity, its boot id, and the stale runs on it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from . import prepare, procs
 
 
 def hello() -> dict:
-    """Return who answers: for the same-machine check, for reboots, and for the view."""
+    """Return the hello frame, for the same-machine check, for detecting reboots, and for the view."""
     names = os.uname()
     return {
         "t": "hello",

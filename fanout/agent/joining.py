@@ -1,9 +1,9 @@
-"""How far this host has come to the rendezvous: torchrun is up, it is on MASTER_PORT, a name does not resolve.
+"""Rendezvous detection: reports whether torchrun is up, has reached MASTER_PORT, or cannot resolve a name.
 
-torchrun logs nothing for ten minutes and more if one host is missing. What can be seen without its help are sockets:
-the first host listens on the port, the others are connected to it, and stay so for the whole run. A host that is alone
-has no such port: it has joined when its ranks are up. If MASTER_ADDR does not resolve, torchrun and its ranks retry for
-15 minutes: torch logs that and nothing else, and no rank is connected to the MASTER_PORT in its environment.
+If one host is missing, torchrun logs nothing for ten minutes and more. Its sockets can be seen without its help. The
+first host listens on the port; the others are connected to it for the whole run. A single host has no such port: it has
+joined when its ranks are up. If MASTER_ADDR does not resolve, torchrun and its ranks retry for 15 minutes. torch then
+logs only that, and no rank is connected to the MASTER_PORT in its environment.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import time
 
 from . import procs, record
 
-TYPE_CHECKING = False  # what typing says, without the price of importing it on a host
+TYPE_CHECKING = False  # for type checkers only: importing typing on a host takes time
 if TYPE_CHECKING:
     from typing import Iterator
 
@@ -25,7 +25,7 @@ TAIL_BYTES = 4096
 
 
 class Joining:
-    """Looks less and less often, until there is nothing more to be found. ``port`` 0: the host is alone."""
+    """Rendezvous watch with growing pauses, until the result is final. ``port`` 0: the run has one host."""
 
     def __init__(self, port: int) -> None:
         self._port = port
@@ -37,13 +37,13 @@ class Joining:
 
     @property
     def wait(self) -> float:
-        """Seconds until the next look."""
+        """Return the seconds until the next check."""
         return max(0.0, self._next - time.monotonic())
 
     def look(self, keeper: int, directory: str) -> str:
-        """Return what is new: ``waiting``, ``joined``, ``unresolved`` (see events.Joined); "" for nothing.
+        """Return the new stage: ``waiting``, ``joined``, ``unresolved`` (see events.Joined); "" if it did not change.
 
-        ``directory`` is the run's: its logs are read only if there are ranks that have not reached their store.
+        ``directory`` is the run's. Its logs are read only if there are ranks that have not reached their store.
         """
         if self.over or self.wait:
             return ""
@@ -64,12 +64,12 @@ class Joining:
         torchruns = [pid for pid in below if _is_torchrun(pid)]
         if torchruns and _is_unresolved(record.log_path(directory, 0)):
             return "unresolved"
-        if torchruns and (self._port or _hold(torchruns, connections())):  # alone: it may still be importing torch
+        if torchruns and (self._port or _hold(torchruns, connections())):  # single host: may still import torch
             return "waiting"
         return "waiting" if self.how else ""
 
     def _stage_of_ranks(self, ranks: dict, directory: str) -> str:
-        """Ranks are up, so torchrun has all the hosts that it wants; do they reach the store, too?"""
+        """Return the stage when ranks are up: torchrun has found all hosts, but the store may be unreachable."""
         self._ranks_until = self._ranks_until or time.monotonic() + RANKS_SECONDS
         met = any(_hold([pid], sockets(port, connected=True)) for pid, port in ranks.items())
         self.over = met or time.monotonic() > self._ranks_until
@@ -77,7 +77,8 @@ class Joining:
 
 
 def sockets(port: int, *, connected: bool = False) -> set:
-    """Sockets of this host that listen on the port; with ``connected`` also those that go to that port of any host."""
+    """Return this host's sockets that listen on the port; with ``connected`` also those connected to that port of any
+    host."""
     wanted = "%04X" % port
     return {
         link
@@ -104,7 +105,7 @@ def _connections() -> Iterator:
 
 
 def held(pid: int) -> set:
-    """The sockets that a process has."""
+    """Return the sockets that a process holds."""
     directory = "/proc/%d/fd" % pid
     found = set()
     try:
@@ -112,9 +113,9 @@ def held(pid: int) -> set:
             try:
                 found.add(os.readlink(os.path.join(directory, name)))
             except OSError:
-                continue  # closed since
+                continue  # closed meanwhile
     except OSError:
-        pass  # ended, or not ours
+        pass  # it has ended, or belongs to another user
     return {link for link in found if link.startswith("socket:")}
 
 
@@ -133,14 +134,14 @@ def _port_of_rank(pid: int) -> int:
 
 
 def _logs(directory: str) -> list:
-    """Return the paths of a run's log: the stream that all share, and one of each rank that has its own."""
-    from . import ranklogs  # not compiled on hosts that do not need it
+    """Return the paths of a run's log: the shared stream, and one per rank that has its own."""
+    from . import ranklogs  # hosts that do not need it do not compile it
 
     return [record.log_path(directory, 0), *(path for _, path in ranklogs.listed(directory).values())]
 
 
 def _is_unresolved(path: str) -> bool:
-    """Return whether the last line of a log is torch's complaint about the name: a stuck rank logs nothing else."""
+    """Return whether the last line of a log is torch's resolver error: a stuck rank logs nothing else."""
     try:
         with open(path, "rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))

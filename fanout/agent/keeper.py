@@ -1,10 +1,10 @@
-"""The keeper: owns train.sh, its whole tree and its log on one host, and outlives every connection.
+"""Keeper: owns train.sh, its process tree and its log on one host, and outlives every connection.
 
-It is a subreaper in a session of its own, holds the run's claims, and serves relays over a unix socket inside the run's
-private directory. Relays come and go; what ends a run is train.sh ending, a stop, or the lease running out. Its output
-goes to a file first, so neither a slow terminal nor a dead link ever blocks a print() in training.
+It is a subreaper in its own session, holds the run's claims, and serves relays over a unix socket in the run's private
+directory. Relays connect and disconnect. A run ends when train.sh exits, on a stop, or when the lease expires. The
+output goes to a file first, so neither a slow terminal nor a dead link blocks a print() in training.
 
-One thread and one poll loop: PDEATHSIG goes by thread, and there is nothing here to wait for but descriptors.
+One thread and one poll loop: PDEATHSIG is bound to a thread, and the keeper waits only for descriptors.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from .ending import Ending
 from .lease import Lease
 from .oom import OomWatch
 
-TYPE_CHECKING = False  # what typing says, without the price of importing it on a host
+TYPE_CHECKING = False  # for type checkers only: importing typing on a host takes time
 if TYPE_CHECKING:
     from typing import Callable, Iterator
 
     from .ranklogs import RankLogs
     from .rest import Rest
 
-DRAIN = 1 << 20  # the most we read from the pipe before we look at anything else
-SCAN_SECONDS = 0.1  # how often the tree is looked at while it is being ended
-LOOK_SECONDS = 2.0  # the longest wait: a machine that was suspended wakes no poll, and its lease may be over
+DRAIN = 1 << 20  # the most bytes read from the pipe before other descriptors are served
+SCAN_SECONDS = 0.1  # how often the tree is scanned while it is being ended
+LOOK_SECONDS = 2.0  # the longest wait: resume from suspend wakes no poll, and the lease may have expired
 
 
 class Keeper:
@@ -39,7 +39,7 @@ class Keeper:
     def __init__(self, spec: dict, directory: str, listener: socket.socket, release: Callable[[], None]) -> None:
         self.spec = spec
         self.directory = directory
-        self.release = release  # lets go of the run's claims
+        self.release = release  # releases the run's claims
         self.poll = select.poll()
         self.audience = Audience(listener, self.poll)
         self.status = record.Status(directory)
@@ -50,26 +50,26 @@ class Keeper:
         self.joining = joining.Joining(spec.get("port", 0))
         self.pipe = -1
         self.main = 0
-        self.starting = -1  # a pipe that ends when train.sh has begun, or tells why it could not
+        self.starting = -1  # a pipe that closes when train.sh has started, or contains why it could not
         self.exited = False
-        self.unasked = ""  # why we ended it by ourselves
-        self.signalled = ""  # a signal that was sent to the keeper, until the loop comes to it
+        self.unasked = ""  # why the keeper ended the run without a launcher's request
+        self.signalled = ""  # a signal that the keeper received and the loop has not handled yet
         self.ending = Ending(spec["mark"])
         self.lease = Lease(spec["lease"])
         self.oom = OomWatch()
         self.done = False
-        self.rest: Rest | None = None  # what keeps us here after the end
-        self.farewell = False  # the launcher has all it wants: the directory goes when we do
+        self.rest: Rest | None = None  # what keeps the keeper alive after the end
+        self.farewell = False  # the launcher has fetched everything: the keeper deletes the directory when it exits
         self.wake_read, self.wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
     def named(self, directory: str) -> None:
-        """The run's directory has been given its name."""
+        """Note the final name of the run's directory."""
         self.directory = self.spool.log.directory = directory
 
     # -- the loop
 
     def serve(self) -> None:
-        """Until nothing of the run is left."""
+        """Serve the run until nothing of it is left."""
         signal.set_wakeup_fd(self.wake_write, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda number, frame: None)
         for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
@@ -82,7 +82,7 @@ class Keeper:
             self._reap()
             if self.signalled:
                 name, self.signalled = self.signalled, ""
-                self._stop_unasked("the keeper got %s" % name, self.spec["grace"])
+                self._stop_unasked("the keeper received %s" % name, self.spec["grace"])
             if self.main and not self.exited:
                 self.oom.look(os.getpid())
             self._deadlines()
@@ -92,7 +92,8 @@ class Keeper:
             self._offer()
 
     def _note_signal(self, number: int, frame: object) -> None:
-        """Leave it to the loop: a handler runs between any two statements, also between the fork of train.sh and its pid."""
+        """Leave the signal to the loop: a handler runs between any two statements, also between train.sh's fork and its
+        pid."""
         self.signalled = signal.Signals(number).name
 
     def _ready(self, descriptor: int, events: int) -> None:
@@ -107,10 +108,10 @@ class Keeper:
                 try:
                     self._obey(message)
                 except (KeyError, TypeError, ValueError):
-                    self.audience.drop(descriptor)  # a message that cannot be read ends its connection, not the run
+                    self.audience.drop(descriptor)  # an unreadable message ends its connection, not the run
 
     def _wait_ms(self) -> float:
-        """How long nothing can happen by itself."""
+        """Return the milliseconds until the next timed action."""
         if self.ending.kill_at or self.ranks is not None:
             return SCAN_SECONDS * 1000
         seconds = LOOK_SECONDS if self.rest is None else 1.0
@@ -125,10 +126,10 @@ class Keeper:
     # -- relays
 
     def _story(self) -> Iterator:
-        """How we stand, and what a relay that comes now has missed."""
+        """Yield the keeper's state and everything that a new relay has missed."""
         yield {
             "t": "standing",
-            "relays": len(self.audience.clients) - 1,  # without the one that asks
+            "relays": len(self.audience.clients) - 1,  # without the asking relay
             "heard": round(self.lease.silence, 1),
             "lease": round(self.lease.left, 1) if self.lease.seconds else None,
         }
@@ -179,16 +180,16 @@ class Keeper:
     # -- train.sh
 
     def go(self, env: dict) -> None:
-        """Start train.sh, once: a second Go (a retry whose answer was lost) changes nothing.
+        """Start train.sh once. A second Go (a retry after a lost answer) changes nothing.
 
-        A Go that has waited for us for longer than the lease starts nothing: its launcher may have given us up.
+        A Go that waited here for longer than the lease starts nothing: its launcher may have abandoned this host.
         """
         if self.main or self.exited or self.done:
             return
         cwd = self.spec["cwd"]
         environment = spawn.environment(dict(os.environ), env, cwd)  # may wait for a file server
         if self.spec.get("ranks", -1) >= 0:
-            from . import ranklogs  # not compiled on hosts that do not need it
+            from . import ranklogs  # hosts that do not need it do not compile it
 
             self.ranks, self.notice = ranklogs.follow(self.directory, self.spec["ranks"], environment)
         if self.spec.get("stacks"):
@@ -202,13 +203,13 @@ class Keeper:
         try:
             self.main, self.starting = spawn.start(self.spec["argv"], environment, cwd, write)
             self.poll.register(self.starting, select.POLLIN)
-        except OSError as error:  # no process can be made
+        except OSError as error:  # fork failed
             self._exited({"code": 126, "signal": None, "why": "%s: %s" % (self.spec["argv"][0], error.strerror)})
         finally:
             os.close(write)
 
     def _began(self) -> None:
-        """Read how the start went: an end without a word means that execve succeeded."""
+        """Read the result of the start. An empty pipe means that execve succeeded."""
         trouble = os.read(self.starting, 65536)
         self.poll.unregister(self.starting)
         os.close(self.starting)
@@ -219,11 +220,11 @@ class Keeper:
         self.status.note(phase="running", main=self.main)
         for message in (*self._cramped(), {"t": "started", "pid": self.main}):
             self.audience.tell(message)
-        if self.ending.asked:  # before there was a group to end
+        if self.ending.asked:  # the stop came before there was a group to end
             ending.terminate_group(self.main, self.exited)
 
     def _drain(self) -> None:
-        """What the run wrote, into the log; bounded, so that a flood cannot keep us from hearing a stop."""
+        """Move the run's output into the log. A limit ensures that a flood cannot delay a stop."""
         taken = 0
         while self.pipe >= 0 and taken < DRAIN:
             try:
@@ -238,7 +239,7 @@ class Keeper:
             taken += len(data)
             self.spool.put(data, self.lease.listened)
             if self.spool.waits:
-                self.poll.unregister(self.pipe)  # until there is room: the run waits in its write
+                self.poll.unregister(self.pipe)  # until there is room: the run blocks in its write
                 return
 
     def _look_after_spool(self) -> None:
@@ -253,16 +254,16 @@ class Keeper:
             self.spool.settle()
 
     def _offer(self) -> None:
-        """The sizes, to everyone; before them where the bytes are to be had, if that has changed."""
+        """Send the sizes to all relays. If the place of the bytes has changed, send that first."""
         if self.spool.news != self.news:
             self.news = self.spool.news
-            self.status.note(trimmed=True)  # a file that goes on after a hole is not to be read as zeros
+            self.status.note(trimmed=True)  # after a gap the file must not be read as zeros
             for message in self._cramped():
                 self.audience.tell(message)
         self.audience.offer(self._sizes())
 
     def _cramped(self) -> Iterator:
-        """What relays have to know of our disk."""
+        """Yield the frames with which relays learn of a full disk."""
         if self.spool.memory.path:
             yield {"t": "memory", "path": self.spool.memory.path}
         for notice in filter(None, (self.notice, self.spool.notice)):
@@ -290,12 +291,13 @@ class Keeper:
     # -- ending
 
     def _stop_unasked(self, why: str, grace: float) -> None:
-        """A stop that no launcher asked for is told with the end, whatever exit status the script makes of its TERM."""
+        """Stop the run without a launcher's request. The reason goes out with the exit event, even if train.sh exits 0
+        on SIGTERM."""
         self.unasked = self.unasked or why
         self.stop(grace, why)
 
     def stop(self, grace: float, why: str) -> None:
-        """End the tree within the grace, and then by KILL; what was never started is over at once."""
+        """End the tree within the grace, then by SIGKILL. A run that never started ends at once."""
         if not self.main and not self.exited and self.rest is None:
             self._finish([], 0)
         elif self.ending.ask(grace):
@@ -311,14 +313,14 @@ class Keeper:
             self._finish([], 0)  # prepared, and the launcher never came back
         elif self.main and self.lease.left < 0 and self.lease.seconds and not self.ending.kill_at:
             why = "no launcher for %g s: %s" % (self.lease.seconds, frames.LEASE_OVER)
-            self._stop_unasked(why, max(0.0, self.spec["grace"] + self.lease.left))  # less what passed in suspend
+            self._stop_unasked(why, max(0.0, self.spec["grace"] + self.lease.left))  # less the time in suspend
         elif self.ending.step(self.main, self.exited):
             if not self.exited:
-                self._exited({"code": None, "signal": None, "why": "it could not be ended"})
+                self._exited({"code": None, "signal": None, "why": "train.sh could not be killed"})
             self._finish(self.ending.left, self.ending.killed)
 
     def _finish(self, left: list, killed: int) -> None:
-        """Everything has ended: the last bytes, the record, the word to the relays; then the loop is over."""
+        """Finish after all processes have ended: store the last bytes, write the record, notify the relays."""
         self.spool.finish()
         while self.pipe >= 0 and select.select([self.pipe], [], [], 0)[0]:
             self._drain()
@@ -338,7 +340,7 @@ class Keeper:
         self._look_at_rest(self.rest)
 
     def _look_at_rest(self, left: Rest) -> None:
-        """The end of the keeper, or a reason to wait with it."""
+        """End the keeper's loop if nothing is left to wait for."""
         self.done = left.over(self.farewell or self.lease.fetched_late)
         if self.done and left.stuck and self.farewell:
             root = os.path.dirname(self.directory)

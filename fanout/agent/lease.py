@@ -1,25 +1,25 @@
-"""How long a keeper goes on without a launcher, and whether one listens: both from when it last sent anything.
+"""Lease: how long a keeper runs without a launcher, and whether a launcher is fetching; both count from its last frame.
 
-The clock is CLOCK_BOOTTIME, which goes on while the machine sleeps. What counts is when the launcher's frame reached
-this host, not when the keeper came to read it: a keeper that was stopped may find a long queue of heartbeats.
+The clock is CLOCK_BOOTTIME, which also runs in suspend. The lease counts from the time at which the launcher's frame
+reached this host, not from when the keeper read it: a keeper that was stopped may find a long queue of heartbeats.
 """
 
 from __future__ import annotations
 
 import time
 
-UNSTARTED_SECONDS = 60.0  # a prepared run that gets no Go is rolled back soon, whatever its lease
-DEAF_SECONDS = 15.0  # a launcher sends something every five
-UNFETCHED_SECONDS = 3600.0  # without a lease no launcher is expected back soon
+UNSTARTED_SECONDS = 60.0  # a prepared run without a Go is rolled back soon, however long its lease is
+DEAF_SECONDS = 15.0  # the launcher sends a frame every 5 s
+UNFETCHED_SECONDS = 3600.0  # without a lease, no launcher is expected back after this time
 
 
 def now() -> float:
-    """Return seconds since boot, those in suspend included."""
+    """Return the seconds since boot, including time in suspend."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class Lease:
-    """``seconds`` of 0 never run out once a launcher has spoken."""
+    """Time limit without a launcher. A lease of 0 ``seconds`` never expires once a launcher has sent a frame."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
@@ -27,7 +27,7 @@ class Lease:
         self.until = self.heard + min(seconds or UNSTARTED_SECONDS, UNSTARTED_SECONDS)
 
     def renew(self, at: float) -> None:
-        """Note that a frame of the launcher reached this host at ``at``; an older one than the last changes nothing."""
+        """Note that a launcher's frame reached this host at ``at``. A frame older than the last one changes nothing."""
         if at >= self.heard:
             self.heard = at
             self.until = at + (self.seconds or UNSTARTED_SECONDS)
@@ -42,10 +42,10 @@ class Lease:
 
     @property
     def listened(self) -> bool:
-        """Does somebody take what we have? One whose link broke a moment ago is waited for."""
+        """Return whether a launcher is fetching the log. A link that broke a moment ago still counts."""
         return self.silence < min(DEAF_SECONDS, self.seconds / 4 if self.seconds else DEAF_SECONDS)
 
     @property
     def fetched_late(self) -> bool:
-        """Is it too late for somebody to come for what only we have?"""
+        """Return whether it is too late for a launcher to fetch what only this keeper has."""
         return self.silence > (self.seconds or UNFETCHED_SECONDS)

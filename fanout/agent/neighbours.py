@@ -1,7 +1,7 @@
-"""Claims that all users of a host see: each is an abstract unix socket, which vanishes with its holder.
+"""Claims that all users of a host see: each is an abstract unix socket, which the kernel removes with its holder.
 
-The flocks in a user's private directory keep the runs of this user apart; no other user can look in there. The name of
-the socket tells the run, and the kernel tells whose it is. Every user can claim whatever is free, as with a port itself.
+The flocks in a user's private directory separate the runs of that user only; other users cannot read there. The name of
+the socket contains the run, and the kernel reports its owner. Every user can claim a free name, as with a port.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ import socket
 import struct
 import time
 
-TYPE_CHECKING = False  # what typing says, without the price of importing it on a host
+TYPE_CHECKING = False  # for type checkers only: importing typing on a host takes time
 if TYPE_CHECKING:
     from typing import Optional
 
 PREFIX = "fanout-claim"
 LONGEST_NAME = 106  # sun_path has 108 bytes, and the first is NUL
-TRIES = 4  # two users who claim at the same moment see each other: both step back, and try again
+TRIES = 4  # two users who claim at the same moment see each other: both withdraw and retry
 
 
 class Taken(Exception):
-    """Another user holds the claim; ``holder`` is what can be told of that run."""
+    """Another user holds the claim; ``holder`` contains what is known of that run."""
 
     def __init__(self, holder: dict) -> None:
         super().__init__(str(holder))
@@ -29,9 +29,9 @@ class Taken(Exception):
 
 
 def claim(name: str, run: str) -> socket.socket:
-    """Hold ``name`` before all users until the returned socket is closed. Raises Taken.
+    """Hold ``name`` among all users of the host until the returned socket is closed. Raises Taken.
 
-    It is announced first and looked for then, so of two users one at least sees the other.
+    The claim is announced first and others are looked for then. So of two users at least one sees the other.
     """
     tries = 0
     while True:
@@ -73,7 +73,7 @@ def find_holder(name: str) -> Optional[dict]:
 
 
 def _owner(label: str) -> Optional[int]:
-    """Return the uid of the process that listens there; -1 if none does, None if it is too busy to be asked."""
+    """Return the uid of the process that listens on the socket; -1 if there is none, None if it is too busy."""
     client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     client.setblocking(False)
     try:
@@ -88,8 +88,8 @@ def _owner(label: str) -> Optional[int]:
 
 
 def user_name(uid: int) -> str:
-    """Return the user's name with the uid, or the uid alone where the host knows no name."""
-    import pwd  # only where there is a conflict
+    """Return the user's name with the uid; the uid alone if the host does not know the user."""
+    import pwd  # needed only for a conflict
 
     try:
         return "%s (uid %d)" % (pwd.getpwuid(uid).pw_name, uid)

@@ -1,8 +1,9 @@
-"""Did the kernel kill a process of this run for memory? Proved by the process's pid or by its own control group.
+"""OOM detection: proves by pid or by control group that the kernel OOM-killed a process of this run.
 
-The kernel log names each victim, where this user may read it. A control group counts its own victims; a group that all
-processes of the machine share proves nothing. /proc/vmstat counts the whole machine, so it would blame a run for any
-process of any user. It counts only where the log cannot be read, for a script that died of KILL in the same seconds.
+The kernel log names each victim, if this user may read it. A control group counts its own victims; a group that all
+processes of the machine share proves nothing. /proc/vmstat counts the whole machine, so alone it would blame a run for
+any user's process. It counts only if the log cannot be read, and only for a script that died of SIGKILL in the same
+seconds.
 """
 
 from __future__ import annotations
@@ -13,32 +14,32 @@ import time
 
 from . import procs
 
-FIRST_SECONDS, LAST_SECONDS = 0.5, 10.0  # between two looks at the run's processes
+FIRST_SECONDS, LAST_SECONDS = 0.5, 10.0  # between two scans of the run's processes
 MOST_PIDS = 1 << 16
-RECENT_SECONDS = 4.0  # a large process takes a while to end
+RECENT_SECONDS = 4.0  # a large process takes a while to exit
 _VICTIM = re.compile(rb"Killed process (\d+)|oom-kill:.*\bpid=(\d+)")
-_FIRST_PID_NAMESPACE = "pid:[4026531836]"  # include/linux/proc_ns.h: the kernel log has the pids of this one
+_FIRST_PID_NAMESPACE = "pid:[4026531836]"  # include/linux/proc_ns.h: the kernel log has the pids of this namespace
 
 
 class OomWatch:
-    """The processes of a run, their control groups, and the kernel's log since the run began."""
+    """OOM evidence of a run: its processes, their control groups, and the kernel log since the run began."""
 
     def __init__(self) -> None:
         self._log = KernelLog()
         self._pids: set = set()
-        self._counters: dict = {}  # file -> how many it had counted when a process of the run was first seen in it
-        self._machine = [(time.monotonic(), kills("/proc/vmstat"))]  # of the last seconds
+        self._counters: dict = {}  # file -> its count when a process of the run was first seen in that group
+        self._machine = [(time.monotonic(), kills("/proc/vmstat"))]  # counts of the last seconds
         self._mounts = mounts()
         self._pause = FIRST_SECONDS
         self._next = 0.0
 
     @property
     def wait(self) -> float:
-        """Seconds until the next look."""
+        """Return the seconds until the next scan."""
         return max(0.0, self._next - time.monotonic())
 
     def look(self, keeper: int) -> None:
-        """Note the processes below the keeper, now and then."""
+        """Record the processes below the keeper and their control groups, if a scan is due."""
         if time.monotonic() - self._machine[-1][0] > RECENT_SECONDS / 4:
             self._machine = [*self._machine[-3:], (time.monotonic(), kills("/proc/vmstat"))]
         if self.wait:
@@ -49,21 +50,23 @@ class OomWatch:
         for pid in [keeper, *procs.descendants(keeper)]:
             if len(self._pids) < MOST_PIDS:
                 self._pids.add(pid)
-            for file in counters(pid, self._mounts):  # each time: a process may be moved to another group
+            for file in counters(pid, self._mounts):  # on each scan: a process may be moved to another group
                 if file not in self._counters:
                     self._counters[file] = kills(file)
 
     def note_end(self, pid: int) -> None:
-        """Note the control groups that an ended process of the run was in, before its parent collects it.
+        """Record the control groups of an ended process of the run, before its parent reaps it.
 
-        It was moved there after the last look if the group is new to us: all that the group has counted happened since.
+        If such a group is new, the process was moved there after the last scan. So all that the group has counted
+        happened since.
         """
         self._pids.add(pid)
         for file in counters(pid, self._mounts):
             self._counters.setdefault(file, 0)
 
     def killed(self, by_kill: bool) -> bool:
-        """Return whether there is proof of a victim in this run. ``by_kill``: the script itself ended by KILL, or 137."""
+        """Return whether a process of this run was provably OOM-killed. ``by_kill``: train.sh died of SIGKILL or exited
+        137."""
         if any(kills(file) > had for file, had in self._counters.items()):
             return True
         named = self._log.read()
@@ -73,7 +76,7 @@ class OomWatch:
 
 
 class KernelLog:
-    """The victims that the kernel log names, from now on; None where it cannot be read, or names pids of elsewhere."""
+    """The OOM victims that the kernel log names from now on; None if it is unreadable or from another pid namespace."""
 
     def __init__(self) -> None:
         self._victims: set = set()
@@ -84,17 +87,17 @@ class KernelLog:
                 os.lseek(self._file, 0, os.SEEK_END)
                 os.read(self._file, 8192)
         except BlockingIOError:
-            pass  # it can be read, and is at its end
+            pass  # the log can be read, and the position is at its end
         except OSError:
             self.close()
 
     def read(self) -> set | None:
-        """Return all victims so far."""
+        """Return the pids of all victims so far."""
         while self._file >= 0:
             try:
                 self._victims.update(victims(os.read(self._file, 8192)))
             except BrokenPipeError:
-                continue  # records were overwritten before we came to them
+                continue  # the kernel overwrote records before we read them
             except BlockingIOError:
                 return self._victims
             except OSError:
@@ -108,12 +111,12 @@ class KernelLog:
 
 
 def victims(record: bytes) -> list:
-    """Return the pids that a record of the kernel log says were killed for memory."""
+    """Return the pids that a record of the kernel log names as OOM-killed."""
     return [int(first or second) for first, second in _VICTIM.findall(record)]
 
 
 def mounts() -> list:
-    """Return (kind, root, directory) of each mounted hierarchy of control groups that accounts for memory."""
+    """Return (kind, root, directory) of each mounted control group hierarchy that accounts for memory."""
     found = []
     for line in procs.read_text("/proc/self/mountinfo", 1 << 20).splitlines():
         words, dash, rest = line.partition(" - ")
@@ -126,7 +129,7 @@ def mounts() -> list:
 
 
 def counters(pid: int, mounted: list) -> list:
-    """Return the files that count the memory victims of the control groups that the process is in."""
+    """Return the files that count the OOM kills of the process's control groups."""
     found = []
     for line in procs.read_text("/proc/%d/cgroup" % pid, 1 << 16).splitlines():
         number, _, rest = line.partition(":")
@@ -138,14 +141,14 @@ def counters(pid: int, mounted: list) -> list:
             if mounted_kind == kind:
                 below = os.path.join(directory, os.path.relpath(path, root) if path.startswith(root) else "")
                 name = "memory.events" if kind == "cgroup2" else "memory.oom_control"
-                # only the root of the machine has a release_agent: every process without a group of its own is in it
+                # only the machine's root group has a release_agent: it holds every process without its own group
                 if not os.path.exists(os.path.join(below, "release_agent")):
                     found.append(os.path.normpath(os.path.join(below, name)))
     return [file for file in found if os.path.exists(file)]
 
 
 def kills(file: str) -> int:
-    """Return how many victims the control group has counted; 0 where that cannot be read."""
+    """Return the number of OOM kills that the file counts; 0 if it cannot be read."""
     for line in procs.read_text(file, 1 << 14).splitlines():
         name, _, value = line.partition(" ")
         if name == "oom_kill" and value.isdigit():

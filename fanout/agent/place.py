@@ -1,8 +1,8 @@
-"""Where a run lives on a host: a private directory on a local file system, and the claims that keep runs apart.
+"""State directory: a private directory on a local file system for each user's runs, and the claims that separate runs.
 
-Never the home directory: it may be NFS, shared by all hosts. Never a directory that is not ours alone: /tmp is open to
-everybody, so a planted directory or link is refused rather than mended. Claims are flocks: the kernel frees them
-however their holder dies, so there are no stale ones.
+It is never the home directory, which may be NFS and shared by all hosts. It is never a directory with other
+permissions: /tmp is open to all users, so a planted directory or link is refused. Claims are flocks. The kernel frees
+them when their holder dies, so there are no stale claims.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ import time
 
 from . import record
 
-TYPE_CHECKING = False  # what typing says, without the price of importing it on a host
+TYPE_CHECKING = False  # for type checkers only: importing typing on a host takes time
 if TYPE_CHECKING:
     from typing import Callable, Optional
 
-RECORD_BYTES = 64 << 10  # what a run needs besides its log: status, card, claims, socket
+RECORD_BYTES = 64 << 10  # the space that a run needs besides its log: status, about, claims, socket
 FULL = (errno.ENOSPC, errno.EDQUOT)
-RACES = 100  # how often the directory may be removed under us before that is no accident
-CLAIM_BYTES = 64 << 10  # more than a holder writes about itself
-SILENT_SECONDS = 1.0  # how long a holder may take to say who it is
+RACES = 100  # how often the directory may vanish meanwhile before it counts as an error
+CLAIM_BYTES = 64 << 10  # more than a holder writes into its claim
+SILENT_SECONDS = 1.0  # how long a holder may take to write who it is
 
 
 class NoPlace(Exception):
-    """No directory can be had; the text names each candidate with its reason. ``full``: the first that has no room."""
+    """No usable state directory; the text names each candidate with its reason. ``full``: the first full one."""
 
     def __init__(self, reasons: str, full: str) -> None:
         super().__init__(reasons)
@@ -36,11 +36,11 @@ class NoPlace(Exception):
 
 
 class There(Exception):
-    """Another connection of the same launcher has just made this run on this host."""
+    """Another connection of the same launcher has just created this run on this host."""
 
 
 class Busy(Exception):
-    """Another run holds what this one claims; ``holder`` is what that run wrote about itself."""
+    """Another run holds a claim that this run needs; ``holder`` is what that run wrote into it."""
 
     def __init__(self, claim: str, holder: dict) -> None:
         super().__init__(claim)
@@ -49,7 +49,7 @@ class Busy(Exception):
 
 
 def candidates() -> list:
-    """Directories to try, best first."""
+    """Return the directories to try, best first."""
     given = os.environ.get("FANOUT_STATE")
     if given:
         return [given]
@@ -57,7 +57,7 @@ def candidates() -> list:
 
 
 def base() -> str:
-    """The state directory of this user on this host, made if need be. Raises NoPlace."""
+    """Return this user's state directory on this host, created if necessary. Raises NoPlace."""
     reasons, full = [], ""
     for path in candidates():
         try:
@@ -71,7 +71,7 @@ def base() -> str:
 
 
 def again(act: Callable, *args: object) -> object:
-    """What ``act(*args)`` gives; tried again where a run that just ended removed the empty directory under it."""
+    """Return ``act(*args)``; retry if a run that just ended removed the empty directory meanwhile."""
     for _ in range(RACES):
         try:
             return act(*args)
@@ -81,10 +81,7 @@ def again(act: Callable, *args: object) -> object:
 
 
 def find(run: str, node: int) -> str:
-    """The directory of a run that is there already, "" if none is.
-
-    Looked for in every candidate: where a run began is not always where one could begin now, for disks fill up.
-    """
+    """Return the directory of an existing run, "" if there is none. Search all candidates, because disks fill up."""
     for path in candidates():
         directory = run_directory(path, run, node)
         try:
@@ -97,7 +94,7 @@ def find(run: str, node: int) -> str:
 
 
 def private(path: str) -> str:
-    """``path`` as a directory that is really ours, made if need be, and that takes files."""
+    """Return ``path`` as a private directory that accepts files; create it if necessary. Raises OSError."""
     try:
         os.mkdir(path, 0o700)
     except FileExistsError:
@@ -117,23 +114,23 @@ def private(path: str) -> str:
 
 
 def _ours(path: str) -> None:
-    """Raises OSError unless it is a directory of our own uid, mode 0700, no link. Never chmods a stranger's."""
+    """Raise OSError unless ``path`` is a directory of this uid with mode 0700, and no link. Change nothing."""
     seen = os.lstat(path)
     if not stat.S_ISDIR(seen.st_mode):
-        raise OSError(0, "is there already and is not a directory")
+        raise OSError(0, "already exists and is not a directory")
     if seen.st_uid != os.getuid():
-        raise OSError(0, "belongs to uid %d, not to us" % seen.st_uid)
+        raise OSError(0, "belongs to uid %d, not to this user" % seen.st_uid)
     if stat.S_IMODE(seen.st_mode) & 0o077:
         raise OSError(0, "is open to others (mode %o)" % stat.S_IMODE(seen.st_mode))
 
 
 def unborn(root: str, run: str, node: int) -> str:
-    """What a run's directory is called until its keeper listens in it; it gets its own name when all is in it."""
+    """Return the name of a run's directory until its keeper listens there; then it is renamed."""
     return os.path.join(root, "unborn-%s.%d.%dp" % (run, node, os.getpid()))
 
 
 def existing() -> list:
-    """The state directories of ours that there are; none is made by looking."""
+    """Return the existing state directories of this user. Create none."""
     found = []
     for path in candidates():
         if _own_directory(path):
@@ -142,6 +139,7 @@ def existing() -> list:
 
 
 def run_directory(root: str, run: str, node: int) -> str:
+    """Return the path of a run's directory."""
     return os.path.join(root, "%s.%d" % (run, node))
 
 
@@ -160,13 +158,13 @@ def runs(root: str) -> list:
 
 
 def _is_run(directory: str) -> bool:
-    """Return whether a keeper of ours made the directory: it is no link and holds a status, allocated whole."""
+    """Return whether a keeper of this user made the directory: it is no link and has a fully allocated status."""
     status = _own_file(os.path.join(directory, "status"))
     return _own_directory(directory) and status is not None and status.st_size >= record.LEAST_BYTES
 
 
 def _own_file(path: str) -> Optional[os.stat_result]:
-    """Return what lstat tells of a regular file of our uid, None for anything else."""
+    """Return the lstat result of a regular file of this uid, None for anything else."""
     try:
         seen = os.lstat(path)
     except OSError:
@@ -183,7 +181,7 @@ def _own_directory(path: str) -> bool:
 
 
 def claim(root: str, name: str, about: dict) -> int:
-    """Hold ``name`` on this host until the returned descriptor is closed. Raises Busy with what its holder said."""
+    """Hold ``name`` on this host until the returned descriptor is closed. Raises Busy with the holder's data."""
     path = os.path.join(root, "claim-" + name)
     until = time.monotonic() + SILENT_SECONDS
     while True:
@@ -194,7 +192,7 @@ def claim(root: str, name: str, about: dict) -> int:
             holder = _holder(descriptor)
             os.close(descriptor)
             if not holder and time.monotonic() < until:
-                time.sleep(0.01)  # it is just taking it, or tidying up after a dead one
+                time.sleep(0.01)  # the holder is just taking the claim, or removing that of a dead one
                 continue
             raise Busy(name, holder) from None
         if _same_file(descriptor, path):
@@ -209,7 +207,7 @@ def claim(root: str, name: str, about: dict) -> int:
 
 
 def look_elsewhere(root: str, name: str) -> None:
-    """Raises Busy where a run has this claim in another of our directories, as one that began when disks had room."""
+    """Raise Busy if a run holds this claim in another state directory, for example from before a disk filled up."""
     for other in existing():
         try:
             descriptor = os.open(os.path.join(other, "claim-" + name), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -225,7 +223,7 @@ def look_elsewhere(root: str, name: str) -> None:
 
 
 def unclaim(root: str, name: str, descriptor: int) -> None:
-    """Let go of a claim and leave no file behind. Removed while still held, so nobody can hold a nameless file."""
+    """Release a claim and delete its file, while it is still locked: no process can lock a deleted file."""
     try:
         os.unlink(os.path.join(root, "claim-" + name))
     except FileNotFoundError:
@@ -251,15 +249,15 @@ def _holder(descriptor: int) -> dict:
 
 
 def follow(directory: str) -> None:
-    """Be seen to read the run's record, for as long as this process lives: nobody else is to call it forgotten."""
+    """Hold a shared lock on the run's status until this process exits, so that the run does not count as stale."""
     try:
         fcntl.flock(os.open(os.path.join(directory, "status"), os.O_RDONLY | os.O_CLOEXEC), fcntl.LOCK_SH)
     except OSError:
-        pass  # gone, or a file system without locks
+        pass  # the file is gone, or the file system has no locks
 
 
 def followed(directory: str) -> bool:
-    """Does a relay read the record? One that is removed while we look has been read to its end."""
+    """Return whether a relay reads the record. A record that is removed meanwhile was read to its end."""
     try:
         descriptor = os.open(os.path.join(directory, "status"), os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -274,7 +272,7 @@ def followed(directory: str) -> bool:
 
 
 def tidy(root: str) -> None:
-    """Remove what killed keepers left, and the directory if it is empty then. Other files in it stay."""
+    """Delete what killed keepers left, and the directory itself if it is empty then. Other files in it stay."""
     try:
         for name in os.listdir(root):
             path = os.path.join(root, name)
@@ -290,7 +288,7 @@ def tidy(root: str) -> None:
 
 
 def _is_claim(path: str) -> bool:
-    """Return whether the file is empty or holds what a claim's holder writes about itself."""
+    """Return whether the file is empty or holds the JSON object that a claim's holder writes."""
     seen = _own_file(path)
     if seen is None or seen.st_size > CLAIM_BYTES:
         return False
@@ -302,7 +300,7 @@ def _is_claim(path: str) -> bool:
 
 
 def _maker_died(pid: str, end: str = "") -> bool:
-    """Return whether ``pid``, the last part of a temporary name, is a number of no process."""
+    """Return whether ``pid``, the last part of a temporary name, belongs to no process."""
     number = pid[: -len(end)] if end and pid.endswith(end) else pid if not end else ""
     return number.isdigit() and not os.path.exists("/proc/" + number)
 
@@ -315,7 +313,7 @@ def _drop_stale(root: str, name: str) -> None:
 
 
 def remove_run(root: str, run: str, node: int) -> None:
-    """Delete a run's directory with all that is in it, if a keeper made it. What cannot be deleted is found again."""
+    """Delete a run's directory with its content, if a keeper made it. What cannot be deleted is tried again later."""
     directory = run_directory(root, run, node)
     try:
         if _is_run(directory):
@@ -325,9 +323,10 @@ def remove_run(root: str, run: str, node: int) -> None:
 
 
 def remove(directory: str) -> None:
-    """Delete a private directory of ours and what is below it, never through a link, never in another file system.
+    """Delete a private directory and its content; never follow a link, never enter another file system.
 
-    The status goes last, so that a deletion that breaks off can be repeated. Another relay may do the same meanwhile.
+    The status is deleted last, so that an interrupted deletion can be repeated. Another relay may delete at the same
+    time.
     """
     try:
         device = os.lstat(directory).st_dev

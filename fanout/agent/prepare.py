@@ -1,6 +1,6 @@
-"""Prepared, then go: take the claims, look things up, and leave a keeper behind; or refuse and leave nothing.
+"""Prepare: take the claims, check the directories, and start a keeper; or refuse and leave nothing behind.
 
-``Refusal`` carries a kind for programs and two sentences for people. Everything here is undone if any part fails.
+``Refusal`` carries a kind for programs, and a message and a hint for users. If any part fails, all steps are undone.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ import traceback
 
 from . import neighbours, place, probes_tools, procs, record, sweep
 
-TYPE_CHECKING = False  # what typing says, without the price of importing it on a host
+TYPE_CHECKING = False  # for type checkers only: importing typing on a host takes time
 if TYPE_CHECKING:
     from typing import Optional
 
     from .keeper import Keeper
 
-FAULT_SECONDS = 20.0  # how long a keeper that failed tries to end its tree
+FAULT_SECONDS = 20.0  # how long a failed keeper tries to kill its tree
 LOOK_SECONDS = 10.0  # how long the work directory may take to answer
-FETCHED_SECONDS = 30.0  # a launcher that lives has dialled again by then
-TWIN_SECONDS = 10.0  # how long a start of the same run on this host may take, before it is taken for another node's
+FETCHED_SECONDS = 30.0  # a live launcher has reconnected by then
+TWIN_SECONDS = 10.0  # after this time, another start of the same run counts as another node on this host
 
 
 class Refusal(Exception):
-    """This host will not start the run."""
+    """Reason why this host does not start the run."""
 
     def __init__(self, kind: str, message: str, hint: str = "") -> None:
         super().__init__(message)
@@ -40,14 +40,15 @@ class Refusal(Exception):
 
 
 def prepare(spec: dict) -> str:
-    """Make the run's directory and its keeper; the directory. An existing run of this id is simply taken up again."""
+    """Create the run's directory and its keeper; return the directory. An existing run of this id is reused. Raises
+    Refusal."""
     directory = place.find(spec["run"], spec["node"])
     if directory:
         return directory
     try:
         root = place.base()
     except place.NoPlace as error:
-        hint = "remove what is in the way, or set FANOUT_STATE on that host to a local directory of yours"
+        hint = "make one of them usable, or set FANOUT_STATE on that host to a local directory that you own"
         if error.full:
             hint = "free some space there (df -h %s), or set FANOUT_STATE on that host" % error.full
         kind = "disk-full" if error.full else "no-state"
@@ -62,7 +63,7 @@ def prepare(spec: dict) -> str:
 
 
 def _look_aside(spec: dict) -> None:
-    """Look in a child: a file server that does not answer must not hold up this connection."""
+    """Run the checks in a child: an unresponsive file server must not block this connection."""
 
     def found() -> Optional[list]:
         try:
@@ -74,24 +75,24 @@ def _look_aside(spec: dict) -> None:
     try:
         refused = probes_tools.Aside(found, LOOK_SECONDS).result()
     except probes_tools.NotHad as error:
-        message = "%s cannot be looked at: %s" % (spec["cwd"], error)
+        message = "%s cannot be read: %s" % (spec["cwd"], error)
         raise Refusal(
-            "no-directory", message, "see if its file server is up: `ls %s` on that host" % spec["cwd"]
+            "no-directory", message, "check that its file server is up: `ls %s` on that host" % spec["cwd"]
         ) from None
     if refused:
         raise Refusal(*refused)
 
 
 def _look(spec: dict) -> None:
-    """What must be there before anything starts anywhere."""
+    """Check what must exist before the run starts on any host. Raises Refusal."""
     if sys.platform != "linux":
-        raise Refusal("no-linux", "this host runs %s; training hosts are Linux" % sys.platform)
+        raise Refusal("no-linux", "this host runs %s; fanout needs Linux" % sys.platform)
     cwd = spec["cwd"]
     if not os.path.isdir(cwd):
         raise Refusal(
             "no-directory",
             "no directory %s on this host" % cwd,
-            "give every host the project at the same path, or say where it is with --chdir or workdir=",
+            "give every host the project at the same path, or give its path with --chdir or workdir=",
         )
     if not os.access(cwd, os.X_OK):
         raise Refusal("no-directory", "no permission to enter %s" % cwd)
@@ -101,7 +102,7 @@ def _look(spec: dict) -> None:
 
 
 def _begin(spec: dict, root: str) -> None:
-    """Fork the keeper and wait for its word: ready, or why not."""
+    """Fork the keeper and wait for its answer: ready, or a refusal."""
     unborn = place.unborn(root, spec["run"], spec["node"])
     word_read, word_write = os.pipe()
     child = os.fork()
@@ -109,25 +110,25 @@ def _begin(spec: dict, root: str) -> None:
         os.close(word_read)
         os.setsid()
         if os.fork():
-            os._exit(0)  # the keeper belongs to init, not to this connection
+            os._exit(0)  # the keeper must belong to init, not to this connection
         _keeper(spec, root, unborn, word_write)
         os._exit(0)
     os.close(word_write)
     os.waitpid(child, 0)
     with open(word_read, "rb") as file:
         text = file.read().decode()
-    place.remove(unborn)  # there only where it failed: the directory of a keeper that is ready has its own name
+    place.remove(unborn)  # left only by a failure: a ready keeper has renamed it
     if not text and place.find(spec["run"], spec["node"]):
-        return  # killed after its directory was born: the record in it tells
-    word = json.loads(text or '["keeper", "the keeper died at once", ""]')
+        return  # the keeper died after its directory was renamed: the record describes it
+    word = json.loads(text or '["keeper", "the keeper died at its start", ""]')
     if word != "ready":
         raise Refusal(*word)
 
 
 def _keeper(spec: dict, root: str, unborn: str, word: int) -> None:
-    """The keeper's first steps, in its own process: claims, directory, socket; then its loop until the end."""
+    """Run the keeper in its own process: take the claims, create directory and socket, then serve until the end."""
     held: list = []
-    seen: list = []  # the same claims, before the other users of this host
+    seen: list = []  # the same claims, for the other users of this host
     keepers: list = []
 
     def release() -> None:
@@ -168,7 +169,7 @@ def _keeper(spec: dict, root: str, unborn: str, word: int) -> None:
 
 
 def _keep(kept: Keeper) -> None:
-    """Serve the run to its end; a fault of ours is written down for the next relay, and leaves no process behind."""
+    """Serve the run to its end. Record a bug of the keeper for the next relay, and leave no process behind."""
     try:
         kept.serve()
     except Exception:
@@ -188,7 +189,8 @@ def _take(root: str, name: str, about: dict) -> int:
 
 
 def _born(spec: dict, root: str, unborn: str) -> str:
-    """Give the finished directory its name, which only one can have: who finds a run finds its keeper listening."""
+    """Give the finished directory its final name, which only one process can do. So a run that exists has a listening
+    keeper."""
     directory = place.run_directory(root, spec["run"], spec["node"])
     try:
         os.rename(unborn, directory)
@@ -200,15 +202,15 @@ def _born(spec: dict, root: str, unborn: str) -> str:
 
 
 def _no_room(error: OSError, root: str) -> tuple:
-    """The refusal of a host whose disk will not take the run's record."""
+    """Return the refusal for a state directory that does not accept the run's record."""
     message = "cannot keep the run's record: %s: %s" % (error.filename or root, error.strerror)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "disk-full", message, "free some space there (df -h %s), or set FANOUT_STATE on that host" % root
-    return "no-state", message, "set FANOUT_STATE on that host to a local directory of yours"
+    return "no-state", message, "set FANOUT_STATE on that host to a local directory that you own"
 
 
 def _let_go_of(word: int) -> None:
-    """Say ready, and drop the connection's descriptors: sshd ends a session only when nobody holds them."""
+    """Report ready, and close the connection's descriptors: sshd ends a session only when no process holds them."""
     null = os.open("/dev/null", os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(null, descriptor)
@@ -219,7 +221,7 @@ def _let_go_of(word: int) -> None:
 
 
 def _claim(spec: dict, root: str, held: list) -> None:
-    """Take all claims, adding (name, descriptor) to ``held`` as they come."""
+    """Take all claims, adding each (name, descriptor) to ``held``."""
     about = dict(spec["about"], run=spec["run"], node=spec["node"], pid=os.getpid(), since=time.time())
     for name in sorted(spec["claims"]):
         until = time.monotonic() + TWIN_SECONDS
@@ -233,11 +235,11 @@ def _claim(spec: dict, root: str, held: list) -> None:
                     raise _busy(spec, name, busy.holder) from None
             if place.find(spec["run"], spec["node"]):
                 raise place.There
-            time.sleep(0.01)  # the same launcher, over a link that broke a moment ago: it is just making the run
+            time.sleep(0.01)  # the same launcher, over a link that broke a moment ago, is just creating the run
 
 
 def _announce(spec: dict, seen: list) -> None:
-    """Claim the same before all users of this host, adding each socket to ``seen``."""
+    """Take the same claims among all users of this host, adding each socket to ``seen``."""
     for name in sorted(spec["claims"]):
         try:
             seen.append(neighbours.claim(name, spec["run"]))
@@ -246,17 +248,17 @@ def _announce(spec: dict, seen: list) -> None:
 
 
 def _busy(spec: dict, name: str, holder: dict) -> Refusal:
-    """Who is there already, and what can be done."""
+    """Return the refusal that names the holder and what the user can do."""
     if holder.get("run") == spec["run"]:
         return Refusal(
             "same-machine",
-            "this is the machine that node %s of this run is on already" % holder.get("node", "?"),
-            "leave one of the two out of the hostfile; for more processes on one machine, slots=N",
+            "this machine already has node %s of this run" % holder.get("node", "?"),
+            "leave one of the two out of the hostfile; for more processes on one machine, use slots=N",
         )
     since = time.strftime("%Y-%m-%d %H:%M", time.localtime(holder.get("since", 0)))
-    end = "end it with `fanout stop %s`" % holder.get("run", "RUN")
+    end = "stop it with `fanout stop %s`" % holder.get("run", "RUN")
     if "uid" in holder:
-        end = "ask %s to end it" % holder["by"]
+        end = "ask %s to stop it" % holder["by"]
     return Refusal(
         "busy",
         "busy: %s is held by run %s of %s since %s (pid %s)"
@@ -266,12 +268,12 @@ def _busy(spec: dict, name: str, holder: dict) -> Refusal:
 
 
 def _write_about(spec: dict, directory: str) -> None:
-    """What the run is, for whoever knows nothing but this host: `ps`, `attach`, `clean`, a launcher that took it over."""
+    """Write a description of the run, for `ps`, `attach`, `clean` and a launcher that resumes it without its record."""
     about = dict(
         spec.get("card", {}), cwd=spec["cwd"], by=spec["about"]["by"], claims=spec["claims"], since=time.time()
     )
     if os.path.isdir("/sys/class/infiniband"):
-        from . import probes_rdma  # only a host with such ports pays for it
+        from . import probes_rdma  # loaded only on a host with such ports
 
         about["ports"] = probes_rdma.counters()
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
@@ -280,7 +282,7 @@ def _write_about(spec: dict, directory: str) -> None:
 
 
 def read_about(directory: str) -> dict:
-    """The same again; {} where there is nothing to be read."""
+    """Return that description; {} if it cannot be read."""
     try:
         with open(os.path.join(directory, "about"), encoding="utf-8") as file:
             about = json.load(file)
@@ -290,9 +292,10 @@ def read_about(directory: str) -> dict:
 
 
 def stale() -> list:
-    """The runs whose directory is here although no keeper of theirs lives: nobody came to fetch how they ended.
+    """Return the stale runs: their directory exists, no keeper of theirs lives, and no launcher has fetched how they
+    ended.
 
-    One that has just ended is none of them: its launcher reads it, or is just dialling again.
+    A run that has just ended is not stale: its launcher reads it, or is reconnecting.
     """
     return [
         run
@@ -307,7 +310,8 @@ def _forgotten(directory: str) -> bool:
 
 
 def _deserted(directory: str) -> bool:
-    """Does nobody answer there? A directory that goes while we look belongs to a run that is just being fetched."""
+    """Return whether no keeper answers. A directory that vanishes meanwhile belongs to a run that is just being
+    fetched."""
     keeper = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     keeper.settimeout(0.0)
     try:
@@ -317,7 +321,7 @@ def _deserted(directory: str) -> bool:
     try:
         keeper.connect("/proc/self/fd/%d/socket" % descriptor)
     except BlockingIOError:
-        pass  # it is there, and has many waiting
+        pass  # the keeper exists, and its queue is full
     except OSError:
         return os.path.isdir(directory)
     finally:
@@ -334,6 +338,6 @@ def _listen(directory: str) -> socket.socket:
 
 
 def socket_path(directory: str) -> str:
-    """The keeper's socket by a name that fits: a unix socket's path may have 107 bytes, a directory's any number."""
+    """Return a short path of the keeper's socket: its length is limited to 107 bytes, a directory's is not."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    return "/proc/self/fd/%d/socket" % descriptor  # kept open: the path is only good for as long
+    return "/proc/self/fd/%d/socket" % descriptor  # kept open: the path is valid only while the descriptor is open

@@ -1,7 +1,7 @@
-"""The questions that a host can be asked, by name, and who answers each; every answer is plain JSON, nothing is changed.
+"""Probe registry: the questions that a host answers, by name. Every answer is plain JSON, and nothing is changed.
 
-An answer is a dict. A generator answers with its first ``yield`` and then lives on until it is cancelled, killed or
-out of time. A host takes in only the modules of the questions that it is asked: their sources are compiled there.
+An answer is a dict. A generator answers with its first ``yield`` and then lives until it is cancelled, killed or timed
+out. A host compiles only the modules of the questions that it receives.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import os
 import time
 from importlib import import_module
 
-TYPE_CHECKING = False  # what typing says, without the price of importing it on a host
+TYPE_CHECKING = False  # for type checkers only: importing typing on a host takes time
 if TYPE_CHECKING:
     from typing import Any, Callable
 
@@ -34,12 +34,12 @@ _ANSWERED_BY = {
 
 
 def probe(what: str) -> Callable[[dict[str, Any]], Any]:
-    """Who answers this question; KeyError for one that nobody knows."""
+    """Return the function that answers this question. Raises KeyError for an unknown one."""
     module, name = _ANSWERED_BY[what]
     found: Callable[[dict[str, Any]], Any] = getattr(import_module("." + module, __package__), name)
     return found
 
 
 def ask_clock(args: dict[str, Any]) -> dict[str, Any]:
-    """The time here, and who we are: the smallest question there is."""
+    """Return the host's time and this process's pid: the smallest question."""
     return {"time": time.time(), "pid": os.getpid()}

@@ -1,6 +1,6 @@
-"""What a host can tell after a run failed and before the rest of it is ended: the kernel's word, memory, disks, GPUs.
+"""Post-mortem of a host after a failure, before the remaining ranks are ended: kernel log, memory, disks, GPUs, stacks.
 
-Everything is read or asked of small programs that are given up after seconds; what could not be had is under
+All of it is read from files or from small programs with a timeout. A fact that is not available is listed under
 ``missing`` with its reason. Nothing is changed.
 """
 
@@ -17,13 +17,13 @@ from . import prepare, probes_flights, probes_net, probes_ras, probes_rdma, proc
 from .probes_stacks import ask_stacks, dead, directory_of, processes_of
 from .probes_tools import Aside, NotHad, Program, put, read, read_or_empty, search_path
 
-TYPE_CHECKING = False  # what typing says, without the price of importing it on a host
+TYPE_CHECKING = False  # for type checkers only: importing typing on a host takes time
 if TYPE_CHECKING:
     from typing import Any, Callable
 
 PROGRAM_SECONDS = 2.5
 GUARD_SECONDS = 2.0
-SPY_SECONDS = 0.6  # for py-spy, beside what ranks take to answer a signal: the others are waiting to be ended
+SPY_SECONDS = 0.6  # for py-spy, after the ranks' time to answer a signal: the other ranks are waiting to be ended
 MOST_LINES = 40
 LONGEST_STACK = 8000
 _TELLING = re.compile(
@@ -36,7 +36,7 @@ _GPU = "index,name,utilization.gpu,memory.used,memory.total,temperature.gpu,ecc.
 
 
 def ask_aftermath(args: dict[str, Any]) -> dict[str, Any]:
-    """``args``: run, node, cwd, since (seconds that the run has lasted)."""
+    """Return the post-mortem. ``args``: run, node, cwd, since (seconds that the run has lasted)."""
     answer: dict[str, Any] = {}
     missing: dict[str, str] = {}
     programs = {name: _begun(name, argv, missing) for name, argv in _PROGRAMS.items()}
@@ -80,7 +80,7 @@ def _finished(name: str, program: Program, args: dict[str, Any]) -> list[str]:
 
 
 def telling(lines: list[str], after: float) -> list[str]:
-    """The kernel's lines that matter, from ``after`` (seconds since boot) on; what is older blames the innocent."""
+    """Return the relevant kernel lines from ``after`` (seconds since boot) on. Older lines would mislead."""
     found = []
     for line in lines:
         stamp = _STAMP.match(line)
@@ -103,7 +103,7 @@ def _load(args: dict[str, Any]) -> dict[str, Any]:
 
 
 def _memory(args: dict[str, Any]) -> dict[str, int]:
-    """MiB, and what the kernel has killed for want of it since boot and in our own control group."""
+    """Return MiB of memory, and the OOM kills since boot and in our own control group."""
     values = {}
     for line in read("/proc/meminfo").splitlines():
         name, _, rest = line.partition(":")
@@ -130,10 +130,10 @@ def _cgroup_kills() -> int:
 
 
 def _space(args: dict[str, Any]) -> list[dict[str, Any]]:
-    """How full the file systems are that a run writes to."""
+    """Return how full the file systems are to which a run writes."""
     found, seen = [], set()
     directory = directory_of(args)
-    workdir = prepare.read_about(directory).get("cwd") or args.get("cwd") or "."  # who took the run over knows none
+    workdir = prepare.read_about(directory).get("cwd") or args.get("cwd") or "."  # unknown after a takeover
     for path in (workdir, directory, os.environ.get("TMPDIR", "/tmp"), "/dev/shm", os.path.expanduser("~")):
         try:
             where = os.statvfs(path)
@@ -155,13 +155,13 @@ def _space(args: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _stuck(args: dict[str, Any]) -> list[dict[str, Any]]:
-    """Processes of the run that wait in the kernel, or are stopped."""
+    """Return the processes of the run that wait in the kernel or are stopped."""
     seen = [procs.describe(pid) for pid in processes_of(args)]
     return [each for each in seen if each["state"] in ("D", "T", "t")][:16]
 
 
 def _errors(args: dict[str, Any]) -> list[dict[str, Any]]:
-    """torch's error files of this run (TORCHELASTIC_ERROR_FILE): who raised what, where, and how many seconds ago."""
+    """Return torch's error files of this run (TORCHELASTIC_ERROR_FILE) with local rank, stack, and age in seconds."""
     directory = directory_of(args)
     found = []
     for path in glob.glob(os.path.join(directory, "ranks", "*", "attempt_*", "*", "error.json"))[:64]:
@@ -187,12 +187,12 @@ def _errors(args: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _ports(args: dict[str, Any]) -> list[dict[str, Any]]:
-    """Error counters of InfiniBand ports that grew since the run was prepared here."""
+    """Return the InfiniBand error counters that grew since the run was prepared here."""
     return probes_rdma.grown(prepare.read_about(directory_of(args)).get("ports"))
 
 
 def _addresses(args: dict[str, Any]) -> list[str]:
-    """By which the others may speak of this host."""
+    """Return the addresses by which other hosts may name this host."""
     found = [text for each in probes_net.interfaces(args) if not each["loopback"] for text in each["addresses"]]
     return [text.partition("/")[0].partition("%")[0] for text in found]
 

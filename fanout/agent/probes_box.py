@@ -1,8 +1,9 @@
-"""A box to play a user's script in: it sees the host as it is, and nothing that it does there outlasts it.
+"""Sandbox for a user's script: it sees the host as it is, and nothing that it does there remains.
 
-Made of namespaces, without privileges: every file system is read-only, with a layer in memory over the directories
-that a script writes to; there is no network and no service to talk to; when the box's first process ends, the kernel
-ends everything in it. Where the kernel does not allow that, NotHad says why: nothing is ever played outside a box.
+The sandbox consists of unprivileged namespaces. Every file system is read-only; an overlay in memory covers the
+directories that a script writes to. There is no network and no service. When the sandbox's first process ends, the
+kernel kills all others. If the kernel does not allow that, NotHad contains the reason: no script runs outside a
+sandbox.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import struct
 from .probes_tools import NotHad, read, read_or_empty
 from .spawn import LIBC, PR_SET_PDEATHSIG
 
-TYPE_CHECKING = False  # what typing says, without the price of importing it on a host
+TYPE_CHECKING = False  # for type checkers only: importing typing on a host takes time
 if TYPE_CHECKING:
     from typing import Any, Callable
 
@@ -27,14 +28,15 @@ _READ_ONLY, _NO_SUID, _NO_DEV, _BIND, _RECURSIVE, _PRIVATE = 1, 2, 4, 4096, 1638
 _SYS_MOUNT_SETATTR, _AT_FDCWD, _AT_RECURSIVE = 442, -100, 0x8000  # the same on every architecture; Linux 5.12
 _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 24, 38
 _GET_FLAGS, _SET_FLAGS, _UP = 0x8913, 0x8914, 1  # linux/sockios.h, net/if.h
-_NIXOS = "/run/current-system"  # there the programs are in /run
-INSIDE = "/dev/shm/fanout-box"  # the box's own directory, in its own memory
+_NIXOS = "/run/current-system"  # on NixOS the programs are in /run
+INSIDE = "/dev/shm/fanout-box"  # the sandbox's own directory, in its own tmpfs
 
 
 def play(layered: list[str], act: Callable[[], Any], tell: Callable[[Any], None]) -> None:
-    """Fork the first process of a new box; there ``tell(act())``. Returns when it is over; NotHad if it cannot be made.
+    """Fork the first process of a new sandbox, which calls ``tell(act())``; return when it ends.
 
-    ``layered`` are the directories that can be written to; the first of them has to be.
+    ``layered`` are the writable directories; the first one must be writable. Raises NotHad if the sandbox cannot be
+    made.
     """
     uid, gid = os.getuid(), os.getgid()
     _call("unshare", LIBC.unshare(_NEW_USER | _NEW_MOUNT | _NEW_NET | _NEW_PID | _NEW_IPC))
@@ -62,7 +64,7 @@ def play(layered: list[str], act: Callable[[], Any], tell: Callable[[Any], None]
 
 
 def _live(layered: list[str], act: Callable[[], Any], tell: Callable[[Any], None], say: int) -> None:
-    """The first process: whatever goes wrong in it is said in words, and it never returns."""
+    """Run the first process; report every failure as text, and never return."""
     try:
         LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         _furnish(layered)
@@ -81,7 +83,7 @@ def _furnish(layered: list[str]) -> None:
     opened = {path: os.open(path, os.O_PATH) for path in places + mounts if os.path.isdir(path)}
     _mount("", "/", flags=_RECURSIVE | _PRIVATE)
     _all_read_only()
-    for path in ("/dev/shm",) if os.path.isdir(_NIXOS) else ("/dev/shm", "/run"):  # in /run are sockets of services
+    for path in ("/dev/shm",) if os.path.isdir(_NIXOS) else ("/dev/shm", "/run"):  # /run has sockets of services
         _mount("tmpfs", path, "tmpfs", _NO_SUID | _NO_DEV, "mode=1777,size=256m")
     os.makedirs(INSIDE)
     for number, path in enumerate(sorted(opened, key=len)):
@@ -98,7 +100,7 @@ def _furnish(layered: list[str]) -> None:
 
 
 def _layer(lower: int, path: str, number: int, must: bool) -> None:
-    """``path`` as it is, under a layer in memory that takes what is written."""
+    """Mount ``path`` again under an overlay in memory that takes the writes."""
     upper, work = INSIDE + "/%d-new" % number, INSIDE + "/%d-work" % number
     os.makedirs(upper)
     os.makedirs(work)
@@ -119,7 +121,7 @@ def _layer(lower: int, path: str, number: int, must: bool) -> None:
 
 
 def _show(descriptor: int, path: str) -> None:
-    """What was at ``path`` before, read-only as all the rest; what cannot be shown is not there."""
+    """Mount the former content of ``path`` read-only; if that fails, it is absent in the sandbox."""
     try:
         os.makedirs(path, exist_ok=True)
         _mount("/proc/self/fd/%d" % descriptor, path, flags=_BIND | _RECURSIVE)
@@ -128,7 +130,7 @@ def _show(descriptor: int, path: str) -> None:
 
 
 def cover(program: str, by: str) -> None:
-    """In the box, calling ``program`` is calling ``by``; a program that is on none of its file systems is left alone."""
+    """Mount ``by`` over ``program`` in the sandbox. A program outside the sandbox's file systems is left as it is."""
     try:
         _mount(by, os.path.realpath(program), flags=_BIND)
     except NotHad:
@@ -166,11 +168,11 @@ def _call(doing: str, result: int) -> None:
 
 
 def _refused(error: OSError, doing: str = "uid_map") -> NotHad:
-    """In words: the kernel is too old, or this user may not make namespaces here, and which switch says so."""
+    """Return the reason: the kernel is too old, or a setting forbids this user to create namespaces."""
     if error.errno in (errno.ENOSYS, errno.EINVAL):
-        return NotHad("this kernel (%s) cannot seal a rehearsal: it takes Linux 5.12" % os.uname().release)
+        return NotHad("this kernel (%s) cannot isolate a rehearsal: Linux 5.12 or later is needed" % os.uname().release)
     if read_or_empty("/proc/sys/kernel/apparmor_restrict_unprivileged_userns").strip() == "1":
-        return NotHad("a rehearsal cannot be sealed here: kernel.apparmor_restrict_unprivileged_userns=1")
+        return NotHad("a rehearsal cannot be isolated here: kernel.apparmor_restrict_unprivileged_userns=1")
     return NotHad(
-        "a rehearsal cannot be sealed here: user namespaces are not allowed (%s: %s)" % (doing, error.strerror)
+        "a rehearsal cannot be isolated here: user namespaces are not allowed (%s: %s)" % (doing, error.strerror)
     )

@@ -1,8 +1,8 @@
-"""The deep check's processes on a host: started as train.sh would be, told what to do step by step, never left behind.
+"""The deep check's worker processes on a host: started like train.sh, given one step at a time, never left behind.
 
-``opened`` is a question that lives on: it starts the processes, answers when torch is imported, and then takes steps
-from ``stepped``, a question of its own for each, by a socket whose name is in no file system. Its end, however it
-comes, is theirs: they die with the process that started them, and that one with the connection to the launcher.
+``opened`` is a long-lived question: it starts the processes, answers when torch is imported, and then accepts steps.
+Each step comes from ``stepped``, a separate question, over an abstract socket. When ``opened`` ends in any way, the
+workers end: they die with the process that started them, and that process dies with the launcher's connection.
 """
 
 from __future__ import annotations
@@ -18,28 +18,29 @@ import time
 
 from . import spawn
 
-TYPE_CHECKING = False  # what typing says, without the price of importing it on a host
+TYPE_CHECKING = False  # for type checkers only: importing typing on a host takes time
 if TYPE_CHECKING:
     from typing import Any, Iterator
 
-# Constant, like every shell text of ours: the python beside torchrun, as train.sh would come to it, takes in its text.
+# Constant, like every shell text of fanout: the python beside torchrun, as train.sh would find it, loads the worker's
+# source.
 FIND = 't=$(command -v torchrun) && p=${t%/*}/python3 && [ -x "$p" ] || p=python3; exec "$p" "$@"'
 TAKE_IN = (
     "import json,os,socket;c=socket.socket(fileno=int(os.environ.pop('FANOUT_DEEP_CHANNEL')));f=c.makefile('r');"
     "s={'__name__':'collective'};exec(compile(json.loads(f.readline()),'<fanout>/collective.py','exec'),s);s['main'](c,f)"
 )
-# Nothing is to be left on the disk: neither compiled modules nor compiled kernels.
+# Leave nothing on the disk: neither compiled modules nor compiled kernels.
 LEAVE_NOTHING = {"PYTHONDONTWRITEBYTECODE": "1", "CUDA_CACHE_DISABLE": "1"}
 
 
 class Worker:
-    """One process: what it said last, and what is known of its end."""
+    """One worker process: its last stage and result, and how it ended."""
 
     def __init__(self, args: dict[str, Any], local: int) -> None:
         self.stage = "start"
         self.result: dict[str, Any] = {}
-        self.sizes: list[Any] = []  # the sums that this step has done so far
-        self.ended = ""  # how, once it has
+        self.sizes: list[Any] = []  # the all-reduces that this step has done so far
+        self.ended = ""  # how it ended, once it has
         self.give_up = 0.0
         self._rest = b""
         ours, theirs = socket.socketpair()
@@ -58,18 +59,20 @@ class Worker:
 
     @property
     def is_open(self) -> bool:
-        """Whether there is anything to wait for."""
+        """Return whether a result is still expected."""
         return not self.result and not self.ended and time.monotonic() < self.give_up
 
     def tell(self, message: Any) -> None:
+        """Send the worker its next step."""
         self.result, self.stage, self.sizes = {}, "start", []
         try:
             self.channel.sendall(json.dumps(message).encode() + b"\n")
         except OSError:
-            pass  # it is dead, which its channel tells next
+            pass  # the process is dead; its channel reports that next
 
     def hear(self, wanted: str) -> bool:
-        """What it has to say: the result of the step ``wanted``, or how it ended. True when it came to another stage."""
+        """Read the worker's messages: the result of the step ``wanted``, or how it ended. Return True if its stage
+        changed."""
         try:
             data = self.channel.recv(1 << 16)
         except OSError:
@@ -87,17 +90,18 @@ class Worker:
         return self.stage != before
 
     def answer(self, seconds: float) -> dict[str, Any]:
-        """The step's result; for one that is dead or hangs, what it was at."""
+        """Return the step's result; for a dead or hung worker, an error with its stage."""
         if self.ended and not self.result:
             return {"error": self.ended, "stage": self.stage, "died": True}
-        late = {"error": "it did not come back from this within %g s" % seconds, "stage": self.stage}
+        late = {"error": "it did not finish this within %g s" % seconds, "stage": self.stage}
         return self.result or (dict(late, late=True, sizes=self.sizes) if self.sizes else late)
 
     def end(self) -> None:
+        """Kill the worker's process group."""
         if self._child.returncode is None:
             os.killpg(self._child.pid, signal.SIGKILL)
             self._child.wait()
-        self.ended = self.ended or "it was ended"
+        self.ended = self.ended or "it was killed"
 
     def _how_it_ended(self) -> str:
         try:
@@ -105,12 +109,12 @@ class Worker:
         except subprocess.TimeoutExpired:
             return "it closed its channel"
         said = os.pread(self._said, 1 << 20, 0).decode("utf-8", "replace").strip().splitlines()
-        how = "signal %d ended it" % -status if status < 0 else "it ended with exit status %d" % status
+        how = "killed by signal %d" % -status if status < 0 else "it exited with status %d" % status
         return "%s: %s" % (how, said[-1].strip()[-300:]) if said else how
 
 
 def _die_with(parent: int) -> Any:
-    """For the child before exec: KILL when the parent goes, also if it has gone already."""
+    """Return a function for the child before exec: the child gets SIGKILL when its parent dies."""
 
     def prepare() -> None:
         spawn.LIBC.prctl(spawn.PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
@@ -121,7 +125,7 @@ def _die_with(parent: int) -> Any:
 
 
 def opened(args: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Start ``count`` processes; the first answer is what torch is in each, within ``begin`` seconds."""
+    """Start ``count`` workers. The first answer describes torch in each worker, within ``begin`` seconds."""
     server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     workers: list[Worker] = []
     try:
@@ -144,7 +148,7 @@ def opened(args: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _take(client: socket.socket, workers: list[Worker]) -> None:
-    """One step from one who is us: give it to the processes, say what became of it."""
+    """Accept one step from a process of this user, pass it to the workers, and return their results."""
     client.settimeout(5)
     _, uid, _ = struct.unpack("3i", client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
     if uid != os.getuid():
@@ -157,11 +161,11 @@ def _take(client: socket.socket, workers: list[Worker]) -> None:
             answers = _collected(workers, step["id"], step["seconds"])
             file.write(json.dumps({"workers": answers}).encode() + b"\n")
     except (OSError, ValueError):
-        pass  # whoever asked has gone
+        pass  # the asking connection is gone
 
 
 def _collected(workers: list[Worker], wanted: str, seconds: float) -> list[dict[str, Any]]:
-    """Every process's answer, or where it is; no stage may take longer than ``seconds``."""
+    """Return each worker's result, or its stage. No stage may take longer than ``seconds``."""
     for worker in workers:
         worker.give_up = time.monotonic() + seconds
     while True:
@@ -176,7 +180,7 @@ def _collected(workers: list[Worker], wanted: str, seconds: float) -> list[dict[
 
 
 def stepped(args: dict[str, Any]) -> dict[str, Any]:
-    """Pass one step to the processes that ``opened`` holds under ``name``; their answers."""
+    """Pass one step to the workers that ``opened`` holds under ``name``; return their results."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as link:
         link.connect("\0" + args["name"])
         with link.makefile("rwb") as file:

@@ -1,8 +1,9 @@
-"""A dump of torch's flight recorder, read without believing it: what its rank had begun, and what it waited in.
+"""Flight recorder reader: reads one of torch's dumps without trusting it, and returns what its rank had begun and
+waited in.
 
-torch writes a pickle of numbers, texts and plain containers. Ours is read by an unpickler that knows no class and no
-function, so that nothing in the file can be called; it is bounded in bytes, and whoever calls it bounds its time and
-its memory (see ``confine``). What it returns is small and made of JSON, whatever the file holds.
+torch writes a pickle of numbers, texts and plain containers. This unpickler accepts no class and no function, so
+nothing in the file can be called. The file's size is bounded; the caller bounds time and memory (see ``confine``). The
+result is small and plain JSON for any file.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ import resource
 import stat
 import sys
 
-TYPE_CHECKING = False  # what typing says, without the price of importing it on a host
+TYPE_CHECKING = False  # for type checkers only: importing typing on a host takes time
 if TYPE_CHECKING:
     from typing import Any
 
-MOST_BYTES = 16 << 20  # 2000 entries, which is what torch keeps, are half a megabyte
+MOST_BYTES = 16 << 20  # torch keeps 2000 entries, which are half a megabyte
 MOST_MEMORY = 1 << 30
 MOST_GROUPS = 64
 MOST_RANKS = 16384
@@ -32,18 +33,18 @@ _PEERS = ("send", "recv")
 
 
 class Refused(Exception):
-    """This file is no dump that can be read; the text says why, for a person."""
+    """This file is not a readable dump; the text contains the reason for the user."""
 
 
 class _Plain(pickle.Unpickler):
-    """No dump of torch's names a class or a function; what does is something else, and is not built."""
+    """Unpickler that rejects every class and function: torch's dumps contain none."""
 
     def find_class(self, module: str, name: str) -> Any:
-        raise Refused("it asks for %s.%s, which no dump does: it was not opened further" % (module[:60], name[:60]))
+        raise Refused("it refers to %s.%s, which no dump does: reading stopped there" % (module[:60], name[:60]))
 
 
 def told(path: str) -> dict[str, Any]:
-    """``path``, and of it ``rank``, ``version`` and ``groups``, or why it is ``untold``."""
+    """Return ``path`` with ``rank``, ``version`` and ``groups``, or with ``untold``: why it cannot be read."""
     answer: dict[str, Any] = {"path": path}
     try:
         answer.update(_summary(_unpickled(path)), rank=rank_of(path))
@@ -52,20 +53,20 @@ def told(path: str) -> dict[str, Any]:
     except OSError as error:
         answer["untold"] = "%s" % (error.strerror or error)
     except MemoryError:
-        answer["untold"] = "it wants more memory than a dump needs"
-    except Exception as error:  # whatever a broken pickle makes of the unpickler
-        answer["untold"] = "it is no whole dump (%s: %s)" % (type(error).__name__, str(error)[:120])
+        answer["untold"] = "reading it needs more memory than any dump does"
+    except Exception as error:  # a broken pickle can raise anything in the unpickler
+        answer["untold"] = "it is not a complete dump (%s: %s)" % (type(error).__name__, str(error)[:120])
     return answer
 
 
 def rank_of(path: str) -> int | None:
-    """torch ends the name with the rank."""
+    """Return the rank, with which torch ends the file name."""
     digits = re.search(r"(\d{1,7})$", path)
     return int(digits.group(1)) if digits else None
 
 
 def confine() -> None:
-    """For a process that does nothing else: no more memory than a dump needs, where the system can be told so."""
+    """Limit this process's memory to what a dump needs, if the system supports it."""
     try:
         resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
     except (OSError, ValueError):
@@ -76,35 +77,35 @@ def _unpickled(path: str) -> dict[str, Any]:
     with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
         seen = os.fstat(file.fileno())
         if not stat.S_ISREG(seen.st_mode):
-            raise Refused("it is no regular file")
+            raise Refused("it is not a regular file")
         if not seen.st_size:
-            raise Refused("it is empty: its rank ended before it was written")
+            raise Refused("it is empty: its rank exited before writing it")
         if seen.st_size > MOST_BYTES:
-            raise Refused("%d MB are more than a dump has" % (seen.st_size >> 20))
+            raise Refused("%d MB is larger than any dump" % (seen.st_size >> 20))
         gc.disable()
         try:
             dump = _Plain(file).load()
         finally:
             gc.enable()
     if not isinstance(dump, dict) or not isinstance(dump.get("entries", []), list) or "version" not in dump:
-        raise Refused("it is a pickle, but no dump of the flight recorder")
+        raise Refused("it is a pickle, but not a flight recorder dump")
     if not str(dump["version"]).startswith("2."):
-        raise Refused("version %s of the format is not known here" % str(dump["version"])[:20])
+        raise Refused("version %s of the format is not supported" % str(dump["version"])[:20])
     return dump
 
 
 def _summary(dump: dict[str, Any]) -> dict[str, Any]:
-    """Of each process group: its members, and how far this rank had come in it."""
+    """Return each process group's members, and how far this rank came in it."""
     members = _members(dump.get("pg_config"))
     entries = [entry for entry in dump.get("entries", []) if isinstance(entry, dict)]
     found: dict[tuple[str, str], tuple[int, list[dict[str, Any]]]] = {}
     for entry in entries:
         if entry.get("is_p2p") or _operation(entry).split(" ")[0] in _PEERS:
-            continue  # counted apart from the collectives, and known to two ranks only
+            continue  # counted separately from the collectives, and known to two ranks only
         name, desc = entry["process_group"]
         number = int(entry["pg_id"])
         key = str(name)[:200], str(desc)[:200]
-        if key not in found or number > found[key][0]:  # made anew under the same name: the last one counts
+        if key not in found or number > found[key][0]:  # a group was recreated under the same name: the last one counts
             found[key] = number, []
         if number == found[key][0]:
             found[key][1].append(entry)
@@ -114,7 +115,7 @@ def _summary(dump: dict[str, Any]) -> dict[str, Any]:
 
 
 def _members(config: Any) -> dict[str, list[int]]:
-    """Group -> global ranks; gloo records none."""
+    """Return group -> global ranks; gloo records none."""
     out = {}
     for name, entry in config.items() if isinstance(config, dict) else ():
         ranks = [int(digits) for digits in _NUMBER.findall(str(entry["ranks"]))[:MOST_RANKS]]
@@ -124,7 +125,7 @@ def _members(config: Any) -> dict[str, list[int]]:
 
 
 def _world(dump: dict[str, Any]) -> int:
-    """How many ranks the run had that this is of; 0 where it does not say."""
+    """Return the world size of the dump's run; 0 if the dump does not contain it."""
     config = dump.get("pg_config")
     for entry in config.values() if isinstance(config, dict) else ():
         if entry.get("desc") == "default_pg":
@@ -151,7 +152,7 @@ def _group(name: str, desc: str, ranks: list[int] | None, entries: list[dict[str
 
 
 def _is_over(entry: dict[str, Any]) -> bool:
-    """gloo records no states, but takes an operation off its list when it ended, well or not."""
+    """Return whether the operation has ended. gloo records no states, but retires every operation that ended."""
     if str(entry.get("profiling_name", "")).startswith("gloo:"):
         return bool(entry.get("retired"))
     return entry.get("state") == "completed"
@@ -178,7 +179,7 @@ def _sizes(sizes: Any) -> list[list[int]]:
 
 
 def _frames(frames: Any) -> list[list[Any]]:
-    """From the innermost one to the first that is not a library's."""
+    """Return the frames from the innermost one to the first outside of libraries."""
     out: list[list[Any]] = []
     for frame in (frames or ())[:200]:
         file = str(frame["filename"])[:300]

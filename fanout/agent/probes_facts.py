@@ -1,7 +1,7 @@
-"""The check's first question: many sections in one round trip.
+"""The check's first question: collects many sections of facts in one round trip.
 
-A section that could not be had is missing from the answer and its reason is under ``missing``, so that nobody can take
-silence for health.
+A section that is not available is absent from the answer, and ``missing`` has its reason. So a missing section never
+counts as healthy.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from . import (
 )
 from .probes_tools import Aside, NotHad, Program, put
 
-TYPE_CHECKING = False  # what typing says, without the price of importing it on a host
+TYPE_CHECKING = False  # for type checkers only: importing typing on a host takes time
 if TYPE_CHECKING:
     from typing import Any, Callable, Dict
 
@@ -50,7 +50,7 @@ QUICK: Sections = {
     "upgrades": probes_upgrades.upgrades,
 }
 
-# These touch paths or name servers that may hang for minutes: each in a child of its own that can be given up.
+# These use paths or name servers that may hang for minutes: each runs in its own child, which can be abandoned.
 GUARDED: Sections = {
     "own_name": probes_net.own_name,
     "reverse": probes_net.reverse,
@@ -63,7 +63,7 @@ GUARDED: Sections = {
     "leftovers": probes_runs.leftovers,
 }
 
-# These wait for a program: all are started first, and collected last.
+# These wait for a program: all are started first and collected last.
 PROGRAMS: dict[str, tuple[Callable[[dict[str, Any]], Program], Callable[[Any], Any]]] = {
     "gpu": (probes_gpu.start, probes_gpu.finish),
     "software": (probes_soft.start, probes_soft.finish),
@@ -72,7 +72,7 @@ PROGRAMS: dict[str, tuple[Callable[[dict[str, Any]], Program], Callable[[Any], A
 
 
 def ask_facts(args: dict[str, Any]) -> dict[str, Any]:
-    """Everything that is known of this host without changing it. ``args["guard"]`` bounds the slow sections."""
+    """Return all facts about this host, and change nothing. ``args["guard"]`` (seconds) bounds the slow sections."""
     began = time.time()
     guard = float(args.get("guard", 5.0))
     answer: dict[str, Any] = {}
@@ -94,7 +94,7 @@ def ask_facts(args: dict[str, Any]) -> dict[str, Any]:
 def _begun(
     missing: dict[str, str], name: str, start: Callable[[dict[str, Any]], Program], args: dict[str, Any]
 ) -> Program | None:
-    """The section's program, already at work; None where there is nothing to start, and why under ``missing``."""
+    """Start the section's program and return it. If there is nothing to start, note why and return None."""
     try:
         return start(args)
     except NotHad as error:

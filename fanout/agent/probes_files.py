@@ -1,4 +1,4 @@
-"""Paths as they are on this host: what is there, whether it may be used, its content's hash, free space, programs."""
+"""File facts of this host: existence, permissions, content hashes, free space, programs."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import time
 from .probes_tools import read, read_or_empty, search_path
 from .procs import all_pids
 
-TYPE_CHECKING = False  # what typing says, without the price of importing it on a host
+TYPE_CHECKING = False  # for type checkers only: importing typing on a host takes time
 if TYPE_CHECKING:
     from typing import Any
 
-_HASHED = 32 << 20  # larger files are data: their size is compared, not their content
+_HASHED = 32 << 20  # larger files are data: only their size is compared
 
 _VENVS = (
     "{workdir}/.venv/bin", "{workdir}/venv/bin", "{workdir}/env/bin", "~/.venv/bin", "~/venv/bin", "~/.local/bin",
@@ -32,17 +32,18 @@ _SEGMENTS = ("nccl-", "torch_", "sem.", "psm_", "cuda.shm.")
 
 
 def placed(path: str, args: dict[str, Any]) -> str:
-    """``path`` as train.sh will mean it: from the work directory."""
+    """Return ``path`` as train.sh will resolve it: relative to the work directory."""
     top = os.path.expanduser(args.get("workdir") or ".")
     return top if path == "." else os.path.join(top, os.path.expanduser(path))
 
 
 def files(args: dict[str, Any]) -> dict[str, Any]:
-    """What is at each path of ``args["paths"]`` (a name for it -> the path); a file of moderate size with its hash."""
+    """Return what is at each path of ``args["paths"]`` (name -> path); files of moderate size include their hash."""
     return {name: about(placed(path, args)) for name, path in args.get("paths", {}).items()}
 
 
 def about(path: str) -> dict[str, Any]:
+    """Return the kind, permissions, size, times and, where possible, content facts of a path."""
     row: dict[str, Any] = {"path": path, "kind": "missing", "above": nearest(path)}
     try:
         seen = os.stat(path)
@@ -70,7 +71,7 @@ _WORDS = (
     "torchrun", "torch.distributed", "accelerate launch", "deepspeed", "pipefail", "| tee", "NNODES", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT", "NPROC_PER_NODE",
 )  # fmt: skip
 
-# A command that changes where programs are found, at the place of a command; what a script prints is no command.
+# A command that changes where programs are found, in a command's position. Text that a script prints is no command.
 _MESSAGES = re.compile(rb"""\b(?:echo|printf)\b(?:\s+(?:"(?:\\.|[^"\\])*"|'[^']*'|[^\s"';&|<>]+))*""")
 _ACTIVATES = re.compile(
     rb"(?:^|[;&|({]|\b(?:then|do|else)\b)\s*(?:"
@@ -95,13 +96,13 @@ def _content(path: str) -> dict[str, Any]:
 
 
 def _count(path: str) -> int:
-    """How many entries a directory has, counted up to a thousand."""
+    """Return the number of entries of a directory, counted up to 1000."""
     with os.scandir(path) as entries:
         return sum(1 for _ in zip(range(1000), entries))
 
 
 def nearest(path: str) -> dict[str, Any]:
-    """The longest part of the path that exists, and whether we may make something in it."""
+    """Return the longest existing part of the path, and whether this user may create entries in it."""
     folder = os.path.dirname(path.rstrip("/")) or "/"
     while not os.path.isdir(folder) and folder != "/":
         folder = os.path.dirname(folder) or "/"
@@ -110,7 +111,7 @@ def nearest(path: str) -> dict[str, Any]:
 
 
 def mount_of(path: str) -> dict[str, str]:
-    """The file system under ``path``: type, source, the options of this mount, and (``of``) those of the file system."""
+    """Return the file system under ``path``: type, source, mount options, and (``of``) the file system's options."""
     best: dict[str, str] = {}
     length = -1
     with open("/proc/self/mountinfo", "rb") as table:
@@ -126,7 +127,7 @@ def mount_of(path: str) -> dict[str, str]:
 
 
 def space(args: dict[str, Any]) -> dict[str, Any]:
-    """Free bytes and inodes where a run writes: the named directories, /tmp, the home directory, /dev/shm."""
+    """Return free bytes and inodes where a run writes: the named directories, /tmp, the home directory, /dev/shm."""
     places = dict(args.get("space", {}))
     places.setdefault("tmp", os.environ.get("TMPDIR") or "/tmp")
     places.setdefault("home", "~")
@@ -146,7 +147,7 @@ def space(args: dict[str, Any]) -> dict[str, Any]:
 
 
 def programs(args: dict[str, Any]) -> dict[str, Any]:
-    """Where the programs of a run are on the PATH that train.sh gets, and torchruns that are elsewhere."""
+    """Return where a run's programs are on train.sh's PATH, and any torchrun elsewhere."""
     path = search_path(args)
     names = ("bash", "torchrun", "python3", "python", "git", "tee", "nvidia-smi", "py-spy")
     found = {name: which(name, path) for name in names}
@@ -168,7 +169,7 @@ def which(name: str, path: str) -> str:
 
 
 def python_of(program: str) -> str:
-    """The Python that runs a program: the one in its first line, else the one beside it; "" if there is neither."""
+    """Return the Python that runs a program: from its first line, else the one beside it; "" if there is neither."""
     first = read_or_empty(program, 4096).split("\n", 1)[0]
     named = first[2:].strip().split(" ")[0] if first.startswith("#!") else ""
     beside = os.path.join(os.path.dirname(program), "python3") if program else ""
@@ -179,7 +180,7 @@ def python_of(program: str) -> str:
 
 
 def elsewhere(name: str, args: dict[str, Any]) -> list[str]:
-    """Environments on this host that have ``name``, likeliest first."""
+    """Return environments on this host that contain ``name``, the likeliest first."""
     workdir = os.path.expanduser(args.get("workdir") or ".")
     folders = [os.path.expanduser(folder.replace("{workdir}", workdir)) for folder in _VENVS]
     for variable in ("VIRTUAL_ENV", "CONDA_PREFIX"):
@@ -192,7 +193,7 @@ def elsewhere(name: str, args: dict[str, Any]) -> list[str]:
 
 
 def shared_memory(args: dict[str, Any]) -> list[dict[str, Any]]:
-    """Our own segments in /dev/shm, of the kinds that training makes, that are old and that no process of ours maps."""
+    """Return this user's old training segments in /dev/shm that none of the user's processes maps."""
     now, found = time.time(), {}
     for name in os.listdir(_SHM) if os.path.isdir(_SHM) else ():
         seen = os.lstat(os.path.join(_SHM, name))
@@ -201,7 +202,7 @@ def shared_memory(args: dict[str, Any]) -> list[dict[str, Any]]:
     for pid in all_pids() if found else ():
         try:
             mapped = read("/proc/%d/maps" % pid, 1 << 22)
-        except OSError:  # another user's, or gone
+        except OSError:  # another user's process, or it has ended
             continue
         for name in [name for name in found if os.path.join(_SHM, name) in mapped]:
             del found[name]
@@ -209,7 +210,7 @@ def shared_memory(args: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def stale_locks(args: dict[str, Any]) -> list[dict[str, Any]]:
-    """Locks of extension builds that are older than ten minutes: whether the build is done, and who holds the lock."""
+    """Return extension build locks older than ten minutes: whether the build is done, and the holder's pid."""
     cache = os.environ.get("TORCH_EXTENSIONS_DIR") or os.path.expanduser("~/.cache/torch_extensions")
     now, held = time.time(), read_or_empty("/proc/locks", 1 << 20)
     found = []

@@ -1,7 +1,7 @@
-"""Where the ranks of a run dump torch's flight recorder, which of those files are of this run, and what stands in them.
+"""Flight recorder dumps of a run: finds the files, keeps those of this run, and reads them.
 
-A dump counts that lies where a rank's environment says, or where some version of torch puts it by itself; that is of
-our user; and that was written since the run began. The launcher, who knows which ranks are whose, leaves out the rest.
+A dump counts if it is where a rank's environment or a version of torch puts it, belongs to our user, and was written
+since the run began. The launcher knows which ranks belong to which run, and drops the others.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from . import prepare, probes_dump
 from .probes_stacks import directory_of, environ_of, processes_of
 from .probes_tools import Aside, NotHad, read_or_empty
 
-TYPE_CHECKING = False  # what typing says, without the price of importing it on a host
+TYPE_CHECKING = False  # for type checkers only: importing typing on a host takes time
 if TYPE_CHECKING:
     from typing import Any
 
-SECONDS = 2.0  # for all of them together
+SECONDS = 2.0  # for all dumps together
 MOST_FILES = 64
 SLACK_SECONDS = 5.0
 _NAMES = ("TORCH_FR_DUMP_TEMP_FILE", "TORCH_NCCL_DEBUG_INFO_TEMP_FILE")
 
 
 def flights(args: dict[str, Any]) -> list[dict[str, Any]]:
-    """``args``: run, node, since. One object a dump; of one that could not be read, why."""
+    """Return one object per dump; for an unreadable dump, the reason. ``args``: run, node, since (seconds)."""
     until = time.monotonic() + SECONDS
     after = time.time() - float(args.get("since", 3600.0)) - SLACK_SECONDS
     found = dict.fromkeys(path for prefix in _prefixes(args) for path in sorted(_dumps(prefix, after)))
@@ -47,9 +47,9 @@ def _dumps(prefix: str, after: float) -> list[str]:
 
 
 def _read(path: str, seconds: float) -> dict[str, Any]:
-    """In a process of its own: what a file can do to the reader, it does to that one."""
+    """Read one dump in a child process, so that a harmful file affects only that child."""
     if seconds <= 0:
-        return {"path": path, "untold": "the time was over before it was read"}
+        return {"path": path, "untold": "the time limit was reached before it was read"}
     try:
         told: dict[str, Any] = Aside(partial(_told, path), seconds).result()
     except NotHad as error:
@@ -63,7 +63,8 @@ def _told(path: str) -> dict[str, Any]:
 
 
 def _prefixes(args: dict[str, Any]) -> list[str]:
-    """What the ranks wrote down, what the processes that live have in their environment, and torch's own places."""
+    """Return the path prefixes of dumps: from the ranks' notes, from live processes' environments, and torch's
+    defaults."""
     directory = directory_of(args)
     home = os.path.expanduser("~")
     found = _written(directory)
@@ -76,7 +77,8 @@ def _prefixes(args: dict[str, Any]) -> list[str]:
 
 
 def _written(directory: str) -> list[str]:
-    """By our sitecustomize (see shim.py): it outlives its rank, and knows what train.sh exported."""
+    """Return the prefixes that our sitecustomize wrote (see shim.py). They outlive the rank and include train.sh's
+    exports."""
     found = []
     for path in glob.glob(glob.escape(directory) + "/stacks/[0-9]*"):
         for line in read_or_empty(path, 8192).splitlines()[:2]:

@@ -1,4 +1,4 @@
-"""The accelerators of this host, from their own tools and files; no library is loaded and no context is made."""
+"""GPU facts of this host, from the vendor's tools and files. No library is loaded and no GPU context is created."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .probes_files import which
 from .probes_rocm import process
 from .probes_tools import NotHad, Program, read_or_empty, search_path
 
-TYPE_CHECKING = False  # what typing says, without the price of importing it on a host
+TYPE_CHECKING = False  # for type checkers only: importing typing on a host takes time
 if TYPE_CHECKING:
     from typing import Any
 
@@ -20,7 +20,7 @@ _FIELDS = (
 )  # fmt: skip
 _SECONDS = 10.0
 _HELD_BACK = ("hw_slowdown", "hw_thermal_slowdown", "hw_power_brake_slowdown", "sw_thermal_slowdown")
-_APART = {  # asked apart: a driver that does not know one of these answers the others all the same
+_APART = {  # asked separately: a driver that does not know one of these still answers the others
     "apps": "--query-compute-apps=gpu_uuid,pid,used_memory",
     "throttle": "--query-gpu=index," + ",".join("clocks_event_reasons." + name for name in _HELD_BACK),
     "throttle-old": "--query-gpu=index," + ",".join("clocks_throttle_reasons." + name for name in _HELD_BACK),
@@ -34,7 +34,7 @@ _ROCM = ["--showproductname", "--showmeminfo", "vram", "--showuniqueid", "--show
 
 
 class _Query(Program):
-    """The tool at work, which maker's it is, and its other questions, at work as well."""
+    """The running vendor tool, its vendor, and its other queries that run beside it."""
 
     vendor = ""
     tool = ""
@@ -44,7 +44,7 @@ class _Query(Program):
 
 
 def start(args: dict[str, Any]) -> Program:
-    """Begin to ask the maker's tool. NotHad("no GPU") where this host has neither tool nor device."""
+    """Start the vendor's tool. Raises NotHad("no GPU") if this host has neither tool nor device."""
     path = search_path(args)
     path = path + ":/usr/bin:/usr/local/cuda/bin:/opt/rocm/bin:/usr/local/sbin"
     env = dict(os.environ, PATH=path, LC_ALL="C")
@@ -63,7 +63,7 @@ def start(args: dict[str, Any]) -> Program:
             return query
     devices = _devices()
     if devices:
-        raise NotHad("%s is there, but no tool to ask it (nvidia-smi, rocm-smi, npu-smi)" % devices[0])
+        raise NotHad("%s exists, but none of nvidia-smi, rocm-smi and npu-smi is installed" % devices[0])
     raise NotHad("no GPU")
 
 
@@ -73,9 +73,10 @@ def _devices() -> list[str]:
 
 
 def finish(query: Any) -> dict[str, Any]:
+    """Return the GPU facts from the finished tool. Raises NotHad."""
     try:
         status, text = query.output()
-    except NotHad as error:  # a tool that hangs is no missing fact: the GPU, or its driver, is wedged
+    except NotHad as error:  # a hung tool is no missing fact: the GPU or its driver is stuck
         for program in (*query.apart.values(), *query.links.values()):
             program.drop()
         return {"vendor": query.vendor, "gpus": [], "problem": str(error), "processes": [], "driver": ""}
@@ -121,7 +122,7 @@ def _nvidia(query: Any, status: int, text: str, apart: dict[str, list[list[str]]
 
 
 def _rows(program: Program) -> list[list[str]]:
-    """The cells of an answer; none where this driver does not know the question, or does not answer it."""
+    """Return the cells of an answer; [] if this driver does not know the query or does not answer it."""
     try:
         status, text = program.output()
     except NotHad:
@@ -130,7 +131,7 @@ def _rows(program: Program) -> list[list[str]]:
 
 
 def _pending(apart: dict[str, list[list[str]]], gpus: list[dict[str, str]]) -> dict[str, str]:
-    """index -> what is wrong with its memory's spare rows or pages, in the tool's own words."""
+    """Return index -> the problem with its memory's spare rows or pages, in the tool's own words."""
     found = {}
     index = {gpu["uuid"]: gpu["index"] for gpu in gpus}
     for uuid, *cells in apart["remapped"]:
@@ -144,7 +145,7 @@ def _pending(apart: dict[str, list[list[str]]], gpus: list[dict[str, str]]) -> d
 
 
 def _module_version() -> str:
-    """The version of the loaded kernel module, which an upgrade leaves behind the library's."""
+    """Return the version of the loaded kernel module, which lags behind the library's after an upgrade."""
     for word in read_or_empty("/proc/driver/nvidia/version").split():
         if word.count(".") >= 1 and word.replace(".", "").isdigit():
             return word
@@ -152,7 +153,7 @@ def _module_version() -> str:
 
 
 def _direct() -> str:
-    """What lets a network card read GPU memory by itself: a module beside the driver, or the open driver's dma-buf."""
+    """Return what enables GPUDirect RDMA: a module beside the driver, or the open driver's dma-buf; else ""."""
     loaded = {line.partition(" ")[0] for line in read_or_empty("/proc/modules").splitlines()}
     beside = sorted(loaded & {"nvidia_peermem", "nv_peer_mem"})
     if beside:
@@ -161,7 +162,7 @@ def _direct() -> str:
 
 
 def _processes(rows: list[list[str]]) -> list[dict[str, Any]]:
-    """Who computes on the GPUs now. A pid without a command belongs to another container or user."""
+    """Return the processes that compute on the GPUs now. One without a command is another user's or container's."""
     found = []
     for row in rows:
         if len(row) == 3 and row[1].isdigit():
@@ -170,6 +171,6 @@ def _processes(rows: list[list[str]]) -> list[dict[str, Any]]:
 
 
 def _throttled(apart: dict[str, list[list[str]]]) -> list[str]:
-    """Indices of GPUs that are held back now by heat or power."""
+    """Return the indices of GPUs that heat or power slows down now."""
     rows = apart["throttle"] or apart["throttle-old"]
     return [row[0] for row in rows if any(cell == "Active" for cell in row[1:])]

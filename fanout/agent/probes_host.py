@@ -1,4 +1,4 @@
-"""Who this host is and what it allows us: identity, user, limits, memory, processors, session, leftovers."""
+"""Host facts: identity, user, limits, memory, CPUs, kernel, session, environment."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import time
 
 from .probes_tools import read, read_or_empty
 
-TYPE_CHECKING = False  # what typing says, without the price of importing it on a host
+TYPE_CHECKING = False  # for type checkers only: importing typing on a host takes time
 if TYPE_CHECKING:
     from typing import Any
 
@@ -28,7 +28,8 @@ _HAZARD_NAMES = {
 
 
 def identity(args: dict[str, Any]) -> dict[str, Any]:
-    """``host_id`` is the machine as programs on it see it: one boot of one kernel, and one network namespace.
+    """Return the host's identity. ``host_id`` is the machine as its programs see it: a kernel's boot and a network
+    namespace.
 
     FANOUT_HOST_ID overrides it, for hosts that are simulated on one machine.
     """
@@ -45,6 +46,7 @@ def identity(args: dict[str, Any]) -> dict[str, Any]:
 
 
 def user(args: dict[str, Any]) -> dict[str, Any]:
+    """Return the login's user: name, uid, groups, umask, home, shell."""
     mask = os.umask(0o077)
     os.umask(mask)
     try:
@@ -59,19 +61,19 @@ def user(args: dict[str, Any]) -> dict[str, Any]:
 
 
 def agent(args: dict[str, Any]) -> dict[str, Any]:
-    """The interpreter that we ourselves run on (the task's is under ``software``)."""
+    """Return the Python that runs the agent (the task's Python is under ``software``)."""
     return {"version": list(sys.version_info[:3]), "executable": sys.executable}
 
 
 def limits(args: dict[str, Any]) -> dict[str, Any]:
-    """Soft limits as train.sh inherits them; -1 is unlimited."""
+    """Return the soft limits that train.sh inherits; -1 is unlimited."""
     names = {"nofile": "RLIMIT_NOFILE", "nproc": "RLIMIT_NPROC", "memlock": "RLIMIT_MEMLOCK", "stack": "RLIMIT_STACK",
              "as": "RLIMIT_AS", "cpu": "RLIMIT_CPU", "fsize": "RLIMIT_FSIZE", "core": "RLIMIT_CORE"}  # fmt: skip
     return {short: resource.getrlimit(getattr(resource, name))[0] for short, name in names.items()}
 
 
 def memory(args: dict[str, Any]) -> dict[str, Any]:
-    """Bytes: what the machine has, and the smallest cap that a control group above us sets (0: none)."""
+    """Return bytes of memory, and the smallest limit that a control group sets for this process (0: none)."""
     rows = {}
     for line in read("/proc/meminfo").splitlines():
         name, _, rest = line.partition(":")
@@ -86,7 +88,7 @@ def memory(args: dict[str, Any]) -> dict[str, Any]:
 
 
 def _cgroup_least(file: str) -> int:
-    """The smallest value of ``file`` from our control group up to the root (version 2); 0 where nothing caps us."""
+    """Return the smallest value of ``file`` from our control group (version 2) to the root; 0 without a limit."""
     inside = ""
     for line in read_or_empty("/proc/self/cgroup").splitlines():
         if line.startswith("0::"):
@@ -102,12 +104,14 @@ def _cgroup_least(file: str) -> int:
 
 
 def cpu(args: dict[str, Any]) -> dict[str, Any]:
+    """Return the CPU counts, the load and the frequency governor."""
     usable = len(os.sched_getaffinity(0))
     governor = read_or_empty("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").strip()
     return {"count": os.cpu_count() or usable, "usable": usable, "load": os.getloadavg()[0], "governor": governor}
 
 
 def kernel(args: dict[str, Any]) -> dict[str, Any]:
+    """Return the kernel's release, uptime and settings."""
     system = os.uname()
     name = ""
     for line in read_or_empty("/etc/os-release").splitlines():
@@ -125,7 +129,7 @@ def kernel(args: dict[str, Any]) -> dict[str, Any]:
 
 
 def _log_barred() -> str:
-    """Why this user cannot read the kernel's log, neither from the kernel nor from the journal; "" if it can."""
+    """Return why this user cannot read the kernel log, from the kernel or from the journal; "" if the user can."""
     try:
         os.close(os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK))
         return ""
@@ -140,7 +144,8 @@ def _log_barred() -> str:
 
 
 def session(args: dict[str, Any]) -> dict[str, Any]:
-    """What logind does to a user whose last session ends: it may wipe /dev/shm (RemoveIPC) and kill everything."""
+    """Return what logind does when the user's last session ends: it may wipe /dev/shm (RemoveIPC) or kill all
+    processes."""
     settings = {"RemoveIPC": True, "KillUserProcesses": False}  # systemd's own defaults
     files = ["/etc/systemd/logind.conf"]
     for folder in ("/usr/lib/systemd/logind.conf.d", "/run/systemd/logind.conf.d", "/etc/systemd/logind.conf.d"):
@@ -162,7 +167,7 @@ def session(args: dict[str, Any]) -> dict[str, Any]:
 
 
 def environment(args: dict[str, Any]) -> dict[str, str]:
-    """The variables of a login here that change what a training does. Others, and passwords in addresses, never leave the host."""
+    """Return the login's variables that affect training. Others, and passwords in URLs, never leave the host."""
     return {
         name: re.sub(r"//[^/@]*@", "//***@", value)
         for name, value in sorted(os.environ.items())
@@ -171,7 +176,7 @@ def environment(args: dict[str, Any]) -> dict[str, str]:
 
 
 def stuck(args: dict[str, Any]) -> list[dict[str, Any]]:
-    """Processes in uninterruptible sleep, twice looked at 50 ms apart: a busy disk is not a stuck one."""
+    """Return processes that are in uninterruptible sleep in two samples 50 ms apart: a busy disk is not a stuck one."""
     suspects = _sleepers()
     if suspects:
         time.sleep(0.05)
@@ -194,7 +199,7 @@ def _sleepers() -> dict[int, str]:
 
 
 def age_of(pid: int) -> float | None:
-    """Seconds since a process began."""
+    """Return the seconds since a process began; None if it has ended."""
     try:
         ticks = int(read("/proc/%d/stat" % pid).rpartition(")")[2].split()[19])
         return round(float(read("/proc/uptime").split()[0]) - ticks / os.sysconf("SC_CLK_TCK"), 1)

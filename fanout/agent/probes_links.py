@@ -1,4 +1,4 @@
-"""How the GPUs of this host are joined, out of the matrices that nvidia-smi prints."""
+"""GPU links of this host, from the matrices that nvidia-smi prints."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 
 from .probes_tools import NotHad, Program
 
-TYPE_CHECKING = False  # what typing says, without the price of importing it on a host
+TYPE_CHECKING = False  # for type checkers only: importing typing on a host takes time
 if TYPE_CHECKING:
     from typing import Any
 
@@ -16,9 +16,9 @@ _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def links(programs: dict[str, Program], count: int) -> dict[str, Any]:
-    """``paths`` and ``peers``: word -> between how many pairs of GPUs it stands (``{"NV18": 28}``, ``{"OK": 28}``).
+    """Return ``paths`` and ``peers``: link type -> number of GPU pairs (``{"NV18": 28}``, ``{"OK": 28}``).
 
-    {} for a matrix that this driver does not print, or not for all GPUs.
+    A matrix is {} if this driver does not print it, or not for all GPUs.
     """
     return {name: _pairs(_text(program), count) for name, program in programs.items()}
 
@@ -33,7 +33,7 @@ def _text(program: Program) -> str:
 
 def _pairs(text: str, count: int) -> dict[str, int]:
     rows = [match.group(1).split()[:count] for match in map(_ROW.match, _COLOUR.sub("", text).splitlines()) if match]
-    rows = [row for row in rows if "X" in row]  # the heading has no place for itself
+    rows = [row for row in rows if "X" in row]  # the heading row has no X
     if len(rows) != count or any(len(row) != count for row in rows):
         return {}
     found: dict[str, int] = {}

@@ -1,4 +1,4 @@
-"""The host's network as libraries will see it: interfaces, names, port ranges, settings left in files."""
+"""Network facts as libraries will see them: interfaces, names, port ranges, NCCL's configuration files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from functools import partial
 
 from .probes_tools import NotHad, read, read_or_empty
 
-TYPE_CHECKING = False  # what typing says, without the price of importing it on a host
+TYPE_CHECKING = False  # for type checkers only: importing typing on a host takes time
 if TYPE_CHECKING:
     from typing import Any, Callable
 
@@ -35,7 +35,7 @@ _IfAddrs._fields_ = [
 
 
 def interfaces(args: dict[str, Any]) -> list[dict[str, Any]]:
-    """Every interface in the order of getifaddrs, which is the order in which NCCL looks at them."""
+    """Return all interfaces in the order of getifaddrs, which is the order in which NCCL tries them."""
     library = ctypes.CDLL(None)
     head = ctypes.POINTER(_IfAddrs)()
     if library.getifaddrs(ctypes.byref(head)) != 0:
@@ -71,7 +71,7 @@ def _about(name: str, flags: int) -> dict[str, Any]:
 
 
 def _speed(folder: str) -> int:
-    """Mb/s, 0 where the device does not say (virtual devices say nonsense or refuse)."""
+    """Return Mb/s; 0 if unknown (virtual devices report wrong values or none)."""
     if not os.path.exists(folder + "device"):
         return 0
     text = read_or_empty(folder + "speed").strip()
@@ -79,7 +79,7 @@ def _speed(folder: str) -> int:
 
 
 def _text(address: _SockAddr, netmask: _SockAddr | None) -> str:
-    """``10.0.0.1/24``, ``2001:db8::1/64``; link-local IPv6 carries its scope: ``fe80::1%2/64``. "" for others."""
+    """Return ``10.0.0.1/24`` or ``2001:db8::1/64``, link-local IPv6 as ``fe80::1%2/64``; "" for others."""
     data = bytes(address.data)
     mask = bytes(netmask.data) if netmask is not None else b"\0" * 26
     if address.family == socket.AF_INET:
@@ -96,7 +96,7 @@ def _bits(mask: bytes) -> int:
 
 
 def route(args: dict[str, Any]) -> dict[str, str]:
-    """The interface of the default route ("" where there is none), per family."""
+    """Return the interface of the default route per family ("" if there is none)."""
     four = six = ""
     for line in read("/proc/net/route").splitlines()[1:]:
         fields = line.split()
@@ -110,7 +110,7 @@ def route(args: dict[str, Any]) -> dict[str, str]:
 
 
 def resolved(name: str) -> dict[str, Any]:
-    """What ``name`` means here, and how long the answer took."""
+    """Return the addresses of ``name`` on this host, and the seconds that the lookup took."""
     began = time.monotonic()
     addresses: list[str] = []
     error = ""
@@ -125,12 +125,13 @@ def resolved(name: str) -> dict[str, Any]:
 
 
 def own_name(args: dict[str, Any]) -> dict[str, Any]:
-    """What this host's own name means on itself: gloo listens there unless told otherwise."""
+    """Return what this host's own name resolves to on itself: gloo listens there by default."""
     return _quicker(lambda: resolved(socket.gethostname()))
 
 
 def _quicker(look: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """The answer; the quicker one of two where the first was a little slow: a busy host is slow once, a name server again."""
+    """Return the answer; if it was a little slow, the faster of two. A busy host is slow once, a slow name server
+    twice."""
     first = look()
     if not 0.2 < first["seconds"] < 2.0:
         return first
@@ -138,7 +139,7 @@ def _quicker(look: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 
 def _named(address: str) -> dict[str, Any]:
-    """The name of an address, and how long the answer took."""
+    """Return the name of an address, and the seconds that the lookup took."""
     began = time.monotonic()
     try:
         name = socket.getnameinfo((address, 0), socket.NI_NUMERICSERV)[0]
@@ -148,19 +149,19 @@ def _named(address: str) -> dict[str, Any]:
 
 
 def reverse(args: dict[str, Any]) -> list[dict[str, Any]]:
-    """How long the names of other hosts' addresses take: torch looks them up when it connects, and waits."""
+    """Return the reverse lookup times of other hosts' addresses: torch looks them up when it connects, and waits."""
     return [_quicker(partial(_named, address)) for address in args.get("peers", ())]
 
 
 def port_ranges(args: dict[str, Any]) -> dict[str, Any]:
-    """Ports that the kernel gives to outgoing connections, less those that it keeps back."""
+    """Return the ports that the kernel uses for outgoing connections, and the reserved ones."""
     low, high = read("/proc/sys/net/ipv4/ip_local_port_range").split()
     reserved = read_or_empty("/proc/sys/net/ipv4/ip_local_reserved_ports").strip()
     return {"low": int(low), "high": int(high), "reserved": reserved}
 
 
 def residue(args: dict[str, Any]) -> dict[str, str]:
-    """NCCL's settings in files, which nobody remembers."""
+    """Return NCCL's settings from its configuration files, which users forget."""
     found = {}
     for path in ("/etc/nccl.conf", "~/.nccl.conf"):
         text = read_or_empty(os.path.expanduser(path))

@@ -1,8 +1,9 @@
-"""The port test: listen as torch's store will, be dialled with a secret, and say exactly what happened instead.
+"""TCP test: one host listens as torch's store will, the other hosts connect with a secret, and each outcome is
+classified.
 
-Both ends hold a key that came over ssh. The dialler sends a fresh challenge, the listener answers with its HMAC: so a
-dialler knows that it reached this very listener and not another host, a proxy or last week's server. The dialler
-closes first, which leaves TIME_WAIT on its side and the port free.
+Both ends have a key that came over ssh. The connecting host sends a fresh challenge; the listener answers with its
+HMAC. So a connecting host knows that it reached this listener and not another host, a proxy or an old server. The
+connecting host closes first, which leaves TIME_WAIT on its side and the port free.
 """
 
 from __future__ import annotations
@@ -23,20 +24,20 @@ from .probes_runs import is_kept
 from .probes_tools import read, read_or_empty
 from .procs import all_pids, mark_of, stat_of
 
-TYPE_CHECKING = False  # what typing says, without the price of importing it on a host
+TYPE_CHECKING = False  # for type checkers only: importing typing on a host takes time
 if TYPE_CHECKING:
     from typing import Any, Iterator
 
 _HELLO = b"FANOUT1"
-_BLOCK = b"\0" * (1 << 16)  # what has to get through within one time-out
-_SINK = bytearray(1 << 16)  # for bytes that nobody looks at, whatever the thread: memory anew for each piece costs more
+_BLOCK = b"\0" * (1 << 16)  # one block that must arrive within the timeout
+_SINK = bytearray(1 << 16)  # shared by all threads for bytes that are ignored: new memory for each piece costs more
 
 
 # -- listening
 
 
 def ask_listen(args: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Bind ``port`` (0: any), answer who knows ``key``; the first yield is the answer, then it serves ``seconds``."""
+    """Bind ``port`` (0: any), yield the answer, then serve clients that know ``key`` for ``seconds``."""
     port = int(args.get("port", 0))
     try:
         server = bound(port)
@@ -54,7 +55,7 @@ def ask_listen(args: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _next_free(port: int) -> int:
-    """The next port that can be bound, 0 where the next hundred are all taken."""
+    """Return the next port that can be bound; 0 if the next hundred are all in use."""
     for other in range(port + 1, min(port + 100, 65536)):
         try:
             bound(other).close()
@@ -65,7 +66,7 @@ def _next_free(port: int) -> int:
 
 
 def bound(port: int) -> socket.socket:
-    """A listening socket made as TCPStore makes it: the IPv6 wildcard for both families, else IPv4's."""
+    """Return a listening socket made as TCPStore makes it: the IPv6 wildcard for both families, else IPv4's."""
     try:
         server = socket.socket(socket.AF_INET6, socket.SOCK_STREAM)
     except OSError:
@@ -104,7 +105,7 @@ def _serve(server: socket.socket, key: bytes, deadline: float) -> None:
 
 
 def _reply(peer: socket.socket, key: bytes) -> None:
-    """One exchange: ``FANOUT1 challenge bytes`` -> ``FANOUT1 mac``, then that many bytes each way, then ``done``."""
+    """Serve one exchange: ``FANOUT1 challenge bytes`` -> ``FANOUT1 mac``, the bytes both ways, then ``done``."""
     with peer:
         try:
             peer.settimeout(10)
@@ -117,16 +118,16 @@ def _reply(peer: socket.socket, key: bytes) -> None:
                 _push(peer, size)
                 _pull(peer, size)
                 peer.sendall(b"done\n")
-            peer.recv(1)  # the dialler closes first
+            peer.recv(1)  # the connecting host closes first
         except (OSError, ValueError):
             return
 
 
-# -- dialling
+# -- connecting
 
 
 def ask_dial(args: dict[str, Any]) -> dict[str, Any]:
-    """Dial every target at once: ``{"targets": [{"addr", "port", "key"}], "timeout": 3, "bytes": 0}``."""
+    """Connect to all targets at once: ``{"targets": [{"addr", "port", "key"}], "timeout": 3, "bytes": 0}``."""
     targets = args["targets"]
     results: list[dict[str, Any]] = [{} for _ in targets]
     seconds, size = float(args.get("timeout", 3.0)), int(args.get("bytes", 0))
@@ -143,7 +144,7 @@ def ask_dial(args: dict[str, Any]) -> dict[str, Any]:
 
 
 def dial(target: dict[str, Any], seconds: float, size: int) -> dict[str, Any]:
-    """What became of one connection: ``outcome`` and its circumstances."""
+    """Connect to one target; return ``outcome`` and its circumstances."""
     began = time.monotonic()
     try:
         found = socket.getaddrinfo(target["addr"], int(target["port"]), type=socket.SOCK_STREAM)
@@ -194,8 +195,10 @@ def _attempt(link: socket.socket, address: Any, key: str, seconds: float, size: 
 
 
 def _resent(link: socket.socket) -> dict[str, Any]:
-    """Segments that this end sent, and how often it had to send one again (``struct tcp_info`` of linux/tcp.h, which
-    only ever grows; kernels before 4.2 count no segments)."""
+    """Return the segments that this end sent, and how many it retransmitted (``struct tcp_info`` of linux/tcp.h).
+
+    Both counters only grow. Kernels before 4.2 count no segments.
+    """
     told = link.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
     if len(told) < 140:
         return {}
@@ -203,7 +206,7 @@ def _resent(link: socket.socket) -> dict[str, Any]:
 
 
 def _not_connected(error: OSError) -> dict[str, Any]:
-    """The kinds of no: each has another cause, and another cure."""
+    """Classify a failed connect: each kind has another cause and another fix."""
     if isinstance(error, socket.timeout) or error.errno == errno.ETIMEDOUT:
         return {"outcome": "dropped", "text": "no answer"}
     kinds = {
@@ -228,7 +231,7 @@ def _judged(got: bytes, expected: bytes) -> str:
 
 
 def _shown(got: bytes) -> str:
-    """The first bytes of whoever answered, fit for a terminal."""
+    """Return the first bytes of the peer's answer, printable on a terminal."""
     text = got[:60].decode("utf-8", "replace").rstrip("\r\n")
     return "".join(letter if letter.isprintable() else "." for letter in text)
 
@@ -238,7 +241,7 @@ def _mac(key: bytes, challenge: bytes) -> bytes:
 
 
 def _line(link: socket.socket) -> bytes:
-    """Up to the newline, or to 200 bytes: looked at first and then taken, so that the bulk after it stays in the socket."""
+    """Read up to the newline or 200 bytes, with a peek first, so that the bulk data stays in the socket."""
     got = b""
     while not got.endswith(b"\n") and len(got) < 200:
         seen = link.recv(200 - len(got), socket.MSG_PEEK)
@@ -258,7 +261,7 @@ def _pull(link: socket.socket, size: int) -> None:
     while size > 0:
         got = link.recv_into(_SINK, min(size, len(_SINK)))
         if not got:
-            raise OSError(errno.ECONNRESET, "closed in the middle")
+            raise OSError(errno.ECONNRESET, "closed before all bytes arrived")
         size -= got
 
 
@@ -266,11 +269,11 @@ def _since(began: float) -> float:
     return round(time.monotonic() - began, 4)
 
 
-# -- whose is the port
+# -- the port's owner
 
 
 def holder_of(port: int) -> dict[str, Any]:
-    """Who has ``port``, as far as the kernel tells: the user always, the process where it is ours (or root asks)."""
+    """Return the owner of ``port``: the user always, the process if it is ours (or this user is root)."""
     for family in ("tcp", "tcp6"):
         for line in _table(family).splitlines()[1:]:
             fields = line.split()
@@ -287,7 +290,7 @@ def holder_of(port: int) -> dict[str, Any]:
 
 
 def _table(family: str) -> str:
-    """The kernel's whole table of sockets: it may be long on a busy host."""
+    """Return the kernel's socket table, which may be long on a busy host."""
     try:
         return read("/proc/net/" + family, 1 << 24)
     except OSError:
@@ -302,7 +305,9 @@ def _user(uid: int) -> str:
 
 
 def _owner(inode: str) -> int | None:
-    """Of the processes that have the socket the one that began first: a child that only inherited it is not to blame,
-    and its pid may well be the smaller one (pids begin anew after ``kernel.pid_max``)."""
+    """Return the pid that began first of those that have the socket: a child that inherited it is not the owner.
+
+    A child's pid may be smaller, because pids start again after ``kernel.pid_max``.
+    """
     owners = [(stat_of(pid), pid) for pid in all_pids() if "socket:[%s]" % inode in held(pid)]
     return min(((seen[3], pid) for seen, pid in owners if seen), default=(0, None))[1]

@@ -1,7 +1,7 @@
-"""What NCCL's own service (RAS) says of this run: one process of each host answers for all communicators that it knows.
+"""NCCL RAS (NCCL's own status service) of this run: one process of each host reports all communicators that it knows.
 
-It listens on a fixed port, so where two jobs share a host the second has none, and whoever asks there hears of the
-other one. So it counts only if a process of this run holds the port.
+RAS listens on a fixed port. If two jobs share a host, the second has no RAS, and a client gets the first job's answer.
+So the answer counts only if a process of this run holds the port.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from . import joining, probes_services
 from .probes_stacks import environ_of, processes_of
 from .probes_tools import NotHad
 
-TYPE_CHECKING = False  # what typing says, without the price of importing it on a host
+TYPE_CHECKING = False  # for type checkers only: importing typing on a host takes time
 if TYPE_CHECKING:
     from typing import Any
 
@@ -18,16 +18,16 @@ _ANY = ("", "0.0.0.0", "::", "localhost")
 
 
 def of_this_run(args: dict[str, Any]) -> list[str]:
-    """``args``: run, node. Its lines; NotHad where nobody listens, or somebody else's job."""
+    """Return the RAS lines of the run. Raises NotHad if no RAS listens, or another job's. ``args``: run, node."""
     return of(processes_of(args))
 
 
 def of(pids: list[int]) -> list[str]:
-    """The same of these processes, at the address that is in their environment (NCCL_RAS_ADDR)."""
+    """Return the RAS lines of these processes, from the address in their environment (NCCL_RAS_ADDR). Raises NotHad."""
     host, port = next(filter(None, map(_address, pids)), ("127.0.0.1", probes_services.RAS_PORT))
     listening = joining.sockets(port)
     if listening and not any(listening & joining.held(pid) for pid in pids):
-        raise NotHad("NCCL RAS on port %d is not this run's" % port)
+        raise NotHad("NCCL RAS on port %d belongs to another job" % port)
     return probes_services.ras(address=(host, port))
 
 

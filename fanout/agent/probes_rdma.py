@@ -1,4 +1,4 @@
-"""InfiniBand and RoCE ports as the kernel shows them: state, error counters, the addresses that a peer may name."""
+"""InfiniBand and RoCE ports as the kernel shows them: state, error counters, GIDs."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import os
 
 from .probes_tools import read_or_empty
 
-TYPE_CHECKING = False  # what typing says, without the price of importing it on a host
+TYPE_CHECKING = False  # for type checkers only: importing typing on a host takes time
 if TYPE_CHECKING:
     from typing import Any
 
 ROOT = "/sys/class/infiniband"
 _VERBS = "/dev/infiniband"
-_MOST_GIDS = 16  # a port has up to 256 places for them; those in use come first
-# What a cable or a switch does to a link, and (in hw_counters) what it costs the sender. Others count normal traffic.
+_MOST_GIDS = 16  # a port has up to 256 slots; those in use come first
+# Effects of a bad cable or switch on a link, and (in hw_counters) on the sender. Other counters count normal traffic.
 _COUNTERS = (
     "counters/link_downed", "counters/symbol_error", "counters/port_rcv_errors", "counters/link_error_recovery",
     "hw_counters/local_ack_timeout_err", "hw_counters/packet_seq_err",
@@ -22,7 +22,7 @@ _COUNTERS = (
 
 
 def infiniband(args: dict[str, Any]) -> list[dict[str, Any]]:
-    """Every RDMA port, with what its files say; an empty list where there is no such device."""
+    """Return the facts of all RDMA ports; [] if there is no such device."""
     found: list[dict[str, Any]] = []
     for name, folder in _ports():
         found.append({
@@ -41,12 +41,12 @@ def infiniband(args: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def counters() -> dict[str, dict[str, int]]:
-    """port -> its error counters, which only ever grow: for two looks at them, before a run and after."""
+    """Return port -> its error counters. They only grow, so two samples show what a run added."""
     return {name: _errors(folder) for name, folder in _ports()}
 
 
 def grown(before: Any) -> list[dict[str, Any]]:
-    """Counters that are larger than in ``before`` (what ``counters`` returned then)."""
+    """Return the counters that are larger than in ``before`` (an earlier result of ``counters``)."""
     found = []
     for name, now in counters().items():
         then = before.get(name) if isinstance(before, dict) else None
@@ -57,7 +57,7 @@ def grown(before: Any) -> list[dict[str, Any]]:
 
 
 def _ports() -> list[tuple[str, str]]:
-    """(``mlx5_0/1``, its directory) of every port."""
+    """Return (``mlx5_0/1``, its directory) of all ports."""
     found = []
     for device in sorted(os.listdir(ROOT)) if os.path.isdir(ROOT) else ():
         folder = os.path.join(ROOT, device, "ports")
@@ -76,7 +76,7 @@ def _errors(folder: str) -> dict[str, int]:
 
 
 def _gids(folder: str) -> dict[str, str]:
-    """index -> ``RoCE v2 IPv4``: what NCCL_IB_GID_INDEX counts. Places that are not in use are left out."""
+    """Return index -> ``RoCE v2 IPv4``, as NCCL_IB_GID_INDEX counts. Unused indices are left out."""
     found = {}
     for index in range(_MOST_GIDS):
         gid = read_or_empty("%s/gids/%d" % (folder, index)).strip()
@@ -93,13 +93,13 @@ def _family(gid: str) -> str:
 
 
 def _usable() -> bool:
-    """Whether this user may open a port at all."""
+    """Return whether this user may open a port."""
     names = os.listdir(_VERBS) if os.path.isdir(_VERBS) else []
     return any(os.access(os.path.join(_VERBS, name), os.R_OK | os.W_OK) for name in names if name.startswith("uverbs"))
 
 
 def _library() -> bool:
-    """Whether NCCL will find the library that it opens the ports with; without it, it takes sockets and says nothing."""
+    """Return whether NCCL will find libibverbs. Without it, NCCL uses sockets and logs nothing."""
     try:
         ctypes.CDLL("libibverbs.so.1")
     except OSError:

@@ -1,8 +1,8 @@
-"""The rehearsal: the real train.sh is played in a box where every torchrun is one that only writes down how it was called.
+"""Rehearsal: runs the real train.sh in a sandbox in which a recorder replaces torchrun and logs how it was called.
 
-The recorder stands first on PATH and stays there whatever the script activates, it covers every torchrun that is known
-here, and sits in every Python that PYTHONPATH reaches. It ends with a status of its own, so that it shows whether
-train.sh passes it on. What gets past all three meets a box without network, for a few seconds.
+The recorder stays first on PATH, even if the script activates an environment. It covers every known torchrun on this
+host, and every Python that PYTHONPATH reaches loads it. It exits with its own status, which shows whether train.sh
+passes it on. A call that bypasses all three runs in a sandbox without network, for a few seconds.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from . import probes_box, spawn
 from .probes_files import elsewhere, python_of, which
 from .probes_tools import NotHad, read, read_or_empty
 
-TYPE_CHECKING = False  # what typing says, without the price of importing it on a host
+TYPE_CHECKING = False  # for type checkers only: importing typing on a host takes time
 if TYPE_CHECKING:
     from typing import Any
 
-RECORDED = 86  # the recorder's exit status: none that a shell or torchrun has a use for
+RECORDED = 86  # the recorder's exit status: neither a shell nor torchrun uses it
 _SECONDS = 6.0
 _LARGEST = 64 << 20  # bytes that the script may write into one file of the box
 _LAUNCHERS = ("torchrun", "accelerate", "deepspeed", "llamafactory-cli", "colossalai", "mpirun", "mpiexec", "srun")
@@ -43,7 +43,7 @@ _HIDDEN = re.compile(r"(?: |^)(?:/run|/var/run|/dev/shm)/")
 _TOP = probes_box.INSIDE + "/stage"
 _PROGRAMS, _LIBRARY, _RECORDS = _TOP + "/bin", _TOP + "/lib", _TOP + "/records"
 
-# Writes who was called how, and in which environment; two files in one move each, so that none is seen half.
+# Writes the command and its environment. Each file is moved into place, so no reader sees half of one.
 _RECORDER = """#!/bin/sh
 mkdir -p %(records)s
 printf '%%s\\0' "$FANOUT_PLAYED_BY" "$PWD" "$0" "$@" > %(records)s/$$.part
@@ -52,7 +52,7 @@ mv %(records)s/$$.part %(records)s/$$.argv
 exit %(status)d
 """ % {"records": _RECORDS, "status": RECORDED}
 
-# A python on PATH: one that would start the training is recorded, any other is the real one.
+# A python on PATH: a call that would start the training is recorded; any other call runs the real python.
 _PYTHON = """#!/bin/sh
 others= IFS=:
 for folder in $PATH; do [ "$folder" = %(programs)s ] || others="$others:$folder"; done
@@ -69,13 +69,13 @@ done
 exec "$real" "$@"
 """
 
-# Every bash reads it first: an environment that the script activates must not come before ours on PATH.
+# Every bash reads it first: an environment that the script activates must not precede the recorder on PATH.
 _BASH = """
 [ -z "$FANOUT_BASH_ENV" ] || . "$FANOUT_BASH_ENV"
 trap 'case "$PATH" in %(programs)s:*) ;; *) PATH=%(programs)s:$PATH ;; esac' DEBUG
 """
 
-# In any Python that still has our PYTHONPATH: the same by its command line, before it imports anything of torch.
+# For any Python with our PYTHONPATH: checks its command line before it imports anything of torch.
 _CUSTOMIZE = """
 import os, sys
 words = open("/proc/self/cmdline", "rb").read().decode("utf-8", "replace").split("\\0")[1:-1]
@@ -94,7 +94,7 @@ del os.environ["FANOUT_PLAYED_BY"]
 
 
 def ask_rehearse(args: dict[str, Any]) -> dict[str, Any]:
-    """How train.sh calls torchrun with exactly the command line, directory and environment that a run would have."""
+    """Return how train.sh calls torchrun, with exactly the command line, directory and environment of a run."""
     cwd = os.path.expanduser(args["cwd"])
     if not os.path.isdir(cwd):
         raise NotHad("no directory %s" % cwd)
@@ -114,7 +114,7 @@ def ask_rehearse(args: dict[str, Any]) -> dict[str, Any]:
 
 
 def _play(args: dict[str, Any], cwd: str, env: dict[str, str], looked: list[str]) -> dict[str, Any]:
-    """In the box: set the stage, let the script run to its end or its time's, and see what was recorded."""
+    """Install the recorder in the sandbox, run the script until it ends or times out, and return what was recorded."""
     _set_stage()
     known = [program for program in [which("torchrun", env.get("PATH", "")), *looked] if program]
     pythons = {os.path.realpath(program): python_of(program) for program in known}  # read before it is covered
@@ -136,9 +136,9 @@ def _play(args: dict[str, Any], cwd: str, env: dict[str, str], looked: list[str]
 
 
 def _errors(text: str, argv: list[str]) -> list[str]:
-    """What the shell itself tells of the script's lines: a file or a program that is missing, a slip of syntax.
+    """Return the shell's errors about the script's lines: missing files or programs, syntax errors.
 
-    In the box /run and /dev/shm are empty: what is missing there may be there in a run.
+    In the sandbox /run and /dev/shm are empty. So a file that is missing there may exist in a run.
     """
     files = {os.path.basename(word) for word in argv if word.endswith((".sh", ".bash"))} or {"bash"}
     found = []
@@ -168,7 +168,8 @@ def _write(path: str, text: str) -> None:
 
 
 def _run(argv: list[str], env: dict[str, str], cwd: str, output: int, seconds: float) -> int | None:
-    """The script's exit status (128 and more for a signal), None if its time is over. We are its init: all ends with us."""
+    """Return the script's exit status (128 and more for a signal); None on timeout. As its init, our end kills all of
+    it."""
     deadline = time.monotonic() + seconds
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
     resource.setrlimit(resource.RLIMIT_FSIZE, (_LARGEST, _LARGEST))
@@ -182,7 +183,7 @@ def _run(argv: list[str], env: dict[str, str], cwd: str, output: int, seconds: f
         try:
             pid, code = os.waitpid(-1, os.WNOHANG)
         except ChildProcessError:
-            return status  # and nobody is left who could still call
+            return status  # and no process is left that could call the recorder
         if pid == script:
             status = 128 + os.WTERMSIG(code) if os.WIFSIGNALED(code) else os.WEXITSTATUS(code)
         if pid:
@@ -193,7 +194,7 @@ def _run(argv: list[str], env: dict[str, str], cwd: str, output: int, seconds: f
 
 
 def _calls(pythons: dict[str, str]) -> list[dict[str, Any]]:
-    """What the recorder wrote, in the order in which it was called."""
+    """Return what the recorder wrote, in the order of the calls."""
     found = []
     names = [name for name in os.listdir(_RECORDS) if name.endswith(".argv")] if os.path.isdir(_RECORDS) else []
     for name in sorted(names, key=lambda name: os.stat(os.path.join(_RECORDS, name)).st_mtime_ns):
@@ -215,12 +216,13 @@ def _is_told(key: str) -> bool:
 
 
 def _real(called: str, cwd: str, path: str) -> str:
-    """The program that a run would start here: the one that the recorder covers, else the first on the script's PATH."""
+    """Return the program that a run would start here: the one that the recorder covers, else the first on the script's
+    PATH."""
     if os.path.dirname(called) != _PROGRAMS:
         return os.path.join(cwd, called)
     return which(os.path.basename(called), _without_stage(path))
 
 
 def _without_stage(path: str) -> str:
-    """A list of directories without those of the recorder."""
+    """Return a list of directories without those of the recorder."""
     return ":".join(folder for folder in path.split(":") if folder not in (_PROGRAMS, _LIBRARY))

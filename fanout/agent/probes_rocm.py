@@ -1,4 +1,4 @@
-"""AMD's accelerators, as rocm-smi tells of them in JSON; and whose a process on an accelerator is."""
+"""AMD GPU facts from rocm-smi's JSON, and the owner of a process on a GPU."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .probes_runs import is_kept
 from .probes_tools import NotHad, read_or_empty
 from .procs import mark_of
 
-TYPE_CHECKING = False  # what typing says, without the price of importing it on a host
+TYPE_CHECKING = False  # for type checkers only: importing typing on a host takes time
 if TYPE_CHECKING:
     from typing import Any
 
@@ -18,11 +18,11 @@ _MIB = 1 << 20
 
 
 def read_answer(text: str) -> dict[str, Any]:
-    """``{"card0": {…}, "system": {"Driver version": …, "PID4711": "python, 1, bytes, …"}}``, behind any warnings."""
+    """Parse ``{"card0": {…}, "system": {"Driver version": …, "PID4711": "python, 1, bytes, …"}}`` after any warnings."""
     try:
         table = json.loads(text[text.index("{") :])
     except ValueError:
-        raise NotHad("rocm-smi says what cannot be read: %s" % " ".join(text.split())[:200]) from None
+        raise NotHad("rocm-smi printed no valid JSON: %s" % " ".join(text.split())[:200]) from None
     system = table.get("system", {})
     cards = [table[name] for name in sorted(table, key=_number) if name.startswith("card")]
     if not cards:
@@ -55,13 +55,13 @@ def _mib(text: str) -> str:
 
 
 def _process(name: str, value: str) -> dict[str, Any]:
-    """rocm-smi says how many GPUs a process is on, not which."""
+    """Return a process's facts. rocm-smi reports how many GPUs it uses, not which."""
     cells = [cell.strip() for cell in value.split(",")]
     return process(int(name[3:]), "", _mib(cells[2]) if len(cells) > 2 else "")
 
 
 def process(pid: int, gpu: str, memory: str) -> dict[str, Any]:
-    """Whose it is, since when, and what; a memory in MiB."""
+    """Return a process's owner, age, command and run; ``memory`` is in MiB."""
     command = read_or_empty("/proc/%d/cmdline" % pid).replace("\0", " ").strip()
     return {
         "gpu": gpu, "pid": pid, "memory": memory, "command": command[:120],

@@ -1,7 +1,7 @@
-"""The runs of this user on this host: those that go on, what ended ones left behind, and removing the latter.
+"""Runs of this user on this host: lists live runs and what ended runs left behind, and removes the latter.
 
-Only what can be proved to be ours is ever ended: a process of our uid whose environment carries a run's mark, and whose
-run has no keeper that lives. A keeper lives if its socket answers; a file with a pid in it proves nothing.
+A process is killed only with proof that it is ours: it has our uid, its environment carries a run's mark, and that run
+has no live keeper. A keeper is live if its socket answers; a file with a pid proves nothing.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from . import frames, place, prepare, procs, record, sweep
 from .probes_host import age_of
 from .probes_tools import read
 
-TYPE_CHECKING = False  # what typing says, without the price of importing it on a host
+TYPE_CHECKING = False  # for type checkers only: importing typing on a host takes time
 if TYPE_CHECKING:
     from typing import Any, Callable
 
-KEEPER = "@%s READY"  # stands in the command line of every agent
+KEEPER = "@%s READY"  # part of the command line of every agent
 ANSWER_SECONDS = 3.0
 KILL_SECONDS = 20.0
 CLIMBS = 10
 
 
 def ask_runs(args: dict[str, Any]) -> dict[str, Any]:
-    """Every run with a directory here, and every process of a run, whether its run goes on or not."""
+    """Return every run with a directory here, and every process of a run, live or ended."""
     roots = place.existing()
     runs = [_run(root, run, node) for root in roots for run, node in place.runs(root)]
     kept = {(entry["run"], entry["node"]) for entry in runs if entry["alive"]}
@@ -33,7 +33,7 @@ def ask_runs(args: dict[str, Any]) -> dict[str, Any]:
 
 
 def live(args: dict[str, Any]) -> list[dict[str, Any]]:
-    """The runs of this user that go on here, with what they claim: port-29500, gpu-0."""
+    """Return this user's live runs here, with their claims (port-29500, gpu-0)."""
     found = []
     for root in place.existing():
         for run, node in place.runs(root):
@@ -45,12 +45,12 @@ def live(args: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def is_kept(pid: int) -> bool:
-    """Whether a process belongs to a run whose keeper lives."""
+    """Return whether a process belongs to a run with a live keeper."""
     return bool(procs.mark_of(pid)[0]) and _has_keeper(pid)
 
 
 def leftovers(args: dict[str, Any]) -> list[dict[str, Any]]:
-    """Our own processes of runs: they carry FANOUT_RUN_ID or are a torchrun of this user; ``kept``: the run goes on."""
+    """Return this user's processes with FANOUT_RUN_ID, and its torchruns. ``kept``: the run has a live keeper."""
     mine = os.getuid()
     found: list[dict[str, Any]] = []
     for name in os.listdir("/proc"):
@@ -96,7 +96,7 @@ def _run(root: str, run: str, node: int) -> dict[str, Any]:
 
 
 def _standing(directory: str) -> dict[str, Any] | None:
-    """What the run's keeper says of itself; None where none answers."""
+    """Return the keeper's own status of the run; None if no keeper answers."""
     keeper = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     keeper.settimeout(ANSWER_SECONDS)
     splitter = frames.Splitter()
@@ -110,7 +110,7 @@ def _standing(directory: str) -> dict[str, Any] | None:
                 if isinstance(message, dict) and message["t"] == "standing":
                     return message
     except socket.timeout:
-        return {"t": "standing", "relays": 0, "heard": None, "lease": None}  # it is there, and too busy to talk
+        return {"t": "standing", "relays": 0, "heard": None, "lease": None}  # too busy to answer
     except (OSError, frames.BadFrame):
         return None
     finally:
@@ -137,17 +137,17 @@ def _processes(kept: set[tuple[str, int]]) -> list[dict[str, Any]]:
             continue
         keeper = (run, node) in kept or _has_keeper(pid)
         if not keeper and not procs.is_running(pid, seen[3]):
-            continue  # it ended while we looked: a shell in a loop has such children all the time
+            continue  # it ended meanwhile: a shell loop has such children all the time
         found.append(dict(procs.describe(pid), run=run, node=node, start=seen[3], age=age_of(pid), kept=keeper))
     memory = _gpu_memory() if found else {}
     return [dict(process, gpu_mb=memory.get(process["pid"])) for process in found]
 
 
 def _has_keeper(pid: int) -> bool:
-    """Is a keeper above it? That lives then, wherever its directory is: nothing of its tree can get out from below it.
+    """Return whether a keeper is an ancestor of the process. Nothing of a keeper's tree can leave it.
 
-    Where a parent ends while we climb, its child has another one by then: we climb again, and what cannot be settled so
-    is not proved to be nobody's.
+    If a parent ends during the climb, its child gets another parent, so the climb starts again. If the climbs do not
+    settle it, the process counts as kept: it is not proven to be an orphan.
     """
     for _ in range(CLIMBS):
         above = pid
@@ -166,7 +166,7 @@ def _has_keeper(pid: int) -> bool:
 
 
 def _gpu_memory() -> dict[int, int]:
-    """pid -> MiB of GPU memory, as nvidia-smi tells; {} where there is none."""
+    """Return pid -> MiB of GPU memory from nvidia-smi; {} if there is none."""
     argv = ["nvidia-smi", "--query-compute-apps=pid,used_memory", "--format=csv,noheader,nounits"]
     try:
         text = subprocess.run(
@@ -183,9 +183,10 @@ def _gpu_memory() -> dict[int, int]:
 
 
 def ask_clean(args: dict[str, Any]) -> dict[str, Any]:
-    """End the listed processes and remove the listed directories, each only if its run has no keeper and no reader now; look again.
+    """Kill the listed processes and delete the listed directories, only for runs without keeper or reader; then list
+    again.
 
-    ``args["runs"]`` are [run, node]; ``args["processes"]`` are [pid, start time], as ``ask_runs`` told them.
+    ``args["runs"]`` are [run, node]; ``args["processes"]`` are [pid, start time], as ``ask_runs`` returned them.
     """
     wanted = {(int(pid), int(start)) for pid, start in args["processes"]}
     ended = {(str(run), int(node)) for run, node in args["runs"]}
@@ -210,5 +211,5 @@ def ask_clean(args: dict[str, Any]) -> dict[str, Any]:
 
 
 def _ours(pid: int, start: int) -> bool:
-    """Is it still the process that was listed, and nobody's?"""
+    """Return whether the pid is still the listed process, and an orphan."""
     return procs.is_running(pid, start) and bool(procs.mark_of(pid)[0]) and not _has_keeper(pid)

@@ -1,4 +1,4 @@
-"""What else is at work on this host: its firewall, its time service, what kills for want of memory, NCCL's own service."""
+"""Services on this host: firewall, time synchronisation, OOM killers in user space, NCCL RAS."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import time
 from .probes_files import which
 from .probes_tools import NotHad, Program, read_or_empty, search_path
 
-TYPE_CHECKING = False  # what typing says, without the price of importing it on a host
+TYPE_CHECKING = False  # for type checkers only: importing typing on a host takes time
 if TYPE_CHECKING:
     from typing import Any
 
 RAS_PORT = 28028  # NCCL's own service, on localhost (NCCL_RAS_ADDR)
-BOOTED = "/run/systemd/system"  # there where systemd is what was booted: sd_booted(3)
+BOOTED = "/run/systemd/system"  # exists if systemd is the init: sd_booted(3)
 _SECONDS = 4.0
 _UNITS = {
     "firewall": ("firewalld", "ufw", "nftables"),
@@ -26,13 +26,13 @@ _STATES = {"active", "inactive", "failed", "activating", "deactivating", "reload
 
 
 class _Asked(Program):
-    """systemctl at work, and timedatectl beside it."""
+    """The running systemctl, and the timedatectl beside it."""
 
     clock: Program
 
 
 def start(args: dict[str, Any]) -> Program:
-    """Begin to ask systemd. NotHad where it does not run (a container), for then nobody can be asked."""
+    """Start systemctl and timedatectl. Raises NotHad if systemd does not run (as in a container)."""
     if not os.path.isdir(BOOTED):
         raise NotHad("no systemd on this host")
     path = search_path(args) + ":/usr/bin:/bin"
@@ -46,7 +46,7 @@ def start(args: dict[str, Any]) -> Program:
 
 
 def finish(asked: Any) -> dict[str, Any]:
-    """kind -> the services of it that are active; ``synchronised`` is None where timedatectl does not say."""
+    """Return kind -> its active services. ``synchronised`` is None if timedatectl does not report it."""
     try:
         _, text = asked.output()
     except NotHad:
@@ -73,13 +73,14 @@ def _said(clock: Program) -> bool | None:
 
 
 def _ufw_is_on() -> bool:
-    """Its unit is active on every Ubuntu; the firewall is only where its own file says so, or where nobody may read it."""
+    """Return whether ufw is enabled. Its unit is active on every Ubuntu, so its own file decides; unreadable counts as
+    on."""
     text = read_or_empty("/etc/ufw/ufw.conf")
     return not text or bool(re.search(r"(?m)^ENABLED=yes", text))
 
 
 def ras(seconds: float = 1.5, address: tuple[str, int] | None = None) -> list[str]:
-    """What NCCL's own service on this host says of its communicators; NotHad where none listens."""
+    """Return what NCCL RAS on this host reports of its communicators. Raises NotHad if none listens."""
     address = address or ("127.0.0.1", RAS_PORT)
     text, until = b"", time.monotonic() + seconds
     try:
@@ -99,7 +100,7 @@ def ras(seconds: float = 1.5, address: tuple[str, int] | None = None) -> list[st
 
 
 def other_job(args: dict[str, Any]) -> list[str]:
-    """The same, for the check: no lines where nobody listens, which is how it should be."""
+    """Return the RAS lines for the check: [] if no RAS listens, which is the healthy case."""
     try:
         return ras()
     except NotHad:

@@ -1,7 +1,7 @@
-"""Is a directory one directory on several hosts? Each leaves a token there and looks for those of the others.
+"""Shared directory test: each host leaves a token in the directory and looks for those of the other hosts.
 
-A token's name is random and looked up only after its host said that it is there: a network file system remembers for
-up to a minute that a name was not found. Each host takes its own away again, by a child that outlives whatever kills us.
+A token's name is random, and other hosts look it up only after its host has reported it: a network file system caches a
+missing name for up to a minute. Each host removes its own token, by a child that outlives the agent.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ import time
 from .probes_files import mount_of, placed
 from .probes_tools import NotHad
 
-TYPE_CHECKING = False  # what typing says, without the price of importing it on a host
+TYPE_CHECKING = False  # for type checkers only: importing typing on a host takes time
 if TYPE_CHECKING:
     from typing import Any, Iterator
 
 _PREFIX = ".fanout-check-"
-_STALE = 3600.0  # seconds; no check lasts as long
+_STALE = 3600.0  # seconds; no check takes as long
 _LOCAL = {"ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs", "tmpfs", "overlay", "ramfs", "bcachefs"}
 
 
 def ask_share(args: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Put this host's token into the work directory; it goes when the question is cancelled."""
+    """Put this host's token into the work directory; it is removed when the question is cancelled."""
     top = placed(".", args)
     folder = os.path.join(top, _PREFIX + args["nonce"])
     token = os.path.join(folder, str(args["index"]))
@@ -43,9 +43,9 @@ def ask_share(args: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def ask_shared(args: dict[str, Any]) -> dict[str, Any]:
-    """The numbers of the tokens that are seen from here, and how long the last was on its way.
+    """Return the numbers of the tokens that are visible here, and the seconds until the last one was.
 
-    Only a network file system is given time: on a local one, what is not there is not coming.
+    Only a network file system is polled: on a local one, a missing token will not appear.
     """
     top = placed(".", args)
     folder = os.path.join(top, _PREFIX + args["nonce"])
@@ -56,7 +56,7 @@ def ask_shared(args: dict[str, Any]) -> dict[str, Any]:
         took = time.monotonic() - began
         if len(seen) == args["count"] or took >= patience:
             return {"seen": seen, "seconds": round(took, 2)}
-        os.listdir(top)  # makes some file systems look again
+        os.listdir(top)  # makes some file systems refresh their cache
         time.sleep(0.2)
 
 
@@ -69,16 +69,16 @@ def _is_there(folder: str, number: int, nonce: str) -> bool:
 
 
 def _taken_away_after_us(folder: str, token: str) -> None:
-    """A child that waits for the end of this process, however it comes, and removes the token."""
+    """Fork a child that waits until this process ends in any way, then removes the token."""
     ours, theirs = os.pipe()
     if os.fork():
-        os.close(ours)  # the other end stays open for as long as we live
+        os.close(ours)  # the other end stays open until this process ends
         return
     try:
         os.setsid()
         null = os.open("/dev/null", os.O_RDWR)
         for descriptor in (0, 1, 2):
-            os.dup2(null, descriptor)  # sshd waits for whoever holds these
+            os.dup2(null, descriptor)  # sshd waits for each process that holds these
         os.close(theirs)
         os.read(ours, 1)
         _remove(folder, token)
@@ -93,13 +93,13 @@ def _remove(folder: str, *tokens: str) -> None:
         except OSError:
             pass
     try:
-        os.rmdir(folder)  # the last one does
+        os.rmdir(folder)  # the last host succeeds
     except OSError:
         pass
 
 
 def _sweep(top: str) -> None:
-    """Remove the tokens of a check whose host lost its power: files named by a number that hold the check's own nonce."""
+    """Remove the tokens of a check whose host lost power: files named by a number that contain the check's nonce."""
     for name in os.listdir(top):
         folder, nonce = os.path.join(top, name), name[len(_PREFIX) :]
         if not name.startswith(_PREFIX) or os.path.islink(folder) or not os.path.isdir(folder):

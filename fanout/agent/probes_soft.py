@@ -1,4 +1,4 @@
-"""The task's Python: which one train.sh will find, and what is installed there, without importing any of it."""
+"""The task's Python: which one train.sh will find, and which packages it has, without importing them."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import os
 from .probes_files import placed, python_of, which
 from .probes_tools import NotHad, Program, search_path
 
-TYPE_CHECKING = False  # what typing says, without the price of importing it on a host
+TYPE_CHECKING = False  # for type checkers only: importing typing on a host takes time
 if TYPE_CHECKING:
     from typing import Any
 
-# Runs in the task's interpreter. torch is looked at, never imported: its version file says CUDA's version too. Nothing is
-# imported that Python has not imported for itself: json and importlib.util would take half as long again as all the rest.
+# Runs in the task's Python. torch is inspected, never imported: its version file also has CUDA's version. It imports
+# only modules that Python has loaded already: json and importlib.util would add half of the whole time.
 _LOOK = """
 import sys, os
 found = {}
@@ -64,7 +64,8 @@ print(told({"version": list(sys.version_info[:3]), "executable": sys.executable,
 
 
 def start(args: dict[str, Any]) -> Program:
-    """Begin to ask the Python of the run: ``args["python"]``, else that of torchrun, else the first on train.sh's PATH."""
+    """Start the run's Python: ``args["python"]``, else that of torchrun, else the first on train.sh's PATH. Raises
+    NotHad."""
     path = search_path(args)
     python = args.get("python") or python_of(which("torchrun", path)) or which("python3", path)
     if not python:
@@ -74,21 +75,22 @@ def start(args: dict[str, Any]) -> Program:
     file = placed(task, args) if task else ""
     roots = [os.path.dirname(file) if task else top, os.path.join(top, "VeOmni"), top, *args.get("roots", ())]
     imports = " ".join(args.get("imports", ()))
-    env = dict(os.environ, PATH=path, PYTHONDONTWRITEBYTECODE="1")  # a look leaves nothing behind
+    env = dict(os.environ, PATH=path, PYTHONDONTWRITEBYTECODE="1")  # the inspection leaves no files behind
     return Program([python, "-c", _LOOK, imports, file, *roots], env, float(args.get("software_seconds", 8.0)))
 
 
 def finish(program: Program) -> dict[str, Any]:
+    """Return the parsed output of the inspection. Raises NotHad."""
     status, text = program.output()
     try:
         found = json.loads(text.strip().splitlines()[-1]) if status == 0 else None
     except (ValueError, IndexError):
         found = None
     if not isinstance(found, dict):
-        raise NotHad("%s: %s" % (program.path, " ".join(text.split())[-300:] or "it prints nothing"))
+        raise NotHad("%s: %s" % (program.path, " ".join(text.split())[-300:] or "it printed nothing"))
     return found
 
 
 def ask_software(args: dict[str, Any]) -> dict[str, Any]:
-    """The same of one Python alone: the one that train.sh was seen to start (``args["python"]``)."""
+    """Return the same for one Python alone: the one that train.sh was seen to start (``args["python"]``)."""
     return finish(start(args))

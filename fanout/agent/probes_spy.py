@@ -1,7 +1,7 @@
-"""Stacks of ranks that do not answer our signal: by py-spy, where the host has it on PATH or beside the rank's python.
+"""Stacks by py-spy, for ranks that do not answer our signal, if py-spy is on PATH or beside the rank's python.
 
-py-spy reads another process's memory and neither signals nor holds it, so a rank that is stopped or waits in the kernel
-tells too; only ``native`` frames need the rank held for a moment. What is told is shaped as faulthandler's dumps are.
+py-spy reads another process's memory without a signal or a pause. So it also reads a rank that is stopped or waits in
+the kernel. Only ``native`` frames need a short pause of the rank. The result has the form of faulthandler's dumps.
 """
 
 from __future__ import annotations
@@ -12,23 +12,23 @@ import time
 
 from .probes_tools import NotHad, Program, read_or_empty
 
-TYPE_CHECKING = False  # what typing says, without the price of importing it on a host
+TYPE_CHECKING = False  # for type checkers only: importing typing on a host takes time
 if TYPE_CHECKING:
     from typing import Any
 
 NAME = "py-spy"
-NATIVE_SECONDS = 12.0  # the symbols of torch's libraries are large
+NATIVE_SECONDS = 12.0  # the symbol tables of torch's libraries are large
 DEEPEST = 60
-LONGEST_NAME = 160  # a C++ name with its templates may fill a page
+LONGEST_NAME = 160  # a C++ template name may fill a page
 _YAMA = "/proc/sys/kernel/yama/ptrace_scope"
 
 
 def spied(pids: list[int], *, seconds: float, native: bool = False) -> dict[int, dict[str, Any]]:
-    """pid -> ``way`` and ``stack`` (with ``native``: also that), or ``untold``: why it could not be told."""
+    """Return pid -> ``way`` and ``stack`` (and ``native`` if requested), or ``untold``: why there is no stack."""
     until = time.monotonic() + seconds
     told: dict[int, dict[str, Any]] = {}
     waiting = list(pids)
-    for _ in range(2):  # what moves while it is read may need a second look
+    for _ in range(2):  # a process that moves while it is read may need a second attempt
         begun = {pid: _begun(pid, native, until) for pid in waiting}
         told.update({pid: _told(pid, program) for pid, program in begun.items()})
         waiting = [pid for pid in waiting if told[pid].get("again") and time.monotonic() < until]
@@ -38,7 +38,7 @@ def spied(pids: list[int], *, seconds: float, native: bool = False) -> dict[int,
 
 
 def found(pid: int) -> str:
-    """The py-spy that may look at this process: beside its python, on its PATH, on ours; "" if there is none."""
+    """Return the py-spy for this process: beside its python, on its PATH, or on ours; "" if there is none."""
     argv0 = read_or_empty("/proc/%d/cmdline" % pid).split("\0")[0]
     places = [os.path.dirname(argv0)] if os.path.isabs(argv0) else []
     for entry in read_or_empty("/proc/%d/environ" % pid).split("\0"):
@@ -70,17 +70,17 @@ def _told(pid: int, program: Program | str) -> dict[str, Any]:
     except NotHad as error:
         return {"untold": str(error)}
     except (ValueError, KeyError, TypeError):
-        return {"untold": NAME + " gave an answer that cannot be read", "again": True}
+        return {"untold": NAME + " printed output that cannot be parsed", "again": True}
     if "ermission denied" in text or "not permitted" in text:
         scope = read_or_empty(_YAMA).strip()
         because = " (kernel.yama.ptrace_scope is %s)" % scope if scope not in ("", "0") else ""
-        return {"untold": "%s may not look at pid %d%s" % (NAME, pid, because)}
+        return {"untold": "%s may not read pid %d%s" % (NAME, pid, because)}
     first = text.strip().splitlines()[0] if text.strip() else "exit %d" % status
     return {"untold": "%s: %s" % (NAME, first[:160]), "again": True}
 
 
 def _stack(pid: int, threads: list) -> dict[str, Any]:
-    """The main thread's frames, innermost first; a frame with a module is not Python's."""
+    """Return the main thread's frames, innermost first. A frame with a module is not Python's."""
     main = next((each for each in threads if each["os_thread_id"] == pid), threads[0])
     frames = main["frames"]
     mixed = [[frame["filename"], frame["line"], _name(frame)] for frame in frames]
@@ -90,6 +90,6 @@ def _stack(pid: int, threads: list) -> dict[str, Any]:
 
 
 def _name(frame: dict[str, Any]) -> str:
-    """Python's own as faulthandler says it: without the class, so that ranks told either way fold together."""
+    """Return a Python function's name without its class, as faulthandler prints it, so that stacks group."""
     name = str(frame["name"])
     return name.rpartition(".")[2] if frame["module"] is None else name[:LONGEST_NAME]

@@ -1,9 +1,9 @@
-"""Where every rank of a run stands: its Python stack, what the kernel says of it, and whether anything moves.
+"""Rank stacks: the Python stack of each rank of a run, the kernel's state of it, and whether it moves.
 
-Only a process that has our handler and our file open gets the signal (see shim.py); a rank that has not, or does not
-answer, is looked at by py-spy where the host has it, and else only what /proc says of it is told. Asked for two
-samples, it tells of each rank whether it moved between them: another stack, or bytes read or written; for one that
-holds no GPU also CPU time (one that does spins while it waits).
+Only a process that has our handler and our open file gets the signal (see shim.py). A rank without them, or one that
+does not answer, is read by py-spy if the host has it; otherwise only /proc's facts are returned. With two samples, each
+rank also reports whether it moved: another stack, or bytes read or written. CPU time counts only for a rank without a
+GPU, because a rank with one spins while it waits.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from . import place, probes_spy, procs, record
 from .probes_tools import NotHad, read, read_or_empty
 from .shim import SIGNAL
 
-TYPE_CHECKING = False  # what typing says, without the price of importing it on a host
+TYPE_CHECKING = False  # for type checkers only: importing typing on a host takes time
 if TYPE_CHECKING:
     from typing import Any
 
-WAIT_SECONDS = 2.0  # for a process to answer the signal
+WAIT_SECONDS = 2.0  # how long a process may take to answer the signal
 SPY_SECONDS = 2.0  # for py-spy, after that
 OURS = "faulthandler"
-QUIET_SECONDS = 0.05  # a dump is whole when its file has not grown for so long
+QUIET_SECONDS = 0.05  # a dump is complete when its file has not grown for so long
 LONGEST = 1 << 16
 DEEPEST = 60
 MOVED_BYTES = 1 << 16
@@ -31,11 +31,14 @@ _FRAME = re.compile(r'^  File "(.*)", line (\d+|\?+) in (.*)$')
 
 
 def ask_stacks(args: dict[str, Any]) -> dict[str, Any]:
-    """``args``: run, node, samples, apart, spy (seconds), native. One object a process that is a rank or has our handler."""
+    """Return one object per process that is a rank or has our handler.
+
+    ``args``: run, node, samples, apart and spy (seconds), native.
+    """
     directory = directory_of(args)
     keeper = int(record.read_status(directory).get("keeper", 0))
     if not keeper:
-        raise NotHad("the keeper of run %s has not said who it is" % args["run"])
+        raise NotHad("the keeper of run %s has not recorded its pid" % args["run"])
     first = _look(directory, keeper, args)
     if args.get("samples", 1) > 1 and first["ranks"]:
         time.sleep(float(args.get("apart", 2.0)))
@@ -46,21 +49,21 @@ def ask_stacks(args: dict[str, Any]) -> dict[str, Any]:
 
 
 def directory_of(args: dict[str, Any]) -> str:
-    """Where the run that is asked about has its record. Raises NotHad."""
+    """Return the directory of the run in ``args``. Raises NotHad."""
     directory = place.find(args["run"], args["node"])
     if not directory:
-        raise NotHad("nothing of run %s is here" % args["run"])
+        raise NotHad("no record of run %s on this host" % args["run"])
     return directory
 
 
 def processes_of(args: dict[str, Any]) -> list[int]:
-    """All that live below the keeper of the run that is asked about. Raises NotHad where nothing of the run is here."""
+    """Return all live processes below the run's keeper. Raises NotHad if the host has no record of the run."""
     keeper = int(record.read_status(directory_of(args)).get("keeper", 0))
     return procs.descendants(keeper) if keeper else []
 
 
 def _look(directory: str, keeper: int, args: dict[str, Any]) -> dict[str, Any]:
-    """All processes below the keeper; a stack of each that can tell one."""
+    """Take one sample: all processes below the keeper, and the stack of each rank that has one."""
     everyone = procs.descendants(keeper)
     ranks = _ranks(everyone)
     asked = {}
@@ -76,7 +79,7 @@ def _look(directory: str, keeper: int, args: dict[str, Any]) -> dict[str, Any]:
 
 
 def _stacks(ranks: dict, dumps: dict[int, str], args: dict[str, Any]) -> dict[int, dict[str, Any]]:
-    """pid -> ``stack``, and by which ``way`` it came or why it is ``untold``."""
+    """Return pid -> ``stack`` and its ``way``, or ``untold``: why there is none."""
     told = {pid: main_of(dumps.get(pid, "")) for pid in ranks}
     out = {pid: {"way": OURS if stack else "", "stack": stack} for pid, stack in told.items()}
     native = bool(args.get("native"))
@@ -85,13 +88,13 @@ def _stacks(ranks: dict, dumps: dict[int, str], args: dict[str, Any]) -> dict[in
     for pid, entry in (probes_spy.spied(silent, seconds=seconds, native=native) if silent else {}).items():
         if "stack" in entry and not out[pid]["stack"]:
             out[pid].update(entry)
-        else:  # with ``native``, of those that told their stack themselves
+        else:  # with ``native``, ranks that wrote their own stack
             out[pid].update((key, entry[key]) for key in ("native", "untold") if key in entry)
     return out
 
 
 def _ranks(everyone: list[int]) -> dict[int, dict[str, Any]]:
-    """pid -> who it is, of the topmost process of each rank; where no rank is named, every Python with our handler."""
+    """Return pid -> rank of each rank's topmost process; without named ranks, every Python with our handler."""
     found: dict[int, dict[str, Any]] = {}
     seen = set()
     for pid in everyone:  # parents come before their children
@@ -105,6 +108,7 @@ def _ranks(everyone: list[int]) -> dict[int, dict[str, Any]]:
 
 
 def environ_of(pid: int) -> dict[bytes, bytes]:
+    """Return the environment of a process; {} if it cannot be read."""
     try:
         with open("/proc/%d/environ" % pid, "rb") as file:
             return dict(entry.partition(b"=")[::2] for entry in file.read().split(b"\0"))
@@ -113,7 +117,7 @@ def environ_of(pid: int) -> dict[bytes, bytes]:
 
 
 def _catches(pid: int) -> bool:
-    """Has it a handler for our signal? Without one the signal would end it."""
+    """Return whether the process has a handler for our signal. Without one the signal would kill it."""
     for line in read_or_empty("/proc/%d/status" % pid).splitlines():
         if line.startswith("SigCgt:"):
             return bool(int(line.split()[1], 16) >> (SIGNAL - 1) & 1)
@@ -121,7 +125,7 @@ def _catches(pid: int) -> bool:
 
 
 def _listens(pid: int, path: str) -> bool:
-    """Has it our handler, and is the file that the handler writes to still ours? A program may close what it likes."""
+    """Return whether the process has our handler and still has our file open. A program may close any descriptor."""
     if not _catches(pid):
         return False
     try:
@@ -146,7 +150,7 @@ def _size(path: str) -> int:
 
 
 def _collect(asked: dict[int, tuple[str, int]]) -> dict[int, str]:
-    """What each wrote after its signal; one that is stopped, or in the kernel, writes nothing."""
+    """Return what each process wrote after its signal. A process that is stopped or in the kernel writes nothing."""
     grown = {pid: (size, time.monotonic()) for pid, (_, size) in asked.items()}
     until = time.monotonic() + WAIT_SECONDS
     waiting = set(asked)
@@ -170,7 +174,7 @@ def _tail(path: str, start: int) -> str:
 
 
 def dead(directory: str) -> list[dict[str, Any]]:
-    """Ranks that have ended and left a stack: they crashed, or torchrun ended them."""
+    """Return ranks that have ended and left a stack: they crashed, or torchrun ended them."""
     found: dict[int, dict[str, Any]] = {}
     for name in sorted(os.listdir(os.path.join(directory, "stacks"))):
         if not name.isdigit() or procs.stat_of(int(name)):
@@ -185,7 +189,7 @@ def dead(directory: str) -> list[dict[str, Any]]:
 
 
 def _last(text: str) -> dict[str, Any]:
-    """The last dump in a file, and the kind of crash if it was one. Children that a rank forked may have written too."""
+    """Return the last dump in a file, and the kind of crash, if any. A rank's forked children may have written too."""
     dumps = ["" if not part.strip() else part for part in re.split(r"\n\n(?=Fatal |Thread 0x|Current thread 0x)", text)]
     crash = re.search(r"^Fatal Python error: (.*)$", text, re.MULTILINE)
     stacks = [main_of(part) for part in dumps]
@@ -195,7 +199,7 @@ def _last(text: str) -> dict[str, Any]:
 
 
 def main_of(dump: str) -> list[list[Any]]:
-    """The main thread's frames of a faulthandler dump, innermost first: [file, line, function]."""
+    """Return the main thread's frames of a faulthandler dump, innermost first: [file, line, function]."""
     threads: list[list[list[Any]]] = []
     current = 0
     for line in dump.splitlines():
@@ -220,7 +224,7 @@ def _facts(pid: int) -> dict[str, Any]:
 
 
 def _cpu(pid: int) -> float:
-    """Seconds of CPU that it has used."""
+    """Return the seconds of CPU time that the process has used."""
     try:
         rest = read("/proc/%d/stat" % pid).rpartition(")")[2].split()
     except OSError:
@@ -229,7 +233,7 @@ def _cpu(pid: int) -> float:
 
 
 def _io(pid: int) -> int:
-    """Bytes that it has read and written, as far as the kernel tells."""
+    """Return the bytes that the process has read and written, as far as the kernel reports them."""
     total = 0
     for line in read_or_empty("/proc/%d/io" % pid).splitlines():
         name, _, value = line.partition(": ")
@@ -247,14 +251,14 @@ def _holds_gpu(pid: int) -> bool:
 
 
 def _compare(first: dict[str, Any], second: dict[str, Any]) -> None:
-    """Add ``moved`` to every rank of the second look, and to the look itself what else was at work."""
+    """Add ``moved`` to each rank of the second sample, and to the sample the number of other busy processes."""
     span = second["at"] - first["at"]
     before = {rank["pid"]: rank for rank in first["ranks"]}
     for rank in second["ranks"]:
         old = before.get(rank["pid"])
         rank["moved"] = old is None or _moved(old, rank, span)
     busy = [pid for pid, cpu in second["others"].items() if cpu - first["others"].get(pid, cpu) > span / 2]
-    second["busy"] = len(busy)  # compilers, data loaders: no rank, but work
+    second["busy"] = len(busy)  # not ranks, but work: compilers, data loaders
 
 
 def _moved(old: dict[str, Any], new: dict[str, Any], span: float) -> bool:

@@ -1,4 +1,4 @@
-"""What the probes share: an error that says why a fact is missing, a child that can be given up, a program's output."""
+"""Helpers of all probes: an error with the reason of a missing fact, a child with a timeout, a program's output."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import signal
 import subprocess
 import time
 
-TYPE_CHECKING = False  # what typing says, without the price of importing it on a host
+TYPE_CHECKING = False  # for type checkers only: importing typing on a host takes time
 if TYPE_CHECKING:
     from typing import Any, Callable
 
 
 class NotHad(Exception):
-    """A fact that cannot be had here; the text says why, for a person."""
+    """A fact that is not available on this host; the text contains the reason for the user."""
 
 
 class Aside:
-    """A section at work in a forked child: a dead file server must not take us with it."""
+    """A section in a forked child, so that an unresponsive file server does not block this process."""
 
     def __init__(self, section: Callable[[], Any], seconds: float) -> None:
         self._seconds = seconds
@@ -31,14 +31,14 @@ class Aside:
         os.close(writer)
 
     def result(self) -> Any:
-        """What the section returned; NotHad with its reason, or when its time is over."""
+        """Return what the section returned. Raises NotHad with its reason, or when the time is over."""
         try:
             text = _read_until(self._reader, self._deadline)
         finally:
             os.close(self._reader)
         if text is None:
             asleep = _waits_in(self._child)
-            os.kill(self._child, signal.SIGKILL)  # one in state D dies when its server answers; nobody waits for it
+            os.kill(self._child, signal.SIGKILL)  # in state D it dies when its server answers
             os.waitpid(self._child, os.WNOHANG)
             raise NotHad("no answer within %g s%s" % (self._seconds, asleep))
         os.waitpid(self._child, 0)
@@ -76,7 +76,7 @@ def _read_until(reader: int, deadline: float) -> bytes | None:
 
 
 def _waits_in(pid: int) -> str:
-    """`` (state D in nfs4_wait)`` where the kernel tells."""
+    """Return `` (state D in nfs4_wait)`` if the kernel reports it."""
     try:
         state = read("/proc/%d/stat" % pid).rpartition(")")[2].split()[0]
         wchan = read("/proc/%d/wchan" % pid).strip("\0 \n0")
@@ -86,7 +86,7 @@ def _waits_in(pid: int) -> str:
 
 
 def read(path: str, limit: int = 1 << 16) -> str:
-    """The beginning of a small text file; OSError if it cannot be read."""
+    """Return the beginning of a small text file. Raises OSError."""
     with open(path, "rb") as file:
         return file.read(limit).decode("utf-8", "replace")
 
@@ -99,7 +99,7 @@ def read_or_empty(path: str, limit: int = 1 << 16) -> str:
 
 
 class Program:
-    """A program that runs while we look elsewhere. Its output goes to a file in memory, so it can never block."""
+    """A program that runs in the background. Its output goes to a memory file, so it never blocks."""
 
     def __init__(self, argv: list[str], env: dict[str, str], seconds: float) -> None:
         self.path, self.name = argv[0], os.path.basename(argv[0])
@@ -116,7 +116,7 @@ class Program:
             raise NotHad("%s: %s" % (argv[0], error.strerror or error)) from None
 
     def output(self) -> tuple[int, str]:
-        """(exit status, text). Raises NotHad when the time is over; the program's whole group is killed then."""
+        """Return (exit status, text). On timeout, kill the program's group and raise NotHad."""
         try:
             status = self._child.wait(max(0.0, self._deadline - time.monotonic()))
             return status, os.pread(self._out, 1 << 22, 0).decode("utf-8", "replace")
@@ -127,12 +127,12 @@ class Program:
             os.close(self._out)
 
     def drop(self) -> None:
-        """Its answer is not wanted any more."""
+        """Kill the program, because its answer is no longer needed."""
         self._give_up(0.1)
         os.close(self._out)
 
     def _give_up(self, patience: float = 1.0) -> None:
-        """Kill its whole group. One that hangs in the kernel dies later, or never: nobody waits for it here."""
+        """Kill the program's group. A process that hangs in the kernel may die later; do not wait for it."""
         os.killpg(self._child.pid, signal.SIGKILL)
         try:
             self._child.wait(patience)
@@ -141,14 +141,14 @@ class Program:
 
 
 def search_path(args: dict[str, Any]) -> str:
-    """PATH as train.sh will find it: that of the login, behind the virtual environment's if one is asked for."""
+    """Return train.sh's PATH: that of the login, after the virtual environment's if one is configured."""
     login = os.environ.get("PATH") or os.defpath
     venv = args.get("venv")
     return "%s/bin:%s" % (os.path.expanduser(venv), login) if venv else login
 
 
 def put(answer: dict[str, Any], missing: dict[str, str], name: str, had: Callable[[], Any]) -> None:
-    """One section; whatever goes wrong in it costs that section alone, and is told."""
+    """Add one section to ``answer``. A failure affects only this section; its reason goes to ``missing``."""
     try:
         answer[name] = had()
     except NotHad as error:

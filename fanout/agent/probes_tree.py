@@ -1,6 +1,6 @@
-"""The fingerprint of the work directory's code: git's own index where there is one, and a hash of what git does not track.
+"""Source fingerprint of the work directory: git's index if there is one, and a hash of what git does not track.
 
-Only reading: no lock is taken in the repository, and no configuration of the user is touched. Time and number of files
+The probe only reads: it takes no lock in the repository and ignores the user's configuration. Time and number of files
 are bounded; what is left out is named.
 """
 
@@ -13,13 +13,13 @@ import time
 from .probes_files import placed
 from .probes_tools import NotHad, Program
 
-TYPE_CHECKING = False  # what typing says, without the price of importing it on a host
+TYPE_CHECKING = False  # for type checkers only: importing typing on a host takes time
 if TYPE_CHECKING:
     from typing import Any
 
 _CODE = (".py", ".sh", ".yaml", ".yml", ".toml", ".cfg", ".ini", ".cpp", ".cu", ".cuh", ".h")
-_NEVER = ("__pycache__", "node_modules", "site-packages", "build", "dist")  # made from the code, on each host anew
-# What runs write, or read as data: their names say so. A package of such a name has modules right in it.
+_NEVER = ("__pycache__", "node_modules", "site-packages", "build", "dist")  # generated from the code on each host
+# Directories that runs write, or read as data, by their names. A package of such a name has modules directly in it.
 _WRITTEN = (
     "wandb",
     "log",
@@ -41,8 +41,10 @@ _SECONDS = 2.5
 
 
 def tree(args: dict[str, Any]) -> dict[str, Any]:
-    """``{"head", "code", "dirty": {path: hash}, "empty_modules"}`` of a git clone, and of every directory ``{"files":
-    {path: hash}, "whole", "left_out": [reason]}`` for what git does not track."""
+    """Return the fingerprint. A git clone has ``{"head", "code", "dirty": {path: hash}, "empty_modules"}``.
+
+    Every directory has ``{"files": {path: hash}, "whole", "left_out": [reason]}`` for what git does not track.
+    """
     if not args.get("tree"):
         raise NotHad("not asked for")
     top = placed(".", args)
@@ -54,26 +56,26 @@ def tree(args: dict[str, Any]) -> dict[str, Any]:
         try:
             clone, tracked = _git(os.path.realpath(top))
         except NotHad:
-            pass  # no git program, or one that refuses: the files themselves can still be read
+            pass  # no git program, or git refuses: the files themselves can still be read
     walk = _Walk(top, tracked)
     walk.go()
     return {**clone, "files": walk.found, "whole": not walk.left_out, "left_out": walk.left_out}
 
 
 def ask_tree(args: dict[str, Any]) -> dict[str, Any]:
-    """The same once more, by the files alone (``plain``): for a host whose others are no clones."""
+    """Return the fingerprint by the files alone (``plain``), for a host whose peers are no clones."""
     return tree(args)
 
 
 def _git(top: str) -> tuple[dict[str, Any], set[str]]:
-    """What git tells of its clone, and the paths that it tracks."""
+    """Return git's facts about the clone, and the tracked paths."""
     head = _run(top, "rev-parse", "--short=12", "HEAD").strip()
     entries = [line.split("\t", 1) for line in _run(top, "ls-files", "-s", "-z").split("\0") if line]
     code = hashlib.sha256("\n".join("\t".join(entry) for entry in entries if entry[1].endswith(_CODE)).encode())
     dirty: dict[str, str] = {}
     for entry in _run(top, "status", "--porcelain", "-z", "--untracked-files=no", "--no-renames").split("\0"):
         path = entry[3:]
-        if path.endswith(_CODE) and len(dirty) < _MOST_CHANGED:  # logs and results differ between hosts, and should
+        if path.endswith(_CODE) and len(dirty) < _MOST_CHANGED:  # logs and results may differ between hosts
             full = os.path.join(top, path)
             dirty[path] = _hash(full) if os.path.isfile(full) else "deleted"
     modules = [path for mode, path in entries if mode.startswith("160000 ")]
@@ -87,7 +89,7 @@ def _existing(path: str) -> str:
 
 
 def _run(top: str, *words: str) -> str:
-    """git without optional locks, and without its refusal to read a tree that belongs to another uid."""
+    """Run git without optional locks, and without its check that the tree belongs to this uid."""
     env = dict(
         os.environ, GIT_OPTIONAL_LOCKS="0", GIT_CONFIG_COUNT="3",
         GIT_CONFIG_KEY_0="safe.directory", GIT_CONFIG_VALUE_0="*",
@@ -101,7 +103,7 @@ def _run(top: str, *words: str) -> str:
 
 
 class _Walk:
-    """A walk over directories, those near the top first; links to directories are followed, each directory once."""
+    """Walk over directories, top levels first. Links to directories are followed, each directory once."""
 
     def __init__(self, top: str, tracked: set[str]) -> None:
         self.found: dict[str, str] = {}
@@ -109,7 +111,7 @@ class _Walk:
         self._tracked = tracked
         self._until = time.monotonic() + _SECONDS
         self._seen: set[tuple[int, int]] = set()
-        self._waiting: list[tuple[str, str, bool]] = [("", top, False)]  # path from the top, full path, modules alone
+        self._waiting: list[tuple[str, str, bool]] = [("", top, False)]  # path from the top, full path, only modules
 
     def go(self) -> None:
         while self._waiting:
@@ -123,7 +125,7 @@ class _Walk:
         if len(self.found) >= _MOST_FILES:
             self.left_out.append("more than %d files, from %s on" % (_MOST_FILES, where))
         elif time.monotonic() > self._until:
-            self.left_out.append("no time left after %g s, at %s" % (_SECONDS, where))
+            self.left_out.append("time limit of %g s reached at %s" % (_SECONDS, where))
         return not self.left_out or self.left_out[-1].startswith("cannot read")
 
     def _look(self, inside: str, full: str, modules: bool) -> None:
@@ -139,7 +141,7 @@ class _Walk:
             return
         names = {entry.name for entry in listed}
         if inside and ("pyvenv.cfg" in names or "conda-meta" in names):
-            return  # an environment: its packages are compared by their versions
+            return  # an environment: its packages are compared by version
         if _is_written(os.path.basename(inside)):
             modules = True
             if not any(name.endswith(".py") for name in names):

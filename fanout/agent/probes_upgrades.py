@@ -1,4 +1,4 @@
-"""Whether this host may replace its GPU driver by itself: Debian's unattended upgrades, and packages that are not held."""
+"""Automatic GPU driver upgrades: whether Debian's unattended upgrades are on, and which driver packages are free."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 
 from .probes_tools import read_or_empty
 
-TYPE_CHECKING = False  # what typing says, without the price of importing it on a host
+TYPE_CHECKING = False  # for type checkers only: importing typing on a host takes time
 if TYPE_CHECKING:
     from typing import Any
 
@@ -22,7 +22,7 @@ _DRIVER = re.compile(
 
 
 def upgrades(args: dict[str, Any]) -> dict[str, Any]:
-    """``unattended``: they are on; ``free``: the driver's packages that they may replace. Reads files alone."""
+    """Return ``unattended``: they are on; ``free``: the driver packages that they may replace. Only files are read."""
     if not _unattended():
         return {"unattended": False, "free": []}
     try:
@@ -35,7 +35,7 @@ def upgrades(args: dict[str, Any]) -> dict[str, Any]:
 
 
 def _unattended() -> bool:
-    """Switched on, and not told to leave NVIDIA's packages alone. Later files win, as in apt."""
+    """Return whether upgrades are on and do not exclude NVIDIA's packages. Later files win, as in apt."""
     on, barred = False, False
     for path in sorted(glob.glob(_SETTINGS + "/*")):
         text = re.sub(r"(?m)^\s*(//|#).*$", "", read_or_empty(path))

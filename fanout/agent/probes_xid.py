@@ -1,4 +1,4 @@
-"""What the GPU driver wrote into the kernel's log since boot: its Xid errors, where this user may read the log."""
+"""Xid errors of the GPU driver in the kernel log since boot, if this user may read the log."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import time
 from .probes_files import which
 from .probes_tools import NotHad, Program
 
-TYPE_CHECKING = False  # what typing says, without the price of importing it on a host
+TYPE_CHECKING = False  # for type checkers only: importing typing on a host takes time
 if TYPE_CHECKING:
     from typing import Any
 
@@ -19,7 +19,8 @@ KERNEL_LOG = "/dev/kmsg"
 
 
 def xids(path: str) -> list[dict[str, Any]]:
-    """The last errors, each once for its GPU and number, with how long ago. NotHad where the log is not ours to read."""
+    """Return the last errors, one per GPU and number, with their age in seconds. Raises NotHad if the log is
+    unreadable."""
     found: dict[tuple[str, str], dict[str, Any]] = {}
     for ago, text in _kernel_log(path):
         match = _XID.search(text)
@@ -31,7 +32,7 @@ def xids(path: str) -> list[dict[str, Any]]:
 
 
 def _kernel_log(path: str) -> list[tuple[float | None, str]]:
-    """(seconds ago, text) of every line: from the kernel itself, else from the journal."""
+    """Return (seconds ago, text) of all lines: from the kernel itself, else from the journal."""
     now = time.clock_gettime(time.CLOCK_MONOTONIC)
     try:
         descriptor = os.open(KERNEL_LOG, os.O_RDONLY | os.O_NONBLOCK)
@@ -44,7 +45,7 @@ def _kernel_log(path: str) -> list[tuple[float | None, str]]:
             try:
                 record = os.read(descriptor, 8192)  # one message each: "6,339,5140900,-;text"
             except BrokenPipeError:
-                continue  # overwritten while we read
+                continue  # overwritten while it was read
             except BlockingIOError:
                 break
             if not record:
@@ -60,7 +61,7 @@ def _kernel_log(path: str) -> list[tuple[float | None, str]]:
 
 
 def _journal(path: str) -> list[tuple[float | None, str]]:
-    """The kernel's lines of this boot, for members of the groups adm and systemd-journal."""
+    """Return the kernel's lines of this boot, for members of the groups adm and systemd-journal. Raises NotHad."""
     program = which("journalctl", path)
     if not program:
         raise NotHad("the kernel's log is not readable for this user")

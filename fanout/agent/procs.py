@@ -1,8 +1,8 @@
-"""Processes as /proc shows them: who descends from us, who carries our mark, and ending them all.
+"""Processes as /proc shows them: our descendants, processes with a run's mark, and how they ended.
 
-A run's processes are found twice: as descendants (the keeper is a subreaper, so nothing can slip out of its tree) and
-by the mark in their environment (for the case that the keeper itself was killed). ``waitpid`` saying ECHILD is, for a
-subreaper, the proof that no descendant is left.
+A run's processes are found in two ways: as descendants (the keeper is a subreaper, so none can leave its tree), and by
+the mark in their environment (in case the keeper itself was killed). For a subreaper, ECHILD from ``waitpid`` proves
+that no descendant is left.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import time
 
 
 def stat_of(pid: int) -> tuple:
-    """(state, parent pid, process group, start time in ticks), or () if there is no such process."""
+    """Return (state, parent pid, process group, start time in ticks), or () if there is no such process."""
     try:
         with open("/proc/%d/stat" % pid, "rb") as file:
             rest = file.read().rpartition(b")")[2].split()
@@ -22,10 +22,10 @@ def stat_of(pid: int) -> tuple:
 
 
 def runs(pid: int, state: str) -> bool:
-    """Return whether the process of this state has a thread that has not exited.
+    """Return whether a process in this state has a thread that has not exited.
 
     The first thread of a killed process becomes a zombie at once. Its other threads may still wait in the kernel and
-    hold a GPU or a port; only when the last of them is gone can the parent collect the process.
+    hold a GPU or a port. Only when the last of them has ended can the parent reap the process.
     """
     if state not in "ZX":
         return True
@@ -33,7 +33,7 @@ def runs(pid: int, state: str) -> bool:
 
 
 def is_running(pid: int, start: int) -> bool:
-    """Return whether the process that began at ``start`` (ticks) still runs. A pid alone may belong to another by now."""
+    """Return whether the process that began at ``start`` (ticks) still runs. A pid alone may be reused."""
     seen = stat_of(pid)
     return bool(seen) and seen[3] == start and runs(pid, seen[0])
 
@@ -64,7 +64,7 @@ def descendants(root: int) -> list:
 def environ_of(pid: int) -> bytes:
     """Return the environment block of a process. Raises OSError.
 
-    A first thread that has exited has none any more; the threads that it left behind still do.
+    If the first thread has exited, the block is read from another thread.
     """
     with open("/proc/%d/environ" % pid, "rb") as file:
         block = file.read()
@@ -78,7 +78,7 @@ def environ_of(pid: int) -> bytes:
 
 
 def marked(mark: list) -> list:
-    """Living processes of our uid, ourselves apart, whose environment holds every ``NAME=value`` of ``mark``."""
+    """Return live processes of our uid, except this one, whose environment has every ``NAME=value`` of ``mark``."""
     wanted = [entry.encode() for entry in mark]
     found = []
     for pid in all_pids():
@@ -97,7 +97,7 @@ def marked(mark: list) -> list:
 
 
 def mark_of(pid: int) -> tuple:
-    """(run, node) that a living process of our uid is marked with; ("", 0) if it is none of a run's."""
+    """Return (run, node) from the mark of a live process of our uid; ("", 0) if it has none."""
     try:
         if os.stat("/proc/%d" % pid).st_uid != os.getuid():
             return "", 0
@@ -109,10 +109,10 @@ def mark_of(pid: int) -> tuple:
 
 
 def describe(pid: int) -> dict:
-    """What a person needs to know of a process that will not die."""
+    """Return what a user needs to know about a process that cannot be killed."""
     seen = stat_of(pid)
     state, where = seen[0] if seen else "?", "/proc/%d" % pid
-    if state in "ZX":  # its first thread has exited: one that has not shows where the process waits
+    if state in "ZX":  # if its first thread has exited, another thread shows where it waits
         for thread in threads_of(pid):
             words = read_text("%s/task/%d/stat" % (where, thread)).rpartition(")")[2].split()
             if words and words[0] not in "ZX":
@@ -123,7 +123,7 @@ def describe(pid: int) -> dict:
 
 
 def threads_of(pid: int) -> list:
-    """Return the ids of the threads of a process, with exited ones that were not collected yet."""
+    """Return the ids of a process's threads, including exited ones that are not yet reaped."""
     try:
         return [int(name) for name in os.listdir("/proc/%d/task" % pid)]
     except OSError:
@@ -135,7 +135,7 @@ def command_of(pid: int) -> str:
 
 
 def read_text(path: str, most: int = 4096) -> str:
-    """Return what a small file of the kernel holds; "" where it cannot be read."""
+    """Return the content of a small kernel file; "" if it cannot be read."""
     try:
         with open(path, "rb") as file:
             return file.read(most).decode("utf-8", "replace")
@@ -144,14 +144,15 @@ def read_text(path: str, most: int = 4096) -> str:
 
 
 def send(pid: int, number: int) -> None:
+    """Send a signal, if the process exists and this user may do so."""
     try:
         os.kill(pid, number)
     except (ProcessLookupError, PermissionError):
-        pass  # gone already, or not ours to signal: the look afterwards tells
+        pass  # it has ended, or belongs to another user: the next scan shows which
 
 
 def has_ended(child: int) -> bool:
-    """Return whether a child has ended; it is not collected, so /proc still has it."""
+    """Return whether a child has ended. It is not reaped, so /proc still has it."""
     try:
         return os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
     except ChildProcessError:
@@ -168,7 +169,7 @@ def childless() -> bool:
 
 
 def reap() -> list:
-    """(pid, wait status) of every child that has ended; None at the end when no child is left at all."""
+    """Return (pid, wait status) of all children that have ended; a final None means that no child is left."""
     ended: list = []
     while True:
         try:
@@ -182,14 +183,15 @@ def reap() -> list:
 
 
 def signalled(status: int) -> dict:
-    """A wait status as exactly one of code and signal."""
+    """Return a wait status as exactly one of code and signal."""
     if os.WIFSIGNALED(status):
         return {"code": None, "signal": os.WTERMSIG(status)}
     return {"code": os.WEXITSTATUS(status), "signal": None}
 
 
 def collect(pid: int, seconds: float) -> bool:
-    """Wait for a killed child for at most ``seconds``; return whether it has ended. One that hangs in the kernel has not."""
+    """Wait for a killed child for at most ``seconds``; return whether it has ended. One that hangs in the kernel has
+    not."""
     until = time.monotonic() + seconds
     while not os.waitpid(pid, os.WNOHANG)[0]:
         if time.monotonic() > until:

@@ -1,7 +1,7 @@
-"""Questions about the host: each answered in a child of its own, so that nothing that hangs can hang the relay.
+"""Probe runner: answers each question about the host in its own child, so that a hang cannot block the relay.
 
-A dead file system or a wedged tool costs no more than the question's time-out. A probe that is a generator answers
-with what it yields first and then lives on (a listening port) until it is cancelled.
+An unresponsive file system or a hung tool costs no more than the question's timeout. A probe that is a generator
+answers with its first yield and then lives (a listening port) until it is cancelled.
 """
 
 from __future__ import annotations
@@ -13,28 +13,29 @@ import time
 
 from . import frames, procs
 
-TYPE_CHECKING = False  # what typing says, without the price of importing it on a host
+TYPE_CHECKING = False  # for type checkers only: importing typing on a host takes time
 if TYPE_CHECKING:
     from typing import Callable
 
 
 class Questions:
-    """Those that are open: number -> [pipe, child, when it is given up, what came so far]."""
+    """The open questions: number -> [pipe, child, deadline, bytes received so far]."""
 
     def __init__(self, tell: Callable[[dict], None]) -> None:
         self._tell = tell
         self._open: dict = {}
-        self._dying: list = []  # killed children: one that hangs in the kernel ends when the kernel lets it go
+        self._dying: list = []  # killed children: one that hangs in the kernel ends when the kernel call returns
 
     def descriptors(self) -> list:
-        """What to wait for."""
+        """Return the descriptors to wait for."""
         return [question[0] for question in self._open.values()]
 
     def ends(self) -> list:
-        """When each is given up, in monotonic time."""
+        """Return the deadline of each question, in monotonic time."""
         return [question[2] for question in self._open.values()]
 
     def ask(self, message: dict) -> None:
+        """Start a child that answers this question."""
         _load(message["what"])
         answer_read, answer_write = os.pipe()
         child = os.fork()
@@ -45,7 +46,7 @@ class Questions:
         self._open[int(message["id"])] = [answer_read, child, time.monotonic() + float(message["timeout"]), b""]
 
     def hear(self, ready: list) -> None:
-        """Pass on what has been answered; give up what took too long."""
+        """Forward the answers that have arrived; cancel questions past their deadline."""
         now = time.monotonic()
         self._reap()
         for number, question in list(self._open.items()):
@@ -61,6 +62,7 @@ class Questions:
                 self._tell({"t": "answer", "id": number, "value": None, "error": "no answer in time"})
 
     def cancel(self, number: int) -> None:
+        """Kill a question's child, if it is still open."""
         question = self._open.pop(number, None)
         if question is not None:
             os.close(question[0])
@@ -69,12 +71,12 @@ class Questions:
             self._reap()
 
     def _reap(self) -> None:
-        """Collect the killed children that have ended; wait for none."""
+        """Reap the killed children that have ended; wait for none."""
         self._dying = [child for child in self._dying if not os.waitpid(child, os.WNOHANG)[0]]
 
 
 def _parse_answer(line: bytes) -> dict:
-    """Return the answer in a line of a child's; one that fits in no frame is replaced by an error that says so."""
+    """Return the answer in a child's line. If it is too long for a frame, return an error instead."""
     if len(line) > frames.MAX_BODY - 1024:
         return {"value": None, "error": "an answer of %d bytes is too long to be sent" % len(line)}
     answer: dict = json.loads(line.decode())
@@ -82,17 +84,17 @@ def _parse_answer(line: bytes) -> dict:
 
 
 def _load(what: str) -> None:
-    """Take in here, once, who answers it: the sources are compiled in memory, which every child would have to do anew."""
+    """Import the probe here once: its sources are compiled in memory, which otherwise every child would repeat."""
     try:
         from . import probes, spawn  # noqa: F401
 
         probes.probe(what)
     except Exception:
-        pass  # the child meets the same, and its answer says so
+        pass  # the child gets the same error and reports it
 
 
 def _answer(message: dict, descriptor: int) -> None:
-    """In the child: one line of JSON for each thing that the probe has to say."""
+    """Run the probe in the child and write one line of JSON per result."""
     try:
         from . import probes, spawn
 
@@ -103,7 +105,7 @@ def _answer(message: dict, descriptor: int) -> None:
         value = probes.probe(message["what"])(message["args"])
         for item in value if hasattr(value, "__next__") else [value]:
             _say(descriptor, {"value": item, "error": ""})
-    except Exception as error:  # a probe must never take the relay down; its error is its answer
+    except Exception as error:  # a probe must never stop the relay; its error is its answer
         kind = type(error).__name__
         _say(descriptor, {"value": None, "error": str(error) if kind == "NotHad" else "%s: %s" % (kind, error)})
     finally:

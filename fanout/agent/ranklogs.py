@@ -1,9 +1,10 @@
-"""One stream a rank, from a train.sh that knows nothing of it: torchrun writes a file per rank, we follow the files.
+"""Rank logs: one stream per rank, without support by train.sh. torchrun writes a file per rank, and the relay follows
+the files.
 
 torchrun mixes its ranks on one pipe, and its own ``--tee`` splits lines. But it takes every option that is not on its
-command line from PET_<OPTION> (torch/distributed/argparse_util.py), so PET_REDIRECTS=3 and PET_LOG_DIR make it write
+command line from PET_<OPTION> (torch/distributed/argparse_util.py). So PET_REDIRECTS=3 and PET_LOG_DIR make it write
 ``DIR/<run>_<random>/attempt_<n>/<local rank>/{stdout,stderr}.log`` (torch/distributed/elastic/multiprocessing/api.py).
-Those files *are* the log: the relay reads them where they are, nothing is copied.
+Those files *are* the log: the relay reads them in place, and nothing is copied.
 """
 
 from __future__ import annotations
@@ -15,24 +16,28 @@ from . import procs
 from .spool import SHARED
 
 REDIRECTS = {"PET_REDIRECTS": "3"}
-STEERED = ("PET_REDIRECTS", "PET_TEE", "PET_LOG_DIR")  # where one of these is set, somebody else has a plan
+STEERED = ("PET_REDIRECTS", "PET_TEE", "PET_LOG_DIR")  # if one of these is set, the user has configured it
 ROOM_BYTES = 64 << 20
-NAMING_SECONDS = 2.0  # a rank that nobody has seen running by then is named by counting
+NAMING_SECONDS = 2.0  # after this time, a rank that was not seen running is named by counting
 
 
 def cramped(directory: str) -> str:
-    """Why there is no file per rank here, "" if there can be: a rank whose print() finds a full disk would die of it."""
+    """Return why there is no file per rank, "" if there can be: a rank whose print() finds a full disk would die."""
     if directory.startswith(SHARED):
-        return "its disks have no room for a file per rank: all ranks share one stream"
+        return "no disk has room for a log file per rank: all ranks share one stream"
     room = os.statvfs(directory)
     free = room.f_bavail * room.f_frsize
     if free >= ROOM_BYTES:
         return ""
-    return "only %d MB are free in %s for a file per rank: all ranks share one stream" % (free >> 20, directory)
+    return "only %d MB free in %s, too little for a log file per rank: all ranks share one stream" % (
+        free >> 20,
+        directory,
+    )
 
 
 def steer(env: dict, directory: str) -> bool:
-    """Add to ``env`` what makes torchrun write a file per rank below ``directory``; False if it is steered already."""
+    """Add to ``env`` what makes torchrun write a file per rank below ``directory``. Return False if the user configured
+    it."""
     if any(name in env for name in STEERED):
         return False
     os.mkdir(os.path.join(directory, "ranks"), 0o700)
@@ -41,7 +46,7 @@ def steer(env: dict, directory: str) -> bool:
 
 
 class RankLogs:
-    """The files that have turned up: stream number -> (name, path, size). Numbers count from 1 in order of finding."""
+    """The files found so far: stream number -> (name, path, size). Numbers count from 1 in the order of finding."""
 
     def __init__(self, directory: str, first_rank: int) -> None:
         self.root = os.path.join(directory, "ranks")
@@ -55,21 +60,21 @@ class RankLogs:
         self.sizes: dict = {}
 
     def look(self, keeper: int, final: bool = False) -> list:
-        """Frames of the streams that are new since the last look; their sizes, and everybody's, are brought up to date."""
+        """Return frames of the streams that are new since the last scan; update the sizes of all streams."""
         new = self._fresh(keeper, final)
         for number, path in self.paths.items():
             self.sizes[number] = _size(path)
         return [self.frame(number) for number in new]
 
     def frame(self, number: int) -> dict:
-        """What a relay is told of a stream."""
+        """Return the frame that announces a stream to a relay."""
         return {"t": "stream", "id": number, "name": self.names[number], "path": self.paths[number]}
 
     def _fresh(self, keeper: int, final: bool) -> list:
         now = time.monotonic()
         known = set(self.paths.values())
         for path in _files(self.root):
-            if path not in known and _size(path) > 0:  # a stream that never speaks needs no name
+            if path not in known and _size(path) > 0:  # an empty stream needs no name
                 self._waiting.setdefault(path, now)
         if not self._waiting:
             return []
@@ -87,7 +92,7 @@ class RankLogs:
         return new
 
     def _named(self, path: str, rank: int) -> int:
-        """Give the file a number and write down what it is: the list outlives the keeper."""
+        """Give the file a number and record it: the list outlives the keeper."""
         number = len(self.paths) + 1
         attempt = os.path.basename(os.path.dirname(os.path.dirname(path)))[len("attempt_") :]
         name = "rank %d" % rank + (" err" if path.endswith("stderr.log") else "")
@@ -99,7 +104,7 @@ class RankLogs:
 
 
 def listed(directory: str) -> dict:
-    """Stream number -> (name, path), as a keeper wrote them down."""
+    """Return stream number -> (name, path), as a keeper recorded them."""
     streams = {}
     try:
         with open(os.path.join(directory, "streams"), encoding="utf-8", errors="surrogateescape") as file:
@@ -114,7 +119,7 @@ def listed(directory: str) -> dict:
 
 
 def follow(directory: str, first: int, environment: dict) -> tuple:
-    """Have torchrun write a file per rank, unless the environment says otherwise; return (RankLogs or None, notice)."""
+    """Make torchrun write a file per rank, unless the environment forbids it; return (RankLogs or None, notice)."""
     notice = cramped(directory)
     if not notice and steer(environment, directory):
         return RankLogs(directory, first), ""
@@ -122,19 +127,19 @@ def follow(directory: str, first: int, environment: dict) -> tuple:
 
 
 def ranks_of(keeper: int) -> dict:
-    """Local rank -> global rank, as the running workers below the keeper have it in their environment."""
+    """Return local rank -> global rank, from the environments of the running workers below the keeper."""
     found = {}
     for pid in procs.descendants(keeper):
         try:
             env = dict(entry.partition(b"=")[::2] for entry in procs.environ_of(pid).split(b"\0"))
             found[int(env[b"LOCAL_RANK"])] = int(env[b"RANK"])
         except (OSError, KeyError, ValueError):
-            continue  # not a worker, or gone
+            continue  # not a worker, or it has ended
     return found
 
 
 def _files(root: str) -> list:
-    """Every stdout.log and stderr.log at torchrun's depth below ``root``."""
+    """Return all stdout.log and stderr.log files at torchrun's depth below ``root``."""
     found = []
     for run in _directories(root):
         for attempt in _directories(run):

@@ -1,7 +1,7 @@
-"""The record of a run on its host: the log files and the status, made so that a full disk cannot eat the ending.
+"""Run record on the host: the log files and the status, written so that a full disk cannot lose how the run ended.
 
-``status`` has its blocks before anything starts: writing how it ended needs no free one, and what is too long for it is
-cut. A log that cannot be written is kept elsewhere (see ``spool``).
+``status`` has its disk blocks before anything starts. So writing the end needs no free block; longer content is cut. A
+log that cannot be written is kept elsewhere (see ``spool``).
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import os
 import time
 
 STATUS_BYTES = 16384
-LEAST_BYTES = 4096  # what keepers of every version have allocated
-LONGEST_TEXTS = (1000, 300, 100, 30)  # what long texts are cut to, as far as it takes
+LEAST_BYTES = 4096  # what keepers of every version allocate
+LONGEST_TEXTS = (1000, 300, 100, 30)  # the lengths to which long texts are cut, one after the other
 _REFUSES = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG, errno.EROFS)
 
 
 class Status:
-    """What is known of the run, as one small JSON object that survives the keeper."""
+    """The facts of a run, as one small JSON object that survives the keeper."""
 
     def __init__(self, directory: str) -> None:
         self._file = os.open(
@@ -29,15 +29,15 @@ class Status:
         self._written = 0
 
     def note(self, **facts: object) -> None:
-        """Add facts and write them down."""
+        """Add facts and write them to the file."""
         self.facts.update(facts)
         text = _fitting(self.facts)
-        os.pwrite(self._file, text.ljust(self._written), 0)  # no longer than it must be: one page is read whole or not
+        os.pwrite(self._file, text.ljust(self._written), 0)  # short: one page is read whole or not
         self._written = len(text)
 
 
 def _fitting(facts: dict) -> bytes:
-    """Return the facts as JSON that fits: texts are cut first, then what is left behind is only counted."""
+    """Return the facts as JSON that fits: texts are cut first, then the list of processes left behind."""
     text = json.dumps(facts).encode()
     for longest in LONGEST_TEXTS:
         if len(text) <= STATUS_BYTES:
@@ -51,7 +51,7 @@ def _fitting(facts: dict) -> bytes:
 
 
 def _cut(value: object, longest: int) -> object:
-    """Return the value with every text in it cut to ``longest`` characters; what begins a text names the cause."""
+    """Return the value with every text cut to ``longest`` characters; the beginning of a text names the cause."""
     if isinstance(value, str) and len(value) > longest:
         return value[: longest - 3] + "..."
     if isinstance(value, dict):
@@ -69,14 +69,14 @@ def brief(trace: str) -> str:
 
 
 def unknown_why(facts: dict) -> str:
-    """Return why the end of train.sh is not known, from the record of a keeper that wrote none."""
+    """Return why the end of train.sh is unknown, from a record without an end."""
     if facts.get("fault"):
-        return "the keeper on the host failed, which is a bug of fanout's: %s" % facts["fault"]
+        return "the keeper on the host failed, which is a bug in fanout: %s" % facts["fault"]
     return "the keeper on the host died without a record"
 
 
 def read_status(directory: str) -> dict:
-    """The facts that a keeper wrote, {} if it never came so far."""
+    """Return the facts that a keeper wrote; {} if it wrote none."""
     try:
         with open(os.path.join(directory, "status"), "rb") as file:
             facts = json.loads(file.read(STATUS_BYTES).rstrip(b"\0").decode())
@@ -86,7 +86,7 @@ def read_status(directory: str) -> dict:
 
 
 def age(directory: str) -> float:
-    """Seconds since anything was written down of the run."""
+    """Return the seconds since the run's record was last written."""
     try:
         return max(0.0, time.time() - os.stat(os.path.join(directory, "status")).st_mtime)
     except OSError:
@@ -105,10 +105,10 @@ class Log:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
         self._file = os.open(log_path(directory, stream), flags, 0o600)
         self.size = 0
-        self.trouble = ""  # why the disk did not take what it was given last
+        self.trouble = ""  # why the disk did not accept the last bytes
 
     def append(self, data: bytes) -> int:
-        """Write it; how many bytes the disk took."""
+        """Write the data; return how many bytes the disk accepted."""
         view = memoryview(data)
         self.trouble = ""
         while view:
@@ -124,7 +124,8 @@ class Log:
         return len(data) - len(view)
 
     def skip(self, upto: int, block: int) -> bool:
-        """Go on at ``upto``, a multiple of ``block``; all blocks between are holes. The disk may not even do that."""
+        """Continue at ``upto``, a multiple of ``block``; the blocks between are a hole. Return False if the disk
+        refuses."""
         try:
             os.ftruncate(self._file, self.size // block * block)
             os.ftruncate(self._file, upto)

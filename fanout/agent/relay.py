@@ -1,8 +1,8 @@
-"""The relay: joins one connection (stdin and stdout) to the keeper of a run, and answers questions about the host.
+"""Relay: joins one connection (stdin and stdout) to the keeper of a run, and answers questions about the host.
 
-It lives as long as its connection. Control passes through it in both directions; log bytes it reads from the keeper's
-files itself, from the offset that the launcher has, so nothing is ever buffered for a slow reader. The end of stdin is
-not a stop: it cannot be told from a dropped link. The lease is there for that.
+It lives as long as its connection. It forwards control frames in both directions. It reads log bytes from the keeper's
+files, from the offset that the launcher has, so nothing is buffered for a slow reader. The end of stdin is not a stop:
+it looks the same as a dropped link. The lease handles both.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ BEAT_SECONDS = 5.0
 DEAF_SECONDS = (
     30  # six beats of the launcher: a link that died without a word must not hold us for sshd's quarter of an hour
 )
-BURST = 1 << 20  # log bytes sent between two looks at anything else
-PACE_SECONDS = 0.1  # between pieces of a log that trickles: views draw as often, and each piece has its price
+BURST = 1 << 20  # log bytes sent before other descriptors are served
+PACE_SECONDS = 0.1  # between pieces of a slow log: views draw as often, and each piece has a cost
 UNKILLABLE_SECONDS = 20.0  # how long a tree without a keeper may take to die
-SCAN_SECONDS = 0.1  # how often it is looked at meanwhile
-KEEPER_SECONDS = 5.0  # how long a keeper may take to make room for a frame: it was stopped, or hangs
-STREAM = 2048  # bytes of a piece beyond which it is no trickle: nobody reads so fast, and half as many pieces cost half
+SCAN_SECONDS = 0.1  # how often it is scanned meanwhile
+KEEPER_SECONDS = 5.0  # how long a keeper may take to accept a frame: it was stopped, or hangs
+STREAM = 2048  # a larger piece is no slow log: no user reads so fast, and half as many pieces cost half
 
 
 class Relay:
-    """One connection's state: which run it follows and how far."""
+    """One connection's state: the run that it follows, and the offsets sent so far."""
 
     def __init__(self) -> None:
         self.splitter = frames.Splitter()
@@ -43,8 +43,8 @@ class Relay:
         self.sources = sources.Sources()
         self.gone: dict | None = None
         self.told_gone = False
-        self.sweep: Sweep | None = None  # there is no keeper: we end what it left
-        self.joins_at = 0.0  # when a keeper whose door is full is tried again; 0: it is none
+        self.sweep: Sweep | None = None  # set if there is no keeper: the relay kills what it left
+        self.joins_at = 0.0  # when to retry a keeper whose queue is full; 0: not waiting
         self.heard = lease.now()
         self.questions = questions.Questions(self.tell)
         self.gauge = gauge.Gauge()
@@ -56,9 +56,9 @@ class Relay:
     # -- the loop
 
     def serve(self) -> None:
-        """Until the launcher says bye, the connection ends, or nothing was heard for too long.
+        """Serve until the launcher sends bye, the connection ends, or no frame arrives for too long.
 
-        The last is an alarm whose default is the end: it must also end a write that hangs in a dead link.
+        The last is an alarm with its default action, so that it also ends a write that hangs in a dead link.
         """
         signal.alarm(DEAF_SECONDS)
         self.tell(hello.hello())
@@ -89,7 +89,7 @@ class Relay:
                 self.tell({"t": "beat"})
 
     def _wait(self, behind: bool) -> float:
-        """``behind``: there are log bytes to send."""
+        """Return the seconds to wait. ``behind``: there are log bytes to send."""
         due = [self.next_beat, *self.questions.ends()]
         due += [self._piece_at] if behind else []
         due += [self.joins_at] if self.joins_at else []
@@ -98,18 +98,18 @@ class Relay:
 
     @property
     def _piece_at(self) -> float:
-        """When log bytes may go out again. Once the keeper said gone nothing is held back any more."""
+        """Return when log bytes may be sent again. After the keeper's gone frame nothing is delayed."""
         return self.next_piece if self.gone is None else 0.0
 
     def tell(self, message: dict) -> None:
         write_all(frames.pack(message))
 
-    # -- the launcher's wishes
+    # -- frames from the launcher
 
     def _hear_launcher(self) -> None:
         data = os.read(0, 65536)
         silence, self.heard = lease.now() - self.heard, lease.now()
-        if not data or silence > DEAF_SECONDS:  # the alarm stands still in suspend: what was queued is as old as that
+        if not data or silence > DEAF_SECONDS:  # the alarm is paused in suspend: queued frames are as old as that
             self.over = True
             return
         signal.alarm(DEAF_SECONDS)
@@ -132,12 +132,12 @@ class Relay:
             self.tell({"t": "forgotten"})
             self.over = True
         elif self.keeper is not None:  # go, stop, kill, beat
-            try:  # with the time of its arrival: a keeper that was stopped reads it later, and must know how old it is
+            try:  # with its time of arrival: a keeper that was stopped reads it later and must know its age
                 self.keeper.sendall(frames.pack(dict(message, at=self.heard)))
             except socket.timeout:
-                self.over = True  # half a frame may be on its way; the launcher dials again and repeats its orders
+                self.over = True  # half a frame may have been sent; the launcher reconnects and repeats its frames
             except OSError:
-                pass  # it has just ended; its last words are still in the socket
+                pass  # the keeper has just ended; its last frames are still in the socket
 
     def _prepare(self, spec: dict) -> None:
         try:
@@ -151,13 +151,18 @@ class Relay:
         directory = place.find(message["run"], message["node"])
         if not directory:
             self.tell(
-                {"t": "refused", "kind": "no-run", "message": "nothing of run %s is here" % message["run"], "hint": ""}
+                {
+                    "t": "refused",
+                    "kind": "no-run",
+                    "message": "no record of run %s on this host" % message["run"],
+                    "hint": "",
+                }
             )
             return
         self._follow(directory, message)
 
     def _follow(self, directory: str, message: dict) -> None:
-        """Join the keeper of the run, or tell from its record how it ended."""
+        """Join the keeper of the run, or report from its record how it ended."""
         self.directory = directory
         self.run = (message["run"], message["node"])
         self.mark = message["mark"]
@@ -166,15 +171,15 @@ class Relay:
         try:
             self.sources.open(0)
         except FileNotFoundError:
-            pass  # its keeper died before it had made one
+            pass  # its keeper died before it created the file
         place.follow(directory)
-        self.gauge.start()  # before there is a socket of the keeper's that its child could hold
+        self.gauge.start()  # before the keeper's socket exists, which the child could inherit
         self._join()
 
     def _join(self) -> None:
-        """Connect to the keeper; without one, send what its record holds.
+        """Connect to the keeper. Without one, send what its record contains.
 
-        A keeper that has many waiting connections is stopped or hangs. It is not dead, and is tried again.
+        A keeper with a full queue of connections is stopped or hangs. It is not dead, so the relay retries.
         """
         self.joins_at = 0.0
         keeper = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -193,9 +198,9 @@ class Relay:
         self.keeper = keeper
 
     def _bye(self) -> None:
-        """The launcher has all it wants: remove the run's directory. A keeper that has ended is waited for."""
+        """Delete the run's directory, because the launcher has fetched everything. Wait for a keeper that has ended."""
         if self.sweep is not None:
-            self.bye_waits = True  # until what a dead keeper left has ended: before that the directory has to stay
+            self.bye_waits = True  # until the dead keeper's processes have ended: before that the directory must stay
             return
         if self.gone is not None and self.keeper is not None:
             self.keeper.settimeout(2.0)
@@ -214,7 +219,7 @@ class Relay:
         self.tell({"t": "forgotten"})
         self.over = True
 
-    # -- the keeper's words
+    # -- frames from the keeper
 
     def _hear_keeper(self) -> None:
         assert self.keeper is not None
@@ -240,17 +245,17 @@ class Relay:
                 self.sources.holes = True
             elif message["t"] == "memory":
                 self.sources.open_memory(message["path"])
-            elif message["t"] != "standing":  # that is for who only asks
+            elif message["t"] != "standing":  # meant for queries only
                 self.tell(message)
 
     def _open_stream(self, message: dict) -> None:
-        """A further stream has turned up: from here on it is read where it lies."""
+        """Open a new stream; from now on it is read from its file."""
         self.sources.paths[message["id"]] = message["path"]
         self.sources.open(message["id"])
         self.tell({"t": "stream", "id": message["id"], "name": message["name"]})
 
     def _tell_record(self) -> None:
-        """No keeper: it ended while nobody listened, or it was killed and left its tree to us."""
+        """Report the end from the record: the keeper has ended, or was killed and left its tree to this relay."""
         from . import ranklogs
 
         facts = record.read_status(self.directory)
@@ -265,15 +270,15 @@ class Relay:
             self.tell(dict(facts.get("exited", unknown), t="exited"))
         if "gone" in facts:
             self._end(facts["gone"])
-        else:  # after that word: it may take long to see whether all of it dies, and the other hosts must not wait
+        else:  # after the exit: the sweep may take long, and the other hosts must not wait
             self.sweep = Sweep(lambda: procs.marked(self.mark), UNKILLABLE_SECONDS)
 
     def _tell_swept(self, swept: Sweep) -> None:
-        """What a dead keeper left has been ended, or cannot be."""
+        """Report the result of the sweep after a dead keeper."""
         self.sweep = None
         sizes = {str(stream): self.sources.size(stream) for stream in [0, *self.sources.paths]}
         left = [procs.describe(pid) for pid in swept.left]
-        crc = {"0": -1}  # no log has it: what the keeper had not read yet of the output is lost
+        crc = {"0": -1}  # no log has a checksum: output that the keeper had not read is lost
         self._end({"killed": swept.killed, "left": left, "sizes": sizes, "crc": crc, "dropped": 0})
 
     def _end(self, gone: dict) -> None:
@@ -281,7 +286,7 @@ class Relay:
         self.sizes = {int(stream): size for stream, size in self.gone["sizes"].items()}
 
     def _still_there(self, gone: dict) -> dict:
-        """What a keeper had in its memory alone went with it: that is counted as dropped."""
+        """Return ``gone`` with the bytes that only the keeper's memory had counted as dropped."""
         lost = gone["sizes"].get("0", 0) - self.sources.size(0)
         if lost <= 0:
             return gone
@@ -289,7 +294,7 @@ class Relay:
         return dict(gone, sizes=sizes, dropped=gone["dropped"] + lost, crc={"0": -1})
 
     def _tell_gone(self) -> None:
-        """The last word, once every byte before it is out."""
+        """Send the gone frame, once all log bytes are sent."""
         if self.gone is None or self.told_gone:
             return
         self.sizes = {int(stream): size for stream, size in self.gone["sizes"].items()}
@@ -298,13 +303,13 @@ class Relay:
             self.tell(self.gone)
 
     def _pump(self) -> None:
-        """Log bytes from the files to the launcher, at most a burst."""
+        """Send log bytes from the files to the launcher, at most a burst."""
         sent = 0
         for stream, size in self.sizes.items():
             cursor = self.cursors.get(stream, 0)
             while cursor < size and sent < BURST:
                 offset, data = self.sources.read(stream, cursor, size)
-                if offset > cursor:  # only who comes late, or is very slow, asks for what is gone
+                if offset > cursor:  # only a late or very slow launcher needs bytes that were trimmed
                     self.tell({"t": "trimmed", "stream": stream, "upto": offset})
                 elif not data:
                     break
@@ -329,13 +334,14 @@ def write_all(data: bytes) -> None:
 
 
 def main() -> None:
-    """The loader's last line. A bug of ours is told in a frame: stderr is not a place where frames can stand."""
+    """Run the relay; called by the loader's last line. A bug is reported in a frame, because stderr cannot carry
+    frames."""
     null = os.open("/dev/null", os.O_RDWR)
     os.dup2(null, 2)
     try:
         Relay().serve()
     except (BrokenPipeError, ConnectionResetError):
-        pass  # the link is gone; the keeper goes on
+        pass  # the link is closed; the keeper continues
     except Exception:
         import traceback
 

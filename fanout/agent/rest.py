@@ -1,10 +1,11 @@
-"""Why a keeper stays when its run has ended: processes that nobody can end, and bytes that nothing but its memory has."""
+"""Reasons for a keeper to stay after its run: processes that cannot be killed, and log bytes that exist only in its
+memory."""
 
 from __future__ import annotations
 
 from . import procs
 
-TYPE_CHECKING = False  # what typing says, without the price of importing it on a host
+TYPE_CHECKING = False  # for type checkers only: importing typing on a host takes time
 if TYPE_CHECKING:
     from typing import Callable
 
@@ -12,10 +13,10 @@ if TYPE_CHECKING:
 
 
 class Rest:
-    """What is left to wait for after the end."""
+    """What the keeper waits for after the end."""
 
     def __init__(self, left: list, spool: Spool, release: Callable[[], None]) -> None:
-        """``left``: pids. The claims are let go of with the last of them: no other run may have its port and GPUs."""
+        """Release the claims with the last pid of ``left``: until then no other run may have the port and the GPUs."""
         self._spool = spool
         self._release = release
         self._unkillable = [(pid, seen[3]) for pid, seen in ((pid, procs.stat_of(pid)) for pid in left) if seen]
@@ -24,7 +25,7 @@ class Rest:
             release()
 
     def over(self, unwanted: bool) -> bool:
-        """May the keeper go? ``unwanted``: nobody comes for its memory any more."""
+        """Return whether the keeper may exit. ``unwanted``: no launcher will fetch its memory any more."""
         if self._unkillable:
             self._unkillable = [(pid, start) for pid, start in self._unkillable if procs.is_running(pid, start)]
             if not self._unkillable:

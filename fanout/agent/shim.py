@@ -1,20 +1,22 @@
-"""A Python of the run writes down where it stands, when asked and when it is ended: put in by PYTHONPATH alone.
+"""Stack hook: a Python process of the run dumps its stack on a signal and when it is ended. PYTHONPATH alone installs
+it.
 
 Python imports ``sitecustomize`` at its start if it finds one. Ours registers faulthandler, whose handler is written in
-C and works while a collective blocks: for our signal, for crashes, and for the TERM by which torchrun ends a rank
-(which then ends it as ever). It also writes down where torch would dump its flight recorder. Then it takes itself out of sys.path and lets the user's own sitecustomize come.
-Where PYTHONPATH is not looked at (-I, -E, -S, a container), nothing happens, and that process tells no stack.
+C and works while a collective blocks. It handles our signal, crashes, and the SIGTERM with which torchrun ends a rank
+(the rank then ends as usual). It also records where torch would dump its flight recorder. Then it removes itself from
+sys.path and imports the user's own sitecustomize. If PYTHONPATH is ignored (-I, -E, -S, a container), nothing happens,
+and that process has no stack.
 """
 
 from __future__ import annotations
 
 import os
 
-SIGNAL = 60  # a real-time signal that nobody uses; those that are used (USR1, USR2) mean something to many programs
-HIGH = 200  # where its descriptor goes: programs that count on low numbers find them as ever
+SIGNAL = 60  # an unused real-time signal; USR1 and USR2 have a meaning in many programs
+HIGH = 200  # the lowest number for its descriptor: programs that expect low numbers still get them
 
 SITECUSTOMIZE = '''\
-"""Of fanout: lets `fanout stacks` ask this process where it stands. `--stacks off` does without."""
+"""Added by fanout: lets `fanout stacks` read this process's stack. `--stacks off` leaves it out."""
 import os
 import sys
 
@@ -45,12 +47,12 @@ try:
 except Exception:
     pass
 sys.modules.pop("sitecustomize", None)
-import sitecustomize  # the user's own; where there is none, this error is what Python expects
+import sitecustomize  # the user's own; if there is none, Python expects this error
 ''' % (HIGH, SIGNAL)
 
 
 def put(env: dict, directory: str) -> None:
-    """Write it below the run's directory and add it to ``env``; a full disk costs the stacks alone."""
+    """Write the hook below the run's directory and add it to ``env``. If the disk is full, only the stacks are lost."""
     place = os.path.join(directory, "python")
     try:
         os.mkdir(place, 0o700)

@@ -1,7 +1,7 @@
-"""Where a relay reads a run's bytes: the files in the run's directory, and what only the keeper's memory has.
+"""Log reader of a relay: reads the files in the run's directory, and the bytes that only the keeper's memory has.
 
-Any of it may be let go of while it is read, so a read is looked at again afterwards: bytes that are there then were
-there all the time. What is let go of ends at a block's end, and no read goes over one.
+Bytes may be freed during a read. So the reader checks afterwards: bytes that exist then existed all the time. Freed
+ranges end at a block's end, and no read crosses one.
 """
 
 from __future__ import annotations
@@ -17,35 +17,36 @@ class Sources:
     def __init__(self, directory: str = "") -> None:
         self.directory = directory
         self.paths: dict = {}  # of the streams beyond the main one
-        self.holes = False  # something may have been let go of
+        self.holes = False  # some bytes may have been freed
         self._files: dict = {}
         self._memory = -1
 
     def open(self, stream: int) -> None:
-        """At once, not when there is something to read: whoever has the whole log may remove the files before us."""
+        """Open the stream's file at once: another relay with the whole log may delete it before the first read."""
         if stream not in self._files:
             self._files[stream] = os.open(self._path(stream), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
 
     def open_memory(self, path: str) -> None:
-        """The same for the keeper's memory, which goes with the keeper."""
+        """Open the keeper's memory, which vanishes with the keeper."""
         self.holes = True
         if self._memory < 0:
             try:
                 self._memory = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             except OSError:
-                pass  # its bytes are then told as a hole
+                pass  # its bytes are then reported as trimmed
 
     def size(self, stream: int) -> int:
-        """Of the file alone."""
+        """Return the size of the stream's file."""
         self.open(stream)
         return os.fstat(self._files[stream]).st_size
 
     def read(self, stream: int, cursor: int, size: int) -> tuple:
-        """(offset, bytes): what is there from ``cursor`` on. An offset beyond it: what was before that is gone."""
+        """Return (offset, bytes) from ``cursor`` on. An offset beyond ``cursor`` means that the bytes before it were
+        freed."""
         self.open(stream)
         places = [self._files[stream]]
         if stream == 0 and self._memory >= 0:
-            places += [self._memory, places[0]]  # it may have moved to the disk between the two looks
+            places += [self._memory, places[0]]  # bytes may have moved to the disk between the reads
         most = min(frames.CHUNK, size - cursor, memory.BLOCK - cursor % memory.BLOCK)
         for place in places:
             data = os.pread(place, most, cursor)
@@ -58,7 +59,7 @@ class Sources:
 
 
 def data_from(descriptor: int, cursor: int, size: int) -> int:
-    """Where, from ``cursor`` on, there is data again: beyond it if what was there has been let go of."""
+    """Return the next offset with data from ``cursor`` on; it is larger than ``cursor`` if bytes there were freed."""
     try:
         return min(size, os.lseek(descriptor, cursor, os.SEEK_DATA))
     except OSError:

@@ -1,9 +1,8 @@
-"""Starting train.sh: its environment, its working directory, and an execve that says why it failed.
+"""Start of train.sh: its environment, its working directory, and an execve that reports why it failed.
 
-The environment is that of the login, then what the plan says. A plan entry is text, or an object:
-{"before": […], "after": […]} for a list of directories such as PATH and PYTHONPATH, where what is not absolute is
-below the work directory; {"default": text} for a value that counts only where the login sets none. With "if": path an
-object counts only where that path exists.
+The environment is that of the login, then the plan's entries. A plan entry is text, or an object. {"before": […],
+"after": […]} is for a list of directories such as PATH and PYTHONPATH; relative ones are below the work directory.
+{"default": text} counts only if the login sets no value. An object with "if": path counts only if that path exists.
 """
 
 from __future__ import annotations
@@ -14,29 +13,29 @@ import json
 import os
 import signal
 
-F_SETPIPE_SZ = 1031  # linux/fcntl.h; Python knows it from 3.10 on
-PIPE_BYTES = 1 << 20  # the most that a user may ask for (fs.pipe-max-size)
+F_SETPIPE_SZ = 1031  # linux/fcntl.h; Python has it from 3.10 on
+PIPE_BYTES = 1 << 20  # the most that a user may request (fs.pipe-max-size)
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 PR_SET_CHILD_SUBREAPER = 36
 LIBC = ctypes.CDLL(None, use_errno=True)
 
-# sshd's own variables make Debian's bash read .bashrc for every `bash -c`: its noise would land in the training log.
+# sshd's variables make Debian's bash read .bashrc for each `bash -c`: its output would go into the training log.
 DROPPED = ("SSH_CLIENT", "SSH_CONNECTION", "SSH_TTY", "SSH_AUTH_SOCK", "SSH_ORIGINAL_COMMAND", "FANOUT_STATE")
 
 
 def pipe() -> tuple:
-    """What a run writes its log into, its end for reading first: roomy, so that neither end often waits for the other."""
+    """Return the pipe for a run's output, (read end, write end): large, so that the ends rarely wait."""
     read, write = os.pipe()
     os.set_blocking(read, False)
     try:
         fcntl.fcntl(write, F_SETPIPE_SZ, PIPE_BYTES)
     except OSError:
-        pass  # this user has as much in pipes as he may: 64 KB then, as ever
+        pass  # the user's pipe limit is reached: the pipe keeps its default of 64 KB
     return read, write
 
 
 def environment(login: dict, plan: dict, cwd: str) -> dict:
-    """The environment of train.sh: ``login`` with the plan's entries worked out in ``cwd``."""
+    """Return train.sh's environment: ``login`` with the plan's entries resolved in ``cwd``."""
     env = {name: value for name, value in login.items() if name not in DROPPED}
     env["PWD"] = cwd
     for name, value in plan.items():
@@ -58,7 +57,7 @@ def _path_list(present: str, value: dict, cwd: str) -> str:
 
 
 def find_program(name: str, env: dict, cwd: str) -> str:
-    """The file that execve shall get. Raises OSError as the shell would see it (127 not found, 126 not runnable)."""
+    """Return the file for execve. Raises OSError as the shell would report it (127 not found, 126 not runnable)."""
     if "/" in name:
         return os.path.join(cwd, name)
     blocked = ""
@@ -74,11 +73,11 @@ def find_program(name: str, env: dict, cwd: str) -> str:
 
 
 def start(argv: list, env: dict, cwd: str, output: int) -> tuple:
-    """Fork and execve in a session of its own, stdout and stderr into ``output``; return the pid and a pipe.
+    """Fork and execve in a new session, stdout and stderr into ``output``; return the pid and a pipe.
 
-    The pipe ends when execve has succeeded; otherwise it brings, as JSON, how the start ended. It may be long in coming:
-    the working directory may be on a file server that does not answer.
-    PDEATHSIG goes by the *thread* that forked, so this must be called from the main thread.
+    The pipe closes when execve has succeeded; otherwise it contains, as JSON, how the start ended. That may take long,
+    because the working directory may be on an unresponsive file server. PDEATHSIG is bound to the *thread* that forked,
+    so call this from the main thread.
     """
     trouble_read, trouble_write = os.pipe()
     keeper = os.getpid()
@@ -86,7 +85,7 @@ def start(argv: list, env: dict, cwd: str, output: int) -> tuple:
     if pid == 0:
         try:
             _become(argv, env, cwd, output, keeper)
-        except Exception as error:  # an exec that fails in any way must say so: there is no other word of it
+        except Exception as error:  # a failed exec must be reported: nothing else reports it
             os.write(trouble_write, json.dumps(_failure(error)).encode())
         finally:
             os._exit(127)
@@ -95,7 +94,7 @@ def start(argv: list, env: dict, cwd: str, output: int) -> tuple:
 
 
 def _failure(error: Exception) -> dict:
-    """Return the end of a start that failed, with the exit status that a shell would give it."""
+    """Return the end of a failed start, with the exit status that a shell would give it."""
     code = 127 if isinstance(error, FileNotFoundError) else 126
     why = "%s: %s" % (type(error).__name__, error)
     if isinstance(error, OSError):
@@ -112,7 +111,7 @@ def _become(argv: list, env: dict, cwd: str, output: int, keeper: int) -> None:
         try:
             signal.signal(number, signal.SIG_DFL)
         except (OSError, ValueError):
-            continue  # KILL, STOP and libc's own
+            continue  # KILL, STOP and libc's own signals
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     null = os.open("/dev/null", os.O_RDONLY)
     os.dup2(null, 0)

@@ -1,9 +1,10 @@
-"""A bound for what a run's log takes of its host: what the launcher has is let go of, from the front.
+"""Log spool: bounds the disk space of a run's log on its host, by freeing from the front what the launcher has
+acknowledged.
 
-Nothing is let go of before half of the limit is reached, so that whoever comes later still finds the whole log of a
-run of usual size. What the disk does not take goes straight to the relays, from a bounded piece of memory. Where there
-is no room in either and a launcher was heard of lately, the run waits in its write, as it would for a slow terminal;
-where nobody listens it goes on and the newest bytes are dropped and counted: training is worth more than its log.
+Nothing is freed before half of the limit is reached. So a late launcher finds the whole log of a run of usual size.
+Bytes that the disk does not accept go straight to the relays, from a bounded buffer in memory. If neither has room and
+a launcher was recently connected, the run blocks in its write, as with a slow terminal. Without a launcher the run
+continues; the newest bytes are dropped and counted, because training matters more than its log.
 """
 
 from __future__ import annotations
@@ -14,52 +15,54 @@ import zlib
 
 from . import memory, record
 
-ANNOUNCED_SECONDS = 2.0  # relays hear of it before the first byte goes
+ANNOUNCED_SECONDS = 2.0  # relays are informed before the first byte is freed
 SHARED = "/dev/shm/"  # a directory there is memory
 SHARED_BYTES = 64 << 20
-DISK_SECONDS = 1.0  # how often a disk that was full is asked again
-STRAIGHT = "its disk does not take the run's log (%s): it goes straight to the link, from at most %d MB of memory"
-DROPPED = "there is no room for the run's log, and nobody fetches it: its newest bytes are dropped"
+DISK_SECONDS = 1.0  # how often a full disk is tried again
+STRAIGHT = (
+    "its disk does not accept the run's log (%s): it is sent straight to the launcher, from at most %d MB of memory"
+)
+DROPPED = "no room for the run's log, and no launcher fetches it: its newest bytes are dropped"
 
 
 class Spool:
-    """The main stream's log, and how much of it and of the ranks' files the launcher has."""
+    """The main stream's log, and how much of it and of the ranks' files the launcher has acknowledged."""
 
     def __init__(self, directory: str, limit: int) -> None:
         self.log = record.Log(directory, 0)
         self.memory = memory.Memory()
         self.crc = 0
         self.dropped = 0
-        self.trimming = 0.0  # since when; 0: never yet
-        self.notice = ""  # what the launcher should know of it
+        self.trimming = 0.0  # when trimming was announced; 0: never yet
+        self.notice = ""  # what the launcher should know
         self._limit = min(limit or SHARED_BYTES, SHARED_BYTES) if directory.startswith(SHARED) else limit
-        self._held = b""  # read from the run, and neither on disk nor in memory yet
+        self._held = b""  # read from the run, and not yet on disk or in memory
         self._acknowledged: dict = {}
         self._trimmed: dict = {}
         self._disk_again = 0.0
 
     @property
     def size(self) -> int:
-        """Bytes of the stream, wherever they are."""
+        """Return the bytes of the stream, on disk or in memory."""
         return max(self.log.size, self.memory.end)
 
     @property
     def waits(self) -> bool:
-        """Is there something that must find its place before more is read?"""
+        """Return whether bytes must be stored before more is read."""
         return bool(self._held)
 
     @property
     def news(self) -> tuple:
-        """(where its memory can be read, what the launcher should know): told again whenever it changes."""
+        """Return (path of the memory buffer, notice for the launcher). The keeper sends them again when they change."""
         return self.memory.path, self.notice
 
     @property
     def only_here(self) -> int:
-        """Bytes that die with this process."""
+        """Return the number of bytes that would be lost with this process."""
         return self.memory.size
 
     def put(self, data: bytes, listened: bool) -> None:
-        """Keep ``data``; what finds no room waits, or is dropped if nobody listens."""
+        """Store ``data``. Bytes without room wait, or are dropped if no launcher is connected."""
         self._held += data
         self.retry(listened)
 
@@ -74,13 +77,13 @@ class Spool:
             self._drop(len(self._held))
 
     def finish(self) -> None:
-        """The last words may go over the limit: they say why it ended."""
+        """Store the last bytes, even over the limit: they name the cause of the end."""
         self.settle()
         self._take(memory.MOST_BYTES + memory.LAST_BYTES)
         self._drop(len(self._held))
 
     def settle(self) -> None:
-        """Give the disk what is in memory, once it takes something again."""
+        """Move bytes from memory to the disk, once the disk accepts data again."""
         if self.memory.end <= self.log.size or time.monotonic() < self._disk_again:
             return
         self._disk_again = time.monotonic() + DISK_SECONDS
@@ -94,7 +97,7 @@ class Spool:
                 return
 
     def _take(self, most: int) -> None:
-        """Onto the disk; into memory where that is full, or where there are earlier bytes already."""
+        """Store on disk; in memory if the disk is full, or if memory has earlier bytes already."""
         if self.size == self.log.size:
             self._accepted(self.log.append(self._held))
         if not self._held:
@@ -109,7 +112,7 @@ class Spool:
         self._held = self._held[count:]
 
     def _drop(self, count: int) -> None:
-        """The newest ``count`` bytes of what waits."""
+        """Drop the newest ``count`` bytes of those that wait."""
         if count <= 0 or not self._held:
             return
         kept = self._held[: max(0, len(self._held) - count)]
@@ -118,13 +121,13 @@ class Spool:
         self.notice = DROPPED
 
     def acknowledge(self, have: dict) -> None:
-        """The launcher has that much of each stream."""
+        """Note that the launcher has that many bytes of each stream."""
         self._acknowledged.update({int(stream): int(size) for stream, size in have.items()})
         if self.memory.size:
             self.memory.let_go(self._acknowledged.get(0, 0) // memory.BLOCK * memory.BLOCK)
 
     def trim(self, sizes: dict, paths: dict) -> bool:
-        """Let go of what may go, if need be. True when that is announced, for the first time."""
+        """Free acknowledged bytes if necessary. Return True when trimming is announced for the first time."""
         if not self._limit or not self._acknowledged:
             return False
         kept = sum(self._kept(stream, size) for stream, size in sizes.items())
@@ -149,6 +152,6 @@ class Spool:
             descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
         except OSError:
             return
-        if memory.punch(descriptor, start, end):  # a file system that cannot, keeps it all
+        if memory.punch(descriptor, start, end):  # a file system without support keeps all bytes
             self._trimmed[stream] = end
         os.close(descriptor)

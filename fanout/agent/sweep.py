@@ -7,22 +7,22 @@ import time
 
 from . import procs
 
-TYPE_CHECKING = False  # what typing says, without the price of importing it on a host
+TYPE_CHECKING = False  # for type checkers only: importing typing on a host takes time
 if TYPE_CHECKING:
     from typing import Callable
 
-STEP_SECONDS = 1.0  # the longest that one step goes on stopping processes that fork
+STEP_SECONDS = 1.0  # the longest that one step stops processes that keep forking
 PAUSE_SECONDS = (0.002, 0.2)  # between two steps of ``kill_all``: the first pause, and the longest
 
 
 class Sweep:
-    """Processes that are being killed: how many were, and which of them do not die."""
+    """Processes that are being killed: how many were killed, and which cannot be killed."""
 
     def __init__(self, find: Callable[[], list], seconds: float, proof: Callable[[], bool] | None = None) -> None:
-        """``find`` returns the pids that must go; after ``seconds`` those that remain count as unkillable.
+        """Set up the sweep. ``find`` returns the pids to kill; those left after ``seconds`` count as unkillable.
 
-        ``proof`` tells that nothing can be left. Without one, nothing must be found twice: a look at /proc takes a while,
-        and what forks meanwhile can hide from it.
+        ``proof`` returns whether nothing can be left. Without it, ``find`` must return nothing twice: a scan of /proc
+        takes a while, and a process that is forked meanwhile can be missed.
         """
         self._find = find
         self._proof = proof
@@ -36,7 +36,7 @@ class Sweep:
         return len(self._killed)
 
     def step(self) -> bool:
-        """Stop all, kill all; return whether the sweep is over.
+        """Stop all processes, kill all; return whether the sweep is complete.
 
         All are stopped before any is killed, so that a process that forks in a loop cannot outrun the sweep.
         """
@@ -64,10 +64,10 @@ class Sweep:
 
 
 def kill_all(find: Callable[[], list], seconds: float) -> tuple:
-    """Sweep without a break; return how many processes were killed, and those that do not die."""
+    """Sweep without a break; return how many processes were killed, and those that cannot be killed."""
     sweep = Sweep(find, seconds)
     pause, longest = PAUSE_SECONDS
     while not sweep.step():
-        time.sleep(pause)  # the end of a process that is no child of ours sends no event
+        time.sleep(pause)  # the end of a process that is not our child sends no event
         pause = min(pause * 2, longest)
     return sweep.killed, sweep.left

@@ -60,7 +60,7 @@ def test_a_pickle_that_calls_something_is_refused_and_harmless(tmp_path: Path) -
     mark = tmp_path / "done"
     trap = pickle.dumps(dump([{"frames": Trap(mark)}]), protocol=2)
     found = told(tmp_path / "nccl_trace_rank_0", trap)
-    assert "it asks for posix.system, which no dump does" in found["untold"]
+    assert "it refers to posix.system, which no dump does" in found["untold"]
     assert not mark.exists()
     pickle.loads(trap)
     assert mark.exists(), "the trap is a real one"
@@ -70,13 +70,13 @@ def test_a_pickle_that_calls_something_is_refused_and_harmless(tmp_path: Path) -
     ("data", "why"),
     [
         (b"", "it is empty"),
-        (b"step 1 loss 3\n", "it is no whole dump"),
-        (pickle.dumps(dump(done(9)), protocol=2)[:-40], "it is no whole dump"),
-        (pickle.dumps([1, 2]), "no dump of the flight recorder"),
-        (pickle.dumps({"version": "1.5", "entries": []}), "version 1.5 of the format is not known here"),
-        (pickle.dumps({"version": "2.4", "entries": [{"pg_name": "0"}]}), "it is no whole dump (KeyError"),
-        (b"\x80\x02ccollections\nOrderedDict\n.", "it asks for collections.OrderedDict"),
-        (b"\x80\x02Pnumber\n.", "it is no whole dump"),
+        (b"step 1 loss 3\n", "it is not a complete dump"),
+        (pickle.dumps(dump(done(9)), protocol=2)[:-40], "it is not a complete dump"),
+        (pickle.dumps([1, 2]), "not a flight recorder dump"),
+        (pickle.dumps({"version": "1.5", "entries": []}), "version 1.5 of the format is not supported"),
+        (pickle.dumps({"version": "2.4", "entries": [{"pg_name": "0"}]}), "it is not a complete dump (KeyError"),
+        (b"\x80\x02ccollections\nOrderedDict\n.", "it refers to collections.OrderedDict"),
+        (b"\x80\x02Pnumber\n.", "it is not a complete dump"),
     ],
 )
 def test_what_is_no_dump_is_said_with_its_path(data: bytes, why: str, tmp_path: Path) -> None:
@@ -91,8 +91,8 @@ def test_a_file_that_is_too_large_or_a_pipe_is_not_opened_further(tmp_path: Path
     with open(large, "wb") as file:
         file.truncate(probes_dump.MOST_BYTES + 1)
     os.mkfifo(pipe)
-    assert "more than a dump has" in probes_dump.told(str(large))["untold"]
-    assert probes_dump.told(str(pipe))["untold"] == "it is no regular file"
+    assert "larger than any dump" in probes_dump.told(str(large))["untold"]
+    assert probes_dump.told(str(pipe))["untold"] == "it is not a regular file"
 
 
 @pytest.mark.process

@@ -267,7 +267,7 @@ def test_a_run_that_is_not_there_cannot_be_attached(state: Path) -> None:
     with Agent(state) as agent:
         agent.attach(run="never")
         refused = agent.hear("refused")
-        assert (refused["kind"], refused["message"]) == ("no-run", "nothing of run never is here")
+        assert (refused["kind"], refused["message"]) == ("no-run", "no record of run never on this host")
     assert mark("never", 0) == ["FANOUT_RUN_ID=never", "FANOUT_NODE=0"]
 
 

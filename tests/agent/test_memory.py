@@ -80,7 +80,7 @@ def test_what_the_disk_does_not_take_is_read_from_memory_at_its_offset(small: No
     assert bytes(small.got) == data
     assert (small.disk.size, small.spool.only_here) == (1_300_001, 5 * MB - 1_300_001)
     assert (small.spool.crc, small.spool.dropped, small.holes) == (zlib.crc32(data), 0, [])
-    assert small.spool.notice.startswith("its disk does not take the run's log (No space left on device)")
+    assert small.spool.notice.startswith("its disk does not accept the run's log (No space left on device)")
 
 
 def test_memory_is_bounded_and_then_the_run_waits(small: Now) -> None:

@@ -107,7 +107,7 @@ def test_a_run_is_refused_where_another_user_holds_its_port(state: Path, tmp_pat
     assert refused["kind"] == "busy"
     assert f"{port} is held by run run-1 of uid {FIRST} since " in refused["message"]
     assert f"(pid {other.pid})" in refused["message"]
-    assert f"ask uid {FIRST} to end it" in refused["hint"]
+    assert f"ask uid {FIRST} to stop it" in refused["hint"]
     assert not state.exists()
 
 

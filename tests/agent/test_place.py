@@ -68,7 +68,7 @@ def test_a_planted_link_is_not_followed(tmp_path: Path, monkeypatch: pytest.Monk
     (tmp_path / "elsewhere").mkdir(mode=0o700)
     (tmp_path / "state").symlink_to(tmp_path / "elsewhere")
     monkeypatch.setenv("FANOUT_STATE", str(tmp_path / "state"))
-    with pytest.raises(place.NoPlace, match="is there already and is not a directory"):
+    with pytest.raises(place.NoPlace, match="already exists and is not a directory"):
         place.base()
 
 
@@ -91,7 +91,7 @@ def test_a_directory_of_somebody_else_is_refused(tmp_path: Path, monkeypatch: py
     path.mkdir(mode=0o700)
     os.chown(path, 65534, 65534)
     monkeypatch.setenv("FANOUT_STATE", str(path))
-    with pytest.raises(place.NoPlace, match="belongs to uid 65534, not to us"):
+    with pytest.raises(place.NoPlace, match="belongs to uid 65534, not to this user"):
         place.base()
 
 

@@ -52,7 +52,7 @@ def test_it_is_asked_where_the_ranks_say(name: str) -> None:
 def test_another_jobs_service_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as door:
         monkeypatch.setattr("fanout.agent.probes_services.RAS_PORT", door.getsockname()[1])
-        with pytest.raises(NotHad, match=r"NCCL RAS on port \d+ is not this run's"):
+        with pytest.raises(NotHad, match=r"NCCL RAS on port \d+ belongs to another job"):
             probes_ras.of([])
 
 

@@ -132,7 +132,7 @@ prepare._look = lambda spec: open({str(tmp_path / "fifo")!r})
     with Agent(state, patch=hangs) as agent:
         refused = agent.prepare(["true"], tmp_path)
     assert (refused["t"], refused["kind"]) == ("refused", "no-directory")
-    assert refused["message"].startswith(f"{tmp_path} cannot be looked at: no answer within 0.3 s")
+    assert refused["message"].startswith(f"{tmp_path} cannot be read: no answer within 0.3 s")
     assert f"`ls {tmp_path}`" in refused["hint"]
     assert not state.exists()
 
@@ -252,7 +252,7 @@ def test_heartbeats_from_before_a_freeze_do_not_renew_the_lease(state: Path, tmp
     with Agent(state) as second:
         second.attach()
         exited, _, _ = second.end()
-    assert "the lease ran out" in exited["why"]
+    assert "the lease expired" in exited["why"]
 
 
 def test_a_go_that_waited_for_longer_than_the_lease_starts_nothing(state: Path, tmp_path: Path) -> None:
@@ -304,7 +304,7 @@ def test_a_fault_of_the_keeper_is_told_and_leaves_nothing(state: Path, tmp_path:
         agent.go()
         exited, gone, _ = agent.end()
     assert (exited["code"], exited["signal"], gone["left"]) == (None, None, [])
-    assert "which is a bug of fanout's: KeyError: 'no such thing'" in exited["why"]
+    assert "which is a bug in fanout: KeyError: 'no such thing'" in exited["why"]
     assert "keeper.py" in exited["why"]
     assert procs.marked(mark(RUN, 0)) == []
 
@@ -333,7 +333,7 @@ spawn.start = start
         assert agent.prepare(["sleep", "60"], tmp_path)["t"] == "prepared"
         agent.go()
         exited, gone, _ = agent.end()
-    assert (exited["signal"], exited["why"]) == (signal.SIGTERM, "the keeper got SIGTERM")
+    assert (exited["signal"], exited["why"]) == (signal.SIGTERM, "the keeper received SIGTERM")
     assert gone["left"] == []
 
 

@@ -117,7 +117,7 @@ FAULTS = [
     Fault(check="code", level="fail", change=both(fact("tree/head", "0000000"), fact("tree/code", "77")), saw="commit 0000000; gpu[01-02,04] have 4f2a9c1", advice="then take it:  ssh gpu03 git -C /home/ann/proj checkout 4f2a9c1"),
     Fault(check="code", level="info", label="commit", change=fact("tree/head", "0000000"), saw="(no file of code differs)"),
     Fault(check="code", level="warn", label="package", change=both(everywhere("tree/files", {"newpkg/__init__.py": "11"}), fact("tree/files", {"newpkg/__init__.py": "77"})), saw="newpkg/__init__.py (differs)", advice="ssh gpu01 tar -C /home/ann/proj -c newpkg/__init__.py | ssh gpu03"),
-    Fault(check="code", level="info", label="cut-short", change=both(everywhere("tree/files", {"a.py": "11"}), fact("tree/files", {}), fact("tree/whole", False), fact("tree/left_out", ["no time left after 2.5 s, at big"])), saw="not all code could be compared: no time left after 2.5 s, at big"),
+    Fault(check="code", level="info", label="cut-short", change=both(everywhere("tree/files", {"a.py": "11"}), fact("tree/files", {}), fact("tree/whole", False), fact("tree/left_out", ["time limit of 2.5 s reached at big"])), saw="not all code could be compared: time limit of 2.5 s reached at big"),
     Fault(check="code", level="warn", label="dirty", change=fact("tree/dirty", {"a/b.py": "77"}), saw="a/b.py (changed here only)"),
     Fault(check="code", level="fail", label="module", change=fact("tree/empty_modules", ["VeOmni"]), saw="submodule VeOmni is empty"),
     Fault(check="shared", level="warn", change=apart("gpu03"), saw="the work directory is a directory of its own; gpu[01-02,04] share one"),

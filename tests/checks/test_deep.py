@@ -148,19 +148,19 @@ def test_without_host_0_nobody_can_meet() -> None:
         ),
         (
             {
-                ("gpu01", "all"): {"error": "not everybody came", "stage": "arrive", "absent": [2]},
-                ("gpu02", "all"): {"error": "not everybody came", "stage": "arrive", "absent": [2]},
-                ("gpu03", "sum"): {"error": "it did not come back from this within 7.5 s", "stage": "start"},
+                ("gpu01", "all"): {"error": "not all ranks arrived", "stage": "arrive", "absent": [2]},
+                ("gpu02", "all"): {"error": "not all ranks arrived", "stage": "arrive", "absent": [2]},
+                ("gpu03", "sum"): {"error": "it did not finish this within 7.5 s", "stage": "start"},
             },
             "deep-rendezvous", ("gpu03",), "never came to the meeting",
         ),
         (
-            {("gpu03", "join"): {"error": "it did not come back from this within 7.5 s", "stage": "start"}},
+            {("gpu03", "join"): {"error": "it did not finish this within 7.5 s", "stage": "start"}},
             "deep-rendezvous", ("gpu03",), "its process hangs at start",
         ),
         (
-            {("gpu02", "sum"): {"error": "signal 9 ended it", "stage": "group", "died": True}},
-            "deep-rendezvous", ("gpu02",), "was lost at group: signal 9 ended it",
+            {("gpu02", "sum"): {"error": "killed by signal 9", "stage": "group", "died": True}},
+            "deep-rendezvous", ("gpu02",), "was lost at group: killed by signal 9",
         ),
         (
             {("gpu02", "sum"): {"sizes": [[4, 0.001, 0], [1 << 16, 0.1, 3]]}},
@@ -188,7 +188,7 @@ def with_pairs(**pairs: Measured) -> Case:
 
 GOOD, SLOW = Measured(bandwidth=1e9, size=1 << 24), Measured(bandwidth=1e7, size=1 << 20)
 STALLED = Measured(bandwidth=1e6, size=1 << 16, error="Timed out", stage="sum of 1048576 bytes")
-APART = Measured(error="it did not come back from this within 5 s", stage="group")
+APART = Measured(error="it did not finish this within 5 s", stage="group")
 
 
 @pytest.mark.parametrize(
@@ -227,7 +227,7 @@ def test_gpus_of_one_model_are_compared_bit_for_bit_and_in_speed() -> None:
 
 def test_a_large_sum_that_is_late_does_not_undo_the_ones_before_it() -> None:
     """A busy host, or a slow network, is no black hole for large packets: those came back."""
-    late = {"error": "it did not come back from this within 5.5 s", "stage": "sum of 268435456 bytes", "late": True}
+    late = {"error": "it did not finish this within 5.5 s", "stage": "sum of 268435456 bytes", "late": True}
     steady = {"sizes": STEADY, **late}
     assert measured({"a": (steady,), "b": (steady,)}).error == ""
     small = {"sizes": [size for size in STEADY if size[0] < 1 << 20], **late}

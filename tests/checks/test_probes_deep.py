@@ -84,14 +84,14 @@ def test_a_hang_is_told_with_its_stage_and_the_others_answer_counts(tmp_path: Pa
     with held(tmp_path) as (name, _):
         first, second = step(name, "hang", seconds=0.5)
     assert first["heard"] == "first"
-    assert second == {"error": "it did not come back from this within 0.5 s", "stage": "group"}
+    assert second == {"error": "it did not finish this within 0.5 s", "stage": "group"}
 
 
 def test_a_death_is_told_with_its_signal_and_last_words(tmp_path: Path) -> None:
     with held(tmp_path) as (name, _):
         second = step(name, "die")[1]
         again = step(name, "answer")[1]
-    assert second["error"] == again["error"] == "signal 9 ended it: no such GPU"
+    assert second["error"] == again["error"] == "killed by signal 9: no such GPU"
     assert second["died"]
 
 
@@ -112,4 +112,4 @@ def test_what_cannot_be_started_says_so(tmp_path: Path) -> None:
 def test_a_text_that_ends_at_once_tells_its_last_words(tmp_path: Path) -> None:
     """As where --setup fails, or there is no python."""
     with held(tmp_path, count=1, text="raise SystemExit('no module is called cuda')") as (_, began):
-        assert began[0]["error"] == "it ended with exit status 1: no module is called cuda"
+        assert began[0]["error"] == "it exited with status 1: no module is called cuda"

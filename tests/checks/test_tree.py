@@ -107,7 +107,7 @@ def test_a_walk_that_is_cut_short_says_where(clone: Path, monkeypatch: pytest.Mo
     assert len(found["files"]) == 3
     assert (found["whole"], found["left_out"]) == (False, ["more than 3 files, from p3 on"])
     monkeypatch.setattr(probes_tree, "_SECONDS", -1.0)
-    assert fingerprint(clone)["left_out"] == ["no time left after -1 s, at ."]
+    assert fingerprint(clone)["left_out"] == ["time limit of -1 s reached at ."]
 
 
 def test_a_plain_copy_can_be_compared_with_a_clone(clone: Path, tmp_path: Path) -> None:

@@ -140,8 +140,8 @@ def test_signals_have_linux_names(number: int, name: str) -> None:
 
 
 def test_a_good_exit_of_a_script_that_its_host_ended_is_not_success() -> None:
-    """The lease ran out, the script saved its state and exited 0: it did not train to its end."""
-    lease = "no launcher for 5 s: the lease ran out"
+    """The lease expired, the script saved its state and exited 0: it did not train to its end."""
+    lease = "no launcher for 5 s: the lease expired"
     history = running("a").add(Exited(at=2e9, host="a", code=0, signal=None, why=lease)).tidy("a")
     outcome = of(history)
     assert (outcome.exit_code, outcome.first, outcome.hosts[0].verdict) == (255, "a", "failed")

@@ -117,7 +117,7 @@ def test_dumps_among_logs_are_read_as_dumps_and_a_broken_one_is_said(tmp_path: P
     (tmp_path / "epoch_7").write_text("step 1\n")
     found = told(".", cwd=tmp_path)
     assert (found["cause"]["rank"], found["cause"]["signature"], found["files"]) == (3, "missing", 7)
-    assert any("not read: ./nccl_trace_rank_4: it is no whole dump" in text for text in found["hosts"])
+    assert any("not read: ./nccl_trace_rank_4: it is not a complete dump" in text for text in found["hosts"])
 
 
 #: Ranks that leave a dump where train.sh says, tell that they waited in vain, and end with it.

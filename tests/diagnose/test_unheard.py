@@ -7,7 +7,7 @@ import pytest
 from fanout.events import Exited, Linked, LinkLost, Lost, Tick
 from tests.diagnose.kit import Run, people, verdict
 
-WHY = "no launcher for 300 s: the lease ran out"
+WHY = "no launcher for 300 s: the lease expired"
 
 
 def ended_by_lease(run: Run, *hosts: str, signal: int = 15) -> Run:
@@ -118,7 +118,7 @@ def test_one_host_alone_does_not_tell_whose_network_it_was() -> None:
     assert found.sentence == "the launcher was out of reach of the host for longer than the lease"
 
 
-@pytest.mark.parametrize("why", ["the keeper got SIGTERM", "the keeper on the host died without a record"])
+@pytest.mark.parametrize("why", ["the keeper received SIGTERM", "the keeper on the host died without a record"])
 def test_a_host_that_was_ended_from_outside_is_the_cause(why: str) -> None:
     """By a shutdown, an administrator, systemd at the end of a session: its own word is as good as an error."""
     run = Run(hosts=3, each=1)

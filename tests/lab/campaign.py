@@ -93,7 +93,7 @@ def deaths() -> Iterator[Scene]:
         yield Scene(
             fault="frozen beyond the lease", phase="running", where=where, promise=promise, flags=SHORT, slow=True
         )
-        promise = Promise(codes=(137, 255), words="lease ran out", starts=(1,), quiet=35.0)  # relays give up after 30 s
+        promise = Promise(codes=(137, 255), words="lease expired", starts=(1,), quiet=35.0)  # relays give up after 30 s
         yield Scene(fault="blackhole beyond the lease", phase="running", where=where, promise=promise, flags=SHORT)
 
 
@@ -108,7 +108,7 @@ def disks() -> Iterator[Scene]:
     ):
         for where in ("one", "all"):
             yield Scene(fault=fault, phase="connecting", where=where, promise=_refused(words))
-    straight = Promise(codes=(0,), words="goes straight to the link")
+    straight = Promise(codes=(0,), words="is sent straight to the launcher")
     for where in ("one", "master", "all"):
         yield Scene(fault="/var/tmp full until told", phase="running", where=where, promise=straight)
         yield Scene(fault="/var/tmp full", phase="running", where=where, promise=GOES_ON)

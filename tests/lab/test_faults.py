@@ -81,7 +81,9 @@ def test_a_disk_that_fills_up_costs_neither_a_byte_nor_the_ending(small: Lab) ->
         project.train(FILL)
         words = ("run", "--skip-check", "--last-words", "0", "hosts.txt", "task.py")
         run = project.start(*words, stdout=subprocess.DEVNULL)
-        run.until("h2: its disk does not take the run's log .No space left on device.: it goes straight to the link")
+        run.until(
+            "h2: its disk does not accept the run's log .No space left on device.: it is sent straight to the launcher"
+        )
         cut(small["h2"])
         run.until("^fanout: h2: reconnected")
         for node in small.hosts:

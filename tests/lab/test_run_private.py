@@ -48,8 +48,8 @@ def test_a_planted_directory_or_a_foreign_owner_is_refused(project: Project, lab
     done = project.run()
     assert done.code == 125, done.all
     text = " ".join(done.err.split())
-    assert "/var/tmp/fanout-47001: belongs to uid 0, not to us" in text
-    assert "/var/tmp/fanout-47001: is there already and is not a directory" in text
+    assert "/var/tmp/fanout-47001: belongs to uid 0, not to this user" in text
+    assert "/var/tmp/fanout-47001: already exists and is not a directory" in text
     assert "/var/tmp/fanout-47001: is open to others (mode 755)" in text
     assert not project.path("ran").exists()
     assert os.listdir(link.path("/tmp/trap")) == []

@@ -169,7 +169,7 @@ def test_one_machine_under_two_names(apart: Project, lab: Lab) -> None:
     assert f"is the same machine as silent: silent (hosts.txt:2), {lab['silent'].address} (hosts.txt:3)" in _flat(done)
     done = apart.run()
     assert done.code == 125, done.all
-    assert "this is the machine that node" in done.err
+    assert "this machine already has node" in done.err
     assert "leave one of the two out of the hostfile" in done.err
 
 

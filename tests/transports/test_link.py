@@ -127,7 +127,7 @@ def test_a_host_that_was_cleaned_is_lost() -> None:
     def cleaned(far: Far) -> int:
         node = Node(far)
         node.hear("attach")
-        node.say(t="refused", kind="no-run", message="nothing of run r1 is here", hint="")
+        node.say(t="refused", kind="no-run", message="no record of run r1 on this host", hint="")
         return 0
 
     outcome, _, _ = run({"a": scripts(cut_after(5, breaks=True), cleaned)})
