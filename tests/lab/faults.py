@@ -233,6 +233,7 @@ GPU = Scene(
 )  # fmt: skip
 
 # Ports of InfiniBand are files of the kernel's: a /sys/class of our own has them, beside the real network devices.
+# NCCL's library is any library of that name, whether or not this machine has the real one.
 PORT = "/sys/class/infiniband/mlx5_0/ports/1"
 _IB = f"""
 mkdir /tmp/net && mount --bind /sys/class/net /tmp/net && mount -t tmpfs none /sys/class
@@ -248,6 +249,10 @@ mount -t overlay -o lowerdir=/dev,upperdir=/tmp/upper,workdir=/tmp/work overlay 
 mount --bind /tmp/shm /dev/shm && mount --bind /tmp/pts /dev/pts
 for name in /proc/[0-9]*/comm; do if grep -qx sshd $name; then prlimit --pid $(basename $(dirname $name)) --memlock=65536:65536; fi; done
 mkdir -p /dev/infiniband && touch /dev/infiniband/uverbs0 && chmod 666 /dev/infiniband/uverbs0
+libc=$(readlink -f "$(/sbin/ldconfig -p | awk '/libc\\.so\\.6 / {{ print $NF; exit }}')")
+mkdir /tmp/libraries /tmp/scratch
+mount -t overlay -o lowerdir=$(dirname $libc),upperdir=/tmp/libraries,workdir=/tmp/scratch overlay $(dirname $libc)
+cp $libc $(dirname $libc)/libibverbs.so.1
 """
 FABRIC = Scene(
     files=PROJECT,
