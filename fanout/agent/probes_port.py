@@ -169,8 +169,8 @@ def _attempt(link: socket.socket, address: Any, key: str, seconds: float, size: 
         try:
             link.connect(address)
         except OSError as error:
-            return _not_connected(error)
-        result["source"] = str(link.getsockname()[0])
+            return dict(_not_connected(error), **_source(link))
+        result.update(_source(link))
         result["connect"] = _since(began)
         challenge = os.urandom(16).hex().encode()
         try:
@@ -192,6 +192,12 @@ def _attempt(link: socket.socket, address: Any, key: str, seconds: float, size: 
             except OSError as error:
                 return dict(result, outcome="stalled", text=error.strerror or str(error))
     return result
+
+
+def _source(link: socket.socket) -> dict[str, Any]:
+    """Return the address from which this host dials; nothing if the kernel chose none."""
+    address = str(link.getsockname()[0])
+    return {} if address in ("0.0.0.0", "::") else {"source": address}
 
 
 def _resent(link: socket.socket) -> dict[str, Any]:

@@ -143,7 +143,8 @@ def _told(
     where = f"{end} at {case.mesh.addresses.get(end, '?')}, a free port"
     ranges = case.facts.get(end, {}).get("ports", {"low": 32768, "high": 60999})
     way = f"from {others}" if inward else f"to {others}"
-    address, source = case.mesh.addresses.get(end, ""), case.mesh.addresses.get(start, start)
+    address = case.mesh.addresses.get(end, "")
+    source = dial.get("source") or case.mesh.addresses.get(start, start)
     opens = services.opening(case.facts.get(end, {}), address, source, f"{ranges['low']}:{ranges['high']}")
     if not inward and dial["outcome"] in ("dropped", "rejected", "refused") and len(case.hosts) > 2:
         cure = dials.own_side(case, start, others, address)
