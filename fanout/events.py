@@ -77,6 +77,9 @@ class LinkLost(OnHost):
 # -- the run on one host
 
 
+BROKE = "the connection broke"  # the error of a question whose connection ended before the answer
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answered(OnHost):
     """The agent's answer to a question: ``value``, or ``error`` where it could not be had ("" if it could)."""

@@ -9,7 +9,7 @@ import time
 
 from fanout import wire
 from fanout.agent import bundle
-from fanout.errors import AgentRefused, Dropped, TransportError
+from fanout.errors import AgentRefused, Dropped, TransportError, Unreachable
 from fanout.events import Event
 from fanout.hosts import Host
 from fanout.transports.base import Channel, Deadline
@@ -27,6 +27,8 @@ def take_in(host: Host, channel: Channel, decoder: wire.Decoder, deadline: Deadl
     try:
         while not decoder.hello:
             data = channel.read(deadline.left)
+            if sent and (deadline.expired or (data is None and time.monotonic() >= deadline.at)):
+                raise _not_through(host, deadline.seconds)
             if deadline.expired or (data is None and time.monotonic() >= deadline.at):
                 raise AgentRefused(
                     f"logged in, but the login shell did not get to the command within {deadline.seconds:g} s",
@@ -56,6 +58,16 @@ def take_in(host: Host, channel: Channel, decoder: wire.Decoder, deadline: Deadl
         channel.close()
         raise
     return events
+
+
+def _not_through(host: Host, seconds: float) -> Unreachable:
+    """Return the error of a host that took small packets and then answered nothing to the agent's source."""
+    size = len(bundle.packed()) // 1000
+    return Unreachable(
+        f"logged in, but no answer came within {seconds:g} s to the {size} kB of the agent: full-size packets are lost on "
+        "the way (MTU), or the host hardly runs",
+        hint=f"compare the MTU here and on {host.name} with `ip link`; what lies between must let ICMP pass",
+    )
 
 
 def _new_enough(host: Host, version: str) -> None:

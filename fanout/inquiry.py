@@ -8,11 +8,11 @@ without end cannot keep anybody waiting.
 from __future__ import annotations
 
 from fanout.checks.asking import Answer, Ask
+from fanout.events import BROKE
 from fanout.state import HostState, RunState
 
 TRANSIT_SECONDS = 10.0  # added to what the host may take: for both ways, and for a host that is busy
 MOST_TRIES = 3
-BROKE = "the connection broke"
 
 
 class Inquiry:

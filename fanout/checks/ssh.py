@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from fanout.checks.compare import usual_beside
 from fanout.checks.model import Case, Check, Verdict, fail, info, ok, warn
+from fanout.events import BROKE
 
 _SLOW_LOGIN, _VERY_SLOW_LOGIN = 3.0, 15.0
 _OLDEST_PYTHON = (3, 8)
@@ -17,7 +18,13 @@ def _reached(case: Case) -> Iterator[Verdict]:
     for name in case.hosts:
         if not case.facts[name]:
             why = case.missing.get(name, {}).get("", "it did not answer")
-            yield fail(name, f"logged in, but the host did not answer the first question: {why}", "run the check again")
+            again = "run the check again"
+            if BROKE in why:  # the question is small, and the answer is not
+                probe = case.on(name, "head -c 1000000 /dev/zero")
+                again += (
+                    f"; packets of full size may be lost on the way (MTU) unless this prints 1000000:  {probe} | wc -c"
+                )
+            yield fail(name, f"logged in, but the host did not answer the first question: {why}", again)
     if case.slow:
         yield info(
             [name for name in case.hosts if case.facts[name]],

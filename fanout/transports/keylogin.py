@@ -43,7 +43,9 @@ class KeyLogin:
             raise self._hung_up(str(error)) from error
         except TimeoutError as error:
             raise Unreachable(
-                f"{self._options.address} answers, but the login did not finish in time", hint=self._options.by_hand
+                f"{self._options.address} answers, but the login did not finish in time: sshd looks for keys in the home "
+                f"directory of {self._options.user}, which may be on a file server that hangs",
+                hint=self._options.by_hand,
             ) from error
         return []
 
