@@ -9,7 +9,7 @@ import re
 import stat
 import time
 
-from .probes_tools import read, read_or_empty, search_path
+from .probes_tools import note_path, read, read_or_empty, search_path
 from .procs import all_pids
 
 TYPE_CHECKING = False  # for type checkers only: importing typing on a host takes time
@@ -39,7 +39,11 @@ def placed(path: str, args: dict[str, Any]) -> str:
 
 def files(args: dict[str, Any]) -> dict[str, Any]:
     """Return what is at each path of ``args["paths"]`` (name -> path); files of moderate size include their hash."""
-    return {name: about(placed(path, args)) for name, path in args.get("paths", {}).items()}
+    found = {}
+    for name, path in args.get("paths", {}).items():
+        note_path(placed(path, args))
+        found[name] = about(placed(path, args))
+    return found
 
 
 def about(path: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import select
 import signal
@@ -18,6 +19,10 @@ class NotHad(Exception):
     """A fact that is not available on this host; the text contains the reason for the user."""
 
 
+_PATH_BYTES = 1024
+_looking: list[mmap.mmap] = []  # in the child of an Aside: where it notes its path
+
+
 class Aside:
     """A section in a forked child, so that an unresponsive file server does not block this process."""
 
@@ -25,8 +30,10 @@ class Aside:
         self._seconds = seconds
         self._deadline = time.monotonic() + seconds
         self._reader, writer = os.pipe()
+        self._path = mmap.mmap(-1, _PATH_BYTES)  # shared with the child
         self._child = os.fork()
         if self._child == 0:
+            _looking.append(self._path)
             _answer(section, writer)
         os.close(writer)
 
@@ -40,12 +47,19 @@ class Aside:
             asleep = _waits_in(self._child)
             os.kill(self._child, signal.SIGKILL)  # in state D it dies when its server answers
             os.waitpid(self._child, os.WNOHANG)
-            raise NotHad("no answer within %g s%s" % (self._seconds, asleep))
+            path = self._path[:].rstrip(b"\0").decode("utf-8", "replace")
+            raise NotHad("no answer within %g s%s%s" % (self._seconds, " from " + path if path else "", asleep))
         os.waitpid(self._child, 0)
         had, value = json.loads(text) if text else (False, "the probe died")
         if not had:
             raise NotHad(value)
         return value
+
+
+def note_path(path: str) -> None:
+    """Note which path the section looks at next: the answer names it if the look never ends."""
+    for shared in _looking[-1:]:
+        shared[:] = os.fsencode(path)[:_PATH_BYTES].ljust(_PATH_BYTES, b"\0")
 
 
 def _answer(section: Callable[[], Any], writer: int) -> None:
