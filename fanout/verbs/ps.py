@@ -161,8 +161,9 @@ def _record(path: str) -> _Record | None:
     result, living = recorded.result(), holder.of(path)
     launcher = "-"
     if living is not None:
-        launcher = f"{'detached' if living.detached else 'attached'} (pid {living.pid} on {living.machine})"
-        state = "running"
+        how = living.user if living.ending else "detached" if living.detached else "attached"
+        launcher = f"{how} (pid {living.pid} on {living.machine})"
+        state = "running" if not living.ending else "ending" if result is None else f"ended ({result['exit_code']})"
     elif result is not None:
         state = f"ended ({result['exit_code']})"
     elif os.path.exists(os.path.join(path, ORDER)):
