@@ -127,6 +127,8 @@ def _host(host: HostState) -> HostOutcome:
         left = len(host.gone.left)
     elif host.go_at is None:
         left = 0  # nothing was started there
+    elif host.rebooted and host.phase is Phase.LOST and not host.exit:
+        left = 0  # nothing outlives a reboot
     return HostOutcome(
         host=host.name,
         verdict=verdict,

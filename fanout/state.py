@@ -78,6 +78,9 @@ class HostState:
     link_lost_why: str = ""
     unheard_since: float | None = None  # when the link broke after which the agent has sent nothing but its hello
     hello: Mapping[str, Any] = field(default_factory=dict)
+    rebooted: bool = (
+        False  # the same machine was linked again under another boot id: all its earlier processes are gone
+    )
     noise: bytes = b""
     trouble: Trouble | None = None
     pid: int | None = None
@@ -252,7 +255,7 @@ def _told(host: HostState, event: OnHost) -> dict[str, Any]:
             return {"attempt": event.attempt}
         case Linked():
             return {"linked": True, "linked_at": event.at, "took": event.took, "hello": event.hello, "link_lost_at": None,
-                    "heard_at": event.at}  # fmt: skip
+                    "heard_at": event.at, "rebooted": host.rebooted or _is_rebooted(host.hello, event.hello)}  # fmt: skip
         case LinkLost():
             return {"linked": False, "link_lost_at": host.link_lost_at or event.at, "link_lost_why": event.why,
                     "unheard_since": host.unheard_since or event.at,
@@ -281,6 +284,12 @@ def _told(host: HostState, event: OnHost) -> dict[str, Any]:
             return {"heard_at": event.at, "load": event.load or host.load, "lost_at": None}
         case _:  # Prepared, Forgotten: the phase says it all
             return {"heard_at": event.at}
+
+
+def _is_rebooted(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Return whether two connections met one machine in two boots. Behind one name there may be several machines."""
+    booted, same = before.get("boot_id"), before.get("hostname") == now.get("hostname")
+    return bool(same and booted and now.get("boot_id") and booted != now["boot_id"])
 
 
 _NOTED_IN: Mapping[type[Action], str] = {Prepare: "prepare_at", Go: "go_at", Kill: "kill_at", Forget: "forget_at"}

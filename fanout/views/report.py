@@ -204,13 +204,14 @@ def _left(state: RunState, outcome: RunOutcome, paint: _Paint) -> list[str]:
         return lines
     if all(state.hosts[host.host].go_at is None for host in outcome.hosts):
         return [_fact("left behind", "nothing: train.sh was not started on any host")]
-    number = len(outcome.hosts)
-    return [
-        _fact(
-            "left behind",
-            f"nothing: verified on {'all ' + str(number) + ' hosts' if number > 1 else 'the host'}",
-        )
+    rebooted = [
+        host.host for host in outcome.hosts if state.hosts[host.host].gone is None and state.hosts[host.host].rebooted
     ]
+    number = len(outcome.hosts) - len(rebooted)
+    proof = f"verified on {'all ' + str(number) + ' hosts' if number > 1 else 'the host'}"
+    if rebooted:
+        proof = f"{fold(rebooted)} rebooted" + ("; verified on the others" if number else "")
+    return [_fact("left behind", f"nothing: {proof}")]
 
 
 def _unlooked(outcome: RunOutcome) -> list[str]:
