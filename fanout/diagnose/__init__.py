@@ -1,1 +1,1 @@
-"""What went wrong, where, and what to do: the first cause of a failed run, told from evidence, never guessed."""
+"""Diagnosis: find the first cause of a failed run from its events and logs."""

@@ -1,4 +1,4 @@
-"""Rules over hosts that were not there: one that ended with 0 too early, one that was silent before anyone failed."""
+"""Rules about absent hosts: exited with 0 too early, never joined, logged nothing, or unreachable."""
 
 from __future__ import annotations
 
@@ -9,38 +9,40 @@ from fanout.diagnose.suspects import FAINT
 from fanout.diagnose.verdict import Cause
 from fanout.hosts import fold
 
-SILENT_SECONDS = 5.0  # shorter breaks of a link delay no rank
+SILENT_SECONDS = 5.0  # a shorter break of the connection delays no rank
 
 
 def early(case: Case) -> Finding | None:
-    """Return the hosts whose script ended with 0 while the others still worked with them."""
+    """Return the hosts whose script exited with 0 while the other hosts still worked with them."""
     ends = case.evidence.ends
     gone = [host for host, end in ends.items() if end.kind == "ended" and end.code == 0 and not end.why]
     left = [each for each in case.waited if each.host not in gone]
     if not gone or not left or any(apart.is_a_reason(each) for each in case.suspects):
         return None
     if any(each.death is not None or each.sightings for each in case.processes if each.host in gone):
-        return None  # something is known of their ranks: other rules weigh it
+        return None  # there is evidence about their ranks: other rules handle it
     ranks = [rank for host in gone for rank in case.world.ranks.get(host, ())]
     reached = lastlines.step(case.evidence.tails, gone[0], ranks)
     at = f" at step {reached}" if reached is not None else ""
     where = waited.where(case)
-    says = f"ended with 0{at} while the others were {where}" if where else f"ended with 0{at} while the others went on"
+    says = (
+        f"exited with 0{at} while the others were {where}" if where else f"exited with 0{at} while the others continued"
+    )
     one = ranks[0] if len(ranks) == 1 else None
     cause = Cause(
         signature="early-exit", says=says, host=gone[0], rank=one, code=0, ranks=tuple(ranks), hosts=tuple(gone),
         at=ends[gone[0]].at,
     )  # fmt: skip
-    told = [f"{fold(gone)}: train.sh ended with 0, and nobody had told it to stop"]
+    told = [f"{fold(gone)}: train.sh exited with 0, and the launcher had not stopped it"]
     told.append(f"{len(left)} processes on {fold(dict.fromkeys(each.host for each in left))} lost a peer or timed out")
     others = lastlines.step(case.evidence.tails, left[0].host)
     if reached is not None and others is not None and others > reached:
-        told.append(f"{left[0].host} had come to step {others}")
+        told.append(f"{left[0].host} had reached step {others}")
     return Finding(cause=cause, confidence="medium", evidence=tuple(told), advice=waited.UNEVEN)
 
 
 def missing_node(case: Case) -> Finding | None:
-    """Return the node that torchrun's rendezvous waited for, as the keys of its store tell."""
+    """Return the node that torchrun's rendezvous waited for, from the keys of its store."""
     waits = [each for each in case.waited if each.signature == "rendezvous-role-missing"]
     if not waits or len(waits) != len(case.waited):
         return None
@@ -49,20 +51,20 @@ def missing_node(case: Case) -> Finding | None:
         return None
     host = next((name for name, (number, _) in case.evidence.ranks.items() if str(number) == node), None)
     says = (
-        "never came to torchrun's rendezvous"
+        "never joined torchrun's rendezvous"
         if host
-        else f"waited for node {node}, which never came to torchrun's rendezvous"
+        else f"waited for node {node}, which never joined torchrun's rendezvous"
     )
     cause = Cause(
         signature="missing-node", says=says, host=host, hosts=(host,) if host else (), text=waits[0].text,
         file=waits[0].file, line=waits[0].line, at=waits[0].at,
     )  # fmt: skip
-    advice = (f"see node {node}: did its script start?", waits[0].advice)
+    advice = (f"check node {node}: did its script start?", waits[0].advice)
     return Finding(cause=cause, confidence="medium", evidence=(f"{waits[0].host}: {waits[0].text}",), advice=advice)
 
 
 def quiet_host(case: Case) -> Finding | None:
-    """Return the one host that says nothing of a failure while ranks of all the others waited or lost a peer."""
+    """Return the one host that reported no failure while ranks of all other hosts timed out or lost a peer."""
     if any(each.strength > FAINT for each in case.suspects):
         return None
     spoke = {each.host for each in case.waited}
@@ -74,17 +76,19 @@ def quiet_host(case: Case) -> Finding | None:
     (host,) = quiet
     ranks = tuple(case.world.ranks.get(host, ()))
     cause = Cause(
-        signature="quiet-host", says="says nothing of a failure while the others waited or lost a peer", host=host,
+        signature="quiet-host", says="reported no failure while the others timed out or lost a peer", host=host,
         ranks=ranks, hosts=(host,),
     )  # fmt: skip
-    told = f"{len(case.waited)} processes on {fold(sorted(spoke))} waited or lost a peer, and none of them began it"
+    told = (
+        f"{len(case.waited)} processes on {fold(sorted(spoke))} timed out or lost a peer, and none of them failed first"
+    )
     return Finding(cause=cause, confidence="medium", evidence=(told,), advice=(waited.LOOK,))
 
 
 def cut_off(case: Case) -> Finding | None:
-    """Return the host that the launcher had not heard of when the others began to fail."""
+    """Return the host that was unreachable for the launcher when the others began to fail."""
     if any(apart.is_a_reason(each) for each in case.suspects):
-        return None  # an error of its own, or a host that did not come back, explains more
+        return None  # an error of its own, or a lost host, explains more
     found = [each for each in case.evidence.silences if _covers(each, case)]
     hosts = list(dict.fromkeys(each.host for each in found))
     if len(hosts) != 1 or len(case.evidence.hosts) < 2:
@@ -94,21 +98,21 @@ def cut_off(case: Case) -> Finding | None:
     if not others:
         return None
     ranks = tuple(case.world.ranks.get(silence.host, ()))
-    back = "it has not come back"
+    back = "it has not reconnected"
     if silence.end is not None:
-        back = f"it was heard of again after {silence.end - silence.since:.0f} s"
+        back = f"it reconnected after {silence.end - silence.since:.0f} s"
     booted = silence.host in case.evidence.rebooted
-    says = "was rebooted during the run" if booted else "was not heard of when the others began to fail"
+    says = "was rebooted during the run" if booted else "was unreachable when the others began to fail"
     cause = Cause(
         signature="rebooted" if booted else "silent-host", says=says, host=silence.host, at=silence.since,
         ranks=ranks, hosts=(silence.host,),
     )  # fmt: skip
     told = (
-        f"{silence.host}: link lost ({silence.why}), before any rank failed; {back}",
+        f"{silence.host}: connection lost ({silence.why}) before any rank failed; {back}",
         f"{len(others)} processes on the other hosts lost a peer or timed out",
     )
-    look = f"on {silence.host}: `uptime`, `dmesg -T | tail`: was it frozen (a VM that was paused, a full disk, NFS) or cut off?"
-    refute = f"the network between {silence.host} and this machine alone, which the others do not use"
+    look = f"on {silence.host}: `uptime`, `dmesg -T | tail`: was it frozen (a paused VM, a full disk, NFS) or disconnected?"
+    refute = f"a failure of only the network between {silence.host} and this machine, which the other hosts do not use"
     return Finding(cause=cause, confidence="medium", evidence=told, refutes=(refute,), advice=(look,))
 
 

@@ -1,6 +1,6 @@
-"""What the hosts told of themselves when they were asked: stands of ranks, lines of the kernel, notes worth reading.
+"""Answers of the hosts after a failure: stacks of ranks, kernel log lines, notes about the host.
 
-The answers are what a host sent: nothing in them is believed to have the right shape.
+The answers come from hosts, so the parsers check the shape of every value.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from fanout.diagnose.signatures import Book, fields_of, filled
 
 FULL = 0.98
 _LONGEST = 300
-_RAS = re.compile(  # a rank there is one of its communicator, not of the run: no more than a hint
+_RAS = re.compile(  # its ranks are those of a communicator, not of the run: only a hint
     r"(?i)missing|\bdead\b|launched up to operation|on node \S+ managing GPU|managed by process \d+ on node"
 )
 _MOST_NOTES = 12
 
 
 def stands(host: str, entries: Any) -> Iterator[Stand]:
-    """The ranks of an answer of ``stacks``, or those under ``stacks`` and ``ends`` of an aftermath."""
+    """Parse the stacks in an answer to ``stacks``, or under ``stacks`` and ``ends`` of an answer to ``aftermath``."""
     for entry in _objects(entries):
         try:
             rank = entry.get("rank")
@@ -47,7 +47,7 @@ def _frames(entries: Any) -> tuple[tuple[str, int, str], ...]:
 
 
 def sightings(host: str, value: Mapping[str, Any], at: float, book: Book) -> Iterator[Sighting]:
-    """The kernel's lines that a signature takes for a proof."""
+    """Yield the kernel log lines that match a signature of role proof or root."""
     for number, text in enumerate(_strings(value.get("kernel")), 1):
         found = book.look(text)
         if found is None or found[0].role not in ("proof", "root"):
@@ -62,7 +62,7 @@ def sightings(host: str, value: Mapping[str, Any], at: float, book: Book) -> Ite
 
 
 def errors(host: str, value: Mapping[str, Any], at: float, book: Book, base: int | None) -> Iterator[Sighting]:
-    """What ranks left in torch's error files, whose times are whole seconds."""
+    """Parse the errors in torch's error files. Their times are whole seconds."""
     for entry in _objects(value.get("errors")):
         local, text = entry.get("local_rank"), str(entry.get("message", "")).partition("\n")[0]
         found = book.named(text) if text else None
@@ -78,7 +78,7 @@ def errors(host: str, value: Mapping[str, Any], at: float, book: Book, base: int
 
 
 def notes(host: str, value: Mapping[str, Any], *, boot_id: str = "") -> tuple[str, ...]:
-    """What is out of the ordinary there, in sentences; mostly nothing."""
+    """Return unusual facts about the host as sentences; usually none."""
     out: list[str] = []
     if boot_id and value.get("boot_id") and value["boot_id"] != boot_id:
         out.append(f"{host} was rebooted during the run: its boot id changed")
@@ -101,7 +101,7 @@ def notes(host: str, value: Mapping[str, Any], *, boot_id: str = "") -> tuple[st
         "its cable, optics or switch port"
         for port in _objects(value.get("ports"))
     ]
-    out += [f"{host}: NCCL says: {text.strip()}" for text in _strings(value.get("ras")) if _RAS.search(text)]
+    out += [f"{host}: NCCL reports: {text.strip()}" for text in _strings(value.get("ras")) if _RAS.search(text)]
     found = [str(dump.get("path")) for dump in _objects(value.get("flights"))]
     if found:
         more = f" and {len(found) - 1} more" if len(found) > 1 else ""
@@ -110,7 +110,7 @@ def notes(host: str, value: Mapping[str, Any], *, boot_id: str = "") -> tuple[st
 
 
 def addresses(value: Mapping[str, Any]) -> tuple[str, ...]:
-    """By which the others may speak of this host."""
+    """Return the addresses by which other hosts may name this host."""
     return tuple(_strings(value.get("addresses")))
 
 

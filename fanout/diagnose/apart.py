@@ -1,7 +1,7 @@
-"""The odd one out: nearly all ranks stand at one place, or wait in a collective, and one is somewhere else.
+"""Outlier rule: nearly all ranks are at one place, or wait in a collective, and one rank is somewhere else.
 
-Where a rank stood is known from its stack (asked for, or left when it was ended) and from the traceback of one that
-waited in vain. A rank with an error of its own is the business of other rules, which come first.
+The position of a rank is known from its stack (requested, or left at its exit) or from the traceback of a timeout.
+Other rules, which come first, handle a rank with an error of its own.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from fanout.diagnose.stacks import Place
 from fanout.diagnose.suspects import FAINT, STRONG, Suspect
 from fanout.diagnose.verdict import Cause, Confidence
 
-_ADVICE = "see what it did there: a loader, a checkpoint, a lock, another branch of the code"
+_ADVICE = "check what it did there: a data loader, a checkpoint, a lock, or another branch of the code"
 _ABORTS = (-6, 134)
-_NOTICED = ("gloo-size",)  # said by whoever notices a mismatch, which need not be who is wrong
+_NOTICED = ("gloo-size",)  # logged by the rank that notices a mismatch, which may not be the wrong one
 
 
 def rule(case: Case) -> Finding | None:
-    """The rank, or the one host, that is apart from all others."""
+    """Return the rank, or the one host, that is at another place than all others."""
     if any(is_a_reason(suspect) for suspect in case.suspects):
         return None
     where = _places(case)
@@ -40,19 +40,22 @@ def rule(case: Case) -> Finding | None:
     cause = Cause(
         signature="apart", says=says, host=host, rank=alone, ranks=tuple(odd), hosts=(host,), pid=_pid(case, odd)
     )
-    seen = f"where {len(where)} of {len(everyone)} ranks stood is known, and all others stood together"
+    seen = f"the position of {len(where)} of {len(everyone)} ranks is known, and all other ranks are at one place"
     return Finding(cause=cause, confidence=_sure(case, where, odd), evidence=(seen,), advice=(_ADVICE,))
 
 
 def vanished(case: Case) -> Finding | None:
-    """All others lost a peer, and of one rank of a host nothing is known: it left for whatever reason, but in silence."""
+    """Return the one rank of a multi-rank host that left no evidence while all other ranks lost a peer."""
     found = vanished_host(case)
     host = found.cause.host if found is not None else None
     return found if host is not None and len(case.world.ranks.get(host, ())) > 1 else None
 
 
 def vanished_host(case: Case) -> Finding | None:
-    """The same of a rank that is its host's only one; addresses that the others name are the better evidence there."""
+    """Return the one rank without evidence, also if it is the only one of its host.
+
+    On such hosts the addresses that other hosts report are better evidence, so this rule comes later.
+    """
     everyone = case.world.all()
     known = {each.rank: each for each in case.processes if each.rank is not None}
     quiet = [rank for rank in everyone if rank not in known]
@@ -68,23 +71,23 @@ def vanished_host(case: Case) -> Finding | None:
     at, where = f" at step {reached}" if reached is not None else "", waited.where(case)
     says = f"{_VANISHED}{at} while the others {f'were {where}' if where else 'still worked with it'}"
     cause = Cause(signature="vanished", says=says, host=host, rank=rank, ranks=(rank,), hosts=(host,))
-    told = f"{len(known)} others lost a peer or were ended, and none of them began it"
-    advice = "a rank that has less to do than the others ends before them: compare their batches and steps"
+    told = f"{len(known)} other ranks lost a peer or were stopped, and none of them failed first"
+    advice = "a rank with less work than the others ends before them: compare their batches and steps"
     return Finding(
-        cause=cause, confidence="medium", evidence=(told, f"of {cause.who} nothing is known"), advice=(advice,)
+        cause=cause, confidence="medium", evidence=(told, f"nothing is known about {cause.who}"), advice=(advice,)
     )
 
 
-_VANISHED = "went away without a word"
+_VANISHED = "disappeared without an error"
 
 
 def _split(case: Case) -> bool:
-    """Return whether the ranks had streams of their own."""
+    """Return whether each rank had its own stream."""
     return any(tail.rank is not None for tail in case.evidence.tails)
 
 
 def is_a_reason(suspect: Suspect) -> bool:
-    """Is its end more than what a mismatch or a hang brings about by itself?"""
+    """Return whether the failure is more than the usual effect of a mismatch or a hang."""
     if suspect.strength == STRONG:
         return True
     aborted = suspect.death is not None and suspect.death.code in _ABORTS
@@ -93,7 +96,7 @@ def is_a_reason(suspect: Suspect) -> bool:
 
 
 def _places(case: Case) -> dict[int, Place]:
-    """Rank -> where it stood: by its stack, else by the traceback of its waiting in vain."""
+    """Return rank -> position, from its stack, else from the traceback of its timeout."""
     found = {
         each.rank: stacks.place(frames)
         for each in case.processes
@@ -108,12 +111,12 @@ def _places(case: Case) -> dict[int, Place]:
 
 
 def _the_users(frames: Sequence[tuple[str, int, str]]) -> bool:
-    """Is any of it the user's own code? torchrun's tracebacks about itself say nothing of where a rank stood."""
+    """Return whether any frame is user code. torchrun's own tracebacks do not show the position of a rank."""
     return any(not stacks.LIBRARY.search(file) for file, _, _ in frames)
 
 
 def _odd(where: dict[int, Place]) -> list[int]:
-    """Those that do not wait while the others do; else the one that waits elsewhere than all others."""
+    """Return the ranks that do not wait while the others do; else the one that waits elsewhere."""
     elsewhere = [rank for rank, place in where.items() if not place.waits]
     if elsewhere:
         same = {where[rank] for rank in elsewhere}
@@ -145,7 +148,7 @@ def _pid(case: Case, odd: list[int]) -> int | None:
 
 
 def _sure(case: Case, where: dict[int, Place], odd: list[int]) -> Confidence:
-    """A whole look at a run in which nothing moved is as sure as it gets."""
+    """Return high confidence only if all stacks are known and nothing moved."""
     still = all(stand.moved is False for stand in case.evidence.stands) and bool(case.evidence.stands)
     whole = len(where) == len(case.world.all()) and len(where) > 2
     return "high" if still and whole and not where[odd[0]].waits else "medium"

@@ -1,7 +1,7 @@
-"""torchrun's reports of failure as a register: which host had which ranks and processes.
+"""Parser of torchrun's failure reports: which host had which ranks and processes.
 
-The console output of several hosts in one file, with nothing before its lines, can be told apart by it: a line has the
-mark of a rank, names a process, or comes from a torchrun of which either is known.
+It attributes the lines of a file that mixes the unlabelled console output of several hosts. A line has the prefix of
+a rank, names a process, or comes from a torchrun with known ranks or processes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _TORCHRUN = re.compile(r"^[EWI]\d{4} [\d:.]{8,15} +(\d{1,9}) torch/")
 
 @dataclass(slots=True)
 class Block:
-    """One report: from the rule above it to the rule below it."""
+    """One failure report, from the line of dashes above it to the line below it."""
 
     first: int
     last: int = 0
@@ -32,16 +32,16 @@ class Block:
 
 @dataclass(slots=True)
 class Register:
-    """All reports of one file (or of one label in it), and which ranks speak in it."""
+    """All failure reports of one file (or of one label in it), and the ranks that wrote to it."""
 
     blocks: list[Block] = field(default_factory=list)
     spoke: set[int] = field(default_factory=set)
-    agents: dict[int, set[int]] = field(default_factory=dict)  # a torchrun -> the processes that it names
+    agents: dict[int, set[int]] = field(default_factory=dict)  # pid of a torchrun -> pids that it names
     _rule: int = -1
     _rank: tuple[int, int] | None = None
 
     def feed(self, text: str, number: int, count: int) -> None:
-        """A line: ``number`` in the file, ``count`` of those with the same label."""
+        """Add a line. ``number`` is its number in the file, ``count`` its number among lines with the same label."""
         if text.startswith("====="):
             if self.blocks and not self.blocks[-1].last:
                 self.blocks[-1].last = number
@@ -69,10 +69,10 @@ class Register:
 
 
 class Whose:
-    """Whose a line of a file with the reports of several hosts is."""
+    """Attribution of the lines of a file with the reports of several hosts."""
 
     def __init__(self, register: Register, ranks: Mapping[int, str]) -> None:
-        """``ranks``: the host of each, as far as all files tell."""
+        """Take the reports and ``ranks``, the host of each rank as far as known from all files."""
         self._ranks = ranks
         self._blocks = {n: block.host for block in register.blocks for n in range(block.first, block.last + 1)}
         self._pids = {pid: block.host for block in register.blocks for pid in block.pids}
@@ -92,8 +92,10 @@ class Whose:
 
 
 def ranks_of(registers: Iterable[tuple[Register, str]]) -> dict[int, str]:
-    """rank -> host, also of those that no report names, as far as all hosts have as many. ``str``: the host of the whole
-    register, "" where it is of several."""
+    """Return rank -> host, also for ranks that no report names, if all hosts have equally many ranks.
+
+    ``str`` is the host of the whole register, "" if it covers several hosts.
+    """
     bases: dict[int, str] = {}
     known: dict[int, str] = {}
     for register, whole in registers:

@@ -1,4 +1,4 @@
-"""What a rule looks at, and what it finds."""
+"""Input and output of the diagnosis rules."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fanout.diagnose.verdict import Cause, Confidence
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """What a rule found; ``also`` cannot be told apart from it."""
+    """Result of a rule. ``also`` holds candidates that the evidence cannot separate from the cause."""
 
     cause: Cause
     confidence: Confidence
@@ -26,7 +26,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Case:
-    """All that the rules may look at."""
+    """Input of the rules: the evidence, its processes and its suspects."""
 
     evidence: Evidence
     world: World
@@ -35,11 +35,11 @@ class Case:
 
     @cached_property
     def waited(self) -> tuple[Sighting, ...]:
-        """What the victims say, one line a process."""
+        """Return the first match of each victim, one per process."""
         return tuple(each.sightings[0] for each in self.processes if each.part == "victim" and each.sightings)
 
     def margin(self, one: Suspect, other: Suspect) -> float:
-        """By how much the times of two suspects may be wrong against each other."""
+        """Return the error in seconds between the times of two suspects."""
         if one.host == other.host:  # one clock, but streams are read one after the other
             return self.evidence.error / 2
         gaps = self.evidence.gaps

@@ -1,4 +1,4 @@
-"""What an exit status means, in words: of a process as torchrun and Python write it (negative: a signal)."""
+"""Text for exit codes of processes, as torchrun and Python write them (negative: a signal)."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from fanout.outcome import signal_name
 
 _SIGNALS = {
     1: "its session was closed",
-    2: "somebody interrupted it",
-    4: "an instruction that this CPU does not have",
-    6: "it aborted itself: a failed assertion in native code, or a Python exit while gloo's threads lived",
-    7: "a bus error: mostly a full /dev/shm, or a file cut short under it",
+    2: "a user or a process interrupted it",
+    4: "an instruction that this CPU does not support",
+    6: "it aborted itself: a failed assertion in native code, or a Python exit while gloo threads were running",
+    7: "a bus error: usually a full /dev/shm, or a mapped file that was truncated",
     8: "an arithmetic error in native code",
-    9: "killed from outside: the kernel short of memory, a memory daemon, or a person",
-    11: "native code touched memory that is not its own",
-    15: "it was told to stop",
+    9: "killed from outside: by the kernel OOM killer, an out-of-memory daemon, or a user",
+    11: "native code accessed invalid memory",
+    15: "it received a stop signal",
 }
-_CODES = {124: "the timeout command ended it", 126: "the file cannot be run", 127: "the command was not found"}
+_CODES = {124: "the timeout command stopped it", 126: "the file cannot be run", 127: "the command was not found"}
 
 
 def split(code: int) -> tuple[int | None, int | None]:
-    """(code, signal), one of them None: -9 and 137 are both SIGKILL."""
+    """Return (code, signal), one of them None: -9 and 137 are both SIGKILL."""
     if code < 0:
         return None, -code
     if 128 < code < 160:
@@ -28,12 +28,12 @@ def split(code: int) -> tuple[int | None, int | None]:
 
 
 def short(code: int) -> str:
-    """``exit 3``, ``SIGKILL``."""
+    """Return ``exit 3`` or ``SIGKILL``."""
     plain, signal = split(code)
     return f"exit {plain}" if signal is None else signal_name(signal)
 
 
 def meaning(code: int) -> str:
-    """What such an end usually means; "" where the number alone says nothing."""
+    """Return the usual meaning of the exit code; "" if the number alone has none."""
     plain, signal = split(code)
     return _SIGNALS.get(signal, "") if signal is not None else _CODES.get(plain or 0, "")

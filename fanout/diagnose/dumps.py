@@ -1,6 +1,6 @@
-"""What a rank's flight recorder held, as values: how far it had come in every process group, and what it waited in.
+"""Flight recorder dumps as values: the progress of each rank in each process group, and the collective it waits in.
 
-The summaries come from hosts, or from files of unknown origin: nothing in them is believed to have the right shape.
+The summaries come from hosts, or from files of unknown origin, so the parsers check the shape of every value.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ class Call:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Course:
-    """How far one rank had come in one group. ``waits``: the first that was not over; members are global ranks.
+    """Progress of one rank in one process group. ``waits`` is the first collective that is not complete.
 
-    ``members`` is empty where the backend does not record them (gloo).
+    ``members`` are global ranks; empty if the backend does not record them (gloo).
     """
 
     group: str
@@ -43,9 +43,9 @@ class Course:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flight:
-    """One dump. ``world`` is the number of ranks of its run, 0 if it does not say; ``whole``: nothing was overwritten."""
+    """One dump. ``world`` is the number of ranks of its run, 0 if unknown; ``whole``: nothing was overwritten."""
 
-    host: str  # "" where nobody knows
+    host: str  # "" if unknown
     rank: int
     path: str
     world: int = 0
@@ -54,15 +54,15 @@ class Flight:
 
 
 class Collected:
-    """The dumps of all hosts as they come in; of a file that is read again, the later reading counts."""
+    """The dumps of all hosts. If a file is read again, the later result replaces the earlier one."""
 
     def __init__(self) -> None:
         self.flights: dict[tuple[str, str], Flight] = {}  # by host and path
-        self.looked: set[str] = set()  # hosts where there may have been any
+        self.looked: set[str] = set()  # hosts that were searched for dumps
         self.unread: dict[str, None] = {}  # sentences
 
     def add(self, host: str, entries: Sequence[Any]) -> None:
-        """What the reader told of the files of a host ("": nobody knows whose they are)."""
+        """Add the reader's results for the files of a host ("": unknown host)."""
         self.looked.add(host)
         self.flights.update(((host, flight.path), flight) for flight in read(host, entries))
         self.unread.update(
@@ -71,7 +71,7 @@ class Collected:
 
 
 def read(host: str, entries: Sequence[Any]) -> Iterator[Flight]:
-    """The dumps of an answer, those that could be read."""
+    """Yield the readable dumps of an answer."""
     for entry in entries:
         try:
             yield Flight(
@@ -87,7 +87,7 @@ def read(host: str, entries: Sequence[Any]) -> Iterator[Flight]:
 
 
 def untold(entries: Sequence[Any]) -> Iterator[str]:
-    """``PATH: why it could not be read``."""
+    """Yield ``PATH: reason`` for each unreadable file."""
     for entry in entries:
         if isinstance(entry, Mapping) and entry.get("untold"):
             yield f"{entry.get('path')}: {entry['untold']}"

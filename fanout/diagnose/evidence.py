@@ -1,7 +1,7 @@
-"""What is known of a failed run, before anybody judges: values only.
+"""Evidence about a failed run, as values.
 
-Times are seconds of one clock; ``Evidence.error`` says by how much two hosts may differ on it. Ranks are global; None
-where the line does not tell (ranks that share one stream).
+Times are seconds of one clock; ``Evidence.error`` is the possible difference between two hosts. Ranks are global; None
+if the line does not show the rank (ranks that share one stream).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from fanout.diagnose.signatures import Kind, Role
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sighting:
-    """A line that a signature knows. ``traceback`` is what it is the last line of."""
+    """A line that matches a signature. ``traceback`` is the traceback that ends with it."""
 
     at: float
     host: str
@@ -34,17 +34,17 @@ class Sighting:
     kind: Kind = ""
     fields: Mapping[str, str] = field(default_factory=dict)
     traceback: tuple[str, ...] = ()
-    reported: bool = False  # torchrun quoted it, some seconds after it was said
+    reported: bool = False  # torchrun quoted it, some seconds after it was logged
 
     @property
     def same_as(self) -> tuple[str, str]:
-        """Two sightings with the same value say the same."""
+        """Return a key: two sightings with the same key report the same error."""
         return self.signature, self.fields.get("message", self.says)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Death:
-    """The end of one process as torchrun reports it; ``told``: torchrun itself had ended it; negative: a signal."""
+    """The exit of one process as torchrun reports it. ``told``: torchrun stopped it. A negative code is a signal."""
 
     at: float
     host: str
@@ -60,11 +60,11 @@ class Death:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stand:
-    """Where one process stood when it was asked, or ended: frames are (file, line, function), innermost first.
+    """Stack of one process, on request or at its exit. Frames are (file, line, function), innermost first.
 
-    ``moved``: did it between two looks; None where there was only one. ``crash`` is faulthandler's word for a signal.
-    ``way``: who told the stack (faulthandler in the process, py-spy from outside); ``untold``: why nobody could;
-    ``native``: the stack with frames that are not Python's, where they were asked for.
+    ``moved``: whether it changed between two samples, None for one sample. ``crash`` is faulthandler's text for a signal.
+    ``way``: the reader of the stack (faulthandler in the process, py-spy from outside); ``untold``: why there is none;
+    ``native``: the stack with native frames, if requested.
     """
 
     host: str
@@ -87,8 +87,10 @@ EndKind = Literal["ended", "stopped", "lost", "running"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class End:
-    """How a host's script ended. ``stopped``: the launcher had told it to; ``since``: when it was last heard of; ``why``:
-    what the host itself says of it, where the script did not end by itself."""
+    """The end of a host's script. ``stopped``: the launcher stopped it; ``since``: time of the last contact.
+
+    ``why`` is the reason that the host reports if the script did not end by itself.
+    """
 
     host: str
     kind: EndKind
@@ -105,16 +107,16 @@ class End:
 
     @property
     def lease(self) -> float:
-        """For so many seconds it had heard of no launcher, and ended for that; 0 where that was not why."""
+        """Return the seconds without contact to the launcher if the lease ended the run, else 0."""
         found = _LEASE.search(self.why) if self.kind == "ended" else None
         return float(found["seconds"]) if found else 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Silence:
-    """A time for which a host was not heard of: its link broke at ``begin`` and was back at ``end`` (None: it is not).
+    """A time without contact to a host: its connection broke at ``begin`` and returned at ``end`` (None: not yet).
 
-    ``why`` is what the launcher saw, such as ``silent for 15 s``.
+    ``why`` is the reason that the launcher logged, such as ``silent for 15 s``.
     """
 
     host: str
@@ -124,7 +126,7 @@ class Silence:
 
     @property
     def since(self) -> float:
-        """Return when the host was last heard of: a silence is noticed only after some seconds."""
+        """Return the time of the last contact. The launcher notices a silence only after some seconds."""
         noticed = _SILENT.search(self.why)
         return self.begin - (float(noticed["seconds"]) if noticed else 0.0)
 
@@ -134,7 +136,7 @@ _SILENT = re.compile(r"silent for (?P<seconds>\d{1,6}(?:\.\d{1,3})?) s")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """All of it. ``ranks`` is host -> (node rank, processes or None); ``addresses`` is address or name -> host."""
+    """All evidence. ``ranks`` is host -> (node rank, processes or None); ``addresses`` is address or name -> host."""
 
     hosts: tuple[str, ...]
     ranks: Mapping[str, tuple[int, int | None]] = field(default_factory=dict)
@@ -143,20 +145,20 @@ class Evidence:
     deaths: tuple[Death, ...] = ()
     ends: Mapping[str, End] = field(default_factory=dict)
     addresses: Mapping[str, str] = field(default_factory=dict)
-    gaps: Mapping[str, float] = field(default_factory=dict)  # host -> seconds for which its link was broken
+    gaps: Mapping[str, float] = field(default_factory=dict)  # host -> seconds for which its connection was broken
     silences: tuple[Silence, ...] = ()
-    rebooted: Mapping[str, float] = field(default_factory=dict)  # host -> when it was heard of again
+    rebooted: Mapping[str, float] = field(default_factory=dict)  # host -> time of the reconnect
     tails: tuple[Tail, ...] = ()
-    away: float = 0.0  # the longest time for which the launcher itself saw nothing: stopped, killed, asleep
+    away: float = 0.0  # longest time without any event in the launcher: stopped, killed, asleep
     stands: tuple[Stand, ...] = ()
     flights: tuple[Flight, ...] = ()  # dumps of flight recorders
-    looked: frozenset[str] = frozenset()  # hosts where dumps were looked for
-    notes: tuple[str, ...] = ()  # what is worth telling of the hosts themselves
+    looked: frozenset[str] = frozenset()  # hosts that were searched for dumps
+    notes: tuple[str, ...] = ()  # unusual facts about the hosts
     error: float = 0.25
-    live: bool = True  # False: times were read from logs, and what a file does not say may stand in another
+    live: bool = True  # False: times come from logs, and a fact that one file lacks may be in another
 
     def until(self, moment: float) -> Evidence:
-        """Return what was known at a moment: what came later is no part of it. Looks at stacks stay."""
+        """Return the evidence up to a moment. Stacks stay."""
         return replace(
             self,
             sightings=tuple(each for each in self.sightings if each.at <= moment),

@@ -1,7 +1,7 @@
-"""The flight recorders of all ranks laid side by side: who is not where the others wait, and who does something else.
+"""Flight recorder rule: compare the dumps of all ranks; find the rank that is behind or in another collective.
 
-Collectives of a group are numbered in the order in which a rank begins them, so the same number has to be the same
-collective in all of them. Sends and receives are known to two ranks only and are not judged.
+A rank numbers the collectives of a group in the order in which it starts them. So the same number must be the same
+collective in all ranks. Only two ranks record a send or receive, so the rule ignores them.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from fanout.diagnose.dumps import Call, Course, Flight
 from fanout.diagnose.verdict import Cause, Confidence
 from fanout.hosts import fold
 
-#: In these every rank brings as much as every other; in the rest sizes may differ for good reasons.
+#: In these collectives all ranks pass equal sizes; in the others sizes may differ.
 _ALIKE = frozenset({"all_reduce", "allreduce_coalesced", "broadcast", "reduce", "all_gather", "_all_gather_base",
                     "reduce_scatter", "_reduce_scatter_base", "all_gather_into_tensor_coalesced",
                     "reduce_scatter_tensor_coalesced"})  # fmt: skip
-#: In these a rank may be done before another has come.
+#: In these collectives a rank may finish before another one starts.
 _ONE_SIDED = frozenset({"broadcast", "_broadcast_oop", "reduce", "_reduce_oop", "gather", "scatter"})
 _MOST = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pointer:
-    """Whom the dumps name; ``also`` cannot be told apart from it."""
+    """Cause that the dumps show. ``also`` holds candidates that the dumps cannot separate from it."""
 
     cause: Cause
     confidence: Confidence
@@ -37,18 +37,18 @@ class Pointer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Group:
-    """One process group over all ranks. ``number``: the collective that the furthest behind of those who wait is in."""
+    """One process group over all ranks. ``number`` is the smallest collective in which a rank waits."""
 
     title: str
     courses: Mapping[int, Course]
-    absent: tuple[int, ...]  # members of which there is no dump
+    absent: tuple[int, ...]  # members without a dump
     number: int
-    there: Mapping[int, Call]  # who waits in that one
-    behind: tuple[int, ...]  # who has not begun it
+    there: Mapping[int, Call]  # ranks that wait in that collective
+    behind: tuple[int, ...]  # ranks that have not started it
 
 
 def found(case: Case) -> Pointer | None:
-    """The rank, or the one host, that the dumps of this run point at."""
+    """Return the rank, or the one host, that the dumps of this run show as the cause."""
     flights = counted(case)
     groups = [group for each in _meetings(case, flights) if (group := _group(*each)) is not None]
     where = _Where(case, {flight.rank: flight for flight in flights})
@@ -56,7 +56,7 @@ def found(case: Case) -> Pointer | None:
 
 
 def counted(case: Case) -> tuple[Flight, ...]:
-    """The dumps of this run: of a rank that its host has, and of a run with as many ranks."""
+    """Return the dumps that belong to this run: the host has this rank, and the number of ranks agrees."""
     everyone = case.world.all()
     known = bool(everyone) and case.world.complete(case.evidence.hosts)
     mine: dict[int, Flight] = {}
@@ -69,10 +69,10 @@ def counted(case: Case) -> tuple[Flight, ...]:
 
 
 def strangers(case: Case) -> tuple[str, ...]:
-    """Dumps that are there and do not count, in sentences."""
+    """Return a sentence for each dump of another run."""
     many, mine = len(case.world.all()), counted(case)
     told = [
-        f"{flight.path} is of another run: it had {flight.world} ranks, this one has {many}"
+        f"{flight.path} belongs to another run: that run had {flight.world} ranks, this one has {many}"
         for flight in case.evidence.flights
         if flight not in mine and flight.world and many and flight.world != many
     ]
@@ -80,7 +80,7 @@ def strangers(case: Case) -> tuple[str, ...]:
 
 
 class _Where:
-    """Whose host a rank is, and how it is named."""
+    """Hosts of the ranks, and causes built from them."""
 
     def __init__(self, case: Case, flights: Mapping[int, Flight]) -> None:
         self._case, self._flights = case, flights
@@ -90,7 +90,10 @@ class _Where:
         return known or (self._flights[rank].host or None if rank in self._flights else None)
 
     def looked(self, rank: int) -> bool:
-        """Would a dump of it have been seen? Its host was asked, and has one of another rank or none but this one."""
+        """Return whether a dump of the rank would have been found.
+
+        Its host was searched, and another rank there has a dump or it has no other rank.
+        """
         host = self.host(rank)
         others = self._case.world.ranks.get(host or "", range(0))
         return host in self._case.evidence.looked and (
@@ -98,7 +101,7 @@ class _Where:
         )
 
     def cause(self, ranks: Sequence[int], says: str, signature: str) -> Cause:
-        """All of one host."""
+        """Build the cause for ranks of one host."""
         host = self.host(ranks[0])
         file = self._flights[ranks[0]].path if ranks[0] in self._flights else ""
         return Cause(
@@ -107,14 +110,14 @@ class _Where:
         )  # fmt: skip
 
     def together(self, ranks: Iterable[int]) -> bool:
-        """One rank, or ranks of one host that is known."""
+        """Return whether it is one rank, or ranks of one known host."""
         listed = list(ranks)
         hosts = {self.host(rank) for rank in listed}
         return len(listed) == 1 or (len(hosts) == 1 and None not in hosts)
 
 
 def _meetings(case: Case, flights: Sequence[Flight]) -> list[tuple[str, dict[int, Course], tuple[int, ...]]]:
-    """(title, rank -> course, members without a dump) of every group that two ranks know."""
+    """Return (title, rank -> course, members without a dump) of each group with at least two ranks."""
     everyone = tuple(case.world.all()) if case.world.complete(case.evidence.hosts) else ()
     found: dict[tuple[str, tuple[int, ...]], dict[int, Course]] = {}
     for flight in flights:
@@ -126,7 +129,7 @@ def _meetings(case: Case, flights: Sequence[Flight]) -> list[tuple[str, dict[int
         members = recorded or (everyone if title == "the default group" else ())
         for flight in flights:
             if flight.rank in members and flight.rank not in courses and flight.whole:
-                courses[flight.rank] = Course(group=name, title=title)  # it never began anything there
+                courses[flight.rank] = Course(group=name, title=title)  # it never started a collective there
         flown = {flight.rank for flight in flights}
         if len(courses) > 1 or len(members) > 1:
             out.append((title, courses, tuple(rank for rank in members if rank not in flown)))
@@ -134,7 +137,7 @@ def _meetings(case: Case, flights: Sequence[Flight]) -> list[tuple[str, dict[int
 
 
 def _group(title: str, courses: Mapping[int, Course], absent: tuple[int, ...]) -> _Group | None:
-    """None where nobody waits, or where what the dumps say cannot be of one moment."""
+    """Build the group; None if no rank waits, or if the dumps cannot be of the same moment."""
     standing = _standing(courses)
     if not standing:
         return None
@@ -148,7 +151,7 @@ def _group(title: str, courses: Mapping[int, Course], absent: tuple[int, ...]) -
 
 
 def _standing(courses: Mapping[int, Course]) -> dict[int, Call]:
-    """Rank -> the collective in which it waits. Where none was seen to end, the newest of all is what they were in."""
+    """Return rank -> the collective in which it waits. If no state is recorded, this is the newest collective."""
     newest = max(course.enqueued for course in courses.values())
     out = {rank: course.waits for rank, course in courses.items() if course.waits is not None}
     for rank, course in courses.items():
@@ -158,11 +161,11 @@ def _standing(courses: Mapping[int, Course]) -> dict[int, Call]:
     return out
 
 
-# ------------------------------------------------------------------------------------------- who does something else
+# --------------------------------------------------------------------------------------- ranks in another collective
 
 
 def _other(groups: Sequence[_Group], where: _Where) -> Pointer | None:
-    """Who is in another collective, or brings another size or type, at the same number."""
+    """Return the rank that at the same number is in another collective, or has another size or type."""
     named = [pointer for group in groups if (pointer := _odd(group, where)) is not None]
     if not named or any(each.cause.ranks != named[0].cause.ranks for each in named):
         return None
@@ -192,7 +195,7 @@ def _odd(group: _Group, where: _Where) -> Pointer | None:
 
 
 def _kind(call: Call) -> tuple[object, ...]:
-    """What has to be the same in all ranks; a tensor of another shape and as many elements is no fault."""
+    """Return the key that must be equal in all ranks. A different shape with as many elements is no fault."""
     if call.op not in _ALIKE:
         return (call.op,)
     return call.op, _elements(call.inputs), _elements(call.outputs), call.dtypes
@@ -203,7 +206,7 @@ def _elements(sizes: tuple[tuple[int, ...], ...]) -> tuple[int, ...]:
 
 
 def _full(call: Call, other: Call) -> str:
-    """``all_reduce of 4x4 Float (model.py:88)``: sizes only where they are what differs."""
+    """Return ``all_reduce of 4x4 Float (model.py:88)``; sizes only if they differ."""
     text = call.op
     if call.op == other.op:
         shown = call.outputs if call.inputs == other.inputs and call.outputs != other.outputs else call.inputs
@@ -212,11 +215,11 @@ def _full(call: Call, other: Call) -> str:
     return f"{text}{_at(call)}"
 
 
-# -------------------------------------------------------------------------------------------------- who is not there
+# ------------------------------------------------------------------------------------------------------ missing ranks
 
 
 def _missing(groups: Sequence[_Group], where: _Where) -> Pointer | None:
-    """Who is waited for and waits for nobody himself; who waits for others only passes the waiting on."""
+    """Return the ranks that others wait for and that do not wait themselves."""
     waited = {rank for group in groups for rank in (*group.behind, *group.absent)}
     waiting = {rank for group in groups if group.behind or group.absent for rank in group.there}
     ranks = sorted(waited - waiting)
@@ -239,10 +242,10 @@ def _pointer(ranks: list[int], groups: Sequence[_Group], where: _Where) -> Point
     )
     gone = [rank for rank in ranks if rank in group.absent]
     if gone:
-        says = f"left no dump of its flight recorder, and did not come where the others wait in {what}"
-        text = f"{there}; of {_ranks(gone)} there is no dump"
+        says = f"left no flight recorder dump, and did not reach {what}, where the others wait"
+        text = f"{there}; there is no dump of {_ranks(gone)}"
     else:
-        says = f"did not come to {what}, where the others wait"
+        says = f"did not reach {what}, where the others wait"
         text = f"{there}; {_ranks(ranks)} {_beyond(group.courses[ranks[0]])}"
     sure = not gone or all(where.looked(rank) for rank in gone)
     return Pointer(cause=where.cause(ranks, says, "missing"), confidence="medium" if sure else "low", evidence=(text,))
@@ -250,7 +253,7 @@ def _pointer(ranks: list[int], groups: Sequence[_Group], where: _Where) -> Point
 
 def _beyond(course: Course) -> str:
     if course.last is None:
-        return "never began any of it"
+        return "never started any of it"
     return f"did not go beyond #{course.enqueued} ({course.last.op}{_at(course.last, inside=True)})"
 
 

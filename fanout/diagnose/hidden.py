@@ -1,4 +1,4 @@
-"""Failures that torchrun reported and train.sh hid: its own status was 0."""
+"""Hidden failures: torchrun reported a failure, but train.sh exited with 0."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from fanout.diagnose import shapes
 from fanout.diagnose.evidence import Death, Evidence
 from fanout.diagnose.lastlines import Tail, is_torchruns
 
-LATE_SECONDS = 2.0  # what a rank wrote before its end may arrive so much later than torchrun's word about it
+LATE_SECONDS = 2.0  # the last output of a rank may arrive this much later than torchrun's report about it
 
 
 def failures(evidence: Evidence) -> tuple[Death, ...]:
-    """Return the failed processes of hosts whose script ended with 0 and on which nothing was trained afterwards.
+    """Return the failed processes of hosts whose script exited with 0 without any training afterwards.
 
-    A script that starts torchrun again after a failure, and then ends well, has hidden nothing.
+    A script that restarts torchrun after a failure and then succeeds has hidden nothing.
     """
     found = [death for death in evidence.deaths if not death.told and death.code != 0]
     ended = {host for host, end in evidence.ends.items() if end.kind == "ended" and end.code == 0 and not end.why}

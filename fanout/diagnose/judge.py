@@ -1,4 +1,4 @@
-"""The judge: evidence in, verdict out; pure. The rules find the cause, here the others are sorted into classes."""
+"""Diagnosis engine: apply the rules to the evidence and sort the other ranks into classes. No I/O."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fanout.diagnose.verdict import Cause, Party, Verdict
 
 
 def judge(evidence: Evidence) -> Verdict:
-    """What began it, as far as the evidence tells."""
+    """Return the verdict: the first cause as far as the evidence shows it."""
     world = world_of(evidence)
     known = processes(evidence, world)
     case = Case(evidence, world, known, suspects(evidence, known))
@@ -50,7 +50,7 @@ def _verdict(rule: str, found: Finding | None, case: Case) -> Verdict:
 
 
 def _placed(cause: Cause, case: Case) -> Cause:
-    """Return the cause with its local rank, its GPU, and the last lines of what it blames, where nothing else is quoted."""
+    """Return the cause with its local rank, its GPU, and its last log lines if nothing else is quoted."""
     ranks = case.world.ranks.get(cause.host or "", range(0))
     local = cause.local_rank
     if local is None and cause.rank is not None and cause.rank in ranks:
@@ -66,7 +66,7 @@ def _placed(cause: Cause, case: Case) -> Cause:
 
 
 def _with_stack(cause: Cause, evidence: Evidence) -> Cause:
-    """A process that a signal ended without a word of Python's: where it stood then, if it left that."""
+    """Add the stack that a process left when a signal killed it, if it has no traceback."""
     stands = [each for each in evidence.stands if (each.host, each.rank) == (cause.host, cause.rank) and each.frames]
     if cause.traceback or cause.text or not stands or cause.rank is None:
         return cause
@@ -98,20 +98,20 @@ def _party(process: Process) -> Party:
 def _silent(
     world: World, known: Sequence[Process], guilty: set[tuple[str, int | None]], evidence: Evidence
 ) -> tuple[Party, ...]:
-    """Return the ranks of which nothing is known, neither a word nor a place, on hosts that did not end well."""
+    """Return the ranks without any error, exit or stack, on hosts that did not end well."""
     stood = {stand.rank for stand in evidence.stands if stand.frames}
     heard = {each.rank for each in known} | {rank for _, rank in guilty} | stood
     vague = {each.host for each in known if each.rank is None} | {host for host, rank in guilty if rank is None}
     well = {host for host, end in evidence.ends.items() if end.kind in ("lost", "stopped") or end.code == 0 or end.why}
     return tuple(
-        Party(host=host, rank=rank, how="neither an error nor an end of it is known")
+        Party(host=host, rank=rank, how="no error and no exit are known")
         for rank, host in sorted(world.all().items())
         if rank not in heard and host not in vague | well
     )
 
 
 def _seen(case: Case) -> tuple[str, ...]:
-    """What there is, where it does not tell who began."""
+    """Return the available evidence if no rule finds a cause."""
     lines = [f"{seen.host}: {seen.text}" for seen in case.waited[:4]]
     ends = [
         f"{host}: {end.kind}" + (f", exit {end.code}" if end.code else "") for host, end in case.evidence.ends.items()
@@ -132,12 +132,10 @@ def _advice(found: Finding | None) -> tuple[str, ...]:
 def _by_end(found: Finding) -> tuple[str, ...]:
     cause = found.cause
     if cause.signature == "lost":
-        return (f"see whether {cause.host} is up: its uptime and `dmesg` say whether it restarted",)
+        return (f"check whether {cause.host} is up: its uptime and `dmesg` show whether it restarted",)
     if found.suspect is not None and found.suspect.over is not None and found.suspect.over.why:
         look = "`last -x | head`, `journalctl -n 50` and `dmesg -T | tail`"
-        return (
-            f"on {cause.host}: {look} tell of a shutdown, of a login whose processes were ended, of the OOM killer",
-        )
+        return (f"on {cause.host}: {look} show a shutdown, a login whose processes were killed, or the OOM killer",)
     if cause.code in (-9, 137):
         return (f"on {cause.host}: dmesg -T | grep -i 'killed process'; journalctl -u systemd-oomd",)
     if cause.code in (-11, 139, -7, 135, -4, 132, -8, 136):
@@ -145,5 +143,5 @@ def _by_end(found: Finding) -> tuple[str, ...]:
             f"on {cause.host}: dmesg -T | tail; run with PYTHONFAULTHANDLER=1 to see the Python stack of the crash",
         )
     if cause.code in (-6, 134):
-        return ("see the lines before its end; a Python exit while gloo's threads live ends like this too",)
-    return ("see its last lines: it ended without an error of Python's (sys.exit, os._exit, a wrapper's own code)",)
+        return ("see the lines before its end; a Python exit while gloo threads run also ends like this",)
+    return ("see its last lines: it exited without a Python error (sys.exit, os._exit, the exit code of a wrapper)",)

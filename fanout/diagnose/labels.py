@@ -1,6 +1,6 @@
-"""What stands before the lines of several hosts or tasks in one file: the labels of the tools that wrote them together.
+"""Line labels: split off the prefix by which tools mark the lines of several hosts or tasks in one file.
 
-Pure. A file has one kind of label or none, which its first lines show.
+No I/O. A file has one kind of label or none; its first lines show which one.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
 
-Split = Callable[[str], tuple[str, str]]  # a line -> (whose it is, or "", the line without that)
+Split = Callable[[str], tuple[str, str]]  # a line -> (its label, or "", the line without the label)
 
 _HOST = r"(?P<host>[A-Za-z0-9][\w.:-]{0,62})"
 #: syslog, rsyslog, journalctl: time, host, and the program, which is left out of the text.
@@ -21,13 +21,13 @@ _SYSLOG = re.compile(
 _SYSLOG_ISO = re.compile(
     r"^\d{4}-\d\d-\d\dT[\d:]{8}(?:\.\d{1,9})?(?:Z|[+-]\d\d:?\d\d) (?P<host>[\w.-]{1,253}) [^\s:\[]{1,64}(?:\[\d{1,9}\])?: ?"
 )
-#: Ray's driver prints its own lines without a label: those are of the machine that has the file.
+#: Ray's driver prints its own lines without a label: they belong to the machine that has the file.
 _RAY = re.compile(
     r"^\((?P<actor>[\w.:<>-]{1,128})(?: pid=\d{1,9})?(?:, ip=(?P<host>[\d.]{7,15}))?\) ?(?:\[repeated \d{1,9}x[^\]]{0,80}\] ?)?"
 )
 _TOOLS = re.compile(
     r"^(?:srun|slurmstepd|pdsh@\S{1,253}|clush|mpirun|mpiexec|prterun|parallel): "
-)  # they label no line of their own
+)  # these tools do not label their own lines
 _PATTERNS = (
     re.compile(r"^\[pod/(?P<host>[^/\]]+)/[^\]]+\] ?"),  # kubectl logs --prefix
     re.compile(rf"^{_HOST} +\| ?"),  # docker compose, fanout logs
@@ -45,11 +45,11 @@ _LAUNCHED = re.compile(r"^\[(?:rank|default)\d+\]:|^[EWI]\d{4} [\d:.]{8,15} +\d+
 _RULE = re.compile(r"^-{4,}\s*$")
 _STAMP = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:?\d\d) (?:std(?:out|err) [FP] )?")
 _MOST = 0.9
-_FEWEST = 3  # lines that are enough to judge by
+_FEWEST = 3  # fewest lines for a decision
 
 
 def split_of(lines: Sequence[str]) -> Callable[[], Split] | None:
-    """Return how the file that begins with these lines is split, each time that it is read; None without labels."""
+    """Return a factory of the splitter for the file that begins with these lines; None without labels."""
     seen = [line.rstrip("\n") for line in lines if line.strip() and not _TOOLS.match(line)]
     if any((_RAY.match(line) and " pid=" in line[:200]) or line.startswith("(raylet") for line in seen):
         return partial(_by, _RAY)
@@ -67,7 +67,7 @@ def split_of(lines: Sequence[str]) -> Callable[[], Split] | None:
 
 
 def unstamped(text: str) -> str:
-    """Return a line without what a container's runtime puts around it: a time, CRI's marks, docker's JSON."""
+    """Return a line without the prefix of a container runtime: a time, CRI tags, docker's JSON."""
     if text.startswith('{"log":'):
         return _of_docker(text)
     match = _STAMP.match(text) if text[:2] == "20" else None
@@ -75,7 +75,7 @@ def unstamped(text: str) -> str:
 
 
 def _of_docker(text: str) -> str:
-    """Return the text of a line of docker's json-file log; the line itself where it is none."""
+    """Return the text of a line of docker's json-file log; other lines unchanged."""
     try:
         said = json.loads(text)["log"]
     except (ValueError, KeyError, TypeError):
@@ -84,19 +84,19 @@ def _of_docker(text: str) -> str:
 
 
 def own_lines(lines: Sequence[str]) -> bool:
-    """Return whether lines without a label are the file's own: Ray's driver prints some, tools of many hosts do not."""
+    """Return whether lines without a label belong to the machine of the file, as with Ray's driver."""
     split = split_of(lines)
     return isinstance(split, partial) and bool(split.args) and (split.func is _unnumbered or split.args[0] is _RAY)
 
 
 def _counts(pattern: re.Pattern[str], seen: Sequence[str]) -> bool:
-    """Return whether the labels only count the lines: every one is the number after the last."""
+    """Return whether the labels only number the lines."""
     numbers = [int(match["task"]) for line in seen if (match := pattern.match(line)) and "task" in match.groupdict()]
     return len(numbers) > 2 and all(after == before + 1 for before, after in pairwise(numbers))
 
 
 def _unnumbered(pattern: re.Pattern[str]) -> Split:
-    """Split off the number of a line, which is of no host."""
+    """Return a splitter that removes the line number, which names no host."""
     return lambda line: ("", pattern.sub("", line, count=1))
 
 
@@ -105,7 +105,7 @@ def _nearly_all(pattern: re.Pattern[str], seen: Sequence[str]) -> bool:
 
 
 def _launched(pattern: re.Pattern[str], seen: Sequence[str]) -> bool:
-    """Does every label stand before something that torch or Python says? ``loss: 1`` is no line of a host."""
+    """Return whether every label precedes a line of torch or Python. ``loss: 1`` is not a labelled line."""
     labels, spoke = set(), set()
     for line in seen:
         label, text = _labelled(pattern, line)
@@ -129,11 +129,11 @@ def _labelled(pattern: re.Pattern[str], line: str) -> tuple[str, str]:
 
 
 class _Sections:
-    """``clush -b``, ``dshbak``: the host between two rules, below them what it said."""
+    """Splitter for ``clush -b`` and ``dshbak``: a host name between two lines of dashes, then its output."""
 
     def __init__(self) -> None:
         self._host = ""
-        self._name: str | None = None  # between two rules: what stood there so far
+        self._name: str | None = None  # between two lines of dashes: the text so far
         self._held = ""
 
     def __call__(self, line: str) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""The last lines of every stream, in bounded memory: what a process wrote before its end, and how far it had come."""
+"""Last lines of each stream, in bounded memory: the last output of a process and its last step."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _FRAMES = re.compile(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tail:
-    """The end of one stream. ``lines`` are (rank or None, text); ``err``: it is the standard error of a rank."""
+    """The end of one stream. ``lines`` are (rank or None, text); ``err``: it is the stderr of a rank."""
 
     host: str
     rank: int | None
@@ -29,21 +29,21 @@ class Tail:
 
 
 class LastLines:
-    """The end of one stream while it is written: raw bytes until the text is needed."""
+    """Buffer of the end of a growing stream: raw bytes until the text is needed."""
 
     def __init__(self) -> None:
         self._data = bytearray()
         self.at = 0.0
 
     def feed(self, data: bytes, at: float) -> None:
-        """Add bytes that came at a time."""
+        """Add bytes that arrived at a time."""
         self._data += data[-KEEP_BYTES:]
         self.at = at
         if len(self._data) > 2 * KEEP_BYTES:
             del self._data[:-KEEP_BYTES]
 
     def lines(self, rank: int | None) -> tuple[tuple[int | None, str], ...]:
-        """Return the lines with their speakers; those without a mark are of ``rank``."""
+        """Return the lines with their ranks; lines without a rank prefix belong to ``rank``."""
         out: list[tuple[int | None, str]] = []
         for line in self._data.decode("utf-8", "replace").split("\n"):
             body, speaker, _ = shapes.speaker(shapes.plain(line.rstrip("\r").rpartition("\r")[2]))
@@ -53,9 +53,9 @@ class LastLines:
 
 
 def quotation(tails: Iterable[Tail], host: str, rank: int | None) -> tuple[str, ...]:
-    """Return the last lines of a rank: of its standard error, else of its own stream, else those without a mark.
+    """Return the last lines of a rank: of its stderr, else of its own stream, else lines without a rank prefix.
 
-    ``rank`` None: of the host's main stream. What torchrun writes about the failure of its processes is left out.
+    If ``rank`` is None, return those of the host's main stream. torchrun's lines about failed processes are omitted.
     """
     here = [tail for tail in tails if tail.host == host]
     of_ranks = [text for tail in here if tail.rank is not None and not tail.err for _, text in tail.lines]
@@ -73,7 +73,7 @@ def quotation(tails: Iterable[Tail], host: str, rank: int | None) -> tuple[str, 
 
 
 def step(tails: Iterable[Tail], host: str, ranks: Iterable[int] | None = None) -> int | None:
-    """Return how far the ranks of a host had come, as their last lines tell; None where no line does."""
+    """Return the last step of the ranks of a host from their last lines; None if no line has one."""
     wanted = None if ranks is None else {*ranks, None}
     found = [
         shapes.progress(text)
@@ -86,12 +86,12 @@ def step(tails: Iterable[Tail], host: str, ranks: Iterable[int] | None = None) -
 
 
 def is_torchruns(line: str) -> bool:
-    """Return whether torchrun wrote the line, as far as one line tells."""
+    """Return whether the line looks like torchrun's output."""
     return bool(_TORCHRUN.search(line))
 
 
 def _before_torchrun(lines: list[str]) -> list[str]:
-    """Return the lines up to torchrun's words about the failure."""
+    """Return the lines before torchrun's report of the failure."""
     for number, line in enumerate(lines):
         if _TORCHRUN.search(line) and number:
             return [each for each in lines[:number] if not each.startswith("Traceback (most recent")]

@@ -1,4 +1,4 @@
-"""What is known of each host beside its log: its link, its silences, its reboots, and how its script ended."""
+"""State of each host beside its log: its connection, silences, reboots, and the end of its script."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from fanout.events import Acted, Chunk, Event, Exited, Linked, LinkLost, Lost, S
 
 
 class Links:
-    """The register of all hosts of a run; it sees every event."""
+    """State of all hosts of a run, updated by every event."""
 
     def __init__(self) -> None:
         self.ends: dict[str, End] = {}
-        self.heard: dict[str, float] = {}  # host -> when its last bytes came
-        self.gaps: dict[str, float] = {}  # host -> seconds for which its link was broken
-        self.rebooted: dict[str, float] = {}  # host -> when it was linked again under another boot id
+        self.heard: dict[str, float] = {}  # host -> time of its last bytes
+        self.gaps: dict[str, float] = {}  # host -> seconds for which its connection was broken
+        self.rebooted: dict[str, float] = {}  # host -> time of its reconnect with another boot id
         self._stopped: dict[str, float] = {}
         self._broke: dict[str, tuple[float, str]] = {}
         self._silences: list[Silence] = []
         self._boots: dict[str, str] = {}
 
     def take(self, event: Event) -> None:
-        """Note one event."""
+        """Update the state with one event."""
         match event:
             case Chunk():
                 self.heard[event.host] = event.at
@@ -42,16 +42,16 @@ class Links:
 
     @property
     def silences(self) -> tuple[Silence, ...]:
-        """Return every time for which a host was not heard of, also those that go on."""
+        """Return all times without contact to a host, including those that continue."""
         open_ = [Silence(host=host, begin=at, end=None, why=why) for host, (at, why) in self._broke.items()]
         return (*self._silences, *open_)
 
     def boot_id(self, host: str) -> str:
-        """Return the boot id that the host had when it was first linked."""
+        """Return the boot id of the host at its first connection."""
         return self._boots.get(host, "")
 
     def doubt(self, host: str, seconds: float) -> None:
-        """Note that the times of this host may be wrong by so much."""
+        """Record that the times of this host may be wrong by so many seconds."""
         self.gaps[host] = max(seconds, self.gaps.get(host, 0.0))
 
     def _link(self, event: Linked) -> None:
@@ -64,7 +64,7 @@ class Links:
             self.doubt(event.host, event.at - at)
 
     def _exit(self, event: Exited) -> End:
-        """An end of which the host itself does not know how it came about is no answer to our stop."""
+        """Convert the exit event. An exit with unknown status does not count as the effect of the launcher's stop."""
         unknown = event.code is None and event.signal is None
         stopped = self._stopped.get(event.host, event.at + 1) <= event.at and not unknown
         since = self._begun(event.host, event.at) if unknown else 0.0
@@ -74,6 +74,6 @@ class Links:
         )  # fmt: skip
 
     def _begun(self, host: str, at: float) -> float:
-        """Return since when the host was not heard of before an end that was not seen."""
+        """Return the time of the last contact before an exit that the launcher did not observe."""
         broke = [each.begin for each in self.silences if each.host == host]
         return max(broke, default=self.heard.get(host, at))

@@ -1,7 +1,7 @@
-"""A host that took part with other numbers than its own: what torchrun's rendezvous waited for says which ones.
+"""Rule for a wrong NODE_RANK or NNODES: torchrun's rendezvous keys show the numbers that a host used.
 
-With a static rendezvous node N waits for ``assigned_ranks/N``, and only node 0 waits for everybody's ``role_info``, and
-before that for as many as it was told.
+With a static rendezvous node N waits for ``assigned_ranks/N``. Only node 0 waits for the ``role_info`` of all nodes,
+and before that for as many clients as its NNODES.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _KEY = re.compile(r"torchelastic/(?:assigned_ranks/(?P<node>\d{1,9})|role_info/)
 
 
 def rule(case: Case) -> Finding | None:
-    """The host whose numbers are not those that it was given; nothing where nobody gave any."""
+    """Return the host that used other numbers than fanout set; None if fanout set none."""
     return _node_rank(case) or _nnodes(case)
 
 
@@ -44,13 +44,16 @@ def _node_rank(case: Case) -> Finding | None:
         file=seen.file,
         line=seen.line,
     )
-    told = f"it waited for what only node {used} waits for; fanout gave it NODE_RANK={own}"
+    told = f"it waited for a key that only node {used} waits for; fanout set NODE_RANK={own}"
     advice = f"look for what sets NODE_RANK on {host}: train.sh, a profile, --node-rank"
     return Finding(cause=cause, confidence="high", evidence=(told,), advice=(advice,))
 
 
 def _nnodes(case: Case) -> Finding | None:
-    """It waited for more hosts, or fewer, than the run has (or ranks, where a rank keeps the store itself)."""
+    """Return the host that waited for another number of hosts than the run has.
+
+    If a rank keeps the store itself, the number is that of ranks.
+    """
     given = case.evidence.ranks
     each = [count for _, count in given.values()]
     if len(given) != len(case.evidence.hosts) or None in each:
@@ -72,7 +75,7 @@ def _nnodes(case: Case) -> Finding | None:
         file=first.file,
         line=first.line,
     )
-    told = f"{first.fields.get('got', '?')} of {want} came to {first.host}; fanout gave it NNODES={len(given)}"
-    where = f"on {alone} (maybe on the others too)" if alone else "on all of them"
+    told = f"{first.fields.get('got', '?')} of {want} joined on {first.host}; fanout set NNODES={len(given)}"
+    where = f"on {alone} (perhaps on the others too)" if alone else "on all hosts"
     advice = f"look for what sets NNODES {where}: train.sh, a profile, --nnodes"
     return Finding(cause=cause, confidence="medium", evidence=(told,), advice=(advice,))

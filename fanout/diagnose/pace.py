@@ -1,7 +1,7 @@
-"""Who is slow: step times of every rank, as far as its lines carry steps, against those of the others.
+"""Slow ranks: compare the step times of each rank, read from its log lines, with those of the others.
 
-Ranks that wait for each other in every step are all as slow as the slowest. What tells them apart is a duration that
-a line states (``step_time 0.41``, ``1.2 s/it``), or who comes to each step last. Memory is bounded, and of a flood only
+Ranks that wait for each other in every step are all as slow as the slowest. Two facts show the slow one: a duration in
+its lines (``step_time 0.41``, ``1.2 s/it``), and which rank reaches each step last. Memory is bounded. Of a flood only
 the end of a chunk is read.
 """
 
@@ -17,10 +17,10 @@ from fanout.diagnose import shapes
 from fanout.events import Chunk, Event, StreamOpened
 from fanout.state import RunState
 
-FACTOR = 1.3  # so many times the others' median is slow
-FACTOR_OF_TWO = 2.0  # where only two are known, either may be the odd one
-LATE_SHARE = 0.3  # of a step: so much later than the first, on the whole
-LAST_SHARE = 0.7  # of all steps: so often the last
+FACTOR = 1.3  # slow: this many times the median of the others
+FACTOR_OF_TWO = 2.0  # with only two ranks either may be the outlier
+LATE_SHARE = 0.3  # of a step: mean delay after the first rank
+LAST_SHARE = 0.7  # share of steps in which the rank is the last
 LEAST_STEPS = 10
 _STEPS_KEPT, _STATED_KEPT = 64, 32
 _TAIL, _LINES = 2048, 8
@@ -30,21 +30,21 @@ _STATED = re.compile(
     r"(?P<time>\d{1,12}(?:\.\d{1,12})?)(?![\d.])\s?(?P<ms>ms)?"
     r"|(?<![\d.])(?P<rate>\d{1,12}(?:\.\d{1,12})?)\s?(?P<unit>s/it|it/s|ms/step|s/step)\b"
 )
-_Who = tuple[str, int | None]  # (host, rank): rank None where its lines are not told apart
+_Who = tuple[str, int | None]  # (host, rank): rank None if ranks share the lines
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slow:
-    """One rank (or a host whose ranks share a stream) that is slower than the others, and how that shows."""
+    """One rank (or a host whose ranks share a stream) that is slower than the others, with the measure."""
 
     host: str
     rank: int | None
     text: str
-    measure: str = ""  # in a word: ``2.2x``
+    measure: str = ""  # short form: ``2.2x``
 
     @property
     def short(self) -> str:
-        """For a row of figures, which says the host itself."""
+        """Return the short form for a table row that already names the host."""
         return self.measure if self.rank is None else f"rank {self.rank}: {self.measure}"
 
     def __str__(self) -> str:
@@ -59,7 +59,7 @@ class _Rank:
 
     @property
     def interval(self) -> float | None:
-        """Mean seconds between two steps, of late."""
+        """Return the mean seconds between the recent steps; None if there are too few."""
         if not self.came or self.came[-1][1] - self.came[0][1] < LEAST_STEPS:
             return None
         (then, first), (now, last) = self.came[0], self.came[-1]
@@ -68,7 +68,7 @@ class _Rank:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Turn:
-    """How somebody came to steps that others made too."""
+    """Statistics of one rank over steps that others made too: how often last, how late in total."""
 
     steps: int = 0
     lasts: int = 0
@@ -76,7 +76,7 @@ class _Turn:
 
 
 class Pace:
-    """A subscriber; ``slow`` and ``times`` may be asked for at any time."""
+    """Event subscriber that measures steps; ``slow`` and ``times`` work at any time."""
 
     broken = False
 
@@ -94,15 +94,15 @@ class Pace:
             self._chunk(event)
 
     def slow(self) -> tuple[Slow, ...]:
-        """Those that are; the slowest first."""
+        """Return the slow ranks, the slowest first."""
         intervals = self._intervals()
-        found = _above(self._stated(), "says that a step takes it {:.2g} s")
-        found |= {who: slow for who, slow in _above(intervals, "takes {:.2g} s a step").items() if who not in found}
+        found = _above(self._stated(), "reports {:.2g} s per step")
+        found |= {who: slow for who, slow in _above(intervals, "takes {:.2g} s per step").items() if who not in found}
         found |= {who: slow for who, slow in self._late(intervals).items() if who not in found}
         return tuple(found.values())
 
     def times(self) -> dict[_Who, float]:
-        """(host, rank) -> seconds a step takes, as its lines say, or as they come."""
+        """Return (host, rank) -> seconds per step, as its lines state it, else from their arrival."""
         return dict(
             sorted((self._intervals() | self._stated()).items(), key=lambda item: (item[0][0], item[0][1] or 0))
         )
@@ -130,7 +130,7 @@ class Pace:
     def _step(self, who: _Who, at: float, step: int, text: str) -> None:
         rank = self._ranks.setdefault(who, _Rank())
         if rank.came and step <= rank.came[-1][1]:
-            return  # an epoch beside a step, or it began anew
+            return  # an epoch beside a step, or a restart
         rank.came.append((at, step))
         seconds = stated(text)
         if seconds is not None:
@@ -142,7 +142,7 @@ class Pace:
     def _late(self, intervals: Mapping[_Who, float]) -> dict[_Who, Slow]:
         turns = self._turns
         for came in self._came.values():
-            if len(came) == len(self._ranks):  # to the others, some may still be on their way
+            if len(came) == len(self._ranks):  # some ranks may not have reached the other steps yet
                 turns = _settled(turns, came)
         usual = median(intervals.values()) if intervals else 0.0
         out = {}
@@ -151,15 +151,15 @@ class Pace:
             often = turn.steps >= LEAST_STEPS and turn.lasts >= LAST_SHARE * turn.steps
             if usual and often and mean >= LATE_SHARE * usual:
                 text = (
-                    f"comes last to {turn.lasts} of {turn.steps} steps, "
-                    f"on average {mean:.2g} s after the first ({usual:.2g} s a step)"
+                    f"is the last to reach {turn.lasts} of {turn.steps} steps, "
+                    f"on average {mean:.2g} s after the first ({usual:.2g} s per step)"
                 )
                 out[who] = Slow(host=who[0], rank=who[1], text=text, measure=f"{mean:.2g} s late")
         return out
 
 
 def _settled(turns: Mapping[_Who, _Turn], came: Mapping[_Who, float]) -> dict[_Who, _Turn]:
-    """With a step that all have made, or never will: who was late, who was last?"""
+    """Return the statistics with one more finished step added."""
     out = dict(turns)
     if len(came) < 3:
         return out
@@ -171,7 +171,7 @@ def _settled(turns: Mapping[_Who, _Turn], came: Mapping[_Who, float]) -> dict[_W
 
 
 def _above(times: Mapping[_Who, float], how: str) -> dict[_Who, Slow]:
-    """Those whose time is far above the median of the others; of two, only one that is slower by a larger factor."""
+    """Return the ranks whose time is far above the median of the others; with two ranks the factor is larger."""
     out = {}
     factor = FACTOR_OF_TWO if len(times) == 2 else FACTOR
     for who, seconds in sorted(times.items(), key=lambda item: -item[1]):
@@ -185,7 +185,7 @@ def _above(times: Mapping[_Who, float], how: str) -> dict[_Who, Slow]:
 
 
 def stated(text: str) -> float | None:
-    """The seconds that a line says a step took."""
+    """Return the seconds per step that a line states; None if it states none."""
     match = _STATED.search(text)
     if match is None:
         return None

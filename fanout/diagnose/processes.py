@@ -1,7 +1,7 @@
-"""Evidence sorted by process: which lines and which death belong together, and what part the process played.
+"""Evidence by process: assign log lines and exits to processes, and classify each process.
 
-torchrun's merged stream does not say who spoke unless torch put ``[rank5]:`` before the line. What is not marked is
-given to a process only where no other can have said it.
+In torchrun's merged stream only the prefix ``[rank5]:`` names the rank. A line without it is assigned to a process
+only if no other process can have logged it.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from fanout.diagnose.evidence import Death, Evidence, Sighting
 
 Part = Literal["root", "maybe", "victim", "quiet", "collateral"]
 NEAR_SECONDS = 5.0
-LAST_SECONDS = 120.0  # between a process's last error and its end: teardown may wait for others
+LAST_SECONDS = 120.0  # between the last error of a process and its end: teardown may wait for others
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Process:
-    """One process (``rank`` None: some process of the host). ``sightings`` are its own, first one first.
+    """One process (``rank`` None: some process of the host). ``sightings`` are its own, in time order.
 
-    ``early`` are those so long before its end that it must have gone on after them.
+    ``early`` are errors so long before its end that the process must have continued after them.
     """
 
     host: str
@@ -34,7 +34,7 @@ class Process:
 
     @property
     def first(self) -> Sighting | None:
-        """The sighting that decided its part."""
+        """Return the sighting that decided its part; None if there is none."""
         return next((each for each in self.sightings if _part_of(each) == self.part), None)
 
     @property
@@ -48,7 +48,7 @@ class Process:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class World:
-    """Who is who: the ranks of every host, as far as they are known."""
+    """The ranks of each host, as far as they are known."""
 
     ranks: dict[str, range] = field(default_factory=dict)
 
@@ -63,7 +63,7 @@ class World:
 
 
 def planned(nodes: Mapping[str, tuple[int, int | None]]) -> dict[str, range]:
-    """Host -> its ranks, by node and number of processes, up to the first host of which the number is not known."""
+    """Return host -> ranks from node rank and process count, up to the first host with an unknown count."""
     ranks: dict[str, range] = {}
     begin = 0
     for host in sorted(nodes, key=lambda host: nodes[host][0]):
@@ -76,7 +76,7 @@ def planned(nodes: Mapping[str, tuple[int, int | None]]) -> dict[str, range]:
 
 
 def world_of(evidence: Evidence) -> World:
-    """From the plan, else from what torchrun said: it lists all processes of its host once one has failed."""
+    """Build the world from the plan, else from torchrun's reports, which list all processes of a host."""
     ranks = planned(evidence.ranks)
     for host in evidence.hosts:
         if host not in ranks:
@@ -90,7 +90,7 @@ def world_of(evidence: Evidence) -> World:
 
 
 def processes(evidence: Evidence, world: World) -> tuple[Process, ...]:
-    """All processes of which anything is known."""
+    """Return all processes with any evidence."""
     out: list[Process] = []
     for host in evidence.hosts:
         here = [each for each in evidence.sightings if each.host == host and each.role != "proof"]
@@ -103,7 +103,7 @@ def processes(evidence: Evidence, world: World) -> tuple[Process, ...]:
 
 
 def _ended(evidence: Evidence, host: str) -> float:
-    """When the host's script ended, or was last heard of."""
+    """Return when the host's script ended, or the time of the last contact."""
     end = evidence.ends.get(host)
     if end is not None:
         return end.since if end.kind == "lost" else end.at
@@ -113,7 +113,7 @@ def _ended(evidence: Evidence, host: str) -> float:
 
 
 def _parted(process: Process, ended: float) -> Process:
-    """Its errors long before its end set apart: those near it decide, if there are any."""
+    """Split off errors long before the end of the process. The later errors decide its part."""
     if process.death is not None and not process.death.told:
         ended = process.death.at
     late = tuple(each for each in process.sightings if ended - each.at <= LAST_SECONDS)
@@ -147,7 +147,7 @@ def _of_host(host: str, sightings: list[Sighting], deaths: list[Death], world: W
 
 
 def _given(loose: list[Sighting], deaths: list[Death]) -> tuple[dict[int, list[Sighting]], list[Sighting]]:
-    """Unmarked lines to the deaths that they explain (pid -> lines), and the lines that nobody can be given."""
+    """Assign lines without a rank to the deaths that they explain (pid -> lines); also return the other lines."""
     raised = [each for each in loose if each.traceback]
     exits = [death for death in deaths if death.code == 1] or (deaths if len(deaths) == 1 else [])
     given: dict[int, list[Sighting]] = {}
@@ -168,8 +168,8 @@ def _given(loose: list[Sighting], deaths: list[Death]) -> tuple[dict[int, list[S
 def with_stated(found: list[Process], stated: list[Sighting], evidence: Evidence, host: str) -> list[Process]:
     """Return the processes of a host with the one-line errors (``prog: error: …``) that explain their ends.
 
-    Such a line counts only where its process has no other error and ended with a status of its own, or was ended by
-    torchrun meanwhile: programs that train.sh runs beside the task print such lines, too.
+    Such a line counts only if its process has no other error and exited with its own status, or torchrun stopped it
+    meanwhile. Other programs in train.sh print such lines, too.
     """
     if not stated:
         return found
@@ -192,7 +192,7 @@ def with_stated(found: list[Process], stated: list[Sighting], evidence: Evidence
 
 
 def _own_status(death: Death) -> bool:
-    """Return whether it ended with a status of its own, or was ended by torchrun."""
+    """Return whether it exited with its own status, or torchrun stopped it."""
     plain, _ = split(death.code)
     return death.told or bool(plain)
 
@@ -205,7 +205,7 @@ def _process(
 
 
 def _part(sightings: tuple[Sighting, ...], death: Death | None, unclear: bool) -> Part:
-    """Its first words decide; a weak one gives way to whatever explains it nearby."""
+    """Return the part of a process. The first sighting decides; a weak one yields to a better one nearby."""
     for each in sightings:
         part = _part_of(each)
         if part != "maybe":
@@ -226,4 +226,4 @@ def _part_of(sighting: Sighting) -> Part:
         case "stated":
             return "root"
         case _:
-            return "victim"  # who names a missing rank has waited for it
+            return "victim"  # a rank that names a missing rank has waited for it

@@ -1,19 +1,20 @@
-"""The order of judgement, as a table: each rule looks at a case and finds the cause, or leaves it to the next.
+"""Diagnosis rules in order: each rule returns the cause, or None so that the next rule runs.
 
-proof      the kernel says whom it killed, and why
-unheard    hosts ended the run by themselves, because they heard of no launcher
-pointed    those who waited name the one that they waited for
-early      hosts ended with 0 while the others still worked with them
-cut-off    a host was not heard of when the others began to fail
-first      the first of those whose end nothing else explains
+proof      the kernel log names the process that it killed, and the reason
+unheard    hosts ended the run by themselves, because their lease expired
 numbers    a host took part under another number than its own
-apart      all but one stand at the same place, or wait
-silent     all others say that they waited; one did not
-vanished   all others lost a peer; of one nothing is known
-blamed     those who lost a peer name its address
-nobody     all waited, on all hosts, and none is missing: the network between them
-missing-node  those that waited at torchrun's rendezvous name the node that never came
-quiet-host one host says nothing while the ranks of all others waited or lost a peer
+pointed    ranks that waited name the rank that they waited for
+apart      all ranks but one are at the same place, or wait
+early      hosts exited with 0 while the others still worked with them
+cut-off    a host was unreachable when the others began to fail
+first      the first failure that no other failure explains
+silent     all other ranks report a timeout; one does not
+vanished   all other ranks lost a peer; of one rank there is no evidence
+blamed     hosts that lost a peer name its address
+nobody     ranks on all hosts timed out, and none is missing: the network between them
+missing-node  ranks that waited at torchrun's rendezvous name the node that never joined
+quiet-host one host reported no failure while the ranks of all others timed out or lost a peer
+left       weak evidence, if there is nothing better
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from fanout.diagnose.verdict import Cause, Confidence
 
 
 def proof(case: Case) -> Finding | None:
-    """The kernel's own word, matched with a process that died of it."""
+    """Return the process whose death a kernel log line (or an OOM kill counter) proves."""
     for seen in (each for each in case.evidence.sightings if each.role == "proof"):
         pid = shapes.whole(seen.fields.get("pid"))
         here = [each for each in case.suspects if each.host == seen.host and each.dead]
@@ -48,14 +49,16 @@ def proof(case: Case) -> Finding | None:
         )
         killed = code in (-9, 137) or suspect.signature in ("loader-killed", "shell-killed")
         if suspect.over is not None and suspect.over.oom and killed:
-            text = f"the kernel of {suspect.host} killed a process of this run because memory ran out"
-            advice = "fewer data loader workers, less pinned memory, a smaller batch; `dmesg` there names the process"
-            return _proved(suspect, "kernel-oom", "was killed because memory ran out", text, advice)
+            text = f"the kernel of {suspect.host} OOM-killed a process of this run"
+            advice = (
+                "use fewer data loader workers, less pinned memory or a smaller batch; `dmesg` there names the process"
+            )
+            return _proved(suspect, "kernel-oom", "was OOM-killed", text, advice)
     return None
 
 
 def _pids(suspect: Suspect) -> set[int]:
-    """Return the processes whose end it is: that of a rank, or those that its error names (workers of a loader)."""
+    """Return the pids behind the suspect: its own, and those that its error names (data loader workers)."""
     named = suspect.sighting.fields if suspect.sighting is not None else {}
     texts = f"{named.get('pid', '')} {named.get('pids', '')}".replace(",", " ").split()
     found = {pid for text in texts if (pid := shapes.whole(text)) is not None}
@@ -68,7 +71,7 @@ def _proved(suspect: Suspect, signature: str, says: str, text: str, advice: str)
 
 
 def pointed(case: Case) -> Finding | None:
-    """The rank that others waited for; if it has a reason of its own, that is the cause."""
+    """Return the rank that others waited for. If it has an error of its own, that error is the cause."""
     named: Counter[int] = Counter()
     texts: dict[int, Sighting] = {}
     for seen in (each for each in case.evidence.sightings if each.role == "pointer"):
@@ -91,19 +94,19 @@ def pointed(case: Case) -> Finding | None:
     if own:
         found = _first_of(case, tuple(own))
         if found is None or any(each.end < found.cause.at - case.evidence.error for each in others if found.cause.at):
-            return None  # somebody failed before: the order of events decides
+            return None  # another rank failed before: the order of events decides
         return replace(found, evidence=(*found.evidence, *seen_text))
     if others or host is None:
-        return None  # somebody has a reason: the order of events decides
+        return None  # another rank has an error of its own: the order of events decides
     alone = ranks[0] if len(ranks) == 1 else None
-    says = "did not come where the others waited for it"
+    says = "did not reach the point where the others waited for it"
     cause = Cause(signature="missing", says=says, host=host, rank=alone, ranks=tuple(ranks), hosts=(host,))
-    refute = f"a line of {cause.who} that shows it waiting like the others"
+    refute = f"a log line of {cause.who} that shows it waiting like the others"
     return Finding(cause=cause, confidence="medium", evidence=seen_text, refutes=(refute,), advice=(waited.LOOK,))
 
 
 def recorded(case: Case) -> Finding | None:
-    """Whom the flight recorders of the others name; a host that was lost, or an error of its own, explains more."""
+    """Return the rank that the flight recorders of the others name. A lost host or an own error explains more."""
     pointer = flights.found(case)
     if pointer is None:
         return None
@@ -123,7 +126,7 @@ def recorded(case: Case) -> Finding | None:
     )  # fmt: skip
 
 
-_BRANCH = "see which branch of the code, or which batch, made it call something else than the others"
+_BRANCH = "check which branch of the code, or which batch, made its collective differ from the others"
 
 
 def _ranks(seen: Sighting) -> list[int]:
@@ -133,7 +136,7 @@ def _ranks(seen: Sighting) -> list[int]:
 
 
 def _behind(case: Case) -> dict[int, int]:
-    """NCCL's counters: the one rank that has begun fewer collectives than all others."""
+    """Return the one rank that started fewer collectives than all others, from NCCL's counters."""
     begun = {
         each.rank: int(each.fields["enqueued"])
         for each in case.evidence.sightings
@@ -147,12 +150,12 @@ def _behind(case: Case) -> dict[int, int]:
 
 
 def first(case: Case) -> Finding | None:
-    """The first of those whose end nothing else explains; those that may be as early are named too."""
+    """Return the first failure that no other one explains, with candidates that may be as early."""
     return _first_of(case, tuple(each for each in case.suspects if each.strength > FAINT))
 
 
 def left(case: Case) -> Finding | None:
-    """What is not much of a sign, where there is no better one."""
+    """Return the first weak suspect if there is no better evidence."""
     return _first_of(case, case.suspects)
 
 
@@ -166,7 +169,7 @@ def _first_of(case: Case, among: tuple[Suspect, ...]) -> Finding | None:
     begun = min((begun, *alike), key=_told_last)
     same = [each for each in case.suspects if each is not begun and each.same_as == begun.same_as]
     if strength == FAINT and len({each.host for each in (begun, *same)}) > 1:
-        return None  # scripts that end with 1 and say nothing tell nothing
+        return None  # scripts that exit with 1 without an error are no evidence
     rivals = [each for each in strong if each is not begun and each not in same and _as_early(case, each, begun)]
     earlier = [
         each
@@ -185,7 +188,7 @@ def _first_of(case: Case, among: tuple[Suspect, ...]) -> Finding | None:
 
 
 def _told_last(suspect: Suspect) -> tuple[bool, int]:
-    """Order those that ended by themselves before those that torchrun ended meanwhile, then by rank."""
+    """Return a sort key: processes that exited by themselves before those that torchrun stopped, then by rank."""
     told = suspect.death is not None and suspect.death.told
     return told, -1 if suspect.rank is None else suspect.rank
 
@@ -193,7 +196,7 @@ def _told_last(suspect: Suspect) -> tuple[bool, int]:
 def _refutes(case: Case, begun: Suspect) -> tuple[str, ...]:
     if len(case.evidence.hosts) < 2:
         return ()
-    return (f"an error on another host before {begun.host}'s, which did not reach these logs",)
+    return (f"an error on another host before {begun.host}'s, missing from these logs",)
 
 
 def _as_early(case: Case, other: Suspect, begun: Suspect) -> bool:
@@ -203,7 +206,7 @@ def _as_early(case: Case, other: Suspect, begun: Suspect) -> bool:
 
 
 def _distinct(found: list[Suspect]) -> list[Suspect]:
-    """One of each that say the same."""
+    """Return one suspect for each error."""
     first_of: dict[tuple[str, str], Suspect] = {}
     for each in sorted(found, key=lambda each: each.end):
         first_of.setdefault(each.same_as, each)
@@ -213,7 +216,7 @@ def _distinct(found: list[Suspect]) -> list[Suspect]:
 def _sure(case: Case, begun: Suspect, same: list[Suspect], others: list[Suspect]) -> Confidence:
     if others or begun.strength == FAINT or _most_say_it(case, begun, same):
         return "low"
-    if same and begun.sighting is None:  # several that said nothing: one may have dragged the others along
+    if same and begun.sighting is None:  # several without an error: one may have caused the exit of the others
         return "medium" if len({each.host for each in (begun, *same)}) == 1 else "low"
     if begun.strength == WEAK:
         if _ended_alone(case, begun):
@@ -225,7 +228,7 @@ def _sure(case: Case, begun: Suspect, same: list[Suspect], others: list[Suspect]
 
 
 def _ended_alone(case: Case, begun: Suspect) -> bool:
-    """A script that failed with a code of its own while every other one still ran, and had to be stopped."""
+    """Return whether the script failed with its own code while the scripts of all other hosts still ran."""
     if begun.over is None or begun.over.kind != "ended" or begun.death is not None or begun.over.code in (None, 1):
         return False
     ends = case.evidence.ends
@@ -234,7 +237,7 @@ def _ended_alone(case: Case, begun: Suspect) -> bool:
 
 
 def _most_say_it(case: Case, begun: Suspect, same: list[Suspect]) -> bool:
-    """An error that nobody knows, on most ranks but not on all: they may suffer from one that does not say it."""
+    """Return whether most but not all ranks raised an unknown error: a rank without it may be the cause."""
     everyone = case.world.all()
     share = len({each.rank for each in (begun, *same) if each.rank is not None})
     return begun.signature == GENERIC and 1 < share < len(everyone) < 2 * share
@@ -245,20 +248,20 @@ def _why_first(case: Case, begun: Suspect, same: list[Suspect], others: list[Sus
     apart = f"±{case.evidence.error:g} s"
     if others:
         out.append(
-            f"{len(others) + 1} of them cannot be told apart: their times lie closer than {apart} and reports lag"
+            f"{len(others) + 1} candidates cannot be put in order: their times are closer than {apart}, and reports lag"
         )
     elif len(case.suspects) > 1 + len(same):
-        out.append("it is the first whose end no other explains")
+        out.append("it is the first failure that no other failure explains")
     else:
-        out.append("it is the only one whose end no other explains")
+        out.append("it is the only failure that no other failure explains")
     if same:
         hosts = len({each.host for each in (begun, *same)})
-        word = "say the same" if begun.sighting else "ended in the same way"
+        word = "report the same error" if begun.sighting else "ended in the same way"
         out.append(f"{len(same) + 1} processes on {hosts} host{'s' if hosts > 1 else ''} {word}")
     if case.waited:
         many = len(case.waited) > 1
-        who = f"{len(case.waited)} others say only that they" if many else "one other says only that it"
-        out.append(f"{who} lost a peer or waited in vain")
+        who = f"{len(case.waited)} others report only that they" if many else "one other reports only that it"
+        out.append(f"{who} lost a peer or timed out")
     return tuple(out)
 
 

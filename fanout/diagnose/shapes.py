@@ -1,4 +1,4 @@
-"""Shapes of lines: who speaks (a rank's mark before the text), what time it is there, and whether training goes on."""
+"""Line patterns: rank prefix, colour codes, exceptions, and step numbers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _MARK = re.compile(r"^\[(?P<word>rank|default|trainer|worker|role)?(?P<number>\d
 _GROUP = re.compile(r"^\[?.{0,60}?\[(?:PG \d+ |PG ID 0 PG GUID \S+\()?(?:\(?default_pg\) )?Rank (?P<rank>\d{1,9})\]")
 _PREFIXED = re.compile(
     r"^.{1,120}?[\s\])}|:>](?=\[rank\d{1,9}\]: )"
-)  # a tool's prefix, or a progress bar, before a mark
+)  # a tool's prefix, or a progress bar, before a rank prefix
 _LOGGED = re.compile(r"^(?:\d{4}-\d\d-\d\d|[EWIF]\d{4} |\[[EWIF](?:\d{3,4})? |Traceback |=====)")
 _RAISED = re.compile(r"^(?!nccl)[A-Za-z_][\w.]{0,200}(?:Error|Exception)(?:: |$)")
 _COLOUR = re.compile(r"\x1b\[[0-9;:?]*[A-Za-z]")
@@ -16,12 +16,12 @@ _PROGRESS = re.compile(r"(?i)\b(?:step|iter(?:ation)?|epoch|batch|update)s?\b\D{
 
 
 def plain(text: str) -> str:
-    """Without colours and cursor movements."""
+    """Return the text without colours and cursor movements."""
     return _COLOUR.sub("", text) if "\x1b" in text else text
 
 
 def speaker(text: str) -> tuple[str, int | None, int | None]:
-    """(the text without its mark, global rank, local rank): ``[rank5]: x`` and torchrun's ``[default1]:x``."""
+    """Return (text without the prefix, global rank, local rank): ``[rank5]: x`` and torchrun's ``[default1]:x``."""
     if "[rank" in text and not text.startswith("[rank") and (before := _PREFIXED.match(text)):
         inner, rank, _ = speaker(text[before.end() :])
         _, _, local = speaker(text[: before.end()]) if text.startswith("[") else (text, None, None)
@@ -39,27 +39,27 @@ def speaker(text: str) -> tuple[str, int | None, int | None]:
 
 
 def logged(text: str) -> bool:
-    """Return whether the line begins a record of a log, and so is no further line of a message."""
+    """Return whether the line begins a log record, so that it does not continue a message."""
     return bool(_LOGGED.match(text))
 
 
 def raised(text: str) -> bool:
-    """Return whether the line names an exception, as the last line of a traceback does; NCCL's own words are none."""
+    """Return whether the line names an exception, as the last line of a traceback does. NCCL names do not count."""
     return bool(_RAISED.match(text))
 
 
 def progress(text: str) -> int | None:
-    """The number that grows while training goes on, if the line has one."""
+    """Return the step number of the line (or epoch, batch, update); None if it has none."""
     match = _PROGRESS.search(text)
     return int(match[1] or match[2]) if match else None
 
 
 def whole(text: str | None) -> int | None:
-    """A pattern's group as a number; None where it is none."""
+    """Return the text as a whole number; None if it is not one."""
     return int(text) if text and text.isascii() and text.isdigit() and len(text) < 16 else None
 
 
 def rank_of(name: str) -> int | None:
-    """The rank in a stream's name: ``rank 5``, ``rank 5 err``."""
+    """Return the rank in a stream's name (``rank 5``, ``rank 5 err``); None without one."""
     word, number, *_ = [*name.split(), "", ""]
     return whole(number) if word == "rank" else None

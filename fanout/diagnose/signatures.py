@@ -1,7 +1,7 @@
-"""Signatures as data: what programs say when they fail, read from TOML and looked up line by line.
+"""Signatures: known failure messages, read from TOML and matched line by line.
 
-Cheap first: a line is looked at only if it contains one of the literal words of some signature, and a pattern is tried
-only where its own words are. The first signature that matches counts; a user's own come before ours.
+The search is cheap: a line is checked only if it contains a literal word of some signature, and a pattern is tried
+only if one of its own words is there. The first match decides. Signatures of the user come before the built-in ones.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from fanout.gist import bare, gist
 Role = Literal["root", "maybe", "victim", "pointer", "proof", "stated", "noise"]
 Kind = Literal["", "timeout", "closed", "meeting", "end"]
 LONGEST = 2048
-GENERIC = "python-exception"  # the signature of any exception that no other one knows
-#: Signatures of an exception whose message goes on: what a later line of it says counts more.
+GENERIC = "python-exception"  # the signature of exceptions that match no other signature
+#: Signatures of exceptions with messages of several lines: a later line may decide.
 WEAK = frozenset({GENERIC, "dist-backend", "hccl-operation", "peer-trouble", "nccl-system-error", "nccl-cuda-error"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Signature:
-    """One message: how it is known, what part it plays in a failure, what it means, what to do."""
+    """One known message: its pattern, its role in a failure, its meaning, and advice."""
 
     id: str
     role: Role
@@ -39,14 +39,14 @@ class Signature:
     kind: Kind = ""
 
 
-#: Exceptions that repeat, in their message, what another process said.
+#: Exceptions whose message quotes the error of another process.
 REPEATS = frozenset({"ray-reports"})
 Found = tuple[Signature, "re.Match[str]"]
 REMEMBERED_BYTES = 1 << 20
 
 
 class Book:
-    """Signatures in order of precedence. ``look`` is called for every line of a run, so it must be fast."""
+    """Signatures in order of precedence. ``look`` runs for every line of a run, so it must be fast."""
 
     def __init__(self, signatures: Iterable[Signature]) -> None:
         self.signatures = tuple(signatures)
@@ -61,7 +61,7 @@ class Book:
         }
         self._needles = tuple(word.encode() for word in self._words)
         self._bare = tuple({bare(word) for word in self._needles})
-        self._harmless: set[bytes] = set()  # lines without their figures in which no word was found
+        self._harmless: set[bytes] = set()  # lines without digits that contain none of the words
         self._size = 0
 
     def __getitem__(self, name: str) -> Signature:
@@ -71,7 +71,7 @@ class Book:
         return name in self._by_id
 
     def may_speak(self, data: bytes) -> bool:
-        """False: no line of these bytes can match."""
+        """Return False if no line of these bytes can match."""
         lines = gist(data).lines - self._harmless
         if not lines:
             return False
@@ -90,7 +90,7 @@ class Book:
             self._size += size
 
     def look(self, text: str) -> Found | None:
-        """The first signature that matches the line, which is long only where it is no message."""
+        """Return the first signature that matches the line. Only the first ``LONGEST`` characters are searched."""
         text = text[:LONGEST]
         numbers: set[int] = set()
         for word in self._words:
@@ -104,7 +104,7 @@ class Book:
         return None
 
     def named(self, text: str) -> tuple[Signature, dict[str, str]] | None:
-        """Whose the line is that names an exception, and its fields: no signature knows it, but it is an exception."""
+        """Return the signature and fields of a line that names an exception, ``GENERIC`` if no other one matches."""
         found = self.look(text)
         if found is not None:
             return found[0], fields_of(found[1])
@@ -115,7 +115,7 @@ class Book:
 
 
 def fields_of(match: re.Match[str]) -> dict[str, str]:
-    """What a pattern found, without the groups that took no part."""
+    """Return the groups of the match that took part."""
     return {name: value for name, value in match.groupdict().items() if value is not None}
 
 
@@ -125,15 +125,15 @@ class _Blank(dict[str, str]):
 
 
 def filled(text: str, fields: Mapping[str, str]) -> str:
-    """``says`` or ``advice`` with what the pattern found; what it did not find is left out."""
+    """Fill the fields of a match into ``says`` or ``advice``; missing fields become empty."""
     try:
         return text.format_map(_Blank(fields)).replace(" ()", "").rstrip(" :")
     except (ValueError, IndexError, AttributeError):
-        return text  # a user's file may hold braces that are none of ours
+        return text  # a user's file may contain other braces
 
 
 def parse(text: str, source: str) -> tuple[Signature, ...]:
-    """The signatures of a TOML file. Raises UsageError that names the file and the signature."""
+    """Parse a TOML file of signatures. Raise UsageError with the file and the signature."""
     if sys.version_info >= (3, 11):
         import tomllib
     else:
@@ -168,7 +168,7 @@ def _signature(row: Mapping[str, Any], where: str) -> Signature:
         id=str(row["id"]),
         role=row["role"],
         regex=regex,
-        words=tuple(map(str, row.get("words", ()))) or ("",),  # no words: every line is looked at
+        words=tuple(map(str, row.get("words", ()))) or ("",),  # no words: every line is searched
         says=str(row["says"]),
         advice=str(row.get("advice", "")),
         sample=str(row.get("sample", "")),
@@ -178,12 +178,12 @@ def _signature(row: Mapping[str, Any], where: str) -> Signature:
 
 @cache
 def builtin() -> Book:
-    """The signatures that come with fanout."""
+    """Return the built-in signatures."""
     return Book(_builtin())
 
 
 def with_file(text: str, source: str) -> Book:
-    """A user's signatures before ours."""
+    """Return the user's signatures followed by the built-in ones."""
     return Book((*parse(text, source), *_builtin()))
 
 

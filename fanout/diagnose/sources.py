@@ -1,6 +1,6 @@
-"""Logs that other launchers left: whose a file is by its name, and what time it was when a line was written.
+"""Log files of other launchers: the host and rank from the file name, and the time of a line.
 
-Pure: names and lines in, values out; who opens the files is the verb's business.
+No I/O: names and lines in, values out.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import PurePath
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """One file: its path, the host that it is of, and the rank or local rank if it is of one process."""
+    """One log file: its path, its host, and the rank or local rank if it belongs to one process."""
 
     path: str
     host: str
@@ -34,7 +34,7 @@ _LOCAL = re.compile(r"(?:^|/)attempt_\d+/(\d+)(?:/|$)")
 
 
 def sources(paths: Sequence[str]) -> tuple[Source, ...]:
-    """Whose each file is. A name that says nothing (stdout.log, 0/) gives way to the folder that it lies in."""
+    """Return host and rank of each file. If the name is generic (stdout.log, 0/), use the folder name."""
     stems = _apart({path: _stem(path) for path in paths})
     common = Counter(stems.values())
     out = []
@@ -49,7 +49,7 @@ def sources(paths: Sequence[str]) -> tuple[Source, ...]:
 
 
 def _apart(stems: dict[str, str]) -> dict[str, str]:
-    """Without what all names begin with: ``job.gpu01`` and ``job.gpu02`` are of gpu01 and gpu02."""
+    """Remove the common prefix of all names: ``job.gpu01`` and ``job.gpu02`` become gpu01 and gpu02."""
     if any(_ADDRESS.match(stem) for stem in stems.values()):
         return {path: found[0] if (found := _ADDRESS.match(stem)) else stem for path, stem in stems.items()}
     split = {path: stem.split(".") for path, stem in stems.items()}
@@ -69,7 +69,7 @@ def _stem(path: str) -> str:
 
 
 def _folder(path: str, paths: Sequence[str]) -> str:
-    """The part of the folders that tells this file from the others: the first one in which they differ."""
+    """Return the first folder name in which this path differs from the others."""
     clean = _LOCAL.split(path)[0] if _LOCAL.search(path) else str(PurePath(path).parent)
     mine = PurePath(clean).parts
     others = [PurePath(_LOCAL.split(p)[0] if _LOCAL.search(p) else str(PurePath(p).parent)).parts for p in paths]
@@ -113,7 +113,7 @@ _STARTS = frozenset("0123456789[(EWIF {") | {"J", "M", "A", "S", "O", "N", "D"}
 
 
 def time_of(line: str) -> float | None:
-    """Seconds at which the line was written, on a clock that serves only to compare; None where it does not say."""
+    """Return the time of the line in seconds, usable only for comparison; None if the line has no time."""
     if line[:1] not in _STARTS:
         return None
     for pattern, seconds in _TIMES:
@@ -124,7 +124,7 @@ def time_of(line: str) -> float | None:
 
 
 def _seconds(month: str, day: str, hour: str, minute: str, second: str, part: str | None) -> float | None:
-    """Without the year, which half of the formats leave out."""
+    """Return seconds since the start of the year. Half of the formats have no year."""
     try:
         moment = datetime(2000, int(month), int(day), int(hour), int(minute), int(second))  # noqa: DTZ001 - no zone is known
     except ValueError:

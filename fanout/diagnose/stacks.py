@@ -1,4 +1,4 @@
-"""Stacks folded over ranks: who waits where, and who is somewhere else."""
+"""Stacks grouped over ranks: where ranks wait, and which ranks are elsewhere."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _MOST = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """One place in the code: ``what`` is done there (a library's function, or the user's own), ``where`` is file:line.
+    """One place in the code. ``what`` is the function (of a library or the user), ``where`` is file:line.
 
-    ``waits``: in a collective. ``plain``: not in Python at all, the kernel's state says why.
+    ``waits``: in a collective. ``plain``: no Python stack; ``what`` is the kernel's state.
     """
 
     what: str
@@ -37,9 +37,9 @@ class Place:
 
 
 def place_of(stand: Stand) -> Place:
-    """Where it stands, in the user's own code as far as there is any on its stack."""
+    """Return the place of a stack, in user code if there is any."""
     if not stand.frames:
-        text = _STATES.get(stand.state, "tells no stack")
+        text = _STATES.get(stand.state, "has no readable stack")
         return Place(
             what=f"{text} ({stand.wchan})" if stand.wchan and stand.state == "D" else text, where="", plain=True
         )
@@ -49,7 +49,7 @@ def place_of(stand: Stand) -> Place:
 
 
 def place(frames: Sequence[tuple[str, int, str]]) -> Place:
-    """The innermost frame of the user's, and what he called there."""
+    """Return the innermost frame of user code and the function that it called."""
     for depth, (file, line, name) in enumerate(frames):
         if not LIBRARY.search(file):
             inner = frames[:depth]
@@ -62,7 +62,7 @@ def place(frames: Sequence[tuple[str, int, str]]) -> Place:
 
 
 def frames_of(traceback: Sequence[str]) -> tuple[tuple[str, int, str], ...]:
-    """A Python traceback's frames, innermost first, of its first exception."""
+    """Return the frames of the first exception of a traceback, innermost first."""
     found: list[tuple[str, int, str]] = []
     for line in traceback:
         match = _PYTHON_FRAME.match(line)
@@ -74,7 +74,7 @@ def frames_of(traceback: Sequence[str]) -> tuple[tuple[str, int, str], ...]:
 
 
 def groups(stands: Iterable[Stand]) -> list[tuple[Place, list[Stand]]]:
-    """Those that stand at the same place together, the largest group first."""
+    """Group stacks by place, the largest group first."""
     found: dict[Place, list[Stand]] = {}
     for stand in stands:
         found.setdefault(place_of(stand), []).append(stand)
@@ -82,16 +82,16 @@ def groups(stands: Iterable[Stand]) -> list[tuple[Place, list[Stand]]]:
 
 
 def sentences(stands: Sequence[Stand]) -> tuple[str, ...]:
-    """``ranks 0-12,14-31 wait in all_reduce (model.py:88)`` · ``rank 13 (gpu02) is in load (loader.py:40)``."""
-    stands = [each for each in stands if each.rank is not None] or stands  # a launcher between them is no rank
+    """Return sentences such as ``ranks 0-12,14-31 wait in all_reduce (model.py:88)``."""
+    stands = [each for each in stands if each.rank is not None] or stands  # a launcher among them is not a rank
     out = [f"{who(each)} {verb(str(place), len(each))}" for place, each in groups(stands)]
-    return tuple(out[:_MOST] + ([f"and {len(out) - _MOST} further places"] if len(out) > _MOST else []))
+    return tuple(out[:_MOST] + ([f"and {len(out) - _MOST} more places"] if len(out) > _MOST else []))
 
 
 def ways(stands: Sequence[Stand]) -> tuple[str, ...]:
-    """What is out of the ordinary in how the stacks were told: from outside, or not at all and why."""
+    """Return sentences about stacks that were read from outside, or not at all and why."""
     spied = [each for each in stands if each.frames and each.way not in ("", "faulthandler")]
-    out = [f"{who(spied)}: told by {spied[0].way}, from outside"] if spied else []
+    out = [f"{who(spied)}: read by {spied[0].way} from outside the process"] if spied else []
     untold: dict[str, list[Stand]] = {}
     for stand in stands:
         if stand.untold:
@@ -100,7 +100,7 @@ def ways(stands: Sequence[Stand]) -> tuple[str, ...]:
 
 
 def who(stands: Sequence[Stand]) -> str:
-    """``rank 13 (gpu02)``."""
+    """Return the name of the processes, such as ``rank 13 (gpu02)``."""
     hosts = fold(dict.fromkeys(each.host for each in stands))
     ranks = sorted(each.rank for each in stands if each.rank is not None)
     if not ranks:
@@ -111,8 +111,8 @@ def who(stands: Sequence[Stand]) -> str:
 
 
 def verb(text: str, count: int) -> str:
-    """The sentence for so many of them."""
+    """Return the verb phrase for this count, in the plural unless it is 1."""
     if count == 1:
         return text
     word, _, rest = text.partition(" ")
-    return f"{ {'waits': 'wait', 'is': 'are', 'tells': 'tell', 'has': 'have'}.get(word, word) } {rest}"
+    return f"{ {'waits': 'wait', 'is': 'are', 'has': 'have'}.get(word, word) } {rest}"

@@ -1,4 +1,4 @@
-"""What the witness remembers of one stream: its sightings, some of which may still change, and what is being put together."""
+"""State of one log stream in the evidence collector: its matches, and open tracebacks and messages."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Who = tuple[int | None, int | None]  # (global rank, local rank), as far as the 
 
 @dataclass(slots=True)
 class Seen:
-    """A sighting that may still change: its traceback grows, the run goes on after it."""
+    """A sighting that may still change: its traceback grows, or the run continues after it."""
 
     sighting: Sighting
     who: Who
@@ -32,15 +32,17 @@ class Seen:
 
 @dataclass(slots=True)
 class Message:
-    """An exception of which further lines may come: its message has several, and a later one may hold the reason."""
+    """An exception with a message of several lines; a later line may contain the reason."""
 
     seen: Seen
-    number: int  # of the line that names it
+    number: int  # of the line that names the exception
     left: int = MESSAGE_LINES
 
 
 @dataclass(slots=True)
 class Stream:
+    """State of one stream; ``number`` counts its lines."""
+
     host: str
     file: str
     torchrun: Torchrun
@@ -58,7 +60,7 @@ class Stream:
 
 
 def go_on(where: Stream, who: Who, text: str, at: float) -> None:
-    """Does the speaker of a sighting go on as if nothing had happened? Then it was no cause."""
+    """Drop the sightings of a rank that continues to log growing step numbers: they were no cause."""
     number = shapes.progress(text)
     if number is None:
         return
@@ -73,9 +75,10 @@ def go_on(where: Stream, who: Who, text: str, at: float) -> None:
 
 
 def explains(where: Stream, who: Who, found: Found | None, text: str) -> bool:
-    """Take a further line of an exception's message; it may hold the reason (``Last error:``, an ``EI…`` code).
+    """Handle a further line of an exception's message; return whether it belongs to the exception.
 
-    The exception then is what that line says: a general error of a library can be a cause as well as a victim's.
+    The line may contain the reason (``Last error:``, an ``EI…`` code). The sighting then gets the signature of that
+    line, because a general library error may be a cause or the error of a victim.
     """
     message = where.messages.get(who)
     if message is None:
@@ -87,7 +90,7 @@ def explains(where: Stream, who: Who, found: Found | None, text: str) -> bool:
     seen = message.seen
     repeats = seen.sighting.signature in REPEATS
     if not repeats and shapes.raised(text):
-        del where.messages[who]  # another exception, perhaps of another rank: its own words count
+        del where.messages[who]  # another exception, perhaps of another rank: it counts for itself
         return False
     if seen.block is not None:
         seen.block.lines.append(text)
@@ -96,7 +99,7 @@ def explains(where: Stream, who: Who, found: Found | None, text: str) -> bool:
     if repeats or found[0].id in WEAK:
         return True
     if seen.sighting.signature == GENERIC and found[0].role != "root":
-        return False  # an exception of one's own is no victim's because of a line after it
+        return False  # a later line does not turn a user's exception into the error of a victim
     signature, fields = found[0], fields_of(found[1])
     seen.sighting = replace(
         seen.sighting, signature=signature.id, role=signature.role, kind=signature.kind, fields=fields,
@@ -107,7 +110,7 @@ def explains(where: Stream, who: Who, found: Found | None, text: str) -> bool:
 
 
 def pending(where: Stream) -> bool:
-    """Return whether further lines of a message may come; those that are overdue are given up."""
+    """Return whether further lines of a message may follow; drop overdue messages."""
     if where.messages:
         where.messages = {
             who: each for who, each in where.messages.items() if where.number < each.number + MESSAGE_SPAN
@@ -116,7 +119,7 @@ def pending(where: Stream) -> bool:
 
 
 def tail_of(where: Stream, bases: Mapping[str, int]) -> Tail:
-    """Return the end of a stream as a value."""
+    """Build the tail of a stream as a value."""
     rank = where.rank
     if rank is None and where.local is not None and where.host in bases:
         rank = bases[where.host] + where.local

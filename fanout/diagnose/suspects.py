@@ -1,7 +1,7 @@
-"""Who may have begun it: every process or host whose end nothing else explains, with the time in which it happened.
+"""Suspects: each process or host whose failure no other one explains, with the time interval of the failure.
 
-A line is from the moment at which it arrived; the end of a process is older than torchrun's word about it, and a host
-that was lost was lost some time between its last word and our giving up.
+The time of a line is its arrival. A process exits before torchrun's report about it. A lost host failed between its
+last output and the moment when the launcher gave up.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from fanout.diagnose.processes import Process
 from fanout.diagnose.signatures import GENERIC
 from fanout.diagnose.verdict import Cause
 
-NOTICE_SECONDS = 3.0  # between the end of a process and torchrun's (or the agent's) word about it, on a loaded host
+NOTICE_SECONDS = 3.0  # between the exit of a process and the report of torchrun or the agent, on a loaded host
 STRONG, WEAK, FAINT = 3, 2, 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Suspect:
-    """One of them. It happened between ``begin`` and ``end``; ``says`` is read after "rank 3 on gpu02"."""
+    """One suspect. It failed between ``begin`` and ``end``; ``says`` is printed after "rank 3 on gpu02"."""
 
     host: str
     rank: int | None
@@ -37,11 +37,11 @@ class Suspect:
 
     @property
     def dead(self) -> bool:
-        """Is it known to have ended by itself?"""
+        """Return whether it is known to have ended by itself."""
         return (self.death is not None and not self.death.told) or (self.over is not None and self.over.failed)
 
     def cause(self, same: Sequence[Suspect] = ()) -> Cause:
-        """As the verdict names it; ``same`` are others that say the same."""
+        """Build the cause for the verdict; ``same`` are suspects with the same error."""
         seen, death = self.sighting, self.death
         group = (self, *same)
         return Cause(
@@ -64,7 +64,7 @@ class Suspect:
 
 
 def suspects(evidence: Evidence, processes: Sequence[Process]) -> tuple[Suspect, ...]:
-    """All of them, in no order."""
+    """Return all suspects, unordered."""
     out = [
         _of_process(each, evidence)
         for each in processes
@@ -81,9 +81,9 @@ def suspects(evidence: Evidence, processes: Sequence[Process]) -> tuple[Suspect,
 
 
 def _told_to_stop(process: Process, evidence: Evidence) -> bool:
-    """Return whether all that is known is that its torchrun was told to stop, after something else had gone wrong.
+    """Return whether the only evidence is a stop of its torchrun after another failure.
 
-    A launcher ends all hosts after a failure: only a stop before any other trouble can have begun it.
+    The launcher stops all hosts after a failure. Only a stop before any other error can be the cause.
     """
     first = process.first
     if first is None or first.signature != "torchrun-death-signal":
@@ -115,7 +115,7 @@ def _of_process(process: Process, evidence: Evidence) -> Suspect:
         )
     assert death is not None
     _, signal = split(death.code)
-    abort_or_one = death.code in (1, -6, 134)  # what a victim ends with, too
+    abort_or_one = death.code in (1, -6, 134)  # a victim exits with these, too
     return Suspect(
         host=process.host,
         rank=process.rank,
@@ -131,7 +131,7 @@ def _of_process(process: Process, evidence: Evidence) -> Suspect:
 
 
 def _early(process: Process) -> Suspect:
-    """An error after which the process lived on: no more than a hint."""
+    """Build a weak suspect from an error after which the process continued."""
     first = next(each for each in process.early if each.role == "root")
     return Suspect(
         host=process.host,
@@ -155,20 +155,22 @@ def _said(sighting: Sighting) -> str:
 def _ended(code: int) -> str:
     why = meaning(code)
     plain, _ = split(code)
-    how = f"ended by itself with {short(code)}" if plain is not None else f"was ended by {short(code)}"
-    return f"{how}, without an error that is known" + (f" ({why})" if why else "")
+    how = f"ended by itself with {short(code)}" if plain is not None else f"was killed by {short(code)}"
+    return f"{how}, without a known error" + (f" ({why})" if why else "")
 
 
 def _script(host: str, end: End, *, rebooted: bool) -> Suspect:
     code = _code(end)
     assert code is not None or end.kind == "ended"
-    how = _ended(code) if code is not None else "ended in a way that could not be learned"
+    how = _ended(code) if code is not None else "ended in an unknown way"
     strength = WEAK if code is not None and code not in (1, -6) else FAINT
-    if end.why:  # the host knows
+    if end.why:  # the host reports the reason
         how, strength = f"ended: {end.why}", STRONG
     if code is None and rebooted:
         how = f"was rebooted during the run ({end.why})" if end.why else "was rebooted during the run"
-    happened = end.since if code is None and end.since else end.at  # the end was not seen: it is as old as the silence
+    happened = (
+        end.since if code is None and end.since else end.at
+    )  # nothing observed the end: use the start of the silence
     return Suspect(
         host=host,
         rank=None,

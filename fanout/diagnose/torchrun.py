@@ -1,7 +1,7 @@
-"""torchrun's words about its processes, read line by line: who ended how, in what order, and whom it ended itself.
+"""torchrun's reports about its processes, parsed line by line: exit codes, their order, and stopped processes.
 
-It prints a summary on every host, with a "root cause" that is the first failure *of that host*; what counts here are
-the facts in it (rank, pid, exit code), never the verdict.
+torchrun prints a summary on every host, with a "root cause" that is the first failure *of that host*. This parser uses
+the facts in it (rank, pid, exit code), never its conclusion.
 """
 
 from __future__ import annotations
@@ -22,28 +22,28 @@ _LINES = 20_000  # a summary is shorter, however many processes it lists
 
 @dataclass(slots=True)
 class Torchrun:
-    """The reader of one stream; ``deaths`` is by pid."""
+    """Parser of one stream; ``deaths`` is by pid."""
 
     host: str
     file: str
     deaths: dict[int, Death] = field(default_factory=dict)
     _closed: set[int] = field(default_factory=set)
-    _left: int = 0  # lines for which we still look for the summary's parts
+    _left: int = 0  # lines in which parts of the summary may still follow
     _first: bool = False  # in the part about the first failure
     _rank: tuple[int, int] | None = None
 
     @property
     def reading(self) -> bool:
-        """In a summary: every line must be given."""
+        """Return whether the parser is in a summary and needs every line."""
         return self._left > 0
 
     @property
     def about(self) -> tuple[int, int] | None:
-        """In a summary: the (rank, local rank) that the line is about; its traceback is that one's."""
+        """Return the (rank, local rank) that a summary describes at this line; None outside of a summary."""
         return self._rank if self._left else None
 
     def feed(self, text: str, at: float, number: int) -> None:
-        """One line."""
+        """Parse one line."""
         if "closing signal" in text and (closing := _CLOSING.search(text)):
             self._closed.add(int(closing[1]))
         elif "failed (exitcode" in text and (failed := _FAILED.search(text)):

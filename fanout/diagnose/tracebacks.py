@@ -1,9 +1,9 @@
-"""Tracebacks put together from the lines of one stream, in which several ranks may speak in turn.
+"""Traceback assembler: join the lines of each traceback in a stream in which several ranks may alternate.
 
-A chain ("During handling of the above exception …") is one traceback whose first exception counts: what Python prints
-first happened first. An exception that carries the traceback of another process (a data loader's worker, a rank of
-``mp.spawn``) is one with it, and there the carried exception counts. A syntax error of the program itself comes without
-a head. Folding leaves the frames of the user's own code.
+A chain ("During handling of the above exception …") is one traceback. Its first exception counts, because Python
+prints the first one first. An exception may carry the traceback of another process (a data loader worker, a rank of
+``mp.spawn``). Both are one traceback, and the carried exception counts. A syntax error of the program itself has no
+head line. Folding keeps the frames of user code.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 HEAD = "Traceback (most recent call last)"
 _LINKS = ("During handling of the above exception", "The above exception was the direct cause")
 _FILE = '  File "'
-_HEADLESS = re.compile(r'  File "[^"]{1,1024}", line \d{1,9}$')  # of a syntax error, before anything runs
+_HEADLESS = re.compile(r'  File "[^"]{1,1024}", line \d{1,9}$')  # of a syntax error, before the program runs
 _CARRIED = re.compile(r"Original Traceback|-- Process (?P<local>\d{1,9}) terminated with the following error")
 NEEDLES = (HEAD, *_LINKS, "terminated with the following error", _FILE)
-_LAST = re.compile(r"[A-Za-z_][\w.]*(?:\([\w.]{1,100}\))?(?::|$)")  # Ray's have a second name in brackets
+_LAST = re.compile(r"[A-Za-z_][\w.]*(?:\([\w.]{1,100}\))?(?::|$)")  # Ray adds a second name in parentheses
 _FRAME = re.compile(r'\s*File "(?P<path>[^"]+)", line (?P<line>\d+)(?:, in (?P<name>.+))?')
 _LIBRARY = re.compile(r"/(?:site|dist)-packages/|/lib/python\d|<frozen |/bin/torchrun")
 _REPORTED = re.compile(r"\s*traceback\s*: $")  # torchrun's summary of a rank that left an error file
@@ -31,23 +31,23 @@ _FOREIGN = 8
 
 @dataclass(slots=True)
 class Block:
-    """One traceback, possibly of several exceptions; ``last`` is the line that names the one that counts.
+    """One traceback, possibly of several exceptions. ``last`` is the line that names the exception that counts.
 
-    ``local``: the local rank of the process whose traceback it carries.
+    ``local`` is the local rank of the process whose traceback it carries.
     """
 
     lines: list[str] = field(default_factory=list)
     last: str = ""
     number: int = 0
-    carried: bool = False  # what comes is the traceback of another process: its exception is the one that counts
+    carried: bool = False  # the traceback of another process follows, and its exception counts
     local: int | None = None
     _margin: int = 0
-    _prefix: str = ""  # what a tool puts before every line, with 0 for each digit
+    _prefix: str = ""  # a tool's prefix of every line, with 0 for each digit
     _foreign: int = 0
 
 
 class Tracebacks:
-    """The assembler of one stream; a speaker is whatever tells its ranks apart."""
+    """Assembler of one stream; ``who`` is any key that separates its ranks."""
 
     def __init__(self) -> None:
         self._open: dict[Hashable, Block] = {}
@@ -56,7 +56,7 @@ class Tracebacks:
 
     @property
     def busy(self) -> bool:
-        """Every line must be given."""
+        """Return whether the assembler needs every line."""
         return bool(self._open or self._closed)
 
     def feed(self, who: Hashable, text: str, number: int) -> tuple[bool, Block | None]:
@@ -108,7 +108,7 @@ class Tracebacks:
         self._open[who] = block
 
     def _after(self, who: Hashable, text: str) -> bool:
-        """A line after a traceback: does it link to a further one?"""
+        """Handle a line after a traceback; return whether it belongs to it or links to a further one."""
         block = self._closed.get(who)
         if block is None or not text.strip():
             return block is not None
@@ -128,12 +128,12 @@ class Tracebacks:
 
 
 def _shape(prefix: str) -> str:
-    """Return a prefix without its figures: the time in it changes from line to line."""
+    """Return a prefix with 0 for each digit, because the time in it changes from line to line."""
     return _DIGIT.sub("0", prefix)
 
 
 def folded(lines: Sequence[str]) -> tuple[str, ...]:
-    """A traceback without the frames of libraries: ``… 11 frames in torch folded`` in their place."""
+    """Replace the library frames of a traceback with ``… 11 frames in torch folded``."""
     out: list[str] = []
     hidden: list[str] = []
 

@@ -1,4 +1,4 @@
-"""The verdict, as values: the first cause, the others by class, the evidence, how sure it is, and what to do."""
+"""The verdict as values: first cause, other ranks by class, evidence, confidence, and advice."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ Confidence = Literal["high", "medium", "low", "undetermined"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cause:
-    """What began it. ``signature`` is the signature's id, else exit, signal, lost, silent, unheard, network.
+    """The first cause. ``signature`` is the id of a signature, else exit, signal, lost, silent, unheard, network.
 
-    ``ranks`` are all that said the same within the same failure; ``code`` is that of the process (negative: a signal),
-    ``host_code`` that of the script on its host.
+    ``ranks`` are all ranks with the same error in this failure. ``code`` is the exit code of the process (negative: a
+    signal), ``host_code`` that of the script on its host.
     """
 
     signature: str
@@ -32,14 +32,14 @@ class Cause:
     file: str = ""
     line: int = 0
     traceback: tuple[str, ...] = ()
-    quote: tuple[str, ...] = ()  # the last lines of what it blames, where there is neither a traceback nor a text
+    quote: tuple[str, ...] = ()  # last log lines of the cause, if there is neither a traceback nor a text
     ranks: tuple[int, ...] = ()
     hosts: tuple[str, ...] = ()
-    whole: bool = False  # these are all ranks of the run
+    whole: bool = False  # ``ranks`` are all ranks of the run
 
     @property
     def who(self) -> str:
-        """``rank 13 on gpu02``, ``gpu02``, ``a rank on gpu02``."""
+        """Return the name of the cause: ``rank 13 on gpu02``, ``gpu02``, ``the network``."""
         if self.host is None:
             if self.rank is not None:
                 return f"rank {self.rank}"
@@ -55,7 +55,7 @@ class Cause:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Party:
-    """One of the others: a rank, or (rank None) a host, and how it ended."""
+    """Another rank, or (rank None) a host, and how it ended."""
 
     host: str
     rank: int | None
@@ -64,7 +64,7 @@ class Party:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What is to be said. ``also`` are further candidates that cannot be told apart from the cause."""
+    """Result of the diagnosis. ``also`` holds candidates that the evidence cannot separate from the cause."""
 
     cause: Cause | None
     confidence: Confidence
@@ -77,21 +77,21 @@ class Verdict:
     evidence: tuple[str, ...] = ()
     refutes: tuple[str, ...] = ()
     advice: tuple[str, ...] = ()
-    stands: tuple[str, ...] = ()  # where the ranks stood when they were asked
-    hosts: tuple[str, ...] = ()  # what is worth telling of the hosts themselves
+    stands: tuple[str, ...] = ()  # stacks of the ranks, grouped
+    hosts: tuple[str, ...] = ()  # unusual facts about the hosts
 
     @property
     def sentence(self) -> str:
-        """The whole in one sentence."""
+        """Return the verdict in one sentence."""
         if self.cause is None:
-            return "undetermined: nothing that was said or seen tells what began it"
+            return "undetermined: no log line or event identifies the first failure"
         if self.also:
             return f"undetermined between: {'; '.join(each.sentence for each in (self.cause, *self.also))}"
         return self.cause.sentence
 
 
 def as_dict(verdict: Verdict) -> dict[str, Any]:
-    """For ``verdict.json`` and ``--json``: keys are only ever added."""
+    """Convert the verdict for ``verdict.json`` and ``--json``. Keys are only added, never renamed."""
     return {
         "v": 1,
         "verdict": verdict.sentence,

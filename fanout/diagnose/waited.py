@@ -1,4 +1,4 @@
-"""Rules over those who waited in vain, or lost a peer: who did not, whom they name, and what it means if nobody is missing."""
+"""Rules for timeouts and lost peers: the rank without one, the peer that the others name, or the network."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ UNEVEN = (
     "uneven data: compare the number of batches of each rank (drop_last, a sampler that pads, the join context)",
     "a rank that leaves the loop early (break, return, sys.exit(0)) leaves the others waiting",
 )
-LOOK = "see what it did at that time: a loader, a checkpoint, a lock, another branch of the code"
+LOOK = "check what it did at that time: a data loader, a checkpoint, a lock, or another branch of the code"
 
 
 def where(case: Case) -> str:
-    """Return where the victims were: ``in all_reduce (train.py:14)``; "" where no traceback shows it."""
+    """Return where the victims were: ``in all_reduce (train.py:14)``; "" if no traceback shows it."""
     for each in case.waited:
         frames = stacks.frames_of(each.traceback)
         if frames and stacks.place(frames).waits:
@@ -29,19 +29,19 @@ def where(case: Case) -> str:
 
 
 def silent(case: Case) -> Finding | None:
-    """All others timed out in a collective; the one that did not was somewhere else."""
+    """Return the rank without a timeout if all other ranks timed out in a collective."""
     timed_out = [each for each in case.waited if each.kind == "timeout"]
     everyone = case.world.all()
     if not timed_out or not everyone or not case.world.complete(case.evidence.hosts):
         return None
     marked = {each.rank for each in timed_out if each.rank is not None}
-    vague = {each.host for each in timed_out if each.rank is None}  # some rank of these said it
+    vague = {each.host for each in timed_out if each.rank is None}  # some rank of these reported it
     spoke = {each.rank for each in case.processes if each.sightings and each.rank is not None}
     quiet = {rank: host for rank, host in everyone.items() if rank not in spoke and host not in vague}
     if not quiet or len(marked) + len(vague) < 1:
         return None
     hosts = list(dict.fromkeys(quiet.values()))
-    told = f"{len(timed_out)} processes say that they waited in vain"
+    told = f"{len(timed_out)} processes report that they timed out"
     if len(quiet) == 1:
         ((rank, host),) = quiet.items()
         found = Cause(signature="silent", says=_SILENT, host=host, rank=rank, ranks=(rank,), hosts=(host,))
@@ -58,15 +58,15 @@ def silent(case: Case) -> Finding | None:
         Cause(signature="silent", says=_SILENT, host=host, rank=rank, ranks=(rank,), hosts=(host,))
         for rank, host in sorted(quiet.items())
     ]
-    note = "torchrun may have ended some of them before they could say that they waited"
+    note = "torchrun may have stopped some of them before they could report a timeout"
     return Finding(cause=causes[0], confidence="low", also=tuple(causes[1:]), evidence=(told, note), advice=(LOOK,))
 
 
-_SILENT = "said nothing while the others waited"
+_SILENT = "reported no error while the others timed out"
 
 
 def blamed(case: Case) -> Finding | None:
-    """Edges from victims to the addresses that they lost; the host that all name and that names none."""
+    """Return the host whose address the other hosts lost and that itself names no peer."""
     edges: dict[str, str] = {}
     for seen in sorted(case.waited, key=lambda each: each.at):
         peer = _peer(case, seen)
@@ -77,21 +77,21 @@ def blamed(case: Case) -> Finding | None:
     if len(sinks) != 1:
         return None
     host = sinks[0]
-    witnesses = len({*case.evidence.hosts} - {host})  # where no log is the host's own, one may name another peer
+    witnesses = len({*case.evidence.hosts} - {host})  # if no log belongs to the host, one log may name another peer
     whole = named[host] >= max(2, witnesses if host in case.evidence.hosts else witnesses - 1)
-    says = "went away from all the others"
-    advice: tuple[str, ...] = (f"see `dmesg` and the uptime of {host}",)
+    says = "disconnected from all the others"
+    advice: tuple[str, ...] = (f"check `dmesg` and the uptime of {host}",)
     if _no_failure_there(case, host):
         at = lastlines.step(case.evidence.tails, host)
         there = where(case)
-        says = f"left{f' at step {at}' if at is not None else ''} while the others {f'were {there}' if there else 'went on'}"
+        says = f"left the run{f' at step {at}' if at is not None else ''} while the others {f'were {there}' if there else 'continued'}"
         says += "; its torchrun reported no failure"
         advice = (*UNEVEN, *advice)
     cause = Cause(signature="blamed", says=says, host=host, hosts=(host,))
-    told = [f"{named[host]} of the other hosts lost their connection to {host}, which names nobody"]
+    told = [f"{named[host]} of the other hosts lost their connection to {host}, which itself names no peer"]
     lost = {seen.rank for seen in case.waited if seen.host == host}
     others = [rank for rank in case.world.ranks.get(host, ()) if rank not in lost]
-    if lost and len(others) == 1:  # it has come to its end without a word, or with the beginning of one
+    if lost and len(others) == 1:  # it ended without an error, or with the beginning of one
         cause = replace(cause, rank=others[0], ranks=(others[0],))
         told.append(f"all other ranks on {host} lost a peer themselves")
     closed = all(each.kind == "closed" for each in case.waited)
@@ -100,9 +100,9 @@ def blamed(case: Case) -> Finding | None:
 
 
 def _no_failure_there(case: Case, host: str) -> bool:
-    """Return whether the host was linked to its end and no process of it is known to have failed.
+    """Return whether the host was connected until its end and none of its processes is known to have failed.
 
-    torchrun reports every process that ends with another status than 0. A host that was lost cannot report.
+    torchrun reports every process that exits with another status than 0. A host that was lost cannot report.
     """
     end = case.evidence.ends.get(host)
     died = any(death.host == host and not death.told for death in case.evidence.deaths)
@@ -111,7 +111,7 @@ def _no_failure_there(case: Case, host: str) -> bool:
 
 
 def _peer(case: Case, seen: Sighting) -> str | None:
-    """Return the host that a victim lost: in the logs of other launchers its address, where no log is named for it."""
+    """Return the host that a victim lost; its address if no log of another launcher belongs to that host."""
     address = seen.fields.get("peer", "")
     known = case.evidence.addresses.get(address)
     if known is not None or case.evidence.live or not address[:1].isdigit() or address.startswith("127."):
@@ -120,7 +120,7 @@ def _peer(case: Case, seen: Sighting) -> str | None:
 
 
 def _followed(case: Case, seen: Sighting) -> bool:
-    """Did it lose a peer that had waited in vain itself, and so had ended? Then its loss speaks against nobody."""
+    """Return whether the lost peer had itself timed out and therefore exited. Such a loss is no evidence."""
     peer = case.evidence.addresses.get(seen.fields.get("peer", ""))
     return any(
         each.kind == "timeout" and each.host == peer and each.at <= seen.at + NEAR_SECONDS for each in case.waited
@@ -128,15 +128,17 @@ def _followed(case: Case, seen: Sighting) -> bool:
 
 
 def nobody(case: Case) -> Finding | None:
-    """Everybody waited for somebody, and nobody is missing."""
+    """Return the network, or an incomplete rendezvous, if ranks on all hosts timed out."""
     hosts = {each.host for each in case.waited}
     meeting = [each for each in case.waited if each.kind == "meeting" or each.role == "pointer"]
     if len(case.evidence.hosts) < 2 or hosts != set(case.evidence.hosts):
         return None
-    count = f"{len(case.waited)} processes on all {len(hosts)} hosts waited in vain"
+    count = f"{len(case.waited)} processes on all {len(hosts)} hosts timed out"
     if meeting:
         cause = Cause(
-            signature="meeting", says="never came together: some rank is not where the others wait", host=None
+            signature="meeting",
+            says="never completed the rendezvous: some rank is not where the others wait",
+            host=None,
         )
         compare = (
             "compare WORLD_SIZE, NNODES, NODE_RANK, MASTER_ADDR and MASTER_PORT on all hosts",
@@ -147,6 +149,8 @@ def nobody(case: Case) -> Finding | None:
         return None
     says = "stopped carrying data, or the code deadlocked on all of them"
     cause = Cause(signature="network", says=says, host=None, hosts=tuple(case.evidence.hosts))
-    refute = "a mesh test between these hosts that passes now: then look at the stacks of a run that hangs"
+    refute = "a mesh test between these hosts that passes now: then check the stacks of a run that hangs"
     advice = ("fanout check HOSTS --only network",)
-    return Finding(cause=cause, confidence="low", evidence=(count, "none is silent"), refutes=(refute,), advice=advice)
+    return Finding(
+        cause=cause, confidence="low", evidence=(count, "no rank is silent"), refutes=(refute,), advice=advice
+    )

@@ -1,6 +1,6 @@
-"""The witness: sees every event of a run, remembers in bounded memory what a judge will want to know.
+"""Evidence collector: read every event of a run and keep the evidence in bounded memory.
 
-Bytes in which no known word stands cost one search; lines are looked at only where something may be said.
+Bytes without a known word cost one search. Only bytes that may contain evidence are split into lines.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from fanout.gist import bare, gist
 from fanout.state import RunState
 
 LONGEST_LINE = 8192
-KEEP_EACH = 3  # sightings of one signature by one speaker of one stream
-_ALIKE = 400  # so much of two texts is compared
+KEEP_EACH = 3  # sightings of one signature by one rank of one stream
+_ALIKE = 400  # compared characters of two texts
 KEEP_ALL = 400  # sightings of one stream
 _ALSO = tuple(bare(word.encode()) for word in (*NEEDLES, *torchrun.NEEDLES))
 
 
 class Witness:
-    """A subscriber. ``evidence`` may be asked for at any time."""
+    """Event subscriber that collects evidence; ``evidence`` works at any time."""
 
     broken = False
 
@@ -55,7 +55,7 @@ class Witness:
         self._streams: dict[tuple[str, int], Stream] = {}
         self._links = Links()
         self._away = 0.0
-        self._last: float | None = None  # when anything happened
+        self._last: float | None = None  # time of the last event
         self._ticks = False
         self._asked: dict[tuple[str, int], str] = {}
         self._stands: dict[tuple[str, int], Stand] = {}
@@ -68,10 +68,10 @@ class Witness:
         self.take(event)
 
     def take(self, event: Event) -> None:
-        """One event."""
+        """Process one event."""
         last = event.at if self._last is None else self._last
         self._ticks = self._ticks or isinstance(event, Tick)
-        if self._ticks:  # a record has none: what it does not tell is no absence, until somebody takes the run up again
+        if self._ticks:  # a record has no ticks before a takeover, so its gaps are no absence of the launcher
             self._away = max(self._away, event.at - last)
         self._last = max(last, event.at)
         self._links.take(event)
@@ -79,7 +79,7 @@ class Witness:
             case Chunk():
                 self.feed(event.host, event.data, at=event.at, stream=event.stream)
             case StreamOpened():
-                self._name_file(event.host, event.stream, event.name)  # before anybody asks for the file
+                self._name_file(event.host, event.stream, event.name)  # before the first use of the file name
                 where = self._stream(event.host, event.stream)
                 where.rank, where.err = shapes.rank_of(event.name), event.name.endswith(" err")
             case Acted(action=Examine() as question):
@@ -94,12 +94,12 @@ class Witness:
                 pass
 
     def _examined(self, host: str, what: str, value: Mapping[str, Any], at: float) -> None:
-        """A host's answer about itself; a later look at the same process replaces an earlier one."""
+        """Store the answer of a host; a later stack of a process replaces an earlier one."""
         entries = value.get("ranks") if what == "stacks" else value.get("stacks")
         for stand in (*aftermath.stands(host, entries), *aftermath.stands(host, value.get("ends"))):
             before = self._stands.get((host, stand.pid))
             if before is not None and stand.moved is None and stand.frames == before.frames:
-                stand = replace(stand, moved=before.moved)  # one look tells nothing of that
+                stand = replace(stand, moved=before.moved)  # one sample shows no movement
             self._stands[host, stand.pid] = stand
         if what == "aftermath":
             self._told[host] = value, at
@@ -111,24 +111,24 @@ class Witness:
                 self.know({host: address})
 
     def know(self, addresses: Mapping[str, str]) -> None:
-        """Host -> a name or address by which the others may speak of it."""
+        """Add host -> a name or address by which other hosts may name it."""
         for host, address in addresses.items():
             self._addresses.setdefault(address, set()).add(host)
 
     def note(self, text: str) -> None:
-        """Nothing: what the launcher says is no evidence."""
+        """Ignore a note: messages of the launcher are no evidence."""
 
     def close(self) -> None:
-        """Nothing to close."""
+        """Do nothing: there is nothing to close."""
 
     def feed(self, host: str, data: bytes, *, at: float, stream: int = 0) -> None:
-        """Bytes of a stream that arrived at a time."""
+        """Process bytes of a stream that arrived at a time."""
         where = self._stream(host, stream)
         where.last.feed(data, at)
         begun, cut = where.rest, data.rfind(b"\n")
         where.rest = begun + data if cut < 0 else data[cut + 1 :]
         if len(where.rest) > LONGEST_LINE:
-            where.rest, cut = b"", len(data)  # nobody waits for its end
+            where.rest, cut = b"", len(data)  # too long: drop the line
         if cut < 0:
             return
         seam = begun + data[: data.find(b"\n") + 1 or None] if begun else b""  # a word may be cut in two
@@ -140,31 +140,31 @@ class Witness:
                 self._go_on(where, begun + data[:cut], at)
 
     def name(self, host: str, stream: int, *, rank: int | None = None, local: int | None = None) -> None:
-        """Whose stream it is: one rank's, by its global or by its local number."""
+        """Set the rank of a stream, by its global or its local number."""
         where = self._stream(host, stream)
         where.rank, where.local = rank, local
 
     def doubt(self, host: str, seconds: float) -> None:
-        """Note that the times of this host may be wrong by so much."""
+        """Record that the times of this host may be wrong by so many seconds."""
         self._links.doubt(host, seconds)
 
     def line(self, host: str, text: str, *, at: float, number: int, stream: int = 0) -> None:
-        """One line of a file, with its number."""
+        """Process one line of a file, with its number."""
         where = self._stream(host, stream)
         where.number = number
         where.last.feed(text.encode("utf-8", "replace") + b"\n", at)
         self._line(where, text, at)
 
     def pass_over(self, host: str, data: bytes, *, at: float, stream: int = 0) -> None:
-        """Keep only the end of bytes in which nothing matters."""
+        """Keep only the end of bytes without evidence."""
         self._stream(host, stream).last.feed(data, at)
 
     def worth(self, host: str, data: bytes, stream: int = 0) -> bool:
-        """Could these bytes matter at all?"""
+        """Return whether these bytes may contain evidence."""
         return self._worth(self._stream(host, stream), data)
 
     def evidence(self) -> Evidence:
-        """What is known now."""
+        """Return the evidence collected so far."""
         for where in self._streams.values():
             rest, where.rest = where.rest, b""
             if rest:
@@ -209,7 +209,7 @@ class Witness:
         return any(needle in text for needle in _ALSO) or self._book.may_speak(data)
 
     def _go_on(self, where: Stream, data: bytes, at: float) -> None:
-        """The end of a block that says nothing tells whether its speakers go on."""
+        """Check the end of a block without evidence for step numbers: its ranks may continue."""
         for line in data[-4096:].split(b"\n")[-16:]:
             body, who = _speaker(where, line.decode("utf-8", "replace"))
             go_on(where, who, body, at)
@@ -236,11 +236,13 @@ class Witness:
                 self._note(where, who, found[0], fields_of(found[1]), body, at)
 
     def _named(self, where: Stream, who: Who, block: Block, at: float) -> None:
-        """A traceback came to its exception."""
+        """Store the exception that a traceback ended with."""
         reported = where.torchrun.about is not None
         if reported and self._said(where.host, who[0], block.last):
-            return  # torchrun quotes what that rank said itself
-        where.seen = [seen for seen in where.seen if seen.block is not block]  # it only carried this exception
+            return  # torchrun quotes an error that the rank itself logged
+        where.seen = [
+            seen for seen in where.seen if seen.block is not block
+        ]  # that sighting only carried this exception
         where.watched = [seen for seen in where.watched if seen.block is not block]
         if block.local is not None and who == (None, None):
             who = (None, block.local)
@@ -249,7 +251,7 @@ class Witness:
             self._note(where, who, *found, block.last, at, block)
 
     def _unsaid(self, bases: Mapping[str, int]) -> list[Sighting]:
-        """What stands in error files and in no stream."""
+        """Return the errors that are in error files and in no stream."""
         found = [
             each for host, (value, at) in self._told.items()
             for each in aftermath.errors(host, value, at, self._book, bases.get(host))
@@ -257,7 +259,7 @@ class Witness:
         return [each for each in found if not self._said(each.host, each.rank, each.text)]
 
     def _said(self, host: str, rank: int | None, text: str) -> bool:
-        """Did the rank say so itself, or somebody on its host of whom nobody knows who it was?"""
+        """Return whether the rank, or an unknown rank of its host, logged the text."""
         seen = (each.sighting for where in self._streams.values() if where.host == host for each in where.seen)
         return any(each.text[:_ALIKE] == text.strip()[:_ALIKE] and each.rank in (None, rank) for each in seen)
 
@@ -310,11 +312,11 @@ def _placed(death: Death, bases: Mapping[str, int]) -> Death:
 
 
 def _speaker(where: Stream, text: str) -> tuple[str, Who]:
-    """A line without its marks, and who said it: whom they name, else whose stream it is."""
+    """Return the line without its rank prefix, and its rank: from the prefix, else from the stream."""
     body, rank, local = shapes.speaker(shapes.plain(text))
     return body, (where.rank if rank is None else rank, where.local if local is None else local)
 
 
 def _is_last_word(text: str) -> bool:
-    """Outside of a traceback only a line that is nothing but an exception counts, not a log line about one."""
+    """Return whether the line is only an exception. A log line about an exception does not count."""
     return not text.startswith((" ", "\t"))

@@ -1,4 +1,4 @@
-"""The verdict as lines for people: the first cause, its traceback, why this one, who suffered from it, what to try."""
+"""The verdict as text: first cause, traceback, reasons, victims, and advice."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _WIDEST = 400
 
 
 def lines(verdict: Verdict) -> list[str]:
-    """What to print; not yet made harmless, because it quotes what hosts said."""
+    """Render the verdict as lines. The caller must sanitize them, because they quote host output."""
     out = [""]
     if verdict.cause is None:
-        out.append(_fact("first cause", "undetermined: nothing that was said or seen tells what began it"))
+        out.append(_fact("first cause", "undetermined: no log line or event identifies the first failure"))
     else:
         out += _cause(verdict.cause, label(verdict))
         for each in verdict.also:
@@ -36,7 +36,7 @@ def lines(verdict: Verdict) -> list[str]:
 
 
 def label(verdict: Verdict) -> str:
-    """What is only likely is not called the cause."""
+    """Return the label of the cause: ``first cause``, or ``suspect`` or ``candidate`` if it is uncertain."""
     if verdict.also:
         return "candidate"
     return "suspect" if verdict.confidence == "low" else "first cause"
@@ -58,11 +58,11 @@ def _cause(cause: Cause, label: str) -> list[str]:
         and cause.rank is not None
     ):
         out.append(
-            _fact("", f"{short(cause.code)} of rank {cause.rank} (torchrun itself ended with {cause.host_code})")
+            _fact("", f"{short(cause.code)} of rank {cause.rank} (torchrun itself exited with {cause.host_code})")
         )
     trace = folded(cause.traceback)
     if len(trace) > _TRACE_LINES:
-        trace = (*trace[:2], f"  … {len(trace) - _TRACE_LINES} lines left out", *trace[2 - _TRACE_LINES :])
+        trace = (*trace[:2], f"  … {len(trace) - _TRACE_LINES} lines omitted", *trace[2 - _TRACE_LINES :])
     out += [f"    | {line[:_WIDEST]}" for line in trace]
     if not trace and cause.text:
         out.append(f"    | {cause.text[:_WIDEST]}")
@@ -91,7 +91,7 @@ def _parties(name: str, parties: Sequence[Party]) -> list[str]:
         groups.setdefault(each.how, []).append(each)
     texts = [f"{_people(each)}: {how}" if how else _people(each) for how, each in groups.items()]
     if len(texts) > 4:
-        texts = [*texts[:3], f"{_people([p for group in list(groups.values())[3:] for p in group])}: likewise"]
+        texts = [*texts[:3], f"{_people([p for group in list(groups.values())[3:] for p in group])}: similar"]
     return _several(name, texts)
 
 

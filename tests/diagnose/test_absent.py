@@ -33,7 +33,7 @@ def test_a_host_that_ends_with_0_while_the_others_go_on_is_named_as_that() -> No
     found = verdict(run)
     assert found.cause is not None
     assert (found.rule, found.confidence, found.cause.host, found.cause.ranks) == ("early", "medium", "gpu02", (2, 3))
-    assert found.cause.says == "ended with 0 at step 14 while the others were in all_reduce (train.py:14)"
+    assert found.cause.says == "exited with 0 at step 14 while the others were in all_reduce (train.py:14)"
     assert not any("dmesg" in text for text in found.advice)
 
 
@@ -47,7 +47,7 @@ def test_a_host_that_left_before_its_script_was_stopped_is_not_sent_to_dmesg_fir
     assert found.cause is not None
     assert (found.rule, found.confidence, found.cause.host) == ("blamed", "medium", "gpu03")
     assert found.cause.says == (
-        "left at step 1 while the others were in all_reduce (train.py:14); its torchrun reported no failure"
+        "left the run at step 1 while the others were in all_reduce (train.py:14); its torchrun reported no failure"
     )
     assert found.advice[0].startswith("uneven data")
 
@@ -89,7 +89,7 @@ def test_a_host_that_was_frozen_when_the_others_timed_out_is_named() -> None:
     assert found.cause is not None
     assert (found.rule, found.confidence, found.cause.host) == ("cut-off", "medium", "gpu02")
     assert found.evidence[0] == (
-        "gpu02: link lost (silent for 15 s), before any rank failed; it was heard of again after 60 s"
+        "gpu02: connection lost (silent for 15 s) before any rank failed; it reconnected after 60 s"
     )
 
 

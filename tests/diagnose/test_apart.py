@@ -174,7 +174,7 @@ def test_of_nccls_own_service_what_differs_is_a_note() -> None:
     )
     assert aftermath.notes("gpu01", {"ras": healthy.splitlines()}) == ()
     assert aftermath.notes("gpu01", {"ras": odd.splitlines()}) == (
-        "gpu01: NCCL says: Missing communicator data from 1 rank",
-        "gpu01: NCCL says: The missing rank: 21",
-        "gpu01: NCCL says: 6 ranks have launched up to operation 6649",
+        "gpu01: NCCL reports: Missing communicator data from 1 rank",
+        "gpu01: NCCL reports: The missing rank: 21",
+        "gpu01: NCCL reports: 6 ranks have launched up to operation 6649",
     )

@@ -56,7 +56,7 @@ def test_what_a_rank_said_itself_is_not_counted_again_when_torchrun_quotes_it() 
     found = verdict(run.end("gpu01", code=1))
     assert found.cause is not None
     assert (found.cause.rank, found.cause.line, found.confidence) == (1, 8, "high")
-    assert "it is the only one whose end no other explains" in found.evidence
+    assert "it is the only failure that no other failure explains" in found.evidence
 
 
 def test_what_stands_in_an_error_file_alone_is_its_ranks_own() -> None:

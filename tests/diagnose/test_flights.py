@@ -41,7 +41,7 @@ def test_the_rank_that_did_not_come_is_named_though_it_says_what_all_say(tmp_pat
     found = judged(tmp_path, dumps)
     assert found.cause is not None
     assert (found.rule, found.cause.host, found.cause.rank, found.confidence) == ("pointed", "gpu02", 3, "medium")
-    assert found.cause.says == "did not come to all_reduce #118 of the default group, where the others wait"
+    assert found.cause.says == "did not reach all_reduce #118 of the default group, where the others wait"
     assert found.evidence[0] == (
         "flight recorder: ranks 0-2 wait in all_reduce #118 of the default group (train.py:88); "
         "rank 3 did not go beyond #117 (all_reduce, train.py:41)"
@@ -108,7 +108,7 @@ def test_a_rank_without_a_dump_is_named_where_its_host_has_others(tmp_path: Path
     found = judged(tmp_path, {0: dump(WAITS), 1: dump(WAITS), 3: dump(WAITS)})
     assert found.cause is not None
     assert (found.cause.rank, found.confidence) == (2, "medium")
-    assert found.evidence[0].endswith("; of rank 2 there is no dump")
+    assert found.evidence[0].endswith("; there is no dump of rank 2")
 
 
 def test_a_host_without_any_dump_may_write_them_elsewhere(tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ def test_a_dump_of_another_run_does_not_count(tmp_path: Path) -> None:
     old = dump([*done(9), call(10, state="started")], world=16)
     found = judged(tmp_path, {0: old, 1: old, 2: old, 3: dump(done(3))})
     assert not any("flight recorder:" in text for text in found.evidence)
-    assert any("is of another run: it had 16 ranks, this one has 4" in text for text in found.hosts)
+    assert any("belongs to another run: that run had 16 ranks, this one has 4" in text for text in found.hosts)
 
 
 def test_an_error_of_its_own_explains_more_than_its_absence(tmp_path: Path) -> None:

@@ -153,6 +153,6 @@ def test_a_run_reads_the_dumps_that_its_ranks_left(tmp_path: Path) -> None:
     )  # fmt: skip
     assert ran.returncode == 1, ran.stderr
     assert "first cause  rank 1 on localhost" in ran.stderr
-    assert "did not come to all_reduce #7 of the default group, where the others wait" in ran.stderr
+    assert "did not reach all_reduce #7 of the default group, where the others wait" in ran.stderr
     assert "rank 1 did not go beyond #6 (all_reduce, train.py:41)" in ran.stderr
     assert "of_rank_0 and 2 more (torchfrtrace reads them)" in ran.stderr

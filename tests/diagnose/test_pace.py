@@ -43,7 +43,7 @@ def test_a_rank_that_says_that_it_is_slow() -> None:
         run.wait(0.5)
         for host in HOSTS:
             run.say(host, f"step {step}/30 loss 1.0 step_time {0.45 if host == 'gpu03' else 0.2}\n".encode())
-    assert told(run) == ["gpu03 says that a step takes it 0.45 s, 2.2 times as long as the others (0.2 s)"]
+    assert told(run) == ["gpu03 reports 0.45 s per step, 2.2 times as long as the others (0.2 s)"]
 
 
 def test_a_rank_that_steps_more_rarely() -> None:
@@ -58,7 +58,7 @@ def test_a_rank_that_steps_more_rarely() -> None:
             if host != "gpu02" or tick % 2 == 0:
                 steps[host] += 1
                 run.say(host, f"step {steps[host]}\n".encode(), stream=1)
-    assert told(run) == ["rank 1 on gpu02 takes 0.2 s a step, 2.0 times as long as the others (0.1 s)"]
+    assert told(run) == ["rank 1 on gpu02 takes 0.2 s per step, 2.0 times as long as the others (0.1 s)"]
 
 
 def test_a_rank_that_comes_last_to_every_step() -> None:
@@ -70,8 +70,8 @@ def test_a_rank_that_comes_last_to_every_step() -> None:
             run.say(host, f"step {step} loss 1.0\n".encode())
         run.wait(0.3)
     (text,) = told(run)
-    assert text.startswith("gpu04 comes last to ")
-    assert "0.2 s after the first (0.5 s a step)" in text
+    assert text.startswith("gpu04 is the last to reach ")
+    assert "0.2 s after the first (0.5 s per step)" in text
 
 
 def test_nobody_is_slow_where_all_are_alike_or_only_one_speaks() -> None:

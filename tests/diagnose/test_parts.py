@@ -132,4 +132,4 @@ def test_the_words_of_a_verdict_fit_a_screen_and_name_what_to_do(name: str) -> N
 
 def test_the_words_name_the_code_that_torchrun_hides() -> None:
     run = Run().torchrun("gpu02", (3, 7), (2, -15))
-    assert any("exit 7 of rank 3 (torchrun itself ended with 1)" in line for line in lines(verdict(run)))
+    assert any("exit 7 of rank 3 (torchrun itself exited with 1)" in line for line in lines(verdict(run)))

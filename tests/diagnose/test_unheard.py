@@ -40,11 +40,11 @@ def test_a_launcher_that_slept_is_the_cause_and_no_host_is(signal: int) -> None:
     )
     assert (
         found.sentence
-        == "the launcher was away for 31 min (stopped, killed, or its machine slept), longer than the hosts wait for it"
+        == "the launcher was away for 31 min (stopped, killed, or its machine slept), longer than the lease of the hosts"
     )
-    assert found.evidence == ("gpu[01-03] heard of no launcher for 300 s, which is the lease, and ended the run",)
+    assert found.evidence == ("gpu[01-03] had no contact with the launcher for 300 s (the lease) and ended the run",)
     assert found.advice == (
-        "run fanout where nothing sleeps (tmux on a machine of the lab), or let them wait longer: --lease SECONDS (it was 300)",
+        "run fanout on a machine that does not sleep (in tmux on a lab machine), or extend the lease: --lease SECONDS (it was 300)",
     )
     assert found.silent == ()
 
@@ -56,7 +56,7 @@ def test_a_launcher_that_was_killed_is_told_by_the_next_that_takes_the_run_up() 
     run.at += 700.0
     run.say("gpu01", b"step 2\n")
     alone = verdict(ended_by_lease(copy(run), *run.hosts), each=1)
-    assert alone.sentence == "the launcher was out of reach of the hosts for longer than the lease"
+    assert alone.sentence == "the launcher could not reach the hosts for longer than the lease"
     run.wait(2700.0)
     found = verdict(ended_by_lease(run, *run.hosts), each=1)
     assert found.sentence.startswith("the launcher was away for 45 min (stopped, killed, or its machine slept)")
@@ -75,9 +75,9 @@ def test_a_launcher_whose_network_was_gone_is_the_cause_too() -> None:
     parted(run, 320, "gpu01", "gpu02")
     ended_by_lease(run, "gpu01", "gpu02").add(Lost(at=run.at, host="gpu03", why="not heard of for 370 s"))
     found = verdict(run, each=1)
-    assert found.sentence == "the launcher was out of reach of the hosts for longer than the lease"
+    assert found.sentence == "the launcher could not reach the hosts for longer than the lease"
     assert found.confidence == "high"
-    assert found.evidence[1] == "its connection to gpu01 was down for 320 s"
+    assert found.evidence[1] == "the launcher's connection to gpu01 was down for 320 s"
     assert "(Wi-Fi, VPN, a jump host)" in found.advice[0]
 
 
@@ -92,7 +92,7 @@ def test_one_host_out_of_reach_is_named() -> None:
     assert found.confidence == "high"
     assert people(found.victims) == [("gpu01", 0), ("gpu03", 2)]
     assert found.advice == (
-        "see what lies between this machine and gpu02; it may take longer with --lease SECONDS (it was 300)",
+        "check the network between this machine and gpu02, or extend the lease: --lease SECONDS (it was 300)",
     )
 
 
@@ -115,7 +115,7 @@ def test_an_error_of_its_own_is_more_than_a_lease() -> None:
 def test_one_host_alone_does_not_tell_whose_network_it_was() -> None:
     run = parted(Run(hosts=1, each=2), 400, "gpu01")
     found = verdict(ended_by_lease(run, "gpu01"))
-    assert found.sentence == "the launcher was out of reach of the host for longer than the lease"
+    assert found.sentence == "the launcher could not reach the host for longer than the lease"
 
 
 @pytest.mark.parametrize("why", ["the keeper received SIGTERM", "the keeper on the host died without a record"])

@@ -6,7 +6,7 @@ from fanout.verbs.pacing import EVERY_SECONDS, PaceTeller
 from tests.histories import History, play
 
 HOSTS = ("gpu01", "gpu02", "gpu03")
-WORDS = "slow: gpu03 says that a step takes it 0.6 s, 3.0 times as long as the others (0.2 s)"
+WORDS = "slow: gpu03 reports 0.6 s per step, 3.0 times as long as the others (0.2 s)"
 
 
 def stepping(run: History, first: int, last: int, slow: float = 0.6) -> History:
@@ -38,9 +38,7 @@ def test_a_host_that_has_caught_up_is_not_slow_any_more() -> None:
     play(run.hosts, run.events, teller)
     assert teller.brief() == {}
     (text,) = teller.slow()
-    assert text.startswith(
-        "gpu03 says that a step takes it 0.6 s, 3.0 times as long as the others (0.2 s); not at the end"
-    )
+    assert text.startswith("gpu03 reports 0.6 s per step, 3.0 times as long as the others (0.2 s); not at the end")
     brief = stepping(stepping(History(*HOSTS).link().start(), 1, 40), 40, 400, slow=0.2)
     teller = PaceTeller()
     play(brief.hosts, brief.events, teller)

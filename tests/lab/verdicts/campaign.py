@@ -23,7 +23,7 @@ torchrun --nnodes=$NNODES --nproc-per-node=$NPROC_PER_NODE --node-rank=$NODE_RAN
   --rdzv_endpoint=$MASTER_ADDR:$MASTER_PORT "$@" 2>&1 | tee "log.$(uname -n)"
 """
 PATIENCE = 240.0
-_SLOW = re.compile(r" (?:says|takes|comes) .*")
+_SLOW = re.compile(r" (?:reports|takes|is the last) .*")
 #: place -> (guilty rank, its node), in a run of two hosts with two ranks each and in one of four hosts
 SMALL = {"first": (0, 0), "middle": (1, 0), "last": (3, 1)}
 LARGE = {"first": (0, 0), "middle": (2, 2), "last": (3, 3)}
