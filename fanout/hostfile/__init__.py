@@ -1,4 +1,4 @@
-"""One reader for everybody's hostfile: any known dialect in, hosts in rank order out, or every mistake at once."""
+"""Hostfile parser: read any known dialect; return hosts in rank order, or report all mistakes at once."""
 
 from fanout.errors import HostfileError
 from fanout.hostfile.choose import select
@@ -12,11 +12,11 @@ __all__ = ["Source", "as_dicts", "dump", "expand", "explain", "load", "parse", "
 
 
 def expand(expression: str) -> list[str]:
-    """A node set spelled out: ``gpu[01-03]!gpu02`` -> gpu01 gpu03; raises ``HostfileError``."""
+    """Expand a node set: ``gpu[01-03]!gpu02`` -> gpu01 gpu03. Raise ``HostfileError`` for an invalid or empty set."""
     try:
         names = expand_set(expression)
     except Slip as slip:
         raise HostfileError(f"{expression!r}: {slip.what}", hint=slip.fix) from None
     if not names:
-        raise HostfileError(f"{expression!r}: nobody is left in this set")
+        raise HostfileError(f"{expression!r}: no host is left in this set")
     return names

@@ -1,4 +1,4 @@
-"""``key=value`` after a host: one table from everybody's words for a thing to the one field of ``Host`` it means."""
+"""Host attributes: map the ``key=value`` names of all dialects to fields of ``Host``."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from fanout.hostfile.names import HOST, TAG, USER, ZONE, check_host, check_port
 from fanout.hostfile.problems import Slip
 from fanout.hostfile.ranges import spread
 
-Fields = dict[str, Any]  # fields of Host by name; a key that is absent was not said
+Fields = dict[str, Any]  # fields of Host by name; a missing key was not given
 
 MOST_SLOTS = 4096
 
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _GPU = re.compile(r"\d{1,4}|(?:GPU|MIG)-[A-Za-z0-9/-]{1,80}", re.ASCII)
 _SECRET = re.compile(r"pass|secret|token|credential|private_key(?!_file)|become", re.IGNORECASE)
-_PROGRAM = re.compile(r"[\w/.+~][\w/.+~-]*")  # it stands in the login shell's command line
+_PROGRAM = re.compile(r"[\w/.+~][\w/.+~-]*")  # it becomes part of the login shell's command line
 _TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 
-# Everybody's words, lower case, '-' as '_'.
+# Attribute names of all dialects, lower case, '-' as '_'.
 KEYS = {
     "slots": "slots", "nproc": "slots", "nproc_per_node": "slots", "cpu": "slots", "count": "slots",
     "gpus": "gpus", "max_slots": "max_slots", "slots_max": "max_slots", "max_count": "max_slots",
@@ -30,7 +30,7 @@ KEYS = {
     "type": "kind", "spare": "spare", "tag": "tags", "tags": "tags",
 }  # fmt: skip
 
-# What Ansible calls the things we have; its other variables are its own business and are kept without a word.
+# Ansible's names for our fields. Its other variables are kept without a warning.
 ANSIBLE_KEYS = {
     "ansible_host": "hostname", "ansible_ssh_host": "hostname", "ansible_user": "user", "ansible_ssh_user": "user",
     "ansible_port": "port", "ansible_ssh_port": "port",
@@ -40,19 +40,19 @@ _TOO_COMMON_IN_ANSIBLE = ("user", "port", "type", "tag", "tags", "hostname", "py
 
 @dataclass(slots=True)
 class Reading:
-    """What one host's attributes came to: fields, and words worth telling the user about."""
+    """Parsed attributes of one host: fields, and keys that the user should know about."""
 
     fields: Fields = field(default_factory=dict)
-    written: dict[str, str] = field(default_factory=dict)  # field -> the key it was written with
+    written: dict[str, str] = field(default_factory=dict)  # field -> the key in the file
     unknown: list[str] = field(default_factory=list)
     withheld: list[str] = field(default_factory=list)
     counted_gpus: str = ""
-    patterns: dict[str, str] = field(default_factory=dict)  # addr=10.0.0.[1-4]: one for each host of the line
+    patterns: dict[str, str] = field(default_factory=dict)  # addr=10.0.0.[1-4]: one address for each host of the line
 
     def put(self, name: str, key: str, value: object) -> None:
         before = self.written.get(name)
         if before == key or (before is not None and self.fields[name] != value):
-            raise Slip(f"{key}= is said twice" if key == before else f"{key}= and {before}= disagree", "keep one")
+            raise Slip(f"{key}= is given twice" if key == before else f"{key}= and {before}= disagree", "keep one")
         self.fields[name] = value
         self.written[name] = key
 
@@ -61,7 +61,7 @@ class Reading:
 
 
 def read_attribute(reading: Reading, key: str, value: str, *, ansible: bool = False) -> None:
-    """Put one ``key=value`` into the reading; raises ``Slip`` whose columns count from the value's first character."""
+    """Add one ``key=value`` to the reading. Raise ``Slip`` with columns from the start of the value."""
     low = key if key in KEYS else key.lower().replace("-", "_")
     if low.startswith("env."):
         _read_env(reading, key[4:], value)
@@ -76,14 +76,14 @@ def read_attribute(reading: Reading, key: str, value: str, *, ansible: bool = Fa
 
 
 def finish(reading: Reading, fields: Fields) -> Fields:
-    """The fields, once all that is said of the host is in them, made to agree with one another."""
+    """Return the complete fields of a host. Raise ``Slip`` if they contradict each other."""
     for name, value in reading.patterns.items():
         raise Slip(f"{name}={value}: a range needs a range of hosts before it", f"write gpu[1-4] {name}=10.0.0.[1-4]")
     gpus, slots = fields.get("gpus"), fields.get("slots")
     if gpus and slots is None:
         fields = {**fields, "slots": len(gpus)}
     elif gpus and slots is not None and slots > len(gpus):
-        raise Slip(f"{slots} processes for {len(gpus)} GPUs (gpus={','.join(gpus)})", "say one of the two")
+        raise Slip(f"{slots} processes for {len(gpus)} GPUs (gpus={','.join(gpus)})", "give only one of the two")
     most = dict(fields.get("extra", ())).get("max_slots")
     if most and fields.get("slots") and fields["slots"] > int(most):
         raise Slip(f"slots={fields['slots']} is more than max_slots={most}", "lower slots or raise max_slots")
@@ -91,7 +91,7 @@ def finish(reading: Reading, fields: Fields) -> Fields:
 
 
 def count_of(text: str, key: str) -> int:
-    """A number of processes: a whole number from 1."""
+    """Parse a number of processes, from 1 to ``MOST_SLOTS``."""
     if text.isascii() and text.isdigit() and 1 <= len(text) <= 9 and 1 <= int(text) <= MOST_SLOTS:
         return int(text)
     fix = f"a whole number from 1 to {MOST_SLOTS}; leave it out for one process per GPU"
@@ -99,7 +99,7 @@ def count_of(text: str, key: str) -> int:
 
 
 def fill(fields: Fields, defaults: Fields) -> Fields:
-    """The host's own words first, then the defaults' for whatever the host did not say."""
+    """Return the host's own fields, completed with defaults."""
     merged = dict(fields)
     for name, value in defaults.items():
         if name in ("env", "extra"):
@@ -120,7 +120,7 @@ def _keep(reading: Reading, key: str, value: str, *, quiet: bool) -> None:
         reading.withheld.append(key)
         return
     if any(name == key for name, _ in reading.fields.get("extra", ())):
-        raise Slip(f"{key}= is said twice", "keep one")
+        raise Slip(f"{key}= is given twice", "keep one")
     if not quiet:
         reading.unknown.append(key)
     reading.extend("extra", ((key, value),))
@@ -128,9 +128,9 @@ def _keep(reading: Reading, key: str, value: str, *, quiet: bool) -> None:
 
 def _read_env(reading: Reading, name: str, value: str) -> None:
     if not _ENV_NAME.fullmatch(name):
-        raise Slip(f"{name!r} is no name of an environment variable", "write env.NAME=value")
+        raise Slip(f"{name!r} is not the name of an environment variable", "write env.NAME=value")
     if any(known == name for known, _ in reading.fields.get("env", ())):
-        raise Slip(f"env.{name}= is said twice", "keep one")
+        raise Slip(f"env.{name}= is given twice", "keep one")
     reading.extend("env", ((name, value),))
 
 
@@ -150,14 +150,14 @@ def _read_gpus(reading: Reading, key: str, value: str) -> None:
 
 
 def gpu_ids(text: str, key: str) -> tuple[str, ...]:
-    """``2,3``, ``0-3``, ``[2]`` or GPU-UUIDs: the ids for CUDA_VISIBLE_DEVICES, in the order written."""
+    """Parse ``2,3``, ``0-3``, ``[2]`` or GPU-UUIDs into ids for CUDA_VISIBLE_DEVICES, in file order."""
     inner = text[1:-1] if text.startswith("[") and text.endswith("]") else text
     ids: list[str] = []
     for part in inner.split(","):
         ids += spread(f"[{part}]") if re.fullmatch(r"\d{1,4}-\d{1,4}", part, re.ASCII) else [part.strip()]
     for gpu in ids:
         if not _GPU.fullmatch(gpu):
-            raise Slip(f"{gpu!r} is no GPU id", f"write {key}=0,1 or {key}=0-7 for ids, {key}=8 for a count")
+            raise Slip(f"{gpu!r} is not a GPU id", f"write {key}=0,1 or {key}=0-7 for ids, {key}=8 for a count")
     if len(set(ids)) != len(ids):
         raise Slip(f"{key}={text} names a GPU twice", "name each id once")
     return tuple(ids)
@@ -165,7 +165,7 @@ def gpu_ids(text: str, key: str) -> tuple[str, ...]:
 
 def _read_max_slots(reading: Reading, key: str, value: str) -> None:
     if "max_slots" in dict(reading.fields.get("extra", ())):
-        raise Slip(f"{key}= is said twice", "keep one")
+        raise Slip(f"{key}= is given twice", "keep one")
     reading.extend("extra", (("max_slots", str(count_of(value, key))),))
 
 
@@ -175,7 +175,7 @@ def _read_port(reading: Reading, key: str, value: str) -> None:
 
 def _read_user(reading: Reading, key: str, value: str) -> None:
     if not USER.fullmatch(value):
-        raise Slip(f"{value!r} is no user name", "such as alice, alice@corp.local or 'CORP\\alice'")
+        raise Slip(f"{value!r} is not a user name", "such as alice, alice@corp.local or 'CORP\\alice'")
     reading.put("user", key, value)
 
 
@@ -193,14 +193,14 @@ def _read_host(name: str) -> Callable[[Reading, str, str], None]:
 
 def _read_iface(reading: Reading, key: str, value: str) -> None:
     if not all(ZONE.fullmatch(part) for part in value.lstrip("^=").split(",")):
-        raise Slip(f"{value!r} is no interface name", "write iface=eth0")
+        raise Slip(f"{value!r} is not an interface name", "write iface=eth0")
     reading.put("iface", key, value)
 
 
 def _read_path(name: str) -> Callable[[Reading, str, str], None]:
     def read(reading: Reading, key: str, value: str) -> None:
         if "\n" in value or value.startswith("-") or (name == "python" and not _PROGRAM.fullmatch(value)):
-            raise Slip(f"{value!r} is no path", f"write {key}=/path")
+            raise Slip(f"{value!r} is not a path", f"write {key}=/path")
         reading.put(name, key, value)
 
     return read
@@ -208,13 +208,13 @@ def _read_path(name: str) -> Callable[[Reading, str, str], None]:
 
 def _read_kind(reading: Reading, key: str, value: str) -> None:
     if not HOST.fullmatch(value):
-        raise Slip(f"{value!r} is no name of a kind", "letters, digits, '.', '-' and '_'")
+        raise Slip(f"{value!r} is not the name of a type", "letters, digits, '.', '-' and '_'")
     reading.put("kind", key, value)
 
 
 def _read_spare(reading: Reading, key: str, value: str) -> None:
     if value.lower() not in _TRUE + _FALSE:
-        raise Slip(f"spare={value}: yes or no?", "write the word spare alone, or leave it out")
+        raise Slip(f"spare={value}: must be yes or no", "write the word spare alone, or leave it out")
     reading.put("spare", key, value.lower() in _TRUE)
 
 
@@ -222,7 +222,7 @@ def _read_tags(reading: Reading, key: str, value: str) -> None:
     names = tuple(dict.fromkeys(value.split(",")))
     for name in names:
         if not TAG.fullmatch(name):
-            raise Slip(f"{name!r} is no tag", "a letter or '_' first, then letters, digits, '.', '-' and '_'")
+            raise Slip(f"{name!r} is not a tag", "a letter or '_' first, then letters, digits, '.', '-' and '_'")
     reading.extend("tags", tuple(name for name in names if name not in reading.fields.get("tags", ())))
 
 
@@ -235,5 +235,5 @@ _READERS: dict[str, Callable[[Reading, str, str], None]] = {
 
 
 def known_keys() -> list[str]:
-    """Every word that a user may mean by an unknown one."""
+    """Return all known keys, for suggestions."""
     return [*KEYS, "env.NAME"]

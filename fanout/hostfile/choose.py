@@ -1,4 +1,4 @@
-"""Which hosts of a hostfile take part: DeepSpeed's filters, node sets, tags and counts; the file's order stays."""
+"""Host filters: choose hosts by DeepSpeed filters, node sets, tags and counts, in file order."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def select(
     tag: str = "",
     nproc_per_node: int | None = None,
 ) -> tuple[Host, ...]:
-    """The hosts of a run, in the order of the file; raises ``UsageError`` for a filter that names nobody.
+    """Return the hosts of a run in file order. Raise ``UsageError`` for a filter without a host.
 
-    ``include``/``exclude`` are DeepSpeed's ``worker-0@worker-1:0,2``; ``nodes``/``without`` are node sets with
-    wildcards and ``@tag``; ``tag`` is one tag or several, of which a host needs one. All of them may be combined.
+    ``include``/``exclude`` are DeepSpeed's ``worker-0@worker-1:0,2``. ``nodes``/``without`` are node sets with
+    wildcards and ``@tag``. ``tag`` is one tag or several; a host needs one of them. All filters may be combined.
 
-    A spare is left out, unless ``include`` or ``nodes`` names it, or ``nnodes`` asks for more hosts than are left:
-    then the first spares fill the places. ``nnodes`` takes the first so many.
+    A spare is left out unless ``include`` or ``nodes`` names it. If ``nnodes`` is larger than the number of other
+    hosts, the first spares fill the gap. ``nnodes`` takes the first hosts.
     """
     named: set[str] = set()
     chosen = list(hostfile.hosts)
@@ -52,7 +52,7 @@ def select(
         chosen = [host for host in left if host is not None]
     chosen = _count(chosen, named, nnodes)
     if not chosen:
-        raise UsageError(f"{hostfile.source}: no host is left by the filters", hint=_who(hostfile))
+        raise UsageError(f"{hostfile.source}: the filters leave no host", hint=_who(hostfile))
     return (
         tuple(_with_processes(host, nproc_per_node) for host in chosen) if nproc_per_node is not None else tuple(chosen)
     )
@@ -63,7 +63,7 @@ def _count(chosen: list[Host], named: set[str], nnodes: int | None) -> list[Host
     if nnodes is None:
         return regular
     if nnodes < 1:
-        raise UsageError(f"--nnodes {nnodes}: at least 1")
+        raise UsageError(f"--nnodes {nnodes}: must be at least 1")
     if len(chosen) < nnodes:
         spares = len(chosen) - len(regular)
         also = f" and {_several(spares, 'spare')}" if spares else ""
@@ -83,12 +83,12 @@ def _tagged(hostfile: HostFile, tag: str) -> list[Host]:
     for name in tags:
         if name not in known:
             hint = nearest(name, known) or (f"tags: {', '.join(known)}" if known else "no host of this file has a tag")
-            raise UsageError(f"--tag {visible(name)}: no host has it", hint=hint)
+            raise UsageError(f"--tag {visible(name)}: no host has this tag", hint=hint)
     return [host for host in hostfile.hosts if tags & set(host.tags)]
 
 
 def _matching(hostfile: HostFile, expression: str, flag: str) -> set[str]:
-    """The names that a node set means in this file: plain, with * and ?, or everybody with a tag."""
+    """Return the host names of a node set: plain names, wildcards * and ?, and tags."""
     known = {host.name.casefold(): host.name for host in hostfile.hosts}
     found: dict[str, None] = {}
     spelled: dict[str, list[str]] = {}
@@ -110,7 +110,7 @@ def _matching(hostfile: HostFile, expression: str, flag: str) -> set[str]:
 
 
 def _filter(hostfile: HostFile, text: str, flag: str) -> dict[str, tuple[str, ...]]:
-    """``worker-0@worker-[1-2]:0,2`` -> name -> the ids asked for; no ids: the whole host."""
+    """Parse ``worker-0@worker-[1-2]:0,2`` into name -> ids; no ids: the whole host."""
     known = {host.name.casefold(): host.name for host in hostfile.hosts}
     parts: dict[str, tuple[str, ...]] = {}
     for piece in text.split("@"):
@@ -127,7 +127,7 @@ def _filter(hostfile: HostFile, text: str, flag: str) -> dict[str, tuple[str, ..
 
 
 def _split_ids(piece: str, known: Iterable[str]) -> tuple[str, str, str]:
-    if piece.casefold() in known:  # a bare IPv6 address has colons of its own
+    if piece.casefold() in known:  # a bare IPv6 address contains colons
         return piece, "", ""
     word, colon, ids = piece.rpartition(":")
     return (word, colon, ids) if colon else (piece, "", "")
@@ -154,7 +154,7 @@ def _known(hostfile: HostFile, known: dict[str, str], name: str, flag: str) -> s
 
 
 def _available(host: Host) -> tuple[str, ...] | None:
-    """The ids that a filter may name: the host's own GPU ids, else 0 … slots-1; None where neither is said."""
+    """Return the ids that a filter may name: the GPU ids, else 0 … slots-1; None if neither is known."""
     if host.gpus:
         return host.gpus
     return tuple(str(number) for number in range(host.slots)) if host.slots is not None else None
@@ -183,7 +183,7 @@ def _less(host: Host, ids: tuple[str, ...]) -> Host | None:
     known = _available(host)
     if known is None:
         raise UsageError(
-            f"--exclude {host.name}:{','.join(ids)}: how many slots {host.name} has is not said ({host.origin})",
+            f"--exclude {host.name}:{','.join(ids)}: the number of slots of {host.name} is unknown ({host.origin})",
             hint="add slots=8 to its line, or name what to keep with --include",
         )
     _checked(host, ids, "--exclude")
@@ -193,10 +193,10 @@ def _less(host: Host, ids: tuple[str, ...]) -> Host | None:
 
 def _with_processes(host: Host, count: int) -> Host:
     if count < 1:
-        raise UsageError(f"--nproc-per-node {count}: at least 1")
+        raise UsageError(f"--nproc-per-node {count}: must be at least 1")
     if host.gpus and count > len(host.gpus):
         raise UsageError(
-            f"--nproc-per-node {count}: {host.name} has {len(host.gpus)} (gpus={','.join(host.gpus)}, {host.origin})",
+            f"--nproc-per-node {count}: {host.name} has only {len(host.gpus)} (gpus={','.join(host.gpus)}, {host.origin})",
             hint=f"at most --nproc-per-node {len(host.gpus)}",
         )
     return dataclasses.replace(host, slots=count, gpus=host.gpus[:count])

@@ -1,4 +1,4 @@
-"""A table with a header, as cloud consoles and spreadsheets export it: read where the columns are clear, else refused."""
+"""CSV host tables with a header, from cloud consoles and spreadsheets; unclear columns are refused."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _KNOWN = {*_HOST, *_DIAL, *_ADDR, *_PLAIN_IP, *_ATTRIBUTES}
 
 
 def delimiter_of(lines: list[str], *, file: str) -> str:
-    """The character between the columns if these lines are a table with a header, "" otherwise."""
+    """Return the column separator if these lines are a table with a header, "" otherwise."""
     told = [line for line in lines[:200] if line.strip() and not line.lstrip().startswith("#")][:2]
     if len(told) < 2:
         return ""
@@ -35,7 +35,7 @@ def delimiter_of(lines: list[str], *, file: str) -> str:
 
 
 def _is_table(head: list[str], body: list[str]) -> bool:
-    """Two known titles, or one among three or more, or titles of several words; never a line that names attributes."""
+    """Return whether the head has two known titles, or one among three or more, or titles of several words."""
     if len(head) < 2 or len(head) != len(body) or any("=" in cell or "[" in cell for cell in head):
         return False
     known = sum(_plain(cell) in _KNOWN for cell in head)
@@ -43,12 +43,12 @@ def _is_table(head: list[str], body: list[str]) -> bool:
 
 
 class TableReader:
-    """Reads the rows of one file into the roll."""
+    """Reader that adds the rows of one file to the roll."""
 
     def __init__(self, roll: Roll, file: str) -> None:
         self._roll = roll
         self._file = file
-        self._entries = Entries(roll, ansible=True)  # a ':' in a cell is never a count
+        self._entries = Entries(roll, ansible=True)  # ``host:N`` in a cell is never a slot count
 
     def read(self, lines: list[str], delimiter: str, section: str) -> None:
         rows = [(n, line) for n, line in enumerate(lines, 1) if line.strip() and not line.lstrip().startswith("#")]
@@ -62,7 +62,7 @@ class TableReader:
             return
         unread = [cell for at, cell in enumerate(head) if at not in columns]
         if unread:
-            self._roll.note("columns", spot, f"columns that are not read: {', '.join(unread)}")
+            self._roll.note("columns", spot, f"columns that fanout ignores: {', '.join(unread)}")
         for number, line in rows[1:]:
             cells = _cells(line, delimiter)
             shown = _without_secrets(line, head, cells)
@@ -89,7 +89,7 @@ class TableReader:
 
 
 def _columns(head: list[str]) -> dict[int, str]:
-    """column -> what it is; raises ``Slip`` unless exactly one of them can be the host."""
+    """Return column -> meaning. Raise ``Slip`` unless exactly one column can be the host."""
     plain = [_plain(cell) for cell in head]
     columns = {at: _ATTRIBUTES[word] for at, word in enumerate(plain) if word in _ATTRIBUTES}
     found = {
@@ -103,7 +103,7 @@ def _columns(head: list[str]) -> dict[int, str]:
         hosts, dial = (dial, []) if dial else (found["addr"], [])
     if len(hosts) != 1 or len(dial) > 1 or len(found["addr"]) > 1:
         listed = ", ".join(cell or "(no name)" for cell in head)
-        raise Slip(f"a table whose host column is not clear; it has {listed}", "name one column 'host'")
+        raise Slip(f"a table without a clear host column; its columns are {listed}", "name one column 'host'")
     columns[hosts[0]] = "host"
     columns |= dict.fromkeys(dial, "hostname")
     columns |= {at: "addr" for at in found["addr"] if at not in columns}

@@ -1,4 +1,4 @@
-"""A host part and its attributes become hosts in the roll: who they are, what ``:N`` means, which address is whose."""
+"""Host specs: add the hosts of ``[user@]host[:N]`` and its attributes to the roll."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ LEAST_PORT_BY_COLON = 1024
 
 
 class Entries:
-    """What every dialect has in common: ``[user@]host[:N]``, lists and ranges of them, with attributes already read."""
+    """Reader of ``[user@]host[:N]``, lists and ranges, shared by all dialects; attributes are already parsed."""
 
     def __init__(self, roll: Roll, *, ansible: bool) -> None:
         self._roll = roll
         self._ansible = ansible
 
     def enlist(self, word: str, column: int, reading: Reading, spot: Spot, group: str) -> None:
-        """Enter the hosts of ``word``, which stands at ``column`` of the spot's line; raises ``Slip``."""
+        """Add the hosts of ``word``, which is at ``column`` of the spot's line. Raise ``Slip`` if it is invalid."""
         patterns, reading.patterns = reading.patterns, {}
         hosts = self._read(word, column, reading, spot)
         addresses = _spread_addresses(reading.fields, patterns, len(hosts))
         for at, (name, fields, here) in enumerate(hosts):
             self._roll.add(name, {**fields, **addresses[at]} if addresses else fields, here, group)
             if not word.isascii():
-                self._roll.note(f"idna {name}", here, f"{word} is dialled as {name}")
+                self._roll.note(f"idna {name}", here, f"{word}: fanout connects to {name}")
         if reading.unknown or reading.withheld or reading.counted_gpus:
             self._roll.note_reading(reading, spot)
 
     def check(self, word: str, column: int) -> None:
-        """Raise the ``Slip`` that the host part alone deserves, if any."""
+        """Raise ``Slip`` if the host part alone is invalid."""
         self._read(word, column, Reading(), Spot(file="", line=0))
 
     def _read(self, word: str, column: int, reading: Reading, spot: Spot) -> list[tuple[str, Fields, Spot]]:
-        """Each host of the part with its fields and its place."""
+        """Parse the part into hosts with fields and positions."""
         found: list[tuple[str, Fields, Spot]] = []
         for start, _, part in split_list(word):
             item = part.strip(" \t")
@@ -60,7 +60,10 @@ class Entries:
         return found
 
     def _number(self, own: Fields, reading: Reading, address: Address, spot: Spot) -> None:
-        """``h:8`` is slots and ``h:22`` a port; in between only what the rest of the line leaves open decides."""
+        """Decide whether ``:N`` is a slot count or a port: ``h:8`` slots, ``h:22`` port.
+
+        Between the limits the attribute that the line already has decides; without one, raise ``Slip``.
+        """
         digits = address.number or ""
         value = int(digits) if len(digits) < 10 else 10**9
         whole = f"{address.host}:{digits}"
@@ -99,7 +102,7 @@ def _names(host: str, item: str) -> list[str]:
 
 
 def _placed(name: str, host: str, item: str) -> str:
-    """``check_host`` with the slip's columns counted in the item, where the host is not all of it."""
+    """Check the host name. Raise ``Slip`` with columns counted from the start of the item."""
     try:
         return check_host(name)
     except Slip as slip:
@@ -110,7 +113,7 @@ def _placed(name: str, host: str, item: str) -> str:
 
 
 def _agree(own: Fields, reading: Reading, name: str, value: object) -> None:
-    """What stands in the host part and what its attributes say may repeat but not contradict each other."""
+    """Set a field from the host part. Raise ``Slip`` if an attribute contradicts it."""
     if name in reading.fields and reading.fields[name] != value:
         key = reading.written.get(name, name)
         raise Slip(f"{key}={reading.fields[name]} and {value} in the host part disagree", "keep one")
@@ -118,7 +121,7 @@ def _agree(own: Fields, reading: Reading, name: str, value: object) -> None:
 
 
 def _spread_addresses(said: Fields, patterns: dict[str, str], count: int) -> list[Fields]:
-    """``gpu[1-3] addr=10.0.0.[1-3]``: the n-th host has the n-th address. Empty where nothing is to be spread."""
+    """Expand ``gpu[1-3] addr=10.0.0.[1-3]``: the n-th host gets the n-th address; empty without a pattern."""
     found: list[Fields] = []
     for name in ("addr", "hostname"):
         values = [check_host(each) for each in spread(patterns[name])] if name in patterns else [said.get(name)]
@@ -127,7 +130,7 @@ def _spread_addresses(said: Fields, patterns: dict[str, str], count: int) -> lis
         if len(values) != count:
             addresses = "1 address" if len(values) == 1 else f"{len(values)} addresses"
             hosts = "1 host" if count == 1 else f"{count} hosts"
-            fix = f"give as many as hosts, e.g.: {name}=10.0.0.[1-{count}]"
+            fix = f"give one address per host, e.g.: {name}=10.0.0.[1-{count}]"
             raise Slip(f"{name}: {addresses} for {hosts}", fix)
         found = found or [{} for _ in range(count)]
         for own, value in zip(found, values, strict=True):

@@ -1,4 +1,4 @@
-"""Whole files that are no hostfile, known by their content: ssh_config, PBS node files, programs, a task's config. Pure."""
+"""Recognize files that are not hostfiles: ssh_config, PBS node files, programs, task configs. No I/O."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _HOSTS_KEY = re.compile(r"(?m)^(?:hosts|all|children|groups|workers|nodes|defaul
 
 
 class Foreign(NamedTuple):
-    """What the file is, the place that shows it, and what to write instead."""
+    """Kind of a file that is not a hostfile: the place that shows it, and what to write instead."""
 
     spot: Spot
     what: str
@@ -33,7 +33,7 @@ class Foreign(NamedTuple):
 
 
 def recognize(lines: list[str], text: str, file: str) -> Foreign | None:
-    """Return what the file is where it is certainly no hostfile, None where it may be one."""
+    """Return the kind of the file if it is certainly not a hostfile, else None."""
     return _program(lines, text, file) or _config(text, file) or _ssh_config(lines, file) or _node_file(lines, file)
 
 
@@ -93,14 +93,14 @@ def _ssh_config(lines: list[str], file: str) -> Foreign | None:
     if names:
         hosts = "1 host in it is" if len(names) == 1 else "hosts in it are"
         listed = _listed(names)
-        fix = f"the {hosts} {listed}: write these names, one a line, and give this file with --ssh-config (-F) {file}"
+        fix = f"the {hosts} {listed}: write these names, one per line, and give this file with --ssh-config (-F) {file}"
     else:
-        fix = f"write the hosts' names, one a line, and give this file with --ssh-config (-F) {file}"
+        fix = f"write the names of the hosts, one per line, and give this file with --ssh-config (-F) {file}"
     return Foreign(Spot(file, first, lines[first - 1], 0, len(lines[first - 1])), "an ssh_config, not a hostfile", fix)
 
 
 def _node_file(lines: list[str], file: str) -> Foreign | None:
-    """A host once per slot, and nothing else: how many of them are GPUs only the user knows."""
+    """Detect a file with one line per slot. Only the user knows how many slots are GPUs."""
     counts: Counter[str] = Counter()
     spots: dict[str, list[int]] = {}
     for number, line in enumerate(lines, 1):

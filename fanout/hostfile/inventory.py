@@ -19,13 +19,13 @@ _HOSTS = ("hosts",)
 _DEFAULTS = ("defaults", "vars")
 _GROUPS = ("groups", "children")
 _WORDS = (*_HOSTS, *_DEFAULTS, *_GROUPS)
-_NAMES = ("host", "name", "hostname", "ip", "address", "node_ip", "ip_address")  # the first of them that is there
+_NAMES = ("host", "name", "hostname", "ip", "address", "node_ip", "ip_address")  # the first key present counts
 _VALUE = re.compile(r"([:-][ \t]+).*")
 _ANSIBLE = re.compile(r"(?m)^[ \t]*[\"']?(?:ansible_\w+|vars|children)[\"']?[ \t]*:")
 
 
 class InventoryReader:
-    """Walks the tree of one file into the roll."""
+    """Reader that adds the hosts of one YAML tree to the roll."""
 
     def __init__(self, roll: Roll, file: str, text_reader: TextReader, lines: list[str], text: str) -> None:
         self._roll = roll
@@ -51,7 +51,7 @@ class InventoryReader:
             self._roll.problems.add(Spot(self._file, error.line + 1, line, error.column), error.what, error.fix)
 
     def _rank_table(self, group: str, found: list[tuple[Leaf, int]]) -> None:
-        """Enter the servers of HCCL's rank table, with a process for each device."""
+        """Add the servers of HCCL's rank table, with one process for each device."""
         for leaf, devices in found:
             try:
                 reading = Reading()
@@ -68,7 +68,9 @@ class InventoryReader:
 
     def _named_group(self, name: str, leaf: Leaf, node: Node, *, parent: str) -> None:
         if not TAG.fullmatch(name):
-            self._tell(leaf, f"{name!r} is no group name", "a letter or '_' first, then letters, digits, '.', '-', '_'")
+            self._tell(
+                leaf, f"{name!r} is not a group name", "a letter or '_' first, then letters, digits, '.', '-', '_'"
+            )
             return
         self._roll.group(name)
         if parent:
@@ -77,7 +79,7 @@ class InventoryReader:
             self._group(name, node)
 
     def _group(self, name: str, node: Node) -> None:
-        """What a group holds: a list of hosts, or hosts, defaults and groups by these words."""
+        """Read a group: a list of hosts, or a mapping with hosts, defaults and groups."""
         self._visit(node)
         if not isinstance(node, Table) or not any(word in node for word in _WORDS):
             self._hosts(name, node)
@@ -93,7 +95,7 @@ class InventoryReader:
                 self._subgroups(name, leaf, value)
             else:
                 self._tell(
-                    leaf, f"{key!r} is no part of a group", nearest(key, _WORDS) or f"it has {', '.join(_WORDS)}"
+                    leaf, f"{key!r} is not part of a group", nearest(key, _WORDS) or f"a group has {', '.join(_WORDS)}"
                 )
 
     def _subgroups(self, name: str, leaf: Leaf, node: Node) -> None:
@@ -105,7 +107,7 @@ class InventoryReader:
                 if isinstance(item, Leaf):
                     self._roll.child(name, item.text, self._spot(item))
         else:
-            self._tell(leaf, "groups are NAME: {hosts: …}", "")
+            self._tell(leaf, "write groups as NAME: {hosts: …}", "")
 
     def _defaults(self, name: str, leaf: Leaf, node: Node) -> None:
         if not isinstance(node, Table):
@@ -128,7 +130,7 @@ class InventoryReader:
                 elif isinstance(item, Table):
                     self._item(group, item)
                 else:
-                    self._tell(item, "a list inside the list of hosts", "write one host an item")
+                    self._tell(item, "a list inside the list of hosts", "write one host per item")
         elif isinstance(node, Table):
             for name, leaf, value in node:
                 self._visit(value)
@@ -137,7 +139,7 @@ class InventoryReader:
             self._line_entry(group, node)
 
     def _line_entry(self, group: str, leaf: Leaf) -> None:
-        """An item that is text is a line of a plain hostfile: ``- gpu[01-04] slots=8``."""
+        """Read a text item as a line of a plain hostfile: ``- gpu[01-04] slots=8``."""
         spot = self._spot(leaf)
         if not leaf.text.strip() or leaf.is_null:
             self._tell(leaf, "a host name is missing")
@@ -148,7 +150,7 @@ class InventoryReader:
             self._tell(leaf, slip.what, slip.fix)
 
     def _item(self, group: str, table: Table) -> None:
-        """``{host: gpu01, slots: 8}`` or ``gpu01: {slots: 8}``."""
+        """Read ``{host: gpu01, slots: 8}`` or ``gpu01: {slots: 8}``."""
         key = next((name for name in _NAMES if name in table), None)
         if key is not None:
             _, value = table.pairs[key]
@@ -178,7 +180,7 @@ class InventoryReader:
             self._tell(leaf, slip.what, slip.fix)
 
     def _reading(self, table: Table, *, skip: str) -> Reading:
-        """The attributes of a mapping; a slip in one is told with that attribute's line."""
+        """Parse the attributes of a mapping. Report an error at the line of its attribute."""
         reading = Reading()
         for key, leaf, node in table:
             if key == skip:
@@ -197,16 +199,16 @@ class InventoryReader:
                     read_attribute(reading, f"env.{name}", as_word(name, value))
                 return
             if self._ansible:
-                return  # a structured variable of a playbook
+                return  # a structured variable of an Ansible playbook
         elif self._ansible and isinstance(node, Items) and key not in ("gpus", "slots", "nproc"):
             return
         read_attribute(reading, key, as_word(key, node), ansible=self._ansible)
 
     def _visit(self, node: Node) -> None:
-        """Counts what is walked, so that aliases of aliases cannot make a few lines endless."""
+        """Count visited nodes, so that nested aliases cannot make a short file endless."""
         self._visits += 1
         if self._visits > 20 * MOST_HOSTS:
-            raise Misread("more than a hostfile can hold", line=node.line, column=node.column)
+            raise Misread("more entries than a hostfile can have", line=node.line, column=node.column)
 
     def _tell(self, node: Node, what: str, fix: str = "") -> None:
         self._roll.problems.add(self._spot(node), what, fix)
@@ -230,7 +232,7 @@ def _indent(line: str) -> int:
 
 
 def _holds_groups(table: Table) -> bool:
-    """Whether a mapping's values are groups (lists, or hosts/vars/children inside) rather than hosts' attributes."""
+    """Return whether the values of a mapping are groups, not attributes of hosts."""
     return any(
         isinstance(node, Items) or (isinstance(node, Table) and any(word in node for word in _WORDS))
         for _, _, node in table

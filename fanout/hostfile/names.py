@@ -1,4 +1,4 @@
-"""What may stand as a host, a user and a port: the strict grammar behind which no option or shell text can hide."""
+"""Validation of host, user and port. The strict grammar excludes ssh options and shell text."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from fanout.hostfile.problems import Slip
 
 HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,252}[A-Za-z0-9])?")
-#: Also alice@corp.local and CORP\alice, as SSSD and winbind have them.
+#: Includes alice@corp.local and CORP\alice (SSSD, winbind).
 USER = re.compile(
     r"(?:[A-Za-z0-9][A-Za-z0-9_.-]{0,62}\\)?[A-Za-z_][A-Za-z0-9_.-]{0,63}\$?"
     r"(?:@[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252}[A-Za-z0-9])?)?"
@@ -36,15 +36,15 @@ _LOOKALIKES = {
 }
 
 _ADVICE = {
-    "/": "name the host alone: host, user@host or host:port",
-    "!": "to leave a host out write ^host on a line of its own, or choose with -x",
-    "*": "wildcards choose among the hosts of a file (-w, -x); here stands each host or a range",
+    "/": "write only the host: host, user@host or host:port",
+    "!": "to leave a host out write ^host on a line of its own, or use -x",
+    "*": "wildcards work only with -w and -x; write each host or a range here",
 }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Address:
-    """``[user@]host[:number]`` taken apart; ``host`` may still hold ranges, ``number`` is a port or a slot count."""
+    """Parsed ``[user@]host[:number]``; ``host`` may contain ranges, ``number`` is a port or a slot count."""
 
     user: str | None
     host: str
@@ -53,7 +53,7 @@ class Address:
 
 
 def split_address(word: str) -> Address:
-    """Take ``[user@]host[:number]`` apart, IPv6 with or without brackets included."""
+    """Split ``[user@]host[:number]``, including IPv6 with or without brackets."""
     user, at, rest = word.rpartition("@")
     if at:
         check_user(user)  # the last @ counts, as for ssh: alice@corp.local@gpu01
@@ -79,7 +79,7 @@ def split_address(word: str) -> Address:
 
 
 def _bracketed_ip6(rest: str, skip: int) -> tuple[str, str | None] | None:
-    """``[v6]`` or ``[v6]:port``; None where the brackets hold no colon (they are a range or a section then)."""
+    """Parse ``[v6]`` or ``[v6]:port``; None if the brackets contain no colon (a range or a section)."""
     inner, closed, after = rest[1:].partition("]")
     if ":" not in inner:
         return None
@@ -97,12 +97,12 @@ def _ip6(text: str, *, start: int) -> str:
     try:
         address = ipaddress.IPv6Address(text)
     except ValueError:
-        raise Slip(f"{text!r} is no IPv6 address", "write host:port, [v6]:port or a bare v6", start=start) from None
+        raise Slip(f"{text!r} is not an IPv6 address", "write host:port, [v6]:port or a bare v6", start=start) from None
     zone = text.partition("%")[2]
     if zone and not ZONE.fullmatch(zone):
-        raise Slip(f"{zone!r} is no interface name", "write fe80::1%eth0", start=start)
+        raise Slip(f"{zone!r} is not an interface name", "write fe80::1%eth0", start=start)
     if address.is_unspecified:
-        raise Slip("'::' is no machine's address", "name the machine", start=start)
+        raise Slip("'::' is not the address of a machine", "name the machine", start=start)
     return str(address)
 
 
@@ -112,25 +112,25 @@ def check_user(user: str) -> str:
     if not user:
         raise Slip("no user before '@'", "write user@host, or the host alone", end=1)
     if user.startswith("-"):
-        raise Slip("a user may not begin with '-': ssh would take it for an option", end=len(user))
-    raise Slip(f"{user!r} is no user name", "letters, digits, '_', '.', '-'; a letter or '_' first", end=len(user))
+        raise Slip("a user name may not begin with '-': ssh would read it as an option", end=len(user))
+    raise Slip(f"{user!r} is not a user name", "letters, digits, '_', '.', '-'; a letter or '_' first", end=len(user))
 
 
 def check_port(text: str) -> int:
     if _is_digits(text) and len(text) <= 5 and 1 <= int(text) <= PORT_MOST:
         return int(text)
-    raise Slip(f"{text!r} is no port", f"a whole number from 1 to {PORT_MOST}")
+    raise Slip(f"{text!r} is not a port", f"a whole number from 1 to {PORT_MOST}")
 
 
 def check_host(name: str) -> str:
-    """The name as it will be dialled: ASCII, without a closing dot; IDNA where it was written in another script."""
+    """Return the name for the connection: ASCII, no final dot, IDNA for another script. Raise ``Slip`` if invalid."""
     run = _IP4_RUN.fullmatch(name)
     if run:
         raise Slip(f"{name!r} looks like a range of addresses", f"write {run[1]}[{run[2]}-{run[3]}]")
     if name.isascii() and HOST.fullmatch(name) and ".." not in name and not _NUMERIC.fullmatch(name):
         return name
     if name.startswith("-"):
-        raise Slip("a host may not begin with '-': ssh would take it for an option", "to leave a host out write ^host")
+        raise Slip("a host may not begin with '-': ssh would read it as an option", "to leave a host out write ^host")
     if ":" in name:
         return _ip6(name, start=0)
     if not name.isascii():
@@ -147,7 +147,7 @@ def _ip4(name: str) -> str:
     if not _IP4.fullmatch(name):
         raise Slip(f"{name!r} is neither a host name nor an IPv4 address")
     if name == "0.0.0.0":  # noqa: S104 - refused, not bound
-        raise Slip("0.0.0.0 is no machine's address", "name the machine, or give its own address")
+        raise Slip("0.0.0.0 is not the address of a machine", "name the machine, or give its own address")
     return name
 
 
@@ -156,36 +156,36 @@ def _not_a_host(name: str) -> Slip:
     if not name:
         return Slip("a host name is missing")
     if strange:
-        what = f"{strange[0]!r} may not stand in a host name"
+        what = f"{strange[0]!r} is not allowed in a host name"
         fix = _ADVICE.get(strange[0], "")
         return Slip(what, fix, start=strange.start(), end=strange.end())
     if len(name) > 254:
-        return Slip(f"a host name of {len(name)} characters; 254 is the most there is")
-    return Slip(f"{name!r} is no host name", "letters, digits, '.', '-' and '_', a letter or digit first and last")
+        return Slip(f"a host name of {len(name)} characters; the limit is 254")
+    return Slip(f"{name!r} is not a host name", "letters, digits, '.', '-' and '_', a letter or digit first and last")
 
 
 def _idna(name: str) -> str:
-    """Punycode by the standard library; refuses what only looks like another name (scripts mixed in one label)."""
+    """Encode the name as punycode. Raise ``Slip`` for look-alikes such as mixed scripts in one label."""
     for at, char in enumerate(name):
         if char in _LOOKALIKES:
             raise Slip(f"U+{ord(char):04X} is {_LOOKALIKES[char]}", start=at, end=at + 1)
         if not char.isprintable() or unicodedata.category(char) in ("Cf", "Zs"):
-            raise Slip(f"U+{ord(char):04X} cannot be seen and may not stand in a name", start=at, end=at + 1)
+            raise Slip(f"U+{ord(char):04X} is invisible and not allowed in a name", start=at, end=at + 1)
         if not char.isascii() and unicodedata.category(char)[0] not in "LMN":
-            raise Slip(f"{char!r} may not stand in a host name", "letters and digits only", start=at, end=at + 1)
+            raise Slip(f"{char!r} is not allowed in a host name", "letters and digits only", start=at, end=at + 1)
     for label in name.split("."):
         scripts = {unicodedata.name(char, "?").split()[0] for char in label if char.isalpha()}
         if len(scripts & {"LATIN", "CYRILLIC", "GREEK"}) > 1:
-            raise Slip(f"{label!r} mixes {' and '.join(sorted(scripts))} letters", "type the name anew")
+            raise Slip(f"{label!r} mixes {' and '.join(sorted(scripts))} letters", "type the name again")
     try:
         ascii_name = name.encode("idna").decode("ascii")
     except UnicodeError:
         raise Slip(
-            f"{name!r} is no host name", "letters and digits of one script; emoji and symbols are none"
+            f"{name!r} is not a host name", "use letters and digits of one script, without emoji and symbols"
         ) from None
     bare = ascii_name[:-1] if ascii_name.endswith(".") else ascii_name
     if not HOST.fullmatch(bare) or ".." in bare or _NUMERIC.fullmatch(bare):
-        raise Slip(f"{name!r} is no host name")
+        raise Slip(f"{name!r} is not a host name")
     return bare
 
 

@@ -1,7 +1,7 @@
-"""How five other launchers would read one line of a hostfile: small models of their parsers, held to the real ones by test.
+"""Models of five other launchers' hostfile parsers. Tests compare them with the real parsers.
 
-A reading is a tuple of (host, slots), slots None where the peer counts by itself; () where the line says nothing to it;
-None where it refuses the line.
+A reading is a tuple of (host, slots); slots is None if the launcher counts by itself. () means that it ignores the
+line, None that it refuses the line.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _OMPI_OTHER = re.compile(
 
 
 def deepspeed(line: str) -> PeerReading:
-    """``host slots=N`` at the start of the line, whatever follows."""
+    """Read ``host slots=N`` at the start of the line; the rest is ignored."""
     text = line.strip()
     if not text or text.startswith("#"):
         return ()
@@ -36,7 +36,7 @@ def deepspeed(line: str) -> PeerReading:
 
 
 def openmpi(line: str) -> PeerReading:
-    """Known lower-case keys, spaces round '=' allowed; other words are skipped, other keys and characters refused."""
+    """Read a host with known lower-case keys; other words are skipped, other keys and characters refused."""
     text = _OMPI_COMMENT.sub("", line).replace("\t", " ").strip(" ")
     if not text or text.startswith("^"):
         return ()
@@ -65,7 +65,7 @@ def openmpi(line: str) -> PeerReading:
 
 
 def mpich(line: str) -> PeerReading:
-    """``host[:N]``, then nothing but ``user=`` and ``binding=``; no count is one process, a count of 0 crashes it."""
+    """Read ``host[:N]``, then only ``user=`` and ``binding=``. No count is one process; a count of 0 crashes MPICH."""
     words = line.split()
     if not words or words[0].startswith("#"):
         return ()
@@ -78,7 +78,7 @@ def mpich(line: str) -> PeerReading:
 
 
 def pdsh(line: str) -> PeerReading:
-    """Every word is a host or a range (no steps); a comment begins at any '#', a bracket that stays open is a letter."""
+    """Read every word as a host or a range (no steps). A comment begins at any '#'; an open bracket is a letter."""
     hosts: list[str] = []
     try:
         for _, _, word in split_list(line.partition("#")[0], ", \t\r"):
@@ -91,7 +91,7 @@ def pdsh(line: str) -> PeerReading:
 
 
 def clush(line: str) -> PeerReading:
-    """Every word is a node set; there are no comments, and groups and wildcards mean nobody where none are known."""
+    """Read every word as a node set. There are no comments; unknown groups and wildcards match no host."""
     hosts: list[str] = []
     try:
         for word in line.split():
@@ -113,7 +113,7 @@ PEERS: dict[str, Callable[[str], PeerReading]] = {
 
 
 def dialect_of(line: str) -> str:
-    """Whose way of writing a line is in, by its most telling mark."""
+    """Return the dialect of a line, by its most specific pattern."""
     return next((name for pattern, name in _MARKS if pattern.search(line)), "a bare host")
 
 

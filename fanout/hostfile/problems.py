@@ -1,4 +1,4 @@
-"""Everything wrong with a hostfile, gathered and told in one message: where, what, the line with a caret, the fix."""
+"""Problems of a hostfile, collected into one message: position, cause, the line with a caret, and the fix."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from fanout.errors import HostfileError
 from fanout.hostfile.masking import mask, remove
 from fanout.hosts import Origin
 
-MOST_SHOWN = 8  # the rest is more of the same, or the file is the wrong one
-MOST_KEPT = 10_000  # with as many the file is the wrong one, and reading on only costs time
+MOST_SHOWN = 8  # more would not help: they repeat, or it is the wrong file
+MOST_KEPT = 10_000  # with so many it is the wrong file: stop reading
 _WINDOW = 96  # columns of a very long line that are shown around the caret
 
 
 class Spot(NamedTuple):
-    """A place in a file: the line's number and text, and the columns (from 0) that are meant.
+    """A position in a file: number and text of the line, and the columns (from 0).
 
-    A tuple, as every host of a long file makes a few.
+    It is a tuple for speed: every host of a long file makes a few.
     """
 
     file: str
@@ -32,14 +32,14 @@ class Spot(NamedTuple):
         return Origin(file=self.file, line=self.line)
 
     def within(self, column: int, width: int) -> Spot:
-        """The same line, another part of it."""
+        """Return another part of the same line."""
         return Spot(self.file, self.line, self.text, column, max(width, 1))
 
 
 class Slip(Exception):
-    """Part of a word cannot be read: raised by the small grammars, placed in its line by whoever knows the line.
+    """Parse error in a part of a word. The parser of the part raises it; the caller adds the position in the line.
 
-    ``start`` and ``end`` count from the beginning of the text that was given to the grammar; ``end`` None: all of it.
+    ``start`` and ``end`` count from the start of the text that the parser received; ``end`` None: all of it.
     """
 
     def __init__(self, what: str, fix: str = "", *, start: int = 0, end: int | None = None) -> None:
@@ -51,7 +51,7 @@ class Slip(Exception):
 
 
 class Problems:
-    """Collects what is wrong, so that a user sees all of it at once and not the first alone."""
+    """Collector of problems, so that the user sees all of them at once."""
 
     def __init__(self, source: str) -> None:
         self._source = source
@@ -68,12 +68,12 @@ class Problems:
             self.check()
 
     def slip(self, spot: Spot, slip: Slip, *, column: int, length: int) -> None:
-        """A slip inside the ``length`` characters that begin at ``column`` of the spot's line."""
+        """Add a slip inside the ``length`` characters that begin at ``column`` of the spot's line."""
         end = length if slip.end is None else slip.end
         self.add(spot.within(column + slip.start, end - slip.start), slip.what, slip.fix)
 
     def check(self) -> None:
-        """Raise ``HostfileError`` with everything gathered, if anything was."""
+        """Raise ``HostfileError`` with all problems, if there are any."""
         if not self._found:
             return
         ordered = sorted(self._found, key=lambda found: (self._files[found[0].file], found[0].line))
@@ -85,14 +85,14 @@ class Problems:
 
 
 def visible(text: str) -> str:
-    """The text as a terminal may safely show it: tabs as a space, anything unprintable as ``\\x1b``."""
+    """Return the text safe for a terminal: tabs as a space, unprintable characters as ``\\x1b``."""
     if text.isprintable():
         return text
     return "".join(" " if c == "\t" else c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def nearest(word: str, known: Iterable[str], *, most: int = 1, likeness: float = 0.6) -> str:
-    """``did you mean 'gpu01'?`` or nothing."""
+    """Return ``did you mean 'gpu01'?``, or "" if no known word is close."""
     close = difflib.get_close_matches(word, list(known), n=most, cutoff=likeness)
     return f"did you mean {' or '.join(repr(name) for name in close)}?" if close else ""
 
@@ -112,7 +112,7 @@ def _block(spot: Spot, what: str, fix: str) -> str:
 
 
 def _pointed(spot: Spot) -> list[str]:
-    """The line and a caret under the part that is meant; a very long line is cut to a window around it."""
+    """Return the line and a caret under the part; a very long line is cut to a window around it."""
     first = max(0, spot.column - _WINDOW // 2) if len(spot.text) > _WINDOW else 0
     shown = visible(spot.text[first : first + _WINDOW])
     before = visible(spot.text[first : spot.column])

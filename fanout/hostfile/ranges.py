@@ -1,4 +1,4 @@
-"""Node sets: ``gpu[01-16]``, ``rack[1-2]n[01-04]`` and their union, difference, intersection, in the order written."""
+"""Node sets: expand ``gpu[01-16]`` and unions, differences and intersections, in written order."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LETTERS = re.compile(r"([a-z]):([a-z])|([A-Z]):([A-Z])")
 
 
 def split_list(text: str, separators: str = ",") -> Iterator[tuple[int, str, str]]:
-    """The parts between separators outside brackets: (column, separator before it, part)."""
+    """Yield the parts between separators outside brackets: (column, separator before it, part)."""
     if "[" not in text and len(separators) == 1:
         at = 0
         for part in text.split(separators):
@@ -36,7 +36,7 @@ def split_list(text: str, separators: str = ",") -> Iterator[tuple[int, str, str
 
 
 def spread(word: str) -> list[str]:
-    """One word with any number of bracket ranges, spelled out; the leftmost range turns slowest."""
+    """Expand one word with any number of bracket ranges; the leftmost range changes slowest."""
     if "[" not in word and "]" not in word:
         return [word]
     axes: list[list[str]] = []
@@ -63,7 +63,7 @@ def spread(word: str) -> list[str]:
 
 
 def _numbers(inside: str, *, at: int) -> list[str]:
-    """``01-03,7`` (or ``01:03``, ``a:c`` as Ansible has it) -> 01 02 03 07 as they are written."""
+    """Expand ``01-03,7`` (or Ansible's ``01:03``, ``a:c``) to 01 02 03 7."""
     found: list[str] = []
     for start, _, part in split_list(inside):
         begin, end = at + start, at + start + max(len(part), 1)
@@ -76,7 +76,7 @@ def _numbers(inside: str, *, at: int) -> list[str]:
             continue
         match = _STEP.fullmatch(part) or _COLON_STEP.fullmatch(part)
         if match is None:
-            what = "an empty range" if not part.strip() else f"{part!r} is no range"
+            what = "an empty range" if not part.strip() else f"{part!r} is not a range"
             raise Slip(what, "write [01-16], [1,3,7-9] or [0-8/2]", start=begin, end=end)
         found += _run(match, start=begin, end=end)
         if len(found) > MOST_HOSTS:
@@ -100,9 +100,9 @@ def _run(match: re.Match[str], *, start: int, end: int) -> list[str]:
 
 
 def expand_set(expression: str, spelled: Mapping[str, list[str]] | None = None) -> list[str]:
-    """A node set with ``,`` (and), ``!`` (without), ``&`` (common) and ``^`` (in one alone), read from left to right.
+    """Expand a node set with ``,`` (union), ``!`` (difference), ``&`` (intersection), ``^`` (symmetric difference).
 
-    ``spelled`` gives the names behind words that are no ranges: groups and wildcards.
+    Operators apply from left to right. ``spelled`` has the names of groups and wildcards.
     """
     names: dict[str, None] = {}
     for start, operator, part in split_list(expression, ",!&^"):

@@ -1,4 +1,4 @@
-"""HCCL's rank table (Ascend): its servers with their numbers of devices, in the order of their first ranks. Pure."""
+"""HCCL rank table (Ascend): list its servers and device counts in rank order. No I/O."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from fanout.hostfile.tree import Items, Leaf, Node, Table
 
 
 def servers(tree: Node | None) -> list[tuple[Leaf, int]]:
-    """Return (server_id, number of devices) of each server; [] where the tree is no rank table."""
+    """Return (server_id, number of devices) of each server; [] if the tree is not a rank table."""
     if not isinstance(tree, Table):
         return []
     found: dict[str, tuple[Leaf, int]] = {}

@@ -1,4 +1,4 @@
-"""Bytes of a hostfile to its hosts: decodes strictly, tells the dialect by the content, follows includes. No I/O."""
+"""Hostfile reader: decode bytes, detect the dialect, follow includes. No I/O."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ _MARKS = (
 
 
 def parse(data: bytes, *, file: str, load: Load | None = None) -> HostFile:
-    """Read a hostfile of any known dialect; raises ``HostfileError`` with all that is wrong with it.
+    """Parse a hostfile of any known dialect. Raise ``HostfileError`` with all its problems.
 
-    ``load`` gives the bytes of the files that ``@include`` names (relative to the including file); without it an
+    ``load`` returns the bytes of a file that ``@include`` names (relative to the including file). Without it an
     include is an error.
     """
     problems = Problems(file)
@@ -46,9 +46,9 @@ def parse(data: bytes, *, file: str, load: Load | None = None) -> HostFile:
 
 
 def decode(data: bytes, *, file: str) -> str:
-    """Text without a byte order mark; raises ``HostfileError`` for whatever is not plain UTF-8 text."""
+    """Decode to text without a byte order mark. Raise ``HostfileError`` if it is not UTF-8 text."""
     if len(data) > MOST_BYTES:
-        raise HostfileError(f"{visible(file)}: larger than {MOST_BYTES >> 20} MiB; that is no hostfile")
+        raise HostfileError(f"{visible(file)}: larger than {MOST_BYTES >> 20} MiB; not a hostfile")
     for mark, name in _MARKS:
         if data.startswith(mark):
             raise _not_text(
@@ -71,7 +71,7 @@ def _not_text(file: str, line: int, what: str, fix: str) -> HostfileError:
 
 
 def kind_of(text: str, *, file: str) -> str:
-    """``yaml`` or ``text``: by the name's ending if it tells, else by the first line that says anything."""
+    """Return ``yaml`` or ``text``, by the file suffix, else by the first line with content."""
     ending = file.rpartition(".")[2].lower()
     if ending in ("yaml", "yml", "json"):
         return "yaml"
@@ -82,7 +82,7 @@ def kind_of(text: str, *, file: str) -> str:
 
 
 class _Files:
-    """One file and those it includes, read into one roll."""
+    """Reader of one file and its includes into one roll."""
 
     def __init__(self, roll: Roll, load: Load | None) -> None:
         self._roll = roll
@@ -104,7 +104,7 @@ class _Files:
         ansible = is_ansible(text)
         reader = TextReader(self._roll, file, include=include, section=section, ansible=ansible)
         if kind_of(text, file=file) == "yaml":
-            from fanout.hostfile.inventory import InventoryReader  # with all of YAML, which few hostfiles are
+            from fanout.hostfile.inventory import InventoryReader  # lazily: it loads YAML, which few hostfiles need
 
             InventoryReader(self._roll, file, reader, lines, text).read(text, section)
             return
@@ -126,7 +126,7 @@ class _Files:
             )
             return
         if len(chain) > DEEPEST_INCLUDE:
-            problems.add(spot, f"files include files more than {DEEPEST_INCLUDE} deep")
+            problems.add(spot, f"@include is nested more than {DEEPEST_INCLUDE} deep")
             return
         try:
             data = self._load(target)
@@ -135,7 +135,7 @@ class _Files:
             problems.add(spot, f"@include {path}: {error}", error.hint)
 
     def _is_clean(self, text: str, lines: list[str], file: str) -> bool:
-        """No character that could steer a terminal or hide a name, no line that no person wrote."""
+        """Check for control characters and for lines that are too long; add a problem for each."""
         clean = True
         if _FORBIDDEN.search(text):
             for number, line in enumerate(lines, 1):
@@ -149,7 +149,7 @@ class _Files:
                 if len(line) > LONGEST_LINE:
                     spot = Spot(file=file, line=number)
                     self._roll.problems.add(
-                        spot, f"a line of {len(line):,} characters; {LONGEST_LINE:,} is the most", "one host a line"
+                        spot, f"a line of {len(line):,} characters; the limit is {LONGEST_LINE:,}", "one host per line"
                     )
                     clean = False
         return clean

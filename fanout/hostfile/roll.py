@@ -1,4 +1,4 @@
-"""The hosts of a hostfile while it is being read: their order, their groups, what each group says, who is left out."""
+"""Host list builder: collect hosts, groups, group defaults and exclusions while a hostfile is read."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fanout.hostfile.problems import Problems, Spot, nearest
 from fanout.hostfile.ranges import MOST_HOSTS
 from fanout.hosts import Host, HostFile
 
-_UNTAGGED = ("all", "ungrouped")  # Ansible's words for everybody and for nobody
+_UNTAGGED = ("all", "ungrouped")  # Ansible's groups of all hosts and of hosts without a group
 
 
 @dataclass(slots=True)
@@ -23,10 +23,10 @@ class _Entry:
 
 
 class Roll:
-    """Filled line by line by whichever reader understands the file; ``finish`` makes the values that travel.
+    """Host list under construction. The reader of the dialect fills it; ``finish`` returns the hosts.
 
-    Order is rank, so it is the order in which names are first met. A name met again inside another group, with
-    nothing said about it, joins that group; met again in any other way it is a duplicate.
+    The order of first appearance is the rank. A name that appears again in another group without attributes joins that
+    group; any other second appearance is a duplicate.
     """
 
     def __init__(self, source: str, problems: Problems) -> None:
@@ -46,7 +46,7 @@ class Roll:
             self.note(
                 "ports",
                 spot,
-                f"{name} is there with several ports: this host is called {name}:{fields.get('port', 22)}",
+                f"{name} occurs with several ports: this host is named {name}:{fields.get('port', 22)}",
             )
             fields = {**fields, "hostname": fields.get("hostname", name), "port": _ssh_port(fields)}
             name = f"{name}:{fields['port']}"
@@ -61,7 +61,7 @@ class Roll:
             where = f"line {known.spot.line}" if known.spot.file == spot.file else str(known.spot.origin)
             as_there = "" if known.name == name else f" as {known.name}"
             self.problems.add(
-                spot, f"{name} is already on {where}{as_there}", "one entry a host; slots=2 for two processes"
+                spot, f"{name} is already on {where}{as_there}", "one entry per host; slots=2 for two processes"
             )
             return
         if group:
@@ -69,52 +69,58 @@ class Roll:
             self._groups[group] = None
 
     def group(self, name: str) -> None:
-        """A section has begun: the group exists even if nobody is in it."""
+        """Add a group; it exists even without hosts."""
         self._groups[name] = None
 
     def child(self, parent: str, name: str, spot: Spot) -> None:
-        """Everybody of group ``name`` is also in ``parent``."""
+        """Make all hosts of group ``name`` members of ``parent``."""
         self._parents.setdefault(name, {})[parent] = spot
         self._groups[parent] = None
 
     def mention(self, name: str, spot: Spot) -> None:
-        """A group is referred to: it must turn out to exist."""
+        """Record a reference to a group, which must exist at the end."""
         self._parents.setdefault(name, {}).setdefault("", spot)
 
     def say(self, group: str, fields: Fields) -> None:
-        """What holds for everybody in a group, unless a host says otherwise; "" and "all" are everybody."""
+        """Set defaults for the hosts of a group; "" and "all" are all hosts."""
         self._said[group] = fill(fields, self._said.get(group, {}))
 
     def leave_out(self, name: str, spot: Spot) -> None:
         self._left_out.append((name, spot))
 
     def note(self, kind: str, spot: Spot, text: str) -> None:
-        """Something to tell the user once, however many lines it is true of."""
+        """Add a note that is printed once, with the number of lines that it applies to."""
         first, count, said = self._notes.get(kind, (spot, 0, text))
         self._notes[kind] = (first, count + 1, said)
 
     def note_reading(self, reading: Reading, spot: Spot) -> None:
-        """What is unusual in the attributes of one host."""
+        """Add notes about unusual attributes of one host."""
         for key in reading.unknown:
             guess = nearest(key.lower(), known_keys())
             self.note(
                 f"key {key}", spot, f"unknown attribute {key!r} is kept but not used" + (f"; {guess}" if guess else "")
             )
         for key in reading.withheld:
-            self.note(f"secret {key}", spot, f"{key} is not read: fanout logs in by key or agent (see ~/.ssh/config)")
+            self.note(
+                f"secret {key}",
+                spot,
+                f"{key} is ignored: fanout logs in with a key or an ssh agent (see ~/.ssh/config)",
+            )
         if reading.counted_gpus:
             count = reading.counted_gpus
             self.note(
-                "gpus", spot, f"gpus={count} is read as a count; the one GPU number {count} is written gpus=[{count}]"
+                "gpus",
+                spot,
+                f"gpus={count} is read as a count; for the single GPU with id {count} write gpus=[{count}]",
             )
 
     def finish(self) -> HostFile:
-        """Everything gathered as values; raises ``HostfileError`` if anything was wrong."""
+        """Build the hostfile value. Raise ``HostfileError`` if there were problems."""
         self._check_groups()
         kept = self._without_left_out()
         if not self._entries and not self.problems:
             self.problems.add(
-                Spot(file=self.source, line=1), "no host in it", "write one host a line, e.g.: gpu01 slots=8"
+                Spot(file=self.source, line=1), "no host found", "write one host per line, e.g.: gpu01 slots=8"
             )
         elif not kept and not self.problems:
             self.problems.add(Spot(file=self.source, line=1), "every host is left out", "remove a ^host line")
@@ -138,7 +144,7 @@ class Roll:
         return Host(name=entry.name, origin=entry.spot.origin, **fields)
 
     def _ancestors(self, name: str) -> Iterator[str]:
-        """The groups that ``name`` lies in, nearest first; a circle is walked once."""
+        """Yield the groups that contain ``name``, nearest first; a cycle is walked once."""
         seen, layer = {name}, [name]
         while layer:
             layer = [up for low in layer for up in self._parents.get(low, ()) if up and up not in seen]
@@ -160,7 +166,7 @@ class Roll:
                 gone.add(name.casefold())
             else:
                 known = (entry.name for entry in self._entries.values())
-                self.problems.add(spot, f"{name} is to be left out but is not in the file", nearest(name, known))
+                self.problems.add(spot, f"{name} is excluded with ^ but is not in the file", nearest(name, known))
         return [entry for key, entry in self._entries.items() if key not in gone]
 
     def _told_notes(self) -> Iterator[str]:
@@ -170,5 +176,5 @@ class Roll:
 
 
 def _ssh_port(fields: Fields) -> int:
-    """Return the port that tells two containers behind one address apart; where none is given it is ssh's own."""
+    """Return the port, which separates containers behind one address; 22 if none is given."""
     return int(fields.get("port") or 22)

@@ -1,4 +1,4 @@
-"""What was understood, for people and for programs: the table, the JSON, the explanation, and a file that reads the same."""
+"""Hostfile output: the table, JSON, the explanation, and an equivalent plain hostfile."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from fanout.hostfile.problems import visible
 from fanout.hostfile.words import content, quote
 from fanout.hosts import Host, HostFile
 
-Resolve = Callable[[Host], tuple[str, str, int]]  # what ssh_config makes of a host: (address, user, port)
+Resolve = Callable[[Host], tuple[str, str, int]]  # host -> (address, user, port) by ssh_config
 
 _HEAD = ("rank", "host", "address", "user", "port", "slots", "attributes", "from")
 
 
 def show(hosts: Sequence[Host], resolve: Resolve) -> str:
-    """The table of ``fanout hosts``: one row a host, in rank order."""
+    """Render the table of ``fanout hosts``: one row per host, in rank order."""
     rows: list[tuple[str, ...]] = [_HEAD]
     for rank, host in enumerate(hosts):
         address, user, port = resolve(host)
@@ -32,7 +32,7 @@ def show(hosts: Sequence[Host], resolve: Resolve) -> str:
 
 
 def as_dicts(hosts: Sequence[Host], resolve: Resolve | None = None) -> list[dict[str, object]]:
-    """One object a host for ``--json``; without ``resolve`` user and port are what the file says, null where nothing."""
+    """Return one object per host for ``--json``. Without ``resolve``, user and port come from the file, else null."""
     return [_as_dict(rank, host, resolve) for rank, host in enumerate(hosts)]
 
 
@@ -61,7 +61,7 @@ def _as_dict(rank: int, host: Host, resolve: Resolve | None) -> dict[str, object
 
 
 def _attributes(host: Host) -> list[str]:
-    """The attributes that have no column of their own, secrets masked."""
+    """Return the attributes without a column of their own, secrets masked."""
     said = [f"gpus={','.join(host.gpus)}"] if host.gpus else []
     said += [f"{name}={quote(value)}" for name, value in _texts(host) if name != "hostname"]
     said += [f"env.{name}={quote(_masked(name, value))}" for name, value in host.env]
@@ -87,7 +87,7 @@ def _masked(name: str, value: str) -> str:
 
 
 def dump(hostfile: HostFile) -> str:
-    """A plain hostfile that reads as the same hosts: one line each, everything spelled out (secrets too)."""
+    """Write a plain hostfile with the same hosts: one line each, all attributes (secrets too)."""
     return "".join(f"{_line(host)}\n" for host in hostfile.hosts)
 
 
@@ -108,7 +108,7 @@ def _line(host: Host) -> str:
 
 
 def explain(data: bytes, hostfile: HostFile) -> str:
-    """Line by line: whose dialect it is, what was understood, and what other launchers would make of it instead."""
+    """Explain each line: its dialect, how fanout reads it, and how other launchers would read it."""
     told: list[str] = []
     by_line: dict[int, list[Host]] = {}
     for host in hostfile.hosts:
@@ -130,7 +130,7 @@ def _ours(hosts: list[Host]) -> str:
 
 
 def _others(line: str, hosts: list[Host]) -> list[str]:
-    """A row for each other reading, with the peers that share it."""
+    """Return a row for each different reading, with the launchers that share it."""
     ours = tuple((host.name, host.slots) for host in hosts)
     bare = tuple((host.name, None) for host in hosts)
     phrases: dict[str, list[str]] = {}
@@ -150,7 +150,7 @@ def _peer_said(peer: str, reading: PeerReading) -> str:
     return _said(reading, "all of its CPUs" if peer == "Open MPI" else "")
 
 
-def _said(reading: Iterable[tuple[str, int | None]], uncounted: str = "one process a GPU") -> str:
+def _said(reading: Iterable[tuple[str, int | None]], uncounted: str = "one process per GPU") -> str:
     pairs = list(reading)
     shown = []
     for name, slots in pairs[:4]:

@@ -1,4 +1,4 @@
-"""Where a host list comes from: a file, standard input, Slurm's allocation or the command line. The room's only I/O."""
+"""Source of a host list: a file, standard input, a Slurm allocation or the command line. Only I/O here."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SHELL_PIPE = re.compile(r"/(?:dev|proc/(?:self|\d+))/fd/\d+|/dev/stdin")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """The bytes of a host list and the name by which the user knows them."""
+    """The bytes of a host list and its name for the user."""
 
     name: str
     data: bytes
@@ -33,21 +33,21 @@ class Source:
 def read(
     source: str, *, stdin: Callable[[], bytes], environ: Mapping[str, str], hint_dir: str | None = None
 ) -> HostFile:
-    """The hosts behind HOSTS: a path, ``-``, ``@slurm``, or hosts themselves (``gpu[01-16]``, ``user@h1:2222,h2``).
+    """Return the hosts of HOSTS: a path, ``-``, ``@slurm``, or a host list (``gpu[01-16]``, ``user@h1:2222,h2``).
 
-    Raises ``HostfileError`` with everything that is wrong. ``hint_dir`` is where files with a similar name are looked
-    for when a path does not exist (default: where the path points).
+    Raise ``HostfileError`` with all problems. If a path does not exist, ``hint_dir`` is searched for similar names
+    (default: the directory of the path).
     """
     return parsed(load(source, stdin=stdin, environ=environ, hint_dir=hint_dir))
 
 
 def parsed(source: Source) -> HostFile:
-    """The hosts of a loaded source; its includes are read from disk."""
+    """Parse a loaded source; its includes are read from disk."""
     return parse(source.data, file=source.name, load=read_file if source.is_file else None)
 
 
 def load(source: str, *, stdin: Callable[[], bytes], environ: Mapping[str, str], hint_dir: str | None = None) -> Source:
-    """The bytes behind HOSTS. A path that exists wins over a host of the same name."""
+    """Load the bytes of HOSTS. An existing path has precedence over a host of the same name."""
     if not source.strip():
         raise HostfileError("HOSTS is empty", hint="give a hostfile, or hosts such as gpu01,gpu02")
     if source == "-":
@@ -62,7 +62,7 @@ def load(source: str, *, stdin: Callable[[], bytes], environ: Mapping[str, str],
 
 
 def read_file(path: str) -> bytes:
-    """A regular file's bytes (or those of a pipe that the shell made for ``<(…)``); never blocks on a fifo."""
+    """Read a regular file, or a shell pipe from ``<(…)``. It never blocks on a fifo."""
     shown = visible(path)
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -102,12 +102,13 @@ def _reason(error: OSError) -> str:
 def _from_scheduler(source: str, environ: Mapping[str, str]) -> bytes:
     if source != "@slurm":
         raise HostfileError(
-            f"{visible(source)}: unknown source", hint="@slurm reads Slurm's allocation; a group of a file is --tag"
+            f"{visible(source)}: unknown source",
+            hint="@slurm reads the Slurm allocation; to choose a group of a file use --tag",
         )
     nodes = environ.get("SLURM_JOB_NODELIST") or environ.get("SLURM_NODELIST")
     if not nodes:
         raise HostfileError(
-            "@slurm: SLURM_JOB_NODELIST is not set, so this is no Slurm allocation",
+            "@slurm: SLURM_JOB_NODELIST is not set, so this is not a Slurm allocation",
             hint="run it inside salloc or sbatch, or give the hosts: fanout hosts 'gpu[01-16]'",
         )
     gpus = environ.get("SLURM_GPUS_PER_NODE", "").rpartition(":")[2]  # "8" or "a100:8"
@@ -126,7 +127,7 @@ def _similar(source: str, hint_dir: str | None) -> str:
     try:
         names = [entry.name for entry in os.scandir(folder or ".") if entry.is_file()]
     except OSError:
-        return f"there is no folder {visible(folder)} either"
+        return f"the folder {visible(folder)} does not exist either"
     prefix = folder if hint_dir is None else os.path.dirname(source)
     guess = nearest(os.path.join(prefix, name), [os.path.join(prefix, each) for each in names], most=3, likeness=0.45)
     return visible(guess) or "give a hostfile, or hosts such as gpu01,gpu02 or 'gpu[01-16]'"

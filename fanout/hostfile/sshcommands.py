@@ -1,4 +1,4 @@
-"""``ssh -p 40123 root@host`` as cloud consoles show it: which entry of a hostfile means the same. Pure."""
+"""Convert an ssh command such as ``ssh -p 40123 root@host`` into a hostfile entry. No I/O."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _WRAPPERS = ("sshpass", "autossh", "nohup", "sudo", "exec")
 
 
 class Command(NamedTuple):
-    """The destination of an ssh command and what in it belongs into ssh_config."""
+    """Destination of an ssh command, and its options for ssh_config."""
 
     user: str
     host: str
@@ -30,7 +30,7 @@ class Command(NamedTuple):
 
 
 def is_ssh_command(text: str) -> bool:
-    """Return whether the line calls ssh, alone or through a wrapper; a host may be called ssh as well."""
+    """Return whether the line calls ssh, directly or through a wrapper; a host may also be named ssh."""
     words = text.split()
     if len(words) < 2 or words[0].rpartition("/")[2] not in ("ssh", *_WRAPPERS[:2]):
         return False
@@ -38,7 +38,7 @@ def is_ssh_command(text: str) -> bool:
 
 
 def read_command(text: str) -> Command | None:
-    """Return the destination of the ssh command; None where it has none that can be read."""
+    """Parse the destination of an ssh command; None if there is no valid one."""
     try:
         words = shlex.split(text)
     except ValueError:
@@ -87,10 +87,10 @@ def _command(user: str, host: str, port: str, options: list[str]) -> Command | N
 
 
 def advice(text: str) -> str:
-    """Return what to write for the command."""
+    """Return advice with the hostfile entry for the command."""
     command = read_command(text)
     if command is None:
-        return "write user@host:port, one host a line"
+        return "write user@host:port, one host per line"
     if not command.options:
         return f"write: {command.entry}"
     return f"write: {command.entry}    and in ~/.ssh/config for {command.host}: {', '.join(command.options)}"

@@ -1,4 +1,4 @@
-"""What a line probably is when it is no host: shell commands, block lists, rank files; told in the user's words."""
+"""Recognize lines that are not hosts: shell commands, block lists, rank files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LIKELY: tuple[tuple[re.Pattern[str], str, str], ...] = (
     (
         re.compile(r"(0\.0\.0\.0|127\.0\.0\.1|::1?)[ \t]+[A-Za-z]"),
         "a line of /etc/hosts or of an ad-block list, not of a hostfile",
-        "give the list of machines to train on: one host a line",
+        "give the list of machines to train on: one host per line",
     ),
     (
         re.compile(r"[\d.]+[ \t]+[A-Za-z][\w.-]*([ \t]+[A-Za-z][\w.-]*)*$"),
@@ -27,7 +27,7 @@ _LIKELY: tuple[tuple[re.Pattern[str], str, str], ...] = (
     (
         re.compile(r"rank[ \t]*\d+[ \t]*="),
         "a line of an Open MPI rankfile",
-        "one host a line, in the order of the ranks",
+        "one host per line, in the order of the ranks",
     ),
     (
         re.compile(r"\+[ne]\d*"),
@@ -41,12 +41,12 @@ _LIKELY: tuple[tuple[re.Pattern[str], str, str], ...] = (
         "leave it in ~/.ssh/config and write the host's name here",
     ),
     (re.compile(r"[A-Za-z_]\w*="), "a setting without a host", "write the host first: gpu01 {first}"),
-    (re.compile(r"[<{]"), "markup, not a host", "one host a line, e.g.: gpu01 slots=8"),
+    (re.compile(r"[<{]"), "markup, not a host", "one host per line, e.g.: gpu01 slots=8"),
 )
 
 
 def likely(line: str) -> tuple[str, str] | None:
-    """(what, fix) where the line has a well-known shape that is no host; None where it has none."""
+    """Return (what, fix) if the line has a well-known form that is not a host, else None."""
     words = line.split()
     if not words:
         return None
@@ -59,5 +59,5 @@ def likely(line: str) -> tuple[str, str] | None:
             groups = {f"m{number}": text or "" for number, text in enumerate(match.groups(), 1)}
             return what, fix.format(**named, **groups)
     if len(words) > 1 and words[0].rpartition("/")[2] in COMMANDS:
-        return "a command, not a host", "a hostfile holds hosts alone; the command goes on fanout's own command line"
+        return "a command, not a host", "a hostfile lists only hosts; pass the command to fanout on its command line"
     return None

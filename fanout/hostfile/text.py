@@ -1,7 +1,7 @@
-"""The plain-text hostfile: a host or a range a line with its attributes, sections, group lines and includes.
+"""Plain-text hostfile: one host or range per line with attributes, sections, group lines and includes.
 
-One grammar reads DeepSpeed's, Open MPI's, MPICH's, Horovod's, pdsh's, Slurm's and pssh's files and Ansible's INI, since
-each of them is a part of it. Where a line means two things to two of them it is refused with both readings.
+One grammar reads the files of DeepSpeed, Open MPI, MPICH, Horovod, pdsh, Slurm and pssh, and Ansible's INI, because
+each of them is a subset. If a line means different things to two of them, it is refused with both readings.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from fanout.hostfile.sshcommands import is_ssh_command
 from fanout.hostfile.suspects import COMMANDS, likely
 from fanout.hostfile.words import Word, content, first_word, words_after
 
-Include = Callable[[str, Spot, str], None]  # (path as written, where, the section that it happens in)
+Include = Callable[[str, Spot, str], None]  # (path as written, position, section)
 
 _SECTION = re.compile(r"[ \t]*\[[ \t]*([A-Za-z_][A-Za-z0-9_.-]*)[ \t]*(?::[ \t]*(vars|children)[ \t]*)?\][ \t]*(.*)")
 _SPEAKS_OF_A_HOST = re.compile(rf"[ \t](?:(?:{'|'.join(KEYS)})[ \t]*=|env\.|spare\b)", re.IGNORECASE)
@@ -32,7 +32,7 @@ _ANSIBLE = re.compile(r"(?m)^[ \t]*\[[^\]\n]*:(?:vars|children)[ \t]*\]|\bansibl
 
 
 class TextReader:
-    """Reads the lines of one file into the roll; a section that another file opened goes on in it."""
+    """Reader that adds the lines of one file to the roll; an included file continues the open section."""
 
     def __init__(self, roll: Roll, file: str, *, include: Include, section: str = "", ansible: bool = False) -> None:
         self._roll = roll
@@ -58,7 +58,7 @@ class TextReader:
             self._line(text, Spot(file=self._file, line=number, text=line, width=len(line.rstrip())))
 
     def _is_plain(self, line: str, number: int) -> bool:
-        """``worker-1 slots=8`` and ``worker-1``, nine lines of ten: read at once, so that long files are quick."""
+        """Read a plain line such as ``worker-1 slots=8`` at once, for speed; return whether it was one."""
         match = _PLAIN.fullmatch(line)
         if match is None or self._part:
             return False
@@ -92,19 +92,19 @@ class TextReader:
         name, part, rest = match.groups()
         if rest:
             fix = f"on a line of its own write: @{name} {rest}"
-            raise Slip("something stands after the section's name", fix, start=match.start(3), end=match.end(3))
+            raise Slip("there is text after the section name", fix, start=match.start(3), end=match.end(3))
         self._section, self._part = name, part or ""
         if part != "vars":
             self._roll.group(name)
         return True
 
     def _say(self, group: str, text: str, start: int) -> Reading:
-        """Attributes for everybody in a group: the line of a :vars section, or the rest of an @group line."""
+        """Set attributes for a group, from a line of a :vars section or the rest of an @group line."""
         reading = Reading()
         words = list(words_after(text, start))
         if start == 0 and words and not words[0].key:
-            raise Slip("not a variable", f"in [{group}:vars] write NAME=value, one a line", end=words[0].length)
-        if self._part == "vars" and len(words) > 1:  # Ansible: the value goes to the end of the line
+            raise Slip("not a variable", f"in [{group}:vars] write NAME=value, one per line", end=words[0].length)
+        if self._part == "vars" and len(words) > 1:  # Ansible: the value extends to the end of the line
             one = words[0]
             words = [Word(one.key, text[one.column :].strip(), one.column, len(text) - one.column, one.key_column)]
         for word in words:
@@ -114,11 +114,11 @@ class TextReader:
 
     def _child(self, name: str, spot: Spot) -> None:
         if not TAG.fullmatch(name):
-            raise Slip(f"{name!r} is no group", "one group a line")
+            raise Slip(f"{name!r} is not a group", "one group per line")
         self._roll.child(self._section, name, spot)
 
     def _group_line(self, text: str, spot: Spot) -> None:
-        """``@name slots=8`` says it of the whole group; ``@name`` alone puts the group into the section it stands in."""
+        """Read ``@name slots=8`` (attributes of the group) or ``@name`` (add the group to the current section)."""
         included = _INCLUDE.fullmatch(text)
         if included:
             path = included[1].strip().strip("\"'")
@@ -128,7 +128,7 @@ class TextReader:
         name = word[1:]
         if not TAG.fullmatch(name) or name == "include":
             fix = "write @include FILE" if name == "include" else "write @name for a group or @include FILE"
-            raise Slip(f"{word!r} is no group", fix, start=column, end=column + len(word))
+            raise Slip(f"{word!r} is not a group", fix, start=column, end=column + len(word))
         here = spot.within(column, len(word))
         self._roll.mention(name, here)
         rest = column + len(word)
@@ -140,20 +140,18 @@ class TextReader:
     def _left_out(self, text: str, spot: Spot) -> None:
         column, word = first_word(text.replace("^", " ", 1))
         if text[column + len(word) :].strip():
-            raise Slip(
-                "something stands after the host that is left out", "write ^host alone", start=column + len(word)
-            )
+            raise Slip("there is text after the excluded host", "write ^host alone", start=column + len(word))
         for start, _, part in split_list(word):
             for name in spread(part.strip()):
                 self._roll.leave_out(check_host(name), spot.within(column + start, len(part)))
 
     def entry(self, text: str, spot: Spot, section: str) -> None:
-        """A line with a host, several, or a range; what stands after them holds for each. Raises ``Slip``."""
+        """Read a line with a host, several, or a range; its attributes apply to each. Raise ``Slip`` if invalid."""
         _check_blanks(text)
         _check_braces(text)
         column, word = first_word(text)
         rest = column + len(word)
-        if text[rest : rest + 1] == "#":  # pdsh's comments begin anywhere, and no host name has a '#'
+        if text[rest : rest + 1] == "#":  # pdsh allows a comment anywhere, and no host name has a '#'
             text = text[:rest]
         suspect = likely(text) if _looks_wrong(text, word, rest) else None
         if suspect:
@@ -162,7 +160,7 @@ class TextReader:
         try:
             self._attributes(reading, text, rest, word)
         except Slip:
-            self._entry.check(word, column)  # a line whose host is wrong is told so first
+            self._entry.check(word, column)  # report a wrong host first
             raise
         self._entry.enlist(word, column, reading, spot, section)
 
@@ -183,7 +181,7 @@ class TextReader:
             raise Slip(slip.what, slip.fix, start=start, end=max(end, start + 1)) from None
 
     def _single(self, reading: Reading, host: str, word: Word) -> None:
-        """A word without '=': ``spare``, or the count of Metis and MS-MPI; anything else means too many things."""
+        """Read a word without '=': ``spare``, or the count of Metis and MS-MPI; others are ambiguous."""
         if word.value.lower() == "spare":
             reading.put("spare", "spare", True)
             return
@@ -199,11 +197,13 @@ class TextReader:
         if TAG.fullmatch(word.value):
             fix = f"write {host},{word.value} for two hosts, {host} user={word.value} for a user, or put # before a comment"
             raise Slip(f"{word.value!r} may be a second host, a user or a note", fix, **where)
-        raise Slip(f"{word.value!r} is no attribute", "after the host stand key=value pairs, e.g.: slots=8", **where)
+        raise Slip(
+            f"{word.value!r} is not an attribute", "after the host write key=value pairs, e.g.: slots=8", **where
+        )
 
 
 def _check_blanks(text: str) -> None:
-    """Raise ``Slip`` at a blank that looks like a space and is none; inside quotes it may be meant."""
+    """Raise ``Slip`` at a blank that is not a plain space. Lines with quotes are not checked."""
     if text.isascii() or '"' in text or "'" in text:
         return
     for at, char in enumerate(text):
@@ -228,17 +228,17 @@ def _check_braces(text: str) -> None:
 
 
 def is_ansible(text: str) -> bool:
-    """Sections with :vars or :children, or ansible_ variables: ``host:N`` is a port then, other variables are theirs."""
+    """Return whether the file has Ansible sections or variables. Then ``host:N`` is a port."""
     return _ANSIBLE.search(text) is not None
 
 
 def _looks_wrong(text: str, word: str, rest: int) -> bool:
-    """Whether the line is worth comparing with well-known shapes: cheap, since every good line passes here."""
+    """Return whether the line needs the comparison with known forms. This is fast, because every line passes."""
     if is_ssh_command(text):
         return True
     after = text[rest : rest + 2].lstrip(" \t")
     if _SPEAKS_OF_A_HOST.search(text, rest) or text[rest:].strip().isdigit():
-        return False  # a machine may well be called docker
+        return False  # a machine may be named docker
     if word in COMMANDS or word[:1] in "+<{/" or word in ("Host", "rank") or ("=" in word) or "://" in word:
         return True
     return bool(after) and word != "" and "=" not in text

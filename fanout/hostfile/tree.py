@@ -1,8 +1,8 @@
-"""YAML as a tree of plain strings that know their line: no tags, no surprises of typing, bounded depth and size.
+"""YAML tree of plain strings with line numbers: no tags, no type conversion, bounded depth and size.
 
-Scalars stay what was written (``0123`` and ``no`` are themselves); the grammar of attributes decides what they mean.
-Built from the parser's events rather than with a loader, so that a thousand nested brackets are an error and not a
-crash, an alias costs nothing until it is used, and a tag is never looked up.
+Scalars keep their text (``0123`` and ``no`` stay as they are); the attribute parser interprets them. The tree is built
+from parser events, not with a loader. So a thousand nested brackets are an error and not a crash, an alias costs
+nothing until it is used, and a tag is never resolved.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Node = Union["Leaf", "Items", "Table"]
 
 
 class Misread(Exception):
-    """The text is no YAML that we read; ``line`` and ``column`` count from 0."""
+    """The text is not supported YAML; ``line`` and ``column`` count from 0."""
 
     def __init__(self, what: str, fix: str = "", *, line: int, column: int = 0) -> None:
         super().__init__(what)
@@ -29,7 +29,7 @@ class Misread(Exception):
 
 @dataclass(slots=True, kw_only=True)
 class Leaf:
-    """A scalar as it was written."""
+    """A scalar as written in the file."""
 
     line: int
     column: int
@@ -52,7 +52,7 @@ class Items:
 
 @dataclass(slots=True, kw_only=True)
 class Table:
-    """A mapping, in the order written; ``<<`` has been merged."""
+    """A mapping in file order; ``<<`` is merged."""
 
     line: int
     column: int
@@ -67,7 +67,7 @@ class Table:
 
 
 def grow(text: str) -> Node | None:
-    """The first document's tree, None for an empty one; raises ``Misread``."""
+    """Parse the first document into a tree; None if it is empty. Raise ``Misread`` if it is invalid."""
     import yaml  # lazily: a plain hostfile does not need it
 
     builder = _Builder()
@@ -76,7 +76,7 @@ def grow(text: str) -> Node | None:
             builder.take(event, type(event).__name__)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        what = error.problem or error.context or "no YAML"
+        what = error.problem or error.context or "not valid YAML"
         line, column = (mark.line, mark.column) if mark else (0, 0)
         raise Misread(f"not YAML: {what}", _advice(what), line=line, column=column) from None
     except yaml.YAMLError as error:
@@ -89,7 +89,7 @@ def _advice(what: str) -> str:
 
 
 class _Builder:
-    """Takes events one by one; the open collections stand on a stack."""
+    """Builder that takes parser events one by one and keeps open collections on a stack."""
 
     def __init__(self) -> None:
         self.root: Node | None = None
@@ -122,7 +122,7 @@ class _Builder:
             raise Misread(f"the tag {event.tag} has no meaning here", "delete it", line=line, column=column)
         self._nodes += 1
         if self._nodes > MOST_NODES:
-            raise Misread("more than a hostfile can hold", line=line)
+            raise Misread("more entries than a hostfile can have", line=line)
         node: Node
         if kind == "ScalarEvent":
             node = Leaf(line=line, column=column, text=event.value, plain=event.style is None or event.style == "")
@@ -148,7 +148,7 @@ class _Builder:
             holder.nodes.append(node)
         elif key is None:
             if not isinstance(node, Leaf):
-                raise Misread("a key that is no word", line=line, column=column)
+                raise Misread("a key that is not plain text", line=line, column=column)
             if node.text in holder:
                 first = holder.pairs[node.text][0].line + 1
                 raise Misread(f"{node.text!r} is already on line {first}", "keep one", line=line, column=column)
@@ -168,7 +168,7 @@ def _merge(table: Table) -> None:
 
 
 def as_word(key: str, node: Node) -> str:
-    """The value of an attribute as the text grammar writes it: ``[2, 3]`` -> ``[2,3]``; raises ``Slip``."""
+    """Convert an attribute value to text syntax: ``[2, 3]`` -> ``[2,3]``. Raise ``Slip`` for other values."""
     if isinstance(node, Leaf):
         return "" if node.is_null else node.text
     if isinstance(node, Items) and all(isinstance(item, Leaf) for item in node.nodes):

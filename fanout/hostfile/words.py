@@ -1,4 +1,4 @@
-"""One line of a hostfile as words: the host part, then ``key=value`` and single words, each with its column."""
+"""Tokenizer of a hostfile line: the host part, then ``key=value`` and single words, each with its column."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SPACE = " \t"
 
 
 class Word(NamedTuple):
-    """A word after the host: ``key=value``, or with an empty key a word that stands alone."""
+    """A word after the host: ``key=value``, or a single word with an empty key."""
 
     key: str
     value: str
@@ -32,7 +32,7 @@ class Word(NamedTuple):
 
 
 def content(line: str) -> str:
-    """The line without its comment; columns stay what they were."""
+    """Return the line without its comment; columns do not change."""
     if "/*" in line:
         line = _BLOCK_COMMENT.sub(lambda found: " " * len(found[0]), line)
     if "#" not in line and "//" not in line:
@@ -56,14 +56,14 @@ def _cut_outside_quotes(line: str) -> str:
 
 
 def first_word(text: str) -> tuple[int, str]:
-    """(column, word) of the host part: ``h1``, ``gpu[01-04],login`` and also ``h1, h2``; '#' ends it."""
+    """Return (column, word) of the host part: ``h1``, ``gpu[01-04],login`` or ``h1, h2``; '#' ends it."""
     start = len(text) - len(text.lstrip(_SPACE))
     match = _FIRST.match(text, start)
     return (start, match[0].rstrip(_SPACE)) if match else (start, "")
 
 
 def words_after(text: str, start: int) -> Iterator[Word]:
-    """The words from column ``start`` on; spaces round '=' and quoted values as in a shell."""
+    """Yield the words from column ``start`` on. Spaces around '=' and shell quotes are allowed."""
     at = start
     while True:
         spaces = _SPACES.match(text, at)
@@ -96,12 +96,12 @@ def words_after(text: str, start: int) -> Iterator[Word]:
 
 
 def unescape(text: str) -> str:
-    """Inside double quotes: ``\\n``, ``\\t``, ``\\"`` and a doubled backslash; before anything else, one is itself."""
+    """Replace the escapes of double quotes: ``\\n``, ``\\t``, ``\\"`` and a doubled backslash; others stay."""
     return _ESCAPE.sub(lambda found: _ESCAPES.get(found[1], found[0]), text)
 
 
 def quote(value: str) -> str:
-    """The value as ``words_after`` reads it back."""
+    """Quote a value so that ``words_after`` reads it back."""
     if _UNQUOTED.fullmatch(value) and "//" not in value and not value.endswith(","):
         return value
     escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\t", "\\t")

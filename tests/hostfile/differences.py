@@ -27,7 +27,7 @@ class Intended(NamedTuple):
 
 
 INTENDED = (
-    Intended(ALL[:1], THEY_REFUSE, r"^(?!.*slots=\d)[^/\[]", "slots= may be left out (one process a GPU) or said otherwise"),
+    Intended(ALL[:1], THEY_REFUSE, r"^(?!.*slots=\d)[^/\[]", "slots= may be left out (one process per GPU) or said otherwise"),
     Intended(ALL[:1], THEY_REFUSE, r"max-slots=8 slots|slots_max=8 slots", "attributes may stand in any order"),
     Intended(ALL[:1], THEY_REFUSE, r"^[^=]*\[.*\d\]", "ranges and IPv6 without slots="),
     Intended(ALL[:3], THEY_REFUSE, r"^(//|/\*)", "// and /* */ are comments, as Open MPI has them"),
@@ -49,7 +49,7 @@ INTENDED = (
     Intended(("Open MPI",), WE_REFUSE, r"^h1:(0|128|70000|abc)", "a count or port that is ambiguous or impossible"),
     Intended(("Open MPI",), WE_REFUSE, r"^rank ", "a rankfile is no hostfile"),
     Intended(("MPICH",), THEY_REFUSE, r"\S[ \t]+(?!user=\w+$|binding=)\S", "attributes of other dialects and inline comments"),
-    Intended(("MPICH",), OTHERWISE, r"^(?![^ ]*:[1-6]?\d\b(?!\]))\S+( user=bob)?$", "no count is one process a GPU, not one; names are read"),
+    Intended(("MPICH",), OTHERWISE, r"^(?![^ ]*:[1-6]?\d\b(?!\]))\S+( user=bob)?$", "no count is one process per GPU, not one; names are read"),
     Intended(("MPICH",), OTHERWISE, r"^(alice@)?h1:(22|2222)$", "22 and what is from 1024 up is a port"),
     Intended(("MPICH",), OTHERWISE, r"^(h\[1:3\]|\[?::1|fe80)", "colons of IPv6 and of Ansible's ranges are not counts"),
     Intended(("MPICH",), WE_REFUSE, r"^h1:(128|70000)$", "128 may be a count or a port; no port is above 65535"),

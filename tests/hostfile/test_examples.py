@@ -82,7 +82,7 @@ def test_explain_says_whose_line_it_is_and_who_reads_it_otherwise() -> None:
         "  MPICH: refused",
         "  pdsh, clush: 'worker-1', 'slots=4'",
         "h.txt:4: gpu[1-2]",
-        "  read as    'gpu1' (one process a GPU), 'gpu2' (one process a GPU)  [pdsh, Slurm and ClusterShell]",
+        "  read as    'gpu1' (one process per GPU), 'gpu2' (one process per GPU)  [pdsh, Slurm and ClusterShell]",
         "  DeepSpeed, Open MPI: refused",
         "  MPICH: 'gpu[1-2]' (1 slot)",
         "h.txt:5: h 4",

@@ -70,14 +70,14 @@ YAML_REFUSED = {
     "hosts:\n\t- a\n": ["hosts.yaml:2: not YAML", "indent with spaces"],
     "- [a]\n": ["a list inside the list of hosts"],
     "- {slots: 8}\n- {port: 1, user: b}\n": ["hosts.yaml:2: an item without a host"],
-    "hosts: [a]\ndefault: {slots: 8}\n": ["'default' is no part of a group", "'defaults'"],
+    "hosts: [a]\ndefault: {slots: 8}\n": ["'default' is not part of a group", "'defaults'"],
     "- host: a\n  user: {x: y}\n": ["hosts.yaml:2: user takes one value"],
     "- host: -oProxyCommand=x\n": ["may not begin with '-'"],
     "- a\n---\n- b\n": ["a second document"],
     "- *x\n": ["hosts.yaml:1:", "x"],
     "[" * 60000: ["nested more than 32 deep"],
     "- " * 60 + "a": ["nested more than 32 deep"],
-    "": ["no host in it"],
+    "": ["no host found"],
     "a: b: c\n": ["hosts.yaml:1: not YAML"],
     "- h1:128\n": ["hosts.yaml:1: h1:128 may mean 128 slots or port 128"],
 }
@@ -128,9 +128,9 @@ def test_table(text: str) -> None:
     [
         (
             "Instance ID,Instance type,Zone\ni-1,x,y\n",
-            "host column is not clear; it has Instance ID, Instance type, Zone",
+            "a clear host column; its columns are Instance ID, Instance type, Zone",
         ),
-        ("node,server,slots\na,b,4\n", "host column is not clear; it has node, server, slots"),
+        ("node,server,slots\na,b,4\n", "a clear host column; its columns are node, server, slots"),
         ("host,slots\na,0\n", "hosts.csv:2: slots=0"),
         ("host,slots\na,4,5\n", "hosts.csv:2: 3 columns; the header has 2"),
         ("host,slots\n,4\n", "hosts.csv:2: no host in this row"),

@@ -126,9 +126,12 @@ def test_origin_is_the_line_of_the_entry() -> None:
     [
         ("h1:8\nh2:8", "hosts.txt:1: h1:8 is read as 8 slots; an ssh port is written port=8 (and 1 more)"),
         ("h1 slot=8", "hosts.txt:1: unknown attribute 'slot' is kept but not used; did you mean 'slots'?"),
-        ("h1 gpus=2", "hosts.txt:1: gpus=2 is read as a count; the one GPU number 2 is written gpus=[2]"),
-        ("bücher", "hosts.txt:1: bücher is dialled as xn--bcher-kva"),
-        ("h1 ansible_password=x", "hosts.txt:1: ansible_password is not read: fanout logs in by key or agent"),
+        ("h1 gpus=2", "hosts.txt:1: gpus=2 is read as a count; for the single GPU with id 2 write gpus=[2]"),
+        ("bücher", "hosts.txt:1: bücher: fanout connects to xn--bcher-kva"),
+        (
+            "h1 ansible_password=x",
+            "hosts.txt:1: ansible_password is ignored: fanout logs in with a key or an ssh agent",
+        ),
         ("h1\n#include more.txt", "hosts.txt:2: '#include' is a comment here; to read that file write @include FILE"),
     ],
 )

@@ -20,7 +20,7 @@ def our_reading(line: str) -> PeerReading:
     try:
         hosts = parse(line.encode(), file="lines.txt").hosts
     except HostfileError as error:
-        return () if "no host in it" in str(error) else None
+        return () if "no host found" in str(error) else None
     return tuple((host.name, host.slots) for host in hosts)
 
 

@@ -81,15 +81,19 @@ def test_choice(how: dict[str, Any], expected: str | None) -> None:
         ({"include": "titan:0"}, "--include: titan has no slot 0 (lab.txt:5)", "it has 2, 3, 5"),
         ({"include": "worker-1:"}, "--include worker-1:: no slot after ':'", "write worker-0:0,2"),
         ({"include": "worker-[3-1]"}, "--include worker-[3-1]: the range 3-1 runs backwards", "write [1-3]"),
-        ({"exclude": "login:0"}, "--exclude login:0: how many slots login has is not said (lab.txt:6)", "add slots=8"),
+        (
+            {"exclude": "login:0"},
+            "--exclude login:0: the number of slots of login is unknown (lab.txt:6)",
+            "add slots=8",
+        ),
         ({"nodes": "gpu*"}, "-w gpu*: no host matches", "the file has worker-0, worker-1"),
         ({"without": "tital"}, "-x: tital is not in lab.txt", "did you mean 'titan'?"),
-        ({"tag": "a10"}, "--tag a10: no host has it", "did you mean 'a100'?"),
-        ({"nnodes": 0}, "--nnodes 0: at least 1", ""),
+        ({"tag": "a10"}, "--tag a10: no host has this tag", "did you mean 'a100'?"),
+        ({"nnodes": 0}, "--nnodes 0: must be at least 1", ""),
         ({"nnodes": 99}, "--nnodes 99: the hostfile and the filters leave 6 hosts and 2 spares", "--nnodes 8"),
-        ({"nproc_per_node": 0}, "--nproc-per-node 0: at least 1", ""),
-        ({"nproc_per_node": 4}, "--nproc-per-node 4: titan has 3 (gpus=2,3,5, lab.txt:5)", "--nproc-per-node 3"),
-        ({"without": "*"}, "lab.txt: no host is left by the filters", "the file has"),
+        ({"nproc_per_node": 0}, "--nproc-per-node 0: must be at least 1", ""),
+        ({"nproc_per_node": 4}, "--nproc-per-node 4: titan has only 3 (gpus=2,3,5, lab.txt:5)", "--nproc-per-node 3"),
+        ({"without": "*"}, "lab.txt: the filters leave no host", "the file has"),
     ],
     ids=str,
 )
@@ -112,5 +116,5 @@ def test_expand_refuses_what_is_no_set() -> None:
     """A slip in a set is a HostfileError with the fix."""
     with pytest.raises(HostfileError, match="runs backwards"):
         expand("n[3-1]")
-    with pytest.raises(HostfileError, match="nobody is left"):
+    with pytest.raises(HostfileError, match="no host is left"):
         expand("n1!n[1-2]")

@@ -36,7 +36,7 @@ def refused(source: str, **environ: str) -> str:
     ],
 )
 def test_hosts_stand_on_the_command_line(source: str, expected: list[str]) -> None:
-    """What is no path is hosts."""
+    """What is not a path is hosts."""
     assert names(source) == expected
 
 
@@ -49,7 +49,7 @@ def test_slurm() -> None:
     """@slurm is the allocation: its node list, and its GPUs per node where they are told."""
     assert names("@slurm", SLURM_JOB_NODELIST="gpu[1-2],x") == ["gpu1", "gpu2", "x"]
     assert names("@slurm", SLURM_JOB_NODELIST="n1", SLURM_GPUS_PER_NODE="a100:8") == ["n1 slots=8"]
-    assert "no Slurm allocation" in refused("@slurm")
+    assert "not a Slurm allocation" in refused("@slurm")
     assert "unknown source" in refused("@pbs")
 
 
