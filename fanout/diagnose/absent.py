@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fanout.diagnose import apart, lastlines, waited
-from fanout.diagnose.case import Case, Finding
+from fanout.diagnose.case import Case, Finding, count_processes
 from fanout.diagnose.evidence import Silence
 from fanout.diagnose.suspects import FAINT
 from fanout.diagnose.verdict import Cause
@@ -34,7 +34,9 @@ def early(case: Case) -> Finding | None:
         at=ends[gone[0]].at,
     )  # fmt: skip
     told = [f"{fold(gone)}: train.sh exited with 0, and the launcher had not stopped it"]
-    told.append(f"{len(left)} processes on {fold(dict.fromkeys(each.host for each in left))} lost a peer or timed out")
+    told.append(
+        f"{count_processes(len(left))} on {fold(dict.fromkeys(each.host for each in left))} lost a peer or timed out"
+    )
     others = lastlines.step(case.evidence.tails, left[0].host)
     if reached is not None and others is not None and others > reached:
         told.append(f"{left[0].host} had reached step {others}")
@@ -79,9 +81,7 @@ def quiet_host(case: Case) -> Finding | None:
         signature="quiet-host", says="reported no failure while the others timed out or lost a peer", host=host,
         ranks=ranks, hosts=(host,),
     )  # fmt: skip
-    told = (
-        f"{len(case.waited)} processes on {fold(sorted(spoke))} timed out or lost a peer, and none of them failed first"
-    )
+    told = f"{count_processes(len(case.waited))} on {fold(sorted(spoke))} timed out or lost a peer, and none of them failed first"
     return Finding(cause=cause, confidence="medium", evidence=(told,), advice=(waited.LOOK,))
 
 
@@ -109,7 +109,7 @@ def cut_off(case: Case) -> Finding | None:
     )  # fmt: skip
     told = (
         f"{silence.host}: connection lost ({silence.why}) before any rank failed; {back}",
-        f"{len(others)} processes on the other hosts lost a peer or timed out",
+        f"{count_processes(len(others))} on the other hosts lost a peer or timed out",
     )
     look = f"on {silence.host}: `uptime`, `dmesg -T | tail`: was it frozen (a paused VM, a full disk, NFS) or disconnected?"
     refute = f"a failure of only the network between {silence.host} and this machine, which the other hosts do not use"

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import replace
 
 from fanout.diagnose import lastlines, stacks
-from fanout.diagnose.case import Case, Finding
+from fanout.diagnose.case import Case, Finding, count_processes
 from fanout.diagnose.evidence import Sighting
 from fanout.diagnose.processes import NEAR_SECONDS
 from fanout.diagnose.verdict import Cause, Confidence
@@ -41,7 +41,7 @@ def silent(case: Case) -> Finding | None:
     if not quiet or len(marked) + len(vague) < 1:
         return None
     hosts = list(dict.fromkeys(quiet.values()))
-    told = f"{len(timed_out)} processes report that they timed out"
+    told = f"{count_processes(len(timed_out))} reported a timeout"
     if len(quiet) == 1:
         ((rank, host),) = quiet.items()
         found = Cause(signature="silent", says=_SILENT, host=host, rank=rank, ranks=(rank,), hosts=(host,))
@@ -133,7 +133,7 @@ def nobody(case: Case) -> Finding | None:
     meeting = [each for each in case.waited if each.kind == "meeting" or each.role == "pointer"]
     if len(case.evidence.hosts) < 2 or hosts != set(case.evidence.hosts):
         return None
-    count = f"{len(case.waited)} processes on all {len(hosts)} hosts timed out"
+    count = f"{count_processes(len(case.waited))} on all {len(hosts)} hosts timed out"
     if meeting:
         cause = Cause(
             signature="meeting",

@@ -1,7 +1,7 @@
-"""Which parts of a line of a hostfile are secrets: found by the name before them or by their place in a command. Pure.
+"""Masking of secrets in a hostfile line, found by the name before them or their place in a command. No I/O.
 
-An error quotes the line that it is about. Its text goes to terminals, to logs of CI and into tickets, so a password in
-the line must not be in the quotation.
+An error quotes its line. The text goes to terminals, CI logs and tickets, so the quotation must not contain a
+password.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Masked(NamedTuple):
     secrets: tuple[str, ...]
 
     def column(self, column: int) -> int:
-        """Return where a column of the original line is in the masked one."""
+        """Return the position in the masked line of a column of the original line."""
         moved = 0
         for start, end in self.places:
             if column <= start:
