@@ -1,1 +1,1 @@
-"""One file a verb: what each command does with the rooms below."""
+"""Commands of fanout, one file each, and the parts that they share."""

@@ -1,6 +1,6 @@
-"""``--on-hang restart``: what hung and was ended is begun again, as a run of its own with a record of its own.
+"""``--on-hang restart``: launch a hung run again, as a new run with its own record.
 
-Only where it is proven that nothing of the run is left, and only so often: a program that always hangs is no news.
+A run is restarted only if it is verified that nothing of it is left, and at most three times in a row.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ MOST = 3
 
 
 class Attempt(Protocol):
-    """One run that can be begun again. ``hung`` and ``left`` are known once it is over."""
+    """Run that can be restarted. ``hung`` and ``left`` are known once it has ended."""
 
     @property
     def run_id(self) -> str: ...
 
-    hung: bool  # it was ended for a hang, and nothing is left of it
-    left: bool  # nobody looks on any more
+    hung: bool  # the launcher stopped it because of a hang, and nothing of it is left
+    left: bool  # the user has detached
 
     def run(self, door: Door | None = None) -> int: ...
 
@@ -33,31 +33,31 @@ class Attempt(Protocol):
 
 
 def check(settings: Settings) -> None:
-    """Raises UsageError where nobody would ever see the hang that is to end the run."""
+    """Raise UsageError if --on-hang is given but hang detection is off."""
     if settings.on_hang in hangs.ENDING and settings.hang_timeout in ("", "off"):
         raise UsageError(
-            f"--on-hang {settings.on_hang}: nobody looks for a hang",
-            hint="add --hang-timeout 600 (seconds without a line), or --hang-timeout auto",
+            f"--on-hang {settings.on_hang} needs --hang-timeout (hang detection is off)",
+            hint="add --hang-timeout 600 (seconds without output), or --hang-timeout auto",
         )
 
 
 def repeated(attempt: Attempt, edge: Edge, door: Door | None = None) -> int:
-    """The exit status of the last of them."""
+    """Run it, and restart it while it hangs; return the exit status of the last run."""
     code = attempt.run(door)
     for number in range(1, MOST + 1):
         if not attempt.hung:
             return code
         door = None if attempt.left else door
         before, attempt = attempt.run_id, attempt.again()
-        edge.say(f"run {before} hung and is begun again as run {attempt.run_id} ({number} of at most {MOST} times)")
+        edge.say(f"run {before} hung: restarting it as run {attempt.run_id} (restart {number} of at most {MOST})")
         edge.stderr.flush()
         code = attempt.run(door)
     if attempt.hung:
-        edge.say(f"not begun again: it hung {MOST + 1} times in a row")
+        edge.say(f"not restarted: the run hung {MOST + 1} times in a row")
     return code
 
 
 def hung(state: RunState, outcome: RunOutcome) -> bool:
-    """May it be begun again?"""
+    """Return whether the run may be restarted."""
     stop = state.first_stop
     return stop is not None and stop.why.startswith(hangs.HANG) and not state.interrupts and outcome.clean

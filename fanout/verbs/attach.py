@@ -1,7 +1,7 @@
-"""``fanout attach``: come back to a run, here or on another machine, and stay to its end.
+"""``fanout attach``: return to a run, on its own machine or on another one, and follow it to its end.
 
-On the machine that launched it the record is followed, which somebody writes: the launcher, or, where that has died, a
-process that takes its place first. On another machine the hosts themselves are asked, from the first byte on.
+On the machine that launched the run, attach follows the record. If the launcher died, a new process replaces it first.
+On another machine, attach asks the hosts for the run and for its log from the first byte.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ LEFT = 130
 
 
 def attach(request: Request, edge: Edge) -> int:
-    """The verb: the run's own exit status."""
+    """Run the command; return the exit status of the run."""
     settings = settings_of(request, edge)
     request = _named(request)
     try:
@@ -52,7 +52,7 @@ def attach(request: Request, edge: Edge) -> int:
 
 
 def _named(request: Request) -> Request:
-    """``attach hosts.txt`` means the hosts, not a run of that name."""
+    """Return the request with RUN as HOSTS if RUN is a file: ``attach hosts.txt`` means the hosts."""
     run = request.given["run"]
     if run and not request.hosts and os.path.isfile(run):
         return dataclasses.replace(request, hosts=run, given={**request.given, "run": ""})
@@ -95,24 +95,24 @@ def _follow(recorded: Recorded, settings: Settings, edge: Edge) -> int:
 
 
 def _told(recorded: Recorded, result: Mapping[str, Any] | None, edge: Edge) -> int:
-    """The last words, as they were written down; the run's exit status."""
+    """Print the recorded report; return the exit status of the run."""
     run = recorded.heading.run_id
     if result is None:
-        edge.say(f"run {run} has no end in its record: its launcher is gone")
-        edge.stderr.write(f"        try:  fanout attach {run}    (takes it up again), or fanout stop {run}\n")
+        edge.say(f"run {run}: the record has no end: the launcher died")
+        edge.stderr.write(f"        try:  fanout attach {run}   # resumes it; or:  fanout stop {run}\n")
         return 255
     try:
         with open(os.path.join(recorded.path, "report.txt"), encoding="utf-8") as file:
             edge.stderr.write(file.read())
     except OSError as error:
-        edge.say(f"run {run}: {result['headline']} (its report cannot be read: {error.strerror})")
+        edge.say(f"run {run}: {result['headline']} (cannot read its report: {error.strerror})")
     return int(result["exit_code"])
 
 
 def _take_its_place(path: str, settings: Settings, edge: Edge) -> int | None:
-    """Have a process watch over the run again, without a terminal; None when it does, else an exit status."""
+    """Start a process that replaces the launcher, without a terminal. Return None if it runs, else an exit status."""
     order = order_of(path)
-    edge.say(f"the launcher of run {order.run_id} is gone: taking its place")
+    edge.say(f"run {order.run_id}: the launcher died: starting a new one")
     taken: list[int] = []
 
     def work(door: detach.Door) -> int:
@@ -124,14 +124,14 @@ def _take_its_place(path: str, settings: Settings, edge: Edge) -> int | None:
 
 
 def _in_its_place(order: rejoin.Order, settings: Settings, edge: Edge, door: detach.Door) -> int:
-    """The launcher's work from here on, in a process of its own."""
-    ends = signal.SIGTERM if heeded([signal.SIGTERM]) else signal.SIGKILL  # the guardian does the rest
+    """Do the launcher's work from now on, in a process of its own; return the exit status."""
+    ends = signal.SIGTERM if heeded([signal.SIGTERM]) else signal.SIGKILL  # after SIGKILL the guardian stops the run
     ours = holder.Holder(
         pid=os.getpid(), user=edge.user, machine=edge.machine, since=time.time(), detached=True, signal=ends
     )
     hold = holder.take(order.directory, ours)
     if hold is None or not door.shut():
-        return 0  # somebody else was faster, or nobody waits
+        return 0  # another process was faster, or the command that started this one is gone
     guardian = Guardian()
     detach.redirect(order.directory)
     guardian.watch(order.to_json())

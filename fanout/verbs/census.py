@@ -1,4 +1,4 @@
-"""What hosts say of the runs on them: one question to each, and the answers as values."""
+"""Run query: ask each host which runs it has, and return the answers as values."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from fanout.settings import Settings
 from fanout.verbs.common import Edge, fan_of, picker_of, tell_notices
 
 TIMEOUT = 30.0
-SILENT_SECONDS = 15.0  # a launcher says something every five
+SILENT_SECONDS = 15.0  # a launcher sends a heartbeat every 5 seconds
 WORDS = {"prepared": "ready", "running": "running", "exited": "ending", "gone": "ended"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunHere:
-    """One run on one host, from that host's mouth."""
+    """One run on one host, as that host reported it."""
 
     host: str
     run: str
@@ -33,12 +33,12 @@ class RunHere:
 
     @property
     def mute(self) -> bool:
-        """Its keeper is there and does not answer: it is stopped, or hangs in the kernel."""
+        """Return whether the keeper is alive but does not answer: it is stopped, or stuck in the kernel."""
         return self.alive and (self.entry.get("standing") or {}).get("heard") is None
 
     @property
     def followed(self) -> bool:
-        """It has ended, and a connection is fetching how."""
+        """Return whether the run has ended and a connection is fetching its result."""
         return bool(self.entry.get("followed"))
 
     @property
@@ -48,7 +48,7 @@ class RunHere:
 
     @property
     def state(self) -> str:
-        """running, ready, ending, unkillable, stuck; for what has no keeper any more: ended and how, or died."""
+        """Return running, ready, ending, unkillable or stuck; without a keeper: ended and how, or died."""
         phase = str(self.entry.get("phase", ""))
         if self.mute:
             return "stuck"
@@ -62,7 +62,7 @@ class RunHere:
 
     @property
     def launcher(self) -> str:
-        """Whether anybody still speaks for it: attached, detached, fetching its end; lost, and then what the lease says."""
+        """Return the state of its launcher: attached, detached, fetching, gone, or lost with the time to the lease's end."""
         standing = self.entry.get("standing") or {}
         if not self.alive:
             return "fetching" if self.followed else "gone"
@@ -74,7 +74,7 @@ class RunHere:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answered:
-    """One host's answer; ``error`` where there is none."""
+    """Answer of one host; ``error`` is set if there is none."""
 
     host: str
     error: str = ""
@@ -85,12 +85,12 @@ class Answered:
 
     @property
     def strays(self) -> tuple[Mapping[str, Any], ...]:
-        """Processes of runs that nobody keeps any more."""
+        """Return orphan processes: those of runs without a keeper."""
         return tuple(process for process in self.processes if not process["kept"])
 
     @property
     def stale(self) -> tuple[RunHere, ...]:
-        """Directories of runs that nobody keeps any more, and nobody is reading."""
+        """Return stale runs: those without a keeper and without a connection that reads them."""
         return tuple(run for run in self.runs if not run.alive and not run.followed)
 
 
@@ -101,7 +101,7 @@ def take(
     what: str = "runs",
     args: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> list[Answered]:
-    """Ask every host; ``args`` by host, and then only those."""
+    """Ask every host and return the answers. With ``args`` (by host), ask only those hosts."""
     asked = [host for host in hosts if args is None or host.name in args]
     picker = picker_of(settings, edge)
     with fan_of(asked, settings, picker, edge) as fan:
@@ -139,5 +139,5 @@ def _answered(host: str, value: Mapping[str, Any]) -> Answered:
 
 
 def since(at: float | None) -> str:
-    """A moment of a host's or of our own clock, as people write it."""
+    """Return a Unix time as month, day, hour and minute in local time; "?" if it is not known."""
     return time.strftime("%m-%d %H:%M", time.localtime(at)) if at else "?"

@@ -1,4 +1,4 @@
-"""``fanout check``: would it train? If not: which host, why, and what to type."""
+"""``fanout check``: check that the hosts can train; report each failing host, the cause and the fix."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ from fanout.views.sanitise import clean
 
 
 class _Progress:
-    """One moving line on a terminal while hosts answer; nothing in a pipe."""
+    """Progress line on a terminal while hosts answer; prints nothing in a pipe."""
 
     broken = False
 
@@ -61,7 +61,7 @@ class _Progress:
             self._show(f"{up}/{len(state.all)} hosts answer …")
 
     def tell(self, text: str) -> None:
-        """What is being done from now on, in the place of how many answer."""
+        """Show the current step instead of the number of hosts that answer."""
         self._doing = True
         self._show(f"{text} …")
 
@@ -78,7 +78,7 @@ class _Progress:
 
 
 def check(request: Request, edge: Edge) -> int:
-    """The verb; the exit status."""
+    """Run the command; return the exit status."""
     given = request.given
     if given["listing"]:
         edge.stdout.write("\n".join(explain.listing(CATALOGUE, edge.columns)) + "\n")
@@ -123,7 +123,7 @@ def check(request: Request, edge: Edge) -> int:
 def _planner(
     hosts: tuple[Host, ...], task: tuple[str, ...], settings: Settings, directory: str
 ) -> Callable[[Learned], LaunchPlan]:
-    """What `run` would make of what the check has learned."""
+    """Return a function that makes the plan of `run` from the facts that the check found."""
 
     def made(learned: Learned) -> LaunchPlan:
         script = has_script_here(settings, directory)
@@ -135,19 +135,20 @@ def _planner(
 
 
 def for_plan(learned: Learned) -> plan.Learned:
-    """What a check found out, as the plan takes it."""
+    """Return the facts that the check found, in the form that the plan takes."""
     return plan.Learned(
         master_addr=learned.master_addr, gpus=learned.gpus, env=learned.exports, address=learned.addresses
     )
 
 
 def exported(exports: Mapping[str, Mapping[str, str]]) -> list[str]:
-    """What is exported on some hosts because the check found it needed, a line for each value."""
+    """Return one line for each variable that fanout exports on some hosts because the check found it necessary."""
     hosts: dict[str, list[str]] = {}
     for name, pairs in exports.items():
         for variable, value in pairs.items():
             hosts.setdefault(f"{variable}={value}", []).append(name)
-    return [f"exporting {pair} on {fold(names)}: by itself it would not meet there" for pair, names in hosts.items()]
+    reason = "the default interface does not reach the other hosts"
+    return [f"exporting {pair} on {fold(names)}: {reason}" for pair, names in hosts.items()]
 
 
 def _names(text: str) -> list[str]:
@@ -155,7 +156,7 @@ def _names(text: str) -> list[str]:
 
 
 def shown(title: str, result: Preflight, edge: Edge, stream: TextIO) -> str:
-    """The report as text for this terminal; what is no terminal is not wrapped."""
+    """Return the report as text for this terminal. In a file or a pipe, lines are not wrapped."""
     look = choose(edge.environ, isatty=stream.isatty(), encoding=getattr(stream, "encoding", None))
     width = max(60, min(edge.columns, 140)) if stream.isatty() else None
     style = report.Style(width=width, ascii=not look.unicode)
@@ -163,7 +164,7 @@ def shown(title: str, result: Preflight, edge: Edge, stream: TextIO) -> str:
 
 
 def as_json(result: Preflight) -> str:
-    """Everything that was found, for programs: ``v`` counts the shape."""
+    """Return all findings as JSON; ``v`` is the version of the format."""
     table = record.record(result.case, result.findings, result.seconds)
     table["ok"] = not result.failures and not result.case.request.unreached
     table["learned"] = dataclasses.asdict(result.learned)
@@ -178,7 +179,7 @@ def check_request(
     settings: Settings,
     config: tuple[str, Any],
 ) -> CheckRequest:
-    """What the check has to know, from a session whose hosts have been dialled."""
+    """Return the input of the check, from a session that has connected to the hosts."""
     states, read = session.state.hosts, _imports(task, directory)
     return CheckRequest(
         hosts=hosts,
@@ -204,7 +205,7 @@ def check_request(
 
 
 def commands_of(hosts: tuple[Host, ...], settings: Settings, picker: Picker, source: str) -> Commands:
-    """Return what makes the commands of the findings: hosts as they are reached, this machine without ssh."""
+    """Return the builder of the commands in findings: each host as fanout reaches it, this machine without ssh."""
     here, logins = set(), {}
     for host in hosts:
         try:
@@ -213,7 +214,7 @@ def commands_of(hosts: tuple[Host, ...], settings: Settings, picker: Picker, sou
             else:
                 logins[host.name] = picker.config.way(host)[-1].by_hand
         except FanoutError:
-            continue  # ssh refuses the configuration of this host, which its own finding says
+            continue  # the ssh configuration of this host is invalid; another finding reports it
     return Commands(
         logins=logins,
         here=frozenset(here),
@@ -224,7 +225,7 @@ def commands_of(hosts: tuple[Host, ...], settings: Settings, picker: Picker, sou
 
 
 def warned(result: Preflight) -> list[str]:
-    """What the check warns of, a line for each finding."""
+    """Return one line for each warning of the check."""
     return [
         f"warning: {fold(finding.hosts)}: {finding.check}: {finding.saw}" for finding in report.merged(result.warnings)
     ]
@@ -232,7 +233,7 @@ def warned(result: Preflight) -> list[str]:
 
 def _unreachable(state: HostState) -> Unreachable:
     if state.trouble is None:
-        return Unreachable(message="was not reached")
+        return Unreachable(message="no connection was made")
     return Unreachable(message=state.trouble.message, hint=state.trouble.hint, kind=state.trouble.kind)
 
 
@@ -242,7 +243,7 @@ def _told(states: Mapping[str, HostState], what: Any) -> dict[str, str]:
 
 
 def _imports(task: tuple[str, ...], directory: str) -> imports.Imports:
-    """Return what the task imports at its top, where it can be read here."""
+    """Return the top-level imports of the task, if its file can be read here."""
     if not task or not task[0].endswith(".py"):
         return imports.Imports()
 
@@ -257,12 +258,12 @@ def _imports(task: tuple[str, ...], directory: str) -> imports.Imports:
 
 
 def _own(read: imports.Imports, task: tuple[str, ...], directory: str) -> dict[str, str]:
-    """Return where the project's own modules lie here, of those that the task imports."""
+    """Return the local paths of the project's own modules that the task imports."""
     return {name: path for name in read.names if task and (path := _module(name, task[0], directory))}
 
 
 def _module(name: str, task: str, directory: str) -> str:
-    """Return the package or file of one of the project's own modules, "" where there is none."""
+    """Return the path of the project's own package or module with this name, or ""."""
     for folder in (os.path.dirname(task), "", "VeOmni"):
         place = os.path.join(directory, folder, name)
         for path in (place, f"{place}.py"):
@@ -272,7 +273,7 @@ def _module(name: str, task: str, directory: str) -> str:
 
 
 def _source(path: str) -> str:
-    """Return the text of a module or of a package's first file; "" where it cannot be read."""
+    """Return the source of a module, or of a package's ``__init__.py``; "" if it cannot be read."""
     try:
         with open(os.path.join(path, "__init__.py") if os.path.isdir(path) else path, encoding="utf-8") as file:
             return file.read()

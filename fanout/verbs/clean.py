@@ -1,6 +1,7 @@
-"""``fanout clean``: what ended runs left on hosts, listed, and after a yes removed; then looked at again.
+"""``fanout clean``: list leftovers of finished runs on hosts, remove them after confirmation, and check again.
 
-Only what can be proved to be of a run of ours that nobody keeps any more is touched. A run that goes on never is.
+clean touches only processes and records that provably belong to a run of this user without a keeper. It never touches
+an active run.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from fanout.views.units import age, size
 
 
 def clean(request: Request, edge: Edge) -> int:
-    """The verb: 0 where nothing is left, 1 where something is, 255 where a host could not be asked."""
+    """Run the command; return 0 if nothing is left, 1 if something is left, 255 if a host could not be asked."""
     settings = settings_of(request, edge)
     hosts = hosts_of(request, settings, edge)[1]
     answers = census.take(hosts, settings, edge)
@@ -30,10 +31,10 @@ def clean(request: Request, edge: Edge) -> int:
     if not args:
         asked = [answer.host for answer in answers if not answer.error]
         if asked:
-            edge.say(f"nothing is left of ended runs on {fold(asked)}")
+            edge.say(f"{fold(asked)}: nothing is left of ended runs")
         return 255 if silent else 0
     if not request.given["yes"] and not _agreed(edge, sorted(args)):
-        edge.say("nothing was touched")
+        edge.say("nothing was removed")
         return 1
     again = census.take(hosts, settings, edge, "clean", args)
     left = _left(again, edge)
@@ -43,15 +44,15 @@ def clean(request: Request, edge: Edge) -> int:
 def _list(answers: Sequence[Answered], edge: Edge) -> None:
     for answer in answers:
         if answer.error:
-            edge.say(f"{answer.host}: not known: {sentence(answer.error)}")
+            edge.say(f"{answer.host}: could not be asked: {sentence(answer.error)}")
         for run in answer.runs:
             if run.mute:
-                edge.stdout.write(f"{answer.host}: run {run.run} is left alone: {_mute(run)}\n")
+                edge.stdout.write(f"{answer.host}: kept run {run.run}: {_mute(run)}\n")
             elif run.alive:
-                edge.stdout.write(f"{answer.host}: run {run.run} goes on and is left alone ({run.state})\n")
+                edge.stdout.write(f"{answer.host}: kept run {run.run}: it is active ({run.state})\n")
             elif run.followed:
                 edge.stdout.write(
-                    f"{answer.host}: run {run.run} is just being fetched and is left alone ({run.state})\n"
+                    f"{answer.host}: kept run {run.run}: a launcher is fetching its result now ({run.state})\n"
                 )
         for process in answer.strays:
             edge.stdout.write(f"{answer.host}: {stray(process)}\n")
@@ -60,10 +61,10 @@ def _list(answers: Sequence[Answered], edge: Edge) -> None:
 
 
 def _mute(run: RunHere) -> str:
-    """A keeper that cannot act, and what a person can do; a kill is nothing that we could take back."""
+    """Return the state of a keeper that does not answer, and the command that the user can type on the host."""
     pid, state = run.entry.get("keeper") or "?", sentence(str(run.entry.get("keeper_state") or "?"))
     mend = f"kill -CONT {pid}" if state in ("T", "t") else f"kill -KILL {pid}"
-    return f"its keeper (pid {pid}, state {state}) does not answer; there: {mend}, then ask again"
+    return f"its keeper (pid {pid}, state {state}) does not answer; on that host: {mend}, then run clean again"
 
 
 def _directory(run: RunHere) -> str:
@@ -80,22 +81,22 @@ def _orders(answer: Answered) -> Mapping[str, Any]:
 
 
 def _agreed(edge: Edge, hosts: Sequence[str]) -> bool:
-    """A yes at the terminal; without a terminal, only --yes is one."""
+    """Ask for confirmation at the terminal. Raises UsageError without a terminal."""
     edge.stdout.flush()
-    edge.stderr.write(f"fanout: end these processes and remove these records on {fold(hosts)}? [y/N] ")
+    edge.stderr.write(f"fanout: kill these processes and delete these records on {fold(hosts)}? [y/N] ")
     edge.stderr.flush()
     if not edge.stdout.isatty():
         edge.stderr.write("\n")
-        raise UsageError("clean: there is no terminal to ask at", hint="fanout clean --yes HOSTS")
+        raise UsageError("clean: no terminal to ask for confirmation", hint="fanout clean --yes HOSTS")
     return edge.line().strip().lower() in ("y", "yes")
 
 
 def _left(again: Sequence[Answered], edge: Edge) -> bool:
-    """What is there now, from having looked."""
+    """Report what the hosts still have; return whether anything is left."""
     left = False
     for answer in again:
         if answer.error:
-            edge.say(f"{answer.host}: not known any more: {sentence(answer.error)}")
+            edge.say(f"{answer.host}: could not be asked again: {sentence(answer.error)}")
             continue
         for what in (*map(stray, answer.strays), *map(_directory, answer.stale)):
             edge.say(f"{answer.host}: still there: {what}")
@@ -103,5 +104,6 @@ def _left(again: Sequence[Answered], edge: Edge) -> bool:
     whole = [answer.host for answer in again if not answer.error and not answer.strays and not answer.stale]
     if whole:
         killed = sum(answer.killed for answer in again)
-        edge.say(f"looked again: nothing is left of ended runs on {fold(whole)} ({killed} processes were ended)")
+        ended = "1 process was killed" if killed == 1 else f"{killed} processes were killed"
+        edge.say(f"{fold(whole)}: checked again: nothing is left of ended runs ({ended})")
     return left

@@ -1,4 +1,4 @@
-"""What the verbs share: the process that we are (as a value), settings, hosts, and the way to a session."""
+"""Context that the commands share: this process as a value, settings, hosts, and connections."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from fanout.transports.pick import Picker
 from fanout.verbs.envfile import read_env_file
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-STOP_INSTEAD = signal.SIGUSR2  # what ``fanout stop`` sends to a launcher that was started with SIGTERM ignored
+STOP_INSTEAD = signal.SIGUSR2  # ``fanout stop`` sends it to a launcher that ignores SIGTERM
 Handler = Callable[[int, FrameType | None], None]
 
 
@@ -42,7 +42,7 @@ def stop_signal() -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Edge:
-    """This process, as cli.py found it: the one place where the outside comes in."""
+    """Context of this process, as cli.py found it: environment, directory, streams, user, terminal."""
 
     environ: Mapping[str, str]
     cwd: str
@@ -54,27 +54,27 @@ class Edge:
     machine: str
     prefix: str  # the virtual environment that fanout itself runs in, "" if none
     columns: int
-    line: Callable[[], str] = str  # one line of stdin: the answer to a question; by default nobody answers
-    keyboard: int | None = None  # the terminal on stdin, if it is one
+    line: Callable[[], str] = str  # reads one line of stdin, the answer to a question; by default an empty line
+    keyboard: int | None = None  # the descriptor of stdin, if it is a terminal
 
     def say(self, text: str) -> None:
-        """A sentence of fanout's own."""
+        """Print one message of fanout on stderr."""
         self.stderr.write(f"fanout: {text}\n")
         self.stderr.flush()
 
 
 def settings_of(request: Request, edge: Edge) -> Settings:
-    """All choices, checked. Raises UsageError."""
+    """Return all settings, checked. Raises UsageError."""
     return load_settings(request, edge).settings
 
 
 def load_settings(request: Request, edge: Edge) -> Loaded:
-    """Load all choices, checked, with the place that each was made at. Raises UsageError."""
+    """Load all settings, checked, with the source of each. Raises UsageError."""
     flags = dict(request.flags)
     pairs = [_pair(text, edge.environ) for text in request.given.get("env") or flags.pop("env", None) or ()]
     for path in request.given.get("env_file") or ():
         file = read_env_file(path)
-        pairs = [*file.pairs, *pairs]  # what stands on the command line wins
+        pairs = [*file.pairs, *pairs]  # the command line has priority
         for warning in file.warnings:
             edge.say(warning)
     flags.pop("env", None)
@@ -82,7 +82,7 @@ def load_settings(request: Request, edge: Edge) -> Loaded:
     flags.update(_venv(flags.get("venv") or edge.environ.get("FANOUT_VENV"), edge))
     loaded = load(flags, edge.environ, _config_files(edge))
     settings = loaded.settings
-    if settings.ssh_config not in ("", "none"):  # the guardian and `stop` may be somewhere else
+    if settings.ssh_config not in ("", "none"):  # the guardian and `stop` may run in another directory
         path = os.path.abspath(os.path.join(edge.cwd, os.path.expanduser(settings.ssh_config)))
         loaded = dataclasses.replace(loaded, settings=dataclasses.replace(settings, ssh_config=path))
     return loaded
@@ -93,12 +93,12 @@ def _pair(text: str, environ: Mapping[str, str]) -> tuple[str, str]:
     if equals:
         return name, value
     if name not in environ:
-        raise UsageError(f"--env {name}: this shell has no such variable", hint=f"--env {name}=VALUE")
+        raise UsageError(f"--env {name}: this variable is not set in this shell", hint=f"--env {name}=VALUE")
     return name, environ[name]
 
 
 def _venv(given: str | None, edge: Edge) -> dict[str, Any]:
-    """Which environment to put on PATH. ``auto`` is the one that is active here, where a host has it too."""
+    """Return the settings for the environment on PATH. ``auto`` is the one active here, if a host has it too."""
     if given == "none":
         return {"venv": ""}
     if given not in (None, "", "auto"):
@@ -110,7 +110,7 @@ def _venv(given: str | None, edge: Edge) -> dict[str, Any]:
 
 
 def _config_files(edge: Edge) -> list[tuple[str, Mapping[str, Any]]]:
-    """The nearest fanout.toml (or [tool.fanout]) at or above the working directory, then the user's own."""
+    """Return the nearest fanout.toml (or [tool.fanout]) at or above the working directory, then the user's own."""
     found: list[tuple[str, Mapping[str, Any]]] = []
     directory = edge.cwd
     while not found:
@@ -130,7 +130,7 @@ def _config_files(edge: Edge) -> list[tuple[str, Mapping[str, Any]]]:
 
 
 def _toml(path: str) -> Mapping[str, Any] | None:
-    """The file's table; None where there is none. A pyproject.toml that is not ours to mend is passed over."""
+    """Return the table of a TOML file, or None without one. Ignore a pyproject.toml without [tool.fanout]."""
     try:
         with open(path, "rb") as file:
             data = file.read()
@@ -147,12 +147,12 @@ def _toml(path: str) -> Mapping[str, Any] | None:
         return table
     except UnicodeDecodeError:
         raise UsageError(f"{path}: not UTF-8 text") from None
-    except ValueError as error:  # tomllib's own, and that of a number with thousands of digits
+    except ValueError as error:  # from tomllib, or from a number with thousands of digits
         raise UsageError(f"{path}: {error}") from None
 
 
 def hosts_of(request: Request, settings: Settings, edge: Edge) -> tuple[HostFile, tuple[Host, ...]]:
-    """The hostfile and the hosts that the filters leave, in rank order. Raises HostfileError, UsageError."""
+    """Return the hostfile and the selected hosts, in rank order. Raises HostfileError, UsageError."""
     if not request.hosts:
         raise UsageError(f"{request.verb}: HOSTS is missing", hint=f"fanout {request.verb} --help")
     file = hostfile.read(request.hosts, stdin=edge.stdin, environ=edge.environ)
@@ -171,14 +171,14 @@ def hosts_of(request: Request, settings: Settings, edge: Edge) -> tuple[HostFile
 
 
 def picker_of(settings: Settings, edge: Edge) -> Picker:
-    path = settings.ssh_config  # "none" is a word of ssh's for no file at all
+    path = settings.ssh_config  # ssh takes "none" for no file
     if path not in ("", "none") and (os.path.isdir(path) or not os.path.exists(path)):
         raise UsageError(f"--ssh-config {path}: no such file")
     return Picker(settings, user=edge.user, agent="SSH_AUTH_SOCK" in edge.environ)
 
 
 def tell_notices(picker: Picker, edge: Edge) -> None:
-    """Print what the logins did that a user should know, once."""
+    """Print the notices of the logins, each once."""
     for notice in picker.notices.take():
         edge.say(notice)
 
@@ -195,10 +195,10 @@ def fan_of(
     before: Callable[[Fan], None] | None = None,
     once: Callable[[Handler], Handler] | None = None,
 ) -> Iterator[Fan]:
-    """The fan, started, with this process's signals turned into events; all undone at the end.
+    """Yield the started connections, with this process's signals as events; undo both at the end.
 
-    ``hung_up`` hears of SIGHUP instead, where a closed terminal is not to end the run; ``before`` is done to the fan
-    before it starts; ``once`` makes of a handler one that hears of nothing twice. Raises UsageError, LauncherError.
+    ``hung_up`` handles SIGHUP if a closed terminal must not stop the run. ``before`` gets the connections before they
+    start. ``once`` wraps a handler so that it handles each signal once. Raises UsageError, LauncherError.
     """
     picker.check_config(hosts)
     make_room(len(hosts), by_program=settings.transport == "openssh")
@@ -235,9 +235,9 @@ def fan_of(
 
 
 def config_values(task: Sequence[str], directory: str) -> tuple[str, Any]:
-    """The task's config (its first argument that is a YAML file) and what is in it; ("", None) without one.
+    """Return the path and the content of the task's config, its first YAML argument; ("", None) without one.
 
-    It is the task's own file: we read it only to see that it parses and to find the paths that it names.
+    fanout reads the config only to check that it parses, and to find the paths in it. Raises UsageError.
     """
     path = next((word for word in task[1:] if word.endswith((".yaml", ".yml"))), "")
     if not path:
@@ -248,7 +248,7 @@ def config_values(task: Sequence[str], directory: str) -> tuple[str, Any]:
     except FileNotFoundError:
         raise UsageError(f"no config {path} in {directory}") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: cannot be read: {error}") from None
+        raise UsageError(f"{path}: cannot read it: {error}") from None
     import yaml
 
     try:
@@ -257,51 +257,49 @@ def config_values(task: Sequence[str], directory: str) -> tuple[str, Any]:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else path
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise UsageError(
-            f"{where}: not valid YAML: {problem}", hint="YAML indents with spaces, never with tabs"
-        ) from None
+        raise UsageError(f"{where}: not valid YAML: {problem}", hint="indent YAML with spaces, not with tabs") from None
     except RecursionError:
-        raise UsageError(f"{path}: nested too deeply to be a config") from None
+        raise UsageError(f"{path}: nested too deeply for a config") from None
 
 
 def work_directory(settings: Settings, edge: Edge) -> str:
-    """Return the absolute path that every host shall work in. Raises UsageError where there is none."""
+    """Return the absolute path of the work directory on every host. Raises UsageError if it cannot be known."""
     if not edge.cwd_exists and not os.path.isabs(settings.chdir):
         raise UsageError(
             f"the working directory {edge.cwd} was deleted",
-            hint="cd to the project's directory, or give its path with --chdir",
+            hint="cd to the project's directory, or give its absolute path with --chdir",
         )
     return os.path.normpath(os.path.join(edge.cwd, settings.chdir))
 
 
 def has_script_here(settings: Settings, directory: str) -> bool:
-    """Does the project have the script? Where its directory is not here, the hosts are to have one."""
+    """Return whether the project has the script. If the directory is not on this machine, assume that hosts have it."""
     return not os.path.isdir(directory) or os.path.isfile(os.path.join(directory, settings.script))
 
 
 def on_these_hosts(request: Request, settings: Settings, verb: str, *words: str) -> str:
-    """Return the fanout command that the user can type for the same HOSTS, reached in the same way."""
+    """Return a fanout command for the same HOSTS and the same ssh configuration."""
     made = Commands(ssh_config=settings.ssh_config, ssh_option=settings.ssh_option, source=request.hosts)
     return made.fanout(verb, *words, hosts=True)
 
 
 def runs_directory(settings: Settings, edge: Edge) -> str:
-    """Return where runs are recorded, one directory each. Raises UsageError where the user has no home."""
+    """Return the directory of recorded runs. Raises UsageError if the user has no home directory."""
     if settings.log_dir:
         return os.path.abspath(os.path.join(edge.cwd, settings.log_dir))
     state = edge.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
     if state.startswith("~"):
         raise UsageError(
-            f"no place for the record of runs: {edge.user} has no home directory, and HOME is not set",
-            hint="set HOME, or choose a place with --log-dir DIR",
+            f"no directory for the record of runs: {edge.user} has no home directory, and HOME is not set",
+            hint="set HOME, or choose a directory with --log-dir DIR",
         )
     return os.path.abspath(os.path.join(edge.cwd, state, "fanout", "runs"))
 
 
 def look_for_task(task: Sequence[str], directory: str) -> None:
-    """The same path everywhere is the contract: where the directory is here too, the task must be in it."""
+    """Check that the task exists. Paths are the same on all hosts, so a local directory must contain the task."""
     if task and os.path.isdir(directory) and not os.path.isfile(os.path.join(directory, task[0])):
         raise UsageError(
             f"no task {task[0]} in {directory}",
-            hint="run fanout in the project's directory, or say where it is with --chdir",
+            hint="run fanout in the project's directory, or give its path with --chdir",
         )

@@ -1,4 +1,4 @@
-"""``fanout check --deep``: the run's own plan, of which only the exports are used, and the way to the deep check."""
+"""``fanout check --deep``: build the torch test from the run's own plan; only the exports of the plan are used."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ Test = Callable[[Case, Learned, Sequence[Finding]], DeepTest]
 
 
 def tester(asker: Asker, task: Sequence[str], settings: Settings, directory: str, tell: Callable[[str], None]) -> Test:
-    """What ``preflight.run`` calls once it knows the rest. It is not made where something failed already."""
+    """Return the test that ``preflight.run`` calls after the other checks. It does not run if one of them failed."""
 
     def test(case: Case, learned: Learned, findings: Sequence[Finding]) -> DeepTest:
         failed = [finding for finding in findings if finding.level == "fail"]
         if failed:
-            return DeepTest(unmade=f"not made: {failed[0].check} failed on {fold(failed[0].hosts)}, mend that first")
+            return DeepTest(unmade=f"not made: {failed[0].check} failed on {fold(failed[0].hosts)}; fix that first")
         try:
             made = plan.make(
                 case.request.hosts, task or ("task.py",), settings, run_id="check", cwd=directory, has_script=True,
@@ -37,7 +37,7 @@ def tester(asker: Asker, task: Sequence[str], settings: Settings, directory: str
 
 
 def _learned(case: Case, learned: Learned) -> plan.Learned:
-    """As for a run; an address that not all reach is tried all the same, and a host without GPUs needs no slots=."""
+    """Return the facts for the plan. Unlike for a run, use an address that not all hosts reach, and need no slots=."""
     return plan.Learned(
         master_addr=learned.master_addr or (best(case) if case.port and case.port.candidates else ""),
         gpus={name: found for name, found in learned.gpus.items() if found},

@@ -1,4 +1,4 @@
-"""``fanout demo``: hosts that this machine plays itself, and a real training run over them."""
+"""``fanout demo``: simulate hosts on this machine, and run a real training job on them."""
 
 from __future__ import annotations
 
@@ -18,20 +18,22 @@ SHOWING = ("output", "color", "show", "grep", "hide", "fold", "prefix", "metric"
 
 
 def demo(request: Request, edge: Edge) -> int:
-    """The verb: play the hosts, check them, train on them; the exit status of the run."""
+    """Simulate the hosts, check them, and train on them; return the exit status of the run."""
     from fanout.demo import stage
 
     if not request.given["stay"] and not all(os.path.isfile(os.path.join(edge.cwd, path)) for path in TASK):
         raise UsageError(
             f"the demo trains {TASK[0]}, which is not in {edge.cwd}",
-            hint="run it in a checkout of fanout (make demo), or only play the hosts: fanout demo --stay",
+            hint="run make demo in a checkout of fanout, or only simulate the hosts:  fanout demo --stay",
         )
     with stage.open(Path(edge.cwd) / request.given["dir"], request.given["count"]) as lab:
         hostfile = os.path.relpath(lab.hostfile, edge.cwd)
         connect = ["--ssh-config", os.path.relpath(lab.ssh_config, edge.cwd)]
-        edge.say(f"this machine now plays {len(lab.hosts)} hosts behind ssh servers of its own: {hostfile}")
+        edge.say(f"this machine simulates {len(lab.hosts)} hosts, each with its own ssh server: {hostfile}")
         if request.given["stay"]:
-            edge.say(f"try, in another terminal:  fanout check {' '.join(connect)} {hostfile}   (Ctrl-C here ends it)")
+            edge.say(
+                f"try, in another terminal:  fanout check {' '.join(connect)} {hostfile}   (Ctrl-C here stops the hosts)"
+            )
             signal.sigwait(heeded(SIGNALS) or [STOP_INSTEAD])
             return 0
         edge.say(f"$ fanout check {' '.join(connect)} {hostfile} {' '.join(TASK)}")

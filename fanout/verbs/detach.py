@@ -1,7 +1,7 @@
-"""Leaving a run to itself: ``run --detach``, the key ``d``, a terminal that closes under ``--on-hangup keep``.
+"""Detach: ``run --detach``, the key ``d``, and a terminal that closes under ``--on-hangup keep``.
 
-A detached run has a launcher like any other, only without a terminal: it watches all hosts, so one failure still stops
-the others, and it writes the same record. So nothing about the hosts changes, and who comes back reads that record.
+A detached run keeps its launcher, without a terminal. The launcher still watches all hosts, stops them if one fails,
+and writes the same record. Nothing changes on the hosts, and ``fanout attach`` reads that record.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from fanout.state import RunState
 from fanout.verbs.common import SIGNALS, Edge, Handler, heeded
 from fanout.views.base import View
 
-LOG = "launcher.log"  # in the run's directory: what would have been said on stderr
+LOG = "launcher.log"  # in the run's directory: the launcher's stdout and stderr after it detached
 
 
 class Door:
-    """Between the command that was typed and the process that goes on behind it.
+    """Pipe to the command that the user typed, from the launcher behind it.
 
-    ``at_start``: it is shut as soon as all hosts have started, not only when somebody wishes to leave.
+    ``at_start``: the launcher detaches when all hosts have started, and not only when the user asks for it.
     """
 
     at_start = True
@@ -31,15 +31,15 @@ class Door:
 
     @property
     def alone(self) -> bool:
-        """Is the command that was typed gone, without the door being shut?"""
+        """Return whether the user's command is gone although the launcher has not detached."""
         return False
 
     def once(self, heard: Handler) -> Handler:
-        """The handler that hears of a signal once, should it reach both."""
+        """Return a handler that handles a signal once, even if it reaches both processes."""
         return heard
 
     def shut(self) -> bool:
-        """All is well, the command may return; False if it is not there any more."""
+        """Let the user's command return with 0; return False if that process is gone."""
         try:
             os.write(self._write, b"away")
         except OSError:
@@ -50,7 +50,7 @@ class Door:
 
 
 def apart(edge: Edge, work: Callable[[Door], int]) -> int:
-    """Do ``work`` in a process and session of its own; return when it shuts the door, or with its exit status."""
+    """Do ``work`` in a process and session of its own; return 0 when it detaches, else its exit status."""
     edge.stdout.flush()
     edge.stderr.flush()
     read, write = os.pipe()
@@ -77,7 +77,7 @@ def _wait(child: int, read: int) -> int:
 
 
 class Wish:
-    """The key ``d``."""
+    """Request to detach, made with the key ``d``."""
 
     def __init__(self) -> None:
         self.asked = self.heard = False
@@ -87,10 +87,10 @@ class Wish:
 
 
 class Curtain:
-    """A view that can be left before the run ends: then nobody is shown anything, and the run goes on.
+    """View from which the user can detach before the run ends; then nothing more is shown, and the run goes on.
 
-    ``door``: left once all hosts have started, or once the ``wish`` is there too. ``keep``: left when the terminal
-    goes, which otherwise ends the run.
+    ``door``: detach once all hosts have started, and the user made the ``wish`` if one is needed. ``keep``: detach when
+    the terminal closes, which otherwise stops the run.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class Curtain:
         return self._deserted or (not self.left and not self._keep and self._view.broken)
 
     def hang_up(self) -> None:
-        """The terminal is gone; safe in a signal handler."""
+        """Note that the terminal has closed. Safe in a signal handler."""
         self._hung_up = True
 
     def __call__(self, event: Event, state: RunState) -> None:
@@ -121,19 +121,19 @@ class Curtain:
         gone = door is not None and door.alone
         if self._keep and (gone or self._hung_up or self._view.broken):
             self.left = True
-            self._on_leave("the terminal is gone: the run goes on")
+            self._on_leave("the terminal closed: the run goes on")
             self.close()
             if door is not None:
                 door.shut()
         elif gone:
             self.left = self._deserted = True
-            self._on_leave("the command that watched it was killed: the run is ended")
+            self._on_leave("the command that waited for the launcher was killed: stopping the run")
             self.close()
         elif door is not None and (door.at_start or self._wish.asked):
             self._go(door, state)
 
     def _go(self, door: Door, state: RunState) -> None:
-        """Leave, if it is time for that; otherwise say why not, to whoever asked."""
+        """Detach if all hosts have started; otherwise report the reason to the user who asked."""
         ending = bool(state.failures or state.interrupts)
         if not ending and all(host.started_at for host in state.all):
             self.close()
@@ -142,10 +142,10 @@ class Curtain:
             self._deserted = not door.shut()
         elif self._wish.asked and ending:
             self._wish.asked = False
-            self.note("not detached: the run is ending, its report is to come")
+            self.note("not detached: the run is ending; its report follows")
         elif self._wish.asked and not self._wish.heard:
             self._wish.heard = True
-            self.note("detaching as soon as all hosts have started")
+            self.note("detaching when all hosts have started")
 
     def note(self, text: str) -> None:
         if not self.left:
@@ -155,11 +155,11 @@ class Curtain:
         try:
             self._view.close()
         except OSError:
-            self._deserted = self._deserted or not self._keep  # the terminal is gone: there is nothing to tidy up
+            self._deserted = self._deserted or not self._keep  # the terminal has closed, so its state does not matter
 
 
 def leave_terminal() -> None:
-    """A session of our own, and nothing to read: the terminal is the shell's."""
+    """Start a new session with an empty stdin, because the terminal belongs to the shell."""
     os.setsid()
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
@@ -167,7 +167,7 @@ def leave_terminal() -> None:
 
 
 def redirect(path: str) -> None:
-    """From now on, what this process prints goes into a file of the run's record."""
+    """Redirect stdout and stderr of this process to a file in the run's record."""
     try:
         descriptor = os.open(os.path.join(path, LOG), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     except OSError:

@@ -1,7 +1,7 @@
-"""Dumps of torch's flight recorder among the files that somebody names: found by name or by their first bytes, read apart.
+"""Flight recorder dumps of torch among the user's files: find them by name or first bytes, read them in a child process.
 
-They are pickles of unknown origin. The reader is the one that is sent to hosts; it runs in a process of its own, where
-a file can do no more than end it.
+A dump is a pickle of unknown origin. The reader is the same code that is sent to hosts. In a child process, a bad file
+can only make that process exit.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 from fanout.agent import bundle
 from fanout.diagnose.sources import sources
 
-SECONDS = 20.0  # for the files of one process
+SECONDS = 20.0  # timeout of one reader process
 AT_ONCE = 64
 _NAME = re.compile(r"(?:^|/)(?:nccl|comm_lib)_trace_rank_\d+$")
 _NUMBERED = re.compile(r"\d$")
@@ -25,7 +25,7 @@ _PICKLE = b"\x80\x02"
 
 
 def is_dump(path: str) -> bool:
-    """By torch's own names for it; under another one by how torch's pickles begin, which no text does."""
+    """Return whether the file is a dump: by torch's names, or by the first bytes of torch's pickles."""
     if _NAME.search(path):
         return True
     if not _NUMBERED.search(path):
@@ -38,19 +38,19 @@ def is_dump(path: str) -> bool:
 
 
 def read(paths: Sequence[str], cwd: str) -> list[dict[str, Any]]:
-    """One summary a file, in their order."""
+    """Return one summary per file, in the order of the files."""
     out: list[dict[str, Any]] = []
     while len(out) < len(paths):
         some = paths[len(out) : len(out) + AT_ONCE]
         told = _told(some, cwd)
         out += told
         if len(told) < len(some):
-            out.append({"path": some[len(told)], "untold": "its reader died of it, or came to no end"})
+            out.append({"path": some[len(told)], "untold": "its reader crashed or timed out"})
     return out
 
 
 def hosts(paths: Sequence[str]) -> dict[str, str]:
-    """Path -> host, where they lie in several folders that tell hosts apart; else "": nobody knows."""
+    """Return path -> host if the files lie in folders named after hosts; else the host is "", unknown."""
     folders = {os.path.dirname(path) for path in paths}
     if len(folders) < 2:
         return dict.fromkeys(paths, "")

@@ -1,6 +1,6 @@
-"""``--env-file``: exports from a file of NAME=VALUE lines, read by python-dotenv: quotes, comments, ``export``, several lines.
+"""``--env-file``: read exports from a .env file with python-dotenv (quotes, comments, ``export``, multi-line values).
 
-Values are never expanded. A ``$NAME`` that a shell would expand is reported, because the file was perhaps written for one.
+Values are never expanded. A ``$NAME`` that a shell would expand is reported, because the file may be made for a shell.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ _LITERAL = re.compile(r"[^=]*=\s*'")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnvFile:
-    """The pairs in their order, and what the user should know about them."""
+    """Variables of a .env file in their order, and warnings about them."""
 
     pairs: tuple[tuple[str, str], ...]
     warnings: tuple[str, ...]
 
 
 def read_env_file(path: str) -> EnvFile:
-    """Read the file. Raises UsageError with the line."""
+    """Read the file. Raises UsageError with the line number."""
     try:
         with open(path, encoding="utf-8-sig") as file:
             text = file.read()
@@ -37,7 +37,7 @@ def read_env_file(path: str) -> EnvFile:
 
 
 def parse_env_file(text: str, path: str) -> EnvFile:
-    """Return what the text of the file at ``path`` sets. Pure. Raises UsageError with the line, never with a value."""
+    """Return the variables in the text of the file ``path``. Pure. Raises UsageError with the line, never a value."""
     from dotenv.parser import parse_stream
 
     pairs: list[tuple[str, str]] = []
@@ -55,7 +55,7 @@ def parse_env_file(text: str, path: str) -> EnvFile:
         pairs.append((binding.key, binding.value))
         found = _VARIABLE.search(binding.value)
         if found and not _LITERAL.match(source.lstrip()):
-            warnings.append(f"{where}: {binding.key}: {found[0]} is not expanded; ranks get these characters")
+            warnings.append(f"{where}: {binding.key}: {found[0]} is not expanded; ranks get it literally")
     return EnvFile(pairs=tuple(pairs), warnings=tuple(warnings))
 
 
@@ -64,4 +64,4 @@ def _advice(source: str) -> str:
     quote = value.lstrip()[:1]
     if equals and quote in ("'", '"') and value.count(quote) % 2:
         return f"the quote {quote} is not closed"
-    return "one NAME=VALUE a line; a # begins a comment; a value with blanks, # or line ends stands in quotes"
+    return "write one NAME=VALUE per line; # starts a comment; quote a value with blanks, # or line breaks"

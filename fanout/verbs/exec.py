@@ -1,4 +1,4 @@
-"""``fanout exec``: any command on all hosts over bare channels; equal output is shown once."""
+"""``fanout exec``: run a command on all hosts without the agent, and print equal output once."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from fanout.views.folded import Folded
 
 
 def execute(request: Request, edge: Edge) -> int:
-    """The verb; the exit status is the first failing host's."""
+    """Run the command; return the exit status of the first failing host."""
     settings = settings_of(request, edge)
     hosts = hosts_of(request, settings, edge)[1]
-    command = " ".join(request.task)  # as ssh joins its words: the host's shell reads it
+    command = " ".join(request.task)  # joined as ssh does; the host's shell parses it
     picker = picker_of(settings, edge)
     heading = Heading(run_id="exec", title=command, hosts=tuple(host.name for host in hosts))
     view: View
     if request.given["live"]:
-        from fanout.views.plain import Plain  # the other view needs a tenth of what this one imports
+        from fanout.views.plain import Plain  # this import takes ten times as long as the other view
 
         view = Plain(heading, stdout=edge.stdout, stderr=edge.stderr)
     else:

@@ -1,4 +1,4 @@
-"""The diagnosis of a run, for the verbs that end one or show one again: who watches it, and whether there is a verdict."""
+"""Diagnosis of a run, for the commands that end a run or show it again: collect evidence, and judge it."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ _NODE = {
     "gpus?": Each(Either((Text(200), Whole()))),
 }
 _PLAN = {"nodes": Each(_NODE)}
-ARRIVAL_ERROR = 0.25  # between a line on its host and here
-RECORDED_ERROR = 0.5  # the record writes down the bytes of a quarter of a second together
+ARRIVAL_ERROR = 0.25  # seconds between a line on its host and its arrival here
+RECORDED_ERROR = 0.5  # the record merges the log bytes of a quarter of a second
 
 
 class HangTeller:
-    """A subscriber that reports each hang once, with the place where every rank stands.
+    """Subscriber that reports each hang once, with the stack of every rank.
 
-    ``says`` are the functions that get the lines. ``muted``: it reports nothing while a record is caught up with, and
-    then the hang that goes on.
+    ``says`` are the functions that get the lines. ``muted``: report nothing while the past of a record is read, and then
+    only a hang that still goes on.
     """
 
     broken = False
@@ -58,12 +58,12 @@ class HangTeller:
             self._look(state)
 
     def speak(self, state: RunState) -> None:
-        """What comes from here on is news."""
+        """Report from now on, and report a hang that already goes on."""
         self._muted = False
         self._look(state)
 
     def brief(self, state: RunState) -> Mapping[str, str] | None:
-        """Return the hosts that hold a hang up, with what they do; None while the run does not hang."""
+        """Return the hosts that cause the hang, with the state of their rank; None while the run does not hang."""
         return self._odd if hangs.found(state) else None
 
     def _look(self, state: RunState) -> None:
@@ -71,7 +71,7 @@ class HangTeller:
             return
         self._told = hangs.asked_at(state)
         since = state.now - (state.said_at or state.began_at)
-        self._say(f"the run hangs: no line since {since:.0f} s, and no rank moved between two looks")
+        self._say(f"the run hangs: no output for {since:.0f} s, and no rank moved between two samples")
         evidence = self._witness.evidence()
         verdict = judge(evidence)
         self._odd = _odd_hosts(verdict)
@@ -92,7 +92,7 @@ def _odd_hosts(verdict: Verdict) -> dict[str, str]:
 
 
 def book_of(settings: Settings, edge: Edge) -> Book:
-    """The signatures: ours, and before them the user's own."""
+    """Return the error signatures: the user's own first, then the built-in ones. Raises UsageError."""
     if not settings.signatures:
         return builtin()
     path = os.path.join(edge.cwd, os.path.expanduser(settings.signatures))
@@ -106,21 +106,21 @@ def book_of(settings: Settings, edge: Edge) -> Book:
 
 
 def witness_of(heading: Heading, book: Book, *, recorded: bool = False) -> Witness:
-    """Who is to see every event of this run."""
+    """Return the evidence collector for this run; it must get every event."""
     names = FileNames(heading.hosts)
     error = RECORDED_ERROR if recorded else ARRIVAL_ERROR
     return Witness(heading.hosts, ranks=heading.ranks, book=book, file_of=names.of, name_file=names.name, error=error)
 
 
 def learn(witness: Witness, plan: LaunchPlan, addresses: Mapping[str, str]) -> None:
-    """What the check and the plan found out: processes of each host, and the addresses by which the others know it."""
+    """Give the collector the facts of the plan and the check: ranks, GPUs, and the address of each host."""
     witness.ranks.update({node.host.name: (node.rank, node.nproc) for node in plan.nodes})
     witness.gpus.update({node.host.name: node.gpus for node in plan.nodes})
     witness.know(addresses)
 
 
 def learn_again(witness: Witness, path: str) -> None:
-    """The same, from the plan in a run's directory; nothing where the run was never planned."""
+    """Give the collector the facts of the recorded plan, if there is one. Raises UsageError."""
     try:
         with open(os.path.join(path, "plan.json"), "rb") as file:
             nodes = schema.parsed(file.read(), _PLAN)["nodes"]
@@ -129,15 +129,14 @@ def learn_again(witness: Witness, path: str) -> None:
     except FileNotFoundError:
         return
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{path}/plan.json: cannot be read: {error}") from None
+        raise UsageError(f"{path}/plan.json: cannot read it: {error}") from None
 
 
 def judged(witness: Witness, state: RunState, outcome: RunOutcome) -> tuple[RunOutcome, Verdict | None]:
-    """Return the outcome with what the diagnosis adds to it, and the verdict.
+    """Return the outcome with the findings of the diagnosis, and the verdict.
 
-    There is no verdict on a run that did not start, that ended well, or that the user stopped while it was healthy. A
-    run that hung, or that could not resolve MASTER_ADDR, is judged by what was known when it was told to end: what came
-    later is the end itself.
+    A run gets no verdict if it did not start, succeeded, or was healthy when the user stopped it. If a run hung or could
+    not resolve MASTER_ADDR, only evidence from before its stop counts. Later events are effects of the stop.
     """
     if not any(host.started_at is not None for host in state.all):
         return outcome, None
@@ -155,17 +154,17 @@ def judged(witness: Witness, state: RunState, outcome: RunOutcome) -> tuple[RunO
 
 
 def _unhidden(witness: Witness, outcome: RunOutcome) -> tuple[RunOutcome, Verdict | None]:
-    """Return a good outcome as it is, or as a failure where torchrun reported one and train.sh ended with 0."""
+    """Return a successful outcome unchanged, or a failure if torchrun reported one although train.sh exited with 0."""
     evidence = witness.evidence()
     failed = hidden.failures(evidence)
     if not failed:
         return outcome, None
-    headline = f"{failed[0].host}: train.sh ended with 0, although torchrun reported a failure"
+    headline = f"{failed[0].host}: train.sh exited with 0, although torchrun reported a failure"
     return replace(outcome, exit_code=1, headline=headline, first=failed[0].host), judge(evidence)
 
 
 def blamed(verdict: Verdict | None) -> tuple[str, int | None]:
-    """Return the host and the rank whose log is worth reading; "" where the verdict names none."""
+    """Return the host and the rank that the verdict blames; "" if it names no host."""
     cause = verdict.cause if verdict is not None else None
     if cause is None or cause.host is None:
         return "", None
@@ -173,19 +172,19 @@ def blamed(verdict: Verdict | None) -> tuple[str, int | None]:
 
 
 def so_far(witness: Witness, state: RunState) -> Sequence[str]:
-    """Return the lines of the verdict as it would be if the run ended now, for a user who asks while it goes on."""
+    """Return the lines of the verdict on an active run, as if it ended now."""
     if not state.failures and not hangs.found(state):
         return ("nothing has failed so far, and no hang was found",)
     return words.lines(judge(witness.evidence()))
 
 
 def shown(verdict: Verdict | None) -> Sequence[str]:
-    """Its lines for the report."""
+    """Return the lines of the verdict for the report."""
     return words.lines(verdict) if verdict is not None else ()
 
 
 def last_words(tails: Tails, outcome: RunOutcome, verdict: Verdict | None) -> dict[str, LastWords]:
-    """What the first failing host said last, for the report; nothing where the verdict quotes what matters."""
+    """Return the last log lines of the first failing host, for the report; {} if the verdict quotes a line already."""
     cause = verdict.cause if verdict is not None else None
     if outcome.first is None or (cause is not None and (cause.text or cause.quote or cause.rank is not None)):
         return {}
@@ -195,5 +194,5 @@ def last_words(tails: Tails, outcome: RunOutcome, verdict: Verdict | None) -> di
 
 
 def as_json(verdict: Verdict) -> str:
-    """What is kept as ``verdict.json``."""
+    """Return the text of ``verdict.json``."""
     return json.dumps(as_dict(verdict), indent=2, ensure_ascii=False) + "\n"

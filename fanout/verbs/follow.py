@@ -1,4 +1,4 @@
-"""A run's record read while it is written: what ``attach``, ``stop`` and ``logs --follow`` have in common."""
+"""Tail of a run's record while the launcher writes it, for ``attach``, ``stop`` and ``logs --follow``."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from fanout.views.base import View
 from fanout.views.recorded import Recorded, after
 
 PAUSE_SECONDS = 0.2
-HEIR_SECONDS = 5.0  # from the death of whoever wrote the record to its guardian's first word
-SHOWN_BEFORE = 20  # events of what had happened before we came, for context
-SHOWN_BYTES = 2048  # of the log in each of them
+HEIR_SECONDS = 5.0  # from the death of the launcher to the guardian's first record
+SHOWN_BEFORE = 20  # earlier events shown as context
+SHOWN_BYTES = 2048  # log bytes shown of each earlier event
 
 
 class Teller(Subscriber, Protocol):
-    """It may speak once what comes is news."""
+    """Subscriber that reports nothing until the past of the record is read."""
 
     def speak(self, state: RunState) -> None: ...
 
 
 def coming(recorded: Recorded) -> Iterator[Event | None]:
-    """All events to the end of the run; None where more is waited for. Over when nobody is there to write any more."""
+    """Yield all events to the end of the run; None while waiting for more. End when no process writes the record."""
     ending, seen_at = False, time.monotonic()
     for event in recorded.follow():
         if event is not None:
@@ -39,7 +39,7 @@ def coming(recorded: Recorded) -> Iterator[Event | None]:
         else:
             if not over(recorded):
                 seen_at = time.monotonic()
-            # what was written before that is read first, and a launcher that was killed has a guardian
+            # read the bytes before that first; a killed launcher is followed by its guardian
             ending = recorded.ended or time.monotonic() - seen_at > HEIR_SECONDS
             if not ending:
                 yield None
@@ -47,7 +47,7 @@ def coming(recorded: Recorded) -> Iterator[Event | None]:
 
 
 def over(recorded: Recorded) -> bool:
-    """Is the end written down, or nobody there who could still write it?"""
+    """Return whether the record has its end, or no process holds the record."""
     return recorded.ended or holder.of(recorded.path) is None
 
 
@@ -59,16 +59,16 @@ def watch(
     learners: Sequence[Subscriber] = (),
     tellers: Sequence[Teller] = (),
 ) -> Mapping[str, Any] | None:
-    """Show what happens from now on, and a little of what was before; the outcome, None where it is not known.
+    """Show the last earlier events and all new ones; return the outcome, or None if it is not known.
 
-    ``learners`` and ``tellers`` see everything. While nothing happens time passes all the same in the view, for ages
-    and keys. ``left``: has the user seen enough?
+    ``learners`` and ``tellers`` get all events. While no event arrives, the view gets ticks, for ages and keys.
+    ``left`` returns whether the user has detached.
     """
     state = RunState.new(recorded.heading.hosts, at=recorded.began_at)
     earlier: _Earlier | None = _Earlier(view)
 
     def catch_up() -> None:
-        """All that had been written before is read: show the last of it; from here on tellers speak."""
+        """Show the last earlier events, once all of them are read; from now on, the tellers report."""
         nonlocal earlier
         if earlier is not None:
             earlier.show()
@@ -93,7 +93,7 @@ def watch(
 
 
 class _Earlier:
-    """What happened before the user looked: the view is shown the last events, and the name of every stream."""
+    """Buffer of earlier events: the view gets the last of them, and the name of every stream."""
 
     def __init__(self, view: View) -> None:
         self._view = view
@@ -112,7 +112,7 @@ class _Earlier:
 
 
 def _short(event: Event) -> Event:
-    """The last lines of a long piece of log."""
+    """Return the event with only the last lines of a long log chunk."""
     if not isinstance(event, Chunk) or len(event.data) <= SHOWN_BYTES:
         return event
     data = event.data[-SHOWN_BYTES:]

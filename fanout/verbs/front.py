@@ -1,11 +1,11 @@
-"""The process in a shell's foreground that only waits for the launcher behind it, so that a run can be left at any time.
+"""Foreground parent: a process in the shell's foreground that waits for the launcher, so that the user can detach.
 
-A shell waits for the process that it started, and one with threads and connections cannot be swapped for another. So
-where keys are read the launcher is a child, in the same process group: whoever leaves ends the waiting process alone,
-and links, record and guardian stay what they are. Nothing is handed over that could be lost or come twice.
+A shell waits for the process that it started, and a launcher with threads and connections cannot move to another
+process. So in the live view the launcher is a child in the same process group. To detach, only the waiting parent
+exits; connections, record and guardian stay as they are.
 
-The waiting process passes on what reaches it alone, stops and goes on with its child, and puts the terminal in order
-after one that was killed.
+The parent forwards signals that reach it alone, stops and continues together with its child, and restores the terminal
+if the launcher was killed.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from typing import Any
 from fanout.verbs.common import SIGNALS, Edge, Handler, heeded
 from fanout.verbs.detach import Door, leave_terminal
 
-_PASSED_ON = signal.SIGUSR1  # to the launcher: look at the counts
+_PASSED_ON = signal.SIGUSR1  # sent to the launcher: compare the counts
 
 
 class Counts:
-    """How often each signal reached the process in front (shared memory), and the launcher itself.
+    """Counts of each signal in the parent (shared memory) and in the launcher.
 
-    ``kill PID`` reaches one of the two, Ctrl-C and ``kill %1`` reach both: the greater count is what was meant.
+    ``kill PID`` reaches one of the two processes; Ctrl-C and ``kill %1`` reach both. So the larger count is the right one.
     """
 
     def __init__(self) -> None:
@@ -42,7 +42,7 @@ class Counts:
         self._own[number] = self._own.get(number, 0) + 1
 
     def news(self, number: int) -> bool:
-        """Is there one that was not dealt with? Now it is."""
+        """Return whether a signal is not handled yet, and count it as handled."""
         meant = max(self._front[number], self._own.get(number, 0))
         if self._dealt.get(number, 0) >= meant:
             return False
@@ -51,7 +51,7 @@ class Counts:
 
 
 class Behind(Door):
-    """The launcher's side. ``shut`` lets the process in front end; the launcher leaves the terminal to the shell."""
+    """Pipe to the foreground parent. ``shut`` lets the parent exit; the launcher leaves the terminal to the shell."""
 
     at_start = False
 
@@ -64,7 +64,7 @@ class Behind(Door):
 
     @property
     def alone(self) -> bool:
-        """Was the process in front killed? Nobody can leave, or end, a run that way."""
+        """Return whether the parent was killed; that neither detaches nor stops a run in order."""
         return os.getppid() != self._front
 
     def shut(self) -> bool:
@@ -82,7 +82,7 @@ class Behind(Door):
 
 
 class _Once:
-    """A handler that hears of each signal once, whichever of the two processes it reached."""
+    """Handler that handles each signal once, whether it reached the parent, the launcher or both."""
 
     def __init__(self, counts: Counts, heard: Handler) -> None:
         self._counts, self._heard = counts, heard
@@ -97,7 +97,7 @@ class _Once:
 
 
 def _too_early(number: int, frame: FrameType | None) -> None:
-    """Nothing was begun that would have to be ended in order."""
+    """Exit at once: the run has not begun, so there is nothing to stop."""
     if number == signal.SIGINT:
         raise KeyboardInterrupt
     signal.signal(number, signal.SIG_DFL)
@@ -105,7 +105,7 @@ def _too_early(number: int, frame: FrameType | None) -> None:
 
 
 def wait(edge: Edge, work: Callable[[Behind], int]) -> int:
-    """Do ``work`` in a child and wait for it: its exit status, or 0 when the run was left to itself."""
+    """Do ``work`` in a child and wait for it; return its exit status, or 0 if the user detached."""
     edge.stdout.flush()
     edge.stderr.flush()
     counts, front = Counts(), os.getpid()
@@ -127,16 +127,16 @@ def wait(edge: Edge, work: Callable[[Behind], int]) -> int:
     if code >= 0:
         return code
     if -code in SIGNALS:
-        return 128 - code  # it had not begun
+        return 128 - code  # the run had not begun
     _restore(edge.keyboard, modes)
     edge.stderr.write("\n")
-    edge.say(f"the launcher was killed ({signal.Signals(-code).name}); its guardian ends the run on all hosts")
-    edge.stderr.write("        fanout ps shows what became of it\n")
+    edge.say(f"the launcher was killed ({signal.Signals(-code).name}); its guardian stops the run on all hosts")
+    edge.stderr.write("        try:  fanout ps --all   # shows how the run ended\n")
     return 128 - code
 
 
 class _Front:
-    """How the waiting process takes signals, until the ``with`` is over."""
+    """Signal handlers of the waiting parent, for the time of the ``with``."""
 
     def __init__(self, child: int, counts: Counts) -> None:
         self._child, self._counts = child, counts
@@ -159,7 +159,7 @@ class _Front:
         self._tell(_PASSED_ON)
 
     def end(self) -> int:
-        """The child's exit status; of one that was killed, the signal's number below zero."""
+        """Wait for the child; return its exit status, or the negative number of the signal that killed it."""
         while self._status is None:
             self._look(0)
         return os.waitstatus_to_exitcode(self._status)
@@ -168,11 +168,11 @@ class _Front:
         self._look(os.WNOHANG)
 
     def _look(self, flags: int) -> None:
-        """It ended; or it stopped for Ctrl-Z, and gave the terminal back before: now the shell may have it."""
+        """Record the child's end; if it stopped for Ctrl-Z, stop too, so that the shell gets the terminal."""
         try:
             found, status = os.waitpid(self._child, flags | os.WUNTRACED)
         except ChildProcessError:
-            return  # seen already, by a signal's handler in the middle of this
+            return  # a signal handler has reaped the child meanwhile
         if found and not os.WIFSTOPPED(status):
             self._status = status
         elif found and os.WSTOPSIG(status) == signal.SIGTSTP:
@@ -192,7 +192,7 @@ class _Front:
 
 
 def _nothing(number: int, frame: FrameType | None) -> None:
-    """Handler, and left to the child, which it reached too."""
+    """Ignore a signal that reached the child too; the child handles it."""
 
 
 def _modes(keyboard: int | None) -> list[Any] | None:
@@ -203,7 +203,7 @@ def _modes(keyboard: int | None) -> list[Any] | None:
 
 
 def _restore(keyboard: int | None, modes: list[Any] | None) -> None:
-    """A launcher that was killed could not: lines edited and echoed again, if the terminal is still ours."""
+    """Restore the terminal's modes after a killed launcher, if this process is still in the foreground."""
     try:
         if keyboard is not None and modes is not None and os.tcgetpgrp(keyboard) == os.getpgrp():
             termios.tcsetattr(keyboard, termios.TCSANOW, modes)

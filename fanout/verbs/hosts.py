@@ -1,4 +1,4 @@
-"""``fanout hosts``: what was understood of a hostfile, and how fanout will log in to each host."""
+"""``fanout hosts``: show how fanout reads a hostfile, and how it logs in to each host."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fanout.verbs.common import Edge, hosts_of, load_settings, picker_of
 
 
 def hosts(request: Request, edge: Edge) -> int:
-    """The verb; no host is touched, only ssh_config is read."""
+    """Run the command; return 0. It contacts no host and reads only HOSTS and ssh_config."""
     loaded = load_settings(request, edge)
     settings = loaded.settings
     if request.given["explain"]:
@@ -46,7 +46,7 @@ def hosts(request: Request, edge: Edge) -> int:
 
 
 def show(logins: Sequence[Login]) -> str:
-    """Write the logins for a person: a line for each value, and where it comes from."""
+    """Return the logins as text: one line for each value, with its source."""
     rows: list[tuple[str, str, str]] = []
     for login in logins:
         rows.append((login.host, "", ""))

@@ -1,9 +1,8 @@
 """Retention of recorded runs: bounds on their age, number and size.
 
-Only a run that provably is fanout's own is counted or deleted (see ``ownership``). A run is over when its record has an
-outcome, or when it was never launched, and when no process holds the record. Every other run may still go on somewhere
-(detached, or its launcher was killed) and stays. In a directory that the user named, nothing is deleted unless the user
-gives the bounds as well.
+fanout counts and deletes only runs that are provably its own (see ``ownership``). A run is over if no process holds its
+record, and the record has an outcome or the run was never launched. Any other run may still be active and stays. In a
+directory that the user named, nothing is deleted unless the user also gives the bounds.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ _SIZES = {"kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Keep:
-    """The bounds; None where there is none."""
+    """Bounds on recorded runs; None means no bound."""
 
     seconds: float | None = None
     count: int | None = None
@@ -37,7 +36,7 @@ class Keep:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """One run's directory: when it was last written to, how large it is, and whether it is over."""
+    """Directory of one run: the time of its last event, its size on disk, and whether the run is over."""
 
     path: str
     at: float
@@ -46,14 +45,17 @@ class Run:
 
 
 def bounds_of(settings: Settings) -> Keep:
-    """Return the bounds that hold for the settings' directory of runs. Raises UsageError."""
+    """Return the bounds for the directory of runs in the settings. Raises UsageError."""
     if settings.keep:
         return parse(settings.keep)
     return Keep() if settings.log_dir else parse(DEFAULT)
 
 
 def parse(text: str) -> Keep:
-    """``30d,100,5GB``: an age (h, d, w), a number of runs, a size (kB to TB), in any order; ``all`` bounds nothing."""
+    """Parse ``30d,100,5GB``: an age (h, d, w), a number of runs, a size (kB to TB), in any order. ``all``: no bounds.
+
+    Raises UsageError.
+    """
     if text.strip().lower() == "all":
         return Keep()
     bounds: dict[str, float | int] = {}
@@ -68,19 +70,20 @@ def parse(text: str) -> Keep:
             name, value = "count", int(match[1])
         else:
             raise UsageError(
-                f"--keep {text[:40]}: what is {part.strip()[:40]!r}?", hint="--keep 30d,100,5GB or --keep all"
+                f"--keep {text[:40]}: {part.strip()[:40]!r} is not an age, a number or a size",
+                hint="--keep 30d,100,5GB or --keep all",
             )
         if name in bounds:
-            raise UsageError(f"--keep {text}: says twice how {_SAYS[name]}", hint="--keep 30d,100,5GB")
+            raise UsageError(f"--keep {text}: gives {_SAYS[name]} twice", hint="--keep 30d,100,5GB")
         bounds[name] = value
     return Keep(**bounds)  # type: ignore[arg-type]
 
 
-_SAYS = {"seconds": "old runs may be", "bytes": "large they may be", "count": "many they may be"}
+_SAYS = {"seconds": "the age", "bytes": "the size", "count": "the number of runs"}
 
 
 def superfluous(runs: Iterable[Run], keep: Keep, now: float) -> list[Run]:
-    """Those to be removed, oldest first. The run that ended last stays, however large it is."""
+    """Return the runs beyond the bounds, oldest first. The run that ended last always stays."""
     newest_first = sorted(runs, key=lambda run: run.at, reverse=True)
     latest = next((run for run in newest_first if run.over), None)
     count, total, out = 0, 0, []
@@ -96,7 +99,7 @@ def superfluous(runs: Iterable[Run], keep: Keep, now: float) -> list[Run]:
 
 
 def runs_in(root: str) -> list[Run]:
-    """Return the recorded runs of ``root`` that provably are fanout's and this user's."""
+    """Return the recorded runs in ``root`` that are provably fanout's and this user's."""
     found = []
     for name in names_in(root):
         record = ownership.examine(root, name)
@@ -114,12 +117,12 @@ def names_in(root: str) -> list[str]:
 
 
 def is_over(path: str) -> bool:
-    """Return whether nothing of this run can go on, here or on its hosts."""
+    """Return whether the run has ended and no process holds its record."""
     return holder.of(path) is None and has_ended(path)
 
 
 def prune(root: str, keep: Keep, now: float) -> list[str]:
-    """Delete the runs beyond the bounds; return a sentence for each fact that the user should know."""
+    """Delete the runs beyond the bounds; return messages for the user."""
     if keep == Keep():
         return []
     notes: list[str] = []
@@ -137,12 +140,12 @@ def prune(root: str, keep: Keep, now: float) -> list[str]:
     if removed:
         runs = f"{len(removed)} old run{'s' if len(removed) > 1 else ''}"
         total = size(sum(run.bytes for run in removed))
-        notes.insert(0, f"removed the record of {runs} ({total}): --keep says how much is kept")
+        notes.insert(0, f"removed the record of {runs} ({total}): --keep sets the limits")
     return notes
 
 
 def _remove(path: str) -> list[str] | None:
-    """Delete one run while its lock is held, so that no other launcher can take it up; None where it has to stay."""
+    """Delete one run under its lock, so that no launcher can resume it; return None if it has to stay."""
     try:
         hold = holder.take(path, holder.Holder(pid=os.getpid(), user="", machine="", since=0.0, ending=True))
     except OSError:

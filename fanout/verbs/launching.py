@@ -1,4 +1,4 @@
-"""One launch of a run: connect, check, plan, start on all hosts, watch, stop together, explain."""
+"""One launch of a run: connect, check, plan, start on all hosts, watch, stop together, diagnose."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 
 class Launch:
-    """One run, step by step; each method is one of its steps."""
+    """One launch of a run; each method is one step."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class Launch:
         *,
         left: bool = False,
     ) -> None:
-        """``left``: nobody looked on any more when it was begun."""
+        """Prepare the launch. ``left``: the user has already detached, from the run before a restart."""
         self.left, self.hung = left, False
         self.request = request
         self.edge = edge
@@ -69,7 +69,7 @@ class Launch:
         self._name(run_id)
 
     def _name(self, run_id: str) -> None:
-        """Give the run this id, and with it the place of its record."""
+        """Set the id of the run, the directory of its record, and its evidence collector."""
         settings, hosts = self.settings, self.hosts
         self.run_id = run_id
         self.heading = Heading(
@@ -82,9 +82,9 @@ class Launch:
         self.witness = explain.witness_of(self.heading, explain.book_of(settings, self.edge))
 
     def run(self, door: detach.Door | None = None) -> int:
-        """From the first dial to the last word; with a ``door``, it may be that nobody sees all of it."""
+        """Do the whole run, from the first connection to the report. With a ``door``, the user can detach."""
         if self.settings.skip_check:
-            self._plan(self._looked_up())  # what no host will be asked about is wrong before any is dialled
+            self._plan(self._looked_up())  # without a check, the plan's errors are known before any connection
         path = self._make_directory()
         with ExitStack() as stack:
             wish = detach.Wish()
@@ -142,7 +142,7 @@ class Launch:
         return outcome.exit_code
 
     def _make_directory(self) -> str:
-        """Create the directory of the run's record. A launch that has drawn the id of another one draws again."""
+        """Create the directory of the run's record and return it. If the id is taken, draw a new one."""
         while True:
             path = self.heading.log_dir
             assert path is not None
@@ -151,12 +151,12 @@ class Launch:
             self._name(new_id())
 
     def again(self) -> Launch:
-        """The same once more, under a new name."""
+        """Return the same launch under a new run id."""
         told = self.request, self.edge, self.settings, self.hosts, self.directory, self.config, self.picker
         return Launch(*told, new_id(), left=self.left)
 
     def _tell_found(self, session: Session, view: View) -> None:
-        """Tell, once, what the logins did and what earlier runs left on these hosts."""
+        """Report the notices of the logins, and earlier runs whose results were never fetched from these hosts."""
         for notice in self.picker.notices.take():
             view.note(notice)
         where: dict[str, list[str]] = {}
@@ -164,14 +164,14 @@ class Launch:
             for run in host.hello.get("stale", ()):
                 where.setdefault(str(run), []).append(host.name)
         for run, names in where.items():
-            text = f"{fold(names)}: nobody fetched how run {run} ended there: fanout attach {run}, or"
+            text = f"{fold(names)}: the result of run {run} was never fetched: try:  fanout attach {run}   or "
             view.note(f"{text} {on_these_hosts(self.request, self.settings, 'clean')}")
 
     def _hold(self, record: LogDir) -> holder.Hold:
-        """Hold the new record as its only writer. Raises LauncherError."""
+        """Lock the new record for this process, its only writer. Raises LauncherError."""
         hold = holder.take(record.path, self._holder())
         if hold is None:
-            raise LauncherError(f"{record.path}: another process writes this record", hint="start the run again")
+            raise LauncherError(f"{record.path}: another process writes this record", hint="launch the run again")
         return hold
 
     def _holder(self, *, detached: bool = False) -> holder.Holder:
@@ -186,18 +186,18 @@ class Launch:
         )
 
     def _leave(self, record: LogDir, hold: holder.Hold, why: str) -> None:
-        """Nobody looks any more: say how to come back, and go on without a terminal."""
-        record.note(f"{why} (pid {os.getpid()} on {self.edge.machine} watches over it)")
+        """Detach: print how to return to the run, and go on without a terminal."""
+        record.note(f"{why} (its launcher is pid {os.getpid()} on {self.edge.machine})")
         hold.become(self._holder(detached=True))
         if why == "detached":
-            self.edge.say(f"detached: run {self.run_id} goes on, watched over by pid {os.getpid()} on this machine")
+            self.edge.say(f"detached: run {self.run_id} goes on; its launcher is pid {os.getpid()} on this machine")
             for verb in ("attach", "logs -f", "stop"):
                 self.edge.stderr.write(f"        fanout {verb} {self.run_id}\n")
         self.edge.stderr.flush()
         detach.redirect(record.path)
 
     def _launch(self, session: Session, view: View, record: LogDir, guardian: Guardian) -> RunOutcome:
-        """Check, plan and follow the policy, as far as it comes."""
+        """Check, plan, launch and watch; return the outcome, also if an earlier step ends the run."""
         if session.state.failures or session.state.interrupts:
             session.dismiss()
             return of(session.state)
@@ -227,7 +227,7 @@ class Launch:
         return session.run(policy, made)
 
     def _order(self, record: LogDir) -> str:
-        """What it takes to end this run without us: for the guardian, and on disk for ``fanout stop``."""
+        """Write and return the data to stop this run without its launcher, for the guardian and ``fanout stop``."""
         order = rejoin.Order(
             run_id=self.run_id,
             hosts=self.hosts,
@@ -239,7 +239,7 @@ class Launch:
         return order
 
     def _check(self, session: Session, view: View) -> Preflight | None:
-        """The check before a run: its findings if something is wrong, one line if all is well."""
+        """Check the hosts before the run. Print the report if a check failed, else one line and the warnings."""
         from fanout import preflight  # 35 ms that --skip-check does not pay
         from fanout.verbs import check
 
@@ -252,13 +252,13 @@ class Launch:
         if result.failures and self.settings.force:
             for finding in result.failures:
                 view.note(f"check {finding.check} failed: {fold(finding.hosts)}: {finding.saw}")
-            view.note("launching all the same: --force")
+            view.note("launching although a check failed: --force")
         elif result.failures:
             view.close()
             self.edge.stderr.write(
                 check.shown(f"fanout check {self.request.hosts}", result, self.edge, self.edge.stderr)
             )
-            self.edge.say("not launched: the check failed (--force launches all the same)")
+            self.edge.say("not launched: the check failed (--force launches anyway)")
         else:
             lines = check.warned(result)
             also = f", {len(lines)} warning{'s' if len(lines) > 1 else ''}" if lines else ""
@@ -270,7 +270,7 @@ class Launch:
         return result
 
     def _looked_up(self) -> Learned:
-        """Without a check: what can be known from here alone."""
+        """Return the facts that this machine can find without a check: the address of the first host."""
         first = self.hosts[0]
         if len(self.hosts) == 1 or first.addr or self.settings.master_addr:
             return Learned()
@@ -292,7 +292,7 @@ class Launch:
     def _report(
         self, session: Session, outcome: RunOutcome, tails: Tails, verdict: Verdict | None, holes: Sequence[Problem]
     ) -> str:
-        """The last words, on stderr; the same without colour for the record."""
+        """Print the report on stderr; return it without colours for the record."""
         from fanout.views.report import report
 
         words = explain.last_words(tails, outcome, verdict)

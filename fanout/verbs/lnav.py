@@ -1,4 +1,4 @@
-"""``fanout lnav``: the format by which the log viewer lnav reads a run, printed or put where lnav looks for it."""
+"""``fanout lnav``: print or install the format that lets the log viewer lnav read a run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NAME = "fanout_log.json"
 
 
 def lnav(request: Request, edge: Edge) -> int:
-    """The verb."""
+    """Run the command; return 0. Raises UsageError."""
     text = (resources.files("fanout.views") / "fanout_log.lnav.json").read_text(encoding="utf-8")
     if not request.given["install"]:
         edge.stdout.write(text)
@@ -29,12 +29,12 @@ def lnav(request: Request, edge: Edge) -> int:
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror}", hint="fanout lnav > FILE; lnav -i FILE") from None
     edge.say(f"wrote {path}")
-    edge.say("try:  fanout replay --json | lnav        (lines and events of the latest run, on one clock)")
+    edge.say("try:  fanout replay --json | lnav        # lines and events of the latest run, on one clock")
     return 0
 
 
 def configuration(environ: Mapping[str, str]) -> str:
-    """Where lnav keeps its formats: ~/.lnav if there is one, else below XDG's directory, found as lnav finds it."""
+    """Return lnav's configuration directory, found as lnav does: ~/.lnav if it exists, else the XDG directory."""
     home = environ.get("HOME") or os.path.expanduser("~")
     old = os.path.join(home, ".lnav")
     if os.path.isdir(old):

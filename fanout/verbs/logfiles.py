@@ -1,4 +1,4 @@
-"""Logs on disk (plain or packed) or on stdin, read twice: for whose lines they are and when, then for what they say."""
+"""Log files, plain or packed, or stdin. Each is read twice: first for hosts and times, then for its content."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _NAMELESS = re.compile(
 )
 _SLURM = re.compile(r"^(?:srun: error: (?P<host>[\w.-]+): task|slurmstepd: error: .* ON (?P<on>[\w.-]+) )")
 _TASKS = re.compile(r"^srun: error: (?P<host>[\w.-]{1,253}): tasks? (?P<tasks>[\d,-]{1,200}): ")
-#: Lines of launchers that name the host that they are about, whatever stands before them.
+#: Lines of launchers that name the host that they report on, with any prefix.
 _ABOUT = re.compile(
     r"noticed that process rank \d{1,9} with PID \d{1,9} on node (?P<node>\S{1,253}) exited"
     r"|PID \d{1,9} RUNNING AT (?P<at>\S{1,253})"
@@ -33,7 +33,7 @@ _ABOUT = re.compile(
 
 
 class LogFile:
-    """One log. ``hosts`` are known once ``settle`` has seen all files."""
+    """One log file. ``hosts`` are known after ``settle`` on all files."""
 
     def __init__(self, source: Source, open_: Callable[[], BinaryIO]) -> None:
         self.source = source
@@ -42,10 +42,10 @@ class LogFile:
             first = [line.decode("utf-8", "replace") for line in islice(lines, _FIRST)]
         self._binary = any("\0" in line for line in first[:20])
         self._split = None if self._binary else split_of(first)
-        self._own = not self._binary and own_lines(first)  # lines without a label are of the file's own host
+        self._own = not self._binary and own_lines(first)  # lines without a label belong to the file's own host
         self.tasks: dict[str, str] = {}  # label of a task -> its host, as srun names it
         self._packed_lines = any(line.startswith('{"log":') for line in first)
-        self.parts: dict[str, Register] = {}  # label -> what its lines tell of hosts
+        self.parts: dict[str, Register] = {}  # label -> facts about hosts in its lines
         self.names: dict[str, str] = {}  # label -> host
         self._whose: dict[str, Whose] = {}
         self._numbers: list[int] = []
@@ -63,23 +63,23 @@ class LogFile:
         return tuple(dict.fromkeys([*(name for label, name in self.names.items() if label not in self._whose), *mixed]))
 
     def mix(self, label: str, whose: Whose) -> None:
-        """The lines with this label are of several hosts."""
+        """Note that lines with this label belong to several hosts."""
         self._whose[label] = whose
 
     def rank_of(self, label: str) -> int | None:
-        """Of a task that is a rank itself, because nobody started ranks in it."""
+        """Return the rank of a task that is itself a rank, because no launcher started ranks in it."""
         if not label.startswith("task") or any(part.agents or part.blocks for part in self.parts.values()):
             return self.source.rank
         number = int(label[4:])
         return number if self.parts[label].spoke <= {number} else None
 
     def _lines(self) -> Generator[bytes, None, None]:
-        """Yield its lines; of a file that was cut off in the middle, what is whole."""
+        """Yield the lines; if the packed file is truncated, only the complete ones."""
         with closing(self._open()) as file:
             yield from lines_of(file, self.name)
 
     def _survey(self) -> None:
-        """Whose lines are in it, and which of them say what time it was."""
+        """Find the hosts of the lines, and the lines with a time."""
         split = self._split() if self._split else None
         counts: Counter[str] = Counter()
         for number, data in enumerate(self._lines(), 1):
@@ -101,7 +101,7 @@ class LogFile:
             self.parts[""] = Register()
 
     def _survey_tasks(self, text: str) -> None:
-        """Note the host that srun names for its tasks."""
+        """Note the hosts that srun names for its tasks."""
         found = _TASKS.match(text)
         for part in found["tasks"].split(",") if found else ():
             first, _, last = part.partition("-")
@@ -109,14 +109,14 @@ class LogFile:
                 self.tasks[f"task{task}"] = found["host"] if found else ""
 
     def _at(self, number: int) -> float:
-        """When the line was written: at the next time that the file tells, because tracebacks tell none."""
+        """Return the time of a line, which is the next time in the file, because traceback lines have none."""
         if not self._times:
             return 0.0
         place = bisect_left(self._numbers, number)
         return self._times[min(place, len(self._times) - 1)]
 
     def tell(self, witness: Witness, stream: int) -> None:
-        """All that it says, to the witness."""
+        """Send all lines to the evidence collector."""
         if not self._times:
             for host in self.hosts:
                 witness.doubt(host, math.inf)
@@ -141,7 +141,7 @@ class LogFile:
                         witness.line(host, part, at=self._at(number), number=number, stream=stream)
 
     def _host(self, label: str, text: str, number: int) -> str:
-        """Return whose the line is; "" where nothing tells."""
+        """Return the host of the line, or "" if it is not known."""
         about = _about(text) if len(text) > 20 else ""
         if about:
             return about
@@ -155,7 +155,7 @@ class LogFile:
 
 
 def _about(line: bytes | str) -> str:
-    """Return the host that a launcher's line is about; "" for any other line."""
+    """Return the host that a launcher's line reports on; "" for any other line."""
     text = (
         line
         if isinstance(line, str)
@@ -169,7 +169,7 @@ def _about(line: bytes | str) -> str:
 
 
 def _blocks(lines: Iterable[bytes]) -> Iterator[list[bytes]]:
-    """Many lines at a time."""
+    """Yield lists of lines, each of about ``BLOCK`` bytes."""
     block: list[bytes] = []
     size = 0
     for line in lines:
@@ -183,7 +183,7 @@ def _blocks(lines: Iterable[bytes]) -> Iterator[list[bytes]]:
 
 
 def settle(files: Sequence[LogFile]) -> None:
-    """Give every file, and every label in one, its host: its own name if that says anything, else what torchrun says."""
+    """Assign a host to every file and every label: its own name if that is a host name, else the name from torchrun."""
     parts = [(file, label, register) for file in files for label, register in file.parts.items()]
     told = Counter(part.hosts[0] for file, _, part in parts if len(part.hosts) == 1 and file.source.local is None)
     for file, label, part in parts:
@@ -192,7 +192,7 @@ def settle(files: Sequence[LogFile]) -> None:
             name = part.hosts[0]
         file.names[label] = name
     known = ranks_of((part, "" if len(part.hosts) > 1 else file.names[label]) for file, label, part in parts)
-    owners: dict[str, set[str | None]] = {}  # of what speaks in the logs of one name
+    owners: dict[str, set[str | None]] = {}  # hosts of the ranks that write to the logs of one name
     for file, label, part in parts:
         owners.setdefault(file.names[label], set()).update(known.get(rank) for rank in part.spoke)
     for file, label, part in parts:

@@ -1,4 +1,4 @@
-"""``fanout logs``: the recorded lines of a run, in the order in which they came, while it goes on and afterwards."""
+"""``fanout logs``: print the recorded lines of a run in order of arrival, during the run and afterwards."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _TODAY = ("%H:%M:%S", "%H:%M")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Wanted:
-    """Which lines: of these hosts and ranks (none named: all), since then, with this and without that in them."""
+    """Line filter: hosts and ranks (empty: all), earliest time, and regular expressions to require and to hide."""
 
     hosts: frozenset[str]
     ranks: frozenset[int]
@@ -37,7 +37,7 @@ class _Wanted:
     pattern: re.Pattern[str] | None
     hidden: re.Pattern[str] | None
     prefix: Prefix
-    plan: Mapping[str, tuple[int, int | None]]  # of a host whose ranks share one stream: which those are
+    plan: Mapping[str, tuple[int, int | None]]  # host -> its ranks, for hosts whose ranks share one stream
 
     def takes(self, say: Say, *, alone: bool) -> bool:
         if self.hosts and say.host not in self.hosts:
@@ -51,7 +51,7 @@ class _Wanted:
 
 
 def logs(request: Request, edge: Edge) -> int:
-    """The verb."""
+    """Run the command; return 0, 130 after Ctrl-C, or 141 if stdout was closed. Raises UsageError."""
     given = request.given
     recorded = Recorded(find(given["run"], runs_directory(settings_of(request, edge), edge)))
     hosts = [name for name in given["host"].split(",") if name]
@@ -82,20 +82,20 @@ def logs(request: Request, edge: Edge) -> int:
     if given["follow"] and not out.broken:
         edge.say(_why_no_more(recorded))
     if wanted.ranks and not some:
-        edge.say(f"no such line of rank {given['rank']} is recorded in run {recorded.heading.run_id}")
+        edge.say(f"run {recorded.heading.run_id}: no such line of rank {given['rank']} is recorded")
     return 141 if out.broken else 0
 
 
 def _why_no_more(recorded: Recorded) -> str:
-    """Nothing is left to follow."""
+    """Return the reason why no more lines arrive."""
     run = recorded.heading.run_id
     if recorded.ended:
         return f"run {run} has ended: fanout report {run}"
-    return f"nobody writes down run {run} any more: fanout attach {run} takes it up, if it goes on"
+    return f"run {run}: no process writes its record: the launcher died. To resume it:  fanout attach {run}"
 
 
 def _print(recorded: Recorded, wanted: _Wanted, out: Out, *, count: int | None, on: bool) -> bool:
-    """All of it, or the last ``count`` lines, and with ``on`` what comes then. Was there any?"""
+    """Print all lines, or the last ``count``; with ``on``, also new ones. Return whether there was any line."""
     waiting: list[bool] = []
     some = False
     lines = _lines(recorded, wanted, on=on, waits=lambda: waiting.append(True))
@@ -117,7 +117,7 @@ def _print(recorded: Recorded, wanted: _Wanted, out: Out, *, count: int | None, 
 
 
 def _lines(recorded: Recorded, wanted: _Wanted, *, on: bool, waits: Callable[[], None]) -> Iterator[str]:
-    """Lines as they are shown; "" whenever there is none for now, after ``waits`` was told."""
+    """Yield lines as they are printed. While there is none, call ``waits`` and yield ""."""
     streams = Streams(recorded.heading.hosts)
     width = max(len(host) for host in recorded.heading.hosts)
 
@@ -139,13 +139,13 @@ def _lines(recorded: Recorded, wanted: _Wanted, *, on: bool, waits: Callable[[],
 
 
 def _ranks(text: str) -> Iterator[int]:
-    """``0,8-11``: each rank by its number; none for all of them."""
+    """Yield the ranks in ``0,8-11``; none for ``all``. Raises UsageError."""
     if text == "all":
         return
     for part in filter(None, text.split(",")):
         first, dash, last = part.partition("-")
         if not first.isdigit() or (dash and not last.isdigit()):
-            raise UsageError(f"--rank {text}: {part!r} is no rank", hint="ranks are numbers: --rank 0 or --rank 0,8-15")
+            raise UsageError(f"--rank {text}: {part!r} is not a rank number", hint="--rank 0 or --rank 0,8-15")
         yield from range(int(first), int(last or first) + 1)
 
 
@@ -157,7 +157,7 @@ def _pattern(flag: str, text: str) -> re.Pattern[str] | None:
 
 
 def moment(text: str, now: float) -> float:
-    """``10m``, ``2h``: so long ago; ``14:30`` today, or a date and a time: then."""
+    """Return the Unix time of ``10m`` or ``2h`` (ago), ``14:30`` (today), or a date with a time. Raises UsageError."""
     ago = _AGO.match(text) if len(text) < 40 else None
     if ago:
         return now - float(ago[1]) * _UNITS[ago[2]]

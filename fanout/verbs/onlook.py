@@ -1,6 +1,6 @@
-"""Looking on at a run from a machine that has no record of it: the hosts are asked what runs, and for all their bytes.
+"""Attach or stop from a machine without the run's record: ask the hosts for the run and for all bytes of its log.
 
-Nothing on the hosts is changed by it: no stop, no removal. Its beats renew the lease like any launcher's.
+An attach changes nothing on the hosts: it stops and deletes nothing. Its heartbeats renew the lease, as a launcher's do.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from fanout.views.tail import Tails
 
 
 def attach(request: Request, settings: Settings, edge: Edge) -> int:
-    """The run's exit status, as far as it can be seen from here."""
+    """Follow the run to its end; return its exit status, as far as the hosts report it."""
     parts = found(request, settings, edge)
     order = order_of(parts, settings, edge)
     heading = _heading(parts, order)
@@ -68,11 +68,12 @@ def attach(request: Request, settings: Settings, edge: Edge) -> int:
 
 
 def stop(request: Request, settings: Settings, edge: Edge) -> RunState:
-    """End the run on all of these hosts. Its files stay there for its own launcher, if that lives."""
+    """Stop the run on these hosts and return the state. Its files stay there for its own launcher."""
     parts = found(request, settings, edge)
     order = order_of(parts, settings, edge)
     watched = any(run.launcher in ("attached", "detached") for run in parts.values())
-    edge.say(f"stopping run {order.run_id} on {len(parts)} hosts, {settings.grace:g} s of grace")
+    where = f"{len(parts)} host{'s' if len(parts) != 1 else ''}"
+    edge.say(f"stopping run {order.run_id} on {where}: SIGTERM, then SIGKILL after {settings.grace:g} s")
     with _joined(parts, order, edge, looking_on=watched) as fan:
         session = Session(fan, [host.name for host in parts], [])
         until = fan.clock() + 2 * settings.grace + MARGIN_SECONDS
@@ -83,7 +84,7 @@ def stop(request: Request, settings: Settings, edge: Edge) -> RunState:
 def _joined(
     parts: Mapping[Host, RunHere], order: Order, edge: Edge, *, looking_on: bool
 ) -> AbstractContextManager[Fan]:
-    """Links that take up the run where it is, from its first byte."""
+    """Return connections that resume the run on these hosts and fetch its log from the first byte."""
     plan = plan_of(order, [run.node for run in parts.values()])
 
     def before(fan: Fan) -> None:
@@ -96,7 +97,7 @@ def _joined(
 
 
 def found(request: Request, settings: Settings, edge: Edge) -> dict[Host, RunHere]:
-    """The part that each host has in the one run that is meant, in rank order. Raises UsageError."""
+    """Return each host's part in the requested run, in rank order. Raises UsageError."""
     hosts = {host.name: host for host in hosts_of(request, settings, edge)[1]}
     answers = census.take(list(hosts.values()), settings, edge)
     wanted = request.given["run"]
@@ -107,13 +108,14 @@ def found(request: Request, settings: Settings, edge: Edge) -> dict[Host, RunHer
             edge.say(f"{answer.host}: {answer.error}")
     if not going:
         meant = f"run {wanted!r}" if wanted else "run"
-        raise UsageError(f"no {meant} of yours is on these hosts", hint=on_these_hosts(request, settings, "ps"))
+        raise UsageError(f"these hosts have no {meant} of yours", hint=on_these_hosts(request, settings, "ps"))
     if len(going) > 1:
-        raise UsageError(f"these hosts have {len(going)} runs: {', '.join(going)}", hint="say which: attach RUN HOSTS")
+        hint = on_these_hosts(request, settings, request.verb, going[-1])
+        raise UsageError(f"these hosts have {len(going)} runs: {', '.join(going)}", hint=hint)
     parts = sorted((run for run in runs if run.run == going[0]), key=lambda run: run.node)
     missing = int(parts[0].about.get("nodes") or len(parts)) - len(parts)
     if missing > 0:
-        edge.say(f"run {going[0]}: {missing} of its hosts are not among those that answered; looking on at the others")
+        edge.say(f"run {going[0]}: {missing} of its hosts did not answer or are not in HOSTS; using the others")
     return {hosts[run.host]: run for run in parts}
 
 

@@ -1,8 +1,8 @@
-"""Proof that a directory is the record of a run of this user, and the deletion of what fanout wrote there.
+"""Ownership of run records: prove that a directory is a record of this user, and delete fanout's files in it.
 
-The proof needs all of: a name of the form of a run id, a real directory of this user on the file system of its parent, and
-an ``events.jsonl`` whose first record is the run record with that id. Files are deleted by the names that fanout gives
-them, never by a walk over the tree. A file that fanout did not write stays, and so does its directory.
+The proof needs a name in the form of a run id, a real directory of this user on the file system of its parent, and an
+``events.jsonl`` whose first record is the run record with that id. Files are deleted by the names that fanout gives
+them, never by a walk over the tree. A file that fanout did not write stays, and its directory stays too.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from fanout.views.filenames import FileNames, safe
 RUN_ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{4,32}")
 EVENTS = "events.jsonl"
 LOGS = "logs"
-#: The files of a record beside its logs, in the order of their deletion: a deletion that breaks off can be repeated.
+#: The files of a record other than logs, in the order of deletion, so that an interrupted deletion can be repeated.
 FILES = ("plan.json", "retest.json", "verdict.json", "report.txt", "launcher.log", "order.json", "result.json", EVENTS,
          holder.FILE)  # fmt: skip
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -31,7 +31,7 @@ _FIRST_BYTES = 1 << 24  # of a run record; that of 10,000 hosts has 1 MB
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OwnRecord:
-    """A proven record: its path, the time of its last event, and the bytes of fanout's files on the disk."""
+    """Record that provably is fanout's: its path, the time of its last event, and the bytes of its files on disk."""
 
     path: str
     at: float
@@ -44,7 +44,7 @@ def examine(root: str, name: str) -> OwnRecord | None:
         first = _run_record(directory, name)
         if first is not None:
             logs = {file for file in _names(directory, LOGS) if file.endswith(".log")}
-            files = list(_own_files(directory, logs))  # an estimate; to know the exact names, all events must be read
+            files = list(_own_files(directory, logs))  # an estimate: the exact names need a read of all events
             at = os.stat(EVENTS, dir_fd=directory, follow_symlinks=False).st_mtime
             used = sum(blocks * 512 for _, _, blocks in files)
             return OwnRecord(path=os.path.join(root, name), at=at, bytes=used)
@@ -52,7 +52,7 @@ def examine(root: str, name: str) -> OwnRecord | None:
 
 
 def erase(root: str, name: str) -> list[str] | None:
-    """Delete fanout's files of a proven record; return the names that stay. None where the proof fails."""
+    """Delete fanout's files of a proven record; return the names that stay, or None if the proof fails."""
     try:
         with _opened(root, name) as directory:
             first = _run_record(directory, name)
@@ -76,7 +76,7 @@ def erase(root: str, name: str) -> list[str] | None:
 def _opened(root: str, name: str) -> Iterator[int]:
     """Open the directory if it may be one of ours; raise OSError otherwise."""
     if not RUN_ID.fullmatch(name):
-        raise OSError(f"{name} is no run id")
+        raise OSError(f"{name} is not a run id")
     directory = os.open(os.path.join(root, name), _DIRECTORY)
     try:
         seen = os.fstat(directory)
@@ -89,7 +89,7 @@ def _opened(root: str, name: str) -> Iterator[int]:
 
 @contextmanager
 def _within(directory: int, folder: str) -> Iterator[int]:
-    """Open a folder of the record, or the record itself where ``folder`` is empty."""
+    """Open a folder of the record, or the record itself if ``folder`` is empty."""
     if not folder:
         yield directory
         return
@@ -114,7 +114,7 @@ def _run_record(directory: int, name: str) -> Mapping[str, Any] | None:
 
 
 def _left(directory: int) -> list[str]:
-    """Return what is still in the record's directory."""
+    """Return the names that are still in the record's directory."""
     found = sorted(os.listdir(directory))
     if LOGS in found:
         found.remove(LOGS)
@@ -123,7 +123,7 @@ def _left(directory: int) -> list[str]:
 
 
 def _own_files(directory: int, logs: set[str]) -> Iterator[tuple[str, str, int]]:
-    """Yield (folder, file, blocks) of each file that fanout wrote; of the ``logs`` those that are there; the lock last."""
+    """Yield (folder, file, blocks) of each file that fanout wrote: existing ``logs`` first, the lock file last."""
     if logs:
         with _within(directory, LOGS) as place:
             for file in sorted(logs.intersection(os.listdir(place))):
@@ -135,7 +135,7 @@ def _own_files(directory: int, logs: set[str]) -> Iterator[tuple[str, str, int]]
 
 
 def _log_names(directory: int, hosts: tuple[str, ...]) -> set[str]:
-    """Return the names of the log files that the record accounts for."""
+    """Return the names of the log files that the record lists."""
     names = FileNames(hosts)
     streams = {(host, 0) for host in hosts}
     with _events(directory) as file:
@@ -146,7 +146,7 @@ def _log_names(directory: int, hosts: tuple[str, ...]) -> set[str]:
                     names.name(event["host"], event["stream"], event["name"])
                     streams.add((event["host"], event["stream"]))
     known = {names.of(host, stream).removeprefix(f"{LOGS}/") for host, stream in streams}
-    unnamed = "|".join(re.escape(safe(host)) for host in hosts)  # a full disk took the event that names the stream
+    unnamed = "|".join(re.escape(safe(host)) for host in hosts)  # a full disk lost the event with its name
     pattern = re.compile(rf"(?:{unnamed})\.stream-\d+(~\d+)?\.log")
     return known | {name for name in _names(directory, LOGS) if pattern.fullmatch(name)}
 
@@ -167,7 +167,7 @@ def _is_own_file(name: str, directory: int) -> bool:
 
 
 def _names(directory: int, folder: str) -> list[str]:
-    """Return the names in a folder of the record, [] where it cannot be entered."""
+    """Return the names in a folder of the record, or [] if it cannot be opened."""
     try:
         with _within(directory, folder) as place:
             return os.listdir(place)

@@ -1,4 +1,4 @@
-"""Who is slow, told while a run goes on: once in words, and in the host's row of the live view as long as it lasts."""
+"""Slow ranks of an active run: report each once, and mark its host in the live view while it stays slow."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _Who = tuple[str, int | None]
 
 
 class PaceTeller:
-    """A subscriber. Somebody is slow who was it at two looks, one after the other; ``brief`` tells of all who are now.
+    """Subscriber that reports slow ranks. A rank counts as slow after two slow samples in a row.
 
-    ``muted``: it says nothing while a record is caught up with, and then who is slow now.
+    ``muted``: report nothing while the past of a record is read, and then the ranks that are slow now.
     """
 
     broken = False
@@ -57,16 +57,16 @@ class PaceTeller:
                 say(f"slow: {lasting[who]}")
 
     def speak(self, state: RunState) -> None:
-        """What comes from here on is news."""
+        """Report from now on, and report the ranks that are slow already."""
         self._muted = False
         self._look()
 
     def brief(self) -> Mapping[str, str]:
-        """host -> how slow, in a word or two."""
+        """Return host -> short text, for each host with a rank that is slow now."""
         return self._now
 
     def slow(self) -> tuple[str, ...]:
-        """For the report: who is slow now, and who was it for a good part of the time."""
+        """Return lines for the report: ranks that are slow now, or were slow in at least a quarter of the samples."""
         now = {(each.host, each.rank): str(each) for each in self._pace.slow()}
         for who, text in self._texts.items():
             share = self._lasted[who] / self._looks
@@ -75,7 +75,7 @@ class PaceTeller:
         return tuple(now.values())
 
     def times(self) -> Sequence[Mapping[str, Any]]:
-        """What is known of every rank's step, as JSON has it."""
+        """Return host, rank and seconds per step of every rank, for JSON."""
         return [
             {"host": host, "rank": rank, "seconds": round(seconds, 4)}
             for (host, rank), seconds in self._pace.times().items()

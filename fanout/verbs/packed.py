@@ -1,4 +1,4 @@
-"""Lines of a file, plain or packed (gz, bz2, xz, zst), in bounded memory however long a line is."""
+"""Packed files: read the lines of a plain, gz, bz2, xz or zst file in bounded memory."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from typing import Any, BinaryIO
 from fanout.errors import UsageError
 
 BLOCK = 256 * 1024
-LONGEST = 64 * 1024  # bytes of a line that are kept: what comes after them is dropped
+LONGEST = 64 * 1024  # bytes of a line that are kept; the rest is dropped
 ZSTD = b"\x28\xb5\x2f\xfd"
 _ZSTD_MODULES = ("compression.zstd", "zstandard", "backports.zstd")
 DAMAGED = (OSError, zlib.error, lzma.LZMAError)
 
 
 def lines_of(file: BinaryIO, name: str) -> Generator[bytes, None, None]:
-    """Yield the lines with their ends; of a packed file that was cut off in the middle, those that are whole."""
+    """Yield the lines with their line ends; of a truncated packed file, only complete lines. Raises UsageError."""
     text = _unpacked(file, name)
     rest = b""
     try:
@@ -35,11 +35,11 @@ def lines_of(file: BinaryIO, name: str) -> Generator[bytes, None, None]:
     except EOFError:
         return
     except DAMAGED as error:
-        raise UsageError(f"{name}: cannot be unpacked: {error}") from None
+        raise UsageError(f"{name}: cannot unpack it: {error}") from None
     except Exception as error:
-        if type(error).__name__ != "ZstdError":  # each of the zstd modules has one of its own
+        if type(error).__name__ != "ZstdError":  # each zstd module defines its own
             raise
-        raise UsageError(f"{name}: cannot be unpacked: {error}") from None
+        raise UsageError(f"{name}: cannot unpack it: {error}") from None
     finally:
         if text is not file:
             text.close()
@@ -60,7 +60,7 @@ def _unpacked(file: BinaryIO, name: str) -> Any:
 
 
 def _zstd(file: BinaryIO, name: str) -> Any:
-    """Open a file packed by zstd, with whatever module this Python has for that."""
+    """Open a zstd file with one of the zstd modules of this Python. Raises UsageError."""
     for module in _ZSTD_MODULES:
         try:
             zstd = importlib.import_module(module)
@@ -69,13 +69,11 @@ def _zstd(file: BinaryIO, name: str) -> Any:
         if module == "zstandard":
             return _Reader(zstd.ZstdDecompressor(max_window_size=1 << 27).stream_reader(file, read_across_frames=True))
         return zstd.ZstdFile(file)
-    raise UsageError(
-        f"{name}: is packed by zstd, which this Python cannot read", hint=f"zstd -dc {name} | fanout why -"
-    )
+    raise UsageError(f"{name}: this Python cannot read zstd files", hint=f"zstd -dc {name} | fanout why -")
 
 
 class _Reader:
-    """A reader of ``zstandard`` with the method that the standard library's have."""
+    """Adapter of a ``zstandard`` reader to the ``read1`` method of the standard library."""
 
     def __init__(self, reader: Any) -> None:
         self._reader = reader
@@ -85,5 +83,5 @@ class _Reader:
         return bytes(self._reader.read(size))
 
     def close(self) -> None:
-        """Close it, but not the file below it."""
+        """Close the reader, but not the file that it reads."""
         self._reader.close()

@@ -1,4 +1,4 @@
-"""``fanout ps``: which runs there are. With HOSTS the hosts are asked, from whatever machine; else our own records."""
+"""``fanout ps``: list runs. With HOSTS, ask the hosts; without HOSTS, read the records on this machine."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from fanout.views.units import seconds
 
 
 def ps(request: Request, edge: Edge) -> int:
-    """The verb: 0; 255 where a host could not be asked."""
+    """Run the command; return 0, or 255 if a host could not be asked."""
     if request.hosts:
         return _of_hosts(request, edge)
     return _of_records(request, edge)
 
 
 def _width(edge: Edge) -> int | None:
-    """Return the columns of the terminal, None where the table goes to a file or a pipe and nothing needs to be cut."""
+    """Return the columns of the terminal, or None for a file or a pipe, where the table is not cut."""
     return max(80, edge.columns) if edge.stdout.isatty() else None
 
 
@@ -53,19 +53,19 @@ def _of_hosts(request: Request, edge: Edge) -> int:
             edge.stdout.write(f"{answer.host}: left behind: {stray(process)}\n")
     _say_where(answers, edge)
     if any(answer.stale or answer.strays for answer in answers):
-        edge.say(f"what ended runs left behind is listed and removed by: {on_these_hosts(request, settings, 'clean')}")
+        edge.say(f"finished runs left processes or records: try:  {on_these_hosts(request, settings, 'clean')}")
     return 255 if silent else 0
 
 
 def _say_where(answers: Sequence[Answered], edge: Edge) -> None:
-    """What was looked at: an empty answer is worth nothing without it."""
+    """Print which hosts and directories were searched, because an empty list means nothing without them."""
     asked = [answer for answer in answers if not answer.error]
     if asked:
         places = sorted({path for answer in asked for path in answer.looked})
-        edge.say(f"asked {fold(answer.host for answer in asked)} for your runs there: {', '.join(places)}")
+        edge.say(f"{fold(answer.host for answer in asked)}: searched for your runs in {', '.join(places)}")
     for answer in answers:
         if answer.error:
-            edge.say(f"{answer.host}: not known: {sentence(answer.error)}")
+            edge.say(f"{answer.host}: could not be asked: {sentence(answer.error)}")
 
 
 def _row(run: RunHere) -> tuple[str, ...]:
@@ -88,7 +88,7 @@ def _row(run: RunHere) -> tuple[str, ...]:
 
 
 def ranks_of(run: RunHere) -> str:
-    """``8-15``: the global ranks of this host; where they are not known, which of how many nodes it is."""
+    """Return the global ranks of this host as ``8-15``; if they are not known, its node rank and the node count."""
     first, count = run.about.get("first_rank"), run.about.get("nproc")
     if not isinstance(first, int) or not isinstance(count, int):
         return f"node {run.node}/{run.about.get('nodes', '?')}"
@@ -96,7 +96,7 @@ def ranks_of(run: RunHere) -> str:
 
 
 def stray(process: Any) -> str:
-    """A process of a run that nobody keeps, for a person."""
+    """Return one line about an orphan process."""
     age = f", {seconds(process['age'])} old" if process.get("age") is not None else ""
     gpu = f", {process['gpu_mb']} MiB of GPU memory" if process.get("gpu_mb") else ""
     return f"pid {process['pid']} of run {process['run']}{age}{gpu}: {sentence(str(process['cmd']))}"
@@ -142,7 +142,7 @@ def _of_records(request: Request, edge: Edge) -> int:
     ended = len(records) - len(shown)
     also = f"; {ended} {'has' if ended == 1 else 'have'} ended (--all shows them)" if ended else ""
     runs = "1 run" if len(records) == 1 else f"{len(records)} runs"
-    edge.say(f"{runs} recorded in {root}{also}; HOSTS would be asked: fanout ps HOSTS")
+    edge.say(f"{runs} recorded in {root}{also}; to ask hosts:  fanout ps HOSTS")
     return 0
 
 

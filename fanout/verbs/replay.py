@@ -1,4 +1,4 @@
-"""``fanout replay``: a recorded run in the view of the run itself, at its own pace or faster, from any moment of it."""
+"""``fanout replay``: play back a recorded run in the live view, from any time of the run and at any speed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _SPAN = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?
 
 
 def replay(request: Request, edge: Edge) -> int:
-    """The verb: 0 whatever became of the run, 130 for Ctrl-C."""
+    """Run the command; return 0 for any outcome of the run, or 141 if the view broke. Raises UsageError."""
     settings = settings_of(request, edge)
     begin, speed = moment(request.given["at"]), pace(request.given["speed"], tty=edge.stdout.isatty())
     recorded = Recorded(find(request.given["run"], runs_directory(settings, edge)))
@@ -63,7 +63,7 @@ def replay(request: Request, edge: Edge) -> int:
 
 
 def _since(begin: float, first: float, last: float) -> float:
-    """A moment of the run on its own clock."""
+    """Return the start time on the clock of the run; a negative ``begin`` counts from the end."""
     return last + begin if begin < 0 else first + begin if begin > 0 else float("-inf")
 
 
@@ -78,7 +78,10 @@ def play(told: Iterable[tuple[Event, RunState]], view: View, *learners: Subscrib
 
 
 def moment(text: str) -> float:
-    """``90``, ``5m``, ``1h30m``, ``1:02:03`` in seconds from the start; with ``-`` before it, from the end."""
+    """Parse ``90``, ``5m``, ``1h30m`` or ``1:02:03`` to seconds from the start; with ``-`` before it, from the end.
+
+    Raises UsageError.
+    """
     sign, rest = (-1.0, text[1:]) if text.startswith("-") else (1.0, text)
     if ":" in rest and len(rest) < 40 and all(part.isdecimal() for part in rest.split(":")) and rest.count(":") < 3:
         total = 0
@@ -87,15 +90,13 @@ def moment(text: str) -> float:
         return sign * total
     match = _SPAN.fullmatch(rest) if len(rest) < 40 else None
     if match is None or not any(match.groups()):
-        raise UsageError(
-            f"--at {text[:40]}: not a moment of a run", hint="--at 90, --at 1h30m, --at 1:02:03, --at=-30s"
-        )
+        raise UsageError(f"--at {text[:40]}: not a time", hint="--at 90, --at 1h30m, --at 1:02:03 or --at=-30s")
     hours, minutes, seconds = (float(part or 0) for part in match.groups())
     return sign * (hours * 3600 + minutes * 60 + seconds)
 
 
 def pace(text: str, *, tty: bool) -> float:
-    """How many times faster than the run was; in a pipe, where nobody watches, as fast as it goes."""
+    """Parse --speed to a factor; the default is 1 on a terminal and unlimited in a pipe. Raises UsageError."""
     if text == "":
         return 1.0 if tty else float("inf")
     if text == "max":
@@ -105,13 +106,13 @@ def pace(text: str, *, tty: bool) -> float:
     except ValueError:
         speed = 0.0
     if wrong := range_error("speed", speed):
-        raise UsageError(f"--speed {text[:40]}: {wrong}", hint="--speed 10, --speed 0.5, --speed max")
+        raise UsageError(f"--speed {text[:40]}: {wrong}", hint="--speed 10, --speed 0.5 or --speed max")
     return speed
 
 
 @dataclass(slots=True)
 class _Before:
-    """What a view has to know of the time before it looked: names of streams, and lines that had begun."""
+    """Facts from before the start time that a view needs: names of streams, and incomplete lines."""
 
     opened: list[StreamOpened] = field(default_factory=list)
     begun: dict[tuple[str, int], Chunk] = field(default_factory=dict)
@@ -136,7 +137,7 @@ class _Before:
 
 
 def from_moment(told: Iterable[tuple[Event, RunState]], since: float) -> Iterator[tuple[Event, RunState]]:
-    """What happened from ``since`` on; first what a view that begins there has to know, with the state of then."""
+    """Yield the events from ``since`` on; first the earlier facts that a view needs, with the state at that time."""
     before, state, begun = _Before(), None, False
     for event, after in told:
         if not begun and event.at < since:
@@ -159,7 +160,7 @@ def _paced(
     clock: Callable[[], float],
     sleep: Callable[[float], None],
 ) -> Iterator[tuple[Event, RunState]]:
-    """The same, each when its time has come; ticks between, as a run has them, so that views can draw."""
+    """Yield each event when it is due, with ticks between them, so that views redraw."""
     began, first, before = clock(), None, None
     for event, state in told:
         first = event.at if first is None else first

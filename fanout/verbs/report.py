@@ -1,4 +1,4 @@
-"""``fanout report``: the last words about a run, told again from its record; as text, as JSON or as a page to look at."""
+"""``fanout report``: make the report of a recorded run again, as text, JSON or an HTML page."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Subscriber = Callable[[Event, RunState], Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Told:
-    """What a record comes to."""
+    """Result of a recorded run: state, outcome, verdict, and the data of the report."""
 
     heading: Heading
     state: RunState
@@ -39,10 +39,10 @@ class Told:
     verdict: Verdict | None
     words: Mapping[str, LastWords]
     slow: tuple[str, ...]
-    steps: Sequence[Mapping[str, Any]]  # how long one takes each rank
+    steps: Sequence[Mapping[str, Any]]  # seconds per step of each rank
 
     def text(self, colour: bool, unicode: bool) -> str:
-        """The report, as at the end of the run."""
+        """Return the text of the report, as at the end of the run."""
         return words.report(
             self.heading,
             self.state,
@@ -57,7 +57,7 @@ class Told:
 
 
 def report(request: Request, edge: Edge) -> int:
-    """The verb: 0 whatever became of the run, because telling it went well."""
+    """Run the command; return 0 for any outcome of the run. Raises UsageError."""
     settings = settings_of(request, edge)
     recorded = Recorded(find(request.given["run"], runs_directory(settings, edge)))
     if request.given["html"]:
@@ -78,7 +78,7 @@ def report(request: Request, edge: Edge) -> int:
 
 
 def retold(recorded: Recorded, settings: Settings, edge: Edge, *subscribers: Subscriber) -> Told:
-    """The whole record, folded and judged; ``subscribers`` see every event too."""
+    """Read the whole record, fold its events, and diagnose the run; ``subscribers`` get every event too."""
     tails, pace = Tails(), PaceTeller()
     witness = explain.witness_of(recorded.heading, explain.book_of(settings, edge), recorded=True)
     explain.learn_again(witness, recorded.path)
@@ -106,18 +106,18 @@ def say_unless_ended(recorded: Recorded, edge: Edge) -> None:
     if recorded.damage:
         edge.say(recorded.damage)
     if not recorded.ended:
-        edge.say(f"run {recorded.heading.run_id} has no end in its record: it goes on, or its launcher was killed")
+        edge.say(f"run {recorded.heading.run_id}: the record has no end: the run is active, or its launcher was killed")
 
 
 def _page(path: str, recorded: Recorded, settings: Settings, edge: Edge) -> int:
-    """One file that a browser shows without a network."""
+    """Write the HTML page, one file that needs no network; return 0. Raises UsageError."""
     from fanout.views.page import Story
 
     place = os.path.join(edge.cwd, os.path.expanduser(path))
     if not os.path.isdir(os.path.dirname(place)):
         raise UsageError(f"--html {path}: no such directory")
     if not _may_be_overwritten(place):
-        raise UsageError(f"--html {path}: this file is there and is no HTML page", hint="name another file")
+        raise UsageError(f"--html {path}: this file exists and is not an HTML page", hint="name another file")
     story = Story(recorded.heading, recorded.began_at, wishes_of(settings, metric=recorded.metric).metric)
     told = retold(recorded, settings, edge, story)
     report = told.text(colour=False, unicode=True)
@@ -132,18 +132,18 @@ def _page(path: str, recorded: Recorded, settings: Settings, edge: Edge) -> int:
 
 
 def _may_be_overwritten(path: str) -> bool:
-    """Return whether the file is absent, empty, no regular file (/dev/stdout), or a page."""
+    """Return whether the file is absent, empty, not a regular file (/dev/stdout), or an HTML page."""
     if not os.path.isfile(path):
         return True
     try:
         with open(path, "rb") as file:
             start = file.read(100)
     except OSError:
-        return True  # to write it fails with the same reason
+        return True  # the write then reports the same error
     return not start.strip() or start.lstrip().lower().startswith(b"<!doctype html")
 
 
 def _refused(recorded: Recorded) -> str:
-    """Why fanout itself did not launch the run: no event tells of it, only its result."""
+    """Return why fanout did not launch the run, or "". No event has this reason, only the recorded result."""
     result = recorded.result()
     return str(result["headline"]) if result and result["exit_code"] == 125 and result["first"] is None else ""

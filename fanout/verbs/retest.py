@@ -1,4 +1,4 @@
-"""The network between the hosts of a run that just failed, tested again at once where the verdict suspects it."""
+"""Network test after a failure: if the verdict suspects the network between the hosts, test it again at once."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _SUSPICIOUS = ("network", "meeting", "store-timeout", "store-refused")
 
 
 def worth(verdict: Verdict) -> bool:
-    """Is the network what is suspected?"""
+    """Return whether the verdict suspects the network."""
     return verdict.cause is not None and verdict.confidence != "high" and verdict.cause.signature in _SUSPICIOUS
 
 
@@ -42,13 +42,13 @@ def retested(
     *,
     keep: Callable[[str, str], None],
 ) -> Verdict:
-    """The verdict with what a test between the same hosts shows now; ``keep`` gets that test as a file."""
+    """Test the network between the hosts; return the verdict with the result. ``keep`` writes the test to a file."""
     names = [host.name for host in hosts]
     places = {name: str(state.hosts[name].hello.get("peer") or "") for name in names}
     places = {name: place for name, place in places.items() if place}
     if len(places) < 2 or state.interrupts:
         return verdict
-    edge.say("everybody waited for somebody: testing the network between the hosts again")
+    edge.say("every rank timed out waiting for a peer: testing the network between the hosts again")
     with fan_of(hosts, settings, picker, edge) as fan:
         session = Session(fan, names, [])
         session.connect()
@@ -63,7 +63,7 @@ def retested(
 
 
 def as_kept(verdict: Verdict, directory: str) -> Verdict:
-    """The verdict of a record, with the test that was made then; as it is where none was."""
+    """Return the verdict with the recorded test, or unchanged without one. Raises UsageError."""
     try:
         with open(os.path.join(directory, KEPT), "rb") as file:
             kept = schema.parsed(file.read(), _KEPT)
@@ -72,21 +72,21 @@ def as_kept(verdict: Verdict, directory: str) -> Verdict:
     except FileNotFoundError:
         return verdict
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{directory}/{KEPT}: cannot be read: {error}") from None
+        raise UsageError(f"{directory}/{KEPT}: cannot read it: {error}") from None
 
 
 def amended(verdict: Verdict, tested: MeshTest, unreached: Sequence[str]) -> Verdict:
-    """Pure: the verdict with what was seen. One host of several that is cut off both ways is named."""
+    """Return the verdict with the result of the test. If one of several hosts is cut off both ways, name it. Pure."""
     failing = {pair: dial for pair, dial in tested.dials.items() if dial["outcome"] != "ok"}
-    told = [f"tested again at once: {fold(unreached)} does not answer any more"] if unreached else []
+    told = [f"network retest: no answer from {fold(unreached)}"] if unreached else []
     if not failing:
         if tested.dials:
-            told.append(f"tested again at once: all {len(tested.dials)} ways between the hosts carry data now")
-        code = "it is not the network as it is now: look at the code, or for an outage that is over"
+            told.append(f"network retest: all {len(tested.dials)} paths between the hosts carry data now")
+        code = "the network works now: check the code, or look for an outage that is over"
         advice = (*verdict.advice, code) if tested.dials and not unreached else verdict.advice
         return replace(verdict, evidence=(*verdict.evidence, *told), advice=advice)
     blamed = list(mesh.blamed(failing, tested.dials))
-    told.append(f"tested again at once: {len(failing)} of {len(tested.dials)} ways between the hosts fail")
+    told.append(f"network retest: {len(failing)} of {len(tested.dials)} paths between the hosts fail")
     for host, inward, culprits in blamed[:3]:
         (_, end), dial = culprits[0]
         others = fold(pair[0 if inward else 1] for pair, _ in culprits)

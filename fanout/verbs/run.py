@@ -1,4 +1,4 @@
-"""``fanout run``: what was asked for is looked through, then shown (``--dry-run``), or launched here or behind a door."""
+"""``fanout run``: validate the request, then print the plan (``--dry-run``) or launch it, here or in the background."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from fanout.verbs.runs import new_id
 
 
 def run(request: Request, edge: Edge, *, leavable: bool = True) -> int:
-    """The verb; the exit status. Not ``leavable``: by nobody who looks at it, because this process plays the hosts."""
+    """Run the command; return the exit status. If not ``leavable``, the user cannot detach (demo runs the hosts here)."""
     settings = settings_of(request, edge)
     file, hosts = hosts_of(request, settings, edge)
     directory = work_directory(settings, edge)
@@ -64,7 +64,7 @@ def _dry_run(
     run_id: str,
     directory: str,
 ) -> int:
-    """Print the plan; no host is touched, no name is looked up."""
+    """Print the plan; contact no host and resolve no name. Return the exit status."""
     address = {} if hosts[0].addr or settings.master_addr else {hosts[0].name: picker.address(hosts[0])}
     made = plan.make(
         hosts,

@@ -1,4 +1,4 @@
-"""A run by its name: where its record is, what it takes to come back to it, and ``fanout stop``."""
+"""Recorded runs: new ids, lookup by id or part of an id, and ``fanout stop``."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from fanout.views.sanitise import sentence
 
 ORDER = "order.json"
 EVENTS = "events.jsonl"
-TELL_SECONDS = 15.0  # between two words about how long something takes
+TELL_SECONDS = 15.0  # between two messages about a long wait
 
 
 def new_id() -> str:
-    """Make the id of a run that begins now: ids sort by time, and no two launches draw the same."""
+    """Return a new run id. Ids sort by time and are unique."""
     return f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(6)}"
 
 
 def make_directory(path: str) -> bool:
-    """Create the directory of a new run; False where another run has it. Raises LauncherError."""
+    """Create the directory of a new run; return False if another run has it. Raises LauncherError."""
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)
         os.mkdir(path, 0o700)
@@ -38,36 +38,36 @@ def make_directory(path: str) -> bool:
     except FileExistsError:
         if os.path.isdir(path):
             return False
-        raise LauncherError(f"{path}: is no directory", hint="choose another place with --log-dir DIR") from None
+        raise LauncherError(f"{path}: not a directory", hint="choose another directory with --log-dir DIR") from None
     except OSError as error:
         raise LauncherError(
             f"cannot write the logs of this run to {path}: {error.strerror}",
-            hint="choose another place with --log-dir DIR",
+            hint="choose another directory with --log-dir DIR",
         ) from None
 
 
 def find(name: str, root: str) -> str:
-    """The directory of the run that ``name`` means: all of its id, any part of it that is enough, or ``latest``."""
+    """Return the directory of the run ``name``: its id, a unique part of it, or ``latest``. Raises UsageError."""
     try:
         ids = sorted(entry.name for entry in os.scandir(root) if os.path.isfile(os.path.join(entry.path, EVENTS)))
     except OSError:
         ids = []
     if not ids:
-        raise UsageError(f"no run is recorded in {root}", hint="--log-dir DIR says where runs are recorded")
+        raise UsageError(f"no run is recorded in {root}", hint="give the directory of runs with --log-dir DIR")
     if name in ("", "latest"):
         return os.path.join(root, ids[-1])
     matching = [each for each in ids if each == name] or [each for each in ids if name in each]
     if not matching:
-        raise UsageError(f"no run {name!r} in {root}", hint=f"the latest is {ids[-1]}")
+        raise UsageError(f"no run {name!r} in {root}", hint=f"the latest run is {ids[-1]}")
     if len(matching) > 1:
-        raise UsageError(f"{name!r} may be any of {', '.join(matching[-5:])}", hint="give more of its id")
+        raise UsageError(f"{name!r} matches several runs: {', '.join(matching[-5:])}", hint="give more of the id")
     return os.path.join(root, matching[0])
 
 
 def find_live(name: str, root: str, verb: str) -> str:
-    """Return the directory of the run ``name``; without a name, of the one run that goes on. Raises UsageError.
+    """Return the directory of the run ``name``; without a name, of the only active run. Raises UsageError.
 
-    A run that ended cannot be meant, and among several only the user can choose.
+    Without a name, a run that has ended is never chosen. If several runs are active, the user must choose.
     """
     if name:
         return find(name, root)
@@ -80,11 +80,11 @@ def find_live(name: str, root: str, verb: str) -> str:
     if len(going) == 1:
         return going[0]
     if not going:
-        hint = "fanout ps --all lists the runs that ended" if paths else "--log-dir DIR says where runs are recorded"
-        raise UsageError(f"no run is going on in {root}", hint=hint)
+        hint = "fanout ps --all   # lists ended runs" if paths else "give the directory of runs with --log-dir DIR"
+        raise UsageError(f"no active run in {root}", hint=hint)
     listed = "".join(f"\n        {os.path.basename(path)}  {_title(path)}" for path in going)
     ids = os.path.basename(going[-1])
-    raise UsageError(f"{verb}: {len(going)} runs are going on:{listed}", hint=f"fanout {verb} {ids}")
+    raise UsageError(f"{verb}: {len(going)} runs are active:{listed}", hint=f"fanout {verb} {ids}")
 
 
 def has_ended(path: str) -> bool:
@@ -101,18 +101,18 @@ def _title(path: str) -> str:
 
 
 def order_of(path: str) -> Order:
-    """What it takes to come back to the run recorded there."""
+    """Return the recorded data that is needed to return to a run or stop it. Raises UsageError."""
     try:
         with open(os.path.join(path, ORDER), encoding="utf-8") as file:
             return Order.from_json(file.read())
     except FileNotFoundError:
-        raise UsageError(f"{path}: this run was never launched: there is nothing to come back to") from None
+        raise UsageError(f"{path}: this run was never launched") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{path}/{ORDER}: cannot be read: {error}") from None
+        raise UsageError(f"{path}/{ORDER}: cannot read it: {error}") from None
 
 
 def stop(request: Request, edge: Edge) -> int:
-    """The verb: 0 when every host was reached and nothing is left, 255 otherwise."""
+    """Run ``fanout stop``; return 0 if every host was reached and nothing is left, else 255."""
     settings = settings_of(request, edge)
     try:
         path = find_live(request.given["run"], runs_directory(settings, edge), "stop")
@@ -125,43 +125,46 @@ def stop(request: Request, edge: Edge) -> int:
     if living is not None and living.machine == edge.machine and living.pid > 0:
         return _ask_launcher(living, Recorded(path), order, edge)
     if living is None and Recorded(path).result() is not None:
-        edge.say(f"run {order.run_id} has ended; looking again at {fold([host.name for host in order.hosts])}")
+        edge.say(f"run {order.run_id} has ended; checking again {fold([host.name for host in order.hosts])}")
     else:
-        edge.say(f"stopping run {order.run_id} on {len(order.hosts)} hosts, {order.settings.grace:g} s of grace")
+        where = f"{len(order.hosts)} host{'s' if len(order.hosts) != 1 else ''}"
+        edge.say(f"stopping run {order.run_id} on {where}: SIGTERM, then SIGKILL after {order.settings.grace:g} s")
     by = f"{edge.user}@{edge.machine}"
     return _told(rejoin.end(order, by=by, agent="SSH_AUTH_SOCK" in edge.environ, why=f"stopped by {by}"), edge)
 
 
 def _ask_launcher(living: holder.Holder, recorded: Recorded, order: Order, edge: Edge) -> int:
-    """The launcher lives: it ends the run in order, and its own words are the outcome."""
+    """Signal the launcher to stop the run, wait for its end, and print the recorded result of each host."""
     run = recorded.heading.run_id
     if living.ending:
-        edge.say(f"run {run} is being ended already, by {living.user} (pid {living.pid})")
+        edge.say(f"run {run}: {living.user} (pid {living.pid}) is already stopping it")
     else:
-        edge.say(f"stopping run {run}: told its launcher (pid {living.pid})")
+        edge.say(f"stopping run {run}: signalled its launcher (pid {living.pid})")
     try:
         if not living.ending:
             os.kill(living.pid, living.signal)
     except ProcessLookupError:
-        pass  # it ended this very moment
+        pass  # it exited in this moment
     except PermissionError:
-        raise UsageError(f"its launcher, pid {living.pid}, is another user's ({living.user})") from None
+        raise UsageError(f"its launcher (pid {living.pid}) belongs to another user ({living.user})") from None
     if not _wait_for(living, recorded, order, edge):
         return 255
     result = recorded.result()
     if result is None:
-        edge.say("its launcher ended without a word: its guardian ends the run; once more in a minute to be sure")
+        edge.say(f"run {run}: the launcher died without a result; its guardian is stopping the run")
+        edge.stderr.write(f"        try:  fanout stop {run}   # in a minute, to confirm\n")
         return 255
     came = []
     for host in result["hosts"]:
         left = host["left"]
-        said = "nothing is left" if left == 0 else "not known" if left is None else f"{left} processes are left"
+        some = "1 process is left" if left == 1 else f"{left} processes are left"
+        said = "nothing is left" if left == 0 else "not verified that nothing is left" if left is None else some
         came.append((host["host"], f"{host['verdict']} ({host['reason']}); {said}", left == 0))
     return _said(came, edge)
 
 
 def _wait_for(living: holder.Holder, recorded: Recorded, order: Order, edge: Edge) -> bool:
-    """Wait until the launcher has ended the run: at most as long as its own deadlines allow, telling for how long."""
+    """Wait until the launcher has ended the run, at most as long as its own deadlines; report the wait."""
     grace, lease = order.settings.grace, order.settings.lease
     most = lease + 2 * (grace + supervise.STOP_MARGIN_SECONDS) + rejoin.MARGIN_SECONDS
     began = told_at = time.monotonic()
@@ -170,11 +173,11 @@ def _wait_for(living: holder.Holder, recorded: Recorded, order: Order, edge: Edg
         now = time.monotonic()
         if now - began > most:
             edge.say(f"the launcher (pid {living.pid}) has not ended the run within {most:.0f} s")
-            edge.stderr.write(f"        try:  kill -KILL {living.pid}    then its guardian ends the run\n")
+            edge.stderr.write(f"        try:  kill -KILL {living.pid}    # then its guardian stops the run\n")
             return False
         if now - told_at >= TELL_SECONDS:
             told_at = now
-            edge.say(f"the launcher is still ending it: {now - began:.0f} s so far, {most:.0f} s at most")
+            edge.say(f"the launcher is still stopping the run: {now - began:.0f} s so far, at most {most:.0f} s")
     return True
 
 
@@ -183,7 +186,7 @@ def _told(state: RunState, edge: Edge) -> int:
 
 
 def _said(came: Sequence[tuple[str, str, bool]], edge: Edge) -> int:
-    """(host, what a stop came to there, is that good?), in a line for all hosts where it is the same."""
+    """Print one line per result with all its hosts; ``came`` has (host, result, good). Return the exit status."""
     same: dict[str, list[str]] = {}
     for host, text, _ in came:
         same.setdefault(text, []).append(host)
@@ -193,11 +196,15 @@ def _said(came: Sequence[tuple[str, str, bool]], edge: Edge) -> int:
 
 
 def _came_to(host: HostState) -> tuple[str, bool]:
-    """What a stop came to on one host, and whether that is known to be nothing left."""
+    """Return the result of a stop on one host, and whether it is verified that nothing is left."""
     if host.gone is not None:
         left = len(host.gone.left)
-        killed = f", {host.gone.killed} processes had to be killed" if host.gone.killed else ""
-        return (f"{left} processes could not be ended" if left else f"stopped, nothing is left{killed}"), not left
+        killed = f", {_counted(host.gone.killed)} had to be killed" if host.gone.killed else ""
+        return (f"{_counted(left)} could not be killed" if left else f"stopped, nothing is left{killed}"), not left
     if host.trouble is not None and "nothing of the run" in host.trouble.message:
-        return "nothing of the run is there", True
-    return (host.trouble.message if host.trouble else "could not be reached in time"), False
+        return "nothing of the run is left", True
+    return (host.trouble.message if host.trouble else "unreachable: timed out"), False
+
+
+def _counted(processes: int) -> str:
+    return "1 process" if processes == 1 else f"{processes} processes"

@@ -1,4 +1,4 @@
-"""How a run is shown to whoever typed the command: the choice, and the view that it comes to."""
+"""View selection: choose the view of a run for this terminal and these flags, and build it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fanout.views.wishes import Wishes, wishes
 
 
 def look_of(settings: Settings, edge: Edge, output: str = "") -> Look:
-    """What this stdout, this environment and these flags come to; ``output`` in place of the setting."""
+    """Return the view mode, colours and characters for this stdout; ``output`` overrides the setting."""
     return choose(
         edge.environ,
         isatty=edge.stdout.isatty(),
@@ -23,7 +23,7 @@ def look_of(settings: Settings, edge: Edge, output: str = "") -> Look:
 
 
 def wishes_of(settings: Settings, *, metric: str = "") -> Wishes:
-    """What is to be seen of the log; ``metric``: as it was said when the run began. Raises UsageError."""
+    """Return the filters of log lines. ``metric`` is the recorded --metric of the run. Raises UsageError."""
     return wishes(
         show=settings.show,
         hide=settings.hide,
@@ -48,9 +48,9 @@ def view_of(
     waits: bool = True,
     viewing: Viewing = "run",
 ) -> View:
-    """The view that was chosen; rich is imported for the live one alone, which has keys where stdin is a terminal.
+    """Return the chosen view. Only the live view imports rich; it reads keys if stdin is a terminal.
 
-    ``waits``: for a reader who takes nothing; the live view never does.
+    ``waits``: wait for a reader that does not read. The live view never waits.
     """
     if look.mode == "live":
         from fanout.views.keys import Keyboard

@@ -1,4 +1,4 @@
-"""``fanout stacks``: where every rank of a run stands now. The run goes on as if nobody had asked."""
+"""``fanout stacks``: show the current stack of every rank. The run is not affected."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ SECONDS, NATIVE_SECONDS = 10.0, 20.0
 
 
 def stacks(request: Request, edge: Edge) -> int:
-    """The verb: 0 where every host told, 1 where one did not, 255 where one could not be reached."""
+    """Run the command; return 0 if every host answered, 1 if one did not, 255 if one was unreachable."""
     path = find_live(request.given["run"], runs_directory(settings_of(request, edge), edge), "stacks")
     order = order_of(path)
     if Recorded(path).ended:
-        raise UsageError(f"run {order.run_id} has ended", hint=f"why it did:  fanout report {order.run_id}")
+        raise UsageError(f"run {order.run_id} has ended", hint=f"fanout report {order.run_id}")
     picker = Picker(order.settings, user=order.user, agent="SSH_AUTH_SOCK" in edge.environ)
     names = [host.name for host in order.hosts]
     with fan_of(order.hosts, order.settings, picker, edge) as fan:
@@ -69,11 +69,11 @@ def _show(request: Request, edge: Edge, stands: list[Stand], untold: dict[str, s
     for name, why in untold.items():
         edge.say(f"{name}: {why}")
     if not stands and not untold:
-        edge.say("no rank tells where it stands: no Python runs there, or it does not look at PYTHONPATH")
+        edge.say("no rank sent its stack: no Python process runs there, or it ignores PYTHONPATH")
 
 
 def _frames(stand: Stand, request: Request) -> list[str]:
-    """The whole stack, the outermost first; native frames have no line."""
+    """Return the whole stack, outermost frame first. Native frames have no line number."""
     frames = stand.native if request.given["native"] and stand.native else stand.frames
     return [f"{file}:{line} {name}" if line else f"{file} {name}" for file, line, name in reversed(frames)]
 

@@ -1,4 +1,4 @@
-"""While a run ends and only hosts without a link are left: which hosts the launcher waits for, and until when."""
+"""Wait reports: while a run ends, name the unreachable hosts that the launcher waits for, and the deadline."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TELL_SECONDS = 15.0  # between two lines
 
 
 class WaitTeller:
-    """A subscriber that reports the wait, at once and every few seconds."""
+    """Subscriber that reports the wait at once, and then every 15 seconds."""
 
     broken = False
 
@@ -31,8 +31,6 @@ class WaitTeller:
         self._told_at = state.now
         since = min(state.hosts[name].link_lost_at or state.now for name in waited)
         left = max(0.0, max(waited.values()) - state.now)
-        text = (
-            f"waiting for {fold(waited)}: no link for {state.now - since:.0f} s; given up in {left:.0f} s at the latest"
-        )
+        text = f"waiting for {fold(waited)}: no connection for {state.now - since:.0f} s; giving up in at most {left:.0f} s"
         for say in self._says:
             say(text)

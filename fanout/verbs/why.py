@@ -1,4 +1,4 @@
-"""``fanout why``: the same diagnosis over logs that other launchers left, or that were copied from somewhere."""
+"""``fanout why``: diagnose a failed run from log files of any launcher."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from fanout.verbs.report import retold
 from fanout.views.recorded import Recorded
 from fanout.views.sanitise import clean
 
-CLOCKS = 2.0  # seconds by which the clocks of hosts that nobody compared may differ, and torchrun's whole seconds
+CLOCKS = 2.0  # seconds: hosts' clocks may differ, and torchrun writes whole seconds
 MOST_FILES = 4096
 _NOT_LOGS = (".json", ".jsonl", ".yaml", ".yml", ".py", ".pt", ".pth", ".safetensors", ".pid")
 
 
 def why(request: Request, edge: Edge) -> int:
-    """The verb: 0 where a cause is named, 1 where it stays undetermined."""
+    """Run the command; return 0 if a cause is named, 1 if it is undetermined."""
     run = _own(request, edge)
     if run:
         return _of_own(run, request, edge)
@@ -62,7 +62,7 @@ def why(request: Request, edge: Edge) -> int:
 
 
 def _heading(files: list[LogFile], dumps: int) -> str:
-    """``4 files of 2 hosts, 8 dumps of flight recorders``."""
+    """Return the first line, for example ``4 files of 2 hosts, 8 dumps of flight recorders``."""
     hosts = len({name for file in files for name in file.hosts})
     parts = (
         [f"{len(files)} file{'s' if len(files) > 1 else ''} of {hosts} host{'s' if hosts > 1 else ''}"] if files else []
@@ -72,19 +72,19 @@ def _heading(files: list[LogFile], dumps: int) -> str:
 
 
 def _fly(paths: list[str], witness: Witness, edge: Edge) -> None:
-    """What the dumps among the files hold."""
+    """Read the flight recorder dumps and give them to the evidence collector."""
     hosts = dumpfiles.hosts(paths)
     for path, told in zip(paths, dumpfiles.read(paths, edge.cwd), strict=True):
         witness.dumps.add(hosts[path], [told])
 
 
 def _paths(request: Request, edge: Edge) -> list[str]:
-    """The files that the words mean."""
+    """Return the files that the arguments name."""
     return [each for word in request.task for each in _files(os.path.join(edge.cwd, word), word)]
 
 
 def _read(paths: list[str], edge: Edge) -> list[LogFile]:
-    """The logs among them, each looked through once."""
+    """Open the log files, read each once, and assign their hosts."""
     data = edge.stdin() if STDIN in paths else b""
 
     def opener(path: str) -> Callable[[], BinaryIO]:
@@ -103,7 +103,7 @@ def _open(path: str, name: str) -> BinaryIO:
 
 
 def _own(request: Request, edge: Edge) -> str:
-    """The run of fanout's own that the words mean: its directory, the logs in it, or all of these; "" if none."""
+    """Return the directory of a run recorded by fanout, if the argument is that directory or its logs/; else ""."""
     paths = [os.path.normpath(os.path.join(edge.cwd, word)) for word in request.task]
     if len(paths) != 1 or not os.path.isdir(paths[0]):
         return ""
@@ -112,7 +112,7 @@ def _own(request: Request, edge: Edge) -> str:
 
 
 def _of_own(run: str, request: Request, edge: Edge) -> int:
-    """Its record knows when every line came, which no log says: so it is read, as ``fanout report`` does."""
+    """Diagnose a recorded run as ``fanout report`` does: unlike the logs, its record has the time of every line."""
     told = retold(Recorded(run), settings_of(request, edge), edge)
     verdict, hosts = told.verdict, told.heading.hosts
     if request.given["as_json"]:
@@ -126,7 +126,7 @@ def _of_own(run: str, request: Request, edge: Edge) -> int:
 
 
 def _files(path: str, name: str) -> Iterator[str]:
-    """The files that an argument means: itself, or all logs below a directory."""
+    """Yield the files that an argument names: itself, or all logs below a directory. Raises UsageError."""
     if name == STDIN or os.path.isfile(path):
         yield name
         return
@@ -138,7 +138,7 @@ def _files(path: str, name: str) -> Iterator[str]:
         below += [os.path.join(name, os.path.relpath(os.path.join(folder, file), path)) for file in sorted(files)]
     logs = [each for each in below if not each.endswith(_NOT_LOGS) and not os.path.basename(each).startswith(".")]
     if not logs:
-        raise UsageError(f"{name}: no log files in it")
+        raise UsageError(f"{name}: no log files in this directory")
     if len(logs) > MOST_FILES:
-        raise UsageError(f"{name}: {len(logs)} files, more than {MOST_FILES}", hint="name the ones of one run")
+        raise UsageError(f"{name}: {len(logs)} files, more than {MOST_FILES}", hint="name the files of one run")
     yield from logs

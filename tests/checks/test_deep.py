@@ -260,6 +260,6 @@ def test_the_table_has_a_row_a_size_and_a_row_a_host() -> None:
 def test_the_rows_are_there_only_when_they_were_asked_for() -> None:
     """A check without --deep does not say that it left them out; one that could not be made does, and is not fine."""
     assert rows(healthy_case(2)) == []
-    case = replace(healthy_case(2, deep=True), deep=DeepTest(unmade="not made: mesh failed on gpu02, mend that first"))
+    case = replace(healthy_case(2, deep=True), deep=DeepTest(unmade="not made: mesh failed on gpu02; fix that first"))
     assert {row.level for row in rows(case)} == {"skip"}
     assert {row.check for row in rows(case)} == {check.name for check in CATALOGUE if check.group == "deep"}

@@ -64,7 +64,7 @@ RUN = "run --dry-run hosts.txt task.py cfg.yaml"
         ("run --dry-run --env 1A=x hosts.txt task.py", "'1A' is not a name for an environment variable"),
         (
             "run --dry-run --env FANOUT_NO_SUCH hosts.txt task.py",
-            "--env FANOUT_NO_SUCH: this shell has no such variable",
+            "--env FANOUT_NO_SUCH: this variable is not set in this shell",
         ),
         ("run --dry-run --env RANK=1 hosts.txt task.py", "--env: RANK is worked out by fanout for each host"),
         ("run --dry-run --env-file no.env hosts.txt task.py", "--env-file no.env: No such file or directory"),
@@ -108,7 +108,7 @@ def test_a_wrong_file_is_named_with_its_place(
     ("file", "data", "says"),
     [
         ("hosts.txt", b"gpu01\xff\xfe\n", "hosts.txt"),
-        ("cfg.yaml", b"a: \xff\n", "cfg.yaml: cannot be read"),
+        ("cfg.yaml", b"a: \xff\n", "cfg.yaml: cannot read it"),
         ("cfg.yaml", b"[" * 5000, "cfg.yaml"),
         ("fanout.toml", b"a = '\xff'\n", "fanout.toml"),
     ],

@@ -186,7 +186,7 @@ def test_a_user_id_without_an_entry_in_passwd(project: Path, home: bool) -> None
     done = bash(f"{as_nobody} {unset} {RUN}")
     assert b"Traceback" not in done.stderr
     assert done.returncode == (0 if home else 2), done
-    assert home or b"set HOME, or choose a place with --log-dir DIR" in done.stderr
+    assert home or b"set HOME, or choose a directory with --log-dir DIR" in done.stderr
     assert bash(f"{as_nobody} {unset} {FANOUT} hosts localhost").returncode == 0
 
 

@@ -82,7 +82,7 @@ def test_only_a_run_that_was_ended_for_a_hang_and_left_nothing_is_begun_again() 
 
 @pytest.mark.parametrize("word", ["stop", "restart"])
 def test_a_hang_for_which_nobody_looks_is_refused(word: str) -> None:
-    with pytest.raises(UsageError, match=f"--on-hang {word}: nobody looks for a hang"):
+    with pytest.raises(UsageError, match=f"--on-hang {word} needs --hang-timeout"):
         again.check(Settings(on_hang=word))
     again.check(Settings(on_hang=word, hang_timeout="auto"))
     again.check(Settings())
@@ -112,6 +112,6 @@ def test_a_run_that_hung_once_ends_well_and_both_have_a_record(tmp_path: Path) -
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     first, second = sorted(path.name for path in (tmp_path / "xdg/fanout/runs").iterdir())
-    assert f"run {first} hung and is begun again as run {second} (1 of at most 3 times)" in done.stderr
+    assert f"run {first} hung: restarting it as run {second} (restart 1 of at most 3)" in done.stderr
     assert "STOPPED after" in done.stderr
     assert f"runs/{second}" in done.stderr.splitlines()[-1]

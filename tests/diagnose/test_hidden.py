@@ -42,7 +42,7 @@ def test_a_failure_that_train_sh_hides_is_no_good_run() -> None:
     assert verdict is not None
     assert verdict.cause is not None
     assert (ended.exit_code, ended.ok, verdict.cause.rank, verdict.confidence) == (1, False, 3, "high")
-    assert "train.sh ended with 0, although torchrun reported a failure" in text
+    assert "train.sh exited with 0, although torchrun reported a failure" in text
     assert "FAILED after" in text
     assert "ended well" not in ended.headline
     assert "exit status  1 (from torchrun on gpu02)" in text

@@ -27,7 +27,7 @@ def ways(*broken: tuple[str, str], hosts: tuple[str, ...] = HOSTS) -> MeshTest:
 def test_a_network_that_works_now_is_said_to_work() -> None:
     found = amended(NETWORK, ways(), [])
     assert found.cause == NETWORK.cause
-    assert "all 6 ways between the hosts carry data now" in found.evidence[-1]
+    assert "all 6 paths between the hosts carry data now" in found.evidence[-1]
 
 
 def test_the_one_host_that_is_cut_off_is_named() -> None:
@@ -35,7 +35,7 @@ def test_the_one_host_that_is_cut_off_is_named() -> None:
     found = amended(NETWORK, ways(*broken), [])
     assert found.cause is not None
     assert (found.cause.host, found.confidence) == ("gpu02", "medium")
-    assert "4 of 6 ways between the hosts fail" in " ".join(found.evidence)
+    assert "4 of 6 paths between the hosts fail" in " ".join(found.evidence)
 
 
 def test_between_two_hosts_nobody_can_tell_whose_side_it_is() -> None:
@@ -47,7 +47,7 @@ def test_between_two_hosts_nobody_can_tell_whose_side_it_is() -> None:
 
 def test_a_host_that_does_not_answer_any_more_is_told() -> None:
     found = amended(NETWORK, MeshTest(), ["gpu03"])
-    assert found.evidence == ("tested again at once: gpu03 does not answer any more",)
+    assert found.evidence == ("network retest: no answer from gpu03",)
 
 
 def test_only_a_suspicion_of_the_network_is_worth_a_test() -> None:

@@ -141,7 +141,7 @@ def test_packed_files(ending: str, pack: Callable[[bytes], bytes], tmp_path: Pat
     (tmp_path / f"gpu01.log.{ending}").write_bytes(whole[: len(whole) // 2])
     assert named(tmp_path, ".")[:2] == ("gpu02", 3)
     (tmp_path / f"gpu01.log.{ending}").write_bytes(whole[:10] + b"\xff" * 100 + whole[110:])
-    with pytest.raises(UsageError, match=rf"gpu01\.log\.{ending}: cannot be unpacked"):
+    with pytest.raises(UsageError, match=rf"gpu01\.log\.{ending}: cannot unpack it"):
         told(".", cwd=tmp_path)
 
 

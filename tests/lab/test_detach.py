@@ -70,7 +70,7 @@ def test_stop_tells_the_launcher_that_lives(project: Project, lab4: Lab) -> None
     run = _detached(project, "--grace", "5")
     done = project.fanout("stop")
     assert done.code == 0, done.all
-    assert "told its launcher" in done.err
+    assert "signalled its launcher" in done.err
     assert re.search(r"^fanout: h\[1-4\]: .*nothing is left", done.err, re.MULTILINE), done.all
     assert project.result()["exit_code"] == 128 + signal.SIGTERM
     assert project.fanout("attach", run).code == 128 + signal.SIGTERM
@@ -99,7 +99,7 @@ def test_attach_takes_the_place_of_a_launcher_that_died(project: Project, lab4: 
     kill(lab4.launcher, "fanout", "run")
     assert "lost" in project.fanout("ps").out
     attached = project.start("attach", run)
-    attached.until("taking its place")
+    attached.until("starting a new one")
     project.write("go", "")
     done = attached.end()
     assert done.code == 7, done.all
@@ -143,7 +143,7 @@ def test_a_closed_terminal_detaches_where_that_is_wished(project: Project, lab4:
     project.write("go", "")
     assert attached.end().code == 7
     assert run.end().code == 7
-    assert "the terminal is gone" in (project.records()[-1] / "events.jsonl").read_text()
+    assert "the terminal closed" in (project.records()[-1] / "events.jsonl").read_text()
     assert "detached" in project.fanout("ps", "--all", "--json").out or wait_quiet(lab4, 10)
 
 
@@ -193,8 +193,8 @@ def test_clean_lists_and_ends_what_an_ended_run_left(project: Project, lab4: Lab
     assert run in asked.out
     done = project.fanout("clean", "--yes", "hosts.txt")
     assert done.code == 0, done.all
-    assert "nothing is left of ended runs on h[1-4]" in done.err
-    assert f"run {beside} goes on and is left alone" in done.out
+    assert "h[1-4]: checked again: nothing is left of ended runs" in done.err
+    assert f"kept run {beside}: it is active" in done.out
     assert not any(processes(host, "sleep", "1007") for host in lab4.hosts)
     project.write("go", "")
     assert project.fanout("attach", beside).code == 7
@@ -214,7 +214,7 @@ def test_a_keeper_that_is_stopped_is_named_and_left_alone(project: Project, lab4
     assert re.search(rf"^h2 +{run} +stuck ", seen.out, re.MULTILINE), seen.all
     assert len(re.findall(r" running ", seen.out)) == 3, seen.all
     done = project.fanout("clean", "--yes", "hosts.txt")
-    told = f"h2: run {run} is left alone: its keeper (pid {keeper.inner}, state T) does not answer; there: kill -CONT"
+    told = f"h2: kept run {run}: its keeper (pid {keeper.inner}, state T) does not answer; on that host: kill -CONT"
     assert told in done.out, done.all
     os.kill(keeper.pid, signal.SIGCONT)
     project.write("go", "")
@@ -231,11 +231,11 @@ def test_what_a_lease_left_is_told_once_by_the_next_run(project: Project, lab4: 
     assert wait_quiet(lab4, 5 + 1 + 10)
     project.train("true\n")
     soon = project.run()
-    assert "nobody fetched" not in soon.err  # its launcher may be just dialling again
+    assert "was never fetched" not in soon.err  # its launcher may be just dialling again
     for host in lab4.hosts:
         host.run(["sh", "-c", "touch -d '1 minute ago' /var/tmp/fanout-*/*/status"], check=True)
     done = project.run()
     assert done.code == 0, done.all
-    assert done.err.count(f"h[1-4]: nobody fetched how run {lost} ended there") == 1
+    assert done.err.count(f"h[1-4]: the result of run {lost} was never fetched") == 1
     assert "fanout clean hosts.txt" in done.err
     assert project.fanout("clean", "--yes", "hosts.txt").code == 0

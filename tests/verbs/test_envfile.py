@@ -43,9 +43,9 @@ def test_a_file_of_the_field() -> None:
         "PRICE": "5$",
     }
     assert read.warnings == (
-        "ds.env:12: LD_LIBRARY_PATH: $LD_LIBRARY_PATH is not expanded; ranks get these characters",
-        "ds.env:13: CACHE: ${HOME} is not expanded; ranks get these characters",
-        "ds.env:14: TODAY: $(date) is not expanded; ranks get these characters",
+        "ds.env:12: LD_LIBRARY_PATH: $LD_LIBRARY_PATH is not expanded; ranks get it literally",
+        "ds.env:13: CACHE: ${HOME} is not expanded; ranks get it literally",
+        "ds.env:14: TODAY: $(date) is not expanded; ranks get it literally",
     )
 
 

@@ -46,7 +46,7 @@ def test_of_several_live_runs_none_is_chosen(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
         find_live("", str(tmp_path), "stop")
     assert caught.value.exit_code == 2
-    assert "stop: 2 runs are going on:" in str(caught.value)
+    assert "stop: 2 runs are active:" in str(caught.value)
     assert first.name in str(caught.value)
     assert second.name in str(caught.value)
     assert caught.value.hint == f"fanout stop {second.name}"
@@ -61,5 +61,5 @@ def test_where_no_run_goes_on_the_command_says_so(
     shelf(tmp_path, 2)
     (tmp_path / "zzz-not-a-run").mkdir()
     assert main([verb, "--log-dir", str(tmp_path)]) == 2
-    assert f"no run is going on in {tmp_path}" in capsys.readouterr().err
+    assert f"no active run in {tmp_path}" in capsys.readouterr().err
     assert find("", str(tmp_path)).endswith("00001-00ff")

@@ -45,7 +45,7 @@ def test_lines_are_chosen_by_rank_and_by_what_is_in_them(ranks: Path, capsys: py
 def test_a_rank_that_said_nothing_is_told(ranks: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lines, words = printed(ranks, capsys, "--rank", "99")
     assert lines == []
-    assert "no such line of rank 99 is recorded in run 7f3a" in words
+    assert "run 7f3a: no such line of rank 99 is recorded" in words
 
 
 def test_who_follows_is_told_why_no_more_comes(
@@ -59,7 +59,10 @@ def test_who_follows_is_told_why_no_more_comes(
     monkeypatch.setattr(follow, "HEIR_SECONDS", 0.1)
     lines, words = printed(ranks, capsys, "-f")
     assert len(lines) == 5
-    assert words == "fanout: nobody writes down run 7f3a any more: fanout attach 7f3a takes it up, if it goes on\n"
+    assert (
+        words
+        == "fanout: run 7f3a: no process writes its record: the launcher died. To resume it:  fanout attach 7f3a\n"
+    )
 
 
 def test_the_time_may_stand_before_every_line(ranks: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -115,4 +115,4 @@ def test_every_event_comes_when_its_time_has_come_with_ticks_between(tmp_path: P
 def test_a_run_that_has_no_end_yet_is_shown_as_far_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     keep(tmp_path / "run", histories.good_run())
     (tmp_path / "run/result.json").unlink()
-    assert "has no end in its record" in shown(tmp_path, capsys)[1]
+    assert "the record has no end" in shown(tmp_path, capsys)[1]

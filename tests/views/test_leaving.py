@@ -132,7 +132,7 @@ def test_the_terminal_is_in_order_after_a_launcher_that_was_killed(tmp_path: Pat
         run.until_told(b"ended")
         assert run.told == b"ended 137\n"
         assert run.cooked
-        assert b"its guardian ends the run" in run.raw
+        assert b"its guardian stops the run" in run.raw
         assert fanout(tmp_path, "stop", "latest").returncode in (0, 255)  # the guardian is faster, or it is not
 
 
