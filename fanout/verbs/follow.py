@@ -17,7 +17,7 @@ from fanout.views.base import View
 from fanout.views.recorded import Recorded, after
 
 PAUSE_SECONDS = 0.2
-HEIR_SECONDS = 5.0  # from the death of the launcher to the guardian's first record
+GUARDIAN_SECONDS = 5.0  # from the death of the launcher to the guardian's first record
 SHOWN_BEFORE = 20  # earlier events shown as context
 SHOWN_BYTES = 2048  # log bytes shown of each earlier event
 
@@ -40,7 +40,7 @@ def coming(recorded: Recorded) -> Iterator[Event | None]:
             if not over(recorded):
                 seen_at = time.monotonic()
             # read the bytes before that first; a killed launcher is followed by its guardian
-            ending = recorded.ended or time.monotonic() - seen_at > HEIR_SECONDS
+            ending = recorded.ended or time.monotonic() - seen_at > GUARDIAN_SECONDS
             if not ending:
                 yield None
                 select.select([], [], [], PAUSE_SECONDS)

@@ -114,12 +114,12 @@ def _damaged(file: Path, chance: random.Random) -> bytes:
 @contextmanager
 def _without_waiting() -> Iterator[None]:
     """A record that does not grow any more is not waited for."""
-    kept = follow.HEIR_SECONDS, follow.PAUSE_SECONDS
-    follow.HEIR_SECONDS = follow.PAUSE_SECONDS = 0.0
+    kept = follow.GUARDIAN_SECONDS, follow.PAUSE_SECONDS
+    follow.GUARDIAN_SECONDS = follow.PAUSE_SECONDS = 0.0
     try:
         yield
     finally:
-        follow.HEIR_SECONDS, follow.PAUSE_SECONDS = kept
+        follow.GUARDIAN_SECONDS, follow.PAUSE_SECONDS = kept
 
 
 def told(words: tuple[str, ...], runs: Path) -> str:

@@ -56,7 +56,7 @@ def test_who_follows_is_told_why_no_more_comes(
     assert len(lines) == 5
     assert words == "fanout: run 7f3a has ended: fanout report 7f3a\n"
     (ranks / "r1" / "result.json").unlink()
-    monkeypatch.setattr(follow, "HEIR_SECONDS", 0.1)
+    monkeypatch.setattr(follow, "GUARDIAN_SECONDS", 0.1)
     lines, words = printed(ranks, capsys, "-f")
     assert len(lines) == 5
     assert (
@@ -95,5 +95,5 @@ def test_a_record_without_a_writer_may_still_get_one(tmp_path: Path, monkeypatch
     assert (found, waited) == (everything, 1)
     outcome.unlink()
     events.write_bytes(b"".join(lines[:-4]))
-    monkeypatch.setattr(follow, "HEIR_SECONDS", 0.3)
+    monkeypatch.setattr(follow, "GUARDIAN_SECONDS", 0.3)
     assert sum(event is not None for event in follow.coming(Recorded(str(tmp_path / "run")))) < everything

@@ -58,7 +58,7 @@ def write(record: LogDir, history: History) -> None:
 
 
 def watched(path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Viewer, Teller]:
-    monkeypatch.setattr(follow, "HEIR_SECONDS", 0.0)
+    monkeypatch.setattr(follow, "GUARDIAN_SECONDS", 0.0)
     viewer, teller = Viewer(), Teller()
     follow.watch(Recorded(str(path)), viewer, tellers=[teller])
     return viewer, teller
