@@ -53,6 +53,8 @@ def take_in(host: Host, channel: Channel, decoder: wire.Decoder, deadline: Deadl
         raise AgentRefused(str(error)) from None
     except OSError as error:
         channel.close()
+        if decoder.python and deadline.expired:
+            raise _not_through(host, deadline.seconds) from None
         raise Dropped(f"the connection broke while the agent started: {error}", hint="run it again") from None
     except TransportError:
         channel.close()

@@ -101,6 +101,34 @@ def test_a_fault_on_a_real_host_makes_exactly_its_check_speak(
     assert rows[0]["advice"]
 
 
+LARGE = ("-m", "length", "--length", "1400:65535", "-j", "DROP")
+
+
+@pytest.mark.parametrize(
+    ("chain", "saw", "advice"),
+    [("INPUT", "full-size packets are lost on the way (MTU)", "ip link"), ("OUTPUT", "the connection broke", "(MTU)")],
+)
+def test_a_path_that_loses_full_size_packets_of_the_login_too_is_named(
+    lab: Lab, chain: str, saw: str, advice: str
+) -> None:
+    """A login begins with small packets. What is large then never arrives, in the one or in the other direction."""
+    for v6 in (False, True):
+        lab["h3"].iptables("-A", chain, *LARGE, v6=v6)
+    (row,) = [row for row in findings(lab) if row["check"] == "reached"]
+    lab["h3"].reboot()  # its agents wait for packets that never come
+    assert (row["level"], row["hosts"]) == ("fail", ["h3"])
+    assert saw in row["saw"]
+    assert advice in row["advice"]
+
+
+def test_the_advice_for_a_dropped_syn_opens_the_port_to_the_address_that_dials(lab: Lab) -> None:
+    """The login goes over IPv6, the dial over IPv4."""
+    lab["h1"].iptables("-A", "INPUT", "-p", "tcp", "--syn", *STORE[2:], "-j", "DROP")
+    rows = [row for row in findings(lab) if row["check"] == "master-addr"]
+    assert {host for row in rows for host in row["hosts"]} == {"h2", "h3", "h4"}
+    assert all("ufw allow from 10.77.0." in row["advice"] for row in rows), rows
+
+
 def test_a_taken_port_is_told_with_its_owner(lab: Lab) -> None:
     """The holder is another user's: his name is known, his process is not."""
     holder: Node = lab["h1"]

@@ -29,7 +29,7 @@ def test_ctrl_c_while_a_host_is_lost_ends_within_its_limit_and_ps_names_the_guar
     done = run.end(timeout=90.0)
     assert done.code == 255, done.all
     assert "h2: no link for 30 s (silent for 15 s): unknown, it may still run until its lease ends at " in done.err
-    assert "left behind  unknown: h2 could not be looked over" in done.err
+    assert "left behind  unknown: could not verify h2" in done.err
     listed = project.fanout("ps")
     assert "ended (255)" in listed.out, listed.all
     assert "the guardian (pid " in listed.out, listed.all
