@@ -1,5 +1,6 @@
-"""Curves of the metrics of all ranks: equal ranks share a curve; many different ranks give a few curves and a band
-from minimum to maximum. Pure.
+"""Curves of the metrics of all ranks for the HTML page. Pure.
+
+Ranks with equal values share a curve. Many different ranks give a few curves and a band from minimum to maximum.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Log excerpt of bounded size: the start, the end, warnings and errors, and the last lines of each stream.
 
-Equal lines of many streams within 0.3 s give one entry. A ``Gap`` counts the lines that are left out at its place.
+Equal lines of many streams within 0.3 s give one entry. A gap counts the lines that are left out at its place.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Gap:
 
 
 class Excerpt:
-    """Collector of the excerpt: call ``add`` with every line; ``entries`` returns the kept lines in order."""
+    """Collector of the excerpt. It gets every line, and returns the kept lines in order."""
 
     def __init__(self, *, head: int = HEAD, tail: int = TAIL, notable: int = NOTABLE, each: int = EACH) -> None:
         self.lines = 0  # the number of all lines, of all streams

@@ -1,6 +1,6 @@
 """Log pipeline of the live and the plain view: classify, count, filter and fold log lines.
 
-A view calls ``take`` with every event and prints the result. Hidden lines are counted; the log files keep every line.
+A view passes every event to it and prints the result. Hidden lines are counted; the log files keep every line.
 """
 
 from __future__ import annotations

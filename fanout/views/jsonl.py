@@ -22,7 +22,10 @@ LIMIT = 64 * 1024  # bytes per line: a program can use longer lines than a scree
 
 
 class JsonLines:
-    """JSON view. Call ``begin`` before the first event and ``finish`` after the last; ``waits`` is as in Plain."""
+    """JSON view. Call ``begin`` before the first event and ``finish`` after the last.
+
+    With ``waits``, a blocked reader blocks the view; without it, lines are dropped and the view reports how many.
+    """
 
     def __init__(self, heading: Heading, *, stdout: TextIO, waits: bool = True) -> None:
         self._heading = heading

@@ -23,7 +23,7 @@ _CONTROL = 6
 
 
 class Keyboard:
-    """Keyboard of the terminal ``descriptor``. ``poll`` never waits; after ``close`` nothing is read or changed."""
+    """Keyboard of the terminal ``descriptor``. Reading never waits; after ``close`` nothing is read or changed."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -32,7 +32,7 @@ class Keyboard:
         self._over = False
         self._held = ""  # the beginning of an escape sequence
         self.away = False  # another process group is in the terminal's foreground
-        self.asked_to_stop = False  # after Ctrl-Z: the view erases its block, then calls ``stop``
+        self.asked_to_stop = False  # after Ctrl-Z: the view erases its block, then suspends
         self._handlers: dict[int, Any] = {}
         handlers: dict[int, Callable[[int, FrameType | None], None]] = {
             signal.SIGTSTP: self._heard_stop,

@@ -1,7 +1,7 @@
 """Line levels: classify lines as error, warning or neither by their words, and keep each traceback together.
 
-A traceback is one ``Say`` with several lines, so lines of other streams cannot split it, and equal tracebacks of many
-ranks fold like lines. It ends at a line that does not belong to it, or after a short time without output.
+A traceback is one log line with line ends in it. So other streams cannot split it, and equal tracebacks of many ranks
+fold like lines. It ends at a line that does not belong to it, or after a short time without output.
 """
 
 from __future__ import annotations

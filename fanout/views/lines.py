@@ -4,7 +4,7 @@ A progress bar rewrites its line (``\\r``). Nested bars also move down and up (`
 ``\\r``. So a stream has a small screen of rows. A row that was rewritten is *moving*: it becomes a log line only when
 text follows below it. An ordinary row becomes a line as soon as it ends.
 
-``settle`` returns a line that has not ended yet; the rest then comes as its continuation and repeats nothing. Bytes are
+A line that has not ended can be returned early; the rest then comes as its continuation and repeats nothing. Bytes are
 decoded only when a line is complete, because chunks may split a character; invalid bytes become U+FFFD. A row holds at
 most ``limit`` bytes, and the bytes beyond it are counted. The text is *not* sanitised here.
 """
@@ -42,7 +42,7 @@ class Line(NamedTuple):
 class _Row:
     text: bytes = b""
     more: int = 0  # bytes beyond the limit
-    taken: bool = False  # settle returned a part of it
+    taken: bool = False  # a part of it was returned early
     rewound: bool = False  # the next text replaces this text
     moving: bool = False  # it was rewritten at least once
 
@@ -60,8 +60,8 @@ class Lines:
         self._blocks = blocks
         self._rows = [_Row()]
         self._cursor = 0
-        self._highest = 0  # the topmost row that the cursor was on since the last settle
-        self._carry = b""  # the beginning of an escape sequence
+        self._highest = 0  # the topmost row of the cursor since the last early return
+        self._carry = b""  # an incomplete escape sequence
 
     def feed(self, data: bytes) -> list[Line]:
         """Add bytes and return the lines that they complete."""
@@ -111,7 +111,7 @@ class Lines:
 
     @property
     def waiting(self) -> bool:
-        """Return whether ``settle`` might return anything."""
+        """Return whether there is text that could be returned early."""
         return self._cursor > 0 or bool(self._rows[0].text)
 
     def _feed_plain(self, row: _Row, data: bytes) -> list[Line]:

@@ -144,17 +144,17 @@ class Course:
                 self._add(host, reading, at)
 
     def _newest(self, blocks: Sequence[tuple[float, Say]]) -> Iterator[tuple[float, Reading]]:
-        """What can be read in them, newest first, each with its moment."""
+        """Yield the metrics in these blocks with their times, newest first."""
         for at, block in reversed(blocks):
             if self._passed_over(block):
-                return  # another stream of this host has begun to tell
+                return  # another stream of this host already prints metrics
             for text in reversed(texts(block)):
                 reading = read(text, self._metric)
                 if reading is not None:
                     yield at, reading
 
     def bars(self, bars: Mapping[str, str], at: float) -> None:
-        """How the bar of each host stands now."""
+        """Add the metrics of the current progress bar of each host."""
         self._catch_up()
         for host, text in bars.items():
             reading = read(text, self._metric)

@@ -45,7 +45,7 @@ class Said:
 
 
 class Narrator:
-    """Builder of status messages: call ``tell`` after every event and ``flush`` at the end."""
+    """Builder of status messages. It gets every event, and is flushed at the end."""
 
     def __init__(self) -> None:
         self._gathered: dict[str, list[str]] = {}

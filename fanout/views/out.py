@@ -25,7 +25,7 @@ def in_ascii(text: str) -> str:
 
 
 def words(stream: TextIO, *, ascii_only: bool = False, failed: Callable[[str], None] | None = None) -> TextIO:
-    """Wrap a stream for messages. ``ascii_only`` replaces fanout's own symbols; ``failed`` is as in ``Words``."""
+    """Wrap a stream for messages. ``ascii_only`` replaces fanout's own symbols; ``failed`` gets the first error."""
     stands_in: Any = Words(stream, ascii_only=ascii_only, failed=failed)
     return stands_in  # type: ignore[no-any-return]
 

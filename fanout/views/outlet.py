@@ -21,10 +21,10 @@ STUCK_SECONDS = 5.0  # a reader that reads nothing for this time counts as block
 
 
 class Outlet:
-    """Non-blocking writer. ``broken`` is as in Out.
+    """Non-blocking writer. ``broken`` is True once the reader of a pipe has exited.
 
-    When ROOM bytes are buffered, it waits for a slow reader. For a blocked reader, it drops lines and counts them; the
-    log files keep them. With ``waits`` it behaves like an Out.
+    When the buffer is full, it waits for a slow reader. For a blocked reader, it drops lines and counts them; the log
+    files keep them. With ``waits`` it blocks on every write.
     """
 
     def __init__(self, stream: TextIO, *, waits: bool = False) -> None:

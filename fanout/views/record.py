@@ -45,7 +45,7 @@ _INSTEAD: Mapping[type[Any], dict[str, Any]] = {
 
 
 def _shape(kind: type[Any]) -> dict[str, Any]:
-    """Return the schema of an event's record: the fields of its class, or their replacements in ``_INSTEAD``."""
+    """Return the schema of an event's record: the fields of its class, some with another form."""
     instead = {**_INSTEAD.get(kind, {}), "v": Whole(0), "t": Number(0, 1e12)}
     named = {name.rstrip("?") for name in instead} | {"at"}
     return {**{name: what for name, what in schema.of(kind).items() if name.rstrip("?") not in named}, **instead}
@@ -74,7 +74,7 @@ def encode(event: Event) -> dict[str, Any] | None:
 
 
 def decode(record: Mapping[str, Any], read: Callable[[str, int, int, int], bytes]) -> Event | None:
-    """Convert a record back to its event; ``read(host, stream, offset, length)`` returns the bytes of a Chunk.
+    """Convert a record back to its event; ``read(host, stream, offset, length)`` returns the bytes of a chunk.
 
     Return None if the type is not an event (``run``, ``end``) or unknown. Raises Invalid if the fields do not match the
     event, and LauncherError if the record has a later version.
@@ -121,7 +121,7 @@ def verdict_record(verdict: Mapping[str, Any], at: float) -> dict[str, Any]:
 
 
 def chunk_record(host: str, stream: int, *, at: float, offset: int, length: int) -> dict[str, Any]:
-    """Return the record of a Chunk: the place of its bytes in the stream."""
+    """Return the record of a chunk: the place of its bytes in the stream."""
     place = {"host": host, "stream": stream, "offset": offset, "length": length}
     return {"v": VERSION, "t": at, "type": "chunk"} | place
 

@@ -56,7 +56,7 @@ def after(state: RunState, event: Event) -> RunState:
 
 
 class Recorded:
-    """Run directory, opened for reading. The constructor reads ``heading``; ``events`` reads the events.
+    """Run directory, opened for reading. The constructor reads ``heading``; the events are read on request.
 
     Raises UsageError if the directory has no valid record.
     """

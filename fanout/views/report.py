@@ -1,6 +1,6 @@
 """Report of a finished run: first failure, its last log lines, the other hosts, leftovers, and the next command.
 
-Pure: the input is a Heading, a RunState, a RunOutcome and log tails; the output is a string. A good run gives two lines.
+Pure: the input is the facts, state and outcome of the run and log tails; the output is text. A good run gives two lines.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Stream demultiplexer: turn the chunks of all streams into labelled log lines, for all views.
 
-The input is Chunk events. The output is ``Say`` values: whole lines, the beginnings of lines that have not ended after
-half a second, and progress bars.
+The input is Chunk events. The output is whole lines, the beginnings of lines that have not ended after half a second, and
+progress bars.
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ def apart(say: Say) -> list[Say]:
 
 
 class Streams:
-    """Line assemblers of all streams. The text in ``Say`` is not sanitised.
+    """Line assemblers of all streams. The text of the lines is not sanitised.
 
-    With ``blocks``, lines that arrived together may stay together in one ``Say``.
+    With ``blocks``, lines that arrived together may stay together in one block.
     """
 
     def __init__(self, hosts: Iterable[str] = (), *, limit: int = LIMIT, blocks: bool = False) -> None:

@@ -22,7 +22,7 @@ TROUBLE_BYTES = 4096  # from the start of the line with the error
 
 
 class Valve:
-    """Rate limiter: pass every event to ``let``. ``skipped`` counts dropped lines since it was last set to 0."""
+    """Rate limiter. It gets every event. ``skipped`` counts dropped lines since it was last set to 0."""
 
     def __init__(self, rate: float = BYTES_A_SECOND) -> None:
         self._rate = rate
