@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 class NotHad(Exception):
     """A fact that is not available on this host; the text contains the reason for the user."""
 
+    is_reason = True  # the text is for the user as it is, without the name of this class
+
 
 _PATH_BYTES = 1024
 _looking: list[mmap.mmap] = []  # in the child of an Aside: where it notes its path

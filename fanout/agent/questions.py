@@ -106,8 +106,8 @@ def _answer(message: dict, descriptor: int) -> None:
         for item in value if hasattr(value, "__next__") else [value]:
             _say(descriptor, {"value": item, "error": ""})
     except Exception as error:  # a probe must never stop the relay; its error is its answer
-        kind = type(error).__name__
-        _say(descriptor, {"value": None, "error": str(error) if kind == "NotHad" else "%s: %s" % (kind, error)})
+        text = str(error) if getattr(error, "is_reason", False) else "%s: %s" % (type(error).__name__, error)
+        _say(descriptor, {"value": None, "error": text})
     finally:
         os._exit(0)
 

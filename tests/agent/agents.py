@@ -1,4 +1,4 @@
-"""The launcher's half of the agent's protocol, a step at a time: start an agent, tell it things, hear what it says."""
+"""Test client of the agent: the launcher's side of the protocol, one step at a time."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ PATIENCE = 30.0  # what a healthy machine does in a tenth of a second, a loaded 
 
 
 class Silent(Exception):
-    """The agent did not say what it had to."""
+    """The agent did not send an expected message."""
 
 
 def pythons() -> tuple[str, ...]:
-    """Return the Python that runs the tests, and those that FANOUT_PYTHONS names (paths, with ``:`` between)."""
+    """Return the Python that runs the tests, and those in FANOUT_PYTHONS (paths, separated by ``:``)."""
     named = os.environ.get("FANOUT_PYTHONS", "")
     return (*filter(None, named.split(":")), sys.executable)
 
@@ -38,7 +38,7 @@ class Agent:
     """One connection to one host: the real command, through a real shell, over pipes."""
 
     def __init__(self, state: Path, *, python: str = sys.executable, patch: str = "", **login: str) -> None:
-        """``patch`` is Python that the agent runs before its relay begins: for faults that no input can bring about."""
+        """Start the agent. It runs ``patch`` (Python) before its relay starts, for faults that no input can cause."""
         self.state = state
         env = {"PATH": os.environ["PATH"], "FANOUT_STATE": str(state), "HOME": "/", **login}
         argv = ["/bin/sh", "-c", bundle.command(NONCE, python)]
@@ -61,7 +61,7 @@ class Agent:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        """Hang up, as a broken link does."""
+        """Close the connection, as a broken link does."""
         with contextlib.suppress(OSError):
             assert self.child.stdin is not None
             self.child.stdin.close()
@@ -87,7 +87,7 @@ class Agent:
         self._write(frames.pack({"op": op, **rest}))
 
     def hear(self, *kinds: str) -> dict[str, Any]:
-        """The next message of one of the kinds, which may have come along with what was waited for before."""
+        """Return the next message of one of the kinds; it may have arrived with an earlier one."""
         while True:
             while self.looked_at < len(self.heard):
                 self.looked_at += 1
@@ -109,13 +109,13 @@ class Agent:
         self.pieces.append(len(data))
 
     def hear_output(self, text: bytes) -> None:
-        """Until the main stream holds the text."""
+        """Wait until the main stream contains the text."""
         while text not in self.output.get(0, b""):
             for message in self.splitter.feed(self._read()):
                 self._keep(message)
 
     def hear_output_beyond(self, size: int) -> None:
-        """Until the main stream has more than ``size`` bytes."""
+        """Wait until the main stream has more than ``size`` bytes."""
         while len(self.output.get(0, b"")) <= size:
             for message in self.splitter.feed(self._read()):
                 self._keep(message)
@@ -123,7 +123,7 @@ class Agent:
     # -- what launchers do
 
     def prepare(self, argv: list[str], cwd: Path, **rest: Any) -> dict[str, Any]:
-        """Prepare a run; the answer, ``prepared`` or ``refused``."""
+        """Prepare a run; return the answer, ``prepared`` or ``refused``."""
         self.tell("prepare", **spec(argv, cwd, **rest))
         return self.hear("prepared", "refused")
 
@@ -131,7 +131,7 @@ class Agent:
         self.tell("go", env={**(env or {}), **dict(entry.split("=", 1) for entry in mark(run, node))})
 
     def start(self, script: str, cwd: Path, env: dict[str, Any] | None = None, **rest: Any) -> int:
-        """Prepare and go; the pid of the bash that runs ``script``."""
+        """Prepare and start a run; return the pid of the bash that runs ``script``."""
         assert self.prepare(["bash", "-c", script], cwd, **rest)["t"] == "prepared"
         self.go(env, run=rest.get("run", RUN))
         return int(self.hear("started")["pid"])
@@ -145,7 +145,7 @@ class Agent:
         self.hear("forgotten")
 
     def end(self) -> tuple[dict[str, Any], dict[str, Any], bytes]:
-        """(exited, gone, output) of the run, which is then forgotten."""
+        """Return (exited, gone, output) of the run, and release the run."""
         gone = self.hear("gone")
         exited = next(message for message in self.heard if message["t"] == "exited")
         self.bye()
@@ -177,12 +177,12 @@ def spec(argv: list[str], cwd: Path, *, run: str = RUN, node: int = 0, **rest: A
 
 
 def processes_of(state: Path) -> list[int]:
-    """Relays, keepers (by the login's environment) and what they started (by the run's mark, if it has a keeper)."""
+    """Return relays, keepers (by the login's environment) and their processes (by the run's mark, if it has a keeper)."""
     return procs.marked([f"FANOUT_STATE={state}"])
 
 
 def wait_for(condition: Any, what: str) -> None:
-    """For what sends no event to us, such as the end of somebody else's child."""
+    """Wait for a state that sends no event, such as the end of another process's child."""
     never, end = select.poll(), time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < end, what
@@ -196,7 +196,7 @@ def alive(pid: int) -> bool:
 
 @contextlib.contextmanager
 def swept(state: Path) -> Iterator[None]:
-    """Nothing of a test outlives it, and a test that leaves something has failed."""
+    """Kill what a test left behind, and fail a test that left something."""
     try:
         yield
         wait_for(lambda: not processes_of(state), "a relay or a keeper is left")

@@ -1,4 +1,4 @@
-"""A state directory for one host, and the promise that nothing is left of it."""
+"""Fixtures: a state directory for one host, and a check that nothing of it is left."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A wall clock may jump: where ours is read, the time is written down or compared with what was written, never waited by."""
+"""A wall clock may jump: its time is only recorded or compared with a record, never used for waiting."""
 
 from __future__ import annotations
 
@@ -32,6 +32,6 @@ READINGS = ("time.time", "datetime.now", "datetime.datetime.now", "datetime.utcn
 
 
 def test_nothing_waits_by_the_wall_clock() -> None:
-    """Every module that reads it is known with its reason; the keeper, the lease, the link and the policy are not among them."""
+    """Each module that reads it is listed with a reason; the keeper, the lease, the link and the policy are not."""
     found = {module.path.removeprefix("fanout/") for module in ours() if list(calls(module, *READINGS))}
     assert found == set(WALL)

@@ -1,4 +1,4 @@
-"""The reader of flight-recorder dumps: what it takes from them, and that nothing in a file is ever called."""
+"""Flight recorder reader: its results, and that nothing in a file is ever called."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.diagnose.recorder import call, done, dump, write
 
 
 class Trap:
-    """A pickle that runs a command where it is loaded as pickles usually are."""
+    """A pickle that runs a command when it is loaded normally."""
 
     def __init__(self, mark: Path) -> None:
         self.mark = mark
@@ -97,7 +97,7 @@ def test_a_file_that_is_too_large_or_a_pipe_is_not_opened_further(tmp_path: Path
 
 @pytest.mark.process
 def test_a_file_made_to_eat_memory_ends_its_reader_alone(tmp_path: Path) -> None:
-    """A byte of it makes a list: 16 MB of it would be a gigabyte. And one whose key nests without end."""
+    """Each byte creates a list, so 16 MB would need a gigabyte. Another file has an endlessly nested key."""
     wide, deep, good = (tmp_path / f"nccl_trace_rank_{rank}" for rank in range(3))
     wide.write_bytes(b"\x80\x02" + b"]" * (probes_dump.MOST_BYTES - 3) + b".")
     deep.write_bytes(b"\x80\x02})" + b"\x85" * 4_000_000 + b"K\x01s.")

@@ -1,4 +1,4 @@
-"""The measurement of a host's load: what the makers' tools say, what it costs when they hang, and that nothing is left."""
+"""Load monitor: the vendor tools' output, the cost when they hang, and that no process is left."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def tool(path: Path, name: str, script: str) -> None:
 
 @pytest.fixture
 def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A PATH on which a test's own tool is found first."""
+    """Return a PATH on which the test's own tool comes first."""
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     return tmp_path
 
@@ -97,7 +97,7 @@ def test_measurements_come_down_a_pipe_and_nothing_is_left_after_stop() -> None:
 
 @pytest.mark.process
 def test_a_run_reports_its_hosts_load_although_the_tool_hangs(tmp_path: Path) -> None:
-    """Beats with a load arrive, the run ends as ever, and the hanging tool goes with the agent."""
+    """Heartbeats with a load arrive, the run ends as usual, and the hung tool dies with the agent."""
     tool(tmp_path, "nvidia-smi", f"echo $$ > {tmp_path}/pid; exec sleep 600")
     with Agent(tmp_path / "state", PATH=f"{tmp_path}:{os.environ['PATH']}") as agent:
         agent.start("exec sleep 600", tmp_path)

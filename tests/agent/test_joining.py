@@ -1,4 +1,4 @@
-"""What a host sees of its own way to the rendezvous: torchrun up, then a socket on MASTER_PORT, told once each."""
+"""Rendezvous detection on a host: torchrun is up, then a socket on MASTER_PORT; each is reported once."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WAIT = "while [ ! -e end ]; do sleep 0.05; done"
     "role", ["socket.create_server(('127.0.0.1', {port}))", "socket.create_connection(('127.0.0.1', {port}))"]
 )
 def test_a_socket_on_the_master_port_is_the_rendezvous(state: Path, tmp_path: Path, role: str) -> None:
-    """Listening or connected, in a grandchild with a session of its own."""
+    """Hold a listening or connected socket in a grandchild with its own session."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         if "server" in role:
@@ -47,7 +47,7 @@ COMPLAINT = (
 
 
 def test_a_rank_that_only_logs_that_its_master_does_not_resolve_is_reported(state: Path, tmp_path: Path) -> None:
-    """Until it logs something else; the host is alone."""
+    """The stage lasts until the log ends with another line; the run has one host."""
     rank = "env LOCAL_RANK=0 MASTER_PORT=7 sleep 60 &"
     more = "while [ ! -e more ]; do sleep 0.05; done; echo step 1;"
     with Agent(state) as agent:
@@ -60,7 +60,7 @@ def test_a_rank_that_only_logs_that_its_master_does_not_resolve_is_reported(stat
 
 
 def test_a_rank_that_has_reached_its_master_is_never_reported(state: Path, tmp_path: Path) -> None:
-    """Torch logs the complaint also if only one family of addresses does not resolve."""
+    """Torch logs the error also if only one address family does not resolve."""
     with socket.create_server(("127.0.0.1", 0)) as store:
         port = store.getsockname()[1]
         code = f"import socket, time; s = socket.create_connection(('127.0.0.1', {port})); time.sleep(60)"
@@ -77,7 +77,7 @@ def test_a_rank_that_has_reached_its_master_is_never_reported(state: Path, tmp_p
 
 
 def test_a_torchrun_of_a_host_alone_waits_once_it_has_a_socket(state: Path, tmp_path: Path) -> None:
-    """Before that it imports torch, which may take minutes from a slow disk."""
+    """Before that it imports torch, which may take minutes on a slow disk."""
     code = "import socket, time; s = socket.create_server(('127.0.0.1', 0)); time.sleep(60)"
     (tmp_path / "torchrun").write_text(code)
     with Agent(state) as agent:

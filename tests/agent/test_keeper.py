@@ -1,4 +1,4 @@
-"""Real keepers and relays over pipes: the exit, the bytes, the environment, and what is left, which is nothing."""
+"""Real keepers and relays over pipes: exit, log bytes, environment, and that nothing is left."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_a_script_reads_nothing_from_us(state: Path, tmp_path: Path) -> None:
 
 
 def test_a_full_disk_costs_log_bytes_and_never_the_exit(state: Path, tmp_path: Path) -> None:
-    """A limit on file sizes stands for the disk: what cannot be written is counted, and training goes on."""
+    """A file size limit simulates the full disk: bytes that cannot be written are counted, and training continues."""
     with Agent(state) as agent:
         assert agent.prepare(["bash", "-c", "head -c 300000 /dev/zero; exit 3"], tmp_path)["t"] == "prepared"
         keeper = agent.heard[-1]["pid"]
@@ -275,7 +275,7 @@ def test_a_run_that_is_not_there_cannot_be_attached(state: Path) -> None:
 def test_a_log_that_trickles_comes_in_pieces_with_pauses_and_its_end_at_once(
     says: str, state: Path, tmp_path: Path
 ) -> None:
-    """Every piece has its price. All pauses together cannot be longer than the run was, however slow the machine is."""
+    """Each piece has a cost. The pauses together cannot be longer than the run, even on a slow machine."""
     with Agent(state) as agent:
         began = time.monotonic()
         agent.start(f"for i in {{1..400}}; do {says}; sleep 0.002; done; echo done", tmp_path)

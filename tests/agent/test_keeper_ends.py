@@ -1,4 +1,4 @@
-"""How runs end that do not end by themselves: stops, strays, broken links, killed keepers, absent launchers."""
+"""Runs that are ended from outside: stops, orphans, broken links, killed keepers, absent launchers."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ while True:
 @every_python
 @pytest.mark.parametrize("wrapper", ["{saver}; true", "trap : TERM; {saver}; true", "setsid -w {saver}; true"])
 def test_a_stop_gives_the_time_to_save(state: Path, tmp_path: Path, python: str, wrapper: str) -> None:
-    """bash dies of the TERM or waits; the program below it saves first, and is told once however often we say stop."""
+    """bash dies of SIGTERM or waits; the program below it saves first, and gets one SIGTERM for several stops."""
     (tmp_path / "saver.py").write_text(SAVER)
     os.mkfifo(tmp_path / "disk")
     with Agent(state, python=python) as agent:
@@ -103,7 +103,7 @@ def test_a_tree_that_forks_without_end_is_ended(state: Path, tmp_path: Path) -> 
 
 @every_python
 def test_a_link_that_breaks_loses_no_byte(state: Path, tmp_path: Path, python: str) -> None:
-    """A second connection goes on at the byte where the first one was cut."""
+    """A second connection continues at the byte where the first one ended."""
     script = "echo one; while [ ! -e more ]; do sleep 0.02; done; echo two; exit 3"
     with Agent(state, python=python) as first:
         pid = first.start(script, tmp_path)
@@ -131,7 +131,7 @@ def test_a_run_that_ended_while_nobody_listened_is_told_from_its_record(state: P
 
 
 def test_a_killed_keeper_takes_its_script_along_and_the_next_relay_the_rest(state: Path, tmp_path: Path) -> None:
-    """PDEATHSIG ends the script itself, the mark in their environment finds what it had started."""
+    """PDEATHSIG kills the script; the mark in the environment finds the processes that it had started."""
     with Agent(state) as first:
         assert first.prepare(["bash", "-c", "setsid sleep 60 & echo ready; sleep 60"], tmp_path)["t"] == "prepared"
         keeper = first.heard[-1]["pid"]
@@ -166,7 +166,7 @@ def test_the_same_is_told_to_a_later_connection(state: Path, tmp_path: Path) -> 
 
 
 def test_a_killed_keeper_takes_its_script_along_with_nobody_there(state: Path, tmp_path: Path) -> None:
-    """No relay and no launcher looks: the kernel ends the script (PDEATHSIG)."""
+    """There is no relay and no launcher: the kernel kills the script (PDEATHSIG)."""
     with Agent(state) as first:
         assert first.prepare(["bash", "-c", "echo ready; sleep 60"], tmp_path)["t"] == "prepared"
         keeper = first.heard[-1]["pid"]

@@ -1,4 +1,4 @@
-"""The lease of a keeper, with a clock of our own: it passes in suspend, and old heartbeats renew nothing."""
+"""The keeper's lease with a fake clock: it runs in suspend, and old heartbeats renew nothing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fanout.agent import lease
 
 
 class Clock:
-    """What clock_gettime tells; in suspend only CLOCK_BOOTTIME goes on."""
+    """A fake clock_gettime; in suspend only CLOCK_BOOTTIME advances."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = {time.CLOCK_BOOTTIME: 1000.0, time.CLOCK_MONOTONIC: 1000.0}

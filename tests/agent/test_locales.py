@@ -1,4 +1,4 @@
-"""Paths, arguments and values are bytes: a host whose locale is not UTF-8 gets them as the launcher has them."""
+"""Paths, arguments and values are bytes: a host with another locale than UTF-8 gets them unchanged."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LOCALES = {
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with the locales that the C library is not given with."""
+    """Return a directory with locales that the C library does not include."""
     directory = tmp_path_factory.mktemp("locales")
     for language, charset in (("en_US", "ISO-8859-1"), ("zh_CN", "GBK")):
         argv = ["localedef", "-i", language, "-f", charset, str(directory / f"{language}.{charset}")]
@@ -56,7 +56,7 @@ def test_text_arrives_as_it_is(state: Path, tmp_path: Path, made: Path, locale: 
 def test_what_no_program_can_be_given_is_told(
     state: Path, tmp_path: Path, argv: list[str], value: str, why: str
 ) -> None:
-    """The cause is told, not the exit status of a shell that did not find its command."""
+    """The report has the cause, not the exit status of a shell that did not find its command."""
     with Agent(state) as agent:
         assert agent.prepare(argv, tmp_path)["t"] == "prepared"
         agent.go({"VALUE": value})

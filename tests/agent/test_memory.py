@@ -1,4 +1,4 @@
-"""A disk that takes no more: the log goes on in a bounded piece of memory, and every byte keeps its offset."""
+"""A full disk: the log continues in a bounded buffer in memory, and each byte keeps its offset."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MB = 1 << 20
 
 
 class SmallDisk(record.Log):
-    """A real file on a disk that has room for ``room`` bytes more."""
+    """A real file on a disk with ``room`` free bytes."""
 
     def __init__(self, directory: str, room: int) -> None:
         super().__init__(directory, 0)
@@ -30,7 +30,7 @@ class SmallDisk(record.Log):
 
 
 class Now:
-    """Of a spool: its disk is asked every time."""
+    """A spool that tries its disk each time, and a relay's reader."""
 
     def __init__(self, directory: Path, room: int, limit: int = 0) -> None:
         self.spool = Spool(str(directory), limit)
@@ -50,7 +50,7 @@ class Now:
         self.spool._disk_again = 0.0  # a second has passed
 
     def read(self) -> None:
-        """As a relay does."""
+        """Read as a relay does."""
         while len(self.got) < self.spool.size:
             at = len(self.got)
             offset, data = self.sources.read(0, at, self.spool.size)
@@ -84,7 +84,7 @@ def test_what_the_disk_does_not_take_is_read_from_memory_at_its_offset(small: No
 
 
 def test_memory_is_bounded_and_then_the_run_waits(small: Now) -> None:
-    """As long as somebody listens: nothing is lost, and what is said to be safe elsewhere makes room again."""
+    """While a launcher is connected, nothing is lost, and acknowledged bytes are freed."""
     data = _bytes(24 * MB)
     small.put(data)
     assert small.spool.waits
@@ -109,7 +109,7 @@ def test_with_nobody_there_the_newest_bytes_are_dropped_and_counted(small: Now) 
 
 
 def test_a_disk_that_has_room_again_takes_what_was_in_memory(small: Now) -> None:
-    """Also where the launcher has had some of it by then: that is a hole, and told as one, never zeros."""
+    """Bytes that the launcher has acknowledged become a hole: it is reported as trimmed, never sent as zeros."""
     data = _bytes(9 * MB)
     small.put(data)
     small.spool.acknowledge({0: 4 * MB + 5})
@@ -133,7 +133,7 @@ def test_the_last_words_have_room_of_their_own(small: Now) -> None:
 
 @pytest.mark.parametrize("seed", range(12))
 def test_whatever_comes_in_whatever_order_every_byte_is_there_or_told(tmp_path: Path, seed: int) -> None:
-    """Writes, a disk that fills and has room again, a reader that is slow, receipts: by chance."""
+    """Random writes, a disk that fills and has room again, a slow reader, and acknowledgements."""
     chance = random.Random(seed)
     small, wrote = Now(tmp_path, chance.randrange(3 * MB), limit=chance.choice((0, 40 * MB))), bytearray()
     for _ in range(40):

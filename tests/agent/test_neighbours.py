@@ -1,4 +1,4 @@
-"""Two users of one host: the second is told who holds the port or the GPU, and every claim ends with its holder."""
+"""Two users of one host: the refusal names the holder of the port or GPU, and each claim ends with its holder."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_of_users_that_claim_at_the_same_moment_one_at_most_holds_it() -> None:
 
 @ROOT
 def test_a_name_that_tells_another_uid_than_its_owner_holds_nothing() -> None:
-    """A user can claim what is free, but not in another's name."""
+    """A user can claim a free name, but not as another user."""
     forged = socket.socket(socket.AF_UNIX)
     with forged:
         forged.bind(f"\0{neighbours.PREFIX}/{CLAIM}/{FIRST}/1/1/run")
@@ -131,7 +131,7 @@ def test_a_run_shows_its_claims_to_other_users_until_it_has_ended(state: Path, t
 
 
 def test_runs_of_one_user_are_kept_apart_by_their_directories_alone(state: Path, tmp_path: Path) -> None:
-    """Two hosts of a test on one machine claim the same port, each in a state directory of its own."""
+    """Two simulated hosts on one machine claim the same port, each in its own state directory."""
     port = f"port-{os.getpid()}"
     with Agent(state) as agent, neighbours.claim(port, "another"):
         assert agent.prepare(["true"], tmp_path, claims=[port])["t"] == "prepared"

@@ -1,4 +1,4 @@
-"""Memory is blamed only for a process of the run: by its pid in the kernel log, or by the run's own control group."""
+"""OOM detection counts only processes of the run: by pid in the kernel log, or by the run's own control group."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_the_kernel_log_names_its_victims(record: bytes, pids: list[int]) -> Non
 
 
 class World:
-    """A /proc and a hierarchy of control groups as files, and no kernel log."""
+    """Provide a /proc and a control group hierarchy as files, and no kernel log."""
 
     def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
         self.kind, self.mounted = kind, root
@@ -111,7 +111,7 @@ def test_a_process_that_was_moved_into_a_new_group_at_last_counts(world: World) 
 def test_a_victim_of_the_machine_counts_only_for_a_script_that_died_of_kill_in_those_seconds(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where the kernel log cannot be read and the processes share the group of the machine."""
+    """The kernel log cannot be read, and the processes share the machine's group."""
     watch = _watch(world, "")
     world.machine = 1
     assert not watch.killed(by_kill=False)
@@ -125,7 +125,7 @@ def test_a_victim_of_the_machine_counts_only_for_a_script_that_died_of_kill_in_t
 
 @contextlib.contextmanager
 def _group() -> Iterator[Path]:
-    """A control group with little memory, of the kind that this machine has."""
+    """Create a control group with little memory, of this machine's kind."""
     found = memory_groups()
     if found is None:
         skip("namespaces", "no memory control group can be made here")
@@ -140,14 +140,14 @@ def _group() -> Iterator[Path]:
 
 
 def _starve(group: Path) -> None:
-    """Let a process outside of the run die for memory."""
+    """Make the kernel OOM-kill a process outside of the run."""
     enter = f"import os\nopen({str(group / 'cgroup.procs')!r}, 'w').write(str(os.getpid()))\n"
     assert subprocess.run([sys.executable, "-c", enter + EATER], check=False).returncode == -9
 
 
 @ROOT
 def test_a_process_of_somebody_else_that_dies_for_memory_is_not_the_runs(state: Path, tmp_path: Path) -> None:
-    """Neither where the run fails by itself, nor where a person kills a process of it."""
+    """This holds if the run fails by itself, and if a user kills one of its processes."""
     with _group() as group:
         for number, end in enumerate(("exit 0", "exit 5", "kill -9 $$")):
             (tmp_path / "end").unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Where runs live on a host: claims that free themselves, and directories that are ours alone or nobody's."""
+"""State directories: claims that end with their holder, and directories that must be private."""
 
 from __future__ import annotations
 

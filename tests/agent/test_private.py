@@ -1,4 +1,4 @@
-"""What a run leaves on its host while it lives is its user's alone: directories, files, the keeper's socket."""
+"""A run's directories, files and keeper socket are accessible to its user only."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _files(state: Path) -> list[Path]:
 
 
 def test_nobody_else_may_look_into_a_run(state: Path, tmp_path: Path) -> None:
-    """Directories 0700, files 0600, whatever the login's umask."""
+    """Directories have mode 0700 and files 0600, for any umask of the login."""
     before = os.umask(0)
     try:
         with Agent(state) as agent:
@@ -51,7 +51,7 @@ def test_nobody_else_may_look_into_a_run(state: Path, tmp_path: Path) -> None:
 
 @needs("root")
 def test_another_user_cannot_speak_to_the_keeper(state: Path, tmp_path: Path) -> None:
-    """Even with the directory's modes out of the way: who is not our uid hears nothing and is hung up on."""
+    """Even without the directory modes, the keeper disconnects another uid and sends it nothing."""
     before = os.umask(0)
     try:
         with Agent(state) as agent:

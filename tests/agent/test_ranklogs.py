@@ -1,4 +1,4 @@
-"""A stream a rank: files that torchrun would write, found, named and brought home by a real keeper and relay."""
+"""One stream per rank: a real keeper and relay find, name and send the files that torchrun would write."""
 
 from __future__ import annotations
 

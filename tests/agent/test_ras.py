@@ -1,4 +1,4 @@
-"""NCCL's own service is heard where a process of the run holds its port, and nobody is blamed for another job's."""
+"""NCCL RAS counts only if a process of the run holds its port; another job's answer is ignored."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ guest.sendall(b"  The missing rank: 21\\n")
 
 @contextmanager
 def rank(name: str) -> Iterator[int]:
-    """A process that serves at the address that its environment says."""
+    """A process that serves at the address in its environment."""
     with socket.create_server(("127.0.0.1", 0)) as door:
         env = os.environ | {"NCCL_RAS_ADDR": f"{name}:{door.getsockname()[1]}"}
         child = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""The record's room on disk is taken before anything starts, so that no later flood can take it away."""
+"""The record's disk blocks are allocated before anything starts, so that no later flood can use them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fanout.agent import record
 
 
 def test_the_status_has_its_blocks_before_anything_is_noted(tmp_path: Path) -> None:
-    """A disk that fills up while the script runs cannot eat how it ended."""
+    """If the disk fills up while the script runs, the end is still recorded."""
     status = record.Status(str(tmp_path))
     seen = (tmp_path / "status").stat()
     assert seen.st_size == record.STATUS_BYTES

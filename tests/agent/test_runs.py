@@ -1,4 +1,4 @@
-"""What a host says of the runs on it, and what it removes: only what no keeper keeps."""
+"""A host's list of runs, and cleanup, which removes only runs without a keeper."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _asked(agent: Agent, what: str = "runs", **args: Any) -> dict[str, Any]:
 
 
 def test_a_run_that_goes_on_is_told_with_all_that_is_known(state: Path, tmp_path: Path) -> None:
-    """Also to a connection that has nothing to do with it; asking makes no directory and changes nothing."""
+    """An unrelated connection gets the list too; the question creates no directory and changes nothing."""
     with Agent(state) as agent, Agent(state) as other:
         assert _asked(other)["runs"] == []
         assert not state.exists()
@@ -40,7 +40,7 @@ def test_a_run_that_goes_on_is_told_with_all_that_is_known(state: Path, tmp_path
 
 
 def test_what_has_a_keeper_is_never_cleaned_wherever_its_directory_is(state: Path, tmp_path: Path) -> None:
-    """A second connection with another state directory knows nothing of the run, and still may not touch it."""
+    """A second connection with another state directory does not see the run, and must not touch it."""
     with Agent(state) as agent, Agent(tmp_path / "elsewhere") as other:
         pid = agent.start("setsid sleep 60 & " + WAIT, tmp_path)
         agent.hear_output(b"ready\n")
@@ -76,7 +76,7 @@ def test_what_a_killed_keeper_left_is_ended_and_removed(state: Path, tmp_path: P
 
 
 def test_an_end_that_is_being_fetched_is_nobodys_leftover(state: Path, tmp_path: Path) -> None:
-    """The keeper has ended and its directory is there: as long as a connection reads it, it is neither stale nor cleaned."""
+    """After the keeper has ended, its directory is neither stale nor cleaned while a connection reads it."""
     with Agent(state) as agent:
         agent.start("echo hello", tmp_path)
         keeper = next(message["pid"] for message in agent.heard if message["t"] == "prepared")
@@ -99,7 +99,7 @@ def test_an_end_that_is_being_fetched_is_nobodys_leftover(state: Path, tmp_path:
 
 
 def test_who_took_a_run_over_looks_at_its_disks_and_not_at_the_root(state: Path, tmp_path: Path) -> None:
-    """A launcher that only has the record knows no work directory; the host does."""
+    """A launcher with only the record does not know the work directory; the host does."""
     with Agent(state) as agent:
         agent.start("until [ -e end ]; do sleep 0.05; done", tmp_path)
         agent.tell("ask", id=1, what="aftermath", args={"run": RUN, "node": 0, "cwd": "/"}, timeout=20.0)

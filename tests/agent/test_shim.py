@@ -1,4 +1,4 @@
-"""The sitecustomize that lets a rank be asked where it stands: it changes nothing else that a program can see."""
+"""Stack hook: the sitecustomize that dumps a rank's stack changes nothing else that a program can see."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def waiting(directory: Path, *words: str, **more: str) -> Iterator[subprocess.Po
 
 
 def test_it_takes_itself_out_of_sight(tmp_path: Path) -> None:
-    """Neither sys.path nor sys.modules shows it where the user has no sitecustomize of his own."""
+    """If the user has no sitecustomize, neither sys.path nor sys.modules contains ours."""
     there = str(tmp_path / "python")
     out = run(tmp_path, "-S", "-c", "import sys; print(sys.path)")
     assert there in out, "without site nobody takes it away, and nothing was registered"
@@ -64,7 +64,7 @@ def test_it_takes_itself_out_of_sight(tmp_path: Path) -> None:
 
 
 def test_the_users_own_sitecustomize_comes_as_ever(tmp_path: Path) -> None:
-    """It is loaded once, is what sys.modules holds, and its errors are shown as its own."""
+    """The user's module is loaded once, is in sys.modules, and its errors are shown as its own."""
     own = tmp_path / "own"
     own.mkdir()
     (own / "sitecustomize.py").write_text("MARK = 77\n")
@@ -82,7 +82,7 @@ def test_a_process_that_was_not_prepared_is_never_signalled(tmp_path: Path, word
 
 
 def test_a_closed_descriptor_is_noticed(tmp_path: Path) -> None:
-    """A program may close all that it did not open: what has the number now must not get our text."""
+    """A program may close descriptors that it did not open: the new owner of the number must not get our text."""
     closing = "import os; os.closerange(3, 400); open('/dev/null')\n" + WAITS
     env = {"PATH": os.environ["PATH"]}
     shim.put(env, str(tmp_path))
@@ -95,7 +95,7 @@ def test_a_closed_descriptor_is_noticed(tmp_path: Path) -> None:
 
 
 def test_a_rank_tells_where_it_stands_and_goes_on(tmp_path: Path) -> None:
-    """Its main thread's frames, innermost first; afterwards it ends with 0 as if nothing had been."""
+    """The dump has the main thread's frames, innermost first; afterwards the process exits 0 as usual."""
     with waiting(tmp_path, RANK="5", LOCAL_RANK="1") as child:
         path = str(tmp_path / "stacks" / str(child.pid))
         for _ in range(2):
@@ -110,7 +110,7 @@ def test_a_rank_tells_where_it_stands_and_goes_on(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("number", "crash"), [(signal.SIGTERM, ""), (signal.SIGSEGV, "Segmentation fault")])
 def test_a_rank_that_was_ended_has_left_its_stack(tmp_path: Path, number: int, crash: str) -> None:
-    """It ends by the same signal as without us, and where it stood can be read afterwards."""
+    """The process ends by the same signal as without the hook, and its stack can be read afterwards."""
     with waiting(tmp_path, RANK="5", LOCAL_RANK="1") as child:
         child.send_signal(number)
         assert child.wait(30) == -number

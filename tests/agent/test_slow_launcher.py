@@ -1,4 +1,4 @@
-"""A launcher that does not read for a while costs the run nothing: no byte, and not the run."""
+"""A launcher that does not read for a while affects neither the log bytes nor the run."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _log_size(state: Path) -> int:
 
 @pytest.mark.process
 def test_a_flood_outlives_a_launcher_that_is_held_up(tmp_path: Path) -> None:
-    """Nobody reads the launcher's stdout until the flood is over; then all of it is there, and the run still lives."""
+    """The launcher's stdout is not read until the flood is over; then all bytes arrive, and the run is alive."""
     state = tmp_path / "state"
     state.mkdir(mode=0o700)
     (tmp_path / "train.sh").write_text(TRAIN_SH)

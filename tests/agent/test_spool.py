@@ -1,4 +1,4 @@
-"""A host's disk holds a bounded part of the log: what is acknowledged goes, what is not is never lost while one listens."""
+"""The disk space of a log is bounded: acknowledged bytes are freed; others are kept while a launcher is connected."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def _flood(tmp_path: Path, pause: float) -> str:
 
 
 def _kept(state: Path) -> int:
-    """Bytes of the main stream that are on disk."""
+    """Return the bytes of the main stream that are on disk."""
     return os.stat(state / f"{RUN}.0" / "stream-0").st_blocks * 512
 
 
 def test_a_log_over_the_limit_arrives_whole_and_its_front_is_let_go_of(state: Path, tmp_path: Path) -> None:
-    """The launcher says what it has; the run waits where it is slower; not a byte is lost, and the disk has its peace."""
+    """The launcher acknowledges bytes; the run waits for a slow launcher; no byte is lost, and the disk stays bounded."""
     with Agent(state) as agent:
         agent.start(_flood(tmp_path, 0.02), tmp_path, spool=LIMIT)
         (tmp_path / "go").touch()
@@ -46,7 +46,7 @@ def test_a_log_over_the_limit_arrives_whole_and_its_front_is_let_go_of(state: Pa
 
 
 def test_a_late_onlooker_is_told_what_is_not_there_any_more(state: Path, tmp_path: Path) -> None:
-    """Zeros in place of a log would be a lie."""
+    """Zeros must never replace log bytes."""
     with Agent(state) as agent:
         agent.start(_flood(tmp_path, 0.05) + "; until [ -e end ]; do sleep 0.02; done", tmp_path, spool=LIMIT)
         (tmp_path / "go").touch()
@@ -68,7 +68,7 @@ def test_a_late_onlooker_is_told_what_is_not_there_any_more(state: Path, tmp_pat
 
 
 def test_without_a_listener_the_run_goes_on_and_what_is_lost_is_counted(state: Path, tmp_path: Path) -> None:
-    """Training is worth more than its log: it waits for a launcher that is not there a moment, and not for ever."""
+    """Training matters more than its log: it waits a moment for an absent launcher, then continues."""
     with Agent(state) as first:
         pid = first.start(_flood(tmp_path, 0.0), tmp_path, spool=LIMIT, lease=20.0)
     (tmp_path / "go").touch()

@@ -1,4 +1,4 @@
-"""Where a rank stands that does not answer our signal: told by the real py-spy, and said why where it cannot be."""
+"""Stacks of ranks that do not answer our signal: from the real py-spy, or the reason why there is none."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ outer()
 
 @pytest.fixture
 def spy(monkeypatch: pytest.MonkeyPatch) -> str:
-    """py-spy as it is installed beside the Python of these tests."""
+    """Use the py-spy that is installed beside the Python of these tests."""
     path = os.path.join(os.path.dirname(sys.executable), "py-spy")
     monkeypatch.setenv("PATH", "/nowhere")
     return path
@@ -40,7 +40,7 @@ def spy(monkeypatch: pytest.MonkeyPatch) -> str:
 
 @contextmanager
 def rank(directory: Path, *words: str, number: int = 5, **more: str) -> Iterator[int]:
-    """A rank that waits for a word which never comes."""
+    """Start a rank that waits for input which never comes."""
     env = {"PATH": "/usr/bin:/bin", "RANK": str(number), "LOCAL_RANK": "1", **more}
     shim.put(env, str(directory))
     child = subprocess.Popen(
@@ -55,7 +55,7 @@ def rank(directory: Path, *words: str, number: int = 5, **more: str) -> Iterator
 
 @pytest.mark.usefixtures("spy")
 def test_a_rank_without_our_handler_is_told_by_py_spy_and_goes_on(tmp_path: Path) -> None:
-    """Its main thread, innermost first, functions named as faulthandler names them."""
+    """The stack is the main thread's, innermost first, with function names as faulthandler prints them."""
     with rank(tmp_path, "-I") as pid:
         looked = probes_stacks._stacks({pid: {}}, {}, {})[pid]
         assert looked["way"] == "py-spy"
@@ -65,7 +65,7 @@ def test_a_rank_without_our_handler_is_told_by_py_spy_and_goes_on(tmp_path: Path
 
 @pytest.mark.usefixtures("spy")
 def test_both_ways_name_the_same_place(tmp_path: Path) -> None:
-    """A rank that tells by our signal and one that py-spy looked at fold together."""
+    """A rank that answers our signal and one that py-spy read are grouped together."""
     with rank(tmp_path, number=0) as one, rank(tmp_path, "-I", number=1) as two:
         found = probes_stacks._look(str(tmp_path), os.getpid(), {})["ranks"]
         told = list(aftermath.stands("gpu01", found))
@@ -76,7 +76,7 @@ def test_both_ways_name_the_same_place(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("spy")
 def test_a_stopped_rank_tells_where_it_was_stopped(tmp_path: Path) -> None:
-    """It cannot answer a signal, and is neither woken nor held by being looked at."""
+    """A stopped rank cannot answer a signal; py-spy neither wakes nor pauses it."""
     with rank(tmp_path) as pid:
         os.kill(pid, signal.SIGSTOP)
         os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOWAIT)
@@ -87,7 +87,7 @@ def test_a_stopped_rank_tells_where_it_was_stopped(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("spy")
 def test_native_frames_come_when_they_are_asked_for(tmp_path: Path) -> None:
-    """Beside the Python stack, and also of a rank that told that itself."""
+    """Native frames come with the Python stack, also for a rank that answered the signal."""
     with rank(tmp_path) as pid:
         dump = 'Thread 0x1 (most recent call first):\n  File "<string>", line 6 in inner\n'
         looked = probes_stacks._stacks({pid: {}}, {pid: dump}, {"native": True})[pid]
@@ -100,14 +100,14 @@ def test_native_frames_come_when_they_are_asked_for(tmp_path: Path) -> None:
 
 
 def _has_environment(pid: int) -> None:
-    """Wait for the kernel: for a moment after an exec there is none."""
+    """Wait for the kernel: for a moment after an exec there is no environment."""
     until = time.monotonic() + 20
     while not Path(f"/proc/{pid}/environ").read_bytes():
         assert time.monotonic() < until
 
 
 def test_what_cannot_be_told_has_its_reason(tmp_path: Path, spy: str) -> None:
-    """A process that is no Python, one that is gone, and a host without py-spy."""
+    """Cases: a process that is no Python, one that has ended, and a host without py-spy."""
     sleep = subprocess.Popen(["/bin/sleep", "60"], env={"PATH": os.path.dirname(spy)})
     with sleep:
         _has_environment(sleep.pid)
@@ -124,7 +124,7 @@ def test_what_cannot_be_told_has_its_reason(tmp_path: Path, spy: str) -> None:
 
 
 def test_a_py_spy_that_hangs_is_given_up(tmp_path: Path) -> None:
-    """And its group with it."""
+    """Its process group is killed too."""
     program = tmp_path / "py-spy"
     program.write_text("#!/bin/sh\nexec sleep 60\n")
     program.chmod(0o755)

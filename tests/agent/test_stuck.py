@@ -1,4 +1,4 @@
-"""What does not die, does not answer or was stopped holds up neither the relay nor the keeper, and is never called gone."""
+"""Unkillable, hung or stopped processes block neither the relay nor the keeper, and are never reported as gone."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ LEAVES_ONE = "setsid sh -c 'echo > up; exec sleep 1007' & until [ -e up ]; do sl
 
 @pytest.mark.timeout(180)
 def test_the_end_of_a_dead_keeper_is_told_before_what_it_left_is_dead(state: Path, tmp_path: Path) -> None:
-    """A process of the run does not die: the end is told at once, heartbeats go on, and then the process is named."""
+    """A process of the run cannot be killed: the exit is reported at once, heartbeats continue, then it is named."""
     times: list[float] = []
     with Agent(state, patch=UNKILLABLE) as agent:
         keeper = _prepared(agent, LEAVES_ONE, tmp_path, 60.0)
@@ -91,7 +91,7 @@ def test_a_keeper_serves_relays_while_something_does_not_die(state: Path, tmp_pa
 
 
 def _hold(pid: int) -> None:
-    """Trace a process: its parent cannot collect it while we do not, as if it hung in the kernel."""
+    """Trace a process: its parent cannot reap it meanwhile, as if it hung in the kernel."""
     seize = 0x4206  # linux/ptrace.h
     if ctypes.CDLL(None, use_errno=True).ptrace(seize, pid, None, None):
         skip("ptrace", os.strerror(ctypes.get_errno()))
@@ -157,7 +157,7 @@ def test_a_process_whose_first_thread_has_exited_is_not_called_gone(state: Path,
 
 
 def test_a_script_whose_first_thread_has_exited_is_waited_for(state: Path, tmp_path: Path) -> None:
-    """It ends by the KILL after the grace, and that is what is told of it."""
+    """It dies of SIGKILL after the grace, and that is reported."""
     (tmp_path / "headless.py").write_text(HEADLESS)
     with Agent(state) as agent:
         assert agent.prepare([sys.executable, "headless.py"], tmp_path)["t"] == "prepared"
@@ -179,7 +179,7 @@ def test_a_sweep_reports_what_does_not_die() -> None:
 
 
 def test_a_group_whose_leader_was_collected_gets_no_signal_unless_it_is_ours() -> None:
-    """Its number may belong to another's processes by then."""
+    """Its number may belong to another user's processes by then."""
     with subprocess.Popen(["setsid", "sh", "-c", "trap 'exit 3' TERM; echo up; while :; do sleep 0.05; done"], stdout=subprocess.PIPE) as other:  # fmt: skip
         assert other.stdout is not None
         assert other.stdout.readline() == b"up\n"
@@ -194,7 +194,7 @@ def test_a_group_whose_leader_was_collected_gets_no_signal_unless_it_is_ours() -
 
 
 class Beats:
-    """A launcher's heartbeats, from a thread: the test itself waits for something else."""
+    """Send a launcher's heartbeats from a thread, while the test waits for another event."""
 
     def __init__(self, agent: Agent, seconds: float) -> None:
         self._agent, self._seconds, self._over = agent, seconds, threading.Event()
@@ -232,7 +232,7 @@ def test_a_keeper_that_was_stopped_for_longer_than_the_lease_goes_on_where_its_l
 
 
 def test_heartbeats_from_before_a_freeze_do_not_renew_the_lease(state: Path, tmp_path: Path) -> None:
-    """They waited in the keeper's socket; the launcher that sent them may have given this host up."""
+    """They waited in the keeper's socket; the launcher that sent them may have abandoned this host."""
     with Agent(state) as agent:
         keeper = _prepared(agent, "trap '' TERM; echo ready; while :; do sleep 0.05; done", tmp_path, 2.0)
         agent.go()
@@ -269,7 +269,7 @@ def test_a_go_that_waited_for_longer_than_the_lease_starts_nothing(state: Path, 
 
 
 def test_a_keeper_with_a_full_door_is_not_taken_for_dead(state: Path, tmp_path: Path) -> None:
-    """It is stopped, and more relays came than its socket lets wait: its training is not ended for that."""
+    """It is stopped, and its socket queue is full of relays: that does not end its training."""
     with Agent(state) as agent:
         keeper = _prepared(agent, "echo ready; until [ -e end ]; do sleep 0.05; done", tmp_path, 60.0)
         agent.go()
