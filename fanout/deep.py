@@ -1,10 +1,10 @@
-"""The deep check: torch itself on all hosts, by the steps of a real start, until a host or a link is named.
+"""Deep check: run torch on all hosts through the steps of a real start, until a host or a link is named.
 
-Processes are started as train.sh would be, with the run's exports: one a GPU where every host has GPUs (nccl), else
-one a host (gloo), because more would share the same network. They import torch, connect to a store at
-MASTER_ADDR:MASTER_PORT, form one group, add up one element and then ever larger tensors. Then pairs, as ``pairs``
-plans them; then every GPU multiplies the same matrices. Each step has a time of its own, so a hang costs seconds and
-says who was where; all that is on the hosts lives by the connection to them.
+The processes start like train.sh, with the exports of a run: one per GPU with nccl if every host has GPUs, else one
+per host with gloo, because several would share one network. They import torch, connect to a store at
+MASTER_ADDR:MASTER_PORT, form one group, and all-reduce one element and then larger tensors. Then ``pairs`` of hosts
+are measured, and every GPU multiplies the same matrices. Each step has its own timeout, so a hang costs seconds and
+shows the stage of each process. The processes end with the connection to their host.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from fanout.checks.pairs import Measured, Pair, Round
 from fanout.checks.together import SIZES, DeepTest, Processes, measured
 from fanout.plan import SETUP, LaunchPlan
 
-LIFE = 1800.0  # the processes' own end, should nobody end them
+LIFE = 1800.0  # seconds after which the processes end themselves
 PAIR_SIZES = (1 << 16, 1 << 20, 1 << 24, 1 << 26)  # fewer, because there are many pairs
-_MARGIN = 1.5  # what a process gets beyond torch's own time-out, to tell of it
-_STAGES = len(SIZES) + 4  # in the longest step; the time of a step is that of each of them
-SHARE_OF_MEMORY = 16  # a tensor is at most this part of the free memory, since several are held at once
+_MARGIN = 1.5  # seconds beyond torch's own timeout, in which a process can report it
+_STAGES = len(SIZES) + 4  # stages of the longest step; a step's timeout is that of each stage
+SHARE_OF_MEMORY = 16  # a tensor takes at most 1/16 of the free memory, since several exist at once
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Patience:
-    """Seconds: for torch's import; to come, and to connect, in a group of all and of two; for one sum.
+    """Timeouts in seconds: torch's import, forming a group of all hosts and of two, one all-reduce, the GPU test.
 
-    nccl sets up all its channels at the first sum, which may take a minute on many GPUs; gloo takes no time at all.
+    nccl sets up all its channels in the first all-reduce, which may take a minute on many GPUs; gloo needs no such time.
     """
 
     begin: float = 120.0
@@ -52,7 +52,7 @@ class Patience:
 
 
 def run(case: Case, plan: LaunchPlan, asker: Asker, *, tell: Callable[[str], None], patience: Patience) -> DeepTest:
-    """All steps; each goes on with the hosts that passed the one before."""
+    """Run all steps; each step uses only the hosts that passed the previous one."""
     crew = _Crew(case, plan, asker, patience)
     try:
         tell("importing torch")
@@ -61,18 +61,18 @@ def run(case: Case, plan: LaunchPlan, asker: Asker, *, tell: Callable[[str], Non
         first = case.request.first.name
         if first not in able:
             return test
-        tell(f"meeting at {test.place}")
+        tell(f"connecting to the store at {test.place}")
         test = replace(test, backend=crew.backend, joined=crew.join(first, able))
         present = [name for name in able if name in test.joined and not _failed(test.joined[name])]
         if present == able or len(present) > 1:
-            tell(f"adding up over {len(present)} hosts")
+            tell(f"all-reduce over {len(present)} hosts")
             order = tuple(name for name in present for _ in range(crew.counts[name]))
             test = replace(
                 test, order=order, joined={**test.joined, **crew.sums([present], SIZES if len(order) > 1 else ())}
             )
             test = replace(test, pairs=_paired(crew, present, test, tell))
         if crew.backend == "nccl":
-            tell("GPUs at work")
+            tell("testing the GPUs")
             test = replace(test, burned=crew.step(dict.fromkeys(able, ()), _burn(patience), patience.burn + 60))
         return test
     finally:
@@ -88,7 +88,7 @@ def _failed(processes: Processes) -> bool:
 
 
 def _paired(crew: _Crew, present: Sequence[str], test: DeepTest, tell: Callable[[str], None]) -> dict[Pair, Measured]:
-    """Both passes; of two hosts, the sum over all was the pair already."""
+    """Measure all passes of pairs; with two hosts, the all-reduce over all already is the pair."""
     if len(present) < 2:
         return {}
     if len(present) == 2:
@@ -104,12 +104,12 @@ def _paired(crew: _Crew, present: Sequence[str], test: DeepTest, tell: Callable[
 
     figures = go(pairs.first_pass(present), "pairs")
     for _ in range(pairs.CONFIRMATIONS):
-        figures = pairs.merged(figures, go(pairs.second_pass(present, figures), "suspects with known good ones"))
+        figures = pairs.merged(figures, go(pairs.second_pass(present, figures), "suspected hosts with good ones"))
     return figures
 
 
 class _Crew:
-    """The processes on all hosts, and the steps that they are told."""
+    """Worker processes on all hosts, and the steps that they run."""
 
     def __init__(self, case: Case, plan: LaunchPlan, asker: Asker, patience: Patience) -> None:
         self._asker, self._plan, self._patience = asker, plan, patience
@@ -124,7 +124,7 @@ class _Crew:
         self.backend = ""
 
     def open(self) -> DeepTest:
-        """Start the processes; what torch is in each of them."""
+        """Start the processes; return torch's properties in each of them."""
         self._token = f"fanout-deep-{secrets.token_hex(8)}"
         within = self._patience.begin + _MARGIN
         asks = [
@@ -148,13 +148,13 @@ class _Crew:
         }  # fmt: skip
 
     def close(self) -> None:
-        """The end of the question that holds them is theirs."""
+        """Cancel the questions that hold the processes, which ends them."""
         for name, handle in self._handles.items():
             self._asker.cancel(name, handle)
         self._handles = {}
 
     def join(self, first: str, names: Sequence[str]) -> dict[str, Processes]:
-        """The store on node 0, then everybody's connection to it."""
+        """Open the store on node 0 and connect every process to it."""
         wait = self._patience.everybody
         told = self.step({first: [{"do": "serve"}]}, {**self._store, "do": "idle", "timeout": wait}, wait + _MARGIN)
         if _failed(told[first]):
@@ -163,7 +163,7 @@ class _Crew:
         return self.step(dict.fromkeys(names, ()), every, wait + _MARGIN)
 
     def sums(self, groups: Iterable[Sequence[str]], sizes: Sequence[int]) -> dict[str, Processes]:
-        """Each group by itself, all at the same time."""
+        """Run the all-reduces of each group, all groups at the same time."""
         own: dict[str, list[dict[str, Any]]] = {}
         groups = tuple(groups)
         wait = self._patience.two if all(len(group) == 2 for group in groups) else self._patience.everybody
@@ -182,7 +182,7 @@ class _Crew:
     def step(
         self, own: Mapping[str, Sequence[Mapping[str, Any]]], every: Mapping[str, Any], seconds: float
     ) -> dict[str, Processes]:
-        """One step on all these hosts, each process with what is its own; a dead one's answer is how it died."""
+        """Run one step on these hosts, each process with its own arguments; a dead process answers how it died."""
         number = next(self._numbers)
         asks = []
         for name, mine in own.items():
@@ -194,14 +194,14 @@ class _Crew:
 
 
 def _processes(answer: Answer) -> Processes:
-    """What the processes of a host said; the host's own silence in the same words."""
+    """Return the answers of a host's processes; if the host did not answer, an error in the same form."""
     if answer.error or not isinstance(answer.value, Mapping) or not answer.value.get("workers"):
-        return ({"error": answer.error or "the answer makes no sense", "stage": "", "died": True},)
+        return ({"error": answer.error or "the answer is malformed", "stage": "", "died": True},)
     return tuple(answer.value["workers"])
 
 
 def _counts(case: Case, plan: LaunchPlan, names: Sequence[str]) -> dict[str, int]:
-    """How many processes each host starts: one a GPU that the run would use, where every host has some; else one."""
+    """Return the number of processes per host: one per GPU that the run would use if every host has GPUs, else one."""
     gpus = {name: count(case.facts[name]) for name in names}
     if not names or not all(gpus.values()):
         return dict.fromkeys(names, 1)
@@ -209,6 +209,6 @@ def _counts(case: Case, plan: LaunchPlan, names: Sequence[str]) -> dict[str, int
 
 
 def _largest(case: Case, names: Sequence[str], counts: Mapping[str, int]) -> int:
-    """The largest tensor that every host has memory for."""
+    """Return the bytes of the largest tensor for which every host has memory."""
     free = [case.facts[name].get("memory", {}).get("available", 4 << 30) // counts[name] for name in names]
     return max(SIZES[0], min(free, default=0) // SHARE_OF_MEMORY)

@@ -1,7 +1,7 @@
-"""The check from beginning to end: facts of all hosts, then host 0's port from everywhere, then everybody to everybody.
+"""Preflight: collect the facts of all hosts, test MASTER_PORT and the mesh, rehearse train.sh, and judge the results.
 
-Only orchestration: ``asker`` carries the questions, ``checks`` judges the answers. What a run needs of it (the
-address that all hosts reach, how many GPUs, where the environment is) is in ``Learned``.
+This module only orchestrates: ``asker`` sends the questions, ``checks`` judges the answers. ``Learned`` has the facts
+that a run needs: the address that all hosts reach, the number of GPUs, where the environment is.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ _BULK = 1 << 18
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Learned:
-    """What the check found out that the plan can use; a host that is absent from a mapping did not tell.
+    """Facts from the check for the plan; a host without the fact is absent from the mapping.
 
-    ``master_addr`` is the address of host 0 that all others reach ("" if there is none, or nobody was asked).
-    ``addresses`` and ``interfaces`` are those by which a host reaches host 0 and is reached by it.
+    ``master_addr`` is the address of host 0 that all others reach ("" if there is none, or if it was not tested).
+    ``addresses`` and ``interfaces`` are those by which a host and host 0 reach each other.
     """
 
     master_addr: str = ""
@@ -58,7 +58,7 @@ class Learned:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preflight:
-    """A check that is over: everything that was seen, what it means, and what a run can use of it."""
+    """Result of a check: its data, the findings, the facts for a run, and the seconds that it took."""
 
     case: Case
     findings: tuple[Finding, ...]
@@ -74,7 +74,7 @@ class Preflight:
         return tuple(finding for finding in self.findings if finding.level == "warn")
 
     def exit_code(self, *, strict: bool = False) -> int:
-        """0: fine. 1: a check failed (``strict``: or warned). 255: a host could not be reached."""
+        """Return the exit code. 0: no failure. 1: a check failed (``strict``: or warned). 255: a host was unreachable."""
         if self.case.request.unreached:
             return 255
         return 1 if self.failures or (strict and self.warnings) else 0
@@ -90,10 +90,10 @@ def run(
     clock: Callable[[], float] = time.monotonic,
     began: float | None = None,
 ) -> Preflight:
-    """Ask, test, judge. Changes nothing on the hosts; every listener that it opens is closed again.
+    """Run the check. It changes nothing on the hosts, and closes every listener that it opens.
 
-    ``plan`` makes of what was learned the plan that a run would have; without it train.sh is not rehearsed.
-    ``deep`` makes the test that needs torch, knowing what all else came to. ``began`` is when the user began to wait.
+    ``plan`` makes the plan that a run would have from the facts; without it, train.sh is not rehearsed. ``deep`` makes
+    the test that needs torch, and gets the findings of all other checks. ``began`` is when the user started to wait.
     """
     began = clock() if began is None else began
     noting = Noting(asker)
@@ -117,7 +117,7 @@ def run(
 
 
 def _planned(plan: Callable[[Learned], LaunchPlan], case: Case) -> LaunchPlan | str:
-    """The plan, or why there is none: a check of its own says what to do about that."""
+    """Return the plan, or the reason why there is none; another check reports the advice."""
     try:
         return plan(learned(case))
     except UsageError as error:
@@ -135,7 +135,7 @@ def _facts(request: CheckRequest, asker: Asker) -> Case:
     offsets: dict[str, tuple[float, float]] = {}
     for host, answer in zip(hosts, asker.ask(asks), strict=True):
         if answer.error or not isinstance(answer.value, Mapping):
-            facts[host.name], missing[host.name] = {}, {"": answer.error or "the answer makes no sense"}
+            facts[host.name], missing[host.name] = {}, {"": answer.error or "the answer is malformed"}
             continue
         facts[host.name] = answer.value
         missing[host.name] = answer.value.get("missing", {})
@@ -166,13 +166,13 @@ def _questions(request: CheckRequest, host: Host) -> dict[str, Any]:
 
 
 def _offset(answer: Answer, began: float, ended: float) -> tuple[float, float]:
-    """(offset, uncertainty) of the host's clock, as NTP works it out from the four times of one exchange."""
+    """Return (offset, uncertainty) of the host's clock in seconds, from the four times of one exchange, as NTP does."""
     ahead, behind = began - answer.sent, ended - answer.received
     return (ahead + behind) / 2, (ahead - behind) / 2
 
 
 def _clocks(case: Case, asker: Asker) -> dict[str, tuple[float, float]]:
-    """The facts were long on their way: the smallest question there is tells the time more closely."""
+    """Measure the clock offsets by the smallest question, which is more precise than the slow answer with the facts."""
     names = [name for name in case.hosts if case.facts[name]]
     offsets = dict(case.offsets)
     answers = asker.ask([Ask(host=name, what="clock", timeout=_CLOCK_SECONDS) for name in names])
@@ -188,7 +188,7 @@ def _clocks(case: Case, asker: Asker) -> dict[str, tuple[float, float]]:
 
 @contextmanager
 def _listening(asker: Asker, host: str, port: int, key: str) -> Iterator[Answer]:
-    """A listener on ``host`` for as long as the block runs."""
+    """Open a listener on ``host`` until the block ends."""
     args = {"port": port, "key": key, "seconds": _LISTEN_SECONDS}
     (answer,) = asker.ask([Ask(host=host, what="listen", args=args, timeout=_LISTEN_SECONDS, holds=True)])
     try:
@@ -222,14 +222,14 @@ def _port_test(case: Case, asker: Asker) -> PortTest:
 
 
 def _unless_ok(dial: Mapping[str, Any], end: str) -> Mapping[str, Any]:
-    """A dial to a listener that ended with its host's connection: a failure shows nothing about the network."""
+    """Replace a failure by "unknown": the listener's host lost its connection, so the network may be fine."""
     if dial["outcome"] in ("ok", "unknown"):
         return dial
     return {"outcome": "unknown", "text": f"the connection to {end} broke during the test"}
 
 
 def _dialled(case: Case, asker: Asker, tried: tuple[str, ...], key: str) -> PortTest:
-    """Every worker dials every candidate at once; the first that all reach is chosen."""
+    """Connect every worker to every candidate at once; choose the first candidate that all reach."""
     first, port = case.request.first.name, case.request.master_port
     workers = [name for name in case.hosts if name != first and case.facts[name]]
     targets = [{"addr": address, "port": port, "key": key} for address in tried]
@@ -242,11 +242,11 @@ def _dialled(case: Case, asker: Asker, tried: tuple[str, ...], key: str) -> Port
     return PortTest(port=port, candidates=tried, dials=dials, chosen=reached[0] if reached else "")
 
 
-# -- the third round: everybody to everybody
+# -- the third round: every host to every other
 
 
 def _mesh_test(case: Case, asker: Asker) -> MeshTest:
-    """Every host listens on a free port and is dialled by its partners, with enough bytes to fill large packets."""
+    """Open a free port on every host and connect its partners, with enough bytes to fill large packets."""
     places = interfaces.addresses(case)
     names = [name for name in case.hosts if name in places and case.facts[name]]
     if len(case.request.hosts) == 1 or len(names) < 2:
@@ -257,7 +257,7 @@ def _mesh_test(case: Case, asker: Asker) -> MeshTest:
 
 
 def between(names: Sequence[str], places: Mapping[str, str], asker: Asker) -> MeshTest:
-    """The ways between these hosts, tested both ways at the addresses in ``places``."""
+    """Test the connections between these hosts in both directions, at the addresses in ``places``."""
     key = secrets.token_hex(16)
     with ExitStack() as listeners:
         ports = _open_all(asker, names, key, listeners)
@@ -277,8 +277,8 @@ def between(names: Sequence[str], places: Mapping[str, str], asker: Asker) -> Me
 
 
 def _open_all(asker: Asker, names: Sequence[str], key: str, listeners: ExitStack) -> dict[str, tuple[int, int]]:
-    """host -> (the free port on which it listens until ``listeners`` closes, the question's handle)."""
-    seconds = _LISTEN_SECONDS * (1 if len(names) <= WAVE else 6)  # as long as all waves of dialling may take
+    """Return host -> (the free port on which it listens until ``listeners`` closes, the handle of the question)."""
+    seconds = _LISTEN_SECONDS * (1 if len(names) <= WAVE else 6)  # enough for all waves of connections
     args = {"port": 0, "key": key, "seconds": seconds}
     answers = asker.ask([Ask(host=name, what="listen", args=args, timeout=seconds, holds=True) for name in names])
     ports = {}
@@ -291,13 +291,13 @@ def _open_all(asker: Asker, names: Sequence[str], key: str, listeners: ExitStack
 
 
 def _results(start: str, ends: Sequence[str], answer: Answer) -> dict[tuple[str, str], Mapping[str, Any]]:
-    """What became of each of a host's dials; one that it did not tell of is unknown, with the reason."""
+    """Return the outcome of each connection of a host; a missing outcome is unknown, with the reason."""
     results = answer.value["results"] if not answer.error else []
     unknown = {"outcome": "unknown", "text": answer.error or "no answer"}
     return {(start, end): results[at] if at < len(results) else unknown for at, end in enumerate(ends)}
 
 
-# -- what the plan can use
+# -- facts for the plan
 
 
 def learned(case: Case) -> Learned:

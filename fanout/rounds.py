@@ -1,6 +1,6 @@
-"""Questions of the check that need more than one host's answer: who shares the directory, how train.sh calls torchrun.
+"""Later rounds of the check: questions that need the first answers (shared directory, rehearsal, the Python of a run).
 
-Each adds a section to the facts of the hosts, or the reason why it could not be had.
+Each adds a section to the facts of the hosts, or the reason why it is missing.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ _PLAY_SECONDS = 12.0
 
 
 def is_wanted(case: Case, checks: Iterable[Check], section: str) -> bool:
-    """Whether any check that will be judged needs this section."""
+    """Return whether any check that will be judged needs this section."""
     return any(
         section in check.needs for check in checks if wanted(check, case.request) and not check.unless(case.request)
     )
 
 
 def shared(case: Case, asker: Asker) -> Case:
-    """Every host puts a token into the work directory, then all look which they see; at the end all are taken away."""
+    """Write a token file into each host's work directory, ask each host which tokens it sees, and delete them."""
     names = [name for name in case.hosts if _is_writable(case.facts[name])]
     nonce = secrets.token_hex(8)
     asks = []
@@ -70,7 +70,7 @@ def _workdir(case: Case, name: str) -> str:
 
 
 def rehearsed(case: Case, asker: Asker, plan: Callable[[], LaunchPlan | str]) -> Case:
-    """Every host that has the script plays it, with all that a run would give it."""
+    """Run the script in a sandbox on every host that has it, with the environment and arguments of a run."""
     scripts = {name: row.get("script", {}).get("kind") == "file" for name, row in case.of("files").items()}
     names = [name for name in case.hosts if scripts.get(name)]
     why = dict.fromkeys(case.hosts, f"no {case.request.script}")
@@ -92,7 +92,7 @@ def rehearsed(case: Case, asker: Asker, plan: Callable[[], LaunchPlan | str]) ->
 
 
 def code_again(case: Case, asker: Asker, questions: Callable[[Host], Mapping[str, Any]]) -> Case:
-    """Where some hosts have a git clone and others a plain copy, compare the files themselves on all of them."""
+    """If some hosts have a git clone and others a plain copy, collect the files themselves on all of them."""
     trees = case.of("tree")
     if len({"head" in tree for tree in trees.values()}) < 2:
         return case
@@ -106,7 +106,7 @@ def code_again(case: Case, asker: Asker, questions: Callable[[Host], Mapping[str
 
 
 def relooked(case: Case, asker: Asker, questions: Callable[[Host], Mapping[str, Any]]) -> Case:
-    """Look at the Python that train.sh was seen to start, where that is another than the login's."""
+    """Examine the Python that train.sh started in the rehearsal, if it is not that of the login."""
     calls = {name: row["calls"][-1] for name, row in case.of("rehearsal").items() if row["calls"]}
     asks, facts = [], dict(case.facts)
     for host in case.request.hosts:
@@ -140,7 +140,7 @@ def _told(node: NodePlan) -> dict[str, str]:
 
 
 def _with(case: Case, section: str, here: Mapping[str, Any], why: Mapping[str, str]) -> Case:
-    """``case`` with one more section, or the reason, for every host that answered at all."""
+    """Return ``case`` with one more section, or the reason why it is missing, for each host that answered."""
     facts = {name: {**row, section: here[name]} if name in here else row for name, row in case.facts.items()}
     missing = {name: dict(row) for name, row in case.missing.items()}
     for name in case.hosts:

@@ -1,1 +1,1 @@
-"""The checks as tables: what to ask, how to judge all hosts together, what to advise. Pure."""
+"""Checks: tables of checks that judge the facts of all hosts together, and give advice. Pure."""

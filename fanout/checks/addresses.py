@@ -1,4 +1,4 @@
-"""Addresses of a host: which belong to it, and which of them the others may be told to dial. Pure."""
+"""Host addresses: find the interface of an address, and the addresses that other hosts can dial. Pure."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any, TypeAlias
 
 Address: TypeAlias = IPv4Address | IPv6Address
 
-_MOST = 6  # addresses worth trying: a host with forty bridges is tried on its first ones
+_MOST = 6  # addresses to try: a host may have forty bridges
 
 
 @lru_cache(maxsize=1 << 14)
 def parsed(text: str) -> Address | None:
-    """The address in ``text`` (a prefix length is ignored), None if it is a name or nothing.
+    """Parse an address (a prefix length is ignored); return None if ``text`` is a name or empty.
 
-    Remembered: judges compare every host's addresses with every other's, which is mostly the same few texts.
+    Cached, because judges compare the addresses of each host with those of all others.
     """
     try:
         return ip_interface(text).ip if "/" in text else ip_address(text)
@@ -30,12 +30,12 @@ def is_loopback(text: str) -> bool:
 
 
 def all_loopback(dialled: Mapping[str, str], names: Sequence[str]) -> bool:
-    """Whether every host was reached over loopback: hosts that are simulated on one machine."""
+    """Return whether every host was reached over loopback, as simulated hosts on one machine are."""
     return bool(names) and all(is_loopback(dialled.get(name, "")) for name in names)
 
 
 def interface_of(interfaces: Sequence[Mapping[str, Any]], text: str) -> str:
-    """The interface that carries an address; loopback's whole 127.0.0.0/8 is on ``lo``. "" if none does."""
+    """Return the interface that has an address; all of 127.0.0.0/8 is on ``lo``. "" if no interface has it."""
     wanted = parsed(text)
     if wanted is None:
         return ""
@@ -49,7 +49,7 @@ def interface_of(interfaces: Sequence[Mapping[str, Any]], text: str) -> str:
 
 
 def around(interfaces: Sequence[Mapping[str, Any]], text: str, other: str) -> str:
-    """The network, in which a host has the address ``text``, if ``other`` is in it as well; else ``other`` alone."""
+    """Return the network of a host's address ``text`` if it contains ``other``; else ``other``."""
     for interface in interfaces:
         for held in interface["addresses"]:
             if parsed(held) == parsed(text) is not None:
@@ -60,7 +60,7 @@ def around(interfaces: Sequence[Mapping[str, Any]], text: str, other: str) -> st
 
 
 def usable(interfaces: Sequence[Mapping[str, Any]], route: Mapping[str, str]) -> list[str]:
-    """Addresses that others might reach: of the default route first, IPv4 before IPv6, containers' bridges last."""
+    """Return addresses that other hosts may reach: default route first, IPv4 before IPv6, container bridges last."""
     found: list[tuple[int, int, str]] = []
     for position, interface in enumerate(interfaces):
         if not interface["up"] or interface["loopback"]:
@@ -82,7 +82,7 @@ def usable(interfaces: Sequence[Mapping[str, Any]], route: Mapping[str, str]) ->
 
 
 def _beside(interfaces: Sequence[Mapping[str, Any]], text: str) -> list[str]:
-    """The IPv4 addresses of the interface that carries an IPv6 one: ssh took IPv6, NCCL and gloo may not."""
+    """Return the IPv4 addresses of the interface with an IPv6 address: ssh used IPv6, NCCL and gloo may not."""
     address, name = parsed(text), interface_of(interfaces, text)
     if address is None or address.version == 4:
         return []
@@ -93,11 +93,11 @@ def _beside(interfaces: Sequence[Mapping[str, Any]], text: str) -> list[str]:
 def candidates(
     *, given: str, addr: str | None, dialled: str, facts: Mapping[str, Any], alone: bool, loopback: bool
 ) -> tuple[str, ...]:
-    """Addresses of host 0 to be tried as MASTER_ADDR, best first.
+    """Return addresses of host 0 to try as MASTER_ADDR, best first.
 
-    What the user said (``given`` on the command line, ``addr`` in the hostfile) is taken alone. A loopback address is
-    offered only to a host that is ``alone`` or to hosts that are all on ``loopback``. All are of one family, that of
-    the best: where a firewall bars IPv4, to slip over to IPv6 would only put the trouble off.
+    If the user named an address (``given`` on the command line, ``addr`` in the hostfile), it is the only one.
+    A loopback address is tried only if the host is ``alone`` or all hosts are on ``loopback``. All addresses have the
+    family of the best one: if a firewall blocks IPv4, a change to IPv6 would only hide the problem until later.
     """
     said = given or addr
     if said:

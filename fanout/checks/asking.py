@@ -1,4 +1,4 @@
-"""How the check talks to hosts: questions in, answers out, all hosts at once. Who carries them is not known here."""
+"""Probe requests: the interface by which the check sends questions to all hosts at once and receives the answers."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-WAVE = 24  # so many hosts are asked at once without knowing how quick they are
+WAVE = 24  # the number of hosts to ask at once before their speed is known
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ask:
-    """One question to one host: ``what`` is one of the agent's probes; after ``timeout`` seconds the host gives it up.
+    """One question to one host: ``what`` names a probe of the agent; the host stops it after ``timeout`` seconds.
 
-    A question that ``holds`` lives on after its answer, until it is cancelled, and so it is put only once. Its answer is
-    expected ``within`` so many seconds; without that, within ``timeout``.
+    A question that ``holds`` stays open after its answer until it is cancelled, so it is sent only once.
+    Its answer must arrive ``within`` seconds; if that is None, within ``timeout``.
     """
 
     host: str
@@ -27,10 +27,10 @@ class Ask:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What came back: ``error`` is "" or says why ``value`` could not be had (link lost, no time, the probe died).
+    """One host's answer: ``error`` is "" or why there is no ``value`` (connection lost, timeout, the probe died).
 
-    ``handle`` names a long-lived question to ``Asker.cancel``. ``sent`` and ``received`` are Unix time on the
-    launcher's clock around this one question; both 0 where the carrier does not tell.
+    ``handle`` identifies an open question for ``Asker.cancel``. ``sent`` and ``received`` are the Unix times of this
+    question on the launcher's clock; both are 0 if the transport does not measure them.
     """
 
     value: Any = None
@@ -41,13 +41,13 @@ class Answer:
 
 
 class Asker(Protocol):
-    """Carries questions to the agents over links that are already up."""
+    """Interface that sends questions to the agents over open connections."""
 
     def ask(self, asks: Sequence[Ask]) -> list[Answer]:
-        """Put all questions at once and wait for all; the answers stand in the same order. Never raises for a host."""
+        """Send all questions at once and wait for all answers, in the same order. A host's failure does not raise."""
 
     def still_holds(self, host: str, handle: int) -> bool:
-        """Does a long-lived question still live on its host? It ends with the connection that carried it."""
+        """Return whether a question is still open on its host. It ends with the connection that carried it."""
 
     def cancel(self, host: str, handle: int) -> None:
-        """End a long-lived question; one that is over, or a host that is gone, is no error."""
+        """End an open question. It is no error if the question has ended or the host is unreachable."""

@@ -1,4 +1,4 @@
-"""What the config says against the number of processes."""
+"""Check of the config's batch size against the number of processes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _batch(case: Case) -> Iterator[Verdict]:
         near = max(step, round(whole / step) * step)
         yield warn(
             case.hosts, f"global_batch_size {whole} is not divisible by {world} processes × micro_batch_size {micro}",
-            f"take a multiple of {step}, for instance {near}",
+            f"use a multiple of {step}, for instance {near}",
         )  # fmt: skip
     else:
         yield ok(case.hosts, f"{whole} = {world} processes × {micro} × {whole // (world * micro)} steps")
@@ -39,8 +39,8 @@ CHECKS = (
     Check(
         name="batch", group="rehearsal", worst="warn", unless=unread,
         verifies="The config's global batch size is divisible by processes × micro batch size.",
-        why="Trainers stop with an assertion after the model has been loaded.",
-        fix="Choose a multiple.",
+        why="Otherwise trainers stop with an assertion after they have loaded the model.",
+        fix="Choose a multiple of processes × micro batch size.",
         judge=_batch,
     ),
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""One cause, one row: findings that follow from another one on the same host are folded into it. Pure."""
+"""Cause folding: replace findings that follow from another finding on the same host by a reference to it. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fanout.checks.model import Finding, Level
 _FILES = frozenset({"script", "task", "config", "writable", "code", "shared", "imports", "syntax", "batch", "mount"})
 _BAD: tuple[Level, ...] = ("fail", "warn")
 
-#: cause -> what follows from it on the same host, once the cause fails or warns there
+#: cause -> the checks that fail as a consequence, if the cause fails or warns on the same host
 _FOLLOWS: Mapping[str, frozenset[str]] = {
     "workdir": _FILES | {"script-starts", "torchrun"},
     "file-server": _FILES | {"workdir", "data", "output", "stuck"},
@@ -24,7 +24,7 @@ _FOLLOWS: Mapping[str, frozenset[str]] = {
 
 
 def folded(findings: Sequence[Finding]) -> tuple[Finding, ...]:
-    """The findings without those that follow from another one; each host of such a one is told as not judged."""
+    """Return the findings without consequences of another one; their hosts are reported as skipped."""
     causes: dict[str, dict[str, str]] = {}
     for finding in findings:
         if finding.level in _BAD and finding.check in _FOLLOWS:
@@ -38,7 +38,7 @@ def folded(findings: Sequence[Finding]) -> tuple[Finding, ...]:
 
 
 def _without_followers(finding: Finding, causes: Mapping[str, Mapping[str, str]]) -> Iterator[Finding]:
-    """The finding for the hosts on which nothing else explains it, and a skip for each cause."""
+    """Yield the finding for the hosts where no other finding explains it, and a skip for each cause."""
     explained = {host: causes.get(host, {}).get(finding.check, "") for host in finding.hosts}
     if finding.level not in (*_BAD, "info") or not any(explained.values()):
         yield finding

@@ -1,4 +1,4 @@
-"""The check of the code around the task: one commit, the same changes, the same files that git does not track. Pure."""
+"""Check of the code in the work directory: same commit, same changes, same untracked files. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fanout.checks.compare import Odd, differing, grouped, outliers
 from fanout.checks.model import Case, Check, CheckRequest, Verdict, fail, info, ok, warn
 from fanout.hosts import fold
 
-_FEW = 20  # files that a command can name
+_FEW = 20  # files that one command lists by name
 
 
 def _code(case: Case) -> Iterator[Verdict]:
@@ -35,21 +35,23 @@ def _code(case: Case) -> Iterator[Verdict]:
 
 
 def _other_commit(case: Case, odd: Odd[str], trees: Mapping[str, Any]) -> Verdict:
-    """Another commit; one in which no code differs is only told."""
+    """Return the verdict for another commit: a note if no file of code differs, else a failure."""
     first, there = odd.hosts[0], odd.others[0]
     pack = case.on(there, f"git -C {quote(case.workdir(there))} pack-objects -q --all --stdout")
     take = case.on(first, f"git -C {quote(case.workdir(first))} index-pack --stdin")
     check_out = case.on(first, f"git -C {quote(case.workdir(first))} checkout {odd.usual}")
-    cure = f"bring the commit over:  {pack} </dev/null | {take}   then take it:  {check_out}"
+    cure = f"copy the commit:  {pack} </dev/null | {take}   then check it out:  {check_out}"
     same = trees[first].get("code") == trees[there].get("code")
     return (info if same else fail)(
-        odd.hosts, f"the code: commit {odd.against()}{' (no file of code differs)' if same else ''}", cure
+        odd.hosts, f"the code: commit {odd.against()}{' (no code file differs)' if same else ''}", cure
     )
 
 
 def _contents(case: Case, trees: Mapping[str, Any]) -> dict[str, dict[str, str]]:
-    """host -> path -> hash of what may differ, without the files that checks of their own compare. Where a walk was cut
-    short, only what all of them saw."""
+    """Return host -> path -> hash of the files to compare, without the files that other checks compare.
+
+    If a host's listing is incomplete, only the files that all hosts listed are compared.
+    """
     own = {path.removeprefix("./") for path in (case.request.script, case.request.task, case.request.config)}
     seen = {
         name: {path: value for path, value in {**tree["files"], **tree.get("dirty", {})}.items() if path not in own}
@@ -75,22 +77,22 @@ def _other_files(case: Case, odd: Odd[dict[str, str]], trees: Mapping[str, Any])
 
 def _how(path: str, odd: Odd[dict[str, str]], tracked: bool) -> str:
     if path not in odd.value:
-        return "changed there only" if tracked else "missing"
+        return "changed only there" if tracked else "missing"
     if path not in odd.usual:
-        return "changed here only" if tracked else "only here"
-    return "changed in another way" if tracked else "differs"
+        return "changed only here" if tracked else "only here"
+    return "changed differently" if tracked else "differs"
 
 
 def _bring(case: Case, odd: Odd[dict[str, str]], paths: list[str], tracked: set[str]) -> str:
-    """What makes them the same: the files themselves, from the others; what is only here goes to one of the others."""
+    """Return the command that copies the files from another host; files that exist only here go to another host."""
     here, there = odd.hosts[0], odd.others[0]
     held = [path for path in paths if odd.usual.get(path, "deleted" if path not in tracked else "") != "deleted"]
     source, target, chosen = (there, here, held) if held else (here, there, [p for p in paths if p in odd.value])
     folder = case.workdir(here)
     if not chosen or len(chosen) > _FEW or case.workdir(here) != case.workdir(there):
-        return f"bring it over:  {case.commands.copy_tree(folder, source, target)}"
+        return f"copy it:  {case.commands.copy_tree(folder, source, target)}"
     more = "   (likewise to the others)" if not held and len(odd.others) > 1 else ""
-    return f"bring {'it' if len(chosen) == 1 else 'them'} over:  {case.commands.copy(chosen, source, target, folder)}{more}"
+    return f"copy {'it' if len(chosen) == 1 else 'them'}:  {case.commands.copy(chosen, source, target, folder)}{more}"
 
 
 def _alone(request: CheckRequest) -> str:
@@ -100,10 +102,11 @@ def _alone(request: CheckRequest) -> str:
 CHECKS = (
     Check(
         name="code", group="files", worst="fail", needs=("tree",), unless=_alone,
-        verifies="The code in the work directory is the same: the commit, the changed files, and all sources that git does not "
-        "track (ignored ones and links too; without git all of them). No submodule is empty. What is not compared is named.",
+        verifies="The code in the work directory is the same on all hosts: the commit, the changed files, and all source files "
+        "that git does not track (also ignored files and links; without git all source files). No submodule is empty. The "
+        "finding names what was not compared.",
         why="Ranks that import different code hang in a collective, minutes or hours later.",
-        fix="git pull everywhere, or copy it from one host.",
+        fix="Run git pull on all hosts, or copy the code from one host.",
         judge=_code,
     ),
 )  # fmt: skip

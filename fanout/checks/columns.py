@@ -1,4 +1,4 @@
-"""The table of the report: one row a host, and what each cell shows. Pure."""
+"""Host table of the report: one row per host, and the text of each cell. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _ORDER: dict[Level, int] = {"fail": 0, "warn": 1, "info": 2, "skip": 2, "ok": 2}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
-    """What is shown; ``measure`` (the larger the worse) marks a measurement, which folding may pick the worst of."""
+    """Text of a cell. If ``measure`` (larger is worse) is set, folding shows the worst cell of several hosts."""
 
     text: str
     measure: float | None = None
@@ -22,7 +22,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One host, or several that look alike; ``problems`` are the checks that fail or warn there."""
+    """One host, or several with equal cells; ``problems`` are the checks that fail or warn there."""
 
     hosts: tuple[str, ...]
     level: Level
@@ -34,7 +34,7 @@ _NOTHING = Cell(text="–")
 
 
 def rows_of(case: Case, findings: Sequence[Finding]) -> list[Row]:
-    """A row for every host of the request, in rank order."""
+    """Return one row for each host of the request, in rank order."""
     rows = []
     for host in case.request.hosts:
         mine = [finding for finding in findings if host.name in finding.hosts]

@@ -1,4 +1,4 @@
-"""Hosts against each other: who agrees, who is the odd one out, who is far behind the others, and how to say it. Pure."""
+"""Comparison of hosts: groups of equal values, outliers, medians of the others, and their text. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Value = TypeVar("Value")
 
 
 def grouped(values: Mapping[str, Value]) -> list[tuple[Value, tuple[str, ...]]]:
-    """The distinct values with their hosts, commonest first; on a tie the one that rank 0's side holds."""
+    """Return the distinct values with their hosts, most common first; on a tie, the value of the lower rank first."""
     groups: list[tuple[Value, list[str]]] = []
     for host, value in values.items():
         for known, hosts in groups:
@@ -28,7 +28,7 @@ def grouped(values: Mapping[str, Value]) -> list[tuple[Value, tuple[str, ...]]]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Odd(Generic[Value]):
-    """Hosts that hold another ``value`` than most do, and what those ``others`` hold: the ``usual``."""
+    """Hosts with a ``value`` that differs from the ``usual`` one, which the ``others`` have."""
 
     hosts: tuple[str, ...]
     value: Value
@@ -36,45 +36,45 @@ class Odd(Generic[Value]):
     usual: Value
 
     def against(self, shown: Callable[[Value], object] = str) -> str:
-        """``535.1; gpu[01-03] have 580.95``: the one way to say it."""
+        """Return both values as text: ``535.1; gpu[01-03] have 580.95``."""
         return f"{shown(self.value)}; {have(self.others)} {shown(self.usual)}"
 
 
 def outliers(values: Mapping[str, Value]) -> Iterator[Odd[Value]]:
-    """Those that do not hold the commonest value, one a value."""
+    """Yield the hosts without the most common value, grouped by value."""
     groups = grouped(values)
     for value, hosts in groups[1:]:
         yield Odd(hosts=hosts, value=value, others=groups[0][1], usual=groups[0][0])
 
 
 def differing(here: Mapping[str, object], there: Mapping[str, object]) -> list[str]:
-    """The keys under which two hosts hold something else, those of ``here`` first."""
+    """Return the keys whose values differ between two hosts, those of ``here`` first."""
     return [key for key in {**here, **there} if here.get(key) != there.get(key)]
 
 
 def usual_beside(values: Mapping[str, float]) -> dict[str, float]:
-    """host -> the median of all the other hosts; nothing for a host that is alone."""
+    """Return host -> the median of all other hosts; empty if there is only one host."""
     return {host: median(other for name, other in values.items() if name != host) for host in values if len(values) > 1}
 
 
 def have(hosts: tuple[str, ...]) -> str:
-    """``gpu[01-03] have``, ``gpu01 has``."""
+    """Return the hosts with the verb: ``gpu[01-03] have``, ``gpu01 has``."""
     return f"{fold(hosts)} {'has' if len(hosts) == 1 else 'have'}"
 
 
 def numbers(version: object, count: int = 2) -> tuple[int, ...]:
-    """Major and minor of ``2.9.1+cu128``, or more of it; () of what is no version, which is below all."""
+    """Return the first ``count`` numbers of a version such as ``2.9.1+cu128``; () if the text is no version."""
     parts = str(version or "").split(".")[:count]
     return tuple(map(int, parts)) if all(part.isdigit() for part in parts) else ()
 
 
 def nccl(packages: Mapping[str, str]) -> str:
-    """The version of the NCCL that was installed with torch; "" where there is none."""
+    """Return the version of the NCCL package beside torch; "" if there is none."""
     return next((version for name, version in packages.items() if name.startswith("nvidia-nccl-")), "")
 
 
 def size(count: float) -> str:
-    """``1.2T``, ``980G``, ``512M``."""
+    """Return a number of bytes in powers of 1024: ``1.2T``, ``980G``, ``512M``."""
     for unit in ("", "K", "M", "G", "T"):
         if abs(count) < 1000 or unit == "T":
             return f"{count:.0f}{unit}" if count >= 10 or not unit else f"{count:.1f}{unit}"
@@ -83,7 +83,7 @@ def size(count: float) -> str:
 
 
 def age(seconds: float | None) -> str:
-    """``3 d 02 h``, ``2 h 05 m``, ``40 s``; "" where nobody knows."""
+    """Return a duration as ``3 d 02 h``, ``2 h 05 m`` or ``40 s``; "" if it is unknown."""
     if seconds is None:
         return ""
     minutes, hours, days = int(seconds // 60), int(seconds // 3600), int(seconds // 86400)

@@ -1,4 +1,4 @@
-"""What a task's config says about paths and batches, found without knowing the task. Pure."""
+"""Config scan: find paths and batch sizes in a task's config without knowledge of the task. Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-MOST = 100  # paths that hosts are asked for
+MOST = 100  # paths that the check looks up on the hosts
 _STARTS = ("/", "./", "../", "~/")
 _OUTPUT_WORDS = ("output", "save", "log", "ckpt", "checkpoint", "cache", "result", "profile", "trace", "dump")
 _PATH_KEY = re.compile(r"(^|_)(path|file|dir|directory|folder|root|filename|jsonl?|csv|parquet)s?$")
@@ -19,11 +19,10 @@ _PATTERN = re.compile(r"[*?\[{]")
 
 
 def paths(values: Any) -> dict[str, str]:
-    """Paths that are read as ``config:data.train_path``, those written to as ``output:train.output_dir``, and as
-    ``maybe:model.path`` what may as well be a name on a hub (``org/model``).
+    """Return key -> path. ``config:data.train_path`` is read, ``output:train.output_dir`` is written.
 
-    A value is a path if it begins like one, ends like a file, or stands under a key that says so. Of a pattern
-    (``data/*.jsonl``) it is the directory.
+    ``maybe:model.path`` may also be a name on a hub (``org/model``). A value is a path if it begins like a path,
+    ends like a file name, or has a key such as ``data_dir``. For a pattern (``data/*.jsonl``) it is the directory.
     """
     found = {}
     for key, value in _leaves(values):
@@ -36,7 +35,7 @@ def paths(values: Any) -> dict[str, str]:
 
 
 def _kind(key: str, value: str) -> str:
-    """``config``, ``output``, ``maybe``; "" for a value that is no path."""
+    """Return ``config``, ``output`` or ``maybe``; "" for a value that is no path."""
     last = re.sub(r"\[\d+\]$", "", key.rpartition(".")[2]).lower()
     says_so = bool(_PATH_KEY.search(last))
     begins = value.startswith(_STARTS)
@@ -54,13 +53,13 @@ def _kind(key: str, value: str) -> str:
 
 
 def _before_pattern(path: str) -> str:
-    """The part of a pattern that names a directory."""
+    """Return the directory part of a pattern."""
     match = _PATTERN.search(path)
     return path if match is None else path[: match.start()].rpartition("/")[0] or "."
 
 
 def _leaves(values: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Every string with its dotted key."""
+    """Yield each string value with its dotted key."""
     if isinstance(values, Mapping):
         for key, value in values.items():
             yield from _leaves(value, f"{prefix}.{key}" if prefix else str(key))
@@ -72,7 +71,7 @@ def _leaves(values: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
 
 
 def batches(values: Any) -> tuple[int, int] | None:
-    """(global batch, micro batch) under the names that trainers use, None unless both are there."""
+    """Return (global batch size, micro batch size) by their usual keys; None if one is missing."""
     numbers = dict(_numbers(values))
     whole = next((number for name, number in numbers.items() if name.endswith("global_batch_size")), None)
     micro = next((number for name, number in numbers.items() if name.endswith("micro_batch_size")), None)

@@ -1,4 +1,4 @@
-"""Does torch come up on every host, and do all meet through it: judged from the steps of the deep check. Pure."""
+"""Deep checks of torch: its import on every host, and the rendezvous of all hosts. Pure."""
 
 from __future__ import annotations
 
@@ -31,30 +31,34 @@ def _torch(case: Case) -> Iterator[Verdict]:
     for name, processes in test.began.items():
         error = next((one["error"] for one in processes if one.get("error")), "")
         if error:
-            yield fail(name, f"torch does not come up there: {error}", _without(case, name, error))
+            yield fail(name, f"torch cannot be imported: {error}", _without(case, name, error))
         elif not processes[0]["distributed"]:
-            yield fail(name, "its torch was built without torch.distributed", "install the torch of pytorch.org there")
+            yield fail(name, "its torch was built without torch.distributed", "install torch from pytorch.org on it")
         elif not processes[0]["gpu"] and count(case.facts[name]):
             yield warn(
-                name, f"torch {processes[0]['torch']} sees no GPU, nvidia-smi does",
-                "a torch for CPU, or for a newer driver: install the one that fits there (pytorch.org tells which)",
+                name, f"torch {processes[0]['torch']} sees no GPU, but nvidia-smi does",
+                "this torch is for CPU or for a newer driver: install the build that fits the driver (see pytorch.org)",
             )  # fmt: skip
         else:
             yield ok(name, f"torch {processes[0]['torch']}")
     versions = {name: str(row[0]["torch"]) for name, row in test.began.items() if row[0].get("torch")}
     for odd in outliers(versions):
-        yield fail(odd.hosts, f"torch {odd.against()}", f"install the same everywhere:  pip install torch=={odd.usual}")
+        yield fail(
+            odd.hosts,
+            f"torch {odd.against()}",
+            f"install the same version on all hosts:  pip install torch=={odd.usual}",
+        )
 
 
 def _without(case: Case, name: str, error: str) -> str:
     if "No module named" not in error and "not found" not in error:
-        return "see the whole of it:  " + case.on(name, "python3 -c 'import torch'")
+        return "see the whole error:  " + case.on(name, "python3 -c 'import torch'")
     if case.request.venv:
-        return f"install it there:  {case.on(name, f'{case.request.venv}/bin/pip install torch')}   or name another environment with  --venv DIR"
-    return "name the environment that has it with  --venv DIR  (or what activates it with  --setup CMD)"
+        return f"install it:  {case.on(name, f'{case.request.venv}/bin/pip install torch')}   or name another environment with  --venv DIR"
+    return "name the environment that has it with  --venv DIR  (or the command that activates it with  --setup CMD)"
 
 
-# -- the meeting
+# -- the rendezvous
 
 
 def _rendezvous(case: Case) -> Iterator[Verdict]:
@@ -76,31 +80,31 @@ def _rendezvous(case: Case) -> Iterator[Verdict]:
             yield fail(name, f"its process was lost at {_stage(trouble)}: {trouble['error']}", _by_hand(case, name))
         elif name in absent:
             named.add(name)
-            yield fail(name, "it never came to the meeting; the others were there and waited", _by_hand(case, name))
+            yield fail(name, "it never joined the rendezvous, where the other hosts waited", _by_hand(case, name))
         elif trouble and name not in test.order:
             named.add(name)
-            yield fail(name, f"its process hangs at {_stage(trouble)}: {trouble['error']}", _by_hand(case, name))
+            yield fail(name, f"its process hung at {_stage(trouble)}: {trouble['error']}", _by_hand(case, name))
     broken = [blame for blame in test.blames if blame.broken and test.pairs[blame.pairs[0]].stage in MEETING]
     for blame in broken:
         if set(blame.hosts) & named:
-            continue  # it has been said why
+            continue  # a finding above already gives the reason
         named |= set(blame.hosts)
         yield _apart(case, test, blame)
     rest = [name for name in test.joined if name not in named]
     for trouble in [test.trouble(name) for name in rest]:
         if not named and trouble and trouble.get("stage") in MEETING:
-            saw = f"all together fail at {_stage(trouble)}, although the pairs work: {trouble['error']}"
+            saw = f"all hosts together fail at {_stage(trouble)}, although each pair works: {trouble['error']}"
             yield fail(rest, saw, _by_hand(case, rest[0]))
             return
     yield ok(rest, f"{test.backend}, {len(test.order)} processes" if rest and test.order else "")
 
 
 def _not_met(test: DeepTest, first: str) -> str:
-    return "torch did not come up there" if first in test.joined else f"{first} is not there to be met: it is host 0"
+    return "torch could not be imported" if first in test.joined else f"{first}, which is host 0, has no working torch"
 
 
 def _absent(test: DeepTest) -> set[str]:
-    """Hosts that others, who came themselves, did not see."""
+    """Return the hosts that other hosts, which joined, did not see."""
     seen = {test.order[rank] for name in test.joined for one in test.joined[name] for rank in one.get("absent", ())}
     return seen - {name for name in test.joined if any("absent" in one for one in test.joined[name])}
 
@@ -110,11 +114,11 @@ def _storeless(case: Case, test: DeepTest, name: str, trouble: Mapping[str, Any]
     if name == first:
         return fail(
             name, f"torch cannot open its store at {test.place}: {trouble['error']}",
-            f"see who has the port:  {case.on(name, 'ss -ltnp')}   or take another with  --master-port N",
+            f"see which process has the port:  {case.on(name, 'ss -ltnp')}   or choose another with  --master-port N",
         )  # fmt: skip
     return fail(
-        name, f"it does not reach torch's store at {test.place} on {first}: {trouble['error']}",
-        f"see the rows master-addr and reverse-names; by hand:  {case.on(name, 'nc -vz ' + test.place.replace(':', ' '))}",
+        name, f"it cannot reach torch's store at {test.place} on {first}: {trouble['error']}",
+        f"see the checks master-addr and reverse-names, or test it:  {case.on(name, 'nc -vz ' + test.place.replace(':', ' '))}",
     )  # fmt: skip
 
 
@@ -123,42 +127,42 @@ def _stage(trouble: Mapping[str, Any]) -> str:
 
 
 def _by_hand(case: Case, name: str) -> str:
-    return f"run it again; if it stays, look there:  {case.on(name, 'uptime; dmesg | tail')}"
+    return f"run the check again; if it fails again:  {case.on(name, 'uptime; dmesg | tail')}"
 
 
 def _apart(case: Case, test: DeepTest, blame: Blame) -> Verdict:
-    """A host that forms a group with nobody, or two that form none with each other."""
+    """Return the verdict for a host that forms no group with any host, or for two that form none together."""
     found = test.pairs[blame.pairs[0]]
     ports = case.facts[blame.hosts[0]].get("ports", {"low": 32768, "high": 60999})
     cure = (
-        f"a firewall, or an interface that the others do not reach: let the ports {ports['low']}-{ports['high']} through "
-        f"both ways, or name the interface with iface=NAME  (fanout check --explain mesh)"
+        f"a firewall, or an interface that the others cannot reach: open the ports {ports['low']}-{ports['high']} "
+        f"in both directions, or name the interface with iface=NAME  (fanout check --explain mesh)"
     )
     at = f"at {_stage({'stage': found.stage})}: {found.error}"
     if len(blame.hosts) == 1:
-        return fail(blame.hosts, f"it forms no group with {partners(blame)}, which do with others; {at}", cure)
+        return fail(blame.hosts, f"it forms no group with {partners(blame)}, which form groups with others; {at}", cure)
     one, other = blame.hosts
     alone = len(test.pairs) == 1
-    reach = f"both reach the store at {test.place}" if alone else "each does with others"
-    return fail(blame.hosts, f"{one} and {other} form no group with each other, {reach}; {at}", cure)
+    reach = f"both reach the store at {test.place}" if alone else "each forms groups with others"
+    return fail(blame.hosts, f"{one} and {other} form no group with each other, but {reach}; {at}", cure)
 
 
 CHECKS = (
     Check(
         name="deep-torch", group="deep", worst="fail",
         verifies="The task's Python imports torch under the exports of a run, in the same version on every host.",
-        why="A library that is missing, or a torch that is not for this machine's driver, shows when torch is imported: on "
-        "one host, while the others wait.",
-        fix="Name the environment that has torch with --venv DIR, or what activates it with --setup CMD.",
+        why="A missing library, or a torch that does not fit the driver, fails only at import: on one host, while the "
+        "others wait.",
+        fix="Name the environment that has torch with --venv DIR, or the command that activates it with --setup CMD.",
         judge=_torch,
     ),
     Check(
         name="deep-rendezvous", group="deep", worst="fail",
-        verifies="All hosts meet in torch's store at MASTER_ADDR:MASTER_PORT, form one group (nccl where every host has "
-        "GPUs, one process a GPU; else gloo, one a host) and add up one element.",
-        why="It is what torchrun does first. A host that does not come, or two that cannot reach each other's ports, keep "
-        "all others waiting for minutes, and the message at the end names neither.",
-        fix="Open the ports between the hosts that are named, or name the interface on which they meet with iface=NAME.",
+        verifies="All hosts connect to torch's store at MASTER_ADDR:MASTER_PORT, form one process group and all-reduce one "
+        "element. If every host has GPUs, the group uses nccl with one process per GPU, else gloo with one per host.",
+        why="torchrun does this first. If one host does not join, or two hosts cannot reach each other's ports, all others "
+        "wait for minutes, and the final message names no host.",
+        fix="Open the ports between the named hosts, or name the interface that connects them with iface=NAME.",
         judge=_rendezvous,
     ),
 )  # fmt: skip

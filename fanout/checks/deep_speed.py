@@ -1,4 +1,4 @@
-"""Are sums over the hosts right and fast, and do the GPUs compute alike: judged from the deep check. Pure."""
+"""Deep checks of speed and results: all-reduce over the hosts, bandwidth of pairs, and GPU arithmetic. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fanout.hosts import fold
 
 SLOW_GPU = 0.8
 
-# -- the sums
+# -- the all-reduces
 
 
 def _sums(case: Case) -> Iterator[Verdict]:
@@ -25,11 +25,11 @@ def _sums(case: Case) -> Iterator[Verdict]:
     if test is None or not test.order:
         yield unmade(case) if test is None else skip(case.hosts, "no group was formed")
         return
-    yield skip([name for name in case.hosts if not _added(test, name)], "not all together could add up")
+    yield skip([name for name in case.hosts if not _added(test, name)], "the all-reduce over all hosts failed")
     for name, (size, elements) in wrong(test.joined).items():
         yield fail(
-            name, f"a sum over all hosts is wrong there: {elements} of {size // 4} elements at {volume(size)}{_also(test)}",
-            "memory, a network card or a GPU changes bits: take the host out with -x and run  fanout check --deep  again",
+            name, f"an all-reduce over all hosts is wrong here: {elements} of {size // 4} elements at {volume(size)}{_also(test)}",
+            "memory, a network card or a GPU changes bits: exclude the host with -x and run  fanout check --deep  again",
         )  # fmt: skip
 
 
@@ -39,7 +39,7 @@ def _added(test: DeepTest, name: str) -> bool:
 
 def _also(test: DeepTest) -> str:
     spoiled = [blame for blame in test.blames if any(test.pairs[pair].stage == "wrong" for pair in blame.pairs)]
-    return "".join(f"; in pairs it points to {fold(blame.hosts)}" for blame in spoiled)
+    return "".join(f"; the pairs point to {fold(blame.hosts)}" for blame in spoiled)
 
 
 def _bandwidth(case: Case) -> Iterator[Verdict]:
@@ -58,7 +58,7 @@ def _bandwidth(case: Case) -> Iterator[Verdict]:
         elif found.stage not in (*MEETING, "wrong"):
             yield fail(
                 blame.hosts, f"{_between(blame)}: it stops at a {found.stage}: {found.error}",
-                "large packets do not get through: the same MTU on both ends and every switch between  "
+                "large packets are lost: set the same MTU on both ends and on every switch between  "
                 "(fanout check --explain bulk)",
             )  # fmt: skip
     unknown = [name for name in case.hosts if name not in measured and name not in blamed]
@@ -75,15 +75,13 @@ def _between(blame: Blame) -> str:
 def _slow(case: Case, test: DeepTest, blame: Blame) -> Verdict:
     best = max(test.pairs[pair].bandwidth for pair in blame.pairs)
     usual = pairs.usual(test.pairs)
-    saw = f"{rate(best)} {_between(blame)}; {rate(usual)} is usual here ({best / usual:.0%})"
+    saw = f"{rate(best)} {_between(blame)}; the median host has {rate(usual)} ({best / usual:.0%})"
     where = blame.hosts[0]
     interface = by_host(case).get(where, "IFACE")
     if len(blame.hosts) == 1:
-        cure = (
-            f"its cable, switch port or driver:  {case.on(where, f'ethtool {interface}; ip -s link show {interface}')}"
-        )
+        cure = f"check its cable, switch port or driver:  {case.on(where, f'ethtool {interface}; ip -s link show {interface}')}"
     else:
-        cure = "each is fast with others: look at what lies between the two (switches, uplinks, routes)"
+        cure = "each is fast with other hosts: check the path between the two (switches, uplinks, routes)"
     return warn(blame.hosts, saw, cure)
 
 
@@ -103,12 +101,12 @@ def _gpus(case: Case) -> Iterator[Verdict]:
         for local, one in enumerate(processes):
             if one.get("error"):
                 yield fail(
-                    name, f"GPU {local} did not do its work: {one['error']}", case.on(name, f"nvidia-smi -q -i {local}")
+                    name, f"GPU {local} failed the test: {one['error']}", case.on(name, f"nvidia-smi -q -i {local}")
                 )
             elif one["differing"]:
                 yield fail(
-                    name, f"GPU {local} computes the same product differently: {one['differing']} elements",
-                    f"it is broken: leave it out with gpus= in the hostfile, and see  {case.on(name, f'nvidia-smi -q -i {local}')}",
+                    name, f"GPU {local} gets different results for the same product: {one['differing']} elements",
+                    f"it is broken: exclude it with gpus= in the hostfile, and see  {case.on(name, f'nvidia-smi -q -i {local}')}",
                 )  # fmt: skip
             else:
                 same.setdefault(test.began[name][local]["gpu"], {})[f"{name}:{local}"] = one
@@ -117,21 +115,23 @@ def _gpus(case: Case) -> Iterator[Verdict]:
 
 
 def _compared(case: Case, model: str, rows: Mapping[str, Mapping[str, Any]]) -> Iterator[Verdict]:
-    """GPUs of one model against each other: the same bits, and nearly the same speed."""
+    """Yield the verdicts that compare GPUs of one model: equal bits, and nearly equal speed."""
     for odd in outliers({place: row["bits"] for place, row in rows.items()}):
         for place in odd.hosts:
             name, _, local = place.rpartition(":")
             yield fail(
-                name, f"GPU {local} ({model}) gets another product than the other {len(rows) - len(odd.hosts)} of its model",
-                f"it, or its driver, is broken: leave it out with gpus=, and see  {case.on(name, f'nvidia-smi -q -i {local}')}",
+                name, f"GPU {local} ({model}) gets another result than the other {len(rows) - len(odd.hosts)} of its model",
+                f"it, or its driver, is broken: exclude it with gpus=, and see  {case.on(name, f'nvidia-smi -q -i {local}')}",
             )  # fmt: skip
     usual = statistics.median(row["tflops"] for row in rows.values())
     for place, row in rows.items():
         name, _, local = place.rpartition(":")
         if row["tflops"] < SLOW_GPU * usual:
-            saw = f"GPU {local} ({model}) does {row['tflops']:.0f} TFLOPS, {usual:.0f} is usual here"
+            saw = f"GPU {local} ({model}) reaches {row['tflops']:.0f} TFLOPS; the median is {usual:.0f}"
             yield warn(
-                name, saw, f"heat, power or a clock limit:  {case.on(name, f'nvidia-smi -q -d PERFORMANCE -i {local}')}"
+                name,
+                saw,
+                f"check for heat, power or a clock limit:  {case.on(name, f'nvidia-smi -q -d PERFORMANCE -i {local}')}",
             )
         else:
             yield ok(name, f"{row['tflops']:.0f} TFLOPS")
@@ -140,26 +140,27 @@ def _compared(case: Case, model: str, rows: Mapping[str, Mapping[str, Any]]) -> 
 CHECKS = (
     Check(
         name="deep-sum", group="deep", worst="fail",
-        verifies="Sums over all hosts, from one element up to 256 MB, are right bit for bit in every process.",
-        why="A network card or a memory that changes bits spoils gradients without a word: the loss goes astray, or to NaN.",
-        fix="Take the host that is named out, and run the check again.",
+        verifies="All-reduces over all hosts, from one element up to 256 MB, are correct bit for bit in every process.",
+        why="A network card or memory that changes bits corrupts gradients without an error: the loss diverges or becomes NaN.",
+        fix="Exclude the named host with -x, and run the check again.",
         judge=_sums,
     ),
     Check(
         name="deep-bandwidth", group="deep", worst="fail", unless=alone,
-        verifies="In pairs, every host adds up tensors (64 KB to 64 MB, growing while one takes less than half a second) at "
-        "half or more of the middle host's bus bandwidth (as nccl-tests count it); two that are slow only with each "
-        "other are named as a link.",
-        why="A sum over all goes at the pace of the slowest: one cable at a tenth of its speed slows every step of all.",
-        fix="Cable, switch port, MTU or driver of the host that is named; ethtool IFACE tells speed and errors.",
+        verifies="In all-reduces between pairs, every host reaches at least half of the median host's bus bandwidth (as "
+        "nccl-tests define it). Tensors grow from 64 KB to 64 MB while one takes less than half a second. If two hosts are "
+        "slow only with each other, the finding names the link.",
+        why="An all-reduce runs at the speed of the slowest link: one cable at a tenth of its speed slows every step of all "
+        "ranks.",
+        fix="Check the cable, switch port, MTU or driver of the named host; ethtool IFACE shows its speed and errors.",
         judge=_bandwidth,
     ),
     Check(
         name="deep-gpu", group="deep", worst="fail",
-        verifies="Every GPU multiplies the same matrices for seconds: always to the same bits, to those of all others of "
-        "its model, and at no less than 80 % of their middle speed.",
-        why="A GPU that is hot, badly powered or broken slows every step, or spoils it.",
-        fix="Cooling and supply; leave a GPU that computes otherwise out with gpus= in the hostfile.",
+        verifies="Every GPU multiplies the same matrices for several seconds. It always gets the same bits, and those of all "
+        "other GPUs of its model, at 80 % or more of their median speed.",
+        why="A GPU that is hot, badly powered or broken slows every step or makes its result wrong.",
+        fix="Check cooling and power supply. Exclude a GPU with different results by gpus= in the hostfile.",
         judge=_gpus,
     ),
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The deep check's figures: a small table of bandwidth for the report, and everything as data for ``--json``. Pure."""
+"""Measurements of the deep check: the bandwidth table of the report, and all values for ``--json``. Pure."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ MOST_ROWS = 24
 
 
 def shown(case: Case) -> list[str]:
-    """Sums over all hosts by size, then each host's best and slowest pair; nothing without a deep check."""
+    """Return lines: the all-reduce over all hosts by size, then each host's best and slowest pair; [] without a test."""
     test = case.deep
     if test is None or not test.sizes or len(set(test.order)) < 2:
         return []
     world = len(test.order)
-    lines = ["", f"BANDWIDTH of all-reduce ({test.backend}; as nccl-tests count it, bus is what each link carries)"]
+    lines = ["", f"BANDWIDTH of all-reduce ({test.backend}; as in nccl-tests, bus is the bandwidth of each link)"]
     table = [[f"{world} processes", "bus", "algorithm"]]
     for size, seconds in test.sizes:
         if size > ONE:
@@ -30,7 +30,7 @@ def shown(case: Case) -> list[str]:
 
 
 def _hosts(names: Iterable[str], measured: Mapping[Pair, Measured]) -> list[list[str]]:
-    """A row a host, the slowest first where they do not all fit; bus bandwidth in pairs."""
+    """Return one row per host with its bus bandwidth in pairs; if not all fit, the slowest hosts first."""
     usual, best = pairs.usual(measured), pairs.best_of_hosts(measured)
     rows = []
     for name in names:
@@ -44,11 +44,11 @@ def _hosts(names: Iterable[str], measured: Mapping[Pair, Measured]) -> list[list
         )
     if len(rows) > MOST_ROWS:
         rows = sorted(rows, key=lambda row: row[0])[:MOST_ROWS]
-    return [["host", "best pair", "of the usual", "slowest pair"], *(row for _, row in rows)]
+    return [["host", "best pair", "of the median", "slowest pair"], *(row for _, row in rows)]
 
 
 def _columns(table: list[list[str]]) -> list[str]:
-    """The first column to the left, figures to the right."""
+    """Lay out the table: first column left-aligned, numbers right-aligned."""
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     return [
         "  ".join(
@@ -62,7 +62,7 @@ def _columns(table: list[list[str]]) -> list[str]:
 
 
 def record(test: DeepTest | None) -> dict[str, Any] | None:
-    """Bytes and seconds as they were measured, and the bandwidths worked out of them in bytes a second."""
+    """Return the measured bytes and seconds, and the bandwidths in bytes per second; None without a test."""
     if test is None:
         return None
     world = len(test.order)
@@ -90,7 +90,7 @@ def record(test: DeepTest | None) -> dict[str, Any] | None:
 
 
 def at(told: Mapping[str, Any], name: str, local: int) -> Mapping[str, Any]:
-    """What one process said, {} where it did not come so far."""
+    """Return the answer of one process; {} if it did not reach that step."""
     processes = told.get(name, ())
     found: Mapping[str, Any] = processes[local] if local < len(processes) else {}
     return found

@@ -1,4 +1,4 @@
-"""What an unanswered connection means and what to do about it: one sentence and one command a kind of no."""
+"""Connection outcomes: one sentence and one command for each way in which a connection test can fail."""
 
 from __future__ import annotations
 
@@ -17,53 +17,53 @@ OUTCOMES = (
 
 
 def saw(dial: Mapping[str, Any], where: str) -> str:
-    """What happened on the way to ``where`` (``gpu01 at 10.0.0.1:29500``)."""
+    """Return what happened to a connection to ``where`` (``gpu01 at 10.0.0.1:29500``)."""
     kind = dial["outcome"]
     text = {
-        "refused": f"connection refused by {where}, although a listener waits there: a firewall that rejects, "
+        "refused": f"connection refused by {where}, although a listener is open there: a firewall rejects it, "
         "or another machine has this address",
         "dropped": f"no answer from {where} in {dial.get('seconds', 0):.0f} s: a firewall drops the packets",
         "rejected": f"{where}: {dial.get('text', 'no route to host')}: a firewall rejects the connection (ssh passes)",
         "no-route": f"no route to {where}: {dial.get('text', '')}",
         "unresolvable": f"cannot resolve the name of {where}: {dial.get('text', '')}",
-        "silent": f"{where} takes the connection but says nothing",
+        "silent": f"{where} accepts the connection but sends nothing",
         "stranger": f"something else answers at {where}: {dial.get('first', '')!r}{decoded(str(dial.get('first', '')))}",
-        "impostor": f"the listener at {where} is not that of this check: another host has the address, "
-        "or another check runs",
-        "stalled": f"{where} takes small messages, but bulk data stalls: a packet size (MTU) that does not get through",
-        "unknown": f"it could not try {where}: {dial.get('text', '')}",
+        "impostor": f"the listener at {where} is not from this check: another host has the address, "
+        "or another check is running",
+        "stalled": f"{where} receives small messages, but bulk data stalls: packets of this size (MTU) are lost",
+        "unknown": f"{where} could not be tested: {dial.get('text', '')}",
     }.get(kind)
     return text or f"{where}: {dial.get('text', kind)}"
 
 
 def advice(case: Case, dial: Mapping[str, Any], *, host: str, other: str, opens: Sequence[str]) -> str:
-    """What to type. The connection should have come in at ``host`` from ``other``; ``opens`` opens its firewall."""
+    """Return the advice for a failed connection from ``other`` to ``host``; ``opens`` opens the firewall of ``host``."""
     kind = dial["outcome"]
     if kind in ("dropped", "rejected", "refused"):
         return f"open it on {host}:  {'   or  '.join(case.on(host, command) for command in opens)}"
     if kind == "silent":
         return (
-            f"a firewall between the two lets a connection begin and drops the rest; on {host}:  {case.on(host, _RULES)}"
-            f"   or see what listens there:  {case.on(host, 'ss -ltnp')}"
+            f"a firewall between the two accepts a connection and drops its data; see the rules of {host}:  {case.on(host, _RULES)}"
+            f"   or its listeners:  {case.on(host, 'ss -ltnp')}"
         )
     return {
         "unresolvable": f"give a numeric address:  {host} addr=ADDRESS  in the hostfile",
-        "no-route": f"choose an address of {host} in a network that this host is in:  addr=ADDRESS in the hostfile",
+        "no-route": f"choose an address of {host} in a network of this host:  addr=ADDRESS in the hostfile",
         "stranger": "a proxy or NAT is in between: choose another address with  addr=ADDRESS  in the hostfile",
         "impostor": f"compare with  {case.on(host, 'ip addr')}   then name the right address with  addr=ADDRESS",
         "stalled": _packet_size(case, host, other, str(dial.get("peer", ""))),
         "unknown": "run the check again",
-    }.get(kind, f"try by hand:  {case.on(other, 'nc -vz ' + str(dial.get('peer', host)) + ' 22')}")
+    }.get(kind, f"test it:  {case.on(other, 'nc -vz ' + str(dial.get('peer', host)) + ' 22')}")
 
 
 def own_side(case: Case, host: str, other: str, address: str) -> str:
-    """What to do where other hosts do reach ``other``: the cause lies with the one that does not."""
+    """Return the advice if other hosts do reach ``other``: the cause is on ``host``, which does not."""
     route = f"   and its route  {case.on(host, f'ip route get {address}')}" if address else ""
-    return f"others reach {other}, so look at {host}: its firewall  {case.on(host, _RULES)}{route}"
+    return f"others reach {other}, so check {host}: its firewall  {case.on(host, _RULES)}{route}"
 
 
 def _packet_size(case: Case, host: str, other: str, address: str) -> str:
-    """What to do where large packets are lost: the smaller MTU for both ends, or one that passes what lies between."""
+    """Return the advice for lost large packets: the smaller MTU on both ends, or one that the path between carries."""
     sizes = {name: device for name in (host, other) if (device := _device(case, name))}
     if len(sizes) == 2 and sizes[host][1] != sizes[other][1]:
         least = min(size for _, size in sizes.values())
@@ -73,13 +73,13 @@ def _packet_size(case: Case, host: str, other: str, address: str) -> str:
     name, size = sizes.get(host, ("IFACE", 1500))
     lower = 1500 if size > 1500 else 1400
     return (
-        f"both ends have MTU {size}, and something between drops packets of that size: let ICMP “fragmentation needed” pass, or "
-        f"make packets smaller on {host}:  {case.on(host, f'sudo ip link set dev {name} mtu {lower}')}"
+        f"both ends have MTU {size}, and a device between drops packets of that size: let ICMP “fragmentation needed” pass, or "
+        f"use smaller packets on {host}:  {case.on(host, f'sudo ip link set dev {name} mtu {lower}')}"
     )
 
 
 def _device(case: Case, name: str) -> tuple[str, int] | None:
-    """The interface that carries the host's address in the mesh, and its MTU."""
+    """Return the interface that has the host's address in the mesh, and its MTU; None if it is unknown."""
     address = case.mesh.addresses.get(name, "") if case.mesh else ""
     rows = case.facts.get(name, {}).get("interfaces", ())
     device = interface_of(rows, address)
@@ -87,7 +87,7 @@ def _device(case: Case, name: str) -> tuple[str, int] | None:
 
 
 def decoded(first: str) -> str:
-    """The protocol by its first bytes, where they are well known."""
+    """Return `` (PROTOCOL)`` for well-known first bytes, else ""."""
     for start, name in (
         ("HTTP/", "HTTP"),
         ("SSH-", "ssh"),

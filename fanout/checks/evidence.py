@@ -1,4 +1,4 @@
-"""What could be learned of a failure on each host, and what would be missing: better known before it happens. Pure."""
+"""Check of the evidence that each host would leave after a failure: stacks, logs, core dumps. Pure."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from typing import Any
 from fanout.checks.compare import grouped, have, nccl, numbers
 from fanout.checks.model import Case, Check, Verdict, info, ok
 
-_RAS_FROM = (2, 24)  # NCCL from then on tells of itself on localhost:28028
-_RECORDS_BY_ITSELF = (2, 13)  # in this torch the flight recorder keeps 2000 entries, and writes them at a time-out
+_RAS_FROM = (2, 24)  # the first NCCL with the RAS service on localhost:28028
+_RECORDS_BY_ITSELF = (2, 13)  # since this torch the flight recorder keeps 2000 entries and writes them at a timeout
 _RECORDS_FROM = (2, 4)
 
 _SPY, _LOG, _CORES, _RAS, _FLIGHT = "py-spy", "kernel log", "core dumps", "NCCL's RAS", "torch's flight recorder"
 _CURES = {
-    _SPY: "pip install py-spy into the environment there, and  sudo sysctl kernel.yama.ptrace_scope=0",
-    _LOG: "sudo sysctl kernel.dmesg_restrict=0  there, or join the group adm or systemd-journal",
-    _CORES: "put  ulimit -c unlimited  into train.sh",
+    _SPY: "pip install py-spy  into its environment, and  sudo sysctl kernel.yama.ptrace_scope=0",
+    _LOG: "run  sudo sysctl kernel.dmesg_restrict=0  on it, or add the user to the group adm or systemd-journal",
+    _CORES: "add  ulimit -c unlimited  to train.sh",
 }
 
 
 def _evidence(case: Case) -> Iterator[Verdict]:
-    """What is the same everywhere is worth a line, not a note; a host that would tell less than another is one.
+    """Yield a note for each host that would leave less evidence than another; equal hosts are ok.
 
-    Versions of torch and NCCL that differ are what other checks speak of.
+    Other checks judge versions of torch and NCCL that differ.
     """
     gathered = {name: _gathered(case, name) for name in case.hosts}
     lesser: set[str] = set()
@@ -46,7 +46,7 @@ def _summary(kinds: Mapping[str, str]) -> str:
 
 
 def _gathered(case: Case, name: str) -> dict[str, str]:
-    """kind -> why there would be none of it on this host, "" if there would be. A kind that does not apply is absent."""
+    """Return kind of evidence -> why this host would not have it ("" if it would). Kinds that do not apply are absent."""
     facts = case.facts[name]
     kernel, packages, torch = facts["kernel"], facts["software"]["packages"], facts["software"]["torch"]
     environment = {**facts["environment"], **case.request.env}
@@ -70,7 +70,7 @@ def _spied(facts: Mapping[str, Any]) -> str:
 
 
 def _dumped(pattern: str, limit: int) -> str:
-    """A program that takes them (systemd-coredump, apport) is asked whatever the limit; a file is written up to it."""
+    """Return why there would be no core dump. A program in core_pattern ignores the limit; a file is limited by it."""
     if pattern.startswith("|"):
         program = pattern[1:].split()[:1]
         return f"core_pattern is {pattern}" if os.path.basename("".join(program)) in ("", "false", "true") else ""
@@ -99,9 +99,9 @@ CHECKS = (
     Check(
         name="evidence", group="system", worst="info",
         needs=("kernel", "limits", "user", "environment", "programs", "software"),
-        verifies="What a failure would leave to look at is the same on every host: stacks by py-spy, the kernel log, core dumps, "
-        "and of NCCL its RAS service (2.24 or later) and torch's flight recorder. What would be missing everywhere is told.",
-        why="A hang or a crash after two days is explained by what was gathered in its last seconds, or never.",
+        verifies="A failure would leave the same evidence on every host: stacks by py-spy, the kernel log, core dumps, NCCL's "
+        "RAS service (2.24 or later) and torch's flight recorder. The report lists what would be missing on all hosts.",
+        why="A hang or crash after two days can be explained only by data that was collected in its last seconds.",
         fix="py-spy: pip install py-spy, and sysctl kernel.yama.ptrace_scope=0. Kernel log: sysctl kernel.dmesg_restrict=0, or "
         "the group adm or systemd-journal. Core dumps: ulimit -c unlimited in train.sh. Flight recorder: --env "
         "TORCH_NCCL_TRACE_BUFFER_SIZE=2000 --env TORCH_NCCL_DUMP_ON_TIMEOUT=1.",

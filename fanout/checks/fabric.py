@@ -1,4 +1,4 @@
-"""Checks of InfiniBand and RoCE: ports up, alike, without errors, and open to this user and to its GPUs."""
+"""Checks of InfiniBand and RoCE: active ports, equal rates, error counters, and access for the user and the GPUs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from fanout.checks.compare import differing, outliers, usual_beside
 from fanout.checks.model import Case, Check, Verdict, info, ok, skip, warn
 
-_FEW = 10  # errors since boot: a switch that was restarted, a cable that was plugged in
+_FEW = 10  # errors since boot that a restarted switch or a plugged cable explains
 
 
 def _ports(case: Case) -> Iterator[Verdict]:
@@ -31,12 +31,12 @@ def _ports(case: Case) -> Iterator[Verdict]:
         if rows and not rows[0]["usable"]:
             yield warn(
                 name, "this user may not open /dev/infiniband/uverbs*",
-                f"NCCL falls back to slow sockets:  {case.on(name, 'sudo usermod -aG rdma $(id -un)')}",
+                f"NCCL falls back to slow sockets; add the user to the group:  {case.on(name, 'sudo usermod -aG rdma $(id -un)')}",
             )  # fmt: skip
         elif rows and not rows[0]["library"]:
             yield warn(
-                name, "there is no libibverbs.so.1, by which NCCL opens the ports",
-                f"NCCL falls back to slow sockets:  {case.on(name, 'sudo apt install libibverbs1 ibverbs-providers')}",
+                name, "libibverbs.so.1 is missing, which NCCL needs to open the ports",
+                f"NCCL falls back to slow sockets; install it:  {case.on(name, 'sudo apt install libibverbs1 ibverbs-providers')}",
             )  # fmt: skip
 
 
@@ -45,7 +45,7 @@ def _rates(rates: list[str]) -> str:
 
 
 def _errors(case: Case) -> Iterator[Verdict]:
-    """They count from boot on, so only who has many more than the others is worth a word."""
+    """Yield a note for hosts with many more errors than the others. The counters start at boot, so few are normal."""
     counted = {name: _counted(rows) for name, rows in case.of("infiniband").items() if rows}
     yield skip([name for name in case.hosts if name not in counted], "no InfiniBand")
     sums = {name: float(sum(counters.values())) for name, counters in counted.items()}
@@ -53,10 +53,10 @@ def _errors(case: Case) -> Iterator[Verdict]:
     for name, counters in counted.items():
         if sums[name] > max(_FEW, 10 * usual.get(name, 0.0)):
             worst = sorted(counters, key=lambda key: -counters[key])[:3]
-            others = f"; {usual[name]:.0f} is usual on the others" if name in usual else ""
+            others = f"; {usual[name]:.0f} is the median of the others" if name in usual else ""
             yield info(
                 name, f"errors since boot: {', '.join(f'{key} {counters[key]}' for key in worst)}{others}",
-                f"a bad cable or port, if they grow in a run (its report tells):  {case.on(name, 'perfquery -x')}",
+                f"if they grow during a run (its report shows it), the cable or port is bad:  {case.on(name, 'perfquery -x')}",
             )  # fmt: skip
 
 
@@ -65,7 +65,7 @@ def _counted(rows: list[Mapping[str, Any]]) -> dict[str, int]:
 
 
 def _gids(case: Case) -> Iterator[Verdict]:
-    """NCCL names its own address by the index in this table; the same index must mean the same kind everywhere."""
+    """Yield warnings for RoCE GID tables that differ. NCCL uses one index for all hosts, so its kind must be equal."""
     tables = {
         name: next((row["gids"] for row in rows if _is_roce(row)), None) for name, rows in case.of("infiniband").items()
     }
@@ -95,46 +95,47 @@ def _direct(case: Case) -> Iterator[Verdict]:
         if not case.facts[name]["infiniband"]:
             yield skip(name, "no InfiniBand")
         elif gpu.get("vendor") != "nvidia" or not gpu["gpus"]:
-            yield skip(name, "no GPU of NVIDIA's")
+            yield skip(name, "no NVIDIA GPU")
         elif gpu.get("direct"):
             yield ok(name, gpu["direct"])
         else:
             yield info(
                 name, "the network card cannot read GPU memory: neither nvidia_peermem nor the open driver is loaded",
-                f"half the bandwidth is lost on the way through main memory:  {case.on(name, 'sudo modprobe nvidia-peermem')}",
+                f"data goes through main memory, at half the bandwidth; load the module:  {case.on(name, 'sudo modprobe nvidia-peermem')}",
             )  # fmt: skip
 
 
 CHECKS = (
     Check(
         name="infiniband", group="network", worst="warn", needs=("infiniband",),
-        verifies="All hosts have as many active InfiniBand ports of the same rate; the user may open them, and the library "
-        "for it is there.",
-        why="One port down drops the whole group to sockets, or to another rate.",
-        fix="ibstat names the port; cable, subnet manager, membership in the group rdma, libibverbs1.",
+        verifies="All hosts have the same number of active InfiniBand ports at the same rate. The user may open them, and "
+        "libibverbs is installed.",
+        why="If one port is down, the whole process group falls back to sockets or to a lower rate.",
+        fix="ibstat names the port. Check its cable, the subnet manager, the user's membership in the group rdma, and "
+        "libibverbs1.",
         judge=_ports,
     ),
     Check(
         name="ib-errors", group="network", worst="info", needs=("infiniband",),
-        verifies="No host's InfiniBand ports have counted many more errors since boot than the others'. At the end of a run "
-        "that failed they are read again, and the report tells what grew.",
-        why="A link that flaps ends a run with “status=12 vendor err 129”, and names neither cable nor port.",
-        fix="Cable, optics or switch port of the port that is named.",
+        verifies="No host's InfiniBand ports have counted many more errors since boot than those of the others. After a failed "
+        "run fanout reads the counters again, and the report shows which ones grew.",
+        why="A link that flaps ends a run with “status=12 vendor err 129”, which names neither cable nor port.",
+        fix="Check the cable, optics or switch port of the named port.",
         judge=_errors,
     ),
     Check(
         name="roce-gids", group="network", worst="warn", needs=("infiniband",),
-        verifies="Where InfiniBand runs over Ethernet, the same index means the same kind of address (GID) on every host.",
-        why="NCCL takes one index for all: of two kinds the connection fails with “ibv_modify_qp failed”.",
-        fix="NCCL_IB_GID_INDEX=-1 for all, or the right index for each host.",
+        verifies="With RoCE (InfiniBand over Ethernet), the same index is the same kind of address (GID) on every host.",
+        why="NCCL uses one index on all hosts. If its kind differs, the connection fails with “ibv_modify_qp failed”.",
+        fix="Set NCCL_IB_GID_INDEX=-1 on all hosts, or the right index on each host.",
         judge=_gids,
     ),
     Check(
         name="gpu-direct", group="network", worst="info", needs=("infiniband",),
-        verifies="Where there are InfiniBand and NVIDIA's GPUs, the card can read their memory by itself (nvidia_peermem, or "
-        "the open driver's dma-buf).",
-        why="Otherwise every byte takes the way through main memory: half the bandwidth.",
-        fix="modprobe nvidia-peermem, or the open kernel modules of the driver.",
+        verifies="On hosts with InfiniBand and NVIDIA GPUs, the network card can read GPU memory directly (nvidia_peermem, or "
+        "dma-buf of the open driver).",
+        why="Otherwise all data goes through main memory, at half the bandwidth.",
+        fix="Run modprobe nvidia-peermem, or install the open kernel modules of the driver.",
         judge=_direct,
     ),
 )  # fmt: skip

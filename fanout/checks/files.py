@@ -1,4 +1,4 @@
-"""Checks of what the run reads: directory, script, task and config, there on every host and the same on all."""
+"""Checks of the files of a run: work directory, script, task and config exist on every host and are equal."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ def _rows(case: Case, what: str) -> dict[str, Mapping[str, Any]]:
 
 
 def _file_server(case: Case) -> Iterator[Verdict]:
-    """A path that does not answer is worse than one that is missing: train.sh would hang on it without a word."""
+    """Yield a failure for each host whose file lookup timed out: train.sh would hang there without a message."""
     for name in case.hosts:
         why = case.missing.get(name, {}).get("files", "")
         if case.facts[name] and why.startswith("no answer"):
             yield fail(
-                name, f"the files of the run do not answer: {why}",
-                f"a file server is gone: see  {case.on(name, 'mount -t nfs,nfs4; dmesg | tail')}",
+                name, f"the lookup of the run's files timed out: {why}",
+                f"a file server is unreachable: see  {case.on(name, 'mount -t nfs,nfs4; dmesg | tail')}",
             )  # fmt: skip
 
 
@@ -44,7 +44,7 @@ def _workdir(case: Case) -> Iterator[Verdict]:
             yield fail(
                 name,
                 f"no permission to enter {path}",
-                f"let this user in:  {case.on(name, f'chmod o+x {quote(path)}')}",
+                f"give this user access:  {case.on(name, f'chmod o+x {quote(path)}')}",
             )
         elif full and row.get("entries") == 0:
             yield _empty(case, name, row, full)
@@ -53,7 +53,7 @@ def _workdir(case: Case) -> Iterator[Verdict]:
 
 
 def _empty(case: Case, name: str, row: Mapping[str, Any], full: tuple[str, ...]) -> Verdict:
-    """An empty directory where others have the project: mostly another file system is mounted over it, or none is."""
+    """Return the failure for an empty work directory: usually a wrong or a missing mount."""
     path, mount = row["path"], row.get("mount", {})
     on_top = mount.get("point") == row.get("real")
     read_only = "ro" in mount.get("options", "").split(",")
@@ -72,9 +72,9 @@ def _empty(case: Case, name: str, row: Mapping[str, Any], full: tuple[str, ...])
 
 
 def _until(row: Mapping[str, Any]) -> str:
-    """`` (/home/ann exists)``: how far the path goes."""
+    """Return the part of the path that exists, as `` (/home/ann exists)``, or another reason; "" if unknown."""
     if row.get("link"):
-        return f" (a link to {row['link']}, which is not there)"
+        return f" (a link to {row['link']}, which does not exist)"
     if row.get("error") not in (None, "No such file or directory"):
         return f" ({row['error']})"
     above = row.get("above", {}).get("path", "")
@@ -83,11 +83,11 @@ def _until(row: Mapping[str, Any]) -> str:
 
 def _bring(case: Case, path: str, name: str, there: tuple[str, ...]) -> str:
     copy = case.commands.copy_tree(path, there[0] if there else "", name)
-    return f"copy it there:  {copy}   or name another with  --chdir DIR"
+    return f"copy it there:  {copy}   or name another directory with  --chdir DIR"
 
 
 def _script(case: Case) -> Iterator[Verdict]:
-    """train.sh may be nowhere (then torchrun runs the task), but not on some hosts only."""
+    """Yield verdicts on train.sh. It may be missing on all hosts (then torchrun runs the task), but not on some."""
     rows = _rows(case, "script")
     there = tuple(name for name, row in rows.items() if row["kind"] != "missing")
     if not there:
@@ -110,7 +110,7 @@ def _config(case: Case) -> Iterator[Verdict]:
 
 
 def _present(case: Case, what: str, rows: Mapping[str, Mapping[str, Any]]) -> Iterator[Verdict]:
-    """There, a file, readable, and the same everywhere; the copy on host 0 is the measure on a tie."""
+    """Yield failures if the file is missing, unreadable or differs. On a tie, the copy of the lower rank is right."""
     good = {}
     there = tuple(name for name, row in rows.items() if row["kind"] == "file")
     for name, row in rows.items():
@@ -118,7 +118,7 @@ def _present(case: Case, what: str, rows: Mapping[str, Mapping[str, Any]]) -> It
         if row["kind"] == "missing":
             yield fail(name, f"no file {path}{_until(row)}", _send(case, path, name, there))
         elif row["kind"] != "file":
-            yield fail(name, f"{path} is not a file but a {row['kind']}", "give the path of the file itself")
+            yield fail(name, f"{path} is not a file but a {row['kind']}", "name the path of the file itself")
         elif not row["readable"]:
             yield fail(name, f"no permission to read {path}", case.on(name, f"chmod a+r {quote(path)}"))
         else:
@@ -127,7 +127,7 @@ def _present(case: Case, what: str, rows: Mapping[str, Mapping[str, Any]]) -> It
         first = odd.hosts[0]
         yield fail(
             odd.hosts, f"{rows[first]['path']} differs: {odd.against(_content)}",
-            f"bring the right one to all:  {case.commands.copy_file(rows[first]['path'], odd.others[0], first)}",
+            f"copy the right one to it:  {case.commands.copy_file(rows[first]['path'], odd.others[0], first)}",
         )  # fmt: skip
 
 
@@ -137,7 +137,7 @@ def _content(file: tuple[str | None, int]) -> str:
 
 def _send(case: Case, path: str, name: str, there: tuple[str, ...]) -> str:
     if not there:
-        return f"it is on no host: is the path right? It is looked for in the work directory ({_folder(path)})"
+        return f"it is on no host: check the path, which is relative to the work directory ({_folder(path)})"
     return f"copy it there:  {case.commands.copy_file(path, there[0], name)}"
 
 
@@ -155,12 +155,12 @@ def _writable(case: Case) -> Iterator[Verdict]:
                 name,
                 f"cannot write in {row['path']} ({f'{point} is mounted read-only' if read_only else 'no permission'})",
                 "log files and checkpoints that train.sh makes there will fail: "
-                + (remount(case, name, point) if read_only else "let this user write there"),
+                + (remount(case, name, point) if read_only else "give this user write permission"),
             )
 
 
 def remount(case: Case, name: str, point: str) -> str:
-    """Return what makes a file system writable."""
+    """Return the advice that makes a file system writable."""
     return f"mount it read-write:  {case.on(name, 'sudo mount -o remount,rw ' + quote(point))}"
 
 
@@ -175,22 +175,23 @@ def _no_config(request: CheckRequest) -> str:
 CHECKS = (
     Check(
         name="file-server", group="files", worst="fail",
-        verifies="Looking at the work directory, the task and the config takes less than 5 seconds.",
-        why="On a network file system whose server is gone, every access hangs for ever: ssh, cd, train.sh.",
-        fix="Bring the server back, or unmount it: sudo umount -f -l DIR.",
+        verifies="A lookup of the work directory, the task and the config takes less than 5 seconds.",
+        why="If the server of a network file system is unreachable, every access hangs: ssh, cd, train.sh.",
+        fix="Restore the file server, or unmount the file system: sudo umount -f -l DIR.",
         judge=_file_server,
     ),
     Check(
         name="workdir", group="files", worst="fail", needs=("files",),
-        verifies="The work directory exists at its path on every host and may be entered.",
-        why="train.sh runs in it; the same path everywhere is what makes one command mean the same on all hosts.",
-        fix="Share it over the network, copy it, or name another: --chdir DIR, or workdir=DIR per host.",
+        verifies="The work directory exists on every host, and the user may enter it.",
+        why="train.sh runs in it. With the same path on all hosts, a command has the same effect on all of them.",
+        fix="Share it over the network, copy it, or name another directory with --chdir DIR, or workdir=DIR per host.",
         judge=_workdir,
     ),
     Check(
         name="script", group="files", worst="fail", needs=("files",),
         verifies="train.sh is on every host with the same content and Unix line ends, or on none.",
-        why="Hosts that run different scripts wait for each other for ever. Without any, torchrun runs the task.",
+        why="Hosts that run different scripts wait for each other without end. If no host has train.sh, torchrun runs the "
+        "task.",
         fix="Copy it from one host to the others.",
         judge=_script,
     ),
@@ -204,15 +205,15 @@ CHECKS = (
     Check(
         name="config", group="files", worst="fail", needs=("files",), unless=_no_config,
         verifies="The config is on every host at the same path with the same content (sha256).",
-        why="Ranks that read another batch size or model stop each other with errors that name neither.",
+        why="If ranks read different batch sizes or models, they fail with errors that do not name the cause.",
         fix="Copy it from one host to the others, or use a shared directory.",
         judge=_config,
     ),
     Check(
         name="writable", group="files", worst="warn", needs=("files",),
-        verifies="The work directory can be written to.",
-        why="Most scripts write log.txt and checkpoints there; the first attempt fails, perhaps hours into the run.",
-        fix="Give the user the right to write, or remount it read-write.",
+        verifies="The user can write to the work directory.",
+        why="Most scripts write log.txt and checkpoints there. The first write fails, perhaps hours into the run.",
+        fix="Give the user write permission, or remount the file system read-write.",
         judge=_writable,
     ),
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Checks of the accelerators: how many against what is asked for, alike, free, healthy."""
+"""Checks of the GPUs: number against slots, model, driver, other processes on them, modes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fanout.hosts import Host
 
 
 def count(facts: Mapping[str, Any]) -> int:
-    """Accelerators that this host has; 0 where it has none or none answered."""
+    """Return the number of GPUs of a host; 0 if it has none or they did not answer."""
     return len(facts.get("gpu", {}).get("gpus", ()))
 
 
@@ -22,14 +22,14 @@ def _slots(case: Case) -> Iterator[Verdict]:
         wanted = host.slots if host.slots is not None else len(host.gpus) or None
         why = case.missing.get(name, {}).get("gpu", "")
         if wanted is None and found:
-            yield ok(name, f"{found} processes, one a GPU")
+            yield ok(name, f"{found} processes, one per GPU")
         elif wanted is None:
             reason = why or case.facts[name].get("gpu", {}).get("problem") or "no GPU"
-            yield fail(name, f"{reason}, and the hostfile does not say how many processes to start", _say(host))
+            yield fail(name, f"{reason}, and the hostfile does not set the number of processes", _say(host))
         elif found and wanted > found:
             yield fail(
-                name, f"slots={wanted}, but {found} GPU{'s' * (found != 1)} there",
-                f"{host.origin}: write  {name} slots={found}   (or see where a GPU went:  {case.on(name, 'nvidia-smi')})",
+                name, f"slots={wanted}, but the host has {found} GPU{'s' * (found != 1)}",
+                f"{host.origin}: write  {name} slots={found}   (or list the GPUs:  {case.on(name, 'nvidia-smi')})",
             )  # fmt: skip
         else:
             yield ok(name, f"{wanted} of {found} GPUs" if found else f"{wanted} process{'es' * (wanted != 1)}, no GPU")
@@ -41,7 +41,7 @@ def _say(host: Host) -> str:
 
 
 def _unequal(case: Case) -> Iterator[Verdict]:
-    """torchrun takes unequal counts without a word, and computes ranks from the local one."""
+    """Yield warnings for unequal process counts: torchrun accepts them, and computes wrong ranks from the local count."""
     counts = {}
     for name in case.hosts:
         host = case.host(name)
@@ -51,7 +51,7 @@ def _unequal(case: Case) -> Iterator[Verdict]:
     for odd in outliers(counts):
         yield warn(
             odd.hosts, odd.against(lambda count: f"{count} process{'es' * (count != 1)}"),
-            f"torchrun needs the same number everywhere: write slots={min(counts.values())} for all",
+            f"torchrun needs the same number on all hosts: write slots={min(counts.values())} for each",
         )  # fmt: skip
 
 
@@ -74,7 +74,7 @@ def _cure(case: Case, name: str, problem: str) -> str:
         return f"the driver was upgraded under a loaded module:  {case.on(name, 'sudo reboot')}"
     if "communicate" in problem:
         return f"the kernel module is not loaded:  {case.on(name, 'sudo modprobe nvidia')}"
-    return f"see there:  {case.on(name, 'nvidia-smi')}   and  {case.on(name, 'dmesg | grep -i xid')}"
+    return f"see  {case.on(name, 'nvidia-smi')}   and  {case.on(name, 'dmesg | grep -i xid')}"
 
 
 def _inventory(gpu: Mapping[str, Any]) -> str:
@@ -90,7 +90,7 @@ def _alike(case: Case) -> Iterator[Verdict]:
     }
     for odd in outliers(models):
         yield warn(
-            odd.hosts, odd.against(_models), "the slowest GPU sets the pace, the smallest memory the batch",
+            odd.hosts, odd.against(_models), "the slowest GPU limits the speed, and the smallest memory limits the batch size",
         )  # fmt: skip
 
 
@@ -104,7 +104,7 @@ def _driver(case: Case) -> Iterator[Verdict]:
         yield warn(
             odd.hosts,
             f"driver {odd.against()}",
-            "install the same driver; until then compare  nvidia-smi  on both",
+            "install the same driver; until then compare  nvidia-smi  on both hosts",
         )
 
 
@@ -114,24 +114,24 @@ def _busy(case: Case) -> Iterator[Verdict]:
         index = {row.get("uuid"): row["index"] for row in gpu["gpus"]}
         for process in gpu["processes"][:4]:
             since = age(process["age"])
-            where = f"GPU {index.get(process['gpu'], '?')}" if process["gpu"] else "some GPU"
+            where = f"GPU {index.get(process['gpu'], '?')}" if process["gpu"] else "a GPU"
             who = f"user {process['user'] or '?'}" + (f", since {since}" if since else "")
-            command = process["command"] or "(a process that cannot be seen from here)"
+            command = process["command"] or "(a process that this user cannot see)"
             if process.get("run"):
-                continue  # a run of ours that goes on, which is told as such
+                continue  # a run of this user, which ``_claimed`` reports
             yield warn(
                 name, f"{where}: {process['memory']} MiB held by pid {process['pid']}  {command}  ({who})",
-                f"stop it there with:  {case.on(name, 'kill ' + str(process['pid']))}",
+                f"stop it:  {case.on(name, 'kill ' + str(process['pid']))}",
             )  # fmt: skip
 
 
 def _claimed(case: Case) -> Iterator[Verdict]:
-    """GPUs that a run of this user holds: fanout refuses a second run on them."""
+    """Yield a failure for GPUs that a run of this user holds: fanout refuses a second run on them."""
     for run, hosts in live.gpus(case).items():
         for held, names in grouped(hosts):
             yield fail(
-                names, f"GPU {','.join(held)}: held by your run {run}, which goes on",
-                f"wait for it, or end it:  {case.commands.fanout('stop', run)}",
+                names, f"GPU {','.join(held)}: held by your run {run}, which is still running",
+                f"wait for it, or stop it:  {case.commands.fanout('stop', run)}",
             )  # fmt: skip
 
 
@@ -145,7 +145,9 @@ def _modes(case: Case) -> Iterator[Verdict]:
                     case.on(name, f"sudo nvidia-smi -i {row['index']} -c 0"),
                 )
             if row.get("mig.mode.current") == "Enabled":
-                yield info(name, f"GPU {row['index']} is cut into MIG instances", "each process sees one instance only")
+                yield info(
+                    name, f"GPU {row['index']} is split into MIG instances", "each process sees only one instance"
+                )
 
 
 def _visible(case: Case) -> Iterator[Verdict]:
@@ -156,57 +158,57 @@ def _visible(case: Case) -> Iterator[Verdict]:
                 yield warn(
                     host,
                     f"the login sets {name}={environment[name]}",
-                    f"it hides GPUs from the run: remove it there, or say  {host} gpus=0,1,…  in the hostfile",
+                    f"it hides GPUs from the run: remove it on that host, or write  {host} gpus=0,1,…  in the hostfile",
                 )
 
 
 CHECKS = (
     Check(
         name="slots", group="gpu", worst="fail",
-        verifies="How many processes each host shall start is known, and there are as many GPUs; the same on all hosts.",
-        why="NPROC_PER_NODE comes from slots=, else from the GPUs found. A guess would train with the wrong world size.",
-        fix="Write slots=N behind the host in the hostfile.",
+        verifies="The number of processes per host is known, no host has fewer GPUs, and the number is equal on all hosts.",
+        why="NPROC_PER_NODE comes from slots=, or else from the number of GPUs. With a guess, the world size would be wrong.",
+        fix="Write slots=N after the host in the hostfile.",
         judge=_slots,
     ),
     Check(
         name="gpu", group="gpu", worst="fail", needs=("gpu",),
         verifies="nvidia-smi answers within 10 seconds, and the loaded driver is the installed one.",
-        why="A wedged GPU or an upgrade without reboot fails the run after rendezvous, on one host only.",
-        fix="Reboot after a driver upgrade; for a GPU that fell off the bus see dmesg for its Xid.",
+        why="A hung GPU or an upgrade without a reboot fails the run after the rendezvous, on one host only.",
+        fix="Reboot after a driver upgrade. For a GPU that fell off the bus, look for its Xid in dmesg.",
         judge=_answers,
     ),
     Check(
         name="gpu-model", group="gpu", worst="warn", needs=("gpu",),
         verifies="All hosts have the same GPUs.",
-        why="The slowest sets the pace of all, the smallest runs out of memory first.",
-        fix="Leave odd hosts out with -x, or accept it.",
+        why="The slowest GPU limits the speed of all ranks, and the smallest runs out of memory first.",
+        fix="Exclude the hosts that differ with -x, or accept it.",
         judge=_alike,
     ),
     Check(
         name="driver", group="gpu", worst="warn", needs=("gpu",),
         verifies="All hosts have the same driver.",
-        why="Mixed drivers mostly work, and are the first thing to rule out when one host misbehaves.",
-        fix="Install the same driver everywhere and hold it against unattended upgrades.",
+        why="Mixed drivers usually work, but they are a common cause when only one host fails.",
+        fix="Install the same driver on all hosts, and exclude it from unattended upgrades.",
         judge=_driver,
     ),
     Check(
         name="gpu-busy", group="gpu", worst="fail", needs=("gpu",),
-        verifies="No process computes on the GPUs now, and no run of this user that goes on holds them (fail).",
-        why="Its memory is missing (out of memory), its work slows every step.",
-        fix="Agree with its owner, or stop it as the finding says.",
+        verifies="No process uses the GPUs now, and no other run of this user holds them (fail).",
+        why="Another process takes memory (out of memory) and slows every step.",
+        fix="Ask its owner, or stop it with the command in the finding.",
         judge=_busy,
     ),
     Check(
         name="gpu-mode", group="gpu", worst="warn", needs=("gpu",),
-        verifies="Compute mode is Default; MIG is told.",
+        verifies="The compute mode is Default; MIG is reported as a note.",
         why="In an exclusive mode a second process gets “device busy or unavailable”.",
-        fix="sudo nvidia-smi -c 0.",
+        fix="Run sudo nvidia-smi -c 0.",
         judge=_modes,
     ),
     Check(
         name="gpu-visible", group="gpu", worst="warn", needs=("environment", "gpu"),
-        verifies="The login does not set CUDA_VISIBLE_DEVICES or its relatives.",
-        why="It hides GPUs from the run: “invalid device ordinal” on one host.",
+        verifies="The login does not set CUDA_VISIBLE_DEVICES or a similar variable.",
+        why="Such a variable hides GPUs from the run: “invalid device ordinal” on one host.",
         fix="Remove it from the host's profile, or choose GPUs with gpus= in the hostfile.",
         judge=_visible,
     ),

@@ -1,4 +1,4 @@
-"""Checks of the accelerators' health: memory, errors that the driver reported, what holds them back."""
+"""Checks of GPU health: memory errors, errors that the driver reported, and reduced clock speed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from fanout.checks.compare import age, outliers
 from fanout.checks.model import Case, Check, Verdict, fail, skip, warn
 
-# The program's own doing, or the echo of another error. The rest is the machine's (NVIDIA's catalogue of Xid errors).
+# Errors of the program, or consequences of another error. All others are of the hardware (NVIDIA's catalogue of Xid errors).
 _OF_THE_PROGRAM = {13, 31, 32, 43, 45, 68, 69}
 _MEANS = {
     48: "a double-bit memory error", 62: "a halt of the power unit", 63: "a memory row was remapped",
@@ -16,7 +16,7 @@ _MEANS = {
     92: "many memory errors", 94: "a contained memory error", 95: "an uncontained memory error",
     119: "its firmware does not answer", 120: "its firmware failed", 154: "it asks for a recovery",
 }  # fmt: skip
-_GHOST = 600  # MiB that an idle GPU may hold for its own
+_GHOST = 600  # MiB that the driver itself may hold on an idle GPU
 
 
 def _number(text: Any) -> float:
@@ -32,12 +32,12 @@ def _ghosts(case: Case) -> Iterator[Verdict]:
         ghosts = [
             row for row in gpu["gpus"] if _number(row.get("memory.used")) > _GHOST and row.get("uuid") not in owned
         ]
-        if ghosts and "" not in owned:  # where it is not known which GPU a process is on, nothing can be said
+        if ghosts and "" not in owned:  # "": the GPU of a process is unknown, so its memory may be on any
             rows = ", ".join(f"GPU {row['index']} {row['memory.used']} MiB" for row in ghosts[:4])
             device = "/dev/kfd" if gpu["vendor"] == "amd" else "/dev/nvidia*"
             yield warn(
-                name, f"memory is held by no process that can be seen: {rows}",
-                f"a dead process or another container:  {case.on(name, f'sudo fuser -v {device}')}",
+                name, f"memory is in use, but no process is visible: {rows}",
+                f"a dead process or another container holds it:  {case.on(name, f'sudo fuser -v {device}')}",
             )  # fmt: skip
 
 
@@ -48,7 +48,7 @@ def _memory_errors(case: Case) -> Iterator[Verdict]:
             rows = ", ".join(f"GPU {row['index']}: {row['ecc.errors.uncorrected.volatile.total']}" for row in bad)
             yield fail(
                 name, f"uncorrectable memory errors since boot: {rows}",
-                f"reset the GPU:  {case.on(name, 'sudo nvidia-smi -r -i ' + bad[0]['index'])}   if it comes back, replace it",
+                f"reset the GPU:  {case.on(name, 'sudo nvidia-smi -r -i ' + bad[0]['index'])}   if errors come back, replace it",
             )  # fmt: skip
 
 
@@ -59,7 +59,7 @@ def _spare_rows(case: Case) -> Iterator[Verdict]:
                 yield fail(
                     name,
                     f"GPU {index}: {what}: it has no spare memory left",
-                    "replace the GPU; until then leave it out",
+                    "replace the GPU; until then exclude it with gpus= in the hostfile",
                 )
             else:
                 yield warn(
@@ -78,7 +78,9 @@ def _recovery(case: Case) -> Iterator[Verdict]:
                     if "reboot" in action.lower()
                     else case.on(name, f"sudo nvidia-smi -r -i {index}")
                 )
-                yield fail(name, f"GPU {index}: the driver asks for: {action}", f"end what runs on it, then:  {cure}")
+                yield fail(
+                    name, f"GPU {index}: the driver requests: {action}", f"stop all processes on it, then:  {cure}"
+                )
 
 
 def _fabric(case: Case) -> Iterator[Verdict]:
@@ -91,7 +93,7 @@ def _fabric(case: Case) -> Iterator[Verdict]:
         if lost:
             yield warn(
                 name, f"GPU {','.join(lost)}: the NVSwitch fabric is not ready ({next(iter(lost.values()))})",
-                f"{case.on(name, 'sudo systemctl restart nvidia-fabricmanager')}   (its version must be the driver's)",
+                f"{case.on(name, 'sudo systemctl restart nvidia-fabricmanager')}   (its version must be that of the driver)",
             )  # fmt: skip
 
 
@@ -105,7 +107,7 @@ def _xid(case: Case) -> Iterator[Verdict]:
                 means = f" ({_MEANS[row['xid']]})" if row["xid"] in _MEANS else ""
                 yield warn(
                     name, f"Xid {row['xid']}{means} of the GPU at {row['pci']}{since}: {row['text']}",
-                    f"see what it asks for:  {case.on(name, 'nvidia-smi -q -i ' + row['pci'])}   and try it alone before a long run",
+                    f"see its state:  {case.on(name, 'nvidia-smi -q -i ' + row['pci'])}   and test it alone before a long run",
                 )  # fmt: skip
 
 
@@ -113,8 +115,8 @@ def _speed(case: Case) -> Iterator[Verdict]:
     for name, gpu in case.of("gpu").items():
         if gpu.get("throttled"):
             yield warn(
-                name, f"GPU {','.join(gpu['throttled'])} is held back by heat or power",
-                f"look at cooling and supply:  {case.on(name, 'nvidia-smi -q -d PERFORMANCE')}",
+                name, f"GPU {','.join(gpu['throttled'])} is throttled by heat or power",
+                f"check cooling and power supply:  {case.on(name, 'nvidia-smi -q -d PERFORMANCE')}",
             )  # fmt: skip
         narrow = [
             row
@@ -131,7 +133,7 @@ def _speed(case: Case) -> Iterator[Verdict]:
 
 
 def _power(case: Case) -> Iterator[Verdict]:
-    """Only GPUs of one model are compared: another model has another limit."""
+    """Yield warnings for different power limits. Only GPUs of one model are compared; other models have other limits."""
     limits = {
         name: sorted({(row["name"], _number(row.get("power.limit"))) for row in gpu["gpus"]})
         for name, gpu in case.of("gpu").items()
@@ -140,7 +142,7 @@ def _power(case: Case) -> Iterator[Verdict]:
     for odd in outliers(limits):
         if {model for model, _ in odd.value} == {model for model, _ in odd.usual}:
             yield warn(
-                odd.hosts, f"GPUs may take {odd.against(_watts)}",
+                odd.hosts, f"power limit {odd.against(_watts)}",
                 case.on(odd.hosts[0], f'sudo nvidia-smi -pl {odd.usual[-1][1]:.0f}'),
             )  # fmt: skip
 
@@ -152,51 +154,51 @@ def _watts(limits: list[tuple[str, float]]) -> str:
 CHECKS = (
     Check(
         name="gpu-memory", group="gpu", worst="warn", needs=("gpu",),
-        verifies="No GPU memory is held without a process that can be seen.",
-        why="It is not there for the run; a dead process or another container has it.",
-        fix="sudo fuser -v /dev/nvidia* names the holder.",
+        verifies="No GPU memory is in use without a visible process.",
+        why="The run cannot use this memory. A dead process or another container holds it.",
+        fix="Run sudo fuser -v /dev/nvidia* to find the process.",
         judge=_ghosts,
     ),
     Check(
         name="gpu-ecc", group="gpu", worst="fail", needs=("gpu",),
-        verifies="No uncorrectable memory error since boot.",
-        why="The next one ends the run, or spoils it.",
+        verifies="No GPU has had an uncorrectable memory error since boot.",
+        why="The next error ends the run or makes its results wrong.",
         fix="Reset the GPU or reboot; replace it if errors come back.",
         judge=_memory_errors,
     ),
     Check(
         name="gpu-rows", group="gpu", worst="fail", needs=("gpu",),
-        verifies="No row of GPU memory waits to be remapped, none could not be, and no page waits to be retired.",
+        verifies="No row of GPU memory is waiting to be remapped or failed to be remapped, and no page is waiting to be retired.",
         why="Bad memory that is still in use ends the run with Xid 63 or 64.",
-        fix="Reset the GPU; replace one that has no spare rows left.",
+        fix="Reset the GPU. If it has no spare rows left, replace it.",
         judge=_spare_rows,
     ),
     Check(
         name="gpu-recovery", group="gpu", worst="fail", needs=("gpu",),
-        verifies="The driver asks for no reset and no reboot (drivers from 570 on say so).",
-        why="A GPU that waits for a reset passes other checks and fails the first kernel.",
-        fix="Do what it asks for.",
+        verifies="The driver requests no reset and no reboot (reported by drivers from 570 on).",
+        why="A GPU that needs a reset passes other checks and fails at the first kernel.",
+        fix="Reset the GPU or reboot the host, as the driver requests.",
         judge=_recovery,
     ),
     Check(
         name="gpu-fabric", group="gpu", worst="warn", needs=("gpu",),
-        verifies="Where GPUs are joined by NVSwitch, the fabric is up.",
-        why="CUDA does not start: “Error 802: system not yet initialized”.",
-        fix="Start nvidia-fabricmanager in the version of the driver.",
+        verifies="If NVSwitch connects the GPUs, its fabric is ready.",
+        why="Otherwise CUDA does not start: “Error 802: system not yet initialized”.",
+        fix="Start nvidia-fabricmanager in the same version as the driver.",
         judge=_fabric,
     ),
     Check(
         name="gpu-xid", group="gpu", worst="warn", needs=("gpu",),
-        verifies="The driver has reported no error of the hardware since boot (Xid lines of the kernel's log).",
-        why="A GPU that fell off the bus yesterday does so again in the first hour.",
-        fix="Look the number up in NVIDIA's catalogue of Xid errors; reset, reseat or replace.",
+        verifies="The driver has reported no hardware error since boot (Xid lines in the kernel log).",
+        why="A GPU that fell off the bus once often does so again within the first hour.",
+        fix="Look the number up in NVIDIA's catalogue of Xid errors. Reset, reseat or replace the GPU.",
         judge=_xid,
     ),
     Check(
         name="gpu-speed", group="gpu", worst="warn", needs=("gpu",),
-        verifies="No GPU is held back by heat or power, each has its full PCIe width, and one model has one power limit.",
+        verifies="No GPU is throttled by heat or power, each has its full PCIe width, and GPUs of one model have equal power limits.",
         why="One slow GPU slows every rank.",
-        fix="Cooling, supply, seat of the card; nvidia-smi -pl.",
+        fix="Check the cooling, the power supply and the seat of the card; set the power limit with nvidia-smi -pl.",
         judge=_speed,
     ),
 )  # fmt: skip

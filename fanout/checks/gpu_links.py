@@ -1,4 +1,4 @@
-"""Checks of what is around the GPUs: the links between them, the driver's daemon, CUDA against the driver, who has them."""
+"""Checks around the GPUs: links between them, persistence mode, CUDA against the driver, GPUs on two hosts."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ def _persistence(case: Case) -> Iterator[Verdict]:
         off = [row["index"] for row in gpu["gpus"] if row.get("persistence_mode") == "Disabled"]
         if off:
             yield warn(
-                name, f"GPU {','.join(off)}: the driver is unloaded whenever nobody uses the GPU (persistence mode is off)",
-                f"every start waits for it, 2 to 10 s a process:  {case.on(name, 'sudo nvidia-smi -pm 1')}",
+                name, f"GPU {','.join(off)}: the driver unloads when no process uses the GPU (persistence mode is off)",
+                f"every start waits 2 to 10 s per process for the driver:  {case.on(name, 'sudo nvidia-smi -pm 1')}",
             )  # fmt: skip
 
 
 def _links(case: Case) -> Iterator[Verdict]:
-    """Only hosts with the same GPUs are compared, and what the driver prints."""
+    """Yield warnings for different links between GPUs. Only hosts with the same GPUs are compared."""
     kinds: dict[tuple[str, ...], dict[str, tuple[str, str]]] = {}
     for name, gpu in case.of("gpu").items():
         links = gpu.get("links", {})
@@ -35,12 +35,12 @@ def _links(case: Case) -> Iterator[Verdict]:
             yield warn(
                 odd.hosts, f"pairs of GPUs: {odd.against(_said)}",
                 f"see  {case.on(odd.hosts[0], 'nvidia-smi topo -m')}   and  {case.on(odd.hosts[0], 'nvidia-smi nvlink -s')}   "
-                "(an NVLink that is down; IOMMU or ACS that bars one GPU from another)",
+                "(an NVLink that is down; IOMMU or ACS that blocks one GPU from another)",
             )  # fmt: skip
         for name, (paths, _) in joined.items():
             yield ok(name, paths)
     judged = {name for joined in kinds.values() for name in joined}
-    yield skip([name for name in case.hosts if name not in judged], "no links between GPUs are told")
+    yield skip([name for name in case.hosts if name not in judged], "the driver reports no links between GPUs")
 
 
 def _counted(words: Mapping[str, int]) -> str:
@@ -53,7 +53,7 @@ def _said(links: tuple[str, str]) -> str:
 
 
 def _once(case: Case) -> Iterator[Verdict]:
-    """Two containers on one machine may both have been given its GPUs. Simulated hosts share them on purpose."""
+    """Yield failures for containers that share GPUs of one machine. Simulated hosts share them on purpose."""
     holders: dict[str, list[str]] = {}
     for name, gpu in case.of("gpu").items():
         for row in gpu["gpus"] if not case.facts[name].get("identity", {}).get("given") else ():
@@ -62,12 +62,12 @@ def _once(case: Case) -> Iterator[Verdict]:
     shared: dict[tuple[str, ...], int] = {}
     for hosts in holders.values():
         machines = {case.facts[name].get("identity", {}).get("host_id", name) for name in hosts}
-        if len(machines) > 1:  # one machine under two names is another check's affair
+        if len(machines) > 1:  # the check same-machine reports one machine under two names
             shared[tuple(hosts)] = shared.get(tuple(hosts), 0) + 1
     for names, count in shared.items():
         yield fail(
             names[1:], f"has {count} GPU{'s' * (count != 1)} in common with {names[0]}: containers on one machine",
-            f"give each its own, for instance  {names[1]} gpus=4,5,6,7   or leave  -x {fold(names[1:])}  out",
+            f"give each its own GPUs, for instance  {names[1]} gpus=4,5,6,7   or exclude it:  -x {fold(names[1:])}",
         )  # fmt: skip
 
 
@@ -80,7 +80,7 @@ def _cuda(case: Case) -> Iterator[Verdict]:
         elif driver < oldest:
             yield warn(
                 name, f"torch is built for CUDA {software['torch']['cuda']}, which needs driver {oldest[0]} or later; "
-                f"this is {case.facts[name]['gpu']['driver']}",
+                f"the driver is {case.facts[name]['gpu']['driver']}",
                 "“The NVIDIA driver on your system is too old”: upgrade the driver, or install a torch for an older CUDA",
             )  # fmt: skip
 
@@ -89,28 +89,28 @@ CHECKS = (
     Check(
         name="gpu-persistence", group="gpu", worst="warn", needs=("gpu",),
         verifies="Persistence mode is on, or nvidia-persistenced runs.",
-        why="Without it the driver starts each GPU anew for every first process: 2 to 10 seconds, and its settings are lost.",
-        fix="sudo nvidia-smi -pm 1, or enable nvidia-persistenced.",
+        why="Otherwise the driver initializes a GPU again for each first process. This takes 2 to 10 seconds and loses settings.",
+        fix="Run sudo nvidia-smi -pm 1, or enable nvidia-persistenced.",
         judge=_persistence,
     ),
     Check(
         name="gpu-links", group="gpu", worst="warn", needs=("gpu",),
-        verifies="Pairs of GPUs are joined in the same way (NVLinks, PCIe, peer to peer) on all hosts with the same GPUs.",
-        why="One NVLink that is down, or an IOMMU that bars one GPU from another, slows every step of all.",
-        fix="nvidia-smi topo -m and nvidia-smi nvlink -s on the odd host against another.",
+        verifies="Pairs of GPUs are connected in the same way (NVLinks, PCIe, peer to peer) on all hosts with the same GPUs.",
+        why="One NVLink that is down, or an IOMMU that blocks one GPU from another, slows every step of all ranks.",
+        fix="Compare nvidia-smi topo -m and nvidia-smi nvlink -s on the named host with those of another host.",
         judge=_links,
     ),
     Check(
         name="gpu-once", group="gpu", worst="fail", needs=("gpu",),
         verifies="No GPU (by its UUID) is on two hosts.",
-        why="Containers on one machine that share GPUs: “Duplicate GPU detected”, or out of memory.",
-        fix="Give each container GPUs of its own, or leave one out.",
+        why="If containers on one machine share GPUs, the run ends with “Duplicate GPU detected” or out of memory.",
+        fix="Give each container its own GPUs, or exclude one with -x.",
         judge=_once,
     ),
     Check(
         name="cuda", group="gpu", worst="warn", needs=("software", "gpu"),
-        verifies="The driver is not too old for the CUDA that torch was built for.",
-        why="torch then sees no GPU: “The NVIDIA driver on your system is too old”.",
+        verifies="The driver is new enough for the CUDA version that torch was built for.",
+        why="With an older driver torch sees no GPU: “The NVIDIA driver on your system is too old”.",
         fix="Upgrade the driver, or install a torch for an older CUDA.",
         judge=_cuda,
     ),

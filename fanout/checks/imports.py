@@ -1,4 +1,4 @@
-"""The top-level modules that a task imports, read from its source without running it. Pure."""
+"""Import scan: the top-level modules that a task imports, parsed from its source without running it. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _CHANGERS = {"site", "importlib", "subprocess", "runpy"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Imports:
-    """Modules imported at the top of a file; ``unsure`` are those that come after a change of the search path."""
+    """Modules imported at the top of a file; those in ``unsure`` come after a change of the search path."""
 
     names: tuple[str, ...] = ()
     unsure: frozenset[str] = frozenset()
@@ -22,8 +22,8 @@ class Imports:
 def of_source(source: str, changes_path: Callable[[str], bool] = lambda name: False) -> Imports:
     """Return the imports of a file; none if it does not parse.
 
-    An import inside a function or a ``try`` may be meant to fail: those are left alone. ``changes_path`` tells whether
-    a module of the project changes the search path when it is imported.
+    An import inside a function or a ``try`` may be meant to fail and is ignored. ``changes_path`` returns whether a
+    module of the project changes the search path when it is imported.
     """
     try:
         body = ast.parse(source).body
@@ -50,7 +50,7 @@ def _imported(node: ast.stmt) -> Iterator[str]:
 
 
 def text_changes_path(tree: ast.AST) -> bool:
-    """Whether a piece of code names what decides where modules are found."""
+    """Return whether code names an object that decides where modules are found, such as ``sys.path``."""
     for node in ast.walk(tree):
         named = node.value if isinstance(node, ast.Attribute) else None
         if isinstance(node, ast.Attribute) and isinstance(named, ast.Name) and _decides(named.id, node.attr):
@@ -65,5 +65,5 @@ def _decides(module: str, name: str) -> bool:
 
 
 def is_standard(name: str) -> bool:
-    """Whether a module belongs to this Python's own library."""
+    """Return whether a module belongs to the standard library of this Python."""
     return name in sys.stdlib_module_names

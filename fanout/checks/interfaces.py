@@ -1,8 +1,8 @@
-"""Which interface NCCL and gloo will choose on each host, and whether all can meet there. Pure.
+"""Network interfaces: predict the interface that NCCL and gloo choose on each host, and whether all share a network. Pure.
 
-Both libraries choose alone, host by host: NCCL the first interface that is neither loopback nor a container's bridge,
-gloo the address that the host's own name means. Seen together the choices may not fit: then the interface by which the
-hosts were seen to reach each other is exported to all.
+Each library chooses on each host alone. NCCL takes the first interface that is neither loopback nor a container bridge.
+gloo takes the address of the host's own name. If the choices do not share a network, fanout exports to all hosts the
+interface by which they reached each other.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from fanout.checks.compare import differing, grouped, outliers
 from fanout.checks.model import Case, Check, Verdict, alone, fail, info, ok, skip, warn
 from fanout.hosts import fold
 
-_FEW, _SPOILT = 1000, 1e-4  # broken packets: fewer are no cable's fault, however little came in
+_FEW, _SPOILT = 1000, 1e-4  # broken packets, number and share: fewer are no sign of a bad cable
 GLOO, NCCL = "GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"
 
 
 def addresses(case: Case) -> dict[str, str]:
-    """The address at which others reach each host: as the hostfile says, else as seen on the way to host 0."""
+    """Return the address at which others reach each host: from the hostfile, else from its connection to host 0."""
     found: dict[str, str] = {}
     first, test = case.request.first.name, case.port
     loopback = all_loopback(case.request.dialled, [host.name for host in case.request.reached])
@@ -46,18 +46,18 @@ def addresses(case: Case) -> dict[str, str]:
 
 
 def by_host(case: Case) -> dict[str, str]:
-    """The interface that carries each host's address, or that the hostfile names."""
+    """Return host -> the interface that the hostfile names, else the one that has the host's address."""
     found = {}
     for name, address in addresses(case).items():
         found[name] = case.host(name).iface or interface_of(case.facts[name].get("interfaces", ()), address)
     return {name: interface for name, interface in found.items() if interface}
 
 
-# -- what the libraries would choose
+# -- the choices of the libraries
 
 
 def nccl_choice(interfaces: Sequence[Mapping[str, Any]]) -> str:
-    """The first interface of NCCL's search: ``ib*``, else any but docker, lo and virbr, else docker, else lo."""
+    """Return the first interface of NCCL's search: ``ib*``, else any but docker, lo and virbr, else docker, else lo."""
     living = [row for row in interfaces if row["up"] and row["running"] and row["addresses"]]
     for accepts in (
         lambda name: name.startswith("ib"),
@@ -73,7 +73,7 @@ def nccl_choice(interfaces: Sequence[Mapping[str, Any]]) -> str:
 
 
 def gloo_choice(interfaces: Sequence[Mapping[str, Any]], own_name: Mapping[str, Any]) -> str:
-    """The interface of the first address of the host's own name that the host can bind; loopback if there is none."""
+    """Return the interface of the first address of the host's own name that the host has; ``lo`` if there is none."""
     for address in own_name["addresses"]:
         interface = interface_of(interfaces, address)
         if interface:
@@ -82,7 +82,7 @@ def gloo_choice(interfaces: Sequence[Mapping[str, Any]], own_name: Mapping[str, 
 
 
 def _set(case: Case, name: str, variable: str) -> str:
-    """The variable as train.sh will see it on that host, before we add anything."""
+    """Return the variable as train.sh sees it on that host, without the exports that fanout adds."""
     own = dict(case.host(name).env)
     return (
         own.get(variable) or case.request.env.get(variable) or case.facts[name].get("environment", {}).get(variable, "")
@@ -90,11 +90,11 @@ def _set(case: Case, name: str, variable: str) -> str:
 
 
 def _meet(case: Case, choices: Mapping[str, str]) -> bool:
-    """Whether the chosen interfaces share a network, each with an address of its own, and none is loopback."""
+    """Return whether the chosen interfaces share a network, have different addresses, and none is loopback."""
     networks = []
     seen: set[Any] = set()
     machines = {case.facts[name].get("identity", {}).get("host_id", name): name for name in choices}
-    for name in machines.values():  # one machine under two names is another check's affair
+    for name in machines.values():  # the check same-machine reports one machine under two names
         choice = choices[name]
         row = next((row for row in case.facts[name]["interfaces"] if row["name"] == choice), None)
         if row is None or row["loopback"]:
@@ -110,7 +110,7 @@ def _meet(case: Case, choices: Mapping[str, str]) -> bool:
 
 
 def choices(case: Case, variable: str) -> dict[str, str]:
-    """host -> the interface that the library would take there by itself."""
+    """Return host -> the interface that the library would choose without exports."""
     found = {}
     for name in case.hosts:
         facts = case.facts[name]
@@ -124,7 +124,10 @@ def choices(case: Case, variable: str) -> dict[str, str]:
 
 
 def exports(case: Case) -> dict[str, dict[str, str]]:
-    """host -> variables to add, so that all meet; none where the libraries' own choice will do, or the user chose."""
+    """Return host -> variables to export so that all hosts share a network.
+
+    It is empty if the libraries' own choices share a network or if the user set the variable.
+    """
     result: dict[str, dict[str, str]] = {}
     here = by_host(case)
     if len(case.request.hosts) == 1 or all_loopback(case.request.dialled, [host.name for host in case.request.reached]):
@@ -165,18 +168,18 @@ def _library(case: Case, variable: str, library: str) -> Iterator[Verdict]:
     for interface, hosts in grouped(exported):
         alone = sorted({own[name] for name in hosts})
         why = _trapped(case, [name for name in hosts if own[name] != interface]) if variable == GLOO else ""
-        yield info(hosts, f"{library} would take {' or '.join(alone)}; fanout exports {variable}={interface}{why}")
+        yield info(hosts, f"{library} would use {' or '.join(alone)}; fanout exports {variable}={interface}{why}")
     loopback = all_loopback(case.request.dialled, [host.name for host in case.request.reached])
     if not given and not exported and own and not loopback and not _meet(case, own):
         taken = ", ".join(f"{choice} on {fold(hosts)}" for choice, hosts in grouped(own))
         yield warn(
-            tuple(own), f"{library} would take {taken}, where the hosts may not meet",
+            tuple(own), f"{library} would use {taken}, which may not reach each other",
             f"name the interface:  --env {variable}=NAME  or  iface=NAME in the hostfile",
         )  # fmt: skip
 
 
 def _trapped(case: Case, names: Sequence[str]) -> str:
-    """Which hosts take their own name for an address of loopback, as Debian's installer leaves them."""
+    """Name the hosts whose own name resolves to loopback, as Debian's installer sets it up; "" if there are none."""
     bad = {name: case.facts[name]["own_name"]["addresses"][:1] for name in names}
     loopback = [name for name, found in bad.items() if found and is_loopback(found[0])]
     if not loopback:
@@ -185,12 +188,12 @@ def _trapped(case: Case, names: Sequence[str]) -> str:
 
 
 def _given(name: str, variable: str, value: str, names: Sequence[str]) -> Iterator[Verdict]:
-    """What the user set must be legal, and be there. gloo takes plain names, NCCL prefixes with ``^`` and ``=``."""
+    """Yield a verdict on the user's value. gloo takes interface names; NCCL takes prefixes, also with ``^`` and ``=``."""
     wanted = [part for part in value.lstrip("^=").split(",") if part]
     if variable == GLOO and value[:1] in ("^", "="):
         yield fail(
             name,
-            f"{variable}={value}: gloo takes names only, not NCCL's ^ and =",
+            f"{variable}={value}: gloo accepts only names, not ^ and = as NCCL does",
             f"name the interface:  {variable}={names[-1]}",
         )
     elif value.startswith("^"):
@@ -198,21 +201,21 @@ def _given(name: str, variable: str, value: str, names: Sequence[str]) -> Iterat
     elif variable == GLOO and not set(wanted) <= set(names):
         yield fail(
             name,
-            f"{variable}={value}, but there is no such interface: {' '.join(names)}",
-            f"set it for this host alone:  {name} env.{variable}=NAME",
+            f"{variable}={value}, but the host has no such interface: {' '.join(names)}",
+            f"set it for this host only:  {name} env.{variable}=NAME",
         )
     elif not any(have.startswith(part) for part in wanted for have in names):
         yield fail(
             name,
-            f"{variable}={value} fits none of its interfaces: {' '.join(names)}",
-            f"set it for this host alone:  {name} env.{variable}=NAME",
+            f"{variable}={value} matches none of its interfaces: {' '.join(names)}",
+            f"set it for this host only:  {name} env.{variable}=NAME",
         )
     else:
         yield ok(name, f"{variable}={value}")
 
 
 def _rows(case: Case) -> dict[str, Mapping[str, Any]]:
-    """The row of the interface in use, by host."""
+    """Return the row of the interface in use, by host."""
     return {
         name: row
         for name, interface in by_host(case).items()
@@ -227,7 +230,7 @@ def _mtu(case: Case) -> Iterator[Verdict]:
         first, device = odd.hosts[0], rows[odd.hosts[0]]["name"]
         yield warn(
             odd.hosts, f"{device} has mtu {odd.against()}",
-            f"small messages pass and large ones hang where a switch drops them:  {case.on(first, f'sudo ip link set {device} mtu {odd.usual}')}",
+            f"small messages pass, and large ones hang if a switch drops them:  {case.on(first, f'sudo ip link set {device} mtu {odd.usual}')}",
         )  # fmt: skip
 
 
@@ -251,7 +254,7 @@ def _link_speed(case: Case) -> Iterator[Verdict]:
 
 
 def _cable(case: Case, name: str, device: str) -> str:
-    return f"reseat the cable, then look:  {case.on(name, f'ethtool {device}')}   and  {case.on(name, f'ip -s link show {device}')}"
+    return f"reseat the cable, then see  {case.on(name, f'ethtool {device}')}   and  {case.on(name, f'ip -s link show {device}')}"
 
 
 def _nccl_files(case: Case) -> Iterator[Verdict]:
@@ -275,38 +278,39 @@ def _said(path: str, files: Mapping[str, str]) -> str:
 CHECKS = (
     Check(
         name="gloo-interface", group="network", worst="fail", needs=("interfaces", "own_name"), unless=alone,
-        verifies="The interface that gloo takes on each host is one on which the hosts meet.",
-        why="gloo listens where the host's own name points: Debian's 127.0.1.1 line in /etc/hosts makes it listen where "
-        "no other host can reach it, and some hosts wait 60 s for a “Connect timeout”.",
-        fix="Nothing, if fanout exports GLOO_SOCKET_IFNAME by itself; else name the interface with iface=NAME.",
+        verifies="The interfaces that gloo chooses on the hosts can reach each other.",
+        why="gloo listens on the address of the host's own name. With Debian's 127.0.1.1 line in /etc/hosts no other host can "
+        "reach that address, and some hosts wait 60 s for a “Connect timeout”.",
+        fix="If fanout exports GLOO_SOCKET_IFNAME, do nothing. Otherwise name the interface with iface=NAME.",
         judge=_gloo,
     ),
     Check(
         name="nccl-interface", group="network", worst="fail", needs=("interfaces", "own_name"), unless=alone,
-        verifies="The interface that NCCL takes on each host is one on which the hosts meet.",
-        why="NCCL takes the first that is up; a bridge of containers or a VPN on one host makes the start hang.",
-        fix="Nothing, if fanout exports NCCL_SOCKET_IFNAME by itself; else name the interface with iface=NAME.",
+        verifies="The interfaces that NCCL chooses on the hosts can reach each other.",
+        why="NCCL uses the first interface that is up. If that is a container bridge or a VPN on one host, the start hangs.",
+        fix="If fanout exports NCCL_SOCKET_IFNAME, do nothing. Otherwise name the interface with iface=NAME.",
         judge=_nccl,
     ),
     Check(
         name="mtu", group="network", worst="warn", needs=("interfaces",), unless=alone,
         verifies="The interfaces in use have the same MTU.",
-        why="Between unequal ends small messages pass and the first large one hangs.",
-        fix="ip link set dev IFACE mtu N.",
+        why="If the MTUs differ, small messages pass and the first large one hangs.",
+        fix="Run ip link set dev IFACE mtu N.",
         judge=_mtu,
     ),
     Check(
         name="link-speed", group="network", worst="warn", needs=("interfaces",), unless=alone,
-        verifies="No host's link is slower than the others', at half duplex, or spoils more than one packet in 10,000.",
+        verifies="No host's link is slower than those of the others, runs at half duplex, or corrupts more than one packet in "
+        "10,000.",
         why="A cable that negotiated 100 Mb/s slows every step of every host.",
         fix="Reseat or replace the cable.",
         judge=_link_speed,
     ),
     Check(
         name="nccl-files", group="network", worst="warn", needs=("residue",), unless=alone,
-        verifies="/etc/nccl.conf and ~/.nccl.conf say the same on all hosts.",
-        why="NCCL reads them before anything else, and nobody remembers writing them.",
-        fix="Make them the same, or remove them.",
+        verifies="/etc/nccl.conf and ~/.nccl.conf have the same content on all hosts.",
+        why="NCCL reads them first, and they are easily forgotten.",
+        fix="Make them equal, or remove them.",
         judge=_nccl_files,
     ),
 )  # fmt: skip

@@ -1,6 +1,6 @@
-"""Every check over all hosts: what its judge says, what could not be judged, and what made a judge fail. Pure.
+"""Judging: run each check's judge over all hosts, and handle missing facts and exceptions of a judge. Pure.
 
-A host whose facts make a judge fail is unknown to that check, which is a failure and never a pass.
+If a host's facts make a judge raise, the result for that host is unknown, which is a failure and never a pass.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from dataclasses import replace
 from fanout.answers import IS_INVALID
 from fanout.checks.model import Case, Check, Finding, Verdict, fail, ok, skip, wanted
 
-ADVICE = "run the check again; if it stays so, report it with the output of fanout check --json"
+ADVICE = "run the check again; if it fails again, report it with the output of fanout check --json"
 
 
 def judged(check: Check, case: Case) -> tuple[Finding, ...]:
-    """The findings of one check over all hosts: those of its judge, skips for missing facts, ok for the rest."""
+    """Return the findings of one check: those of its judge, a skip for missing facts, ok for the other hosts."""
     reason = check.unless(case.request)
     if reason:
         return (_finding(check, skip(case.hosts, reason)),) if case.hosts else ()
@@ -35,7 +35,7 @@ def judged(check: Check, case: Case) -> tuple[Finding, ...]:
 
 
 def _lacking(check: Check, case: Case) -> dict[str, str]:
-    """host -> why the facts that this check needs could not be had there."""
+    """Return host -> why the facts that this check needs are missing."""
     lacking = {}
     for name in case.hosts:
         if not case.facts[name] and check.group != "ssh":
@@ -43,7 +43,7 @@ def _lacking(check: Check, case: Case) -> dict[str, str]:
             continue
         for section in check.needs:
             if section not in case.facts[name]:
-                lacking[name] = case.missing.get(name, {}).get(section, f"the host did not tell its {section}")
+                lacking[name] = case.missing.get(name, {}).get(section, f"the host did not return its {section}")
                 break
     return lacking
 
@@ -56,17 +56,17 @@ def _finding(check: Check, verdict: Verdict) -> Finding:
 
 
 def judged_all(checks: Iterable[Check], case: Case) -> tuple[Finding, ...]:
-    """Judge every wanted check, in the order of the table; if a host could not be judged, also those that always count."""
+    """Return the findings of all selected checks in order, and of the ``always`` checks if a host could not be judged."""
     lacking = bool(case.invalid or case.request.unreached)
     chosen = [check for check in checks if wanted(check, case.request) or (check.always and lacking)]
     return tuple(finding for check in chosen for finding in judged(check, case))
 
 
 def _verdicts_of(check: Check, case: Case) -> list[Verdict]:
-    """What the judge says. A host whose facts make it fail is unknown, which fails; the others are judged without it."""
+    """Return the judge's verdicts. A host whose facts make it raise fails as unknown; the others are judged without it."""
     try:
         return list(check.judge(case))
-    except Exception as error:  # noqa: BLE001 - the facts are a host's: whatever they do to the judge is told of that host
+    except Exception as error:  # noqa: BLE001 - the facts come from a host: any exception counts for that host
         why = _why(check, error)
     guilty = {name: _failure(check, _only(case, [name])) for name in case.facts}
     culprits = [name for name, told in guilty.items() if told]
@@ -86,7 +86,7 @@ def _only(case: Case, names: Iterable[str]) -> Case:
 
 
 def _failure(check: Check, case: Case) -> str:
-    """How the judge fails over this case; "" if it does not."""
+    """Return the exception that the judge raises on this case, as text; "" if it raises none."""
     try:
         list(check.judge(case))
         return ""

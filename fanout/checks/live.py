@@ -1,4 +1,4 @@
-"""Runs of this user that go on while the check looks: which of them hold what a new run needs. Pure."""
+"""Running runs of this user: the ports and GPUs that they hold and that a new run needs. Pure."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def ports(case: Case, port: int) -> dict[str, list[str]]:
 
 
 def gpus(case: Case) -> dict[str, dict[str, tuple[str, ...]]]:
-    """Return run -> host -> the GPUs that it holds, of those that a new run would take."""
+    """Return run -> host -> the GPUs that it holds and that a new run would use."""
     found: dict[str, dict[str, tuple[str, ...]]] = {}
     for name in case.hosts:
         host, there = case.host(name), len(case.facts[name].get("gpu", {}).get("gpus", ()))
@@ -36,5 +36,5 @@ def gpus(case: Case) -> dict[str, dict[str, tuple[str, ...]]]:
 
 
 def in_the_way(case: Case) -> set[str]:
-    """Return the runs that hold a port or a GPU which a new run needs."""
+    """Return the runs that hold a port or a GPU that a new run needs."""
     return {*ports(case, case.request.master_port), *gpus(case)}

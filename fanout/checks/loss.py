@@ -1,7 +1,7 @@
-"""Packets that were lost between hosts: counted by the kernel while the bulk went, and laid at the door of one host. Pure.
+"""Packet loss between hosts: the kernel counts retransmissions during the bulk test; find the host that causes them. Pure.
 
-A pair that dials the other way round counts the other direction. The direction of a host on which most had to be sent
-again is named first, and its pairs then speak against nobody else: so a good host is not blamed for its partners.
+Each ordered pair counts one direction. The direction of a host with the highest share of retransmissions is named
+first, and its pairs are then ignored. So a good host is not blamed for a bad partner.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from fanout.checks.mesh import unmeshed
 from fanout.checks.model import Case, Check, Verdict, alone, info, skip, warn
 from fanout.hosts import fold
 
-_SHARE = 0.03  # of what was sent; less than that is what a crowded switch, or a busy host, does now and then
+_SHARE = 0.03  # share of retransmitted segments; a busy switch or host may cause less than that
 _LEAST = 6  # segments
 
 _Counts = Mapping[tuple[str, str], Mapping[str, Any]]
@@ -25,26 +25,26 @@ def _loss(case: Case) -> Iterator[Verdict]:
         return
     counted = {pair: dial for pair, dial in case.mesh.dials.items() if dial.get("sent")}
     if not counted:
-        yield skip(case.hosts, "no kernel told how much it had to send again")
+        yield skip(case.hosts, "no kernel reported its retransmissions")
         return
     lossy = list(blamed(counted))
     if len(lossy) > max(2, len(case.hosts) // 2):
         resent, sent = _sums(counted.values())
         yield info(
-            case.hosts, f"{100 * resent / sent:.0f} % of the bulk between them had to be sent again: the switch drops it when all send",
-            "look at the switch's counters; --deep shows what becomes of the bandwidth",
+            case.hosts, f"{100 * resent / sent:.0f} % of the bulk data between them was retransmitted: the switch drops packets when all send",
+            "check the counters of the switch; --deep measures the bandwidth",
         )  # fmt: skip
         return
     for host, inward, others, share in lossy:
         way = f"from {fold(others)}" if inward else f"to {fold(others)}"
         yield warn(
-            host, f"{way}: {100 * share:.0f} % of the bulk is lost on the way and sent again",
-            f"cable, transceiver, switch port:  {case.on(host, 'ip -s link')}   and  ethtool -S IFACE  (errors, drops)",
+            host, f"{way}: {100 * share:.0f} % of the bulk data is lost and retransmitted",
+            f"check its cable, transceiver and switch port:  {case.on(host, 'ip -s link')}   and  ethtool -S IFACE  (errors, drops)",
         )  # fmt: skip
 
 
 def blamed(counted: _Counts) -> Iterator[tuple[str, bool, tuple[str, ...], float]]:
-    """(host, whether it is what it is sent, the other ends, the share) of every direction that loses too much."""
+    """Yield (host, whether inward, the other ends, the share lost) for each direction that loses too much."""
     left = dict(counted)
     while left:
         sides = []
@@ -70,10 +70,10 @@ def _sums(dials: Any) -> tuple[int, int]:
 CHECKS = (
     Check(
         name="loss", group="network", worst="warn", unless=alone,
-        verifies="Of the bulk between hosts hardly anything is lost on the way (the kernels count what they send again).",
-        why="A bad cable or a full switch port loses a few packets in a hundred: nothing fails, and every step takes several "
-        "times as long.",
-        fix="Cable, transceiver and switch port of the host; ip -s link and ethtool -S count errors.",
+        verifies="Less than 3 % of the bulk data between hosts is lost (the kernels count retransmissions).",
+        why="A bad cable or an overloaded switch port loses a few percent of the packets. Nothing fails, but every step "
+        "takes several times as long.",
+        fix="Check the cable, transceiver and switch port of the host; ip -s link and ethtool -S count errors.",
         judge=_loss,
     ),
 )  # fmt: skip

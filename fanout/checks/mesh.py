@@ -1,8 +1,8 @@
-"""Every host to every other on free ports, both ways, with bulk data: who tests whom, and whom to blame. Pure.
+"""Mesh checks: connections between all hosts on free ports, with bulk data, and the host that causes failures. Pure.
 
-gloo and NCCL connect on ports that the kernel gives out, in both directions; which side dials depends on the order of
-addresses. So every ordered pair counts. Beyond 32 hosts each is tested against those at distances 1, 2, 4, … in both
-directions of the ring: every host is dialled by and dials a dozen others, which is enough to tell a host from a pair.
+gloo and NCCL connect on ports that the kernel assigns. The order of addresses decides which side connects, so every
+ordered pair is tested. Beyond 32 hosts, each host is tested with those at distances 1, 2, 4, … in both directions of
+a ring. Each host then has about a dozen partners each way, enough to distinguish a bad host from a bad pair.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from fanout.hosts import fold
 
 MOST_WHOLE = 32
 Pair: TypeAlias = tuple[str, str]
-_FAR = 0.2  # seconds to a connection's first answer: no cable of one lab is that long
-_SLOW = 0.25  # seconds for the bulk, if it is also
-_SLOWER = 8  # times what the others take
+_FAR = 0.2  # seconds to a connection's first answer: no network of one lab takes that long
+_SLOW = 0.25  # seconds for the bulk data; and at least
+_SLOWER = 8  # times as long as the others take
 
 
 def pairs(names: Sequence[str]) -> list[tuple[str, str]]:
-    """(from, to) to be tested."""
+    """Return the ordered pairs (from, to) to test."""
     count = len(names)
     if count <= MOST_WHOLE:
         return [(start, end) for start in names for end in names if start != end]
@@ -35,7 +35,7 @@ def pairs(names: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def unmeshed(case: Case) -> Iterator[Verdict]:
-    """No pair was tried: why."""
+    """Yield the reason why no pair was tested."""
     yield skip(case.hosts, case.mesh.unasked if case.mesh else "not asked")
 
 
@@ -53,7 +53,7 @@ def _judge(case: Case, bad: Callable[[str], bool]) -> Iterator[Verdict]:
         yield from unmeshed(case)
         return
     untested = tuple(name for name in case.hosts if not any(name in pair for pair in mesh.dials))
-    yield skip(untested, "it has no address that another host could dial")
+    yield skip(untested, "it has no address that another host can reach")
     failing = {pair: dial for pair, dial in mesh.dials.items() if bad(dial["outcome"])}
     for host, inward, culprits in blamed(failing, mesh.dials):
         yield fail(host, *_told(case, host, inward, culprits))
@@ -62,11 +62,11 @@ def _judge(case: Case, bad: Callable[[str], bool]) -> Iterator[Verdict]:
 def blamed(
     failing: Mapping[Pair, Mapping[str, Any]], tested: Collection[Pair]
 ) -> Iterator[tuple[str, bool, list[tuple[Pair, Mapping[str, Any]]]]]:
-    """(host, whether its inward side is at fault, the pairs) until every failing pair is explained.
+    """Yield (host, whether its inward side is at fault, the pairs) until every failing pair is explained.
 
-    A host that is in every failing pair explains them all, even if some of its pairs work. Else a host that no host
-    reaches, or that reaches no host, explains all its pairs; the one that explains most comes first, inward before
-    outward. What is left is laid at the door of the host that is in most of the pairs, or that was dialled.
+    A host that is in every failing pair explains them all, even if some of its pairs work. Otherwise a host that no
+    host reaches, or that reaches no host, explains all its pairs; the host with most pairs comes first, inward before
+    outward. The remaining pairs are attributed to the host that is in most of them; on a tie, to the one dialled.
     """
     left = dict(failing)
     while left:
@@ -82,12 +82,12 @@ def blamed(
 def _next_blamed(
     left: Mapping[Pair, Mapping[str, Any]], failing: Mapping[Pair, Mapping[str, Any]], tested: Collection[Pair]
 ) -> tuple[str, list[Pair]]:
-    """The host that explains most of what is left, and the pairs that it explains."""
+    """Return the host that explains most of the remaining pairs, and these pairs."""
     common = set.intersection(*(set(pair) for pair in left))
     if len(common) == 1:
         (host,) = common
         return host, list(left)
-    if len(common) == 2:  # one pair, tried in both directions: the one that takes a connection and is silent then
+    if len(common) == 2:  # one pair, tested in both directions: the host that accepts a connection and sends nothing
         host = next((end for (_, end), dial in left.items() if dial["outcome"] == "silent"), next(iter(left))[1])
         return host, list(left)
     sides = []
@@ -104,7 +104,7 @@ def _next_blamed(
 
 
 def _pace(case: Case) -> Iterator[Verdict]:
-    """Far is whom nobody reaches quickly; slow is whose usual pair is, so that a slow partner is not laid at its door."""
+    """Yield warnings for distant and slow hosts: slow by the median of its pairs, so that a slow partner does not count."""
     if case.mesh is None or case.mesh.unasked:
         yield from unmeshed(case)
         return
@@ -114,18 +114,18 @@ def _pace(case: Case) -> Iterator[Verdict]:
     for name in case.hosts:
         if nearest.get(name, 0.0) > _FAR:
             yield warn(
-                name, f"the first answer from the nearest of the others takes {1000 * nearest[name]:.0f} ms",
-                f"is it a VPN, or another site? name an address in the lab's own network:  {name} addr=ADDRESS  in the hostfile",
+                name, f"the first answer from the nearest other host takes {1000 * nearest[name]:.0f} ms",
+                f"it may be in a VPN or at another site: name an address in the lab's network:  {name} addr=ADDRESS  in the hostfile",
             )  # fmt: skip
         elif name in usual and bulk[name] > max(_SLOW, _SLOWER * usual[name]):
             yield warn(
-                name, f"a quarter of a megabyte each way takes {bulk[name]:.1f} s; between the others {1000 * usual[name]:.0f} ms",
-                f"every step waits for it: cable, switch port, or who else uses it:  {case.on(name, 'ip -s link')}",
+                name, f"256 KB in each direction take {bulk[name]:.1f} s; between the others {1000 * usual[name]:.0f} ms",
+                f"every step waits for it: check its cable, its switch port and other traffic:  {case.on(name, 'ip -s link')}",
             )  # fmt: skip
 
 
 def _times(dials: Mapping[tuple[str, str], Mapping[str, Any]], what: str) -> dict[str, list[float]]:
-    """host -> what all its good connections took, in both directions."""
+    """Return host -> the seconds that its successful connections took, in both directions."""
     times: dict[str, list[float]] = {}
     for pair, dial in dials.items():
         for name in pair if dial["outcome"] == "ok" and what in dial else ():
@@ -136,7 +136,7 @@ def _times(dials: Mapping[tuple[str, str], Mapping[str, Any]], what: str) -> dic
 def _told(
     case: Case, host: str, inward: bool, culprits: list[tuple[tuple[str, str], Mapping[str, Any]]]
 ) -> tuple[str, str]:
-    """What was seen of the worst of these pairs, and what to type."""
+    """Return the text and the advice for the first of these pairs."""
     assert case.mesh is not None
     (start, end), dial = culprits[0]
     others = fold(pair[0 if inward else 1] for pair, _ in culprits)
@@ -158,24 +158,24 @@ CHECKS = (
     Check(
         name="mesh", group="network", worst="fail", unless=alone,
         verifies="Every host reaches every other on a free port, in both directions (beyond 32 hosts: a dozen others each).",
-        why="Ranks talk to each other on ports that the kernel gives out, not only on MASTER_PORT: a firewall on one host "
-        "shows as “Connect timeout” after a minute, or as silence.",
+        why="Ranks connect to each other on ports that the kernel assigns, not only on MASTER_PORT. A firewall on one host "
+        "shows as “Connect timeout” after a minute, or as a hang.",
         fix="Open the port range of outgoing connections (32768-60999) between the hosts of the lab.",
         judge=_mesh,
     ),
     Check(
         name="bulk", group="network", worst="fail", unless=alone,
-        verifies="A quarter of a megabyte goes each way between the same pairs.",
-        why="Where a switch drops large packets, small messages pass and the first large all-reduce hangs.",
-        fix="The same MTU on all interfaces and switches, or 1500; or let ICMP “fragmentation needed” pass.",
+        verifies="256 KB can be sent in each direction between the same pairs.",
+        why="If a switch drops large packets, small messages pass and the first large all-reduce hangs.",
+        fix="Set the same MTU on all interfaces and switches, or 1500, or let ICMP “fragmentation needed” pass.",
         judge=_bulk,
     ),
     Check(
         name="pace", group="network", worst="warn", unless=alone,
-        verifies="Connections between hosts are answered within 0.2 seconds, and no host takes eight times as long as the others "
-        "(and a quarter of a second) for the bulk.",
-        why="All hosts wait for the slowest link in every step: one that goes over a VPN, or at 10 Mb/s, is the training's speed.",
-        fix="Cable and switch port of the host; or an address in the lab's own network: HOST addr=ADDRESS.",
+        verifies="Connections between hosts are answered within 0.2 seconds. No host takes eight times as long as the others "
+        "(and 0.25 seconds) for the bulk data.",
+        why="All hosts wait for the slowest link in every step. A link over a VPN, or at 10 Mb/s, sets the speed of the training.",
+        fix="Check the cable and switch port of the host, or name an address in the lab's network: HOST addr=ADDRESS.",
         judge=_pace,
     ),
 )  # fmt: skip

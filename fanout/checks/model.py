@@ -1,7 +1,7 @@
-"""What a check is: a row that names the facts it needs and a judge over all hosts together. Pure.
+"""Check model: a check names the facts that it needs and has a judge, which sees all hosts at once. Pure.
 
-The frame does what every judge would have to remember: a host whose facts could not be had is *skipped* with the
-reason, a host that the judge does not mention is fine. So silence can never pass for health.
+``judging`` handles missing data for every check. A host whose facts are missing is *skipped*, with the reason.
+A host that the judge does not mention is ok. So a missing fact never counts as a pass.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ GROUPS = ("ssh", "identity", "network", "files", "software", "gpu", "system", "r
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unreachable:
-    """A host that never answered: the sentence of the error and what to type."""
+    """A host without a connection: the error message and the command to try."""
 
     message: str
     hint: str = ""
@@ -30,14 +30,14 @@ class Unreachable:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckRequest:
-    """What is to be checked, by whom the hosts were reached, and which checks are wanted.
+    """Input of a check: the hosts, how each was reached, the task, and the selected checks.
 
     ``hosts`` are in rank order and include those in ``unreached``. ``dialled`` is the numeric address at which ssh
-    reached a host (absent: local, or through a jump host). ``config_values`` is the parsed config, None if there is
-    none; ``imports`` are the task's top-level modules, of which ``unsure`` may be found where only the task looks, and
-    ``own`` lie at these paths here; ``env`` is what the run exports to all hosts. ``venv_sure`` is
-    False where nobody asked for the environment, so that a host may be without; ``attached`` is False for a run that
-    outlives its launcher. ``only`` and ``skip`` hold names of checks or groups; ``deep`` asks for those that need torch.
+    reached a host (absent: a local host, or a jump host in between). ``config_values`` is the parsed config, or None.
+    ``imports`` are the task's top-level modules. A module in ``unsure`` may be on a path that only the task adds.
+    ``own`` maps modules of the project to their paths on this machine. ``env`` is what the run exports to all hosts.
+    ``venv_sure`` is False if the user did not name the environment, so that a host may lack it. ``attached`` is False
+    for a detached run. ``only`` and ``skip`` hold names of checks or groups. ``deep`` selects the checks that need torch.
     """
 
     hosts: tuple[Host, ...]
@@ -76,16 +76,16 @@ class CheckRequest:
 
 
 def alone(request: CheckRequest) -> str:
-    """Why a check between hosts has nothing to ask; "" where there are several."""
+    """Return why a check between hosts does not apply; "" if there are several hosts."""
     return "one host needs no network" if len(request.hosts) == 1 else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PortTest:
-    """MASTER_PORT on host 0 and every other host's way to it.
+    """Result of the MASTER_PORT test: a listener on host 0, and connections to it from every other host.
 
-    ``problem`` is the listener's answer if it could not listen; ``dials`` is (host, address) -> what became of it.
-    ``chosen`` is the first candidate that all reach ("" if none is), ``unasked`` says why no test was made.
+    ``problem`` is the listener's answer if it could not listen. ``dials`` maps (host, address) to the outcome.
+    ``chosen`` is the first candidate that all hosts reach ("" if there is none). ``unasked`` is why no test was made.
     """
 
     port: int
@@ -98,7 +98,7 @@ class PortTest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeshTest:
-    """Every tested pair on free ports: (from, to) -> what became of it; ``addresses`` are those dialled."""
+    """Result of the mesh test on free ports: ``dials`` maps (from, to) to the outcome; ``addresses`` were dialled."""
 
     addresses: Mapping[str, str] = field(default_factory=dict)
     dials: Mapping[tuple[str, str], Mapping[str, Any]] = field(default_factory=dict)
@@ -108,10 +108,10 @@ class MeshTest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """All that was learned, for the judges: the request, the facts by host and section, the tests between hosts.
+    """Input of the judges: the request, the facts by host and section, and the tests between hosts.
 
-    ``missing`` gives the reason for each section that a host could not tell. ``offsets`` is (seconds, plus or minus)
-    of a host's clock against this machine's. ``slow`` tells that the hosts had to be asked a few at a time.
+    ``missing`` gives the reason for each section that a host did not return. ``offsets`` is (seconds, margin of
+    error) of a host's clock relative to this machine's. ``slow`` is set if fanout had to ask the hosts in small groups.
     """
 
     request: CheckRequest
@@ -121,16 +121,16 @@ class Case:
     port: PortTest | None = None
     mesh: MeshTest | None = None
     deep: DeepTest | None = None
-    invalid: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # host -> the fields of answers that were
+    invalid: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # host -> its invalid answers, by field
     slow: str = ""
 
     @property
     def hosts(self) -> tuple[str, ...]:
-        """Names of the hosts that this judge may speak of, in rank order."""
+        """Names of the hosts that this judge may judge, in rank order."""
         return tuple(host.name for host in self.request.hosts if host.name in self.facts)
 
     def of(self, section: str) -> dict[str, Any]:
-        """One section by host, in rank order."""
+        """Return one section of the facts by host, in rank order."""
         return {name: self.facts[name][section] for name in self.hosts if section in self.facts[name]}
 
     @property
@@ -138,7 +138,7 @@ class Case:
         return self.request.commands
 
     def on(self, name: str, command: str) -> str:
-        """Return what the user types to run a command on a host."""
+        """Return the command line that runs ``command`` on a host, as the user types it."""
         return self.request.commands.on(name, command)
 
     def workdir(self, name: str) -> str:
@@ -151,7 +151,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What a judge says of some hosts: what it saw, and what to do or type about it."""
+    """Result of a judge for some hosts: what it saw, and the advice or command that fixes it."""
 
     level: Level
     hosts: tuple[str, ...]
@@ -161,7 +161,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """A verdict with the name of its check: what the report and the JSON are made of."""
+    """A verdict with the name of its check, as the report and the JSON show it."""
 
     check: str
     group: str
@@ -176,7 +176,7 @@ Judge: TypeAlias = Callable[[Case], Iterable[Verdict]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """One row of the catalogue. ``unless`` gives the reason why it does not apply to a request ("" if it does)."""
+    """One row of the catalogue. ``unless`` returns why the check does not apply to a request ("" if it applies)."""
 
     name: str
     group: str
@@ -186,7 +186,7 @@ class Check:
     fix: str
     judge: Judge
     needs: tuple[str, ...] = ()
-    always: bool = False  # if a host was not reached or its answer was invalid: judged whatever --only and --skip name
+    always: bool = False  # if a host was not reached or its answer was invalid, --only and --skip do not apply
     unless: Callable[[CheckRequest], str] = lambda request: ""
 
 
@@ -199,7 +199,7 @@ def warn(hosts: Iterable[str] | str, saw: str, advice: str) -> Verdict:
 
 
 def skip(hosts: Iterable[str] | str, why: str) -> Verdict:
-    """Not judged, and why; no reason means that the check does not concern these hosts."""
+    """Return a verdict "not checked" with the reason; "" if the check does not concern these hosts."""
     return Verdict(level="skip", hosts=_names(hosts), saw=why)
 
 
@@ -216,6 +216,7 @@ def _names(hosts: Iterable[str] | str) -> tuple[str, ...]:
 
 
 def wanted(check: Check, request: CheckRequest) -> bool:
+    """Return whether the request selects this check."""
     names = {check.name, check.group}
     asked = request.deep or check.group != "deep"
     return asked and (not request.only or bool(names & request.only)) and not names & request.skip

@@ -1,4 +1,4 @@
-"""Checks of the network before the mesh: host 0's port, and everybody's way to it."""
+"""Network checks before the mesh: MASTER_PORT on host 0, its reachability from all hosts, and name lookups."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def _master_port(case: Case) -> Iterator[Verdict]:
     ours = live.ports(case, test.port if test else case.request.master_port)
     for run, names in ours.items():
         yield fail(
-            names, f"port {case.request.master_port} is held by your run {run}, which goes on",
-            f"take another port:  --master-port {_other_port(case)}   or end that run:  {case.commands.fanout('stop', run)}",
+            names, f"port {case.request.master_port} is held by your run {run}, which is still running",
+            f"choose another port:  --master-port {_other_port(case)}   or stop that run:  {case.commands.fanout('stop', run)}",
         )  # fmt: skip
     told = {name for names in ours.values() for name in names}
     yield skip([name for name in case.hosts if name != first and name not in told], "")
@@ -36,7 +36,7 @@ def _master_port(case: Case) -> Iterator[Verdict]:
 
 
 def _other_port(case: Case) -> int:
-    """A port that no process holds on host 0, and no run on any host."""
+    """Return a port that no process holds on host 0 and no run holds on any host."""
     claimed = {claim for facts in case.facts.values() for run in facts.get("runs", ()) for claim in run["claims"]}
     port = (case.port.problem.get("free") if case.port else 0) or case.request.master_port + 11
     while f"port-{port}" in claimed:
@@ -45,15 +45,15 @@ def _other_port(case: Case) -> int:
 
 
 def _taken(port: int, problem: Mapping[str, Any]) -> str:
-    """``port 29500 is held by pid 4711  python train.py  (user ann, since 2 h 05 m)``, as far as it is known."""
+    """Return what is known as ``port 29500 is held by pid 4711  python train.py  (user ann, since 2 h 05 m)``."""
     holder = problem.get("holder") or {}
     if problem["error"] != "EADDRINUSE":
         return f"port {port} cannot be bound: {problem.get('text') or problem['error']}"
     if not holder:
-        return f"port {port} is taken, by whom cannot be seen from here"
+        return f"port {port} is in use by a process that this user cannot see"
     since = age(holder.get("age"))
     who = f"user {holder['user']}" + (f", since {since}" if since else "")
-    what = "" if holder.get("listening", True) else " as the near end of an outgoing connection"
+    what = "" if holder.get("listening", True) else " as the local port of an outgoing connection"
     if "pid" in holder:
         return f"port {port} is held{what} by pid {holder['pid']}  {holder['command']}  ({who})"
     return f"port {port} is held{what} by a process of {who}"
@@ -72,14 +72,18 @@ def _master_addr(case: Case) -> Iterator[Verdict]:
     yield skip(tuple({first} & set(case.hosts)), "")
     workers = tuple(name for name in case.hosts if name != first)
     if test is None or test.unasked or test.problem:
-        why = "not asked" if test is None else test.unasked or f"nothing could listen on port {test.port} of {first}"
+        why = (
+            "not asked"
+            if test is None
+            else test.unasked or f"port {test.port} of {first} could not be opened for the test"
+        )
         yield skip(workers, why)
         return
     if not test.candidates:
         yield fail(
-            first, "it has no address that another host could dial", f"name one:  {first} addr=ADDRESS  in the hostfile"
+            first, "it has no address that another host can reach", f"name one:  {first} addr=ADDRESS  in the hostfile"
         )
-        yield skip(workers, f"{first} has no address to dial")
+        yield skip(workers, f"{first} has no address to connect to")
         return
     target = test.chosen or best(case)
     for name in workers:
@@ -103,7 +107,7 @@ def _master_addr(case: Case) -> Iterator[Verdict]:
 
 
 def _misnamed(case: Case, name: str, target: str) -> Verdict | None:
-    """A name of host 0 that means another machine on this host."""
+    """Return the failure if this host resolves the name of host 0 to another machine; None if it does not."""
     assert case.port is not None
     first = case.request.first.name
     peer = str(case.port.dials.get((name, target), {}).get("peer", ""))
@@ -113,13 +117,13 @@ def _misnamed(case: Case, name: str, target: str) -> Verdict | None:
     look = case.on(name, f"getent ahosts {quote(target)}; grep -n {quote(target)} /etc/hosts")
     return fail(
         name,
-        f"{target} means {peer} on this host, which is no address of {first}",
-        f"mend the name there, or name an address of {first} with  --master-addr ADDRESS:  {look}",
+        f"{target} resolves to {peer} on this host, which is no address of {first}",
+        f"correct the name on that host:  {look}   or name an address of {first} with  --master-addr ADDRESS",
     )
 
 
 def _passed_over(case: Case, name: str, address: str, target: str) -> Iterator[Verdict]:
-    """An address that would have been taken before this one, had this worker reached it."""
+    """Yield a note for a better address that was not chosen because this worker did not reach it."""
     assert case.port is not None
     dial = case.port.dials.get((name, address), {"outcome": "unknown"})
     if dial["outcome"] != "ok":
@@ -129,7 +133,7 @@ def _passed_over(case: Case, name: str, address: str, target: str) -> Iterator[V
 
 
 def best(case: Case) -> str:
-    """The candidate that most hosts reach: the one to complain about when none is reached by all."""
+    """Return the candidate that most hosts reach, which is reported if no candidate is reached by all."""
     assert case.port is not None
     reached = {
         address: sum(dial["outcome"] == "ok" for (_, dialled), dial in case.port.dials.items() if dialled == address)
@@ -139,7 +143,7 @@ def best(case: Case) -> str:
 
 
 def _instead(case: Case, name: str) -> str:
-    """Another address of host 0 that this worker does reach."""
+    """Return a hint about another address of host 0 that this worker reaches; "" if there is none."""
     assert case.port is not None
     works = [to for (host, to), dial in case.port.dials.items() if host == name and dial["outcome"] == "ok"]
     return f"   (it does reach {works[0]}:  addr={works[0]} in the hostfile)" if works else ""
@@ -150,8 +154,8 @@ def _port_range(case: Case) -> Iterator[Verdict]:
     ranges = case.of("ports").get(first)
     if ranges and ranges["low"] <= port <= ranges["high"] and not _reserved(ranges["reserved"], port):
         yield warn(
-            first, f"port {port} is in the range that the kernel gives to outgoing connections ({ranges['low']}-{ranges['high']})",
-            f"one run in thousands finds it taken: choose one below, for instance  --master-port {min(29500, ranges['low'] - 1)}",
+            first, f"port {port} is in the kernel's range for outgoing connections ({ranges['low']}-{ranges['high']})",
+            f"in rare cases it is in use at the start: choose a port below, for instance  --master-port {min(29500, ranges['low'] - 1)}",
         )  # fmt: skip
 
 
@@ -168,7 +172,9 @@ def _proxy(case: Case) -> Iterator[Verdict]:
         proxies = [key for key in environment if key.lower() in ("http_proxy", "https_proxy")]
         if proxies and not any(key.lower() == "no_proxy" for key in environment):
             yield info(
-                name, f"{' '.join(proxies)} without no_proxy", "downloads inside the lab go through the proxy too"
+                name,
+                f"{' '.join(proxies)} without no_proxy",
+                "downloads from hosts of the lab also go through the proxy",
             )
 
 
@@ -180,8 +186,8 @@ def _reverse_names(case: Case) -> Iterator[Verdict]:
         if slow or why.startswith("no answer"):
             took = f"{slow[0]['seconds']:.1f} s for {slow[0]['address']}" if slow else why
             yield warn(
-                name, f"looking up the name of another host's address is slow: {took}",
-                f"torch does so when it connects: write all hosts into /etc/hosts there, or mend the name server of {name}",
+                name, f"the reverse lookup of another host's address is slow: {took}",
+                f"torch makes this lookup for each connection: add all hosts to /etc/hosts there, or fix the name server of {name}",
             )  # fmt: skip
         elif why or not rows:
             yield skip(name, why or "no address of another host is known")
@@ -205,46 +211,46 @@ CHECKS = (
     Check(
         name="master-port", group="network", worst="fail",
         verifies="MASTER_PORT on host 0 can be bound the way torch binds it (the wildcard address, both families).",
-        why="torchrun on host 0 opens its store there; a port that is taken ends the run with EADDRINUSE, or worse, "
-        "workers talk to whoever holds it.",
-        fix="Stop the holder that the finding names, or choose another port with --master-port.",
+        why="torchrun on host 0 opens its store on this port. If the port is in use, the run ends with EADDRINUSE, or workers "
+        "connect to another program.",
+        fix="Stop the process that the finding names, or choose another port with --master-port.",
         judge=_master_port,
     ),
     Check(
         name="master-addr", group="network", worst="fail", unless=alone,
-        verifies="Every other host reaches MASTER_ADDR:MASTER_PORT, and it is host 0 that answers (a secret is exchanged).",
-        why="A worker that cannot reach it retries in silence for 15 minutes, and the message at the end is the same "
-        "whether the cause is a firewall, a wrong route or a name.",
+        verifies="Every other host reaches MASTER_ADDR:MASTER_PORT, and host 0 answers there (verified by a secret).",
+        why="A worker that cannot reach it retries for 15 minutes without a message. The final message is the same for a "
+        "firewall, a wrong route and a wrong name.",
         fix="Open the port on host 0 for the other hosts, or name another address of it: HOST addr=ADDRESS.",
         judge=_master_addr,
     ),
     Check(
         name="port-range", group="network", worst="warn", needs=("ports",),
-        verifies="MASTER_PORT lies outside the range from which the kernel takes ports for outgoing connections.",
-        why="Inside it any connection of host 0 may hold the port at the moment of the start.",
+        verifies="MASTER_PORT is outside the range from which the kernel takes ports for outgoing connections.",
+        why="Inside this range, any connection of host 0 may hold the port when the run starts.",
         fix="Choose a port below the range, such as the default 29500.",
         judge=_port_range,
     ),
     Check(
         name="reverse-names", group="network", worst="warn", unless=alone,
-        verifies="The name of another host's address is found, or known to be none, within half a second.",
-        why="torch looks it up at every connection: a name server that does not answer delays the start by minutes.",
-        fix="Write all hosts into /etc/hosts on every host, or mend the name server.",
+        verifies="A reverse lookup of another host's address is answered within half a second, with or without a name.",
+        why="torch makes this lookup for every connection. If the name server does not answer, the start takes minutes longer.",
+        fix="Add all hosts to /etc/hosts on every host, or fix the name server.",
         judge=_reverse_names,
     ),
     Check(
         name="own-name", group="network", worst="warn", needs=("own_name",),
-        verifies="The host resolves its own name, within half a second.",
+        verifies="The host resolves its own name within half a second.",
         why="Many programs connect to their own machine by its name. The workers of torchrun --standalone wait 15 minutes "
         "for it (fanout exports PET_LOCAL_ADDR, which torch 2.4 ignores); a c10d rendezvous ends with socket.gaierror.",
-        fix="Write the name and an address of the host into /etc/hosts there.",
+        fix="Add the name and an address of the host to /etc/hosts on that host.",
         judge=_own_name,
     ),
     Check(
         name="proxy", group="network", worst="info", needs=("environment",),
         verifies="Hosts with an HTTP proxy in their environment also have no_proxy.",
-        why="Libraries that fetch from a server in the lab would go through the proxy, and hang.",
-        fix="Set no_proxy to the lab's networks.",
+        why="Otherwise libraries that download from a server in the lab use the proxy, and hang.",
+        fix="Set no_proxy to the networks of the lab.",
         judge=_proxy,
     ),
 )  # fmt: skip

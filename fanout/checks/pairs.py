@@ -1,18 +1,17 @@
-"""Who is measured with whom, and whom slow or broken pairs blame: a host, or the link between two. Pure.
+"""Pair measurements: the schedule of the pairs, and the host or link that slow or broken pairs point to. Pure.
 
-A sum over all hosts goes at the pace of the slowest, so it cannot say which that is: pairs can. First pass: a
-round-robin tournament (the circle method), every host with every other, the pairs of a round at the same time. Beyond
-eight hosts the tournament is cut to the pairs that a ring over all hosts uses, and each host with the one opposite:
-three partners a host. Second pass, and once more for whom it does not clear: whoever is under suspicion meets hosts
-known to be good, first those that it has not met, and a slow link is measured again, with little else going on; the
-best figure of a pair counts. Then
+An all-reduce over all hosts runs at the speed of the slowest host, so it cannot show which one that is. Pairs can.
+First pass: a round-robin tournament (the circle method), all pairs of a round at the same time. Beyond eight hosts,
+only the pairs of a ring over all hosts, and each host with the opposite one: three partners per host. Second pass, at
+most twice: each suspected host is paired with known good hosts, first with those that it has not met, and each slow
+link is measured again, with little other traffic. The best value of a pair counts. Then
 
-* a host none of whose pairs is good, although its partners have good ones, is to blame itself;
-* a pair that is bad, although both its hosts have good ones, is to blame as a link.
+* a host without a good pair, although its partners have good ones, is at fault;
+* a pair that is bad, although both hosts have good pairs, is at fault as a link.
 
-*Bad* is a pair that could not add up at all, or one below half of what the middle host has in its best pair. The best
-pair, because one slow host spoils a pair of every other; the middle of hosts, because one slow host of three spoils
-two pairs of three. With two hosts there is one pair and nothing to compare it with.
+A pair is *bad* if its all-reduce fails, or if its bandwidth is below half of the median over hosts of each host's best
+pair. The best pair, because one slow host slows one pair of every other host. The median over hosts, because one slow
+host of three slows two pairs of three. With two hosts there is one pair, and nothing to compare it with.
 """
 
 from __future__ import annotations
@@ -22,10 +21,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-WHOLE = 8  # up to so many hosts everybody meets everybody
+WHOLE = 8  # up to this number of hosts, every host is paired with every other
 SLOW = 0.5
 PARTNERS = 2  # known good hosts that a suspect meets in a second pass
-CONFIRMATIONS = 2  # second passes at most: a busy moment must not name anybody
+CONFIRMATIONS = 2  # second passes at most, so that a busy moment does not name a host
 
 Pair: TypeAlias = tuple[str, str]
 Round: TypeAlias = tuple[Pair, ...]
@@ -33,7 +32,7 @@ Round: TypeAlias = tuple[Pair, ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """A pair's bus bandwidth in bytes a second, over sums of ``size`` bytes; or why there is none, and at which stage."""
+    """Bus bandwidth of a pair in bytes per second, for all-reduces of ``size`` bytes; or the error and its stage."""
 
     bandwidth: float = 0.0
     size: int = 0
@@ -47,7 +46,7 @@ class Measured:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Blame:
-    """One host, or the two ends of a link; the pairs that say so; whether it does not work at all or is slow."""
+    """Fault of one host, or of the link between two; ``pairs`` show it; ``broken`` if none works, else it is slow."""
 
     hosts: tuple[str, ...]
     pairs: tuple[Pair, ...]
@@ -55,12 +54,12 @@ class Blame:
 
 
 def first_pass(names: Sequence[str]) -> tuple[Round, ...]:
-    """Rounds of disjoint pairs, each pair in the order of ``names``."""
+    """Return rounds of disjoint pairs, each pair in the order of ``names``."""
     return tournament(names) if len(names) <= WHOLE else rounds(_around(names))
 
 
 def tournament(names: Sequence[str]) -> tuple[Round, ...]:
-    """Everybody with everybody by the circle method: one name stays, the others move on; of an odd number one rests."""
+    """Return rounds that pair every host with every other, by the circle method: one name stays, the others rotate."""
     seats: list[str] = [*names, *([""] if len(names) % 2 else [])]
     half = len(seats) // 2
     made: list[Round] = []
@@ -76,7 +75,7 @@ def _ordered(names: Sequence[str], one: str, other: str) -> Pair:
 
 
 def _around(names: Sequence[str]) -> list[Pair]:
-    """The neighbours in the ring, then each with the one opposite."""
+    """Return the pairs of neighbours in a ring, then of opposite hosts."""
     count = len(names)
     evens = [(names[at], names[at + 1]) for at in range(0, count - 1, 2)]
     odds = [(names[at], names[at + 1]) for at in range(1, count - 1, 2)]
@@ -84,7 +83,7 @@ def _around(names: Sequence[str]) -> list[Pair]:
 
 
 def rounds(pairs: Iterable[Pair]) -> tuple[Round, ...]:
-    """The pairs in as few rounds as taking the first that fits gives; nobody is in two pairs of a round."""
+    """Distribute pairs over rounds, each into the first round that has neither of its hosts."""
     made: list[list[Pair]] = []
     for pair in dict.fromkeys(pairs):
         fitting = (found for found in made if not {name for met in found for name in met} & set(pair))
@@ -97,13 +96,13 @@ def rounds(pairs: Iterable[Pair]) -> tuple[Round, ...]:
 
 
 def usual(measured: Mapping[Pair, Measured]) -> float:
-    """What the middle host has in its best pair; 0 where no pair works."""
+    """Return the median over hosts of each host's best pair, in bytes per second; 0 if no pair works."""
     best = best_of_hosts(measured)
     return statistics.median_high(best.values()) if best else 0.0
 
 
 def best_of_hosts(measured: Mapping[Pair, Measured]) -> dict[str, float]:
-    """host -> the bandwidth of its best pair, for hosts of which any pair works."""
+    """Return host -> the bandwidth of its best pair, for hosts with at least one working pair."""
     best: dict[str, float] = {}
     for pair, found in measured.items():
         for name in pair if found.works else ():
@@ -112,19 +111,19 @@ def best_of_hosts(measured: Mapping[Pair, Measured]) -> dict[str, float]:
 
 
 def bad(measured: Mapping[Pair, Measured]) -> set[Pair]:
-    """The pairs that do not work, or not half as fast as usual."""
+    """Return the pairs that do not work, or that have less than half of the usual bandwidth."""
     least = SLOW * usual(measured)
     return {pair for pair, found in measured.items() if not found.works or found.bandwidth < least}
 
 
 def known_good(measured: Mapping[Pair, Measured]) -> set[str]:
-    """Hosts that have a good pair: what is bad about their other pairs is not theirs alone."""
+    """Return the hosts with a good pair."""
     spoiled = bad(measured)
     return {name for pair in measured if pair not in spoiled for name in pair}
 
 
 def second_pass(names: Sequence[str], measured: Mapping[Pair, Measured]) -> tuple[Round, ...]:
-    """Suspects with known good hosts, fresh ones first, and slow links again; nothing where all is well."""
+    """Return rounds that pair suspected with known good hosts, new partners first, and repeat slow links."""
     order = {name: at for at, name in enumerate(names)}
     spoiled, good = bad(measured), known_good(measured)
     wanted: list[Pair] = []
@@ -133,7 +132,7 @@ def second_pass(names: Sequence[str], measured: Mapping[Pair, Measured]) -> tupl
         if name in good or not mine:
             continue
         if len(mine) > 1 and all(measured[pair].error for pair in mine):
-            continue  # it works with nobody: time would not change that
+            continue  # it works with no host, so another measurement would not help
         met = {other for pair in measured if name in pair for other in pair}
         partners = sorted(good, key=lambda other: (other in met, order[other]))[:PARTNERS]
         wanted += [_ordered(names, name, other) for other in partners]
@@ -142,7 +141,7 @@ def second_pass(names: Sequence[str], measured: Mapping[Pair, Measured]) -> tupl
 
 
 def merged(measured: Mapping[Pair, Measured], again: Mapping[Pair, Measured]) -> dict[Pair, Measured]:
-    """Both passes; of a pair that was measured twice the better figure."""
+    """Merge two passes; keep the better value of a pair that was measured twice."""
     both = dict(measured)
     for pair, found in again.items():
         if pair not in both or found.bandwidth > both[pair].bandwidth:
@@ -151,7 +150,7 @@ def merged(measured: Mapping[Pair, Measured], again: Mapping[Pair, Measured]) ->
 
 
 def blamed(names: Sequence[str], measured: Mapping[Pair, Measured]) -> tuple[Blame, ...]:
-    """Hosts first, then links; together they explain every bad pair."""
+    """Return the faults, hosts first, then links; together they explain every bad pair."""
     spoiled, good = bad(measured), known_good(measured)
     found = []
     explained: set[Pair] = set()

@@ -1,4 +1,4 @@
-"""Checks of the paths that a run reads and writes by its config, and of the home directory."""
+"""Checks of the paths in the config that a run reads and writes, and of the home directory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fanout.checks.model import Case, Check, CheckRequest, Verdict, fail, info, 
 
 
 def _data(case: Case) -> Iterator[Verdict]:
-    """What the config reads: on all hosts, or what is missing where. A name on a hub may be no path at all."""
+    """Yield a finding for each path that the config reads and that is missing. It may be a name on a hub instead."""
     rows = case.of("files")
     keys = dict.fromkeys(key for files in rows.values() for key in files if key.startswith(("config:", "maybe:")))
     for key in keys:
@@ -30,16 +30,16 @@ def _data(case: Case) -> Iterator[Verdict]:
         elif key.startswith("config:"):
             yield warn(lacking, f"{setting}: no {path} on any host", f"is the path in {case.request.config} right?")
         else:
-            yield info(lacking, f"{setting}: no {path} on any host: it is taken for a name on a hub")
+            yield info(lacking, f"{setting}: no {path} on any host: assumed to be a name on a hub")
     if not keys:
-        yield skip(case.hosts, f"{case.request.config} names no path that is read")
+        yield skip(case.hosts, f"{case.request.config} names no path to read")
     more = len(config.paths(case.request.config_values)) - config.MOST
     if more > 0:
-        yield info(case.hosts, f"{case.request.config} names {more} more paths, which were not looked at")
+        yield info(case.hosts, f"{case.request.config} names {more} more paths, which were not checked")
 
 
 def is_lost(case: Case, name: str, row: Mapping[str, Any]) -> bool:
-    """Whether a path lies in a work directory that is not there or empty, which a check of its own says."""
+    """Return whether a path lies in a work directory that is missing or empty, which another check reports."""
     top = case.facts[name]["files"].get("workdir", {})
     gone = top.get("kind") != "directory" or top.get("entries") == 0
     return gone and str(row["path"]).startswith(f"{str(top.get('path', '')).rstrip('/')}/")
@@ -48,7 +48,7 @@ def is_lost(case: Case, name: str, row: Mapping[str, Any]) -> bool:
 def _output(case: Case) -> Iterator[Verdict]:
     keys = {key for files in case.of("files").values() for key in files if key.startswith("output:")}
     if not keys:
-        yield skip(case.hosts, f"{case.request.config} names no path that is written to")
+        yield skip(case.hosts, f"{case.request.config} names no path to write to")
     for name, files in case.of("files").items():
         for key, row in files.items():
             if key not in keys or is_lost(case, name, row):
@@ -61,8 +61,8 @@ def _output(case: Case) -> Iterator[Verdict]:
                     name,
                     f"{key.partition(':')[2]}: cannot write in {place['path']}"
                     + (f" ({mount['point']} is mounted read-only)" if read_only else ""),
-                    f"{remount(case, name, mount['point']) if read_only else 'let this user write there'}, "
-                    f"or choose another place in {case.request.config}",
+                    f"{remount(case, name, mount['point']) if read_only else 'give this user write permission'}, "
+                    f"or choose another directory in {case.request.config}",
                 )
 
 
@@ -78,10 +78,10 @@ def _home(case: Case) -> Iterator[Verdict]:
                 f"caches of torch, Triton and Hugging Face go there: {remount(case, name, mount['point'])}",
             )  # fmt: skip
         else:
-            why = "" if row["path"].rstrip("/") == home.rstrip("/") else f" (it is not there; {row['path']} is)"
+            why = "" if row["path"].rstrip("/") == home.rstrip("/") else f" (it does not exist; {row['path']} does)"
             yield warn(
                 name, f"cannot write in the home directory {home}{why}",
-                "caches of torch, Triton and Hugging Face go there: give it to this user, or name another place with  "
+                "caches of torch, Triton and Hugging Face go there: make this user its owner, or name another directory with  "
                 "--env HF_HOME=DIR --env TRITON_CACHE_DIR=DIR",
             )  # fmt: skip
 
@@ -95,23 +95,23 @@ def unread(request: CheckRequest) -> str:
 CHECKS = (
     Check(
         name="data", group="files", worst="fail", needs=("files",), unless=unread,
-        verifies="Every path that the config reads exists on all hosts: values that look like a path, or stand under a key that says so.",
-        why="FileNotFoundError on one host, after the others have loaded for twenty minutes.",
-        fix="Bring it there, or correct the config.",
+        verifies="Every path that the config reads exists on all hosts. A path is a value that looks like one, or whose key names one (data_path).",
+        why="Otherwise one host ends with FileNotFoundError, after the others have loaded for twenty minutes.",
+        fix="Copy it there, or correct the config.",
         judge=_data,
     ),
     Check(
         name="output", group="files", worst="fail", needs=("files",), unless=unread,
-        verifies="The directories that the config writes to can be written, or made.",
-        why="The first checkpoint fails, hours into the run.",
-        fix="Give the user the right, or choose another place.",
+        verifies="The user can write to the directories that the config names for output, or create them.",
+        why="Otherwise the first checkpoint fails, hours into the run.",
+        fix="Give the user write permission, or choose another directory.",
         judge=_output,
     ),
     Check(
         name="home", group="files", worst="warn", needs=("space", "user"),
-        verifies="The home directory can be written to.",
-        why="torch, Triton and Hugging Face keep their caches there: the first kernel or download fails, on that host alone.",
-        fix="Give it to the user, or name other places with --env HF_HOME=DIR --env TRITON_CACHE_DIR=DIR.",
+        verifies="The user can write to the home directory.",
+        why="torch, Triton and Hugging Face keep their caches there. Otherwise the first kernel or download fails, on that host only.",
+        fix="Make the user its owner, or name other directories with --env HF_HOME=DIR --env TRITON_CACHE_DIR=DIR.",
         judge=_home,
     ),
 )  # fmt: skip

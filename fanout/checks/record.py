@@ -1,4 +1,4 @@
-"""The check as data: what ``--json`` prints, and what a run keeps beside its logs. Pure."""
+"""Check record: the check as data, which ``--json`` prints and a run stores beside its logs. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ VERSION = 1
 
 
 def record(case: Case, findings: Sequence[Finding], seconds: float) -> dict[str, Any]:
-    """One object a host, all findings (``ok`` and ``skip`` too), and the tests between hosts. Only ever added to."""
+    """Return one object per host, all findings (also ``ok`` and ``skip``), and the tests between hosts.
+
+    Later versions may add keys, but do not remove or change them.
+    """
     request, port, mesh = case.request, case.port, case.mesh
     return {
         "v": VERSION,

@@ -1,7 +1,7 @@
-"""The check as text: a table of hosts, then what failed, what warns, what is the same. Pure; no colour is needed.
+"""Check report: a table of hosts, then failures, warnings, notes, and facts that all hosts share. Pure.
 
-Symbols carry the meaning (``✓ ! ✗``, in ASCII ``ok ! x``); equal findings of several hosts are one, and above 24
-hosts equal rows of the table fold into one.
+Symbols carry the meaning without colour (``✓ ! ✗``, in ASCII ``ok ! x``). Equal findings of several hosts are merged.
+With more than 24 hosts, equal rows of the table are merged.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from fanout.checks.wrapping import clipped, cut, wrapped
 from fanout.hosts import fold
 
 MOST_ROWS = 24
-_MANY = 6  # names of one group for one reason: more are counted
-_PAGE = 100  # columns, where no terminal says how many
+_MANY = 6  # names of one group with one reason; more are shown as a count
+_PAGE = 100  # columns without a terminal
 _SYMBOLS: dict[Level, tuple[str, str]] = {
     "fail": ("✗", "x"), "warn": ("!", "!"), "info": ("·", "-"), "skip": ("–", "-"), "ok": ("✓", "ok"),
 }  # fmt: skip
-_DISPENSABLE = ("cpus", "procs", "login", "mem free", "driver", "disk free", "clock", "torch")  # in a narrow terminal
+_DISPENSABLE = ("cpus", "procs", "login", "mem free", "driver", "disk free", "clock", "torch")  # dropped if too wide
 _SAME = (
     "workdir",
     "shared",
@@ -40,7 +40,7 @@ _SAME = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Style:
-    """How wide the terminal is (None: no terminal, nothing is wrapped) and whether it knows more than ASCII."""
+    """Width of the terminal in columns (None: no terminal, no wrapping), and whether it is limited to ASCII."""
 
     width: int | None = 100
     ascii: bool = False
@@ -49,7 +49,7 @@ class Style:
         return _SYMBOLS[level][self.ascii]
 
     def plain(self, text: str) -> str:
-        """``text`` as this terminal can show it."""
+        """Return ``text`` in characters that this terminal can show."""
         if not self.ascii:
             return text
         for letter, instead in (("×", "x"), ("…", "..."), ("·", "-"), ("–", "-"), ("“", '"'), ("”", '"')):
@@ -58,7 +58,7 @@ class Style:
 
 
 def report(title: str, case: Case, findings: Sequence[Finding], seconds: float, style: Style) -> tuple[str, ...]:
-    """The whole screen, line by line."""
+    """Return the whole report, line by line."""
     rows = rows_of(case, findings)
     lines = [*_header(title, rows, seconds, style).splitlines(), ""]
     lines += _table(rows, style)
@@ -105,7 +105,7 @@ def _table(rows: Sequence[Row], style: Style) -> list[str]:
 
 
 def _laid_out(rows: Sequence[Row], names: Sequence[str], style: Style) -> list[str]:
-    """Headings and rows in columns as wide as they need to be: the host to the left, what is measured to the right."""
+    """Lay out headings and rows in columns: the host left-aligned, the other cells right-aligned."""
     table = [["", "host", *names]]
     for row in rows:
         table.append(
@@ -125,7 +125,7 @@ def _laid_out(rows: Sequence[Row], names: Sequence[str], style: Style) -> list[s
 
 
 def folded_rows(rows: Sequence[Row]) -> list[Row]:
-    """Rows that say the same become one; of measured cells the worst is kept. Bad rows come first, then file order."""
+    """Merge equal rows and keep the worst of their measured cells. Failed rows come first, then warnings."""
     groups: dict[tuple[object, ...], list[Row]] = {}
     for row in rows:
         key = (row.level, row.problems, *(cell.text for cell in row.cells.values() if cell.measure is None))
@@ -141,11 +141,11 @@ def folded_rows(rows: Sequence[Row]) -> list[Row]:
     return sorted(merged_rows, key=lambda row: order.get(row.level, 2))
 
 
-# -- what failed, what warns
+# -- failures and warnings
 
 
 def merged(findings: Sequence[Finding]) -> list[Finding]:
-    """Findings that say the same of several hosts as one; a host's own name in the text is no difference."""
+    """Merge equal findings of several hosts; the host's own name in the text is no difference."""
     groups: dict[tuple[str, str, str], list[Finding]] = {}
     for finding in findings:
         groups.setdefault(
@@ -175,7 +175,7 @@ def _paragraphs(findings: Sequence[Finding], style: Style) -> list[str]:
         lead = f"  {style.symbol(finding.level)} {fold(finding.hosts):<{hosts}}  {finding.check:<{checks}}  "
         indent = " " * min(len(lead), 40)
         below = indent if style.width is None or style.width >= _PAGE else indent[: style.width // 5]
-        if style.width and len(lead) + 30 > style.width:  # very many hosts: they have lines of their own
+        if style.width and len(lead) + 30 > style.width:  # very many hosts: their names go on separate lines
             first, *further = cut(fold(finding.hosts), style.width - 4)
             lines += [f"  {style.symbol(finding.level)} {first}", *(f"    {part}" for part in further)]
             lead = f"    {finding.check}  "
@@ -185,11 +185,11 @@ def _paragraphs(findings: Sequence[Finding], style: Style) -> list[str]:
     return lines
 
 
-# -- what is the same, what was not looked at
+# -- shared facts, and checks that were not made
 
 
 def _same(case: Case, findings: Sequence[Finding], style: Style) -> list[str]:
-    """One line for each fact that all hosts share, where there is more than one to share it."""
+    """Return one line for each fact that all hosts share."""
     answered = [name for name in case.hosts if case.facts[name]]
     lines = []
     for check in _SAME:
@@ -203,7 +203,7 @@ def _same(case: Case, findings: Sequence[Finding], style: Style) -> list[str]:
 
 
 def _skipped(case: Case, findings: Sequence[Finding], style: Style) -> list[str]:
-    """Checks that could not be made on any host they are for, by reason."""
+    """Return the checks that were not made on any host, by reason."""
     judged = {finding.check for finding in findings if finding.level != "skip"}
     answered = {name for name in case.hosts if case.facts[name]}
     reasons: dict[str, list[str]] = {}
@@ -220,31 +220,31 @@ def _skipped(case: Case, findings: Sequence[Finding], style: Style) -> list[str]
 
 
 def _families(checks: Sequence[str], groups: Mapping[str, str]) -> list[str]:
-    """``17 gpu checks`` for the many of one group that have one reason; ``--list`` has their names."""
+    """Return the names, or ``17 gpu checks`` for many of one group; ``--list`` prints their names."""
     sizes = Counter(groups[name] for name in checks)
     short = (f"{sizes[groups[name]]} {groups[name]} checks" if sizes[groups[name]] > _MANY else name for name in checks)
     return list(dict.fromkeys(short))
 
 
 def _not_made(case: Case, findings: Sequence[Finding]) -> str:
-    """What a good result does not cover: checks that need a task, and a train.sh that was not rehearsed."""
+    """Return the limits of a good result: checks that need a task, and a train.sh that was not rehearsed."""
     skipped = [finding for finding in findings if finding.level == "skip"]
     if not case.request.task:
         count = len({finding.check for finding in skipped if finding.saw == "no task given"})
         return f"; {count} more checks need a TASK" if count else ""
     unseen = [finding for finding in skipped if finding.check in ("torchrun", "script-starts")]
     unsure = [finding for finding in unseen if "sealed" in finding.saw or "may change PATH" in finding.saw]
-    return f"; not checked is what {case.request.script} starts ({unsure[0].saw})" if unsure else ""
+    return f"; the start of torchrun by {case.request.script} was not checked ({unsure[0].saw})" if unsure else ""
 
 
 def _closing(case: Case, rows: Sequence[Row], findings: Sequence[Finding], style: Style) -> list[str]:
     bad = [host for row in rows if row.level == "fail" for host in row.hosts]
     if not bad:
-        good = "All checks passed" if all(row.level == "ok" for row in rows) else "Nothing here stops a run"
+        good = "All checks passed" if all(row.level == "ok" for row in rows) else "No check failed"
         return wrapped(f"{good}{_not_made(case, findings)}.", "", "", style.width)
     deep = all(finding.check.startswith("deep-") for finding in findings if finding.level == "fail")
     who = f"{len(bad)} host{'s' * (len(bad) != 1)} failed. "
-    who += "`fanout run` would start: training itself meets this" if deep else "`fanout run` would stop here"
-    if case.request.first.name not in bad:  # without host 0 it would be another run
-        who += f"; leave {'it' if len(bad) == 1 else 'them'} out with  -x {fold(bad)}"
+    who += "`fanout run` would start, and training would fail" if deep else "`fanout run` would not start"
+    if case.request.first.name not in bad:  # without host 0, another host would become rank 0
+        who += f"; to exclude {'it' if len(bad) == 1 else 'them'}:  -x {fold(bad)}"
     return wrapped(who, "", "", style.width)

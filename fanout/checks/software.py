@@ -1,4 +1,4 @@
-"""Checks of the programs that a run needs: bash, torchrun, and one Python with one torch on all hosts."""
+"""Checks of the software that a run needs: bash, torchrun, and the same Python and torch on all hosts."""
 
 from __future__ import annotations
 
@@ -33,28 +33,28 @@ def _bash(case: Case) -> Iterator[Verdict]:
 def _venv(case: Case) -> Iterator[Verdict]:
     for name, programs in case.of("programs").items():
         if not programs["venv"]["exists"] and not case.request.venv_sure:
-            yield info(name, f"{programs['venv']['dir']} is not there: programs are looked for on the login's PATH")
+            yield info(name, f"{programs['venv']['dir']} does not exist: fanout uses the programs on the login's PATH")
         elif not programs["venv"]["exists"]:
             where = programs["elsewhere"]
-            there = f"there is one at {_root(where[0])}" if where else "make it there, or leave --venv out"
+            there = f"there is one at {_root(where[0])}" if where else "create it there, or omit --venv"
             yield fail(name, f"no virtual environment at {programs['venv']['dir']}", there)
 
 
 def _torchrun(case: Case) -> Iterator[Verdict]:
-    """What the rehearsal saw counts; where there was none, the PATH of the login and what train.sh does to it."""
+    """Yield verdicts by the rehearsal; without one, by the PATH of the login and the changes of train.sh to it."""
     for name, programs in case.of("programs").items():
         calls = case.facts[name].get("rehearsal", {}).get("calls", ())
         yield _started(case, name, calls[-1]) if calls else _on_path(case, name, programs)
 
 
 def _started(case: Case, name: str, call: Mapping[str, Any]) -> Verdict:
-    """What train.sh starts, seen in the rehearsal."""
+    """Return the verdict on the program that train.sh started in the rehearsal."""
     script, program = case.request.script, call["program"]
     if program == "task":
         return skip(name, f"{script} starts the task without torchrun")
     if not call["real"]:
         places = case.facts[name]["programs"]["elsewhere"] if program == "torchrun" else []
-        return fail(name, f"{script} starts {program}, which is not on its PATH", _where(places))
+        return fail(name, f"{script} calls {program}, which is not on its PATH", _where(places))
     software = case.facts[name].get("software", {})
     module = call["python"] == call["real"] and software.get("of_run") and not software["torch"]
     if program == "torchrun" and module:
@@ -67,31 +67,31 @@ def _started(case: Case, name: str, call: Mapping[str, Any]) -> Verdict:
 
 
 def _on_path(case: Case, name: str, programs: Mapping[str, Any]) -> Verdict:
-    """Whether the login's PATH has torchrun, where train.sh was not rehearsed."""
+    """Return the verdict on torchrun on the login's PATH, if train.sh was not rehearsed."""
     script = case.facts[name].get("files", {}).get("script", {})
     mentions = set(script.get("mentions", ()))
     is_script = script.get("kind") == "file"
     if programs["found"]["torchrun"]:
         return ok(name, programs["found"]["torchrun"])
     if case.request.setup:
-        return skip(name, "--setup decides what is on PATH")
+        return skip(name, "--setup changes PATH")
     if is_script and not mentions & _LAUNCHERS:
         return skip(name, f"{case.request.script} does not call torchrun itself")
     if is_script and script.get("activates"):
-        why = "" if case.request.task else ": give a TASK, and it is rehearsed"
+        why = "" if case.request.task else ": give a TASK to rehearse it"
         return skip(name, f"torchrun is not on the login's PATH; {case.request.script} may change PATH{why}")
     return fail(name, "torchrun is not on the PATH of a non-interactive login", _where(programs["elsewhere"]))
 
 
 def _where(places: list[str]) -> str:
     if not places:
-        return "it is in none of the usual places: install torch there, or name its environment with  --venv DIR"
+        return "it is in none of the usual directories: install torch there, or name its environment with  --venv DIR"
     more = f"   (also in {', '.join(map(_root, places[1:3]))})" if len(places) > 1 else ""
     return f"try  --venv {_root(places[0])}{more}"
 
 
 def _root(program: str) -> str:
-    """``/home/ann/venv/bin/torchrun`` -> ``/home/ann/venv``."""
+    """Return the environment of a program: ``/home/ann/venv/bin/torchrun`` -> ``/home/ann/venv``."""
     return program.rpartition("/bin/")[0] or "/"
 
 
@@ -104,7 +104,7 @@ def _interpreter(case: Case) -> Iterator[Verdict]:
         yield fail(
             odd.hosts,
             f"Python {odd.against(partial(_found, where))}",
-            "use the same environment everywhere:  --venv DIR",
+            "use the same environment on all hosts:  --venv DIR",
         )
     if len(set(minors.values())) == 1:
         for patch in outliers(versions):
@@ -128,19 +128,19 @@ def _dots(version: tuple[int, ...]) -> str:
 def _torch(case: Case) -> Iterator[Verdict]:
     found = {name: row["torch"] for name, row in case.of("software").items()}
     if not any(found.values()):
-        yield skip(found, "no torch in the Python that was looked at")
+        yield skip(found, "no torch in the Python that was examined")
         return
     for name in (name for name, torch in found.items() if not torch):
         yield fail(
             name, f"no torch in {case.facts[name]['software']['executable']}",
-            "the other hosts have it: use the same environment everywhere with  --venv DIR",
+            "the other hosts have it: use the same environment on all hosts with  --venv DIR",
         )  # fmt: skip
     versions = {name: str(torch["version"]) for name, torch in found.items() if torch}
     for odd in outliers(versions):
         first = odd.hosts[0]
         yield fail(
             odd.hosts, f"torch {odd.against()}",
-            f"install the same everywhere:  {case.on(first, _pip_torch(case, first, odd.usual))}",
+            f"install the same version on all hosts:  {case.on(first, _pip_torch(case, first, odd.usual))}",
         )  # fmt: skip
     for name in (name for name in versions if _same(versions, name)):
         yield ok(name, versions[name])
@@ -159,7 +159,7 @@ def _nccl(case: Case) -> Iterator[Verdict]:
     versions = {name: version for name, version in found.items() if version}
     for odd in outliers(versions):
         yield fail(
-            odd.hosts, f"NCCL {odd.against()}", "NCCL refuses to mix versions: install the same torch everywhere"
+            odd.hosts, f"NCCL {odd.against()}", "NCCL refuses to mix versions: install the same torch on all hosts"
         )
     lacking = tuple(name for name in case.hosts if name not in versions)
     if lacking:
@@ -167,20 +167,20 @@ def _nccl(case: Case) -> Iterator[Verdict]:
 
 
 def _known_bugs(case: Case) -> Iterator[Verdict]:
-    """Versions that hang or end by themselves, whatever the hosts do."""
+    """Yield findings for versions of torch and NCCL with known bugs."""
     for name, row in case.of("software").items():
         version = str(row["torch"].get("version") or "") if row["torch"] else ""
         if version.partition("+")[0] == "2.7.0":
             yield warn(
                 name, f"torch {version} may hang in init_process_group(device_id=…)",
-                "repaired in 2.7.1 (https://github.com/pytorch/pytorch/issues/153960): upgrade, or leave device_id out",
+                "fixed in 2.7.1 (https://github.com/pytorch/pytorch/issues/153960): upgrade torch, or omit device_id",
             )  # fmt: skip
     found = {name: nccl(row["packages"]) for name, row in case.of("software").items() if "gpu" in case.facts[name]}
-    alike = set(found.values()).pop() if len(set(found.values())) == 1 else ""  # mixed ones are worse, and told already
+    alike = set(found.values()).pop() if len(set(found.values())) == 1 else ""  # ``_nccl`` reports mixed versions
     if () < numbers(alike, 3) < (2, 27, 3):
         yield info(
-            tuple(found), f"NCCL {alike} ends where something else connects to its ports (a port scanner, a prober)",
-            "repaired in 2.27.3 (https://github.com/NVIDIA/nccl/issues/1612): upgrade torch, or keep scanners off these hosts",
+            tuple(found), f"NCCL {alike} ends if another program connects to its ports (for instance a port scanner)",
+            "fixed in 2.27.3 (https://github.com/NVIDIA/nccl/issues/1612): upgrade torch, or exclude these hosts from port scans",
         )  # fmt: skip
 
 
@@ -201,13 +201,13 @@ def _environment(case: Case) -> Iterator[Verdict]:
         steering = [key for key in environment if key.startswith(_STEERING)]
         if steering:
             yield warn(
-                name, f"the login sets {' '.join(f'{key}={environment[key]}' for key in steering[:3])}, which torchrun obeys",
+                name, f"the login sets {' '.join(f'{key}={environment[key]}' for key in steering[:3])}, which torchrun uses",
                 f"remove it from the login's files there:  {case.on(name, f'grep -rn {steering[0]} .bashrc .profile .ssh/environment /etc/environment')}",
             )  # fmt: skip
         ranks = sorted(_RANKS & set(environment))
         if ranks:
             yield warn(
-                name, f"the login sets {' '.join(ranks)}: left from another launcher",
+                name, f"the login sets {' '.join(ranks)}: left over from another launcher",
                 f"remove it from the login's files there:  {case.on(name, f'grep -n {ranks[0]} .bashrc .profile /etc/environment')}",
             )  # fmt: skip
     shared = {
@@ -222,7 +222,7 @@ def _environment(case: Case) -> Iterator[Verdict]:
         keys = sorted(differing(odd.value, odd.usual))
         yield warn(
             odd.hosts, odd.against(partial(_settings, keys)),
-            f"NCCL needs the same on all hosts: set it for all with  --env {keys[0]}=VALUE",
+            f"NCCL needs the same value on all hosts: set it for all with  --env {keys[0]}=VALUE",
         )  # fmt: skip
     for odd in outliers({name: _of_libraries(environment) for name, environment in environments.items()}):
         keys = sorted(differing(odd.value, odd.usual))
@@ -233,7 +233,7 @@ def _environment(case: Case) -> Iterator[Verdict]:
 
 
 def _of_libraries(environment: Mapping[str, str]) -> dict[str, str]:
-    """What decides which libraries a login loads, and how they work; checks of their own see to the rest."""
+    """Return the variables that select and tune libraries, without those that other checks judge."""
     return {
         key: value
         for key, value in environment.items()
@@ -257,44 +257,44 @@ CHECKS = (
         name="venv", group="software", worst="fail", needs=("programs",),
         unless=lambda request: "" if request.venv else "no environment given",
         verifies="The directory of --venv is a virtual environment on every host.",
-        why="Its bin/ comes first on train.sh's PATH; without it another Python is found, or none.",
-        fix="Make the environment at the same path on every host, or leave --venv out.",
+        why="Its bin/ comes first on the PATH of train.sh. Without it, train.sh finds another Python or none.",
+        fix="Create the environment at the same path on every host, or omit --venv.",
         judge=_venv,
     ),
     Check(
         name="torchrun", group="software", worst="fail", needs=("programs",),
-        verifies="torchrun is where train.sh looks for it: seen in the rehearsal, or on the PATH of a non-interactive login, after --venv.",
-        why="“torchrun: not found” is the commonest failure of all: ~/.bashrc returns early for a login without a "
-        "terminal, so the environment that you see is not the one that a script sees.",
-        fix="--venv DIR puts an environment on PATH; or activate it in train.sh.",
+        verifies="train.sh finds torchrun: in the rehearsal, or else on the PATH of a non-interactive login with --venv.",
+        why="“torchrun: not found” is the most common failure. ~/.bashrc returns early for a login without a terminal, so a "
+        "script may not have the environment of your shell.",
+        fix="Put an environment on PATH with --venv DIR, or activate it in train.sh.",
         judge=_torchrun,
     ),
     Check(
         name="interpreter", group="software", worst="fail", needs=("software",),
         verifies="The task's Python has the same minor version on every host.",
-        why="Pickled objects and compiled extensions do not cross minor versions.",
-        fix="Use the same environment everywhere.",
+        why="Pickled objects and compiled extensions do not work across minor versions.",
+        fix="Use the same environment on all hosts.",
         judge=_interpreter,
     ),
     Check(
         name="torch", group="software", worst="fail", needs=("software",),
-        verifies="torch is installed in that Python, in the same version on every host (looked up, not imported).",
-        why="Different versions speak different protocols: hangs and “Mismatched NCCL version”.",
-        fix="pip install the same version everywhere.",
+        verifies="torch is installed in the task's Python, in the same version on every host (looked up, not imported).",
+        why="Different versions use different protocols: hangs and “Mismatched NCCL version”.",
+        fix="Install the same version with pip on all hosts.",
         judge=_torch,
     ),
     Check(
         name="nccl", group="software", worst="fail", needs=("software",),
         verifies="The NCCL package beside torch has the same version on every host.",
-        why="NCCL refuses to start a group of mixed versions.",
-        fix="Install the same torch everywhere; it brings its NCCL.",
+        why="NCCL refuses to start a group with mixed versions.",
+        fix="Install the same torch on all hosts; it installs its NCCL.",
         judge=_nccl,
     ),
     Check(
         name="known-bugs", group="software", worst="warn", needs=("software",),
-        verifies="torch is none of the versions that are known to hang when a group is formed (2.7.0 with device_id); NCCL none "
-        "that ends when a stranger connects (before 2.27.3).",
-        why="Everybody waits for the time-out, or a run ends at a port scan, and nothing on any host is wrong.",
+        verifies="torch is not a version that is known to hang when a process group is formed (2.7.0 with device_id). NCCL is not a "
+        "version that ends when another program connects to its ports (before 2.27.3).",
+        why="All ranks wait for the timeout, or a port scan ends the run, although nothing on the hosts is wrong.",
         fix="Upgrade torch.",
         judge=_known_bugs,
     ),
@@ -302,14 +302,14 @@ CHECKS = (
         name="packages", group="software", worst="info", needs=("software",),
         verifies="All installed packages are the same on every host.",
         why="“It works on that host” is often one library of another version.",
-        fix="pip freeze on one, pip install -r on the others.",
+        fix="Run pip freeze on one host, and pip install -r on the others.",
         judge=_packages,
     ),
     Check(
         name="environment", group="software", worst="warn", needs=("environment",),
-        verifies="The login sets no variable that steers torchrun or names a rank; NCCL's settings agree; others that decide what is loaded are told where they differ.",
-        why="PET_* are torchrun's own options: one line in a host's profile changes how the run starts there, and only there.",
-        fix="Remove them from the host's profile; set what you need for all with --env.",
+        verifies="The login sets no option of torchrun and no rank, and NCCL settings are equal on all hosts. Different library paths and tuning variables are reported as notes.",
+        why="PET_* are options of torchrun: one line in a host's profile changes how the run starts on that host only.",
+        fix="Remove them from the host's profile. Set variables for all hosts with --env.",
         judge=_environment,
     ),
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Checks of the way in: reached at all, an interpreter that can carry us, a login that is quick and quiet."""
+"""Checks of the login: it works, has a recent Python, is fast, prints nothing, and may stay after the session ends."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def _reached(case: Case) -> Iterator[Verdict]:
                 again += (
                     f"; packets of full size may be lost on the way (MTU) unless this prints 1000000:  {probe} | wc -c"
                 )
-            yield fail(name, f"logged in, but the host did not answer the first question: {why}", again)
+            yield fail(name, f"the login works, but the host did not answer the first question: {why}", again)
     if case.slow:
         yield info(
             [name for name in case.hosts if case.facts[name]],
-            f"the hosts answer slowly, all alike: it is this machine, the line, or one machine behind all ({case.slow})",
+            f"all hosts answer equally slowly: the cause may be this machine, the network, or one machine behind all ({case.slow})",
         )
 
 
@@ -39,14 +39,14 @@ def _python(case: Case) -> Iterator[Verdict]:
         if version < _OLDEST_PYTHON:
             yield fail(
                 name, f"{agent['executable']} is Python {shown}",
-                f"fanout needs 3.8 or later there: install one and write  {name} python=/path/to/python3  in the hostfile",
+                f"fanout needs Python 3.8 or later: install it there, and write  {name} python=/path/to/python3  in the hostfile",
             )  # fmt: skip
         else:
             yield ok(name, shown)
 
 
 def _login_time(case: Case) -> Iterator[Verdict]:
-    """Slower than the others by far; all alike may as well be this machine, unless it is out of all proportion."""
+    """Yield warnings for logins far slower than the others. If all are slow, only above 15 s: this machine may be slow."""
     took = {name: case.request.login_seconds[name] for name in case.hosts if name in case.request.login_seconds}
     usual = usual_beside(took)
     for name, seconds in took.items():
@@ -62,7 +62,9 @@ def _noise(case: Case) -> Iterator[Verdict]:
         if name in case.hosts and text.strip():
             first = text.strip().splitlines()[0][:60]
             yield info(
-                name, f"the login prints {first!r} before a command runs", "harmless here; it breaks scp and rsync"
+                name,
+                f"the login prints {first!r} before a command runs",
+                "fanout skips it, but scp and rsync break on it",
             )
 
 
@@ -71,11 +73,11 @@ def _session(case: Case) -> Iterator[Verdict]:
         wiped = session["remove_ipc"] and not session["system_user"]
         if not session["logind"] or session["linger"] or not (wiped or session["kill_user_processes"]):
             continue
-        harm = "ends all processes" if session["kill_user_processes"] else "empties /dev/shm"
+        harm = "kills all processes" if session["kill_user_processes"] else "empties /dev/shm"
         saw = f"systemd-logind {harm} of this user when the last session there closes"
         cure = case.on(name, "sudo loginctl enable-linger $(id -un)")
         if case.request.attached:
-            yield info(name, saw, f"fanout holds a session for the whole run; for detached runs:  {cure}")
+            yield info(name, saw, f"fanout keeps a session open during the run; for detached runs:  {cure}")
         else:
             yield warn(name, saw, f"a detached run would lose its data loaders:  {cure}")
 
@@ -83,23 +85,23 @@ def _session(case: Case) -> Iterator[Verdict]:
 CHECKS = (
     Check(
         name="reached", group="ssh", worst="fail", always=True,
-        verifies="fanout can log in to the host and its agent answers.",
-        why="A run starts on all hosts or on none: one that cannot be reached would leave the others waiting.",
-        fix="Follow the hint of the finding; `ssh HOST true` must work without a question from the same terminal.",
+        verifies="fanout can log in to the host, and its agent answers.",
+        why="A run starts on all hosts or on none. The other hosts would wait for an unreachable one.",
+        fix="Follow the hint of the finding. `ssh HOST true` must work in the same terminal without a question.",
         judge=_reached,
     ),
     Check(
         name="python", group="ssh", worst="fail", needs=("agent",),
         verifies="The python3 that the login finds is 3.8 or later.",
-        why="The agent that starts, watches and ends train.sh on the host is written for it.",
+        why="The agent that starts, watches and stops train.sh on the host needs it.",
         fix="Install a newer python3 there, or name one in the hostfile: HOST python=/path/to/python3.",
         judge=_python,
     ),
     Check(
         name="login-time", group="ssh", worst="warn",
-        verifies="Connecting and logging in takes less than 3 seconds, or no longer than on the other hosts.",
-        why="A slow login points to reverse DNS, a slow home directory or a heavy rc file, and slows every later command.",
-        fix="`ssh -v HOST true` shows at which step it waits; `UseDNS no` in sshd_config is the commonest cure.",
+        verifies="The connection and the login take less than 3 seconds, or not much longer than on the other hosts.",
+        why="A slow login is a sign of reverse DNS, a slow home directory or a slow rc file, and delays every later command.",
+        fix="`ssh -v HOST true` shows the step that waits. The most common fix is `UseDNS no` in sshd_config.",
         judge=_login_time,
     ),
     Check(
@@ -111,10 +113,10 @@ CHECKS = (
     ),
     Check(
         name="session", group="ssh", worst="warn", needs=("session",),
-        verifies="systemd-logind leaves a user's processes and /dev/shm alone after the last session has closed.",
-        why="With RemoveIPC=yes (the default) the end of the last ssh session wipes /dev/shm under a detached training: "
-        "all data loaders die.",
-        fix="sudo loginctl enable-linger USER, or RemoveIPC=no in /etc/systemd/logind.conf.",
+        verifies="systemd-logind does not touch a user's processes and /dev/shm after the last session has closed.",
+        why="With RemoveIPC=yes (the default), the end of the last ssh session deletes the files of a detached run in "
+        "/dev/shm, and all its data loaders die.",
+        fix="Run sudo loginctl enable-linger USER, or set RemoveIPC=no in /etc/systemd/logind.conf.",
         judge=_session,
     ),
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Checks of where a run reads and writes beyond its own files: the code around them, data, output, space."""
+"""Checks of storage: shared work directory, free space, shared memory, temporary files, build locks, mounts."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _LEAST_SHM = 512 << 20
 
 
 def _shared(case: Case) -> Iterator[Verdict]:
-    """One directory or a copy each: both are fine. Some together and some not is what nobody expects."""
+    """Yield warnings if some hosts share the work directory and others do not. All shared or all copies is ok."""
     seen = _one_a_machine(case)
     sees = {name: frozenset(row["hosts"]) for name, row in seen.items()}
     circles = {name: tuple(other for other in seen if other in sees[name] and name in sees[other]) for name in seen}
@@ -45,19 +45,19 @@ def _shared(case: Case) -> Iterator[Verdict]:
             who = "a directory of its own" if len(circle) == 1 else "another directory"
             yield warn(
                 circle, f"the work directory is {who}; {fold(largest)} share one{_mount(case, largest[0])}",
-                "logs and checkpoints of the one will not be where those of the others are: mount the same everywhere, "
-                "or nowhere",
+                "its logs and checkpoints will not be beside those of the others: mount the same directory on all hosts, "
+                "or on none",
             )  # fmt: skip
     for name, row in seen.items():
         if row["seconds"] >= _SLOW_SHARE and circles[name] == largest:
             yield warn(
-                name, f"a new file of another host is seen after {row['seconds']:.0f} s",
-                "an edit of the config reaches this host as late: mount with a smaller acdirmax, or wait before a run",
+                name, f"a new file of another host is visible only after {row['seconds']:.0f} s",
+                "an edit of the config also arrives this late: mount with a smaller acdirmax, or wait before a run",
             )  # fmt: skip
 
 
 def _one_a_machine(case: Case) -> dict[str, Any]:
-    """What the hosts see of each other; one machine under two names is another check's affair."""
+    """Return the tokens that each host sees, one host per machine; the check same-machine reports the others."""
     machines: dict[str, str] = {}
     for name, facts in case.facts.items():
         machines.setdefault(facts.get("identity", {}).get("host_id", name), name)
@@ -80,18 +80,18 @@ def _space(case: Case) -> Iterator[Verdict]:
                 yield warn(
                     name,
                     f"{size(row['free'])} of {size(row['total'])} free in {row['path']}",
-                    f"make room:  {case.on(name, _largest(row['path']))}",
+                    f"delete files that are not needed:  {case.on(name, _largest(row['path']))}",
                 )
             elif row["inodes_total"] and row["inodes"] < 0.01 * row["inodes_total"]:
                 yield warn(
                     name,
-                    f"{row['inodes']} files can still be made in {row['path']}",
-                    f"remove small files there:  {case.on(name, 'df -i ' + quote(row['path']))}",
+                    f"{row['inodes']} files can still be created in {row['path']}",
+                    f"delete small files there:  {case.on(name, 'df -i ' + quote(row['path']))}",
                 )
 
 
 def _largest(path: str) -> str:
-    """Return the command that lists what takes the most room below a directory."""
+    """Return the command that lists the largest directories below a path."""
     return f"du -xh -d 1 {quote(path)} | sort -h | tail"
 
 
@@ -112,8 +112,8 @@ def _segments(case: Case) -> Iterator[Verdict]:
         if rows:
             names = join(row["path"] for row in rows[:6])
             yield info(
-                name, f"{len(rows)} segment{'s' * (len(rows) != 1)} of shared memory that nobody uses, {size(sum(row['bytes'] for row in rows))}",
-                f"left by a run that was killed; if no container shares it:  {case.on(name, f'rm {names}')}",
+                name, f"{len(rows)} segment{'s' * (len(rows) != 1)} of shared memory that no process uses, {size(sum(row['bytes'] for row in rows))}",
+                f"left by a killed run; if no container shares it:  {case.on(name, f'rm {names}')}",
             )  # fmt: skip
 
 
@@ -135,7 +135,7 @@ def _temporary(case: Case) -> Iterator[Verdict]:
 
 
 def _locks(case: Case) -> Iterator[Verdict]:
-    """A lock that is a file stops an import for as long as it is there; one that is held by flock only while it is held."""
+    """Yield warnings for old build locks. A lock file blocks an import while it exists; a flock only while it is held."""
     for name, rows in case.of("locks").items():
         baton = (case.facts[name].get("software", {}).get("torch") or {}).get("baton")
         old = [row for row in rows if not row["holder"] and (baton or (baton is None and not row["built"]))]
@@ -144,13 +144,13 @@ def _locks(case: Case) -> Iterator[Verdict]:
             if row["holder"]:
                 yield warn(
                     name, f"pid {row['holder']} has held the build lock {row['path']} for more than ten minutes",
-                    f"an import will wait for it; see what it does:  {case.on(name, 'ps -fp ' + str(row['holder']))}",
+                    f"an import will wait for it; see the process:  {case.on(name, 'ps -fp ' + str(row['holder']))}",
                 )  # fmt: skip
         if paths:
             yield warn(
                 name,
                 f"an old build lock: {paths[0]}",
-                f"an import will wait for it without end:  {case.on(name, 'rm ' + join(paths))}",
+                f"an import will wait for it without end; delete it:  {case.on(name, 'rm ' + join(paths))}",
             )
 
 
@@ -160,13 +160,13 @@ def _mounts(case: Case) -> Iterator[Verdict]:
         if "noexec" in mount.get("options", "").split(","):
             yield warn(
                 name, f"{mount['point']} is mounted noexec",
-                "extensions that are built or installed there cannot be loaded (“failed to map segment”):  "
+                "extensions that are built or installed there cannot be loaded (“failed to map segment”); remount it:  "
                 f"{case.on(name, 'sudo mount -o remount,exec ' + quote(mount['point']))}",
             )  # fmt: skip
         if mount.get("type", "").startswith("nfs") and "soft" in mount.get("of", "").split(","):
             yield warn(
                 name, f"{mount['point']} ({mount['source']}) is mounted soft",
-                "a file server that is slow for a moment becomes an I/O error in the middle of a checkpoint: mount it hard",
+                "a short delay of the file server becomes an I/O error, for instance in a checkpoint: mount it hard",
             )  # fmt: skip
 
 
@@ -177,7 +177,7 @@ def _future(case: Case) -> Iterator[Verdict]:
             yield warn(
                 name,
                 f"{late[0]['path']} was written {late[0]['ahead']:.0f} s in the future",
-                "the clocks of this host and of the file server differ: stale .pyc files are used",
+                "the clocks of this host and of the file server differ, so Python may use stale .pyc files",
             )
 
 
@@ -188,58 +188,58 @@ def _alone(request: CheckRequest) -> str:
 CHECKS = (
     Check(
         name="shared", group="files", worst="warn", needs=("share",), unless=_alone,
-        verifies="The work directory is one directory on all hosts, or a copy on each (every host looks for the others' "
-        "tokens, which are taken away again); what one host writes is seen by the others within 2 seconds.",
-        why="With a mixture, logs and checkpoints of one host are not where the others' are.",
-        fix="Mount the share there, or accept copies everywhere.",
+        verifies="The work directory is one shared directory on all hosts, or a copy on each. To test it, every host writes a "
+        "token file, looks for those of the others and deletes it. A new file is visible on the others within 2 seconds.",
+        why="If only some hosts share it, logs and checkpoints of the others are in another place.",
+        fix="Mount the shared directory on all hosts, or use copies on all.",
         judge=_shared,
     ),
     Check(
         name="space", group="files", worst="warn", needs=("space",),
-        verifies="The disks of the work directory, /tmp and the home directory have 2 GB free, or half of a smaller one.",
+        verifies="The disks of the work directory, /tmp and the home directory have 2 GB free, or half of a smaller disk.",
         why="“No space left on device” ends the run in the middle of a checkpoint.",
-        fix="Make room.",
+        fix="Delete files that are not needed.",
         judge=_space,
     ),
     Check(
         name="shm", group="files", worst="warn", needs=("space",),
-        verifies="The shared memory in /dev/shm has half a gigabyte free.",
-        why="Data loaders and NCCL pass tensors through it: “Bus error”, “failed to extend”.",
-        fix="Remount it larger; in a container start it with --shm-size or --ipc=host.",
+        verifies="The shared memory in /dev/shm has 512 MB free.",
+        why="Data loaders and NCCL pass tensors through it. If it is full: “Bus error”, “failed to extend”.",
+        fix="Remount it with a larger size. Start a container with --shm-size or --ipc=host.",
         judge=_shm,
     ),
     Check(
         name="shm-left", group="files", worst="info", needs=("segments",),
-        verifies="No old segment of NCCL, torch or Python lies in /dev/shm that no process of this user has mapped.",
-        why="What killed runs leave there is memory that the next one lacks.",
-        fix="rm it, if no container shares /dev/shm.",
+        verifies="No old segment of NCCL, torch or Python without a process of this user is in /dev/shm.",
+        why="Segments of killed runs take memory that the next run needs.",
+        fix="If no container shares /dev/shm, delete them with rm.",
         judge=_segments,
     ),
     Check(
         name="tmpdir", group="files", worst="warn", needs=("space",),
         verifies="Temporary files go to a local disk.",
-        why="Compilers and caches of many hosts race in one directory on a network file system.",
-        fix="--env TMPDIR=/var/tmp.",
+        why="On a network file system, compilers and caches of many hosts conflict in one directory.",
+        fix="Set a local directory with --env TMPDIR=/var/tmp.",
         judge=_temporary,
     ),
     Check(
         name="build-locks", group="files", worst="warn", needs=("locks",),
         verifies="No build lock of torch's extensions is older than ten minutes.",
-        why="An import waits for it for ever, without a word.",
-        fix="rm the lock.",
+        why="An import waits for the lock without end and without a message.",
+        fix="Delete the lock with rm.",
         judge=_locks,
     ),
     Check(
         name="mount", group="files", worst="warn", needs=("files",),
-        verifies="The work directory is mounted without noexec, and from a file server without soft.",
-        why="Extensions that are built there do not load; a soft mount turns a moment's delay into a broken checkpoint.",
-        fix="Mount it exec and hard (/etc/fstab).",
+        verifies="The work directory is mounted without noexec and, if it is on a file server, without soft.",
+        why="With noexec, extensions that are built there do not load. With soft, a short delay breaks a checkpoint.",
+        fix="Mount it with exec and hard (/etc/fstab).",
         judge=_mounts,
     ),
     Check(
         name="file-times", group="files", worst="warn", needs=("files",),
-        verifies="The task, config and script were not written in the future.",
-        why="Python takes an old .pyc for the newer one: the edit that you just made does not run.",
+        verifies="The times of the task, config and script are not in the future.",
+        why="Python may use an old .pyc file instead of the source that you just edited.",
         fix="Set the clock of the host or of the file server.",
         judge=_future,
     ),

@@ -1,4 +1,4 @@
-"""A torchrun command line as torchrun itself would read it, with what PET_* adds. Pure."""
+"""torchrun parser: read a torchrun command line as torchrun does, with the options from PET_* variables. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _DEFAULTS = {"nnodes": "1", "node_rank": "0", "nproc_per_node": "1", "rdzv_backe
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """``script`` is what torchrun starts ("" if it names none), ``words`` what the script gets."""
+    """Parsed call of torchrun: ``script`` is the program that it starts ("" if none), ``words`` are its arguments."""
 
     options: Mapping[str, str]
     script: str
@@ -24,17 +24,17 @@ class Call:
 
     @property
     def nnodes(self) -> str:
-        """The most hosts that it waits for: ``2`` of ``1:2``."""
+        """The largest number of hosts: ``2`` for ``1:2``."""
         return "1" if self.standalone else self.options["nnodes"].rpartition(":")[2]
 
     @property
     def static(self) -> bool:
-        """Whether ranks are taken from the command line, and not given out at the meeting."""
+        """Whether ranks come from the command line and not from the rendezvous."""
         return self.options["rdzv_backend"] == "static"
 
     @property
     def endpoint(self) -> tuple[str, str]:
-        """(address, port) where it wants to meet; the port may be ""."""
+        """(address, port) of the rendezvous; the port may be ""."""
         meeting = self.options.get("rdzv_endpoint", "")
         if meeting:
             host, colon, port = meeting.rpartition(":")
@@ -43,7 +43,7 @@ class Call:
 
 
 def call(argv: Sequence[str], env: Mapping[str, str]) -> Call:
-    """``argv`` without the program's name; a leading ``-m torch.distributed.run`` (behind python's flags) is passed over."""
+    """Parse ``argv`` without the program's name; skip ``-m torch.distributed.run`` and the flags of python before it."""
     words = list(argv)
     for at, word in enumerate(words[:-1]):
         if word == "-m" and words[at + 1].startswith("torch.distributed."):

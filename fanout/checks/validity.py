@@ -1,4 +1,4 @@
-"""A host whose answer is invalid fails the check, by a row of its own that names the field. Pure."""
+"""Check of the agents' answers: an invalid answer fails the host and names the field. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fanout.checks.model import Case, Check, Verdict, fail
 
 
 class Noting:
-    """An asker that passes questions on and notes, by host, what was invalid in the answers."""
+    """Asker that forwards questions and records the invalid answers of each host."""
 
     def __init__(self, asker: Asker) -> None:
         self._asker = asker
@@ -49,9 +49,9 @@ CHECKS = (
     Check(
         name="answer", group="ssh", worst="fail", always=True,
         verifies="Each answer of the host's agent has the fields, types and ranges that fanout expects.",
-        why="A fact that cannot be read is not judged, and a host that was not judged may not pass.",
-        fix="Run the check again. If it stays so, look at the host: a broken /proc, a wrapper in place of a program, "
-        "another program's output in the agent's answer.",
+        why="A fact that cannot be read is not judged, and a host that was not judged must not pass.",
+        fix="Run the check again. If the answer is still invalid, look at the host for a broken /proc, a wrapper in place "
+        "of a program, or another program's output in the agent's answer.",
         judge=_invalid,
     ),
 )  # fmt: skip

@@ -1,6 +1,6 @@
-"""Findings and advice in lines of a terminal's width: prose breaks at spaces, what shall be pasted does not break. Pure.
+"""Line wrapping for findings and advice: prose breaks at spaces, a command does not break, so that it can be pasted. Pure.
 
-In the texts of the checks two spaces or more set off what is to be typed: ``open it on h1:  sudo ufw …   or  sudo …``.
+In the texts of the checks, two or more spaces separate a command from prose: ``open it on h1:  sudo ufw …   or  sudo …``.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ _LEAST = 30  # columns for text, however narrow the terminal
 
 
 def wrapped(text: str, lead: str, indent: str, width: int | None, *, typed: bool = False) -> list[str]:
-    """``lead`` and ``text``, further lines behind ``indent``; one line where nobody looks at the width (None).
+    """Return ``lead`` and ``text`` as lines, further lines after ``indent``; one line if ``width`` is None.
 
-    ``typed``: there are commands in it.
+    ``typed``: the text contains commands.
     """
     if width is None:
         return [(lead + text).rstrip()]
@@ -42,7 +42,7 @@ def wrapped(text: str, lead: str, indent: str, width: int | None, *, typed: bool
 
 
 def _units(text: str, typed: bool) -> Iterator[tuple[str, str]]:
-    """(the spaces before it, a word of prose or a whole command), in order."""
+    """Yield (the spaces before it, a word of prose or a whole command), in order."""
     gap = ""
     for part in _GAP.split(text):
         if _GAP.fullmatch(part):
@@ -56,7 +56,7 @@ def _units(text: str, typed: bool) -> Iterator[tuple[str, str]]:
 
 
 def _continued(unit: str, first: int, further: int) -> list[str]:
-    """A command that is too long for a line, over several as a shell takes them; anything else as it is."""
+    """Split a command that is too long for a line with ``\\`` at line ends; return anything else unchanged."""
     if len(unit) <= first or " " not in unit or not unit.startswith(("-", *_PROGRAMS)):
         return [unit]
     lines, line, room = [], "", first
@@ -70,7 +70,7 @@ def _continued(unit: str, first: int, further: int) -> list[str]:
 
 
 def cut(hosts: str, width: int) -> list[str]:
-    """A folded set of hosts that is too long for a line, broken behind commas."""
+    """Break a folded set of hosts after commas into lines of at most ``width``."""
     lines, line = [], ""
     for part in re.split(r"(?<=,)", hosts):
         if line and len(line) + len(part) > width:
@@ -81,5 +81,5 @@ def cut(hosts: str, width: int) -> list[str]:
 
 
 def clipped(hosts: str, most: int) -> str:
-    """The same in one cell: its beginning."""
+    """Shorten a folded set of hosts to ``most`` characters for a cell."""
     return hosts if len(hosts) <= most else f"{hosts[: most - 1]}…"

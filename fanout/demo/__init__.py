@@ -1,1 +1,1 @@
-"""The embedded lab: an SSH server in this process plays several hosts on loopback, for those with no machines at hand."""
+"""Demo: an SSH server in this process simulates several hosts on loopback, for users without a second machine."""

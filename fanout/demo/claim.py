@@ -1,7 +1,8 @@
-"""The demo's directory: private and locked while a demo uses it. A file that no demo made is never deleted.
+"""Demo directory: private and locked while a demo uses it. A file that no demo made is never deleted.
 
-A mark in it shows that a demo used it; a lock on the mark shows that one uses it now. A directory with files and without
-the mark is refused, and one that a killed demo left is taken over. At the end the demo's own files go, by their names.
+A mark file shows that a demo used the directory. A lock on the mark shows that a demo uses it now. A directory with
+files but without the mark is refused. The directory of a killed demo is used again. At the end the demo deletes its
+own files, by their names.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from fanout.errors import LauncherError, UsageError
 
 MARK = ".fanout-demo"
 FILES = ("hosts.txt", "ssh_config", "known_hosts", "id_ed25519")
-STATE = "state"  # in the directory of each played host: what its agents keep
+STATE = "state"  # the state directory of the agents, in the directory of each simulated host
 HOST = re.compile(r"127\.0\.0\.\d+|demo\d+")
-_UNWRITABLE = '"%\\$'  # ssh_config gives these a meaning of its own, inside double quotes too
+_UNWRITABLE = '"%\\$'  # characters with a special meaning in ssh_config, also inside double quotes
 
 
 @contextmanager
@@ -46,7 +47,7 @@ def claimed(directory: Path, *, keep: bool) -> Iterator[Path]:
 
 
 def _make(root: Path) -> bool:
-    """Make sure that it is there and fit to use; True if a demo made it, now or earlier."""
+    """Create the directory, or verify that it is usable; return True if a demo made it, now or earlier."""
     try:
         os.mkdir(root, 0o700)
         return True
@@ -57,7 +58,7 @@ def _make(root: Path) -> bool:
     try:
         status = os.lstat(root)
         if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
-            raise UsageError(f"{root}: is not a directory of yours", hint="name another directory for the demo")
+            raise UsageError(f"{root}: is not a directory that you own", hint="name another directory for the demo")
         names = os.listdir(root)
         if names and MARK not in names:
             raise UsageError(f"{root}: holds files that no demo made", hint="name an empty or a new directory")
@@ -76,7 +77,9 @@ def _lock(root: Path) -> int:
         fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         os.close(mark)
-        raise UsageError(f"{root}: another demo is using it", hint="end that one, or name another directory") from error
+        raise UsageError(
+            f"{root}: another demo is using it", hint="stop that demo, or name another directory"
+        ) from error
     return mark
 
 
@@ -92,7 +95,7 @@ def _clear(root: Path, *, whole: bool) -> None:
             os.rmdir(root)
     except OSError as error:
         raise LauncherError(
-            f"{error.filename}: cannot be removed: {error.strerror}", hint=f"rm -r {root} once nothing uses it"
+            f"{error.filename}: cannot be deleted: {error.strerror}", hint=f"when no process uses it:  rm -r {root}"
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""The texts that an embedded lab hands out: hostfile, ssh_config and known_hosts, from the hosts that it plays (pure)."""
+"""Demo config files: the text of the hostfile, ssh_config and known_hosts for the simulated hosts. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Played:
-    """One played host: the name that ssh is given, where it listens, its public key, and its private state directory."""
+    """Simulated host: its name for ssh, its address and port, its public key, and its private state directory."""
 
     name: str
     address: str
@@ -18,18 +18,18 @@ class Played:
 
 
 def hostfile(hosts: tuple[Played, ...]) -> str:
-    """One line a host, in rank order, one process each."""
+    """Return the hostfile: one line per host, in rank order, with one process each."""
     lines = [
-        "# Hosts that a demo of fanout plays on this machine; they answer as long as the demo runs.",
-        "# name port=<of its ssh server> addr=<at which the other hosts reach it> slots=<processes on it>",
+        "# Hosts that fanout demo simulates on this machine; they answer while the demo runs.",
+        "# name port=<port of its ssh server> addr=<address for the other hosts> slots=<processes on it>",
     ]
     lines += [f"{host.name} port={host.port} addr={host.address} slots=1" for host in hosts]
     return "\n".join(lines) + "\n"
 
 
 def ssh_config(hosts: tuple[Played, ...], *, user: str, identity: Path, known_hosts: Path) -> str:
-    """For ``ssh -F``: each host's address and port, and for all of them one key and one list of host keys, no other."""
-    lines = ["# For the played hosts only: ssh -F <this file> HOST COMMAND"]
+    """Return a config for ``ssh -F``: the address and port of each host, and one key and one known_hosts file for all."""
+    lines = ["# For the simulated hosts only: ssh -F <this file> HOST COMMAND"]
     for host in hosts:
         lines += [f"Host {host.name}", f"  HostName {host.address}", f"  Port {host.port}"]
     lines += [
@@ -47,5 +47,5 @@ def ssh_config(hosts: tuple[Played, ...], *, user: str, identity: Path, known_ho
 
 
 def known_hosts(hosts: tuple[Played, ...]) -> str:
-    """``[address]:port ssh-ed25519 AAAA…``, one line a host."""
+    """Return ``[address]:port ssh-ed25519 AAAA…``, one line per host."""
     return "".join(f"[{host.address}]:{host.port} {host.public_key}\n" for host in hosts)

@@ -1,8 +1,8 @@
-"""An SSH server on one loopback address that lets one user in with one key, to run commands and nothing else.
+"""Demo SSH server: on one loopback address, accepts one user with one key, who may only run commands.
 
-paramiko's server half does the protocol. Its defaults refuse passwords, terminals, shells, subsystems, forwarding and
-environment variables; ``_Door`` opens only what is needed. One thread accepts, each connection has paramiko's own, each
-command those of its session. What fails in one connection ends that connection.
+paramiko implements the protocol. Its defaults refuse passwords, terminals, shells, subsystems, forwarding and
+environment variables; ``_Door`` allows only what is needed. One thread accepts connections, each connection has a
+thread of paramiko, and each command has the threads of its session. An error in a connection ends only that connection.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ from paramiko.packet import Packetizer
 
 from fanout.demo.session import Account, Session
 
-# One call a packet where the others take two, a cipher and a MAC: a tenth more throughput.
+# These ciphers need one call per packet; the others need two, for cipher and MAC. They give 10 % more throughput.
 _CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com")
 _IDLE = 5.0  # s between looks at a quiet socket; with paramiko's own 0.1 s many idle connections cost real CPU time
 _BREATH = 100  # ms
 
-# Without a handler of its own paramiko writes a traceback to the terminal for every client that hangs up early.
+# Without a handler, paramiko writes a traceback to the terminal for each client that disconnects early.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
 
 class _Wire(Packetizer):
-    """paramiko's packets, which also tell when a request has been granted, and leave no timer behind."""
+    """Packetizer of paramiko with a callback after a granted request, and without a leftover timer thread."""
 
     REKEY_BYTES = 1 << 35  # RFC 4344 allows 2^32 AES blocks; paramiko's early rekeying can stall a busy channel
 
@@ -50,22 +50,22 @@ class _Wire(Packetizer):
         self.on_granted: deque[Callable[[], None]] = deque()
 
     def send_message(self, data: Message) -> None:
-        """Send it; if it grants a request, do what waited for that.
+        """Send a message; if it grants a request, run the next callback that waits for it.
 
-        paramiko asks for a decision first and replies afterwards: a command as quick as ``true`` that started at once
-        could close its channel before the client hears that it was accepted.
+        paramiko calls the server's decision first and replies afterwards. If a command as short as ``true`` started
+        at once, it could close its channel before the client receives the reply.
         """
         super().send_message(data)
         if self.on_granted and data.asbytes()[:1] == cMSG_CHANNEL_SUCCESS:
             self.on_granted.popleft()()
 
     def close(self) -> None:
-        self.complete_handshake()  # or its timer thread outlives a client that hung up half-way
+        self.complete_handshake()  # else its timer thread stays if the client disconnected during the handshake
         super().close()
 
 
 class _Door(paramiko.ServerInterface):
-    """What one client may ask for."""
+    """Permissions of one client: log in with the key, and run commands."""
 
     def __init__(self, account: Account, begin: Callable[[paramiko.Channel, bytes], None]) -> None:
         self._account = account
@@ -91,12 +91,12 @@ class _Door(paramiko.ServerInterface):
 
 
 class Server:
-    """One played host: ``with Server(...)`` answers on ``address``:``port`` until the block ends, and leaves nothing."""
+    """SSH server of one simulated host: ``with Server(...)`` answers on ``address``:``port`` until the block ends."""
 
     def __init__(self, listener: socket.socket, host_key: paramiko.PKey, account: Account) -> None:
         self.address, self.port = listener.getsockname()[:2]
         if not ipaddress.ip_address(self.address).is_loopback:
-            raise ValueError(f"a played host listens on loopback only, not on {self.address}")
+            raise ValueError(f"a simulated host listens on loopback only, not on {self.address}")
         self._listener = listener
         self._host_key = host_key
         self._account = account
@@ -112,20 +112,20 @@ class Server:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        """Stop answering, drop every connection, kill every command, and wait until all of it is over."""
+        """Stop accepting, close every connection, kill every command, and wait until all threads have ended."""
         os.write(self._close, b".")
         self._thread.join()
         self._listener.close()
-        # Before the connections go: a session that has lost its client may end, and what it left running be out of reach.
+        # Before the connections are closed: a session without a client may end, and its processes could not be killed.
         self._kill_sessions()
         for transport in self._connections:
-            # Shut down, not closed: only this wakes a thread that waits in recv.
+            # shutdown, not close: only shutdown wakes a thread that waits in recv.
             with suppress(OSError):
                 transport.sock.shutdown(socket.SHUT_RDWR)
         for transport in self._connections:
             transport.join()
             transport.packetizer.complete_handshake()
-        for session in self._kill_sessions():  # no connection is left to begin another
+        for session in self._kill_sessions():  # no connection is left that could start another session
             session.join()
         os.close(self._closing)
         os.close(self._close)
@@ -139,7 +139,7 @@ class Server:
             try:
                 self._greet()
             except (OSError, RuntimeError):
-                # The client is gone already, or we are out of descriptors or threads: a moment for some to come free.
+                # The client has disconnected, or there are no free descriptors or threads: wait until some are free.
                 closing.poll(_BREATH)
             self._connections = {transport for transport in self._connections if transport.is_alive()}
 
@@ -150,7 +150,7 @@ class Server:
             transport = paramiko.Transport(sock, packetizer_class=_Wire)
             transport.get_security_options().ciphers = _CIPHERS
             transport.add_server_key(self._host_key)
-            # With an event it does not wait for the handshake, which is the client's to delay.
+            # With an event, start_server does not wait for the handshake, which the client could delay.
             transport.start_server(event=threading.Event(), server=_Door(self._account, self._on_granted))
         except BaseException:
             sock.close()
@@ -164,7 +164,7 @@ class Server:
         transport.packetizer.on_granted.append(lambda: self._begin(channel, command))
 
     def _begin(self, channel: paramiko.Channel, command: bytes) -> None:
-        with self._lock:  # a command that ends at once must not be forgotten before it is known
+        with self._lock:  # a command that ends at once must not be removed before it is added
             session = Session(channel, command, self._account, self._forget)
             session.start()
             self._sessions.add(session)

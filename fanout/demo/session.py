@@ -1,12 +1,12 @@
-"""One command on one channel: its process, the pumps between the two, and its end told to the client.
+"""Demo SSH session: one command on one channel, the copying of its input and output, and its exit status.
 
-The shape is that of sshd without a terminal. The command runs as ``/bin/sh -c`` in a session of its own; when it
-exits its status goes out at once, and the channel closes when its output has ended too, which a background process
-that still holds the pipes can delay. A client that goes away closes the command's pipes and does nothing else to it.
+It behaves like sshd without a terminal. The command runs as ``/bin/sh -c`` in its own process session. When it exits,
+its status is sent at once. The channel closes when its output has ended too; a background process that still holds the
+pipes can delay this. If the client disconnects, the command's pipes are closed and nothing else happens to it.
 
-Three threads a session, because each blocks on a thing of its own: ``run`` on the process, ``inward`` on the channel,
-``outward`` on the pipes and then on the client's window. Nothing is held beyond one chunk a direction: a reader that
-stops stops the writer at the other end.
+Each session has three threads, because each blocks on something different: ``run`` on the process, ``inward`` on the
+channel, ``outward`` on the pipes and then on the client's window. At most one chunk per direction is buffered, so a
+reader that stops also stops the writer at the other end.
 """
 
 from __future__ import annotations
@@ -25,10 +25,12 @@ from paramiko.common import cMSG_CHANNEL_REQUEST
 from paramiko.message import Message
 
 SHELL = "/bin/sh"
-_PACKET = 32_000  # bytes of output at a time: what fits one packet is neither cut nor copied again
+_PACKET = 32_000  # bytes of output at a time: data that fits one packet is neither split nor copied again
 _CHUNK = 1 << 17  # bytes of input at a time
-_LOOK = 1000  # ms between looks at the channel while the command does not read: paramiko tells only readers of a close
-_GONE = (OSError, EOFError, SSHException)  # what sending raises when nobody is there any more
+_LOOK = (
+    1000  # ms between polls of the channel while the command does not read: paramiko reports a close only to readers
+)
+_GONE = (OSError, EOFError, SSHException)  # exceptions of a send after the client has disconnected
 
 # RFC 4254, section 6.10
 _KNOWN_SIGNALS = ("ABRT", "ALRM", "FPE", "HUP", "ILL", "INT", "KILL", "PIPE", "QUIT", "SEGV", "TERM", "USR1", "USR2")
@@ -36,7 +38,7 @@ _KNOWN_SIGNALS = ("ABRT", "ALRM", "FPE", "HUP", "ILL", "INT", "KILL", "PIPE", "Q
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
-    """Who may log in to a played host, with which public key (its wire form), and what a command finds there."""
+    """Account on a simulated host: the user, the public key (in wire format), and the home and environment of commands."""
 
     user: str
     key: bytes
@@ -45,7 +47,7 @@ class Account:
 
 
 def signal_name(number: int) -> str:
-    """The name of a signal as the protocol writes it: ``KILL``, or ``BUS@openssh.com`` for those that it does not list."""
+    """Return a signal's name in the SSH protocol: ``KILL``, or ``BUS@openssh.com`` for signals that it does not list."""
     try:
         name = signal.Signals(number).name.removeprefix("SIG")
     except ValueError:
@@ -54,7 +56,7 @@ def signal_name(number: int) -> str:
 
 
 class Session:
-    """A command and its channel; lives until the process has ended and nothing is left to pump."""
+    """Command and its channel; ends when the process has ended and all data is copied."""
 
     def __init__(self, channel: Channel, command: bytes, account: Account, ended: Callable[[Session], None]) -> None:
         self._channel = channel
@@ -74,7 +76,7 @@ class Session:
         self._thread.join()
 
     def kill(self) -> None:
-        """SIGKILL to the command's process group, or no command at all if it has not begun."""
+        """Send SIGKILL to the command's process group; if the command has not started, do not start it."""
         with self._lock:
             self._killed = True
             if self._process is not None:
@@ -130,7 +132,7 @@ class Session:
             self._process = None
 
     def _close(self) -> None:
-        """Close the channel, and tell the client if it is still there."""
+        """Close the channel, and notify the client if it is still connected."""
         with suppress(*_GONE):
             self._channel.close()
 
@@ -151,21 +153,21 @@ class Session:
         self._channel.get_transport()._send_user_message(message)  # type: ignore[attr-defined]
 
     def _pump_in(self, process: subprocess.Popen[bytes]) -> None:
-        """Channel to stdin until the client says EOF, then wait for the end of the channel and pass it on."""
+        """Copy the channel to stdin until the client sends EOF, then wait for the channel's close and signal it."""
         assert process.stdin is not None
         with process.stdin as stdin:
             os.set_blocking(stdin.fileno(), False)
             wanted = True
             with suppress(*_GONE):
                 while data := self._channel.recv(_CHUNK):
-                    # What a command no longer reads is dropped, as sshd does: the client must not stall on it.
+                    # Input that the command no longer reads is dropped, as sshd does, so that the client does not block.
                     wanted = wanted and self._deliver(stdin.fileno(), data)
-        # Nobody sends an exit status to a server, so this returns when the channel is closed, and not before.
+        # Clients send no exit status to a server, so this returns only when the channel is closed.
         self._channel.recv_exit_status()
         os.write(self._hang_up, b".")
 
     def _deliver(self, fd: int, data: bytes) -> bool:
-        """Write it all, at the pace of the command; False when the command does not read any more."""
+        """Write all data as fast as the command reads it; return False if the command no longer reads."""
         rest = memoryview(data)
         poller = select.poll()
         poller.register(fd, select.POLLOUT)
@@ -178,7 +180,7 @@ class Session:
         return not rest
 
     def _pump_out(self, process: subprocess.Popen[bytes]) -> None:
-        """Both outputs to the channel until both have ended (then EOF), or until nobody is there to read them."""
+        """Copy both outputs to the channel until both have ended (then send EOF), or until the client disconnects."""
         assert process.stdout is not None
         assert process.stderr is not None
         with process.stdout as stdout, process.stderr as stderr, suppress(*_GONE):
@@ -199,10 +201,10 @@ class Session:
 
 
 def _exit_code(process: subprocess.Popen[bytes]) -> int:
-    """Wait for the end of the command; its code, or minus its signal.
+    """Wait for the command to exit; return its exit code, or minus its signal.
 
-    Where the system can, the process is left unreaped: as long as it is, nobody else can be given its number, and
-    ``kill`` may still reach what the command left in its group.
+    If the system supports it, the process is not reaped yet. Until then the kernel cannot reuse its pid, and ``kill``
+    can still reach the remaining processes of its group.
     """
     if not hasattr(os, "waitid"):  # macOS before Python 3.13
         return process.wait()

@@ -1,10 +1,10 @@
-"""A directory that makes this machine a lab: keys, ssh_config, hostfile, and the played hosts that answer to them.
+"""Demo lab: a directory with keys, ssh_config and hostfile, and the simulated hosts that answer to them.
 
     with stage.open(Path(".demo")) as lab:
         ...  # lab.hostfile, lab.ssh_config, lab.hosts
 
-Linux answers on all of 127.0.0.0/8, so each host has an address of its own; where only 127.0.0.1 exists (macOS) the
-hosts share it, tell themselves apart by port, and go by the names ``demo1``, ``demo2``, … of the ssh_config.
+Linux answers on all of 127.0.0.0/8, so each host has its own address. If only 127.0.0.1 exists (macOS), the hosts share
+it, differ by port, and have the names ``demo1``, ``demo2``, … in the ssh_config.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _PATH = "/usr/local/bin:/usr/bin:/bin"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lab:
-    """The files to hand to fanout or ssh, and the hosts, in rank order."""
+    """Files for fanout and ssh, and the simulated hosts in rank order."""
 
     directory: Path
     hostfile: Path
@@ -51,16 +51,16 @@ class Lab:
 def open(  # noqa: A001  (it is read as stage.open)
     directory: Path, hosts: int = 2, *, keep: bool = False, own_addresses: bool = True
 ) -> Iterator[Lab]:
-    """Play ``hosts`` hosts from ``directory``, which is made if need be and emptied at the end unless ``keep``.
+    """Simulate ``hosts`` hosts from ``directory``, which is created if needed and emptied at the end unless ``keep``.
 
-    ``own_addresses=False`` puts them all on 127.0.0.1 even where each could have an address of its own.
+    ``own_addresses=False`` puts all hosts on 127.0.0.1, even if each could have its own address.
 
     Raises:
-        UsageError: the directory cannot serve (not ours, not empty, in use), or the number of hosts is out of range.
-        LauncherError: this machine cannot do it.
+        UsageError: the directory is not usable (another owner, not empty, in use), or the number of hosts is out of range.
+        LauncherError: this machine cannot run the demo.
     """
     if not 1 <= hosts <= MOST_HOSTS:
-        raise UsageError(f"a demo plays 1 to {MOST_HOSTS} hosts, not {hosts}")
+        raise UsageError(f"a demo simulates 1 to {MOST_HOSTS} hosts, not {hosts}")
     account = _account()
     with ExitStack() as stack:
         root = stack.enter_context(claimed(directory, keep=keep))
@@ -80,13 +80,13 @@ def _account() -> pwd.struct_passwd:
         return pwd.getpwuid(os.getuid())
     except KeyError:
         raise LauncherError(
-            f"user id {os.getuid()} has no name on this machine, and ssh logs in by name",
-            hint="run as a user that `id -un` can name",
+            f"user id {os.getuid()} has no name on this machine, and ssh needs a user name",
+            hint="run as a user that has a name in `id -un`",
         ) from None
 
 
 def _at(host: Played, account: pwd.struct_passwd, client_key: paramiko.PKey) -> Account:
-    """What a login finds on one host: little, as after a real non-interactive one; and which host this is."""
+    """Return the account on one host, with the small environment of a non-interactive login and the host's id."""
     environment = {
         "HOME": account.pw_dir,
         "USER": account.pw_name,
@@ -106,13 +106,13 @@ def _at(host: Played, account: pwd.struct_passwd, client_key: paramiko.PKey) -> 
 
 
 def _new_key() -> tuple[str, paramiko.PKey]:
-    """A fresh ed25519 key: the text of its private file, and the key."""
+    """Create an ed25519 key; return the text of its private key file and the key."""
     pem = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()).decode()
     return pem, paramiko.Ed25519Key.from_private_key(io.StringIO(pem))
 
 
 def _listeners(count: int, stack: ExitStack, *, own_addresses: bool) -> list[tuple[str, socket.socket]]:
-    """Named listeners on ephemeral ports: an address each, or all on 127.0.0.1 where there is no other."""
+    """Open named listeners on ephemeral ports: each on its own address, or all on 127.0.0.1 if there is no other."""
     try:
         if own_addresses and _answers("127.0.0.2"):
             return [(address, _listen(address, stack)) for address in (f"127.0.0.{2 + n}" for n in range(count))]
@@ -122,7 +122,7 @@ def _listeners(count: int, stack: ExitStack, *, own_addresses: bool) -> list[tup
 
 
 def _answers(address: str) -> bool:
-    """Whether this machine has the address, as all of 127.0.0.0/8 on Linux and 127.0.0.1 alone on macOS."""
+    """Return whether this machine has the address: all of 127.0.0.0/8 on Linux, only 127.0.0.1 on macOS."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         try:
             probe.bind((address, 0))

@@ -132,7 +132,7 @@ def test_without_host_0_nobody_can_meet() -> None:
     case = checked(torch)
     assert said(case, "fail") == [("deep-torch", ("gpu01",))]
     assert [what for what, _, _ in torch.steps()] == ["deep-open"] * 3
-    assert any("gpu01 is not there to be met" in row.saw for row in rows(case))
+    assert any("gpu01, which is host 0, has no working torch" in row.saw for row in rows(case))
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_without_host_0_nobody_can_meet() -> None:
     [
         (
             {("gpu03", "join"): {"error": "DistNetworkError: timed out", "stage": "store"}},
-            "deep-rendezvous", ("gpu03",), "does not reach torch's store at 10.0.0.1:29500 on gpu01",
+            "deep-rendezvous", ("gpu03",), "cannot reach torch's store at 10.0.0.1:29500 on gpu01",
         ),
         (
             {("gpu01", "serve"): {"error": "EADDRINUSE", "stage": "store"}},
@@ -152,11 +152,11 @@ def test_without_host_0_nobody_can_meet() -> None:
                 ("gpu02", "all"): {"error": "not all ranks arrived", "stage": "arrive", "absent": [2]},
                 ("gpu03", "sum"): {"error": "it did not finish this within 7.5 s", "stage": "start"},
             },
-            "deep-rendezvous", ("gpu03",), "never came to the meeting",
+            "deep-rendezvous", ("gpu03",), "never joined the rendezvous",
         ),
         (
             {("gpu03", "join"): {"error": "it did not finish this within 7.5 s", "stage": "start"}},
-            "deep-rendezvous", ("gpu03",), "its process hangs at start",
+            "deep-rendezvous", ("gpu03",), "its process hung at start",
         ),
         (
             {("gpu02", "sum"): {"error": "killed by signal 9", "stage": "group", "died": True}},
@@ -194,11 +194,11 @@ APART = Measured(error="it did not finish this within 5 s", stage="group")
 @pytest.mark.parametrize(
     ("pairs", "level", "check", "hosts", "words"),
     [
-        ({"a": GOOD, "b": SLOW, "c": SLOW}, "warn", "deep-bandwidth", ("gpu03",), "10 MB/s with gpu[01-02]; 1 GB/s is usual here (1%)"),
+        ({"a": GOOD, "b": SLOW, "c": SLOW}, "warn", "deep-bandwidth", ("gpu03",), "10 MB/s with gpu[01-02]; the median host has 1 GB/s (1%)"),
         ({"a": GOOD, "b": GOOD, "c": SLOW}, "warn", "deep-bandwidth", ("gpu02", "gpu03"), "10 MB/s between gpu02 and gpu03"),
         ({"a": GOOD, "b": STALLED, "c": STALLED}, "fail", "deep-bandwidth", ("gpu03",), "it stops at a sum of 1048576 bytes: Timed out"),
-        ({"a": GOOD, "b": GOOD, "c": APART}, "fail", "deep-rendezvous", ("gpu02", "gpu03"), "form no group with each other, each does with others"),
-        ({"a": GOOD, "b": APART, "c": APART}, "fail", "deep-rendezvous", ("gpu03",), "it forms no group with gpu[01-02], which do with others"),
+        ({"a": GOOD, "b": GOOD, "c": APART}, "fail", "deep-rendezvous", ("gpu02", "gpu03"), "form no group with each other, but each forms groups with others"),
+        ({"a": GOOD, "b": APART, "c": APART}, "fail", "deep-rendezvous", ("gpu03",), "it forms no group with gpu[01-02], which form groups with others"),
     ],
     ids=["slow-host", "slow-link", "stalled-host", "link-apart", "host-apart"],
 )  # fmt: skip
@@ -245,15 +245,15 @@ def test_bus_bandwidth_is_that_of_nccl_tests() -> None:
 def test_the_table_has_a_row_a_size_and_a_row_a_host() -> None:
     assert deep_table.shown(with_pairs(a=GOOD, b=SLOW, c=SLOW)) == [
         "",
-        "BANDWIDTH of all-reduce (gloo; as nccl-tests count it, bus is what each link carries)",
+        "BANDWIDTH of all-reduce (gloo; as in nccl-tests, bus is the bandwidth of each link)",
         "  3 processes        bus  algorithm",
         "  64 KB         874 MB/s   655 MB/s",
         "  16 MB        2.24 GB/s  1.68 GB/s",
         "",
-        "  host   best pair  of the usual        slowest pair",
-        "  gpu01     1 GB/s          100%  10 MB/s with gpu03",
-        "  gpu02     1 GB/s          100%  10 MB/s with gpu03",
-        "  gpu03    10 MB/s            1%  10 MB/s with gpu01",
+        "  host   best pair  of the median        slowest pair",
+        "  gpu01     1 GB/s           100%  10 MB/s with gpu03",
+        "  gpu02     1 GB/s           100%  10 MB/s with gpu03",
+        "  gpu03    10 MB/s             1%  10 MB/s with gpu01",
     ]
 
 

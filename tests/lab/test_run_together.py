@@ -70,7 +70,7 @@ def test_a_second_run_is_told_who_is_there_and_the_first_does_not_notice(project
     assert "start" not in second.out
     checked = project.fanout("run", "hosts.txt", "task.py")
     assert checked.code == 125, checked.all
-    assert f"h[1-4]  master-port  port 29500 is held by your run {name}, which goes on" in checked.err
+    assert f"h[1-4]  master-port  port 29500 is held by your run {name}, which is still running" in checked.err
     assert f"fanout stop {name}" in checked.err
     assert "start" not in checked.out
     beside = _begun(project, "--master-port", "29600")
