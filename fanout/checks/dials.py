@@ -63,7 +63,7 @@ def own_side(case: Case, host: str, other: str, address: str) -> str:
 
 
 def _packet_size(case: Case, host: str, other: str, address: str) -> str:
-    """Return the advice for lost large packets: the smaller MTU on both ends, or one that the path between carries."""
+    """Return the advice for lost large packets: the smaller MTU on both ends, or an MTU that the path between carries."""
     sizes = {name: device for name in (host, other) if (device := _device(case, name))}
     if len(sizes) == 2 and sizes[host][1] != sizes[other][1]:
         least = min(size for _, size in sizes.values())

@@ -46,7 +46,7 @@ def addresses(case: Case) -> dict[str, str]:
 
 
 def by_host(case: Case) -> dict[str, str]:
-    """Return host -> the interface that the hostfile names, else the one that has the host's address."""
+    """Return host -> the interface that the hostfile names, else the interface that has the host's address."""
     found = {}
     for name, address in addresses(case).items():
         found[name] = case.host(name).iface or interface_of(case.facts[name].get("interfaces", ()), address)

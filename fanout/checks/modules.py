@@ -37,7 +37,7 @@ def _imports(case: Case) -> Iterator[Verdict]:
 
 
 def _runs_the_task(case: Case, name: str) -> bool:
-    """Return whether the examined Python is the one that will run the task."""
+    """Return whether the examined Python will run the task."""
     if case.facts[name]["software"].get("of_run"):
         return True
     script = case.facts[name].get("files", {}).get("script", {})

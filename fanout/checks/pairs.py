@@ -1,6 +1,6 @@
 """Pair measurements: the schedule of the pairs, and the host or link that slow or broken pairs point to. Pure.
 
-An all-reduce over all hosts runs at the speed of the slowest host, so it cannot show which one that is. Pairs can.
+An all-reduce over all hosts runs at the speed of the slowest host, so it cannot show which host is slow. Pairs can.
 First pass: a round-robin tournament (the circle method), all pairs of a round at the same time. Beyond eight hosts,
 only the pairs of a ring over all hosts, and each host with the opposite one: three partners per host. Second pass, at
 most twice: each suspected host is paired with known good hosts, first with those that it has not met, and each slow
@@ -23,7 +23,7 @@ from typing import TypeAlias
 
 WHOLE = 8  # up to this number of hosts, every host is paired with every other
 SLOW = 0.5
-PARTNERS = 2  # known good hosts that a suspect meets in a second pass
+PARTNERS = 2  # known good hosts that a suspected host is paired with in a second pass
 CONFIRMATIONS = 2  # second passes at most, so that a busy moment does not name a host
 
 Pair: TypeAlias = tuple[str, str]

@@ -174,7 +174,7 @@ def _status(case: Case) -> Iterator[Verdict]:
 
 
 def _python(case: Case) -> Iterator[Verdict]:
-    """Yield notes if train.sh runs another Python than the one that the software checks examined."""
+    """Yield notes if train.sh runs another Python than the software checks examined."""
     used = {name: played["calls"][-1]["python"] for name, played, _ in _calls(case) if played["calls"][-1]["python"]}
     for odd in outliers(used):
         yield info(odd.hosts, f"train.sh runs {odd.against()}", "use the same path on all hosts")

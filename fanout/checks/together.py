@@ -13,7 +13,7 @@ Processes: TypeAlias = tuple[Mapping[str, Any], ...]  # the answer of each proce
 
 MEETING = ("", "start", "store", "arrive", "group", "sum of 4 bytes")  # the stages before any tensor of size
 ONE = 4  # bytes of one element, the size of the first all-reduce
-LARGE = 1 << 20  # bytes, far above any MTU: if this size worked, a larger one that times out is only slow
+LARGE = 1 << 20  # bytes, far above any MTU: if this size worked, a larger size that times out is only slow
 SIZES = (1 << 16, 1 << 20, 1 << 22, 1 << 24, 1 << 26, 1 << 28)
 
 
