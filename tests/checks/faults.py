@@ -207,6 +207,6 @@ FAULTS = [
     Fault(check="passes-on", level="warn", label="count", change=fact("rehearsal", played(3, "--nnodes=4", "--node_rank=2", "--rdzv_endpoint=10.0.0.1:29500", "other.py")), saw="starts 1 process where NPROC_PER_NODE=8, starts other.py instead of task.py"),
     Fault(check="exit-status", level="warn", change=fact("rehearsal", played(3, status=0)), saw="ends with status 0 although torchrun failed", advice="exit $?"),
     Fault(check="script-python", level="info", change=fact("rehearsal/calls/0/python", "/opt/v/bin/python3"), saw="train.sh runs /opt/v/bin/python3; gpu[01-02,04] have /home/ann/venv/bin/python3"),
-    Fault(check="script-reads", level="warn", change=both(lambda case: without(case, "gpu03", "rehearsal", "it cannot be sealed"), fact("files/script/mentions", ["torchrun"])), saw="NNODES, NODE_RANK, MASTER_ADDR"),
+    Fault(check="script-reads", level="warn", change=both(lambda case: without(case, "gpu03", "rehearsal", "a rehearsal cannot be isolated here"), fact("files/script/mentions", ["torchrun"])), saw="NNODES, NODE_RANK, MASTER_ADDR"),
     Fault(check="batch", level="warn", hosts=("gpu01", "gpu02", "gpu03", "gpu04"), change=asked(config_values={"train": {"global_batch_size": 100, "micro_batch_size": 2}}), saw="100 is not divisible by 32 processes × micro_batch_size 2", advice="multiple of 64, for instance 128"),
 ]  # fmt: skip

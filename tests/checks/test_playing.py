@@ -32,7 +32,7 @@ def play(asker: ForkingAsker, folder: Path, script: str, **more: Any) -> dict[st
     argv = ["bash", "-o", "pipefail", "train.sh", "task.py", "cfg.yaml"]
     args = {"cwd": str(folder), "argv": argv, "task": "task.py", "env": GIVEN, **more}
     (answer,) = asker.ask([Ask(host="gpu01", what="rehearse", args=args, timeout=30)])
-    if "sealed" in answer.error:
+    if "isolate" in answer.error:
         skip("namespaces", answer.error)
     assert answer.error == ""
     value: dict[str, Any] = answer.value
