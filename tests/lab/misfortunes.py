@@ -86,7 +86,8 @@ class Kill:
         self.together([host])
 
     def together(self, hosts: Sequence[Host]) -> None:
-        """Look on all hosts before the first process is killed."""
+        """Wait until every host has such a process, then kill them at once: an earlier fault may have ended one."""
+        ns.until(lambda: all(map(self.found, hosts)), proofs.PATIENCE, f"{self.what} on {len(hosts)} hosts")
         proofs.kill_together({host.name: self.found(host) for host in hosts}, self.what)
 
 
