@@ -31,7 +31,7 @@ def count_processes(number: int) -> str:
 
 @dataclass(frozen=True)
 class Case:
-    """Input of the rules: the evidence, its processes and its suspects."""
+    """Input of the rules: the evidence, its processes and its candidates."""
 
     evidence: Evidence
     world: World
@@ -44,7 +44,7 @@ class Case:
         return tuple(each.sightings[0] for each in self.processes if each.part == "victim" and each.sightings)
 
     def margin(self, one: Suspect, other: Suspect) -> float:
-        """Return the error in seconds between the times of two suspects."""
+        """Return the error in seconds between the times of two candidates."""
         if one.host == other.host:  # one clock, but streams are read one after the other
             return self.evidence.error / 2
         gaps = self.evidence.gaps

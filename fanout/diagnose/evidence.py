@@ -38,7 +38,7 @@ class Sighting:
 
     @property
     def same_as(self) -> tuple[str, str]:
-        """Return a key: two sightings with the same key report the same error."""
+        """Return a key: two matches with the same key report the same error."""
         return self.signature, self.fields.get("message", self.says)
 
 

@@ -34,7 +34,7 @@ class Process:
 
     @property
     def first(self) -> Sighting | None:
-        """Return the sighting that decided its part; None if there is none."""
+        """Return the match that decided its part; None if there is none."""
         return next((each for each in self.sightings if _part_of(each) == self.part), None)
 
     @property
@@ -205,7 +205,7 @@ def _process(
 
 
 def _part(sightings: tuple[Sighting, ...], death: Death | None, unclear: bool) -> Part:
-    """Return the part of a process. The first sighting decides; a weak one yields to a better one nearby."""
+    """Return the part of a process. The first match decides; a weak one yields to a better one nearby."""
     for each in sightings:
         part = _part_of(each)
         if part != "maybe":

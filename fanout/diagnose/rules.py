@@ -58,7 +58,7 @@ def proof(case: Case) -> Finding | None:
 
 
 def _pids(suspect: Suspect) -> set[int]:
-    """Return the pids behind the suspect: its own, and those that its error names (data loader workers)."""
+    """Return the pids behind the candidate: its own, and those that its error names (data loader workers)."""
     named = suspect.sighting.fields if suspect.sighting is not None else {}
     texts = f"{named.get('pid', '')} {named.get('pids', '')}".replace(",", " ").split()
     found = {pid for text in texts if (pid := shapes.whole(text)) is not None}
@@ -155,7 +155,7 @@ def first(case: Case) -> Finding | None:
 
 
 def left(case: Case) -> Finding | None:
-    """Return the first weak suspect if there is no better evidence."""
+    """Return the first weak candidate if there is no better evidence."""
     return _first_of(case, case.suspects)
 
 
@@ -206,7 +206,7 @@ def _as_early(case: Case, other: Suspect, begun: Suspect) -> bool:
 
 
 def _distinct(found: list[Suspect]) -> list[Suspect]:
-    """Return one suspect for each error."""
+    """Return one candidate for each error."""
     first_of: dict[tuple[str, str], Suspect] = {}
     for each in sorted(found, key=lambda each: each.end):
         first_of.setdefault(each.same_as, each)

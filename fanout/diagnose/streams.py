@@ -21,7 +21,7 @@ Who = tuple[int | None, int | None]  # (global rank, local rank), as far as the 
 
 @dataclass(slots=True)
 class Seen:
-    """A sighting that may still change: its traceback grows, or the run continues after it."""
+    """A match that may still change: its traceback grows, or the run continues after it."""
 
     sighting: Sighting
     who: Who
@@ -60,7 +60,7 @@ class Stream:
 
 
 def go_on(where: Stream, who: Who, text: str, at: float) -> None:
-    """Drop the sightings of a rank that continues to log growing step numbers: they were no cause."""
+    """Drop the matches of a rank that continues to log growing step numbers: they were no cause."""
     number = shapes.progress(text)
     if number is None:
         return
@@ -77,7 +77,7 @@ def go_on(where: Stream, who: Who, text: str, at: float) -> None:
 def explains(where: Stream, who: Who, found: Found | None, text: str) -> bool:
     """Handle a further line of an exception's message; return whether it belongs to the exception.
 
-    The line may contain the reason (``Last error:``, an ``EI…`` code). The sighting then gets the signature of that
+    The line may contain the reason (``Last error:``, an ``EI…`` code). The match then gets the signature of that
     line, because a general library error may be a cause or the error of a victim.
     """
     message = where.messages.get(who)

@@ -1,4 +1,4 @@
-"""Suspects: each process or host whose failure no other one explains, with the time interval of the failure.
+"""Candidates: each process or host whose failure no other one explains, with the time interval of the failure.
 
 The time of a line is its arrival. A process exits before torchrun's report about it. A lost host failed between its
 last output and the moment when the launcher gave up.
@@ -21,7 +21,7 @@ STRONG, WEAK, FAINT = 3, 2, 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Suspect:
-    """One suspect. It failed between ``begin`` and ``end``; ``says`` is printed after "rank 3 on gpu02"."""
+    """One candidate. It failed between ``begin`` and ``end``; ``says`` is printed after "rank 3 on gpu02"."""
 
     host: str
     rank: int | None
@@ -41,7 +41,7 @@ class Suspect:
         return (self.death is not None and not self.death.told) or (self.over is not None and self.over.failed)
 
     def cause(self, same: Sequence[Suspect] = ()) -> Cause:
-        """Build the cause for the verdict; ``same`` are suspects with the same error."""
+        """Build the cause for the verdict; ``same`` are candidates with the same error."""
         seen, death = self.sighting, self.death
         group = (self, *same)
         return Cause(
@@ -64,7 +64,7 @@ class Suspect:
 
 
 def suspects(evidence: Evidence, processes: Sequence[Process]) -> tuple[Suspect, ...]:
-    """Return all suspects, unordered."""
+    """Return all candidates, unordered."""
     out = [
         _of_process(each, evidence)
         for each in processes
@@ -131,7 +131,7 @@ def _of_process(process: Process, evidence: Evidence) -> Suspect:
 
 
 def _early(process: Process) -> Suspect:
-    """Build a weak suspect from an error after which the process continued."""
+    """Build a weak candidate from an error after which the process continued."""
     first = next(each for each in process.early if each.role == "root")
     return Suspect(
         host=process.host,

@@ -47,7 +47,7 @@ def _finding(cause: Cause, sure: Confidence, told: list[str], advice: str) -> Fi
 
 
 def _has_a_reason(suspect: Suspect, leases: dict[str, float]) -> bool:
-    """Return whether the suspect failed for another reason than the expired lease."""
+    """Return whether the candidate failed for another reason than the expired lease."""
     if suspect.host in leases:
         return suspect.strength == STRONG and suspect.sighting is not None
     return suspect.strength > FAINT and suspect.signature != "lost"

@@ -23,9 +23,9 @@ from fanout.gist import bare, gist
 from fanout.state import RunState
 
 LONGEST_LINE = 8192
-KEEP_EACH = 3  # sightings of one signature by one rank of one stream
+KEEP_EACH = 3  # matches of one signature by one rank of one stream
 _ALIKE = 400  # compared characters of two texts
-KEEP_ALL = 400  # sightings of one stream
+KEEP_ALL = 400  # matches of one stream
 _ALSO = tuple(bare(word.encode()) for word in (*NEEDLES, *torchrun.NEEDLES))
 
 
@@ -240,9 +240,7 @@ class Witness:
         reported = where.torchrun.about is not None
         if reported and self._said(where.host, who[0], block.last):
             return  # torchrun quotes an error that the rank itself logged
-        where.seen = [
-            seen for seen in where.seen if seen.block is not block
-        ]  # that sighting only carried this exception
+        where.seen = [seen for seen in where.seen if seen.block is not block]  # that match only carried this exception
         where.watched = [seen for seen in where.watched if seen.block is not block]
         if block.local is not None and who == (None, None):
             who = (None, block.local)

@@ -36,10 +36,10 @@ def lines(verdict: Verdict) -> list[str]:
 
 
 def label(verdict: Verdict) -> str:
-    """Return the label of the cause: ``first cause``, or ``suspect`` or ``candidate`` if it is uncertain."""
+    """Return the label of the cause: ``first cause``, ``likely cause`` (low confidence) or ``candidate``."""
     if verdict.also:
         return "candidate"
-    return "suspect" if verdict.confidence == "low" else "first cause"
+    return "likely cause" if verdict.confidence == "low" else "first cause"
 
 
 def _cause(cause: Cause, label: str) -> list[str]:

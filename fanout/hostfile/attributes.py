@@ -61,7 +61,7 @@ class Reading:
 
 
 def read_attribute(reading: Reading, key: str, value: str, *, ansible: bool = False) -> None:
-    """Add one ``key=value`` to the reading. Raise ``Slip`` with columns from the start of the value."""
+    """Add one ``key=value`` to the attributes. Raise a parse error with columns from the start of the value."""
     low = key if key in KEYS else key.lower().replace("-", "_")
     if low.startswith("env."):
         _read_env(reading, key[4:], value)
@@ -76,7 +76,7 @@ def read_attribute(reading: Reading, key: str, value: str, *, ansible: bool = Fa
 
 
 def finish(reading: Reading, fields: Fields) -> Fields:
-    """Return the complete fields of a host. Raise ``Slip`` if they contradict each other."""
+    """Return the complete fields of a host. Raise a parse error if they contradict each other."""
     for name, value in reading.patterns.items():
         raise Slip(f"{name}={value}: a range needs a range of hosts before it", f"write gpu[1-4] {name}=10.0.0.[1-4]")
     gpus, slots = fields.get("gpus"), fields.get("slots")

@@ -43,7 +43,7 @@ def _is_table(head: list[str], body: list[str]) -> bool:
 
 
 class TableReader:
-    """Reader that adds the rows of one file to the roll."""
+    """Reader that adds the rows of one file to the host list."""
 
     def __init__(self, roll: Roll, file: str) -> None:
         self._roll = roll
@@ -89,7 +89,7 @@ class TableReader:
 
 
 def _columns(head: list[str]) -> dict[int, str]:
-    """Return column -> meaning. Raise ``Slip`` unless exactly one column can be the host."""
+    """Return column -> meaning. Raise a parse error unless exactly one column can be the host."""
     plain = [_plain(cell) for cell in head]
     columns = {at: _ATTRIBUTES[word] for at, word in enumerate(plain) if word in _ATTRIBUTES}
     found = {

@@ -1,4 +1,4 @@
-"""Host specs: add the hosts of ``[user@]host[:N]`` and its attributes to the roll."""
+"""Host specs: add the hosts of ``[user@]host[:N]`` and its attributes to the host list."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Entries:
         self._ansible = ansible
 
     def enlist(self, word: str, column: int, reading: Reading, spot: Spot, group: str) -> None:
-        """Add the hosts of ``word``, which is at ``column`` of the spot's line. Raise ``Slip`` if it is invalid."""
+        """Add the hosts of ``word``, which is at ``column`` of the line. Raise a parse error if it is invalid."""
         patterns, reading.patterns = reading.patterns, {}
         hosts = self._read(word, column, reading, spot)
         addresses = _spread_addresses(reading.fields, patterns, len(hosts))
@@ -32,7 +32,7 @@ class Entries:
             self._roll.note_reading(reading, spot)
 
     def check(self, word: str, column: int) -> None:
-        """Raise ``Slip`` if the host part alone is invalid."""
+        """Raise a parse error if the host part alone is invalid."""
         self._read(word, column, Reading(), Spot(file="", line=0))
 
     def _read(self, word: str, column: int, reading: Reading, spot: Spot) -> list[tuple[str, Fields, Spot]]:
@@ -62,7 +62,7 @@ class Entries:
     def _number(self, own: Fields, reading: Reading, address: Address, spot: Spot) -> None:
         """Decide whether ``:N`` is a slot count or a port: ``h:8`` slots, ``h:22`` port.
 
-        Between the limits the attribute that the line already has decides; without one, raise ``Slip``.
+        Between the limits the attribute that the line already has decides; without one, raise a parse error.
         """
         digits = address.number or ""
         value = int(digits) if len(digits) < 10 else 10**9
@@ -102,7 +102,7 @@ def _names(host: str, item: str) -> list[str]:
 
 
 def _placed(name: str, host: str, item: str) -> str:
-    """Check the host name. Raise ``Slip`` with columns counted from the start of the item."""
+    """Check the host name. Raise a parse error with columns counted from the start of the item."""
     try:
         return check_host(name)
     except Slip as slip:
@@ -113,7 +113,7 @@ def _placed(name: str, host: str, item: str) -> str:
 
 
 def _agree(own: Fields, reading: Reading, name: str, value: object) -> None:
-    """Set a field from the host part. Raise ``Slip`` if an attribute contradicts it."""
+    """Set a field from the host part. Raise a parse error if an attribute contradicts it."""
     if name in reading.fields and reading.fields[name] != value:
         key = reading.written.get(name, name)
         raise Slip(f"{key}={reading.fields[name]} and {value} in the host part disagree", "keep one")

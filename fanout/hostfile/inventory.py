@@ -25,7 +25,7 @@ _ANSIBLE = re.compile(r"(?m)^[ \t]*[\"']?(?:ansible_\w+|vars|children)[\"']?[ \t
 
 
 class InventoryReader:
-    """Reader that adds the hosts of one YAML tree to the roll."""
+    """Reader that adds the hosts of one YAML tree to the host list."""
 
     def __init__(self, roll: Roll, file: str, text_reader: TextReader, lines: list[str], text: str) -> None:
         self._roll = roll

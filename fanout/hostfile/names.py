@@ -123,7 +123,7 @@ def check_port(text: str) -> int:
 
 
 def check_host(name: str) -> str:
-    """Return the name for the connection: ASCII, no final dot, IDNA for another script. Raise ``Slip`` if invalid."""
+    """Return the name for the connection: ASCII, no final dot, IDNA for another script. Raise a parse error if invalid."""
     run = _IP4_RUN.fullmatch(name)
     if run:
         raise Slip(f"{name!r} looks like a range of addresses", f"write {run[1]}[{run[2]}-{run[3]}]")
@@ -165,7 +165,7 @@ def _not_a_host(name: str) -> Slip:
 
 
 def _idna(name: str) -> str:
-    """Encode the name as punycode. Raise ``Slip`` for look-alikes such as mixed scripts in one label."""
+    """Encode the name as punycode. Raise a parse error for look-alikes such as mixed scripts in one label."""
     for at, char in enumerate(name):
         if char in _LOOKALIKES:
             raise Slip(f"U+{ord(char):04X} is {_LOOKALIKES[char]}", start=at, end=at + 1)

@@ -68,7 +68,7 @@ class Problems:
             self.check()
 
     def slip(self, spot: Spot, slip: Slip, *, column: int, length: int) -> None:
-        """Add a slip inside the ``length`` characters that begin at ``column`` of the spot's line."""
+        """Add a parse error inside the ``length`` characters that begin at ``column`` of the line."""
         end = length if slip.end is None else slip.end
         self.add(spot.within(column + slip.start, end - slip.start), slip.what, slip.fix)
 

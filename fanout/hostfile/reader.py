@@ -82,7 +82,7 @@ def kind_of(text: str, *, file: str) -> str:
 
 
 class _Files:
-    """Reader of one file and its includes into one roll."""
+    """Reader of one file and its includes into one host list."""
 
     def __init__(self, roll: Roll, load: Load | None) -> None:
         self._roll = roll

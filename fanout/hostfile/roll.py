@@ -23,7 +23,7 @@ class _Entry:
 
 
 class Roll:
-    """Host list under construction. The reader of the dialect fills it; ``finish`` returns the hosts.
+    """Host list under construction. The reader of the dialect fills it; the last step builds the hosts.
 
     The order of first appearance is the rank. A name that appears again in another group without attributes joins that
     group; any other second appearance is a duplicate.

@@ -32,7 +32,7 @@ _ANSIBLE = re.compile(r"(?m)^[ \t]*\[[^\]\n]*:(?:vars|children)[ \t]*\]|\bansibl
 
 
 class TextReader:
-    """Reader that adds the lines of one file to the roll; an included file continues the open section."""
+    """Reader that adds the lines of one file to the host list; an included file continues the open section."""
 
     def __init__(self, roll: Roll, file: str, *, include: Include, section: str = "", ansible: bool = False) -> None:
         self._roll = roll
@@ -146,7 +146,7 @@ class TextReader:
                 self._roll.leave_out(check_host(name), spot.within(column + start, len(part)))
 
     def entry(self, text: str, spot: Spot, section: str) -> None:
-        """Read a line with a host, several, or a range; its attributes apply to each. Raise ``Slip`` if invalid."""
+        """Read a line with a host, several, or a range; its attributes apply to each. Raise a parse error if invalid."""
         _check_blanks(text)
         _check_braces(text)
         column, word = first_word(text)
@@ -203,7 +203,7 @@ class TextReader:
 
 
 def _check_blanks(text: str) -> None:
-    """Raise ``Slip`` at a blank that is not a plain space. Lines with quotes are not checked."""
+    """Raise a parse error at a blank that is not a plain space. Lines with quotes are not checked."""
     if text.isascii() or '"' in text or "'" in text:
         return
     for at, char in enumerate(text):
@@ -216,7 +216,7 @@ _BLANKS = {"\u00a0": "a no-break space", "\u202f": "a narrow no-break space", "\
 
 
 def _check_braces(text: str) -> None:
-    """Raise ``Slip`` at a brace list of a shell, with the range that means the same."""
+    """Raise a parse error at a brace list of a shell, with the range that means the same."""
     found = _BRACES.match(text)
     if found is None:
         return

@@ -67,7 +67,7 @@ class Table:
 
 
 def grow(text: str) -> Node | None:
-    """Parse the first document into a tree; None if it is empty. Raise ``Misread`` if it is invalid."""
+    """Parse the first document into a tree; None if it is empty. Raise a YAML error if it is invalid."""
     import yaml  # lazily: a plain hostfile does not need it
 
     builder = _Builder()
@@ -168,7 +168,7 @@ def _merge(table: Table) -> None:
 
 
 def as_word(key: str, node: Node) -> str:
-    """Convert an attribute value to text syntax: ``[2, 3]`` -> ``[2,3]``. Raise ``Slip`` for other values."""
+    """Convert an attribute value to text syntax: ``[2, 3]`` -> ``[2,3]``. Raise a parse error for other values."""
     if isinstance(node, Leaf):
         return "" if node.is_null else node.text
     if isinstance(node, Items) and all(isinstance(item, Leaf) for item in node.nodes):

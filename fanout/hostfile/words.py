@@ -101,7 +101,7 @@ def unescape(text: str) -> str:
 
 
 def quote(value: str) -> str:
-    """Quote a value so that ``words_after`` reads it back."""
+    """Quote a value so that the tokenizer reads it back."""
     if _UNQUOTED.fullmatch(value) and "//" not in value and not value.endswith(","):
         return value
     escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\t", "\\t")
