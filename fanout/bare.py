@@ -28,7 +28,7 @@ def follow(host: Host, channel: Channel, clock: Callable[[], float], tell: Calla
         why = str(error) or type(error).__name__
     code = channel.status() if not why else None
     if code is not None and not 0 <= code <= 255:
-        code, why = None, f"the transport told exit status {code}, which no command has"
+        code, why = None, f"the transport reported exit status {code}, which no command can have"
     why = why or ("" if code is not None else "the connection was lost, or a signal ended the command")
     tell(Exited(at=clock(), host=name, code=code, signal=None, why=why))
     tell(Gone(at=clock(), host=name, killed=0))

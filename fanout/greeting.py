@@ -31,7 +31,7 @@ def take_in(host: Host, channel: Channel, decoder: wire.Decoder, deadline: Deadl
                 raise _not_through(host, deadline.seconds)
             if deadline.expired or (data is None and time.monotonic() >= deadline.at):
                 raise AgentRefused(
-                    f"logged in, but the login shell did not get to the command within {deadline.seconds:g} s",
+                    f"logged in, but the login shell did not start the agent within {deadline.seconds:g} s",
                     hint=f"does an rc file on {host.name} wait for something?",
                 )
             if data == b"":
@@ -78,7 +78,7 @@ def _new_enough(host: Host, version: str) -> None:
     if numbers < OLDEST_PYTHON:
         raise AgentRefused(
             f"its {host.python or 'python3'} is Python {version}; fanout needs 3.8 or later on the hosts",
-            hint="say where a newer one is: python=/path/to/python3 in the hostfile",
+            hint="name a newer one: python=/path/to/python3 in the hostfile",
         )
 
 
@@ -87,12 +87,12 @@ def _no_agent(host: Host, decoder: wire.Decoder, status: int) -> AgentRefused:
     said = decoder.noise.decode("utf-8", "replace").strip().splitlines()
     last = said[-1].strip()[:200] if said else ""
     if decoder.python:
-        return AgentRefused(f"its python {decoder.python} could not run the agent: {last or 'it said nothing'}",
+        return AgentRefused(f"its python {decoder.python} could not run the agent: {last or 'it printed nothing'}",
                             hint="fanout needs Python 3.8 or later there: python=/path/to/python3 in the hostfile")  # fmt: skip
     if status in (126, 127) or "not found" in last:
         return AgentRefused(
             f"no {host.python or 'python3'} there: {last}" if last else f"no {host.python or 'python3'} there",
-            hint="install python3 (3.8 or later) on it, or say where it is: python=/path/to/python3 in the hostfile",
+            hint="install python3 (3.8 or later) on it, or give its path: python=/path/to/python3 in the hostfile",
         )
     python = host.python or "python3"
     if any(line.startswith("Unknown option: -I") for line in said):
@@ -101,7 +101,7 @@ def _no_agent(host: Host, decoder: wire.Decoder, status: int) -> AgentRefused:
             hint=f"`ssh {host.name} {python} -V` shows its version; name a newer one: python=/path/to/python3 in the hostfile",
         )
     return AgentRefused(
-        f"the login, or its {python}, ended before the agent began (exit status {status})"
+        f"the login, or its {python}, ended before the agent started (exit status {status})"
         + (f": it printed {last!r}" if last else ""),
         hint=f"`ssh {host.name} true` shows whether the login works, `ssh {host.name} {python} -V` whether {python} does; "
         "name another one with python=/path/to/python3 in the hostfile",

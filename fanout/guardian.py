@@ -68,7 +68,7 @@ def main() -> None:
                          ending=True)  # fmt: skip
     if holder.take(wanted.directory, ours) is None:
         return  # somebody has taken the run up already
-    rejoin.end(wanted, by="the guardian", agent=False, why="the launcher is gone")
+    rejoin.end(wanted, by="the guardian", agent=False, why="the launcher died")
 
 
 if __name__ == "__main__":

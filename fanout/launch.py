@@ -74,7 +74,7 @@ class Session:
     def _distrust(self, event: Event, error: ImpossibleMove) -> None:
         """A host that breaks the protocol is given up; what was still on its way from one given up is dropped."""
         if isinstance(event, OnHost) and not self.state.hosts[event.host].phase.over:
-            self._do(GiveUp(host=event.host, why=f"it does not keep the protocol ({error})"))
+            self._do(GiveUp(host=event.host, why=f"protocol error ({error})"))
 
     def _do(self, action: Action, plan: LaunchPlan | None = None) -> None:
         for event in self._fan.do(action, plan):

@@ -174,7 +174,7 @@ class Link:
                 work()
             except Exception as error:  # noqa: BLE001 - whatever it was, it is told
                 where = traceback.extract_tb(error.__traceback__)[-1]
-                why = f"a fault in fanout ({type(error).__name__}: {error}, {where.filename}:{where.lineno})"
+                why = f"internal error in fanout ({type(error).__name__}: {error}, {where.filename}:{where.lineno})"
                 self._post(Lost(at=self._clock(), host=self.host.name, why=why))
                 self.close()
 
@@ -317,7 +317,7 @@ class Link:
                 event = replace(event, whole=self._arrived.whole(decoder.totals))
                 self._sender.repeat_farewell()
             case Refused(kind="no-run") if self._attach_only:
-                why = "nothing of the run is there any more: the host was rebooted or cleaned"
+                why = "nothing of the run is left on the host: it was rebooted or cleaned"
                 self._post(Lost(at=self._clock(), host=self.host.name, why=why))
                 return True
             case _:

@@ -75,7 +75,10 @@ def with_holes(outcome: RunOutcome, holes: int) -> RunOutcome:
     if not holes or not outcome.ok:
         return outcome
     return replace(
-        outcome, exit_code=125, origin="fanout", headline=f"{outcome.headline}, but its log here has {holes} holes"
+        outcome,
+        exit_code=125,
+        origin="fanout",
+        headline=f"{outcome.headline}, but its log on this machine has {holes} gap{'s' * (holes > 1)}",
     )
 
 
@@ -95,7 +98,7 @@ def _verdict(state: RunState, hosts: dict[str, HostOutcome], refused: str) -> tu
         idle = [host.name for host in state.all if not host.succeeded]
         if idle:
             return 125, "fanout", f"{idle[0]}: {hosts[idle[0]].reason}", None
-        return 0, "script", f"all {len(hosts)} hosts ended well" if len(hosts) > 1 else "ended well", None
+        return 0, "script", f"all {len(hosts)} hosts succeeded" if len(hosts) > 1 else "succeeded", None
     first = state.failures[0][0]
     host, outcome = state.hosts[first], hosts[first]
     headline = f"{first}: {outcome.reason}"
@@ -148,12 +151,12 @@ def _reason(host: HostState) -> tuple[str, str]:
     if host.phase is Phase.LOST and host.trouble:
         return "lost", host.trouble.message
     if host.exit is None:
-        return ("never-started", "was not started") if host.go_at is None else ("lost", "did not say how it ended")
+        return ("never-started", "was not started") if host.go_at is None else ("lost", "did not report how it ended")
     stopped = host.stop_at is not None and host.exit.at >= host.stop_at  # it had not ended when it was told to
     if host.exit.code == 0:
         return ("failed", _how(host)) if host.exit.why else ("ok", "exit 0")
     if host.exit.code is None and host.exit.signal is None:
-        return "lost", host.exit.why or "how it ended could not be learned"
+        return "lost", host.exit.why or "how it ended is unknown"
     how = _how(host)
     return ("stopped" if stopped else "failed"), how
 

@@ -198,7 +198,7 @@ def master_address(hosts: Sequence[Host], settings: Settings, learned: Learned) 
     if len(hosts) > 1 and is_loopback(address) and not all(_loopback_entry(host, learned) for host in hosts):
         raise UsageError(
             f'MASTER_ADDR would be {address}, which means "myself" on every host ({first.origin}: {first.name})',
-            hint=f"say which address of {first.name} the others reach:  `{first.name} addr=192.168.…` in the hostfile, "
+            hint=f"give an address of {first.name} that the other hosts reach:  `{first.name} addr=192.168.…` in the hostfile, "
             "or --master-addr",
         )
     return address
@@ -254,10 +254,10 @@ def _nproc(host: Host, settings: Settings, learned: Learned, *, dry: bool) -> in
     if dry and found is None:
         return None
     raise UsageError(
-        f"{host.origin}: how many processes on {host.name}? It says no slots=, and no GPU was found there"
+        f"{host.origin}: how many processes on {host.name}? Its line has no slots=, and no GPU was found there"
         if found == 0
-        else f"{host.origin}: how many processes on {host.name}? It says no slots=, and its GPUs were not counted",
-        hint=f"write `{host.name} slots=1` (on a CPU host, any number that its cores bear), or --nproc-per-node N",
+        else f"{host.origin}: how many processes on {host.name}? Its line has no slots=, and its GPUs were not counted",
+        hint=f"write `{host.name} slots=1` (on a CPU host, up to one per core), or --nproc-per-node N",
     )
 
 
@@ -297,11 +297,11 @@ def _user_env(pairs: Sequence[tuple[str, str]], *, where: str, force: bool) -> d
         if not _NAME.match(name):
             raise UsageError(f"{where}: {name!r} is not a name for an environment variable")
         if "\0" in value:
-            raise UsageError(f"{where}: the value of {name} holds a NUL byte, which no environment can carry")
-        if name in RESERVED and not force:
             raise UsageError(
-                f"{where}: {name} is worked out by fanout for each host", hint="use --force to set it all the same"
+                f"{where}: the value of {name} contains a NUL byte, which no environment variable can contain"
             )
+        if name in RESERVED and not force:
+            raise UsageError(f"{where}: {name} is set by fanout for each host", hint="use --force to set it anyway")
         exports[name] = value
     return exports
 

@@ -148,7 +148,7 @@ class TakenUp:
         for name, link in fan.links.items():
             link.resume(plan_of(order), self._have.get(name, {}))
             if self._left.hosts[name].linked:
-                fan.post(LinkLost(at=clock(), host=name, why="its launcher is gone"))
+                fan.post(LinkLost(at=clock(), host=name, why="its launcher died"))
         return fan
 
     def end(self, why: str) -> RunOutcome:
@@ -163,7 +163,7 @@ class TakenUp:
     def go_on(self) -> RunOutcome:
         """Follow the policy to the end, as the launcher would have."""
         if not any(host.go_at is not None for host in self.session.state.all):
-            return self.end("it was never told to start")
+            return self.end("the launcher died before the start")
         self.fan.start()
         policy = supervise.policy_of(self.order.settings, prepare=False)
         return self.session.run(policy, plan_of(self.order))

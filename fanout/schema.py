@@ -142,7 +142,7 @@ def _check_plain(schema: Any, value: Any, field: str) -> None:
             if isinstance(value, bool) or not isinstance(value, int if isinstance(schema, Whole) else (int, float)):
                 raise Invalid(field, f"is {_kind(value)}, not a {'whole ' * isinstance(schema, Whole)}number")
             if not math.isfinite(value) if isinstance(value, float) else abs(value) > LARGEST:
-                raise Invalid(field, "is a number without bounds")
+                raise Invalid(field, "is a number that is too large or not finite")
             if not schema.low <= value <= schema.high:
                 raise Invalid(field, f"is {value}, not between {schema.low} and {schema.high}")
         case _:

@@ -48,7 +48,7 @@ def policy_of(settings: Settings, *, prepare: bool = True) -> Policy:
 def decide(policy: Policy, state: RunState) -> tuple[Action, ...]:
     """What to do now."""
     if len(state.interrupts) >= 3:
-        return tuple(GiveUp(host=host.name, why="left by the user") for host in state.all if not host.phase.over)
+        return tuple(GiveUp(host=host.name, why="abandoned by the user") for host in state.all if not host.phase.over)
     started = any(host.go_at is not None for host in state.all)
     actions = list(_running(policy, state) if started else _starting(policy, state))
     for host in state.all:
@@ -80,7 +80,7 @@ def _reason_to_undo(policy: Policy, state: RunState) -> str:
         return f"{_rolled_back(state)} rolled back before the start"
     for host in state.all:
         if host.phase is Phase.LINKED and _overdue(state, host.prepare_at, policy.start_timeout):
-            return f"{host.name} did not get ready within {policy.start_timeout:g} s"
+            return f"{host.name} was not ready within {policy.start_timeout:g} s"
     return ""
 
 
@@ -136,7 +136,7 @@ def _reason_to_stop(policy: Policy, state: RunState) -> str:
     if policy.time_limit is not None and state.now - began >= policy.time_limit:
         return TIME_LIMIT
     if policy.on_hang in hangs.ENDING and hangs.found(state):
-        return f"{hangs.HANG}: no line since {_quiet(state):.0f} s, and nothing moves on any host"
+        return f"{hangs.HANG}: no output for {_quiet(state):.0f} s, and no process of any host makes progress"
     if _rolled_back(state):
         return f"{_rolled_back(state)} rolled back before the start"
     for host in state.all:
@@ -174,9 +174,9 @@ def _never_came(policy: Policy, state: RunState) -> str:
         return ""
     names, how = fold(host.name for host in late), f"within {policy.start_timeout:g} s of the others"
     if not joined:
-        return f"{names}: no torchrun came up {how}"
-    up = " although torchrun is up there" if all(host.waiting_at is not None for host in late) else ""
-    return f"{names} did not come to the rendezvous on MASTER_PORT {how}{up}"
+        return f"{names}: no torchrun started {how}"
+    up = "although torchrun runs there" if all(host.waiting_at is not None for host in late) else ""
+    return f"{names} did not join the rendezvous on MASTER_PORT {how}{up}"
 
 
 def _never_met(policy: Policy, state: RunState) -> str:
@@ -200,7 +200,7 @@ def _ending(policy: Policy, state: RunState, host: HostState) -> list[Action]:
         if host.forget_at is None:
             return [] if host.linked and hangs.waiting(state, host) else [Forget(host=host.name)]
         if _overdue(state, host.forget_at, FAREWELL_SECONDS):
-            return [GiveUp(host=host.name, why="no farewell")]
+            return [GiveUp(host=host.name, why="did not confirm the end of the run")]
     patience = policy.grace + STOP_MARGIN_SECONDS
     if host.phase in (Phase.PREPARED, Phase.RUNNING, Phase.EXITED):
         stuck = _without_progress(policy, state, host, patience)
@@ -211,9 +211,9 @@ def _ending(policy: Policy, state: RunState, host: HostState) -> list[Action]:
         ):
             return [GiveUp(host=host.name, why=_why_unknown(policy, state, host))]
         if host.linked and host.exit is None and _overdue(state, _heard_stop(host), 2 * patience):
-            return [GiveUp(host=host.name, why="did not end although it was told to")]
+            return [GiveUp(host=host.name, why="did not end after the stop request")]
         if host.linked and _overdue(state, _last_heard(host), 2 * patience):
-            return [GiveUp(host=host.name, why="did not say what is left of the run")]
+            return [GiveUp(host=host.name, why="did not report what is left of the run")]
         late = _overdue(state, _heard_stop(host), patience) or _overdue(state, host.stop_at, policy.lease + patience)
         if host.linked and host.kill_at is None and late:
             return [Kill(host=host.name)]
@@ -239,13 +239,15 @@ def _is_done(host: HostState) -> bool:
 
 def _why_unknown(policy: Policy, state: RunState, host: HostState) -> str:
     """Return why the host is given up, and until when something of the run may still be there."""
-    why = f"no link for {_patience_without_link(policy, state, host):g} s ({host.link_lost_why})"
+    why = f"no connection for {_patience_without_link(policy, state, host):g} s ({host.link_lost_why})"
     ends = (host.heard_at or host.link_lost_at or state.now) + policy.lease
     if not policy.lease:
         return f"{why}: unknown, it may still run, because it has no lease"
     if ends <= state.now:
         return why
-    return f"{why}: unknown, it may still run until its lease ends at {time.strftime('%H:%M:%S', time.localtime(ends))}"
+    return (
+        f"{why}: unknown, it may still run until its lease expires at {time.strftime('%H:%M:%S', time.localtime(ends))}"
+    )
 
 
 def waited_for(policy: Policy, state: RunState) -> dict[str, float]:
@@ -269,11 +271,11 @@ def unheard(policy: Policy, state: RunState) -> tuple[Action, ...]:
         if host.phase.over:
             continue
         if _overdue(state, host.link_lost_at if host.unheard_since is None else host.unheard_since, patience):
-            actions.append(GiveUp(host=host.name, why=f"no link for {patience:g} s ({host.link_lost_why})"))
+            actions.append(GiveUp(host=host.name, why=f"no connection for {patience:g} s ({host.link_lost_why})"))
         elif host.phase is Phase.LINKED and _overdue(state, host.linked_at, policy.start_timeout):
-            actions.append(GiveUp(host=host.name, why=f"did not tell of the run within {policy.start_timeout:g} s"))
+            actions.append(GiveUp(host=host.name, why=f"did not report the run within {policy.start_timeout:g} s"))
         elif host.phase is Phase.GONE and _overdue(state, host.forget_at, FAREWELL_SECONDS):
-            actions.append(GiveUp(host=host.name, why="no farewell"))
+            actions.append(GiveUp(host=host.name, why="did not confirm the end of the run"))
     return tuple(actions)
 
 
@@ -284,14 +286,12 @@ def _without_progress(policy: Policy, state: RunState, host: HostState, patience
     """
     whole = policy.lease + patience
     if host.linked and _overdue(state, host.unheard_since, whole):
-        return f"for {whole:g} s its link came back and was silent again ({host.link_lost_why})"
+        return f"for {whole:g} s its connection came back and was silent again ({host.link_lost_why})"
     ending = [at for at in (host.stop_at, host.exit.at if host.exit else None) if at is not None]
     since = max(*ending, host.progress_at or 0.0) if ending else None
     if _overdue(state, since, whole + patience):
         what = "did not end" if host.exit is None else "did not report what is left of the run"
-        return (
-            f"{what} within {whole + patience:g} s, and lost its link meanwhile ({host.link_lost_why or 'no reason'})"
-        )
+        return f"{what} within {whole + patience:g} s, and lost its connection meanwhile ({host.link_lost_why or 'no reason'})"
     return ""
 
 

@@ -57,7 +57,7 @@ class Waves:
         if len(late) < max(_FEWEST, (len(wave) + 1) // 2) or self._patience > 1.0:
             return answers
         self._patience, self._size = _PATIENCE, max(2, len(wave) // 6)
-        self.slow = f"{len(late)} of {len(wave)} hosts that were asked at once were late: asked {self._size} at a time"
+        self.slow = f"{len(late)} of {len(wave)} hosts answered too late when asked at once: asked again, {self._size} at a time"
         for at in late:
             if answers[at].handle and not answers[at].error:
                 self._asker.cancel(wave[at].host, answers[at].handle)

@@ -82,7 +82,7 @@ class Decoder:
         end = self._before.find(b"\n", start) if start >= 0 else -1
         if end < 0:
             if len(self._before) > MAX_NOISE:
-                raise BadHost(f"printed {len(self._before)} bytes at login and never got to the command")
+                raise BadHost(f"printed {len(self._before)} bytes at login and never started the agent")
             return []
         noise, rest = self._before[:start], self._before[end + 1 :]
         self.python = self._before[start + len(self._mark) : end].decode("ascii", "replace").strip()
@@ -99,7 +99,7 @@ class Decoder:
         try:
             messages = self._splitter.feed(data)
         except BadFrame as error:
-            raise BadHost(f"sent what is not of fanout's protocol: {error}") from None
+            raise BadHost(f"sent data that does not follow fanout's protocol: {error}") from None
         events = []
         for message in messages:
             try:
@@ -166,7 +166,7 @@ class Decoder:
             case "forgotten":
                 return Forgotten(at=at, host=host)
             case "crash":
-                raise BadHost(f"the agent failed, which is a bug of fanout's:\n{message['text']}")
+                raise BadHost(f"the agent failed, which is a bug in fanout:\n{message['text']}")
             case _:
                 raise ValueError(f"no event for {kind!r}")
 

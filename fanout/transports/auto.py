@@ -90,7 +90,7 @@ def another_way_in(error: TransportError, way: Iterable[SshOptions]) -> str:
                 return f"it shares the open connection of {options.control_path}"
             for method, keyword in PROGRAM_METHODS.items():
                 if method in error.methods and options.is_on(keyword):
-                    return f"the host takes {method}"
+                    return f"the host accepts {method}"
             for path in options.identity_files:
                 blob = read_public(f"{path}.pub")
                 if blob and kind_of(blob).startswith("sk-"):

@@ -141,7 +141,7 @@ class Hops:
         with self._lock:
             places = self._places.setdefault((address, port), threading.Semaphore(LOGINS_PER_HOP))
         if not places.acquire(timeout=deadline.left):
-            raise Unreachable(f"no turn to log in within {deadline.seconds:g} s: too many hosts behind one address",
+            raise Unreachable(f"could not start to log in within {deadline.seconds:g} s: too many hosts behind one address",
                               hint="raise --connect-timeout")  # fmt: skip
         place = Place(places)
         deadline.guard(place.give_back)

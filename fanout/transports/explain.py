@@ -18,8 +18,8 @@ from fanout.transports.sshreader import Reading
 BY_SSH = "ssh -G"  # ssh alone has read the configuration: which line it was is not known
 
 _POLICIES = {
-    "yes": "known keys alone; an unknown key is refused",
-    "ask": "known keys alone; an unknown key is refused, because fanout cannot ask",
+    "yes": "only known keys; an unknown key is refused",
+    "ask": "only known keys; an unknown key is refused, because fanout cannot ask",
     "accept-new": "an unknown key is accepted and kept, a changed one is refused",
     "no": "an unknown key is accepted; StrictHostKeyChecking is off",
 }

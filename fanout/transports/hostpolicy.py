@@ -51,12 +51,12 @@ class HostKeyPolicy(paramiko.MissingHostKeyPolicy):
         if not found:
             return HostKeyChanged(
                 f"its host key has CHANGED since fanout first logged in: it now shows {words}",
-                hint=f"if you know why (reinstalled?), run it again; to look:  {self._expected.by_hand}",
+                hint=f"if the host was reinstalled, run it again; to look:  {self._expected.by_hand}",
             )
         removals = "; ".join(f"ssh-keygen -R '{self._expected.name}' -f {path}" for path in found)
         strict = self._expected.options.strict_host_key_checking
         although = ", which fanout never accepts although StrictHostKeyChecking is no" if strict == "no" else ""
         return HostKeyChanged(
             f"its host key has CHANGED{although}: it now shows {words}, {' and '.join(found)} has another",
-            hint=f"if you know why (reinstalled?):  {removals}   and log in once by hand",
+            hint=f"if the host was reinstalled:  {removals}   and log in once by hand",
         )

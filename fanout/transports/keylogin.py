@@ -131,7 +131,7 @@ class KeyLogin:
             )
         if "publickey" not in result.methods:
             return AuthRefused(
-                f"{who} takes no key, only {methods}, and fanout cannot type a password",
+                f"{who} accepts no key, only {methods}, and fanout cannot type a password",
                 hint=second_factor_hint(self._options.by_hand),
             )
         if made.locked and not self._agent_problem:

@@ -47,10 +47,12 @@ def _host_key(log: SshLog, told: Sequence[str], by_hand: str, accept_new: bool) 
         known = f"{where[1]} line {where[2]} has another" if where else "known_hosts has another"
         return HostKeyChanged(
             f"its host key has CHANGED: it now shows {log.host_key or 'another one'}; {known}",
-            hint=f"if you know why (reinstalled?):  {_removal(text, where)}   and log in once by hand:  {by_hand}",
+            hint=f"if the host was reinstalled:  {_removal(text, where)}   and log in once by hand:  {by_hand}",
         )
     if "REVOKED HOST KEY" in text or "marked as revoked" in text:
-        return HostKeyChanged(f"its host key is marked @revoked: {log.host_key}", hint="ask who runs the machine")
+        return HostKeyChanged(
+            f"its host key is marked @revoked: {log.host_key}", hint="ask the machine's administrator"
+        )
     if _UNKNOWN.search(text) or "Host key verification failed" in text:
         how = "" if accept_new else "   (or add --accept-new-host-keys)"
         return HostKeyUnknown(
@@ -98,7 +100,7 @@ def _permission(log: SshLog, told: Sequence[str], by_hand: str) -> AuthRefused |
     tried = ", ".join(dict.fromkeys(log.offered)) or "no key"
     if "publickey" not in found[2]:
         return AuthRefused(
-            f"permission denied for {found[1]}: the host accepts {found[2]} alone, and fanout cannot type a password",
+            f"permission denied for {found[1]}: the host accepts only {found[2]}, and fanout cannot type a password",
             hint=second_factor_hint(by_hand),
         )
     return AuthRefused(f"permission denied for {found[1]} (tried {tried})", hint=f"does this log in?  {by_hand}")
@@ -118,7 +120,7 @@ def _connection(words: Sequence[str], own: Sequence[str], by_hand: str) -> Trans
         return Dropped("the host was silent before any login", hint=f"is that an ssh server?  {by_hand}")
     if any("Permission denied" in line for line in words):
         return AuthRefused(f"a jump host refused the login: {words[-1]}", hint=by_hand)
-    last = next((line for line in reversed([*own, *words]) if line), "ssh ended without a word")
+    last = next((line for line in reversed([*own, *words]) if line), "ssh ended without a message")
     if any(_DROPPED.search(line) for line in own) and not words:
         return Dropped(f"the host closed the connection before any login: {last}", hint=by_hand)
     reason = "; ".join([*words, last]) if words and last not in words else last

@@ -85,7 +85,10 @@ def _other(step: Step, error: Exception, where: str, by_hand: str) -> TransportE
     text = str(error) or type(error).__name__
     silent = "banner" in text or "No existing session" in text  # what paramiko says where no key came within the time
     if silent or isinstance(error, (EOFError, ConnectionResetError)):
-        return Dropped(f"{where} closed or kept silent before any login", hint=f"is that an ssh server?  {by_hand}")
+        return Dropped(
+            f"{where} closed the connection, or sent nothing, before any login",
+            hint=f"is that an ssh server?  {by_hand}",
+        )
     if isinstance(error, OSError) and error.errno is not None:
         return Unreachable(f"{where}: {error.strerror or text}", hint=by_hand)
     if "Timeout" in text or "timed out" in text:

@@ -64,7 +64,7 @@ def test_where_most_are_late_they_are_asked_again_a_few_at_a_time() -> None:
     answers, waves = asked(machine, 60)
     assert [answer.error for answer in answers] == [""] * 60
     assert machine.waves == [24, *[4] * 6, *[4] * 9]
-    assert waves.slow == "24 of 24 hosts that were asked at once were late: asked 4 at a time"
+    assert waves.slow == "24 of 24 hosts answered too late when asked at once: asked again, 4 at a time"
 
 
 def test_one_host_that_is_late_is_late() -> None:

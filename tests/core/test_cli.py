@@ -66,7 +66,7 @@ RUN = "run --dry-run hosts.txt task.py cfg.yaml"
             "run --dry-run --env FANOUT_NO_SUCH hosts.txt task.py",
             "--env FANOUT_NO_SUCH: this variable is not set in this shell",
         ),
-        ("run --dry-run --env RANK=1 hosts.txt task.py", "--env: RANK is worked out by fanout for each host"),
+        ("run --dry-run --env RANK=1 hosts.txt task.py", "--env: RANK is set by fanout for each host"),
         ("run --dry-run --env-file no.env hosts.txt task.py", "--env-file no.env: No such file or directory"),
         ("run --dry-run -F no_config hosts.txt task.py", "no_config: no such file"),
         ("run --dry-run --master-port 99999 hosts.txt task.py", "--master-port must be from 1 to 65535"),

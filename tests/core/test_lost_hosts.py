@@ -42,7 +42,9 @@ def test_when_all_others_have_ended_a_dead_host_is_not_waited_for_until_its_leas
     (given_up,) = decide(POLICY, alone(ALONE_SECONDS + 1))
     assert isinstance(given_up, GiveUp)
     ends = time.strftime("%H:%M:%S", time.localtime(999.0 - ALONE_SECONDS - 1 + POLICY.lease))
-    assert given_up.why == f"no link for 30 s (silence): unknown, it may still run until its lease ends at {ends}"
+    assert (
+        given_up.why == f"no connection for 30 s (silence): unknown, it may still run until its lease expires at {ends}"
+    )
 
 
 def test_a_host_without_a_lease_is_said_to_run_on() -> None:
@@ -86,7 +88,7 @@ def test_a_lost_host_failed_when_it_was_last_heard_so_it_is_the_cause_and_the_st
         LinkLost(at=22.0, host="a", why="silent for 15 s"),
         Exited(at=40.0, host="b", code=1, signal=None),
         Gone(at=41.0, host="b", killed=0),
-        Lost(at=80.0, host="a", why="no link for 30 s"),
+        Lost(at=80.0, host="a", why="no connection for 30 s"),
     ):
         world = advance(world, event)
     assert [name for name, _ in world.failures] == ["a", "b"]

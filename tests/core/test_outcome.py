@@ -75,7 +75,7 @@ def test_a_host_that_refuses_is_125_and_nothing_is_left_there() -> None:
 
 
 def test_a_lost_host_is_255_and_what_is_left_there_is_not_known() -> None:
-    history = running("a", "b").add(Lost(at=2e9, host="b", why="no link for 370 s"))
+    history = running("a", "b").add(Lost(at=2e9, host="b", why="no connection for 370 s"))
     result = of(history.end("a").tidy("a"))
     assert (result.exit_code, result.first, result.hosts[1].left) == (255, "b", None)
     assert not result.clean
@@ -83,7 +83,7 @@ def test_a_lost_host_is_255_and_what_is_left_there_is_not_known() -> None:
 
 def test_a_host_that_is_lost_after_a_good_exit_is_not_success() -> None:
     """Nobody has seen that nothing of the run is left there, nor that all of its log is here."""
-    history = running("a").end("a").wait(1).add(Lost(at=2e9, host="a", why="no link for 370 s"))
+    history = running("a").end("a").wait(1).add(Lost(at=2e9, host="a", why="no connection for 370 s"))
     assert (of(history).exit_code, of(history).origin) == (255, "ssh")
 
 

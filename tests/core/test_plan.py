@@ -210,7 +210,7 @@ def test_a_host_without_slots_and_gpus_is_asked_about(gpus: dict[str, int], why:
 
 @pytest.mark.parametrize("name", sorted(plan.RESERVED))
 def test_what_fanout_works_out_is_set_by_force_alone(name: str) -> None:
-    with pytest.raises(UsageError, match=f"--env: {name} is worked out"):
+    with pytest.raises(UsageError, match=f"--env: {name} is set by fanout"):
         made(TWO[0], env=((name, "7"),))
     assert exports(made(TWO[0], env=((name, "7"),), force=True).nodes[0])[name] == "7"
 

@@ -28,9 +28,9 @@ JOINED, WAITING = {"joined_at": 10.0, "waiting_at": 5.0}, {"waiting_at": 10.0}
 @pytest.mark.parametrize(
     ("hosts", "named"),
     [
-        ((JOINED, {}), "b did not come to the rendezvous on MASTER_PORT within 120 s of the others"),
-        ((JOINED, WAITING), "b did not come to the rendezvous on MASTER_PORT within 120 s of the others although"),
-        (({}, WAITING, WAITING), "a: no torchrun came up within 120 s of the others"),
+        ((JOINED, {}), "b did not join the rendezvous on MASTER_PORT within 120 s of the others"),
+        ((JOINED, WAITING), "b did not join the rendezvous on MASTER_PORT within 120 s of the others although"),
+        (({}, WAITING, WAITING), "a: no torchrun started within 120 s of the others"),
         ((JOINED, {}, {}), "b,c did not come"),
     ],
 )

@@ -115,7 +115,7 @@ def test_a_host_that_does_not_get_ready_is_not_waited_for_for_ever() -> None:
     before = state(host(Phase.LINKED, prepare_at=0.0), host(Phase.PREPARED, prepare_at=0.0))
     assert decide(POLICY, before) == (
         GiveUp(host="a", why="did not answer in time"),
-        stop("b", "a did not get ready within 120 s", 0.0),
+        stop("b", "a was not ready within 120 s", 0.0),
     )
 
 
@@ -163,7 +163,7 @@ def test_the_first_interrupt_stops_the_second_kills_the_third_leaves() -> None:
     assert decide(POLICY, state(running(stop_at=999.0, kill_at=999.0), interrupts=(2, 2))) == ()
     over = host(Phase.FORGOTTEN, go_at=0.0)
     assert decide(POLICY, state(running(stop_at=999.0), over, interrupts=(2, 2, 2))) == (
-        GiveUp(host="a", why="left by the user"),
+        GiveUp(host="a", why="abandoned by the user"),
     )
 
 
@@ -192,14 +192,14 @@ def test_a_host_that_is_gone_is_forgotten_and_a_missing_farewell_is_not_waited_f
     assert decide(POLICY, state(host(Phase.GONE, go_at=0.0))) == (Forget(host="a"),)
     assert decide(POLICY, state(host(Phase.GONE, go_at=0.0, forget_at=999.0))) == ()
     late = host(Phase.GONE, go_at=0.0, forget_at=1000.0 - FAREWELL_SECONDS - 0.1)
-    assert decide(POLICY, state(late)) == (GiveUp(host="a", why="no farewell"),)
+    assert decide(POLICY, state(late)) == (GiveUp(host="a", why="did not confirm the end of the run"),)
 
 
 def test_a_stop_that_is_not_obeyed_becomes_a_kill_and_then_a_loss() -> None:
     assert decide(POLICY, state(running(stop_at=1000.0 - PATIENCE))) == ()
     assert decide(POLICY, state(running(stop_at=999.9 - PATIENCE))) == (Kill(host="a"),)
     given_up = decide(POLICY, state(running(stop_at=999.9 - 2 * PATIENCE, kill_at=950.0)))
-    assert given_up == (GiveUp(host="a", why="did not end although it was told to"),)
+    assert given_up == (GiveUp(host="a", why="did not end after the stop request"),)
 
 
 def test_a_lost_link_is_waited_for_as_long_as_the_host_runs_on_and_no_longer() -> None:
@@ -207,14 +207,16 @@ def test_a_lost_link_is_waited_for_as_long_as_the_host_runs_on_and_no_longer() -
         return state(running(linked=False, link_lost_at=1000.0 - seconds, link_lost_why="silence"))
 
     assert decide(POLICY, cut(POLICY.lease + PATIENCE)) == ()
-    assert decide(POLICY, cut(POLICY.lease + PATIENCE + 1)) == (GiveUp(host="a", why="no link for 370 s (silence)"),)
+    assert decide(POLICY, cut(POLICY.lease + PATIENCE + 1)) == (
+        GiveUp(host="a", why="no connection for 370 s (silence)"),
+    )
 
 
 def test_a_host_whose_script_ended_must_say_that_it_is_gone() -> None:
     """Its tree may take a grace and a kill to end, but not for ever."""
     ended = Exited(at=1000.0 - 2 * PATIENCE - 0.1, host="a", code=0, signal=None)
     wedged = host(Phase.EXITED, go_at=0.0, exit=ended)
-    assert decide(POLICY, state(wedged)) == (GiveUp(host="a", why="did not say what is left of the run"),)
+    assert decide(POLICY, state(wedged)) == (GiveUp(host="a", why="did not report what is left of the run"),)
 
 
 def test_a_host_whose_log_is_still_coming_is_not_given_up() -> None:

@@ -199,7 +199,7 @@ def test_only_who_knows_the_nonce_can_speak(forged: bytes) -> None:
 def test_a_login_that_prints_for_ever_is_cut_off() -> None:
     one = decoder()
     assert one.feed(b"y\n" * 30_000) == []
-    with pytest.raises(BadHost, match=r"printed 66000 bytes at login and never got to the command"):
+    with pytest.raises(BadHost, match=r"printed 66000 bytes at login and never started the agent"):
         one.feed(b"y\n" * 3_000)
 
 
@@ -261,7 +261,7 @@ def test_any_bytes_are_events_or_a_bad_host_and_nothing_else(data: bytes) -> Non
 
 
 def test_a_failure_of_the_agent_is_told_with_its_traceback() -> None:
-    with pytest.raises(BadHost, match=r"(?s)a bug of fanout's:\nTraceback.*KeyError"):
+    with pytest.raises(BadHost, match=r"(?s)a bug in fanout:\nTraceback.*KeyError"):
         spoken().feed(frames.pack({"t": "crash", "text": "Traceback\nKeyError: 'x'"}))
 
 

@@ -152,7 +152,7 @@ def lost_host() -> History:
     run.add(LinkLost(at=run.at, host="gpu02", why="no heartbeat for 15 s"))
     run.wait(5.0)
     run.victims(0, 1, text=TIMED_OUT).torchrun("gpu01", (0, 1), (1, 1)).wait(300.0)
-    return run.add(Lost(at=run.at, host="gpu02", why="no link for 370 s"))
+    return run.add(Lost(at=run.at, host="gpu02", why="no connection for 370 s"))
 
 
 def blamed_host() -> History:

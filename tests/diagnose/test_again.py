@@ -62,7 +62,7 @@ def test_what_nobody_looks_at_any_more_is_begun_without_a_door() -> None:
     os.close(write)
 
 
-HANG = "hang: no line since 600 s, and nothing moves on any host"
+HANG = "hang: no output for 600 s, and no process of any host makes progress"
 
 
 def ended(why: str, *, interrupted: bool = False, left: tuple[Leftover, ...] = ()) -> bool:

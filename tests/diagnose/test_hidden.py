@@ -44,7 +44,7 @@ def test_a_failure_that_train_sh_hides_is_no_good_run() -> None:
     assert (ended.exit_code, ended.ok, verdict.cause.rank, verdict.confidence) == (1, False, 3, "high")
     assert "train.sh exited with 0, although torchrun reported a failure" in text
     assert "FAILED after" in text
-    assert "ended well" not in ended.headline
+    assert "succeeded" not in ended.headline
     assert "exit status  1 (from torchrun on gpu02)" in text
 
 
@@ -56,7 +56,7 @@ def test_a_script_that_starts_torchrun_again_has_hidden_nothing() -> None:
         run.wait(1.0)
     ended, verdict, text = told(with_status(run, 0))
     assert (ended.ok, verdict) == (True, None)
-    assert "all 2 hosts ended well" in text
+    assert "all 2 hosts succeeded" in text
 
 
 def test_the_next_command_names_the_host_and_the_rank_of_the_verdict() -> None:

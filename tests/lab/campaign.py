@@ -25,7 +25,7 @@ PAUSE = ("blackhole 4 s", "cable out 3 s", "frozen 3 s")
 GOES_ON = Promise(codes=(0,))
 ENDS = Promise(codes=(130,))
 SHORT = ("--lease", str(LEASE))
-WORDS_OFF = "no link for|did not start|unknown|reconnecting|did not answer"
+WORDS_OFF = "no connection for|did not start|unknown|reconnecting|did not answer"
 GUARDIAN = 30.0  # where the launcher could not look at every host, its guardian goes on for a while
 NOT_IN = Promise(codes=(255,), starts=(0,))
 
@@ -89,7 +89,7 @@ def deaths() -> Iterator[Scene]:
         flags = (*SHORT, "--start-timeout", "8")
         yield Scene(fault="power off", phase=phase, where=where, promise=promise, flags=flags, slow=True)
     for where in ("one", "all"):
-        promise = Promise(codes=(255,), words="no link for", logs="prefix", quiet=10.0, keeps=True)
+        promise = Promise(codes=(255,), words="no connection for", logs="prefix", quiet=10.0, keeps=True)
         yield Scene(
             fault="frozen beyond the lease", phase="running", where=where, promise=promise, flags=SHORT, slow=True
         )
@@ -140,7 +140,7 @@ def shortages() -> Iterator[Scene]:
         promise = ENDS if phase == "stopping" else GOES_ON
         yield Scene(fault="keeper stopped 4 s", phase=phase, where=where, promise=promise)
     for where in ("one", "master"):
-        held = Promise(codes=(130,), words="did not end although it was told to", logs="prefix", quiet=GUARDIAN)
+        held = Promise(codes=(130,), words="did not end after the stop request", logs="prefix", quiet=GUARDIAN)
         yield Scene(fault="keeper stopped", phase="stopping", where=where, promise=held, slow=True)
 
 

@@ -317,7 +317,7 @@ FAULTS = {
         Fault(name="out of memory", strike=starve, after=feed),
         Fault(name="held in the kernel", strike=hold_in_kernel, after=let_go),
         Fault(name="held in the kernel, its keeper killed", strike=hold_and_kill_keeper, after=let_go),
-        Fault(name="frozen beyond the lease", strike=Host.freeze, mend=Host.thaw, lasts="no link for"),
+        Fault(name="frozen beyond the lease", strike=Host.freeze, mend=Host.thaw, lasts="no connection for"),
         Fault(name="keeper stopped 4 s", strike=_stop("keeper", keepers), mend=go_on, lasts=4.0),
         Fault(name="keeper stopped", strike=_stop("keeper", keepers), after=Kill(what="keeper", found=keepers)),
         Fault(name="temporary noexec", strike=_remount("noexec", *TEMPORARY), after=_remount("exec", *TEMPORARY)),

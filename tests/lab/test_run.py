@@ -36,7 +36,7 @@ def test_four_hosts_train_a_real_model_together(project: Project) -> None:
     losses = _losses(done.out)
     assert losses[1] == pytest.approx(5.55, abs=0.05)
     assert losses[20] < losses[10] < losses[1] - 1
-    assert "all 4 hosts ended well" in done.err
+    assert "all 4 hosts succeeded" in done.err
     assert "nothing is left on them" in done.err
     kinds = [event["type"] for event in project.events()]
     assert kinds[0] == "run"

@@ -26,7 +26,10 @@ def test_a_dead_master_is_the_cause_and_its_lease_is_not_waited_for(project: Pro
     run.until(r"waiting for h1: no connection for \d+ s; giving up in at most \d+ s", timeout=60.0)
     done = run.end(timeout=90.0)
     assert done.code == 255, done.all
-    assert "h1: no link for 30 s (silent for 15 s): unknown, it may still run until its lease ends at " in done.err
+    assert (
+        "h1: no connection for 30 s (silent for 15 s): unknown, it may still run until its lease expires at "
+        in done.err
+    )
     assert project.result()["first"] == "h1"
     lab4["h1"].power_on()  # the guardian looks for it, and removes what the run left there
     ns.until(lambda: not processes(lab4.launcher, "fanout.guardian"), 90.0, "the guardian is done")

@@ -107,5 +107,5 @@ def test_a_host_that_never_comes_to_the_rendezvous_is_named(project: Project) ->
     )
     done = project.run("--start-timeout", "4", "--grace", "2", timeout=90)
     assert done.code == 125, done.all
-    assert "h3 did not come to the rendezvous on MASTER_PORT within 4 s of the others" in done.err
+    assert "h3 did not join the rendezvous on MASTER_PORT within 4 s of the others" in done.err
     assert "nothing: verified on all 4 hosts" in done.err

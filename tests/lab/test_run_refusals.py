@@ -93,9 +93,9 @@ def test_hosts_that_cannot_be_logged_in_to(apart: Project, lab: Lab) -> None:
     _told(done, "denied", "permission denied for lab@denied:22", "no agent is running", "ssh-copy-id denied")
     _told(done, "silent", "no answer from silent:22 within 4 s", "firewall")
     _told(done, "nopython", "no python3 there", "python=/path/to/python3")
-    _told(done, "forced", "it printed 'This account is for backups only'", "ended before the agent began")
-    _told(done, "nologin", "it printed 'This account is currently not available.'", "ended before the agent began")
-    _told(done, "waits", "the login shell did not get to the command within 4 s", "rc file on waits")
+    _told(done, "forced", "it printed 'This account is for backups only'", "ended before the agent started")
+    _told(done, "nologin", "it printed 'This account is currently not available.'", "ended before the agent started")
+    _told(done, "waits", "the login shell did not start the agent within 4 s", "rc file on waits")
     _told(done, "nowhere", "the name nowhere does not resolve", "check the spelling")
     assert "nothing: train.sh was not started on any host" in done.err
     lab["silent"].heal()

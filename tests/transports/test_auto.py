@@ -90,7 +90,7 @@ def test_a_method_that_the_program_has_is_tried_once_and_then_kept() -> None:
     opened(auto)
     opened(auto)
     assert (builtin.calls, len(program.attempts["a"])) == (1, 2)
-    assert notices.take() == ["a: logs in with the ssh program, because the host takes gssapi-with-mic"]
+    assert notices.take() == ["a: logs in with the ssh program, because the host accepts gssapi-with-mic"]
 
 
 @pytest.mark.parametrize("error", [refusal("publickey"), Unreachable("no route", hint="x")])

@@ -190,7 +190,7 @@ def test_what_was_on_its_way_from_a_host_that_was_given_up_is_dropped() -> None:
         (
             b"This account is currently not available.\n",
             1,
-            "the login, or its python3, ended before the agent began (exit status 1): it printed 'This account is",
+            "the login, or its python3, ended before the agent started (exit status 1): it printed 'This account is",
         ),
         (b"module: cannot find python/3.11\n", 4, "(exit status 4): it printed 'module: cannot find python/3.11'"),
         (
@@ -198,7 +198,7 @@ def test_what_was_on_its_way_from_a_host_that_was_given_up_is_dropped() -> None:
             2,
             "its python3 is older than Python 3.4 (it printed 'Unknown option: -I')",
         ),
-        (b"", 0, "the login, or its python3, ended before the agent began (exit status 0)"),
+        (b"", 0, "the login, or its python3, ended before the agent started (exit status 0)"),
     ],
 )
 def test_a_login_that_does_not_get_to_the_agent_is_told_with_its_words(said: bytes, status: int, says: str) -> None:
@@ -229,7 +229,7 @@ def test_a_login_that_hangs_costs_the_time_out() -> None:
         return 0
 
     outcome, _, _ = run({"a": scripts(silent)}, timeout=0.5)
-    assert "did not get to the command within 0.5 s" in outcome.headline
+    assert "did not start the agent within 0.5 s" in outcome.headline
 
 
 # ------------------------------------------------------------------------------------------------------------ dialling

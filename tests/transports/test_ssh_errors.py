@@ -78,7 +78,7 @@ def test_a_server_that_hangs_up_may_be_tried_again(server: Sshd, tmp_path: Path)
     with listener(then="hangs up") as port:
         error = refused(server.config(tmp_path / "config", Port=str(port)))
     assert type(error) is Dropped
-    assert "closed or kept silent before any login" in str(error)
+    assert "closed the connection, or sent nothing, before any login" in str(error)
 
 
 def test_a_server_that_says_nothing_costs_the_deadline_and_no_more(server: Sshd, tmp_path: Path) -> None:

@@ -116,7 +116,7 @@ def test_what_the_guardian_wrote_after_the_launchers_death_is_told_too(tmp_path:
 def test_a_host_that_was_given_up_and_tried_again_is_told_to_its_end(tmp_path: Path) -> None:
     """By the guardian, or by ``fanout stop``, which write on in the same record."""
     run = History("h1", "h2").link().start().wait(1.0)
-    run.add(Lost(at=run.at, host="h2", why="left by the user")).end("h1").tidy("h1").wait(1.0)
+    run.add(Lost(at=run.at, host="h2", why="abandoned by the user")).end("h1").tidy("h1").wait(1.0)
     keep(tmp_path, run)
     later = History("h1", "h2", at=run.at).link("h2").start("h2").end("h2", code=None, signal=9).tidy("h2")
     log = LogDir(str(tmp_path), heading(later.hosts))
