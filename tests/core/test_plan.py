@@ -222,7 +222,7 @@ def test_a_name_that_no_shell_takes_is_refused(name: str) -> None:
 
 
 def test_a_value_with_a_nul_is_refused() -> None:
-    with pytest.raises(UsageError, match="the value of A holds a NUL byte"):
+    with pytest.raises(UsageError, match="the value of A contains a NUL byte"):
         made(host("gpu01", slots=1, env=(("A", "x\0y"),)))
 
 
