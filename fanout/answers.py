@@ -1,7 +1,7 @@
-"""What a host's answer to each question must look like, and the one place where that is checked. Pure.
+"""Answer schemas: the form of a host's answer to each question, and the only check of it. Pure.
 
-An answer that is invalid becomes an error that names the field. In an answer of several sections, only the sections
-that are invalid are taken out; their reasons are under ``INVALID``. So judges and views get valid values alone.
+An invalid answer becomes an error that names the field. If an answer has several sections, only the invalid sections
+are removed, and their reasons are stored under ``INVALID``. So checks and views receive only valid values.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ from typing import Any
 
 from fanout.schema import Anything, By, Each, Either, Flag, Invalid, Maybe, Number, Row, Text, Whole, check
 
-IS_INVALID = "its answer is invalid"  # how such an error begins
-INVALID = "invalid"  # section -> why it was taken out; never what a host says itself
+IS_INVALID = "its answer is invalid"  # prefix of every such error
+INVALID = "invalid"  # section -> why it was removed; never set by a host
 
 _T, _LINE, _B = Text(1 << 16), Text(4096), Flag()
 _COUNT, _PID, _UID = Whole(0), Whole(0, 1 << 32), Whole(0, 1 << 32)
 _SECONDS, _TIME, _AGE = Number(0, 1e12), Number(0, 1e12), Maybe(Number(-1e12, 1e12))
 _PORT = Whole(0, 65535)
 _RANKS = Whole(0, 1 << 24)
-_SIZE = Either((_T, Whole(), Number()))  # as a tool tells it
+_SIZE = Either((_T, Whole(), Number()))  # as a tool prints it
 
 _MOUNT = {"type?": _LINE, "source?": _T, "point?": _T, "options?": _T, "of?": _T}
 _ABOVE = {"path": _T, "writable": _B, "mount?": _MOUNT}
@@ -156,7 +156,7 @@ _PLAYED = {
     "errors?": Each(_T),
 }  # fmt: skip
 
-#: Of every other question.
+#: The schemas of all other questions.
 ANSWERS: dict[str, Any] = {
     "tree": FACTS["tree"],
     "software": FACTS["software"],
@@ -180,7 +180,7 @@ _SECTIONS = {
 
 
 def checked(what: str, value: Any) -> tuple[Any, str]:
-    """(the valid part of an answer to ``what``, why there is none): one of the two is empty."""
+    """Return (the valid part of an answer to ``what``, why there is none). One of the two is empty."""
     try:
         if what in _SECTIONS:
             return _checked_sections(what, value), ""
@@ -191,7 +191,7 @@ def checked(what: str, value: Any) -> tuple[Any, str]:
 
 
 def _checked_sections(what: str, value: Any) -> dict[str, Any]:
-    """The sections that are valid; an answer that is no object has none. Raises Invalid."""
+    """Return the valid sections. Raises Invalid if the answer is not an object."""
     schemas, common = _SECTIONS[what]
     check({}, value if not isinstance(value, dict) else {}, what)
     kept: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""How much of a host's log may wait to be dealt with: what is beyond that is held back at the host."""
+"""Backpressure: at most N unprocessed log chunks per host; the host holds back the rest."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import threading
 
 
 class Backlog:
-    """Of at most ``most`` pieces. One thread adds, another deals with them; whoever waits is woken once there is room for
-    half as many: to change threads for every piece would cost more than the pieces."""
+    """A limit of ``most`` chunks. One thread adds chunks, another processes them.
+
+    The waiting thread is woken when half of the room is free. A thread switch per chunk would cost more than the chunk.
+    """
 
     def __init__(self, most: int) -> None:
         self._room = threading.Semaphore(most)
@@ -16,18 +18,18 @@ class Backlog:
         self._abandoned = False
 
     def add(self) -> None:
-        """One piece; waits until there is room for it."""
+        """Count one chunk; wait until there is room for it."""
         if not self._abandoned:
             self._room.acquire()
 
     def dealt(self) -> None:
-        """One piece has been dealt with."""
+        """Count one chunk as processed."""
         self._dealt += 1
         if self._dealt == self._step:
             self._dealt = 0
             self._room.release(self._step)
 
     def abandon(self) -> None:
-        """Nobody deals with anything any more: who waits may go, and does not wait again."""
+        """Release a waiting thread and never block again: no thread processes chunks any more."""
         self._abandoned = True
         self._room.release()

@@ -1,4 +1,4 @@
-"""A command without an agent, followed to its end and told in the same words as a run's."""
+"""Plain exec: run a command without the agent and emit the same events as a run."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from fanout.events import MAIN_STREAM, Chunk, Event, Exited, Forgotten, Gone, Pr
 from fanout.hosts import Host
 from fanout.transports.base import Channel
 
-PATIENCE_SECONDS = 5.0  # between two looks at whether anybody still wants to hear
+PATIENCE_SECONDS = 5.0  # time-out of one read: after it, ``tell`` is asked again whether events are still wanted
 
 
 def follow(host: Host, channel: Channel, clock: Callable[[], float], tell: Callable[[Event], bool]) -> None:
-    """Read until the command ends. ``tell`` takes each event and says whether that was enough."""
+    """Read until the command ends. ``tell`` receives each event and returns True if no more events are wanted."""
     name = host.name
     tell(Prepared(at=clock(), host=name, pid=0))
     if tell(Started(at=clock(), host=name, pid=0)):

@@ -1,4 +1,4 @@
-"""``dataclasses.replace`` for values that change thousands of times a second: a third of its time."""
+"""Fast ``dataclasses.replace``: a third of its time, for values that change thousands of times a second."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 class Changed(Generic[T]):
-    """What dataclasses.replace does, for one class whose fields are all slots and whose values need no check."""
+    """``dataclasses.replace`` for one class whose fields are all slots and whose values need no check."""
 
     def __init__(self, kind: type[T]) -> None:
         names = list(kind.__dataclass_fields__)  # type: ignore[attr-defined]

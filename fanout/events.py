@@ -1,12 +1,12 @@
-"""The vocabulary: everything that can happen in a run, and everything that can be done about it, as frozen values.
+"""Events and actions: everything that can happen in a run, and everything that fanout can do, as frozen values.
 
-An event says what happened on one host (or, without ``host``, to the run). It carries no colour, no width and no
-prefix: how it looks is the views' business. ``at`` is in seconds of the launcher's clock, which looks like Unix time
-but never jumps back (see ``Clock`` in fan.py). An Action is a wish of the policy; carried out, it comes back as ``Acted``,
-so that the record of a run is whole.
+An event describes what happened on one host, or to the run if it has no ``host``. It carries no colour, no width and
+no prefix, because only the views format it. ``at`` is in seconds of the launcher's clock, which looks like Unix time
+but never jumps back (see ``Clock`` in fan.py). The policy returns actions. When an action was carried out, it comes
+back as the event ``Acted``, so that the record of a run is complete.
 
-Editing rules: leaves only (this file imports nothing of ours); every event is a member of ``Event``, every action of
-``Action``, because ``match`` over them is checked for exhaustiveness.
+Editing rules: this file imports nothing of fanout. Every event is a member of ``Event`` and every action a member of
+``Action``, because mypy checks ``match`` over them for exhaustiveness.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-MAIN_STREAM = 0  # train.sh's own stdout and stderr, as one stream, in the order in which they were written
+MAIN_STREAM = 0  # stdout and stderr of train.sh as one stream, in the order of the writes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Happened:
-    """Base of all events: when it reached the launcher."""
+    """Base of all events; ``at`` is when the event reached the launcher."""
 
     at: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OnHost(Happened):
-    """Base of all events that belong to one host, by its name in the hostfile."""
+    """Base of all events of one host; ``host`` is its name in the hostfile."""
 
     host: str
 
 
-# -- the link: one ssh channel (or local pipe) to the agent of one host
+# -- the connection: one ssh channel (or local pipe) to the agent of one host
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +44,7 @@ class Dialling(OnHost):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Linked(OnHost):
-    """The agent answers. ``hello`` is what it said of itself: python, hostname, host_id, boot_id, pid, user, uid."""
+    """The agent answered. ``hello`` is its first message: python, hostname, host_id, boot_id, pid, user, uid."""
 
     attempt: int
     took: float
@@ -53,7 +53,7 @@ class Linked(OnHost):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Noise(OnHost):
-    """Bytes that the host's login printed before the agent spoke (motd, rc files): shown, never parsed."""
+    """Bytes that the host's login printed before the agent started (motd, rc files). They are shown, never parsed."""
 
     data: bytes
 
@@ -69,7 +69,7 @@ class Unreached(OnHost):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinkLost(OnHost):
-    """The link broke after it had been up; the run on the host goes on under its lease."""
+    """An established connection broke; the run on the host continues under its lease."""
 
     why: str
 
@@ -82,7 +82,7 @@ BROKE = "the connection broke"  # the error of a question whose connection ended
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answered(OnHost):
-    """The agent's answer to a question: ``value``, or ``error`` where it could not be had ("" if it could)."""
+    """The agent's answer to a question: ``value``, or ``error`` if there is no value (else "")."""
 
     ask: int
     value: Any
@@ -91,7 +91,7 @@ class Answered(OnHost):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared(OnHost):
-    """Locks taken, directory and script looked up: the host would start at once on Go. ``pid`` is the keeper's."""
+    """The host has taken its locks and found directory and script: Go starts it at once. ``pid`` is the keeper's."""
 
     pid: int
 
@@ -107,17 +107,17 @@ class Refused(OnHost):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Started(OnHost):
-    """train.sh runs; ``pid`` is its pid on the host."""
+    """train.sh started; ``pid`` is its pid on the host."""
 
     pid: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Joined(OnHost):
-    """The host came to the rendezvous.
+    """A step of the host on its way into the rendezvous.
 
-    ``how``: ``waiting``, its torchrun is up; ``joined``, it is on MASTER_PORT, or its ranks are up; ``unresolved``, its
-    torchrun or its ranks cannot resolve MASTER_ADDR.
+    ``how`` is ``waiting`` (torchrun runs), ``joined`` (it is connected to MASTER_PORT, or its ranks run) or
+    ``unresolved`` (torchrun or the ranks cannot resolve MASTER_ADDR).
     """
 
     how: str
@@ -125,7 +125,7 @@ class Joined(OnHost):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamOpened(OnHost):
-    """A stream of the host gets a name, for instance ``rank 5``; stream 0 needs no introduction."""
+    """A stream of the host gets a name, for instance ``rank 5``. Stream 0 has no such event."""
 
     stream: int
     name: str
@@ -133,7 +133,7 @@ class StreamOpened(OnHost):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trimmed(OnHost):
-    """The host has let go of the stream's bytes before ``upto``: another launcher has them."""
+    """The host has deleted the stream's bytes before ``upto``, because another launcher has received them."""
 
     stream: int
     upto: int
@@ -141,14 +141,14 @@ class Trimmed(OnHost):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cramped(OnHost):
-    """The host has not the room for the log that it should have: what it does instead, or what is lost by it."""
+    """The host has too little disk space for its log; ``message`` states what it does instead, or what is lost."""
 
     message: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chunk(OnHost):
-    """Bytes of a stream, in order and without gaps: ``offset`` is where ``data`` begins in the stream."""
+    """Bytes of a stream, in order and without gaps; ``data`` begins at ``offset`` in the stream."""
 
     stream: int
     offset: int
@@ -157,7 +157,7 @@ class Chunk(OnHost):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exited(OnHost):
-    """train.sh ended: exactly one of ``code`` and ``signal`` is set; both None: it could not be learned (``why``)."""
+    """train.sh ended. Exactly one of ``code`` and ``signal`` is set; both are None if the end is unknown (``why``)."""
 
     code: int | None
     signal: int | None
@@ -167,7 +167,7 @@ class Exited(OnHost):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leftover:
-    """A process that could not be ended: pid, state letter of /proc, kernel function it waits in, command line."""
+    """A process that could not be killed: pid, state letter of /proc, kernel function it waits in, command line."""
 
     pid: int
     state: str
@@ -177,10 +177,10 @@ class Leftover:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gone(OnHost):
-    """The host was looked over: ``killed`` processes had to be ended after train.sh, ``left`` could not be.
+    """The host was cleaned up: ``killed`` processes were killed after train.sh ended, those in ``left`` survived.
 
-    ``whole`` is True when every byte of every stream arrived and the checksum agrees; ``dropped`` counts bytes that
-    the host could not keep (its disk was full).
+    ``whole`` is True if every byte of every stream arrived and the checksum agrees. ``dropped`` counts the bytes that
+    the host could not store because its disk was full.
     """
 
     killed: int
@@ -191,19 +191,19 @@ class Gone(OnHost):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forgotten(OnHost):
-    """The agent removed the run's directory from the host and left."""
+    """The agent deleted the run's directory on the host and exited."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Beat(OnHost):
-    """The agent lives; ``load`` holds what it reports of the host (may be empty)."""
+    """A heartbeat of the agent; ``load`` is the load of the host (may be empty)."""
 
     load: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lost(OnHost):
-    """The host was given up: what happened there is unknown, which is never success."""
+    """The launcher gave the host up. The end of its part is unknown, which is never success."""
 
     why: str
 
@@ -213,7 +213,7 @@ class Lost(OnHost):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tick(Happened):
-    """Nothing happened for a moment; time passes."""
+    """No event arrived for a moment; only time passed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -225,7 +225,7 @@ class Interrupted(Happened):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Acted(Happened):
-    """An action was carried out (handed to the host's link)."""
+    """An action was carried out: it was handed to the host's connection."""
 
     action: Action
 
@@ -261,7 +261,7 @@ Event: TypeAlias = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepare:
-    """Send the host its part of the plan: take the locks, look things up, start nothing."""
+    """Send the host its part of the plan. The host takes its locks and checks paths, but starts nothing."""
 
     host: str
 
@@ -275,7 +275,7 @@ class Go:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stop:
-    """TERM, ``grace`` seconds for the whole tree, then KILL. Before Go it undoes Prepare."""
+    """Send SIGTERM, wait ``grace`` seconds for the whole process tree, then send SIGKILL. Before Go it undoes Prepare."""
 
     host: str
     grace: float
@@ -284,21 +284,21 @@ class Stop:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kill:
-    """KILL at once."""
+    """Send SIGKILL at once."""
 
     host: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forget:
-    """All bytes are here: remove the run's directory on the host and leave."""
+    """Delete the run's directory on the host and exit: the launcher has all bytes."""
 
     host: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GiveUp:
-    """Stop waiting for this host; it comes back as Lost."""
+    """Stop waiting for this host; the event Lost follows."""
 
     host: str
     why: str
@@ -306,12 +306,12 @@ class GiveUp:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Examine:
-    """Ask the host about the run: ``what`` is ``stacks`` or ``aftermath``; it comes back as Answered with ``ask``."""
+    """Ask the host about the run: ``what`` is ``stacks`` or ``aftermath``. Answered with the same ``ask`` follows."""
 
     host: str
     ask: int
     what: str
-    since: float = 3600.0  # seconds for which the run has lasted: what is older is none of its business
+    since: float = 3600.0  # seconds since the start of the run; the host reports nothing that is older
 
 
 Action: TypeAlias = Prepare | Go | Stop | Kill | Forget | GiveUp | Examine

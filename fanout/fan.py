@@ -1,7 +1,7 @@
-"""The one queue: every host's link, the clock and the signals put what happens into it; Actions go out again.
+"""Connection pool: the connections to all hosts, and the one event queue that they, the clock and signals fill.
 
-The queue is unbounded, but each link may have only so many log chunks and messages in it, so that a flood is held back at
-its host.
+The queue itself has no limit. Each connection may have only a limited number of log chunks and messages in it, so a
+flood is held back on its host.
 """
 
 from __future__ import annotations
@@ -21,15 +21,17 @@ from fanout.login import FanOptions
 from fanout.plan import LaunchPlan
 from fanout.transports.base import Transport
 
-CLOSE_SECONDS = 5.0  # for all links together
+CLOSE_SECONDS = 5.0  # for all connections together
 
 
 class Clock:
-    """Seconds that look like Unix time and never jump back: the wall clock once, from then on one that goes on while the
-    machine sleeps. A laptop that was closed sees for how long."""
+    """A clock in seconds that looks like Unix time, never jumps back, and counts the time in suspend.
+
+    It reads the wall clock once, and then a monotonic clock.
+    """
 
     def __init__(self) -> None:
-        #: clock_gettime(2): Linux's CLOCK_MONOTONIC stands still in suspend, CLOCK_BOOTTIME does not; macOS's goes on
+        #: clock_gettime(2): in suspend, Linux's CLOCK_MONOTONIC stops and CLOCK_BOOTTIME continues; macOS's continues
         self._kind = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
         self._offset = time.time() - time.clock_gettime(self._kind)
 
@@ -38,7 +40,7 @@ class Clock:
 
 
 class Fan:
-    """Every host's link, and the one queue."""
+    """The connections to all hosts, and the one event queue."""
 
     def __init__(
         self, hosts: Sequence[Host], transport: Callable[[Host], Transport], options: FanOptions, clock: Clock
@@ -51,22 +53,24 @@ class Fan:
         dials = threading.Semaphore(options.dials)
         self.links = {host.name: Link(host, transport, options, self._queue.put, clock, dials) for host in hosts}
         self._pending: Chunk | None = None
-        self.looking_on = False  # the run is somebody else's: its files on the hosts are not ours to remove
+        self.looking_on = (
+            False  # True: another launcher owns the run, so this one must not delete its files on the hosts
+        )
 
     def start(self) -> None:
         for link in self.links.values():
             link.start()
         if self._sends_agent:
-            bundle.packed()  # once, while they dial: a dozen of them would do it at the same time
+            bundle.packed()  # build it once here; otherwise many connections would build it at the same time
         threading.Thread(target=self._tick, name="clock", daemon=True).start()
 
     def post(self, event: Event) -> None:
-        """For what happens to the launcher itself, such as a signal; safe in a signal handler."""
+        """Add an event of the launcher itself, such as a signal. Safe in a signal handler."""
         self._queue.put(event)
 
     def next(self, timeout: float) -> Event:
-        """The next event; Tick if there is none for ``timeout`` seconds."""
-        if self._pending is not None:  # the one given out last has been dealt with
+        """Return the next event, or Tick if none arrives within ``timeout`` seconds."""
+        if self._pending is not None:  # the caller has processed the previous chunk
             link = self.links[self._pending.host]
             if self.looking_on:
                 link.backlog.dealt()
@@ -84,14 +88,14 @@ class Fan:
         return event
 
     def ask(self, host: str, number: int, what: str, args: Mapping[str, Any], timeout: float) -> float | None:
-        """Send a question; when the connection was made that carries it, None where there is none."""
+        """Send a question. Return when its connection was made, None if the host has no connection."""
         return self.links[host].ask(number, what, args, timeout)
 
     def cancel(self, host: str, number: int) -> None:
         self.links[host].cancel(number)
 
     def do(self, action: Action, plan: LaunchPlan | None) -> list[Event]:
-        """Carry out ``action``; the events that tell of it, to be folded at once."""
+        """Carry out ``action``. Return the events that record it; the caller applies them at once."""
         link = self.links[action.host]
         events: list[Event] = [Acted(at=self.clock(), action=action)]
         match action:
@@ -117,7 +121,7 @@ class Fan:
         return events
 
     def close(self) -> None:
-        """Close all links at the same time; one that hangs is left behind at the common deadline."""
+        """Close all connections at the same time. Do not wait beyond the common deadline for one that hangs."""
         self._over.set()
         for link in self.links.values():
             link.close()
@@ -126,7 +130,7 @@ class Fan:
             link.wait_closed(until)
 
     def _tick(self) -> None:
-        """Beats, and the deadlines of those that are dialling."""
+        """Send heartbeats and enforce the deadlines of logins."""
         next_beat = time.monotonic() + self._beat
         while not self._over.wait(0.25):
             beat = time.monotonic() >= next_beat

@@ -1,7 +1,7 @@
-"""What a piece of log comes to, worked out once for all that look for words in it.
+"""Log pre-filter: a log chunk without digits and duplicates, cached for every keyword search.
 
-Lines of a training log differ in their figures alone: without them, a megabyte of it is a handful of lines, in which a
-hundred words are found or not found in no time.
+Most lines of a training log differ only in their digits. Without them, a megabyte is a few distinct lines, and a search
+for a hundred keywords in these is fast.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 FIGURES = b"0123456789.+-"
-LONGEST_TURN = 4096  # bytes that a loop may print a turn to be noticed
+LONGEST_TURN = 4096  # bytes of the longest period of a repeating text that is detected
 
 
 class Gist(NamedTuple):
-    """``lines`` are all that differ, without their figures; ``text`` is those one below the other; ``ends`` of lines."""
+    """A digested chunk: the distinct ``lines`` without digits, joined as ``text``; ``ends`` counts line ends."""
 
     lines: frozenset[bytes]
     text: bytes
@@ -21,7 +21,7 @@ class Gist(NamedTuple):
 
 
 def gist(data: bytes) -> Gist:
-    """The gist of bytes; a word without figures that is in them is in its text."""
+    """Return the digest of ``data``. A keyword without digits that is in ``data`` is in its ``text``."""
     global _latest
     for known, found in _latest:
         if known is data:
@@ -32,19 +32,21 @@ def gist(data: bytes) -> Gist:
     return found
 
 
-#: Whoever is told of the same piece asks at once, one after the other. Known again as the same object: a hash of all its
-#: bytes would cost as much as the search.
+#: All subscribers ask for the same chunk, one directly after the other. The cache compares identity, because a hash of
+#: all bytes would cost as much as the search.
 _latest: tuple[tuple[bytes, Gist], ...] = ((b"", Gist(frozenset((b"",)), b"", 0)),)
 
 
 def bare(word: bytes) -> bytes:
-    """A word as it stands in a gist."""
+    """Return a keyword without digits, as it appears in a digest."""
     return word.translate(None, FIGURES)
 
 
 def _distinct(text: bytes) -> tuple[frozenset[bytes], int]:
-    """The lines that differ, and how many end. A flood is a print in a loop: where the text repeats itself every few
-    lines, from the first whole line on, one turn has them all, and nobody needs to look at each."""
+    """Return the distinct lines and the number of line ends.
+
+    A flood is a print in a loop. If the text repeats from its first whole line on, one period has all distinct lines.
+    """
     begin = text.find(b"\n") + 1
     end = text.find(b"\n", begin)
     turn = text.find(text[begin - 1 : end + 1], end, end + LONGEST_TURN) + 1 - begin if 0 < begin <= end else 0

@@ -1,6 +1,6 @@
-"""The first words on a connection: the login's noise, READY, the agent going over, its hello; or why it came to nothing.
+"""Bootstrap handshake: skip login output, wait for READY, send the agent, wait for its hello.
 
-Whatever the host prints before READY is over before a byte of ours is sent, so no rc file can eat the agent.
+The launcher sends nothing before READY, so no rc file can read bytes of the agent.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ OLDEST_PYTHON = (3, 8)
 
 
 def take_in(host: Host, channel: Channel, decoder: wire.Decoder, deadline: Deadline) -> list[Event]:
-    """Wait for READY, send the agent, wait for its hello; the events that came along with it.
+    """Wait for READY, send the agent, wait for its hello. Return the events that arrived with it.
 
-    Raises AgentRefused, or Dropped where the connection broke over it; the channel is closed then.
+    Raises AgentRefused, or Dropped if the connection broke. The channel is closed in both cases.
     """
     events: list[Event] = []
     sent = False
@@ -36,7 +36,7 @@ def take_in(host: Host, channel: Channel, decoder: wire.Decoder, deadline: Deadl
                 )
             if data == b"":
                 status = channel.status()
-                if status is None:  # whatever ended, it was not the login: nothing there has said so
+                if status is None:  # the connection ended without the exit status of the login
                     printed = decoder.noise.decode("utf-8", "replace").strip()[-200:]
                     said = f": it printed {printed!r}" if printed else ""
                     raise Dropped(f"the connection broke while the agent started{said}", hint="run it again")
@@ -73,7 +73,7 @@ def _not_through(host: Host, seconds: float) -> Unreachable:
 
 
 def _new_enough(host: Host, version: str) -> None:
-    """Refuse a python that cannot compile the agent. Raises AgentRefused."""
+    """Raise AgentRefused if this Python version cannot compile the agent."""
     numbers = tuple(int(part) if part.isdigit() else 0 for part in version.split("."))
     if numbers < OLDEST_PYTHON:
         raise AgentRefused(
@@ -83,7 +83,7 @@ def _new_enough(host: Host, version: str) -> None:
 
 
 def _no_agent(host: Host, decoder: wire.Decoder, status: int) -> AgentRefused:
-    """Why the login ended before the agent spoke, from what it printed."""
+    """Build the error for a login that ended before the agent started, from its output."""
     said = decoder.noise.decode("utf-8", "replace").strip().splitlines()
     last = said[-1].strip()[:200] if said else ""
     if decoder.python:

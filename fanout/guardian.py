@@ -1,8 +1,8 @@
-"""The guardian: a tiny child of the launcher that ends the run on all hosts when the launcher dies without a word.
+"""Guardian: a small child of the launcher that stops the run on all hosts if the launcher dies.
 
-It sits in a session of its own and reads a pipe whose other end the launcher holds. ``bye`` means that all is done;
-the end of the pipe without it means SIGKILL, the OOM killer, a crash: then it ends the run everywhere (rejoin.py).
-The death of the whole machine, or of the network, is the lease's business. It imports nothing until it has to act.
+It runs in a session of its own and reads a pipe from the launcher. ``bye`` means that the run is over. If the pipe
+ends without ``bye``, the launcher crashed or was killed, and the guardian stops the run on all hosts (rejoin.py).
+If the whole machine or the network fails, the lease stops the run. The guardian imports nothing until it must act.
 
     python -m fanout.guardian < one line of JSON, then a held-open pipe
 """
@@ -17,7 +17,7 @@ BYE = b"bye\n"
 
 
 class Guardian:
-    """The launcher's end of the pipe. Started before there is any thread or connection that it could inherit."""
+    """The launcher's end of the pipe. Create it before any thread or connection that the child could inherit."""
 
     def __init__(self) -> None:
         self._child = subprocess.Popen(
@@ -29,17 +29,17 @@ class Guardian:
         )
 
     def watch(self, order: str) -> None:
-        """From now on there is something to guard: ``order`` is rejoin.Order as JSON."""
+        """Send the run to guard: ``order`` is a rejoin.Order as JSON."""
         self._write(order.encode() + b"\n")
 
     def dismiss(self) -> None:
-        """All is done: it leaves, and is waited for."""
+        """Send ``bye`` and wait until the guardian exits: the run is over."""
         self._write(BYE)
         self.leave_to_it()
         self._child.wait()
 
     def leave_to_it(self) -> None:
-        """We go although something may still run somewhere: let it finish that."""
+        """Close the pipe without ``bye``: the guardian stops what still runs on the hosts."""
         assert self._child.stdin is not None
         self._child.stdin.close()
 
@@ -49,11 +49,11 @@ class Guardian:
             self._child.stdin.write(data)
             self._child.stdin.flush()
         except BrokenPipeError:
-            return  # it was killed: the lease remains
+            return  # the guardian was killed; the lease remains
 
 
 def main() -> None:
-    """Wait for the word; act on silence."""
+    """Wait for the end of the pipe; stop the run if it ended without ``bye``."""
     order = b""
     while data := os.read(0, 65536):
         order += data
@@ -67,7 +67,7 @@ def main() -> None:
     ours = holder.Holder(pid=os.getpid(), user="the guardian", machine=os.uname().nodename, since=time.time(),
                          ending=True)  # fmt: skip
     if holder.take(wanted.directory, ours) is None:
-        return  # somebody has taken the run up already
+        return  # another launcher has resumed the run already
     rejoin.end(wanted, by="the guardian", agent=False, why="the launcher died")
 
 

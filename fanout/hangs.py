@@ -1,7 +1,7 @@
-"""When to look closer: a run that has been quiet for too long, and one that has just failed; pure.
+"""Hang detection and post-mortem questions: what to ask the hosts after silence or a failure. Pure.
 
-A hang is more than silence: nobody wrote a line, and between two looks at every rank nothing moved. Only the agent can
-tell the latter, so a suspicion becomes a question to all hosts (``Examine``), and their answers are the finding.
+A hang is more than silence: no rank wrote a line, and no rank made progress between two samples. Only the agent can
+measure progress, so silence leads to a question to all hosts (``Examine``), and their answers decide.
 """
 
 from __future__ import annotations
@@ -13,16 +13,19 @@ from fanout.events import Examine
 from fanout.state import HostState, Phase, RunState
 
 STACKS, AFTERMATH = "stacks", "aftermath"
-HANG = "hang"  # how the ``why`` of a Stop for a hang begins
-ENDING = ("stop", "restart")  # what ends a run that hangs
+HANG = "hang"  # prefix of the ``why`` of a Stop for a hang
+ENDING = ("stop", "restart")  # values of --on-hang that stop a hung run
 ANSWER_SECONDS = {STACKS: 12.0, AFTERMATH: 6.0}
-FIRST_NUMBER = 1_000_000  # of our questions; the check counts its own from 1
+FIRST_NUMBER = 1_000_000  # number of the first question here; the check numbers its own from 1
 AUTO_START, AUTO_LEAST, AUTO_TIMES = 600.0, 60.0, 10.0
-AUTO_CHUNKS = 50  # so often must the run have written before its rhythm counts
+AUTO_CHUNKS = 50  # log chunks that the run must have written before its pauses count
 
 
 def limit(setting: str, state: RunState) -> float | None:
-    """Seconds of silence that are too many: as said, or ten times the longest pause of this run so far."""
+    """Return the seconds of silence that count as suspect, None for no limit.
+
+    ``auto`` is ten times the longest pause of this run so far, and at least AUTO_LEAST.
+    """
     if setting in ("", "off"):
         return None
     if setting != "auto":
@@ -33,7 +36,7 @@ def limit(setting: str, state: RunState) -> float | None:
 
 
 def look(setting: str, state: RunState) -> list[Examine]:
-    """Ask all hosts where their ranks stand, once the run has been quiet for too long."""
+    """Return questions for the stacks of all ranks if the run has been silent for too long."""
     seconds = limit(setting, state)
     hosts = [host for host in state.all if host.phase is Phase.RUNNING and host.linked]
     if seconds is None or not hosts or state.failures or state.interrupts:
@@ -48,7 +51,7 @@ def look(setting: str, state: RunState) -> list[Examine]:
 
 
 def aftermath(state: RunState, *, hung: bool = False) -> list[Examine]:
-    """Ask every host that was in it what it knows, once, before it is ended: as one failed by itself, or for a hang."""
+    """Return the post-mortem questions, once per started host, before the run is stopped after a failure or a hang."""
     if state.interrupts or state.first_stop is not None or not (state.failures or hung):
         return []
     since = state.failures[0][1] if state.failures else asked_at(state) or 0.0
@@ -61,9 +64,9 @@ def aftermath(state: RunState, *, hung: bool = False) -> list[Examine]:
 
 
 def found(state: RunState) -> bool:
-    """Return whether the last look shows a hang: all answered, nothing moved, and no host wrote a line since.
+    """Return whether the last samples show a hang: all hosts answered, no rank progressed, no host wrote a line since.
 
-    What hosts write after the run was told to end changes nothing: a hang that the user stopped stays one.
+    Output after the stop request changes nothing: a hang that the user stopped stays a hang.
     """
     asked = asked_at(state)
     if asked is None or (state.said_at or 0.0) > asked:
@@ -79,7 +82,7 @@ def _moves(value: Mapping[str, Any]) -> bool:
 
 
 def told(state: RunState) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """(host, answer) of the last look at the stacks, as far as they came."""
+    """Yield (host, answer) of the last question about stacks, for the hosts that answered."""
     for host in state.all:
         asked = _asked(host, STACKS)
         answer = state.answers.get((host.name, asked[-1][0].ask)) if asked else None
@@ -88,13 +91,13 @@ def told(state: RunState) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 
 def asked_at(state: RunState) -> float | None:
-    """When the stacks were last asked for."""
+    """Return when the stacks were last asked for, None if never."""
     times = [at for host in state.all for _, at in _asked(host, STACKS)]
     return max(times) if times else None
 
 
 def waiting(state: RunState, host: HostState) -> bool:
-    """Is there a question to this host that may still be answered?"""
+    """Return whether a question to this host may still be answered."""
     return any(
         (host.name, question.ask) not in state.answers and state.now - at < ANSWER_SECONDS[question.what]
         for question, at in host.examined

@@ -1,7 +1,7 @@
-"""Who keeps a run's record now: a file in its directory that this process holds locked for as long as it lives.
+"""Record lock: a lock file that marks the process that writes a run's record.
 
-The kernel lets go of the lock however its holder dies, so that "its launcher is alive" is a measurement, never a guess
-from a pid that may be somebody else's by now.
+The kernel releases the lock however that process dies. So "the launcher is alive" is measured, and never guessed from a
+pid that another process may have by now.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from dataclasses import asdict, dataclass
 from fanout import schema
 
 FILE = "launcher.json"
-_TRIES = 100  # whoever only looks holds the lock for an instant
+_TRIES = 100  # a process that only reads the owner holds the lock for an instant
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Holder:
     """The process that writes the record.
 
-    ``detached``: its output is not shown anywhere; ``ending``: it ends the run; ``signal``: what makes it end the run.
+    ``detached``: it has no terminal. ``ending``: it is stopping the run. ``signal``: the signal that makes it stop the run.
     """
 
     pid: int
@@ -35,14 +35,14 @@ class Holder:
 
 
 class Hold:
-    """Ours until ``let_go``, or until this process ends."""
+    """The lock, held until ``let_go`` or the end of this process."""
 
     def __init__(self, descriptor: int, holder: Holder) -> None:
         self._descriptor = descriptor
         self.become(holder)
 
     def become(self, holder: Holder) -> None:
-        """Say anew who we are. A disk that is full costs this line, not the lock."""
+        """Write the owner into the file. If the disk is full, the text is lost but the lock remains."""
         try:
             os.ftruncate(self._descriptor, 0)
             os.pwrite(self._descriptor, json.dumps(asdict(holder)).encode(), 0)
@@ -54,7 +54,7 @@ class Hold:
 
 
 def take(directory: str, holder: Holder) -> Hold | None:
-    """Become the one who writes this record; None if somebody is."""
+    """Lock the record for writing. Return None if another process has the lock."""
     descriptor = os.open(os.path.join(directory, FILE), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     for _ in range(_TRIES):
         try:
@@ -67,7 +67,7 @@ def take(directory: str, holder: Holder) -> Hold | None:
 
 
 def of(directory: str) -> Holder | None:
-    """Who writes this record now; None if nobody does."""
+    """Return the process that writes this record now, None if there is none."""
     try:
         descriptor = os.open(os.path.join(directory, FILE), os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -85,4 +85,4 @@ def _read(descriptor: int) -> Holder:
     try:
         return Holder(**schema.parsed(os.pread(descriptor, 4096, 0), schema.of(Holder)))
     except (ValueError, TypeError):
-        return Holder(pid=0, user="?", machine="?", since=0.0)  # it has only just come
+        return Holder(pid=0, user="?", machine="?", since=0.0)  # it has the lock but has not written its entry yet

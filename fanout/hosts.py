@@ -1,4 +1,4 @@
-"""What a host is to fanout: one frozen value per entry of the hostfile, in the order that decides the node rank."""
+"""Hosts: one frozen value per entry of the hostfile; their order decides the node ranks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from functools import lru_cache
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """Where an entry was written: ``hosts.txt:3``."""
+    """The file and line of an entry: ``hosts.txt:3``."""
 
     file: str
     line: int
@@ -21,12 +21,12 @@ class Origin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Host:
-    """One machine as the user described it; ``None`` means "not said", never a default in disguise.
+    """One machine as the user described it. ``None`` means "not given", never a default.
 
-    ``name`` is unique within a run and, but for ``ssh_name``, what ssh_config is asked for; ``hostname`` is what to dial in its place, as
-    ssh_config's HostName is (Ansible's ``ansible_host``). ``slots`` is the number of processes
-    (None: one per GPU found there); ``gpus`` are the ids for CUDA_VISIBLE_DEVICES; ``addr`` is the address that the
-    *other* hosts shall use; ``workdir`` and ``python`` override the run's.
+    ``name`` is unique within a run. ssh_config is asked for ``ssh_name``, which is nearly always ``name``.
+    ``hostname`` is the address to connect to, like HostName in ssh_config (``ansible_host`` in Ansible). ``slots`` is
+    the number of processes (None: one per GPU found there). ``gpus`` are the ids for CUDA_VISIBLE_DEVICES. ``addr`` is
+    the address that the *other* hosts use. ``workdir`` and ``python`` override those of the run.
     """
 
     name: str
@@ -51,13 +51,13 @@ class Host:
 
     @property
     def ssh_name(self) -> str:
-        """Return the name that ssh_config is asked for: of two hosts behind one address, it is the address."""
+        """Return the name that ssh_config is asked for: the address if two hosts share one address."""
         return self.hostname if self.hostname and self.name == f"{self.hostname}:{self.port}" else self.name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostFile:
-    """A hostfile, read: the hosts in rank order and what the reader wants to tell the user about it."""
+    """A parsed hostfile: the hosts in rank order, and notes for the user."""
 
     source: str
     hosts: tuple[Host, ...]
@@ -68,14 +68,14 @@ _TAIL = re.compile(r"^(.*?)(\d+)(\D*)$")
 
 
 def fold(names: Iterable[str]) -> str:
-    """``gpu01 gpu02 gpu03 login`` -> ``gpu[01-03],login``: names as people say them, numeric runs together.
+    """Fold names with numbers into ranges: ``gpu01 gpu02 gpu03 login`` -> ``gpu[01-03],login``.
 
-    Zero padding is kept apart (``n1`` and ``n01`` are two names); order is that of first appearance of each group.
+    Zero padding counts (``n1`` and ``n01`` are two names). Groups keep the order of their first appearance.
     """
     return _folded(tuple(names))
 
 
-@lru_cache(maxsize=512)  # a view folds the same few sets of hosts again and again
+@lru_cache(maxsize=512)  # a view folds the same few sets of hosts repeatedly
 def _folded(names: tuple[str, ...]) -> str:
     parts = {name: _TAIL.match(name) for name in names}
     padded = {(m[1], m[3], len(m[2])) for m in parts.values() if m and len(m[2]) > 1 and m[2][0] == "0"}
@@ -86,7 +86,7 @@ def _folded(names: tuple[str, ...]) -> str:
             order.append(name)
             continue
         head, digits, tail = match.groups()
-        key = (head, tail, len(digits))  # 09 and 10 share a width of two; 9 and 10 share none
+        key = (head, tail, len(digits))  # 09 and 10 have the same width; 9 and 10 do not
         if key not in padded:
             key = (head, tail, 0)
         if key not in groups:

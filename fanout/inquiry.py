@@ -1,8 +1,7 @@
-"""A question to one host until it is settled: by its answer, by its deadline, or because its host or connection is gone.
+"""Pending questions: one question to one host until it is answered, timed out, or its host or connection is lost. Pure.
 
-Pure. A question belongs to the connection that carried it, because the relay at the other end ends with its connection.
-On a later connection the question is put again, a limited number of times, so a connection that drops and returns
-without end cannot keep anybody waiting.
+A question belongs to the connection that carried it, because the relay on the host ends with its connection. It is sent
+again on a later connection, a limited number of times. So a connection that breaks repeatedly cannot delay the caller.
 """
 
 from __future__ import annotations
@@ -11,12 +10,12 @@ from fanout.checks.asking import Answer, Ask
 from fanout.events import BROKE
 from fanout.state import HostState, RunState
 
-TRANSIT_SECONDS = 10.0  # added to what the host may take: for both ways, and for a host that is busy
+TRANSIT_SECONDS = 10.0  # added to the host's own time limit: for both directions, and for a busy host
 MOST_TRIES = 3
 
 
 class Inquiry:
-    """One question and how far it has come."""
+    """One question and its state."""
 
     def __init__(self, ask: Ask, now: float) -> None:
         self.ask = ask
@@ -24,22 +23,22 @@ class Inquiry:
         self.answer: Answer | None = None
         self._tries = 0
         self._put_at = now
-        self._connection: float | None = None  # when the connection was made that carries it
+        self._connection: float | None = None  # when the connection that carries it was made
 
     def put(self, number: int, connection: float | None, now: float) -> None:
-        """Note that the question was sent. Without a ``connection`` it was not: it is put again on the next one."""
+        """Record that the question was sent. If ``connection`` is None it was not sent, and goes to the next one."""
         self.number, self._put_at = number, now
         self._connection = connection
         self._tries += connection is not None
 
     def is_due(self, host: HostState) -> bool:
-        """Must the question be put on the host's present connection?"""
+        """Return whether the question must be sent on the host's present connection."""
         if self.answer is not None or not host.linked:
             return False
         return self._tries == 0 or (self._is_carrier_gone(host) and not self.ask.holds and self._tries < MOST_TRIES)
 
     def settle(self, state: RunState) -> bool:
-        """Is the question settled? Sets ``answer`` when it is."""
+        """Return whether the question is settled; set ``answer`` if it is."""
         if self.answer is None:
             self.answer = self._answer(state)
         return self.answer is not None
@@ -61,7 +60,7 @@ class Inquiry:
         return Answer(error=error, handle=self.number)
 
     def _is_carrier_gone(self, host: HostState) -> bool:
-        """Has the connection that carried the question ended, as far as the launcher has heard?"""
+        """Return whether the connection that carried the question has ended, as far as the launcher knows."""
         if self._connection is None:
             return True
         return not host.linked or (host.linked_at or 0.0) > self._connection

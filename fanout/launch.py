@@ -1,7 +1,7 @@
-"""The loop: events are folded, shown and answered, until the state says that all is over.
+"""Event loop: apply each event to the state, pass it to the subscribers, carry out actions, until the run is over.
 
-``Session`` holds the one changing thing of a run, the current state. The check asks its questions through it, ``run``
-lives a whole plan in it, ``exec`` looks on; everything that happens, happens in ``step``.
+``Session`` holds the current state, which is the only mutable value of a run. The checks send questions through it,
+``run`` executes a plan in it, and ``exec`` only observes. ``step`` processes every event.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from fanout.plan import LaunchPlan
 from fanout.state import ImpossibleMove, Phase, RunState, advance
 
 TICK_SECONDS = 0.1
-BARE_SECONDS = 5.0  # for a bare command to end after an interrupt
+BARE_SECONDS = 5.0  # for a plain command to end after an interrupt
 SIGPIPE = 13
 
 
 class Subscriber(Protocol):
-    """Whoever wants to see every event with the state after it: views, the record.
+    """A receiver of every event with the state after it, such as a view or the record.
 
-    ``broken`` turns true when nobody reads what it writes: that ends a run like a signal.
+    ``broken`` becomes true if the reader of its output is gone. This stops the run like a signal.
     """
 
     @property
@@ -38,12 +38,12 @@ class Subscriber(Protocol):
 
 
 class Session:
-    """The hosts of one command, from the first dial to the last word."""
+    """The hosts of one command, from the first connection attempt to the last event."""
 
     def __init__(
         self, fan: Fan, names: Sequence[str], subscribers: Sequence[Subscriber], *, state: RunState | None = None
     ) -> None:
-        """``state``: as another launcher left the run."""
+        """Start with ``state``, if another launcher left the run in it."""
         self._fan = fan
         self._subscribers = tuple(subscribers)
         self.state = state if state is not None else RunState.new(names, at=fan.clock())
@@ -51,11 +51,11 @@ class Session:
         self._carriers: dict[tuple[str, int], float] = {}  # when the connection of an open question was made
 
     def tell(self, subscriber: Subscriber) -> None:
-        """Show every event from now on to one more subscriber."""
+        """Send every event from now on to one more subscriber."""
         self._subscribers = (*self._subscribers, subscriber)
 
     def step(self, timeout: float = TICK_SECONDS) -> Event:
-        """One event, or a tick."""
+        """Process one event, or a Tick after ``timeout`` seconds. Return it."""
         event = self._fan.next(timeout)
         self._fold(event)
         if SIGPIPE not in self.state.interrupts and any(subscriber.broken for subscriber in self._subscribers):
@@ -72,7 +72,7 @@ class Session:
             subscriber(event, self.state)
 
     def _distrust(self, event: Event, error: ImpossibleMove) -> None:
-        """A host that breaks the protocol is given up; what was still on its way from one given up is dropped."""
+        """Give up a host that violates the protocol. Drop an event of a host that was given up already."""
         if isinstance(event, OnHost) and not self.state.hosts[event.host].phase.over:
             self._do(GiveUp(host=event.host, why=f"protocol error ({error})"))
 
@@ -81,14 +81,14 @@ class Session:
             self._fold(event)
 
     def connect(self) -> None:
-        """Until every host answers, cannot be reached, or the user has had enough."""
+        """Wait until every host is connected or unreachable, or the user interrupts."""
         while not self.state.interrupts and any(
             host.phase in (Phase.WAITING, Phase.DIALLING) for host in self.state.all
         ):
             self.step()
 
     def ask(self, asks: Sequence[Ask]) -> list[Answer]:
-        """Put all questions at once and wait until each is settled; an answer with an error where there is none."""
+        """Send all questions at once and wait until each is settled. A missing answer is an Answer with an error."""
         questions = [Inquiry(ask, self._fan.clock()) for ask in asks]
         for question in questions:
             self._put(question)
@@ -108,7 +108,7 @@ class Session:
             self._carriers[ask.host, number] = connection
 
     def _settled(self, question: Inquiry) -> Answer:
-        """Its answer, which the state need not keep any longer. A question without one is ended on its host."""
+        """Return the answer and remove it from the state. If there is none, cancel the question on its host."""
         key = question.ask.host, question.number
         if question.settle(self.state) and key in self.state.answers:
             left = {each: event for each, event in self.state.answers.items() if each != key}
@@ -120,17 +120,20 @@ class Session:
         return question.answer or Answer(error="interrupted", handle=question.number)
 
     def still_holds(self, host: str, handle: int) -> bool:
-        """Has the connection lasted since a long-lived question was put? What it holds on the host ends with it."""
+        """Return whether a long-lived question still has its connection. Its resources on the host end with that."""
         now = self.state.hosts[host]
         return now.linked and now.linked_at == self._carriers.get((host, handle))
 
     def cancel(self, host: str, handle: int) -> None:
-        """End a long-lived question."""
+        """Cancel a long-lived question."""
         self._carriers.pop((host, handle), None)
         self._fan.cancel(host, handle)
 
     def run(self, policy: supervise.Policy, plan: LaunchPlan) -> RunOutcome:
-        """Follow the policy to the end. A piece of log decides nothing; the time that passes may, also in a flood."""
+        """Follow the policy until the run is over.
+
+        A log chunk needs no decision, so chunks are processed in a row, but no longer than one tick.
+        """
         while True:
             for action in supervise.decide(policy, self.state):
                 self._do(action, plan)
@@ -141,7 +144,7 @@ class Session:
                 pass
 
     def watch(self) -> RunOutcome:
-        """Look on until every host is done (bare commands). An interrupt ends the commands, a second one the wait."""
+        """Observe plain commands until every host is done. An interrupt ends the commands, a second one the wait."""
         stopped_at: float | None = None
         while not self.state.over:
             if self.state.interrupts and stopped_at is None:
@@ -164,9 +167,9 @@ class Session:
                 self._do(GiveUp(host=host.name, why="interrupted"))
 
     def end(self, *, grace: float, until: float, why: str) -> RunOutcome:
-        """Stop a run that was taken up, on every host that can be reached before ``until``; leave nothing there.
+        """Stop a resumed run on every host that can be reached before ``until``, and clean up there.
 
-        Whoever was told to stop by a launcher that died is told again: it may not have heard.
+        Stop is sent again to hosts that the dead launcher had stopped, because they may not have received it.
         """
         stopped: set[str] = set()
         forgotten: set[str] = set()
@@ -182,9 +185,9 @@ class Session:
         return outcome.of(self.state)
 
     def look_on(self, plan: LaunchPlan, left: Callable[[], bool], policy: supervise.Policy) -> RunOutcome:
-        """Look on at another launcher's run, to its end or until the user leaves; nothing on the hosts changes.
+        """Observe another launcher's run, to its end or until the user leaves. Nothing on the hosts changes.
 
-        That launcher does not tell us of a hang: after the policy's ``hang_timeout`` we look by ourselves.
+        The other launcher does not report a hang here, so this one asks for stacks after the policy's ``hang_timeout``.
         """
         while not self.state.over and not self.state.interrupts and not left():
             for action in (*hangs.look(policy.hang_timeout, self.state), *supervise.unheard(policy, self.state)):
@@ -196,7 +199,7 @@ class Session:
         return outcome.of(self.state)
 
     def dismiss(self) -> None:
-        """Send everybody home before anything was prepared."""
+        """Release all hosts before anything was prepared."""
         for host in self.state.all:
             if host.phase is Phase.LINKED:
                 self._do(Forget(host=host.name))

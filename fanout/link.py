@@ -1,8 +1,8 @@
-"""One host's connection over the whole run: it dials, starts the agent, and turns bytes into events.
+"""Reconnecting connection to one host: log in, start the agent, and turn received bytes into events.
 
-When a run is under way and the connection breaks, it dials again and goes on at the byte where it was. A link decides
-nothing else: it carries out what it is told and reports. Two threads: one reads, one writes, so that neither a silent
-peer nor a full pipe can hold up the other direction.
+If the connection breaks during a run, it reconnects and continues at the same byte of the log. It decides nothing else:
+it carries out actions and reports events. One thread reads and one writes, so neither a silent peer nor a full pipe
+blocks the other direction.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ from fanout.sender import Connection, Sender
 from fanout.tally import Arrived, Receipts
 from fanout.transports.base import Channel, Transport
 
-SILENT_SECONDS = 15.0  # three beats of the agent
+SILENT_SECONDS = 15.0  # three heartbeats of the agent
 MESSAGES_IN_QUEUE = 64
 CHUNKS_IN_QUEUE = 8  # 2 MB a host, as much again as paramiko holds
 REDIAL_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0)
 
 
 class Link:
-    """One host's connection."""
+    """The connection to one host."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class Link:
         self._wake_dialler = threading.Event()
         self._sender = Sender()
         self._was_linked = False
-        self._turn = 0  # of the thread that dials: one that hangs is replaced, and has nothing to tell any more
+        self._turn = 0  # number of the thread that logs in: one that hangs is replaced, and its result is ignored
         self._receipts = Receipts()
         self._over = False
         self._closing: threading.Thread | None = None
@@ -80,40 +80,40 @@ class Link:
 
     def start(self) -> None:
         self._thread("link", self._live)
-        if not self._options.command:  # a bare command is never written to
+        if not self._options.command:  # nothing is written to a plain command
             self._thread("writer", self._sender.run)
 
     def send(self, frame: bytes, *, order: bool = False) -> None:
-        """Queue a frame; it waits for the link if that is down. An order is sent again on every later link."""
+        """Queue a frame; without a connection it waits for the next. An order is sent again on every later one."""
         self._sender.put(frame, order=order)
 
     def ask(self, number: int, what: str, args: Mapping[str, Any], timeout: float) -> float | None:
-        """Put a question on the present connection; when that one was made, None where there is none."""
+        """Send a question on the present connection. Return when that was made, None if there is none."""
         return self._sender.ask(number, what, wire.ask_frame(number, what, args, timeout))
 
     def cancel(self, number: int) -> None:
-        """End a question."""
+        """Cancel a question."""
         self._sender.cancel(number, wire.cancel_frame(number))
 
     def prepare(self, plan: LaunchPlan) -> None:
-        """From here on the link is worth dialling again: there is something on the host to come back to."""
+        """Send Prepare. From here on a broken connection is made again, because the host has a part of the run."""
         self._plan = plan
         node = plan.node(self.host.name)
         self.send(wire.prepare_frame(plan, node, by=self._options.by, cursors=self._arrived.sizes), order=True)
 
     def forget(self, farewell: bytes) -> None:
-        """The last word to this host."""
+        """Queue the last frame for this host."""
         self._sender.bid_farewell(farewell)
 
     def resume(self, plan: LaunchPlan, have: Mapping[int, tuple[int, int]]) -> None:
-        """Before ``start``: take up a run that another launcher began; ``have`` is (size, CRC-32) of each stream."""
+        """Resume a run of another launcher. Call it before ``start``; ``have`` is (size, CRC-32) of each stream."""
         self._plan = plan
         self._attach_from_now_on()
         self._arrived = Arrived(have)
 
     def go(self) -> None:
         assert self._plan is not None
-        self._attach_from_now_on()  # started or not, it must never be prepared a second time
+        self._attach_from_now_on()  # whether Go arrives or not, the host must never prepare a second time
         self.send(wire.go_frame(self._plan.node(self.host.name)), order=True)
 
     def _attach_from_now_on(self) -> None:
@@ -121,19 +121,19 @@ class Link:
         self._sender.attach_from_now_on()
 
     def beat(self) -> None:
-        """A sign of life, unless one is already waiting to be sent."""
+        """Send a heartbeat, unless frames already wait to be sent."""
         if not self._options.command and self._sender.is_idle():
             self._sender.put(self._receipts.beat())
 
     def dealt_with(self, chunk: Chunk) -> None:
-        """There is room for one more, and the host may hear that it need not keep this one."""
+        """Make room for one more chunk, and acknowledge this one, so that the host may delete it."""
         self.backlog.dealt()
         receipt = self._receipts.dealt_with(chunk)
         if receipt and self._plan is not None:
             self.send(receipt)
 
     def check_deadline(self) -> None:
-        """End a login that is over its time; for the clock's thread, which never waits."""
+        """End a login whose deadline has passed. The clock's thread calls this, so it never blocks."""
         overdue = self._dialler.take_overdue()
         if overdue is not None:
             threading.Thread(target=overdue.check, name=f"deadline {self.host.name}", daemon=True).start()
@@ -145,34 +145,34 @@ class Link:
             self._thread("link", lambda: self._live(turn, hung))
 
     def end_command(self) -> None:
-        """End a bare command, in a thread: a connection that is dead may hold up the thread that writes to it."""
+        """End a plain command. This runs in a thread, because a write to a dead connection may block."""
         channel = self._sender.channel
         if channel is not None:
             self._thread("end", lambda: _end_command(channel))
 
     def close(self) -> None:
-        """No more dialling, no more reading. What runs on the host is not touched by this."""
+        """Stop connecting and reading. What runs on the host is not affected."""
         self._over = True
         channel = self._sender.close()
         self._wake_dialler.set()
         self.backlog.abandon()
         self.messages.abandon()
-        if channel is not None:  # a child that hangs is waited for: by a thread, for many links may be closed at once
+        if channel is not None:  # closing may wait for a child that hangs, so a thread does it for each connection
             self._closing = threading.Thread(target=channel.close, name=f"closing {self.host.name}", daemon=True)
             self._closing.start()
 
     def wait_closed(self, until: float) -> None:
-        """Wait for the channel's end, up to this moment of monotonic time."""
+        """Wait for the end of the channel, at most until this moment of monotonic time."""
         if self._closing is not None:
             self._closing.join(max(0.0, until - time.monotonic()))
 
     def _thread(self, what: str, work: Callable[[], None]) -> None:
-        """A thread that cannot end without a word: whoever waits for this host would wait for ever."""
+        """Start a thread that reports an unexpected exception as Lost. Otherwise the run would wait without end."""
 
         def guarded() -> None:
             try:
                 work()
-            except Exception as error:  # noqa: BLE001 - whatever it was, it is told
+            except Exception as error:  # noqa: BLE001 - every fault is reported
                 where = traceback.extract_tb(error.__traceback__)[-1]
                 why = f"internal error in fanout ({type(error).__name__}: {error}, {where.filename}:{where.lineno})"
                 self._post(Lost(at=self._clock(), host=self.host.name, why=why))
@@ -183,7 +183,7 @@ class Link:
     # -- the reader's thread
 
     def _live(self, turn: int = 0, hung: TransportError | None = None) -> None:
-        """Dial, follow, and dial again; ``hung`` is why the thread before this one did not come back from dialling."""
+        """Connect, read, and reconnect. ``hung`` is why the thread before this one did not return from its login."""
         attempt = 1 if hung is not None else 0
         began = time.monotonic()
         if hung is not None and not self._again(hung, attempt, began - self._options.connect_timeout):
@@ -210,7 +210,11 @@ class Link:
             began = time.monotonic()
 
     def _again(self, error: TransportError, attempt: int, began: float) -> bool:
-        """Wait and try again? During a run always (the policy gives up, not we); before it, only after a drop."""
+        """Wait, and return whether to connect again.
+
+        During a run the answer is always yes, because only the policy gives a host up. Before a run it is yes only after
+        a dropped connection.
+        """
         before = self._plan is None
         dropped = isinstance(error, Dropped) or self._was_linked
         if before and (not dropped or time.monotonic() - began > self._options.connect_timeout):
@@ -226,7 +230,7 @@ class Link:
             self._post(Unreached(at=self._clock(), host=self.host.name, kind=kind, message=str(error), hint=error.hint))
 
     def _dial(self, attempt: int, turn: int) -> Dialled | None:
-        """Log in as one of the few that do at a time; None if the link was closed meanwhile. Raises TransportError."""
+        """Log in, within the limit of parallel logins. Return None if ``close`` was called. Raises TransportError."""
 
         def begin() -> bool:
             if not self._over:
@@ -241,7 +245,7 @@ class Link:
         if not self._take_up(connection, turn):
             dialled.channel.close()
             raise Unreachable("the login came too late")
-        for event in dialled.noise:  # before Linked: the check reads it as soon as all hosts are linked
+        for event in dialled.noise:  # before Linked: the check reads it as soon as all hosts are connected
             self._post(event)
         hello = {**dialled.decoder.hello, "peer": dialled.channel.peer}
         took = time.monotonic() - began
@@ -249,7 +253,7 @@ class Link:
         return dialled
 
     def _take_up(self, connection: Connection, turn: int) -> bool:
-        """Make it the link's connection; False if another thread dials by now."""
+        """Use this connection from now on. Return False if another thread has replaced this one."""
         with self._lock:
             if turn != self._turn:
                 return False
@@ -258,17 +262,17 @@ class Link:
         return True
 
     def _attach_frame(self) -> bytes:
-        """What a new connection begins with where the host has the run already."""
+        """Return the first frame of a new connection if the host has the run already, else b""."""
         if self._plan is None or not self._attach_only:
             return b""
         node = self._plan.node(self.host.name)
         return wire.attach_frame(self._plan.run_id, node.rank, node.mark, self._arrived.sizes)
 
     def _follow(self, channel: Channel, decoder: wire.Decoder, early: list[Event]) -> str | None:
-        """Read until the link ends: why it did, or None if that is the end of the run here."""
+        """Read until the connection ends. Return the reason, or None if the host's part is over."""
         if self._options.command:
             bare.follow(self.host, channel, self._clock, self._hand_on_bare)
-            self._broken(channel, "")  # here, not at the end: that would take a thread for every host
+            self._broken(channel, "")  # close it here; a close at the end would need a thread for every host
             return None
         heard = time.monotonic()
         events: Iterable[Event] = early
@@ -303,7 +307,7 @@ class Link:
         return why
 
     def _hand_on(self, event: Event, decoder: wire.Decoder) -> bool:
-        """Post one event of the agent's; True after the last one."""
+        """Post one event of the agent. Return True after the last one."""
         match event:
             case Chunk():
                 fresh = self._arrived.fresh(event)
@@ -328,7 +332,7 @@ class Link:
         return isinstance(event, (Forgotten, Refused))
 
     def _hand_on_bare(self, event: Event) -> bool:
-        """Post one event of a bare command's; True once nobody wants any more."""
+        """Post one event of a plain command. Return True if no more events are wanted."""
         if isinstance(event, Chunk):
             self.backlog.add()
         elif isinstance(event, wire.SAID):

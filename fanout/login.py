@@ -1,7 +1,7 @@
-"""One login to a host, within a deadline that holds whatever the login waits for.
+"""Login to one host, within a deadline that holds whatever the login waits for.
 
-Most waits of a login end when its connection is closed. A name server, or a home directory on NFS, cannot be closed:
-the thread that waits for one is left alone, and another one goes on in its place.
+Most waits of a login end when its connection is closed. A wait for a name server or a home directory on NFS cannot be
+ended. The launcher abandons the thread of such a wait, and another thread replaces it.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ from fanout.hosts import Host
 from fanout.transports.base import Channel, Deadline, Place, Transport
 
 BEAT_SECONDS = 5.0
-HUNG_SECONDS = 2.0  # after its deadline, for a login to end by itself once what it waits for is closed
+HUNG_SECONDS = 2.0  # after the deadline: time for a login to end once its connection is closed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FanOptions:
-    """``command`` empty: start the agent. Otherwise run it bare, as ``fanout exec`` does."""
+    """Options of all connections. If ``command`` is empty they start the agent, else they run the command (exec)."""
 
     dials: int = 64
     connect_timeout: float = 10.0
-    beat: float = BEAT_SECONDS  # several of them in every lease
-    by: str = "?"  # who launches, for the host that is busy: user@machine
+    beat: float = BEAT_SECONDS  # must be much shorter than the lease
+    by: str = "?"  # user@machine of the launcher; a busy host reports it to others
     command: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dialled:
-    """A connection on which the agent, or the bare command, has begun.
+    """A connection on which the agent, or the plain command, has started.
 
-    ``noise`` is what the login printed; ``early`` came together with the hello.
+    ``noise`` is the output of the login. ``early`` are events that arrived together with the hello.
     """
 
     channel: Channel
@@ -49,7 +49,7 @@ class Dialled:
 
 
 class Dialler:
-    """Logs in to one host, again and again where it must be."""
+    """Log in to one host, as often as needed."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class Dialler:
         clock: Callable[[], float],
         places: threading.Semaphore,
     ) -> None:
-        """``places``: how many hosts may log in at a time."""
+        """Share ``places``, which limits how many hosts log in at a time."""
         self._host = host
         self._transport = transport
         self._clock = clock
@@ -70,7 +70,7 @@ class Dialler:
         self.opening: Deadline | None = None
 
     def dial(self, begin: Callable[[], bool]) -> Dialled | None:
-        """Log in and start what is to run there; ``begin`` is asked first. Raises TransportError."""
+        """Log in and start the agent or command. Return None if ``begin()`` is False. Raises TransportError."""
         self._places.acquire()
         place = Place(self._places)
         try:
@@ -103,12 +103,12 @@ class Dialler:
                     self.opening = None
 
     def take_overdue(self) -> Deadline | None:
-        """The deadline of a login that is over its time, for a thread that may wait: a closer may wait for a process."""
+        """Return the deadline of an overdue login. Close it in a thread, because closing may wait for a process."""
         opening = self.opening
         return opening if opening is not None and opening.overdue else None
 
     def take_hung(self) -> TransportError | None:
-        """The error of a login that goes on although everything that it may wait for was closed; once."""
+        """Return, once, the error of a login that continues although its connection was closed."""
         with self._lock:
             opening = self.opening
             if opening is None or not opening.expired or time.monotonic() < opening.at + HUNG_SECONDS:

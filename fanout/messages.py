@@ -1,4 +1,4 @@
-"""What each control message of a host must look like. Data; ``wire`` checks every message against it."""
+"""Message schemas: the form of each control message of a host. ``wire`` checks every message against them."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import Any
 
 from fanout.schema import Anything, By, Each, Either, Flag, Maybe, Number, Text, Whole
 
-STREAMS = 65_536  # a frame of log bytes has two bytes for its stream
-MOST_BYTES = 1 << 50  # of one stream: no file system here takes an offset beyond it
+STREAMS = 65_536  # a frame of log bytes has a stream number of two bytes
+MOST_BYTES = 1 << 50  # of one stream: no supported file system accepts a larger offset
 _T, _LINE = Text(1 << 16), Text(4096)
 _COUNT, _PID = Whole(0), Whole(0, 1 << 32)
 _FIGURE = Maybe(Either((Number(), Text(80))))

@@ -1,4 +1,4 @@
-"""What one host is still to be sent, and what each new connection must hear again. No I/O and no locks."""
+"""Frame queue: the frames that wait for one host, and those that each new connection repeats. No I/O, no locks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """Bytes for a host. A ``bound`` frame belongs to one connection: no other connection carries it."""
+    """Bytes for a host. A ``bound`` frame belongs to one connection and is never sent on another."""
 
     data: bytes
     bound: bool = False
@@ -21,13 +21,13 @@ class Outbox:
         self._frames: deque[Frame] = deque()
         self._orders: list[bytes] = []
         self._farewell = b""
-        self.attaches = False  # each new connection takes the run up again, so the host repeats how it ended
+        self.attaches = False  # True: each new connection attaches to the run, so the host repeats its end
 
     def __len__(self) -> int:
         return len(self._frames)
 
     def put(self, data: bytes, *, order: bool = False, bound: bool = False) -> None:
-        """Append a frame. An ``order`` may be lost with its connection and is sent again on the next."""
+        """Append a frame. An ``order`` is sent again on the next connection, because it may be lost with this one."""
         if order:
             self._orders.append(data)
         self._frames.append(Frame(data, bound))
@@ -38,16 +38,16 @@ class Outbox:
         self.put(data)
 
     def repeat_farewell(self) -> None:
-        """Send the last frame again, if there is one: the host has told its end once more."""
+        """Send the last frame again, if there is one, because the host has reported its end again."""
         if self._farewell:
             self.put(self._farewell)
 
     def forget_orders(self) -> None:
-        """What was ordered so far has been carried out."""
+        """Repeat no order sent so far: the host has carried them out."""
         self._orders.clear()
 
     def reopen(self, first: bytes = b"") -> None:
-        """Begin a new connection: ``first``, all orders, then what still waits and is not bound to an earlier one."""
+        """Start a new connection: queue ``first``, all orders, then the waiting frames that are not bound."""
         again = [first] if first else []
         waiting = [frame for frame in self._frames if not self._is_repeated(frame)]
         self._frames = deque([*map(Frame, again + self._orders), *waiting])
@@ -61,6 +61,9 @@ class Outbox:
             self._frames.insert(int(behind_first), frame)
 
     def _is_repeated(self, frame: Frame) -> bool:
-        """Drop this frame with its connection? A farewell must wait until the host has told its end again."""
+        """Return whether to drop this frame with its connection.
+
+        The last frame is dropped too if the run is attached: it must wait until the host has reported its end again.
+        """
         farewell = self.attaches and frame.data is self._farewell
         return frame.bound or frame.data in self._orders or farewell

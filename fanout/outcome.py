@@ -1,9 +1,13 @@
-"""What a run comes to: one RunOutcome, whose number is the exit status of fanout.
+"""Run outcome: one RunOutcome, which holds the exit status of fanout.
 
-The status is that of the *first cause*, never of a victim, of a later signal or of the largest number. It is 0 only where
-every host ended 0 and was not told to stop; the first failing host's own code, or 128 + its signal; 255 for a host that
-could not be reached or was lost; 125 where fanout itself refused; 124 at the time limit, also where train.sh saves and
-exits 0 on TERM; 130, 143 … where the user ended it.
+The status is that of the *first cause*, never of a victim, of a later signal or of the largest number:
+
+* 0: every host exited 0 and none was stopped.
+* The code of the first failing host, or 128 + its signal.
+* 255: a host was unreachable or lost.
+* 125: fanout itself refused or failed.
+* 124: the time limit, also if train.sh saves and exits 0 on SIGTERM.
+* 130, 143 …: the user interrupted the run.
 """
 
 from __future__ import annotations
@@ -15,12 +19,12 @@ from fanout.state import HostState, Phase, RunState
 
 Origin = Literal["script", "ssh", "fanout", "user"]
 
-TIME_LIMIT = "time limit"  # the ``why`` of a Stop that ends with 124
+TIME_LIMIT = "time limit"  # the ``why`` of a Stop that leads to status 124
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostOutcome:
-    """How one host ended: ``verdict`` is ok, failed, stopped, unreached, refused, lost, never-started."""
+    """The end of one host: ``verdict`` is ok, failed, stopped, unreached, refused, lost or never-started."""
 
     host: str
     verdict: str
@@ -28,12 +32,12 @@ class HostOutcome:
     signal: int | None
     reason: str  # one sentence for a person
     hint: str
-    left: int | None  # processes still there; None: it could not be looked up
+    left: int | None  # processes that still run; None: unknown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOutcome:
-    """The end of a run. ``first`` is the host that failed first (None: none did, or the user ended it)."""
+    """The end of a run. ``first`` is the host that failed first (None: none failed, or the user stopped the run)."""
 
     exit_code: int
     origin: Origin
@@ -41,7 +45,7 @@ class RunOutcome:
     first: str | None
     hosts: tuple[HostOutcome, ...]
     seconds: float
-    hung: bool = False  # nothing moved any more when it was told to end
+    hung: bool = False  # no rank made progress when the run was stopped
 
     @property
     def ok(self) -> bool:
@@ -49,12 +53,12 @@ class RunOutcome:
 
     @property
     def clean(self) -> bool:
-        """Every host was looked over after the end and nothing of the run is left on any."""
+        """Return whether every host was verified after the end and no process of the run is left."""
         return all(host.left == 0 for host in self.hosts)
 
 
 def of(state: RunState, *, refused: str = "") -> RunOutcome:
-    """The outcome of a run that is over (or that the user left: hosts not over count as unknown).
+    """Return the outcome of a run that is over. If the user left it, hosts that are not over count as unknown.
 
     ``refused`` is why fanout itself did not launch it.
     """
@@ -71,7 +75,7 @@ def of(state: RunState, *, refused: str = "") -> RunOutcome:
 
 
 def with_holes(outcome: RunOutcome, holes: int) -> RunOutcome:
-    """A run that ended well, but whose record lacks bytes that this machine's disk did not take, is no plain success."""
+    """Turn a success into 125 if the record lacks bytes, because the disk of this machine was full."""
     if not holes or not outcome.ok:
         return outcome
     return replace(
@@ -93,7 +97,7 @@ def _verdict(state: RunState, hosts: dict[str, HostOutcome], refused: str) -> tu
     if refused:
         return 125, "fanout", refused, None
     if stop is not None and told_first:
-        return 125, "fanout", f"stopped: {stop.why}", None  # no host had failed: what came after are its victims
+        return 125, "fanout", f"stopped: {stop.why}", None  # no host had failed; later failures are victims of the stop
     if not state.failures:
         idle = [host.name for host in state.all if not host.succeeded]
         if idle:
@@ -108,11 +112,11 @@ def _verdict(state: RunState, hosts: dict[str, HostOutcome], refused: str) -> tu
         return 128 + host.exit.signal, "script", headline, first
     if host.exit is not None and host.exit.code:
         return host.exit.code, "script", headline, first
-    return 255, "ssh", headline, first  # its end is unknown, or it was lost before it said what is left
+    return 255, "ssh", headline, first  # its end is unknown, or it was lost before it reported what is left
 
 
 def _ended_before_interrupt(state: RunState) -> bool:
-    """Had a host failed, or had fanout begun to end the run, when the user's first signal came?"""
+    """Return whether a host had failed, or fanout had begun to stop the run, before the user's first signal."""
     at = state.interrupted_at if state.interrupted_at is not None else float("-inf")
     began = [when for _, when in state.failures[:1]]
     began += [host.stop_at for host in state.all if host.stop_at is not None]
@@ -152,7 +156,7 @@ def _reason(host: HostState) -> tuple[str, str]:
         return "lost", host.trouble.message
     if host.exit is None:
         return ("never-started", "was not started") if host.go_at is None else ("lost", "did not report how it ended")
-    stopped = host.stop_at is not None and host.exit.at >= host.stop_at  # it had not ended when it was told to
+    stopped = host.stop_at is not None and host.exit.at >= host.stop_at  # it ended after the stop request
     if host.exit.code == 0:
         return ("failed", _how(host)) if host.exit.why else ("ok", "exit 0")
     if host.exit.code is None and host.exit.signal is None:
@@ -176,5 +180,5 @@ _SIGNALS = {1: "SIGHUP", 2: "SIGINT", 3: "SIGQUIT", 4: "SIGILL", 6: "SIGABRT", 7
 
 
 def signal_name(number: int) -> str:
-    """``SIGTERM`` for 15: Linux's numbers, because hosts are Linux whatever the launcher runs on."""
+    """Return ``SIGTERM`` for 15. The numbers are those of Linux, because hosts run Linux even if the launcher does not."""
     return _SIGNALS.get(number, f"signal {number}")

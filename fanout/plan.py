@@ -1,6 +1,6 @@
-"""The plan: what every host will run, with which environment, complete and frozen before anything is started.
+"""Launch plan: the command and environment of every host, complete and frozen before anything starts.
 
-``make`` is pure. The plan is the dry run: dryrun.py prints the same value that wire.py sends, so it cannot lie.
+``make`` is pure. dryrun.py prints the same value that wire.py sends, so a dry run shows exactly what will run.
 The exports are the contract of train.sh (NNODES, NODE_RANK, MASTER_ADDR, MASTER_PORT, NPROC_PER_NODE, PYTHONPATH) as
 dFactory and VeOmni document it.
 """
@@ -23,22 +23,22 @@ RESERVED = frozenset(
 )
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
-# Constant; the user's text comes by environment, never into a shell's source.
+# Constant. The user's text is passed in the environment and never becomes part of a shell's source.
 SETUP = 'if [ -f "$FANOUT_SETUP" ]; then . "$FANOUT_SETUP"; else eval "$FANOUT_SETUP"; fi || exit; unset FANOUT_SETUP; exec "$@"'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PathList:
-    """A list of directories round what the host already has; what is not absolute is below the work directory."""
+    """Directories before and after the host's own value. Relative ones are below the work directory."""
 
     before: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
-    only_if: str = ""  # a path that must exist on the host for this to count
+    only_if: str = ""  # a path that must exist on the host, or this has no effect
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Default:
-    """A value that counts only where the host's login sets none."""
+    """A value that is used only if the host's login sets none."""
 
     value: str
     only_if: str = ""
@@ -49,7 +49,7 @@ EnvValue: TypeAlias = str | PathList | Default
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodePlan:
-    """One host's part. ``nproc`` None: not known before the host was asked (dry runs only)."""
+    """The part of one host. ``nproc`` is None if the host was not asked yet (dry runs only)."""
 
     host: Host
     rank: int
@@ -57,20 +57,20 @@ class NodePlan:
     cwd: str
     argv: tuple[str, ...]
     env: tuple[tuple[str, EnvValue], ...]
-    needs: tuple[str, ...]  # files that must exist before anything starts anywhere
-    first_rank: int | None = None  # global rank of its first process; None: its ranks are not told apart
-    claims: tuple[str, ...]  # what no other run may hold on that host at the same time
+    needs: tuple[str, ...]  # files that must exist before any host starts
+    first_rank: int | None = None  # global rank of its first process; None: ranks share one log
+    claims: tuple[str, ...]  # port and GPUs that no other run may use on that host at the same time
     run_id: str
-    private: frozenset[str] = frozenset()  # exports whose values the user gave: no record holds them
+    private: frozenset[str] = frozenset()  # exports with values of the user, which no record contains
 
     @property
     def gpus(self) -> tuple[str, ...]:
-        """The ids of its GPUs in the order of its processes, as far as they are known."""
+        """Return the ids of its GPUs in the order of its processes, () if unknown."""
         return tuple(claim[4:] for claim in self.claims if claim.startswith("gpu-"))
 
     @property
     def mark(self) -> tuple[str, ...]:
-        """What marks this run's processes on that host, in their environment."""
+        """Return the environment entries that mark this run's processes on that host."""
         return (f"FANOUT_RUN_ID={self.run_id}", f"FANOUT_NODE={self.rank}")
 
 
@@ -88,11 +88,11 @@ class LaunchPlan:
     spool_limit: int = 0  # bytes of log that a host may keep; 0: any number
     detached: bool = False  # launched with -d: its launcher has no terminal
     notes: tuple[str, ...] = field(default=())
-    stacks: bool = True  # whether its Pythons can be asked where they stand
+    stacks: bool = True  # whether the stacks of its Python processes can be read
 
     @property
     def world_size(self) -> int | None:
-        """Ranks of all hosts; None while a host's number is not known."""
+        """Return the number of ranks of all hosts, None if that of a host is unknown."""
         counts = [node.nproc for node in self.nodes if node.nproc is not None]
         return sum(counts) if len(counts) == len(self.nodes) else None
 
@@ -102,12 +102,12 @@ class LaunchPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Learned:
-    """What was found out about the hosts before the plan is made; everything may be missing."""
+    """Facts about the hosts that were collected before the plan is made. Each may be missing."""
 
     master_addr: str = ""
     gpus: Mapping[str, int] = field(default_factory=dict)  # GPUs found, by host name
     env: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # per-host exports, such as interfaces
-    address: Mapping[str, str] = field(default_factory=dict)  # what ssh_config makes of a name
+    address: Mapping[str, str] = field(default_factory=dict)  # HostName of ssh_config, by host name
 
 
 def make(
@@ -121,9 +121,9 @@ def make(
     learned: Learned,
     dry: bool = False,
 ) -> LaunchPlan:
-    """The plan for ``hosts`` in rank order. Raises UsageError where something that it needs is not said anywhere.
+    """Return the plan for ``hosts`` in rank order. Raises UsageError if a needed value is given nowhere.
 
-    ``dry`` lets a process count stay open: a dry run asks no host.
+    With ``dry`` a process count may stay unknown, because a dry run asks no host.
     """
     master = master_address(hosts, settings, learned)
     local = _local_addresses(hosts, learned)
@@ -164,7 +164,7 @@ def make(
 
 
 def _exports(host: Host, settings: Settings, learned: Learned, local_address: str) -> dict[str, EnvValue]:
-    """Return what a host gets beside the contract of train.sh; what comes later wins."""
+    """Return the exports of a host beside the contract of train.sh. Later entries override earlier ones."""
     exports: dict[str, EnvValue] = {"PYTHONPATH": PathList(before=("VeOmni",), after=("",))}
     if host.gpus:
         exports["CUDA_VISIBLE_DEVICES"] = ",".join(host.gpus)
@@ -183,14 +183,17 @@ def _exports(host: Host, settings: Settings, learned: Learned, local_address: st
 
 
 def check_exports(hosts: Sequence[Host], settings: Settings) -> None:
-    """Raise UsageError for an export that ``make`` would refuse; made before any host is touched."""
+    """Raise UsageError for an export that ``make`` would refuse. Call it before any host is touched."""
     _user_env(settings.env, where="--env", force=settings.force)
     for host in hosts:
         _user_env(host.env, where=str(host.origin), force=settings.force)
 
 
 def master_address(hosts: Sequence[Host], settings: Settings, learned: Learned) -> str:
-    """An address of host 0 that the others reach: said, learned, or the name itself; never loopback for others."""
+    """Return the address of host 0 for MASTER_ADDR: a given one, a measured one, or its name.
+
+    Raises UsageError if it is a loopback address and another host is on another machine.
+    """
     first = hosts[0]
     address = settings.master_addr or first.addr or learned.master_addr
     if not address:
@@ -227,7 +230,7 @@ def is_address(text: str) -> bool:
 
 
 def is_loopback(address: str) -> bool:
-    """127.*, ::1, localhost."""
+    """Return whether ``address`` is 127.*, ::1 or localhost."""
     if address == "localhost" or address.endswith(".localhost"):
         return True
     try:
@@ -237,7 +240,7 @@ def is_loopback(address: str) -> bool:
 
 
 def _loopback_entry(host: Host, learned: Learned) -> bool:
-    """Is this entry itself on loopback, so that "myself" is what it means (several played hosts on one machine)?"""
+    """Return whether this entry is itself on loopback, as in a lab of several hosts on one machine."""
     return is_loopback(host.addr or learned.address.get(host.name, host.ssh_name))
 
 
@@ -307,6 +310,6 @@ def _user_env(pairs: Sequence[tuple[str, str]], *, where: str, force: bool) -> d
 
 
 def _claims(host: Host, settings: Settings, nproc: int | None, learned: Learned) -> tuple[str, ...]:
-    """The port, and the GPUs where there are any: two runs with other ports and GPUs may share a host."""
+    """Return the claims on the port and the GPUs. Two runs with different ports and GPUs may share a host."""
     gpus = host.gpus or tuple(str(number) for number in range(nproc or 0) if learned.gpus.get(host.name))
     return (f"port-{settings.master_port}", *(f"gpu-{number}" for number in gpus))

@@ -1,8 +1,8 @@
-"""Coming back to a run whose launcher is gone: the guardian after its death, ``fanout stop`` and ``attach`` at any time.
+"""Run takeover: resume a run after its launcher died, for the guardian, ``fanout stop`` and ``fanout attach``.
 
-An ``Order`` is as much of a run as that takes, as one JSON object: which hosts, how to reach them, where their logs
-are. It holds no environment and no secret, so it may lie in the run's directory. The record is read back into the state
-that the launcher left, each host's log goes on at its byte, and what happens from here on is written behind it.
+An ``Order`` is a JSON object with what this needs: the hosts, how to reach them, and where the record is. It holds no
+environment and no secret, so it may be stored in the run's directory. The record gives the state at which the old
+launcher stopped. Each host's log continues at its last byte, and new events are appended to the record.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _ORDER: dict[str, Any] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """A run that can be ended by whoever holds this. ``directory`` is the run's record on this machine."""
+    """A handle of a run: enough to resume or stop it. ``directory`` is the run's record on this machine."""
 
     run_id: str
     hosts: tuple[Host, ...]
@@ -64,7 +64,7 @@ class Order:
 
     @classmethod
     def from_json(cls, text: str) -> Order:
-        """The order that the text is. Raises Invalid for a text that is none."""
+        """Parse the text of ``to_json``. Raises Invalid."""
         entry = schema.parsed(text, _ORDER)
         return cls(
             run_id=entry["run"],
@@ -76,7 +76,7 @@ class Order:
 
 
 class TakenUp:
-    """A run as its launcher left it. ``learners`` see everything from its beginning, ``views`` what comes now."""
+    """A resumed run. ``learners`` receive all events from its beginning, ``views`` only the new ones."""
 
     def __init__(
         self,
@@ -88,7 +88,7 @@ class TakenUp:
         views: Sequence[Subscriber] = (),
         again: bool = False,
     ) -> None:
-        """``again``: hosts that were given up are tried once more."""
+        """Read the record and prepare the connections. With ``again``, hosts that were given up are tried again."""
         self.order = order
         clock = Clock()
         self.heading = Heading(run_id=order.run_id, title="", hosts=tuple(host.name for host in order.hosts))
@@ -101,7 +101,7 @@ class TakenUp:
         self.session = Session(self.fan, self.heading.hosts, subscribers, state=self._left)
 
     def _read(self, learners: Sequence[Subscriber], now: float) -> RunState:
-        """The state that the record comes to. A record that cannot be read must not keep a run from being ended."""
+        """Return the state at the end of the record. An unreadable record must not prevent a stop of the run."""
         state = RunState.new(self.heading.hosts, at=now)
         try:
             recorded = Recorded(self.order.directory)
@@ -114,14 +114,14 @@ class TakenUp:
                     learner(event, state)
         except FanoutError:
             return state
-        looks_on = Tick(at=max(now, state.now))  # from here on somebody does; before that nobody did for a while
+        looks_on = Tick(at=max(now, state.now))  # time passed without a launcher; a new one is present from here on
         state = advance(state, looks_on)
         for learner in learners:
             learner(looks_on, state)
         return state
 
     def _record(self) -> LogDir | None:
-        """Where the launcher wrote, to write on; None where that cannot be: the hosts come first."""
+        """Open the record to append to it. Return None if that fails: to stop the hosts is more important."""
         try:
             record = LogDir(self.order.directory, self.heading)
         except LauncherError:
@@ -152,16 +152,16 @@ class TakenUp:
         return fan
 
     def end(self, why: str) -> RunOutcome:
-        """Log in everywhere, stop, look, bring the rest of the logs home, forget.
+        """Connect to all hosts, stop the run, fetch the rest of the logs, and delete the run's directories.
 
-        What cannot be reached within twice the grace and a minute is left open.
+        A host that cannot be reached within twice the grace plus a minute stays unknown.
         """
         grace = self.order.settings.grace
         self.fan.start()
         return self.session.end(grace=grace, until=self.fan.clock() + 2 * grace + MARGIN_SECONDS, why=why)
 
     def go_on(self) -> RunOutcome:
-        """Follow the policy to the end, as the launcher would have."""
+        """Follow the policy until the run is over, as the old launcher would have done."""
         if not any(host.go_at is not None for host in self.session.state.all):
             return self.end("the launcher died before the start")
         self.fan.start()
@@ -175,7 +175,7 @@ class TakenUp:
 
 
 def end(order: Order, *, by: str, agent: bool, why: str) -> RunState:
-    """End the run, and its record with it; the state that this came to."""
+    """Stop the run and complete its record. Return the final state."""
     taken = TakenUp(order, by=by, agent=agent, again=True)
     try:
         taken.end(why)
@@ -188,7 +188,7 @@ def end(order: Order, *, by: str, agent: bool, why: str) -> RunState:
 
 
 def _without_launcher(state: RunState, *, again: bool) -> RunState:
-    """What a dead launcher had sent last may never have arrived: it is to be said again."""
+    """Clear the last actions of the dead launcher, so that they are sent again: they may never have arrived."""
 
     def left(host: HostState) -> HostState:
         if again and host.phase is Phase.LOST:
@@ -204,12 +204,12 @@ def _host(entry: Mapping[str, Any]) -> Host:
 
 
 def _tuples(value: Any) -> Any:
-    """JSON has lists where the values have tuples."""
+    """Convert the lists of JSON to tuples, at every depth."""
     return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
 
 
 def plan_of(order: Order, ranks: Sequence[int] | None = None) -> LaunchPlan:
-    """As much of the plan as it takes to find the run again on each host; ``ranks`` where some hosts are left out."""
+    """Return the part of the plan that finds the run on each host. ``ranks`` are its node ranks, if hosts are left out."""
     nodes = tuple(
         NodePlan(host=host, rank=rank, nproc=None, cwd="/", argv=(), env=(), needs=(), claims=(), run_id=order.run_id)
         for rank, host in zip(ranks or range(len(order.hosts)), order.hosts, strict=True)

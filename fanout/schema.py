@@ -1,7 +1,7 @@
-"""What a value from outside must look like, written as data: types, ranges and lengths. Pure.
+"""Schemas: the types, ranges and lengths of values from outside, written as data. Pure.
 
-A schema is a plain value: a dict is an object with these keys ("name?" may be absent; keys that it does not name may
-hold any bounded value), and the classes below are everything else. ``check`` raises ``Invalid``, which names the field.
+A dict is the schema of an object with these keys: "name?" may be absent, and other keys may hold any bounded value. The
+classes below are the schemas of everything else. ``check`` raises ``Invalid``, which names the field.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MOST_VALUES = 200_000  # in one text
 
 
 class Invalid(ValueError):
-    """``field`` of a value is not what it must be; ``problem`` says how."""
+    """An invalid value: ``field`` names it, ``problem`` states what is wrong."""
 
     def __init__(self, field: str, problem: str) -> None:
         super().__init__(f"{field}: {problem}" if field else problem)
@@ -31,7 +31,7 @@ class Invalid(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """Text of at most ``most`` characters; ``among`` are the only ones that are allowed."""
+    """Text of at most ``most`` characters. If ``among`` is not empty, only these texts are allowed."""
 
     most: int = 1 << 16
     among: tuple[str, ...] = ()
@@ -60,7 +60,7 @@ class Flag:
 
 @dataclass(frozen=True, slots=True)
 class Maybe:
-    """null, or what ``kind`` allows."""
+    """null, or a value that ``kind`` allows."""
 
     kind: Any
 
@@ -83,7 +83,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class By:
-    """An object with any keys, at most ``most`` of them, whose values are of one ``kind``; ``key`` is what keys are."""
+    """An object of at most ``most`` items with any keys. Values are of one ``kind``; ``key`` is the schema of keys."""
 
     kind: Any
     most: int = MOST_ITEMS
@@ -92,7 +92,7 @@ class By:
 
 @dataclass(frozen=True, slots=True)
 class Either:
-    """What any of these allows."""
+    """A value that any of these allows."""
 
     kinds: tuple[Any, ...]
 
@@ -103,7 +103,7 @@ class Anything:
 
 
 def check(schema: Any, value: Any, field: str = "", depth: int = 0) -> None:
-    """Raise ``Invalid`` unless ``value`` is as the schema says."""
+    """Raise ``Invalid`` unless ``value`` conforms to the schema."""
     if depth > DEEPEST:
         raise Invalid(field, f"is nested more than {DEEPEST} deep")
     match schema:
@@ -233,7 +233,7 @@ def _kind(value: Any) -> str:
 
 
 def parsed(text: str | bytes, schema: Any) -> Any:
-    """The value of a JSON text that is as the schema says. Raises Invalid for every other text."""
+    """Parse a JSON text and return its value if it conforms to the schema. Raises Invalid for every other text."""
     data = text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass")
     if data.count(b",") + data.count(b"[") + data.count(b"{") > MOST_VALUES:
         raise Invalid("", f"has more than {MOST_VALUES} values")
@@ -254,7 +254,7 @@ _KNOWN: dict[Any, dict[str, Any]] = {}
 
 
 def of(kind: Any) -> dict[str, Any]:
-    """The schema of a dataclass as a JSON object; tuples are lists there."""
+    """Return the schema of a dataclass as a JSON object, in which tuples are lists."""
     if kind in _KNOWN:
         return _KNOWN[kind]
     hints, schema = get_type_hints(kind), _KNOWN.setdefault(kind, {})

@@ -1,7 +1,7 @@
-"""The sending half of one host's link: what waits, the present connection, and the loop that writes to it.
+"""Frame sender: the writing half of one host's connection, with its queue and its loop.
 
-All methods may be called from any thread; ``run`` is the body of the writer's thread, so that a full pipe holds up
-nobody else.
+All methods may be called from any thread. ``run`` is the body of the writer's thread, so a full pipe blocks no other
+thread.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from fanout.transports.base import Channel
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Connection:
-    """One connection to a host: ``made_at`` tells it from earlier ones."""
+    """One connection to a host; ``made_at`` distinguishes it from earlier ones."""
 
     channel: Channel
     decoder: wire.Decoder
@@ -25,7 +25,7 @@ class Connection:
 
 
 class Sender:
-    """Frames to one host, over one connection after the other."""
+    """Send frames to one host, over a series of connections."""
 
     def __init__(self) -> None:
         self._news = threading.Condition()
@@ -40,9 +40,9 @@ class Sender:
             self._news.notify()
 
     def ask(self, number: int, what: str, frame: bytes) -> float | None:
-        """Queue a question for the present connection; when that one was made, None where there is none.
+        """Queue a question for the present connection. Return when that was made, None if there is none.
 
-        A later connection leads to another relay, which knows nothing of the question.
+        A later connection has a new relay, which does not know the question.
         """
         with self._news:
             if self._connection is None:
@@ -53,7 +53,7 @@ class Sender:
             return self._connection.made_at
 
     def cancel(self, number: int, frame: bytes) -> None:
-        """End a question; its answer is dropped from here on."""
+        """Cancel a question; its answer is dropped from here on."""
         with self._news:
             if self._connection is not None:
                 self._connection.decoder.forget(number)
@@ -67,31 +67,31 @@ class Sender:
             self._news.notify()
 
     def repeat_farewell(self) -> None:
-        """The host has told its end once more."""
+        """Send the last frame again, because the host has reported its end again."""
         with self._news:
             self._outbox.repeat_farewell()
             self._news.notify()
 
     def attach_from_now_on(self) -> None:
-        """Each later connection takes the run up again; what was ordered so far is not repeated."""
+        """Attach to the run on each later connection, and do not repeat the orders sent so far."""
         with self._news:
             self._outbox.attaches = True
             self._outbox.forget_orders()
 
     def is_idle(self) -> bool:
-        """Is there a connection, and nothing that waits to be sent?"""
+        """Return whether there is a connection and the queue is empty."""
         with self._news:
             return self._connection is not None and not self._outbox
 
     def connect(self, connection: Connection, first: Callable[[], bytes]) -> None:
-        """Send over ``connection`` from now on, beginning with ``first()``; nothing is ordered meanwhile."""
+        """Send over ``connection`` from now on, ``first()`` first. The lock is held, so no order comes between."""
         with self._news:
             self._connection = connection
             self._outbox.reopen(first())
             self._news.notify_all()
 
     def disconnect(self) -> None:
-        """The present connection has ended."""
+        """Forget the present connection: it has ended."""
         with self._news:
             self._connection = None
 
@@ -101,14 +101,14 @@ class Sender:
             return self._connection.channel if self._connection is not None else None
 
     def close(self) -> Channel | None:
-        """Send nothing more; the channel that is still open."""
+        """Send nothing more. Return the channel that is still open, None if there is none."""
         with self._news:
             self._over = True
             self._news.notify_all()
             return self._connection.channel if self._connection is not None else None
 
     def run(self) -> None:
-        """Write until ``close``."""
+        """Write frames until ``close`` is called."""
         while True:
             with self._news:
                 self._news.wait_for(lambda: self._over or (self._outbox and self._connection is not None))

@@ -1,8 +1,8 @@
-"""The fold: events in, one frozen RunState out; facts only, no wishes.
+"""Run state: fold events into one frozen RunState, which holds facts and no decisions.
 
-``advance(state, event)`` is pure. How a host's phase may change is one table, ``MOVES`` in phases.py; an event that has no row for
-the phase it meets is a broken promise of the agent and raises ``ImpossibleMove``. What to do about a state is decided
-in supervise.py, how it looks in views/, what it comes to in outcome.py.
+``advance(state, event)`` is pure. The table ``MOVES`` in phases.py lists the allowed changes of a host's phase. An event
+without a row for the host's phase violates the protocol and raises ``ImpossibleMove``. supervise.py decides what to do,
+views/ shows the state, and outcome.py computes the result.
 """
 
 from __future__ import annotations
@@ -52,12 +52,12 @@ AWAY_SECONDS = 10.0  # between two events, where the clock ticks ten times a sec
 
 
 class ImpossibleMove(Exception):
-    """An event that cannot follow from the host's phase: the agent (or the host) does not keep the protocol."""
+    """An event that the host's phase does not allow: the agent (or the host) violates the protocol."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trouble:
-    """Why a host is out: ``kind`` names it for programs, message and hint for people."""
+    """The reason why a host takes no part: ``kind`` is for programs, message and hint are for people."""
 
     kind: str
     message: str
@@ -66,17 +66,17 @@ class Trouble:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostState:
-    """All that is known of one host."""
+    """All facts about one host."""
 
     name: str
     phase: Phase = Phase.WAITING
     attempt: int = 0  # connection attempts so far, over the whole run
     took: float = 0.0  # seconds that the last successful attempt took
-    linked: bool = False  # is the link up now
+    linked: bool = False  # whether it is connected now
     linked_at: float | None = None
     link_lost_at: float | None = None
     link_lost_why: str = ""
-    unheard_since: float | None = None  # when the link broke after which the agent has sent nothing but its hello
+    unheard_since: float | None = None  # when the connection broke, if the agent has sent only its hello since
     hello: Mapping[str, Any] = field(default_factory=dict)
     rebooted: bool = (
         False  # the same machine was linked again under another boot id: all its earlier processes are gone
@@ -85,16 +85,16 @@ class HostState:
     trouble: Trouble | None = None
     pid: int | None = None
     started_at: float | None = None
-    waiting_at: float | None = None  # its torchrun was seen
-    joined_at: float | None = None  # it was seen on MASTER_PORT
+    waiting_at: float | None = None  # when its torchrun was seen
+    joined_at: float | None = None  # when it was seen on MASTER_PORT
     unresolved_at: float | None = None  # since when MASTER_ADDR does not resolve there
     streams: Mapping[int, str] = field(default_factory=dict)  # names of the streams beyond the main one
-    received: Mapping[int, int] = field(default_factory=dict)  # bytes of each stream that are here
+    received: Mapping[int, int] = field(default_factory=dict)  # bytes of each stream that have arrived
     first_output_at: float | None = None
     last_output_at: float | None = None
-    heard_at: float | None = None  # last sign of life of the agent
-    lost_at: float | None = None  # when the host can have been lost, if it has given no new sign of life since
-    progress_at: float | None = None  # when the run last came on there: a new phase, or new bytes of its log
+    heard_at: float | None = None  # when the agent last sent anything
+    lost_at: float | None = None  # earliest time at which the host may have been lost; None after a new message
+    progress_at: float | None = None  # when the run last progressed there: a new phase, or new bytes of its log
     load: Mapping[str, Any] = field(default_factory=dict)
     exit: Exited | None = None
     gone: Gone | None = None
@@ -104,7 +104,7 @@ class HostState:
     stop_at: float | None = None
     kill_at: float | None = None
     forget_at: float | None = None
-    examined: tuple[tuple[Examine, float], ...] = ()  # what it was asked about the run, and when
+    examined: tuple[tuple[Examine, float], ...] = ()  # the questions about the run, each with its time
 
     @property
     def bytes(self) -> int:
@@ -112,12 +112,12 @@ class HostState:
 
     @property
     def succeeded(self) -> bool:
-        """Exit status 0, of the script's own accord: one that its host ended makes what it likes of the TERM."""
+        """Return whether train.sh exited 0 by itself. A script that its host stopped may exit 0 on SIGTERM."""
         return self.exit is not None and self.exit.code == 0 and not self.exit.why
 
     @property
     def failed(self) -> bool:
-        """Ended in a way that is not success, or will never end in one."""
+        """Return whether the host ended without success, or can never succeed."""
         return (self.exit is not None and not self.succeeded) or self.phase in (
             Phase.UNREACHED,
             Phase.REFUSED,
@@ -127,21 +127,21 @@ class HostState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunState:
-    """All that is known of a run. ``order`` is rank order; ``failures`` are host names, first failure first."""
+    """All facts about a run. ``order`` is the rank order; ``failures`` are (host, time), first failure first."""
 
     order: tuple[str, ...]
     hosts: Mapping[str, HostState]
     began_at: float
     now: float
     interrupts: tuple[int, ...] = ()
-    interrupted_at: float | None = None  # when the first of them came
+    interrupted_at: float | None = None  # time of the first interrupt
     failures: tuple[tuple[str, float], ...] = ()
-    said_at: float | None = None  # when any host last wrote anything before the run was told to end
-    ending_at: float | None = None  # when the user first interrupted the run, or a host was first told to stop
-    chunks: int = 0  # how often one did
-    longest_pause: float = 0.0  # the longest time for which none did, in between
+    said_at: float | None = None  # when any host last wrote output before the stop request
+    ending_at: float | None = None  # when the user first interrupted the run, or a Stop was first sent
+    chunks: int = 0  # number of log chunks of all hosts
+    longest_pause: float = 0.0  # longest time between two of them
     answers: Mapping[tuple[str, int], Answered] = field(default_factory=dict)
-    awake_at: float = 0.0  # since when we look on without a break: before that we were stopped, or our machine slept
+    awake_at: float = 0.0  # since when the launcher runs without a pause (before: suspended, or stopped)
 
     @classmethod
     def new(cls, names: Iterable[str], *, at: float) -> RunState:
@@ -158,13 +158,13 @@ class RunState:
 
     @property
     def first_stop(self) -> Stop | None:
-        """The first Stop that was sent to anybody: its ``why`` is why the run is being ended."""
+        """Return the first Stop that was sent to a host; its ``why`` is the reason why the run is stopped."""
         stopped = [host for host in self.all if host.stop is not None]
         return min(stopped, key=lambda host: host.stop_at or 0.0).stop if stopped else None
 
 
 def advance(state: RunState, event: Event) -> RunState:
-    """The state after ``event``. Raises ImpossibleMove for an event that its host's phase does not allow."""
+    """Return the state after ``event``. Raises ImpossibleMove if the host's phase does not allow it."""
     now = max(state.now, event.at)
     if now - state.now > AWAY_SECONDS:
         state = _RUN(state, awake_at=now)
@@ -200,16 +200,16 @@ def advance(state: RunState, event: Event) -> RunState:
 
 
 def _failed_at(before: HostState, event: OnHost) -> float:
-    """When a host failed. One whose end is unknown may have been lost as soon as it was last heard.
+    """Return when a host failed. If its end is unknown, that is when its last message arrived.
 
-    A failure elsewhere within the next heartbeat is far likelier to follow from that than to be a coincidence.
+    A failure of another host within the next heartbeat most likely follows from this loss.
     """
     is_unknown = isinstance(event, Lost) or (isinstance(event, Exited) and event.code is None and event.signal is None)
     return before.lost_at if is_unknown and before.lost_at is not None else event.at
 
 
 def _spoken(state: RunState, event: Chunk, now: float) -> RunState:
-    """A host wrote something, and so the whole run did: it is quiet only while all hosts are."""
+    """Record output of a host, which is also output of the run: a run is silent only if all hosts are."""
     at, host = event.at, state.hosts[event.host]
     host = _HOST(
         host,
@@ -232,10 +232,15 @@ def _spoken(state: RunState, event: Chunk, now: float) -> RunState:
     )
 
 
-#: Pieces of log come thousands of times a second: dataclasses.replace would take three times as long.
+#: Log chunks arrive thousands of times a second, and dataclasses.replace would take three times as long.
 _HOST, _RUN = Changed(HostState), Changed(RunState)
 
-_NO_CONTACT = (Dialling, Linked, LinkLost, Noise)  # a link that comes back and is silent again is none
+_NO_CONTACT = (
+    Dialling,
+    Linked,
+    LinkLost,
+    Noise,
+)  # a new connection counts only once the agent sends more than its hello
 _STILL = (Noise, LinkLost, Joined, StreamOpened, Trimmed, Cramped, Beat)
 
 
@@ -249,7 +254,7 @@ def _moved(host: HostState, event: OnHost) -> Phase:
 
 
 def _told(host: HostState, event: OnHost) -> dict[str, Any]:
-    """What an event changes of what is known of its host, the phase apart."""
+    """Return the fields of the host's state that an event changes, except its phase."""
     match event:
         case Dialling():
             return {"attempt": event.attempt}
@@ -282,7 +287,7 @@ def _told(host: HostState, event: OnHost) -> dict[str, Any]:
             return {"gone": host.gone or event, "heard_at": event.at}
         case Beat():
             return {"heard_at": event.at, "load": event.load or host.load, "lost_at": None}
-        case _:  # Prepared, Forgotten: the phase says it all
+        case _:  # Prepared, Forgotten: only the phase changes
             return {"heard_at": event.at}
 
 
@@ -296,7 +301,7 @@ _NOTED_IN: Mapping[type[Action], str] = {Prepare: "prepare_at", Go: "go_at", Kil
 
 
 def _done(host: HostState, event: Acted) -> dict[str, Any]:
-    """What an action changes of what is known of its host."""
+    """Return the fields of the host's state that an action changes."""
     action = event.action
     match action:
         case Prepare() | Go() | Kill() | Forget():

@@ -1,8 +1,8 @@
-"""The policy: a state comes in, wishes go out; pure, so that every rule can be tested with a state and a list.
+"""Policy: decide from a state which actions to take. Pure, so each rule can be tested with a state and a list.
 
-Prepared, then go: nothing starts anywhere until every host is ready. The first failure ends the run for all: the
-others get a moment for their last words (so that the cause arrives, not only its victims), then TERM, grace, KILL.
-Each wish is made once, because carrying it out is itself an event that the state remembers.
+No host starts until every host is prepared. The first failure stops the run on all hosts: the others get a moment for
+their last output (so that the cause arrives, not only its victims), then SIGTERM, grace and SIGKILL. Each action is
+returned once, because carrying it out is an event that the state records.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from fanout.outcome import TIME_LIMIT
 from fanout.settings import Settings
 from fanout.state import HostState, Phase, RunState
 
-FAREWELL_SECONDS = 5.0  # how long we wait for "forgotten" after Forget
-ALONE_SECONDS = 30.0  # for a host without a link, once all others have ended and the run has failed or is to end
-STOP_MARGIN_SECONDS = 30.0  # the keeper's own kill and last look come after its grace
+FAREWELL_SECONDS = 5.0  # wait for "forgotten" after Forget
+ALONE_SECONDS = 30.0  # for a host without a connection, once all others have ended and the run fails or stops
+STOP_MARGIN_SECONDS = 30.0  # after the grace, for the keeper's own SIGKILL and clean-up
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """The numbers; times in seconds. ``prepare`` False: only look on (attach, exec)."""
+    """The settings of the policy; times in seconds. ``prepare`` False: only observe (attach, exec)."""
 
     grace: float = 40.0
     last_words: float = 3.0
@@ -41,12 +41,12 @@ CHOSEN = tuple(field.name for field in fields(Policy) if field.name != "prepare"
 
 
 def policy_of(settings: Settings, *, prepare: bool = True) -> Policy:
-    """What the user chose; the same for the launcher and for whoever takes its place."""
+    """Return the policy of the user's settings; a launcher that resumes a run uses the same."""
     return Policy(**{name: getattr(settings, name) for name in CHOSEN}, prepare=prepare)
 
 
 def decide(policy: Policy, state: RunState) -> tuple[Action, ...]:
-    """What to do now."""
+    """Return the actions to take now."""
     if len(state.interrupts) >= 3:
         return tuple(GiveUp(host=host.name, why="abandoned by the user") for host in state.all if not host.phase.over)
     started = any(host.go_at is not None for host in state.all)
@@ -57,12 +57,12 @@ def decide(policy: Policy, state: RunState) -> tuple[Action, ...]:
 
 
 def _starting(policy: Policy, state: RunState) -> list[Action]:
-    """Before Go: prepare whoever is there; all ready means go; one refusal, or the user, undoes everything."""
+    """Return the actions before Go: prepare connected hosts, start once all are ready, or undo everything."""
     hosts = state.all
     why = _reason_to_undo(policy, state)
     if why:
         settled = state.interrupts or not any(host.phase in (Phase.WAITING, Phase.DIALLING) for host in hosts)
-        return _undo(state, why) if settled else []  # hear all hosts out, so that every failure is told at once
+        return _undo(state, why) if settled else []  # wait for all hosts, so that every failure is reported at once
     actions: list[Action] = []
     if policy.prepare:
         actions += [Prepare(host=host.name) for host in hosts if host.phase is Phase.LINKED and host.prepare_at is None]
@@ -103,7 +103,7 @@ def _told_at(host: HostState) -> float | None:
 
 
 def _rolled_back(state: RunState) -> str:
-    """The host that undid its Prepared by itself, as it does when it hears nothing from us for a minute; "" if none."""
+    """Return a host that rolled back by itself, "" if none. A host does so after a minute without the launcher."""
     for host in state.all:
         by_itself = host.prepare_at is not None and host.stop_at is None and host.exit is None
         if by_itself and host.phase in (Phase.GONE, Phase.FORGOTTEN):
@@ -112,10 +112,10 @@ def _rolled_back(state: RunState) -> str:
 
 
 def _running(policy: Policy, state: RunState) -> list[Action]:
-    """After Go: why should it end, and who still has to be told?"""
+    """Return the actions after Go: questions about hangs and failures, Stop and Kill."""
     hung = policy.on_hang in hangs.ENDING and hangs.found(state)
     asked = hangs.aftermath(state, hung=hung)
-    why = "" if hung and asked else _reason_to_stop(policy, state)  # what they know is heard before they are ended
+    why = "" if hung and asked else _reason_to_stop(policy, state)  # the post-mortem answers come before the stop
     actions: list[Action] = [*asked, *(hangs.look(policy.hang_timeout, state) if not why else ())]
     for host in state.all:
         if host.phase not in (Phase.PREPARED, Phase.RUNNING):
@@ -156,9 +156,9 @@ def _quiet(state: RunState) -> float:
 
 
 def _never_came(policy: Policy, state: RunState) -> str:
-    """Hosts that the others have been waiting for at the rendezvous; "" if none, or if nobody uses it.
+    """Return why hosts are missing at the rendezvous; "" if none are, or if no host uses it.
 
-    Once somebody is on MASTER_PORT, everybody has to be; before that, whoever has a torchrun waits for those without.
+    Once one host is connected to MASTER_PORT, all must be. Before that, hosts with a torchrun wait for hosts without.
     """
     joined = [host.joined_at for host in state.all if host.joined_at is not None]
     waiting = [host.waiting_at for host in state.all if host.waiting_at is not None]
@@ -180,7 +180,7 @@ def _never_came(policy: Policy, state: RunState) -> str:
 
 
 def _never_met(policy: Policy, state: RunState) -> str:
-    """Return why hosts will never meet, or why one that is alone waits for others; "" if neither is known."""
+    """Return why the rendezvous can never complete, "" if no such reason is known."""
     running = [host for host in state.all if host.phase is Phase.RUNNING and host.linked]
     limit = f"{policy.start_timeout:g} s"
     stuck = fold(host.name for host in running if _overdue(state, host.unresolved_at, policy.start_timeout))
@@ -195,7 +195,7 @@ def _never_met(policy: Policy, state: RunState) -> str:
 
 
 def _ending(policy: Policy, state: RunState, host: HostState) -> list[Action]:
-    """One host's own way out: forgotten when gone, killed when a stop is overdue, given up when it is lost."""
+    """Return the actions that end one host: Forget after clean-up, Kill after an overdue Stop, GiveUp if it is lost."""
     if host.phase is Phase.GONE:
         if host.forget_at is None:
             return [] if host.linked and hangs.waiting(state, host) else [Forget(host=host.name)]
@@ -221,9 +221,10 @@ def _ending(policy: Policy, state: RunState, host: HostState) -> list[Action]:
 
 
 def _patience_without_link(policy: Policy, state: RunState, host: HostState) -> float:
-    """Return how long a host may be without a link. Its lease counts while the run goes on anywhere, or may go on.
+    """Return how many seconds a host may be without a connection.
 
-    Once the run has failed or is to end, and every other host has ended, nothing is left to wait for but this one.
+    That is lease + grace + a margin while another host may still run. It is ALONE_SECONDS once the run has failed or is
+    stopping, and this host alone keeps it from its end.
     """
     others = [other for other in state.all if other.name != host.name]
     is_ending = bool(state.failures) or state.ending_at is not None
@@ -233,12 +234,12 @@ def _patience_without_link(policy: Policy, state: RunState, host: HostState) -> 
 
 
 def _is_done(host: HostState) -> bool:
-    """Has the host ended its part, or is it without a link as well?"""
+    """Return whether the host has ended its part, or has no connection either."""
     return host.phase.over or host.phase is Phase.GONE or not host.linked
 
 
 def _why_unknown(policy: Policy, state: RunState, host: HostState) -> str:
-    """Return why the host is given up, and until when something of the run may still be there."""
+    """Return why the host is given up, and until when processes of the run may still exist there."""
     why = f"no connection for {_patience_without_link(policy, state, host):g} s ({host.link_lost_why})"
     ends = (host.heard_at or host.link_lost_at or state.now) + policy.lease
     if not policy.lease:
@@ -251,7 +252,7 @@ def _why_unknown(policy: Policy, state: RunState, host: HostState) -> str:
 
 
 def waited_for(policy: Policy, state: RunState) -> dict[str, float]:
-    """Return host -> when it is given up, for the hosts without a link that alone keep a run from its end."""
+    """Return host -> when it is given up, for disconnected hosts that alone keep a run from its end."""
     if not state.failures and state.ending_at is None:
         return {}
     left = [host for host in state.all if not host.phase.over and host.phase is not Phase.GONE]
@@ -264,7 +265,7 @@ def waited_for(policy: Policy, state: RunState) -> dict[str, float]:
 
 
 def unheard(policy: Policy, state: RunState) -> tuple[Action, ...]:
-    """For a launcher that only looks on: give up each host that has not been heard for too long."""
+    """Return the actions of a launcher that only observes: give up each host that has been silent for too long."""
     patience = policy.lease + policy.grace + STOP_MARGIN_SECONDS
     actions: list[Action] = []
     for host in state.all:
@@ -280,9 +281,9 @@ def unheard(policy: Policy, state: RunState) -> tuple[Action, ...]:
 
 
 def _without_progress(policy: Policy, state: RunState, host: HostState, patience: float) -> str:
-    """Return why a host is given up although its link came back again and again; "" if it is not.
+    """Return why a host is given up although it reconnected repeatedly; "" if it is not given up.
 
-    Every other deadline of a host begins anew with its link. These two do not.
+    Every other deadline of a host restarts with its connection. These two do not.
     """
     whole = policy.lease + patience
     if host.linked and _overdue(state, host.unheard_since, whole):
@@ -300,15 +301,15 @@ def _heard_stop(host: HostState) -> float | None:
 
 
 def _last_heard(host: HostState) -> float | None:
-    """Of a script that has ended: a long log takes long to arrive."""
+    """Return the time of the last message after train.sh ended: a long log takes long to arrive."""
     return None if host.exit is None else _since_linked(host, max(host.exit.at, host.last_output_at or 0.0))
 
 
 def _since_linked(host: HostState, at: float) -> float:
-    """No host can have answered while its link was down, however long ago something was."""
+    """Return ``at``, or the start of the connection if that is later: a disconnected host cannot answer."""
     return max(at, host.linked_at or at)
 
 
 def _overdue(state: RunState, since: float | None, seconds: float) -> bool:
-    """What came while we were away is heard first: everybody has the whole time once more."""
+    """Return whether ``since`` is more than ``seconds`` ago. After a pause of the launcher the time starts again."""
     return since is not None and state.now - max(since, state.awake_at) > seconds

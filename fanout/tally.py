@@ -1,4 +1,4 @@
-"""What of one host's streams has arrived here, and what of it is safe, so that the host need not keep it. Pure."""
+"""Stream offsets: bytes received from one host, and bytes acknowledged (the host may delete those). Pure."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ STEP_BYTES = 4 << 20
 
 
 class Arrived:
-    """Size and CRC-32 of each stream so far: every byte exactly once and in order, whatever is said twice."""
+    """Size and CRC-32 of each stream so far. Every byte counts exactly once and in order, even if it is sent twice."""
 
     def __init__(self, have: Mapping[int, tuple[int, int]] | None = None) -> None:
         self.sizes = {stream: size for stream, (size, _) in (have or {}).items()}
         self._crcs = {stream: crc for stream, (_, crc) in (have or {}).items()}
 
     def fresh(self, chunk: Chunk) -> Chunk | None:
-        """What of ``chunk`` is new, None if nothing is. Raises BadHost where bytes were left out."""
+        """Return the new part of ``chunk``, None if nothing is new. Raises BadHost if bytes are missing before it."""
         have = self.sizes.get(chunk.stream, 0)
         if chunk.offset > have:
             raise wire.BadHost(f"left out bytes {have}-{chunk.offset} of stream {chunk.stream}")
@@ -32,7 +32,7 @@ class Arrived:
         return replace(chunk, offset=have, data=data)
 
     def whole(self, totals: Mapping[int, tuple[int, int | None]]) -> bool:
-        """Is it all that there was?"""
+        """Return whether sizes and checksums agree with ``totals``, those of the host."""
         return all(
             self.sizes.get(stream, 0) == size and crc in (None, self._crcs.get(stream, 0))
             for stream, (size, crc) in totals.items()
@@ -40,23 +40,23 @@ class Arrived:
 
 
 class Receipts:
-    """What may be said to be safe: in steps, and one step late.
+    """Acknowledgements to the host, in steps, and one step late.
 
-    The record of a run is written a moment after its bytes, and a launcher that dies in between must still find on the
-    host what is not in its record.
+    The record is written a moment after the bytes. If the launcher dies in between, the host must still have the bytes
+    that are not in the record.
     """
 
     def __init__(self) -> None:
-        self._safe: dict[int, int] = {}  # what was dealt with one step ago
+        self._safe: dict[int, int] = {}  # offsets that were processed one step ago
         self._dealt: dict[int, int] = {}
         self._unsaid = 0
 
     def beat(self) -> bytes:
-        """A sign of life, with what is safe by now."""
+        """Return a heartbeat frame with the acknowledged offsets."""
         return wire.beat_frame(self._safe)
 
     def dealt_with(self, chunk: Chunk) -> bytes:
-        """``chunk`` is on our disk, or told as a hole; what to tell the host, b"" if it can wait."""
+        """Count ``chunk``, which is on disk or reported as a gap. Return a frame for the host, b"" if it can wait."""
         self._dealt[chunk.stream] = chunk.offset + len(chunk.data)
         self._unsaid += len(chunk.data)
         if self._unsaid < STEP_BYTES:

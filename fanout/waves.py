@@ -1,8 +1,8 @@
-"""Questions to many hosts, no more at once than they, the line and this machine can answer in time.
+"""Batched questions: ask many hosts, but not more at once than hosts, network and launcher can answer in time.
 
-The first hosts show how long an answer takes. If all the others would be as quick, they are asked at once; else so
-many at a time as the first. Where most of a wave is late it is no host's fault: they are asked again, fewer at a time and
-with more patience.
+The first wave shows how long an answer takes. If that is short, all other hosts are asked at once, else in waves of the
+same size. If most hosts of a wave are late, the load is the likely cause: they are asked again in smaller waves, with a
+longer time limit.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from dataclasses import replace
 
 from fanout.checks.asking import WAVE, Answer, Ask, Asker
 
-_FEWEST = 4  # late hosts among which the fault may be looked for in what they share
+_FEWEST = 4  # with fewer late hosts, the load is not taken for the cause
 _PATIENCE = 4.0
 _OFTEN_SLOW = {"reverse", "own_name"}  # a name server that does not answer is slow for all, and has checks of its own
 
 
 class Waves:
-    """An Asker in front of another; ``slow`` tells in words that hosts had to be asked a few at a time."""
+    """An Asker in front of another. ``slow`` is a sentence if hosts had to be asked in smaller waves."""
 
     def __init__(self, asker: Asker, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._asker = asker
@@ -29,7 +29,7 @@ class Waves:
         self.slow = ""
 
     def ask(self, asks: Sequence[Ask]) -> list[Answer]:
-        """Put all questions, in waves; the answers stand in the same order."""
+        """Send all questions in waves. Return the answers in the same order."""
         answers: list[Answer] = []
         took = 0.0
         while len(answers) < len(asks):
@@ -47,11 +47,11 @@ class Waves:
         self._asker.cancel(host, handle)
 
     def _fits(self, took: float, count: int, ask: Ask) -> bool:
-        """Whether so many hosts, if they share what makes an answer slow, would all answer well within the time."""
+        """Return whether ``count`` hosts would answer in time even if each slows the others down."""
         return self._size == WAVE and took * count < ask.timeout / 3
 
     def _patient(self, wave: Sequence[Ask]) -> list[Answer]:
-        """One wave; those that are late are asked once more if most of them are."""
+        """Ask one wave. If most hosts are late, ask those once more."""
         answers = self._asker.ask([self._longer(ask) for ask in wave])
         late = [at for at, answer in enumerate(answers) if is_late(answer)]
         if len(late) < max(_FEWEST, (len(wave) + 1) // 2) or self._patience > 1.0:
@@ -78,7 +78,7 @@ class Waves:
 
 
 def is_late(answer: Answer) -> bool:
-    """Whether a host, or one of its sections, gave no answer in time, and not because a file server is gone."""
+    """Return whether a host or a section timed out, for another reason than a dead file server."""
     if answer.error:
         return answer.error.startswith("no answer")
     missing = answer.value.get("missing", {}) if isinstance(answer.value, Mapping) else {}

@@ -1,8 +1,8 @@
-"""Bytes to events and the plan to bytes, without any I/O.
+"""Protocol: decode the bytes of a host into events, and encode the plan into frames. No I/O.
 
-``Decoder`` takes what a host sends, in any chunking: first whatever its login prints, up to the agent's line
-``@nonce READY``, then frames. What a host may send is bounded and checked here, because a host can be broken or
-hostile; ``BadHost`` is the answer to anything else.
+``Decoder`` accepts the bytes of a host in any chunking: first the login output, up to the agent's line
+``@nonce READY``, then frames. It limits and checks everything, because a host can be broken or hostile, and raises
+``BadHost`` for anything else.
 """
 
 from __future__ import annotations
@@ -36,45 +36,45 @@ from fanout.events import (
 from fanout.messages import MESSAGES, MOST_BYTES
 from fanout.plan import Default, EnvValue, LaunchPlan, NodePlan, PathList
 
-PIECE = 8 << 10  # bytes from a host that become events at a time: at most 8 MB of log, whatever they inflate to
+PIECE = 8 << 10  # bytes from a host that are decoded at a time: they inflate to at most 8 MB of log
 MAX_NOISE = 64 << 10
-#: What a host says that is no log: only so many of them may wait for the launcher.
+#: Events other than log chunks; only a limited number of them may wait for the launcher.
 SAID = (Answered, Beat, Cramped, Exited, Forgotten, Gone, Joined, Prepared, Refused, Started, StreamOpened, Trimmed)
 
 
 class BadHost(Exception):
-    """The host does not speak the protocol; the text says how."""
+    """The host violates the protocol; the text states how."""
 
 
 class Decoder:
-    """One connection's bytes, as they come."""
+    """Decoder of the bytes of one connection."""
 
     def __init__(self, host: str, nonce: str, clock: Callable[[], float]) -> None:
         self._host = host
         self._clock = clock
         self._mark = f"@{nonce} READY ".encode()
-        self._before = b""  # what came before the agent spoke
+        self._before = b""  # bytes before the agent's first line
         self._splitter = frames.Splitter()
-        self.python = ""  # the version that the agent runs on; "" while it has not spoken
+        self.python = ""  # version of the agent's Python; "" before its first line
         self.hello: Mapping[str, Any] = {}
-        self.totals: Mapping[int, tuple[int, int | None]] = {}  # of each stream, once the host said gone
-        self._asked: dict[int, str] = {}  # what each open question asks
+        self.totals: Mapping[int, tuple[int, int | None]] = {}  # of each stream, after the message "gone"
+        self._asked: dict[int, str] = {}  # number -> name of each open question
 
     def expect(self, number: int, what: str) -> None:
-        """Take in the answer to this question, once. An answer that was not asked for is dropped where it arrives."""
+        """Accept one answer to this question. An answer to no open question is dropped."""
         self._asked[number] = what
 
     def forget(self, number: int) -> None:
-        """Expect no answer to this question any longer."""
+        """Accept no answer to this question any more."""
         self._asked.pop(number, None)
 
     @property
     def noise(self) -> bytes:
-        """What the login printed, as far as it is not followed by the agent's line."""
+        """Return what the login printed before the agent's first line."""
         return self._before
 
     def feed(self, data: bytes) -> list[Event]:
-        """The events that ``data`` completes. Raises BadHost."""
+        """Return the events that ``data`` completes. Raises BadHost."""
         if self.python:
             return self._frames(data)
         self._before += data
@@ -91,7 +91,7 @@ class Decoder:
         return events + self._frames(rest)
 
     def each(self, data: bytes) -> Iterator[Event]:
-        """The same one after the other: what came deflated is a thousand times as much if it is inflated all at once."""
+        """Yield the same events piece by piece: deflated data, inflated at once, can be a thousand times as large."""
         for start in range(0, len(data), PIECE):
             yield from self.feed(data[start : start + PIECE])
 
@@ -111,7 +111,7 @@ class Decoder:
         return events
 
     def _answered(self, message: Mapping[str, Any], at: float) -> Answered | None:
-        """The answer to a question that is open, with its valid part alone; None for any other."""
+        """Return the answer to an open question, with only its valid part; None for any other answer."""
         number = int(message["id"])
         what = self._asked.pop(number, None)
         if what is None:
@@ -194,7 +194,7 @@ def _gone(message: Mapping[str, Any], at: float, host: str) -> Gone:
 
 
 def totals(message: Mapping[str, Any]) -> dict[int, tuple[int, int | None]]:
-    """(size, CRC-32) of each stream in a ``gone`` message; the CRC is None where the host has none."""
+    """Return (size, CRC-32) of each stream in a ``gone`` message. The CRC is None if the host has none."""
     crc = message.get("crc", {})
     return {int(key): (int(size), crc.get(key)) for key, size in message["sizes"].items()}
 
@@ -203,7 +203,7 @@ def totals(message: Mapping[str, Any]) -> dict[int, tuple[int, int | None]]:
 
 
 def prepare_frame(plan: LaunchPlan, node: NodePlan, *, by: str, cursors: Mapping[int, int]) -> bytes:
-    """Everything that a host must know before Go, and how far the launcher has its log."""
+    """Encode Prepare: the host's part of the plan, and the offsets up to which the launcher has its log."""
     return frames.pack(
         {
             "op": "prepare",
@@ -234,13 +234,13 @@ def prepare_frame(plan: LaunchPlan, node: NodePlan, *, by: str, cursors: Mapping
 
 
 def attach_frame(run_id: str, rank: int, mark: tuple[str, ...], cursors: Mapping[int, int]) -> bytes:
-    """Take up a run that is there already; nothing is started."""
+    """Encode Attach: connect to a run that exists on the host. It starts nothing."""
     named = {str(stream): offset for stream, offset in cursors.items()}
     return frames.pack({"op": "attach", "run": run_id, "node": rank, "mark": list(mark), "cursors": named})
 
 
 def environment(node: NodePlan) -> dict[str, object]:
-    """The exports as the agent's ``spawn.environment`` takes them."""
+    """Return the exports in the form that the agent's ``spawn.environment`` expects."""
     return {name: _env(value) for name, value in node.env}
 
 
@@ -270,7 +270,7 @@ EXAMINE_SECONDS = {"stacks": 12.0, "aftermath": 6.0}
 
 
 def examination(plan: LaunchPlan, action: Examine) -> tuple[dict[str, Any], float]:
-    """Arguments and time-out of a question about the run itself."""
+    """Return arguments and time-out (seconds) of a question about the run itself."""
     node = plan.node(action.host)
     args = {"run": plan.run_id, "node": node.rank, "cwd": node.cwd, "samples": 2, "since": action.since}
     return args, EXAMINE_SECONDS[action.what]
@@ -281,7 +281,7 @@ def cancel_frame(number: int) -> bytes:
 
 
 def beat_frame(have: Mapping[int, int]) -> bytes:
-    """A sign of life; ``have`` is how much of each stream is safe here, and need not be kept there."""
+    """Encode a heartbeat. ``have`` is how much of each stream the launcher has stored; the host may delete that."""
     if not have:
         return frames.pack({"op": "beat"})
     return frames.pack({"op": "beat", "have": {str(stream): size for stream, size in have.items()}})
