@@ -175,7 +175,7 @@ def _never_came(policy: Policy, state: RunState) -> str:
     names, how = fold(host.name for host in late), f"within {policy.start_timeout:g} s of the others"
     if not joined:
         return f"{names}: no torchrun started {how}"
-    up = "although torchrun runs there" if all(host.waiting_at is not None for host in late) else ""
+    up = " although torchrun runs there" if all(host.waiting_at is not None for host in late) else ""
     return f"{names} did not join the rendezvous on MASTER_PORT {how}{up}"
 
 

@@ -1,1 +1,1 @@
-"""The edge to the hosts: a command goes in, a channel of bytes comes out."""
+"""Transports: run one command on a host and return a channel of bytes."""

@@ -1,7 +1,7 @@
-"""The built-in ssh for each host, and the ``ssh`` program where the configuration wants what the built-in cannot do.
+"""Automatic transport: the built-in ssh, or the ``ssh`` program if a host needs what the built-in cannot do.
 
-A host is switched before its first login where the configuration says so by itself, and after a refused login where the
-program has one more way in: an open ControlMaster, GSSAPI, a FIDO key. Each switch is printed once, with its reason.
+A host is switched before its first login if its configuration requires the program. It is switched after a refused login
+if the program has one more method: an open ControlMaster, GSSAPI, a FIDO key. Each switch is printed once with its reason.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from fanout.transports.sshconfig import SshConfig
 from fanout.transports.sshkeys import kind_of, read_public
 from fanout.transports.sshoptions import SshOptions
 
-#: Options that only the program understands, unless they have one of these values.
+#: Options that only the program supports, unless they have one of these values.
 PROGRAM_ONLY = {
     "knownhostscommand": ("", "none"),
     "pkcs11provider": ("", "none"),
     "verifyhostkeydns": ("", "no", "false", "ask"),
 }
-#: Ways to log in that the program has, by the name that a host gives them, with the option that allows each.
+#: Authentication methods that only the program has, by their name in the protocol, with the option that allows each.
 PROGRAM_METHODS = {"gssapi-with-mic": "gssapiauthentication", "hostbased": "hostbasedauthentication"}
 
 
 class AutoTransport:
-    """Chooses for each host; safe to use from many threads at once."""
+    """The transport that chooses for each host. Safe to use from many threads at once."""
 
-    name = "ssh"  # as long as nothing is switched
+    name = "ssh"  # while no host is switched
 
     def __init__(
         self, config: SshConfig, builtin: Callable[[], Transport], program: Transport, notices: Notices
@@ -45,7 +45,7 @@ class AutoTransport:
         self._switched: set[str] = set()
 
     def open(self, host: Host, command: str, deadline: Deadline) -> Channel:
-        """Log in and start the command. Raises a TransportError: where both ways fail, that of the built-in ssh."""
+        """Log in and start the command. Raises TransportError; if both ways fail, that of the built-in ssh."""
         with self._lock:
             switched = host.name in self._switched
         if switched:
@@ -74,7 +74,7 @@ def tell_switched(host: Host, reason: str, notices: Notices) -> None:
 
 
 def beyond_builtin(way: Iterable[SshOptions]) -> str:
-    """Return which option of the configuration the built-in ssh cannot serve, "" if it serves them all."""
+    """Return the option of the configuration that the built-in ssh does not support, "" if it supports all."""
     for options in way:
         for keyword, harmless in PROGRAM_ONLY.items():
             if options.value(keyword).lower() not in harmless:
@@ -83,7 +83,7 @@ def beyond_builtin(way: Iterable[SshOptions]) -> str:
 
 
 def another_way_in(error: TransportError, way: Iterable[SshOptions]) -> str:
-    """Return what the program can try after the built-in ssh failed with ``error``, "" for nothing."""
+    """Return the method that the program can try after the built-in ssh failed with ``error``, "" if none."""
     if isinstance(error, AuthRefused):
         for options in way:
             if _is_socket(options.control_path):

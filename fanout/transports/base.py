@@ -1,7 +1,7 @@
-"""The whole interface to a host: ``Transport.open`` gives a ``Channel`` of bytes, or says in one error why not.
+"""Transport interface: ``Transport.open`` returns a ``Channel`` of bytes, or raises one TransportError.
 
-Nothing above this room knows a library's name. An attempt has one deadline over everything it does; because some
-libraries wait without one, whoever opens registers with ``Deadline.guard`` what must be closed to free it.
+No module above this package uses an ssh library. One deadline limits a whole login. Some libraries wait without a
+time-out, so a transport registers with ``Deadline.guard`` what must be closed to end such a wait.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ LOGINS_PER_HOP = 8  # sshd's MaxStartups (10:30:100) drops some of more than 10 
 
 
 class Channel(Protocol):
-    """A command's stdin and stdout (stderr mixed in, until it is kept apart) on a host.
+    """The stdin and stdout of a command on a host. stdout includes stderr until ``keep_apart`` is called.
 
-    ``peer`` is the numeric address at which the host was reached; "" where that is not a plain TCP connection.
-    ``said`` is what the transport or the command last wrote on stderr: why a connection ended; "" where nothing did.
+    ``peer`` is the numeric address of the host, "" if the connection is not plain TCP. ``said`` is the last message of
+    the transport or the command on stderr, "" if there is none; it explains the end of a connection.
     """
 
     @property
@@ -32,25 +32,25 @@ class Channel(Protocol):
     def said(self) -> str: ...
 
     def read(self, timeout: float) -> bytes | None:
-        """Some bytes; b"" at the end; None if nothing came for ``timeout`` seconds. Raises OSError when it broke."""
+        """Return some bytes, b"" at the end, or None after ``timeout`` seconds. Raises OSError if the channel broke."""
 
     def keep_apart(self) -> None:
-        """From here on stderr is no part of what ``read`` gives: frames follow, and a login's children may still print."""
+        """Exclude stderr from ``read`` from here on: frames follow, and children of the login may still print."""
 
     def write(self, data: bytes) -> None:
-        """Send all of ``data``. Raises OSError when it broke."""
+        """Send all of ``data``. Raises OSError if the channel broke."""
 
     def end_command(self) -> None:
-        """Ask the host to end the command: its stdin ends, and where the transport can, its processes get SIGTERM.
+        """Ask the host to end the command: close its stdin and, if the transport can, send SIGTERM to its processes.
 
-        ``read`` goes on to the command's end, which is the only proof that it came. Raises OSError.
+        Continue to ``read`` until the end of the command, which alone proves that it ended. Raises OSError.
         """
 
     def close(self) -> None:
-        """End it, from any thread; a ``read`` or ``write`` that waits comes back."""
+        """Close the channel, from any thread. A blocked ``read`` or ``write`` returns."""
 
     def status(self) -> int | None:
-        """The command's exit status once ``read`` gave b""; None if the transport cannot tell."""
+        """Return the command's exit status after ``read`` returned b"", None if it is unknown."""
 
 
 class Transport(Protocol):
@@ -59,24 +59,24 @@ class Transport(Protocol):
     name: str
 
     def open(self, host: Host, command: str, deadline: Deadline) -> Channel:
-        """Start ``command`` (for the login shell) there. Raises a TransportError."""
+        """Start ``command``, which the login shell executes, on the host. Raises TransportError."""
 
 
 class Deadline:
-    """A moment in monotonic time by which an attempt must be over; closing what it waits for is how it ends."""
+    """The monotonic time at which a login attempt must be over. It ends a wait by closing what that waits for."""
 
     def __init__(self, seconds: float) -> None:
         self.at = time.monotonic() + seconds
         self.seconds = seconds
         self._lock = threading.Lock()
         self._closers: list[Callable[[], None]] = []
-        self.doing = ""  # what the attempt waits for, for the error if it hangs there
+        self.doing = ""  # what the attempt waits for now; part of the error if it hangs
         self._expired = False
         self._done = False
 
     @property
     def left(self) -> float:
-        """Seconds that are left, at least a tenth, so that it can be given to a library as a time-out."""
+        """Return the seconds left, at least 0.1, because libraries need a positive time-out."""
         return max(0.1, self.at - time.monotonic())
 
     @property
@@ -92,18 +92,18 @@ class Deadline:
         close()
 
     def done(self) -> None:
-        """The attempt is over: nothing is to be closed any more."""
+        """Mark the attempt as over: nothing is closed any more."""
         with self._lock:
             self._done = True
             self._closers.clear()
 
     @property
     def overdue(self) -> bool:
-        """Has the moment passed, with the attempt still under way and nothing closed yet?"""
+        """Return whether the time has passed while the attempt goes on and nothing was closed yet."""
         return not self._done and not self._expired and time.monotonic() >= self.at
 
     def check(self) -> None:
-        """Close everything if the moment has passed. A closer may wait for a process: for a thread that may wait."""
+        """Close everything if the time has passed. Call it in a thread that may block: a closer may wait for a process."""
         with self._lock:
             if not self.overdue:
                 return
@@ -114,7 +114,7 @@ class Deadline:
 
 
 class Place:
-    """One of a semaphore's places, given back once: by its holder, or by the clock where the holder hangs."""
+    """One slot of a semaphore, released once: by its owner, or by the clock if the owner hangs."""
 
     def __init__(self, places: threading.Semaphore) -> None:
         self._places = places
@@ -129,7 +129,7 @@ class Place:
 
 
 class Hops:
-    """How many logins are in flight through each first machine: sshd drops some of more than 10 (MaxStartups)."""
+    """Limit the parallel logins through each first machine: sshd drops some of more than 10 (MaxStartups)."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -137,7 +137,7 @@ class Hops:
 
     @contextlib.contextmanager
     def place(self, address: str, port: int, deadline: Deadline) -> Iterator[None]:
-        """Hold a place while a login is under way. Raises Unreachable where none gets free in time."""
+        """Hold a slot during a login. Raises Unreachable if none becomes free in time."""
         with self._lock:
             places = self._places.setdefault((address, port), threading.Semaphore(LOGINS_PER_HOP))
         if not places.acquire(timeout=deadline.left):

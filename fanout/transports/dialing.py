@@ -1,4 +1,4 @@
-"""The first bytes of a login: a TCP connection as the configuration wants it, or the pipe of a ProxyCommand."""
+"""Socket of a login: a TCP connection as the configuration requires, or the pipe of a ProxyCommand."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from fanout.transports.base import Deadline
 from fanout.transports.sshoptions import SshOptions
 
 DEAD_PEER_MS = 15_000
-ATTEMPT_PAUSE_SECONDS = 1.0  # between the ConnectionAttempts, as ssh has it
+ATTEMPT_PAUSE_SECONDS = 1.0  # between the ConnectionAttempts, as in ssh
 FAMILIES = {"inet": socket.AF_INET, "inet6": socket.AF_INET6}
 _SIOCGIFADDR = 0x8915
 _TOLD = 400  # bytes of a ProxyCommand's stderr that an error shows
 
 
 def dial(options: SshOptions, deadline: Deadline) -> socket.socket:
-    """Open a TCP connection that notices a peer which died without a word. Raises OSError."""
+    """Open a TCP connection that detects a dead peer. Raises OSError."""
     sock = _attempts(options, deadline)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; macOS has heartbeats alone
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; on macOS only the heartbeats detect a dead peer
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, DEAD_PEER_MS)
     return sock
 
@@ -49,7 +49,7 @@ def _attempts(options: SshOptions, deadline: Deadline) -> socket.socket:
 
 
 def _connected(options: SshOptions, deadline: Deadline) -> socket.socket:
-    """Try the name's addresses in turn; each has its share of the time, so a dead one costs no login."""
+    """Try the addresses of the name in turn. Each gets its share of the time, so a dead one does not fail the login."""
     family = FAMILIES.get(options.address_family, socket.AF_UNSPEC)
     deadline.doing = f"the name server, which looks up {options.hostname}"
     entries = socket.getaddrinfo(options.hostname, options.port, family=family, type=socket.SOCK_STREAM)
@@ -82,7 +82,7 @@ def _bind(sock: socket.socket, options: SshOptions) -> None:
 
 
 def _address_of(interface: str, family: int) -> str:
-    """Return the address of a network interface. Raises OSError where it has none of this family."""
+    """Return the address of a network interface. Raises OSError if it has none of this family."""
     if family == socket.AF_INET6:
         with open("/proc/net/if_inet6", encoding="ascii") as file:
             for digits, _, _, scope, _, name in (line.split() for line in file):
@@ -98,7 +98,7 @@ def _address_of(interface: str, family: int) -> str:
 
 
 class Proxy:
-    """A running ProxyCommand; its stdin and stdout are ``sock``."""
+    """A running ProxyCommand. ``sock`` is its stdin and stdout."""
 
     def __init__(self, options: SshOptions, deadline: Deadline) -> None:
         """Start the command with the user's shell, as ssh does. Raises Unreachable."""
@@ -125,7 +125,7 @@ class Proxy:
     def failure(self) -> str:
         """Return why the command ended, "" while it runs."""
         try:
-            code = self._child.wait(timeout=0.5)  # it closes its end a moment before it is gone
+            code = self._child.wait(timeout=0.5)  # it closes its end a moment before it exits
         except subprocess.TimeoutExpired:
             return ""
         self._told.seek(max(0, self._told.seek(0, os.SEEK_END) - _TOLD))
@@ -149,13 +149,13 @@ class Proxy:
         except subprocess.TimeoutExpired:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._child.pid, signal.SIGKILL)
-            with contextlib.suppress(subprocess.TimeoutExpired):  # one that hangs in the kernel is left to it
+            with contextlib.suppress(subprocess.TimeoutExpired):  # a process stuck in state D cannot be killed
                 self._child.wait(timeout=5)
         self._told.close()
 
 
 def _handed_over(ours: socket.socket, deadline: Deadline) -> socket.socket:
-    """Take the connected socket that a command with ProxyUseFdpass passes."""
+    """Receive the connected socket that a command with ProxyUseFdpass passes."""
     with ours:
         ours.settimeout(deadline.left)
         _, descriptors, _, _ = socket.recv_fds(ours, 1, 1)

@@ -1,4 +1,4 @@
-"""How fanout will log in to a host, value by value, and where each value comes from: for ``fanout hosts --ssh``."""
+"""Login report for ``fanout hosts --ssh``: each value of a login, and where it comes from."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fanout.transports.sshconfig import Question, SshConfig
 from fanout.transports.sshoptions import SshOptions
 from fanout.transports.sshreader import Reading
 
-BY_SSH = "ssh -G"  # ssh alone has read the configuration: which line it was is not known
+BY_SSH = "ssh -G"  # only ssh itself has read the configuration, so the line is unknown
 
 _POLICIES = {
     "yes": "only known keys; an unknown key is refused",
@@ -36,7 +36,7 @@ class Fact:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Login:
-    """How fanout will log in to one host."""
+    """The values of the login to one host."""
 
     host: str
     facts: tuple[Fact, ...]
@@ -44,16 +44,16 @@ class Login:
 
 
 class Explainer:
-    """Explains logins; no host is touched."""
+    """Explain logins without contact to a host."""
 
     def __init__(self, picker: Picker, settings: Settings, origins: Mapping[str, str]) -> None:
-        """``origins``: where each setting was made, by its name."""
+        """Use ``origins``, the place where each setting was given, by its name."""
         self._picker = picker
         self._settings = settings
         self._origins = origins
 
     def explain(self, host: Host) -> Login:
-        """Work out one login. Raises UsageError where ssh refuses the configuration."""
+        """Explain one login. Raises UsageError if ssh refuses the configuration."""
         transport = self._picker(host).name
         if transport == "local":
             told = Fact(name="transport", value=transport, origin=self._of_transport(transport, ()))
@@ -103,7 +103,7 @@ class Explainer:
 
 
 def _said(origins: Mapping[str, str], name: str) -> str:
-    """Return the flag itself for what stands on the command line."""
+    """Return the place where a setting was given: the flag if it was given on the command line."""
     where = origins.get(name, "default")
     return f"--{name.replace('_', '-')}" if where == "command line" else where
 
@@ -123,7 +123,7 @@ def _known_hosts(options: SshOptions, origin: _Origins) -> Fact:
 
 
 class _Origins:
-    """Finds where the value of a keyword was given, in the order in which ssh takes the first one."""
+    """Find where the value of a keyword was given, in ssh's order of precedence."""
 
     def __init__(self, host: Host, question: Question, config: SshConfig, settings: Mapping[str, str]) -> None:
         self._by_option = {re.split(r"[=\s]", option.strip(), maxsplit=1)[0].lower() for option in question.options}
@@ -137,7 +137,7 @@ class _Origins:
         self._reading: Reading | None = config.reading(question)
 
     def of(self, *keywords: str) -> str:
-        """Return the origin of the first of the keywords that was given."""
+        """Return the origin of the first keyword that was given."""
         found = (self._given(keyword) for keyword in keywords)
         unknown = "default" if self._reading is not None else BY_SSH
         return next((where for where in found if where), unknown)

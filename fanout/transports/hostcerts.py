@@ -1,4 +1,4 @@
-"""The certificate of a host: is it valid for this name, at this moment, and which authority has signed it?"""
+"""Host certificates: verify one for a name and a time, and return the authority that signed it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ CERTIFICATE = "-cert-v01@openssh.com"
 
 
 class BadCertificate(Exception):
-    """The certificate proves nothing; the text is the reason."""
+    """The certificate is invalid; the text is the reason."""
 
 
 def check_certificate(blob: bytes, name: str, now: float) -> bytes:

@@ -1,8 +1,8 @@
-"""Which key a host must show: its known_hosts files and the policy of its configuration, as OpenSSH applies them.
+"""Host key verification: the known_hosts files and the policy of the configuration, applied as by OpenSSH.
 
-Two things differ from OpenSSH on purpose. A key that has changed is never accepted, also where the configuration has
-``StrictHostKeyChecking no``. A key that was accepted once is the only one for the rest of this process, also where
-known_hosts is /dev/null. Files are appended to under a lock, never rewritten.
+Two differences from OpenSSH are intended. A changed key is never accepted, even with ``StrictHostKeyChecking no``. After
+a key was accepted, no other key of that host is accepted in this process, even if known_hosts is /dev/null. New lines
+are appended under a lock; files are never rewritten.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from fanout.transports.hostcerts import CERTIFICATE, BadCertificate, check_certi
 from fanout.transports.knownhosts import Line, Lines, hashed_name, parse
 from fanout.transports.sshoptions import SshOptions
 
-LOCK_SECONDS = 5.0  # for another process that holds the lock of known_hosts
+LOCK_SECONDS = 5.0  # time-out if another process holds the lock of known_hosts
 LOCK_PAUSE_SECONDS = 0.05
 
-#: What paramiko may negotiate for a key that known_hosts calls ssh-rsa.
+#: Algorithms that paramiko may negotiate for a key of type ssh-rsa in known_hosts.
 RSA_SIGNATURES = ("rsa-sha2-512", "rsa-sha2-256")
-#: The kinds of certificates that paramiko understands, in OpenSSH's order.
+#: The certificate types that paramiko supports, in OpenSSH's order.
 CERTIFICATES = tuple(
     f"{kind}{CERTIFICATE}"
     for kind in ("ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521", *RSA_SIGNATURES)
@@ -38,7 +38,7 @@ CERTIFICATES = tuple(
 
 class Verdict(Enum):
     KNOWN = "known"
-    ACCEPTED = "accepted"  # it was unknown, and the configuration or a flag accepts such a key
+    ACCEPTED = "accepted"  # unknown, and accepted by the configuration or a flag
     UNKNOWN = "unknown"
     CHANGED = "changed"
     REVOKED = "revoked"
@@ -46,7 +46,7 @@ class Verdict(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shown:
-    """The key that a host shows, and its certificate where it has one."""
+    """The key that a host presents, and its certificate if it has one."""
 
     key_type: str
     key: bytes
@@ -55,13 +55,13 @@ class Shown:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expected:
-    """What the files have about one host."""
+    """The known_hosts entries of one host."""
 
     options: SshOptions
-    name: str  # as known_hosts writes it: host, or [host]:port
+    name: str  # as in known_hosts: host, or [host]:port
     files: tuple[str, ...]
     lines: tuple[Line, ...]
-    without_port: tuple[Line, ...]  # the lines for the plain name, where another port is used
+    without_port: tuple[Line, ...]  # the lines for the plain name, if the port is not 22
     found_in: tuple[str, ...]  # the files that have a line for it
 
     @property
@@ -70,7 +70,7 @@ class Expected:
 
     @property
     def key_types(self) -> list[str]:
-        """Signature types to ask for first, so that a server with several keys shows the one that is known."""
+        """Return the signature types to request first, so that a server with several keys presents a known one."""
         trusted = self.lines or self.without_port
         certificates = CERTIFICATES if any(line.marker == "@cert-authority" for line in trusted) else ()
         kinds = [line.key_type for line in trusted if not line.marker]
@@ -78,17 +78,17 @@ class Expected:
 
 
 class KnownHosts:
-    """The files, each read again when it has changed; and what was accepted in this process."""
+    """The known_hosts files, read again after a change, and the keys that were accepted in this process."""
 
     def __init__(self, *, accept_new: bool) -> None:
-        """``accept_new``: accept the key of a host that no file has, whatever the configuration of that host is."""
+        """With ``accept_new``, accept the key of a host that no file lists, whatever its configuration is."""
         self._accept_new = accept_new
         self._lock = threading.Lock()
         self._files: dict[str, tuple[tuple[int, int, int], Lines]] = {}
         self._accepted: dict[str, Line] = {}
 
     def entry(self, options: SshOptions) -> Expected:
-        """Return what is expected of the host that ``options`` dial, by the files and the alias that they name."""
+        """Return the known_hosts entries of a host, from the files and by the alias in ``options``."""
         files = (*options.user_known_hosts, *options.global_known_hosts)
         plain = options.known_as
         own_name = options.port == 22 or bool(options.host_key_alias)
@@ -123,7 +123,7 @@ class KnownHosts:
         return lines
 
     def judge(self, expected: Expected, shown: Shown) -> Verdict:
-        """Is this the key? An unknown one is accepted and written down where that was asked for."""
+        """Return the status of the presented key. An unknown key is accepted and stored if that is enabled."""
         verdict = self._compared(expected, shown)
         if verdict is not Verdict.UNKNOWN or not self.accepts_new(expected.options):
             return verdict
@@ -139,13 +139,13 @@ class KnownHosts:
         if shown.key in revoked:
             return Verdict.REVOKED
         verdict = _compared(expected.lines, shown, expected.options.known_as, revoked)
-        if verdict is Verdict.UNKNOWN:  # as OpenSSH: the plain name counts if it has this key, and not if another
+        if verdict is Verdict.UNKNOWN:  # as in OpenSSH: the plain name counts only if it has this very key
             plain = _compared(expected.without_port, shown, expected.options.known_as, revoked)
             return plain if plain in (Verdict.KNOWN, Verdict.REVOKED) else verdict
         return verdict
 
     def _accept(self, expected: Expected, shown: Shown) -> Verdict:
-        """Write the key down, unless another thread or process did so meanwhile: then that is the key."""
+        """Store the key, unless another thread or process stored one meanwhile: then that one counts."""
         line = Line(marker="", names=(expected.name,), key_type=shown.key_type, key=shown.key)
         path = expected.files[0] if expected.files else os.devnull
         try:
@@ -156,7 +156,7 @@ class KnownHosts:
                     return verdict
                 _append(file, _text(line, hashed=expected.options.hash_known_hosts))
         except OSError:
-            pass  # as ssh: it goes on without having written; the key is remembered for this process below
+            pass  # as in ssh: continue without the file; below, this process remembers the key
         with self._lock:
             first = self._accepted.setdefault(expected.name, line)
         return Verdict.ACCEPTED if first.key == shown.key else Verdict.CHANGED
@@ -165,7 +165,7 @@ class KnownHosts:
 def _compared(lines: tuple[Line, ...], shown: Shown, name: str, revoked: set[bytes]) -> Verdict:
     authorities = {line.key for line in lines if line.marker == "@cert-authority"}
     if shown.certificate and authorities:
-        with contextlib.suppress(BadCertificate):  # as OpenSSH: then its plain key counts
+        with contextlib.suppress(BadCertificate):  # as in OpenSSH: then its plain key counts
             authority = check_certificate(shown.certificate, name, time.time())
             if authority in revoked:
                 return Verdict.REVOKED
@@ -174,7 +174,7 @@ def _compared(lines: tuple[Line, ...], shown: Shown, name: str, revoked: set[byt
     keys = {line.key for line in lines if not line.marker}
     if shown.key in keys:
         return Verdict.KNOWN
-    # a key of another type than any that is known is a change as well, though OpenSSH calls it a new one
+    # a key of a type that is not known for this host is a change, although OpenSSH treats it as new
     return Verdict.CHANGED if keys else Verdict.UNKNOWN
 
 
@@ -211,7 +211,7 @@ def _locked(path: str) -> Iterator[IO[bytes]]:
 
 
 def append(path: str, line: str) -> None:
-    """Add one line under a lock, on a line of its own whatever the file's last byte is."""
+    """Append one line under a lock. Add a line end first if the file's last line has none."""
     with _locked(path) as file:
         _append(file, line)
 

@@ -1,4 +1,4 @@
-"""The words for a host key that is not the expected one; paramiko asks about every key here."""
+"""Host key policy for paramiko: accept the expected key, or raise an error with fingerprint and command."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fanout.transports.notices import Notices, tell_accepted
 
 
 class HostKeyPolicy(paramiko.MissingHostKeyPolicy):
-    """Every key is "missing" to paramiko, so every key comes here."""
+    """Verify every host key: paramiko's own list is empty, so it reports every key as missing."""
 
     def __init__(self, known: KnownHosts, expected: Expected, notices: Notices) -> None:
         self._known = known
@@ -20,7 +20,7 @@ class HostKeyPolicy(paramiko.MissingHostKeyPolicy):
         self._notices = notices
 
     def missing_host_key(self, client: paramiko.SSHClient, hostname: str, key: paramiko.PKey) -> None:
-        """Return where the key is the right one. Raises HostKeyUnknown, HostKeyChanged."""
+        """Return if the key is accepted. Raises HostKeyUnknown, HostKeyChanged."""
         blob = getattr(key, "public_blob", None)
         certificate = blob.key_blob if blob is not None else b""
         shown = Shown(key_type=key.get_name(), key=key.asbytes(), certificate=certificate)

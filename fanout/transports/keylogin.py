@@ -1,4 +1,4 @@
-"""One login with keys: the order of tries, and why none of them was enough."""
+"""Key login: try the keys in order, and explain why none of them was accepted."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from fanout.transports.userauth import HungUp, Result, UserAuth
 
 
 class KeyLogin:
-    """What paramiko calls an authentication strategy, for one machine."""
+    """The authentication strategy (paramiko's term) for one machine."""
 
     def __init__(self, options: SshOptions, files: KeyFiles, deadline: Deadline, *, agent: bool) -> None:
-        """``agent``: is there one where the configuration does not name its socket?"""
+        """With ``agent``, use the one of SSH_AUTH_SOCK if the configuration names no socket."""
         self._options = options
         self._files = files
         self._deadline = deadline
         self._agent_path = agent_path(options) if agent or options.identity_agent else ""
         self._agent_problem = ""
         self._tried: list[Identity] = []
-        self.methods: tuple[str, ...] = ()  # what the host takes, as far as it has told
+        self.methods: tuple[str, ...] = ()  # methods that the host accepts, from its last answer
 
     def authenticate(self, transport: Any) -> list[str]:
         """Log in. Raises AuthRefused, Dropped, Unreachable."""
@@ -109,7 +109,7 @@ class KeyLogin:
         finally:
             self._deadline.doing = ""
 
-    # -- why not
+    # -- errors
 
     def _hung_up(self, words: str) -> Exception:
         where = self._options.address

@@ -1,6 +1,6 @@
-"""The text of a known_hosts file: which lines mean a host, by the rules of OpenSSH. Pure.
+"""known_hosts parser: find the lines of a host by the rules of OpenSSH. Pure.
 
-Hashed names, wildcards, ``[host]:port`` and the markers @revoked and @cert-authority are understood.
+It supports hashed names, wildcards, ``[host]:port`` and the markers @revoked and @cert-authority.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Line:
 
 
 def parse(text: str) -> tuple[Line, ...]:
-    """The lines that hold keys; comments, blanks and what is broken are passed over, as OpenSSH does."""
+    """Return the lines with keys. Comments, blank lines and broken lines are skipped, as by OpenSSH."""
     lines = []
     for raw in text.splitlines():
         fields = raw.split()
@@ -41,7 +41,7 @@ def parse(text: str) -> tuple[Line, ...]:
 
 
 def matches(line: Line, name: str) -> bool:
-    """Is ``name`` meant by the line: plain, with wildcards, negated with ``!``, or hashed (``|1|salt|hash``)?"""
+    """Return whether the line applies to ``name``: plain, wildcard, negated ``!`` or hashed (``|1|salt|hash``)."""
     hit = False
     for pattern in line.names:
         if pattern.startswith("|1|"):
@@ -55,12 +55,12 @@ def matches(line: Line, name: str) -> bool:
 
 
 def glob_matches(pattern: str, name: str) -> bool:
-    """Does ``name`` match a pattern with * and ?, both in lower case?"""
+    """Return whether ``name`` matches a pattern with * and ?. Both are in lower case."""
     return fnmatchcase(name, _glob(pattern))
 
 
 def _glob(pattern: str) -> str:
-    """OpenSSH knows * and ? alone; in ``[host]:22`` the brackets are brackets."""
+    """Escape brackets, because OpenSSH supports only * and ?, and ``[host]:22`` has literal brackets."""
     return pattern.lower().replace("[", "[[]")
 
 
@@ -74,9 +74,9 @@ def _hashed(pattern: str, name: str) -> bool:
 
 
 class Lines:
-    """A file's lines, found by name: most names are plain, and to try every line for every host is the square of both.
+    """Index of a file's lines by name. Most names are plain, so few lines must be tried for every host.
 
-    64 hosts in one file of 64 lines: 100 ms for trying them all, 2 ms for this.
+    Measured with 64 hosts and 64 lines: 2 ms, against 100 ms for trying every line.
     """
 
     def __init__(self, lines: tuple[Line, ...]) -> None:
@@ -90,7 +90,7 @@ class Lines:
                 self._plain.setdefault(name, []).append(line)
 
     def of(self, name: str) -> tuple[Line, ...]:
-        """Those that mean ``name``, which is in lower case."""
+        """Return the lines that apply to ``name``, which is in lower case."""
         return (*self._plain.get(name, ()), *(line for line in self._patterns if matches(line, name)))
 
 

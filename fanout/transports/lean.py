@@ -1,8 +1,8 @@
-"""A third off the price of importing fabric: what its libraries import and we hardly ever reach is put off.
+"""Lazy imports: import rarely used modules of fabric's libraries on first use, which saves a third of its import time.
 
-invoke, under fabric, takes in ``unittest.mock`` (and with it asyncio and ssl) for its MockContext, and a YAML of its own
-for configuration files; paramiko takes in ``importlib.metadata`` (and with it email and zipfile) to learn its own
-version. Every start of fanout would pay some 60 ms for them.
+invoke, under fabric, imports ``unittest.mock`` (and with it asyncio and ssl) for its MockContext, and a YAML of its own
+for configuration files. paramiko imports ``importlib.metadata`` (and with it email and zipfile) to find its own version.
+Without this module every start of fanout would take some 60 ms longer.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ RARELY_REACHED = ("unittest.mock", "invoke.vendor.yaml", "importlib.metadata")
 
 
 class _Later(ModuleType):
-    """Stands for a module whose names are only called: the first call imports the real one."""
+    """Stand-in for a module of which only functions are called. The first call imports the real module."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -35,7 +35,7 @@ class _Later(ModuleType):
 
 
 class _Versions(_Later):
-    """Stands for ``importlib.metadata``: the version of a package is in the name of the directory beside it."""
+    """Stand-in for ``importlib.metadata`` that reads a version from the name of the .dist-info directory."""
 
     def version(self, package: str) -> str:
         spec = importlib.util.find_spec(package)
@@ -43,14 +43,14 @@ class _Versions(_Later):
         for name in beside:
             if name.startswith(f"{package}-") and name.endswith(".dist-info"):
                 return name.removeprefix(f"{package}-").removesuffix(".dist-info")
-        return str(self.__getattr__("version")(package))  # the real one knows of other places
+        return str(self.__getattr__("version")(package))  # the real module searches other places
 
 
 @contextmanager
 def put_off(*names: str) -> Iterator[None]:
-    """While this lasts, an import of one of these gets a stand-in; afterwards it is the real module again.
+    """Give imports of these modules a stand-in inside the ``with`` block; later imports get the real module.
 
-    What has been imported before is left as it is.
+    Modules that were imported before are left unchanged.
     """
     kinds = {"importlib.metadata": _Versions}
     stand_ins = {name: kinds.get(name, _Later)(name) for name in names if name not in sys.modules}

@@ -1,4 +1,4 @@
-"""The launcher's own machine: the same command through sh, with no ssh server in between."""
+"""Local transport: run the command on the launcher's own machine through sh, without ssh."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fanout.transports.pipes import PipeChannel
 
 
 class LocalTransport:
-    """Starts the command as a child of the launcher; the keeper leaves that family at once."""
+    """Start the command as a child of the launcher. The keeper detaches itself at once."""
 
     name = "local"
 
@@ -25,7 +25,7 @@ class LocalTransport:
 
 
 def _start() -> str | None:
-    """Return None for the launcher's directory; where that was deleted, the home directory, as for a login."""
+    """Return None for the launcher's directory. If that was deleted, return the home directory, as for a login."""
     try:
         os.getcwd()
         return None

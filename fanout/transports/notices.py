@@ -1,4 +1,4 @@
-"""What a transport did that a user should know, once for all the hosts that it concerns."""
+"""Notices: what a transport did that the user must know, one sentence for all hosts that it concerns."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ MOST_NAMES = 3
 
 
 class Notices:
-    """Sentences and the hosts that each is about; filled by many threads."""
+    """Sentences, each with its hosts. Safe to fill from many threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -19,14 +19,14 @@ class Notices:
         self._told: set[tuple[str, str]] = set()
 
     def add(self, host: str, sentence: str) -> None:
-        """Keep a sentence about ``host``; the same one a second time is nothing new."""
+        """Store a sentence about ``host``; ignore the same sentence for the same host."""
         with self._lock:
             if (host, sentence) not in self._told:
                 self._told.add((host, sentence))
                 self._new.setdefault(sentence, []).append(host)
 
     def take(self) -> list[str]:
-        """Return what is new since the last call, a line for each sentence."""
+        """Return the notices since the last call, one line for each sentence."""
         with self._lock:
             new, self._new = self._new, {}
         return [f"{_names(hosts)}: {sentence}" for sentence, hosts in new.items()]
@@ -39,7 +39,7 @@ def _names(hosts: list[str]) -> str:
 
 
 def tell_accepted(options: SshOptions, notices: Notices) -> None:
-    """Keep in mind that the configuration, not a flag, had a host's new key accepted."""
+    """Store a notice that the configuration, not a flag, caused the acceptance of a new host key."""
     strict = options.strict_host_key_checking
     if strict not in ("no", "accept-new"):
         return

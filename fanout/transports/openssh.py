@@ -1,8 +1,8 @@
-"""The system's own ssh: for what paramiko cannot do (GSSAPI, FIDO keys, ``Match exec``, a ControlMaster that is open).
+"""OpenSSH transport: the ssh program, for what paramiko cannot do (GSSAPI, FIDO keys, ``Match exec``, ControlMaster).
 
-It costs one process for each host, and is chosen with ``--transport openssh``; everything above is the same. ssh's own
-log comes on a pipe of its own: it tells when the login is complete, why it failed, and why a link was lost. So neither
-the agent's frames nor a command's output ever hold a word of ssh's.
+It needs one process for each host and is chosen with ``--transport openssh``. ssh writes its log to a pipe of its own.
+The log shows when the login is complete, why it failed, and why a connection was lost. So neither the agent's frames nor
+a command's output contain messages of ssh.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from fanout.transports.sshprocess import LogPipe, SshProcess
 
 VERSION_SECONDS = 5.0
 
-#: What no ssh_config may change: one session without a terminal, whose stdin and stdout are the agent's alone.
+#: Options that no ssh_config may change: one session without a terminal, with stdin and stdout only for the agent.
 FIXED = (
     "BatchMode=yes",
     "LogLevel=DEBUG1",
@@ -42,16 +42,16 @@ FIXED = (
     "ForwardAgent=no",
     "ForwardX11=no",
     "Tunnel=no",
-    "ControlMaster=no",  # an open one is used; a process of fanout's never becomes one
+    "ControlMaster=no",  # an open one is used; fanout's ssh never becomes one
     "UpdateHostKeys=no",  # ssh rewrites known_hosts for it, without a lock
     "VisualHostKey=no",
 )
-#: The same, for the options that came with OpenSSH 8.7; an older one refuses their names.
+#: The same, for options that exist since OpenSSH 8.7; older versions refuse their names.
 FIXED_SINCE_8_7 = ("SessionType=default", "ForkAfterAuthentication=no", "StdinNull=no")
 
 
 class OpensshTransport:
-    """One ``ssh`` process a host, without a terminal, a prompt or forwarding."""
+    """One ``ssh`` process per host, without a terminal, a prompt or forwarding."""
 
     name = "openssh"
 
@@ -76,9 +76,9 @@ class OpensshTransport:
         return FIXED + FIXED_SINCE_8_7 if modern else FIXED
 
     def argv(self, host: Host, options: SshOptions, command: str, deadline: Deadline, log: str) -> list[str]:
-        """Return the command line. What it must not lose stands first, because ssh keeps the first value of an option."""
+        """Return the command line. Fixed options come first, because ssh keeps the first value of an option."""
         question = self._config.question(host)
-        # a jump host's ssh is in no batch mode: without a terminal it may still open a window that asks
+        # the ssh of a jump host has no BatchMode: without a terminal it could still open an askpass window
         argv = ["env", "SSH_ASKPASS_REQUIRE=never", "ssh", "-T", "-E", log]
         argv += ["-F", self._config.file] if self._config.file else []
         strict = "accept-new" if self._accepts_new(options) else "yes"
@@ -88,7 +88,7 @@ class OpensshTransport:
         return [*argv, *replace(question, options=()).words(), command]
 
     def _accepts_new(self, options: SshOptions) -> bool:
-        """Is a new host key accepted? A changed one never is, also where the configuration says `no`."""
+        """Return whether a new host key is accepted. A changed one never is, even with StrictHostKeyChecking no."""
         return self._accept_new or options.strict_host_key_checking in ("accept-new", "no")
 
     def open(self, host: Host, command: str, deadline: Deadline) -> Channel:
@@ -119,22 +119,22 @@ class OpensshTransport:
         options = way[-1]
         if deadline.expired:
             return too_late(channel.log, channel.words, options.address, deadline.seconds, by_hand=options.by_hand)
-        channel.status()  # its last words are in the log once it has ended
+        channel.status()  # its last messages are in the log once it has exited
         words = channel.words
-        for hop in way[:-1]:  # a jump host's ssh has its own words, which name the machine
+        for hop in way[:-1]:  # the ssh of a jump host prints messages of its own, which name the machine
             if any(hop.hostname in line for line in words):
                 error = explain(SshLog(), words, by_hand=hop.by_hand, accept_new=False)
                 return type(error)(f"jump host {hop.name}: {error}", hint=error.hint)
         error = explain(channel.log, words, by_hand=options.by_hand, accept_new=self._accepts_new(options))
         command = way[0].proxy_command
-        if command and words and type(error) is Unreachable:  # a command that works is silent
+        if command and words and type(error) is Unreachable:  # a ProxyCommand that works prints nothing
             return Unreachable(f"the ProxyCommand `{command}` failed: {words[-1]}", hint=error.hint)
         return error
 
     def _compare(self, options: SshOptions, log: SshLog) -> None:
-        """A key that ssh accepted as new is the only one for the rest of this process. Raises HostKeyChanged.
+        """Raise HostKeyChanged if ssh accepted a new key that differs from one accepted before in this process.
 
-        Where known_hosts is /dev/null, or cannot be written, every key is new to ssh every time.
+        If known_hosts is /dev/null, or cannot be written, every key is new to ssh every time.
         """
         if not log.added:
             return

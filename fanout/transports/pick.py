@@ -1,7 +1,7 @@
-"""Which transport a host gets: ssh, unless it is the machine that we are on.
+"""Transport selection: ssh, or local if the host is the launcher's own machine.
 
-People launch from host 0, and then need no ssh server for it. An entry means this machine if its address is one of
-ours and nothing in it (another port, another user, a jump) says that ssh is meant all the same.
+Users often launch from host 0, which then needs no ssh server. A host is this machine if its address is one of this
+machine's addresses, and its entry has no other port, no other user and no jump host.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ HERE = ("localhost", "127.0.0.1", "::1")
 
 
 class Picker:
-    """Chooses once per host; fabric is imported when the first host needs it."""
+    """Select the transport of each host. fabric is imported when the first host needs it."""
 
     def __init__(self, settings: Settings, *, user: str, agent: bool) -> None:
         self._settings = settings
@@ -75,11 +75,11 @@ class Picker:
             for host in islice(asked, 1):
                 self.config.begin(host)
                 if len(hosts) > 1 and self._settings.transport != "openssh":
-                    _ = self._ssh  # ssh reads its files while we import fabric, which takes longer
+                    _ = self._ssh  # import fabric, which takes longer, while `ssh -G` reads its files
                 self.config.chain(host)
 
     def is_here(self, host: Host) -> bool:
-        """Is this entry the launcher's own machine? Raises Unreachable where ssh refuses the configuration."""
+        """Return whether this entry is the launcher's own machine. Raises Unreachable if ssh refuses its configuration."""
         if self._names_another_login(host):
             return False
         if self._is_plainly_here(host):
@@ -94,21 +94,21 @@ class Picker:
         return host.port is not None or host.user not in others or self._settings.user not in others
 
     def _is_plainly_here(self, host: Host) -> bool:
-        """Is the launcher's machine meant, whatever the configuration is?"""
+        """Return whether the entry is the launcher's machine by its name, whatever the ssh configuration is."""
         return host.hostname is None and host.name in HERE and not self._names_another_login(host)
 
     def address(self, host: Host) -> str:
-        """Return what ssh dials for the host's name. Raises UsageError where ssh refuses the configuration."""
+        """Return the address that ssh connects to. Raises UsageError if ssh refuses the configuration."""
         return self.config.resolve(host).hostname
 
 
 def is_own(name: str, lookup: Callable[[str], list[str]] | None = None) -> bool:
-    """Does ``name`` stand for an address of this machine?"""
+    """Return whether ``name`` resolves to an address of this machine."""
     return any(_ours(address) for address in (lookup or addresses)(name))
 
 
 def addresses(name: str) -> list[str]:
-    """The addresses of a name, [] if it has none."""
+    """Return the addresses of a name, [] if it has none."""
     try:
         found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
@@ -117,9 +117,9 @@ def addresses(name: str) -> list[str]:
 
 
 def _ours(address: str) -> bool:
-    """Is the address on one of this machine's interfaces? Then the kernel itself speaks from it to reach it.
+    """Return whether an interface of this machine has the address: then the kernel uses it as the source to reach it.
 
-    To connect a datagram socket sends nothing. That a socket can be bound to an address shows nothing: with
+    A connect of a datagram socket sends nothing. A successful bind would prove nothing, because with
     ``net.ipv4.ip_nonlocal_bind`` every address can be bound.
     """
     plain = address.partition("%")[0]

@@ -1,7 +1,7 @@
-"""A child process as a Channel: what the local and the openssh transport have in common.
+"""Child process as a Channel: the common part of the local and the openssh transport.
 
-Three threads use one channel: one reads, one writes, and any may close it. A descriptor is closed only when no thread
-is inside ``read`` or ``write``: its number could belong to another file a moment later.
+One thread reads, one writes, and any thread may close the channel. A descriptor is closed only when no thread is inside
+``read`` or ``write``, because its number could belong to another file a moment later.
 """
 
 from __future__ import annotations
@@ -16,23 +16,26 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import IO
 
-LEAVE_SECONDS = 2.0  # for a child to end by itself once its stdin has ended
+LEAVE_SECONDS = 2.0  # for a child to exit by itself after the end of its stdin
 TERM_SECONDS = 1.0  # for ssh to end its ProxyCommand after SIGTERM
-KILL_SECONDS = 5.0  # for the kernel to end what was sent SIGKILL
-LAST_WORDS = 4096  # bytes of stderr that are kept once it is read apart
+KILL_SECONDS = 5.0  # for the kernel to end a process after SIGKILL
+LAST_WORDS = 4096  # bytes of stderr that are kept once it is read separately
 LAST_PIECES = 64  # more than a pipe holds
 PIECE = 1 << 18
 
 
 class PipeChannel:
-    """A child's stdin and stdout. Its stderr is mixed into what is read until ``keep_apart`` is called."""
+    """The stdin and stdout of a child. ``read`` includes its stderr until ``keep_apart`` is called."""
 
     peer = ""
 
     def __init__(
         self, argv: list[str], *, env: Mapping[str, str] | None = None, one_pipe: bool = False, cwd: str | None = None
     ) -> None:
-        """``one_pipe``: stdout and stderr share a pipe, which keeps their order; they cannot be kept apart then."""
+        """Start the child. With ``one_pipe`` stdout and stderr share a pipe, which keeps their order.
+
+        ``keep_apart`` has no effect then.
+        """
         self._child = subprocess.Popen(
             argv,
             stdin=subprocess.PIPE,
@@ -51,7 +54,7 @@ class PipeChannel:
         self._files = [file for file in (self._in, self._out, self._err) if file is not None]
         for file in self._files:
             os.set_blocking(file.fileno(), False)
-        self._wake_read, self._wake_write = os.pipe()  # readable from the moment at which the channel is closed
+        self._wake_read, self._wake_write = os.pipe()  # readable once the channel is closed
         self._apart = False
         self._last_words = b""
         self._lock = threading.Condition()
@@ -75,12 +78,12 @@ class PipeChannel:
         return b""
 
     def _sources(self) -> dict[int, int]:
-        """The descriptors that ``read`` waits for, with the event for each."""
+        """Return the descriptors that ``read`` waits for, each with its poll event."""
         files = (self._out, self._err)
         return {file.fileno(): select.POLLIN for file in files if file is not None and not file.closed}
 
     def _take(self, ready: set[int]) -> bytes | None:
-        """Read one of the descriptors that are ready; None if that was nothing for the caller."""
+        """Read one of the ready descriptors. Return None if there are no bytes for the caller."""
         if not self._out.closed and self._out.fileno() in ready:
             data = some(self._out)
             if data:
@@ -99,7 +102,7 @@ class PipeChannel:
         return b"" if self._ended() else None
 
     def _ended(self) -> bool:
-        """Is there no more to read? Where stderr is mixed in, the end is that of both."""
+        """Return whether there is no more to read. If stderr is included, both must have ended."""
         return self._out.closed and (self._apart or self._err is None or self._err.closed)
 
     def _drain(self) -> None:
@@ -140,7 +143,7 @@ class PipeChannel:
             os.killpg(self._child.pid, signal.SIGTERM)
 
     def close(self) -> None:
-        """End of stdin first: the agent's relay takes it as the end of its connection and goes by itself."""
+        """Close stdin first: the agent's relay takes it as the end of its connection and exits by itself."""
         with self._lock:
             if self._closed:
                 return
@@ -154,14 +157,14 @@ class PipeChannel:
             self._release()
 
     def _release(self) -> None:
-        """Close every descriptor; no thread uses one any more."""
+        """Close every descriptor. No thread may use one any more."""
         for file in self._files:
             file.close()
         os.close(self._wake_read)
         os.close(self._wake_write)
 
     def _end_child(self) -> None:
-        """Wait for the child; end its whole group where it stays, for ssh may have a ProxyCommand."""
+        """Wait for the child. If it stays, signal its whole process group, because ssh may have a ProxyCommand."""
         for seconds, number in ((LEAVE_SECONDS, signal.SIGTERM), (TERM_SECONDS, signal.SIGKILL)):
             if self._waited(seconds):
                 return
@@ -177,7 +180,7 @@ class PipeChannel:
         return True
 
     def status(self) -> int | None:
-        """The exit status; for a signal 128 + its number, as a shell has it."""
+        """Return the exit status, for a signal 128 + its number as in a shell; None if the child still runs."""
         if not self._waited(KILL_SECONDS):
             return None
         code = self._child.returncode
@@ -185,7 +188,7 @@ class PipeChannel:
 
     @contextlib.contextmanager
     def _in_use(self) -> Iterator[bool]:
-        """Keep the descriptors open meanwhile; False if they are closed already."""
+        """Keep the descriptors open inside the ``with`` block. Yield False if they are closed already."""
         with self._lock:
             usable = not self._closed
             self._users += usable
@@ -198,7 +201,7 @@ class PipeChannel:
 
 
 def some(file: IO[bytes]) -> bytes | None:
-    """Read what is there; b"" at the end, None if there is nothing at this moment."""
+    """Read the available bytes. Return b"" at the end, None if there are none at this moment."""
     try:
         return os.read(file.fileno(), PIECE)
     except BlockingIOError:
@@ -206,7 +209,7 @@ def some(file: IO[bytes]) -> bytes | None:
 
 
 def ready_of(timeout: float, events: Mapping[int, int]) -> set[int]:
-    """Those that can be read or written, or have ended. poll, because select knows no descriptor beyond 1023."""
+    """Return the descriptors that are ready or have ended. It uses poll, because select fails beyond 1023."""
     poll = select.poll()
     for descriptor, event in events.items():
         poll.register(descriptor, event)

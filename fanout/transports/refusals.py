@@ -1,4 +1,4 @@
-"""Why the ``ssh`` program could not log in, as an error of ours: from its own log and what a jump host's ssh printed (pure)."""
+"""Login errors of the ``ssh`` program: derive a TransportError from its log and its stderr. Pure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _UNKNOWN = re.compile(r"No \S+ host key is known for|is not known by any other n
 
 
 def explain(log: SshLog, words: Sequence[str], *, by_hand: str, accept_new: bool) -> TransportError:
-    """Return why there is no login. ``words`` is what came on stderr: a jump host's ssh or a ProxyCommand speaks there."""
+    """Return the error of a failed login. ``words`` are lines of stderr, printed by a jump host's ssh or a ProxyCommand."""
     own = [line for line in log.words if not line.startswith("@@@")]
     told = [*words, *own]
     return (
@@ -32,7 +32,7 @@ def explain(log: SshLog, words: Sequence[str], *, by_hand: str, accept_new: bool
 
 
 def too_late(log: SshLog, words: Sequence[str], address: str, seconds: float, *, by_hand: str) -> Unreachable:
-    """Return why there was no login in time, as far as it had come."""
+    """Return the error of a login that timed out, from the step that it had reached."""
     if log.address and not log.connected:
         hint = f"is it up, and the address right? firewall, VPN?  {by_hand}"
         return Unreachable(f"no answer from {address} within {seconds:g} s", hint=hint)
@@ -63,7 +63,7 @@ def _host_key(log: SshLog, told: Sequence[str], by_hand: str, accept_new: bool) 
 
 
 def _removal(text: str, where: re.Match[str] | None) -> str:
-    """ssh prints the command that removes the old key itself, from 8.x on."""
+    """Return the command that removes the old key. ssh prints it since version 8."""
     printed = re.search(r"ssh-keygen -f \S+ -R \S+", text)
     return printed[0] if printed else f"ssh-keygen -R HOST{f' -f {where[1]}' if where else ''}"
 
@@ -78,7 +78,7 @@ def _second_factor(log: SshLog, by_hand: str) -> AuthRefused | None:
 
 
 def second_factor_hint(by_hand: str) -> str:
-    """What a user does about a host that asks for more than a key: log in once, and let fanout share that connection."""
+    """Return the hint for a host that requires a second factor: log in once, and let fanout share that connection."""
     command = by_hand.removeprefix("ssh ")
     path = "~/.ssh/fanout-%C"
     return (
@@ -107,7 +107,7 @@ def _permission(log: SshLog, told: Sequence[str], by_hand: str) -> AuthRefused |
 
 
 def _connection(words: Sequence[str], own: Sequence[str], by_hand: str) -> TransportError:
-    """No login, and no word about keys: the way there. What a jump host's ssh said comes first: it failed earlier."""
+    """Return the error of a failed connection. Messages of a jump host's ssh come first, because it failed earlier."""
     for line in (*words, *own):
         if found := _NAME.search(line):
             return Unreachable(

@@ -1,4 +1,4 @@
-"""Private keys from files (OpenSSH's format, PKCS#8 and PEM), and the signatures that ssh makes with them."""
+"""Private keys: load them from files (OpenSSH's format, PKCS#8, PEM), and sign as ssh does."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ else:
 
 
 def load_private(data: bytes, path: str) -> tuple[PrivateKey | None, bool, str]:
-    """Return (the key, does it need a passphrase, why it cannot be used)."""
+    """Return (the key or None, whether it needs a passphrase, why it cannot be used)."""
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
@@ -26,13 +26,13 @@ def load_private(data: bytes, path: str) -> tuple[PrivateKey | None, bool, str]:
     load = serialization.load_ssh_private_key if b"BEGIN OPENSSH" in data else serialization.load_pem_private_key
     try:
         key = load(data, password=None)
-    except TypeError:  # what cryptography raises for a passphrase that is missing
+    except TypeError:  # cryptography raises it for a missing passphrase
         return None, True, ""
     except (ValueError, UnsupportedAlgorithm) as error:
         encrypted = "ncrypted" in str(error) or b"ENCRYPTED" in data
         return None, encrypted, "" if encrypted else f"{path} cannot be used: {_short(error)}"
     if not isinstance(key, (rsa.RSAPrivateKey, ec.EllipticCurvePrivateKey, ed25519.Ed25519PrivateKey)):
-        return None, False, f"{path} is a kind of key that fanout's own ssh does not know"
+        return None, False, f"{path} has a key type that fanout's built-in ssh does not support"
     return key, False, ""
 
 
@@ -41,7 +41,7 @@ def _short(error: Exception) -> str:
 
 
 def public_blob(private: PrivateKey) -> bytes:
-    """Return the public half as ssh writes it."""
+    """Return the public key in ssh's wire format."""
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
     text = private.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)

@@ -1,9 +1,9 @@
-"""SSH through fabric's Connection and paramiko's bare channel.
+"""Built-in ssh transport: fabric's Connection and a plain paramiko channel.
 
-``ssh -G`` reads the configuration (sshconfig.py) and gives every value to fabric's Connection; then we drive the channel
-ourselves, because ``Connection.run`` keeps all output in memory and slows down with its square. Three defaults are not
-kept: host keys are checked (knownhosts.py), the agent is never forwarded, and a peer that has died without a word is
-noticed by TCP_USER_TIMEOUT and by heartbeats above, since paramiko's own keepalive waits without end.
+sshconfig.py reads the configuration with ``ssh -G``, and fabric's Connection receives every value. This module drives
+the channel itself, because ``Connection.run`` keeps all output in memory and its cost grows with the square of it. Three
+defaults differ: host keys are verified (knownhosts.py), the agent is never forwarded, and TCP_USER_TIMEOUT and heartbeats
+detect a dead peer, because paramiko's own keepalive waits without end.
 """
 
 from __future__ import annotations
@@ -41,20 +41,20 @@ IDLE_WAKE_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Login:
-    """An open login: to a jump host or to the host itself."""
+    """An open login, to a jump host or to the host itself."""
 
     connection: fabric.Connection
     proxy: Proxy | None
 
     def close(self) -> None:
-        transport = self.connection.client.get_transport()  # connection.transport is None until it is open
+        transport = self.connection.client.get_transport()  # connection.transport is None before open()
         if transport is not None:
             _end(transport)
         if self.proxy is not None:
             self.proxy.close()
 
 
-#: What paramiko raises on a channel whose connection has broken; its transport thread hands its own EOFError on.
+#: Exceptions of paramiko on a channel whose connection broke; its transport thread passes its own EOFError on.
 _BROKEN = (paramiko.SSHException, EOFError)
 
 
@@ -81,7 +81,7 @@ class SshChannel:
         except _BROKEN as error:
             raise BrokenPipeError(str(error) or "the connection was closed") from error
         while self._apart and self._channel.recv_stderr_ready() and (words := self._channel.recv_stderr(1 << 16)):
-            self.said = words.decode("utf-8", "replace").strip()[-200:]  # read in any case: it takes up the window
+            self.said = words.decode("utf-8", "replace").strip()[-200:]  # always read it: unread bytes fill the window
         return data
 
     def write(self, data: bytes) -> None:
@@ -91,9 +91,9 @@ class SshChannel:
             raise BrokenPipeError(str(error) or "the connection was closed") from error
 
     def end_command(self) -> None:
-        """Send a signal as RFC 4254 (6.9) has it; paramiko has no call for it.
+        """Send a signal request (RFC 4254, 6.9), for which paramiko has no call, and close stdin.
 
-        OpenSSH obeys from 7.9 on, but not in a login of root.
+        OpenSSH supports it since 7.9, but not in a login of root.
         """
         message = paramiko.Message()
         message.add_byte(paramiko.common.cMSG_CHANNEL_REQUEST)
@@ -115,26 +115,31 @@ class SshChannel:
         if not self._channel.status_event.wait(5):
             return None
         code = self._channel.exit_status
-        return code if code >= 0 else None  # -1: ended by a signal or a lost link; paramiko cannot say which
+        return code if code >= 0 else None  # -1: a signal or a lost connection; paramiko does not distinguish them
 
 
 def _end(transport: paramiko.Transport) -> None:
-    """Close it. The socket is shut first: a thread that sleeps in it wakes up at once, not after its idle time."""
+    """Close the transport. Shut the socket down first: this wakes a thread that sleeps in it at once."""
     with contextlib.suppress(OSError, AttributeError):
         transport.sock.shutdown(socket.SHUT_RDWR)
     transport.close()
 
 
 class _Connection(fabric.Connection):  # type: ignore[misc]
-    """Keeps its attributes to itself: fabric's own writes some into the Config that all connections share, and rebuilds
-    that at each write: while one thread does, another finds nothing in it."""
+    """A fabric Connection that stores its attributes only in itself.
+
+    fabric writes some attributes into the Config that all connections share, and rebuilds it at each write. Another
+    thread finds it empty meanwhile.
+    """
 
     __setattr__ = object.__setattr__
 
 
 class _Transport(paramiko.Transport):
-    """Makes nothing printable of what sshd says for debugging, and has no thread that waits for a slow handshake, which
-    the deadline ends: each would be a tenth of the login's time."""
+    """A paramiko Transport that ignores sshd's debug messages and starts no thread for a slow handshake.
+
+    The deadline ends a slow handshake. Each of the two would take a tenth of the login's time.
+    """
 
     def __init__(self, sock: Any, **options: Any) -> None:
         super().__init__(sock, **options)
@@ -150,12 +155,12 @@ class _Transport(paramiko.Transport):
 
     @property
     def preferred_keys(self) -> tuple[str, ...]:
-        """The kinds of host keys to ask for: paramiko puts certificates last, and so would never see one."""
+        """Return the host key types to request. paramiko puts certificates last, and so would never receive one."""
         return _first(super().preferred_keys, self.wanted_keys)
 
 
 class SshTransport:
-    """Logs in and starts the command; safe to use from many threads at once."""
+    """Log in and start the command. Safe to use from many threads at once."""
 
     name = "ssh"
 
@@ -167,18 +172,20 @@ class SshTransport:
         agent: bool = True,
         notices: Notices | None = None,
     ) -> None:
-        """``agent``: does the environment name an ssh agent (SSH_AUTH_SOCK)."""
-        logging.getLogger("paramiko").addHandler(logging.NullHandler())  # or it prints tracebacks on the user's screen
+        """Set ``agent`` if the environment names an ssh agent (SSH_AUTH_SOCK)."""
+        logging.getLogger("paramiko").addHandler(
+            logging.NullHandler()
+        )  # else it prints tracebacks on the user's screen
         logging.getLogger("paramiko").propagate = False
         self._ssh_config = config
-        self._config = fabric.Config(lazy=True, ssh_config=paramiko.SSHConfig())  # fabric reads no file: ssh has
-        self._config._set(_keypath=(), _root=self._config)  # or invoke searches both: a millisecond at every host
+        self._config = fabric.Config(lazy=True, ssh_config=paramiko.SSHConfig())  # fabric must not read the files
+        self._config._set(_keypath=(), _root=self._config)  # else invoke searches both: a millisecond per host
         self._known = KnownHosts(accept_new=accept_new_host_keys)
         self._notices = notices or Notices()
         self._agent = agent
         self._key_files = KeyFiles()
         self._hops = Hops()
-        self._lock = threading.Lock()  # fabric's Config is not made for threads
+        self._lock = threading.Lock()  # fabric's Config is not thread-safe
 
     def open(self, host: Host, command: str, deadline: Deadline) -> Channel:
         way = self._ssh_config.way(host)
@@ -200,7 +207,7 @@ class SshTransport:
                 raise
 
     def _connection(self, options: SshOptions) -> fabric.Connection:
-        """Make fabric's Connection with everything given: it looks nothing up."""
+        """Build fabric's Connection with all values given, so that it looks nothing up."""
         with self._lock:
             return _Connection(
                 options.hostname,
@@ -209,13 +216,13 @@ class SshTransport:
                 config=self._config,
                 gateway=False,
                 forward_agent=False,
-                connect_kwargs={"auth_strategy": None},  # a dict of its own: fabric would write into a shared one
+                connect_kwargs={"auth_strategy": None},  # a separate dict: fabric would write into a shared one
             )
 
     def _login(self, step: Step, logins: list[Login]) -> None:
-        """Log in to one machine of the way; its host key is checked whether it is a jump host or the target.
+        """Log in to one machine on the way and verify its host key, whether it is a jump host or the target.
 
-        It is among the ``logins`` before it is open: the error is put into words before anything is closed.
+        It is added to ``logins`` before it is open, because the error is built before anything is closed.
         """
         options, deadline = step.options, step.deadline
         connection = self._connection(options)
@@ -238,16 +245,16 @@ class SshTransport:
         transport = logins[-1].connection.transport
         channel = transport.open_session(timeout=deadline.left)
         channel.set_combine_stderr(True)
-        channel.exec_command(command)  # waits without a time-out of its own: the deadline closes the transport
+        channel.exec_command(command)  # it has no time-out; the deadline closes the transport
         return SshChannel(channel, logins)
 
 
 def _socket(step: Step, before: Login | None) -> Any:
-    """Open what the login goes over: a channel of the jump host, a ProxyCommand, or TCP."""
+    """Open the socket of a login: a channel of the jump host, a ProxyCommand, or TCP."""
     options = step.options
     if before is not None:
         transport = before.connection.transport
-        where, ours = (options.hostname, options.port), ("127.0.0.1", 65535)  # as `ssh -W` calls itself
+        where, ours = (options.hostname, options.port), ("127.0.0.1", 65535)  # the source address of `ssh -W`
         channel = transport.open_channel("direct-tcpip", where, ours, timeout=step.deadline.left)
         channel.close = functools.partial(_close_quietly, channel.close)
         return channel
@@ -258,15 +265,15 @@ def _socket(step: Step, before: Login | None) -> Any:
 
 
 def _close_quietly(close: Callable[[], None]) -> None:
-    """Close a channel of a jump host whose own connection may be gone: paramiko's thread would print a traceback."""
+    """Close a jump host's channel without an error if its connection is lost: paramiko would print a traceback."""
     with contextlib.suppress(EOFError, OSError, paramiko.SSHException):
         close()
 
 
 def _factory(key_types: list[str], deadline: Deadline) -> Any:
-    """Transports that ask first for a key of a type that known_hosts has, and that the deadline can close.
+    """Return a factory of transports that request known key types first, and that the deadline can close.
 
-    AES-GCM comes before paramiko's own favourite, AES-CTR with HMAC, whose MAC it compares in Python, byte by byte.
+    AES-GCM comes before paramiko's first choice, AES-CTR with HMAC, whose MAC it compares in Python, byte by byte.
     """
 
     def make(sock: Any, **options: Any) -> paramiko.Transport:
@@ -283,12 +290,12 @@ def _factory(key_types: list[str], deadline: Deadline) -> Any:
 
 
 def _first(offered: Sequence[str], wanted: Sequence[str]) -> tuple[str, ...]:
-    """The same names, those that are wanted before the others."""
+    """Return the same names with the wanted ones first."""
     return tuple(sorted(offered, key=lambda name: name not in wanted))
 
 
 def _peer(logins: Sequence[Login]) -> str:
-    """Return the address that was dialled, "" where a jump or a ProxyCommand stands before the host."""
+    """Return the address of the TCP connection, "" if it leads to a jump host or through a ProxyCommand."""
     if len(logins) > 1 or logins[0].proxy is not None:
         return ""
     return str(logins[0].connection.transport.sock.getpeername()[0])

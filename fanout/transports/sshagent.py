@@ -1,6 +1,6 @@
-"""An ssh agent, asked with a time-out: which keys it has, and for signatures.
+"""ssh agent client with a time-out: list keys and request signatures.
 
-paramiko's own client waits without end for an agent that accepts a connection and then says nothing.
+paramiko's own client waits without end for an agent that accepts a connection and then sends nothing.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from fanout.transports.base import Deadline
 _FAILURE, _REQUEST_IDENTITIES, _IDENTITIES_ANSWER, _SIGN_REQUEST, _SIGN_RESPONSE = 5, 11, 12, 13, 14
 _FLAGS = {"rsa-sha2-256": 2, "rsa-sha2-512": 4}
 MAX_ANSWER = 1 << 20
-LIST_SECONDS = 3.0  # for the list of keys; a signature may need a touch or an answer, and has the login's whole time
+LIST_SECONDS = 3.0  # for the list of keys; a signature may need the user, and gets the login's whole time
 
 
 class AgentFault(Exception):
@@ -23,7 +23,7 @@ class AgentFault(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentKey:
-    """One public key, or certificate, of which the agent has the private half."""
+    """One public key, or certificate, whose private key the agent has."""
 
     blob: bytes
     comment: str
@@ -64,7 +64,7 @@ class SshAgent:
         return found
 
     def sign(self, blob: bytes, data: bytes, algorithm: str) -> bytes:
-        """Return the signature of ``data`` by the private half of ``blob``. Raises AgentFault."""
+        """Return the signature of ``data`` by the private key of ``blob``. Raises AgentFault."""
         flags = _FLAGS.get(algorithm.partition("-cert-")[0], 0)
         request = bytes([_SIGN_REQUEST]) + put_string(blob) + put_string(data) + struct.pack("!I", flags)
         kind, body = self._ask(request, self._deadline.left)
@@ -97,7 +97,7 @@ class SshAgent:
 
 
 def put_string(data: bytes) -> bytes:
-    """Return ``data`` with its length before it, as the ssh protocols write strings."""
+    """Return ``data`` with its length before it: a string of the ssh protocols (RFC 4251, 5)."""
     return struct.pack("!I", len(data)) + data
 
 

@@ -1,10 +1,10 @@
-"""What ssh's configuration says about each host: ``ssh -G`` is asked, because it is the reference.
+"""ssh configuration: resolve the options of each host with ``ssh -G``, which is the reference.
 
-A process for each of many hosts costs as much as its login. So ssh is asked for one host of each kind: hosts are of one
-kind if the same lines count for them, but for names, users, ports, keys and jumps. These few our own reader takes from
-the files (sshreader.py). Where it differs from ssh for the host that ssh was asked for, ssh is asked for every host.
+One process per host costs as much as its login. So ssh is asked for one host of each kind. Hosts are of one kind if the
+same lines apply to them, except for names, users, ports, keys and jumps, which sshreader.py reads from the files. If its
+result differs from that of ssh for the host that ssh was asked for, ssh is asked for every host.
 
-A configuration that ssh refuses is a UsageError with the words of ssh, which name the file and the line.
+A configuration that ssh refuses is a UsageError with the message of ssh, which names the file and the line.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ MOST_JUMPS = 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """One login to ask about: the words that ``ssh`` would get. ``options`` are those of -o, for the target alone."""
+    """One login to resolve: the arguments that ``ssh`` would get. ``options`` are those of -o, only for the target."""
 
     name: str
     user: str = ""
@@ -42,7 +42,7 @@ class Question:
     options: tuple[str, ...] = ()
 
     def words(self) -> list[str]:
-        """Return the words of the ssh command line, without the program."""
+        """Return the arguments of the ssh command line, without the program."""
         words = [word for option in self.options for word in ("-o", option)]
         words += ["-o", f"HostName={self.hostname}"] if self.hostname else []
         words += ["-p", str(self.port)] if self.port is not None else []
@@ -50,28 +50,28 @@ class Question:
         return [*words, "--", self.name]
 
     def given(self) -> tuple[str, ...]:
-        """Return all that the command line gives, as options."""
+        """Return all values of the command line, as options."""
         given = [f"HostName={self.hostname}"] if self.hostname else []
         given += [f"Port={self.port}"] if self.port is not None else []
         given += [f"User={self.user}"] if self.user else []
         return (*self.options, *given)
 
     def by_hand(self, file: str, jumps: Sequence[str] = ()) -> str:
-        """Return the command that makes this login in a terminal; ssh-copy-id takes the same words."""
+        """Return the command that makes this login in a terminal; ssh-copy-id takes the same arguments."""
         words = ["ssh", *(["-F", file] if file else []), *(["-J", ",".join(jumps)] if jumps else [])]
         where = f"{self.user}@{self.name}" if self.user else self.name
         return shlex.join([*words, *replace(self, user="").words()[:-2], where])
 
 
 class NoSshProgram(Exception):
-    """There is no ssh to ask, or it refuses to work for a user without an entry in passwd."""
+    """There is no ssh program, or it refuses to work for a user without an entry in passwd."""
 
 
 _READ = "Reading configuration data "
 
 
 def _same_login(ours: SshOptions, theirs: SshOptions) -> bool:
-    """Compare all that a login needs; ssh prints the entries of ProxyJump in a form of its own."""
+    """Compare all values of a login; ssh prints the entries of ProxyJump in a form of its own."""
 
     def plain(options: SshOptions) -> SshOptions:
         return replace(options, values={}, proxy_jump=())
@@ -81,10 +81,10 @@ def _same_login(ours: SshOptions, theirs: SshOptions) -> bool:
 
 
 class SshConfig:
-    """Answers what ssh would do for a host; safe to use from many threads at once."""
+    """Resolve the options that ssh would use for a host. Safe to use from many threads at once."""
 
     def __init__(self, *, file: str = "", options: Sequence[str] = (), user: str = "", program: str = "ssh") -> None:
-        """``file`` is that of -F, ``options`` are those of -o, ``user`` is the login name where the hostfile has none."""
+        """Use ``file`` of -F, ``options`` of -o, and ``user`` as the login name if the hostfile has none."""
         self.file = file
         self.options = tuple(options)
         self._user = user
@@ -101,11 +101,11 @@ class SshConfig:
         self._places = threading.BoundedSemaphore(ASKED_AT_ONCE)
 
     def resolve(self, host: Host) -> SshOptions:
-        """Return how ssh would log in to ``host``. Raises UsageError where ssh refuses the configuration."""
+        """Return how ssh would log in to ``host``. Raises UsageError if ssh refuses the configuration."""
         return self.ask(self.question(host))
 
     def question(self, host: Host) -> Question:
-        """Return the question for one host: what the hostfile and the flags give overrides the configuration."""
+        """Return the query for one host. Values of the hostfile and the flags override the configuration."""
         return Question(
             name=host.ssh_name,
             user=host.user or self._user,
@@ -115,18 +115,18 @@ class SshConfig:
         )
 
     def way(self, host: Host) -> tuple[SshOptions, ...]:
-        """Return the same as ``chain``, for use while hosts are dialled. Raises Unreachable."""
+        """Return the same as ``chain``, for use during logins. Raises Unreachable."""
         try:
             return self.chain(host)
         except FanoutError as error:
             raise Unreachable(str(error), hint=error.hint) from error
 
     def chain(self, host: Host) -> tuple[SshOptions, ...]:
-        """Return every login on the way, in the order in which they are made; the last one is the host itself."""
+        """Return every login on the way, in order; the last one is the host itself."""
         return self._way(self.question(host), ())
 
     def _way(self, asked: Question, after: tuple[Question, ...]) -> tuple[SshOptions, ...]:
-        """Ask about a machine and the jumps before it; of several jumps only the first one's own jumps count as well."""
+        """Resolve a machine and the jump hosts before it. Only the first jump host may have jump hosts of its own."""
         if asked in after or len(after) > MOST_JUMPS:
             way = " <- ".join(one.name for one in (*after, asked))
             raise UsageError(
@@ -149,7 +149,7 @@ class SshConfig:
         return (*first, *later, target)
 
     def ask(self, question: Question) -> SshOptions:
-        """Return the answer to one question, asked once however many threads want it."""
+        """Return the options for one query. ssh is asked once, even if many threads need it."""
         with self._lock:
             if question in self._answers:
                 return self._answers[question]
@@ -165,7 +165,7 @@ class SshConfig:
             return self._answers[question]
 
     def _answered(self, question: Question, reading: Reading | None) -> SshOptions:
-        """Ask ssh, unless it has answered for a host of the same kind: then only our own reading of the rest is new."""
+        """Ask ssh, or derive the options from its answer for a host of the same kind."""
         like = self._kinds.get(reading.kind) if reading is not None else None
         if reading is not None and like is not None and not self._distrusted:
             return self._derived(question, reading, like)
@@ -179,7 +179,7 @@ class SshConfig:
             read = self._reader.files if self._reader is not None else ()
             if _same_login(ours, answer) and set(read) == set(files):
                 self._kinds[reading.kind] = answer.values
-            else:  # this ssh reads the configuration in a way of its own: it is asked for every host
+            else:  # this ssh reads the configuration differently, so it is asked for every host
                 self._distrusted = True
         return answer
 
@@ -192,13 +192,13 @@ class SshConfig:
         return replace(found, by_hand=question.by_hand(self.file), config_file=self.file)
 
     def begin(self, host: Host) -> None:
-        """Start to ask ssh about one host, so that the answer is there when it is wanted."""
+        """Start ``ssh -G`` for one host early, so that its answer is ready when it is needed."""
         question = self.question(host)
         with contextlib.suppress(NoSshProgram):
             self._begun[question] = self._start(question)
 
     def _start(self, question: Question) -> subprocess.Popen[bytes]:
-        """Start ``ssh -G``; with ``-v`` it names the files that it reads."""
+        """Start ``ssh -G``; with ``-v`` it prints the names of the files that it reads."""
         argv = [self._program, "-v", *self._words(question)]
         pipe = subprocess.PIPE
         try:
@@ -210,7 +210,7 @@ class SshConfig:
         return ["-G", *(["-F", self.file] if self.file else []), *question.words()]
 
     def _asked(self, question: Question) -> tuple[SshOptions, list[str]]:
-        """Take the answer of ``ssh -G``: the options, and the files that it read."""
+        """Return the answer of ``ssh -G``: the options, and the files that it read."""
         with self._begun.pop(question, None) or self._start(question) as child:
             try:
                 out, told = child.communicate(timeout=ANSWER_SECONDS)
@@ -233,7 +233,7 @@ class SshConfig:
         return replace(found, by_hand=question.by_hand(self.file), config_file=self.file), files
 
     def reading(self, question: Question) -> Reading | None:
-        """Return our own reading of the lines that count, None where only ssh can be trusted with them."""
+        """Return the lines that apply, read without ssh; None if a line needs ssh itself."""
         with self._lock:
             if not self._has_read:
                 self._has_read = True
@@ -247,7 +247,7 @@ class SshConfig:
             return None
 
     def _without_ssh(self, question: Question) -> SshOptions:
-        """Read the configuration ourselves. Raises UsageError for a line that only ssh can be trusted with."""
+        """Read the configuration without ssh. Raises UsageError for a line that needs ssh itself."""
         try:
             reading = Reader(self.file, self._known_here(), comments=True).read(question.name, question.given())
             return self._derived(question, reading, values_of(reading))
@@ -264,7 +264,7 @@ class SshConfig:
 
 
 def find_here() -> Here:
-    """Return what the tokens of a configuration need: OpenSSH takes home and user from passwd, not from the environment."""
+    """Return the values for the tokens of a configuration. OpenSSH takes home and user from passwd."""
     uid = os.getuid()
     try:
         entry = pwd.getpwuid(uid)
@@ -275,14 +275,14 @@ def find_here() -> Here:
 
 
 def _variable(name: str) -> str | None:
-    """The environment is read by the library, as it is for every path with ``~`` in it."""
+    """Return an environment variable through os.path.expandvars, because this package must not read os.environ."""
     text = f"${{{name}}}"
     value = os.path.expandvars(text)
     return None if value == text else value
 
 
 def _refusal(question: Question, text: str) -> str:
-    """The words of ssh, in one line: they name file and line."""
+    """Return the message of ssh in one line; it names file and line."""
     noise = re.compile(r"^debug\d|^OpenSSH_|^Pseudo-terminal will not|terminating, \d+ bad configuration option")
     lines = [line.strip() for line in text.splitlines() if line.strip() and not noise.search(line)]
     told = "; ".join(lines) or "ssh gave no reason"

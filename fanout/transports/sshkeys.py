@@ -1,8 +1,8 @@
-"""The keys that are offered to a host, in OpenSSH's order: those of the agent that the configuration names, the agent's
-other keys, then key files. Files are read once for all hosts.
+"""Key selection: the keys for a host in OpenSSH's order. Each file is read once for all hosts.
 
-A key file may be missing, be a public key of which the agent has the private half, or need a passphrase: the reasons are
-kept for the error, and the next key is tried, as ssh does.
+The order is: agent keys that the configuration names, other agent keys, key files. A key file may be missing, be a public
+key whose private key is in the agent, or need a passphrase. The reason is kept for the error, and the next key is tried,
+as by ssh.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Sign = Callable[[bytes, str], bytes]  # (data, algorithm) to a signature
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """One key, or certificate, that can be offered; ``agent_blob`` is the agent's key that signs for it, if one does."""
+    """One key, or certificate, to offer. ``agent_blob`` is the agent's key that signs for it, b"" if none does."""
 
     blob: bytes
     source: str  # for messages: a path, or the agent's comment
@@ -38,7 +38,7 @@ class Identity:
 
 @dataclass(slots=True, kw_only=True)
 class KeyFile:
-    """What one IdentityFile came to."""
+    """The content of one IdentityFile, or why it cannot be used."""
 
     path: str
     blob: bytes = b""
@@ -50,7 +50,7 @@ class KeyFile:
 
 @dataclass(slots=True, kw_only=True)
 class Offer:
-    """The keys to try, and why others are not among them."""
+    """The keys to try, and why others are left out."""
 
     identities: list[Identity] = field(default_factory=list)
     locked: list[str] = field(default_factory=list)
@@ -58,7 +58,7 @@ class Offer:
 
 
 class KeyFiles:
-    """The key files, each read once; safe to use from many threads."""
+    """A cache of key files, each read once. Safe to use from many threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -79,7 +79,7 @@ class KeyFiles:
 
 
 def offer(options: SshOptions, files: KeyFiles, in_agent: Sequence[AgentKey]) -> Offer:
-    """Work out which keys are offered, in which order."""
+    """Return the keys to offer, in order."""
     made = Offer()
     named = _named(options, files, made)
     agent_blobs = {key.blob for key in in_agent}
@@ -105,7 +105,7 @@ def offer(options: SshOptions, files: KeyFiles, in_agent: Sequence[AgentKey]) ->
 
 
 def _named(options: SshOptions, files: KeyFiles, made: Offer) -> list[Identity]:
-    """The keys of the configuration: certificates that it names first, then each file, and the certificate beside it."""
+    """Return the keys of the configuration: its certificates first, then each file with the certificate beside it."""
     found = [files.read(path) for path in options.identity_files]
     named: list[Identity] = []
     for path in options.certificate_files:
@@ -114,7 +114,7 @@ def _named(options: SshOptions, files: KeyFiles, made: Offer) -> list[Identity]:
             private = next((one.private for one in found if one.private and one.blob == plain_blob(blob)), None)
             named.append(Identity(blob=blob, source=path, private=private))
         else:
-            made.problems.append(f"{path} is no certificate that can be read")
+            made.problems.append(f"{path} is not a readable certificate")
     for one in found:
         if one.problem and options.identity_files_given:
             made.problems.append(one.problem)
@@ -128,7 +128,7 @@ def _named(options: SshOptions, files: KeyFiles, made: Offer) -> list[Identity]:
 
 
 def _with_agent(identity: Identity, blobs: set[bytes], by_plain: dict[bytes, bytes]) -> Identity:
-    """Let the agent sign where it has the key: for a certificate, the key that it certifies is enough."""
+    """Let the agent sign if it has the key. For a certificate, the certified key is enough."""
     blob = identity.blob if identity.blob in blobs else by_plain.get(plain_blob(identity.blob), b"")
     if not blob:
         return identity
@@ -136,7 +136,7 @@ def _with_agent(identity: Identity, blobs: set[bytes], by_plain: dict[bytes, byt
 
 
 def read_key_file(path: str) -> KeyFile:
-    """Read one IdentityFile: a private key, or a public key of which the agent has the other half."""
+    """Read one IdentityFile: a private key, or a public key whose private key is in the agent."""
     read = KeyFile(path=path, blob=read_public(path) or read_public(f"{path}.pub"))
     certificate = read_public(f"{path}-cert.pub")
     read.certificate = certificate if is_certificate(certificate) else b""
@@ -148,10 +148,10 @@ def read_key_file(path: str) -> KeyFile:
         read.problem = "" if read.blob else f"{path}: {error.strerror}"
         return read
     if b"PRIVATE KEY" not in data:
-        read.problem = "" if read.blob else f"{path} is no key that can be read"
+        read.problem = "" if read.blob else f"{path} is not a readable key"
         return read
     if mode.st_uid == os.getuid() and stat.S_IMODE(mode.st_mode) & 0o077:
-        read.problem = f"{path} is ignored, as ssh ignores it: others may read it (chmod 600 {path})"
+        read.problem = f"{path} is ignored, as by ssh, because other users may read it (chmod 600 {path})"
         return read
     read.private, read.locked, read.problem = load_private(data, path)
     if read.private is not None:
@@ -160,7 +160,7 @@ def read_key_file(path: str) -> KeyFile:
 
 
 def read_public(path: str) -> bytes:
-    """Return the blob of a public key or certificate file, b"" where there is none."""
+    """Return the blob of a public key or certificate file, b"" if there is none."""
     try:
         with open(path, "rb") as file:
             words = file.read(1 << 16).split()
@@ -178,12 +178,12 @@ def is_certificate(blob: bytes) -> bool:
     return bool(blob) and kind_of(blob).endswith(CERTIFICATE)
 
 
-#: The numbers of strings that make up a public key, by its kind: what a certificate holds after its nonce.
+#: Number of strings in a public key, by its type. A certificate holds them after its nonce.
 _PARTS = {"ssh-rsa": 2, "ssh-ed25519": 1, "sk-ssh-ed25519@openssh.com": 2, "sk-ecdsa-sha2-nistp256@openssh.com": 3}
 
 
 def plain_blob(blob: bytes) -> bytes:
-    """Return the public key that a certificate certifies; of a plain key itself."""
+    """Return the certified public key of a certificate; return a plain key unchanged."""
     if not is_certificate(blob):
         return blob
     try:

@@ -1,4 +1,4 @@
-"""Options for a machine that has no ``ssh`` program: our own reading of the files, and OpenSSH's defaults.
+"""Options without an ``ssh`` program: values from sshreader.py, and OpenSSH's defaults.
 
 A keyword that OpenSSH does not know is an error that names its file and line.
 """
@@ -50,12 +50,12 @@ _CHOICES = {
 
 
 def values_of(reading: Reading) -> dict[str, tuple[str, ...]]:
-    """Return the values as ``ssh -G`` would print them, but for those of one host. Raises NotRead."""
+    """Return the values as ``ssh -G`` would print them, without those that differ per host. Raises NotRead."""
     for keyword, values in {**reading.own, **reading.rest}.items():
         where, _, line = reading.origins[keyword].rpartition(":")
         place = (where or reading.origins[keyword], int(line) if where else 0)
         if keyword not in KEYWORDS:
-            raise NotRead(*place, f"{keyword} is no keyword that OpenSSH has")
+            raise NotRead(*place, f"{keyword} is not a keyword of OpenSSH")
         number_wanted = keyword in _NUMBERS and not (values[0].isdecimal() or values[0] == "none")
         if number_wanted or values[0].lower() not in _CHOICES.get(keyword, {values[0].lower()}):
             raise NotRead(*place, f"{keyword} cannot be `{values[0]}`")

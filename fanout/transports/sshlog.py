@@ -1,7 +1,7 @@
-"""What the ``ssh`` program logs about a connection, line by line (pure): how far the login is, and why it failed.
+"""Log parser for the ``ssh`` program: how far the login is, and why it failed. Pure.
 
-ssh writes this log to a pipe of its own (``-E``), at the level DEBUG1, in English whatever the locale is. The lines that
-are used here have had the same words since OpenSSH 7.
+ssh writes this log to a separate pipe (``-E``), at the level DEBUG1, in English in every locale. The lines that are used
+here have had the same text since OpenSSH 7.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-MAX_LINES = 200  # of those that are no debugging
+MAX_LINES = 200  # of those that are not debug messages
 
 _CONNECTING = re.compile(r"Connecting to (\S+) \[([^\]]+)\] port (\d+)")
 _HOST_KEY = re.compile(r"Server host key: (\S+) (SHA256:\S+)")
@@ -29,9 +29,9 @@ _ADDED = "Permanently added "
 class SshLog:
     """The state of one connection, from the lines so far."""
 
-    connected: bool = False  # the host, or what listens in its place, answered the TCP connection
+    connected: bool = False  # the TCP connection is established
     logged_in: bool = False
-    shared: bool = False  # over the connection of a ControlMaster
+    shared: bool = False  # it uses the connection of a ControlMaster
     has_status: bool = False  # the command's own exit status has arrived
     added: bool = False  # the host key was new to ssh
     partial: bool = False  # one method succeeded, and the server wants another
@@ -39,7 +39,7 @@ class SshLog:
     host_key: str = ""
     can_continue: tuple[str, ...] = ()
     offered: list[str] = field(default_factory=list)
-    words: list[str] = field(default_factory=list)  # the lines that are not for debugging
+    words: list[str] = field(default_factory=list)  # the lines that are not debug messages
     _rest: str = ""
 
     def feed(self, data: bytes) -> None:

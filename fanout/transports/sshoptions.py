@@ -1,7 +1,7 @@
-"""The options of one login, as OpenSSH works them out: ``ssh -G`` text becomes a value. Pure.
+"""Login options: parse the output of ``ssh -G`` into a value. Pure.
 
-``ssh -G`` prints every option of a host, one keyword a line, defaults included. It leaves ``~``, ``%d`` and ``${VAR}``
-in the names of key files and in ProxyCommand; ``parse`` expands them with the facts of this login.
+``ssh -G`` prints every option of a host, one keyword a line, with defaults. It does not expand ``~``, ``%d`` and
+``${VAR}`` in names of key files and in ProxyCommand; ``parse`` does.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-#: The key files that OpenSSH tries where the configuration names none (all versions together).
+#: The key files that OpenSSH tries if the configuration names none (all versions together).
 DEFAULT_KEYS = frozenset(
     f"~/.ssh/id_{kind}" for kind in ("rsa", "dsa", "ecdsa", "ecdsa_sk", "ed25519", "ed25519_sk", "xmss", "mldsa_44")
 )
@@ -19,7 +19,7 @@ DEFAULT_KEYS = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Here:
-    """What the tokens of a configuration need to know about this machine and this user."""
+    """Values of this machine and this user for the tokens of a configuration."""
 
     user: str
     home: str
@@ -30,10 +30,10 @@ class Here:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SshOptions:
-    """How ``ssh`` would log in to one host. File names are expanded; "none" and empty values are ``""`` or ``()``.
+    """The options of a login to one host. File names are expanded; "none" and empty values are ``""`` or ``()``.
 
-    ``name`` is the name that ssh was asked for, ``hostname`` the name or address that it dials. ``values`` has every
-    option of the configuration as ``ssh -G`` prints it, by its keyword in lower case.
+    ``name`` is the name that ssh was asked for, ``hostname`` the name or address that it connects to. ``values`` has
+    every option of the configuration as ``ssh -G`` prints it, by its keyword in lower case.
     """
 
     name: str
@@ -45,7 +45,7 @@ class SshOptions:
     certificate_files: tuple[str, ...] = ()
     identities_only: bool = False
     identity_agent: str = ""  # "": the agent of SSH_AUTH_SOCK; "none": no agent; else the path of its socket
-    proxy_jump: tuple[str, ...] = ()  # in the order in which they are visited, each as the configuration writes it
+    proxy_jump: tuple[str, ...] = ()  # in the order of the logins, each as in the configuration
     proxy_command: str = ""  # tokens are expanded
     host_key_alias: str = ""
     strict_host_key_checking: str = "ask"  # yes, no, ask or accept-new
@@ -64,30 +64,30 @@ class SshOptions:
     config_file: str = ""  # that of -F
 
     def value(self, keyword: str) -> str:
-        """Return the first value of ``keyword`` (in lower case), "" where ssh does not print one."""
+        """Return the first value of ``keyword`` (in lower case), "" if ssh prints none."""
         return next(iter(self.values.get(keyword, ())), "")
 
     def is_on(self, keyword: str, *, default: bool = False) -> bool:
-        """Return whether the flag ``keyword`` is on; ``default`` where this ssh does not know it."""
+        """Return whether the flag ``keyword`` is on; ``default`` if this ssh does not know it."""
         return self.value(keyword) not in ("no", "false") if keyword in self.values else default
 
     @property
     def known_as(self) -> str:
-        """Return the name of this host in known_hosts, without its port: HostKeyAlias, or what is dialled."""
+        """Return the name of this host in known_hosts, without its port: HostKeyAlias, or else HostName."""
         return (self.host_key_alias or self.hostname).lower()
 
     @property
     def address(self) -> str:
-        """Return ``host:port`` as it is dialled, for messages."""
+        """Return ``host:port`` of the connection, for messages."""
         return f"[{self.hostname}]:{self.port}" if ":" in self.hostname else f"{self.hostname}:{self.port}"
 
 
 class BadOption(ValueError):
-    """A value of the configuration makes no sense; the message is a sentence without the host."""
+    """A value of the configuration is invalid; the message is a sentence without the host."""
 
 
 def read_values(text: str) -> dict[str, tuple[str, ...]]:
-    """Split what ``ssh -G`` printed into values by keyword; a keyword may stand on several lines."""
+    """Split the output of ``ssh -G`` into values by keyword. A keyword may have several lines."""
     values: dict[str, tuple[str, ...]] = {}
     for line in text.splitlines():
         keyword, _, value = line.partition(" ")
@@ -157,12 +157,12 @@ def _number(text: str) -> int:
 
 
 def _are_defaults(identities: tuple[str, ...]) -> bool:
-    """ssh prints its own list only where the configuration names no key; no user writes that whole list."""
+    """Return whether these are OpenSSH's defaults, which ssh prints if the configuration names no key."""
     return len(identities) > 3 and set(identities) <= DEFAULT_KEYS
 
 
 def _strict(value: str) -> str:
-    """ssh -G prints the words of its flags in the way of its version."""
+    """Return yes, no, ask or accept-new: some versions of ssh print true, false or off."""
     return {"true": "yes", "false": "no", "off": "no"}.get(value, value)
 
 
@@ -195,7 +195,7 @@ _TOKEN = re.compile(r"%(.?)|\$\{([^}]*)\}", re.DOTALL)
 
 
 def expand(text: str, tokens: Mapping[str, str], here: Here, *, variables: bool = True) -> str:
-    """Replace ``%h`` and its like and, where ssh does it, ``${VAR}``. Raises BadOption for one that ssh refuses."""
+    """Replace tokens such as ``%h`` and, with ``variables``, ``${VAR}``. Raises BadOption for one that ssh refuses."""
 
     def replace(match: re.Match[str]) -> str:
         token, variable = match.groups()
@@ -214,14 +214,14 @@ def expand(text: str, tokens: Mapping[str, str], here: Here, *, variables: bool 
 
 
 def expand_path(path: str, tokens: Mapping[str, str], here: Here) -> str:
-    """Return a file name with its ``~``, tokens and variables replaced; a name that ssh expanded already stays."""
+    """Return a file name with ``~``, tokens and variables replaced. A name that ssh has expanded stays the same."""
     if path == "~" or path.startswith("~/"):
         path = here.home + path[1:]
     return expand(path, tokens, here)
 
 
 def split_paths(text: str) -> list[str]:
-    """Split a list of file names that ssh -G joined with blanks: a word that begins no path belongs to the one before."""
+    """Split file names that ssh -G joined with blanks. A word that cannot begin a path belongs to the one before."""
     paths: list[str] = []
     for word in text.split(" "):
         begins = word.startswith(("/", "~", "%", "$")) or word.lower() == "none"

@@ -1,4 +1,4 @@
-"""An ``ssh`` process as a Channel, with ssh's own log on a pipe of its own."""
+"""``ssh`` process as a Channel, with ssh's own log on a separate pipe."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class LogPipe:
         os.set_blocking(read_end, False)
 
     def opened(self) -> None:
-        """ssh has it open: the path and our own end are needed no longer."""
+        """Delete the path and close the write end: ssh has opened the pipe."""
         if self._write_end >= 0:
             os.close(self._write_end)
             self._write_end = -1
@@ -52,7 +52,7 @@ class SshProcess(PipeChannel):
     def __init__(self, argv: list[str], pipe: LogPipe) -> None:
         self._pipe = pipe
         self.log = SshLog()
-        self._before = b""  # what the host printed while ssh was not known to be logged in
+        self._before = b""  # bytes that were read before the login was complete
         try:
             super().__init__(argv)
         except BaseException:
@@ -60,7 +60,7 @@ class SshProcess(PipeChannel):
             raise
 
     def log_in(self, deadline: Deadline) -> bool:
-        """Wait until ssh has logged in; False if it ended, or was closed, before."""
+        """Wait until ssh has logged in. Return False if it exited, or was closed, before."""
         with self._in_use() as usable:
             while usable and not self._closed and not self.log.logged_in:
                 ready = ready_of(deadline.left, {**self._sources(), self._wake_read: select.POLLIN})
@@ -71,7 +71,7 @@ class SshProcess(PipeChannel):
                 data = self._take(ready)
                 self._before += data or b""
                 if data and self._is_out(ready):
-                    return True  # the host speaks: whatever words ssh has for it, the login is over
+                    return True  # the host sends output, so the login is complete whatever the log shows
                 if data == b"" or self._out.closed:
                     return False
             return self.log.logged_in
@@ -85,7 +85,7 @@ class SshProcess(PipeChannel):
 
     @property
     def words(self) -> list[str]:
-        """What was said on stderr while nothing had logged in: a jump host's ssh, or a ProxyCommand."""
+        """Return the lines on stderr from before the login: of a jump host's ssh, or a ProxyCommand."""
         return [line.strip() for line in self._before.decode("utf-8", "replace").splitlines() if line.strip()]
 
     @property
@@ -97,13 +97,13 @@ class SshProcess(PipeChannel):
         return self.log.last or super().said
 
     def end_command(self) -> None:
-        """Close stdin: the ssh program has no way to send a signal to the host."""
+        """Close stdin: the ssh program cannot send a signal to the host."""
         with self._in_use() as usable:
             if usable:
                 self._in.close()
 
     def status(self) -> int | None:
-        """The command's exit status. ssh's own 255 is none: the link was lost, or a signal ended the command."""
+        """Return the command's exit status. ssh's own 255 is None: a lost connection, or a signal ended the command."""
         code = super().status()
         self._drain_log()
         return code if code != 255 or self.log.has_status or self.log.shared else None
@@ -118,7 +118,7 @@ class SshProcess(PipeChannel):
         return super()._take(ready)
 
     def _hear_log(self, ready: set[int]) -> bool:
-        """Read the log if there is news in it; was there?"""
+        """Read the log if it is ready. Return whether it was."""
         if self._pipe.file.closed or self._pipe.file.fileno() not in ready:
             return False
         data = some(self._pipe.file)

@@ -1,6 +1,6 @@
-"""Our own reading of ssh's configuration files, for what costs too much to ask ``ssh -G`` for each of many hosts.
+"""ssh_config reader: read the values that differ per host without an ``ssh -G`` process for each host.
 
-It reads only what it surely reads as ssh does: ``Host``, ``Match`` by host and user, ``Include``, and values of plain
+It reads only what it certainly reads as ssh does: ``Host``, ``Match`` by host and user, ``Include``, and values of plain
 words. For the rest it raises ``NotRead``, with the file and the line, and ssh is asked. A test compares it with
 ``ssh -G`` on random configurations.
 """
@@ -16,13 +16,13 @@ from typing import NamedTuple
 
 from fanout.transports.sshoptions import Here
 
-#: These may differ from host to host; the values of all other keywords are taken from an answer of ssh.
+#: Keywords whose values may differ per host. The values of all other keywords come from an answer of ssh.
 OWN = frozenset({"hostname", "user", "port", "hostkeyalias", "proxyjump", "proxycommand", "identityfile",
                  "certificatefile", "controlpath"})  # fmt: skip
 SEVERAL = frozenset({"identityfile", "certificatefile", "sendenv", "setenv", "localforward", "remoteforward",
                      "dynamicforward", "permitremoteopen"})  # fmt: skip
 RAW = frozenset({"proxycommand", "proxyjump", "remotecommand", "localcommand", "knownhostscommand"})
-#: No part of a login that fanout makes, so their tokens do not matter.
+#: Keywords that fanout's logins never use, so their tokens do not matter.
 NEVER_USED = frozenset({"remotecommand", "localcommand"})
 MOST_INCLUDES = 16
 SYSTEM = "/etc/ssh/ssh_config"
@@ -34,14 +34,14 @@ _PLAIN_NAME = re.compile(r"[A-Za-z0-9_.:-]+")
 
 
 class NotRead(Exception):
-    """A line that only ssh itself can be trusted with."""
+    """A line that only ssh itself can read correctly."""
 
     def __init__(self, file: str, line: int, what: str) -> None:
         super().__init__(f"{file}:{line}: {what}")
 
 
 class Entry(NamedTuple):
-    """One line of a configuration: a keyword in lower case and the text behind it."""
+    """One line of a configuration: a keyword in lower case and the text after it."""
 
     file: str
     line: int
@@ -52,12 +52,12 @@ class Entry(NamedTuple):
 
     @property
     def where(self) -> str:
-        """Return ``file:line``; the command line has no lines."""
+        """Return ``file:line``, or only ``file`` for the command line."""
         return f"{self.file}:{self.line}" if self.line else self.file
 
 
 class Reading:
-    """What the lines for one host come to: the first value of each keyword, all values of some, and their places."""
+    """The values for one host: the first value of each keyword (all values of some), and where each was given."""
 
     def __init__(self) -> None:
         self.own: dict[str, tuple[str, ...]] = {}
@@ -66,7 +66,10 @@ class Reading:
 
     @property
     def kind(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
-        """Hosts of one kind have the same options but for those in OWN; whether keys are named must be the same too."""
+        """Return a key that is equal for hosts with the same options, except for those in OWN.
+
+        Hosts of one kind must also agree on whether the configuration names keys.
+        """
         return (*sorted(self.rest.items()), ("identityfile", ("given",) if "identityfile" in self.own else ()))
 
     def has(self, *keywords: str) -> bool:
@@ -78,7 +81,7 @@ class Reader:
     """The files of one configuration, read once."""
 
     def __init__(self, file: str, here: Here, *, system: str = SYSTEM, comments: bool = False) -> None:
-        """``comments``: take ``# …`` behind a value for a comment; older versions of ssh take it for a value."""
+        """Read the files. With ``comments``, ``# …`` after a value is a comment; for older versions of ssh it is not."""
         self._here = here
         self._comments = comments
         self._read: list[str] = []
@@ -115,7 +118,7 @@ class Reader:
             yield entry
 
     def _entry(self, path: str, number: int, raw: str) -> Entry | None:
-        """Read one line; None for a comment or a blank one."""
+        """Parse one line. Return None for a comment or a blank line."""
         line = raw.strip(" \t\r\f")
         if not line or line.startswith("#"):
             return None
@@ -158,7 +161,7 @@ class Reader:
             yield from sorted(glob.glob(path)) if glob.has_magic(path) else [path]
 
     def read(self, name: str, options: Sequence[str] = ()) -> Reading:
-        """Collect what counts for one login; ``options`` stand on the command line, before any file. Raises NotRead."""
+        """Return the values for one login. ``options`` of the command line come before any file. Raises NotRead."""
         reading = Reading()
         if not _PLAIN_NAME.fullmatch(name):
             raise NotRead("command line", 0, f"the name {name}")
@@ -179,7 +182,7 @@ class Reader:
         return file or "command line", int(line) if line.isdecimal() else 0, keyword
 
     def _walk(self, reading: Reading, entries: Sequence[Entry], name: str, active: bool) -> None:
-        """Take the lines that count; ``active`` is false inside an Include of a block that does not match."""
+        """Apply the lines that match. ``active`` is False inside an Include of a block that does not match."""
         allowed = active
         for entry in entries:
             if entry.keyword == "include":
@@ -198,7 +201,7 @@ class Reader:
         if keyword == "proxyjump" and "proxycommand" in values:
             return
         if keyword == "proxycommand" and values.get("proxyjump", ("none",))[0].lower() != "none":
-            return  # the first of the two counts, but `ProxyJump none` stops no ProxyCommand
+            return  # the first of the two wins, but `ProxyJump none` does not disable a later ProxyCommand
         if keyword in values and keyword not in SEVERAL:
             return
         if keyword in OWN and (len(words) != 1 or (keyword == "port" and not words[0].isdecimal())):
@@ -215,7 +218,7 @@ class Reader:
             values[keyword] = (*values.get(keyword, ()), found)
 
     def _matches(self, reading: Reading, entry: Entry, name: str) -> bool:
-        """Evaluate the criteria of a Match line; every one that is not about names and users is left to ssh."""
+        """Evaluate a Match line. Raises NotRead for a criterion that is not about names and users."""
         words = list(entry.words)
         if words == ["all"]:
             return True
@@ -240,7 +243,7 @@ class Reader:
 
 
 def _host_matches(name: str, patterns: Sequence[str]) -> bool:
-    """Evaluate a Host line: one that is negated and matches ends it."""
+    """Evaluate a Host line. A negated pattern that matches makes the whole line not match."""
     hit = False
     for pattern in patterns:
         if pattern.startswith("!"):
@@ -257,12 +260,12 @@ def _list_matches(subject: str, patterns: str) -> bool:
 
 @lru_cache(maxsize=4096)
 def _glob(pattern: str) -> re.Pattern[str]:
-    """ssh knows ``*`` and ``?`` alone."""
+    """Compile a pattern; ssh supports only ``*`` and ``?``."""
     return re.compile("".join({"*": ".*", "?": "."}.get(letter, re.escape(letter)) for letter in pattern), re.DOTALL)
 
 
 def printed(reading: Reading, name: str, like: Mapping[str, tuple[str, ...]], user: str) -> dict[str, tuple[str, ...]]:
-    """Return what ``ssh -G`` would print for a host whose kind it printed ``like`` for."""
+    """Return what ``ssh -G`` would print for a host, from ``like``, its output for a host of the same kind."""
     own = reading.own
     values = {keyword: value for keyword, value in like.items() if keyword not in OWN | NEVER_USED}
     hostname = own["hostname"][0].replace("%h", name).replace("%%", "%") if "hostname" in own else name

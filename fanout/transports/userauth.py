@@ -1,7 +1,7 @@
-"""Logging in with keys over paramiko, step by step as ssh does: each key is offered first, and signs only if it is wanted.
+"""Public-key authentication over paramiko, as by ssh: offer each key first, and sign only if the host accepts it.
 
-paramiko's own client signs before it is asked, so that a hardware key would want a touch for every host that does not
-know it; it has no certificates of an agent, and takes a second factor for a failed login.
+paramiko's own client signs without asking, so a hardware key would need a touch for every host that does not accept it.
+It also supports no certificates of an agent, and treats a required second factor as a failed login.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ RSA_ALGORITHMS = ("rsa-sha2-512", "rsa-sha2-256")
 
 
 class HungUp(Exception):
-    """The host ended the connection; the text is its reason, "" if it gave none."""
+    """The host closed the connection; the text is its reason, "" if it gave none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """The host's answer to one attempt; ``methods`` are those that it takes from here on."""
+    """The host's answer to one attempt; ``methods`` are those that it accepts next."""
 
     success: bool = False
     partial: bool = False
@@ -42,11 +42,11 @@ class Result:
 
 
 class UserAuth(AuthHandler):
-    """The conversation of one login; the calling thread waits for each answer."""
+    """The authentication exchange of one login; the calling thread waits for each answer."""
 
     def __init__(self, transport: Any, user: str, deadline: Deadline) -> None:
         super().__init__(transport)
-        self._transport = transport  # paramiko's, with names of its own that its types do not have
+        self._transport = transport  # Any: its private attributes are not in paramiko's types
         self._user = self.username = user
         self._deadline = deadline
         self._news = threading.Event()
@@ -54,16 +54,16 @@ class UserAuth(AuthHandler):
         transport.auth_handler = self
 
     def begin(self) -> None:
-        """Ask for the service. Raises HungUp, TimeoutError."""
+        """Request the authentication service. Raises HungUp, TimeoutError."""
         self._ask(_message(cMSG_SERVICE_REQUEST, "ssh-userauth"))
 
     def none(self) -> Result:
-        """Log in without anything: most hosts answer with the methods that they take."""
+        """Try the method "none": most hosts answer with the methods that they accept."""
         kind, message = self._ask(self._request("none"))
         return self._result(kind, message)
 
     def offer(self, blob: bytes, algorithm: str, sign: Callable[[bytes], bytes]) -> Result:
-        """Offer a public key, and sign if the host would take it. Raises HungUp, TimeoutError, and what ``sign`` raises."""
+        """Offer a public key, and sign if the host accepts it. Raises HungUp, TimeoutError, and errors of ``sign``."""
         kind, message = self._ask(self._publickey(blob, algorithm, signed=False))
         if kind != MSG_USERAUTH_PK_OK:
             return self._result(kind, message)
@@ -75,7 +75,7 @@ class UserAuth(AuthHandler):
         return self._result(kind, message)
 
     def algorithm_for(self, kind: str, accepted: tuple[str, ...]) -> str:
-        """Return how a key of this kind signs: RSA has several ways; "" where host or configuration take none."""
+        """Return the signature algorithm for a key type (RSA has several), "" if host or configuration allow none."""
         names = (
             tuple(kind.replace("ssh-rsa", name) for name in RSA_ALGORITHMS) if kind.startswith("ssh-rsa") else (kind,)
         )
@@ -118,7 +118,7 @@ class UserAuth(AuthHandler):
         methods = tuple(message.get_text().split(","))
         return Result(partial=message.get_boolean(), methods=methods)
 
-    # -- from paramiko's thread
+    # -- called by paramiko's thread
 
     @property
     def _client_handler_table(self) -> dict[int, Callable[[Message], None]]:
@@ -142,7 +142,7 @@ class UserAuth(AuthHandler):
         self._told(MSG_USERAUTH_SUCCESS)(message)
 
     def abort(self) -> None:
-        """The connection is over: free the thread that waits."""
+        """Wake the waiting thread: the connection has ended."""
         self._news.set()
 
 

@@ -1,6 +1,6 @@
-"""What the ssh libraries raise becomes a TransportError: a sentence that names the machine that failed.
+"""Error translation: exceptions of the ssh libraries become a TransportError that names the failed machine.
 
-On the way through jump hosts each login has its own words, so that the error names the jump host or the target.
+Each login on the way through jump hosts is translated by itself, so the error names the jump host or the target.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from fanout.transports.sshoptions import SshOptions
 
 @dataclass(slots=True, kw_only=True)
 class Step:
-    """One login on the way to a host: the jump host before it (None: none) and what stands between."""
+    """One login on the way to a host, with the jump host before it (None: none) and its ProxyCommand."""
 
     options: SshOptions
     before: SshOptions | None
@@ -30,13 +30,13 @@ class Step:
 
     @property
     def subject(self) -> str:
-        """Begin a sentence with the machine where it is not the host itself."""
+        """Return the prefix of an error: the jump host's name, "" for the target."""
         return "" if self.target else f"jump host {self.options.name}: "
 
 
 @contextlib.contextmanager
 def in_our_words(step: Step) -> Iterator[None]:
-    """Turn what the libraries raise meanwhile into a TransportError with a sentence for a person."""
+    """Translate exceptions of the libraries inside the ``with`` block into a TransportError."""
     try:
         yield
     except TransportError as error:
@@ -52,7 +52,7 @@ def in_our_words(step: Step) -> Iterator[None]:
 
 
 def _told(step: Step, error: Exception) -> TransportError:
-    """Choose the words for one error."""
+    """Return the TransportError for one exception."""
     where, by_hand = step.options.address, step.options.by_hand
     if step.proxy is not None and not isinstance(error, paramiko.AuthenticationException):
         failure = step.proxy.failure()
@@ -83,7 +83,7 @@ def _told(step: Step, error: Exception) -> TransportError:
 
 def _other(step: Step, error: Exception, where: str, by_hand: str) -> TransportError:
     text = str(error) or type(error).__name__
-    silent = "banner" in text or "No existing session" in text  # what paramiko says where no key came within the time
+    silent = "banner" in text or "No existing session" in text  # paramiko's text if no host key arrived in time
     if silent or isinstance(error, (EOFError, ConnectionResetError)):
         return Dropped(
             f"{where} closed the connection, or sent nothing, before any login",

@@ -31,7 +31,7 @@ JOINED, WAITING = {"joined_at": 10.0, "waiting_at": 5.0}, {"waiting_at": 10.0}
         ((JOINED, {}), "b did not join the rendezvous on MASTER_PORT within 120 s of the others"),
         ((JOINED, WAITING), "b did not join the rendezvous on MASTER_PORT within 120 s of the others although"),
         (({}, WAITING, WAITING), "a: no torchrun started within 120 s of the others"),
-        ((JOINED, {}, {}), "b,c did not come"),
+        ((JOINED, {}, {}), "b,c did not join"),
     ],
 )
 def test_who_never_comes_is_named(hosts: tuple[dict[str, Any], ...], named: str) -> None:
