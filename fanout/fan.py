@@ -121,7 +121,7 @@ class Fan:
         return events
 
     def close(self) -> None:
-        """Close all connections at the same time. Do not wait beyond the common deadline for one that hangs."""
+        """Close all connections at the same time. Do not wait longer than the common deadline."""
         self._over.set()
         for link in self.links.values():
             link.close()

@@ -66,7 +66,7 @@ class Link:
         self._wake_dialler = threading.Event()
         self._sender = Sender()
         self._was_linked = False
-        self._turn = 0  # number of the thread that logs in: one that hangs is replaced, and its result is ignored
+        self._turn = 0  # number of the thread that logs in; a thread that hangs is replaced, and its result is ignored
         self._receipts = Receipts()
         self._over = False
         self._closing: threading.Thread | None = None

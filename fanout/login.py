@@ -1,4 +1,4 @@
-"""Login to one host, within a deadline that holds whatever the login waits for.
+"""Login to one host, within a deadline over all its waits.
 
 Most waits of a login end when its connection is closed. A wait for a name server or a home directory on NFS cannot be
 ended. The launcher abandons the thread of such a wait, and another thread replaces it.

@@ -78,9 +78,7 @@ class HostState:
     link_lost_why: str = ""
     unheard_since: float | None = None  # when the connection broke, if the agent has sent only its hello since
     hello: Mapping[str, Any] = field(default_factory=dict)
-    rebooted: bool = (
-        False  # the same machine was linked again under another boot id: all its earlier processes are gone
-    )
+    rebooted: bool = False  # the machine reconnected with another boot id, so no earlier process exists
     noise: bytes = b""
     trouble: Trouble | None = None
     pid: int | None = None
@@ -292,7 +290,7 @@ def _told(host: HostState, event: OnHost) -> dict[str, Any]:
 
 
 def _is_rebooted(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
-    """Return whether two connections met one machine in two boots. Behind one name there may be several machines."""
+    """Return whether the hellos of two connections show a reboot. One name may lead to several machines."""
     booted, same = before.get("boot_id"), before.get("hostname") == now.get("hostname")
     return bool(same and booted and now.get("boot_id") and booted != now["boot_id"])
 

@@ -43,7 +43,7 @@ class Channel(Protocol):
     def end_command(self) -> None:
         """Ask the host to end the command: close its stdin and, if the transport can, send SIGTERM to its processes.
 
-        Continue to ``read`` until the end of the command, which alone proves that it ended. Raises OSError.
+        Continue to ``read`` until the end of the command: nothing else proves that it ended. Raises OSError.
         """
 
     def close(self) -> None:

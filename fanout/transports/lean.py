@@ -20,7 +20,7 @@ RARELY_REACHED = ("unittest.mock", "invoke.vendor.yaml", "importlib.metadata")
 
 
 class _Later(ModuleType):
-    """Stand-in for a module of which only functions are called. The first call imports the real module."""
+    """Stand-in for a module that is only used to call functions. The first call imports the real module."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):

@@ -94,7 +94,7 @@ class Picker:
         return host.port is not None or host.user not in others or self._settings.user not in others
 
     def _is_plainly_here(self, host: Host) -> bool:
-        """Return whether the entry is the launcher's machine by its name, whatever the ssh configuration is."""
+        """Return whether the entry names the launcher's machine independently of the ssh configuration."""
         return host.hostname is None and host.name in HERE and not self._names_another_login(host)
 
     def address(self, host: Host) -> str:

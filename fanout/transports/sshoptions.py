@@ -195,7 +195,7 @@ _TOKEN = re.compile(r"%(.?)|\$\{([^}]*)\}", re.DOTALL)
 
 
 def expand(text: str, tokens: Mapping[str, str], here: Here, *, variables: bool = True) -> str:
-    """Replace tokens such as ``%h`` and, with ``variables``, ``${VAR}``. Raises BadOption for one that ssh refuses."""
+    """Replace tokens such as ``%h`` and, with ``variables``, ``${VAR}``. Raises BadOption for those that ssh refuses."""
 
     def replace(match: re.Match[str]) -> str:
         token, variable = match.groups()

@@ -71,7 +71,7 @@ class SshProcess(PipeChannel):
                 data = self._take(ready)
                 self._before += data or b""
                 if data and self._is_out(ready):
-                    return True  # the host sends output, so the login is complete whatever the log shows
+                    return True  # the host sends output, so the login is complete even if the log does not show it
                 if data == b"" or self._out.closed:
                     return False
             return self.log.logged_in
