@@ -195,7 +195,7 @@ def _attempt(link: socket.socket, address: Any, key: str, seconds: float, size: 
 
 
 def _source(link: socket.socket) -> dict[str, Any]:
-    """Return the address from which this host dials; nothing if the kernel chose none."""
+    """Return the address from which this host connects; nothing if the kernel chose none."""
     address = str(link.getsockname()[0])
     return {} if address in ("0.0.0.0", "::") else {"source": address}
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 RECORDED = 86  # the recorder's exit status: neither a shell nor torchrun uses it
 _SECONDS = 6.0
-_LARGEST = 64 << 20  # bytes that the script may write into one file of the box
+_LARGEST = 64 << 20  # bytes that the script may write into one file of the sandbox
 _LAUNCHERS = ("torchrun", "accelerate", "deepspeed", "llamafactory-cli", "colossalai", "mpirun", "mpiexec", "srun")
 _MODULES = (
     "torch.distributed.run",

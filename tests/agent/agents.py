@@ -21,7 +21,7 @@ from fanout.agent import bundle, frames, procs
 #: Of this process alone: a keeper sweeps by its run, and two sessions of the tests may run side by side.
 RUN = f"r{os.getpid()}"
 NONCE = "0123456789abcdef"
-PATIENCE = 30.0  # what a healthy machine does in a tenth of a second, a loaded one may do in ten
+PATIENCE = 30.0  # an idle machine needs a tenth of a second, a loaded one up to ten seconds
 
 
 class Silent(Exception):
@@ -47,9 +47,9 @@ class Agent:
         )
         self.splitter = frames.Splitter()
         self.heard: list[dict[str, Any]] = []
-        self.looked_at = 0  # how many of them ``hear`` has been over
+        self.looked_at = 0  # how many of them ``hear`` has checked
         self.output: dict[int, bytearray] = {}
-        self.pieces: list[int] = []  # the sizes of those in which it came
+        self.pieces: list[int] = []  # the sizes of the frames in which it arrived
         self.first_offset: dict[int, int] = {}
         self._early = b""
         while b"READY" not in self._early or not self._early.endswith(b"\n"):

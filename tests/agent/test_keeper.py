@@ -188,7 +188,7 @@ def _content(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError:
-        return b""  # a process that has just ended
+        return b""  # the process has just ended
 
 
 # ------------------------------------------------------------------------------------------------------ prepare and go
@@ -281,7 +281,7 @@ def test_a_log_that_trickles_comes_in_pieces_with_pauses_and_its_end_at_once(
         agent.start(f"for i in {{1..400}}; do {says}; sleep 0.002; done; echo done", tmp_path)
         agent.hear_output(b"400\n")
         took = time.monotonic() - began
-        assert sum(map(relay.pause_after, agent.pieces[:-3])) <= took  # the last ones may be sent at once, at the end
+        assert sum(map(relay.pause_after, agent.pieces[:-3])) <= took  # the last pieces may be sent at once
         assert agent.end()[0]["code"] == 0
         assert agent.output[0].endswith(b"done\n")
 

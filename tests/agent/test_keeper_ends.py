@@ -39,7 +39,7 @@ def test_what_the_script_leaves_behind_is_ended_and_counted(state: Path, tmp_pat
 
 SAVER = """
 import os, signal, sys
-def save(number, frame):  # os.write: a handler may come in the middle of a print
+def save(number, frame):  # os.write: a signal may interrupt a print
     signal.signal(signal.SIGTERM, lambda *_: os.write(1, b"told twice\\n"))
     with open(sys.argv[1]) as fifo:
         fifo.read()

@@ -45,7 +45,7 @@ def test_a_heartbeat_counts_from_when_it_reached_the_host(clock: Clock) -> None:
     clock.suspend(3600.0)
     held.renew(queued)
     assert held.left < 0
-    held.renew(lease.now() - 4.0)  # the keeper alone stood still: the relay got this one a moment ago
+    held.renew(lease.now() - 4.0)  # only the keeper was stopped: the relay received this frame a moment ago
     assert held.left == 296.0
 
 

@@ -16,11 +16,11 @@ from tests.skips import needs
 
 pytestmark = pytest.mark.process
 ROOT = needs("root")
-CLAIM = f"gpu-{os.getpid()}"  # of this test alone: all users of a machine see it
+CLAIM = f"gpu-{os.getpid()}"  # unique to this test: all users of a machine see it
 FIRST, SECOND = 64001, 64002
 REPOSITORY = Path(__file__).parents[2]
 
-# Becomes another user, claims, says how that went, and holds it until its stdin ends.
+# Becomes another user, claims, prints the result, and holds the claim until its stdin ends.
 HOLDER = """
 import os, sys
 from fanout.agent import neighbours
@@ -117,7 +117,7 @@ def test_a_run_shows_its_claims_to_other_users_until_it_has_ended(state: Path, t
     with Agent(state) as agent:
         agent.start("echo ready; until [ -e end ]; do sleep 0.05; done", tmp_path, claims=[port])
         words = []
-        for _ in range(3):  # asking costs the keeper nothing that would be missing the next time
+        for _ in range(3):  # a query uses up nothing of the keeper
             other = _user(FIRST, "run-1", port)
             words.append(_word(other))
             _end(other)

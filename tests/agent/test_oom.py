@@ -169,7 +169,7 @@ def test_a_process_of_the_run_that_dies_for_memory_is_told(state: Path, tmp_path
         with Agent(state, patch=log) as agent:
             agent.start(f"{enter}; {sys.executable} eat.py; exit $?", tmp_path)
             agent.hear_output(b"ready\n")
-            threading.Event().wait(4.0)  # the keeper looks at its tree every two seconds
+            threading.Event().wait(4.0)  # the keeper scans its tree every two seconds
             (tmp_path / "go").touch()
             exited = agent.end()[0]
     assert (exited["code"] in (137, None), exited["oom"]) == (True, True)

@@ -14,7 +14,7 @@ from tests.skips import needs
 
 pytestmark = pytest.mark.process
 
-# Goes in as root (the directory lets nobody else through), then speaks as somebody else.
+# Enters the directory as root, which other users cannot, then sends frames as another user.
 STRANGER = """
 import os, socket, sys
 os.chdir(sys.argv[1])

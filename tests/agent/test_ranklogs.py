@@ -11,7 +11,7 @@ from fanout.agent import ranklogs
 from tests.agent.agents import Agent
 
 # Does what torchrun does with PET_REDIRECTS and PET_LOG_DIR: a worker per local rank, in a session of its own, whose
-# stdout and stderr are files. The global ranks are not what counting would give: only the workers' environment tells.
+# stdout and stderr are files. The global ranks differ from counting: only the workers' environment has them.
 TORCHRUN = """
 for local in 0 1; do
   there=$PET_LOG_DIR/none_x/attempt_0/$local; mkdir -p $there

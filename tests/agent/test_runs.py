@@ -21,7 +21,9 @@ def _asked(agent: Agent, what: str = "runs", **args: Any) -> dict[str, Any]:
     answer = agent.hear("answer")
     assert not answer["error"], answer
     value: dict[str, Any] = answer["value"]
-    value["processes"] = [process for process in value["processes"] if process["run"] == RUN]  # others test here, too
+    value["processes"] = [
+        process for process in value["processes"] if process["run"] == RUN
+    ]  # other tests may run here
     return value
 
 

@@ -58,7 +58,7 @@ def test_it_takes_itself_out_of_sight(tmp_path: Path) -> None:
     """If the user has no sitecustomize, neither sys.path nor sys.modules contains ours."""
     there = str(tmp_path / "python")
     out = run(tmp_path, "-S", "-c", "import sys; print(sys.path)")
-    assert there in out, "without site nobody takes it away, and nothing was registered"
+    assert there in out, "without site it is not removed, and nothing was registered"
     out = run(tmp_path, "-c", "import sys; print(sys.path, sys.modules.get('sitecustomize'))")
     assert there not in out
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 FLOOD = 300_000  # 30 MB: more than all that stands between train.sh and the screen holds
-DRIPS = 3_000  # and then line by line, each of which the keeper tells the relay of
+DRIPS = 3_000  # then single lines, and the keeper sends their size to the relay each time
 LINES = FLOOD + DRIPS
 X = "x" * 99
 TRAIN_SH = f"""\
@@ -55,6 +55,6 @@ def test_a_flood_outlives_a_launcher_that_is_held_up(tmp_path: Path) -> None:
             (tmp_path / "heard").touch()
             assert run.stdout.readline().endswith(b"| the end\n")
         except BaseException:
-            run.terminate()  # or whoever waits for it here would wait for ever
+            run.terminate()  # otherwise the wait below would never end
             raise
     assert run.returncode == 0

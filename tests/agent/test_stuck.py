@@ -20,7 +20,7 @@ from tests.agent.agents import RUN, Agent, alive, mark, processes_of, wait_for
 from tests.skips import skip
 
 pytestmark = pytest.mark.process
-SILENT_SECONDS = 15.0  # after which a launcher gives a link up
+SILENT_SECONDS = 15.0  # after this time a launcher drops a link
 
 
 def _prepared(agent: Agent, script: str, cwd: Path, lease: float) -> int:
@@ -186,7 +186,7 @@ def test_a_group_whose_leader_was_collected_gets_no_signal_unless_it_is_ours() -
         call = f"from fanout.agent import ending; ending.terminate_group({other.pid}, exited=True)"
         subprocess.run([sys.executable, "-c", call], check=True)
         assert alive(other.pid)
-        ending.terminate_group(other.pid, exited=True)  # below us, it is ours
+        ending.terminate_group(other.pid, exited=True)  # a child of this process is ours
         assert other.wait(30) == 3
 
 
