@@ -46,12 +46,12 @@ def silent(case: Case) -> Finding | None:
         ((rank, host),) = quiet.items()
         found = Cause(signature="silent", says=_SILENT, host=host, rank=rank, ranks=(rank,), hosts=(host,))
         sure: Confidence = "medium" if len(marked) == len(everyone) - 1 else "low"
-        return Finding(cause=found, confidence=sure, evidence=(told, f"only {found.who} does not"), advice=(LOOK,))
+        return Finding(cause=found, confidence=sure, evidence=(told, f"only {found.who} did not"), advice=(LOOK,))
     whole = len(hosts) == 1 and len(quiet) == len(case.world.ranks[hosts[0]])
     if whole and len(case.evidence.hosts) > 1:
         found = Cause(signature="silent", says=_SILENT, host=hosts[0], ranks=tuple(sorted(quiet)), hosts=tuple(hosts))
         sure = "medium" if len(case.evidence.hosts) > 2 else "low"
-        return Finding(cause=found, confidence=sure, evidence=(told, f"no rank of {hosts[0]} does"), advice=(LOOK,))
+        return Finding(cause=found, confidence=sure, evidence=(told, f"no rank of {hosts[0]} did"), advice=(LOOK,))
     if len(quiet) > 4 or len(quiet) * 2 > len(everyone):
         return None
     causes = [

@@ -175,7 +175,7 @@ def _read_port(reading: Reading, key: str, value: str) -> None:
 
 def _read_user(reading: Reading, key: str, value: str) -> None:
     if not USER.fullmatch(value):
-        raise Slip(f"{value!r} is not a user name", "such as alice, alice@corp.local or 'CORP\\alice'")
+        raise Slip(f"{value!r} is not a user name", "write a name such as alice, alice@corp.local or 'CORP\\alice'")
     reading.put("user", key, value)
 
 

@@ -216,7 +216,7 @@ _BLANKS = {"\u00a0": "a no-break space", "\u202f": "a narrow no-break space", "\
 
 
 def _check_braces(text: str) -> None:
-    """Raise a parse error at a brace list of a shell, with the range that means the same."""
+    """Raise a parse error at a shell brace list, with the range that means the same."""
     found = _BRACES.match(text)
     if found is None:
         return
@@ -224,7 +224,7 @@ def _check_braces(text: str) -> None:
     fix = f"write {found[2]}[{inner}]{found[4]}"
     if not re.fullmatch(r"[0-9,-]+", inner):
         fix = "write " + ",".join(f"{found[2]}{part}{found[4]}" for part in found[3].split(","))
-    raise Slip("a brace list of a shell", fix, start=found.start(2), end=found.end(4))
+    raise Slip("braces are shell syntax", fix, start=found.start(2), end=found.end(4))
 
 
 def is_ansible(text: str) -> bool:
