@@ -102,9 +102,9 @@ def _alone(request: CheckRequest) -> str:
 CHECKS = (
     Check(
         name="code", group="files", worst="fail", needs=("tree",), unless=_alone,
-        verifies="The code in the work directory is the same on all hosts: the commit, the changed files, and all source files "
-        "that git does not track (also ignored files and links; without git all source files). No submodule is empty. The "
-        "finding names what was not compared.",
+        verifies="The code in the work directory is the same on all hosts: the commit, the changed files and the untracked "
+        "source files. Ignored files and links count too; without git, all source files are compared. No submodule is "
+        "empty. The finding names what was not compared.",
         why="Ranks that import different code hang in a collective, minutes or hours later.",
         fix="Run git pull on all hosts, or copy the code from one host.",
         judge=_code,

@@ -160,8 +160,8 @@ CHECKS = (
         name="deep-rendezvous", group="deep", worst="fail",
         verifies="All hosts connect to torch's store at MASTER_ADDR:MASTER_PORT, form one process group and all-reduce one "
         "element. If every host has GPUs, the group uses nccl with one process per GPU, else gloo with one per host.",
-        why="torchrun does this first. If one host does not join, or two hosts cannot reach each other's ports, all others "
-        "wait for minutes, and the final message names no host.",
+        why="torchrun does this first. If a host does not join, or two hosts cannot reach each other, all others wait for "
+        "minutes. The final message names no host.",
         fix="Open the ports between the named hosts, or name the interface that connects them with iface=NAME.",
         judge=_rendezvous,
     ),

@@ -157,8 +157,8 @@ CHECKS = (
     ),
     Check(
         name="deep-gpu", group="deep", worst="fail",
-        verifies="Every GPU multiplies the same matrices for several seconds. It always gets the same bits, and those of all "
-        "other GPUs of its model, at 80 % or more of their median speed.",
+        verifies="Every GPU multiplies the same matrices for several seconds. All GPUs of one model get the same bits each "
+        "time. None is below 80 % of the median speed.",
         why="A GPU that is hot, badly powered or broken slows every step or makes its result wrong.",
         fix="Check cooling and power supply. Exclude a GPU with different results by gpus= in the hostfile.",
         judge=_gpus,

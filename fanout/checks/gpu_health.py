@@ -168,7 +168,7 @@ CHECKS = (
     ),
     Check(
         name="gpu-rows", group="gpu", worst="fail", needs=("gpu",),
-        verifies="No row of GPU memory is waiting to be remapped or failed to be remapped, and no page is waiting to be retired.",
+        verifies="No row of GPU memory needs to be remapped, no remapping failed, and no page needs to be retired.",
         why="Bad memory that is still in use ends the run with Xid 63 or 64.",
         fix="Reset the GPU. If it has no spare rows left, replace it.",
         judge=_spare_rows,

@@ -222,8 +222,8 @@ CHECKS = (
     Check(
         name="passes-on", group="rehearsal", worst="fail", needs=("rehearsal",), unless=_no_task,
         verifies="train.sh passes NNODES, NODE_RANK, MASTER_ADDR, MASTER_PORT, NPROC_PER_NODE, the task and its arguments to torchrun.",
-        why="A train.sh with fixed values starts a separate run on every host, or all hosts wait for a host that is not "
-        "in the run. Separate runs stay unnoticed until the results are poor.",
+        why="With fixed values, train.sh starts a separate run on every host, or all hosts wait for a wrong one. Separate "
+        "runs stay unnoticed until the results are poor.",
         fix="Pass the exported variables to torchrun.",
         judge=_passes,
     ),

@@ -139,8 +139,8 @@ CHECKS = (
     ),
     Check(
         name="oom-killer", group="system", worst="warn", needs=("services",),
-        verifies="No service kills processes before the memory is full (earlyoom, nohang). systemd-oomd is no warning: it "
-        "watches only the units set up for it, usually not an ssh session.",
+        verifies="No service kills processes before the memory is full (earlyoom, nohang). An active systemd-oomd is "
+        "no warning. It watches only the units set up for it, usually not an ssh session.",
         why="Such a service kills the largest process, which is the training, and writes nothing to its log.",
         fix="Stop it during training, or exempt the training in its configuration.",
         judge=_killers,

@@ -264,8 +264,8 @@ CHECKS = (
     Check(
         name="torchrun", group="software", worst="fail", needs=("programs",),
         verifies="train.sh finds torchrun: in the rehearsal, or else on the PATH of a non-interactive login with --venv.",
-        why="“torchrun: not found” is the most common failure. ~/.bashrc returns early for a login without a terminal, so a "
-        "script may not have the environment of your shell.",
+        why="“torchrun: not found” is the most common failure. Often ~/.bashrc returns early for a login without a "
+        "terminal, so a script does not have the environment of your shell.",
         fix="Put an environment on PATH with --venv DIR, or activate it in train.sh.",
         judge=_torchrun,
     ),

@@ -100,7 +100,7 @@ CHECKS = (
     Check(
         name="login-time", group="ssh", worst="warn",
         verifies="The connection and the login take less than 3 seconds, or not much longer than on the other hosts.",
-        why="A slow login is a sign of reverse DNS, a slow home directory or a slow rc file, and delays every later command.",
+        why="Reverse DNS, a slow home directory or a slow rc file may cause it, and they delay every later command.",
         fix="`ssh -v HOST true` shows the step that waits. The most common fix is `UseDNS no` in sshd_config.",
         judge=_login_time,
     ),
@@ -114,8 +114,8 @@ CHECKS = (
     Check(
         name="session", group="ssh", worst="warn", needs=("session",),
         verifies="systemd-logind does not touch a user's processes and /dev/shm after the last session has closed.",
-        why="With RemoveIPC=yes (the default), the end of the last ssh session deletes the files of a detached run in "
-        "/dev/shm, and all its data loaders die.",
+        why="With RemoveIPC=yes (the default), systemd-logind empties /dev/shm after the last ssh session. All data loaders "
+        "of a detached run then die.",
         fix="Run sudo loginctl enable-linger USER, or set RemoveIPC=no in /etc/systemd/logind.conf.",
         judge=_session,
     ),

@@ -184,7 +184,7 @@ CHECKS = (
     ),
     Check(
         name="memory", group="system", worst="warn", needs=("memory",),
-        verifies="More than 10 % of the memory is free, and less memory than 10 % of its size is on the swap disk.",
+        verifies="More than 10 % of the memory is free, and swap use is below 10 % of the memory size.",
         why="The model is loaded into memory first. If memory is full, the kernel kills a process (exit status 137).",
         fix="Find the processes that use it, and ask their owner.",
         judge=_memory,

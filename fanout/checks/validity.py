@@ -50,8 +50,8 @@ CHECKS = (
         name="answer", group="ssh", worst="fail", always=True,
         verifies="Each answer of the host's agent has the fields, types and ranges that fanout expects.",
         why="A fact that cannot be read is not judged, and a host that was not judged must not pass.",
-        fix="Run the check again. If the answer is still invalid, look at the host for a broken /proc, a wrapper in place "
-        "of a program, or another program's output in the agent's answer.",
+        fix="Run the check again. If it fails again, look for a broken /proc, a wrapper in place of a program, or another "
+        "program's output in the agent's answer.",
         judge=_invalid,
     ),
 )  # fmt: skip
