@@ -8,8 +8,11 @@ from collections.abc import Sequence
 from fanout.errors import AuthRefused, Dropped, HostKeyChanged, HostKeyUnknown, TransportError, Unreachable
 from fanout.transports.sshlog import SshLog
 
+#: sshconnect.c, packet.c and dispatch.c: each reports a connection that ended while the login went on.
 _DROPPED = re.compile(
-    r"kex_exchange_identification|ssh_exchange_identification|^Connection (closed|reset) by \S+ port|"
+    r"kex_exchange_identification|ssh_dispatch_run_fatal: Connection (to|from) .*(Broken pipe|reset|closed|timed out|abort)|"
+    r"packet_write_(wait|poll): Connection to|client_loop: send disconnect|Read from remote host .*: Connection |"
+    r"ssh_exchange_identification|^Connection (closed|reset) by \S+ port|"
     r"Connection (closed|reset) by (remote host|peer)|Not allowed at this time|Exceeded MaxStartups"
 )
 _NAME = re.compile(r"Could not resolve hostname ([^:\s]+): (.+)")

@@ -1,4 +1,4 @@
-"""The pipe for ssh's own log on a machine without /proc (macOS): a named pipe in a private directory."""
+"""The log of an ssh process: its pipe on a machine without /proc (macOS), and the errors that it reports."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from fanout.errors import Dropped
+from fanout.transports import refusals
+from fanout.transports.sshlog import SshLog
 from fanout.transports.sshprocess import LogPipe
 
 
@@ -39,3 +42,28 @@ def test_a_file_of_another_program_in_the_directory_of_the_pipe_stays(temporary:
     pipe.close()
     assert [path.name for path in temporary.rglob("*") if path.is_file()] == ["other"]
     assert not Path(pipe.path).exists()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "ssh_dispatch_run_fatal: Connection to 10.0.0.7 port 22: Broken pipe",
+        "ssh_dispatch_run_fatal: Connection to 10.0.0.7 port 22: Connection reset by peer",
+        "kex_exchange_identification: Connection closed by remote host",
+        "Connection closed by 10.0.0.7 port 22",
+        "Connection reset by 10.0.0.7 port 22",
+        "client_loop: send disconnect: Broken pipe",
+        "packet_write_wait: Connection to 10.0.0.7 port 22: Broken pipe",
+    ],
+)
+def test_a_connection_that_ends_during_the_login_is_tried_again(line: str) -> None:
+    """Each message of ssh about a lost connection becomes Dropped, which the launcher tries again."""
+    log = SshLog()
+    log.feed(f"debug1: Connection established.\n{line}\n".encode())
+    assert isinstance(refusals.explain(log, [], by_hand="ssh gpu07", accept_new=False), Dropped)
+
+
+def test_a_connection_with_a_wrong_signature_is_not_tried_again() -> None:
+    log = SshLog()
+    log.feed(b"ssh_dispatch_run_fatal: Connection to 10.0.0.7 port 22: incorrect signature\n")
+    assert not isinstance(refusals.explain(log, [], by_hand="ssh gpu07", accept_new=False), Dropped)
