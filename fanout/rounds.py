@@ -13,6 +13,7 @@ from typing import Any
 from fanout import wire
 from fanout.checks.asking import WAVE, Answer, Ask, Asker
 from fanout.checks.model import Case, Check, wanted
+from fanout.credentials import hide_values
 from fanout.hosts import Host
 from fanout.plan import LaunchPlan, NodePlan
 
@@ -87,8 +88,19 @@ def rehearsed(case: Case, asker: Asker, plan: Callable[[], LaunchPlan | str]) ->
         asks.append(Ask(host=name, what="rehearse", args=args, timeout=_PLAY_SECONDS))
     answers: dict[str, Answer] = dict(zip(names, asker.ask(asks), strict=True))
     given = {name: {**_told(nodes[name]), "task": list(made.task)} for name in names}
-    here = {name: {**answer.value, "given": given[name]} for name, answer in answers.items() if not answer.error}
+    here = {
+        name: {**_without_values(answer.value, nodes[name]), "given": given[name]}
+        for name, answer in answers.items()
+        if not answer.error
+    }
     return _with(case, "rehearsal", here, {**why, **{name: answer.error for name, answer in answers.items()}})
+
+
+def _without_values(played: Mapping[str, Any], node: NodePlan) -> dict[str, Any]:
+    """Return what was seen with names for the values of the user in what the script printed, as ``set -x`` does."""
+    values = {name: value for name, value in node.env if name in node.private and isinstance(value, str)}
+    words = hide_values(played["words"], values)
+    return {**played, "words": words, "errors": [hide_values(error, values) for error in played.get("errors", ())]}
 
 
 def code_again(case: Case, asker: Asker, questions: Callable[[Host], Mapping[str, Any]]) -> Case:

@@ -201,7 +201,8 @@ class Keeper:
         self.pipe, write = spawn.pipe()
         self.poll.register(self.pipe, select.POLLIN)
         try:
-            self.main, self.starting = spawn.start(self.spec["argv"], environment, cwd, write)
+            hidden = spawn.sets_path(env)
+            self.main, self.starting = spawn.start(self.spec["argv"], environment, cwd, write, hide_path=hidden)
             self.poll.register(self.starting, select.POLLIN)
         except OSError as error:  # fork failed
             self._exited({"code": 126, "signal": None, "why": "%s: %s" % (self.spec["argv"][0], error.strerror)})

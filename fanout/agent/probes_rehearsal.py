@@ -126,7 +126,8 @@ def _play(args: dict[str, Any], cwd: str, env: dict[str, str], looked: list[str]
     played["PYTHONPATH"] = _LIBRARY + ":" + env.get("PYTHONPATH", "")
     output = os.memfd_create("rehearsal")
     began = time.monotonic()
-    status = _run(args["argv"], played, cwd, output, float(args.get("seconds", _SECONDS)))
+    hidden = spawn.sets_path(args["env"])
+    status = _run(args["argv"], played, cwd, output, float(args.get("seconds", _SECONDS)), hide_path=hidden)
     calls = _calls(pythons)
     return {
         "errors": _errors(os.pread(output, 1 << 20, 0).decode("utf-8", "replace"), args["argv"]),
@@ -167,13 +168,13 @@ def _write(path: str, text: str) -> None:
     os.chmod(path, 0o755)
 
 
-def _run(argv: list[str], env: dict[str, str], cwd: str, output: int, seconds: float) -> int | None:
+def _run(argv: list[str], env: dict[str, str], cwd: str, output: int, seconds: float, *, hide_path: bool) -> int | None:
     """Return the script's exit status (128 and more for a signal); None on timeout. As its init, our end kills all of
     it."""
     deadline = time.monotonic() + seconds
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
     resource.setrlimit(resource.RLIMIT_FSIZE, (_LARGEST, _LARGEST))
-    script, began = spawn.start(argv, env, cwd, output)
+    script, began = spawn.start(argv, env, cwd, output, hide_path=hide_path)
     with open(began, "rb") as file:
         trouble = file.read()
     if trouble:

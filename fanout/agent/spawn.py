@@ -56,8 +56,16 @@ def _path_list(present: str, value: dict, cwd: str) -> str:
     return ":".join(before + ([present] if present else []) + after)
 
 
-def find_program(name: str, env: dict, cwd: str) -> str:
-    """Return the file for execve. Raises OSError as the shell would report it (127 not found, 126 not runnable)."""
+def sets_path(plan: dict) -> bool:
+    """Return whether the user gave PATH a value for the run: no message may hold it."""
+    return isinstance(plan.get("PATH"), str)
+
+
+def find_program(name: str, env: dict, cwd: str, *, hide_path: bool = False) -> str:
+    """Return the file that execve shall get. Raises OSError as a shell sees it (127 not found, 126 not runnable).
+
+    With ``hide_path`` no error holds a directory of PATH.
+    """
     if "/" in name:
         return os.path.join(cwd, name)
     blocked = ""
@@ -68,11 +76,12 @@ def find_program(name: str, env: dict, cwd: str) -> str:
                 return path
             blocked = blocked or path
     if blocked:
-        raise PermissionError(13, "Permission denied", blocked)
-    raise FileNotFoundError(2, "not found on PATH (%s)" % env.get("PATH", ""), name)
+        raise PermissionError(13, "Permission denied", name if hide_path else blocked)
+    shown = "the value that the run sets" if hide_path else env.get("PATH", "")
+    raise FileNotFoundError(2, "not found on PATH (%s)" % shown, name)
 
 
-def start(argv: list, env: dict, cwd: str, output: int) -> tuple:
+def start(argv: list, env: dict, cwd: str, output: int, *, hide_path: bool = False) -> tuple:
     """Fork and execve in a new session, stdout and stderr into ``output``; return the pid and a pipe.
 
     The pipe closes when execve has succeeded; otherwise it contains, as JSON, how the start ended. That may take long,
@@ -84,7 +93,7 @@ def start(argv: list, env: dict, cwd: str, output: int) -> tuple:
     pid = os.fork()
     if pid == 0:
         try:
-            _become(argv, env, cwd, output, keeper)
+            _become(argv, env, cwd, output, keeper, hide_path=hide_path)
         except Exception as error:  # a failed exec must be reported: nothing else reports it
             os.write(trouble_write, json.dumps(_failure(error)).encode())
         finally:
@@ -102,7 +111,7 @@ def _failure(error: Exception) -> dict:
     return {"code": code, "signal": None, "why": why[:4000]}
 
 
-def _become(argv: list, env: dict, cwd: str, output: int, keeper: int) -> None:
+def _become(argv: list, env: dict, cwd: str, output: int, keeper: int, *, hide_path: bool) -> None:
     os.setsid()
     LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != keeper:
@@ -118,8 +127,9 @@ def _become(argv: list, env: dict, cwd: str, output: int, keeper: int) -> None:
     os.dup2(output, 1)
     os.dup2(output, 2)
     os.chdir(cwd)
-    program = find_program(argv[0], env, cwd)
+    program = find_program(argv[0], env, cwd, hide_path=hide_path)
     try:
         os.execve(program, argv, env)
     except OSError as error:
-        raise type(error)(error.errno, error.strerror, program) from None
+        shown = argv[0] if hide_path else program
+        raise type(error)(error.errno, error.strerror, shown) from None

@@ -83,10 +83,12 @@ def gloo_choice(interfaces: Sequence[Mapping[str, Any]], own_name: Mapping[str, 
 
 def _set(case: Case, name: str, variable: str) -> str:
     """Return the variable as train.sh sees it on that host, without the exports that fanout adds."""
-    own = dict(case.host(name).env)
-    return (
-        own.get(variable) or case.request.env.get(variable) or case.facts[name].get("environment", {}).get(variable, "")
-    )
+    return _set_by_user(case, name, variable) or case.facts[name].get("environment", {}).get(variable, "")
+
+
+def _set_by_user(case: Case, name: str, variable: str) -> str:
+    """Return the value from the hostfile or from --env; no finding may contain it."""
+    return dict(case.host(name).env).get(variable) or case.request.env.get(variable) or ""
 
 
 def _meet(case: Case, choices: Mapping[str, str]) -> bool:
@@ -163,7 +165,8 @@ def _library(case: Case, variable: str, library: str) -> Iterator[Verdict]:
     given = {name: value for name in case.hosts if (value := _set(case, name, variable))}
     for name, value in given.items():
         names = [row["name"] for row in case.facts[name]["interfaces"]]
-        yield from _given(name, variable, value, [str(name) for name in names])
+        shown = f"{variable} of the run" if _set_by_user(case, name, variable) else f"{variable}={value}"
+        yield from _given(name, variable, value, [str(name) for name in names], shown=shown)
     exported = {name: added[name][variable] for name in added if variable in added[name]}
     for interface, hosts in grouped(exported):
         alone = sorted({own[name] for name in hosts})
@@ -187,31 +190,31 @@ def _trapped(case: Case, names: Sequence[str]) -> str:
     return f" (/etc/hosts of {fold(loopback)} gives {'its' if len(loopback) == 1 else 'their'} own name the address {bad[loopback[0]][0]})"
 
 
-def _given(name: str, variable: str, value: str, names: Sequence[str]) -> Iterator[Verdict]:
+def _given(name: str, variable: str, value: str, names: Sequence[str], *, shown: str) -> Iterator[Verdict]:
     """Yield a verdict on the user's value. gloo takes interface names; NCCL takes prefixes, also with ``^`` and ``=``."""
     wanted = [part for part in value.lstrip("^=").split(",") if part]
     if variable == GLOO and value[:1] in ("^", "="):
         yield fail(
             name,
-            f"{variable}={value}: gloo accepts only names, not ^ and = as NCCL does",
+            f"{shown}: gloo accepts only names, not ^ and = as NCCL does",
             f"name the interface:  {variable}={names[-1]}",
         )
     elif value.startswith("^"):
-        yield ok(name, f"{variable}={value}")
+        yield ok(name, shown)
     elif variable == GLOO and not set(wanted) <= set(names):
         yield fail(
             name,
-            f"{variable}={value}, but the host has no such interface: {' '.join(names)}",
+            f"{shown}, but the host has no such interface: {' '.join(names)}",
             f"set it for this host only:  {name} env.{variable}=NAME",
         )
     elif not any(have.startswith(part) for part in wanted for have in names):
         yield fail(
             name,
-            f"{variable}={value} matches none of its interfaces: {' '.join(names)}",
+            f"{shown} matches none of its interfaces: {' '.join(names)}",
             f"set it for this host only:  {name} env.{variable}=NAME",
         )
     else:
-        yield ok(name, f"{variable}={value}")
+        yield ok(name, shown)
 
 
 def _rows(case: Case) -> dict[str, Mapping[str, Any]]:

@@ -85,6 +85,24 @@ def test_what_cannot_be_started_has_the_shells_status(
     assert gone["left"] == []
 
 
+@pytest.mark.parametrize(("mode", "code"), [(None, 127), (0o644, 126), (0o755, 127)])
+def test_a_path_that_the_user_set_is_in_no_word_of_a_failed_start(
+    state: Path, tmp_path: Path, mode: int | None, code: int
+) -> None:
+    folder = tmp_path / "hunter2zzz"
+    folder.mkdir()
+    if mode is not None:
+        (folder / "program").write_text("#!/no/such/interpreter\n")
+        (folder / "program").chmod(mode)
+    with Agent(state) as agent:
+        agent.prepare(["program"], tmp_path)
+        agent.go({"PATH": f"{folder}:/nowhere"})
+        exited, _, _ = agent.end()
+    assert exited["code"] == code
+    assert exited["why"].startswith("program: ")
+    assert "hunter2zzz" not in str(agent.heard)
+
+
 # ------------------------------------------------------------------------------------------------------------ the bytes
 
 

@@ -323,8 +323,8 @@ def test_a_signal_to_the_keeper_while_it_starts_the_script_is_a_stop(state: Path
 import os, signal
 from fanout_agent import spawn
 really = spawn.start
-def start(*args):
-    begun = really(*args)
+def start(*args, **named):
+    begun = really(*args, **named)
     os.kill(os.getpid(), signal.SIGTERM)
     return begun
 spawn.start = start

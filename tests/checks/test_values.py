@@ -1,0 +1,50 @@
+"""No finding of the check holds a value that the user gave to the run."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from fanout.checks.asking import Answer
+from fanout.checks.catalogue import CATALOGUE
+from fanout.checks.interfaces import GLOO, NCCL
+from fanout.checks.judging import judged_all
+from fanout.credentials import hide_values
+from fanout.plan import Learned, make
+from fanout.rounds import rehearsed
+from fanout.settings import Settings
+from tests.checks.kit import ScriptedAsker, healthy_case, hosts
+
+SECRET = "hunter2zzz"
+
+
+def test_a_value_becomes_its_name() -> None:
+    values = {"S3": SECRET, "LONG": f"{SECRET}/more", "FEW": "1"}
+    text = f"+ curl {SECRET} '{SECRET}/more' x{SECRET} 1"
+    assert hide_values(text, values) == f"+ curl $S3 '$LONG' x{SECRET} 1"
+
+
+@pytest.mark.parametrize("variable", [GLOO, NCCL])
+@pytest.mark.parametrize("value", [SECRET, f"^{SECRET}", f"={SECRET}"])
+def test_a_finding_about_an_interface_names_the_variable_alone(variable: str, value: str) -> None:
+    case = healthy_case()
+    case = replace(case, request=replace(case.request, env={variable: value}))
+    told = [finding for finding in judged_all(CATALOGUE, case) if variable in finding.saw]
+    assert told
+    assert SECRET not in str(told)
+
+
+def test_what_the_script_printed_in_the_rehearsal_holds_no_value() -> None:
+    """``set -x`` prints every value that the script uses."""
+    machines = hosts(1, env=(("S3", SECRET),))
+    settings = Settings(env=(("TOKEN_FILE", f"/{SECRET}/token"),), nproc_per_node=1)
+    words = f"+ login {SECRET}\ntrain.sh: line 2: /{SECRET}/token: No such file or directory"
+    answer = {"words": words, "errors": words.splitlines()[1:], "calls": [], "status": 1, "seconds": 0.1, "count": 0}
+    case = healthy_case(1)
+    case = replace(case, request=replace(case.request, hosts=machines))
+    plan = make(machines, ["task.py"], settings, run_id="r", cwd="/w", has_script=True, learned=Learned())
+    asker = ScriptedAsker({"rehearse": lambda host, args: Answer(value=answer)})
+    played = rehearsed(case, asker, lambda: plan).facts["gpu01"]["rehearsal"]
+    assert played["words"] == "+ login $S3\ntrain.sh: line 2: $TOKEN_FILE: No such file or directory"
+    assert SECRET not in str(played)
