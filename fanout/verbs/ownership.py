@@ -7,7 +7,6 @@ them, never by a walk over the tree. A file that fanout did not write stays, and
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import stat
@@ -16,7 +15,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from fanout import holder
+from fanout import holder, schema
+from fanout.schema import Each, Text, Whole
 from fanout.views.filenames import FileNames, safe
 
 RUN_ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{4,32}")
@@ -26,7 +26,9 @@ LOGS = "logs"
 FILES = ("plan.json", "retest.json", "verdict.json", "report.txt", "launcher.log", "order.json", "result.json", EVENTS,
          holder.FILE)  # fmt: skip
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_FIRST_BYTES = 1 << 24  # of a run record; that of 10,000 hosts has 1 MB
+_LONGEST = 1 << 24  # bytes of one record; a run record of 10,000 hosts has 1 MB
+_RUN = {"type": Text(among=("run",)), "run": Text(200), "hosts": Each(Text(4096))}
+_STREAM = {"type": Text(among=("stream_opened",)), "host": Text(4096), "stream": Whole(0, 65535), "name": Text(200)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,10 +109,11 @@ def _run_record(directory: int, name: str) -> Mapping[str, Any] | None:
     if not _is_own_file(EVENTS, directory):
         return None
     with _events(directory) as file:
-        first = json.loads(file.readline(_FIRST_BYTES))
-    mine = isinstance(first, dict) and first.get("type") == "run" and first.get("run") == name
-    hosts = first.get("hosts") if mine else None
-    return first if isinstance(hosts, list) and all(isinstance(host, str) for host in hosts) else None
+        try:
+            first: Mapping[str, Any] = schema.parsed(file.readline(_LONGEST), _RUN)
+        except schema.Invalid:
+            return None
+    return first if first["run"] == name else None
 
 
 def _left(directory: int) -> list[str]:
@@ -139,10 +142,10 @@ def _log_names(directory: int, hosts: tuple[str, ...]) -> set[str]:
     names = FileNames(hosts)
     streams = {(host, 0) for host in hosts}
     with _events(directory) as file:
-        for line in file:
+        while line := file.readline(_LONGEST):
             if b'"stream_opened"' in line:
-                with suppress(ValueError, KeyError, TypeError):
-                    event = json.loads(line)
+                with suppress(schema.Invalid):
+                    event = schema.parsed(line, _STREAM)
                     names.name(event["host"], event["stream"], event["name"])
                     streams.add((event["host"], event["stream"]))
     known = {names.of(host, stream).removeprefix(f"{LOGS}/") for host, stream in streams}
