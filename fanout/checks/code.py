@@ -7,7 +7,7 @@ from shlex import quote
 from typing import Any
 
 from fanout.checks.compare import Odd, differing, grouped, outliers
-from fanout.checks.model import Case, Check, CheckRequest, Verdict, fail, info, ok, warn
+from fanout.checks.model import Case, Check, Verdict, fail, info, ok, one_host, warn
 from fanout.hosts import fold
 
 _FEW = 20  # files that one command lists by name
@@ -95,13 +95,9 @@ def _bring(case: Case, odd: Odd[dict[str, str]], paths: list[str], tracked: set[
     return f"copy {'it' if len(chosen) == 1 else 'them'}:  {case.commands.copy(chosen, source, target, folder)}{more}"
 
 
-def _alone(request: CheckRequest) -> str:
-    return "one host" if len(request.hosts) == 1 else ""
-
-
 CHECKS = (
     Check(
-        name="code", group="files", worst="fail", needs=("tree",), unless=_alone,
+        name="code", group="files", worst="fail", needs=("tree",), unless=one_host,
         verifies="The code in the work directory is the same on all hosts: the commit, the changed files and the untracked "
         "source files. Ignored files and links count too; without git, all source files are compared. No submodule is "
         "empty. The finding names what was not compared.",

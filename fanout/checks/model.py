@@ -80,6 +80,11 @@ def alone(request: CheckRequest) -> str:
     return "one host needs no network" if len(request.hosts) == 1 else ""
 
 
+def one_host(request: CheckRequest) -> str:
+    """Return why a check that compares hosts has nothing to compare; "" where there are several."""
+    return "one host" if len(request.hosts) == 1 else ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PortTest:
     """Result of the MASTER_PORT test: a listener on host 0, and connections to it from every other host.

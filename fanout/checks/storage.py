@@ -7,7 +7,7 @@ from shlex import join, quote
 from typing import Any
 
 from fanout.checks.compare import size
-from fanout.checks.model import Case, Check, CheckRequest, Verdict, info, ok, skip, warn
+from fanout.checks.model import Case, Check, Verdict, info, ok, one_host, skip, warn
 from fanout.hosts import fold
 
 _NETWORK = (
@@ -181,13 +181,9 @@ def _future(case: Case) -> Iterator[Verdict]:
             )
 
 
-def _alone(request: CheckRequest) -> str:
-    return "one host" if len(request.hosts) == 1 else ""
-
-
 CHECKS = (
     Check(
-        name="shared", group="files", worst="warn", needs=("share",), unless=_alone,
+        name="shared", group="files", worst="warn", needs=("share",), unless=one_host,
         verifies="The work directory is one shared directory on all hosts, or a copy on each. To test it, every host writes a "
         "token file, looks for those of the others and deletes it. A new file is visible on the others within 2 seconds.",
         why="If only some hosts share it, logs and checkpoints of the others are in another place.",
