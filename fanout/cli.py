@@ -92,7 +92,7 @@ def _verb(request: Request, out: Words, err: Words) -> int:
         cwd_exists=cwd_exists,
         stdout=stdout,
         stderr=stderr,
-        stdin=sys.stdin.buffer.read if sys.stdin is not None else bytes,
+        stdin=sys.stdin.buffer.read if sys.stdin is not None else lambda _: b"",
         line=sys.stdin.readline if sys.stdin is not None else str,
         user=_user(),
         machine=socket.gethostname(),

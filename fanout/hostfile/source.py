@@ -31,7 +31,7 @@ class Source:
 
 
 def read(
-    source: str, *, stdin: Callable[[], bytes], environ: Mapping[str, str], hint_dir: str | None = None
+    source: str, *, stdin: Callable[[int], bytes], environ: Mapping[str, str], hint_dir: str | None = None
 ) -> HostFile:
     """Return the hosts of HOSTS: a path, ``-``, ``@slurm``, or a host list (``gpu[01-16]``, ``user@h1:2222,h2``).
 
@@ -46,12 +46,14 @@ def parsed(source: Source) -> HostFile:
     return parse(source.data, file=source.name, load=read_file if source.is_file else None)
 
 
-def load(source: str, *, stdin: Callable[[], bytes], environ: Mapping[str, str], hint_dir: str | None = None) -> Source:
+def load(
+    source: str, *, stdin: Callable[[int], bytes], environ: Mapping[str, str], hint_dir: str | None = None
+) -> Source:
     """Load the bytes of HOSTS. An existing path has precedence over a host of the same name."""
     if not source.strip():
         raise HostfileError("HOSTS is empty", hint="give a hostfile, or hosts such as gpu01,gpu02")
     if source == "-":
-        return Source(name="<stdin>", data=stdin(), is_file=True)
+        return Source(name="<stdin>", data=stdin(MOST_BYTES + 1), is_file=True)
     if source.startswith("@"):
         return Source(name=source, data=_from_scheduler(source, environ), is_file=False)
     if os.path.exists(source):

@@ -49,7 +49,7 @@ class Edge:
     cwd_exists: bool = True  # it may have been deleted
     stdout: TextIO
     stderr: TextIO
-    stdin: Callable[[], bytes]
+    stdin: Callable[[int], bytes]  # at most so many bytes, as from a file; b"" at the end
     user: str
     machine: str
     prefix: str  # the virtual environment that fanout itself runs in, "" if none

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
+import tempfile
 from collections.abc import Callable, Iterator
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 from fanout.arguments import Request
 from fanout.diagnose import words
@@ -19,12 +19,14 @@ from fanout.verbs import dumpfiles
 from fanout.verbs.common import Edge, settings_of
 from fanout.verbs.explain import book_of
 from fanout.verbs.logfiles import STDIN, LogFile, settle
+from fanout.verbs.packed import BLOCK
 from fanout.verbs.report import retold
 from fanout.views.recorded import Recorded
 from fanout.views.sanitise import clean
 
 CLOCKS = 2.0  # seconds: hosts' clocks may differ, and torchrun writes whole seconds
 MOST_FILES = 4096
+_IN_MEMORY = 1 << 20  # bytes of stdin; more of it needs room in the directory of temporary files
 _NOT_LOGS = (".json", ".jsonl", ".yaml", ".yml", ".py", ".pt", ".pth", ".safetensors", ".pid")
 
 
@@ -34,8 +36,16 @@ def why(request: Request, edge: Edge) -> int:
     if run:
         return _of_own(run, request, edge)
     paths = _paths(request, edge)
+    with tempfile.SpooledTemporaryFile(_IN_MEMORY) as copy:
+        if STDIN in paths:
+            _keep_stdin(copy, edge)
+        return _of_logs(paths, copy, request, edge)
+
+
+def _of_logs(paths: list[str], copy: IO[bytes], request: Request, edge: Edge) -> int:
+    """Tell what the files hold; ``copy`` is that of stdin."""
     dumps = {path: None for path in paths if path != STDIN and dumpfiles.is_dump(os.path.join(edge.cwd, path))}
-    files = _read([path for path in paths if path not in dumps], edge)
+    files = _read([path for path in paths if path not in dumps], copy, edge)
     names = [name for file in files for name in file.hosts]
     places: dict[tuple[str, int], str] = {}
     witness = Witness(
@@ -83,16 +93,36 @@ def _paths(request: Request, edge: Edge) -> list[str]:
     return [each for word in request.task for each in _files(os.path.join(edge.cwd, word), word)]
 
 
-def _read(paths: list[str], edge: Edge) -> list[LogFile]:
+def _read(paths: list[str], copy: IO[bytes], edge: Edge) -> list[LogFile]:
     """Open the log files, read each once, and assign their hosts."""
-    data = edge.stdin() if STDIN in paths else b""
 
     def opener(path: str) -> Callable[[], BinaryIO]:
-        return lambda: io.BytesIO(data) if path == STDIN else _open(os.path.join(edge.cwd, path), path)
+        if path == STDIN:
+            return lambda: _from_start(copy)
+        return lambda: _open(os.path.join(edge.cwd, path), path)
 
     files = [LogFile(each, opener(each.path)) for each in sources(paths)]
     settle(files)
     return files
+
+
+def _keep_stdin(copy: IO[bytes], edge: Edge) -> None:
+    """Copy stdin to a file without a name: a log is read twice, and may be larger than the memory."""
+    try:
+        while block := edge.stdin(BLOCK):
+            copy.write(block)
+        copy.flush()
+    except OSError as error:
+        raise UsageError(
+            f"stdin: cannot be copied to {tempfile.gettempdir()}: {error.strerror}",
+            hint="write it to a file:  COMMAND > train.log; fanout why train.log",
+        ) from None
+
+
+def _from_start(copy: IO[bytes]) -> BinaryIO:
+    """Open the copy once more; only one reader at a time, since all share one position."""
+    copy.seek(0)
+    return open(os.dup(copy.fileno()), "rb")
 
 
 def _open(path: str, name: str) -> BinaryIO:

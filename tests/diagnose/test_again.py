@@ -19,7 +19,7 @@ from fanout.verbs.common import Edge
 from fanout.verbs.detach import Door
 from tests.histories import History
 
-EDGE = Edge(environ={}, cwd="/", stdout=io.StringIO(), stderr=io.StringIO(), stdin=lambda: b"", user="me", machine="pc",
+EDGE = Edge(environ={}, cwd="/", stdout=io.StringIO(), stderr=io.StringIO(), stdin=lambda _: b"", user="me", machine="pc",
             prefix="", columns=100)  # fmt: skip
 
 

@@ -57,7 +57,7 @@ print(json.dumps([[each.collective_seq_id, sorted(each.missing_ranks or ()), sor
 
 def told(*words: str, cwd: Path) -> dict[str, Any]:
     out = io.StringIO()
-    edge = Edge(environ={}, cwd=str(cwd), stdout=out, stderr=out, stdin=lambda: b"", user="me", machine="pc", prefix="",
+    edge = Edge(environ={}, cwd=str(cwd), stdout=out, stderr=out, stdin=lambda _: b"", user="me", machine="pc", prefix="",
                 columns=100)  # fmt: skip
     why(parse(["why", "--json", *words]), edge)
     found: dict[str, Any] = json.loads(out.getvalue())

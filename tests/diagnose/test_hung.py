@@ -120,7 +120,7 @@ def test_report_and_json_and_record_tell_the_same(tmp_path: Path) -> None:
     record.close()
     for words in ([], ["--json"], ["--html", "page.html"]):
         out = io.StringIO()
-        edge = Edge(environ={}, cwd=str(tmp_path), stdout=out, stderr=out, stdin=lambda: b"", user="me", machine="pc",
+        edge = Edge(environ={}, cwd=str(tmp_path), stdout=out, stderr=out, stdin=lambda _: b"", user="me", machine="pc",
                     prefix="", columns=100)  # fmt: skip
         assert report(parse(["report", "--log-dir", str(tmp_path), *words]), edge) == 0
         if words == ["--json"]:

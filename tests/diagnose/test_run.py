@@ -38,7 +38,7 @@ def recorded(run: History, root: Path, each: int = 2) -> None:
 
 def told(root: Path, *words: str) -> str:
     out = io.StringIO()
-    edge = Edge(environ={}, cwd=str(root), stdout=out, stderr=out, stdin=lambda: b"", user="me", machine="pc", prefix="",
+    edge = Edge(environ={}, cwd=str(root), stdout=out, stderr=out, stdin=lambda _: b"", user="me", machine="pc", prefix="",
                 columns=100)  # fmt: skip
     assert report(parse(["report", "--log-dir", str(root), *words]), edge) == 0
     return out.getvalue()

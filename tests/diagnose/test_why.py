@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ LOGS = Path(__file__).parent / "logs"
 def told(*words: str, cwd: Path = LOGS, stdin: bytes = b"") -> tuple[int, str]:
     """(exit status, what it printed)."""
     out = io.StringIO()
-    edge = Edge(environ={}, cwd=str(cwd), stdout=out, stderr=out, stdin=lambda: stdin, user="me", machine="pc", prefix="",
+    edge = Edge(environ={}, cwd=str(cwd), stdout=out, stderr=out, stdin=io.BytesIO(stdin).read, user="me", machine="pc", prefix="",
                 columns=100)  # fmt: skip
     return why(parse(["why", *words]), edge), out.getvalue()
 
@@ -183,3 +184,21 @@ def test_two_files_of_one_rank_are_of_one_host(tmp_path: Path) -> None:
     names = ["gpu01.log", "gpu01.rank-1.log", "gpu01.rank-1-err.log", "gpu02.rank-3-err-attempt-1.log"]
     found = sources(names)
     assert [(each.host, each.rank) for each in found] == [("gpu01", None), ("gpu01", 1), ("gpu01", 1), ("gpu02", 3)]
+
+
+def test_a_log_on_stdin_is_not_held_in_memory() -> None:
+    """64 MB of lines without an end, then a traceback."""
+    block = b"x" * (1 << 16)
+    blocks = iter([block] * 1024 + [b"\n", (LOGS / "exception" / "gpu02.log").read_bytes()])
+    out = io.StringIO()
+    edge = Edge(environ={}, cwd="/", stdout=out, stderr=out, stdin=lambda size: next(blocks, b""), user="me", machine="pc",
+                prefix="", columns=100)  # fmt: skip
+    tracemalloc.start()
+    try:
+        status = why(parse(["why", "-"]), edge)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert status == 0
+    assert "ValueError" in out.getvalue() or "RuntimeError" in out.getvalue()
+    assert peak < 16 << 20

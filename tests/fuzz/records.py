@@ -127,7 +127,7 @@ def told(words: tuple[str, ...], runs: Path) -> str:
     folder = runs.parent
     argv = [*words, "--log-dir", str(runs), *([] if words[0] == "ps" else ["r1"])]
     out, err = io.StringIO(), io.StringIO()
-    edge = Edge(environ={"HOME": str(folder)}, cwd=str(folder), stdout=out, stderr=err, stdin=bytes, user="ann", machine="pc",
+    edge = Edge(environ={"HOME": str(folder)}, cwd=str(folder), stdout=out, stderr=err, stdin=lambda _: b"", user="ann", machine="pc",
                 prefix="", columns=100)  # fmt: skip
     with redirect_stdout(out), redirect_stderr(err), _without_waiting():
         _of_runs(parse(argv, columns=100), edge)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 
@@ -13,13 +14,13 @@ from fanout.hostfile import dump, explain, load, read
 
 def names(source: str, stdin: bytes = b"", **environ: str) -> list[str]:
     """What is read from a source, as plain lines."""
-    return dump(read(source, stdin=lambda: stdin, environ=environ)).splitlines()
+    return dump(read(source, stdin=io.BytesIO(stdin).read, environ=environ)).splitlines()
 
 
 def refused(source: str, **environ: str) -> str:
     """The message and the hint."""
     with pytest.raises(HostfileError) as caught:
-        read(source, stdin=bytes, environ=environ)
+        read(source, stdin=io.BytesIO().read, environ=environ)
     return f"{caught.value}\n{caught.value.hint}"
 
 
@@ -111,8 +112,8 @@ def test_explain_takes_what_load_gave(tmp_path: Path) -> None:
     """The raw lines and the reading meet in the explanation."""
     file = tmp_path / "h.txt"
     file.write_text("worker-1:8\n# c\n")
-    source = load(str(file), stdin=bytes, environ={})
-    told = explain(source.data, read(str(file), stdin=bytes, environ={}))
+    source = load(str(file), stdin=io.BytesIO().read, environ={})
+    told = explain(source.data, read(str(file), stdin=io.BytesIO().read, environ={}))
     assert told.splitlines() == [
         f"{file}:1: worker-1:8",
         "  read as    'worker-1' (8 slots)  [MPICH]",
