@@ -11,7 +11,6 @@ import socket
 import threading
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from itertools import islice
 from typing import TYPE_CHECKING
 
 from fanout.hosts import Host
@@ -69,14 +68,20 @@ class Picker:
             return self._ssh
 
     def check_config(self, hosts: Sequence[Host]) -> None:
-        """Read the configuration for the first host that needs it. Raises UsageError before any host is touched."""
-        if self._settings.transport != "local":
-            asked = (host for host in hosts if self._settings.transport != "auto" or not self._is_plainly_here(host))
-            for host in islice(asked, 1):
-                self.config.begin(host)
-                if len(hosts) > 1 and self._settings.transport != "openssh":
-                    _ = self._ssh  # import fabric, which takes longer, while `ssh -G` reads its files
-                self.config.chain(host)
+        """Read the configuration for every host that needs it. Raises UsageError before any host is touched.
+
+        A jump loop or a missing variable may concern a single host. ssh is asked once for each kind of host, so this
+        costs little where hosts differ only in names and addresses.
+        """
+        if self._settings.transport == "local":
+            return
+        here = self._is_plainly_here if self._settings.transport == "auto" else lambda _: False
+        asked = [host for host in hosts if not here(host)]
+        if asked:
+            self.config.begin(asked[0])
+            if len(hosts) > 1 and self._settings.transport != "openssh":
+                _ = self._ssh  # import fabric, which takes longer, while `ssh -G` reads its files
+            self.config.check(asked)
 
     def is_here(self, host: Host) -> bool:
         """Return whether this entry is the launcher's own machine. Raises Unreachable if ssh refuses its configuration."""

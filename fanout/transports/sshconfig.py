@@ -125,6 +125,27 @@ class SshConfig:
         """Return every login on the way, in order; the last one is the host itself."""
         return self._way(self.question(host), ())
 
+    def check(self, hosts: Sequence[Host]) -> None:
+        """Find every login for all the hosts. Raises UsageError for the first host whose lines are wrong."""
+        try:
+            for at in range(0, len(hosts), ASKED_AT_ONCE):
+                some = hosts[at : at + ASKED_AT_ONCE]
+                for host in some:
+                    if self._must_ask(self.question(host)):
+                        self.begin(host)
+                for host in some:
+                    self.chain(host)
+        finally:
+            for child in self._begun.values():  # asked, and not needed after an error
+                child.kill()
+                child.communicate()
+            self._begun.clear()
+
+    def _must_ask(self, question: Question) -> bool:
+        """Return whether only ssh itself can tell how it would log in to this host."""
+        known = question in self._answers or question in self._begun
+        return not known and self.reading(question) is None
+
     def _way(self, asked: Question, after: tuple[Question, ...]) -> tuple[SshOptions, ...]:
         """Resolve a machine and the jump hosts before it. Only the first jump host may have jump hosts of its own."""
         if asked in after or len(after) > MOST_JUMPS:

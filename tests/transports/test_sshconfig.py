@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from fanout.errors import UsageError
+from fanout.settings import Settings
+from fanout.transports.pick import Picker
 from fanout.transports.sshconfig import SshConfig, jump_question
 from tests.transports.ways import host
 
@@ -154,3 +156,33 @@ def test_an_entry_of_proxy_jump_is_read_as_ssh_reads_it(spec: str, name: str, us
 def test_an_entry_of_proxy_jump_that_names_no_host_is_refused(spec: str) -> None:
     with pytest.raises(UsageError):
         jump_question(spec)
+
+
+@pytest.mark.parametrize("exec_", ["", "Match exec true\n Compression yes\n"], ids=["read here", "asked of ssh"])
+@pytest.mark.parametrize("transport", ["auto", "ssh", "openssh"])
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("Host h7\n ProxyJump j\nHost j\n ProxyJump h7\n", "loop|its own jump host"),
+        ("Host h7\n IdentityFile /k/${NOT_SET_HERE}\n", "h7.*NOT_SET_HERE|NOT_SET_HERE.*h7"),
+    ],
+)
+def test_a_wrong_line_for_one_host_of_many_is_found_before_any_login(
+    tmp_path: Path, text: str, told: str, transport: str, exec_: str
+) -> None:
+    path = tmp_path / "config"
+    path.write_text(f"{exec_}{text}")
+    picker = Picker(Settings(transport=transport, ssh_config=str(path)), user="me", agent=False)
+    picker.check_config([host(f"h{number}") for number in range(7)])
+    with pytest.raises(UsageError, match=told):
+        picker.check_config([host(f"h{number}") for number in range(9)])
+
+
+def test_ssh_is_asked_once_for_many_hosts_of_one_kind(tmp_path: Path) -> None:
+    calls = tmp_path / "calls"
+    program = tmp_path / "ssh"
+    program.write_text(f'#!/bin/sh\necho >> {calls}\nexec ssh "$@"\n')
+    program.chmod(0o755)
+    config = config_of(tmp_path, "Host *\n User me\n", program=str(program))
+    config.check([host(f"h{number}") for number in range(50)])
+    assert len(calls.read_text().splitlines()) == 1
