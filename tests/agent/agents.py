@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Any
 
 from fanout.agent import bundle, frames, procs
+from tests.processes import end
 
 #: Of this process alone: a keeper sweeps by its run, and two sessions of the tests may run side by side.
 RUN = f"r{os.getpid()}"
@@ -67,8 +68,7 @@ class Agent:
             self.child.stdin.close()
         assert self.child.stdout is not None
         self.child.stdout.close()
-        self.child.kill()
-        self.child.wait()
+        end(self.child, kill=True)
 
     def _write(self, data: bytes) -> None:
         assert self.child.stdin is not None

@@ -12,6 +12,7 @@ import pytest
 
 from fanout.agent import neighbours
 from tests.agent.agents import RUN, Agent
+from tests.processes import end
 from tests.skips import needs
 
 pytestmark = pytest.mark.process
@@ -46,8 +47,7 @@ def _word(child: subprocess.Popen[str]) -> str:
 
 def _end(*children: subprocess.Popen[str]) -> None:
     for child in children:
-        child.kill()
-        child.communicate()
+        end(child, kill=True)
 
 
 @ROOT

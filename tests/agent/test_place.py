@@ -59,7 +59,7 @@ def test_the_claim_of_a_killed_holder_is_free_and_its_file_goes_with_the_next_ti
         place.tidy(root)
         assert os.listdir(root) == ["claim-port-1"]
         holder.send_signal(signal.SIGKILL)
-        holder.wait()
+        holder.wait(20)
     place.tidy(root)
     assert not os.path.exists(root)
 
@@ -160,7 +160,7 @@ def test_files_of_the_user_in_the_state_directory_are_never_taken_for_ours(root:
 
 def test_what_killed_keepers_left_is_removed(root: str) -> None:
     dead = subprocess.Popen(["true"])
-    dead.wait()
+    dead.wait(20)
     for name in ("claim-port-29500", "claim-gpu-0", f".probe.{dead.pid}"):
         (Path(root) / name).write_text("")
     (Path(root) / f"unborn-r1.0.{dead.pid}p").mkdir()

@@ -91,7 +91,7 @@ def test_an_end_that_is_being_fetched_is_nobodys_leftover(state: Path, tmp_path:
             assert (run["alive"], run["followed"]) == (False, True)
             assert len(_asked(other, "clean", runs=[[RUN, 0]], processes=[])["runs"]) == 1
         os.kill(agent.child.pid, signal.SIGKILL)
-        agent.child.wait()
+        agent.child.wait(20)
         with Agent(state) as other:
             assert other.hello["stale"] == [RUN]
             os.utime(state / f"{RUN}.0" / "status")

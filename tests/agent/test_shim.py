@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from fanout.agent import probes_stacks, procs, shim
+from tests.processes import end
 
 pytestmark = pytest.mark.process
 WAITS = """
@@ -48,10 +49,7 @@ def waiting(directory: Path, *words: str, **more: str) -> Iterator[subprocess.Po
     try:
         yield child
     finally:
-        child.kill()
-        child.wait()
-        child.stdin.close()
-        child.stdout.close()
+        end(child, kill=True)
 
 
 def test_it_takes_itself_out_of_sight(tmp_path: Path) -> None:

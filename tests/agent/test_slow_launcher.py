@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.processes import end
+
 FLOOD = 300_000  # 30 MB: more than all that stands between train.sh and the screen holds
 DRIPS = 3_000  # then single lines, and the keeper sends their size to the relay each time
 LINES = FLOOD + DRIPS
@@ -55,6 +57,6 @@ def test_a_flood_outlives_a_launcher_that_is_held_up(tmp_path: Path) -> None:
             (tmp_path / "heard").touch()
             assert run.stdout.readline().endswith(b"| the end\n")
         except BaseException:
-            run.terminate()  # otherwise the wait below would never end
+            end(run)
             raise
     assert run.returncode == 0

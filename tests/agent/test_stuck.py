@@ -17,6 +17,7 @@ import pytest
 
 from fanout.agent import ending, frames, procs, sweep
 from tests.agent.agents import RUN, Agent, alive, mark, processes_of, wait_for
+from tests.processes import join
 from tests.skips import skip
 
 pytestmark = pytest.mark.process
@@ -205,7 +206,7 @@ class Beats:
 
     def __exit__(self, *error: Any) -> None:
         self._over.set()
-        self._thread.join()
+        join(self._thread)
 
     def _beat(self) -> None:
         while not self._over.wait(self._seconds):

@@ -22,6 +22,7 @@ from fanout.agent import probes, probes_facts, probes_files, probes_port, probes
 from fanout.agent.probes_tools import Aside, NotHad, Program
 from fanout.checks.asking import Ask
 from tests.checks.kit import ForkingAsker
+from tests.processes import join
 
 AGENT = Path(probes.__file__).parent
 KEY = "00112233445566778899aabbccddeeff"
@@ -54,7 +55,7 @@ def server(reply: bytes) -> Iterator[int]:
         thread = threading.Thread(target=serve)
         thread.start()
         yield listening.getsockname()[1]
-        thread.join()
+        join(thread)
 
 
 def dial(port: int, addr: str = "127.0.0.1", key: str = KEY, **more: Any) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import pytest
 
 from fanout.agent import probes_files, probes_links, probes_rdma, probes_services, probes_share
 from fanout.agent.probes_tools import NotHad, Program
+from tests.processes import join
 
 MATRIX = (
     "\t\x1b[4mGPU0\tGPU1\tGPU2\tNIC0\tCPU Affinity\x1b[0m\n"
@@ -131,7 +132,7 @@ def test_nccl_s_service_is_heard_out_and_given_up_in_time(monkeypatch: pytest.Mo
         thread = threading.Thread(target=serve)
         thread.start()
         assert probes_services.ras(0.3) == ["NCCL version 2.27.5"]
-        thread.join()
+        join(thread)
         guests[0].close()
     assert probes_services.other_job({}) == []
 

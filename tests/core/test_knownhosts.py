@@ -17,6 +17,7 @@ from fanout.errors import Unreachable
 from fanout.transports import hostkeys, knownhosts
 from fanout.transports.hostkeys import Expected, KnownHosts, Shown, Verdict, append
 from fanout.transports.sshoptions import SshOptions
+from tests.processes import join
 
 KIND = "ssh-ed25519"
 
@@ -210,14 +211,13 @@ def test_many_processes_that_accept_one_host_write_one_line(tmp_path: Path) -> N
 
     def one() -> None:
         files, expected = known(path, accept_new=True)
-        together.wait()
+        together.wait(20)
         verdicts.append(files.judge(expected, shown(1)))
 
     threads = [threading.Thread(target=one) for _ in range(16)]
     for thread in threads:
         thread.start()
-    for thread in threads:
-        thread.join()
+    join(*threads)
     assert sorted(verdict.value for verdict in verdicts) == ["accepted", *["known"] * 15]
     assert path.read_text() == f"gpu01 {text(1)}\n"
 
@@ -268,14 +268,13 @@ def test_many_may_write_at_a_time(tmp_path: Path) -> None:
     together = threading.Barrier(64)
 
     def one(number: int) -> None:
-        together.wait()
+        together.wait(20)
         append(str(path), f"host{number} {text(number)}")
 
     threads = [threading.Thread(target=one, args=(number,)) for number in range(64)]
     for thread in threads:
         thread.start()
-    for thread in threads:
-        thread.join()
+    join(*threads)
     lines = path.read_text().splitlines()
     assert lines[0] == "old without an end"
     assert sorted(lines[1:]) == sorted(f"host{number} {text(number)}" for number in range(64))

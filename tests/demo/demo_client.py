@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import paramiko
 
 from fanout.demo import stage
+from tests.processes import join
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +33,7 @@ def dialled(lab: stage.Lab, host: int = 0) -> Iterator[paramiko.Transport]:
         finally:
             with suppress(OSError):  # the other end may have gone first
                 sock.shutdown(socket.SHUT_RDWR)  # wakes paramiko's thread at once, where close would leave it waiting
-            transport.join()
+            join(transport)
 
 
 @contextmanager

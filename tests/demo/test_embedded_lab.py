@@ -19,6 +19,7 @@ import pytest
 
 from fanout.demo import stage
 from tests.demo.demo_client import Ended, dialled, ended, login, ssh, started, whole
+from tests.processes import join
 from tests.skips import needs
 
 pytestmark = pytest.mark.process
@@ -106,7 +107,7 @@ def test_stdin_comes_back_unchanged(lab: stage.Lab) -> None:
         writer = threading.Thread(target=write)
         writer.start()
         assert whole(channel) == data
-        writer.join()
+        join(writer)
         assert channel.recv_exit_status() == 0
 
 

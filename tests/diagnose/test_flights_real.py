@@ -78,7 +78,7 @@ def test_dumps_of_real_ranks_name_the_one_that_did_not_come(tmp_path: Path) -> N
         assert child.stdout is not None
         assert any(line == "left\n" for line in child.stdout)
     for child in ranks:
-        child.communicate()
+        child.communicate(timeout=60)
     found = told(*(f"nccl_trace_rank_{rank}" for rank in range(3)), cwd=tmp_path)
     assert found["cause"]["rank"] == 1
     assert found["files"] == 3

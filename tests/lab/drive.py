@@ -22,6 +22,7 @@ from tests.lab.lab import REPOSITORY, Lab
 from tests.lab.node import Node
 from tests.lab.ns import Process
 from tests.lab.specs import UID
+from tests.processes import end
 
 PATIENCE = 60.0  # seconds; far more than anything here takes on an idle machine
 
@@ -111,11 +112,7 @@ class Running:
 
     def close(self) -> None:
         """Kill it if it still runs."""
-        self.child.kill()
-        self.child.wait()
-        for pipe in (self.child.stdout, self.child.stderr):
-            if pipe is not None:
-                pipe.close()
+        end(self.child, kill=True)
         self._selector.close()
 
     def _read(self, deadline: float) -> bool:

@@ -201,7 +201,7 @@ class Machine:
     def stop_sshd(self) -> None:
         if self.sshd and self.sshd.returncode is None:
             self.sshd.terminate()
-            self.sshd.wait()
+            self.sshd.wait(20)
 
     def wipe(self) -> None:
         for path, _ in self.spec["private"]:

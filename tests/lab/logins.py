@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 
+from tests import processes
 from tests.lab.lab import Lab
 
 
@@ -29,5 +30,4 @@ def session(lab: Lab, host: str, command: str) -> subprocess.Popen[bytes]:
 
 
 def end(child: subprocess.Popen[bytes]) -> None:
-    child.kill()
-    child.communicate()
+    processes.end(child, kill=True)

@@ -14,6 +14,7 @@ from pathlib import Path
 from tests.lab import ns
 from tests.lab.ns import LabError, Process
 from tests.lab.specs import UID, USER, HostSpec, Plan, boot_order
+from tests.processes import SECONDS, end
 
 _INIT = str(Path(__file__).with_name("init.py"))
 _PATIENCE = 20.0  # seconds for what takes milliseconds, on a machine busy with other things
@@ -101,8 +102,8 @@ class Node:
         if self._init is not None:
             self._init.kill()
             for child in self._children:
-                child.wait()
-            self._init.wait()
+                child.wait(SECONDS)
+            self._init.wait(SECONDS)
         if self._control is not None:
             self._control.close()
         self._init, self._control, self._children = None, None, set()
@@ -164,8 +165,7 @@ class Node:
         try:
             out, err = child.communicate(None if stdin is None else stdin.encode(), timeout)
         except BaseException:
-            child.kill()
-            child.communicate()
+            end(child, kill=True)
             raise
         done = subprocess.CompletedProcess(
             list(argv), child.returncode, out.decode(errors="replace"), err.decode(errors="replace")

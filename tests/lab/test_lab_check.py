@@ -137,7 +137,7 @@ def test_a_taken_port_is_told_with_its_owner(lab: Lab) -> None:
     assert child.stdout is not None
     assert child.stdout.readline() == b"up\n"
     (row,) = findings(lab)
-    child.communicate()
+    child.communicate(timeout=20)
     assert (row["check"], row["level"], row["hosts"]) == ("master-port", "fail", ["h1"])
     assert row["saw"].startswith("port 29500 is held by a process of user root")
 

@@ -25,6 +25,7 @@ from fanout.plan import Learned, make
 from fanout.settings import Settings
 from fanout.supervise import Policy
 from fanout.transports.base import Channel, Deadline
+from tests.processes import end
 from tests.transports.nodes import Seen
 from tests.transports.ways import host
 
@@ -203,4 +204,4 @@ def warm_host(directory: Path, *, script: str = TRAIN_SH, traps: bool = False) -
             assert child.stdout.readline() == b"ready\n"
             yield WarmHost(directory, path)
         finally:
-            child.kill()
+            end(child, kill=True)

@@ -8,6 +8,8 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from tests.processes import join
+
 PIECE = 1 << 14
 
 
@@ -62,8 +64,7 @@ class Cutter:
         for end in (self._listener, *self._sockets):
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
-        for thread in self._threads:
-            thread.join()
+        join(*self._threads)
         for end in (self._listener, *self._sockets):
             end.close()
 

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+from tests.processes import end
 from tests.tasks.task_places import ROOT, TASKS, TRAIN, YAML
 
 # Step -> (loss, gradient norm).
@@ -82,8 +83,7 @@ def started(argv: list[str], **variables: str) -> Iterator[subprocess.Popen[str]
         try:
             process.wait(40)
         except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            end(process, kill=True)
         if process.stdout is not None:
             process.stdout.close()
 

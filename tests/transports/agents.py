@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.processes import end
+
 
 @contextmanager
 def agent(*keys: Path) -> Iterator[str]:
@@ -37,7 +39,7 @@ def agent(*keys: Path) -> Iterator[str]:
                     )
                 yield path
             finally:
-                child.terminate()
+                end(child)
 
 
 @contextmanager

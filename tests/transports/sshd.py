@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import os
 import shutil
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from tests.processes import SECONDS, end
 
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
 
@@ -68,15 +72,18 @@ def running(root: Path, *, port: int = 0, extra: str = "") -> Iterator[Sshd]:
         f"Host lab\n  HostName 127.0.0.1\n  Port {port}\n  User {getpass.getuser()}\n  IdentityFile {root}/user\n"
         f"  IdentitiesOnly yes\n  UserKnownHostsFile {known}\n  GlobalKnownHostsFile none\n"
     )
-    with subprocess.Popen([SSHD, "-D", "-e", "-f", str(config)], stderr=subprocess.PIPE) as child:
-        assert child.stderr is not None
-        for line in child.stderr:
-            if b"Server listening" in line:
-                break
-        else:
-            pytest.fail(f"sshd ended with {child.wait()}")
+    log = root / "sshd.log"  # a pipe that no one reads would stop sshd when it is full
+    with subprocess.Popen([SSHD, "-D", "-E", str(log), "-f", str(config)]) as child:
         try:
+            _wait_listening(child, log)
             yield Sshd(port=port, ssh_config=client, known_hosts=known, identity=root / "user", host_key=host_key)
         finally:
-            child.terminate()
-            child.communicate()
+            end(child)
+
+
+def _wait_listening(child: subprocess.Popen[bytes], log: Path) -> None:
+    until = time.monotonic() + SECONDS
+    while not log.exists() or "Server listening" not in log.read_text():
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            pytest.fail(f"sshd ended with {child.wait(timeout=0.02)}: {log.read_text() if log.exists() else ''}")
+        assert time.monotonic() < until, "sshd does not listen"

@@ -12,6 +12,7 @@ import os
 import re
 import signal
 import subprocess
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from fanout.errors import FanoutError
 from fanout.settings import Settings
 from fanout.transports.base import Deadline
 from fanout.transports.pick import Picker
+from tests.processes import end
 from tests.transports.sshd import SSHD, free_port, new_key
 from tests.transports.ways import host, ticking, whole
 
@@ -205,15 +207,17 @@ def opened(root: Path) -> Iterator[SshLab]:
             }
             yield SshLab(root=root, log=log, places=places)
         finally:
-            child.terminate()
+            end(child)
 
 
 def _wait_listening(child: subprocess.Popen[bytes], log: Path) -> None:
     """sshd announces each address in its log; the last one is that of the second port."""
+    until = time.monotonic() + SECONDS
     while log.exists() is False or log.read_text().count("Server listening") < len(ADDRESSES[:4]) * 2:
         try:
             child.wait(timeout=0.02)
         except subprocess.TimeoutExpired:
+            assert time.monotonic() < until, "sshd does not listen"
             continue
         pytest.fail(f"sshd ended: {log.read_text()}")
 
@@ -230,9 +234,10 @@ def agent_with(lab: SshLab, keys: tuple[str, ...]) -> Iterator[str]:
         assert agent.stdout is not None
         agent.stdout.readline()  # it prints the socket's name once it listens
         environment = {**os.environ, "SSH_AUTH_SOCK": str(path)}
-        for key in keys:
-            subprocess.run(["ssh-add", "-q", str(lab.root / key)], env=environment, check=True, capture_output=True)
         try:
+            for key in keys:
+                add = ["ssh-add", "-q", str(lab.root / key)]
+                subprocess.run(add, env=environment, check=True, capture_output=True, timeout=SECONDS)
             yield str(path)
         finally:
-            agent.terminate()
+            end(agent)

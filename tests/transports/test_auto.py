@@ -19,6 +19,7 @@ from fanout.transports.pick import Picker
 from fanout.transports.sshconfig import SshConfig
 from fanout.transports.sshoptions import SshOptions
 from tests.agent.agents import wait_for
+from tests.processes import end
 from tests.transports import sshd
 from tests.transports.scripted import ScriptedTransport
 from tests.transports.sshd import Sshd
@@ -127,7 +128,7 @@ def master(config: str, path: Path) -> Iterator[None]:
                                          capture_output=True, check=False).returncode == 0, "the master does not open")  # fmt: skip
             yield
         finally:
-            child.kill()  # ssh may miss a SIGTERM that comes just before it waits
+            end(child, kill=True)  # ssh may miss a SIGTERM that comes just before it waits
 
 
 def picked(config: str) -> Picker:

@@ -15,6 +15,7 @@ from fanout.transports.openssh import OpensshTransport
 from fanout.transports.ssh import SshTransport
 from fanout.transports.sshconfig import SshConfig
 from tests.agent.agents import wait_for
+from tests.processes import join
 from tests.transports.scripted import ScriptedTransport
 from tests.transports.sshd import Sshd
 from tests.transports.ways import BIG, ECHO, EXACT, FINAL, LATE, MIXED, PATIENCE, SILENT, Way, host, play, whole
@@ -63,7 +64,7 @@ def sent_and_read(channel: Channel, data: bytes) -> bytes:
     writer = threading.Thread(target=channel.write, args=(data,))
     writer.start()
     back = whole(channel)
-    writer.join()
+    join(writer)
     return back
 
 
@@ -122,8 +123,7 @@ def test_many_connections_at_a_time_do_not_mix(way: Way) -> None:
     threads = [threading.Thread(target=one, args=(number,)) for number in range(len(data))]
     for thread in threads:
         thread.start()
-    for thread in threads:
-        thread.join()
+    join(*threads)
     assert [back[number] for number in range(len(data))] == data
 
 

@@ -32,7 +32,7 @@ class Hanging:
         self.calls += 1
         if self.calls == self._on:
             deadline.doing = "the name server"
-            self.let_go.wait()
+            self.let_go.wait(60)
         return self._inner.open(host, command, deadline)
 
 

@@ -23,6 +23,7 @@ from fanout.errors import (
 from fanout.transports.base import Deadline
 from fanout.transports.ssh import SshTransport
 from fanout.transports.sshconfig import SshConfig
+from tests.processes import join
 from tests.transports.sshd import Sshd, free_port, new_key
 from tests.transports.ways import EXACT, host, ticking, whole
 
@@ -33,7 +34,7 @@ def refused(config: str, *, seconds: float = 20.0, accept_new: bool = False) -> 
     """Log in to ``lab``, which does not work: why."""
     transport = SshTransport(SshConfig(file=config), accept_new_host_keys=accept_new, agent=False)
     with ticking(Deadline(seconds)) as deadline, pytest.raises(TransportError) as raised:
-        transport.open(host("lab"), EXACT, deadline)
+        transport.open(host("lab"), EXACT, deadline).close()
     assert "\n" not in str(raised.value)
     assert raised.value.hint
     return raised.value
@@ -60,7 +61,7 @@ def listener(*, then: str) -> Iterator[int]:
         thread.start()
         yield server.getsockname()[1]
         server.shutdown(socket.SHUT_RDWR)
-        thread.join()
+        join(thread)
         for client in kept:
             client.close()
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from fanout.hosts import Host, Origin
 from fanout.transports.base import Channel, Deadline, Transport
+from tests.processes import join
 from tests.transports.scripted import Far, Script
 
 PATIENCE = 30.0
@@ -51,7 +52,7 @@ def ticking(deadline: Deadline) -> Iterator[Deadline]:
         yield deadline
     finally:
         over.set()
-        thread.join()
+        join(thread)
 
 
 def whole(channel: Channel) -> bytes:

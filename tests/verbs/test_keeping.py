@@ -217,7 +217,7 @@ def test_a_run_whose_launcher_lives_in_another_process_stays(tmp_path: Path) -> 
         assert holder.of(str(old))
         keeping.prune(str(tmp_path), Keep(count=0), NOW)
         assert old.exists()
-        other.communicate("\n")
+        other.communicate("\n", timeout=20)
     assert not holder.of(str(old))
     keeping.prune(str(tmp_path), Keep(count=0), NOW)
     assert not old.exists()

@@ -9,6 +9,7 @@ import pytest
 
 from fanout.errors import LauncherError
 from fanout.verbs import runs
+from tests.processes import join
 
 
 def test_a_hundred_launches_in_one_second_draw_a_hundred_ids() -> None:
@@ -23,14 +24,13 @@ def test_of_many_that_create_one_directory_one_has_it(tmp_path: Path) -> None:
     start = threading.Barrier(100)
 
     def launch() -> None:
-        start.wait()
+        start.wait(20)
         made.append(runs.make_directory(path))
 
     threads = [threading.Thread(target=launch) for _ in range(100)]
     for thread in threads:
         thread.start()
-    for thread in threads:
-        thread.join()
+    join(*threads)
     assert sorted(made) == [False] * 99 + [True]
 
 

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from tests.processes import end
 from tests.views.goldens import Terminal
 
 PATIENCE = 90.0  # far more than anything here takes on an idle machine
@@ -140,7 +141,6 @@ def fanout_on_a_terminal(project: Path, script: str, *flags: str, verb: tuple[st
     finally:
         with suppress(OSError, ProcessLookupError):
             os.killpg(os.tcgetpgrp(master), signal.SIGCONT)
-        child.kill()
-        child.wait()
+        end(child, kill=True)
         for descriptor in (master, slave, words, told, wished, wishes):
             os.close(descriptor)

@@ -21,6 +21,7 @@ from fanout.views.live import Live
 from fanout.views.outlet import Outlet
 from fanout.views.plain import Plain
 from tests.histories import History
+from tests.processes import join
 from tests.views.goldens import heading
 
 FRAME = "".join(f"line {number} with some words\n" for number in range(20_000))  # more than any pipe or terminal holds
@@ -52,7 +53,7 @@ def read_until(words: bytes, descriptor: int, piece: int = 65536) -> Iterator[by
     reader = threading.Thread(target=read)
     reader.start()
     yield found
-    reader.join()
+    join(reader)
 
 
 def everything(descriptor: int, outlet: Outlet) -> bytes:
@@ -155,7 +156,7 @@ def test_a_run_does_not_wait_for_a_pager_that_nobody_scrolls(pipe: tuple[int, Te
     reader.start()
     view.close()
     pipe[1].close()
-    reader.join()
+    join(reader)
     assert (
         "lines dropped: the reader of this output was blocked; all of them are in /home/me/runs/7f3a" in err.getvalue()
     )
