@@ -5,12 +5,14 @@ No I/O. A file has one kind of label or none; its first lines show which one.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
 
+from fanout import schema
+
+_DOCKER = {"log": schema.Text(schema.LONGEST_TEXT)}
 Split = Callable[[str], tuple[str, str]]  # a line -> (its label, or "", the line without the label)
 
 _HOST = r"(?P<host>[A-Za-z0-9][\w.:-]{0,62})"
@@ -77,10 +79,10 @@ def unstamped(text: str) -> str:
 def _of_docker(text: str) -> str:
     """Return the text of a line of docker's json-file log; other lines unchanged."""
     try:
-        said = json.loads(text)["log"]
-    except (ValueError, KeyError, TypeError):
+        said: str = schema.parsed(text, _DOCKER)["log"]
+    except schema.Invalid:
         return text
-    return said.rstrip("\n") if isinstance(said, str) else text
+    return said.rstrip("\n")
 
 
 def own_lines(lines: Sequence[str]) -> bool:

@@ -179,3 +179,11 @@ def test_words_before_colons_are_no_hosts() -> None:
     assert split_of(["info: starting", "warning: slow", "info: done"]) is None
     assert split_of(["my-model is here", "my-data is there", "my-loss is low"]) is None
     assert unstamped("2026 was a good year") == "2026 was a good year"
+
+
+@pytest.mark.parametrize(
+    "rest", ["[" * 60_000, '{"log":' * 8_000, "1}", "null}", '"a", "log": [1]}', "1" * 5_000 + "}"]
+)
+def test_a_line_that_only_begins_as_docker_writes_it_is_read_as_it_is(rest: str) -> None:
+    line = f'{{"log":{rest}'
+    assert unstamped(line) == line
