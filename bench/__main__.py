@@ -25,8 +25,8 @@ ALL = {
     "start_two": start_two.measure,
     "stream": stream.measure,
     "logs": logs.measure,
-    "logs_varied": logs.varied,
-    "paced": logs.paced,
+    "logs_varied": logs.measure_varied,
+    "paced": logs.measure_paced,
     "train": train.measure,
 }
 NO_LAB = {"help", "train"}
@@ -51,21 +51,21 @@ def main() -> int:
         print(f"the benchmarks need the lab: {reason}", file=sys.stderr)
         return 1
     compileall.compile_dir(REPOSITORY / "fanout", quiet=1)  # the lab's users cannot write there
-    print(setting(), flush=True)
+    print(describe_setting(), flush=True)
     for name in names:
         given: dict[str, Any] = {"repeat": options.repeat} if options.repeat else {}
         if name == "start_four":
             given["peers"] = options.peers
-        print(ALL[name](**given).markdown(), flush=True)
+        print(ALL[name](**given).to_markdown(), flush=True)
     return 0
 
 
-def setting() -> str:
+def describe_setting() -> str:
     """Return a line with the machine and the versions of all programs; every result depends on them."""
     libraries = ", ".join(f"{name} {metadata.version(name)}" for name in ("paramiko", "fabric", "cryptography"))
-    programs = ", ".join(filter(None, (_version(*argv) for argv in _PROGRAMS)))
+    programs = ", ".join(filter(None, (_read_version(*argv) for argv in _PROGRAMS)))
     return (
-        f"{os.cpu_count()} × {_processor()}, Linux {platform.release().split('-')[0]}, load "
+        f"{os.cpu_count()} × {_read_processor()}, Linux {platform.release().split('-')[0]}, load "
         f"{os.getloadavg()[0]:.1f} at the start; Python {platform.python_version()}, {libraries}; {programs}.\n"
     )
 
@@ -73,7 +73,7 @@ def setting() -> str:
 _PROGRAMS = (("ssh", "-V"), ("pdsh", "-V"), ("clush", "--version"), ("mpirun", "--version"))
 
 
-def _version(*argv: str) -> str:
+def _read_version(*argv: str) -> str:
     try:
         done = subprocess.run(argv, capture_output=True, text=True, check=False)
     except FileNotFoundError:
@@ -81,7 +81,7 @@ def _version(*argv: str) -> str:
     return (done.stdout + done.stderr).splitlines()[0].split(",")[0].strip()
 
 
-def _processor() -> str:
+def _read_processor() -> str:
     with open("/proc/cpuinfo", encoding="utf-8") as file:
         named = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
     return named[0] if named else platform.machine()

@@ -12,8 +12,8 @@ import statistics
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.common import Table, Unfit, clocked
-from bench.stage import fanout, machines, many, on
+from bench.common import ContenderFailed, Table, run_timed
+from bench.stage import build_fanout, build_many_hosts, build_start, start_machines
 from tests.lab import ns
 from tests.lab.lab import Lab
 from tests.lab.node import Node
@@ -23,7 +23,7 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Checked:
+class CheckSample:
     """Result of one check: seconds after connecting and in total; CPU seconds of launcher, hosts and their logins."""
 
     connected: float
@@ -34,7 +34,7 @@ class Checked:
 
 
 def measure(repeat: int = 3) -> Table:
-    rows = [_row(count, repeat) for count in HOSTS]
+    rows = [_measure_row(count, repeat) for count in HOSTS]
     return Table(
         title="`fanout check` of names behind one sshd",
         columns=("hosts", "after connecting, s", "total, s", "launcher CPU, s", "hosts' CPU, s", "of that, logins, s"),
@@ -46,11 +46,11 @@ def measure(repeat: int = 3) -> Table:
     )
 
 
-def _row(count: int, repeat: int) -> tuple[str, ...]:
-    with machines([many(count)]) as lab:
+def _measure_row(count: int, repeat: int) -> tuple[str, ...]:
+    with start_machines([build_many_hosts(count)]) as lab:
         try:
-            runs = [_checked(lab) for _ in range(repeat)]
-        except Unfit as error:
+            runs = [_run_check(lab) for _ in range(repeat)]
+        except ContenderFailed as error:
             return (str(count), str(error), "", "", "", "")
     columns = (
         [run.connected for run in runs], [run.wall for run in runs], [run.launcher for run in runs],
@@ -59,28 +59,28 @@ def _row(count: int, repeat: int) -> tuple[str, ...]:
     return (str(count), *(f"{statistics.median(column):.3g} ({min(column):.3g})" for column in columns))
 
 
-def _checked(lab: Lab) -> Checked:
+def _run_check(lab: Lab) -> CheckSample:
     """Run one check, after a plain command on the same hosts."""
-    start, (host,) = on(lab), lab.hosts
-    before = _spent(host)
-    clocked(fanout("exec", "exec", "../hosts.txt", "--", "true"), start, 0)
-    between = _spent(host)
+    start, (host,) = build_start(lab), lab.hosts
+    before = _read_cpu_seconds(host)
+    run_timed(build_fanout("exec", "exec", "../hosts.txt", "--", "true"), start, 0)
+    between = _read_cpu_seconds(host)
     told = lab.launcher.path("/tmp/check.json")
-    sample = clocked(
-        fanout("check", "check", "--json", "../hosts.txt", "task.py", to=str(told)), start, 0
+    sample = run_timed(
+        build_fanout("check", "check", "--json", "../hosts.txt", "task.py", to=str(told)), start, 0
     )  # fmt: skip
-    return Checked(
-        connected=_seconds(told), wall=sample.wall, launcher=sample.cpu,
-        hosts=_spent(host) - between, logins=between - before,
+    return CheckSample(
+        connected=_read_seconds(told), wall=sample.wall, launcher=sample.cpu,
+        hosts=_read_cpu_seconds(host) - between, logins=between - before,
     )  # fmt: skip
 
 
-def _seconds(told: Path) -> float:
+def _read_seconds(told: Path) -> float:
     """Return the duration that the check reports, measured after all hosts were connected."""
     return float(json.loads(told.read_text(encoding="utf-8"))["seconds"])
 
 
-def _spent(host: Node) -> float:
+def _read_cpu_seconds(host: Node) -> float:
     """Wait until all sessions have ended; return the CPU seconds of all processes and their reaped children."""
     ns.until(lambda: not host.processes(), 30, "all sessions to end")
     total = 0

@@ -26,7 +26,7 @@ TRAIN_SH = 'echo "bench-line-$$-$RANDOM$RANDOM$RANDOM"\n'
 _LINE = re.compile(rb"bench-line-\d+-\d+")
 
 
-class Unfit(Exception):
+class ContenderFailed(Exception):
     """Failure of a contender; the text describes what happened."""
 
 
@@ -58,14 +58,14 @@ class Sample:
 Start = Callable[[Contender], "subprocess.Popen[bytes]"]
 
 
-def clocked(contender: Contender, start: Start, lines: int) -> Sample:
+def run_timed(contender: Contender, start: Start, lines: int) -> Sample:
     """Run a contender once. Raises Unfit unless it exits 0 and prints ``lines`` different lines of TRAIN_SH."""
     began = time.monotonic()
     child = start(contender)
     guard = threading.Timer(LIMIT_SECONDS, child.kill)
     guard.start()
     try:
-        output, first = _read(child, lines)
+        output, first = _read_output(child, lines)
         _, status, usage = os.wait4(child.pid, 0)
         child.returncode = os.waitstatus_to_exitcode(status)
     finally:
@@ -74,17 +74,17 @@ def clocked(contender: Contender, start: Start, lines: int) -> Sample:
     last = output.decode(errors="replace").strip().splitlines()[-1:] or ["nothing"]
     if child.returncode:
         how = f"took over {LIMIT_SECONDS:g} s" if child.returncode == -signal.SIGKILL else f"exited {child.returncode}"
-        raise Unfit(f"it {how}; its last line: {last[0][:200]}")
+        raise ContenderFailed(f"it {how}; its last line: {last[0][:200]}")
     if lines and not first:
-        raise Unfit(
+        raise ContenderFailed(
             f"only {len(set(_LINE.findall(output)))} of {lines} hosts printed a line; its last line: {last[0][:200]}"
         )
     if contender.shows.encode() not in output:
-        raise Unfit(f"it did not print {contender.shows!r}; its last line: {last[0][:200]}")
+        raise ContenderFailed(f"it did not print {contender.shows!r}; its last line: {last[0][:200]}")
     return Sample(wall=wall, first=first - began if first else 0.0, cpu=usage.ru_utime + usage.ru_stime)
 
 
-def _read(child: subprocess.Popen[bytes], lines: int) -> tuple[bytes, float]:
+def _read_output(child: subprocess.Popen[bytes], lines: int) -> tuple[bytes, float]:
     """Return all output, and the time at which ``lines`` different lines had arrived (0.0: never)."""
     if child.stdout is None:
         return b"", 0.0
@@ -110,7 +110,7 @@ def read_some(descriptor: int) -> bytes:
 Results = dict[str, "list[Sample] | str"]
 
 
-def interleaved(contenders: Sequence[Contender], start: Start, *, lines: int = 0, repeat: int = 5) -> Results:
+def run_interleaved(contenders: Sequence[Contender], start: Start, *, lines: int = 0, repeat: int = 5) -> Results:
     """Run all contenders in turn, ``repeat`` times; an absent or failed contender gets its reason instead of samples."""
     results: Results = {contender.name: contender.absent or [] for contender in contenders}
     for _ in range(repeat):
@@ -119,8 +119,8 @@ def interleaved(contenders: Sequence[Contender], start: Start, *, lines: int = 0
             if isinstance(samples, str):
                 continue
             try:
-                samples.append(clocked(contender, start, lines))
-            except Unfit as error:
+                samples.append(run_timed(contender, start, lines))
+            except ContenderFailed as error:
                 results[contender.name] = str(error)
     return results
 
@@ -134,26 +134,31 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
     notes: tuple[str, ...] = ()
 
-    def markdown(self) -> str:
-        lines = [f"**{self.title}**", "", _row(self.columns), _row(["---"] + ["---:"] * (len(self.columns) - 1))]
-        lines += [_row(row) for row in self.rows]
+    def to_markdown(self) -> str:
+        lines = [
+            f"**{self.title}**",
+            "",
+            _format_row(self.columns),
+            _format_row(["---"] + ["---:"] * (len(self.columns) - 1)),
+        ]
+        lines += [_format_row(row) for row in self.rows]
         lines += [f"\n{note}" for note in self.notes]
         return "\n".join(lines) + "\n"
 
 
-def _row(cells: Sequence[str]) -> str:
+def _format_row(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def table(title: str, results: Results, *, base: str, notes: Sequence[str] = ()) -> Table:
+def build_table(title: str, results: Results, *, base: str, notes: Sequence[str] = ()) -> Table:
     """Return the table of all times and their ratios to ``base``; a note names each missing contender."""
     present = {name: samples for name, samples in results.items() if not isinstance(samples, str)}
     absent = [f"Left out: {name}: {why}" for name, why in results.items() if isinstance(why, str)]
     if base not in present:
         return Table(title=title, columns=("",), rows=(), notes=tuple(absent))
     seen = any(sample.first for samples in present.values() for sample in samples)
-    kinds = {"to the last host's first line": _first} if seen else {}
-    kinds |= {"to the end": _wall, "client CPU": _cpu}
+    kinds = {"to the last host's first line": _get_first} if seen else {}
+    kinds |= {"to the end": _get_wall, "client CPU": _get_cpu}
     columns = [""]
     for kind in kinds:
         columns += [f"{kind}, s", "×"]
@@ -170,13 +175,13 @@ def table(title: str, results: Results, *, base: str, notes: Sequence[str] = ())
     return Table(title=title, columns=tuple(columns), rows=tuple(rows), notes=(told, *notes, *absent))
 
 
-def _first(sample: Sample) -> float:
+def _get_first(sample: Sample) -> float:
     return sample.first
 
 
-def _wall(sample: Sample) -> float:
+def _get_wall(sample: Sample) -> float:
     return sample.wall
 
 
-def _cpu(sample: Sample) -> float:
+def _get_cpu(sample: Sample) -> float:
     return sample.cpu

@@ -18,7 +18,7 @@ _SCRIPT = "import sys\nfrom fanout.cli import entry\nsys.exit(entry())\n"
 
 
 @functools.cache
-def environment() -> Path:
+def create_environment() -> Path:
     """Create a virtual environment with this checkout and its dependencies, as after an installation of wheels.
 
     An editable installation adds about 10 ms to every start; uncompiled modules add much more. The directory is deleted
@@ -35,6 +35,6 @@ def environment() -> Path:
     return place
 
 
-def command() -> tuple[str, ...]:
+def get_command() -> tuple[str, ...]:
     """Return the command that starts ``fanout`` of that environment."""
-    return (str(environment() / "bin" / "python"), str(environment() / "bin" / "fanout"))
+    return (str(create_environment() / "bin" / "python"), str(create_environment() / "bin" / "fanout"))

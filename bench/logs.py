@@ -10,8 +10,8 @@ import tempfile
 import threading
 import time
 
-from bench.common import LIMIT_SECONDS, Results, Sample, Table, Unfit, interleaved, read_some, table
-from bench.stage import PROJECT, fanout, machines, many, on, peer
+from bench.common import LIMIT_SECONDS, ContenderFailed, Results, Sample, Table, build_table, read_some, run_interleaved
+from bench.stage import PROJECT, build_fanout, build_many_hosts, build_peer, build_start, start_machines
 from tests.lab.lab import Lab
 from tests.lab.specs import USER
 
@@ -41,15 +41,15 @@ _SKIPPED = re.compile(rb"(\d+) lines not shown")
 
 def measure(repeat: int = 1) -> Table:
     """Measure a flood of equal lines."""
-    return _flood("the same line", FLOOD, repeat)
+    return _measure_flood("the same line", FLOOD, repeat)
 
 
-def varied(repeat: int = 1) -> Table:
+def measure_varied(repeat: int = 1) -> Table:
     """Measure lines with different numbers, as in a training log: they compress to a quarter, at a CPU cost."""
-    return _flood("lines with different numbers", VARIED, repeat)
+    return _measure_flood("lines with different numbers", VARIED, repeat)
 
 
-def _lines() -> str:
+def _build_lines() -> str:
     """Return a few megabytes of such lines, the same in every run."""
     dice, said, size = random.Random(3), list[str](), 0
     while size < PIECE_MEGABYTES * 10**6:
@@ -60,30 +60,32 @@ def _lines() -> str:
     return "".join(said)[: PIECE_MEGABYTES * 10**6]
 
 
-def _flood(what: str, script: str, repeat: int) -> Table:
+def _measure_flood(what: str, script: str, repeat: int) -> Table:
     """Write all output to files: fanout while it shows the live view, the peers by redirection."""
-    with machines([many(HOSTS)], script=script) as lab, tempfile.TemporaryDirectory() as place:
+    with start_machines([build_many_hosts(HOSTS)], script=script) as lab, tempfile.TemporaryDirectory() as place:
         for node in lab.nodes:
-            node.write_file(f"{PROJECT}/lines", _lines() if script == VARIED else "", user=USER)
+            node.write_file(f"{PROJECT}/lines", _build_lines() if script == VARIED else "", user=USER)
         remote = f"cd {PROJECT} && bash train.sh"
         each = " ".join(f"ssh {name} '{remote}' > ~/{name}.out &" for name in lab.names)
         contenders = [
-            peer("ssh, one process a host", "sh", "-c", f"{each} wait"),
-            peer("pdsh > file", "pdsh", "-R", "ssh", "-f", str(HOSTS), "-w", ",".join(lab.names), remote,
+            build_peer("ssh, one process a host", "sh", "-c", f"{each} wait"),
+            build_peer("pdsh > file", "pdsh", "-R", "ssh", "-f", str(HOSTS), "-w", ",".join(lab.names), remote,
                  to=f"{place}/pdsh"),
-            fanout("fanout run, live view", "run", "--skip-check", "--keep", "1", "../hosts.txt", "task.py", screen=True),
+            build_fanout("fanout run, live view", "run", "--skip-check", "--keep", "1", "../hosts.txt", "task.py", screen=True),
         ]  # fmt: skip
-        results = interleaved(contenders, on(lab), repeat=repeat)
-        kept = _kept(lab)
+        results = run_interleaved(contenders, build_start(lab), repeat=repeat)
+        kept = _count_kept_bytes(lab)
     total = HOSTS * MEGABYTES
-    notes = [f"{name}: {_rate(samples, total)}" for name, samples in results.items() if not isinstance(samples, str)]
+    notes = [
+        f"{name}: {_format_rate(samples, total)}" for name, samples in results.items() if not isinstance(samples, str)
+    ]
     notes.append(f"fanout's files hold {kept} of {total * 10**6} bytes.")
-    return table(
+    return build_table(
         f"{HOSTS} hosts, {MEGABYTES} MB of {what} each, at full speed", results, base=contenders[0].name, notes=notes
     )
 
 
-def _rate(samples: list[Sample], total: int) -> str:
+def _format_rate(samples: list[Sample], total: int) -> str:
     wall = min(sample.wall for sample in samples)
     cpu = statistics.median(sample.cpu for sample in samples)
     return (
@@ -91,16 +93,16 @@ def _rate(samples: list[Sample], total: int) -> str:
     )
 
 
-def _kept(lab: Lab) -> int:
+def _count_kept_bytes(lab: Lab) -> int:
     """Return the number of bytes in the log files of the latest run."""
     listing = "cd ~/.local/state/fanout/runs && cat $(ls | tail -1)/logs/*.log | wc -c"
     return int(lab.launcher.run(["sh", "-c", listing], user=USER, check=True).stdout)
 
 
-def paced(repeat: int = 1) -> Table:
+def measure_paced(repeat: int = 1) -> Table:
     """Measure CPU, the delay of lines on the screen, skipped lines, and lines missing on disk."""
     results: Results = {}
-    with machines([many(HOSTS)], script=PACED) as lab:
+    with start_machines([build_many_hosts(HOSTS)], script=PACED) as lab:
         rows = []
         for turn in range(1, repeat + 1):
             argv = (
@@ -115,7 +117,7 @@ def paced(repeat: int = 1) -> Table:
                 "../hosts.txt",
                 "task.py",
             )
-            sample, delays, skipped = _watched(lab, argv)
+            sample, delays, skipped = _run_watched(lab, argv)
             results[f"turn {turn}"] = [sample]
             listing = "cd ~/.local/state/fanout/runs && cat $(ls | tail -1)/logs/*.log | wc -l"
             lost = LINES_A_SECOND // HOSTS * SECONDS * HOSTS - int(
@@ -137,10 +139,10 @@ def paced(repeat: int = 1) -> Table:
     return Table(title=title, columns=columns, rows=tuple(rows))
 
 
-def _watched(lab: Lab, argv: tuple[str, ...]) -> tuple[Sample, list[float], int]:
+def _run_watched(lab: Lab, argv: tuple[str, ...]) -> tuple[Sample, list[float], int]:
     """Run once in a terminal; return its cost, the age of every line when it was written, and the skipped lines."""
     began = time.monotonic()
-    child = on(lab)(fanout("fanout run", *argv, screen=True))
+    child = build_start(lab)(build_fanout("fanout run", *argv, screen=True))
     guard = threading.Timer(LIMIT_SECONDS + 2 * SECONDS, child.kill)
     guard.start()
     delays: list[float] = []
@@ -157,6 +159,6 @@ def _watched(lab: Lab, argv: tuple[str, ...]) -> tuple[Sample, list[float], int]
     guard.cancel()
     child.returncode = os.waitstatus_to_exitcode(status)
     if child.returncode or len(delays) < 100:
-        raise Unfit(f"it exited {child.returncode} after {len(delays)} lines on the screen")
+        raise ContenderFailed(f"it exited {child.returncode} after {len(delays)} lines on the screen")
     cpu = usage.ru_utime + usage.ru_stime
     return Sample(wall=time.monotonic() - began, first=0.0, cpu=cpu), delays, skipped

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from bench.common import TRAIN_SH, Contender, Start
-from bench.installed import command, environment
+from bench.installed import create_environment, get_command
 from tests.lab.lab import Lab
 from tests.lab.specs import USER, Bind, HostSpec
 
@@ -29,9 +29,11 @@ mkdir -p -m 700 "$FANOUT_STATE"
 
 
 @contextmanager
-def machines(hosts: int | Sequence[HostSpec], *, binds: Sequence[Bind] = (), script: str = TRAIN_SH) -> Iterator[Lab]:
+def start_machines(
+    hosts: int | Sequence[HostSpec], *, binds: Sequence[Bind] = (), script: str = TRAIN_SH
+) -> Iterator[Lab]:
     """Start a lab whose machines all have a project with ``script`` as train.sh and an empty task."""
-    with Lab(hosts, binds=(*binds, Bind(source=str(environment()))), launcher_mb=4096) as lab:
+    with Lab(hosts, binds=(*binds, Bind(source=str(create_environment()))), launcher_mb=4096) as lab:
         for node in lab.nodes:
             node.write_file(f"{PROJECT}/train.sh", script, user=USER)
             node.write_file(f"{PROJECT}/task.py", "", user=USER)
@@ -39,20 +41,20 @@ def machines(hosts: int | Sequence[HostSpec], *, binds: Sequence[Bind] = (), scr
         yield lab
 
 
-def many(names: int) -> HostSpec:
+def build_many_hosts(names: int) -> HostSpec:
     """Return one machine with one sshd that has ``names`` host names."""
     aliases = tuple(f"h{number}" for number in range(2, names + 1))
     dotfiles = {".bashrc": MANY_IN_ONE}
     return HostSpec(name="h1", aliases=aliases, sshd=("MaxStartups 1000",), dotfiles=dotfiles, tmp_mb=4096)
 
 
-def on(lab: Lab) -> Start:
+def build_start(lab: Lab) -> Start:
     """Return a function that starts contenders on the launcher, in the project, as a user who can log in to all hosts."""
 
     def start(contender: Contender) -> subprocess.Popen[bytes]:
         variables = {"OMP_NUM_THREADS": "1", **contender.env}
         if contender.screen:
-            return _on_screen(lab, contender, variables)
+            return _start_on_screen(lab, contender, variables)
         if not contender.to:
             return lab.launcher.popen(
                 contender.argv,
@@ -73,7 +75,7 @@ def on(lab: Lab) -> Start:
     return start
 
 
-def _on_screen(lab: Lab, contender: Contender, variables: Mapping[str, str]) -> subprocess.Popen[bytes]:
+def _start_on_screen(lab: Lab, contender: Contender, variables: Mapping[str, str]) -> subprocess.Popen[bytes]:
     master, slave = os.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
     tty.setraw(slave)
@@ -90,18 +92,18 @@ def _on_screen(lab: Lab, contender: Contender, variables: Mapping[str, str]) -> 
     return child
 
 
-def fanout(name: str, *argv: str, shows: str = "", to: str = "", screen: bool = False) -> Contender:
+def build_fanout(name: str, *argv: str, shows: str = "", to: str = "", screen: bool = False) -> Contender:
     """Return fanout of this checkout as a contender."""
-    return Contender(name=name, argv=(*command(), *argv), shows=shows, to=to, screen=screen)
+    return Contender(name=name, argv=(*get_command(), *argv), shows=shows, to=to, screen=screen)
 
 
-def peer(name: str, *argv: str, shows: str = "", to: str = "") -> Contender:
+def build_peer(name: str, *argv: str, shows: str = "", to: str = "") -> Contender:
     """Return a program of this machine as a contender, or the reason for its absence."""
     if shutil.which(argv[0]) is None:
         return Contender(name=name, absent=f"{argv[0]} is not installed")
     return Contender(name=name, argv=argv, shows=shows, to=to)
 
 
-def venv_bind(venv: str) -> tuple[Bind, ...]:
+def build_venv_bind(venv: str) -> tuple[Bind, ...]:
     """Return the mount that makes another virtual environment visible on the machines."""
     return (Bind(source=os.path.abspath(venv)),) if venv and venv != sys.prefix else ()

@@ -6,8 +6,8 @@ import os
 import shutil
 import sys
 
-from bench.common import Contender, Table, interleaved, table
-from bench.stage import PROJECT, fanout, machines, on, peer, venv_bind
+from bench.common import Contender, Table, build_table, run_interleaved
+from bench.stage import PROJECT, build_fanout, build_peer, build_start, build_venv_bind, start_machines
 from tests.lab.lab import Lab
 from tests.lab.specs import USER
 
@@ -24,40 +24,40 @@ if __name__ == "__main__":
 
 def measure(repeat: int = 5, peers: str = "") -> Table:
     """Measure all launchers. ``peers`` is a virtual environment with DeepSpeed and torchrunx."""
-    with machines(HOSTS, binds=venv_bind(peers)) as lab:
+    with start_machines(HOSTS, binds=build_venv_bind(peers)) as lab:
         script = f"cd {PROJECT} && bash train.sh"
         contenders = [
-            fanout("fanout run --skip-check", "run", "--skip-check", "../hosts.txt", "task.py"),
-            fanout("fanout run", "run", "../hosts.txt", "task.py"),
-            peer("pdsh, the plain script", "pdsh", "-R", "ssh", "-w", ",".join(lab.names), script),
-            _mpirun(lab),
-            _deepspeed(peers),
-            _torchrunx(lab, peers),
+            build_fanout("fanout run --skip-check", "run", "--skip-check", "../hosts.txt", "task.py"),
+            build_fanout("fanout run", "run", "../hosts.txt", "task.py"),
+            build_peer("pdsh, the plain script", "pdsh", "-R", "ssh", "-w", ",".join(lab.names), script),
+            _build_mpirun(lab),
+            _build_deepspeed(peers),
+            _build_torchrunx(lab, peers),
         ]
-        results = interleaved(contenders, on(lab), lines=HOSTS, repeat=repeat)
-    return table(f"A train.sh that only prints, on {HOSTS} machines", results, base="fanout run --skip-check")
+        results = run_interleaved(contenders, build_start(lab), lines=HOSTS, repeat=repeat)
+    return build_table(f"A train.sh that only prints, on {HOSTS} machines", results, base="fanout run --skip-check")
 
 
-def _mpirun(lab: Lab) -> Contender:
+def _build_mpirun(lab: Lab) -> Contender:
     options = ["--host", ",".join(lab.names), "-np", str(HOSTS), "--map-by", "node"]
     quiet = ["--mca", "btl_base_warn_component_unused", "0", "--mca", "orte_base_help_aggregate", "0"]
-    return peer("mpirun", "mpirun", *options, *quiet, "bash", "train.sh")
+    return build_peer("mpirun", "mpirun", *options, *quiet, "bash", "train.sh")
 
 
-def _in_venv(venv: str, program: str, name: str) -> str:
+def _explain_absence(venv: str, program: str, name: str) -> str:
     """Return why a peer of a virtual environment is absent, or ""."""
     where = os.path.join(venv, "bin", program)
     return "" if venv and shutil.which(where) else f"{name} is not installed (see --peers)"
 
 
-def _deepspeed(venv: str) -> Contender:
-    absent = _in_venv(venv, "deepspeed", "DeepSpeed")
+def _build_deepspeed(venv: str) -> Contender:
+    absent = _explain_absence(venv, "deepspeed", "DeepSpeed")
     argv = (f"{venv}/bin/deepspeed", "--hostfile", "../hosts.txt", "--no_python", "--no_local_rank", "bash", "train.sh")
     path = {"PATH": f"{venv}/bin:/usr/bin:/bin", "CUDA_VISIBLE_DEVICES": ""}
     return Contender(name="DeepSpeed's launcher", argv=argv, env=path, absent=absent)
 
 
-def _torchrunx(lab: Lab, venv: str) -> Contender:
+def _build_torchrunx(lab: Lab, venv: str) -> Contender:
     """Return torchrunx as a contender; it has no command, so a program calls it with a function as the task."""
     site = f"{venv}/lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages/torchrunx"
     absent = "" if venv and os.path.isdir(site) else "torchrunx is not installed (see --peers)"

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from bench.common import Table, interleaved, table
-from bench.stage import PROJECT, fanout, machines, on, peer
+from bench.common import Table, build_table, run_interleaved
+from bench.stage import PROJECT, build_fanout, build_peer, build_start, start_machines
 
 
 def measure(repeat: int = 5) -> Table:
-    with machines(2) as lab:
+    with start_machines(2) as lab:
         logins = " & ".join(f"ssh {name} 'cd {PROJECT} && bash train.sh'" for name in lab.names)
         contenders = [
-            peer("plain ssh to both at once", "sh", "-c", f"{logins} & wait"),
-            fanout("fanout run", "run", "../hosts.txt", "task.py"),
-            fanout("fanout run --skip-check", "run", "--skip-check", "../hosts.txt", "task.py"),
+            build_peer("plain ssh to both at once", "sh", "-c", f"{logins} & wait"),
+            build_fanout("fanout run", "run", "../hosts.txt", "task.py"),
+            build_fanout("fanout run --skip-check", "run", "--skip-check", "../hosts.txt", "task.py"),
         ]
-        results = interleaved(contenders, on(lab), lines=2, repeat=repeat)
-    return table("A train.sh that only prints, on 2 machines", results, base="plain ssh to both at once")
+        results = run_interleaved(contenders, build_start(lab), lines=2, repeat=repeat)
+    return build_table("A train.sh that only prints, on 2 machines", results, base="plain ssh to both at once")

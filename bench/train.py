@@ -23,7 +23,7 @@ _LIMIT_SECONDS = 1800.0
 _WINDOW = 10  # steps between two lines; the first window includes compilation and is not shown
 
 
-def _options(
+def _build_options(
     attention: str, experts: str, *, compiled: bool, mode: str = "fsdp2", checkpointing: bool = False
 ) -> list[str]:
     words = ["--model.attn_implementation", attention, "--model.moe_implementation", experts]
@@ -33,14 +33,14 @@ def _options(
 
 
 _VARIANTS = {
-    "bf16, FSDP2, eager attention, a loop over the experts": _options("eager", "eager", compiled=False),
-    "sdpa": _options("sdpa", "eager", compiled=False),
-    "sdpa, fused experts": _options("sdpa", "fused", compiled=False),
-    "sdpa, fused experts, compiled": _options("sdpa", "fused", compiled=True),
-    "flex_attention, fused experts": _options("flex_attention", "fused", compiled=False),
-    "flex_attention, fused experts, compiled": _options("flex_attention", "fused", compiled=True),
-    "the same with DDP": _options("flex_attention", "fused", compiled=True, mode="ddp"),
-    "the same with FSDP2, activations checkpointed": _options(
+    "bf16, FSDP2, eager attention, a loop over the experts": _build_options("eager", "eager", compiled=False),
+    "sdpa": _build_options("sdpa", "eager", compiled=False),
+    "sdpa, fused experts": _build_options("sdpa", "fused", compiled=False),
+    "sdpa, fused experts, compiled": _build_options("sdpa", "fused", compiled=True),
+    "flex_attention, fused experts": _build_options("flex_attention", "fused", compiled=False),
+    "flex_attention, fused experts, compiled": _build_options("flex_attention", "fused", compiled=True),
+    "the same with DDP": _build_options("flex_attention", "fused", compiled=True, mode="ddp"),
+    "the same with FSDP2, activations checkpointed": _build_options(
         "flex_attention", "fused", compiled=True, checkpointing=True
     ),
 }
@@ -57,21 +57,21 @@ def measure(repeat: int = 3) -> Table:
         with tempfile.TemporaryDirectory() as output:
             told = ["--train.output_dir", output, "--train.metrics_jsonl", "true", "--train.log_steps", str(_WINDOW)]
             told += ["--train.max_steps", steps, "--train.save_steps", "0", "--train.save_epochs", "0"]
-            reason = _run([_TASK, config, *told, *options])
+            reason = _run_training([_TASK, config, *told, *options])
             if reason:
                 notes.append(f"Left out: {name}: {reason}")
                 continue
-            windows = _windows(Path(output))
+            windows = _read_windows(Path(output))
         best = max(windows, key=lambda window: float(window["speed"]))
         base = base or best["speed"]
-        rows.append((name, *_cells(best, windows[-1], base)))
+        rows.append((name, *_build_cells(best, windows[-1], base)))
     where = f"{torch.cuda.device_count()} × {torch.cuda.get_device_name()}" if gpu else "CPU, the tiny model"
     title = f"{config}, {where}, torch {torch.__version__}"
     columns = ("", "tok/s", "×", "MFU", "GB a GPU", f"loss at step {steps}")
     return Table(title=title, columns=columns, rows=tuple(rows), notes=tuple(notes))
 
 
-def _run(words: Sequence[str]) -> str:
+def _run_training(words: Sequence[str]) -> str:
     """Train with train.sh on all GPUs of this machine; return the error, or ""."""
     path = f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}"
     try:
@@ -91,13 +91,13 @@ def _run(words: Sequence[str]) -> str:
     return errors[0] if done.returncode else ""
 
 
-def _windows(output: Path) -> list[dict[str, Any]]:
+def _read_windows(output: Path) -> list[dict[str, Any]]:
     """Return the training lines of metrics.jsonl, without those of the first window."""
     rows = [json.loads(line) for line in (output / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     return [row for row in rows if "speed" in row and row["step"] > _WINDOW]
 
 
-def _cells(best: dict[str, Any], last: dict[str, Any], base: float) -> tuple[str, ...]:
+def _build_cells(best: dict[str, Any], last: dict[str, Any], base: float) -> tuple[str, ...]:
     mfu = f"{best['mfu']:.1%}" if "mfu" in best else "–"
     memory = f"{last['gpu_gb']:.1f}" if "gpu_gb" in last else "–"
     return f"{best['speed']:.0f}", f"{best['speed'] / base:.2f}", mfu, memory, f"{last['loss']:.4f}"

@@ -15,12 +15,12 @@ from typing import Any, NoReturn
 from fanout import __version__
 from fanout.bounds import range_error
 from fanout.errors import UsageError
-from fanout.flags import VERBS, overview, shape
+from fanout.flags import COMMANDS, format_overview, parser_options
 from fanout.settings import Settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Filters:
+class HostFilters:
     """Host selection flags: DeepSpeed's include and exclude, node sets, a count, a tag."""
 
     include: str = ""
@@ -38,41 +38,41 @@ class Request:
     verb: str
     hosts: str = ""
     task: tuple[str, ...] = ()
-    filters: Filters = field(default_factory=Filters)
+    filters: HostFilters = field(default_factory=HostFilters)
     flags: Mapping[str, Any] = field(default_factory=dict)
     given: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()  # warnings about the command line
 
 
-class _Parser(argparse.ArgumentParser):
+class _ArgumentParser(argparse.ArgumentParser):
     """argparse parser that raises UsageError instead of printing and exiting."""
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{self.prog.removeprefix('fanout ')}: {message}", hint=f"{self.prog} --help")
 
 
-class Shown(Exception):
+class HelpRequested(Exception):
     """Text to print for --help or --version."""
 
 
-def parse(argv: Sequence[str], *, columns: int = 100) -> Request:
+def parse_arguments(argv: Sequence[str], *, columns: int = 100) -> Request:
     """Return the request. Raises UsageError, or Shown for help (``columns`` wide) and version."""
     if not argv or argv[0] in ("-h", "--help", "help"):
-        raise Shown(overview(columns))
+        raise HelpRequested(format_overview(columns))
     if argv[0] in ("-V", "--version"):
-        raise Shown(f"fanout {__version__}\n")
+        raise HelpRequested(f"fanout {__version__}\n")
     verb = argv[0]
-    if verb not in VERBS:
-        raise UsageError(f"unknown command {verb!r}; the commands are {', '.join(VERBS)}", hint="fanout --help")
-    chosen = _parser(verb, columns)
-    head, tail = _split(chosen, argv[1:], _POSITIONALS[verb], flags_after=verb not in ("run", "check", "why"))
+    if verb not in COMMANDS:
+        raise UsageError(f"unknown command {verb!r}; the commands are {', '.join(COMMANDS)}", hint="fanout --help")
+    chosen = _build_parser(verb, columns)
+    head, tail = _split_argv(chosen, argv[1:], _POSITIONALS[verb], flags_after=verb not in ("run", "check", "why"))
     before_task = argv[1 : len(argv) - len(tail)]
-    notes = _stray_flags(verb, chosen, head, tail) if verb in ("run", "check") and "--" not in before_task else ()
+    notes = _check_stray_flags(verb, chosen, head, tail) if verb in ("run", "check") and "--" not in before_task else ()
     if any(word in ("-h", "--help") for word in head):
-        raise Shown(chosen.format_help())
-    words = [_dashed(word) for word in head]
+        raise HelpRequested(chosen.format_help())
+    words = [_normalize_flag(word) for word in head]
     values = chosen.parse_intermixed_args(words) if verb == "why" else chosen.parse_args(words)
-    return _request(verb, vars(values), tail, notes)
+    return _build_request(verb, vars(values), tail, notes)
 
 
 #: Number of positional words before the words of the task (or of the command of ``exec``).
@@ -95,7 +95,7 @@ _POSITIONALS = {
 }
 
 
-def _split(
+def _split_argv(
     parser: argparse.ArgumentParser, words: Sequence[str], positionals: int, *, flags_after: bool
 ) -> tuple[list[str], list[str]]:
     """Return fanout's words (flags first) and the words after the last positional.
@@ -116,19 +116,19 @@ def _split(
             named.append(word)
             continue
         head.append(word)
-        if "=" not in word and takes.get(_dashed(word), False) and at < len(words):
+        if "=" not in word and takes.get(_normalize_flag(word), False) and at < len(words):
             head.append(words[at])
             at += 1
     tail = list(words[at:])
     if flags_after:  # for example after HOSTS of `hosts` and `exec`
         while tail and tail[0].startswith("-") and tail[0] != "--":
             head.append(tail.pop(0))
-            if "=" not in head[-1] and takes.get(_dashed(head[-1]), False) and tail:
+            if "=" not in head[-1] and takes.get(_normalize_flag(head[-1]), False) and tail:
                 head.append(tail.pop(0))
     return head + named, tail[1:] if flags_after and tail[:1] == ["--"] else tail
 
 
-def _stray_flags(
+def _check_stray_flags(
     verb: str, parser: argparse.ArgumentParser, head: Sequence[str], tail: Sequence[str]
 ) -> tuple[str, ...]:
     """Return a warning about fanout's flags after TASK: the task gets them.
@@ -137,10 +137,10 @@ def _stray_flags(
     """
     own = {option for action in parser._actions for option in action.option_strings if option.startswith("--")}
     looked_at = tail[: tail.index("--")] if "--" in tail else tail
-    stray = [word for word in looked_at if _dashed(word).partition("=")[0] in own - {"--help"}]
+    stray = [word for word in looked_at if _normalize_flag(word).partition("=")[0] in own - {"--help"}]
     task = head[-1] if head else ""
-    if any(_dashed(word) == "--dry-run" for word in stray):
-        rest = [word for word in tail if _dashed(word) != "--dry-run"]
+    if any(_normalize_flag(word) == "--dry-run" for word in stray):
+        rest = [word for word in tail if _normalize_flag(word) != "--dry-run"]
         raise UsageError(
             f"{verb}: --dry-run stands after {task}: fanout would pass it to {task} and launch the run",
             hint=shlex.join(["fanout", verb, "--dry-run", *head, *rest])
@@ -156,7 +156,7 @@ def _stray_flags(
     )
 
 
-def _dashed(word: str) -> str:
+def _normalize_flag(word: str) -> str:
     """Return the flag with dashes: like torchrun, fanout takes --nproc_per_node and --nproc-per-node."""
     if not word.startswith("--"):
         return word
@@ -164,7 +164,7 @@ def _dashed(word: str) -> str:
     return name.replace("_", "-") + equals + value
 
 
-def _request(verb: str, values: dict[str, Any], tail: list[str], notes: tuple[str, ...]) -> Request:
+def _build_request(verb: str, values: dict[str, Any], tail: list[str], notes: tuple[str, ...]) -> Request:
     named = values.pop("task", None) or ()
     task = ((named,) if isinstance(named, str) else tuple(named)) + tuple(tail)
     if verb == "exec" and not task:
@@ -174,7 +174,7 @@ def _request(verb: str, values: dict[str, Any], tail: list[str], notes: tuple[st
     if verb not in ("run", "check", "exec", "why") and task:
         raise UsageError(f"{verb}: unexpected {task[0]!r}", hint=f"fanout {verb} --help")
     hosts = values.pop("hosts", "")
-    filters = Filters(**{name: values.pop(name) for name in Filters.__slots__ if name in values})
+    filters = HostFilters(**{name: values.pop(name) for name in HostFilters.__slots__ if name in values})
     known = set(Settings.__slots__)
     flags = {name: values.pop(name) for name in list(values) if name in known}
     for name, flag in (("lines", "--lines"), ("count", "--hosts")):
@@ -183,9 +183,11 @@ def _request(verb: str, values: dict[str, Any], tail: list[str], notes: tuple[st
     return Request(verb=verb, hosts=hosts, task=task, filters=filters, flags=flags, given=values, notes=notes)
 
 
-def _parser(verb: str, columns: int) -> argparse.ArgumentParser:
+def _build_parser(verb: str, columns: int) -> argparse.ArgumentParser:
     """Return the parser of one command. To build the parsers of all commands takes longer than to parse."""
-    usage, about, build = VERBS[verb]
-    parser = _Parser(prog=f"fanout {verb}", usage=f"fanout {verb} {usage}", description=about, **shape(columns))
+    usage, about, build = COMMANDS[verb]
+    parser = _ArgumentParser(
+        prog=f"fanout {verb}", usage=f"fanout {verb} {usage}", description=about, **parser_options(columns)
+    )
     build(parser)
     return parser

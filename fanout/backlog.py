@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 
-class Backlog:
+class ChunkLimiter:
     """A limit of ``most`` chunks. One thread adds chunks, another processes them.
 
     The waiting thread is woken when half of the room is free. A thread switch per chunk would cost more than the chunk.
@@ -17,19 +17,19 @@ class Backlog:
         self._dealt = 0
         self._abandoned = False
 
-    def add(self) -> None:
+    def wait_for_room(self) -> None:
         """Count one chunk; wait until there is room for it."""
         if not self._abandoned:
             self._room.acquire()
 
-    def dealt(self) -> None:
+    def mark_processed(self) -> None:
         """Count one chunk as processed."""
         self._dealt += 1
         if self._dealt == self._step:
             self._dealt = 0
             self._room.release(self._step)
 
-    def abandon(self) -> None:
+    def stop_waiting(self) -> None:
         """Release a waiting thread and never block again: no thread processes chunks any more."""
         self._abandoned = True
         self._room.release()

@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 T = TypeVar("T")
 
 
-class Changed(Generic[T]):
+class FastReplace(Generic[T]):
     """``dataclasses.replace`` for one class whose fields are all slots and whose values need no check."""
 
     def __init__(self, kind: type[T]) -> None:

@@ -12,11 +12,11 @@ from fanout.errors import FanoutError, LauncherError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fanout.arguments import Request
-    from fanout.verbs.common import Edge
-    from fanout.views.out import Words
+    from fanout.verbs.common import ProcessContext
+    from fanout.views.out import SafeStream
 
 HELP = ("-h", "--help", "help")
-HOLDS_A_RECORD = ("run", "attach")  # they return the run's status; all output is on disk as well
+COMMANDS_WITH_RECORD = ("run", "attach")  # they return the run's status; all output is on disk as well
 
 
 def entry() -> None:
@@ -30,63 +30,63 @@ def entry() -> None:
 
 def main(argv: Sequence[str]) -> int:
     """Run one command and return its exit status. A user's mistake prints one sentence, never a traceback."""
-    from fanout.views.out import Words, silence
+    from fanout.views.out import SafeStream, silence_stream
 
-    err = Words(sys.stderr)
-    out = Words(sys.stdout, failed=lambda why: _tell_of_gaps(err, why))
+    err = SafeStream(sys.stderr)
+    out = SafeStream(sys.stdout, failed=lambda why: _report_gaps(err, why))
     try:
-        status = _run(argv, out, err)
-        out.settle()
-        if out.trouble and not status and argv[0] not in HOLDS_A_RECORD:
+        status = _run_command_line(argv, out, err)
+        out.flush_or_silence()
+        if out.trouble and not status and argv[0] not in COMMANDS_WITH_RECORD:
             status = LauncherError.exit_code  # the requested output is incomplete
     except FanoutError as error:
         hint = f"        try:  {error.hint}\n" if error.hint else ""
         err.write(f"fanout: {error}\n{hint}")
         status = error.exit_code
     except BrokenPipeError:
-        silence(sys.stdout)
+        silence_stream(sys.stdout)
         status = 141
     except KeyboardInterrupt:
         err.write("fanout: interrupted\n")
         status = 130
-    err.settle()
+    err.flush_or_silence()
     return status
 
 
-def _tell_of_gaps(err: Words, why: str) -> None:
+def _report_gaps(err: SafeStream, why: str) -> None:
     err.write(f"fanout: stdout: {why}: the output has gaps\n")
     err.flush()
 
 
-def _run(argv: Sequence[str], out: Words, err: Words) -> int:
+def _run_command_line(argv: Sequence[str], out: SafeStream, err: SafeStream) -> int:
     """Run the command. The overview is the most common help, so it is printed before other modules are imported."""
     if not argv or argv[0] in HELP:
-        from fanout.flags import overview
+        from fanout.flags import format_overview
 
-        out.write(overview(_columns()))
+        out.write(format_overview(_terminal_width()))
         return 0
-    from fanout.arguments import Shown, parse
+    from fanout.arguments import HelpRequested, parse_arguments
 
     try:
-        return _verb(parse(argv, columns=_columns()), out, err)
-    except Shown as shown:
+        return _run_command(parse_arguments(argv, columns=_terminal_width()), out, err)
+    except HelpRequested as shown:
         out.write(str(shown))
         return 0
 
 
-def _verb(request: Request, out: Words, err: Words) -> int:
+def _run_command(request: Request, out: SafeStream, err: SafeStream) -> int:
     """Build the process context and run the command. Import only that command's module: --help and errors stay fast."""
     import socket
     from typing import Any
 
-    from fanout.verbs.common import Edge
-    from fanout.views.base import no_symbols
+    from fanout.verbs.common import ProcessContext
+    from fanout.views.base import is_ascii_locale
 
-    err.ascii_only = no_symbols(os.environ)
+    err.ascii_only = is_ascii_locale(os.environ)
     stdout: Any = out  # both have the methods of text streams
     stderr: Any = err
-    cwd, cwd_exists = _cwd()
-    edge = Edge(
+    cwd, cwd_exists = _working_directory()
+    edge = ProcessContext(
         environ=dict(os.environ),
         cwd=cwd,
         cwd_exists=cwd_exists,
@@ -94,85 +94,85 @@ def _verb(request: Request, out: Words, err: Words) -> int:
         stderr=stderr,
         stdin=sys.stdin.buffer.read if sys.stdin is not None else lambda _: b"",
         line=sys.stdin.readline if sys.stdin is not None else str,
-        user=_user(),
+        user=_user_name(),
         machine=socket.gethostname(),
         prefix=sys.prefix if sys.prefix != sys.base_prefix else "",
-        columns=_columns(),
+        columns=_terminal_width(),
         keyboard=sys.stdin.fileno() if sys.stdin is not None and sys.stdin.isatty() else None,
     )
     for note in request.notes:
-        edge.say(note)
+        edge.print_message(note)
     match request.verb:
         case "run":
-            from fanout.verbs.run import run
+            from fanout.verbs.run import run_training
 
-            return run(request, edge)
+            return run_training(request, edge)
         case "check":
-            from fanout.verbs.check import check
+            from fanout.verbs.check import run_check
 
-            return check(request, edge)
+            return run_check(request, edge)
         case "exec":
-            from fanout.verbs.exec import execute
+            from fanout.verbs.exec import run_exec
 
-            return execute(request, edge)
+            return run_exec(request, edge)
         case "hosts":
-            from fanout.verbs.hosts import hosts
+            from fanout.verbs.hosts import run_hosts
 
-            return hosts(request, edge)
+            return run_hosts(request, edge)
         case "why":
-            from fanout.verbs.why import why
+            from fanout.verbs.why import run_why
 
-            return why(request, edge)
+            return run_why(request, edge)
         case "demo":
-            from fanout.verbs.demo import demo
+            from fanout.verbs.demo import run_demo
 
-            return demo(request, edge)
+            return run_demo(request, edge)
         case _:
-            return _of_runs(request, edge)
+            return _run_command_on_run(request, edge)
 
 
-def _of_runs(request: Request, edge: Edge) -> int:
+def _run_command_on_run(request: Request, edge: ProcessContext) -> int:
     """Run a command that works on an existing run."""
     match request.verb:
         case "ps":
-            from fanout.verbs.ps import ps
+            from fanout.verbs.ps import run_ps
 
-            return ps(request, edge)
+            return run_ps(request, edge)
         case "attach":
-            from fanout.verbs.attach import attach
+            from fanout.verbs.attach import run_attach
 
-            return attach(request, edge)
+            return run_attach(request, edge)
         case "clean":
-            from fanout.verbs.clean import clean
+            from fanout.verbs.clean import run_clean
 
-            return clean(request, edge)
+            return run_clean(request, edge)
         case "logs":
-            from fanout.verbs.logs import logs
+            from fanout.verbs.logs import run_logs
 
-            return logs(request, edge)
+            return run_logs(request, edge)
         case "report":
-            from fanout.verbs.report import report
+            from fanout.verbs.report import run_report
 
-            return report(request, edge)
+            return run_report(request, edge)
         case "stacks":
-            from fanout.verbs.stacks import stacks
+            from fanout.verbs.stacks import run_stacks
 
-            return stacks(request, edge)
+            return run_stacks(request, edge)
         case "replay":
-            from fanout.verbs.replay import replay
+            from fanout.verbs.replay import run_replay
 
-            return replay(request, edge)
+            return run_replay(request, edge)
         case "lnav":
-            from fanout.verbs.lnav import lnav
+            from fanout.verbs.lnav import run_lnav
 
-            return lnav(request, edge)
+            return run_lnav(request, edge)
         case _:
-            from fanout.verbs.runs import stop
+            from fanout.verbs.runs import run_stop
 
-            return stop(request, edge)
+            return run_stop(request, edge)
 
 
-def _columns() -> int:
+def _terminal_width() -> int:
     """Return the width of the terminal, as shutil does. The import of shutil would add 8 ms to --help."""
     told = os.environ.get("COLUMNS", "")
     if told.isdecimal() and len(told) < 5 and int(told):
@@ -183,7 +183,7 @@ def _columns() -> int:
         return 100
 
 
-def _cwd() -> tuple[str, bool]:
+def _working_directory() -> tuple[str, bool]:
     """Return the working directory and whether it exists.
 
     Prefer $PWD: below a symbolic link, it is the path that is the same on every host.
@@ -198,7 +198,7 @@ def _cwd() -> tuple[str, bool]:
         return (named if os.path.isabs(named) else "/"), os.path.isdir(named)
 
 
-def _user() -> str:
+def _user_name() -> str:
     """Return the user's name. In a container, the user id may have no name."""
     import getpass
 

@@ -18,11 +18,11 @@ from typing import Any
 from fanout import wire
 from fanout.agent import bundle
 from fanout.checks import pairs
-from fanout.checks.asking import Answer, Ask, Asker
-from fanout.checks.gpu import count
-from fanout.checks.model import Case
-from fanout.checks.pairs import Measured, Pair, Round
-from fanout.checks.together import SIZES, DeepTest, Processes, measured
+from fanout.checks.asking import Asker, ProbeAnswer, ProbeRequest
+from fanout.checks.gpu import count_gpus
+from fanout.checks.model import CheckContext
+from fanout.checks.pairs import Pair, PairMeasurement, Round
+from fanout.checks.together import SIZES, DeepTest, Processes, evaluate_pair
 from fanout.plan import SETUP, LaunchPlan
 
 LIFE = 1800.0  # seconds after which the processes end themselves
@@ -33,118 +33,130 @@ SHARE_OF_MEMORY = 16  # a tensor takes at most 1/16 of the free memory, since se
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Patience:
+class DeepTimeouts:
     """Timeouts in seconds: torch's import, forming a group of all hosts and of two, one all-reduce, the GPU test.
 
     nccl sets up all its channels in the first all-reduce, which may take a minute on many GPUs; gloo needs no such time.
     """
 
     begin: float = 120.0
-    everybody: float = 6.0
+    all_hosts: float = 6.0
     two: float = 4.0
     one_sum: float = 0.5
     burn: float = 3.0
 
-    def of(self, backend: str, hosts: int) -> Patience:
+    def adapt_to_backend(self, backend: str, hosts: int) -> DeepTimeouts:
         if backend == "nccl":
-            return replace(self, everybody=90.0, two=45.0)
-        return replace(self, everybody=self.everybody + hosts / 10)  # each connects to each
+            return replace(self, all_hosts=90.0, two=45.0)
+        return replace(self, all_hosts=self.all_hosts + hosts / 10)  # each connects to each
 
 
-def run(case: Case, plan: LaunchPlan, asker: Asker, *, tell: Callable[[str], None], patience: Patience) -> DeepTest:
+def run(
+    case: CheckContext, plan: LaunchPlan, asker: Asker, *, tell: Callable[[str], None], patience: DeepTimeouts
+) -> DeepTest:
     """Run all steps; each step uses only the hosts that passed the previous one."""
-    crew = _Crew(case, plan, asker, patience)
+    crew = _DeepWorkers(case, plan, asker, patience)
     try:
         tell("importing torch")
-        test = crew.open()
-        able = [name for name, processes in test.began.items() if not _failed(processes)]
-        first = case.request.first.name
+        test = crew.start()
+        able = [name for name, processes in test.began.items() if not _has_error(processes)]
+        first = case.request.first_host.name
         if first not in able:
             return test
         tell(f"connecting to the store at {test.place}")
-        test = replace(test, backend=crew.backend, joined=crew.join(first, able))
-        present = [name for name in able if name in test.joined and not _failed(test.joined[name])]
+        test = replace(test, backend=crew.backend, joined=crew.join_group(first, able))
+        present = [name for name in able if name in test.joined and not _has_error(test.joined[name])]
         if present == able or len(present) > 1:
             tell(f"all-reduce over {len(present)} hosts")
             order = tuple(name for name in present for _ in range(crew.counts[name]))
             test = replace(
-                test, order=order, joined={**test.joined, **crew.sums([present], SIZES if len(order) > 1 else ())}
+                test,
+                order=order,
+                joined={**test.joined, **crew.run_all_reduces([present], SIZES if len(order) > 1 else ())},
             )
-            test = replace(test, pairs=_paired(crew, present, test, tell))
+            test = replace(test, pairs=_measure_pairs(crew, present, test, tell))
         if crew.backend == "nccl":
             tell("testing the GPUs")
-            test = replace(test, burned=crew.step(dict.fromkeys(able, ()), _burn(patience), patience.burn + 60))
+            test = replace(
+                test, burned=crew.run_step(dict.fromkeys(able, ()), _build_burn_step(patience), patience.burn + 60)
+            )
         return test
     finally:
         crew.close()
 
 
-def _burn(patience: Patience) -> dict[str, Any]:
+def _build_burn_step(patience: DeepTimeouts) -> dict[str, Any]:
     return {"do": "burn", "n": 4096, "seconds": patience.burn}
 
 
-def _failed(processes: Processes) -> bool:
+def _has_error(processes: Processes) -> bool:
     return any(one.get("error") for one in processes)
 
 
-def _paired(crew: _Crew, present: Sequence[str], test: DeepTest, tell: Callable[[str], None]) -> dict[Pair, Measured]:
+def _measure_pairs(
+    crew: _DeepWorkers, present: Sequence[str], test: DeepTest, tell: Callable[[str], None]
+) -> dict[Pair, PairMeasurement]:
     """Measure all passes of pairs; with two hosts, the all-reduce over all already is the pair."""
     if len(present) < 2:
         return {}
     if len(present) == 2:
-        return {(present[0], present[1]): measured({name: test.joined[name] for name in present})}
+        return {(present[0], present[1]): evaluate_pair({name: test.joined[name] for name in present})}
 
-    def go(rounds: Iterable[Round], what: str) -> dict[Pair, Measured]:
-        found: dict[Pair, Measured] = {}
+    def go(rounds: Iterable[Round], what: str) -> dict[Pair, PairMeasurement]:
+        found: dict[Pair, PairMeasurement] = {}
         for number, met in enumerate(rounds := tuple(rounds), 1):
             tell(f"{what}, round {number} of {len(rounds)}")
-            answers = crew.sums(met, PAIR_SIZES)
-            found.update({pair: measured({name: answers[name] for name in pair}) for pair in met})
+            answers = crew.run_all_reduces(met, PAIR_SIZES)
+            found.update({pair: evaluate_pair({name: answers[name] for name in pair}) for pair in met})
         return found
 
-    figures = go(pairs.first_pass(present), "pairs")
+    figures = go(pairs.schedule_first_pass(present), "pairs")
     for _ in range(pairs.CONFIRMATIONS):
-        figures = pairs.merged(figures, go(pairs.second_pass(present, figures), "suspected hosts with good ones"))
+        figures = pairs.merge_passes(
+            figures, go(pairs.schedule_second_pass(present, figures), "suspected hosts with good ones")
+        )
     return figures
 
 
-class _Crew:
+class _DeepWorkers:
     """Worker processes on all hosts, and the steps that they run."""
 
-    def __init__(self, case: Case, plan: LaunchPlan, asker: Asker, patience: Patience) -> None:
+    def __init__(self, case: CheckContext, plan: LaunchPlan, asker: Asker, patience: DeepTimeouts) -> None:
         self._asker, self._plan, self._patience = asker, plan, patience
         self._names = [name for name in case.hosts if case.facts[name]]
-        self._workdirs = {name: plan.node(name).cwd for name in self._names}
-        self.counts = _counts(case, plan, self._names)
-        self._largest = _largest(case, self._names, self.counts)
+        self._workdirs = {name: plan.node_of(name).cwd for name in self._names}
+        self.counts = _count_processes(case, plan, self._names)
+        self._largest = _compute_largest_tensor(case, self._names, self.counts)
         self._numbers = itertools.count(1)
         self._handles: dict[str, int] = {}
         self._store = {"addr": plan.master_addr, "port": plan.master_port}
         self._token = ""
         self.backend = ""
 
-    def open(self) -> DeepTest:
+    def start(self) -> DeepTest:
         """Start the processes; return torch's properties in each of them."""
         self._token = f"fanout-deep-{secrets.token_hex(8)}"
         within = self._patience.begin + _MARGIN
         asks = [
-            Ask(host=name, what="deep-open", args=self._opening(name), timeout=LIFE, holds=True, within=within)
+            ProbeRequest(
+                host=name, what="deep-open", args=self._build_arguments(name), timeout=LIFE, holds=True, within=within
+            )
             for name in self._names
         ]
         answers = self._asker.ask(asks)
         self._handles = {name: answer.handle for name, answer in zip(self._names, answers, strict=True)}
-        began = {name: _processes(answer) for name, answer in zip(self._names, answers, strict=True)}
+        began = {name: _parse_answer(answer) for name, answer in zip(self._names, answers, strict=True)}
         able = [one for processes in began.values() for one in processes if not one.get("error")]
         self.backend = "nccl" if able and all(one["gpu"] and one["nccl"] for one in able) else "gloo"
-        self._patience = self._patience.of(self.backend, len(self._names))
+        self._patience = self._patience.adapt_to_backend(self.backend, len(self._names))
         return DeepTest(began=began, place=f"{self._plan.master_addr}:{self._plan.master_port}")
 
-    def _opening(self, name: str) -> dict[str, Any]:
-        node = self._plan.node(name)
+    def _build_arguments(self, name: str) -> dict[str, Any]:
+        node = self._plan.node_of(name)
         setup = ["bash", "-c", SETUP, "fanout"] if any(key == "FANOUT_SETUP" for key, _ in node.env) else []
         return {
             "name": f"{self._token}-{node.rank}", "count": self.counts[name], "workdir": self._workdirs[name],
-            "env": wire.environment(node), "setup": setup, "source": bundle.collective(), "begin": self._patience.begin,
+            "env": wire.encode_environment(node), "setup": setup, "source": bundle.read_torch_worker(), "begin": self._patience.begin,
         }  # fmt: skip
 
     def close(self) -> None:
@@ -153,20 +165,20 @@ class _Crew:
             self._asker.cancel(name, handle)
         self._handles = {}
 
-    def join(self, first: str, names: Sequence[str]) -> dict[str, Processes]:
+    def join_group(self, first: str, names: Sequence[str]) -> dict[str, Processes]:
         """Open the store on node 0 and connect every process to it."""
-        wait = self._patience.everybody
-        told = self.step({first: [{"do": "serve"}]}, {**self._store, "do": "idle", "timeout": wait}, wait + _MARGIN)
-        if _failed(told[first]):
+        wait = self._patience.all_hosts
+        told = self.run_step({first: [{"do": "serve"}]}, {**self._store, "do": "idle", "timeout": wait}, wait + _MARGIN)
+        if _has_error(told[first]):
             return told
         every = {**self._store, "do": "join", "timeout": wait}
-        return self.step(dict.fromkeys(names, ()), every, wait + _MARGIN)
+        return self.run_step(dict.fromkeys(names, ()), every, wait + _MARGIN)
 
-    def sums(self, groups: Iterable[Sequence[str]], sizes: Sequence[int]) -> dict[str, Processes]:
+    def run_all_reduces(self, groups: Iterable[Sequence[str]], sizes: Sequence[int]) -> dict[str, Processes]:
         """Run the all-reduces of each group, all groups at the same time."""
         own: dict[str, list[dict[str, Any]]] = {}
         groups = tuple(groups)
-        wait = self._patience.two if all(len(group) == 2 for group in groups) else self._patience.everybody
+        wait = self._patience.two if all(len(group) == 2 for group in groups) else self._patience.all_hosts
         for number, group in enumerate(groups):
             ranks = itertools.count()
             world = sum(self.counts[name] for name in group)
@@ -177,9 +189,9 @@ class _Crew:
             **self._store, "do": "sum", "backend": self.backend, "timeout": wait, "limit": self._patience.one_sum,
             "sizes": [size for size in sizes if size <= self._largest],
         }  # fmt: skip
-        return self.step(own, every, wait + _MARGIN)
+        return self.run_step(own, every, wait + _MARGIN)
 
-    def step(
+    def run_step(
         self, own: Mapping[str, Sequence[Mapping[str, Any]]], every: Mapping[str, Any], seconds: float
     ) -> dict[str, Processes]:
         """Run one step on these hosts, each process with its own arguments; a dead process answers how it died."""
@@ -188,27 +200,27 @@ class _Crew:
         for name, mine in own.items():
             each = [*mine, *[{}] * (self.counts[name] - len(mine))]
             step = {"id": str(number), "all": {**every, "id": str(number)}, "each": each, "seconds": seconds}
-            args = {"name": f"{self._token}-{self._plan.node(name).rank}", "step": step}
-            asks.append(Ask(host=name, what="deep-step", args=args, timeout=_STAGES * seconds))
-        return {ask.host: _processes(answer) for ask, answer in zip(asks, self._asker.ask(asks), strict=True)}
+            args = {"name": f"{self._token}-{self._plan.node_of(name).rank}", "step": step}
+            asks.append(ProbeRequest(host=name, what="deep-step", args=args, timeout=_STAGES * seconds))
+        return {ask.host: _parse_answer(answer) for ask, answer in zip(asks, self._asker.ask(asks), strict=True)}
 
 
-def _processes(answer: Answer) -> Processes:
+def _parse_answer(answer: ProbeAnswer) -> Processes:
     """Return the answers of a host's processes; if the host did not answer, an error in the same form."""
     if answer.error or not isinstance(answer.value, Mapping) or not answer.value.get("workers"):
         return ({"error": answer.error or "the answer is malformed", "stage": "", "died": True},)
     return tuple(answer.value["workers"])
 
 
-def _counts(case: Case, plan: LaunchPlan, names: Sequence[str]) -> dict[str, int]:
+def _count_processes(case: CheckContext, plan: LaunchPlan, names: Sequence[str]) -> dict[str, int]:
     """Return the number of processes per host: one per GPU that the run would use if every host has GPUs, else one."""
-    gpus = {name: count(case.facts[name]) for name in names}
+    gpus = {name: count_gpus(case.facts[name]) for name in names}
     if not names or not all(gpus.values()):
         return dict.fromkeys(names, 1)
-    return {name: min(plan.node(name).nproc or gpus[name], gpus[name]) for name in names}
+    return {name: min(plan.node_of(name).nproc or gpus[name], gpus[name]) for name in names}
 
 
-def _largest(case: Case, names: Sequence[str], counts: Mapping[str, int]) -> int:
+def _compute_largest_tensor(case: CheckContext, names: Sequence[str], counts: Mapping[str, int]) -> int:
     """Return the bytes of the largest tensor for which every host has memory."""
     free = [case.facts[name].get("memory", {}).get("available", 4 << 30) // counts[name] for name in names]
     return max(SIZES[0], min(free, default=0) // SHARE_OF_MEMORY)

@@ -13,16 +13,16 @@ from fanout.credentials import is_secret
 from fanout.plan import Default, EnvValue, LaunchPlan, NodePlan
 
 
-def shown(plan: LaunchPlan, *, secrets: bool = False) -> str:
+def render_plan(plan: LaunchPlan, *, secrets: bool = False) -> str:
     """Return one block per host, ready to paste into a shell there. Mask secret values unless ``secrets``."""
-    return "\n\n".join(_block(node, secrets=secrets) for node in plan.nodes) + "\n"
+    return "\n\n".join(_render_node(node, secrets=secrets) for node in plan.nodes) + "\n"
 
 
-def _block(node: NodePlan, *, secrets: bool) -> str:
+def _render_node(node: NodePlan, *, secrets: bool) -> str:
     lines = [f"# {node.host.name}  (node rank {node.rank})", f"cd {shlex.quote(node.cwd)}"]
     for name, value in node.env:
         text = "***" if isinstance(value, str) and is_secret(name, value) and not secrets else value
-        lines.append(_export(name, text))
+        lines.append(_render_export(name, text))
         if name == "MASTER_PORT" and node.nproc is None:
             lines.append("export NPROC_PER_NODE=$(nvidia-smi --list-gpus | wc -l)  # no slots= for this host")
     return "\n".join([*lines, shlex.join(node.argv)])
@@ -31,7 +31,7 @@ def _block(node: NodePlan, *, secrets: bool) -> str:
 _PLAIN = re.compile(r"[\w./:,@%+=-]*")  # needs no quoting between double quotes, nor in ${…:-here}
 
 
-def _export(name: str, value: EnvValue) -> str:
+def _render_export(name: str, value: EnvValue) -> str:
     if isinstance(value, str):
         quoted = f'"{value}"' if _PLAIN.fullmatch(value) else shlex.quote(value)
         return f"export {name}={value if re.fullmatch(r'[0-9]+', value) else quoted}"
@@ -40,14 +40,14 @@ def _export(name: str, value: EnvValue) -> str:
         if _PLAIN.fullmatch(value.value):
             return f'{condition}export {name}="${{{name}:-{value.value}}}"'
         return f'{condition}{{ [ -n "${{{name}:-}}" ] || export {name}={shlex.quote(value.value)}; }}'
-    before = "".join(f"{_directory(entry)}:" for entry in value.before)
-    after = ":".join(_directory(entry) for entry in value.after)
+    before = "".join(f"{_quote_directory(entry)}:" for entry in value.before)
+    after = ":".join(_quote_directory(entry) for entry in value.after)
     if not after:
         return f'{condition}export {name}="{before[:-1]}${{{name}:+:${name}}}"'
     return f'{condition}export {name}="{before}${{{name}:+${name}:}}{after}"'
 
 
-def _directory(entry: str) -> str:
+def _quote_directory(entry: str) -> str:
     """Return a directory for use between double quotes. A relative path is below the work directory."""
     text = re.sub(r'([\\"$`])', r"\\\1", entry)
     if entry.startswith("/"):
@@ -55,7 +55,7 @@ def _directory(entry: str) -> str:
     return f"$(pwd)/{text}" if entry else "$(pwd)"
 
 
-def as_dict(plan: LaunchPlan) -> dict[str, object]:
+def plan_to_dict(plan: LaunchPlan) -> dict[str, object]:
     """Return the plan for the record: the command and the exports of each host. Mask the user's values."""
     return {
         "v": 1,
@@ -69,11 +69,11 @@ def as_dict(plan: LaunchPlan) -> dict[str, object]:
                 "host": node.host.name,
                 "rank": node.rank,
                 "nproc": node.nproc,
-                "gpus": list(node.gpus),
+                "gpus": list(node.gpu_ids),
                 "cwd": node.cwd,
                 "argv": list(node.argv),
                 "env": {
-                    name: "***" if name in node.private or is_secret(name) else _plain(value)
+                    name: "***" if name in node.private or is_secret(name) else _value_to_json(value)
                     for name, value in node.env
                 },
             }
@@ -82,7 +82,7 @@ def as_dict(plan: LaunchPlan) -> dict[str, object]:
     }
 
 
-def _plain(value: EnvValue) -> object:
+def _value_to_json(value: EnvValue) -> object:
     if isinstance(value, str):
         return value
     if isinstance(value, Default):

@@ -3,7 +3,7 @@
 An event describes what happened on one host, or to the run if it has no ``host``. It carries no colour, no width and
 no prefix, because only the views format it. ``at`` is in seconds of the launcher's clock, which looks like Unix time
 but never jumps back (see ``Clock`` in fan.py). The policy returns actions. When an action was carried out, it comes
-back as the event ``Acted``, so that the record of a run is complete.
+back as the event ``ActionSent``, so that the record of a run is complete.
 
 Editing rules: this file imports nothing of fanout. Every event is a member of ``Event`` and every action a member of
 ``Action``, because mypy checks ``match`` over them for exhaustiveness.
@@ -19,14 +19,14 @@ MAIN_STREAM = 0  # stdout and stderr of train.sh as one stream, in the order of 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Happened:
+class BaseEvent:
     """Base of all events; ``at`` is when the event reached the launcher."""
 
     at: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OnHost(Happened):
+class HostEvent(BaseEvent):
     """Base of all events of one host; ``host`` is its name in the hostfile."""
 
     host: str
@@ -36,14 +36,14 @@ class OnHost(Happened):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Dialling(OnHost):
+class Connecting(HostEvent):
     """A connection attempt begins; ``attempt`` counts from 1."""
 
     attempt: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Linked(OnHost):
+class Connected(HostEvent):
     """The agent answered. ``hello`` is its first message: python, hostname, host_id, boot_id, pid, user, uid."""
 
     attempt: int
@@ -52,14 +52,14 @@ class Linked(OnHost):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Noise(OnHost):
+class LoginOutput(HostEvent):
     """Bytes that the host's login printed before the agent started (motd, rc files). They are shown, never parsed."""
 
     data: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Unreached(OnHost):
+class ConnectFailed(HostEvent):
     """No connection, and no further attempt: ``kind`` is the name of the TransportError."""
 
     kind: str
@@ -68,7 +68,7 @@ class Unreached(OnHost):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LinkLost(OnHost):
+class Disconnected(HostEvent):
     """An established connection broke; the run on the host continues under its lease."""
 
     why: str
@@ -81,7 +81,7 @@ BROKE = "the connection broke"  # the error of a question whose connection ended
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answered(OnHost):
+class Answered(HostEvent):
     """The agent's answer to a question: ``value``, or ``error`` if there is no value (else "")."""
 
     ask: int
@@ -90,14 +90,14 @@ class Answered(OnHost):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Prepared(OnHost):
+class Prepared(HostEvent):
     """The host has taken its locks and found directory and script: Go starts it at once. ``pid`` is the keeper's."""
 
     pid: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Refused(OnHost):
+class Refused(HostEvent):
     """The agent will not start the run: ``kind`` is busy, no-directory, no-script, no-state, no-run, …"""
 
     kind: str
@@ -106,14 +106,14 @@ class Refused(OnHost):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Started(OnHost):
+class Started(HostEvent):
     """train.sh started; ``pid`` is its pid on the host."""
 
     pid: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Joined(OnHost):
+class RendezvousJoined(HostEvent):
     """A step of the host on its way into the rendezvous.
 
     ``how`` is ``waiting`` (torchrun runs), ``joined`` (it is connected to MASTER_PORT, or its ranks run) or
@@ -124,7 +124,7 @@ class Joined(OnHost):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StreamOpened(OnHost):
+class StreamOpened(HostEvent):
     """A stream of the host gets a name, for instance ``rank 5``. Stream 0 has no such event."""
 
     stream: int
@@ -132,7 +132,7 @@ class StreamOpened(OnHost):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Trimmed(OnHost):
+class LogTruncated(HostEvent):
     """The host has deleted the stream's bytes before ``upto``, because another launcher has received them."""
 
     stream: int
@@ -140,14 +140,14 @@ class Trimmed(OnHost):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cramped(OnHost):
+class DiskPressure(HostEvent):
     """The host has too little disk space for its log; ``message`` states what it does instead, or what is lost."""
 
     message: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Chunk(OnHost):
+class Chunk(HostEvent):
     """Bytes of a stream, in order and without gaps; ``data`` begins at ``offset`` in the stream."""
 
     stream: int
@@ -156,7 +156,7 @@ class Chunk(OnHost):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Exited(OnHost):
+class Exited(HostEvent):
     """train.sh ended. Exactly one of ``code`` and ``signal`` is set; both are None if the end is unknown (``why``)."""
 
     code: int | None
@@ -176,7 +176,7 @@ class Leftover:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Gone(OnHost):
+class CleanedUp(HostEvent):
     """The host was cleaned up: ``killed`` processes were killed after train.sh ended, those in ``left`` survived.
 
     ``whole`` is True if every byte of every stream arrived and the checksum agrees. ``dropped`` counts the bytes that
@@ -190,19 +190,19 @@ class Gone(OnHost):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Forgotten(OnHost):
+class Released(HostEvent):
     """The agent deleted the run's directory on the host and exited."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Beat(OnHost):
+class Heartbeat(HostEvent):
     """A heartbeat of the agent; ``load`` is the load of the host (may be empty)."""
 
     load: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Lost(OnHost):
+class HostLost(HostEvent):
     """The launcher gave the host up. The end of its part is unknown, which is never success."""
 
     why: str
@@ -212,47 +212,47 @@ class Lost(OnHost):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tick(Happened):
+class Tick(BaseEvent):
     """No event arrived for a moment; only time passed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Interrupted(Happened):
+class Interrupted(BaseEvent):
     """A signal reached the launcher."""
 
     signal: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Acted(Happened):
+class ActionSent(BaseEvent):
     """An action was carried out: it was handed to the host's connection."""
 
     action: Action
 
 
 Event: TypeAlias = (
-    Dialling
-    | Linked
-    | Noise
-    | Unreached
-    | LinkLost
+    Connecting
+    | Connected
+    | LoginOutput
+    | ConnectFailed
+    | Disconnected
     | Answered
     | Prepared
     | Refused
     | Started
-    | Joined
+    | RendezvousJoined
     | StreamOpened
-    | Trimmed
-    | Cramped
+    | LogTruncated
+    | DiskPressure
     | Chunk
     | Exited
-    | Gone
-    | Forgotten
-    | Beat
-    | Lost
+    | CleanedUp
+    | Released
+    | Heartbeat
+    | HostLost
     | Tick
     | Interrupted
-    | Acted
+    | ActionSent
 )
 
 
@@ -290,14 +290,14 @@ class Kill:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Forget:
+class Release:
     """Delete the run's directory on the host and exit: the launcher has all bytes."""
 
     host: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GiveUp:
+class Abandon:
     """Stop waiting for this host; the event Lost follows."""
 
     host: str
@@ -305,7 +305,7 @@ class GiveUp:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Examine:
+class Inspect:
     """Ask the host about the run: ``what`` is ``stacks`` or ``aftermath``. Answered with the same ``ask`` follows."""
 
     host: str
@@ -314,4 +314,4 @@ class Examine:
     since: float = 3600.0  # seconds since the start of the run; the host reports nothing that is older
 
 
-Action: TypeAlias = Prepare | Go | Stop | Kill | Forget | GiveUp | Examine
+Action: TypeAlias = Prepare | Go | Stop | Kill | Release | Abandon | Inspect

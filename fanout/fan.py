@@ -14,10 +14,24 @@ from typing import Any
 
 from fanout import wire
 from fanout.agent import bundle
-from fanout.events import Acted, Action, Chunk, Event, Examine, Forget, GiveUp, Go, Kill, Lost, Prepare, Stop, Tick
+from fanout.events import (
+    Abandon,
+    Action,
+    ActionSent,
+    Chunk,
+    Event,
+    Go,
+    HostLost,
+    Inspect,
+    Kill,
+    Prepare,
+    Release,
+    Stop,
+    Tick,
+)
 from fanout.hosts import Host
-from fanout.link import Link
-from fanout.login import FanOptions
+from fanout.link import Connection
+from fanout.login import ConnectionOptions
 from fanout.plan import LaunchPlan
 from fanout.transports.base import Transport
 
@@ -39,11 +53,11 @@ class Clock:
         return time.clock_gettime(self._kind) + self._offset
 
 
-class Fan:
+class ConnectionPool:
     """The connections to all hosts, and the one event queue."""
 
     def __init__(
-        self, hosts: Sequence[Host], transport: Callable[[Host], Transport], options: FanOptions, clock: Clock
+        self, hosts: Sequence[Host], transport: Callable[[Host], Transport], options: ConnectionOptions, clock: Clock
     ) -> None:
         self.clock = clock
         self._queue: SimpleQueue[Event] = SimpleQueue()
@@ -51,31 +65,33 @@ class Fan:
         self._beat = options.beat
         self._sends_agent = not options.command
         dials = threading.Semaphore(options.dials)
-        self.links = {host.name: Link(host, transport, options, self._queue.put, clock, dials) for host in hosts}
+        self.connections = {
+            host.name: Connection(host, transport, options, self._queue.put, clock, dials) for host in hosts
+        }
         self._pending: Chunk | None = None
-        self.looking_on = (
+        self.is_observer = (
             False  # True: another launcher owns the run, so this one must not delete its files on the hosts
         )
 
     def start(self) -> None:
-        for link in self.links.values():
+        for link in self.connections.values():
             link.start()
         if self._sends_agent:
-            bundle.packed()  # build it once here; otherwise many connections would build it at the same time
-        threading.Thread(target=self._tick, name="clock", daemon=True).start()
+            bundle.pack_agent()  # build it once here; otherwise many connections would build it at the same time
+        threading.Thread(target=self._run_clock, name="clock", daemon=True).start()
 
-    def post(self, event: Event) -> None:
+    def post_event(self, event: Event) -> None:
         """Add an event of the launcher itself, such as a signal. Safe in a signal handler."""
         self._queue.put(event)
 
-    def next(self, timeout: float) -> Event:
+    def next_event(self, timeout: float) -> Event:
         """Return the next event, or Tick if none arrives within ``timeout`` seconds."""
         if self._pending is not None:  # the caller has processed the previous chunk
-            link = self.links[self._pending.host]
-            if self.looking_on:
-                link.backlog.dealt()
+            link = self.connections[self._pending.host]
+            if self.is_observer:
+                link.backlog.mark_processed()
             else:
-                link.dealt_with(self._pending)
+                link.acknowledge_chunk(self._pending)
             self._pending = None
         try:
             event = self._queue.get(timeout=timeout)
@@ -83,60 +99,60 @@ class Fan:
             return Tick(at=self.clock())
         if isinstance(event, Chunk):
             self._pending = event
-        elif isinstance(event, wire.SAID):
-            self.links[event.host].messages.dealt()
+        elif isinstance(event, wire.LIMITED_EVENTS):
+            self.connections[event.host].messages.mark_processed()
         return event
 
-    def ask(self, host: str, number: int, what: str, args: Mapping[str, Any], timeout: float) -> float | None:
+    def send_question(self, host: str, number: int, what: str, args: Mapping[str, Any], timeout: float) -> float | None:
         """Send a question. Return when its connection was made, None if the host has no connection."""
-        return self.links[host].ask(number, what, args, timeout)
+        return self.connections[host].send_question(number, what, args, timeout)
 
-    def cancel(self, host: str, number: int) -> None:
-        self.links[host].cancel(number)
+    def cancel_question(self, host: str, number: int) -> None:
+        self.connections[host].cancel_question(number)
 
-    def do(self, action: Action, plan: LaunchPlan | None) -> list[Event]:
+    def carry_out(self, action: Action, plan: LaunchPlan | None) -> list[Event]:
         """Carry out ``action``. Return the events that record it; the caller applies them at once."""
-        link = self.links[action.host]
-        events: list[Event] = [Acted(at=self.clock(), action=action)]
+        link = self.connections[action.host]
+        events: list[Event] = [ActionSent(at=self.clock(), action=action)]
         match action:
             case Prepare():
                 assert plan is not None
-                link.prepare(plan)
+                link.send_prepare(plan)
             case Go():
-                link.go()
+                link.send_go()
             case Stop() if not self._sends_agent:
                 link.end_command()
             case Stop():
-                link.send(wire.stop_frame(action.grace, action.why), order=True)
+                link.send_frame(wire.stop_frame(action.grace, action.why), order=True)
             case Kill():
-                link.send(wire.KILL, order=True)
-            case Forget():
-                link.forget(wire.LEAVE if self.looking_on else wire.BYE)
-            case Examine():
+                link.send_frame(wire.KILL, order=True)
+            case Release():
+                link.send_last_frame(wire.LEAVE if self.is_observer else wire.BYE)
+            case Inspect():
                 assert plan is not None
-                link.ask(action.ask, action.what, *wire.examination(plan, action))
-            case GiveUp():
+                link.send_question(action.ask, action.what, *wire.inspection_request(plan, action))
+            case Abandon():
                 link.close()
-                events.append(Lost(at=self.clock(), host=action.host, why=action.why))
+                events.append(HostLost(at=self.clock(), host=action.host, why=action.why))
         return events
 
     def close(self) -> None:
         """Close all connections at the same time. Do not wait longer than the common deadline."""
         self._over.set()
-        for link in self.links.values():
+        for link in self.connections.values():
             link.close()
         until = time.monotonic() + CLOSE_SECONDS
-        for link in self.links.values():
+        for link in self.connections.values():
             link.wait_closed(until)
 
-    def _tick(self) -> None:
+    def _run_clock(self) -> None:
         """Send heartbeats and enforce the deadlines of logins."""
         next_beat = time.monotonic() + self._beat
         while not self._over.wait(0.25):
             beat = time.monotonic() >= next_beat
             if beat:
                 next_beat = time.monotonic() + self._beat
-            for link in self.links.values():
+            for link in self.connections.values():
                 link.check_deadline()
                 if beat:
-                    link.beat()
+                    link.send_heartbeat()

@@ -6,7 +6,7 @@ import argparse
 from functools import partial
 
 from fanout.choices import CHOICES
-from fanout.groups import choosing, connecting, metric, showing, what
+from fanout.groups import add_connection_flags, add_launch_flags, add_metric_flag, add_output_flags, add_selection_flags
 
 TYPE_CHECKING = False  # --help pays for argparse and for nothing else: typing and dataclasses cost as much again
 if TYPE_CHECKING:
@@ -32,24 +32,24 @@ Exit status of run: 0 if all hosts succeed, else the exit code of the first fail
 """
 
 
-def shape(columns: int) -> dict[str, Any]:
+def parser_options(columns: int) -> dict[str, Any]:
     """Return parser options with a fixed width: argparse makes a formatter per flag, and each would query the terminal."""
     return {"formatter_class": partial(argparse.RawDescriptionHelpFormatter, width=columns - 2), "allow_abbrev": False}
 
 
-def overview(columns: int) -> str:
+def format_overview(columns: int) -> str:
     """Return the text of ``fanout --help``."""
     top = argparse.ArgumentParser(
-        prog="fanout", usage="fanout COMMAND …", description=PROLOGUE, epilog=EPILOGUE, **shape(columns)
+        prog="fanout", usage="fanout COMMAND …", description=PROLOGUE, epilog=EPILOGUE, **parser_options(columns)
     )
     top.add_argument("-V", "--version", action="store_true", help="print the version")
     commands = top.add_argument_group("commands")
-    for name, (_, about, _) in VERBS.items():
+    for name, (_, about, _) in COMMANDS.items():
         commands.add_argument(name, nargs="?", help=about)
     return top.format_help()
 
 
-def _run(parser: argparse.ArgumentParser) -> None:
+def _add_run_flags(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
         "All words after TASK are arguments of the task: fanout run hosts.txt task.py cfg.yaml --train.lr 1e-4.\n"
         "After TASK, fanout warns about its own flags and refuses --dry-run; put -- before TASK to allow them."
@@ -61,15 +61,15 @@ def _run(parser: argparse.ArgumentParser) -> None:
     start.add_argument(
         "-d", "--detach", action="store_true", help="return once all hosts have started; reattach with fanout attach"
     )
-    what(start)
+    add_launch_flags(start)
     start.add_argument(
         "--force", action="store_true", default=None, help="launch even if a check failed; let --env set reserved names"
     )
     start.add_argument("--skip-check", action="store_true", default=None, help="do not check the hosts first")
-    _ending(parser.add_argument_group("timeouts and stop"))
-    choosing(parser)
-    connecting(parser)
-    showing(parser)
+    _add_timeout_flags(parser.add_argument_group("timeouts and stop"))
+    add_selection_flags(parser)
+    add_connection_flags(parser)
+    add_output_flags(parser)
     shown = parser.add_argument_group("record")
     shown.add_argument("--log-dir", metavar="DIR", help="record runs in DIR (default: $XDG_STATE_HOME/fanout/runs)")
     shown.add_argument(
@@ -93,7 +93,7 @@ def _run(parser: argparse.ArgumentParser) -> None:
     shown.add_argument("--signatures", metavar="FILE", help="add your own error signatures (docs/diagnosis.md)")
 
 
-def _ending(group: Any) -> None:
+def _add_timeout_flags(group: Any) -> None:
     group.add_argument(
         "--grace", type=float, metavar="S", help="kill S seconds after TERM (default: 40; torchrun itself waits 30)"
     )
@@ -134,7 +134,7 @@ def _ending(group: Any) -> None:
     )
 
 
-def _check(parser: argparse.ArgumentParser) -> None:
+def _add_check_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("hosts", metavar="HOSTS", nargs="?", default="")
     parser.add_argument("task", metavar="TASK", nargs="?")
     parser.add_argument(
@@ -148,12 +148,12 @@ def _check(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--skip", metavar="NAMES", default="", help="skip these checks or groups (comma-separated)")
     parser.add_argument("--list", dest="listing", action="store_true", help="list all checks")
     parser.add_argument("--explain", metavar="NAME", default="", help="show what a check verifies, why, and the fix")
-    what(parser.add_argument_group("launch"))
-    choosing(parser)
-    connecting(parser)
+    add_launch_flags(parser.add_argument_group("launch"))
+    add_selection_flags(parser)
+    add_connection_flags(parser)
 
 
-def _hosts(parser: argparse.ArgumentParser) -> None:
+def _add_hosts_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("hosts", metavar="HOSTS")
     parser.add_argument(
         "--explain", action="store_true", help="show each line's dialect, and how other launchers read it"
@@ -163,23 +163,23 @@ def _hosts(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--json", dest="as_json", action="store_true", help="print a JSON list, one object per host")
     parser.add_argument("--nproc-per-node", type=int, metavar="N", help="start N processes on every host, not slots=")
-    choosing(parser)
-    connecting(parser)
+    add_selection_flags(parser)
+    add_connection_flags(parser)
 
 
-def _exec(parser: argparse.ArgumentParser) -> None:
+def _add_exec_flags(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
         "The login shell of each host runs the command line, so quote what the hosts must expand. fanout merges stdout\n"
         "and stderr. It does not supervise the command: Ctrl-C closes the connections."
     )
     parser.add_argument("hosts", metavar="HOSTS")
     parser.add_argument("--live", action="store_true", help="print lines as they arrive, not grouped at the end")
-    choosing(parser)
-    connecting(parser)
+    add_selection_flags(parser)
+    add_connection_flags(parser)
 
 
-def _logs(parser: argparse.ArgumentParser) -> None:
-    _named_run(parser)
+def _add_logs_flags(parser: argparse.ArgumentParser) -> None:
+    _add_run_argument(parser)
     parser.add_argument("-f", "--follow", action="store_true", help="also print new lines until the run ends")
     parser.add_argument("-n", "--lines", type=int, metavar="N", help="print only the last N lines")
     parser.add_argument("--host", metavar="NAMES", default="", help="print only these hosts (comma-separated)")
@@ -197,7 +197,7 @@ def _logs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--files", action="store_true", help="print the paths of the raw log files, one per host")
 
 
-def _ps(parser: argparse.ArgumentParser) -> None:
+def _add_ps_flags(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
         "With HOSTS, fanout asks each host for your runs, from whichever machine they were launched. Without HOSTS, it\n"
         "lists the runs that were launched from this machine. Exit status: 0, or 255 if a host could not be asked."
@@ -206,46 +206,46 @@ def _ps(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-a", "--all", action="store_true", help="without HOSTS: also list runs that have ended")
     parser.add_argument("--json", dest="as_json", action="store_true", help="print one JSON list")
     parser.add_argument("--log-dir", metavar="DIR", help="find runs in DIR (default: $XDG_STATE_HOME/fanout/runs)")
-    choosing(parser)
-    connecting(parser)
+    add_selection_flags(parser)
+    add_connection_flags(parser)
 
 
-def _attach(parser: argparse.ArgumentParser) -> None:
+def _add_attach_flags(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
         "On the machine that launched the run, attach follows the record. If the launcher died, a new one replaces it.\n"
         "On any other machine, give HOSTS: fanout asks them for the run and for its log from the first byte.\n"
         "Ctrl-C leaves the run running. Exit status: that of the run, or 130 after Ctrl-C."
     )
-    _named_run(parser, "the active run")
-    _hosts_too(parser)
+    _add_run_argument(parser, "the active run")
+    _add_optional_hosts(parser)
     parser.add_argument(
         "--hang-timeout",
         metavar="S|auto",
         help="with HOSTS: report a hang after S seconds, as run does (default: off; without HOSTS the launcher reports)",
     )
-    showing(parser)
+    add_output_flags(parser)
 
 
-def _stop(parser: argparse.ArgumentParser) -> None:
+def _add_stop_flags(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
         "If the launcher is alive, stop asks it to end the run; a second stop makes it kill the run at once. Otherwise,\n"
         "or with HOSTS on a machine without a record of the run, stop ends the run on the hosts itself.\n"
         "Exit status: 0 nothing is left, 255 not verified on every host."
     )
-    _named_run(parser, "the active run")
-    _hosts_too(parser)
+    _add_run_argument(parser, "the active run")
+    _add_optional_hosts(parser)
     parser.add_argument("--grace", type=float, metavar="S", help="with HOSTS: kill S seconds after TERM (default: 40)")
 
 
-def _hosts_too(parser: argparse.ArgumentParser) -> None:
+def _add_optional_hosts(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "hosts", metavar="HOSTS", nargs="?", default="", help="ask these hosts, if there is no record here"
     )
-    choosing(parser)
-    connecting(parser)
+    add_selection_flags(parser)
+    add_connection_flags(parser)
 
 
-def _clean(parser: argparse.ArgumentParser) -> None:
+def _add_clean_flags(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
         "clean lists orphan processes that carry a run's mark, and records of runs without a keeper. After a yes it kills\n"
         "the processes, deletes the records, and checks again. It never touches active runs: use fanout stop.\n"
@@ -253,46 +253,46 @@ def _clean(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("hosts", metavar="HOSTS")
     parser.add_argument("-y", "--yes", action="store_true", help="do not ask for confirmation")
-    choosing(parser)
-    connecting(parser)
+    add_selection_flags(parser)
+    add_connection_flags(parser)
 
 
-def _named_run(parser: argparse.ArgumentParser, default: str = "the latest") -> None:
+def _add_run_argument(parser: argparse.ArgumentParser, default: str = "the latest") -> None:
     parser.add_argument("run", metavar="RUN", nargs="?", default="", help=f"run id, or part of it (default: {default})")
     parser.add_argument("--log-dir", metavar="DIR", help="find runs in DIR (default: $XDG_STATE_HOME/fanout/runs)")
 
 
-def _report(parser: argparse.ArgumentParser) -> None:
-    _named_run(parser)
+def _add_report_flags(parser: argparse.ArgumentParser) -> None:
+    _add_run_argument(parser)
     parser.add_argument("--html", metavar="FILE", default="", help="write an HTML page to FILE instead")
-    metric(parser)
-    _judging(parser)
+    add_metric_flag(parser)
+    _add_diagnosis_flags(parser)
 
 
-def _replay(parser: argparse.ArgumentParser) -> None:
-    _named_run(parser)
+def _add_replay_flags(parser: argparse.ArgumentParser) -> None:
+    _add_run_argument(parser)
     parser.add_argument(
         "--at", metavar="T", default="0", help="start at 90, 5m, 1:02:03, or =-30s before the end (default: 0)"
     )
     parser.add_argument(
         "--speed", metavar="N", default="", help="play N times faster, or max (default: 1; max in a pipe)"
     )
-    showing(parser)
+    add_output_flags(parser)
 
 
-def _lnav(parser: argparse.ArgumentParser) -> None:
+def _add_lnav_flags(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
         "After --install: lnav ~/.local/state/fanout/runs/RUN/events.jsonl, or the files in logs/ beside it."
     )
     parser.add_argument("--install", action="store_true", help="write the format to lnav's directory of formats")
 
 
-def _stacks(parser: argparse.ArgumentParser) -> None:
+def _add_stacks_flags(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
         "fanout asks each rank with a signal; the training code does not notice, and the rank goes on. If a rank does not\n"
         "react, fanout uses py-spy, if the host has it. Exit status: 0 if every host answered, 1 if not, 255 unreachable."
     )
-    _named_run(parser, "the active run")
+    _add_run_argument(parser, "the active run")
     parser.add_argument("--full", action="store_true", help="print the whole stack of one rank of each group")
     parser.add_argument(
         "--native", action="store_true", help="include C and C++ frames; py-spy pauses a rank while it reads them"
@@ -302,43 +302,59 @@ def _stacks(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _why(parser: argparse.ArgumentParser) -> None:
+def _add_why_flags(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
         "why reads plain, .gz, .bz2, .xz and .zst files. It takes hosts and ranks from file names, line labels and\n"
         "torchrun's reports, and the order from the times in the logs. Exit status: 0 a cause is named, 1 undetermined."
     )
     parser.add_argument("task", metavar="FILE|DIR|-", nargs="*")
-    _judging(parser)
+    _add_diagnosis_flags(parser)
 
 
-def _judging(parser: argparse.ArgumentParser) -> None:
+def _add_diagnosis_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", dest="as_json", action="store_true", help="print the diagnosis as one JSON object")
     parser.add_argument("--signatures", metavar="FILE", help="add your own error signatures (docs/diagnosis.md)")
 
 
-def _demo(parser: argparse.ArgumentParser) -> None:
+def _add_demo_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--hosts", dest="count", type=int, default=2, metavar="N", help="simulate N hosts (default: 2)")
     parser.add_argument(
         "--dir", default=".demo", metavar="DIR", help="keep keys and hostfile in DIR while it runs (default: .demo)"
     )
     parser.add_argument("--stay", action="store_true", help="simulate the hosts until Ctrl-C; run no training")
-    showing(parser)
+    add_output_flags(parser)
 
 
-VERBS: dict[str, tuple[str, str, Any]] = {
-    "check": ("[FLAGS] HOSTS [TASK [ARG…]]", "Check that the hosts can train; print each problem and its fix.", _check),
-    "run": ("[FLAGS] HOSTS TASK [ARG…]", "Check, launch on all hosts, watch, stop together, diagnose.", _run),
-    "exec": ("[FLAGS] HOSTS -- COMMAND…", "Run a command on all hosts; print equal output once.", _exec),
-    "hosts": ("[FLAGS] HOSTS", "Show how fanout reads a hostfile.", _hosts),
-    "ps": ("[FLAGS] [HOSTS]", "List runs, on HOSTS or launched from this machine.", _ps),
-    "attach": ("[FLAGS] [RUN] [HOSTS]", "Return to a run and follow it to its end.", _attach),
-    "logs": ("[FLAGS] [RUN]", "Print the log lines of a run, also while it is active.", _logs),
-    "report": ("[FLAGS] [RUN]", "Show the report and diagnosis of a run.", _report),
-    "replay": ("[FLAGS] [RUN]", "Play back a recorded run in the live view.", _replay),
-    "stacks": ("[FLAGS] [RUN]", "Show the current Python stack of every rank, grouped.", _stacks),
-    "why": ("[FLAGS] FILE|DIR|-…", "Diagnose a failed run of any launcher from its logs.", _why),
-    "lnav": ("[--install]", "Print or install the format that lets the log viewer lnav read runs.", _lnav),
-    "stop": ("[FLAGS] [RUN] [HOSTS]", "Stop a run on all hosts, verify that it is gone, report what is left.", _stop),
-    "clean": ("[FLAGS] HOSTS", "List leftovers of finished runs on hosts, and remove them after confirmation.", _clean),
-    "demo": ("[FLAGS]", "Simulate hosts on this machine and train on them; needs no root, no ssh server.", _demo),
+COMMANDS: dict[str, tuple[str, str, Any]] = {
+    "check": (
+        "[FLAGS] HOSTS [TASK [ARG…]]",
+        "Check that the hosts can train; print each problem and its fix.",
+        _add_check_flags,
+    ),
+    "run": ("[FLAGS] HOSTS TASK [ARG…]", "Check, launch on all hosts, watch, stop together, diagnose.", _add_run_flags),
+    "exec": ("[FLAGS] HOSTS -- COMMAND…", "Run a command on all hosts; print equal output once.", _add_exec_flags),
+    "hosts": ("[FLAGS] HOSTS", "Show how fanout reads a hostfile.", _add_hosts_flags),
+    "ps": ("[FLAGS] [HOSTS]", "List runs, on HOSTS or launched from this machine.", _add_ps_flags),
+    "attach": ("[FLAGS] [RUN] [HOSTS]", "Return to a run and follow it to its end.", _add_attach_flags),
+    "logs": ("[FLAGS] [RUN]", "Print the log lines of a run, also while it is active.", _add_logs_flags),
+    "report": ("[FLAGS] [RUN]", "Show the report and diagnosis of a run.", _add_report_flags),
+    "replay": ("[FLAGS] [RUN]", "Play back a recorded run in the live view.", _add_replay_flags),
+    "stacks": ("[FLAGS] [RUN]", "Show the current Python stack of every rank, grouped.", _add_stacks_flags),
+    "why": ("[FLAGS] FILE|DIR|-…", "Diagnose a failed run of any launcher from its logs.", _add_why_flags),
+    "lnav": ("[--install]", "Print or install the format that lets the log viewer lnav read runs.", _add_lnav_flags),
+    "stop": (
+        "[FLAGS] [RUN] [HOSTS]",
+        "Stop a run on all hosts, verify that it is gone, report what is left.",
+        _add_stop_flags,
+    ),
+    "clean": (
+        "[FLAGS] HOSTS",
+        "List leftovers of finished runs on hosts, and remove them after confirmation.",
+        _add_clean_flags,
+    ),
+    "demo": (
+        "[FLAGS]",
+        "Simulate hosts on this machine and train on them; needs no root, no ssh server.",
+        _add_demo_flags,
+    ),
 }

@@ -17,7 +17,7 @@ from fanout.transports.base import Channel, Deadline
 OLDEST_PYTHON = (3, 8)
 
 
-def take_in(host: Host, channel: Channel, decoder: wire.Decoder, deadline: Deadline) -> list[Event]:
+def run_handshake(host: Host, channel: Channel, decoder: wire.FrameDecoder, deadline: Deadline) -> list[Event]:
     """Wait for READY, send the agent, wait for its hello. Return the events that arrived with it.
 
     Raises AgentRefused, or Dropped if the connection broke. The channel is closed in both cases.
@@ -26,34 +26,34 @@ def take_in(host: Host, channel: Channel, decoder: wire.Decoder, deadline: Deadl
     sent = False
     try:
         while not decoder.hello:
-            data = channel.read(deadline.left)
-            if sent and (deadline.expired or (data is None and time.monotonic() >= deadline.at)):
+            data = channel.read(deadline.seconds_left)
+            if sent and (deadline.has_expired or (data is None and time.monotonic() >= deadline.at)):
                 raise _not_through(host, deadline.seconds)
-            if deadline.expired or (data is None and time.monotonic() >= deadline.at):
+            if deadline.has_expired or (data is None and time.monotonic() >= deadline.at):
                 raise AgentRefused(
                     f"logged in, but the login shell did not start the agent within {deadline.seconds:g} s",
                     hint=f"does an rc file on {host.name} wait for something?",
                 )
             if data == b"":
-                status = channel.status()
+                status = channel.exit_status()
                 if status is None:  # the connection ended without the exit status of the login
-                    printed = decoder.noise.decode("utf-8", "replace").strip()[-200:]
+                    printed = decoder.login_output.decode("utf-8", "replace").strip()[-200:]
                     said = f": it printed {printed!r}" if printed else ""
                     raise Dropped(f"the connection broke while the agent started{said}", hint="run it again")
-                raise _no_agent(host, decoder, status)
+                raise _explain_missing_agent(host, decoder, status)
             if data:
-                events += decoder.feed(data)
+                events += decoder.feed_bytes(data)
             if decoder.python and not sent:
-                _new_enough(host, decoder.python)
-                channel.keep_apart()
-                channel.write(bundle.packed())
+                _check_python_version(host, decoder.python)
+                channel.separate_stderr()
+                channel.write(bundle.pack_agent())
                 sent = True
-    except wire.BadHost as error:
+    except wire.ProtocolError as error:
         channel.close()
         raise AgentRefused(str(error)) from None
     except OSError as error:
         channel.close()
-        if decoder.python and deadline.expired:
+        if decoder.python and deadline.has_expired:
             raise _not_through(host, deadline.seconds) from None
         raise Dropped(f"the connection broke while the agent started: {error}", hint="run it again") from None
     except TransportError:
@@ -64,7 +64,7 @@ def take_in(host: Host, channel: Channel, decoder: wire.Decoder, deadline: Deadl
 
 def _not_through(host: Host, seconds: float) -> Unreachable:
     """Return the error of a host that took small packets and then answered nothing to the agent's source."""
-    size = len(bundle.packed()) // 1000
+    size = len(bundle.pack_agent()) // 1000
     return Unreachable(
         f"logged in, but no answer came within {seconds:g} s to the {size} kB of the agent: full-size packets are lost on "
         "the way (MTU), or the host hardly runs",
@@ -72,7 +72,7 @@ def _not_through(host: Host, seconds: float) -> Unreachable:
     )
 
 
-def _new_enough(host: Host, version: str) -> None:
+def _check_python_version(host: Host, version: str) -> None:
     """Raise AgentRefused if this Python version cannot compile the agent."""
     numbers = tuple(int(part) if part.isdigit() else 0 for part in version.split("."))
     if numbers < OLDEST_PYTHON:
@@ -82,9 +82,9 @@ def _new_enough(host: Host, version: str) -> None:
         )
 
 
-def _no_agent(host: Host, decoder: wire.Decoder, status: int) -> AgentRefused:
+def _explain_missing_agent(host: Host, decoder: wire.FrameDecoder, status: int) -> AgentRefused:
     """Build the error for a login that ended before the agent started, from its output."""
-    said = decoder.noise.decode("utf-8", "replace").strip().splitlines()
+    said = decoder.login_output.decode("utf-8", "replace").strip().splitlines()
     last = said[-1].strip()[:200] if said else ""
     if decoder.python:
         return AgentRefused(f"its python {decoder.python} could not run the agent: {last or 'it printed nothing'}",

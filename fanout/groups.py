@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-def what(group: Any) -> None:
+def add_launch_flags(group: Any) -> None:
     """Add the flags for the script, its directory, its environment and its exports."""
     group.add_argument("-C", "--chdir", metavar="DIR", help="work in DIR on the hosts (default: this directory)")
     group.add_argument("--script", metavar="FILE", help="start FILE on the hosts (default: train.sh, or else torchrun)")
@@ -37,7 +37,7 @@ def what(group: Any) -> None:
     group.add_argument("--master-port", type=int, metavar="PORT", help="set MASTER_PORT (default: 29500)")
 
 
-def choosing(parser: argparse.ArgumentParser) -> None:
+def add_selection_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags that select a part of the hosts."""
     group = parser.add_argument_group("host selection")
     group.add_argument("-w", "--nodes", default="", metavar="NODES", help="use only these hosts: gpu[01-04],gpu07")
@@ -50,7 +50,7 @@ def choosing(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--tag", default="", metavar="TAG", help="use only hosts with tag=TAG")
 
 
-def connecting(parser: argparse.ArgumentParser) -> None:
+def add_connection_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags for logins."""
     group = parser.add_argument_group("connection (in addition to ~/.ssh/config)")
     group.add_argument(
@@ -81,7 +81,7 @@ def connecting(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def showing(parser: argparse.ArgumentParser) -> None:
+def add_output_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags for the view of a run."""
     group = parser.add_argument_group("output")
     group.add_argument(
@@ -108,10 +108,10 @@ def showing(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--prefix", metavar="FORMAT", help="print before every line: '{who} {mark} '; also {host} {rank} {time} {stamp}"
     )
-    metric(group)
+    add_metric_flag(group)
 
 
-def metric(parser: argparse._ActionsContainer) -> None:
+def add_metric_flag(parser: argparse._ActionsContainer) -> None:
     """Add the flag that finds the metrics of a run, for the view and for the HTML page."""
     parser.add_argument(
         "--metric",

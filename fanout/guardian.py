@@ -28,17 +28,17 @@ class Guardian:
             start_new_session=True,
         )
 
-    def watch(self, order: str) -> None:
+    def watch_run(self, order: str) -> None:
         """Send the run to guard: ``order`` is a rejoin.Order as JSON."""
         self._write(order.encode() + b"\n")
 
-    def dismiss(self) -> None:
+    def end_watch(self) -> None:
         """Send ``bye`` and wait until the guardian exits: the run is over."""
         self._write(BYE)
-        self.leave_to_it()
+        self.close_pipe()
         self._child.wait()
 
-    def leave_to_it(self) -> None:
+    def close_pipe(self) -> None:
         """Close the pipe without ``bye``: the guardian stops what still runs on the hosts."""
         assert self._child.stdin is not None
         self._child.stdin.close()
@@ -63,12 +63,12 @@ def main() -> None:
 
     from fanout import holder, rejoin
 
-    wanted = rejoin.Order.from_json(order.split(b"\n", 1)[0].decode())
-    ours = holder.Holder(pid=os.getpid(), user="the guardian", machine=os.uname().nodename, since=time.time(),
+    wanted = rejoin.RunHandle.from_json(order.split(b"\n", 1)[0].decode())
+    ours = holder.LockOwner(pid=os.getpid(), user="the guardian", machine=os.uname().nodename, since=time.time(),
                          ending=True)  # fmt: skip
-    if holder.take(wanted.directory, ours) is None:
+    if holder.acquire_lock(wanted.directory, ours) is None:
         return  # another launcher has resumed the run already
-    rejoin.end(wanted, by="the guardian", agent=False, why="the launcher died")
+    rejoin.end_run(wanted, by="the guardian", agent=False, why="the launcher died")
 
 
 if __name__ == "__main__":

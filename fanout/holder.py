@@ -19,7 +19,7 @@ _TRIES = 100  # a process that only reads the owner holds the lock for an instan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Holder:
+class LockOwner:
     """The process that writes the record.
 
     ``detached``: it has no terminal. ``ending``: it is stopping the run. ``signal``: the signal that makes it stop the run.
@@ -34,14 +34,14 @@ class Holder:
     signal: int = 15
 
 
-class Hold:
-    """The lock, held until ``let_go`` or the end of this process."""
+class RecordLock:
+    """The lock, held until ``release_lock`` or the end of this process."""
 
-    def __init__(self, descriptor: int, holder: Holder) -> None:
+    def __init__(self, descriptor: int, holder: LockOwner) -> None:
         self._descriptor = descriptor
-        self.become(holder)
+        self.write_owner(holder)
 
-    def become(self, holder: Holder) -> None:
+    def write_owner(self, holder: LockOwner) -> None:
         """Write the owner into the file. If the disk is full, the text is lost but the lock remains."""
         try:
             os.ftruncate(self._descriptor, 0)
@@ -49,24 +49,24 @@ class Hold:
         except OSError:
             return
 
-    def let_go(self) -> None:
+    def release_lock(self) -> None:
         os.close(self._descriptor)
 
 
-def take(directory: str, holder: Holder) -> Hold | None:
+def acquire_lock(directory: str, holder: LockOwner) -> RecordLock | None:
     """Lock the record for writing. Return None if another process has the lock."""
     descriptor = os.open(os.path.join(directory, FILE), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     for _ in range(_TRIES):
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return Hold(descriptor, holder)
+            return RecordLock(descriptor, holder)
         except OSError:
             select.select([], [], [], 0.005)
     os.close(descriptor)
     return None
 
 
-def of(directory: str) -> Holder | None:
+def read_owner(directory: str) -> LockOwner | None:
     """Return the process that writes this record now, None if there is none."""
     try:
         descriptor = os.open(os.path.join(directory, FILE), os.O_RDONLY | os.O_CLOEXEC)
@@ -76,13 +76,13 @@ def of(directory: str) -> Holder | None:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         return None
     except OSError:
-        return _read(descriptor)
+        return _parse_owner(descriptor)
     finally:
         os.close(descriptor)
 
 
-def _read(descriptor: int) -> Holder:
+def _parse_owner(descriptor: int) -> LockOwner:
     try:
-        return Holder(**schema.parsed(os.pread(descriptor, 4096, 0), schema.of(Holder)))
+        return LockOwner(**schema.parse_json(os.pread(descriptor, 4096, 0), schema.schema_of(LockOwner)))
     except (ValueError, TypeError):
-        return Holder(pid=0, user="?", machine="?", since=0.0)  # it has the lock but has not written its entry yet
+        return LockOwner(pid=0, user="?", machine="?", since=0.0)  # it has the lock but has not written its entry yet

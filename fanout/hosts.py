@@ -67,16 +67,16 @@ class HostFile:
 _TAIL = re.compile(r"^(.*?)(\d+)(\D*)$")
 
 
-def fold(names: Iterable[str]) -> str:
+def fold_names(names: Iterable[str]) -> str:
     """Fold names with numbers into ranges: ``gpu01 gpu02 gpu03 login`` -> ``gpu[01-03],login``.
 
     Zero padding counts (``n1`` and ``n01`` are two names). Groups keep the order of their first appearance.
     """
-    return _folded(tuple(names))
+    return _fold_names(tuple(names))
 
 
 @lru_cache(maxsize=512)  # a view folds the same few sets of hosts repeatedly
-def _folded(names: tuple[str, ...]) -> str:
+def _fold_names(names: tuple[str, ...]) -> str:
     parts = {name: _TAIL.match(name) for name in names}
     padded = {(m[1], m[3], len(m[2])) for m in parts.values() if m and len(m[2]) > 1 and m[2][0] == "0"}
     groups: dict[tuple[str, str, int], list[int]] = {}
@@ -93,10 +93,10 @@ def _folded(names: tuple[str, ...]) -> str:
             groups[key] = []
             order.append(key)
         groups[key].append(int(digits))
-    return ",".join(item if isinstance(item, str) else _shown(item, groups[item]) for item in order)
+    return ",".join(item if isinstance(item, str) else _format_group(item, groups[item]) for item in order)
 
 
-def _shown(key: tuple[str, str, int], numbers: list[int]) -> str:
+def _format_group(key: tuple[str, str, int], numbers: list[int]) -> str:
     head, tail, width = key
     runs: list[list[int]] = []
     for number in sorted(numbers):

@@ -6,7 +6,7 @@ again on a later connection, a limited number of times. So a connection that bre
 
 from __future__ import annotations
 
-from fanout.checks.asking import Answer, Ask
+from fanout.checks.asking import ProbeAnswer, ProbeRequest
 from fanout.events import BROKE
 from fanout.state import HostState, RunState
 
@@ -14,18 +14,18 @@ TRANSIT_SECONDS = 10.0  # added to the host's own time limit: for both direction
 MOST_TRIES = 3
 
 
-class Inquiry:
+class PendingQuestion:
     """One question and its state."""
 
-    def __init__(self, ask: Ask, now: float) -> None:
+    def __init__(self, ask: ProbeRequest, now: float) -> None:
         self.ask = ask
         self.number = 0
-        self.answer: Answer | None = None
+        self.answer: ProbeAnswer | None = None
         self._tries = 0
         self._put_at = now
         self._connection: float | None = None  # when the connection that carries it was made
 
-    def put(self, number: int, connection: float | None, now: float) -> None:
+    def mark_sent(self, number: int, connection: float | None, now: float) -> None:
         """Record that the question was sent. If ``connection`` is None it was not sent, and goes to the next one."""
         self.number, self._put_at = number, now
         self._connection = connection
@@ -37,19 +37,19 @@ class Inquiry:
             return False
         return self._tries == 0 or (self._is_carrier_gone(host) and not self.ask.holds and self._tries < MOST_TRIES)
 
-    def settle(self, state: RunState) -> bool:
+    def is_settled(self, state: RunState) -> bool:
         """Return whether the question is settled; set ``answer`` if it is."""
         if self.answer is None:
-            self.answer = self._answer(state)
+            self.answer = self._find_answer(state)
         return self.answer is not None
 
-    def _answer(self, state: RunState) -> Answer | None:
+    def _find_answer(self, state: RunState) -> ProbeAnswer | None:
         host, event = state.hosts[self.ask.host], state.answers.get((self.ask.host, self.number))
         if event is not None and self._tries:
             told = event.value if not event.error else None
-            return Answer(value=told, error=event.error, handle=self.number, sent=self._put_at, received=event.at)
+            return ProbeAnswer(value=told, error=event.error, handle=self.number, sent=self._put_at, received=event.at)
         within = self.ask.within if self.ask.within is not None else self.ask.timeout
-        if host.phase.over:
+        if host.phase.is_final:
             error = BROKE
         elif self._tries and self._is_carrier_gone(host) and (self.ask.holds or self._tries == MOST_TRIES):
             error = BROKE if self._tries == 1 else f"{BROKE} {self._tries} times"
@@ -57,7 +57,7 @@ class Inquiry:
             error = f"no answer within {within + TRANSIT_SECONDS:g} s" if host.linked else BROKE
         else:
             return None
-        return Answer(error=error, handle=self.number)
+        return ProbeAnswer(error=error, handle=self.number)
 
     def _is_carrier_gone(self, host: HostState) -> bool:
         """Return whether the connection that carried the question has ended, as far as the launcher knows."""

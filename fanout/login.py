@@ -15,47 +15,47 @@ from dataclasses import dataclass
 from fanout import wire
 from fanout.agent import bundle
 from fanout.errors import AgentRefused, TransportError, Unreachable
-from fanout.events import Event, Noise
-from fanout.greeting import take_in
+from fanout.events import Event, LoginOutput
+from fanout.greeting import run_handshake
 from fanout.hosts import Host
-from fanout.transports.base import Channel, Deadline, Place, Transport
+from fanout.transports.base import Channel, Deadline, LoginSlot, Transport
 
-BEAT_SECONDS = 5.0
+HEARTBEAT_SECONDS = 5.0
 HUNG_SECONDS = 2.0  # after the deadline: time for a login to end once its connection is closed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FanOptions:
+class ConnectionOptions:
     """Options of all connections. If ``command`` is empty they start the agent, else they run the command (exec)."""
 
     dials: int = 64
     connect_timeout: float = 10.0
-    beat: float = BEAT_SECONDS  # must be much shorter than the lease
+    beat: float = HEARTBEAT_SECONDS  # must be much shorter than the lease
     by: str = "?"  # user@machine of the launcher; a busy host reports it to others
     command: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Dialled:
+class EstablishedLogin:
     """A connection on which the agent, or the plain command, has started.
 
     ``noise`` is the output of the login. ``early`` are events that arrived together with the hello.
     """
 
     channel: Channel
-    decoder: wire.Decoder
-    noise: list[Noise]
+    decoder: wire.FrameDecoder
+    noise: list[LoginOutput]
     early: list[Event]
 
 
-class Dialler:
+class LoginRunner:
     """Log in to one host, as often as needed."""
 
     def __init__(
         self,
         host: Host,
         transport: Callable[[Host], Transport],
-        options: FanOptions,
+        options: ConnectionOptions,
         clock: Callable[[], float],
         places: threading.Semaphore,
     ) -> None:
@@ -69,35 +69,35 @@ class Dialler:
         self._lock = threading.Lock()
         self.opening: Deadline | None = None
 
-    def dial(self, begin: Callable[[], bool]) -> Dialled | None:
+    def log_in(self, begin: Callable[[], bool]) -> EstablishedLogin | None:
         """Log in and start the agent or command. Return None if ``begin()`` is False. Raises TransportError."""
         self._places.acquire()
-        place = Place(self._places)
+        place = LoginSlot(self._places)
         try:
-            return self._opened(place) if begin() else None
+            return self._open_channel(place) if begin() else None
         finally:
-            place.give_back()
+            place.release()
 
-    def _opened(self, place: Place) -> Dialled:
+    def _open_channel(self, place: LoginSlot) -> EstablishedLogin:
         deadline = Deadline(self._timeout)
-        deadline.guard(place.give_back)
+        deadline.close_on_expiry(place.release)
         self.opening = deadline
         nonce = secrets.token_hex(8)
-        decoder = wire.Decoder(self._host.name, nonce, self._clock)
+        decoder = wire.FrameDecoder(self._host.name, nonce, self._clock)
         try:
-            command = self._command or bundle.command(nonce, self._host.python or "python3")
+            command = self._command or bundle.build_command(nonce, self._host.python or "python3")
             channel = self._transport(self._host).open(self._host, command, deadline)
-            events = [] if self._command else take_in(self._host, channel, decoder, deadline)
-            noise = [event for event in events if isinstance(event, Noise)]
-            return Dialled(channel=channel, decoder=decoder, noise=noise, early=events[len(noise) :])
+            events = [] if self._command else run_handshake(self._host, channel, decoder, deadline)
+            noise = [event for event in events if isinstance(event, LoginOutput)]
+            return EstablishedLogin(channel=channel, decoder=decoder, noise=noise, early=events[len(noise) :])
         except TransportError as error:
             told = isinstance(error, AgentRefused) or f"within {deadline.seconds:g} s" in str(error)
-            if deadline.expired and not told:
+            if deadline.has_expired and not told:
                 raise Unreachable(f"the login did not finish within {deadline.seconds:g} s ({error})",
                                   hint=error.hint or "raise --connect-timeout") from None  # fmt: skip
             raise
         finally:
-            deadline.done()
+            deadline.mark_done()
             with self._lock:
                 if self.opening is deadline:
                     self.opening = None
@@ -105,13 +105,13 @@ class Dialler:
     def take_overdue(self) -> Deadline | None:
         """Return the deadline of an overdue login. Close it in a thread, because closing may wait for a process."""
         opening = self.opening
-        return opening if opening is not None and opening.overdue else None
+        return opening if opening is not None and opening.is_overdue else None
 
     def take_hung(self) -> TransportError | None:
         """Return, once, the error of a login that continues although its connection was closed."""
         with self._lock:
             opening = self.opening
-            if opening is None or not opening.expired or time.monotonic() < opening.at + HUNG_SECONDS:
+            if opening is None or not opening.has_expired or time.monotonic() < opening.at + HUNG_SECONDS:
                 return None
             self.opening = None
         what = f": it still waits for {opening.doing}" if opening.doing else ""

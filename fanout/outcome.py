@@ -17,7 +17,7 @@ from typing import Literal
 
 from fanout.state import HostState, Phase, RunState
 
-Origin = Literal["script", "ssh", "fanout", "user"]
+ExitOrigin = Literal["script", "ssh", "fanout", "user"]
 
 TIME_LIMIT = "time limit"  # the ``why`` of a Stop that leads to status 124
 
@@ -40,7 +40,7 @@ class RunOutcome:
     """The end of a run. ``first`` is the host that failed first (None: none failed, or the user stopped the run)."""
 
     exit_code: int
-    origin: Origin
+    origin: ExitOrigin
     headline: str
     first: str | None
     hosts: tuple[HostOutcome, ...]
@@ -48,22 +48,22 @@ class RunOutcome:
     hung: bool = False  # no rank made progress when the run was stopped
 
     @property
-    def ok(self) -> bool:
+    def is_success(self) -> bool:
         return self.exit_code == 0
 
     @property
-    def clean(self) -> bool:
+    def is_clean(self) -> bool:
         """Return whether every host was verified after the end and no process of the run is left."""
         return all(host.left == 0 for host in self.hosts)
 
 
-def of(state: RunState, *, refused: str = "") -> RunOutcome:
+def outcome_of(state: RunState, *, refused: str = "") -> RunOutcome:
     """Return the outcome of a run that is over. If the user left it, hosts that are not over count as unknown.
 
     ``refused`` is why fanout itself did not launch it.
     """
-    hosts = tuple(_host(host) for host in state.all)
-    code, origin, headline, first = _verdict(state, {host.host: host for host in hosts}, refused)
+    hosts = tuple(_host_outcome(host) for host in state.all_hosts)
+    code, origin, headline, first = _exit_status(state, {host.host: host for host in hosts}, refused)
     return RunOutcome(
         exit_code=code,
         origin=origin,
@@ -74,9 +74,9 @@ def of(state: RunState, *, refused: str = "") -> RunOutcome:
     )
 
 
-def with_holes(outcome: RunOutcome, holes: int) -> RunOutcome:
+def with_log_gaps(outcome: RunOutcome, holes: int) -> RunOutcome:
     """Turn a success into 125 if the record lacks bytes, because the disk of this machine was full."""
-    if not holes or not outcome.ok:
+    if not holes or not outcome.is_success:
         return outcome
     return replace(
         outcome,
@@ -86,7 +86,9 @@ def with_holes(outcome: RunOutcome, holes: int) -> RunOutcome:
     )
 
 
-def _verdict(state: RunState, hosts: dict[str, HostOutcome], refused: str) -> tuple[int, Origin, str, str | None]:
+def _exit_status(
+    state: RunState, hosts: dict[str, HostOutcome], refused: str
+) -> tuple[int, ExitOrigin, str, str | None]:
     stop = state.first_stop
     if state.interrupts and not _ended_before_interrupt(state):
         number = state.interrupts[0]
@@ -99,7 +101,7 @@ def _verdict(state: RunState, hosts: dict[str, HostOutcome], refused: str) -> tu
     if stop is not None and told_first:
         return 125, "fanout", f"stopped: {stop.why}", None  # no host had failed; later failures are victims of the stop
     if not state.failures:
-        idle = [host.name for host in state.all if not host.succeeded]
+        idle = [host.name for host in state.all_hosts if not host.has_succeeded]
         if idle:
             return 125, "fanout", f"{idle[0]}: {hosts[idle[0]].reason}", None
         return 0, "script", f"all {len(hosts)} hosts succeeded" if len(hosts) > 1 else "succeeded", None
@@ -119,16 +121,16 @@ def _ended_before_interrupt(state: RunState) -> bool:
     """Return whether a host had failed, or fanout had begun to stop the run, before the user's first signal."""
     at = state.interrupted_at if state.interrupted_at is not None else float("-inf")
     began = [when for _, when in state.failures[:1]]
-    began += [host.stop_at for host in state.all if host.stop_at is not None]
+    began += [host.stop_at for host in state.all_hosts if host.stop_at is not None]
     return any(when < at for when in began)
 
 
 def _first_stop_at(state: RunState) -> float:
-    return min(host.stop_at for host in state.all if host.stop_at is not None)
+    return min(host.stop_at for host in state.all_hosts if host.stop_at is not None)
 
 
-def _host(host: HostState) -> HostOutcome:
-    verdict, reason = _reason(host)
+def _host_outcome(host: HostState) -> HostOutcome:
+    verdict, reason = _describe_end(host)
     left: int | None = None
     if host.gone is not None:
         left = len(host.gone.left)
@@ -147,8 +149,8 @@ def _host(host: HostState) -> HostOutcome:
     )
 
 
-def _reason(host: HostState) -> tuple[str, str]:
-    if host.phase is Phase.UNREACHED and host.trouble:
+def _describe_end(host: HostState) -> tuple[str, str]:
+    if host.phase is Phase.CONNECT_FAILED and host.trouble:
         return "unreached", host.trouble.message
     if host.phase is Phase.REFUSED and host.trouble:
         return "refused", host.trouble.message
@@ -158,14 +160,14 @@ def _reason(host: HostState) -> tuple[str, str]:
         return ("never-started", "was not started") if host.go_at is None else ("lost", "did not report how it ended")
     stopped = host.stop_at is not None and host.exit.at >= host.stop_at  # it ended after the stop request
     if host.exit.code == 0:
-        return ("failed", _how(host)) if host.exit.why else ("ok", "exit 0")
+        return ("failed", _describe_exit(host)) if host.exit.why else ("ok", "exit 0")
     if host.exit.code is None and host.exit.signal is None:
         return "lost", host.exit.why or "how it ended is unknown"
-    how = _how(host)
+    how = _describe_exit(host)
     return ("stopped" if stopped else "failed"), how
 
 
-def _how(host: HostState) -> str:
+def _describe_exit(host: HostState) -> str:
     assert host.exit is not None
     why = f": {host.exit.why}" if host.exit.why else ""
     failed = host.exit.signal is not None or bool(host.exit.code)

@@ -1,6 +1,6 @@
 """Launch plan: the command and environment of every host, complete and frozen before anything starts.
 
-``make`` is pure. dryrun.py prints the same value that wire.py sends, so a dry run shows exactly what will run.
+``make_plan`` is pure. dryrun.py prints the same value that wire.py sends, so a dry run shows exactly what will run.
 The exports are the contract of train.sh (NNODES, NODE_RANK, MASTER_ADDR, MASTER_PORT, NPROC_PER_NODE, PYTHONPATH) as
 dFactory and VeOmni document it.
 """
@@ -15,7 +15,7 @@ from typing import TypeAlias
 
 from fanout.errors import UsageError
 from fanout.hosts import Host
-from fanout.settings import Settings, bytes_of
+from fanout.settings import Settings, parse_size
 
 RESERVED = frozenset(
     "NNODES NODE_RANK MASTER_ADDR MASTER_PORT NPROC_PER_NODE RANK LOCAL_RANK WORLD_SIZE LOCAL_WORLD_SIZE GROUP_RANK "
@@ -64,12 +64,12 @@ class NodePlan:
     private: frozenset[str] = frozenset()  # exports with values of the user, which no record contains
 
     @property
-    def gpus(self) -> tuple[str, ...]:
+    def gpu_ids(self) -> tuple[str, ...]:
         """Return the ids of its GPUs in the order of its processes, () if unknown."""
         return tuple(claim[4:] for claim in self.claims if claim.startswith("gpu-"))
 
     @property
-    def mark(self) -> tuple[str, ...]:
+    def process_mark(self) -> tuple[str, ...]:
         """Return the environment entries that mark this run's processes on that host."""
         return (f"FANOUT_RUN_ID={self.run_id}", f"FANOUT_NODE={self.rank}")
 
@@ -96,12 +96,12 @@ class LaunchPlan:
         counts = [node.nproc for node in self.nodes if node.nproc is not None]
         return sum(counts) if len(counts) == len(self.nodes) else None
 
-    def node(self, name: str) -> NodePlan:
+    def node_of(self, name: str) -> NodePlan:
         return next(node for node in self.nodes if node.host.name == name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Learned:
+class HostFacts:
     """Facts about the hosts that were collected before the plan is made. Each may be missing."""
 
     master_addr: str = ""
@@ -110,7 +110,7 @@ class Learned:
     address: Mapping[str, str] = field(default_factory=dict)  # HostName of ssh_config, by host name
 
 
-def make(
+def make_plan(
     hosts: Sequence[Host],
     task: Sequence[str],
     settings: Settings,
@@ -118,7 +118,7 @@ def make(
     run_id: str,
     cwd: str,
     has_script: bool,
-    learned: Learned,
+    learned: HostFacts,
     dry: bool = False,
 ) -> LaunchPlan:
     """Return the plan for ``hosts`` in rank order. Raises UsageError if a needed value is given nowhere.
@@ -129,22 +129,22 @@ def make(
     local = _local_addresses(hosts, learned)
     nodes: list[NodePlan] = []
     for rank, host in enumerate(hosts):
-        nproc = _nproc(host, settings, learned, dry=dry)
+        nproc = _process_count(host, settings, learned, dry=dry)
         contract: dict[str, EnvValue] = {"NNODES": str(len(hosts)), "NODE_RANK": str(rank), "MASTER_ADDR": master}
         contract["MASTER_PORT"] = str(settings.master_port)
         if nproc is not None:
             contract["NPROC_PER_NODE"] = str(nproc)
-        exports = contract | _exports(host, settings, learned, local.get(host.name, ""))
+        exports = contract | _build_exports(host, settings, learned, local.get(host.name, ""))
         nodes.append(
             NodePlan(
                 host=host,
                 rank=rank,
                 nproc=nproc,
                 cwd=host.workdir or cwd,
-                argv=_argv(task, settings, len(hosts), rank, nproc, master, has_script=has_script),
+                argv=_build_argv(task, settings, len(hosts), rank, nproc, master, has_script=has_script),
                 env=tuple(exports.items()),
                 needs=(settings.script, task[0]) if has_script else (task[0],),
-                claims=_claims(host, settings, nproc, learned),
+                claims=_build_claims(host, settings, nproc, learned),
                 first_rank=None if settings.rank_logs == "off" else sum(node.nproc or 0 for node in nodes),
                 run_id=run_id,
                 private=frozenset(name for name, _ in (*settings.env, *host.env)),
@@ -158,12 +158,12 @@ def make(
         master_port=settings.master_port,
         grace=settings.grace,
         lease=settings.lease,
-        spool_limit=bytes_of(settings.spool_limit),
+        spool_limit=parse_size(settings.spool_limit),
         stacks=settings.stacks != "off",
     )
 
 
-def _exports(host: Host, settings: Settings, learned: Learned, local_address: str) -> dict[str, EnvValue]:
+def _build_exports(host: Host, settings: Settings, learned: HostFacts, local_address: str) -> dict[str, EnvValue]:
     """Return the exports of a host beside the contract of train.sh. Later entries override earlier ones."""
     exports: dict[str, EnvValue] = {"PYTHONPATH": PathList(before=("VeOmni",), after=("",))}
     if host.gpus:
@@ -171,25 +171,25 @@ def _exports(host: Host, settings: Settings, learned: Learned, local_address: st
     exports["OMP_NUM_THREADS"] = Default(value="1")
     if local_address:
         exports["PET_LOCAL_ADDR"] = Default(value=local_address)
-    exports.update(_venv(settings))
+    exports.update(_venv_exports(settings))
     exports.update(learned.env.get(host.name, {}))
     if host.iface:
         exports.update(NCCL_SOCKET_IFNAME=host.iface, GLOO_SOCKET_IFNAME=host.iface)
-    exports.update(_user_env(settings.env, where="--env", force=settings.force))
-    exports.update(_user_env(host.env, where=str(host.origin), force=settings.force))
+    exports.update(_check_user_env(settings.env, where="--env", force=settings.force))
+    exports.update(_check_user_env(host.env, where=str(host.origin), force=settings.force))
     if settings.setup:
         exports["FANOUT_SETUP"] = settings.setup
     return exports
 
 
 def check_exports(hosts: Sequence[Host], settings: Settings) -> None:
-    """Raise UsageError for an export that ``make`` would refuse. Call it before any host is touched."""
-    _user_env(settings.env, where="--env", force=settings.force)
+    """Raise UsageError for an export that ``make_plan`` would refuse. Call it before any host is touched."""
+    _check_user_env(settings.env, where="--env", force=settings.force)
     for host in hosts:
-        _user_env(host.env, where=str(host.origin), force=settings.force)
+        _check_user_env(host.env, where=str(host.origin), force=settings.force)
 
 
-def master_address(hosts: Sequence[Host], settings: Settings, learned: Learned) -> str:
+def master_address(hosts: Sequence[Host], settings: Settings, learned: HostFacts) -> str:
     """Return the address of host 0 for MASTER_ADDR: a given one, a measured one, or its name.
 
     Raises UsageError if it is a loopback address and another host is on another machine.
@@ -198,7 +198,7 @@ def master_address(hosts: Sequence[Host], settings: Settings, learned: Learned) 
     address = settings.master_addr or first.addr or learned.master_addr
     if not address:
         address = "127.0.0.1" if len(hosts) == 1 else learned.address.get(first.name, first.ssh_name)
-    if len(hosts) > 1 and is_loopback(address) and not all(_loopback_entry(host, learned) for host in hosts):
+    if len(hosts) > 1 and is_loopback(address) and not all(_is_loopback_entry(host, learned) for host in hosts):
         raise UsageError(
             f'MASTER_ADDR would be {address}, which means "myself" on every host ({first.origin}: {first.name})',
             hint=f"give an address of {first.name} that the other hosts reach:  `{first.name} addr=192.168.…` in the hostfile, "
@@ -207,7 +207,7 @@ def master_address(hosts: Sequence[Host], settings: Settings, learned: Learned) 
     return address
 
 
-def _local_addresses(hosts: Sequence[Host], learned: Learned) -> dict[str, str]:
+def _local_addresses(hosts: Sequence[Host], learned: HostFacts) -> dict[str, str]:
     """Return, by host, the address that torchrun there gives to its workers and to the other hosts.
 
     Without it a c10d rendezvous, and so ``--standalone``, uses the host's own name, which may not resolve here or on
@@ -239,12 +239,12 @@ def is_loopback(address: str) -> bool:
         return False
 
 
-def _loopback_entry(host: Host, learned: Learned) -> bool:
+def _is_loopback_entry(host: Host, learned: HostFacts) -> bool:
     """Return whether this entry is itself on loopback, as in a lab of several hosts on one machine."""
     return is_loopback(host.addr or learned.address.get(host.name, host.ssh_name))
 
 
-def _nproc(host: Host, settings: Settings, learned: Learned, *, dry: bool) -> int | None:
+def _process_count(host: Host, settings: Settings, learned: HostFacts, *, dry: bool) -> int | None:
     if settings.nproc_per_node is not None:
         return settings.nproc_per_node
     if host.slots is not None:
@@ -264,7 +264,7 @@ def _nproc(host: Host, settings: Settings, learned: Learned, *, dry: bool) -> in
     )
 
 
-def _argv(
+def _build_argv(
     task: Sequence[str],
     settings: Settings,
     nnodes: int,
@@ -284,7 +284,7 @@ def _argv(
     return ("bash", "-c", SETUP, "fanout", *argv) if settings.setup else argv
 
 
-def _venv(settings: Settings) -> dict[str, EnvValue]:
+def _venv_exports(settings: Settings) -> dict[str, EnvValue]:
     if not settings.venv:
         return {}
     sure = "" if settings.venv_sure else f"{settings.venv}/bin/python"
@@ -294,7 +294,7 @@ def _venv(settings: Settings) -> dict[str, EnvValue]:
     return exports
 
 
-def _user_env(pairs: Sequence[tuple[str, str]], *, where: str, force: bool) -> dict[str, str]:
+def _check_user_env(pairs: Sequence[tuple[str, str]], *, where: str, force: bool) -> dict[str, str]:
     exports = {}
     for name, value in pairs:
         if not _NAME.match(name):
@@ -309,7 +309,7 @@ def _user_env(pairs: Sequence[tuple[str, str]], *, where: str, force: bool) -> d
     return exports
 
 
-def _claims(host: Host, settings: Settings, nproc: int | None, learned: Learned) -> tuple[str, ...]:
+def _build_claims(host: Host, settings: Settings, nproc: int | None, learned: HostFacts) -> tuple[str, ...]:
     """Return the claims on the port and the GPUs. Two runs with different ports and GPUs may share a host."""
     gpus = host.gpus or tuple(str(number) for number in range(nproc or 0) if learned.gpus.get(host.name))
     return (f"port-{settings.master_port}", *(f"gpu-{number}" for number in gpus))

@@ -1,6 +1,6 @@
 """Run takeover: resume a run after its launcher died, for the guardian, ``fanout stop`` and ``fanout attach``.
 
-An ``Order`` is a JSON object with what this needs: the hosts, how to reach them, and where the record is. It holds no
+An ``RunHandle`` is a JSON object with what this needs: the hosts, how to reach them, and where the record is. It holds no
 environment and no secret, so it may be stored in the run's directory. The record gives the state at which the old
 launcher stopped. Each host's log continues at its last byte, and new events are appended to the record.
 """
@@ -14,35 +14,35 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from fanout import schema, supervise
-from fanout.descriptors import make_room
+from fanout.descriptors import raise_file_limit
 from fanout.errors import FanoutError, LauncherError
-from fanout.events import Chunk, Event, LinkLost, StreamOpened, Tick
-from fanout.fan import Clock, Fan
+from fanout.events import Chunk, Disconnected, Event, StreamOpened, Tick
+from fanout.fan import Clock, ConnectionPool
 from fanout.hosts import Host, Origin
 from fanout.launch import Session, Subscriber
-from fanout.login import FanOptions
-from fanout.outcome import RunOutcome, of
+from fanout.login import ConnectionOptions
+from fanout.outcome import RunOutcome, outcome_of
 from fanout.plan import LaunchPlan, NodePlan
-from fanout.schema import Each, Text
+from fanout.schema import ListOf, Text
 from fanout.settings import Settings
-from fanout.state import HostState, Phase, RunState, advance
-from fanout.transports.pick import Picker
-from fanout.views.base import Heading
-from fanout.views.logdir import LogDir
-from fanout.views.recorded import Recorded, after, reopened
-from fanout.views.report import report
+from fanout.state import HostState, Phase, RunState, apply_event
+from fanout.transports.pick import TransportSelector
+from fanout.views.base import RunInfo
+from fanout.views.logdir import RunWriter
+from fanout.views.recorded import RunReader, apply_recorded_event, reopen_host
+from fanout.views.report import build_report
 
-_REACHING = ("transport", "ssh_config", "ssh_option", "user", "connect_timeout", "fanout", *supervise.CHOSEN)
+_REACHING = ("transport", "ssh_config", "ssh_option", "user", "connect_timeout", "fanout", *supervise.POLICY_SETTINGS)
 MARGIN_SECONDS = 60.0
-_CHOICES = {name.rstrip("?"): kind for name, kind in schema.of(Settings).items()}
+_CHOICES = {name.rstrip("?"): kind for name, kind in schema.schema_of(Settings).items()}
 _ORDER: dict[str, Any] = {
-    "run": Text(200), "hosts": Each(schema.of(Host), least=1), "directory": Text(), "user": Text(200),
+    "run": Text(200), "hosts": ListOf(schema.schema_of(Host), least=1), "directory": Text(), "user": Text(200),
     "settings": {f"{name}?": _CHOICES[name] for name in _REACHING},
 }  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
+class RunHandle:
     """A handle of a run: enough to resume or stop it. ``directory`` is the run's record on this machine."""
 
     run_id: str
@@ -63,24 +63,24 @@ class Order:
         )
 
     @classmethod
-    def from_json(cls, text: str) -> Order:
+    def from_json(cls, text: str) -> RunHandle:
         """Parse the text of ``to_json``. Raises Invalid."""
-        entry = schema.parsed(text, _ORDER)
+        entry = schema.parse_json(text, _ORDER)
         return cls(
             run_id=entry["run"],
-            hosts=tuple(_host(host) for host in entry["hosts"]),
-            settings=Settings(**{name: _tuples(value) for name, value in entry["settings"].items()}),
+            hosts=tuple(_parse_host(host) for host in entry["hosts"]),
+            settings=Settings(**{name: _to_tuples(value) for name, value in entry["settings"].items()}),
             directory=entry["directory"],
             user=entry["user"],
         )
 
 
-class TakenUp:
+class ResumedRun:
     """A resumed run. ``learners`` receive all events from its beginning, ``views`` only the new ones."""
 
     def __init__(
         self,
-        order: Order,
+        order: RunHandle,
         *,
         by: str,
         agent: bool,
@@ -91,46 +91,46 @@ class TakenUp:
         """Read the record and prepare the connections. With ``again``, hosts that were given up are tried again."""
         self.order = order
         clock = Clock()
-        self.heading = Heading(run_id=order.run_id, title="", hosts=tuple(host.name for host in order.hosts))
+        self.heading = RunInfo(run_id=order.run_id, title="", hosts=tuple(host.name for host in order.hosts))
         self._have: dict[str, dict[int, tuple[int, int]]] = {}
         self._opened: list[StreamOpened] = []
-        self._left = _without_launcher(self._read(learners, clock()), again=again)
-        self.record = self._record()
-        self.fan = self._fan(clock, by=by, agent=agent)
+        self._left = _reset_sent_actions(self._read_record(learners, clock()), again=again)
+        self.record = self._open_record()
+        self.pool = self._build_pool(clock, by=by, agent=agent)
         subscribers = [*([self.record] if self.record else []), *learners, *views]
-        self.session = Session(self.fan, self.heading.hosts, subscribers, state=self._left)
+        self.session = Session(self.pool, self.heading.hosts, subscribers, state=self._left)
 
-    def _read(self, learners: Sequence[Subscriber], now: float) -> RunState:
+    def _read_record(self, learners: Sequence[Subscriber], now: float) -> RunState:
         """Return the state at the end of the record. An unreadable record must not prevent a stop of the run."""
-        state = RunState.new(self.heading.hosts, at=now)
+        state = RunState.initial(self.heading.hosts, at=now)
         try:
-            recorded = Recorded(self.order.directory)
+            recorded = RunReader(self.order.directory)
             self.heading = recorded.heading
-            state = RunState.new(self.heading.hosts, at=recorded.began_at)
-            for event in recorded.written():
-                state = after(state, event)
-                self._remember(event)
+            state = RunState.initial(self.heading.hosts, at=recorded.began_at)
+            for event in recorded.iter_recorded_events():
+                state = apply_recorded_event(state, event)
+                self._note_stream(event)
                 for learner in learners:
                     learner(event, state)
         except FanoutError:
             return state
         looks_on = Tick(at=max(now, state.now))  # time passed without a launcher; a new one is present from here on
-        state = advance(state, looks_on)
+        state = apply_event(state, looks_on)
         for learner in learners:
             learner(looks_on, state)
         return state
 
-    def _record(self) -> LogDir | None:
+    def _open_record(self) -> RunWriter | None:
         """Open the record to append to it. Return None if that fails: to stop the hosts is more important."""
         try:
-            record = LogDir(self.order.directory, self.heading)
+            record = RunWriter(self.order.directory, self.heading)
         except LauncherError:
             return None
         for event in self._opened:
-            record.recall(event)
+            record.register_stream(event)
         return record
 
-    def _remember(self, event: Event) -> None:
+    def _note_stream(self, event: Event) -> None:
         if isinstance(event, StreamOpened):
             self._opened.append(event)
         elif isinstance(event, Chunk):
@@ -139,76 +139,76 @@ class TakenUp:
             if event.offset == size:
                 have[event.stream] = (size + len(event.data), zlib.crc32(event.data, crc))
 
-    def _fan(self, clock: Clock, *, by: str, agent: bool) -> Fan:
+    def _build_pool(self, clock: Clock, *, by: str, agent: bool) -> ConnectionPool:
         order, settings = self.order, self.order.settings
-        hosts = [host for host in order.hosts if not self._left.hosts[host.name].phase.over]
-        make_room(len(hosts), by_program=settings.transport == "openssh")
-        options = FanOptions(dials=settings.fanout, connect_timeout=settings.connect_timeout, by=by)
-        fan = Fan(hosts, Picker(settings, user=order.user, agent=agent), options, clock)
-        for name, link in fan.links.items():
-            link.resume(plan_of(order), self._have.get(name, {}))
+        hosts = [host for host in order.hosts if not self._left.hosts[host.name].phase.is_final]
+        raise_file_limit(len(hosts), by_program=settings.transport == "openssh")
+        options = ConnectionOptions(dials=settings.fanout, connect_timeout=settings.connect_timeout, by=by)
+        fan = ConnectionPool(hosts, TransportSelector(settings, user=order.user, agent=agent), options, clock)
+        for name, link in fan.connections.items():
+            link.resume_run(build_minimal_plan(order), self._have.get(name, {}))
             if self._left.hosts[name].linked:
-                fan.post(LinkLost(at=clock(), host=name, why="its launcher died"))
+                fan.post_event(Disconnected(at=clock(), host=name, why="its launcher died"))
         return fan
 
-    def end(self, why: str) -> RunOutcome:
+    def end_run(self, why: str) -> RunOutcome:
         """Connect to all hosts, stop the run, fetch the rest of the logs, and delete the run's directories.
 
         A host that cannot be reached within twice the grace plus a minute stays unknown.
         """
         grace = self.order.settings.grace
-        self.fan.start()
-        return self.session.end(grace=grace, until=self.fan.clock() + 2 * grace + MARGIN_SECONDS, why=why)
+        self.pool.start()
+        return self.session.end_run(grace=grace, until=self.pool.clock() + 2 * grace + MARGIN_SECONDS, why=why)
 
-    def go_on(self) -> RunOutcome:
+    def continue_run(self) -> RunOutcome:
         """Follow the policy until the run is over, as the old launcher would have done."""
-        if not any(host.go_at is not None for host in self.session.state.all):
-            return self.end("the launcher died before the start")
-        self.fan.start()
+        if not any(host.go_at is not None for host in self.session.state.all_hosts):
+            return self.end_run("the launcher died before the start")
+        self.pool.start()
         policy = supervise.policy_of(self.order.settings, prepare=False)
-        return self.session.run(policy, plan_of(self.order))
+        return self.session.run_plan(policy, build_minimal_plan(self.order))
 
     def close(self) -> None:
-        self.fan.close()
+        self.pool.close()
         if self.record:
             self.record.close()
 
 
-def end(order: Order, *, by: str, agent: bool, why: str) -> RunState:
+def end_run(order: RunHandle, *, by: str, agent: bool, why: str) -> RunState:
     """Stop the run and complete its record. Return the final state."""
-    taken = TakenUp(order, by=by, agent=agent, again=True)
+    taken = ResumedRun(order, by=by, agent=agent, again=True)
     try:
-        taken.end(why)
-        outcome = of(taken.session.state)
-        if outcome.clean and taken.record:
-            taken.record.finish(outcome, report(taken.heading, taken.session.state, outcome, {}))
+        taken.end_run(why)
+        outcome = outcome_of(taken.session.state)
+        if outcome.is_clean and taken.record:
+            taken.record.finish(outcome, build_report(taken.heading, taken.session.state, outcome, {}))
         return taken.session.state
     finally:
         taken.close()
 
 
-def _without_launcher(state: RunState, *, again: bool) -> RunState:
+def _reset_sent_actions(state: RunState, *, again: bool) -> RunState:
     """Clear the last actions of the dead launcher, so that they are sent again: they may never have arrived."""
 
     def left(host: HostState) -> HostState:
         if again and host.phase is Phase.LOST:
-            return reopened(host)
-        return host if host.phase.over else replace(host, forget_at=None, kill_at=None)
+            return reopen_host(host)
+        return host if host.phase.is_final else replace(host, forget_at=None, kill_at=None)
 
     return replace(state, hosts={name: left(host) for name, host in state.hosts.items()})
 
 
-def _host(entry: Mapping[str, Any]) -> Host:
-    values = {name: _tuples(value) for name, value in entry.items()}
+def _parse_host(entry: Mapping[str, Any]) -> Host:
+    values = {name: _to_tuples(value) for name, value in entry.items()}
     return Host(**{**values, "origin": Origin(**entry["origin"])})
 
 
-def _tuples(value: Any) -> Any:
+def _to_tuples(value: Any) -> Any:
     """Convert the lists of JSON to tuples, at every depth."""
-    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
+    return tuple(_to_tuples(item) for item in value) if isinstance(value, list) else value
 
 
-def plan_of(order: Order, ranks: Sequence[int] | None = None) -> LaunchPlan:
+def build_minimal_plan(order: RunHandle, ranks: Sequence[int] | None = None) -> LaunchPlan:
     """Return the part of the plan that finds the run on each host. ``ranks`` are its node ranks, if hosts are left out."""
     nodes = tuple(
         NodePlan(host=host, rank=rank, nproc=None, cwd="/", argv=(), env=(), needs=(), claims=(), run_id=order.run_id)

@@ -11,8 +11,8 @@ from dataclasses import replace
 from typing import Any
 
 from fanout import wire
-from fanout.checks.asking import WAVE, Answer, Ask, Asker
-from fanout.checks.model import Case, Check, wanted
+from fanout.checks.asking import WAVE, Asker, ProbeAnswer, ProbeRequest
+from fanout.checks.model import Check, CheckContext, is_check_selected
 from fanout.credentials import hide_values
 from fanout.hosts import Host
 from fanout.plan import LaunchPlan, NodePlan
@@ -21,22 +21,24 @@ _SHARE_SECONDS = 15.0
 _PLAY_SECONDS = 12.0
 
 
-def is_wanted(case: Case, checks: Iterable[Check], section: str) -> bool:
+def is_section_needed(case: CheckContext, checks: Iterable[Check], section: str) -> bool:
     """Return whether any check that will be judged needs this section."""
     return any(
-        section in check.needs for check in checks if wanted(check, case.request) and not check.unless(case.request)
+        section in check.needs
+        for check in checks
+        if is_check_selected(check, case.request) and not check.unless(case.request)
     )
 
 
-def shared(case: Case, asker: Asker) -> Case:
+def probe_shared_directory(case: CheckContext, asker: Asker) -> CheckContext:
     """Write a token file into each host's work directory, ask each host which tokens it sees, and delete them."""
-    names = [name for name in case.hosts if _is_writable(case.facts[name])]
+    names = [name for name in case.hosts if _is_workdir_writable(case.facts[name])]
     nonce = secrets.token_hex(8)
     asks = []
     for index, name in enumerate(names):
-        args = {"workdir": _workdir(case, name), "nonce": nonce, "index": index, "count": len(names)}
+        args = {"workdir": _get_workdir(case, name), "nonce": nonce, "index": index, "count": len(names)}
         seconds = _SHARE_SECONDS * (1 if len(names) <= WAVE else 6)
-        asks.append(Ask(host=name, what="share", args=args, timeout=seconds, holds=True))
+        asks.append(ProbeRequest(host=name, what="share", args=args, timeout=seconds, holds=True))
     left = asker.ask(asks)
     try:
         seen = asker.ask(
@@ -58,42 +60,42 @@ def shared(case: Case, asker: Asker) -> Case:
         name: answers[name].error if name in answers else "the work directory cannot be written to"
         for name in case.hosts
     }
-    return _with(case, "share", here, why)
+    return _add_section(case, "share", here, why)
 
 
-def _is_writable(facts: Mapping[str, Any]) -> bool:
+def _is_workdir_writable(facts: Mapping[str, Any]) -> bool:
     row = facts.get("files", {}).get("workdir", {})
     return row.get("kind") == "directory" and bool(row["writable"] and row["searchable"])
 
 
-def _workdir(case: Case, name: str) -> str:
-    return case.host(name).workdir or case.request.workdir
+def _get_workdir(case: CheckContext, name: str) -> str:
+    return case.get_host(name).workdir or case.request.workdir
 
 
-def rehearsed(case: Case, asker: Asker, plan: Callable[[], LaunchPlan | str]) -> Case:
+def rehearse_script(case: CheckContext, asker: Asker, plan: Callable[[], LaunchPlan | str]) -> CheckContext:
     """Run the script in a sandbox on every host that has it, with the environment and arguments of a run."""
-    scripts = {name: row.get("script", {}).get("kind") == "file" for name, row in case.of("files").items()}
+    scripts = {name: row.get("script", {}).get("kind") == "file" for name, row in case.get_section("files").items()}
     names = [name for name in case.hosts if scripts.get(name)]
     why = dict.fromkeys(case.hosts, f"no {case.request.script}")
     made = plan() if names else ""
     if not isinstance(made, str) and case.request.script not in made.nodes[0].needs:
         made = f"the run starts torchrun itself: {case.request.script} is not here"
     if isinstance(made, str):
-        return _with(case, "rehearsal", {}, {**why, **dict.fromkeys(names, made)})
+        return _add_section(case, "rehearsal", {}, {**why, **dict.fromkeys(names, made)})
     nodes = {node.host.name: node for node in made.nodes}
     asks = []
     for name in names:
         node = nodes[name]
-        args = {"argv": list(node.argv), "env": wire.environment(node), "cwd": node.cwd, "task": made.task[0]}
-        asks.append(Ask(host=name, what="rehearse", args=args, timeout=_PLAY_SECONDS))
-    answers: dict[str, Answer] = dict(zip(names, asker.ask(asks), strict=True))
-    given = {name: {**_told(nodes[name]), "task": list(made.task)} for name in names}
+        args = {"argv": list(node.argv), "env": wire.encode_environment(node), "cwd": node.cwd, "task": made.task[0]}
+        asks.append(ProbeRequest(host=name, what="rehearse", args=args, timeout=_PLAY_SECONDS))
+    answers: dict[str, ProbeAnswer] = dict(zip(names, asker.ask(asks), strict=True))
+    given = {name: {**_select_exports(nodes[name]), "task": list(made.task)} for name in names}
     here = {
         name: {**_without_values(answer.value, nodes[name]), "given": given[name]}
         for name, answer in answers.items()
         if not answer.error
     }
-    return _with(case, "rehearsal", here, {**why, **{name: answer.error for name, answer in answers.items()}})
+    return _add_section(case, "rehearsal", here, {**why, **{name: answer.error for name, answer in answers.items()}})
 
 
 def _without_values(played: Mapping[str, Any], node: NodePlan) -> dict[str, Any]:
@@ -103,13 +105,16 @@ def _without_values(played: Mapping[str, Any], node: NodePlan) -> dict[str, Any]
     return {**played, "words": words, "errors": [hide_values(error, values) for error in played.get("errors", ())]}
 
 
-def code_again(case: Case, asker: Asker, questions: Callable[[Host], Mapping[str, Any]]) -> Case:
+def recollect_code(case: CheckContext, asker: Asker, questions: Callable[[Host], Mapping[str, Any]]) -> CheckContext:
     """If some hosts have a git clone and others a plain copy, collect the files themselves on all of them."""
-    trees = case.of("tree")
+    trees = case.get_section("tree")
     if len({"head" in tree for tree in trees.values()}) < 2:
         return case
-    hosts = [case.host(name) for name, tree in trees.items() if "head" in tree]
-    asks = [Ask(host=h.name, what="tree", args={**questions(h), "plain": True}, timeout=_SHARE_SECONDS) for h in hosts]
+    hosts = [case.get_host(name) for name, tree in trees.items() if "head" in tree]
+    asks = [
+        ProbeRequest(host=h.name, what="tree", args={**questions(h), "plain": True}, timeout=_SHARE_SECONDS)
+        for h in hosts
+    ]
     facts = dict(case.facts)
     for ask, answer in zip(asks, asker.ask(asks), strict=True):
         if not answer.error:
@@ -117,9 +122,11 @@ def code_again(case: Case, asker: Asker, questions: Callable[[Host], Mapping[str
     return replace(case, facts=facts)
 
 
-def relooked(case: Case, asker: Asker, questions: Callable[[Host], Mapping[str, Any]]) -> Case:
+def examine_rehearsed_python(
+    case: CheckContext, asker: Asker, questions: Callable[[Host], Mapping[str, Any]]
+) -> CheckContext:
     """Examine the Python that train.sh started in the rehearsal, if it is not that of the login."""
-    calls = {name: row["calls"][-1] for name, row in case.of("rehearsal").items() if row["calls"]}
+    calls = {name: row["calls"][-1] for name, row in case.get_section("rehearsal").items() if row["calls"]}
     asks, facts = [], dict(case.facts)
     for host in case.request.hosts:
         call = calls.get(host.name)
@@ -127,11 +134,11 @@ def relooked(case: Case, asker: Asker, questions: Callable[[Host], Mapping[str, 
             continue
         looked = facts[host.name].get("software")
         roots = [folder for folder in call["env"].get("PYTHONPATH", "").split(":") if folder]
-        if looked and not roots and _folder(looked["executable"]) == _folder(call["python"]):
+        if looked and not roots and _get_directory(looked["executable"]) == _get_directory(call["python"]):
             facts[host.name] = {**facts[host.name], "software": {**looked, "of_run": True}}
             continue
         args = {**questions(host), "python": call["python"], "roots": [*roots, call["cwd"]]}
-        asks.append(Ask(host=host.name, what="software", args=args, timeout=_PLAY_SECONDS))
+        asks.append(ProbeRequest(host=host.name, what="software", args=args, timeout=_PLAY_SECONDS))
     missing = {name: dict(row) for name, row in case.missing.items()}
     for ask, answer in zip(asks, asker.ask(asks) if asks else (), strict=True):
         if answer.error:
@@ -142,16 +149,16 @@ def relooked(case: Case, asker: Asker, questions: Callable[[Host], Mapping[str, 
     return replace(case, facts=facts, missing=missing)
 
 
-def _folder(program: str) -> str:
+def _get_directory(program: str) -> str:
     return program.rpartition("/")[0]
 
 
-def _told(node: NodePlan) -> dict[str, str]:
+def _select_exports(node: NodePlan) -> dict[str, str]:
     names = ("NNODES", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT", "NPROC_PER_NODE")
     return {name: value for name, value in node.env if name in names and isinstance(value, str)}
 
 
-def _with(case: Case, section: str, here: Mapping[str, Any], why: Mapping[str, str]) -> Case:
+def _add_section(case: CheckContext, section: str, here: Mapping[str, Any], why: Mapping[str, str]) -> CheckContext:
     """Return ``case`` with one more section, or the reason why it is missing, for each host that answered."""
     facts = {name: {**row, section: here[name]} if name in here else row for name, row in case.facts.items()}
     missing = {name: dict(row) for name, row in case.missing.items()}

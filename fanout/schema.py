@@ -1,7 +1,7 @@
 """Schemas: the types, ranges and lengths of values from outside, written as data. Pure.
 
 A dict is the schema of an object with these keys: "name?" may be absent, and other keys may hold any bounded value. The
-classes below are the schemas of everything else. ``check`` raises ``Invalid``, which names the field.
+classes below are the schemas of everything else. ``check_value`` raises ``InvalidValue``, which names the field.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ LARGEST = 1 << 63
 MOST_VALUES = 200_000  # in one text
 
 
-class Invalid(ValueError):
+class InvalidValue(ValueError):
     """An invalid value: ``field`` names it, ``problem`` states what is wrong."""
 
     def __init__(self, field: str, problem: str) -> None:
@@ -38,7 +38,7 @@ class Text:
 
 
 @dataclass(frozen=True, slots=True)
-class Whole:
+class Integer:
     """A whole number from ``low`` to ``high``."""
 
     low: int = -LARGEST
@@ -59,14 +59,14 @@ class Flag:
 
 
 @dataclass(frozen=True, slots=True)
-class Maybe:
+class Nullable:
     """null, or a value that ``kind`` allows."""
 
     kind: Any
 
 
 @dataclass(frozen=True, slots=True)
-class Each:
+class ListOf:
     """A list of ``least`` to ``most`` items of one ``kind``."""
 
     kind: Any
@@ -75,14 +75,14 @@ class Each:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class TupleOf:
     """A list with exactly these items."""
 
     kinds: tuple[Any, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class By:
+class MapOf:
     """An object of at most ``most`` items with any keys. Values are of one ``kind``; ``key`` is the schema of keys."""
 
     kind: Any
@@ -91,7 +91,7 @@ class By:
 
 
 @dataclass(frozen=True, slots=True)
-class Either:
+class OneOf:
     """A value that any of these allows."""
 
     kinds: tuple[Any, ...]
@@ -102,24 +102,24 @@ class Anything:
     """Any JSON value whose depth, lengths and numbers are bounded."""
 
 
-def check(schema: Any, value: Any, field: str = "", depth: int = 0) -> None:
-    """Raise ``Invalid`` unless ``value`` conforms to the schema."""
+def check_value(schema: Any, value: Any, field: str = "", depth: int = 0) -> None:
+    """Raise ``InvalidValue`` unless ``value`` conforms to the schema."""
     if depth > DEEPEST:
-        raise Invalid(field, f"is nested more than {DEEPEST} deep")
+        raise InvalidValue(field, f"is nested more than {DEEPEST} deep")
     match schema:
         case dict():
             _check_object(schema, value, field, depth)
-        case Maybe():
+        case Nullable():
             if value is not None:
-                check(schema.kind, value, field, depth)
-        case Either():
+                check_value(schema.kind, value, field, depth)
+        case OneOf():
             _check_either(schema, value, field, depth)
-        case Each() | Row():
+        case ListOf() | TupleOf():
             _check_list(schema, value, field, depth)
-        case By():
-            for key, item in _mapping(value, field, schema.most).items():
-                check(schema.key, key, f"{field} (a key)", depth + 1)
-                check(schema.kind, item, f"{field}.{str(key)[:40]}", depth + 1)
+        case MapOf():
+            for key, item in _check_mapping(value, field, schema.most).items():
+                check_value(schema.key, key, f"{field} (a key)", depth + 1)
+                check_value(schema.kind, item, f"{field}.{str(key)[:40]}", depth + 1)
         case Anything():
             _check_anything(value, field, depth)
         case _:
@@ -130,67 +130,69 @@ def _check_plain(schema: Any, value: Any, field: str) -> None:
     match schema:
         case Text():
             if not isinstance(value, str):
-                raise Invalid(field, f"is {_kind(value)}, not text")
+                raise InvalidValue(field, f"is {_describe_kind(value)}, not text")
             if len(value) > schema.most:
-                raise Invalid(field, f"has {len(value)} characters, more than {schema.most}")
+                raise InvalidValue(field, f"has {len(value)} characters, more than {schema.most}")
             if schema.among and value not in schema.among:
-                raise Invalid(field, f"is {value[:40]!r}, not one of {', '.join(schema.among)}")
+                raise InvalidValue(field, f"is {value[:40]!r}, not one of {', '.join(schema.among)}")
         case Flag():
             if not isinstance(value, bool):
-                raise Invalid(field, f"is {_kind(value)}, not true or false")
-        case Whole() | Number():
-            if isinstance(value, bool) or not isinstance(value, int if isinstance(schema, Whole) else (int, float)):
-                raise Invalid(field, f"is {_kind(value)}, not a {'whole ' * isinstance(schema, Whole)}number")
+                raise InvalidValue(field, f"is {_describe_kind(value)}, not true or false")
+        case Integer() | Number():
+            if isinstance(value, bool) or not isinstance(value, int if isinstance(schema, Integer) else (int, float)):
+                raise InvalidValue(
+                    field, f"is {_describe_kind(value)}, not a {'whole ' * isinstance(schema, Integer)}number"
+                )
             if not math.isfinite(value) if isinstance(value, float) else abs(value) > LARGEST:
-                raise Invalid(field, "is a number that is too large or not finite")
+                raise InvalidValue(field, "is a number that is too large or not finite")
             if not schema.low <= value <= schema.high:
-                raise Invalid(field, f"is {value}, not between {schema.low} and {schema.high}")
+                raise InvalidValue(field, f"is {value}, not between {schema.low} and {schema.high}")
         case _:
             raise TypeError(f"not a schema: {schema!r}")
 
 
 def _check_object(schema: dict[str, Any], value: Any, field: str, depth: int) -> None:
-    left = dict(_mapping(value, field, MOST_ITEMS))
+    left = dict(_check_mapping(value, field, MOST_ITEMS))
     for name, kind in schema.items():
         key = name.removesuffix("?")
         if key in left:
-            check(kind, left.pop(key), f"{field}.{key}" if field else key, depth + 1)
+            check_value(kind, left.pop(key), f"{field}.{key}" if field else key, depth + 1)
         elif key == name:
-            raise Invalid(f"{field}.{key}" if field else key, "is missing")
+            raise InvalidValue(f"{field}.{key}" if field else key, "is missing")
     for key, item in left.items():
         _check_anything(item, f"{field}.{str(key)[:40]}" if field else str(key)[:40], depth + 1)
 
 
-def _check_list(schema: Each | Row, value: Any, field: str, depth: int) -> None:
+def _check_list(schema: ListOf | TupleOf, value: Any, field: str, depth: int) -> None:
     if not isinstance(value, (list, tuple)):
-        raise Invalid(field, f"is {_kind(value)}, not a list")
-    if isinstance(schema, Row):
+        raise InvalidValue(field, f"is {_describe_kind(value)}, not a list")
+    if isinstance(schema, TupleOf):
         if len(value) != len(schema.kinds):
-            raise Invalid(field, f"has {len(value)} items, not {len(schema.kinds)}")
+            raise InvalidValue(field, f"has {len(value)} items, not {len(schema.kinds)}")
         kinds = schema.kinds
     else:
         if len(value) > schema.most:
-            raise Invalid(field, f"has {len(value)} items, more than {schema.most}")
+            raise InvalidValue(field, f"has {len(value)} items, more than {schema.most}")
         if len(value) < schema.least:
-            raise Invalid(field, f"has {len(value)} items, not {schema.least} or more")
+            raise InvalidValue(field, f"has {len(value)} items, not {schema.least} or more")
         kinds = (schema.kind,) * len(value)
     for number, (kind, item) in enumerate(zip(kinds, value, strict=True)):
-        check(kind, item, f"{field}[{number}]", depth + 1)
+        check_value(kind, item, f"{field}[{number}]", depth + 1)
 
 
-def _check_either(schema: Either, value: Any, field: str, depth: int) -> None:
+def _check_either(schema: OneOf, value: Any, field: str, depth: int) -> None:
     for kind in schema.kinds:
         try:
-            check(kind, value, field, depth)
+            check_value(kind, value, field, depth)
             return
-        except Invalid as error:
+        except InvalidValue as error:
             last = error
     raise last
 
 
 def _check_anything(value: Any, field: str, depth: int) -> None:
     if depth > DEEPEST:
-        raise Invalid(field, f"is nested more than {DEEPEST} deep")
+        raise InvalidValue(field, f"is nested more than {DEEPEST} deep")
     match value:
         case None | bool():
             return
@@ -200,23 +202,23 @@ def _check_anything(value: Any, field: str, depth: int) -> None:
             _check_plain(Text(LONGEST_TEXT), value, field)
         case list() | tuple():
             if len(value) > MOST_ITEMS:
-                raise Invalid(field, f"has {len(value)} items, more than {MOST_ITEMS}")
+                raise InvalidValue(field, f"has {len(value)} items, more than {MOST_ITEMS}")
             for number, item in enumerate(value):
                 _check_anything(item, f"{field}[{number}]", depth + 1)
         case _:
-            for key, item in _mapping(value, field, MOST_ITEMS).items():
+            for key, item in _check_mapping(value, field, MOST_ITEMS).items():
                 _check_anything(item, f"{field}.{str(key)[:40]}", depth + 1)
 
 
-def _mapping(value: Any, field: str, most: int) -> Mapping[str, Any]:
+def _check_mapping(value: Any, field: str, most: int) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
-        raise Invalid(field, f"is {_kind(value)}, not an object")
+        raise InvalidValue(field, f"is {_describe_kind(value)}, not an object")
     if len(value) > most:
-        raise Invalid(field, f"has {len(value)} keys, more than {most}")
+        raise InvalidValue(field, f"has {len(value)} keys, more than {most}")
     return value
 
 
-def _kind(value: Any) -> str:
+def _describe_kind(value: Any) -> str:
     match value:
         case None:
             return "null"
@@ -232,51 +234,59 @@ def _kind(value: Any) -> str:
             return "an object"
 
 
-def parsed(text: str | bytes, schema: Any) -> Any:
+def parse_json(text: str | bytes, schema: Any) -> Any:
     """Parse a JSON text and return its value if it conforms to the schema. Raises Invalid for every other text."""
     data = text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass")
     if data.count(b",") + data.count(b"[") + data.count(b"{") > MOST_VALUES:
-        raise Invalid("", f"has more than {MOST_VALUES} values")
+        raise InvalidValue("", f"has more than {MOST_VALUES} values")
     try:
         value = json.loads(data.decode("utf-8", "replace"))
     except (ValueError, RecursionError) as error:
-        raise Invalid("", f"is not JSON ({str(error)[:80]})") from None
-    check(schema, value)
+        raise InvalidValue("", f"is not JSON ({str(error)[:80]})") from None
+    check_value(schema, value)
     return value
 
 
 # -- the schema of a dataclass, from its annotations
 
-_PLAIN: dict[Any, Any] = {int: Whole(), float: Number(), str: Text(LONGEST_TEXT), bool: Flag(), Any: Anything()}
+_PLAIN: dict[Any, Any] = {int: Integer(), float: Number(), str: Text(LONGEST_TEXT), bool: Flag(), Any: Anything()}
 
 
 _KNOWN: dict[Any, dict[str, Any]] = {}
 
 
-def of(kind: Any) -> dict[str, Any]:
+def schema_of(kind: Any) -> dict[str, Any]:
     """Return the schema of a dataclass as a JSON object, in which tuples are lists."""
     if kind in _KNOWN:
         return _KNOWN[kind]
     hints, schema = get_type_hints(kind), _KNOWN.setdefault(kind, {})
     for field in fields(kind):
         optional = field.default is not MISSING or field.default_factory is not MISSING
-        schema[field.name + "?" * optional] = _of_annotation(hints[field.name])
+        schema[field.name + "?" * optional] = _schema_of_annotation(hints[field.name])
     return schema
 
 
-def _of_annotation(hint: Any) -> Any:
+def _schema_of_annotation(hint: Any) -> Any:
     if hint in _PLAIN:
         return _PLAIN[hint]
     if is_dataclass(hint):
         assert isinstance(hint, type)
-        return of(hint)
+        return schema_of(hint)
     origin, args = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
-        known = [_of_annotation(each) for each in args if each is not types.NoneType]
-        kind = known[0] if len(known) == 1 else Either(tuple(known))
-        return Maybe(kind) if types.NoneType in args else kind
+        known = [_schema_of_annotation(each) for each in args if each is not types.NoneType]
+        kind = known[0] if len(known) == 1 else OneOf(tuple(known))
+        return Nullable(kind) if types.NoneType in args else kind
     if origin is tuple:
-        return Each(_of_annotation(args[0])) if args[-1] is Ellipsis else Row(tuple(map(_of_annotation, args)))
+        return (
+            ListOf(_schema_of_annotation(args[0]))
+            if args[-1] is Ellipsis
+            else TupleOf(tuple(map(_schema_of_annotation, args)))
+        )
     if origin is Literal:
         return Text(among=args)
-    return By(_of_annotation(args[1])) if isinstance(origin, type) and issubclass(origin, Mapping) else Anything()
+    return (
+        MapOf(_schema_of_annotation(args[1]))
+        if isinstance(origin, type) and issubclass(origin, Mapping)
+        else Anything()
+    )

@@ -11,35 +11,35 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from fanout import wire
-from fanout.outbox import Outbox
+from fanout.outbox import FrameQueue
 from fanout.transports.base import Channel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Connection:
+class ActiveChannel:
     """One connection to a host; ``made_at`` distinguishes it from earlier ones."""
 
     channel: Channel
-    decoder: wire.Decoder
+    decoder: wire.FrameDecoder
     made_at: float
 
 
-class Sender:
+class FrameSender:
     """Send frames to one host, over a series of connections."""
 
     def __init__(self) -> None:
         self._news = threading.Condition()
-        self._outbox = Outbox()
-        self._connection: Connection | None = None
+        self._outbox = FrameQueue()
+        self._connection: ActiveChannel | None = None
         self._over = False
 
-    def put(self, frame: bytes, *, order: bool = False) -> None:
+    def put_frame(self, frame: bytes, *, order: bool = False) -> None:
         """Queue a frame; it waits for a connection if there is none. An order is sent again on every later one."""
         with self._news:
-            self._outbox.put(frame, order=order)
+            self._outbox.put_frame(frame, order=order)
             self._news.notify()
 
-    def ask(self, number: int, what: str, frame: bytes) -> float | None:
+    def put_question(self, number: int, what: str, frame: bytes) -> float | None:
         """Queue a question for the present connection. Return when that was made, None if there is none.
 
         A later connection has a new relay, which does not know the question.
@@ -47,50 +47,50 @@ class Sender:
         with self._news:
             if self._connection is None:
                 return None
-            self._connection.decoder.expect(number, what)
-            self._outbox.put(frame, bound=True)
+            self._connection.decoder.expect_answer(number, what)
+            self._outbox.put_frame(frame, bound=True)
             self._news.notify()
             return self._connection.made_at
 
-    def cancel(self, number: int, frame: bytes) -> None:
+    def cancel_question(self, number: int, frame: bytes) -> None:
         """Cancel a question; its answer is dropped from here on."""
         with self._news:
             if self._connection is not None:
-                self._connection.decoder.forget(number)
-                self._outbox.put(frame, bound=True)
+                self._connection.decoder.drop_question(number)
+                self._outbox.put_frame(frame, bound=True)
                 self._news.notify()
 
-    def bid_farewell(self, frame: bytes) -> None:
+    def put_last_frame(self, frame: bytes) -> None:
         """Queue the last frame."""
         with self._news:
-            self._outbox.bid_farewell(frame)
+            self._outbox.put_last_frame(frame)
             self._news.notify()
 
-    def repeat_farewell(self) -> None:
+    def repeat_last_frame(self) -> None:
         """Send the last frame again, because the host has reported its end again."""
         with self._news:
-            self._outbox.repeat_farewell()
+            self._outbox.repeat_last_frame()
             self._news.notify()
 
-    def attach_from_now_on(self) -> None:
+    def switch_to_attach(self) -> None:
         """Attach to the run on each later connection, and do not repeat the orders sent so far."""
         with self._news:
             self._outbox.attaches = True
-            self._outbox.forget_orders()
+            self._outbox.clear_orders()
 
     def is_idle(self) -> bool:
         """Return whether there is a connection and the queue is empty."""
         with self._news:
             return self._connection is not None and not self._outbox
 
-    def connect(self, connection: Connection, first: Callable[[], bytes]) -> None:
+    def use_channel(self, connection: ActiveChannel, first: Callable[[], bytes]) -> None:
         """Send over ``connection`` from now on, ``first()`` first. The lock is held, so no order comes between."""
         with self._news:
             self._connection = connection
-            self._outbox.reopen(first())
+            self._outbox.start_connection(first())
             self._news.notify_all()
 
-    def disconnect(self) -> None:
+    def drop_channel(self) -> None:
         """Forget the present connection: it has ended."""
         with self._news:
             self._connection = None
@@ -114,14 +114,14 @@ class Sender:
                 self._news.wait_for(lambda: self._over or (self._outbox and self._connection is not None))
                 if self._over:
                     return
-                connection, frame = self._connection, self._outbox.take()
+                connection, frame = self._connection, self._outbox.take_frame()
             assert connection is not None
             try:
                 connection.channel.write(frame.data)
             except OSError:
                 with self._news:
                     is_next_up = self._connection not in (None, connection)
-                    self._outbox.put_back(frame, behind_first=is_next_up)
+                    self._outbox.put_frame_back(frame, behind_first=is_next_up)
                     if self._connection is connection:
                         self._connection = None
                 connection.channel.close()

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from fanout.bounds import BOUNDS, MOST_BYTES, MOST_SECONDS, range_error
+from fanout.bounds import BOUNDS, MAX_BYTES, MAX_SECONDS, range_error
 from fanout.choices import CHOICES
 from fanout.errors import UsageError
 
@@ -77,16 +77,16 @@ _NOT_IN_FILES = frozenset({"env", "venv_sure", "venv_is_conda", "force"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Loaded:
+class LoadedSettings:
     """Settings and, by name, the source of each non-default value."""
 
     settings: Settings
     origins: Mapping[str, str]
 
 
-def load(
+def merge_settings(
     flags: Mapping[str, Any], environ: Mapping[str, str], files: Sequence[tuple[str, Mapping[str, Any]]]
-) -> Loaded:
+) -> LoadedSettings:
     """Merge all sources. In ``flags``, None means not given; ``files`` are (path, table), nearest first. Raises UsageError."""
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
@@ -95,27 +95,27 @@ def load(
         for key, raw in table.items():
             name = key.replace("-", "_")
             if name not in known or name in _NOT_IN_FILES:
-                raise UsageError(f"{path}: unknown setting {key!r}", hint=_nearest(name, known))
-            values[name], origins[name] = _checked(name, raw, f"{path}: {key}"), path
+                raise UsageError(f"{path}: unknown setting {key!r}", hint=_suggest_name(name, known))
+            values[name], origins[name] = _check_value(name, raw, f"{path}: {key}"), path
     for name in known:
         raw = environ.get(f"FANOUT_{name.upper()}")
         if raw is not None and name not in _NOT_IN_FILES:
-            values[name] = _checked(name, _from_text(name, raw), f"FANOUT_{name.upper()}")
+            values[name] = _check_value(name, _parse_text(name, raw), f"FANOUT_{name.upper()}")
             origins[name] = f"FANOUT_{name.upper()}"
     for name, raw in flags.items():
         if raw is not None and name in known:
-            values[name], origins[name] = _checked(name, raw, f"--{name.replace('_', '-')}"), "command line"
-    return Loaded(settings=replace(Settings(), **values), origins=origins)
+            values[name], origins[name] = _check_value(name, raw, f"--{name.replace('_', '-')}"), "command line"
+    return LoadedSettings(settings=replace(Settings(), **values), origins=origins)
 
 
-def _nearest(name: str, known: Mapping[str, Any]) -> str:
+def _suggest_name(name: str, known: Mapping[str, Any]) -> str:
     from difflib import get_close_matches
 
     near = get_close_matches(name, known, n=1)
     return f"did you mean {near[0].replace('_', '-')}?" if near else "fanout run --help"
 
 
-def _kinds(name: str) -> tuple[type, ...]:
+def _allowed_types(name: str) -> tuple[type, ...]:
     """Return the types that a setting may have, from the dataclass itself."""
     hint = typing.get_type_hints(Settings)[name]
     options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
@@ -123,8 +123,8 @@ def _kinds(name: str) -> tuple[type, ...]:
     return tuple(plain) or (tuple,)
 
 
-def _from_text(name: str, text: str) -> Any:
-    kind = _kinds(name)[0]
+def _parse_text(name: str, text: str) -> Any:
+    kind = _allowed_types(name)[0]
     if kind is tuple:
         with contextlib.suppress(ValueError):  # the text has an open quote, so it is not a list
             return tuple(shlex.split(text))
@@ -139,21 +139,21 @@ def _from_text(name: str, text: str) -> Any:
         return text
 
 
-def _checked(name: str, value: Any, where: str) -> Any:
-    kinds = _kinds(name)
+def _check_value(name: str, value: Any, where: str) -> Any:
+    kinds = _allowed_types(name)
     if kinds == (tuple,) and isinstance(value, list) and all(isinstance(item, str) for item in value):
         value = tuple(value)
     if name == "hang_timeout" and isinstance(value, (int, float)) and not isinstance(value, bool):
         value = f"{value:g}"
     if float in kinds and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value) if abs(value) <= MOST_BYTES else math.inf
+        value = float(value) if abs(value) <= MAX_BYTES else math.inf
     wrong = not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds)
     wrong = wrong or (isinstance(value, float) and not math.isfinite(value))
     if wrong:
-        raise UsageError(f"{where} must be {_called(kinds[0])}, not {value!r}")
+        raise UsageError(f"{where} must be {_describe_type(kinds[0])}, not {value!r}")
     if name == "hang_timeout":
-        _check_patience(value, where)
-    if name == "spool_limit" and bytes_of(value) and not SPOOL_LEAST <= bytes_of(value) <= MOST_BYTES:
+        _check_hang_timeout(value, where)
+    if name == "spool_limit" and parse_size(value) and not MIN_SPOOL_BYTES <= parse_size(value) <= MAX_BYTES:
         raise UsageError(f"{where} must be a size from 32M to 1024T (or 0 for no limit), not {value[:40]!r}")
     if name in CHOICES and value not in CHOICES[name]:
         raise UsageError(f"{where} must be one of {', '.join(CHOICES[name])}, not {value!r}")
@@ -164,7 +164,7 @@ def _checked(name: str, value: Any, where: str) -> Any:
     return None if name == "time_limit" and value == 0 else value
 
 
-def _check_patience(value: str, where: str) -> None:
+def _check_hang_timeout(value: str, where: str) -> None:
     """Accept ``auto``, ``off``, or a number of seconds. Raises UsageError."""
     if value in ("", "off", "auto"):
         return
@@ -174,15 +174,15 @@ def _check_patience(value: str, where: str) -> None:
         seconds = math.nan
     if range_error("hang_timeout", seconds):
         raise UsageError(
-            f"{where} must be auto, off, or a number of seconds from 1 to {MOST_SECONDS}, not {value[:40]!r}"
+            f"{where} must be auto, off, or a number of seconds from 1 to {MAX_SECONDS}, not {value[:40]!r}"
         )
 
 
-SPOOL_LEAST = 32 << 20
+MIN_SPOOL_BYTES = 32 << 20
 _SIZE = re.compile(r"(\d{1,15}(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?\Z", re.IGNORECASE)
 
 
-def bytes_of(text: str) -> int:
+def parse_size(text: str) -> int:
     """Return ``4G`` in bytes (powers of 1024); -1 if the text is not a size. ``0`` means no limit."""
     found = _SIZE.match(text.strip())
     if found is None:
@@ -190,7 +190,7 @@ def bytes_of(text: str) -> int:
     return int(float(found[1]) * 1024 ** " KMGT".index(found[2].upper() or " "))
 
 
-def _called(kind: type) -> str:
+def _describe_type(kind: type) -> str:
     return {
         tuple: "a list of texts",
         int: "a whole number",

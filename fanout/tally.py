@@ -12,18 +12,18 @@ from fanout.events import Chunk
 STEP_BYTES = 4 << 20
 
 
-class Arrived:
+class ReceivedOffsets:
     """Size and CRC-32 of each stream so far. Every byte counts exactly once and in order, even if it is sent twice."""
 
     def __init__(self, have: Mapping[int, tuple[int, int]] | None = None) -> None:
         self.sizes = {stream: size for stream, (size, _) in (have or {}).items()}
         self._crcs = {stream: crc for stream, (_, crc) in (have or {}).items()}
 
-    def fresh(self, chunk: Chunk) -> Chunk | None:
+    def accept_chunk(self, chunk: Chunk) -> Chunk | None:
         """Return the new part of ``chunk``, None if nothing is new. Raises BadHost if bytes are missing before it."""
         have = self.sizes.get(chunk.stream, 0)
         if chunk.offset > have:
-            raise wire.BadHost(f"left out bytes {have}-{chunk.offset} of stream {chunk.stream}")
+            raise wire.ProtocolError(f"left out bytes {have}-{chunk.offset} of stream {chunk.stream}")
         data = chunk.data[have - chunk.offset :]
         if not data:
             return None
@@ -31,7 +31,7 @@ class Arrived:
         self._crcs[chunk.stream] = zlib.crc32(data, self._crcs.get(chunk.stream, 0))
         return replace(chunk, offset=have, data=data)
 
-    def whole(self, totals: Mapping[int, tuple[int, int | None]]) -> bool:
+    def is_complete(self, totals: Mapping[int, tuple[int, int | None]]) -> bool:
         """Return whether sizes and checksums agree with ``totals``, those of the host."""
         return all(
             self.sizes.get(stream, 0) == size and crc in (None, self._crcs.get(stream, 0))
@@ -39,7 +39,7 @@ class Arrived:
         )
 
 
-class Receipts:
+class Acknowledgements:
     """Acknowledgements to the host, in steps, and one step late.
 
     The record is written a moment after the bytes. If the launcher dies in between, the host must still have the bytes
@@ -51,17 +51,17 @@ class Receipts:
         self._dealt: dict[int, int] = {}
         self._unsaid = 0
 
-    def beat(self) -> bytes:
+    def build_heartbeat(self) -> bytes:
         """Return a heartbeat frame with the acknowledged offsets."""
-        return wire.beat_frame(self._safe)
+        return wire.heartbeat_frame(self._safe)
 
-    def dealt_with(self, chunk: Chunk) -> bytes:
+    def acknowledge_chunk(self, chunk: Chunk) -> bytes:
         """Count ``chunk``, which is on disk or reported as a gap. Return a frame for the host, b"" if it can wait."""
         self._dealt[chunk.stream] = chunk.offset + len(chunk.data)
         self._unsaid += len(chunk.data)
         if self._unsaid < STEP_BYTES:
             return b""
         self._unsaid = 0
-        said = self.beat()
+        said = self.build_heartbeat()
         self._safe = dict(self._dealt)
         return said

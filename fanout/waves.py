@@ -11,14 +11,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from fanout.checks.asking import WAVE, Answer, Ask, Asker
+from fanout.checks.asking import WAVE, Asker, ProbeAnswer, ProbeRequest
 
 _FEWEST = 4  # with fewer late hosts, the load is not taken for the cause
 _PATIENCE = 4.0
 _OFTEN_SLOW = {"reverse", "own_name"}  # a name server that does not answer is slow for all, and has checks of its own
 
 
-class Waves:
+class BatchedAsker:
     """An Asker in front of another. ``slow`` is a sentence if hosts had to be asked in smaller waves."""
 
     def __init__(self, asker: Asker, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -28,31 +28,31 @@ class Waves:
         self._size = WAVE
         self.slow = ""
 
-    def ask(self, asks: Sequence[Ask]) -> list[Answer]:
+    def ask(self, asks: Sequence[ProbeRequest]) -> list[ProbeAnswer]:
         """Send all questions in waves. Return the answers in the same order."""
-        answers: list[Answer] = []
+        answers: list[ProbeAnswer] = []
         took = 0.0
         while len(answers) < len(asks):
             rest = asks[len(answers) :]
-            wave = rest[: len(rest) if answers and self._fits(took, len(rest), rest[0]) else self._size]
+            wave = rest[: len(rest) if answers and self._can_ask_all(took, len(rest), rest[0]) else self._size]
             began = self._clock()
-            answers += self._patient(wave)
+            answers += self._ask_wave(wave)
             took = (self._clock() - began) / len(wave)
         return answers
 
-    def still_holds(self, host: str, handle: int) -> bool:
-        return self._asker.still_holds(host, handle)
+    def is_still_open(self, host: str, handle: int) -> bool:
+        return self._asker.is_still_open(host, handle)
 
     def cancel(self, host: str, handle: int) -> None:
         self._asker.cancel(host, handle)
 
-    def _fits(self, took: float, count: int, ask: Ask) -> bool:
+    def _can_ask_all(self, took: float, count: int, ask: ProbeRequest) -> bool:
         """Return whether ``count`` hosts would answer in time even if each slows the others down."""
         return self._size == WAVE and took * count < ask.timeout / 3
 
-    def _patient(self, wave: Sequence[Ask]) -> list[Answer]:
+    def _ask_wave(self, wave: Sequence[ProbeRequest]) -> list[ProbeAnswer]:
         """Ask one wave. If most hosts are late, ask those once more."""
-        answers = self._asker.ask([self._longer(ask) for ask in wave])
+        answers = self._asker.ask([self._extend_timeout(ask) for ask in wave])
         late = [at for at, answer in enumerate(answers) if is_late(answer)]
         if len(late) < max(_FEWEST, (len(wave) + 1) // 2) or self._patience > 1.0:
             return answers
@@ -63,12 +63,12 @@ class Waves:
                 self._asker.cancel(wave[at].host, answers[at].handle)
         for start in range(0, len(late), self._size):
             some = late[start : start + self._size]
-            again = self._asker.ask([self._longer(wave[at]) for at in some])
+            again = self._asker.ask([self._extend_timeout(wave[at]) for at in some])
             for at, answer in zip(some, again, strict=True):
                 answers[at] = answer
         return answers
 
-    def _longer(self, ask: Ask) -> Ask:
+    def _extend_timeout(self, ask: ProbeRequest) -> ProbeRequest:
         if self._patience == 1.0:
             return ask
         args = {**ask.args, "guard": 5.0 * self._patience, "software_seconds": 8.0 * self._patience}
@@ -77,7 +77,7 @@ class Waves:
         return replace(ask, timeout=ask.timeout * self._patience, within=within, args=args)
 
 
-def is_late(answer: Answer) -> bool:
+def is_late(answer: ProbeAnswer) -> bool:
     """Return whether a host or a section timed out, for another reason than a dead file server."""
     if answer.error:
         return answer.error.startswith("no answer")

@@ -90,14 +90,14 @@ GUARDS = (
     Guard(
         name="lease: an old heartbeat does not renew it",
         file="agent/keeper.py",
-        text='self.lease.renew(min(lease.now(), float(message.get("at", lease.now()))))',
-        instead="self.lease.renew(lease.now())",
+        text='self.lease.renew(min(lease.read_boottime(), float(message.get("at", lease.read_boottime()))))',
+        instead="self.lease.renew(lease.read_boottime())",
         test=f"{STUCK}::test_heartbeats_from_before_a_freeze_do_not_renew_the_lease",
     ),
     Guard(
         name="a process is gone when its last thread is",
         file="agent/procs.py",
-        text="return len(threads_of(pid)) > 1",
+        text="return len(list_threads(pid)) > 1",
         instead="return False",
         test=f"{STUCK}::test_a_process_whose_first_thread_has_exited_is_not_called_gone",
     ),
@@ -111,7 +111,7 @@ GUARDS = (
     Guard(
         name="no progress: a link that comes back resets no deadline",
         file="supervise.py",
-        text="if _overdue(state, since, whole + patience):",
+        text="if _is_overdue(state, since, whole + patience):",
         instead="if False:",
         test="tests/core/test_progress.py::test_a_host_whose_link_returns_without_progress_is_given_up_in_time",
     ),
@@ -132,7 +132,7 @@ GUARDS = (
     Guard(
         name="memory: what the disk does not take goes straight to the link",
         file="agent/spool.py",
-        text="self._accepted(self.memory.put(self._held, self.size, most))",
+        text="self._mark_stored(self.memory.store(self._pending, self.size, most))",
         instead="pass",
         test="tests/agent/test_memory.py::test_what_the_disk_does_not_take_is_read_from_memory_at_its_offset",
     ),
@@ -146,14 +146,14 @@ GUARDS = (
     Guard(
         name="a hole is told, never read as zeros",
         file="agent/sources.py",
-        text="if data and (not self.holes or data_from(place, cursor, size) == cursor):",
+        text="if data and (not self.holes or find_data(place, cursor, size) == cursor):",
         instead="if data:",
         test="tests/agent/test_memory.py::test_a_disk_that_has_room_again_takes_what_was_in_memory",
     ),
     Guard(
         name="an end that is being fetched is nobody's leftover",
         file="agent/prepare.py",
-        text=" and not place.followed(directory)",
+        text=" and not place.is_record_read(directory)",
         instead="",
         test="tests/agent/test_runs.py::test_an_end_that_is_being_fetched_is_nobodys_leftover",
     ),
@@ -167,7 +167,7 @@ GUARDS = (
     Guard(
         name="grace of the whole tree: a checkpoint below a wrapper that died",
         file="agent/ending.py",
-        text="self.kill_at = self.kill_at or lease.now() + LEFTOVER_SECONDS",
+        text="self.kill_at = self.kill_at or lease.read_boottime() + LEFTOVER_SECONDS",
         instead="self.kill_at = lease.now()",
         test=f"{ENDS}::test_a_stop_gives_the_time_to_save",
     ),
@@ -181,15 +181,15 @@ GUARDS = (
     Guard(
         name="mark: what a dead keeper leaves is found by its environment",
         file="agent/relay.py",
-        text="Sweep(lambda: procs.marked(self.mark), UNKILLABLE_SECONDS)",
+        text="KillSweep(lambda: procs.find_marked(self.mark), UNKILLABLE_SECONDS)",
         instead="Sweep(lambda: [], UNKILLABLE_SECONDS)",
         test=f"{ENDS}::test_the_same_is_told_to_a_later_connection",
     ),
     Guard(
         name="orders are said again on a new link",
         file="outbox.py",
-        text="deque([*map(Frame, again + self._orders), *waiting])",
-        instead="deque([*map(Frame, again), *waiting])",
+        text="deque([*map(QueuedFrame, again + self._orders), *waiting])",
+        instead="deque([*map(QueuedFrame, again), *waiting])",
         test=f"{CUTS}::test_a_connection_cut_at_any_byte_costs_nothing[out]",
     ),
     Guard(
@@ -230,7 +230,7 @@ GUARDS = (
     Guard(
         name="a changed host key is refused",
         file="transports/hostpolicy.py",
-        text="if verdict is Verdict.KNOWN:",
+        text="if verdict is HostKeyStatus.KNOWN:",
         instead="if True:",
         test="tests/transports/test_ssh_errors.py::test_a_changed_key_is_never_taken",
     ),
@@ -244,7 +244,7 @@ GUARDS = (
     Guard(
         name="control sequences are shown, not obeyed",
         file="views/sanitise.py",
-        text='return "" if match["moves"] else escaped(match["other"])',
+        text='return "" if match["moves"] else escape_char(match["other"])',
         instead="return match[0]",
         test="tests/views/test_lines.py::test_nothing_that_could_act_survives",
     ),

@@ -5,27 +5,27 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from fanout.events import (
-    Acted,
+    ActionSent,
     Chunk,
-    Dialling,
+    CleanedUp,
+    Connected,
+    ConnectFailed,
+    Connecting,
+    Disconnected,
     Event,
     Exited,
-    Forget,
-    Forgotten,
     Go,
-    Gone,
     Interrupted,
     Leftover,
-    Linked,
-    LinkLost,
     Prepare,
     Prepared,
+    Release,
+    Released,
     Started,
     Stop,
     Tick,
-    Unreached,
 )
-from fanout.state import RunState, advance
+from fanout.state import RunState, apply_event
 
 T0 = 1_795_352_569.0
 TRACEBACK = b"""Traceback (most recent call last):
@@ -58,19 +58,21 @@ class History:
 
     def link(self, *hosts: str) -> History:
         for host in hosts or self.hosts:
-            self.add(Dialling(at=self.at, host=host, attempt=1))
+            self.add(Connecting(at=self.at, host=host, attempt=1))
         self.at += 0.4
         for host in hosts or self.hosts:
-            self.add(Linked(at=self.at, host=host, attempt=1, took=0.4, hello={"python": "3.11.9", "hostname": host}))
+            self.add(
+                Connected(at=self.at, host=host, attempt=1, took=0.4, hello={"python": "3.11.9", "hostname": host})
+            )
         return self
 
     def start(self, *hosts: str) -> History:
         for host in hosts or self.hosts:
-            self.add(Acted(at=self.at, action=Prepare(host=host)))
+            self.add(ActionSent(at=self.at, action=Prepare(host=host)))
             self.add(Prepared(at=self.at + 0.1, host=host, pid=4000))
         self.at += 0.2
         for host in hosts or self.hosts:
-            self.add(Acted(at=self.at, action=Go(host=host)))
+            self.add(ActionSent(at=self.at, action=Go(host=host)))
             self.add(Started(at=self.at + 0.05, host=host, pid=4001))
         self.at += 0.05
         return self
@@ -81,15 +83,17 @@ class History:
         return self.add(Chunk(at=self.at, host=host, stream=stream, offset=offset, data=data))
 
     def stop(self, why: str, *hosts: str) -> History:
-        return self.add(*(Acted(at=self.at, action=Stop(host=host, grace=40.0, why=why)) for host in hosts))
+        return self.add(*(ActionSent(at=self.at, action=Stop(host=host, grace=40.0, why=why)) for host in hosts))
 
     def end(self, *hosts: str, code: int | None = 0, signal: int | None = None) -> History:
         return self.add(*(Exited(at=self.at, host=host, code=code, signal=signal) for host in hosts))
 
     def tidy(self, *hosts: str, left: tuple[Leftover, ...] = ()) -> History:
         for host in hosts:
-            self.add(Gone(at=self.at, host=host, killed=0, left=left), Acted(at=self.at, action=Forget(host=host)))
-            self.add(Forgotten(at=self.at, host=host))
+            self.add(
+                CleanedUp(at=self.at, host=host, killed=0, left=left), ActionSent(at=self.at, action=Release(host=host))
+            )
+            self.add(Released(at=self.at, host=host))
         return self
 
     def play(self, *views: Callable[[Event, RunState], None]) -> RunState:
@@ -103,9 +107,9 @@ def play(
     *views: Callable[[Event, RunState], None],
     began_at: float = T0,
 ) -> RunState:
-    state = RunState.new(hosts, at=began_at)
+    state = RunState.initial(hosts, at=began_at)
     for event in events:
-        state = advance(state, event)
+        state = apply_event(state, event)
         for view in views:
             view(event, state)
     return state
@@ -135,19 +139,19 @@ def second_host_fails() -> History:
 
 def unreachable() -> History:
     """gpu02 does not answer; gpu01 had connected and is let go."""
-    run = History("gpu01", "gpu02").link("gpu01").add(Dialling(at=T0, host="gpu02", attempt=1)).wait(5.0)
+    run = History("gpu01", "gpu02").link("gpu01").add(Connecting(at=T0, host="gpu02", attempt=1)).wait(5.0)
     hint = "ssh gpu02 true"
-    run.add(Unreached(at=run.at, host="gpu02", kind="Unreachable", message="no route to 10.0.0.2:22", hint=hint))
-    run.add(Acted(at=run.at, action=Prepare(host="gpu01")), Prepared(at=run.at, host="gpu01", pid=4000))
+    run.add(ConnectFailed(at=run.at, host="gpu02", kind="Unreachable", message="no route to 10.0.0.2:22", hint=hint))
+    run.add(ActionSent(at=run.at, action=Prepare(host="gpu01")), Prepared(at=run.at, host="gpu01", pid=4000))
     return run.stop("gpu02: unreachable", "gpu01").tidy("gpu01").wait(0.5)
 
 
 def link_lost_and_back() -> History:
     """gpu02's link is gone for twelve seconds; its run goes on and not a byte is lost."""
     run = History("gpu01", "gpu02").link().start().say("gpu02", b"step 1/9 loss 3.0\n").wait(1.0)
-    run.add(LinkLost(at=run.at, host="gpu02", why="no heartbeat for 15 s")).wait(6.0)
-    run.add(Dialling(at=run.at, host="gpu02", attempt=2)).wait(6.0)
-    run.add(Linked(at=run.at, host="gpu02", attempt=2, took=0.4, hello={}))
+    run.add(Disconnected(at=run.at, host="gpu02", why="no heartbeat for 15 s")).wait(6.0)
+    run.add(Connecting(at=run.at, host="gpu02", attempt=2)).wait(6.0)
+    run.add(Connected(at=run.at, host="gpu02", attempt=2, took=0.4, hello={}))
     run.say("gpu02", b"step 2/9 loss 2.9\n").wait(1.0)
     return run.end("gpu01", "gpu02").wait(0.5).tidy("gpu01", "gpu02").wait(0.5)
 

@@ -18,58 +18,58 @@ if TYPE_CHECKING:
     from typing import Iterable
 
 
-class Audience:
+class RelayClients:
     """The relays that are connected to the keeper's socket."""
 
     def __init__(self, listener: socket.socket, poll: select.poll) -> None:
         self.listener = listener
         self.poll = poll
         self.clients: dict = {}
-        self.bells: dict = {}  # claim sockets: every connection to them is closed at once
+        self.claim_sockets: dict = {}  # claim sockets: every connection to them is closed at once
         self.sizes: dict = {}  # the newest sizes by stream, which every relay must receive
         poll.register(listener, select.POLLIN)
 
-    def ready(self, descriptor: int, events: int, story: Iterable) -> list:
+    def handle_event(self, descriptor: int, events: int, story: Iterable) -> list:
         """Return the requests on this descriptor; [] if it is not one of ours. Send ``story`` to a new relay."""
         if descriptor == self.listener.fileno():
             self._accept(story)
-        elif descriptor in self.bells:
-            self._hang_up(descriptor)
+        elif descriptor in self.claim_sockets:
+            self._reject_connection(descriptor)
         elif descriptor in self.clients:
             if events & select.POLLOUT:
-                self._tell_sizes(descriptor)
+                self._send_sizes(descriptor)
             if events & ~select.POLLOUT and descriptor in self.clients:
-                return self._hear(descriptor)
+                return self._receive(descriptor)
         return []
 
-    def hang_up_on(self, listeners: list) -> None:
+    def watch_claim_sockets(self, listeners: list) -> None:
         """Accept and close every connection to these sockets, so that their queues never fill up.
 
         Another user's agent connects to such a socket to ask the kernel for its owner.
         """
         for listener in listeners:
-            self.bells[listener.fileno()] = listener
+            self.claim_sockets[listener.fileno()] = listener
             self.poll.register(listener, select.POLLIN)
 
-    def _hang_up(self, descriptor: int) -> None:
+    def _reject_connection(self, descriptor: int) -> None:
         try:
-            self.bells[descriptor].accept()[0].close()
+            self.claim_sockets[descriptor].accept()[0].close()
         except OSError:
             pass  # the client has already disconnected
 
-    def silence(self) -> None:
+    def close_claim_sockets(self) -> None:
         """Close these sockets, because the claims are released."""
-        for descriptor, listener in self.bells.items():
+        for descriptor, listener in self.claim_sockets.items():
             self.poll.unregister(descriptor)
             listener.close()
-        self.bells = {}
+        self.claim_sockets = {}
 
-    def tell(self, message: dict) -> None:
+    def send_to_all(self, message: dict) -> None:
         """Send a message to all relays."""
         for client, _, _ in list(self.clients.values()):
-            self._tell(client, message)
+            self._send(client, message)
 
-    def offer(self, sizes: dict) -> None:
+    def offer_sizes(self, sizes: dict) -> None:
         """Send the newest sizes to each relay as soon as its socket can be written.
 
         If a launcher is slow or suspended, its relay blocks in a write. Sizes sent regardless would fill the socket
@@ -88,12 +88,12 @@ class Audience:
             client.close()
             return
         client.setblocking(False)
-        self.clients[client.fileno()] = (client, frames.Splitter(), {})
+        self.clients[client.fileno()] = (client, frames.FrameSplitter(), {})
         self.poll.register(client, select.POLLIN | select.POLLOUT)
         for message in story:
-            self._tell(client, message)
+            self._send(client, message)
 
-    def _hear(self, descriptor: int) -> list:
+    def _receive(self, descriptor: int) -> list:
         client, splitter, _ = self.clients[descriptor]
         try:
             data = client.recv(65536)
@@ -103,29 +103,29 @@ class Audience:
         except (OSError, frames.BadFrame):
             messages = None
         if messages is None:
-            self.drop(descriptor)
+            self.disconnect(descriptor)
             return []
         return list(messages)
 
-    def _tell(self, client: socket.socket, message: dict) -> None:
-        data = frames.pack(message)
+    def _send(self, client: socket.socket, message: dict) -> None:
+        data = frames.pack_control(message)
         try:
             sent = client.send(data)
         except OSError:
             sent = 0
         if sent != len(data) and client.fileno() in self.clients:
-            self.drop(client.fileno())
+            self.disconnect(client.fileno())
 
-    def _tell_sizes(self, descriptor: int) -> None:
+    def _send_sizes(self, descriptor: int) -> None:
         """Send the sizes that changed since this relay last received them."""
         client, _, told = self.clients[descriptor]
         self.poll.modify(descriptor, select.POLLIN)
         for number, size in self.sizes.items():
             if size != told.get(number, 0):
                 told[number] = size
-                self._tell(client, {"t": "size", "stream": number, "size": size})
+                self._send(client, {"t": "size", "stream": number, "size": size})
 
-    def drop(self, descriptor: int) -> None:
+    def disconnect(self, descriptor: int) -> None:
         """Close one relay's connection."""
         if descriptor not in self.clients:
             return

@@ -41,7 +41,7 @@ MODULES = (
     "shim",
 )
 
-_TAKE_IN = (
+_BOOTSTRAP = (
     "import os,sys,zlib;"
     'r=lambda n,b=b"":b if len(b)>=n else r(n,b+(os.read(0,n-len(b)) or sys.exit(3)));'
     'os.write(1,("\\n@%s READY %d.%d\\n"%(sys.argv[1],*sys.version_info[:2])).encode());'
@@ -68,7 +68,7 @@ relay.main()
 """
 
 
-def command(nonce: str, python: str = "python3") -> str:
+def build_command(nonce: str, python: str = "python3") -> str:
     """Return the command line for the login shell. ``nonce`` is hex; ``python`` must be a plain path (checked here).
 
     ``-X utf8``: paths and values are bytes that the launcher decoded as UTF-8, and the host's locale may differ.
@@ -78,30 +78,30 @@ def command(nonce: str, python: str = "python3") -> str:
         raise ValueError("a nonce is letters and digits")
     if not python or not all(letter.isalnum() or letter in "/._+-~" for letter in python) or python[0] == "-":
         raise ValueError(f"not a path to a python: {python!r}")
-    return f"exec {python} -I -S -X utf8 -c '{_TAKE_IN}' {nonce}"
+    return f"exec {python} -I -S -X utf8 -c '{_BOOTSTRAP}' {nonce}"
 
 
-def collective() -> str:
+def read_torch_worker() -> str:
     """Return the source that the deep check sends to the task's Python. It is not part of the agent."""
     return (Path(__file__).parent / "collective.py").read_text(encoding="utf-8")
 
 
-def dump_reader() -> str:
+def read_dump_reader() -> str:
     """Return the source that reads flight recorder dumps, for the launcher's own child process."""
     return (Path(__file__).parent / "probes_dump.py").read_text(encoding="utf-8")
 
 
-def packed() -> bytes:
+def pack_agent() -> bytes:
     """Return the agent for a host that sent READY: 4 bytes of length, then zlib data."""
-    with _PACKING:  # the hosts' threads may ask before the bundle is ready: they wait, and do not build it again
-        return _packed()
+    with _PACK_LOCK:  # the hosts' threads may ask before the bundle is ready: they wait, and do not build it again
+        return _pack_agent()
 
 
-_PACKING = threading.Lock()
+_PACK_LOCK = threading.Lock()
 
 
 @functools.cache
-def _packed() -> bytes:
+def _pack_agent() -> bytes:
     here = Path(__file__).parent
     names = MODULES + tuple(sorted(path.stem for path in here.glob("probes*.py")))
     sources = {name: (here / f"{name}.py").read_text(encoding="utf-8") for name in names}

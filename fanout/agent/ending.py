@@ -7,22 +7,22 @@ import os
 import signal
 
 from . import lease, procs
-from .sweep import Sweep
+from .sweep import KillSweep
 
 LEFTOVER_SECONDS = 1.0  # grace for the processes that train.sh leaves behind when it exits by itself
 UNKILLABLE_SECONDS = 20.0
 
 
-class Ending:
+class StopSequence:
     """Deadlines of the end, and the final sweep. Times use the lease's clock, which also runs in suspend."""
 
     def __init__(self, mark: list) -> None:
         self.kill_at = 0.0  # when SIGKILL is sent; 0: no end has begun
-        self.asked = False  # an end was requested: train.sh did not exit by itself
+        self.requested = False  # an end was requested: train.sh did not exit by itself
         self._mark = mark
         self._main = 0
         self._term_at = 0.0  # when descendants outside train.sh's group get their own SIGTERM
-        self._sweep: Sweep | None = None
+        self._sweep: KillSweep | None = None
 
     @property
     def killed(self) -> int:
@@ -32,18 +32,18 @@ class Ending:
     def left(self) -> list:
         return self._sweep.left if self._sweep is not None else []
 
-    def ask(self, grace: float) -> bool:
+    def request(self, grace: float) -> bool:
         """Set the deadlines; later calls can only move them earlier. Return whether this was the first call."""
-        now = lease.now()
-        first, self.asked = not self.asked, True
+        now = lease.read_boottime()
+        first, self.requested = not self.requested, True
         self.kill_at = min(self.kill_at or now + grace, now + grace)
         if first:
             self._term_at = now + grace / 2
         return first
 
-    def follow(self) -> None:
+    def allow_leftovers(self) -> None:
         """Give the processes that train.sh left behind a short time to end, unless a deadline exists already."""
-        self.kill_at = self.kill_at or lease.now() + LEFTOVER_SECONDS
+        self.kill_at = self.kill_at or lease.read_boottime() + LEFTOVER_SECONDS
 
     def step(self, main: int, exited: bool) -> bool:
         """Do the next due action; return whether the end is complete. ``exited``: the keeper has reaped train.sh."""
@@ -52,25 +52,25 @@ class Ending:
         self._main = 0 if exited else main
         if self._sweep is None:
             alive = procs.descendants(os.getpid())
-            if lease.now() >= self.kill_at or (exited and not alive):
-                self._sweep = Sweep(self._find, UNKILLABLE_SECONDS, procs.childless)
-            elif self._term_at and lease.now() >= self._term_at:
+            if lease.read_boottime() >= self.kill_at or (exited and not alive):
+                self._sweep = KillSweep(self._find_processes, UNKILLABLE_SECONDS, procs.has_no_child)
+            elif self._term_at and lease.read_boottime() >= self._term_at:
                 self._term_at = 0.0
                 self._terminate_others(main, alive)
         return self._sweep is not None and self._sweep.step()
 
-    def _find(self) -> list:
+    def _find_processes(self) -> list:
         """Return the whole tree, other processes with the run's mark, and train.sh until it is reaped."""
-        found = {*procs.descendants(os.getpid()), *procs.marked(self._mark)}
-        return sorted(found | ({self._main} if self._main and procs.stat_of(self._main) else set()))
+        found = {*procs.descendants(os.getpid()), *procs.find_marked(self._mark)}
+        return sorted(found | ({self._main} if self._main and procs.read_stat(self._main) else set()))
 
     @staticmethod
     def _terminate_others(main: int, alive: list) -> None:
         for pid in alive:
-            seen = procs.stat_of(pid)
+            seen = procs.read_stat(pid)
             if seen and seen[2] != main:
-                procs.send(pid, signal.SIGTERM)
-                procs.send(pid, signal.SIGCONT)
+                procs.send_signal(pid, signal.SIGTERM)
+                procs.send_signal(pid, signal.SIGCONT)
 
 
 def terminate_group(main: int, exited: bool) -> None:
@@ -79,7 +79,7 @@ def terminate_group(main: int, exited: bool) -> None:
     If the group's leader was reaped, its number may belong to another group by now. So one of our descendants must be
     in it.
     """
-    if exited and not any(procs.stat_of(pid)[2:3] == (main,) for pid in procs.descendants(os.getpid())):
+    if exited and not any(procs.read_stat(pid)[2:3] == (main,) for pid in procs.descendants(os.getpid())):
         return
     for number in (signal.SIGTERM, signal.SIGCONT):
         try:

@@ -13,10 +13,10 @@ import zlib
 
 JSON, DATA, DEFLATED = 1, 2, 3
 MAX_BODY = 4 << 20
-MOST_VALUES = 200_000  # in one control frame: four million brackets would need a hundred times their size in memory
+MAX_VALUES = 200_000  # in one control frame: four million brackets would need a hundred times their size in memory
 CHUNK = 256 << 10  # the most log bytes in one frame
-LEASE_OVER = "the lease expired"  # ends a host's reason for stopping a run without a launcher
-MANY = 32 << 10  # log bytes in one piece that are worth deflating: a flood, or a backlog
+LEASE_EXPIRED = "the lease expired"  # ends a host's reason for stopping a run without a launcher
+DEFLATE_MIN_BYTES = 32 << 10  # log bytes in one piece that are worth deflating: a flood, or a backlog
 
 _HEAD = struct.Struct("!IB")
 _DATA = struct.Struct("!HQ")
@@ -26,7 +26,7 @@ class BadFrame(ValueError):
     """Bytes that are no valid frame: a length over the limit, an unknown kind, or JSON that is no object."""
 
 
-def pack(message: dict) -> bytes:
+def pack_control(message: dict) -> bytes:
     """Return one control frame."""
     body = json.dumps(message, separators=(",", ":")).encode()
     return _HEAD.pack(len(body), JSON) + body
@@ -34,13 +34,13 @@ def pack(message: dict) -> bytes:
 
 def pack_data(stream: int, offset: int, data: bytes) -> bytes:
     """Return one frame of log bytes: ``data`` begins at ``offset`` of ``stream``."""
-    kind, small = DATA, _deflated(data) if len(data) >= MANY else data
+    kind, small = DATA, _deflate(data) if len(data) >= DEFLATE_MIN_BYTES else data
     if len(small) < len(data) * 3 // 4:
         kind, data = DEFLATED, small
     return _HEAD.pack(_DATA.size + len(data), kind) + _DATA.pack(stream, offset) + data
 
 
-class Splitter:
+class FrameSplitter:
     """Decoder from bytes to messages, independent of how the bytes are cut.
 
     A control message is a dict; log bytes are (stream, offset, data).
@@ -62,21 +62,21 @@ class Splitter:
             end = start + _HEAD.size + length
             if len(buffer) < end:
                 break
-            messages.append(_message(kind, bytes(buffer[start + _HEAD.size : end])))
+            messages.append(_parse_body(kind, bytes(buffer[start + _HEAD.size : end])))
             start = end
         if start:
             del buffer[:start]
         return messages
 
 
-def _message(kind: int, body: bytes) -> object:
+def _parse_body(kind: int, body: bytes) -> object:
     if kind in (DATA, DEFLATED) and len(body) >= _DATA.size:
         stream, offset = _DATA.unpack_from(body)
         data = body[_DATA.size :]
-        return stream, offset, data if kind == DATA else _inflated(data)
+        return stream, offset, data if kind == DATA else _inflate(data)
     if kind == JSON:
-        if body.count(b",") + body.count(b"[") + body.count(b"{") > MOST_VALUES:
-            raise BadFrame("a control frame with more than %d values" % MOST_VALUES)
+        if body.count(b",") + body.count(b"[") + body.count(b"{") > MAX_VALUES:
+            raise BadFrame("a control frame with more than %d values" % MAX_VALUES)
         try:
             message = json.loads(body.decode())
         except ValueError as error:
@@ -88,13 +88,13 @@ def _message(kind: int, body: bytes) -> object:
     raise BadFrame("a frame of kind %d with %d bytes" % (kind, len(body)))
 
 
-def _deflated(data: bytes) -> bytes:
+def _deflate(data: bytes) -> bytes:
     """Deflate without zlib's checksum: ssh protects every packet, and the log has its own checksum."""
     stream = zlib.compressobj(1, zlib.DEFLATED, -zlib.MAX_WBITS)
     return stream.compress(data) + stream.flush()
 
 
-def _inflated(data: bytes) -> bytes:
+def _inflate(data: bytes) -> bytes:
     stream = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
         inflated = stream.decompress(data, MAX_BODY)

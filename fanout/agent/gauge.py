@@ -18,9 +18,9 @@ from . import procs, spawn
 EVERY_SECONDS = 5.0
 TOOL_SECONDS = 4.0
 STOP_SECONDS = 0.5
-SHARE = 20  # one second of measuring is followed by 20 seconds without
+PAUSE_FACTOR = 20  # one second of measuring is followed by 20 seconds without
 LONGEST_PAUSE = 600.0
-PLACES = ":/usr/bin:/usr/local/cuda/bin:/opt/rocm/bin:/usr/local/sbin"
+EXTRA_PATH = ":/usr/bin:/usr/local/cuda/bin:/opt/rocm/bin:/usr/local/sbin"
 NVIDIA = ("utilization.gpu", "memory.used", "memory.total", "temperature.gpu", "power.draw")
 TOOLS = {
     "nvidia-smi": ["--query-gpu=" + ",".join(NVIDIA), "--format=csv,noheader,nounits"],
@@ -28,7 +28,7 @@ TOOLS = {
 }
 
 
-class Gauge:
+class LoadMonitor:
     """The relay's end of the load monitor: a pipe with one line of JSON per measurement."""
 
     def __init__(self) -> None:
@@ -44,14 +44,14 @@ class Gauge:
         self._reader, writer = os.pipe()
         self._child = os.fork()
         if self._child == 0:
-            _live(writer, parent)
+            _run_child(writer, parent)
         os.close(writer)
 
-    def descriptors(self) -> list:
+    def get_descriptors(self) -> list:
         """Return the descriptors to wait for."""
         return [self._reader] if self._reader >= 0 else []
 
-    def hear(self, ready: list) -> list:
+    def receive(self, ready: list) -> list:
         """Return the measurements that have arrived."""
         if self._reader not in ready:
             return []
@@ -67,11 +67,11 @@ class Gauge:
         if self._child:
             os.close(self._reader)
             os.kill(self._child, signal.SIGKILL)
-            procs.collect(self._child, STOP_SECONDS)
+            procs.wait_for_end(self._child, STOP_SECONDS)
             self._reader, self._child = -1, 0
 
 
-def _live(writer: int, parent: int) -> None:
+def _run_child(writer: int, parent: int) -> None:
     """Run the child, which keeps only its end of the pipe."""
     try:
         spawn.LIBC.prctl(spawn.PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
@@ -83,32 +83,32 @@ def _live(writer: int, parent: int) -> None:
         os.dup2(writer, 3)
         os.closerange(4, 4096)
         os.nice(10)
-        measure(3, EVERY_SECONDS)
+        measure_load(3, EVERY_SECONDS)
     finally:
         os._exit(0)
 
 
-def measure(writer: int, every: float) -> None:
+def measure_load(writer: int, every: float) -> None:
     """Measure until the reader closes the pipe."""
-    tool, before = Tool(), _ticks()
+    tool, before = GpuTool(), _read_cpu_ticks()
     pause = min(every, 1.0)  # so that the first measurement comes soon
     while True:
         time.sleep(pause)
         began = time.monotonic()
-        now = _ticks()
-        load: dict = {"cpu": _share(before, now), "memory": _memory()}
+        now = _read_cpu_ticks()
+        load: dict = {"cpu": _compute_busy_percent(before, now), "memory": _read_memory()}
         before = now
-        load.update(tool.ask())
+        load.update(tool.query())
         os.write(writer, json.dumps(load).encode() + b"\n")
-        pause = max(every, min(LONGEST_PAUSE, SHARE * (time.monotonic() - began)))
+        pause = max(every, min(LONGEST_PAUSE, PAUSE_FACTOR * (time.monotonic() - began)))
 
 
-class Tool:
+class GpuTool:
     """The GPU vendor's tool, if the host has one."""
 
     def __init__(self) -> None:
         self._name, self._path = "", ""
-        for directory in ((os.environ.get("PATH") or os.defpath) + PLACES).split(":"):
+        for directory in ((os.environ.get("PATH") or os.defpath) + EXTRA_PATH).split(":"):
             for name in TOOLS:
                 path = os.path.join(directory, name)
                 if not self._path and os.access(path, os.X_OK) and not os.path.isdir(path):
@@ -117,7 +117,7 @@ class Tool:
         self._next = 0.0
         self._stuck = 0  # a child that was killed and has not died yet
 
-    def ask(self) -> dict:
+    def query(self) -> dict:
         """Return ``{"gpus": [...]}``, ``{"gpu_error": reason}``, or {} if there is no tool."""
         if not self._path:
             return {}
@@ -125,9 +125,9 @@ class Tool:
             self._stuck = 0
         if self._stuck or time.monotonic() < self._next:
             return {"gpu_error": "%s does not answer" % self._name}
-        text = self._run()
+        text = self._run_tool()
         try:
-            gpus = _nvidia(text) if self._name == "nvidia-smi" else _amd(text)
+            gpus = _parse_nvidia(text) if self._name == "nvidia-smi" else _parse_amd(text)
         except ValueError:
             gpus = []
         if gpus:
@@ -137,7 +137,7 @@ class Tool:
         self._next = time.monotonic() + self._pause
         return {"gpu_error": "%s does not answer" % self._name}
 
-    def _run(self) -> str:
+    def _run_tool(self) -> str:
         """Return the tool's output; "" if the tool does not finish in time."""
         reader, writer = os.pipe()
         child = os.fork()
@@ -175,17 +175,19 @@ def _read_until(reader: int, deadline: float) -> str:
     return ""
 
 
-def _nvidia(text: str) -> list:
+def _parse_nvidia(text: str) -> list:
     gpus = []
     for line in text.splitlines():
-        values = [_number(cell) for cell in line.split(",")]
+        values = [_parse_number(cell) for cell in line.split(",")]
         if len(values) == len(NVIDIA):
             util, used, total, temp, watts = values
-            gpus.append({"util": util, "used": _mib(used), "total": _mib(total), "temp": temp, "watts": watts})
+            gpus.append(
+                {"util": util, "used": _from_mib(used), "total": _from_mib(total), "temp": temp, "watts": watts}
+            )
     return gpus
 
 
-def _amd(text: str) -> list:
+def _parse_amd(text: str) -> list:
     gpus = []
     for name, card in json.loads(text).items():
         if not name.startswith("card"):
@@ -197,23 +199,23 @@ def _amd(text: str) -> list:
                 ("temp", "Temperature"), ("watts", "Power (W)"),
             ):  # fmt: skip
                 if words in key and found[what] is None:
-                    found[what] = _number(str(cell))
+                    found[what] = _parse_number(str(cell))
         gpus.append(found)
     return gpus
 
 
-def _number(cell: str) -> float | None:
+def _parse_number(cell: str) -> float | None:
     try:
         return float(cell)
     except ValueError:
         return None  # [N/A], [Not Supported]
 
 
-def _mib(value: float | None) -> float | None:
+def _from_mib(value: float | None) -> float | None:
     return None if value is None else value * 1048576
 
 
-def _ticks() -> tuple | None:
+def _read_cpu_ticks() -> tuple | None:
     """Return (busy, total) ticks of all CPUs since boot."""
     try:
         with open("/proc/stat", "rb") as file:
@@ -223,14 +225,14 @@ def _ticks() -> tuple | None:
     return sum(values) - values[3] - values[4], sum(values)  # idle time and iowait do not count as busy
 
 
-def _share(before: tuple | None, now: tuple | None) -> float | None:
+def _compute_busy_percent(before: tuple | None, now: tuple | None) -> float | None:
     if before is None or now is None or now[1] <= before[1]:
         return None
     share: float = round(100.0 * (now[0] - before[0]) / (now[1] - before[1]), 1)
     return share
 
 
-def _memory() -> list | None:
+def _read_memory() -> list | None:
     """Return [bytes in use, total bytes]."""
     facts = {}
     try:

@@ -9,7 +9,7 @@ import time
 from . import prepare, procs
 
 
-def hello() -> dict:
+def build_hello() -> dict:
     """Return the hello frame, for the same-machine check, for detecting reboots, and for the view."""
     names = os.uname()
     return {
@@ -17,20 +17,20 @@ def hello() -> dict:
         "v": 1,
         "python": "%d.%d.%d" % sys.version_info[:3],
         "hostname": names.nodename,
-        "host_id": os.environ.get("FANOUT_HOST_ID") or _boot_id() + _netns(),
-        "boot_id": _boot_id(),
+        "host_id": os.environ.get("FANOUT_HOST_ID") or _read_boot_id() + _read_netns(),
+        "boot_id": _read_boot_id(),
         "pid": os.getpid(),
         "uid": os.getuid(),
         "time": time.time(),
-        "stale": prepare.stale(),
+        "stale": prepare.list_stale_runs(),
     }
 
 
-def _boot_id() -> str:
+def _read_boot_id() -> str:
     return procs.read_text("/proc/sys/kernel/random/boot_id").strip()
 
 
-def _netns() -> str:
+def _read_netns() -> str:
     try:
         return " " + os.readlink("/proc/self/ns/net")
     except OSError:

@@ -24,7 +24,7 @@ UNRESOLVED = b"cannot be retrieved (gai error"  # torch/csrc/distributed/c10d/so
 TAIL_BYTES = 4096
 
 
-class Joining:
+class RendezvousWatch:
     """Rendezvous watch with growing pauses, until the result is final. ``port`` 0: the run has one host."""
 
     def __init__(self, port: int) -> None:
@@ -36,63 +36,65 @@ class Joining:
         self.how = ""
 
     @property
-    def wait(self) -> float:
+    def seconds_until_check(self) -> float:
         """Return the seconds until the next check."""
         return max(0.0, self._next - time.monotonic())
 
-    def look(self, keeper: int, directory: str) -> str:
+    def check(self, keeper: int, directory: str) -> str:
         """Return the new stage: ``waiting``, ``joined``, ``unresolved`` (see events.Joined); "" if it did not change.
 
         ``directory`` is the run's. Its logs are read only if there are ranks that have not reached their store.
         """
-        if self.over or self.wait:
+        if self.over or self.seconds_until_check:
             return ""
         self._pause = min(self._pause * 1.3, LAST_SECONDS)
         self._next = time.monotonic() + self._pause
-        how = self._stage(procs.descendants(keeper), directory)
+        how = self._find_stage(procs.descendants(keeper), directory)
         new, self.how = (how if how != self.how else ""), how
         return new
 
-    def _stage(self, below: list, directory: str) -> str:
-        ranks = {pid: port for pid, port in ((pid, _port_of_rank(pid)) for pid in below) if port}
+    def _find_stage(self, below: list, directory: str) -> str:
+        ranks = {pid: port for pid, port in ((pid, _read_master_port(pid)) for pid in below) if port}
         if ranks:
-            return self._stage_of_ranks(ranks, directory)
+            return self._find_stage_of_ranks(ranks, directory)
         if self.how == "joined":
             return self.how
-        if self._port and _hold(below, sockets(self._port, connected=True)):
+        if self._port and _has_any_socket(below, find_port_sockets(self._port, connected=True)):
             return "joined"
         torchruns = [pid for pid in below if _is_torchrun(pid)]
-        if torchruns and _is_unresolved(record.log_path(directory, 0)):
+        if torchruns and _is_unresolved(record.stream_path(directory, 0)):
             return "unresolved"
-        if torchruns and (self._port or _hold(torchruns, connections())):  # single host: may still import torch
+        if torchruns and (
+            self._port or _has_any_socket(torchruns, find_tcp_sockets())
+        ):  # single host: may still import torch
             return "waiting"
         return "waiting" if self.how else ""
 
-    def _stage_of_ranks(self, ranks: dict, directory: str) -> str:
+    def _find_stage_of_ranks(self, ranks: dict, directory: str) -> str:
         """Return the stage when ranks are up: torchrun has found all hosts, but the store may be unreachable."""
         self._ranks_until = self._ranks_until or time.monotonic() + RANKS_SECONDS
-        met = any(_hold([pid], sockets(port, connected=True)) for pid, port in ranks.items())
+        met = any(_has_any_socket([pid], find_port_sockets(port, connected=True)) for pid, port in ranks.items())
         self.over = met or time.monotonic() > self._ranks_until
-        return "unresolved" if not self.over and any(map(_is_unresolved, _logs(directory))) else "joined"
+        return "unresolved" if not self.over and any(map(_is_unresolved, _list_logs(directory))) else "joined"
 
 
-def sockets(port: int, *, connected: bool = False) -> set:
+def find_port_sockets(port: int, *, connected: bool = False) -> set:
     """Return this host's sockets that listen on the port; with ``connected`` also those connected to that port of any
     host."""
     wanted = "%04X" % port
     return {
         link
-        for here, there, state, link in _connections()
+        for here, there, state, link in _iter_tcp_sockets()
         if (state == LISTENS and here == wanted) or (connected and state == CONNECTED and there == wanted)
     }
 
 
-def connections() -> set:
+def find_tcp_sockets() -> set:
     """Return the TCP sockets of this host that listen, are connected, or try to connect."""
-    return {link for _, _, state, link in _connections() if state in (LISTENS, CONNECTED, CONNECTING)}
+    return {link for _, _, state, link in _iter_tcp_sockets() if state in (LISTENS, CONNECTED, CONNECTING)}
 
 
-def _connections() -> Iterator:
+def _iter_tcp_sockets() -> Iterator:
     """Yield (own port, other port, state, link in /proc/PID/fd) of every TCP socket of this host."""
     for name in ("/proc/net/tcp", "/proc/net/tcp6"):
         try:
@@ -104,7 +106,7 @@ def _connections() -> Iterator:
             yield row[1].rpartition(":")[2], row[2].rpartition(":")[2], row[3], "socket:[%s]" % row[9]
 
 
-def held(pid: int) -> set:
+def list_sockets(pid: int) -> set:
     """Return the sockets that a process holds."""
     directory = "/proc/%d/fd" % pid
     found = set()
@@ -119,11 +121,11 @@ def held(pid: int) -> set:
     return {link for link in found if link.startswith("socket:")}
 
 
-def _hold(pids: list, links: set) -> bool:
-    return any(not links.isdisjoint(held(pid)) for pid in pids) if links else False
+def _has_any_socket(pids: list, links: set) -> bool:
+    return any(not links.isdisjoint(list_sockets(pid)) for pid in pids) if links else False
 
 
-def _port_of_rank(pid: int) -> int:
+def _read_master_port(pid: int) -> int:
     """Return the MASTER_PORT of a process that torchrun started; 0 for any other."""
     try:
         with open("/proc/%d/environ" % pid, "rb") as file:
@@ -133,11 +135,11 @@ def _port_of_rank(pid: int) -> int:
         return 0
 
 
-def _logs(directory: str) -> list:
+def _list_logs(directory: str) -> list:
     """Return the paths of a run's log: the shared stream, and one per rank that has its own."""
     from . import ranklogs  # hosts that do not need it do not compile it
 
-    return [record.log_path(directory, 0), *(path for _, path in ranklogs.listed(directory).values())]
+    return [record.stream_path(directory, 0), *(path for _, path in ranklogs.read_streams(directory).values())]
 
 
 def _is_unresolved(path: str) -> bool:

@@ -13,11 +13,11 @@ from .spawn import LIBC
 
 PUNCH = 0x03  # FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, linux/falloc.h
 BLOCK = 1 << 20  # freed ranges end at a multiple, and no read crosses one: a read meets all of a hole or none of it
-MOST_BYTES = 16 << 20  # twice what a launcher may have unacknowledged, so its acknowledgements always free some
-LAST_BYTES = 2 << 20  # extra room for the last lines, which name the cause of the end
+MAX_BYTES = 16 << 20  # twice what a launcher may have unacknowledged, so its acknowledgements always free some
+FINAL_EXTRA_BYTES = 2 << 20  # extra room for the last lines, which name the cause of the end
 
 
-class Memory:
+class OverflowBuffer:
     """Bytes from ``begin`` to ``end`` of a stream."""
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class Memory:
         """Return a path where another process of this user can open it; "" until it is first used."""
         return "/proc/%d/fd/%d" % (os.getpid(), self._file) if self._file >= 0 else ""
 
-    def put(self, data: bytes, at: int, most: int = MOST_BYTES) -> int:
+    def store(self, data: bytes, at: int, most: int = MAX_BYTES) -> int:
         """Store as many bytes of ``data`` as fit, from offset ``at`` on. Return how many were stored."""
         if not self.size:
             self.begin = self.end = at
@@ -50,19 +50,19 @@ class Memory:
         self.end += taken
         return taken
 
-    def front(self) -> bytes:
+    def read_front(self) -> bytes:
         """Return the first bytes, at most one block."""
         return os.pread(self._file, min(BLOCK, self.size), self.begin) if self.size else b""
 
-    def let_go(self, upto: int) -> None:
+    def free_until(self, upto: int) -> None:
         """Free the bytes before ``upto``. The last part of a block stays until the whole block can be freed."""
         before, self.begin = self.begin // BLOCK * BLOCK, max(self.begin, min(upto, self.end))
         end = self.begin // BLOCK * BLOCK
         if end > before:
-            punch(self._file, before, end)
+            punch_hole(self._file, before, end)
 
 
-def punch(descriptor: int, start: int, end: int) -> bool:
+def punch_hole(descriptor: int, start: int, end: int) -> bool:
     """Free these bytes in the file system. A hole remains and the offsets stay. Return False if it is not supported."""
     offset, length = ctypes.c_long(start), ctypes.c_long(end - start)
     return bool(LIBC.fallocate(descriptor, PUNCH, offset, length) == 0)

@@ -20,7 +20,7 @@ LONGEST_NAME = 106  # sun_path has 108 bytes, and the first is NUL
 TRIES = 4  # two users who claim at the same moment see each other: both withdraw and retry
 
 
-class Taken(Exception):
+class ClaimTaken(Exception):
     """Another user holds the claim; ``holder`` contains what is known of that run."""
 
     def __init__(self, holder: dict) -> None:
@@ -28,25 +28,25 @@ class Taken(Exception):
         self.holder = holder
 
 
-def claim(name: str, run: str) -> socket.socket:
+def take_claim(name: str, run: str) -> socket.socket:
     """Hold ``name`` among all users of the host until the returned socket is closed. Raises Taken.
 
     The claim is announced first and others are looked for then. So of two users at least one sees the other.
     """
     tries = 0
     while True:
-        ours = _announce(name, run)
+        ours = _bind_claim(name, run)
         holder = find_holder(name)
         if holder is None:
             return ours
         ours.close()
         tries += 1
         if tries == TRIES:
-            raise Taken(holder)
+            raise ClaimTaken(holder)
         time.sleep(0.02 + os.urandom(1)[0] / 1000)
 
 
-def _announce(name: str, run: str) -> socket.socket:
+def _bind_claim(name: str, run: str) -> socket.socket:
     label = "/".join([PREFIX, name, str(os.getuid()), str(os.getpid()), str(int(time.time())), run.replace("/", "_")])
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener.bind(b"\0" + os.fsencode(label)[:LONGEST_NAME])
@@ -67,12 +67,12 @@ def find_holder(name: str) -> Optional[dict]:
         fields = label.split("/")
         if len(fields) == 6 and all(field.isdigit() for field in fields[2:5]):
             uid, pid, since = map(int, fields[2:5])
-            if uid != os.getuid() and _owner(label) in (uid, None):
-                return {"run": fields[5], "by": user_name(uid), "pid": pid, "since": since, "uid": uid}
+            if uid != os.getuid() and _read_owner(label) in (uid, None):
+                return {"run": fields[5], "by": format_user(uid), "pid": pid, "since": since, "uid": uid}
     return None
 
 
-def _owner(label: str) -> Optional[int]:
+def _read_owner(label: str) -> Optional[int]:
     """Return the uid of the process that listens on the socket; -1 if there is none, None if it is too busy."""
     client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     client.setblocking(False)
@@ -87,7 +87,7 @@ def _owner(label: str) -> Optional[int]:
         client.close()
 
 
-def user_name(uid: int) -> str:
+def format_user(uid: int) -> str:
     """Return the user's name with the uid; the uid alone if the host does not know the user."""
     import pwd  # needed only for a conflict
 

@@ -28,21 +28,21 @@ class OomWatch:
         self._log = KernelLog()
         self._pids: set = set()
         self._counters: dict = {}  # file -> its count when a process of the run was first seen in that group
-        self._machine = [(time.monotonic(), kills("/proc/vmstat"))]  # counts of the last seconds
+        self._machine = [(time.monotonic(), count_oom_kills("/proc/vmstat"))]  # counts of the last seconds
         self._mounts = mounts()
         self._pause = FIRST_SECONDS
         self._next = 0.0
 
     @property
-    def wait(self) -> float:
+    def seconds_until_scan(self) -> float:
         """Return the seconds until the next scan."""
         return max(0.0, self._next - time.monotonic())
 
-    def look(self, keeper: int) -> None:
+    def scan(self, keeper: int) -> None:
         """Record the processes below the keeper and their control groups, if a scan is due."""
         if time.monotonic() - self._machine[-1][0] > RECENT_SECONDS / 4:
-            self._machine = [*self._machine[-3:], (time.monotonic(), kills("/proc/vmstat"))]
-        if self.wait:
+            self._machine = [*self._machine[-3:], (time.monotonic(), count_oom_kills("/proc/vmstat"))]
+        if self.seconds_until_scan:
             return
         self._next = time.monotonic() + self._pause
         self._pause = min(self._pause * 1.5, LAST_SECONDS)
@@ -50,9 +50,9 @@ class OomWatch:
         for pid in [keeper, *procs.descendants(keeper)]:
             if len(self._pids) < MOST_PIDS:
                 self._pids.add(pid)
-            for file in counters(pid, self._mounts):  # on each scan: a process may be moved to another group
+            for file in find_counters(pid, self._mounts):  # on each scan: a process may be moved to another group
                 if file not in self._counters:
-                    self._counters[file] = kills(file)
+                    self._counters[file] = count_oom_kills(file)
 
     def note_end(self, pid: int) -> None:
         """Record the control groups of an ended process of the run, before its parent reaps it.
@@ -61,18 +61,18 @@ class OomWatch:
         happened since.
         """
         self._pids.add(pid)
-        for file in counters(pid, self._mounts):
+        for file in find_counters(pid, self._mounts):
             self._counters.setdefault(file, 0)
 
-    def killed(self, by_kill: bool) -> bool:
+    def was_oom_killed(self, by_kill: bool) -> bool:
         """Return whether a process of this run was provably OOM-killed. ``by_kill``: train.sh died of SIGKILL or exited
         137."""
-        if any(kills(file) > had for file, had in self._counters.items()):
+        if any(count_oom_kills(file) > had for file, had in self._counters.items()):
             return True
         named = self._log.read()
         if named is not None:
             return not named.isdisjoint(self._pids)
-        return by_kill and kills("/proc/vmstat") > self._machine[0][1]
+        return by_kill and count_oom_kills("/proc/vmstat") > self._machine[0][1]
 
 
 class KernelLog:
@@ -95,7 +95,7 @@ class KernelLog:
         """Return the pids of all victims so far."""
         while self._file >= 0:
             try:
-                self._victims.update(victims(os.read(self._file, 8192)))
+                self._victims.update(parse_victims(os.read(self._file, 8192)))
             except BrokenPipeError:
                 continue  # the kernel overwrote records before we read them
             except BlockingIOError:
@@ -110,7 +110,7 @@ class KernelLog:
         self._file = -1
 
 
-def victims(record: bytes) -> list:
+def parse_victims(record: bytes) -> list:
     """Return the pids that a record of the kernel log names as OOM-killed."""
     return [int(first or second) for first, second in _VICTIM.findall(record)]
 
@@ -128,7 +128,7 @@ def mounts() -> list:
     return found
 
 
-def counters(pid: int, mounted: list) -> list:
+def find_counters(pid: int, mounted: list) -> list:
     """Return the files that count the OOM kills of the process's control groups."""
     found = []
     for line in procs.read_text("/proc/%d/cgroup" % pid, 1 << 16).splitlines():
@@ -147,7 +147,7 @@ def counters(pid: int, mounted: list) -> list:
     return [file for file in found if os.path.exists(file)]
 
 
-def kills(file: str) -> int:
+def count_oom_kills(file: str) -> int:
     """Return the number of OOM kills that the file counts; 0 if it cannot be read."""
     for line in procs.read_text(file, 1 << 14).splitlines():
         name, _, value = line.partition(" ")

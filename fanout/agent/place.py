@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 RECORD_BYTES = 64 << 10  # the space that a run needs besides its log: status, about, claims, socket
 FULL = (errno.ENOSPC, errno.EDQUOT)
-RACES = 100  # how often the directory may vanish meanwhile before it counts as an error
+MAX_RETRIES = 100  # how often the directory may vanish meanwhile before it counts as an error
 CLAIM_BYTES = 64 << 10  # more than a holder writes into its claim
-SILENT_SECONDS = 1.0  # how long a holder may take to write who it is
+HOLDER_SECONDS = 1.0  # how long a holder may take to write who it is
 
 
-class NoPlace(Exception):
+class NoStateDir(Exception):
     """No usable state directory; the text names each candidate with its reason. ``full``: the first full one."""
 
     def __init__(self, reasons: str, full: str) -> None:
@@ -35,11 +35,11 @@ class NoPlace(Exception):
         self.full = full
 
 
-class There(Exception):
+class AlreadyStarted(Exception):
     """Another connection of the same launcher has just created this run on this host."""
 
 
-class Busy(Exception):
+class ClaimHeld(Exception):
     """Another run holds a claim that this run needs; ``holder`` is what that run wrote into it."""
 
     def __init__(self, claim: str, holder: dict) -> None:
@@ -48,7 +48,7 @@ class Busy(Exception):
         self.holder = holder
 
 
-def candidates() -> list:
+def list_candidates() -> list:
     """Return the directories to try, best first."""
     given = os.environ.get("FANOUT_STATE")
     if given:
@@ -56,23 +56,23 @@ def candidates() -> list:
     return [base + "/fanout-%d" % os.getuid() for base in ("/var/tmp", "/tmp", "/dev/shm")]
 
 
-def base() -> str:
+def make_state_dir() -> str:
     """Return this user's state directory on this host, created if necessary. Raises NoPlace."""
     reasons, full = [], ""
-    for path in candidates():
+    for path in list_candidates():
         try:
-            return str(again(private, path))
+            return str(retry_missing(make_private, path))
         except OSError as error:
             reasons.append("%s: %s" % (path, error.strerror or error))
             if error.errno in FULL:
                 full = full or path
-                tidy(path)
-    raise NoPlace("; ".join(reasons), full)
+                remove_stale_files(path)
+    raise NoStateDir("; ".join(reasons), full)
 
 
-def again(act: Callable, *args: object) -> object:
+def retry_missing(act: Callable, *args: object) -> object:
     """Return ``act(*args)``; retry if a run that just ended removed the empty directory meanwhile."""
-    for _ in range(RACES):
+    for _ in range(MAX_RETRIES):
         try:
             return act(*args)
         except FileNotFoundError:
@@ -80,12 +80,12 @@ def again(act: Callable, *args: object) -> object:
     return act(*args)
 
 
-def find(run: str, node: int) -> str:
+def find_run(run: str, node: int) -> str:
     """Return the directory of an existing run, "" if there is none. Search all candidates, because disks fill up."""
-    for path in candidates():
-        directory = run_directory(path, run, node)
+    for path in list_candidates():
+        directory = run_path(path, run, node)
         try:
-            _ours(path)
+            _check_private(path)
             if stat.S_ISDIR(os.lstat(directory).st_mode):
                 return directory
         except OSError:
@@ -93,13 +93,13 @@ def find(run: str, node: int) -> str:
     return ""
 
 
-def private(path: str) -> str:
+def make_private(path: str) -> str:
     """Return ``path`` as a private directory that accepts files; create it if necessary. Raises OSError."""
     try:
         os.mkdir(path, 0o700)
     except FileExistsError:
         pass
-    _ours(path)
+    _check_private(path)
     probe = os.path.join(path, ".probe.%d" % os.getpid())
     descriptor = os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
     try:
@@ -113,7 +113,7 @@ def private(path: str) -> str:
     return path
 
 
-def _ours(path: str) -> None:
+def _check_private(path: str) -> None:
     """Raise OSError unless ``path`` is a directory of this uid with mode 0700, and no link. Change nothing."""
     seen = os.lstat(path)
     if not stat.S_ISDIR(seen.st_mode):
@@ -124,26 +124,26 @@ def _ours(path: str) -> None:
         raise OSError(0, "is open to others (mode %o)" % stat.S_IMODE(seen.st_mode))
 
 
-def unborn(root: str, run: str, node: int) -> str:
+def temporary_run_path(root: str, run: str, node: int) -> str:
     """Return the name of a run's directory until its keeper listens there; then it is renamed."""
     return os.path.join(root, "unborn-%s.%d.%dp" % (run, node, os.getpid()))
 
 
-def existing() -> list:
+def list_state_dirs() -> list:
     """Return the existing state directories of this user. Create none."""
     found = []
-    for path in candidates():
-        if _own_directory(path):
+    for path in list_candidates():
+        if _is_own_directory(path):
             found.append(path)
     return found
 
 
-def run_directory(root: str, run: str, node: int) -> str:
+def run_path(root: str, run: str, node: int) -> str:
     """Return the path of a run's directory."""
     return os.path.join(root, "%s.%d" % (run, node))
 
 
-def runs(root: str) -> list:
+def list_runs(root: str) -> list:
     """Return (run, node) of each run directory. Another directory of such a name has no status of a keeper."""
     found = []
     try:
@@ -159,11 +159,11 @@ def runs(root: str) -> list:
 
 def _is_run(directory: str) -> bool:
     """Return whether a keeper of this user made the directory: it is no link and has a fully allocated status."""
-    status = _own_file(os.path.join(directory, "status"))
-    return _own_directory(directory) and status is not None and status.st_size >= record.LEAST_BYTES
+    status = _stat_own_file(os.path.join(directory, "status"))
+    return _is_own_directory(directory) and status is not None and status.st_size >= record.LEAST_BYTES
 
 
-def _own_file(path: str) -> Optional[os.stat_result]:
+def _stat_own_file(path: str) -> Optional[os.stat_result]:
     """Return the lstat result of a regular file of this uid, None for anything else."""
     try:
         seen = os.lstat(path)
@@ -172,7 +172,7 @@ def _own_file(path: str) -> Optional[os.stat_result]:
     return seen if stat.S_ISREG(seen.st_mode) and seen.st_uid == os.getuid() else None
 
 
-def _own_directory(path: str) -> bool:
+def _is_own_directory(path: str) -> bool:
     try:
         seen = os.lstat(path)
     except OSError:
@@ -180,35 +180,35 @@ def _own_directory(path: str) -> bool:
     return stat.S_ISDIR(seen.st_mode) and seen.st_uid == os.getuid()
 
 
-def claim(root: str, name: str, about: dict) -> int:
+def take_claim(root: str, name: str, about: dict) -> int:
     """Hold ``name`` on this host until the returned descriptor is closed. Raises Busy with the holder's data."""
     path = os.path.join(root, "claim-" + name)
-    until = time.monotonic() + SILENT_SECONDS
+    until = time.monotonic() + HOLDER_SECONDS
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            holder = _holder(descriptor)
+            holder = _read_holder(descriptor)
             os.close(descriptor)
             if not holder and time.monotonic() < until:
                 time.sleep(0.01)  # the holder is just taking the claim, or removing that of a dead one
                 continue
-            raise Busy(name, holder) from None
-        if _same_file(descriptor, path):
+            raise ClaimHeld(name, holder) from None
+        if _is_same_file(descriptor, path):
             try:
                 os.ftruncate(descriptor, 0)
                 os.pwrite(descriptor, json.dumps(about).encode(), 0)
             except OSError:
-                unclaim(root, name, descriptor)
+                release_claim(root, name, descriptor)
                 raise
             return descriptor
         os.close(descriptor)  # its last holder removed the file between our open and our flock
 
 
-def look_elsewhere(root: str, name: str) -> None:
+def check_other_dirs(root: str, name: str) -> None:
     """Raise Busy if a run holds this claim in another state directory, for example from before a disk filled up."""
-    for other in existing():
+    for other in list_state_dirs():
         try:
             descriptor = os.open(os.path.join(other, "claim-" + name), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except OSError:
@@ -217,12 +217,12 @@ def look_elsewhere(root: str, name: str) -> None:
             if other != root:
                 fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise Busy(name, _holder(descriptor)) from None
+            raise ClaimHeld(name, _read_holder(descriptor)) from None
         finally:
             os.close(descriptor)
 
 
-def unclaim(root: str, name: str, descriptor: int) -> None:
+def release_claim(root: str, name: str, descriptor: int) -> None:
     """Release a claim and delete its file, while it is still locked: no process can lock a deleted file."""
     try:
         os.unlink(os.path.join(root, "claim-" + name))
@@ -231,7 +231,7 @@ def unclaim(root: str, name: str, descriptor: int) -> None:
     os.close(descriptor)
 
 
-def _same_file(descriptor: int, path: str) -> bool:
+def _is_same_file(descriptor: int, path: str) -> bool:
     try:
         there = os.stat(path)
     except FileNotFoundError:
@@ -240,7 +240,7 @@ def _same_file(descriptor: int, path: str) -> bool:
     return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
 
 
-def _holder(descriptor: int) -> dict:
+def _read_holder(descriptor: int) -> dict:
     try:
         about = json.loads(os.pread(descriptor, 4096, 0).decode())
     except ValueError:
@@ -248,7 +248,7 @@ def _holder(descriptor: int) -> dict:
     return about if isinstance(about, dict) else {}
 
 
-def follow(directory: str) -> None:
+def lock_record(directory: str) -> None:
     """Hold a shared lock on the run's status until this process exits, so that the run does not count as stale."""
     try:
         fcntl.flock(os.open(os.path.join(directory, "status"), os.O_RDONLY | os.O_CLOEXEC), fcntl.LOCK_SH)
@@ -256,7 +256,7 @@ def follow(directory: str) -> None:
         pass  # the file is gone, or the file system has no locks
 
 
-def followed(directory: str) -> bool:
+def is_record_read(directory: str) -> bool:
     """Return whether a relay reads the record. A record that is removed meanwhile was read to its end."""
     try:
         descriptor = os.open(os.path.join(directory, "status"), os.O_RDONLY | os.O_CLOEXEC)
@@ -271,16 +271,18 @@ def followed(directory: str) -> bool:
     return False
 
 
-def tidy(root: str) -> None:
+def remove_stale_files(root: str) -> None:
     """Delete what killed keepers left, and the directory itself if it is empty then. Other files in it stay."""
     try:
         for name in os.listdir(root):
             path = os.path.join(root, name)
             if name.startswith(("claim-port-", "claim-gpu-")) and _is_claim(path):
-                _drop_stale(root, name[len("claim-") :])
-            elif name.startswith("unborn-") and _maker_died(name.rpartition(".")[2], "p") and _own_directory(path):
-                remove(path)
-            elif name.startswith(".probe.") and _maker_died(name[len(".probe.") :]) and _own_file(path):
+                _remove_stale_claim(root, name[len("claim-") :])
+            elif (
+                name.startswith("unborn-") and _has_maker_died(name.rpartition(".")[2], "p") and _is_own_directory(path)
+            ):
+                remove_tree(path)
+            elif name.startswith(".probe.") and _has_maker_died(name[len(".probe.") :]) and _stat_own_file(path):
                 os.unlink(path)
         os.rmdir(root)
     except OSError:
@@ -289,7 +291,7 @@ def tidy(root: str) -> None:
 
 def _is_claim(path: str) -> bool:
     """Return whether the file is empty or holds the JSON object that a claim's holder writes."""
-    seen = _own_file(path)
+    seen = _stat_own_file(path)
     if seen is None or seen.st_size > CLAIM_BYTES:
         return False
     try:
@@ -299,30 +301,30 @@ def _is_claim(path: str) -> bool:
         return False
 
 
-def _maker_died(pid: str, end: str = "") -> bool:
+def _has_maker_died(pid: str, end: str = "") -> bool:
     """Return whether ``pid``, the last part of a temporary name, belongs to no process."""
     number = pid[: -len(end)] if end and pid.endswith(end) else pid if not end else ""
     return number.isdigit() and not os.path.exists("/proc/" + number)
 
 
-def _drop_stale(root: str, name: str) -> None:
+def _remove_stale_claim(root: str, name: str) -> None:
     try:
-        unclaim(root, name, claim(root, name, {}))
-    except Busy:
+        release_claim(root, name, take_claim(root, name, {}))
+    except ClaimHeld:
         pass
 
 
 def remove_run(root: str, run: str, node: int) -> None:
     """Delete a run's directory with its content, if a keeper made it. What cannot be deleted is tried again later."""
-    directory = run_directory(root, run, node)
+    directory = run_path(root, run, node)
     try:
         if _is_run(directory):
-            remove(directory)
+            remove_tree(directory)
     except OSError:
         pass
 
 
-def remove(directory: str) -> None:
+def remove_tree(directory: str) -> None:
     """Delete a private directory and its content; never follow a link, never enter another file system.
 
     The status is deleted last, so that an interrupted deletion can be repeated. Another relay may delete at the same
@@ -336,7 +338,7 @@ def remove(directory: str) -> None:
             if not entry.is_dir(follow_symlinks=False):
                 os.unlink(entry.path)
             elif entry.stat(follow_symlinks=False).st_dev == device:
-                remove(entry.path)
+                remove_tree(entry.path)
         os.rmdir(directory)
     except FileNotFoundError:
         pass

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
     from .keeper import Keeper
 
-FAULT_SECONDS = 20.0  # how long a failed keeper tries to kill its tree
-LOOK_SECONDS = 10.0  # how long the work directory may take to answer
+FAULT_KILL_SECONDS = 20.0  # how long a failed keeper tries to kill its tree
+CHECK_SECONDS = 10.0  # how long the work directory may take to answer
 FETCHED_SECONDS = 30.0  # a live launcher has reconnected by then
-TWIN_SECONDS = 10.0  # after this time, another start of the same run counts as another node on this host
+SAME_RUN_SECONDS = 10.0  # after this time, another start of the same run counts as another node on this host
 
 
 class Refusal(Exception):
@@ -35,46 +35,46 @@ class Refusal(Exception):
         self.kind = kind
         self.hint = hint
 
-    def frame(self) -> dict:
+    def to_frame(self) -> dict:
         return {"t": "refused", "kind": self.kind, "message": str(self), "hint": self.hint}
 
 
-def prepare(spec: dict) -> str:
+def prepare_run(spec: dict) -> str:
     """Create the run's directory and its keeper; return the directory. An existing run of this id is reused. Raises
     Refusal."""
-    directory = place.find(spec["run"], spec["node"])
+    directory = place.find_run(spec["run"], spec["node"])
     if directory:
         return directory
     try:
-        root = place.base()
-    except place.NoPlace as error:
+        root = place.make_state_dir()
+    except place.NoStateDir as error:
         hint = "make one of them usable, or set FANOUT_STATE on that host to a local directory that you own"
         if error.full:
             hint = "free some space there (df -h %s), or set FANOUT_STATE on that host" % error.full
         kind = "disk-full" if error.full else "no-state"
         raise Refusal(kind, "no private directory for the run's state: %s" % error, hint) from None
     try:
-        _look_aside(spec)
-        _begin(spec, root)
+        _check_in_child(spec)
+        _start_keeper(spec, root)
     except Refusal:
-        place.tidy(root)
+        place.remove_stale_files(root)
         raise
-    return place.run_directory(root, spec["run"], spec["node"])
+    return place.run_path(root, spec["run"], spec["node"])
 
 
-def _look_aside(spec: dict) -> None:
+def _check_in_child(spec: dict) -> None:
     """Run the checks in a child: an unresponsive file server must not block this connection."""
 
     def found() -> Optional[list]:
         try:
-            _look(spec)
+            _check_spec(spec)
         except Refusal as refusal:
             return [refusal.kind, str(refusal), refusal.hint]
         return None
 
     try:
-        refused = probes_tools.Aside(found, LOOK_SECONDS).result()
-    except probes_tools.NotHad as error:
+        refused = probes_tools.ForkedCall(found, CHECK_SECONDS).get_result()
+    except probes_tools.FactUnavailable as error:
         message = "%s cannot be read: %s" % (spec["cwd"], error)
         raise Refusal(
             "no-directory", message, "check that its file server is up: `ls %s` on that host" % spec["cwd"]
@@ -83,7 +83,7 @@ def _look_aside(spec: dict) -> None:
         raise Refusal(*refused)
 
 
-def _look(spec: dict) -> None:
+def _check_spec(spec: dict) -> None:
     """Check what must exist before the run starts on any host. Raises Refusal."""
     if sys.platform != "linux":
         raise Refusal("no-linux", "this host runs %s; fanout needs Linux" % sys.platform)
@@ -101,9 +101,9 @@ def _look(spec: dict) -> None:
             raise Refusal("no-script", "no file %s in %s" % (path, cwd), "copy it there, or share the directory")
 
 
-def _begin(spec: dict, root: str) -> None:
+def _start_keeper(spec: dict, root: str) -> None:
     """Fork the keeper and wait for its answer: ready, or a refusal."""
-    unborn = place.unborn(root, spec["run"], spec["node"])
+    unborn = place.temporary_run_path(root, spec["run"], spec["node"])
     word_read, word_write = os.pipe()
     child = os.fork()
     if child == 0:
@@ -111,21 +111,21 @@ def _begin(spec: dict, root: str) -> None:
         os.setsid()
         if os.fork():
             os._exit(0)  # the keeper must belong to init, not to this connection
-        _keeper(spec, root, unborn, word_write)
+        _run_keeper(spec, root, unborn, word_write)
         os._exit(0)
     os.close(word_write)
     os.waitpid(child, 0)
     with open(word_read, "rb") as file:
         text = file.read().decode()
-    place.remove(unborn)  # left only by a failure: a ready keeper has renamed it
-    if not text and place.find(spec["run"], spec["node"]):
+    place.remove_tree(unborn)  # left only by a failure: a ready keeper has renamed it
+    if not text and place.find_run(spec["run"], spec["node"]):
         return  # the keeper died after its directory was renamed: the record describes it
     word = json.loads(text or '["keeper", "the keeper died at its start", ""]')
     if word != "ready":
         raise Refusal(*word)
 
 
-def _keeper(spec: dict, root: str, unborn: str, word: int) -> None:
+def _run_keeper(spec: dict, root: str, unborn: str, word: int) -> None:
     """Run the keeper in its own process: take the claims, create directory and socket, then serve until the end."""
     held: list = []
     seen: list = []  # the same claims, for the other users of this host
@@ -137,71 +137,71 @@ def _keeper(spec: dict, root: str, unborn: str, word: int) -> None:
         for listener in seen:
             listener.close()
         for name, descriptor in held:
-            place.unclaim(root, name, descriptor)
+            place.release_claim(root, name, descriptor)
 
     try:
         from . import keeper, spawn
 
         spawn.LIBC.prctl(spawn.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-        _claim(spec, root, held)
-        _announce(spec, seen)
-        place.again(_make, root, unborn)
-        listener = _listen(unborn)
+        _take_claims(spec, root, held)
+        _take_shared_claims(spec, seen)
+        place.retry_missing(_make_run_directory, root, unborn)
+        listener = _open_socket(unborn)
         _write_about(spec, unborn)
         kept = keeper.Keeper(spec, unborn, listener, release)
-        kept.audience.hang_up_on(seen)
+        kept.relays.watch_claim_sockets(seen)
         keepers.append(kept)
-        kept.named(_born(spec, root, unborn))
+        kept.set_directory(_publish_directory(spec, root, unborn))
     except Refusal as refusal:
         release()
         os.write(word, json.dumps([refusal.kind, str(refusal), refusal.hint]).encode())
         os._exit(0)
-    except place.There:
+    except place.AlreadyStarted:
         release()
         os.write(word, b'"ready"')
         os._exit(0)
     except OSError as error:
         release()
-        os.write(word, json.dumps(_no_room(error, root)).encode())
+        os.write(word, json.dumps(_refuse_no_space(error, root)).encode())
         os._exit(0)
-    _let_go_of(word)
-    _keep(kept)
+    _report_ready(word)
+    _serve_keeper(kept)
 
 
-def _keep(kept: Keeper) -> None:
+def _serve_keeper(kept: Keeper) -> None:
     """Serve the run to its end. Record a bug of the keeper for the next relay, and leave no process behind."""
     try:
         kept.serve()
     except Exception:
-        kept.status.note(fault=record.brief(traceback.format_exc()))
-        sweep.kill_all(lambda: procs.descendants(os.getpid()), FAULT_SECONDS)
+        kept.status.update(fault=record.summarize_traceback(traceback.format_exc()))
+        sweep.kill_all(lambda: procs.descendants(os.getpid()), FAULT_KILL_SECONDS)
 
 
-def _make(root: str, unborn: str) -> None:
-    place.private(root)
+def _make_run_directory(root: str, unborn: str) -> None:
+    place.make_private(root)
     os.mkdir(unborn, 0o700)
 
 
-def _take(root: str, name: str, about: dict) -> int:
-    place.private(root)
-    place.look_elsewhere(root, name)
-    return place.claim(root, name, about)
+def _take_claim(root: str, name: str, about: dict) -> int:
+    place.make_private(root)
+    place.check_other_dirs(root, name)
+    return place.take_claim(root, name, about)
 
 
-def _born(spec: dict, root: str, unborn: str) -> str:
+def _publish_directory(spec: dict, root: str, unborn: str) -> str:
     """Give the finished directory its final name, which only one process can do. So a run that exists has a listening
     keeper."""
-    directory = place.run_directory(root, spec["run"], spec["node"])
+    directory = place.run_path(root, spec["run"], spec["node"])
     try:
         os.rename(unborn, directory)
     except OSError as error:
         if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
-            raise place.There from None
+            raise place.AlreadyStarted from None
         raise
     return directory
 
 
-def _no_room(error: OSError, root: str) -> tuple:
+def _refuse_no_space(error: OSError, root: str) -> tuple:
     """Return the refusal for a state directory that does not accept the run's record."""
     message = "cannot keep the run's record: %s: %s" % (error.filename or root, error.strerror)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -209,7 +209,7 @@ def _no_room(error: OSError, root: str) -> tuple:
     return "no-state", message, "set FANOUT_STATE on that host to a local directory that you own"
 
 
-def _let_go_of(word: int) -> None:
+def _report_ready(word: int) -> None:
     """Report ready, and close the connection's descriptors: sshd ends a session only when no process holds them."""
     null = os.open("/dev/null", os.O_RDWR)
     for descriptor in (0, 1, 2):
@@ -220,34 +220,34 @@ def _let_go_of(word: int) -> None:
     os.close(word)
 
 
-def _claim(spec: dict, root: str, held: list) -> None:
+def _take_claims(spec: dict, root: str, held: list) -> None:
     """Take all claims, adding each (name, descriptor) to ``held``."""
     about = dict(spec["about"], run=spec["run"], node=spec["node"], pid=os.getpid(), since=time.time())
     for name in sorted(spec["claims"]):
-        until = time.monotonic() + TWIN_SECONDS
+        until = time.monotonic() + SAME_RUN_SECONDS
         while True:
             try:
-                held.append((name, place.again(_take, root, name, about)))
+                held.append((name, place.retry_missing(_take_claim, root, name, about)))
                 break
-            except place.Busy as busy:
+            except place.ClaimHeld as busy:
                 twin = (busy.holder.get("run"), busy.holder.get("node")) == (spec["run"], spec["node"])
                 if not twin or time.monotonic() > until:
-                    raise _busy(spec, name, busy.holder) from None
-            if place.find(spec["run"], spec["node"]):
-                raise place.There
+                    raise _refuse_busy(spec, name, busy.holder) from None
+            if place.find_run(spec["run"], spec["node"]):
+                raise place.AlreadyStarted
             time.sleep(0.01)  # the same launcher, over a link that broke a moment ago, is just creating the run
 
 
-def _announce(spec: dict, seen: list) -> None:
+def _take_shared_claims(spec: dict, seen: list) -> None:
     """Take the same claims among all users of this host, adding each socket to ``seen``."""
     for name in sorted(spec["claims"]):
         try:
-            seen.append(neighbours.claim(name, spec["run"]))
-        except neighbours.Taken as taken:
-            raise _busy(spec, name, taken.holder) from None
+            seen.append(neighbours.take_claim(name, spec["run"]))
+        except neighbours.ClaimTaken as taken:
+            raise _refuse_busy(spec, name, taken.holder) from None
 
 
-def _busy(spec: dict, name: str, holder: dict) -> Refusal:
+def _refuse_busy(spec: dict, name: str, holder: dict) -> Refusal:
     """Return the refusal that names the holder and what the user can do."""
     if holder.get("run") == spec["run"]:
         return Refusal(
@@ -275,7 +275,7 @@ def _write_about(spec: dict, directory: str) -> None:
     if os.path.isdir("/sys/class/infiniband"):
         from . import probes_rdma  # loaded only on a host with such ports
 
-        about["ports"] = probes_rdma.counters()
+        about["ports"] = probes_rdma.read_counters()
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     with open(os.open(os.path.join(directory, "about"), flags, 0o600), "w", encoding="utf-8") as file:
         json.dump(about, file)
@@ -291,7 +291,7 @@ def read_about(directory: str) -> dict:
     return about if isinstance(about, dict) else {}
 
 
-def stale() -> list:
+def list_stale_runs() -> list:
     """Return the stale runs: their directory exists, no keeper of theirs lives, and no launcher has fetched how they
     ended.
 
@@ -299,17 +299,19 @@ def stale() -> list:
     """
     return [
         run
-        for root in place.existing()
-        for run, node in place.runs(root)
-        if _forgotten(place.run_directory(root, run, node))
+        for root in place.list_state_dirs()
+        for run, node in place.list_runs(root)
+        if _is_stale(place.run_path(root, run, node))
     ]
 
 
-def _forgotten(directory: str) -> bool:
-    return _deserted(directory) and record.age(directory) > FETCHED_SECONDS and not place.followed(directory)
+def _is_stale(directory: str) -> bool:
+    return (
+        _is_deserted(directory) and record.read_age(directory) > FETCHED_SECONDS and not place.is_record_read(directory)
+    )
 
 
-def _deserted(directory: str) -> bool:
+def _is_deserted(directory: str) -> bool:
     """Return whether no keeper answers. A directory that vanishes meanwhile belongs to a run that is just being
     fetched."""
     keeper = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -330,14 +332,14 @@ def _deserted(directory: str) -> bool:
     return False
 
 
-def _listen(directory: str) -> socket.socket:
+def _open_socket(directory: str) -> socket.socket:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    listener.bind(socket_path(directory))
+    listener.bind(open_socket_path(directory))
     listener.listen(16)
     return listener
 
 
-def socket_path(directory: str) -> str:
+def open_socket_path(directory: str) -> str:
     """Return a short path of the keeper's socket: its length is limited to 107 bytes, a directory's is not."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     return "/proc/self/fd/%d/socket" % descriptor  # kept open: the path is valid only while the descriptor is open

@@ -14,7 +14,7 @@ TYPE_CHECKING = False  # for type checkers only: importing typing on a host take
 if TYPE_CHECKING:
     from typing import Any, Callable
 
-_ANSWERED_BY = {
+_REGISTRY = {
     "facts": ("probes_facts", "ask_facts"),
     "clock": ("probes", "ask_clock"),
     "listen": ("probes_port", "ask_listen"),
@@ -33,9 +33,9 @@ _ANSWERED_BY = {
 }
 
 
-def probe(what: str) -> Callable[[dict[str, Any]], Any]:
+def load_probe(what: str) -> Callable[[dict[str, Any]], Any]:
     """Return the function that answers this question. Raises KeyError for an unknown one."""
-    module, name = _ANSWERED_BY[what]
+    module, name = _REGISTRY[what]
     found: Callable[[dict[str, Any]], Any] = getattr(import_module("." + module, __package__), name)
     return found
 

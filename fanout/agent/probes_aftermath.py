@@ -14,8 +14,8 @@ import time
 from functools import partial
 
 from . import prepare, probes_flights, probes_net, probes_ras, probes_rdma, procs
-from .probes_stacks import ask_stacks, dead, directory_of, processes_of
-from .probes_tools import Aside, NotHad, Program, put, read, read_or_empty, search_path
+from .probes_stacks import ask_stacks, find_directory, list_processes, read_dead_stacks
+from .probes_tools import FactUnavailable, ForkedCall, ToolProcess, add_section, read_or_empty, read_start, search_path
 
 TYPE_CHECKING = False  # for type checkers only: importing typing on a host takes time
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ GUARD_SECONDS = 2.0
 SPY_SECONDS = 0.6  # for py-spy, after the ranks' time to answer a signal: the other ranks are waiting to be ended
 MOST_LINES = 40
 LONGEST_STACK = 8000
-_TELLING = re.compile(
+_RELEVANT = re.compile(
     r"Killed process|Out of memory|oom-kill|oom_reaper|NVRM: |Xid|SXid|segfault at|general protection|traps: |"
     r"blocked for more than|soft lockup|I/O error|not responding|Link is Down|Machine [Cc]heck|EDAC|"
     r"EXT4-fs error|XFS .*(?:error|shutdown)|Remounting filesystem|nvme.*(?:timeout|reset)|BUG: |Call Trace"
@@ -39,15 +39,15 @@ def ask_aftermath(args: dict[str, Any]) -> dict[str, Any]:
     """Return the post-mortem. ``args``: run, node, cwd, since (seconds that the run has lasted)."""
     answer: dict[str, Any] = {}
     missing: dict[str, str] = {}
-    programs = {name: _begun(name, argv, missing) for name, argv in _PROGRAMS.items()}
-    asides = {name: Aside(partial(part, args), GUARD_SECONDS + 1.0) for name, part in _ASIDES.items()}
+    programs = {name: _start_program(name, argv, missing) for name, argv in _PROGRAMS.items()}
+    asides = {name: ForkedCall(partial(part, args), GUARD_SECONDS + 1.0) for name, part in _GUARDED.items()}
     for name, part in _QUICK.items():
-        put(answer, missing, name, partial(part, args))
+        add_section(answer, missing, name, partial(part, args))
     for name, aside in asides.items():
-        put(answer, missing, name, aside.result)
+        add_section(answer, missing, name, aside.get_result)
     for name, program in programs.items():
         if program is not None:
-            put(answer, missing, name, partial(_finished, name, program, args))
+            add_section(answer, missing, name, partial(_finish_program, name, program, args))
     if not answer.get("kernel") and "journal" in answer:
         answer["kernel"] = answer["journal"]
     answer.pop("journal", None)
@@ -61,62 +61,62 @@ _PROGRAMS = {
 }
 
 
-def _begun(name: str, argv: list[str], missing: dict[str, str]) -> Program | None:
+def _start_program(name: str, argv: list[str], missing: dict[str, str]) -> ToolProcess | None:
     try:
         env = {"PATH": search_path({}) + ":/usr/sbin:/sbin", "LC_ALL": "C"}
-        return Program(argv, env, PROGRAM_SECONDS)
-    except NotHad as error:
+        return ToolProcess(argv, env, PROGRAM_SECONDS)
+    except FactUnavailable as error:
         missing[name] = str(error)
         return None
 
 
-def _finished(name: str, program: Program, args: dict[str, Any]) -> list[str]:
-    status, text = program.output()
+def _finish_program(name: str, program: ToolProcess, args: dict[str, Any]) -> list[str]:
+    status, text = program.get_output()
     if status:
-        raise NotHad(text.strip()[:200] or "exit %d" % status)
+        raise FactUnavailable(text.strip()[:200] or "exit %d" % status)
     if name == "gpus":
         return text.splitlines()[:64]
-    return telling(text.splitlines(), _uptime() - float(args.get("since", 3600.0)) - 5.0)
+    return select_kernel_lines(text.splitlines(), _read_uptime() - float(args.get("since", 3600.0)) - 5.0)
 
 
-def telling(lines: list[str], after: float) -> list[str]:
+def select_kernel_lines(lines: list[str], after: float) -> list[str]:
     """Return the relevant kernel lines from ``after`` (seconds since boot) on. Older lines would mislead."""
     found = []
     for line in lines:
         stamp = _STAMP.match(line)
-        if stamp is not None and float(stamp.group(1)) >= after and _TELLING.search(line):
+        if stamp is not None and float(stamp.group(1)) >= after and _RELEVANT.search(line):
             found.append(line[:400])
     return found[-MOST_LINES:]
 
 
-def _uptime() -> float:
-    return float(read("/proc/uptime").split()[0])
+def _read_uptime() -> float:
+    return float(read_start("/proc/uptime").split()[0])
 
 
-def _boot(args: dict[str, Any]) -> str:
-    return read("/proc/sys/kernel/random/boot_id").strip()
+def _read_boot_id(args: dict[str, Any]) -> str:
+    return read_start("/proc/sys/kernel/random/boot_id").strip()
 
 
-def _load(args: dict[str, Any]) -> dict[str, Any]:
+def _read_load(args: dict[str, Any]) -> dict[str, Any]:
     one, five, _ = os.getloadavg()
     return {"one": one, "five": five, "cores": os.cpu_count() or 1}
 
 
-def _memory(args: dict[str, Any]) -> dict[str, int]:
+def _read_memory(args: dict[str, Any]) -> dict[str, int]:
     """Return MiB of memory, and the OOM kills since boot and in our own control group."""
     values = {}
-    for line in read("/proc/meminfo").splitlines():
+    for line in read_start("/proc/meminfo").splitlines():
         name, _, rest = line.partition(":")
         if name in ("MemTotal", "MemAvailable", "SwapTotal", "SwapFree"):
             values[name] = int(rest.split()[0]) // 1024
     for line in read_or_empty("/proc/vmstat").splitlines():
         if line.startswith("oom_kill "):
             values["oom_kill"] = int(line.split()[1])
-    values["cgroup_oom_kill"] = _cgroup_kills()
+    values["cgroup_oom_kill"] = _count_cgroup_kills()
     return values
 
 
-def _cgroup_kills() -> int:
+def _count_cgroup_kills() -> int:
     for line in read_or_empty("/proc/self/cgroup").splitlines():
         _, names, path = line.split(":", 2)
         file = {
@@ -129,10 +129,10 @@ def _cgroup_kills() -> int:
     return 0
 
 
-def _space(args: dict[str, Any]) -> list[dict[str, Any]]:
+def _measure_space(args: dict[str, Any]) -> list[dict[str, Any]]:
     """Return how full the file systems are to which a run writes."""
     found, seen = [], set()
-    directory = directory_of(args)
+    directory = find_directory(args)
     workdir = prepare.read_about(directory).get("cwd") or args.get("cwd") or "."  # unknown after a takeover
     for path in (workdir, directory, os.environ.get("TMPDIR", "/tmp"), "/dev/shm", os.path.expanduser("~")):
         try:
@@ -154,19 +154,19 @@ def _space(args: dict[str, Any]) -> list[dict[str, Any]]:
     return found
 
 
-def _stuck(args: dict[str, Any]) -> list[dict[str, Any]]:
+def _find_stuck(args: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the processes of the run that wait in the kernel or are stopped."""
-    seen = [procs.describe(pid) for pid in processes_of(args)]
+    seen = [procs.describe_process(pid) for pid in list_processes(args)]
     return [each for each in seen if each["state"] in ("D", "T", "t")][:16]
 
 
-def _errors(args: dict[str, Any]) -> list[dict[str, Any]]:
+def _read_error_files(args: dict[str, Any]) -> list[dict[str, Any]]:
     """Return torch's error files of this run (TORCHELASTIC_ERROR_FILE) with local rank, stack, and age in seconds."""
-    directory = directory_of(args)
+    directory = find_directory(args)
     found = []
     for path in glob.glob(os.path.join(directory, "ranks", "*", "attempt_*", "*", "error.json"))[:64]:
         try:
-            message = json.loads(read(path, 1 << 18))["message"]
+            message = json.loads(read_start(path, 1 << 18))["message"]
         except (OSError, ValueError, KeyError, TypeError):
             continue
         local = os.path.basename(os.path.dirname(path))
@@ -186,26 +186,30 @@ def _errors(args: dict[str, Any]) -> list[dict[str, Any]]:
     return found
 
 
-def _ports(args: dict[str, Any]) -> list[dict[str, Any]]:
+def _find_grown_counters(args: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the InfiniBand error counters that grew since the run was prepared here."""
-    return probes_rdma.grown(prepare.read_about(directory_of(args)).get("ports"))
+    return probes_rdma.find_grown(prepare.read_about(find_directory(args)).get("ports"))
 
 
-def _addresses(args: dict[str, Any]) -> list[str]:
+def _list_addresses(args: dict[str, Any]) -> list[str]:
     """Return the addresses by which other hosts may name this host."""
-    found = [text for each in probes_net.interfaces(args) if not each["loopback"] for text in each["addresses"]]
+    found = [text for each in probes_net.list_interfaces(args) if not each["loopback"] for text in each["addresses"]]
     return [text.partition("/")[0].partition("%")[0] for text in found]
 
 
-_QUICK: dict[str, Callable[[dict[str, Any]], Any]] = {"boot_id": _boot, "load": _load, "memory": _memory}
-_ASIDES: dict[str, Callable[[dict[str, Any]], Any]] = {
-    "space": _space,
-    "stuck": _stuck,
-    "errors": _errors,
-    "flights": probes_flights.flights,
-    "ras": probes_ras.of_this_run,
-    "ports": _ports,
+_QUICK: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "boot_id": _read_boot_id,
+    "load": _read_load,
+    "memory": _read_memory,
+}
+_GUARDED: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "space": _measure_space,
+    "stuck": _find_stuck,
+    "errors": _read_error_files,
+    "flights": probes_flights.read_dumps,
+    "ras": probes_ras.query_run,
+    "ports": _find_grown_counters,
     "stacks": lambda args: ask_stacks(dict(args, samples=1, spy=SPY_SECONDS))["ranks"],
-    "ends": lambda args: dead(directory_of(args)),
-    "addresses": _addresses,
+    "ends": lambda args: read_dead_stacks(find_directory(args)),
+    "addresses": _list_addresses,
 }

@@ -21,7 +21,7 @@ from . import (
     probes_tree,
     probes_upgrades,
 )
-from .probes_tools import Aside, NotHad, Program, put
+from .probes_tools import FactUnavailable, ForkedCall, ToolProcess, add_section
 
 TYPE_CHECKING = False  # for type checkers only: importing typing on a host takes time
 if TYPE_CHECKING:
@@ -30,44 +30,44 @@ if TYPE_CHECKING:
     Sections = Dict[str, Callable[[Dict[str, Any]], Any]]
 
 QUICK: Sections = {
-    "identity": probes_host.identity,
-    "user": probes_host.user,
-    "agent": probes_host.agent,
-    "limits": probes_host.limits,
-    "memory": probes_host.memory,
-    "cpu": probes_host.cpu,
-    "kernel": probes_host.kernel,
-    "session": probes_host.session,
-    "environment": probes_host.environment,
-    "stuck": probes_host.stuck,
-    "interfaces": probes_net.interfaces,
-    "route": probes_net.route,
-    "ports": probes_net.port_ranges,
-    "residue": probes_net.residue,
-    "infiniband": probes_rdma.infiniband,
-    "segments": probes_files.shared_memory,
-    "ras": probes_services.other_job,
-    "upgrades": probes_upgrades.upgrades,
+    "identity": probes_host.collect_identity,
+    "user": probes_host.collect_user,
+    "agent": probes_host.collect_agent,
+    "limits": probes_host.collect_limits,
+    "memory": probes_host.collect_memory,
+    "cpu": probes_host.collect_cpu,
+    "kernel": probes_host.collect_kernel,
+    "session": probes_host.collect_session,
+    "environment": probes_host.collect_environment,
+    "stuck": probes_host.find_stuck,
+    "interfaces": probes_net.list_interfaces,
+    "route": probes_net.find_default_routes,
+    "ports": probes_net.read_port_ranges,
+    "residue": probes_net.read_nccl_files,
+    "infiniband": probes_rdma.list_ports,
+    "segments": probes_files.find_shared_memory,
+    "ras": probes_services.query_other_job,
+    "upgrades": probes_upgrades.find_upgrades,
 }
 
 # These use paths or name servers that may hang for minutes: each runs in its own child, which can be abandoned.
 GUARDED: Sections = {
-    "own_name": probes_net.own_name,
-    "reverse": probes_net.reverse,
-    "files": probes_files.files,
-    "programs": probes_files.programs,
-    "space": probes_files.space,
-    "tree": probes_tree.tree,
-    "locks": probes_files.stale_locks,
-    "runs": probes_runs.live,
-    "leftovers": probes_runs.leftovers,
+    "own_name": probes_net.resolve_own_name,
+    "reverse": probes_net.time_reverse_lookups,
+    "files": probes_files.collect_files,
+    "programs": probes_files.find_programs,
+    "space": probes_files.measure_space,
+    "tree": probes_tree.fingerprint_tree,
+    "locks": probes_files.find_stale_locks,
+    "runs": probes_runs.list_live,
+    "leftovers": probes_runs.find_leftovers,
 }
 
 # These wait for a program: all are started first and collected last.
-PROGRAMS: dict[str, tuple[Callable[[dict[str, Any]], Program], Callable[[Any], Any]]] = {
-    "gpu": (probes_gpu.start, probes_gpu.finish),
-    "software": (probes_soft.start, probes_soft.finish),
-    "services": (probes_services.start, probes_services.finish),
+PROGRAMS: dict[str, tuple[Callable[[dict[str, Any]], ToolProcess], Callable[[Any], Any]]] = {
+    "gpu": (probes_gpu.start_query, probes_gpu.finish_query),
+    "software": (probes_soft.start_python, probes_soft.finish_python),
+    "services": (probes_services.start_query, probes_services.finish_query),
 }
 
 
@@ -77,26 +77,26 @@ def ask_facts(args: dict[str, Any]) -> dict[str, Any]:
     guard = float(args.get("guard", 5.0))
     answer: dict[str, Any] = {}
     missing: dict[str, str] = {}
-    programs = {name: _begun(missing, name, start, args) for name, (start, _) in PROGRAMS.items()}
-    asides = {name: Aside(partial(section, args), guard) for name, section in GUARDED.items()}
+    programs = {name: _start_section(missing, name, start, args) for name, (start, _) in PROGRAMS.items()}
+    asides = {name: ForkedCall(partial(section, args), guard) for name, section in GUARDED.items()}
     for name, section in QUICK.items():
-        put(answer, missing, name, partial(section, args))
+        add_section(answer, missing, name, partial(section, args))
     for name, aside in asides.items():
-        put(answer, missing, name, aside.result)
+        add_section(answer, missing, name, aside.get_result)
     for name, program in programs.items():
         if program is not None:
-            put(answer, missing, name, partial(PROGRAMS[name][1], program))
+            add_section(answer, missing, name, partial(PROGRAMS[name][1], program))
     answer["missing"] = missing
     answer["clock"] = {"began": began, "ended": time.time()}
     return answer
 
 
-def _begun(
-    missing: dict[str, str], name: str, start: Callable[[dict[str, Any]], Program], args: dict[str, Any]
-) -> Program | None:
+def _start_section(
+    missing: dict[str, str], name: str, start: Callable[[dict[str, Any]], ToolProcess], args: dict[str, Any]
+) -> ToolProcess | None:
     """Start the section's program and return it. If there is nothing to start, note why and return None."""
     try:
         return start(args)
-    except NotHad as error:
+    except FactUnavailable as error:
         missing[name] = str(error)
         return None

@@ -9,8 +9,8 @@ import re
 import stat
 import time
 
-from .probes_tools import note_path, read, read_or_empty, search_path
-from .procs import all_pids
+from .probes_tools import note_path, read_or_empty, read_start, search_path
+from .procs import list_pids
 
 TYPE_CHECKING = False  # for type checkers only: importing typing on a host takes time
 if TYPE_CHECKING:
@@ -31,24 +31,24 @@ _SHM = "/dev/shm"
 _SEGMENTS = ("nccl-", "torch_", "sem.", "psm_", "cuda.shm.")
 
 
-def placed(path: str, args: dict[str, Any]) -> str:
+def resolve_path(path: str, args: dict[str, Any]) -> str:
     """Return ``path`` as train.sh will resolve it: relative to the work directory."""
     top = os.path.expanduser(args.get("workdir") or ".")
     return top if path == "." else os.path.join(top, os.path.expanduser(path))
 
 
-def files(args: dict[str, Any]) -> dict[str, Any]:
+def collect_files(args: dict[str, Any]) -> dict[str, Any]:
     """Return what is at each path of ``args["paths"]`` (name -> path); files of moderate size include their hash."""
     found = {}
     for name, path in args.get("paths", {}).items():
-        note_path(placed(path, args))
-        found[name] = about(placed(path, args))
+        note_path(resolve_path(path, args))
+        found[name] = describe_path(resolve_path(path, args))
     return found
 
 
-def about(path: str) -> dict[str, Any]:
+def describe_path(path: str) -> dict[str, Any]:
     """Return the kind, permissions, size, times and, where possible, content facts of a path."""
-    row: dict[str, Any] = {"path": path, "kind": "missing", "above": nearest(path)}
+    row: dict[str, Any] = {"path": path, "kind": "missing", "above": find_nearest(path)}
     try:
         seen = os.stat(path)
     except OSError as error:
@@ -64,10 +64,10 @@ def about(path: str) -> dict[str, Any]:
         readable=os.access(path, os.R_OK), writable=os.access(path, os.W_OK), searchable=os.access(path, os.X_OK),
     )  # fmt: skip
     if row["kind"] == "directory":
-        row["mount"] = mount_of(row["real"])
-        row["entries"] = _count(path) if row["readable"] and row["searchable"] else None
+        row["mount"] = find_mount(row["real"])
+        row["entries"] = _count_entries(path) if row["readable"] and row["searchable"] else None
     elif row["kind"] == "file" and row["readable"] and seen.st_size <= _HASHED:
-        row.update(_content(path))
+        row.update(_read_content(path))
     return row
 
 
@@ -85,7 +85,7 @@ _ACTIVATES = re.compile(
 )
 
 
-def _content(path: str) -> dict[str, Any]:
+def _read_content(path: str) -> dict[str, Any]:
     with open(path, "rb") as file:
         data = file.read()
     first = data.split(b"\n", 1)[0]
@@ -99,22 +99,22 @@ def _content(path: str) -> dict[str, Any]:
     return row
 
 
-def _count(path: str) -> int:
+def _count_entries(path: str) -> int:
     """Return the number of entries of a directory, counted up to 1000."""
     with os.scandir(path) as entries:
         return sum(1 for _ in zip(range(1000), entries))
 
 
-def nearest(path: str) -> dict[str, Any]:
+def find_nearest(path: str) -> dict[str, Any]:
     """Return the longest existing part of the path, and whether this user may create entries in it."""
     folder = os.path.dirname(path.rstrip("/")) or "/"
     while not os.path.isdir(folder) and folder != "/":
         folder = os.path.dirname(folder) or "/"
     writable = os.access(folder, os.W_OK | os.X_OK)
-    return {"path": folder, "writable": writable, "mount": {} if writable else mount_of(os.path.realpath(folder))}
+    return {"path": folder, "writable": writable, "mount": {} if writable else find_mount(os.path.realpath(folder))}
 
 
-def mount_of(path: str) -> dict[str, str]:
+def find_mount(path: str) -> dict[str, str]:
     """Return the file system under ``path``: type, source, mount options, and (``of``) the file system's options."""
     best: dict[str, str] = {}
     length = -1
@@ -130,7 +130,7 @@ def mount_of(path: str) -> dict[str, str]:
     return best
 
 
-def space(args: dict[str, Any]) -> dict[str, Any]:
+def measure_space(args: dict[str, Any]) -> dict[str, Any]:
     """Return free bytes and inodes where a run writes: the named directories, /tmp, the home directory, /dev/shm."""
     places = dict(args.get("space", {}))
     places.setdefault("tmp", os.environ.get("TMPDIR") or "/tmp")
@@ -138,10 +138,10 @@ def space(args: dict[str, Any]) -> dict[str, Any]:
     places.setdefault("shm", "/dev/shm")
     found = {}
     for name, path in places.items():
-        path = placed(path, args)
+        path = resolve_path(path, args)
         if not os.path.isdir(path):
-            path = nearest(path)["path"]
-        seen, mount = os.statvfs(path), mount_of(os.path.realpath(path))
+            path = find_nearest(path)["path"]
+        seen, mount = os.statvfs(path), find_mount(os.path.realpath(path))
         found[name] = {
             "path": path, "free": seen.f_bavail * seen.f_frsize, "total": seen.f_blocks * seen.f_frsize,
             "inodes": seen.f_favail, "inodes_total": seen.f_files, "writable": os.access(path, os.W_OK | os.X_OK),
@@ -150,7 +150,7 @@ def space(args: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def programs(args: dict[str, Any]) -> dict[str, Any]:
+def find_programs(args: dict[str, Any]) -> dict[str, Any]:
     """Return where a run's programs are on train.sh's PATH, and any torchrun elsewhere."""
     path = search_path(args)
     names = ("bash", "torchrun", "python3", "python", "git", "tee", "nvidia-smi", "py-spy")
@@ -159,7 +159,7 @@ def programs(args: dict[str, Any]) -> dict[str, Any]:
     return {
         "path": path,
         "found": found,
-        "elsewhere": [] if found["torchrun"] else elsewhere("torchrun", args),
+        "elsewhere": [] if found["torchrun"] else find_elsewhere("torchrun", args),
         "venv": {"dir": venv, "exists": bool(venv) and os.path.isdir(os.path.join(os.path.expanduser(venv), "bin"))},
     }
 
@@ -172,7 +172,7 @@ def which(name: str, path: str) -> str:
     return ""
 
 
-def python_of(program: str) -> str:
+def find_python(program: str) -> str:
     """Return the Python that runs a program: from its first line, else the one beside it; "" if there is neither."""
     first = read_or_empty(program, 4096).split("\n", 1)[0]
     named = first[2:].strip().split(" ")[0] if first.startswith("#!") else ""
@@ -183,7 +183,7 @@ def python_of(program: str) -> str:
     return ""
 
 
-def elsewhere(name: str, args: dict[str, Any]) -> list[str]:
+def find_elsewhere(name: str, args: dict[str, Any]) -> list[str]:
     """Return environments on this host that contain ``name``, the likeliest first."""
     workdir = os.path.expanduser(args.get("workdir") or ".")
     folders = [os.path.expanduser(folder.replace("{workdir}", workdir)) for folder in _VENVS]
@@ -196,16 +196,16 @@ def elsewhere(name: str, args: dict[str, Any]) -> list[str]:
     return list(dict.fromkeys(found))[:6]
 
 
-def shared_memory(args: dict[str, Any]) -> list[dict[str, Any]]:
+def find_shared_memory(args: dict[str, Any]) -> list[dict[str, Any]]:
     """Return this user's old training segments in /dev/shm that none of the user's processes maps."""
     now, found = time.time(), {}
     for name in os.listdir(_SHM) if os.path.isdir(_SHM) else ():
         seen = os.lstat(os.path.join(_SHM, name))
         if name.startswith(_SEGMENTS) and seen.st_uid == os.getuid() and now - seen.st_mtime > 600:
             found[name] = seen.st_blocks * 512
-    for pid in all_pids() if found else ():
+    for pid in list_pids() if found else ():
         try:
-            mapped = read("/proc/%d/maps" % pid, 1 << 22)
+            mapped = read_start("/proc/%d/maps" % pid, 1 << 22)
         except OSError:  # another user's process, or it has ended
             continue
         for name in [name for name in found if os.path.join(_SHM, name) in mapped]:
@@ -213,7 +213,7 @@ def shared_memory(args: dict[str, Any]) -> list[dict[str, Any]]:
     return [{"path": os.path.join(_SHM, name), "bytes": size} for name, size in sorted(found.items())][:64]
 
 
-def stale_locks(args: dict[str, Any]) -> list[dict[str, Any]]:
+def find_stale_locks(args: dict[str, Any]) -> list[dict[str, Any]]:
     """Return extension build locks older than ten minutes: whether the build is done, and the holder's pid."""
     cache = os.environ.get("TORCH_EXTENSIONS_DIR") or os.path.expanduser("~/.cache/torch_extensions")
     now, held = time.time(), read_or_empty("/proc/locks", 1 << 20)

@@ -12,8 +12,8 @@ import time
 from functools import partial
 
 from . import prepare, probes_dump
-from .probes_stacks import directory_of, environ_of, processes_of
-from .probes_tools import Aside, NotHad, read_or_empty
+from .probes_stacks import find_directory, list_processes, read_environ
+from .probes_tools import FactUnavailable, ForkedCall, read_or_empty
 
 TYPE_CHECKING = False  # for type checkers only: importing typing on a host takes time
 if TYPE_CHECKING:
@@ -25,15 +25,15 @@ SLACK_SECONDS = 5.0
 _NAMES = ("TORCH_FR_DUMP_TEMP_FILE", "TORCH_NCCL_DEBUG_INFO_TEMP_FILE")
 
 
-def flights(args: dict[str, Any]) -> list[dict[str, Any]]:
+def read_dumps(args: dict[str, Any]) -> list[dict[str, Any]]:
     """Return one object per dump; for an unreadable dump, the reason. ``args``: run, node, since (seconds)."""
     until = time.monotonic() + SECONDS
     after = time.time() - float(args.get("since", 3600.0)) - SLACK_SECONDS
-    found = dict.fromkeys(path for prefix in _prefixes(args) for path in sorted(_dumps(prefix, after)))
-    return [_read(path, until - time.monotonic()) for path in list(found)[:MOST_FILES]]
+    found = dict.fromkeys(path for prefix in _find_prefixes(args) for path in sorted(_find_dumps(prefix, after)))
+    return [_read_in_child(path, until - time.monotonic()) for path in list(found)[:MOST_FILES]]
 
 
-def _dumps(prefix: str, after: float) -> list[str]:
+def _find_dumps(prefix: str, after: float) -> list[str]:
     found = []
     for path in glob.glob(glob.escape(prefix) + "*"):
         if path[len(prefix) :].isdigit():
@@ -46,37 +46,37 @@ def _dumps(prefix: str, after: float) -> list[str]:
     return found
 
 
-def _read(path: str, seconds: float) -> dict[str, Any]:
+def _read_in_child(path: str, seconds: float) -> dict[str, Any]:
     """Read one dump in a child process, so that a harmful file affects only that child."""
     if seconds <= 0:
         return {"path": path, "untold": "the time limit was reached before it was read"}
     try:
-        told: dict[str, Any] = Aside(partial(_told, path), seconds).result()
-    except NotHad as error:
+        told: dict[str, Any] = ForkedCall(partial(_read_confined, path), seconds).get_result()
+    except FactUnavailable as error:
         return {"path": path, "untold": str(error)}
     return told
 
 
-def _told(path: str) -> dict[str, Any]:
-    probes_dump.confine()
-    return probes_dump.told(path)
+def _read_confined(path: str) -> dict[str, Any]:
+    probes_dump.limit_memory()
+    return probes_dump.read_dump(path)
 
 
-def _prefixes(args: dict[str, Any]) -> list[str]:
+def _find_prefixes(args: dict[str, Any]) -> list[str]:
     """Return the path prefixes of dumps: from the ranks' notes, from live processes' environments, and torch's
     defaults."""
-    directory = directory_of(args)
+    directory = find_directory(args)
     home = os.path.expanduser("~")
-    found = _written(directory)
-    for pid in processes_of(args):
-        found += _of_environment(environ_of(pid), _cwd(pid))
+    found = _read_noted_prefixes(directory)
+    for pid in list_processes(args):
+        found += _parse_environment(read_environ(pid), _read_cwd(pid))
     workdir = str(prepare.read_about(directory).get("cwd") or args.get("cwd") or "/")
-    found += _of_environment(dict(os.environb), workdir)
+    found += _parse_environment(dict(os.environb), workdir)
     found += [home + "/.cache/torch/comm_lib_trace_rank_", home + "/.cache/torch/nccl_trace_rank_"]
     return list(dict.fromkeys([*found, "/tmp/nccl_trace_rank_"]))
 
 
-def _written(directory: str) -> list[str]:
+def _read_noted_prefixes(directory: str) -> list[str]:
     """Return the prefixes that our sitecustomize wrote (see shim.py). They outlive the rank and include train.sh's
     exports."""
     found = []
@@ -87,13 +87,13 @@ def _written(directory: str) -> list[str]:
     return found
 
 
-def _of_environment(env: dict[bytes, bytes], cwd: str) -> list[str]:
+def _parse_environment(env: dict[bytes, bytes], cwd: str) -> list[str]:
     found = [os.path.join(cwd, os.fsdecode(env[name.encode()])) for name in _NAMES if env.get(name.encode())]
     cache = os.fsdecode(env.get(b"XDG_CACHE_HOME", b""))
     return [*found, *([cache + "/torch/comm_lib_trace_rank_"] if cache else [])]
 
 
-def _cwd(pid: int) -> str:
+def _read_cwd(pid: int) -> str:
     try:
         return os.readlink("/proc/%d/cwd" % pid)
     except OSError:

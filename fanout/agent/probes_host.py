@@ -10,7 +10,7 @@ import socket
 import sys
 import time
 
-from .probes_tools import read, read_or_empty
+from .probes_tools import read_or_empty, read_start
 
 TYPE_CHECKING = False  # for type checkers only: importing typing on a host takes time
 if TYPE_CHECKING:
@@ -27,13 +27,13 @@ _HAZARD_NAMES = {
 }  # fmt: skip
 
 
-def identity(args: dict[str, Any]) -> dict[str, Any]:
+def collect_identity(args: dict[str, Any]) -> dict[str, Any]:
     """Return the host's identity. ``host_id`` is the machine as its programs see it: a kernel's boot and a network
     namespace.
 
     FANOUT_HOST_ID overrides it, for hosts that are simulated on one machine.
     """
-    boot_id = read("/proc/sys/kernel/random/boot_id").strip()
+    boot_id = read_start("/proc/sys/kernel/random/boot_id").strip()
     netns = os.readlink("/proc/self/ns/net")
     return {
         "hostname": socket.gethostname(),
@@ -45,7 +45,7 @@ def identity(args: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def user(args: dict[str, Any]) -> dict[str, Any]:
+def collect_user(args: dict[str, Any]) -> dict[str, Any]:
     """Return the login's user: name, uid, groups, umask, home, shell."""
     mask = os.umask(0o077)
     os.umask(mask)
@@ -60,34 +60,34 @@ def user(args: dict[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def agent(args: dict[str, Any]) -> dict[str, Any]:
+def collect_agent(args: dict[str, Any]) -> dict[str, Any]:
     """Return the Python that runs the agent (the task's Python is under ``software``)."""
     return {"version": list(sys.version_info[:3]), "executable": sys.executable}
 
 
-def limits(args: dict[str, Any]) -> dict[str, Any]:
+def collect_limits(args: dict[str, Any]) -> dict[str, Any]:
     """Return the soft limits that train.sh inherits; -1 is unlimited."""
     names = {"nofile": "RLIMIT_NOFILE", "nproc": "RLIMIT_NPROC", "memlock": "RLIMIT_MEMLOCK", "stack": "RLIMIT_STACK",
              "as": "RLIMIT_AS", "cpu": "RLIMIT_CPU", "fsize": "RLIMIT_FSIZE", "core": "RLIMIT_CORE"}  # fmt: skip
     return {short: resource.getrlimit(getattr(resource, name))[0] for short, name in names.items()}
 
 
-def memory(args: dict[str, Any]) -> dict[str, Any]:
+def collect_memory(args: dict[str, Any]) -> dict[str, Any]:
     """Return bytes of memory, and the smallest limit that a control group sets for this process (0: none)."""
     rows = {}
-    for line in read("/proc/meminfo").splitlines():
+    for line in read_start("/proc/meminfo").splitlines():
         name, _, rest = line.partition(":")
         rows[name] = int(rest.split()[0]) * 1024
     return {
         "total": rows["MemTotal"],
         "available": rows.get("MemAvailable", rows["MemFree"]),
         "swap_used": rows.get("SwapTotal", 0) - rows.get("SwapFree", 0),
-        "cap": _cgroup_least("memory.max"),
-        "pids_cap": _cgroup_least("pids.max"),
+        "cap": _read_cgroup_limit("memory.max"),
+        "pids_cap": _read_cgroup_limit("pids.max"),
     }
 
 
-def _cgroup_least(file: str) -> int:
+def _read_cgroup_limit(file: str) -> int:
     """Return the smallest value of ``file`` from our control group (version 2) to the root; 0 without a limit."""
     inside = ""
     for line in read_or_empty("/proc/self/cgroup").splitlines():
@@ -103,14 +103,14 @@ def _cgroup_least(file: str) -> int:
         inside = os.path.dirname(inside)
 
 
-def cpu(args: dict[str, Any]) -> dict[str, Any]:
+def collect_cpu(args: dict[str, Any]) -> dict[str, Any]:
     """Return the CPU counts, the load and the frequency governor."""
     usable = len(os.sched_getaffinity(0))
     governor = read_or_empty("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").strip()
     return {"count": os.cpu_count() or usable, "usable": usable, "load": os.getloadavg()[0], "governor": governor}
 
 
-def kernel(args: dict[str, Any]) -> dict[str, Any]:
+def collect_kernel(args: dict[str, Any]) -> dict[str, Any]:
     """Return the kernel's release, uptime and settings."""
     system = os.uname()
     name = ""
@@ -119,16 +119,16 @@ def kernel(args: dict[str, Any]) -> dict[str, Any]:
             name = line.partition("=")[2].strip('"')
     return {
         "release": system.release, "machine": system.machine, "system": name,
-        "up": float(read("/proc/uptime").split()[0]),
+        "up": float(read_start("/proc/uptime").split()[0]),
         "reboot_required": os.path.exists("/var/run/reboot-required"),
         "ptrace_scope": read_or_empty("/proc/sys/kernel/yama/ptrace_scope").strip(),
         "core_pattern": read_or_empty("/proc/sys/kernel/core_pattern").strip(),
-        "log_barred": _log_barred(),
+        "log_barred": _explain_log_barred(),
         "numa_balancing": read_or_empty("/proc/sys/kernel/numa_balancing").strip() not in ("", "0"),
     }  # fmt: skip
 
 
-def _log_barred() -> str:
+def _explain_log_barred() -> str:
     """Return why this user cannot read the kernel log, from the kernel or from the journal; "" if the user can."""
     try:
         os.close(os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK))
@@ -143,7 +143,7 @@ def _log_barred() -> str:
     return "kernel.dmesg_restrict=1" if restricted else reason
 
 
-def session(args: dict[str, Any]) -> dict[str, Any]:
+def collect_session(args: dict[str, Any]) -> dict[str, Any]:
     """Return what logind does when the user's last session ends: it may wipe /dev/shm (RemoveIPC) or kill all
     processes."""
     settings = {"RemoveIPC": True, "KillUserProcesses": False}  # systemd's own defaults
@@ -156,7 +156,7 @@ def session(args: dict[str, Any]) -> dict[str, Any]:
             name, _, value = line.partition("=")
             if name.strip() in settings and value.strip():
                 settings[name.strip()] = value.strip().lower() in ("yes", "true", "on", "1")
-    name = user(args)["name"]
+    name = collect_user(args)["name"]
     return {
         "logind": os.path.isdir("/run/systemd/system") and os.path.isdir("/run/systemd/sessions"),
         "linger": os.path.exists("/var/lib/systemd/linger/" + name),
@@ -166,7 +166,7 @@ def session(args: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def environment(args: dict[str, Any]) -> dict[str, str]:
+def collect_environment(args: dict[str, Any]) -> dict[str, str]:
     """Return the login's variables that affect training. Others, and passwords in URLs, never leave the host."""
     return {
         name: re.sub(r"//[^/@]*@", "//***@", value)
@@ -175,12 +175,12 @@ def environment(args: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def stuck(args: dict[str, Any]) -> list[dict[str, Any]]:
+def find_stuck(args: dict[str, Any]) -> list[dict[str, Any]]:
     """Return processes that are in uninterruptible sleep in two samples 50 ms apart: a busy disk is not a stuck one."""
-    suspects = _sleepers()
+    suspects = _find_sleepers()
     if suspects:
         time.sleep(0.05)
-        again = _sleepers()
+        again = _find_sleepers()
         suspects = {pid: what for pid, what in suspects.items() if again.get(pid) == what}
     return [
         {"pid": pid, "command": what, "wchan": read_or_empty("/proc/%d/wchan" % pid).strip("\0 \n0")}
@@ -188,7 +188,7 @@ def stuck(args: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _sleepers() -> dict[int, str]:
+def _find_sleepers() -> dict[int, str]:
     found = {}
     for name in os.listdir("/proc"):
         if name.isdigit():
@@ -198,10 +198,10 @@ def _sleepers() -> dict[int, str]:
     return found
 
 
-def age_of(pid: int) -> float | None:
+def read_age(pid: int) -> float | None:
     """Return the seconds since a process began; None if it has ended."""
     try:
-        ticks = int(read("/proc/%d/stat" % pid).rpartition(")")[2].split()[19])
-        return round(float(read("/proc/uptime").split()[0]) - ticks / os.sysconf("SC_CLK_TCK"), 1)
+        ticks = int(read_start("/proc/%d/stat" % pid).rpartition(")")[2].split()[19])
+        return round(float(read_start("/proc/uptime").split()[0]) - ticks / os.sysconf("SC_CLK_TCK"), 1)
     except (OSError, ValueError, IndexError):
         return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from .probes_tools import NotHad, Program
+from .probes_tools import FactUnavailable, ToolProcess
 
 TYPE_CHECKING = False  # for type checkers only: importing typing on a host takes time
 if TYPE_CHECKING:
@@ -15,23 +15,23 @@ _ROW = re.compile(r"^\s*GPU\d+\s+(\S.*)$")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
-def links(programs: dict[str, Program], count: int) -> dict[str, Any]:
+def count_links(programs: dict[str, ToolProcess], count: int) -> dict[str, Any]:
     """Return ``paths`` and ``peers``: link type -> number of GPU pairs (``{"NV18": 28}``, ``{"OK": 28}``).
 
     A matrix is {} if this driver does not print it, or not for all GPUs.
     """
-    return {name: _pairs(_text(program), count) for name, program in programs.items()}
+    return {name: _count_pairs(_read_text(program), count) for name, program in programs.items()}
 
 
-def _text(program: Program) -> str:
+def _read_text(program: ToolProcess) -> str:
     try:
-        status, text = program.output()
-    except NotHad:
+        status, text = program.get_output()
+    except FactUnavailable:
         return ""
     return text if status == 0 else ""
 
 
-def _pairs(text: str, count: int) -> dict[str, int]:
+def _count_pairs(text: str, count: int) -> dict[str, int]:
     rows = [match.group(1).split()[:count] for match in map(_ROW.match, _COLOUR.sub("", text).splitlines()) if match]
     rows = [row for row in rows if "X" in row]  # the heading row has no X
     if len(rows) != count or any(len(row) != count for row in rows):

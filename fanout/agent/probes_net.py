@@ -8,7 +8,7 @@ import socket
 import time
 from functools import partial
 
-from .probes_tools import NotHad, read, read_or_empty
+from .probes_tools import FactUnavailable, read_or_empty, read_start
 
 TYPE_CHECKING = False  # for type checkers only: importing typing on a host takes time
 if TYPE_CHECKING:
@@ -34,21 +34,21 @@ _IfAddrs._fields_ = [
 ]
 
 
-def interfaces(args: dict[str, Any]) -> list[dict[str, Any]]:
+def list_interfaces(args: dict[str, Any]) -> list[dict[str, Any]]:
     """Return all interfaces in the order of getifaddrs, which is the order in which NCCL tries them."""
     library = ctypes.CDLL(None)
     head = ctypes.POINTER(_IfAddrs)()
     if library.getifaddrs(ctypes.byref(head)) != 0:
-        raise NotHad("getifaddrs failed")
+        raise FactUnavailable("getifaddrs failed")
     found: dict[str, dict[str, Any]] = {}
     try:
         entry = head
         while entry:
             row = entry.contents
             name = row.name.decode()
-            about = found.setdefault(name, _about(name, row.flags))
+            about = found.setdefault(name, _describe_interface(name, row.flags))
             if row.address:
-                text = _text(row.address.contents, row.netmask.contents if row.netmask else None)
+                text = _format_address(row.address.contents, row.netmask.contents if row.netmask else None)
                 if text:
                     about["addresses"].append(text)
             entry = row.next
@@ -57,20 +57,20 @@ def interfaces(args: dict[str, Any]) -> list[dict[str, Any]]:
     return list(found.values())
 
 
-def _about(name: str, flags: int) -> dict[str, Any]:
+def _describe_interface(name: str, flags: int) -> dict[str, Any]:
     folder = "/sys/class/net/%s/" % name
     return {
         "name": name, "addresses": [],
         "up": bool(flags & _UP), "running": bool(flags & _RUNNING), "loopback": bool(flags & _LOOPBACK),
         "mtu": int(read_or_empty(folder + "mtu") or 0),
-        "speed": _speed(folder),
+        "speed": _read_speed(folder),
         "duplex": read_or_empty(folder + "duplex").strip(),
         "received": int(read_or_empty(folder + "statistics/rx_packets") or 0),
         "bad": int(read_or_empty(folder + "statistics/rx_errors") or 0),
     }  # fmt: skip
 
 
-def _speed(folder: str) -> int:
+def _read_speed(folder: str) -> int:
     """Return Mb/s; 0 if unknown (virtual devices report wrong values or none)."""
     if not os.path.exists(folder + "device"):
         return 0
@@ -78,27 +78,27 @@ def _speed(folder: str) -> int:
     return int(text) if text.isdigit() else 0
 
 
-def _text(address: _SockAddr, netmask: _SockAddr | None) -> str:
+def _format_address(address: _SockAddr, netmask: _SockAddr | None) -> str:
     """Return ``10.0.0.1/24`` or ``2001:db8::1/64``, link-local IPv6 as ``fe80::1%2/64``; "" for others."""
     data = bytes(address.data)
     mask = bytes(netmask.data) if netmask is not None else b"\0" * 26
     if address.family == socket.AF_INET:
-        return "%s/%d" % (socket.inet_ntop(socket.AF_INET, data[2:6]), _bits(mask[2:6]))
+        return "%s/%d" % (socket.inet_ntop(socket.AF_INET, data[2:6]), _count_bits(mask[2:6]))
     if address.family == socket.AF_INET6:
         scope = int.from_bytes(data[22:26], "little")
         text = socket.inet_ntop(socket.AF_INET6, data[6:22])
-        return "%s%s/%d" % (text, "%%%d" % scope if scope else "", _bits(mask[6:22]))
+        return "%s%s/%d" % (text, "%%%d" % scope if scope else "", _count_bits(mask[6:22]))
     return ""
 
 
-def _bits(mask: bytes) -> int:
+def _count_bits(mask: bytes) -> int:
     return bin(int.from_bytes(mask, "big")).count("1")
 
 
-def route(args: dict[str, Any]) -> dict[str, str]:
+def find_default_routes(args: dict[str, Any]) -> dict[str, str]:
     """Return the interface of the default route per family ("" if there is none)."""
     four = six = ""
-    for line in read("/proc/net/route").splitlines()[1:]:
+    for line in read_start("/proc/net/route").splitlines()[1:]:
         fields = line.split()
         if len(fields) > 7 and fields[1] == "00000000" and fields[7] == "00000000":
             four = four or fields[0]
@@ -109,7 +109,7 @@ def route(args: dict[str, Any]) -> dict[str, str]:
     return {"ipv4": four, "ipv6": six}
 
 
-def resolved(name: str) -> dict[str, Any]:
+def resolve_name(name: str) -> dict[str, Any]:
     """Return the addresses of ``name`` on this host, and the seconds that the lookup took."""
     began = time.monotonic()
     addresses: list[str] = []
@@ -124,12 +124,12 @@ def resolved(name: str) -> dict[str, Any]:
     return {"addresses": addresses, "error": error, "seconds": round(time.monotonic() - began, 3)}
 
 
-def own_name(args: dict[str, Any]) -> dict[str, Any]:
+def resolve_own_name(args: dict[str, Any]) -> dict[str, Any]:
     """Return what this host's own name resolves to on itself: gloo listens there by default."""
-    return _quicker(lambda: resolved(socket.gethostname()))
+    return _take_faster(lambda: resolve_name(socket.gethostname()))
 
 
-def _quicker(look: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+def _take_faster(look: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """Return the answer; if it was a little slow, the faster of two. A busy host is slow once, a slow name server
     twice."""
     first = look()
@@ -138,7 +138,7 @@ def _quicker(look: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     return min(first, look(), key=lambda answer: answer["seconds"])
 
 
-def _named(address: str) -> dict[str, Any]:
+def _reverse_lookup(address: str) -> dict[str, Any]:
     """Return the name of an address, and the seconds that the lookup took."""
     began = time.monotonic()
     try:
@@ -148,19 +148,19 @@ def _named(address: str) -> dict[str, Any]:
     return {"address": address, "name": name, "seconds": round(time.monotonic() - began, 3)}
 
 
-def reverse(args: dict[str, Any]) -> list[dict[str, Any]]:
+def time_reverse_lookups(args: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the reverse lookup times of other hosts' addresses: torch looks them up when it connects, and waits."""
-    return [_quicker(partial(_named, address)) for address in args.get("peers", ())]
+    return [_take_faster(partial(_reverse_lookup, address)) for address in args.get("peers", ())]
 
 
-def port_ranges(args: dict[str, Any]) -> dict[str, Any]:
+def read_port_ranges(args: dict[str, Any]) -> dict[str, Any]:
     """Return the ports that the kernel uses for outgoing connections, and the reserved ones."""
-    low, high = read("/proc/sys/net/ipv4/ip_local_port_range").split()
+    low, high = read_start("/proc/sys/net/ipv4/ip_local_port_range").split()
     reserved = read_or_empty("/proc/sys/net/ipv4/ip_local_reserved_ports").strip()
     return {"low": int(low), "high": int(high), "reserved": reserved}
 
 
-def residue(args: dict[str, Any]) -> dict[str, str]:
+def read_nccl_files(args: dict[str, Any]) -> dict[str, str]:
     """Return NCCL's settings from its configuration files, which users forget."""
     found = {}
     for path in ("/etc/nccl.conf", "~/.nccl.conf"):

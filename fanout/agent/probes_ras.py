@@ -7,8 +7,8 @@ So the answer counts only if a process of this run holds the port.
 from __future__ import annotations
 
 from . import joining, probes_services
-from .probes_stacks import environ_of, processes_of
-from .probes_tools import NotHad
+from .probes_stacks import list_processes, read_environ
+from .probes_tools import FactUnavailable
 
 TYPE_CHECKING = False  # for type checkers only: importing typing on a host takes time
 if TYPE_CHECKING:
@@ -17,21 +17,21 @@ if TYPE_CHECKING:
 _ANY = ("", "0.0.0.0", "::", "localhost")
 
 
-def of_this_run(args: dict[str, Any]) -> list[str]:
+def query_run(args: dict[str, Any]) -> list[str]:
     """Return the RAS lines of the run. Raises NotHad if no RAS listens, or another job's. ``args``: run, node."""
-    return of(processes_of(args))
+    return query_processes(list_processes(args))
 
 
-def of(pids: list[int]) -> list[str]:
+def query_processes(pids: list[int]) -> list[str]:
     """Return the RAS lines of these processes, from the address in their environment (NCCL_RAS_ADDR). Raises NotHad."""
-    host, port = next(filter(None, map(_address, pids)), ("127.0.0.1", probes_services.RAS_PORT))
-    listening = joining.sockets(port)
-    if listening and not any(listening & joining.held(pid) for pid in pids):
-        raise NotHad("NCCL RAS on port %d belongs to another job" % port)
-    return probes_services.ras(address=(host, port))
+    host, port = next(filter(None, map(_parse_address, pids)), ("127.0.0.1", probes_services.RAS_PORT))
+    listening = joining.find_port_sockets(port)
+    if listening and not any(listening & joining.list_sockets(pid) for pid in pids):
+        raise FactUnavailable("NCCL RAS on port %d belongs to another job" % port)
+    return probes_services.query_ras(address=(host, port))
 
 
-def _address(pid: int) -> tuple[str, int] | None:
-    host, _, port = environ_of(pid).get(b"NCCL_RAS_ADDR", b"").decode("utf-8", "replace").rpartition(":")
+def _parse_address(pid: int) -> tuple[str, int] | None:
+    host, _, port = read_environ(pid).get(b"NCCL_RAS_ADDR", b"").decode("utf-8", "replace").rpartition(":")
     host = host.strip("[]")
     return ("127.0.0.1" if host in _ANY else host, int(port)) if port.isdigit() else None

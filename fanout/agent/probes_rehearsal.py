@@ -15,8 +15,8 @@ import signal
 import time
 
 from . import probes_box, spawn
-from .probes_files import elsewhere, python_of, which
-from .probes_tools import NotHad, read, read_or_empty
+from .probes_files import find_elsewhere, find_python, which
+from .probes_tools import FactUnavailable, read_or_empty, read_start
 
 TYPE_CHECKING = False  # for type checkers only: importing typing on a host takes time
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ _MODULES = (
     "accelerate.commands.launch",
     "deepspeed.launcher.runner",
 )
-_TOLD = ("NNODES", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT", "NPROC_PER_NODE", "PYTHONPATH", "OMP_NUM_THREADS")
+_VARIABLES = ("NNODES", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT", "NPROC_PER_NODE", "PYTHONPATH", "OMP_NUM_THREADS")
 
 _ERROR = re.compile(
     r"(?:line \d+|\b\d+): .*(?:No such file or directory|Not a directory|Is a directory|Permission denied|not found|syntax error"
@@ -40,8 +40,8 @@ _ERROR = re.compile(
 )
 _HIDDEN = re.compile(r"(?: |^)(?:/run|/var/run|/dev/shm)/")
 
-_TOP = probes_box.INSIDE + "/stage"
-_PROGRAMS, _LIBRARY, _RECORDS = _TOP + "/bin", _TOP + "/lib", _TOP + "/records"
+_RECORDER_DIR = probes_box.INSIDE + "/stage"
+_PROGRAMS, _LIBRARY, _RECORDS = _RECORDER_DIR + "/bin", _RECORDER_DIR + "/lib", _RECORDER_DIR + "/records"
 
 # Writes the command and its environment. Each file is moved into place, so no reader sees half of one.
 _RECORDER = """#!/bin/sh
@@ -97,29 +97,29 @@ def ask_rehearse(args: dict[str, Any]) -> dict[str, Any]:
     """Return how train.sh calls torchrun, with exactly the command line, directory and environment of a run."""
     cwd = os.path.expanduser(args["cwd"])
     if not os.path.isdir(cwd):
-        raise NotHad("no directory %s" % cwd)
-    env = spawn.environment(dict(os.environ), args["env"], cwd)
+        raise FactUnavailable("no directory %s" % cwd)
+    env = spawn.build_environment(dict(os.environ), args["env"], cwd)
     told = os.memfd_create("rehearsal")
-    looked = elsewhere("torchrun", {"workdir": cwd})
+    looked = find_elsewhere("torchrun", {"workdir": cwd})
 
     def act() -> dict[str, Any]:
-        return _play(args, cwd, env, looked)
+        return _run_rehearsal(args, cwd, env, looked)
 
     def say(result: dict[str, Any]) -> None:
         os.write(told, json.dumps(result).encode())
 
-    probes_box.play([cwd, os.path.expanduser("~")], act, say)
+    probes_box.run_sandboxed([cwd, os.path.expanduser("~")], act, say)
     answer: dict[str, Any] = json.loads(os.pread(told, 1 << 20, 0).decode())
     return answer
 
 
-def _play(args: dict[str, Any], cwd: str, env: dict[str, str], looked: list[str]) -> dict[str, Any]:
+def _run_rehearsal(args: dict[str, Any], cwd: str, env: dict[str, str], looked: list[str]) -> dict[str, Any]:
     """Install the recorder in the sandbox, run the script until it ends or times out, and return what was recorded."""
-    _set_stage()
+    _install_recorder()
     known = [program for program in [which("torchrun", env.get("PATH", "")), *looked] if program]
-    pythons = {os.path.realpath(program): python_of(program) for program in known}  # read before it is covered
+    pythons = {os.path.realpath(program): find_python(program) for program in known}  # read before it is covered
     for program in known:
-        probes_box.cover(program, _PROGRAMS + "/torchrun")
+        probes_box.cover_program(program, _PROGRAMS + "/torchrun")
     played = dict(env, FANOUT_TASK=args["task"], FANOUT_PLAYED_BY="", FANOUT_BASH_ENV=env.get("BASH_ENV", ""))
     played["BASH_ENV"] = _LIBRARY + "/bash"
     played["PATH"] = _PROGRAMS + ":" + env.get("PATH", os.defpath)
@@ -127,16 +127,16 @@ def _play(args: dict[str, Any], cwd: str, env: dict[str, str], looked: list[str]
     output = os.memfd_create("rehearsal")
     began = time.monotonic()
     hidden = spawn.sets_path(args["env"])
-    status = _run(args["argv"], played, cwd, output, float(args.get("seconds", _SECONDS)), hide_path=hidden)
-    calls = _calls(pythons)
+    status = _run_script(args["argv"], played, cwd, output, float(args.get("seconds", _SECONDS)), hide_path=hidden)
+    calls = _read_calls(pythons)
     return {
-        "errors": _errors(os.pread(output, 1 << 20, 0).decode("utf-8", "replace"), args["argv"]),
+        "errors": _find_errors(os.pread(output, 1 << 20, 0).decode("utf-8", "replace"), args["argv"]),
         "status": status, "seconds": round(time.monotonic() - began, 2), "calls": calls[:4], "count": len(calls),
         "words": os.pread(output, 1 << 20, max(0, os.fstat(output).st_size - 2000)).decode("utf-8", "replace")[-400:],
     }  # fmt: skip
 
 
-def _errors(text: str, argv: list[str]) -> list[str]:
+def _find_errors(text: str, argv: list[str]) -> list[str]:
     """Return the shell's errors about the script's lines: missing files or programs, syntax errors.
 
     In the sandbox /run and /dev/shm are empty. So a file that is missing there may exist in a run.
@@ -149,36 +149,38 @@ def _errors(text: str, argv: list[str]) -> list[str]:
     return list(dict.fromkeys(found))[:5]
 
 
-def _set_stage() -> None:
+def _install_recorder() -> None:
     for folder in (_PROGRAMS, _LIBRARY, _RECORDS):
         os.makedirs(folder)
     for name in (*_LAUNCHERS, "task"):
-        _write(_PROGRAMS + "/" + name, _RECORDER)
+        _write_program(_PROGRAMS + "/" + name, _RECORDER)
     modules = " | ".join("'-m %s'" % module for module in _MODULES).replace("'", '"')
     names = {"launchers": _LAUNCHERS, "modules": _MODULES, "programs": _PROGRAMS}
     for name in ("python", "python3"):
-        _write(_PROGRAMS + "/" + name, _PYTHON % dict(names, modules=modules))
-    _write(_LIBRARY + "/bash", _BASH % names)
-    _write(_LIBRARY + "/sitecustomize.py", _CUSTOMIZE % names)
+        _write_program(_PROGRAMS + "/" + name, _PYTHON % dict(names, modules=modules))
+    _write_program(_LIBRARY + "/bash", _BASH % names)
+    _write_program(_LIBRARY + "/sitecustomize.py", _CUSTOMIZE % names)
 
 
-def _write(path: str, text: str) -> None:
+def _write_program(path: str, text: str) -> None:
     with open(path, "w", encoding="utf-8") as file:
         file.write(text)
     os.chmod(path, 0o755)
 
 
-def _run(argv: list[str], env: dict[str, str], cwd: str, output: int, seconds: float, *, hide_path: bool) -> int | None:
+def _run_script(
+    argv: list[str], env: dict[str, str], cwd: str, output: int, seconds: float, *, hide_path: bool
+) -> int | None:
     """Return the script's exit status (128 and more for a signal); None on timeout. As its init, our end kills all of
     it."""
     deadline = time.monotonic() + seconds
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
     resource.setrlimit(resource.RLIMIT_FSIZE, (_LARGEST, _LARGEST))
-    script, began = spawn.start(argv, env, cwd, output, hide_path=hide_path)
+    script, began = spawn.start_process(argv, env, cwd, output, hide_path=hide_path)
     with open(began, "rb") as file:
         trouble = file.read()
     if trouble:
-        raise NotHad(json.loads(trouble.decode())["why"])
+        raise FactUnavailable(json.loads(trouble.decode())["why"])
     status = None
     while True:
         try:
@@ -194,36 +196,36 @@ def _run(argv: list[str], env: dict[str, str], cwd: str, output: int, seconds: f
             return status
 
 
-def _calls(pythons: dict[str, str]) -> list[dict[str, Any]]:
+def _read_calls(pythons: dict[str, str]) -> list[dict[str, Any]]:
     """Return what the recorder wrote, in the order of the calls."""
     found = []
     names = [name for name in os.listdir(_RECORDS) if name.endswith(".argv")] if os.path.isdir(_RECORDS) else []
     for name in sorted(names, key=lambda name: os.stat(os.path.join(_RECORDS, name)).st_mtime_ns):
         path = os.path.join(_RECORDS, name)
-        by, cwd, called, *words = read(path).split("\0")[:-1]
+        by, cwd, called, *words = read_start(path).split("\0")[:-1]
         pairs = (pair.partition("=") for pair in read_or_empty(path[:-5] + ".env").split("\0"))
         env = {key: value for key, _, value in pairs}
-        program, real = os.path.basename(called), by or _real(called, cwd, env.get("PATH", ""))
+        program, real = os.path.basename(called), by or _find_real_program(called, cwd, env.get("PATH", ""))
         found.append({
             "program": program, "argv": [word[:300] for word in words[:60]], "cwd": cwd, "real": real,
-            "python": by or pythons.get(os.path.realpath(real)) or python_of(real),
-            "env": {key: _without_stage(value)[:3000] for key, value in env.items() if _is_told(key)},
+            "python": by or pythons.get(os.path.realpath(real)) or find_python(real),
+            "env": {key: _strip_recorder_dirs(value)[:3000] for key, value in env.items() if _is_recorded_variable(key)},
         })  # fmt: skip
     return found
 
 
-def _is_told(key: str) -> bool:
-    return key in _TOLD or key.startswith("PET_")
+def _is_recorded_variable(key: str) -> bool:
+    return key in _VARIABLES or key.startswith("PET_")
 
 
-def _real(called: str, cwd: str, path: str) -> str:
+def _find_real_program(called: str, cwd: str, path: str) -> str:
     """Return the program that a run would start here: the one that the recorder covers, else the first on the script's
     PATH."""
     if os.path.dirname(called) != _PROGRAMS:
         return os.path.join(cwd, called)
-    return which(os.path.basename(called), _without_stage(path))
+    return which(os.path.basename(called), _strip_recorder_dirs(path))
 
 
-def _without_stage(path: str) -> str:
+def _strip_recorder_dirs(path: str) -> str:
     """Return a list of directories without those of the recorder."""
     return ":".join(folder for folder in path.split(":") if folder not in (_PROGRAMS, _LIBRARY))

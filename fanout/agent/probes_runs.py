@@ -11,34 +11,34 @@ import socket
 import subprocess
 
 from . import frames, place, prepare, procs, record, sweep
-from .probes_host import age_of
-from .probes_tools import read
+from .probes_host import read_age
+from .probes_tools import read_start
 
 TYPE_CHECKING = False  # for type checkers only: importing typing on a host takes time
 if TYPE_CHECKING:
     from typing import Any, Callable
 
-KEEPER = "@%s READY"  # part of the command line of every agent
+AGENT_MARK = "@%s READY"  # part of the command line of every agent
 ANSWER_SECONDS = 3.0
 KILL_SECONDS = 20.0
-CLIMBS = 10
+MAX_CLIMBS = 10
 
 
 def ask_runs(args: dict[str, Any]) -> dict[str, Any]:
     """Return every run with a directory here, and every process of a run, live or ended."""
-    roots = place.existing()
-    runs = [_run(root, run, node) for root in roots for run, node in place.runs(root)]
+    roots = place.list_state_dirs()
+    runs = [_describe_run(root, run, node) for root in roots for run, node in place.list_runs(root)]
     kept = {(entry["run"], entry["node"]) for entry in runs if entry["alive"]}
-    return {"looked": roots or place.candidates(), "runs": runs, "processes": _processes(kept)}
+    return {"looked": roots or place.list_candidates(), "runs": runs, "processes": _list_processes(kept)}
 
 
-def live(args: dict[str, Any]) -> list[dict[str, Any]]:
+def list_live(args: dict[str, Any]) -> list[dict[str, Any]]:
     """Return this user's live runs here, with their claims (port-29500, gpu-0)."""
     found = []
-    for root in place.existing():
-        for run, node in place.runs(root):
-            directory = place.run_directory(root, run, node)
-            if _standing(directory) is not None:
+    for root in place.list_state_dirs():
+        for run, node in place.list_runs(root):
+            directory = place.run_path(root, run, node)
+            if _query_keeper(directory) is not None:
                 claims = prepare.read_about(directory).get("claims", [])
                 found.append({"run": run, "node": node, "claims": [str(claim) for claim in claims][:64]})
     return found[:32]
@@ -46,10 +46,10 @@ def live(args: dict[str, Any]) -> list[dict[str, Any]]:
 
 def is_kept(pid: int) -> bool:
     """Return whether a process belongs to a run with a live keeper."""
-    return bool(procs.mark_of(pid)[0]) and _has_keeper(pid)
+    return bool(procs.read_mark(pid)[0]) and _has_keeper(pid)
 
 
-def leftovers(args: dict[str, Any]) -> list[dict[str, Any]]:
+def find_leftovers(args: dict[str, Any]) -> list[dict[str, Any]]:
     """Return this user's processes with FANOUT_RUN_ID, and its torchruns. ``kept``: the run has a live keeper."""
     mine = os.getuid()
     found: list[dict[str, Any]] = []
@@ -59,22 +59,22 @@ def leftovers(args: dict[str, Any]) -> list[dict[str, Any]]:
         try:
             if os.stat("/proc/" + name).st_uid != mine:
                 continue
-            marks = read("/proc/%s/environ" % name, 1 << 18).split("\0")
-            argv = read("/proc/%s/cmdline" % name).rstrip("\0").split("\0")
+            marks = read_start("/proc/%s/environ" % name, 1 << 18).split("\0")
+            argv = read_start("/proc/%s/cmdline" % name).rstrip("\0").split("\0")
         except OSError:
             continue
         run = next((mark.partition("=")[2] for mark in marks if mark.startswith("FANOUT_RUN_ID=")), "")
         torchrun = any(os.path.basename(word) == "torchrun" for word in argv[:2]) or "torch.distributed.run" in argv[:4]
         if run or torchrun:
-            found.append({"pid": int(name), "command": " ".join(argv)[:120], "run": run, "age": age_of(int(name))})
+            found.append({"pid": int(name), "command": " ".join(argv)[:120], "run": run, "age": read_age(int(name))})
     for row in found:
         row["kept"] = is_kept(int(row["pid"]))
     return sorted(found, key=lambda row: int(row["pid"]))[:64]
 
 
-def _run(root: str, run: str, node: int) -> dict[str, Any]:
-    directory = place.run_directory(root, run, node)
-    facts, standing = record.read_status(directory), _standing(directory)
+def _describe_run(root: str, run: str, node: int) -> dict[str, Any]:
+    directory = place.run_path(root, run, node)
+    facts, standing = record.read_status(directory), _query_keeper(directory)
     return {
         "run": run,
         "node": node,
@@ -85,23 +85,23 @@ def _run(root: str, run: str, node: int) -> dict[str, Any]:
         "phase": facts.get("phase", ""),
         "main": facts.get("main"),
         "keeper": facts.get("keeper"),
-        "keeper_state": (procs.stat_of(facts.get("keeper", 0)) or [""])[0],
+        "keeper_state": (procs.read_stat(facts.get("keeper", 0)) or [""])[0],
         "exited": facts.get("exited"),
         "left": [entry["pid"] for entry in facts.get("gone", {}).get("left", ())],
         "stopped": facts.get("stopped", ""),
-        "bytes": _bytes(directory),
-        "changed": round(record.age(directory), 1),
-        "followed": standing is None and place.followed(directory),
+        "bytes": _measure_bytes(directory),
+        "changed": round(record.read_age(directory), 1),
+        "followed": standing is None and place.is_record_read(directory),
     }
 
 
-def _standing(directory: str) -> dict[str, Any] | None:
+def _query_keeper(directory: str) -> dict[str, Any] | None:
     """Return the keeper's own status of the run; None if no keeper answers."""
     keeper = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     keeper.settimeout(ANSWER_SECONDS)
-    splitter = frames.Splitter()
+    splitter = frames.FrameSplitter()
     try:
-        keeper.connect(prepare.socket_path(directory))
+        keeper.connect(prepare.open_socket_path(directory))
         while True:
             data = keeper.recv(65536)
             if not data:
@@ -117,7 +117,7 @@ def _standing(directory: str) -> dict[str, Any] | None:
         keeper.close()
 
 
-def _bytes(directory: str) -> int:
+def _measure_bytes(directory: str) -> int:
     total = 0
     for where, _, names in os.walk(directory):
         for name in names:
@@ -128,18 +128,20 @@ def _bytes(directory: str) -> int:
     return total
 
 
-def _processes(kept: set[tuple[str, int]]) -> list[dict[str, Any]]:
+def _list_processes(kept: set[tuple[str, int]]) -> list[dict[str, Any]]:
     found = []
-    for pid in procs.all_pids():
-        run, node = procs.mark_of(pid)
-        seen = procs.stat_of(pid)
-        if not run or not seen or not procs.runs(pid, seen[0]) or pid == os.getpid():
+    for pid in procs.list_pids():
+        run, node = procs.read_mark(pid)
+        seen = procs.read_stat(pid)
+        if not run or not seen or not procs.has_live_thread(pid, seen[0]) or pid == os.getpid():
             continue
         keeper = (run, node) in kept or _has_keeper(pid)
         if not keeper and not procs.is_running(pid, seen[3]):
             continue  # it ended meanwhile: a shell loop has such children all the time
-        found.append(dict(procs.describe(pid), run=run, node=node, start=seen[3], age=age_of(pid), kept=keeper))
-    memory = _gpu_memory() if found else {}
+        found.append(
+            dict(procs.describe_process(pid), run=run, node=node, start=seen[3], age=read_age(pid), kept=keeper)
+        )
+    memory = _read_gpu_memory() if found else {}
     return [dict(process, gpu_mb=memory.get(process["pid"])) for process in found]
 
 
@@ -149,23 +151,23 @@ def _has_keeper(pid: int) -> bool:
     If a parent ends during the climb, its child gets another parent, so the climb starts again. If the climbs do not
     settle it, the process counts as kept: it is not proven to be an orphan.
     """
-    for _ in range(CLIMBS):
+    for _ in range(MAX_CLIMBS):
         above = pid
         while above > 1:
-            seen = procs.stat_of(above)
+            seen = procs.read_stat(above)
             if not seen:
                 break
             above = seen[1]
-            if KEEPER in procs.command_of(above):
+            if AGENT_MARK in procs.read_command(above):
                 return True
         else:
             return False
-        if not procs.stat_of(pid):
+        if not procs.read_stat(pid):
             return False
     return True
 
 
-def _gpu_memory() -> dict[int, int]:
+def _read_gpu_memory() -> dict[int, int]:
     """Return pid -> MiB of GPU memory from nvidia-smi; {} if there is none."""
     argv = ["nvidia-smi", "--query-compute-apps=pid,used_memory", "--format=csv,noheader,nounits"]
     try:
@@ -193,23 +195,23 @@ def ask_clean(args: dict[str, Any]) -> dict[str, Any]:
     kept = {(entry["run"], entry["node"]) for entry in ask_runs({})["runs"] if entry["alive"] or entry["followed"]}
 
     def find() -> list[int]:
-        return [pid for pid, start in wanted if _ours(pid, start)]
+        return [pid for pid, start in wanted if _is_orphan(pid, start)]
 
     def of_run(run: str, node: int) -> Callable[[], list[int]]:
-        return lambda: procs.marked(["FANOUT_RUN_ID=%s" % run, "FANOUT_NODE=%d" % node])
+        return lambda: procs.find_marked(["FANOUT_RUN_ID=%s" % run, "FANOUT_NODE=%d" % node])
 
     killed, _ = sweep.kill_all(find, KILL_SECONDS)
-    for root in place.existing():
-        for run, node in place.runs(root):
+    for root in place.list_state_dirs():
+        for run, node in place.list_runs(root):
             if (run, node) in ended - kept:
                 more, left = sweep.kill_all(of_run(run, node), KILL_SECONDS)
                 killed += more
                 if not left:
                     place.remove_run(root, run, node)
-        place.tidy(root)
+        place.remove_stale_files(root)
     return dict(ask_runs({}), killed=killed)
 
 
-def _ours(pid: int, start: int) -> bool:
+def _is_orphan(pid: int, start: int) -> bool:
     """Return whether the pid is still the listed process, and an orphan."""
-    return procs.is_running(pid, start) and bool(procs.mark_of(pid)[0]) and not _has_keeper(pid)
+    return procs.is_running(pid, start) and bool(procs.read_mark(pid)[0]) and not _has_keeper(pid)

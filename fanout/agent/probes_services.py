@@ -8,7 +8,7 @@ import socket
 import time
 
 from .probes_files import which
-from .probes_tools import NotHad, Program, read_or_empty, search_path
+from .probes_tools import FactUnavailable, ToolProcess, read_or_empty, search_path
 
 TYPE_CHECKING = False  # for type checkers only: importing typing on a host takes time
 if TYPE_CHECKING:
@@ -25,38 +25,40 @@ _UNITS = {
 _STATES = {"active", "inactive", "failed", "activating", "deactivating", "reloading", "unknown", "maintenance"}
 
 
-class _Asked(Program):
+class _ServiceQuery(ToolProcess):
     """The running systemctl, and the timedatectl beside it."""
 
-    clock: Program
+    clock: ToolProcess
 
 
-def start(args: dict[str, Any]) -> Program:
+def start_query(args: dict[str, Any]) -> ToolProcess:
     """Start systemctl and timedatectl. Raises NotHad if systemd does not run (as in a container)."""
     if not os.path.isdir(BOOTED):
-        raise NotHad("no systemd on this host")
+        raise FactUnavailable("no systemd on this host")
     path = search_path(args) + ":/usr/bin:/bin"
     tools = [which(name, path) for name in ("systemctl", "timedatectl")]
     if not all(tools):
-        raise NotHad("no systemctl on PATH")
+        raise FactUnavailable("no systemctl on PATH")
     env = dict(os.environ, PATH=path, LC_ALL="C")
-    asked = _Asked([tools[0], "is-active", *(unit for units in _UNITS.values() for unit in units)], env, _SECONDS)
-    asked.clock = Program([tools[1], "show", "--property=NTPSynchronized", "--value"], env, _SECONDS)
+    asked = _ServiceQuery(
+        [tools[0], "is-active", *(unit for units in _UNITS.values() for unit in units)], env, _SECONDS
+    )
+    asked.clock = ToolProcess([tools[1], "show", "--property=NTPSynchronized", "--value"], env, _SECONDS)
     return asked
 
 
-def finish(asked: Any) -> dict[str, Any]:
+def finish_query(asked: Any) -> dict[str, Any]:
     """Return kind -> its active services. ``synchronised`` is None if timedatectl does not report it."""
     try:
         _, text = asked.output()
-    except NotHad:
+    except FactUnavailable:
         asked.clock.drop()
         raise
-    synchronised = _said(asked.clock)
+    synchronised = _is_synchronised(asked.clock)
     states = text.split()
     units = [(kind, unit) for kind, names in _UNITS.items() for unit in names]
     if len(states) != len(units) or not set(states) <= _STATES:
-        raise NotHad("systemctl: %s" % " ".join(states)[:200])
+        raise FactUnavailable("systemctl: %s" % " ".join(states)[:200])
     found: dict[str, Any] = {kind: [] for kind in _UNITS}
     for (kind, unit), state in zip(units, states):
         if state == "active" and (unit != "ufw" or _ufw_is_on()):
@@ -64,10 +66,10 @@ def finish(asked: Any) -> dict[str, Any]:
     return dict(found, synchronised=synchronised)
 
 
-def _said(clock: Program) -> bool | None:
+def _is_synchronised(clock: ToolProcess) -> bool | None:
     try:
-        _, text = clock.output()
-    except NotHad:
+        _, text = clock.get_output()
+    except FactUnavailable:
         return None
     return {"yes": True, "no": False}.get(text.strip())
 
@@ -79,7 +81,7 @@ def _ufw_is_on() -> bool:
     return not text or bool(re.search(r"(?m)^ENABLED=yes", text))
 
 
-def ras(seconds: float = 1.5, address: tuple[str, int] | None = None) -> list[str]:
+def query_ras(seconds: float = 1.5, address: tuple[str, int] | None = None) -> list[str]:
     """Return what NCCL RAS on this host reports of its communicators. Raises NotHad if none listens."""
     address = address or ("127.0.0.1", RAS_PORT)
     text, until = b"", time.monotonic() + seconds
@@ -95,13 +97,13 @@ def ras(seconds: float = 1.5, address: tuple[str, int] | None = None) -> list[st
     except socket.timeout:
         pass
     except OSError as error:
-        raise NotHad("no NCCL RAS on port %d (%s)" % (address[1], error.strerror or error)) from None
+        raise FactUnavailable("no NCCL RAS on port %d (%s)" % (address[1], error.strerror or error)) from None
     return text.decode("utf-8", "replace").splitlines()[:200]
 
 
-def other_job(args: dict[str, Any]) -> list[str]:
+def query_other_job(args: dict[str, Any]) -> list[str]:
     """Return the RAS lines for the check: [] if no RAS listens, which is the healthy case."""
     try:
-        return ras()
-    except NotHad:
+        return query_ras()
+    except FactUnavailable:
         return []

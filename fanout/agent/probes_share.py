@@ -10,8 +10,8 @@ import os
 import signal
 import time
 
-from .probes_files import mount_of, placed
-from .probes_tools import NotHad
+from .probes_files import find_mount, resolve_path
+from .probes_tools import FactUnavailable
 
 TYPE_CHECKING = False  # for type checkers only: importing typing on a host takes time
 if TYPE_CHECKING:
@@ -24,11 +24,11 @@ _LOCAL = {"ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs", "tmpfs", "overl
 
 def ask_share(args: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Put this host's token into the work directory; it is removed when the question is cancelled."""
-    top = placed(".", args)
+    top = resolve_path(".", args)
     folder = os.path.join(top, _PREFIX + args["nonce"])
     token = os.path.join(folder, str(args["index"]))
-    _sweep(top)
-    _taken_away_after_us(folder, token)
+    _remove_stale_tokens(top)
+    _remove_at_exit(folder, token)
     try:
         os.makedirs(folder, mode=0o777, exist_ok=True)
         descriptor = os.open(token, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
@@ -36,7 +36,7 @@ def ask_share(args: dict[str, Any]) -> Iterator[dict[str, Any]]:
         os.fsync(descriptor)
         os.close(descriptor)
     except OSError as error:
-        raise NotHad("cannot write in %s: %s" % (top, error.strerror)) from None
+        raise FactUnavailable("cannot write in %s: %s" % (top, error.strerror)) from None
     yield {"token": token}
     while True:
         signal.pause()
@@ -47,9 +47,9 @@ def ask_shared(args: dict[str, Any]) -> dict[str, Any]:
 
     Only a network file system is polled: on a local one, a missing token will not appear.
     """
-    top = placed(".", args)
+    top = resolve_path(".", args)
     folder = os.path.join(top, _PREFIX + args["nonce"])
-    patience = 0.0 if mount_of(os.path.realpath(top)).get("type") in _LOCAL else float(args.get("wait", 3.0))
+    patience = 0.0 if find_mount(os.path.realpath(top)).get("type") in _LOCAL else float(args.get("wait", 3.0))
     began = time.monotonic()
     while True:
         seen = [number for number in range(args["count"]) if _is_there(folder, number, args["nonce"])]
@@ -68,7 +68,7 @@ def _is_there(folder: str, number: int, nonce: str) -> bool:
         return False
 
 
-def _taken_away_after_us(folder: str, token: str) -> None:
+def _remove_at_exit(folder: str, token: str) -> None:
     """Fork a child that waits until this process ends in any way, then removes the token."""
     ours, theirs = os.pipe()
     if os.fork():
@@ -81,12 +81,12 @@ def _taken_away_after_us(folder: str, token: str) -> None:
             os.dup2(null, descriptor)  # sshd waits for each process that holds these
         os.close(theirs)
         os.read(ours, 1)
-        _remove(folder, token)
+        _remove_tokens(folder, token)
     finally:
         os._exit(0)
 
 
-def _remove(folder: str, *tokens: str) -> None:
+def _remove_tokens(folder: str, *tokens: str) -> None:
     for path in tokens:
         try:
             os.unlink(path)
@@ -98,7 +98,7 @@ def _remove(folder: str, *tokens: str) -> None:
         pass
 
 
-def _sweep(top: str) -> None:
+def _remove_stale_tokens(top: str) -> None:
     """Remove the tokens of a check whose host lost power: files named by a number that contain the check's nonce."""
     for name in os.listdir(top):
         folder, nonce = os.path.join(top, name), name[len(_PREFIX) :]
@@ -106,4 +106,4 @@ def _sweep(top: str) -> None:
             continue
         if time.time() - os.stat(folder).st_mtime > _STALE:
             numbers = [int(entry) for entry in os.listdir(folder) if entry.isdigit()]
-            _remove(folder, *(os.path.join(folder, str(n)) for n in numbers if _is_there(folder, n, nonce)))
+            _remove_tokens(folder, *(os.path.join(folder, str(n)) for n in numbers if _is_there(folder, n, nonce)))

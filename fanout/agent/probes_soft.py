@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 
-from .probes_files import placed, python_of, which
-from .probes_tools import NotHad, Program, search_path
+from .probes_files import find_python, resolve_path, which
+from .probes_tools import FactUnavailable, ToolProcess, search_path
 
 TYPE_CHECKING = False  # for type checkers only: importing typing on a host takes time
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 # Runs in the task's Python. torch is inspected, never imported: its version file also has CUDA's version. It imports
 # only modules that Python has loaded already: json and importlib.util would add half of the whole time.
-_LOOK = """
+_INSPECTION = """
 import sys, os
 found = {}
 for folder in sys.path:
@@ -63,34 +63,36 @@ print(told({"version": list(sys.version_info[:3]), "executable": sys.executable,
 """
 
 
-def start(args: dict[str, Any]) -> Program:
+def start_python(args: dict[str, Any]) -> ToolProcess:
     """Start the run's Python: ``args["python"]``, else that of torchrun, else the first on train.sh's PATH. Raises
     NotHad."""
     path = search_path(args)
-    python = args.get("python") or python_of(which("torchrun", path)) or which("python3", path)
+    python = args.get("python") or find_python(which("torchrun", path)) or which("python3", path)
     if not python:
-        raise NotHad("no python3 on PATH")
+        raise FactUnavailable("no python3 on PATH")
     task = args.get("paths", {}).get("task", "")
-    top = placed(".", args)
-    file = placed(task, args) if task else ""
+    top = resolve_path(".", args)
+    file = resolve_path(task, args) if task else ""
     roots = [os.path.dirname(file) if task else top, os.path.join(top, "VeOmni"), top, *args.get("roots", ())]
     imports = " ".join(args.get("imports", ()))
     env = dict(os.environ, PATH=path, PYTHONDONTWRITEBYTECODE="1")  # the inspection leaves no files behind
-    return Program([python, "-c", _LOOK, imports, file, *roots], env, float(args.get("software_seconds", 8.0)))
+    return ToolProcess(
+        [python, "-c", _INSPECTION, imports, file, *roots], env, float(args.get("software_seconds", 8.0))
+    )
 
 
-def finish(program: Program) -> dict[str, Any]:
+def finish_python(program: ToolProcess) -> dict[str, Any]:
     """Return the parsed output of the inspection. Raises NotHad."""
-    status, text = program.output()
+    status, text = program.get_output()
     try:
         found = json.loads(text.strip().splitlines()[-1]) if status == 0 else None
     except (ValueError, IndexError):
         found = None
     if not isinstance(found, dict):
-        raise NotHad("%s: %s" % (program.path, " ".join(text.split())[-300:] or "it printed nothing"))
+        raise FactUnavailable("%s: %s" % (program.path, " ".join(text.split())[-300:] or "it printed nothing"))
     return found
 
 
 def ask_software(args: dict[str, Any]) -> dict[str, Any]:
     """Return the same for one Python alone: the one that train.sh was seen to start (``args["python"]``)."""
-    return finish(start(args))
+    return finish_python(start_python(args))

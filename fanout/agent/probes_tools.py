@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from typing import Any, Callable
 
 
-class NotHad(Exception):
+class FactUnavailable(Exception):
     """A fact that is not available on this host; the text contains the reason for the user."""
 
     is_reason = True  # the text is for the user as it is, without the name of this class
@@ -25,7 +25,7 @@ _PATH_BYTES = 1024
 _looking: list[mmap.mmap] = []  # in the child of an Aside: where it notes its path
 
 
-class Aside:
+class ForkedCall:
     """A section in a forked child, so that an unresponsive file server does not block this process."""
 
     def __init__(self, section: Callable[[], Any], seconds: float) -> None:
@@ -36,25 +36,27 @@ class Aside:
         self._child = os.fork()
         if self._child == 0:
             _looking.append(self._path)
-            _answer(section, writer)
+            _run_section(section, writer)
         os.close(writer)
 
-    def result(self) -> Any:
+    def get_result(self) -> Any:
         """Return what the section returned. Raises NotHad with its reason, or when the time is over."""
         try:
             text = _read_until(self._reader, self._deadline)
         finally:
             os.close(self._reader)
         if text is None:
-            asleep = _waits_in(self._child)
+            asleep = _describe_wait(self._child)
             os.kill(self._child, signal.SIGKILL)  # in state D it dies when its server answers
             os.waitpid(self._child, os.WNOHANG)
             path = self._path[:].rstrip(b"\0").decode("utf-8", "replace")
-            raise NotHad("no answer within %g s%s%s" % (self._seconds, " from " + path if path else "", asleep))
+            raise FactUnavailable(
+                "no answer within %g s%s%s" % (self._seconds, " from " + path if path else "", asleep)
+            )
         os.waitpid(self._child, 0)
         had, value = json.loads(text) if text else (False, "the probe died")
         if not had:
-            raise NotHad(value)
+            raise FactUnavailable(value)
         return value
 
 
@@ -64,11 +66,11 @@ def note_path(path: str) -> None:
         shared[:] = os.fsencode(path)[:_PATH_BYTES].ljust(_PATH_BYTES, b"\0")
 
 
-def _answer(section: Callable[[], Any], writer: int) -> None:
+def _run_section(section: Callable[[], Any], writer: int) -> None:
     try:
         try:
             text = json.dumps([True, section()])
-        except NotHad as error:
+        except FactUnavailable as error:
             text = json.dumps([False, str(error)])
         except Exception as error:
             text = json.dumps([False, "%s: %s" % (type(error).__name__, error)])
@@ -91,17 +93,17 @@ def _read_until(reader: int, deadline: float) -> bytes | None:
         parts.append(part)
 
 
-def _waits_in(pid: int) -> str:
+def _describe_wait(pid: int) -> str:
     """Return `` (state D in nfs4_wait)`` if the kernel reports it."""
     try:
-        state = read("/proc/%d/stat" % pid).rpartition(")")[2].split()[0]
-        wchan = read("/proc/%d/wchan" % pid).strip("\0 \n0")
+        state = read_start("/proc/%d/stat" % pid).rpartition(")")[2].split()[0]
+        wchan = read_start("/proc/%d/wchan" % pid).strip("\0 \n0")
     except OSError:
         return ""
     return " (state %s%s)" % (state, " in " + wchan if wchan else "")
 
 
-def read(path: str, limit: int = 1 << 16) -> str:
+def read_start(path: str, limit: int = 1 << 16) -> str:
     """Return the beginning of a small text file. Raises OSError."""
     with open(path, "rb") as file:
         return file.read(limit).decode("utf-8", "replace")
@@ -109,12 +111,12 @@ def read(path: str, limit: int = 1 << 16) -> str:
 
 def read_or_empty(path: str, limit: int = 1 << 16) -> str:
     try:
-        return read(path, limit)
+        return read_start(path, limit)
     except OSError:
         return ""
 
 
-class Program:
+class ToolProcess:
     """A program that runs in the background. Its output goes to a memory file, so it never blocks."""
 
     def __init__(self, argv: list[str], env: dict[str, str], seconds: float) -> None:
@@ -129,25 +131,25 @@ class Program:
             )  # fmt: skip
         except OSError as error:
             os.close(self._out)
-            raise NotHad("%s: %s" % (argv[0], error.strerror or error)) from None
+            raise FactUnavailable("%s: %s" % (argv[0], error.strerror or error)) from None
 
-    def output(self) -> tuple[int, str]:
+    def get_output(self) -> tuple[int, str]:
         """Return (exit status, text). On timeout, kill the program's group and raise NotHad."""
         try:
             status = self._child.wait(max(0.0, self._deadline - time.monotonic()))
             return status, os.pread(self._out, 1 << 22, 0).decode("utf-8", "replace")
         except subprocess.TimeoutExpired:
-            self._give_up()
-            raise NotHad("%s gave no answer within %g s" % (self.name, self._seconds)) from None
+            self._kill_group()
+            raise FactUnavailable("%s gave no answer within %g s" % (self.name, self._seconds)) from None
         finally:
             os.close(self._out)
 
-    def drop(self) -> None:
+    def discard(self) -> None:
         """Kill the program, because its answer is no longer needed."""
-        self._give_up(0.1)
+        self._kill_group(0.1)
         os.close(self._out)
 
-    def _give_up(self, patience: float = 1.0) -> None:
+    def _kill_group(self, patience: float = 1.0) -> None:
         """Kill the program's group. A process that hangs in the kernel may die later; do not wait for it."""
         os.killpg(self._child.pid, signal.SIGKILL)
         try:
@@ -163,11 +165,11 @@ def search_path(args: dict[str, Any]) -> str:
     return "%s/bin:%s" % (os.path.expanduser(venv), login) if venv else login
 
 
-def put(answer: dict[str, Any], missing: dict[str, str], name: str, had: Callable[[], Any]) -> None:
+def add_section(answer: dict[str, Any], missing: dict[str, str], name: str, had: Callable[[], Any]) -> None:
     """Add one section to ``answer``. A failure affects only this section; its reason goes to ``missing``."""
     try:
         answer[name] = had()
-    except NotHad as error:
+    except FactUnavailable as error:
         missing[name] = str(error)
     except Exception as error:
         missing[name] = "%s: %s" % (type(error).__name__, error)

@@ -21,9 +21,9 @@ _DRIVER = re.compile(
 )
 
 
-def upgrades(args: dict[str, Any]) -> dict[str, Any]:
+def find_upgrades(args: dict[str, Any]) -> dict[str, Any]:
     """Return ``unattended``: they are on; ``free``: the driver packages that they may replace. Only files are read."""
-    if not _unattended():
+    if not _is_unattended():
         return {"unattended": False, "free": []}
     try:
         with open(_PACKAGES, "rb") as file:
@@ -34,7 +34,7 @@ def upgrades(args: dict[str, Any]) -> dict[str, Any]:
     return {"unattended": True, "free": sorted(free)[:64]}
 
 
-def _unattended() -> bool:
+def _is_unattended() -> bool:
     """Return whether upgrades are on and do not exclude NVIDIA's packages. Later files win, as in apt."""
     on, barred = False, False
     for path in sorted(glob.glob(_SETTINGS + "/*")):

@@ -7,7 +7,7 @@ import re
 import time
 
 from .probes_files import which
-from .probes_tools import NotHad, Program
+from .probes_tools import FactUnavailable, ToolProcess
 
 TYPE_CHECKING = False  # for type checkers only: importing typing on a host takes time
 if TYPE_CHECKING:
@@ -18,11 +18,11 @@ _MOST = 12
 KERNEL_LOG = "/dev/kmsg"
 
 
-def xids(path: str) -> list[dict[str, Any]]:
+def read_xids(path: str) -> list[dict[str, Any]]:
     """Return the last errors, one per GPU and number, with their age in seconds. Raises NotHad if the log is
     unreadable."""
     found: dict[tuple[str, str], dict[str, Any]] = {}
-    for ago, text in _kernel_log(path):
+    for ago, text in _read_kernel_log(path):
         match = _XID.search(text)
         if match:
             key = match["pci"], match["xid"]
@@ -31,13 +31,13 @@ def xids(path: str) -> list[dict[str, Any]]:
     return list(found.values())[-_MOST:]
 
 
-def _kernel_log(path: str) -> list[tuple[float | None, str]]:
+def _read_kernel_log(path: str) -> list[tuple[float | None, str]]:
     """Return (seconds ago, text) of all lines: from the kernel itself, else from the journal."""
     now = time.clock_gettime(time.CLOCK_MONOTONIC)
     try:
         descriptor = os.open(KERNEL_LOG, os.O_RDONLY | os.O_NONBLOCK)
     except OSError:
-        return _journal(path)
+        return _read_journal(path)
     lines: list[tuple[float | None, str]] = []
     deadline = time.monotonic() + 2.0
     try:
@@ -60,15 +60,15 @@ def _kernel_log(path: str) -> list[tuple[float | None, str]]:
     return lines
 
 
-def _journal(path: str) -> list[tuple[float | None, str]]:
+def _read_journal(path: str) -> list[tuple[float | None, str]]:
     """Return the kernel's lines of this boot, for members of the groups adm and systemd-journal. Raises NotHad."""
     program = which("journalctl", path)
     if not program:
-        raise NotHad("the kernel's log is not readable for this user")
+        raise FactUnavailable("the kernel's log is not readable for this user")
     words = [program, "-k", "-b", "--no-pager", "-q", "-o", "short-monotonic", "--grep", "NVRM: Xid"]
-    _, text = Program(words, dict(os.environ, LC_ALL="C"), 4.0).output()
+    _, text = ToolProcess(words, dict(os.environ, LC_ALL="C"), 4.0).get_output()
     if "insufficient permissions" in text or "not permitted" in text:
-        raise NotHad("the kernel's log is not readable for this user")
+        raise FactUnavailable("the kernel's log is not readable for this user")
     now = time.clock_gettime(time.CLOCK_MONOTONIC)
     lines: list[tuple[float | None, str]] = []
     for line in text.splitlines():

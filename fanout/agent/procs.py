@@ -11,7 +11,7 @@ import os
 import time
 
 
-def stat_of(pid: int) -> tuple:
+def read_stat(pid: int) -> tuple:
     """Return (state, parent pid, process group, start time in ticks), or () if there is no such process."""
     try:
         with open("/proc/%d/stat" % pid, "rb") as file:
@@ -21,7 +21,7 @@ def stat_of(pid: int) -> tuple:
     return rest[0].decode(), int(rest[1]), int(rest[2]), int(rest[19])
 
 
-def runs(pid: int, state: str) -> bool:
+def has_live_thread(pid: int, state: str) -> bool:
     """Return whether a process in this state has a thread that has not exited.
 
     The first thread of a killed process becomes a zombie at once. Its other threads may still wait in the kernel and
@@ -29,16 +29,16 @@ def runs(pid: int, state: str) -> bool:
     """
     if state not in "ZX":
         return True
-    return len(threads_of(pid)) > 1
+    return len(list_threads(pid)) > 1
 
 
 def is_running(pid: int, start: int) -> bool:
     """Return whether the process that began at ``start`` (ticks) still runs. A pid alone may be reused."""
-    seen = stat_of(pid)
-    return bool(seen) and seen[3] == start and runs(pid, seen[0])
+    seen = read_stat(pid)
+    return bool(seen) and seen[3] == start and has_live_thread(pid, seen[0])
 
 
-def all_pids() -> list:
+def list_pids() -> list:
     return [int(name) for name in os.listdir("/proc") if name.isdigit()]
 
 
@@ -46,8 +46,8 @@ def descendants(root: int) -> list:
     """Return the running processes below ``root``, parents before children. Zombies without threads are left out."""
     children: dict = {}
     states = {}
-    for pid in all_pids():
-        seen = stat_of(pid)
+    for pid in list_pids():
+        seen = read_stat(pid)
         if seen:
             states[pid] = seen[0]
             children.setdefault(seen[1], []).append(pid)
@@ -56,19 +56,19 @@ def descendants(root: int) -> list:
     while queue:
         pid = queue.pop(0)
         queue.extend(children.get(pid, ()))
-        if runs(pid, states[pid]):
+        if has_live_thread(pid, states[pid]):
             found.append(pid)
     return found
 
 
-def environ_of(pid: int) -> bytes:
+def read_environ(pid: int) -> bytes:
     """Return the environment block of a process. Raises OSError.
 
     If the first thread has exited, the block is read from another thread.
     """
     with open("/proc/%d/environ" % pid, "rb") as file:
         block = file.read()
-    for thread in [] if block else threads_of(pid):
+    for thread in [] if block else list_threads(pid):
         try:
             with open("/proc/%d/task/%d/environ" % (pid, thread), "rb") as file:
                 block = block or file.read()
@@ -77,52 +77,52 @@ def environ_of(pid: int) -> bytes:
     return block
 
 
-def marked(mark: list) -> list:
+def find_marked(mark: list) -> list:
     """Return live processes of our uid, except this one, whose environment has every ``NAME=value`` of ``mark``."""
     wanted = [entry.encode() for entry in mark]
     found = []
-    for pid in all_pids():
+    for pid in list_pids():
         if pid == os.getpid():
             continue
         try:
             if os.stat("/proc/%d" % pid).st_uid != os.getuid():
                 continue
-            entries = set(environ_of(pid).split(b"\0"))
+            entries = set(read_environ(pid).split(b"\0"))
         except OSError:
             continue
-        seen = stat_of(pid)
-        if seen and runs(pid, seen[0]) and all(entry in entries for entry in wanted):
+        seen = read_stat(pid)
+        if seen and has_live_thread(pid, seen[0]) and all(entry in entries for entry in wanted):
             found.append(pid)
     return found
 
 
-def mark_of(pid: int) -> tuple:
+def read_mark(pid: int) -> tuple:
     """Return (run, node) from the mark of a live process of our uid; ("", 0) if it has none."""
     try:
         if os.stat("/proc/%d" % pid).st_uid != os.getuid():
             return "", 0
-        env = dict(entry.partition(b"=")[::2] for entry in environ_of(pid).split(b"\0"))
+        env = dict(entry.partition(b"=")[::2] for entry in read_environ(pid).split(b"\0"))
     except OSError:
         return "", 0
     node = env.get(b"FANOUT_NODE", b"")
     return env.get(b"FANOUT_RUN_ID", b"").decode("ascii", "replace"), int(node) if node.isdigit() else 0
 
 
-def describe(pid: int) -> dict:
+def describe_process(pid: int) -> dict:
     """Return what a user needs to know about a process that cannot be killed."""
-    seen = stat_of(pid)
+    seen = read_stat(pid)
     state, where = seen[0] if seen else "?", "/proc/%d" % pid
     if state in "ZX":  # if its first thread has exited, another thread shows where it waits
-        for thread in threads_of(pid):
+        for thread in list_threads(pid):
             words = read_text("%s/task/%d/stat" % (where, thread)).rpartition(")")[2].split()
             if words and words[0] not in "ZX":
                 state, where = words[0], "%s/task/%d" % (where, thread)
                 break
-    command = command_of(pid) or read_text("/proc/%d/comm" % pid).strip()
+    command = read_command(pid) or read_text("/proc/%d/comm" % pid).strip()
     return {"pid": pid, "state": state, "wchan": read_text(where + "/wchan"), "cmd": command[:300]}
 
 
-def threads_of(pid: int) -> list:
+def list_threads(pid: int) -> list:
     """Return the ids of a process's threads, including exited ones that are not yet reaped."""
     try:
         return [int(name) for name in os.listdir("/proc/%d/task" % pid)]
@@ -130,7 +130,7 @@ def threads_of(pid: int) -> list:
         return []
 
 
-def command_of(pid: int) -> str:
+def read_command(pid: int) -> str:
     return read_text("/proc/%d/cmdline" % pid).replace("\0", " ").strip()
 
 
@@ -143,7 +143,7 @@ def read_text(path: str, most: int = 4096) -> str:
         return ""
 
 
-def send(pid: int, number: int) -> None:
+def send_signal(pid: int, number: int) -> None:
     """Send a signal, if the process exists and this user may do so."""
     try:
         os.kill(pid, number)
@@ -159,7 +159,7 @@ def has_ended(child: int) -> bool:
         return False
 
 
-def childless() -> bool:
+def has_no_child() -> bool:
     """Return whether this process has no child at all: for a subreaper, the proof that no descendant is left."""
     try:
         os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
@@ -168,7 +168,7 @@ def childless() -> bool:
     return False
 
 
-def reap() -> list:
+def reap_children() -> list:
     """Return (pid, wait status) of all children that have ended; a final None means that no child is left."""
     ended: list = []
     while True:
@@ -182,14 +182,14 @@ def reap() -> list:
         ended.append((pid, status))
 
 
-def signalled(status: int) -> dict:
+def decode_wait_status(status: int) -> dict:
     """Return a wait status as exactly one of code and signal."""
     if os.WIFSIGNALED(status):
         return {"code": None, "signal": os.WTERMSIG(status)}
     return {"code": os.WEXITSTATUS(status), "signal": None}
 
 
-def collect(pid: int, seconds: float) -> bool:
+def wait_for_end(pid: int, seconds: float) -> bool:
     """Wait for a killed child for at most ``seconds``; return whether it has ended. One that hangs in the kernel has
     not."""
     until = time.monotonic() + seconds

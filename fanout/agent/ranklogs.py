@@ -13,21 +13,21 @@ import os
 import time
 
 from . import procs
-from .spool import SHARED
+from .spool import SHM_PREFIX
 
 REDIRECTS = {"PET_REDIRECTS": "3"}
-STEERED = ("PET_REDIRECTS", "PET_TEE", "PET_LOG_DIR")  # if one of these is set, the user has configured it
-ROOM_BYTES = 64 << 20
+USER_SETTINGS = ("PET_REDIRECTS", "PET_TEE", "PET_LOG_DIR")  # if one of these is set, the user has configured it
+MIN_FREE_BYTES = 64 << 20
 NAMING_SECONDS = 2.0  # after this time, a rank that was not seen running is named by counting
 
 
-def cramped(directory: str) -> str:
+def explain_no_room(directory: str) -> str:
     """Return why there is no file per rank, "" if there can be: a rank whose print() finds a full disk would die."""
-    if directory.startswith(SHARED):
+    if directory.startswith(SHM_PREFIX):
         return "no disk has room for a log file per rank: all ranks share one stream"
     room = os.statvfs(directory)
     free = room.f_bavail * room.f_frsize
-    if free >= ROOM_BYTES:
+    if free >= MIN_FREE_BYTES:
         return ""
     return "only %d MB free in %s, too little for a log file per rank: all ranks share one stream" % (
         free >> 20,
@@ -35,10 +35,10 @@ def cramped(directory: str) -> str:
     )
 
 
-def steer(env: dict, directory: str) -> bool:
+def redirect_ranks(env: dict, directory: str) -> bool:
     """Add to ``env`` what makes torchrun write a file per rank below ``directory``. Return False if the user configured
     it."""
-    if any(name in env for name in STEERED):
+    if any(name in env for name in USER_SETTINGS):
         return False
     os.mkdir(os.path.join(directory, "ranks"), 0o700)
     env.update(REDIRECTS, PET_LOG_DIR=os.path.join(directory, "ranks"))
@@ -59,26 +59,26 @@ class RankLogs:
         self.paths: dict = {}
         self.sizes: dict = {}
 
-    def look(self, keeper: int, final: bool = False) -> list:
+    def scan(self, keeper: int, final: bool = False) -> list:
         """Return frames of the streams that are new since the last scan; update the sizes of all streams."""
-        new = self._fresh(keeper, final)
+        new = self._find_new(keeper, final)
         for number, path in self.paths.items():
-            self.sizes[number] = _size(path)
-        return [self.frame(number) for number in new]
+            self.sizes[number] = _read_size(path)
+        return [self.build_frame(number) for number in new]
 
-    def frame(self, number: int) -> dict:
+    def build_frame(self, number: int) -> dict:
         """Return the frame that announces a stream to a relay."""
         return {"t": "stream", "id": number, "name": self.names[number], "path": self.paths[number]}
 
-    def _fresh(self, keeper: int, final: bool) -> list:
+    def _find_new(self, keeper: int, final: bool) -> list:
         now = time.monotonic()
         known = set(self.paths.values())
-        for path in _files(self.root):
-            if path not in known and _size(path) > 0:  # an empty stream needs no name
+        for path in _find_files(self.root):
+            if path not in known and _read_size(path) > 0:  # an empty stream needs no name
                 self._waiting.setdefault(path, now)
         if not self._waiting:
             return []
-        ranks = ranks_of(keeper)
+        ranks = read_ranks(keeper)
         new = []
         for path, since in sorted(self._waiting.items()):
             local = int(os.path.basename(os.path.dirname(path)))
@@ -88,10 +88,10 @@ class RankLogs:
                     continue
                 rank = self._first_rank + local
             del self._waiting[path]
-            new.append(self._named(path, rank))
+            new.append(self._add_stream(path, rank))
         return new
 
-    def _named(self, path: str, rank: int) -> int:
+    def _add_stream(self, path: str, rank: int) -> int:
         """Give the file a number and record it: the list outlives the keeper."""
         number = len(self.paths) + 1
         attempt = os.path.basename(os.path.dirname(os.path.dirname(path)))[len("attempt_") :]
@@ -103,7 +103,7 @@ class RankLogs:
         return number
 
 
-def listed(directory: str) -> dict:
+def read_streams(directory: str) -> dict:
     """Return stream number -> (name, path), as a keeper recorded them."""
     streams = {}
     try:
@@ -118,38 +118,38 @@ def listed(directory: str) -> dict:
     return streams
 
 
-def follow(directory: str, first: int, environment: dict) -> tuple:
+def follow_ranks(directory: str, first: int, environment: dict) -> tuple:
     """Make torchrun write a file per rank, unless the environment forbids it; return (RankLogs or None, notice)."""
-    notice = cramped(directory)
-    if not notice and steer(environment, directory):
+    notice = explain_no_room(directory)
+    if not notice and redirect_ranks(environment, directory):
         return RankLogs(directory, first), ""
     return None, notice
 
 
-def ranks_of(keeper: int) -> dict:
+def read_ranks(keeper: int) -> dict:
     """Return local rank -> global rank, from the environments of the running workers below the keeper."""
     found = {}
     for pid in procs.descendants(keeper):
         try:
-            env = dict(entry.partition(b"=")[::2] for entry in procs.environ_of(pid).split(b"\0"))
+            env = dict(entry.partition(b"=")[::2] for entry in procs.read_environ(pid).split(b"\0"))
             found[int(env[b"LOCAL_RANK"])] = int(env[b"RANK"])
         except (OSError, KeyError, ValueError):
             continue  # not a worker, or it has ended
     return found
 
 
-def _files(root: str) -> list:
+def _find_files(root: str) -> list:
     """Return all stdout.log and stderr.log files at torchrun's depth below ``root``."""
     found = []
-    for run in _directories(root):
-        for attempt in _directories(run):
-            for local in _directories(attempt):
+    for run in _list_directories(root):
+        for attempt in _list_directories(run):
+            for local in _list_directories(attempt):
                 if os.path.basename(local).isdigit():
                     found += [os.path.join(local, name) for name in ("stdout.log", "stderr.log")]
     return found
 
 
-def _directories(path: str) -> list:
+def _list_directories(path: str) -> list:
     try:
         with os.scandir(path) as entries:
             return sorted(entry.path for entry in entries if entry.is_dir(follow_symlinks=False))
@@ -157,7 +157,7 @@ def _directories(path: str) -> list:
         return []
 
 
-def _size(path: str) -> int:
+def _read_size(path: str) -> int:
     try:
         return os.lstat(path).st_size
     except OSError:

@@ -17,7 +17,7 @@ LONGEST_TEXTS = (1000, 300, 100, 30)  # the lengths to which long texts are cut,
 _REFUSES = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG, errno.EROFS)
 
 
-class Status:
+class StatusFile:
     """The facts of a run, as one small JSON object that survives the keeper."""
 
     def __init__(self, directory: str) -> None:
@@ -28,47 +28,47 @@ class Status:
         self.facts: dict = {}
         self._written = 0
 
-    def note(self, **facts: object) -> None:
+    def update(self, **facts: object) -> None:
         """Add facts and write them to the file."""
         self.facts.update(facts)
-        text = _fitting(self.facts)
+        text = _fit_to_size(self.facts)
         os.pwrite(self._file, text.ljust(self._written), 0)  # short: one page is read whole or not
         self._written = len(text)
 
 
-def _fitting(facts: dict) -> bytes:
+def _fit_to_size(facts: dict) -> bytes:
     """Return the facts as JSON that fits: texts are cut first, then the list of processes left behind."""
     text = json.dumps(facts).encode()
     for longest in LONGEST_TEXTS:
         if len(text) <= STATUS_BYTES:
             return text
-        text = json.dumps(_cut(facts, longest)).encode()
+        text = json.dumps(_truncate(facts, longest)).encode()
     if len(text) > STATUS_BYTES:
         gone = dict(facts.get("gone", {}))
         kept = dict(gone, left=gone.get("left", [])[:16]) if gone else gone
-        text = json.dumps(_cut(dict(facts, gone=kept) if gone else facts, LONGEST_TEXTS[-1])).encode()
+        text = json.dumps(_truncate(dict(facts, gone=kept) if gone else facts, LONGEST_TEXTS[-1])).encode()
     return text
 
 
-def _cut(value: object, longest: int) -> object:
+def _truncate(value: object, longest: int) -> object:
     """Return the value with every text cut to ``longest`` characters; the beginning of a text names the cause."""
     if isinstance(value, str) and len(value) > longest:
         return value[: longest - 3] + "..."
     if isinstance(value, dict):
-        return {key: _cut(item, longest) for key, item in value.items()}
+        return {key: _truncate(item, longest) for key, item in value.items()}
     if isinstance(value, list):
-        return [_cut(item, longest) for item in value]
+        return [_truncate(item, longest) for item in value]
     return value
 
 
-def brief(trace: str) -> str:
+def summarize_traceback(trace: str) -> str:
     """Return a traceback in one line: the error, then where it was raised, innermost place first."""
     lines = [line.strip() for line in trace.strip().splitlines()]
     places = [line for line in lines if line.startswith("File ")]
     return "; ".join([lines[-1][:500], *places[:-4:-1]]) if lines else ""
 
 
-def unknown_why(facts: dict) -> str:
+def explain_unknown_end(facts: dict) -> str:
     """Return why the end of train.sh is unknown, from a record without an end."""
     if facts.get("fault"):
         return "the keeper on the host failed, which is a bug in fanout: %s" % facts["fault"]
@@ -85,7 +85,7 @@ def read_status(directory: str) -> dict:
     return facts if isinstance(facts, dict) else {}
 
 
-def age(directory: str) -> float:
+def read_age(directory: str) -> float:
     """Return the seconds since the run's record was last written."""
     try:
         return max(0.0, time.time() - os.stat(os.path.join(directory, "status")).st_mtime)
@@ -93,17 +93,17 @@ def age(directory: str) -> float:
         return 0.0
 
 
-def log_path(directory: str, stream: int) -> str:
+def stream_path(directory: str, stream: int) -> str:
     return os.path.join(directory, "stream-%d" % stream)
 
 
-class Log:
+class StreamFile:
     """One append-only file of a stream's bytes."""
 
     def __init__(self, directory: str, stream: int) -> None:
         self.directory = directory
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
-        self._file = os.open(log_path(directory, stream), flags, 0o600)
+        self._file = os.open(stream_path(directory, stream), flags, 0o600)
         self.size = 0
         self.trouble = ""  # why the disk did not accept the last bytes
 
@@ -123,7 +123,7 @@ class Log:
             view = view[written:]
         return len(data) - len(view)
 
-    def skip(self, upto: int, block: int) -> bool:
+    def skip_to(self, upto: int, block: int) -> bool:
         """Continue at ``upto``, a multiple of ``block``; the blocks between are a hole. Return False if the disk
         refuses."""
         try:

@@ -14,41 +14,41 @@ import socket
 import time
 
 from . import frames, gauge, hello, lease, place, prepare, procs, questions, record, sources
-from .sweep import Sweep
+from .sweep import KillSweep
 
-BEAT_SECONDS = 5.0
-DEAF_SECONDS = (
+HEARTBEAT_SECONDS = 5.0
+SILENCE_SECONDS = (
     30  # six beats of the launcher: a link that died without a word must not hold us for sshd's quarter of an hour
 )
-BURST = 1 << 20  # log bytes sent before other descriptors are served
+MAX_BURST_BYTES = 1 << 20  # log bytes sent before other descriptors are served
 PACE_SECONDS = 0.1  # between pieces of a slow log: views draw as often, and each piece has a cost
 UNKILLABLE_SECONDS = 20.0  # how long a tree without a keeper may take to die
 SCAN_SECONDS = 0.1  # how often it is scanned meanwhile
 KEEPER_SECONDS = 5.0  # how long a keeper may take to accept a frame: it was stopped, or hangs
-STREAM = 2048  # a larger piece is no slow log: no user reads so fast, and half as many pieces cost half
+SMALL_PIECE_BYTES = 2048  # a larger piece is no slow log: no user reads so fast, and half as many pieces cost half
 
 
 class Relay:
     """One connection's state: the run that it follows, and the offsets sent so far."""
 
     def __init__(self) -> None:
-        self.splitter = frames.Splitter()
+        self.splitter = frames.FrameSplitter()
         self.keeper: socket.socket | None = None
-        self.keeper_splitter = frames.Splitter()
+        self.keeper_splitter = frames.FrameSplitter()
         self.directory = ""
         self.run = ("", 0)
         self.mark: list = []
         self.cursors: dict = {}
         self.sizes: dict = {}
-        self.sources = sources.Sources()
+        self.sources = sources.LogReader()
         self.gone: dict | None = None
-        self.told_gone = False
-        self.sweep: Sweep | None = None  # set if there is no keeper: the relay kills what it left
-        self.joins_at = 0.0  # when to retry a keeper whose queue is full; 0: not waiting
-        self.heard = lease.now()
-        self.questions = questions.Questions(self.tell)
-        self.gauge = gauge.Gauge()
-        self.next_beat = time.monotonic() + BEAT_SECONDS
+        self.gone_sent = False
+        self.sweep: KillSweep | None = None  # set if there is no keeper: the relay kills what it left
+        self.retry_at = 0.0  # when to retry a keeper whose queue is full; 0: not waiting
+        self.last_frame_at = lease.read_boottime()
+        self.probe_runner = questions.ProbeRunner(self.send)
+        self.load_monitor = gauge.LoadMonitor()
+        self.next_beat = time.monotonic() + HEARTBEAT_SECONDS
         self.next_piece = 0.0
         self.bye_waits = False
         self.over = False
@@ -60,97 +60,97 @@ class Relay:
 
         The last is an alarm with its default action, so that it also ends a write that hangs in a dead link.
         """
-        signal.alarm(DEAF_SECONDS)
-        self.tell(hello.hello())
+        signal.alarm(SILENCE_SECONDS)
+        self.send(hello.build_hello())
         while not self.over:
-            waiting = [0, *self.questions.descriptors(), *self.gauge.descriptors()]
+            waiting = [0, *self.probe_runner.get_descriptors(), *self.load_monitor.get_descriptors()]
             if self.keeper is not None:
                 waiting.append(self.keeper.fileno())
             behind = any(self.cursors.get(stream, 0) < size for stream, size in self.sizes.items())
-            ready = select.select(waiting, [], [], self._wait(behind))[0]
+            ready = select.select(waiting, [], [], self._compute_wait(behind))[0]
             if 0 in ready:
-                self._hear_launcher()
+                self._receive_from_launcher()
             if self.keeper is not None and self.keeper.fileno() in ready:
-                self._hear_keeper()
-            if self.joins_at and time.monotonic() >= self.joins_at:
-                self._join()
+                self._receive_from_keeper()
+            if self.retry_at and time.monotonic() >= self.retry_at:
+                self._join_keeper()
             if self.sweep is not None and self.sweep.step():
-                self._tell_swept(self.sweep)
+                self._send_swept(self.sweep)
                 if self.bye_waits:
-                    self._bye()
-            self.questions.hear(ready)
-            for load in self.gauge.hear(ready):
-                self.tell({"t": "beat", "load": load})
-            if time.monotonic() >= self._piece_at:
-                self._pump()
-            self._tell_gone()
+                    self._finish_run()
+            self.probe_runner.receive(ready)
+            for load in self.load_monitor.receive(ready):
+                self.send({"t": "beat", "load": load})
+            if time.monotonic() >= self._next_piece_at:
+                self._send_log()
+            self._send_gone()
             if time.monotonic() >= self.next_beat:
-                self.next_beat = time.monotonic() + BEAT_SECONDS
-                self.tell({"t": "beat"})
+                self.next_beat = time.monotonic() + HEARTBEAT_SECONDS
+                self.send({"t": "beat"})
 
-    def _wait(self, behind: bool) -> float:
+    def _compute_wait(self, behind: bool) -> float:
         """Return the seconds to wait. ``behind``: there are log bytes to send."""
-        due = [self.next_beat, *self.questions.ends()]
-        due += [self._piece_at] if behind else []
-        due += [self.joins_at] if self.joins_at else []
+        due = [self.next_beat, *self.probe_runner.get_deadlines()]
+        due += [self._next_piece_at] if behind else []
+        due += [self.retry_at] if self.retry_at else []
         due += [time.monotonic() + SCAN_SECONDS] if self.sweep is not None else []
         return float(max(0.0, min(due) - time.monotonic()))
 
     @property
-    def _piece_at(self) -> float:
+    def _next_piece_at(self) -> float:
         """Return when log bytes may be sent again. After the keeper's gone frame nothing is delayed."""
         return self.next_piece if self.gone is None else 0.0
 
-    def tell(self, message: dict) -> None:
-        write_all(frames.pack(message))
+    def send(self, message: dict) -> None:
+        write_all(frames.pack_control(message))
 
     # -- frames from the launcher
 
-    def _hear_launcher(self) -> None:
+    def _receive_from_launcher(self) -> None:
         data = os.read(0, 65536)
-        silence, self.heard = lease.now() - self.heard, lease.now()
-        if not data or silence > DEAF_SECONDS:  # the alarm is paused in suspend: queued frames are as old as that
+        silence, self.last_frame_at = lease.read_boottime() - self.last_frame_at, lease.read_boottime()
+        if not data or silence > SILENCE_SECONDS:  # the alarm is paused in suspend: queued frames are as old as that
             self.over = True
             return
-        signal.alarm(DEAF_SECONDS)
+        signal.alarm(SILENCE_SECONDS)
         for message in self.splitter.feed(data):
-            self._obey(message)
+            self._handle_message(message)
 
-    def _obey(self, message: dict) -> None:
+    def _handle_message(self, message: dict) -> None:
         operation = message.get("op")
         if operation == "prepare":
-            self._prepare(message)
+            self._prepare_run(message)
         elif operation == "attach":
-            self._attach(message)
+            self._attach_run(message)
         elif operation == "ask":
-            self.questions.ask(message)
+            self.probe_runner.start_probe(message)
         elif operation == "cancel":
-            self.questions.cancel(int(message["id"]))
+            self.probe_runner.cancel(int(message["id"]))
         elif operation == "bye":
-            self._bye()
+            self._finish_run()
         elif operation == "leave":
-            self.tell({"t": "forgotten"})
+            self.send({"t": "forgotten"})
             self.over = True
         elif self.keeper is not None:  # go, stop, kill, beat
             try:  # with its time of arrival: a keeper that was stopped reads it later and must know its age
-                self.keeper.sendall(frames.pack(dict(message, at=self.heard)))
+                self.keeper.sendall(frames.pack_control(dict(message, at=self.last_frame_at)))
             except socket.timeout:
                 self.over = True  # half a frame may have been sent; the launcher reconnects and repeats its frames
             except OSError:
                 pass  # the keeper has just ended; its last frames are still in the socket
 
-    def _prepare(self, spec: dict) -> None:
+    def _prepare_run(self, spec: dict) -> None:
         try:
-            directory = prepare.prepare(spec)
+            directory = prepare.prepare_run(spec)
         except prepare.Refusal as refusal:
-            self.tell(refusal.frame())
+            self.send(refusal.to_frame())
             return
-        self._follow(directory, spec)
+        self._follow_run(directory, spec)
 
-    def _attach(self, message: dict) -> None:
-        directory = place.find(message["run"], message["node"])
+    def _attach_run(self, message: dict) -> None:
+        directory = place.find_run(message["run"], message["node"])
         if not directory:
-            self.tell(
+            self.send(
                 {
                     "t": "refused",
                     "kind": "no-run",
@@ -159,45 +159,45 @@ class Relay:
                 }
             )
             return
-        self._follow(directory, message)
+        self._follow_run(directory, message)
 
-    def _follow(self, directory: str, message: dict) -> None:
+    def _follow_run(self, directory: str, message: dict) -> None:
         """Join the keeper of the run, or report from its record how it ended."""
         self.directory = directory
         self.run = (message["run"], message["node"])
         self.mark = message["mark"]
         self.cursors = {int(stream): offset for stream, offset in message.get("cursors", {}).items()}
-        self.sources = sources.Sources(directory)
+        self.sources = sources.LogReader(directory)
         try:
-            self.sources.open(0)
+            self.sources.open_stream(0)
         except FileNotFoundError:
             pass  # its keeper died before it created the file
-        place.follow(directory)
-        self.gauge.start()  # before the keeper's socket exists, which the child could inherit
-        self._join()
+        place.lock_record(directory)
+        self.load_monitor.start()  # before the keeper's socket exists, which the child could inherit
+        self._join_keeper()
 
-    def _join(self) -> None:
+    def _join_keeper(self) -> None:
         """Connect to the keeper. Without one, send what its record contains.
 
         A keeper with a full queue of connections is stopped or hangs. It is not dead, so the relay retries.
         """
-        self.joins_at = 0.0
+        self.retry_at = 0.0
         keeper = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         keeper.setblocking(False)
         try:
-            keeper.connect(prepare.socket_path(self.directory))
+            keeper.connect(prepare.open_socket_path(self.directory))
         except BlockingIOError:
             keeper.close()
-            self.joins_at = time.monotonic() + 1.0
+            self.retry_at = time.monotonic() + 1.0
             return
         except OSError:
             keeper.close()
-            self._tell_record()
+            self._send_record()
             return
         keeper.settimeout(KEEPER_SECONDS)
         self.keeper = keeper
 
-    def _bye(self) -> None:
+    def _finish_run(self) -> None:
         """Delete the run's directory, because the launcher has fetched everything. Wait for a keeper that has ended."""
         if self.sweep is not None:
             self.bye_waits = True  # until the dead keeper's processes have ended: before that the directory must stay
@@ -205,7 +205,7 @@ class Relay:
         if self.gone is not None and self.keeper is not None:
             self.keeper.settimeout(2.0)
             try:
-                self.keeper.sendall(frames.pack({"op": "bye"}))
+                self.keeper.sendall(frames.pack_control({"op": "bye"}))
                 while not self.gone["left"] and self.keeper.recv(65536):
                     pass
             except OSError:
@@ -214,14 +214,14 @@ class Relay:
         if self.gone is not None and not stays:
             root = os.path.dirname(self.directory)
             place.remove_run(root, *self.run)
-            place.tidy(root)
-        self.gauge.stop()
-        self.tell({"t": "forgotten"})
+            place.remove_stale_files(root)
+        self.load_monitor.stop()
+        self.send({"t": "forgotten"})
         self.over = True
 
     # -- frames from the keeper
 
-    def _hear_keeper(self) -> None:
+    def _receive_from_keeper(self) -> None:
         assert self.keeper is not None
         try:
             data = self.keeper.recv(65536)
@@ -230,9 +230,9 @@ class Relay:
         if not data:
             self.keeper.close()
             self.keeper = None
-            self.keeper_splitter = frames.Splitter()
+            self.keeper_splitter = frames.FrameSplitter()
             if self.gone is None:
-                self._join()
+                self._join_keeper()
             return
         for message in self.keeper_splitter.feed(data):
             if message["t"] == "size":
@@ -246,71 +246,71 @@ class Relay:
             elif message["t"] == "memory":
                 self.sources.open_memory(message["path"])
             elif message["t"] != "standing":  # meant for queries only
-                self.tell(message)
+                self.send(message)
 
     def _open_stream(self, message: dict) -> None:
         """Open a new stream; from now on it is read from its file."""
         self.sources.paths[message["id"]] = message["path"]
-        self.sources.open(message["id"])
-        self.tell({"t": "stream", "id": message["id"], "name": message["name"]})
+        self.sources.open_stream(message["id"])
+        self.send({"t": "stream", "id": message["id"], "name": message["name"]})
 
-    def _tell_record(self) -> None:
+    def _send_record(self) -> None:
         """Report the end from the record: the keeper has ended, or was killed and left its tree to this relay."""
         from . import ranklogs
 
         facts = record.read_status(self.directory)
-        self.tell({"t": "prepared", "pid": facts.get("keeper", 0)})
+        self.send({"t": "prepared", "pid": facts.get("keeper", 0)})
         self.sources.holes = bool(facts.get("trimmed"))
         if "main" in facts:
-            self.tell({"t": "started", "pid": facts["main"]})
-        for number, (name, path) in ranklogs.listed(self.directory).items():
+            self.send({"t": "started", "pid": facts["main"]})
+        for number, (name, path) in ranklogs.read_streams(self.directory).items():
             self._open_stream({"id": number, "name": name, "path": path})
-        unknown = {"code": None, "signal": None, "why": record.unknown_why(facts), "oom": False}
+        unknown = {"code": None, "signal": None, "why": record.explain_unknown_end(facts), "oom": False}
         if "gone" not in facts or "exited" in facts:
-            self.tell(dict(facts.get("exited", unknown), t="exited"))
+            self.send(dict(facts.get("exited", unknown), t="exited"))
         if "gone" in facts:
-            self._end(facts["gone"])
+            self._set_gone(facts["gone"])
         else:  # after the exit: the sweep may take long, and the other hosts must not wait
-            self.sweep = Sweep(lambda: procs.marked(self.mark), UNKILLABLE_SECONDS)
+            self.sweep = KillSweep(lambda: procs.find_marked(self.mark), UNKILLABLE_SECONDS)
 
-    def _tell_swept(self, swept: Sweep) -> None:
+    def _send_swept(self, swept: KillSweep) -> None:
         """Report the result of the sweep after a dead keeper."""
         self.sweep = None
-        sizes = {str(stream): self.sources.size(stream) for stream in [0, *self.sources.paths]}
-        left = [procs.describe(pid) for pid in swept.left]
+        sizes = {str(stream): self.sources.read_size(stream) for stream in [0, *self.sources.paths]}
+        left = [procs.describe_process(pid) for pid in swept.left]
         crc = {"0": -1}  # no log has a checksum: output that the keeper had not read is lost
-        self._end({"killed": swept.killed, "left": left, "sizes": sizes, "crc": crc, "dropped": 0})
+        self._set_gone({"killed": swept.killed, "left": left, "sizes": sizes, "crc": crc, "dropped": 0})
 
-    def _end(self, gone: dict) -> None:
-        self.gone = self._still_there(dict(gone, t="gone"))
+    def _set_gone(self, gone: dict) -> None:
+        self.gone = self._count_lost(dict(gone, t="gone"))
         self.sizes = {int(stream): size for stream, size in self.gone["sizes"].items()}
 
-    def _still_there(self, gone: dict) -> dict:
+    def _count_lost(self, gone: dict) -> dict:
         """Return ``gone`` with the bytes that only the keeper's memory had counted as dropped."""
-        lost = gone["sizes"].get("0", 0) - self.sources.size(0)
+        lost = gone["sizes"].get("0", 0) - self.sources.read_size(0)
         if lost <= 0:
             return gone
         sizes = dict(gone["sizes"], **{"0": gone["sizes"]["0"] - lost})
         return dict(gone, sizes=sizes, dropped=gone["dropped"] + lost, crc={"0": -1})
 
-    def _tell_gone(self) -> None:
+    def _send_gone(self) -> None:
         """Send the gone frame, once all log bytes are sent."""
-        if self.gone is None or self.told_gone:
+        if self.gone is None or self.gone_sent:
             return
         self.sizes = {int(stream): size for stream, size in self.gone["sizes"].items()}
         if all(self.cursors.get(stream, 0) >= size for stream, size in self.sizes.items()):
-            self.told_gone = True
-            self.tell(self.gone)
+            self.gone_sent = True
+            self.send(self.gone)
 
-    def _pump(self) -> None:
+    def _send_log(self) -> None:
         """Send log bytes from the files to the launcher, at most a burst."""
         sent = 0
         for stream, size in self.sizes.items():
             cursor = self.cursors.get(stream, 0)
-            while cursor < size and sent < BURST:
+            while cursor < size and sent < MAX_BURST_BYTES:
                 offset, data = self.sources.read(stream, cursor, size)
                 if offset > cursor:  # only a late or very slow launcher needs bytes that were trimmed
-                    self.tell({"t": "trimmed", "stream": stream, "upto": offset})
+                    self.send({"t": "trimmed", "stream": stream, "upto": offset})
                 elif not data:
                     break
                 else:
@@ -318,13 +318,13 @@ class Relay:
                 cursor = offset + len(data)
                 sent += len(data)
             self.cursors[stream] = cursor
-        if 0 < sent < BURST:
-            self.next_piece = time.monotonic() + pause_after(sent)
+        if 0 < sent < MAX_BURST_BYTES:
+            self.next_piece = time.monotonic() + compute_pause(sent)
 
 
-def pause_after(sent: int) -> float:
+def compute_pause(sent: int) -> float:
     """Return the seconds between a piece of ``sent`` bytes and the next one."""
-    return PACE_SECONDS if sent <= STREAM else 2 * PACE_SECONDS
+    return PACE_SECONDS if sent <= SMALL_PIECE_BYTES else 2 * PACE_SECONDS
 
 
 def write_all(data: bytes) -> None:
@@ -345,5 +345,5 @@ def main() -> None:
     except Exception:
         import traceback
 
-        write_all(frames.pack({"t": "crash", "text": traceback.format_exc()}))
+        write_all(frames.pack_control({"t": "crash", "text": traceback.format_exc()}))
     os._exit(0)

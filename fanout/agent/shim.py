@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 
 SIGNAL = 60  # an unused real-time signal; USR1 and USR2 have a meaning in many programs
-HIGH = 200  # the lowest number for its descriptor: programs that expect low numbers still get them
+MIN_DESCRIPTOR = 200  # the lowest number for its descriptor: programs that expect low numbers still get them
 
 SITECUSTOMIZE = '''\
 """Added by fanout: lets `fanout stacks` read this process's stack. `--stacks off` leaves it out."""
@@ -48,10 +48,10 @@ except Exception:
     pass
 sys.modules.pop("sitecustomize", None)
 import sitecustomize  # the user's own; if there is none, Python expects this error
-''' % (HIGH, SIGNAL)
+''' % (MIN_DESCRIPTOR, SIGNAL)
 
 
-def put(env: dict, directory: str) -> None:
+def install_hook(env: dict, directory: str) -> None:
     """Write the hook below the run's directory and add it to ``env``. If the disk is full, only the stacks are lost."""
     place = os.path.join(directory, "python")
     try:

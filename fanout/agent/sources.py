@@ -11,7 +11,7 @@ import os
 from . import frames, memory, record
 
 
-class Sources:
+class LogReader:
     """The streams of one run."""
 
     def __init__(self, directory: str = "") -> None:
@@ -21,10 +21,10 @@ class Sources:
         self._files: dict = {}
         self._memory = -1
 
-    def open(self, stream: int) -> None:
+    def open_stream(self, stream: int) -> None:
         """Open the stream's file at once: another relay with the whole log may delete it before the first read."""
         if stream not in self._files:
-            self._files[stream] = os.open(self._path(stream), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            self._files[stream] = os.open(self._stream_path(stream), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
 
     def open_memory(self, path: str) -> None:
         """Open the keeper's memory, which vanishes with the keeper."""
@@ -35,30 +35,30 @@ class Sources:
             except OSError:
                 pass  # its bytes are then reported as trimmed
 
-    def size(self, stream: int) -> int:
+    def read_size(self, stream: int) -> int:
         """Return the size of the stream's file."""
-        self.open(stream)
+        self.open_stream(stream)
         return os.fstat(self._files[stream]).st_size
 
     def read(self, stream: int, cursor: int, size: int) -> tuple:
         """Return (offset, bytes) from ``cursor`` on. An offset beyond ``cursor`` means that the bytes before it were
         freed."""
-        self.open(stream)
+        self.open_stream(stream)
         places = [self._files[stream]]
         if stream == 0 and self._memory >= 0:
             places += [self._memory, places[0]]  # bytes may have moved to the disk between the reads
         most = min(frames.CHUNK, size - cursor, memory.BLOCK - cursor % memory.BLOCK)
         for place in places:
             data = os.pread(place, most, cursor)
-            if data and (not self.holes or data_from(place, cursor, size) == cursor):
+            if data and (not self.holes or find_data(place, cursor, size) == cursor):
                 return cursor, data
-        return (min(data_from(place, cursor, size) for place in places) if self.holes else cursor), b""
+        return (min(find_data(place, cursor, size) for place in places) if self.holes else cursor), b""
 
-    def _path(self, stream: int) -> str:
-        return self.paths.get(stream) or record.log_path(self.directory, stream)
+    def _stream_path(self, stream: int) -> str:
+        return self.paths.get(stream) or record.stream_path(self.directory, stream)
 
 
-def data_from(descriptor: int, cursor: int, size: int) -> int:
+def find_data(descriptor: int, cursor: int, size: int) -> int:
     """Return the next offset with data from ``cursor`` on; it is larger than ``cursor`` if bytes there were freed."""
     try:
         return min(size, os.lseek(descriptor, cursor, os.SEEK_DATA))

@@ -20,10 +20,10 @@ PR_SET_CHILD_SUBREAPER = 36
 LIBC = ctypes.CDLL(None, use_errno=True)
 
 # sshd's variables make Debian's bash read .bashrc for each `bash -c`: its output would go into the training log.
-DROPPED = ("SSH_CLIENT", "SSH_CONNECTION", "SSH_TTY", "SSH_AUTH_SOCK", "SSH_ORIGINAL_COMMAND", "FANOUT_STATE")
+DROPPED_VARIABLES = ("SSH_CLIENT", "SSH_CONNECTION", "SSH_TTY", "SSH_AUTH_SOCK", "SSH_ORIGINAL_COMMAND", "FANOUT_STATE")
 
 
-def pipe() -> tuple:
+def make_pipe() -> tuple:
     """Return the pipe for a run's output, (read end, write end): large, so that the ends rarely wait."""
     read, write = os.pipe()
     os.set_blocking(read, False)
@@ -34,9 +34,9 @@ def pipe() -> tuple:
     return read, write
 
 
-def environment(login: dict, plan: dict, cwd: str) -> dict:
+def build_environment(login: dict, plan: dict, cwd: str) -> dict:
     """Return train.sh's environment: ``login`` with the plan's entries resolved in ``cwd``."""
-    env = {name: value for name, value in login.items() if name not in DROPPED}
+    env = {name: value for name, value in login.items() if name not in DROPPED_VARIABLES}
     env["PWD"] = cwd
     for name, value in plan.items():
         if not isinstance(value, dict):
@@ -46,11 +46,11 @@ def environment(login: dict, plan: dict, cwd: str) -> dict:
         elif "default" in value:
             env[name] = env.get(name) or value["default"]
         else:
-            env[name] = _path_list(env.get(name, ""), value, cwd)
+            env[name] = _join_paths(env.get(name, ""), value, cwd)
     return env
 
 
-def _path_list(present: str, value: dict, cwd: str) -> str:
+def _join_paths(present: str, value: dict, cwd: str) -> str:
     before = [os.path.join(cwd, entry) if entry else cwd for entry in value.get("before", ())]
     after = [os.path.join(cwd, entry) if entry else cwd for entry in value.get("after", ())]
     return ":".join(before + ([present] if present else []) + after)
@@ -81,7 +81,7 @@ def find_program(name: str, env: dict, cwd: str, *, hide_path: bool = False) -> 
     raise FileNotFoundError(2, "not found on PATH (%s)" % shown, name)
 
 
-def start(argv: list, env: dict, cwd: str, output: int, *, hide_path: bool = False) -> tuple:
+def start_process(argv: list, env: dict, cwd: str, output: int, *, hide_path: bool = False) -> tuple:
     """Fork and execve in a new session, stdout and stderr into ``output``; return the pid and a pipe.
 
     The pipe closes when execve has succeeded; otherwise it contains, as JSON, how the start ended. That may take long,
@@ -93,16 +93,16 @@ def start(argv: list, env: dict, cwd: str, output: int, *, hide_path: bool = Fal
     pid = os.fork()
     if pid == 0:
         try:
-            _become(argv, env, cwd, output, keeper, hide_path=hide_path)
+            _exec_program(argv, env, cwd, output, keeper, hide_path=hide_path)
         except Exception as error:  # a failed exec must be reported: nothing else reports it
-            os.write(trouble_write, json.dumps(_failure(error)).encode())
+            os.write(trouble_write, json.dumps(_describe_failure(error)).encode())
         finally:
             os._exit(127)
     os.close(trouble_write)
     return pid, trouble_read
 
 
-def _failure(error: Exception) -> dict:
+def _describe_failure(error: Exception) -> dict:
     """Return the end of a failed start, with the exit status that a shell would give it."""
     code = 127 if isinstance(error, FileNotFoundError) else 126
     why = "%s: %s" % (type(error).__name__, error)
@@ -111,7 +111,7 @@ def _failure(error: Exception) -> dict:
     return {"code": code, "signal": None, "why": why[:4000]}
 
 
-def _become(argv: list, env: dict, cwd: str, output: int, keeper: int, *, hide_path: bool) -> None:
+def _exec_program(argv: list, env: dict, cwd: str, output: int, keeper: int, *, hide_path: bool) -> None:
     os.setsid()
     LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != keeper:

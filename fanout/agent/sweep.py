@@ -15,7 +15,7 @@ STEP_SECONDS = 1.0  # the longest that one step stops processes that keep forkin
 PAUSE_SECONDS = (0.002, 0.2)  # between two steps of ``kill_all``: the first pause, and the longest
 
 
-class Sweep:
+class KillSweep:
     """Processes that are being killed: how many were killed, and which cannot be killed."""
 
     def __init__(self, find: Callable[[], list], seconds: float, proof: Callable[[], bool] | None = None) -> None:
@@ -40,24 +40,24 @@ class Sweep:
 
         All are stopped before any is killed, so that a process that forks in a loop cannot outrun the sweep.
         """
-        stopped = self._stop_all()
+        stopped = self._stop_processes()
         for pid in stopped:
-            procs.send(pid, signal.SIGKILL)
+            procs.send_signal(pid, signal.SIGKILL)
         self._killed |= stopped
         sure = not stopped and (self._proof() if self._proof is not None else self._found_nothing)
         self._found_nothing = not stopped
         if not sure and time.monotonic() < self._until:
             return False
-        self.left = [pid for pid in self._find() if procs.stat_of(pid)] if stopped else []
+        self.left = [pid for pid in self._find() if procs.read_stat(pid)] if stopped else []
         return True
 
-    def _stop_all(self) -> set:
+    def _stop_processes(self) -> set:
         stopped: set = set()
         until = time.monotonic() + STEP_SECONDS
         while True:
             fresh = [pid for pid in self._find() if pid not in stopped]
             for pid in fresh:
-                procs.send(pid, signal.SIGSTOP)
+                procs.send_signal(pid, signal.SIGSTOP)
             stopped.update(fresh)
             if not fresh or time.monotonic() > until:
                 return stopped
@@ -65,7 +65,7 @@ class Sweep:
 
 def kill_all(find: Callable[[], list], seconds: float) -> tuple:
     """Sweep without a break; return how many processes were killed, and those that cannot be killed."""
-    sweep = Sweep(find, seconds)
+    sweep = KillSweep(find, seconds)
     pause, longest = PAUSE_SECONDS
     while not sweep.step():
         time.sleep(pause)  # the end of a process that is not our child sends no event

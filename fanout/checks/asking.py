@@ -10,7 +10,7 @@ WAVE = 24  # the number of hosts to ask at once before their speed is known
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ask:
+class ProbeRequest:
     """One question to one host: ``what`` names a probe of the agent; the host stops it after ``timeout`` seconds.
 
     A question that ``holds`` stays open after its answer until it is cancelled, so it is sent only once.
@@ -26,7 +26,7 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class ProbeAnswer:
     """One host's answer: ``error`` is "" or why there is no ``value`` (connection lost, timeout, the probe died).
 
     ``handle`` identifies an open question for ``Asker.cancel``. ``sent`` and ``received`` are the Unix times of this
@@ -43,10 +43,10 @@ class Answer:
 class Asker(Protocol):
     """Interface that sends questions to the agents over open connections."""
 
-    def ask(self, asks: Sequence[Ask]) -> list[Answer]:
+    def ask(self, asks: Sequence[ProbeRequest]) -> list[ProbeAnswer]:
         """Send all questions at once and wait for all answers, in the same order. A host's failure does not raise."""
 
-    def still_holds(self, host: str, handle: int) -> bool:
+    def is_still_open(self, host: str, handle: int) -> bool:
         """Return whether a question is still open on its host. It ends with the connection that carried it."""
 
     def cancel(self, host: str, handle: int) -> None:

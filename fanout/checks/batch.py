@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fanout.checks import config
-from fanout.checks.gpu import count
-from fanout.checks.model import Case, Check, Verdict, ok, skip, warn
-from fanout.checks.places import unread
+from fanout.checks.gpu import count_gpus
+from fanout.checks.model import Check, CheckContext, CheckResult, ok, skip, warn
+from fanout.checks.places import get_unread_config_reason
 
 
-def _batch(case: Case) -> Iterator[Verdict]:
-    found = config.batches(case.request.config_values)
+def _judge_batch_size(case: CheckContext) -> Iterator[CheckResult]:
+    found = config.find_batch_sizes(case.request.config_values)
     counts = []
     for name in case.hosts:
-        host = case.host(name)
-        counts.append(host.slots if host.slots is not None else len(host.gpus) or count(case.facts[name]))
+        host = case.get_host(name)
+        counts.append(host.slots if host.slots is not None else len(host.gpus) or count_gpus(case.facts[name]))
     if found is None or not counts or not all(counts):
         yield skip(
             case.hosts,
@@ -37,10 +37,10 @@ def _batch(case: Case) -> Iterator[Verdict]:
 
 CHECKS = (
     Check(
-        name="batch", group="rehearsal", worst="warn", unless=unread,
+        name="batch", group="rehearsal", worst="warn", unless=get_unread_config_reason,
         verifies="The config's global batch size is divisible by processes × micro batch size.",
         why="Otherwise trainers stop with an assertion after they have loaded the model.",
         fix="Choose a multiple of processes × micro batch size.",
-        judge=_batch,
+        judge=_judge_batch_size,
     ),
 )  # fmt: skip

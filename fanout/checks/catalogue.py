@@ -31,7 +31,7 @@ from fanout.checks import (
 )
 from fanout.checks.model import GROUPS, Check
 
-_ROOMS = (
+_ALL_CHECKS = (
     ssh.CHECKS
     + validity.CHECKS
     + identity.CHECKS
@@ -59,4 +59,4 @@ _ROOMS = (
     + deep_speed.CHECKS
 )
 
-CATALOGUE: tuple[Check, ...] = tuple(sorted(_ROOMS, key=lambda check: GROUPS.index(check.group)))
+CATALOGUE: tuple[Check, ...] = tuple(sorted(_ALL_CHECKS, key=lambda check: GROUPS.index(check.group)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from fanout.checks.model import Finding, Level
+from fanout.checks.model import CheckFinding, Level
 
 _FILES = frozenset({"script", "task", "config", "writable", "code", "shared", "imports", "syntax", "batch", "mount"})
 _BAD: tuple[Level, ...] = ("fail", "warn")
@@ -23,7 +23,7 @@ _FOLLOWS: Mapping[str, frozenset[str]] = {
 }
 
 
-def folded(findings: Sequence[Finding]) -> tuple[Finding, ...]:
+def fold_consequences(findings: Sequence[CheckFinding]) -> tuple[CheckFinding, ...]:
     """Return the findings without consequences of another one; their hosts are reported as skipped."""
     causes: dict[str, dict[str, str]] = {}
     for finding in findings:
@@ -31,13 +31,13 @@ def folded(findings: Sequence[Finding]) -> tuple[Finding, ...]:
             for host in finding.hosts:
                 for name in _FOLLOWS[finding.check]:
                     causes.setdefault(host, {}).setdefault(name, finding.check)
-    result: list[Finding] = []
+    result: list[CheckFinding] = []
     for finding in findings:
-        result += _without_followers(finding, causes)
+        result += _drop_consequences(finding, causes)
     return tuple(result)
 
 
-def _without_followers(finding: Finding, causes: Mapping[str, Mapping[str, str]]) -> Iterator[Finding]:
+def _drop_consequences(finding: CheckFinding, causes: Mapping[str, Mapping[str, str]]) -> Iterator[CheckFinding]:
     """Yield the finding for the hosts where no other finding explains it, and a skip for each cause."""
     explained = {host: causes.get(host, {}).get(finding.check, "") for host in finding.hosts}
     if finding.level not in (*_BAD, "info") or not any(explained.values()):

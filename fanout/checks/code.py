@@ -6,27 +6,31 @@ from collections.abc import Iterator, Mapping
 from shlex import quote
 from typing import Any
 
-from fanout.checks.compare import Odd, differing, grouped, outliers
-from fanout.checks.model import Case, Check, Verdict, fail, info, ok, one_host, warn
-from fanout.hosts import fold
+from fanout.checks.compare import OutlierGroup, find_differing_keys, find_outlier_groups, group_hosts_by_value
+from fanout.checks.model import Check, CheckContext, CheckResult, fail, info, ok, one_host, warn
+from fanout.hosts import fold_names
 
 _FEW = 20  # files that one command lists by name
 
 
-def _code(case: Case) -> Iterator[Verdict]:
-    trees = case.of("tree")
+def _judge_code(case: CheckContext) -> Iterator[CheckResult]:
+    trees = case.get_section("tree")
     for name, row in trees.items():
         if row.get("empty_modules"):
-            fetch = f"git -C {quote(case.workdir(name))} submodule update --init --recursive"
-            yield fail(name, f"submodule {row['empty_modules'][0]} is empty", f"fetch it:  {case.on(name, fetch)}")
+            fetch = f"git -C {quote(case.get_workdir(name))} submodule update --init --recursive"
+            yield fail(
+                name,
+                f"submodule {row['empty_modules'][0]} is empty",
+                f"fetch it:  {case.format_remote_command(name, fetch)}",
+            )
     heads = {name: tree["head"] for name, tree in trees.items() if "head" in tree}
-    for odd in outliers(heads):
-        yield _other_commit(case, odd, trees)
-    usual = grouped(heads)[0][0] if heads else None
-    contents = _contents(case, {name: tree for name, tree in trees.items() if heads.get(name) in (None, usual)})
-    for tree in outliers(contents):
-        yield _other_files(case, tree, trees)
-    for reasons, names in grouped({name: tuple(tree.get("left_out", ())) for name, tree in trees.items()}):
+    for odd in find_outlier_groups(heads):
+        yield _judge_commit(case, odd, trees)
+    usual = group_hosts_by_value(heads)[0][0] if heads else None
+    contents = _collect_contents(case, {name: tree for name, tree in trees.items() if heads.get(name) in (None, usual)})
+    for tree in find_outlier_groups(contents):
+        yield _judge_files(case, tree, trees)
+    for reasons, names in group_hosts_by_value({name: tuple(tree.get("left_out", ())) for name, tree in trees.items()}):
         if reasons:
             yield info(names, f"not all code could be compared: {'; '.join(reasons[:3])}")
     if len(trees) > 1 and len(heads) == len(trees) and len(set(heads.values())) == 1:
@@ -34,20 +38,20 @@ def _code(case: Case) -> Iterator[Verdict]:
         yield ok(trees, f"{usual} {'with the same changes' if dirty else 'clean'}")
 
 
-def _other_commit(case: Case, odd: Odd[str], trees: Mapping[str, Any]) -> Verdict:
+def _judge_commit(case: CheckContext, odd: OutlierGroup[str], trees: Mapping[str, Any]) -> CheckResult:
     """Return the verdict for another commit: a note if no file of code differs, else a failure."""
     first, there = odd.hosts[0], odd.others[0]
-    pack = case.on(there, f"git -C {quote(case.workdir(there))} pack-objects -q --all --stdout")
-    take = case.on(first, f"git -C {quote(case.workdir(first))} index-pack --stdin")
-    check_out = case.on(first, f"git -C {quote(case.workdir(first))} checkout {odd.usual}")
+    pack = case.format_remote_command(there, f"git -C {quote(case.get_workdir(there))} pack-objects -q --all --stdout")
+    take = case.format_remote_command(first, f"git -C {quote(case.get_workdir(first))} index-pack --stdin")
+    check_out = case.format_remote_command(first, f"git -C {quote(case.get_workdir(first))} checkout {odd.usual}")
     cure = f"copy the commit:  {pack} </dev/null | {take}   then check it out:  {check_out}"
     same = trees[first].get("code") == trees[there].get("code")
     return (info if same else fail)(
-        odd.hosts, f"the code: commit {odd.against()}{' (no code file differs)' if same else ''}", cure
+        odd.hosts, f"the code: commit {odd.format_difference()}{' (no code file differs)' if same else ''}", cure
     )
 
 
-def _contents(case: Case, trees: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+def _collect_contents(case: CheckContext, trees: Mapping[str, Any]) -> dict[str, dict[str, str]]:
     """Return host -> path -> hash of the files to compare, without the files that other checks compare.
 
     If a host's listing is incomplete, only the files that all hosts listed are compared.
@@ -64,18 +68,20 @@ def _contents(case: Case, trees: Mapping[str, Any]) -> dict[str, dict[str, str]]
     return {name: {path: value for path, value in files.items() if path in common} for name, files in seen.items()}
 
 
-def _other_files(case: Case, odd: Odd[dict[str, str]], trees: Mapping[str, Any]) -> Verdict:
+def _judge_files(case: CheckContext, odd: OutlierGroup[dict[str, str]], trees: Mapping[str, Any]) -> CheckResult:
     here, there = odd.hosts[0], odd.others[0]
     tracked = {path for name in (here, there) for path in trees[name].get("dirty", {})}
-    paths = sorted(differing(odd.value, odd.usual))
-    words = [f"{path} ({_how(path, odd, path in tracked)})" for path in paths[:4]]
+    paths = sorted(find_differing_keys(odd.value, odd.usual))
+    words = [f"{path} ({_describe_difference(path, odd, path in tracked)})" for path in paths[:4]]
     more = f", … {len(paths)} in all" if len(paths) > 4 else ""
     return warn(
-        odd.hosts, f"code differs from {fold(odd.others)}: {', '.join(words)}{more}", _bring(case, odd, paths, tracked)
+        odd.hosts,
+        f"code differs from {fold_names(odd.others)}: {', '.join(words)}{more}",
+        _advise_copy(case, odd, paths, tracked),
     )
 
 
-def _how(path: str, odd: Odd[dict[str, str]], tracked: bool) -> str:
+def _describe_difference(path: str, odd: OutlierGroup[dict[str, str]], tracked: bool) -> str:
     if path not in odd.value:
         return "changed only there" if tracked else "missing"
     if path not in odd.usual:
@@ -83,16 +89,16 @@ def _how(path: str, odd: Odd[dict[str, str]], tracked: bool) -> str:
     return "changed differently" if tracked else "differs"
 
 
-def _bring(case: Case, odd: Odd[dict[str, str]], paths: list[str], tracked: set[str]) -> str:
+def _advise_copy(case: CheckContext, odd: OutlierGroup[dict[str, str]], paths: list[str], tracked: set[str]) -> str:
     """Return the command that copies the files from another host; files that exist only here go to another host."""
     here, there = odd.hosts[0], odd.others[0]
     held = [path for path in paths if odd.usual.get(path, "deleted" if path not in tracked else "") != "deleted"]
     source, target, chosen = (there, here, held) if held else (here, there, [p for p in paths if p in odd.value])
-    folder = case.workdir(here)
-    if not chosen or len(chosen) > _FEW or case.workdir(here) != case.workdir(there):
+    folder = case.get_workdir(here)
+    if not chosen or len(chosen) > _FEW or case.get_workdir(here) != case.get_workdir(there):
         return f"copy it:  {case.commands.copy_tree(folder, source, target)}"
     more = "   (likewise to the others)" if not held and len(odd.others) > 1 else ""
-    return f"copy {'it' if len(chosen) == 1 else 'them'}:  {case.commands.copy(chosen, source, target, folder)}{more}"
+    return f"copy {'it' if len(chosen) == 1 else 'them'}:  {case.commands.build_copy_command(chosen, source, target, folder)}{more}"
 
 
 CHECKS = (
@@ -103,6 +109,6 @@ CHECKS = (
         "empty. The finding names what was not compared.",
         why="Ranks that import different code hang in a collective, minutes or hours later.",
         fix="Run git pull on all hosts, or copy the code from one host.",
-        judge=_code,
+        judge=_judge_code,
     ),
 )  # fmt: skip

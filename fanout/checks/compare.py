@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Generic, TypeVar
 
-from fanout.hosts import fold
+from fanout.hosts import fold_names
 
 Value = TypeVar("Value")
 
 
-def grouped(values: Mapping[str, Value]) -> list[tuple[Value, tuple[str, ...]]]:
+def group_hosts_by_value(values: Mapping[str, Value]) -> list[tuple[Value, tuple[str, ...]]]:
     """Return the distinct values with their hosts, most common first; on a tie, the value of the lower rank first."""
     groups: list[tuple[Value, list[str]]] = []
     for host, value in values.items():
@@ -27,7 +27,7 @@ def grouped(values: Mapping[str, Value]) -> list[tuple[Value, tuple[str, ...]]]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Odd(Generic[Value]):
+class OutlierGroup(Generic[Value]):
     """Hosts with a ``value`` that differs from the ``usual`` one, which the ``others`` have."""
 
     hosts: tuple[str, ...]
@@ -35,45 +35,45 @@ class Odd(Generic[Value]):
     others: tuple[str, ...]
     usual: Value
 
-    def against(self, shown: Callable[[Value], object] = str) -> str:
+    def format_difference(self, shown: Callable[[Value], object] = str) -> str:
         """Return both values as text: ``535.1; gpu[01-03] have 580.95``."""
-        return f"{shown(self.value)}; {have(self.others)} {shown(self.usual)}"
+        return f"{shown(self.value)}; {format_have(self.others)} {shown(self.usual)}"
 
 
-def outliers(values: Mapping[str, Value]) -> Iterator[Odd[Value]]:
+def find_outlier_groups(values: Mapping[str, Value]) -> Iterator[OutlierGroup[Value]]:
     """Yield the hosts without the most common value, grouped by value."""
-    groups = grouped(values)
+    groups = group_hosts_by_value(values)
     for value, hosts in groups[1:]:
-        yield Odd(hosts=hosts, value=value, others=groups[0][1], usual=groups[0][0])
+        yield OutlierGroup(hosts=hosts, value=value, others=groups[0][1], usual=groups[0][0])
 
 
-def differing(here: Mapping[str, object], there: Mapping[str, object]) -> list[str]:
+def find_differing_keys(here: Mapping[str, object], there: Mapping[str, object]) -> list[str]:
     """Return the keys whose values differ between two hosts, those of ``here`` first."""
     return [key for key in {**here, **there} if here.get(key) != there.get(key)]
 
 
-def usual_beside(values: Mapping[str, float]) -> dict[str, float]:
+def compute_medians_of_others(values: Mapping[str, float]) -> dict[str, float]:
     """Return host -> the median of all other hosts; empty if there is only one host."""
     return {host: median(other for name, other in values.items() if name != host) for host in values if len(values) > 1}
 
 
-def have(hosts: tuple[str, ...]) -> str:
+def format_have(hosts: tuple[str, ...]) -> str:
     """Return the hosts with the verb: ``gpu[01-03] have``, ``gpu01 has``."""
-    return f"{fold(hosts)} {'has' if len(hosts) == 1 else 'have'}"
+    return f"{fold_names(hosts)} {'has' if len(hosts) == 1 else 'have'}"
 
 
-def numbers(version: object, count: int = 2) -> tuple[int, ...]:
+def parse_version(version: object, count: int = 2) -> tuple[int, ...]:
     """Return the first ``count`` numbers of a version such as ``2.9.1+cu128``; () if the text is no version."""
     parts = str(version or "").split(".")[:count]
     return tuple(map(int, parts)) if all(part.isdigit() for part in parts) else ()
 
 
-def nccl(packages: Mapping[str, str]) -> str:
+def find_nccl_version(packages: Mapping[str, str]) -> str:
     """Return the version of the NCCL package beside torch; "" if there is none."""
     return next((version for name, version in packages.items() if name.startswith("nvidia-nccl-")), "")
 
 
-def size(count: float) -> str:
+def format_binary_size(count: float) -> str:
     """Return a number of bytes in powers of 1024: ``1.2T``, ``980G``, ``512M``."""
     for unit in ("", "K", "M", "G", "T"):
         if abs(count) < 1000 or unit == "T":
@@ -82,7 +82,7 @@ def size(count: float) -> str:
     raise AssertionError("not reached")
 
 
-def age(seconds: float | None) -> str:
+def format_elapsed_time(seconds: float | None) -> str:
     """Return a duration as ``3 d 02 h``, ``2 h 05 m`` or ``40 s``; "" if it is unknown."""
     if seconds is None:
         return ""

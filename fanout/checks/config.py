@@ -18,23 +18,23 @@ _NO_PATH = re.compile(r"[\s\"'<>|=$]|://|^\w+:[^/\\]")  # prose, variables that 
 _PATTERN = re.compile(r"[*?\[{]")
 
 
-def paths(values: Any) -> dict[str, str]:
+def find_paths(values: Any) -> dict[str, str]:
     """Return key -> path. ``config:data.train_path`` is read, ``output:train.output_dir`` is written.
 
     ``maybe:model.path`` may also be a name on a hub (``org/model``). A value is a path if it begins like a path,
     ends like a file name, or has a key such as ``data_dir``. For a pattern (``data/*.jsonl``) it is the directory.
     """
     found = {}
-    for key, value in _leaves(values):
+    for key, value in _iterate_strings(values):
         for number, part in enumerate(parts := [part for part in value.split(",") if part] or [""]):
-            kind = _kind(key, part)
+            kind = _classify_path(key, part)
             if kind:
                 suffix = f"[{number}]" if len(parts) > 1 else ""
-                found[f"{kind}:{key}{suffix}"] = _before_pattern(part)
+                found[f"{kind}:{key}{suffix}"] = _strip_pattern(part)
     return found
 
 
-def _kind(key: str, value: str) -> str:
+def _classify_path(key: str, value: str) -> str:
     """Return ``config``, ``output`` or ``maybe``; "" for a value that is no path."""
     last = re.sub(r"\[\d+\]$", "", key.rpartition(".")[2]).lower()
     says_so = bool(_PATH_KEY.search(last))
@@ -52,35 +52,35 @@ def _kind(key: str, value: str) -> str:
     return "config" if sure else "maybe"
 
 
-def _before_pattern(path: str) -> str:
+def _strip_pattern(path: str) -> str:
     """Return the directory part of a pattern."""
     match = _PATTERN.search(path)
     return path if match is None else path[: match.start()].rpartition("/")[0] or "."
 
 
-def _leaves(values: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+def _iterate_strings(values: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
     """Yield each string value with its dotted key."""
     if isinstance(values, Mapping):
         for key, value in values.items():
-            yield from _leaves(value, f"{prefix}.{key}" if prefix else str(key))
+            yield from _iterate_strings(value, f"{prefix}.{key}" if prefix else str(key))
     elif isinstance(values, (list, tuple)):
         for number, value in enumerate(values):
-            yield from _leaves(value, f"{prefix}[{number}]")
+            yield from _iterate_strings(value, f"{prefix}[{number}]")
     elif isinstance(values, str):
         yield prefix, values
 
 
-def batches(values: Any) -> tuple[int, int] | None:
+def find_batch_sizes(values: Any) -> tuple[int, int] | None:
     """Return (global batch size, micro batch size) by their usual keys; None if one is missing."""
-    numbers = dict(_numbers(values))
+    numbers = dict(_iterate_integers(values))
     whole = next((number for name, number in numbers.items() if name.endswith("global_batch_size")), None)
     micro = next((number for name, number in numbers.items() if name.endswith("micro_batch_size")), None)
     return (whole, micro) if whole and micro else None
 
 
-def _numbers(values: Any, prefix: str = "") -> Iterator[tuple[str, int]]:
+def _iterate_integers(values: Any, prefix: str = "") -> Iterator[tuple[str, int]]:
     if isinstance(values, Mapping):
         for key, value in values.items():
-            yield from _numbers(value, f"{prefix}.{key}" if prefix else str(key))
+            yield from _iterate_integers(value, f"{prefix}.{key}" if prefix else str(key))
     elif isinstance(values, int) and not isinstance(values, bool):
         yield prefix, values

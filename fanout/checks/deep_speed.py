@@ -7,57 +7,64 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fanout.checks import pairs
-from fanout.checks.compare import outliers
-from fanout.checks.deep import made, unmade
-from fanout.checks.interfaces import by_host
-from fanout.checks.model import Case, Check, Verdict, alone, fail, ok, skip, warn
-from fanout.checks.pairs import Blame
-from fanout.checks.together import MEETING, DeepTest, partners, rate, volume, wrong
-from fanout.hosts import fold
+from fanout.checks.compare import find_outlier_groups
+from fanout.checks.deep import get_deep_test, skip_unmade_test
+from fanout.checks.interfaces import find_interfaces
+from fanout.checks.model import Check, CheckContext, CheckResult, fail, get_single_host_reason, ok, skip, warn
+from fanout.checks.pairs import PairFault
+from fanout.checks.together import (
+    RENDEZVOUS_STAGES,
+    DeepTest,
+    find_wrong_results,
+    format_bandwidth,
+    format_partners,
+    format_tensor_size,
+)
+from fanout.hosts import fold_names
 
 SLOW_GPU = 0.8
 
 # -- the all-reduces
 
 
-def _sums(case: Case) -> Iterator[Verdict]:
-    test = made(case)
+def _judge_all_reduce(case: CheckContext) -> Iterator[CheckResult]:
+    test = get_deep_test(case)
     if test is None or not test.order:
-        yield unmade(case) if test is None else skip(case.hosts, "no group was formed")
+        yield skip_unmade_test(case) if test is None else skip(case.hosts, "no group was formed")
         return
-    yield skip([name for name in case.hosts if not _added(test, name)], "the all-reduce over all hosts failed")
-    for name, (size, elements) in wrong(test.joined).items():
+    yield skip([name for name in case.hosts if not _has_results(test, name)], "the all-reduce over all hosts failed")
+    for name, (size, elements) in find_wrong_results(test.joined).items():
         yield fail(
-            name, f"an all-reduce over all hosts is wrong here: {elements} of {size // 4} elements at {volume(size)}{_also(test)}",
+            name, f"an all-reduce over all hosts is wrong here: {elements} of {size // 4} elements at {format_tensor_size(size)}{_describe_wrong_pairs(test)}",
             "memory, a network card or a GPU changes bits: exclude the host with -x and run  fanout check --deep  again",
         )  # fmt: skip
 
 
-def _added(test: DeepTest, name: str) -> bool:
+def _has_results(test: DeepTest, name: str) -> bool:
     return any(one.get("sizes") for one in test.joined.get(name, ()))
 
 
-def _also(test: DeepTest) -> str:
-    spoiled = [blame for blame in test.blames if any(test.pairs[pair].stage == "wrong" for pair in blame.pairs)]
-    return "".join(f"; the pairs point to {fold(blame.hosts)}" for blame in spoiled)
+def _describe_wrong_pairs(test: DeepTest) -> str:
+    spoiled = [blame for blame in test.faults if any(test.pairs[pair].stage == "wrong" for pair in blame.pairs)]
+    return "".join(f"; the pairs point to {fold_names(blame.hosts)}" for blame in spoiled)
 
 
-def _bandwidth(case: Case) -> Iterator[Verdict]:
-    test = made(case)
+def _judge_bandwidth(case: CheckContext) -> Iterator[CheckResult]:
+    test = get_deep_test(case)
     if test is None or not test.order:
-        yield unmade(case) if test is None else skip(case.hosts, "no group was formed")
+        yield skip_unmade_test(case) if test is None else skip(case.hosts, "no group was formed")
         return
-    measured = pairs.best_of_hosts(test.pairs)
+    measured = pairs.find_best_bandwidths(test.pairs)
     blamed = set()
-    for blame in test.blames:
+    for blame in test.faults:
         found = test.pairs[blame.pairs[0]]
-        if not blame.broken or found.stage not in (*MEETING, "wrong"):
+        if not blame.broken or found.stage not in (*RENDEZVOUS_STAGES, "wrong"):
             blamed |= set(blame.hosts)
         if not blame.broken:
-            yield _slow(case, test, blame)
-        elif found.stage not in (*MEETING, "wrong"):
+            yield _judge_slow_fault(case, test, blame)
+        elif found.stage not in (*RENDEZVOUS_STAGES, "wrong"):
             yield fail(
-                blame.hosts, f"{_between(blame)}: it stops at a {found.stage}: {found.error}",
+                blame.hosts, f"{_describe_fault(blame)}: it stops at a {found.stage}: {found.error}",
                 "large packets are lost: set the same MTU on both ends and on every switch between  "
                 "(fanout check --explain bulk)",
             )  # fmt: skip
@@ -65,21 +72,23 @@ def _bandwidth(case: Case) -> Iterator[Verdict]:
     yield skip(unknown, "no pair with it could be measured")
     for name, best in measured.items():
         if name not in blamed:
-            yield ok(name, rate(best))
+            yield ok(name, format_bandwidth(best))
 
 
-def _between(blame: Blame) -> str:
-    return f"with {partners(blame)}" if len(blame.hosts) == 1 else f"between {blame.hosts[0]} and {blame.hosts[1]}"
+def _describe_fault(blame: PairFault) -> str:
+    return (
+        f"with {format_partners(blame)}" if len(blame.hosts) == 1 else f"between {blame.hosts[0]} and {blame.hosts[1]}"
+    )
 
 
-def _slow(case: Case, test: DeepTest, blame: Blame) -> Verdict:
+def _judge_slow_fault(case: CheckContext, test: DeepTest, blame: PairFault) -> CheckResult:
     best = max(test.pairs[pair].bandwidth for pair in blame.pairs)
-    usual = pairs.usual(test.pairs)
-    saw = f"{rate(best)} {_between(blame)}; the median host has {rate(usual)} ({best / usual:.0%})"
+    usual = pairs.compute_usual_bandwidth(test.pairs)
+    saw = f"{format_bandwidth(best)} {_describe_fault(blame)}; the median host has {format_bandwidth(usual)} ({best / usual:.0%})"
     where = blame.hosts[0]
-    interface = by_host(case).get(where, "IFACE")
+    interface = find_interfaces(case).get(where, "IFACE")
     if len(blame.hosts) == 1:
-        cure = f"check its cable, switch port or driver:  {case.on(where, f'ethtool {interface}; ip -s link show {interface}')}"
+        cure = f"check its cable, switch port or driver:  {case.format_remote_command(where, f'ethtool {interface}; ip -s link show {interface}')}"
     else:
         cure = "each is fast with other hosts: check the path between the two (switches, uplinks, routes)"
     return warn(blame.hosts, saw, cure)
@@ -88,10 +97,10 @@ def _slow(case: Case, test: DeepTest, blame: Blame) -> Verdict:
 # -- the GPUs
 
 
-def _gpus(case: Case) -> Iterator[Verdict]:
-    test = made(case)
+def _judge_gpus(case: CheckContext) -> Iterator[CheckResult]:
+    test = get_deep_test(case)
     if test is None:
-        yield unmade(case)
+        yield skip_unmade_test(case)
         return
     bare = [name for name in case.hosts if not any(one.get("gpu") for one in test.began.get(name, ()))]
     yield skip(bare, "no GPU")
@@ -101,27 +110,29 @@ def _gpus(case: Case) -> Iterator[Verdict]:
         for local, one in enumerate(processes):
             if one.get("error"):
                 yield fail(
-                    name, f"GPU {local} failed the test: {one['error']}", case.on(name, f"nvidia-smi -q -i {local}")
+                    name,
+                    f"GPU {local} failed the test: {one['error']}",
+                    case.format_remote_command(name, f"nvidia-smi -q -i {local}"),
                 )
             elif one["differing"]:
                 yield fail(
                     name, f"GPU {local} gets different results for the same product: {one['differing']} elements",
-                    f"it is broken: exclude it with gpus= in the hostfile, and see  {case.on(name, f'nvidia-smi -q -i {local}')}",
+                    f"it is broken: exclude it with gpus= in the hostfile, and see  {case.format_remote_command(name, f'nvidia-smi -q -i {local}')}",
                 )  # fmt: skip
             else:
                 same.setdefault(test.began[name][local]["gpu"], {})[f"{name}:{local}"] = one
     for model, rows in same.items():
-        yield from _compared(case, model, rows)
+        yield from _compare_gpus(case, model, rows)
 
 
-def _compared(case: Case, model: str, rows: Mapping[str, Mapping[str, Any]]) -> Iterator[Verdict]:
+def _compare_gpus(case: CheckContext, model: str, rows: Mapping[str, Mapping[str, Any]]) -> Iterator[CheckResult]:
     """Yield the verdicts that compare GPUs of one model: equal bits, and nearly equal speed."""
-    for odd in outliers({place: row["bits"] for place, row in rows.items()}):
+    for odd in find_outlier_groups({place: row["bits"] for place, row in rows.items()}):
         for place in odd.hosts:
             name, _, local = place.rpartition(":")
             yield fail(
                 name, f"GPU {local} ({model}) gets another result than the other {len(rows) - len(odd.hosts)} of its model",
-                f"it, or its driver, is broken: exclude it with gpus=, and see  {case.on(name, f'nvidia-smi -q -i {local}')}",
+                f"it, or its driver, is broken: exclude it with gpus=, and see  {case.format_remote_command(name, f'nvidia-smi -q -i {local}')}",
             )  # fmt: skip
     usual = statistics.median(row["tflops"] for row in rows.values())
     for place, row in rows.items():
@@ -131,7 +142,7 @@ def _compared(case: Case, model: str, rows: Mapping[str, Mapping[str, Any]]) -> 
             yield warn(
                 name,
                 saw,
-                f"check for heat, power or a clock limit:  {case.on(name, f'nvidia-smi -q -d PERFORMANCE -i {local}')}",
+                f"check for heat, power or a clock limit:  {case.format_remote_command(name, f'nvidia-smi -q -d PERFORMANCE -i {local}')}",
             )
         else:
             yield ok(name, f"{row['tflops']:.0f} TFLOPS")
@@ -143,17 +154,17 @@ CHECKS = (
         verifies="All-reduces over all hosts, from one element up to 256 MB, are correct bit for bit in every process.",
         why="A network card or memory that changes bits corrupts gradients without an error: the loss diverges or becomes NaN.",
         fix="Exclude the named host with -x, and run the check again.",
-        judge=_sums,
+        judge=_judge_all_reduce,
     ),
     Check(
-        name="deep-bandwidth", group="deep", worst="fail", unless=alone,
+        name="deep-bandwidth", group="deep", worst="fail", unless=get_single_host_reason,
         verifies="In all-reduces between pairs, every host reaches at least half of the median host's bus bandwidth (as "
         "nccl-tests define it). Tensors grow from 64 KB to 64 MB while one takes less than half a second. If two hosts are "
         "slow only with each other, the finding names the link.",
         why="An all-reduce runs at the speed of the slowest link: one cable at a tenth of its speed slows every step of all "
         "ranks.",
         fix="Check the cable, switch port, MTU or driver of the named host; ethtool IFACE shows its speed and errors.",
-        judge=_bandwidth,
+        judge=_judge_bandwidth,
     ),
     Check(
         name="deep-gpu", group="deep", worst="fail",
@@ -161,6 +172,6 @@ CHECKS = (
         "time. None is below 80 % of the median speed.",
         why="A GPU that is hot, badly powered or broken slows every step or makes its result wrong.",
         fix="Check cooling and power supply. Exclude a GPU with different results by gpus= in the hostfile.",
-        judge=_gpus,
+        judge=_judge_gpus,
     ),
 )  # fmt: skip

@@ -63,7 +63,7 @@ directory is missing, the files in it are not reported.
 """
 
 
-def listing(checks: Sequence[Check], width: int = 100) -> tuple[str, ...]:
+def render_check_list(checks: Sequence[Check], width: int = 100) -> tuple[str, ...]:
     """Return lines: every check with the fact that it verifies, by group."""
     lines: list[str] = []
     longest = max(len(check.name) for check in checks)
@@ -77,7 +77,7 @@ def listing(checks: Sequence[Check], width: int = 100) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def explained(check: Check, width: int = 100) -> tuple[str, ...]:
+def render_check(check: Check, width: int = 100) -> tuple[str, ...]:
     """Return lines: the fact that one check verifies, why training breaks without it, and the fix."""
     lines = [f"{check.name}   ({check.group}, at worst: {check.worst})", ""]
     for heading, text in (("verifies", check.verifies), ("why", check.why), ("fix", check.fix)):
@@ -89,7 +89,7 @@ def explained(check: Check, width: int = 100) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def named(checks: Iterable[Check], name: str) -> Check:
+def find_check(checks: Iterable[Check], name: str) -> Check:
     """Return the check of that name. Raises UsageError with similar names."""
     by_name = {check.name: check for check in checks}
     if name in by_name:
@@ -99,13 +99,13 @@ def named(checks: Iterable[Check], name: str) -> Check:
     raise UsageError(f"no check is called {name!r}", hint=f"{meant}to list all checks:  fanout check --list")
 
 
-def chosen(checks: Sequence[Check], names: Iterable[str]) -> frozenset[str]:
+def validate_check_names(checks: Sequence[Check], names: Iterable[str]) -> frozenset[str]:
     """Validate the names of checks and groups that --only and --skip take. Raises UsageError."""
     groups = {check.group for check in checks}
-    return frozenset(name if name in groups else named(checks, name).name for name in names)
+    return frozenset(name if name in groups else find_check(checks, name).name for name in names)
 
 
-def table(checks: Sequence[Check]) -> str:
+def render_manual(checks: Sequence[Check]) -> str:
     """Return the text of docs/checks.md."""
     parts = [_HEAD]
     for group in GROUPS:
@@ -113,11 +113,11 @@ def table(checks: Sequence[Check]) -> str:
         if rows:
             parts.append(f"\n## {group}\n\n| name | at worst | verifies | why | fix |\n|---|---|---|---|---|\n")
             parts += [
-                f"| `{check.name}` | {check.worst} | {_cell(check.verifies)} | {_cell(check.why)} | {_cell(check.fix)} |\n"
+                f"| `{check.name}` | {check.worst} | {_escape_cell(check.verifies)} | {_escape_cell(check.why)} | {_escape_cell(check.fix)} |\n"
                 for check in rows
             ]
     return "".join([*parts, _TAIL])
 
 
-def _cell(text: str) -> str:
+def _escape_cell(text: str) -> str:
     return text.replace("|", "\\|")

@@ -4,37 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from fanout.checks.compare import numbers, outliers
-from fanout.checks.model import Case, Check, Verdict, fail, ok, skip, warn
-from fanout.hosts import fold
+from fanout.checks.compare import find_outlier_groups, parse_version
+from fanout.checks.model import Check, CheckContext, CheckResult, fail, ok, skip, warn
+from fanout.hosts import fold_names
 
 # The oldest driver under which a CUDA of this major version runs (NVIDIA's “CUDA minor version compatibility”).
 _OLDEST_DRIVER = {11: (450, 80), 12: (525, 60), 13: (580, 0)}
 
 
-def _persistence(case: Case) -> Iterator[Verdict]:
-    for name, gpu in case.of("gpu").items():
+def _judge_persistence(case: CheckContext) -> Iterator[CheckResult]:
+    for name, gpu in case.get_section("gpu").items():
         off = [row["index"] for row in gpu["gpus"] if row.get("persistence_mode") == "Disabled"]
         if off:
             yield warn(
                 name, f"GPU {','.join(off)}: the driver unloads when no process uses the GPU (persistence mode is off)",
-                f"every start waits 2 to 10 s per process for the driver:  {case.on(name, 'sudo nvidia-smi -pm 1')}",
+                f"every start waits 2 to 10 s per process for the driver:  {case.format_remote_command(name, 'sudo nvidia-smi -pm 1')}",
             )  # fmt: skip
 
 
-def _links(case: Case) -> Iterator[Verdict]:
+def _judge_links(case: CheckContext) -> Iterator[CheckResult]:
     """Yield warnings for different links between GPUs. Only hosts with the same GPUs are compared."""
     kinds: dict[tuple[str, ...], dict[str, tuple[str, str]]] = {}
-    for name, gpu in case.of("gpu").items():
+    for name, gpu in case.get_section("gpu").items():
         links = gpu.get("links", {})
         if len(gpu["gpus"]) > 1 and links.get("paths"):
             models = tuple(sorted(row["name"] for row in gpu["gpus"]))
-            kinds.setdefault(models, {})[name] = (_counted(links["paths"]), _counted(links.get("peers", {})))
+            kinds.setdefault(models, {})[name] = (
+                _format_counts(links["paths"]),
+                _format_counts(links.get("peers", {})),
+            )
     for joined in kinds.values():
-        for odd in outliers(joined):
+        for odd in find_outlier_groups(joined):
             yield warn(
-                odd.hosts, f"pairs of GPUs: {odd.against(_said)}",
-                f"see  {case.on(odd.hosts[0], 'nvidia-smi topo -m')}   and  {case.on(odd.hosts[0], 'nvidia-smi nvlink -s')}   "
+                odd.hosts, f"pairs of GPUs: {odd.format_difference(_format_links)}",
+                f"see  {case.format_remote_command(odd.hosts[0], 'nvidia-smi topo -m')}   and  {case.format_remote_command(odd.hosts[0], 'nvidia-smi nvlink -s')}   "
                 "(an NVLink that is down; IOMMU or ACS that blocks one GPU from another)",
             )  # fmt: skip
         for name, (paths, _) in joined.items():
@@ -43,19 +46,19 @@ def _links(case: Case) -> Iterator[Verdict]:
     yield skip([name for name in case.hosts if name not in judged], "the driver reports no links between GPUs")
 
 
-def _counted(words: Mapping[str, int]) -> str:
+def _format_counts(words: Mapping[str, int]) -> str:
     return ", ".join(f"{count}×{word}" for word, count in words.items())
 
 
-def _said(links: tuple[str, str]) -> str:
+def _format_links(links: tuple[str, str]) -> str:
     paths, peers = links
     return f"{paths} (peer to peer {peers})" if peers else paths
 
 
-def _once(case: Case) -> Iterator[Verdict]:
+def _judge_shared_gpus(case: CheckContext) -> Iterator[CheckResult]:
     """Yield failures for containers that share GPUs of one machine. Simulated hosts share them on purpose."""
     holders: dict[str, list[str]] = {}
-    for name, gpu in case.of("gpu").items():
+    for name, gpu in case.get_section("gpu").items():
         for row in gpu["gpus"] if not case.facts[name].get("identity", {}).get("given") else ():
             if row.get("uuid"):
                 holders.setdefault(row["uuid"], []).append(name)
@@ -67,13 +70,16 @@ def _once(case: Case) -> Iterator[Verdict]:
     for names, count in shared.items():
         yield fail(
             names[1:], f"has {count} GPU{'s' * (count != 1)} in common with {names[0]}: containers on one machine",
-            f"give each its own GPUs, for instance  {names[1]} gpus=4,5,6,7   or exclude it:  -x {fold(names[1:])}",
+            f"give each its own GPUs, for instance  {names[1]} gpus=4,5,6,7   or exclude it:  -x {fold_names(names[1:])}",
         )  # fmt: skip
 
 
-def _cuda(case: Case) -> Iterator[Verdict]:
-    for name, software in case.of("software").items():
-        cuda, driver = numbers(software["torch"].get("cuda")), numbers(case.facts[name]["gpu"].get("driver"))
+def _judge_cuda(case: CheckContext) -> Iterator[CheckResult]:
+    for name, software in case.get_section("software").items():
+        cuda, driver = (
+            parse_version(software["torch"].get("cuda")),
+            parse_version(case.facts[name]["gpu"].get("driver")),
+        )
         oldest = _OLDEST_DRIVER.get(cuda[0]) if cuda else None
         if not oldest or not driver:
             yield skip(name, "torch's CUDA or the driver's version is not known")
@@ -91,27 +97,27 @@ CHECKS = (
         verifies="Persistence mode is on, or nvidia-persistenced runs.",
         why="Otherwise the driver initializes a GPU again for each first process. This takes 2 to 10 seconds and loses settings.",
         fix="Run sudo nvidia-smi -pm 1, or enable nvidia-persistenced.",
-        judge=_persistence,
+        judge=_judge_persistence,
     ),
     Check(
         name="gpu-links", group="gpu", worst="warn", needs=("gpu",),
         verifies="Pairs of GPUs are connected in the same way (NVLinks, PCIe, peer to peer) on all hosts with the same GPUs.",
         why="One NVLink that is down, or an IOMMU that blocks one GPU from another, slows every step of all ranks.",
         fix="Compare nvidia-smi topo -m and nvidia-smi nvlink -s on the named host with those of another host.",
-        judge=_links,
+        judge=_judge_links,
     ),
     Check(
         name="gpu-once", group="gpu", worst="fail", needs=("gpu",),
         verifies="No GPU (by its UUID) is on two hosts.",
         why="If containers on one machine share GPUs, the run ends with “Duplicate GPU detected” or out of memory.",
         fix="Give each container its own GPUs, or exclude one with -x.",
-        judge=_once,
+        judge=_judge_shared_gpus,
     ),
     Check(
         name="cuda", group="gpu", worst="warn", needs=("software", "gpu"),
         verifies="The driver is new enough for the CUDA version that torch was built for.",
         why="With an older driver torch sees no GPU: “The NVIDIA driver on your system is too old”.",
         fix="Upgrade the driver, or install a torch for an older CUDA.",
-        judge=_cuda,
+        judge=_judge_cuda,
     ),
 )  # fmt: skip

@@ -5,37 +5,37 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from fanout.checks.compare import grouped, outliers
-from fanout.checks.model import Case, Check, Verdict, fail, info, warn
+from fanout.checks.compare import find_outlier_groups, group_hosts_by_value
+from fanout.checks.model import Check, CheckContext, CheckResult, fail, info, warn
 
 
-def _same_machine(case: Case) -> Iterator[Verdict]:
-    ids = {name: identity["host_id"] for name, identity in case.of("identity").items()}
-    for _, names in grouped(ids):
+def _judge_same_machine(case: CheckContext) -> Iterator[CheckResult]:
+    ids = {name: identity["host_id"] for name, identity in case.get_section("identity").items()}
+    for _, names in group_hosts_by_value(ids):
         if len(names) > 1:
             first, *others = names
-            lines = ", ".join(f"{name} ({case.host(name).origin})" for name in names)
+            lines = ", ".join(f"{name} ({case.get_host(name).origin})" for name in names)
             yield fail(
                 others, f"is the same machine as {first}: {lines}",
                 f"exclude one:  -x {','.join(others)}   (for more processes on one machine: slots=N)",
             )  # fmt: skip
 
 
-def _namesakes(case: Case) -> Iterator[Verdict]:
-    real = _not_given(case)
-    for hostname, names in grouped({name: identity["hostname"] for name, identity in real.items()}):
+def _judge_hostnames(case: CheckContext) -> Iterator[CheckResult]:
+    real = _get_real_identities(case)
+    for hostname, names in group_hosts_by_value({name: identity["hostname"] for name, identity in real.items()}):
         boots = {real[name]["host_id"] for name in names}
         if len(names) > 1 and len(boots) > 1:
             yield warn(
                 names[1:], f"has the hostname {hostname!r}, as {names[0]} has",
-                f"give it its own name:  {case.on(names[1], f'sudo hostnamectl set-hostname {names[1]}')}"
+                f"give it its own name:  {case.format_remote_command(names[1], f'sudo hostnamectl set-hostname {names[1]}')}"
                 "   (NCCL treats hosts with one name and one boot id as one machine)",
             )  # fmt: skip
 
 
-def _clones(case: Case) -> Iterator[Verdict]:
-    real = {name: identity for name, identity in _not_given(case).items() if identity["machine_id"]}
-    for _, names in grouped({name: identity["machine_id"] for name, identity in real.items()}):
+def _judge_machine_ids(case: CheckContext) -> Iterator[CheckResult]:
+    real = {name: identity for name, identity in _get_real_identities(case).items() if identity["machine_id"]}
+    for _, names in group_hosts_by_value({name: identity["machine_id"] for name, identity in real.items()}):
         if len({real[name]["boot_id"] for name in names}) > 1:
             yield warn(
                 names[1:], f"has the same /etc/machine-id as {names[0]}: one image was cloned",
@@ -44,29 +44,29 @@ def _clones(case: Case) -> Iterator[Verdict]:
             )  # fmt: skip
 
 
-def _not_given(case: Case) -> Mapping[str, Mapping[str, Any]]:
+def _get_real_identities(case: CheckContext) -> Mapping[str, Mapping[str, Any]]:
     """Return the identities of hosts that are not simulated: simulated ones share a kernel and a name on purpose."""
-    return {name: identity for name, identity in case.of("identity").items() if not identity.get("given")}
+    return {name: identity for name, identity in case.get_section("identity").items() if not identity.get("given")}
 
 
-def _user(case: Case) -> Iterator[Verdict]:
-    users = {name: (user["name"], user["uid"], user["gid"]) for name, user in case.of("user").items()}
-    for odd in outliers(users):
+def _judge_user(case: CheckContext) -> Iterator[CheckResult]:
+    users = {name: (user["name"], user["uid"], user["gid"]) for name, user in case.get_section("user").items()}
+    for odd in find_outlier_groups(users):
         yield warn(
-            odd.hosts, f"user {odd.against(lambda user: f'{user[0]} (uid {user[1]}, gid {user[2]})')}",
+            odd.hosts, f"user {odd.format_difference(lambda user: f'{user[0]} (uid {user[1]}, gid {user[2]})')}",
             "on a shared file system these are different users: one cannot write the files of the other",
         )  # fmt: skip
-    groups = {name: tuple(user["groups"]) for name, user in case.of("user").items()}
-    for odd_groups in outliers(groups) if len(set(users.values())) == 1 else ():
+    groups = {name: tuple(user["groups"]) for name, user in case.get_section("user").items()}
+    for odd_groups in find_outlier_groups(groups) if len(set(users.values())) == 1 else ():
         yield info(
-            odd_groups.hosts, f"groups {odd_groups.against(lambda numbers: ' '.join(map(str, numbers)))}",
+            odd_groups.hosts, f"groups {odd_groups.format_difference(lambda numbers: ' '.join(map(str, numbers)))}",
             "a directory that is shared by a group may be closed to this user on some hosts",
         )  # fmt: skip
-    masks = {name: user["umask"] for name, user in case.of("user").items()}
-    for odd_mask in outliers(masks):
+    masks = {name: user["umask"] for name, user in case.get_section("user").items()}
+    for odd_mask in find_outlier_groups(masks):
         yield info(
             odd_mask.hosts,
-            f"umask {odd_mask.against(lambda mask: f'{mask:03o}')}",
+            f"umask {odd_mask.format_difference(lambda mask: f'{mask:03o}')}",
             "files that this host creates get other permissions",
         )
 
@@ -79,27 +79,27 @@ CHECKS = (
         "“Duplicate GPU detected” from NCCL.",
         fix="Remove one of the entries. For more processes on one machine, write slots=N. For containers and simulated hosts "
         "that share a network on purpose, set a different FANOUT_HOST_ID in the environment of each.",
-        judge=_same_machine,
+        judge=_judge_same_machine,
     ),
     Check(
         name="hostname", group="identity", worst="warn", needs=("identity",),
         verifies="Every host has a different hostname.",
         why="NCCL decides by hostname and boot id whether two ranks share a machine. Logs are ambiguous as well.",
         fix="Run sudo hostnamectl set-hostname NAME on the hosts with the same name, or set NCCL_HOSTID per host.",
-        judge=_namesakes,
+        judge=_judge_hostnames,
     ),
     Check(
         name="machine-id", group="identity", worst="warn", needs=("identity",),
         verifies="Different machines have different /etc/machine-id.",
         why="Clones of one image request the same DHCP lease, so two hosts may get one address.",
         fix="Run sudo rm /etc/machine-id && sudo systemd-machine-id-setup, then reboot.",
-        judge=_clones,
+        judge=_judge_machine_ids,
     ),
     Check(
         name="user", group="identity", worst="warn", needs=("user",),
         verifies="The login is the same user (uid and gid) on every host. Different groups and umasks are reported as notes.",
         why="File systems identify users by number: with another uid, a shared directory belongs to another user.",
         fix="Log in as the same user (user@host in the hostfile), or give the account the same uid.",
-        judge=_user,
+        judge=_judge_user,
     ),
 )  # fmt: skip

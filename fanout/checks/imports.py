@@ -12,14 +12,14 @@ _CHANGERS = {"site", "importlib", "subprocess", "runpy"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Imports:
+class ModuleImports:
     """Modules imported at the top of a file; those in ``unsure`` come after a change of the search path."""
 
     names: tuple[str, ...] = ()
     unsure: frozenset[str] = frozenset()
 
 
-def of_source(source: str, changes_path: Callable[[str], bool] = lambda name: False) -> Imports:
+def find_imports(source: str, changes_path: Callable[[str], bool] = lambda name: False) -> ModuleImports:
     """Return the imports of a file; none if it does not parse.
 
     An import inside a function or a ``try`` may be meant to fail and is ignored. ``changes_path`` returns whether a
@@ -28,42 +28,42 @@ def of_source(source: str, changes_path: Callable[[str], bool] = lambda name: Fa
     try:
         body = ast.parse(source).body
     except (SyntaxError, ValueError):
-        return Imports()
+        return ModuleImports()
     names: dict[str, None] = {}
     unsure: set[str] = set()
     changed = False
     for node in body:
-        for name in _imported(node):
+        for name in _iterate_module_names(node):
             names[name] = None
             if changed:
                 unsure.add(name)
             changed = changed or changes_path(name)
-        changed = changed or text_changes_path(node)
-    return Imports(names=tuple(names), unsure=frozenset(unsure))
+        changed = changed or is_changing_search_path(node)
+    return ModuleImports(names=tuple(names), unsure=frozenset(unsure))
 
 
-def _imported(node: ast.stmt) -> Iterator[str]:
+def _iterate_module_names(node: ast.stmt) -> Iterator[str]:
     if isinstance(node, ast.Import):
         yield from (alias.name.partition(".")[0] for alias in node.names)
     elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
         yield node.module.partition(".")[0]
 
 
-def text_changes_path(tree: ast.AST) -> bool:
+def is_changing_search_path(tree: ast.AST) -> bool:
     """Return whether code names an object that decides where modules are found, such as ``sys.path``."""
     for node in ast.walk(tree):
         named = node.value if isinstance(node, ast.Attribute) else None
-        if isinstance(node, ast.Attribute) and isinstance(named, ast.Name) and _decides(named.id, node.attr):
+        if isinstance(node, ast.Attribute) and isinstance(named, ast.Name) and _is_search_path(named.id, node.attr):
             return True
         if isinstance(node, ast.ImportFrom) and any((node.module, alias.name) in _PATH for alias in node.names):
             return True
     return False
 
 
-def _decides(module: str, name: str) -> bool:
+def _is_search_path(module: str, name: str) -> bool:
     return (module, name) in _PATH or module in _CHANGERS
 
 
-def is_standard(name: str) -> bool:
+def is_standard_module(name: str) -> bool:
     """Return whether a module belongs to the standard library of this Python."""
     return name in sys.stdlib_module_names

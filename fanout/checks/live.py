@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fanout.checks.model import Case
+from fanout.checks.model import CheckContext
 
 
-def ports(case: Case, port: int) -> dict[str, list[str]]:
+def find_port_holders(case: CheckContext, port: int) -> dict[str, list[str]]:
     """Return run -> the hosts on which it holds the port."""
     found: dict[str, list[str]] = {}
     for name in case.hosts:
@@ -17,15 +17,15 @@ def ports(case: Case, port: int) -> dict[str, list[str]]:
                 found.setdefault(run["run"], []).append(name)
     holder: Mapping[str, Any] = (case.port.problem.get("holder") or {}) if case.port else {}
     if not found and holder.get("kept"):
-        found[str(holder["run"])] = [case.request.first.name]
+        found[str(holder["run"])] = [case.request.first_host.name]
     return found
 
 
-def gpus(case: Case) -> dict[str, dict[str, tuple[str, ...]]]:
+def find_gpu_holders(case: CheckContext) -> dict[str, dict[str, tuple[str, ...]]]:
     """Return run -> host -> the GPUs that it holds and that a new run would use."""
     found: dict[str, dict[str, tuple[str, ...]]] = {}
     for name in case.hosts:
-        host, there = case.host(name), len(case.facts[name].get("gpu", {}).get("gpus", ()))
+        host, there = case.get_host(name), len(case.facts[name].get("gpu", {}).get("gpus", ()))
         number = host.slots if host.slots is not None else there
         wanted = set(host.gpus or [str(index) for index in range(number if there else 0)])
         for run in case.facts[name].get("runs", ()):
@@ -35,6 +35,6 @@ def gpus(case: Case) -> dict[str, dict[str, tuple[str, ...]]]:
     return found
 
 
-def in_the_way(case: Case) -> set[str]:
+def find_blocking_runs(case: CheckContext) -> set[str]:
     """Return the runs that hold a port or a GPU that a new run needs."""
-    return {*ports(case, case.request.master_port), *gpus(case)}
+    return {*find_port_holders(case, case.request.master_port), *find_gpu_holders(case)}

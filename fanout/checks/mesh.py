@@ -13,9 +13,9 @@ from statistics import median_low
 from typing import Any, TypeAlias
 
 from fanout.checks import dials, services
-from fanout.checks.compare import usual_beside
-from fanout.checks.model import Case, Check, Verdict, alone, fail, skip, warn
-from fanout.hosts import fold
+from fanout.checks.compare import compute_medians_of_others
+from fanout.checks.model import Check, CheckContext, CheckResult, fail, get_single_host_reason, skip, warn
+from fanout.hosts import fold_names
 
 MOST_WHOLE = 32
 Pair: TypeAlias = tuple[str, str]
@@ -24,7 +24,7 @@ _SLOW = 0.25  # seconds for the bulk data; and at least
 _SLOWER = 8  # times as long as the others take
 
 
-def pairs(names: Sequence[str]) -> list[tuple[str, str]]:
+def choose_pairs(names: Sequence[str]) -> list[tuple[str, str]]:
     """Return the ordered pairs (from, to) to test."""
     count = len(names)
     if count <= MOST_WHOLE:
@@ -34,32 +34,32 @@ def pairs(names: Sequence[str]) -> list[tuple[str, str]]:
     return list(dict.fromkeys(found))
 
 
-def unmeshed(case: Case) -> Iterator[Verdict]:
+def skip_untested_mesh(case: CheckContext) -> Iterator[CheckResult]:
     """Yield the reason why no pair was tested."""
     yield skip(case.hosts, case.mesh.unasked if case.mesh else "not asked")
 
 
-def _mesh(case: Case) -> Iterator[Verdict]:
-    yield from _judge(case, lambda outcome: outcome not in ("ok", "stalled"))
+def _judge_mesh(case: CheckContext) -> Iterator[CheckResult]:
+    yield from _judge_outcomes(case, lambda outcome: outcome not in ("ok", "stalled"))
 
 
-def _bulk(case: Case) -> Iterator[Verdict]:
-    yield from _judge(case, lambda outcome: outcome == "stalled")
+def _judge_bulk(case: CheckContext) -> Iterator[CheckResult]:
+    yield from _judge_outcomes(case, lambda outcome: outcome == "stalled")
 
 
-def _judge(case: Case, bad: Callable[[str], bool]) -> Iterator[Verdict]:
+def _judge_outcomes(case: CheckContext, bad: Callable[[str], bool]) -> Iterator[CheckResult]:
     mesh = case.mesh
     if mesh is None or mesh.unasked:
-        yield from unmeshed(case)
+        yield from skip_untested_mesh(case)
         return
     untested = tuple(name for name in case.hosts if not any(name in pair for pair in mesh.dials))
     yield skip(untested, "it has no address that another host can reach")
     failing = {pair: dial for pair, dial in mesh.dials.items() if bad(dial["outcome"])}
-    for host, inward, culprits in blamed(failing, mesh.dials):
-        yield fail(host, *_told(case, host, inward, culprits))
+    for host, inward, culprits in attribute_failures(failing, mesh.dials):
+        yield fail(host, *_describe_failure(case, host, inward, culprits))
 
 
-def blamed(
+def attribute_failures(
     failing: Mapping[Pair, Mapping[str, Any]], tested: Collection[Pair]
 ) -> Iterator[tuple[str, bool, list[tuple[Pair, Mapping[str, Any]]]]]:
     """Yield (host, whether its inward side is at fault, the pairs) until every failing pair is explained.
@@ -70,7 +70,7 @@ def blamed(
     """
     left = dict(failing)
     while left:
-        host, pairs_of = _next_blamed(left, failing, tested)
+        host, pairs_of = _find_main_cause(left, failing, tested)
         for side in (1, 0):
             mine = [(pair, left[pair]) for pair in pairs_of if pair[side] == host]
             if mine:
@@ -79,7 +79,7 @@ def blamed(
             del left[pair]
 
 
-def _next_blamed(
+def _find_main_cause(
     left: Mapping[Pair, Mapping[str, Any]], failing: Mapping[Pair, Mapping[str, Any]], tested: Collection[Pair]
 ) -> tuple[str, list[Pair]]:
     """Return the host that explains most of the remaining pairs, and these pairs."""
@@ -103,14 +103,14 @@ def _next_blamed(
     return host, [pair for pair in left if host in pair]
 
 
-def _pace(case: Case) -> Iterator[Verdict]:
+def _judge_pace(case: CheckContext) -> Iterator[CheckResult]:
     """Yield warnings for distant and slow hosts: slow by the median of its pairs, so that a slow partner does not count."""
     if case.mesh is None or case.mesh.unasked:
-        yield from unmeshed(case)
+        yield from skip_untested_mesh(case)
         return
-    nearest = {name: min(took) for name, took in _times(case.mesh.dials, "connect").items()}
-    bulk = {name: median_low(took) for name, took in _times(case.mesh.dials, "bulk").items()}
-    usual = usual_beside(bulk)
+    nearest = {name: min(took) for name, took in _collect_times(case.mesh.dials, "connect").items()}
+    bulk = {name: median_low(took) for name, took in _collect_times(case.mesh.dials, "bulk").items()}
+    usual = compute_medians_of_others(bulk)
     for name in case.hosts:
         if nearest.get(name, 0.0) > _FAR:
             yield warn(
@@ -120,11 +120,11 @@ def _pace(case: Case) -> Iterator[Verdict]:
         elif name in usual and bulk[name] > max(_SLOW, _SLOWER * usual[name]):
             yield warn(
                 name, f"256 KB in each direction take {bulk[name]:.1f} s; between the others {1000 * usual[name]:.0f} ms",
-                f"every step waits for it: check its cable, its switch port and other traffic:  {case.on(name, 'ip -s link')}",
+                f"every step waits for it: check its cable, its switch port and other traffic:  {case.format_remote_command(name, 'ip -s link')}",
             )  # fmt: skip
 
 
-def _times(dials: Mapping[tuple[str, str], Mapping[str, Any]], what: str) -> dict[str, list[float]]:
+def _collect_times(dials: Mapping[tuple[str, str], Mapping[str, Any]], what: str) -> dict[str, list[float]]:
     """Return host -> the seconds that its successful connections took, in both directions."""
     times: dict[str, list[float]] = {}
     for pair, dial in dials.items():
@@ -133,49 +133,51 @@ def _times(dials: Mapping[tuple[str, str], Mapping[str, Any]], what: str) -> dic
     return times
 
 
-def _told(
-    case: Case, host: str, inward: bool, culprits: list[tuple[tuple[str, str], Mapping[str, Any]]]
+def _describe_failure(
+    case: CheckContext, host: str, inward: bool, culprits: list[tuple[tuple[str, str], Mapping[str, Any]]]
 ) -> tuple[str, str]:
     """Return the text and the advice for the first of these pairs."""
     assert case.mesh is not None
     (start, end), dial = culprits[0]
-    others = fold(pair[0 if inward else 1] for pair, _ in culprits)
+    others = fold_names(pair[0 if inward else 1] for pair, _ in culprits)
     where = f"{end} at {case.mesh.addresses.get(end, '?')}, a free port"
     ranges = case.facts.get(end, {}).get("ports", {"low": 32768, "high": 60999})
     way = f"from {others}" if inward else f"to {others}"
     address = case.mesh.addresses.get(end, "")
     source = dial.get("source") or case.mesh.addresses.get(start, start)
-    opens = services.opening(case.facts.get(end, {}), address, source, f"{ranges['low']}:{ranges['high']}")
+    opens = services.build_firewall_commands(
+        case.facts.get(end, {}), address, source, f"{ranges['low']}:{ranges['high']}"
+    )
     if not inward and dial["outcome"] in ("dropped", "rejected", "refused") and len(case.hosts) > 2:
-        cure = dials.own_side(case, start, others, address)
+        cure = dials.build_own_side_advice(case, start, others, address)
     else:
         at_fault, other = (start, end) if dial["outcome"] == "stalled" and not inward else (end, start)
-        cure = dials.advice(case, dial, host=at_fault, other=other, opens=opens)
-    return f"{way}: {dials.saw(dial, where)}", cure
+        cure = dials.build_advice(case, dial, host=at_fault, other=other, opens=opens)
+    return f"{way}: {dials.describe_outcome(dial, where)}", cure
 
 
 CHECKS = (
     Check(
-        name="mesh", group="network", worst="fail", unless=alone,
+        name="mesh", group="network", worst="fail", unless=get_single_host_reason,
         verifies="Every host reaches every other on a free port, in both directions (beyond 32 hosts: a dozen others each).",
         why="Ranks connect to each other on ports that the kernel assigns, not only on MASTER_PORT. A firewall on one host "
         "shows as “Connect timeout” after a minute, or as a hang.",
         fix="Open the port range of outgoing connections (32768-60999) between the hosts of the lab.",
-        judge=_mesh,
+        judge=_judge_mesh,
     ),
     Check(
-        name="bulk", group="network", worst="fail", unless=alone,
+        name="bulk", group="network", worst="fail", unless=get_single_host_reason,
         verifies="256 KB can be sent in each direction between the same pairs.",
         why="If a switch drops large packets, small messages pass and the first large all-reduce hangs.",
         fix="Set the same MTU on all interfaces and switches, or 1500, or let ICMP “fragmentation needed” pass.",
-        judge=_bulk,
+        judge=_judge_bulk,
     ),
     Check(
-        name="pace", group="network", worst="warn", unless=alone,
+        name="pace", group="network", worst="warn", unless=get_single_host_reason,
         verifies="Connections between hosts are answered within 0.2 seconds. No host takes eight times as long as the others "
         "(and 0.25 seconds) for the bulk data.",
         why="All hosts wait for the slowest link in every step. A link over a VPN, or at 10 Mb/s, sets the speed of the training.",
         fix="Check the cable and switch port of the host, or name an address in the lab's network: HOST addr=ADDRESS.",
-        judge=_pace,
+        judge=_judge_pace,
     ),
 )  # fmt: skip

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from fanout.checks.together import DeepTest
-from fanout.commands import Commands
+from fanout.commands import CommandBuilder
 from fanout.hosts import Host
 
 Level = Literal["fail", "warn", "skip", "info", "ok"]
@@ -20,7 +20,7 @@ GROUPS = ("ssh", "identity", "network", "files", "software", "gpu", "system", "r
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Unreachable:
+class UnreachableHost:
     """A host without a connection: the error message and the command to try."""
 
     message: str
@@ -42,7 +42,7 @@ class CheckRequest:
 
     hosts: tuple[Host, ...]
     workdir: str
-    unreached: Mapping[str, Unreachable] = field(default_factory=dict)
+    unreached: Mapping[str, UnreachableHost] = field(default_factory=dict)
     dialled: Mapping[str, str] = field(default_factory=dict)
     login_seconds: Mapping[str, float] = field(default_factory=dict)
     noise: Mapping[str, str] = field(default_factory=dict)
@@ -60,22 +60,22 @@ class CheckRequest:
     master_addr: str = ""
     master_port: int = 29500
     attached: bool = True
-    commands: Commands = field(default_factory=Commands)
+    commands: CommandBuilder = field(default_factory=CommandBuilder)
     only: frozenset[str] = frozenset()
     skip: frozenset[str] = frozenset()
     deep: bool = False
 
     @property
-    def reached(self) -> tuple[Host, ...]:
+    def reached_hosts(self) -> tuple[Host, ...]:
         return tuple(host for host in self.hosts if host.name not in self.unreached)
 
     @property
-    def first(self) -> Host:
+    def first_host(self) -> Host:
         """Node rank 0, whose address is MASTER_ADDR."""
         return self.hosts[0]
 
 
-def alone(request: CheckRequest) -> str:
+def get_single_host_reason(request: CheckRequest) -> str:
     """Return why a check between hosts does not apply; "" if there are several hosts."""
     return "one host needs no network" if len(request.hosts) == 1 else ""
 
@@ -112,7 +112,7 @@ class MeshTest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Case:
+class CheckContext:
     """Input of the judges: the request, the facts by host and section, and the tests between hosts.
 
     ``missing`` gives the reason for each section that a host did not return. ``offsets`` is (seconds, margin of
@@ -134,28 +134,28 @@ class Case:
         """Names of the hosts that this judge may judge, in rank order."""
         return tuple(host.name for host in self.request.hosts if host.name in self.facts)
 
-    def of(self, section: str) -> dict[str, Any]:
+    def get_section(self, section: str) -> dict[str, Any]:
         """Return one section of the facts by host, in rank order."""
         return {name: self.facts[name][section] for name in self.hosts if section in self.facts[name]}
 
     @property
-    def commands(self) -> Commands:
+    def commands(self) -> CommandBuilder:
         return self.request.commands
 
-    def on(self, name: str, command: str) -> str:
+    def format_remote_command(self, name: str, command: str) -> str:
         """Return the command line that runs ``command`` on a host, as the user types it."""
-        return self.request.commands.on(name, command)
+        return self.request.commands.build_remote_command(name, command)
 
-    def workdir(self, name: str) -> str:
+    def get_workdir(self, name: str) -> str:
         """Return the directory of the run on a host."""
-        return self.host(name).workdir or self.request.workdir
+        return self.get_host(name).workdir or self.request.workdir
 
-    def host(self, name: str) -> Host:
+    def get_host(self, name: str) -> Host:
         return next(host for host in self.request.hosts if host.name == name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class CheckResult:
     """Result of a judge for some hosts: what it saw, and the advice or command that fixes it."""
 
     level: Level
@@ -165,7 +165,7 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class CheckFinding:
     """A verdict with the name of its check, as the report and the JSON show it."""
 
     check: str
@@ -176,7 +176,7 @@ class Finding:
     advice: str = ""
 
 
-Judge: TypeAlias = Callable[[Case], Iterable[Verdict]]
+Judge: TypeAlias = Callable[[CheckContext], Iterable[CheckResult]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,32 +195,32 @@ class Check:
     unless: Callable[[CheckRequest], str] = lambda request: ""
 
 
-def fail(hosts: Iterable[str] | str, saw: str, advice: str) -> Verdict:
-    return Verdict(level="fail", hosts=_names(hosts), saw=saw, advice=advice)
+def fail(hosts: Iterable[str] | str, saw: str, advice: str) -> CheckResult:
+    return CheckResult(level="fail", hosts=_to_host_tuple(hosts), saw=saw, advice=advice)
 
 
-def warn(hosts: Iterable[str] | str, saw: str, advice: str) -> Verdict:
-    return Verdict(level="warn", hosts=_names(hosts), saw=saw, advice=advice)
+def warn(hosts: Iterable[str] | str, saw: str, advice: str) -> CheckResult:
+    return CheckResult(level="warn", hosts=_to_host_tuple(hosts), saw=saw, advice=advice)
 
 
-def skip(hosts: Iterable[str] | str, why: str) -> Verdict:
+def skip(hosts: Iterable[str] | str, why: str) -> CheckResult:
     """Return a verdict "not checked" with the reason; "" if the check does not concern these hosts."""
-    return Verdict(level="skip", hosts=_names(hosts), saw=why)
+    return CheckResult(level="skip", hosts=_to_host_tuple(hosts), saw=why)
 
 
-def info(hosts: Iterable[str] | str, saw: str, advice: str = "") -> Verdict:
-    return Verdict(level="info", hosts=_names(hosts), saw=saw, advice=advice)
+def info(hosts: Iterable[str] | str, saw: str, advice: str = "") -> CheckResult:
+    return CheckResult(level="info", hosts=_to_host_tuple(hosts), saw=saw, advice=advice)
 
 
-def ok(hosts: Iterable[str] | str, saw: str) -> Verdict:
-    return Verdict(level="ok", hosts=_names(hosts), saw=saw)
+def ok(hosts: Iterable[str] | str, saw: str) -> CheckResult:
+    return CheckResult(level="ok", hosts=_to_host_tuple(hosts), saw=saw)
 
 
-def _names(hosts: Iterable[str] | str) -> tuple[str, ...]:
+def _to_host_tuple(hosts: Iterable[str] | str) -> tuple[str, ...]:
     return (hosts,) if isinstance(hosts, str) else tuple(hosts)
 
 
-def wanted(check: Check, request: CheckRequest) -> bool:
+def is_check_selected(check: Check, request: CheckRequest) -> bool:
     """Return whether the request selects this check."""
     names = {check.name, check.group}
     asked = request.deep or check.group != "deep"

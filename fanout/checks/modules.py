@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from shlex import join, quote
 from typing import Any
 
-from fanout.checks.imports import is_standard
-from fanout.checks.model import Case, Check, CheckRequest, Verdict, fail, warn
+from fanout.checks.imports import is_standard_module
+from fanout.checks.model import Check, CheckContext, CheckRequest, CheckResult, fail, warn
 
 _PACKAGES = {  # module -> its package on PyPI, if the names differ
     "cv2": "opencv-python", "PIL": "pillow", "yaml": "pyyaml", "sklearn": "scikit-learn", "skimage": "scikit-image",
@@ -16,14 +16,14 @@ _PACKAGES = {  # module -> its package on PyPI, if the names differ
 }  # fmt: skip
 
 
-def _imports(case: Case) -> Iterator[Verdict]:
+def _judge_imports(case: CheckContext) -> Iterator[CheckResult]:
     """Yield failures for missing modules; if another Python may run the task, warnings."""
-    found = case.of("software")
+    found = case.get_section("software")
     own = {module: (name, path) for name, row in found.items() for module, path in row.get("own", {}).items()}
     for name, row in found.items():
         absent = [module for module in row["absent"] if module not in case.request.unsure]
         unsure = [module for module in row["absent"] if module in case.request.unsure]
-        for modules, level in ((absent, fail if _runs_the_task(case, name) else warn), (unsure, warn)):
+        for modules, level in ((absent, fail if _is_python_of_task(case, name) else warn), (unsure, warn)):
             mine = [module for module in modules if module in own or module in case.request.own]
             for module in mine:
                 there, path = own.get(module, ("", case.request.own.get(module, "")))
@@ -33,10 +33,10 @@ def _imports(case: Case) -> Iterator[Verdict]:
             foreign = [module for module in modules if module not in mine]
             if foreign:
                 saw = f"the task imports {', '.join(foreign[:5])}, which {row['executable']} does not have"
-                yield level(name, saw, _install(case, name, row, foreign))
+                yield level(name, saw, _advise_install(case, name, row, foreign))
 
 
-def _runs_the_task(case: Case, name: str) -> bool:
+def _is_python_of_task(case: CheckContext, name: str) -> bool:
     """Return whether the examined Python will run the task."""
     if case.facts[name]["software"].get("of_run"):
         return True
@@ -49,10 +49,10 @@ def _runs_the_task(case: Case, name: str) -> bool:
     )
 
 
-def _install(case: Case, name: str, row: Mapping[str, Any], modules: list[str]) -> str:
+def _advise_install(case: CheckContext, name: str, row: Mapping[str, Any], modules: list[str]) -> str:
     """Return the command that installs modules for that Python, or the advice to use another environment."""
     other = "use an environment that has it:  --venv DIR"
-    standard = [module for module in modules if is_standard(module)]
+    standard = [module for module in modules if is_standard_module(module)]
     if standard:
         return f"{standard[0]} belongs to another version of Python: {other}"
     if row.get("pip", "yes") != "yes":
@@ -60,21 +60,21 @@ def _install(case: Case, name: str, row: Mapping[str, Any], modules: list[str]) 
         return f"that Python {why}: {other}"
     packages = join(dict.fromkeys(_PACKAGES.get(module, module) for module in modules[:5]))
     command = f"{quote(row['executable'])} -m pip install {packages}"
-    return f"{case.on(name, command)}   or use another environment:  --venv DIR"
+    return f"{case.format_remote_command(name, command)}   or use another environment:  --venv DIR"
 
 
-def _no_python(request: CheckRequest) -> str:
+def _get_missing_source_reason(request: CheckRequest) -> str:
     """Return why there is no source to parse; "" if there is one."""
     if not request.task:
         return "no task given"
     return "" if request.task.endswith(".py") else f"{request.task} is no Python file"
 
 
-def _syntax(case: Case) -> Iterator[Verdict]:
-    for name, row in case.of("software").items():
+def _judge_syntax(case: CheckContext) -> Iterator[CheckResult]:
+    for name, row in case.get_section("software").items():
         if row["syntax"]:
             version = ".".join(map(str, row["version"]))
-            level = fail if _runs_the_task(case, name) else warn
+            level = fail if _is_python_of_task(case, name) else warn
             yield level(
                 name, f"Python {version} cannot read {case.request.task}: {row['syntax']}",
                 "fix that line, or use the Python that it was written for:  --venv DIR",
@@ -84,19 +84,19 @@ def _syntax(case: Case) -> Iterator[Verdict]:
 CHECKS = (
     Check(
         name="syntax", group="software", worst="fail", needs=("software",),
-        unless=_no_python,
+        unless=_get_missing_source_reason,
         verifies="The task's Python on every host can parse the task's file (it is not run).",
         why="A syntax error, or syntax of a newer Python (match, f-strings of 3.12), ends every rank only after the whole "
         "set-up.",
         fix="Fix the named line, or use the Python that the task was written for.",
-        judge=_syntax,
+        judge=_judge_syntax,
     ),
     Check(
         name="imports", group="software", worst="fail", needs=("software",),
-        unless=lambda request: "" if request.imports else _no_python(request) or "no import could be read in the task",
+        unless=lambda request: "" if request.imports else _get_missing_source_reason(request) or "no import could be read in the task",
         verifies="Every host has every top-level module that the task imports. It is only a warning if another Python may run the task, or if the task changes sys.path before the import.",
         why="ModuleNotFoundError on one of N hosts ends the run on all.",
         fix="Copy a module of the project, install a package with pip, or use another environment.",
-        judge=_imports,
+        judge=_judge_imports,
     ),
 )  # fmt: skip

@@ -7,21 +7,21 @@ from shlex import quote
 from typing import Any
 
 from fanout.checks import dials, live, services
-from fanout.checks.addresses import interface_of, parsed, usable
-from fanout.checks.compare import age
-from fanout.checks.model import Case, Check, Verdict, alone, fail, info, ok, skip, warn
+from fanout.checks.addresses import find_interface, list_usable_addresses, parse_address
+from fanout.checks.compare import format_elapsed_time
+from fanout.checks.model import Check, CheckContext, CheckResult, fail, get_single_host_reason, info, ok, skip, warn
 
 _SLOW_NAME = 0.5
 
 
-def _master_port(case: Case) -> Iterator[Verdict]:
-    first = case.request.first.name
+def _judge_master_port(case: CheckContext) -> Iterator[CheckResult]:
+    first = case.request.first_host.name
     test = case.port
-    ours = live.ports(case, test.port if test else case.request.master_port)
+    ours = live.find_port_holders(case, test.port if test else case.request.master_port)
     for run, names in ours.items():
         yield fail(
             names, f"port {case.request.master_port} is held by your run {run}, which is still running",
-            f"choose another port:  --master-port {_other_port(case)}   or stop that run:  {case.commands.fanout('stop', run)}",
+            f"choose another port:  --master-port {_find_free_port(case)}   or stop that run:  {case.commands.build_fanout_command('stop', run)}",
         )  # fmt: skip
     told = {name for names in ours.values() for name in names}
     yield skip([name for name in case.hosts if name != first and name not in told], "")
@@ -30,12 +30,12 @@ def _master_port(case: Case) -> Iterator[Verdict]:
     if test is None or test.unasked:
         yield skip(first, test.unasked if test else "not asked")
     elif test.problem:
-        yield fail(first, _taken(test.port, test.problem), _another_port(case, first, test.problem))
+        yield fail(first, _describe_port_holder(test.port, test.problem), _advise_port(case, first, test.problem))
     else:
         yield ok(first, f"port {test.port} free on {first}")
 
 
-def _other_port(case: Case) -> int:
+def _find_free_port(case: CheckContext) -> int:
     """Return a port that no process holds on host 0 and no run holds on any host."""
     claimed = {claim for facts in case.facts.values() for run in facts.get("runs", ()) for claim in run["claims"]}
     port = (case.port.problem.get("free") if case.port else 0) or case.request.master_port + 11
@@ -44,14 +44,14 @@ def _other_port(case: Case) -> int:
     return int(port)
 
 
-def _taken(port: int, problem: Mapping[str, Any]) -> str:
+def _describe_port_holder(port: int, problem: Mapping[str, Any]) -> str:
     """Return what is known as ``port 29500 is held by pid 4711  python train.py  (user ann, since 2 h 05 m)``."""
     holder = problem.get("holder") or {}
     if problem["error"] != "EADDRINUSE":
         return f"port {port} cannot be bound: {problem.get('text') or problem['error']}"
     if not holder:
         return f"port {port} is in use by a process that this user cannot see"
-    since = age(holder.get("age"))
+    since = format_elapsed_time(holder.get("age"))
     who = f"user {holder['user']}" + (f", since {since}" if since else "")
     what = "" if holder.get("listening", True) else " as the local port of an outgoing connection"
     if "pid" in holder:
@@ -59,16 +59,20 @@ def _taken(port: int, problem: Mapping[str, Any]) -> str:
     return f"port {port} is held{what} by a process of {who}"
 
 
-def _another_port(case: Case, host: str, problem: Mapping[str, Any]) -> str:
+def _advise_port(case: CheckContext, host: str, problem: Mapping[str, Any]) -> str:
     if problem["error"] == "EACCES":
         return "ports below 1024 need root: choose another with  --master-port 29500"
     holder = problem.get("holder") or {}
-    look = f"see what it is:  {case.on(host, 'ps -fp ' + str(holder['pid']))}   or " if "pid" in holder else ""
-    return f"{look}choose another port with  --master-port {_other_port(case)}"
+    look = (
+        f"see what it is:  {case.format_remote_command(host, 'ps -fp ' + str(holder['pid']))}   or "
+        if "pid" in holder
+        else ""
+    )
+    return f"{look}choose another port with  --master-port {_find_free_port(case)}"
 
 
-def _master_addr(case: Case) -> Iterator[Verdict]:
-    first, test = case.request.first.name, case.port
+def _judge_master_addr(case: CheckContext) -> Iterator[CheckResult]:
+    first, test = case.request.first_host.name, case.port
     yield skip(tuple({first} & set(case.hosts)), "")
     workers = tuple(name for name in case.hosts if name != first)
     if test is None or test.unasked or test.problem:
@@ -85,36 +89,36 @@ def _master_addr(case: Case) -> Iterator[Verdict]:
         )
         yield skip(workers, f"{first} has no address to connect to")
         return
-    target = test.chosen or best(case)
+    target = test.chosen or find_best_candidate(case)
     for name in workers:
         dial = test.dials.get((name, target), {"outcome": "unknown", "text": "no answer"})
         if dial["outcome"] == "ok":
             yield ok(name, f"reaches {first} at {target}:{test.port} in {1000 * dial.get('connect', 0):.1f} ms")
             passed_over = test.candidates[: test.candidates.index(target)]
             for address in passed_over:
-                yield from _passed_over(case, name, address, target)
-        elif misnamed := _misnamed(case, name, target):
+                yield from _note_skipped_address(case, name, address, target)
+        elif misnamed := _judge_name_resolution(case, name, target):
             yield misnamed
         else:
             where = f"{first} at {target}:{test.port}"
             source = dial.get("source") or case.request.dialled.get(name) or name
-            opens = services.opening(case.facts.get(first, {}), target, source, str(test.port))
-            cure = dials.advice(case, dial, host=first, other=name, opens=opens)
+            opens = services.build_firewall_commands(case.facts.get(first, {}), target, source, str(test.port))
+            cure = dials.build_advice(case, dial, host=first, other=name, opens=opens)
             others = any(test.dials.get((other, target), {}).get("outcome") == "ok" for other in workers)
             if others and dial["outcome"] in ("dropped", "rejected", "refused"):
-                cure = f"{dials.own_side(case, name, first, str(dial.get('peer', '')))}   or {cure}"
-            yield fail(name, dials.saw(dial, where), cure + _instead(case, name))
+                cure = f"{dials.build_own_side_advice(case, name, first, str(dial.get('peer', '')))}   or {cure}"
+            yield fail(name, dials.describe_outcome(dial, where), cure + _hint_reachable_address(case, name))
 
 
-def _misnamed(case: Case, name: str, target: str) -> Verdict | None:
+def _judge_name_resolution(case: CheckContext, name: str, target: str) -> CheckResult | None:
     """Return the failure if this host resolves the name of host 0 to another machine; None if it does not."""
     assert case.port is not None
-    first = case.request.first.name
+    first = case.request.first_host.name
     peer = str(case.port.dials.get((name, target), {}).get("peer", ""))
     rows = case.facts.get(first, {}).get("interfaces", ())
-    if parsed(target) or not parsed(peer) or not rows or interface_of(rows, peer):
+    if parse_address(target) or not parse_address(peer) or not rows or find_interface(rows, peer):
         return None
-    look = case.on(name, f"getent ahosts {quote(target)}; grep -n {quote(target)} /etc/hosts")
+    look = case.format_remote_command(name, f"getent ahosts {quote(target)}; grep -n {quote(target)} /etc/hosts")
     return fail(
         name,
         f"{target} resolves to {peer} on this host, which is no address of {first}",
@@ -122,17 +126,18 @@ def _misnamed(case: Case, name: str, target: str) -> Verdict | None:
     )
 
 
-def _passed_over(case: Case, name: str, address: str, target: str) -> Iterator[Verdict]:
+def _note_skipped_address(case: CheckContext, name: str, address: str, target: str) -> Iterator[CheckResult]:
     """Yield a note for a better address that was not chosen because this worker did not reach it."""
     assert case.port is not None
     dial = case.port.dials.get((name, address), {"outcome": "unknown"})
     if dial["outcome"] != "ok":
         yield info(
-            name, f"does not reach {case.request.first.name} at {address} ({dial['outcome']}): MASTER_ADDR is {target}"
+            name,
+            f"does not reach {case.request.first_host.name} at {address} ({dial['outcome']}): MASTER_ADDR is {target}",
         )
 
 
-def best(case: Case) -> str:
+def find_best_candidate(case: CheckContext) -> str:
     """Return the candidate that most hosts reach, which is reported if no candidate is reached by all."""
     assert case.port is not None
     reached = {
@@ -142,24 +147,24 @@ def best(case: Case) -> str:
     return max(reached, key=lambda address: reached[address])
 
 
-def _instead(case: Case, name: str) -> str:
+def _hint_reachable_address(case: CheckContext, name: str) -> str:
     """Return a hint about another address of host 0 that this worker reaches; "" if there is none."""
     assert case.port is not None
     works = [to for (host, to), dial in case.port.dials.items() if host == name and dial["outcome"] == "ok"]
     return f"   (it does reach {works[0]}:  addr={works[0]} in the hostfile)" if works else ""
 
 
-def _port_range(case: Case) -> Iterator[Verdict]:
-    first, port = case.request.first.name, case.request.master_port
-    ranges = case.of("ports").get(first)
-    if ranges and ranges["low"] <= port <= ranges["high"] and not _reserved(ranges["reserved"], port):
+def _judge_port_range(case: CheckContext) -> Iterator[CheckResult]:
+    first, port = case.request.first_host.name, case.request.master_port
+    ranges = case.get_section("ports").get(first)
+    if ranges and ranges["low"] <= port <= ranges["high"] and not _is_reserved_port(ranges["reserved"], port):
         yield warn(
             first, f"port {port} is in the kernel's range for outgoing connections ({ranges['low']}-{ranges['high']})",
             f"in rare cases it is in use at the start: choose a port below, for instance  --master-port {min(29500, ranges['low'] - 1)}",
         )  # fmt: skip
 
 
-def _reserved(text: str, port: int) -> bool:
+def _is_reserved_port(text: str, port: int) -> bool:
     for part in filter(None, text.split(",")):
         low, _, high = part.partition("-")
         if int(low) <= port <= int(high or low):
@@ -167,8 +172,8 @@ def _reserved(text: str, port: int) -> bool:
     return False
 
 
-def _proxy(case: Case) -> Iterator[Verdict]:
-    for name, environment in case.of("environment").items():
+def _judge_proxy(case: CheckContext) -> Iterator[CheckResult]:
+    for name, environment in case.get_section("environment").items():
         proxies = [key for key in environment if key.lower() in ("http_proxy", "https_proxy")]
         if proxies and not any(key.lower() == "no_proxy" for key in environment):
             yield info(
@@ -178,7 +183,7 @@ def _proxy(case: Case) -> Iterator[Verdict]:
             )
 
 
-def _reverse_names(case: Case) -> Iterator[Verdict]:
+def _judge_reverse_names(case: CheckContext) -> Iterator[CheckResult]:
     for name in case.hosts:
         why = case.missing.get(name, {}).get("reverse", "")
         rows = case.facts[name].get("reverse", [])
@@ -193,12 +198,12 @@ def _reverse_names(case: Case) -> Iterator[Verdict]:
             yield skip(name, why or "no address of another host is known")
 
 
-def _own_name(case: Case) -> Iterator[Verdict]:
-    for name, found in case.of("own_name").items():
+def _judge_own_name(case: CheckContext) -> Iterator[CheckResult]:
+    for name, found in case.get_section("own_name").items():
         facts = case.facts[name]
         own = facts.get("identity", {}).get("hostname") or name
-        address = next(iter(usable(facts.get("interfaces", ()), facts.get("route", {}))), "127.0.1.1")
-        repair = f"add it to /etc/hosts there:  {case.on(name, f'echo {address} {own} | sudo tee -a /etc/hosts')}"
+        address = next(iter(list_usable_addresses(facts.get("interfaces", ()), facts.get("route", {}))), "127.0.1.1")
+        repair = f"add it to /etc/hosts there:  {case.format_remote_command(name, f'echo {address} {own} | sudo tee -a /etc/hosts')}"
         if found["error"] or not found["addresses"]:
             yield warn(name, f"its own name {own} does not resolve: {found['error'] or 'no address'}", repair)
         elif found["seconds"] > _SLOW_NAME:
@@ -214,29 +219,29 @@ CHECKS = (
         why="torchrun on host 0 opens its store on this port. If the port is in use, the run ends with EADDRINUSE, or workers "
         "connect to another program.",
         fix="Stop the process that the finding names, or choose another port with --master-port.",
-        judge=_master_port,
+        judge=_judge_master_port,
     ),
     Check(
-        name="master-addr", group="network", worst="fail", unless=alone,
+        name="master-addr", group="network", worst="fail", unless=get_single_host_reason,
         verifies="Every other host reaches MASTER_ADDR:MASTER_PORT, and host 0 answers there (verified by a secret).",
         why="A worker that cannot reach it retries for 15 minutes without a message. The final message is the same for a "
         "firewall, a wrong route and a wrong name.",
         fix="Open the port on host 0 for the other hosts, or name another address of it: HOST addr=ADDRESS.",
-        judge=_master_addr,
+        judge=_judge_master_addr,
     ),
     Check(
         name="port-range", group="network", worst="warn", needs=("ports",),
         verifies="MASTER_PORT is outside the range from which the kernel takes ports for outgoing connections.",
         why="Inside this range, any connection of host 0 may hold the port when the run starts.",
         fix="Choose a port below the range, such as the default 29500.",
-        judge=_port_range,
+        judge=_judge_port_range,
     ),
     Check(
-        name="reverse-names", group="network", worst="warn", unless=alone,
+        name="reverse-names", group="network", worst="warn", unless=get_single_host_reason,
         verifies="A reverse lookup of another host's address is answered within half a second, with or without a name.",
         why="torch makes this lookup for every connection. If the name server does not answer, the start takes minutes longer.",
         fix="Add all hosts to /etc/hosts on every host, or fix the name server.",
-        judge=_reverse_names,
+        judge=_judge_reverse_names,
     ),
     Check(
         name="own-name", group="network", worst="warn", needs=("own_name",),
@@ -244,13 +249,13 @@ CHECKS = (
         why="Many programs connect to their own machine by its name. The workers of torchrun --standalone wait 15 minutes "
         "for it (fanout exports PET_LOCAL_ADDR, which torch 2.4 ignores); a c10d rendezvous ends with socket.gaierror.",
         fix="Add the name and an address of the host to /etc/hosts on that host.",
-        judge=_own_name,
+        judge=_judge_own_name,
     ),
     Check(
         name="proxy", group="network", worst="info", needs=("environment",),
         verifies="Hosts with an HTTP proxy in their environment also have no_proxy.",
         why="Otherwise libraries that download from a server in the lab use the proxy, and hang.",
         fix="Set no_proxy to the networks of the lab.",
-        judge=_proxy,
+        judge=_judge_proxy,
     ),
 )  # fmt: skip

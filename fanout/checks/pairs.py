@@ -31,7 +31,7 @@ Round: TypeAlias = tuple[Pair, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Measured:
+class PairMeasurement:
     """Bus bandwidth of a pair in bytes per second, for all-reduces of ``size`` bytes; or the error and its stage."""
 
     bandwidth: float = 0.0
@@ -40,12 +40,12 @@ class Measured:
     stage: str = ""
 
     @property
-    def works(self) -> bool:
+    def is_working(self) -> bool:
         return self.bandwidth > 0 and not self.error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Blame:
+class PairFault:
     """Fault of one host, or of the link between two; ``pairs`` show it; ``broken`` if none works, else it is slow."""
 
     hosts: tuple[str, ...]
@@ -53,28 +53,28 @@ class Blame:
     broken: bool
 
 
-def first_pass(names: Sequence[str]) -> tuple[Round, ...]:
+def schedule_first_pass(names: Sequence[str]) -> tuple[Round, ...]:
     """Return rounds of disjoint pairs, each pair in the order of ``names``."""
-    return tournament(names) if len(names) <= WHOLE else rounds(_around(names))
+    return schedule_tournament(names) if len(names) <= WHOLE else distribute_over_rounds(_list_ring_pairs(names))
 
 
-def tournament(names: Sequence[str]) -> tuple[Round, ...]:
+def schedule_tournament(names: Sequence[str]) -> tuple[Round, ...]:
     """Return rounds that pair every host with every other, by the circle method: one name stays, the others rotate."""
     seats: list[str] = [*names, *([""] if len(names) % 2 else [])]
     half = len(seats) // 2
     made: list[Round] = []
     for _ in range(len(seats) - 1):
         opposite = zip(seats[:half], reversed(seats[half:]), strict=True)
-        made.append(tuple(_ordered(names, *pair) for pair in opposite if "" not in pair))
+        made.append(tuple(_order_pair(names, *pair) for pair in opposite if "" not in pair))
         seats = [seats[0], seats[-1], *seats[1:-1]]
     return tuple(made)
 
 
-def _ordered(names: Sequence[str], one: str, other: str) -> Pair:
+def _order_pair(names: Sequence[str], one: str, other: str) -> Pair:
     return (one, other) if names.index(one) < names.index(other) else (other, one)
 
 
-def _around(names: Sequence[str]) -> list[Pair]:
+def _list_ring_pairs(names: Sequence[str]) -> list[Pair]:
     """Return the pairs of neighbours in a ring, then of opposite hosts."""
     count = len(names)
     evens = [(names[at], names[at + 1]) for at in range(0, count - 1, 2)]
@@ -82,7 +82,7 @@ def _around(names: Sequence[str]) -> list[Pair]:
     return [*evens, *odds, (names[0], names[-1]), *((names[at], names[at + count // 2]) for at in range(count // 2))]
 
 
-def rounds(pairs: Iterable[Pair]) -> tuple[Round, ...]:
+def distribute_over_rounds(pairs: Iterable[Pair]) -> tuple[Round, ...]:
     """Distribute pairs over rounds, each into the first round that has neither of its hosts."""
     made: list[list[Pair]] = []
     for pair in dict.fromkeys(pairs):
@@ -95,37 +95,37 @@ def rounds(pairs: Iterable[Pair]) -> tuple[Round, ...]:
     return tuple(tuple(found) for found in made)
 
 
-def usual(measured: Mapping[Pair, Measured]) -> float:
+def compute_usual_bandwidth(measured: Mapping[Pair, PairMeasurement]) -> float:
     """Return the median over hosts of each host's best pair, in bytes per second; 0 if no pair works."""
-    best = best_of_hosts(measured)
+    best = find_best_bandwidths(measured)
     return statistics.median_high(best.values()) if best else 0.0
 
 
-def best_of_hosts(measured: Mapping[Pair, Measured]) -> dict[str, float]:
+def find_best_bandwidths(measured: Mapping[Pair, PairMeasurement]) -> dict[str, float]:
     """Return host -> the bandwidth of its best pair, for hosts with at least one working pair."""
     best: dict[str, float] = {}
     for pair, found in measured.items():
-        for name in pair if found.works else ():
+        for name in pair if found.is_working else ():
             best[name] = max(found.bandwidth, best.get(name, 0.0))
     return best
 
 
-def bad(measured: Mapping[Pair, Measured]) -> set[Pair]:
+def find_bad_pairs(measured: Mapping[Pair, PairMeasurement]) -> set[Pair]:
     """Return the pairs that do not work, or that have less than half of the usual bandwidth."""
-    least = SLOW * usual(measured)
-    return {pair for pair, found in measured.items() if not found.works or found.bandwidth < least}
+    least = SLOW * compute_usual_bandwidth(measured)
+    return {pair for pair, found in measured.items() if not found.is_working or found.bandwidth < least}
 
 
-def known_good(measured: Mapping[Pair, Measured]) -> set[str]:
+def find_good_hosts(measured: Mapping[Pair, PairMeasurement]) -> set[str]:
     """Return the hosts with a good pair."""
-    spoiled = bad(measured)
+    spoiled = find_bad_pairs(measured)
     return {name for pair in measured if pair not in spoiled for name in pair}
 
 
-def second_pass(names: Sequence[str], measured: Mapping[Pair, Measured]) -> tuple[Round, ...]:
+def schedule_second_pass(names: Sequence[str], measured: Mapping[Pair, PairMeasurement]) -> tuple[Round, ...]:
     """Return rounds that pair suspected with known good hosts, new partners first, and repeat slow links."""
     order = {name: at for at, name in enumerate(names)}
-    spoiled, good = bad(measured), known_good(measured)
+    spoiled, good = find_bad_pairs(measured), find_good_hosts(measured)
     wanted: list[Pair] = []
     for name in names:
         mine = [pair for pair in spoiled if name in pair]
@@ -135,12 +135,14 @@ def second_pass(names: Sequence[str], measured: Mapping[Pair, Measured]) -> tupl
             continue  # it works with no host, so another measurement would not help
         met = {other for pair in measured if name in pair for other in pair}
         partners = sorted(good, key=lambda other: (other in met, order[other]))[:PARTNERS]
-        wanted += [_ordered(names, name, other) for other in partners]
+        wanted += [_order_pair(names, name, other) for other in partners]
     wanted += sorted(pair for pair in spoiled if set(pair) <= good and not measured[pair].error)
-    return rounds(wanted)
+    return distribute_over_rounds(wanted)
 
 
-def merged(measured: Mapping[Pair, Measured], again: Mapping[Pair, Measured]) -> dict[Pair, Measured]:
+def merge_passes(
+    measured: Mapping[Pair, PairMeasurement], again: Mapping[Pair, PairMeasurement]
+) -> dict[Pair, PairMeasurement]:
     """Merge two passes; keep the better value of a pair that was measured twice."""
     both = dict(measured)
     for pair, found in again.items():
@@ -149,18 +151,20 @@ def merged(measured: Mapping[Pair, Measured], again: Mapping[Pair, Measured]) ->
     return both
 
 
-def blamed(names: Sequence[str], measured: Mapping[Pair, Measured]) -> tuple[Blame, ...]:
+def find_faults(names: Sequence[str], measured: Mapping[Pair, PairMeasurement]) -> tuple[PairFault, ...]:
     """Return the faults, hosts first, then links; together they explain every bad pair."""
-    spoiled, good = bad(measured), known_good(measured)
+    spoiled, good = find_bad_pairs(measured), find_good_hosts(measured)
     found = []
     explained: set[Pair] = set()
     for name in names:
         mine = tuple(pair for pair in measured if name in pair)
         witnesses = [pair for pair in mine if set(pair) - {name} <= good]
         if name not in good and witnesses:
-            found.append(Blame(hosts=(name,), pairs=mine, broken=not any(measured[pair].works for pair in mine)))
+            found.append(
+                PairFault(hosts=(name,), pairs=mine, broken=not any(measured[pair].is_working for pair in mine))
+            )
             explained |= set(mine)
     for pair in measured:
         if pair in spoiled - explained:
-            found.append(Blame(hosts=pair, pairs=(pair,), broken=not measured[pair].works))
+            found.append(PairFault(hosts=pair, pairs=(pair,), broken=not measured[pair].is_working))
     return tuple(found)

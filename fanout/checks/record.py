@@ -7,13 +7,13 @@ from dataclasses import asdict
 from typing import Any
 
 from fanout.checks import deep_table
-from fanout.checks.columns import rows_of
-from fanout.checks.model import Case, Finding
+from fanout.checks.columns import build_rows
+from fanout.checks.model import CheckContext, CheckFinding
 
 VERSION = 1
 
 
-def record(case: Case, findings: Sequence[Finding], seconds: float) -> dict[str, Any]:
+def build_check_record(case: CheckContext, findings: Sequence[CheckFinding], seconds: float) -> dict[str, Any]:
     """Return one object per host, all findings (also ``ok`` and ``skip``), and the tests between hosts.
 
     Later versions may add keys, but do not remove or change them.
@@ -31,7 +31,7 @@ def record(case: Case, findings: Sequence[Finding], seconds: float) -> dict[str,
                 "facts": {name: value for name, value in case.facts.get(row.hosts[0], {}).items() if name != "missing"},
                 "missing": dict(case.missing.get(row.hosts[0], {})),
             }
-            for row in rows_of(case, findings)
+            for row in build_rows(case, findings)
         ],
         "unreached": {name: asdict(trouble) for name, trouble in request.unreached.items()},
         "findings": [{**asdict(finding), "hosts": list(finding.hosts)} for finding in findings],
@@ -51,5 +51,5 @@ def record(case: Case, findings: Sequence[Finding], seconds: float) -> dict[str,
             "whole": mesh.whole,
             "dials": [{"from": start, "to": end, **dial} for (start, end), dial in mesh.dials.items()],
         },
-        "deep": deep_table.record(case.deep),
+        "deep": deep_table.build_deep_record(case.deep),
     }

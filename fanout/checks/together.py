@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from fanout.checks.pairs import Blame, Measured, Pair, blamed
-from fanout.hosts import fold
+from fanout.checks.pairs import Pair, PairFault, PairMeasurement, find_faults
+from fanout.hosts import fold_names
 
 Processes: TypeAlias = tuple[Mapping[str, Any], ...]  # the answer of each process of a host, by local rank
 
-MEETING = ("", "start", "store", "arrive", "group", "sum of 4 bytes")  # the stages before any tensor of size
+RENDEZVOUS_STAGES = ("", "start", "store", "arrive", "group", "sum of 4 bytes")  # the stages before any tensor of size
 ONE = 4  # bytes of one element, the size of the first all-reduce
 LARGE = 1 << 20  # bytes, far above any MTU: if this size worked, a larger size that times out is only slow
 SIZES = (1 << 16, 1 << 20, 1 << 22, 1 << 24, 1 << 26, 1 << 28)
@@ -32,7 +32,7 @@ class DeepTest:
     joined: Mapping[str, Processes] = field(default_factory=dict)
     order: tuple[str, ...] = ()  # the host of each rank in the all-reduce over all hosts
     place: str = ""  # address:port of the store
-    pairs: Mapping[Pair, Measured] = field(default_factory=dict)
+    pairs: Mapping[Pair, PairMeasurement] = field(default_factory=dict)
     burned: Mapping[str, Processes] = field(default_factory=dict)
 
     @property
@@ -42,42 +42,44 @@ class DeepTest:
         return tuple((int(size), float(seconds)) for size, seconds, _ in max(told, key=len, default=()))
 
     @property
-    def blames(self) -> tuple[Blame, ...]:
-        return blamed(list(dict.fromkeys(self.order)), self.pairs)
+    def faults(self) -> tuple[PairFault, ...]:
+        return find_faults(list(dict.fromkeys(self.order)), self.pairs)
 
-    def trouble(self, name: str) -> Mapping[str, Any]:
+    def get_first_error(self, name: str) -> Mapping[str, Any]:
         """Return the first error on this host before or in the all-reduce over all hosts; {} if there is none."""
         return next((one for one in self.joined.get(name, ()) if one.get("error")), {})
 
 
-def algorithm(size: int, seconds: float) -> float:
+def compute_algorithm_bandwidth(size: int, seconds: float) -> float:
     """Return the algorithm bandwidth of nccl-tests in bytes per second: size / time."""
     return size / seconds if seconds > 0 else 0.0
 
 
-def bus(size: int, seconds: float, world: int) -> float:
+def compute_bus_bandwidth(size: int, seconds: float, world: int) -> float:
     """Return the bus bandwidth of an all-reduce in bytes per second, which compares with the bandwidth of a link.
 
     With S bytes on each of n ranks, 2 (n-1)/n S go through every link (nccl-tests, doc/PERFORMANCE.md).
     """
-    return algorithm(size, seconds) * 2 * (world - 1) / world
+    return compute_algorithm_bandwidth(size, seconds) * 2 * (world - 1) / world
 
 
-def measured(ends: Mapping[str, Processes]) -> Measured:
+def evaluate_pair(ends: Mapping[str, Processes]) -> PairMeasurement:
     """Return the bandwidth of a pair from the answers of the processes on its two hosts."""
     processes = [one for name in ends for one in ends[name]]
     told: Any = max((one.get("sizes", ()) for one in processes), key=len, default=())
-    figures = [(bus(size, seconds, len(processes)), int(size)) for size, seconds, _ in told if size > ONE]
+    figures = [
+        (compute_bus_bandwidth(size, seconds, len(processes)), int(size)) for size, seconds, _ in told if size > ONE
+    ]
     bandwidth, size = max(figures, default=(0.0, 0))
     failed = next((one for one in processes if one.get("error") and not (one.get("late") and size >= LARGE)), None)
     if failed:
-        return Measured(bandwidth=bandwidth, size=size, error=failed["error"], stage=failed.get("stage", ""))
-    if wrong(ends):
-        return Measured(bandwidth=bandwidth, size=size, error="the sum is wrong", stage="wrong")
-    return Measured(bandwidth=bandwidth, size=size)
+        return PairMeasurement(bandwidth=bandwidth, size=size, error=failed["error"], stage=failed.get("stage", ""))
+    if find_wrong_results(ends):
+        return PairMeasurement(bandwidth=bandwidth, size=size, error="the sum is wrong", stage="wrong")
+    return PairMeasurement(bandwidth=bandwidth, size=size)
 
 
-def wrong(ends: Mapping[str, Processes]) -> dict[str, tuple[int, int]]:
+def find_wrong_results(ends: Mapping[str, Processes]) -> dict[str, tuple[int, int]]:
     """Return host -> (bytes, wrong elements) of its first all-reduce with a wrong result."""
     found: dict[str, tuple[int, int]] = {}
     for name, processes in ends.items():
@@ -88,12 +90,12 @@ def wrong(ends: Mapping[str, Processes]) -> dict[str, tuple[int, int]]:
     return found
 
 
-def partners(blame: Blame) -> str:
+def format_partners(blame: PairFault) -> str:
     """Return the partners in the pairs that show the fault, folded."""
-    return fold(name for pair in blame.pairs for name in pair if name not in blame.hosts)
+    return fold_names(name for pair in blame.pairs for name in pair if name not in blame.hosts)
 
 
-def rate(bandwidth: float) -> str:
+def format_bandwidth(bandwidth: float) -> str:
     """Return a bandwidth as ``1.4 GB/s`` or ``12 MB/s``, in powers of ten as in nccl-tests."""
     for unit, name in ((1e9, "GB/s"), (1e6, "MB/s"), (1e3, "kB/s")):
         if bandwidth >= unit:
@@ -101,7 +103,7 @@ def rate(bandwidth: float) -> str:
     return f"{bandwidth:.0f} B/s"
 
 
-def volume(size: int) -> str:
+def format_tensor_size(size: int) -> str:
     """Return a size as ``4 B``, ``64 KB`` or ``16 MB``, in powers of two."""
     for unit, name in ((1 << 20, "MB"), (1 << 10, "KB")):
         if size >= unit:

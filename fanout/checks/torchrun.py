@@ -11,7 +11,7 @@ _DEFAULTS = {"nnodes": "1", "node_rank": "0", "nproc_per_node": "1", "rdzv_backe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
+class TorchrunCall:
     """Parsed call of torchrun: ``script`` is the program that it starts ("" if none), ``words`` are its arguments."""
 
     options: Mapping[str, str]
@@ -19,16 +19,16 @@ class Call:
     words: tuple[str, ...]
 
     @property
-    def standalone(self) -> bool:
+    def is_standalone(self) -> bool:
         return "standalone" in self.options
 
     @property
     def nnodes(self) -> str:
         """The largest number of hosts: ``2`` for ``1:2``."""
-        return "1" if self.standalone else self.options["nnodes"].rpartition(":")[2]
+        return "1" if self.is_standalone else self.options["nnodes"].rpartition(":")[2]
 
     @property
-    def static(self) -> bool:
+    def is_static(self) -> bool:
         """Whether ranks come from the command line and not from the rendezvous."""
         return self.options["rdzv_backend"] == "static"
 
@@ -42,7 +42,7 @@ class Call:
         return self.options.get("master_addr", "127.0.0.1"), self.options.get("master_port", "29500")
 
 
-def call(argv: Sequence[str], env: Mapping[str, str]) -> Call:
+def parse_torchrun_call(argv: Sequence[str], env: Mapping[str, str]) -> TorchrunCall:
     """Parse ``argv`` without the program's name; skip ``-m torch.distributed.run`` and the flags of python before it."""
     words = list(argv)
     for at, word in enumerate(words[:-1]):
@@ -58,4 +58,4 @@ def call(argv: Sequence[str], env: Mapping[str, str]) -> Call:
         options[name] = value
     if words and words[0] == "--":
         words.pop(0)
-    return Call(options={**_DEFAULTS, **options}, script=words[0] if words else "", words=tuple(words[1:]))
+    return TorchrunCall(options={**_DEFAULTS, **options}, script=words[0] if words else "", words=tuple(words[1:]))

@@ -18,7 +18,7 @@ _WORD = re.compile(r"(?:'[^']*'|\"[^\"]*\"|[^\s'\"])+")
 _LEAST = 30  # columns for text, however narrow the terminal
 
 
-def wrapped(text: str, lead: str, indent: str, width: int | None, *, typed: bool = False) -> list[str]:
+def wrap_text(text: str, lead: str, indent: str, width: int | None, *, typed: bool = False) -> list[str]:
     """Return ``lead`` and ``text`` as lines, further lines after ``indent``; one line if ``width`` is None.
 
     ``typed``: the text contains commands.
@@ -27,13 +27,13 @@ def wrapped(text: str, lead: str, indent: str, width: int | None, *, typed: bool
         return [(lead + text).rstrip()]
     width = max(width, len(indent) + _LEAST)
     lines, line, start = [], lead, len(lead)
-    for gap, unit in _units(text, typed):
+    for gap, unit in _split_units(text, typed):
         if len(line) == start:
             gap = ""
         if len(line) + len(gap) + len(unit) > width and len(line) > start:
             lines.append(line.rstrip())
             line, start, gap = indent, len(indent), ""
-        *before, line_end = _continued(unit, width - len(line) - len(gap), width - len(indent))
+        *before, line_end = _split_command(unit, width - len(line) - len(gap), width - len(indent))
         for part in before:
             lines.append(line + gap + part)
             line, start, gap = indent, len(indent), ""
@@ -41,7 +41,7 @@ def wrapped(text: str, lead: str, indent: str, width: int | None, *, typed: bool
     return [*lines, line.rstrip()]
 
 
-def _units(text: str, typed: bool) -> Iterator[tuple[str, str]]:
+def _split_units(text: str, typed: bool) -> Iterator[tuple[str, str]]:
     """Yield (the spaces before it, a word of prose or a whole command), in order."""
     gap = ""
     for part in _GAP.split(text):
@@ -55,7 +55,7 @@ def _units(text: str, typed: bool) -> Iterator[tuple[str, str]]:
                 gap = " "
 
 
-def _continued(unit: str, first: int, further: int) -> list[str]:
+def _split_command(unit: str, first: int, further: int) -> list[str]:
     """Split a command that is too long for a line with ``\\`` at line ends; return anything else unchanged."""
     if len(unit) <= first or " " not in unit or not unit.startswith(("-", *_PROGRAMS)):
         return [unit]
@@ -69,7 +69,7 @@ def _continued(unit: str, first: int, further: int) -> list[str]:
     return [*lines, line]
 
 
-def cut(hosts: str, width: int) -> list[str]:
+def break_host_set(hosts: str, width: int) -> list[str]:
     """Break a folded set of hosts after commas into lines of at most ``width``."""
     lines, line = [], ""
     for part in re.split(r"(?<=,)", hosts):
@@ -80,6 +80,6 @@ def cut(hosts: str, width: int) -> list[str]:
     return [*lines, line]
 
 
-def clipped(hosts: str, most: int) -> str:
+def shorten_host_set(hosts: str, most: int) -> str:
     """Shorten a folded set of hosts to ``most`` characters for a cell."""
     return hosts if len(hosts) <= most else f"{hosts[: most - 1]}…"

@@ -26,7 +26,7 @@ _UNWRITABLE = '"%\\$'  # characters with a special meaning in ssh_config, also i
 
 
 @contextmanager
-def claimed(directory: Path, *, keep: bool) -> Iterator[Path]:
+def claim_directory(directory: Path, *, keep: bool) -> Iterator[Path]:
     """Yield the directory's real path, mode 0700 and locked; at the end delete what the demo made in it."""
     root = Path(os.path.realpath(directory))
     if not str(root).isprintable() or any(mark in str(root) for mark in _UNWRITABLE):
@@ -34,19 +34,19 @@ def claimed(directory: Path, *, keep: bool) -> Iterator[Path]:
             f"{root}: an ssh_config cannot hold this path (it has one of {' '.join(_UNWRITABLE)} or a control character)",
             hint="name another directory for the demo",
         )
-    made = _make(root)
-    lock = _lock(root)
+    made = _create_directory(root)
+    lock = _lock_mark(root)
     try:
         yield root
     finally:
         try:
             if not keep:
-                _clear(root, whole=made)
+                _delete_demo_files(root, whole=made)
         finally:
             os.close(lock)
 
 
-def _make(root: Path) -> bool:
+def _create_directory(root: Path) -> bool:
     """Create the directory, or verify that it is usable; return True if a demo made it, now or earlier."""
     try:
         os.mkdir(root, 0o700)
@@ -68,7 +68,7 @@ def _make(root: Path) -> bool:
     return bool(names)
 
 
-def _lock(root: Path) -> int:
+def _lock_mark(root: Path) -> int:
     try:
         mark = os.open(root / MARK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except OSError as error:
@@ -83,12 +83,12 @@ def _lock(root: Path) -> int:
     return mark
 
 
-def _clear(root: Path, *, whole: bool) -> None:
+def _delete_demo_files(root: Path, *, whole: bool) -> None:
     """Delete the demo's own files, and the directory itself if a demo made it and nothing else is in it."""
     try:
         for entry in tuple(os.scandir(root)):
             if HOST.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False):
-                _clear_host(entry.path)
+                _delete_host_directory(entry.path)
             elif entry.name in (*FILES, MARK) and entry.is_file(follow_symlinks=False):
                 os.unlink(entry)
         if whole and not os.listdir(root):
@@ -99,7 +99,7 @@ def _clear(root: Path, *, whole: bool) -> None:
         ) from error
 
 
-def _clear_host(directory: str) -> None:
+def _delete_host_directory(directory: str) -> None:
     state = os.path.join(directory, STATE)
     if os.path.isdir(state) and not os.path.islink(state):
         shutil.rmtree(state)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Played:
+class DemoHost:
     """Simulated host: its name for ssh, its address and port, its public key, and its private state directory."""
 
     name: str
@@ -17,7 +17,7 @@ class Played:
     state: Path
 
 
-def hostfile(hosts: tuple[Played, ...]) -> str:
+def render_hostfile(hosts: tuple[DemoHost, ...]) -> str:
     """Return the hostfile: one line per host, in rank order, with one process each."""
     lines = [
         "# Hosts that fanout demo simulates on this machine; they answer while the demo runs.",
@@ -27,7 +27,7 @@ def hostfile(hosts: tuple[Played, ...]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def ssh_config(hosts: tuple[Played, ...], *, user: str, identity: Path, known_hosts: Path) -> str:
+def render_ssh_config(hosts: tuple[DemoHost, ...], *, user: str, identity: Path, known_hosts: Path) -> str:
     """Return a config for ``ssh -F``: the address and port of each host, and one key and one known_hosts file for all."""
     lines = ["# For the simulated hosts only: ssh -F <this file> HOST COMMAND"]
     for host in hosts:
@@ -46,6 +46,6 @@ def ssh_config(hosts: tuple[Played, ...], *, user: str, identity: Path, known_ho
     return "\n".join(lines) + "\n"
 
 
-def known_hosts(hosts: tuple[Played, ...]) -> str:
+def render_known_hosts(hosts: tuple[DemoHost, ...]) -> str:
     """Return ``[address]:port ssh-ed25519 AAAA…``, one line per host."""
     return "".join(f"[{host.address}]:{host.port} {host.public_key}\n" for host in hosts)

@@ -1,7 +1,7 @@
 """Demo SSH server: on one loopback address, accepts one user with one key, who may only run commands.
 
 paramiko implements the protocol. Its defaults refuse passwords, terminals, shells, subsystems, forwarding and
-environment variables; ``_Door`` allows only what is needed. One thread accepts connections, each connection has a
+environment variables; ``_CommandOnlyInterface`` allows only what is needed. One thread accepts connections, each connection has a
 thread of paramiko, and each command has the threads of its session. An error in a connection ends only that connection.
 """
 
@@ -29,18 +29,18 @@ from paramiko.common import (
 from paramiko.message import Message
 from paramiko.packet import Packetizer
 
-from fanout.demo.session import Account, Session
+from fanout.demo.session import CommandSession, DemoAccount
 
 # These ciphers need one call per packet; the others need two, for cipher and MAC. They give 10 % more throughput.
 _CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com")
 _IDLE = 5.0  # s between looks at a quiet socket; with paramiko's own 0.1 s many idle connections cost real CPU time
-_BREATH = 100  # ms
+_RETRY_DELAY = 100  # ms
 
 # Without a handler, paramiko writes a traceback to the terminal for each client that disconnects early.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
 
-class _Wire(Packetizer):
+class _GrantingPacketizer(Packetizer):
     """Packetizer of paramiko with a callback after a granted request, and without a leftover timer thread."""
 
     REKEY_BYTES = 1 << 35  # RFC 4344 allows 2^32 AES blocks; paramiko's early rekeying can stall a busy channel
@@ -64,10 +64,10 @@ class _Wire(Packetizer):
         super().close()
 
 
-class _Door(paramiko.ServerInterface):
+class _CommandOnlyInterface(paramiko.ServerInterface):
     """Permissions of one client: log in with the key, and run commands."""
 
-    def __init__(self, account: Account, begin: Callable[[paramiko.Channel, bytes], None]) -> None:
+    def __init__(self, account: DemoAccount, begin: Callable[[paramiko.Channel, bytes], None]) -> None:
         self._account = account
         self._begin = begin
         self._taken: set[int] = set()
@@ -90,10 +90,10 @@ class _Door(paramiko.ServerInterface):
         return True
 
 
-class Server:
+class DemoServer:
     """SSH server of one simulated host: ``with Server(...)`` answers on ``address``:``port`` until the block ends."""
 
-    def __init__(self, listener: socket.socket, host_key: paramiko.PKey, account: Account) -> None:
+    def __init__(self, listener: socket.socket, host_key: paramiko.PKey, account: DemoAccount) -> None:
         self.address, self.port = listener.getsockname()[:2]
         if not ipaddress.ip_address(self.address).is_loopback:
             raise ValueError(f"a simulated host listens on loopback only, not on {self.address}")
@@ -101,12 +101,14 @@ class Server:
         self._host_key = host_key
         self._account = account
         self._connections: set[paramiko.Transport] = set()
-        self._sessions: set[Session] = set()
+        self._sessions: set[CommandSession] = set()
         self._lock = threading.Lock()
         self._closing, self._close = os.pipe()
-        self._thread = threading.Thread(target=self._accept, name=f"demo-{self.address}:{self.port}", daemon=True)
+        self._thread = threading.Thread(
+            target=self._accept_connections, name=f"demo-{self.address}:{self.port}", daemon=True
+        )
 
-    def __enter__(self) -> Server:
+    def __enter__(self) -> DemoServer:
         self._listener.setblocking(False)
         self._thread.start()
         return self
@@ -130,28 +132,30 @@ class Server:
         os.close(self._closing)
         os.close(self._close)
 
-    def _accept(self) -> None:
+    def _accept_connections(self) -> None:
         closing, either = select.poll(), select.poll()
         closing.register(self._closing, select.POLLIN)
         either.register(self._closing, select.POLLIN)
         either.register(self._listener, select.POLLIN)
         while self._closing not in dict(either.poll()):
             try:
-                self._greet()
+                self._accept_connection()
             except (OSError, RuntimeError):
                 # The client has disconnected, or there are no free descriptors or threads: wait until some are free.
-                closing.poll(_BREATH)
+                closing.poll(_RETRY_DELAY)
             self._connections = {transport for transport in self._connections if transport.is_alive()}
 
-    def _greet(self) -> None:
+    def _accept_connection(self) -> None:
         sock, _ = self._listener.accept()
         try:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            transport = paramiko.Transport(sock, packetizer_class=_Wire)
+            transport = paramiko.Transport(sock, packetizer_class=_GrantingPacketizer)
             transport.get_security_options().ciphers = _CIPHERS
             transport.add_server_key(self._host_key)
             # With an event, start_server does not wait for the handshake, which the client could delay.
-            transport.start_server(event=threading.Event(), server=_Door(self._account, self._on_granted))
+            transport.start_server(
+                event=threading.Event(), server=_CommandOnlyInterface(self._account, self._on_granted)
+            )
         except BaseException:
             sock.close()
             raise
@@ -160,22 +164,22 @@ class Server:
     def _on_granted(self, channel: paramiko.Channel, command: bytes) -> None:
         transport = channel.get_transport()
         transport.sock.settimeout(_IDLE)
-        assert isinstance(transport.packetizer, _Wire)
-        transport.packetizer.on_granted.append(lambda: self._begin(channel, command))
+        assert isinstance(transport.packetizer, _GrantingPacketizer)
+        transport.packetizer.on_granted.append(lambda: self._start_session(channel, command))
 
-    def _begin(self, channel: paramiko.Channel, command: bytes) -> None:
+    def _start_session(self, channel: paramiko.Channel, command: bytes) -> None:
         with self._lock:  # a command that ends at once must not be removed before it is added
-            session = Session(channel, command, self._account, self._forget)
+            session = CommandSession(channel, command, self._account, self._remove_session)
             session.start()
             self._sessions.add(session)
 
-    def _kill_sessions(self) -> tuple[Session, ...]:
+    def _kill_sessions(self) -> tuple[CommandSession, ...]:
         with self._lock:
             sessions = tuple(self._sessions)
         for session in sessions:
             session.kill()
         return sessions
 
-    def _forget(self, session: Session) -> None:
+    def _remove_session(self, session: CommandSession) -> None:
         with self._lock:
             self._sessions.discard(session)

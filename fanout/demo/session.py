@@ -27,17 +27,17 @@ from paramiko.message import Message
 SHELL = "/bin/sh"
 _PACKET = 32_000  # bytes of output at a time: data that fits one packet is neither split nor copied again
 _CHUNK = 1 << 17  # bytes of input at a time
-_LOOK = (
+_POLL_INTERVAL = (
     1000  # ms between polls of the channel while the command does not read: paramiko reports a close only to readers
 )
-_GONE = (OSError, EOFError, SSHException)  # exceptions of a send after the client has disconnected
+_DISCONNECTED = (OSError, EOFError, SSHException)  # exceptions of a send after the client has disconnected
 
 # RFC 4254, section 6.10
 _KNOWN_SIGNALS = ("ABRT", "ALRM", "FPE", "HUP", "ILL", "INT", "KILL", "PIPE", "QUIT", "SEGV", "TERM", "USR1", "USR2")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Account:
+class DemoAccount:
     """Account on a simulated host: the user, the public key (in wire format), and the home and environment of commands."""
 
     user: str
@@ -46,7 +46,7 @@ class Account:
     environment: tuple[tuple[str, str], ...]
 
 
-def signal_name(number: int) -> str:
+def format_signal_name(number: int) -> str:
     """Return a signal's name in the SSH protocol: ``KILL``, or ``BUS@openssh.com`` for signals that it does not list."""
     try:
         name = signal.Signals(number).name.removeprefix("SIG")
@@ -55,10 +55,12 @@ def signal_name(number: int) -> str:
     return name if name in _KNOWN_SIGNALS else f"{name}@openssh.com"
 
 
-class Session:
+class CommandSession:
     """Command and its channel; ends when the process has ended and all data is copied."""
 
-    def __init__(self, channel: Channel, command: bytes, account: Account, ended: Callable[[Session], None]) -> None:
+    def __init__(
+        self, channel: Channel, command: bytes, account: DemoAccount, ended: Callable[[CommandSession], None]
+    ) -> None:
         self._channel = channel
         self._command = command
         self._account = account
@@ -86,16 +88,16 @@ class Session:
 
     def _run(self) -> None:
         try:
-            process = self._spawn()
+            process = self._start_process()
             if process is not None:
-                self._attend(process)
+                self._copy_until_exit(process)
         finally:
-            self._close()
+            self._close_channel()
             os.close(self._hung_up)
             os.close(self._hang_up)
             self._ended(self)
 
-    def _spawn(self) -> subprocess.Popen[bytes] | None:
+    def _start_process(self) -> subprocess.Popen[bytes] | None:
         with self._lock:
             if self._killed:
                 return None
@@ -111,32 +113,32 @@ class Session:
                     start_new_session=True,
                 )
             except OSError as error:
-                with suppress(*_GONE):
+                with suppress(*_DISCONNECTED):
                     self._channel.sendall_stderr(f"{SHELL}: cannot start: {error}\n".encode())
                     self._channel.send_exit_status(126)
             return self._process
 
-    def _attend(self, process: subprocess.Popen[bytes]) -> None:
-        inward = threading.Thread(target=self._pump_in, args=(process,), name="demo-stdin", daemon=True)
-        outward = threading.Thread(target=self._pump_out, args=(process,), name="demo-output", daemon=True)
+    def _copy_until_exit(self, process: subprocess.Popen[bytes]) -> None:
+        inward = threading.Thread(target=self._copy_input, args=(process,), name="demo-stdin", daemon=True)
+        outward = threading.Thread(target=self._copy_output, args=(process,), name="demo-output", daemon=True)
         inward.start()
         outward.start()
-        code = _exit_code(process)
-        with suppress(*_GONE):
-            self._tell(code)
+        code = _wait_for_exit_code(process)
+        with suppress(*_DISCONNECTED):
+            self._send_exit_status(code)
         outward.join()
-        self._close()
+        self._close_channel()
         inward.join()
         with self._lock:
             process.wait()
             self._process = None
 
-    def _close(self) -> None:
+    def _close_channel(self) -> None:
         """Close the channel, and notify the client if it is still connected."""
-        with suppress(*_GONE):
+        with suppress(*_DISCONNECTED):
             self._channel.close()
 
-    def _tell(self, code: int) -> None:
+    def _send_exit_status(self, code: int) -> None:
         if code >= 0:
             self._channel.send_exit_status(code)
             return
@@ -145,45 +147,45 @@ class Session:
         message.add_int(self._channel.remote_chanid)
         message.add_string("exit-signal")
         message.add_boolean(False)
-        message.add_string(signal_name(-code))
+        message.add_string(format_signal_name(-code))
         message.add_boolean(False)  # core dumped
         message.add_string("")
         message.add_string("")
         # paramiko has no public way to send this one request; its own send_exit_status ends in the same call.
         self._channel.get_transport()._send_user_message(message)  # type: ignore[attr-defined]
 
-    def _pump_in(self, process: subprocess.Popen[bytes]) -> None:
+    def _copy_input(self, process: subprocess.Popen[bytes]) -> None:
         """Copy the channel to stdin until the client sends EOF, then wait for the channel's close and signal it."""
         assert process.stdin is not None
         with process.stdin as stdin:
             os.set_blocking(stdin.fileno(), False)
             wanted = True
-            with suppress(*_GONE):
+            with suppress(*_DISCONNECTED):
                 while data := self._channel.recv(_CHUNK):
                     # Input that the command no longer reads is dropped, as sshd does, so that the client does not block.
-                    wanted = wanted and self._deliver(stdin.fileno(), data)
+                    wanted = wanted and self._write_all(stdin.fileno(), data)
         # Clients send no exit status to a server, so this returns only when the channel is closed.
         self._channel.recv_exit_status()
         os.write(self._hang_up, b".")
 
-    def _deliver(self, fd: int, data: bytes) -> bool:
+    def _write_all(self, fd: int, data: bytes) -> bool:
         """Write all data as fast as the command reads it; return False if the command no longer reads."""
         rest = memoryview(data)
         poller = select.poll()
         poller.register(fd, select.POLLOUT)
         with suppress(BrokenPipeError):
             while rest:
-                if poller.poll(_LOOK):
+                if poller.poll(_POLL_INTERVAL):
                     rest = rest[os.write(fd, rest) :]
                 elif self._channel.closed:
                     break
         return not rest
 
-    def _pump_out(self, process: subprocess.Popen[bytes]) -> None:
+    def _copy_output(self, process: subprocess.Popen[bytes]) -> None:
         """Copy both outputs to the channel until both have ended (then send EOF), or until the client disconnects."""
         assert process.stdout is not None
         assert process.stderr is not None
-        with process.stdout as stdout, process.stderr as stderr, suppress(*_GONE):
+        with process.stdout as stdout, process.stderr as stderr, suppress(*_DISCONNECTED):
             open_ends = {stdout.fileno(): self._channel.sendall, stderr.fileno(): self._channel.sendall_stderr}
             poller = select.poll()
             for fd in (*open_ends, self._hung_up):
@@ -200,7 +202,7 @@ class Session:
             self._channel.shutdown_write()
 
 
-def _exit_code(process: subprocess.Popen[bytes]) -> int:
+def _wait_for_exit_code(process: subprocess.Popen[bytes]) -> int:
     """Wait for the command to exit; return its exit code, or minus its signal.
 
     If the system supports it, the process is not reaped yet. Until then the kernel cannot reuse its pid, and ``kill``

@@ -24,10 +24,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from fanout.demo import papers
-from fanout.demo.claim import FILES, STATE, claimed
-from fanout.demo.papers import Played
-from fanout.demo.server import Server
-from fanout.demo.session import SHELL, Account
+from fanout.demo.claim import FILES, STATE, claim_directory
+from fanout.demo.papers import DemoHost
+from fanout.demo.server import DemoServer
+from fanout.demo.session import SHELL, DemoAccount
 from fanout.errors import LauncherError, UsageError
 
 MOST_HOSTS = 200
@@ -35,7 +35,7 @@ _PATH = "/usr/local/bin:/usr/bin:/bin"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Lab:
+class DemoLab:
     """Files for fanout and ssh, and the simulated hosts in rank order."""
 
     directory: Path
@@ -44,13 +44,11 @@ class Lab:
     known_hosts: Path
     identity: Path
     user: str
-    hosts: tuple[Played, ...]
+    hosts: tuple[DemoHost, ...]
 
 
 @contextmanager
-def open(  # noqa: A001  (it is read as stage.open)
-    directory: Path, hosts: int = 2, *, keep: bool = False, own_addresses: bool = True
-) -> Iterator[Lab]:
+def open_lab(directory: Path, hosts: int = 2, *, keep: bool = False, own_addresses: bool = True) -> Iterator[DemoLab]:
     """Simulate ``hosts`` hosts from ``directory``, which is created if needed and emptied at the end unless ``keep``.
 
     ``own_addresses=False`` puts all hosts on 127.0.0.1, even if each could have its own address.
@@ -61,21 +59,21 @@ def open(  # noqa: A001  (it is read as stage.open)
     """
     if not 1 <= hosts <= MOST_HOSTS:
         raise UsageError(f"a demo simulates 1 to {MOST_HOSTS} hosts, not {hosts}")
-    account = _account()
+    account = _find_account()
     with ExitStack() as stack:
-        root = stack.enter_context(claimed(directory, keep=keep))
-        client_pem, client_key = _new_key()
-        listeners = _listeners(hosts, stack, own_addresses=own_addresses)
+        root = stack.enter_context(claim_directory(directory, keep=keep))
+        client_pem, client_key = _create_key()
+        listeners = _open_listeners(hosts, stack, own_addresses=own_addresses)
         played = []
         for name, listener in listeners:
-            _, host_key = _new_key()
-            host = _play(root, name, listener, host_key)
+            _, host_key = _create_key()
+            host = _create_host(root, name, listener, host_key)
             played.append(host)
-            stack.enter_context(Server(listener, host_key, _at(host, account, client_key)))
-        yield _lay_out(root, tuple(played), account.pw_name, client_pem)
+            stack.enter_context(DemoServer(listener, host_key, _build_account(host, account, client_key)))
+        yield _write_lab_files(root, tuple(played), account.pw_name, client_pem)
 
 
-def _account() -> pwd.struct_passwd:
+def _find_account() -> pwd.struct_passwd:
     try:
         return pwd.getpwuid(os.getuid())
     except KeyError:
@@ -85,7 +83,7 @@ def _account() -> pwd.struct_passwd:
         ) from None
 
 
-def _at(host: Played, account: pwd.struct_passwd, client_key: paramiko.PKey) -> Account:
+def _build_account(host: DemoHost, account: pwd.struct_passwd, client_key: paramiko.PKey) -> DemoAccount:
     """Return the account on one host, with the small environment of a non-interactive login and the host's id."""
     environment = {
         "HOME": account.pw_dir,
@@ -97,7 +95,7 @@ def _at(host: Played, account: pwd.struct_passwd, client_key: paramiko.PKey) -> 
         "FANOUT_STATE": str(host.state),
         "FANOUT_HOST_ID": host.name,
     }
-    return Account(
+    return DemoAccount(
         user=account.pw_name,
         key=client_key.asbytes(),
         home=account.pw_dir if os.path.isdir(account.pw_dir) else "/",  # as sshd does
@@ -105,23 +103,23 @@ def _at(host: Played, account: pwd.struct_passwd, client_key: paramiko.PKey) -> 
     )
 
 
-def _new_key() -> tuple[str, paramiko.PKey]:
+def _create_key() -> tuple[str, paramiko.PKey]:
     """Create an ed25519 key; return the text of its private key file and the key."""
     pem = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()).decode()
     return pem, paramiko.Ed25519Key.from_private_key(io.StringIO(pem))
 
 
-def _listeners(count: int, stack: ExitStack, *, own_addresses: bool) -> list[tuple[str, socket.socket]]:
+def _open_listeners(count: int, stack: ExitStack, *, own_addresses: bool) -> list[tuple[str, socket.socket]]:
     """Open named listeners on ephemeral ports: each on its own address, or all on 127.0.0.1 if there is no other."""
     try:
-        if own_addresses and _answers("127.0.0.2"):
-            return [(address, _listen(address, stack)) for address in (f"127.0.0.{2 + n}" for n in range(count))]
-        return [(f"demo{1 + n}", _listen("127.0.0.1", stack)) for n in range(count)]
+        if own_addresses and _has_address("127.0.0.2"):
+            return [(address, _open_listener(address, stack)) for address in (f"127.0.0.{2 + n}" for n in range(count))]
+        return [(f"demo{1 + n}", _open_listener("127.0.0.1", stack)) for n in range(count)]
     except OSError as error:
         raise LauncherError(f"cannot listen on loopback: {error.strerror}") from error
 
 
-def _answers(address: str) -> bool:
+def _has_address(address: str) -> bool:
     """Return whether this machine has the address: all of 127.0.0.0/8 on Linux, only 127.0.0.1 on macOS."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         try:
@@ -133,25 +131,25 @@ def _answers(address: str) -> bool:
         return True
 
 
-def _listen(address: str, stack: ExitStack) -> socket.socket:
+def _open_listener(address: str, stack: ExitStack) -> socket.socket:
     listener = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
     listener.bind((address, 0))
     listener.listen(128)
     return listener
 
 
-def _play(root: Path, name: str, listener: socket.socket, host_key: paramiko.PKey) -> Played:
+def _create_host(root: Path, name: str, listener: socket.socket, host_key: paramiko.PKey) -> DemoHost:
     address, port = listener.getsockname()
     state = root / name / STATE
     for path in (state.parent, state):
         with suppress(FileExistsError):
             path.mkdir(0o700)
     public_key = f"{host_key.get_name()} {host_key.get_base64()}"
-    return Played(name=name, address=address, port=port, public_key=public_key, state=state)
+    return DemoHost(name=name, address=address, port=port, public_key=public_key, state=state)
 
 
-def _lay_out(root: Path, hosts: tuple[Played, ...], user: str, client_pem: str) -> Lab:
-    lab = Lab(
+def _write_lab_files(root: Path, hosts: tuple[DemoHost, ...], user: str, client_pem: str) -> DemoLab:
+    lab = DemoLab(
         directory=root,
         hostfile=root / FILES[0],
         ssh_config=root / FILES[1],
@@ -160,14 +158,16 @@ def _lay_out(root: Path, hosts: tuple[Played, ...], user: str, client_pem: str) 
         user=user,
         hosts=hosts,
     )
-    _write(lab.identity, client_pem)
-    _write(lab.known_hosts, papers.known_hosts(hosts))
-    _write(lab.ssh_config, papers.ssh_config(hosts, user=user, identity=lab.identity, known_hosts=lab.known_hosts))
-    _write(lab.hostfile, papers.hostfile(hosts))
+    _write_private_file(lab.identity, client_pem)
+    _write_private_file(lab.known_hosts, papers.render_known_hosts(hosts))
+    _write_private_file(
+        lab.ssh_config, papers.render_ssh_config(hosts, user=user, identity=lab.identity, known_hosts=lab.known_hosts)
+    )
+    _write_private_file(lab.hostfile, papers.render_hostfile(hosts))
     return lab
 
 
-def _write(path: Path, text: str) -> None:
+def _write_private_file(path: Path, text: str) -> None:
     path.unlink(missing_ok=True)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
         file.write(text)

@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 from fanout.diagnose import apart, lastlines, waited
-from fanout.diagnose.case import Case, Finding, count_processes
-from fanout.diagnose.evidence import Silence
+from fanout.diagnose.case import RuleContext, RuleResult, count_processes
+from fanout.diagnose.evidence import Disconnection
 from fanout.diagnose.suspects import FAINT
 from fanout.diagnose.verdict import Cause
-from fanout.hosts import fold
+from fanout.hosts import fold_names
 
 SILENT_SECONDS = 5.0  # a shorter break of the connection delays no rank
 
 
-def early(case: Case) -> Finding | None:
+def find_early_exit(case: RuleContext) -> RuleResult | None:
     """Return the hosts whose script exited with 0 while the other hosts still worked with them."""
     ends = case.evidence.ends
     gone = [host for host, end in ends.items() if end.kind == "ended" and end.code == 0 and not end.why]
-    left = [each for each in case.waited if each.host not in gone]
-    if not gone or not left or any(apart.is_a_reason(each) for each in case.suspects):
+    left = [each for each in case.victim_matches if each.host not in gone]
+    if not gone or not left or any(apart.is_own_failure(each) for each in case.suspects):
         return None
     if any(each.death is not None or each.sightings for each in case.processes if each.host in gone):
         return None  # there is evidence about their ranks: other rules handle it
     ranks = [rank for host in gone for rank in case.world.ranks.get(host, ())]
-    reached = lastlines.step(case.evidence.tails, gone[0], ranks)
+    reached = lastlines.find_last_step(case.evidence.tails, gone[0], ranks)
     at = f" at step {reached}" if reached is not None else ""
-    where = waited.where(case)
+    where = waited.describe_location(case)
     says = (
         f"exited with 0{at} while the others were {where}" if where else f"exited with 0{at} while the others continued"
     )
@@ -33,20 +33,20 @@ def early(case: Case) -> Finding | None:
         signature="early-exit", says=says, host=gone[0], rank=one, code=0, ranks=tuple(ranks), hosts=tuple(gone),
         at=ends[gone[0]].at,
     )  # fmt: skip
-    told = [f"{fold(gone)}: train.sh exited with 0, and the launcher had not stopped it"]
+    told = [f"{fold_names(gone)}: train.sh exited with 0, and the launcher had not stopped it"]
     told.append(
-        f"{count_processes(len(left))} on {fold(dict.fromkeys(each.host for each in left))} lost a peer or timed out"
+        f"{count_processes(len(left))} on {fold_names(dict.fromkeys(each.host for each in left))} lost a peer or timed out"
     )
-    others = lastlines.step(case.evidence.tails, left[0].host)
+    others = lastlines.find_last_step(case.evidence.tails, left[0].host)
     if reached is not None and others is not None and others > reached:
         told.append(f"{left[0].host} had reached step {others}")
-    return Finding(cause=cause, confidence="medium", evidence=tuple(told), advice=waited.UNEVEN)
+    return RuleResult(cause=cause, confidence="medium", evidence=tuple(told), advice=waited.UNEVEN)
 
 
-def missing_node(case: Case) -> Finding | None:
+def find_missing_node(case: RuleContext) -> RuleResult | None:
     """Return the node that torchrun's rendezvous waited for, from the keys of its store."""
-    waits = [each for each in case.waited if each.signature == "rendezvous-role-missing"]
-    if not waits or len(waits) != len(case.waited):
+    waits = [each for each in case.victim_matches if each.signature == "rendezvous-role-missing"]
+    if not waits or len(waits) != len(case.victim_matches):
         return None
     node = waits[0].fields["node"]
     if any(each.fields["node"] != node for each in waits):
@@ -62,14 +62,14 @@ def missing_node(case: Case) -> Finding | None:
         file=waits[0].file, line=waits[0].line, at=waits[0].at,
     )  # fmt: skip
     advice = (f"check node {node}: did its script start?", waits[0].advice)
-    return Finding(cause=cause, confidence="medium", evidence=(f"{waits[0].host}: {waits[0].text}",), advice=advice)
+    return RuleResult(cause=cause, confidence="medium", evidence=(f"{waits[0].host}: {waits[0].text}",), advice=advice)
 
 
-def quiet_host(case: Case) -> Finding | None:
+def find_quiet_host(case: RuleContext) -> RuleResult | None:
     """Return the one host that reported no failure while ranks of all other hosts timed out or lost a peer."""
     if any(each.strength > FAINT for each in case.suspects):
         return None
-    spoke = {each.host for each in case.waited}
+    spoke = {each.host for each in case.victim_matches}
     known = {seen.host for seen in case.evidence.sightings} | {death.host for death in case.evidence.deaths}
     well = {host for host, end in case.evidence.ends.items() if end.kind == "ended" and end.code == 0}
     quiet = [host for host in case.evidence.hosts if host not in known | well]
@@ -81,30 +81,30 @@ def quiet_host(case: Case) -> Finding | None:
         signature="quiet-host", says="reported no failure while the others timed out or lost a peer", host=host,
         ranks=ranks, hosts=(host,),
     )  # fmt: skip
-    told = f"{count_processes(len(case.waited))} on {fold(sorted(spoke))} timed out or lost a peer, and none of them failed first"
-    return Finding(cause=cause, confidence="medium", evidence=(told,), advice=(waited.LOOK,))
+    told = f"{count_processes(len(case.victim_matches))} on {fold_names(sorted(spoke))} timed out or lost a peer, and none of them failed first"
+    return RuleResult(cause=cause, confidence="medium", evidence=(told,), advice=(waited.LOOK,))
 
 
-def cut_off(case: Case) -> Finding | None:
+def find_unreachable_host(case: RuleContext) -> RuleResult | None:
     """Return the host that was unreachable for the launcher when the others began to fail."""
-    if any(apart.is_a_reason(each) for each in case.suspects):
+    if any(apart.is_own_failure(each) for each in case.suspects):
         return None  # an error of its own, or a lost host, explains more
-    found = [each for each in case.evidence.silences if _covers(each, case)]
+    found = [each for each in case.evidence.silences if _covers_first_error(each, case)]
     hosts = list(dict.fromkeys(each.host for each in found))
     if len(hosts) != 1 or len(case.evidence.hosts) < 2:
         return None  # several at once: the launcher's network, or the one between all
     silence = found[0]
-    others = [each for each in case.waited if each.host != silence.host]
+    others = [each for each in case.victim_matches if each.host != silence.host]
     if not others:
         return None
     ranks = tuple(case.world.ranks.get(silence.host, ()))
     back = "it has not reconnected"
     if silence.end is not None:
-        back = f"it reconnected after {silence.end - silence.since:.0f} s"
+        back = f"it reconnected after {silence.end - silence.last_contact:.0f} s"
     booted = silence.host in case.evidence.rebooted
     says = "was rebooted during the run" if booted else "was unreachable when the others began to fail"
     cause = Cause(
-        signature="rebooted" if booted else "silent-host", says=says, host=silence.host, at=silence.since,
+        signature="rebooted" if booted else "silent-host", says=says, host=silence.host, at=silence.last_contact,
         ranks=ranks, hosts=(silence.host,),
     )  # fmt: skip
     told = (
@@ -113,15 +113,15 @@ def cut_off(case: Case) -> Finding | None:
     )
     look = f"on {silence.host}: `uptime`, `dmesg -T | tail`: was it frozen (a paused VM, a full disk, NFS) or disconnected?"
     refute = f"a failure of only the network between {silence.host} and this machine, which the other hosts do not use"
-    return Finding(cause=cause, confidence="medium", evidence=told, refutes=(refute,), advice=(look,))
+    return RuleResult(cause=cause, confidence="medium", evidence=told, refutes=(refute,), advice=(look,))
 
 
-def _covers(silence: Silence, case: Case) -> bool:
+def _covers_first_error(silence: Disconnection, case: RuleContext) -> bool:
     """Return whether the silence began before the other hosts' first error, and lasted until it."""
-    others = [each.at for each in case.waited if each.host != silence.host]
+    others = [each.at for each in case.victim_matches if each.host != silence.host]
     if not others:
         return False
     first = min(others)
     end = silence.end if silence.end is not None else first
-    long = end - silence.since >= SILENT_SECONDS
-    return long and silence.since <= first and first <= end + case.evidence.error + SILENT_SECONDS
+    long = end - silence.last_contact >= SILENT_SECONDS
+    return long and silence.last_contact <= first and first <= end + case.evidence.error + SILENT_SECONDS

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fanout.diagnose import lastlines, stacks, waited
-from fanout.diagnose.case import Case, Finding
-from fanout.diagnose.stacks import Place
-from fanout.diagnose.suspects import FAINT, STRONG, Suspect
+from fanout.diagnose.case import RuleContext, RuleResult
+from fanout.diagnose.stacks import CodeLocation
+from fanout.diagnose.suspects import FAINT, STRONG, Candidate
 from fanout.diagnose.verdict import Cause, Confidence
 
 _ADVICE = "check what it did there: a data loader, a checkpoint, a lock, or another branch of the code"
@@ -19,44 +19,44 @@ _ABORTS = (-6, 134)
 _NOTICED = ("gloo-size",)  # logged by the rank that notices a mismatch, which may not be the wrong one
 
 
-def rule(case: Case) -> Finding | None:
+def find_outlier(case: RuleContext) -> RuleResult | None:
     """Return the rank, or the one host, that is at another place than all others."""
-    if any(is_a_reason(suspect) for suspect in case.suspects):
+    if any(is_own_failure(suspect) for suspect in case.suspects):
         return None
-    where = _places(case)
-    everyone = case.world.all() or dict.fromkeys(where, "")
+    where = _locate_ranks(case)
+    everyone = case.world.all_ranks() or dict.fromkeys(where, "")
     if len(where) < 3 and len(where) < len(everyone):
         return None
-    odd = _odd(where)
+    odd = _find_outliers(where)
     if not odd:
         return None
-    hosts = {_host(case, rank) for rank in odd}
+    hosts = {_find_host(case, rank) for rank in odd}
     host = hosts.pop()
     if hosts or not host or len(odd) * 2 > len(where):
         return None
     alone = odd[0] if len(odd) == 1 else None
-    theirs = next(iter(_others(where, odd)))
-    says = f"{where[odd[0]]} while the others {_plural(theirs)}"
+    theirs = next(iter(_list_others(where, odd)))
+    says = f"{where[odd[0]]} while the others {_describe_waiting(theirs)}"
     cause = Cause(
-        signature="apart", says=says, host=host, rank=alone, ranks=tuple(odd), hosts=(host,), pid=_pid(case, odd)
+        signature="apart", says=says, host=host, rank=alone, ranks=tuple(odd), hosts=(host,), pid=_find_pid(case, odd)
     )
     seen = f"the position of {len(where)} of {len(everyone)} ranks is known, and all other ranks are at one place"
-    return Finding(cause=cause, confidence=_sure(case, where, odd), evidence=(seen,), advice=(_ADVICE,))
+    return RuleResult(cause=cause, confidence=_rate_confidence(case, where, odd), evidence=(seen,), advice=(_ADVICE,))
 
 
-def vanished(case: Case) -> Finding | None:
+def find_vanished_rank(case: RuleContext) -> RuleResult | None:
     """Return the one rank of a multi-rank host that left no evidence while all other ranks lost a peer."""
-    found = vanished_host(case)
+    found = find_vanished_host(case)
     host = found.cause.host if found is not None else None
     return found if host is not None and len(case.world.ranks.get(host, ())) > 1 else None
 
 
-def vanished_host(case: Case) -> Finding | None:
+def find_vanished_host(case: RuleContext) -> RuleResult | None:
     """Return the one rank without evidence, also if it is the only one of its host.
 
     On such hosts the addresses that other hosts report are better evidence, so this rule comes later.
     """
-    everyone = case.world.all()
+    everyone = case.world.all_ranks()
     known = {each.rank: each for each in case.processes if each.rank is not None}
     quiet = [rank for rank in everyone if rank not in known]
     if len(quiet) != 1 or not any(each.part == "victim" for each in known.values()):
@@ -66,27 +66,29 @@ def vanished_host(case: Case) -> Finding | None:
     (rank,) = quiet
     host = everyone[rank]
     reached = (
-        lastlines.step(case.evidence.tails, host, (rank,)) if len(case.world.ranks[host]) == 1 or _split(case) else None
+        lastlines.find_last_step(case.evidence.tails, host, (rank,))
+        if len(case.world.ranks[host]) == 1 or _has_rank_streams(case)
+        else None
     )
-    at, where = f" at step {reached}" if reached is not None else "", waited.where(case)
+    at, where = f" at step {reached}" if reached is not None else "", waited.describe_location(case)
     says = f"{_VANISHED}{at} while the others {f'were {where}' if where else 'still worked with it'}"
     cause = Cause(signature="vanished", says=says, host=host, rank=rank, ranks=(rank,), hosts=(host,))
     told = f"{len(known)} other ranks lost a peer or were stopped, and none of them failed first"
     advice = "a rank with less work than the others ends before them: compare their batches and steps"
-    return Finding(
-        cause=cause, confidence="medium", evidence=(told, f"nothing is known about {cause.who}"), advice=(advice,)
+    return RuleResult(
+        cause=cause, confidence="medium", evidence=(told, f"nothing is known about {cause.subject}"), advice=(advice,)
     )
 
 
 _VANISHED = "disappeared without an error"
 
 
-def _split(case: Case) -> bool:
+def _has_rank_streams(case: RuleContext) -> bool:
     """Return whether each rank had its own stream."""
     return any(tail.rank is not None for tail in case.evidence.tails)
 
 
-def is_a_reason(suspect: Suspect) -> bool:
+def is_own_failure(suspect: Candidate) -> bool:
     """Return whether the failure is more than the usual effect of a mismatch or a hang."""
     if suspect.strength == STRONG:
         return True
@@ -95,33 +97,33 @@ def is_a_reason(suspect: Suspect) -> bool:
     return suspect.strength > FAINT and not aborted and not doubtful
 
 
-def _places(case: Case) -> dict[int, Place]:
+def _locate_ranks(case: RuleContext) -> dict[int, CodeLocation]:
     """Return rank -> position, from its stack, else from the traceback of its timeout."""
     found = {
-        each.rank: stacks.place(frames)
+        each.rank: stacks.locate_frames(frames)
         for each in case.processes
         if each.rank is not None and each.part == "victim" and each.sightings
-        for frames in (stacks.frames_of(each.sightings[0].traceback),)
-        if _the_users(frames)
+        for frames in (stacks.parse_frames(each.sightings[0].traceback),)
+        if _has_user_frames(frames)
     }
     for stand in case.evidence.stands:
-        if stand.rank is not None and (_the_users(stand.frames) or stand.state in "Tt"):
-            found.setdefault(stand.rank, stacks.place_of(stand))
+        if stand.rank is not None and (_has_user_frames(stand.frames) or stand.state in "Tt"):
+            found.setdefault(stand.rank, stacks.locate_snapshot(stand))
     return found
 
 
-def _the_users(frames: Sequence[tuple[str, int, str]]) -> bool:
+def _has_user_frames(frames: Sequence[tuple[str, int, str]]) -> bool:
     """Return whether any frame is user code. torchrun's own tracebacks do not show the position of a rank."""
     return any(not stacks.LIBRARY.search(file) for file, _, _ in frames)
 
 
-def _odd(where: dict[int, Place]) -> list[int]:
+def _find_outliers(where: dict[int, CodeLocation]) -> list[int]:
     """Return the ranks that do not wait while the others do; else the one that waits elsewhere."""
     elsewhere = [rank for rank, place in where.items() if not place.waits]
     if elsewhere:
         same = {where[rank] for rank in elsewhere}
         return sorted(elsewhere) if len(same) == 1 and len(elsewhere) < len(where) else []
-    groups: dict[Place, list[int]] = {}
+    groups: dict[CodeLocation, list[int]] = {}
     for rank, place in where.items():
         groups.setdefault(place, []).append(rank)
     if len(groups) != 2:
@@ -130,25 +132,25 @@ def _odd(where: dict[int, Place]) -> list[int]:
     return few if len(few) == 1 and len(many) > 1 else []
 
 
-def _others(where: dict[int, Place], odd: list[int]) -> list[Place]:
+def _list_others(where: dict[int, CodeLocation], odd: list[int]) -> list[CodeLocation]:
     return [place for rank, place in where.items() if rank not in odd]
 
 
-def _plural(place: Place) -> str:
+def _describe_waiting(place: CodeLocation) -> str:
     return f"wait in {place.what} ({place.where})"
 
 
-def _host(case: Case, rank: int) -> str:
+def _find_host(case: RuleContext, rank: int) -> str:
     told = next((stand.host for stand in case.evidence.stands if stand.rank == rank), None)
-    return case.world.host_of(rank) or told or ""
+    return case.world.find_host(rank) or told or ""
 
 
-def _pid(case: Case, odd: list[int]) -> int | None:
+def _find_pid(case: RuleContext, odd: list[int]) -> int | None:
     return next((stand.pid for stand in case.evidence.stands if len(odd) == 1 and stand.rank == odd[0]), None)
 
 
-def _sure(case: Case, where: dict[int, Place], odd: list[int]) -> Confidence:
+def _rate_confidence(case: RuleContext, where: dict[int, CodeLocation], odd: list[int]) -> Confidence:
     """Return high confidence only if all stacks are known and nothing moved."""
     still = all(stand.moved is False for stand in case.evidence.stands) and bool(case.evidence.stands)
-    whole = len(where) == len(case.world.all()) and len(where) > 2
+    whole = len(where) == len(case.world.all_ranks()) and len(where) > 2
     return "high" if still and whole and not where[odd[0]].waits else "medium"

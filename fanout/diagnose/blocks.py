@@ -20,7 +20,7 @@ _TORCHRUN = re.compile(r"^[EWI]\d{4} [\d:.]{8,15} +(\d{1,9}) torch/")
 
 
 @dataclass(slots=True)
-class Block:
+class FailureReport:
     """One failure report, from the line of dashes above it to the line below it."""
 
     first: int
@@ -31,25 +31,25 @@ class Block:
 
 
 @dataclass(slots=True)
-class Register:
+class FailureReports:
     """All failure reports of one file (or of one label in it), and the ranks that wrote to it."""
 
-    blocks: list[Block] = field(default_factory=list)
+    blocks: list[FailureReport] = field(default_factory=list)
     spoke: set[int] = field(default_factory=set)
     agents: dict[int, set[int]] = field(default_factory=dict)  # pid of a torchrun -> pids that it names
     _rule: int = -1
     _rank: tuple[int, int] | None = None
 
-    def feed(self, text: str, number: int, count: int) -> None:
+    def add_line(self, text: str, number: int, count: int) -> None:
         """Add a line. ``number`` is its number in the file, ``count`` its number among lines with the same label."""
         if text.startswith("====="):
             if self.blocks and not self.blocks[-1].last:
                 self.blocks[-1].last = number
             self._rule = count
         elif count == self._rule + 1 and text.rstrip().endswith(" FAILED"):
-            self.blocks.append(Block(first=number - 1))
+            self.blocks.append(FailureReport(first=number - 1))
         elif self.blocks and not self.blocks[-1].last:
-            self._inside(self.blocks[-1], text)
+            self._parse_inside(self.blocks[-1], text)
         elif mark := _MARK.match(text):
             self.spoke.add(int(mark[1]))
         elif (agent := _TORCHRUN.match(text)) and (named := _NAMED.search(text)):
@@ -59,7 +59,7 @@ class Register:
     def hosts(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(block.host for block in self.blocks if block.host))
 
-    def _inside(self, block: Block, text: str) -> None:
+    def _parse_inside(self, block: FailureReport, text: str) -> None:
         if host := _HOST.match(text):
             block.host = host[1]
         elif rank := _RANK.match(text):
@@ -68,10 +68,10 @@ class Register:
             block.pids.add(int(pid[1]))
 
 
-class Whose:
+class LineAttribution:
     """Attribution of the lines of a file with the reports of several hosts."""
 
-    def __init__(self, register: Register, ranks: Mapping[int, str]) -> None:
+    def __init__(self, register: FailureReports, ranks: Mapping[int, str]) -> None:
         """Take the reports and ``ranks``, the host of each rank as far as known from all files."""
         self._ranks = ranks
         self._blocks = {n: block.host for block in register.blocks for n in range(block.first, block.last + 1)}
@@ -91,7 +91,7 @@ class Whose:
         return self._default
 
 
-def ranks_of(registers: Iterable[tuple[Register, str]]) -> dict[int, str]:
+def map_ranks_to_hosts(registers: Iterable[tuple[FailureReports, str]]) -> dict[int, str]:
     """Return rank -> host, also for ranks that no report names, if all hosts have equally many ranks.
 
     ``str`` is the host of the whole register, "" if it covers several hosts.

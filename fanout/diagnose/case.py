@@ -5,20 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-from fanout.diagnose.evidence import Evidence, Sighting
+from fanout.diagnose.evidence import Evidence, LogMatch
 from fanout.diagnose.processes import Process, World
-from fanout.diagnose.suspects import Suspect
+from fanout.diagnose.suspects import Candidate
 from fanout.diagnose.verdict import Cause, Confidence
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class RuleResult:
     """Result of a rule. ``also`` holds candidates that the evidence cannot separate from the cause."""
 
     cause: Cause
     confidence: Confidence
     evidence: tuple[str, ...]
-    suspect: Suspect | None = None
+    suspect: Candidate | None = None
     also: tuple[Cause, ...] = ()
     refutes: tuple[str, ...] = ()
     advice: tuple[str, ...] = ()
@@ -30,20 +30,20 @@ def count_processes(number: int) -> str:
 
 
 @dataclass(frozen=True)
-class Case:
+class RuleContext:
     """Input of the rules: the evidence, its processes and its candidates."""
 
     evidence: Evidence
     world: World
     processes: tuple[Process, ...]
-    suspects: tuple[Suspect, ...]
+    suspects: tuple[Candidate, ...]
 
     @cached_property
-    def waited(self) -> tuple[Sighting, ...]:
+    def victim_matches(self) -> tuple[LogMatch, ...]:
         """Return the first match of each victim, one per process."""
         return tuple(each.sightings[0] for each in self.processes if each.part == "victim" and each.sightings)
 
-    def margin(self, one: Suspect, other: Suspect) -> float:
+    def compute_margin(self, one: Candidate, other: Candidate) -> float:
         """Return the error in seconds between the times of two candidates."""
         if one.host == other.host:  # one clock, but streams are read one after the other
             return self.evidence.error / 2

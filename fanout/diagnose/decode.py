@@ -18,7 +18,7 @@ _SIGNALS = {
 _CODES = {124: "the timeout command stopped it", 126: "the file cannot be run", 127: "the command was not found"}
 
 
-def split(code: int) -> tuple[int | None, int | None]:
+def split_exit_code(code: int) -> tuple[int | None, int | None]:
     """Return (code, signal), one of them None: -9 and 137 are both SIGKILL."""
     if code < 0:
         return None, -code
@@ -27,13 +27,13 @@ def split(code: int) -> tuple[int | None, int | None]:
     return code, None
 
 
-def short(code: int) -> str:
+def format_exit_code(code: int) -> str:
     """Return ``exit 3`` or ``SIGKILL``."""
-    plain, signal = split(code)
+    plain, signal = split_exit_code(code)
     return f"exit {plain}" if signal is None else signal_name(signal)
 
 
-def meaning(code: int) -> str:
+def explain_exit_code(code: int) -> str:
     """Return the usual meaning of the exit code; "" if the number alone has none."""
-    plain, signal = split(code)
+    plain, signal = split_exit_code(code)
     return _SIGNALS.get(signal, "") if signal is not None else _CODES.get(plain or 0, "")

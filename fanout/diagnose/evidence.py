@@ -11,14 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from fanout.agent.frames import LEASE_OVER
-from fanout.diagnose.dumps import Flight
-from fanout.diagnose.lastlines import Tail
+from fanout.agent.frames import LEASE_EXPIRED
+from fanout.diagnose.dumps import FlightDump
+from fanout.diagnose.lastlines import StreamTail
 from fanout.diagnose.signatures import Kind, Role
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sighting:
+class LogMatch:
     """A line that matches a signature. ``traceback`` is the traceback that ends with it."""
 
     at: float
@@ -43,7 +43,7 @@ class Sighting:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Death:
+class ProcessExit:
     """The exit of one process as torchrun reports it. ``told``: torchrun stopped it. A negative code is a signal."""
 
     at: float
@@ -59,7 +59,7 @@ class Death:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stand:
+class StackSnapshot:
     """Stack of one process, on request or at its exit. Frames are (file, line, function), innermost first.
 
     ``moved``: whether it changed between two samples, None for one sample. ``crash`` is faulthandler's text for a signal.
@@ -80,14 +80,14 @@ class Stand:
     native: tuple[tuple[str, int, str], ...] = ()
 
 
-_LEASE = re.compile(r"for (?P<seconds>\d+(?:\.\d+)?) s: " + LEASE_OVER + r"\Z")
+_LEASE = re.compile(r"for (?P<seconds>\d+(?:\.\d+)?) s: " + LEASE_EXPIRED + r"\Z")
 
 EndKind = Literal["ended", "stopped", "lost", "running"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class End:
-    """The end of a host's script. ``stopped``: the launcher stopped it; ``since``: time of the last contact.
+class HostEnd:
+    """The end of a host's script. ``stopped``: the launcher stopped it; ``last_contact``: time of the last contact.
 
     ``why`` is the reason that the host reports if the script did not end by itself.
     """
@@ -102,18 +102,18 @@ class End:
     why: str = ""
 
     @property
-    def failed(self) -> bool:
+    def has_failed(self) -> bool:
         return self.kind == "lost" or (self.kind == "ended" and self.code != 0)
 
     @property
-    def lease(self) -> float:
+    def lease_seconds(self) -> float:
         """Return the seconds without contact to the launcher if the lease ended the run, else 0."""
         found = _LEASE.search(self.why) if self.kind == "ended" else None
         return float(found["seconds"]) if found else 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Silence:
+class Disconnection:
     """A time without contact to a host: its connection broke at ``begin`` and returned at ``end`` (None: not yet).
 
     ``why`` is the reason that the launcher logged, such as ``silent for 15 s``.
@@ -125,7 +125,7 @@ class Silence:
     why: str = ""
 
     @property
-    def since(self) -> float:
+    def last_contact(self) -> float:
         """Return the time of the last contact. The launcher notices a silence only after some seconds."""
         noticed = _SILENT.search(self.why)
         return self.begin - (float(noticed["seconds"]) if noticed else 0.0)
@@ -141,23 +141,23 @@ class Evidence:
     hosts: tuple[str, ...]
     ranks: Mapping[str, tuple[int, int | None]] = field(default_factory=dict)
     gpus: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # host -> ids, in the order of its processes
-    sightings: tuple[Sighting, ...] = ()
-    deaths: tuple[Death, ...] = ()
-    ends: Mapping[str, End] = field(default_factory=dict)
+    sightings: tuple[LogMatch, ...] = ()
+    deaths: tuple[ProcessExit, ...] = ()
+    ends: Mapping[str, HostEnd] = field(default_factory=dict)
     addresses: Mapping[str, str] = field(default_factory=dict)
     gaps: Mapping[str, float] = field(default_factory=dict)  # host -> seconds for which its connection was broken
-    silences: tuple[Silence, ...] = ()
+    silences: tuple[Disconnection, ...] = ()
     rebooted: Mapping[str, float] = field(default_factory=dict)  # host -> time of the reconnect
-    tails: tuple[Tail, ...] = ()
+    tails: tuple[StreamTail, ...] = ()
     away: float = 0.0  # longest time without any event in the launcher: stopped, killed, asleep
-    stands: tuple[Stand, ...] = ()
-    flights: tuple[Flight, ...] = ()  # dumps of flight recorders
+    stands: tuple[StackSnapshot, ...] = ()
+    flights: tuple[FlightDump, ...] = ()  # dumps of flight recorders
     looked: frozenset[str] = frozenset()  # hosts that were searched for dumps
     notes: tuple[str, ...] = ()  # unusual facts about the hosts
     error: float = 0.25
     live: bool = True  # False: times come from logs, and a fact that one file lacks may be in another
 
-    def until(self, moment: float) -> Evidence:
+    def limit_to(self, moment: float) -> Evidence:
         """Return the evidence up to a moment. Stacks stay."""
         return replace(
             self,

@@ -6,66 +6,66 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from fanout.diagnose import flights, stacks
-from fanout.diagnose.case import Case, Finding
-from fanout.diagnose.decode import short
+from fanout.diagnose.case import RuleContext, RuleResult
+from fanout.diagnose.decode import format_exit_code
 from fanout.diagnose.evidence import Evidence
-from fanout.diagnose.lastlines import quotation
-from fanout.diagnose.processes import Process, World, processes, world_of
+from fanout.diagnose.lastlines import quote_last_lines
+from fanout.diagnose.processes import Process, World, build_processes, build_world
 from fanout.diagnose.rules import RULES
-from fanout.diagnose.suspects import suspects
+from fanout.diagnose.suspects import find_candidates
 from fanout.diagnose.verdict import Cause, Party, Verdict
 
 
-def judge(evidence: Evidence) -> Verdict:
+def diagnose_evidence(evidence: Evidence) -> Verdict:
     """Return the verdict: the first cause as far as the evidence shows it."""
-    world = world_of(evidence)
-    known = processes(evidence, world)
-    case = Case(evidence, world, known, suspects(evidence, known))
+    world = build_world(evidence)
+    known = build_processes(evidence, world)
+    case = RuleContext(evidence, world, known, find_candidates(evidence, known))
     for name, rule in RULES:
         found = rule(case)
         if found is not None:
-            return _verdict(name, found, case)
-    return _verdict("", None, case)
+            return _build_verdict(name, found, case)
+    return _build_verdict("", None, case)
 
 
-def _verdict(rule: str, found: Finding | None, case: Case) -> Verdict:
-    guilty = _guilty(found)
+def _build_verdict(rule: str, found: RuleResult | None, case: RuleContext) -> Verdict:
+    guilty = _list_blamed(found)
     others = [each for each in case.processes if (each.host, each.rank) not in guilty]
     lost = [Party(host=host, rank=None, how=end.why) for host, end in case.evidence.ends.items() if end.kind == "lost"]
     return Verdict(
-        cause=_placed(_with_stack(found.cause, case.evidence), case) if found else None,
+        cause=_complete_cause(_add_stack(found.cause, case.evidence), case) if found else None,
         confidence=found.confidence if found else "undetermined",
         rule=rule,
-        also=tuple(_placed(each, case) for each in found.also) if found else (),
-        victims=tuple(_party(each) for each in others if each.part not in ("collateral",)),
-        collateral=tuple(_party(each) for each in others if each.part == "collateral"),
-        silent=_silent(case.world, case.processes, guilty, case.evidence),
+        also=tuple(_complete_cause(each, case) for each in found.also) if found else (),
+        victims=tuple(_build_party(each) for each in others if each.part not in ("collateral",)),
+        collateral=tuple(_build_party(each) for each in others if each.part == "collateral"),
+        silent=_find_silent(case.world, case.processes, guilty, case.evidence),
         lost=tuple(each for each in lost if (each.host, None) not in guilty),
-        evidence=found.evidence if found else _seen(case),
+        evidence=found.evidence if found else _list_evidence(case),
         refutes=found.refutes if found else (),
-        advice=_advice(found),
-        stands=stacks.sentences(case.evidence.stands),
-        hosts=(*case.evidence.notes, *flights.strangers(case)),
+        advice=_collect_advice(found),
+        stands=stacks.describe_stacks(case.evidence.stands),
+        hosts=(*case.evidence.notes, *flights.describe_foreign_dumps(case)),
     )
 
 
-def _placed(cause: Cause, case: Case) -> Cause:
+def _complete_cause(cause: Cause, case: RuleContext) -> Cause:
     """Return the cause with its local rank, its GPU, and its last log lines if nothing else is quoted."""
     ranks = case.world.ranks.get(cause.host or "", range(0))
     local = cause.local_rank
     if local is None and cause.rank is not None and cause.rank in ranks:
         local = cause.rank - ranks[0]
     gpus = case.evidence.gpus.get(cause.host or "", ())
-    everyone = case.world.all()
-    whole = len(everyone) > 1 and case.world.complete(case.evidence.hosts) and everyone.keys() <= {*cause.ranks}
+    everyone = case.world.all_ranks()
+    whole = len(everyone) > 1 and case.world.has_all(case.evidence.hosts) and everyone.keys() <= {*cause.ranks}
     quote: tuple[str, ...] = ()
     if cause.host is not None and not cause.traceback and not cause.text:
-        quote = quotation(case.evidence.tails, cause.host, cause.rank)
+        quote = quote_last_lines(case.evidence.tails, cause.host, cause.rank)
     gpu = gpus[local] if local is not None and local < len(gpus) else ""
     return replace(cause, local_rank=local, gpu=gpu, whole=whole, quote=quote)
 
 
-def _with_stack(cause: Cause, evidence: Evidence) -> Cause:
+def _add_stack(cause: Cause, evidence: Evidence) -> Cause:
     """Add the stack that a process left when a signal killed it, if it has no traceback."""
     stands = [each for each in evidence.stands if (each.host, each.rank) == (cause.host, cause.rank) and each.frames]
     if cause.traceback or cause.text or not stands or cause.rank is None:
@@ -74,7 +74,7 @@ def _with_stack(cause: Cause, evidence: Evidence) -> Cause:
     return replace(cause, traceback=(f"Stack ({stands[-1].crash or 'most recent call last'}):", *lines))
 
 
-def _guilty(found: Finding | None) -> set[tuple[str, int | None]]:
+def _list_blamed(found: RuleResult | None) -> set[tuple[str, int | None]]:
     if found is None:
         return set()
     out: set[tuple[str, int | None]] = set()
@@ -85,17 +85,21 @@ def _guilty(found: Finding | None) -> set[tuple[str, int | None]]:
     return out
 
 
-def _party(process: Process) -> Party:
+def _build_party(process: Process) -> Party:
     if process.sightings:
         how = process.sightings[0].says
     elif process.death is not None:
-        how = f"{short(process.death.code)} from torchrun" if process.death.told else short(process.death.code)
+        how = (
+            f"{format_exit_code(process.death.code)} from torchrun"
+            if process.death.told
+            else format_exit_code(process.death.code)
+        )
     else:
         how = ""
     return Party(host=process.host, rank=process.rank, how=how)
 
 
-def _silent(
+def _find_silent(
     world: World, known: Sequence[Process], guilty: set[tuple[str, int | None]], evidence: Evidence
 ) -> tuple[Party, ...]:
     """Return the ranks without any error, exit or stack, on hosts that did not end well."""
@@ -105,31 +109,31 @@ def _silent(
     well = {host for host, end in evidence.ends.items() if end.kind in ("lost", "stopped") or end.code == 0 or end.why}
     return tuple(
         Party(host=host, rank=rank, how="no error and no exit are known")
-        for rank, host in sorted(world.all().items())
+        for rank, host in sorted(world.all_ranks().items())
         if rank not in heard and host not in vague | well
     )
 
 
-def _seen(case: Case) -> tuple[str, ...]:
+def _list_evidence(case: RuleContext) -> tuple[str, ...]:
     """Return the available evidence if no rule finds a cause."""
-    lines = [f"{seen.host}: {seen.text}" for seen in case.waited[:4]]
+    lines = [f"{seen.host}: {seen.text}" for seen in case.victim_matches[:4]]
     ends = [
         f"{host}: {end.kind}" + (f", exit {end.code}" if end.code else "") for host, end in case.evidence.ends.items()
     ]
     return tuple(lines or ends[:4])
 
 
-def _advice(found: Finding | None) -> tuple[str, ...]:
+def _collect_advice(found: RuleResult | None) -> tuple[str, ...]:
     if found is None:
         return ("run again with NCCL_DEBUG=WARN TORCH_DISTRIBUTED_DEBUG=DETAIL", "fanout check HOSTS")
     own: tuple[str, ...] = ()
     if found.suspect is not None:
         seen = found.suspect.sighting
-        own = (seen.advice,) if seen is not None else _by_end(found)
+        own = (seen.advice,) if seen is not None else _advise_by_exit(found)
     return tuple(dict.fromkeys(text for text in (*found.advice, *own) if text))
 
 
-def _by_end(found: Finding) -> tuple[str, ...]:
+def _advise_by_exit(found: RuleResult) -> tuple[str, ...]:
     cause = found.cause
     if cause.signature == "lost":
         return (f"check whether {cause.host} is up: its uptime and `dmesg` show whether it restarted",)

@@ -13,7 +13,7 @@ from itertools import pairwise
 from fanout import schema
 
 _DOCKER = {"log": schema.Text(schema.LONGEST_TEXT)}
-Split = Callable[[str], tuple[str, str]]  # a line -> (its label, or "", the line without the label)
+LineSplitter = Callable[[str], tuple[str, str]]  # a line -> (its label, or "", the line without the label)
 
 _HOST = r"(?P<host>[A-Za-z0-9][\w.:-]{0,62})"
 #: syslog, rsyslog, journalctl: time, host, and the program, which is left out of the text.
@@ -50,78 +50,86 @@ _MOST = 0.9
 _FEWEST = 3  # fewest lines for a decision
 
 
-def split_of(lines: Sequence[str]) -> Callable[[], Split] | None:
+def detect_splitter(lines: Sequence[str]) -> Callable[[], LineSplitter] | None:
     """Return a factory of the splitter for the file that begins with these lines; None without labels."""
     seen = [line.rstrip("\n") for line in lines if line.strip() and not _TOOLS.match(line)]
     if any((_RAY.match(line) and " pid=" in line[:200]) or line.startswith("(raylet") for line in seen):
-        return partial(_by, _RAY)
+        return partial(_build_splitter, _RAY)
     if len(seen) < _FEWEST:
         return None
     for pattern in _PATTERNS:
-        if _nearly_all(pattern, seen):
-            return partial(_unnumbered, pattern) if _counts(pattern, seen) else partial(_by, pattern)
+        if _matches_most(pattern, seen):
+            return (
+                partial(_build_number_splitter, pattern)
+                if _is_numbering(pattern, seen)
+                else partial(_build_splitter, pattern)
+            )
     for pattern in (_WORD, _STERN):
-        if _nearly_all(pattern, seen) and _launched(pattern, seen):
-            return partial(_by, pattern)
+        if _matches_most(pattern, seen) and _is_launcher_output(pattern, seen):
+            return partial(_build_splitter, pattern)
     if _RULE.match(seen[0]) and _RULE.match(seen[2]):
-        return _Sections
+        return _SectionSplitter
     return None
 
 
-def unstamped(text: str) -> str:
+def strip_timestamp(text: str) -> str:
     """Return a line without the prefix of a container runtime: a time, CRI tags, docker's JSON."""
     if text.startswith('{"log":'):
-        return _of_docker(text)
+        return _parse_docker_line(text)
     match = _STAMP.match(text) if text[:2] == "20" else None
     return text[match.end() :] if match else text
 
 
-def _of_docker(text: str) -> str:
+def _parse_docker_line(text: str) -> str:
     """Return the text of a line of docker's json-file log; other lines unchanged."""
     try:
-        said: str = schema.parsed(text, _DOCKER)["log"]
-    except schema.Invalid:
+        said: str = schema.parse_json(text, _DOCKER)["log"]
+    except schema.InvalidValue:
         return text
     return said.rstrip("\n")
 
 
-def own_lines(lines: Sequence[str]) -> bool:
+def has_own_lines(lines: Sequence[str]) -> bool:
     """Return whether lines without a label belong to the machine of the file, as with Ray's driver."""
-    split = split_of(lines)
-    return isinstance(split, partial) and bool(split.args) and (split.func is _unnumbered or split.args[0] is _RAY)
+    split = detect_splitter(lines)
+    return (
+        isinstance(split, partial)
+        and bool(split.args)
+        and (split.func is _build_number_splitter or split.args[0] is _RAY)
+    )
 
 
-def _counts(pattern: re.Pattern[str], seen: Sequence[str]) -> bool:
+def _is_numbering(pattern: re.Pattern[str], seen: Sequence[str]) -> bool:
     """Return whether the labels only number the lines."""
     numbers = [int(match["task"]) for line in seen if (match := pattern.match(line)) and "task" in match.groupdict()]
     return len(numbers) > 2 and all(after == before + 1 for before, after in pairwise(numbers))
 
 
-def _unnumbered(pattern: re.Pattern[str]) -> Split:
+def _build_number_splitter(pattern: re.Pattern[str]) -> LineSplitter:
     """Return a splitter that removes the line number, which names no host."""
     return lambda line: ("", pattern.sub("", line, count=1))
 
 
-def _nearly_all(pattern: re.Pattern[str], seen: Sequence[str]) -> bool:
+def _matches_most(pattern: re.Pattern[str], seen: Sequence[str]) -> bool:
     return sum(bool(pattern.match(line)) for line in seen) >= _MOST * len(seen)
 
 
-def _launched(pattern: re.Pattern[str], seen: Sequence[str]) -> bool:
+def _is_launcher_output(pattern: re.Pattern[str], seen: Sequence[str]) -> bool:
     """Return whether every label precedes a line of torch or Python. ``loss: 1`` is not a labelled line."""
     labels, spoke = set(), set()
     for line in seen:
-        label, text = _labelled(pattern, line)
+        label, text = _split_label(pattern, line)
         if label:
             labels.add(label)
-            spoke |= {label} if _LAUNCHED.match(unstamped(text)) else set()
+            spoke |= {label} if _LAUNCHED.match(strip_timestamp(text)) else set()
     return labels == spoke
 
 
-def _by(pattern: re.Pattern[str]) -> Split:
-    return partial(_labelled, pattern)
+def _build_splitter(pattern: re.Pattern[str]) -> LineSplitter:
+    return partial(_split_label, pattern)
 
 
-def _labelled(pattern: re.Pattern[str], line: str) -> tuple[str, str]:
+def _split_label(pattern: re.Pattern[str], line: str) -> tuple[str, str]:
     match = pattern.match(line)
     if match is None:
         return "", line
@@ -130,7 +138,7 @@ def _labelled(pattern: re.Pattern[str], line: str) -> tuple[str, str]:
     return label, line[match.end() :]
 
 
-class _Sections:
+class _SectionSplitter:
     """Splitter for ``clush -b`` and ``dshbak``: a host name between two lines of dashes, then its output."""
 
     def __init__(self) -> None:

@@ -18,8 +18,8 @@ _FRAMES = re.compile(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tail:
-    """The end of one stream. ``lines`` are (rank or None, text); ``err``: it is the stderr of a rank."""
+class StreamTail:
+    """The end of one stream. ``split_lines`` are (rank or None, text); ``err``: it is the stderr of a rank."""
 
     host: str
     rank: int | None
@@ -28,31 +28,31 @@ class Tail:
     lines: tuple[tuple[int | None, str], ...]
 
 
-class LastLines:
+class TailBuffer:
     """Buffer of the end of a growing stream: raw bytes until the text is needed."""
 
     def __init__(self) -> None:
         self._data = bytearray()
         self.at = 0.0
 
-    def feed(self, data: bytes, at: float) -> None:
+    def add_bytes(self, data: bytes, at: float) -> None:
         """Add bytes that arrived at a time."""
         self._data += data[-KEEP_BYTES:]
         self.at = at
         if len(self._data) > 2 * KEEP_BYTES:
             del self._data[:-KEEP_BYTES]
 
-    def lines(self, rank: int | None) -> tuple[tuple[int | None, str], ...]:
+    def split_lines(self, rank: int | None) -> tuple[tuple[int | None, str], ...]:
         """Return the lines with their ranks; lines without a rank prefix belong to ``rank``."""
         out: list[tuple[int | None, str]] = []
         for line in self._data.decode("utf-8", "replace").split("\n"):
-            body, speaker, _ = shapes.speaker(shapes.plain(line.rstrip("\r").rpartition("\r")[2]))
+            body, speaker, _ = shapes.split_rank_prefix(shapes.strip_colour(line.rstrip("\r").rpartition("\r")[2]))
             if body.strip():
                 out.append((rank if speaker is None else speaker, body.rstrip()[:_LONGEST]))
         return tuple(out)
 
 
-def quotation(tails: Iterable[Tail], host: str, rank: int | None) -> tuple[str, ...]:
+def quote_last_lines(tails: Iterable[StreamTail], host: str, rank: int | None) -> tuple[str, ...]:
     """Return the last lines of a rank: of its stderr, else of its own stream, else lines without a rank prefix.
 
     If ``rank`` is None, return those of the host's main stream. torchrun's lines about failed processes are omitted.
@@ -66,17 +66,17 @@ def quotation(tails: Iterable[Tail], host: str, rank: int | None) -> tuple[str, 
         of_ranks if rank is None else [],
     ]
     for lines in choices[1 if rank is None else 0 :]:
-        own = [line for line in _before_torchrun(lines) if not _FRAMES.match(line)]
+        own = [line for line in _cut_torchrun_lines(lines) if not _FRAMES.match(line)]
         if own:
             return tuple(own[-QUOTED:])
     return ()
 
 
-def step(tails: Iterable[Tail], host: str, ranks: Iterable[int] | None = None) -> int | None:
+def find_last_step(tails: Iterable[StreamTail], host: str, ranks: Iterable[int] | None = None) -> int | None:
     """Return the last step of the ranks of a host from their last lines; None if no line has one."""
     wanted = None if ranks is None else {*ranks, None}
     found = [
-        shapes.progress(text)
+        shapes.parse_step(text)
         for tail in tails
         if tail.host == host
         for who, text in tail.lines
@@ -85,12 +85,12 @@ def step(tails: Iterable[Tail], host: str, ranks: Iterable[int] | None = None) -
     return max((number for number in found if number is not None), default=None)
 
 
-def is_torchruns(line: str) -> bool:
+def is_torchrun_line(line: str) -> bool:
     """Return whether the line looks like torchrun's output."""
     return bool(_TORCHRUN.search(line))
 
 
-def _before_torchrun(lines: list[str]) -> list[str]:
+def _cut_torchrun_lines(lines: list[str]) -> list[str]:
     """Return the lines before torchrun's report of the failure."""
     for number, line in enumerate(lines):
         if _TORCHRUN.search(line) and number:

@@ -9,20 +9,20 @@ from __future__ import annotations
 import re
 
 from fanout.diagnose import shapes
-from fanout.diagnose.case import Case, Finding
-from fanout.diagnose.evidence import Sighting
+from fanout.diagnose.case import RuleContext, RuleResult
+from fanout.diagnose.evidence import LogMatch
 from fanout.diagnose.verdict import Cause
 
 _KEY = re.compile(r"torchelastic/(?:assigned_ranks/(?P<node>\d{1,9})|role_info/)")
 
 
-def rule(case: Case) -> Finding | None:
+def find_wrong_number(case: RuleContext) -> RuleResult | None:
     """Return the host that used other numbers than fanout set; None if fanout set none."""
-    return _node_rank(case) or _nnodes(case)
+    return _find_node_rank(case) or _find_nnodes(case)
 
 
-def _node_rank(case: Case) -> Finding | None:
-    found: list[tuple[str, int, int, Sighting]] = []
+def _find_node_rank(case: RuleContext) -> RuleResult | None:
+    found: list[tuple[str, int, int, LogMatch]] = []
     for seen in case.evidence.sightings:
         match = _KEY.search(seen.fields.get("key", ""))
         given = case.evidence.ranks.get(seen.host)
@@ -46,10 +46,10 @@ def _node_rank(case: Case) -> Finding | None:
     )
     told = f"it waited for a key that only node {used} waits for; fanout set NODE_RANK={own}"
     advice = f"look for what sets NODE_RANK on {host}: train.sh, a profile, --node-rank"
-    return Finding(cause=cause, confidence="high", evidence=(told,), advice=(advice,))
+    return RuleResult(cause=cause, confidence="high", evidence=(told,), advice=(advice,))
 
 
-def _nnodes(case: Case) -> Finding | None:
+def _find_nnodes(case: RuleContext) -> RuleResult | None:
     """Return the host that waited for another number of hosts than the run has.
 
     If a rank keeps the store itself, the number is that of ranks.
@@ -59,7 +59,9 @@ def _nnodes(case: Case) -> Finding | None:
     if len(given) != len(case.evidence.hosts) or None in each:
         return None
     right = {len(given), sum(count for count in each if count)}
-    waited = [seen for seen in case.evidence.sightings if shapes.whole(seen.fields.get("want")) not in {None, *right}]
+    waited = [
+        seen for seen in case.evidence.sightings if shapes.parse_number(seen.fields.get("want")) not in {None, *right}
+    ]
     if not waited:
         return None
     first, hosts = waited[0], tuple(dict.fromkeys(seen.host for seen in waited))
@@ -78,4 +80,4 @@ def _nnodes(case: Case) -> Finding | None:
     told = f"{first.fields.get('got', '?')} of {want} joined on {first.host}; fanout set NNODES={len(given)}"
     where = f"on {alone} (perhaps on the others too)" if alone else "on all hosts"
     advice = f"look for what sets NNODES {where}: train.sh, a profile, --nnodes"
-    return Finding(cause=cause, confidence="medium", evidence=(told,), advice=(advice,))
+    return RuleResult(cause=cause, confidence="medium", evidence=(told,), advice=(advice,))

@@ -34,7 +34,7 @@ _Who = tuple[str, int | None]  # (host, rank): rank None if ranks share the line
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Slow:
+class SlowRank:
     """One rank (or a host whose ranks share a stream) that is slower than the others, with the measure."""
 
     host: str
@@ -43,7 +43,7 @@ class Slow:
     measure: str = ""  # short form: ``2.2x``
 
     @property
-    def short(self) -> str:
+    def short_text(self) -> str:
         """Return the short form for a table row that already names the host."""
         return self.measure if self.rank is None else f"rank {self.rank}: {self.measure}"
 
@@ -53,7 +53,7 @@ class Slow:
 
 
 @dataclass(slots=True)
-class _Rank:
+class _RankPace:
     came: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=_STEPS_KEPT))
     stated: deque[float] = field(default_factory=lambda: deque(maxlen=_STATED_KEPT))
 
@@ -67,7 +67,7 @@ class _Rank:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Turn:
+class _LateStats:
     """Statistics of one rank over steps that others made too: how often last, how late in total."""
 
     steps: int = 0
@@ -75,45 +75,52 @@ class _Turn:
     late: float = 0.0
 
 
-class Pace:
-    """Event subscriber that measures steps; ``slow`` and ``times`` work at any time."""
+class StepTimes:
+    """Event subscriber that measures steps; ``find_slow`` and ``measure_times`` work at any time."""
 
     broken = False
 
     def __init__(self) -> None:
-        self._ranks: dict[_Who, _Rank] = {}
+        self._ranks: dict[_Who, _RankPace] = {}
         self._names: dict[tuple[str, int], int | None] = {}
         self._read: dict[tuple[str, int], float] = {}
         self._came: OrderedDict[int, dict[_Who, float]] = OrderedDict()
-        self._turns: dict[_Who, _Turn] = {}
+        self._turns: dict[_Who, _LateStats] = {}
 
     def __call__(self, event: Event, state: RunState) -> None:
         if isinstance(event, StreamOpened):
-            self._names[event.host, event.stream] = shapes.rank_of(event.name)
+            self._names[event.host, event.stream] = shapes.parse_stream_rank(event.name)
         elif isinstance(event, Chunk):
-            self._chunk(event)
+            self._read_chunk(event)
 
-    def slow(self) -> tuple[Slow, ...]:
+    def find_slow(self) -> tuple[SlowRank, ...]:
         """Return the slow ranks, the slowest first."""
-        intervals = self._intervals()
-        found = _above(self._stated(), "reports {:.2g} s per step")
-        found |= {who: slow for who, slow in _above(intervals, "takes {:.2g} s per step").items() if who not in found}
-        found |= {who: slow for who, slow in self._late(intervals).items() if who not in found}
+        intervals = self._collect_intervals()
+        found = _find_above_median(self._collect_stated(), "reports {:.2g} s per step")
+        found |= {
+            who: slow
+            for who, slow in _find_above_median(intervals, "takes {:.2g} s per step").items()
+            if who not in found
+        }
+        found |= {who: slow for who, slow in self._find_late(intervals).items() if who not in found}
         return tuple(found.values())
 
-    def times(self) -> dict[_Who, float]:
+    def measure_times(self) -> dict[_Who, float]:
         """Return (host, rank) -> seconds per step, as its lines state it, else from their arrival."""
         return dict(
-            sorted((self._intervals() | self._stated()).items(), key=lambda item: (item[0][0], item[0][1] or 0))
+            sorted(
+                (self._collect_intervals() | self._collect_stated()).items(),
+                key=lambda item: (item[0][0], item[0][1] or 0),
+            )
         )
 
-    def _stated(self) -> dict[_Who, float]:
+    def _collect_stated(self) -> dict[_Who, float]:
         return {who: median(rank.stated) for who, rank in self._ranks.items() if len(rank.stated) >= LEAST_STEPS}
 
-    def _intervals(self) -> dict[_Who, float]:
+    def _collect_intervals(self) -> dict[_Who, float]:
         return {who: rank.interval for who, rank in self._ranks.items() if rank.interval is not None}
 
-    def _chunk(self, event: Chunk) -> None:
+    def _read_chunk(self, event: Chunk) -> None:
         key = event.host, event.stream
         flood = len(event.data) > _FLOOD_BYTES or event.data.count(b"\n") > _LINES
         if flood and event.at - self._read.get(key, 0.0) < _FLOOD_SECONDS:
@@ -121,29 +128,29 @@ class Pace:
         self._read[key] = event.at
         lines = event.data[-_TAIL:].replace(b"\r", b"\n").split(b"\n")
         for line in lines[-_LINES:]:
-            text, rank, _ = shapes.speaker(shapes.plain(line.decode("utf-8", "replace")))
-            step = shapes.progress(text)
+            text, rank, _ = shapes.split_rank_prefix(shapes.strip_colour(line.decode("utf-8", "replace")))
+            step = shapes.parse_step(text)
             if step is not None:
                 who = (event.host, self._names.get(key) if rank is None else rank)
-                self._step(who, event.at, step, text)
+                self._add_step(who, event.at, step, text)
 
-    def _step(self, who: _Who, at: float, step: int, text: str) -> None:
-        rank = self._ranks.setdefault(who, _Rank())
+    def _add_step(self, who: _Who, at: float, step: int, text: str) -> None:
+        rank = self._ranks.setdefault(who, _RankPace())
         if rank.came and step <= rank.came[-1][1]:
             return  # an epoch beside a step, or a restart
         rank.came.append((at, step))
-        seconds = stated(text)
+        seconds = parse_step_time(text)
         if seconds is not None:
             rank.stated.append(seconds)
         self._came.setdefault(step, {})[who] = at
         if len(self._came) > _STEPS_KEPT:
-            self._turns = _settled(self._turns, self._came.popitem(last=False)[1])
+            self._turns = _add_to_stats(self._turns, self._came.popitem(last=False)[1])
 
-    def _late(self, intervals: Mapping[_Who, float]) -> dict[_Who, Slow]:
+    def _find_late(self, intervals: Mapping[_Who, float]) -> dict[_Who, SlowRank]:
         turns = self._turns
         for came in self._came.values():
             if len(came) == len(self._ranks):  # some ranks may not have reached the other steps yet
-                turns = _settled(turns, came)
+                turns = _add_to_stats(turns, came)
         usual = median(intervals.values()) if intervals else 0.0
         out = {}
         for who, turn in turns.items():
@@ -154,23 +161,23 @@ class Pace:
                     f"is the last to reach {turn.lasts} of {turn.steps} steps, "
                     f"on average {mean:.2g} s after the first ({usual:.2g} s per step)"
                 )
-                out[who] = Slow(host=who[0], rank=who[1], text=text, measure=f"{mean:.2g} s late")
+                out[who] = SlowRank(host=who[0], rank=who[1], text=text, measure=f"{mean:.2g} s late")
         return out
 
 
-def _settled(turns: Mapping[_Who, _Turn], came: Mapping[_Who, float]) -> dict[_Who, _Turn]:
+def _add_to_stats(turns: Mapping[_Who, _LateStats], came: Mapping[_Who, float]) -> dict[_Who, _LateStats]:
     """Return the statistics with one more finished step added."""
     out = dict(turns)
     if len(came) < 3:
         return out
     begin, last = min(came.values()), max(came.items(), key=lambda item: item[1])[0]
     for who, at in came.items():
-        turn = out.get(who, _Turn())
-        out[who] = _Turn(steps=turn.steps + 1, lasts=turn.lasts + (who == last), late=turn.late + at - begin)
+        turn = out.get(who, _LateStats())
+        out[who] = _LateStats(steps=turn.steps + 1, lasts=turn.lasts + (who == last), late=turn.late + at - begin)
     return out
 
 
-def _above(times: Mapping[_Who, float], how: str) -> dict[_Who, Slow]:
+def _find_above_median(times: Mapping[_Who, float], how: str) -> dict[_Who, SlowRank]:
     """Return the ranks whose time is far above the median of the others; with two ranks the factor is larger."""
     out = {}
     factor = FACTOR_OF_TWO if len(times) == 2 else FACTOR
@@ -180,11 +187,11 @@ def _above(times: Mapping[_Who, float], how: str) -> dict[_Who, Slow]:
         if usual and seconds >= factor * usual:
             ratio = seconds / usual
             text = f"{how.format(seconds)}, {ratio:.1f} times as long as the others ({usual:.2g} s)"
-            out[who] = Slow(host=who[0], rank=who[1], text=text, measure=f"{ratio:.1f}x")
+            out[who] = SlowRank(host=who[0], rank=who[1], text=text, measure=f"{ratio:.1f}x")
     return out if len(times) == 2 or len(out) * 2 < len(times) else {}
 
 
-def stated(text: str) -> float | None:
+def parse_step_time(text: str) -> float | None:
     """Return the seconds per step that a line states; None if it states none."""
     match = _STATED.search(text)
     if match is None:

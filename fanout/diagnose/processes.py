@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from fanout.diagnose.decode import split
-from fanout.diagnose.evidence import Death, Evidence, Sighting
+from fanout.diagnose.decode import split_exit_code
+from fanout.diagnose.evidence import Evidence, LogMatch, ProcessExit
 
 Part = Literal["root", "maybe", "victim", "quiet", "collateral"]
 NEAR_SECONDS = 5.0
@@ -28,14 +28,14 @@ class Process:
     host: str
     rank: int | None
     part: Part
-    sightings: tuple[Sighting, ...] = ()
-    death: Death | None = None
-    early: tuple[Sighting, ...] = ()
+    sightings: tuple[LogMatch, ...] = ()
+    death: ProcessExit | None = None
+    early: tuple[LogMatch, ...] = ()
 
     @property
-    def first(self) -> Sighting | None:
+    def deciding_match(self) -> LogMatch | None:
         """Return the match that decided its part; None if there is none."""
-        return next((each for each in self.sightings if _part_of(each) == self.part), None)
+        return next((each for each in self.sightings if _classify_match(each) == self.part), None)
 
     @property
     def local_rank(self) -> int | None:
@@ -52,17 +52,17 @@ class World:
 
     ranks: dict[str, range] = field(default_factory=dict)
 
-    def host_of(self, rank: int) -> str | None:
+    def find_host(self, rank: int) -> str | None:
         return next((host for host, ranks in self.ranks.items() if rank in ranks), None)
 
-    def complete(self, hosts: Sequence[str]) -> bool:
+    def has_all(self, hosts: Sequence[str]) -> bool:
         return all(host in self.ranks for host in hosts)
 
-    def all(self) -> dict[int, str]:
+    def all_ranks(self) -> dict[int, str]:
         return {rank: host for host, ranks in self.ranks.items() for rank in ranks}
 
 
-def planned(nodes: Mapping[str, tuple[int, int | None]]) -> dict[str, range]:
+def plan_ranks(nodes: Mapping[str, tuple[int, int | None]]) -> dict[str, range]:
     """Return host -> ranks from node rank and process count, up to the first host with an unknown count."""
     ranks: dict[str, range] = {}
     begin = 0
@@ -75,9 +75,9 @@ def planned(nodes: Mapping[str, tuple[int, int | None]]) -> dict[str, range]:
     return ranks
 
 
-def world_of(evidence: Evidence) -> World:
+def build_world(evidence: Evidence) -> World:
     """Build the world from the plan, else from torchrun's reports, which list all processes of a host."""
-    ranks = planned(evidence.ranks)
+    ranks = plan_ranks(evidence.ranks)
     for host in evidence.hosts:
         if host not in ranks:
             mine = [d for d in evidence.deaths if d.host == host and d.rank is not None and d.local_rank is not None]
@@ -89,20 +89,20 @@ def world_of(evidence: Evidence) -> World:
     return World(ranks=ranks)
 
 
-def processes(evidence: Evidence, world: World) -> tuple[Process, ...]:
+def build_processes(evidence: Evidence, world: World) -> tuple[Process, ...]:
     """Return all processes with any evidence."""
     out: list[Process] = []
     for host in evidence.hosts:
         here = [each for each in evidence.sightings if each.host == host and each.role != "proof"]
         mine = [each for each in here if each.role != "stated"]
         deaths = [death for death in evidence.deaths if death.host == host]
-        ended = _ended(evidence, host)
-        found = [_parted(each, ended) for each in _of_host(host, mine, deaths, world)]
-        out += with_stated(found, [each for each in here if each.role == "stated"], evidence, host)
+        ended = _find_end_time(evidence, host)
+        found = [_split_early(each, ended) for each in _build_host_processes(host, mine, deaths, world)]
+        out += add_stated_errors(found, [each for each in here if each.role == "stated"], evidence, host)
     return tuple(out)
 
 
-def _ended(evidence: Evidence, host: str) -> float:
+def _find_end_time(evidence: Evidence, host: str) -> float:
     """Return when the host's script ended, or the time of the last contact."""
     end = evidence.ends.get(host)
     if end is not None:
@@ -112,7 +112,7 @@ def _ended(evidence: Evidence, host: str) -> float:
     return max((*said, *died), default=0.0)
 
 
-def _parted(process: Process, ended: float) -> Process:
+def _split_early(process: Process, ended: float) -> Process:
     """Split off errors long before the end of the process. The later errors decide its part."""
     if process.death is not None and not process.death.told:
         ended = process.death.at
@@ -120,37 +120,39 @@ def _parted(process: Process, ended: float) -> Process:
     if len(late) == len(process.sightings):
         return process
     early = tuple(each for each in process.sightings if each not in late)
-    part = _part(late, process.death, False)
+    part = _classify_process(late, process.death, False)
     return Process(host=process.host, rank=process.rank, part=part, sightings=late, death=process.death, early=early)
 
 
-def _of_host(host: str, sightings: list[Sighting], deaths: list[Death], world: World) -> list[Process]:
+def _build_host_processes(
+    host: str, sightings: list[LogMatch], deaths: list[ProcessExit], world: World
+) -> list[Process]:
     ranks = world.ranks.get(host)
     only = ranks[0] if ranks is not None and len(ranks) == 1 else None
-    by_rank: dict[int | None, list[Sighting]] = {}
+    by_rank: dict[int | None, list[LogMatch]] = {}
     for each in sightings:
         by_rank.setdefault(only if each.rank is None else each.rank, []).append(each)
     loose = by_rank.pop(None, [])
     silent = [death for death in deaths if not death.told and (death.rank is None or death.rank not in by_rank)]
-    given, loose = _given(loose, silent)
+    given, loose = _assign_lines(loose, silent)
     out: list[Process] = []
     for rank in sorted(by_rank, key=lambda rank: -1 if rank is None else rank):
         death = next((death for death in deaths if death.rank == rank), None)
-        out.append(_process(host, rank, by_rank[rank], death))
-    unclear = any(_part_of(each) in ("victim", "root") for each in loose)
+        out.append(_build_process(host, rank, by_rank[rank], death))
+    unclear = any(_classify_match(each) in ("victim", "root") for each in loose)
     for death in deaths:
         if death.rank is None or death.rank not in by_rank:
-            out.append(_process(host, death.rank, given.get(death.pid, []), death, unclear=unclear))
+            out.append(_build_process(host, death.rank, given.get(death.pid, []), death, unclear=unclear))
     if loose:
-        out.append(_process(host, None, loose, None))
+        out.append(_build_process(host, None, loose, None))
     return out
 
 
-def _given(loose: list[Sighting], deaths: list[Death]) -> tuple[dict[int, list[Sighting]], list[Sighting]]:
+def _assign_lines(loose: list[LogMatch], deaths: list[ProcessExit]) -> tuple[dict[int, list[LogMatch]], list[LogMatch]]:
     """Assign lines without a rank to the deaths that they explain (pid -> lines); also return the other lines."""
     raised = [each for each in loose if each.traceback]
     exits = [death for death in deaths if death.code == 1] or (deaths if len(deaths) == 1 else [])
-    given: dict[int, list[Sighting]] = {}
+    given: dict[int, list[LogMatch]] = {}
     if raised and exits and (len(exits) == 1 or len({each.same_as for each in raised}) == 1):
         for number, each in enumerate(raised):
             given.setdefault(exits[min(number, len(exits) - 1)].pid, []).append(each)
@@ -165,7 +167,7 @@ def _given(loose: list[Sighting], deaths: list[Death]) -> tuple[dict[int, list[S
     return given, loose
 
 
-def with_stated(found: list[Process], stated: list[Sighting], evidence: Evidence, host: str) -> list[Process]:
+def add_stated_errors(found: list[Process], stated: list[LogMatch], evidence: Evidence, host: str) -> list[Process]:
     """Return the processes of a host with the one-line errors (``prog: error: …``) that explain their ends.
 
     Such a line counts only if its process has no other error and exited with its own status, or torchrun stopped it
@@ -180,37 +182,37 @@ def with_stated(found: list[Process], stated: list[Sighting], evidence: Evidence
         own = [seen for seen in stated if seen.rank is not None and seen.rank == each.rank]
         if not own and each.death is not None and not each.death.told:
             own = shared
-        if own and not each.sightings and each.death is not None and _own_status(each.death):
+        if own and not each.sightings and each.death is not None and _has_own_status(each.death):
             each = replace(each, part="root", sightings=tuple(own))
         out.append(each)
     end = evidence.ends.get(host)
     failed = end is not None and end.kind == "ended" and end.code not in (None, 0) and end.code < 128
     if not found and (failed or (end is None and not evidence.live)):
         ranks = dict.fromkeys(seen.rank for seen in stated)
-        out += [_process(host, rank, [seen for seen in stated if seen.rank == rank], None) for rank in ranks]
+        out += [_build_process(host, rank, [seen for seen in stated if seen.rank == rank], None) for rank in ranks]
     return out
 
 
-def _own_status(death: Death) -> bool:
+def _has_own_status(death: ProcessExit) -> bool:
     """Return whether it exited with its own status, or torchrun stopped it."""
-    plain, _ = split(death.code)
+    plain, _ = split_exit_code(death.code)
     return death.told or bool(plain)
 
 
-def _process(
-    host: str, rank: int | None, sightings: Iterable[Sighting], death: Death | None, *, unclear: bool = False
+def _build_process(
+    host: str, rank: int | None, sightings: Iterable[LogMatch], death: ProcessExit | None, *, unclear: bool = False
 ) -> Process:
     mine = tuple(sorted(sightings, key=lambda each: (each.at, each.line)))
-    return Process(host=host, rank=rank, part=_part(mine, death, unclear), sightings=mine, death=death)
+    return Process(host=host, rank=rank, part=_classify_process(mine, death, unclear), sightings=mine, death=death)
 
 
-def _part(sightings: tuple[Sighting, ...], death: Death | None, unclear: bool) -> Part:
+def _classify_process(sightings: tuple[LogMatch, ...], death: ProcessExit | None, unclear: bool) -> Part:
     """Return the part of a process. The first match decides; a weak one yields to a better one nearby."""
     for each in sightings:
-        part = _part_of(each)
+        part = _classify_match(each)
         if part != "maybe":
             return part
-        near = {_part_of(other) for other in sightings if abs(other.at - each.at) <= NEAR_SECONDS}
+        near = {_classify_match(other) for other in sightings if abs(other.at - each.at) <= NEAR_SECONDS}
         if "root" not in near and "victim" in near:
             return "victim"
         return "root" if "root" in near else "maybe"
@@ -219,7 +221,7 @@ def _part(sightings: tuple[Sighting, ...], death: Death | None, unclear: bool) -
     return "victim" if death.code == 1 and unclear else "quiet"
 
 
-def _part_of(sighting: Sighting) -> Part:
+def _classify_match(sighting: LogMatch) -> Part:
     match sighting.role:
         case "root" | "maybe" | "victim":
             return sighting.role

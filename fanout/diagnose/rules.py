@@ -24,21 +24,23 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from fanout.diagnose import absent, apart, flights, numbers, shapes, unheard, waited
-from fanout.diagnose.case import Case, Finding
-from fanout.diagnose.evidence import Sighting
+from fanout.diagnose.case import RuleContext, RuleResult
+from fanout.diagnose.evidence import LogMatch
 from fanout.diagnose.signatures import GENERIC
-from fanout.diagnose.suspects import FAINT, STRONG, WEAK, Suspect
+from fanout.diagnose.suspects import FAINT, STRONG, WEAK, Candidate
 from fanout.diagnose.verdict import Cause, Confidence
 
 
-def proof(case: Case) -> Finding | None:
+def find_proof(case: RuleContext) -> RuleResult | None:
     """Return the process whose death a kernel log line (or an OOM kill counter) proves."""
     for seen in (each for each in case.evidence.sightings if each.role == "proof"):
-        pid = shapes.whole(seen.fields.get("pid"))
-        here = [each for each in case.suspects if each.host == seen.host and each.dead]
+        pid = shapes.parse_number(seen.fields.get("pid"))
+        here = [each for each in case.suspects if each.host == seen.host and each.has_ended]
         for suspect in here:
-            if pid is not None and pid in _pids(suspect):
-                return _proved(suspect, seen.signature, seen.says, f"{seen.file}:{seen.line}: {seen.text}", seen.advice)
+            if pid is not None and pid in _list_pids(suspect):
+                return _build_proof(
+                    suspect, seen.signature, seen.says, f"{seen.file}:{seen.line}: {seen.text}", seen.advice
+                )
     for suspect in case.suspects:
         code = (
             suspect.death.code
@@ -53,36 +55,36 @@ def proof(case: Case) -> Finding | None:
             advice = (
                 "use fewer data loader workers, less pinned memory or a smaller batch; `dmesg` there names the process"
             )
-            return _proved(suspect, "kernel-oom", "was OOM-killed", text, advice)
+            return _build_proof(suspect, "kernel-oom", "was OOM-killed", text, advice)
     return None
 
 
-def _pids(suspect: Suspect) -> set[int]:
+def _list_pids(suspect: Candidate) -> set[int]:
     """Return the pids behind the candidate: its own, and those that its error names (data loader workers)."""
     named = suspect.sighting.fields if suspect.sighting is not None else {}
     texts = f"{named.get('pid', '')} {named.get('pids', '')}".replace(",", " ").split()
-    found = {pid for text in texts if (pid := shapes.whole(text)) is not None}
+    found = {pid for text in texts if (pid := shapes.parse_number(text)) is not None}
     return found | ({suspect.death.pid} if suspect.death is not None else set())
 
 
-def _proved(suspect: Suspect, signature: str, says: str, text: str, advice: str) -> Finding:
-    cause = replace(suspect.cause(), signature=signature, says=says)
-    return Finding(cause=cause, confidence="high", evidence=(text,), suspect=suspect, advice=(advice,))
+def _build_proof(suspect: Candidate, signature: str, says: str, text: str, advice: str) -> RuleResult:
+    cause = replace(suspect.build_cause(), signature=signature, says=says)
+    return RuleResult(cause=cause, confidence="high", evidence=(text,), suspect=suspect, advice=(advice,))
 
 
-def pointed(case: Case) -> Finding | None:
+def find_pointed(case: RuleContext) -> RuleResult | None:
     """Return the rank that others waited for. If it has an error of its own, that error is the cause."""
     named: Counter[int] = Counter()
-    texts: dict[int, Sighting] = {}
+    texts: dict[int, LogMatch] = {}
     for seen in (each for each in case.evidence.sightings if each.role == "pointer"):
-        for rank in _ranks(seen):
+        for rank in _parse_ranks(seen):
             if rank != seen.rank:
                 named[rank] += 1
                 texts.setdefault(rank, seen)
-    named.update(_behind(case))
+    named.update(_find_behind(case))
     victims = {each.rank for each in case.processes if each.part == "victim"}
     ranks = [rank for rank in sorted(named) if rank not in victims]
-    hosts = {case.world.host_of(rank) for rank in ranks}
+    hosts = {case.world.find_host(rank) for rank in ranks}
     if not ranks or (len(ranks) > 1 and (len(hosts) > 1 or None in hosts)):
         return None
     host = hosts.pop()
@@ -92,7 +94,7 @@ def pointed(case: Case) -> Finding | None:
         f"{texts[rank].file}:{texts[rank].line}: {texts[rank].text}" for rank in ranks[:1] if rank in texts
     )
     if own:
-        found = _first_of(case, tuple(own))
+        found = _find_first_of(case, tuple(own))
         if found is None or any(each.end < found.cause.at - case.evidence.error for each in others if found.cause.at):
             return None  # another rank failed before: the order of events decides
         return replace(found, evidence=(*found.evidence, *seen_text))
@@ -101,26 +103,26 @@ def pointed(case: Case) -> Finding | None:
     alone = ranks[0] if len(ranks) == 1 else None
     says = "did not reach the point where the others waited for it"
     cause = Cause(signature="missing", says=says, host=host, rank=alone, ranks=tuple(ranks), hosts=(host,))
-    refute = f"a log line of {cause.who} that shows it waiting like the others"
-    return Finding(cause=cause, confidence="medium", evidence=seen_text, refutes=(refute,), advice=(waited.LOOK,))
+    refute = f"a log line of {cause.subject} that shows it waiting like the others"
+    return RuleResult(cause=cause, confidence="medium", evidence=seen_text, refutes=(refute,), advice=(waited.LOOK,))
 
 
-def recorded(case: Case) -> Finding | None:
+def find_recorded(case: RuleContext) -> RuleResult | None:
     """Return the rank that the flight recorders of the others name. A lost host or an own error explains more."""
-    pointer = flights.found(case)
+    pointer = flights.find_cause(case)
     if pointer is None:
         return None
     cause = pointer.cause
     named = {rank for each in (cause, *pointer.also) for rank in each.ranks}
-    reasons = [each for each in case.suspects if apart.is_a_reason(each)]
+    reasons = [each for each in case.suspects if apart.is_own_failure(each)]
     own = tuple(each for each in reasons if each.rank in named or (each.rank is None and each.host in cause.hosts))
     if any(each not in own and (each.strength == STRONG or each.signature == "lost") for each in reasons):
         return None  # the order of events decides
     if own:
-        found = _first_of(case, own)
+        found = _find_first_of(case, own)
         return None if found is None else replace(found, evidence=(*found.evidence, *pointer.evidence))
-    refute = f"a dump that {cause.who} wrote later and that shows it where the others are"
-    return Finding(
+    refute = f"a dump that {cause.subject} wrote later and that shows it where the others are"
+    return RuleResult(
         cause=cause, confidence=pointer.confidence, evidence=pointer.evidence, also=pointer.also, refutes=(refute,),
         advice=(_BRANCH if cause.signature == "mismatch" else waited.LOOK,),
     )  # fmt: skip
@@ -129,105 +131,107 @@ def recorded(case: Case) -> Finding | None:
 _BRANCH = "check which branch of the code, or which batch, made its collective differ from the others"
 
 
-def _ranks(seen: Sighting) -> list[int]:
+def _parse_ranks(seen: LogMatch) -> list[int]:
     text = seen.fields.get("ranks") or seen.fields.get("rank") or ""
-    numbers = (shapes.whole(word) for word in text.replace(",", " ").split())
+    numbers = (shapes.parse_number(word) for word in text.replace(",", " ").split())
     return [number for number in numbers if number is not None]
 
 
-def _behind(case: Case) -> dict[int, int]:
+def _find_behind(case: RuleContext) -> dict[int, int]:
     """Return the one rank that started fewer collectives than all others, from NCCL's counters."""
     begun = {
         each.rank: int(each.fields["enqueued"])
         for each in case.evidence.sightings
         if each.signature == "nccl-progress" and each.rank is not None
     }
-    if len(begun) < 2 or len(begun) < len(case.world.all()):
+    if len(begun) < 2 or len(begun) < len(case.world.all_ranks()):
         return {}
     least = min(begun.values())
     last = [rank for rank, count in begun.items() if count == least]
     return {last[0]: 1} if len(last) == 1 else {}
 
 
-def first(case: Case) -> Finding | None:
+def find_first(case: RuleContext) -> RuleResult | None:
     """Return the first failure that no other one explains, with candidates that may be as early."""
-    return _first_of(case, tuple(each for each in case.suspects if each.strength > FAINT))
+    return _find_first_of(case, tuple(each for each in case.suspects if each.strength > FAINT))
 
 
-def left(case: Case) -> Finding | None:
+def find_weak(case: RuleContext) -> RuleResult | None:
     """Return the first weak candidate if there is no better evidence."""
-    return _first_of(case, case.suspects)
+    return _find_first_of(case, case.suspects)
 
 
-def _first_of(case: Case, among: tuple[Suspect, ...]) -> Finding | None:
+def _find_first_of(case: RuleContext, among: tuple[Candidate, ...]) -> RuleResult | None:
     if not among:
         return None
     strength = max(each.strength for each in among)
     strong = [each for each in among if each.strength == strength]
     begun = min(strong, key=lambda each: (each.end, each.sighting.line if each.sighting else 0))
-    alike = [each for each in strong if each.same_as == begun.same_as and _as_early(case, each, begun)]
-    begun = min((begun, *alike), key=_told_last)
+    alike = [each for each in strong if each.same_as == begun.same_as and _is_as_early(case, each, begun)]
+    begun = min((begun, *alike), key=_sort_key)
     same = [each for each in case.suspects if each is not begun and each.same_as == begun.same_as]
     if strength == FAINT and len({each.host for each in (begun, *same)}) > 1:
         return None  # scripts that exit with 1 without an error are no evidence
-    rivals = [each for each in strong if each is not begun and each not in same and _as_early(case, each, begun)]
+    rivals = [each for each in strong if each is not begun and each not in same and _is_as_early(case, each, begun)]
     earlier = [
         each
         for each in among
-        if each.strength < strength and each.strength > FAINT and each.end + case.margin(each, begun) < begun.begin
+        if each.strength < strength
+        and each.strength > FAINT
+        and each.end + case.compute_margin(each, begun) < begun.begin
     ]
-    others = _distinct([*rivals, *earlier])
-    return Finding(
-        cause=begun.cause(same),
-        confidence=_sure(case, begun, same, others),
-        evidence=_why_first(case, begun, same, others),
+    others = _drop_duplicates([*rivals, *earlier])
+    return RuleResult(
+        cause=begun.build_cause(same),
+        confidence=_rate_confidence(case, begun, same, others),
+        evidence=_explain_first(case, begun, same, others),
         suspect=begun,
-        also=tuple(each.cause() for each in others),
-        refutes=_refutes(case, begun),
+        also=tuple(each.build_cause() for each in others),
+        refutes=_list_refutes(case, begun),
     )
 
 
-def _told_last(suspect: Suspect) -> tuple[bool, int]:
+def _sort_key(suspect: Candidate) -> tuple[bool, int]:
     """Return a sort key: processes that exited by themselves before those that torchrun stopped, then by rank."""
     told = suspect.death is not None and suspect.death.told
     return told, -1 if suspect.rank is None else suspect.rank
 
 
-def _refutes(case: Case, begun: Suspect) -> tuple[str, ...]:
+def _list_refutes(case: RuleContext, begun: Candidate) -> tuple[str, ...]:
     if len(case.evidence.hosts) < 2:
         return ()
     return (f"an error on another host before {begun.host}'s, missing from these logs",)
 
 
-def _as_early(case: Case, other: Suspect, begun: Suspect) -> bool:
+def _is_as_early(case: RuleContext, other: Candidate, begun: Candidate) -> bool:
     if other.sighting is not None and begun.sighting is not None and other.sighting.file == begun.sighting.file:
         return other.sighting.line <= begun.sighting.line  # one file has one order
-    return other.begin <= begun.end + case.margin(other, begun)
+    return other.begin <= begun.end + case.compute_margin(other, begun)
 
 
-def _distinct(found: list[Suspect]) -> list[Suspect]:
+def _drop_duplicates(found: list[Candidate]) -> list[Candidate]:
     """Return one candidate for each error."""
-    first_of: dict[tuple[str, str], Suspect] = {}
+    first_of: dict[tuple[str, str], Candidate] = {}
     for each in sorted(found, key=lambda each: each.end):
         first_of.setdefault(each.same_as, each)
     return list(first_of.values())
 
 
-def _sure(case: Case, begun: Suspect, same: list[Suspect], others: list[Suspect]) -> Confidence:
-    if others or begun.strength == FAINT or _most_say_it(case, begun, same):
+def _rate_confidence(case: RuleContext, begun: Candidate, same: list[Candidate], others: list[Candidate]) -> Confidence:
+    if others or begun.strength == FAINT or _is_common_error(case, begun, same):
         return "low"
     if same and begun.sighting is None:  # several without an error: one may have caused the exit of the others
         return "medium" if len({each.host for each in (begun, *same)}) == 1 else "low"
     if begun.strength == WEAK:
-        if _ended_alone(case, begun):
+        if _is_sole_failure(case, begun):
             return "high"
         return "medium" if begun.signature in ("lost", "exit", "signal") and len(case.evidence.hosts) > 1 else "low"
     seen = begun.sighting
-    known = begun.dead or (seen is not None and (seen.rank is not None or seen.kind == "end"))
+    known = begun.has_ended or (seen is not None and (seen.rank is not None or seen.kind == "end"))
     return "high" if known else "medium"
 
 
-def _ended_alone(case: Case, begun: Suspect) -> bool:
+def _is_sole_failure(case: RuleContext, begun: Candidate) -> bool:
     """Return whether the script failed with its own code while the scripts of all other hosts still ran."""
     if begun.over is None or begun.over.kind != "ended" or begun.death is not None or begun.over.code in (None, 1):
         return False
@@ -236,14 +240,16 @@ def _ended_alone(case: Case, begun: Suspect) -> bool:
     return bool(others) and all(host in ends and ends[host].kind == "stopped" for host in others)
 
 
-def _most_say_it(case: Case, begun: Suspect, same: list[Suspect]) -> bool:
+def _is_common_error(case: RuleContext, begun: Candidate, same: list[Candidate]) -> bool:
     """Return whether most but not all ranks raised an unknown error: a rank without it may be the cause."""
-    everyone = case.world.all()
+    everyone = case.world.all_ranks()
     share = len({each.rank for each in (begun, *same) if each.rank is not None})
     return begun.signature == GENERIC and 1 < share < len(everyone) < 2 * share
 
 
-def _why_first(case: Case, begun: Suspect, same: list[Suspect], others: list[Suspect]) -> tuple[str, ...]:
+def _explain_first(
+    case: RuleContext, begun: Candidate, same: list[Candidate], others: list[Candidate]
+) -> tuple[str, ...]:
     out: list[str] = []
     apart = f"±{case.evidence.error:g} s"
     if others:
@@ -258,30 +264,30 @@ def _why_first(case: Case, begun: Suspect, same: list[Suspect], others: list[Sus
         hosts = len({each.host for each in (begun, *same)})
         word = "report the same error" if begun.sighting else "ended in the same way"
         out.append(f"{len(same) + 1} processes on {hosts} host{'s' if hosts > 1 else ''} {word}")
-    if case.waited:
-        many = len(case.waited) > 1
-        who = f"{len(case.waited)} others report only that they" if many else "one other reports only that it"
+    if case.victim_matches:
+        many = len(case.victim_matches) > 1
+        who = f"{len(case.victim_matches)} others report only that they" if many else "one other reports only that it"
         out.append(f"{who} lost a peer or timed out")
     return tuple(out)
 
 
-Rule = Callable[[Case], Finding | None]
+Rule = Callable[[RuleContext], RuleResult | None]
 RULES: tuple[tuple[str, Rule], ...] = (
-    ("proof", proof),
-    ("unheard", unheard.rule),
-    ("numbers", numbers.rule),
-    ("pointed", pointed),
-    ("pointed", recorded),
-    ("apart", apart.rule),
-    ("early", absent.early),
-    ("cut-off", absent.cut_off),
-    ("first", first),
-    ("silent", waited.silent),
-    ("vanished", apart.vanished),
-    ("blamed", waited.blamed),
-    ("vanished", apart.vanished_host),
-    ("nobody", waited.nobody),
-    ("missing-node", absent.missing_node),
-    ("quiet-host", absent.quiet_host),
-    ("left", left),
+    ("proof", find_proof),
+    ("unheard", unheard.find_expired_lease),
+    ("numbers", numbers.find_wrong_number),
+    ("pointed", find_pointed),
+    ("pointed", find_recorded),
+    ("apart", apart.find_outlier),
+    ("early", absent.find_early_exit),
+    ("cut-off", absent.find_unreachable_host),
+    ("first", find_first),
+    ("silent", waited.find_silent_rank),
+    ("vanished", apart.find_vanished_rank),
+    ("blamed", waited.find_blamed_host),
+    ("vanished", apart.find_vanished_host),
+    ("nobody", waited.find_network_failure),
+    ("missing-node", absent.find_missing_node),
+    ("quiet-host", absent.find_quiet_host),
+    ("left", find_weak),
 )

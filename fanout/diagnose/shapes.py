@@ -15,16 +15,16 @@ _COLOUR = re.compile(r"\x1b\[[0-9;:?]*[A-Za-z]")
 _PROGRESS = re.compile(r"(?i)\b(?:step|iter(?:ation)?|epoch|batch|update)s?\b\D{0,12}(\d{1,15})|\b(\d{1,15})/\d+ \[\d")
 
 
-def plain(text: str) -> str:
+def strip_colour(text: str) -> str:
     """Return the text without colours and cursor movements."""
     return _COLOUR.sub("", text) if "\x1b" in text else text
 
 
-def speaker(text: str) -> tuple[str, int | None, int | None]:
+def split_rank_prefix(text: str) -> tuple[str, int | None, int | None]:
     """Return (text without the prefix, global rank, local rank): ``[rank5]: x`` and torchrun's ``[default1]:x``."""
     if "[rank" in text and not text.startswith("[rank") and (before := _PREFIXED.match(text)):
-        inner, rank, _ = speaker(text[before.end() :])
-        _, _, local = speaker(text[: before.end()]) if text.startswith("[") else (text, None, None)
+        inner, rank, _ = split_rank_prefix(text[before.end() :])
+        _, _, local = split_rank_prefix(text[: before.end()]) if text.startswith("[") else (text, None, None)
         return inner, rank, local
     match = _MARK.match(text) if text.startswith("[") else None
     if match is None or match["word"] is None:
@@ -34,32 +34,32 @@ def speaker(text: str) -> tuple[str, int | None, int | None]:
     rest = text[match.end() :]
     if match["word"] == "rank":
         return rest, number, None
-    inner, rank, _ = speaker(rest)  # `[default1]:[rank5]: …`
+    inner, rank, _ = split_rank_prefix(rest)  # `[default1]:[rank5]: …`
     return inner, rank, number
 
 
-def logged(text: str) -> bool:
+def is_log_record(text: str) -> bool:
     """Return whether the line begins a log record, so that it does not continue a message."""
     return bool(_LOGGED.match(text))
 
 
-def raised(text: str) -> bool:
+def is_exception(text: str) -> bool:
     """Return whether the line names an exception, as the last line of a traceback does. NCCL names do not count."""
     return bool(_RAISED.match(text))
 
 
-def progress(text: str) -> int | None:
+def parse_step(text: str) -> int | None:
     """Return the step number of the line (or epoch, batch, update); None if it has none."""
     match = _PROGRESS.search(text)
     return int(match[1] or match[2]) if match else None
 
 
-def whole(text: str | None) -> int | None:
+def parse_number(text: str | None) -> int | None:
     """Return the text as a whole number; None if it is not one."""
     return int(text) if text and text.isascii() and text.isdigit() and len(text) < 16 else None
 
 
-def rank_of(name: str) -> int | None:
+def parse_stream_rank(name: str) -> int | None:
     """Return the rank in a stream's name (``rank 5``, ``rank 5 err``); None without one."""
     word, number, *_ = [*name.split(), "", ""]
-    return whole(number) if word == "rank" else None
+    return parse_number(number) if word == "rank" else None

@@ -15,7 +15,7 @@ from importlib import resources
 from typing import Any, Literal, get_args
 
 from fanout.errors import UsageError
-from fanout.gist import bare, gist
+from fanout.gist import digest_chunk, strip_digits
 
 Role = Literal["root", "maybe", "victim", "pointer", "proof", "stated", "noise"]
 Kind = Literal["", "timeout", "closed", "meeting", "end"]
@@ -41,12 +41,12 @@ class Signature:
 
 #: Exceptions whose message quotes the error of another process.
 REPEATS = frozenset({"ray-reports"})
-Found = tuple[Signature, "re.Match[str]"]
+SignatureMatch = tuple[Signature, "re.Match[str]"]
 REMEMBERED_BYTES = 1 << 20
 
 
-class Book:
-    """Signatures in order of precedence. ``look`` runs for every line of a run, so it must be fast."""
+class SignatureSet:
+    """Signatures in order of precedence. ``match_line`` runs for every line of a run, so it must be fast."""
 
     def __init__(self, signatures: Iterable[Signature]) -> None:
         self.signatures = tuple(signatures)
@@ -60,7 +60,7 @@ class Book:
             for word in self._words
         }
         self._needles = tuple(word.encode() for word in self._words)
-        self._bare = tuple({bare(word) for word in self._needles})
+        self._bare = tuple({strip_digits(word) for word in self._needles})
         self._harmless: set[bytes] = set()  # lines without digits that contain none of the words
         self._size = 0
 
@@ -70,18 +70,18 @@ class Book:
     def __contains__(self, name: object) -> bool:
         return name in self._by_id
 
-    def may_speak(self, data: bytes) -> bool:
+    def may_match(self, data: bytes) -> bool:
         """Return False if no line of these bytes can match."""
-        lines = gist(data).lines - self._harmless
+        lines = digest_chunk(data).lines - self._harmless
         if not lines:
             return False
         text = b"\n".join(lines)
         if any(needle in text for needle in self._bare):
             return any(needle in data for needle in self._needles)
-        self._remember(lines, len(text))
+        self._cache_harmless(lines, len(text))
         return False
 
-    def _remember(self, lines: frozenset[bytes], size: int) -> None:
+    def _cache_harmless(self, lines: frozenset[bytes], size: int) -> None:
         if self._size + size > REMEMBERED_BYTES:
             self._harmless.clear()
             self._size = 0
@@ -89,7 +89,7 @@ class Book:
             self._harmless |= lines
             self._size += size
 
-    def look(self, text: str) -> Found | None:
+    def match_line(self, text: str) -> SignatureMatch | None:
         """Return the first signature that matches the line. Only the first ``LONGEST`` characters are searched."""
         text = text[:LONGEST]
         numbers: set[int] = set()
@@ -103,18 +103,18 @@ class Book:
                 return signature, match
         return None
 
-    def named(self, text: str) -> tuple[Signature, dict[str, str]] | None:
+    def match_exception(self, text: str) -> tuple[Signature, dict[str, str]] | None:
         """Return the signature and fields of a line that names an exception, ``GENERIC`` if no other one matches."""
-        found = self.look(text)
+        found = self.match_line(text)
         if found is not None:
-            return found[0], fields_of(found[1])
+            return found[0], extract_fields(found[1])
         if GENERIC not in self:
             return None
         kind, _, message = text.partition(": ")
         return self[GENERIC], {"type": kind.rstrip(":"), "message": message}
 
 
-def fields_of(match: re.Match[str]) -> dict[str, str]:
+def extract_fields(match: re.Match[str]) -> dict[str, str]:
     """Return the groups of the match that took part."""
     return {name: value for name, value in match.groupdict().items() if value is not None}
 
@@ -124,7 +124,7 @@ class _Blank(dict[str, str]):
         return ""
 
 
-def filled(text: str, fields: Mapping[str, str]) -> str:
+def fill_template(text: str, fields: Mapping[str, str]) -> str:
     """Fill the fields of a match into ``says`` or ``advice``; missing fields become empty."""
     try:
         return text.format_map(_Blank(fields)).replace(" ()", "").rstrip(" :")
@@ -132,7 +132,7 @@ def filled(text: str, fields: Mapping[str, str]) -> str:
         return text  # a user's file may contain other braces
 
 
-def parse(text: str, source: str) -> tuple[Signature, ...]:
+def parse_signatures(text: str, source: str) -> tuple[Signature, ...]:
     """Parse a TOML file of signatures. Raise UsageError with the file and the signature."""
     if sys.version_info >= (3, 11):
         import tomllib
@@ -144,14 +144,14 @@ def parse(text: str, source: str) -> tuple[Signature, ...]:
         raise UsageError(f"{source}: {error}") from None
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise UsageError(f"{source}: signatures are tables that begin with [[signature]]")
-    return tuple(_signature(row, f"{source}: signature {number}") for number, row in enumerate(rows, 1))
+    return tuple(_parse_signature(row, f"{source}: signature {number}") for number, row in enumerate(rows, 1))
 
 
 _NEEDED = ("id", "role", "regex", "says")
 _KNOWN = {*_NEEDED, "kind", "words", "advice", "sample"}
 
 
-def _signature(row: Mapping[str, Any], where: str) -> Signature:
+def _parse_signature(row: Mapping[str, Any], where: str) -> Signature:
     where = f"{where} ({row['id']})" if "id" in row else where
     missing, unknown = [key for key in _NEEDED if key not in row], sorted(set(row) - _KNOWN)
     if missing or unknown:
@@ -177,17 +177,17 @@ def _signature(row: Mapping[str, Any], where: str) -> Signature:
 
 
 @cache
-def builtin() -> Book:
+def load_builtin() -> SignatureSet:
     """Return the built-in signatures."""
-    return Book(_builtin())
+    return SignatureSet(_parse_builtin())
 
 
-def with_file(text: str, source: str) -> Book:
+def load_with_file(text: str, source: str) -> SignatureSet:
     """Return the user's signatures followed by the built-in ones."""
-    return Book((*parse(text, source), *_builtin()))
+    return SignatureSet((*parse_signatures(text, source), *_parse_builtin()))
 
 
 @cache
-def _builtin() -> tuple[Signature, ...]:
+def _parse_builtin() -> tuple[Signature, ...]:
     text = resources.files(__package__).joinpath("signatures.toml").read_text(encoding="utf-8")
-    return parse(text, "signatures.toml")
+    return parse_signatures(text, "signatures.toml")

@@ -14,7 +14,7 @@ from pathlib import PurePath
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
+class LogSource:
     """One log file: its path, its host, and the rank or local rank if it belongs to one process."""
 
     path: str
@@ -33,22 +33,22 @@ _KIND = re.compile(
 _LOCAL = re.compile(r"(?:^|/)attempt_\d+/(\d+)(?:/|$)")
 
 
-def sources(paths: Sequence[str]) -> tuple[Source, ...]:
+def identify_files(paths: Sequence[str]) -> tuple[LogSource, ...]:
     """Return host and rank of each file. If the name is generic (stdout.log, 0/), use the folder name."""
-    stems = _apart({path: _stem(path) for path in paths})
+    stems = _strip_common_prefix({path: _strip_suffixes(path) for path in paths})
     common = Counter(stems.values())
     out = []
     for path in paths:
         rank, local = _RANK.search(PurePath(path).name), _LOCAL.search(path)
         host = stems[path]
         if _ANY.match(host) or local or (common[host] > 1 and len({str(PurePath(p).parent) for p in paths}) > 1):
-            host = _folder(path, paths) or host
+            host = _find_distinct_folder(path, paths) or host
         number = int(rank[1]) if rank else None
-        out.append(Source(path=path, host=host or "host", rank=number, local=int(local[1]) if local else None))
+        out.append(LogSource(path=path, host=host or "host", rank=number, local=int(local[1]) if local else None))
     return tuple(out)
 
 
-def _apart(stems: dict[str, str]) -> dict[str, str]:
+def _strip_common_prefix(stems: dict[str, str]) -> dict[str, str]:
     """Remove the common prefix of all names: ``job.gpu01`` and ``job.gpu02`` become gpu01 and gpu02."""
     if any(_ADDRESS.match(stem) for stem in stems.values()):
         return {path: found[0] if (found := _ADDRESS.match(stem)) else stem for path, stem in stems.items()}
@@ -60,7 +60,7 @@ def _apart(stems: dict[str, str]) -> dict[str, str]:
     return {path: ".".join(parts) for path, parts in split.items()}
 
 
-def _stem(path: str) -> str:
+def _strip_suffixes(path: str) -> str:
     name = PurePath(path).name
     while _ENDING.search(name):
         name = _ENDING.sub("", name)
@@ -68,7 +68,7 @@ def _stem(path: str) -> str:
     return _KIND.sub("", name) or name
 
 
-def _folder(path: str, paths: Sequence[str]) -> str:
+def _find_distinct_folder(path: str, paths: Sequence[str]) -> str:
     """Return the first folder name in which this path differs from the others."""
     clean = _LOCAL.split(path)[0] if _LOCAL.search(path) else str(PurePath(path).parent)
     mine = PurePath(clean).parts
@@ -87,32 +87,32 @@ _MONTHS = {
 _TIMES: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], float | None]], ...] = (
     (
         re.compile(r"^\W{0,2}(\d{4})-(\d\d)-(\d\d)[T _](\d\d):(\d\d):(\d\d)(?:[.,](\d+))?"),
-        lambda m: _seconds(m[2], m[3], m[4], m[5], m[6], m[7]),
+        lambda m: _to_seconds(m[2], m[3], m[4], m[5], m[6], m[7]),
     ),
     (
         re.compile(r"^(?:\[\w*\d+\]:)?\s*\[?[EWIF](\d?\d)(\d\d) (\d\d):(\d\d):(\d\d)(?:\.(\d+))?"),
-        lambda m: _seconds(m[1], m[2], m[3], m[4], m[5], m[6]),
+        lambda m: _to_seconds(m[1], m[2], m[3], m[4], m[5], m[6]),
     ),
     (
         re.compile(r"^\s+time\s+: \d{4}-(\d\d)-(\d\d)_(\d\d):(\d\d):(\d\d)"),
-        lambda m: _seconds(m[1], m[2], m[3], m[4], m[5], None),
+        lambda m: _to_seconds(m[1], m[2], m[3], m[4], m[5], None),
     ),
     (re.compile(r"^(\d{10}\.\d{1,9}) "), lambda m: float(m[1])),
     (  # syslog and journalctl, and dmesg -T
         re.compile(
             r"^\[?(?:[A-Z][a-z]{2} )?([A-Z][a-z]{2}) {1,2}(\d{1,2}) (\d\d):(\d\d):(\d\d)(?:\.(\d{1,9}))?(?: \d{4}\])?"
         ),
-        lambda m: _seconds(_MONTHS.get(m[1], ""), m[2], m[3], m[4], m[5], m[6]),
+        lambda m: _to_seconds(_MONTHS.get(m[1], ""), m[2], m[3], m[4], m[5], m[6]),
     ),
     (
         re.compile(r'^\{"log":.{0,100000}"time":"\d{4}-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(?:\.(\d{1,9}))?'),
-        lambda m: _seconds(m[1], m[2], m[3], m[4], m[5], m[6]),
+        lambda m: _to_seconds(m[1], m[2], m[3], m[4], m[5], m[6]),
     ),
 )
 _STARTS = frozenset("0123456789[(EWIF {") | {"J", "M", "A", "S", "O", "N", "D"}
 
 
-def time_of(line: str) -> float | None:
+def parse_time(line: str) -> float | None:
     """Return the time of the line in seconds, usable only for comparison; None if the line has no time."""
     if line[:1] not in _STARTS:
         return None
@@ -123,7 +123,7 @@ def time_of(line: str) -> float | None:
     return None
 
 
-def _seconds(month: str, day: str, hour: str, minute: str, second: str, part: str | None) -> float | None:
+def _to_seconds(month: str, day: str, hour: str, minute: str, second: str, part: str | None) -> float | None:
     """Return seconds since the start of the year. Half of the formats have no year."""
     try:
         moment = datetime(2000, int(month), int(day), int(hour), int(minute), int(second))  # noqa: DTZ001 - no zone is known

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field, replace
 
-from fanout.diagnose.evidence import Death
+from fanout.diagnose.evidence import ProcessExit
 
 NEEDLES = ("closing signal", "failed (exitcode", "Root Cause (first", "Failures:")
 _CLOSING = re.compile(r"Sending process (\d{1,15}) closing signal SIG")
@@ -21,49 +21,51 @@ _LINES = 20_000  # a summary is shorter, however many processes it lists
 
 
 @dataclass(slots=True)
-class Torchrun:
+class TorchrunParser:
     """Parser of one stream; ``deaths`` is by pid."""
 
     host: str
     file: str
-    deaths: dict[int, Death] = field(default_factory=dict)
+    deaths: dict[int, ProcessExit] = field(default_factory=dict)
     _closed: set[int] = field(default_factory=set)
     _left: int = 0  # lines in which parts of the summary may still follow
     _first: bool = False  # in the part about the first failure
     _rank: tuple[int, int] | None = None
 
     @property
-    def reading(self) -> bool:
+    def is_reading(self) -> bool:
         """Return whether the parser is in a summary and needs every line."""
         return self._left > 0
 
     @property
-    def about(self) -> tuple[int, int] | None:
+    def current_rank(self) -> tuple[int, int] | None:
         """Return the (rank, local rank) that a summary describes at this line; None outside of a summary."""
         return self._rank if self._left else None
 
-    def feed(self, text: str, at: float, number: int) -> None:
+    def parse_line(self, text: str, at: float, number: int) -> None:
         """Parse one line."""
         if "closing signal" in text and (closing := _CLOSING.search(text)):
             self._closed.add(int(closing[1]))
         elif "failed (exitcode" in text and (failed := _FAILED.search(text)):
-            self._died(int(failed[3]), int(failed[1]), at, number, local_rank=int(failed[2]), named=True)
+            self._add_exit(int(failed[3]), int(failed[1]), at, number, local_rank=int(failed[2]), named=True)
         elif text.startswith("Failures:") or "Root Cause (first" in text:
             self._left, self._first, self._rank = _LINES, "Root Cause" in text, None
         elif self._left:
             self._left -= 1
-            self._summary(text, at, number)
+            self._parse_summary(text, at, number)
 
-    def _summary(self, text: str, at: float, number: int) -> None:
+    def _parse_summary(self, text: str, at: float, number: int) -> None:
         if rank := _RANK.match(text):
             self._rank = int(rank[1]), int(rank[2])
         elif (ended := _EXIT.match(text)) and self._rank is not None:
             place = self._rank
-            self._died(int(ended[2]), int(ended[1]), at, number, rank=place[0], local_rank=place[1], named=self._first)
+            self._add_exit(
+                int(ended[2]), int(ended[1]), at, number, rank=place[0], local_rank=place[1], named=self._first
+            )
         elif text.startswith("=====") and self._first and self._rank is not None:
             self._left = 0
 
-    def _died(
+    def _add_exit(
         self,
         pid: int,
         code: int,
@@ -77,7 +79,7 @@ class Torchrun:
         before = self.deaths.get(pid)
         if before is None:
             told = pid in self._closed and code in _ENDED_BY_IT
-            before = Death(at=at, host=self.host, pid=pid, code=code, told=told, file=self.file, line=number)
+            before = ProcessExit(at=at, host=self.host, pid=pid, code=code, told=told, file=self.file, line=number)
         rank = before.rank if rank is None else rank
         local_rank = before.local_rank if local_rank is None else local_rank
         self.deaths[pid] = replace(before, rank=rank, local_rank=local_rank, named=named or before.named)

@@ -30,7 +30,7 @@ _FOREIGN = 8
 
 
 @dataclass(slots=True)
-class Block:
+class Traceback:
     """One traceback, possibly of several exceptions. ``last`` is the line that names the exception that counts.
 
     ``local`` is the local rank of the process whose traceback it carries.
@@ -46,32 +46,32 @@ class Block:
     _foreign: int = 0
 
 
-class Tracebacks:
+class TracebackAssembler:
     """Assembler of one stream; ``who`` is any key that separates its ranks."""
 
     def __init__(self) -> None:
-        self._open: dict[Hashable, Block] = {}
-        self._closed: dict[Hashable, Block] = {}
+        self._open: dict[Hashable, Traceback] = {}
+        self._closed: dict[Hashable, Traceback] = {}
         self._linked: set[Hashable] = set()
 
     @property
-    def busy(self) -> bool:
+    def is_busy(self) -> bool:
         """Return whether the assembler needs every line."""
         return bool(self._open or self._closed)
 
-    def feed(self, who: Hashable, text: str, number: int) -> tuple[bool, Block | None]:
+    def add_line(self, who: Hashable, text: str, number: int) -> tuple[bool, Traceback | None]:
         """Return whether the line is part of a traceback, and the block of which it names the exception that counts."""
         head = text.find(HEAD)
         if head < 0 and who not in self._open and _FILE in text and (plain := _HEADLESS.search(text)):
             head = plain.start()
         if head >= 0:
-            self._begin(who, text, head)
+            self._open_traceback(who, text, head)
             return True, None
         block = self._open.get(who)
         if block is None:
-            return self._after(who, text), None
+            return self._read_after(who, text), None
         margin = text[: block._margin]
-        body = text[block._margin :] if not margin.strip() or _shape(margin) == block._prefix else text
+        body = text[block._margin :] if not margin.strip() or _mask_digits(margin) == block._prefix else text
         if not body.strip() or body[0] in " \t":
             if len(block.lines) < _LONGEST:
                 block.lines.append(body)
@@ -90,7 +90,7 @@ class Tracebacks:
         block.last, block.number = body, number
         return True, block
 
-    def _begin(self, who: Hashable, text: str, head: int) -> None:
+    def _open_traceback(self, who: Hashable, text: str, head: int) -> None:
         closed = self._closed.pop(who, None)
         carries = closed is not None and (closed.carried or text[:head].strip() == "Original")
         block = closed if carries or who in self._linked else None
@@ -98,16 +98,16 @@ class Tracebacks:
         if block is not None and carries:
             block.carried = True
             head = max(0, text.find("Original", 0, head)) if "Original" in text[:head] else head
-        block = block or Block()
+        block = block or Traceback()
         before = text[:head]
-        block._prefix = "" if not before.strip() or len(before) > _WIDEST_PREFIX else _shape(before)
+        block._prefix = "" if not before.strip() or len(before) > _WIDEST_PREFIX else _mask_digits(before)
         block._margin = (
             _REPORT_MARGIN if _REPORTED.match(before) else head if not before.strip() or block._prefix else 0
         )
         block.lines.append(text[head:])
         self._open[who] = block
 
-    def _after(self, who: Hashable, text: str) -> bool:
+    def _read_after(self, who: Hashable, text: str) -> bool:
         """Handle a line after a traceback; return whether it belongs to it or links to a further one."""
         block = self._closed.get(who)
         if block is None or not text.strip():
@@ -127,19 +127,19 @@ class Tracebacks:
         return False
 
 
-def _shape(prefix: str) -> str:
+def _mask_digits(prefix: str) -> str:
     """Return a prefix with 0 for each digit, because the time in it changes from line to line."""
     return _DIGIT.sub("0", prefix)
 
 
-def folded(lines: Sequence[str]) -> tuple[str, ...]:
+def fold_frames(lines: Sequence[str]) -> tuple[str, ...]:
     """Replace the library frames of a traceback with ``… 11 frames in torch folded``."""
     out: list[str] = []
     hidden: list[str] = []
 
     def flush() -> None:
         if hidden:
-            whose = ", ".join(dict.fromkeys(_package(path) for path in hidden))
+            whose = ", ".join(dict.fromkeys(_parse_package(path) for path in hidden))
             out.append(f"  … {len(hidden)} frame{'s' if len(hidden) > 1 else ''} in {whose} folded")
             hidden.clear()
 
@@ -161,6 +161,6 @@ def folded(lines: Sequence[str]) -> tuple[str, ...]:
     return tuple(out)
 
 
-def _package(path: str) -> str:
+def _parse_package(path: str) -> str:
     match = re.search(r"/(?:site|dist)-packages/([^/]+)", path)
     return match[1].removesuffix(".py") if match else "python"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from fanout.diagnose.decode import short
+from fanout.diagnose.decode import format_exit_code
 
 Confidence = Literal["high", "medium", "low", "undetermined"]
 
@@ -38,7 +38,7 @@ class Cause:
     whole: bool = False  # ``ranks`` are all ranks of the run
 
     @property
-    def who(self) -> str:
+    def subject(self) -> str:
         """Return the name of the cause: ``rank 13 on gpu02``, ``gpu02``, ``the network``."""
         if self.host is None:
             if self.rank is not None:
@@ -50,7 +50,7 @@ class Cause:
 
     @property
     def sentence(self) -> str:
-        return f"{self.who} {self.says}"
+        return f"{self.subject} {self.says}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,19 +90,19 @@ class Verdict:
         return self.cause.sentence
 
 
-def as_dict(verdict: Verdict) -> dict[str, Any]:
+def to_dict(verdict: Verdict) -> dict[str, Any]:
     """Convert the verdict for ``verdict.json`` and ``--json``. Keys are only added, never renamed."""
     return {
         "v": 1,
         "verdict": verdict.sentence,
         "confidence": verdict.confidence,
         "rule": verdict.rule,
-        "cause": _cause(verdict.cause) if verdict.cause else None,
-        "also": [_cause(each) for each in verdict.also],
-        "victims": _parties(verdict.victims),
-        "collateral": _parties(verdict.collateral),
-        "silent": _parties(verdict.silent),
-        "lost": _parties(verdict.lost),
+        "cause": _cause_to_dict(verdict.cause) if verdict.cause else None,
+        "also": [_cause_to_dict(each) for each in verdict.also],
+        "victims": _parties_to_dicts(verdict.victims),
+        "collateral": _parties_to_dicts(verdict.collateral),
+        "silent": _parties_to_dicts(verdict.silent),
+        "lost": _parties_to_dicts(verdict.lost),
         "evidence": list(verdict.evidence),
         "refuted_by": list(verdict.refutes),
         "advice": list(verdict.advice),
@@ -111,7 +111,7 @@ def as_dict(verdict: Verdict) -> dict[str, Any]:
     }
 
 
-def _cause(cause: Cause) -> dict[str, Any]:
+def _cause_to_dict(cause: Cause) -> dict[str, Any]:
     code = None if cause.code is None or cause.code < 0 else cause.code
     return {
         "signature": cause.signature,
@@ -122,7 +122,7 @@ def _cause(cause: Cause) -> dict[str, Any]:
         "gpu": cause.gpu or None,
         "pid": cause.pid,
         "exit": code,
-        "signal": short(cause.code) if cause.code is not None and cause.code < 0 else None,
+        "signal": format_exit_code(cause.code) if cause.code is not None and cause.code < 0 else None,
         "t": cause.at,
         "line": cause.text,
         "file": f"{cause.file}:{cause.line}" if cause.file and cause.line else cause.file,
@@ -133,5 +133,5 @@ def _cause(cause: Cause) -> dict[str, Any]:
     }
 
 
-def _parties(parties: tuple[Party, ...]) -> list[dict[str, Any]]:
+def _parties_to_dicts(parties: tuple[Party, ...]) -> list[dict[str, Any]]:
     return [{"host": each.host, "rank": each.rank, "how": each.how} for each in parties]

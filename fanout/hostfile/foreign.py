@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from typing import NamedTuple
 
-from fanout.hostfile.problems import Spot
+from fanout.hostfile.problems import SourceSpan
 
 _MOST_NAMED = 8
 _SSH_WORDS = set(
@@ -24,21 +24,26 @@ _CONFIG_KEY = re.compile(r"(?m)^(?:model|data|dataset|train|training|trainer|opt
 _HOSTS_KEY = re.compile(r"(?m)^(?:hosts|all|children|groups|workers|nodes|defaults|vars)[ \t]*:")
 
 
-class Foreign(NamedTuple):
+class ForeignFile(NamedTuple):
     """Kind of a file that is not a hostfile: the place that shows it, and what to write instead."""
 
-    spot: Spot
+    spot: SourceSpan
     what: str
     fix: str
 
 
-def recognize(lines: list[str], text: str, file: str) -> Foreign | None:
+def recognize_file(lines: list[str], text: str, file: str) -> ForeignFile | None:
     """Return the kind of the file if it is certainly not a hostfile, else None."""
-    return _program(lines, text, file) or _config(text, file) or _ssh_config(lines, file) or _node_file(lines, file)
+    return (
+        _detect_program(lines, text, file)
+        or _detect_config(text, file)
+        or _detect_ssh_config(lines, file)
+        or _detect_node_file(lines, file)
+    )
 
 
-def _program(lines: list[str], text: str, file: str) -> Foreign | None:
-    ending = _ending(file)
+def _detect_program(lines: list[str], text: str, file: str) -> ForeignFile | None:
+    ending = _get_ending(file)
     first = lines[0] if lines else ""
     if ending in ("py", "pyw") or _PYTHON.search(text[:65536]) or re.match(r"#!.*\bpython", first):
         kind = "Python"
@@ -48,10 +53,10 @@ def _program(lines: list[str], text: str, file: str) -> Foreign | None:
         kind = "a notebook"
     else:
         return None
-    return Foreign(Spot(file, 1, first), f"{kind}, not a hostfile", _swapped(file))
+    return ForeignFile(SourceSpan(file, 1, first), f"{kind}, not a hostfile", _advise_order(file))
 
 
-def _ending(file: str) -> str:
+def _get_ending(file: str) -> str:
     return file.rpartition(".")[2].lower() if "." in file else ""
 
 
@@ -59,22 +64,24 @@ def _runs_torch(text: str) -> bool:
     return re.search(r"(?m)^[ \t]*(?:exec[ \t]+)?(?:torchrun|accelerate|deepspeed|python3?)\b", text) is not None
 
 
-def _config(text: str, file: str) -> Foreign | None:
-    if _ending(file) not in ("yaml", "yml") or _HOSTS_KEY.search(text):
+def _detect_config(text: str, file: str) -> ForeignFile | None:
+    if _get_ending(file) not in ("yaml", "yml") or _HOSTS_KEY.search(text):
         return None
     found = _CONFIG_KEY.search(text)
     if found is None:
         return None
     number = text.count("\n", 0, found.start()) + 1
-    return Foreign(Spot(file, number, found[0], 0, len(found[0])), "a task's config, not a hostfile", _swapped(file))
+    return ForeignFile(
+        SourceSpan(file, number, found[0], 0, len(found[0])), "a task's config, not a hostfile", _advise_order(file)
+    )
 
 
-def _swapped(file: str) -> str:
+def _advise_order(file: str) -> str:
     name = file.rpartition("/")[2]
     return f"HOSTS comes first, then the task:  fanout run hosts.txt {name}"
 
 
-def _ssh_config(lines: list[str], file: str) -> Foreign | None:
+def _detect_ssh_config(lines: list[str], file: str) -> ForeignFile | None:
     names: list[str] = []
     first, options = 0, 0
     for number, line in enumerate(lines, 1):
@@ -92,14 +99,16 @@ def _ssh_config(lines: list[str], file: str) -> Foreign | None:
         return None
     if names:
         hosts = "1 host in it is" if len(names) == 1 else "hosts in it are"
-        listed = _listed(names)
+        listed = _join_names(names)
         fix = f"the {hosts} {listed}: write these names, one per line, and give this file with --ssh-config (-F) {file}"
     else:
         fix = f"write the names of the hosts, one per line, and give this file with --ssh-config (-F) {file}"
-    return Foreign(Spot(file, first, lines[first - 1], 0, len(lines[first - 1])), "an ssh_config, not a hostfile", fix)
+    return ForeignFile(
+        SourceSpan(file, first, lines[first - 1], 0, len(lines[first - 1])), "an ssh_config, not a hostfile", fix
+    )
 
 
-def _node_file(lines: list[str], file: str) -> Foreign | None:
+def _detect_node_file(lines: list[str], file: str) -> ForeignFile | None:
     """Detect a file with one line per slot. Only the user knows how many slots are GPUs."""
     counts: Counter[str] = Counter()
     spots: dict[str, list[int]] = {}
@@ -126,10 +135,10 @@ def _node_file(lines: list[str], file: str) -> Foreign | None:
         "write each host once:  " + ", ".join(entries[:_MOST_NAMED]) + more + ", each on a line of its own; "
         "or without slots= for one process per GPU (sort -u)"
     )
-    return Foreign(Spot(file, again, lines[again - 1], 0, len(shown)), what, fix)
+    return ForeignFile(SourceSpan(file, again, lines[again - 1], 0, len(shown)), what, fix)
 
 
-def _listed(names: list[str]) -> str:
+def _join_names(names: list[str]) -> str:
     shown = names[:_MOST_NAMED]
     more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
     if len(shown) == 1 or more:

@@ -29,14 +29,14 @@ _NOT_SECRET = re.compile(r"(?i)(?:_file|_path|authentication|prompts)$")
 _LIKE_SECRET = re.compile(r"(?i)^env\.|^(?:ansible_)?become_")
 
 
-class Masked(NamedTuple):
+class MaskedLine(NamedTuple):
     """A line without its secrets, and the secrets with their places in the original line."""
 
     text: str
     places: tuple[tuple[int, int], ...]
     secrets: tuple[str, ...]
 
-    def column(self, column: int) -> int:
+    def map_column(self, column: int) -> int:
         """Return the position in the masked line of a column of the original line."""
         moved = 0
         for start, end in self.places:
@@ -48,18 +48,18 @@ class Masked(NamedTuple):
         return column + moved
 
 
-def mask(line: str) -> Masked:
+def mask_secrets(line: str) -> MaskedLine:
     """Return the line with ``***`` for each secret in it."""
-    places = _merged(sorted(_places(line)))
+    places = _merge_places(sorted(_find_secrets(line)))
     text, at = "", 0
     for start, end in places:
         text += line[at:start] + MASK
         at = end
     secrets = tuple(line[start:end] for start, end in places)
-    return Masked(text + line[at:], tuple(places), secrets)
+    return MaskedLine(text + line[at:], tuple(places), secrets)
 
 
-def remove(secrets: tuple[str, ...], text: str) -> str:
+def remove_secrets(secrets: tuple[str, ...], text: str) -> str:
     """Return the text with ``***`` for each of the secrets, and for each word of one."""
     parts = [part for secret in secrets for part in (secret, secret.strip("\"'"), *secret.split())]
     words = {form for part in parts for form in (part, repr(part)[1:-1])}
@@ -69,11 +69,11 @@ def remove(secrets: tuple[str, ...], text: str) -> str:
     return text
 
 
-def _places(line: str) -> Iterator[tuple[int, int]]:
+def _find_secrets(line: str) -> Iterator[tuple[int, int]]:
     for found in _NAMED.finditer(line):
-        if _names_secret(found[1]):
+        if _is_secret_name(found[1]):
             in_table = found[2] == ":" and "{" in line[: found.start()]
-            yield from _value(line, found.end(), in_table=in_table, whatever=found[1].startswith("env."))
+            yield from _find_value(line, found.end(), in_table=in_table, whatever=found[1].startswith("env."))
         elif found[1] == "env" and line[found.end() : found.end() + 1] == "{":
             yield found.end() + 1, len(line)
     for pattern in _PLACED:
@@ -82,11 +82,11 @@ def _places(line: str) -> Iterator[tuple[int, int]]:
                 yield found.span(1)
 
 
-def _names_secret(name: str) -> bool:
+def _is_secret_name(name: str) -> bool:
     return not _NOT_SECRET.search(name) and bool(is_secret(name) or _LIKE_SECRET.search(name))
 
 
-def _value(line: str, start: int, *, in_table: bool, whatever: bool) -> Iterator[tuple[int, int]]:
+def _find_value(line: str, start: int, *, in_table: bool, whatever: bool) -> Iterator[tuple[int, int]]:
     """Yield the place of the value that begins at ``start``, with the words behind it that may be a part of it."""
     found = re.compile(_VALUE).match(line, start) if line[start : start + 1] in ("'", '"') else None
     found = found or (re.compile(r"[^,}\]]+") if in_table else _TO_NEXT_PAIR).match(line, start)
@@ -94,7 +94,7 @@ def _value(line: str, start: int, *, in_table: bool, whatever: bool) -> Iterator
         yield found.start(), found.end()
 
 
-def _merged(places: list[tuple[int, int]]) -> list[tuple[int, int]]:
+def _merge_places(places: list[tuple[int, int]]) -> list[tuple[int, int]]:
     merged: list[tuple[int, int]] = []
     for start, end in places:
         if merged and start < merged[-1][1]:

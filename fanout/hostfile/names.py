@@ -7,7 +7,7 @@ import re
 import unicodedata
 from dataclasses import dataclass
 
-from fanout.hostfile.problems import Slip
+from fanout.hostfile.problems import ParseError
 
 HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,252}[A-Za-z0-9])?")
 #: Includes alice@corp.local and CORP\alice (SSSD, winbind).
@@ -59,50 +59,52 @@ def split_address(word: str) -> Address:
         check_user(user)  # the last @ counts, as for ssh: alice@corp.local@gpu01
     skip = len(word) - len(rest)
     if rest.startswith("["):
-        bracketed = _bracketed_ip6(rest, skip)
+        bracketed = _parse_bracketed_ip6(rest, skip)
         if bracketed is not None:
             host, number = bracketed
             return Address(user=user if at else None, host=host, number=number, is_ip6=True)
     outside = rest.rfind("]") + 1
     colons = rest.count(":", outside)
     if colons >= 2:
-        host = _ip6(rest, start=skip)
+        host = _parse_ip6(rest, start=skip)
         return Address(user=user if at else None, host=host, number=None, is_ip6=True)
     if not colons:
         return Address(user=user if at else None, host=rest, number=None)
     host, _, number = rest.rpartition(":")
     if not _is_digits(number):
-        raise Slip(
+        raise ParseError(
             f"{number!r} after ':' is not a number", "write host:2222 for an ssh port", start=skip + len(host) + 1
         )
     return Address(user=user if at else None, host=host, number=number)
 
 
-def _bracketed_ip6(rest: str, skip: int) -> tuple[str, str | None] | None:
+def _parse_bracketed_ip6(rest: str, skip: int) -> tuple[str, str | None] | None:
     """Parse ``[v6]`` or ``[v6]:port``; None if the brackets contain no colon (a range or a section)."""
     inner, closed, after = rest[1:].partition("]")
     if ":" not in inner:
         return None
     if not closed:
-        raise Slip("'[' is not closed", "write [fe80::1] or [fe80::1]:22", start=skip)
-    host = _ip6(inner, start=skip + 1)
+        raise ParseError("'[' is not closed", "write [fe80::1] or [fe80::1]:22", start=skip)
+    host = _parse_ip6(inner, start=skip + 1)
     if not after:
         return host, None
     if after.startswith(":") and _is_digits(after[1:]):
         return host, after[1:]
-    raise Slip(f"{after!r} after the IPv6 address", "write [fe80::1]:2222", start=skip + len(inner) + 2)
+    raise ParseError(f"{after!r} after the IPv6 address", "write [fe80::1]:2222", start=skip + len(inner) + 2)
 
 
-def _ip6(text: str, *, start: int) -> str:
+def _parse_ip6(text: str, *, start: int) -> str:
     try:
         address = ipaddress.IPv6Address(text)
     except ValueError:
-        raise Slip(f"{text!r} is not an IPv6 address", "write host:port, [v6]:port or a bare v6", start=start) from None
+        raise ParseError(
+            f"{text!r} is not an IPv6 address", "write host:port, [v6]:port or a bare v6", start=start
+        ) from None
     zone = text.partition("%")[2]
     if zone and not ZONE.fullmatch(zone):
-        raise Slip(f"{zone!r} is not an interface name", "write fe80::1%eth0", start=start)
+        raise ParseError(f"{zone!r} is not an interface name", "write fe80::1%eth0", start=start)
     if address.is_unspecified:
-        raise Slip("'::' is not the address of a machine", "name the machine", start=start)
+        raise ParseError("'::' is not the address of a machine", "name the machine", start=start)
     return str(address)
 
 
@@ -110,82 +112,88 @@ def check_user(user: str) -> str:
     if USER.fullmatch(user):
         return user
     if not user:
-        raise Slip("no user before '@'", "write user@host, or the host alone", end=1)
+        raise ParseError("no user before '@'", "write user@host, or the host alone", end=1)
     if user.startswith("-"):
-        raise Slip("a user name may not begin with '-': ssh would read it as an option", end=len(user))
-    raise Slip(f"{user!r} is not a user name", "letters, digits, '_', '.', '-'; a letter or '_' first", end=len(user))
+        raise ParseError("a user name may not begin with '-': ssh would read it as an option", end=len(user))
+    raise ParseError(
+        f"{user!r} is not a user name", "letters, digits, '_', '.', '-'; a letter or '_' first", end=len(user)
+    )
 
 
 def check_port(text: str) -> int:
     if _is_digits(text) and len(text) <= 5 and 1 <= int(text) <= PORT_MOST:
         return int(text)
-    raise Slip(f"{text!r} is not a port", f"a whole number from 1 to {PORT_MOST}")
+    raise ParseError(f"{text!r} is not a port", f"a whole number from 1 to {PORT_MOST}")
 
 
 def check_host(name: str) -> str:
     """Return the name for the connection: ASCII, no final dot, IDNA for another script. Raise a parse error if invalid."""
     run = _IP4_RUN.fullmatch(name)
     if run:
-        raise Slip(f"{name!r} looks like a range of addresses", f"write {run[1]}[{run[2]}-{run[3]}]")
+        raise ParseError(f"{name!r} looks like a range of addresses", f"write {run[1]}[{run[2]}-{run[3]}]")
     if name.isascii() and HOST.fullmatch(name) and ".." not in name and not _NUMERIC.fullmatch(name):
         return name
     if name.startswith("-"):
-        raise Slip("a host may not begin with '-': ssh would read it as an option", "to leave a host out write ^host")
+        raise ParseError(
+            "a host may not begin with '-': ssh would read it as an option", "to leave a host out write ^host"
+        )
     if ":" in name:
-        return _ip6(name, start=0)
+        return _parse_ip6(name, start=0)
     if not name.isascii():
-        return _idna(name)
+        return _encode_idna(name)
     bare = name[:-1] if len(name) > 1 and name.endswith(".") else name
     if _NUMERIC.fullmatch(bare):
-        return _ip4(bare)
+        return _check_ip4(bare)
     if HOST.fullmatch(bare) and ".." not in bare:
         return bare
-    raise _not_a_host(name)
+    raise _build_host_error(name)
 
 
-def _ip4(name: str) -> str:
+def _check_ip4(name: str) -> str:
     if not _IP4.fullmatch(name):
-        raise Slip(f"{name!r} is neither a host name nor an IPv4 address")
+        raise ParseError(f"{name!r} is neither a host name nor an IPv4 address")
     if name == "0.0.0.0":  # noqa: S104 - refused, not bound
-        raise Slip("0.0.0.0 is not the address of a machine", "name the machine, or give its own address")
+        raise ParseError("0.0.0.0 is not the address of a machine", "name the machine, or give its own address")
     return name
 
 
-def _not_a_host(name: str) -> Slip:
+def _build_host_error(name: str) -> ParseError:
     strange = _STRANGE.search(name)
     if not name:
-        return Slip("a host name is missing")
+        return ParseError("a host name is missing")
     if strange:
         what = f"{strange[0]!r} is not allowed in a host name"
         fix = _ADVICE.get(strange[0], "")
-        return Slip(what, fix, start=strange.start(), end=strange.end())
+        return ParseError(what, fix, start=strange.start(), end=strange.end())
     if len(name) > 254:
-        return Slip(f"a host name of {len(name)} characters; the limit is 254")
-    return Slip(f"{name!r} is not a host name", "letters, digits, '.', '-' and '_', a letter or digit first and last")
+        return ParseError(f"a host name of {len(name)} characters; the limit is 254")
+    return ParseError(
+        f"{name!r} is not a host name", "letters, digits, '.', '-' and '_', a letter or digit first and last"
+    )
 
 
-def _idna(name: str) -> str:
+def _encode_idna(name: str) -> str:
     """Encode the name as punycode. Raise a parse error for look-alikes such as mixed scripts in one label."""
     for at, char in enumerate(name):
         if char in _LOOKALIKES:
-            raise Slip(f"U+{ord(char):04X} is {_LOOKALIKES[char]}", start=at, end=at + 1)
+            raise ParseError(f"U+{ord(char):04X} is {_LOOKALIKES[char]}", start=at, end=at + 1)
         if not char.isprintable() or unicodedata.category(char) in ("Cf", "Zs"):
-            raise Slip(f"U+{ord(char):04X} is invisible and not allowed in a name", start=at, end=at + 1)
+            raise ParseError(f"U+{ord(char):04X} is invisible and not allowed in a name", start=at, end=at + 1)
         if not char.isascii() and unicodedata.category(char)[0] not in "LMN":
-            raise Slip(f"{char!r} is not allowed in a host name", "letters and digits only", start=at, end=at + 1)
+            raise ParseError(f"{char!r} is not allowed in a host name", "letters and digits only", start=at, end=at + 1)
     for label in name.split("."):
         scripts = {unicodedata.name(char, "?").split()[0] for char in label if char.isalpha()}
         if len(scripts & {"LATIN", "CYRILLIC", "GREEK"}) > 1:
-            raise Slip(f"{label!r} mixes {' and '.join(sorted(scripts))} letters", "type the name again")
+            raise ParseError(f"{label!r} mixes {' and '.join(sorted(scripts))} letters", "type the name again")
     try:
         ascii_name = name.encode("idna").decode("ascii")
     except UnicodeError:
-        raise Slip(
+        raise ParseError(
             f"{name!r} is not a host name", "use letters and digits of one script, without emoji and symbols"
         ) from None
     bare = ascii_name[:-1] if ascii_name.endswith(".") else ascii_name
     if not HOST.fullmatch(bare) or ".." in bare or _NUMERIC.fullmatch(bare):
-        raise Slip(f"{name!r} is not a host name")
+        raise ParseError(f"{name!r} is not a host name")
     return bare
 
 

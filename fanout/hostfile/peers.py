@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from fanout.hostfile.problems import Slip
-from fanout.hostfile.ranges import expand_set, split_list, spread
+from fanout.hostfile.problems import ParseError
+from fanout.hostfile.ranges import expand_node_set, expand_ranges, split_list
 
 PeerReading = tuple[tuple[str, int | None], ...] | None
 
@@ -26,7 +26,7 @@ _OMPI_OTHER = re.compile(
 )
 
 
-def deepspeed(line: str) -> PeerReading:
+def read_deepspeed(line: str) -> PeerReading:
     """Read ``host slots=N`` at the start of the line; the rest is ignored."""
     text = line.strip()
     if not text or text.startswith("#"):
@@ -35,7 +35,7 @@ def deepspeed(line: str) -> PeerReading:
     return ((match[1], int(match[2])),) if match else None
 
 
-def openmpi(line: str) -> PeerReading:
+def read_openmpi(line: str) -> PeerReading:
     """Read a host with known lower-case keys; other words are skipped, other keys and characters refused."""
     text = _OMPI_COMMENT.sub("", line).replace("\t", " ").strip(" ")
     if not text or text.startswith("^"):
@@ -64,7 +64,7 @@ def openmpi(line: str) -> PeerReading:
     return ((host if host[:1].isdigit() else host.partition(".")[0], slots),)
 
 
-def mpich(line: str) -> PeerReading:
+def read_mpich(line: str) -> PeerReading:
     """Read ``host[:N]``, then only ``user=`` and ``binding=``. No count is one process; a count of 0 crashes MPICH."""
     words = line.split()
     if not words or words[0].startswith("#"):
@@ -77,42 +77,42 @@ def mpich(line: str) -> PeerReading:
     return ((host, count),) if count else None
 
 
-def pdsh(line: str) -> PeerReading:
+def read_pdsh(line: str) -> PeerReading:
     """Read every word as a host or a range (no steps). A comment begins at any '#'; an open bracket is a letter."""
     hosts: list[str] = []
     try:
         for _, _, word in split_list(line.partition("#")[0], ", \t\r"):
             if "]" in word and not _PDSH_RANGES.fullmatch(word):
                 return None
-            hosts += spread(word) if "]" in word else [word] if word else []
-    except Slip:
+            hosts += expand_ranges(word) if "]" in word else [word] if word else []
+    except ParseError:
         return None
     return tuple((host, None) for host in hosts)
 
 
-def clush(line: str) -> PeerReading:
+def read_clush(line: str) -> PeerReading:
     """Read every word as a node set. There are no comments; unknown groups and wildcards match no host."""
     hosts: list[str] = []
     try:
         for word in line.split():
             if re.search(r"\[[^\]]*:", word):
                 return None
-            hosts += expand_set(word) if not word.startswith("@") and "*" not in word else []
-    except Slip:
+            hosts += expand_node_set(word) if not word.startswith("@") and "*" not in word else []
+    except ParseError:
         return None
     return tuple((host, None) for host in dict.fromkeys(hosts))
 
 
 PEERS: dict[str, Callable[[str], PeerReading]] = {
-    "DeepSpeed": deepspeed,
-    "Open MPI": openmpi,
-    "MPICH": mpich,
-    "pdsh": pdsh,
-    "clush": clush,
+    "DeepSpeed": read_deepspeed,
+    "Open MPI": read_openmpi,
+    "MPICH": read_mpich,
+    "pdsh": read_pdsh,
+    "clush": read_clush,
 }
 
 
-def dialect_of(line: str) -> str:
+def detect_dialect(line: str) -> str:
     """Return the dialect of a line, by its most specific pattern."""
     return next((name for pattern, name in _MARKS if pattern.search(line)), "a bare host")
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from fanout.errors import HostfileError
-from fanout.hostfile.masking import mask, remove
+from fanout.hostfile.masking import mask_secrets, remove_secrets
 from fanout.hosts import Origin
 
 MOST_SHOWN = 8  # more would not help: they repeat, or it is the wrong file
@@ -15,7 +15,7 @@ MOST_KEPT = 10_000  # with so many it is the wrong file: stop reading
 _WINDOW = 96  # columns of a very long line that are shown around the caret
 
 
-class Spot(NamedTuple):
+class SourceSpan(NamedTuple):
     """A position in a file: number and text of the line, and the columns (from 0).
 
     It is a tuple for speed: every host of a long file makes a few.
@@ -31,12 +31,12 @@ class Spot(NamedTuple):
     def origin(self) -> Origin:
         return Origin(file=self.file, line=self.line)
 
-    def within(self, column: int, width: int) -> Spot:
+    def narrow_to(self, column: int, width: int) -> SourceSpan:
         """Return another part of the same line."""
-        return Spot(self.file, self.line, self.text, column, max(width, 1))
+        return SourceSpan(self.file, self.line, self.text, column, max(width, 1))
 
 
-class Slip(Exception):
+class ParseError(Exception):
     """Parse error in a part of a word. The parser of the part raises it; the caller adds the position in the line.
 
     ``start`` and ``end`` count from the start of the text that the parser received; ``end`` None: all of it.
@@ -55,68 +55,68 @@ class Problems:
 
     def __init__(self, source: str) -> None:
         self._source = source
-        self._found: list[tuple[Spot, str, str]] = []
+        self._found: list[tuple[SourceSpan, str, str]] = []
         self._files: dict[str, int] = {}
 
     def __bool__(self) -> bool:
         return bool(self._found)
 
-    def add(self, spot: Spot, what: str, fix: str = "") -> None:
+    def add_problem(self, spot: SourceSpan, what: str, fix: str = "") -> None:
         self._found.append((spot, what, fix))
         self._files.setdefault(spot.file, len(self._files))
         if len(self._found) >= MOST_KEPT:
-            self.check()
+            self.raise_if_any()
 
-    def slip(self, spot: Spot, slip: Slip, *, column: int, length: int) -> None:
+    def add_error(self, spot: SourceSpan, slip: ParseError, *, column: int, length: int) -> None:
         """Add a parse error inside the ``length`` characters that begin at ``column`` of the line."""
         end = length if slip.end is None else slip.end
-        self.add(spot.within(column + slip.start, end - slip.start), slip.what, slip.fix)
+        self.add_problem(spot.narrow_to(column + slip.start, end - slip.start), slip.what, slip.fix)
 
-    def check(self) -> None:
+    def raise_if_any(self) -> None:
         """Raise ``HostfileError`` with all problems, if there are any."""
         if not self._found:
             return
         ordered = sorted(self._found, key=lambda found: (self._files[found[0].file], found[0].line))
-        head = [] if len(ordered) == 1 else [f"{visible(self._source)}: {len(ordered):,} problems"]
-        told = [_block(spot, what, fix) for spot, what, fix in ordered[:MOST_SHOWN]]
+        head = [] if len(ordered) == 1 else [f"{escape_unprintable(self._source)}: {len(ordered):,} problems"]
+        told = [_render_problem(spot, what, fix) for spot, what, fix in ordered[:MOST_SHOWN]]
         rest = len(ordered) - len(told)
         tail = [f"… and {rest:,} more"] if rest > 0 else []
         raise HostfileError("\n".join(head + told + tail))
 
 
-def visible(text: str) -> str:
+def escape_unprintable(text: str) -> str:
     """Return the text safe for a terminal: tabs as a space, unprintable characters as ``\\x1b``."""
     if text.isprintable():
         return text
     return "".join(" " if c == "\t" else c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def nearest(word: str, known: Iterable[str], *, most: int = 1, likeness: float = 0.6) -> str:
+def suggest_nearest(word: str, known: Iterable[str], *, most: int = 1, likeness: float = 0.6) -> str:
     """Return ``did you mean 'gpu01'?``, or "" if no known word is close."""
     close = difflib.get_close_matches(word, list(known), n=most, cutoff=likeness)
     return f"did you mean {' or '.join(repr(name) for name in close)}?" if close else ""
 
 
-def _block(spot: Spot, what: str, fix: str) -> str:
+def _render_problem(spot: SourceSpan, what: str, fix: str) -> str:
     """Return one problem for the user; no secret of the line is in any part of it."""
-    masked = mask(spot.text)
-    what, fix = remove(masked.secrets, what), remove(masked.secrets, fix)
-    first, last = masked.column(spot.column), masked.column(spot.column + spot.width)
-    spot = Spot(spot.file, spot.line, masked.text, first, max(last - first, 1))
-    lines = [f"{visible(spot.file)}:{spot.line}: {what}"]
+    masked = mask_secrets(spot.text)
+    what, fix = remove_secrets(masked.secrets, what), remove_secrets(masked.secrets, fix)
+    first, last = masked.map_column(spot.column), masked.map_column(spot.column + spot.width)
+    spot = SourceSpan(spot.file, spot.line, masked.text, first, max(last - first, 1))
+    lines = [f"{escape_unprintable(spot.file)}:{spot.line}: {what}"]
     if spot.text.strip():
-        lines += _pointed(spot)
+        lines += _render_caret(spot)
     if fix:
         lines.append(f"  {fix}")
-    return "\n".join(visible(line) for told in lines for line in told.split("\n"))
+    return "\n".join(escape_unprintable(line) for told in lines for line in told.split("\n"))
 
 
-def _pointed(spot: Spot) -> list[str]:
+def _render_caret(spot: SourceSpan) -> list[str]:
     """Return the line and a caret under the part; a very long line is cut to a window around it."""
     first = max(0, spot.column - _WINDOW // 2) if len(spot.text) > _WINDOW else 0
-    shown = visible(spot.text[first : first + _WINDOW])
-    before = visible(spot.text[first : spot.column])
-    meant = visible(spot.text[spot.column : min(spot.column + spot.width, first + _WINDOW)])
+    shown = escape_unprintable(spot.text[first : first + _WINDOW])
+    before = escape_unprintable(spot.text[first : spot.column])
+    meant = escape_unprintable(spot.text[spot.column : min(spot.column + spot.width, first + _WINDOW)])
     if first:
         shown, before = "…" + shown, "…" + before
     return [f"    {shown.rstrip()}", f"    {' ' * len(before)}{'^' * max(1, len(meant.rstrip()))}"]

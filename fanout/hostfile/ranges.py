@@ -6,7 +6,7 @@ import itertools
 import re
 from collections.abc import Iterator, Mapping
 
-from fanout.hostfile.problems import Slip
+from fanout.hostfile.problems import ParseError
 
 MOST_HOSTS = 100_000
 
@@ -35,7 +35,7 @@ def split_list(text: str, separators: str = ",") -> Iterator[tuple[int, str, str
     yield start, before, text[start:]
 
 
-def spread(word: str) -> list[str]:
+def expand_ranges(word: str) -> list[str]:
     """Expand one word with any number of bracket ranges; the leftmost range changes slowest."""
     if "[" not in word and "]" not in word:
         return [word]
@@ -45,24 +45,24 @@ def spread(word: str) -> list[str]:
         opened = word.find("[", at)
         stray = word.find("]", at, opened if opened >= 0 else len(word))
         if stray >= 0:
-            raise Slip("']' without '['", start=stray, end=stray + 1)
+            raise ParseError("']' without '['", start=stray, end=stray + 1)
         if opened < 0:
             axes.append([word[at:]])
             break
         closed = word.find("]", opened)
         if closed < 0:
-            raise Slip("'[' is not closed", "write gpu[01-16]", start=opened)
+            raise ParseError("'[' is not closed", "write gpu[01-16]", start=opened)
         if opened > at:
             axes.append([word[at:opened]])
-        axes.append(_numbers(word[opened + 1 : closed], at=opened + 1))
+        axes.append(_expand_numbers(word[opened + 1 : closed], at=opened + 1))
         count *= len(axes[-1])
         if count > MOST_HOSTS:
-            raise Slip(f"more than {MOST_HOSTS:,} hosts", start=opened, end=closed + 1)
+            raise ParseError(f"more than {MOST_HOSTS:,} hosts", start=opened, end=closed + 1)
         at = closed + 1
     return ["".join(parts) for parts in itertools.product(*axes)]
 
 
-def _numbers(inside: str, *, at: int) -> list[str]:
+def _expand_numbers(inside: str, *, at: int) -> list[str]:
     """Expand ``01-03,7`` (or Ansible's ``01:03``, ``a:c``) to 01 02 03 7."""
     found: list[str] = []
     for start, _, part in split_list(inside):
@@ -71,35 +71,37 @@ def _numbers(inside: str, *, at: int) -> list[str]:
         if letters:
             low, high = (letters[1], letters[2]) if letters[1] else (letters[3], letters[4])
             if low > high:
-                raise Slip(f"the range {part} runs backwards", f"write {high}:{low}", start=begin, end=end)
+                raise ParseError(f"the range {part} runs backwards", f"write {high}:{low}", start=begin, end=end)
             found += [chr(code) for code in range(ord(low), ord(high) + 1)]
             continue
         match = _STEP.fullmatch(part) or _COLON_STEP.fullmatch(part)
         if match is None:
             what = "an empty range" if not part.strip() else f"{part!r} is not a range"
-            raise Slip(what, "write [01-16], [1,3,7-9] or [0-8/2]", start=begin, end=end)
-        found += _run(match, start=begin, end=end)
+            raise ParseError(what, "write [01-16], [1,3,7-9] or [0-8/2]", start=begin, end=end)
+        found += _expand_run(match, start=begin, end=end)
         if len(found) > MOST_HOSTS:
-            raise Slip(f"more than {MOST_HOSTS:,} hosts", start=begin, end=end)
+            raise ParseError(f"more than {MOST_HOSTS:,} hosts", start=begin, end=end)
     return found
 
 
-def _run(match: re.Match[str], *, start: int, end: int) -> list[str]:
+def _expand_run(match: re.Match[str], *, start: int, end: int) -> list[str]:
     low, high, step = match[1], match[2] or match[1], int(match[3] or 1)
     part = match[0]
     if step < 1:
-        raise Slip(f"a step of {step}", "a step is at least 1", start=start, end=end)
+        raise ParseError(f"a step of {step}", "a step is at least 1", start=start, end=end)
     if int(low) > int(high):
-        raise Slip(f"the range {part} runs backwards", f"write [{high}-{low}]", start=start, end=end)
+        raise ParseError(f"the range {part} runs backwards", f"write [{high}-{low}]", start=start, end=end)
     if len(low) != len(high) and (high[0] == "0" or len(low) > len(high)):
-        raise Slip(f"{low} and {high} are padded to different widths", "write [08-12] or [8-12]", start=start, end=end)
+        raise ParseError(
+            f"{low} and {high} are padded to different widths", "write [08-12] or [8-12]", start=start, end=end
+        )
     if (int(high) - int(low)) // step >= MOST_HOSTS:
-        raise Slip(f"more than {MOST_HOSTS:,} hosts", start=start, end=end)
+        raise ParseError(f"more than {MOST_HOSTS:,} hosts", start=start, end=end)
     width = len(low) if low[0] == "0" else 0
     return [f"{number:0{width}d}" for number in range(int(low), int(high) + 1, step)]
 
 
-def expand_set(expression: str, spelled: Mapping[str, list[str]] | None = None) -> list[str]:
+def expand_node_set(expression: str, spelled: Mapping[str, list[str]] | None = None) -> list[str]:
     """Expand a node set with ``,`` (union), ``!`` (difference), ``&`` (intersection), ``^`` (symmetric difference).
 
     Operators apply from left to right. ``spelled`` has the names of groups and wildcards.
@@ -108,15 +110,15 @@ def expand_set(expression: str, spelled: Mapping[str, list[str]] | None = None) 
     for start, operator, part in split_list(expression, ",!&^"):
         word = part.strip()
         if not word:
-            raise Slip("a host name is missing", start=start, end=start + 1)
+            raise ParseError("a host name is missing", start=start, end=start + 1)
         if any(char.isspace() for char in word):
-            raise Slip("a space in a node set", "separate hosts with commas", start=start, end=start + len(part))
+            raise ParseError("a space in a node set", "separate hosts with commas", start=start, end=start + len(part))
         try:
-            these = dict.fromkeys(spelled[word] if spelled and word in spelled else spread(word))
-        except Slip as slip:
+            these = dict.fromkeys(spelled[word] if spelled and word in spelled else expand_ranges(word))
+        except ParseError as slip:
             lead = start + len(part) - len(part.lstrip())
             end = len(word) if slip.end is None else slip.end
-            raise Slip(slip.what, slip.fix, start=lead + slip.start, end=lead + end) from None
+            raise ParseError(slip.what, slip.fix, start=lead + slip.start, end=lead + end) from None
         if operator in ("", ","):
             names |= these
         elif operator == "!":
@@ -126,5 +128,5 @@ def expand_set(expression: str, spelled: Mapping[str, list[str]] | None = None) 
         else:
             names = {name: None for name in [*names, *these] if (name in names) != (name in these)}
         if len(names) > MOST_HOSTS:
-            raise Slip(f"more than {MOST_HOSTS:,} hosts", start=start, end=start + len(part))
+            raise ParseError(f"more than {MOST_HOSTS:,} hosts", start=start, end=start + len(part))
     return list(names)

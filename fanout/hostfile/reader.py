@@ -7,10 +7,10 @@ import re
 from collections.abc import Callable
 
 from fanout.errors import HostfileError
-from fanout.hostfile.csvtable import TableReader, delimiter_of
-from fanout.hostfile.foreign import recognize
-from fanout.hostfile.problems import Problems, Spot, visible
-from fanout.hostfile.roll import Roll
+from fanout.hostfile.csvtable import TableReader, detect_delimiter
+from fanout.hostfile.foreign import recognize_file
+from fanout.hostfile.problems import Problems, SourceSpan, escape_unprintable
+from fanout.hostfile.roll import HostListBuilder
 from fanout.hostfile.text import TextReader, is_ansible
 from fanout.hosts import HostFile
 
@@ -33,44 +33,49 @@ _MARKS = (
 )
 
 
-def parse(data: bytes, *, file: str, load: Load | None = None) -> HostFile:
+def parse_hostfile(data: bytes, *, file: str, load: Load | None = None) -> HostFile:
     """Parse a hostfile of any known dialect. Raise ``HostfileError`` with all its problems.
 
     ``load`` returns the bytes of a file that ``@include`` names (relative to the including file). Without it an
     include is an error.
     """
     problems = Problems(file)
-    roll = Roll(file, problems)
-    _Files(roll, load).read(data, file, "", ())
-    return roll.finish()
+    roll = HostListBuilder(file, problems)
+    _FileReader(roll, load).read(data, file, "", ())
+    return roll.build_hostfile()
 
 
-def decode(data: bytes, *, file: str) -> str:
+def decode_text(data: bytes, *, file: str) -> str:
     """Decode to text without a byte order mark. Raise ``HostfileError`` if it is not UTF-8 text."""
     if len(data) > MOST_BYTES:
-        raise HostfileError(f"{visible(file)}: larger than {MOST_BYTES >> 20} MiB; not a hostfile")
+        raise HostfileError(f"{escape_unprintable(file)}: larger than {MOST_BYTES >> 20} MiB; not a hostfile")
     for mark, name in _MARKS:
         if data.startswith(mark):
-            raise _not_text(
-                file, 1, f"{name}, not UTF-8 text", f"iconv -f {name} -t UTF-8 {visible(file)} > hosts-utf8.txt"
+            raise _build_encoding_error(
+                file,
+                1,
+                f"{name}, not UTF-8 text",
+                f"iconv -f {name} -t UTF-8 {escape_unprintable(file)} > hosts-utf8.txt",
             )
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         what = f"not UTF-8 text (byte 0x{data[error.start]:02x})"
-        raise _not_text(file, line, what, f"iconv -f LATIN1 -t UTF-8 {visible(file)} > hosts-utf8.txt") from None
+        raise _build_encoding_error(
+            file, line, what, f"iconv -f LATIN1 -t UTF-8 {escape_unprintable(file)} > hosts-utf8.txt"
+        ) from None
     if "\x00" in text:
         line = text.count("\n", 0, text.index("\x00")) + 1
-        raise _not_text(file, line, "not UTF-8 text (a NUL byte)", "is it the right file?")
+        raise _build_encoding_error(file, line, "not UTF-8 text (a NUL byte)", "is it the right file?")
     return text
 
 
-def _not_text(file: str, line: int, what: str, fix: str) -> HostfileError:
-    return HostfileError(f"{visible(file)}:{line}: {what}\n  {fix}")
+def _build_encoding_error(file: str, line: int, what: str, fix: str) -> HostfileError:
+    return HostfileError(f"{escape_unprintable(file)}:{line}: {what}\n  {fix}")
 
 
-def kind_of(text: str, *, file: str) -> str:
+def detect_format(text: str, *, file: str) -> str:
     """Return ``yaml`` or ``text``, by the file suffix, else by the first line with content."""
     ending = file.rpartition(".")[2].lower()
     if ending in ("yaml", "yml", "json"):
@@ -81,58 +86,58 @@ def kind_of(text: str, *, file: str) -> str:
     return "yaml" if _YAML_START.match(first) else "text"
 
 
-class _Files:
+class _FileReader:
     """Reader of one file and its includes into one host list."""
 
-    def __init__(self, roll: Roll, load: Load | None) -> None:
+    def __init__(self, roll: HostListBuilder, load: Load | None) -> None:
         self._roll = roll
         self._load = load
 
     def read(self, data: bytes, file: str, section: str, chain: tuple[str, ...]) -> None:
-        text = decode(data, file=file)
+        text = decode_text(data, file=file)
         lines = _NEWLINE.split(text)
         if not self._is_clean(text, lines, file):
             return
 
-        def include(path: str, spot: Spot, inside: str) -> None:
-            self._follow(path, spot, inside, (*chain, file))
+        def include(path: str, spot: SourceSpan, inside: str) -> None:
+            self._follow_include(path, spot, inside, (*chain, file))
 
-        foreign = recognize(lines, text, file)
+        foreign = recognize_file(lines, text, file)
         if foreign is not None:
-            self._roll.problems.add(*foreign)
+            self._roll.problems.add_problem(*foreign)
             return
         ansible = is_ansible(text)
         reader = TextReader(self._roll, file, include=include, section=section, ansible=ansible)
-        if kind_of(text, file=file) == "yaml":
+        if detect_format(text, file=file) == "yaml":
             from fanout.hostfile.inventory import InventoryReader  # lazily: it loads YAML, which few hostfiles need
 
             InventoryReader(self._roll, file, reader, lines, text).read(text, section)
             return
-        delimiter = delimiter_of(lines, file=file)
+        delimiter = detect_delimiter(lines, file=file)
         if delimiter:
             TableReader(self._roll, file).read(lines, delimiter, section)
         else:
             reader.read(lines)
 
-    def _follow(self, path: str, spot: Spot, section: str, chain: tuple[str, ...]) -> None:
+    def _follow_include(self, path: str, spot: SourceSpan, section: str, chain: tuple[str, ...]) -> None:
         problems = self._roll.problems
         if self._load is None:
-            problems.add(spot, "@include cannot be used here", "give the hosts themselves")
+            problems.add_problem(spot, "@include cannot be used here", "give the hosts themselves")
             return
         target = os.path.normpath(os.path.join(os.path.dirname(chain[-1]), os.path.expanduser(path)))
         if target in [os.path.normpath(file) for file in chain]:
-            problems.add(
+            problems.add_problem(
                 spot, f"{path} includes itself", f"the files that include each other: {' → '.join((*chain, path))}"
             )
             return
         if len(chain) > DEEPEST_INCLUDE:
-            problems.add(spot, f"@include is nested more than {DEEPEST_INCLUDE} deep")
+            problems.add_problem(spot, f"@include is nested more than {DEEPEST_INCLUDE} deep")
             return
         try:
             data = self._load(target)
             self.read(data, target, section, chain)
         except HostfileError as error:
-            problems.add(spot, f"@include {path}: {error}", error.hint)
+            problems.add_problem(spot, f"@include {path}: {error}", error.hint)
 
     def _is_clean(self, text: str, lines: list[str], file: str) -> bool:
         """Check for control characters and for lines that are too long; add a problem for each."""
@@ -141,14 +146,14 @@ class _Files:
             for number, line in enumerate(lines, 1):
                 found = _FORBIDDEN.search(line)
                 if found:
-                    spot = Spot(file=file, line=number, text=line, column=found.start())
-                    self._roll.problems.add(spot, f"a control character (U+{ord(found[0]):04X})", "delete it")
+                    spot = SourceSpan(file=file, line=number, text=line, column=found.start())
+                    self._roll.problems.add_problem(spot, f"a control character (U+{ord(found[0]):04X})", "delete it")
             clean = False
-        if len(text) > LONGEST_LINE and kind_of(text, file=file) == "text":  # JSON comes in one line
+        if len(text) > LONGEST_LINE and detect_format(text, file=file) == "text":  # JSON comes in one line
             for number, line in enumerate(lines, 1):
                 if len(line) > LONGEST_LINE:
-                    spot = Spot(file=file, line=number)
-                    self._roll.problems.add(
+                    spot = SourceSpan(file=file, line=number)
+                    self._roll.problems.add_problem(
                         spot, f"a line of {len(line):,} characters; the limit is {LONGEST_LINE:,}", "one host per line"
                     )
                     clean = False

@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from fanout.errors import HostfileError
-from fanout.hostfile.problems import nearest, visible
-from fanout.hostfile.reader import MOST_BYTES, parse
+from fanout.hostfile.problems import escape_unprintable, suggest_nearest
+from fanout.hostfile.reader import MOST_BYTES, parse_hostfile
 from fanout.hosts import HostFile
 
 COMMAND_LINE = "HOSTS"
@@ -22,7 +22,7 @@ _SHELL_PIPE = re.compile(r"/(?:dev|proc/(?:self|\d+))/fd/\d+|/dev/stdin")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
+class HostSource:
     """The bytes of a host list and its name for the user."""
 
     name: str
@@ -30,7 +30,7 @@ class Source:
     is_file: bool
 
 
-def read(
+def read_host_list(
     source: str, *, stdin: Callable[[int], bytes], environ: Mapping[str, str], hint_dir: str | None = None
 ) -> HostFile:
     """Return the hosts of HOSTS: a path, ``-``, ``@slurm``, or a host list (``gpu[01-16]``, ``user@h1:2222,h2``).
@@ -38,52 +38,52 @@ def read(
     Raise ``HostfileError`` with all problems. If a path does not exist, ``hint_dir`` is searched for similar names
     (default: the directory of the path).
     """
-    return parsed(load(source, stdin=stdin, environ=environ, hint_dir=hint_dir))
+    return parse_source(load_source(source, stdin=stdin, environ=environ, hint_dir=hint_dir))
 
 
-def parsed(source: Source) -> HostFile:
+def parse_source(source: HostSource) -> HostFile:
     """Parse a loaded source; its includes are read from disk."""
-    return parse(source.data, file=source.name, load=read_file if source.is_file else None)
+    return parse_hostfile(source.data, file=source.name, load=read_file if source.is_file else None)
 
 
-def load(
+def load_source(
     source: str, *, stdin: Callable[[int], bytes], environ: Mapping[str, str], hint_dir: str | None = None
-) -> Source:
+) -> HostSource:
     """Load the bytes of HOSTS. An existing path has precedence over a host of the same name."""
     if not source.strip():
         raise HostfileError("HOSTS is empty", hint="give a hostfile, or hosts such as gpu01,gpu02")
     if source == "-":
-        return Source(name="<stdin>", data=stdin(MOST_BYTES + 1), is_file=True)
+        return HostSource(name="<stdin>", data=stdin(MOST_BYTES + 1), is_file=True)
     if source.startswith("@"):
-        return Source(name=source, data=_from_scheduler(source, environ), is_file=False)
+        return HostSource(name=source, data=_read_scheduler(source, environ), is_file=False)
     if os.path.exists(source):
-        return Source(name=source, data=read_file(source), is_file=True)
+        return HostSource(name=source, data=read_file(source), is_file=True)
     if _looks_like_a_path(source):
-        raise HostfileError(f"{visible(source)}: no such file", hint=_similar(source, hint_dir))
-    return Source(name=COMMAND_LINE, data=source.encode("utf-8", "surrogateescape"), is_file=False)
+        raise HostfileError(f"{escape_unprintable(source)}: no such file", hint=_suggest_files(source, hint_dir))
+    return HostSource(name=COMMAND_LINE, data=source.encode("utf-8", "surrogateescape"), is_file=False)
 
 
 def read_file(path: str) -> bytes:
     """Read a regular file, or a shell pipe from ``<(…)``. It never blocks on a fifo."""
-    shown = visible(path)
+    shown = escape_unprintable(path)
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
-        raise HostfileError(f"{shown}: {_reason(error)}") from None
+        raise HostfileError(f"{shown}: {_describe_os_error(error)}") from None
     try:
         mode = os.fstat(descriptor).st_mode
         if not stat.S_ISREG(mode) and not (stat.S_ISFIFO(mode) and _SHELL_PIPE.fullmatch(path)):
             what = "a directory" if stat.S_ISDIR(mode) else "not a regular file"
             raise HostfileError(f"{shown}: {what}", hint="to read from a pipe give - and pipe into fanout")
         os.set_blocking(descriptor, True)
-        return _at_most(descriptor, MOST_BYTES + 1)
+        return _read_limited(descriptor, MOST_BYTES + 1)
     except OSError as error:
-        raise HostfileError(f"{shown}: {_reason(error)}") from None
+        raise HostfileError(f"{shown}: {_describe_os_error(error)}") from None
     finally:
         os.close(descriptor)
 
 
-def _at_most(descriptor: int, most: int) -> bytes:
+def _read_limited(descriptor: int, most: int) -> bytes:
     chunks: list[bytes] = []
     size = 0
     while size < most:
@@ -95,16 +95,16 @@ def _at_most(descriptor: int, most: int) -> bytes:
     return b"".join(chunks)
 
 
-def _reason(error: OSError) -> str:
+def _describe_os_error(error: OSError) -> str:
     if error.errno == errno.ENXIO:
         return "not a regular file"
     return (error.strerror or str(error)).lower()
 
 
-def _from_scheduler(source: str, environ: Mapping[str, str]) -> bytes:
+def _read_scheduler(source: str, environ: Mapping[str, str]) -> bytes:
     if source != "@slurm":
         raise HostfileError(
-            f"{visible(source)}: unknown source",
+            f"{escape_unprintable(source)}: unknown source",
             hint="@slurm reads the Slurm allocation; to choose a group of a file use --tag",
         )
     nodes = environ.get("SLURM_JOB_NODELIST") or environ.get("SLURM_NODELIST")
@@ -123,13 +123,15 @@ def _looks_like_a_path(source: str) -> bool:
     return "/" in source or source.startswith(("~", ".")) or ending in _FILE_ENDINGS or source.lower() in _FILE_WORDS
 
 
-def _similar(source: str, hint_dir: str | None) -> str:
+def _suggest_files(source: str, hint_dir: str | None) -> str:
     folder, name = os.path.split(source)
     folder = hint_dir if hint_dir is not None else folder
     try:
         names = [entry.name for entry in os.scandir(folder or ".") if entry.is_file()]
     except OSError:
-        return f"the folder {visible(folder)} does not exist either"
+        return f"the folder {escape_unprintable(folder)} does not exist either"
     prefix = folder if hint_dir is None else os.path.dirname(source)
-    guess = nearest(os.path.join(prefix, name), [os.path.join(prefix, each) for each in names], most=3, likeness=0.45)
-    return visible(guess) or "give a hostfile, or hosts such as gpu01,gpu02 or 'gpu[01-16]'"
+    guess = suggest_nearest(
+        os.path.join(prefix, name), [os.path.join(prefix, each) for each in names], most=3, likeness=0.45
+    )
+    return escape_unprintable(guess) or "give a hostfile, or hosts such as gpu01,gpu02 or 'gpu[01-16]'"

@@ -12,7 +12,7 @@ LEAST_PORT_BY_COLON = 1024
 _WRAPPERS = ("sshpass", "autossh", "nohup", "sudo", "exec")
 
 
-class Command(NamedTuple):
+class SshCommand(NamedTuple):
     """Destination of an ssh command, and its options for ssh_config."""
 
     user: str
@@ -21,7 +21,7 @@ class Command(NamedTuple):
     options: tuple[str, ...]
 
     @property
-    def entry(self) -> str:
+    def host_spec(self) -> str:
         where = f"{self.user}@{self.host}" if self.user else self.host
         if not self.port:
             return where
@@ -37,7 +37,7 @@ def is_ssh_command(text: str) -> bool:
     return words[1].startswith("-") or "=" not in words[1]
 
 
-def read_command(text: str) -> Command | None:
+def parse_ssh_command(text: str) -> SshCommand | None:
     """Parse the destination of an ssh command; None if there is no valid one."""
     try:
         words = shlex.split(text)
@@ -70,10 +70,10 @@ def read_command(text: str) -> Command | None:
             elif letter in "iJ" or name.lower() in ("identityfile", "proxyjump"):
                 options.append(f"{'IdentityFile' if name.lower() in ('i', 'identityfile') else 'ProxyJump'} {said}")
             break
-    return _command(user, host, port, options)
+    return _build_command(user, host, port, options)
 
 
-def _command(user: str, host: str, port: str, options: list[str]) -> Command | None:
+def _build_command(user: str, host: str, port: str, options: list[str]) -> SshCommand | None:
     url = _URL.fullmatch(host)
     if url:
         user, host, port = url[1] or user, url[2], url[3] or port
@@ -83,14 +83,14 @@ def _command(user: str, host: str, port: str, options: list[str]) -> Command | N
         return None
     if not re.fullmatch(r"[\w.@\\$-]*", user) or len(port) > 5:
         return None
-    return Command(user, host, port, tuple(option for option in options if option.isprintable()))
+    return SshCommand(user, host, port, tuple(option for option in options if option.isprintable()))
 
 
-def advice(text: str) -> str:
+def advise_entry(text: str) -> str:
     """Return advice with the hostfile entry for the command."""
-    command = read_command(text)
+    command = parse_ssh_command(text)
     if command is None:
         return "write user@host:port, one host per line"
     if not command.options:
-        return f"write: {command.entry}"
-    return f"write: {command.entry}    and in ~/.ssh/config for {command.host}: {', '.join(command.options)}"
+        return f"write: {command.host_spec}"
+    return f"write: {command.host_spec}    and in ~/.ssh/config for {command.host}: {', '.join(command.options)}"

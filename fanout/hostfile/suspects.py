@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from fanout.hostfile.sshcommands import advice, is_ssh_command
+from fanout.hostfile.sshcommands import advise_entry, is_ssh_command
 
 COMMANDS = {
     "accelerate", "alias", "apt", "apt-get", "bash", "cd", "chmod", "clush", "conda", "cp", "curl",
@@ -45,13 +45,13 @@ _LIKELY: tuple[tuple[re.Pattern[str], str, str], ...] = (
 )
 
 
-def likely(line: str) -> tuple[str, str] | None:
+def recognize_line(line: str) -> tuple[str, str] | None:
     """Return (what, fix) if the line has a well-known form that is not a host, else None."""
     words = line.split()
     if not words:
         return None
     if is_ssh_command(line):
-        return "an ssh command, not a host", advice(line)
+        return "an ssh command, not a host", advise_entry(line)
     named = {"first": words[0], "second": words[1] if len(words) > 1 else ""}
     for pattern, what, fix in _LIKELY:
         match = pattern.match(line.strip())

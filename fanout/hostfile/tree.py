@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Union
 
-from fanout.hostfile.problems import Slip
+from fanout.hostfile.problems import ParseError
 
 DEEPEST = 32
 MOST_NODES = 1_000_000
@@ -19,7 +19,7 @@ MOST_NODES = 1_000_000
 Node = Union["Leaf", "Items", "Table"]
 
 
-class Misread(Exception):
+class YamlError(Exception):
     """The text is not supported YAML; ``line`` and ``column`` count from 0."""
 
     def __init__(self, what: str, fix: str = "", *, line: int, column: int = 0) -> None:
@@ -66,25 +66,25 @@ class Table:
             yield key, leaf, node
 
 
-def grow(text: str) -> Node | None:
+def parse_yaml(text: str) -> Node | None:
     """Parse the first document into a tree; None if it is empty. Raise a YAML error if it is invalid."""
     import yaml  # lazily: a plain hostfile does not need it
 
     builder = _Builder()
     try:
         for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
-            builder.take(event, type(event).__name__)
+            builder.add_event(event, type(event).__name__)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         what = error.problem or error.context or "not valid YAML"
         line, column = (mark.line, mark.column) if mark else (0, 0)
-        raise Misread(f"not YAML: {what}", _advice(what), line=line, column=column) from None
+        raise YamlError(f"not YAML: {what}", _advise_yaml(what), line=line, column=column) from None
     except yaml.YAMLError as error:
-        raise Misread(f"not YAML: {str(error).splitlines()[0]}", line=0) from None
+        raise YamlError(f"not YAML: {str(error).splitlines()[0]}", line=0) from None
     return builder.root
 
 
-def _advice(what: str) -> str:
+def _advise_yaml(what: str) -> str:
     return "indent with spaces, not with tabs" if "\\t" in what or "token" in what else ""
 
 
@@ -98,31 +98,31 @@ class _Builder:
         self._documents = 0
         self._nodes = 0
 
-    def take(self, event: Any, kind: str) -> None:
+    def add_event(self, event: Any, kind: str) -> None:
         line, column = (event.start_mark.line, event.start_mark.column) if event.start_mark else (0, 0)
         if kind == "DocumentStartEvent":
             self._documents += 1
             if self._documents > 1:
-                raise Misread("a second document", "put all hosts before the second '---'", line=line)
+                raise YamlError("a second document", "put all hosts before the second '---'", line=line)
         elif kind in ("SequenceEndEvent", "MappingEndEvent"):
             done, key = self._open.pop()
             if key is not None:
-                raise Misread("a key without a value", line=line)
+                raise YamlError("a key without a value", line=line)
             if isinstance(done, Table) and "<<" in done:
-                _merge(done)
+                _merge_keys(done)
         elif kind == "AliasEvent":
             if event.anchor not in self._anchors:
-                raise Misread(f"no anchor &{event.anchor}", line=line, column=column)
-            self._place(self._anchors[event.anchor], line, column)
+                raise YamlError(f"no anchor &{event.anchor}", line=line, column=column)
+            self._place_node(self._anchors[event.anchor], line, column)
         elif kind in ("ScalarEvent", "SequenceStartEvent", "MappingStartEvent"):
-            self._begin(event, kind, line, column)
+            self._begin_node(event, kind, line, column)
 
-    def _begin(self, event: Any, kind: str, line: int, column: int) -> None:
+    def _begin_node(self, event: Any, kind: str, line: int, column: int) -> None:
         if event.tag is not None:
-            raise Misread(f"the tag {event.tag} has no meaning here", "delete it", line=line, column=column)
+            raise YamlError(f"the tag {event.tag} has no meaning here", "delete it", line=line, column=column)
         self._nodes += 1
         if self._nodes > MOST_NODES:
-            raise Misread("more entries than a hostfile can have", line=line)
+            raise YamlError("more entries than a hostfile can have", line=line)
         node: Node
         if kind == "ScalarEvent":
             node = Leaf(line=line, column=column, text=event.value, plain=event.style is None or event.style == "")
@@ -131,15 +131,15 @@ class _Builder:
             node = Items(line=line, column=column)
         else:
             node = Table(line=line, column=column)
-        self._place(node, line, column)
+        self._place_node(node, line, column)
         if event.anchor is not None:
             self._anchors[event.anchor] = node
         if not isinstance(node, Leaf):
             if len(self._open) >= DEEPEST:
-                raise Misread(f"nested more than {DEEPEST} deep", line=line, column=column)
+                raise YamlError(f"nested more than {DEEPEST} deep", line=line, column=column)
             self._open.append((node, None))
 
-    def _place(self, node: Node, line: int, column: int) -> None:
+    def _place_node(self, node: Node, line: int, column: int) -> None:
         if not self._open:
             self.root = node
             return
@@ -148,30 +148,30 @@ class _Builder:
             holder.nodes.append(node)
         elif key is None:
             if not isinstance(node, Leaf):
-                raise Misread("a key that is not plain text", line=line, column=column)
+                raise YamlError("a key that is not plain text", line=line, column=column)
             if node.text in holder:
                 first = holder.pairs[node.text][0].line + 1
-                raise Misread(f"{node.text!r} is already on line {first}", "keep one", line=line, column=column)
+                raise YamlError(f"{node.text!r} is already on line {first}", "keep one", line=line, column=column)
             self._open[-1] = (holder, node)
         else:
             holder.pairs[key.text] = (key, node)
             self._open[-1] = (holder, None)
 
 
-def _merge(table: Table) -> None:
+def _merge_keys(table: Table) -> None:
     leaf, node = table.pairs.pop("<<")
     for source in node.nodes if isinstance(node, Items) else [node]:
         if not isinstance(source, Table):
-            raise Misread("'<<' takes a mapping", line=leaf.line, column=leaf.column)
+            raise YamlError("'<<' takes a mapping", line=leaf.line, column=leaf.column)
         for key, pair in source.pairs.items():
             table.pairs.setdefault(key, pair)
 
 
-def as_word(key: str, node: Node) -> str:
+def to_word(key: str, node: Node) -> str:
     """Convert an attribute value to text syntax: ``[2, 3]`` -> ``[2,3]``. Raise a parse error for other values."""
     if isinstance(node, Leaf):
         return "" if node.is_null else node.text
     if isinstance(node, Items) and all(isinstance(item, Leaf) for item in node.nodes):
         inner = ",".join(item.text for item in node.nodes if isinstance(item, Leaf))
         return f"[{inner}]" if key.lower() in ("gpus", "slots", "nproc") else inner
-    raise Slip(f"{key} takes one value", f"write {key}: VALUE")
+    raise ParseError(f"{key} takes one value", f"write {key}: VALUE")

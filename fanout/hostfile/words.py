@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from fanout.hostfile.problems import Slip
+from fanout.hostfile.problems import ParseError
 
 _COMMENT = re.compile(r"(?:^|(?<=[ \t]))(?:#|//).*$")
 _BLOCK_COMMENT = re.compile(r"/\*.*?\*/")
@@ -31,7 +31,7 @@ class Word(NamedTuple):
     key_column: int
 
 
-def content(line: str) -> str:
+def strip_comment(line: str) -> str:
     """Return the line without its comment; columns do not change."""
     if "/*" in line:
         line = _BLOCK_COMMENT.sub(lambda found: " " * len(found[0]), line)
@@ -55,14 +55,14 @@ def _cut_outside_quotes(line: str) -> str:
     return line
 
 
-def first_word(text: str) -> tuple[int, str]:
+def split_first_word(text: str) -> tuple[int, str]:
     """Return (column, word) of the host part: ``h1``, ``gpu[01-04],login`` or ``h1, h2``; '#' ends it."""
     start = len(text) - len(text.lstrip(_SPACE))
     match = _FIRST.match(text, start)
     return (start, match[0].rstrip(_SPACE)) if match else (start, "")
 
 
-def words_after(text: str, start: int) -> Iterator[Word]:
+def split_words(text: str, start: int) -> Iterator[Word]:
     """Yield the words from column ``start`` on. Spaces around '=' and shell quotes are allowed."""
     at = start
     while True:
@@ -72,35 +72,35 @@ def words_after(text: str, start: int) -> Iterator[Word]:
             return
         pair = _PAIR.match(text, at)
         if pair is None:
-            end = _end_of_word(text, at)
+            end = _find_word_end(text, at)
             yield Word("", text[at:end], at, end - at, at)
             at = end
             continue
         value_at = pair.end()
         quoted = _QUOTED.match(text, value_at) if text.startswith(('"', "'"), value_at) else None
         if quoted and (quoted.end() == len(text) or text[quoted.end()] in _SPACE):
-            value = unescape(quoted[1]) if quoted[1] is not None else quoted[2]
+            value = unescape_text(quoted[1]) if quoted[1] is not None else quoted[2]
             yield Word(pair[1], value, value_at, quoted.end() - value_at, at)
             at = quoted.end()
             continue
-        end = _end_of_word(text, value_at)
+        end = _find_word_end(text, value_at)
         value = text[value_at:end]
         if value[:1] in ('"', "'"):
-            raise Slip(f"{value[0]} is not closed", start=value_at, end=len(text))
+            raise ParseError(f"{value[0]} is not closed", start=value_at, end=len(text))
         if value.endswith(",") and end < len(text):
-            raise Slip(
+            raise ParseError(
                 f"a space inside {pair[1]}=", f"write {pair[1]}=2,3 without spaces", start=value_at, end=len(text)
             )
         yield Word(pair[1], value, value_at, end - value_at, at)
         at = end
 
 
-def unescape(text: str) -> str:
+def unescape_text(text: str) -> str:
     """Replace the escapes of double quotes: ``\\n``, ``\\t``, ``\\"`` and a doubled backslash; others stay."""
     return _ESCAPE.sub(lambda found: _ESCAPES.get(found[1], found[0]), text)
 
 
-def quote(value: str) -> str:
+def quote_value(value: str) -> str:
     """Quote a value so that the tokenizer reads it back."""
     if _UNQUOTED.fullmatch(value) and "//" not in value and not value.endswith(","):
         return value
@@ -108,6 +108,6 @@ def quote(value: str) -> str:
     return f'"{escaped}"'
 
 
-def _end_of_word(text: str, at: int) -> int:
+def _find_word_end(text: str, at: int) -> int:
     match = _WORD.match(text, at)
     return match.end() if match else at

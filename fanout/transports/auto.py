@@ -16,7 +16,7 @@ from fanout.hosts import Host
 from fanout.transports.base import Channel, Deadline, Transport
 from fanout.transports.notices import Notices
 from fanout.transports.sshconfig import SshConfig
-from fanout.transports.sshkeys import kind_of, read_public
+from fanout.transports.sshkeys import key_type_of, read_public_key
 from fanout.transports.sshoptions import SshOptions
 
 #: Options that only the program supports, unless they have one of these values.
@@ -53,36 +53,36 @@ class AutoTransport:
         try:
             return self._builtin().open(host, command, deadline)
         except TransportError as error:
-            reason = another_way_in(error, self._config.way(host))
-            if not reason or deadline.expired:
+            reason = find_program_login(error, self._config.connect_path(host))
+            if not reason or deadline.has_expired:
                 raise
             try:
                 channel = self._program.open(host, command, deadline)
             except TransportError:
                 raise error from None
-            self._switch(host, reason)
+            self._switch_host(host, reason)
             return channel
 
-    def _switch(self, host: Host, reason: str) -> None:
+    def _switch_host(self, host: Host, reason: str) -> None:
         with self._lock:
             self._switched.add(host.name)
-        tell_switched(host, reason, self._notices)
+        note_switch(host, reason, self._notices)
 
 
-def tell_switched(host: Host, reason: str, notices: Notices) -> None:
-    notices.add(host.name, f"logs in with the ssh program, because {reason}")
+def note_switch(host: Host, reason: str, notices: Notices) -> None:
+    notices.add_notice(host.name, f"logs in with the ssh program, because {reason}")
 
 
-def beyond_builtin(way: Iterable[SshOptions]) -> str:
+def find_program_only_option(way: Iterable[SshOptions]) -> str:
     """Return the option of the configuration that the built-in ssh does not support, "" if it supports all."""
     for options in way:
         for keyword, harmless in PROGRAM_ONLY.items():
-            if options.value(keyword).lower() not in harmless:
-                return f"its configuration has {keyword} {options.value(keyword)}"
+            if options.first_value(keyword).lower() not in harmless:
+                return f"its configuration has {keyword} {options.first_value(keyword)}"
     return ""
 
 
-def another_way_in(error: TransportError, way: Iterable[SshOptions]) -> str:
+def find_program_login(error: TransportError, way: Iterable[SshOptions]) -> str:
     """Return the method that the program can try after the built-in ssh failed with ``error``, "" if none."""
     if isinstance(error, AuthRefused):
         for options in way:
@@ -92,8 +92,8 @@ def another_way_in(error: TransportError, way: Iterable[SshOptions]) -> str:
                 if method in error.methods and options.is_on(keyword):
                     return f"the host accepts {method}"
             for path in options.identity_files:
-                blob = read_public(f"{path}.pub")
-                if blob and kind_of(blob).startswith("sk-"):
+                blob = read_public_key(f"{path}.pub")
+                if blob and key_type_of(blob).startswith("sk-"):
                     return f"{path} is a key of a FIDO device"
     if isinstance(error, Unreachable) and type(error.__cause__).__name__ == "IncompatiblePeer":
         return "the built-in ssh has no algorithm in common with the host"

@@ -19,9 +19,9 @@ LOGINS_PER_HOP = 8  # sshd's MaxStartups (10:30:100) drops some of more than 10 
 
 
 class Channel(Protocol):
-    """The stdin and stdout of a command on a host. stdout includes stderr until ``keep_apart`` is called.
+    """The stdin and stdout of a command on a host. stdout includes stderr until ``separate_stderr`` is called.
 
-    ``peer`` is the numeric address of the host, "" if the connection is not plain TCP. ``said`` is the last message of
+    ``peer`` is the numeric address of the host, "" if the connection is not plain TCP. ``last_stderr`` is the last message of
     the transport or the command on stderr, "" if there is none; it explains the end of a connection.
     """
 
@@ -29,12 +29,12 @@ class Channel(Protocol):
     def peer(self) -> str: ...
 
     @property
-    def said(self) -> str: ...
+    def last_stderr(self) -> str: ...
 
     def read(self, timeout: float) -> bytes | None:
         """Return some bytes, b"" at the end, or None after ``timeout`` seconds. Raises OSError if the channel broke."""
 
-    def keep_apart(self) -> None:
+    def separate_stderr(self) -> None:
         """Exclude stderr from ``read`` from here on: frames follow, and children of the login may still print."""
 
     def write(self, data: bytes) -> None:
@@ -49,7 +49,7 @@ class Channel(Protocol):
     def close(self) -> None:
         """Close the channel, from any thread. A blocked ``read`` or ``write`` returns."""
 
-    def status(self) -> int | None:
+    def exit_status(self) -> int | None:
         """Return the command's exit status after ``read`` returned b"", None if it is unknown."""
 
 
@@ -75,15 +75,15 @@ class Deadline:
         self._done = False
 
     @property
-    def left(self) -> float:
+    def seconds_left(self) -> float:
         """Return the seconds left, at least 0.1, because libraries need a positive time-out."""
         return max(0.1, self.at - time.monotonic())
 
     @property
-    def expired(self) -> bool:
+    def has_expired(self) -> bool:
         return self._expired
 
-    def guard(self, close: Callable[[], None]) -> None:
+    def close_on_expiry(self, close: Callable[[], None]) -> None:
         """Call ``close`` when the deadline passes (at once, if it has)."""
         with self._lock:
             if not self._expired:
@@ -91,21 +91,21 @@ class Deadline:
                 return
         close()
 
-    def done(self) -> None:
+    def mark_done(self) -> None:
         """Mark the attempt as over: nothing is closed any more."""
         with self._lock:
             self._done = True
             self._closers.clear()
 
     @property
-    def overdue(self) -> bool:
+    def is_overdue(self) -> bool:
         """Return whether the time has passed while the attempt goes on and nothing was closed yet."""
         return not self._done and not self._expired and time.monotonic() >= self.at
 
-    def check(self) -> None:
+    def close_if_overdue(self) -> None:
         """Close everything if the time has passed. Call it in a thread that may block: a closer may wait for a process."""
         with self._lock:
-            if not self.overdue:
+            if not self.is_overdue:
                 return
             self._expired = True
             closers, self._closers = self._closers, []
@@ -113,7 +113,7 @@ class Deadline:
             close()
 
 
-class Place:
+class LoginSlot:
     """One slot of a semaphore, released once: by its owner, or by the clock if the owner hangs."""
 
     def __init__(self, places: threading.Semaphore) -> None:
@@ -121,14 +121,14 @@ class Place:
         self._lock = threading.Lock()
         self._held = True
 
-    def give_back(self) -> None:
+    def release(self) -> None:
         with self._lock:
             held, self._held = self._held, False
         if held:
             self._places.release()
 
 
-class Hops:
+class HopLimiter:
     """Limit the parallel logins through each first machine: sshd drops some of more than 10 (MaxStartups)."""
 
     def __init__(self) -> None:
@@ -136,16 +136,16 @@ class Hops:
         self._places: dict[tuple[str, int], threading.Semaphore] = {}
 
     @contextlib.contextmanager
-    def place(self, address: str, port: int, deadline: Deadline) -> Iterator[None]:
+    def hold_slot(self, address: str, port: int, deadline: Deadline) -> Iterator[None]:
         """Hold a slot during a login. Raises Unreachable if none becomes free in time."""
         with self._lock:
             places = self._places.setdefault((address, port), threading.Semaphore(LOGINS_PER_HOP))
-        if not places.acquire(timeout=deadline.left):
+        if not places.acquire(timeout=deadline.seconds_left):
             raise Unreachable(f"could not start to log in within {deadline.seconds:g} s: too many hosts behind one address",
                               hint="raise --connect-timeout")  # fmt: skip
-        place = Place(places)
-        deadline.guard(place.give_back)
+        place = LoginSlot(places)
+        deadline.close_on_expiry(place.release)
         try:
             yield
         finally:
-            place.give_back()
+            place.release()

@@ -24,9 +24,9 @@ _SIOCGIFADDR = 0x8915
 _TOLD = 400  # bytes of a ProxyCommand's stderr that an error shows
 
 
-def dial(options: SshOptions, deadline: Deadline) -> socket.socket:
+def open_tcp(options: SshOptions, deadline: Deadline) -> socket.socket:
     """Open a TCP connection that detects a dead peer. Raises OSError."""
-    sock = _attempts(options, deadline)
+    sock = _connect_with_retries(options, deadline)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; on macOS only the heartbeats detect a dead peer
@@ -34,21 +34,25 @@ def dial(options: SshOptions, deadline: Deadline) -> socket.socket:
     return sock
 
 
-def _attempts(options: SshOptions, deadline: Deadline) -> socket.socket:
+def _connect_with_retries(options: SshOptions, deadline: Deadline) -> socket.socket:
     """Connect as often as ConnectionAttempts allows while there is time."""
     for number in range(1, options.connection_attempts + 1):
         try:
-            return _connected(options, deadline)
+            return _connect_once(options, deadline)
         except socket.gaierror:
             raise
         except OSError:
-            if number == options.connection_attempts or deadline.expired or deadline.left <= ATTEMPT_PAUSE_SECONDS:
+            if (
+                number == options.connection_attempts
+                or deadline.has_expired
+                or deadline.seconds_left <= ATTEMPT_PAUSE_SECONDS
+            ):
                 raise
         threading.Event().wait(ATTEMPT_PAUSE_SECONDS)
     raise AssertionError("ssh -G prints at least one attempt")
 
 
-def _connected(options: SshOptions, deadline: Deadline) -> socket.socket:
+def _connect_once(options: SshOptions, deadline: Deadline) -> socket.socket:
     """Try the addresses of the name in turn. Each gets its share of the time, so a dead one does not fail the login."""
     family = FAMILIES.get(options.address_family, socket.AF_UNSPEC)
     deadline.doing = f"the name server, which looks up {options.hostname}"
@@ -56,12 +60,12 @@ def _connected(options: SshOptions, deadline: Deadline) -> socket.socket:
     deadline.doing = ""
     found = list(dict.fromkeys((entry[0], entry[4]) for entry in entries))
     for number, (kind, address) in enumerate(found, 1):
-        seconds = deadline.left / (len(found) - number + 1)
+        seconds = deadline.seconds_left / (len(found) - number + 1)
         seconds = min(seconds, options.connect_timeout) if options.connect_timeout else seconds
         sock = socket.socket(kind, socket.SOCK_STREAM)
         try:
             sock.settimeout(seconds)
-            _bind(sock, options)
+            _bind_source(sock, options)
             sock.connect(address)
             return sock
         except OSError:
@@ -71,7 +75,7 @@ def _connected(options: SshOptions, deadline: Deadline) -> socket.socket:
     raise OSError(f"the name {options.hostname} has no address")
 
 
-def _bind(sock: socket.socket, options: SshOptions) -> None:
+def _bind_source(sock: socket.socket, options: SshOptions) -> None:
     """Apply BindAddress and BindInterface."""
     source = options.bind_address
     if not source and options.bind_interface:
@@ -97,7 +101,7 @@ def _address_of(interface: str, family: int) -> str:
             raise OSError(error.errno, f"BindInterface {interface}: {error.strerror}") from error
 
 
-class Proxy:
+class ProxyCommand:
     """A running ProxyCommand. ``sock`` is its stdin and stdout."""
 
     def __init__(self, options: SshOptions, deadline: Deadline) -> None:
@@ -119,10 +123,10 @@ class Proxy:
             except OSError as error:
                 ours.close()
                 raise Unreachable(f"cannot start {shell} for the ProxyCommand: {error.strerror}") from error
-        deadline.guard(self._end)
-        self.sock = _handed_over(ours, deadline) if options.is_on("proxyusefdpass") else ours
+        deadline.close_on_expiry(self._end)
+        self.sock = _receive_socket(ours, deadline) if options.is_on("proxyusefdpass") else ours
 
-    def failure(self) -> str:
+    def describe_failure(self) -> str:
         """Return why the command ended, "" while it runs."""
         try:
             code = self._child.wait(timeout=0.5)  # it closes its end a moment before it exits
@@ -154,10 +158,10 @@ class Proxy:
         self._told.close()
 
 
-def _handed_over(ours: socket.socket, deadline: Deadline) -> socket.socket:
+def _receive_socket(ours: socket.socket, deadline: Deadline) -> socket.socket:
     """Receive the connected socket that a command with ProxyUseFdpass passes."""
     with ours:
-        ours.settimeout(deadline.left)
+        ours.settimeout(deadline.seconds_left)
         _, descriptors, _, _ = socket.recv_fds(ours, 1, 1)
     if not descriptors:
         raise Unreachable("the ProxyCommand passed no socket (ProxyUseFdpass)")

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 from fanout.hosts import Host
 from fanout.settings import Settings
-from fanout.transports.auto import beyond_builtin
-from fanout.transports.pick import Picker
-from fanout.transports.sshconfig import Question, SshConfig
+from fanout.transports.auto import find_program_only_option
+from fanout.transports.pick import TransportSelector
+from fanout.transports.sshconfig import ConfigQuery, SshConfig
 from fanout.transports.sshoptions import SshOptions
-from fanout.transports.sshreader import Reading
+from fanout.transports.sshreader import HostConfig
 
 BY_SSH = "ssh -G"  # only ssh itself has read the configuration, so the line is unknown
 
@@ -26,7 +26,7 @@ _POLICIES = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fact:
+class LoginFact:
     """One value of a login and its origin: a line of a file, a flag, ``ssh -G``, or ``default``."""
 
     name: str
@@ -35,80 +35,86 @@ class Fact:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Login:
+class LoginReport:
     """The values of the login to one host."""
 
     host: str
-    facts: tuple[Fact, ...]
+    facts: tuple[LoginFact, ...]
     by_hand: str
 
 
-class Explainer:
+class LoginExplainer:
     """Explain logins without contact to a host."""
 
-    def __init__(self, picker: Picker, settings: Settings, origins: Mapping[str, str]) -> None:
+    def __init__(self, picker: TransportSelector, settings: Settings, origins: Mapping[str, str]) -> None:
         """Use ``origins``, the place where each setting was given, by its name."""
         self._picker = picker
         self._settings = settings
         self._origins = origins
 
-    def explain(self, host: Host) -> Login:
+    def explain_login(self, host: Host) -> LoginReport:
         """Explain one login. Raises UsageError if ssh refuses the configuration."""
         transport = self._picker(host).name
         if transport == "local":
-            told = Fact(name="transport", value=transport, origin=self._of_transport(transport, ()))
-            return Login(host=host.name, facts=(told,), by_hand="")
-        way = self._picker.config.chain(host)
-        told = Fact(name="transport", value=transport, origin=self._of_transport(transport, way))
+            told = LoginFact(name="transport", value=transport, origin=self._transport_origin(transport, ()))
+            return LoginReport(host=host.name, facts=(told,), by_hand="")
+        way = self._picker.config.resolve_path(host)
+        told = LoginFact(name="transport", value=transport, origin=self._transport_origin(transport, way))
         options = way[-1]
-        question = self._picker.config.question(host)
+        question = self._picker.config.build_query(host)
         origin = _Origins(host, question, self._picker.config, self._origins)
         facts = [
-            Fact(name="address", value=options.hostname, origin=origin.of("hostname")),
-            Fact(name="port", value=options.port, origin=origin.of("port")),
-            Fact(name="user", value=options.user, origin=origin.of("user")),
-            Fact(name="keys", value=_shown_keys(options), origin=origin.of("identityfile")),
+            LoginFact(name="address", value=options.hostname, origin=origin.find_origin("hostname")),
+            LoginFact(name="port", value=options.port, origin=origin.find_origin("port")),
+            LoginFact(name="user", value=options.user, origin=origin.find_origin("user")),
+            LoginFact(name="keys", value=_list_key_files(options), origin=origin.find_origin("identityfile")),
         ]
         if options.certificate_files:
-            certificates = Fact(
-                name="certificates", value=options.certificate_files, origin=origin.of("certificatefile")
+            certificates = LoginFact(
+                name="certificates", value=options.certificate_files, origin=origin.find_origin("certificatefile")
             )
             facts.append(certificates)
         agent = {"": "the one of SSH_AUTH_SOCK", "none": "none"}.get(options.identity_agent, options.identity_agent)
         agent += ", only for the keys above" if options.identities_only and agent != "none" else ""
-        facts.append(Fact(name="agent", value=agent, origin=origin.of("identityagent", "identitiesonly")))
+        facts.append(LoginFact(name="agent", value=agent, origin=origin.find_origin("identityagent", "identitiesonly")))
         if len(way) > 1:
-            hops = tuple(f"{one.name} ({one.user}@{one.address})" for one in way[:-1])
-            facts.append(Fact(name="jump hosts", value=hops, origin=origin.of("proxyjump")))
+            hops = tuple(f"{one.name} ({one.user}@{one.dialled_address})" for one in way[:-1])
+            facts.append(LoginFact(name="jump hosts", value=hops, origin=origin.find_origin("proxyjump")))
         if way[0].proxy_command:
-            command = Fact(name="proxy command", value=way[0].proxy_command, origin=origin.of("proxycommand"))
+            command = LoginFact(
+                name="proxy command", value=way[0].proxy_command, origin=origin.find_origin("proxycommand")
+            )
             facts.append(command)
-        facts += [self._policy(options, origin), _known_hosts(options, origin), told]
-        return Login(host=host.name, facts=tuple(facts), by_hand=options.by_hand)
+        facts += [self._host_key_fact(options, origin), _known_hosts_fact(options, origin), told]
+        return LoginReport(host=host.name, facts=tuple(facts), by_hand=options.by_hand)
 
-    def _policy(self, options: SshOptions, origin: _Origins) -> Fact:
+    def _host_key_fact(self, options: SshOptions, origin: _Origins) -> LoginFact:
         if self._settings.accept_new_host_keys and options.strict_host_key_checking != "no":
             value = _POLICIES["accept-new"]
-            return Fact(name="host key", value=value, origin=_said(self._origins, "accept_new_host_keys"))
+            return LoginFact(
+                name="host key", value=value, origin=_setting_origin(self._origins, "accept_new_host_keys")
+            )
         value = _POLICIES.get(options.strict_host_key_checking, options.strict_host_key_checking)
         value += f"; known as {options.host_key_alias}" if options.host_key_alias else ""
-        return Fact(name="host key", value=value, origin=origin.of("stricthostkeychecking", "hostkeyalias"))
+        return LoginFact(
+            name="host key", value=value, origin=origin.find_origin("stricthostkeychecking", "hostkeyalias")
+        )
 
-    def _of_transport(self, transport: str, way: Sequence[SshOptions]) -> str:
-        where = _said(self._origins, "transport")
+    def _transport_origin(self, transport: str, way: Sequence[SshOptions]) -> str:
+        where = _setting_origin(self._origins, "transport")
         if self._settings.transport != "auto":
             return where
-        reason = beyond_builtin(way) if transport == "openssh" else ""
+        reason = find_program_only_option(way) if transport == "openssh" else ""
         return f"{where} (auto: {reason})" if reason else f"{where} (auto)"
 
 
-def _said(origins: Mapping[str, str], name: str) -> str:
+def _setting_origin(origins: Mapping[str, str], name: str) -> str:
     """Return the place where a setting was given: the flag if it was given on the command line."""
     where = origins.get(name, "default")
     return f"--{name.replace('_', '-')}" if where == "command line" else where
 
 
-def _shown_keys(options: SshOptions) -> tuple[str, ...]:
+def _list_key_files(options: SshOptions) -> tuple[str, ...]:
     """Return the key files: those of the configuration, or the defaults of ssh that exist."""
     if options.identity_files_given:
         missing = " (no such file: skipped)"
@@ -117,15 +123,17 @@ def _shown_keys(options: SshOptions) -> tuple[str, ...]:
     return found or ("none of the files that ssh tries by default exists",)
 
 
-def _known_hosts(options: SshOptions, origin: _Origins) -> Fact:
+def _known_hosts_fact(options: SshOptions, origin: _Origins) -> LoginFact:
     files = (*options.user_known_hosts, *options.global_known_hosts)
-    return Fact(name="known hosts", value=files, origin=origin.of("userknownhostsfile", "globalknownhostsfile"))
+    return LoginFact(
+        name="known hosts", value=files, origin=origin.find_origin("userknownhostsfile", "globalknownhostsfile")
+    )
 
 
 class _Origins:
     """Find where the value of a keyword was given, in ssh's order of precedence."""
 
-    def __init__(self, host: Host, question: Question, config: SshConfig, settings: Mapping[str, str]) -> None:
+    def __init__(self, host: Host, question: ConfigQuery, config: SshConfig, settings: Mapping[str, str]) -> None:
         self._by_option = {re.split(r"[=\s]", option.strip(), maxsplit=1)[0].lower() for option in question.options}
         self._by_line = {
             "hostname": host.hostname is not None,
@@ -133,16 +141,16 @@ class _Origins:
             "user": host.user is not None,
         }
         self._line = str(host.origin)
-        self._user = _said(settings, "user") if question.user and host.user is None else ""
-        self._reading: Reading | None = config.reading(question)
+        self._user = _setting_origin(settings, "user") if question.user and host.user is None else ""
+        self._reading: HostConfig | None = config.read_files(question)
 
-    def of(self, *keywords: str) -> str:
+    def find_origin(self, *keywords: str) -> str:
         """Return the origin of the first keyword that was given."""
-        found = (self._given(keyword) for keyword in keywords)
+        found = (self._origin_of_keyword(keyword) for keyword in keywords)
         unknown = "default" if self._reading is not None else BY_SSH
         return next((where for where in found if where), unknown)
 
-    def _given(self, keyword: str) -> str:
+    def _origin_of_keyword(self, keyword: str) -> str:
         if keyword in self._by_option:
             return "-o"
         if self._by_line.get(keyword):

@@ -9,7 +9,7 @@ from fanout.transports.knownhosts import glob_matches
 CERTIFICATE = "-cert-v01@openssh.com"
 
 
-class BadCertificate(Exception):
+class InvalidCertificate(Exception):
     """The certificate is invalid; the text is the reason."""
 
 
@@ -22,18 +22,18 @@ def check_certificate(blob: bytes, name: str, now: float) -> bytes:
     try:
         certificate = ssh.load_ssh_public_identity(kind + b" " + base64.b64encode(blob))
         if not isinstance(certificate, ssh.SSHCertificate):
-            raise BadCertificate("it is a plain key")
+            raise InvalidCertificate("it is a plain key")
         certificate.verify_cert_signature()
         authority = certificate.signature_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
     except (ValueError, UnsupportedAlgorithm, InvalidSignature) as error:
-        raise BadCertificate(str(error) or type(error).__name__) from error
+        raise InvalidCertificate(str(error) or type(error).__name__) from error
     if certificate.type is not ssh.SSHCertificateType.HOST:
-        raise BadCertificate("it is the certificate of a user")
+        raise InvalidCertificate("it is the certificate of a user")
     if not certificate.valid_after <= now < certificate.valid_before:
-        raise BadCertificate("it is not valid at this time")
+        raise InvalidCertificate("it is not valid at this time")
     if certificate.critical_options:
-        raise BadCertificate("it has an unknown critical option")
+        raise InvalidCertificate("it has an unknown critical option")
     principals = [principal.decode("utf-8", "replace") for principal in certificate.valid_principals]
     if not any(glob_matches(principal.lower(), name.lower()) for principal in principals):
-        raise BadCertificate(f"it is for {', '.join(principals) or 'no host'}, not for {name}")
+        raise InvalidCertificate(f"it is for {', '.join(principals) or 'no host'}, not for {name}")
     return base64.b64decode(authority.split()[1])

@@ -20,8 +20,8 @@ from enum import Enum
 from typing import IO
 
 from fanout.errors import Unreachable
-from fanout.transports.hostcerts import CERTIFICATE, BadCertificate, check_certificate
-from fanout.transports.knownhosts import Line, Lines, hashed_name, parse
+from fanout.transports.hostcerts import CERTIFICATE, InvalidCertificate, check_certificate
+from fanout.transports.knownhosts import KnownHostsIndex, KnownHostsLine, hash_name, parse_known_hosts
 from fanout.transports.sshoptions import SshOptions
 
 LOCK_SECONDS = 5.0  # time-out if another process holds the lock of known_hosts
@@ -36,7 +36,7 @@ CERTIFICATES = tuple(
 )
 
 
-class Verdict(Enum):
+class HostKeyStatus(Enum):
     KNOWN = "known"
     ACCEPTED = "accepted"  # unknown, and accepted by the configuration or a flag
     UNKNOWN = "unknown"
@@ -45,7 +45,7 @@ class Verdict(Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shown:
+class PresentedKey:
     """The key that a host presents, and its certificate if it has one."""
 
     key_type: str
@@ -54,14 +54,14 @@ class Shown:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Expected:
+class ExpectedKeys:
     """The known_hosts entries of one host."""
 
     options: SshOptions
     name: str  # as in known_hosts: host, or [host]:port
     files: tuple[str, ...]
-    lines: tuple[Line, ...]
-    without_port: tuple[Line, ...]  # the lines for the plain name, if the port is not 22
+    lines: tuple[KnownHostsLine, ...]
+    without_port: tuple[KnownHostsLine, ...]  # the lines for the plain name, if the port is not 22
     found_in: tuple[str, ...]  # the files that have a line for it
 
     @property
@@ -84,98 +84,102 @@ class KnownHosts:
         """With ``accept_new``, accept the key of a host that no file lists, in spite of its configuration."""
         self._accept_new = accept_new
         self._lock = threading.Lock()
-        self._files: dict[str, tuple[tuple[int, int, int], Lines]] = {}
-        self._accepted: dict[str, Line] = {}
+        self._files: dict[str, tuple[tuple[int, int, int], KnownHostsIndex]] = {}
+        self._accepted: dict[str, KnownHostsLine] = {}
 
-    def entry(self, options: SshOptions) -> Expected:
+    def expected_keys(self, options: SshOptions) -> ExpectedKeys:
         """Return the known_hosts entries of a host, from the files and by the alias in ``options``."""
         files = (*options.user_known_hosts, *options.global_known_hosts)
         plain = options.known_as
         own_name = options.port == 22 or bool(options.host_key_alias)
         name = plain if own_name else f"[{plain}]:{options.port}"
-        found = {path: self._lines(path).of(name) for path in files}
+        found = {path: self._load_lines(path).find_lines(name) for path in files}
         lines = [line for of_file in found.values() for line in of_file]
         with self._lock:
             accepted = self._accepted.get(name)
-        return Expected(
+        return ExpectedKeys(
             options=options,
             name=name,
             files=files,
             lines=(*lines, accepted) if accepted is not None else tuple(lines),
-            without_port=() if own_name else tuple(line for path in files for line in self._lines(path).of(plain)),
+            without_port=()
+            if own_name
+            else tuple(line for path in files for line in self._load_lines(path).find_lines(plain)),
             found_in=tuple(path for path, of_file in found.items() if of_file),
         )
 
-    def _lines(self, path: str) -> Lines:
+    def _load_lines(self, path: str) -> KnownHostsIndex:
         try:
             facts = os.stat(path)
             stamp = (facts.st_mtime_ns, facts.st_size, facts.st_ino)
             with self._lock:
-                before, lines = self._files.get(path, (None, Lines(())))
+                before, lines = self._files.get(path, (None, KnownHostsIndex(())))
             if stamp == before:
                 return lines
             with open(path, encoding="utf-8", errors="replace") as file:
-                lines = Lines(parse(file.read()))
+                lines = KnownHostsIndex(parse_known_hosts(file.read()))
         except OSError:
-            return Lines(())
+            return KnownHostsIndex(())
         with self._lock:
             self._files[path] = (stamp, lines)
         return lines
 
-    def judge(self, expected: Expected, shown: Shown) -> Verdict:
+    def verify_key(self, expected: ExpectedKeys, shown: PresentedKey) -> HostKeyStatus:
         """Return the status of the presented key. An unknown key is accepted and stored if that is enabled."""
-        verdict = self._compared(expected, shown)
-        if verdict is not Verdict.UNKNOWN or not self.accepts_new(expected.options):
+        verdict = self._compare_key(expected, shown)
+        if verdict is not HostKeyStatus.UNKNOWN or not self.accepts_new(expected.options):
             return verdict
-        return self._accept(expected, shown)
+        return self._accept_key(expected, shown)
 
     def accepts_new(self, options: SshOptions) -> bool:
         return self._accept_new or options.strict_host_key_checking in ("accept-new", "no")
 
-    def _compared(self, expected: Expected, shown: Shown) -> Verdict:
+    def _compare_key(self, expected: ExpectedKeys, shown: PresentedKey) -> HostKeyStatus:
         if not expected.options.check_localhost_key and _is_loopback(expected.options.hostname):
-            return Verdict.KNOWN
+            return HostKeyStatus.KNOWN
         revoked = {line.key for line in (*expected.lines, *expected.without_port) if line.marker == "@revoked"}
         if shown.key in revoked:
-            return Verdict.REVOKED
-        verdict = _compared(expected.lines, shown, expected.options.known_as, revoked)
-        if verdict is Verdict.UNKNOWN:  # as in OpenSSH: the plain name counts only if it has this very key
-            plain = _compared(expected.without_port, shown, expected.options.known_as, revoked)
-            return plain if plain in (Verdict.KNOWN, Verdict.REVOKED) else verdict
+            return HostKeyStatus.REVOKED
+        verdict = _compare_with_lines(expected.lines, shown, expected.options.known_as, revoked)
+        if verdict is HostKeyStatus.UNKNOWN:  # as in OpenSSH: the plain name counts only if it has this very key
+            plain = _compare_with_lines(expected.without_port, shown, expected.options.known_as, revoked)
+            return plain if plain in (HostKeyStatus.KNOWN, HostKeyStatus.REVOKED) else verdict
         return verdict
 
-    def _accept(self, expected: Expected, shown: Shown) -> Verdict:
+    def _accept_key(self, expected: ExpectedKeys, shown: PresentedKey) -> HostKeyStatus:
         """Store the key, unless another thread or process stored one meanwhile: then that one counts."""
-        line = Line(marker="", names=(expected.name,), key_type=shown.key_type, key=shown.key)
+        line = KnownHostsLine(marker="", names=(expected.name,), key_type=shown.key_type, key=shown.key)
         path = expected.files[0] if expected.files else os.devnull
         try:
-            with _locked(path) as file:
-                now = self.entry(expected.options)
-                verdict = self._compared(now, shown)
-                if verdict is not Verdict.UNKNOWN:
+            with _open_locked(path) as file:
+                now = self.expected_keys(expected.options)
+                verdict = self._compare_key(now, shown)
+                if verdict is not HostKeyStatus.UNKNOWN:
                     return verdict
-                _append(file, _text(line, hashed=expected.options.hash_known_hosts))
+                _append_line(file, _format_line(line, hashed=expected.options.hash_known_hosts))
         except OSError:
             pass  # as in ssh: continue without the file; below, this process remembers the key
         with self._lock:
             first = self._accepted.setdefault(expected.name, line)
-        return Verdict.ACCEPTED if first.key == shown.key else Verdict.CHANGED
+        return HostKeyStatus.ACCEPTED if first.key == shown.key else HostKeyStatus.CHANGED
 
 
-def _compared(lines: tuple[Line, ...], shown: Shown, name: str, revoked: set[bytes]) -> Verdict:
+def _compare_with_lines(
+    lines: tuple[KnownHostsLine, ...], shown: PresentedKey, name: str, revoked: set[bytes]
+) -> HostKeyStatus:
     authorities = {line.key for line in lines if line.marker == "@cert-authority"}
     if shown.certificate and authorities:
-        with contextlib.suppress(BadCertificate):  # as in OpenSSH: then its plain key counts
+        with contextlib.suppress(InvalidCertificate):  # as in OpenSSH: then its plain key counts
             authority = check_certificate(shown.certificate, name, time.time())
             if authority in revoked:
-                return Verdict.REVOKED
+                return HostKeyStatus.REVOKED
             if authority in authorities:
-                return Verdict.KNOWN
+                return HostKeyStatus.KNOWN
     keys = {line.key for line in lines if not line.marker}
     if shown.key in keys:
-        return Verdict.KNOWN
+        return HostKeyStatus.KNOWN
     # a key of a type that is not known for this host is a change, although OpenSSH treats it as new
-    return Verdict.CHANGED if keys else Verdict.UNKNOWN
+    return HostKeyStatus.CHANGED if keys else HostKeyStatus.UNKNOWN
 
 
 def _is_loopback(hostname: str) -> bool:
@@ -185,13 +189,13 @@ def _is_loopback(hostname: str) -> bool:
         return hostname == "localhost"
 
 
-def _text(line: Line, *, hashed: bool) -> str:
-    name = hashed_name(line.names[0], os.urandom(20)) if hashed else line.names[0]
+def _format_line(line: KnownHostsLine, *, hashed: bool) -> str:
+    name = hash_name(line.names[0], os.urandom(20)) if hashed else line.names[0]
     return f"{name} {line.key_type} {base64.b64encode(line.key).decode()}"
 
 
 @contextlib.contextmanager
-def _locked(path: str) -> Iterator[IO[bytes]]:
+def _open_locked(path: str) -> Iterator[IO[bytes]]:
     """Open a known_hosts file for appending and hold its lock. Raises OSError, Unreachable."""
     if os.path.dirname(path):
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
@@ -210,13 +214,13 @@ def _locked(path: str) -> Iterator[IO[bytes]]:
         yield file
 
 
-def append(path: str, line: str) -> None:
+def append_line(path: str, line: str) -> None:
     """Append one line under a lock. Add a line end first if the file's last line has none."""
-    with _locked(path) as file:
-        _append(file, line)
+    with _open_locked(path) as file:
+        _append_line(file, line)
 
 
-def _append(file: IO[bytes], line: str) -> None:
+def _append_line(file: IO[bytes], line: str) -> None:
     size = file.seek(0, os.SEEK_END)
     ends_well = size == 0 or os.pread(file.fileno(), 1, size - 1) == b"\n"
     file.write(("" if ends_well else "\n").encode() + line.encode() + b"\n")

@@ -7,14 +7,14 @@ import os
 import paramiko
 
 from fanout.errors import HostKeyChanged, HostKeyUnknown
-from fanout.transports.hostkeys import Expected, KnownHosts, Shown, Verdict
-from fanout.transports.notices import Notices, tell_accepted
+from fanout.transports.hostkeys import ExpectedKeys, HostKeyStatus, KnownHosts, PresentedKey
+from fanout.transports.notices import Notices, note_accepted_key
 
 
 class HostKeyPolicy(paramiko.MissingHostKeyPolicy):
     """Verify every host key: paramiko's own list is empty, so it reports every key as missing."""
 
-    def __init__(self, known: KnownHosts, expected: Expected, notices: Notices) -> None:
+    def __init__(self, known: KnownHosts, expected: ExpectedKeys, notices: Notices) -> None:
         self._known = known
         self._expected = expected
         self._notices = notices
@@ -23,21 +23,21 @@ class HostKeyPolicy(paramiko.MissingHostKeyPolicy):
         """Return if the key is accepted. Raises HostKeyUnknown, HostKeyChanged."""
         blob = getattr(key, "public_blob", None)
         certificate = blob.key_blob if blob is not None else b""
-        shown = Shown(key_type=key.get_name(), key=key.asbytes(), certificate=certificate)
-        verdict = self._known.judge(self._expected, shown)
-        if verdict is Verdict.KNOWN:
+        shown = PresentedKey(key_type=key.get_name(), key=key.asbytes(), certificate=certificate)
+        verdict = self._known.verify_key(self._expected, shown)
+        if verdict is HostKeyStatus.KNOWN:
             return
         words = f"{shown.key_type} SHA256:{key.fingerprint.removeprefix('SHA256:')}"
-        if verdict is Verdict.ACCEPTED:
-            tell_accepted(self._expected.options, self._notices)
-        elif verdict is Verdict.UNKNOWN:
-            raise self._unknown(words, has_certificate=bool(certificate))
-        elif verdict is Verdict.REVOKED:
+        if verdict is HostKeyStatus.ACCEPTED:
+            note_accepted_key(self._expected.options, self._notices)
+        elif verdict is HostKeyStatus.UNKNOWN:
+            raise self._unknown_key_error(words, has_certificate=bool(certificate))
+        elif verdict is HostKeyStatus.REVOKED:
             raise HostKeyChanged(f"its host key is marked @revoked: {words}", hint="ask the machine's administrator")
         else:
-            raise self._changed(words)
+            raise self._changed_key_error(words)
 
-    def _unknown(self, words: str, *, has_certificate: bool) -> HostKeyUnknown:
+    def _unknown_key_error(self, words: str, *, has_certificate: bool) -> HostKeyUnknown:
         files = [path for path in self._expected.files if path != os.devnull]
         why = "; no @cert-authority there has signed its certificate for this name" if has_certificate else ""
         by_hand = f"log in once by hand and compare the fingerprint:  {self._expected.by_hand}"
@@ -46,7 +46,7 @@ class HostKeyPolicy(paramiko.MissingHostKeyPolicy):
             hint=f"{by_hand}   (or add --accept-new-host-keys)" if files else "add --accept-new-host-keys",
         )
 
-    def _changed(self, words: str) -> HostKeyChanged:
+    def _changed_key_error(self, words: str) -> HostKeyChanged:
         found = self._expected.found_in
         if not found:
             return HostKeyChanged(

@@ -10,11 +10,11 @@ from typing import Any
 from fanout.errors import AuthRefused, Dropped, Unreachable
 from fanout.transports.base import Deadline
 from fanout.transports.refusals import second_factor_hint
-from fanout.transports.signing import sign as sign_with_file
-from fanout.transports.sshagent import AgentFault, SshAgent
-from fanout.transports.sshkeys import Identity, KeyFiles, Offer, offer
+from fanout.transports.signing import sign_data as sign_with_file
+from fanout.transports.sshagent import AgentError, SshAgent
+from fanout.transports.sshkeys import Identity, KeyFiles, KeyOffer, select_keys
 from fanout.transports.sshoptions import SshOptions
-from fanout.transports.userauth import HungUp, Result, UserAuth
+from fanout.transports.userauth import AuthResult, HostDisconnected, UserAuth
 
 
 class KeyLogin:
@@ -33,41 +33,41 @@ class KeyLogin:
     def authenticate(self, transport: Any) -> list[str]:
         """Log in. Raises AuthRefused, Dropped, Unreachable."""
         try:
-            with_agent = self._connected_agent()
+            with_agent = self._connect_agent()
             try:
                 self._log_in(UserAuth(transport, self._options.user, self._deadline), with_agent)
             finally:
                 if with_agent is not None:
                     with_agent.close()
-        except HungUp as error:
-            raise self._hung_up(str(error)) from error
+        except HostDisconnected as error:
+            raise self._explain_disconnect(str(error)) from error
         except TimeoutError as error:
             raise Unreachable(
-                f"{self._options.address} answers, but the login did not finish in time: sshd looks for keys in the home "
+                f"{self._options.dialled_address} answers, but the login did not finish in time: sshd looks for keys in the home "
                 f"directory of {self._options.user}, which may be on a file server that hangs",
                 hint=self._options.by_hand,
             ) from error
         return []
 
     def _log_in(self, auth: UserAuth, agent: SshAgent | None) -> None:
-        made = self._offer(agent)
-        auth.begin()
+        made = self._select_keys(agent)
+        auth.request_service()
         if not made.identities or not self._options.is_on("pubkeyauthentication", default=True):
-            result = auth.none()
+            result = auth.try_none()
             self.methods = result.methods
             if result.success:
                 return
-            raise self._with_methods(self._refused(made, result))
-        accepted = tuple(name for name in self._options.value("pubkeyacceptedalgorithms").split(",") if name)
-        result = Result(methods=("publickey",))
+            raise self._add_methods(self._explain_refusal(made, result))
+        accepted = tuple(name for name in self._options.first_value("pubkeyacceptedalgorithms").split(",") if name)
+        result = AuthResult(methods=("publickey",))
         for identity in made.identities:
-            algorithm = auth.algorithm_for(identity.kind, accepted)
+            algorithm = auth.algorithm_for(identity.key_type, accepted)
             if not algorithm:
                 continue
             self._tried.append(identity)
             try:
-                result = auth.offer(identity.blob, algorithm, self._signer(identity, agent, algorithm))
-            except AgentFault as error:
+                result = auth.try_key(identity.blob, algorithm, self._build_signer(identity, agent, algorithm))
+            except AgentError as error:
                 made.problems.append(f"{identity.source}: {error}")
                 continue
             self.methods = result.methods
@@ -75,54 +75,54 @@ class KeyLogin:
                 return
             if "publickey" not in result.methods:
                 break
-        raise self._with_methods(self._refused(made, result))
+        raise self._add_methods(self._explain_refusal(made, result))
 
-    def _with_methods(self, error: AuthRefused) -> AuthRefused:
+    def _add_methods(self, error: AuthRefused) -> AuthRefused:
         error.methods = self.methods
         return error
 
-    def _signer(self, identity: Identity, agent: SshAgent | None, algorithm: str) -> Callable[[bytes], bytes]:
+    def _build_signer(self, identity: Identity, agent: SshAgent | None, algorithm: str) -> Callable[[bytes], bytes]:
         if identity.agent_blob and agent is not None:
-            return functools.partial(_by_agent, agent, identity.agent_blob, algorithm)
+            return functools.partial(_sign_with_agent, agent, identity.agent_blob, algorithm)
         assert identity.private is not None, "sshkeys offers a key only where something can sign with it"
-        return functools.partial(_by_file, identity, algorithm)
+        return functools.partial(_sign_with_key_file, identity, algorithm)
 
-    def _connected_agent(self) -> SshAgent | None:
+    def _connect_agent(self) -> SshAgent | None:
         if not self._agent_path:
             return None
         self._deadline.doing = f"the ssh agent at {self._agent_path}"
         try:
             return SshAgent(self._agent_path, self._deadline)
-        except AgentFault as error:
+        except AgentError as error:
             self._agent_problem = str(error)
             return None
         finally:
             self._deadline.doing = ""
 
-    def _offer(self, agent: SshAgent | None) -> Offer:
+    def _select_keys(self, agent: SshAgent | None) -> KeyOffer:
         self._deadline.doing = "the file system of the ssh keys"
         try:
-            return offer(self._options, self._files, agent.keys() if agent is not None else [])
-        except AgentFault as error:
+            return select_keys(self._options, self._files, agent.list_keys() if agent is not None else [])
+        except AgentError as error:
             self._agent_problem = str(error)
-            return offer(self._options, self._files, [])
+            return select_keys(self._options, self._files, [])
         finally:
             self._deadline.doing = ""
 
     # -- errors
 
-    def _hung_up(self, words: str) -> Exception:
-        where = self._options.address
+    def _explain_disconnect(self, words: str) -> Exception:
+        where = self._options.dialled_address
         if "oo many authentication failures" in words:
             return AuthRefused(
-                f"{where} ended the login after {len(self._tried)} keys (its MaxAuthTries): {self._names()}",
+                f"{where} ended the login after {len(self._tried)} keys (its MaxAuthTries): {self._format_tried_keys()}",
                 hint="name the right key for this host in ~/.ssh/config: IdentityFile and `IdentitiesOnly yes`",
             )
         said = f": {words}" if words else ""
         return Dropped(f"{where} closed the connection during the login{said}", hint=self._options.by_hand)
 
-    def _refused(self, made: Offer, result: Result) -> AuthRefused:
-        who = f"{self._options.user}@{self._options.address}"
+    def _explain_refusal(self, made: KeyOffer, result: AuthResult) -> AuthRefused:
+        who = f"{self._options.user}@{self._options.dialled_address}"
         methods = ", ".join(result.methods)
         if result.partial:
             return AuthRefused(
@@ -145,20 +145,20 @@ class KeyLogin:
         agent = self._agent_problem or ("an agent is running" if self._agent_path else "no agent is running")
         problems = "".join(f"; {problem}" for problem in made.problems)
         return AuthRefused(
-            f"permission denied for {who} (tried {self._names()}; {agent}{problems})",
+            f"permission denied for {who} (tried {self._format_tried_keys()}; {agent}{problems})",
             hint=f"{self._options.by_hand.replace('ssh ', 'ssh-copy-id ', 1)}   "
             f"(if plain `{self._options.by_hand}` works: --transport openssh)",
         )
 
-    def _names(self) -> str:
+    def _format_tried_keys(self) -> str:
         return ", ".join(identity.source for identity in self._tried) or "no key"
 
 
-def _by_agent(agent: SshAgent, blob: bytes, algorithm: str, data: bytes) -> bytes:
-    return agent.sign(blob, data, algorithm)
+def _sign_with_agent(agent: SshAgent, blob: bytes, algorithm: str, data: bytes) -> bytes:
+    return agent.sign_data(blob, data, algorithm)
 
 
-def _by_file(identity: Identity, algorithm: str, data: bytes) -> bytes:
+def _sign_with_key_file(identity: Identity, algorithm: str, data: bytes) -> bytes:
     assert identity.private is not None
     return sign_with_file(identity.private, data, algorithm)
 

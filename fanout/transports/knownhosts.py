@@ -13,7 +13,7 @@ from fnmatch import fnmatchcase
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
+class KnownHostsLine:
     """One line of a known_hosts file: the name patterns, the key, and its marker ("" for most)."""
 
     marker: str
@@ -22,7 +22,7 @@ class Line:
     key: bytes
 
 
-def parse(text: str) -> tuple[Line, ...]:
+def parse_known_hosts(text: str) -> tuple[KnownHostsLine, ...]:
     """Return the lines with keys. Comments, blank lines and broken lines are skipped, as by OpenSSH."""
     lines = []
     for raw in text.splitlines():
@@ -36,35 +36,35 @@ def parse(text: str) -> tuple[Line, ...]:
             key = base64.b64decode(fields[2], validate=True)
         except ValueError:
             continue
-        lines.append(Line(marker=marker, names=tuple(fields[0].split(",")), key_type=fields[1], key=key))
+        lines.append(KnownHostsLine(marker=marker, names=tuple(fields[0].split(",")), key_type=fields[1], key=key))
     return tuple(lines)
 
 
-def matches(line: Line, name: str) -> bool:
+def matches_name(line: KnownHostsLine, name: str) -> bool:
     """Return whether the line applies to ``name``: plain, wildcard, negated ``!`` or hashed (``|1|salt|hash``)."""
     hit = False
     for pattern in line.names:
         if pattern.startswith("|1|"):
-            hit |= _hashed(pattern, name)
+            hit |= _matches_hash(pattern, name)
         elif pattern.startswith("!"):
-            if fnmatchcase(name, _glob(pattern[1:])):
+            if fnmatchcase(name, _to_glob(pattern[1:])):
                 return False
         else:
-            hit |= fnmatchcase(name, _glob(pattern))
+            hit |= fnmatchcase(name, _to_glob(pattern))
     return hit
 
 
 def glob_matches(pattern: str, name: str) -> bool:
     """Return whether ``name`` matches a pattern with * and ?. Both are in lower case."""
-    return fnmatchcase(name, _glob(pattern))
+    return fnmatchcase(name, _to_glob(pattern))
 
 
-def _glob(pattern: str) -> str:
+def _to_glob(pattern: str) -> str:
     """Escape brackets, because OpenSSH supports only * and ?, and ``[host]:22`` has literal brackets."""
     return pattern.lower().replace("[", "[[]")
 
 
-def _hashed(pattern: str, name: str) -> bool:
+def _matches_hash(pattern: str, name: str) -> bool:
     try:
         _, _, salt, digest = pattern.split("|")
         made = hmac.new(base64.b64decode(salt), name.encode(), hashlib.sha1).digest()
@@ -73,15 +73,15 @@ def _hashed(pattern: str, name: str) -> bool:
         return False
 
 
-class Lines:
+class KnownHostsIndex:
     """Index of a file's lines by name. Most names are plain, so few lines must be tried for every host.
 
     Measured with 64 hosts and 64 lines: 2 ms, against 100 ms for trying every line.
     """
 
-    def __init__(self, lines: tuple[Line, ...]) -> None:
-        self._plain: dict[str, list[Line]] = {}
-        self._patterns: list[Line] = []
+    def __init__(self, lines: tuple[KnownHostsLine, ...]) -> None:
+        self._plain: dict[str, list[KnownHostsLine]] = {}
+        self._patterns: list[KnownHostsLine] = []
         for line in lines:
             if any(pattern.startswith(("|", "!")) or "*" in pattern or "?" in pattern for pattern in line.names):
                 self._patterns.append(line)
@@ -89,12 +89,12 @@ class Lines:
             for name in {pattern.lower() for pattern in line.names}:
                 self._plain.setdefault(name, []).append(line)
 
-    def of(self, name: str) -> tuple[Line, ...]:
+    def find_lines(self, name: str) -> tuple[KnownHostsLine, ...]:
         """Return the lines that apply to ``name``, which is in lower case."""
-        return (*self._plain.get(name, ()), *(line for line in self._patterns if matches(line, name)))
+        return (*self._plain.get(name, ()), *(line for line in self._patterns if matches_name(line, name)))
 
 
-def hashed_name(name: str, salt: bytes) -> str:
+def hash_name(name: str, salt: bytes) -> str:
     """Return ``name`` as HashKnownHosts writes it; ``salt`` is 20 random bytes."""
     digest = hmac.new(salt, name.encode(), hashlib.sha1).digest()
     return f"|1|{base64.b64encode(salt).decode()}|{base64.b64encode(digest).decode()}"

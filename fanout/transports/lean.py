@@ -19,7 +19,7 @@ from typing import Any
 RARELY_REACHED = ("unittest.mock", "invoke.vendor.yaml", "importlib.metadata")
 
 
-class _Later(ModuleType):
+class _LazyModule(ModuleType):
     """Stand-in for a module that is only used to call functions. The first call imports the real module."""
 
     def __getattr__(self, name: str) -> Any:
@@ -34,7 +34,7 @@ class _Later(ModuleType):
         return call
 
 
-class _Versions(_Later):
+class _LazyMetadata(_LazyModule):
     """Stand-in for ``importlib.metadata`` that reads a version from the name of the .dist-info directory."""
 
     def version(self, package: str) -> str:
@@ -47,13 +47,13 @@ class _Versions(_Later):
 
 
 @contextmanager
-def put_off(*names: str) -> Iterator[None]:
+def lazy_imports(*names: str) -> Iterator[None]:
     """Give imports of these modules a stand-in inside the ``with`` block; later imports get the real module.
 
     Modules that were imported before are left unchanged.
     """
-    kinds = {"importlib.metadata": _Versions}
-    stand_ins = {name: kinds.get(name, _Later)(name) for name in names if name not in sys.modules}
+    kinds = {"importlib.metadata": _LazyMetadata}
+    stand_ins = {name: kinds.get(name, _LazyModule)(name) for name in names if name not in sys.modules}
     sys.modules.update(stand_ins)
     try:
         yield

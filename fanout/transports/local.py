@@ -17,14 +17,14 @@ class LocalTransport:
 
     def open(self, host: Host, command: str, deadline: Deadline) -> Channel:
         try:
-            channel = PipeChannel(["/bin/sh", "-c", command], one_pipe=True, cwd=_start())
+            channel = PipeChannel(["/bin/sh", "-c", command], one_pipe=True, cwd=_start_directory())
         except OSError as error:
             raise Unreachable(f"cannot start a process here: {error.strerror}") from error
-        deadline.guard(channel.close)
+        deadline.close_on_expiry(channel.close)
         return channel
 
 
-def _start() -> str | None:
+def _start_directory() -> str | None:
     """Return None for the launcher's directory. If that was deleted, return the home directory, as for a login."""
     try:
         os.getcwd()

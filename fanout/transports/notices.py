@@ -18,34 +18,34 @@ class Notices:
         self._new: dict[str, list[str]] = {}
         self._told: set[tuple[str, str]] = set()
 
-    def add(self, host: str, sentence: str) -> None:
+    def add_notice(self, host: str, sentence: str) -> None:
         """Store a sentence about ``host``; ignore the same sentence for the same host."""
         with self._lock:
             if (host, sentence) not in self._told:
                 self._told.add((host, sentence))
                 self._new.setdefault(sentence, []).append(host)
 
-    def take(self) -> list[str]:
+    def take_new(self) -> list[str]:
         """Return the notices since the last call, one line for each sentence."""
         with self._lock:
             new, self._new = self._new, {}
-        return [f"{_names(hosts)}: {sentence}" for sentence, hosts in new.items()]
+        return [f"{_format_hosts(hosts)}: {sentence}" for sentence, hosts in new.items()]
 
 
-def _names(hosts: list[str]) -> str:
+def _format_hosts(hosts: list[str]) -> str:
     shown = sorted(hosts)[:MOST_NAMES]
     more = len(hosts) - len(shown)
     return ", ".join(shown) + (f" and {more} more" if more else "")
 
 
-def tell_accepted(options: SshOptions, notices: Notices) -> None:
+def note_accepted_key(options: SshOptions, notices: Notices) -> None:
     """Store a notice that the configuration, not a flag, caused the acceptance of a new host key."""
     strict = options.strict_host_key_checking
     if strict not in ("no", "accept-new"):
         return
     lasting = any(path != os.devnull for path in options.user_known_hosts)
     where = "and written to known_hosts" if lasting else "and not written down, so no run verifies it"
-    notices.add(
+    notices.add_notice(
         options.name,
         f"the host key was new, and was accepted {where}: ssh's configuration has StrictHostKeyChecking {strict}",
     )

@@ -18,9 +18,9 @@ from functools import cached_property
 
 from fanout.errors import HostKeyChanged, TransportError, Unreachable
 from fanout.hosts import Host
-from fanout.transports.base import Channel, Deadline, Hops
-from fanout.transports.notices import Notices, tell_accepted
-from fanout.transports.refusals import explain, too_late
+from fanout.transports.base import Channel, Deadline, HopLimiter
+from fanout.transports.notices import Notices, note_accepted_key
+from fanout.transports.refusals import explain_refusal, explain_timeout
 from fanout.transports.sshconfig import SshConfig
 from fanout.transports.sshlog import SshLog
 from fanout.transports.sshoptions import SshOptions
@@ -61,7 +61,7 @@ class OpensshTransport:
         self._config = config
         self._notices = notices or Notices()
         self._accept_new = accept_new_host_keys
-        self._hops = Hops()
+        self._hops = HopLimiter()
         self._lock = threading.Lock()
         self._taken: dict[str, str] = defaultdict(str)  # host keys that were new to ssh, by host
 
@@ -75,17 +75,21 @@ class OpensshTransport:
         modern = found is not None and (int(found[1]), int(found[2])) >= (8, 7)
         return FIXED + FIXED_SINCE_8_7 if modern else FIXED
 
-    def argv(self, host: Host, options: SshOptions, command: str, deadline: Deadline, log: str) -> list[str]:
+    def build_argv(self, host: Host, options: SshOptions, command: str, deadline: Deadline, log: str) -> list[str]:
         """Return the command line. Fixed options come first, because ssh keeps the first value of an option."""
-        question = self._config.question(host)
+        question = self._config.build_query(host)
         # the ssh of a jump host has no BatchMode: without a terminal it could still open an askpass window
         argv = ["env", "SSH_ASKPASS_REQUIRE=never", "ssh", "-T", "-E", log]
         argv += ["-F", self._config.file] if self._config.file else []
         strict = "accept-new" if self._accepts_new(options) else "yes"
-        wanted = (f"ConnectTimeout={max(1, int(deadline.left))}", "ServerAliveInterval=5", "ServerAliveCountMax=3")
+        wanted = (
+            f"ConnectTimeout={max(1, int(deadline.seconds_left))}",
+            "ServerAliveInterval=5",
+            "ServerAliveCountMax=3",
+        )
         for option in (*self._fixed, f"StrictHostKeyChecking={strict}", *question.options, *wanted):
             argv += ["-o", option]
-        return [*argv, *replace(question, options=()).words(), command]
+        return [*argv, *replace(question, options=()).to_argv(), command]
 
     def _accepts_new(self, options: SshOptions) -> bool:
         """Return whether a new host key is accepted. A changed one never is, even with StrictHostKeyChecking no."""
@@ -94,44 +98,46 @@ class OpensshTransport:
     def open(self, host: Host, command: str, deadline: Deadline) -> Channel:
         if shutil.which("ssh") is None:
             raise Unreachable("there is no `ssh` program on this machine", hint="install OpenSSH's client")
-        way = self._config.way(host)
-        with self._hops.place(way[0].hostname, way[0].port, deadline):
-            return self._logged_in(host, way, command, deadline)
+        way = self._config.connect_path(host)
+        with self._hops.hold_slot(way[0].hostname, way[0].port, deadline):
+            return self._start_and_log_in(host, way, command, deadline)
 
-    def _logged_in(self, host: Host, way: Sequence[SshOptions], command: str, deadline: Deadline) -> Channel:
+    def _start_and_log_in(self, host: Host, way: Sequence[SshOptions], command: str, deadline: Deadline) -> Channel:
         options = way[-1]
         try:
             pipe = LogPipe()
-            channel = SshProcess(self.argv(host, options, command, deadline, pipe.path), pipe)
+            channel = SshProcess(self.build_argv(host, options, command, deadline, pipe.path), pipe)
         except OSError as error:
             raise Unreachable(f"cannot start ssh here: {error.strerror}", hint="ulimit -n; df -h /tmp") from error
-        deadline.guard(channel.close)
+        deadline.close_on_expiry(channel.close)
         try:
             if not channel.log_in(deadline):
-                raise self._refusal(way, channel, deadline)
-            self._compare(options, channel.log)
+                raise self._explain_refusal(way, channel, deadline)
+            self._check_accepted_key(options, channel.log)
         except BaseException:
             channel.close()
             raise
         return channel
 
-    def _refusal(self, way: Sequence[SshOptions], channel: SshProcess, deadline: Deadline) -> TransportError:
+    def _explain_refusal(self, way: Sequence[SshOptions], channel: SshProcess, deadline: Deadline) -> TransportError:
         options = way[-1]
-        if deadline.expired:
-            return too_late(channel.log, channel.words, options.address, deadline.seconds, by_hand=options.by_hand)
-        channel.status()  # its last messages are in the log once it has exited
-        words = channel.words
+        if deadline.has_expired:
+            return explain_timeout(
+                channel.log, channel.stderr_lines, options.dialled_address, deadline.seconds, by_hand=options.by_hand
+            )
+        channel.exit_status()  # its last messages are in the log once it has exited
+        words = channel.stderr_lines
         for hop in way[:-1]:  # the ssh of a jump host prints messages of its own, which name the machine
             if any(hop.hostname in line for line in words):
-                error = explain(SshLog(), words, by_hand=hop.by_hand, accept_new=False)
+                error = explain_refusal(SshLog(), words, by_hand=hop.by_hand, accept_new=False)
                 return type(error)(f"jump host {hop.name}: {error}", hint=error.hint)
-        error = explain(channel.log, words, by_hand=options.by_hand, accept_new=self._accepts_new(options))
+        error = explain_refusal(channel.log, words, by_hand=options.by_hand, accept_new=self._accepts_new(options))
         command = way[0].proxy_command
         if command and words and type(error) is Unreachable:  # a ProxyCommand that works prints nothing
             return Unreachable(f"the ProxyCommand `{command}` failed: {words[-1]}", hint=error.hint)
         return error
 
-    def _compare(self, options: SshOptions, log: SshLog) -> None:
+    def _check_accepted_key(self, options: SshOptions, log: SshLog) -> None:
         """Raise HostKeyChanged if ssh accepted a new key that differs from one accepted before in this process.
 
         If known_hosts is /dev/null, or cannot be written, every key is new to ssh every time.
@@ -139,10 +145,10 @@ class OpensshTransport:
         if not log.added:
             return
         if not self._accept_new:
-            tell_accepted(options, self._notices)
+            note_accepted_key(options, self._notices)
         with self._lock:
-            before = self._taken[options.address] or log.host_key
-            self._taken[options.address] = before
+            before = self._taken[options.dialled_address] or log.host_key
+            self._taken[options.dialled_address] = before
         if before != log.host_key:
             raise HostKeyChanged(
                 f"its host key has CHANGED since fanout first logged in: it now shows {log.host_key}, not {before}",

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from fanout.hosts import Host
 from fanout.settings import Settings
-from fanout.transports.auto import AutoTransport, beyond_builtin, tell_switched
+from fanout.transports.auto import AutoTransport, find_program_only_option, note_switch
 from fanout.transports.base import Transport
 from fanout.transports.local import LocalTransport
 from fanout.transports.notices import Notices
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 HERE = ("localhost", "127.0.0.1", "::1")
 
 
-class Picker:
+class TransportSelector:
     """Select the transport of each host. fabric is imported when the first host needs it."""
 
     def __init__(self, settings: Settings, *, user: str, agent: bool) -> None:
@@ -41,7 +41,7 @@ class Picker:
         self.notices = Notices()
         accept = settings.accept_new_host_keys
         self._openssh = OpensshTransport(self.config, accept_new_host_keys=accept, notices=self.notices)
-        self._auto = AutoTransport(self.config, self._builtin, self._openssh, self.notices)
+        self._auto = AutoTransport(self.config, self._builtin_transport, self._openssh, self.notices)
 
     @cached_property
     def _ssh(self) -> SshTransport:
@@ -57,13 +57,13 @@ class Picker:
         if kind == "openssh":
             return self._openssh
         if kind == "ssh":
-            return self._builtin()
-        reason = beyond_builtin(self.config.way(host))
+            return self._builtin_transport()
+        reason = find_program_only_option(self.config.connect_path(host))
         if reason:
-            tell_switched(host, reason, self.notices)
+            note_switch(host, reason, self.notices)
         return self._openssh if reason else self._auto
 
-    def _builtin(self) -> SshTransport:
+    def _builtin_transport(self) -> SshTransport:
         with self._lock:
             return self._ssh
 
@@ -78,7 +78,7 @@ class Picker:
         here = self._is_plainly_here if self._settings.transport == "auto" else lambda _: False
         asked = [host for host in hosts if not here(host)]
         if asked:
-            self.config.begin(asked[0])
+            self.config.start_query(asked[0])
             if len(hosts) > 1 and self._settings.transport != "openssh":
                 _ = self._ssh  # import fabric, which takes longer, while `ssh -G` reads its files
             self.config.check(asked)
@@ -89,10 +89,10 @@ class Picker:
             return False
         if self._is_plainly_here(host):
             return True
-        way = self.config.way(host)
+        way = self.config.connect_path(host)
         options = way[-1]
         direct = len(way) == 1 and not options.proxy_command
-        return direct and options.port == 22 and options.user == self._user and is_own(options.hostname)
+        return direct and options.port == 22 and options.user == self._user and is_own_address(options.hostname)
 
     def _names_another_login(self, host: Host) -> bool:
         others = (None, "", self._user)
@@ -102,17 +102,17 @@ class Picker:
         """Return whether the entry names the launcher's machine independently of the ssh configuration."""
         return host.hostname is None and host.name in HERE and not self._names_another_login(host)
 
-    def address(self, host: Host) -> str:
+    def resolve_address(self, host: Host) -> str:
         """Return the address that ssh connects to. Raises UsageError if ssh refuses the configuration."""
-        return self.config.resolve(host).hostname
+        return self.config.resolve_host(host).hostname
 
 
-def is_own(name: str, lookup: Callable[[str], list[str]] | None = None) -> bool:
+def is_own_address(name: str, lookup: Callable[[str], list[str]] | None = None) -> bool:
     """Return whether ``name`` resolves to an address of this machine."""
-    return any(_ours(address) for address in (lookup or addresses)(name))
+    return any(_is_local_address(address) for address in (lookup or resolve_addresses)(name))
 
 
-def addresses(name: str) -> list[str]:
+def resolve_addresses(name: str) -> list[str]:
     """Return the addresses of a name, [] if it has none."""
     try:
         found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
@@ -121,7 +121,7 @@ def addresses(name: str) -> list[str]:
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
-def _ours(address: str) -> bool:
+def _is_local_address(address: str) -> bool:
     """Return whether an interface of this machine has the address: then the kernel uses it as the source to reach it.
 
     A connect of a datagram socket sends nothing. A successful bind would prove nothing, because with

@@ -19,13 +19,13 @@ from typing import IO
 LEAVE_SECONDS = 2.0  # for a child to exit by itself after the end of its stdin
 TERM_SECONDS = 1.0  # for ssh to end its ProxyCommand after SIGTERM
 KILL_SECONDS = 5.0  # for the kernel to end a process after SIGKILL
-LAST_WORDS = 4096  # bytes of stderr that are kept once it is read separately
+LAST_STDERR_BYTES = 4096  # bytes of stderr that are kept once it is read separately
 LAST_PIECES = 64  # more than a pipe holds
 PIECE = 1 << 18
 
 
 class PipeChannel:
-    """The stdin and stdout of a child. ``read`` includes its stderr until ``keep_apart`` is called."""
+    """The stdin and stdout of a child. ``read`` includes its stderr until ``separate_stderr`` is called."""
 
     peer = ""
 
@@ -34,7 +34,7 @@ class PipeChannel:
     ) -> None:
         """Start the child. With ``one_pipe`` stdout and stderr share a pipe, which keeps their order.
 
-        ``keep_apart`` has no effect then.
+        ``separate_stderr`` has no effect then.
         """
         self._child = subprocess.Popen(
             argv,
@@ -66,13 +66,13 @@ class PipeChannel:
     def read(self, timeout: float) -> bytes | None:
         until = time.monotonic() + timeout
         with self._in_use() as usable:
-            while usable and not self._closed and not self._ended():
-                ready = ready_of(until - time.monotonic(), {**self._sources(), self._wake_read: select.POLLIN})
+            while usable and not self._closed and not self._has_ended():
+                ready = poll_ready(until - time.monotonic(), {**self._sources(), self._wake_read: select.POLLIN})
                 if not ready:
                     return None
                 if self._wake_read in ready:
                     break
-                data = self._take(ready)
+                data = self._read_ready(ready)
                 if data is not None:
                     return data
         return b""
@@ -82,44 +82,44 @@ class PipeChannel:
         files = (self._out, self._err)
         return {file.fileno(): select.POLLIN for file in files if file is not None and not file.closed}
 
-    def _take(self, ready: set[int]) -> bytes | None:
+    def _read_ready(self, ready: set[int]) -> bytes | None:
         """Read one of the ready descriptors. Return None if there are no bytes for the caller."""
         if not self._out.closed and self._out.fileno() in ready:
-            data = some(self._out)
+            data = read_available(self._out)
             if data:
                 return data
             if data == b"":
                 self._out.close()
-                self._drain()
+                self._drain_stderr()
         elif self._err is not None and not self._err.closed and self._err.fileno() in ready:
-            data = some(self._err)
+            data = read_available(self._err)
             if data == b"":
                 self._err.close()
             elif data and not self._apart:
                 return data
             elif data:
-                self._keep(data)
-        return b"" if self._ended() else None
+                self._keep_stderr(data)
+        return b"" if self._has_ended() else None
 
-    def _ended(self) -> bool:
+    def _has_ended(self) -> bool:
         """Return whether there is no more to read. If stderr is included, both must have ended."""
         return self._out.closed and (self._apart or self._err is None or self._err.closed)
 
-    def _drain(self) -> None:
+    def _drain_stderr(self) -> None:
         """Keep what the child has written to stderr so far: it explains the end of stdout."""
         for _ in range(LAST_PIECES):
-            if not self._apart or self._err is None or self._err.closed or not (data := some(self._err)):
+            if not self._apart or self._err is None or self._err.closed or not (data := read_available(self._err)):
                 return
-            self._keep(data)
+            self._keep_stderr(data)
 
-    def _keep(self, data: bytes) -> None:
-        self._last_words = (self._last_words + data)[-LAST_WORDS:]
+    def _keep_stderr(self, data: bytes) -> None:
+        self._last_words = (self._last_words + data)[-LAST_STDERR_BYTES:]
 
-    def keep_apart(self) -> None:
+    def separate_stderr(self) -> None:
         self._apart = self._err is not None
 
     @property
-    def said(self) -> str:
+    def last_stderr(self) -> str:
         lines = self._last_words.decode("utf-8", "replace").strip().splitlines()
         return lines[-1].strip() if lines else ""
 
@@ -131,7 +131,7 @@ class PipeChannel:
             while view:
                 if not usable or self._closed:
                     raise BrokenPipeError("closed")
-                ready = ready_of(1.0, {self._in.fileno(): select.POLLOUT, self._wake_read: select.POLLIN})
+                ready = poll_ready(1.0, {self._in.fileno(): select.POLLOUT, self._wake_read: select.POLLIN})
                 if self._in.fileno() in ready and self._wake_read not in ready:
                     with contextlib.suppress(BlockingIOError):
                         view = view[os.write(self._in.fileno(), view) :]
@@ -154,9 +154,9 @@ class PipeChannel:
             self._in.close()
         self._end_child()
         if idle:
-            self._release()
+            self._close_descriptors()
 
-    def _release(self) -> None:
+    def _close_descriptors(self) -> None:
         """Close every descriptor. No thread may use one any more."""
         for file in self._files:
             file.close()
@@ -166,22 +166,22 @@ class PipeChannel:
     def _end_child(self) -> None:
         """Wait for the child. If it stays, signal its whole process group, because ssh may have a ProxyCommand."""
         for seconds, number in ((LEAVE_SECONDS, signal.SIGTERM), (TERM_SECONDS, signal.SIGKILL)):
-            if self._waited(seconds):
+            if self._wait_for_exit(seconds):
                 return
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._child.pid, number)
-        self._waited(KILL_SECONDS)
+        self._wait_for_exit(KILL_SECONDS)
 
-    def _waited(self, seconds: float) -> bool:
+    def _wait_for_exit(self, seconds: float) -> bool:
         try:
             self._child.wait(timeout=seconds)
         except subprocess.TimeoutExpired:
             return False
         return True
 
-    def status(self) -> int | None:
+    def exit_status(self) -> int | None:
         """Return the exit status, for a signal 128 + its number as in a shell; None if the child still runs."""
-        if not self._waited(KILL_SECONDS):
+        if not self._wait_for_exit(KILL_SECONDS):
             return None
         code = self._child.returncode
         return code if code >= 0 else 128 - code
@@ -200,7 +200,7 @@ class PipeChannel:
                 self._lock.notify_all()
 
 
-def some(file: IO[bytes]) -> bytes | None:
+def read_available(file: IO[bytes]) -> bytes | None:
     """Read the available bytes. Return b"" at the end, None if there are none at this moment."""
     try:
         return os.read(file.fileno(), PIECE)
@@ -208,7 +208,7 @@ def some(file: IO[bytes]) -> bytes | None:
         return None
 
 
-def ready_of(timeout: float, events: Mapping[int, int]) -> set[int]:
+def poll_ready(timeout: float, events: Mapping[int, int]) -> set[int]:
     """Return the descriptors that are ready or have ended. It uses poll, because select fails beyond 1023."""
     poll = select.poll()
     for descriptor, event in events.items():

@@ -22,19 +22,19 @@ _CHANGED = "REMOTE HOST IDENTIFICATION HAS CHANGED"
 _UNKNOWN = re.compile(r"No \S+ host key is known for|is not known by any other names|authenticity of host")
 
 
-def explain(log: SshLog, words: Sequence[str], *, by_hand: str, accept_new: bool) -> TransportError:
+def explain_refusal(log: SshLog, words: Sequence[str], *, by_hand: str, accept_new: bool) -> TransportError:
     """Return the error of a failed login. ``words`` are lines of stderr, printed by a jump host's ssh or a ProxyCommand."""
-    own = [line for line in log.words if not line.startswith("@@@")]
+    own = [line for line in log.messages if not line.startswith("@@@")]
     told = [*words, *own]
     return (
-        _host_key(log, told, by_hand, accept_new)
-        or _second_factor(log, by_hand)
-        or _permission(log, told, by_hand)
-        or _connection(words, own, by_hand)
+        _host_key_error(log, told, by_hand, accept_new)
+        or _second_factor_error(log, by_hand)
+        or _permission_error(log, told, by_hand)
+        or _connection_error(words, own, by_hand)
     )
 
 
-def too_late(log: SshLog, words: Sequence[str], address: str, seconds: float, *, by_hand: str) -> Unreachable:
+def explain_timeout(log: SshLog, words: Sequence[str], address: str, seconds: float, *, by_hand: str) -> Unreachable:
     """Return the error of a login that timed out, from the step that it had reached."""
     if log.address and not log.connected:
         hint = f"is it up, and the address right? firewall, VPN?  {by_hand}"
@@ -43,14 +43,14 @@ def too_late(log: SshLog, words: Sequence[str], address: str, seconds: float, *,
     return Unreachable(f"the login to {address} did not finish within {seconds:g} s{said}", hint=by_hand)
 
 
-def _host_key(log: SshLog, told: Sequence[str], by_hand: str, accept_new: bool) -> TransportError | None:
+def _host_key_error(log: SshLog, told: Sequence[str], by_hand: str, accept_new: bool) -> TransportError | None:
     text = "\n".join(told)
     if _CHANGED in text:
         where = _OFFENDING.search(text)
         known = f"{where[1]} line {where[2]} has another" if where else "known_hosts has another"
         return HostKeyChanged(
             f"its host key has CHANGED: it now shows {log.host_key or 'another one'}; {known}",
-            hint=f"if the host was reinstalled:  {_removal(text, where)}   and log in once by hand:  {by_hand}",
+            hint=f"if the host was reinstalled:  {_removal_command(text, where)}   and log in once by hand:  {by_hand}",
         )
     if "REVOKED HOST KEY" in text or "marked as revoked" in text:
         return HostKeyChanged(
@@ -65,13 +65,13 @@ def _host_key(log: SshLog, told: Sequence[str], by_hand: str, accept_new: bool) 
     return None
 
 
-def _removal(text: str, where: re.Match[str] | None) -> str:
+def _removal_command(text: str, where: re.Match[str] | None) -> str:
     """Return the command that removes the old key. ssh prints it since version 8."""
     printed = re.search(r"ssh-keygen -f \S+ -R \S+", text)
     return printed[0] if printed else f"ssh-keygen -R HOST{f' -f {where[1]}' if where else ''}"
 
 
-def _second_factor(log: SshLog, by_hand: str) -> AuthRefused | None:
+def _second_factor_error(log: SshLog, by_hand: str) -> AuthRefused | None:
     if not log.partial:
         return None
     return AuthRefused(
@@ -90,7 +90,7 @@ def second_factor_hint(by_hand: str) -> str:
     )
 
 
-def _permission(log: SshLog, told: Sequence[str], by_hand: str) -> AuthRefused | None:
+def _permission_error(log: SshLog, told: Sequence[str], by_hand: str) -> AuthRefused | None:
     text = "\n".join(told)
     if "Too many authentication failures" in text:
         return AuthRefused(
@@ -109,7 +109,7 @@ def _permission(log: SshLog, told: Sequence[str], by_hand: str) -> AuthRefused |
     return AuthRefused(f"permission denied for {found[1]} (tried {tried})", hint=f"does this log in?  {by_hand}")
 
 
-def _connection(words: Sequence[str], own: Sequence[str], by_hand: str) -> TransportError:
+def _connection_error(words: Sequence[str], own: Sequence[str], by_hand: str) -> TransportError:
     """Return the error of a failed connection. Messages of a jump host's ssh come first, because it failed earlier."""
     for line in (*words, *own):
         if found := _NAME.search(line):
@@ -118,7 +118,7 @@ def _connection(words: Sequence[str], own: Sequence[str], by_hand: str) -> Trans
                 hint=f"check the spelling, or give that name a `Host` with a HostName in ssh's configuration  {by_hand}",
             )
         if found := _CONNECT.search(line):
-            return _no_connection(f"{found[1]}:{found[2]}", found[3], by_hand)
+            return _no_connection_error(f"{found[1]}:{found[2]}", found[3], by_hand)
     if any("during banner exchange" in line for line in own):
         return Dropped("the host was silent before any login", hint=f"is that an ssh server?  {by_hand}")
     if any("Permission denied" in line for line in words):
@@ -130,7 +130,7 @@ def _connection(words: Sequence[str], own: Sequence[str], by_hand: str) -> Trans
     return Unreachable(reason, hint=by_hand)
 
 
-def _no_connection(where: str, why: str, by_hand: str) -> Unreachable:
+def _no_connection_error(where: str, why: str, by_hand: str) -> Unreachable:
     if "refused" in why:
         return Unreachable(f"{where} refused the connection", hint=f"is sshd running there, on that port?  {by_hand}")
     if "timed out" in why:

@@ -17,7 +17,7 @@ else:
     PrivateKey = Any
 
 
-def load_private(data: bytes, path: str) -> tuple[PrivateKey | None, bool, str]:
+def load_private_key(data: bytes, path: str) -> tuple[PrivateKey | None, bool, str]:
     """Return (the key or None, whether it needs a passphrase, why it cannot be used)."""
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives import serialization
@@ -30,13 +30,13 @@ def load_private(data: bytes, path: str) -> tuple[PrivateKey | None, bool, str]:
         return None, True, ""
     except (ValueError, UnsupportedAlgorithm) as error:
         encrypted = "ncrypted" in str(error) or b"ENCRYPTED" in data
-        return None, encrypted, "" if encrypted else f"{path} cannot be used: {_short(error)}"
+        return None, encrypted, "" if encrypted else f"{path} cannot be used: {_shorten_error(error)}"
     if not isinstance(key, (rsa.RSAPrivateKey, ec.EllipticCurvePrivateKey, ed25519.Ed25519PrivateKey)):
         return None, False, f"{path} has a key type that fanout's built-in ssh does not support"
     return key, False, ""
 
 
-def _short(error: Exception) -> str:
+def _shorten_error(error: Exception) -> str:
     return (str(error) or type(error).__name__).splitlines()[0][:120]
 
 
@@ -48,7 +48,7 @@ def public_blob(private: PrivateKey) -> bytes:
     return base64.b64decode(text.split()[1])
 
 
-def sign(private: PrivateKey, data: bytes, algorithm: str) -> bytes:
+def sign_data(private: PrivateKey, data: bytes, algorithm: str) -> bytes:
     """Return ssh's signature of ``data``: the name of the algorithm, then the signature itself."""
     from cryptography.hazmat.primitives import hashes
     from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding
@@ -59,12 +59,14 @@ def sign(private: PrivateKey, data: bytes, algorithm: str) -> bytes:
         signature = private.sign(data)
     elif isinstance(private, ec.EllipticCurvePrivateKey):
         digest = {256: hashes.SHA256(), 384: hashes.SHA384()}.get(private.key_size, hashes.SHA512())
-        signature = b"".join(_mpint(number) for number in decode_dss_signature(private.sign(data, ec.ECDSA(digest))))
+        signature = b"".join(
+            _encode_mpint(number) for number in decode_dss_signature(private.sign(data, ec.ECDSA(digest)))
+        )
     else:
         kind = hashes.SHA256() if name == "rsa-sha2-256" else hashes.SHA512()
         signature = private.sign(data, padding.PKCS1v15(), kind)
     return put_string(name.encode()) + put_string(signature)
 
 
-def _mpint(number: int) -> bytes:
+def _encode_mpint(number: int) -> bytes:
     return put_string(number.to_bytes(number.bit_length() // 8 + 1, "big"))

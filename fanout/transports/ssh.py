@@ -1,7 +1,7 @@
 """Built-in ssh transport: fabric's Connection and a plain paramiko channel.
 
 sshconfig.py reads the configuration with ``ssh -G``, and fabric's Connection receives every value. This module drives
-the channel itself, because ``Connection.run`` keeps all output in memory and its cost grows with the square of it. Three
+the channel itself, because ``ActiveChannel.run`` keeps all output in memory and its cost grows with the square of it. Three
 defaults differ: host keys are verified (knownhosts.py), the agent is never forwarded, and TCP_USER_TIMEOUT and heartbeats
 detect a dead peer, because paramiko's own keepalive waits without end.
 """
@@ -18,38 +18,38 @@ from dataclasses import dataclass
 from typing import Any
 
 from fanout.hosts import Host
-from fanout.transports.base import Channel, Deadline, Hops
-from fanout.transports.dialing import Proxy, dial
+from fanout.transports.base import Channel, Deadline, HopLimiter
+from fanout.transports.dialing import ProxyCommand, open_tcp
 from fanout.transports.hostkeys import KnownHosts
-from fanout.transports.lean import RARELY_REACHED, put_off
+from fanout.transports.lean import RARELY_REACHED, lazy_imports
 from fanout.transports.notices import Notices
 from fanout.transports.sshconfig import SshConfig
 from fanout.transports.sshkeys import KeyFiles
 from fanout.transports.sshoptions import SshOptions
 
-with put_off(*RARELY_REACHED):
+with lazy_imports(*RARELY_REACHED):
     import fabric
     import paramiko
 
     from fanout.transports.hostpolicy import HostKeyPolicy
     from fanout.transports.keylogin import KeyLogin
-    from fanout.transports.words import Step, in_our_words
+    from fanout.transports.words import LoginStep, translate_errors
 
 #: paramiko's read loop wakes this often (its own 0.1 s costs 2.8 % of a core at 64 idle links, and more in 64 logins).
 IDLE_WAKE_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Login:
+class OpenLogin:
     """An open login, to a jump host or to the host itself."""
 
     connection: fabric.Connection
-    proxy: Proxy | None
+    proxy: ProxyCommand | None
 
     def close(self) -> None:
         transport = self.connection.client.get_transport()  # connection.transport is None before open()
         if transport is not None:
-            _end(transport)
+            _end_transport(transport)
         if self.proxy is not None:
             self.proxy.close()
 
@@ -61,14 +61,14 @@ _BROKEN = (paramiko.SSHException, EOFError)
 class SshChannel:
     """One session channel of a transport of its own."""
 
-    def __init__(self, channel: paramiko.Channel, logins: Sequence[Login]) -> None:
+    def __init__(self, channel: paramiko.Channel, logins: Sequence[OpenLogin]) -> None:
         self._channel = channel
         self._logins = logins
-        self.peer = _peer(logins)
-        self.said = ""
+        self.peer = _peer_address(logins)
+        self.last_stderr = ""
         self._apart = False
 
-    def keep_apart(self) -> None:
+    def separate_stderr(self) -> None:
         self._channel.set_combine_stderr(False)
         self._apart = True
 
@@ -81,7 +81,9 @@ class SshChannel:
         except _BROKEN as error:
             raise BrokenPipeError(str(error) or "the connection was closed") from error
         while self._apart and self._channel.recv_stderr_ready() and (words := self._channel.recv_stderr(1 << 16)):
-            self.said = words.decode("utf-8", "replace").strip()[-200:]  # always read it: unread bytes fill the window
+            self.last_stderr = words.decode("utf-8", "replace").strip()[
+                -200:
+            ]  # always read it: unread bytes fill the window
         return data
 
     def write(self, data: bytes) -> None:
@@ -111,14 +113,14 @@ class SshChannel:
         for login in reversed(self._logins):
             login.close()
 
-    def status(self) -> int | None:
+    def exit_status(self) -> int | None:
         if not self._channel.status_event.wait(5):
             return None
         code = self._channel.exit_status
         return code if code >= 0 else None  # -1: a signal or a lost connection; paramiko does not distinguish them
 
 
-def _end(transport: paramiko.Transport) -> None:
+def _end_transport(transport: paramiko.Transport) -> None:
     """Close the transport. Shut the socket down first: this wakes a thread that sleeps in it at once."""
     with contextlib.suppress(OSError, AttributeError):
         transport.sock.shutdown(socket.SHUT_RDWR)
@@ -156,7 +158,7 @@ class _Transport(paramiko.Transport):
     @property
     def preferred_keys(self) -> tuple[str, ...]:
         """Return the host key types to request. paramiko puts certificates last, and so would never receive one."""
-        return _first(super().preferred_keys, self.wanted_keys)
+        return _put_first(super().preferred_keys, self.wanted_keys)
 
 
 class SshTransport:
@@ -184,29 +186,29 @@ class SshTransport:
         self._notices = notices or Notices()
         self._agent = agent
         self._key_files = KeyFiles()
-        self._hops = Hops()
+        self._hops = HopLimiter()
         self._lock = threading.Lock()  # fabric's Config is not thread-safe
 
     def open(self, host: Host, command: str, deadline: Deadline) -> Channel:
-        way = self._ssh_config.way(host)
+        way = self._ssh_config.connect_path(host)
         steps = [
-            Step(options=options, before=before, target=options is way[-1], deadline=deadline)
+            LoginStep(options=options, before=before, target=options is way[-1], deadline=deadline)
             for options, before in zip(way, (None, *way), strict=False)
         ]
-        logins: list[Login] = []
-        with self._hops.place(way[0].hostname, way[0].port, deadline):
+        logins: list[OpenLogin] = []
+        with self._hops.hold_slot(way[0].hostname, way[0].port, deadline):
             try:
                 for step in steps:
-                    with in_our_words(step):
-                        self._login(step, logins)
-                with in_our_words(steps[-1]):
-                    return self._session(logins, command, deadline)
+                    with translate_errors(step):
+                        self._log_in(step, logins)
+                with translate_errors(steps[-1]):
+                    return self._start_command(logins, command, deadline)
             except BaseException:
                 for login in reversed(logins):
                     login.close()
                 raise
 
-    def _connection(self, options: SshOptions) -> fabric.Connection:
+    def _build_connection(self, options: SshOptions) -> fabric.Connection:
         """Build fabric's Connection with all values given, so that it looks nothing up."""
         with self._lock:
             return _Connection(
@@ -219,49 +221,49 @@ class SshTransport:
                 connect_kwargs={"auth_strategy": None},  # a separate dict: fabric would write into a shared one
             )
 
-    def _login(self, step: Step, logins: list[Login]) -> None:
+    def _log_in(self, step: LoginStep, logins: list[OpenLogin]) -> None:
         """Log in to one machine on the way and verify its host key, whether it is a jump host or the target.
 
         It is added to ``logins`` before it is open, because the error is built before anything is closed.
         """
         options, deadline = step.options, step.deadline
-        connection = self._connection(options)
-        expected = self._known.entry(options)
+        connection = self._build_connection(options)
+        expected = self._known.expected_keys(options)
         connection.client.set_missing_host_key_policy(HostKeyPolicy(self._known, expected, self._notices))
         connection.connect_timeout = None
         connection.connect_kwargs.update(
-            timeout=deadline.left,
-            banner_timeout=deadline.left,
-            auth_timeout=deadline.left,
-            channel_timeout=deadline.left,
+            timeout=deadline.seconds_left,
+            banner_timeout=deadline.seconds_left,
+            auth_timeout=deadline.seconds_left,
+            channel_timeout=deadline.seconds_left,
             auth_strategy=KeyLogin(options, self._key_files, deadline, agent=self._agent),
-            transport_factory=_factory(expected.key_types, deadline),
-            sock=_socket(step, logins[-1] if logins else None),
+            transport_factory=_transport_factory(expected.key_types, deadline),
+            sock=_open_socket(step, logins[-1] if logins else None),
         )
-        logins.append(Login(connection=connection, proxy=step.proxy))
+        logins.append(OpenLogin(connection=connection, proxy=step.proxy))
         connection.open()
 
-    def _session(self, logins: list[Login], command: str, deadline: Deadline) -> Channel:
+    def _start_command(self, logins: list[OpenLogin], command: str, deadline: Deadline) -> Channel:
         transport = logins[-1].connection.transport
-        channel = transport.open_session(timeout=deadline.left)
+        channel = transport.open_session(timeout=deadline.seconds_left)
         channel.set_combine_stderr(True)
         channel.exec_command(command)  # it has no time-out; the deadline closes the transport
         return SshChannel(channel, logins)
 
 
-def _socket(step: Step, before: Login | None) -> Any:
+def _open_socket(step: LoginStep, before: OpenLogin | None) -> Any:
     """Open the socket of a login: a channel of the jump host, a ProxyCommand, or TCP."""
     options = step.options
     if before is not None:
         transport = before.connection.transport
         where, ours = (options.hostname, options.port), ("127.0.0.1", 65535)  # the source address of `ssh -W`
-        channel = transport.open_channel("direct-tcpip", where, ours, timeout=step.deadline.left)
+        channel = transport.open_channel("direct-tcpip", where, ours, timeout=step.deadline.seconds_left)
         channel.close = functools.partial(_close_quietly, channel.close)
         return channel
     if options.proxy_command:
-        step.proxy = Proxy(options, step.deadline)
+        step.proxy = ProxyCommand(options, step.deadline)
         return step.proxy.sock
-    return dial(options, step.deadline)
+    return open_tcp(options, step.deadline)
 
 
 def _close_quietly(close: Callable[[], None]) -> None:
@@ -270,7 +272,7 @@ def _close_quietly(close: Callable[[], None]) -> None:
         close()
 
 
-def _factory(key_types: list[str], deadline: Deadline) -> Any:
+def _transport_factory(key_types: list[str], deadline: Deadline) -> Any:
     """Return a factory of transports that request known key types first, and that the deadline can close.
 
     AES-GCM comes before paramiko's first choice, AES-CTR with HMAC, whose MAC it compares in Python, byte by byte.
@@ -280,21 +282,21 @@ def _factory(key_types: list[str], deadline: Deadline) -> Any:
         transport = _Transport(sock, **options)
         if isinstance(sock, socket.socket):
             sock.settimeout(IDLE_WAKE_SECONDS)
-        deadline.guard(functools.partial(_end, transport))
+        deadline.close_on_expiry(functools.partial(_end_transport, transport))
         security = transport.get_security_options()
         transport.wanted_keys = key_types
-        security.ciphers = _first(security.ciphers, [name for name in security.ciphers if "gcm" in name])
+        security.ciphers = _put_first(security.ciphers, [name for name in security.ciphers if "gcm" in name])
         return transport
 
     return make
 
 
-def _first(offered: Sequence[str], wanted: Sequence[str]) -> tuple[str, ...]:
+def _put_first(offered: Sequence[str], wanted: Sequence[str]) -> tuple[str, ...]:
     """Return the same names with the wanted ones first."""
     return tuple(sorted(offered, key=lambda name: name not in wanted))
 
 
-def _peer(logins: Sequence[Login]) -> str:
+def _peer_address(logins: Sequence[OpenLogin]) -> str:
     """Return the address of the TCP connection, "" if it leads to a jump host or through a ProxyCommand."""
     if len(logins) > 1 or logins[0].proxy is not None:
         return ""

@@ -17,7 +17,7 @@ MAX_ANSWER = 1 << 20
 LIST_SECONDS = 3.0  # for the list of keys; a signature may need the user, and gets the login's whole time
 
 
-class AgentFault(Exception):
+class AgentError(Exception):
     """The agent gave no usable answer; the text is the reason."""
 
 
@@ -38,20 +38,20 @@ class SshAgent:
         self._deadline = deadline
         self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            self._sock.settimeout(min(LIST_SECONDS, deadline.left))
+            self._sock.settimeout(min(LIST_SECONDS, deadline.seconds_left))
             self._sock.connect(path)
         except OSError as error:
             self._sock.close()
-            raise AgentFault(f"no ssh agent answers at {path}: {error.strerror or error}") from error
+            raise AgentError(f"no ssh agent answers at {path}: {error.strerror or error}") from error
 
     def close(self) -> None:
         self._sock.close()
 
-    def keys(self) -> list[AgentKey]:
+    def list_keys(self) -> list[AgentKey]:
         """Return the keys in the agent's order. Raises AgentFault."""
-        kind, body = self._ask(bytes([_REQUEST_IDENTITIES]), min(LIST_SECONDS, self._deadline.left))
+        kind, body = self._send_request(bytes([_REQUEST_IDENTITIES]), min(LIST_SECONDS, self._deadline.seconds_left))
         if kind != _IDENTITIES_ANSWER:
-            raise AgentFault(f"the ssh agent at {self.path} does not list its keys")
+            raise AgentError(f"the ssh agent at {self.path} does not list its keys")
         found = []
         try:
             (number,), rest = struct.unpack("!I", body[:4]), body[4:]
@@ -60,38 +60,38 @@ class SshAgent:
                 comment, rest = take_string(rest)
                 found.append(AgentKey(blob=blob, comment=comment.decode("utf-8", "replace")))
         except (struct.error, ValueError) as error:
-            raise AgentFault(f"the ssh agent at {self.path} sent a list that cannot be read") from error
+            raise AgentError(f"the ssh agent at {self.path} sent a list that cannot be read") from error
         return found
 
-    def sign(self, blob: bytes, data: bytes, algorithm: str) -> bytes:
+    def sign_data(self, blob: bytes, data: bytes, algorithm: str) -> bytes:
         """Return the signature of ``data`` by the private key of ``blob``. Raises AgentFault."""
         flags = _FLAGS.get(algorithm.partition("-cert-")[0], 0)
         request = bytes([_SIGN_REQUEST]) + put_string(blob) + put_string(data) + struct.pack("!I", flags)
-        kind, body = self._ask(request, self._deadline.left)
+        kind, body = self._send_request(request, self._deadline.seconds_left)
         if kind != _SIGN_RESPONSE:
-            raise AgentFault(f"the ssh agent at {self.path} refused to sign")
+            raise AgentError(f"the ssh agent at {self.path} refused to sign")
         return take_string(body)[0]
 
-    def _ask(self, request: bytes, seconds: float) -> tuple[int, bytes]:
+    def _send_request(self, request: bytes, seconds: float) -> tuple[int, bytes]:
         self._sock.settimeout(seconds)
         try:
             self._sock.sendall(put_string(request))
-            (length,) = struct.unpack("!I", self._exactly(4))
+            (length,) = struct.unpack("!I", self._receive_exactly(4))
             if not 0 < length <= MAX_ANSWER:
-                raise AgentFault(f"the ssh agent at {self.path} sent an answer of {length} bytes")
-            answer = self._exactly(length)
+                raise AgentError(f"the ssh agent at {self.path} sent an answer of {length} bytes")
+            answer = self._receive_exactly(length)
         except TimeoutError as error:
-            raise AgentFault(f"the ssh agent at {self.path} gave no answer within {seconds:.3g} s") from error
+            raise AgentError(f"the ssh agent at {self.path} gave no answer within {seconds:.3g} s") from error
         except OSError as error:
-            raise AgentFault(f"the ssh agent at {self.path}: {error.strerror or error}") from error
+            raise AgentError(f"the ssh agent at {self.path}: {error.strerror or error}") from error
         return answer[0], answer[1:]
 
-    def _exactly(self, length: int) -> bytes:
+    def _receive_exactly(self, length: int) -> bytes:
         data = b""
         while len(data) < length:
             piece = self._sock.recv(length - len(data))
             if not piece:
-                raise AgentFault(f"the ssh agent at {self.path} closed the connection")
+                raise AgentError(f"the ssh agent at {self.path} closed the connection")
             data += piece
         return data
 

@@ -22,9 +22,9 @@ from dataclasses import dataclass, replace
 
 from fanout.errors import FanoutError, Unreachable, UsageError
 from fanout.hosts import Host
-from fanout.transports.sshless import values_of
-from fanout.transports.sshoptions import BadOption, Here, SshOptions, options_of, parse
-from fanout.transports.sshreader import NotRead, Reader, Reading, printed
+from fanout.transports.sshless import parse_values
+from fanout.transports.sshoptions import InvalidOption, SshOptions, UserContext, build_options, parse_ssh_g
+from fanout.transports.sshreader import ConfigReader, HostConfig, UnsupportedLine, render_ssh_g
 
 ASKED_AT_ONCE = 4
 ANSWER_SECONDS = 20.0  # `Match exec` and CanonicalizeHostname may take their time
@@ -32,7 +32,7 @@ MOST_JUMPS = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
+class ConfigQuery:
     """One login to resolve: the arguments that ``ssh`` would get. ``options`` are those of -o, only for the target."""
 
     name: str
@@ -41,7 +41,7 @@ class Question:
     hostname: str = ""
     options: tuple[str, ...] = ()
 
-    def words(self) -> list[str]:
+    def to_argv(self) -> list[str]:
         """Return the arguments of the ssh command line, without the program."""
         words = [word for option in self.options for word in ("-o", option)]
         words += ["-o", f"HostName={self.hostname}"] if self.hostname else []
@@ -49,21 +49,21 @@ class Question:
         words += ["-l", self.user] if self.user else []
         return [*words, "--", self.name]
 
-    def given(self) -> tuple[str, ...]:
+    def given_options(self) -> tuple[str, ...]:
         """Return all values of the command line, as options."""
         given = [f"HostName={self.hostname}"] if self.hostname else []
         given += [f"Port={self.port}"] if self.port is not None else []
         given += [f"User={self.user}"] if self.user else []
         return (*self.options, *given)
 
-    def by_hand(self, file: str, jumps: Sequence[str] = ()) -> str:
+    def login_command(self, file: str, jumps: Sequence[str] = ()) -> str:
         """Return the command that makes this login in a terminal; ssh-copy-id takes the same arguments."""
         words = ["ssh", *(["-F", file] if file else []), *(["-J", ",".join(jumps)] if jumps else [])]
         where = f"{self.user}@{self.name}" if self.user else self.name
-        return shlex.join([*words, *replace(self, user="").words()[:-2], where])
+        return shlex.join([*words, *replace(self, user="").to_argv()[:-2], where])
 
 
-class NoSshProgram(Exception):
+class SshProgramMissing(Exception):
     """There is no ssh program, or it refuses to work for a user without an entry in passwd."""
 
 
@@ -76,7 +76,7 @@ def _same_login(ours: SshOptions, theirs: SshOptions) -> bool:
     def plain(options: SshOptions) -> SshOptions:
         return replace(options, values={}, proxy_jump=())
 
-    jumps = [[jump_question(spec) for spec in options.proxy_jump] for options in (ours, theirs)]
+    jumps = [[parse_jump(spec) for spec in options.proxy_jump] for options in (ours, theirs)]
     return plain(ours) == plain(theirs) and jumps[0] == jumps[1]
 
 
@@ -89,24 +89,24 @@ class SshConfig:
         self.options = tuple(options)
         self._user = user
         self._program = program
-        self._here: Here | None = None
+        self._here: UserContext | None = None
         self._lock = threading.Lock()
-        self._answers: dict[Question, SshOptions] = {}
+        self._answers: dict[ConfigQuery, SshOptions] = {}
         self._asking: dict[object, threading.Lock] = {}
         self._kinds: dict[object, Mapping[str, tuple[str, ...]]] = {}  # what ssh printed for a host of each kind
-        self._begun: dict[Question, subprocess.Popen[bytes]] = {}
-        self._reader: Reader | None = None
+        self._begun: dict[ConfigQuery, subprocess.Popen[bytes]] = {}
+        self._reader: ConfigReader | None = None
         self._has_read = False
         self._distrusted = False
         self._places = threading.BoundedSemaphore(ASKED_AT_ONCE)
 
-    def resolve(self, host: Host) -> SshOptions:
+    def resolve_host(self, host: Host) -> SshOptions:
         """Return how ssh would log in to ``host``. Raises UsageError if ssh refuses the configuration."""
-        return self.ask(self.question(host))
+        return self.resolve_query(self.build_query(host))
 
-    def question(self, host: Host) -> Question:
+    def build_query(self, host: Host) -> ConfigQuery:
         """Return the query for one host. Values of the hostfile and the flags override the configuration."""
-        return Question(
+        return ConfigQuery(
             name=host.ssh_name,
             user=host.user or self._user,
             port=host.port,
@@ -114,16 +114,16 @@ class SshConfig:
             options=self.options,
         )
 
-    def way(self, host: Host) -> tuple[SshOptions, ...]:
-        """Return the same as ``chain``, for use during logins. Raises Unreachable."""
+    def connect_path(self, host: Host) -> tuple[SshOptions, ...]:
+        """Return the same as ``resolve_path``, for use during logins. Raises Unreachable."""
         try:
-            return self.chain(host)
+            return self.resolve_path(host)
         except FanoutError as error:
             raise Unreachable(str(error), hint=error.hint) from error
 
-    def chain(self, host: Host) -> tuple[SshOptions, ...]:
+    def resolve_path(self, host: Host) -> tuple[SshOptions, ...]:
         """Return every login on the way, in order; the last one is the host itself."""
-        return self._way(self.question(host), ())
+        return self._resolve_path(self.build_query(host), ())
 
     def check(self, hosts: Sequence[Host]) -> None:
         """Find every login for all the hosts. Raises UsageError for the first host whose lines are wrong."""
@@ -131,108 +131,110 @@ class SshConfig:
             for at in range(0, len(hosts), ASKED_AT_ONCE):
                 some = hosts[at : at + ASKED_AT_ONCE]
                 for host in some:
-                    if self._must_ask(self.question(host)):
-                        self.begin(host)
+                    if self._must_ask(self.build_query(host)):
+                        self.start_query(host)
                 for host in some:
-                    self.chain(host)
+                    self.resolve_path(host)
         finally:
             for child in self._begun.values():  # asked, and not needed after an error
                 child.kill()
                 child.communicate()
             self._begun.clear()
 
-    def _must_ask(self, question: Question) -> bool:
+    def _must_ask(self, question: ConfigQuery) -> bool:
         """Return whether only ssh itself can tell how it would log in to this host."""
         known = question in self._answers or question in self._begun
-        return not known and self.reading(question) is None
+        return not known and self.read_files(question) is None
 
-    def _way(self, asked: Question, after: tuple[Question, ...]) -> tuple[SshOptions, ...]:
+    def _resolve_path(self, asked: ConfigQuery, after: tuple[ConfigQuery, ...]) -> tuple[SshOptions, ...]:
         """Resolve a machine and the jump hosts before it. Only the first jump host may have jump hosts of its own."""
         if asked in after or len(after) > MOST_JUMPS:
             way = " <- ".join(one.name for one in (*after, asked))
             raise UsageError(
                 f"ssh_config: the jump hosts form a loop: {way}", hint=f"`ProxyJump none` for {asked.name}"
             )
-        target = self.ask(asked)
+        target = self.resolve_query(asked)
         if not target.proxy_jump:
             return (target,)
-        questions = [jump_question(spec) for spec in target.proxy_jump]
-        first = self._way(questions[0], (*after, asked))
+        questions = [parse_jump(spec) for spec in target.proxy_jump]
+        first = self._resolve_path(questions[0], (*after, asked))
         later = [
             replace(
-                self.ask(question),
+                self.resolve_query(question),
                 proxy_jump=(),
                 proxy_command="",
-                by_hand=question.by_hand(self.file, target.proxy_jump[:number]),
+                by_hand=question.login_command(self.file, target.proxy_jump[:number]),
             )
             for number, question in enumerate(questions[1:], 1)
         ]
         return (*first, *later, target)
 
-    def ask(self, question: Question) -> SshOptions:
+    def resolve_query(self, question: ConfigQuery) -> SshOptions:
         """Return the options for one query. ssh is asked once, even if many threads need it."""
         with self._lock:
             if question in self._answers:
                 return self._answers[question]
-        reading = self.reading(question)
-        kind = question if reading is None else reading.kind
+        reading = self.read_files(question)
+        kind = question if reading is None else reading.equivalence_key
         with self._lock:
             asking = self._asking.setdefault(kind, threading.Lock())
         with asking:
             if question not in self._answers:
-                answer = self._answered(question, reading)
+                answer = self._resolve_uncached(question, reading)
                 with self._lock:
                     self._answers[question] = answer
             return self._answers[question]
 
-    def _answered(self, question: Question, reading: Reading | None) -> SshOptions:
+    def _resolve_uncached(self, question: ConfigQuery, reading: HostConfig | None) -> SshOptions:
         """Ask ssh, or derive the options from its answer for a host of the same kind."""
-        like = self._kinds.get(reading.kind) if reading is not None else None
+        like = self._kinds.get(reading.equivalence_key) if reading is not None else None
         if reading is not None and like is not None and not self._distrusted:
-            return self._derived(question, reading, like)
+            return self._derive_options(question, reading, like)
         try:
             with self._places:
-                answer, files = self._asked(question)
-        except NoSshProgram:
-            return self._without_ssh(question)
+                answer, files = self._query_ssh(question)
+        except SshProgramMissing:
+            return self._read_without_ssh(question)
         if reading is not None and not self._distrusted:
-            ours = self._derived(question, reading, answer.values)
+            ours = self._derive_options(question, reading, answer.values)
             read = self._reader.files if self._reader is not None else ()
             if _same_login(ours, answer) and set(read) == set(files):
-                self._kinds[reading.kind] = answer.values
+                self._kinds[reading.equivalence_key] = answer.values
             else:  # this ssh reads the configuration differently, so it is asked for every host
                 self._distrusted = True
         return answer
 
-    def _derived(self, question: Question, reading: Reading, like: Mapping[str, tuple[str, ...]]) -> SshOptions:
-        here = self._known_here()
+    def _derive_options(
+        self, question: ConfigQuery, reading: HostConfig, like: Mapping[str, tuple[str, ...]]
+    ) -> SshOptions:
+        here = self._user_context()
         try:
-            found = options_of(question.name, printed(reading, question.name, like, here.user), here)
-        except BadOption as error:
+            found = build_options(question.name, render_ssh_g(reading, question.name, like, here.user), here)
+        except InvalidOption as error:
             raise UsageError(f"ssh_config, for {question.name}: {error}") from None
-        return replace(found, by_hand=question.by_hand(self.file), config_file=self.file)
+        return replace(found, by_hand=question.login_command(self.file), config_file=self.file)
 
-    def begin(self, host: Host) -> None:
+    def start_query(self, host: Host) -> None:
         """Start ``ssh -G`` for one host early, so that its answer is ready when it is needed."""
-        question = self.question(host)
-        with contextlib.suppress(NoSshProgram):
-            self._begun[question] = self._start(question)
+        question = self.build_query(host)
+        with contextlib.suppress(SshProgramMissing):
+            self._begun[question] = self._start_ssh_g(question)
 
-    def _start(self, question: Question) -> subprocess.Popen[bytes]:
+    def _start_ssh_g(self, question: ConfigQuery) -> subprocess.Popen[bytes]:
         """Start ``ssh -G``; with ``-v`` it prints the names of the files that it reads."""
-        argv = [self._program, "-v", *self._words(question)]
+        argv = [self._program, "-v", *self._build_argv(question)]
         pipe = subprocess.PIPE
         try:
             return subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe)
         except FileNotFoundError:
-            raise NoSshProgram from None
+            raise SshProgramMissing from None
 
-    def _words(self, question: Question) -> list[str]:
-        return ["-G", *(["-F", self.file] if self.file else []), *question.words()]
+    def _build_argv(self, question: ConfigQuery) -> list[str]:
+        return ["-G", *(["-F", self.file] if self.file else []), *question.to_argv()]
 
-    def _asked(self, question: Question) -> tuple[SshOptions, list[str]]:
+    def _query_ssh(self, question: ConfigQuery) -> tuple[SshOptions, list[str]]:
         """Return the answer of ``ssh -G``: the options, and the files that it read."""
-        with self._begun.pop(question, None) or self._start(question) as child:
+        with self._begun.pop(question, None) or self._start_ssh_g(question) as child:
             try:
                 out, told = child.communicate(timeout=ANSWER_SECONDS)
             except subprocess.TimeoutExpired:
@@ -243,48 +245,50 @@ class SshConfig:
                 ) from None
         errors = told.decode("utf-8", "replace")
         if child.returncode != 0 and "No user exists for uid" in errors:  # a container without an entry for this user
-            raise NoSshProgram
+            raise SshProgramMissing
         if child.returncode != 0:
-            raise UsageError(_refusal(question, errors), hint=shlex.join(["ssh", *self._words(question)]))
+            raise UsageError(_format_refusal(question, errors), hint=shlex.join(["ssh", *self._build_argv(question)]))
         try:
-            found = parse(question.name, out.decode("utf-8", "surrogateescape"), self._known_here())
-        except BadOption as error:
+            found = parse_ssh_g(question.name, out.decode("utf-8", "surrogateescape"), self._user_context())
+        except InvalidOption as error:
             raise UsageError(f"ssh_config, for {question.name}: {error}") from None
         files = [line.partition(_READ)[2].strip() for line in errors.splitlines() if _READ in line]
-        return replace(found, by_hand=question.by_hand(self.file), config_file=self.file), files
+        return replace(found, by_hand=question.login_command(self.file), config_file=self.file), files
 
-    def reading(self, question: Question) -> Reading | None:
+    def read_files(self, question: ConfigQuery) -> HostConfig | None:
         """Return the lines that apply, read without ssh; None if a line needs ssh itself."""
         with self._lock:
             if not self._has_read:
                 self._has_read = True
-                with contextlib.suppress(NotRead):
-                    self._reader = Reader(self.file, self._known_here())
+                with contextlib.suppress(UnsupportedLine):
+                    self._reader = ConfigReader(self.file, self._user_context())
         if self._reader is None or self._distrusted:
             return None
         try:
-            return self._reader.read(question.name, question.given())
-        except NotRead:
+            return self._reader.read_host(question.name, question.given_options())
+        except UnsupportedLine:
             return None
 
-    def _without_ssh(self, question: Question) -> SshOptions:
+    def _read_without_ssh(self, question: ConfigQuery) -> SshOptions:
         """Read the configuration without ssh. Raises UsageError for a line that needs ssh itself."""
         try:
-            reading = Reader(self.file, self._known_here(), comments=True).read(question.name, question.given())
-            return self._derived(question, reading, values_of(reading))
-        except NotRead as error:
+            reading = ConfigReader(self.file, self._user_context(), comments=True).read_host(
+                question.name, question.given_options()
+            )
+            return self._derive_options(question, reading, parse_values(reading))
+        except UnsupportedLine as error:
             raise UsageError(
                 f"{error}: there is no `ssh` program on this machine, and fanout does not read this line by itself",
                 hint="install OpenSSH's client",
             ) from None
 
-    def _known_here(self) -> Here:
+    def _user_context(self) -> UserContext:
         if self._here is None:
-            self._here = find_here()
+            self._here = find_user_context()
         return self._here
 
 
-def find_here() -> Here:
+def find_user_context() -> UserContext:
     """Return the values for the tokens of a configuration. OpenSSH takes home and user from passwd."""
     uid = os.getuid()
     try:
@@ -292,17 +296,17 @@ def find_here() -> Here:
         user, home = entry.pw_name, entry.pw_dir
     except KeyError:  # a container without an entry for this user
         user, home = f"uid-{uid}", os.path.expanduser("~")
-    return Here(user=user, home=home, uid=uid, machine=socket.gethostname(), variable=_variable)
+    return UserContext(user=user, home=home, uid=uid, machine=socket.gethostname(), variable=_read_variable)
 
 
-def _variable(name: str) -> str | None:
+def _read_variable(name: str) -> str | None:
     """Return an environment variable through os.path.expandvars, because this package must not read os.environ."""
     text = f"${{{name}}}"
     value = os.path.expandvars(text)
     return None if value == text else value
 
 
-def _refusal(question: Question, text: str) -> str:
+def _format_refusal(question: ConfigQuery, text: str) -> str:
     """Return the message of ssh in one line; it names file and line."""
     noise = re.compile(r"^debug\d|^OpenSSH_|^Pseudo-terminal will not|terminating, \d+ bad configuration option")
     lines = [line.strip() for line in text.splitlines() if line.strip() and not noise.search(line)]
@@ -315,7 +319,7 @@ def _refusal(question: Question, text: str) -> str:
 _URI = re.compile(r"ssh://", re.IGNORECASE)
 
 
-def jump_question(spec: str) -> Question:
+def parse_jump(spec: str) -> ConfigQuery:
     """Return the question for one entry of ProxyJump: ``[user@]host[:port]`` or ``ssh://[user@]host[:port]``."""
     text = _URI.sub("", spec.strip(), count=1).rstrip("/") if _URI.match(spec.strip()) else spec.strip()
     user, _, where = text.rpartition("@")
@@ -327,4 +331,4 @@ def jump_question(spec: str) -> Question:
         host, _, port = where.partition(":")
     if not host or (port and not port.isdecimal()):
         raise UsageError(f"ssh_config: `{spec}` is no jump host", hint="ProxyJump is [user@]host[:port]")
-    return Question(name=host, user=user, port=int(port) if port else None)
+    return ConfigQuery(name=host, user=user, port=int(port) if port else None)

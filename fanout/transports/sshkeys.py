@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from fanout.transports.hostcerts import CERTIFICATE
-from fanout.transports.signing import PrivateKey, load_private, public_blob
+from fanout.transports.signing import PrivateKey, load_private_key, public_blob
 from fanout.transports.sshagent import AgentKey, put_string, take_string
 from fanout.transports.sshoptions import SshOptions
 
@@ -32,8 +32,8 @@ class Identity:
     agent_blob: bytes = b""
 
     @property
-    def kind(self) -> str:
-        return kind_of(self.blob)
+    def key_type(self) -> str:
+        return key_type_of(self.blob)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -49,7 +49,7 @@ class KeyFile:
 
 
 @dataclass(slots=True, kw_only=True)
-class Offer:
+class KeyOffer:
     """The keys to try, and why others are left out."""
 
     identities: list[Identity] = field(default_factory=list)
@@ -65,26 +65,26 @@ class KeyFiles:
         self._read: dict[str, KeyFile] = {}
         self._certificates: dict[str, bytes] = {}
 
-    def read(self, path: str) -> KeyFile:
+    def read_key(self, path: str) -> KeyFile:
         with self._lock:
             if path not in self._read:
                 self._read[path] = read_key_file(path)
             return self._read[path]
 
-    def certificate(self, path: str) -> bytes:
+    def read_certificate(self, path: str) -> bytes:
         with self._lock:
             if path not in self._certificates:
-                self._certificates[path] = read_public(path)
+                self._certificates[path] = read_public_key(path)
             return self._certificates[path]
 
 
-def offer(options: SshOptions, files: KeyFiles, in_agent: Sequence[AgentKey]) -> Offer:
+def select_keys(options: SshOptions, files: KeyFiles, in_agent: Sequence[AgentKey]) -> KeyOffer:
     """Return the keys to offer, in order."""
-    made = Offer()
-    named = _named(options, files, made)
+    made = KeyOffer()
+    named = _configured_keys(options, files, made)
     agent_blobs = {key.blob for key in in_agent}
     by_plain = {plain_blob(key.blob): key.blob for key in reversed(in_agent) if not is_certificate(key.blob)}
-    named = [_with_agent(identity, agent_blobs, by_plain) for identity in named]
+    named = [_use_agent_key(identity, agent_blobs, by_plain) for identity in named]
     of_agent: list[Identity] = []
     for key in in_agent:
         match = next((identity for identity in named if identity.blob == key.blob), None)
@@ -99,17 +99,19 @@ def offer(options: SshOptions, files: KeyFiles, in_agent: Sequence[AgentKey]) ->
     made.identities = [*of_agent, *others, *signed_elsewhere]
     usable = {plain_blob(one.blob) for one in made.identities}
     made.locked = [
-        path for path in made.locked if plain_blob(files.read(path).blob) not in usable or not files.read(path).blob
+        path
+        for path in made.locked
+        if plain_blob(files.read_key(path).blob) not in usable or not files.read_key(path).blob
     ]
     return made
 
 
-def _named(options: SshOptions, files: KeyFiles, made: Offer) -> list[Identity]:
+def _configured_keys(options: SshOptions, files: KeyFiles, made: KeyOffer) -> list[Identity]:
     """Return the keys of the configuration: its certificates first, then each file with the certificate beside it."""
-    found = [files.read(path) for path in options.identity_files]
+    found = [files.read_key(path) for path in options.identity_files]
     named: list[Identity] = []
     for path in options.certificate_files:
-        blob = files.certificate(path)
+        blob = files.read_certificate(path)
         if is_certificate(blob):
             private = next((one.private for one in found if one.private and one.blob == plain_blob(blob)), None)
             named.append(Identity(blob=blob, source=path, private=private))
@@ -127,7 +129,7 @@ def _named(options: SshOptions, files: KeyFiles, made: Offer) -> list[Identity]:
     return named
 
 
-def _with_agent(identity: Identity, blobs: set[bytes], by_plain: dict[bytes, bytes]) -> Identity:
+def _use_agent_key(identity: Identity, blobs: set[bytes], by_plain: dict[bytes, bytes]) -> Identity:
     """Let the agent sign if it has the key. For a certificate, the certified key is enough."""
     blob = identity.blob if identity.blob in blobs else by_plain.get(plain_blob(identity.blob), b"")
     if not blob:
@@ -137,8 +139,8 @@ def _with_agent(identity: Identity, blobs: set[bytes], by_plain: dict[bytes, byt
 
 def read_key_file(path: str) -> KeyFile:
     """Read one IdentityFile: a private key, or a public key whose private key is in the agent."""
-    read = KeyFile(path=path, blob=read_public(path) or read_public(f"{path}.pub"))
-    certificate = read_public(f"{path}-cert.pub")
+    read = KeyFile(path=path, blob=read_public_key(path) or read_public_key(f"{path}.pub"))
+    certificate = read_public_key(f"{path}-cert.pub")
     read.certificate = certificate if is_certificate(certificate) else b""
     try:
         with open(path, "rb") as file:
@@ -153,13 +155,13 @@ def read_key_file(path: str) -> KeyFile:
     if mode.st_uid == os.getuid() and stat.S_IMODE(mode.st_mode) & 0o077:
         read.problem = f"{path} is ignored, as by ssh, because other users may read it (chmod 600 {path})"
         return read
-    read.private, read.locked, read.problem = load_private(data, path)
+    read.private, read.locked, read.problem = load_private_key(data, path)
     if read.private is not None:
         read.blob = public_blob(read.private)
     return read
 
 
-def read_public(path: str) -> bytes:
+def read_public_key(path: str) -> bytes:
     """Return the blob of a public key or certificate file, b"" if there is none."""
     try:
         with open(path, "rb") as file:
@@ -170,16 +172,16 @@ def read_public(path: str) -> bytes:
         return b""
 
 
-def kind_of(blob: bytes) -> str:
+def key_type_of(blob: bytes) -> str:
     return take_string(blob)[0].decode("ascii", "replace")
 
 
 def is_certificate(blob: bytes) -> bool:
-    return bool(blob) and kind_of(blob).endswith(CERTIFICATE)
+    return bool(blob) and key_type_of(blob).endswith(CERTIFICATE)
 
 
 #: Number of strings in a public key, by its type. A certificate holds them after its nonce.
-_PARTS = {"ssh-rsa": 2, "ssh-ed25519": 1, "sk-ssh-ed25519@openssh.com": 2, "sk-ecdsa-sha2-nistp256@openssh.com": 3}
+_KEY_PARTS = {"ssh-rsa": 2, "ssh-ed25519": 1, "sk-ssh-ed25519@openssh.com": 2, "sk-ecdsa-sha2-nistp256@openssh.com": 3}
 
 
 def plain_blob(blob: bytes) -> bytes:
@@ -191,7 +193,7 @@ def plain_blob(blob: bytes) -> bytes:
         plain = kind.removesuffix(CERTIFICATE.encode()) + (b"@openssh.com" if kind.startswith(b"sk-") else b"")
         _, rest = take_string(rest)  # the nonce
         made = put_string(plain)
-        for _ in range(_PARTS.get(plain.decode("ascii", "replace"), 2)):
+        for _ in range(_KEY_PARTS.get(plain.decode("ascii", "replace"), 2)):
             part, rest = take_string(rest)
             made += put_string(part)
     except ValueError:

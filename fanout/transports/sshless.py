@@ -5,7 +5,7 @@ A keyword that OpenSSH does not know is an error that names its file and line.
 
 from __future__ import annotations
 
-from fanout.transports.sshreader import NotRead, Reading
+from fanout.transports.sshreader import HostConfig, UnsupportedLine
 
 DEFAULTS = {
     "stricthostkeychecking": ("ask",),
@@ -49,16 +49,16 @@ _CHOICES = {
 }
 
 
-def values_of(reading: Reading) -> dict[str, tuple[str, ...]]:
+def parse_values(reading: HostConfig) -> dict[str, tuple[str, ...]]:
     """Return the values as ``ssh -G`` would print them, without those that differ per host. Raises NotRead."""
     for keyword, values in {**reading.own, **reading.rest}.items():
         where, _, line = reading.origins[keyword].rpartition(":")
         place = (where or reading.origins[keyword], int(line) if where else 0)
         if keyword not in KEYWORDS:
-            raise NotRead(*place, f"{keyword} is not a keyword of OpenSSH")
+            raise UnsupportedLine(*place, f"{keyword} is not a keyword of OpenSSH")
         number_wanted = keyword in _NUMBERS and not (values[0].isdecimal() or values[0] == "none")
         if number_wanted or values[0].lower() not in _CHOICES.get(keyword, {values[0].lower()}):
-            raise NotRead(*place, f"{keyword} cannot be `{values[0]}`")
+            raise UnsupportedLine(*place, f"{keyword} cannot be `{values[0]}`")
     words = {"true": "yes", "false": "no"}
     plain = {
         keyword: tuple(words.get(value.lower(), value) for value in values) for keyword, values in reading.rest.items()

@@ -39,16 +39,16 @@ class SshLog:
     host_key: str = ""
     can_continue: tuple[str, ...] = ()
     offered: list[str] = field(default_factory=list)
-    words: list[str] = field(default_factory=list)  # the lines that are not debug messages
+    messages: list[str] = field(default_factory=list)  # the lines that are not debug messages
     _rest: str = ""
 
-    def feed(self, data: bytes) -> None:
+    def feed_bytes(self, data: bytes) -> None:
         text = self._rest + data.decode("utf-8", "replace").replace("\r", "")
         *lines, self._rest = text.split("\n")
         for line in lines:
-            self._line(line)
+            self._parse_line(line)
 
-    def _line(self, line: str) -> None:
+    def _parse_line(self, line: str) -> None:
         debugging = re.match(r"debug\d: (.*)", line)
         text = debugging[1] if debugging else line.strip()
         if found := _CONNECTING.search(text):
@@ -71,8 +71,8 @@ class SshLog:
         if _ADDED in text:
             self.added = True
         if not debugging and text and not text.startswith(("Authenticated ", "Transferred: ", "Bytes per second: ")):
-            self.words = [*self.words[-MAX_LINES:], text]
+            self.messages = [*self.messages[-MAX_LINES:], text]
 
     @property
-    def last(self) -> str:
-        return self.words[-1] if self.words else ""
+    def last_message(self) -> str:
+        return self.messages[-1] if self.messages else ""

@@ -1,7 +1,7 @@
 """Login options: parse the output of ``ssh -G`` into a value. Pure.
 
 ``ssh -G`` prints every option of a host, one keyword a line, with defaults. It does not expand ``~``, ``%d`` and
-``${VAR}`` in names of key files and in ProxyCommand; ``parse`` does.
+``${VAR}`` in names of key files and in ProxyCommand; ``parse_ssh_g`` does.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ DEFAULT_KEYS = frozenset(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Here:
+class UserContext:
     """Values of this machine and this user for the tokens of a configuration."""
 
     user: str
@@ -63,13 +63,13 @@ class SshOptions:
     by_hand: str = ""  # the command that makes this login in a terminal
     config_file: str = ""  # that of -F
 
-    def value(self, keyword: str) -> str:
+    def first_value(self, keyword: str) -> str:
         """Return the first value of ``keyword`` (in lower case), "" if ssh prints none."""
         return next(iter(self.values.get(keyword, ())), "")
 
     def is_on(self, keyword: str, *, default: bool = False) -> bool:
         """Return whether the flag ``keyword`` is on; ``default`` if this ssh does not know it."""
-        return self.value(keyword) not in ("no", "false") if keyword in self.values else default
+        return self.first_value(keyword) not in ("no", "false") if keyword in self.values else default
 
     @property
     def known_as(self) -> str:
@@ -77,12 +77,12 @@ class SshOptions:
         return (self.host_key_alias or self.hostname).lower()
 
     @property
-    def address(self) -> str:
+    def dialled_address(self) -> str:
         """Return ``host:port`` of the connection, for messages."""
         return f"[{self.hostname}]:{self.port}" if ":" in self.hostname else f"{self.hostname}:{self.port}"
 
 
-class BadOption(ValueError):
+class InvalidOption(ValueError):
     """A value of the configuration is invalid; the message is a sentence without the host."""
 
 
@@ -96,12 +96,12 @@ def read_values(text: str) -> dict[str, tuple[str, ...]]:
     return values
 
 
-def parse(name: str, text: str, here: Here) -> SshOptions:
+def parse_ssh_g(name: str, text: str, here: UserContext) -> SshOptions:
     """Turn the text of ``ssh -G NAME`` into options. Raises BadOption."""
-    return options_of(name, read_values(text), here)
+    return build_options(name, read_values(text), here)
 
 
-def options_of(name: str, values: Mapping[str, tuple[str, ...]], here: Here) -> SshOptions:
+def build_options(name: str, values: Mapping[str, tuple[str, ...]], here: UserContext) -> SshOptions:
     """Turn the values of a configuration into options. Raises BadOption."""
 
     def one(keyword: str, default: str = "") -> str:
@@ -111,7 +111,7 @@ def options_of(name: str, values: Mapping[str, tuple[str, ...]], here: Here) -> 
     hostname = one("hostname", name) or name
     if "%" in hostname and "hostname" in values and ":" in hostname:
         hostname = hostname.replace("%%", "%")  # the zone of an IPv6 address
-    tokens = _tokens(name, hostname, values, here)
+    tokens = _build_tokens(name, hostname, values, here)
     identities = values.get("identityfile", ())
 
     def paths(keyword: str, *, split: bool = False) -> tuple[str, ...]:
@@ -124,7 +124,7 @@ def options_of(name: str, values: Mapping[str, tuple[str, ...]], here: Here) -> 
     return SshOptions(
         name=name,
         hostname=hostname,
-        port=_number(one("port", "22")),
+        port=_parse_number(one("port", "22")),
         user=one("user", here.user),
         identity_files=paths("identityfile"),
         identity_files_given=bool(identities) and not _are_defaults(identities),
@@ -132,9 +132,9 @@ def options_of(name: str, values: Mapping[str, tuple[str, ...]], here: Here) -> 
         identities_only=one("identitiesonly", "no") == "yes",
         identity_agent=_identity_agent(values, tokens, here),
         proxy_jump=() if command else tuple(hop.strip() for hop in one("proxyjump").split(",") if hop.strip()),
-        proxy_command=expand(command, {key: tokens[key] for key in "hnpr%"}, here, variables=False),
+        proxy_command=expand_tokens(command, {key: tokens[key] for key in "hnpr%"}, here, variables=False),
         host_key_alias=one("hostkeyalias"),
-        strict_host_key_checking=_strict(one("stricthostkeychecking", "ask")),
+        strict_host_key_checking=_normalize_strict(one("stricthostkeychecking", "ask")),
         user_known_hosts=paths("userknownhostsfile", split=True),
         global_known_hosts=paths("globalknownhostsfile", split=True),
         hash_known_hosts=one("hashknownhosts", "no") == "yes",
@@ -143,17 +143,17 @@ def options_of(name: str, values: Mapping[str, tuple[str, ...]], here: Here) -> 
         bind_address=one("bindaddress"),
         bind_interface=one("bindinterface"),
         control_path=expand_path(one("controlpath"), tokens, here),
-        connect_timeout=_number(timeout) if timeout and _number(timeout) > 0 else None,
-        connection_attempts=_number(one("connectionattempts", "1")),
+        connect_timeout=_parse_number(timeout) if timeout and _parse_number(timeout) > 0 else None,
+        connection_attempts=_parse_number(one("connectionattempts", "1")),
         values=dict(values),
     )
 
 
-def _number(text: str) -> int:
+def _parse_number(text: str) -> int:
     try:
         return int(text)
     except ValueError:
-        raise BadOption(f"`{text}` is not a number") from None
+        raise InvalidOption(f"`{text}` is not a number") from None
 
 
 def _are_defaults(identities: tuple[str, ...]) -> bool:
@@ -161,12 +161,12 @@ def _are_defaults(identities: tuple[str, ...]) -> bool:
     return len(identities) > 3 and set(identities) <= DEFAULT_KEYS
 
 
-def _strict(value: str) -> str:
+def _normalize_strict(value: str) -> str:
     """Return yes, no, ask or accept-new: some versions of ssh print true, false or off."""
     return {"true": "yes", "false": "no", "off": "no"}.get(value, value)
 
 
-def _tokens(name: str, hostname: str, values: Mapping[str, tuple[str, ...]], here: Here) -> dict[str, str]:
+def _build_tokens(name: str, hostname: str, values: Mapping[str, tuple[str, ...]], here: UserContext) -> dict[str, str]:
     port = next(iter(values.get("port", ())), "22")
     user = next(iter(values.get("user", ())), here.user)
     alias = next(iter(values.get("hostkeyalias", ())), "")
@@ -194,30 +194,30 @@ def _tokens(name: str, hostname: str, values: Mapping[str, tuple[str, ...]], her
 _TOKEN = re.compile(r"%(.?)|\$\{([^}]*)\}", re.DOTALL)
 
 
-def expand(text: str, tokens: Mapping[str, str], here: Here, *, variables: bool = True) -> str:
+def expand_tokens(text: str, tokens: Mapping[str, str], here: UserContext, *, variables: bool = True) -> str:
     """Replace tokens such as ``%h`` and, with ``variables``, ``${VAR}``. Raises BadOption for those that ssh refuses."""
 
     def replace(match: re.Match[str]) -> str:
         token, variable = match.groups()
         if token is not None:
             if token not in tokens:
-                raise BadOption(f"ssh does not know %{token} in `{text}`")
+                raise InvalidOption(f"ssh does not know %{token} in `{text}`")
             return tokens[token]
         if not variables:
             return match[0]
         value = here.variable(variable)
         if value is None:
-            raise BadOption(f"this shell has no variable {variable}, which `{text}` names")
+            raise InvalidOption(f"this shell has no variable {variable}, which `{text}` names")
         return value
 
     return _TOKEN.sub(replace, text)
 
 
-def expand_path(path: str, tokens: Mapping[str, str], here: Here) -> str:
+def expand_path(path: str, tokens: Mapping[str, str], here: UserContext) -> str:
     """Return a file name with ``~``, tokens and variables replaced. A name that ssh has expanded stays the same."""
     if path == "~" or path.startswith("~/"):
         path = here.home + path[1:]
-    return expand(path, tokens, here)
+    return expand_tokens(path, tokens, here)
 
 
 def split_paths(text: str) -> list[str]:
@@ -232,7 +232,7 @@ def split_paths(text: str) -> list[str]:
     return [path for path in paths if path]
 
 
-def _identity_agent(values: Mapping[str, tuple[str, ...]], tokens: Mapping[str, str], here: Here) -> str:
+def _identity_agent(values: Mapping[str, tuple[str, ...]], tokens: Mapping[str, str], here: UserContext) -> str:
     text = next(iter(values.get("identityagent", ())), "")
     if text.lower() == "none":
         return "none"

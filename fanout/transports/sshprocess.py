@@ -9,7 +9,7 @@ import tempfile
 from typing import IO
 
 from fanout.transports.base import Deadline
-from fanout.transports.pipes import PipeChannel, ready_of, some
+from fanout.transports.pipes import PipeChannel, poll_ready, read_available
 from fanout.transports.sshlog import SshLog
 
 
@@ -30,7 +30,7 @@ class LogPipe:
         self.file: IO[bytes] = os.fdopen(read_end, "rb", buffering=0)
         os.set_blocking(read_end, False)
 
-    def opened(self) -> None:
+    def mark_opened(self) -> None:
         """Delete the path and close the write end: ssh has opened the pipe."""
         if self._write_end >= 0:
             os.close(self._write_end)
@@ -42,7 +42,7 @@ class LogPipe:
             self._directory = ""
 
     def close(self) -> None:
-        self.opened()
+        self.mark_opened()
         self.file.close()
 
 
@@ -63,20 +63,20 @@ class SshProcess(PipeChannel):
         """Wait until ssh has logged in. Return False if it exited, or was closed, before."""
         with self._in_use() as usable:
             while usable and not self._closed and not self.log.logged_in:
-                ready = ready_of(deadline.left, {**self._sources(), self._wake_read: select.POLLIN})
+                ready = poll_ready(deadline.seconds_left, {**self._sources(), self._wake_read: select.POLLIN})
                 if self._wake_read in ready:
                     break
-                if self._hear_log(ready):
+                if self._read_log(ready):
                     continue
-                data = self._take(ready)
+                data = self._read_ready(ready)
                 self._before += data or b""
-                if data and self._is_out(ready):
+                if data and self._is_stdout_ready(ready):
                     return True  # the host sends output, so the login is complete even if the log does not show it
                 if data == b"" or self._out.closed:
                     return False
             return self.log.logged_in
 
-    def _is_out(self, ready: set[int]) -> bool:
+    def _is_stdout_ready(self, ready: set[int]) -> bool:
         return not self._out.closed and self._out.fileno() in ready
 
     def read(self, timeout: float) -> bytes | None:
@@ -84,7 +84,7 @@ class SshProcess(PipeChannel):
         return before or super().read(timeout)
 
     @property
-    def words(self) -> list[str]:
+    def stderr_lines(self) -> list[str]:
         """Return the lines on stderr from before the login: of a jump host's ssh, or a ProxyCommand."""
         return [line.strip() for line in self._before.decode("utf-8", "replace").splitlines() if line.strip()]
 
@@ -93,8 +93,8 @@ class SshProcess(PipeChannel):
         return self.log.address
 
     @property
-    def said(self) -> str:
-        return self.log.last or super().said
+    def last_stderr(self) -> str:
+        return self.log.last_message or super().last_stderr
 
     def end_command(self) -> None:
         """Close stdin: the ssh program cannot send a signal to the host."""
@@ -102,9 +102,9 @@ class SshProcess(PipeChannel):
             if usable:
                 self._in.close()
 
-    def status(self) -> int | None:
+    def exit_status(self) -> int | None:
         """Return the command's exit status. ssh's own 255 is None: a lost connection, or a signal ended the command."""
-        code = super().status()
+        code = super().exit_status()
         self._drain_log()
         return code if code != 255 or self.log.has_status or self.log.shared else None
 
@@ -112,33 +112,33 @@ class SshProcess(PipeChannel):
         log = {} if self._pipe.file.closed else {self._pipe.file.fileno(): select.POLLIN}
         return {**super()._sources(), **log}
 
-    def _take(self, ready: set[int]) -> bytes | None:
-        if self._hear_log(ready):
+    def _read_ready(self, ready: set[int]) -> bytes | None:
+        if self._read_log(ready):
             return None
-        return super()._take(ready)
+        return super()._read_ready(ready)
 
-    def _hear_log(self, ready: set[int]) -> bool:
+    def _read_log(self, ready: set[int]) -> bool:
         """Read the log if it is ready. Return whether it was."""
         if self._pipe.file.closed or self._pipe.file.fileno() not in ready:
             return False
-        data = some(self._pipe.file)
+        data = read_available(self._pipe.file)
         if data == b"":
             self._pipe.file.close()
         elif data:
-            self._pipe.opened()
-            self.log.feed(data)
+            self._pipe.mark_opened()
+            self.log.feed_bytes(data)
         return True
 
-    def _drain(self) -> None:
-        super()._drain()
+    def _drain_stderr(self) -> None:
+        super()._drain_stderr()
         self._drain_log()
 
     def _drain_log(self) -> None:
         for _ in range(64):
-            if self._pipe.file.closed or not (data := some(self._pipe.file)):
+            if self._pipe.file.closed or not (data := read_available(self._pipe.file)):
                 return
-            self.log.feed(data)
+            self.log.feed_bytes(data)
 
-    def _release(self) -> None:
-        super()._release()
+    def _close_descriptors(self) -> None:
+        super()._close_descriptors()
         self._pipe.close()

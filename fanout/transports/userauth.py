@@ -28,12 +28,12 @@ MSG_USERAUTH_PK_OK = 60
 RSA_ALGORITHMS = ("rsa-sha2-512", "rsa-sha2-256")
 
 
-class HungUp(Exception):
+class HostDisconnected(Exception):
     """The host closed the connection; the text is its reason, "" if it gave none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
+class AuthResult:
     """The host's answer to one attempt; ``methods`` are those that it accepts next."""
 
     success: bool = False
@@ -53,26 +53,26 @@ class UserAuth(AuthHandler):
         self._answer: tuple[int, Message] | None = None
         transport.auth_handler = self
 
-    def begin(self) -> None:
+    def request_service(self) -> None:
         """Request the authentication service. Raises HungUp, TimeoutError."""
-        self._ask(_message(cMSG_SERVICE_REQUEST, "ssh-userauth"))
+        self._send_and_wait(_build_message(cMSG_SERVICE_REQUEST, "ssh-userauth"))
 
-    def none(self) -> Result:
+    def try_none(self) -> AuthResult:
         """Try the method "none": most hosts answer with the methods that they accept."""
-        kind, message = self._ask(self._request("none"))
-        return self._result(kind, message)
+        kind, message = self._send_and_wait(self._auth_request("none"))
+        return self._parse_result(kind, message)
 
-    def offer(self, blob: bytes, algorithm: str, sign: Callable[[bytes], bytes]) -> Result:
+    def try_key(self, blob: bytes, algorithm: str, sign: Callable[[bytes], bytes]) -> AuthResult:
         """Offer a public key, and sign if the host accepts it. Raises HungUp, TimeoutError, and errors of ``sign``."""
-        kind, message = self._ask(self._publickey(blob, algorithm, signed=False))
+        kind, message = self._send_and_wait(self._publickey(blob, algorithm, signed=False))
         if kind != MSG_USERAUTH_PK_OK:
-            return self._result(kind, message)
+            return self._parse_result(kind, message)
         request = self._publickey(blob, algorithm, signed=True)
         session = Message()
         session.add_string(self._transport.session_id)
         request.add_string(sign(session.asbytes() + request.asbytes()))
-        kind, message = self._ask(request)
-        return self._result(kind, message)
+        kind, message = self._send_and_wait(request)
+        return self._parse_result(kind, message)
 
     def algorithm_for(self, kind: str, accepted: tuple[str, ...]) -> str:
         """Return the signature algorithm for a key type (RSA has several), "" if host or configuration allow none."""
@@ -88,35 +88,35 @@ class UserAuth(AuthHandler):
                 return name
         return ""
 
-    def _request(self, method: str) -> Message:
-        return _message(cMSG_USERAUTH_REQUEST, self._user, "ssh-connection", method)
+    def _auth_request(self, method: str) -> Message:
+        return _build_message(cMSG_USERAUTH_REQUEST, self._user, "ssh-connection", method)
 
     def _publickey(self, blob: bytes, algorithm: str, *, signed: bool) -> Message:
-        message = self._request("publickey")
+        message = self._auth_request("publickey")
         message.add_boolean(signed)
         message.add_string(algorithm)
         message.add_string(blob)
         return message
 
-    def _ask(self, message: Message) -> tuple[int, Message]:
+    def _send_and_wait(self, message: Message) -> tuple[int, Message]:
         self._answer = None
         self._news.clear()
         if not self._transport.is_active():
-            raise HungUp(getattr(self._transport, "last_words", ""))
+            raise HostDisconnected(getattr(self._transport, "last_words", ""))
         self._transport._send_message(message)
-        if not self._news.wait(self._deadline.left):
+        if not self._news.wait(self._deadline.seconds_left):
             raise TimeoutError("the host does not answer")
         if self._answer is None:
-            raise HungUp(getattr(self._transport, "last_words", ""))
+            raise HostDisconnected(getattr(self._transport, "last_words", ""))
         return self._answer
 
-    def _result(self, kind: int, message: Message) -> Result:
+    def _parse_result(self, kind: int, message: Message) -> AuthResult:
         if kind == MSG_USERAUTH_SUCCESS:
-            return Result(success=True)
+            return AuthResult(success=True)
         if kind != MSG_USERAUTH_FAILURE:
-            raise HungUp(f"message {kind} is no answer to a login")
+            raise HostDisconnected(f"message {kind} is no answer to a login")
         methods = tuple(message.get_text().split(","))
-        return Result(partial=message.get_boolean(), methods=methods)
+        return AuthResult(partial=message.get_boolean(), methods=methods)
 
     # -- called by paramiko's thread
 
@@ -124,29 +124,29 @@ class UserAuth(AuthHandler):
     def _client_handler_table(self) -> dict[int, Callable[[Message], None]]:
         kinds = (MSG_SERVICE_ACCEPT, MSG_USERAUTH_FAILURE, MSG_USERAUTH_PK_OK)
         return {
-            **{kind: self._told(kind) for kind in kinds},
-            MSG_USERAUTH_SUCCESS: self._let_in,
+            **{kind: self._record_answer(kind) for kind in kinds},
+            MSG_USERAUTH_SUCCESS: self._record_success,
             MSG_USERAUTH_BANNER: lambda message: None,
         }
 
-    def _told(self, kind: int) -> Callable[[Message], None]:
+    def _record_answer(self, kind: int) -> Callable[[Message], None]:
         def hear(message: Message) -> None:
             self._answer = (kind, message)
             self._news.set()
 
         return hear
 
-    def _let_in(self, message: Message) -> None:
+    def _record_success(self, message: Message) -> None:
         self.authenticated = True
         self._transport._auth_trigger()
-        self._told(MSG_USERAUTH_SUCCESS)(message)
+        self._record_answer(MSG_USERAUTH_SUCCESS)(message)
 
     def abort(self) -> None:
         """Wake the waiting thread: the connection has ended."""
         self._news.set()
 
 
-def _message(kind: bytes, *words: str) -> Message:
+def _build_message(kind: bytes, *words: str) -> Message:
     message = Message()
     message.add_byte(kind)
     for word in words:

@@ -14,19 +14,19 @@ import paramiko
 
 from fanout.errors import AuthRefused, Dropped, TransportError, Unreachable
 from fanout.transports.base import Deadline
-from fanout.transports.dialing import Proxy
+from fanout.transports.dialing import ProxyCommand
 from fanout.transports.sshoptions import SshOptions
 
 
 @dataclass(slots=True, kw_only=True)
-class Step:
+class LoginStep:
     """One login on the way to a host, with the jump host before it (None: none) and its ProxyCommand."""
 
     options: SshOptions
     before: SshOptions | None
     target: bool  # False: a jump host
     deadline: Deadline
-    proxy: Proxy | None = None
+    proxy: ProxyCommand | None = None
 
     @property
     def subject(self) -> str:
@@ -35,7 +35,7 @@ class Step:
 
 
 @contextlib.contextmanager
-def in_our_words(step: Step) -> Iterator[None]:
+def translate_errors(step: LoginStep) -> Iterator[None]:
     """Translate exceptions of the libraries inside the ``with`` block into a TransportError."""
     try:
         yield
@@ -47,15 +47,15 @@ def in_our_words(step: Step) -> Iterator[None]:
             named.methods = error.methods
         raise named from error
     except (paramiko.SSHException, EOFError, OSError) as error:
-        told = _told(step, error)
+        told = _translate_error(step, error)
         raise type(told)(f"{step.subject}{told}", hint=told.hint) from error
 
 
-def _told(step: Step, error: Exception) -> TransportError:
+def _translate_error(step: LoginStep, error: Exception) -> TransportError:
     """Return the TransportError for one exception."""
-    where, by_hand = step.options.address, step.options.by_hand
+    where, by_hand = step.options.dialled_address, step.options.by_hand
     if step.proxy is not None and not isinstance(error, paramiko.AuthenticationException):
-        failure = step.proxy.failure()
+        failure = step.proxy.describe_failure()
         if failure:
             return Unreachable(failure, hint=by_hand)
     match error:
@@ -75,13 +75,13 @@ def _told(step: Step, error: Exception) -> TransportError:
             )
         case paramiko.ChannelException() if step.before is not None:
             return Unreachable(
-                f"the jump host {step.before.name} ({step.before.address}) cannot connect to {where}: {error.text}",
+                f"the jump host {step.before.name} ({step.before.dialled_address}) cannot connect to {where}: {error.text}",
                 hint=by_hand,
             )
-    return _other(step, error, where, by_hand)
+    return _translate_other(step, error, where, by_hand)
 
 
-def _other(step: Step, error: Exception, where: str, by_hand: str) -> TransportError:
+def _translate_other(step: LoginStep, error: Exception, where: str, by_hand: str) -> TransportError:
     text = str(error) or type(error).__name__
     silent = "banner" in text or "No existing session" in text  # paramiko's text if no host key arrived in time
     if silent or isinstance(error, (EOFError, ConnectionResetError)):

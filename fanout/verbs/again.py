@@ -12,14 +12,14 @@ from fanout.errors import UsageError
 from fanout.outcome import RunOutcome
 from fanout.settings import Settings
 from fanout.state import RunState
-from fanout.verbs.common import Edge
-from fanout.verbs.detach import Door
+from fanout.verbs.common import ProcessContext
+from fanout.verbs.detach import ParentPipe
 
-MOST = 3
+MAX_RESTARTS = 3
 
 
-class Attempt(Protocol):
-    """Run that can be restarted. ``hung`` and ``left`` are known once it has ended."""
+class RestartableRun(Protocol):
+    """Run that can be restarted. ``may_restart`` and ``left`` are known once it has ended."""
 
     @property
     def run_id(self) -> str: ...
@@ -27,12 +27,12 @@ class Attempt(Protocol):
     hung: bool  # the launcher stopped it because of a hang, and nothing of it is left
     left: bool  # the user has detached
 
-    def run(self, door: Door | None = None) -> int: ...
+    def run(self, door: ParentPipe | None = None) -> int: ...
 
-    def again(self) -> Attempt: ...
+    def build_next_run(self) -> RestartableRun: ...
 
 
-def check(settings: Settings) -> None:
+def check_restart_settings(settings: Settings) -> None:
     """Raise UsageError if --on-hang is given but hang detection is off."""
     if settings.on_hang in hangs.ENDING and settings.hang_timeout in ("", "off"):
         raise UsageError(
@@ -41,23 +41,25 @@ def check(settings: Settings) -> None:
         )
 
 
-def repeated(attempt: Attempt, edge: Edge, door: Door | None = None) -> int:
+def run_with_restarts(attempt: RestartableRun, edge: ProcessContext, door: ParentPipe | None = None) -> int:
     """Run it, and restart it while it hangs; return the exit status of the last run."""
     code = attempt.run(door)
-    for number in range(1, MOST + 1):
+    for number in range(1, MAX_RESTARTS + 1):
         if not attempt.hung:
             return code
         door = None if attempt.left else door
-        before, attempt = attempt.run_id, attempt.again()
-        edge.say(f"run {before} hung: restarting it as run {attempt.run_id} (restart {number} of at most {MOST})")
+        before, attempt = attempt.run_id, attempt.build_next_run()
+        edge.print_message(
+            f"run {before} hung: restarting it as run {attempt.run_id} (restart {number} of at most {MAX_RESTARTS})"
+        )
         edge.stderr.flush()
         code = attempt.run(door)
     if attempt.hung:
-        edge.say(f"not restarted: the run hung {MOST + 1} times in a row")
+        edge.print_message(f"not restarted: the run hung {MAX_RESTARTS + 1} times in a row")
     return code
 
 
-def hung(state: RunState, outcome: RunOutcome) -> bool:
+def may_restart(state: RunState, outcome: RunOutcome) -> bool:
     """Return whether the run may be restarted."""
     stop = state.first_stop
-    return stop is not None and stop.why.startswith(hangs.HANG) and not state.interrupts and outcome.clean
+    return stop is not None and stop.why.startswith(hangs.HANG) and not state.interrupts and outcome.is_clean

@@ -20,38 +20,38 @@ from fanout.errors import UsageError
 from fanout.guardian import Guardian
 from fanout.settings import Settings
 from fanout.verbs import detach, explain, follow, onlook
-from fanout.verbs.common import Edge, heeded, runs_directory, settings_of
-from fanout.verbs.pacing import PaceTeller
-from fanout.verbs.runs import find_live, order_of
-from fanout.verbs.showing import look_of, view_of, wishes_of
-from fanout.views.recorded import Recorded
-from fanout.views.report import report
-from fanout.views.tail import Tails
+from fanout.verbs.common import ProcessContext, filter_handled_signals, find_runs_directory, read_settings
+from fanout.verbs.pacing import SlowRankReporter
+from fanout.verbs.runs import find_active_run, read_run_handle
+from fanout.verbs.showing import build_filters, build_view, choose_look
+from fanout.views.recorded import RunReader
+from fanout.views.report import build_report
+from fanout.views.tail import LogTails
 
-LEFT = 130
+INTERRUPTED_STATUS = 130
 
 
-def attach(request: Request, edge: Edge) -> int:
+def run_attach(request: Request, edge: ProcessContext) -> int:
     """Run the command; return the exit status of the run."""
-    settings = settings_of(request, edge)
-    request = _named(request)
+    settings = read_settings(request, edge)
+    request = _read_run_as_hosts(request)
     try:
         if request.hosts and not request.given["run"]:
-            return onlook.attach(request, settings, edge)
-        path = find_live(request.given["run"], runs_directory(settings, edge), "attach")
+            return onlook.attach_to_hosts(request, settings, edge)
+        path = find_active_run(request.given["run"], find_runs_directory(settings, edge), "attach")
     except UsageError:
         if not request.hosts:
             raise
-        return onlook.attach(request, settings, edge)
-    recorded = Recorded(path)
-    if follow.over(recorded) and not recorded.ended:
-        status = _take_its_place(path, settings, edge)
+        return onlook.attach_to_hosts(request, settings, edge)
+    recorded = RunReader(path)
+    if follow.has_no_writer(recorded) and not recorded.has_outcome:
+        status = _replace_launcher(path, settings, edge)
         if status is not None:
             return status
-    return _follow(recorded, settings, edge)
+    return _follow_record(recorded, settings, edge)
 
 
-def _named(request: Request) -> Request:
+def _read_run_as_hosts(request: Request) -> Request:
     """Return the request with RUN as HOSTS if RUN is a file: ``attach hosts.txt`` means the hosts."""
     run = request.given["run"]
     if run and not request.hosts and os.path.isfile(run):
@@ -59,120 +59,122 @@ def _named(request: Request) -> Request:
     return request
 
 
-def _follow(recorded: Recorded, settings: Settings, edge: Edge) -> int:
-    look, wish = look_of(settings, edge), detach.Wish()
-    pace = PaceTeller(muted=True)
-    wishes = wishes_of(settings, metric=recorded.metric)
-    witness = explain.witness_of(recorded.heading, explain.book_of(settings, edge), recorded=True)
-    explain.learn_again(witness, recorded.path)
-    hangs, so_far = explain.HangTeller(witness, muted=True), partial(explain.so_far, witness)
-    view = view_of(
+def _follow_record(recorded: RunReader, settings: Settings, edge: ProcessContext) -> int:
+    look, wish = choose_look(settings, edge), detach.DetachRequest()
+    pace = SlowRankReporter(muted=True)
+    wishes = build_filters(settings, metric=recorded.metric)
+    witness = explain.build_collector(recorded.heading, explain.load_signatures(settings, edge), recorded=True)
+    explain.add_recorded_facts(witness, recorded.path)
+    hangs, so_far = explain.HangReporter(witness, muted=True), partial(explain.preview_verdict, witness)
+    view = build_view(
         recorded.heading,
         look,
         edge,
         wishes,
         so_far=so_far,
-        slow=pace.brief,
-        hung=hangs.brief,
+        slow=pace.slow_hosts,
+        hung=hangs.hung_hosts,
         detach=wish,
         viewing="attach",
     )
-    pace.says.append(view.note)
-    hangs.says.append(view.note)
+    pace.outputs.append(view.note)
+    hangs.outputs.append(view.note)
     try:
-        result = follow.watch(recorded, view, lambda: wish.asked, learners=[witness], tellers=[hangs, pace])
+        result = follow.follow_record(recorded, view, lambda: wish.asked, learners=[witness], tellers=[hangs, pace])
     except KeyboardInterrupt:
         wish.heard = True
     view.close()
     if wish.asked or wish.heard:
-        edge.say(f"left; the run goes on: fanout attach {recorded.heading.run_id}")
-        return 0 if wish.asked else LEFT
+        edge.print_message(f"left; the run goes on: fanout attach {recorded.heading.run_id}")
+        return 0 if wish.asked else INTERRUPTED_STATUS
     if view.broken:
         return 141
-    if recorded.damage:
-        edge.say(recorded.damage)
-    return _told(recorded, result, edge)
+    if recorded.damage_message:
+        edge.print_message(recorded.damage_message)
+    return _print_result(recorded, result, edge)
 
 
-def _told(recorded: Recorded, result: Mapping[str, Any] | None, edge: Edge) -> int:
+def _print_result(recorded: RunReader, result: Mapping[str, Any] | None, edge: ProcessContext) -> int:
     """Print the recorded report; return the exit status of the run."""
     run = recorded.heading.run_id
     if result is None:
-        edge.say(f"run {run}: the record has no end: the launcher died")
+        edge.print_message(f"run {run}: the record has no end: the launcher died")
         edge.stderr.write(f"        try:  fanout attach {run}   # resumes it; or:  fanout stop {run}\n")
         return 255
     try:
         with open(os.path.join(recorded.path, "report.txt"), encoding="utf-8") as file:
             edge.stderr.write(file.read())
     except OSError as error:
-        edge.say(f"run {run}: {result['headline']} (cannot read its report: {error.strerror})")
+        edge.print_message(f"run {run}: {result['headline']} (cannot read its report: {error.strerror})")
     return int(result["exit_code"])
 
 
-def _take_its_place(path: str, settings: Settings, edge: Edge) -> int | None:
+def _replace_launcher(path: str, settings: Settings, edge: ProcessContext) -> int | None:
     """Start a process that replaces the launcher, without a terminal. Return None if it runs, else an exit status."""
-    order = order_of(path)
-    edge.say(f"run {order.run_id}: the launcher died: starting a new one")
+    order = read_run_handle(path)
+    edge.print_message(f"run {order.run_id}: the launcher died: starting a new one")
     taken: list[int] = []
 
-    def work(door: detach.Door) -> int:
+    def work(door: detach.ParentPipe) -> int:
         taken.append(os.getpid())
-        return _in_its_place(order, settings, edge, door)
+        return _run_replacement(order, settings, edge, door)
 
-    status = detach.apart(edge, work)
+    status = detach.run_in_background(edge, work)
     return status if taken or status else None
 
 
-def _in_its_place(order: rejoin.Order, settings: Settings, edge: Edge, door: detach.Door) -> int:
+def _run_replacement(order: rejoin.RunHandle, settings: Settings, edge: ProcessContext, door: detach.ParentPipe) -> int:
     """Do the launcher's work from now on, in a process of its own; return the exit status."""
-    ends = signal.SIGTERM if heeded([signal.SIGTERM]) else signal.SIGKILL  # after SIGKILL the guardian stops the run
-    ours = holder.Holder(
+    ends = (
+        signal.SIGTERM if filter_handled_signals([signal.SIGTERM]) else signal.SIGKILL
+    )  # after SIGKILL the guardian stops the run
+    ours = holder.LockOwner(
         pid=os.getpid(), user=edge.user, machine=edge.machine, since=time.time(), detached=True, signal=ends
     )
-    hold = holder.take(order.directory, ours)
-    if hold is None or not door.shut():
+    hold = holder.acquire_lock(order.directory, ours)
+    if hold is None or not door.release_parent():
         return 0  # another process was faster, or the command that started this one is gone
     guardian = Guardian()
-    detach.redirect(order.directory)
-    guardian.watch(order.to_json())
-    recorded = Recorded(order.directory)
-    tails, pace = Tails(), PaceTeller(muted=True)
-    witness = explain.witness_of(recorded.heading, explain.book_of(settings, edge), recorded=True)
-    explain.learn_again(witness, recorded.path)
+    detach.redirect_output(order.directory)
+    guardian.watch_run(order.to_json())
+    recorded = RunReader(order.directory)
+    tails, pace = LogTails(), SlowRankReporter(muted=True)
+    witness = explain.build_collector(recorded.heading, explain.load_signatures(settings, edge), recorded=True)
+    explain.add_recorded_facts(witness, recorded.path)
 
     def note(text: str) -> None:
         if taken.record:
             taken.record.note(text)
 
-    taken = rejoin.TakenUp(
+    taken = rejoin.ResumedRun(
         order,
         by=f"{edge.user}@{edge.machine}",
         agent="SSH_AUTH_SOCK" in edge.environ,
         learners=[tails, witness, pace],
-        views=[explain.HangTeller(witness, note)],
+        views=[explain.HangReporter(witness, note)],
     )
-    pace.says.append(note)
-    pace.speak(taken.session.state)
+    pace.outputs.append(note)
+    pace.start_reporting(taken.session.state)
     try:
-        outcome = taken.go_on()
-        outcome, verdict = explain.judged(witness, taken.session.state, outcome)
+        outcome = taken.continue_run()
+        outcome, verdict = explain.diagnose_run(witness, taken.session.state, outcome)
         if taken.record:
             if verdict is not None:
-                taken.record.keep(explain.VERDICT, explain.as_json(verdict))
-            text = report(
+                taken.record.write_file(explain.VERDICT, explain.verdict_to_json(verdict))
+            text = build_report(
                 recorded.heading,
                 taken.session.state,
                 outcome,
-                explain.last_words(tails, outcome, verdict),
-                diagnosis=explain.shown(verdict),
-                blamed=explain.blamed(verdict),
-                slow=pace.slow(),
+                explain.select_last_lines(tails, outcome, verdict),
+                diagnosis=explain.render_verdict(verdict),
+                blamed=explain.find_blamed_rank(verdict),
+                slow=pace.list_slow_ranks(),
             )
             taken.record.finish(outcome, text)
     finally:
         taken.close()
-    if outcome.clean:
-        guardian.dismiss()
+    if outcome.is_clean:
+        guardian.end_watch()
     else:
-        guardian.leave_to_it()
+        guardian.close_pipe()
     return outcome.exit_code

@@ -14,15 +14,15 @@ from typing import Any, TextIO
 
 from fanout import hostfile
 from fanout.arguments import Request
-from fanout.commands import Commands
-from fanout.descriptors import make_room
+from fanout.commands import CommandBuilder
+from fanout.descriptors import raise_file_limit
 from fanout.errors import UsageError
 from fanout.events import Interrupted
-from fanout.fan import Clock, Fan
+from fanout.fan import Clock, ConnectionPool
 from fanout.hosts import Host, HostFile
-from fanout.login import BEAT_SECONDS, FanOptions
-from fanout.settings import Loaded, Settings, load
-from fanout.transports.pick import Picker
+from fanout.login import HEARTBEAT_SECONDS, ConnectionOptions
+from fanout.settings import LoadedSettings, Settings, merge_settings
+from fanout.transports.pick import TransportSelector
 from fanout.verbs.envfile import read_env_file
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -30,18 +30,18 @@ STOP_INSTEAD = signal.SIGUSR2  # ``fanout stop`` sends it to a launcher that ign
 Handler = Callable[[int, FrameType | None], None]
 
 
-def heeded(numbers: Iterable[int]) -> list[int]:
+def filter_handled_signals(numbers: Iterable[int]) -> list[int]:
     """Return the signals that were not ignored when this process started (nohup, ``trap '' INT``, ``&`` in a script)."""
     return [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
 
 
-def stop_signal() -> int:
+def choose_stop_signal() -> int:
     """Return the signal that makes this launcher end its run."""
-    return int(signal.SIGTERM if heeded([signal.SIGTERM]) else STOP_INSTEAD)
+    return int(signal.SIGTERM if filter_handled_signals([signal.SIGTERM]) else STOP_INSTEAD)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Edge:
+class ProcessContext:
     """Context of this process, as cli.py found it: environment, directory, streams, user, terminal."""
 
     environ: Mapping[str, str]
@@ -57,30 +57,30 @@ class Edge:
     line: Callable[[], str] = str  # reads one line of stdin, the answer to a question; by default an empty line
     keyboard: int | None = None  # the descriptor of stdin, if it is a terminal
 
-    def say(self, text: str) -> None:
+    def print_message(self, text: str) -> None:
         """Print one message of fanout on stderr."""
         self.stderr.write(f"fanout: {text}\n")
         self.stderr.flush()
 
 
-def settings_of(request: Request, edge: Edge) -> Settings:
+def read_settings(request: Request, edge: ProcessContext) -> Settings:
     """Return all settings, checked. Raises UsageError."""
     return load_settings(request, edge).settings
 
 
-def load_settings(request: Request, edge: Edge) -> Loaded:
+def load_settings(request: Request, edge: ProcessContext) -> LoadedSettings:
     """Load all settings, checked, with the source of each. Raises UsageError."""
     flags = dict(request.flags)
-    pairs = [_pair(text, edge.environ) for text in request.given.get("env") or flags.pop("env", None) or ()]
+    pairs = [_parse_env_flag(text, edge.environ) for text in request.given.get("env") or flags.pop("env", None) or ()]
     for path in request.given.get("env_file") or ():
         file = read_env_file(path)
         pairs = [*file.pairs, *pairs]  # the command line has priority
         for warning in file.warnings:
-            edge.say(warning)
+            edge.print_message(warning)
     flags.pop("env", None)
     flags["env"] = tuple(pairs)
-    flags.update(_venv(flags.get("venv") or edge.environ.get("FANOUT_VENV"), edge))
-    loaded = load(flags, edge.environ, _config_files(edge))
+    flags.update(_choose_venv(flags.get("venv") or edge.environ.get("FANOUT_VENV"), edge))
+    loaded = merge_settings(flags, edge.environ, _find_config_files(edge))
     settings = loaded.settings
     if settings.ssh_config not in ("", "none"):  # the guardian and `stop` may run in another directory
         path = os.path.abspath(os.path.join(edge.cwd, os.path.expanduser(settings.ssh_config)))
@@ -88,7 +88,7 @@ def load_settings(request: Request, edge: Edge) -> Loaded:
     return loaded
 
 
-def _pair(text: str, environ: Mapping[str, str]) -> tuple[str, str]:
+def _parse_env_flag(text: str, environ: Mapping[str, str]) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if equals:
         return name, value
@@ -97,7 +97,7 @@ def _pair(text: str, environ: Mapping[str, str]) -> tuple[str, str]:
     return name, environ[name]
 
 
-def _venv(given: str | None, edge: Edge) -> dict[str, Any]:
+def _choose_venv(given: str | None, edge: ProcessContext) -> dict[str, Any]:
     """Return the settings for the environment on PATH. ``auto`` is the one active here, if a host has it too."""
     if given == "none":
         return {"venv": ""}
@@ -109,14 +109,14 @@ def _venv(given: str | None, edge: Edge) -> dict[str, Any]:
     return {"venv": active or conda or own, "venv_sure": False, "venv_is_conda": bool(conda)}
 
 
-def _config_files(edge: Edge) -> list[tuple[str, Mapping[str, Any]]]:
+def _find_config_files(edge: ProcessContext) -> list[tuple[str, Mapping[str, Any]]]:
     """Return the nearest fanout.toml (or [tool.fanout]) at or above the working directory, then the user's own."""
     found: list[tuple[str, Mapping[str, Any]]] = []
     directory = edge.cwd
     while not found:
         for name in ("fanout.toml", "pyproject.toml"):
             path = os.path.join(directory, name)
-            table = _toml(path)
+            table = _read_toml(path)
             table = table.get("tool", {}).get("fanout") if table is not None and name == "pyproject.toml" else table
             if table is not None and not found:
                 found.append((path, table))
@@ -125,11 +125,11 @@ def _config_files(edge: Edge) -> list[tuple[str, Mapping[str, Any]]]:
         directory = os.path.dirname(directory)
     config = edge.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
     path = os.path.join(config, "fanout", "config.toml")
-    table = _toml(path) if os.path.isabs(path) else None
+    table = _read_toml(path) if os.path.isabs(path) else None
     return found + ([(path, table)] if table is not None else [])
 
 
-def _toml(path: str) -> Mapping[str, Any] | None:
+def _read_toml(path: str) -> Mapping[str, Any] | None:
     """Return the table of a TOML file, or None without one. Ignore a pyproject.toml without [tool.fanout]."""
     try:
         with open(path, "rb") as file:
@@ -151,13 +151,13 @@ def _toml(path: str) -> Mapping[str, Any] | None:
         raise UsageError(f"{path}: {error}") from None
 
 
-def hosts_of(request: Request, settings: Settings, edge: Edge) -> tuple[HostFile, tuple[Host, ...]]:
+def read_hosts(request: Request, settings: Settings, edge: ProcessContext) -> tuple[HostFile, tuple[Host, ...]]:
     """Return the hostfile and the selected hosts, in rank order. Raises HostfileError, UsageError."""
     if not request.hosts:
         raise UsageError(f"{request.verb}: HOSTS is missing", hint=f"fanout {request.verb} --help")
-    file = hostfile.read(request.hosts, stdin=edge.stdin, environ=edge.environ)
+    file = hostfile.read_host_list(request.hosts, stdin=edge.stdin, environ=edge.environ)
     filters = request.filters
-    hosts = hostfile.select(
+    hosts = hostfile.select_hosts(
         file,
         include=filters.include,
         exclude=filters.exclude,
@@ -170,47 +170,47 @@ def hosts_of(request: Request, settings: Settings, edge: Edge) -> tuple[HostFile
     return file, hosts
 
 
-def picker_of(settings: Settings, edge: Edge) -> Picker:
+def build_selector(settings: Settings, edge: ProcessContext) -> TransportSelector:
     path = settings.ssh_config  # ssh takes "none" for no file
     if path not in ("", "none") and (os.path.isdir(path) or not os.path.exists(path)):
         raise UsageError(f"--ssh-config {path}: no such file")
-    return Picker(settings, user=edge.user, agent="SSH_AUTH_SOCK" in edge.environ)
+    return TransportSelector(settings, user=edge.user, agent="SSH_AUTH_SOCK" in edge.environ)
 
 
-def tell_notices(picker: Picker, edge: Edge) -> None:
+def print_notices(picker: TransportSelector, edge: ProcessContext) -> None:
     """Print the notices of the logins, each once."""
-    for notice in picker.notices.take():
-        edge.say(notice)
+    for notice in picker.notices.take_new():
+        edge.print_message(notice)
 
 
 @contextmanager
-def fan_of(
+def open_connections(
     hosts: Sequence[Host],
     settings: Settings,
-    picker: Picker,
-    edge: Edge,
+    picker: TransportSelector,
+    edge: ProcessContext,
     command: str = "",
     *,
     hung_up: Callable[[], None] | None = None,
-    before: Callable[[Fan], None] | None = None,
+    before: Callable[[ConnectionPool], None] | None = None,
     once: Callable[[Handler], Handler] | None = None,
-) -> Iterator[Fan]:
+) -> Iterator[ConnectionPool]:
     """Yield the started connections, with this process's signals as events; undo both at the end.
 
     ``hung_up`` handles SIGHUP if a closed terminal must not stop the run. ``before`` gets the connections before they
     start. ``once`` wraps a handler so that it handles each signal once. Raises UsageError, LauncherError.
     """
     picker.check_config(hosts)
-    make_room(len(hosts), by_program=settings.transport == "openssh")
-    options = FanOptions(
+    raise_file_limit(len(hosts), by_program=settings.transport == "openssh")
+    options = ConnectionOptions(
         dials=settings.fanout,
         connect_timeout=settings.connect_timeout,
         by=f"{edge.user}@{edge.machine}",
-        beat=min(BEAT_SECONDS, settings.lease / 3) if settings.lease else BEAT_SECONDS,
+        beat=min(HEARTBEAT_SECONDS, settings.lease / 3) if settings.lease else HEARTBEAT_SECONDS,
         command=command,
     )
     clock = Clock()
-    fan = Fan(hosts, picker, options, clock)
+    fan = ConnectionPool(hosts, picker, options, clock)
     if before is not None:
         before(fan)
 
@@ -218,11 +218,11 @@ def fan_of(
         if number == signal.SIGHUP and hung_up is not None:
             hung_up()
         else:
-            fan.post(Interrupted(at=clock(), signal=number))
+            fan.post_event(Interrupted(at=clock(), signal=number))
 
     handler = once(heard) if once is not None else heard
-    wanted = dict.fromkeys(heeded(SIGNALS), handler)
-    if stop_signal() == STOP_INSTEAD:
+    wanted = dict.fromkeys(filter_handled_signals(SIGNALS), handler)
+    if choose_stop_signal() == STOP_INSTEAD:
         wanted[STOP_INSTEAD] = lambda number, frame: heard(signal.SIGTERM, frame)
     handlers = {number: signal.signal(number, wish) for number, wish in wanted.items()}
     try:
@@ -234,7 +234,7 @@ def fan_of(
             signal.signal(number, before_us)
 
 
-def config_values(task: Sequence[str], directory: str) -> tuple[str, Any]:
+def read_task_config(task: Sequence[str], directory: str) -> tuple[str, Any]:
     """Return the path and the content of the task's config, its first YAML argument; ("", None) without one.
 
     fanout reads the config only to check that it parses, and to find the paths in it. Raises UsageError.
@@ -262,7 +262,7 @@ def config_values(task: Sequence[str], directory: str) -> tuple[str, Any]:
         raise UsageError(f"{path}: nested too deeply for a config") from None
 
 
-def work_directory(settings: Settings, edge: Edge) -> str:
+def find_work_directory(settings: Settings, edge: ProcessContext) -> str:
     """Return the absolute path of the work directory on every host. Raises UsageError if it cannot be known."""
     if not edge.cwd_exists and not os.path.isabs(settings.chdir):
         raise UsageError(
@@ -277,13 +277,13 @@ def has_script_here(settings: Settings, directory: str) -> bool:
     return not os.path.isdir(directory) or os.path.isfile(os.path.join(directory, settings.script))
 
 
-def on_these_hosts(request: Request, settings: Settings, verb: str, *words: str) -> str:
+def build_command_for_hosts(request: Request, settings: Settings, verb: str, *words: str) -> str:
     """Return a fanout command for the same HOSTS and the same ssh configuration."""
-    made = Commands(ssh_config=settings.ssh_config, ssh_option=settings.ssh_option, source=request.hosts)
-    return made.fanout(verb, *words, hosts=True)
+    made = CommandBuilder(ssh_config=settings.ssh_config, ssh_option=settings.ssh_option, source=request.hosts)
+    return made.build_fanout_command(verb, *words, hosts=True)
 
 
-def runs_directory(settings: Settings, edge: Edge) -> str:
+def find_runs_directory(settings: Settings, edge: ProcessContext) -> str:
     """Return the directory of recorded runs. Raises UsageError if the user has no home directory."""
     if settings.log_dir:
         return os.path.abspath(os.path.join(edge.cwd, settings.log_dir))
@@ -296,7 +296,7 @@ def runs_directory(settings: Settings, edge: Edge) -> str:
     return os.path.abspath(os.path.join(edge.cwd, state, "fanout", "runs"))
 
 
-def look_for_task(task: Sequence[str], directory: str) -> None:
+def check_task_exists(task: Sequence[str], directory: str) -> None:
     """Check that the task exists. Paths are the same on all hosts, so a local directory must contain the task."""
     if task and os.path.isdir(directory) and not os.path.isfile(os.path.join(directory, task[0])):
         raise UsageError(

@@ -6,40 +6,44 @@ from collections.abc import Callable, Sequence
 
 from fanout import deep, plan
 from fanout.checks.asking import Asker
-from fanout.checks.model import Case, Finding
-from fanout.checks.network import best
+from fanout.checks.model import CheckContext, CheckFinding
+from fanout.checks.network import find_best_candidate
 from fanout.checks.together import DeepTest
 from fanout.errors import UsageError
-from fanout.hosts import fold
-from fanout.preflight import Learned
+from fanout.hosts import fold_names
+from fanout.preflight import PreflightFacts
 from fanout.settings import Settings
 
-Test = Callable[[Case, Learned, Sequence[Finding]], DeepTest]
+TorchTestRunner = Callable[[CheckContext, PreflightFacts, Sequence[CheckFinding]], DeepTest]
 
 
-def tester(asker: Asker, task: Sequence[str], settings: Settings, directory: str, tell: Callable[[str], None]) -> Test:
+def build_torch_test(
+    asker: Asker, task: Sequence[str], settings: Settings, directory: str, tell: Callable[[str], None]
+) -> TorchTestRunner:
     """Return the test that ``preflight.run`` calls after the other checks. It does not run if one of them failed."""
 
-    def test(case: Case, learned: Learned, findings: Sequence[Finding]) -> DeepTest:
+    def test(case: CheckContext, learned: PreflightFacts, findings: Sequence[CheckFinding]) -> DeepTest:
         failed = [finding for finding in findings if finding.level == "fail"]
         if failed:
-            return DeepTest(unmade=f"not made: {failed[0].check} failed on {fold(failed[0].hosts)}; fix that first")
+            return DeepTest(
+                unmade=f"not made: {failed[0].check} failed on {fold_names(failed[0].hosts)}; fix that first"
+            )
         try:
-            made = plan.make(
+            made = plan.make_plan(
                 case.request.hosts, task or ("task.py",), settings, run_id="check", cwd=directory, has_script=True,
-                learned=_learned(case, learned), dry=True,
+                learned=_to_plan_facts(case, learned), dry=True,
             )  # fmt: skip
         except UsageError as error:
             return DeepTest(unmade=f"not made: {error}")
-        return deep.run(case, made, asker, tell=tell, patience=deep.Patience())
+        return deep.run(case, made, asker, tell=tell, patience=deep.DeepTimeouts())
 
     return test
 
 
-def _learned(case: Case, learned: Learned) -> plan.Learned:
+def _to_plan_facts(case: CheckContext, learned: PreflightFacts) -> plan.HostFacts:
     """Return the facts for the plan. Unlike for a run, use an address that not all hosts reach, and need no slots=."""
-    return plan.Learned(
-        master_addr=learned.master_addr or (best(case) if case.port and case.port.candidates else ""),
+    return plan.HostFacts(
+        master_addr=learned.master_addr or (find_best_candidate(case) if case.port and case.port.candidates else ""),
         gpus={name: found for name, found in learned.gpus.items() if found},
         env=learned.exports,
         address=learned.addresses,

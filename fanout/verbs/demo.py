@@ -6,18 +6,18 @@ import os
 import signal
 from pathlib import Path
 
-from fanout.arguments import Request, parse
+from fanout.arguments import Request, parse_arguments
 from fanout.errors import UsageError
-from fanout.verbs.check import check
-from fanout.verbs.common import SIGNALS, STOP_INSTEAD, Edge, heeded
-from fanout.verbs.run import run
+from fanout.verbs.check import run_check
+from fanout.verbs.common import SIGNALS, STOP_INSTEAD, ProcessContext, filter_handled_signals
+from fanout.verbs.run import run_training
 
 TASK = ("tasks/train_llada2_bd.py", "configs/sft/llada2_mini_bd_sft.yaml")
 
-SHOWING = ("output", "color", "show", "grep", "hide", "fold", "prefix", "metric")
+OUTPUT_FLAGS = ("output", "color", "show", "grep", "hide", "fold", "prefix", "metric")
 
 
-def demo(request: Request, edge: Edge) -> int:
+def run_demo(request: Request, edge: ProcessContext) -> int:
     """Simulate the hosts, check them, and train on them; return the exit status of the run."""
     from fanout.demo import stage
 
@@ -26,21 +26,21 @@ def demo(request: Request, edge: Edge) -> int:
             f"the demo trains {TASK[0]}, which is not in {edge.cwd}",
             hint="run make demo in a checkout of fanout, or only simulate the hosts:  fanout demo --stay",
         )
-    with stage.open(Path(edge.cwd) / request.given["dir"], request.given["count"]) as lab:
+    with stage.open_lab(Path(edge.cwd) / request.given["dir"], request.given["count"]) as lab:
         hostfile = os.path.relpath(lab.hostfile, edge.cwd)
         connect = ["--ssh-config", os.path.relpath(lab.ssh_config, edge.cwd)]
-        edge.say(f"this machine simulates {len(lab.hosts)} hosts, each with its own ssh server: {hostfile}")
+        edge.print_message(f"this machine simulates {len(lab.hosts)} hosts, each with its own ssh server: {hostfile}")
         if request.given["stay"]:
-            edge.say(
+            edge.print_message(
                 f"try, in another terminal:  fanout check {' '.join(connect)} {hostfile}   (Ctrl-C here stops the hosts)"
             )
-            signal.sigwait(heeded(SIGNALS) or [STOP_INSTEAD])
+            signal.sigwait(filter_handled_signals(SIGNALS) or [STOP_INSTEAD])
             return 0
-        edge.say(f"$ fanout check {' '.join(connect)} {hostfile} {' '.join(TASK)}")
-        code = check(parse(["check", *connect, hostfile, *TASK]), edge)
+        edge.print_message(f"$ fanout check {' '.join(connect)} {hostfile} {' '.join(TASK)}")
+        code = run_check(parse_arguments(["check", *connect, hostfile, *TASK]), edge)
         if code:
             return code
-        edge.say(f"$ fanout run {' '.join(connect)} {hostfile} {' '.join(TASK)}")
-        flags = [f"--{name}={request.flags[name]}" for name in SHOWING if request.flags.get(name) is not None]
+        edge.print_message(f"$ fanout run {' '.join(connect)} {hostfile} {' '.join(TASK)}")
+        flags = [f"--{name}={request.flags[name]}" for name in OUTPUT_FLAGS if request.flags.get(name) is not None]
         flags += ["--timestamps"] if request.flags.get("timestamps") else []
-        return run(parse(["run", *flags, *connect, hostfile, *TASK]), edge, leavable=False)
+        return run_training(parse_arguments(["run", *flags, *connect, hostfile, *TASK]), edge, leavable=False)

@@ -12,13 +12,13 @@ from collections.abc import Callable
 
 from fanout.events import Event
 from fanout.state import RunState
-from fanout.verbs.common import SIGNALS, Edge, Handler, heeded
+from fanout.verbs.common import SIGNALS, Handler, ProcessContext, filter_handled_signals
 from fanout.views.base import View
 
-LOG = "launcher.log"  # in the run's directory: the launcher's stdout and stderr after it detached
+LAUNCHER_LOG = "launcher.log"  # in the run's directory: the launcher's stdout and stderr after it detached
 
 
-class Door:
+class ParentPipe:
     """Pipe to the command that the user typed, from the launcher behind it.
 
     ``at_start``: the launcher detaches when all hosts have started, and not only when the user asks for it.
@@ -30,15 +30,15 @@ class Door:
         self._write = write
 
     @property
-    def alone(self) -> bool:
+    def is_parent_gone(self) -> bool:
         """Return whether the user's command is gone although the launcher has not detached."""
         return False
 
-    def once(self, heard: Handler) -> Handler:
+    def deliver_once(self, heard: Handler) -> Handler:
         """Return a handler that handles a signal once, even if it reaches both processes."""
         return heard
 
-    def shut(self) -> bool:
+    def release_parent(self) -> bool:
         """Let the user's command return with 0; return False if that process is gone."""
         try:
             os.write(self._write, b"away")
@@ -49,7 +49,7 @@ class Door:
         return True
 
 
-def apart(edge: Edge, work: Callable[[Door], int]) -> int:
+def run_in_background(edge: ProcessContext, work: Callable[[ParentPipe], int]) -> int:
     """Do ``work`` in a process and session of its own; return 0 when it detaches, else its exit status."""
     edge.stdout.flush()
     edge.stderr.flush()
@@ -58,13 +58,16 @@ def apart(edge: Edge, work: Callable[[Door], int]) -> int:
     if child == 0:
         os.close(read)
         leave_terminal()
-        return work(Door(write))
+        return work(ParentPipe(write))
     os.close(write)
-    return _wait(child, read)
+    return _wait_for_child(child, read)
 
 
-def _wait(child: int, read: int) -> int:
-    before = {number: signal.signal(number, lambda number, frame: os.kill(child, number)) for number in heeded(SIGNALS)}
+def _wait_for_child(child: int, read: int) -> int:
+    before = {
+        number: signal.signal(number, lambda number, frame: os.kill(child, number))
+        for number in filter_handled_signals(SIGNALS)
+    }
     try:
         if os.read(read, 16):
             return 0
@@ -76,7 +79,7 @@ def _wait(child: int, read: int) -> int:
             signal.signal(number, handler)
 
 
-class Wish:
+class DetachRequest:
     """Request to detach, made with the key ``d``."""
 
     def __init__(self) -> None:
@@ -86,7 +89,7 @@ class Wish:
         self.asked = True
 
 
-class Curtain:
+class DetachableView:
     """View from which the user can detach before the run ends; then nothing more is shown, and the run goes on.
 
     ``door``: detach once all hosts have started, and the user made the ``wish`` if one is needed. ``keep``: detach when
@@ -94,11 +97,17 @@ class Curtain:
     """
 
     def __init__(
-        self, view: View, *, door: Door | None, keep: bool, on_leave: Callable[[str], None], wish: Wish | None = None
+        self,
+        view: View,
+        *,
+        door: ParentPipe | None,
+        keep: bool,
+        on_leave: Callable[[str], None],
+        wish: DetachRequest | None = None,
     ) -> None:
         self._view = view
         self._door = door
-        self._wish = wish or Wish()
+        self._wish = wish or DetachRequest()
         self._keep = keep
         self._on_leave = on_leave
         self._hung_up = False
@@ -109,7 +118,7 @@ class Curtain:
     def broken(self) -> bool:
         return self._deserted or (not self.left and not self._keep and self._view.broken)
 
-    def hang_up(self) -> None:
+    def note_hangup(self) -> None:
         """Note that the terminal has closed. Safe in a signal handler."""
         self._hung_up = True
 
@@ -118,28 +127,28 @@ class Curtain:
             return
         self._view(event, state)
         door = self._door
-        gone = door is not None and door.alone
+        gone = door is not None and door.is_parent_gone
         if self._keep and (gone or self._hung_up or self._view.broken):
             self.left = True
             self._on_leave("the terminal closed: the run goes on")
             self.close()
             if door is not None:
-                door.shut()
+                door.release_parent()
         elif gone:
             self.left = self._deserted = True
             self._on_leave("the command that waited for the launcher was killed: stopping the run")
             self.close()
         elif door is not None and (door.at_start or self._wish.asked):
-            self._go(door, state)
+            self._detach_if_started(door, state)
 
-    def _go(self, door: Door, state: RunState) -> None:
+    def _detach_if_started(self, door: ParentPipe, state: RunState) -> None:
         """Detach if all hosts have started; otherwise report the reason to the user who asked."""
         ending = bool(state.failures or state.interrupts)
-        if not ending and all(host.started_at for host in state.all):
+        if not ending and all(host.started_at for host in state.all_hosts):
             self.close()
             self.left = True
             self._on_leave("detached")
-            self._deserted = not door.shut()
+            self._deserted = not door.release_parent()
         elif self._wish.asked and ending:
             self._wish.asked = False
             self.note("not detached: the run is ending; its report follows")
@@ -166,10 +175,10 @@ def leave_terminal() -> None:
     os.close(null)
 
 
-def redirect(path: str) -> None:
+def redirect_output(path: str) -> None:
     """Redirect stdout and stderr of this process to a file in the run's record."""
     try:
-        descriptor = os.open(os.path.join(path, LOG), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        descriptor = os.open(os.path.join(path, LAUNCHER_LOG), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     except OSError:
         descriptor = os.open(os.devnull, os.O_WRONLY)
     os.dup2(descriptor, 1)

@@ -15,10 +15,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from fanout.agent import bundle
-from fanout.diagnose.sources import sources
+from fanout.diagnose.sources import identify_files
 
-SECONDS = 20.0  # timeout of one reader process
-AT_ONCE = 64
+READER_TIMEOUT = 20.0  # timeout of one reader process
+FILES_PER_READER = 64
 _NAME = re.compile(r"(?:^|/)(?:nccl|comm_lib)_trace_rank_\d+$")
 _NUMBERED = re.compile(r"\d$")
 _PICKLE = b"\x80\x02"
@@ -37,34 +37,35 @@ def is_dump(path: str) -> bool:
         return False
 
 
-def read(paths: Sequence[str], cwd: str) -> list[dict[str, Any]]:
+def read_dumps(paths: Sequence[str], cwd: str) -> list[dict[str, Any]]:
     """Return one summary per file, in the order of the files."""
     out: list[dict[str, Any]] = []
     while len(out) < len(paths):
-        some = paths[len(out) : len(out) + AT_ONCE]
-        told = _told(some, cwd)
+        some = paths[len(out) : len(out) + FILES_PER_READER]
+        told = _run_reader(some, cwd)
         out += told
         if len(told) < len(some):
             out.append({"path": some[len(told)], "untold": "its reader crashed or timed out"})
     return out
 
 
-def hosts(paths: Sequence[str]) -> dict[str, str]:
+def find_hosts(paths: Sequence[str]) -> dict[str, str]:
     """Return path -> host if the files lie in folders named after hosts; else the host is "", unknown."""
     folders = {os.path.dirname(path) for path in paths}
     if len(folders) < 2:
         return dict.fromkeys(paths, "")
     names = {
-        source.path: source.host for source in sources([os.path.join(folder, "log") for folder in sorted(folders)])
+        source.path: source.host
+        for source in identify_files([os.path.join(folder, "log") for folder in sorted(folders)])
     }
     return {path: names[os.path.join(os.path.dirname(path), "log")] for path in paths}
 
 
-def _told(paths: Sequence[str], cwd: str) -> list[dict[str, Any]]:
-    argv = [sys.executable, "-I", "-S", "-c", bundle.dump_reader(), *paths]
+def _run_reader(paths: Sequence[str], cwd: str) -> list[dict[str, Any]]:
+    argv = [sys.executable, "-I", "-S", "-c", bundle.read_dump_reader(), *paths]
     try:
         done = subprocess.run(
-            argv, check=False, cwd=cwd, stdin=subprocess.DEVNULL, capture_output=True, timeout=SECONDS
+            argv, check=False, cwd=cwd, stdin=subprocess.DEVNULL, capture_output=True, timeout=READER_TIMEOUT
         )
         text = done.stdout
     except subprocess.TimeoutExpired as late:

@@ -47,7 +47,7 @@ def parse_env_file(text: str, path: str) -> EnvFile:
         blank = len(source) - len(source.lstrip())
         where = f"{path}:{binding.original.line + source[:blank].count(chr(10))}"
         if binding.error or (binding.key is not None and binding.value is None):
-            raise UsageError(f"{where}: not NAME=VALUE", hint=_advice(source))  # the line may be half of a secret
+            raise UsageError(f"{where}: not NAME=VALUE", hint=_build_hint(source))  # the line may be half of a secret
         if binding.key is None or binding.value is None:
             continue
         if not _NAME.fullmatch(binding.key):
@@ -59,7 +59,7 @@ def parse_env_file(text: str, path: str) -> EnvFile:
     return EnvFile(pairs=tuple(pairs), warnings=tuple(warnings))
 
 
-def _advice(source: str) -> str:
+def _build_hint(source: str) -> str:
     _, equals, value = source.strip().partition("=")
     quote = value.lstrip()[:1]
     if equals and quote in ("'", '"') and value.count(quote) % 2:

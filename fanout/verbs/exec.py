@@ -3,33 +3,44 @@
 from __future__ import annotations
 
 from fanout.arguments import Request
-from fanout.hosts import fold
+from fanout.hosts import fold_names
 from fanout.launch import Session
-from fanout.verbs.common import Edge, fan_of, hosts_of, picker_of, settings_of, tell_notices
-from fanout.views.base import Heading, View
-from fanout.views.folded import Folded
+from fanout.verbs.common import (
+    ProcessContext,
+    build_selector,
+    open_connections,
+    print_notices,
+    read_hosts,
+    read_settings,
+)
+from fanout.views.base import RunInfo, View
+from fanout.views.folded import GroupedOutput
 
 
-def execute(request: Request, edge: Edge) -> int:
+def run_exec(request: Request, edge: ProcessContext) -> int:
     """Run the command; return the exit status of the first failing host."""
-    settings = settings_of(request, edge)
-    hosts = hosts_of(request, settings, edge)[1]
+    settings = read_settings(request, edge)
+    hosts = read_hosts(request, settings, edge)[1]
     command = " ".join(request.task)  # joined as ssh does; the host's shell parses it
-    picker = picker_of(settings, edge)
-    heading = Heading(run_id="exec", title=command, hosts=tuple(host.name for host in hosts))
+    picker = build_selector(settings, edge)
+    heading = RunInfo(run_id="exec", title=command, hosts=tuple(host.name for host in hosts))
     view: View
     if request.given["live"]:
-        from fanout.views.plain import Plain  # this import takes ten times as long as the other view
+        from fanout.views.plain import PlainView  # this import takes ten times as long as the other view
 
-        view = Plain(heading, stdout=edge.stdout, stderr=edge.stderr)
+        view = PlainView(heading, stdout=edge.stdout, stderr=edge.stderr)
     else:
-        view = Folded(heading, stdout=edge.stdout, stderr=edge.stderr)
-    with fan_of(hosts, settings, picker, edge, command=command) as fan:
+        view = GroupedOutput(heading, stdout=edge.stdout, stderr=edge.stderr)
+    with open_connections(hosts, settings, picker, edge, command=command) as fan:
         session = Session(fan, heading.hosts, [view])
-        outcome = session.watch()
+        outcome = session.watch_commands()
     view.close()
-    tell_notices(picker, edge)
+    print_notices(picker, edge)
     if session.state.interrupts:
-        left = fold(host.name for host in session.state.all if host.linked_at is not None and host.exit is None)
-        edge.say(f"interrupted: the command may still run on {left}" if left else "interrupted: the command has ended")
+        left = fold_names(
+            host.name for host in session.state.all_hosts if host.linked_at is not None and host.exit is None
+        )
+        edge.print_message(
+            f"interrupted: the command may still run on {left}" if left else "interrupted: the command has ended"
+        )
     return outcome.exit_code

@@ -18,13 +18,13 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
-from fanout.verbs.common import SIGNALS, Edge, Handler, heeded
-from fanout.verbs.detach import Door, leave_terminal
+from fanout.verbs.common import SIGNALS, Handler, ProcessContext, filter_handled_signals
+from fanout.verbs.detach import ParentPipe, leave_terminal
 
-_PASSED_ON = signal.SIGUSR1  # sent to the launcher: compare the counts
+_FORWARDED = signal.SIGUSR1  # sent to the launcher: compare the counts
 
 
-class Counts:
+class SignalCounts:
     """Counts of each signal in the parent (shared memory) and in the launcher.
 
     ``kill PID`` reaches one of the two processes; Ctrl-C and ``kill %1`` reach both. So the larger count is the right one.
@@ -35,13 +35,13 @@ class Counts:
         self._own: dict[int, int] = {}
         self._dealt: dict[int, int] = {}
 
-    def in_front(self, number: int) -> None:
+    def count_in_parent(self, number: int) -> None:
         self._front[number] = min(255, self._front[number] + 1)
 
-    def here(self, number: int) -> None:
+    def count_in_launcher(self, number: int) -> None:
         self._own[number] = self._own.get(number, 0) + 1
 
-    def news(self, number: int) -> bool:
+    def take_unhandled(self, number: int) -> bool:
         """Return whether a signal is not handled yet, and count it as handled."""
         meant = max(self._front[number], self._own.get(number, 0))
         if self._dealt.get(number, 0) >= meant:
@@ -50,53 +50,53 @@ class Counts:
         return True
 
 
-class Behind(Door):
-    """Pipe to the foreground parent. ``shut`` lets the parent exit; the launcher leaves the terminal to the shell."""
+class ForegroundPipe(ParentPipe):
+    """Pipe to the foreground parent. ``release_parent`` lets the parent exit; the launcher leaves the terminal to the shell."""
 
     at_start = False
 
-    def __init__(self, write: int, counts: Counts, front: int) -> None:
+    def __init__(self, write: int, counts: SignalCounts, front: int) -> None:
         super().__init__(write)
         self._counts, self._front = counts, front
-        signal.signal(_PASSED_ON, self._passed_on)
-        for number in heeded(SIGNALS):
-            signal.signal(number, self.once(_too_early))
+        signal.signal(_FORWARDED, self._handle_forwarded)
+        for number in filter_handled_signals(SIGNALS):
+            signal.signal(number, self.deliver_once(_exit_at_once))
 
     @property
-    def alone(self) -> bool:
+    def is_parent_gone(self) -> bool:
         """Return whether the parent was killed; that neither detaches nor stops a run in order."""
         return os.getppid() != self._front
 
-    def shut(self) -> bool:
+    def release_parent(self) -> bool:
         leave_terminal()
-        return super().shut()
+        return super().release_parent()
 
-    def once(self, heard: Handler) -> Handler:
-        return _Once(self._counts, heard)
+    def deliver_once(self, heard: Handler) -> Handler:
+        return _OnceHandler(self._counts, heard)
 
-    def _passed_on(self, number: int, frame: FrameType | None) -> None:
+    def _handle_forwarded(self, number: int, frame: FrameType | None) -> None:
         for each in SIGNALS:
             handler = signal.getsignal(each)
-            if isinstance(handler, _Once):
-                handler.deal(each, frame)
+            if isinstance(handler, _OnceHandler):
+                handler.deliver_signal(each, frame)
 
 
-class _Once:
+class _OnceHandler:
     """Handler that handles each signal once, whether it reached the parent, the launcher or both."""
 
-    def __init__(self, counts: Counts, heard: Handler) -> None:
+    def __init__(self, counts: SignalCounts, heard: Handler) -> None:
         self._counts, self._heard = counts, heard
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        self._counts.here(number)
-        self.deal(number, frame)
+        self._counts.count_in_launcher(number)
+        self.deliver_signal(number, frame)
 
-    def deal(self, number: int, frame: FrameType | None) -> None:
-        while self._counts.news(number):
+    def deliver_signal(self, number: int, frame: FrameType | None) -> None:
+        while self._counts.take_unhandled(number):
             self._heard(number, frame)
 
 
-def _too_early(number: int, frame: FrameType | None) -> None:
+def _exit_at_once(number: int, frame: FrameType | None) -> None:
     """Exit at once: the run has not begun, so there is nothing to stop."""
     if number == signal.SIGINT:
         raise KeyboardInterrupt
@@ -104,49 +104,51 @@ def _too_early(number: int, frame: FrameType | None) -> None:
     os.kill(os.getpid(), number)
 
 
-def wait(edge: Edge, work: Callable[[Behind], int]) -> int:
+def wait_for_launcher(edge: ProcessContext, work: Callable[[ForegroundPipe], int]) -> int:
     """Do ``work`` in a child and wait for it; return its exit status, or 0 if the user detached."""
     edge.stdout.flush()
     edge.stderr.flush()
-    counts, front = Counts(), os.getpid()
+    counts, front = SignalCounts(), os.getpid()
     read, write = os.pipe()
-    modes = _modes(edge.keyboard)
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {*SIGNALS, _PASSED_ON, signal.SIGCHLD, signal.SIGCONT})
+    modes = _read_terminal_modes(edge.keyboard)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {*SIGNALS, _FORWARDED, signal.SIGCHLD, signal.SIGCONT})
     child = os.fork()  # before there is any thread or connection
     if child == 0:
         os.close(read)
-        behind = Behind(write, counts, front)
+        behind = ForegroundPipe(write, counts, front)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         return work(behind)
     os.close(write)
-    with _Front(child, counts) as waiting:
+    with _ForegroundParent(child, counts) as waiting:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         left = bool(os.read(read, 16))
         os.close(read)
-        code = 0 if left else waiting.end()
+        code = 0 if left else waiting.wait_for_exit()
     if code >= 0:
         return code
     if -code in SIGNALS:
         return 128 - code  # the run had not begun
-    _restore(edge.keyboard, modes)
+    _restore_terminal(edge.keyboard, modes)
     edge.stderr.write("\n")
-    edge.say(f"the launcher was killed ({signal.Signals(-code).name}); its guardian stops the run on all hosts")
+    edge.print_message(
+        f"the launcher was killed ({signal.Signals(-code).name}); its guardian stops the run on all hosts"
+    )
     edge.stderr.write("        try:  fanout ps --all   # shows how the run ended\n")
     return 128 - code
 
 
-class _Front:
+class _ForegroundParent:
     """Signal handlers of the waiting parent, for the time of the ``with``."""
 
-    def __init__(self, child: int, counts: Counts) -> None:
+    def __init__(self, child: int, counts: SignalCounts) -> None:
         self._child, self._counts = child, counts
         self._status: int | None = None
         self._before: dict[int, Any] = {}
 
-    def __enter__(self) -> _Front:
-        handlers: dict[int, Any] = dict.fromkeys(heeded(SIGNALS), self._pass_on)
-        handlers |= dict.fromkeys(heeded([signal.SIGQUIT, signal.SIGTSTP]), _nothing)
-        handlers |= {signal.SIGCHLD: self._child_changed, signal.SIGCONT: self._go_on}
+    def __enter__(self) -> _ForegroundParent:
+        handlers: dict[int, Any] = dict.fromkeys(filter_handled_signals(SIGNALS), self._forward_signal)
+        handlers |= dict.fromkeys(filter_handled_signals([signal.SIGQUIT, signal.SIGTSTP]), _ignore_signal)
+        handlers |= {signal.SIGCHLD: self._child_changed, signal.SIGCONT: self._continue_child}
         self._before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
         return self
 
@@ -154,20 +156,20 @@ class _Front:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def _pass_on(self, number: int, frame: FrameType | None) -> None:
-        self._counts.in_front(number)
-        self._tell(_PASSED_ON)
+    def _forward_signal(self, number: int, frame: FrameType | None) -> None:
+        self._counts.count_in_parent(number)
+        self._signal_child(_FORWARDED)
 
-    def end(self) -> int:
+    def wait_for_exit(self) -> int:
         """Wait for the child; return its exit status, or the negative number of the signal that killed it."""
         while self._status is None:
-            self._look(0)
+            self._reap_child(0)
         return os.waitstatus_to_exitcode(self._status)
 
     def _child_changed(self, number: int, frame: FrameType | None) -> None:
-        self._look(os.WNOHANG)
+        self._reap_child(os.WNOHANG)
 
-    def _look(self, flags: int) -> None:
+    def _reap_child(self, flags: int) -> None:
         """Record the child's end; if it stopped for Ctrl-Z, stop too, so that the shell gets the terminal."""
         try:
             found, status = os.waitpid(self._child, flags | os.WUNTRACED)
@@ -179,30 +181,30 @@ class _Front:
             before = signal.signal(signal.SIGTSTP, signal.SIG_DFL)
             os.kill(os.getpid(), signal.SIGTSTP)
             signal.signal(signal.SIGTSTP, before)
-            self._tell(signal.SIGCONT)
+            self._signal_child(signal.SIGCONT)
 
-    def _go_on(self, number: int, frame: FrameType | None) -> None:
-        self._tell(signal.SIGCONT)
+    def _continue_child(self, number: int, frame: FrameType | None) -> None:
+        self._signal_child(signal.SIGCONT)
 
-    def _tell(self, number: int) -> None:
+    def _signal_child(self, number: int) -> None:
         try:
             os.kill(self._child, number)
         except ProcessLookupError:
             return
 
 
-def _nothing(number: int, frame: FrameType | None) -> None:
+def _ignore_signal(number: int, frame: FrameType | None) -> None:
     """Ignore a signal that reached the child too; the child handles it."""
 
 
-def _modes(keyboard: int | None) -> list[Any] | None:
+def _read_terminal_modes(keyboard: int | None) -> list[Any] | None:
     try:
         return termios.tcgetattr(keyboard) if keyboard is not None else None
     except (OSError, termios.error):
         return None
 
 
-def _restore(keyboard: int | None, modes: list[Any] | None) -> None:
+def _restore_terminal(keyboard: int | None, modes: list[Any] | None) -> None:
     """Restore the terminal's modes after a killed launcher, if this process is still in the foreground."""
     try:
         if keyboard is not None and modes is not None and os.tcgetpgrp(keyboard) == os.getpgrp():

@@ -8,44 +8,46 @@ from collections.abc import Sequence
 from fanout import hostfile
 from fanout.arguments import Request
 from fanout.hosts import Host
-from fanout.transports.explain import Explainer, Login
-from fanout.verbs.common import Edge, hosts_of, load_settings, picker_of
+from fanout.transports.explain import LoginExplainer, LoginReport
+from fanout.verbs.common import ProcessContext, build_selector, load_settings, read_hosts
 
 
-def hosts(request: Request, edge: Edge) -> int:
+def run_hosts(request: Request, edge: ProcessContext) -> int:
     """Run the command; return 0. It contacts no host and reads only HOSTS and ssh_config."""
     loaded = load_settings(request, edge)
     settings = loaded.settings
     if request.given["explain"]:
-        source = hostfile.load(request.hosts, stdin=edge.stdin, environ=edge.environ)
-        edge.stdout.write(hostfile.explain(source.data, hostfile.parsed(source)).rstrip("\n") + "\n")
+        source = hostfile.load_source(request.hosts, stdin=edge.stdin, environ=edge.environ)
+        edge.stdout.write(hostfile.explain_lines(source.data, hostfile.parse_source(source)).rstrip("\n") + "\n")
         return 0
-    file, chosen = hosts_of(request, settings, edge)
-    picker = picker_of(settings, edge)
+    file, chosen = read_hosts(request, settings, edge)
+    picker = build_selector(settings, edge)
     config = picker.config
 
     def resolve(host: Host) -> tuple[str, str, int]:
-        options = config.resolve(host)
+        options = config.resolve_host(host)
         return options.hostname, options.user, options.port
 
     if request.given["ssh"]:
         picker.check_config(chosen)
-        explainer = Explainer(picker, settings, loaded.origins)
-        logins = [explainer.explain(host) for host in chosen]
+        explainer = LoginExplainer(picker, settings, loaded.origins)
+        logins = [explainer.explain_login(host) for host in chosen]
         shown = (
-            json.dumps([_as_dict(login) for login in logins], indent=2) if request.given["as_json"] else show(logins)
+            json.dumps([_login_to_dict(login) for login in logins], indent=2)
+            if request.given["as_json"]
+            else render_logins(logins)
         )
         edge.stdout.write(shown + "\n")
     elif request.given["as_json"]:
-        edge.stdout.write(json.dumps(hostfile.as_dicts(chosen, resolve), indent=2) + "\n")
+        edge.stdout.write(json.dumps(hostfile.to_dicts(chosen, resolve), indent=2) + "\n")
     else:
-        edge.stdout.write(hostfile.show(chosen, resolve).rstrip("\n") + "\n")
+        edge.stdout.write(hostfile.render_hosts(chosen, resolve).rstrip("\n") + "\n")
         for note in file.notes:
-            edge.say(note)
+            edge.print_message(note)
     return 0
 
 
-def show(logins: Sequence[Login]) -> str:
+def render_logins(logins: Sequence[LoginReport]) -> str:
     """Return the logins as text: one line for each value, with its source."""
     rows: list[tuple[str, str, str]] = []
     for login in logins:
@@ -63,7 +65,7 @@ def show(logins: Sequence[Login]) -> str:
     return "\n".join(lines)
 
 
-def _as_dict(login: Login) -> dict[str, object]:
+def _login_to_dict(login: LoginReport) -> dict[str, object]:
     facts = {
         fact.name.replace(" ", "_"): {
             "value": list(fact.value) if isinstance(fact.value, tuple) else fact.value,

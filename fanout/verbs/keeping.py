@@ -17,7 +17,7 @@ from fanout.errors import UsageError
 from fanout.settings import Settings
 from fanout.verbs import ownership
 from fanout.verbs.runs import has_ended
-from fanout.views.units import size
+from fanout.views.units import format_size
 
 DEFAULT = "30d,100,5GB"  # in fanout's own directory of runs
 _PART = re.compile(r"(\d{1,15}(?:\.\d{1,15})?)\s*([a-zA-Z]*)")
@@ -26,7 +26,7 @@ _SIZES = {"kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Keep:
+class RetentionBounds:
     """Bounds on recorded runs; None means no bound."""
 
     seconds: float | None = None
@@ -35,7 +35,7 @@ class Keep:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
+class RecordedRun:
     """Directory of one run: the time of its last event, its size on disk, and whether the run is over."""
 
     path: str
@@ -44,20 +44,20 @@ class Run:
     over: bool
 
 
-def bounds_of(settings: Settings) -> Keep:
+def choose_bounds(settings: Settings) -> RetentionBounds:
     """Return the bounds for the directory of runs in the settings. Raises UsageError."""
     if settings.keep:
-        return parse(settings.keep)
-    return Keep() if settings.log_dir else parse(DEFAULT)
+        return parse_bounds(settings.keep)
+    return RetentionBounds() if settings.log_dir else parse_bounds(DEFAULT)
 
 
-def parse(text: str) -> Keep:
+def parse_bounds(text: str) -> RetentionBounds:
     """Parse ``30d,100,5GB``: an age (h, d, w), a number of runs, a size (kB to TB), in any order. ``all``: no bounds.
 
     Raises UsageError.
     """
     if text.strip().lower() == "all":
-        return Keep()
+        return RetentionBounds()
     bounds: dict[str, float | int] = {}
     for part in text.split(","):
         match = _PART.fullmatch(part.strip())
@@ -74,15 +74,15 @@ def parse(text: str) -> Keep:
                 hint="--keep 30d,100,5GB or --keep all",
             )
         if name in bounds:
-            raise UsageError(f"--keep {text}: gives {_SAYS[name]} twice", hint="--keep 30d,100,5GB")
+            raise UsageError(f"--keep {text}: gives {_BOUND_NAMES[name]} twice", hint="--keep 30d,100,5GB")
         bounds[name] = value
-    return Keep(**bounds)  # type: ignore[arg-type]
+    return RetentionBounds(**bounds)  # type: ignore[arg-type]
 
 
-_SAYS = {"seconds": "the age", "bytes": "the size", "count": "the number of runs"}
+_BOUND_NAMES = {"seconds": "the age", "bytes": "the size", "count": "the number of runs"}
 
 
-def superfluous(runs: Iterable[Run], keep: Keep, now: float) -> list[Run]:
+def select_excess_runs(runs: Iterable[RecordedRun], keep: RetentionBounds, now: float) -> list[RecordedRun]:
     """Return the runs beyond the bounds, oldest first. The run that ended last always stays."""
     newest_first = sorted(runs, key=lambda run: run.at, reverse=True)
     latest = next((run for run in newest_first if run.over), None)
@@ -98,17 +98,17 @@ def superfluous(runs: Iterable[Run], keep: Keep, now: float) -> list[Run]:
     return out[::-1]
 
 
-def runs_in(root: str) -> list[Run]:
+def find_runs(root: str) -> list[RecordedRun]:
     """Return the recorded runs in ``root`` that are provably fanout's and this user's."""
     found = []
-    for name in names_in(root):
-        record = ownership.examine(root, name)
+    for name in find_run_ids(root):
+        record = ownership.find_own_record(root, name)
         if record is not None:
-            found.append(Run(path=record.path, at=record.at, bytes=record.bytes, over=is_over(record.path)))
+            found.append(RecordedRun(path=record.path, at=record.at, bytes=record.bytes, over=is_over(record.path)))
     return found
 
 
-def names_in(root: str) -> list[str]:
+def find_run_ids(root: str) -> list[str]:
     """Return the names below ``root`` that have the form of a run id."""
     try:
         return [name for name in os.listdir(root) if ownership.RUN_ID.fullmatch(name)]
@@ -118,17 +118,17 @@ def names_in(root: str) -> list[str]:
 
 def is_over(path: str) -> bool:
     """Return whether the run has ended and no process holds its record."""
-    return holder.of(path) is None and has_ended(path)
+    return holder.read_owner(path) is None and has_ended(path)
 
 
-def prune(root: str, keep: Keep, now: float) -> list[str]:
+def prune_runs(root: str, keep: RetentionBounds, now: float) -> list[str]:
     """Delete the runs beyond the bounds; return messages for the user."""
-    if keep == Keep():
+    if keep == RetentionBounds():
         return []
     notes: list[str] = []
     removed = []
-    for run in superfluous(runs_in(root), keep, now):
-        foreign = _remove(run.path)
+    for run in select_excess_runs(find_runs(root), keep, now):
+        foreign = _delete_run(run.path)
         if foreign is None:
             continue
         removed.append(run)
@@ -139,20 +139,20 @@ def prune(root: str, keep: Keep, now: float) -> list[str]:
             )
     if removed:
         runs = f"{len(removed)} old run{'s' if len(removed) > 1 else ''}"
-        total = size(sum(run.bytes for run in removed))
+        total = format_size(sum(run.bytes for run in removed))
         notes.insert(0, f"removed the record of {runs} ({total}): --keep sets the limits")
     return notes
 
 
-def _remove(path: str) -> list[str] | None:
+def _delete_run(path: str) -> list[str] | None:
     """Delete one run under its lock, so that no launcher can resume it; return None if it has to stay."""
     try:
-        hold = holder.take(path, holder.Holder(pid=os.getpid(), user="", machine="", since=0.0, ending=True))
+        hold = holder.acquire_lock(path, holder.LockOwner(pid=os.getpid(), user="", machine="", since=0.0, ending=True))
     except OSError:
         return None
     if hold is None:
         return None
     try:
-        return ownership.erase(*os.path.split(path)) if has_ended(path) else None
+        return ownership.delete_record(*os.path.split(path)) if has_ended(path) else None
     finally:
-        hold.let_go()
+        hold.release_lock()

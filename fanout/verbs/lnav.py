@@ -8,18 +8,18 @@ from importlib import resources
 
 from fanout.arguments import Request
 from fanout.errors import UsageError
-from fanout.verbs.common import Edge
+from fanout.verbs.common import ProcessContext
 
 NAME = "fanout_log.json"
 
 
-def lnav(request: Request, edge: Edge) -> int:
+def run_lnav(request: Request, edge: ProcessContext) -> int:
     """Run the command; return 0. Raises UsageError."""
     text = (resources.files("fanout.views") / "fanout_log.lnav.json").read_text(encoding="utf-8")
     if not request.given["install"]:
         edge.stdout.write(text)
         return 0
-    path = os.path.join(configuration(edge.environ), "formats", "installed", NAME)
+    path = os.path.join(find_lnav_directory(edge.environ), "formats", "installed", NAME)
     if not os.path.isabs(path):
         raise UsageError("lnav: no home directory, and HOME is not set", hint="fanout lnav > FILE; lnav -i FILE")
     try:
@@ -28,12 +28,12 @@ def lnav(request: Request, edge: Edge) -> int:
             file.write(text)
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror}", hint="fanout lnav > FILE; lnav -i FILE") from None
-    edge.say(f"wrote {path}")
-    edge.say("try:  fanout replay --json | lnav        # lines and events of the latest run, on one clock")
+    edge.print_message(f"wrote {path}")
+    edge.print_message("try:  fanout replay --json | lnav        # lines and events of the latest run, on one clock")
     return 0
 
 
-def configuration(environ: Mapping[str, str]) -> str:
+def find_lnav_directory(environ: Mapping[str, str]) -> str:
     """Return lnav's configuration directory, found as lnav does: ~/.lnav if it exists, else the XDG directory."""
     home = environ.get("HOME") or os.path.expanduser("~")
     old = os.path.join(home, ".lnav")

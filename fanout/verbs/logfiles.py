@@ -11,11 +11,11 @@ from contextlib import closing
 from itertools import islice
 from typing import BinaryIO
 
-from fanout.diagnose.blocks import Register, Whose, ranks_of
-from fanout.diagnose.labels import own_lines, split_of, unstamped
-from fanout.diagnose.sources import Source, time_of
-from fanout.diagnose.witness import LONGEST_LINE, Witness
-from fanout.verbs.packed import BLOCK, lines_of
+from fanout.diagnose.blocks import FailureReports, LineAttribution, map_ranks_to_hosts
+from fanout.diagnose.labels import detect_splitter, has_own_lines, strip_timestamp
+from fanout.diagnose.sources import LogSource, parse_time
+from fanout.diagnose.witness import LONGEST_LINE, EvidenceCollector
+from fanout.verbs.packed import BLOCK, read_lines
 
 STDIN = "-"
 _FIRST = 200
@@ -25,7 +25,7 @@ _NAMELESS = re.compile(
 _SLURM = re.compile(r"^(?:srun: error: (?P<host>[\w.-]+): task|slurmstepd: error: .* ON (?P<on>[\w.-]+) )")
 _TASKS = re.compile(r"^srun: error: (?P<host>[\w.-]{1,253}): tasks? (?P<tasks>[\d,-]{1,200}): ")
 #: Lines of launchers that name the host that they report on, with any prefix.
-_ABOUT = re.compile(
+_REPORTED_HOST = re.compile(
     r"noticed that process rank \d{1,9} with PID \d{1,9} on node (?P<node>\S{1,253}) exited"
     r"|PID \d{1,9} RUNNING AT (?P<at>\S{1,253})"
     r"|A worker died or was killed .{0,600}Worker IP address: (?P<ip>\S{1,64})"
@@ -33,25 +33,25 @@ _ABOUT = re.compile(
 
 
 class LogFile:
-    """One log file. ``hosts`` are known after ``settle`` on all files."""
+    """One log file. ``hosts`` are known after ``assign_hosts`` on all files."""
 
-    def __init__(self, source: Source, open_: Callable[[], BinaryIO]) -> None:
+    def __init__(self, source: LogSource, open_: Callable[[], BinaryIO]) -> None:
         self.source = source
         self._open = open_
-        with closing(self._lines()) as lines:
+        with closing(self._read_lines()) as lines:
             first = [line.decode("utf-8", "replace") for line in islice(lines, _FIRST)]
         self._binary = any("\0" in line for line in first[:20])
-        self._split = None if self._binary else split_of(first)
-        self._own = not self._binary and own_lines(first)  # lines without a label belong to the file's own host
+        self._split = None if self._binary else detect_splitter(first)
+        self._own = not self._binary and has_own_lines(first)  # lines without a label belong to the file's own host
         self.tasks: dict[str, str] = {}  # label of a task -> its host, as srun names it
         self._packed_lines = any(line.startswith('{"log":') for line in first)
-        self.parts: dict[str, Register] = {}  # label -> facts about hosts in its lines
+        self.parts: dict[str, FailureReports] = {}  # label -> facts about hosts in its lines
         self.names: dict[str, str] = {}  # label -> host
-        self._whose: dict[str, Whose] = {}
+        self._whose: dict[str, LineAttribution] = {}
         self._numbers: list[int] = []
         self._times: list[float] = []
         if not self._binary:
-            self._survey()
+            self._scan_lines()
 
     @property
     def name(self) -> str:
@@ -62,45 +62,45 @@ class LogFile:
         mixed = [host for label in self._whose for host in self.parts[label].hosts]
         return tuple(dict.fromkeys([*(name for label, name in self.names.items() if label not in self._whose), *mixed]))
 
-    def mix(self, label: str, whose: Whose) -> None:
+    def set_mixed_hosts(self, label: str, whose: LineAttribution) -> None:
         """Note that lines with this label belong to several hosts."""
         self._whose[label] = whose
 
-    def rank_of(self, label: str) -> int | None:
+    def find_rank(self, label: str) -> int | None:
         """Return the rank of a task that is itself a rank, because no launcher started ranks in it."""
         if not label.startswith("task") or any(part.agents or part.blocks for part in self.parts.values()):
             return self.source.rank
         number = int(label[4:])
         return number if self.parts[label].spoke <= {number} else None
 
-    def _lines(self) -> Generator[bytes, None, None]:
+    def _read_lines(self) -> Generator[bytes, None, None]:
         """Yield the lines; if the packed file is truncated, only the complete ones."""
         with closing(self._open()) as file:
-            yield from lines_of(file, self.name)
+            yield from read_lines(file, self.name)
 
-    def _survey(self) -> None:
+    def _scan_lines(self) -> None:
         """Find the hosts of the lines, and the lines with a time."""
         split = self._split() if self._split else None
         counts: Counter[str] = Counter()
-        for number, data in enumerate(self._lines(), 1):
+        for number, data in enumerate(self._read_lines(), 1):
             label, text = "", data[:200].decode("utf-8", "replace")
             if split is not None:
-                self._survey_tasks(text)
+                self._scan_srun_tasks(text)
                 label, text = split(text)
-            about = _about(data)
+            about = _find_reported_host(data)
             label = about or label
             if split is not None and not label and not self._own:
                 continue
             counts[label] += 1
-            self.parts.setdefault(label, Register()).feed(unstamped(text), number, counts[label])
-            at = time_of(text)
+            self.parts.setdefault(label, FailureReports()).add_line(strip_timestamp(text), number, counts[label])
+            at = parse_time(text)
             if at is not None and (not self._times or at > self._times[-1]):  # a file never goes back in time
                 self._numbers.append(number)
                 self._times.append(at)
         if not self.parts:
-            self.parts[""] = Register()
+            self.parts[""] = FailureReports()
 
-    def _survey_tasks(self, text: str) -> None:
+    def _scan_srun_tasks(self, text: str) -> None:
         """Note the hosts that srun names for its tasks."""
         found = _TASKS.match(text)
         for part in found["tasks"].split(",") if found else ():
@@ -108,41 +108,41 @@ class LogFile:
             for task in range(int(first or 0), min(int(last or first or 0), int(first or 0) + 4096) + 1):
                 self.tasks[f"task{task}"] = found["host"] if found else ""
 
-    def _at(self, number: int) -> float:
+    def _find_time(self, number: int) -> float:
         """Return the time of a line, which is the next time in the file, because traceback lines have none."""
         if not self._times:
             return 0.0
         place = bisect_left(self._numbers, number)
         return self._times[min(place, len(self._times) - 1)]
 
-    def tell(self, witness: Witness, stream: int) -> None:
+    def send_lines(self, witness: EvidenceCollector, stream: int) -> None:
         """Send all lines to the evidence collector."""
         if not self._times:
             for host in self.hosts:
-                witness.doubt(host, math.inf)
+                witness.add_time_error(host, math.inf)
         if self._binary:
             return
         split = self._split() if self._split else None
         number = 0
-        for lines in _blocks(self._lines()):
+        for lines in _group_lines(self._read_lines()):
             plain = split is None and not self._whose and not self._packed_lines
-            if plain and not witness.worth(self.names[""], block := b"".join(lines), stream):
+            if plain and not witness.may_contain_evidence(self.names[""], block := b"".join(lines), stream):
                 number += len(lines)
-                witness.pass_over(self.names[""], block, at=self._at(number), stream=stream)
+                witness.skip_bytes(self.names[""], block, at=self._find_time(number), stream=stream)
                 continue
             for data in lines:
                 number += 1
                 text = data[:LONGEST_LINE].decode("utf-8", "replace").rstrip("\n")
                 label, text = split(text) if split is not None else ("", text)
-                text = unstamped(text)
-                host = self._host(label, text, number)
+                text = strip_timestamp(text)
+                host = self._find_host(label, text, number)
                 for part in text.split("\r") if host else ():
                     if part:
-                        witness.line(host, part, at=self._at(number), number=number, stream=stream)
+                        witness.add_line(host, part, at=self._find_time(number), number=number, stream=stream)
 
-    def _host(self, label: str, text: str, number: int) -> str:
+    def _find_host(self, label: str, text: str, number: int) -> str:
         """Return the host of the line, or "" if it is not known."""
-        about = _about(text) if len(text) > 20 else ""
+        about = _find_reported_host(text) if len(text) > 20 else ""
         if about:
             return about
         if label in self._whose:
@@ -154,7 +154,7 @@ class LogFile:
         return host if host in self.names.values() else ""
 
 
-def _about(line: bytes | str) -> str:
+def _find_reported_host(line: bytes | str) -> str:
     """Return the host that a launcher's line reports on; "" for any other line."""
     text = (
         line
@@ -164,11 +164,11 @@ def _about(line: bytes | str) -> str:
         else ""
     )
     spoken = "noticed that" in text or "A worker died" in text or " RUNNING AT " in text
-    found = _ABOUT.search(text) if spoken else None
+    found = _REPORTED_HOST.search(text) if spoken else None
     return (found["node"] or found["at"] or found["ip"]) if found else ""
 
 
-def _blocks(lines: Iterable[bytes]) -> Iterator[list[bytes]]:
+def _group_lines(lines: Iterable[bytes]) -> Iterator[list[bytes]]:
     """Yield lists of lines, each of about ``BLOCK`` bytes."""
     block: list[bytes] = []
     size = 0
@@ -182,7 +182,7 @@ def _blocks(lines: Iterable[bytes]) -> Iterator[list[bytes]]:
         yield block
 
 
-def settle(files: Sequence[LogFile]) -> None:
+def assign_hosts(files: Sequence[LogFile]) -> None:
     """Assign a host to every file and every label: its own name if that is a host name, else the name from torchrun."""
     parts = [(file, label, register) for file in files for label, register in file.parts.items()]
     told = Counter(part.hosts[0] for file, _, part in parts if len(part.hosts) == 1 and file.source.local is None)
@@ -191,13 +191,13 @@ def settle(files: Sequence[LogFile]) -> None:
         if _NAMELESS.match(name) and len(part.hosts) == 1 and told[part.hosts[0]] == 1:
             name = part.hosts[0]
         file.names[label] = name
-    known = ranks_of((part, "" if len(part.hosts) > 1 else file.names[label]) for file, label, part in parts)
+    known = map_ranks_to_hosts((part, "" if len(part.hosts) > 1 else file.names[label]) for file, label, part in parts)
     owners: dict[str, set[str | None]] = {}  # hosts of the ranks that write to the logs of one name
     for file, label, part in parts:
         owners.setdefault(file.names[label], set()).update(known.get(rank) for rank in part.spoke)
     for file, label, part in parts:
         owner, *others = owners[file.names[label]] or {None}
         if len(part.hosts) > 1:
-            file.mix(label, Whose(part, known))
+            file.set_mixed_hosts(label, LineAttribution(part, known))
         elif owner and not others and (file.source.local is not None or _NAMELESS.match(file.names[label])):
             file.names[label] = owner

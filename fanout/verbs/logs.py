@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from fanout.arguments import Request
 from fanout.errors import UsageError
 from fanout.verbs import follow
-from fanout.verbs.common import Edge, runs_directory, settings_of
-from fanout.verbs.runs import find
-from fanout.views.filenames import FileNames
-from fanout.views.out import Out
-from fanout.views.recorded import Recorded
-from fanout.views.sanitise import clean
-from fanout.views.streams import Say, Streams
-from fanout.views.wishes import PLAIN_PREFIX, Prefix, ranks_of
+from fanout.verbs.common import ProcessContext, find_runs_directory, read_settings
+from fanout.verbs.runs import find_run
+from fanout.views.filenames import LogFileNames
+from fanout.views.out import TextWriter
+from fanout.views.recorded import RunReader
+from fanout.views.sanitise import sanitize_line
+from fanout.views.streams import LogLine, StreamDemultiplexer
+from fanout.views.wishes import PLAIN_PREFIX, LinePrefix, get_host_ranks
 
 _AGO = re.compile(r"(\d+(?:\.\d+)?)(s|m|min|h|d)\Z")
 _UNITS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
@@ -28,7 +28,7 @@ _TODAY = ("%H:%M:%S", "%H:%M")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Wanted:
+class _RecordedLineFilter:
     """Line filter: hosts and ranks (empty: all), earliest time, and regular expressions to require and to hide."""
 
     hosts: frozenset[str]
@@ -36,13 +36,13 @@ class _Wanted:
     since: float
     pattern: re.Pattern[str] | None
     hidden: re.Pattern[str] | None
-    prefix: Prefix
+    prefix: LinePrefix
     plan: Mapping[str, tuple[int, int | None]]  # host -> its ranks, for hosts whose ranks share one stream
 
-    def takes(self, say: Say, *, alone: bool) -> bool:
+    def is_wanted(self, say: LogLine, *, alone: bool) -> bool:
         if self.hosts and say.host not in self.hosts:
             return False
-        theirs = ranks_of(say.host, self.plan) if alone else (say.rank,)
+        theirs = get_host_ranks(say.host, self.plan) if alone else (say.rank,)
         if self.ranks and self.ranks.isdisjoint(theirs):
             return False
         if self.hidden is not None and self.hidden.search(say.text):
@@ -50,55 +50,57 @@ class _Wanted:
         return self.pattern is None or self.pattern.search(say.text) is not None
 
 
-def logs(request: Request, edge: Edge) -> int:
+def run_logs(request: Request, edge: ProcessContext) -> int:
     """Run the command; return 0, 130 after Ctrl-C, or 141 if stdout was closed. Raises UsageError."""
     given = request.given
-    recorded = Recorded(find(given["run"], runs_directory(settings_of(request, edge), edge)))
+    recorded = RunReader(find_run(given["run"], find_runs_directory(read_settings(request, edge), edge)))
     hosts = [name for name in given["host"].split(",") if name]
     unknown = [name for name in hosts if name not in recorded.heading.hosts]
     if unknown:
         raise UsageError(f"--host {unknown[0]}: not in this run", hint=f"hosts: {', '.join(recorded.heading.hosts)}")
     if given["files"]:
-        names = FileNames(recorded.heading.hosts)
-        paths = [os.path.join(recorded.path, names.of(host, 0)) for host in hosts or recorded.heading.hosts]
+        names = LogFileNames(recorded.heading.hosts)
+        paths = [os.path.join(recorded.path, names.get_path(host, 0)) for host in hosts or recorded.heading.hosts]
         edge.stdout.write("".join(f"{path}\n" for path in paths))
         return 0
-    wanted = _Wanted(
+    wanted = _RecordedLineFilter(
         hosts=frozenset(hosts),
-        ranks=frozenset(_ranks(given["rank"])),
-        since=moment(given["since"], time.time()) if given["since"] else 0.0,
-        pattern=_pattern("--grep", given["pattern"]),
-        hidden=_pattern("--hide", given["hidden"]),
+        ranks=frozenset(_parse_ranks(given["rank"])),
+        since=parse_time(given["since"], time.time()) if given["since"] else 0.0,
+        pattern=_compile_pattern("--grep", given["pattern"]),
+        hidden=_compile_pattern("--hide", given["hidden"]),
         plan=recorded.heading.ranks,
-        prefix=Prefix("{stamp} " + PLAIN_PREFIX if given["times"] else PLAIN_PREFIX),
+        prefix=LinePrefix("{stamp} " + PLAIN_PREFIX if given["times"] else PLAIN_PREFIX),
     )
-    out = Out(edge.stdout)
+    out = TextWriter(edge.stdout)
     try:
-        some = _print(recorded, wanted, out, count=given["lines"], on=given["follow"])
+        some = _print_lines(recorded, wanted, out, count=given["lines"], on=given["follow"])
     except KeyboardInterrupt:
         return 130
-    if recorded.damage:
-        edge.say(recorded.damage)
+    if recorded.damage_message:
+        edge.print_message(recorded.damage_message)
     if given["follow"] and not out.broken:
-        edge.say(_why_no_more(recorded))
+        edge.print_message(_explain_end(recorded))
     if wanted.ranks and not some:
-        edge.say(f"run {recorded.heading.run_id}: no such line of rank {given['rank']} is recorded")
+        edge.print_message(f"run {recorded.heading.run_id}: no such line of rank {given['rank']} is recorded")
     return 141 if out.broken else 0
 
 
-def _why_no_more(recorded: Recorded) -> str:
+def _explain_end(recorded: RunReader) -> str:
     """Return the reason why no more lines arrive."""
     run = recorded.heading.run_id
-    if recorded.ended:
+    if recorded.has_outcome:
         return f"run {run} has ended: fanout report {run}"
     return f"run {run}: no process writes its record: the launcher died. To resume it:  fanout attach {run}"
 
 
-def _print(recorded: Recorded, wanted: _Wanted, out: Out, *, count: int | None, on: bool) -> bool:
+def _print_lines(
+    recorded: RunReader, wanted: _RecordedLineFilter, out: TextWriter, *, count: int | None, on: bool
+) -> bool:
     """Print all lines, or the last ``count``; with ``on``, also new ones. Return whether there was any line."""
     waiting: list[bool] = []
     some = False
-    lines = _lines(recorded, wanted, on=on, waits=lambda: waiting.append(True))
+    lines = _format_lines(recorded, wanted, on=on, waits=lambda: waiting.append(True))
     if count is not None:
         last: deque[str] = deque(maxlen=max(0, count))
         for line in lines:
@@ -116,29 +118,31 @@ def _print(recorded: Recorded, wanted: _Wanted, out: Out, *, count: int | None, 
     return some
 
 
-def _lines(recorded: Recorded, wanted: _Wanted, *, on: bool, waits: Callable[[], None]) -> Iterator[str]:
+def _format_lines(
+    recorded: RunReader, wanted: _RecordedLineFilter, *, on: bool, waits: Callable[[], None]
+) -> Iterator[str]:
     """Yield lines as they are printed. While there is none, call ``waits`` and yield ""."""
-    streams = Streams(recorded.heading.hosts)
+    streams = StreamDemultiplexer(recorded.heading.hosts)
     width = max(len(host) for host in recorded.heading.hosts)
 
-    def shown(says: list[Say], at: float) -> Iterator[str]:
+    def shown(says: list[LogLine], at: float) -> Iterator[str]:
         for say in says:
-            if wanted.takes(say, alone=say.host not in streams.parts):
-                yield f"{wanted.prefix.of(say, width, at)}{clean(say.text, colour=False)}\n"
+            if wanted.is_wanted(say, alone=say.host not in streams.parts):
+                yield f"{wanted.prefix.format_prefix(say, width, at)}{sanitize_line(say.text, colour=False)}\n"
 
     at = 0.0
-    for event in follow.coming(recorded) if on else recorded.events():
+    for event in follow.follow_events(recorded) if on else recorded.iter_events():
         if event is None:
             waits()
             yield ""
             continue
-        says, at = streams.take(event), event.at
+        says, at = streams.process_event(event), event.at
         if at >= wanted.since:
             yield from shown(says, at)
-    yield from shown(streams.finish(), at)
+    yield from shown(streams.take_rest(), at)
 
 
-def _ranks(text: str) -> Iterator[int]:
+def _parse_ranks(text: str) -> Iterator[int]:
     """Yield the ranks in ``0,8-11``; none for ``all``. Raises UsageError."""
     if text == "all":
         return
@@ -149,14 +153,14 @@ def _ranks(text: str) -> Iterator[int]:
         yield from range(int(first), int(last or first) + 1)
 
 
-def _pattern(flag: str, text: str) -> re.Pattern[str] | None:
+def _compile_pattern(flag: str, text: str) -> re.Pattern[str] | None:
     try:
         return re.compile(text) if text else None
     except re.error as error:
         raise UsageError(f"{flag} {text}: not a regular expression: {error}") from None
 
 
-def moment(text: str, now: float) -> float:
+def parse_time(text: str, now: float) -> float:
     """Return the Unix time of ``10m`` or ``2h`` (ago), ``14:30`` (today), or a date with a time. Raises UsageError."""
     ago = _AGO.match(text) if len(text) < 40 else None
     if ago:

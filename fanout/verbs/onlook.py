@@ -12,119 +12,131 @@ from functools import partial
 from fanout import supervise
 from fanout.arguments import Request
 from fanout.errors import UsageError
-from fanout.fan import Fan
+from fanout.fan import ConnectionPool
 from fanout.hosts import Host
 from fanout.launch import Session
-from fanout.rejoin import MARGIN_SECONDS, Order, plan_of
+from fanout.rejoin import MARGIN_SECONDS, RunHandle, build_minimal_plan
 from fanout.settings import Settings
 from fanout.state import RunState
 from fanout.verbs import census, detach, explain
-from fanout.verbs.census import RunHere
-from fanout.verbs.common import Edge, fan_of, hosts_of, on_these_hosts, picker_of
-from fanout.verbs.pacing import PaceTeller
-from fanout.verbs.showing import look_of, view_of, wishes_of
-from fanout.views.base import Heading
-from fanout.views.report import report
-from fanout.views.tail import Tails
+from fanout.verbs.census import RunOnHost
+from fanout.verbs.common import ProcessContext, build_command_for_hosts, build_selector, open_connections, read_hosts
+from fanout.verbs.pacing import SlowRankReporter
+from fanout.verbs.showing import build_filters, build_view, choose_look
+from fanout.views.base import RunInfo
+from fanout.views.report import build_report
+from fanout.views.tail import LogTails
 
 
-def attach(request: Request, settings: Settings, edge: Edge) -> int:
+def attach_to_hosts(request: Request, settings: Settings, edge: ProcessContext) -> int:
     """Follow the run to its end; return its exit status, as far as the hosts report it."""
-    parts = found(request, settings, edge)
-    order = order_of(parts, settings, edge)
-    heading = _heading(parts, order)
-    look = look_of(settings, edge)
-    wish, pace = detach.Wish(), PaceTeller()
-    tails, witness = Tails(), explain.witness_of(heading, explain.book_of(settings, edge))
-    hangs, so_far = explain.HangTeller(witness), partial(explain.so_far, witness)
-    wishes = wishes_of(settings)
-    view = view_of(
-        heading, look, edge, wishes, so_far=so_far, slow=pace.brief, hung=hangs.brief, detach=wish, viewing="attach"
+    parts = find_run_on_hosts(request, settings, edge)
+    order = build_run_handle(parts, settings, edge)
+    heading = _build_run_info(parts, order)
+    look = choose_look(settings, edge)
+    wish, pace = detach.DetachRequest(), SlowRankReporter()
+    tails, witness = LogTails(), explain.build_collector(heading, explain.load_signatures(settings, edge))
+    hangs, so_far = explain.HangReporter(witness), partial(explain.preview_verdict, witness)
+    wishes = build_filters(settings)
+    view = build_view(
+        heading,
+        look,
+        edge,
+        wishes,
+        so_far=so_far,
+        slow=pace.slow_hosts,
+        hung=hangs.hung_hosts,
+        detach=wish,
+        viewing="attach",
     )
-    pace.says.append(view.note)
-    hangs.says.append(view.note)
-    with _joined(parts, order, edge, looking_on=True) as fan:
+    pace.outputs.append(view.note)
+    hangs.outputs.append(view.note)
+    with _connect_to_run(parts, order, edge, looking_on=True) as fan:
         session = Session(fan, heading.hosts, [tails, witness, view, hangs, pace])
-        plan = plan_of(order, [run.node for run in parts.values()])
-        outcome = session.look_on(plan, lambda: wish.asked, supervise.policy_of(settings, prepare=False))
+        plan = build_minimal_plan(order, [run.node for run in parts.values()])
+        outcome = session.observe_run(plan, lambda: wish.asked, supervise.policy_of(settings, prepare=False))
     view.close()
     if session.state.interrupts or wish.asked:
-        edge.say(f"left; the run goes on: {on_these_hosts(request, settings, 'attach', order.run_id)}")
+        edge.print_message(
+            f"left; the run goes on: {build_command_for_hosts(request, settings, 'attach', order.run_id)}"
+        )
         return 0 if wish.asked else outcome.exit_code
-    outcome, verdict = explain.judged(witness, session.state, outcome)
-    words = explain.last_words(tails, outcome, verdict)
+    outcome, verdict = explain.diagnose_run(witness, session.state, outcome)
+    words = explain.select_last_lines(tails, outcome, verdict)
     edge.stderr.write(
-        report(
+        build_report(
             heading,
             session.state,
             outcome,
             words,
-            diagnosis=explain.shown(verdict),
-            blamed=explain.blamed(verdict),
-            slow=pace.slow(),
+            diagnosis=explain.render_verdict(verdict),
+            blamed=explain.find_blamed_rank(verdict),
+            slow=pace.list_slow_ranks(),
         )
     )
     return outcome.exit_code
 
 
-def stop(request: Request, settings: Settings, edge: Edge) -> RunState:
+def stop_on_hosts(request: Request, settings: Settings, edge: ProcessContext) -> RunState:
     """Stop the run on these hosts and return the state. Its files stay there for its own launcher."""
-    parts = found(request, settings, edge)
-    order = order_of(parts, settings, edge)
+    parts = find_run_on_hosts(request, settings, edge)
+    order = build_run_handle(parts, settings, edge)
     watched = any(run.launcher in ("attached", "detached") for run in parts.values())
     where = f"{len(parts)} host{'s' if len(parts) != 1 else ''}"
-    edge.say(f"stopping run {order.run_id} on {where}: SIGTERM, then SIGKILL after {settings.grace:g} s")
-    with _joined(parts, order, edge, looking_on=watched) as fan:
+    edge.print_message(f"stopping run {order.run_id} on {where}: SIGTERM, then SIGKILL after {settings.grace:g} s")
+    with _connect_to_run(parts, order, edge, looking_on=watched) as fan:
         session = Session(fan, [host.name for host in parts], [])
         until = fan.clock() + 2 * settings.grace + MARGIN_SECONDS
-        session.end(grace=settings.grace, until=until, why=f"stopped by {edge.user}@{edge.machine}")
+        session.end_run(grace=settings.grace, until=until, why=f"stopped by {edge.user}@{edge.machine}")
     return session.state
 
 
-def _joined(
-    parts: Mapping[Host, RunHere], order: Order, edge: Edge, *, looking_on: bool
-) -> AbstractContextManager[Fan]:
+def _connect_to_run(
+    parts: Mapping[Host, RunOnHost], order: RunHandle, edge: ProcessContext, *, looking_on: bool
+) -> AbstractContextManager[ConnectionPool]:
     """Return connections that resume the run on these hosts and fetch its log from the first byte."""
-    plan = plan_of(order, [run.node for run in parts.values()])
+    plan = build_minimal_plan(order, [run.node for run in parts.values()])
 
-    def before(fan: Fan) -> None:
-        fan.looking_on = looking_on
-        for link in fan.links.values():
-            link.resume(plan, {})
+    def before(fan: ConnectionPool) -> None:
+        fan.is_observer = looking_on
+        for link in fan.connections.values():
+            link.resume_run(plan, {})
 
     settings = order.settings
-    return fan_of(order.hosts, settings, picker_of(settings, edge), edge, before=before)
+    return open_connections(order.hosts, settings, build_selector(settings, edge), edge, before=before)
 
 
-def found(request: Request, settings: Settings, edge: Edge) -> dict[Host, RunHere]:
+def find_run_on_hosts(request: Request, settings: Settings, edge: ProcessContext) -> dict[Host, RunOnHost]:
     """Return each host's part in the requested run, in rank order. Raises UsageError."""
-    hosts = {host.name: host for host in hosts_of(request, settings, edge)[1]}
-    answers = census.take(list(hosts.values()), settings, edge)
+    hosts = {host.name: host for host in read_hosts(request, settings, edge)[1]}
+    answers = census.ask_hosts(list(hosts.values()), settings, edge)
     wanted = request.given["run"]
     runs = [run for answer in answers for run in answer.runs if wanted in run.run]
-    going = sorted({run.run for run in runs if run.alive}) or sorted({run.run for run in runs})
+    going = sorted({run.run for run in runs if run.is_alive}) or sorted({run.run for run in runs})
     for answer in answers:
         if answer.error:
-            edge.say(f"{answer.host}: {answer.error}")
+            edge.print_message(f"{answer.host}: {answer.error}")
     if not going:
         meant = f"run {wanted!r}" if wanted else "run"
-        raise UsageError(f"these hosts have no {meant} of yours", hint=on_these_hosts(request, settings, "ps"))
+        raise UsageError(f"these hosts have no {meant} of yours", hint=build_command_for_hosts(request, settings, "ps"))
     if len(going) > 1:
-        hint = on_these_hosts(request, settings, request.verb, going[-1])
+        hint = build_command_for_hosts(request, settings, request.verb, going[-1])
         raise UsageError(f"these hosts have {len(going)} runs: {', '.join(going)}", hint=hint)
     parts = sorted((run for run in runs if run.run == going[0]), key=lambda run: run.node)
     missing = int(parts[0].about.get("nodes") or len(parts)) - len(parts)
     if missing > 0:
-        edge.say(f"run {going[0]}: {missing} of its hosts did not answer or are not in HOSTS; using the others")
+        edge.print_message(
+            f"run {going[0]}: {missing} of its hosts did not answer or are not in HOSTS; using the others"
+        )
     return {hosts[run.host]: run for run in parts}
 
 
-def order_of(parts: Mapping[Host, RunHere], settings: Settings, edge: Edge) -> Order:
+def build_run_handle(parts: Mapping[Host, RunOnHost], settings: Settings, edge: ProcessContext) -> RunHandle:
     run = next(iter(parts.values())).run
-    return Order(run_id=run, hosts=tuple(parts), settings=settings, directory="", user=edge.user)
+    return RunHandle(run_id=run, hosts=tuple(parts), settings=settings, directory="", user=edge.user)
 
 
-def _heading(parts: Mapping[Host, RunHere], order: Order) -> Heading:
+def _build_run_info(parts: Mapping[Host, RunOnHost], order: RunHandle) -> RunInfo:
     title = next((str(run.about["title"]) for run in parts.values() if run.about.get("title")), "?")
     ranks = {host.name: (run.node, run.about.get("nproc")) for host, run in parts.items()}
-    return Heading(run_id=order.run_id, title=title, hosts=tuple(host.name for host in parts), ranks=ranks)
+    return RunInfo(run_id=order.run_id, title=title, hosts=tuple(host.name for host in parts), ranks=ranks)

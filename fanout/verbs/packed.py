@@ -13,28 +13,28 @@ from typing import Any, BinaryIO
 from fanout.errors import UsageError
 
 BLOCK = 256 * 1024
-LONGEST = 64 * 1024  # bytes of a line that are kept; the rest is dropped
+MAX_LINE_BYTES = 64 * 1024  # bytes of a line that are kept; the rest is dropped
 ZSTD = b"\x28\xb5\x2f\xfd"
 _ZSTD_MODULES = ("compression.zstd", "zstandard", "backports.zstd")
-DAMAGED = (OSError, zlib.error, lzma.LZMAError)
+UNPACK_ERRORS = (OSError, zlib.error, lzma.LZMAError)
 
 
-def lines_of(file: BinaryIO, name: str) -> Generator[bytes, None, None]:
+def read_lines(file: BinaryIO, name: str) -> Generator[bytes, None, None]:
     """Yield the lines with their line ends; of a truncated packed file, only complete lines. Raises UsageError."""
-    text = _unpacked(file, name)
+    text = _open_unpacked(file, name)
     rest = b""
     try:
         while data := text.read1(BLOCK):
             *whole, last = data.split(b"\n")
             if whole:
-                yield (rest + whole[0])[:LONGEST] + b"\n"
+                yield (rest + whole[0])[:MAX_LINE_BYTES] + b"\n"
                 for line in whole[1:]:
-                    yield line[:LONGEST] + b"\n"
+                    yield line[:MAX_LINE_BYTES] + b"\n"
                 rest = b""
-            rest = (rest + last)[:LONGEST]
+            rest = (rest + last)[:MAX_LINE_BYTES]
     except EOFError:
         return
-    except DAMAGED as error:
+    except UNPACK_ERRORS as error:
         raise UsageError(f"{name}: cannot unpack it: {error}") from None
     except Exception as error:
         if type(error).__name__ != "ZstdError":  # each zstd module defines its own
@@ -47,7 +47,7 @@ def lines_of(file: BinaryIO, name: str) -> Generator[bytes, None, None]:
         yield rest
 
 
-def _unpacked(file: BinaryIO, name: str) -> Any:
+def _open_unpacked(file: BinaryIO, name: str) -> Any:
     head = file.read(6)
     file.seek(0)
     if head.startswith(b"\x1f\x8b"):
@@ -56,10 +56,10 @@ def _unpacked(file: BinaryIO, name: str) -> Any:
         return bz2.BZ2File(file)
     if head == b"\xfd7zXZ\0":
         return lzma.LZMAFile(file)
-    return _zstd(file, name) if head.startswith(ZSTD) else file
+    return _open_zstd(file, name) if head.startswith(ZSTD) else file
 
 
-def _zstd(file: BinaryIO, name: str) -> Any:
+def _open_zstd(file: BinaryIO, name: str) -> Any:
     """Open a zstd file with one of the zstd modules of this Python. Raises UsageError."""
     for module in _ZSTD_MODULES:
         try:
@@ -67,12 +67,14 @@ def _zstd(file: BinaryIO, name: str) -> Any:
         except ImportError:
             continue
         if module == "zstandard":
-            return _Reader(zstd.ZstdDecompressor(max_window_size=1 << 27).stream_reader(file, read_across_frames=True))
+            return _ZstdReader(
+                zstd.ZstdDecompressor(max_window_size=1 << 27).stream_reader(file, read_across_frames=True)
+            )
         return zstd.ZstdFile(file)
     raise UsageError(f"{name}: this Python cannot read zstd files", hint=f"zstd -dc {name} | fanout why -")
 
 
-class _Reader:
+class _ZstdReader:
     """Adapter of a ``zstandard`` reader to the ``read1`` method of the standard library."""
 
     def __init__(self, reader: Any) -> None:

@@ -15,59 +15,64 @@ from fanout.events import Chunk, Event, StreamOpened, Tick
 from fanout.launch import Subscriber
 from fanout.state import RunState
 from fanout.verbs import explain, report
-from fanout.verbs.common import Edge, runs_directory, settings_of
-from fanout.verbs.runs import find
-from fanout.verbs.showing import view_of, wishes_of
-from fanout.views.base import View, choose
+from fanout.verbs.common import ProcessContext, find_runs_directory, read_settings
+from fanout.verbs.runs import find_run
+from fanout.verbs.showing import build_filters, build_view
+from fanout.views.base import View, choose_display_mode
 from fanout.views.lines import LIMIT
-from fanout.views.recorded import Recorded
+from fanout.views.recorded import RunReader
 
 TICK_SECONDS = 0.1
 _SPAN = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?")
 
 
-def replay(request: Request, edge: Edge) -> int:
+def run_replay(request: Request, edge: ProcessContext) -> int:
     """Run the command; return 0 for any outcome of the run, or 141 if the view broke. Raises UsageError."""
-    settings = settings_of(request, edge)
-    begin, speed = moment(request.given["at"]), pace(request.given["speed"], tty=edge.stdout.isatty())
-    recorded = Recorded(find(request.given["run"], runs_directory(settings, edge)))
-    look = choose(
+    settings = read_settings(request, edge)
+    begin, speed = parse_offset(request.given["at"]), parse_speed(request.given["speed"], tty=edge.stdout.isatty())
+    recorded = RunReader(find_run(request.given["run"], find_runs_directory(settings, edge)))
+    look = choose_display_mode(
         edge.environ,
         isatty=edge.stdout.isatty(),
         encoding=getattr(edge.stdout, "encoding", None),
         output=settings.output,
         color=settings.color,
     )
-    told = report.retold(recorded, settings, edge)
-    witness = explain.witness_of(recorded.heading, explain.book_of(settings, edge), recorded=True)
-    explain.learn_again(witness, recorded.path)
-    hangs, so_far = explain.HangTeller(witness), partial(explain.so_far, witness)
-    wishes = wishes_of(settings, metric=recorded.metric)
-    view = view_of(recorded.heading, look, edge, wishes, so_far=so_far, hung=hangs.brief, viewing="replay")
+    told = report.rebuild_report(recorded, settings, edge)
+    witness = explain.build_collector(recorded.heading, explain.load_signatures(settings, edge), recorded=True)
+    explain.add_recorded_facts(witness, recorded.path)
+    hangs, so_far = explain.HangReporter(witness), partial(explain.preview_verdict, witness)
+    wishes = build_filters(settings, metric=recorded.metric)
+    view = build_view(recorded.heading, look, edge, wishes, so_far=so_far, hung=hangs.hung_hosts, viewing="replay")
     try:
         if hasattr(view, "begin"):
             view.begin(recorded.began_at)
-        since = _since(begin, recorded.began_at, told.state.now)
-        play(_paced(from_moment(recorded.told(), since), speed, time.monotonic, time.sleep), view, witness, hangs)
+        since = _find_start(begin, recorded.began_at, told.state.now)
+        play_events(
+            _pace_events(skip_events_before(recorded.iter_states(), since), speed, time.monotonic, time.sleep),
+            view,
+            witness,
+            hangs,
+        )
     finally:
         view.close()
     if view.broken:
         return 141
-    text = told.text(look.colour and edge.stderr.isatty(), look.unicode)
+    text = told.render(look.colour and edge.stderr.isatty(), look.unicode)
     if hasattr(view, "finish"):
         view.finish(told.outcome, text)
     else:
         edge.stderr.write(text)
-    report.say_unless_ended(recorded, edge)
+    report.warn_unless_ended(recorded, edge)
     return 0
 
 
-def _since(begin: float, first: float, last: float) -> float:
+def _find_start(begin: float, first: float, last: float) -> float:
     """Return the start time on the clock of the run; a negative ``begin`` counts from the end."""
     return last + begin if begin < 0 else first + begin if begin > 0 else float("-inf")
 
 
-def play(told: Iterable[tuple[Event, RunState]], view: View, *learners: Subscriber) -> None:
+def play_events(told: Iterable[tuple[Event, RunState]], view: View, *learners: Subscriber) -> None:
     """Show all events until the end, or until the view is broken; ``learners`` see each one first."""
     for event, state in told:
         for learner in learners:
@@ -77,7 +82,7 @@ def play(told: Iterable[tuple[Event, RunState]], view: View, *learners: Subscrib
             return
 
 
-def moment(text: str) -> float:
+def parse_offset(text: str) -> float:
     """Parse ``90``, ``5m``, ``1h30m`` or ``1:02:03`` to seconds from the start; with ``-`` before it, from the end.
 
     Raises UsageError.
@@ -95,7 +100,7 @@ def moment(text: str) -> float:
     return sign * (hours * 3600 + minutes * 60 + seconds)
 
 
-def pace(text: str, *, tty: bool) -> float:
+def parse_speed(text: str, *, tty: bool) -> float:
     """Parse --speed to a factor; the default is 1 on a terminal and unlimited in a pipe. Raises UsageError."""
     if text == "":
         return 1.0 if tty else float("inf")
@@ -111,13 +116,13 @@ def pace(text: str, *, tty: bool) -> float:
 
 
 @dataclass(slots=True)
-class _Before:
+class _EarlierFacts:
     """Facts from before the start time that a view needs: names of streams, and incomplete lines."""
 
     opened: list[StreamOpened] = field(default_factory=list)
     begun: dict[tuple[str, int], Chunk] = field(default_factory=dict)
 
-    def take(self, event: Event) -> None:
+    def add_event(self, event: Event) -> None:
         if isinstance(event, StreamOpened):
             self.opened.append(event)
         elif isinstance(event, Chunk):
@@ -128,7 +133,7 @@ class _Before:
             rest = data[data.rfind(b"\n") + 1 :][-LIMIT:]
             self.begun[key] = replace(event, data=rest, offset=end - len(rest))
 
-    def events(self, at: float) -> Iterator[Event]:
+    def build_events(self, at: float) -> Iterator[Event]:
         for event in self.opened:
             yield replace(event, at=at)
         for chunk in self.begun.values():
@@ -136,17 +141,17 @@ class _Before:
                 yield replace(chunk, at=at)
 
 
-def from_moment(told: Iterable[tuple[Event, RunState]], since: float) -> Iterator[tuple[Event, RunState]]:
+def skip_events_before(told: Iterable[tuple[Event, RunState]], since: float) -> Iterator[tuple[Event, RunState]]:
     """Yield the events from ``since`` on; first the earlier facts that a view needs, with the state at that time."""
-    before, state, begun = _Before(), None, False
+    before, state, begun = _EarlierFacts(), None, False
     for event, after in told:
         if not begun and event.at < since:
-            before.take(event)
+            before.add_event(event)
             state = after
             continue
         if not begun and state is not None:
             state = replace(state, now=max(state.now, since))
-            yield from ((early, state) for early in before.events(since))
+            yield from ((early, state) for early in before.build_events(since))
             yield Tick(at=since), state
         begun = True
         yield event, after
@@ -154,7 +159,7 @@ def from_moment(told: Iterable[tuple[Event, RunState]], since: float) -> Iterato
         yield Tick(at=max(since, state.now)), state
 
 
-def _paced(
+def _pace_events(
     told: Iterable[tuple[Event, RunState]],
     speed: float,
     clock: Callable[[], float],

@@ -9,125 +9,131 @@ from dataclasses import dataclass
 from typing import Any
 
 from fanout.arguments import Request
-from fanout.diagnose.verdict import Verdict, as_dict
+from fanout.diagnose.verdict import Verdict, to_dict
 from fanout.errors import UsageError
 from fanout.events import Event
-from fanout.outcome import RunOutcome, of
+from fanout.outcome import RunOutcome, outcome_of
 from fanout.settings import Settings
 from fanout.state import RunState
 from fanout.verbs import explain, retest
-from fanout.verbs.common import Edge, runs_directory, settings_of
-from fanout.verbs.pacing import PaceTeller
-from fanout.verbs.runs import find
-from fanout.verbs.showing import wishes_of
+from fanout.verbs.common import ProcessContext, find_runs_directory, read_settings
+from fanout.verbs.pacing import SlowRankReporter
+from fanout.verbs.runs import find_run
+from fanout.verbs.showing import build_filters
 from fanout.views import report as words
-from fanout.views.base import Heading, choose
-from fanout.views.recorded import Recorded
-from fanout.views.tail import LastWords, Tails
-from fanout.views.units import size
+from fanout.views.base import RunInfo, choose_display_mode
+from fanout.views.recorded import RunReader
+from fanout.views.tail import LogTail, LogTails
+from fanout.views.units import format_size
 
-Subscriber = Callable[[Event, RunState], Any]
+EventCallback = Callable[[Event, RunState], Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
+class ReportData:
     """Result of a recorded run: state, outcome, verdict, and the data of the report."""
 
-    heading: Heading
+    heading: RunInfo
     state: RunState
     outcome: RunOutcome
     verdict: Verdict | None
-    words: Mapping[str, LastWords]
+    words: Mapping[str, LogTail]
     slow: tuple[str, ...]
     steps: Sequence[Mapping[str, Any]]  # seconds per step of each rank
 
-    def text(self, colour: bool, unicode: bool) -> str:
+    def render(self, colour: bool, unicode: bool) -> str:
         """Return the text of the report, as at the end of the run."""
-        return words.report(
+        return words.build_report(
             self.heading,
             self.state,
             self.outcome,
             self.words,
-            diagnosis=explain.shown(self.verdict),
-            blamed=explain.blamed(self.verdict),
+            diagnosis=explain.render_verdict(self.verdict),
+            blamed=explain.find_blamed_rank(self.verdict),
             slow=self.slow,
             colour=colour,
             unicode=unicode,
         )
 
 
-def report(request: Request, edge: Edge) -> int:
+def run_report(request: Request, edge: ProcessContext) -> int:
     """Run the command; return 0 for any outcome of the run. Raises UsageError."""
-    settings = settings_of(request, edge)
-    recorded = Recorded(find(request.given["run"], runs_directory(settings, edge)))
+    settings = read_settings(request, edge)
+    recorded = RunReader(find_run(request.given["run"], find_runs_directory(settings, edge)))
     if request.given["html"]:
-        return _page(request.given["html"], recorded, settings, edge)
-    told = retold(recorded, settings, edge)
+        return _write_page(request.given["html"], recorded, settings, edge)
+    told = rebuild_report(recorded, settings, edge)
     if request.given["as_json"]:
         verdict = told.verdict
-        answer = as_dict(verdict) if verdict is not None else {"v": 1, "verdict": told.outcome.headline, "cause": None}
+        answer = to_dict(verdict) if verdict is not None else {"v": 1, "verdict": told.outcome.headline, "cause": None}
         edge.stdout.write(
             json.dumps({"run": recorded.heading.run_id, **answer, "slow": told.slow, "steps": told.steps}, indent=2)
             + "\n"
         )
         return 0
-    say_unless_ended(recorded, edge)
-    look = choose(edge.environ, isatty=edge.stdout.isatty(), encoding=getattr(edge.stdout, "encoding", None))
-    edge.stdout.write(told.text(look.colour, look.unicode))
+    warn_unless_ended(recorded, edge)
+    look = choose_display_mode(
+        edge.environ, isatty=edge.stdout.isatty(), encoding=getattr(edge.stdout, "encoding", None)
+    )
+    edge.stdout.write(told.render(look.colour, look.unicode))
     return 0
 
 
-def retold(recorded: Recorded, settings: Settings, edge: Edge, *subscribers: Subscriber) -> Told:
+def rebuild_report(
+    recorded: RunReader, settings: Settings, edge: ProcessContext, *subscribers: EventCallback
+) -> ReportData:
     """Read the whole record, fold its events, and diagnose the run; ``subscribers`` get every event too."""
-    tails, pace = Tails(), PaceTeller()
-    witness = explain.witness_of(recorded.heading, explain.book_of(settings, edge), recorded=True)
-    explain.learn_again(witness, recorded.path)
-    everybody: tuple[Subscriber, ...] = (witness, tails, pace, *subscribers)
-    state = RunState.new(recorded.heading.hosts, at=recorded.began_at)
-    for event, state in recorded.told():
+    tails, pace = LogTails(), SlowRankReporter()
+    witness = explain.build_collector(recorded.heading, explain.load_signatures(settings, edge), recorded=True)
+    explain.add_recorded_facts(witness, recorded.path)
+    everybody: tuple[EventCallback, ...] = (witness, tails, pace, *subscribers)
+    state = RunState.initial(recorded.heading.hosts, at=recorded.began_at)
+    for event, state in recorded.iter_states():
         for subscriber in everybody:
             subscriber(event, state)
-    outcome, verdict = explain.judged(witness, state, of(state, refused=_refused(recorded)))
-    if verdict is not None and retest.worth(verdict):
-        verdict = retest.as_kept(verdict, recorded.path)
-    last = explain.last_words(tails, outcome, verdict)
-    return Told(
+    outcome, verdict = explain.diagnose_run(witness, state, outcome_of(state, refused=_read_refusal(recorded)))
+    if verdict is not None and retest.is_network_suspected(verdict):
+        verdict = retest.add_recorded_retest(verdict, recorded.path)
+    last = explain.select_last_lines(tails, outcome, verdict)
+    return ReportData(
         heading=recorded.heading,
         state=state,
         outcome=outcome,
         verdict=verdict,
         words=last,
-        slow=pace.slow(),
-        steps=pace.times(),
+        slow=pace.list_slow_ranks(),
+        steps=pace.list_step_times(),
     )
 
 
-def say_unless_ended(recorded: Recorded, edge: Edge) -> None:
-    if recorded.damage:
-        edge.say(recorded.damage)
-    if not recorded.ended:
-        edge.say(f"run {recorded.heading.run_id}: the record has no end: the run is active, or its launcher was killed")
+def warn_unless_ended(recorded: RunReader, edge: ProcessContext) -> None:
+    if recorded.damage_message:
+        edge.print_message(recorded.damage_message)
+    if not recorded.has_outcome:
+        edge.print_message(
+            f"run {recorded.heading.run_id}: the record has no end: the run is active, or its launcher was killed"
+        )
 
 
-def _page(path: str, recorded: Recorded, settings: Settings, edge: Edge) -> int:
+def _write_page(path: str, recorded: RunReader, settings: Settings, edge: ProcessContext) -> int:
     """Write the HTML page, one file that needs no network; return 0. Raises UsageError."""
-    from fanout.views.page import Story
+    from fanout.views.page import PageBuilder
 
     place = os.path.join(edge.cwd, os.path.expanduser(path))
     if not os.path.isdir(os.path.dirname(place)):
         raise UsageError(f"--html {path}: no such directory")
     if not _may_be_overwritten(place):
         raise UsageError(f"--html {path}: this file exists and is not an HTML page", hint="name another file")
-    story = Story(recorded.heading, recorded.began_at, wishes_of(settings, metric=recorded.metric).metric)
-    told = retold(recorded, settings, edge, story)
-    report = told.text(colour=False, unicode=True)
-    text = story.page(told.outcome, report, ended=recorded.ended, directory=recorded.path)
+    story = PageBuilder(recorded.heading, recorded.began_at, build_filters(settings, metric=recorded.metric).metric)
+    told = rebuild_report(recorded, settings, edge, story)
+    report = told.render(colour=False, unicode=True)
+    text = story.build_page(told.outcome, report, ended=recorded.has_outcome, directory=recorded.path)
     try:
         with open(place, "w", encoding="utf-8", errors="replace") as file:
             file.write(text)
     except OSError as error:
         raise UsageError(f"--html {path}: {error.strerror}") from None
-    edge.say(f"wrote {path} ({size(len(text))}): open it in a browser")
+    edge.print_message(f"wrote {path} ({format_size(len(text))}): open it in a browser")
     return 0
 
 
@@ -143,7 +149,7 @@ def _may_be_overwritten(path: str) -> bool:
     return not start.strip() or start.lstrip().lower().startswith(b"<!doctype html")
 
 
-def _refused(recorded: Recorded) -> str:
+def _read_refusal(recorded: RunReader) -> str:
     """Return why fanout did not launch the run, or "". No event has this reason, only the recorded result."""
-    result = recorded.result()
+    result = recorded.read_result()
     return str(result["headline"]) if result and result["exit_code"] == 125 and result["first"] is None else ""

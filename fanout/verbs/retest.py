@@ -12,33 +12,37 @@ from fanout.checks import dials, mesh
 from fanout.checks.model import MeshTest
 from fanout.diagnose.verdict import Cause, Verdict
 from fanout.errors import UsageError
-from fanout.hosts import Host, fold
+from fanout.hosts import Host, fold_names
 from fanout.launch import Session
-from fanout.preflight import between
-from fanout.schema import By, Each, Row, Text
+from fanout.preflight import probe_connections
+from fanout.schema import ListOf, MapOf, Text, TupleOf
 from fanout.settings import Settings
 from fanout.state import RunState
-from fanout.transports.pick import Picker
-from fanout.verbs.common import Edge, fan_of
+from fanout.transports.pick import TransportSelector
+from fanout.verbs.common import ProcessContext, open_connections
 
-KEPT = "retest.json"
+RETEST_FILE = "retest.json"
 _NAME = Text(4096)
-_KEPT = {"ways": Each(Row((_NAME, _NAME, answers.DIALLED))), "addresses": By(_NAME), "unreached": Each(_NAME)}
+_KEPT = {
+    "ways": ListOf(TupleOf((_NAME, _NAME, answers.DIALLED))),
+    "addresses": MapOf(_NAME),
+    "unreached": ListOf(_NAME),
+}
 _SUSPICIOUS = ("network", "meeting", "store-timeout", "store-refused")
 
 
-def worth(verdict: Verdict) -> bool:
+def is_network_suspected(verdict: Verdict) -> bool:
     """Return whether the verdict suspects the network."""
     return verdict.cause is not None and verdict.confidence != "high" and verdict.cause.signature in _SUSPICIOUS
 
 
-def retested(
+def retest_network(
     verdict: Verdict,
     hosts: Sequence[Host],
     state: RunState,
     settings: Settings,
-    picker: Picker,
-    edge: Edge,
+    picker: TransportSelector,
+    edge: ProcessContext,
     *,
     keep: Callable[[str, str], None],
 ) -> Verdict:
@@ -48,50 +52,50 @@ def retested(
     places = {name: place for name, place in places.items() if place}
     if len(places) < 2 or state.interrupts:
         return verdict
-    edge.say("every rank timed out waiting for a peer: testing the network between the hosts again")
-    with fan_of(hosts, settings, picker, edge) as fan:
+    edge.print_message("every rank timed out waiting for a peer: testing the network between the hosts again")
+    with open_connections(hosts, settings, picker, edge) as fan:
         session = Session(fan, names, [])
-        session.connect()
+        session.connect_hosts()
         reached = [name for name in names if session.state.hosts[name].linked and name in places]
-        tested = between(reached, places, session) if len(reached) > 1 else MeshTest(addresses=places)
-        session.dismiss()
+        tested = probe_connections(reached, places, session) if len(reached) > 1 else MeshTest(addresses=places)
+        session.release_hosts()
     unreached = [name for name in names if name not in reached]
     ways = [[start, end, dict(dial)] for (start, end), dial in tested.dials.items()]
     kept = {"v": 1, "addresses": dict(tested.addresses), "ways": ways, "unreached": unreached}
-    keep(KEPT, json.dumps(kept) + "\n")
-    return amended(verdict, tested, unreached)
+    keep(RETEST_FILE, json.dumps(kept) + "\n")
+    return add_retest(verdict, tested, unreached)
 
 
-def as_kept(verdict: Verdict, directory: str) -> Verdict:
+def add_recorded_retest(verdict: Verdict, directory: str) -> Verdict:
     """Return the verdict with the recorded test, or unchanged without one. Raises UsageError."""
     try:
-        with open(os.path.join(directory, KEPT), "rb") as file:
-            kept = schema.parsed(file.read(), _KEPT)
+        with open(os.path.join(directory, RETEST_FILE), "rb") as file:
+            kept = schema.parse_json(file.read(), _KEPT)
         dials = {(start, end): dial for start, end, dial in kept["ways"]}
-        return amended(verdict, MeshTest(addresses=kept["addresses"], dials=dials), kept["unreached"])
+        return add_retest(verdict, MeshTest(addresses=kept["addresses"], dials=dials), kept["unreached"])
     except FileNotFoundError:
         return verdict
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{directory}/{KEPT}: cannot read it: {error}") from None
+        raise UsageError(f"{directory}/{RETEST_FILE}: cannot read it: {error}") from None
 
 
-def amended(verdict: Verdict, tested: MeshTest, unreached: Sequence[str]) -> Verdict:
+def add_retest(verdict: Verdict, tested: MeshTest, unreached: Sequence[str]) -> Verdict:
     """Return the verdict with the result of the test. If one of several hosts is cut off both ways, name it. Pure."""
     failing = {pair: dial for pair, dial in tested.dials.items() if dial["outcome"] != "ok"}
-    told = [f"network retest: no answer from {fold(unreached)}"] if unreached else []
+    told = [f"network retest: no answer from {fold_names(unreached)}"] if unreached else []
     if not failing:
         if tested.dials:
             told.append(f"network retest: all {len(tested.dials)} paths between the hosts carry data now")
         code = "the network works now: check the code, or look for an outage that is over"
         advice = (*verdict.advice, code) if tested.dials and not unreached else verdict.advice
         return replace(verdict, evidence=(*verdict.evidence, *told), advice=advice)
-    blamed = list(mesh.blamed(failing, tested.dials))
+    blamed = list(mesh.attribute_failures(failing, tested.dials))
     told.append(f"network retest: {len(failing)} of {len(tested.dials)} paths between the hosts fail")
     for host, inward, culprits in blamed[:3]:
         (_, end), dial = culprits[0]
-        others = fold(pair[0 if inward else 1] for pair, _ in culprits)
+        others = fold_names(pair[0 if inward else 1] for pair, _ in culprits)
         where = f"{end} at {tested.addresses.get(end, '?')}"
-        told.append(f"{host}, {'from' if inward else 'to'} {others}: {dials.saw(dial, where)}")
+        told.append(f"{host}, {'from' if inward else 'to'} {others}: {dials.describe_outcome(dial, where)}")
     guilty = {host for host, _, _ in blamed}
     seen = {name for pair in tested.dials for name in pair}
     cause = verdict.cause

@@ -7,75 +7,75 @@ from functools import partial
 
 from fanout import dryrun, plan
 from fanout.arguments import Request
-from fanout.descriptors import make_room
+from fanout.descriptors import raise_file_limit
 from fanout.errors import LauncherError
 from fanout.hosts import Host
-from fanout.plan import Learned
+from fanout.plan import HostFacts
 from fanout.settings import Settings
-from fanout.transports.pick import Picker
+from fanout.transports.pick import TransportSelector
 from fanout.verbs import again, detach, front, keeping
 from fanout.verbs.common import (
-    Edge,
-    config_values,
+    ProcessContext,
+    build_selector,
+    check_task_exists,
+    find_runs_directory,
+    find_work_directory,
     has_script_here,
-    hosts_of,
-    look_for_task,
-    picker_of,
-    runs_directory,
-    settings_of,
-    work_directory,
+    read_hosts,
+    read_settings,
+    read_task_config,
 )
 from fanout.verbs.launching import Launch
-from fanout.verbs.runs import new_id
+from fanout.verbs.runs import make_run_id
 
 
-def run(request: Request, edge: Edge, *, leavable: bool = True) -> int:
+def run_training(request: Request, edge: ProcessContext, *, leavable: bool = True) -> int:
     """Run the command; return the exit status. If not ``leavable``, the user cannot detach (demo runs the hosts here)."""
-    settings = settings_of(request, edge)
-    file, hosts = hosts_of(request, settings, edge)
-    directory = work_directory(settings, edge)
-    look_for_task(request.task, directory)
-    config = config_values(request.task, directory)
+    settings = read_settings(request, edge)
+    file, hosts = read_hosts(request, settings, edge)
+    directory = find_work_directory(settings, edge)
+    check_task_exists(request.task, directory)
+    config = read_task_config(request.task, directory)
     plan.check_exports(hosts, settings)
-    again.check(settings)
-    keep = keeping.bounds_of(settings)
-    picker = picker_of(settings, edge)
-    run_id = new_id()
+    again.check_restart_settings(settings)
+    keep = keeping.choose_bounds(settings)
+    picker = build_selector(settings, edge)
+    run_id = make_run_id()
     if request.given["dry_run"]:
-        return _dry_run(hosts, request, settings, picker, edge, run_id, directory)
-    make_room(len(hosts), by_program=settings.transport == "openssh")  # before there is a record of the run
+        return _print_plan(hosts, request, settings, picker, edge, run_id, directory)
+    raise_file_limit(len(hosts), by_program=settings.transport == "openssh")  # before there is a record of the run
     launch = Launch(request, edge, settings, hosts, directory, config, picker, run_id)
-    for note in (*keeping.prune(runs_directory(settings, edge), keep, time.time()), *file.notes):
-        edge.say(note)
-    work = partial(again.repeated, launch, edge) if settings.on_hang == "restart" else launch.run
+    for note in (*keeping.prune_runs(find_runs_directory(settings, edge), keep, time.time()), *file.notes):
+        edge.print_message(note)
+    work = partial(again.run_with_restarts, launch, edge) if settings.on_hang == "restart" else launch.run
     if request.given["detach"]:
-        return detach.apart(edge, work)
+        return detach.run_in_background(edge, work)
     if leavable and launch.look.mode == "live" and edge.keyboard is not None:
-        return front.wait(edge, work)
+        return front.wait_for_launcher(edge, work)
     return work()
 
 
-def _dry_run(
+def _print_plan(
     hosts: tuple[Host, ...],
     request: Request,
     settings: Settings,
-    picker: Picker,
-    edge: Edge,
+    picker: TransportSelector,
+    edge: ProcessContext,
     run_id: str,
     directory: str,
 ) -> int:
     """Print the plan; contact no host and resolve no name. Return the exit status."""
-    address = {} if hosts[0].addr or settings.master_addr else {hosts[0].name: picker.address(hosts[0])}
-    made = plan.make(
+    address = {} if hosts[0].addr or settings.master_addr else {hosts[0].name: picker.resolve_address(hosts[0])}
+    made = plan.make_plan(
         hosts,
         request.task,
         settings,
         run_id=run_id,
         cwd=directory,
         has_script=has_script_here(settings, directory),
-        learned=Learned(address=address),
+        learned=HostFacts(address=address),
         dry=True,
     )
-    edge.stdout.write(dryrun.shown(made))
+    edge.stdout.write(dryrun.render_plan(made))
     edge.stdout.flush()
     return LauncherError.exit_code if getattr(edge.stdout, "trouble", "") else 0

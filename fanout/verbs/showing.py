@@ -6,14 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 
 from fanout.settings import Settings
 from fanout.state import RunState
-from fanout.verbs.common import Edge
-from fanout.views.base import Heading, Look, View, Viewing, choose
-from fanout.views.wishes import Wishes, wishes
+from fanout.verbs.common import ProcessContext
+from fanout.views.base import DisplayMode, RunInfo, View, Viewing, choose_display_mode
+from fanout.views.wishes import DisplayFilters, parse_display_filters
 
 
-def look_of(settings: Settings, edge: Edge, output: str = "") -> Look:
+def choose_look(settings: Settings, edge: ProcessContext, output: str = "") -> DisplayMode:
     """Return the view mode, colours and characters for this stdout; ``output`` overrides the setting."""
-    return choose(
+    return choose_display_mode(
         edge.environ,
         isatty=edge.stdout.isatty(),
         encoding=getattr(edge.stdout, "encoding", None),
@@ -22,9 +22,9 @@ def look_of(settings: Settings, edge: Edge, output: str = "") -> Look:
     )
 
 
-def wishes_of(settings: Settings, *, metric: str = "") -> Wishes:
+def build_filters(settings: Settings, *, metric: str = "") -> DisplayFilters:
     """Return the filters of log lines. ``metric`` is the recorded --metric of the run. Raises UsageError."""
-    return wishes(
+    return parse_display_filters(
         show=settings.show,
         hide=settings.hide,
         grep=settings.grep,
@@ -35,11 +35,11 @@ def wishes_of(settings: Settings, *, metric: str = "") -> Wishes:
     )
 
 
-def view_of(
-    heading: Heading,
-    look: Look,
-    edge: Edge,
-    wished: Wishes,
+def build_view(
+    heading: RunInfo,
+    look: DisplayMode,
+    edge: ProcessContext,
+    wished: DisplayFilters,
     *,
     so_far: Callable[[RunState], Sequence[str]] | None = None,
     detach: Callable[[], None] | None = None,
@@ -54,12 +54,12 @@ def view_of(
     """
     if look.mode == "live":
         from fanout.views.keys import Keyboard
-        from fanout.views.live import Live
-        from fanout.views.out import past
+        from fanout.views.live import LiveView
+        from fanout.views.out import unwrap_stream
 
-        return Live(
+        return LiveView(
             heading,
-            stdout=past(edge.stdout),
+            stdout=unwrap_stream(edge.stdout),
             colour=look.colour,
             unicode=look.unicode,
             wishes=wished,
@@ -74,6 +74,6 @@ def view_of(
         from fanout.views.jsonl import JsonLines
 
         return JsonLines(heading, stdout=edge.stdout, waits=waits)
-    from fanout.views.plain import Plain
+    from fanout.views.plain import PlainView
 
-    return Plain(heading, stdout=edge.stdout, stderr=edge.stderr, wishes=wished, colour=look.colour, waits=waits)
+    return PlainView(heading, stdout=edge.stdout, stderr=edge.stderr, wishes=wished, colour=look.colour, waits=waits)

@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 
 from fanout import supervise
 from fanout.events import Event
-from fanout.hosts import fold
+from fanout.hosts import fold_names
 from fanout.state import RunState
 
-TELL_SECONDS = 15.0  # between two lines
+REPORT_SECONDS = 15.0  # between two lines
 
 
-class WaitTeller:
+class WaitReporter:
     """Subscriber that reports the wait at once, and then every 15 seconds."""
 
     broken = False
@@ -23,14 +23,14 @@ class WaitTeller:
         self._told_at = float("-inf")
 
     def __call__(self, event: Event, state: RunState) -> None:
-        if state.now - self._told_at < TELL_SECONDS:
+        if state.now - self._told_at < REPORT_SECONDS:
             return
-        waited = supervise.waited_for(self._policy, state)
+        waited = supervise.hosts_waited_for(self._policy, state)
         if not waited:
             return
         self._told_at = state.now
         since = min(state.hosts[name].link_lost_at or state.now for name in waited)
         left = max(0.0, max(waited.values()) - state.now)
-        text = f"waiting for {fold(waited)}: no connection for {state.now - since:.0f} s; giving up in at most {left:.0f} s"
+        text = f"waiting for {fold_names(waited)}: no connection for {state.now - since:.0f} s; giving up in at most {left:.0f} s"
         for say in self._says:
             say(text)

@@ -10,68 +10,68 @@ from typing import IO, BinaryIO
 
 from fanout.arguments import Request
 from fanout.diagnose import words
-from fanout.diagnose.judge import judge
-from fanout.diagnose.sources import sources
-from fanout.diagnose.verdict import as_dict
-from fanout.diagnose.witness import Witness
+from fanout.diagnose.judge import diagnose_evidence
+from fanout.diagnose.sources import identify_files
+from fanout.diagnose.verdict import to_dict
+from fanout.diagnose.witness import EvidenceCollector
 from fanout.errors import UsageError
 from fanout.verbs import dumpfiles
-from fanout.verbs.common import Edge, settings_of
-from fanout.verbs.explain import book_of
-from fanout.verbs.logfiles import STDIN, LogFile, settle
+from fanout.verbs.common import ProcessContext, read_settings
+from fanout.verbs.explain import load_signatures
+from fanout.verbs.logfiles import STDIN, LogFile, assign_hosts
 from fanout.verbs.packed import BLOCK
-from fanout.verbs.report import retold
-from fanout.views.recorded import Recorded
-from fanout.views.sanitise import clean
+from fanout.verbs.report import rebuild_report
+from fanout.views.recorded import RunReader
+from fanout.views.sanitise import sanitize_line
 
-CLOCKS = 2.0  # seconds: hosts' clocks may differ, and torchrun writes whole seconds
+CLOCK_ERROR = 2.0  # seconds: hosts' clocks may differ, and torchrun writes whole seconds
 MOST_FILES = 4096
 _IN_MEMORY = 1 << 20  # bytes of stdin; more of it needs room in the directory of temporary files
 _NOT_LOGS = (".json", ".jsonl", ".yaml", ".yml", ".py", ".pt", ".pth", ".safetensors", ".pid")
 
 
-def why(request: Request, edge: Edge) -> int:
+def run_why(request: Request, edge: ProcessContext) -> int:
     """Run the command; return 0 if a cause is named, 1 if it is undetermined."""
-    run = _own(request, edge)
+    run = _find_own_run(request, edge)
     if run:
-        return _of_own(run, request, edge)
-    paths = _paths(request, edge)
+        return _diagnose_own_run(run, request, edge)
+    paths = _list_paths(request, edge)
     with tempfile.SpooledTemporaryFile(_IN_MEMORY) as copy:
         if STDIN in paths:
             _keep_stdin(copy, edge)
         return _of_logs(paths, copy, request, edge)
 
 
-def _of_logs(paths: list[str], copy: IO[bytes], request: Request, edge: Edge) -> int:
+def _of_logs(paths: list[str], copy: IO[bytes], request: Request, edge: ProcessContext) -> int:
     """Tell what the files hold; ``copy`` is that of stdin."""
     dumps = {path: None for path in paths if path != STDIN and dumpfiles.is_dump(os.path.join(edge.cwd, path))}
-    files = _read([path for path in paths if path not in dumps], copy, edge)
+    files = _open_logs([path for path in paths if path not in dumps], copy, edge)
     names = [name for file in files for name in file.hosts]
     places: dict[tuple[str, int], str] = {}
-    witness = Witness(
+    witness = EvidenceCollector(
         tuple(dict.fromkeys(names)),
-        book=book_of(settings_of(request, edge), edge),
+        book=load_signatures(read_settings(request, edge), edge),
         file_of=lambda host, stream: places.get((host, stream), host),
-        error=CLOCKS,
+        error=CLOCK_ERROR,
         live=False,
     )
     for stream, file in enumerate(files):
         for host in file.hosts:
             places[host, stream] = file.name
         for label, host in file.names.items():
-            witness.name(host, stream, rank=file.rank_of(label), local=file.source.local)
-        file.tell(witness, stream)
-    _fly(list(dumps), witness, edge)
-    verdict = judge(witness.evidence())
+            witness.set_rank(host, stream, rank=file.find_rank(label), local=file.source.local)
+        file.send_lines(witness, stream)
+    _add_dumps(list(dumps), witness, edge)
+    verdict = diagnose_evidence(witness.build_evidence())
     if request.given["as_json"]:
-        edge.stdout.write(json.dumps({"files": len(files) + len(dumps), **as_dict(verdict)}, indent=2) + "\n")
+        edge.stdout.write(json.dumps({"files": len(files) + len(dumps), **to_dict(verdict)}, indent=2) + "\n")
     else:
-        edge.stdout.write(_heading(files, len(dumps)))
-        edge.stdout.write("".join(f"{clean(line, colour=False)}\n" for line in words.lines(verdict)))
+        edge.stdout.write(_format_heading(files, len(dumps)))
+        edge.stdout.write("".join(f"{sanitize_line(line, colour=False)}\n" for line in words.render_lines(verdict)))
     return 0 if verdict.cause is not None else 1
 
 
-def _heading(files: list[LogFile], dumps: int) -> str:
+def _format_heading(files: list[LogFile], dumps: int) -> str:
     """Return the first line, for example ``4 files of 2 hosts, 8 dumps of flight recorders``."""
     hosts = len({name for file in files for name in file.hosts})
     parts = (
@@ -81,32 +81,32 @@ def _heading(files: list[LogFile], dumps: int) -> str:
     return f"{', '.join(parts)}\n"
 
 
-def _fly(paths: list[str], witness: Witness, edge: Edge) -> None:
+def _add_dumps(paths: list[str], witness: EvidenceCollector, edge: ProcessContext) -> None:
     """Read the flight recorder dumps and give them to the evidence collector."""
-    hosts = dumpfiles.hosts(paths)
-    for path, told in zip(paths, dumpfiles.read(paths, edge.cwd), strict=True):
-        witness.dumps.add(hosts[path], [told])
+    hosts = dumpfiles.find_hosts(paths)
+    for path, told in zip(paths, dumpfiles.read_dumps(paths, edge.cwd), strict=True):
+        witness.dumps.add_dumps(hosts[path], [told])
 
 
-def _paths(request: Request, edge: Edge) -> list[str]:
+def _list_paths(request: Request, edge: ProcessContext) -> list[str]:
     """Return the files that the arguments name."""
-    return [each for word in request.task for each in _files(os.path.join(edge.cwd, word), word)]
+    return [each for word in request.task for each in _find_files(os.path.join(edge.cwd, word), word)]
 
 
-def _read(paths: list[str], copy: IO[bytes], edge: Edge) -> list[LogFile]:
+def _open_logs(paths: list[str], copy: IO[bytes], edge: ProcessContext) -> list[LogFile]:
     """Open the log files, read each once, and assign their hosts."""
 
     def opener(path: str) -> Callable[[], BinaryIO]:
         if path == STDIN:
             return lambda: _from_start(copy)
-        return lambda: _open(os.path.join(edge.cwd, path), path)
+        return lambda: _open_file(os.path.join(edge.cwd, path), path)
 
-    files = [LogFile(each, opener(each.path)) for each in sources(paths)]
-    settle(files)
+    files = [LogFile(each, opener(each.path)) for each in identify_files(paths)]
+    assign_hosts(files)
     return files
 
 
-def _keep_stdin(copy: IO[bytes], edge: Edge) -> None:
+def _keep_stdin(copy: IO[bytes], edge: ProcessContext) -> None:
     """Copy stdin to a file without a name: a log is read twice, and may be larger than the memory."""
     try:
         while block := edge.stdin(BLOCK):
@@ -125,14 +125,14 @@ def _from_start(copy: IO[bytes]) -> BinaryIO:
     return open(os.dup(copy.fileno()), "rb")
 
 
-def _open(path: str, name: str) -> BinaryIO:
+def _open_file(path: str, name: str) -> BinaryIO:
     try:
         return open(path, "rb")
     except OSError as error:
         raise UsageError(f"{name}: {error.strerror}") from None
 
 
-def _own(request: Request, edge: Edge) -> str:
+def _find_own_run(request: Request, edge: ProcessContext) -> str:
     """Return the directory of a run recorded by fanout, if the argument is that directory or its logs/; else ""."""
     paths = [os.path.normpath(os.path.join(edge.cwd, word)) for word in request.task]
     if len(paths) != 1 or not os.path.isdir(paths[0]):
@@ -141,21 +141,21 @@ def _own(request: Request, edge: Edge) -> str:
     return place if os.path.isfile(os.path.join(place, "events.jsonl")) else ""
 
 
-def _of_own(run: str, request: Request, edge: Edge) -> int:
+def _diagnose_own_run(run: str, request: Request, edge: ProcessContext) -> int:
     """Diagnose a recorded run as ``fanout report`` does: unlike the logs, its record has the time of every line."""
-    told = retold(Recorded(run), settings_of(request, edge), edge)
+    told = rebuild_report(RunReader(run), read_settings(request, edge), edge)
     verdict, hosts = told.verdict, told.heading.hosts
     if request.given["as_json"]:
-        found = as_dict(verdict) if verdict is not None else {"v": 1, "verdict": told.outcome.headline, "cause": None}
+        found = to_dict(verdict) if verdict is not None else {"v": 1, "verdict": told.outcome.headline, "cause": None}
         edge.stdout.write(json.dumps({"run": told.heading.run_id, **found}, indent=2) + "\n")
     else:
         edge.stdout.write(f"run {told.heading.run_id} on {len(hosts)} host{'s' if len(hosts) > 1 else ''}\n")
-        lines = words.lines(verdict) if verdict is not None else [told.outcome.headline]
-        edge.stdout.write("".join(f"{clean(line, colour=False)}\n" for line in lines))
+        lines = words.render_lines(verdict) if verdict is not None else [told.outcome.headline]
+        edge.stdout.write("".join(f"{sanitize_line(line, colour=False)}\n" for line in lines))
     return 0 if verdict is not None and verdict.cause is not None else 1
 
 
-def _files(path: str, name: str) -> Iterator[str]:
+def _find_files(path: str, name: str) -> Iterator[str]:
     """Yield the files that an argument names: itself, or all logs below a directory. Raises UsageError."""
     if name == STDIN or os.path.isfile(path):
         yield name

@@ -12,14 +12,14 @@ from typing import Literal, Protocol
 from fanout.errors import UsageError
 from fanout.events import Event
 from fanout.state import RunState
-from fanout.views.sanitise import clean
+from fanout.views.sanitise import sanitize_line
 
 Mode = Literal["live", "plain", "json"]
 Viewing = Literal["run", "attach", "replay"]  # it decides the action of Ctrl-C
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Heading:
+class RunInfo:
     """Facts about a run before it starts. ``ranks`` maps host -> (node rank, number of processes or None)."""
 
     run_id: str
@@ -47,7 +47,7 @@ class View(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
+class DisplayMode:
     """Choice of the view, of colour, and of symbols beyond ASCII."""
 
     mode: Mode
@@ -55,23 +55,23 @@ class Look:
     unicode: bool
 
 
-def choose(
+def choose_display_mode(
     environ: Mapping[str, str],
     *,
     isatty: bool,
     encoding: str | None = "utf-8",
     output: str = "auto",
     color: str = "auto",
-) -> Look:
+) -> DisplayMode:
     """Choose the view, colour and symbols from the environment, the flags and the kind of stdout.
 
     Colour is independent of the view: FORCE_COLOR colours a pipe, but does not select the live view for it.
     Raises UsageError for an unknown value, or if ``output`` is "live" and stdout is not a capable terminal.
     """
-    return Look(
-        mode=_mode(environ, isatty=isatty, output=output),
-        colour=_colour(environ, isatty=isatty, color=color),
-        unicode=_is_utf8(encoding) and not no_symbols(environ),
+    return DisplayMode(
+        mode=_choose_view(environ, isatty=isatty, output=output),
+        colour=_wants_colour(environ, isatty=isatty, color=color),
+        unicode=_is_utf8(encoding) and not is_ascii_locale(environ),
     )
 
 
@@ -79,13 +79,13 @@ def _is_utf8(encoding: str | None) -> bool:
     return (encoding or "").lower().replace("-", "").replace("_", "") in ("utf8", "utf8sig", "cp65001")
 
 
-def no_symbols(environ: Mapping[str, str]) -> bool:
+def is_ascii_locale(environ: Mapping[str, str]) -> bool:
     """Return whether the locale is C or POSIX, which means ASCII. Without a locale, as in a container, it is UTF-8."""
     said = next((value for name in ("LC_ALL", "LC_CTYPE", "LANG") if (value := environ.get(name, ""))), "")
     return said in ("C", "POSIX")
 
 
-def _mode(environ: Mapping[str, str], *, isatty: bool, output: str) -> Mode:
+def _choose_view(environ: Mapping[str, str], *, isatty: bool, output: str) -> Mode:
     dumb = environ.get("TERM", "") in ("", "dumb", "unknown")
     if output == "json":
         return "json"
@@ -104,7 +104,7 @@ def _mode(environ: Mapping[str, str], *, isatty: bool, output: str) -> Mode:
     return "live" if isatty and not dumb and not in_ci else "plain"
 
 
-def _colour(environ: Mapping[str, str], *, isatty: bool, color: str) -> bool:
+def _wants_colour(environ: Mapping[str, str], *, isatty: bool, color: str) -> bool:
     if color in ("always", "never"):
         return color == "always"
     if color != "auto":
@@ -116,11 +116,11 @@ def _colour(environ: Mapping[str, str], *, isatty: bool, color: str) -> bool:
     return isatty and environ.get("CLICOLOR") != "0" and environ.get("TERM", "") not in ("", "dumb", "unknown")
 
 
-def label(host: str, stream: str) -> str:
+def format_label(host: str, stream: str) -> str:
     """Return the label of a stream: ``gpu01``, ``gpu01:5`` for a rank, ``gpu01:name`` for any other stream."""
     if not stream:
         return host
-    name = clean(stream, colour=False)
+    name = sanitize_line(stream, colour=False)
     return (
         f"{host}:{name.removeprefix('rank ').replace(' err', '', 1)}" if name.startswith("rank ") else f"{host}:{name}"
     )

@@ -6,21 +6,21 @@ import re
 from collections.abc import Sequence
 
 _PID = re.compile(r" \(pid (\d+)\)$")
-MANY = 4
+MAX_PIDS = 4
 
 
-def cause(text: str) -> tuple[str, str]:
+def split_pid(text: str) -> tuple[str, str]:
     """Return the message without the pid at its end, and the pid ("" if there is none)."""
     found = _PID.search(text)
     return (text[: found.start()], found[1]) if found else (text, "")
 
 
-def whole(text: str, pids: Sequence[str]) -> str:
+def join_pids(text: str, pids: Sequence[str]) -> str:
     """Return the message with the pids of all hosts that sent it, in the order of ``pids``."""
     known = [pid for pid in pids if pid]
     if not known:
         return text
     if len(known) == 1:
         return f"{text} (pid {known[0]})"
-    more = f", and {len(known) - MANY} more" if len(known) > MANY else ""
-    return f"{text} (pids {', '.join(known[:MANY])}{more})"
+    more = f", and {len(known) - MAX_PIDS} more" if len(known) > MAX_PIDS else ""
+    return f"{text} (pids {', '.join(known[:MAX_PIDS])}{more})"

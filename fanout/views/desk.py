@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 
 from fanout.errors import UsageError
 from fanout.views.base import Viewing
-from fanout.views.flow import Flow
-from fanout.views.wishes import FOLDS, ranks_or_word
+from fanout.views.flow import LogPipeline
+from fanout.views.wishes import FOLDS, parse_show
 
 HELP = (
     "f      fold equal lines: off, exact, similar (numbers may differ)",
@@ -27,12 +27,12 @@ DETACH_HELP = "d      detach: fanout exits, the run continues"
 _ENTER, _ESCAPE, _ERASE = ("\r", "\n"), "\x1b", ("\x7f", "\b")
 
 
-class Desk:
+class KeyBindings:
     """Key bindings that change the log pipeline. ``note`` prints a message; ``detach`` is None if detach is impossible."""
 
     def __init__(
         self,
-        flow: Flow,
+        flow: LogPipeline,
         *,
         note: Callable[[str], None],
         last_error: Callable[[], None],
@@ -47,11 +47,11 @@ class Desk:
         self.quiet = False
 
     @property
-    def hint(self) -> str:
+    def key_hint(self) -> str:
         """Return the row of keys; it has at most 79 columns."""
         if self._typed is not None:
             return f"ranks to show, such as 0,8-15: {self._typed}_   (Enter; Esc: cancel)"
-        other = "smart" if self._flow.chooser.show == "all" else "all"
+        other = "smart" if self._flow.line_filter.show == "all" else "all"
         ranks, leave = ("r ranks", "  d detach") if self._detach is not None else ("0-9 r ranks", "")
         loud = "loud" if self.quiet else "quiet"
         ctrl_c = {"run": "stop", "attach": "leave", "replay": "quit"}[self.viewing]
@@ -59,57 +59,57 @@ class Desk:
             leave = ""  # Ctrl-C detaches too
         return f"? help  ^C {ctrl_c}{leave}  a {other}  {ranks}  f fold  e error  p why  q {loud}"
 
-    def press(self, key: str) -> None:
+    def handle_key(self, key: str) -> None:
         """Run the action of one key; ignore unknown keys."""
         if self._typed is not None:
-            self._type(key)
+            self._edit_ranks(key)
         elif key.isdecimal() and key.isascii():
-            self._show(key)
+            self._show_ranks(key)
         elif key == "r":
             self._typed = ""
         elif key in _ACTIONS:
             _ACTIONS[key](self)
 
-    def _type(self, key: str) -> None:
+    def _edit_ranks(self, key: str) -> None:
         assert self._typed is not None
         if key == _ESCAPE:
             self._typed = None
         elif key in _ENTER:
             typed, self._typed = self._typed, None
             if typed:
-                self._show(typed)
+                self._show_ranks(typed)
         elif key in _ERASE:
             self._typed = self._typed[:-1]
         elif key in "0123456789,-" and len(self._typed) < 40:
             self._typed += key
 
-    def _show(self, ranks: str) -> None:
+    def _show_ranks(self, ranks: str) -> None:
         try:
-            wanted = ranks_or_word(ranks)
+            wanted = parse_show(ranks)
         except UsageError as error:
             self._note(str(error).removeprefix("--show "))
             return
-        self._flow.chooser.show = wanted
+        self._flow.line_filter.show = wanted
         what = f"showing rank {ranks}" if ranks.isdecimal() else f"showing ranks {ranks}"
-        planned = self._flow.chooser.planned
+        planned = self._flow.line_filter.planned_ranks
         if planned is not None and not isinstance(wanted, str) and min(wanted) >= planned:
             there = f"ranks 0-{planned - 1}" if planned > 1 else "rank 0 only"
             self._note(f"{what}, but this run has {there} (a: show all ranks)")
         else:
             self._note(f"{what} (a: show all ranks)" if ranks.isdecimal() else what)
 
-    def help(self) -> None:
+    def print_help(self) -> None:
         leave = (DETACH_HELP,) if self._detach is not None and self.viewing == "run" else ()
         for line in (*HELP, CTRL_C_HELP[self.viewing], *leave):
             self._note(line)
 
-    def fold(self) -> None:
+    def cycle_folding(self) -> None:
         folding = self._flow.folding
-        folding.how = FOLDS[(FOLDS.index(folding.how) + 1) % len(FOLDS)]
-        self._note(f"folding: {folding.how}")
+        folding.mode = FOLDS[(FOLDS.index(folding.mode) + 1) % len(FOLDS)]
+        self._note(f"folding: {folding.mode}")
 
-    def all_or_smart(self) -> None:
-        chooser = self._flow.chooser
+    def toggle_all_ranks(self) -> None:
+        chooser = self._flow.line_filter
         chooser.show = "smart" if chooser.show == "all" else "all"
         if not self._flow.streams.parts:
             self._note("showing every line: each host has one stream, not one for each rank")
@@ -118,32 +118,32 @@ class Desk:
                 "showing all ranks" if chooser.show == "all" else "showing rank 0, and warnings and errors of all"
             )
 
-    def error(self) -> None:
+    def print_last_error(self) -> None:
         if self._flow.last_error is None:
             self._note("no error so far")
         else:
             self._last_error()
 
-    def post_mortem(self) -> None:
+    def print_diagnosis(self) -> None:
         for line in self._so_far() if self._so_far is not None else ("no diagnosis is available",):
             self._note(line)
 
-    def hush(self) -> None:
+    def toggle_quiet(self) -> None:
         self.quiet = not self.quiet
         self._note("quiet: errors only (q shows the log again)" if self.quiet else "showing the log again")
 
-    def leave(self) -> None:
+    def detach_view(self) -> None:
         if self._detach is not None:
             self._detach()
 
 
-_ACTIONS: dict[str, Callable[[Desk], None]] = {
-    "?": Desk.help,
-    "h": Desk.help,
-    "f": Desk.fold,
-    "a": Desk.all_or_smart,
-    "e": Desk.error,
-    "p": Desk.post_mortem,
-    "q": Desk.hush,
-    "d": Desk.leave,
+_ACTIONS: dict[str, Callable[[KeyBindings], None]] = {
+    "?": KeyBindings.print_help,
+    "h": KeyBindings.print_help,
+    "f": KeyBindings.cycle_folding,
+    "a": KeyBindings.toggle_all_ranks,
+    "e": KeyBindings.print_last_error,
+    "p": KeyBindings.print_diagnosis,
+    "q": KeyBindings.toggle_quiet,
+    "d": KeyBindings.detach_view,
 }

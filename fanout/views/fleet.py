@@ -11,10 +11,10 @@ from enum import IntEnum
 from statistics import median
 
 from fanout.state import HostState, Phase, RunState
-from fanout.views.load import Load
-from fanout.views.metrics import Reading
+from fanout.views.load import HostLoad
+from fanout.views.metrics import MetricReading
 from fanout.views.narrate import was_stopped
-from fanout.views.units import age
+from fanout.views.units import format_age
 
 SILENT_SECONDS = 30.0
 SLOW_SHARE = 0.6  # of the median load
@@ -22,28 +22,28 @@ HOT_DEGREES = 85.0
 HOTTER_DEGREES = 12.0  # above the median
 
 
-class Oddity(IntEnum):
+class OutlierKind(IntEnum):
     """Kind of difference; a smaller value is worse."""
 
     LINK_LOST = 1
     DEAD = 2
-    HANGS = 3
+    BLOCKING = 3
     SILENT = 4
     SLOW = 5
     HOT = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Odd:
+class Outlier:
     """An outlier host and its difference in words."""
 
     host: str
-    what: Oddity
+    what: OutlierKind
     words: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fleet:
+class FleetMedians:
     """Medians over the running hosts; None if fewer than two hosts report a value."""
 
     busy: float | None
@@ -52,72 +52,86 @@ class Fleet:
     temp: float | None
 
 
-def middle(state: RunState, loads: Mapping[str, Load], readings: Mapping[str, Reading]) -> Fleet:
+def compute_medians(
+    state: RunState, loads: Mapping[str, HostLoad], readings: Mapping[str, MetricReading]
+) -> FleetMedians:
     """Return the medians over the running hosts."""
-    running = [host for host in state.all if host.phase is Phase.RUNNING]
+    running = [host for host in state.all_hosts if host.phase is Phase.RUNNING]
     names = [host.name for host in running]
-    return Fleet(
-        busy=_median([load.busy for name in names if (load := loads.get(name))]),
-        step=_median([reading.step for name in names if (reading := readings.get(name))]),
-        quiet=_median([state.now - host.last_output_at for host in running if host.last_output_at is not None]),
-        temp=_median([load.temp for name in names if (load := loads.get(name))]),
+    return FleetMedians(
+        busy=_compute_median([load.utilisation for name in names if (load := loads.get(name))]),
+        step=_compute_median([reading.step for name in names if (reading := readings.get(name))]),
+        quiet=_compute_median([state.now - host.last_output_at for host in running if host.last_output_at is not None]),
+        temp=_compute_median([load.temp for name in names if (load := loads.get(name))]),
     )
 
 
-def odd_hosts(
+def find_outliers(
     state: RunState,
-    loads: Mapping[str, Load],
-    readings: Mapping[str, Reading],
+    loads: Mapping[str, HostLoad],
+    readings: Mapping[str, MetricReading],
     paces: Mapping[str, str] | None = None,
     hung: Mapping[str, str] | None = None,
-) -> list[Odd]:
+) -> list[Outlier]:
     """Return the outlier hosts, worst first; within a kind, in hostfile order.
 
     ``paces``: host -> how slow its steps are. ``hung``: host -> where its rank is while the others wait.
     """
-    fleet, paces, hung = middle(state, loads, readings), paces or {}, hung or {}
+    fleet, paces, hung = compute_medians(state, loads, readings), paces or {}, hung or {}
     looked = [
-        Odd(host=host.name, what=Oddity.HANGS, words=hung[host.name])
+        Outlier(host=host.name, what=OutlierKind.BLOCKING, words=hung[host.name])
         if host.name in hung and host.phase is Phase.RUNNING and host.linked
-        else oddity(host, state, fleet, loads.get(host.name), readings.get(host.name), pace=paces.get(host.name, ""))
-        for host in state.all
+        else find_worst_difference(
+            host, state, fleet, loads.get(host.name), readings.get(host.name), pace=paces.get(host.name, "")
+        )
+        for host in state.all_hosts
     ]
     return sorted((odd for odd in looked if odd is not None), key=lambda odd: odd.what)
 
 
-def oddity(
-    host: HostState, state: RunState, fleet: Fleet, load: Load | None, reading: Reading | None, *, pace: str = ""
-) -> Odd | None:
+def find_worst_difference(
+    host: HostState,
+    state: RunState,
+    fleet: FleetMedians,
+    load: HostLoad | None,
+    reading: MetricReading | None,
+    *,
+    pace: str = "",
+) -> Outlier | None:
     """Return the worst difference of this host from the medians, or None."""
-    if host.link_lost_at is not None and not host.phase.over:
-        return Odd(host=host.name, what=Oddity.LINK_LOST)
+    if host.link_lost_at is not None and not host.phase.is_final:
+        return Outlier(host=host.name, what=OutlierKind.LINK_LOST)
     left = host.gone is not None and bool(host.gone.left)
-    if left or (host.failed and not was_stopped(host, state)):
-        return Odd(host=host.name, what=Oddity.DEAD)
+    if left or (host.has_failed and not was_stopped(host, state)):
+        return Outlier(host=host.name, what=OutlierKind.DEAD)
     if host.phase is not Phase.RUNNING:
         return None
     if host.last_output_at is not None and fleet.quiet is not None:
         quiet = state.now - host.last_output_at
         if quiet > max(SILENT_SECONDS, 3 * fleet.quiet):
-            return Odd(host=host.name, what=Oddity.SILENT, words=f"silent {age(quiet)}, median {age(fleet.quiet)}")
+            return Outlier(
+                host=host.name,
+                what=OutlierKind.SILENT,
+                words=f"silent {format_age(quiet)}, median {format_age(fleet.quiet)}",
+            )
     if pace:
         its = "its steps are" if pace.endswith("late") else "its steps take"
         slow = f"steps of {pace}" if pace.startswith("rank") else f"{its} {pace}"
     else:
-        slow = _slow(fleet, load, reading)
+        slow = _describe_slowness(fleet, load, reading)
     if slow:
-        return Odd(host=host.name, what=Oddity.SLOW, words=slow)
+        return Outlier(host=host.name, what=OutlierKind.SLOW, words=slow)
     temp = load.temp if load is not None else None
     if temp is None or fleet.temp is None or temp < max(HOT_DEGREES, fleet.temp + HOTTER_DEGREES):
         return None
-    return Odd(host=host.name, what=Oddity.HOT, words=f"{temp:.0f} degrees, median {fleet.temp:.0f}")
+    return Outlier(host=host.name, what=OutlierKind.HOT, words=f"{temp:.0f} degrees, median {fleet.temp:.0f}")
 
 
-def _slow(fleet: Fleet, load: Load | None, reading: Reading | None) -> str:
+def _describe_slowness(fleet: FleetMedians, load: HostLoad | None, reading: MetricReading | None) -> str:
     """Return the idle GPUs, a load far below the median, or a step behind it; "" if the host is not slow."""
     if load is not None and load.idle_gpus:
         return f"GPU {','.join(map(str, load.idle_gpus))} idle"
-    busy = load.busy if load is not None else None
+    busy = load.utilisation if load is not None else None
     if busy is not None and fleet.busy is not None and fleet.busy >= 50 and busy < fleet.busy * SLOW_SHARE:
         return f"load {busy:.0f}%, median {fleet.busy:.0f}%"
     step = reading.step if reading is not None else None
@@ -126,6 +140,6 @@ def _slow(fleet: Fleet, load: Load | None, reading: Reading | None) -> str:
     return ""
 
 
-def _median(values: list[float | None] | list[int | None] | list[float]) -> float | None:
+def _compute_median(values: list[float | None] | list[int | None] | list[float]) -> float | None:
     known = [float(value) for value in values if value is not None]
     return median(known) if len(known) > 1 else None

@@ -16,21 +16,21 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TextIO
 
-from fanout.events import Chunk, Event, Exited, LinkLost, Lost, Refused, Unreached
-from fanout.hosts import fold
+from fanout.events import Chunk, ConnectFailed, Disconnected, Event, Exited, HostLost, Refused
+from fanout.hosts import fold_names
 from fanout.state import RunState
-from fanout.views.base import Heading
-from fanout.views.lines import Lines
-from fanout.views.narrate import Narrator, how_it_ended
-from fanout.views.out import Out
-from fanout.views.sanitise import clean, clean_lines, harmless
+from fanout.views.base import RunInfo
+from fanout.views.lines import LineAssembler
+from fanout.views.narrate import StatusReporter, describe_exit
+from fanout.views.out import TextWriter
+from fanout.views.sanitise import sanitize_line, sanitize_lines, sanitize_text
 
 KEEP_BYTES = 4 * 1024 * 1024  # of each host; the view reports the number of cut bytes
 _RULE = "-" * 15
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Said:
+class HostOutput:
     """Output of one host, and how its command ended ("" for exit 0)."""
 
     host: str
@@ -39,7 +39,7 @@ class Said:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Group:
+class OutputGroup:
     """Hosts with equal output and an equal end."""
 
     hosts: tuple[str, ...]
@@ -47,30 +47,30 @@ class Group:
     end: str
 
 
-def grouped(said: Iterable[Said]) -> list[Group]:
+def group_outputs(said: Iterable[HostOutput]) -> list[OutputGroup]:
     """Group hosts with equal results, in the order of the first host of each group."""
     groups: dict[tuple[tuple[str, ...], str], list[str]] = {}
     for one in said:
         groups.setdefault((one.lines, one.end), []).append(one.host)
-    return [Group(hosts=tuple(hosts), lines=lines, end=end) for (lines, end), hosts in groups.items()]
+    return [OutputGroup(hosts=tuple(hosts), lines=lines, end=end) for (lines, end), hosts in groups.items()]
 
 
-def shown(group: Group) -> str:
+def format_group(group: OutputGroup) -> str:
     """Format a group: its hosts between two rules, then its lines."""
-    title = fold(group.hosts) + (f" ({len(group.hosts)})" if len(group.hosts) > 1 else "")
+    title = fold_names(group.hosts) + (f" ({len(group.hosts)})" if len(group.hosts) > 1 else "")
     title += f"  {group.end}" if group.end else ""
     lines = group.lines or ("(no output)",)
     return "\n".join([_RULE, title, _RULE, *lines]) + "\n"
 
 
-class Folded:
+class GroupedOutput:
     """Grouped output. It collects until ``close``; connection errors go to stderr at once."""
 
-    def __init__(self, heading: Heading, *, stdout: TextIO, stderr: TextIO, colour: bool = False) -> None:
+    def __init__(self, heading: RunInfo, *, stdout: TextIO, stderr: TextIO, colour: bool = False) -> None:
         self._hosts = heading.hosts
-        self._out, self._err = Out(stdout), Out(stderr)
+        self._out, self._err = TextWriter(stdout), TextWriter(stderr)
         self._colour = colour
-        self._narrator = Narrator()
+        self._narrator = StatusReporter()
         self._bytes: dict[str, bytearray] = {host: bytearray() for host in heading.hosts}
         self._cut: dict[str, int] = {}
         self._state: RunState | None = None
@@ -86,30 +86,37 @@ class Folded:
             room = KEEP_BYTES - len(kept)
             kept += event.data[:room]
             self._cut[event.host] = self._cut.get(event.host, 0) + max(0, len(event.data) - room)
-        for said in self._narrator.tell(event, state):
-            if isinstance(event, (Unreached, Refused, Lost, LinkLost)):
+        for said in self._narrator.handle_event(event, state):
+            if isinstance(event, (ConnectFailed, Refused, HostLost, Disconnected)):
                 self.note(said.text)
 
     def note(self, text: str) -> None:
-        self._err.write("".join([f"fanout: {line}\n" for line in clean_lines(text)]))
+        self._err.write("".join([f"fanout: {line}\n" for line in sanitize_lines(text)]))
 
     def close(self) -> None:
         if self._state is None:
             return
-        said = [self._said(host, self._state) for host in self._hosts if self._state.hosts[host].exit is not None]
+        said = [
+            self._build_output(host, self._state) for host in self._hosts if self._state.hosts[host].exit is not None
+        ]
         self._state = None
-        for group in grouped(said):
-            self._out.write(harmless(shown(group)))
+        for group in group_outputs(said):
+            self._out.write(sanitize_text(format_group(group)))
 
-    def _said(self, host: str, state: RunState) -> Said:
-        assembler = Lines(limit=KEEP_BYTES)  # the only copy of the command's output
-        taken = [*assembler.feed(bytes(self._bytes[host])), *assembler.finish()]
-        lines = [clean(line.text, colour=self._colour) + (f"…(+{line.more} B)" if line.more else "") for line in taken]
+    def _build_output(self, host: str, state: RunState) -> HostOutput:
+        assembler = LineAssembler(limit=KEEP_BYTES)  # the only copy of the command's output
+        taken = [*assembler.add_bytes(bytes(self._bytes[host])), *assembler.take_rest()]
+        lines = [
+            sanitize_line(line.text, colour=self._colour) + (f"…(+{line.more} B)" if line.more else "")
+            for line in taken
+        ]
         if self._cut.get(host):
             lines.append(f"…(+{self._cut[host]} B)")
         end = state.hosts[host].exit
-        return Said(host=host, lines=tuple(lines), end="" if _well(end) else how_it_ended(state.hosts[host]))
+        return HostOutput(
+            host=host, lines=tuple(lines), end="" if _is_success(end) else describe_exit(state.hosts[host])
+        )
 
 
-def _well(end: Exited | None) -> bool:
+def _is_success(end: Exited | None) -> bool:
     return end is not None and end.code == 0

@@ -32,23 +32,23 @@ class Keyboard:
         self._over = False
         self._held = ""  # the beginning of an escape sequence
         self.away = False  # another process group is in the terminal's foreground
-        self.asked_to_stop = False  # after Ctrl-Z: the view erases its block, then suspends
+        self.suspend_requested = False  # after Ctrl-Z: the view erases its block, then suspends
         self._handlers: dict[int, Any] = {}
         handlers: dict[int, Callable[[int, FrameType | None], None]] = {
-            signal.SIGTSTP: self._heard_stop,
-            signal.SIGCONT: self._heard_continue,
+            signal.SIGTSTP: self._handle_sigtstp,
+            signal.SIGCONT: self._handle_sigcont,
         }
         for number, handler in handlers.items():
             if signal.getsignal(number) is not signal.SIG_IGN:  # inherit an ignored signal from the parent
                 self._handlers[number] = signal.signal(number, handler)
 
-    def poll(self) -> str:
+    def read_keys(self) -> str:
         """Return the keys pressed since the last call."""
-        if self.look_away() or self._over:
+        if self.check_foreground() or self._over:
             return ""
         try:
             if not self._entered:
-                self._enter()
+                self._enter_raw_mode()
             if not select.select([self._descriptor], [], [], 0)[0]:
                 held, self._held = self._held, ""
                 return held if held == "\x1b" else ""  # the user pressed the Escape key
@@ -62,40 +62,40 @@ class Keyboard:
         self._held = unfinished[0][:64] if unfinished else ""
         return _SEQUENCE.sub("", text[: unfinished.start()] if unfinished else text)
 
-    def look_away(self) -> bool:
+    def check_foreground(self) -> bool:
         """Update ``away`` and return it: whether another process group is in the terminal's foreground."""
-        self.away = not self._foreground()
+        self.away = not self._is_foreground()
         return self.away
 
-    def stop(self) -> None:
+    def suspend_process(self) -> None:
         """Carry out Ctrl-Z: restore the terminal and stop this process until the job is continued."""
-        self.asked_to_stop = False
-        self._leave()
+        self.suspend_requested = False
+        self._restore_modes()
         signal.signal(signal.SIGTSTP, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGTSTP)
-        signal.signal(signal.SIGTSTP, self._heard_stop)
+        signal.signal(signal.SIGTSTP, self._handle_sigtstp)
 
     def close(self) -> None:
         """Restore the terminal and the signal handlers. It is safe to call this twice."""
-        self._leave()
+        self._restore_modes()
         self._over = True
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
         self._handlers.clear()
 
-    def _heard_stop(self, number: int, frame: FrameType | None) -> None:
-        self.asked_to_stop = True
+    def _handle_sigtstp(self, number: int, frame: FrameType | None) -> None:
+        self.suspend_requested = True
 
-    def _heard_continue(self, number: int, frame: FrameType | None) -> None:
+    def _handle_sigcont(self, number: int, frame: FrameType | None) -> None:
         self._entered = False  # the shell changed the terminal's modes meanwhile
 
-    def _foreground(self) -> bool:
+    def _is_foreground(self) -> bool:
         try:
             return os.tcgetpgrp(self._descriptor) == os.getpgrp()
         except OSError:
             return False
 
-    def _enter(self) -> None:
+    def _enter_raw_mode(self) -> None:
         modes = termios.tcgetattr(self._descriptor)
         if self._before is None or modes[_LOCAL] & termios.ICANON:
             self._before = termios.tcgetattr(self._descriptor)
@@ -104,9 +104,9 @@ class Keyboard:
         termios.tcsetattr(self._descriptor, termios.TCSANOW, modes)
         self._entered = True
 
-    def _leave(self) -> None:
+    def _restore_modes(self) -> None:
         """Restore the modes at once (TCSANOW): waiting for the output of a stopped terminal (Ctrl-S) has no time limit."""
-        if self._entered and self._before is not None and self._foreground():
+        if self._entered and self._before is not None and self._is_foreground():
             try:
                 termios.tcsetattr(self._descriptor, termios.TCSANOW, self._before)
             except (OSError, termios.error):

@@ -10,8 +10,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from fanout.views.sanitise import clean
-from fanout.views.streams import Say, apart
+from fanout.views.sanitise import sanitize_line
+from fanout.views.streams import LogLine, split_block
 
 HEAD = "Traceback (most recent call last)"
 SILENCE_SECONDS = 0.5  # a traceback without a new line for this time has ended
@@ -33,9 +33,9 @@ _LOGGING = re.compile(
 _LOGGED_LEVEL = {"W": "warning", "E": "error", "F": "error"}
 
 
-def level_of(text: str) -> str:
+def classify_text(text: str) -> str:
     """Return ``error``, ``warning`` or "". Nearly every line is neither, and costs only a few word searches."""
-    if _suspicious(text):
+    if _has_keyword(text):
         if _ERROR.search(text):
             return "error"
         if _WARNING.search(text):
@@ -45,7 +45,7 @@ def level_of(text: str) -> str:
     return ""
 
 
-def _suspicious(text: str) -> bool:
+def _has_keyword(text: str) -> bool:
     low = text.lower()
     return (
         "err" in low or "fail" in low or "warn" in low or "exception" in low or "fatal" in low or "memory" in low
@@ -54,25 +54,25 @@ def _suspicious(text: str) -> bool:
     )  # fmt: skip
 
 
-def uneventful(block: str) -> bool:
+def is_uneventful(block: str) -> bool:
     """Return whether no line of this block can be an error or a warning. False means "not known"."""
     if block[:1] in "WEF[" or _LIKE_LOGGED.search(block):
         return False
     without_figures = set(block.encode("utf-8", "replace").translate(None, b"0123456789.").split(b"\n"))
-    return not _suspicious(b"\n".join(without_figures).decode("utf-8", "replace"))  # a few lines
+    return not _has_keyword(b"\n".join(without_figures).decode("utf-8", "replace"))  # a few lines
 
 
 @dataclass(slots=True)
-class _Block:
+class _OpenTraceback:
     """Traceback that may still grow. ``prefix`` precedes each of its lines, such as ``[rank5]: ``."""
 
-    first: Say
+    first: LogLine
     prefix: str
     lines: list[str]
     since: float
     named: int = 0  # lines from the one that names the exception on; 0 before it
 
-    def takes(self, body: str) -> bool:
+    def accept_line(self, body: str) -> bool:
         """Return whether this line still belongs to the traceback."""
         if len(self.lines) >= LONGEST or HEAD in body:
             return False
@@ -83,70 +83,70 @@ class _Block:
             self.named = 1
         return True
 
-    def whole(self) -> Say:
+    def to_log_line(self) -> LogLine:
         return self.first._replace(text="\n".join(self.lines), level="error")
 
 
-class Levels:
+class LineClassifier:
     """Classifier of lines that also assembles tracebacks."""
 
     def __init__(self) -> None:
-        self._open: dict[tuple[str, int], dict[str, _Block]] = {}
+        self._open: dict[tuple[str, int], dict[str, _OpenTraceback]] = {}
 
-    def take(self, says: Iterable[Say], now: float) -> list[Say]:
+    def classify_lines(self, says: Iterable[LogLine], now: float) -> list[LogLine]:
         """Return the lines that can be classified now; the order of each stream is kept."""
-        out = self._due(now) if self._open else []
+        out = self._take_ended(now) if self._open else []
         for say in says:
-            if say.many > 1 and (say.host, say.stream) not in self._open and uneventful(say.text):
+            if say.many > 1 and (say.host, say.stream) not in self._open and is_uneventful(say.text):
                 out.append(say)
                 continue
-            for line in apart(say):
-                self._judge(line, now, out)
+            for line in split_block(say):
+                self._classify_line(line, now, out)
         return out
 
-    def _judge(self, say: Say, now: float, out: list[Say]) -> None:
+    def _classify_line(self, say: LogLine, now: float, out: list[LogLine]) -> None:
         key = (say.host, say.stream)
-        if key in self._open and self._joined(key, say, now, out):
+        if key in self._open and self._join_traceback(key, say, now, out):
             return
-        level = level_of(say.text) if say.kind != "bar" else ""
+        level = classify_text(say.text) if say.kind != "bar" else ""
         if level == "error" and say.kind == "line" and (at := say.text.find(HEAD)) >= 0:
-            prefix = say.text[:at] if clean(say.text[:at], colour=False) else ""  # drops cursor codes of a bar
-            block = _Block(first=say, prefix=prefix, lines=[say.text], since=now)
+            prefix = say.text[:at] if sanitize_line(say.text[:at], colour=False) else ""  # drops cursor codes of a bar
+            block = _OpenTraceback(first=say, prefix=prefix, lines=[say.text], since=now)
             self._open.setdefault(key, {})[block.prefix] = block
         else:
             out.append(say._replace(level=level) if level else say)
 
-    def finish(self) -> list[Say]:
+    def take_rest(self) -> list[LogLine]:
         """Return the tracebacks that were still growing."""
-        return self._due(float("inf"))
+        return self._take_ended(float("inf"))
 
-    def _joined(self, key: tuple[str, int], say: Say, now: float, out: list[Say]) -> bool:
+    def _join_traceback(self, key: tuple[str, int], say: LogLine, now: float, out: list[LogLine]) -> bool:
         blocks = self._open[key]
         prefix = max((each for each in blocks if say.text.startswith(each)), key=len, default=None)
         if prefix is None or say.kind == "bar":
             return False
         block = blocks[prefix]
-        if block.takes(clean(say.text[len(prefix) :], colour=False)):
+        if block.accept_line(sanitize_line(say.text[len(prefix) :], colour=False)):
             block.lines.append(say.text)
             block.since = now
             return True
-        out.append(block.whole())
-        self._close(key, prefix)
+        out.append(block.to_log_line())
+        self._remove_traceback(key, prefix)
         return False
 
-    def _due(self, now: float) -> list[Say]:
+    def _take_ended(self, now: float) -> list[LogLine]:
         due = [
             (key, prefix)
             for key, blocks in self._open.items()
             for prefix, block in blocks.items()
             if now - block.since >= (NAMED_SECONDS if block.named else SILENCE_SECONDS)
         ]
-        out = [self._open[key][prefix].whole() for key, prefix in due]
+        out = [self._open[key][prefix].to_log_line() for key, prefix in due]
         for key, prefix in due:
-            self._close(key, prefix)
+            self._remove_traceback(key, prefix)
         return out
 
-    def _close(self, key: tuple[str, int], prefix: str) -> None:
+    def _remove_traceback(self, key: tuple[str, int], prefix: str) -> None:
         del self._open[key][prefix]
         if not self._open[key]:
             del self._open[key]

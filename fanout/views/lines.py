@@ -26,7 +26,7 @@ _SPECIAL = re.compile(rb"\r|\x1b\[\d{0,3}[ABEFGK]|\x1b(?:\[\d{0,3})?\Z")
 _CUT_COLOUR = re.compile(rb"\x1b(?:\[[0-9;:]*)?\Z")
 
 
-class Line(NamedTuple):
+class SplitLine(NamedTuple):
     """Line, part of a line, or block of ``many`` whole lines with ``\\n`` between them.
 
     ``continues`` means that the first part was returned early. ``more`` is the number of bytes missing in ``text``.
@@ -39,7 +39,7 @@ class Line(NamedTuple):
 
 
 @dataclass(slots=True)
-class _Row:
+class _ScreenRow:
     text: bytes = b""
     more: int = 0  # bytes beyond the limit
     taken: bool = False  # a part of it was returned early
@@ -47,7 +47,7 @@ class _Row:
     moving: bool = False  # it was rewritten at least once
 
 
-class Lines:
+class LineAssembler:
     """Line assembler of one stream. With ``blocks``, ordinary lines that arrive together stay in one block.
 
     A flood of lines then costs little until each line must be examined.
@@ -58,97 +58,97 @@ class Lines:
     def __init__(self, *, limit: int = LIMIT, blocks: bool = False) -> None:
         self._limit = limit
         self._blocks = blocks
-        self._rows = [_Row()]
+        self._rows = [_ScreenRow()]
         self._cursor = 0
         self._highest = 0  # the topmost row of the cursor since the last early return
         self._carry = b""  # an incomplete escape sequence
 
-    def feed(self, data: bytes) -> list[Line]:
+    def add_bytes(self, data: bytes) -> list[SplitLine]:
         """Add bytes and return the lines that they complete."""
         row = self._rows[0]
         plain = not (b"\r" in data or b"\x1b" in data) or not _SPECIAL.search(data)
         if plain and len(self._rows) == 1 and not (self._carry or row.rewound or row.moving):
-            return self._feed_plain(row, data)
-        out: list[Line] = []
+            return self._add_plain_bytes(row, data)
+        out: list[SplitLine] = []
         data = self._carry + data
         unfinished = _UNFINISHED.search(data)
         self._carry = unfinished.group() if unfinished else b""
         for token in _TOKEN.finditer(data, 0, len(data) - len(self._carry)):
-            self._obey(token, out)
+            self._apply_token(token, out)
         return out
 
-    def settle(self) -> list[Line]:
+    def take_partial(self) -> list[SplitLine]:
         """Return what need not wait longer; call this twice a second.
 
         These are rows above the cursor since the last call, and the beginning of a line that has not ended.
         """
-        out: list[Line] = []
+        out: list[SplitLine] = []
         if self._highest > 0:
-            self._commit(self._highest, out)
+            self._commit_rows(self._highest, out)
         self._highest = self._cursor
         row = self._rows[self._cursor]
         if len(self._rows) == 1 and not (row.more or row.moving or row.rewound):
-            whole = _whole(row.text)
+            whole = _find_safe_length(row.text)
             if whole:
-                out.append(Line(_decoded(row.text[:whole]), row.taken))
+                out.append(SplitLine(_decode_text(row.text[:whole]), row.taken))
                 row.text, row.taken = row.text[whole:], True
         return out
 
-    def finish(self) -> list[Line]:
+    def take_rest(self) -> list[SplitLine]:
         """Return all remaining lines at the end of the stream."""
-        out: list[Line] = []
+        out: list[SplitLine] = []
         if self._carry:
-            self._write(self._carry)
+            self._write_text(self._carry)
             self._carry = b""
-        self._commit(len(self._rows), out)
+        self._commit_rows(len(self._rows), out)
         return out
 
     @property
-    def moving(self) -> str:
+    def bar_text(self) -> str:
         """Return the current progress bars, the outermost first, joined by spaces; "" if there are none."""
-        bars = [_decoded(row.text).strip() for row in self._rows if row.moving]
+        bars = [_decode_text(row.text).strip() for row in self._rows if row.moving]
         return "  ".join(bar for bar in bars if bar)
 
     @property
-    def waiting(self) -> bool:
+    def has_pending(self) -> bool:
         """Return whether there is text that could be returned early."""
         return self._cursor > 0 or bool(self._rows[0].text)
 
-    def _feed_plain(self, row: _Row, data: bytes) -> list[Line]:
+    def _add_plain_bytes(self, row: _ScreenRow, data: bytes) -> list[SplitLine]:
         first, *rest = data.split(b"\n")
-        self._append(row, first)
+        self._append_text(row, first)
         if not rest:
             return []
-        out = [] if row.taken and not row.text else [_line(row)]
+        out = [] if row.taken and not row.text else [_to_line(row)]
         last = rest.pop()
         limit = self._limit
         if max(map(len, rest), default=0) > limit:
-            out += [_line(_capped(text, limit)) for text in rest]
+            out += [_to_line(_cut_row(text, limit)) for text in rest]
         elif rest:  # decode all at once: it takes half the time, and a line end never splits a character
-            text = _decoded(b"\n".join(rest))
-            out += [Line(text, many=len(rest))] if self._blocks else map(Line, text.split("\n"))
-        self._rows = [_capped(last, limit)]
+            text = _decode_text(b"\n".join(rest))
+            out += [SplitLine(text, many=len(rest))] if self._blocks else map(SplitLine, text.split("\n"))
+        self._rows = [_cut_row(last, limit)]
         return out
 
-    def _obey(self, token: re.Match[bytes], out: list[Line]) -> None:
+    def _apply_token(self, token: re.Match[bytes], out: list[SplitLine]) -> None:
         row = self._rows[self._cursor]
         match token.lastgroup:
             case "text" | "esc":
-                self._write(token.group())
+                self._write_text(token.group())
             case "cr":
                 row.rewound = True
             case "lf":
-                self._down(out)
+                self._move_down(out)
             case _:
-                self._move(row, int(token["count"] or b"1"), token["count"], token["final"])
+                self._move_cursor(row, int(token["count"] or b"1"), token["count"], token["final"])
 
-    def _write(self, text: bytes) -> None:
+    def _write_text(self, text: bytes) -> None:
         row = self._rows[self._cursor]
         if row.rewound:
             row.text, row.more, row.rewound, row.moving = b"", 0, False, True
-        self._append(row, text)
+        self._append_text(row, text)
 
-    def _append(self, row: _Row, text: bytes) -> None:
+    def _append_text(self, row: _ScreenRow, text: bytes) -> None:
         room = self._limit - len(row.text)
         if len(text) <= room:
             row.text += text
@@ -156,26 +156,26 @@ class Lines:
             row.text += text[:room]
             row.more += len(text) - room
 
-    def _down(self, out: list[Line]) -> None:
+    def _move_down(self, out: list[SplitLine]) -> None:
         row = self._rows[self._cursor]
         if self._cursor < len(self._rows) - 1:
             self._cursor += 1
             self._rows[self._cursor].rewound = True
         elif row.moving:
-            self._rows.append(_Row())
+            self._rows.append(_ScreenRow())
             self._cursor += 1
             if len(self._rows) > ROWS:
-                self._commit(1, out)
+                self._commit_rows(1, out)
         else:
-            self._commit(len(self._rows), out, ended=True)
+            self._commit_rows(len(self._rows), out, ended=True)
 
-    def _move(self, row: _Row, count: int, written: bytes, final: bytes) -> None:
+    def _move_cursor(self, row: _ScreenRow, count: int, written: bytes, final: bytes) -> None:
         if final == b"K":
             if row.rewound or written == b"2":
                 row.text, row.more = b"", 0
             return
         if final in (b"A", b"F"):
-            self._remember(count - self._cursor)
+            self._insert_rows(count - self._cursor)
             self._cursor = max(0, self._cursor - count)
             self._highest = min(self._highest, self._cursor)
         elif final in (b"B", b"E"):
@@ -183,40 +183,40 @@ class Lines:
         if final != b"G" or count <= 1:
             self._rows[self._cursor].rewound = True
 
-    def _remember(self, count: int) -> None:
+    def _insert_rows(self, count: int) -> None:
         """Add rows on top when the cursor moves above all rows: a line there is redrawn, so it is a progress bar."""
         count = min(count, ROWS - len(self._rows))
         if count > 0:
-            self._rows[:0] = [_Row(rewound=True, moving=True) for _ in range(count)]
+            self._rows[:0] = [_ScreenRow(rewound=True, moving=True) for _ in range(count)]
             self._cursor += count
             self._highest += count
 
-    def _commit(self, count: int, out: list[Line], *, ended: bool = False) -> None:
+    def _commit_rows(self, count: int, out: list[SplitLine], *, ended: bool = False) -> None:
         """Turn the topmost rows into lines, except erased bars, and empty rows that did not end."""
         for row in self._rows[:count]:
             if row.text.strip() if row.moving else (row.text or (ended and not row.taken)):
-                out.append(_line(row))
-        self._rows = self._rows[count:] or [_Row()]
+                out.append(_to_line(row))
+        self._rows = self._rows[count:] or [_ScreenRow()]
         self._cursor = max(0, self._cursor - count)
         self._highest = max(0, self._highest - count)
 
 
-def _line(row: _Row) -> Line:
+def _to_line(row: _ScreenRow) -> SplitLine:
     if not row.more:
-        return Line(_decoded(row.text.rstrip() if row.moving else row.text), row.taken)
-    whole = _whole(row.text)
-    return Line(_decoded(row.text[:whole]), row.taken, row.more + len(row.text) - whole)
+        return SplitLine(_decode_text(row.text.rstrip() if row.moving else row.text), row.taken)
+    whole = _find_safe_length(row.text)
+    return SplitLine(_decode_text(row.text[:whole]), row.taken, row.more + len(row.text) - whole)
 
 
-def _capped(text: bytes, limit: int) -> _Row:
-    return _Row(text=text[:limit], more=max(0, len(text) - limit))
+def _cut_row(text: bytes, limit: int) -> _ScreenRow:
+    return _ScreenRow(text=text[:limit], more=max(0, len(text) - limit))
 
 
-def _decoded(text: bytes) -> str:
+def _decode_text(text: bytes) -> str:
     return text.decode("utf-8", "replace")
 
 
-def _whole(text: bytes) -> int:
+def _find_safe_length(text: bytes) -> int:
     """Return how many bytes can be shown without splitting a character or a colour sequence."""
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     decoder.decode(text)

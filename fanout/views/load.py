@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-MOST_GPUS = 64
+MAX_GPUS = 64
 IDLE_PERCENT = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Load:
+class HostLoad:
     """Load of a host in percent, bytes, degrees Celsius and watts; unknown values are empty or None."""
 
     cpu: float | None = None
@@ -27,7 +27,7 @@ class Load:
     error: str = ""  # why the load of the GPUs is unknown
 
     @property
-    def busy(self) -> float | None:
+    def utilisation(self) -> float | None:
         """Return the utilisation of the host: the mean of its GPUs, or its CPU if it has no GPU."""
         known = [gpu for gpu in self.gpus if gpu is not None]
         return fmean(known) if known else None if self.gpus or self.error else self.cpu
@@ -40,34 +40,34 @@ class Load:
         return tuple(at for at, gpu in enumerate(self.gpus) if gpu is not None and gpu < IDLE_PERCENT)
 
 
-def load_of(report: Mapping[str, Any]) -> Load | None:
+def parse_load(report: Mapping[str, Any]) -> HostLoad | None:
     """Parse the load report of a heartbeat; None if it is empty."""
     if not report:
         return None
     listed = report.get("gpus")
-    gpus = [gpu for gpu in listed if isinstance(gpu, Mapping)][:MOST_GPUS] if isinstance(listed, list) else []
-    full = [pair for gpu in gpus if (pair := _pair([gpu.get("used"), gpu.get("total")])) is not None]
-    watts = [number for gpu in gpus if (number := _number(gpu.get("watts"))) is not None]
+    gpus = [gpu for gpu in listed if isinstance(gpu, Mapping)][:MAX_GPUS] if isinstance(listed, list) else []
+    full = [pair for gpu in gpus if (pair := _to_pair([gpu.get("used"), gpu.get("total")])) is not None]
+    watts = [number for gpu in gpus if (number := _to_number(gpu.get("watts"))) is not None]
     error = report.get("gpu_error")
-    return Load(
-        cpu=_number(report.get("cpu")),
-        memory=_pair(report.get("memory")),
-        gpus=tuple(_number(gpu.get("util")) for gpu in gpus),
+    return HostLoad(
+        cpu=_to_number(report.get("cpu")),
+        memory=_to_pair(report.get("memory")),
+        gpus=tuple(_to_number(gpu.get("util")) for gpu in gpus),
         gpu_memory=max(full, key=lambda pair: pair[0] / pair[1], default=None),
-        temp=max((number for gpu in gpus if (number := _number(gpu.get("temp"))) is not None), default=None),
+        temp=max((number for gpu in gpus if (number := _to_number(gpu.get("temp"))) is not None), default=None),
         watts=fmean(watts) if watts else None,
         error=error if isinstance(error, str) else "",
     )
 
 
-def _number(value: Any) -> float | None:
+def _to_number(value: Any) -> float | None:
     if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 1e18:
         return float(value)
     return None
 
 
-def _pair(value: Any) -> tuple[float, float] | None:
+def _to_pair(value: Any) -> tuple[float, float] | None:
     if not isinstance(value, list) or len(value) != 2:
         return None
-    used, total = _number(value[0]), _number(value[1])
+    used, total = _to_number(value[0]), _to_number(value[1])
     return (used, total) if used is not None and total else None

@@ -7,7 +7,7 @@
     DIR/verdict.json            the diagnosis, if the run failed
 
 Each byte is written at its own offset. If the disk is full for a while, the file has a gap, and later bytes stay in
-place. ``problems`` lists the gaps. A failing disk never ends a run.
+place. ``record_gaps`` lists the gaps. A failing disk never ends a run.
 """
 
 from __future__ import annotations
@@ -21,12 +21,20 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from fanout.errors import LauncherError
-from fanout.events import Beat, Chunk, Event, StreamOpened, Tick
+from fanout.events import Chunk, Event, Heartbeat, StreamOpened, Tick
 from fanout.outcome import RunOutcome
 from fanout.state import RunState
-from fanout.views.base import Heading
-from fanout.views.filenames import FileNames
-from fanout.views.record import VERSION, chunk_record, dumps, encode, end_record, run_record, verdict_record
+from fanout.views.base import RunInfo
+from fanout.views.filenames import LogFileNames
+from fanout.views.record import (
+    VERSION,
+    build_chunk_record,
+    build_end_record,
+    build_run_record,
+    build_verdict_record,
+    encode_event,
+    to_json_line,
+)
 
 OPEN_FILES = 128  # macOS allows 256 descriptors per process, and ssh needs some of them
 COALESCE_SECONDS = 0.25
@@ -35,7 +43,7 @@ RECORDED_BYTES = 1 << 20  # less than one acknowledgement covers, so a host neve
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Problem:
+class RecordGap:
     """Gap in a file: bytes ``start`` to ``end``, or ``records`` of events.jsonl, are not on disk, and why."""
 
     file: str
@@ -60,7 +68,7 @@ class _Span:
     length: int
 
 
-class LogDir:
+class RunWriter:
     """Subscriber that writes the run record. When the disk first fails, it calls ``warn`` once with a message.
 
     Raises LauncherError if the directory cannot be created or opened.
@@ -68,11 +76,11 @@ class LogDir:
 
     broken = False
 
-    def __init__(self, path: str, heading: Heading, *, warn: Callable[[str], None] | None = None) -> None:
+    def __init__(self, path: str, heading: RunInfo, *, warn: Callable[[str], None] | None = None) -> None:
         self.path = path
         self._heading = heading
         self._warn = warn
-        self._problems: list[Problem] = []
+        self._problems: list[RecordGap] = []
         self._last_problem: dict[str, int] = {}  # file -> index of its last problem in the list
         self._pending: dict[tuple[str, int], _Span] = {}
         self._pending_since: float | None = None
@@ -80,14 +88,14 @@ class LogDir:
         self._waiting = bytearray()  # records that are not on the disk yet
         self._full = ""  # the error of the last write, "" after a success
         self._now = 0.0
-        self._names = FileNames(heading.hosts)
+        self._names = LogFileNames(heading.hosts)
         try:
             os.makedirs(os.path.join(path, "logs"), mode=0o700, exist_ok=True)
             os.chmod(path, 0o700)
-            self._files = _Files(path)
+            self._files = _LogFiles(path)
             self._events = os.open(os.path.join(path, "events.jsonl"), _FLAGS | os.O_APPEND, 0o600)
             self._events_size = os.fstat(self._events).st_size
-            self._mend_last_line()
+            self._end_last_line()
         except OSError as error:
             raise LauncherError(
                 f"cannot write the logs of this run to {path}: {error.strerror}",
@@ -95,24 +103,24 @@ class LogDir:
             ) from error
 
     @property
-    def problems(self) -> tuple[Problem, ...]:
+    def record_gaps(self) -> tuple[RecordGap, ...]:
         """Return the gaps in the record; empty if the record is complete."""
         return tuple(self._problems)
 
-    def file_of(self, host: str, stream: int = 0) -> str:
+    def get_log_path(self, host: str, stream: int = 0) -> str:
         """Return the path of a stream's log file."""
-        return os.path.join(self.path, self._names.of(host, stream))
+        return os.path.join(self.path, self._names.get_path(host, stream))
 
     def begin(self, at: float, **facts: Any) -> None:
         """Write the first record, the facts about the run; ``facts`` adds more keys (argv, version, …)."""
         self._now = at
-        self._record(run_record(self._heading, at) | facts)
+        self._write_record(build_run_record(self._heading, at) | facts)
 
-    def recall(self, event: StreamOpened) -> None:
+    def register_stream(self, event: StreamOpened) -> None:
         """Register a stream whose file name an earlier launcher of this run chose."""
-        self._names.name(event.host, event.stream, event.name)
+        self._names.set_name(event.host, event.stream, event.name)
 
-    def _mend_last_line(self) -> None:
+    def _end_last_line(self) -> None:
         """End an incomplete last line, which a launcher leaves if it is killed while it writes."""
         if self._events_size:
             with open(os.path.join(self.path, "events.jsonl"), "rb") as file:
@@ -123,78 +131,78 @@ class LogDir:
     def __call__(self, event: Event, state: RunState) -> None:
         self._now = event.at
         if isinstance(event, Chunk):
-            self._store(event)
-        elif isinstance(event, Tick) or (isinstance(event, Beat) and not event.load):
+            self._store_chunk(event)
+        elif isinstance(event, Tick) or (isinstance(event, Heartbeat) and not event.load):
             if self._pending_since is not None and event.at - self._pending_since >= COALESCE_SECONDS:
-                self._flush()
+                self._flush_spans()
         else:
-            self._flush()
+            self._flush_spans()
             if isinstance(event, StreamOpened):
-                self._names.name(event.host, event.stream, event.name)
-            record = encode(event)
+                self._names.set_name(event.host, event.stream, event.name)
+            record = encode_event(event)
             if record is not None:
-                self._record(record)
+                self._write_record(record)
 
     def note(self, text: str) -> None:
         """Record a message of the launcher."""
-        self._flush()
-        self._record({"v": VERSION, "t": self._now, "type": "note", "text": text})
+        self._flush_spans()
+        self._write_record({"v": VERSION, "t": self._now, "type": "note", "text": text})
 
     def finish(self, outcome: RunOutcome, text: str, verdict: Mapping[str, Any] | None = None) -> None:
         """Write ``result.json`` and ``report.txt``, and the verdict into the record."""
-        self._flush()
+        self._flush_spans()
         if verdict is not None:
-            self._record(verdict_record(verdict, self._now))
-        self._record(end_record(outcome, self._now))
-        self._settle()
+            self._write_record(build_verdict_record(verdict, self._now))
+        self._write_record(build_end_record(outcome, self._now))
+        self._flush_buffer()
         problems = [asdict(problem) for problem in self._problems]
         result = {"v": VERSION, "run": self._heading.run_id, "title": self._heading.title, **asdict(outcome)}
-        self.keep("result.json", json.dumps(result | {"problems": problems}, indent=2) + "\n")
-        self.keep("report.txt", text if text.endswith("\n") else text + "\n")
+        self.write_file("result.json", json.dumps(result | {"problems": problems}, indent=2) + "\n")
+        self.write_file("report.txt", text if text.endswith("\n") else text + "\n")
 
     def close(self) -> None:
-        self._flush()
-        self._settle()
+        self._flush_spans()
+        self._flush_buffer()
         self._files.close()
         if self._events >= 0:
             os.close(self._events)
             self._events = -1
 
-    def _store(self, chunk: Chunk) -> None:
-        name = self._names.of(chunk.host, chunk.stream)
+    def _store_chunk(self, chunk: Chunk) -> None:
+        name = self._names.get_path(chunk.host, chunk.stream)
         done, error = self._files.write(name, chunk.offset, chunk.data)
         if error is not None:
-            self._trouble(name, chunk.offset + done, chunk.offset + len(chunk.data), error)
+            self._add_gap(name, chunk.offset + done, chunk.offset + len(chunk.data), error)
         key = (chunk.host, chunk.stream)
         span = self._pending.get(key)
         if span is not None and span.offset + span.length == chunk.offset:
             span.at, span.length = chunk.at, span.length + len(chunk.data)
         else:
             if span is not None:
-                self._flush()
+                self._flush_spans()
             self._pending[key] = _Span(at=chunk.at, offset=chunk.offset, length=len(chunk.data))
         if self._pending_since is None:
             self._pending_since = chunk.at
         if self._pending[key].length >= RECORDED_BYTES or chunk.at - self._pending_since >= COALESCE_SECONDS:
-            self._flush()
+            self._flush_spans()
 
-    def _flush(self) -> None:
+    def _flush_spans(self) -> None:
         """Record the places of the bytes since the last flush. It precedes any other record, so times ascend."""
         for (host, stream), span in sorted(self._pending.items(), key=lambda item: item[1].at):
-            self._record(chunk_record(host, stream, at=span.at, offset=span.offset, length=span.length))
+            self._write_record(build_chunk_record(host, stream, at=span.at, offset=span.offset, length=span.length))
         self._pending.clear()
         self._pending_since = None
 
-    def _record(self, record: Mapping[str, Any]) -> None:
+    def _write_record(self, record: Mapping[str, Any]) -> None:
         """Write a record. If the disk is full, buffer up to WAITING_BYTES; drop records beyond that."""
-        line = (dumps(record) + "\n").encode()
+        line = (to_json_line(record) + "\n").encode()
         if len(self._waiting) + len(line) > WAITING_BYTES:
-            self._lose(1)
+            self._drop_records(1)
         else:
             self._waiting += line
-        self._write_waiting()
+        self._write_buffer()
 
-    def _write_waiting(self) -> None:
+    def _write_buffer(self) -> None:
         try:
             done = os.write(self._events, self._waiting)
             self._full = "" if done == len(self._waiting) else os.strerror(errno.ENOSPC)
@@ -205,28 +213,28 @@ class LogDir:
         if self._full:
             self._warn_once("events.jsonl", self._full)
 
-    def _lose(self, records: int) -> None:
-        self._trouble("events.jsonl", self._events_size, self._events_size, self._full, records=records)
+    def _drop_records(self, records: int) -> None:
+        self._add_gap("events.jsonl", self._events_size, self._events_size, self._full, records=records)
 
-    def _settle(self) -> None:
+    def _flush_buffer(self) -> None:
         """Write the buffered records; drop them if the disk is still full."""
         if self._waiting:
-            self._write_waiting()
+            self._write_buffer()
         if self._waiting:
-            self._lose(self._waiting.count(b"\n"))
+            self._drop_records(self._waiting.count(b"\n"))
             self._waiting.clear()
 
-    def keep(self, name: str, text: str) -> None:
+    def write_file(self, name: str, text: str) -> None:
         """Write a small separate file into the run directory."""
         path = os.path.join(self.path, name)
         try:
             with open(os.open(path, _FLAGS | os.O_TRUNC, 0o600), "w", encoding="utf-8", errors="replace") as file:
                 file.write(text)
         except OSError as error:
-            self._trouble(name, 0, len(text), error.strerror or str(error))
+            self._add_gap(name, 0, len(text), error.strerror or str(error))
 
-    def _trouble(self, file: str, start: int, end: int, why: str, *, records: int = 0) -> None:
-        """Add a gap to ``problems``; if it continues the last gap of the file, extend that one."""
+    def _add_gap(self, file: str, start: int, end: int, why: str, *, records: int = 0) -> None:
+        """Add a gap to ``record_gaps``; if it continues the last gap of the file, extend that one."""
         self._warn_once(file, why)
         place = self._last_problem.get(file)
         last = self._problems[place] if place is not None else None
@@ -234,7 +242,7 @@ class LogDir:
             self._problems[place] = replace(last, end=end, records=last.records + records)
             return
         self._last_problem[file] = len(self._problems)
-        self._problems.append(Problem(file=file, start=start, end=end, why=why, records=records))
+        self._problems.append(RecordGap(file=file, start=start, end=end, why=why, records=records))
 
     def _warn_once(self, file: str, why: str) -> None:
         warn, self._warn = self._warn, None
@@ -247,7 +255,7 @@ class LogDir:
 _FLAGS = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
 
 
-class _Files:
+class _LogFiles:
     """Log files by name, written at offsets. Only the most recently used files stay open."""
 
     def __init__(self, root: str) -> None:
@@ -258,7 +266,7 @@ class _Files:
         """Write ``data`` at ``offset``; return the number of bytes written, and the error or None."""
         done = 0
         try:
-            descriptor = self._descriptor(name)
+            descriptor = self._get_descriptor(name)
             while done < len(data):
                 done += os.pwrite(descriptor, data[done:] if done else data, offset + done)
         except OSError as error:
@@ -269,7 +277,7 @@ class _Files:
         while self._open:
             os.close(self._open.popitem()[1])
 
-    def _descriptor(self, name: str) -> int:
+    def _get_descriptor(self, name: str) -> int:
         if name in self._open:
             self._open.move_to_end(name)
             return self._open[name]

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
-from fanout.views.streams import Say, texts
+from fanout.views.streams import LogLine, split_text
 
 _NUMBER = r"([-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?|nan|inf)"
 _GAP = r"\s{0,16}"  # bounded: otherwise a long line of blanks is slow
@@ -32,7 +32,7 @@ ASCII_BLOCKS = "_.-:=+*#"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
+class MetricReading:
     """Metrics of one line; a missing metric is None."""
 
     step: int | None = None
@@ -42,18 +42,18 @@ class Reading:
     others: Mapping[str, float] = field(default_factory=dict)  # further groups of the user's pattern
 
 
-def read(text: str, metric: re.Pattern[str] | None = None) -> Reading | None:
+def parse_line(text: str, metric: re.Pattern[str] | None = None) -> MetricReading | None:
     """Parse the metrics of a line; return None if it has none. Lines without metrics are cheap."""
     if metric is not None:
-        return _found(metric, text)
-    if not promising(text):
+        return _parse_with_pattern(metric, text)
+    if not may_have_metrics(text):
         return None
     loss = _LOSS.search(text)
     step = _BAR.search(text) or _STEP.search(text)
     if step is None and loss is None:
         return None
     speed = _SPEED_AFTER.search(text) or _SPEED_BEFORE.search(text)
-    return Reading(
+    return MetricReading(
         step=int(step[1]) if step else None,
         total=int(step[2]) if step and step[2] else None,
         loss=float(loss[1]) if loss else None,
@@ -61,12 +61,12 @@ def read(text: str, metric: re.Pattern[str] | None = None) -> Reading | None:
     )
 
 
-def promising(text: str) -> bool:
+def may_have_metrics(text: str) -> bool:
     """Return whether the text may contain metrics; a fast test."""
     return "loss" in text or "Loss" in text or "step" in text or "%|" in text or "iter" in text
 
 
-def _found(metric: re.Pattern[str], text: str) -> Reading | None:
+def _parse_with_pattern(metric: re.Pattern[str], text: str) -> MetricReading | None:
     """Parse the metrics with the user's pattern, by group names; a single unnamed group is the loss."""
     match = metric.search(text)
     if match is None:
@@ -80,10 +80,10 @@ def _found(metric: re.Pattern[str], text: str) -> Reading | None:
     if not values:
         return None
     others = {name: value for name, value in values.items() if name not in ("step", "total", "loss", "speed")}
-    return Reading(step=step, total=total, loss=values.get("loss"), speed=values.get("speed"), others=others)
+    return MetricReading(step=step, total=total, loss=values.get("loss"), speed=values.get("speed"), others=others)
 
 
-class Course:
+class MetricTracker:
     """Metrics of every host, from its first stream with metrics, and the progress of the run from the first host.
 
     Lines are parsed only on request, and then only the newest of each stream, because older values are never shown.
@@ -95,14 +95,14 @@ class Course:
     def __init__(self, metric: re.Pattern[str] | None = None) -> None:
         self._metric = metric
         self._tellers: dict[str, int] = {}  # host -> the stream that is followed
-        self._held: dict[tuple[str, int], deque[tuple[float, Say]]] = {}
-        self._readings: dict[str, Reading] = {}
-        self._progress = Progress()
+        self._held: dict[tuple[str, int], deque[tuple[float, LogLine]]] = {}
+        self._readings: dict[str, MetricReading] = {}
+        self._progress = RunProgress()
 
-    def hear(self, says: Sequence[Say], at: float) -> None:
+    def add_lines(self, says: Sequence[LogLine], at: float) -> None:
         """Add lines, oldest first."""
         for block in says:
-            if self._passed_over(block) or not self._worth(block):
+            if self._is_skipped(block) or not self._may_have_metrics(block):
                 continue
             key = (block.host, block.stream)
             if key not in self._held:
@@ -110,67 +110,67 @@ class Course:
             self._held[key].append((at, block))
 
     @property
-    def readings(self) -> Mapping[str, Reading]:
+    def host_readings(self) -> Mapping[str, MetricReading]:
         """Return the newest metrics of each host."""
-        self._catch_up()
+        self._parse_held()
         return self._readings
 
     @property
-    def progress(self) -> Progress:
+    def run_progress(self) -> RunProgress:
         """Return the progress of the run, from the first host that printed metrics."""
-        self._catch_up()
+        self._parse_held()
         return self._progress
 
-    def _passed_over(self, block: Say) -> bool:
+    def _is_skipped(self, block: LogLine) -> bool:
         return self._tellers.get(block.host, block.stream) != block.stream and block.rank != 0
 
-    def _worth(self, block: Say) -> bool:
+    def _may_have_metrics(self, block: LogLine) -> bool:
         """Return whether a block may hold metrics; the user's pattern may match line ends, so it is tested per line."""
         if self._metric is None:
-            return promising(block.text)
-        return any(self._metric.search(text) for text in texts(block))
+            return may_have_metrics(block.text)
+        return any(self._metric.search(text) for text in split_text(block))
 
-    def _catch_up(self) -> None:
+    def _parse_held(self) -> None:
         """Parse the lines that arrived since the last request."""
         held, self._held = self._held, {}
         for (host, _), blocks in held.items():
-            found = list(islice(self._newest(blocks), self.NEWEST))
+            found = list(islice(self._iter_newest(blocks), self.NEWEST))
             if not found:
                 continue
             block = blocks[-1][1]
             if host not in self._tellers or any(reading.loss is not None for _, reading in found):
                 self._tellers[host] = block.stream
             for at, reading in reversed(found):
-                self._add(host, reading, at)
+                self._add_reading(host, reading, at)
 
-    def _newest(self, blocks: Sequence[tuple[float, Say]]) -> Iterator[tuple[float, Reading]]:
+    def _iter_newest(self, blocks: Sequence[tuple[float, LogLine]]) -> Iterator[tuple[float, MetricReading]]:
         """Yield the metrics in these blocks with their times, newest first."""
         for at, block in reversed(blocks):
-            if self._passed_over(block):
+            if self._is_skipped(block):
                 return  # another stream of this host already prints metrics
-            for text in reversed(texts(block)):
-                reading = read(text, self._metric)
+            for text in reversed(split_text(block)):
+                reading = parse_line(text, self._metric)
                 if reading is not None:
                     yield at, reading
 
-    def bars(self, bars: Mapping[str, str], at: float) -> None:
+    def add_bars(self, bars: Mapping[str, str], at: float) -> None:
         """Add the metrics of the current progress bar of each host."""
-        self._catch_up()
+        self._parse_held()
         for host, text in bars.items():
-            reading = read(text, self._metric)
+            reading = parse_line(text, self._metric)
             if reading is not None:
-                self._add(host, reading, at)
+                self._add_reading(host, reading, at)
 
-    def _add(self, host: str, reading: Reading, at: float) -> None:
+    def _add_reading(self, host: str, reading: MetricReading, at: float) -> None:
         before = self._readings.get(host)
         if reading == before:
             return
-        self._readings[host] = reading if before is None else _newer(before, reading)
+        self._readings[host] = reading if before is None else _merge_readings(before, reading)
         if host == next(iter(self._readings)):
-            self._progress.add(reading, at)
+            self._progress.add_reading(reading, at)
 
 
-def _newer(before: Reading, now: Reading) -> Reading:
+def _merge_readings(before: MetricReading, now: MetricReading) -> MetricReading:
     """Merge two readings: a metric that is missing in the new one keeps its last value."""
     return replace(
         now,
@@ -182,7 +182,7 @@ def _newer(before: Reading, now: Reading) -> Reading:
     )
 
 
-class Progress:
+class RunProgress:
     """Progress of the run: the newest metrics, the loss so far (thinned), and the time left."""
 
     def __init__(self, *, keep: int = 256) -> None:
@@ -197,7 +197,7 @@ class Progress:
         self.speed: float | None = None
         self.others: dict[str, float] = {}
 
-    def add(self, reading: Reading, at: float) -> None:
+    def add_reading(self, reading: MetricReading, at: float) -> None:
         """Add a reading of the host that the progress follows."""
         if reading.step is not None:
             if self.step is not None and reading.step < self.step:
@@ -226,18 +226,20 @@ class Progress:
             return None
         return (self.total - step) * (now - then) / (step - before)
 
-    def curve(self, width: int, *, unicode: bool = True) -> str:
+    def draw_loss_curve(self, width: int, *, unicode: bool = True) -> str:
         """Return the loss so far as a sparkline of at most ``width`` characters."""
-        return sparkline(self._losses, width, unicode=unicode)
+        return draw_sparkline(self._losses, width, unicode=unicode)
 
 
-def sparkline(values: list[float], width: int, *, unicode: bool = True) -> str:
+def draw_sparkline(values: list[float], width: int, *, unicode: bool = True) -> str:
     """Return values as a row of blocks, scaled from minimum to maximum; few values give a shorter row."""
     blocks = BLOCKS if unicode else ASCII_BLOCKS
     if not values or width < 1:
         return ""
     if len(values) > width:
-        values = [_mean(values[at * len(values) // width : (at + 1) * len(values) // width]) for at in range(width)]
+        values = [
+            _compute_mean(values[at * len(values) // width : (at + 1) * len(values) // width]) for at in range(width)
+        ]
     low, high = min(values), max(values)
     span = high - low
     if span <= 0:
@@ -245,5 +247,5 @@ def sparkline(values: list[float], width: int, *, unicode: bool = True) -> str:
     return "".join(blocks[min(7, int((value - low) / span * 8))] for value in values)
 
 
-def _mean(values: list[float]) -> float:
+def _compute_mean(values: list[float]) -> float:
     return sum(values) / len(values)

@@ -18,30 +18,30 @@ from importlib import resources
 from typing import Any
 
 from fanout.events import Event, StreamOpened
-from fanout.hosts import fold
+from fanout.hosts import fold_names
 from fanout.outcome import RunOutcome
 from fanout.state import RunState
-from fanout.views.base import Heading, label
-from fanout.views.course import UNITS, Course, StreamCourse
-from fanout.views.curves import curves, rank_of
-from fanout.views.excerpt import FANOUT, Excerpt, Gap
-from fanout.views.filenames import FileNames
-from fanout.views.folding import together
-from fanout.views.narrate import Narrator
-from fanout.views.sanitise import clean, clean_lines
-from fanout.views.streams import Streams
+from fanout.views.base import RunInfo, format_label
+from fanout.views.course import LOAD_UNITS, RunTimeline, StreamTimeline
+from fanout.views.curves import build_curves, parse_rank
+from fanout.views.excerpt import FANOUT, Gap, LogExcerpt
+from fanout.views.filenames import LogFileNames
+from fanout.views.folding import format_speakers
+from fanout.views.narrate import StatusReporter
+from fanout.views.sanitise import sanitize_line, sanitize_lines
+from fanout.views.streams import StreamDemultiplexer
 
 
-def filled(data: dict[str, Any]) -> str:
+def fill_template(data: dict[str, Any]) -> str:
     """Return the template, filled with the style, the script and the data."""
-    template, style, script = (_file(name) for name in ("page.html", "page.css", "page.js"))
-    policy = f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(script)}; base-uri 'none'"
+    template, style, script = (_read_asset(name) for name in ("page.html", "page.css", "page.js"))
+    policy = f"default-src 'none'; style-src {_hash_source(style)}; script-src {_hash_source(script)}; base-uri 'none'"
     parts = {
         "policy": html.escape(policy, quote=True),
         "title": html.escape(f"fanout run {data['run']}"),
         "style": style,
         "script": script,
-        "data": as_script_data(data),
+        "data": to_script_json(data),
     }
     whole = template
     for name, text in parts.items():  # data comes last, so a placeholder in it is never replaced
@@ -51,87 +51,92 @@ def filled(data: dict[str, Any]) -> str:
     return whole
 
 
-def as_script_data(data: Any) -> str:
+def to_script_json(data: Any) -> str:
     """Return JSON without ``<``, ``>`` and ``&``, so that an HTML parser cannot misread it."""
     text = json.dumps(data, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def _file(name: str) -> str:
+def _read_asset(name: str) -> str:
     return (resources.files("fanout.views") / "html" / name).read_text(encoding="utf-8").strip()
 
 
-def _hash(text: str) -> str:
+def _hash_source(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-class Story:
+class PageBuilder:
     """Subscriber that collects the content of the page from all events."""
 
     broken = False
 
-    def __init__(self, heading: Heading, began_at: float, metric: re.Pattern[str] | None = None) -> None:
+    def __init__(self, heading: RunInfo, began_at: float, metric: re.Pattern[str] | None = None) -> None:
         """Create the collector. ``metric`` is the user's pattern for metrics in an unknown form."""
         self._heading, self._metric = heading, metric
-        self._names = FileNames(heading.hosts)
-        self._streams, self._narrator = Streams(heading.hosts), Narrator()
-        self._excerpt = Excerpt()
-        self._course = Course(heading.hosts, began_at)
-        self._state = RunState.new(heading.hosts, at=began_at)
+        self._names = LogFileNames(heading.hosts)
+        self._streams, self._narrator = StreamDemultiplexer(heading.hosts), StatusReporter()
+        self._excerpt = LogExcerpt()
+        self._course = RunTimeline(heading.hosts, began_at)
+        self._state = RunState.initial(heading.hosts, at=began_at)
 
     def __call__(self, event: Event, state: RunState) -> None:
         self._state = state
         if isinstance(event, StreamOpened):
-            self._names.name(event.host, event.stream, event.name)
-        self._course.take(event)
+            self._names.set_name(event.host, event.stream, event.name)
+        self._course.add_event(event)
         at = self._course.now
-        self._hear(event, at)
-        for said in self._narrator.tell(event, state):
-            self._excerpt.remark(" ".join(clean_lines(said.text)), said.level, at)
+        self._add_output(event, at)
+        for said in self._narrator.handle_event(event, state):
+            self._excerpt.add_message(" ".join(sanitize_lines(said.text)), said.level, at)
 
-    def page(self, outcome: RunOutcome, report: str, *, ended: bool, directory: str) -> str:
+    def build_page(self, outcome: RunOutcome, report: str, *, ended: bool, directory: str) -> str:
         """Return the HTML page. Call this after the last event."""
-        self._finish()
-        return filled(self.data(outcome, report) | {"ended": ended, "directory": directory})
+        self._add_rest()
+        return fill_template(self.build_data(outcome, report) | {"ended": ended, "directory": directory})
 
-    def _finish(self) -> None:
+    def _add_rest(self) -> None:
         at = self._course.now
-        self._hear(None, at)
-        for said in self._narrator.flush():
-            self._excerpt.remark(" ".join(clean_lines(said.text)), said.level, at)
+        self._add_output(None, at)
+        for said in self._narrator.flush_messages():
+            self._excerpt.add_message(" ".join(sanitize_lines(said.text)), said.level, at)
 
-    def _hear(self, event: Event | None, at: float) -> None:
-        for say in self._streams.finish() if event is None else self._streams.take(event):
-            number = self._course.stream(say.host, say.stream)
+    def _add_output(self, event: Event | None, at: float) -> None:
+        for say in self._streams.take_rest() if event is None else self._streams.process_event(event):
+            number = self._course.get_stream_index(say.host, say.stream)
             stream = self._course.streams[number]
-            stream.read(say.text, at, self._metric)
+            stream.add_metrics(say.text, at, self._metric)
             if say.kind == "bar":
                 continue
-            level = self._excerpt.add(number, say, at)
+            level = self._excerpt.add_line(number, say, at)
             stream.lines += 1
             stream.errors += level == "error"
             stream.warnings += level == "warning"
 
-    def data(self, outcome: RunOutcome, report: str) -> dict[str, Any]:
+    def build_data(self, outcome: RunOutcome, report: str) -> dict[str, Any]:
         """Return the JSON data for the script of the page (html/page.js)."""
         heading = self._heading
-        speakers, lines = self._lines()
+        speakers, lines = self._build_lines()
         return {
             "v": 1,
             "run": heading.run_id,
-            "title": clean(heading.title, colour=False),
+            "title": sanitize_line(heading.title, colour=False),
             "began": self._state.began_at,
             "seconds": self._course.now,
             "outcome": asdict(outcome) | {"hosts": None},
             "report": report,
-            "hosts": self._hosts(outcome),
-            "streams": [_stream(stream) for stream in self._course.streams],
-            "curves": curves(self._course.streams, self._label),
-            "load": self._load(),
-            "log": {"said": self._excerpt.lines, "speakers": speakers, "lines": lines, "files": self._files()},
+            "hosts": self._build_hosts(outcome),
+            "streams": [_build_stream(stream) for stream in self._course.streams],
+            "curves": build_curves(self._course.streams, self._format_speakers),
+            "load": self._build_load(),
+            "log": {
+                "said": self._excerpt.lines,
+                "speakers": speakers,
+                "lines": lines,
+                "files": self._format_log_files(),
+            },
         }
 
-    def _hosts(self, outcome: RunOutcome) -> list[dict[str, Any]]:
+    def _build_hosts(self, outcome: RunOutcome) -> list[dict[str, Any]]:
         ends = {end.host: end for end in outcome.hosts}
         hosts = []
         for course in self._course.hosts:
@@ -144,70 +149,70 @@ class Story:
                     "down": course.down,
                     "phase": state.phase.value,
                     "verdict": end.verdict if end is not None else None,
-                    "why": clean(end.reason, colour=False) if end is not None else "",
+                    "why": sanitize_line(end.reason, colour=False) if end is not None else "",
                 }
             )
         return hosts
 
-    def _load(self) -> list[dict[str, Any]]:
+    def _build_load(self) -> list[dict[str, Any]]:
         told = {name for host in self._course.hosts for name in host.load}
         return [
             {
                 "name": name,
                 "unit": unit,
                 "series": [
-                    {"host": number, "points": host.load[name].whole()}
+                    {"host": number, "points": host.load[name].get_points()}
                     for number, host in enumerate(self._course.hosts)
                     if name in host.load
                 ],
             }
-            for name, unit in UNITS.items()
+            for name, unit in LOAD_UNITS.items()
             if name in told
         ]
 
-    def _lines(self) -> tuple[list[list[Any]], list[list[Any]]]:
+    def _build_lines(self) -> tuple[list[list[Any]], list[list[Any]]]:
         """Return the speakers [label, stream numbers] and the lines [time, speaker, level, text] or [missing lines]."""
         speakers: dict[tuple[int, ...], int] = {}
         lines: list[list[Any]] = []
-        for entry in self._excerpt.entries():
+        for entry in self._excerpt.iter_entries():
             if isinstance(entry, Gap):
                 lines.append([entry.lines])
             else:
                 number = speakers.setdefault(tuple(entry.speakers), len(speakers))
                 lines.append([entry.at, number, _LEVELS[entry.level], entry.text])
-        return [[self._label(who), _ranges(who)] for who in speakers], lines
+        return [[self._format_speakers(who), _to_ranges(who)] for who in speakers], lines
 
-    def _label(self, who: tuple[int, ...]) -> str:
+    def _format_speakers(self, who: tuple[int, ...]) -> str:
         if who == (FANOUT,):
             return "fanout"
         streams = [self._course.streams[number] for number in who]
-        pairs = [(self._heading.hosts[stream.host], label("", stream.name)[1:]) for stream in streams]
-        return together(pairs, self._streams.parts) if len(pairs) > 1 else ":".join(filter(None, pairs[0]))
+        pairs = [(self._heading.hosts[stream.host], format_label("", stream.name)[1:]) for stream in streams]
+        return format_speakers(pairs, self._streams.parts) if len(pairs) > 1 else ":".join(filter(None, pairs[0]))
 
-    def _files(self) -> str:
+    def _format_log_files(self) -> str:
         hosts = self._heading.hosts
-        return f"logs/{fold(hosts)}.log" if len(hosts) > 1 else self._names.of(hosts[0], 0)
+        return f"logs/{fold_names(hosts)}.log" if len(hosts) > 1 else self._names.get_path(hosts[0], 0)
 
 
 _LEVELS = {"": 0, "warning": 1, "error": 2}
 
 
-def _stream(stream: StreamCourse) -> dict[str, Any]:
+def _build_stream(stream: StreamTimeline) -> dict[str, Any]:
     return {
         "host": stream.host,
-        "name": clean(stream.name, colour=False),
-        "rank": rank_of(stream.name) if stream.name.startswith("rank ") else None,
+        "name": sanitize_line(stream.name, colour=False),
+        "rank": parse_rank(stream.name) if stream.name.startswith("rank ") else None,
         "first": stream.first,
         "last": stream.last,
         "bytes": stream.bytes,
         "lines": stream.lines,
         "errors": stream.errors,
         "warnings": stream.warnings,
-        "steps": stream.steps.whole(),
+        "steps": stream.steps.get_points(),
     }
 
 
-def _ranges(numbers: Iterable[int]) -> list[list[int]]:
+def _to_ranges(numbers: Iterable[int]) -> list[list[int]]:
     """Return numbers as inclusive ranges."""
     out: list[list[int]] = []
     for number in sorted(set(numbers)):

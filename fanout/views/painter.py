@@ -5,9 +5,9 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING
 
-from fanout.views.outlet import Outlet
+from fanout.views.outlet import NonblockingWriter
 from fanout.views.rows import Row
-from fanout.views.sanitise import clean
+from fanout.views.sanitise import sanitize_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 _BEGIN, _END = "\x1b[?2026h\x1b[?25l", "\x1b[?25h\x1b[?2026l"  # synchronised update, cursor hidden
 
 
-class Painter:
+class FrameWriter:
     """Writer of frames: rich renders into a buffer, and one write sends the buffer to the terminal.
 
     The cursor is hidden only within a frame, so it stays visible if the launcher is killed.
     """
 
-    def __init__(self, out: Outlet, *, colour: bool, unicode: bool) -> None:
+    def __init__(self, out: NonblockingWriter, *, colour: bool, unicode: bool) -> None:
         from rich.console import Console
 
         self._out = out
@@ -38,32 +38,32 @@ class Painter:
         self._drawn = ""  # the block on screen, as text
         self._elsewhere = False
 
-    def abandon(self) -> None:
+    def abandon_block(self) -> None:
         """Leave the block on the screen, because another process writes to the terminal now; continue below it."""
         self._elsewhere = self._elsewhere or bool(self._widths)
         self._widths, self._block, self._drawn = [], [], ""
 
-    def paint(self, log: str, block: list[Row], columns: int) -> None:
+    def write_frame(self, log: str, block: list[Row], columns: int) -> None:
         """Erase the block, write the log lines and draw the block again; write nothing if nothing changed."""
         same = block == self._block and columns == self._columns
         if same and not log:
             return
-        erase = self._erase(columns)
+        erase = self._build_erase(columns)
         if not same:
-            texts = [self._text(row, columns) for row in block]
-            self._drawn, self._widths = self._rendered(texts, columns), [text.cell_len for text in texts]
+            texts = [self._build_text(row, columns) for row in block]
+            self._drawn, self._widths = self._render_rows(texts, columns), [text.cell_len for text in texts]
             self._block, self._columns = block, columns
         self._out.write(f"{_BEGIN}{erase}{log}{self._drawn}{_END}")
 
-    def _text(self, row: Row, columns: int) -> Text:
+    def _build_text(self, row: Row, columns: int) -> Text:
         from rich.text import Text
 
-        cells = [(clean(cell, colour=False), style) for cell, style in row]
+        cells = [(sanitize_line(cell, colour=False), style) for cell, style in row]
         text = Text.assemble(*cells, end="", no_wrap=True)
         text.truncate(max(1, columns - 1), overflow="ellipsis" if self._unicode else "crop")
         return text
 
-    def _rendered(self, texts: list[Text], columns: int) -> str:
+    def _render_rows(self, texts: list[Text], columns: int) -> str:
         """Return the rows as text; the cursor stays at the end of the last row."""
         self._console.width = columns
         for at, text in enumerate(texts):
@@ -73,7 +73,7 @@ class Painter:
         self._buffer.truncate()
         return rendered
 
-    def _erase(self, columns: int) -> str:
+    def _build_erase(self, columns: int) -> str:
         """Return the sequence that erases the block. It counts rows that wrapped in a narrower terminal."""
         if self._elsewhere:
             self._elsewhere = False

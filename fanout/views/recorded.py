@@ -14,48 +14,48 @@ from typing import Any
 
 from fanout import answers, schema
 from fanout.errors import LauncherError, UsageError
-from fanout.events import MAIN_STREAM, Acted, Answered, Chunk, Dialling, Event, Examine, StreamOpened
-from fanout.schema import By, Each, Invalid, Maybe, Number, Row, Text, Whole
-from fanout.state import HostState, ImpossibleMove, Phase, RunState, advance
-from fanout.views.base import Heading
-from fanout.views.filenames import FileNames
-from fanout.views.record import decode
+from fanout.events import MAIN_STREAM, ActionSent, Answered, Chunk, Connecting, Event, Inspect, StreamOpened
+from fanout.schema import Integer, InvalidValue, ListOf, MapOf, Nullable, Number, Text, TupleOf
+from fanout.state import HostState, InvalidTransition, Phase, RunState, apply_event
+from fanout.views.base import RunInfo
+from fanout.views.filenames import LogFileNames
+from fanout.views.record import decode_event
 
 _PIECE = 1 << 20
 _MOST_RANKS = 1 << 24
 _LONGEST = 16 << 20  # bytes of one line
-_LISTS = "give the log directory of a run; `fanout ps` lists runs"
+_HINT = "give the log directory of a run; `fanout ps` lists runs"
 _NAME = Text(4096)
 _RUN: dict[str, Any] = {
-    "t": Number(0, 1e12), "run": Text(200), "title": Text(), "hosts": Each(_NAME, least=1), "metric?": Maybe(Text()),
-    "ranks": By(Row((Whole(0, _MOST_RANKS), Maybe(Whole(0, _MOST_RANKS))))),
+    "t": Number(0, 1e12), "run": Text(200), "title": Text(), "hosts": ListOf(_NAME, least=1), "metric?": Nullable(Text()),
+    "ranks": MapOf(TupleOf((Integer(0, _MOST_RANKS), Nullable(Integer(0, _MOST_RANKS))))),
 }  # fmt: skip
-_HOST = {"host": _NAME, "verdict": Text(80), "reason": Text(), "left": Maybe(Whole(0))}
+_HOST = {"host": _NAME, "verdict": Text(80), "reason": Text(), "left": Nullable(Integer(0))}
 _RESULT: dict[str, Any] = {
-    "exit_code": Whole(0, 255), "headline": Text(), "first": Maybe(_NAME), "hosts": Each(_HOST), "origin?": Text(80),
+    "exit_code": Integer(0, 255), "headline": Text(), "first": Nullable(_NAME), "hosts": ListOf(_HOST), "origin?": Text(80),
 }  # fmt: skip
 
 
-def reopened(host: HostState) -> HostState:
+def reopen_host(host: HostState) -> HostState:
     """Return a host that an earlier launcher gave up in the phase WAITING, so that a later launcher can try it again."""
     return replace(host, phase=Phase.WAITING, trouble=None) if host.phase is Phase.LOST else host
 
 
-def after(state: RunState, event: Event) -> RunState:
+def apply_recorded_event(state: RunState, event: Event) -> RunState:
     """Return the state after a recorded event; if the event cannot follow because of a gap, return the same state.
 
     Several launchers may have written the record. A later one (the guardian, ``fanout stop``) may try a host again
     that an earlier one gave up.
     """
     try:
-        if isinstance(event, Dialling):
-            state = replace(state, hosts={**state.hosts, event.host: reopened(state.hosts[event.host])})
-        return advance(state, event)
-    except (ImpossibleMove, KeyError):
+        if isinstance(event, Connecting):
+            state = replace(state, hosts={**state.hosts, event.host: reopen_host(state.hosts[event.host])})
+        return apply_event(state, event)
+    except (InvalidTransition, KeyError):
         return state
 
 
-class Recorded:
+class RunReader:
     """Run directory, opened for reading. The constructor reads ``heading``; the events are read on request.
 
     Raises UsageError if the directory has no valid record.
@@ -64,16 +64,16 @@ class Recorded:
     def __init__(self, path: str) -> None:
         self.path = path
         self._damage: dict[str, None] = {}  # descriptions of invalid records, each once
-        first = next(self._records(), None)
+        first = next(self._iter_records(), None)
         if first is None or first.get("type") != "run":
-            raise UsageError(f"{path}: no record of a run", hint=_LISTS)
+            raise UsageError(f"{path}: no record of a run", hint=_HINT)
         try:
-            schema.check(_RUN, first)
-        except Invalid as error:
-            raise UsageError(f"{path}/events.jsonl: its first line is damaged: {error}", hint=_LISTS) from None
+            schema.check_value(_RUN, first)
+        except InvalidValue as error:
+            raise UsageError(f"{path}/events.jsonl: its first line is damaged: {error}", hint=_HINT) from None
         self.began_at = float(first["t"])
         self.metric = str(first.get("metric") or "")  # the user's --metric pattern
-        self.heading = Heading(
+        self.heading = RunInfo(
             run_id=first["run"],
             title=first["title"],
             hosts=tuple(first["hosts"]),
@@ -82,7 +82,7 @@ class Recorded:
         )
 
     @property
-    def damage(self) -> str:
+    def damage_message(self) -> str:
         """Return a message about the invalid records skipped so far; "" if there are none."""
         if not self._damage:
             return ""
@@ -90,37 +90,37 @@ class Recorded:
         return f"{self.path}/events.jsonl: {count} skipped ({next(iter(self._damage))})"
 
     @property
-    def ended(self) -> bool:
+    def has_outcome(self) -> bool:
         """Return whether the record contains the outcome of the run."""
         return os.path.exists(os.path.join(self.path, "result.json"))
 
-    def events(self) -> Iterator[Event]:
+    def iter_events(self) -> Iterator[Event]:
         """Yield all events in order, with bytes from the log files; a gap from a full disk gives zeros."""
-        reader, at = _Reader(self.path, self.heading.hosts, self._damage), self.began_at
-        for event in self._read(reader):
+        reader, at = _RecordDecoder(self.path, self.heading.hosts, self._damage), self.began_at
+        for event in self._decode_records(reader):
             at = event.at
             yield event
         if not reader.over:
-            yield from reader.beyond(at)
+            yield from reader.iter_unrecorded_chunks(at)
 
-    def written(self) -> Iterator[Event]:
+    def iter_recorded_events(self) -> Iterator[Event]:
         """Yield only the events in the record, for a launcher that continues to write it."""
-        yield from self._read(_Reader(self.path, self.heading.hosts, self._damage))
+        yield from self._decode_records(_RecordDecoder(self.path, self.heading.hosts, self._damage))
 
-    def told(self) -> Iterator[tuple[Event, RunState]]:
+    def iter_states(self) -> Iterator[tuple[Event, RunState]]:
         """Yield each event with the state after it; skip an event that cannot follow because of a gap."""
-        state = RunState.new(self.heading.hosts, at=self.began_at)
-        for event in self.events():
-            before, state = state, after(state, event)
+        state = RunState.initial(self.heading.hosts, at=self.began_at)
+        for event in self.iter_events():
+            before, state = state, apply_recorded_event(state, event)
             if state is not before:
                 yield event, state
 
-    def follow(self) -> Iterator[Event | None]:
+    def follow_events(self) -> Iterator[Event | None]:
         """Yield all events in order, also future ones; yield None while there is no further event yet.
 
         None also comes once after the events that existed at the call. Otherwise a fast-growing record had no such mark.
         """
-        reader = _Reader(self.path, self.heading.hosts, self._damage)
+        reader = _RecordDecoder(self.path, self.heading.hosts, self._damage)
         with open(os.path.join(self.path, "events.jsonl"), "rb") as file:
             rest, before = b"", os.fstat(file.fileno()).st_size
             while True:
@@ -130,41 +130,41 @@ class Recorded:
                     yield None
                     continue
                 rest = b""
-                event = reader.event(_loaded(line))
+                event = reader.decode_record(_parse_line(line))
                 if event is not None:
                     yield event
                 if before and file.tell() >= before:
                     before = 0
                     yield None
 
-    def result(self) -> Mapping[str, Any] | None:
+    def read_result(self) -> Mapping[str, Any] | None:
         """Return the outcome from result.json; None if it is missing or invalid."""
         try:
             with open(os.path.join(self.path, "result.json"), "rb") as file:
-                result: Mapping[str, Any] = schema.parsed(file.read(_LONGEST), _RESULT)
-        except (OSError, Invalid):
+                result: Mapping[str, Any] = schema.parse_json(file.read(_LONGEST), _RESULT)
+        except (OSError, InvalidValue):
             return None
         return result
 
-    def _read(self, reader: _Reader) -> Iterator[Event]:
-        for record in self._records():
-            event = reader.event(record)
+    def _decode_records(self, reader: _RecordDecoder) -> Iterator[Event]:
+        for record in self._iter_records():
+            event = reader.decode_record(record)
             if event is not None:
                 yield event
 
-    def _records(self) -> Iterator[dict[str, Any]]:
+    def _iter_records(self) -> Iterator[dict[str, Any]]:
         path = os.path.join(self.path, "events.jsonl")
         try:
             with open(path, "rb") as file:
                 while line := file.readline(_LONGEST):
-                    record = _loaded(line)
+                    record = _parse_line(line)
                     if record:
                         yield record
         except OSError as error:
             raise UsageError(f"{path}: {error.strerror}", hint="give the log directory of a run") from error
 
 
-class _Reader:
+class _RecordDecoder:
     """Decoder of records, in order. It tracks the file names and the bytes that the record covers."""
 
     def __init__(self, path: str, hosts: tuple[str, ...], damage: dict[str, None]) -> None:
@@ -172,48 +172,48 @@ class _Reader:
         self._hosts = hosts
         self._damage = damage
         self._asked: dict[tuple[str, int], str] = {}  # (host, number) of each question -> its kind
-        self._names = FileNames(hosts)
+        self._names = LogFileNames(hosts)
         self._covered = {(host, MAIN_STREAM): 0 for host in hosts}
         self.over = False  # the record has an end
 
-    def event(self, record: Mapping[str, Any]) -> Event | None:
+    def decode_record(self, record: Mapping[str, Any]) -> Event | None:
         """Decode a record; return None if it is not an event or is invalid. Raises LauncherError if its log is missing."""
         self.over = self.over or record.get("type") == "end"
         try:
-            event = self._valid(decode(record, self._bytes)) if record else None
+            event = self._validate_event(decode_event(record, self._read_bytes)) if record else None
         except OSError as error:
             raise LauncherError(f"{self._path}: the record of the run is damaged: {error}") from error
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             self._damage[f"{str(record.get('type'))[:20]} at {str(record.get('t'))[:20]}: {str(error)[:120]}"] = None
             return None
         if isinstance(event, StreamOpened):
-            self._names.name(event.host, event.stream, event.name)
+            self._names.set_name(event.host, event.stream, event.name)
             self._covered.setdefault((event.host, event.stream), 0)
         elif isinstance(event, Chunk):
             key = (event.host, event.stream)
             self._covered[key] = max(self._covered.get(key, 0), event.offset + len(event.data))
         return event
 
-    def _valid(self, event: Event | None) -> Event | None:
+    def _validate_event(self, event: Event | None) -> Event | None:
         """Return the event with a validated answer. Raises Invalid if its host is not part of the run."""
-        name = event.action.host if isinstance(event, Acted) else getattr(event, "host", None)
+        name = event.action.host if isinstance(event, ActionSent) else getattr(event, "host", None)
         if name is not None and name not in self._hosts:
-            raise Invalid("host", f"{name[:40]!r} is not a host of this run")
+            raise InvalidValue("host", f"{name[:40]!r} is not a host of this run")
         match event:
-            case Acted(action=Examine() as question):
+            case ActionSent(action=Inspect() as question):
                 self._asked[question.host, question.ask] = question.what
             case Answered() if (event.host, event.ask) in self._asked and not event.error:
-                value, error = answers.checked(self._asked[event.host, event.ask], event.value)
+                value, error = answers.check_answer(self._asked[event.host, event.ask], event.value)
                 return replace(event, value=value, error=error)
             case _:
                 pass
         return event
 
-    def beyond(self, at: float) -> Iterator[Chunk]:
+    def iter_unrecorded_chunks(self, at: float) -> Iterator[Chunk]:
         """Yield the bytes of the log files that the record does not cover: it is written slightly later."""
         for (host, stream), offset in self._covered.items():
             try:
-                with open(os.path.join(self._path, self._names.of(host, stream)), "rb") as file:
+                with open(os.path.join(self._path, self._names.get_path(host, stream)), "rb") as file:
                     file.seek(offset)
                     while data := file.read(_PIECE):
                         yield Chunk(at=at, host=host, stream=stream, offset=offset, data=data)
@@ -221,15 +221,15 @@ class _Reader:
             except FileNotFoundError:
                 continue  # the stream has no output
 
-    def _bytes(self, host: str, stream: int, offset: int, length: int) -> bytes:
-        with open(os.path.join(self._path, self._names.of(host, stream)), "rb") as file:
+    def _read_bytes(self, host: str, stream: int, offset: int, length: int) -> bytes:
+        with open(os.path.join(self._path, self._names.get_path(host, stream)), "rb") as file:
             return os.pread(file.fileno(), length, offset).ljust(length, b"\0")
 
 
-def _loaded(line: bytes) -> dict[str, Any]:
+def _parse_line(line: bytes) -> dict[str, Any]:
     """Parse a line; return {} if it is not a JSON object, because a full disk or a killed launcher cut it off."""
     try:
-        record: dict[str, Any] = schema.parsed(line, {})
-    except Invalid:
+        record: dict[str, Any] = schema.parse_json(line, {})
+    except InvalidValue:
         return {}
     return record

@@ -22,12 +22,12 @@ _COLOUR = re.compile(r"\x1b\[[0-9;:]{0,60}m")
 RESET = "\x1b[0m"
 
 
-def clean(text: str, *, colour: bool = True) -> str:
+def sanitize_line(text: str, *, colour: bool = True) -> str:
     """Return ``text`` sanitised for one line of a terminal; without ``colour``, SGR sequences are removed too."""
     if text.isprintable() or text.replace("\t", "").isprintable():
         return text
-    if uncoloured(text).isprintable():  # the common case of a coloured line, without a call for every match
-        return _ended(text) if colour else uncoloured(text)
+    if remove_colour(text).isprintable():  # the common case of a coloured line, without a call for every match
+        return _end_colour(text) if colour else remove_colour(text)
     coloured = False
 
     def harmless(match: re.Match[str]) -> str:
@@ -35,39 +35,39 @@ def clean(text: str, *, colour: bool = True) -> str:
         if match["colour"]:
             coloured = colour
             return match["colour"] if colour else ""
-        return "" if match["moves"] else escaped(match["other"])
+        return "" if match["moves"] else escape_char(match["other"])
 
     text = _ACTIVE.sub(harmless, text)
-    return _ended(text) if coloured else text
+    return _end_colour(text) if coloured else text
 
 
-def _ended(text: str) -> str:
+def _end_colour(text: str) -> str:
     """Return coloured text that ends with a reset of the colour."""
     return text if text.startswith((RESET, "\x1b[m"), text.rfind("\x1b[")) else text + RESET
 
 
-def harmless(text: str) -> str:
+def sanitize_text(text: str) -> str:
     """Return a text of many lines, with every line sanitised."""
     if text.replace("\n", "").isprintable():
         return text
-    return "\n".join([line if line.isprintable() else clean(line) for line in text.split("\n")])
+    return "\n".join([line if line.isprintable() else sanitize_line(line) for line in text.split("\n")])
 
 
-def clean_lines(text: str) -> list[str]:
+def sanitize_lines(text: str) -> list[str]:
     """Return the non-empty lines of a message, sanitised and without colour."""
-    return [clean(line, colour=False) for line in re.split(r"\r\n|\n|\r", text) if line.strip()]
+    return [sanitize_line(line, colour=False) for line in re.split(r"\r\n|\n|\r", text) if line.strip()]
 
 
-def sentence(text: str) -> str:
+def to_single_line(text: str) -> str:
     """Return a message as one sanitised line."""
-    return " ".join(line.strip() for line in clean_lines(text))
+    return " ".join(line.strip() for line in sanitize_lines(text))
 
 
-def escaped(char: str) -> str:
+def escape_char(char: str) -> str:
     """Return a character as a Python escape: ``\\x1b``, ``\\u202e``."""
     return f"\\x{ord(char):02x}" if ord(char) < 256 else f"\\u{ord(char):04x}"
 
 
-def uncoloured(text: str) -> str:
+def remove_colour(text: str) -> str:
     """Return sanitised text without its colour sequences."""
     return _COLOUR.sub("", text) if "\x1b" in text else text

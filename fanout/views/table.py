@@ -5,12 +5,12 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Sequence
 
-from fanout.views.sanitise import clean
+from fanout.views.sanitise import sanitize_line
 
 GAP = "  "
 
 
-def table(
+def format_table(
     rows: Sequence[Sequence[str]],
     *,
     header: Sequence[str] = (),
@@ -23,17 +23,17 @@ def table(
     If the table exceeds ``width``, the widest columns are cut with ``…``, except those in ``whole``, such as ids that a
     user must type. Rows may be shorter than the header. No line ends in spaces.
     """
-    cells = [[clean(str(cell), colour=False) for cell in row] for row in ([header, *rows] if header else rows)]
+    cells = [[sanitize_line(str(cell), colour=False) for cell in row] for row in ([header, *rows] if header else rows)]
     if not cells:
         return []
     columns = max(len(row) for row in cells)
-    widths = [max((cells_wide(row[at]) for row in cells if at < len(row)), default=0) for at in range(columns)]
+    widths = [max((count_columns(row[at]) for row in cells if at < len(row)), default=0) for at in range(columns)]
     if width is not None:
-        widths = _narrowed(widths, width, whole)
-    return [_line(row, widths, right) for row in cells]
+        widths = _narrow_widths(widths, width, whole)
+    return [_format_row(row, widths, right) for row in cells]
 
 
-def cells_wide(text: str) -> int:
+def count_columns(text: str) -> int:
     """Return the width of a text in terminal columns: two for a wide character, none for a combining one."""
     if text.isascii():
         return len(text)
@@ -42,19 +42,19 @@ def cells_wide(text: str) -> int:
     )
 
 
-def cut(text: str, width: int, *, ellipsis: str = "…") -> str:
+def cut_text(text: str, width: int, *, ellipsis: str = "…") -> str:
     """Cut a text to at most ``width`` columns; a cut text ends with ``ellipsis``, which takes one column."""
-    if cells_wide(text) <= width:
+    if count_columns(text) <= width:
         return text
     kept = ""
     for char in text:
-        if cells_wide(kept + char) > width - 1:
+        if count_columns(kept + char) > width - 1:
             break
         kept += char
     return kept + ellipsis if width > 0 else ""
 
 
-def _narrowed(widths: list[int], width: int, whole: frozenset[int]) -> list[int]:
+def _narrow_widths(widths: list[int], width: int, whole: frozenset[int]) -> list[int]:
     """Return narrower widths: the widest column outside ``whole`` shrinks by one until all fit, but never below 4."""
     widths = list(widths)
     room = width - len(GAP) * (len(widths) - 1)
@@ -66,10 +66,10 @@ def _narrowed(widths: list[int], width: int, whole: frozenset[int]) -> list[int]
     return widths
 
 
-def _line(row: Sequence[str], widths: list[int], right: frozenset[int]) -> str:
+def _format_row(row: Sequence[str], widths: list[int], right: frozenset[int]) -> str:
     parts = []
     for at, text in enumerate(row):
-        text = cut(text, widths[at])
-        fill = " " * (widths[at] - cells_wide(text))
+        text = cut_text(text, widths[at])
+        fill = " " * (widths[at] - count_columns(text))
         parts.append(fill + text if at in right else text + fill)
     return GAP.join(parts).rstrip()

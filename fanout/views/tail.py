@@ -9,11 +9,11 @@ from collections import deque
 from dataclasses import dataclass
 
 from fanout.events import Chunk, Event, StreamOpened
-from fanout.gist import gist
+from fanout.gist import digest_chunk
 from fanout.state import RunState
-from fanout.views.base import label
-from fanout.views.lines import Lines
-from fanout.views.sanitise import clean
+from fanout.views.base import format_label
+from fanout.views.lines import LineAssembler
+from fanout.views.sanitise import sanitize_line
 
 KEEP_BYTES = 32 * 1024
 TRACEBACK_BYTES = 16 * 1024
@@ -23,7 +23,7 @@ _HEAD = b"Traceback (most recent call last)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LastWords:
+class LogTail:
     """Log tail of a host: sanitised lines, oldest first, and its last traceback (not torchrun's about it)."""
 
     speaker: str
@@ -31,7 +31,7 @@ class LastWords:
     traceback: tuple[str, ...] = ()
 
 
-class _Stream:
+class _StreamTail:
     __slots__ = ("_chunks", "_finds", "_overlap", "_size")
 
     def __init__(self) -> None:
@@ -40,16 +40,16 @@ class _Stream:
         self._overlap = b""
         self._finds: deque[bytearray] = deque(maxlen=TRACEBACKS)
 
-    def feed(self, data: bytes) -> None:
-        self._find(data)
+    def add_bytes(self, data: bytes) -> None:
+        self._find_tracebacks(data)
         self._chunks.append(data[-KEEP_BYTES:])
         self._size += len(self._chunks[-1])
         while self._size - len(self._chunks[0]) >= KEEP_BYTES:
             self._size -= len(self._chunks.popleft())
 
-    def _find(self, data: bytes) -> None:
+    def _find_tracebacks(self, data: bytes) -> None:
         overlap = self._overlap
-        speaks = _HEAD in gist(data).text or _HEAD in overlap + data[: len(_HEAD)]
+        speaks = _HEAD in digest_chunk(data).text or _HEAD in overlap + data[: len(_HEAD)]
         searched = overlap + data if speaks or len(data) < _OVERLAP else data
         self._overlap = searched[-_OVERLAP:]
         begins: list[int] = []
@@ -66,37 +66,37 @@ class _Stream:
         for find in self._finds:
             del find[TRACEBACK_BYTES:]
 
-    def lines(self, count: int) -> tuple[str, ...]:
-        whole = _lines(b"".join(self._chunks))
+    def get_lines(self, count: int) -> tuple[str, ...]:
+        whole = _split_lines(b"".join(self._chunks))
         return tuple(whole[-count:])
 
-    def traceback(self) -> tuple[str, ...]:
+    def get_traceback(self) -> tuple[str, ...]:
         """Return the last traceback of the program; torchrun's own only reports that a child failed."""
-        blocks = [traceback_of(_lines(bytes(find))) for find in self._finds]
-        own = [block for block in blocks if block and not _is_torchruns(block)]
+        blocks = [extract_traceback(_split_lines(bytes(find))) for find in self._finds]
+        own = [block for block in blocks if block and not _is_torchrun_traceback(block)]
         return own[-1] if own else (blocks[-1] if blocks else ())
 
 
-class Tails:
+class LogTails:
     """Subscriber that keeps the tails of all streams."""
 
     broken = False
 
     def __init__(self) -> None:
-        self._streams: dict[tuple[str, int], _Stream] = {}
+        self._streams: dict[tuple[str, int], _StreamTail] = {}
         self._labels: dict[tuple[str, int], str] = {}
 
     def __call__(self, event: Event, state: RunState) -> None:
         if isinstance(event, Chunk):
-            self.feed(event.host, event.data, stream=event.stream)
+            self.add_bytes(event.host, event.data, stream=event.stream)
         elif isinstance(event, StreamOpened):
-            self._labels[event.host, event.stream] = label(event.host, event.name)
+            self._labels[event.host, event.stream] = format_label(event.host, event.name)
 
-    def feed(self, host: str, data: bytes, *, stream: int = 0) -> None:
+    def add_bytes(self, host: str, data: bytes, *, stream: int = 0) -> None:
         key = (host, stream)
         if key not in self._streams:
-            self._streams[key] = _Stream()
-        self._streams[key].feed(data)
+            self._streams[key] = _StreamTail()
+        self._streams[key].add_bytes(data)
 
     def note(self, text: str) -> None:
         """Ignore the message: a tail holds only the output of a host."""
@@ -104,30 +104,30 @@ class Tails:
     def close(self) -> None:
         """Do nothing: there is nothing to close."""
 
-    def last_words(self, host: str, *, count: int = 15) -> LastWords:
+    def get_tail(self, host: str, *, count: int = 15) -> LogTail:
         """Return the tail of the first stream with a traceback, else of the first stream with output."""
         streams = [(key, stream) for key, stream in self._streams.items() if key[0] == host]
         for key, stream in streams:
-            traceback = stream.traceback()
-            if traceback and not _is_torchruns(traceback):
-                return LastWords(speaker=self._label(key), lines=stream.lines(count), traceback=traceback)
+            traceback = stream.get_traceback()
+            if traceback and not _is_torchrun_traceback(traceback):
+                return LogTail(speaker=self._get_label(key), lines=stream.get_lines(count), traceback=traceback)
         for key, stream in streams:
-            lines = stream.lines(count)
+            lines = stream.get_lines(count)
             if lines:
-                return LastWords(speaker=self._label(key), lines=lines, traceback=stream.traceback())
-        return LastWords(speaker=host, lines=())
+                return LogTail(speaker=self._get_label(key), lines=lines, traceback=stream.get_traceback())
+        return LogTail(speaker=host, lines=())
 
-    def _label(self, key: tuple[str, int]) -> str:
-        return self._labels.get(key, label(key[0], "" if key[1] == 0 else f"stream {key[1]}"))
-
-
-def _lines(data: bytes) -> list[str]:
-    assembler = Lines()
-    taken = [*assembler.feed(data), *assembler.finish()]
-    return [clean(line.text, colour=False) + (f"…(+{line.more} B)" if line.more else "") for line in taken]
+    def _get_label(self, key: tuple[str, int]) -> str:
+        return self._labels.get(key, format_label(key[0], "" if key[1] == 0 else f"stream {key[1]}"))
 
 
-def traceback_of(lines: list[str]) -> tuple[str, ...]:
+def _split_lines(data: bytes) -> list[str]:
+    assembler = LineAssembler()
+    taken = [*assembler.add_bytes(data), *assembler.take_rest()]
+    return [sanitize_line(line.text, colour=False) + (f"…(+{line.more} B)" if line.more else "") for line in taken]
+
+
+def extract_traceback(lines: list[str]) -> tuple[str, ...]:
     """Return the traceback that begins with the first line, up to and including the line that names the error.
 
     torchrun may prefix every line with ``[rank5]: ``; lines that are indented after the prefix belong to the traceback.
@@ -144,5 +144,5 @@ def traceback_of(lines: list[str]) -> tuple[str, ...]:
     return tuple(lines[:end])
 
 
-def _is_torchruns(block: tuple[str, ...]) -> bool:
+def _is_torchrun_traceback(block: tuple[str, ...]) -> bool:
     return any("ChildFailedError" in line or "torch/distributed/elastic" in line for line in block)

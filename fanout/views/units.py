@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-def seconds(value: float) -> str:
+def format_duration(value: float) -> str:
     """Format a duration given in seconds: ``0.3 s``, ``41 s``, ``12 min 3 s``, ``1 h 14 min``, ``3 d 2 h``."""
     value = max(0.0, value)
     if value < 9.95:
@@ -18,7 +18,7 @@ def seconds(value: float) -> str:
     raise AssertionError(value)
 
 
-def age(value: float) -> str:
+def format_age(value: float) -> str:
     """Format an age in whole units, so that it changes at most once a second: ``now``, ``21 s``, ``3 min``."""
     whole = int(max(0.0, value))
     if whole < 2:
@@ -26,7 +26,7 @@ def age(value: float) -> str:
     return f"{whole} s" if whole < 120 else f"{whole // 60} min" if whole < 7200 else f"{whole // 3600} h"
 
 
-def clock(value: float) -> str:
+def format_clock(value: float) -> str:
     """Format a duration as a clock, ``00:12:44``; with days, ``1d 00:12:44``."""
     whole = int(max(0.0, value))
     days, rest = divmod(whole, 86400)
@@ -34,7 +34,7 @@ def clock(value: float) -> str:
     return f"{days}d {text}" if days else text
 
 
-def size(count: int) -> str:
+def format_size(count: int) -> str:
     """Format a number of bytes with decimal units: ``812 B``, ``1.2 MB``."""
     if count < 1000:
         return f"{count} B"
@@ -45,7 +45,7 @@ def size(count: int) -> str:
     return f"{value:.1f} {unit}" if value < 99.95 else f"{value:.0f} {unit}"
 
 
-def short(value: float) -> str:
+def format_count(value: float) -> str:
     """Format a number in short form: ``812``, ``38.2k``, ``1.3M``."""
     for limit, unit in ((999.5, ""), (999_500, "k"), (999_500_000, "M"), (float("inf"), "G")):
         if abs(value) < limit:

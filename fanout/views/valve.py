@@ -11,17 +11,17 @@ from __future__ import annotations
 from dataclasses import replace
 
 from fanout.events import Chunk, Event
-from fanout.gist import gist
+from fanout.gist import digest_chunk
 
 BYTES_A_SECOND = 1_600_000.0
 FLOODED = 0.1  # of that rate
-A_LINE = 50  # the cost of a line beyond its bytes
+LINE_COST = 50  # the cost of a line beyond its bytes
 NEWEST = 512  # bytes of a chunk that always pass, except in a lasting flood
-TROUBLE = (b"Traceback (most", b"Error:", b"ERROR")
-TROUBLE_BYTES = 4096  # from the start of the line with the error
+ERROR_MARKS = (b"Traceback (most", b"Error:", b"ERROR")
+ERROR_BYTES = 4096  # from the start of the line with the error
 
 
-class Valve:
+class RateLimiter:
     """Rate limiter. It gets every event. ``skipped`` counts dropped lines since it was last set to 0."""
 
     def __init__(self, rate: float = BYTES_A_SECOND) -> None:
@@ -32,23 +32,23 @@ class Valve:
         self._flooded = False
         self.skipped = 0
 
-    def let(self, event: Event) -> Event:
+    def limit_event(self, event: Event) -> Event:
         """Return the event, or a shortened Chunk. Use that only for display: its offset no longer matches its bytes."""
         if not isinstance(event, Chunk):
             return event
         data = event.data
-        lines = gist(data).ends
-        cost = len(data) + A_LINE * lines
-        self._clock(event.at, cost)
+        lines = digest_chunk(data).ends
+        cost = len(data) + LINE_COST * lines
+        self._update_room(event.at, cost)
         if cost > self._room:
-            data = self._cut(data)
+            data = self._cut_chunk(data)
             kept = data.count(b"\n")
             self.skipped += lines - kept
-            cost = min(cost, len(data) + A_LINE * kept)
+            cost = min(cost, len(data) + LINE_COST * kept)
         self._room = max(0.0, self._room - cost)
         return event if data is event.data else replace(event, data=data)
 
-    def _clock(self, now: float, cost: int) -> None:
+    def _update_room(self, now: float, cost: int) -> None:
         """Update the room for the time that passed and the new ``cost``, and detect a lasting flood."""
         passed = max(0.0, now - self._at) if self._at > float("-inf") else 0.0
         self._at = max(self._at, now)
@@ -60,7 +60,7 @@ class Valve:
         rate = self._rate * FLOODED if self._flooded else self._rate
         self._room = min(rate / 2, self._room + passed * rate)
 
-    def _cut(self, data: bytes) -> bytes:
+    def _cut_chunk(self, data: bytes) -> bytes:
         first, last = data.find(b"\n") + 1, data.rfind(b"\n") + 1
         newest = int(self._room / 3) + (0 if self._flooded else NEWEST)
         begin = max(first, last - newest)
@@ -68,17 +68,17 @@ class Valve:
         begin = max(first, min(begin, data.rfind(b"\n", 0, max(0, last - 1)) + 1))  # the last line always
         if begin <= first:
             return data
-        start, end = _trouble(data, first, begin)
+        start, end = _find_error(data, first, begin)
         return data[:first] + data[start:end] + data[begin:]
 
 
-def _trouble(data: bytes, first: int, begin: int) -> tuple[int, int]:
+def _find_error(data: bytes, first: int, begin: int) -> tuple[int, int]:
     """Return the range of the first error between ``first`` and ``begin``; (begin, begin) if there is none."""
-    if not any(word in gist(data).text for word in TROUBLE):
+    if not any(word in digest_chunk(data).text for word in ERROR_MARKS):
         return begin, begin
-    found = min((at for word in TROUBLE if (at := data.find(word, first, begin)) >= 0), default=-1)
+    found = min((at for word in ERROR_MARKS if (at := data.find(word, first, begin)) >= 0), default=-1)
     if found < 0:
         return begin, begin
     start = data.rfind(b"\n", first - 1, found) + 1
-    end = data.find(b"\n", min(begin, start + TROUBLE_BYTES) - 1) + 1
+    end = data.find(b"\n", min(begin, start + ERROR_BYTES) - 1) + 1
     return start, min(begin, end)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from string import Formatter
 
 from fanout.errors import UsageError
-from fanout.views.sanitise import clean
-from fanout.views.streams import Say
+from fanout.views.sanitise import sanitize_line
+from fanout.views.streams import LogLine
 
 FOLDS = ("off", "exact", "similar")
 FIELDS = ("who", "host", "rank", "mark", "time", "stamp")
@@ -17,7 +17,7 @@ PLAIN_PREFIX = "{who} {mark} "
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wishes:
+class DisplayFilters:
     """Display options. ``show`` is smart, all, or a set of global ranks; ``fold`` None means the view's default."""
 
     show: str | frozenset[int] = "smart"
@@ -29,7 +29,7 @@ class Wishes:
     metric: re.Pattern[str] | None = None
 
 
-def wishes(
+def parse_display_filters(
     *,
     show: str = "",
     hide: str = "",
@@ -38,20 +38,20 @@ def wishes(
     prefix: str | None = None,
     timestamps: bool = False,
     metric: str = "",
-) -> Wishes:
+) -> DisplayFilters:
     """Parse the display flags. Raises UsageError for an invalid value."""
-    return Wishes(
-        show=ranks_or_word(show) if show else ("all" if grep else "smart"),
-        hide=_pattern("--hide", hide),
-        grep=_pattern("--grep", grep),
+    return DisplayFilters(
+        show=parse_show(show) if show else ("all" if grep else "smart"),
+        hide=_compile_pattern("--hide", hide),
+        grep=_compile_pattern("--grep", grep),
         fold=None if fold == "auto" else fold,
-        prefix=_template(prefix),
+        prefix=_parse_prefix(prefix),
         timestamps=timestamps,
-        metric=_metric(metric),
+        metric=_compile_metric(metric),
     )
 
 
-def ranks_or_word(text: str) -> str | frozenset[int]:
+def parse_show(text: str) -> str | frozenset[int]:
     """Parse the value of ``--show``: ``smart``, ``all``, or global ranks such as ``0,8-15``."""
     if text in ("smart", "all"):
         return text
@@ -66,15 +66,15 @@ def ranks_or_word(text: str) -> str | frozenset[int]:
     return frozenset(ranks)
 
 
-def _pattern(flag: str, text: str) -> re.Pattern[str] | None:
+def _compile_pattern(flag: str, text: str) -> re.Pattern[str] | None:
     try:
         return re.compile(text) if text else None
     except re.error as error:
         raise UsageError(f"{flag} {text}: not a regular expression: {error}") from None
 
 
-def _metric(text: str) -> re.Pattern[str] | None:
-    pattern = _pattern("--metric", text)
+def _compile_metric(text: str) -> re.Pattern[str] | None:
+    pattern = _compile_pattern("--metric", text)
     if pattern is None:
         return None
     if not pattern.groups:
@@ -85,7 +85,7 @@ def _metric(text: str) -> re.Pattern[str] | None:
     return pattern
 
 
-def _template(text: str | None) -> str | None:
+def _parse_prefix(text: str | None) -> str | None:
     if text is None:
         return None
     try:
@@ -100,7 +100,7 @@ def _template(text: str | None) -> str | None:
     return text
 
 
-class Chooser:
+class LineFilter:
     """Filter for log lines. ``hidden`` counts the lines that it removed.
 
     "smart" shows all lines of rank 0, and the warnings and errors of all ranks. A host without rank streams is shown in
@@ -111,7 +111,7 @@ class Chooser:
     PATIENCE_SECONDS = 5.0
 
     def __init__(
-        self, wishes: Wishes, ranks: Mapping[str, tuple[int, int | None]], parts: Mapping[str, set[str]]
+        self, wishes: DisplayFilters, ranks: Mapping[str, tuple[int, int | None]], parts: Mapping[str, set[str]]
     ) -> None:
         self.show: str | frozenset[int] = wishes.show
         self._grep, self._hide = wishes.grep, wishes.hide
@@ -120,9 +120,9 @@ class Chooser:
         self._teller: tuple[int, float] | None = None  # the first other rank that printed a loss, and when
         self.hidden = 0
 
-    def keeps(self, say: Say, now: float) -> bool:
+    def accept_line(self, say: LogLine, now: float) -> bool:
         """Return whether to show this line or block; count it if not."""
-        keep = self._shown(say, now)
+        keep = self._is_shown(say, now)
         if keep and self._grep is not None:
             keep = self._grep.search(say.text) is not None
         if keep and self._hide is not None:
@@ -131,30 +131,30 @@ class Chooser:
         return keep
 
     @property
-    def picky(self) -> bool:
+    def needs_single_lines(self) -> bool:
         """Return whether each line must be tested on its own, because of a pattern."""
         return self._grep is not None or self._hide is not None
 
     @property
-    def planned(self) -> int | None:
+    def planned_ranks(self) -> int | None:
         """Return the number of ranks in the plan; None if the count of any host is unknown."""
         counts = [count for _, count in self._ranks.values()]
         return sum(count for count in counts if count is not None) if counts and None not in counts else None
 
-    def _shown(self, say: Say, now: float) -> bool:
+    def _is_shown(self, say: LogLine, now: float) -> bool:
         if self.show == "all":
             return True
         if isinstance(self.show, frozenset):
-            return self._wanted(say, self.show)
+            return self._is_selected(say, self.show)
         if say.rank == 0 and not self._zero_tells and "loss" in say.text:
             self._zero_tells = True
         if say.rank == 0 or say.level:
             return True
         if say.rank < 0:
             return say.host not in self._parts or self._ranks.get(say.host, (0, None))[0] == 0
-        return not self._zero_tells and self._tells(say, now)
+        return not self._zero_tells and self._is_metric_rank(say, now)
 
-    def _tells(self, say: Say, now: float) -> bool:
+    def _is_metric_rank(self, say: LogLine, now: float) -> bool:
         """Return whether this rank prints the loss in place of rank 0."""
         if self._teller is None and "loss" in say.text:
             self._teller = (say.rank, now)
@@ -162,15 +162,15 @@ class Chooser:
             self._teller is not None and say.rank == self._teller[0] and now - self._teller[1] >= self.PATIENCE_SECONDS
         )
 
-    def _wanted(self, say: Say, ranks: frozenset[int]) -> bool:
+    def _is_selected(self, say: LogLine, ranks: frozenset[int]) -> bool:
         if say.rank >= 0:
             return say.rank in ranks
         if say.host in self._parts:
             return bool(say.level)  # torchrun's own output
-        return not ranks.isdisjoint(ranks_of(say.host, self._ranks))
+        return not ranks.isdisjoint(get_host_ranks(say.host, self._ranks))
 
 
-def ranks_of(host: str, plan: Mapping[str, tuple[int, int | None]]) -> range:
+def get_host_ranks(host: str, plan: Mapping[str, tuple[int, int | None]]) -> range:
     """Return the global ranks of a host by its place in the plan; an unknown count means one rank."""
     first = 0
     for name, (_, count) in plan.items():
@@ -180,7 +180,7 @@ def ranks_of(host: str, plan: Mapping[str, tuple[int, int | None]]) -> range:
     return range(0)
 
 
-class Prefix:
+class LinePrefix:
     """Prefix of a log line. Prefixes are cached per stream, because a flood of lines comes from few streams."""
 
     MARKS: Mapping[str, str] = {"line": "|", "rest": "+", "bar": "~"}
@@ -191,17 +191,17 @@ class Prefix:
         self._timed = "{time" in template or "{stamp" in template
         self._made: dict[tuple[str, str, str, int], str] = {}
 
-    def of(self, say: Say, width: int, at: float) -> str:
+    def format_prefix(self, say: LogLine, width: int, at: float) -> str:
         """Return the prefix of a line that arrived at ``at``; ``width`` is the width of the longest label."""
         key = (say.host, say.speaker, say.kind, width)
         made = self._made.get(key)
         if made is None or self._timed:
-            made = clean(self._template.format(**self._values(say, width, at)), colour=False)
+            made = sanitize_line(self._template.format(**self._build_values(say, width, at)), colour=False)
             if len(self._made) < self.MOST:
                 self._made[key] = made
         return made
 
-    def _values(self, say: Say, width: int, at: float) -> dict[str, str]:
+    def _build_values(self, say: LogLine, width: int, at: float) -> dict[str, str]:
         if say.host:
             host, rank = say.host, say.speaker.removeprefix(say.host).removeprefix(":")
         else:  # several hosts printed the same line

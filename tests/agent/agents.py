@@ -42,11 +42,11 @@ class Agent:
         """Start the agent. It runs ``patch`` (Python) before its relay starts, for faults that no input can cause."""
         self.state = state
         env = {"PATH": os.environ["PATH"], "FANOUT_STATE": str(state), "HOME": "/", **login}
-        argv = ["/bin/sh", "-c", bundle.command(NONCE, python)]
+        argv = ["/bin/sh", "-c", bundle.build_command(NONCE, python)]
         self.child = subprocess.Popen(
             argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env, start_new_session=True
         )
-        self.splitter = frames.Splitter()
+        self.splitter = frames.FrameSplitter()
         self.heard: list[dict[str, Any]] = []
         self.looked_at = 0  # how many of them ``hear`` has checked
         self.output: dict[int, bytearray] = {}
@@ -55,7 +55,7 @@ class Agent:
         self._early = b""
         while b"READY" not in self._early or not self._early.endswith(b"\n"):
             self._early += self._read()
-        self._write(_patched(patch) if patch else bundle.packed())
+        self._write(_patched(patch) if patch else bundle.pack_agent())
         self.hello = self.hear("hello")
 
     def __enter__(self) -> Agent:
@@ -84,7 +84,7 @@ class Agent:
         return data
 
     def tell(self, op: str, **rest: Any) -> None:
-        self._write(frames.pack({"op": op, **rest}))
+        self._write(frames.pack_control({"op": op, **rest}))
 
     def hear(self, *kinds: str) -> dict[str, Any]:
         """Return the next message of one of the kinds; it may have arrived with an earlier one."""
@@ -153,7 +153,7 @@ class Agent:
 
 
 def _patched(patch: str) -> bytes:
-    text = zlib.decompress(bundle.packed()[4:]).decode()
+    text = zlib.decompress(bundle.pack_agent()[4:]).decode()
     start = "from fanout_agent import relay\n"
     assert text.count(start) == 1
     body = zlib.compress(text.replace(start, f"{patch}\n{start}").encode())
@@ -178,7 +178,7 @@ def spec(argv: list[str], cwd: Path, *, run: str = RUN, node: int = 0, **rest: A
 
 def processes_of(state: Path) -> list[int]:
     """Return relays, keepers (by the login's environment) and their processes (by the run's mark, if it has a keeper)."""
-    return procs.marked([f"FANOUT_STATE={state}"])
+    return procs.find_marked([f"FANOUT_STATE={state}"])
 
 
 def wait_for(condition: Any, what: str) -> None:
@@ -190,7 +190,7 @@ def wait_for(condition: Any, what: str) -> None:
 
 
 def alive(pid: int) -> bool:
-    seen = procs.stat_of(pid)
+    seen = procs.read_stat(pid)
     return bool(seen) and seen[0] not in "ZX"
 
 

@@ -28,14 +28,14 @@ class Trap:
 
 def told(path: Path, data: bytes) -> dict[str, Any]:
     path.write_bytes(data)
-    return probes_dump.told(str(path))
+    return probes_dump.read_dump(str(path))
 
 
 def test_a_summary_is_small_and_says_how_far_the_rank_came(tmp_path: Path) -> None:
     pair = {"5": ("tp", (2, 3))}
     entries = [*done(117), call(118, state="started"), call(119, state="scheduled"), call(7, "send 0->1", p2p=True)]
     (path,) = write(tmp_path, {3: dump([*entries, call(4, group=("5", "tp"), pg=1)], groups=pair)})
-    found = probes_dump.told(path)
+    found = probes_dump.read_dump(path)
     assert (found["rank"], found["world"], found["whole"]) == (3, 4, True)
     everyone, two = found["groups"]
     assert {key: everyone[key] for key in ("desc", "ranks", "enqueued", "started", "completed")} == {
@@ -53,7 +53,7 @@ def test_a_summary_is_small_and_says_how_far_the_rank_came(tmp_path: Path) -> No
 
 def test_a_group_made_anew_under_its_name_counts_from_one_again(tmp_path: Path) -> None:
     (path,) = write(tmp_path, {0: dump([*done(500), *done(3, pg=2)])})
-    assert probes_dump.told(path)["groups"][0]["enqueued"] == 3
+    assert probes_dump.read_dump(path)["groups"][0]["enqueued"] == 3
 
 
 def test_a_pickle_that_calls_something_is_refused_and_harmless(tmp_path: Path) -> None:
@@ -91,8 +91,8 @@ def test_a_file_that_is_too_large_or_a_pipe_is_not_opened_further(tmp_path: Path
     with open(large, "wb") as file:
         file.truncate(probes_dump.MOST_BYTES + 1)
     os.mkfifo(pipe)
-    assert "larger than any dump" in probes_dump.told(str(large))["untold"]
-    assert probes_dump.told(str(pipe))["untold"] == "it is not a regular file"
+    assert "larger than any dump" in probes_dump.read_dump(str(large))["untold"]
+    assert probes_dump.read_dump(str(pipe))["untold"] == "it is not a regular file"
 
 
 @pytest.mark.process
@@ -104,7 +104,7 @@ def test_a_file_made_to_eat_memory_ends_its_reader_alone(tmp_path: Path) -> None
     write(tmp_path, {2: dump(done(3))})
     lines = []
     for path in (wide, deep, good):
-        argv = [sys.executable, "-I", "-S", "-c", bundle.dump_reader(), str(path)]
+        argv = [sys.executable, "-I", "-S", "-c", bundle.read_dump_reader(), str(path)]
         lines.append(subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False).stdout)
     assert not any('"groups"' in line for line in lines[:2])
     assert json.loads(lines[2])["groups"][0]["enqueued"] == 3

@@ -38,7 +38,7 @@ def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_nvidia_smi_in_bytes_degrees_and_watts(alone: Path) -> None:
     tool(alone, "nvidia-smi", f"cat <<'END'\n{NVIDIA}END")
-    assert gauge.Tool().ask() == {
+    assert gauge.GpuTool().query() == {
         "gpus": [
             {"util": 97.0, "used": 69632 * 1048576, "total": 81559 * 1048576, "temp": 65.0, "watts": 650.12},
             {"util": None, "used": 2 * 1048576, "total": 81559 * 1048576, "temp": 30.0, "watts": None},
@@ -50,7 +50,7 @@ def test_rocm_smi_is_understood_too(alone: Path, monkeypatch: pytest.MonkeyPatch
     tool(alone, "rocm-smi", f"cat <<'END'\n{json.dumps(AMD)}\nEND")
     (alone / "cat").symlink_to("/bin/cat")
     monkeypatch.setenv("PATH", str(alone))  # NVIDIA's tool, which would be asked first, is not on it
-    assert gauge.Tool().ask() == {
+    assert gauge.GpuTool().query() == {
         "gpus": [{"util": 88.0, "used": 10485760.0, "total": 68702699520.0, "temp": 45.0, "watts": 90.0}]
     }
 
@@ -68,8 +68,8 @@ def test_a_tool_that_hangs_is_killed_and_left_alone_for_a_while(alone: Path, mon
 
     monkeypatch.setattr(gauge, "_read_until", read_after_start)
     tool(alone, "nvidia-smi", f"echo $$ >> {alone}/asked; exec sleep 600")
-    asked = gauge.Tool()
-    assert [asked.ask(), asked.ask()] == [{"gpu_error": "nvidia-smi does not answer"}] * 2
+    asked = gauge.GpuTool()
+    assert [asked.query(), asked.query()] == [{"gpu_error": "nvidia-smi does not answer"}] * 2
     (pid,) = (alone / "asked").read_text().split()  # asked once
     assert not os.path.exists(f"/proc/{pid}")
 
@@ -77,33 +77,33 @@ def test_a_tool_that_hangs_is_killed_and_left_alone_for_a_while(alone: Path, mon
 @pytest.mark.parametrize("script", ["exit 9", "echo No devices were found; exit 6", "echo '{'", "printf '\\377'"])
 def test_a_tool_that_fails_is_no_failure_of_ours(alone: Path, script: str) -> None:
     tool(alone, "nvidia-smi", script)
-    assert gauge.Tool().ask() == {"gpu_error": "nvidia-smi does not answer"}
+    assert gauge.GpuTool().query() == {"gpu_error": "nvidia-smi does not answer"}
 
 
 def test_processors_and_memory_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    memory = gauge._memory()
+    memory = gauge._read_memory()
     assert memory is not None
     assert 0 < memory[0] < memory[1]
-    before = gauge._ticks()
+    before = gauge._read_cpu_ticks()
     assert before is not None
-    assert gauge._share(before, (before[0] + 30, before[1] + 40)) == 75.0
-    assert gauge._share(before, before) is None
+    assert gauge._compute_busy_percent(before, (before[0] + 30, before[1] + 40)) == 75.0
+    assert gauge._compute_busy_percent(before, before) is None
 
 
 @pytest.mark.process
 def test_measurements_come_down_a_pipe_and_nothing_is_left_after_stop() -> None:
-    measured = gauge.Gauge()
+    measured = gauge.LoadMonitor()
     measured.start()
     measured.start()
     loads: list[dict[str, object]] = []
     while not loads:
-        ready = select.select(measured.descriptors(), [], [], 30)[0]
+        ready = select.select(measured.get_descriptors(), [], [], 30)[0]
         assert ready
-        loads = measured.hear(ready)
+        loads = measured.receive(ready)
     assert {"cpu", "memory"} <= set(loads[0])
     measured.stop()
     measured.stop()
-    assert measured.descriptors() == []
+    assert measured.get_descriptors() == []
 
 
 @pytest.mark.process

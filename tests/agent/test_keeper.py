@@ -299,11 +299,11 @@ def test_a_log_that_trickles_comes_in_pieces_with_pauses_and_its_end_at_once(
         agent.start(f"for i in {{1..400}}; do {says}; sleep 0.002; done; echo done", tmp_path)
         agent.hear_output(b"400\n")
         took = time.monotonic() - began
-        assert sum(map(relay.pause_after, agent.pieces[:-3])) <= took  # the last pieces may be sent at once
+        assert sum(map(relay.compute_pause, agent.pieces[:-3])) <= took  # the last pieces may be sent at once
         assert agent.end()[0]["code"] == 0
         assert agent.output[0].endswith(b"done\n")
 
 
 def test_a_larger_piece_has_a_longer_pause() -> None:
-    assert relay.pause_after(1) == relay.pause_after(relay.STREAM) == relay.PACE_SECONDS
-    assert relay.pause_after(relay.STREAM + 1) == 2 * relay.PACE_SECONDS
+    assert relay.compute_pause(1) == relay.compute_pause(relay.SMALL_PIECE_BYTES) == relay.PACE_SECONDS
+    assert relay.compute_pause(relay.SMALL_PIECE_BYTES + 1) == 2 * relay.PACE_SECONDS

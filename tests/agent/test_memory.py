@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from fanout.agent import memory, record
-from fanout.agent.sources import Sources
-from fanout.agent.spool import Spool
+from fanout.agent.sources import LogReader
+from fanout.agent.spool import LogSpool
 
 MB = 1 << 20
 
 
-class SmallDisk(record.Log):
+class SmallDisk(record.StreamFile):
     """A real file on a disk with ``room`` free bytes."""
 
     def __init__(self, directory: str, room: int) -> None:
@@ -33,15 +33,15 @@ class Now:
     """A spool that tries its disk each time, and a relay's reader."""
 
     def __init__(self, directory: Path, room: int, limit: int = 0) -> None:
-        self.spool = Spool(str(directory), limit)
+        self.spool = LogSpool(str(directory), limit)
         (directory / "stream-0").unlink()
         self.disk = self.spool.log = SmallDisk(str(directory), room)
-        self.sources = Sources(str(directory))
+        self.sources = LogReader(str(directory))
         self.got = bytearray()
         self.holes: list[tuple[int, int]] = []
 
     def put(self, data: bytes, *, listened: bool = True) -> None:
-        self.spool.put(data, listened)
+        self.spool.store(data, listened)
         self.look()
 
     def look(self) -> None:
@@ -60,7 +60,7 @@ class Now:
             self.got += bytes(offset - at) + data
 
     def retry(self) -> None:
-        self.spool.retry(listened=True)
+        self.spool.store_pending(listened=True)
         self.look()
 
 
@@ -87,12 +87,12 @@ def test_memory_is_bounded_and_then_the_run_waits(small: Now) -> None:
     """While a launcher is connected, nothing is lost, and acknowledged bytes are freed."""
     data = _bytes(24 * MB)
     small.put(data)
-    assert small.spool.waits
-    assert small.spool.only_here == memory.MOST_BYTES
+    assert small.spool.has_pending
+    assert small.spool.only_here == memory.MAX_BYTES
     small.read()
     small.spool.acknowledge({0: len(small.got)})
     small.retry()
-    assert not small.spool.waits
+    assert not small.spool.has_pending
     small.read()
     assert bytes(small.got) == data
     assert (small.spool.dropped, small.holes) == (0, [])
@@ -102,7 +102,7 @@ def test_with_nobody_there_the_newest_bytes_are_dropped_and_counted(small: Now) 
     data = _bytes(24 * MB)
     small.put(data, listened=False)
     small.read()
-    assert len(small.got) == 1_300_001 + memory.MOST_BYTES
+    assert len(small.got) == 1_300_001 + memory.MAX_BYTES
     assert bytes(small.got) == data[: len(small.got)]
     assert small.spool.dropped == len(data) - len(small.got)
     assert "dropped" in small.spool.notice
@@ -127,8 +127,8 @@ def test_a_disk_that_has_room_again_takes_what_was_in_memory(small: Now) -> None
 def test_the_last_words_have_room_of_their_own(small: Now) -> None:
     small.put(_bytes(24 * MB))
     small.spool.finish()
-    assert small.spool.only_here == memory.MOST_BYTES + memory.LAST_BYTES
-    assert not small.spool.waits
+    assert small.spool.only_here == memory.MAX_BYTES + memory.FINAL_EXTRA_BYTES
+    assert not small.spool.has_pending
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -139,7 +139,7 @@ def test_whatever_comes_in_whatever_order_every_byte_is_there_or_told(tmp_path: 
     for _ in range(40):
         match chance.randrange(5):
             case 0 | 1:
-                if not small.spool.waits:
+                if not small.spool.has_pending:
                     data = chance.randbytes(chance.randrange(3 * MB))
                     wrote += data
                     small.put(data)

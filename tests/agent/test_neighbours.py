@@ -24,12 +24,12 @@ REPOSITORY = Path(__file__).parents[2]
 # Becomes another user, claims, prints the result, and holds the claim until its stdin ends.
 HOLDER = """
 import os, sys
-from fanout.agent import neighbours
+from fanout.agent import shared_claims
 os.setgroups([]); os.setgid(int(sys.argv[1])); os.setuid(int(sys.argv[1]))
 try:
-    held = neighbours.claim(sys.argv[2], sys.argv[3])
+    held = shared_claims.take_claim(sys.argv[2], sys.argv[3])
     print("held", flush=True)
-except neighbours.Taken as taken:
+except shared_claims.ClaimTaken as taken:
     print(taken.holder, flush=True)
 sys.stdin.read()
 """
@@ -133,7 +133,7 @@ def test_a_run_shows_its_claims_to_other_users_until_it_has_ended(state: Path, t
 def test_runs_of_one_user_are_kept_apart_by_their_directories_alone(state: Path, tmp_path: Path) -> None:
     """Two simulated hosts on one machine claim the same port, each in its own state directory."""
     port = f"port-{os.getpid()}"
-    with Agent(state) as agent, neighbours.claim(port, "another"):
+    with Agent(state) as agent, neighbours.take_claim(port, "another"):
         assert agent.prepare(["true"], tmp_path, claims=[port])["t"] == "prepared"
         agent.go()
         assert agent.end()[0]["code"] == 0

@@ -36,7 +36,7 @@ RECORDS = {
 
 @pytest.mark.parametrize(("record", "pids"), RECORDS.items(), ids=["group", "killed in a group", "killed", "reaped", "other"])  # fmt: skip
 def test_the_kernel_log_names_its_victims(record: bytes, pids: list[int]) -> None:
-    assert oom.victims(record) == pids
+    assert oom.parse_victims(record) == pids
 
 
 class World:
@@ -80,16 +80,16 @@ def _watch(world: World, *groups: str) -> oom.OomWatch:
     for number, group in enumerate(groups):
         world.put(100 + number, group)
     watch = oom.OomWatch()
-    watch.look(100)
+    watch.scan(100)
     return watch
 
 
 def test_a_victim_in_the_runs_own_group_is_proof(world: World) -> None:
     world.count("session", 2)
     watch = _watch(world, "session", "session")
-    assert not watch.killed(by_kill=False)
+    assert not watch.was_oom_killed(by_kill=False)
     world.count("session", 3)
-    assert watch.killed(by_kill=False)
+    assert watch.was_oom_killed(by_kill=False)
 
 
 def test_a_victim_in_another_group_or_in_the_one_of_the_whole_machine_is_none(world: World) -> None:
@@ -97,7 +97,7 @@ def test_a_victim_in_another_group_or_in_the_one_of_the_whole_machine_is_none(wo
     watch = _watch(world, "", "")
     world.count("another", 1)
     world.count("", 1)
-    assert not watch.killed(by_kill=False)
+    assert not watch.was_oom_killed(by_kill=False)
 
 
 def test_a_process_that_was_moved_into_a_new_group_at_last_counts(world: World) -> None:
@@ -105,7 +105,7 @@ def test_a_process_that_was_moved_into_a_new_group_at_last_counts(world: World) 
     world.count("job", 1)
     world.put(101, "job")
     watch.note_end(101)
-    assert watch.killed(by_kill=False)
+    assert watch.was_oom_killed(by_kill=False)
 
 
 def test_a_victim_of_the_machine_counts_only_for_a_script_that_died_of_kill_in_those_seconds(
@@ -114,13 +114,13 @@ def test_a_victim_of_the_machine_counts_only_for_a_script_that_died_of_kill_in_t
     """The kernel log cannot be read, and the processes share the machine's group."""
     watch = _watch(world, "")
     world.machine = 1
-    assert not watch.killed(by_kill=False)
-    assert watch.killed(by_kill=True)
+    assert not watch.was_oom_killed(by_kill=False)
+    assert watch.was_oom_killed(by_kill=True)
     for _ in range(4):
         moment = time.monotonic() + oom.RECENT_SECONDS
         monkeypatch.setattr(time, "monotonic", lambda moment=moment: moment)
-        watch.look(100)
-    assert not watch.killed(by_kill=True)
+        watch.scan(100)
+    assert not watch.was_oom_killed(by_kill=True)
 
 
 @contextlib.contextmanager
@@ -161,7 +161,7 @@ def test_a_process_of_somebody_else_that_dies_for_memory_is_not_the_runs(state: 
 
 
 @ROOT
-@pytest.mark.parametrize("log", ["", "from fanout_agent import oom\noom.KernelLog.read = lambda self: None"], ids=["by the kernel log", "by its group"])  # fmt: skip
+@pytest.mark.parametrize("log", ["", "from fanout_agent import oom_kills\noom_kills.KernelLog.read = lambda self: None"], ids=["by the kernel log", "by its group"])  # fmt: skip
 def test_a_process_of_the_run_that_dies_for_memory_is_told(state: Path, tmp_path: Path, log: str) -> None:
     with _group() as group:
         (tmp_path / "eat.py").write_text(EATER)

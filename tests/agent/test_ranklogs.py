@@ -24,12 +24,12 @@ echo "torchrun speaks"; wait
 
 
 def test_an_environment_that_is_steered_already_is_left_alone(tmp_path: Path) -> None:
-    for name in ranklogs.STEERED:
+    for name in ranklogs.USER_SETTINGS:
         env = {name: "x"}
-        assert not ranklogs.steer(env, str(tmp_path))
+        assert not ranklogs.redirect_ranks(env, str(tmp_path))
         assert env == {name: "x"}
     env = {}
-    assert ranklogs.steer(env, str(tmp_path))
+    assert ranklogs.redirect_ranks(env, str(tmp_path))
     assert env == {"PET_REDIRECTS": "3", "PET_LOG_DIR": f"{tmp_path}/ranks"}
 
 
@@ -41,10 +41,10 @@ def test_a_rank_that_nobody_saw_running_is_named_by_counting(tmp_path: Path) -> 
         there.mkdir(parents=True)
         (there / "stdout.log").write_bytes(b"abc")
         (there / "stderr.log").write_bytes(b"")
-    assert [frame["id"] for frame in logs.look(os.getpid(), final=True)] == [1, 2]
+    assert [frame["id"] for frame in logs.scan(os.getpid(), final=True)] == [1, 2]
     assert logs.names == {1: "rank 9", 2: "rank 9 attempt 1"}
     assert logs.sizes == {1: 3, 2: 3}
-    assert {number: name for number, (name, _) in ranklogs.listed(str(tmp_path)).items()} == logs.names
+    assert {number: name for number, (name, _) in ranklogs.read_streams(str(tmp_path)).items()} == logs.names
 
 
 @pytest.mark.process

@@ -13,11 +13,11 @@ from fanout.agent import record
 
 def test_the_status_has_its_blocks_before_anything_is_noted(tmp_path: Path) -> None:
     """If the disk fills up while the script runs, the end is still recorded."""
-    status = record.Status(str(tmp_path))
+    status = record.StatusFile(str(tmp_path))
     seen = (tmp_path / "status").stat()
     assert seen.st_size == record.STATUS_BYTES
     assert seen.st_blocks * 512 >= record.STATUS_BYTES
-    status.note(phase="gone")
+    status.update(phase="gone")
     assert record.read_status(str(tmp_path)) == {"phase": "gone"}
 
 
@@ -41,9 +41,9 @@ LONG = {
 @pytest.mark.parametrize("facts", LONG.values(), ids=list(LONG))
 def test_a_status_that_is_too_long_is_cut_and_can_be_read(tmp_path: Path, facts: dict[str, Any]) -> None:
     """Otherwise it would be taken for a keeper that died without a record."""
-    status = record.Status(str(tmp_path))
-    status.note(phase="running", main=7)
-    status.note(**facts)
+    status = record.StatusFile(str(tmp_path))
+    status.update(phase="running", main=7)
+    status.update(**facts)
     found = record.read_status(str(tmp_path))
     assert (found["phase"], found["main"]) == ("running", 7)
     assert (tmp_path / "status").stat().st_size == record.STATUS_BYTES
@@ -59,10 +59,10 @@ def test_a_status_that_is_too_long_is_cut_and_can_be_read(tmp_path: Path, facts:
 
 
 def test_a_shorter_status_leaves_nothing_of_a_longer_one(tmp_path: Path) -> None:
-    status = record.Status(str(tmp_path))
-    status.note(stopped="x" * 900)
+    status = record.StatusFile(str(tmp_path))
+    status.update(stopped="x" * 900)
     status.facts.clear()
-    status.note(phase="gone")
+    status.update(phase="gone")
     assert record.read_status(str(tmp_path)) == {"phase": "gone"}
 
 
@@ -71,7 +71,7 @@ def test_a_traceback_is_told_in_one_line() -> None:
     try:
         nothing["a key"]
     except KeyError:
-        line = record.brief(traceback.format_exc())
+        line = record.summarize_traceback(traceback.format_exc())
     assert line.startswith("KeyError: 'a key'; File ")
     assert "test_record.py" in line
     assert "\n" not in line

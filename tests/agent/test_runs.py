@@ -73,7 +73,7 @@ def test_what_a_killed_keeper_left_is_ended_and_removed(state: Path, tmp_path: P
         left = _asked(other, "clean", runs=[[RUN, 0]], processes=listed)
         assert (left["runs"], left["processes"]) == ([], [])
         assert left["killed"] >= 1
-        assert procs.marked([f"FANOUT_RUN_ID={RUN}"]) == []
+        assert procs.find_marked([f"FANOUT_RUN_ID={RUN}"]) == []
     assert not state.exists()
 
 

@@ -30,7 +30,7 @@ outer()
 
 def run(directory: Path, *words: str, **more: str) -> str:
     env = {"PATH": os.environ["PATH"], **more}
-    shim.put(env, str(directory))
+    shim.install_hook(env, str(directory))
     done = subprocess.run([sys.executable, *words], env=env, capture_output=True, text=True, timeout=60, check=False)
     assert not done.stderr
     return done.stdout
@@ -39,7 +39,7 @@ def run(directory: Path, *words: str, **more: str) -> str:
 @contextmanager
 def waiting(directory: Path, *words: str, **more: str) -> Iterator[subprocess.Popen[str]]:
     env = {"PATH": os.environ["PATH"], **more}
-    shim.put(env, str(directory))
+    shim.install_hook(env, str(directory))
     child = subprocess.Popen(
         [sys.executable, *words, "-c", WAITS], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
@@ -75,7 +75,7 @@ def test_a_process_that_was_not_prepared_is_never_signalled(tmp_path: Path, word
     """With -I, -E and -S there is no handler, and the signal would end the process."""
     with waiting(tmp_path, *words) as child:
         path = str(tmp_path / "stacks" / str(child.pid))
-        assert probes_stacks._listens(child.pid, path) is (not words)
+        assert probes_stacks._accepts_signal(child.pid, path) is (not words)
         assert child.poll() is None
 
 
@@ -83,12 +83,12 @@ def test_a_closed_descriptor_is_noticed(tmp_path: Path) -> None:
     """A program may close descriptors that it did not open: the new owner of the number must not get our text."""
     closing = "import os; os.closerange(3, 400); open('/dev/null')\n" + WAITS
     env = {"PATH": os.environ["PATH"]}
-    shim.put(env, str(tmp_path))
+    shim.install_hook(env, str(tmp_path))
     child = subprocess.Popen([sys.executable, "-c", closing], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     with child:
         assert child.stdout is not None
         assert child.stdout.readline() == b"ready\n"
-        assert not probes_stacks._listens(child.pid, str(tmp_path / "stacks" / str(child.pid)))
+        assert not probes_stacks._accepts_signal(child.pid, str(tmp_path / "stacks" / str(child.pid)))
         child.kill()
 
 
@@ -97,10 +97,10 @@ def test_a_rank_tells_where_it_stands_and_goes_on(tmp_path: Path) -> None:
     with waiting(tmp_path, RANK="5", LOCAL_RANK="1") as child:
         path = str(tmp_path / "stacks" / str(child.pid))
         for _ in range(2):
-            before = probes_stacks._size(path)
-            procs.send(child.pid, shim.SIGNAL)
-            dumps = probes_stacks._collect({child.pid: (path, before)})
-            stack = probes_stacks.main_of(dumps[child.pid])
+            before = probes_stacks._read_size(path)
+            procs.send_signal(child.pid, shim.SIGNAL)
+            dumps = probes_stacks._collect_dumps({child.pid: (path, before)})
+            stack = probes_stacks.parse_main_thread(dumps[child.pid])
             assert [frame[2] for frame in stack[-3:]] == ["inner", "outer", "<module>"]
         child.communicate("", timeout=30)
         assert child.returncode == 0
@@ -112,6 +112,6 @@ def test_a_rank_that_was_ended_has_left_its_stack(tmp_path: Path, number: int, c
     with waiting(tmp_path, RANK="5", LOCAL_RANK="1") as child:
         child.send_signal(number)
         assert child.wait(30) == -number
-        (told,) = probes_stacks.dead(str(tmp_path))
+        (told,) = probes_stacks.read_dead_stacks(str(tmp_path))
         assert (told["rank"], told["local_rank"], told["pid"], told["crash"]) == (5, 1, child.pid, crash)
         assert [frame[2] for frame in told["stack"][-3:]] == ["inner", "outer", "<module>"]

@@ -42,7 +42,7 @@ def spy(monkeypatch: pytest.MonkeyPatch) -> str:
 def rank(directory: Path, *words: str, number: int = 5, **more: str) -> Iterator[int]:
     """Start a rank that waits for input which never comes."""
     env = {"PATH": "/usr/bin:/bin", "RANK": str(number), "LOCAL_RANK": "1", **more}
-    shim.put(env, str(directory))
+    shim.install_hook(env, str(directory))
     child = subprocess.Popen(
         [sys.executable, *words, "-c", WAITS], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
@@ -57,7 +57,7 @@ def rank(directory: Path, *words: str, number: int = 5, **more: str) -> Iterator
 def test_a_rank_without_our_handler_is_told_by_py_spy_and_goes_on(tmp_path: Path) -> None:
     """The stack is the main thread's, innermost first, with function names as faulthandler prints them."""
     with rank(tmp_path, "-I") as pid:
-        looked = probes_stacks._stacks({pid: {}}, {}, {})[pid]
+        looked = probes_stacks._collect_stacks({pid: {}}, {}, {})[pid]
         assert looked["way"] == "py-spy"
         assert [(frame[1], frame[2]) for frame in looked["stack"]] == [(5, "inner"), (7, "outer"), (8, "<module>")]
         assert os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
@@ -67,11 +67,11 @@ def test_a_rank_without_our_handler_is_told_by_py_spy_and_goes_on(tmp_path: Path
 def test_both_ways_name_the_same_place(tmp_path: Path) -> None:
     """A rank that answers our signal and one that py-spy read are grouped together."""
     with rank(tmp_path, number=0) as one, rank(tmp_path, "-I", number=1) as two:
-        found = probes_stacks._look(str(tmp_path), os.getpid(), {})["ranks"]
-        told = list(aftermath.stands("gpu01", found))
+        found = probes_stacks._sample(str(tmp_path), os.getpid(), {})["ranks"]
+        told = list(aftermath.parse_stacks("gpu01", found))
         assert {each.pid: each.way for each in told} == {one: "faulthandler", two: "py-spy"}
-        assert stacks.sentences(told) == ("ranks 0-1 (gpu01) are in inner (<string>:5)",)
-        assert stacks.ways(told) == ("rank 1 (gpu01): told by py-spy, from outside",)
+        assert stacks.describe_stacks(told) == ("ranks 0-1 (gpu01) are in inner (<string>:5)",)
+        assert stacks.describe_readers(told) == ("rank 1 (gpu01): told by py-spy, from outside",)
 
 
 @pytest.mark.usefixtures("spy")
@@ -80,9 +80,9 @@ def test_a_stopped_rank_tells_where_it_was_stopped(tmp_path: Path) -> None:
     with rank(tmp_path) as pid:
         os.kill(pid, signal.SIGSTOP)
         os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOWAIT)
-        looked = probes_spy.spied([pid], seconds=30.0)[pid]
+        looked = probes_spy.dump_stacks([pid], seconds=30.0)[pid]
         assert [frame[2] for frame in looked["stack"]][-2:] == ["outer", "<module>"]
-        assert probes_stacks._facts(pid)["state"] == "T"
+        assert probes_stacks._collect_facts(pid)["state"] == "T"
 
 
 @pytest.mark.usefixtures("spy")
@@ -90,7 +90,7 @@ def test_native_frames_come_when_they_are_asked_for(tmp_path: Path) -> None:
     """Native frames come with the Python stack, also for a rank that answered the signal."""
     with rank(tmp_path) as pid:
         dump = 'Thread 0x1 (most recent call first):\n  File "<string>", line 6 in inner\n'
-        looked = probes_stacks._stacks({pid: {}}, {pid: dump}, {"native": True})[pid]
+        looked = probes_stacks._collect_stacks({pid: {}}, {pid: dump}, {"native": True})[pid]
         if "untold" in looked:
             skip("ptrace", looked["untold"])
         assert (looked["way"], looked["stack"]) == ("faulthandler", [["<string>", 6, "inner"]])
@@ -111,14 +111,14 @@ def test_what_cannot_be_told_has_its_reason(tmp_path: Path, spy: str) -> None:
     sleep = subprocess.Popen(["/bin/sleep", "60"], env={"PATH": os.path.dirname(spy)})
     with sleep:
         _has_environment(sleep.pid)
-        assert probes_spy.spied([sleep.pid], seconds=20.0)[sleep.pid]["untold"].startswith("py-spy: ")
+        assert probes_spy.dump_stacks([sleep.pid], seconds=20.0)[sleep.pid]["untold"].startswith("py-spy: ")
         sleep.kill()
-    assert "untold" in probes_spy.spied([sleep.pid], seconds=20.0)[sleep.pid]
+    assert "untold" in probes_spy.dump_stacks([sleep.pid], seconds=20.0)[sleep.pid]
     bare = shutil.copy("/bin/sleep", tmp_path / "sleep")
     sleep = subprocess.Popen([bare, "60"], env={"PATH": "/nowhere"})
     with sleep:
         _has_environment(sleep.pid)
-        told = probes_spy.spied([sleep.pid], seconds=20.0)
+        told = probes_spy.dump_stacks([sleep.pid], seconds=20.0)
         assert told == {sleep.pid: {"untold": "py-spy is not installed there"}}
         sleep.kill()
 
@@ -131,6 +131,6 @@ def test_a_py_spy_that_hangs_is_given_up(tmp_path: Path) -> None:
     sleep = subprocess.Popen(["/bin/sleep", "60"], env={"PATH": str(tmp_path)})
     with sleep:
         _has_environment(sleep.pid)
-        told = probes_spy.spied([sleep.pid], seconds=0.3)[sleep.pid]["untold"]
+        told = probes_spy.dump_stacks([sleep.pid], seconds=0.3)[sleep.pid]["untold"]
         assert told.startswith("py-spy gave no answer within ")
         sleep.kill()

@@ -41,9 +41,9 @@ ctypes.CDLL(None).syscall(60 if sys.maxsize else 0, 0)
 
 
 UNKILLABLE = """
-from fanout_agent import procs
-really = procs.send
-procs.send = lambda pid, number: None if _held(procs.command_of(pid)) else really(pid, number)
+from fanout_agent import processes
+really = processes.send_signal
+processes.send_signal = lambda pid, number: None if _held(processes.read_command(pid)) else really(pid, number)
 _held = lambda command: "1007" in command and "bash" not in command
 """
 LEAVES_ONE = "setsid sh -c 'echo > up; exec sleep 1007' & until [ -e up ]; do sleep 0.05; done; echo ready; sleep 60"
@@ -85,8 +85,8 @@ def test_a_keeper_serves_relays_while_something_does_not_die(state: Path, tmp_pa
             second.attach()
             second.hear("exited")
             assert time.monotonic() - began < 10.0
-        (sleeper,) = procs.marked(mark(RUN, 0))
-        assert procs.command_of(sleeper) == "sleep 1007"
+        (sleeper,) = procs.find_marked(mark(RUN, 0))
+        assert procs.read_command(sleeper) == "sleep 1007"
         os.kill(sleeper, signal.SIGKILL)
         assert agent.end()[1]["left"] == []
 
@@ -101,9 +101,7 @@ def _hold(pid: int) -> None:
 def test_a_question_whose_child_cannot_be_collected_holds_up_nobody(state: Path, tmp_path: Path) -> None:
     (tmp_path / "silent").mkdir()
     os.mkfifo(tmp_path / "fifo")
-    sleeps = (
-        f"from fanout_agent import probes\nprobes.probe = lambda what: lambda args: open({str(tmp_path / 'fifo')!r})"
-    )
+    sleeps = f"from fanout_agent.probes import registry\nregistry.load_probe = lambda what: lambda args: open({str(tmp_path / 'fifo')!r})"
     with Agent(state, patch=sleeps) as agent:
         agent.tell("ask", id=1, what="anything", args={}, timeout=3600.0)
         relay = agent.hello["pid"]
@@ -115,20 +113,20 @@ def test_a_question_whose_child_cannot_be_collected_holds_up_nobody(state: Path,
             agent.tell("ask", id=2, what="anything", args={}, timeout=0.2)
             answer = agent.hear("answer")
             assert (answer["id"], answer["error"]) == (2, "no answer in time")
-            assert procs.stat_of(child)[0] == "Z"
+            assert procs.read_stat(child)[0] == "Z"
         finally:
             os.waitpid(child, getattr(os, "__WALL", 0x40000000))
         agent.tell("ask", id=3, what="anything", args={}, timeout=0.2)
         assert agent.hear("answer")["id"] == 3
-        wait_for(lambda: not procs.stat_of(child), "the relay collects the child once it can")
+        wait_for(lambda: not procs.read_stat(child), "the relay collects the child once it can")
 
 
 def test_a_work_directory_that_does_not_answer_is_a_refusal(state: Path, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     hangs = f"""
 from fanout_agent import prepare
-prepare.LOOK_SECONDS = 0.3
-prepare._look = lambda spec: open({str(tmp_path / "fifo")!r})
+prepare.CHECK_SECONDS = 0.3
+prepare._check_spec = lambda spec: open({str(tmp_path / "fifo")!r})
 """
     with Agent(state, patch=hangs) as agent:
         refused = agent.prepare(["true"], tmp_path)
@@ -139,7 +137,7 @@ prepare._look = lambda spec: open({str(tmp_path / "fifo")!r})
 
 
 def test_an_answer_that_fits_in_no_frame_is_an_error_of_that_question_alone(state: Path) -> None:
-    long = f"from fanout_agent import probes\nprobes.probe = lambda what: lambda args: 'x' * {frames.MAX_BODY}"
+    long = f"from fanout_agent.probes import registry\nregistry.load_probe = lambda what: lambda args: 'x' * {frames.MAX_BODY}"
     with Agent(state, patch=long) as agent:
         agent.tell("ask", id=1, what="anything", args={}, timeout=30.0)
         assert "too long to be sent" in agent.hear("answer")["error"]
@@ -154,7 +152,7 @@ def test_a_process_whose_first_thread_has_exited_is_not_called_gone(state: Path,
         exited, gone, _ = agent.end()
     assert gone["killed"] >= 1
     assert exited["why"] == ""
-    assert not procs.marked(mark(RUN, 0))
+    assert not procs.find_marked(mark(RUN, 0))
 
 
 def test_a_script_whose_first_thread_has_exited_is_waited_for(state: Path, tmp_path: Path) -> None:
@@ -172,7 +170,7 @@ def test_a_script_whose_first_thread_has_exited_is_waited_for(state: Path, tmp_p
 def test_a_sweep_reports_what_does_not_die() -> None:
     with subprocess.Popen(["sleep", "1007"]) as child:
         _hold(child.pid)
-        swept = sweep.Sweep(lambda: [child.pid], seconds=0.2)
+        swept = sweep.KillSweep(lambda: [child.pid], seconds=0.2)
         until = time.monotonic() + 30.0
         while not swept.step():
             assert time.monotonic() < until
@@ -184,7 +182,7 @@ def test_a_group_whose_leader_was_collected_gets_no_signal_unless_it_is_ours() -
     with subprocess.Popen(["setsid", "sh", "-c", "trap 'exit 3' TERM; echo up; while :; do sleep 0.05; done"], stdout=subprocess.PIPE) as other:  # fmt: skip
         assert other.stdout is not None
         assert other.stdout.readline() == b"up\n"
-        call = f"from fanout.agent import ending; ending.terminate_group({other.pid}, exited=True)"
+        call = f"from fanout.agent import tree_stop; tree_stop.terminate_group({other.pid}, exited=True)"
         subprocess.run([sys.executable, "-c", call], check=True)
         assert alive(other.pid)
         ending.terminate_group(other.pid, exited=True)  # a child of this process is ours
@@ -299,7 +297,7 @@ def test_a_keeper_with_a_full_door_is_not_taken_for_dead(state: Path, tmp_path: 
 
 
 def test_a_fault_of_the_keeper_is_told_and_leaves_nothing(state: Path, tmp_path: Path) -> None:
-    patch = "from fanout_agent import keeper\nkeeper.Keeper._drain = lambda self: {}['no such thing']"
+    patch = "from fanout_agent import keeper\nkeeper.Keeper._drain_pipe = lambda self: {}['no such thing']"
     with Agent(state, patch=patch) as agent:
         assert agent.prepare(["bash", "-c", "setsid sleep 60 & echo ready; sleep 60"], tmp_path)["t"] == "prepared"
         agent.go()
@@ -307,7 +305,7 @@ def test_a_fault_of_the_keeper_is_told_and_leaves_nothing(state: Path, tmp_path:
     assert (exited["code"], exited["signal"], gone["left"]) == (None, None, [])
     assert "which is a bug in fanout: KeyError: 'no such thing'" in exited["why"]
     assert "keeper.py" in exited["why"]
-    assert procs.marked(mark(RUN, 0)) == []
+    assert procs.find_marked(mark(RUN, 0)) == []
 
 
 def test_a_message_that_cannot_be_read_ends_its_connection_and_not_the_run(state: Path, tmp_path: Path) -> None:
@@ -323,12 +321,12 @@ def test_a_signal_to_the_keeper_while_it_starts_the_script_is_a_stop(state: Path
     patch = """
 import os, signal
 from fanout_agent import spawn
-really = spawn.start
+really = spawn.start_process
 def start(*args, **named):
     begun = really(*args, **named)
     os.kill(os.getpid(), signal.SIGTERM)
     return begun
-spawn.start = start
+spawn.start_process = start
 """
     with Agent(state, patch=patch) as agent:
         assert agent.prepare(["sleep", "60"], tmp_path)["t"] == "prepared"

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from fanout.checks.model import Case, Level, PortTest, Unreachable
+from fanout.checks.model import CheckContext, Level, PortTest, UnreachableHost
 from tests.checks.kit import changed, healthy_case
 
-Change = Callable[[Case], Case]
+Change = Callable[[CheckContext], CheckContext]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +38,7 @@ def asked(**more: Any) -> Change:
 
 
 def both(*changes: Change) -> Change:
-    def apply(case: Case) -> Case:
+    def apply(case: CheckContext) -> CheckContext:
         for change in changes:
             case = change(case)
         return case
@@ -46,15 +46,15 @@ def both(*changes: Change) -> Change:
     return apply
 
 
-def unreached(case: Case) -> Case:
-    trouble = Unreachable(
+def unreached(case: CheckContext) -> CheckContext:
+    trouble = UnreachableHost(
         message="ann@10.0.0.3:22  Permission denied (publickey).", hint="try:  ssh-copy-id ann@10.0.0.3"
     )
     return healthy_case(unreached={"gpu03": trouble})
 
 
-def silent_host(case: Case) -> Case:
-    broken = healthy_case(unreached={"gpu03": Unreachable(message="")})
+def silent_host(case: CheckContext) -> CheckContext:
+    broken = healthy_case(unreached={"gpu03": UnreachableHost(message="")})
     request = replace(broken.request, unreached={})
     return replace(
         broken, request=request, facts={**broken.facts, "gpu03": {}}, missing={"gpu03": {"": "no answer within 15 s"}}
@@ -62,7 +62,7 @@ def silent_host(case: Case) -> Case:
 
 
 def dialled(outcome: str, **more: Any) -> Change:
-    def apply(case: Case) -> Case:
+    def apply(case: CheckContext) -> CheckContext:
         assert case.port is not None
         dials = {**case.port.dials, ("gpu03", "10.0.0.1"): {"outcome": outcome, **more}}
         return replace(case, port=replace(case.port, dials=dials, chosen=""))
@@ -70,7 +70,7 @@ def dialled(outcome: str, **more: Any) -> Change:
     return apply
 
 
-def stale_name(case: Case) -> Case:
+def stale_name(case: CheckContext) -> CheckContext:
     """A name of host 0 that means another address on gpu03."""
     assert case.port is not None
     dials: dict[tuple[str, str], dict[str, Any]] = {
@@ -80,7 +80,7 @@ def stale_name(case: Case) -> Case:
     return replace(case, port=replace(case.port, candidates=("head",), chosen="", dials=dials))
 
 
-def taken(case: Case) -> Case:
+def taken(case: CheckContext) -> CheckContext:
     holder = {
         "uid": 1001,
         "user": "bob",
@@ -94,7 +94,7 @@ def taken(case: Case) -> Case:
 
 
 def meshed(outcome: str, where: Callable[[str, str], bool]) -> Change:
-    def apply(case: Case) -> Case:
+    def apply(case: CheckContext) -> CheckContext:
         assert case.mesh is not None
         dials = {
             pair: {"outcome": outcome, "seconds": 3.0} if where(*pair) else dial
@@ -108,7 +108,7 @@ def meshed(outcome: str, where: Callable[[str, str], bool]) -> Change:
 def paced(what: str, there: float, elsewhere: float) -> Change:
     """How long it takes in the pairs of gpu03, and in all others."""
 
-    def apply(case: Case) -> Case:
+    def apply(case: CheckContext) -> CheckContext:
         assert case.mesh is not None
         dials = {
             pair: {**dial, what: there if "gpu03" in pair else elsewhere} for pair, dial in case.mesh.dials.items()
@@ -118,7 +118,7 @@ def paced(what: str, there: float, elsewhere: float) -> Change:
     return apply
 
 
-def lossy(case: Case) -> Case:
+def lossy(case: CheckContext) -> CheckContext:
     """What goes to gpu03 loses six in a hundred."""
     assert case.mesh is not None
     dials = {
@@ -170,7 +170,7 @@ def everywhere(path: str, value: Any) -> Change:
     return both(*(fact(path, value, f"gpu{number:02}") for number in range(1, 5)))
 
 
-def vpn_first(case: Case) -> Case:
+def vpn_first(case: CheckContext) -> CheckContext:
     found = case.facts["gpu03"]["interfaces"]
     return changed(case, "gpu03", "interfaces", [found[0], VPN, found[1]])
 
@@ -178,7 +178,7 @@ def vpn_first(case: Case) -> Case:
 def apart(name: str) -> Change:
     """Its directory is not the others'."""
 
-    def apply(case: Case) -> Case:
+    def apply(case: CheckContext) -> CheckContext:
         for other in case.hosts:
             seen = [name] if other == name else [host for host in case.hosts if host != name]
             case = changed(case, other, "share/hosts", seen)

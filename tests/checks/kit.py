@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from fanout.agent.probes import probe
-from fanout.checks.asking import Answer, Ask
-from fanout.checks.mesh import pairs
-from fanout.checks.model import Case, CheckRequest, MeshTest, PortTest
+from fanout.agent.probes import load_probe
+from fanout.checks.asking import ProbeAnswer, ProbeRequest
+from fanout.checks.mesh import choose_pairs
+from fanout.checks.model import CheckContext, CheckRequest, MeshTest, PortTest
 from fanout.hosts import Host, Origin
 
 GPU = {
@@ -164,7 +164,7 @@ def request(count: int = 4, **more: Any) -> CheckRequest:
     return CheckRequest(**{**settings, **more})
 
 
-def healthy_case(count: int = 4, *, gpu: bool = True, **more: Any) -> Case:
+def healthy_case(count: int = 4, *, gpu: bool = True, **more: Any) -> CheckContext:
     """A case in which no check may say a word; ``change`` it to break one thing."""
     if not gpu:
         more.setdefault("hosts", hosts(count, slots=1))
@@ -177,7 +177,7 @@ def healthy_case(count: int = 4, *, gpu: bool = True, **more: Any) -> Case:
         row["rehearsal"]["given"]["NNODES"] = str(count)
     reached = {name: address(number) for name, number in numbers.items()}
     fine = {"outcome": "ok", "connect": 0.0001, "sent": 200, "resent": 0}
-    return Case(
+    return CheckContext(
         request=asked,
         facts=facts,
         missing={name: row["missing"] for name, row in facts.items()},
@@ -186,17 +186,19 @@ def healthy_case(count: int = 4, *, gpu: bool = True, **more: Any) -> Case:
             port=asked.master_port,
             candidates=("10.0.0.1",),
             chosen="10.0.0.1",
-            dials={(name, "10.0.0.1"): {**fine, "source": reached[name]} for name in facts if name != asked.first.name},
+            dials={
+                (name, "10.0.0.1"): {**fine, "source": reached[name]} for name in facts if name != asked.first_host.name
+            },
         ),
         mesh=MeshTest(
             addresses=reached,
-            dials=dict.fromkeys(pairs(list(facts)), fine),
+            dials=dict.fromkeys(choose_pairs(list(facts)), fine),
             unasked="one host" if count == 1 else "",
         ),
     )
 
 
-def changed(case: Case, host: str, path: str, value: Any) -> Case:
+def changed(case: CheckContext, host: str, path: str, value: Any) -> CheckContext:
     """``case`` with one fact of one host replaced; ``path`` goes down by slashes."""
     facts: dict[str, Any] = {name: copy.deepcopy(dict(row)) for name, row in case.facts.items()}
     *folders, last = path.split("/")
@@ -207,7 +209,7 @@ def changed(case: Case, host: str, path: str, value: Any) -> Case:
     return replace(case, facts=facts)
 
 
-def without(case: Case, host: str, section: str, reason: str) -> Case:
+def without(case: CheckContext, host: str, section: str, reason: str) -> CheckContext:
     """``case`` where one host could not tell one section."""
     facts = {name: dict(row) for name, row in case.facts.items()}
     facts[host].pop(section, None)
@@ -217,16 +219,16 @@ def without(case: Case, host: str, section: str, reason: str) -> Case:
 class ScriptedAsker:
     """Answers from functions of (host, args) by the question's name; remembers what was asked and cancelled."""
 
-    def __init__(self, script: Mapping[str, Callable[[str, Mapping[str, Any]], Answer]]) -> None:
+    def __init__(self, script: Mapping[str, Callable[[str, Mapping[str, Any]], ProbeAnswer]]) -> None:
         self._script = script
-        self.asked: list[Ask] = []
+        self.asked: list[ProbeRequest] = []
         self.cancelled: list[tuple[str, int]] = []
 
-    def ask(self, asks: Sequence[Ask]) -> list[Answer]:
+    def ask(self, asks: Sequence[ProbeRequest]) -> list[ProbeAnswer]:
         self.asked += asks
         return [self._script[ask.what](ask.host, ask.args) for ask in asks]
 
-    def still_holds(self, host: str, handle: int) -> bool:
+    def is_still_open(self, host: str, handle: int) -> bool:
         return (host, handle) not in self.cancelled
 
     def cancel(self, host: str, handle: int) -> None:
@@ -243,11 +245,11 @@ class ForkingAsker:
         self._env = env or {}
         self._living: dict[int, tuple[str, int]] = {}
 
-    def ask(self, asks: Sequence[Ask]) -> list[Answer]:
+    def ask(self, asks: Sequence[ProbeRequest]) -> list[ProbeAnswer]:
         begun = [(ask, *self._start(ask)) for ask in asks]
         return [self._finish(ask, pid, reader, sent) for ask, pid, reader, sent in begun]
 
-    def still_holds(self, host: str, handle: int) -> bool:
+    def is_still_open(self, host: str, handle: int) -> bool:
         return handle in self._living
 
     def cancel(self, host: str, handle: int) -> None:
@@ -263,7 +265,7 @@ class ForkingAsker:
         for handle in tuple(self._living):
             self._end(handle)
 
-    def _start(self, ask: Ask) -> tuple[int, int, float]:
+    def _start(self, ask: ProbeRequest) -> tuple[int, int, float]:
         reader, writer = os.pipe()
         sent = time.time()
         pid = os.fork()
@@ -273,7 +275,7 @@ class ForkingAsker:
         os.close(writer)
         return pid, reader, sent
 
-    def _finish(self, ask: Ask, pid: int, reader: int, sent: float) -> Answer:
+    def _finish(self, ask: ProbeRequest, pid: int, reader: int, sent: float) -> ProbeAnswer:
         text, deadline = b"", time.monotonic() + ask.timeout
         while not text.endswith(b"\n"):
             ready, _, _ = select.select([reader], [], [], max(0.0, deadline - time.monotonic()))
@@ -285,9 +287,9 @@ class ForkingAsker:
         if ask.what not in ("listen", "share") or not text:
             self._end(pid)
         if not text:
-            return Answer(error=f"no answer within {ask.timeout:g} s")
+            return ProbeAnswer(error=f"no answer within {ask.timeout:g} s")
         answer = json.loads(text)
-        return Answer(
+        return ProbeAnswer(
             value=answer.get("value"), error=answer.get("error", ""), handle=pid, sent=sent, received=time.time()
         )
 
@@ -298,11 +300,11 @@ class ForkingAsker:
         os.close(reader)
 
 
-def _play(ask: Ask, writer: int) -> None:
+def _play(ask: ProbeRequest, writer: int) -> None:
     """The child: answer once, or answer and live on."""
     status = 1
     try:
-        result = probe(ask.what)(dict(ask.args))
+        result = load_probe(ask.what)(dict(ask.args))
         for value in [result] if isinstance(result, dict) else result:
             os.write(writer, json.dumps({"value": value}).encode() + b"\n")
         status = 0

@@ -10,7 +10,7 @@ import pytest
 
 from fanout import answers
 from fanout.agent import probes
-from fanout.checks.asking import Ask
+from fanout.checks.asking import ProbeRequest
 from tests.checks.kit import ForkingAsker, healthy
 
 
@@ -20,18 +20,18 @@ def test_the_facts_of_this_machine_are_valid_and_every_section_has_a_schema(tmp_
     (tmp_path / "task.py").write_text("import json\n")
     args = {"workdir": str(tmp_path), "paths": {"workdir": ".", "script": "train.sh", "task": "task.py", "none": "no"},
             "venv": "", "imports": ["json"], "tree": True, "space": {"workdir": "."}, "peers": ["127.0.0.1"]}  # fmt: skip
-    (answer,) = ForkingAsker().ask([Ask(host="h", what="facts", args=args, timeout=60.0)])
-    value, error = answers.checked("facts", answer.value)
+    (answer,) = ForkingAsker().ask([ProbeRequest(host="h", what="facts", args=args, timeout=60.0)])
+    value, error = answers.check_answer("facts", answer.value)
     assert (error, value.get(answers.INVALID)) == ("", None)
     assert set(value) - {"missing", "clock"} <= set(answers.FACTS)
 
 
 def test_every_question_has_a_schema() -> None:
-    assert set(answers.ANSWERS) | {"facts", "aftermath"} == set(probes._ANSWERED_BY)
+    assert set(answers.ANSWERS) | {"facts", "aftermath"} == set(probes._REGISTRY)
 
 
 def test_recorded_facts_of_a_host_with_gpus_are_valid() -> None:
-    value, error = answers.checked("facts", healthy(1))
+    value, error = answers.check_answer("facts", healthy(1))
     assert (error, value.get(answers.INVALID)) == ("", None)
     assert value == healthy(1)
 
@@ -59,7 +59,7 @@ def _replaced(value: Any, path: tuple[Any, ...], new: Any) -> Any:
     ],
 )
 def test_a_section_that_is_invalid_is_taken_out_with_its_field(path: tuple[Any, ...], new: Any, told: str) -> None:
-    value, error = answers.checked("facts", _replaced(healthy(1), path, new))
+    value, error = answers.check_answer("facts", _replaced(healthy(1), path, new))
     assert error == ""
     assert path[0] not in value
     assert value[answers.INVALID][path[0]].startswith(told)
@@ -79,21 +79,21 @@ def test_a_section_that_is_invalid_is_taken_out_with_its_field(path: tuple[Any, 
     ],
 )
 def test_an_answer_that_is_invalid_is_an_error_that_names_the_field(what: str, value: Any, told: str) -> None:
-    assert answers.checked(what, value) == (None, f"its answer is invalid ({told})")
+    assert answers.check_answer(what, value) == (None, f"its answer is invalid ({told})")
 
 
 def test_what_is_nested_without_end_is_invalid() -> None:
     deep: Any = []
     for _ in range(200):
         deep = [deep]
-    value, _ = answers.checked("facts", {**healthy(1), "residue": {"x": deep}, "new section": deep})
+    value, _ = answers.check_answer("facts", {**healthy(1), "residue": {"x": deep}, "new section": deep})
     assert {"residue", "new section"} == set(value[answers.INVALID])
 
 
 def test_what_a_host_says_of_its_own_validity_does_not_count() -> None:
-    assert answers.INVALID not in answers.checked("facts", {**healthy(1), answers.INVALID: {"cpu": "x"}})[0]
+    assert answers.INVALID not in answers.check_answer("facts", {**healthy(1), answers.INVALID: {"cpu": "x"}})[0]
 
 
 def test_a_section_that_a_later_agent_adds_is_kept_within_bounds() -> None:
-    value, _ = answers.checked("facts", {**healthy(1), "added": {"a": [1, "x", None, True]}})
+    value, _ = answers.check_answer("facts", {**healthy(1), "added": {"a": [1, "x", None, True]}})
     assert value["added"] == {"a": [1, "x", None, True]}

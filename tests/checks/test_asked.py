@@ -14,8 +14,8 @@ _TAKEN_IN = """
 import sys, types
 package = types.ModuleType("fanout_agent"); package.__path__ = [sys.argv[1]]
 sys.modules["fanout_agent"] = package
-from fanout_agent import probes
-probes.probe(sys.argv[2])
+from fanout_agent.probes import registry
+registry.load_probe(sys.argv[2])
 print(*sorted(name.partition(".")[2] for name in sys.modules if name.startswith("fanout_agent.probes")))
 print("typing" in sys.modules)
 """
@@ -29,7 +29,7 @@ def taken_in(question: str) -> tuple[set[str], bool]:
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("question", sorted(probes._ANSWERED_BY))
+@pytest.mark.parametrize("question", sorted(probes._REGISTRY))
 def test_every_question_is_answered_without_typing(question: str) -> None:
     """What only annotations need would cost each host as long as a login: nothing that answers imports it."""
     names, typing = taken_in(question)
@@ -49,4 +49,4 @@ def test_a_host_takes_in_only_what_it_is_asked_for(question: str, not_for_it: st
 def test_a_question_that_nobody_knows_is_an_error() -> None:
     """Never an answer that looks like one."""
     with pytest.raises(KeyError):
-        probes.probe("no-such-question")
+        probes.load_probe("no-such-question")

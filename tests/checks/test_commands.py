@@ -12,22 +12,22 @@ import pytest
 
 from fanout import arguments
 from fanout.checks.catalogue import CATALOGUE
-from fanout.checks.judging import judged_all
-from fanout.checks.model import Finding
-from fanout.commands import Commands
+from fanout.checks.judging import judge_all_checks
+from fanout.checks.model import CheckFinding
+from fanout.commands import CommandBuilder
 from tests.checks.changes import Fault
 from tests.checks.faults import FAULTS
 from tests.checks.kit import healthy_case
 
 LOGINS = {f"gpu{number:02}": f"ssh -F /home/ann/cfg -p 22{number:02} ann@gpu{number:02}" for number in range(1, 5)}
-COMMANDS = Commands(logins=LOGINS, ssh_config="/home/ann/cfg", source="hosts.txt")
+COMMANDS = CommandBuilder(logins=LOGINS, ssh_config="/home/ann/cfg", source="hosts.txt")
 _PROGRAM = re.compile(r"\(?(ssh|sudo|fanout(?= (?:stop|clean|check|run|ps|logs))|tar|scp|git|python3?|nc)\s")
 
 
-def findings(fault: Fault) -> list[Finding]:
+def findings(fault: Fault) -> list[CheckFinding]:
     case = fault.change(healthy_case())
     case = replace(case, request=replace(case.request, commands=COMMANDS))
-    return [finding for finding in judged_all(CATALOGUE, case) if finding.level in ("fail", "warn", "info")]
+    return [finding for finding in judge_all_checks(CATALOGUE, case) if finding.level in ("fail", "warn", "info")]
 
 
 def typed(advice: str) -> Iterator[str]:
@@ -92,10 +92,10 @@ def test_every_fanout_command_and_flag_is_known() -> None:
         for finding in findings(fault):
             for command in typed(finding.advice):
                 if command.startswith("fanout "):
-                    arguments.parse(shlex.split(command)[1:])
+                    arguments.parse_arguments(shlex.split(command)[1:])
                     seen += 1
             for flag in flags(finding.advice):
-                arguments.parse(["run", *shlex.split(flag), "hosts.txt", "task.py"])
+                arguments.parse_arguments(["run", *shlex.split(flag), "hosts.txt", "task.py"])
                 seen += 1
     assert seen > 10
 
@@ -103,7 +103,7 @@ def test_every_fanout_command_and_flag_is_known() -> None:
 def test_this_machine_needs_no_ssh() -> None:
     """Where the launcher is one of the hosts."""
     here = replace(COMMANDS, here=frozenset({"gpu01"}))
-    assert here.on("gpu01", "ss -ltnp") == "ss -ltnp"
+    assert here.build_remote_command("gpu01", "ss -ltnp") == "ss -ltnp"
     assert here.copy_file("/p/a b.py", "gpu01", "gpu02") == (
         f"tar -C /p -c 'a b.py' | {LOGINS['gpu02']} 'mkdir -p /p && tar -C /p -x'"
     )
@@ -111,9 +111,9 @@ def test_this_machine_needs_no_ssh() -> None:
 
 def test_what_a_remote_shell_must_read_is_quoted() -> None:
     """The pattern, the pipe and the variable are the host's."""
-    assert COMMANDS.on("gpu01", "du -s /x/* | sort") == f"{LOGINS['gpu01']} 'du -s /x/* | sort'"
-    assert Commands().on("gpu09", "uptime") == "ssh gpu09 uptime"
-    assert COMMANDS.fanout("clean", hosts=True) == "fanout clean -F /home/ann/cfg hosts.txt"
+    assert COMMANDS.build_remote_command("gpu01", "du -s /x/* | sort") == f"{LOGINS['gpu01']} 'du -s /x/* | sort'"
+    assert CommandBuilder().build_remote_command("gpu09", "uptime") == "ssh gpu09 uptime"
+    assert COMMANDS.build_fanout_command("clean", hosts=True) == "fanout clean -F /home/ann/cfg hosts.txt"
 
 
 @pytest.mark.parametrize(("verb", "words"), [("clean", ()), ("ps", ()), ("attach", ("20261129-120000-abcd",))])
@@ -121,8 +121,10 @@ def test_a_fanout_command_for_the_same_hosts_is_read_back_with_its_configuration
     verb: str, words: tuple[str, ...]
 ) -> None:
     """What is typed reaches the hosts in the same way, also where HOSTS has a space in it."""
-    made = replace(COMMANDS, ssh_option=("Port=2222",), source="my hosts.txt").fanout(verb, *words, hosts=True)
-    read = arguments.parse(shlex.split(made)[1:])
+    made = replace(COMMANDS, ssh_option=("Port=2222",), source="my hosts.txt").build_fanout_command(
+        verb, *words, hosts=True
+    )
+    read = arguments.parse_arguments(shlex.split(made)[1:])
     assert (read.verb, read.hosts) == (verb, "my hosts.txt")
     assert read.flags["ssh_config"] == "/home/ann/cfg"
     assert list(read.flags["ssh_option"]) == ["Port=2222"]

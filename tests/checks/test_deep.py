@@ -10,12 +10,12 @@ import pytest
 
 from fanout import deep, plan
 from fanout.checks import deep_table
-from fanout.checks.asking import Answer, Ask
+from fanout.checks.asking import ProbeAnswer, ProbeRequest
 from fanout.checks.catalogue import CATALOGUE
-from fanout.checks.judging import judged_all
-from fanout.checks.model import Case, Finding
-from fanout.checks.pairs import Measured
-from fanout.checks.together import DeepTest, bus, measured
+from fanout.checks.judging import judge_all_checks
+from fanout.checks.model import CheckContext, CheckFinding
+from fanout.checks.pairs import PairMeasurement
+from fanout.checks.together import DeepTest, compute_bus_bandwidth, evaluate_pair
 from fanout.settings import Settings
 from tests.checks.kit import ScriptedAsker, healthy_case
 
@@ -36,11 +36,11 @@ class Torch:
         self._gpu, self._odd = gpu, odd or {}
         self.asker = ScriptedAsker({"deep-open": self._open, "deep-step": self._step})
 
-    def _open(self, host: str, args: Mapping[str, Any]) -> Answer:
+    def _open(self, host: str, args: Mapping[str, Any]) -> ProbeAnswer:
         one = self._odd.get((host, "begin")) or {"torch": "2.9.1", "distributed": True, "nccl": True, "gpu": self._gpu}
-        return Answer(value={"workers": [one] * args["count"]}, handle=int(host[3:]))
+        return ProbeAnswer(value={"workers": [one] * args["count"]}, handle=int(host[3:]))
 
-    def _step(self, host: str, args: Mapping[str, Any]) -> Answer:
+    def _step(self, host: str, args: Mapping[str, Any]) -> ProbeAnswer:
         step = args["step"]
         workers = []
         for own in step["each"]:
@@ -48,35 +48,35 @@ class Torch:
             usual = USUAL.get(said["do"], {})
             everybody = said["do"] == "sum" and said["world"] > 2
             workers.append(self._odd.get((host, "all" if everybody else ""), self._odd.get((host, said["do"]), usual)))
-        return Answer(value={"workers": workers})
+        return ProbeAnswer(value={"workers": workers})
 
     def steps(self) -> list[tuple[str, str, str]]:
         """(operation, host, …) in the order in which they were put."""
         return [(ask.what, *_about(ask)) for ask in self.asker.asked]
 
 
-def _about(ask: Ask) -> tuple[str, str]:
+def _about(ask: ProbeRequest) -> tuple[str, str]:
     step = ask.args.get("step")
     return ask.host, step["each"][0].get("do", step["all"]["do"]) if step else ""
 
 
-def checked(torch: Torch, count: int = 3, *, gpu: bool = False, **more: Any) -> Case:
+def checked(torch: Torch, count: int = 3, *, gpu: bool = False, **more: Any) -> CheckContext:
     """A healthy case of ``count`` hosts with what the deep check made of it."""
     case = healthy_case(count, gpu=gpu, deep=True, **more)
     settings = Settings()
-    made = plan.make(
+    made = plan.make_plan(
         case.request.hosts, ("task.py",), settings, run_id="check", cwd="/home/ann/proj", has_script=True,
-        learned=plan.Learned(master_addr="10.0.0.1", gpus=dict.fromkeys(case.hosts, 8)),
+        learned=plan.HostFacts(master_addr="10.0.0.1", gpus=dict.fromkeys(case.hosts, 8)),
     )  # fmt: skip
-    return replace(case, deep=deep.run(case, made, torch.asker, tell=lambda text: None, patience=deep.Patience()))
+    return replace(case, deep=deep.run(case, made, torch.asker, tell=lambda text: None, patience=deep.DeepTimeouts()))
 
 
-def said(case: Case, *levels: str) -> list[tuple[str, tuple[str, ...]]]:
+def said(case: CheckContext, *levels: str) -> list[tuple[str, tuple[str, ...]]]:
     return [(row.check, row.hosts) for row in rows(case) if row.level in levels]
 
 
-def rows(case: Case) -> list[Finding]:
-    return [row for row in judged_all(CATALOGUE, case) if row.group == "deep"]
+def rows(case: CheckContext) -> list[CheckFinding]:
+    return [row for row in judge_all_checks(CATALOGUE, case) if row.group == "deep"]
 
 
 def test_the_steps_of_three_healthy_hosts() -> None:
@@ -178,7 +178,7 @@ def test_what_goes_wrong_on_a_host_names_it(
     assert any(words in row.saw and row.advice for row in rows(case) if row.level == "fail")
 
 
-def with_pairs(**pairs: Measured) -> Case:
+def with_pairs(**pairs: PairMeasurement) -> CheckContext:
     """Three hosts whose pairs came out like this."""
     names = {"a": ("gpu01", "gpu02"), "b": ("gpu01", "gpu03"), "c": ("gpu02", "gpu03")}
     case = checked(Torch())
@@ -186,9 +186,9 @@ def with_pairs(**pairs: Measured) -> Case:
     return replace(case, deep=replace(case.deep, pairs={names[key]: found for key, found in pairs.items()}))
 
 
-GOOD, SLOW = Measured(bandwidth=1e9, size=1 << 24), Measured(bandwidth=1e7, size=1 << 20)
-STALLED = Measured(bandwidth=1e6, size=1 << 16, error="Timed out", stage="sum of 1048576 bytes")
-APART = Measured(error="it did not finish this within 5 s", stage="group")
+GOOD, SLOW = PairMeasurement(bandwidth=1e9, size=1 << 24), PairMeasurement(bandwidth=1e7, size=1 << 20)
+STALLED = PairMeasurement(bandwidth=1e6, size=1 << 16, error="Timed out", stage="sum of 1048576 bytes")
+APART = PairMeasurement(error="it did not finish this within 5 s", stage="group")
 
 
 @pytest.mark.parametrize(
@@ -203,7 +203,7 @@ APART = Measured(error="it did not finish this within 5 s", stage="group")
     ids=["slow-host", "slow-link", "stalled-host", "link-apart", "host-apart"],
 )  # fmt: skip
 def test_pairs_name_a_host_or_a_link(
-    pairs: dict[str, Measured], level: str, check: str, hosts: tuple[str, ...], words: str
+    pairs: dict[str, PairMeasurement], level: str, check: str, hosts: tuple[str, ...], words: str
 ) -> None:
     case = with_pairs(**pairs)
     assert said(case, "fail", "warn") == [(check, hosts)]
@@ -229,21 +229,21 @@ def test_a_large_sum_that_is_late_does_not_undo_the_ones_before_it() -> None:
     """A busy host, or a slow network, is no black hole for large packets: those came back."""
     late = {"error": "it did not finish this within 5.5 s", "stage": "sum of 268435456 bytes", "late": True}
     steady = {"sizes": STEADY, **late}
-    assert measured({"a": (steady,), "b": (steady,)}).error == ""
+    assert evaluate_pair({"a": (steady,), "b": (steady,)}).error == ""
     small = {"sizes": [size for size in STEADY if size[0] < 1 << 20], **late}
-    assert measured({"a": (small,), "b": (small,)}).error == late["error"]
+    assert evaluate_pair({"a": (small,), "b": (small,)}).error == late["error"]
 
 
 def test_bus_bandwidth_is_that_of_nccl_tests() -> None:
     """1 GB in a second over 4 ranks: 2 × 3/4 of it crosses each link; a pair's figure is its best size."""
-    assert bus(10**9, 1.0, 4) == pytest.approx(1.5e9)
-    found = measured({"a": ({"sizes": STEADY},), "b": ({"sizes": STEADY},)})
-    assert (found.works, found.size) == (True, 1 << 24)
+    assert compute_bus_bandwidth(10**9, 1.0, 4) == pytest.approx(1.5e9)
+    found = evaluate_pair({"a": ({"sizes": STEADY},), "b": ({"sizes": STEADY},)})
+    assert (found.is_working, found.size) == (True, 1 << 24)
     assert found.bandwidth == pytest.approx((1 << 24) / 0.01)
 
 
 def test_the_table_has_a_row_a_size_and_a_row_a_host() -> None:
-    assert deep_table.shown(with_pairs(a=GOOD, b=SLOW, c=SLOW)) == [
+    assert deep_table.render_bandwidth_tables(with_pairs(a=GOOD, b=SLOW, c=SLOW)) == [
         "",
         "BANDWIDTH of all-reduce (gloo; as in nccl-tests, bus is the bandwidth of each link)",
         "  3 processes        bus  algorithm",

@@ -9,23 +9,23 @@ import pytest
 
 from fanout.agent import probes_upgrades
 from fanout.checks import evidence
-from fanout.checks.judging import judged
-from fanout.checks.model import Case
+from fanout.checks.judging import judge_check
+from fanout.checks.model import CheckContext
 from tests.checks.kit import changed, healthy_case
 
 _ALL = ("gpu01", "gpu02", "gpu03", "gpu04")
 
 
-def told(case: Case) -> str:
+def told(case: CheckContext) -> str:
     """What the check says of all hosts at once; it has to be one thing."""
-    findings = judged(evidence.CHECKS[0], case)
+    findings = judge_check(evidence.CHECKS[0], case)
     assert tuple(host for finding in findings for host in finding.hosts) == _ALL
     ((level, saw),) = {(finding.level, finding.saw) for finding in findings}
     assert level == "ok"
     return saw
 
 
-def everywhere(changes: Mapping[str, object]) -> Case:
+def everywhere(changes: Mapping[str, object]) -> CheckContext:
     case = healthy_case()
     for host in _ALL:
         for path, value in changes.items():
@@ -122,4 +122,4 @@ def test_packages_of_the_driver_that_may_be_replaced_by_night_are_found_in_apts_
     status.write_text(_STATUS)
     monkeypatch.setattr(probes_upgrades, "_SETTINGS", str(tmp_path))
     monkeypatch.setattr(probes_upgrades, "_PACKAGES", str(status))
-    assert probes_upgrades.upgrades({})["free"] == free
+    assert probes_upgrades.find_upgrades({})["free"] == free

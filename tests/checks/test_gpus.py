@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from fanout.agent import probes_gpu, probes_xid
-from fanout.agent.probes_tools import NotHad
+from fanout.agent.probes_tools import FactUnavailable
 
 pytestmark = pytest.mark.process
 
@@ -65,7 +65,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def asked() -> dict[str, Any]:
-    return probes_gpu.finish(probes_gpu.start({}))
+    return probes_gpu.finish_query(probes_gpu.start_query({}))
 
 
 def test_all_is_read_that_nvidia_smi_tells(folder: Path) -> None:
@@ -116,7 +116,7 @@ def test_the_journal_serves_where_the_kernel_does_not(folder: Path, monkeypatch:
     """For members of the groups adm and systemd-journal."""
     monkeypatch.setattr(probes_xid, "KERNEL_LOG", str(folder / "nothing"))
     tool(folder, "journalctl", "echo '[    5.140900] gpu3 kernel: NVRM: Xid (PCI:0000:3b:00): 95, pid=1, Uncontained'")
-    (row,) = probes_xid.xids(os.environ["PATH"])
+    (row,) = probes_xid.read_xids(os.environ["PATH"])
     assert (row["pci"], row["xid"]) == ("0000:3b:00", 95)
     assert row["ago"] > 0
 
@@ -135,5 +135,5 @@ def test_rocm_smi_is_read_with_its_warnings_and_in_the_order_of_the_cards(folder
 def test_a_host_without_gpus_says_no_gpu(folder: Path) -> None:
     """And a tool that finds no device says the same."""
     tool(folder, "nvidia-smi", "echo 'No devices were found'; exit 6")
-    with pytest.raises(NotHad, match=r"\Ano GPU\Z"):
+    with pytest.raises(FactUnavailable, match=r"\Ano GPU\Z"):
         asked()

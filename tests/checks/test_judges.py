@@ -9,22 +9,22 @@ from typing import Any
 import pytest
 
 from fanout.checks.catalogue import CATALOGUE
-from fanout.checks.judging import judged_all
-from fanout.checks.model import Finding, PortTest, Unreachable
+from fanout.checks.judging import judge_all_checks
+from fanout.checks.model import CheckFinding, PortTest, UnreachableHost
 from tests.checks.changes import Fault
 from tests.checks.faults import FAULTS
 from tests.checks.kit import a_file, changed, healthy_case, hosts, missing_file, without
 from tests.lab.faults import ELSEWHERE, RECORDED, SCENES
 
 
-def loud(findings: tuple[Finding, ...]) -> Iterator[Finding]:
+def loud(findings: tuple[CheckFinding, ...]) -> Iterator[CheckFinding]:
     return (finding for finding in findings if finding.level in ("fail", "warn", "info"))
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.id)
 def test_one_fault_makes_exactly_its_check_speak(fault: Fault) -> None:
     """That check, at that level, about those hosts; with what was seen and what to type; and nobody else."""
-    findings = list(loud(judged_all(CATALOGUE, fault.change(healthy_case()))))
+    findings = list(loud(judge_all_checks(CATALOGUE, fault.change(healthy_case()))))
     said = {(finding.check, finding.level) for finding in findings}
     assert said == {(fault.check, fault.level)}
     assert tuple(dict.fromkeys(host for finding in findings for host in finding.hosts)) == fault.hosts
@@ -36,7 +36,7 @@ def test_one_fault_makes_exactly_its_check_speak(fault: Fault) -> None:
 @pytest.mark.parametrize("gpu", [True, False])
 def test_healthy_hosts_hear_nothing(count: int, gpu: bool) -> None:
     """No failure, no warning, not even a note: with and without GPUs, one host or many."""
-    assert list(loud(judged_all(CATALOGUE, healthy_case(count, gpu=gpu)))) == []
+    assert list(loud(judge_all_checks(CATALOGUE, healthy_case(count, gpu=gpu)))) == []
 
 
 def test_every_check_is_provoked_at_its_worst() -> None:
@@ -59,7 +59,7 @@ def test_every_check_has_a_fault_on_real_hosts_or_a_reason_why_not() -> None:
 def test_mixed_nccl_is_named_beside_the_package_list() -> None:
     """Another NCCL is always another package too: the check and the note both speak."""
     case = changed(healthy_case(), "gpu03", "software/packages/nvidia-nccl-cu12", "2.21.5")
-    findings = list(loud(judged_all(CATALOGUE, case)))
+    findings = list(loud(judge_all_checks(CATALOGUE, case)))
     assert {(finding.check, finding.level) for finding in findings} == {("nccl", "fail"), ("packages", "info")}
 
 
@@ -68,7 +68,7 @@ def test_a_fact_that_could_not_be_had_is_a_skip_with_its_reason(check: Any) -> N
     """Never ok, for any check and any section that it needs."""
     for section in check.needs:
         case = without(healthy_case(), "gpu03", section, "no answer within 5 s")
-        mine = [finding for finding in judged_all((check,), case) if "gpu03" in finding.hosts]
+        mine = [finding for finding in judge_all_checks((check,), case) if "gpu03" in finding.hosts]
         if check.unless(case.request):
             continue
         assert [(finding.level, finding.saw) for finding in mine] == [("skip", "no answer within 5 s")]
@@ -76,7 +76,7 @@ def test_a_fact_that_could_not_be_had_is_a_skip_with_its_reason(check: Any) -> N
 
 def test_hosts_without_gpus_are_skipped_by_the_gpu_checks_and_say_why() -> None:
     """“no GPU” is no clean bill of health."""
-    findings = judged_all(CATALOGUE, healthy_case(gpu=False))
+    findings = judge_all_checks(CATALOGUE, healthy_case(gpu=False))
     rows = {finding.check: (finding.level, finding.saw) for finding in findings if finding.group == "gpu"}
     assert rows.pop("slots")[0] == "ok"
     assert set(rows.values()) == {("skip", "no GPU")}
@@ -85,7 +85,7 @@ def test_hosts_without_gpus_are_skipped_by_the_gpu_checks_and_say_why() -> None:
 def test_a_cpu_host_without_slots_is_told_which_line_to_write() -> None:
     """The number of processes is never guessed."""
     case = healthy_case(2, gpu=False, hosts=hosts(2))
-    failures = [finding for finding in judged_all(CATALOGUE, case) if finding.level == "fail"]
+    failures = [finding for finding in judge_all_checks(CATALOGUE, case) if finding.level == "fail"]
     assert [(f.check, f.hosts, f.advice) for f in failures] == [
         ("slots", (name,), f"write the number of processes:  {name} slots=N  in hosts.txt")
         for name in ("gpu01", "gpu02")
@@ -99,10 +99,10 @@ def test_no_script_anywhere_is_fine_and_torchrun_is_needed_then() -> None:
         case = changed(case, name, "files/script", missing_file("/home/ann/proj/train.sh"))
         case = changed(case, name, "programs/found/torchrun", "")
         case = without(case, name, "rehearsal", "no train.sh")
-    assert {f.check for f in judged_all(CATALOGUE, case) if f.level == "fail"} == {"torchrun"}
+    assert {f.check for f in judge_all_checks(CATALOGUE, case) if f.level == "fail"} == {"torchrun"}
     for name in case.facts:
         case = changed(case, name, "files/script", a_file("/home/ann/proj/train.sh", mentions=[]))
-    assert {f.check for f in judged_all(CATALOGUE, case) if f.level == "fail"} == set()
+    assert {f.check for f in judge_all_checks(CATALOGUE, case) if f.level == "fail"} == set()
 
 
 def test_a_worker_that_reaches_another_address_is_told_which() -> None:
@@ -115,12 +115,16 @@ def test_a_worker_that_reaches_another_address_is_told_which() -> None:
     port = PortTest(port=29500, candidates=("192.168.1.1", "10.0.0.1"), dials=dials)
     bad: dict[tuple[str, str], dict[str, Any]] = {("gpu02", "10.0.0.1"): {"outcome": "refused"}}
     several = [
-        f for f in judged_all(CATALOGUE, replace(case, port=port)) if f.check == "master-addr" and f.level == "fail"
+        f
+        for f in judge_all_checks(CATALOGUE, replace(case, port=port))
+        if f.check == "master-addr" and f.level == "fail"
     ]
     assert several == []  # the best candidate is judged, and it is reached
     port = replace(port, dials={**dials, **bad})
     (finding,) = [
-        f for f in judged_all(CATALOGUE, replace(case, port=port)) if f.check == "master-addr" and f.level == "fail"
+        f
+        for f in judge_all_checks(CATALOGUE, replace(case, port=port))
+        if f.check == "master-addr" and f.level == "fail"
     ]
     assert "a firewall drops" in finding.saw
 
@@ -135,7 +139,7 @@ def test_a_build_lock_is_a_fault_only_where_an_import_waits_for_it(
     """A torch that locks by flock leaves the file behind every build; one that makes the file waits as long as it is there."""
     case = changed(healthy_case(), "gpu03", "software/torch/baton", baton)
     case = changed(case, "gpu03", "locks", [{"path": "/c/x/lock", "built": built, "holder": holder}])
-    found = [finding.level for finding in judged_all(CATALOGUE, case) if finding.check == "build-locks"]
+    found = [finding.level for finding in judge_all_checks(CATALOGUE, case) if finding.check == "build-locks"]
     assert found == [level or "ok", *(["ok"] if level else [])]
 
 
@@ -143,7 +147,7 @@ def test_only_and_skip_take_names_and_groups() -> None:
     """What is left out is not judged at all."""
     case = healthy_case()
     only = replace(case, request=replace(case.request, only=frozenset({"ssh", "clock"}), skip=frozenset({"python"})))
-    assert {f.check for f in judged_all(CATALOGUE, only)} == {
+    assert {f.check for f in judge_all_checks(CATALOGUE, only)} == {
         "reached",
         "answer",
         "login-time",
@@ -156,7 +160,7 @@ def test_only_and_skip_take_names_and_groups() -> None:
 def test_a_host_that_was_not_reached_is_reported_whatever_is_asked_for() -> None:
     """Else a check of one thing would end with "All checks passed" although it saw nothing of that host."""
     case = healthy_case()
-    unreached = {"gpu03": Unreachable(message="refused", hint="look", kind="Unreachable")}
+    unreached = {"gpu03": UnreachableHost(message="refused", hint="look", kind="Unreachable")}
     case = replace(case, request=replace(case.request, unreached=unreached, only=frozenset({"clock"})))
-    bad = [(finding.check, finding.hosts) for finding in judged_all(CATALOGUE, case) if finding.level == "fail"]
+    bad = [(finding.check, finding.hosts) for finding in judge_all_checks(CATALOGUE, case) if finding.level == "fail"]
     assert bad == [("reached", ("gpu03",))]

@@ -10,16 +10,16 @@ from hypothesis import strategies as st
 from fanout.checks.pairs import (
     CONFIRMATIONS,
     WHOLE,
-    Measured,
     Pair,
-    blamed,
-    first_pass,
-    merged,
-    second_pass,
-    tournament,
+    PairMeasurement,
+    find_faults,
+    merge_passes,
+    schedule_first_pass,
+    schedule_second_pass,
+    schedule_tournament,
 )
 
-Figure = Callable[[Pair], Measured]
+Figure = Callable[[Pair], PairMeasurement]
 
 
 def hosts(count: int) -> list[str]:
@@ -28,25 +28,25 @@ def hosts(count: int) -> list[str]:
 
 def blame_of(names: list[str], figure: Figure) -> list[tuple[str, ...]]:
     """All passes, as the deep check makes them, over made-up figures."""
-    found = {pair: figure(pair) for met in first_pass(names) for pair in met}
+    found = {pair: figure(pair) for met in schedule_first_pass(names) for pair in met}
     for _ in range(CONFIRMATIONS):
-        found = merged(found, {pair: figure(pair) for met in second_pass(names, found) for pair in met})
-    return [blame.hosts for blame in blamed(names, found)]
+        found = merge_passes(found, {pair: figure(pair) for met in schedule_second_pass(names, found) for pair in met})
+    return [blame.hosts for blame in find_faults(names, found)]
 
 
 def noisy(data: st.DataObject, slow: Callable[[Pair], bool]) -> Figure:
     """1 GB/s give or take a fifth; a tenth of it where ``slow`` says so."""
 
-    def figure(pair: Pair) -> Measured:
+    def figure(pair: Pair) -> PairMeasurement:
         noise = data.draw(st.floats(0.8, 1.2))
-        return Measured(bandwidth=noise * (1e8 if slow(pair) else 1e9), size=1 << 24)
+        return PairMeasurement(bandwidth=noise * (1e8 if slow(pair) else 1e9), size=1 << 24)
 
     return figure
 
 
 @given(st.integers(2, 40))
 def test_in_a_round_nobody_is_in_two_pairs_and_no_pair_comes_twice(count: int) -> None:
-    rounds = first_pass(hosts(count))
+    rounds = schedule_first_pass(hosts(count))
     for met in rounds:
         names = [name for pair in met for name in pair]
         assert len(names) == len(set(names))
@@ -57,7 +57,7 @@ def test_in_a_round_nobody_is_in_two_pairs_and_no_pair_comes_twice(count: int) -
 
 @given(st.integers(2, 12))
 def test_a_tournament_is_everybody_with_everybody_in_as_few_rounds_as_there_can_be(count: int) -> None:
-    rounds = tournament(hosts(count))
+    rounds = schedule_tournament(hosts(count))
     assert sum(map(len, rounds)) == count * (count - 1) // 2
     assert len(rounds) == (count if count % 2 else count - 1)
 
@@ -65,7 +65,7 @@ def test_a_tournament_is_everybody_with_everybody_in_as_few_rounds_as_there_can_
 @given(st.integers(WHOLE + 1, 60))
 def test_many_hosts_meet_their_neighbours_in_the_ring_and_one_opposite(count: int) -> None:
     """Every link of the ring is measured, in rounds that do not grow with the number of hosts."""
-    rounds = first_pass(names := hosts(count))
+    rounds = schedule_first_pass(names := hosts(count))
     pairs = {frozenset(pair) for met in rounds for pair in met}
     assert {frozenset((names[at], names[(at + 1) % count])) for at in range(count)} <= pairs
     assert len(rounds) <= 5
@@ -81,7 +81,7 @@ def test_one_slow_host_is_always_named_and_nobody_else(count: int, data: st.Data
 @given(st.integers(3, 20), st.data())
 def test_one_slow_link_is_named_as_the_link_that_it_is(count: int, data: st.DataObject) -> None:
     names = hosts(count)
-    link = data.draw(st.sampled_from([pair for met in first_pass(names) for pair in met]))
+    link = data.draw(st.sampled_from([pair for met in schedule_first_pass(names) for pair in met]))
     assert blame_of(names, noisy(data, lambda pair: pair == link)) == [link]
 
 
@@ -103,10 +103,10 @@ def test_a_busy_moment_names_nobody() -> None:
     """A pair that was slow once is measured again, and the better figure counts."""
     seen: set[Pair] = set()
 
-    def figure(pair: Pair) -> Measured:
+    def figure(pair: Pair) -> PairMeasurement:
         slow = "h2" in pair and pair not in seen
         seen.add(pair)
-        return Measured(bandwidth=1e8 if slow else 1e9, size=1 << 24)
+        return PairMeasurement(bandwidth=1e8 if slow else 1e9, size=1 << 24)
 
     assert blame_of(hosts(4), figure) == []
 
@@ -115,15 +115,17 @@ def test_a_host_that_works_with_nobody_is_named_without_trying_again() -> None:
     """What hangs would cost its time-out each time."""
     names = hosts(4)
     found = {
-        pair: Measured(error="no", stage="group") if "h3" in pair else Measured(bandwidth=1e9, size=1 << 24)
-        for met in first_pass(names)
+        pair: PairMeasurement(error="no", stage="group")
+        if "h3" in pair
+        else PairMeasurement(bandwidth=1e9, size=1 << 24)
+        for met in schedule_first_pass(names)
         for pair in met
     }
-    assert second_pass(names, found) == ()
-    (blame,) = blamed(names, found)
+    assert schedule_second_pass(names, found) == ()
+    (blame,) = find_faults(names, found)
     assert (blame.hosts, blame.broken, len(blame.pairs)) == (("h3",), True, 3)
 
 
 def test_of_two_hosts_that_do_not_work_together_neither_can_be_named_alone() -> None:
-    (blame,) = blamed(hosts(2), {("h1", "h2"): Measured(error="no", stage="group")})
+    (blame,) = find_faults(hosts(2), {("h1", "h2"): PairMeasurement(error="no", stage="group")})
     assert (blame.hosts, blame.broken) == (("h1", "h2"), True)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fanout.checks.asking import Ask
+from fanout.checks.asking import ProbeRequest
 from tests.agent.agents import wait_for
 from tests.checks.kit import ForkingAsker
 from tests.skips import skip
@@ -31,7 +31,7 @@ def play(asker: ForkingAsker, folder: Path, script: str, **more: Any) -> dict[st
     (folder / "task.py").touch()
     argv = ["bash", "-o", "pipefail", "train.sh", "task.py", "cfg.yaml"]
     args = {"cwd": str(folder), "argv": argv, "task": "task.py", "env": GIVEN, **more}
-    (answer,) = asker.ask([Ask(host="gpu01", what="rehearse", args=args, timeout=30)])
+    (answer,) = asker.ask([ProbeRequest(host="gpu01", what="rehearse", args=args, timeout=30)])
     if "isolate" in answer.error:
         skip("namespaces", answer.error)
     assert answer.error == ""
@@ -171,7 +171,7 @@ def test_tokens_tell_one_directory_from_copies_and_are_taken_away(asker: Forking
     for folder in (ours, theirs):
         folder.mkdir()
     asks = [
-        Ask(
+        ProbeRequest(
             host=f"gpu0{number}",
             what="share",
             args={"workdir": str(folder), "nonce": "abc", "index": number, "count": 3},
@@ -179,7 +179,7 @@ def test_tokens_tell_one_directory_from_copies_and_are_taken_away(asker: Forking
         for number, folder in enumerate((ours, ours, theirs))
     ]
     left = asker.ask(asks)
-    seen = asker.ask([Ask(host=ask.host, what="shared", args=ask.args) for ask in asks])
+    seen = asker.ask([ProbeRequest(host=ask.host, what="shared", args=ask.args) for ask in asks])
     assert [answer.value["seen"] for answer in seen] == [[0, 1], [0, 1], [2]]
     for ask, answer in zip(asks, left, strict=True):
         asker.cancel(ask.host, answer.handle)

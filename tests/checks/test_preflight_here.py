@@ -66,7 +66,7 @@ def test_a_healthy_pair_passes_and_the_plan_learns_an_address_that_the_worker_re
     """Hosts on loopback are given loopback addresses; nothing fails, nothing warns of this project."""
     result = preflight.run(request_for(project), asker)
     assert said(result, "fail") == []
-    assert result.exit_code() == 0
+    assert result.compute_exit_code() == 0
     assert result.learned.master_addr == "127.0.0.1"
     assert result.learned.addresses["gpu01"] == "127.0.0.1"
     assert result.learned.interfaces["gpu01"] == "lo"

@@ -19,8 +19,8 @@ from typing import Any
 import pytest
 
 from fanout.agent import probes, probes_facts, probes_files, probes_port, probes_tree, procs
-from fanout.agent.probes_tools import Aside, NotHad, Program
-from fanout.checks.asking import Ask
+from fanout.agent.probes_tools import FactUnavailable, ForkedCall, ToolProcess
+from fanout.checks.asking import ProbeRequest
 from tests.checks.kit import ForkingAsker
 from tests.processes import join
 
@@ -32,7 +32,9 @@ KEY = "00112233445566778899aabbccddeeff"
 def listener(port: int = 0, key: str = KEY) -> Iterator[dict[str, Any]]:
     """The real probe, listening in a child of this process."""
     asker = ForkingAsker()
-    (answer,) = asker.ask([Ask(host="h", what="listen", args={"port": port, "key": key, "seconds": 20}, timeout=10)])
+    (answer,) = asker.ask(
+        [ProbeRequest(host="h", what="listen", args={"port": port, "key": key, "seconds": 20}, timeout=10)]
+    )
     try:
         yield answer.value
     finally:
@@ -165,7 +167,7 @@ def test_a_name_that_does_not_resolve_is_told_as_such() -> None:
 )
 def test_each_kind_of_no_has_its_name(error: OSError, outcome: str) -> None:
     """Torch prints one sentence for all of these."""
-    assert probes_port._not_connected(error)["outcome"] == outcome
+    assert probes_port._classify_error(error)["outcome"] == outcome
 
 
 @pytest.mark.process
@@ -195,7 +197,7 @@ def test_a_child_that_inherited_the_socket_is_not_blamed() -> None:
         if not child:
             signal.pause()
         try:
-            assert probes_port.holder_of(holder.getsockname()[1])["pid"] == os.getpid()
+            assert probes_port.find_owner(holder.getsockname()[1])["pid"] == os.getpid()
         finally:
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
@@ -206,7 +208,7 @@ def test_the_port_is_free_again_at_once() -> None:
     """The dialler closes first, so that torch can bind the port in the next moment."""
     with listener() as answer:
         assert dial(answer["port"])["outcome"] == "ok"
-    with probes_port.bound(answer["port"]) as again:
+    with probes_port.open_listener(answer["port"]) as again:
         assert again.getsockname()[1] == answer["port"]
 
 
@@ -243,25 +245,25 @@ def test_facts_change_nothing(tmp_path: Path) -> None:
 def test_a_section_that_hangs_costs_its_time_and_no_more() -> None:
     """As a dead file server does; the child is ended."""
     began = time.monotonic()
-    with pytest.raises(NotHad, match=r"no answer within 0\.2 s"):
-        Aside(signal.pause, 0.2).result()
+    with pytest.raises(FactUnavailable, match=r"no answer within 0\.2 s"):
+        ForkedCall(signal.pause, 0.2).get_result()
     assert time.monotonic() - began < 2
 
 
 @pytest.mark.process
 def test_a_section_that_breaks_tells_why() -> None:
     """The error's own words travel."""
-    with pytest.raises(NotHad, match="ZeroDivisionError: division by zero"):
-        Aside(lambda: 1 / 0, 5).result()
-    with pytest.raises(NotHad, match="the probe died"):
-        Aside(lambda: os._exit(9), 5).result()
+    with pytest.raises(FactUnavailable, match="ZeroDivisionError: division by zero"):
+        ForkedCall(lambda: 1 / 0, 5).get_result()
+    with pytest.raises(FactUnavailable, match="the probe died"):
+        ForkedCall(lambda: os._exit(9), 5).get_result()
 
 
 @pytest.mark.process
 def test_a_program_is_given_up_in_time() -> None:
     """nvidia-smi on a wedged GPU never returns."""
-    with pytest.raises(NotHad, match=r"sleep gave no answer within 0\.2 s"):
-        Program(["sleep", "60"], dict(os.environ), 0.2).output()
+    with pytest.raises(FactUnavailable, match=r"sleep gave no answer within 0\.2 s"):
+        ToolProcess(["sleep", "60"], dict(os.environ), 0.2).get_output()
 
 
 @pytest.mark.process
@@ -296,7 +298,7 @@ def test_a_script_is_read_for_the_words_that_matter(tmp_path: Path) -> None:
     """Comments do not count, Windows line ends are seen."""
     script = tmp_path / "train.sh"
     script.write_bytes(b"#!/bin/bash\r\n# conda activate\r\ntorchrun --nnodes=$NNODES 2>&1 | tee log.txt\r\n")
-    row = probes_files.about(str(script))
+    row = probes_files.describe_path(str(script))
     assert row["crlf"]
     assert row["mentions"] == ["torchrun", "| tee", "NNODES"]
 
@@ -311,7 +313,7 @@ def test_torchrun_is_found_in_the_usual_places(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("PATH", "/nowhere")
     for name in ("VIRTUAL_ENV", "CONDA_PREFIX"):
         monkeypatch.delenv(name, raising=False)
-    programs = probes_files.programs({"workdir": str(tmp_path / "proj")})
+    programs = probes_files.find_programs({"workdir": str(tmp_path / "proj")})
     assert programs["found"]["torchrun"] == ""
     assert programs["elsewhere"][0] == f"{tmp_path}/proj/.venv/bin/torchrun"
     assert f"{tmp_path}/miniconda3/envs/train/bin/torchrun" in programs["elsewhere"]
@@ -328,8 +330,8 @@ def test_two_checkouts_of_one_commit_have_one_fingerprint_and_an_edit_shows(tmp_
     subprocess.run([*git, "add", "."], cwd=one, check=True)
     subprocess.run([*git, "commit", "-qm", "one"], cwd=one, check=True)
     subprocess.run(["git", "clone", "-q", str(one), str(two)], check=True)
-    trees = [probes_tree.tree({"workdir": str(path), "tree": True}) for path in (one, two)]
+    trees = [probes_tree.fingerprint_tree({"workdir": str(path), "tree": True}) for path in (one, two)]
     assert trees[0] == trees[1]
     (two / "a.py").write_text("2\n")
     (two / "log.txt").write_text("step 1\n")
-    assert probes_tree.tree({"workdir": str(two), "tree": True})["dirty"].keys() == {"a.py"}
+    assert probes_tree.fingerprint_tree({"workdir": str(two), "tree": True})["dirty"].keys() == {"a.py"}

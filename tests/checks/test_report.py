@@ -15,21 +15,21 @@ import pytest
 
 from fanout.checks import explain, wrapping
 from fanout.checks.catalogue import CATALOGUE
-from fanout.checks.columns import rows_of
-from fanout.checks.judging import judged_all
-from fanout.checks.model import Case
-from fanout.checks.record import record
-from fanout.checks.report import MOST_ROWS, Style, folded_rows, report
+from fanout.checks.columns import build_rows
+from fanout.checks.judging import judge_all_checks
+from fanout.checks.model import CheckContext
+from fanout.checks.record import build_check_record
+from fanout.checks.report import MOST_ROWS, ReportStyle, merge_rows, render_check_report
 from fanout.errors import UsageError
 from tests.checks.changes import Fault, dialled, meshed, process, silent_host, taken, unreached
 from tests.checks.faults import FAULTS
 from tests.checks.kit import changed, healthy_case, hosts
 
 GOLDEN = Path(__file__).parent / "golden"
-WIDE, NARROW, OLD, PIPE = Style(), Style(width=80), Style(ascii=True), Style(width=None)
+WIDE, NARROW, OLD, PIPE = ReportStyle(), ReportStyle(width=80), ReportStyle(ascii=True), ReportStyle(width=None)
 
 
-def mixed(case: Case) -> Case:
+def mixed(case: CheckContext) -> CheckContext:
     """A host that cannot be reached, one with another driver, a busy GPU and a clock that is off."""
     case = unreached(case)
     trouble = case.request.unreached["gpu03"]
@@ -40,7 +40,7 @@ def mixed(case: Case) -> Case:
     return replace(case, offsets={**case.offsets, "gpu02": (0.912, 0.001)})
 
 
-def forty(case: Case) -> Case:
+def forty(case: CheckContext) -> CheckContext:
     """Forty hosts: four without torchrun, one loaded, one with an old torch."""
     case = healthy_case(40)
     case = changed(case, "gpu07", "software/torch/version", "2.8.0")
@@ -50,11 +50,11 @@ def forty(case: Case) -> Case:
     return case
 
 
-def no_slots(case: Case) -> Case:
+def no_slots(case: CheckContext) -> CheckContext:
     return healthy_case(2, gpu=False, hosts=hosts(2))
 
 
-SCREENS: list[tuple[str, Callable[[Case], Case], Style]] = [
+SCREENS: list[tuple[str, Callable[[CheckContext], CheckContext], ReportStyle]] = [
     ("healthy", lambda case: case, WIDE),
     ("healthy-cpu", lambda case: healthy_case(2, gpu=False), WIDE),
     ("one-host", lambda case: healthy_case(1), NARROW),
@@ -70,10 +70,12 @@ SCREENS: list[tuple[str, Callable[[Case], Case], Style]] = [
 
 
 @pytest.mark.parametrize(("name", "change", "style"), SCREENS, ids=[name for name, _, _ in SCREENS])
-def test_the_screen_is_the_recorded_one(name: str, change: Callable[[Case], Case], style: Style) -> None:
+def test_the_screen_is_the_recorded_one(
+    name: str, change: Callable[[CheckContext], CheckContext], style: ReportStyle
+) -> None:
     """Every word of it: a change here is a change that users see."""
     case = change(healthy_case())
-    lines = report("fanout check hosts.txt", case, judged_all(CATALOGUE, case), 2.3, style)
+    lines = render_check_report("fanout check hosts.txt", case, judge_all_checks(CATALOGUE, case), 2.3, style)
     text = "\n".join(lines) + "\n"
     golden = GOLDEN / f"{name}.txt"
     if os.environ.get("FANOUT_GOLDEN") == "write":
@@ -85,17 +87,17 @@ def test_the_screen_is_the_recorded_one(name: str, change: Callable[[Case], Case
 def test_every_failure_and_warning_has_a_next_step_on_the_screen(fault: Fault) -> None:
     """Nobody is left with a complaint alone (a processor of another kind is the one thing with no cure)."""
     case = fault.change(healthy_case())
-    for finding in judged_all(CATALOGUE, case):
+    for finding in judge_all_checks(CATALOGUE, case):
         if finding.level in ("fail", "warn"):
             assert finding.advice or finding.check == "kernel"
 
 
 @pytest.mark.parametrize("style", [WIDE, NARROW, OLD])
 @pytest.mark.parametrize("count", [1, 4, 24, 40, 512])
-def test_the_table_fits(style: Style, count: int) -> None:
+def test_the_table_fits(style: ReportStyle, count: int) -> None:
     """No line of the table is wider than the terminal, and there are at most 24 rows of it."""
     case = healthy_case(count)
-    lines = report("fanout check hosts.txt", case, judged_all(CATALOGUE, case), 2.3, style)
+    lines = render_check_report("fanout check hosts.txt", case, judge_all_checks(CATALOGUE, case), 2.3, style)
     table = lines[2 : lines.index("", 2)]
     assert style.width is not None
     assert max(map(len, table)) <= style.width
@@ -106,8 +108,8 @@ def test_the_table_fits(style: Style, count: int) -> None:
 def test_nothing_runs_over_80_columns_and_no_command_is_broken(fault: Fault) -> None:
     """A line is longer only where one word is. What shall be typed is in one piece, or goes on behind a backslash."""
     case = fault.change(healthy_case())
-    findings = judged_all(CATALOGUE, case)
-    lines = report("fanout check hosts.txt", case, findings, 2.3, NARROW)
+    findings = judge_all_checks(CATALOGUE, case)
+    lines = render_check_report("fanout check hosts.txt", case, findings, 2.3, NARROW)
     assert all(len(line) <= 80 or len(line.split()[-1]) > 50 for line in lines), max(lines, key=len)
     screen = re.sub(r" \\\n +", " ", "\n".join(lines))
     for finding in findings:
@@ -119,8 +121,8 @@ def test_nothing_runs_over_80_columns_and_no_command_is_broken(fault: Fault) -> 
 def test_in_a_pipe_nothing_is_wrapped() -> None:
     """One line for what was seen, one for the advice, and all columns of the table: for grep and for files."""
     case = dialled("dropped", seconds=3.0)(healthy_case())
-    findings = judged_all(CATALOGUE, case)
-    lines = [line.strip() for line in report("fanout check hosts.txt", case, findings, 2.3, PIPE)]
+    findings = judge_all_checks(CATALOGUE, case)
+    lines = [line.strip() for line in render_check_report("fanout check hosts.txt", case, findings, 2.3, PIPE)]
     bad = next(finding for finding in findings if finding.level == "fail")
     assert bad.advice in lines
     assert any(line.endswith(bad.saw) for line in lines)
@@ -129,7 +131,7 @@ def test_in_a_pipe_nothing_is_wrapped() -> None:
 def test_a_long_command_goes_on_as_a_shell_takes_it() -> None:
     """Never inside quotes, and the shell reads the same words out of it."""
     command = "ssh h1 tar -C /home/ann/proj -c . | ssh h3 'mkdir -p /home/ann/proj && tar -C /home/ann/proj -x'"
-    lines = wrapping.wrapped(f"copy it there:  {command}   or name another", "", "    ", 60, typed=True)
+    lines = wrapping.wrap_text(f"copy it there:  {command}   or name another", "", "    ", 60, typed=True)
     assert max(map(len, lines)) <= 60
     typed = "\n".join(lines).partition("copy it there:")[2].partition("   or name")[0]
     assert shlex.split(typed.replace("\\\n", "")) == shlex.split(command)
@@ -141,20 +143,23 @@ def test_a_set_of_many_hosts_is_broken_behind_commas() -> None:
     for number in range(1, 200, 3):
         found: Any = case.facts[f"gpu{number:02}"]["programs"]
         found["found"]["bash"] = ""
-    lines = report("fanout check hosts.txt", case, judged_all(CATALOGUE, case), 2.3, NARROW)
+    lines = render_check_report("fanout check hosts.txt", case, judge_all_checks(CATALOGUE, case), 2.3, NARROW)
     assert max(map(len, lines)) <= 80
 
 
 def test_ascii_is_ascii() -> None:
     """A terminal that knows no more is given no more."""
     case = mixed(healthy_case())
-    assert all(line.isascii() for line in report("fanout check h", case, judged_all(CATALOGUE, case), 1.0, OLD))
+    assert all(
+        line.isascii()
+        for line in render_check_report("fanout check h", case, judge_all_checks(CATALOGUE, case), 1.0, OLD)
+    )
 
 
 def test_folding_loses_no_host() -> None:
     """Every host of the file is in exactly one row, and the bad rows come first."""
     case = forty(healthy_case())
-    rows = folded_rows(rows_of(case, judged_all(CATALOGUE, case)))
+    rows = merge_rows(build_rows(case, judge_all_checks(CATALOGUE, case)))
     names = [host for row in rows for host in row.hosts]
     assert sorted(names) == [host.name for host in case.request.hosts]
     assert [row.level for row in rows] == ["fail", "fail", "warn", "ok"]
@@ -163,8 +168,8 @@ def test_folding_loses_no_host() -> None:
 def test_the_record_is_json_with_every_host_and_finding() -> None:
     """`--json` can be read back, and says level, facts and the ways between hosts."""
     case = mixed(healthy_case())
-    findings = judged_all(CATALOGUE, case)
-    again = json.loads(json.dumps(record(case, findings, 2.3)))
+    findings = judge_all_checks(CATALOGUE, case)
+    again = json.loads(json.dumps(build_check_record(case, findings, 2.3)))
     assert [(row["host"], row["level"]) for row in again["hosts"]] == [
         ("gpu01", "ok"), ("gpu02", "warn"), ("gpu03", "fail"), ("gpu04", "ok"),
     ]  # fmt: skip
@@ -183,8 +188,8 @@ def test_the_manual_is_current() -> None:
     """docs/checks.md is made from the catalogue (FANOUT_GOLDEN=write renews it)."""
     manual = Path(__file__).parents[2] / "docs" / "checks.md"
     if os.environ.get("FANOUT_GOLDEN") == "write":
-        manual.write_text(explain.table(CATALOGUE), encoding="utf-8")
-    assert manual.read_text(encoding="utf-8") == explain.table(CATALOGUE)
+        manual.write_text(explain.render_manual(CATALOGUE), encoding="utf-8")
+    assert manual.read_text(encoding="utf-8") == explain.render_manual(CATALOGUE)
 
 
 def test_every_check_explains_itself() -> None:
@@ -193,12 +198,12 @@ def test_every_check_explains_itself() -> None:
     assert len(names) == len(set(names))
     for check in CATALOGUE:
         assert all(text.endswith((".", ")")) for text in (check.verifies, check.why, check.fix)), check.name
-        assert check.name in "\n".join(explain.listing(CATALOGUE))
+        assert check.name in "\n".join(explain.render_check_list(CATALOGUE))
 
 
 def test_explain_prints_the_three_parts() -> None:
     """What it verifies, why, and the fix."""
-    lines = explain.explained(explain.named(CATALOGUE, "master-addr"))
+    lines = explain.render_check(explain.find_check(CATALOGUE, "master-addr"))
     assert lines[0] == "master-addr   (network, at worst: fail)"
     assert [line.split()[0] for line in lines if line.startswith("  ") and line[2] != " "] == ["verifies", "why", "fix"]
 
@@ -206,7 +211,7 @@ def test_explain_prints_the_three_parts() -> None:
 def test_an_unknown_name_is_answered_with_the_nearest() -> None:
     """A typing error is the user's, and is cheap to mend."""
     with pytest.raises(UsageError) as caught:
-        explain.chosen(CATALOGUE, ["master-adr"])
+        explain.validate_check_names(CATALOGUE, ["master-adr"])
     assert str(caught.value) == "no check is called 'master-adr'"
     assert caught.value.hint.startswith("did you mean master-addr")
-    assert explain.chosen(CATALOGUE, ["ssh", "clock"]) == {"ssh", "clock"}
+    assert explain.validate_check_names(CATALOGUE, ["ssh", "clock"]) == {"ssh", "clock"}

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.process
 
 
 def fingerprint(top: Path, **more: Any) -> dict[str, Any]:
-    return probes_tree.tree({"tree": True, "workdir": str(top), **more})
+    return probes_tree.fingerprint_tree({"tree": True, "workdir": str(top), **more})
 
 
 def git(top: Path, *words: str) -> None:

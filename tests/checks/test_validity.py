@@ -7,16 +7,16 @@ from dataclasses import replace
 from typing import Any
 
 from fanout import answers, preflight
-from fanout.checks.asking import Answer
+from fanout.checks.asking import ProbeAnswer
 from fanout.checks.catalogue import CATALOGUE
-from fanout.checks.judging import judged, judged_all
-from fanout.checks.model import Case, Check, Verdict, warn
+from fanout.checks.judging import judge_all_checks, judge_check
+from fanout.checks.model import Check, CheckContext, CheckResult, warn
 from tests.checks.kit import ScriptedAsker, changed, healthy, healthy_case, request
 from tests.checks.test_preflight import healthy_script
 
 
-def _reads(case: Case) -> Iterator[Verdict]:
-    for name, memory in case.of("memory").items():
+def _reads(case: CheckContext) -> Iterator[CheckResult]:
+    for name, memory in case.get_section("memory").items():
         if memory["total"] + 1 < 5:
             yield warn(name, "little", "buy some")
 
@@ -26,7 +26,7 @@ READS = Check(name="reads", group="system", worst="warn", verifies="", why="", f
 
 def test_a_host_that_makes_a_judge_fail_is_unknown_and_the_others_are_judged() -> None:
     case = changed(changed(healthy_case(3), "gpu02", "memory/total", "x"), "gpu03", "memory/total", 2)
-    found = {finding.hosts: (finding.level, finding.saw) for finding in judged(READS, case)}
+    found = {finding.hosts: (finding.level, finding.saw) for finding in judge_check(READS, case)}
     assert found["gpu01",] == ("ok", "")
     assert found["gpu03",] == ("warn", "little")
     level, saw = found["gpu02",]
@@ -36,28 +36,28 @@ def test_a_host_that_makes_a_judge_fail_is_unknown_and_the_others_are_judged() -
 
 
 def test_a_judge_that_fails_whatever_the_host_passes_none() -> None:
-    def broken(case: Case) -> Iterator[Verdict]:
+    def broken(case: CheckContext) -> Iterator[CheckResult]:
         raise RuntimeError("a fault of the judge")
         yield  # pragma: no cover
 
-    (finding,) = {finding.level for finding in judged(replace(READS, judge=broken), healthy_case(3))}
+    (finding,) = {finding.level for finding in judge_check(replace(READS, judge=broken), healthy_case(3))}
     assert finding == "fail"
 
 
 def answered(value: Mapping[str, Any]) -> preflight.Preflight:
     """A check of three hosts where gpu02 answers the first question so."""
 
-    def facts(host: str, args: Mapping[str, Any]) -> Answer:
+    def facts(host: str, args: Mapping[str, Any]) -> ProbeAnswer:
         told = value if host == "gpu02" else healthy(int(host[-1]))
-        kept, error = answers.checked("facts", told)
-        return Answer(value=kept, error=error)
+        kept, error = answers.check_answer("facts", told)
+        return ProbeAnswer(value=kept, error=error)
 
     return preflight.run(request(3), ScriptedAsker(healthy_script(facts=facts)), clock=lambda: 0.0)
 
 
 def test_a_section_that_is_invalid_fails_the_check_in_one_row() -> None:
     result = answered({**healthy(2), "memory": {"total": "x"}, "cpu": None})
-    assert result.exit_code() == 1
+    assert result.compute_exit_code() == 1
     (finding,) = result.failures
     assert (finding.check, finding.hosts) == ("answer", ("gpu02",))
     assert "facts.memory.total: is text, not a whole number, and 1 more" in finding.saw
@@ -65,7 +65,7 @@ def test_a_section_that_is_invalid_fails_the_check_in_one_row() -> None:
 
 def test_an_answer_that_is_invalid_as_a_whole_fails_the_check() -> None:
     result = answered([])  # type: ignore[arg-type]
-    assert result.exit_code() == 1
+    assert result.compute_exit_code() == 1
     assert {"gpu02"} == {host for finding in result.failures for host in finding.hosts} - {"gpu01", "gpu03"}
 
 
@@ -73,4 +73,4 @@ def test_no_choice_of_checks_leaves_an_invalid_answer_out() -> None:
     case = replace(
         healthy_case(2, only=frozenset({"gpu"}), skip=frozenset({"ssh"})), invalid={"gpu01": ("x: is null",)}
     )
-    assert [finding.check for finding in judged_all(CATALOGUE, case) if finding.level == "fail"] == ["answer"]
+    assert [finding.check for finding in judge_all_checks(CATALOGUE, case) if finding.level == "fail"] == ["answer"]

@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import pytest
 
-from fanout.checks.asking import Answer
+from fanout.checks.asking import ProbeAnswer
 from fanout.checks.catalogue import CATALOGUE
 from fanout.checks.interfaces import GLOO, NCCL
-from fanout.checks.judging import judged_all
+from fanout.checks.judging import judge_all_checks
 from fanout.credentials import hide_values
-from fanout.plan import Learned, make
-from fanout.rounds import rehearsed
+from fanout.plan import HostFacts, make_plan
+from fanout.rounds import rehearse_script
 from fanout.settings import Settings
 from tests.checks.kit import ScriptedAsker, healthy_case, hosts
 
@@ -30,7 +30,7 @@ def test_a_value_becomes_its_name() -> None:
 def test_a_finding_about_an_interface_names_the_variable_alone(variable: str, value: str) -> None:
     case = healthy_case()
     case = replace(case, request=replace(case.request, env={variable: value}))
-    told = [finding for finding in judged_all(CATALOGUE, case) if variable in finding.saw]
+    told = [finding for finding in judge_all_checks(CATALOGUE, case) if variable in finding.saw]
     assert told
     assert SECRET not in str(told)
 
@@ -43,8 +43,8 @@ def test_what_the_script_printed_in_the_rehearsal_holds_no_value() -> None:
     answer = {"words": words, "errors": words.splitlines()[1:], "calls": [], "status": 1, "seconds": 0.1, "count": 0}
     case = healthy_case(1)
     case = replace(case, request=replace(case.request, hosts=machines))
-    plan = make(machines, ["task.py"], settings, run_id="r", cwd="/w", has_script=True, learned=Learned())
-    asker = ScriptedAsker({"rehearse": lambda host, args: Answer(value=answer)})
-    played = rehearsed(case, asker, lambda: plan).facts["gpu01"]["rehearsal"]
+    plan = make_plan(machines, ["task.py"], settings, run_id="r", cwd="/w", has_script=True, learned=HostFacts())
+    asker = ScriptedAsker({"rehearse": lambda host, args: ProbeAnswer(value=answer)})
+    played = rehearse_script(case, asker, lambda: plan).facts["gpu01"]["rehearsal"]
     assert played["words"] == "+ login $S3\ntrain.sh: line 2: $TOKEN_FILE: No such file or directory"
     assert SECRET not in str(played)

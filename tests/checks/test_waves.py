@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from fanout.checks.asking import WAVE, Answer, Ask
-from fanout.waves import Waves, is_late
+from fanout.checks.asking import WAVE, ProbeAnswer, ProbeRequest
+from fanout.waves import BatchedAsker, is_late
 
 
 class Machine:
@@ -22,27 +22,27 @@ class Machine:
     def clock(self) -> float:
         return self.now
 
-    def ask(self, asks: Sequence[Ask]) -> list[Answer]:
+    def ask(self, asks: Sequence[ProbeRequest]) -> list[ProbeAnswer]:
         self.waves.append(len(asks))
         took = self._each * len(asks)
         self.now += took
         return [
-            Answer(error="no answer in time")
+            ProbeAnswer(error="no answer in time")
             if took > ask.timeout or ask.host in self._always_late
-            else Answer(value={})
+            else ProbeAnswer(value={})
             for ask in asks
         ]
 
-    def still_holds(self, host: str, handle: int) -> bool:
+    def is_still_open(self, host: str, handle: int) -> bool:
         raise AssertionError("nothing here lives on")
 
     def cancel(self, host: str, handle: int) -> None:
         raise AssertionError("nothing here lives on")
 
 
-def asked(machine: Machine, count: int) -> tuple[list[Answer], Waves]:
-    waves = Waves(machine, clock=machine.clock)
-    return waves.ask([Ask(host=f"h{number}", what="facts", timeout=15.0) for number in range(count)]), waves
+def asked(machine: Machine, count: int) -> tuple[list[ProbeAnswer], BatchedAsker]:
+    waves = BatchedAsker(machine, clock=machine.clock)
+    return waves.ask([ProbeRequest(host=f"h{number}", what="facts", timeout=15.0) for number in range(count)]), waves
 
 
 @pytest.mark.parametrize(
@@ -85,4 +85,4 @@ def test_one_host_that_is_late_is_late() -> None:
 )
 def test_a_section_that_is_late_may_have_a_cause_of_its_own(missing: dict[str, str], late: bool) -> None:
     """A file server or a name server that is gone is no slow machine."""
-    assert is_late(Answer(value={"missing": missing})) is late
+    assert is_late(ProbeAnswer(value={"missing": missing})) is late

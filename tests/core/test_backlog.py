@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import threading
 
-from fanout.backlog import Backlog
+from fanout.backlog import ChunkLimiter
 
 
-def adds(backlog: Backlog, pieces: int) -> tuple[threading.Thread, list[int]]:
+def adds(backlog: ChunkLimiter, pieces: int) -> tuple[threading.Thread, list[int]]:
     added: list[int] = []
 
     def add() -> None:
         for number in range(pieces):
-            backlog.add()
+            backlog.wait_for_room()
             added.append(number)
 
     thread = threading.Thread(target=add, daemon=True)
@@ -21,10 +21,10 @@ def adds(backlog: Backlog, pieces: int) -> tuple[threading.Thread, list[int]]:
 
 
 def test_no_more_is_added_than_there_is_room_for() -> None:
-    backlog = Backlog(8)
+    backlog = ChunkLimiter(8)
     thread, added = adds(backlog, 20)
     for _ in range(12):
-        backlog.dealt()
+        backlog.mark_processed()
     thread.join(20)
     assert not thread.is_alive()
     assert len(added) == 20
@@ -32,30 +32,30 @@ def test_no_more_is_added_than_there_is_room_for() -> None:
 
 def test_who_waits_is_woken_when_half_of_it_is_dealt_with() -> None:
     """Not for the first piece."""
-    backlog = Backlog(8)
+    backlog = ChunkLimiter(8)
     thread, added = adds(backlog, 9)
     for _ in range(3):
-        backlog.dealt()
+        backlog.mark_processed()
     thread.join(0.2)
     assert thread.is_alive()
     assert len(added) == 8
-    backlog.dealt()
+    backlog.mark_processed()
     thread.join(20)
     assert not thread.is_alive()
 
 
 def test_nobody_waits_for_one_that_is_abandoned() -> None:
     """Whatever is still on its way."""
-    backlog = Backlog(8)
+    backlog = ChunkLimiter(8)
     thread, added = adds(backlog, 100)
-    backlog.abandon()
+    backlog.stop_waiting()
     thread.join(20)
     assert not thread.is_alive()
     assert len(added) == 100
 
 
 def test_one_piece_is_enough() -> None:
-    backlog = Backlog(1)
+    backlog = ChunkLimiter(1)
     for _ in range(5):
-        backlog.add()
-        backlog.dealt()
+        backlog.wait_for_room()
+        backlog.mark_processed()

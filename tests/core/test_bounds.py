@@ -8,13 +8,13 @@ from dataclasses import fields
 
 import pytest
 
-from fanout.arguments import parse
+from fanout.arguments import parse_arguments
 from fanout.bounds import BOUNDS, range_error
 from fanout.errors import UsageError
-from fanout.flags import VERBS
-from fanout.settings import Settings, load
-from fanout.verbs.keeping import parse as parse_keep
-from fanout.verbs.replay import moment, pace
+from fanout.flags import COMMANDS
+from fanout.settings import Settings, merge_settings
+from fanout.verbs.keeping import parse_bounds as parse_keep
+from fanout.verbs.replay import parse_offset, parse_speed
 
 HUGE = ("1e10", "3e6", "1e300", "1e400", "9" * 30, "9" * 400, "9" * 5000)
 ODD = ("nan", "inf", "-inf", "-1", "-1e10", *HUGE)
@@ -23,7 +23,7 @@ ODD = ("nan", "inf", "-inf", "-1", "-1e10", *HUGE)
 def numeric_options() -> list[tuple[str, str, str]]:
     """Return (verb, option, name) of each flag that takes a number."""
     found = []
-    for verb, (_, _, build) in VERBS.items():
+    for verb, (_, _, build) in COMMANDS.items():
         parser = argparse.ArgumentParser()
         build(parser)
         found += [
@@ -51,8 +51,8 @@ def test_no_odd_number_is_taken_from_the_command_line(verb: str, option: str, na
         words += ["--", "true"] if verb == "exec" else []
         taken = None
         try:
-            request = parse(words)
-            taken = load(request.flags, {}, [])
+            request = parse_arguments(words)
+            taken = merge_settings(request.flags, {}, [])
             if name == "nnodes":
                 raise UsageError(range_error(name, request.filters.nnodes or 0))
         except UsageError:  # exit status 2
@@ -72,42 +72,42 @@ def test_a_setting_out_of_range_names_the_range_wherever_it_stands(name: str) ->
             ({}, {}, [("fanout.toml", {name: value})]),
         ):
             with pytest.raises(UsageError, match=r"must be from [0-9.]+ to [0-9.]+, not "):
-                load(flags, environ, files)
+                merge_settings(flags, environ, files)
     for value in (kind(most), kind(math.ceil(least))):
-        assert getattr(load({name: value}, {}, []).settings, name) == (
+        assert getattr(merge_settings({name: value}, {}, []).settings, name) == (
             None if name == "time_limit" and not value else value
         )
     for text in ODD:
         if not (text == "1e10" and most >= 1e10):
             with pytest.raises(UsageError):
-                load({}, {f"FANOUT_{name.upper()}": "nan" if text == "3e6" and most > 3e6 else text}, [])
+                merge_settings({}, {f"FANOUT_{name.upper()}": "nan" if text == "3e6" and most > 3e6 else text}, [])
 
 
 @pytest.mark.parametrize("value", [10**30, 10**400, -(10**400), math.nan, math.inf])
 def test_odd_numbers_of_a_file_are_refused(value: float) -> None:
     for name in ("lease", "grace", "fanout", "nproc_per_node"):
         with pytest.raises(UsageError):
-            load({}, {}, [("fanout.toml", {name: value})])
+            merge_settings({}, {}, [("fanout.toml", {name: value})])
 
 
 @pytest.mark.parametrize("text", ["0.5", "nan", "inf", "1e10", "9" * 400, "-5"])
 def test_patience_for_a_hang_is_within_its_range(text: str) -> None:
     with pytest.raises(UsageError, match="from 1 to 2000000"):
-        load({"hang_timeout": text}, {}, [])
+        merge_settings({"hang_timeout": text}, {}, [])
 
 
 def test_no_time_limit_is_written_as_0_as_for_a_size() -> None:
-    assert load({"time_limit": 0.0}, {}, []).settings.time_limit is None
-    assert load({}, {"FANOUT_TIME_LIMIT": "0"}, []).settings.time_limit is None
+    assert merge_settings({"time_limit": 0.0}, {}, []).settings.time_limit is None
+    assert merge_settings({}, {"FANOUT_TIME_LIMIT": "0"}, []).settings.time_limit is None
 
 
 @pytest.mark.parametrize("text", ["9" * 400, "9" * 5000, "9" * 400 + "GB", "9" * 400 + "d", "1e9"])
 def test_sizes_ages_and_moments_of_any_length_are_a_sentence(text: str) -> None:
     for read in (
         parse_keep,
-        moment,
-        lambda value: load({"spool_limit": value}, {}, []),
-        lambda value: pace(value, tty=True),
+        parse_offset,
+        lambda value: merge_settings({"spool_limit": value}, {}, []),
+        lambda value: parse_speed(value, tty=True),
     ):
         with pytest.raises(UsageError) as caught:
             read(text)

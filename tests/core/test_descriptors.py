@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from fanout.descriptors import needed
+from fanout.descriptors import count_needed_files
 
-_ROOM = "import resource; from fanout.descriptors import make_room; make_room({hosts}, by_program=False); print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])"
+_ROOM = "import resource; from fanout.descriptors import raise_file_limit; raise_file_limit({hosts}, by_program=False); print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])"
 
 
 def limited(tmp_path: Path, soft: int, hard: int, *argv: str) -> subprocess.CompletedProcess[str]:
@@ -31,7 +31,12 @@ def limited(tmp_path: Path, soft: int, hard: int, *argv: str) -> subprocess.Comp
 
 def test_more_hosts_need_more_and_programs_more_than_connections() -> None:
     """It grows with the hosts, and a connection by ssh processes takes more."""
-    assert needed(1, by_program=False) < needed(64, by_program=False) < needed(64, by_program=True) < 10 * 64
+    assert (
+        count_needed_files(1, by_program=False)
+        < count_needed_files(64, by_program=False)
+        < count_needed_files(64, by_program=True)
+        < 10 * 64
+    )
 
 
 @pytest.mark.parametrize(("soft", "hosts"), [(64, 64), (1024, 2)])
@@ -39,7 +44,7 @@ def test_the_soft_limit_is_raised_to_what_it_takes_and_never_lowered(tmp_path: P
     """Nothing is said of it: the user need not know."""
     done = limited(tmp_path, soft, 1024, sys.executable, "-c", _ROOM.format(hosts=hosts))
     assert done.stderr == ""
-    assert int(done.stdout) == max(soft, needed(hosts, by_program=False))
+    assert int(done.stdout) == max(soft, count_needed_files(hosts, by_program=False))
 
 
 def test_room_that_is_there_is_left_alone(tmp_path: Path) -> None:
@@ -56,7 +61,7 @@ def test_a_limit_that_cannot_be_raised_is_told_before_any_host_is_touched(tmp_pa
     (tmp_path / "hosts.txt").write_text("".join(f"10.255.255.{number} slots=1\n" for number in range(1, 65)))
     (tmp_path / "task.py").write_text("")
     done = limited(tmp_path, 64, 64, sys.executable, "-m", "fanout", *words)
-    count = needed(64, by_program=False)
+    count = count_needed_files(64, by_program=False)
     assert done.returncode == 125
     assert done.stderr.splitlines() == [
         f"fanout: 64 hosts need up to {count} open files here, but this shell allows 64 (ulimit -Hn)",

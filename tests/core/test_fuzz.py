@@ -9,7 +9,7 @@ import pytest
 
 from fanout import answers, preflight
 from fanout.checks.model import CheckRequest
-from fanout.state import ImpossibleMove, Phase, RunState, advance
+from fanout.state import InvalidTransition, Phase, RunState, apply_event
 from tests.fuzz import records, targets
 from tests.fuzz.play import Campaign
 
@@ -36,24 +36,24 @@ class _Unchanged(random.Random):
 
 def test_what_was_recorded_is_valid_as_it_is() -> None:
     for what, value in targets.RECORDED["answers"]:
-        kept, error = answers.checked(what, value)
+        kept, error = answers.check_answer(what, value)
         assert (error, kept) == ("", value)
         assert answers.INVALID not in kept
 
 
 def test_the_recorded_run_goes_to_its_end() -> None:
     """Otherwise the fuzzer would change messages that no code reads."""
-    state = RunState.new(targets.NAMES, at=0.0)
+    state = RunState.initial(targets.NAMES, at=0.0)
     for event in targets.events(targets.packed(message) for message in targets.RECORDED["messages"]):
         try:
-            state = advance(state, event)
-        except ImpossibleMove:
+            state = apply_event(state, event)
+        except InvalidTransition:
             continue
     host = state.hosts["a"]
-    assert host.phase is Phase.FORGOTTEN
+    assert host.phase is Phase.RELEASED
     assert host.exit is not None
     assert host.exit.code == 3
-    assert host.bytes > 0
+    assert host.received_bytes > 0
 
 
 def test_the_recorded_check_has_something_to_judge() -> None:

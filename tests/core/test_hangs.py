@@ -8,9 +8,9 @@ import pytest
 
 from fanout import hangs
 from fanout.errors import UsageError
-from fanout.events import Acted, Action, Answered, Examine, Forget, Gone, Interrupted, Stop
-from fanout.settings import load
-from fanout.supervise import Policy, decide
+from fanout.events import Action, ActionSent, Answered, CleanedUp, Inspect, Interrupted, Release, Stop
+from fanout.settings import merge_settings
+from fanout.supervise import Policy, decide_actions
 from tests.histories import History
 
 POLICY = Policy(hang_timeout="10")
@@ -28,14 +28,14 @@ def running() -> History:
 
 def asked(run: History, policy: Policy = POLICY) -> list[Action]:
     """What the policy wishes now; questions among it are put."""
-    actions = list(decide(policy, run.play()))
-    run.add(*(Acted(at=run.at, action=action) for action in actions))
+    actions = list(decide_actions(policy, run.play()))
+    run.add(*(ActionSent(at=run.at, action=action) for action in actions))
     return actions
 
 
 def answer(run: History, *values: dict[str, Any]) -> History:
     state = run.play()
-    for host, value in zip(state.all, values, strict=True):
+    for host, value in zip(state.all_hosts, values, strict=True):
         question = host.examined[-1][0]
         run.add(Answered(at=run.at, host=host.name, ask=question.ask, value=value, error=""))
     return run
@@ -52,7 +52,7 @@ def test_nobody_looks_before_the_time_or_where_nobody_asked() -> None:
 def test_after_the_silence_every_host_is_asked_once() -> None:
     run = running()
     run.wait(11.0)
-    assert {(a.host, a.what) for a in asked(run) if isinstance(a, Examine)} == {
+    assert {(a.host, a.what) for a in asked(run) if isinstance(a, Inspect)} == {
         ("gpu01", "stacks"),
         ("gpu02", "stacks"),
     }
@@ -66,7 +66,7 @@ def test_it_is_a_hang_only_where_nothing_moves_anywhere(second: dict[str, Any], 
     run.wait(11.0)
     asked(run)
     answer(run, STILL, second)
-    assert hangs.found(run.play()) is found
+    assert hangs.is_hung(run.play()) is found
 
 
 def test_a_hang_is_ended_once_the_hosts_have_told_what_they_know() -> None:
@@ -76,7 +76,7 @@ def test_a_hang_is_ended_once_the_hosts_have_told_what_they_know() -> None:
     run.wait(11.0)
     asked(run, policy)
     answer(run, STILL, STILL)
-    assert {(a.host, a.what) for a in asked(run, policy) if isinstance(a, Examine)} == {
+    assert {(a.host, a.what) for a in asked(run, policy) if isinstance(a, Inspect)} == {
         ("gpu01", "aftermath"),
         ("gpu02", "aftermath"),
     }
@@ -97,7 +97,7 @@ def test_hosts_that_were_asked_for_a_hang_are_asked_again_when_the_run_fails_lat
     asked(run, policy)
     run.wait(1.0).say("gpu02", b"step 2 loss 1.9\n")
     answer(run, {}, {}).wait(1.0).end("gpu02", code=1)
-    assert {a.host for a in asked(run, policy) if isinstance(a, Examine)} == {"gpu01", "gpu02"}
+    assert {a.host for a in asked(run, policy) if isinstance(a, Inspect)} == {"gpu01", "gpu02"}
 
 
 def test_a_hang_is_reported_and_not_ended_by_default() -> None:
@@ -106,7 +106,7 @@ def test_a_hang_is_reported_and_not_ended_by_default() -> None:
     run.wait(11.0)
     asked(run)
     answer(run, STILL, STILL).wait(60.0)
-    assert hangs.found(run.play())
+    assert hangs.is_hung(run.play())
     assert asked(run) == []
 
 
@@ -116,7 +116,7 @@ def test_a_run_that_writes_again_no_longer_hangs() -> None:
     asked(run)
     answer(run, STILL, STILL).wait(1.0)
     run.say("gpu02", b"step 2 loss 1.9\n")
-    assert not hangs.found(run.play())
+    assert not hangs.is_hung(run.play())
     run.wait(11.0)
     assert len(asked(run)) == 2
 
@@ -138,29 +138,29 @@ def test_a_host_that_does_not_answer_is_no_proof_of_a_hang() -> None:
     asked(run)
     question = run.play().hosts["gpu01"].examined[-1][0]
     run.add(Answered(at=run.at, host="gpu01", ask=question.ask, value=STILL, error=""))
-    assert not hangs.found(run.play())
+    assert not hangs.is_hung(run.play())
     run.wait(13.0)
-    assert hangs.found(run.play())
+    assert hangs.is_hung(run.play())
 
 
 def test_auto_learns_from_the_run() -> None:
     """Ten minutes until it has a rhythm, then ten times its longest pause, and never under a minute."""
     run = running()
-    assert hangs.limit("auto", run.play()) == 600.0
+    assert hangs.silence_limit("auto", run.play()) == 600.0
     for _ in range(60):
         run.wait(0.5)
         run.say("gpu01", b".")
-    assert hangs.limit("auto", run.play()) == 60.0
+    assert hangs.silence_limit("auto", run.play()) == 60.0
     run.wait(20.0)
     run.say("gpu01", b".")
-    assert hangs.limit("auto", run.play()) == pytest.approx(200.0)
+    assert hangs.silence_limit("auto", run.play()) == pytest.approx(200.0)
 
 
 def test_the_first_failure_asks_every_host_for_what_it_can_tell() -> None:
     """At once, before the others are ended; and a host is not let go before it has told."""
     run = running().end("gpu02", code=1)
     wanted = asked(run)
-    assert {(a.host, a.what) for a in wanted if isinstance(a, Examine)} == {
+    assert {(a.host, a.what) for a in wanted if isinstance(a, Inspect)} == {
         ("gpu01", "aftermath"),
         ("gpu02", "aftermath"),
     }
@@ -172,22 +172,22 @@ def test_the_first_failure_asks_every_host_for_what_it_can_tell() -> None:
 def test_nobody_is_let_go_while_he_still_has_to_tell() -> None:
     run = running().end("gpu02", code=1)
     asked(run)
-    run.add(Gone(at=run.at, host="gpu02", killed=0))
-    assert not any(isinstance(action, Forget) for action in decide(POLICY, run.play()))
+    run.add(CleanedUp(at=run.at, host="gpu02", killed=0))
+    assert not any(isinstance(action, Release) for action in decide_actions(POLICY, run.play()))
     run.wait(hangs.ANSWER_SECONDS["aftermath"] + 0.1)
-    assert Forget(host="gpu02") in decide(POLICY, run.play())
+    assert Release(host="gpu02") in decide_actions(POLICY, run.play())
 
 
 def test_a_user_who_stops_the_run_waits_for_no_answers() -> None:
     run = running().add(Interrupted(at=running().at, signal=2)).end("gpu02", code=1)
-    assert not any(isinstance(action, Examine) for action in decide(POLICY, run.play()))
+    assert not any(isinstance(action, Inspect) for action in decide_actions(POLICY, run.play()))
 
 
 @pytest.mark.parametrize("word", ["0", "-1", "soon", "nan", "inf"])
 def test_a_patience_that_is_none_is_refused(word: str) -> None:
     with pytest.raises(UsageError, match="--hang-timeout must be auto, off, or a number of seconds"):
-        load({"hang_timeout": word}, {}, [])
+        merge_settings({"hang_timeout": word}, {}, [])
 
 
 def test_a_patience_may_be_a_number_in_a_file() -> None:
-    assert load({}, {}, [("fanout.toml", {"hang-timeout": 600})]).settings.hang_timeout == "600"
+    assert merge_settings({}, {}, [("fanout.toml", {"hang-timeout": 600})]).settings.hang_timeout == "600"

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from fanout.errors import Unreachable
 from fanout.transports import hostkeys, knownhosts
-from fanout.transports.hostkeys import Expected, KnownHosts, Shown, Verdict, append
+from fanout.transports.hostkeys import ExpectedKeys, HostKeyStatus, KnownHosts, PresentedKey, append_line
 from fanout.transports.sshoptions import SshOptions
 from tests.processes import join
 
@@ -28,8 +28,8 @@ def key(number: int) -> bytes:
     return head + (32).to_bytes(4, "big") + bytes([number]) * 32
 
 
-def shown(number: int) -> Shown:
-    return Shown(key_type=KIND, key=key(number))
+def shown(number: int) -> PresentedKey:
+    return PresentedKey(key_type=KIND, key=key(number))
 
 
 def text(number: int) -> str:
@@ -83,8 +83,8 @@ CASES = [
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.names} {case.wanted}")
 def test_a_name_is_meant_by_the_patterns_that_openssh_would_match(case: Case) -> None:
-    (line,) = knownhosts.parse(f"{case.names} {text(1)}\n")
-    assert knownhosts.matches(line, case.wanted) is case.hit
+    (line,) = knownhosts.parse_known_hosts(f"{case.names} {text(1)}\n")
+    assert knownhosts.matches_name(line, case.wanted) is case.hit
 
 
 @pytest.mark.process
@@ -98,10 +98,10 @@ def test_ssh_keygen_agrees(tmp_path: Path, case: Case) -> None:
 @pytest.mark.process
 @pytest.mark.parametrize("name", ["gpu01", "[gpu01]:2222", "10.0.0.1", "fe80::1"])
 def test_hashed_names_are_found_like_plain_ones(tmp_path: Path, name: str) -> None:
-    (line,) = knownhosts.parse(hashed(tmp_path, f"{name} {text(1)}"))
+    (line,) = knownhosts.parse_known_hosts(hashed(tmp_path, f"{name} {text(1)}"))
     assert line.names[0].startswith("|1|")
-    assert knownhosts.matches(line, name)
-    assert not knownhosts.matches(line, "gpu02")
+    assert knownhosts.matches_name(line, name)
+    assert not knownhosts.matches_name(line, "gpu02")
 
 
 PART = st.text("ab.1*?", min_size=1, max_size=4)
@@ -116,7 +116,11 @@ def test_on_any_file_the_same_lines_are_found_as_by_ssh_keygen(
 ) -> None:
     path = tmp_path / "known_hosts"
     path.write_text("".join(f"{','.join(names)} {text(at)}\n" for at, names in enumerate(lines)))
-    mine = {at for at, line in enumerate(knownhosts.parse(path.read_text()), 1) if knownhosts.matches(line, wanted)}
+    mine = {
+        at
+        for at, line in enumerate(knownhosts.parse_known_hosts(path.read_text()), 1)
+        if knownhosts.matches_name(line, wanted)
+    }
     assert mine == found(path, wanted)
 
 
@@ -124,48 +128,48 @@ BROKEN = "# a comment\n\n   \ngpu01\ngpu01 ssh-ed25519\ngpu01 ssh-ed25519 %%%\n"
 
 
 def test_what_is_broken_is_passed_over() -> None:
-    lines = knownhosts.parse(BROKEN + f"gpu01 {text(1)} a comment\n@revoked * {text(2)}\n")
+    lines = knownhosts.parse_known_hosts(BROKEN + f"gpu01 {text(1)} a comment\n@revoked * {text(2)}\n")
     assert [(line.marker, line.key) for line in lines] == [("", key(1)), ("@revoked", key(2))]
 
 
 # ------------------------------------------------------------------------------------------------------------ verdicts
 
 
-def known(path: Path, *, accept_new: bool = False, port: int = 22, **options: str) -> tuple[KnownHosts, Expected]:
+def known(path: Path, *, accept_new: bool = False, port: int = 22, **options: str) -> tuple[KnownHosts, ExpectedKeys]:
     files = KnownHosts(accept_new=accept_new)
     login = SshOptions(name="gpu01", hostname="gpu01", port=port, user="me", user_known_hosts=(str(path),), **options)  # type: ignore[arg-type]
-    return files, files.entry(login)
+    return files, files.expected_keys(login)
 
 
 @pytest.mark.parametrize(
     ("lines", "verdict"),
     [
-        ("", Verdict.UNKNOWN),
-        (f"gpu02 {text(1)}\n", Verdict.UNKNOWN),
-        (f"gpu01 {text(1)}\n", Verdict.KNOWN),
-        (f"gpu01 {text(2)}\ngpu01 {text(1)}\n", Verdict.KNOWN),
-        (f"gpu01 {text(2)}\n", Verdict.CHANGED),
-        (f"gpu01 ssh-rsa {base64.b64encode(b'other').decode()}\n", Verdict.CHANGED),
-        (f"gpu01 {text(1)}\n@revoked gpu01 {text(1)}\n", Verdict.REVOKED),
-        (f"gpu01 {text(1)}\n@revoked gpu01 {text(2)}\n", Verdict.KNOWN),
-        (f"@cert-authority gpu01 {text(1)}\n", Verdict.UNKNOWN),
+        ("", HostKeyStatus.UNKNOWN),
+        (f"gpu02 {text(1)}\n", HostKeyStatus.UNKNOWN),
+        (f"gpu01 {text(1)}\n", HostKeyStatus.KNOWN),
+        (f"gpu01 {text(2)}\ngpu01 {text(1)}\n", HostKeyStatus.KNOWN),
+        (f"gpu01 {text(2)}\n", HostKeyStatus.CHANGED),
+        (f"gpu01 ssh-rsa {base64.b64encode(b'other').decode()}\n", HostKeyStatus.CHANGED),
+        (f"gpu01 {text(1)}\n@revoked gpu01 {text(1)}\n", HostKeyStatus.REVOKED),
+        (f"gpu01 {text(1)}\n@revoked gpu01 {text(2)}\n", HostKeyStatus.KNOWN),
+        (f"@cert-authority gpu01 {text(1)}\n", HostKeyStatus.UNKNOWN),
     ],
 )
-def test_a_key_is_known_unknown_changed_or_revoked(tmp_path: Path, lines: str, verdict: Verdict) -> None:
+def test_a_key_is_known_unknown_changed_or_revoked(tmp_path: Path, lines: str, verdict: HostKeyStatus) -> None:
     path = tmp_path / "known_hosts"
     path.write_text(lines)
     files, expected = known(path)
-    assert files.judge(expected, shown(1)) is verdict
+    assert files.verify_key(expected, shown(1)) is verdict
     assert path.read_text() == lines
 
 
 def test_a_new_key_is_written_down_only_where_that_was_asked_for(tmp_path: Path) -> None:
     path = tmp_path / "ssh" / "known_hosts"
     files, expected = known(path, accept_new=True, port=2222)
-    assert files.judge(expected, shown(1)) is Verdict.ACCEPTED
+    assert files.verify_key(expected, shown(1)) is HostKeyStatus.ACCEPTED
     assert path.read_text() == f"[gpu01]:2222 {text(1)}\n"
     again, expected = known(path, port=2222)
-    assert again.judge(expected, shown(1)) is Verdict.KNOWN
+    assert again.verify_key(expected, shown(1)) is HostKeyStatus.KNOWN
 
 
 @pytest.mark.parametrize("lines", [f"gpu01 {text(2)}\n", f"@revoked gpu01 {text(1)}\n"])
@@ -173,7 +177,7 @@ def test_a_changed_or_revoked_key_is_never_accepted(tmp_path: Path, lines: str) 
     path = tmp_path / "known_hosts"
     path.write_text(lines)
     files, expected = known(path, accept_new=True)
-    assert files.judge(expected, shown(1)) in (Verdict.CHANGED, Verdict.REVOKED)
+    assert files.verify_key(expected, shown(1)) in (HostKeyStatus.CHANGED, HostKeyStatus.REVOKED)
     assert path.read_text() == lines
 
 
@@ -181,10 +185,10 @@ def test_a_key_accepted_once_is_the_only_one_from_then_on(tmp_path: Path) -> Non
     path = tmp_path / "known_hosts"
     files, expected = known(path, accept_new=True)
     login = expected.options
-    assert files.judge(expected, shown(1)) is Verdict.ACCEPTED
-    assert files.judge(expected, shown(2)) is Verdict.CHANGED  # with what was known before the first login
-    assert files.judge(files.entry(login), shown(2)) is Verdict.CHANGED
-    assert files.judge(files.entry(login), shown(1)) is Verdict.KNOWN
+    assert files.verify_key(expected, shown(1)) is HostKeyStatus.ACCEPTED
+    assert files.verify_key(expected, shown(2)) is HostKeyStatus.CHANGED  # with what was known before the first login
+    assert files.verify_key(files.expected_keys(login), shown(2)) is HostKeyStatus.CHANGED
+    assert files.verify_key(files.expected_keys(login), shown(1)) is HostKeyStatus.KNOWN
     assert path.read_text() == f"gpu01 {text(1)}\n"
 
 
@@ -193,26 +197,26 @@ def test_a_key_that_another_process_has_written_meanwhile_counts(tmp_path: Path)
     path.write_text("")
     files, expected = known(path, accept_new=True)
     path.write_text(f"gpu01 {text(1)}\n")
-    assert files.judge(expected, shown(2)) is Verdict.CHANGED
-    assert files.judge(expected, shown(1)) is Verdict.KNOWN
+    assert files.verify_key(expected, shown(2)) is HostKeyStatus.CHANGED
+    assert files.verify_key(expected, shown(1)) is HostKeyStatus.KNOWN
     assert path.read_text() == f"gpu01 {text(1)}\n"
 
 
 def test_a_key_is_remembered_where_it_cannot_be_written(tmp_path: Path) -> None:
     files, expected = known(tmp_path, accept_new=True)  # a directory
-    assert files.judge(expected, shown(1)) is Verdict.ACCEPTED
-    assert files.judge(files.entry(expected.options), shown(2)) is Verdict.CHANGED
+    assert files.verify_key(expected, shown(1)) is HostKeyStatus.ACCEPTED
+    assert files.verify_key(files.expected_keys(expected.options), shown(2)) is HostKeyStatus.CHANGED
 
 
 def test_many_processes_that_accept_one_host_write_one_line(tmp_path: Path) -> None:
     path = tmp_path / "known_hosts"
     together = threading.Barrier(16)
-    verdicts: list[Verdict] = []
+    verdicts: list[HostKeyStatus] = []
 
     def one() -> None:
         files, expected = known(path, accept_new=True)
         together.wait(20)
-        verdicts.append(files.judge(expected, shown(1)))
+        verdicts.append(files.verify_key(expected, shown(1)))
 
     threads = [threading.Thread(target=one) for _ in range(16)]
     for thread in threads:
@@ -231,7 +235,7 @@ def test_a_lock_that_another_process_keeps_costs_a_bounded_time(
     with open(path, "ab") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         with pytest.raises(Unreachable, match="locked by another process"):
-            files.judge(expected, shown(1))
+            files.verify_key(expected, shown(1))
 
 
 def test_an_alias_of_ssh_config_is_looked_up_without_a_port(tmp_path: Path) -> None:
@@ -239,7 +243,7 @@ def test_an_alias_of_ssh_config_is_looked_up_without_a_port(tmp_path: Path) -> N
     path.write_text(f"cluster {text(1)}\n")
     files, expected = known(path, port=2222, host_key_alias="Cluster")
     assert expected.name == "cluster"
-    assert files.judge(expected, shown(1)) is Verdict.KNOWN
+    assert files.verify_key(expected, shown(1)) is HostKeyStatus.KNOWN
 
 
 def test_a_server_with_several_keys_is_asked_for_the_one_that_is_known(tmp_path: Path) -> None:
@@ -257,7 +261,7 @@ def test_a_server_with_several_keys_is_asked_for_the_one_that_is_known(tmp_path:
 def test_a_line_is_added_and_none_is_touched(tmp_path: Path, before: str) -> None:
     path = tmp_path / "known_hosts"
     path.write_text(before)
-    append(str(path), f"new {text(2)}")
+    append_line(str(path), f"new {text(2)}")
     ends = "" if before.endswith("\n") or not before else "\n"
     assert path.read_text() == f"{before}{ends}new {text(2)}\n"
 
@@ -269,7 +273,7 @@ def test_many_may_write_at_a_time(tmp_path: Path) -> None:
 
     def one(number: int) -> None:
         together.wait(20)
-        append(str(path), f"host{number} {text(number)}")
+        append_line(str(path), f"host{number} {text(number)}")
 
     threads = [threading.Thread(target=one, args=(number,)) for number in range(64)]
     for thread in threads:

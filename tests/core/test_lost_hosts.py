@@ -7,22 +7,22 @@ from typing import Any
 
 from fanout import outcome
 from fanout.events import (
-    Acted,
-    Beat,
-    Dialling,
+    Abandon,
+    ActionSent,
+    CleanedUp,
+    Connected,
+    Connecting,
+    Disconnected,
     Exited,
-    GiveUp,
     Go,
-    Gone,
-    Linked,
-    LinkLost,
-    Lost,
+    Heartbeat,
+    HostLost,
     Prepare,
     Prepared,
     Started,
 )
-from fanout.state import Phase, RunState, advance
-from fanout.supervise import ALONE_SECONDS, Policy, decide, waited_for
+from fanout.state import Phase, RunState, apply_event
+from fanout.supervise import ALONE_SECONDS, Policy, decide_actions, hosts_waited_for
 from tests.core.test_supervise import POLICY, host, running, state, stop
 
 
@@ -32,15 +32,15 @@ def alone(seconds: float, **facts: Any) -> RunState:
     stopped = {"stop": stop("a", "b failed"), "stop_at": 995.0} if facts.get("failures") != () else {}
     dead = running(linked=False, link_lost_at=lost, heard_at=lost - 1, link_lost_why="silence", **stopped)
     ended = host(
-        Phase.FORGOTTEN, prepare_at=0.0, go_at=0.0, linked=False, exit=Exited(at=1.0, host="b", code=0, signal=None)
+        Phase.RELEASED, prepare_at=0.0, go_at=0.0, linked=False, exit=Exited(at=1.0, host="b", code=0, signal=None)
     )
     return state(dead, ended, **{"failures": (("b", 990.0 - seconds),), **facts})
 
 
 def test_when_all_others_have_ended_a_dead_host_is_not_waited_for_until_its_lease_is_over() -> None:
-    assert decide(POLICY, alone(ALONE_SECONDS)) == ()
-    (given_up,) = decide(POLICY, alone(ALONE_SECONDS + 1))
-    assert isinstance(given_up, GiveUp)
+    assert decide_actions(POLICY, alone(ALONE_SECONDS)) == ()
+    (given_up,) = decide_actions(POLICY, alone(ALONE_SECONDS + 1))
+    assert isinstance(given_up, Abandon)
     ends = time.strftime("%H:%M:%S", time.localtime(999.0 - ALONE_SECONDS - 1 + POLICY.lease))
     assert (
         given_up.why == f"no connection for 30 s (silence): unknown, it may still run until its lease expires at {ends}"
@@ -48,36 +48,36 @@ def test_when_all_others_have_ended_a_dead_host_is_not_waited_for_until_its_leas
 
 
 def test_a_host_without_a_lease_is_said_to_run_on() -> None:
-    (given_up,) = decide(Policy(lease=0.0), alone(ALONE_SECONDS + 1))
-    assert isinstance(given_up, GiveUp)
+    (given_up,) = decide_actions(Policy(lease=0.0), alone(ALONE_SECONDS + 1))
+    assert isinstance(given_up, Abandon)
     assert given_up.why.endswith("it may still run, because it has no lease")
 
 
 def test_a_run_that_goes_well_waits_for_a_host_without_a_link() -> None:
     """The others ended with 0: the host may well have done so too, and its link may come back."""
-    assert decide(POLICY, alone(ALONE_SECONDS + 100, failures=())) == ()
+    assert decide_actions(POLICY, alone(ALONE_SECONDS + 100, failures=())) == ()
 
 
 def test_a_host_that_is_still_being_ended_keeps_the_lease_for_all() -> None:
     dead = running(linked=False, link_lost_at=900.0, link_lost_why="silence")
     left = running(stop_at=999.0, stop=stop("b", "a failed"))
     before = state(dead, left, failures=(("b", 998.0),), ending_at=999.0)
-    assert not any(isinstance(action, GiveUp) for action in decide(POLICY, before))
+    assert not any(isinstance(action, Abandon) for action in decide_actions(POLICY, before))
 
 
 def test_for_whom_the_launcher_waits_and_until_when() -> None:
-    assert waited_for(POLICY, alone(10.0)) == {"a": 990.0 + ALONE_SECONDS}
-    assert waited_for(POLICY, alone(10.0, failures=())) == {}
-    assert waited_for(POLICY, state(running(), running(), failures=(("a", 1.0),))) == {}
+    assert hosts_waited_for(POLICY, alone(10.0)) == {"a": 990.0 + ALONE_SECONDS}
+    assert hosts_waited_for(POLICY, alone(10.0, failures=())) == {}
+    assert hosts_waited_for(POLICY, state(running(), running(), failures=(("a", 1.0),))) == {}
 
 
 def both_run() -> RunState:
-    world = RunState.new(["a", "b"], at=0.0)
+    world = RunState.initial(["a", "b"], at=0.0)
     for name in ("a", "b"):
-        for event in (Dialling(at=0.0, host=name, attempt=1), Linked(at=0.1, host=name, attempt=1, took=0.1, hello={}),
-                      Acted(at=0.2, action=Prepare(host=name)), Prepared(at=0.3, host=name, pid=1),
-                      Acted(at=0.4, action=Go(host=name)), Started(at=0.5, host=name, pid=2), Beat(at=5.0, host=name)):  # fmt: skip
-            world = advance(world, event)
+        for event in (Connecting(at=0.0, host=name, attempt=1), Connected(at=0.1, host=name, attempt=1, took=0.1, hello={}),
+                      ActionSent(at=0.2, action=Prepare(host=name)), Prepared(at=0.3, host=name, pid=1),
+                      ActionSent(at=0.4, action=Go(host=name)), Started(at=0.5, host=name, pid=2), Heartbeat(at=5.0, host=name)):  # fmt: skip
+            world = apply_event(world, event)
     return world
 
 
@@ -85,28 +85,28 @@ def test_a_lost_host_failed_when_it_was_last_heard_so_it_is_the_cause_and_the_st
     """The others fail because of it, minutes before it is given up."""
     world = both_run()
     for event in (
-        LinkLost(at=22.0, host="a", why="silent for 15 s"),
+        Disconnected(at=22.0, host="a", why="silent for 15 s"),
         Exited(at=40.0, host="b", code=1, signal=None),
-        Gone(at=41.0, host="b", killed=0),
-        Lost(at=80.0, host="a", why="no connection for 30 s"),
+        CleanedUp(at=41.0, host="b", killed=0),
+        HostLost(at=80.0, host="a", why="no connection for 30 s"),
     ):
-        world = advance(world, event)
+        world = apply_event(world, event)
     assert [name for name, _ in world.failures] == ["a", "b"]
     assert world.failures[0][1] == 5.0  # when it was last heard
-    assert (outcome.of(world).exit_code, outcome.of(world).first) == (255, "a")
+    assert (outcome.outcome_of(world).exit_code, outcome.outcome_of(world).first) == (255, "a")
 
 
 def test_a_keeper_that_died_with_its_host_is_the_cause_too() -> None:
     """The host was rebooted, and its record tells that the end is not known."""
     world = both_run()
     for event in (
-        LinkLost(at=22.0, host="a", why="silent for 15 s"),
+        Disconnected(at=22.0, host="a", why="silent for 15 s"),
         Exited(at=40.0, host="b", code=1, signal=None),
-        Dialling(at=50.0, host="a", attempt=1),
-        Linked(at=51.0, host="a", attempt=1, took=0.1, hello={}),
+        Connecting(at=50.0, host="a", attempt=1),
+        Connected(at=51.0, host="a", attempt=1, took=0.1, hello={}),
         Prepared(at=51.1, host="a", pid=1),
         Exited(at=51.2, host="a", code=None, signal=None, why="the keeper on the host died without a record"),
     ):
-        world = advance(world, event)
-    assert (outcome.of(world).exit_code, outcome.of(world).first) == (255, "a")
-    assert "the keeper on the host died" in outcome.of(world).headline
+        world = apply_event(world, event)
+    assert (outcome.outcome_of(world).exit_code, outcome.outcome_of(world).first) == (255, "a")
+    assert "the keeper on the host died" in outcome.outcome_of(world).headline

@@ -5,7 +5,18 @@ from __future__ import annotations
 import pytest
 
 from fanout import outcome
-from fanout.events import Acted, Exited, Go, Gone, Interrupted, Leftover, Lost, Prepared, Refused, Unreached
+from fanout.events import (
+    ActionSent,
+    CleanedUp,
+    ConnectFailed,
+    Exited,
+    Go,
+    HostLost,
+    Interrupted,
+    Leftover,
+    Prepared,
+    Refused,
+)
 from fanout.outcome import TIME_LIMIT, RunOutcome
 from tests.histories import TYPICAL, History
 
@@ -15,7 +26,7 @@ def running(*hosts: str) -> History:
 
 
 def of(history: History) -> RunOutcome:
-    return outcome.of(history.play())
+    return outcome.outcome_of(history.play())
 
 
 @pytest.mark.parametrize(
@@ -26,8 +37,8 @@ def test_the_status_is_the_scripts_own(code: int | None, signal: int | None, sta
     result = of(running("a").end("a", code=code, signal=signal).tidy("a"))
     assert (result.exit_code, result.origin) == (status, "script")
     assert result.first == (None if status == 0 else "a")
-    assert result.ok == (status == 0)
-    assert result.clean
+    assert result.is_success == (status == 0)
+    assert result.is_clean
 
 
 def test_the_first_failure_counts_and_not_the_loudest() -> None:
@@ -75,15 +86,15 @@ def test_a_host_that_refuses_is_125_and_nothing_is_left_there() -> None:
 
 
 def test_a_lost_host_is_255_and_what_is_left_there_is_not_known() -> None:
-    history = running("a", "b").add(Lost(at=2e9, host="b", why="no connection for 370 s"))
+    history = running("a", "b").add(HostLost(at=2e9, host="b", why="no connection for 370 s"))
     result = of(history.end("a").tidy("a"))
     assert (result.exit_code, result.first, result.hosts[1].left) == (255, "b", None)
-    assert not result.clean
+    assert not result.is_clean
 
 
 def test_a_host_that_is_lost_after_a_good_exit_is_not_success() -> None:
     """Nobody has seen that nothing of the run is left there, nor that all of its log is here."""
-    history = running("a").end("a").wait(1).add(Lost(at=2e9, host="a", why="no connection for 370 s"))
+    history = running("a").end("a").wait(1).add(HostLost(at=2e9, host="a", why="no connection for 370 s"))
     assert (of(history).exit_code, of(history).origin) == (255, "ssh")
 
 
@@ -96,7 +107,7 @@ def test_what_is_left_is_counted() -> None:
     stuck = Leftover(pid=9, state="D", wchan="nfs_wait", command="python train.py")
     result = of(running("a").end("a").tidy("a", left=(stuck,)))
     assert result.hosts[0].left == 1
-    assert not result.clean
+    assert not result.is_clean
 
 
 def test_victims_of_a_stop_that_no_host_caused_are_not_the_cause() -> None:
@@ -109,7 +120,7 @@ def test_victims_of_a_stop_that_no_host_caused_are_not_the_cause() -> None:
 
 def test_a_run_that_never_started_is_not_a_good_one() -> None:
     """A host that rolled back by itself (it heard nothing from us for a minute) ended without an exit."""
-    history = History("a").link().add(Prepared(at=2e9, host="a", pid=1), Gone(at=2e9, host="a", killed=0))
+    history = History("a").link().add(Prepared(at=2e9, host="a", pid=1), CleanedUp(at=2e9, host="a", killed=0))
     assert of(history.tidy("a")).exit_code == 125
 
 
@@ -123,14 +134,16 @@ def test_memory_and_reasons_are_told() -> None:
 
 def test_a_failed_start_has_the_shells_status() -> None:
     history = History("a").link()
-    history.add(Prepared(at=history.at, host="a", pid=1), Acted(at=history.at, action=Go(host="a")))
+    history.add(Prepared(at=history.at, host="a", pid=1), ActionSent(at=history.at, action=Go(host="a")))
     history.add(Exited(at=history.at, host="a", code=127, signal=None, why="train.sh: not found"))
     assert of(history.tidy("a")).exit_code == 127
 
 
 def test_a_host_that_was_not_dialled_in_time_is_unreached() -> None:
     history = History("a").link()
-    history.add(Unreached(at=history.at, host="a", kind="AgentRefused", message="no python3 there", hint="install it"))
+    history.add(
+        ConnectFailed(at=history.at, host="a", kind="AgentRefused", message="no python3 there", hint="install it")
+    )
     assert of(history).hosts[0].verdict == "unreached"
 
 

@@ -19,7 +19,7 @@ from fanout import dryrun, plan
 from fanout.agent import frames, spawn
 from fanout.errors import UsageError
 from fanout.hosts import Host, Origin
-from fanout.plan import Default, EnvValue, LaunchPlan, Learned, NodePlan, PathList
+from fanout.plan import Default, EnvValue, HostFacts, LaunchPlan, NodePlan, PathList
 from fanout.settings import Settings
 from fanout.wire import go_frame
 
@@ -35,17 +35,17 @@ TWO = (host("192.168.1.1", 1, slots=8), host("192.168.1.2", 2, slots=8))
 
 
 def made(
-    *hosts: Host, task: tuple[str, ...] = TASK, script: bool = True, learned: Learned | None = None, **choices: Any
+    *hosts: Host, task: tuple[str, ...] = TASK, script: bool = True, learned: HostFacts | None = None, **choices: Any
 ) -> LaunchPlan:
     dry = choices.pop("dry", False)
-    return plan.make(
+    return plan.make_plan(
         hosts,
         task,
         Settings(**choices),
         run_id="20260101-120000-7f3a",
         cwd="/home/me/proj",
         has_script=script,
-        learned=learned or Learned(),
+        learned=learned or HostFacts(),
         dry=dry,
     )
 
@@ -77,14 +77,14 @@ DRY_RUNS = {
 @pytest.mark.parametrize("name", DRY_RUNS)
 def test_a_dry_run_reads_as_it_always_did(name: str) -> None:
     path = GOLDEN / f"{name}.txt"
-    text = dryrun.shown(DRY_RUNS[name])
+    text = dryrun.render_plan(DRY_RUNS[name])
     if os.environ.get("FANOUT_GOLDEN") == "write":
         path.write_text(text, encoding="utf-8")
     assert text == path.read_text(encoding="utf-8"), f"{path} differs; FANOUT_GOLDEN=write writes it anew"
 
 
 def test_the_documented_two_nodes_differ_in_their_rank_alone() -> None:
-    first, second = dryrun.shown(made(*TWO, shell="sh")).split("\n\n")
+    first, second = dryrun.render_plan(made(*TWO, shell="sh")).split("\n\n")
     lines = first.splitlines()
     for line in (
         "export NNODES=2",
@@ -105,11 +105,11 @@ def test_the_documented_two_nodes_differ_in_their_rank_alone() -> None:
 
 def test_secrets_are_masked_on_the_screen_and_in_the_record_but_sent() -> None:
     node = made(TWO[0], env=(("HF_TOKEN", "hf_abc"), ("WANDB_API_KEY", "k-1")))
-    assert "hf_abc" not in dryrun.shown(node)
-    assert "k-1" not in json.dumps(dryrun.as_dict(node))
-    assert "export HF_TOKEN=" in dryrun.shown(node)
-    assert "hf_abc" in dryrun.shown(node, secrets=True)
-    (frame,) = frames.Splitter().feed(go_frame(node.nodes[0]))
+    assert "hf_abc" not in dryrun.render_plan(node)
+    assert "k-1" not in json.dumps(dryrun.plan_to_dict(node))
+    assert "export HF_TOKEN=" in dryrun.render_plan(node)
+    assert "hf_abc" in dryrun.render_plan(node, secrets=True)
+    (frame,) = frames.FrameSplitter().feed(go_frame(node.nodes[0]))
     assert frame["env"]["HF_TOKEN"] == "hf_abc"
 
 
@@ -130,8 +130,8 @@ def test_no_value_of_the_user_is_in_the_record_and_a_dry_run_masks_credentials(
     """Whatever the name is: only the user knows which values are secret."""
     host = replace(TWO[0], env=(("OF_HOST", "hunter2zzz"),))
     node = made(host, env=((name, value),))
-    assert "hunter2zzz" not in json.dumps(dryrun.as_dict(node))
-    assert (value in dryrun.shown(made(TWO[0], env=((name, value),)))) != masked
+    assert "hunter2zzz" not in json.dumps(dryrun.plan_to_dict(node))
+    assert (value in dryrun.render_plan(made(TWO[0], env=((name, value),)))) != masked
 
 
 # --------------------------------------------------------------------------------------------------------- the contract
@@ -148,7 +148,7 @@ def test_ranks_follow_the_order_of_the_hosts() -> None:
     assert {exports(node)["NNODES"] for node in run.nodes} == {"3"}
     assert {exports(node)["MASTER_ADDR"] for node in run.nodes} == {"10.0.0.1"}
     assert run.world_size == 6
-    assert run.node("gpu1").rank == 1
+    assert run.node_of("gpu1").rank == 1
 
 
 def test_the_script_runs_under_bash_with_pipefail_so_that_a_tee_cannot_hide_its_status() -> None:
@@ -158,17 +158,17 @@ def test_the_script_runs_under_bash_with_pipefail_so_that_a_tee_cannot_hide_its_
 @pytest.mark.parametrize(
     ("hosts", "choices", "learned", "address"),
     [
-        (("gpu01",), {}, Learned(), "127.0.0.1"),
-        (("gpu01",), {}, Learned(address={"gpu01": "10.0.0.1"}), "127.0.0.1"),
-        (("gpu01", "gpu02"), {}, Learned(), "gpu01"),
-        (("gpu01", "gpu02"), {}, Learned(address={"gpu01": "10.0.0.1"}), "10.0.0.1"),
-        (("gpu01", "gpu02"), {}, Learned(master_addr="10.9.0.1", address={"gpu01": "10.0.0.1"}), "10.9.0.1"),
-        (("gpu01", "gpu02"), {"master_addr": "fd00::1"}, Learned(master_addr="10.9.0.1"), "fd00::1"),
-        (("127.0.0.2", "127.0.0.3"), {}, Learned(), "127.0.0.2"),
+        (("gpu01",), {}, HostFacts(), "127.0.0.1"),
+        (("gpu01",), {}, HostFacts(address={"gpu01": "10.0.0.1"}), "127.0.0.1"),
+        (("gpu01", "gpu02"), {}, HostFacts(), "gpu01"),
+        (("gpu01", "gpu02"), {}, HostFacts(address={"gpu01": "10.0.0.1"}), "10.0.0.1"),
+        (("gpu01", "gpu02"), {}, HostFacts(master_addr="10.9.0.1", address={"gpu01": "10.0.0.1"}), "10.9.0.1"),
+        (("gpu01", "gpu02"), {"master_addr": "fd00::1"}, HostFacts(master_addr="10.9.0.1"), "fd00::1"),
+        (("127.0.0.2", "127.0.0.3"), {}, HostFacts(), "127.0.0.2"),
     ],
 )
 def test_the_master_address_is_what_was_said_then_learned_then_the_name(
-    hosts: tuple[str, ...], choices: dict[str, Any], learned: Learned, address: str
+    hosts: tuple[str, ...], choices: dict[str, Any], learned: HostFacts, address: str
 ) -> None:
     run = made(*(host(name, slots=1) for name in hosts), learned=learned, **choices)
     assert run.master_addr == address
@@ -197,14 +197,14 @@ def test_myself_is_no_address_for_the_others(name: str) -> None:
 def test_processes_are_what_was_said_or_the_gpus_that_are_there(
     facts: dict[str, Any], choices: dict[str, Any], found: int, count: int
 ) -> None:
-    node = made(host("gpu01", **facts), learned=Learned(gpus={"gpu01": found}), **choices).nodes[0]
+    node = made(host("gpu01", **facts), learned=HostFacts(gpus={"gpu01": found}), **choices).nodes[0]
     assert (node.nproc, exports(node)["NPROC_PER_NODE"]) == (count, str(count))
 
 
 @pytest.mark.parametrize(("gpus", "why"), [({"cpu01": 0}, "no GPU was found there"), ({}, "its GPUs were not counted")])
 def test_a_host_without_slots_and_gpus_is_asked_about(gpus: dict[str, int], why: str) -> None:
     with pytest.raises(UsageError, match=rf"hosts.txt:1: how many processes on cpu01\? .*{why}") as raised:
-        made(host("cpu01"), learned=Learned(gpus=gpus))
+        made(host("cpu01"), learned=HostFacts(gpus=gpus))
     assert "cpu01 slots=1" in raised.value.hint
 
 
@@ -228,7 +228,7 @@ def test_a_value_with_a_nul_is_refused() -> None:
 
 def test_a_hosts_own_words_win_over_those_for_all() -> None:
     one = host("gpu01", slots=1, env=(("A", "host"),))
-    run = made(one, env=(("A", "all"), ("B", "all")), learned=Learned(env={"gpu01": {"B": "found", "C": "found"}}))
+    run = made(one, env=(("A", "all"), ("B", "all")), learned=HostFacts(env={"gpu01": {"B": "found", "C": "found"}}))
     assert [exports(run.nodes[0])[name] for name in "ABC"] == ["host", "all", "found"]
 
 
@@ -236,7 +236,7 @@ def test_two_runs_may_share_a_host_on_other_gpus_and_another_port() -> None:
     one = host("gpu01", gpus=("4", "5"))
     assert made(one, master_port=29501).nodes[0].claims == ("port-29501", "gpu-4", "gpu-5")
     assert made(host("cpu01", slots=2)).nodes[0].claims == ("port-29500",)
-    assert made(host("gpu01"), learned=Learned(gpus={"gpu01": 2})).nodes[0].claims == ("port-29500", "gpu-0", "gpu-1")
+    assert made(host("gpu01"), learned=HostFacts(gpus={"gpu01": 2})).nodes[0].claims == ("port-29500", "gpu-0", "gpu-1")
 
 
 def test_what_must_be_there_is_the_script_and_the_task() -> None:
@@ -260,7 +260,7 @@ def pasted(shell: str, node: NodePlan, login: dict[str, str]) -> list[Any]:
     """What a process sees that was started by the node's block in ``shell``: directory, words, variables."""
     run = LaunchPlan(run_id="r", task=(), nodes=(node,), master_addr="a", master_port=1, grace=1, lease=1)
     clean = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "PYTHONUTF8": "1", **login}
-    text = dryrun.shown(run, secrets=True).encode()
+    text = dryrun.render_plan(run, secrets=True).encode()
     done = subprocess.run([shell], input=text, env=clean, capture_output=True, check=False, timeout=30)
     assert (done.returncode, done.stderr) == (0, b""), text
     seen: list[Any] = json.loads(done.stdout)
@@ -320,8 +320,8 @@ def test_the_dry_run_and_the_agent_come_to_the_same_environment(
     }
     login = {} if present is None else {"PATH_LIST": present, "FALLBACK": present}
     node = node_of(tmp_path, env, ())
-    (sent,) = frames.Splitter().feed(go_frame(node))
-    worked_out = spawn.environment(login, sent["env"], str(tmp_path))
+    (sent,) = frames.FrameSplitter().feed(go_frame(node))
+    worked_out = spawn.build_environment(login, sent["env"], str(tmp_path))
     seen = pasted(shell, node, login)[2]
     assert {name: seen[name] for name in env} == {name: worked_out[name] for name in env}
 
@@ -334,10 +334,10 @@ def test_a_condition_holds_for_both(tmp_path: Path, there: bool) -> None:
         marker.touch()
     node = node_of(tmp_path, {"FALLBACK": Default(value="yes", only_if=str(marker))}, ())
     node = replace(node, env=(*node.env, ("A1", "always")))
-    (sent,) = frames.Splitter().feed(go_frame(node))
+    (sent,) = frames.FrameSplitter().feed(go_frame(node))
     expected = "yes" if there else None
     assert pasted("bash", node, {})[2]["FALLBACK"] == expected
-    assert spawn.environment({}, sent["env"], str(tmp_path)).get("FALLBACK") == expected
+    assert spawn.build_environment({}, sent["env"], str(tmp_path)).get("FALLBACK") == expected
 
 
 def test_an_interface_that_the_hostfile_names_is_exported_for_nccl_and_gloo() -> None:

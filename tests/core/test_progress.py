@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from fanout.events import Action, Chunk, Event, Exited, GiveUp, Linked, LinkLost, Prepared, Started, Tick
-from fanout.state import HostState, Phase, RunState, advance
-from fanout.supervise import decide
+from fanout.events import Abandon, Action, Chunk, Connected, Disconnected, Event, Exited, Prepared, Started, Tick
+from fanout.state import HostState, Phase, RunState, apply_event
+from fanout.supervise import decide_actions
 from tests.core.test_supervise import PATIENCE, POLICY, host, running, state
 
 
@@ -16,13 +16,13 @@ def flapping(before: RunState, *facts: Event, seconds: float) -> tuple[RunState,
     """Host a loses its link every 16 seconds; after each return it sends ``facts`` and no more."""
     now, found = before.now, before
     for _ in range(int(seconds / 16)):
-        events = [Linked(at=now, host="a", attempt=2, took=0.1, hello={}), *(replace(one, at=now) for one in facts),
+        events = [Connected(at=now, host="a", attempt=2, took=0.1, hello={}), *(replace(one, at=now) for one in facts),
                   *(Tick(at=now + second) for second in range(1, 15)),
-                  LinkLost(at=now + 15.0, host="a", why="silent for 15 s")]  # fmt: skip
+                  Disconnected(at=now + 15.0, host="a", why="silent for 15 s")]  # fmt: skip
         for event in events:
-            found = advance(found, event)
-            actions = list(decide(POLICY, found))
-            if any(isinstance(action, GiveUp) for action in actions):
+            found = apply_event(found, event)
+            actions = list(decide_actions(POLICY, found))
+            if any(isinstance(action, Abandon) for action in actions):
                 return found, actions
         now += 16.0
     return found, []
@@ -48,7 +48,7 @@ def test_a_host_whose_link_returns_without_progress_is_given_up_in_time(
 ) -> None:
     lost = replace(one, linked=False, link_lost_at=SINCE, unheard_since=SINCE)
     found, actions = flapping(state(lost, running()), *facts, seconds=3 * limit)
-    assert [type(action) for action in actions if action.host == "a"] == [GiveUp]
+    assert [type(action) for action in actions if action.host == "a"] == [Abandon]
     assert limit < found.now - SINCE <= limit + 32.0
 
 

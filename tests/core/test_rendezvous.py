@@ -8,7 +8,7 @@ import pytest
 
 from fanout.events import Action, Stop
 from fanout.state import HostState, Phase, RunState
-from fanout.supervise import Policy, decide
+from fanout.supervise import Policy, decide_actions
 
 POLICY = Policy(start_timeout=120.0)
 
@@ -17,7 +17,9 @@ def why(*facts: dict[str, Any], now: float = 200.0) -> str:
     """Why running hosts a, b, c … with these facts are stopped; "" if they are not."""
     usual: dict[str, Any] = {"phase": Phase.RUNNING, "linked": True, "prepare_at": 0.0, "go_at": 0.0}
     hosts = {name: HostState(name=name, **{**usual, **fact}) for name, fact in zip("abcd", facts, strict=False)}
-    wishes: tuple[Action, ...] = decide(POLICY, RunState(order=tuple(hosts), hosts=hosts, began_at=0.0, now=now))
+    wishes: tuple[Action, ...] = decide_actions(
+        POLICY, RunState(order=tuple(hosts), hosts=hosts, began_at=0.0, now=now)
+    )
     stops = [wish for wish in wishes if isinstance(wish, Stop)]
     return stops[0].why if stops else ""
 

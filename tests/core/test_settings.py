@@ -10,7 +10,7 @@ import pytest
 
 from fanout.choices import CHOICES
 from fanout.errors import UsageError
-from fanout.settings import Settings, load
+from fanout.settings import Settings, merge_settings
 
 PLACES = ("command line", "FANOUT_GRACE", "near.toml", "home.toml")
 
@@ -19,7 +19,7 @@ PLACES = ("command line", "FANOUT_GRACE", "near.toml", "home.toml")
 def test_the_nearest_word_wins(said: tuple[str, ...]) -> None:
     """Command line, environment, the nearest file, the user's file, the default: in this order, whoever speaks."""
     values = {place: 1.0 + at for at, place in enumerate(PLACES)}
-    loaded = load(
+    loaded = merge_settings(
         {"grace": values["command line"] if "command line" in said else None},
         {"FANOUT_GRACE": str(values["FANOUT_GRACE"])} if "FANOUT_GRACE" in said else {},
         [(place, {"grace": values[place]} if place in said else {}) for place in PLACES[2:]],
@@ -29,26 +29,28 @@ def test_the_nearest_word_wins(said: tuple[str, ...]) -> None:
 
 
 def test_nothing_said_means_the_defaults() -> None:
-    assert load({}, {"PATH": "/bin", "FANOUT_STATE": "/x"}, []).settings == Settings()
+    assert merge_settings({}, {"PATH": "/bin", "FANOUT_STATE": "/x"}, []).settings == Settings()
 
 
 def test_dash_and_underscore_are_one_in_a_file() -> None:
     for key in ("connect-timeout", "connect_timeout"):
-        assert load({}, {}, [("fanout.toml", {key: 5})]).settings.connect_timeout == 5.0
+        assert merge_settings({}, {}, [("fanout.toml", {key: 5})]).settings.connect_timeout == 5.0
 
 
 def test_options_of_ssh_are_a_list_in_a_file_and_words_in_the_environment() -> None:
     options = ("Port=22", "ProxyCommand=nc %h %p")
-    assert load({"ssh_option": list(options)}, {}, []).settings.ssh_option == options
-    assert load({}, {"FANOUT_SSH_OPTION": "Port=22 'ProxyCommand=nc %h %p'"}, []).settings.ssh_option == options
-    assert load({}, {}, [("fanout.toml", {"ssh-option": list(options)})]).settings.ssh_option == options
+    assert merge_settings({"ssh_option": list(options)}, {}, []).settings.ssh_option == options
+    assert (
+        merge_settings({}, {"FANOUT_SSH_OPTION": "Port=22 'ProxyCommand=nc %h %p'"}, []).settings.ssh_option == options
+    )
+    assert merge_settings({}, {}, [("fanout.toml", {"ssh-option": list(options)})]).settings.ssh_option == options
     with pytest.raises(UsageError, match="FANOUT_SSH_OPTION must be a list of texts"):
-        load({}, {"FANOUT_SSH_OPTION": "'Port"}, [])
+        merge_settings({}, {"FANOUT_SSH_OPTION": "'Port"}, [])
 
 
 @pytest.mark.parametrize(("text", "value"), [("1", True), ("true", True), ("YES", True), ("0", False), ("", False)])
 def test_yes_and_no_in_the_environment(text: str, value: bool) -> None:
-    assert load({}, {"FANOUT_SKIP_CHECK": text}, []).settings.skip_check is value
+    assert merge_settings({}, {"FANOUT_SKIP_CHECK": text}, []).settings.skip_check is value
 
 
 @pytest.mark.parametrize(
@@ -81,19 +83,19 @@ def test_a_wrong_setting_names_its_place(
     flags: dict[str, Any], environ: dict[str, str], table: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(UsageError) as raised:
-        load(flags, environ, [("fanout.toml", table)])
+        merge_settings(flags, environ, [("fanout.toml", table)])
     assert str(raised.value) == message
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_number_of_seconds_is_a_number(value: float) -> None:
     with pytest.raises(UsageError, match="--grace must be a number of seconds"):
-        load({"grace": value}, {}, [])
+        merge_settings({"grace": value}, {}, [])
 
 
 def test_a_slip_of_the_finger_is_answered_with_the_nearest_name() -> None:
     with pytest.raises(UsageError) as raised:
-        load({}, {}, [("fanout.toml", {"conect-timeout": 1})])
+        merge_settings({}, {}, [("fanout.toml", {"conect-timeout": 1})])
     assert raised.value.hint == "did you mean connect-timeout?"
 
 
@@ -105,4 +107,4 @@ def test_the_default_is_among_the_choices(name: str, choices: tuple[str, ...]) -
 def test_every_setting_can_be_given_its_own_default() -> None:
     """What load checks agrees with what the dataclass says."""
     defaults = {field.name: getattr(Settings(), field.name) for field in fields(Settings)}
-    assert load(defaults, {}, []).settings == Settings()
+    assert merge_settings(defaults, {}, []).settings == Settings()

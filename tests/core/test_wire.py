@@ -17,33 +17,33 @@ from fanout import wire
 from fanout.agent import frames
 from fanout.events import (
     Answered,
-    Beat,
     Chunk,
-    Cramped,
+    CleanedUp,
+    DiskPressure,
     Event,
     Exited,
-    Forgotten,
-    Gone,
-    Joined,
+    Heartbeat,
     Leftover,
-    Noise,
+    LoginOutput,
+    LogTruncated,
     Prepared,
     Refused,
+    Released,
+    RendezvousJoined,
     Started,
     StreamOpened,
-    Trimmed,
 )
 from fanout.hosts import Host, Origin
 from fanout.plan import Default, LaunchPlan, NodePlan, PathList
-from fanout.wire import BadHost, Decoder
+from fanout.wire import FrameDecoder, ProtocolError
 
 NONCE = "00ff00ff00ff00ff"
 READY = f"\n@{NONCE} READY 3.11\n".encode()
 LEFT = {"pid": 9, "state": "D", "wchan": "nfs_wait", "cmd": "python train.py"}
 
 MESSAGES: list[tuple[dict[str, Any], Event]] = [
-    ({"t": "beat", "load": {"cpu": 1.5}}, Beat(at=7.0, host="h", load={"cpu": 1.5})),
-    ({"t": "beat"}, Beat(at=7.0, host="h")),
+    ({"t": "beat", "load": {"cpu": 1.5}}, Heartbeat(at=7.0, host="h", load={"cpu": 1.5})),
+    ({"t": "beat"}, Heartbeat(at=7.0, host="h")),
     (
         {"t": "answer", "id": 3, "value": {"time": 1.5, "pid": 1}, "error": ""},
         Answered(at=7.0, host="h", ask=3, value={"time": 1.5, "pid": 1}, error=""),
@@ -65,7 +65,7 @@ MESSAGES: list[tuple[dict[str, Any], Event]] = [
     ),
     (
         {"t": "gone", "killed": 2, "left": [LEFT], "sizes": {"0": 5}, "crc": {"0": 1}, "dropped": 3},
-        Gone(
+        CleanedUp(
             at=7.0,
             host="h",
             killed=2,
@@ -73,54 +73,58 @@ MESSAGES: list[tuple[dict[str, Any], Event]] = [
             left=(Leftover(pid=9, state="D", wchan="nfs_wait", command="python train.py"),),
         ),
     ),
-    ({"t": "forgotten"}, Forgotten(at=7.0, host="h")),
-    ({"t": "joined", "how": "waiting"}, Joined(at=7.0, host="h", how="waiting")),
-    ({"t": "cramped", "message": "no room"}, Cramped(at=7.0, host="h", message="no room")),
-    ({"t": "trimmed", "stream": 1, "upto": 9}, Trimmed(at=7.0, host="h", stream=1, upto=9)),
+    ({"t": "forgotten"}, Released(at=7.0, host="h")),
+    ({"t": "joined", "how": "waiting"}, RendezvousJoined(at=7.0, host="h", how="waiting")),
+    ({"t": "cramped", "message": "no room"}, DiskPressure(at=7.0, host="h", message="no room")),
+    ({"t": "trimmed", "stream": 1, "upto": 9}, LogTruncated(at=7.0, host="h", stream=1, upto=9)),
 ]
 
 
-def decoder() -> Decoder:
-    return Decoder("h", NONCE, lambda: 7.0)
+def decoder() -> FrameDecoder:
+    return FrameDecoder("h", NONCE, lambda: 7.0)
 
 
-def spoken() -> Decoder:
+def spoken() -> FrameDecoder:
     """A decoder whose host has said READY."""
     one = decoder()
-    assert one.feed(READY) == []
-    one.expect(3, "clock")
+    assert one.feed_bytes(READY) == []
+    one.expect_answer(3, "clock")
     return one
 
 
-def fed(data: bytes, cuts: list[int]) -> tuple[list[Event], Decoder]:
+def fed(data: bytes, cuts: list[int]) -> tuple[list[Event], FrameDecoder]:
     one = decoder()
     edges = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
-    events = [event for start, end in itertools.pairwise(edges) for event in one.feed(data[start:end])]
+    events = [event for start, end in itertools.pairwise(edges) for event in one.feed_bytes(data[start:end])]
     return events, one
 
 
 @pytest.mark.parametrize(("message", "event"), MESSAGES, ids=[message["t"] for message, _ in MESSAGES])
 def test_every_message_has_its_event(message: dict[str, Any], event: Event) -> None:
-    assert spoken().feed(frames.pack(message)) == [event]
+    assert spoken().feed_bytes(frames.pack_control(message)) == [event]
 
 
 def test_log_bytes_that_no_file_could_hold_are_not_the_protocol() -> None:
-    with pytest.raises(BadHost):
-        spoken().feed(frames.pack_data(0, (1 << 64) - 1, b"x"))
-    with pytest.raises(BadHost):
-        spoken().feed(frames.pack({"t": "trimmed", "stream": 0, "upto": (1 << 63) - 1}))
+    with pytest.raises(ProtocolError):
+        spoken().feed_bytes(frames.pack_data(0, (1 << 64) - 1, b"x"))
+    with pytest.raises(ProtocolError):
+        spoken().feed_bytes(frames.pack_control({"t": "trimmed", "stream": 0, "upto": (1 << 63) - 1}))
 
 
 def test_hello_is_no_event_and_gone_tells_the_totals() -> None:
     one = spoken()
-    assert one.feed(frames.pack({"t": "hello", "v": 1, "hostname": "gpu01"})) == []
+    assert one.feed_bytes(frames.pack_control({"t": "hello", "v": 1, "hostname": "gpu01"})) == []
     assert one.hello["hostname"] == "gpu01"
     assert one.python == "3.11"
-    one.feed(frames.pack({"t": "gone", "killed": 0, "left": [], "sizes": {"0": 5}, "crc": {"0": 1}, "dropped": 0}))
+    one.feed_bytes(
+        frames.pack_control({"t": "gone", "killed": 0, "left": [], "sizes": {"0": 5}, "crc": {"0": 1}, "dropped": 0})
+    )
     assert one.totals == {0: (5, 1)}
 
 
-LONG = st.binary(min_size=1, max_size=40).map(lambda piece: piece * (frames.MANY // len(piece) + 1))  # sent deflated
+LONG = st.binary(min_size=1, max_size=40).map(
+    lambda piece: piece * (frames.DEFLATE_MIN_BYTES // len(piece) + 1)
+)  # sent deflated
 CHUNKS = st.lists(st.tuples(st.integers(0, 65535), st.integers(0, 1 << 40), st.binary(max_size=40) | LONG), max_size=4)
 SAID = st.lists(st.sampled_from([message for message, _ in MESSAGES if message["t"] != "answer"]), max_size=5)
 
@@ -129,7 +133,12 @@ SAID = st.lists(st.sampled_from([message for message, _ in MESSAGES if message["
 def test_any_cut_of_the_bytes_gives_the_same_events(
     noise: bytes, said: list[dict[str, Any]], chunks: list[tuple[int, int, bytes]], cuts: list[int]
 ) -> None:
-    data = noise + READY + b"".join(map(frames.pack, said)) + b"".join(frames.pack_data(*chunk) for chunk in chunks)
+    data = (
+        noise
+        + READY
+        + b"".join(map(frames.pack_control, said))
+        + b"".join(frames.pack_data(*chunk) for chunk in chunks)
+    )
     whole, one = fed(data, [])
     assert fed(data, cuts)[0] == whole
     assert len(whole) == len(said) + len(chunks) + bool(noise.strip())
@@ -144,7 +153,7 @@ def test_much_log_is_sent_deflated_unless_that_makes_it_no_smaller() -> None:
     assert len(frames.pack_data(0, 0, log)) < len(log) // 10
     assert len(frames.pack_data(0, 0, noise)) == len(noise) + 15
     for data in (log, noise):
-        assert frames.Splitter().feed(frames.pack_data(3, 9, data)) == [(3, 9, data)]
+        assert frames.FrameSplitter().feed(frames.pack_data(3, 9, data)) == [(3, 9, data)]
 
 
 @pytest.mark.parametrize(
@@ -153,14 +162,14 @@ def test_much_log_is_sent_deflated_unless_that_makes_it_no_smaller() -> None:
 def test_what_cannot_be_inflated_or_is_too_much_is_refused(deflated: bytes) -> None:
     frame = struct.pack("!IBHQ", len(deflated) + 10, frames.DEFLATED, 0, 0) + deflated
     with pytest.raises(frames.BadFrame, match="inflate"):
-        frames.Splitter().feed(frame)
+        frames.FrameSplitter().feed(frame)
 
 
 @given(noise=st.binary(max_size=200))
 def test_what_a_login_prints_is_shown_as_it_was(noise: bytes) -> None:
-    events, _ = fed(noise + READY + frames.pack({"t": "beat"}), [])
+    events, _ = fed(noise + READY + frames.pack_control({"t": "beat"}), [])
     before = noise + b"\n"
-    assert events[:-1] == ([Noise(at=7.0, host="h", data=before)] if before.strip() else [])
+    assert events[:-1] == ([LoginOutput(at=7.0, host="h", data=before)] if before.strip() else [])
 
 
 def test_what_inflates_to_much_is_not_inflated_all_at_once() -> None:
@@ -169,7 +178,7 @@ def test_what_inflates_to_much_is_not_inflated_all_at_once() -> None:
     flood, one = frame * 512, spoken()
     tracemalloc.start()
     try:
-        total = sum(len(event.data) for event in one.each(flood) if isinstance(event, Chunk))
+        total = sum(len(event.data) for event in one.iter_events(flood) if isinstance(event, Chunk))
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -185,22 +194,25 @@ def test_what_inflates_to_much_is_not_inflated_all_at_once() -> None:
         b"READY\n",
         NONCE.encode() + b" READY 3.11\n",
         f"@{NONCE} READ".encode() + b"Y\n",
-        frames.pack({"t": "exited", "code": 0, "signal": None}),
+        frames.pack_control({"t": "exited", "code": 0, "signal": None}),
     ],
 )
 def test_only_who_knows_the_nonce_can_speak(forged: bytes) -> None:
     one = decoder()
-    assert one.feed(forged) == []
+    assert one.feed_bytes(forged) == []
     assert one.python == ""
-    assert one.noise == forged
-    assert [type(event) for event in one.feed(READY + frames.pack({"t": "beat"}))] == [Noise, Beat]
+    assert one.login_output == forged
+    assert [type(event) for event in one.feed_bytes(READY + frames.pack_control({"t": "beat"}))] == [
+        LoginOutput,
+        Heartbeat,
+    ]
 
 
 def test_a_login_that_prints_for_ever_is_cut_off() -> None:
     one = decoder()
-    assert one.feed(b"y\n" * 30_000) == []
-    with pytest.raises(BadHost, match=r"printed 66000 bytes at login and never started the agent"):
-        one.feed(b"y\n" * 3_000)
+    assert one.feed_bytes(b"y\n" * 30_000) == []
+    with pytest.raises(ProtocolError, match=r"printed 66000 bytes at login and never started the agent"):
+        one.feed_bytes(b"y\n" * 3_000)
 
 
 HOSTILE: dict[str, bytes] = {
@@ -211,18 +223,18 @@ HOSTILE: dict[str, bytes] = {
     "no UTF-8": struct.pack("!IB", 2, frames.JSON) + b"\xff\xfe",
     "no object": struct.pack("!IB", 2, frames.JSON) + b"[]",
     "nested without end": struct.pack("!IB", 100_000, frames.JSON) + b"[" * 100_000,
-    "sizes that are a list": frames.pack({**MESSAGES[9][0], "sizes": []}),
-    "a checksum that is a list": frames.pack({**MESSAGES[9][0], "crc": [1]}),
-    "a pid without end": frames.pack({"t": "prepared", "pid": float("inf")}),
-    "a message without a kind": frames.pack({"pid": 1}),
+    "sizes that are a list": frames.pack_control({**MESSAGES[9][0], "sizes": []}),
+    "a checksum that is a list": frames.pack_control({**MESSAGES[9][0], "crc": [1]}),
+    "a pid without end": frames.pack_control({"t": "prepared", "pid": float("inf")}),
+    "a message without a kind": frames.pack_control({"pid": 1}),
     "an integer of many digits": struct.pack("!IB", 10_011, frames.JSON) + b'{"t":"x' + b'":1,"a":' + b"1" * 9_996,
 }
 
 
 @pytest.mark.parametrize("data", HOSTILE.values(), ids=list(HOSTILE))
 def test_what_is_not_the_protocol_is_answered_in_one_way(data: bytes) -> None:
-    with pytest.raises(BadHost):
-        spoken().feed(data)
+    with pytest.raises(ProtocolError):
+        spoken().feed_bytes(data)
 
 
 JSON = st.recursive(
@@ -242,27 +254,27 @@ TWISTED = st.builds(
 def tolerated(data: bytes) -> list[Event] | None:
     """The events, or None for a bad host; anything else that is raised is a fault."""
     try:
-        return spoken().feed(data)
-    except BadHost:
+        return spoken().feed_bytes(data)
+    except ProtocolError:
         return None
 
 
 @settings(max_examples=500)
 @given(message=TWISTED | st.dictionaries(st.text(max_size=3), JSON, max_size=3))
 def test_a_message_of_any_shape_is_an_event_or_a_bad_host_and_nothing_else(message: dict[str, Any]) -> None:
-    events = tolerated(frames.pack(message))
+    events = tolerated(frames.pack_control(message))
     assert events is None or len(events) == (message["t"] != "hello")
 
 
 @settings(max_examples=300)
 @given(data=st.binary(max_size=80))
 def test_any_bytes_are_events_or_a_bad_host_and_nothing_else(data: bytes) -> None:
-    assert all(isinstance(event, (Chunk, Beat, Forgotten)) for event in tolerated(data) or ())
+    assert all(isinstance(event, (Chunk, Heartbeat, Released)) for event in tolerated(data) or ())
 
 
 def test_a_failure_of_the_agent_is_told_with_its_traceback() -> None:
-    with pytest.raises(BadHost, match=r"(?s)a bug in fanout:\nTraceback.*KeyError"):
-        spoken().feed(frames.pack({"t": "crash", "text": "Traceback\nKeyError: 'x'"}))
+    with pytest.raises(ProtocolError, match=r"(?s)a bug in fanout:\nTraceback.*KeyError"):
+        spoken().feed_bytes(frames.pack_control({"t": "crash", "text": "Traceback\nKeyError: 'x'"}))
 
 
 # ------------------------------------------------------------------------------------------------- the plan as frames
@@ -283,7 +295,7 @@ PLAN = LaunchPlan(run_id="r1", task=("t",), nodes=(NODE,), master_addr="a", mast
 
 
 def one_of(data: bytes) -> dict[str, Any]:
-    (message,) = frames.Splitter().feed(data)
+    (message,) = frames.FrameSplitter().feed(data)
     assert isinstance(message, dict)
     return message
 
@@ -322,7 +334,7 @@ def test_go_carries_the_environment_and_the_mark() -> None:
 
 
 def test_the_small_frames_say_what_they_are() -> None:
-    assert one_of(wire.attach_frame("r1", 1, NODE.mark, {0: 9}))["cursors"] == {"0": 9}
+    assert one_of(wire.attach_frame("r1", 1, NODE.process_mark, {0: 9}))["cursors"] == {"0": 9}
     assert one_of(wire.ask_frame(4, "gpu", {"a": 1}, 2.0)) == {
         "op": "ask",
         "id": 4,
@@ -332,4 +344,4 @@ def test_the_small_frames_say_what_they_are() -> None:
     }
     assert one_of(wire.cancel_frame(4)) == {"op": "cancel", "id": 4}
     assert one_of(wire.stop_frame(1.5, "x")) == {"op": "stop", "grace": 1.5, "why": "x"}
-    assert [one_of(frame)["op"] for frame in (wire.KILL, wire.beat_frame({}), wire.BYE)] == ["kill", "beat", "bye"]
+    assert [one_of(frame)["op"] for frame in (wire.KILL, wire.heartbeat_frame({}), wire.BYE)] == ["kill", "beat", "bye"]

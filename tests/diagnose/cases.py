@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from fanout.events import Exited, LinkLost, Lost
+from fanout.events import Disconnected, Exited, HostLost
 from tests.diagnose.kit import NCCL, STORE, TIMED_OUT, Run
 from tests.histories import History
 
@@ -149,10 +149,10 @@ def wrong_world_size() -> History:
 
 def lost_host() -> History:
     run = Run()
-    run.add(LinkLost(at=run.at, host="gpu02", why="no heartbeat for 15 s"))
+    run.add(Disconnected(at=run.at, host="gpu02", why="no heartbeat for 15 s"))
     run.wait(5.0)
     run.victims(0, 1, text=TIMED_OUT).torchrun("gpu01", (0, 1), (1, 1)).wait(300.0)
-    return run.add(Lost(at=run.at, host="gpu02", why="no connection for 370 s"))
+    return run.add(HostLost(at=run.at, host="gpu02", why="no connection for 370 s"))
 
 
 def blamed_host() -> History:

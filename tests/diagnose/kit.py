@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fanout.diagnose.judge import judge
+from fanout.diagnose.judge import diagnose_evidence
 from fanout.diagnose.verdict import Party, Verdict
-from fanout.diagnose.witness import Witness
+from fanout.diagnose.witness import EvidenceCollector
 from tests.histories import History
 
 ADDRESS = {"gpu01": "10.0.0.1", "gpu02": "10.0.0.2", "gpu03": "10.0.0.3", "gpu04": "10.0.0.4"}
@@ -95,11 +95,11 @@ class Run(History):
 def verdict(run: History, *, each: int | None = 2, error: float = 0.25) -> Verdict:
     """The verdict on the events of a run."""
     ranks = {host: (node, each) for node, host in enumerate(run.hosts)}
-    witness = Witness(run.hosts, ranks=ranks, error=error)
-    witness.know({host: ADDRESS[host] for host in run.hosts if host in ADDRESS})
+    witness = EvidenceCollector(run.hosts, ranks=ranks, error=error)
+    witness.add_addresses({host: ADDRESS[host] for host in run.hosts if host in ADDRESS})
     for event in run.events:
-        witness.take(event)
-    return judge(witness.evidence())
+        witness.add_event(event)
+    return diagnose_evidence(witness.build_evidence())
 
 
 def people(parties: Sequence[Party]) -> list[tuple[str, int | None]]:

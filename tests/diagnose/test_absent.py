@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from fanout.events import Dialling, Exited, Linked, LinkLost
+from fanout.events import Connected, Connecting, Disconnected, Exited
 from tests.diagnose.kit import CLOSED, TIMED_OUT, Run, verdict
 
 COLLECTIVE = (
@@ -62,19 +62,21 @@ def test_an_error_of_its_own_comes_before_an_early_end() -> None:
 
 
 def frozen(run: Run, host: str, seconds: float, *, boot: str = "one") -> Run:
-    run.add(LinkLost(at=run.at + 15.0, host=host, why="silent for 15 s"))
+    run.add(Disconnected(at=run.at + 15.0, host=host, why="silent for 15 s"))
     run.at += 30.0
     for rank in (0, 1):
         loses_its_peer(run, rank, TIMED_OUT)
     run.torchrun("gpu01", (0, 1), (1, 1))
     run.at += seconds - 30.0
-    run.add(Dialling(at=run.at, host=host, attempt=2))
-    run.add(Linked(at=run.at, host=host, attempt=2, took=0.1, hello={"boot_id": boot, "hostname": host}))
+    run.add(Connecting(at=run.at, host=host, attempt=2))
+    run.add(Connected(at=run.at, host=host, attempt=2, took=0.1, hello={"boot_id": boot, "hostname": host}))
     return run
 
 
 def with_boot_ids(run: Run) -> Run:
-    run.events = [replace(e, hello={**e.hello, "boot_id": "one"}) if isinstance(e, Linked) else e for e in run.events]
+    run.events = [
+        replace(e, hello={**e.hello, "boot_id": "one"}) if isinstance(e, Connected) else e for e in run.events
+    ]
     return run
 
 
@@ -95,8 +97,10 @@ def test_a_host_that_was_frozen_when_the_others_timed_out_is_named() -> None:
 
 def test_a_short_break_of_a_link_blames_nobody() -> None:
     run = with_boot_ids(Run())
-    run.add(LinkLost(at=run.at, host="gpu02", why="connection reset"), Dialling(at=run.at, host="gpu02", attempt=2))
-    run.add(Linked(at=run.at + 1.0, host="gpu02", attempt=2, took=0.1, hello={"boot_id": "one"}))
+    run.add(
+        Disconnected(at=run.at, host="gpu02", why="connection reset"), Connecting(at=run.at, host="gpu02", attempt=2)
+    )
+    run.add(Connected(at=run.at + 1.0, host="gpu02", attempt=2, took=0.1, hello={"boot_id": "one"}))
     run.wait(2.0)
     for rank in range(4):
         loses_its_peer(run, rank, TIMED_OUT)
@@ -107,11 +111,11 @@ def test_a_short_break_of_a_link_blames_nobody() -> None:
 def test_all_hosts_silent_at_once_are_no_host_that_is_cut_off() -> None:
     run = with_boot_ids(Run())
     for host in run.hosts:
-        run.add(LinkLost(at=run.at, host=host, why="silent for 15 s"))
+        run.add(Disconnected(at=run.at, host=host, why="silent for 15 s"))
     run.wait(20.0)
     for host in run.hosts:
-        run.add(Dialling(at=run.at, host=host, attempt=2))
-        run.add(Linked(at=run.at, host=host, attempt=2, took=0.1, hello={"boot_id": "one"}))
+        run.add(Connecting(at=run.at, host=host, attempt=2))
+        run.add(Connected(at=run.at, host=host, attempt=2, took=0.1, hello={"boot_id": "one"}))
     for rank in range(4):
         loses_its_peer(run, rank, TIMED_OUT)
     found = verdict(run.torchrun("gpu01", (0, 1), (1, 1)).torchrun("gpu02", (2, 1), (3, 1)))

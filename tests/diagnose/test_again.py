@@ -15,11 +15,11 @@ from fanout.errors import UsageError
 from fanout.events import Interrupted, Leftover
 from fanout.settings import Settings
 from fanout.verbs import again
-from fanout.verbs.common import Edge
-from fanout.verbs.detach import Door
+from fanout.verbs.common import ProcessContext
+from fanout.verbs.detach import ParentPipe
 from tests.histories import History
 
-EDGE = Edge(environ={}, cwd="/", stdout=io.StringIO(), stderr=io.StringIO(), stdin=lambda _: b"", user="me", machine="pc",
+EDGE = ProcessContext(environ={}, cwd="/", stdout=io.StringIO(), stderr=io.StringIO(), stdin=lambda _: b"", user="me", machine="pc",
             prefix="", columns=100)  # fmt: skip
 
 
@@ -28,35 +28,35 @@ class Tries:
 
     def __init__(self, hangs: int, *, left: bool = False) -> None:
         self.hangs, self.left, self.hung = hangs, left, False
-        self.doors: list[Door | None] = []
+        self.doors: list[ParentPipe | None] = []
 
     @property
     def run_id(self) -> str:
         return f"run{len(self.doors)}"
 
-    def run(self, door: Door | None = None) -> int:
+    def run(self, door: ParentPipe | None = None) -> int:
         self.doors.append(door)
         self.hung = len(self.doors) <= self.hangs
         return 125 if self.hung else 0
 
-    def again(self) -> Tries:
+    def build_next_run(self) -> Tries:
         return self
 
 
 @pytest.mark.parametrize(("hangs", "begun", "code"), [(0, 1, 0), (1, 2, 0), (3, 4, 0), (9, 4, 125)])
 def test_it_is_begun_again_until_it_does_not_hang_or_three_times(hangs: int, begun: int, code: int) -> None:
     tries = Tries(hangs)
-    assert again.repeated(tries, EDGE) == code
+    assert again.run_with_restarts(tries, EDGE) == code
     assert len(tries.doors) == begun
 
 
 def test_what_nobody_looks_at_any_more_is_begun_without_a_door() -> None:
     """The command that was typed has returned: it cannot do so twice."""
     read, write = os.pipe()
-    door = Door(write)
+    door = ParentPipe(write)
     for left, wanted in ((True, [door, None]), (False, [door, door])):
         tries = Tries(1, left=left)
-        again.repeated(tries, EDGE, door)
+        again.run_with_restarts(tries, EDGE, door)
         assert tries.doors == wanted
     os.close(read)
     os.close(write)
@@ -70,7 +70,7 @@ def ended(why: str, *, interrupted: bool = False, left: tuple[Leftover, ...] = (
     if interrupted:
         run.add(Interrupted(at=run.at, signal=2))
     state = run.end("gpu01", "gpu02", code=None, signal=15).tidy("gpu01").tidy("gpu02", left=left).play()
-    return again.hung(state, outcome.of(state))
+    return again.may_restart(state, outcome.outcome_of(state))
 
 
 def test_only_a_run_that_was_ended_for_a_hang_and_left_nothing_is_begun_again() -> None:
@@ -83,9 +83,9 @@ def test_only_a_run_that_was_ended_for_a_hang_and_left_nothing_is_begun_again() 
 @pytest.mark.parametrize("word", ["stop", "restart"])
 def test_a_hang_for_which_nobody_looks_is_refused(word: str) -> None:
     with pytest.raises(UsageError, match=f"--on-hang {word} needs --hang-timeout"):
-        again.check(Settings(on_hang=word))
-    again.check(Settings(on_hang=word, hang_timeout="auto"))
-    again.check(Settings())
+        again.check_restart_settings(Settings(on_hang=word))
+    again.check_restart_settings(Settings(on_hang=word, hang_timeout="auto"))
+    again.check_restart_settings(Settings())
 
 
 #: The first time rank 1 sleeps; from then on all is well.

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from fanout.diagnose import aftermath, stacks
-from fanout.diagnose.evidence import Stand
-from fanout.diagnose.signatures import builtin
-from fanout.events import Acted, Answered, Examine
+from fanout.diagnose.evidence import StackSnapshot
+from fanout.diagnose.signatures import load_builtin
+from fanout.events import ActionSent, Answered, Inspect
 from tests.diagnose.kit import TIMED_OUT, Run, verdict
 
 TRAIN = "/home/ann/proj/train.py"
@@ -27,7 +27,7 @@ def rank(number: int, stack: list[list[Any]], **more: Any) -> dict[str, Any]:
 def looked(run: Run, **stacks_of: list[dict[str, Any]]) -> Run:
     """All hosts were asked for their stacks and answered."""
     for host in run.hosts:
-        run.add(Acted(at=run.at, action=Examine(host=host, ask=7, what="stacks")))
+        run.add(ActionSent(at=run.at, action=Inspect(host=host, ask=7, what="stacks")))
         run.add(Answered(at=run.at, host=host, ask=7, value={"ranks": stacks_of[host]}, error=""))
     return run
 
@@ -123,28 +123,28 @@ def test_a_host_that_waits_for_more_than_there_are_has_another_nnodes(want: int,
 
 def test_frames_of_a_traceback_are_read_from_the_inside_out() -> None:
     text = 'Traceback (most recent call last):\n  File "a.py", line 1, in <module>\n    f()\n  File "b.py", line 2, in f\nX: y'
-    assert stacks.frames_of(text.split("\n")) == (("b.py", 2, "f"), ("a.py", 1, "<module>"))
+    assert stacks.parse_frames(text.split("\n")) == (("b.py", 2, "f"), ("a.py", 1, "<module>"))
 
 
 @pytest.mark.parametrize(
     "value", [None, 3, [3], [{"stack": 3}], [{"stack": [["a"]], "pid": 1}], [{"pid": "x", "stack": []}]]
 )
 def test_an_answer_of_a_wrong_shape_is_no_stand(value: Any) -> None:
-    assert list(aftermath.stands("gpu01", value)) == []
+    assert list(aftermath.parse_stacks("gpu01", value)) == []
 
 
 def test_what_is_out_of_the_ordinary_is_told_and_nothing_else() -> None:
     quiet = {"boot_id": "a", "kernel": [], "space": [{"path": "/tmp", "used": 0.5, "inodes": 0.1, "free_mb": 9}],
              "memory": {"MemTotal": 1000, "MemAvailable": 500}, "stuck": []}  # fmt: skip
-    assert aftermath.notes("gpu01", quiet, boot_id="a") == ()
+    assert aftermath.describe_host("gpu01", quiet, boot_id="a") == ()
     loud = quiet | {"boot_id": "b", "space": [{"path": "/dev/shm", "used": 1.0, "inodes": 0.1, "free_mb": 0}]}
-    assert aftermath.notes("gpu01", loud, boot_id="a") == (
+    assert aftermath.describe_host("gpu01", loud, boot_id="a") == (
         "gpu01 was rebooted during the run: its boot id changed",
         "gpu01: /dev/shm is 100 % full (0 MB free)",
     )
-    assert aftermath.notes("gpu01", dict.fromkeys(quiet, "nonsense")) == ()
+    assert aftermath.describe_host("gpu01", dict.fromkeys(quiet, "nonsense")) == ()
     flapped = {"ports": [{"port": "mlx5_0/1", "counter": "link_downed", "more": 3}]}
-    assert aftermath.notes("gpu01", flapped) == (
+    assert aftermath.describe_host("gpu01", flapped) == (
         "gpu01: InfiniBand mlx5_0/1 counted 3 more of link_downed during the run: its cable, optics or switch port",
     )
 
@@ -153,17 +153,22 @@ def test_the_kernels_word_about_a_rank_is_a_proof() -> None:
     """Its pid is that of a rank that SIGKILL ended; a line about anybody else proves nothing."""
     line = "[ 12.5] Out of memory: Killed process 20002 (python3) total-vm:8kB, anon-rss:6kB"
     run = Run().victims(0, 1, 3).torchrun("gpu02", (2, -9), (3, 1)).torchrun("gpu01", (0, 1), (1, -15))
-    run.add(Acted(at=run.at, action=Examine(host="gpu02", ask=9, what="aftermath")))
+    run.add(ActionSent(at=run.at, action=Inspect(host="gpu02", ask=9, what="aftermath")))
     run.add(Answered(at=run.at, host="gpu02", ask=9, value={"kernel": [line]}, error=""))
     found = verdict(run)
     assert found.cause is not None
     assert (found.rule, found.cause.rank, found.confidence) == ("proof", 2, "high")
-    assert list(aftermath.sightings("gpu01", {"kernel": ["[ 1.0] usb 1-1: new device"]}, 0.0, builtin())) == []
+    assert (
+        list(aftermath.match_kernel_lines("gpu01", {"kernel": ["[ 1.0] usb 1-1: new device"]}, 0.0, load_builtin()))
+        == []
+    )
 
 
 def test_a_place_in_a_library_alone_is_told_as_it_is() -> None:
-    stand = Stand(host="h", rank=0, pid=1, state="S", frames=(("/usr/lib/python3.11/threading.py", 324, "wait"),))
-    assert str(stacks.place_of(stand)) == "is in wait (threading.py:324)"
+    stand = StackSnapshot(
+        host="h", rank=0, pid=1, state="S", frames=(("/usr/lib/python3.11/threading.py", 324, "wait"),)
+    )
+    assert str(stacks.locate_snapshot(stand)) == "is in wait (threading.py:324)"
 
 
 def test_of_nccls_own_service_what_differs_is_a_note() -> None:
@@ -172,8 +177,8 @@ def test_of_nccls_own_service_what_differs_is_a_note() -> None:
     odd = (
         "  Missing communicator data from 1 rank\n  The missing rank: 21\n  6 ranks have launched up to operation 6649"
     )
-    assert aftermath.notes("gpu01", {"ras": healthy.splitlines()}) == ()
-    assert aftermath.notes("gpu01", {"ras": odd.splitlines()}) == (
+    assert aftermath.describe_host("gpu01", {"ras": healthy.splitlines()}) == ()
+    assert aftermath.describe_host("gpu01", {"ras": odd.splitlines()}) == (
         "gpu01: NCCL reports: Missing communicator data from 1 rank",
         "gpu01: NCCL reports: The missing rank: 21",
         "gpu01: NCCL reports: 6 ranks have launched up to operation 6649",

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fanout.events import Event, OnHost
+from fanout.events import Event, HostEvent
 from tests.diagnose.cases import CASES, ONE_A_HOST
 from tests.diagnose.kit import Run, verdict
 from tests.histories import History
@@ -22,7 +22,7 @@ def shifted(run: History, shifts: list[float]) -> History:
     by_host = dict(zip(run.hosts, shifts, strict=False))
 
     def moved(event: Event) -> Event:
-        return replace(event, at=event.at + by_host[event.host]) if isinstance(event, OnHost) else event
+        return replace(event, at=event.at + by_host[event.host]) if isinstance(event, HostEvent) else event
 
     out = History(*run.hosts)
     out.events = sorted((moved(event) for event in run.events), key=lambda event: event.at)

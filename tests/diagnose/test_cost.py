@@ -7,9 +7,9 @@ from itertools import pairwise
 
 import pytest
 
-from fanout.diagnose.judge import judge
-from fanout.diagnose.signatures import builtin
-from fanout.diagnose.witness import KEEP_ALL, Witness
+from fanout.diagnose.judge import diagnose_evidence
+from fanout.diagnose.signatures import load_builtin
+from fanout.diagnose.witness import KEEP_ALL, EvidenceCollector
 from tests.diagnose.kit import ADDRESS, CLOSED
 
 ORDINARY = b"".join(b"step %d/600000 loss 3.6000 lr 3.00e-04 tok/s 38100 grad 1.02\n" % n for n in range(1000))
@@ -19,11 +19,11 @@ NOISY = b"".join(
 
 
 def seconds(data: bytes, times: int) -> float:
-    witness = Witness(("gpu01",), ranks={"gpu01": (0, 8)})
+    witness = EvidenceCollector(("gpu01",), ranks={"gpu01": (0, 8)})
     began = time.process_time()
     for number in range(times):
-        witness.feed("gpu01", data, at=float(number))
-    judge(witness.evidence())
+        witness.add_bytes("gpu01", data, at=float(number))
+    diagnose_evidence(witness.build_evidence())
     return time.process_time() - began
 
 
@@ -40,11 +40,11 @@ def test_time_grows_with_the_lines_and_not_with_their_square() -> None:
 
 
 def test_memory_does_not_grow_with_the_errors() -> None:
-    witness = Witness(("gpu01",), ranks={"gpu01": (0, 8)})
+    witness = EvidenceCollector(("gpu01",), ranks={"gpu01": (0, 8)})
     sizes = []
     for number in range(20):
-        witness.feed("gpu01", NOISY, at=float(number))
-        sizes.append(len(witness.evidence().sightings))
+        witness.add_bytes("gpu01", NOISY, at=float(number))
+        sizes.append(len(witness.build_evidence().sightings))
     assert sizes[-1] <= KEEP_ALL
     assert all(later == earlier for earlier, later in pairwise(sizes[1:]))
 
@@ -52,13 +52,13 @@ def test_memory_does_not_grow_with_the_errors() -> None:
 def test_many_processes_are_judged_quickly() -> None:
     """512 ranks on 64 hosts, all of them victims but one."""
     hosts = tuple(f"gpu{n:02d}" for n in range(64))
-    witness = Witness(hosts, ranks={host: (node, 8) for node, host in enumerate(hosts)})
+    witness = EvidenceCollector(hosts, ranks={host: (node, 8) for node, host in enumerate(hosts)})
     for rank in range(512):
         text = "ValueError: bad" if rank == 77 else CLOSED.format(peer=ADDRESS["gpu01"])
         block = f"[rank{rank}]: Traceback (most recent call last):\n[rank{rank}]:   x\n[rank{rank}]: {text}\n"
-        witness.feed(hosts[rank // 8], block.encode(), at=float(rank != 77))
+        witness.add_bytes(hosts[rank // 8], block.encode(), at=float(rank != 77))
     began = time.process_time()
-    found = judge(witness.evidence())
+    found = diagnose_evidence(witness.build_evidence())
     assert time.process_time() - began < 2
     assert found.cause is not None
     assert (found.cause.rank, found.confidence) == (77, "high")
@@ -70,36 +70,38 @@ EVIL = ("{} ", "{}x", "{}: ", "a{}", "[{}]", "9{}9", "socket {} connect to ")
 @pytest.mark.parametrize("filling", EVIL)
 def test_no_line_is_so_made_that_a_pattern_takes_long(filling: str) -> None:
     """Every word that a pattern looks for, over and over, up to the longest line."""
-    book = builtin()
+    book = load_builtin()
     for word in {word for each in book.signatures for word in each.words}:
         text = (filling.format(word) * 4000)[:8192]
         began = time.process_time()
-        book.look(text)
-        book.look("x" * 4000 + word + "9" * 4000)
+        book.match_line(text)
+        book.match_line("x" * 4000 + word + "9" * 4000)
         assert time.process_time() - began < 0.5, (filling, word)
 
 
 @pytest.mark.parametrize("line", ["step " + "9" * 6000, "[rank" + "1" * 50 + "]: ValueError: x", "exitcode  : ²"])
 def test_numbers_that_are_none_do_no_harm(line: str) -> None:
-    witness = Witness(("gpu01",))
-    witness.feed("gpu01", b"OSError: [Errno 28] No space left on device\nFailures:\n" + line.encode() + b"\n", at=1.0)
-    witness.feed("gpu01", line.encode() + b"\n", at=2.0)
-    assert len(witness.evidence().sightings) >= 1
+    witness = EvidenceCollector(("gpu01",))
+    witness.add_bytes(
+        "gpu01", b"OSError: [Errno 28] No space left on device\nFailures:\n" + line.encode() + b"\n", at=1.0
+    )
+    witness.add_bytes("gpu01", line.encode() + b"\n", at=2.0)
+    assert len(witness.build_evidence().sightings) >= 1
 
 
 @pytest.mark.parametrize("size", [1, 7, 4096])
 def test_the_evidence_is_the_same_however_the_bytes_are_cut(size: int) -> None:
     data = b'noise\n[rank3]: Traceback (most recent call last):\n[rank3]:   File "x.py", line 1\n[rank3]: KeyError: 3\nend\n'
-    witness = Witness(("gpu01",))
+    witness = EvidenceCollector(("gpu01",))
     for begin in range(0, len(data), size):
-        witness.feed("gpu01", data[begin : begin + size], at=1.0)
-    (seen,) = witness.evidence().sightings
+        witness.add_bytes("gpu01", data[begin : begin + size], at=1.0)
+    (seen,) = witness.build_evidence().sightings
     assert (seen.rank, seen.text, seen.line, len(seen.traceback)) == (3, "KeyError: 3", 4, 3)
 
 
 def test_a_line_without_an_end_does_no_harm() -> None:
-    witness = Witness(("gpu01",))
+    witness = EvidenceCollector(("gpu01",))
     for _ in range(200):
-        witness.feed("gpu01", b"x" * 4096, at=1.0)
-    witness.feed("gpu01", b"\nValueError: after it\n", at=2.0)
-    assert [seen.text for seen in witness.evidence().sightings] == ["ValueError: after it"]
+        witness.add_bytes("gpu01", b"x" * 4096, at=1.0)
+    witness.add_bytes("gpu01", b"\nValueError: after it\n", at=2.0)
+    assert [seen.text for seen in witness.build_evidence().sightings] == ["ValueError: after it"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fanout.events import Acted, Answered, Examine
+from fanout.events import ActionSent, Answered, Inspect
 from tests.diagnose.kit import Run, people, verdict
 
 REPORT = """============================================================
@@ -64,14 +64,14 @@ def test_what_stands_in_an_error_file_alone_is_its_ranks_own() -> None:
     error: dict[str, Any] = {"local_rank": 1, "message": "ValueError: bad sample 1234", "age": 2.0, "path": "/var/tmp/error.json",
              "stack": 'Traceback (most recent call last):\n  File "train.py", line 13\nValueError: bad sample 1234'}  # fmt: skip
     run = Run().victims(0, 1, 2).torchrun("gpu02", (3, 1), (2, -15))
-    run.add(Acted(at=run.at, action=Examine(host="gpu02", ask=9, what="aftermath")))
+    run.add(ActionSent(at=run.at, action=Inspect(host="gpu02", ask=9, what="aftermath")))
     run.add(Answered(at=run.at, host="gpu02", ask=9, value={"errors": [error]}, error=""))
     found = verdict(run)
     assert found.cause is not None
     assert (found.cause.rank, found.cause.file, found.confidence) == (3, "/var/tmp/error.json", "high")
     assert found.cause.says == "ended with ValueError: bad sample 1234"
     said = Run().raises(3, error["message"]).victims(0, 1, 2).torchrun("gpu02", (3, 1), (2, -15))
-    said.add(Acted(at=said.at, action=Examine(host="gpu02", ask=9, what="aftermath")))
+    said.add(ActionSent(at=said.at, action=Inspect(host="gpu02", ask=9, what="aftermath")))
     said.add(Answered(at=said.at, host="gpu02", ask=9, value={"errors": [error, None, {"message": 3}]}, error=""))
     assert (
         verdict(said).cause

@@ -10,7 +10,7 @@ import pytest
 
 from fanout.agent import probes_dump
 from fanout.diagnose.verdict import Verdict
-from fanout.events import Acted, Answered, Examine
+from fanout.events import ActionSent, Answered, Inspect
 from tests.diagnose.kit import NCCL, Run, verdict
 from tests.diagnose.recorder import call, done, dump, write
 
@@ -26,8 +26,8 @@ def timed_out(place: Path, dumps: Dumps, *, each: int = 2, missing: tuple[int, .
             run.out(rank, NCCL.format(rank=rank))
     for number, host in enumerate(run.hosts):
         mine = {rank: dumps[rank] for rank in dumps if run.host(rank) == host}
-        found = [probes_dump.told(path) for path in write(place / host, mine)]
-        run.add(Acted(at=run.at, action=Examine(host=host, ask=number, what="aftermath")))
+        found = [probes_dump.read_dump(path) for path in write(place / host, mine)]
+        run.add(ActionSent(at=run.at, action=Inspect(host=host, ask=number, what="aftermath")))
         run.add(Answered(at=run.at, host=host, ask=number, value={"flights": found}, error=""))
     return run
 
@@ -180,6 +180,6 @@ def test_gloo_tells_no_states_and_the_newest_collective_decides(tmp_path: Path) 
 )  # fmt: skip
 def test_an_answer_of_a_wrong_shape_is_no_dump(value: Any) -> None:
     run = Run()
-    run.add(Acted(at=run.at, action=Examine(host="gpu01", ask=9, what="aftermath")))
+    run.add(ActionSent(at=run.at, action=Inspect(host="gpu01", ask=9, what="aftermath")))
     run.add(Answered(at=run.at, host="gpu01", ask=9, value={"flights": value}, error=""))
     assert verdict(run).cause is None

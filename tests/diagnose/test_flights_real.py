@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from fanout.arguments import parse
-from fanout.verbs.common import Edge
-from fanout.verbs.why import why
+from fanout.arguments import parse_arguments
+from fanout.verbs.common import ProcessContext
+from fanout.verbs.why import run_why
 from tests.diagnose.kit import NCCL
 from tests.diagnose.recorder import call, done, dump, write
 
@@ -57,9 +57,9 @@ print(json.dumps([[each.collective_seq_id, sorted(each.missing_ranks or ()), sor
 
 def told(*words: str, cwd: Path) -> dict[str, Any]:
     out = io.StringIO()
-    edge = Edge(environ={}, cwd=str(cwd), stdout=out, stderr=out, stdin=lambda _: b"", user="me", machine="pc", prefix="",
+    edge = ProcessContext(environ={}, cwd=str(cwd), stdout=out, stderr=out, stdin=lambda _: b"", user="me", machine="pc", prefix="",
                 columns=100)  # fmt: skip
-    why(parse(["why", "--json", *words]), edge)
+    run_why(parse_arguments(["why", "--json", *words]), edge)
     found: dict[str, Any] = json.loads(out.getvalue())
     return found
 

@@ -5,24 +5,24 @@ from __future__ import annotations
 from dataclasses import replace
 
 from fanout import outcome
-from fanout.diagnose.signatures import builtin
+from fanout.diagnose.signatures import load_builtin
 from fanout.diagnose.verdict import Verdict
 from fanout.events import Exited
 from fanout.state import RunState
 from fanout.verbs import explain
-from fanout.views.base import Heading
-from fanout.views.report import report
+from fanout.views.base import RunInfo
+from fanout.views.report import build_report
 from tests.diagnose.kit import Run
 
 
 def told(run: Run) -> tuple[outcome.RunOutcome, Verdict | None, str]:
     ranks = {host: (node, 2) for node, host in enumerate(run.hosts)}
-    heading = Heading(run_id="7f3a", title="t", hosts=run.hosts, ranks=ranks)
-    witness = explain.witness_of(heading, builtin())
+    heading = RunInfo(run_id="7f3a", title="t", hosts=run.hosts, ranks=ranks)
+    witness = explain.build_collector(heading, load_builtin())
     state: RunState = run.play(witness)
-    ended, verdict = explain.judged(witness, state, outcome.of(state))
-    shown, blamed = explain.shown(verdict), explain.blamed(verdict)
-    return ended, verdict, report(heading, state, ended, {}, diagnosis=shown, blamed=blamed)
+    ended, verdict = explain.diagnose_run(witness, state, outcome.outcome_of(state))
+    shown, blamed = explain.render_verdict(verdict), explain.find_blamed_rank(verdict)
+    return ended, verdict, build_report(heading, state, ended, {}, diagnosis=shown, blamed=blamed)
 
 
 def with_status(run: Run, code: int) -> Run:
@@ -41,7 +41,7 @@ def test_a_failure_that_train_sh_hides_is_no_good_run() -> None:
     ended, verdict, text = told(with_status(failing(), 0))
     assert verdict is not None
     assert verdict.cause is not None
-    assert (ended.exit_code, ended.ok, verdict.cause.rank, verdict.confidence) == (1, False, 3, "high")
+    assert (ended.exit_code, ended.is_success, verdict.cause.rank, verdict.confidence) == (1, False, 3, "high")
     assert "train.sh exited with 0, although torchrun reported a failure" in text
     assert "FAILED after" in text
     assert "succeeded" not in ended.headline
@@ -55,7 +55,7 @@ def test_a_script_that_starts_torchrun_again_has_hidden_nothing() -> None:
             run.out(rank, f"[rank{rank}]: step {step} loss 2.0")
         run.wait(1.0)
     ended, verdict, text = told(with_status(run, 0))
-    assert (ended.ok, verdict) == (True, None)
+    assert (ended.is_success, verdict) == (True, None)
     assert "all 2 hosts succeeded" in text
 
 

@@ -9,19 +9,19 @@ from pathlib import Path
 import pytest
 
 from fanout import outcome
-from fanout.arguments import parse
-from fanout.diagnose.signatures import builtin
+from fanout.arguments import parse_arguments
+from fanout.diagnose.signatures import load_builtin
 from fanout.diagnose.verdict import Verdict
-from fanout.events import Acted, Answered, Examine, Interrupted
+from fanout.events import ActionSent, Answered, Inspect, Interrupted
 from fanout.state import RunState
 from fanout.verbs import explain
-from fanout.verbs.common import Edge
-from fanout.verbs.report import report
-from fanout.views.base import Heading
-from fanout.views.logdir import LogDir
-from fanout.views.metrics import Progress, Reading
-from fanout.views.panel import headline, panel
-from fanout.views.rows import Glance
+from fanout.verbs.common import ProcessContext
+from fanout.verbs.report import run_report
+from fanout.views.base import RunInfo
+from fanout.views.logdir import RunWriter
+from fanout.views.metrics import MetricReading, RunProgress
+from fanout.views.panel import build_footer, get_run_status
+from fanout.views.rows import DisplayData
 from tests.diagnose.kit import CLOSED, Run
 from tests.histories import T0, play
 
@@ -42,7 +42,10 @@ def hanging(odd: int = 2, *, moved: bool = False) -> Run:
     run = Run()
     run.wait(20.0)
     run.add(
-        *(Acted(at=run.at, action=Examine(host=host, ask=1_000_000, what="stacks", since=20.0)) for host in run.hosts)
+        *(
+            ActionSent(at=run.at, action=Inspect(host=host, ask=1_000_000, what="stacks", since=20.0))
+            for host in run.hosts
+        )
     )
     for number, host in enumerate(run.hosts):
         ranks = [rank_entry(rank, odd=odd, moved=moved) for rank in (2 * number, 2 * number + 1)]
@@ -63,9 +66,9 @@ def interrupted(run: Run, signal: int = 2) -> Run:
 
 def judged(run: Run) -> tuple[outcome.RunOutcome, Verdict | None, RunState]:
     ranks = {host: (node, 2) for node, host in enumerate(run.hosts)}
-    witness = explain.witness_of(Heading(run_id="1", title="t", hosts=run.hosts, ranks=ranks), builtin())
+    witness = explain.build_collector(RunInfo(run_id="1", title="t", hosts=run.hosts, ranks=ranks), load_builtin())
     state = run.play(witness)
-    return *explain.judged(witness, state, outcome.of(state)), state
+    return *explain.diagnose_run(witness, state, outcome.outcome_of(state)), state
 
 
 def test_a_hang_that_the_user_stops_keeps_its_verdict() -> None:
@@ -112,17 +115,17 @@ def test_a_healthy_run_that_the_user_stops_has_no_verdict(what: str) -> None:
 def test_report_and_json_and_record_tell_the_same(tmp_path: Path) -> None:
     run = interrupted(hanging())
     ranks = {host: (node, 2) for node, host in enumerate(run.hosts)}
-    heading = Heading(run_id="7f3a", title="train.py", hosts=run.hosts, log_dir=str(tmp_path / "7f3a"), ranks=ranks)
-    record = LogDir(str(tmp_path / "7f3a"), heading)
+    heading = RunInfo(run_id="7f3a", title="train.py", hosts=run.hosts, log_dir=str(tmp_path / "7f3a"), ranks=ranks)
+    record = RunWriter(str(tmp_path / "7f3a"), heading)
     record.begin(run.began_at)
     state = run.play(record)
-    record.finish(outcome.of(state), "")
+    record.finish(outcome.outcome_of(state), "")
     record.close()
     for words in ([], ["--json"], ["--html", "page.html"]):
         out = io.StringIO()
-        edge = Edge(environ={}, cwd=str(tmp_path), stdout=out, stderr=out, stdin=lambda _: b"", user="me", machine="pc",
+        edge = ProcessContext(environ={}, cwd=str(tmp_path), stdout=out, stderr=out, stdin=lambda _: b"", user="me", machine="pc",
                     prefix="", columns=100)  # fmt: skip
-        assert report(parse(["report", "--log-dir", str(tmp_path), *words]), edge) == 0
+        assert run_report(parse_arguments(["report", "--log-dir", str(tmp_path), *words]), edge) == 0
         if words == ["--json"]:
             found = json.loads(out.getvalue())
             assert (found["rule"], found["cause"]["rank"], found["confidence"]) == ("apart", 2, "high")
@@ -137,34 +140,36 @@ def test_report_and_json_and_record_tell_the_same(tmp_path: Path) -> None:
 def test_the_view_is_honest_while_it_hangs() -> None:
     run = hanging()
     ranks = {host: (node, 2) for node, host in enumerate(run.hosts)}
-    heading = Heading(run_id="1", title="t", hosts=run.hosts, ranks=ranks)
-    witness = explain.witness_of(heading, builtin())
-    teller = explain.HangTeller(witness)
+    heading = RunInfo(run_id="1", title="t", hosts=run.hosts, ranks=ranks)
+    witness = explain.build_collector(heading, load_builtin())
+    teller = explain.HangReporter(witness)
     state = run.play(witness, teller)
-    hung = teller.brief(state)
+    hung = teller.hung_hosts(state)
     assert hung is not None
     assert list(hung) == ["gpu02"]
-    progress = Progress()
+    progress = RunProgress()
     for step in range(1, 13):
-        progress.add(Reading(step=step, total=100, loss=2.0), T0 + step)
+        progress.add_reading(MetricReading(step=step, total=100, loss=2.0), T0 + step)
     assert progress.seconds_left is not None
-    rows = panel(heading, state, Glance(lines={}, readings={}, progress=progress, hung=hung), width=100, height=30)
+    rows = build_footer(
+        heading, state, DisplayData(lines={}, readings={}, progress=progress, hung=hung), width=100, height=30
+    )
     text = ["".join(part for part, _ in row) for row in rows]
     assert text[0].rstrip().endswith("HUNG 29 s")
     assert text[1].startswith(" ● gpu01")
     assert text[2].startswith(" ! gpu02")
     assert not any("left" in line for line in text)
-    assert any("rank 2 on gpu02" in line for line in explain.so_far(witness, state))
+    assert any("rank 2 on gpu02" in line for line in explain.preview_verdict(witness, state))
 
 
 def test_the_view_runs_again_once_a_line_comes() -> None:
     run = hanging()
     run.out(0, "step 2 loss 3.1").wait(0.5)
-    witness = explain.witness_of(Heading(run_id="1", title="t", hosts=run.hosts), builtin())
-    teller = explain.HangTeller(witness)
+    witness = explain.build_collector(RunInfo(run_id="1", title="t", hosts=run.hosts), load_builtin())
+    teller = explain.HangReporter(witness)
     state = run.play(witness, teller)
-    assert teller.brief(state) is None
-    assert headline(state, Glance(lines={}, readings={}, progress=Progress())) == "RUNNING"
+    assert teller.hung_hosts(state) is None
+    assert get_run_status(state, DisplayData(lines={}, readings={}, progress=RunProgress())) == "RUNNING"
 
 
 def test_what_comes_while_it_is_ended_does_not_count_as_life() -> None:

@@ -13,8 +13,8 @@ import pytest
 
 import fanout.diagnose
 import fanout.views
-from fanout.diagnose.pace import stated
-from fanout.diagnose.signatures import LONGEST, builtin
+from fanout.diagnose.pace import parse_step_time
+from fanout.diagnose.signatures import LONGEST, load_builtin
 
 LENGTH = 6_000
 BUDGET = (
@@ -88,18 +88,18 @@ def test_a_pattern_takes_time_in_proportion_to_the_line(name: str, pattern: re.P
 
 def test_a_line_of_a_megabyte_costs_the_signatures_what_its_beginning_costs() -> None:
     """They look at LONGEST characters; the rest of such a line is no message."""
-    book = builtin()
+    book = load_builtin()
     for word in sorted({word for each in book.signatures for word in each.words}):
         text = f"{word} " * (1_000_000 // (len(word) + 1))
         began = time.process_time()
-        book.look(text)
+        book.match_line(text)
         assert time.process_time() - began < LONGEST * 2e-5, word
 
 
 @pytest.mark.parametrize("digits", [100, 4000, 1_000_000])
 def test_a_run_of_digits_is_no_step_time(digits: int) -> None:
     began = time.process_time()
-    assert stated(f"step 7/99 {'1' * digits}") is None
+    assert parse_step_time(f"step 7/99 {'1' * digits}") is None
     assert time.process_time() - began < 0.01 + digits * BUDGET
 
 
@@ -109,4 +109,4 @@ def test_a_run_of_digits_is_no_step_time(digits: int) -> None:
      ("batch_time 12345678901234567890", None)],
 )  # fmt: skip
 def test_step_times_are_still_read(text: str, seconds_: float | None) -> None:
-    assert stated(text) == (pytest.approx(seconds_) if seconds_ is not None else None)
+    assert parse_step_time(text) == (pytest.approx(seconds_) if seconds_ is not None else None)

@@ -64,10 +64,10 @@ def test_a_long_line_takes_no_memory(ending: str, tmp_path: Path) -> None:
 
 def test_the_beginning_of_a_long_line_is_kept_and_the_lines_after_it(tmp_path: Path) -> None:
     path = tmp_path / "x"
-    path.write_bytes(b"ab" * packed.LONGEST * 9 + b"\nnext\nlast")
+    path.write_bytes(b"ab" * packed.MAX_LINE_BYTES * 9 + b"\nnext\nlast")
     with open(path, "rb") as file:
-        lines = list(packed.lines_of(file, "x"))
-    assert [len(line) for line in lines] == [packed.LONGEST + 1, 5, 4]
+        lines = list(packed.read_lines(file, "x"))
+    assert [len(line) for line in lines] == [packed.MAX_LINE_BYTES + 1, 5, 4]
     assert lines[1:] == [b"next\n", b"last"]
 
 
@@ -78,5 +78,5 @@ def test_without_a_module_for_zstd_the_file_is_refused_with_the_command_that_rea
     path.write_bytes(zstandard.compress(b"step 1\n"))
     monkeypatch.setattr(packed, "_ZSTD_MODULES", ("no_such_module_for_zstd",))
     with open(path, "rb") as file, pytest.raises(UsageError) as raised:
-        list(packed.lines_of(file, "x.log.zst"))
+        list(packed.read_lines(file, "x.log.zst"))
     assert raised.value.hint == "zstd -dc x.log.zst | fanout why -"

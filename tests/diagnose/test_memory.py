@@ -8,7 +8,7 @@ import pytest
 
 from fanout import outcome
 from fanout.events import Exited
-from fanout.views.narrate import how_it_ended
+from fanout.views.narrate import describe_exit
 from tests.diagnose.kit import Run, verdict
 
 
@@ -32,8 +32,8 @@ def test_the_end_of_a_host_tells_of_memory_where_that_ended_it(
     code: int | None, signal: int | None, oom: bool, reason: str
 ) -> None:
     state = ended(code, signal, oom=oom).play()
-    assert outcome.of(state).hosts[0].reason == reason
-    assert ("out of memory" in how_it_ended(state.hosts["gpu01"])) is ("memory" in reason)
+    assert outcome.outcome_of(state).hosts[0].reason == reason
+    assert ("out of memory" in describe_exit(state.hosts["gpu01"])) is ("memory" in reason)
 
 
 def killed_rank(*, oom: bool, kernel_pid: int | None = None) -> Run:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fanout.diagnose.pace import Pace, stated
+from fanout.diagnose.pace import StepTimes, parse_step_time
 from fanout.events import StreamOpened
 from tests.histories import History, play
 
@@ -12,9 +12,9 @@ HOSTS = ("gpu01", "gpu02", "gpu03", "gpu04")
 
 
 def told(run: History) -> list[str]:
-    pace = Pace()
+    pace = StepTimes()
     play(run.hosts, run.events, pace)
-    return [str(each) for each in pace.slow()]
+    return [str(each) for each in pace.find_slow()]
 
 
 def started() -> History:
@@ -33,7 +33,7 @@ def started() -> History:
     ],
 )
 def test_durations_that_lines_state(line: str, seconds: float | None) -> None:
-    assert stated(line) == (pytest.approx(seconds) if seconds is not None else None)
+    assert parse_step_time(line) == (pytest.approx(seconds) if seconds is not None else None)
 
 
 def test_a_rank_that_says_that_it_is_slow() -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from fanout.diagnose import decode, shapes
-from fanout.diagnose.torchrun import Torchrun
-from fanout.diagnose.tracebacks import Tracebacks, folded
-from fanout.diagnose.words import lines
+from fanout.diagnose.torchrun import TorchrunParser
+from fanout.diagnose.tracebacks import TracebackAssembler, fold_frames
+from fanout.diagnose.words import render_lines
 from tests.diagnose.cases import CASES, ONE_A_HOST
 from tests.diagnose.kit import Run, verdict
 
@@ -17,13 +17,13 @@ from tests.diagnose.kit import Run, verdict
     [(3, "exit 3"), (-9, "SIGKILL"), (137, "SIGKILL"), (139, "SIGSEGV"), (255, "exit 255"), (1, "exit 1")],
 )
 def test_exit_codes_in_words(code: int, short: str) -> None:
-    assert decode.short(code) == short
+    assert decode.format_exit_code(code) == short
 
 
 def test_a_signal_and_127_have_a_meaning_and_1_has_none() -> None:
-    assert "kernel" in decode.meaning(-9)
-    assert decode.meaning(127) == "the command was not found"
-    assert decode.meaning(1) == ""
+    assert "kernel" in decode.explain_exit_code(-9)
+    assert decode.explain_exit_code(127) == "the command was not found"
+    assert decode.explain_exit_code(1) == ""
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def test_a_signal_and_127_have_a_meaning_and_1_has_none() -> None:
     ],
 )
 def test_marks_of_ranks(text: str, body: str, rank: int | None, local: int | None) -> None:
-    assert shapes.speaker(text) == (body, rank, local)
+    assert shapes.split_rank_prefix(text) == (body, rank, local)
 
 
 @pytest.mark.parametrize(
@@ -53,14 +53,14 @@ def test_marks_of_ranks(text: str, body: str, rank: int | None, local: int | Non
     ],
 )
 def test_what_grows_while_training_goes_on(text: str, number: int | None) -> None:
-    assert shapes.progress(text) == number
+    assert shapes.parse_step(text) == number
 
 
 def fed(*texts: tuple[int, str]) -> list[tuple[str, list[str]]]:
     """(speaker, line) one after the other; the tracebacks that come out."""
-    reader, out = Tracebacks(), []
+    reader, out = TracebackAssembler(), []
     for number, (who, text) in enumerate(texts, 1):
-        _, block = reader.feed(who, text, number)
+        _, block = reader.add_line(who, text, number)
         if block is not None:
             out.append((block.last, block.lines))
     return out
@@ -87,7 +87,7 @@ def test_a_line_of_another_in_the_middle_does_not_end_a_traceback() -> None:
 
 
 def test_frames_of_libraries_are_folded_and_counted() -> None:
-    text = folded(
+    text = fold_frames(
         [
             "Traceback (most recent call last):",
             '  File "/home/ann/train.py", line 9, in main',
@@ -111,20 +111,20 @@ def test_frames_of_libraries_are_folded_and_counted() -> None:
 
 def test_torchruns_summary_gives_ranks_codes_and_whom_it_ended_itself() -> None:
     run = Run().torchrun("gpu02", (3, 7), (2, -15))
-    reader = Torchrun("gpu02", "gpu02.log")
+    reader = TorchrunParser("gpu02", "gpu02.log")
     for chunk in (event for event in run.events if getattr(event, "stream", None) == 0 and event.host == "gpu02"):  # type: ignore[union-attr]
         for number, line in enumerate(chunk.data.decode().splitlines(), 1):  # type: ignore[union-attr]
-            reader.feed(line, 0.0, number)
+            reader.parse_line(line, 0.0, number)
     assert {(each.rank, each.code, each.told, each.named) for each in reader.deaths.values()} == {
         (3, 7, False, True),
         (2, -15, True, False),
     }
-    assert not reader.reading
+    assert not reader.is_reading
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_the_words_of_a_verdict_fit_a_screen_and_name_what_to_do(name: str) -> None:
-    text = lines(verdict(CASES[name][0](), each=1 if name in ONE_A_HOST else 2))
+    text = render_lines(verdict(CASES[name][0](), each=1 if name in ONE_A_HOST else 2))
     assert len(text) <= 40
     assert not any("None" in line or "{" in line for line in text)
     assert any(line.startswith("  confidence") for line in text)
@@ -132,4 +132,4 @@ def test_the_words_of_a_verdict_fit_a_screen_and_name_what_to_do(name: str) -> N
 
 def test_the_words_name_the_code_that_torchrun_hides() -> None:
     run = Run().torchrun("gpu02", (3, 7), (2, -15))
-    assert any("exit 7 of rank 3 (torchrun itself exited with 1)" in line for line in lines(verdict(run)))
+    assert any("exit 7 of rank 3 (torchrun itself exited with 1)" in line for line in render_lines(verdict(run)))

@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 
 from fanout import outcome
-from fanout.arguments import parse
-from fanout.diagnose.signatures import builtin
+from fanout.arguments import parse_arguments
+from fanout.diagnose.signatures import load_builtin
 from fanout.verbs import explain
-from fanout.verbs.common import Edge
-from fanout.verbs.report import report
-from fanout.views.base import Heading
-from fanout.views.logdir import LogDir
+from fanout.verbs.common import ProcessContext
+from fanout.verbs.report import run_report
+from fanout.views.base import RunInfo
+from fanout.views.logdir import RunWriter
 from tests import histories
 from tests.diagnose.cases import CASES, ONE_A_HOST
 from tests.diagnose.kit import verdict
@@ -28,19 +28,19 @@ from tests.histories import History
 def recorded(run: History, root: Path, each: int = 2) -> None:
     """The run's directory, as a launcher would have written it."""
     ranks = {host: (node, each) for node, host in enumerate(run.hosts)}
-    heading = Heading(run_id="7f3a", title="train.py", hosts=run.hosts, log_dir=str(root / "7f3a"), ranks=ranks)
-    record = LogDir(str(root / "7f3a"), heading)
+    heading = RunInfo(run_id="7f3a", title="train.py", hosts=run.hosts, log_dir=str(root / "7f3a"), ranks=ranks)
+    record = RunWriter(str(root / "7f3a"), heading)
     record.begin(run.began_at)
     state = run.play(record)
-    record.finish(outcome.of(state), "")
+    record.finish(outcome.outcome_of(state), "")
     record.close()
 
 
 def told(root: Path, *words: str) -> str:
     out = io.StringIO()
-    edge = Edge(environ={}, cwd=str(root), stdout=out, stderr=out, stdin=lambda _: b"", user="me", machine="pc", prefix="",
+    edge = ProcessContext(environ={}, cwd=str(root), stdout=out, stderr=out, stdin=lambda _: b"", user="me", machine="pc", prefix="",
                 columns=100)  # fmt: skip
-    assert report(parse(["report", "--log-dir", str(root), *words]), edge) == 0
+    assert run_report(parse_arguments(["report", "--log-dir", str(root), *words]), edge) == 0
     return out.getvalue()
 
 
@@ -79,9 +79,9 @@ def test_the_report_of_a_good_run_has_no_diagnosis(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["unreachable", "interrupted", "good"])
 def test_no_verdict_where_the_headline_says_all(name: str) -> None:
     run = histories.TYPICAL[name]()
-    witness = explain.witness_of(Heading(run_id="1", title="t", hosts=run.hosts), builtin())
+    witness = explain.build_collector(RunInfo(run_id="1", title="t", hosts=run.hosts), load_builtin())
     state = run.play(witness)
-    assert explain.judged(witness, state, outcome.of(state)) == (outcome.of(state), None)
+    assert explain.diagnose_run(witness, state, outcome.outcome_of(state)) == (outcome.outcome_of(state), None)
 
 
 SCRIPT = """echo step 1 loss 2.0

@@ -6,15 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fanout.diagnose.signatures import GENERIC, Signature, builtin, filled, parse, with_file
+from fanout.diagnose.signatures import GENERIC, Signature, fill_template, load_builtin, load_with_file, parse_signatures
 from fanout.errors import UsageError
 
-ALL = builtin().signatures
+ALL = load_builtin().signatures
 
 
 @pytest.mark.parametrize("signature", ALL, ids=[each.id for each in ALL])
 def test_a_sample_is_known_as_what_it_is(signature: Signature) -> None:
-    found = builtin().look(signature.sample)
+    found = load_builtin().match_line(signature.sample)
     assert found is not None
     assert found[0].id == signature.id
     assert any(word in signature.sample for word in signature.words)
@@ -54,7 +54,7 @@ def test_what_it_says_can_be_read_without_any_braces(signature: Signature) -> No
     assert match is not None
     fields = {name: value for name, value in match.groupdict().items() if value is not None}
     for text in (signature.says, signature.advice):
-        shown = filled(text, fields)
+        shown = fill_template(text, fields)
         assert "{" not in shown
         assert "\n" not in shown
         assert len(shown) < 400
@@ -79,7 +79,7 @@ rank 3 connected to rank 0
 
 @pytest.mark.parametrize("line", ORDINARY.splitlines())
 def test_an_ordinary_line_is_no_error(line: str) -> None:
-    found = builtin().look(line)
+    found = load_builtin().match_line(line)
     assert found is None or found[0].role == "noise"
 
 
@@ -94,9 +94,9 @@ advice = "copy it again"
 
 
 def test_a_users_own_signatures_come_first_and_need_no_words() -> None:
-    found = with_file(OWN, "mine.toml").look("ValueError: shard 12 is truncated")
+    found = load_with_file(OWN, "mine.toml").match_line("ValueError: shard 12 is truncated")
     assert found is not None
-    assert (found[0].id, filled(found[0].says, found[1].groupdict())) == ("our-loader", "read a broken shard 12")
+    assert (found[0].id, fill_template(found[0].says, found[1].groupdict())) == ("our-loader", "read a broken shard 12")
 
 
 @pytest.mark.parametrize(
@@ -113,16 +113,16 @@ def test_a_users_own_signatures_come_first_and_need_no_words() -> None:
 )
 def test_a_wrong_file_is_refused_with_its_name_and_the_signature(text: str, says: str) -> None:
     if not says:
-        assert parse(text, "mine.toml")[0].id == "our-loader"
+        assert parse_signatures(text, "mine.toml")[0].id == "our-loader"
         return
     with pytest.raises(UsageError, match=r"mine\.toml") as raised:
-        parse(text, "mine.toml")
+        parse_signatures(text, "mine.toml")
     assert says in str(raised.value)
 
 
 @pytest.mark.parametrize("says", ["a { brace", "{0} by number", "{x.y} deep", "{", "}"])
 def test_braces_that_are_no_fields_do_no_harm(says: str) -> None:
-    assert isinstance(filled(says, {}), str)
+    assert isinstance(fill_template(says, {}), str)
 
 
 @given(
@@ -137,7 +137,7 @@ def test_braces_that_are_no_fields_do_no_harm(says: str) -> None:
 )
 def test_to_know_lines_again_by_their_words_hides_none_that_matters(lines: list[str], cut: int) -> None:
     """The quick look at bytes says what a look for every word would, whatever it saw before."""
-    book = builtin()
+    book = load_builtin()
     for text in (lines, lines[::-1], lines):
         data = "\n".join(text).encode()[cut:]
-        assert book.may_speak(data) == any(needle in data for needle in book._needles)
+        assert book.may_match(data) == any(needle in data for needle in book._needles)

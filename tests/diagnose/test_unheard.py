@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fanout.events import Exited, Linked, LinkLost, Lost, Tick
+from fanout.events import Connected, Disconnected, Exited, HostLost, Tick
 from tests.diagnose.kit import Run, people, verdict
 
 WHY = "no launcher for 300 s: the lease expired"
@@ -18,10 +18,10 @@ def ended_by_lease(run: Run, *hosts: str, signal: int = 15) -> Run:
 
 def parted(run: Run, seconds: float, *hosts: str) -> Run:
     """The links of these hosts break, time passes as seen by a launcher that is awake, and they are up again."""
-    run.add(*(LinkLost(at=run.at, host=host, why="silent for 15 s") for host in hosts))
+    run.add(*(Disconnected(at=run.at, host=host, why="silent for 15 s") for host in hosts))
     for _ in range(round(seconds)):
         run.wait(1.0)
-    run.add(*(Linked(at=run.at, host=host, attempt=2, took=0.1, hello={}) for host in hosts))
+    run.add(*(Connected(at=run.at, host=host, attempt=2, took=0.1, hello={}) for host in hosts))
     return run
 
 
@@ -71,9 +71,9 @@ def copy(run: Run) -> Run:
 def test_a_launcher_whose_network_was_gone_is_the_cause_too() -> None:
     """Also where one of the hosts did not come back at all."""
     run = Run(hosts=3, each=1)
-    run.add(LinkLost(at=run.at, host="gpu03", why="silent for 15 s"))
+    run.add(Disconnected(at=run.at, host="gpu03", why="silent for 15 s"))
     parted(run, 320, "gpu01", "gpu02")
-    ended_by_lease(run, "gpu01", "gpu02").add(Lost(at=run.at, host="gpu03", why="not heard of for 370 s"))
+    ended_by_lease(run, "gpu01", "gpu02").add(HostLost(at=run.at, host="gpu03", why="not heard of for 370 s"))
     found = verdict(run, each=1)
     assert found.sentence == "the launcher could not reach the hosts for longer than the lease"
     assert found.confidence == "high"

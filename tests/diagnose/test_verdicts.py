@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from fanout.diagnose.judge import judge
+from fanout.diagnose.judge import diagnose_evidence
 from fanout.diagnose.rules import RULES
-from fanout.diagnose.verdict import as_dict
-from fanout.diagnose.witness import Witness
-from fanout.diagnose.words import lines
-from fanout.events import Linked, LinkLost, StreamOpened
+from fanout.diagnose.verdict import to_dict
+from fanout.diagnose.witness import EvidenceCollector
+from fanout.diagnose.words import render_lines
+from fanout.events import Connected, Disconnected, StreamOpened
 from tests.diagnose.cases import CASES, ONE_A_HOST, chained, exception, exits, missing_module
 from tests.diagnose.kit import Run, people, verdict
 
@@ -81,8 +81,8 @@ def test_a_kill_that_is_reported_late_may_be_older_than_an_unknown_error() -> No
 def test_a_broken_link_makes_its_hosts_times_doubtful() -> None:
     """What arrives after a reconnect may have happened at any time while the link was gone."""
     run = Run().raises(0, "ValueError: left").torchrun("gpu01", (0, 1), (1, -15))
-    run.add(LinkLost(at=run.at - 30, host="gpu02", why="reset")).wait(2.0)
-    run.add(Linked(at=run.at, host="gpu02", attempt=2, took=0.4, hello={}))
+    run.add(Disconnected(at=run.at - 30, host="gpu02", why="reset")).wait(2.0)
+    run.add(Connected(at=run.at, host="gpu02", attempt=2, took=0.4, hello={}))
     found = verdict(run.raises(3, "IndexError: right").torchrun("gpu02", (3, 1), (2, -15)))
     assert found.confidence == "low"
     assert len(found.also) == 1
@@ -172,7 +172,7 @@ def test_a_desync_report_is_trusted() -> None:
 
 
 def test_the_json_has_the_keys_that_programs_rely_on() -> None:
-    told = as_dict(verdict(exception()))
+    told = to_dict(verdict(exception()))
     assert {"verdict", "cause", "victims", "silent", "confidence", "advice"} <= told.keys()
     assert {"signature", "host", "rank", "line", "file"} <= told["cause"].keys()
     assert told["cause"]["file"].startswith("gpu02:")
@@ -185,14 +185,14 @@ def test_the_cause_has_its_gpu_where_the_plan_knows_it() -> None:
         .raises(3, "RuntimeError: CUDA error: an illegal memory access was encountered")
         .torchrun("gpu02", (3, 1), (2, -15))
     )
-    witness = Witness(run.hosts, ranks={"gpu01": (0, 2), "gpu02": (1, 2)})
+    witness = EvidenceCollector(run.hosts, ranks={"gpu01": (0, 2), "gpu02": (1, 2)})
     witness.gpus = {"gpu01": ("0", "1"), "gpu02": ("4", "6")}
     for event in run.events:
-        witness.take(event)
-    found = judge(witness.evidence())
+        witness.add_event(event)
+    found = diagnose_evidence(witness.build_evidence())
     assert found.cause is not None
     assert (found.cause.rank, found.cause.local_rank, found.cause.gpu) == (3, 1, "6")
-    assert "(local rank 1, GPU 6, pid 20003, exit 1)" in "\n".join(lines(found))
+    assert "(local rank 1, GPU 6, pid 20003, exit 1)" in "\n".join(render_lines(found))
 
 
 def test_every_rule_is_in_the_document() -> None:

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from fanout.arguments import parse
-from fanout.diagnose.labels import split_of
-from fanout.diagnose.sources import sources, time_of
+from fanout.arguments import parse_arguments
+from fanout.diagnose.labels import detect_splitter
+from fanout.diagnose.sources import identify_files, parse_time
 from fanout.errors import UsageError
-from fanout.verbs.common import Edge
-from fanout.verbs.why import why
+from fanout.verbs.common import ProcessContext
+from fanout.verbs.why import run_why
 
 LOGS = Path(__file__).parent / "logs"
 
@@ -23,9 +23,9 @@ LOGS = Path(__file__).parent / "logs"
 def told(*words: str, cwd: Path = LOGS, stdin: bytes = b"") -> tuple[int, str]:
     """(exit status, what it printed)."""
     out = io.StringIO()
-    edge = Edge(environ={}, cwd=str(cwd), stdout=out, stderr=out, stdin=io.BytesIO(stdin).read, user="me", machine="pc", prefix="",
+    edge = ProcessContext(environ={}, cwd=str(cwd), stdout=out, stderr=out, stdin=io.BytesIO(stdin).read, user="me", machine="pc", prefix="",
                 columns=100)  # fmt: skip
-    return why(parse(["why", *words]), edge), out.getvalue()
+    return run_why(parse_arguments(["why", *words]), edge), out.getvalue()
 
 
 def verdict(*words: str, cwd: Path = LOGS, stdin: bytes = b"") -> dict[str, Any]:
@@ -120,12 +120,15 @@ def test_torchruns_log_directories_give_hosts_and_local_ranks(tmp_path: Path) ->
     ],
 )
 def test_whose_a_file_is(paths: list[str], hosts: list[str]) -> None:
-    assert [each.host for each in sources(paths)] == hosts
+    assert [each.host for each in identify_files(paths)] == hosts
 
 
 def test_a_ranks_own_file_has_its_rank() -> None:
-    assert [each.rank for each in sources(["gpu01.rank-5.log", "gpu01.rank_6.err"])] == [5, 6]
-    assert [each.local for each in sources(["n1/x/attempt_0/3/stderr.log", "n2/x/attempt_0/0/stderr.log"])] == [3, 0]
+    assert [each.rank for each in identify_files(["gpu01.rank-5.log", "gpu01.rank_6.err"])] == [5, 6]
+    assert [each.local for each in identify_files(["n1/x/attempt_0/3/stderr.log", "n2/x/attempt_0/0/stderr.log"])] == [
+        3,
+        0,
+    ]
 
 
 @pytest.mark.parametrize(
@@ -138,17 +141,17 @@ def test_a_ranks_own_file_has_its_rank() -> None:
     ],
 )
 def test_times_of_all_shapes_are_on_one_clock(line: str) -> None:
-    assert time_of(line) == time_of("2026-11-22 15:42:08.5")
+    assert parse_time(line) == parse_time("2026-11-22 15:42:08.5")
 
 
 def test_a_line_without_a_time_has_none() -> None:
-    assert time_of("step 12/100") is None
-    assert time_of("9999-99-99 99:99:99") is None
+    assert parse_time("step 12/100") is None
+    assert parse_time("9999-99-99 99:99:99") is None
 
 
 def test_ordinary_lines_are_no_labels() -> None:
-    assert split_of(["step 1: loss 2", "step 2: loss 1", "ValueError: x"]) is None
-    assert split_of(["loss: 2", "step: 3", "loss: 1", "step: 4"]) is None
+    assert detect_splitter(["step 1: loss 2", "step 2: loss 1", "ValueError: x"]) is None
+    assert detect_splitter(["loss: 2", "step: 3", "loss: 1", "step: 4"]) is None
 
 
 def test_what_is_not_there_is_refused_by_name(tmp_path: Path) -> None:
@@ -157,7 +160,7 @@ def test_what_is_not_there_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no log files"):
         told(".", cwd=tmp_path)
     with pytest.raises(UsageError, match="no log"):
-        parse(["why"])
+        parse_arguments(["why"])
 
 
 def test_a_file_of_ones_own_signatures_counts(tmp_path: Path) -> None:
@@ -170,7 +173,7 @@ def test_a_file_of_ones_own_signatures_counts(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("words", [["--json", "a", "b"], ["a", "--json", "b"], ["a", "b", "--json"]])
 def test_flags_may_stand_anywhere(words: list[str]) -> None:
-    request = parse(["why", *words])
+    request = parse_arguments(["why", *words])
     assert (request.task, request.given["as_json"]) == (("a", "b"), True)
 
 
@@ -182,7 +185,7 @@ def test_a_binary_file_is_passed_over(tmp_path: Path) -> None:
 def test_two_files_of_one_rank_are_of_one_host(tmp_path: Path) -> None:
     """fanout's own log files: what a rank wrote to stderr lies beside what it wrote to stdout."""
     names = ["gpu01.log", "gpu01.rank-1.log", "gpu01.rank-1-err.log", "gpu02.rank-3-err-attempt-1.log"]
-    found = sources(names)
+    found = identify_files(names)
     assert [(each.host, each.rank) for each in found] == [("gpu01", None), ("gpu01", 1), ("gpu01", 1), ("gpu02", 3)]
 
 
@@ -191,11 +194,11 @@ def test_a_log_on_stdin_is_not_held_in_memory() -> None:
     block = b"x" * (1 << 16)
     blocks = iter([block] * 1024 + [b"\n", (LOGS / "exception" / "gpu02.log").read_bytes()])
     out = io.StringIO()
-    edge = Edge(environ={}, cwd="/", stdout=out, stderr=out, stdin=lambda size: next(blocks, b""), user="me", machine="pc",
+    edge = ProcessContext(environ={}, cwd="/", stdout=out, stderr=out, stdin=lambda size: next(blocks, b""), user="me", machine="pc",
                 prefix="", columns=100)  # fmt: skip
     tracemalloc.start()
     try:
-        status = why(parse(["why", "-"]), edge)
+        status = run_why(parse_arguments(["why", "-"]), edge)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

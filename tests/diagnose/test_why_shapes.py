@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from fanout.diagnose.labels import split_of, unstamped
+from fanout.diagnose.labels import detect_splitter, strip_timestamp
 from fanout.errors import UsageError
 from tests.diagnose.test_why import LOGS, told, verdict
 
@@ -175,10 +175,10 @@ def test_tasks_of_srun_that_are_ranks_themselves(tmp_path: Path) -> None:
 
 def test_words_before_colons_are_no_hosts() -> None:
     """Figures, levels, YAML: only what stands before lines of a launcher is taken for a host's name."""
-    assert split_of(["loss: 1.0", "lr: 0.1", "loss: 0.9", "lr: 0.1"]) is None
-    assert split_of(["info: starting", "warning: slow", "info: done"]) is None
-    assert split_of(["my-model is here", "my-data is there", "my-loss is low"]) is None
-    assert unstamped("2026 was a good year") == "2026 was a good year"
+    assert detect_splitter(["loss: 1.0", "lr: 0.1", "loss: 0.9", "lr: 0.1"]) is None
+    assert detect_splitter(["info: starting", "warning: slow", "info: done"]) is None
+    assert detect_splitter(["my-model is here", "my-data is there", "my-loss is low"]) is None
+    assert strip_timestamp("2026 was a good year") == "2026 was a good year"
 
 
 @pytest.mark.parametrize(
@@ -186,4 +186,4 @@ def test_words_before_colons_are_no_hosts() -> None:
 )
 def test_a_line_that_only_begins_as_docker_writes_it_is_read_as_it_is(rest: str) -> None:
     line = f'{{"log":{rest}'
-    assert unstamped(line) == line
+    assert strip_timestamp(line) == line

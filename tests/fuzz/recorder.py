@@ -17,12 +17,12 @@ from typing import Any
 
 from fanout import answers, plan, preflight, supervise, wire
 from fanout.agent import probes
-from fanout.checks.asking import Answer, Ask
+from fanout.checks.asking import ProbeAnswer, ProbeRequest
 from fanout.checks.model import CheckRequest
-from fanout.fan import Clock, Fan
+from fanout.fan import Clock, ConnectionPool
 from fanout.hosts import Host, Origin
 from fanout.launch import Session
-from fanout.login import FanOptions
+from fanout.login import ConnectionOptions
 from fanout.settings import Settings
 from fanout.transports.local import LocalTransport
 
@@ -38,13 +38,13 @@ class Recorder:
         self._session = session
         self.kept: list[tuple[str, Any]] = []
 
-    def ask(self, asks: Sequence[Ask]) -> list[Answer]:
+    def ask(self, asks: Sequence[ProbeRequest]) -> list[ProbeAnswer]:
         came = self._session.ask(asks)
         self.kept += [(ask.what, answer.value) for ask, answer in zip(asks, came, strict=True) if not answer.error]
         return came
 
-    def still_holds(self, host: str, handle: int) -> bool:
-        return self._session.still_holds(host, handle)
+    def is_still_open(self, host: str, handle: int) -> bool:
+        return self._session.is_still_open(host, handle)
 
     def cancel(self, host: str, handle: int) -> None:
         self._session.cancel(host, handle)
@@ -68,29 +68,31 @@ def main() -> None:
 def _told(project: str) -> tuple[list[tuple[str, Any]], list[Any]]:
     hosts = [Host(name=name, origin=Origin(file="hosts.txt", line=1), slots=1) for name in HOSTS]
     messages: list[Any] = []
-    kept = wire.Decoder._event
+    kept = wire.FrameDecoder._decode_message
 
-    def event(decoder: wire.Decoder, message: Any) -> Any:
+    def event(decoder: wire.FrameDecoder, message: Any) -> Any:
         if decoder._host == "a" and isinstance(message, tuple):
             messages.append({"data": [message[0], message[1], message[2].decode("latin-1")]})
         elif decoder._host == "a" and message.get("t") != "answer":
             messages.append(message)
         return kept(decoder, message)
 
-    wire.Decoder._event = event  # type: ignore[method-assign, assignment]
-    fan = Fan(hosts, lambda host: LocalTransport(), FanOptions(by="ann@pc"), Clock())
+    wire.FrameDecoder._decode_message = event  # type: ignore[method-assign, assignment]
+    fan = ConnectionPool(hosts, lambda host: LocalTransport(), ConnectionOptions(by="ann@pc"), Clock())
     fan.start()
     session = Session(fan, HOSTS, [])
-    session.connect()
+    session.connect_hosts()
     recorder = Recorder(session)
     asked = CheckRequest(hosts=tuple(hosts), workdir=project, task="task.py", script="train.sh", imports=("json",))
 
     def planned(learned: Any) -> plan.LaunchPlan:
-        able = plan.Learned(master_addr="10.0.0.1")
-        return plan.make(hosts, ("task.py",), Settings(), run_id="check", cwd=project, has_script=True, learned=able)
+        able = plan.HostFacts(master_addr="10.0.0.1")
+        return plan.make_plan(
+            hosts, ("task.py",), Settings(), run_id="check", cwd=project, has_script=True, learned=able
+        )
 
     preflight.run(asked, recorder, plan=planned)
-    recorder.ask([Ask(host="a", what="runs")])
+    recorder.ask([ProbeRequest(host="a", what="runs")])
     fan.close()
     recorder.kept += _ran(hosts[:1], project)
     return _short(recorder.kept), messages
@@ -98,20 +100,20 @@ def _told(project: str) -> tuple[list[tuple[str, Any]], list[Any]]:
 
 def _ran(hosts: list[Host], project: str) -> list[tuple[str, Any]]:
     """What a host that fails answers to the questions about its run."""
-    fan = Fan(hosts, lambda host: LocalTransport(), FanOptions(by="ann@pc"), Clock())
+    fan = ConnectionPool(hosts, lambda host: LocalTransport(), ConnectionOptions(by="ann@pc"), Clock())
     fan.start()
     session = Session(fan, HOSTS[:1], [])
-    session.connect()
-    made = plan.make(
-        hosts, ("task.py",), Settings(), run_id="r1", cwd=project, has_script=True, learned=plan.Learned(),
+    session.connect_hosts()
+    made = plan.make_plan(
+        hosts, ("task.py",), Settings(), run_id="r1", cwd=project, has_script=True, learned=plan.HostFacts(),
     )  # fmt: skip
     told: list[tuple[str, Any]] = []
     policy = supervise.Policy(last_words=1.0, grace=5.0, hang_timeout="0.2")
-    while not session.state.over:
-        for action in supervise.decide(policy, session.state):
-            session._do(action, made)
-        session.step()
-    for host in session.state.all:
+    while not session.state.is_over:
+        for action in supervise.decide_actions(policy, session.state):
+            session._carry_out(action, made)
+        session.run_step()
+    for host in session.state.all_hosts:
         for question, _ in host.examined:
             answer = session.state.answers.get((host.name, question.ask))
             told += [(question.what, answer.value)] if answer is not None and not answer.error else []
@@ -145,5 +147,5 @@ def _neutral(text: str, folder: str) -> str:
 
 
 if __name__ == "__main__":
-    assert set(answers.ANSWERS) | {"facts", "aftermath"} >= set(probes._ANSWERED_BY)
+    assert set(answers.ANSWERS) | {"facts", "aftermath"} >= set(probes._REGISTRY)
     main()

@@ -12,19 +12,19 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 
 from fanout import holder
-from fanout.arguments import parse
-from fanout.cli import _of_runs
+from fanout.arguments import parse_arguments
+from fanout.cli import _run_command_on_run
 from fanout.errors import FanoutError
-from fanout.events import Acted, Answered, Examine, StreamOpened
+from fanout.events import ActionSent, Answered, Inspect, StreamOpened
 from fanout.hosts import Host, Origin
-from fanout.outcome import of
-from fanout.rejoin import Order
+from fanout.outcome import outcome_of
+from fanout.rejoin import RunHandle
 from fanout.settings import Settings
 from fanout.verbs import follow
-from fanout.verbs.common import Edge
-from fanout.verbs.runs import order_of
-from fanout.views.base import Heading
-from fanout.views.logdir import LogDir
+from fanout.verbs.common import ProcessContext
+from fanout.verbs.runs import read_run_handle
+from fanout.views.base import RunInfo
+from fanout.views.logdir import RunWriter
 from tests.fuzz.mutate import cut, mutated, paths
 from tests.fuzz.targets import RECORDED
 from tests.histories import TRACEBACK, History
@@ -51,28 +51,29 @@ def make(path: Path) -> None:
     run.add(StreamOpened(at=run.at, host="a", stream=1, name="rank 0"))
     run.say("a", b"step 1/3 loss 2.5\n", stream=1).say("b", b"hello\n").wait(1.0)
     for number, (what, value) in enumerate(pair for pair in RECORDED["answers"] if pair[0] in ("stacks", "aftermath")):
-        run.add(Acted(at=run.at, action=Examine(host="a", ask=number, what=what)))
+        run.add(ActionSent(at=run.at, action=Inspect(host="a", ask=number, what=what)))
         run.add(Answered(at=run.at, host="a", ask=number, value=value, error=""))
     run.say("a", TRACEBACK, stream=1).end("a", code=1).stop("a failed", "b").end("b", code=None, signal=15).tidy(
         "a", "b"
     )
-    heading = Heading(run_id="r1", title="task.py", hosts=run.hosts, ranks={"a": (0, 1), "b": (1, 1)})
-    record = LogDir(str(path), heading)
+    heading = RunInfo(run_id="r1", title="task.py", hosts=run.hosts, ranks={"a": (0, 1), "b": (1, 1)})
+    record = RunWriter(str(path), heading)
     record.begin(run.began_at)
     state = run.play(record)
     hosts = tuple(Host(name=name, origin=Origin(file="hosts.txt", line=1), slots=1) for name in run.hosts)
-    record.keep(
-        "order.json", Order(run_id="r1", hosts=hosts, settings=Settings(), directory=str(path), user="ann").to_json()
+    record.write_file(
+        "order.json",
+        RunHandle(run_id="r1", hosts=hosts, settings=Settings(), directory=str(path), user="ann").to_json(),
     )
-    record.keep(
+    record.write_file(
         "plan.json",
         json.dumps({"nodes": [{"host": name, "rank": rank, "nproc": 1, "gpus": []} for rank, name in enumerate("ab")]}),
     )
-    record.keep(
+    record.write_file(
         "retest.json",
         json.dumps({"v": 1, "addresses": {"a": "10.0.0.1"}, "ways": [["a", "b", {"outcome": "ok"}]], "unreached": []}),
     )
-    outcome = of(state)
+    outcome = outcome_of(state)
     record.finish(outcome, "report\n")
     record.close()
     (path / "launcher.json").write_text(json.dumps({"pid": 1, "user": "ann", "machine": "pc", "since": 1.0}))
@@ -91,8 +92,8 @@ def play(chance: random.Random, folder: Path) -> None:
     words = chance.choice(VERBS)
     try:
         if words[0] == "stop":  # as far as it goes without a connection
-            order_of(str(place / "r1"))
-            holder._read(os.open(place / "r1" / holder.FILE, os.O_RDONLY))
+            read_run_handle(str(place / "r1"))
+            holder._parse_owner(os.open(place / "r1" / holder.FILE, os.O_RDONLY))
         else:
             told(words, place)
     except FanoutError:
@@ -127,8 +128,8 @@ def told(words: tuple[str, ...], runs: Path) -> str:
     folder = runs.parent
     argv = [*words, "--log-dir", str(runs), *([] if words[0] == "ps" else ["r1"])]
     out, err = io.StringIO(), io.StringIO()
-    edge = Edge(environ={"HOME": str(folder)}, cwd=str(folder), stdout=out, stderr=err, stdin=lambda _: b"", user="ann", machine="pc",
+    edge = ProcessContext(environ={"HOME": str(folder)}, cwd=str(folder), stdout=out, stderr=err, stdin=lambda _: b"", user="ann", machine="pc",
                 prefix="", columns=100)  # fmt: skip
     with redirect_stdout(out), redirect_stderr(err), _without_waiting():
-        _of_runs(parse(argv, columns=100), edge)
+        _run_command_on_run(parse_arguments(argv, columns=100), edge)
     return out.getvalue() + err.getvalue()

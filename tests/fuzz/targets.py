@@ -19,18 +19,18 @@ from fanout import outcome, preflight, supervise, wire
 from fanout.agent import frames
 from fanout.checks import record as check_record
 from fanout.checks import report as check_report
-from fanout.checks.asking import Answer, Ask
+from fanout.checks.asking import ProbeAnswer, ProbeRequest
 from fanout.checks.model import CheckRequest
-from fanout.diagnose.judge import judge
-from fanout.diagnose.witness import Witness
-from fanout.events import Acted, Answered, Dialling, Event, Examine, Go, Linked, Prepare, Tick
+from fanout.diagnose.judge import diagnose_evidence
+from fanout.diagnose.witness import EvidenceCollector
+from fanout.events import ActionSent, Answered, Connected, Connecting, Event, Go, Inspect, Prepare, Tick
 from fanout.hosts import Host, Origin
-from fanout.state import ImpossibleMove, RunState, advance
-from fanout.views.base import Heading
+from fanout.state import InvalidTransition, RunState, apply_event
+from fanout.views.base import RunInfo
 from fanout.views.jsonl import JsonLines
-from fanout.views.logdir import LogDir
-from fanout.views.plain import Plain
-from fanout.views.report import report
+from fanout.views.logdir import RunWriter
+from fanout.views.plain import PlainView
+from fanout.views.report import build_report
 from tests.fuzz.mutate import Path as Place
 from tests.fuzz.mutate import mutated, paths
 
@@ -53,38 +53,38 @@ class Changing:
         self._countdown = chance.randrange(len(kept)) if change else -1
         self._asked = 0
 
-    def ask(self, asks: Sequence[Ask]) -> list[Answer]:
+    def ask(self, asks: Sequence[ProbeRequest]) -> list[ProbeAnswer]:
         return [self._answer(ask) for ask in asks]
 
-    def _answer(self, ask: Ask) -> Answer:
+    def _answer(self, ask: ProbeRequest) -> ProbeAnswer:
         recorded = self._left.get(ask.what)
         if not recorded:
-            return Answer(error="no such question")
+            return ProbeAnswer(error="no such question")
         value = recorded.pop(0) if len(recorded) > 1 else recorded[0]
         if self._countdown == 0:
             value = mutated(value, self._chance, _places(value))
         self._countdown -= 1
         self._asked += 1
         decoder = spoken(ask.host)
-        decoder.expect(self._asked, ask.what)
+        decoder.expect_answer(self._asked, ask.what)
         try:
-            data = frames.pack({"t": "answer", "id": self._asked, "value": value, "error": ""})
-            (event,) = decoder.feed(data)
-        except wire.BadHost:
-            return Answer(error="the connection broke")
+            data = frames.pack_control({"t": "answer", "id": self._asked, "value": value, "error": ""})
+            (event,) = decoder.feed_bytes(data)
+        except wire.ProtocolError:
+            return ProbeAnswer(error="the connection broke")
         assert isinstance(event, Answered)
-        return Answer(value=event.value, error=event.error, handle=self._asked, sent=1.0, received=2.0)
+        return ProbeAnswer(value=event.value, error=event.error, handle=self._asked, sent=1.0, received=2.0)
 
-    def still_holds(self, host: str, handle: int) -> bool:
+    def is_still_open(self, host: str, handle: int) -> bool:
         return True
 
     def cancel(self, host: str, handle: int) -> None: ...
 
 
-def spoken(host: str) -> wire.Decoder:
+def spoken(host: str) -> wire.FrameDecoder:
     """A decoder whose host has said READY."""
-    decoder = wire.Decoder(host, "abc", lambda: 7.0)
-    decoder.feed(b"@abc READY 3.11\n")
+    decoder = wire.FrameDecoder(host, "abc", lambda: 7.0)
+    decoder.feed_bytes(b"@abc READY 3.11\n")
     return decoder
 
 
@@ -93,8 +93,8 @@ def check(chance: random.Random, folder: Path) -> None:
     request = CheckRequest(hosts=HOSTS, workdir="/home/ann/project", task="task.py", imports=("json",),
                            dialled={"a": "10.0.0.1", "b": "10.0.0.2"})  # fmt: skip
     result = preflight.run(request, Changing(chance), clock=lambda: 0.0)
-    check_report.report("fanout check", result.case, result.findings, 1.0, check_report.Style())
-    json.dumps(check_record.record(result.case, result.findings, 1.0), default=str)
+    check_report.render_check_report("fanout check", result.case, result.findings, 1.0, check_report.ReportStyle())
+    json.dumps(check_record.build_check_record(result.case, result.findings, 1.0), default=str)
 
 
 def _messages(chance: random.Random) -> list[bytes]:
@@ -133,28 +133,28 @@ def run(chance: random.Random, folder: Path) -> None:
     """A run of two hosts, one of which sends changed frames: state, policy, views, record, diagnosis and report."""
     place = folder / "run"
     shutil.rmtree(place, ignore_errors=True)
-    heading = Heading(run_id="r1", title="task.py", hosts=NAMES, ranks={"a": (0, 1), "b": (1, 1)})
-    record, witness = LogDir(str(place), heading), Witness(NAMES, ranks=heading.ranks)
+    heading = RunInfo(run_id="r1", title="task.py", hosts=NAMES, ranks={"a": (0, 1), "b": (1, 1)})
+    record, witness = RunWriter(str(place), heading), EvidenceCollector(NAMES, ranks=heading.ranks)
     views: list[Any] = [
         record,
         witness,
-        Plain(heading, stdout=io.StringIO(), stderr=io.StringIO()),
+        PlainView(heading, stdout=io.StringIO(), stderr=io.StringIO()),
         JsonLines(heading, stdout=io.StringIO()),
     ]
-    state = RunState.new(NAMES, at=0.0)
+    state = RunState.initial(NAMES, at=0.0)
     policy = supervise.Policy(hang_timeout="5", last_words=0.0)
     for event in events(_messages(chance), chance):
         try:
-            state = advance(state, event)
-        except ImpossibleMove:
+            state = apply_event(state, event)
+        except InvalidTransition:
             continue
         for view in views:
             view(event, state)
-        for action in supervise.decide(policy, state):
-            state = advance(state, Acted(at=state.now, action=action))
-    came = outcome.of(state)
-    verdict = judge(witness.evidence())
-    record.finish(came, report(heading, state, came, {}))
+        for action in supervise.decide_actions(policy, state):
+            state = apply_event(state, ActionSent(at=state.now, action=action))
+    came = outcome.outcome_of(state)
+    verdict = diagnose_evidence(witness.build_evidence())
+    record.finish(came, build_report(heading, state, came, {}))
     record.close()
     assert 0 <= came.exit_code <= 255
     assert verdict is not None
@@ -164,20 +164,20 @@ def events(messages: Iterable[bytes], chance: random.Random | None = None) -> li
     """What comes of the frames of host a, with a question to it after each; ``chance`` changes some of the answers."""
     decoder = spoken("a")
     recorded: Mapping[str, Any] = dict(RECORDED["answers"])
-    found: list[Event] = [Dialling(at=0.0, host=name, attempt=1) for name in NAMES]
-    found += [Linked(at=0.0, host=name, attempt=1, took=0.1, hello={}) for name in NAMES]
-    found += [Acted(at=0.0, action=Prepare(host="a")), Acted(at=0.0, action=Go(host="a"))]
+    found: list[Event] = [Connecting(at=0.0, host=name, attempt=1) for name in NAMES]
+    found += [Connected(at=0.0, host=name, attempt=1, took=0.1, hello={}) for name in NAMES]
+    found += [ActionSent(at=0.0, action=Prepare(host="a")), ActionSent(at=0.0, action=Go(host="a"))]
     for number, data in enumerate(messages):
         what = ("stacks", "aftermath")[number % 2]
         value = recorded[what]
         if chance is not None and chance.random() < 0.3:
             value = mutated(value, chance, _places(value))
-        decoder.expect(number, what)
-        asked = Acted(at=0.0, action=Examine(host="a", ask=number, what=what))
+        decoder.expect_answer(number, what)
+        asked = ActionSent(at=0.0, action=Inspect(host="a", ask=number, what=what))
         try:
-            found += decoder.feed(data)
-            answer = frames.pack({"t": "answer", "id": number, "value": value, "error": ""})
-            found += [asked, *decoder.feed(answer), Tick(at=0.0)]
-        except wire.BadHost:
+            found += decoder.feed_bytes(data)
+            answer = frames.pack_control({"t": "answer", "id": number, "value": value, "error": ""})
+            found += [asked, *decoder.feed_bytes(answer), Tick(at=0.0)]
+        except wire.ProtocolError:
             break
     return [replace(event, at=float(number)) for number, event in enumerate(found)]

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from fanout.errors import HostfileError
-from fanout.hostfile import dump, parse
+from fanout.hostfile import dump_hostfile, parse_hostfile
 
 
 def read(text: str, file: str = "hosts.txt") -> list[str]:
     """The hosts, each as the plain line that says all of it."""
-    return dump(parse(text.encode(), file=file)).splitlines()
+    return dump_hostfile(parse_hostfile(text.encode(), file=file)).splitlines()
 
 
 def refusal(text: str | bytes, file: str = "hosts.txt") -> str:
     """The message; fails if the text is read."""
     data = text if isinstance(text, bytes) else text.encode()
     try:
-        found = parse(data, file=file)
+        found = parse_hostfile(data, file=file)
     except HostfileError as error:
         return str(error)
-    raise AssertionError(f"read as {dump(found)!r}")
+    raise AssertionError(f"read as {dump_hostfile(found)!r}")

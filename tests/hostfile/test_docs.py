@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fanout.errors import HostfileError
-from fanout.hostfile import expand, parse
+from fanout.hostfile import expand_hosts, parse_hostfile
 from tests.hostfile.reading import refusal
 
 TEXT = (Path(__file__).parents[2] / "docs" / "hostfiles.md").read_text()
@@ -24,25 +24,25 @@ def test_the_ranges_of_the_guide_expand_as_it_says() -> None:
     rows = re.findall(r"^\| `(\w+\[[^`\s]*\])` \| ((?:\w+ )+\w+)[;,]? ?.*\|$", TEXT, re.MULTILINE)
     assert len(rows) >= 3
     for written, result in rows:
-        assert expand(written) == [word for word in result.split() if word.startswith("gpu")]
+        assert expand_hosts(written) == [word for word in result.split() if word.startswith("gpu")]
 
 
 @pytest.mark.parametrize("line", re.findall(r"^\| `([^`]+)` \| refused", TEXT, re.MULTILINE))
 def test_lines_that_the_guide_calls_refused_are(line: str) -> None:
     """The table of ambiguous lines tells the truth."""
     with pytest.raises(HostfileError):
-        parse(line.encode(), file="h.txt")
+        parse_hostfile(line.encode(), file="h.txt")
 
 
 def test_the_blocks_of_the_guide_are_read() -> None:
     """The sections and the YAML example are whole files, but for the include."""
     blocks = re.findall(r"```(?:yaml)?\n(.*?)```", TEXT, re.DOTALL)
     sections = next(block for block in blocks if block.startswith("[a100]"))
-    found = parse(sections.encode(), file="h.txt", load=lambda path: b"more1\n")
+    found = parse_hostfile(sections.encode(), file="h.txt", load=lambda path: b"more1\n")
     assert [(host.name, host.slots) for host in found.hosts] == [
         ("gpu01", 8), ("gpu02", 8), ("gpu04", 8), ("titan", 2), ("more1", None),
     ]  # fmt: skip
     yaml = next(block for block in blocks if block.startswith("defaults:"))
-    assert [host.name for host in parse(yaml.encode(), file="h.yaml").hosts] == [
+    assert [host.name for host in parse_hostfile(yaml.encode(), file="h.yaml").hosts] == [
         "gpu01", "gpu02", "gpu03", "gpu04", "titan1", "titan2",
     ]  # fmt: skip

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from fanout.errors import HostfileError
-from fanout.hostfile import as_dicts, dump, explain, parsed, select, show
-from fanout.hostfile.source import Source
+from fanout.hostfile import dump_hostfile, explain_lines, parse_source, render_hosts, select_hosts, to_dicts
+from fanout.hostfile.source import HostSource
 from fanout.hosts import Host
 
 ROOT = Path(__file__).parents[2]
@@ -21,12 +21,12 @@ SHAPES = sorted(path for path in CORPUS.iterdir() if path.suffix != ".read")
 def account(path: Path) -> str:
     """What is made of a file: its hosts as plain lines and its notes, or the whole refusal."""
     here = os.path.relpath(path, CORPUS)
-    source = Source(name=here, data=path.read_bytes(), is_file=True)
+    source = HostSource(name=here, data=path.read_bytes(), is_file=True)
     try:
-        found = parsed(source)
+        found = parse_source(source)
     except HostfileError as error:
         return f"refused:\n{error}\n"
-    return dump(found) + "".join(f"note: {note}\n" for note in found.notes)
+    return dump_hostfile(found) + "".join(f"note: {note}\n" for note in found.notes)
 
 
 @pytest.mark.parametrize("path", EXAMPLES + SHAPES, ids=lambda path: path.name)
@@ -49,8 +49,8 @@ def dialled(host: Host) -> tuple[str, str, int]:
 
 def test_the_table_shows_what_was_understood() -> None:
     """Rank, host, address, user, port, slots, attributes and the line, in columns."""
-    found = parsed(Source(name="lab.txt", data=(ROOT / "hostfiles" / "lab.txt").read_bytes(), is_file=True))
-    assert show(select(found), dialled).splitlines() == [
+    found = parse_source(HostSource(name="lab.txt", data=(ROOT / "hostfiles" / "lab.txt").read_bytes(), is_file=True))
+    assert render_hosts(select_hosts(found), dialled).splitlines() == [
         "rank  host   address  user   port  slots  attributes                                                   from",
         "0     gpu01  gpu01    me     22    8      addr=10.0.0.1 iface=ib0 tag=a100                             lab.txt:5",
         "1     gpu02  gpu02    me     22    8      addr=10.0.0.2 iface=ib0 tag=a100                             lab.txt:5",
@@ -62,8 +62,8 @@ def test_the_table_shows_what_was_understood() -> None:
 
 def test_json_has_one_object_a_host() -> None:
     """The keys that programs rely on are there, null where the file says nothing."""
-    found = parsed(Source(name="h.txt", data=b"a slots=2 env.API_KEY=abc\nb gpus=1,3 spare\n", is_file=True))
-    first, second = as_dicts(found.hosts)
+    found = parse_source(HostSource(name="h.txt", data=b"a slots=2 env.API_KEY=abc\nb gpus=1,3 spare\n", is_file=True))
+    first, second = to_dicts(found.hosts)
     assert first == {
         "rank": 0, "host": "a", "address": None, "user": None, "port": None, "slots": 2, "gpus": [], "addr": None,
         "iface": None, "env": {"API_KEY": "***"}, "python": None, "workdir": None, "type": None, "spare": False,
@@ -75,8 +75,8 @@ def test_json_has_one_object_a_host() -> None:
 def test_explain_says_whose_line_it_is_and_who_reads_it_otherwise() -> None:
     """Only the peers that differ are told, those that agree with one another in one row."""
     data = b"worker-1 slots=4\n\n# c\ngpu[1-2]\nh 4\n"
-    found = parsed(Source(name="h.txt", data=data, is_file=True))
-    assert explain(data, found).splitlines() == [
+    found = parse_source(HostSource(name="h.txt", data=data, is_file=True))
+    assert explain_lines(data, found).splitlines() == [
         "h.txt:1: worker-1 slots=4",
         "  read as    'worker-1' (4 slots)  [DeepSpeed, Horovod and Open MPI]",
         "  MPICH: refused",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fanout.hosts import fold
+from fanout.hosts import fold_names
 
 
 @pytest.mark.parametrize(
@@ -29,4 +29,4 @@ from fanout.hosts import fold
 )
 def test_fold(names: str, folded: str) -> None:
     """Runs of numbers come together, padding stays apart."""
-    assert fold(names.split()) == folded
+    assert fold_names(names.split()) == folded

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from fanout.errors import HostfileError
-from fanout.hostfile import parse
+from fanout.hostfile import parse_hostfile
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ from fanout.hostfile import parse
     ],
 )
 def test_logins_of_a_directory_service(line: str, user: str) -> None:
-    (host,) = parse(line.encode(), file="hosts.txt").hosts
+    (host,) = parse_hostfile(line.encode(), file="hosts.txt").hosts
     assert (host.name, host.user) == ("gpu01", user)
 
 
@@ -35,7 +35,7 @@ def rank_table(key: str, *servers: tuple[str, int]) -> str:
 
 @pytest.mark.parametrize("key", ["device", "devices"])
 def test_a_rank_table_is_its_servers_with_their_devices(key: str) -> None:
-    read = parse(rank_table(key, ("10.0.0.1", 8), ("10.0.0.2", 4)).encode(), file="hccl_2s_16p.json")
+    read = parse_hostfile(rank_table(key, ("10.0.0.1", 8), ("10.0.0.2", 4)).encode(), file="hccl_2s_16p.json")
     assert [(host.name, host.slots) for host in read.hosts] == [("10.0.0.1", 8), ("10.0.0.2", 4)]
     assert any("rank table" in note for note in read.notes)
 
@@ -43,7 +43,7 @@ def test_a_rank_table_is_its_servers_with_their_devices(key: str) -> None:
 @pytest.mark.parametrize("key", ["ip", "address", "node_ip"])
 def test_an_address_names_the_host_where_no_name_does(key: str) -> None:
     text = f"workers:\n  - {key}: 10.0.0.2\n    gpus: 8\n  - {key}: 10.0.0.3\n    gpus: 8\n"
-    assert [(host.name, host.slots) for host in parse(text.encode(), file="h.yaml").hosts] == [
+    assert [(host.name, host.slots) for host in parse_hostfile(text.encode(), file="h.yaml").hosts] == [
         ("10.0.0.2", 8),
         ("10.0.0.3", 8),
     ]
@@ -51,19 +51,19 @@ def test_an_address_names_the_host_where_no_name_does(key: str) -> None:
 
 @pytest.mark.parametrize("line", ["ssh slots=8", "docker slots=8", "gpu-1-4 slots=8", "node01-04"])
 def test_odd_names_stay_names(line: str) -> None:
-    (host,) = parse(line.encode(), file="hosts.txt").hosts
+    (host,) = parse_hostfile(line.encode(), file="hosts.txt").hosts
     assert host.name == line.split()[0]
 
 
 def test_a_name_and_its_address_are_one_host() -> None:
-    (host,) = parse(b"- name: gpu01\n  ip: 10.0.0.2\n", file="h.yaml").hosts
+    (host,) = parse_hostfile(b"- name: gpu01\n  ip: 10.0.0.2\n", file="h.yaml").hosts
     assert host.name == "gpu01"
 
 
 def test_containers_behind_one_address_are_hosts_of_their_own() -> None:
     """Cloud consoles give one name and a port for each; ssh_config is asked for the name in each case."""
     text = "root@connect.example.com:40123\nroot@connect.example.com:40124 slots=2\nconnect.example.com\n"
-    read = parse(text.encode(), file="hosts.txt")
+    read = parse_hostfile(text.encode(), file="hosts.txt")
     assert [(host.name, host.port, host.ssh_name) for host in read.hosts] == [
         ("connect.example.com", 40123, "connect.example.com"),
         ("connect.example.com:40124", 40124, "connect.example.com"),
@@ -75,4 +75,4 @@ def test_containers_behind_one_address_are_hosts_of_their_own() -> None:
 @pytest.mark.parametrize("text", ["h1:2222\nh1:2222\n", "h1\nh1:22 slots=1\n", "h1:2222\nh1:2223\nh1 port=2223\n"])
 def test_one_address_with_one_port_is_one_host(text: str) -> None:
     with pytest.raises(HostfileError, match="already on line"):
-        parse(text.encode(), file="hosts.txt")
+        parse_hostfile(text.encode(), file="hosts.txt")

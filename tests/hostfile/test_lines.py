@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fanout.hostfile import parse
+from fanout.hostfile import parse_hostfile
 from tests.hostfile.reading import read
 
 READINGS = {
@@ -111,13 +111,13 @@ def test_reading(text: str) -> None:
 )
 def test_what_editors_do_to_a_file_changes_nothing(data: bytes) -> None:
     """A byte order mark, any line ends and stray space read as the clean file does."""
-    hosts = parse(data, file="hosts.txt").hosts
+    hosts = parse_hostfile(data, file="hosts.txt").hosts
     assert [(host.name, host.slots) for host in hosts] == [("h1", 4), ("h2", None)]
 
 
 def test_origin_is_the_line_of_the_entry() -> None:
     """Every host knows its file and line."""
-    hosts = parse(b"# x\nh1\n\nh[2-3]\n", file="lab.txt").hosts
+    hosts = parse_hostfile(b"# x\nh1\n\nh[2-3]\n", file="lab.txt").hosts
     assert [str(host.origin) for host in hosts] == ["lab.txt:2", "lab.txt:4", "lab.txt:4"]
 
 
@@ -137,20 +137,20 @@ def test_origin_is_the_line_of_the_entry() -> None:
 )
 def test_a_reading_that_could_surprise_is_told(text: str, note: str) -> None:
     """What could have been meant otherwise, or is not used, is said once."""
-    (told,) = parse(text.encode(), file="hosts.txt").notes
+    (told,) = parse_hostfile(text.encode(), file="hosts.txt").notes
     assert told.startswith(note)
 
 
 def test_passwords_of_an_inventory_are_not_kept() -> None:
     """A secret that the file should not hold goes no further."""
-    (host,) = parse(b"h1 ansible_password=hunter2 ansible_become_pass=x", file="i.ini").hosts
+    (host,) = parse_hostfile(b"h1 ansible_password=hunter2 ansible_become_pass=x", file="i.ini").hosts
     assert "hunter2" not in repr(host)
 
 
 def test_includes_are_read_in_place() -> None:
     """@include puts the other file's hosts where it stands, in the section that it stands in."""
     files = {"d/b.txt": b"h2\n@include c.txt", "d/c.txt": b"h3"}
-    found = parse(b"h1\n[lab]\n@include b.txt\n", file="d/a.txt", load=files.__getitem__)
+    found = parse_hostfile(b"h1\n[lab]\n@include b.txt\n", file="d/a.txt", load=files.__getitem__)
     assert [(host.name, host.tags, str(host.origin)) for host in found.hosts] == [
         ("h1", (), "d/a.txt:1"),
         ("h2", ("lab",), "d/b.txt:1"),

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from fanout.errors import HostfileError
-from fanout.hostfile import parse
-from fanout.hostfile.masking import mask
-from fanout.hostfile.show import as_dicts, explain
+from fanout.hostfile import parse_hostfile
+from fanout.hostfile.masking import mask_secrets
+from fanout.hostfile.show import explain_lines, to_dicts
 from tests.hostfile.reading import refusal
 
 SECRET = "hunter2zzz"
@@ -71,18 +71,18 @@ def test_a_refusal_quotes_the_line_without_its_secret(text: str) -> None:
     ],
 )  # fmt: skip
 def test_a_line_keeps_all_but_its_secrets(line: str, masked: str) -> None:
-    assert mask(line).text == masked
+    assert mask_secrets(line).text == masked
 
 
 def test_the_caret_stays_under_the_part_that_is_meant() -> None:
     with pytest.raises(HostfileError) as caught:
-        parse(f"gpu01 env.S3={SECRET} slots=x port=22".encode(), file="hosts.txt")
+        parse_hostfile(f"gpu01 env.S3={SECRET} slots=x port=22".encode(), file="hosts.txt")
     _, line, caret, _ = str(caught.value).splitlines()
     assert line[caret.index("^") : caret.rindex("^") + 1] == "slots=x"
 
 
 def test_the_views_of_a_hostfile_hold_no_secret() -> None:
     data = f"gpu01 slots=8 env.S3={SECRET} api_key={SECRET} ansible_password={SECRET}\n".encode()
-    read = parse(data, file="hosts.txt")
-    assert SECRET not in explain(data, read)
-    assert SECRET not in str(as_dicts(read.hosts)[0]["extra"])
+    read = parse_hostfile(data, file="hosts.txt")
+    assert SECRET not in explain_lines(data, read)
+    assert SECRET not in str(to_dicts(read.hosts)[0]["extra"])

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fanout.errors import HostfileError
-from fanout.hostfile import parse
+from fanout.hostfile import parse_hostfile
 from fanout.hostfile.peers import PEERS, PeerReading
 from tests.hostfile.differences import INTENDED, OTHERWISE, THEY_REFUSE, WE_REFUSE, WE_SKIP
 from tests.hostfile.oracles import ORACLES
@@ -18,7 +18,7 @@ LINES = (Path(__file__).parent / "lines.txt").read_text().splitlines()
 def our_reading(line: str) -> PeerReading:
     """What fanout makes of the line, in the peers' terms."""
     try:
-        hosts = parse(line.encode(), file="lines.txt").hosts
+        hosts = parse_hostfile(line.encode(), file="lines.txt").hosts
     except HostfileError as error:
         return () if "no host found" in str(error) else None
     return tuple((host.name, host.slots) for host in hosts)

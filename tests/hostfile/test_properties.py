@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fanout.errors import HostfileError, UsageError
-from fanout.hostfile import dump, expand, explain, parse, select
+from fanout.hostfile import dump_hostfile, expand_hosts, explain_lines, parse_hostfile, select_hosts
 from fanout.hostfile.names import HOST
-from fanout.hosts import Host, HostFile, Origin, fold
+from fanout.hosts import Host, HostFile, Origin, fold_names
 
 NAMES = st.one_of(
     st.from_regex(r"[a-z][a-z0-9-]{0,8}[a-z0-9](\.lab)?", fullmatch=True),
@@ -62,7 +62,7 @@ def without_origin(found: HostFile) -> list[Host]:
 def test_parse_after_print_is_the_identity(many: list[Host]) -> None:
     """A dumped hostfile reads as the same hosts in the same order, to the last attribute."""
     before = HostFile(source="x", hosts=tuple(many))
-    assert without_origin(parse(dump(before).encode(), file="hosts.txt")) == without_origin(before)
+    assert without_origin(parse_hostfile(dump_hostfile(before).encode(), file="hosts.txt")) == without_origin(before)
 
 
 HOSTILE = st.lists(
@@ -82,7 +82,7 @@ ENDINGS = st.sampled_from(["hosts.txt", "hosts.yaml", "hosts.csv", "<stdin>", "i
 def test_any_bytes_are_read_or_refused(data: bytes, file: str) -> None:
     """Whatever the bytes: hosts that keep the strict grammar, or a HostfileError that can be shown on a terminal."""
     try:
-        found = parse(data, file=file, load=lambda path: b"inc1\n")
+        found = parse_hostfile(data, file=file, load=lambda path: b"inc1\n")
     except HostfileError as error:
         refusal = str(error).split("\n")
     else:
@@ -94,24 +94,24 @@ def test_any_bytes_are_read_or_refused(data: bytes, file: str) -> None:
     for host in found.hosts:
         assert HOST.fullmatch(host.name) or ":" in host.name
         assert not host.name.startswith("-")
-    assert without_origin(parse(dump(found).encode(), file="again.txt")) == without_origin(found)
-    assert explain(data, found) is not None
+    assert without_origin(parse_hostfile(dump_hostfile(found).encode(), file="again.txt")) == without_origin(found)
+    assert explain_lines(data, found) is not None
 
 
 @given(st.lists(NAMES, min_size=1, max_size=8, unique_by=str.casefold))
 def test_order_is_the_order_of_the_lines(names: list[str]) -> None:
     """The n-th line is rank n."""
-    found = parse("\n".join(f"{name} slots=2" for name in names).encode(), file="h.txt")
+    found = parse_hostfile("\n".join(f"{name} slots=2" for name in names).encode(), file="h.txt")
     assert [host.name for host in found.hosts] == names
 
 
 @given(st.lists(st.integers(0, 30), min_size=1, max_size=8, unique=True), st.integers(1, 9), st.data())
 def test_a_choice_keeps_the_order_and_invents_nobody(numbers: list[int], nnodes: int, data: st.DataObject) -> None:
     """What select returns is a subsequence of the file, or a UsageError."""
-    found = parse("\n".join(f"n{number} slots=4" for number in numbers).encode(), file="h.txt")
+    found = parse_hostfile("\n".join(f"n{number} slots=4" for number in numbers).encode(), file="h.txt")
     wanted = data.draw(st.lists(st.sampled_from(numbers), min_size=1, unique=True))
     try:
-        chosen = select(found, nodes=",".join(f"n{number}" for number in wanted), nnodes=nnodes)
+        chosen = select_hosts(found, nodes=",".join(f"n{number}" for number in wanted), nnodes=nnodes)
     except UsageError:
         assert nnodes > len(wanted)
         return
@@ -125,14 +125,14 @@ FOLDABLE = st.from_regex(r"[a-z]{1,3}(-[a-z])?(0?[0-9]{1,3})?(\.lab)?", fullmatc
 @given(st.lists(FOLDABLE, min_size=1, max_size=12, unique=True))
 def test_fold_is_undone_by_expand(names: list[str]) -> None:
     """Folding loses no name and invents none."""
-    assert sorted(expand(fold(names))) == sorted(names)
+    assert sorted(expand_hosts(fold_names(names))) == sorted(names)
 
 
 @given(st.text(max_size=30))
 def test_expand_gives_names_or_a_refusal(text: str) -> None:
     """No text makes expand fail in any other way."""
     try:
-        names = expand(text)
+        names = expand_hosts(text)
     except HostfileError:
         return
     assert names
@@ -147,7 +147,7 @@ def test_ten_thousand_hosts_are_read_in_a_second() -> None:
     spent = []
     for _ in range(3):  # the best of three: a busy machine slows all of them, but seldom each as much
         before = time.process_time()
-        found = parse(text.encode(), file="h.txt")
+        found = parse_hostfile(text.encode(), file="h.txt")
         spent.append(time.process_time() - before)
         assert len(found.hosts) == 10_000
     assert min(spent) < 1.0

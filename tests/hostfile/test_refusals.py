@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fanout.errors import HostfileError
-from fanout.hostfile import parse
+from fanout.hostfile import parse_hostfile
 from fanout.hostfile.problems import MOST_SHOWN
 from tests.hostfile.reading import refusal
 
@@ -196,7 +196,7 @@ def test_a_circle_of_includes_is_told() -> None:
     """A file that includes itself by way of another is an error, not an endless read."""
     files = {"b.txt": b"@include a.txt"}
     with pytest.raises(HostfileError, match=r"b\.txt:1: a\.txt includes itself"):
-        parse(b"@include b.txt", file="a.txt", load=files.__getitem__)
+        parse_hostfile(b"@include b.txt", file="a.txt", load=files.__getitem__)
 
 
 def test_a_file_of_another_kind_is_one_problem() -> None:
@@ -221,6 +221,6 @@ def test_a_file_of_another_kind_is_one_problem() -> None:
 )
 def test_swapped_arguments_are_recognized(name: str, text: str) -> None:
     with pytest.raises(HostfileError) as caught:
-        parse(text.encode(), file=name)
+        parse_hostfile(text.encode(), file=name)
     assert "not a hostfile\n" in str(caught.value)
     assert f"HOSTS comes first, then the task:  fanout run hosts.txt {name}" in str(caught.value)

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from fanout.errors import HostfileError, UsageError
-from fanout.hostfile import expand, parse, select
+from fanout.hostfile import expand_hosts, parse_hostfile, select_hosts
 
-LAB = parse(
+LAB = parse_hostfile(
     b"""
 [a100]
 worker-[0-3] slots=4
@@ -26,7 +26,8 @@ sub2 spare
 def chosen(**how: Any) -> str:
     """``name:slots/gpus`` of everybody who takes part."""
     return " ".join(
-        f"{host.name}:{host.slots}" + (f"/{','.join(host.gpus)}" if host.gpus else "") for host in select(LAB, **how)
+        f"{host.name}:{host.slots}" + (f"/{','.join(host.gpus)}" if host.gpus else "")
+        for host in select_hosts(LAB, **how)
     )
 
 
@@ -100,21 +101,21 @@ def test_choice(how: dict[str, Any], expected: str | None) -> None:
 def test_a_filter_that_cannot_be_met_says_why(how: dict[str, Any], message: str, hint: str) -> None:
     """Unknown hosts, slots and tags are named, with the nearest that there is."""
     with pytest.raises(UsageError) as caught:
-        select(LAB, **how)
+        select_hosts(LAB, **how)
     assert str(caught.value) == message
     assert hint in caught.value.hint
 
 
 def test_expand_keeps_the_order_and_the_padding() -> None:
     """A node set is spelled out as it was written, each name once."""
-    assert expand("n[08-10],login,n[09,11]!n10") == ["n08", "n09", "login", "n11"]
-    assert expand("a[1-4]&a[3-9]") == ["a3", "a4"]
-    assert expand("a[1-3]^a[3-4]") == ["a1", "a2", "a4"]
+    assert expand_hosts("n[08-10],login,n[09,11]!n10") == ["n08", "n09", "login", "n11"]
+    assert expand_hosts("a[1-4]&a[3-9]") == ["a3", "a4"]
+    assert expand_hosts("a[1-3]^a[3-4]") == ["a1", "a2", "a4"]
 
 
 def test_expand_refuses_what_is_no_set() -> None:
     """A slip in a set is a HostfileError with the fix."""
     with pytest.raises(HostfileError, match="runs backwards"):
-        expand("n[3-1]")
+        expand_hosts("n[3-1]")
     with pytest.raises(HostfileError, match="no host is left"):
-        expand("n1!n[1-2]")
+        expand_hosts("n1!n[1-2]")

@@ -9,18 +9,18 @@ from pathlib import Path
 import pytest
 
 from fanout.errors import HostfileError
-from fanout.hostfile import dump, explain, load, read
+from fanout.hostfile import dump_hostfile, explain_lines, load_source, read_host_list
 
 
 def names(source: str, stdin: bytes = b"", **environ: str) -> list[str]:
     """What is read from a source, as plain lines."""
-    return dump(read(source, stdin=io.BytesIO(stdin).read, environ=environ)).splitlines()
+    return dump_hostfile(read_host_list(source, stdin=io.BytesIO(stdin).read, environ=environ)).splitlines()
 
 
 def refused(source: str, **environ: str) -> str:
     """The message and the hint."""
     with pytest.raises(HostfileError) as caught:
-        read(source, stdin=io.BytesIO().read, environ=environ)
+        read_host_list(source, stdin=io.BytesIO().read, environ=environ)
     return f"{caught.value}\n{caught.value.hint}"
 
 
@@ -112,8 +112,8 @@ def test_explain_takes_what_load_gave(tmp_path: Path) -> None:
     """The raw lines and the reading meet in the explanation."""
     file = tmp_path / "h.txt"
     file.write_text("worker-1:8\n# c\n")
-    source = load(str(file), stdin=io.BytesIO().read, environ={})
-    told = explain(source.data, read(str(file), stdin=io.BytesIO().read, environ={}))
+    source = load_source(str(file), stdin=io.BytesIO().read, environ={})
+    told = explain_lines(source.data, read_host_list(str(file), stdin=io.BytesIO().read, environ={}))
     assert told.splitlines() == [
         f"{file}:1: worker-1:8",
         "  read as    'worker-1' (8 slots)  [MPICH]",

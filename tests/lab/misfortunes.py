@@ -26,7 +26,7 @@ from tests.lab.ns import Process
 Act = Callable[[Host], object]
 RESET = ("INPUT", "-p", "tcp", "--dport", "22", "-j", "REJECT", "--reject-with", "tcp-reset")
 LOSS = ("INPUT", "-m", "statistic", "--mode", "random", "--probability", "0.1", "-j", "DROP")
-CRAMPED = r"^fanout: {host}: its disk does not take"
+CRAMPED = r"^fanout: {host}: its disk does not accept"
 NOTICED = r"^fanout: {host}: link lost"
 
 

@@ -155,8 +155,8 @@ class Stage:
 
     def _hold(self, project: Project) -> None:
         """Three hosts are prepared and wait for the fourth, whose agent was stopped while the third logged in."""
-        linked = re.compile(r'"type": ?"linked".*"h4"|"h4".*"type": ?"linked"')
-        ns.until(lambda: bool(linked.search(_events(project))), 30.0, "h4 is connected")
+        connected = re.compile(r'"type": ?"connected".*"h4"|"h4".*"type": ?"connected"')
+        ns.until(lambda: bool(connected.search(_events(project))), 30.0, "h4 is connected")
         self._held = relays(self.lab["h4"])
         ns.signal_all(self._held, signal.SIGSTOP)
         self.lab.launcher.write_file("/home/lab/shared/open", "", user="lab")

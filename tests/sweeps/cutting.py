@@ -15,13 +15,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fanout.errors import Unreachable
-from fanout.events import Gone
-from fanout.fan import Clock, Fan
+from fanout.events import CleanedUp
+from fanout.fan import Clock, ConnectionPool
 from fanout.hosts import Host
 from fanout.launch import Session
-from fanout.login import FanOptions
+from fanout.login import ConnectionOptions
 from fanout.outcome import RunOutcome
-from fanout.plan import Learned, make
+from fanout.plan import HostFacts, make_plan
 from fanout.settings import Settings
 from fanout.supervise import Policy
 from fanout.transports.base import Channel, Deadline
@@ -48,7 +48,7 @@ class CutChannel:
     """A connection to the warm host that counts bytes."""
 
     peer = ""
-    said = ""
+    last_stderr = ""
 
     def __init__(self, path: str, nonce: str, cut: Cut | None) -> None:
         self._sock = socket.socket(socket.AF_UNIX)
@@ -95,7 +95,7 @@ class CutChannel:
             return None if self._silent else b""
         return allowed
 
-    def keep_apart(self) -> None: ...
+    def separate_stderr(self) -> None: ...
 
     def write(self, data: bytes) -> None:
         """What comes after the cut is lost without a word, as in a kernel's buffer."""
@@ -115,7 +115,7 @@ class CutChannel:
     def dispose(self) -> None:
         self._sock.close()
 
-    def status(self) -> int | None:
+    def exit_status(self) -> int | None:
         return None
 
 
@@ -134,7 +134,7 @@ class CutTransport:
         except OSError as error:
             raise Unreachable(str(error), hint="is the warm host dead?") from error
         self.channels.append(channel)
-        deadline.guard(channel.close)
+        deadline.close_on_expiry(channel.close)
         return channel
 
 
@@ -162,18 +162,18 @@ class WarmHost:
         """One whole run, as ``fanout run --skip-check`` has it."""
         transport = CutTransport(self._path, cut)
         known = [host("a", slots=1)]
-        fan = Fan(known, lambda one: transport, FanOptions(connect_timeout=3.0, by="me@pc"), Clock())
-        learned = Learned(master_addr="127.0.0.1")
+        fan = ConnectionPool(known, lambda one: transport, ConnectionOptions(connect_timeout=3.0, by="me@pc"), Clock())
+        learned = HostFacts(master_addr="127.0.0.1")
         cwd = str(self.directory)
-        plan = make(known, ("task.py",), Settings(), run_id=run_id, cwd=cwd, has_script=True, learned=learned)
+        plan = make_plan(known, ("task.py",), Settings(), run_id=run_id, cwd=cwd, has_script=True, learned=learned)
         nodes = tuple(replace(node, claims=()) for node in plan.nodes)  # many runs side by side on one host
         plan = replace(plan, nodes=nodes)
         seen = Seen()
         session = Session(fan, ["a"], [seen])
         fan.start()
         try:
-            session.connect()
-            outcome = session.run(policy, plan)
+            session.connect_hosts()
+            outcome = session.run_plan(policy, plan)
         finally:
             fan.close()
             for channel in transport.channels:
@@ -182,7 +182,7 @@ class WarmHost:
         return Result(
             outcome=outcome,
             output=seen.output("a"),
-            whole=tuple(event.whole for event in seen.events if isinstance(event, Gone)),
+            whole=tuple(event.whole for event in seen.events if isinstance(event, CleanedUp)),
             starts=ran.read_text().count("x") if ran.exists() else 0,
             passed=transport.channels[0].passed,
             connections=len(transport.channels),

@@ -39,7 +39,7 @@ def _points(warm: WarmHost, way: str) -> list[int]:
     passed = warm.run("whole").passed[way]
     if way == "in":
         return list(range(1, passed + 1, STEP))
-    agent = len(bundle.packed())
+    agent = len(bundle.pack_agent())
     head, inside = range(1, 5), range(5, agent - 4, AGENT_STEP)
     return [*head, *inside, *range(agent - 4, passed + 1, STEP)]
 
@@ -87,8 +87,8 @@ def test_a_connection_that_falls_silent_at_any_byte_costs_the_time_to_notice(
 ) -> None:
     """No end is seen, as behind a firewall that forgot the connection; here a silence of half a second is noticed."""
     monkeypatch.setattr(link, "SILENT_SECONDS", 0.5)
-    monkeypatch.setattr(link, "BEAT_SECONDS", 0.1)
-    points = [point for point in _points(warm, way) if way == "in" or point > len(bundle.packed())]
+    monkeypatch.setattr(link, "HEARTBEAT_SECONDS", 0.1)
+    points = [point for point in _points(warm, way) if way == "in" or point > len(bundle.pack_agent())]
     cuts = [Cut(way=way, after=after, how="silence") for after in points[:: 1 if WHOLE else 5]]
     _sweep(warm, cuts)
     with capsys.disabled():

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from fanout.events import Gone
-from fanout.fan import Clock, Fan
+from fanout.events import CleanedUp
+from fanout.fan import Clock, ConnectionPool
 from fanout.launch import Session
-from fanout.login import FanOptions
-from fanout.plan import Learned, make
+from fanout.login import ConnectionOptions
+from fanout.plan import HostFacts, make_plan
 from fanout.settings import Settings
 from fanout.supervise import Policy
 from fanout.transports.base import Transport
@@ -59,16 +59,16 @@ def run_over(transport: Transport, directory: Path) -> Result:
     """One whole run of ``SCRIPT``."""
     run_id = f"cut-{secrets.token_hex(6)}"
     known = [host("lab", slots=1)]
-    fan = Fan(known, lambda one: transport, FanOptions(connect_timeout=30.0, by="me@pc"), Clock())
-    learned = Learned(master_addr="127.0.0.1")
-    plan = make(known, ("t.py",), Settings(), run_id=run_id, cwd=str(directory), has_script=True, learned=learned)
+    fan = ConnectionPool(known, lambda one: transport, ConnectionOptions(connect_timeout=30.0, by="me@pc"), Clock())
+    learned = HostFacts(master_addr="127.0.0.1")
+    plan = make_plan(known, ("t.py",), Settings(), run_id=run_id, cwd=str(directory), has_script=True, learned=learned)
     plan = replace(plan, nodes=tuple(replace(node, claims=()) for node in plan.nodes))
     seen = Seen()
     session = Session(fan, ["lab"], [seen])
     fan.start()
     try:
-        session.connect()
-        outcome = session.run(POLICY, plan)
+        session.connect_hosts()
+        outcome = session.run_plan(POLICY, plan)
     finally:
         fan.close()
     ran = directory / f"ran.{run_id}"
@@ -76,7 +76,7 @@ def run_over(transport: Transport, directory: Path) -> Result:
         starts=ran.read_text().count("x") if ran.exists() else 0,
         code=outcome.exit_code,
         output=seen.output("lab"),
-        whole={event.whole for event in seen.events if isinstance(event, Gone)},
+        whole={event.whole for event in seen.events if isinstance(event, CleanedUp)},
         left=outcome.hosts[0].left,
         headline=outcome.headline,
     )

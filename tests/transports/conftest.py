@@ -18,6 +18,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
 
 
 @pytest.fixture(scope="session")
-def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[stage.Lab]:
-    with stage.open(tmp_path_factory.mktemp("played") / ".demo", hosts=1) as lab:
+def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[stage.DemoLab]:
+    with stage.open_lab(tmp_path_factory.mktemp("played") / ".demo", hosts=1) as lab:
         yield lab

@@ -9,12 +9,12 @@ from typing import Any
 from fanout.agent import bundle, frames
 from fanout.errors import TransportError
 from fanout.events import Chunk, Event
-from fanout.fan import Clock, Fan
+from fanout.fan import Clock, ConnectionPool
 from fanout.hosts import Host
 from fanout.launch import Session
-from fanout.login import FanOptions
+from fanout.login import ConnectionOptions
 from fanout.outcome import RunOutcome
-from fanout.plan import Learned, make
+from fanout.plan import HostFacts, make_plan
 from fanout.settings import Settings
 from fanout.state import RunState
 from fanout.supervise import Policy
@@ -29,19 +29,19 @@ class Node:
 
     def __init__(self, far: Far) -> None:
         self.far = far
-        self._splitter = frames.Splitter()
+        self._splitter = frames.FrameSplitter()
         self._told: list[dict[str, Any]] = []
         nonce = far.command.split()[-1]
         far.say(f"motd\n\n@{nonce} READY 3.11\n".encode())
         data = b""
-        while len(data) < len(bundle.packed()):
+        while len(data) < len(bundle.pack_agent()):
             data += far.hear()
-        assert data[: len(bundle.packed())] == bundle.packed()
-        self._splitter.feed(data[len(bundle.packed()) :])
+        assert data[: len(bundle.pack_agent())] == bundle.pack_agent()
+        self._splitter.feed(data[len(bundle.pack_agent()) :])
         self.say(t="hello", v=1, python="3.11.0", hostname=far.host.name)
 
     def say(self, **message: Any) -> None:
-        self.far.say(frames.pack(message))
+        self.far.say(frames.pack_control(message))
 
     def log(self, offset: int, data: bytes) -> None:
         self.far.say(frames.pack_data(0, offset, data))
@@ -111,22 +111,28 @@ def run(
     """A whole run, as ``fanout run --skip-check`` has it."""
     transport = ScriptedTransport(lambda one, attempt: hosts[one.name](one, attempt))
     known = [host(name, slots=1) for name in hosts]
-    fan = Fan(known, lambda one: transport, FanOptions(connect_timeout=timeout, by="me@pc"), Clock())
+    fan = ConnectionPool(known, lambda one: transport, ConnectionOptions(connect_timeout=timeout, by="me@pc"), Clock())
     outcome, seen = run_over(fan, known)
     return outcome, seen, transport
 
 
-def run_over(fan: Fan, known: list[Host]) -> tuple[RunOutcome, Seen]:
+def run_over(fan: ConnectionPool, known: list[Host]) -> tuple[RunOutcome, Seen]:
     """A whole run over a fan of one's own."""
-    plan = make(
-        known, ("task.py",), Settings(), run_id="r1", cwd="/p", has_script=True, learned=Learned(master_addr="10.0.0.1")
+    plan = make_plan(
+        known,
+        ("task.py",),
+        Settings(),
+        run_id="r1",
+        cwd="/p",
+        has_script=True,
+        learned=HostFacts(master_addr="10.0.0.1"),
     )
     seen = Seen()
     session = Session(fan, [one.name for one in known], [seen])
     fan.start()
     try:
-        session.connect()
-        return session.run(POLICY, plan), seen
+        session.connect_hosts()
+        return session.run_plan(POLICY, plan), seen
     finally:
         fan.close()
 

@@ -89,10 +89,10 @@ class ScriptedChannel:
         self._far = far
 
     @property
-    def said(self) -> str:
+    def last_stderr(self) -> str:
         return self._far.aside
 
-    def keep_apart(self) -> None: ...
+    def separate_stderr(self) -> None: ...
 
     def read(self, timeout: float) -> bytes | None:
         data = self._far.outward.get(timeout)
@@ -110,7 +110,7 @@ class ScriptedChannel:
         self._far.inward.end()
         self._far.outward.end()
 
-    def status(self) -> int | None:
+    def exit_status(self) -> int | None:
         return self._far.status
 
 
@@ -135,7 +135,7 @@ class ScriptedTransport:
         self.threads.append(thread)
         thread.start()
         channel = ScriptedChannel(far)
-        deadline.guard(channel.close)
+        deadline.close_on_expiry(channel.close)
         return channel
 
 

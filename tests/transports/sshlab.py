@@ -23,7 +23,7 @@ import pytest
 from fanout.errors import FanoutError
 from fanout.settings import Settings
 from fanout.transports.base import Deadline
-from fanout.transports.pick import Picker
+from fanout.transports.pick import TransportSelector
 from tests.processes import end
 from tests.transports.sshd import SSHD, free_port, new_key
 from tests.transports.ways import host, ticking, whole
@@ -147,13 +147,13 @@ class SshLab:
             facts["port"] = int(str(facts["port"]))
         one = host(row.target, **facts)
         settings = Settings(ssh_config=str(config), ssh_option=options, transport=transport)
-        picker = Picker(settings, user=getpass.getuser(), agent=bool(row.agent))
+        picker = TransportSelector(settings, user=getpass.getuser(), agent=bool(row.agent))
         before = self.log.stat().st_size
         try:
             picker.check_config([one])
             with ticking(Deadline(SECONDS)) as deadline:
                 channel = picker(one).open(one, COMMAND, deadline)
-                deadline.done()
+                deadline.mark_done()
             text = whole(channel)
             channel.close()
         except FanoutError as error:

@@ -9,13 +9,13 @@ import pytest
 
 from fanout import inquiry
 from fanout.agent import frames
-from fanout.checks.asking import Answer, Ask
-from fanout.events import Beat
-from fanout.fan import Clock, Fan
+from fanout.checks.asking import ProbeAnswer, ProbeRequest
+from fanout.events import Heartbeat
+from fanout.fan import Clock, ConnectionPool
 from fanout.hosts import Host
 from fanout.launch import Session
 from fanout.link import MESSAGES_IN_QUEUE
-from fanout.login import FanOptions
+from fanout.login import ConnectionOptions
 from tests.transports.nodes import Node, scripts
 from tests.transports.scripted import Far, Script, ScriptedTransport
 from tests.transports.ways import host
@@ -28,14 +28,16 @@ def answering(far: Far) -> int:
         node.say(t="answer", id=question["id"], value={"time": 1.0, "pid": 1}, error="")
 
 
-def asking(hosts: dict[str, Callable[[Host, int], Script]], *asks: Ask) -> tuple[list[Answer], Session]:
+def asking(hosts: dict[str, Callable[[Host, int], Script]], *asks: ProbeRequest) -> tuple[list[ProbeAnswer], Session]:
     """What a session brings home of these questions, and the session."""
     transport = ScriptedTransport(lambda one, attempt: hosts[one.name](one, attempt))
-    fan = Fan([host(name) for name in hosts], lambda one: transport, FanOptions(connect_timeout=5.0), Clock())
+    fan = ConnectionPool(
+        [host(name) for name in hosts], lambda one: transport, ConnectionOptions(connect_timeout=5.0), Clock()
+    )
     session = Session(fan, list(hosts), [])
     fan.start()
     try:
-        session.connect()
+        session.connect_hosts()
         return session.ask(asks), session
     finally:
         fan.close()
@@ -66,7 +68,7 @@ def test_a_link_that_breaks_and_returns_while_another_host_is_asked_hangs_nothin
         node.hear("bye")
         return 0
 
-    asks = (Ask(host="a", what="clock"), Ask(host="b", what="clock"))
+    asks = (ProbeRequest(host="a", what="clock"), ProbeRequest(host="b", what="clock"))
     answers, _ = asking({"a": scripts(cut, back), "b": scripts(slow)}, *asks)
     assert [(answer.value, answer.error) for answer in answers] == [
         ({"time": 2.0, "pid": 1}, ""),
@@ -81,7 +83,7 @@ def test_a_question_that_is_never_answered_costs_its_deadline(monkeypatch: pytes
         Node(far).hear("bye")
         return 0
 
-    answers, _ = asking({"a": scripts(mute)}, Ask(host="a", what="clock", timeout=0.1))
+    answers, _ = asking({"a": scripts(mute)}, ProbeRequest(host="a", what="clock", timeout=0.1))
     assert answers[0].error.startswith("no answer within 0.3")
 
 
@@ -96,7 +98,7 @@ def test_answers_that_were_not_asked_for_are_dropped_and_settled_ones_are_not_ke
         node.hear("bye")
         return 0
 
-    answers, session = asking({"a": scripts(talkative)}, Ask(host="a", what="clock"))
+    answers, session = asking({"a": scripts(talkative)}, ProbeRequest(host="a", what="clock"))
     assert answers[0].value == {"time": 1.0, "pid": 1}
     assert not session.state.answers
 
@@ -114,14 +116,14 @@ def test_what_a_host_holds_ends_with_its_connection() -> None:
 
     hosts = {"a": scripts(listens, answering)}
     transport = ScriptedTransport(lambda one, attempt: hosts[one.name](one, attempt))
-    fan = Fan([host("a")], lambda one: transport, FanOptions(connect_timeout=5.0), Clock())
+    fan = ConnectionPool([host("a")], lambda one: transport, ConnectionOptions(connect_timeout=5.0), Clock())
     session = Session(fan, ["a"], [])
     fan.start()
-    session.connect()
-    (listener,) = session.ask([Ask(host="a", what="listen", holds=True)])
-    assert session.still_holds("a", listener.handle)
-    session.ask([Ask(host="a", what="clock")])
-    assert not session.still_holds("a", listener.handle)
+    session.connect_hosts()
+    (listener,) = session.ask([ProbeRequest(host="a", what="listen", holds=True)])
+    assert session.is_still_open("a", listener.handle)
+    session.ask([ProbeRequest(host="a", what="clock")])
+    assert not session.is_still_open("a", listener.handle)
     fan.close()
 
 
@@ -132,21 +134,21 @@ def test_a_flood_of_messages_is_held_back_at_its_host() -> None:
     def floods(far: Far) -> int:
         node = Node(far)
         for _ in range(20):
-            far.say(b"".join(frames.pack({"t": "beat"}) for _ in range(500)))
+            far.say(b"".join(frames.pack_control({"t": "beat"}) for _ in range(500)))
         sent.set()
         node.hear("bye")
         return 0
 
     transport = ScriptedTransport(lambda one, attempt: floods)
-    fan = Fan([host("a")], lambda one: transport, FanOptions(connect_timeout=5.0), Clock())
+    fan = ConnectionPool([host("a")], lambda one: transport, ConnectionOptions(connect_timeout=5.0), Clock())
     fan.start()
     session = Session(fan, ["a"], [])
-    session.connect()
+    session.connect_hosts()
     assert sent.wait(20)
     assert fan._queue.qsize() <= MESSAGES_IN_QUEUE + 8
     seen = 0
     while seen < 9000:
-        seen += isinstance(session.step(1.0), Beat)
+        seen += isinstance(session.run_step(1.0), Heartbeat)
     assert fan._queue.qsize() <= MESSAGES_IN_QUEUE + 8
-    session.dismiss()
+    session.release_hosts()
     fan.close()

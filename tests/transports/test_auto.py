@@ -12,10 +12,10 @@ import pytest
 from fanout.errors import AuthRefused, TransportError, Unreachable
 from fanout.hosts import Host
 from fanout.settings import Settings
-from fanout.transports.auto import AutoTransport, beyond_builtin
+from fanout.transports.auto import AutoTransport, find_program_only_option
 from fanout.transports.base import Channel, Deadline
 from fanout.transports.notices import Notices
-from fanout.transports.pick import Picker
+from fanout.transports.pick import TransportSelector
 from fanout.transports.sshconfig import SshConfig
 from fanout.transports.sshoptions import SshOptions
 from tests.agent.agents import wait_for
@@ -44,7 +44,7 @@ def options(**values: str) -> SshOptions:
     ],
 )
 def test_what_only_the_program_understands_is_named(keyword: str, value: str, beyond: bool) -> None:
-    reason = beyond_builtin([options(**{keyword: value})])
+    reason = find_program_only_option([options(**{keyword: value})])
     assert bool(reason) is beyond
     assert not beyond or keyword in reason
 
@@ -76,7 +76,7 @@ class Config(SshConfig):
         super().__init__()
         self._answer = answer
 
-    def way(self, host: Host) -> tuple[SshOptions, ...]:
+    def connect_path(self, host: Host) -> tuple[SshOptions, ...]:
         return (self._answer,)
 
 
@@ -91,7 +91,7 @@ def test_a_method_that_the_program_has_is_tried_once_and_then_kept() -> None:
     opened(auto)
     opened(auto)
     assert (builtin.calls, len(program.attempts["a"])) == (1, 2)
-    assert notices.take() == ["a: logs in with the ssh program, because the host accepts gssapi-with-mic"]
+    assert notices.take_new() == ["a: logs in with the ssh program, because the host accepts gssapi-with-mic"]
 
 
 @pytest.mark.parametrize("error", [refusal("publickey"), Unreachable("no route", hint="x")])
@@ -112,7 +112,7 @@ def test_where_both_fail_the_error_is_that_of_the_first() -> None:
     with pytest.raises(AuthRefused, match="no"):
         opened(auto)
     assert program.calls == 1
-    assert notices.take() == []
+    assert notices.take_new() == []
 
 
 # ------------------------------------------------------------------------------------------------- with a real sshd
@@ -131,14 +131,14 @@ def master(config: str, path: Path) -> Iterator[None]:
             end(child, kill=True)  # ssh may miss a SIGTERM that comes just before it waits
 
 
-def picked(config: str) -> Picker:
-    return Picker(Settings(transport="auto", ssh_config=config), user="me", agent=False)
+def picked(config: str) -> TransportSelector:
+    return TransportSelector(Settings(transport="auto", ssh_config=config), user="me", agent=False)
 
 
-def output(picker: Picker) -> bytes:
+def output(picker: TransportSelector) -> bytes:
     with ticking(Deadline(30.0)) as deadline:
         channel = picker(host("lab")).open(host("lab"), EXACT, deadline)
-        deadline.done()
+        deadline.mark_done()
     try:
         return whole(channel)
     finally:
@@ -160,12 +160,12 @@ def test_an_open_control_master_lets_in_where_a_second_factor_is_wanted(
             text = strict.config(tmp_path / "other", ControlPath=str(socket))
             picker = picked(text)
             assert output(picker) == b"a\0b\xff\n"
-            (notice,) = picker.notices.take()
+            (notice,) = picker.notices.take_new()
             assert notice == f"lab: logs in with the ssh program, because it shares the open connection of {socket}"
         picker = picked(str(strict.ssh_config))
         with pytest.raises(AuthRefused, match="second factor"):
             output(picker)
-        assert picker.notices.take() == []
+        assert picker.notices.take_new() == []
 
 
 @pytest.mark.process
@@ -178,5 +178,5 @@ def test_a_known_hosts_command_is_served_by_the_program(server: Sshd, tmp_path: 
     )
     picker = picked(config)
     assert output(picker) == b"a\0b\xff\n"
-    (notice,) = picker.notices.take()
+    (notice,) = picker.notices.take_new()
     assert "knownhostscommand" in notice

@@ -8,10 +8,10 @@ import time
 
 import pytest
 
-from fanout.events import Linked
-from fanout.fan import Clock, Fan
+from fanout.events import Connected
+from fanout.fan import Clock, ConnectionPool
 from fanout.hosts import Host, Origin
-from fanout.login import FanOptions
+from fanout.login import ConnectionOptions
 from fanout.transports.base import Channel, Deadline
 from fanout.transports.pipes import PipeChannel
 
@@ -30,11 +30,11 @@ class _Stuck:
 
 def test_many_stuck_children_are_ended_at_the_same_time() -> None:
     hosts = [Host(name=f"h{number}", origin=Origin(file="x", line=1)) for number in range(MANY)]
-    fan = Fan(hosts, lambda host: _Stuck(), FanOptions(command="x"), Clock())
+    fan = ConnectionPool(hosts, lambda host: _Stuck(), ConnectionOptions(command="x"), Clock())
     fan.start()
     linked = 0
     while linked < MANY:
-        linked += isinstance(fan.next(1.0), Linked)
+        linked += isinstance(fan.next_event(1.0), Connected)
     began = time.monotonic()
     fan.close()
     assert time.monotonic() - began < MANY * 2 / 2  # two seconds each, if it were one after the other

@@ -37,7 +37,7 @@ def way(request: pytest.FixtureRequest) -> Way:
         case "local":
             return Way(transport=LocalTransport(), host=host("localhost"))
         case "demo":
-            lab: stage.Lab = request.getfixturevalue("played")
+            lab: stage.DemoLab = request.getfixturevalue("played")
             return Way(transport=SshTransport(SshConfig(file=str(lab.ssh_config))), host=host(lab.hosts[0].name))
         case kind:
             server: Sshd = request.getfixturevalue("server")
@@ -49,14 +49,14 @@ def test_bytes_arrive_as_they_were_then_the_end_then_the_status(way: Way) -> Non
     with way.opened(EXACT) as channel:
         assert whole(channel) == b"a\0b\xff\n"
         assert channel.read(PATIENCE) == b""
-        assert channel.status() == 3
+        assert channel.exit_status() == 3
 
 
 def test_what_is_written_is_read_there(way: Way) -> None:
     data = os.urandom(200_000)
     with way.opened(ECHO) as channel:
         assert sent_and_read(channel, data) == data
-        assert channel.status() == 0
+        assert channel.exit_status() == 0
 
 
 def sent_and_read(channel: Channel, data: bytes) -> bytes:
@@ -130,7 +130,7 @@ def test_many_connections_at_a_time_do_not_mix(way: Way) -> None:
 def test_an_exit_status_of_255_is_one_like_any_other(way: Way) -> None:
     with way.opened(FINAL) as channel:
         assert whole(channel) == b""
-        assert channel.status() == 255
+        assert channel.exit_status() == 255
 
 
 @pytest.mark.parametrize("way", ways("local"), indirect=True)  # there is no login: one pipe keeps the order
@@ -138,10 +138,10 @@ def test_what_is_kept_apart_is_no_part_of_the_stream(way: Way) -> None:
     """A login's background job may write to stderr at any time; frames are on stdout alone."""
     with way.opened(LATE) as channel:
         assert channel.read(PATIENCE) == b"ready\n"
-        channel.keep_apart()
+        channel.separate_stderr()
         channel.write(b"go\n")
         assert whole(channel) == b"out\n"
-        assert channel.said == "err"
+        assert channel.last_stderr == "err"
 
 
 @pytest.mark.parametrize("way", ways("demo"), indirect=True)  # its server has descriptors in this process

@@ -37,7 +37,7 @@ def log_in(transport: Transport) -> bytes:
     """Run a command on ``lab``. Raises TransportError."""
     with ticking(Deadline(30.0)) as deadline:
         channel = transport.open(host("lab"), EXACT, deadline)
-        deadline.done()
+        deadline.mark_done()
     try:
         return whole(channel)
     finally:
@@ -67,7 +67,7 @@ def test_the_configuration_accepts_a_new_key_and_that_is_told_once(
     assert log_in(transport) == b"a\0b\xff\n"
     assert log_in(transport) == b"a\0b\xff\n"
     assert known.read_text() == f"[127.0.0.1]:{server.port} {server.host_key}\n"
-    (line,) = notices.take()
+    (line,) = notices.take_new()
     assert line.startswith("lab: the host key was new, and was accepted and written to known_hosts")
     assert strict in line
 

@@ -261,7 +261,7 @@ def attempt(make: Callable[[SshConfig], Transport], config: str, seconds: float 
             channel = make(SshConfig(file=config)).open(host("lab"), EXACT, deadline)
         except TransportError as error:
             return error
-        deadline.done()
+        deadline.mark_done()
     try:
         assert whole(channel) == b"a\0b\xff\n"
     finally:

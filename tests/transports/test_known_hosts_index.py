@@ -9,7 +9,7 @@ import hmac
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fanout.transports.knownhosts import Line, Lines, matches
+from fanout.transports.knownhosts import KnownHostsIndex, KnownHostsLine, matches_name
 
 _HOSTS = ("h1", "h2", "H1", "10.0.0.1", "[h1]:2222", "h")
 
@@ -22,7 +22,7 @@ def _hashed(name: str) -> str:
 _PATTERNS = st.sampled_from([*_HOSTS, "h*", "h?", "!h1", "*", *map(_hashed, _HOSTS)])
 _LINES = st.lists(
     st.builds(
-        lambda names, key: Line(marker="", names=tuple(names), key_type="ssh-ed25519", key=key),
+        lambda names, key: KnownHostsLine(marker="", names=tuple(names), key_type="ssh-ed25519", key=key),
         st.lists(_PATTERNS, min_size=1, max_size=4),
         st.binary(min_size=1, max_size=2),
     ),
@@ -31,7 +31,7 @@ _LINES = st.lists(
 
 
 @given(lines=_LINES, name=st.sampled_from(_HOSTS).map(str.lower))
-def test_the_index_finds_exactly_the_lines_that_match(lines: tuple[Line, ...], name: str) -> None:
+def test_the_index_finds_exactly_the_lines_that_match(lines: tuple[KnownHostsLine, ...], name: str) -> None:
     """Plain, hashed, negated and wildcard names alike; only the order may differ."""
-    found = Lines(lines).of(name)
-    assert sorted(found, key=repr) == sorted((line for line in lines if matches(line, name)), key=repr)
+    found = KnownHostsIndex(lines).find_lines(name)
+    assert sorted(found, key=repr) == sorted((line for line in lines if matches_name(line, name)), key=repr)

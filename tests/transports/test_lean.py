@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from fanout.transports.lean import put_off
+from fanout.transports.lean import lazy_imports
 
 
 def in_a_new_process(code: str) -> str:
@@ -34,7 +34,7 @@ def test_what_is_called_while_it_is_put_off_is_imported_then() -> None:
 
     real = sys.modules.pop("importlib.metadata")
     try:
-        with put_off("importlib.metadata"), pytest.raises(Exception, match="no-such-package"):
+        with lazy_imports("importlib.metadata"), pytest.raises(Exception, match="no-such-package"):
             sys.modules["importlib.metadata"].version("no-such-package")
     finally:
         sys.modules["importlib.metadata"] = importlib.metadata = real
@@ -49,13 +49,13 @@ def test_whoever_comes_afterwards_gets_the_real_module() -> None:
 def test_a_module_that_is_there_already_is_left_as_it_is() -> None:
     import json
 
-    with put_off("json"):
+    with lazy_imports("json"):
         assert sys.modules["json"] is json
 
 
 def test_what_was_put_off_is_there_when_it_is_called() -> None:
     sys.modules.pop("colorsys", None)
-    with put_off("colorsys"):
+    with lazy_imports("colorsys"):
         from colorsys import rgb_to_hsv
     assert "colorsys" not in sys.modules
     assert rgb_to_hsv(1.0, 1.0, 1.0) == (0.0, 0.0, 1.0)

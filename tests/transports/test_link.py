@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from fanout.errors import Dropped, HostKeyUnknown, Unreachable
-from fanout.events import Exited, Lost
-from fanout.fan import Clock, Fan
+from fanout.events import Exited, HostLost
+from fanout.fan import Clock, ConnectionPool
 from fanout.hosts import Host
 from fanout.launch import Session
-from fanout.login import FanOptions
+from fanout.login import ConnectionOptions
 from fanout.state import Phase
 from tests.transports.nodes import TEXT, Node, cut_after, good, resumed, run, scripts
 from tests.transports.scripted import Far, Script, ScriptedTransport
@@ -27,10 +27,10 @@ def obedient(far: Far) -> int:
 
 def test_a_good_run_of_three_hosts() -> None:
     outcome, seen, _ = run({name: scripts(good(name.encode())) for name in ("a", "b", "c")})
-    assert (outcome.exit_code, outcome.clean) == (0, True)
+    assert (outcome.exit_code, outcome.is_clean) == (0, True)
     assert [seen.output(name) for name in ("a", "b", "c")] == [b"a", b"b", b"c"]
     assert seen.kinds("a") == [
-        *("Dialling", "Noise", "Linked", "Prepared", "Started", "Chunk", "Exited", "Gone", "Forgotten")
+        *("Connecting", "LoginOutput", "Connected", "Prepared", "Started", "Chunk", "Exited", "CleanedUp", "Released")
     ]
 
 
@@ -59,7 +59,7 @@ def test_a_refusal_starts_nothing_anywhere() -> None:
         return 0
 
     outcome, seen, _ = run({"a": scripts(rolled_back), "b": scripts(busy)})
-    assert (outcome.exit_code, outcome.first, outcome.clean) == (125, "b", True)
+    assert (outcome.exit_code, outcome.first, outcome.is_clean) == (125, "b", True)
     assert "Started" not in seen.kinds("a") + seen.kinds("b")
 
 
@@ -71,7 +71,7 @@ def test_a_fault_in_fanout_itself_ends_the_run_with_a_word() -> None:
 
     outcome, seen, _ = run({"a": scripts(obedient), "b": faulty})
     assert (outcome.exit_code, outcome.first) == (255, "b")
-    (lost,) = [event for event in seen.events if isinstance(event, Lost)]
+    (lost,) = [event for event in seen.events if isinstance(event, HostLost)]
     assert "KeyError: 'authentication'" in lost.why
     assert "nodes.py" in lost.why or "scripted.py" in lost.why or "test_link.py" in lost.why
 
@@ -86,7 +86,7 @@ def test_a_broken_link_goes_on_at_the_byte_where_it_was(breaks: bool, repeated: 
     assert seen.output("a") == TEXT
     assert outcome.exit_code == 0
     assert len(transport.attempts["a"]) == 2
-    assert "LinkLost" in seen.kinds("a")
+    assert "Disconnected" in seen.kinds("a")
 
 
 def test_a_run_goes_on_dialling_whatever_the_error() -> None:
@@ -120,7 +120,7 @@ def test_a_log_that_differs_from_the_hosts_is_not_whole() -> None:
         return 0
 
     _, seen, _ = run({"a": scripts(wrong)})
-    assert [event.whole for event in seen.events if type(event).__name__ == "Gone"] == [False]  # type: ignore[union-attr]
+    assert [event.whole for event in seen.events if type(event).__name__ == "CleanedUp"] == [False]  # type: ignore[union-attr]
 
 
 def test_a_host_that_was_cleaned_is_lost() -> None:
@@ -170,15 +170,15 @@ def test_one_host_that_breaks_the_protocol_ends_the_run_and_not_the_launcher(bad
 
 def test_what_was_on_its_way_from_a_host_that_was_given_up_is_dropped() -> None:
     transport = ScriptedTransport(lambda one, attempt: obedient)
-    fan = Fan([host("a")], lambda one: transport, FanOptions(), Clock())
+    fan = ConnectionPool([host("a")], lambda one: transport, ConnectionOptions(), Clock())
     session = Session(fan, ["a"], [])
     fan.start()
-    session.connect()
-    session.dismiss()
-    assert session.state.over
+    session.connect_hosts()
+    session.release_hosts()
+    assert session.state.is_over
     before = session.state.hosts["a"]
-    fan.post(Exited(at=fan.clock(), host="a", code=0, signal=None))
-    session.step()
+    fan.post_event(Exited(at=fan.clock(), host="a", code=0, signal=None))
+    session.run_step()
     fan.close()
     assert session.state.hosts["a"] == before
 
@@ -210,7 +210,7 @@ def test_a_login_that_does_not_get_to_the_agent_is_told_with_its_words(said: byt
     assert outcome.exit_code == 255
     assert says in outcome.headline
     assert outcome.hosts[0].hint
-    assert seen.kinds("a") == ["Dialling", "Unreached"]
+    assert seen.kinds("a") == ["Connecting", "ConnectFailed"]
 
 
 def test_an_old_python_is_named() -> None:
@@ -240,7 +240,7 @@ def test_a_dropped_login_is_tried_again() -> None:
     dropped = Dropped("closed before any login", hint="x")
     outcome, seen, transport = run({"a": scripts(dropped, dropped, good())})
     assert (outcome.exit_code, len(transport.attempts["a"])) == (0, 3)
-    assert seen.kinds("a").count("Dialling") == 3
+    assert seen.kinds("a").count("Connecting") == 3
 
 
 def test_a_refused_login_is_not_tried_again() -> None:
@@ -258,14 +258,14 @@ def test_no_more_logins_are_in_flight_than_was_said() -> None:
 
     def choose(one: Host) -> ScriptedTransport:
         nonlocal most
-        flying = sum(link._dialler.opening is not None for link in fan.links.values())
+        flying = sum(link._dialler.opening is not None for link in fan.connections.values())
         most = max(most, flying)
         return transport
 
-    fan = Fan(known, choose, FanOptions(dials=3), Clock())
+    fan = ConnectionPool(known, choose, ConnectionOptions(dials=3), Clock())
     session = Session(fan, [one.name for one in known], [])
     fan.start()
-    session.connect()
-    assert all(one.phase is Phase.LINKED for one in session.state.all)
+    session.connect_hosts()
+    assert all(one.phase is Phase.CONNECTED for one in session.state.all_hosts)
     fan.close()
     assert 1 <= most <= 3

@@ -7,10 +7,10 @@ import threading
 import pytest
 
 from fanout import login
-from fanout.events import Event, Unreached
-from fanout.fan import Clock, Fan
+from fanout.events import ConnectFailed, Event
+from fanout.fan import Clock, ConnectionPool
 from fanout.hosts import Host
-from fanout.login import FanOptions
+from fanout.login import ConnectionOptions
 from fanout.transports.base import Channel, Deadline
 from tests.transports.nodes import TEXT, cut_after, good, resumed, run_over, scripts
 from tests.transports.scripted import ScriptedTransport
@@ -39,12 +39,12 @@ class Hanging:
 def test_a_login_that_nothing_can_end_is_given_up_when_its_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(login, "HUNG_SECONDS", 0.2)
     hanging = Hanging(ScriptedTransport(lambda one, attempt: good()), on=1)
-    fan = Fan([host("a")], lambda one: hanging, FanOptions(connect_timeout=0.3, dials=1), Clock())
+    fan = ConnectionPool([host("a")], lambda one: hanging, ConnectionOptions(connect_timeout=0.3, dials=1), Clock())
     fan.start()
     try:
-        events: list[Event] = [fan.next(5.0)]
-        while not isinstance(events[-1], Unreached):
-            events.append(fan.next(5.0))
+        events: list[Event] = [fan.next_event(5.0)]
+        while not isinstance(events[-1], ConnectFailed):
+            events.append(fan.next_event(5.0))
         assert events[-1].message == "the login did not finish within 0.3 s: it still waits for the name server"
     finally:
         hanging.let_go.set()
@@ -56,7 +56,7 @@ def test_a_redial_that_hangs_is_replaced_by_another(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(login, "HUNG_SECONDS", 0.2)
     hanging = Hanging(ScriptedTransport(scripts(cut_after(5, breaks=True), resumed(5))), on=2)
     known = [host("a", slots=1)]
-    fan = Fan(known, lambda one: hanging, FanOptions(connect_timeout=0.3, dials=1), Clock())
+    fan = ConnectionPool(known, lambda one: hanging, ConnectionOptions(connect_timeout=0.3, dials=1), Clock())
     outcome, seen = run_over(fan, known)
     assert (outcome.exit_code, seen.output("a"), hanging.calls) == (0, TEXT, 3)
     hanging.let_go.set()

@@ -110,7 +110,7 @@ def test_an_unknown_key_is_taken_where_that_was_asked_for(server: Sshd, tmp_path
     config = server.config(tmp_path / "config", UserKnownHostsFile=str(known))
     with ticking(Deadline(20.0)) as deadline:
         channel = SshTransport(SshConfig(file=config), accept_new_host_keys=True).open(host("lab"), EXACT, deadline)
-        deadline.done()
+        deadline.mark_done()
     assert whole(channel) == b"a\0b\xff\n"
     assert channel.peer == "127.0.0.1"
     channel.close()
@@ -161,6 +161,6 @@ def test_to_make_connections_writes_nothing_into_the_config_that_all_of_them_sha
     shared = transport._config
     before = shared._config
     for _ in range(3):
-        transport._connection(config.resolve(host("lab")))
+        transport._build_connection(config.resolve_host(host("lab")))
     assert shared._modifications == {}
     assert shared._config is before

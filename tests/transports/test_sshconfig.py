@@ -8,8 +8,8 @@ import pytest
 
 from fanout.errors import UsageError
 from fanout.settings import Settings
-from fanout.transports.pick import Picker
-from fanout.transports.sshconfig import SshConfig, jump_question
+from fanout.transports.pick import TransportSelector
+from fanout.transports.sshconfig import SshConfig, parse_jump
 from tests.transports.ways import host
 
 pytestmark = pytest.mark.process
@@ -23,21 +23,21 @@ def config_of(tmp_path: Path, text: str, **more: object) -> SshConfig:
 
 def test_the_hostfile_and_the_flags_override_the_configuration(tmp_path: Path) -> None:
     config = config_of(tmp_path, "Host a\n HostName 10.0.0.9\n User conf\n Port 99\n", user="flag")
-    plain = config.resolve(host("a"))
+    plain = config.resolve_host(host("a"))
     assert (plain.hostname, plain.user, plain.port) == ("10.0.0.9", "flag", 99)
-    given = config.resolve(host("a", user="line", port=7, hostname="10.0.0.1"))
+    given = config.resolve_host(host("a", user="line", port=7, hostname="10.0.0.1"))
     assert (given.hostname, given.user, given.port) == ("10.0.0.1", "line", 7)
 
 
 def test_options_of_the_command_line_are_for_the_target_alone(tmp_path: Path) -> None:
     config = config_of(tmp_path, "Host a\n ProxyJump j\n", options=("Port=77", "User=me"))
-    jump, target = config.chain(host("a"))
+    jump, target = config.resolve_path(host("a"))
     assert (target.port, target.user) == (77, "me")
     assert jump.port == 22
 
 
 def test_a_comment_behind_a_value_and_bytes_that_are_not_utf8_do_no_harm(tmp_path: Path) -> None:
-    options = config_of(tmp_path, "# caf\xe9\nHost a # the big one\n Port 99 # docker\n HostName h # x\n").resolve(
+    options = config_of(tmp_path, "# caf\xe9\nHost a # the big one\n Port 99 # docker\n HostName h # x\n").resolve_host(
         host("a")
     )
     assert (options.hostname, options.port) == ("h", 99)
@@ -47,19 +47,19 @@ def test_jumps_are_visited_in_the_order_in_which_they_are_written(tmp_path: Path
     config = config_of(
         tmp_path, "Host c\n ProxyJump me@a:2201,ssh://b\nHost a\n ProxyJump z\nHost b\n ProxyJump no.invalid\n"
     )
-    assert [one.address for one in config.chain(host("c"))] == ["z:22", "a:2201", "b:22", "c:22"]
-    assert config.chain(host("c"))[1].user == "me"
+    assert [one.dialled_address for one in config.resolve_path(host("c"))] == ["z:22", "a:2201", "b:22", "c:22"]
+    assert config.resolve_path(host("c"))[1].user == "me"
 
 
 def test_no_jump_is_made_where_the_configuration_says_none(tmp_path: Path) -> None:
     config = config_of(tmp_path, "Host a\n ProxyJump none\nHost *\n ProxyJump bastion\n")
-    assert [one.name for one in config.chain(host("a"))] == ["a"]
+    assert [one.name for one in config.resolve_path(host("a"))] == ["a"]
 
 
 @pytest.mark.parametrize("text", ["Host *\n ProxyJump a\n", "Host b\n ProxyJump a\nHost a\n ProxyJump b\n"])
 def test_jumps_in_a_circle_are_an_error_that_names_them(tmp_path: Path, text: str) -> None:
     with pytest.raises(UsageError, match=r"loop|its own jump host"):
-        config_of(tmp_path, text).chain(host("b"))
+        config_of(tmp_path, text).resolve_path(host("b"))
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_jumps_in_a_circle_are_an_error_that_names_them(tmp_path: Path, text: st
 )
 def test_a_broken_configuration_is_an_error_with_file_and_line(tmp_path: Path, text: str, told: str) -> None:
     with pytest.raises(UsageError, match=told) as raised:
-        config_of(tmp_path, text).resolve(host("a"))
+        config_of(tmp_path, text).resolve_host(host("a"))
     assert "\n" not in str(raised.value)
 
 
@@ -94,11 +94,11 @@ def test_many_hosts_of_one_kind_take_one_question(tmp_path: Path) -> None:
     text = "".join(blocks) + "Host slow\n ConnectTimeout 99\nHost *\n ConnectTimeout 9\n"
     config = config_of(tmp_path, text, program=counting(tmp_path, tmp_path / "count"))
     for number in range(64):
-        options = config.resolve(host(f"h{number}"))
+        options = config.resolve_host(host(f"h{number}"))
         assert (options.hostname, options.port, options.user) == (f"10.0.0.{number}", number + 1, f"u{number}")
         assert options.identity_files[0].endswith(f"/.ssh/k{number}")
         assert options.connect_timeout == 9
-    assert config.resolve(host("slow")).connect_timeout == 99
+    assert config.resolve_host(host("slow")).connect_timeout == 99
     assert (tmp_path / "count").read_text().count("x") == 2
 
 
@@ -107,14 +107,18 @@ def test_an_ssh_that_reads_the_files_in_another_way_is_asked_for_every_host(tmp_
     program.write_text('#!/bin/sh\nssh "$@" | sed "s/^port .*/port 4444/"\n')
     program.chmod(0o755)
     config = config_of(tmp_path, "Host *\n Port 99\n", program=str(program))
-    assert [config.resolve(host(name)).port for name in ("a", "b")] == [4444, 4444]
+    assert [config.resolve_host(host(name)).port for name in ("a", "b")] == [4444, 4444]
 
 
 def test_a_machine_without_ssh_reads_the_files_by_itself(tmp_path: Path) -> None:
     text = "Host a # big\n HostName 10.0.0.1\n ProxyJump j\n IdentityFile %d/k\n StrictHostKeyChecking no\n"
     config = config_of(tmp_path, text, program=str(tmp_path / "no-ssh"))
-    jump, target = config.chain(host("a"))
-    assert (jump.address, target.address, target.strict_host_key_checking) == ("j:22", "10.0.0.1:22", "no")
+    jump, target = config.resolve_path(host("a"))
+    assert (jump.dialled_address, target.dialled_address, target.strict_host_key_checking) == (
+        "j:22",
+        "10.0.0.1:22",
+        "no",
+    )
     assert target.identity_files_given
     assert not jump.identity_files_given
 
@@ -130,7 +134,7 @@ def test_a_machine_without_ssh_reads_the_files_by_itself(tmp_path: Path) -> None
 )
 def test_without_ssh_a_line_that_only_ssh_can_read_is_an_error(tmp_path: Path, text: str, told: str) -> None:
     with pytest.raises(UsageError, match=told) as raised:
-        config_of(tmp_path, text, program=str(tmp_path / "no-ssh")).resolve(host("a"))
+        config_of(tmp_path, text, program=str(tmp_path / "no-ssh")).resolve_host(host("a"))
     assert "OpenSSH" in raised.value.hint
 
 
@@ -148,14 +152,14 @@ def test_without_ssh_a_line_that_only_ssh_can_read_is_an_error(tmp_path: Path, t
     ],
 )
 def test_an_entry_of_proxy_jump_is_read_as_ssh_reads_it(spec: str, name: str, user: str, port: int | None) -> None:
-    question = jump_question(spec)
+    question = parse_jump(spec)
     assert (question.name, question.user, question.port) == (name, user, port)
 
 
 @pytest.mark.parametrize("spec", ["b:x", "", "@", "[::1]:x"])
 def test_an_entry_of_proxy_jump_that_names_no_host_is_refused(spec: str) -> None:
     with pytest.raises(UsageError):
-        jump_question(spec)
+        parse_jump(spec)
 
 
 @pytest.mark.parametrize("exec_", ["", "Match exec true\n Compression yes\n"], ids=["read here", "asked of ssh"])
@@ -172,7 +176,7 @@ def test_a_wrong_line_for_one_host_of_many_is_found_before_any_login(
 ) -> None:
     path = tmp_path / "config"
     path.write_text(f"{exec_}{text}")
-    picker = Picker(Settings(transport=transport, ssh_config=str(path)), user="me", agent=False)
+    picker = TransportSelector(Settings(transport=transport, ssh_config=str(path)), user="me", agent=False)
     picker.check_config([host(f"h{number}") for number in range(7)])
     with pytest.raises(UsageError, match=told):
         picker.check_config([host(f"h{number}") for number in range(9)])

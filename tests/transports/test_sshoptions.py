@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import pytest
 
-from fanout.transports.sshoptions import BadOption, Here, SshOptions, parse, split_paths
+from fanout.transports.sshoptions import InvalidOption, SshOptions, UserContext, parse_ssh_g, split_paths
 
-HERE = Here(user="ada", home="/home/ada", uid=1000, machine="pc.lab", variable={"KEYS": "/keys"}.get)
+HERE = UserContext(user="ada", home="/home/ada", uid=1000, machine="pc.lab", variable={"KEYS": "/keys"}.get)
 
 
 def read(*lines: str, name: str = "gpu1") -> SshOptions:
     """Parse these lines with what ssh -G always prints."""
     first = {line.split()[0] for line in lines}
     always = ("hostname 10.0.0.1", "port 2222", "user bob")
-    return parse(name, "\n".join([*lines, *(line for line in always if line.split()[0] not in first)]), HERE)
+    return parse_ssh_g(name, "\n".join([*lines, *(line for line in always if line.split()[0] not in first)]), HERE)
 
 
 def test_an_address_a_port_and_a_user_are_taken_as_printed() -> None:
     options = read()
     assert (options.name, options.hostname, options.port, options.user) == ("gpu1", "10.0.0.1", 2222, "bob")
-    assert options.address == "10.0.0.1:2222"
+    assert options.dialled_address == "10.0.0.1:2222"
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_names_of_key_files_are_expanded(written: str, path: str) -> None:
 
 @pytest.mark.parametrize("written", ["/k/%y", "/k/%", "${NOT_SET_HERE}/k"])
 def test_what_ssh_refuses_to_expand_is_refused(written: str) -> None:
-    with pytest.raises(BadOption):
+    with pytest.raises(InvalidOption):
         read(f"identityfile {written}")
 
 

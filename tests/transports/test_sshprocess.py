@@ -28,7 +28,7 @@ def test_the_named_pipe_is_private_and_carries_the_log(temporary: Path) -> None:
     assert stat.S_IMODE(os.lstat(Path(pipe.path).parent).st_mode) == 0o700
     with Path(pipe.path).open("wb", buffering=0) as writer:
         writer.write(b"debug1: ready\n")
-        pipe.opened()
+        pipe.mark_opened()
         assert pipe.file.read(100) == b"debug1: ready\n"
     pipe.close()
     assert list(temporary.iterdir()) == []
@@ -59,11 +59,11 @@ def test_a_file_of_another_program_in_the_directory_of_the_pipe_stays(temporary:
 def test_a_connection_that_ends_during_the_login_is_tried_again(line: str) -> None:
     """Each message of ssh about a lost connection becomes Dropped, which the launcher tries again."""
     log = SshLog()
-    log.feed(f"debug1: Connection established.\n{line}\n".encode())
-    assert isinstance(refusals.explain(log, [], by_hand="ssh gpu07", accept_new=False), Dropped)
+    log.feed_bytes(f"debug1: Connection established.\n{line}\n".encode())
+    assert isinstance(refusals.explain_refusal(log, [], by_hand="ssh gpu07", accept_new=False), Dropped)
 
 
 def test_a_connection_with_a_wrong_signature_is_not_tried_again() -> None:
     log = SshLog()
-    log.feed(b"ssh_dispatch_run_fatal: Connection to 10.0.0.7 port 22: incorrect signature\n")
-    assert not isinstance(refusals.explain(log, [], by_hand="ssh gpu07", accept_new=False), Dropped)
+    log.feed_bytes(b"ssh_dispatch_run_fatal: Connection to 10.0.0.7 port 22: incorrect signature\n")
+    assert not isinstance(refusals.explain_refusal(log, [], by_hand="ssh gpu07", accept_new=False), Dropped)

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fanout.errors import UsageError
-from fanout.transports.sshconfig import Question, SshConfig, jump_question
+from fanout.transports.sshconfig import ConfigQuery, SshConfig, parse_jump
 from fanout.transports.sshoptions import SshOptions
 
 pytestmark = pytest.mark.process
@@ -115,15 +115,15 @@ def comparable(options: SshOptions | str) -> object:
     """All of the value but what ssh prints in a form of its own."""
     if isinstance(options, str):
         return options
-    jumps = [jump_question(spec) for spec in options.proxy_jump]
+    jumps = [parse_jump(spec) for spec in options.proxy_jump]
     own = {"proxyjump", "proxycommand", "controlpath", "host", "remotecommand"}
     values = {keyword: value for keyword, value in options.values.items() if keyword not in own}
     return replace(options, values=values, proxy_jump=()), jumps
 
 
-def asked(config: SshConfig, question: Question) -> SshOptions | str:
+def asked(config: SshConfig, question: ConfigQuery) -> SshOptions | str:
     try:
-        return config.ask(question)
+        return config.resolve_query(question)
     except UsageError as error:
         return str(error)
 
@@ -144,7 +144,7 @@ def test_what_is_worked_out_for_hosts_of_one_kind_is_what_ssh_says_of_each(
         theirs._distrusted = True
         without = SshConfig(file=str(path), program="/no/ssh")
         for name in NAMES:
-            question = Question(name=name, options=flags)
+            question = ConfigQuery(name=name, options=flags)
             expected = asked(theirs, question)
             assert comparable(asked(ours, question)) == comparable(expected), text_of(drawn)
             alone = asked(without, question)

@@ -30,7 +30,7 @@ class Way:
     def opened(self, command: str) -> Iterator[Channel]:
         with ticking(Deadline(PATIENCE)) as deadline:
             channel = self.transport.open(self.host, command, deadline)
-            deadline.done()
+            deadline.mark_done()
         try:
             yield channel
         finally:
@@ -44,7 +44,7 @@ def ticking(deadline: Deadline) -> Iterator[Deadline]:
 
     def tick() -> None:
         while not over.wait(0.05):
-            deadline.check()
+            deadline.close_if_overdue()
 
     thread = threading.Thread(target=tick, daemon=True)
     thread.start()

@@ -17,8 +17,8 @@ from fanout.errors import UsageError
 from fanout.events import Chunk, StreamOpened
 from fanout.settings import Settings
 from fanout.verbs import keeping
-from fanout.verbs.keeping import Keep, Run
-from fanout.views.logdir import LogDir
+from fanout.verbs.keeping import RecordedRun, RetentionBounds
+from fanout.views.logdir import RunWriter
 from tests import histories
 from tests.skips import needs
 from tests.views.goldens import heading
@@ -30,27 +30,27 @@ NOW = 1_800_000_000.0
 @pytest.mark.parametrize(
     ("text", "bounds"),
     [
-        ("30d,100,5GB", Keep(seconds=30 * DAY, count=100, bytes=5_000_000_000)),
-        ("all", Keep()),
-        ("12h", Keep(seconds=43200.0)),
-        ("1.5w, 500MB", Keep(seconds=10.5 * DAY, bytes=500_000_000)),
-        ("30", Keep(count=30)),
+        ("30d,100,5GB", RetentionBounds(seconds=30 * DAY, count=100, bytes=5_000_000_000)),
+        ("all", RetentionBounds()),
+        ("12h", RetentionBounds(seconds=43200.0)),
+        ("1.5w, 500MB", RetentionBounds(seconds=10.5 * DAY, bytes=500_000_000)),
+        ("30", RetentionBounds(count=30)),
     ],
 )
-def test_bounds_are_read_in_any_order(text: str, bounds: Keep) -> None:
-    assert keeping.parse(text) == bounds
+def test_bounds_are_read_in_any_order(text: str, bounds: RetentionBounds) -> None:
+    assert keeping.parse_bounds(text) == bounds
 
 
 @pytest.mark.parametrize("text", ["", "30x", "-3d", "1.5", "3d,4d", "5GB,,", "nan"])
 def test_what_is_no_bound_is_refused_by_its_name(text: str) -> None:
     with pytest.raises(UsageError, match="--keep") as caught:
-        keeping.parse(text)
+        keeping.parse_bounds(text)
     assert "--keep" in caught.value.hint
 
 
 runs = st.lists(
     st.builds(
-        Run,
+        RecordedRun,
         path=st.uuids().map(str),
         at=st.floats(0, 100).map(lambda days: NOW - days * DAY),
         bytes=st.integers(0, 100),
@@ -60,7 +60,7 @@ runs = st.lists(
     unique_by=lambda run: run.at,  # of two written at the same moment neither is the older one
 )
 bounds = st.builds(
-    Keep,
+    RetentionBounds,
     seconds=st.none() | st.floats(0, 100 * DAY),
     count=st.none() | st.integers(0, 12),
     bytes=st.none() | st.integers(0, 500),
@@ -68,17 +68,21 @@ bounds = st.builds(
 
 
 @given(runs=runs, keep=bounds)
-def test_what_may_still_run_is_never_superfluous_and_the_last_one_stays(runs: list[Run], keep: Keep) -> None:
-    gone = keeping.superfluous(runs, keep, NOW)
+def test_what_may_still_run_is_never_superfluous_and_the_last_one_stays(
+    runs: list[RecordedRun], keep: RetentionBounds
+) -> None:
+    gone = keeping.select_excess_runs(runs, keep, NOW)
     assert all(run.over for run in gone)
     over = [run for run in runs if run.over]
     assert not over or max(over, key=lambda run: run.at) not in gone
-    assert keep != Keep() or not gone
+    assert keep != RetentionBounds() or not gone
 
 
 @given(runs=runs, keep=bounds)
-def test_what_is_left_is_within_the_bounds_but_for_what_must_stay(runs: list[Run], keep: Keep) -> None:
-    gone = keeping.superfluous(runs, keep, NOW)
+def test_what_is_left_is_within_the_bounds_but_for_what_must_stay(
+    runs: list[RecordedRun], keep: RetentionBounds
+) -> None:
+    gone = keeping.select_excess_runs(runs, keep, NOW)
     left = sorted((run for run in runs if run not in gone), key=lambda run: run.at, reverse=True)
     free = [run for run in left if run.over][1:]
     counted = left[: left.index(free[-1]) + 1] if free else []
@@ -99,12 +103,12 @@ def shelf(root: Path, count: int) -> list[Path]:
 def record(path: Path) -> None:
     """Record a good run of two streams under the id that the directory's name is."""
     run = histories.good_run()
-    log = LogDir(str(path), replace(heading(run.hosts), run_id=path.name))
+    log = RunWriter(str(path), replace(heading(run.hosts), run_id=path.name))
     log.begin(histories.T0)
     state = run.play(log)
     log(StreamOpened(at=run.at, host=run.hosts[0], stream=1, name="rank 0"), state)
     log(Chunk(at=run.at, host=run.hosts[0], stream=1, offset=0, data=b"step 1\n"), state)
-    log.finish(outcome.of(state), "the report")
+    log.finish(outcome.outcome_of(state), "the report")
     log.close()
 
 
@@ -119,14 +123,14 @@ def checkpoint(path: Path, first: str) -> Path:
 
 def test_old_runs_are_deleted_and_one_line_reports_it(tmp_path: Path) -> None:
     first, second, third = shelf(tmp_path, 3)
-    (said,) = keeping.prune(str(tmp_path), Keep(count=1), NOW)
+    (said,) = keeping.prune_runs(str(tmp_path), RetentionBounds(count=1), NOW)
     assert said.startswith("removed the record of 2 old runs (")
     assert "\n" not in said
     assert (first.exists(), second.exists(), third.exists()) == (False, False, True)
-    assert keeping.prune(str(tmp_path), Keep(count=1), NOW) == []
+    assert keeping.prune_runs(str(tmp_path), RetentionBounds(count=1), NOW) == []
 
 
-EVERYTHING = Keep(count=0, seconds=0.0, bytes=0)
+EVERYTHING = RetentionBounds(count=0, seconds=0.0, bytes=0)
 
 
 @pytest.mark.parametrize("name", ["resnet", "20251231-235959-00ff", "20251231-235959", "llama.0"])
@@ -144,7 +148,7 @@ EVERYTHING = Keep(count=0, seconds=0.0, bytes=0)
 def test_a_directory_of_another_program_is_never_touched(tmp_path: Path, name: str, first: str) -> None:
     shelf(tmp_path, 2)
     kept = checkpoint(tmp_path / name, first)
-    keeping.prune(str(tmp_path), EVERYTHING, NOW)
+    keeping.prune_runs(str(tmp_path), EVERYTHING, NOW)
     assert kept.read_text() == "weights"
 
 
@@ -153,7 +157,7 @@ def test_what_the_user_put_into_a_record_is_kept_and_named(tmp_path: Path) -> No
     (old / "checkpoint.pt").write_text("weights")
     (old / "logs/notes.log").write_text("notes")
     (old / "plots").mkdir()
-    removed, kept = keeping.prune(str(tmp_path), EVERYTHING, NOW)
+    removed, kept = keeping.prune_runs(str(tmp_path), EVERYTHING, NOW)
     assert removed.startswith("removed the record of 1 old run (")
     assert kept == f"kept {old}: fanout deletes only files that it wrote, not checkpoint.pt, plots, logs/notes.log"
     assert sorted(os.listdir(old)) == ["checkpoint.pt", "logs", "plots"]
@@ -170,7 +174,7 @@ def test_no_link_is_followed_or_deleted(tmp_path: Path, what: str) -> None:
         kept.write_text("{}")
     (old / what).symlink_to(kept) if what else old.symlink_to(kept)
     before = sorted(str(path) for path in kept.rglob("*")) or kept.read_bytes()
-    keeping.prune(str(tmp_path / "runs"), EVERYTHING, NOW)
+    keeping.prune_runs(str(tmp_path / "runs"), EVERYTHING, NOW)
     assert (old / what).is_symlink()
     assert (sorted(str(path) for path in kept.rglob("*")) or kept.read_bytes()) == before
 
@@ -180,28 +184,28 @@ def test_no_link_is_followed_or_deleted(tmp_path: Path, what: str) -> None:
 def test_a_record_of_another_user_stays(tmp_path: Path, what: str) -> None:
     old, _ = shelf(tmp_path, 2)
     os.chown(old / what, 65534, 65534)
-    keeping.prune(str(tmp_path), EVERYTHING, NOW)
+    keeping.prune_runs(str(tmp_path), EVERYTHING, NOW)
     assert (old / "result.json").exists()
 
 
 def test_a_directory_that_the_user_named_is_pruned_only_with_bounds_of_the_user() -> None:
-    assert keeping.bounds_of(Settings()) == keeping.parse(keeping.DEFAULT)
-    assert keeping.bounds_of(Settings(log_dir="runs")) == Keep()
-    assert keeping.bounds_of(Settings(log_dir="runs", keep="7d")) == Keep(seconds=7 * DAY)
+    assert keeping.choose_bounds(Settings()) == keeping.parse_bounds(keeping.DEFAULT)
+    assert keeping.choose_bounds(Settings(log_dir="runs")) == RetentionBounds()
+    assert keeping.choose_bounds(Settings(log_dir="runs", keep="7d")) == RetentionBounds(seconds=7 * DAY)
 
 
 def test_a_deletion_that_broke_off_is_completed_by_the_next_one(tmp_path: Path) -> None:
     old, _ = shelf(tmp_path, 2)
     for name in ("logs/gpu01.log", "report.txt"):
         (old / name).unlink()
-    keeping.prune(str(tmp_path), EVERYTHING, NOW)
+    keeping.prune_runs(str(tmp_path), EVERYTHING, NOW)
     assert not old.exists()
 
 
 def test_logs_whose_naming_event_was_lost_to_a_full_disk_are_deleted(tmp_path: Path) -> None:
     old, _ = shelf(tmp_path, 2)
     (old / "logs/gpu01.stream-7.log").write_text("")
-    assert len(keeping.prune(str(tmp_path), EVERYTHING, NOW)) == 1
+    assert len(keeping.prune_runs(str(tmp_path), EVERYTHING, NOW)) == 1
     assert not old.exists()
 
 
@@ -214,22 +218,22 @@ def test_a_run_whose_launcher_lives_in_another_process_stays(tmp_path: Path) -> 
     ) as other:
         assert other.stdout is not None
         other.stdout.readline()
-        assert holder.of(str(old))
-        keeping.prune(str(tmp_path), Keep(count=0), NOW)
+        assert holder.read_owner(str(old))
+        keeping.prune_runs(str(tmp_path), RetentionBounds(count=0), NOW)
         assert old.exists()
         other.communicate("\n", timeout=20)
-    assert not holder.of(str(old))
-    keeping.prune(str(tmp_path), Keep(count=0), NOW)
+    assert not holder.read_owner(str(old))
+    keeping.prune_runs(str(tmp_path), RetentionBounds(count=0), NOW)
     assert not old.exists()
 
 
 def test_a_record_is_held_while_its_launcher_writes(tmp_path: Path) -> None:
-    log = LogDir(str(tmp_path / "a"), heading(("h1",)))
+    log = RunWriter(str(tmp_path / "a"), heading(("h1",)))
     log.begin(NOW)
-    hold = holder.take(log.path, holder.Holder(pid=1, user="u", machine="m", since=NOW))
+    hold = holder.acquire_lock(log.path, holder.LockOwner(pid=1, user="u", machine="m", since=NOW))
     assert hold is not None
     assert not keeping.is_over(str(tmp_path / "a"))
-    hold.let_go()
+    hold.release_lock()
     log.close()
     assert keeping.is_over(str(tmp_path / "a"))  # nothing was ever launched, and no launcher is there
 
@@ -243,7 +247,7 @@ def test_a_launched_run_without_an_end_stays_for_it_may_be_detached(
     (old / "order.json").write_text("{}")
     if ended:
         (old / ended).write_text("{}")
-    keeping.prune(str(tmp_path), Keep(count=0), NOW)
+    keeping.prune_runs(str(tmp_path), RetentionBounds(count=0), NOW)
     assert old.exists() == stays
 
 
@@ -258,8 +262,8 @@ def test_a_file_system_mounted_over_a_record_stays(tmp_path: Path, below: str) -
     cp -a {tmp_path}/copy/{below}/. {old / below}/
     exec {sys.executable} -c "
 import os
-from fanout.verbs import keeping
-keeping.prune({str(tmp_path)!r}, keeping.Keep(count=0, seconds=0.0, bytes=0), {NOW})
+from fanout.record import retention
+retention.prune_runs({str(tmp_path)!r}, retention.RetentionBounds(count=0, seconds=0.0, bytes=0), {NOW})
 print(*os.listdir({str(old / below)!r}))"
     """
     done = subprocess.run(["unshare", "-m", "bash", "-c", mount], capture_output=True, text=True, check=True)

@@ -9,15 +9,15 @@ import pytest
 from fanout import holder
 from fanout.cli import main
 from fanout.errors import UsageError
-from fanout.verbs.runs import find, find_live
+from fanout.verbs.runs import find_active_run, find_run
 from tests.verbs.test_keeping import NOW, shelf
 
 
-def held(path: Path) -> holder.Hold:
+def held(path: Path) -> holder.RecordLock:
     """Let a launcher live: it holds the record, which has no end yet."""
     (path / "result.json").unlink()
     (path / "order.json").write_text("{}")
-    hold = holder.take(str(path), holder.Holder(pid=1, user="u", machine="m", since=NOW))
+    hold = holder.acquire_lock(str(path), holder.LockOwner(pid=1, user="u", machine="m", since=NOW))
     assert hold is not None
     return hold
 
@@ -25,33 +25,33 @@ def held(path: Path) -> holder.Hold:
 def test_the_one_live_run_is_meant_although_a_newer_one_ended(tmp_path: Path) -> None:
     old, new = shelf(tmp_path, 2)
     hold = held(old)
-    assert find_live("", str(tmp_path), "stop") == str(old)
-    assert find("", str(tmp_path)) == str(new)
-    assert find_live("latest", str(tmp_path), "stop") == str(new)
-    hold.let_go()
+    assert find_active_run("", str(tmp_path), "stop") == str(old)
+    assert find_run("", str(tmp_path)) == str(new)
+    assert find_active_run("latest", str(tmp_path), "stop") == str(new)
+    hold.release_lock()
 
 
 def test_a_run_whose_launcher_died_goes_on_unless_another_is_held(tmp_path: Path) -> None:
     lost, other, _ = shelf(tmp_path, 3)
-    held(lost).let_go()
-    assert find_live("", str(tmp_path), "attach") == str(lost)
+    held(lost).release_lock()
+    assert find_active_run("", str(tmp_path), "attach") == str(lost)
     hold = held(other)
-    assert find_live("", str(tmp_path), "attach") == str(other)
-    hold.let_go()
+    assert find_active_run("", str(tmp_path), "attach") == str(other)
+    hold.release_lock()
 
 
 def test_of_several_live_runs_none_is_chosen(tmp_path: Path) -> None:
     first, second, _ = shelf(tmp_path, 3)
     holds = [held(first), held(second)]
     with pytest.raises(UsageError) as caught:
-        find_live("", str(tmp_path), "stop")
+        find_active_run("", str(tmp_path), "stop")
     assert caught.value.exit_code == 2
     assert "stop: 2 runs are active:" in str(caught.value)
     assert first.name in str(caught.value)
     assert second.name in str(caught.value)
     assert caught.value.hint == f"fanout stop {second.name}"
     for hold in holds:
-        hold.let_go()
+        hold.release_lock()
 
 
 @pytest.mark.parametrize("verb", ["stop", "attach", "stacks"])
@@ -62,4 +62,4 @@ def test_where_no_run_goes_on_the_command_says_so(
     (tmp_path / "zzz-not-a-run").mkdir()
     assert main([verb, "--log-dir", str(tmp_path)]) == 2
     assert f"no active run in {tmp_path}" in capsys.readouterr().err
-    assert find("", str(tmp_path)).endswith("00001-00ff")
+    assert find_run("", str(tmp_path)).endswith("00001-00ff")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from fanout.cli import main
-from fanout.verbs.lnav import configuration
+from fanout.verbs.lnav import find_lnav_directory
 from fanout.views import record
 from tests import histories
 from tests.views.test_logdir import keep, records
@@ -45,12 +45,12 @@ def test_all_that_is_shown_is_a_key_that_records_have() -> None:
 
 def test_it_is_put_where_lnav_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home = {"HOME": str(tmp_path)}
-    assert configuration(home) == f"{tmp_path}/.lnav"
+    assert find_lnav_directory(home) == f"{tmp_path}/.lnav"
     (tmp_path / ".config").mkdir()
-    assert configuration(home) == f"{tmp_path}/.config/lnav"
-    assert configuration(home | {"XDG_CONFIG_HOME": "/x"}) == "/x/lnav"
+    assert find_lnav_directory(home) == f"{tmp_path}/.config/lnav"
+    assert find_lnav_directory(home | {"XDG_CONFIG_HOME": "/x"}) == "/x/lnav"
     (tmp_path / ".lnav").mkdir()
-    assert configuration(home | {"XDG_CONFIG_HOME": "/x"}) == f"{tmp_path}/.lnav"
+    assert find_lnav_directory(home | {"XDG_CONFIG_HOME": "/x"}) == f"{tmp_path}/.lnav"
     monkeypatch.setenv("HOME", str(tmp_path))
     assert main(["lnav", "--install"]) == 0
     written = (tmp_path / ".lnav/formats/installed/fanout_log.json").read_text()

@@ -10,7 +10,7 @@ import pytest
 from fanout.cli import main
 from fanout.events import StreamOpened
 from fanout.verbs import follow
-from fanout.views.recorded import Recorded
+from fanout.views.recorded import RunReader
 from tests import histories
 from tests.histories import History
 from tests.views.test_logdir import keep
@@ -80,12 +80,12 @@ def test_a_record_without_a_writer_may_still_get_one(tmp_path: Path, monkeypatch
     """The guardian of a launcher that was killed takes a moment; what it writes is read by whoever looks on."""
     keep(tmp_path / "run", histories.good_run())
     events, outcome = tmp_path / "run" / "events.jsonl", tmp_path / "run" / "result.json"
-    everything = len(list(Recorded(str(tmp_path / "run")).events()))
+    everything = len(list(RunReader(str(tmp_path / "run")).iter_events()))
     lines = events.read_bytes().splitlines(keepends=True)
     events.write_bytes(b"".join(lines[:-4]))
     outcome.rename(tmp_path / "later")
     found = waited = 0
-    for event in follow.coming(Recorded(str(tmp_path / "run"))):
+    for event in follow.follow_events(RunReader(str(tmp_path / "run"))):
         found += event is not None
         if event is None and not waited:
             waited += 1
@@ -96,4 +96,4 @@ def test_a_record_without_a_writer_may_still_get_one(tmp_path: Path, monkeypatch
     outcome.unlink()
     events.write_bytes(b"".join(lines[:-4]))
     monkeypatch.setattr(follow, "GUARDIAN_SECONDS", 0.3)
-    assert sum(event is not None for event in follow.coming(Recorded(str(tmp_path / "run")))) < everything
+    assert sum(event is not None for event in follow.follow_events(RunReader(str(tmp_path / "run")))) < everything

@@ -13,7 +13,7 @@ from tests.processes import join
 
 
 def test_a_hundred_launches_in_one_second_draw_a_hundred_ids() -> None:
-    ids = {runs.new_id() for _ in range(10_000)}
+    ids = {runs.make_run_id() for _ in range(10_000)}
     assert len(ids) == 10_000
     assert {len(each.split("-")[-1]) for each in ids} == {12}
 
@@ -25,7 +25,7 @@ def test_of_many_that_create_one_directory_one_has_it(tmp_path: Path) -> None:
 
     def launch() -> None:
         start.wait(20)
-        made.append(runs.make_directory(path))
+        made.append(runs.create_run_directory(path))
 
     threads = [threading.Thread(target=launch) for _ in range(100)]
     for thread in threads:
@@ -37,4 +37,4 @@ def test_of_many_that_create_one_directory_one_has_it(tmp_path: Path) -> None:
 def test_a_place_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(LauncherError, match="file/runs"):
-        runs.make_directory(str(tmp_path / "file" / "runs" / "r1"))
+        runs.create_run_directory(str(tmp_path / "file" / "runs" / "r1"))

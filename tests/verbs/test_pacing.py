@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fanout.verbs.pacing import EVERY_SECONDS, PaceTeller
+from fanout.verbs.pacing import EVERY_SECONDS, SlowRankReporter
 from tests.histories import History, play
 
 HOSTS = ("gpu01", "gpu02", "gpu03")
@@ -21,38 +21,38 @@ def stepping(run: History, first: int, last: int, slow: float = 0.6) -> History:
 def test_it_is_told_once_and_not_at_the_first_look() -> None:
     """Ten steps make a pace, two looks make it last."""
     said: list[str] = []
-    teller = PaceTeller(said.append)
+    teller = SlowRankReporter(said.append)
     run = stepping(History(*HOSTS).link().start(), 1, 60)
     state = play(run.hosts, run.events, teller)
     assert said == [WORDS]
-    assert teller.brief() == {"gpu03": "3.0x"}
-    assert teller.times()[-1] == {"host": "gpu03", "rank": None, "seconds": 0.6}
-    teller.speak(state)
+    assert teller.slow_hosts() == {"gpu03": "3.0x"}
+    assert teller.list_step_times()[-1] == {"host": "gpu03", "rank": None, "seconds": 0.6}
+    teller.start_reporting(state)
     assert said == [WORDS]
 
 
 def test_a_host_that_has_caught_up_is_not_slow_any_more() -> None:
     """The row of the live view is about now; the report tells of what lasted a good part of the run."""
-    teller = PaceTeller()
+    teller = SlowRankReporter()
     run = stepping(stepping(History(*HOSTS).link().start(), 1, 40), 40, 100, slow=0.2)
     play(run.hosts, run.events, teller)
-    assert teller.brief() == {}
-    (text,) = teller.slow()
+    assert teller.slow_hosts() == {}
+    (text,) = teller.list_slow_ranks()
     assert text.startswith("gpu03 reports 0.6 s per step, 3.0 times as long as the others (0.2 s); not at the end")
     brief = stepping(stepping(History(*HOSTS).link().start(), 1, 40), 40, 400, slow=0.2)
-    teller = PaceTeller()
+    teller = SlowRankReporter()
     play(brief.hosts, brief.events, teller)
-    assert teller.slow() == ()
+    assert teller.list_slow_ranks() == ()
 
 
 def test_who_comes_later_is_told_what_is_so_then() -> None:
     """Nothing while the record is caught up with."""
     said: list[str] = []
-    teller = PaceTeller(said.append, muted=True)
+    teller = SlowRankReporter(said.append, muted=True)
     run = stepping(History(*HOSTS).link().start(), 1, 60)
     state = play(run.hosts, run.events, teller)
     assert said == []
-    teller.speak(state)
+    teller.start_reporting(state)
     assert said == [WORDS]
 
 
@@ -60,5 +60,5 @@ def test_a_pause_of_all_is_nobodys() -> None:
     """An evaluation or a checkpoint holds all of them up."""
     said: list[str] = []
     run = stepping(History(*HOSTS).link().start(), 1, 30, slow=0.2).wait(10 * EVERY_SECONDS)
-    play(run.hosts, stepping(run, 30, 60, slow=0.2).events, PaceTeller(said.append))
+    play(run.hosts, stepping(run, 30, 60, slow=0.2).events, SlowRankReporter(said.append))
     assert said == []

@@ -12,8 +12,8 @@ from fanout.cli import main
 from fanout.errors import UsageError
 from fanout.events import Tick
 from fanout.verbs import replay
-from fanout.views.plain import Plain
-from fanout.views.recorded import Recorded
+from fanout.views.plain import PlainView
+from fanout.views.recorded import RunReader
 from tests import histories
 from tests.histories import History
 from tests.views.goldens import heading
@@ -34,22 +34,22 @@ from tests.views.test_logdir import keep
     ],
 )
 def test_a_moment_is_said_as_people_say_it(text: str, seconds: float) -> None:
-    assert replay.moment(text) == seconds
+    assert replay.parse_offset(text) == seconds
 
 
 @pytest.mark.parametrize("text", ["", "-", "noon", "5x", "1:2:3:4", "1:xx"])
 def test_what_is_no_moment_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="--at"):
-        replay.moment(text)
+        replay.parse_offset(text)
 
 
 def test_a_pipe_waits_for_nothing_and_a_terminal_is_shown_the_runs_own_pace() -> None:
-    assert replay.pace("", tty=True) == 1.0
-    assert replay.pace("", tty=False) == replay.pace("max", tty=True) == float("inf")
-    assert replay.pace("10x", tty=True) == 10.0
+    assert replay.parse_speed("", tty=True) == 1.0
+    assert replay.parse_speed("", tty=False) == replay.parse_speed("max", tty=True) == float("inf")
+    assert replay.parse_speed("10x", tty=True) == 10.0
     for text in ("0", "-1", "fast", "nan"):
         with pytest.raises(UsageError, match="--speed"):
-            replay.pace(text, tty=True)
+            replay.parse_speed(text, tty=True)
 
 
 def shown(path: Path, capsys: pytest.CaptureFixture[str], *flags: str) -> tuple[str, str]:
@@ -61,7 +61,7 @@ def shown(path: Path, capsys: pytest.CaptureFixture[str], *flags: str) -> tuple[
 def test_a_replay_says_what_the_run_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = histories.second_host_fails()
     out, err = io.StringIO(), io.StringIO()
-    view = Plain(heading(run.hosts, log_dir=str(tmp_path / "run")), stdout=out, stderr=err)
+    view = PlainView(heading(run.hosts, log_dir=str(tmp_path / "run")), stdout=out, stderr=err)
     run.play(view)
     view.close()
     keep(tmp_path / "run", run)
@@ -74,7 +74,7 @@ def test_a_replay_says_what_the_run_said(tmp_path: Path, capsys: pytest.CaptureF
 def test_json_is_that_of_the_run_and_closes_with_its_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     keep(tmp_path / "run", histories.good_run())
     records = [json.loads(line) for line in shown(tmp_path, capsys, "--json")[0].splitlines()]
-    assert [records[0]["type"], records[1]["type"], records[-1]["type"]] == ["run", "dialling", "end"]
+    assert [records[0]["type"], records[1]["type"], records[-1]["type"]] == ["run", "connecting", "end"]
     assert sum(record["type"] == "line" for record in records) == 12
 
 
@@ -94,7 +94,7 @@ def test_from_a_moment_on_only_what_came_then_is_shown_and_no_line_lacks_its_beg
 def test_every_event_comes_when_its_time_has_come_with_ticks_between(tmp_path: Path) -> None:
     run = histories.good_run(steps=3)
     keep(tmp_path / "run", run)
-    told = list(Recorded(str(tmp_path / "run")).told())
+    told = list(RunReader(str(tmp_path / "run")).iter_states())
     clock, slept = [0.0], []
 
     def pass_time(seconds: float) -> None:
@@ -102,7 +102,7 @@ def test_every_event_comes_when_its_time_has_come_with_ticks_between(tmp_path: P
         clock[0] += seconds
 
     seen, due = [], 0.0
-    for event, state in replay._paced(told, 2.0, lambda: clock[0], pass_time):
+    for event, state in replay._pace_events(told, 2.0, lambda: clock[0], pass_time):
         due = max(due, (event.at - told[0][0].at) / 2.0)
         assert clock[0] == pytest.approx(due, abs=1e-6)
         assert state.now >= event.at - 1e-6

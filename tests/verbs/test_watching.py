@@ -10,9 +10,9 @@ from fanout import holder
 from fanout.events import Event, StreamOpened, Tick
 from fanout.state import RunState
 from fanout.verbs import follow
-from fanout.views.base import Heading
-from fanout.views.logdir import LogDir
-from fanout.views.recorded import Recorded
+from fanout.views.base import RunInfo
+from fanout.views.logdir import RunWriter
+from fanout.views.recorded import RunReader
 from tests.histories import History
 
 
@@ -36,13 +36,13 @@ class Viewer:
 class Teller(Viewer):
     spoke_at: int | None = None  # how many events it had seen when it was to speak
 
-    def speak(self, state: RunState) -> None:
+    def start_reporting(self, state: RunState) -> None:
         assert self.spoke_at is None
         self.spoke_at = len(self.shown)
 
 
-def recorded(path: Path, history: History, damage: bytes = b"") -> LogDir:
-    record = LogDir(str(path), Heading(run_id="r1", title="t", hosts=history.hosts))
+def recorded(path: Path, history: History, damage: bytes = b"") -> RunWriter:
+    record = RunWriter(str(path), RunInfo(run_id="r1", title="t", hosts=history.hosts))
     record.begin(history.began_at)
     write(record, history)
     if damage:
@@ -51,8 +51,8 @@ def recorded(path: Path, history: History, damage: bytes = b"") -> LogDir:
     return record
 
 
-def write(record: LogDir, history: History) -> None:
-    state = RunState.new(history.hosts, at=history.began_at)
+def write(record: RunWriter, history: History) -> None:
+    state = RunState.initial(history.hosts, at=history.began_at)
     for event in history.events:
         record(event, state)
 
@@ -60,7 +60,7 @@ def write(record: LogDir, history: History) -> None:
 def watched(path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Viewer, Teller]:
     monkeypatch.setattr(follow, "GUARDIAN_SECONDS", 0.0)
     viewer, teller = Viewer(), Teller()
-    follow.watch(Recorded(str(path)), viewer, tellers=[teller])
+    follow.follow_record(RunReader(str(path)), viewer, tellers=[teller])
     return viewer, teller
 
 
@@ -80,10 +80,10 @@ def test_who_comes_before_anything_happened_hears_of_everything(
             write(record, later)
         return looked > 200 or len(viewer.shown) == len(later.events)
 
-    hold = holder.take(record.path, holder.Holder(pid=1, user="u", machine="m", since=0.0))
+    hold = holder.acquire_lock(record.path, holder.LockOwner(pid=1, user="u", machine="m", since=0.0))
     assert hold is not None
-    follow.watch(Recorded(record.path), viewer, left, tellers=[teller])
-    hold.let_go()
+    follow.follow_record(RunReader(record.path), viewer, left, tellers=[teller])
+    hold.release_lock()
     assert teller.spoke_at == 0
     assert len(viewer.shown) == len(later.events)
 

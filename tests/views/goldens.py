@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pyte
 
-from fanout.views.base import Heading
+from fanout.views.base import RunInfo
 
 FOLDER = Path(__file__).parent / "golden"
 
@@ -19,9 +19,9 @@ def same_as_golden(name: str, text: str) -> None:
     assert text == path.read_text(encoding="utf-8"), f"{path} differs; FANOUT_GOLDEN=write writes it anew"
 
 
-def heading(hosts: tuple[str, ...], *, log_dir: str | None = "/home/me/runs/7f3a") -> Heading:
+def heading(hosts: tuple[str, ...], *, log_dir: str | None = "/home/me/runs/7f3a") -> RunInfo:
     ranks = {host: (node, 8) for node, host in enumerate(hosts)}
-    return Heading(run_id="7f3a", title="tasks/train.py cfg.yaml", hosts=hosts, log_dir=log_dir, ranks=ranks)
+    return RunInfo(run_id="7f3a", title="tasks/train.py cfg.yaml", hosts=hosts, log_dir=log_dir, ranks=ranks)
 
 
 class Terminal:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from fanout.views.base import Viewing
-from fanout.views.desk import CTRL_C_HELP, DETACH_HELP, HELP, Desk
-from fanout.views.flow import Flow, left_out
-from fanout.views.wishes import Wishes
+from fanout.views.desk import CTRL_C_HELP, DETACH_HELP, HELP, KeyBindings
+from fanout.views.flow import LogPipeline, describe_hidden_lines
+from fanout.views.wishes import DisplayFilters
 from tests.histories import History
 from tests.views.goldens import heading
 
@@ -17,10 +17,10 @@ class Table:
 
     def __init__(self, *, detach: bool = False, viewing: Viewing = "run") -> None:
         run = History("a", "b")
-        self.flow = Flow(heading(run.hosts), Wishes(), fold="similar")
+        self.flow = LogPipeline(heading(run.hosts), DisplayFilters(), fold="similar")
         self.notes: list[str] = []
         self.repeated = self.left = 0
-        self.desk = Desk(
+        self.desk = KeyBindings(
             self.flow,
             note=self.notes.append,
             last_error=self._repeat,
@@ -37,23 +37,23 @@ class Table:
 
     def press(self, keys: str) -> Table:
         for key in keys:
-            self.desk.press(key)
+            self.desk.handle_key(key)
         return self
 
 
 def test_f_goes_round_the_ways_of_folding() -> None:
     table, ways = Table(), []
     for _ in range(3):
-        ways.append(table.press("f").flow.folding.how)
+        ways.append(table.press("f").flow.folding.mode)
     assert ways == ["off", "exact", "similar"]
 
 
 def test_a_shows_all_and_smart_again_also_from_single_ranks() -> None:
     table = Table()
-    assert table.press("a").flow.chooser.show == "all"
-    assert table.press("a").flow.chooser.show == "smart"
-    assert table.press("3").flow.chooser.show == frozenset({3})
-    assert table.press("a").flow.chooser.show == "all"
+    assert table.press("a").flow.line_filter.show == "all"
+    assert table.press("a").flow.line_filter.show == "smart"
+    assert table.press("3").flow.line_filter.show == frozenset({3})
+    assert table.press("a").flow.line_filter.show == "all"
 
 
 def test_a_does_not_promise_ranks_where_a_host_has_one_stream() -> None:
@@ -86,21 +86,21 @@ def test_a_rank_that_the_plan_does_not_have_is_said() -> None:
 def test_r_takes_ranks_until_enter(keys: str, show: object) -> None:
     """What is typed does nothing else meanwhile, and what is no rank changes nothing."""
     table = Table().press(keys)
-    assert table.flow.chooser.show == show
-    assert table.desk.hint.startswith("? help")
+    assert table.flow.line_filter.show == show
+    assert table.desk.key_hint.startswith("? help")
 
 
 def test_the_row_shows_the_keys_within_80_columns_and_what_is_typed() -> None:
-    assert len(Table(detach=True).press("fa").desk.hint) < 79
+    assert len(Table(detach=True).press("fa").desk.key_hint) < 79
     assert all(len(f"fanout: {line}") < 80 for line in (*HELP, *CTRL_C_HELP.values(), DETACH_HELP))
-    assert "0,8_" in Table().press("r0,8").desk.hint
+    assert "0,8_" in Table().press("r0,8").desk.key_hint
 
 
 def test_d_is_a_key_only_where_a_run_can_be_left() -> None:
     alone, leaving = Table().press("d?"), Table(detach=True).press("d?")
     assert (alone.left, leaving.left) == (0, 1)
-    assert "d detach" in leaving.desk.hint
-    assert "d detach" not in alone.desk.hint
+    assert "d detach" in leaving.desk.key_hint
+    assert "d detach" not in alone.desk.key_hint
     assert (DETACH_HELP in alone.notes, DETACH_HELP in leaving.notes) == (False, True)
 
 
@@ -109,7 +109,7 @@ def test_e_p_and_q_tell_and_hush() -> None:
     assert table.notes == ["no error so far"]
     run = History("a", "b").link().start().say("a", b"ValueError: x\n")
     for event in run.events:
-        table.flow.take(event)
+        table.flow.process_event(event)
     assert table.press("e").repeated == 1
     assert table.press("p").notes[-1] == "gpu01 began it"
     assert table.press("q").desk.quiet
@@ -117,9 +117,9 @@ def test_e_p_and_q_tell_and_hush() -> None:
 
 
 def test_what_was_left_out_is_said_with_where_it_is() -> None:
-    assert left_out(0, "/x") == ""
-    assert left_out(1, "/x").startswith("1 line of the log not shown")
-    assert left_out(12345, "/x").endswith("all of them are in /x")
+    assert describe_hidden_lines(0, "/x") == ""
+    assert describe_hidden_lines(1, "/x").startswith("1 line of the log not shown")
+    assert describe_hidden_lines(12345, "/x").endswith("all of them are in /x")
 
 
 @pytest.mark.parametrize(
@@ -132,8 +132,8 @@ def test_what_was_left_out_is_said_with_where_it_is() -> None:
 )
 def test_the_row_and_the_help_tell_what_ctrl_c_does_in_this_view(viewing: Viewing, row: str, words: str) -> None:
     table = Table(detach=True, viewing=viewing).press("?")
-    assert row in table.desk.hint
-    assert len(table.desk.hint) < 80
+    assert row in table.desk.key_hint
+    assert len(table.desk.key_hint) < 80
     assert (
         [note for note in table.notes if note.startswith("Ctrl-C")]
         == [note for note in table.notes if note.startswith(words)]

@@ -17,28 +17,28 @@ from fanout import outcome
 from fanout.cli import main
 from fanout.events import (
     Answered,
-    Beat,
+    CleanedUp,
+    Connected,
+    Disconnected,
     Exited,
-    Gone,
+    Heartbeat,
+    HostLost,
     Leftover,
-    Linked,
-    LinkLost,
-    Lost,
-    Noise,
+    LoginOutput,
     Refused,
     StreamOpened,
 )
-from fanout.verbs.runs import ORDER
-from fanout.views.base import Heading, View
-from fanout.views.folded import Folded
+from fanout.verbs.runs import HANDLE_FILE
+from fanout.views.base import RunInfo, View
+from fanout.views.folded import GroupedOutput
 from fanout.views.jsonl import JsonLines
-from fanout.views.live import Live
-from fanout.views.out import words
-from fanout.views.plain import Plain
-from fanout.views.report import report
+from fanout.views.live import LiveView
+from fanout.views.out import wrap_stream
+from fanout.views.plain import PlainView
+from fanout.views.report import build_report
 from fanout.views.sanitise import DENIED
-from fanout.views.tail import Tails
-from fanout.views.wishes import Wishes
+from fanout.views.tail import LogTails
+from fanout.views.wishes import DisplayFilters
 from tests.histories import History
 from tests.views.test_logdir import keep
 
@@ -62,27 +62,29 @@ def assert_harmless(text: str) -> None:
 def told_by(bad: str, host: str) -> History:
     """A run in which everything that a host can say is said by somebody who means harm."""
     run = History("h1", host, "h3", "h4", "h5").link().start("h1", host)
-    run.add(Noise(at=run.at, host="h1", data=bad.encode("utf-8", "replace")))
+    run.add(LoginOutput(at=run.at, host="h1", data=bad.encode("utf-8", "replace")))
     run.add(Answered(at=run.at, host="h1", ask=1, value={bad: bad}, error=bad))
-    run.add(Beat(at=run.at, host=host, load={"gpu_error": bad, "gpus": [{"util": 3, "name": bad}]}))
+    run.add(Heartbeat(at=run.at, host=host, load={"gpu_error": bad, "gpus": [{"util": 3, "name": bad}]}))
     for stream, speaker in ((1, f"rank 0 {bad}"), (2, bad)):
         run.add(StreamOpened(at=run.at, host=host, stream=stream, name=speaker))
         run.say(host, f"{bad}\nValueError: {bad}\n{bad}".encode("utf-8", "replace"), stream=stream).wait(0.6)
-    run.add(LinkLost(at=run.at, host="h1", why=bad)).wait(0.4)
-    run.add(Linked(at=run.at, host="h1", attempt=2, took=0.1, hello={"hostname": bad, "python": bad, "stale": [bad]}))
+    run.add(Disconnected(at=run.at, host="h1", why=bad)).wait(0.4)
+    run.add(
+        Connected(at=run.at, host="h1", attempt=2, took=0.1, hello={"hostname": bad, "python": bad, "stale": [bad]})
+    )
     run.add(Refused(at=run.at, host="h3", kind="busy", message=bad, hint=bad))
-    run.add(Lost(at=run.at, host="h4", why=bad), Lost(at=run.at, host="h5", why=f"{bad} too")).wait(0.4)
+    run.add(HostLost(at=run.at, host="h4", why=bad), HostLost(at=run.at, host="h5", why=f"{bad} too")).wait(0.4)
     run.add(
         Exited(at=run.at, host=host, code=3, signal=None, why=bad), Exited(at=run.at, host="h1", code=1, signal=None)
     )
     left = (Leftover(pid=7, state=bad, wchan=bad, command=bad),)
-    run.add(Gone(at=run.at, host=host, killed=1, left=left)).tidy("h1")
+    run.add(CleanedUp(at=run.at, host=host, killed=1, left=left)).tidy("h1")
     return run.wait(1)
 
 
-def headed(run: History, bad: str) -> Heading:
+def headed(run: History, bad: str) -> RunInfo:
     ranks = {host: (node, 1) for node, host in enumerate(run.hosts)}
-    return Heading(run_id=bad, title=bad, hosts=run.hosts, log_dir=f"/runs/{bad}", ranks=ranks)
+    return RunInfo(run_id=bad, title=bad, hosts=run.hosts, log_dir=f"/runs/{bad}", ranks=ranks)
 
 
 @given(stranger, name, st.booleans(), st.booleans())
@@ -93,16 +95,18 @@ def test_views_steer_the_terminal_only_by_themselves(bad: str, host: str, colour
     plain, errors, live, folded, lines = (io.StringIO() for _ in range(5))
     clock = iter(range(1_000_000))
     views: list[View] = [
-        Plain(heading, stdout=plain, stderr=errors, wishes=Wishes(show="all"), colour=colour, status_seconds=0.5),
-        Folded(heading, stdout=folded, stderr=errors),
+        PlainView(
+            heading, stdout=plain, stderr=errors, wishes=DisplayFilters(show="all"), colour=colour, status_seconds=0.5
+        ),
+        GroupedOutput(heading, stdout=folded, stderr=errors),
         JsonLines(heading, stdout=lines),
         *(
-            Live(
+            LiveView(
                 heading,
                 stdout=live,
                 colour=colour,
                 unicode=unicode,
-                wishes=Wishes(show="all"),
+                wishes=DisplayFilters(show="all"),
                 size=size,
                 clock=lambda: float(next(clock)),
             )
@@ -123,10 +127,10 @@ def test_views_steer_the_terminal_only_by_themselves(bad: str, host: str, colour
 @settings(max_examples=30, deadline=None)
 def test_the_report_says_everything_and_steers_nothing(bad: str, host: str, colour: bool) -> None:
     run = told_by(bad, host)
-    heading, tails = headed(run, bad), Tails()
+    heading, tails = headed(run, bad), LogTails()
     state = run.play(tails)
-    end = outcome.of(state)
-    text = report(heading, state, end, {name: tails.last_words(name) for name in run.hosts}, diagnosis=[bad], slow=[bad],
+    end = outcome.outcome_of(state)
+    text = build_report(heading, state, end, {name: tails.get_tail(name) for name in run.hosts}, diagnosis=[bad], slow=[bad],
                   missing=[bad], colour=colour)  # fmt: skip
     assert_harmless(text)
 
@@ -141,7 +145,7 @@ def test_verbs_about_a_record_steer_nothing_whoever_wrote_it(bad: str, host: str
         keep(place / "runs" / "r1", run)
         result = json.loads((place / "runs/r1/result.json").read_text())
         (place / "runs/r1/result.json").write_text(json.dumps(result | {"headline": bad, "title": bad}))
-        (place / "runs/r1" / ORDER).write_text(bad, errors="replace")
+        (place / "runs/r1" / HANDLE_FILE).write_text(bad, errors="replace")
         (place / "some.log").write_bytes(
             f"Traceback (most recent call last):\n{bad}\nValueError: {bad}\n".encode("utf-8", "replace")
         )
@@ -165,12 +169,12 @@ def test_words_let_text_lines_and_colours_through_and_nothing_else(texts: list[s
     """The one edge of all verbs: what is harmless comes out as it went in."""
     stream = io.StringIO()
     for text in texts:
-        words(stream).write(text)
+        wrap_stream(stream).write(text)
     assert_harmless(stream.getvalue())
     tame = [text for text in texts if not ACTS.search(text)]
     stream = io.StringIO()
     for text in tame:
-        words(stream).write(text)
+        wrap_stream(stream).write(text)
     assert stream.getvalue() == "".join(tame)
 
 
@@ -178,6 +182,6 @@ def test_words_let_text_lines_and_colours_through_and_nothing_else(texts: list[s
 def test_words_for_a_terminal_that_cannot_show_them_are_no_traceback(text: str, encoding: str) -> None:
     raw = io.BytesIO()
     stream = io.TextIOWrapper(raw, encoding=encoding, newline="")
-    words(stream).write(text)
+    wrap_stream(stream).write(text)
     stream.flush()
     assert_harmless(raw.getvalue().decode(encoding))

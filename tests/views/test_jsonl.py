@@ -12,10 +12,10 @@ from typing import Any, get_args
 import pytest
 
 from fanout import outcome
-from fanout.diagnose.verdict import Cause, Party, Verdict, as_dict
+from fanout.diagnose.verdict import Cause, Party, Verdict, to_dict
 from fanout.events import Action, Event, StreamOpened, Tick
 from fanout.views.jsonl import JsonLines
-from fanout.views.record import tag
+from fanout.views.record import get_type_name
 from tests import histories
 from tests.histories import T0, History
 from tests.views.goldens import heading
@@ -30,7 +30,7 @@ def show(run: History) -> list[dict[str, Any]]:
     view = JsonLines(heading(run.hosts), stdout=out)
     view.begin(T0)
     state = run.play(view)
-    view.finish(outcome.of(state))
+    view.finish(outcome.outcome_of(state))
     assert out.getvalue().isascii()
     return [json.loads(line) for line in out.getvalue().splitlines()]
 
@@ -42,15 +42,15 @@ def words(row: str) -> set[str]:
 @pytest.mark.parametrize("kind", [kind for kind in get_args(Event) if kind is not Tick])
 def test_every_event_and_its_fields_are_in_the_document(kind: type[Any]) -> None:
     names = {field.name for field in fields(kind)} - {"at", "host"}
-    if tag(kind) == "chunk":
+    if get_type_name(kind) == "chunk":
         names = names - {"data"} | {"length"}
-    assert names <= words(ROWS[tag(kind)])
+    assert names <= words(ROWS[get_type_name(kind)])
 
 
 @pytest.mark.parametrize("kind", get_args(Action))
 def test_every_action_is_in_the_document(kind: type[Any]) -> None:
-    assert tag(kind) in words(ROWS["acted"])
-    assert {field.name for field in fields(kind)} - {"host"} <= words(ROWS["acted"])
+    assert get_type_name(kind) in words(ROWS["action_sent"])
+    assert {field.name for field in fields(kind)} - {"host"} <= words(ROWS["action_sent"])
 
 
 @pytest.mark.parametrize("name", sorted(histories.TYPICAL))
@@ -86,12 +86,12 @@ def test_the_first_object_is_the_run_and_the_last_its_end() -> None:
 
 def test_the_verdict_is_an_event_before_the_end_and_its_keys_are_in_the_document() -> None:
     cause = Cause(signature="exit", says="ended with ValueError", host="h", rank=3, code=1)
-    verdict = as_dict(
+    verdict = to_dict(
         Verdict(cause=cause, confidence="high", rule="only one", victims=(Party(host="g", rank=0, how="lost"),))
     )
     run, out = histories.second_host_fails(), io.StringIO()
     view = JsonLines(heading(run.hosts), stdout=out)
-    view.finish(outcome.of(run.play(view)), "", verdict)
+    view.finish(outcome.outcome_of(run.play(view)), "", verdict)
     entry, end = [json.loads(line) for line in out.getvalue().splitlines()][-2:]
     assert (entry["type"], entry["v"], entry["cause"]["rank"], end["type"]) == ("verdict", 1, 3, "end")
     told = words(ROWS["verdict"])
@@ -108,4 +108,11 @@ def test_a_line_without_an_end_is_printed_when_its_host_is_done() -> None:
     run = History("h").link().start().say("h", b"last ").end("h").say("h", b"words").tidy("h")
     entries = show(run)
     assert [entry["text"] for entry in entries if entry["type"] == "line"] == ["last words"]
-    assert [entry["type"] for entry in entries][-6:] == ["exited", "line", "gone", "acted", "forgotten", "end"]
+    assert [entry["type"] for entry in entries][-6:] == [
+        "exited",
+        "line",
+        "cleaned_up",
+        "action_sent",
+        "released",
+        "end",
+    ]

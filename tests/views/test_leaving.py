@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fanout import holder
-from fanout.verbs.front import Counts
+from fanout.verbs.front import SignalCounts
 from tests.views.terminals import Watched, fanout, fanout_on_a_terminal
 
 #: says a number again and again, so that bytes are under way whenever the key is pressed, until it may end
@@ -27,7 +27,7 @@ def record(project: Path) -> Path:
 
 def launcher(project: Path) -> int:
     """The pid of whoever writes the record."""
-    living = holder.of(str(record(project)))
+    living = holder.read_owner(str(record(project)))
     assert living is not None
     return living.pid
 
@@ -144,16 +144,16 @@ def test_a_run_whose_command_was_killed_is_ended(tmp_path: Path) -> None:
         run.until_told(b"ended")
         code = fanout(tmp_path, "attach", "latest").returncode
     assert code in (128 + signal.SIGPIPE, 128 + signal.SIGHUP)  # the shell of this test ends with its job
-    assert '"type":"gone","host":"localhost"' in (record(tmp_path) / "events.jsonl").read_text()
+    assert '"type":"cleaned_up","host":"localhost"' in (record(tmp_path) / "events.jsonl").read_text()
 
 
 def test_what_reached_both_was_meant_once_and_what_reached_one_twice_was_meant_twice() -> None:
-    counts = Counts()
-    counts.in_front(signal.SIGTERM)
-    counts.here(signal.SIGTERM)
-    assert [counts.news(signal.SIGTERM) for _ in range(2)] == [True, False]
-    counts.in_front(signal.SIGTERM)
-    assert [counts.news(signal.SIGTERM) for _ in range(2)] == [True, False]
-    counts.here(signal.SIGTERM)
-    assert not counts.news(signal.SIGTERM)
-    assert not counts.news(signal.SIGINT)
+    counts = SignalCounts()
+    counts.count_in_parent(signal.SIGTERM)
+    counts.count_in_launcher(signal.SIGTERM)
+    assert [counts.take_unhandled(signal.SIGTERM) for _ in range(2)] == [True, False]
+    counts.count_in_parent(signal.SIGTERM)
+    assert [counts.take_unhandled(signal.SIGTERM) for _ in range(2)] == [True, False]
+    counts.count_in_launcher(signal.SIGTERM)
+    assert not counts.take_unhandled(signal.SIGTERM)
+    assert not counts.take_unhandled(signal.SIGINT)

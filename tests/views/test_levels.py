@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fanout.views.levels import HEAD, Levels, level_of
-from fanout.views.streams import Say
+from fanout.views.levels import HEAD, LineClassifier, classify_text
+from fanout.views.streams import LogLine
 
 
-def say(text: str, stream: int = 1, kind: str = "line") -> Say:
-    return Say("gpu01", stream, f"gpu01:{stream}", "rest" if kind == "rest" else "line", text, 0, stream)
+def say(text: str, stream: int = 1, kind: str = "line") -> LogLine:
+    return LogLine("gpu01", stream, f"gpu01:{stream}", "rest" if kind == "rest" else "line", text, 0, stream)
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def say(text: str, stream: int = 1, kind: str = "line") -> Say:
     ],
 )
 def test_words_tell_the_level(text: str, level: str) -> None:
-    assert level_of(text) == level
+    assert classify_text(text) == level
 
 
 TRACEBACK = [
@@ -50,10 +50,10 @@ TRACEBACK = [
 
 
 def test_a_traceback_is_one_piece_whatever_others_say_meanwhile() -> None:
-    levels, out = Levels(), []
+    levels, out = LineClassifier(), []
     for line in TRACEBACK:
-        out += levels.take([say(line), say("step 1", stream=2)], 0.0)
-    out += levels.take([], 1.0)
+        out += levels.classify_lines([say(line), say("step 1", stream=2)], 0.0)
+    out += levels.classify_lines([], 1.0)
     assert [each.text for each in out if each.stream == 2] == ["step 1"] * len(TRACEBACK)
     assert [(each.text, each.level) for each in out if each.stream == 1] == [("\n".join(TRACEBACK), "error")]
 
@@ -61,22 +61,22 @@ def test_a_traceback_is_one_piece_whatever_others_say_meanwhile() -> None:
 @pytest.mark.parametrize(("before", "each"), [("\x1b[?25h", ""), ("\x1b[31m", "\x1b[31m"), ("\x1b[0m", "")])
 def test_what_cannot_be_seen_does_not_take_a_traceback_apart(before: str, each: str) -> None:
     """A bar shows the cursor again when it ends, and loggers colour: both stand before the first word."""
-    levels, lines = Levels(), [before + TRACEBACK[0], *(each + line for line in TRACEBACK[1:])]
-    out = levels.take([say(line) for line in lines], 0.0) + levels.finish()
+    levels, lines = LineClassifier(), [before + TRACEBACK[0], *(each + line for line in TRACEBACK[1:])]
+    out = levels.classify_lines([say(line) for line in lines], 0.0) + levels.take_rest()
     assert [(one.text, one.level) for one in out] == [("\n".join(lines), "error")]
 
 
 def test_ranks_mixed_in_one_stream_keep_their_tracebacks_apart() -> None:
     """A script's own redirects put all ranks on one pipe; torch marks each line with its rank."""
-    levels = Levels()
+    levels = LineClassifier()
     mixed = [say(f"[rank{rank}]: {line}") for line in TRACEBACK for rank in (0, 1)]
-    out = levels.take(mixed, 0.0) + levels.finish()
+    out = levels.classify_lines(mixed, 0.0) + levels.take_rest()
     assert [each.text for each in out] == ["\n".join(f"[rank{rank}]: {line}" for line in TRACEBACK) for rank in (0, 1)]
 
 
 def test_what_comes_after_a_traceback_is_a_line_of_its_own() -> None:
-    levels = Levels()
-    out = levels.take([say(line) for line in (*TRACEBACK[:4], "", "step 2")], 0.0)
+    levels = LineClassifier()
+    out = levels.classify_lines([say(line) for line in (*TRACEBACK[:4], "", "step 2")], 0.0)
     assert [each.text for each in out] == ["\n".join(TRACEBACK[:4]), "", "step 2"]
 
 
@@ -87,8 +87,8 @@ def test_what_comes_after_a_traceback_is_a_line_of_its_own() -> None:
 )  # fmt: skip
 def test_a_line_of_a_logger_is_no_part_of_the_message_before_it(logged: str) -> None:
     """The message of an exception may go on for lines, but not with the next line of a log."""
-    levels = Levels()
-    out = levels.take([say(line) for line in (*TRACEBACK, logged)], 0.0)
+    levels = LineClassifier()
+    out = levels.classify_lines([say(line) for line in (*TRACEBACK, logged)], 0.0)
     assert [each.text for each in out] == ["\n".join(TRACEBACK), logged]
 
 
@@ -99,11 +99,11 @@ LINES = st.sampled_from(
 
 @given(st.lists(st.tuples(LINES, st.integers(1, 2), st.floats(0, 0.6)), max_size=30))
 def test_no_line_is_lost_and_nobodys_order_changes(lines: list[tuple[str, int, float]]) -> None:
-    levels, now, out = Levels(), 0.0, []
+    levels, now, out = LineClassifier(), 0.0, []
     for text, stream, later in lines:
         now += later
-        out += levels.take([say(text, stream)], now)
-    out += levels.finish()
+        out += levels.classify_lines([say(text, stream)], now)
+    out += levels.take_rest()
     for stream in (1, 2):
         said = [text for text, who, _ in lines if who == stream]
         got = [line for each in out if each.stream == stream for line in each.text.split("\n")]

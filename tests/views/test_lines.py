@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 from rich.progress import Progress, TextColumn
 
-from fanout.views.lines import Line, Lines
-from fanout.views.sanitise import DENIED, clean, uncoloured
+from fanout.views.lines import LineAssembler, SplitLine
+from fanout.views.sanitise import DENIED, remove_colour, sanitize_line
 
 PIECES = st.sampled_from(
     [b"a", b"step 1", b"\n", b"\n", b"\r", b"\r\n", b"\x1b[A", b"\x1b[2A", b"\x1b[K", b"\x1b[2K", b"\x1b[31m", b"\x1b[0m",
@@ -22,9 +22,9 @@ PIECES = st.sampled_from(
 STREAMS = st.lists(PIECES, max_size=40).map(b"".join)
 
 
-def lines_of(*chunks: bytes, limit: int = 8192) -> list[Line]:
-    lines = Lines(limit=limit)
-    return [line for chunk in chunks for line in lines.feed(chunk)] + lines.finish()
+def lines_of(*chunks: bytes, limit: int = 8192) -> list[SplitLine]:
+    lines = LineAssembler(limit=limit)
+    return [line for chunk in chunks for line in lines.add_bytes(chunk)] + lines.take_rest()
 
 
 def texts(*chunks: bytes) -> list[str]:
@@ -41,13 +41,13 @@ def test_any_chunking_gives_the_same_lines(data: bytes, cuts: list[int], limit: 
 
 @given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\x1b")), st.sets(st.integers(0, 300)))
 def test_a_line_taken_early_is_continued_and_never_repeated(text: str, at: set[int]) -> None:
-    data, lines = text.encode(), Lines()
-    got: list[Line] = []
+    data, lines = text.encode(), LineAssembler()
+    got: list[SplitLine] = []
     for index in range(len(data)):
-        got += lines.feed(data[index : index + 1])
+        got += lines.add_bytes(data[index : index + 1])
         if index in at:
-            got += lines.settle()
-    got += lines.finish()
+            got += lines.take_partial()
+    got += lines.take_rest()
     whole = "".join(("" if line.continues else "\n") + line.text for line in got)
     expected = text[:-1] if text.endswith("\n") else text
     assert whole == ("\n" + expected if text else "")
@@ -76,11 +76,15 @@ def test_nested_bars_are_two_lines_however_often_they_move() -> None:
     for step in range(50):
         out += f"\n\rinner {step}%\x1b[A".encode()
         out += f"\router {step}%".encode()
-    lines = Lines()
-    assert lines.feed(out) == []
-    assert lines.settle() == []
-    assert lines.moving == "outer 49%  inner 49%"
-    assert lines.feed(b"\n\n") + lines.feed(b"done\n") == [Line("outer 49%"), Line("inner 49%"), Line("done")]
+    lines = LineAssembler()
+    assert lines.add_bytes(out) == []
+    assert lines.take_partial() == []
+    assert lines.bar_text == "outer 49%  inner 49%"
+    assert lines.add_bytes(b"\n\n") + lines.add_bytes(b"done\n") == [
+        SplitLine("outer 49%"),
+        SplitLine("inner 49%"),
+        SplitLine("done"),
+    ]
 
 
 def rich_bars(count: int, turns: int) -> list[bytes]:
@@ -106,30 +110,30 @@ def rich_bars(count: int, turns: int) -> list[bytes]:
 def test_bars_of_rich_move_and_each_is_a_line_once_they_are_done(count: int) -> None:
     """Rich writes no carriage return in its lower rows: what they are shows when the cursor comes back above them."""
     drawn = rich_bars(count, 20)
-    lines = Lines()
-    lines.feed(drawn[0])
-    early = lines.feed(drawn[1])
+    lines = LineAssembler()
+    lines.add_bytes(drawn[0])
+    early = lines.add_bytes(drawn[1])
     for number, data in enumerate(drawn[2:-1], start=3):
-        assert lines.feed(data) == []
-        assert clean(lines.moving) == "  ".join(f"bar{bar} {number}" for bar in range(count))
-        assert lines.settle() == []
-    last = [clean(line.text) for line in lines.feed(drawn[-1]) + lines.finish()]
+        assert lines.add_bytes(data) == []
+        assert sanitize_line(lines.bar_text) == "  ".join(f"bar{bar} {number}" for bar in range(count))
+        assert lines.take_partial() == []
+    last = [sanitize_line(line.text) for line in lines.add_bytes(drawn[-1]) + lines.take_rest()]
     assert last == [*(f"bar{bar} 20" for bar in range(count)), "done"]
     assert early == []
 
 
 def test_a_finished_bar_becomes_a_line_while_the_next_one_moves() -> None:
-    lines = Lines()
-    assert lines.feed(b"\r100% one\n\r  5% two") == []
-    assert lines.settle() == []  # the cursor was on the first row since the last look
-    lines.feed(b"\r 10% two")
-    assert lines.settle() == [Line("100% one")]
-    assert lines.moving == "10% two"
+    lines = LineAssembler()
+    assert lines.add_bytes(b"\r100% one\n\r  5% two") == []
+    assert lines.take_partial() == []  # the cursor was on the first row since the last look
+    lines.add_bytes(b"\r 10% two")
+    assert lines.take_partial() == [SplitLine("100% one")]
+    assert lines.bar_text == "10% two"
 
 
 def test_a_huge_line_costs_its_limit_and_says_how_much_is_missing() -> None:
     data = b"x" * 20_000 + b"\nnext\n"
-    assert lines_of(data) == [Line("x" * 8192, more=20_000 - 8192), Line("next")]
+    assert lines_of(data) == [SplitLine("x" * 8192, more=20_000 - 8192), SplitLine("next")]
 
 
 def test_a_cut_never_falls_into_a_character() -> None:
@@ -141,17 +145,17 @@ def test_a_cut_never_falls_into_a_character() -> None:
 def test_nothing_that_could_act_survives(data: bytes) -> None:
     """But for colours, which end with their line, no byte of the deny set is left."""
     for line in lines_of(data):
-        shown = clean(line.text)
-        assert not re.search(f"[{DENIED}]", uncoloured(shown))
+        shown = sanitize_line(line.text)
+        assert not re.search(f"[{DENIED}]", remove_colour(shown))
         if "\x1b" in shown:
             assert shown.startswith(("\x1b[0m", "\x1b[m"), shown.rfind("\x1b["))
-        assert not re.search(f"[{DENIED}]", clean(line.text, colour=False))
+        assert not re.search(f"[{DENIED}]", sanitize_line(line.text, colour=False))
 
 
 @given(st.text())
 def test_clean_text_stays_as_it_is(text: str) -> None:
-    once = clean(text)
-    assert clean(once) == once
+    once = sanitize_line(text)
+    assert sanitize_line(once) == once
 
 
 @pytest.mark.parametrize(
@@ -172,4 +176,4 @@ def test_clean_text_stays_as_it_is(text: str) -> None:
     ],
 )
 def test_colour_stays_and_the_rest_is_shown_for_what_it_is(text: str, shown: str) -> None:
-    assert clean(text) == shown
+    assert sanitize_line(text) == shown

@@ -12,11 +12,11 @@ from collections.abc import Callable
 
 import pytest
 
-from fanout.events import Chunk, Exited, LinkLost, Tick
-from fanout.views.live import Live
-from fanout.views.outlet import Outlet
-from fanout.views.painter import Painter
-from fanout.views.rows import HOST_COLOURS, colour_of
+from fanout.events import Chunk, Disconnected, Exited, Tick
+from fanout.views.live import LiveView
+from fanout.views.outlet import NonblockingWriter
+from fanout.views.painter import FrameWriter
+from fanout.views.rows import HOST_COLOURS, get_host_colour
 from tests import histories
 from tests.histories import T0, History
 from tests.views.goldens import Terminal, heading, same_as_golden
@@ -48,7 +48,7 @@ def show(
     clock: Callable[[], float] | None = None,
 ) -> tuple[Terminal, str]:
     out = io.StringIO()
-    live = Live(
+    live = LiveView(
         heading(run.hosts),
         stdout=out,
         size=lambda: (columns, rows),
@@ -57,7 +57,7 @@ def show(
         unicode=unicode,
     )
     run.play(live)
-    live.draw(force=True)
+    live.draw_frame(force=True)
     if close:
         live.close()
     terminal = Terminal(columns, rows)
@@ -87,7 +87,7 @@ def many_hosts() -> History:
     run = History(*hosts).link().start()
     for host in hosts:
         run.say(host, b"step 1200/10000 loss 2.3300 tok/s 38200\n")
-    run.wait(1.0).add(LinkLost(at=run.at, host="gpu52", why="no heartbeat for 15 s")).wait(21.0)
+    run.wait(1.0).add(Disconnected(at=run.at, host="gpu52", why="no heartbeat for 15 s")).wait(21.0)
     return run
 
 
@@ -184,7 +184,7 @@ def test_a_slow_terminal_skips_lines_and_says_how_many() -> None:
     run = History("gpu01").link().start()
     for number in range(40):
         run.say("gpu01", b"".join(b"%d.%d\n" % (number, line) for line in range(500)))
-    live = Live(heading(run.hosts), stdout=out, size=lambda: (100, 30), clock=slow)
+    live = LiveView(heading(run.hosts), stdout=out, size=lambda: (100, 30), clock=slow)
     run.play(live)
     live.close()
     skipped = sum(int(count) for count in re.findall(r"··· (\d+) lines not shown", out.getvalue()))
@@ -197,7 +197,7 @@ def test_a_slow_terminal_skips_lines_and_says_how_many() -> None:
 def test_a_fast_terminal_misses_nothing() -> None:
     run = History("gpu01").link().start().say("gpu01", b"x\n" * 30_000).wait(1.0)
     out = io.StringIO()
-    live = Live(heading(run.hosts), stdout=out, size=lambda: (100, 30), clock=still)
+    live = LiveView(heading(run.hosts), stdout=out, size=lambda: (100, 30), clock=still)
     run.play(live)
     live.close()
     assert out.getvalue().count(" x\n") == 30_000
@@ -208,7 +208,7 @@ def test_a_narrower_terminal_is_redrawn_without_leftovers() -> None:
     """A terminal that reflows has wrapped the block's rows: all of them are taken away before the next frame."""
     width, out = [100], io.StringIO()
     run = histories.good_run()
-    live = Live(heading(run.hosts), stdout=out, size=lambda: (width[0], 30), clock=Clock())
+    live = LiveView(heading(run.hosts), stdout=out, size=lambda: (width[0], 30), clock=Clock())
     run.play(live)
     out.seek(0)
     out.truncate()
@@ -235,8 +235,8 @@ def test_a_bar_is_seen_in_the_block_and_not_in_the_log() -> None:
 
 
 def test_hosts_keep_their_colour_and_red_means_an_error() -> None:
-    assert colour_of("gpu01") == colour_of("gpu01")
-    assert len({colour_of(f"gpu{n:02d}") for n in range(64)}) == len(HOST_COLOURS)
+    assert get_host_colour("gpu01") == get_host_colour("gpu01")
+    assert len({get_host_colour(f"gpu{n:02d}") for n in range(64)}) == len(HOST_COLOURS)
     assert not any("red" in colour for colour in HOST_COLOURS)
 
 
@@ -253,7 +253,7 @@ def test_a_hostile_line_cannot_leave_its_line() -> None:
 
 def test_a_stream_that_was_closed_raises_nothing_and_does_not_end_the_run() -> None:
     closed = io.StringIO()
-    live = Live(heading(("gpu01",)), stdout=closed, size=lambda: (80, 24), clock=Clock())
+    live = LiveView(heading(("gpu01",)), stdout=closed, size=lambda: (80, 24), clock=Clock())
     closed.close()
     History("gpu01").link().wait(1.0).play(live)
     assert not live.broken
@@ -278,7 +278,7 @@ def test_a_stopped_terminal_never_holds_the_run_up() -> None:
     os.set_blocking(ours, False)
     with open(theirs, "w", encoding="utf-8") as tty:
         run = History("gpu01").link().start()
-        live = Live(heading(run.hosts), stdout=tty, size=lambda: (100, 30), clock=Clock())
+        live = LiveView(heading(run.hosts), stdout=tty, size=lambda: (100, 30), clock=Clock())
         termios.tcflow(theirs, termios.TCOOFF)
         state = run.say("gpu01", b"while stopped\n").wait(1.0).play(live)
         with pytest.raises(BlockingIOError):
@@ -300,13 +300,13 @@ def test_what_fanout_says_of_a_host_comes_after_what_the_host_said() -> None:
 def test_a_terminal_that_went_to_somebody_else_is_not_wiped() -> None:
     """After a command in front that was killed, or ``&``: what a shell wrote below the block is not ours to erase."""
     out = io.StringIO()
-    painter = Painter(Outlet(out), colour=False, unicode=True)
-    painter.paint("", [[("block", "")], [("of two rows", "")]], 40)
+    painter = FrameWriter(NonblockingWriter(out), colour=False, unicode=True)
+    painter.write_frame("", [[("block", "")], [("of two rows", "")]], 40)
     out.write("\r\nKilled\r\n$ ")
-    painter.abandon()
-    painter.paint("a line\n", [], 40)
-    painter.abandon()
-    painter.paint("another\n", [], 40)
+    painter.abandon_block()
+    painter.write_frame("a line\n", [], 40)
+    painter.abandon_block()
+    painter.write_frame("another\n", [], 40)
     terminal = Terminal(40, 10)
     terminal.feed(out.getvalue())
     assert [line.rstrip() for line in terminal.seen] == ["block", "of two rows", "Killed", "$", "a line", "another"]

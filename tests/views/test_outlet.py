@@ -17,9 +17,9 @@ import pytest
 
 from fanout.views import outlet as outlets
 from fanout.views.jsonl import JsonLines
-from fanout.views.live import Live
-from fanout.views.outlet import Outlet
-from fanout.views.plain import Plain
+from fanout.views.live import LiveView
+from fanout.views.outlet import NonblockingWriter
+from fanout.views.plain import PlainView
 from tests.histories import History
 from tests.processes import join
 from tests.views.goldens import heading
@@ -37,7 +37,7 @@ def pipe() -> Iterator[tuple[int, TextIO]]:
 
 @pytest.fixture
 def little_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outlets, "ROOM", 100_000)
+    monkeypatch.setattr(outlets, "MAX_BUFFER_BYTES", 100_000)
     monkeypatch.setattr(outlets, "STUCK_SECONDS", 0.0)
 
 
@@ -56,7 +56,7 @@ def read_until(words: bytes, descriptor: int, piece: int = 65536) -> Iterator[by
     join(reader)
 
 
-def everything(descriptor: int, outlet: Outlet) -> bytes:
+def everything(descriptor: int, outlet: NonblockingWriter) -> bytes:
     """All that comes out while the outlet is closed in a reader's presence."""
     with read_until(b"the end\n", descriptor) as found:
         outlet.write("the end\n")
@@ -65,10 +65,10 @@ def everything(descriptor: int, outlet: Outlet) -> bytes:
 
 
 def test_a_pipe_that_nobody_reads_is_not_waited_for_and_gets_everything_later(pipe: tuple[int, TextIO]) -> None:
-    outlet = Outlet(pipe[1])
+    outlet = NonblockingWriter(pipe[1])
     outlet.write("before\n")
     outlet.write(FRAME)
-    assert outlet.waiting
+    assert outlet.has_pending
     assert everything(pipe[0], outlet) == f"before\n{FRAME}the end\n".encode()
 
 
@@ -84,10 +84,10 @@ def test_a_terminal_gets_a_frame_in_pieces_and_whole(named: bool, monkeypatch: p
     ours, theirs = pty.openpty()
     tty.setraw(theirs)
     with open(theirs, "w", encoding="utf-8") as stream:
-        outlet = Outlet(stream)
+        outlet = NonblockingWriter(stream)
         outlet.write(FRAME)
-        assert outlet.waiting
-        assert not outlet.ready
+        assert outlet.has_pending
+        assert not outlet.is_ready
         assert everything(ours, outlet) == f"{FRAME}the end\n".encode()
     os.close(ours)
 
@@ -95,17 +95,17 @@ def test_a_terminal_gets_a_frame_in_pieces_and_whole(named: bool, monkeypatch: p
 @pytest.mark.usefixtures("little_patience")
 def test_who_turned_away_misses_lines_that_are_counted(pipe: tuple[int, TextIO]) -> None:
     """Every line is either read or counted, and the reader who comes back gets new ones."""
-    outlet = Outlet(pipe[1])
+    outlet = NonblockingWriter(pipe[1])
     for number in range(20_000):
         outlet.write(f"{number} and some words\n")
-    assert outlet.missed() == 0  # not while there is no room to say so
+    assert outlet.take_dropped_count() == 0  # not while there is no room to say so
     read = b""
-    while outlet.waiting:
+    while outlet.has_pending:
         read += os.read(pipe[0], 65536)
-        outlet.push()
-    missed = outlet.missed()
+        outlet.send_pending()
+    missed = outlet.take_dropped_count()
     assert missed > 0
-    assert outlet.missed() == 0
+    assert outlet.take_dropped_count() == 0
     read += everything(pipe[0], outlet)
     assert read.count(b"\n") + missed == 20_001
     assert read.endswith(b"\nthe end\n")
@@ -113,30 +113,30 @@ def test_who_turned_away_misses_lines_that_are_counted(pipe: tuple[int, TextIO])
 
 def test_a_reader_who_is_only_slow_misses_nothing(pipe: tuple[int, TextIO], monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond the room he is waited for."""
-    monkeypatch.setattr(outlets, "ROOM", 1000)
+    monkeypatch.setattr(outlets, "MAX_BUFFER_BYTES", 1000)
     monkeypatch.setattr(outlets, "STUCK_SECONDS", 60.0)
-    outlet = Outlet(pipe[1])
+    outlet = NonblockingWriter(pipe[1])
     with read_until(b"19999 and some words\n", pipe[0], 4096) as found:
         for number in range(20_000):
             outlet.write(f"{number} and some words\n")
         outlet.close()
     assert found.count(b"\n") == 20_000
-    assert outlet.missed() == 0
+    assert outlet.take_dropped_count() == 0
 
 
 def test_a_reader_who_left_is_noticed() -> None:
     ours, theirs = os.pipe()
     with open(theirs, "w", encoding="utf-8") as stream:
-        outlet = Outlet(stream)
+        outlet = NonblockingWriter(stream)
         os.close(ours)
         outlet.write("x\n")
         assert outlet.broken
         outlet.write("y\n")
         outlet.close()
-    outlet = Outlet(io.StringIO())  # whatever is no file takes everything at once
+    outlet = NonblockingWriter(io.StringIO())  # whatever is no file takes everything at once
     outlet.write("z\n")
-    assert not outlet.waiting
-    assert outlet.ready
+    assert not outlet.has_pending
+    assert outlet.is_ready
 
 
 def long_run(times: int) -> History:
@@ -150,7 +150,7 @@ def long_run(times: int) -> History:
 def test_a_run_does_not_wait_for_a_pager_that_nobody_scrolls(pipe: tuple[int, TextIO]) -> None:
     """Plain: the words about what was left out come as soon as somebody reads again."""
     err = io.StringIO()
-    view = Plain(heading(("gpu01",)), stdout=pipe[1], stderr=err, waits=False)
+    view = PlainView(heading(("gpu01",)), stdout=pipe[1], stderr=err, waits=False)
     long_run(5).play(view)  # comes back, although nobody reads
     reader = threading.Thread(target=lambda: [None for _ in iter(lambda: os.read(pipe[0], 1 << 16), b"")])
     reader.start()
@@ -168,9 +168,9 @@ def test_programs_are_told_of_lines_left_out_in_a_note(pipe: tuple[int, TextIO])
     view = JsonLines(heading(("gpu01",)), stdout=pipe[1], waits=False)
     History("gpu01").link().start().say("gpu01", FRAME.encode()).say("gpu01", FRAME.encode()).play(view)
     read = b""
-    while view._out.waiting:
+    while view._out.has_pending:
         read += os.read(pipe[0], 65536)
-        view._out.push()
+        view._out.send_pending()
     view.note("last")
     view.close()
     read += os.read(pipe[0], 65536)
@@ -184,7 +184,7 @@ def test_a_terminal_that_stops_in_the_middle_of_a_frame_holds_nothing_up() -> No
     ours, theirs = pty.openpty()
     tty.setraw(theirs)
     with open(theirs, "w", encoding="utf-8") as stream:
-        live = Live(heading(("gpu01",)), stdout=stream, size=lambda: (100, 30))
+        live = LiveView(heading(("gpu01",)), stdout=stream, size=lambda: (100, 30))
         long_run(50).play(live)  # comes back, although nobody reads
         with read_until(b"log not shown", ours) as found:
             live.note("log not shown")

@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fanout.cli import main
-from fanout.events import Beat, StreamOpened
-from fanout.views.course import Curve, figures
-from fanout.views.page import as_script_data
+from fanout.events import Heartbeat, StreamOpened
+from fanout.views.course import Curve, iter_load_values
+from fanout.views.page import to_script_json
 from tests import histories
 from tests.histories import History
 from tests.views.test_logdir import keep
@@ -83,7 +83,7 @@ def test_what_a_log_says_adds_no_tag_and_ends_no_script(tmp_path: Path) -> None:
 @given(st.text() | st.lists(st.text()))
 @settings(max_examples=50)
 def test_any_text_comes_through_the_data_unchanged_and_holds_nothing_of_html(value: Any) -> None:
-    text = as_script_data(value)
+    text = to_script_json(value)
     assert not re.search("[<>&]", text)
     assert text.isascii()
     assert json.loads(text) == value
@@ -94,7 +94,7 @@ def test_the_course_of_a_run_is_told_host_by_host_and_stream_by_stream(tmp_path:
     run.add(StreamOpened(at=run.at, host="h1", stream=1, name="rank 0"))
     for step in range(1, 41):
         run.say("h1", f"step {step}/40 loss {4 / step:.3f} tok/s 900\n".encode(), stream=1).wait(1.0)
-        run.add(Beat(at=run.at, host="h1", load={"cpu": 50.0, "gpus": [{"util": 80}, {"util": 100}]}))
+        run.add(Heartbeat(at=run.at, host="h1", load={"cpu": 50.0, "gpus": [{"util": 80}, {"util": 100}]}))
     run.end("h1").wait(1).tidy("h1")
     _, data = parsed(page_of(tmp_path, run))
     times = data["hosts"][0]["times"]
@@ -161,8 +161,8 @@ def test_a_pattern_of_the_users_makes_curves_of_whatever_it_names(tmp_path: Path
 def test_a_curve_is_bounded_and_ends_with_its_newest_point(count: int) -> None:
     curve = Curve(64)
     for number in range(count):
-        curve.add(number, number)
-    points = curve.whole()
+        curve.add_point(number, number)
+    points = curve.get_points()
     assert len(points) <= 65
     assert not count or (points[0][0], points[-1][0]) == (0, count - 1)
     assert points == sorted(points)
@@ -176,7 +176,7 @@ JUNK = st.recursive(
 
 @given(st.dictionaries(st.sampled_from(["cpu", "memory", "gpus", "other"]), JUNK))
 def test_whatever_a_host_says_of_its_load_only_figures_are_drawn(load: dict[str, Any]) -> None:
-    assert all(abs(value) < float("inf") for _, value in figures(load))
+    assert all(abs(value) < float("inf") for _, value in iter_load_values(load))
 
 
 def test_a_page_that_cannot_be_written_is_said_before_the_record_is_read(

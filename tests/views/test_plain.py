@@ -11,17 +11,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fanout.events import Dialling, StreamOpened, Tick, Unreached
-from fanout.views.plain import Plain
-from fanout.views.wishes import Wishes, wishes
+from fanout.events import ConnectFailed, Connecting, StreamOpened, Tick
+from fanout.views.plain import PlainView
+from fanout.views.wishes import DisplayFilters, parse_display_filters
 from tests import histories
 from tests.histories import T0, History
 from tests.views.goldens import heading, same_as_golden
 
 
-def show(run: History, wished: Wishes | None = None, *, colour: bool = False) -> tuple[str, str]:
+def show(run: History, wished: DisplayFilters | None = None, *, colour: bool = False) -> tuple[str, str]:
     out, err = io.StringIO(), io.StringIO()
-    view = Plain(heading(run.hosts), stdout=out, stderr=err, wishes=wished or wishes(show="all"), colour=colour)
+    view = PlainView(
+        heading(run.hosts), stdout=out, stderr=err, wishes=wished or parse_display_filters(show="all"), colour=colour
+    )
     run.play(view)
     view.close()
     return out.getvalue(), err.getvalue()
@@ -75,7 +77,7 @@ def test_a_status_line_at_least_every_minute() -> None:
 
 
 def test_a_line_can_carry_its_time_of_arrival() -> None:
-    out, _ = show(History("a").link().start().say("a", b"x\n"), wishes(timestamps=True))
+    out, _ = show(History("a").link().start().say("a", b"x\n"), parse_display_filters(timestamps=True))
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}[+-]\d\d:\d\d a \| x\n", out)
 
 
@@ -90,7 +92,7 @@ def test_a_reader_that_leaves_is_noticed_and_nothing_is_raised() -> None:
     os.close(reading)
     run = History("a").link().start().say("a", b"x\n")
     with open(writing, "w", encoding="utf-8") as out:
-        view = Plain(heading(run.hosts), stdout=out, stderr=io.StringIO())
+        view = PlainView(heading(run.hosts), stdout=out, stderr=io.StringIO())
         assert not view.broken
         state = run.play(view)
         assert view.broken
@@ -102,7 +104,7 @@ def test_a_stdout_without_utf8_gets_what_it_can_show() -> None:
     raw = io.BytesIO()
     out = io.TextIOWrapper(raw, encoding="ascii")
     run = History("a").link().start().say("a", "é █\n".encode())
-    view = Plain(heading(run.hosts), stdout=out, stderr=io.StringIO())
+    view = PlainView(heading(run.hosts), stdout=out, stderr=io.StringIO())
     run.play(view)
     assert raw.getvalue() == b"a | \\xe9 \\u2588\n"
 
@@ -124,9 +126,11 @@ def test_hosts_that_fail_after_the_first_are_one_sentence() -> None:
 
 
 def test_a_message_of_several_lines_stays_readable_and_harmless() -> None:
-    run = History("a").add(Dialling(at=T0, host="a", attempt=1))
+    run = History("a").add(Connecting(at=T0, host="a", attempt=1))
     run.add(
-        Unreached(at=T0, host="a", kind="HostKeyUnknown", message="key unknown:\n  SHA256:x\x1b[2J", hint="ssh a\ntrue")
+        ConnectFailed(
+            at=T0, host="a", kind="HostKeyUnknown", message="key unknown:\n  SHA256:x\x1b[2J", hint="ssh a\ntrue"
+        )
     )
     lines = show(run)[1].splitlines()[1:]
     assert lines == [
@@ -169,11 +173,11 @@ def test_lines_that_come_together_look_as_if_each_had_come_alone(lines: list[str
     alone = History("gpu01").link().start()
     for line in data.splitlines(keepends=True):
         alone.say("gpu01", line)
-    assert show(together, wishes(**wished)) == show(alone, wishes(**wished))
+    assert show(together, parse_display_filters(**wished)) == show(alone, parse_display_filters(**wished))
 
 
 @pytest.mark.parametrize("pattern", [r"^it (?P<step>\d+) nll=(?P<loss>[\d.]+)$", r"nll=([\d.]+)$"])
 def test_a_pattern_of_the_users_meets_every_line_of_a_block_by_itself(pattern: str) -> None:
     """Where a line begins and ends is not where the piece of the log does in which it came."""
     run = History("a").link().start().say("a", b"noise\nit 7 nll=2.25\nmore noise\nand more\n").wait(61)
-    assert "loss 2.2500" in show(run, wishes(metric=pattern))[1]
+    assert "loss 2.2500" in show(run, parse_display_filters(metric=pattern))[1]

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fanout import outcome
-from fanout.events import Chunk, Event, Lost, StreamOpened
+from fanout.events import Chunk, Event, HostLost, StreamOpened
 from fanout.state import Phase, RunState
-from fanout.views.logdir import LogDir
-from fanout.views.recorded import Recorded
+from fanout.views.logdir import RunWriter
+from fanout.views.recorded import RunReader
 from tests import histories
 from tests.histories import T0, History, play
 from tests.views.goldens import heading
@@ -42,10 +42,10 @@ def test_a_record_cut_off_anywhere_tells_what_is_whole_and_every_byte_that_reach
     with tempfile.TemporaryDirectory() as place:
         keep(Path(place, "run"), run)
         path = Path(place, "run/events.jsonl")
-        whole = list(Recorded(str(path.parent)).events())
+        whole = list(RunReader(str(path.parent)).iter_events())
         lines = path.read_bytes().splitlines(keepends=True)
         path.write_bytes(path.read_bytes()[: len(lines[0]) + cut])
-        torn = list(Recorded(str(path.parent)).events())
+        torn = list(RunReader(str(path.parent)).iter_events())
     others = [event for event in torn if not isinstance(event, Chunk)]
     assert others == [event for event in whole if not isinstance(event, Chunk)][: len(others)]
     assert told_bytes(torn) == told_bytes(whole)
@@ -61,9 +61,9 @@ def test_whatever_records_are_missing_the_rest_folds(holes: set[int], name: str)
         path = Path(place, "run/events.jsonl")
         lines = path.read_text().splitlines(keepends=True)
         path.write_text("".join(line for number, line in enumerate(lines) if number not in holes))
-        states = [state for _, state in Recorded(str(path.parent)).told()]
+        states = [state for _, state in RunReader(str(path.parent)).iter_states()]
     assert all(earlier.now <= later.now for earlier, later in itertools.pairwise(states))
-    assert not states or outcome.of(states[-1]).exit_code in range(256)
+    assert not states or outcome.outcome_of(states[-1]).exit_code in range(256)
 
 
 @given(
@@ -83,20 +83,20 @@ def test_any_chunking_gives_files_with_exactly_the_bytes_that_were_written(
     with tempfile.TemporaryDirectory() as place:
         keep(Path(place, "run"), run)
         assert all(file.read_bytes() == data for file in Path(place, "run/logs").iterdir())
-        again = told_bytes(list(Recorded(f"{place}/run").events()))
+        again = told_bytes(list(RunReader(f"{place}/run").iter_events()))
     assert again == {("h1", 0): data, ("h1", 1): data, ("h2", 0): data}
 
 
 def test_a_run_that_goes_on_is_told_up_to_its_last_byte(tmp_path: Path) -> None:
     """The record says where bytes are a moment later than the files have them."""
     run = History("h1").link().start().say("h1", b"first\n")
-    log = LogDir(str(tmp_path / "run"), heading(run.hosts))
+    log = RunWriter(str(tmp_path / "run"), heading(run.hosts))
     log.begin(T0)
     run.play(log)
     assert not any(entry["type"] == "chunk" for entry in records(tmp_path / "run"))
-    recorded = Recorded(str(tmp_path / "run"))
-    assert told_bytes(list(recorded.events())) == {("h1", 0): b"first\n"}
-    assert not recorded.ended
+    recorded = RunReader(str(tmp_path / "run"))
+    assert told_bytes(list(recorded.iter_events())) == {("h1", 0): b"first\n"}
+    assert not recorded.has_outcome
     log.close()
 
 
@@ -109,22 +109,22 @@ def test_what_the_guardian_wrote_after_the_launchers_death_is_told_too(tmp_path:
     with (tmp_path / "run/logs/h1.log").open("ab") as file:
         file.write(b"after\n")
     (tmp_path / "run/logs/h2.log").write_bytes(b"never recorded\n")
-    told = told_bytes(list(Recorded(str(tmp_path / "run")).events()))
+    told = told_bytes(list(RunReader(str(tmp_path / "run")).iter_events()))
     assert told == {("h1", 0): b"before\nafter\n", ("h2", 0): b"never recorded\n"}
 
 
 def test_a_host_that_was_given_up_and_tried_again_is_told_to_its_end(tmp_path: Path) -> None:
     """By the guardian, or by ``fanout stop``, which write on in the same record."""
     run = History("h1", "h2").link().start().wait(1.0)
-    run.add(Lost(at=run.at, host="h2", why="abandoned by the user")).end("h1").tidy("h1").wait(1.0)
+    run.add(HostLost(at=run.at, host="h2", why="abandoned by the user")).end("h1").tidy("h1").wait(1.0)
     keep(tmp_path, run)
     later = History("h1", "h2", at=run.at).link("h2").start("h2").end("h2", code=None, signal=9).tidy("h2")
-    log = LogDir(str(tmp_path), heading(later.hosts))
+    log = RunWriter(str(tmp_path), heading(later.hosts))
     for event in later.events:
-        log(event, RunState.new(later.hosts, at=later.at))
+        log(event, RunState.initial(later.hosts, at=later.at))
     log.close()
-    told = list(Recorded(str(tmp_path)).told())
-    assert {host.name: host.phase for host in told[-1][1].all} == {"h1": Phase.FORGOTTEN, "h2": Phase.FORGOTTEN}
+    told = list(RunReader(str(tmp_path)).iter_states())
+    assert {host.name: host.phase for host in told[-1][1].all_hosts} == {"h1": Phase.RELEASED, "h2": Phase.RELEASED}
     assert told[-1][1].hosts["h2"].trouble is None
 
 
@@ -132,21 +132,21 @@ def test_the_next_launcher_begins_a_line_of_its_own_after_a_torn_one(tmp_path: P
     keep(tmp_path / "run", histories.good_run())
     path = tmp_path / "run/events.jsonl"
     path.write_bytes(path.read_bytes()[:-30])
-    log = LogDir(str(tmp_path / "run"), heading(("gpu01", "gpu02")))
+    log = RunWriter(str(tmp_path / "run"), heading(("gpu01", "gpu02")))
     log.note("taken up again")
     log.close()
     last, note = path.read_text().splitlines()[-2:]
     assert not last.endswith("}")
     assert "taken up again" in note
-    assert play(("gpu01", "gpu02"), Recorded(str(tmp_path / "run")).events()).over
+    assert play(("gpu01", "gpu02"), RunReader(str(tmp_path / "run")).iter_events()).is_over
 
 
 @pytest.mark.parametrize("name", ["events.jsonl", "logs/gpu01.log"])
 def test_what_is_gone_from_a_record_is_said_and_no_traceback(tmp_path: Path, name: str) -> None:
     keep(tmp_path / "run", histories.good_run())
-    recorded = Recorded(str(tmp_path / "run"))
+    recorded = RunReader(str(tmp_path / "run"))
     (tmp_path / "run" / name).unlink()
     with pytest.raises(Exception, match="No such file") as caught:
-        list(recorded.events())
+        list(recorded.iter_events())
     assert type(caught.value).__module__ == "fanout.errors"
     shutil.rmtree(tmp_path / "run")

@@ -8,31 +8,31 @@ from typing import Any
 import pytest
 
 from fanout import outcome
-from fanout.events import Gone, Interrupted, Leftover, Lost
-from fanout.views.report import report
-from fanout.views.tail import KEEP_BYTES, Tails, traceback_of
+from fanout.events import CleanedUp, HostLost, Interrupted, Leftover
+from fanout.views.report import build_report
+from fanout.views.tail import KEEP_BYTES, LogTails, extract_traceback
 from tests import histories
 from tests.histories import TRACEBACK, History
 from tests.views.goldens import heading, same_as_golden
 
 
 def told(run: History, **options: Any) -> str:
-    tails = Tails()
+    tails = LogTails()
     state = run.play(tails)
-    words = {host: tails.last_words(host) for host in run.hosts}
-    return report(heading(run.hosts), state, outcome.of(state), words, **options)
+    words = {host: tails.get_tail(host) for host in run.hosts}
+    return build_report(heading(run.hosts), state, outcome.outcome_of(state), words, **options)
 
 
 def lost_in_the_middle() -> History:
     run = History("gpu01", "gpu02").link().start().say("gpu02", b"working\n").wait(1.0)
-    run.add(Lost(at=run.at, host="gpu02", why="no sign of life for 300 s")).stop("gpu02 is lost", "gpu01")
+    run.add(HostLost(at=run.at, host="gpu02", why="no sign of life for 300 s")).stop("gpu02 is lost", "gpu01")
     return run.wait(1.0).end("gpu01", code=None, signal=15).tidy("gpu01")
 
 
 def left_behind() -> History:
     run = History("gpu01").link().start().say("gpu01", b"Bus error\n").end("gpu01", code=None, signal=7)
     stuck = Leftover(pid=4242, state="D", wchan="nfs_wait_bit", command="python tasks/train.py")
-    return run.add(Gone(at=run.at, host="gpu01", killed=1, left=(stuck,))).wait(1.0)
+    return run.add(CleanedUp(at=run.at, host="gpu01", killed=1, left=(stuck,))).wait(1.0)
 
 
 def many_hosts() -> History:
@@ -99,33 +99,33 @@ def test_what_a_host_says_cannot_break_out_of_the_report() -> None:
 
 
 def test_torchruns_own_traceback_does_not_hide_the_programs() -> None:
-    tails = Tails()
+    tails = LogTails()
     elastic = TRACEBACK.replace(b"RuntimeError: shape", b"torch.distributed.elastic.ChildFailedError: shape")
     for data in (TRACEBACK, b"between\n", elastic):
-        tails.feed("h", data)
-    assert tails.last_words("h").traceback[-1].startswith("RuntimeError")
+        tails.add_bytes("h", data)
+    assert tails.get_tail("h").traceback[-1].startswith("RuntimeError")
 
 
 @pytest.mark.parametrize("size", [1, 7, 50, 10_000])
 def test_a_traceback_is_found_however_it_is_cut(size: int) -> None:
     data = b"before\n" + TRACEBACK + b"after\n"
-    tails = Tails()
+    tails = LogTails()
     for at in range(0, len(data), size):
-        tails.feed("h", data[at : at + size])
-    assert tails.last_words("h").traceback == tuple(TRACEBACK.decode().splitlines())
-    assert tails.last_words("h").lines == tuple(data.decode().splitlines())
+        tails.add_bytes("h", data[at : at + size])
+    assert tails.get_tail("h").traceback == tuple(TRACEBACK.decode().splitlines())
+    assert tails.get_tail("h").lines == tuple(data.decode().splitlines())
 
 
 def test_a_traceback_with_a_mark_before_every_line_is_one() -> None:
     lines = [f"[rank5]: {line}" for line in TRACEBACK.decode().splitlines()]
-    assert traceback_of([*lines, "[rank5]: more"]) == tuple(lines)
+    assert extract_traceback([*lines, "[rank5]: more"]) == tuple(lines)
 
 
 def test_memory_does_not_grow_with_the_log() -> None:
-    tails = Tails()
+    tails = LogTails()
     for _ in range(400):
-        tails.feed("h", b"x" * 999 + b"\n")
-    assert sum(len(line) for line in tails.last_words("h", count=10**6).lines) <= 2 * KEEP_BYTES
+        tails.add_bytes("h", b"x" * 999 + b"\n")
+    assert sum(len(line) for line in tails.get_tail("h", count=10**6).lines) <= 2 * KEEP_BYTES
 
 
 def test_the_report_of_a_host_that_said_nothing_says_so() -> None:

@@ -82,7 +82,7 @@ def test_a_terminal_whose_foreground_is_not_ours_is_left_alone() -> None:
     handlers = [signal.getsignal(number) for number in (signal.SIGTSTP, signal.SIGCONT)]
     keyboard = Keyboard(slave)
     os.write(master, b"a\n")
-    assert keyboard.poll() == ""
+    assert keyboard.read_keys() == ""
     keyboard.close()
     keyboard.close()
     assert termios.tcgetattr(slave) == before

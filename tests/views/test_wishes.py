@@ -8,8 +8,8 @@ import pytest
 
 from fanout.errors import UsageError
 from fanout.events import StreamOpened
-from fanout.views.plain import Plain
-from fanout.views.wishes import Wishes, ranks_or_word, wishes
+from fanout.views.plain import PlainView
+from fanout.views.wishes import DisplayFilters, parse_display_filters, parse_show
 from tests.histories import T0, TRACEBACK, History
 from tests.views.goldens import heading
 
@@ -23,9 +23,9 @@ def under_torchrun(*hosts: str, ranks: int = 2) -> History:
     return run
 
 
-def shown(run: History, wished: Wishes | None = None) -> tuple[list[str], str]:
+def shown(run: History, wished: DisplayFilters | None = None) -> tuple[list[str], str]:
     out, err = io.StringIO(), io.StringIO()
-    view = Plain(heading(run.hosts), stdout=out, stderr=err, wishes=wished)
+    view = PlainView(heading(run.hosts), stdout=out, stderr=err, wishes=wished)
     run.play(view)
     view.close()
     return out.getvalue().splitlines(), err.getvalue()
@@ -70,22 +70,22 @@ def test_ranks_are_global_and_what_torchrun_says_of_trouble_stays() -> None:
     for host in run.hosts:
         for stream in (1, 2):
             run.say(host, b"x\n", stream=stream)
-    lines, _ = shown(run, wishes(show="1-2"))
+    lines, _ = shown(run, parse_display_filters(show="1-2"))
     assert lines == ["b   | E1122 14:06:51.204 failed (exitcode: 1)", "a:1 | x", "b:2 | x"]
 
 
 def test_ranks_of_hosts_without_streams_of_ranks_are_their_hosts() -> None:
     run = History("a", "b").link().start().say("a", b"x\n").say("b", b"y\n")
-    assert shown(run, wishes(show="9"))[0] == ["b | y"]  # eight ranks a host
+    assert shown(run, parse_display_filters(show="9"))[0] == ["b | y"]  # eight ranks a host
 
 
 def test_grep_looks_at_all_ranks_and_hide_leaves_lines_out() -> None:
     run = under_torchrun("a")
     for stream in (1, 2):
         run.say("a", b"apple 1\npear 2\n", stream=stream)
-    assert shown(run, wishes(grep="app.e"))[0] == ["a:0 | apple 1", "a:1 | apple 1"]
-    assert shown(run, wishes(hide=r"\d$", show="all"))[0] == []
-    assert shown(run, wishes(hide="pear"))[0] == ["a:0 | apple 1"]
+    assert shown(run, parse_display_filters(grep="app.e"))[0] == ["a:0 | apple 1", "a:1 | apple 1"]
+    assert shown(run, parse_display_filters(hide=r"\d$", show="all"))[0] == []
+    assert shown(run, parse_display_filters(hide="pear"))[0] == ["a:0 | apple 1"]
 
 
 def test_stdout_and_stderr_of_a_rank_are_one_speaker() -> None:
@@ -95,8 +95,8 @@ def test_stdout_and_stderr_of_a_rank_are_one_speaker() -> None:
 
 def test_a_prefix_of_ones_own() -> None:
     run = under_torchrun("a").say("a", b"x\n", stream=1)
-    assert shown(run, wishes(prefix="<{host} {rank}> "))[0] == ["<a 0> x"]
-    assert shown(run, wishes(prefix=""))[0] == ["x"]
+    assert shown(run, parse_display_filters(prefix="<{host} {rank}> "))[0] == ["<a 0> x"]
+    assert shown(run, parse_display_filters(prefix=""))[0] == ["x"]
 
 
 @pytest.mark.parametrize(
@@ -114,10 +114,10 @@ def test_a_prefix_of_ones_own() -> None:
 )
 def test_what_cannot_be_understood_is_said_before_anything_starts(flags: dict[str, str], words: str) -> None:
     with pytest.raises(UsageError) as caught:
-        wishes(**flags)  # type: ignore[arg-type]
+        parse_display_filters(**flags)  # type: ignore[arg-type]
     assert words in str(caught.value)
 
 
 def test_ranks_are_lists_and_ranges() -> None:
-    assert ranks_or_word("0,8-10") == frozenset({0, 8, 9, 10})
-    assert ranks_or_word("all") == "all"
+    assert parse_show("0,8-10") == frozenset({0, 8, 9, 10})
+    assert parse_show("all") == "all"
