@@ -8,40 +8,15 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from fanout import __version__
 from fanout.bounds import range_error
 from fanout.errors import UsageError
 from fanout.flags import COMMANDS, format_overview, parser_options
+from fanout.request import HostFilters, Request
 from fanout.settings import Settings
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HostFilters:
-    """Host selection flags: DeepSpeed's include and exclude, node sets, a count, a tag."""
-
-    include: str = ""
-    exclude: str = ""
-    nodes: str = ""
-    without: str = ""
-    nnodes: int | None = None
-    tag: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """Parsed command line. ``flags`` are settings by name, ``given`` are the command's own options."""
-
-    verb: str
-    hosts: str = ""
-    task: tuple[str, ...] = ()
-    filters: HostFilters = field(default_factory=HostFilters)
-    flags: Mapping[str, Any] = field(default_factory=dict)
-    given: Mapping[str, Any] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()  # warnings about the command line
 
 
 class _ArgumentParser(argparse.ArgumentParser):

@@ -11,7 +11,7 @@ from fanout.errors import FanoutError, LauncherError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from fanout.arguments import Request
+    from fanout.request import Request
     from fanout.verbs.common import ProcessContext
     from fanout.views.out import SafeStream
 
@@ -124,9 +124,10 @@ def _run_command(request: Request, out: SafeStream, err: SafeStream) -> int:
 
             return run_why(request, edge)
         case "demo":
+            from fanout.arguments import parse_arguments
             from fanout.verbs.demo import run_demo
 
-            return run_demo(request, edge)
+            return run_demo(request, edge, parse_arguments)
         case _:
             return _run_command_on_run(request, edge)
 
@@ -167,7 +168,7 @@ def _run_command_on_run(request: Request, edge: ProcessContext) -> int:
 
             return run_lnav(request, edge)
         case _:
-            from fanout.verbs.runs import run_stop
+            from fanout.verbs.stop import run_stop
 
             return run_stop(request, edge)
 

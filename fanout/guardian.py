@@ -13,6 +13,8 @@ import os
 import subprocess
 import sys
 
+from fanout import run_handle
+
 BYE = b"bye\n"
 
 
@@ -63,7 +65,7 @@ def main() -> None:
 
     from fanout import holder, rejoin
 
-    wanted = rejoin.RunHandle.from_json(order.split(b"\n", 1)[0].decode())
+    wanted = run_handle.RunHandle.from_json(order.split(b"\n", 1)[0].decode())
     ours = holder.LockOwner(pid=os.getpid(), user="the guardian", machine=os.uname().nodename, since=time.time(),
                          ending=True)  # fmt: skip
     if holder.acquire_lock(wanted.directory, ours) is None:

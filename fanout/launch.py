@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Protocol
 
 from fanout import hangs, outcome, supervise
 from fanout.checks.asking import ProbeAnswer, ProbeRequest
@@ -19,22 +18,11 @@ from fanout.inquiry import PendingQuestion
 from fanout.outcome import RunOutcome
 from fanout.plan import LaunchPlan
 from fanout.state import InvalidTransition, Phase, RunState, apply_event
+from fanout.subscriber import Subscriber
 
 TICK_SECONDS = 0.1
 COMMAND_GRACE_SECONDS = 5.0  # for a plain command to end after an interrupt
 SIGPIPE = 13
-
-
-class Subscriber(Protocol):
-    """A receiver of every event with the state after it, such as a view or the record.
-
-    ``broken`` becomes true if the reader of its output is gone. This stops the run like a signal.
-    """
-
-    @property
-    def broken(self) -> bool: ...
-
-    def __call__(self, event: Event, state: RunState) -> None: ...
 
 
 class Session:

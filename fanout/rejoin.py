@@ -7,72 +7,29 @@ launcher stopped. Each host's log continues at its last byte, and new events are
 
 from __future__ import annotations
 
-import json
 import zlib
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import replace
 
-from fanout import schema, supervise
+from fanout import supervise
 from fanout.descriptors import raise_file_limit
 from fanout.errors import FanoutError, LauncherError
 from fanout.events import Chunk, Disconnected, Event, StreamOpened, Tick
 from fanout.fan import Clock, ConnectionPool
-from fanout.hosts import Host, Origin
-from fanout.launch import Session, Subscriber
+from fanout.launch import Session
 from fanout.login import ConnectionOptions
 from fanout.outcome import RunOutcome, outcome_of
 from fanout.plan import LaunchPlan, NodePlan
-from fanout.schema import ListOf, Text
-from fanout.settings import Settings
+from fanout.run_handle import RunHandle
+from fanout.run_info import RunInfo
 from fanout.state import HostState, Phase, RunState, apply_event
+from fanout.subscriber import Subscriber
 from fanout.transports.pick import TransportSelector
-from fanout.views.base import RunInfo
 from fanout.views.logdir import RunWriter
 from fanout.views.recorded import RunReader, apply_recorded_event, reopen_host
 from fanout.views.report import build_report
 
-_REACHING = ("transport", "ssh_config", "ssh_option", "user", "connect_timeout", "fanout", *supervise.POLICY_SETTINGS)
 MARGIN_SECONDS = 60.0
-_CHOICES = {name.rstrip("?"): kind for name, kind in schema.schema_of(Settings).items()}
-_ORDER: dict[str, Any] = {
-    "run": Text(200), "hosts": ListOf(schema.schema_of(Host), least=1), "directory": Text(), "user": Text(200),
-    "settings": {f"{name}?": _CHOICES[name] for name in _REACHING},
-}  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunHandle:
-    """A handle of a run: enough to resume or stop it. ``directory`` is the run's record on this machine."""
-
-    run_id: str
-    hosts: tuple[Host, ...]
-    settings: Settings
-    directory: str
-    user: str
-
-    def to_json(self) -> str:
-        return json.dumps(
-            {
-                "run": self.run_id,
-                "hosts": [asdict(host) | {"env": ()} for host in self.hosts],
-                "settings": {name: getattr(self.settings, name) for name in _REACHING},
-                "directory": self.directory,
-                "user": self.user,
-            }
-        )
-
-    @classmethod
-    def from_json(cls, text: str) -> RunHandle:
-        """Parse the text of ``to_json``. Raises Invalid."""
-        entry = schema.parse_json(text, _ORDER)
-        return cls(
-            run_id=entry["run"],
-            hosts=tuple(_parse_host(host) for host in entry["hosts"]),
-            settings=Settings(**{name: _to_tuples(value) for name, value in entry["settings"].items()}),
-            directory=entry["directory"],
-            user=entry["user"],
-        )
 
 
 class ResumedRun:
@@ -196,16 +153,6 @@ def _reset_sent_actions(state: RunState, *, again: bool) -> RunState:
         return host if host.phase.is_final else replace(host, forget_at=None, kill_at=None)
 
     return replace(state, hosts={name: left(host) for name, host in state.hosts.items()})
-
-
-def _parse_host(entry: Mapping[str, Any]) -> Host:
-    values = {name: _to_tuples(value) for name, value in entry.items()}
-    return Host(**{**values, "origin": Origin(**entry["origin"])})
-
-
-def _to_tuples(value: Any) -> Any:
-    """Convert the lists of JSON to tuples, at every depth."""
-    return tuple(_to_tuples(item) for item in value) if isinstance(value, list) else value
 
 
 def build_minimal_plan(order: RunHandle, ranks: Sequence[int] | None = None) -> LaunchPlan:

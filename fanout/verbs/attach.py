@@ -14,10 +14,10 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from fanout import holder, rejoin
-from fanout.arguments import Request
+from fanout import holder, rejoin, run_handle
 from fanout.errors import UsageError
 from fanout.guardian import Guardian
+from fanout.request import Request
 from fanout.settings import Settings
 from fanout.verbs import detach, explain, follow, onlook
 from fanout.verbs.common import ProcessContext, filter_handled_signals, find_runs_directory, read_settings
@@ -123,7 +123,9 @@ def _replace_launcher(path: str, settings: Settings, edge: ProcessContext) -> in
     return status if taken or status else None
 
 
-def _run_replacement(order: rejoin.RunHandle, settings: Settings, edge: ProcessContext, door: detach.ParentPipe) -> int:
+def _run_replacement(
+    order: run_handle.RunHandle, settings: Settings, edge: ProcessContext, door: detach.ParentPipe
+) -> int:
     """Do the launcher's work from now on, in a process of its own; return the exit status."""
     ends = (
         signal.SIGTERM if filter_handled_signals([signal.SIGTERM]) else signal.SIGKILL

@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-import ast
 import dataclasses
-import json
-import os
 import time
-from collections.abc import Callable, Mapping
-from typing import Any, TextIO
+from collections.abc import Callable
 
 from fanout import plan, preflight
-from fanout.arguments import Request
-from fanout.checks import explain, imports, record, report
+from fanout.checks import explain
 from fanout.checks.catalogue import CATALOGUE
-from fanout.checks.model import CheckRequest, UnreachableHost
-from fanout.commands import CommandBuilder
-from fanout.credentials import is_secret
-from fanout.errors import FanoutError
 from fanout.events import Event
-from fanout.hosts import Host, fold_names
+from fanout.hosts import Host
 from fanout.launch import Session
 from fanout.plan import LaunchPlan
-from fanout.preflight import Preflight, PreflightFacts
+from fanout.preflight import PreflightFacts
+from fanout.request import Request
 from fanout.settings import Settings
-from fanout.state import HostState, Phase, RunState
-from fanout.transports.pick import TransportSelector
+from fanout.state import RunState
+from fanout.verbs.checking import build_check_request, build_commands, render_report, to_json, to_plan_facts
 from fanout.verbs.common import (
     ProcessContext,
     build_selector,
@@ -39,7 +31,6 @@ from fanout.verbs.common import (
     read_task_config,
 )
 from fanout.verbs.deep import build_torch_test
-from fanout.views.base import choose_display_mode
 from fanout.views.out import unwrap_stream
 from fanout.views.sanitise import sanitize_line
 
@@ -138,151 +129,5 @@ def _build_planner(
     return made
 
 
-def to_plan_facts(learned: PreflightFacts) -> plan.HostFacts:
-    """Return the facts that the check found, in the form that the plan takes."""
-    return plan.HostFacts(
-        master_addr=learned.master_addr, gpus=learned.gpus, env=learned.exports, address=learned.addresses
-    )
-
-
-def describe_exports(exports: Mapping[str, Mapping[str, str]]) -> list[str]:
-    """Return one line for each variable that fanout exports on some hosts because the check found it necessary."""
-    hosts: dict[str, list[str]] = {}
-    for name, pairs in exports.items():
-        for variable, value in pairs.items():
-            hosts.setdefault(f"{variable}={value}", []).append(name)
-    reason = "the default interface does not reach the other hosts"
-    return [f"exporting {pair} on {fold_names(names)}: {reason}" for pair, names in hosts.items()]
-
-
 def _split_names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
-
-
-def render_report(title: str, result: Preflight, edge: ProcessContext, stream: TextIO) -> str:
-    """Return the report as text for this terminal. In a file or a pipe, lines are not wrapped."""
-    look = choose_display_mode(edge.environ, isatty=stream.isatty(), encoding=getattr(stream, "encoding", None))
-    width = max(60, min(edge.columns, 140)) if stream.isatty() else None
-    style = report.ReportStyle(width=width, ascii=not look.unicode)
-    return "\n".join(report.render_check_report(title, result.case, result.findings, result.seconds, style)) + "\n"
-
-
-def to_json(result: Preflight) -> str:
-    """Return all findings as JSON; ``v`` is the version of the format."""
-    table = record.build_check_record(result.case, result.findings, result.seconds)
-    table["ok"] = not result.failures and not result.case.request.unreached
-    table["learned"] = dataclasses.asdict(result.learned)
-    return json.dumps(table, indent=2, default=str) + "\n"
-
-
-def build_check_request(
-    session: Session,
-    hosts: tuple[Host, ...],
-    task: tuple[str, ...],
-    directory: str,
-    settings: Settings,
-    config: tuple[str, Any],
-) -> CheckRequest:
-    """Return the input of the check, from a session that has connected to the hosts."""
-    states, read = session.state.hosts, _read_imports(task, directory)
-    return CheckRequest(
-        hosts=hosts,
-        workdir=directory,
-        unreached={name: _to_unreachable(state) for name, state in states.items() if not state.linked},
-        dialled=_collect_texts(states, lambda state: state.hello.get("peer", "")),
-        login_seconds={name: state.took for name, state in states.items() if state.linked},
-        noise=_collect_texts(states, lambda state: state.noise.decode("utf-8", "replace").strip()),
-        task=task[0] if task else "",
-        config=config[0],
-        config_values=config[1],
-        imports=read.names,
-        unsure=read.unsure,
-        own=_find_own_modules(read, task, directory),
-        script=settings.script,
-        venv=settings.venv,
-        venv_sure=settings.venv_sure,
-        setup=settings.setup,
-        env={name: "***" if is_secret(name, value) else value for name, value in settings.env},
-        master_addr=settings.master_addr,
-        master_port=settings.master_port,
-    )
-
-
-def build_commands(
-    hosts: tuple[Host, ...], settings: Settings, picker: TransportSelector, source: str
-) -> CommandBuilder:
-    """Return the builder of the commands in findings: each host as fanout reaches it, this machine without ssh."""
-    here, logins = set(), {}
-    for host in hosts:
-        try:
-            if settings.transport == "local" or picker.is_here(host):
-                here.add(host.name)
-            else:
-                logins[host.name] = picker.config.connect_path(host)[-1].by_hand
-        except FanoutError:
-            continue  # the ssh configuration of this host is invalid; another finding reports it
-    return CommandBuilder(
-        logins=logins,
-        here=frozenset(here),
-        ssh_config=settings.ssh_config,
-        ssh_option=settings.ssh_option,
-        source=source,
-    )
-
-
-def format_warnings(result: Preflight) -> list[str]:
-    """Return one line for each warning of the check."""
-    return [
-        f"warning: {fold_names(finding.hosts)}: {finding.check}: {finding.saw}"
-        for finding in report.merge_findings(result.warnings)
-    ]
-
-
-def _to_unreachable(state: HostState) -> UnreachableHost:
-    if state.trouble is None:
-        return UnreachableHost(message="no connection was made")
-    return UnreachableHost(message=state.trouble.message, hint=state.trouble.hint, kind=state.trouble.kind)
-
-
-def _collect_texts(states: Mapping[str, HostState], what: Any) -> dict[str, str]:
-    told = {name: what(state) for name, state in states.items() if state.phase is Phase.CONNECTED}
-    return {name: text for name, text in told.items() if text}
-
-
-def _read_imports(task: tuple[str, ...], directory: str) -> imports.ModuleImports:
-    """Return the top-level imports of the task, if its file can be read here."""
-    if not task or not task[0].endswith(".py"):
-        return imports.ModuleImports()
-
-    def changes_path(name: str) -> bool:
-        source = _read_source(_find_module(name, task[0], directory))
-        try:
-            return bool(source) and imports.is_changing_search_path(ast.parse(source))
-        except (SyntaxError, ValueError):
-            return True
-
-    return imports.find_imports(_read_source(os.path.join(directory, task[0])), changes_path)
-
-
-def _find_own_modules(read: imports.ModuleImports, task: tuple[str, ...], directory: str) -> dict[str, str]:
-    """Return the local paths of the project's own modules that the task imports."""
-    return {name: path for name in read.names if task and (path := _find_module(name, task[0], directory))}
-
-
-def _find_module(name: str, task: str, directory: str) -> str:
-    """Return the path of the project's own package or module with this name, or ""."""
-    for folder in (os.path.dirname(task), "", "VeOmni"):
-        place = os.path.join(directory, folder, name)
-        for path in (place, f"{place}.py"):
-            if os.path.isdir(path) or os.path.isfile(path):
-                return path
-    return ""
-
-
-def _read_source(path: str) -> str:
-    """Return the source of a module, or of a package's ``__init__.py``; "" if it cannot be read."""
-    try:
-        with open(os.path.join(path, "__init__.py") if os.path.isdir(path) else path, encoding="utf-8") as file:
-            return file.read()
-    except (OSError, UnicodeDecodeError):
-        return ""

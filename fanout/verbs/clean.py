@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fanout.arguments import Request
 from fanout.errors import UsageError
 from fanout.hosts import fold_names
+from fanout.request import Request
 from fanout.verbs import census
 from fanout.verbs.census import HostRuns, RunOnHost
 from fanout.verbs.common import ProcessContext, read_hosts, read_settings

@@ -13,7 +13,6 @@ from types import FrameType
 from typing import Any, TextIO
 
 from fanout import hostfile
-from fanout.arguments import Request
 from fanout.commands import CommandBuilder
 from fanout.descriptors import raise_file_limit
 from fanout.errors import UsageError
@@ -21,6 +20,7 @@ from fanout.events import Interrupted
 from fanout.fan import Clock, ConnectionPool
 from fanout.hosts import Host, HostFile
 from fanout.login import HEARTBEAT_SECONDS, ConnectionOptions
+from fanout.request import Request
 from fanout.settings import LoadedSettings, Settings, merge_settings
 from fanout.transports.pick import TransportSelector
 from fanout.verbs.envfile import read_env_file

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from fanout.arguments import Request, parse_arguments
 from fanout.errors import UsageError
+from fanout.request import Request
 from fanout.verbs.check import run_check
 from fanout.verbs.common import SIGNALS, STOP_INSTEAD, ProcessContext, filter_handled_signals
 from fanout.verbs.run import run_training
@@ -17,8 +18,11 @@ TASK = ("tasks/train_llada2_bd.py", "configs/sft/llada2_mini_bd_sft.yaml")
 OUTPUT_FLAGS = ("output", "color", "show", "grep", "hide", "fold", "prefix", "metric")
 
 
-def run_demo(request: Request, edge: ProcessContext) -> int:
-    """Simulate the hosts, check them, and train on them; return the exit status of the run."""
+def run_demo(request: Request, edge: ProcessContext, parse: Callable[[Sequence[str]], Request]) -> int:
+    """Simulate the hosts, check them, and train on them; return the exit status of the run.
+
+    ``parse`` reads the command lines that the demo prints, so that they mean what they mean when a user types them.
+    """
     from fanout.demo import stage
 
     if not request.given["stay"] and not all(os.path.isfile(os.path.join(edge.cwd, path)) for path in TASK):
@@ -37,10 +41,10 @@ def run_demo(request: Request, edge: ProcessContext) -> int:
             signal.sigwait(filter_handled_signals(SIGNALS) or [STOP_INSTEAD])
             return 0
         edge.print_message(f"$ fanout check {' '.join(connect)} {hostfile} {' '.join(TASK)}")
-        code = run_check(parse_arguments(["check", *connect, hostfile, *TASK]), edge)
+        code = run_check(parse(["check", *connect, hostfile, *TASK]), edge)
         if code:
             return code
         edge.print_message(f"$ fanout run {' '.join(connect)} {hostfile} {' '.join(TASK)}")
         flags = [f"--{name}={request.flags[name]}" for name in OUTPUT_FLAGS if request.flags.get(name) is not None]
         flags += ["--timestamps"] if request.flags.get("timestamps") else []
-        return run_training(parse_arguments(["run", *flags, *connect, hostfile, *TASK]), edge, leavable=False)
+        return run_training(parse(["run", *flags, *connect, hostfile, *TASK]), edge, leavable=False)

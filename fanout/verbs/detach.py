@@ -12,8 +12,8 @@ from collections.abc import Callable
 
 from fanout.events import Event
 from fanout.state import RunState
+from fanout.subscriber import View
 from fanout.verbs.common import SIGNALS, Handler, ProcessContext, filter_handled_signals
-from fanout.views.base import View
 
 LAUNCHER_LOG = "launcher.log"  # in the run's directory: the launcher's stdout and stderr after it detached
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from fanout.arguments import Request
 from fanout.hosts import fold_names
 from fanout.launch import Session
+from fanout.request import Request
+from fanout.run_info import RunInfo
+from fanout.subscriber import View
 from fanout.verbs.common import (
     ProcessContext,
     build_selector,
@@ -13,7 +15,6 @@ from fanout.verbs.common import (
     read_hosts,
     read_settings,
 )
-from fanout.views.base import RunInfo, View
 from fanout.views.folded import GroupedOutput
 
 

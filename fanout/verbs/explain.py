@@ -17,11 +17,11 @@ from fanout.errors import UsageError
 from fanout.events import Answered, Event
 from fanout.outcome import RunOutcome
 from fanout.plan import LaunchPlan
+from fanout.run_info import RunInfo
 from fanout.schema import Integer, ListOf, Nullable, OneOf, Text
 from fanout.settings import Settings
 from fanout.state import RunState
 from fanout.verbs.common import ProcessContext
-from fanout.views.base import RunInfo
 from fanout.views.filenames import LogFileNames
 from fanout.views.tail import LogTail, LogTails
 

@@ -11,9 +11,8 @@ from typing import Any, Protocol
 
 from fanout import holder
 from fanout.events import Chunk, Event, StreamOpened, Tick
-from fanout.launch import Subscriber
 from fanout.state import RunState, apply_event
-from fanout.views.base import View
+from fanout.subscriber import Subscriber, View
 from fanout.views.recorded import RunReader, apply_recorded_event
 
 PAUSE_SECONDS = 0.2

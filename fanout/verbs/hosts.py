@@ -6,8 +6,8 @@ import json
 from collections.abc import Sequence
 
 from fanout import hostfile
-from fanout.arguments import Request
 from fanout.hosts import Host
+from fanout.request import Request
 from fanout.transports.explain import LoginExplainer, LoginReport
 from fanout.verbs.common import ProcessContext, build_selector, load_settings, read_hosts
 

@@ -12,8 +12,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from fanout import __version__, dryrun, holder, plan, rejoin, supervise
-from fanout.arguments import Request
+from fanout import __version__, dryrun, holder, plan, run_handle, supervise
 from fanout.diagnose.verdict import Verdict, to_dict
 from fanout.errors import LauncherError, UsageError
 from fanout.guardian import Guardian
@@ -21,9 +20,12 @@ from fanout.hosts import Host, fold_names
 from fanout.launch import Session
 from fanout.outcome import RunOutcome, outcome_of, with_log_gaps
 from fanout.plan import HostFacts, LaunchPlan
+from fanout.request import Request
+from fanout.run_info import RunInfo
 from fanout.settings import Settings
+from fanout.subscriber import View
 from fanout.transports.pick import TransportSelector, resolve_addresses
-from fanout.verbs import again, detach, explain, retest
+from fanout.verbs import again, checking, detach, explain, retest
 from fanout.verbs.common import (
     ProcessContext,
     build_command_for_hosts,
@@ -36,7 +38,6 @@ from fanout.verbs.pacing import SlowRankReporter
 from fanout.verbs.runs import HANDLE_FILE, create_run_directory, make_run_id
 from fanout.verbs.showing import build_filters, build_view, choose_look
 from fanout.verbs.waiting import WaitReporter
-from fanout.views.base import RunInfo, View
 from fanout.views.logdir import RecordGap, RunWriter
 from fanout.views.tail import LogTails
 
@@ -220,7 +221,7 @@ class Launch:
             if checked is None or (checked.failures and not self.settings.force):
                 session.release_hosts()
                 return outcome_of(session.state, refused="refused by the check: nothing was started")
-            from fanout.verbs.check import to_plan_facts
+            from fanout.verbs.checking import to_plan_facts
 
             learned = to_plan_facts(checked.learned)
         try:
@@ -239,7 +240,7 @@ class Launch:
 
     def _write_handle(self, record: RunWriter) -> str:
         """Write and return the data to stop this run without its launcher, for the guardian and ``fanout stop``."""
-        order = rejoin.RunHandle(
+        order = run_handle.RunHandle(
             run_id=self.run_id,
             hosts=self.hosts,
             settings=self.settings,
@@ -252,14 +253,13 @@ class Launch:
     def _check_hosts(self, session: Session, view: View) -> Preflight | None:
         """Check the hosts before the run. Print the report if a check failed, else one line and the warnings."""
         from fanout import preflight  # 35 ms that --skip-check does not pay
-        from fanout.verbs import check
 
-        asked = check.build_check_request(
+        asked = checking.build_check_request(
             session, self.hosts, self.request.task, self.directory, self.settings, self.config
         )
-        typed = check.build_commands(self.hosts, self.settings, self.picker, self.request.hosts or "")
+        typed = checking.build_commands(self.hosts, self.settings, self.picker, self.request.hosts or "")
         asked = replace(asked, commands=typed)
-        result = preflight.run(asked, session, plan=lambda learned: self._make_plan(check.to_plan_facts(learned)))
+        result = preflight.run(asked, session, plan=lambda learned: self._make_plan(checking.to_plan_facts(learned)))
         if session.state.interrupts:
             return None
         if result.failures and self.settings.force:
@@ -269,16 +269,16 @@ class Launch:
         elif result.failures:
             view.close()
             self.edge.stderr.write(
-                check.render_report(f"fanout check {self.request.hosts}", result, self.edge, self.edge.stderr)
+                checking.render_report(f"fanout check {self.request.hosts}", result, self.edge, self.edge.stderr)
             )
             self.edge.print_message("not launched: the check failed (--force launches anyway)")
         else:
-            lines = check.format_warnings(result)
+            lines = checking.format_warnings(result)
             also = f", {len(lines)} warning{'s' if len(lines) > 1 else ''}" if lines else ""
             view.note(f"check ok in {result.seconds:.1f} s{also}")
             for line in lines:
                 view.note(line)
-        for text in check.describe_exports(result.learned.exports):
+        for text in checking.describe_exports(result.learned.exports):
             view.note(text)
         return result
 

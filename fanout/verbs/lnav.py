@@ -6,8 +6,8 @@ import os
 from collections.abc import Mapping
 from importlib import resources
 
-from fanout.arguments import Request
 from fanout.errors import UsageError
+from fanout.request import Request
 from fanout.verbs.common import ProcessContext
 
 NAME = "fanout_log.json"

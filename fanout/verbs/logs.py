@@ -9,8 +9,8 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from fanout.arguments import Request
 from fanout.errors import UsageError
+from fanout.request import Request
 from fanout.verbs import follow
 from fanout.verbs.common import ProcessContext, find_runs_directory, read_settings
 from fanout.verbs.runs import find_run

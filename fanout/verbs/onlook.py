@@ -10,12 +10,14 @@ from contextlib import AbstractContextManager
 from functools import partial
 
 from fanout import supervise
-from fanout.arguments import Request
 from fanout.errors import UsageError
 from fanout.fan import ConnectionPool
 from fanout.hosts import Host
 from fanout.launch import Session
-from fanout.rejoin import MARGIN_SECONDS, RunHandle, build_minimal_plan
+from fanout.rejoin import MARGIN_SECONDS, build_minimal_plan
+from fanout.request import Request
+from fanout.run_handle import RunHandle
+from fanout.run_info import RunInfo
 from fanout.settings import Settings
 from fanout.state import RunState
 from fanout.verbs import census, detach, explain
@@ -23,7 +25,6 @@ from fanout.verbs.census import RunOnHost
 from fanout.verbs.common import ProcessContext, build_command_for_hosts, build_selector, open_connections, read_hosts
 from fanout.verbs.pacing import SlowRankReporter
 from fanout.verbs.showing import build_filters, build_view, choose_look
-from fanout.views.base import RunInfo
 from fanout.views.report import build_report
 from fanout.views.tail import LogTails
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from fanout import holder
-from fanout.arguments import Request
 from fanout.errors import UsageError
 from fanout.hosts import fold_names
+from fanout.request import Request
 from fanout.verbs import census
 from fanout.verbs.census import HostRuns, RunOnHost, format_time
 from fanout.verbs.common import ProcessContext, build_command_for_hosts, find_runs_directory, read_hosts, read_settings

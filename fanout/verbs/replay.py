@@ -8,17 +8,17 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from fanout.arguments import Request
 from fanout.bounds import range_error
 from fanout.errors import UsageError
 from fanout.events import Chunk, Event, StreamOpened, Tick
-from fanout.launch import Subscriber
+from fanout.request import Request
 from fanout.state import RunState
+from fanout.subscriber import Subscriber, View
 from fanout.verbs import explain, report
 from fanout.verbs.common import ProcessContext, find_runs_directory, read_settings
 from fanout.verbs.runs import find_run
 from fanout.verbs.showing import build_filters, build_view
-from fanout.views.base import View, choose_display_mode
+from fanout.views.base import choose_display_mode
 from fanout.views.lines import LIMIT
 from fanout.views.recorded import RunReader
 

@@ -8,11 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fanout.arguments import Request
 from fanout.diagnose.verdict import Verdict, to_dict
 from fanout.errors import UsageError
 from fanout.events import Event
 from fanout.outcome import RunOutcome, outcome_of
+from fanout.request import Request
+from fanout.run_info import RunInfo
 from fanout.settings import Settings
 from fanout.state import RunState
 from fanout.verbs import explain, retest
@@ -21,7 +22,7 @@ from fanout.verbs.pacing import SlowRankReporter
 from fanout.verbs.runs import find_run
 from fanout.verbs.showing import build_filters
 from fanout.views import report as words
-from fanout.views.base import RunInfo, choose_display_mode
+from fanout.views.base import choose_display_mode
 from fanout.views.recorded import RunReader
 from fanout.views.tail import LogTail, LogTails
 from fanout.views.units import format_size

@@ -6,11 +6,11 @@ import time
 from functools import partial
 
 from fanout import dryrun, plan
-from fanout.arguments import Request
 from fanout.descriptors import raise_file_limit
 from fanout.errors import LauncherError
 from fanout.hosts import Host
 from fanout.plan import HostFacts
+from fanout.request import Request
 from fanout.settings import Settings
 from fanout.transports.pick import TransportSelector
 from fanout.verbs import again, detach, front, keeping

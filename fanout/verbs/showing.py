@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from fanout.run_info import RunInfo
 from fanout.settings import Settings
 from fanout.state import RunState
+from fanout.subscriber import View, Viewing
 from fanout.verbs.common import ProcessContext
-from fanout.views.base import DisplayMode, RunInfo, View, Viewing, choose_display_mode
+from fanout.views.base import DisplayMode, choose_display_mode
 from fanout.views.wishes import DisplayFilters, parse_display_filters
 
 

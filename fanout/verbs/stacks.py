@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from fanout.arguments import Request
 from fanout.checks.asking import ProbeRequest
 from fanout.diagnose import aftermath
 from fanout.diagnose import stacks as folded
 from fanout.diagnose.evidence import StackSnapshot
 from fanout.errors import UsageError
 from fanout.launch import Session
+from fanout.request import Request
 from fanout.transports.pick import TransportSelector
 from fanout.verbs.common import ProcessContext, find_runs_directory, open_connections, print_notices, read_settings
 from fanout.verbs.runs import find_active_run, read_run_handle

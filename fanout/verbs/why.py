@@ -8,13 +8,13 @@ import tempfile
 from collections.abc import Callable, Iterator
 from typing import IO, BinaryIO
 
-from fanout.arguments import Request
 from fanout.diagnose import words
 from fanout.diagnose.judge import diagnose_evidence
 from fanout.diagnose.sources import identify_files
 from fanout.diagnose.verdict import to_dict
 from fanout.diagnose.witness import EvidenceCollector
 from fanout.errors import UsageError
+from fanout.request import Request
 from fanout.verbs import dumpfiles
 from fanout.verbs.common import ProcessContext, read_settings
 from fanout.verbs.explain import load_signatures

@@ -6,44 +6,12 @@ The caller passes the environment and the facts about the terminal, so this modu
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from dataclasses import dataclass
+from typing import Literal
 
 from fanout.errors import UsageError
-from fanout.events import Event
-from fanout.state import RunState
-from fanout.views.sanitise import sanitize_line
 
 Mode = Literal["live", "plain", "json"]
-Viewing = Literal["run", "attach", "replay"]  # it decides the action of Ctrl-C
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunInfo:
-    """Facts about a run before it starts. ``ranks`` maps host -> (node rank, number of processes or None)."""
-
-    run_id: str
-    title: str
-    hosts: tuple[str, ...]
-    log_dir: str | None = None
-    ranks: Mapping[str, tuple[int, int | None]] = field(default_factory=dict)
-
-
-class View(Protocol):
-    """View of a run: a subscriber that one thread calls after every event, with the state after the event.
-
-    ``broken`` is True once the reader of the output has exited (``fanout run … | head``): the caller then stops the
-    run. ``note`` prints a message of the caller.
-    """
-
-    @property
-    def broken(self) -> bool: ...
-
-    def __call__(self, event: Event, state: RunState) -> None: ...
-
-    def note(self, text: str) -> None: ...
-
-    def close(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,13 +82,3 @@ def _wants_colour(environ: Mapping[str, str], *, isatty: bool, color: str) -> bo
     if any(environ.get(name, "") not in ("", "0") for name in ("FORCE_COLOR", "CLICOLOR_FORCE")):
         return True
     return isatty and environ.get("CLICOLOR") != "0" and environ.get("TERM", "") not in ("", "dumb", "unknown")
-
-
-def format_label(host: str, stream: str) -> str:
-    """Return the label of a stream: ``gpu01``, ``gpu01:5`` for a rank, ``gpu01:name`` for any other stream."""
-    if not stream:
-        return host
-    name = sanitize_line(stream, colour=False)
-    return (
-        f"{host}:{name.removeprefix('rank ').replace(' err', '', 1)}" if name.startswith("rank ") else f"{host}:{name}"
-    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from fanout.errors import UsageError
-from fanout.views.base import Viewing
+from fanout.subscriber import Viewing
 from fanout.views.flow import LogPipeline
 from fanout.views.wishes import FOLDS, parse_show
 

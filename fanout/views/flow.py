@@ -6,7 +6,7 @@ A view passes every event to it and prints the result. Hidden lines are counted;
 from __future__ import annotations
 
 from fanout.events import Event
-from fanout.views.base import RunInfo
+from fanout.run_info import RunInfo
 from fanout.views.folding import LineFolding
 from fanout.views.levels import LineClassifier
 from fanout.views.metrics import MetricTracker

@@ -18,8 +18,8 @@ from typing import TextIO
 
 from fanout.events import Chunk, ConnectFailed, Disconnected, Event, Exited, HostLost, Refused
 from fanout.hosts import fold_names
+from fanout.run_info import RunInfo
 from fanout.state import RunState
-from fanout.views.base import RunInfo
 from fanout.views.lines import LineAssembler
 from fanout.views.narrate import StatusReporter, describe_exit
 from fanout.views.out import TextWriter

@@ -10,8 +10,8 @@ from typing import Any, TextIO
 
 from fanout.events import Chunk, Event, Heartbeat
 from fanout.outcome import RunOutcome
+from fanout.run_info import RunInfo
 from fanout.state import RunState
-from fanout.views.base import RunInfo
 from fanout.views.flow import describe_dropped_lines
 from fanout.views.levels import classify_text
 from fanout.views.outlet import NonblockingWriter

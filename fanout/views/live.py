@@ -14,8 +14,9 @@ from time import monotonic
 from typing import TextIO
 
 from fanout.events import Chunk, Event, Heartbeat
+from fanout.run_info import RunInfo
 from fanout.state import RunState
-from fanout.views.base import RunInfo, Viewing
+from fanout.subscriber import Viewing
 from fanout.views.desk import KeyBindings
 from fanout.views.flow import LogPipeline, describe_hidden_lines
 from fanout.views.folding import shorten_label

@@ -23,8 +23,8 @@ from typing import Any
 from fanout.errors import LauncherError
 from fanout.events import Chunk, Event, Heartbeat, StreamOpened, Tick
 from fanout.outcome import RunOutcome
+from fanout.run_info import RunInfo
 from fanout.state import RunState
-from fanout.views.base import RunInfo
 from fanout.views.filenames import LogFileNames
 from fanout.views.record import (
     VERSION,

@@ -20,8 +20,8 @@ from typing import Any
 from fanout.events import Event, StreamOpened
 from fanout.hosts import fold_names
 from fanout.outcome import RunOutcome
+from fanout.run_info import RunInfo
 from fanout.state import RunState
-from fanout.views.base import RunInfo, format_label
 from fanout.views.course import LOAD_UNITS, RunTimeline, StreamTimeline
 from fanout.views.curves import build_curves, parse_rank
 from fanout.views.excerpt import FANOUT, Gap, LogExcerpt
@@ -29,7 +29,7 @@ from fanout.views.filenames import LogFileNames
 from fanout.views.folding import format_speakers
 from fanout.views.narrate import StatusReporter
 from fanout.views.sanitise import sanitize_line, sanitize_lines
-from fanout.views.streams import StreamDemultiplexer
+from fanout.views.streams import StreamDemultiplexer, format_label
 
 
 def fill_template(data: dict[str, Any]) -> str:

@@ -6,8 +6,8 @@ are too many hosts, a grid shows all hosts, and rows show only the outliers. Sym
 
 from __future__ import annotations
 
+from fanout.run_info import RunInfo
 from fanout.state import Phase, RunState
-from fanout.views.base import RunInfo
 from fanout.views.fleet import find_outliers
 from fanout.views.rows import DisplayData, Row, RowContext, build_grid, build_host_rows
 from fanout.views.sanitise import to_single_line

@@ -14,8 +14,8 @@ from collections.abc import Iterable
 from typing import TextIO
 
 from fanout.events import Event
+from fanout.run_info import RunInfo
 from fanout.state import RunState
-from fanout.views.base import RunInfo
 from fanout.views.flow import LogPipeline, describe_dropped_lines, describe_hidden_lines
 from fanout.views.narrate import StatusMessage, StatusReporter, format_status
 from fanout.views.outlet import NonblockingWriter

@@ -29,8 +29,8 @@ from fanout.events import (
     Tick,
 )
 from fanout.outcome import RunOutcome
+from fanout.run_info import RunInfo
 from fanout.schema import Anything, Integer, Nullable, Number, Text
-from fanout.views.base import RunInfo
 
 VERSION = 1
 MOST_BYTES = 64 << 20  # of one stream in one record

@@ -15,9 +15,9 @@ from typing import Any
 from fanout import answers, schema
 from fanout.errors import LauncherError, UsageError
 from fanout.events import MAIN_STREAM, ActionSent, Answered, Chunk, Connecting, Event, Inspect, StreamOpened
+from fanout.run_info import RunInfo
 from fanout.schema import Integer, InvalidValue, ListOf, MapOf, Nullable, Number, Text, TupleOf
 from fanout.state import HostState, InvalidTransition, Phase, RunState, apply_event
-from fanout.views.base import RunInfo
 from fanout.views.filenames import LogFileNames
 from fanout.views.record import decode_event
 

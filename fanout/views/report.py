@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from fanout.hosts import fold_names
 from fanout.outcome import HostOutcome, RunOutcome
+from fanout.run_info import RunInfo
 from fanout.state import RunState
-from fanout.views.base import RunInfo
 from fanout.views.causes import join_pids, split_pid
 from fanout.views.filenames import LogFileNames
 from fanout.views.sanitise import sanitize_line, sanitize_lines, sanitize_text, to_single_line

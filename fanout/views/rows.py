@@ -9,8 +9,8 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from fanout.run_info import RunInfo
 from fanout.state import HostState, Phase, RunState
-from fanout.views.base import RunInfo
 from fanout.views.fleet import SILENT_SECONDS, Outlier, OutlierKind
 from fanout.views.load import HostLoad
 from fanout.views.metrics import ASCII_BLOCKS, BLOCKS, MetricReading, RunProgress

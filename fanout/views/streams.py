@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
 from fanout.events import Chunk, CleanedUp, Event, HostLost, StreamOpened
-from fanout.views.base import format_label
 from fanout.views.lines import LIMIT, LineAssembler, SplitLine
+from fanout.views.sanitise import sanitize_line
 
 SETTLE_SECONDS = 0.5
 BAR_SECONDS = 30.0
@@ -161,3 +161,13 @@ class StreamDemultiplexer:
             self.parts.setdefault(key[0], set()).add(self._labels[key].removeprefix(f"{key[0]}:"))
         self.width = max(self.width, len(self._labels[key]))
         return self._labels[key]
+
+
+def format_label(host: str, stream: str) -> str:
+    """Return the label of a stream: ``gpu01``, ``gpu01:5`` for a rank, ``gpu01:name`` for any other stream."""
+    if not stream:
+        return host
+    name = sanitize_line(stream, colour=False)
+    return (
+        f"{host}:{name.removeprefix('rank ').replace(' err', '', 1)}" if name.startswith("rank ") else f"{host}:{name}"
+    )

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from fanout.events import Chunk, Event, StreamOpened
 from fanout.gist import digest_chunk
 from fanout.state import RunState
-from fanout.views.base import format_label
 from fanout.views.lines import LineAssembler
 from fanout.views.sanitise import sanitize_line
+from fanout.views.streams import format_label
 
 KEEP_BYTES = 32 * 1024
 TRACEBACK_BYTES = 16 * 1024

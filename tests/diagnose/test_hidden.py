@@ -8,9 +8,9 @@ from fanout import outcome
 from fanout.diagnose.signatures import load_builtin
 from fanout.diagnose.verdict import Verdict
 from fanout.events import Exited
+from fanout.run_info import RunInfo
 from fanout.state import RunState
 from fanout.verbs import explain
-from fanout.views.base import RunInfo
 from fanout.views.report import build_report
 from tests.diagnose.kit import Run
 

@@ -13,11 +13,11 @@ from fanout.arguments import parse_arguments
 from fanout.diagnose.signatures import load_builtin
 from fanout.diagnose.verdict import Verdict
 from fanout.events import ActionSent, Answered, Inspect, Interrupted
+from fanout.run_info import RunInfo
 from fanout.state import RunState
 from fanout.verbs import explain
 from fanout.verbs.common import ProcessContext
 from fanout.verbs.report import run_report
-from fanout.views.base import RunInfo
 from fanout.views.logdir import RunWriter
 from fanout.views.metrics import MetricReading, RunProgress
 from fanout.views.panel import build_footer, get_run_status

@@ -14,10 +14,10 @@ import pytest
 from fanout import outcome
 from fanout.arguments import parse_arguments
 from fanout.diagnose.signatures import load_builtin
+from fanout.run_info import RunInfo
 from fanout.verbs import explain
 from fanout.verbs.common import ProcessContext
 from fanout.verbs.report import run_report
-from fanout.views.base import RunInfo
 from fanout.views.logdir import RunWriter
 from tests import histories
 from tests.diagnose.cases import CASES, ONE_A_HOST

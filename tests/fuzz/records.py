@@ -18,12 +18,12 @@ from fanout.errors import FanoutError
 from fanout.events import ActionSent, Answered, Inspect, StreamOpened
 from fanout.hosts import Host, Origin
 from fanout.outcome import outcome_of
-from fanout.rejoin import RunHandle
+from fanout.run_handle import RunHandle
+from fanout.run_info import RunInfo
 from fanout.settings import Settings
 from fanout.verbs import follow
 from fanout.verbs.common import ProcessContext
 from fanout.verbs.runs import read_run_handle
-from fanout.views.base import RunInfo
 from fanout.views.logdir import RunWriter
 from tests.fuzz.mutate import cut, mutated, paths
 from tests.fuzz.targets import RECORDED

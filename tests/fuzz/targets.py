@@ -25,8 +25,8 @@ from fanout.diagnose.judge import diagnose_evidence
 from fanout.diagnose.witness import EvidenceCollector
 from fanout.events import ActionSent, Answered, Connected, Connecting, Event, Go, Inspect, Prepare, Tick
 from fanout.hosts import Host, Origin
+from fanout.run_info import RunInfo
 from fanout.state import InvalidTransition, RunState, apply_event
-from fanout.views.base import RunInfo
 from fanout.views.jsonl import JsonLines
 from fanout.views.logdir import RunWriter
 from fanout.views.plain import PlainView

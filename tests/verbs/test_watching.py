@@ -8,9 +8,9 @@ import pytest
 
 from fanout import holder
 from fanout.events import Event, StreamOpened, Tick
+from fanout.run_info import RunInfo
 from fanout.state import RunState
 from fanout.verbs import follow
-from fanout.views.base import RunInfo
 from fanout.views.logdir import RunWriter
 from fanout.views.recorded import RunReader
 from tests.histories import History

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pyte
 
-from fanout.views.base import RunInfo
+from fanout.run_info import RunInfo
 
 FOLDER = Path(__file__).parent / "golden"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fanout.views.base import Viewing
+from fanout.subscriber import Viewing
 from fanout.views.desk import CTRL_C_HELP, DETACH_HELP, HELP, KeyBindings
 from fanout.views.flow import LogPipeline, describe_hidden_lines
 from fanout.views.wishes import DisplayFilters

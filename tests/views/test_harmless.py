@@ -28,8 +28,9 @@ from fanout.events import (
     Refused,
     StreamOpened,
 )
+from fanout.run_info import RunInfo
+from fanout.subscriber import View
 from fanout.verbs.runs import HANDLE_FILE
-from fanout.views.base import RunInfo, View
 from fanout.views.folded import GroupedOutput
 from fanout.views.jsonl import JsonLines
 from fanout.views.live import LiveView

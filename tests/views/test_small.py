@@ -14,15 +14,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fanout.errors import UsageError
+from fanout.subscriber import View
 from fanout.views import metrics
-from fanout.views.base import View, choose_display_mode, format_label
+from fanout.views.base import choose_display_mode
 from fanout.views.folded import GroupedOutput, HostOutput, group_outputs
 from fanout.views.jsonl import JsonLines
 from fanout.views.live import LiveView
 from fanout.views.logdir import RunWriter
 from fanout.views.metrics import MetricReading, MetricTracker, RunProgress, draw_sparkline
 from fanout.views.plain import PlainView
-from fanout.views.streams import LogLine
+from fanout.views.streams import LogLine, format_label
 from fanout.views.table import count_columns, format_table
 from fanout.views.tail import LogTails
 from fanout.views.units import format_age, format_clock, format_count, format_duration, format_size

@@ -1,0 +1,32 @@
+"""Request: the command line as one value. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostFilters:
+    """Host selection flags: DeepSpeed's include and exclude, node sets, a count, a tag."""
+
+    include: str = ""
+    exclude: str = ""
+    nodes: str = ""
+    without: str = ""
+    nnodes: int | None = None
+    tag: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """Parsed command line. ``flags`` are settings by name, ``given`` are the command's own options."""
+
+    verb: str
+    hosts: str = ""
+    task: tuple[str, ...] = ()
+    filters: HostFilters = field(default_factory=HostFilters)
+    flags: Mapping[str, Any] = field(default_factory=dict)
+    given: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()  # warnings about the command line

@@ -1,0 +1,17 @@
+"""Run information: what is known of a run before it starts. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunInfo:
+    """Facts about a run before it starts. ``ranks`` maps host -> (node rank, number of processes or None)."""
+
+    run_id: str
+    title: str
+    hosts: tuple[str, ...]
+    log_dir: str | None = None
+    ranks: Mapping[str, tuple[int, int | None]] = field(default_factory=dict)
