@@ -11,7 +11,7 @@ demo: $(STAMP)-train
 	$(BIN)/fanout demo
 
 test: $(STAMP)-dev
-	tests/run $(BIN)
+	tests/run_tiers $(BIN)
 
 lint: $(STAMP)-dev
 	$(BIN)/ruff check .
@@ -19,7 +19,7 @@ lint: $(STAMP)-dev
 	$(BIN)/mypy
 
 pure process browser lab: $(STAMP)-dev
-	tests/run $(BIN) $@
+	tests/run_tiers $(BIN) $@
 
 faults-check: $(STAMP)-dev  # every check's fault on real hosts, and healthy labs of every shape (root, some minutes)
 	$(BIN)/python -m pytest -q -m lab tests/lab/test_lab_faults_of_check.py tests/lab/test_lab_check.py tests/lab/test_check_certain.py

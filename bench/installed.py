@@ -14,7 +14,7 @@ from pathlib import Path
 from bench.common import REPOSITORY
 
 #: The script that installers write for an entry point.
-_SCRIPT = "import sys\nfrom fanout.cli import entry\nsys.exit(entry())\n"
+_SCRIPT = "import sys\nfrom fanout.cli.main import entry\nsys.exit(entry())\n"
 
 
 @functools.cache

@@ -1,5 +1,5 @@
 """Entry point of ``python -m fanout``."""
 
-from fanout.cli import entry
+from fanout.cli.main import entry
 
 entry()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from fanout.events import (
+from fanout.model.events import (
     ActionSent,
     Chunk,
     CleanedUp,
@@ -25,7 +25,7 @@ from fanout.events import (
     Stop,
     Tick,
 )
-from fanout.state import RunState, apply_event
+from fanout.model.state import RunState, apply_event
 
 T0 = 1_795_352_569.0
 TRACEBACK = b"""Traceback (most recent call last):

@@ -1,6 +1,6 @@
 """Every condition that lets a test be skipped, with its reason. No other file of the tests may skip.
 
-A program that is not installed is no such condition: ``tests/run`` installs what a tier needs, and the test fails
+A program that is not installed is no such condition: ``tests/run_tiers`` installs what a tier needs, and the test fails
 without it. ``tests/test_skips.py`` enforces both, ``tests/conftest.py`` turns any other skip into a failure.
 """
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.test_architecture import ROOT, dotted, modules
+from tests.sources import ROOT, dotted_name, read_modules
 
 #: By module: names that are also methods of lists and strings count only where they belong to a module of files.
 #: A directory that ``tempfile`` makes has a name of its own, so it is proven by how it is made.
@@ -21,37 +21,37 @@ DELETING = {
 }
 METHODS = {"unlink", "rmdir", "rmtree", "write_text", "write_bytes", "touch"}
 
-PRUNING = "tests/verbs/test_keeping.py::test_a_directory_of_another_program_is_never_touched"
-RECORD = "tests/views/test_logdir.py::test_the_log_is_exactly_what_the_host_wrote"
-STATE = "tests/agent/test_place.py::test_files_of_the_user_in_the_state_directory_are_never_taken_for_ours"
-SPOOL = "tests/agent/test_spool.py::test_a_log_over_the_limit_arrives_whole_and_its_front_is_let_go_of"
-CLAIM = "tests/agent/test_place.py::test_a_planted_claim_is_not_followed"
-DEMO = "tests/demo/test_demo_claim.py::test_files_that_the_user_made_meanwhile_stay"
+PRUNING = "tests/record/test_retention.py::test_a_directory_of_another_program_is_never_touched"
+RECORD = "tests/record/test_run_writer.py::test_the_log_is_exactly_what_the_host_wrote"
+STATE = "tests/agent/test_state_dir.py::test_files_of_the_user_in_the_state_directory_are_never_taken_for_ours"
+SPOOL = "tests/agent/test_log_spool.py::test_a_log_over_the_limit_arrives_whole_and_its_front_is_let_go_of"
+CLAIM = "tests/agent/test_state_dir.py::test_a_planted_claim_is_not_followed"
+DEMO = "tests/demo/test_workdir.py::test_files_that_the_user_made_meanwhile_stay"
 CHECKPOINTS = "tests/tasks/test_task_resume.py::test_checkpoints_of_another_run_or_trainer_in_the_same_directory_stay"
 
 GUARDS = {
-    "fanout/agent/memory.py:punch_hole": SPOOL,
-    "fanout/agent/place.py:make_private": "tests/agent/test_place.py::test_the_directory_is_ours_alone",
-    "fanout/agent/place.py:take_claim": CLAIM,
-    "fanout/agent/place.py:release_claim": CLAIM,
-    "fanout/agent/place.py:remove_stale_files": STATE,
-    "fanout/agent/place.py:remove_tree": "tests/agent/test_place.py::test_removing_a_run_follows_no_link",
-    "fanout/agent/prepare.py:_publish_directory": "tests/agent/test_place.py::test_runs_are_found_by_their_directories",
-    "fanout/agent/prepare.py:_write_about": "tests/agent/test_place.py::test_the_directory_is_ours_alone",
-    "fanout/agent/probes_box.py:run_sandboxed": "tests/checks/test_playing.py::test_what_the_script_does_besides_never_happens",
-    "fanout/agent/probes_rehearsal.py:_write_program": "tests/checks/test_playing.py::test_what_the_script_does_besides_never_happens",
-    "fanout/agent/probes_share.py:_remove_tokens": "tests/checks/test_probes_around.py::test_only_tokens_of_a_check_are_swept",
-    "fanout/agent/record.py:skip_to": SPOOL,
-    "fanout/agent/shim.py:install_hook": "tests/agent/test_shim.py::test_the_users_own_sitecustomize_comes_as_ever",
-    "fanout/demo/claim.py:_delete_demo_files": DEMO,
-    "fanout/demo/claim.py:_delete_host_directory": DEMO,
-    "fanout/demo/stage.py:_write_private_file": "tests/demo/test_demo_claim.py::test_files_that_no_demo_made_are_refused_and_stay",
-    "fanout/holder.py:write_owner": "tests/verbs/test_keeping.py::test_no_link_is_followed_or_deleted",
-    "fanout/transports/sshprocess.py:mark_opened": "tests/transports/test_contract.py::test_dials_leave_no_descriptor_and_no_child",
-    "fanout/verbs/lnav.py:run_lnav": "tests/verbs/test_lnav.py::test_it_is_put_where_lnav_looks",
-    "fanout/verbs/ownership.py:delete_record": PRUNING,
-    "fanout/verbs/report.py:_write_page": "tests/views/test_page.py::test_a_page_that_cannot_be_written_is_said_before_the_record_is_read",
-    "fanout/views/logdir.py:write_file": RECORD,
+    "fanout/agent/overflow_buffer.py:punch_hole": SPOOL,
+    "fanout/agent/state_dir.py:make_private": "tests/agent/test_state_dir.py::test_the_directory_is_ours_alone",
+    "fanout/agent/state_dir.py:take_claim": CLAIM,
+    "fanout/agent/state_dir.py:release_claim": CLAIM,
+    "fanout/agent/state_dir.py:remove_stale_files": STATE,
+    "fanout/agent/state_dir.py:remove_tree": "tests/agent/test_state_dir.py::test_removing_a_run_follows_no_link",
+    "fanout/agent/prepare.py:_publish_directory": "tests/agent/test_state_dir.py::test_runs_are_found_by_their_directories",
+    "fanout/agent/prepare.py:_write_about": "tests/agent/test_state_dir.py::test_the_directory_is_ours_alone",
+    "fanout/agent/probes/sandbox.py:run_sandboxed": "tests/checks/test_playing.py::test_what_the_script_does_besides_never_happens",
+    "fanout/agent/probes/rehearsal.py:_write_program": "tests/checks/test_playing.py::test_what_the_script_does_besides_never_happens",
+    "fanout/agent/probes/shared_dir.py:_remove_tokens": "tests/checks/test_probes_around.py::test_only_tokens_of_a_check_are_swept",
+    "fanout/agent/run_files.py:skip_to": SPOOL,
+    "fanout/agent/stack_hook.py:install_hook": "tests/agent/test_stack_hook.py::test_the_users_own_sitecustomize_comes_as_ever",
+    "fanout/demo/workdir.py:_delete_demo_files": DEMO,
+    "fanout/demo/workdir.py:_delete_host_directory": DEMO,
+    "fanout/demo/embedded_lab.py:_write_private_file": "tests/demo/test_workdir.py::test_files_that_no_demo_made_are_refused_and_stay",
+    "fanout/record/writer_lock.py:write_owner": "tests/record/test_retention.py::test_no_link_is_followed_or_deleted",
+    "fanout/remote/transports/openssh_process.py:mark_opened": "tests/remote/test_contract.py::test_dials_leave_no_descriptor_and_no_child",
+    "fanout/commands/lnav.py:run_lnav": "tests/commands/test_lnav.py::test_it_is_put_where_lnav_looks",
+    "fanout/record/ownership.py:delete_record": PRUNING,
+    "fanout/commands/report.py:_write_page": "tests/ui/test_page.py::test_a_page_that_cannot_be_written_is_said_before_the_record_is_read",
+    "fanout/record/run_writer.py:write_file": RECORD,
     "tasks/llada2/checkpoint.py:_remove": CHECKPOINTS,
     "tasks/llada2/checkpoint.py:_is_shared": CHECKPOINTS,
     "tasks/llada2/checkpoint.py:_sweep": CHECKPOINTS,
@@ -61,7 +61,7 @@ GUARDS = {
 
 def is_destructive(call: ast.Call) -> bool:
     """Return whether the call deletes, renames, truncates or overwrites a file."""
-    name = dotted(call.func)
+    name = dotted_name(call.func)
     owner, _, last = name.rpartition(".")
     if name in ("open", "os.fdopen") or last == "open":
         words = [argument.value for argument in ast.walk(call) if isinstance(argument, ast.Constant)]
@@ -71,7 +71,7 @@ def is_destructive(call: ast.Call) -> bool:
 
 
 def functions_that_delete() -> Iterator[str]:
-    for module in modules("fanout", "tasks"):
+    for module in read_modules("fanout", "tasks"):
         for function in ast.walk(module.tree):
             if isinstance(function, ast.FunctionDef):
                 calls = [node for node in ast.walk(function) if isinstance(node, ast.Call)]

@@ -28,7 +28,7 @@ FINDERS = {
     "browser/chrome.py": "find() fails",
     "hostfile/oracles.py": "the comparison fails",
     "lab/ns.py": "tool() raises LabError",
-    "transports/sshd.py": "the fixture fails",
+    "remote/sshd.py": "the fixture fails",
 }
 
 

@@ -16,29 +16,29 @@ from pathlib import Path
 
 MODULES = (
     "frames",
-    "place",
-    "procs",
-    "record",
+    "state_dir",
+    "processes",
+    "run_files",
     "spawn",
-    "spool",
-    "sweep",
-    "audience",
-    "gauge",
+    "log_spool",
+    "kill_sweep",
+    "relay_clients",
+    "load_monitor",
     "hello",
-    "ending",
+    "tree_stop",
     "lease",
-    "memory",
-    "neighbours",
-    "oom",
-    "rest",
-    "sources",
-    "joining",
+    "overflow_buffer",
+    "shared_claims",
+    "oom_kills",
+    "linger",
+    "log_reader",
+    "rendezvous",
     "keeper",
     "prepare",
-    "questions",
-    "ranklogs",
+    "probe_runner",
+    "rank_logs",
     "relay",
-    "shim",
+    "stack_hook",
 )
 
 _BOOTSTRAP = (
@@ -55,13 +55,13 @@ from _frozen_importlib import ModuleSpec
 class Loader:
     def find_spec(self, name, path=None, target=None):
         if name == "fanout_agent" or name.startswith("fanout_agent.") and name[13:] in SOURCES:
-            return ModuleSpec(name, self, is_package=name == "fanout_agent")
+            return ModuleSpec(name, self, is_package=name[13:] in ("", "probes"))
     def create_module(self, spec):
         return None
     def exec_module(self, module):
         name = module.__name__[13:]
         if name:
-            exec(compile(SOURCES[name], "<fanout>/" + name + ".py", "exec"), module.__dict__)
+            exec(compile(SOURCES[name], "<fanout>/" + name.replace(".", "/") + ".py", "exec"), module.__dict__)
 sys.meta_path.insert(0, Loader())
 from fanout_agent import relay
 relay.main()
@@ -83,12 +83,12 @@ def build_command(nonce: str, python: str = "python3") -> str:
 
 def read_torch_worker() -> str:
     """Return the source that the deep check sends to the task's Python. It is not part of the agent."""
-    return (Path(__file__).parent / "collective.py").read_text(encoding="utf-8")
+    return (Path(__file__).parent / "torch_worker.py").read_text(encoding="utf-8")
 
 
 def read_dump_reader() -> str:
     """Return the source that reads flight recorder dumps, for the launcher's own child process."""
-    return (Path(__file__).parent / "probes_dump.py").read_text(encoding="utf-8")
+    return (Path(__file__).parent / "probes" / "flight_dump.py").read_text(encoding="utf-8")
 
 
 def pack_agent() -> bytes:
@@ -103,7 +103,9 @@ _PACK_LOCK = threading.Lock()
 @functools.cache
 def _pack_agent() -> bytes:
     here = Path(__file__).parent
-    names = MODULES + tuple(sorted(path.stem for path in here.glob("probes*.py")))
-    sources = {name: (here / f"{name}.py").read_text(encoding="utf-8") for name in names}
+    sources = {name: (here / f"{name}.py").read_text(encoding="utf-8") for name in MODULES}
+    sources["probes"] = ""
+    for path in sorted((here / "probes").glob("[a-z]*.py")):
+        sources[f"probes.{path.stem}"] = path.read_text(encoding="utf-8")
     body = zlib.compress(f"SOURCES = {sources!r}\n{_LOADER}".encode(), 6)
     return struct.pack("!I", len(body)) + body

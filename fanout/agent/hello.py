@@ -6,7 +6,7 @@ import os
 import sys
 import time
 
-from . import prepare, procs
+from . import prepare, processes
 
 
 def build_hello() -> dict:
@@ -27,7 +27,7 @@ def build_hello() -> dict:
 
 
 def _read_boot_id() -> str:
-    return procs.read_text("/proc/sys/kernel/random/boot_id").strip()
+    return processes.read_text("/proc/sys/kernel/random/boot_id").strip()
 
 
 def _read_netns() -> str:

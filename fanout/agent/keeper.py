@@ -15,18 +15,18 @@ import select
 import signal
 import socket
 
-from . import ending, frames, joining, lease, place, procs, record, rest, spawn, spool
-from .audience import RelayClients
-from .ending import StopSequence
+from . import frames, lease, linger, log_spool, processes, rendezvous, run_files, spawn, state_dir, tree_stop
 from .lease import Lease
-from .oom import OomWatch
+from .oom_kills import OomWatch
+from .relay_clients import RelayClients
+from .tree_stop import StopSequence
 
 TYPE_CHECKING = False  # for type checkers only: importing typing on a host takes time
 if TYPE_CHECKING:
     from typing import Callable, Iterator
 
-    from .ranklogs import RankLogs
-    from .rest import LingerState
+    from .linger import LingerState
+    from .rank_logs import RankLogs
 
 MAX_DRAIN_BYTES = 1 << 20  # the most bytes read from the pipe before other descriptors are served
 SCAN_SECONDS = 0.1  # how often the tree is scanned while it is being ended
@@ -42,12 +42,12 @@ class Keeper:
         self.release = release  # releases the run's claims
         self.poll = select.poll()
         self.relays = RelayClients(listener, self.poll)
-        self.status = record.StatusFile(directory)
-        self.spool = spool.LogSpool(directory, spec.get("spool", 0))
+        self.status = run_files.StatusFile(directory)
+        self.spool = log_spool.LogSpool(directory, spec.get("spool", 0))
         self.ranks: RankLogs | None = None
         self.notice = ""  # why there is no file per rank
         self.news = self.spool.status_key
-        self.rendezvous = joining.RendezvousWatch(spec.get("port", 0))
+        self.rendezvous = rendezvous.RendezvousWatch(spec.get("port", 0))
         self.pipe = -1
         self.main = 0
         self.starting = -1  # a pipe that closes when train.sh has started, or contains why it could not
@@ -189,13 +189,13 @@ class Keeper:
         cwd = self.spec["cwd"]
         environment = spawn.build_environment(dict(os.environ), env, cwd)  # may wait for a file server
         if self.spec.get("ranks", -1) >= 0:
-            from . import ranklogs  # hosts that do not need it do not compile it
+            from . import rank_logs  # hosts that do not need it do not compile it
 
-            self.ranks, self.notice = ranklogs.follow_ranks(self.directory, self.spec["ranks"], environment)
+            self.ranks, self.notice = rank_logs.follow_ranks(self.directory, self.spec["ranks"], environment)
         if self.spec.get("stacks"):
-            from . import shim  # likewise
+            from . import stack_hook  # likewise
 
-            shim.install_hook(environment, self.directory)
+            stack_hook.install_hook(environment, self.directory)
         if self.lease.left < 0:
             return
         self.pipe, write = spawn.make_pipe()
@@ -222,7 +222,7 @@ class Keeper:
         for message in (*self._iter_disk_notices(), {"t": "started", "pid": self.main}):
             self.relays.send_to_all(message)
         if self.ending.requested:  # the stop came before there was a group to end
-            ending.terminate_group(self.main, self.exited)
+            tree_stop.terminate_group(self.main, self.exited)
 
     def _drain_pipe(self) -> None:
         """Move the run's output into the log. A limit ensures that a flood cannot delay a stop."""
@@ -271,13 +271,13 @@ class Keeper:
             yield {"t": "cramped", "message": notice}
 
     def _reap_children(self) -> None:
-        if self.main and not self.exited and procs.has_ended(self.main):
+        if self.main and not self.exited and processes.has_ended(self.main):
             if self.starting >= 0:
                 self._read_start_result()
             self.oom.note_end(self.main)
-        for ended in procs.reap_children():
+        for ended in processes.reap_children():
             if ended is not None and ended[0] == self.main and not self.exited:
-                self._handle_exit(dict(procs.decode_wait_status(ended[1]), why=""))
+                self._handle_exit(dict(processes.decode_wait_status(ended[1]), why=""))
 
     def _handle_exit(self, how: dict) -> None:
         self.exited = True
@@ -304,7 +304,7 @@ class Keeper:
         elif self.ending.request(grace):
             self.status.update(stopped=why)
             if self.starting < 0:
-                ending.terminate_group(self.main, self.exited)
+                tree_stop.terminate_group(self.main, self.exited)
 
     def _check_deadlines(self) -> None:
         if self.linger is not None:
@@ -329,13 +329,13 @@ class Keeper:
         self._check_ranks(final=True)
         gone = {
             "killed": killed,
-            "left": [procs.describe_process(pid) for pid in left],
+            "left": [processes.describe_process(pid) for pid in left],
             "sizes": {str(number): size for number, size in self._collect_sizes().items()},
             "crc": {"0": self.spool.crc},
             "dropped": self.spool.dropped,
         }
         self.status.update(phase="gone", gone=gone)
-        self.linger = rest.LingerState(left, self.spool, self.release)
+        self.linger = linger.LingerState(left, self.spool, self.release)
         self._offer_sizes()
         self.relays.send_to_all(dict(gone, t="gone"))
         self._check_linger(self.linger)
@@ -345,5 +345,5 @@ class Keeper:
         self.done = left.is_over(self.is_fetched or self.lease.is_too_late_to_fetch)
         if self.done and left.stuck and self.is_fetched:
             root = os.path.dirname(self.directory)
-            place.remove_run(root, self.spec["run"], self.spec["node"])
-            place.remove_stale_files(root)
+            state_dir.remove_run(root, self.spec["run"], self.spec["node"])
+            state_dir.remove_stale_files(root)

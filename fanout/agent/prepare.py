@@ -13,7 +13,8 @@ import sys
 import time
 import traceback
 
-from . import neighbours, place, probes_tools, procs, record, sweep
+from . import kill_sweep, processes, run_files, shared_claims, state_dir
+from .probes import probe_tools
 
 TYPE_CHECKING = False  # for type checkers only: importing typing on a host takes time
 if TYPE_CHECKING:
@@ -42,12 +43,12 @@ class Refusal(Exception):
 def prepare_run(spec: dict) -> str:
     """Create the run's directory and its keeper; return the directory. An existing run of this id is reused. Raises
     Refusal."""
-    directory = place.find_run(spec["run"], spec["node"])
+    directory = state_dir.find_run(spec["run"], spec["node"])
     if directory:
         return directory
     try:
-        root = place.make_state_dir()
-    except place.NoStateDir as error:
+        root = state_dir.make_state_dir()
+    except state_dir.NoStateDir as error:
         hint = "make one of them usable, or set FANOUT_STATE on that host to a local directory that you own"
         if error.full:
             hint = "free some space there (df -h %s), or set FANOUT_STATE on that host" % error.full
@@ -57,9 +58,9 @@ def prepare_run(spec: dict) -> str:
         _check_in_child(spec)
         _start_keeper(spec, root)
     except Refusal:
-        place.remove_stale_files(root)
+        state_dir.remove_stale_files(root)
         raise
-    return place.run_path(root, spec["run"], spec["node"])
+    return state_dir.run_path(root, spec["run"], spec["node"])
 
 
 def _check_in_child(spec: dict) -> None:
@@ -73,8 +74,8 @@ def _check_in_child(spec: dict) -> None:
         return None
 
     try:
-        refused = probes_tools.ForkedCall(found, CHECK_SECONDS).get_result()
-    except probes_tools.FactUnavailable as error:
+        refused = probe_tools.ForkedCall(found, CHECK_SECONDS).get_result()
+    except probe_tools.FactUnavailable as error:
         message = "%s cannot be read: %s" % (spec["cwd"], error)
         raise Refusal(
             "no-directory", message, "check that its file server is up: `ls %s` on that host" % spec["cwd"]
@@ -103,7 +104,7 @@ def _check_spec(spec: dict) -> None:
 
 def _start_keeper(spec: dict, root: str) -> None:
     """Fork the keeper and wait for its answer: ready, or a refusal."""
-    unborn = place.temporary_run_path(root, spec["run"], spec["node"])
+    unborn = state_dir.temporary_run_path(root, spec["run"], spec["node"])
     word_read, word_write = os.pipe()
     child = os.fork()
     if child == 0:
@@ -117,8 +118,8 @@ def _start_keeper(spec: dict, root: str) -> None:
     os.waitpid(child, 0)
     with open(word_read, "rb") as file:
         text = file.read().decode()
-    place.remove_tree(unborn)  # left only by a failure: a ready keeper has renamed it
-    if not text and place.find_run(spec["run"], spec["node"]):
+    state_dir.remove_tree(unborn)  # left only by a failure: a ready keeper has renamed it
+    if not text and state_dir.find_run(spec["run"], spec["node"]):
         return  # the keeper died after its directory was renamed: the record describes it
     word = json.loads(text or '["keeper", "the keeper died at its start", ""]')
     if word != "ready":
@@ -137,7 +138,7 @@ def _run_keeper(spec: dict, root: str, unborn: str, word: int) -> None:
         for listener in seen:
             listener.close()
         for name, descriptor in held:
-            place.release_claim(root, name, descriptor)
+            state_dir.release_claim(root, name, descriptor)
 
     try:
         from . import keeper, spawn
@@ -145,7 +146,7 @@ def _run_keeper(spec: dict, root: str, unborn: str, word: int) -> None:
         spawn.LIBC.prctl(spawn.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         _take_claims(spec, root, held)
         _take_shared_claims(spec, seen)
-        place.retry_missing(_make_run_directory, root, unborn)
+        state_dir.retry_missing(_make_run_directory, root, unborn)
         listener = _open_socket(unborn)
         _write_about(spec, unborn)
         kept = keeper.Keeper(spec, unborn, listener, release)
@@ -156,7 +157,7 @@ def _run_keeper(spec: dict, root: str, unborn: str, word: int) -> None:
         release()
         os.write(word, json.dumps([refusal.kind, str(refusal), refusal.hint]).encode())
         os._exit(0)
-    except place.AlreadyStarted:
+    except state_dir.AlreadyStarted:
         release()
         os.write(word, b'"ready"')
         os._exit(0)
@@ -173,30 +174,30 @@ def _serve_keeper(kept: Keeper) -> None:
     try:
         kept.serve()
     except Exception:
-        kept.status.update(fault=record.summarize_traceback(traceback.format_exc()))
-        sweep.kill_all(lambda: procs.descendants(os.getpid()), FAULT_KILL_SECONDS)
+        kept.status.update(fault=run_files.summarize_traceback(traceback.format_exc()))
+        kill_sweep.kill_all(lambda: processes.descendants(os.getpid()), FAULT_KILL_SECONDS)
 
 
 def _make_run_directory(root: str, unborn: str) -> None:
-    place.make_private(root)
+    state_dir.make_private(root)
     os.mkdir(unborn, 0o700)
 
 
 def _take_claim(root: str, name: str, about: dict) -> int:
-    place.make_private(root)
-    place.check_other_dirs(root, name)
-    return place.take_claim(root, name, about)
+    state_dir.make_private(root)
+    state_dir.check_other_dirs(root, name)
+    return state_dir.take_claim(root, name, about)
 
 
 def _publish_directory(spec: dict, root: str, unborn: str) -> str:
     """Give the finished directory its final name, which only one process can do. So a run that exists has a listening
     keeper."""
-    directory = place.run_path(root, spec["run"], spec["node"])
+    directory = state_dir.run_path(root, spec["run"], spec["node"])
     try:
         os.rename(unborn, directory)
     except OSError as error:
         if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
-            raise place.AlreadyStarted from None
+            raise state_dir.AlreadyStarted from None
         raise
     return directory
 
@@ -227,14 +228,14 @@ def _take_claims(spec: dict, root: str, held: list) -> None:
         until = time.monotonic() + SAME_RUN_SECONDS
         while True:
             try:
-                held.append((name, place.retry_missing(_take_claim, root, name, about)))
+                held.append((name, state_dir.retry_missing(_take_claim, root, name, about)))
                 break
-            except place.ClaimHeld as busy:
+            except state_dir.ClaimHeld as busy:
                 twin = (busy.holder.get("run"), busy.holder.get("node")) == (spec["run"], spec["node"])
                 if not twin or time.monotonic() > until:
                     raise _refuse_busy(spec, name, busy.holder) from None
-            if place.find_run(spec["run"], spec["node"]):
-                raise place.AlreadyStarted
+            if state_dir.find_run(spec["run"], spec["node"]):
+                raise state_dir.AlreadyStarted
             time.sleep(0.01)  # the same launcher, over a link that broke a moment ago, is just creating the run
 
 
@@ -242,8 +243,8 @@ def _take_shared_claims(spec: dict, seen: list) -> None:
     """Take the same claims among all users of this host, adding each socket to ``seen``."""
     for name in sorted(spec["claims"]):
         try:
-            seen.append(neighbours.take_claim(name, spec["run"]))
-        except neighbours.ClaimTaken as taken:
+            seen.append(shared_claims.take_claim(name, spec["run"]))
+        except shared_claims.ClaimTaken as taken:
             raise _refuse_busy(spec, name, taken.holder) from None
 
 
@@ -273,9 +274,9 @@ def _write_about(spec: dict, directory: str) -> None:
         spec.get("card", {}), cwd=spec["cwd"], by=spec["about"]["by"], claims=spec["claims"], since=time.time()
     )
     if os.path.isdir("/sys/class/infiniband"):
-        from . import probes_rdma  # loaded only on a host with such ports
+        from .probes import rdma  # loaded only on a host with such ports
 
-        about["ports"] = probes_rdma.read_counters()
+        about["ports"] = rdma.read_counters()
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     with open(os.open(os.path.join(directory, "about"), flags, 0o600), "w", encoding="utf-8") as file:
         json.dump(about, file)
@@ -299,15 +300,17 @@ def list_stale_runs() -> list:
     """
     return [
         run
-        for root in place.list_state_dirs()
-        for run, node in place.list_runs(root)
-        if _is_stale(place.run_path(root, run, node))
+        for root in state_dir.list_state_dirs()
+        for run, node in state_dir.list_runs(root)
+        if _is_stale(state_dir.run_path(root, run, node))
     ]
 
 
 def _is_stale(directory: str) -> bool:
     return (
-        _is_deserted(directory) and record.read_age(directory) > FETCHED_SECONDS and not place.is_record_read(directory)
+        _is_deserted(directory)
+        and run_files.read_age(directory) > FETCHED_SECONDS
+        and not state_dir.is_record_read(directory)
     )
 
 

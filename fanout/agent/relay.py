@@ -13,8 +13,8 @@ import signal
 import socket
 import time
 
-from . import frames, gauge, hello, lease, place, prepare, procs, questions, record, sources
-from .sweep import KillSweep
+from . import frames, hello, lease, load_monitor, log_reader, prepare, probe_runner, processes, run_files, state_dir
+from .kill_sweep import KillSweep
 
 HEARTBEAT_SECONDS = 5.0
 SILENCE_SECONDS = (
@@ -40,14 +40,14 @@ class Relay:
         self.mark: list = []
         self.cursors: dict = {}
         self.sizes: dict = {}
-        self.sources = sources.LogReader()
+        self.sources = log_reader.LogReader()
         self.gone: dict | None = None
         self.gone_sent = False
         self.sweep: KillSweep | None = None  # set if there is no keeper: the relay kills what it left
         self.retry_at = 0.0  # when to retry a keeper whose queue is full; 0: not waiting
         self.last_frame_at = lease.read_boottime()
-        self.probe_runner = questions.ProbeRunner(self.send)
-        self.load_monitor = gauge.LoadMonitor()
+        self.probe_runner = probe_runner.ProbeRunner(self.send)
+        self.load_monitor = load_monitor.LoadMonitor()
         self.next_beat = time.monotonic() + HEARTBEAT_SECONDS
         self.next_piece = 0.0
         self.bye_waits = False
@@ -148,7 +148,7 @@ class Relay:
         self._follow_run(directory, spec)
 
     def _attach_run(self, message: dict) -> None:
-        directory = place.find_run(message["run"], message["node"])
+        directory = state_dir.find_run(message["run"], message["node"])
         if not directory:
             self.send(
                 {
@@ -167,12 +167,12 @@ class Relay:
         self.run = (message["run"], message["node"])
         self.mark = message["mark"]
         self.cursors = {int(stream): offset for stream, offset in message.get("cursors", {}).items()}
-        self.sources = sources.LogReader(directory)
+        self.sources = log_reader.LogReader(directory)
         try:
             self.sources.open_stream(0)
         except FileNotFoundError:
             pass  # its keeper died before it created the file
-        place.lock_record(directory)
+        state_dir.lock_record(directory)
         self.load_monitor.start()  # before the keeper's socket exists, which the child could inherit
         self._join_keeper()
 
@@ -213,8 +213,8 @@ class Relay:
         stays = self.gone is not None and self.gone["left"] and self.keeper is not None  # with the claims
         if self.gone is not None and not stays:
             root = os.path.dirname(self.directory)
-            place.remove_run(root, *self.run)
-            place.remove_stale_files(root)
+            state_dir.remove_run(root, *self.run)
+            state_dir.remove_stale_files(root)
         self.load_monitor.stop()
         self.send({"t": "forgotten"})
         self.over = True
@@ -256,28 +256,28 @@ class Relay:
 
     def _send_record(self) -> None:
         """Report the end from the record: the keeper has ended, or was killed and left its tree to this relay."""
-        from . import ranklogs
+        from . import rank_logs
 
-        facts = record.read_status(self.directory)
+        facts = run_files.read_status(self.directory)
         self.send({"t": "prepared", "pid": facts.get("keeper", 0)})
         self.sources.holes = bool(facts.get("trimmed"))
         if "main" in facts:
             self.send({"t": "started", "pid": facts["main"]})
-        for number, (name, path) in ranklogs.read_streams(self.directory).items():
+        for number, (name, path) in rank_logs.read_streams(self.directory).items():
             self._open_stream({"id": number, "name": name, "path": path})
-        unknown = {"code": None, "signal": None, "why": record.explain_unknown_end(facts), "oom": False}
+        unknown = {"code": None, "signal": None, "why": run_files.explain_unknown_end(facts), "oom": False}
         if "gone" not in facts or "exited" in facts:
             self.send(dict(facts.get("exited", unknown), t="exited"))
         if "gone" in facts:
             self._set_gone(facts["gone"])
         else:  # after the exit: the sweep may take long, and the other hosts must not wait
-            self.sweep = KillSweep(lambda: procs.find_marked(self.mark), UNKILLABLE_SECONDS)
+            self.sweep = KillSweep(lambda: processes.find_marked(self.mark), UNKILLABLE_SECONDS)
 
     def _send_swept(self, swept: KillSweep) -> None:
         """Report the result of the sweep after a dead keeper."""
         self.sweep = None
         sizes = {str(stream): self.sources.read_size(stream) for stream in [0, *self.sources.paths]}
-        left = [procs.describe_process(pid) for pid in swept.left]
+        left = [processes.describe_process(pid) for pid in swept.left]
         crc = {"0": -1}  # no log has a checksum: output that the keeper had not read is lost
         self._set_gone({"killed": swept.killed, "left": left, "sizes": sizes, "crc": crc, "dropped": 0})
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from fanout.checks.compare import find_outlier_groups, group_hosts_by_value
-from fanout.checks.model import Check, CheckContext, CheckResult, fail, info, warn
+from fanout.checks.engine.comparison import find_outlier_groups, group_hosts_by_value
+from fanout.checks.engine.definition import Check, CheckContext, CheckResult, fail, info, warn
 
 
 def _judge_same_machine(case: CheckContext) -> Iterator[CheckResult]:

@@ -1,1 +1,4 @@
-"""Demo: an SSH server in this process simulates several hosts on loopback, for users without a second machine."""
+"""The embedded lab: an SSH server in this process plays several hosts on loopback.
+
+It imports model and text, and paramiko. Start in embedded_lab.py.
+"""

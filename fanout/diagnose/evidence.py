@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from fanout.agent.frames import LEASE_EXPIRED
-from fanout.diagnose.dumps import FlightDump
-from fanout.diagnose.lastlines import StreamTail
+from fanout.diagnose.flight_dumps import FlightDump
+from fanout.diagnose.last_lines import StreamTail
 from fanout.diagnose.signatures import Kind, Role
 
 

@@ -14,8 +14,8 @@ from functools import cache
 from importlib import resources
 from typing import Any, Literal, get_args
 
-from fanout.errors import UsageError
-from fanout.gist import digest_chunk, strip_digits
+from fanout.logs.prefilter import digest_chunk, strip_digits
+from fanout.model.errors import UsageError
 
 Role = Literal["root", "maybe", "victim", "pointer", "proof", "stated", "noise"]
 Kind = Literal["", "timeout", "closed", "meeting", "end"]

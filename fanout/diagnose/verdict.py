@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from fanout.diagnose.decode import format_exit_code
+from fanout.diagnose.exit_codes import format_exit_code
 
 Confidence = Literal["high", "medium", "low", "undetermined"]
 

@@ -1,12 +1,15 @@
-"""Hostfile parser: read any known dialect; return hosts in rank order, or report all mistakes at once."""
+"""Hostfiles: any known dialect in, hosts in rank order out, or every mistake at once.
 
-from fanout.errors import HostfileError
-from fanout.hostfile.choose import select_hosts
+It imports model and text. Start in source.py, then parse.py.
+"""
+
+from fanout.hostfile.host_filters import select_hosts
+from fanout.hostfile.node_sets import expand_node_set
+from fanout.hostfile.parse import parse_hostfile
 from fanout.hostfile.problems import ParseError
-from fanout.hostfile.ranges import expand_node_set
-from fanout.hostfile.reader import parse_hostfile
-from fanout.hostfile.show import dump_hostfile, explain_lines, render_hosts, to_dicts
+from fanout.hostfile.render import dump_hostfile, explain_lines, render_hosts, to_dicts
 from fanout.hostfile.source import HostSource, load_source, parse_source, read_host_list
+from fanout.model.errors import HostfileError
 
 __all__ = [
     "HostSource",

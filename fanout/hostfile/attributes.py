@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from fanout.hostfile.names import HOST, TAG, USER, ZONE, check_host, check_port
+from fanout.hostfile.name_grammar import HOST, TAG, USER, ZONE, check_host, check_port
+from fanout.hostfile.node_sets import expand_ranges
 from fanout.hostfile.problems import ParseError
-from fanout.hostfile.ranges import expand_ranges
 
 Fields = dict[str, Any]  # fields of Host by name; a missing key was not given
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import re
 
-from fanout.hostfile import ranktable
+from fanout.hostfile import rank_table
 from fanout.hostfile.attributes import HostAttributes, read_attribute, reconcile_fields
-from fanout.hostfile.entries import HostSpecReader
+from fanout.hostfile.host_list_builder import HostListBuilder
+from fanout.hostfile.host_spec import HostSpecReader
 from fanout.hostfile.masking import MASK
-from fanout.hostfile.names import TAG
+from fanout.hostfile.name_grammar import TAG
+from fanout.hostfile.node_sets import MOST_HOSTS
+from fanout.hostfile.plain_text import TextReader
 from fanout.hostfile.problems import ParseError, SourceSpan, suggest_nearest
-from fanout.hostfile.ranges import MOST_HOSTS
-from fanout.hostfile.roll import HostListBuilder
-from fanout.hostfile.text import TextReader
-from fanout.hostfile.tree import Items, Leaf, Node, Table, YamlError, parse_yaml, to_word
+from fanout.hostfile.yaml_tree import Items, Leaf, Node, Table, YamlError, parse_yaml, to_word
 
 _HOSTS = ("hosts",)
 _DEFAULTS = ("defaults", "vars")
@@ -39,7 +39,7 @@ class InventoryReader:
     def read(self, text: str, section: str) -> None:
         try:
             tree = parse_yaml(text)
-            if found := ranktable.list_servers(tree):
+            if found := rank_table.list_servers(tree):
                 self._read_rank_table(section, found)
             elif isinstance(tree, Table) and not any(word in tree for word in _WORDS) and _has_groups(tree):
                 for name, leaf, node in tree:

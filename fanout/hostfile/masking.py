@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from fanout.credentials import is_secret
+from fanout.model.credentials import is_secret
 
 MASK = "***"
 

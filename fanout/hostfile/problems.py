@@ -6,9 +6,9 @@ import difflib
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from fanout.errors import HostfileError
 from fanout.hostfile.masking import mask_secrets, remove_secrets
-from fanout.hosts import Origin
+from fanout.model.errors import HostfileError
+from fanout.model.hosts import Origin
 
 MOST_SHOWN = 8  # more would not help: they repeat, or it is the wrong file
 MOST_KEPT = 10_000  # with so many it is the wrong file: stop reading

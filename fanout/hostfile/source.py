@@ -9,10 +9,10 @@ import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from fanout.errors import HostfileError
+from fanout.hostfile.parse import MOST_BYTES, parse_hostfile
 from fanout.hostfile.problems import escape_unprintable, suggest_nearest
-from fanout.hostfile.reader import MOST_BYTES, parse_hostfile
-from fanout.hosts import HostFile
+from fanout.model.errors import HostfileError
+from fanout.model.hosts import HostFile
 
 COMMAND_LINE = "HOSTS"
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from fanout.agent import bundle, frames, procs
+from fanout.agent import bundle, frames, processes
 from tests.processes import end
 
 #: Of this process alone: a keeper sweeps by its run, and two sessions of the tests may run side by side.
@@ -178,7 +178,7 @@ def spec(argv: list[str], cwd: Path, *, run: str = RUN, node: int = 0, **rest: A
 
 def processes_of(state: Path) -> list[int]:
     """Return relays, keepers (by the login's environment) and their processes (by the run's mark, if it has a keeper)."""
-    return procs.find_marked([f"FANOUT_STATE={state}"])
+    return processes.find_marked([f"FANOUT_STATE={state}"])
 
 
 def wait_for(condition: Any, what: str) -> None:
@@ -190,7 +190,7 @@ def wait_for(condition: Any, what: str) -> None:
 
 
 def alive(pid: int) -> bool:
-    seen = procs.read_stat(pid)
+    seen = processes.read_stat(pid)
     return bool(seen) and seen[0] not in "ZX"
 
 

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from fanout.agent import bundle, probes_dump
+from fanout.agent import bundle
+from fanout.agent.probes import flight_dump
 from tests.diagnose.recorder import call, done, dump, write
 
 
@@ -28,14 +29,14 @@ class Trap:
 
 def told(path: Path, data: bytes) -> dict[str, Any]:
     path.write_bytes(data)
-    return probes_dump.read_dump(str(path))
+    return flight_dump.read_dump(str(path))
 
 
 def test_a_summary_is_small_and_says_how_far_the_rank_came(tmp_path: Path) -> None:
     pair = {"5": ("tp", (2, 3))}
     entries = [*done(117), call(118, state="started"), call(119, state="scheduled"), call(7, "send 0->1", p2p=True)]
     (path,) = write(tmp_path, {3: dump([*entries, call(4, group=("5", "tp"), pg=1)], groups=pair)})
-    found = probes_dump.read_dump(path)
+    found = flight_dump.read_dump(path)
     assert (found["rank"], found["world"], found["whole"]) == (3, 4, True)
     everyone, two = found["groups"]
     assert {key: everyone[key] for key in ("desc", "ranks", "enqueued", "started", "completed")} == {
@@ -53,7 +54,7 @@ def test_a_summary_is_small_and_says_how_far_the_rank_came(tmp_path: Path) -> No
 
 def test_a_group_made_anew_under_its_name_counts_from_one_again(tmp_path: Path) -> None:
     (path,) = write(tmp_path, {0: dump([*done(500), *done(3, pg=2)])})
-    assert probes_dump.read_dump(path)["groups"][0]["enqueued"] == 3
+    assert flight_dump.read_dump(path)["groups"][0]["enqueued"] == 3
 
 
 def test_a_pickle_that_calls_something_is_refused_and_harmless(tmp_path: Path) -> None:
@@ -89,17 +90,17 @@ def test_what_is_no_dump_is_said_with_its_path(data: bytes, why: str, tmp_path: 
 def test_a_file_that_is_too_large_or_a_pipe_is_not_opened_further(tmp_path: Path) -> None:
     large, pipe = tmp_path / "nccl_trace_rank_0", tmp_path / "nccl_trace_rank_1"
     with open(large, "wb") as file:
-        file.truncate(probes_dump.MOST_BYTES + 1)
+        file.truncate(flight_dump.MOST_BYTES + 1)
     os.mkfifo(pipe)
-    assert "larger than any dump" in probes_dump.read_dump(str(large))["untold"]
-    assert probes_dump.read_dump(str(pipe))["untold"] == "it is not a regular file"
+    assert "larger than any dump" in flight_dump.read_dump(str(large))["untold"]
+    assert flight_dump.read_dump(str(pipe))["untold"] == "it is not a regular file"
 
 
 @pytest.mark.process
 def test_a_file_made_to_eat_memory_ends_its_reader_alone(tmp_path: Path) -> None:
     """Each byte creates a list, so 16 MB would need a gigabyte. Another file has an endlessly nested key."""
     wide, deep, good = (tmp_path / f"nccl_trace_rank_{rank}" for rank in range(3))
-    wide.write_bytes(b"\x80\x02" + b"]" * (probes_dump.MOST_BYTES - 3) + b".")
+    wide.write_bytes(b"\x80\x02" + b"]" * (flight_dump.MOST_BYTES - 3) + b".")
     deep.write_bytes(b"\x80\x02})" + b"\x85" * 4_000_000 + b"K\x01s.")
     write(tmp_path, {2: dump(done(3))})
     lines = []

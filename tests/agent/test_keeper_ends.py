@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fanout.agent import procs
+from fanout.agent import processes
 from tests.agent.agents import RUN, Agent, alive, mark, processes_of, pythons, wait_for
 
 pytestmark = pytest.mark.process
@@ -34,7 +34,7 @@ def test_what_the_script_leaves_behind_is_ended_and_counted(state: Path, tmp_pat
     assert gone["killed"] >= 1
     assert gone["left"] == []
     assert output == b"ready\n"
-    assert procs.find_marked(mark(RUN, 0)) == []
+    assert processes.find_marked(mark(RUN, 0)) == []
 
 
 SAVER = """
@@ -95,7 +95,7 @@ def test_a_tree_that_forks_without_end_is_ended(state: Path, tmp_path: Path) -> 
         agent.tell("kill")
         _, gone, _ = agent.end()
     assert gone["left"] == []
-    assert procs.find_marked(mark(RUN, 0)) == []
+    assert processes.find_marked(mark(RUN, 0)) == []
 
 
 # ------------------------------------------------------------------------------------------------------ broken links
@@ -145,7 +145,7 @@ def test_a_killed_keeper_takes_its_script_along_and_the_next_relay_the_rest(stat
     assert gone["killed"] >= 1
     assert output == b"ready\n"
     assert not alive(pid)
-    assert procs.find_marked(mark(RUN, 0)) == []
+    assert processes.find_marked(mark(RUN, 0)) == []
     assert not state.exists()
 
 
@@ -161,7 +161,7 @@ def test_the_same_is_told_to_a_later_connection(state: Path, tmp_path: Path) -> 
         exited, gone, output = second.end()
     assert exited["why"] == "the keeper on the host died without a record"
     assert (gone["left"], output) == ([], b"ready\n")
-    assert procs.find_marked(mark(RUN, 0)) == []
+    assert processes.find_marked(mark(RUN, 0)) == []
     assert not state.exists()
 
 

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from fanout.agent import probes_ras
-from fanout.agent.probes_tools import FactUnavailable
+from fanout.agent.probes import nccl_ras
+from fanout.agent.probes.probe_tools import FactUnavailable
 
 pytestmark = pytest.mark.process
 SERVES = """
@@ -46,19 +46,19 @@ def rank(name: str) -> Iterator[int]:
 @pytest.mark.parametrize("name", ["127.0.0.1", "localhost", "0.0.0.0"])
 def test_it_is_asked_where_the_ranks_say(name: str) -> None:
     with rank(name) as pid:
-        assert probes_ras.query_processes([pid]) == ["  The missing rank: 21"]
+        assert nccl_ras.query_processes([pid]) == ["  The missing rank: 21"]
 
 
 def test_another_jobs_service_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as door:
-        monkeypatch.setattr("fanout.agent.probes_services.RAS_PORT", door.getsockname()[1])
+        monkeypatch.setattr("fanout.agent.probes.services.RAS_PORT", door.getsockname()[1])
         with pytest.raises(FactUnavailable, match=r"NCCL RAS on port \d+ belongs to another job"):
-            probes_ras.query_processes([])
+            nccl_ras.query_processes([])
 
 
 def test_without_nccl_it_is_said_to_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as door:
         port = door.getsockname()[1]
-    monkeypatch.setattr("fanout.agent.probes_services.RAS_PORT", port)
+    monkeypatch.setattr("fanout.agent.probes.services.RAS_PORT", port)
     with pytest.raises(FactUnavailable, match=f"no NCCL RAS on port {port} .Connection refused."):
-        probes_ras.query_processes([os.getpid()])
+        nccl_ras.query_processes([os.getpid()])

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fanout.agent import procs
+from fanout.agent import processes
 from tests.agent.agents import RUN, Agent, alive, wait_for
 
 pytestmark = pytest.mark.process
@@ -73,7 +73,7 @@ def test_what_a_killed_keeper_left_is_ended_and_removed(state: Path, tmp_path: P
         left = _asked(other, "clean", runs=[[RUN, 0]], processes=listed)
         assert (left["runs"], left["processes"]) == ([], [])
         assert left["killed"] >= 1
-        assert procs.find_marked([f"FANOUT_RUN_ID={RUN}"]) == []
+        assert processes.find_marked([f"FANOUT_RUN_ID={RUN}"]) == []
     assert not state.exists()
 
 

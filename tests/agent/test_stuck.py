@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from fanout.agent import ending, frames, procs, sweep
+from fanout.agent import frames, kill_sweep, processes, tree_stop
 from tests.agent.agents import RUN, Agent, alive, mark, processes_of, wait_for
 from tests.processes import join
 from tests.skips import skip
@@ -85,8 +85,8 @@ def test_a_keeper_serves_relays_while_something_does_not_die(state: Path, tmp_pa
             second.attach()
             second.hear("exited")
             assert time.monotonic() - began < 10.0
-        (sleeper,) = procs.find_marked(mark(RUN, 0))
-        assert procs.read_command(sleeper) == "sleep 1007"
+        (sleeper,) = processes.find_marked(mark(RUN, 0))
+        assert processes.read_command(sleeper) == "sleep 1007"
         os.kill(sleeper, signal.SIGKILL)
         assert agent.end()[1]["left"] == []
 
@@ -105,20 +105,20 @@ def test_a_question_whose_child_cannot_be_collected_holds_up_nobody(state: Path,
     with Agent(state, patch=sleeps) as agent:
         agent.tell("ask", id=1, what="anything", args={}, timeout=3600.0)
         relay = agent.hello["pid"]
-        wait_for(lambda: procs.descendants(relay), "the question has its child")
-        (child,) = procs.descendants(relay)
+        wait_for(lambda: processes.descendants(relay), "the question has its child")
+        (child,) = processes.descendants(relay)
         _hold(child)
         try:
             agent.tell("cancel", id=1)
             agent.tell("ask", id=2, what="anything", args={}, timeout=0.2)
             answer = agent.hear("answer")
             assert (answer["id"], answer["error"]) == (2, "no answer in time")
-            assert procs.read_stat(child)[0] == "Z"
+            assert processes.read_stat(child)[0] == "Z"
         finally:
             os.waitpid(child, getattr(os, "__WALL", 0x40000000))
         agent.tell("ask", id=3, what="anything", args={}, timeout=0.2)
         assert agent.hear("answer")["id"] == 3
-        wait_for(lambda: not procs.read_stat(child), "the relay collects the child once it can")
+        wait_for(lambda: not processes.read_stat(child), "the relay collects the child once it can")
 
 
 def test_a_work_directory_that_does_not_answer_is_a_refusal(state: Path, tmp_path: Path) -> None:
@@ -152,7 +152,7 @@ def test_a_process_whose_first_thread_has_exited_is_not_called_gone(state: Path,
         exited, gone, _ = agent.end()
     assert gone["killed"] >= 1
     assert exited["why"] == ""
-    assert not procs.find_marked(mark(RUN, 0))
+    assert not processes.find_marked(mark(RUN, 0))
 
 
 def test_a_script_whose_first_thread_has_exited_is_waited_for(state: Path, tmp_path: Path) -> None:
@@ -170,7 +170,7 @@ def test_a_script_whose_first_thread_has_exited_is_waited_for(state: Path, tmp_p
 def test_a_sweep_reports_what_does_not_die() -> None:
     with subprocess.Popen(["sleep", "1007"]) as child:
         _hold(child.pid)
-        swept = sweep.KillSweep(lambda: [child.pid], seconds=0.2)
+        swept = kill_sweep.KillSweep(lambda: [child.pid], seconds=0.2)
         until = time.monotonic() + 30.0
         while not swept.step():
             assert time.monotonic() < until
@@ -185,7 +185,7 @@ def test_a_group_whose_leader_was_collected_gets_no_signal_unless_it_is_ours() -
         call = f"from fanout.agent import tree_stop; tree_stop.terminate_group({other.pid}, exited=True)"
         subprocess.run([sys.executable, "-c", call], check=True)
         assert alive(other.pid)
-        ending.terminate_group(other.pid, exited=True)  # a child of this process is ours
+        tree_stop.terminate_group(other.pid, exited=True)  # a child of this process is ours
         assert other.wait(30) == 3
 
 
@@ -305,7 +305,7 @@ def test_a_fault_of_the_keeper_is_told_and_leaves_nothing(state: Path, tmp_path:
     assert (exited["code"], exited["signal"], gone["left"]) == (None, None, [])
     assert "which is a bug in fanout: KeyError: 'no such thing'" in exited["why"]
     assert "keeper.py" in exited["why"]
-    assert procs.find_marked(mark(RUN, 0)) == []
+    assert processes.find_marked(mark(RUN, 0)) == []
 
 
 def test_a_message_that_cannot_be_read_ends_its_connection_and_not_the_run(state: Path, tmp_path: Path) -> None:

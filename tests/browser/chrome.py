@@ -19,7 +19,7 @@ SECONDS = 60.0
 def find() -> str:
     """Return the browser's program. Fails if this machine has none."""
     found = next((path for name in NAMES if (path := shutil.which(name))), None)
-    assert found, "no Chromium is installed (tests/run browser installs it)"
+    assert found, "no Chromium is installed (tests/run_tiers browser installs it)"
     return found
 
 

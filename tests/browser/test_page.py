@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from fanout.cli import main
-from fanout.events import StreamOpened
+from fanout.cli.main import main
+from fanout.model.events import StreamOpened
 from tests import histories
 from tests.browser.chrome import Chrome, find
 from tests.histories import History
-from tests.views.test_logdir import keep
-from tests.views.test_page import EVIL, ranks
+from tests.record.test_run_writer import keep
+from tests.ui.test_page import EVIL, ranks
 
 pytestmark = pytest.mark.browser
 

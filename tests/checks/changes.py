@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from fanout.checks.model import CheckContext, Level, PortTest, UnreachableHost
+from fanout.checks.engine.definition import CheckContext, Level, PortTest, UnreachableHost
 from tests.checks.kit import changed, healthy_case
 
 Change = Callable[[CheckContext], CheckContext]

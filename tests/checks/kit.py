@@ -12,11 +12,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from fanout.agent.probes import load_probe
-from fanout.checks.asking import ProbeAnswer, ProbeRequest
-from fanout.checks.mesh import choose_pairs
-from fanout.checks.model import CheckContext, CheckRequest, MeshTest, PortTest
-from fanout.hosts import Host, Origin
+from fanout.agent.probes.registry import load_probe
+from fanout.checks.engine.definition import CheckContext, CheckRequest, MeshTest, PortTest
+from fanout.checks.network.mesh import choose_pairs
+from fanout.model.hosts import Host, Origin
+from fanout.model.rpc import ProbeAnswer, ProbeRequest
 
 GPU = {
     "vendor": "nvidia", "problem": "", "driver": "580.95.05", "module": "580.95.05", "processes": [], "throttled": [],

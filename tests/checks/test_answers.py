@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from fanout import answers
-from fanout.agent import probes
-from fanout.checks.asking import ProbeRequest
+from fanout.agent.probes import registry
+from fanout.model import answers
+from fanout.model.rpc import ProbeRequest
 from tests.checks.kit import ForkingAsker, healthy
 
 
@@ -27,7 +27,7 @@ def test_the_facts_of_this_machine_are_valid_and_every_section_has_a_schema(tmp_
 
 
 def test_every_question_has_a_schema() -> None:
-    assert set(answers.ANSWERS) | {"facts", "aftermath"} == set(probes._REGISTRY)
+    assert set(answers.ANSWERS) | {"facts", "aftermath"} == set(registry._REGISTRY)
 
 
 def test_recorded_facts_of_a_host_with_gpus_are_valid() -> None:

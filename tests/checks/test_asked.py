@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fanout.agent import probes
+from fanout.agent.probes import registry
 
 _TAKEN_IN = """
 import sys, types
@@ -23,23 +23,23 @@ print("typing" in sys.modules)
 
 def taken_in(question: str) -> tuple[set[str], bool]:
     """The modules of probes that a bare Python loads to answer it, and whether it came to typing."""
-    argv = [sys.executable, "-I", "-S", "-c", _TAKEN_IN, str(Path(probes.__file__).parent), question]
+    argv = [sys.executable, "-I", "-S", "-c", _TAKEN_IN, str(Path(registry.__file__).parent.parent), question]
     names, typing = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=60).stdout.splitlines()
     return set(names.split()), typing == "True"
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("question", sorted(probes._REGISTRY))
+@pytest.mark.parametrize("question", sorted(registry._REGISTRY))
 def test_every_question_is_answered_without_typing(question: str) -> None:
     """What only annotations need would cost each host as long as a login: nothing that answers imports it."""
     names, typing = taken_in(question)
-    assert "probes" in names
+    assert "probes.registry" in names
     assert not typing
 
 
 @pytest.mark.process
 @pytest.mark.parametrize(
-    ("question", "not_for_it"), [("clock", "probes_host"), ("runs", "probes_gpu"), ("facts", "probes_stacks")]
+    ("question", "not_for_it"), [("clock", "probes.host"), ("runs", "probes.gpu"), ("facts", "probes.stacks")]
 )
 def test_a_host_takes_in_only_what_it_is_asked_for(question: str, not_for_it: str) -> None:
     """The sources are compiled there: a list of runs does not pay for a check."""
@@ -49,4 +49,4 @@ def test_a_host_takes_in_only_what_it_is_asked_for(question: str, not_for_it: st
 def test_a_question_that_nobody_knows_is_an_error() -> None:
     """Never an answer that looks like one."""
     with pytest.raises(KeyError):
-        probes.load_probe("no-such-question")
+        registry.load_probe("no-such-question")

@@ -10,11 +10,11 @@ from dataclasses import replace
 
 import pytest
 
-from fanout import arguments
-from fanout.checks.catalogue import CATALOGUE
-from fanout.checks.judging import judge_all_checks
-from fanout.checks.model import CheckFinding
-from fanout.commands import CommandBuilder
+from fanout.checks.engine.catalogue import CATALOGUE
+from fanout.checks.engine.definition import CheckFinding
+from fanout.checks.engine.evaluation import judge_all_checks
+from fanout.cli import parser
+from fanout.model.suggested_commands import CommandBuilder
 from tests.checks.changes import Fault
 from tests.checks.faults import FAULTS
 from tests.checks.kit import healthy_case
@@ -92,10 +92,10 @@ def test_every_fanout_command_and_flag_is_known() -> None:
         for finding in findings(fault):
             for command in typed(finding.advice):
                 if command.startswith("fanout "):
-                    arguments.parse_arguments(shlex.split(command)[1:])
+                    parser.parse_arguments(shlex.split(command)[1:])
                     seen += 1
             for flag in flags(finding.advice):
-                arguments.parse_arguments(["run", *shlex.split(flag), "hosts.txt", "task.py"])
+                parser.parse_arguments(["run", *shlex.split(flag), "hosts.txt", "task.py"])
                 seen += 1
     assert seen > 10
 
@@ -124,7 +124,7 @@ def test_a_fanout_command_for_the_same_hosts_is_read_back_with_its_configuration
     made = replace(COMMANDS, ssh_option=("Port=2222",), source="my hosts.txt").build_fanout_command(
         verb, *words, hosts=True
     )
-    read = arguments.parse_arguments(shlex.split(made)[1:])
+    read = parser.parse_arguments(shlex.split(made)[1:])
     assert (read.verb, read.hosts) == (verb, "my hosts.txt")
     assert read.flags["ssh_config"] == "/home/ann/cfg"
     assert list(read.flags["ssh_option"]) == ["Port=2222"]

@@ -8,15 +8,16 @@ from typing import Any
 
 import pytest
 
-from fanout import deep, plan
-from fanout.checks import deep_table
-from fanout.checks.asking import ProbeAnswer, ProbeRequest
-from fanout.checks.catalogue import CATALOGUE
-from fanout.checks.judging import judge_all_checks
-from fanout.checks.model import CheckContext, CheckFinding
-from fanout.checks.pairs import PairMeasurement
-from fanout.checks.together import DeepTest, compute_bus_bandwidth, evaluate_pair
-from fanout.settings import Settings
+from fanout.checks.deep import torch_table
+from fanout.checks.deep.pairwise import PairMeasurement
+from fanout.checks.deep.torch_result import DeepTest, compute_bus_bandwidth, evaluate_pair
+from fanout.checks.engine.catalogue import CATALOGUE
+from fanout.checks.engine.definition import CheckContext, CheckFinding
+from fanout.checks.engine.evaluation import judge_all_checks
+from fanout.model import plan
+from fanout.model.rpc import ProbeAnswer, ProbeRequest
+from fanout.model.settings import Settings
+from fanout.preflight import deep_test
 from tests.checks.kit import ScriptedAsker, healthy_case
 
 STEADY = [[4, 0.001, 0], [1 << 16, 0.0001, 0], [1 << 24, 0.01, 0]]
@@ -68,7 +69,9 @@ def checked(torch: Torch, count: int = 3, *, gpu: bool = False, **more: Any) -> 
         case.request.hosts, ("task.py",), settings, run_id="check", cwd="/home/ann/proj", has_script=True,
         learned=plan.HostFacts(master_addr="10.0.0.1", gpus=dict.fromkeys(case.hosts, 8)),
     )  # fmt: skip
-    return replace(case, deep=deep.run(case, made, torch.asker, tell=lambda text: None, patience=deep.DeepTimeouts()))
+    return replace(
+        case, deep=deep_test.run(case, made, torch.asker, tell=lambda text: None, patience=deep_test.DeepTimeouts())
+    )
 
 
 def said(case: CheckContext, *levels: str) -> list[tuple[str, tuple[str, ...]]]:
@@ -243,7 +246,7 @@ def test_bus_bandwidth_is_that_of_nccl_tests() -> None:
 
 
 def test_the_table_has_a_row_a_size_and_a_row_a_host() -> None:
-    assert deep_table.render_bandwidth_tables(with_pairs(a=GOOD, b=SLOW, c=SLOW)) == [
+    assert torch_table.render_bandwidth_tables(with_pairs(a=GOOD, b=SLOW, c=SLOW)) == [
         "",
         "BANDWIDTH of all-reduce (gloo; as in nccl-tests, bus is the bandwidth of each link)",
         "  3 processes        bus  algorithm",

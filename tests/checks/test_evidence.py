@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from fanout.agent import probes_upgrades
-from fanout.checks import evidence
-from fanout.checks.judging import judge_check
-from fanout.checks.model import CheckContext
+from fanout.agent.probes import upgrades
+from fanout.checks.engine.definition import CheckContext
+from fanout.checks.engine.evaluation import judge_check
+from fanout.checks.system import failure_evidence
 from tests.checks.kit import changed, healthy_case
 
 _ALL = ("gpu01", "gpu02", "gpu03", "gpu04")
@@ -18,7 +18,7 @@ _ALL = ("gpu01", "gpu02", "gpu03", "gpu04")
 
 def told(case: CheckContext) -> str:
     """What the check says of all hosts at once; it has to be one thing."""
-    findings = judge_check(evidence.CHECKS[0], case)
+    findings = judge_check(failure_evidence.CHECKS[0], case)
     assert tuple(host for finding in findings for host in finding.hosts) == _ALL
     ((level, saw),) = {(finding.level, finding.saw) for finding in findings}
     assert level == "ok"
@@ -120,6 +120,6 @@ def test_packages_of_the_driver_that_may_be_replaced_by_night_are_found_in_apts_
         (tmp_path / name).write_text(text)
     status = tmp_path.parent / f"{tmp_path.name}.status"
     status.write_text(_STATUS)
-    monkeypatch.setattr(probes_upgrades, "_SETTINGS", str(tmp_path))
-    monkeypatch.setattr(probes_upgrades, "_PACKAGES", str(status))
-    assert probes_upgrades.find_upgrades({})["free"] == free
+    monkeypatch.setattr(upgrades, "_SETTINGS", str(tmp_path))
+    monkeypatch.setattr(upgrades, "_PACKAGES", str(status))
+    assert upgrades.find_upgrades({})["free"] == free

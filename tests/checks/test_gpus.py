@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from fanout.agent import probes_gpu, probes_xid
-from fanout.agent.probes_tools import FactUnavailable
+from fanout.agent.probes import gpu as probes_gpu
+from fanout.agent.probes import xid
+from fanout.agent.probes.probe_tools import FactUnavailable
 
 pytestmark = pytest.mark.process
 
@@ -60,7 +61,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A directory that comes first on PATH, and an empty log of the kernel."""
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     (tmp_path / "kmsg").touch()
-    monkeypatch.setattr(probes_xid, "KERNEL_LOG", str(tmp_path / "kmsg"))
+    monkeypatch.setattr(xid, "KERNEL_LOG", str(tmp_path / "kmsg"))
     return tmp_path
 
 
@@ -106,7 +107,7 @@ def test_a_tool_that_hangs_is_a_broken_gpu_and_costs_its_time_only(
 def test_a_log_that_is_not_ours_to_read_is_said_so(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No errors seen and no errors there are two things."""
     smi(folder, ANSWERS)
-    monkeypatch.setattr(probes_xid, "KERNEL_LOG", str(folder / "nothing"))
+    monkeypatch.setattr(xid, "KERNEL_LOG", str(folder / "nothing"))
     tool(folder, "journalctl", "echo 'No journal files were opened due to insufficient permissions.'; exit 1")
     gpu = asked()
     assert (gpu["xids"], gpu["xids_unread"]) == ([], "the kernel's log is not readable for this user")
@@ -114,9 +115,9 @@ def test_a_log_that_is_not_ours_to_read_is_said_so(folder: Path, monkeypatch: py
 
 def test_the_journal_serves_where_the_kernel_does_not(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """For members of the groups adm and systemd-journal."""
-    monkeypatch.setattr(probes_xid, "KERNEL_LOG", str(folder / "nothing"))
+    monkeypatch.setattr(xid, "KERNEL_LOG", str(folder / "nothing"))
     tool(folder, "journalctl", "echo '[    5.140900] gpu3 kernel: NVRM: Xid (PCI:0000:3b:00): 95, pid=1, Uncontained'")
-    (row,) = probes_xid.read_xids(os.environ["PATH"])
+    (row,) = xid.read_xids(os.environ["PATH"])
     assert (row["pci"], row["xid"]) == ("0000:3b:00", 95)
     assert row["ago"] > 0
 

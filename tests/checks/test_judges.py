@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from fanout.checks.catalogue import CATALOGUE
-from fanout.checks.judging import judge_all_checks
-from fanout.checks.model import CheckFinding, PortTest, UnreachableHost
+from fanout.checks.engine.catalogue import CATALOGUE
+from fanout.checks.engine.definition import CheckFinding, PortTest, UnreachableHost
+from fanout.checks.engine.evaluation import judge_all_checks
 from tests.checks.changes import Fault
 from tests.checks.faults import FAULTS
 from tests.checks.kit import a_file, changed, healthy_case, hosts, missing_file, without

@@ -7,8 +7,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fanout.checks.loss import attribute_loss
-from fanout.checks.mesh import choose_pairs
+from fanout.checks.network.mesh import choose_pairs
+from fanout.checks.network.packet_loss import attribute_loss
 
 
 def counted(hosts: int, resent: dict[tuple[str, str], int], sent: int = 200) -> dict[tuple[str, str], dict[str, Any]]:

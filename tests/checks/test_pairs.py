@@ -7,7 +7,7 @@ from collections.abc import Callable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fanout.checks.pairs import (
+from fanout.checks.deep.pairwise import (
     CONFIRMATIONS,
     WHOLE,
     Pair,

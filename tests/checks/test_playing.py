@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fanout.checks.asking import ProbeRequest
+from fanout.model.rpc import ProbeRequest
 from tests.agent.agents import wait_for
 from tests.checks.kit import ForkingAsker
 from tests.skips import skip

@@ -18,13 +18,15 @@ from typing import Any
 
 import pytest
 
-from fanout.agent import probes, probes_facts, probes_files, probes_port, probes_tree, procs
-from fanout.agent.probes_tools import FactUnavailable, ForkedCall, ToolProcess
-from fanout.checks.asking import ProbeRequest
+from fanout.agent import processes
+from fanout.agent.probes import facts as probes_facts
+from fanout.agent.probes import files, registry, source_tree, tcp
+from fanout.agent.probes.probe_tools import FactUnavailable, ForkedCall, ToolProcess
+from fanout.model.rpc import ProbeRequest
 from tests.checks.kit import ForkingAsker
 from tests.processes import join
 
-AGENT = Path(probes.__file__).parent
+AGENT = Path(registry.__file__).parent.parent
 KEY = "00112233445566778899aabbccddeeff"
 
 
@@ -61,16 +63,14 @@ def server(reply: bytes) -> Iterator[int]:
 
 
 def dial(port: int, addr: str = "127.0.0.1", key: str = KEY, **more: Any) -> dict[str, Any]:
-    (result,) = probes_port.ask_dial({"targets": [{"addr": addr, "port": port, "key": key}], "timeout": 2, **more})[
-        "results"
-    ]
+    (result,) = tcp.ask_dial({"targets": [{"addr": addr, "port": port, "key": key}], "timeout": 2, **more})["results"]
     return dict(result)
 
 
 # -- the rules of the room
 
 
-@pytest.mark.parametrize("path", sorted(AGENT.glob("probes*.py")), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted((AGENT / "probes").glob("[a-z]*.py")), ids=lambda path: path.name)
 def test_probes_are_python_3_8_and_import_the_standard_library_and_each_other(path: Path) -> None:
     """They are sent to hosts whose Python nobody chose."""
     tree = ast.parse(path.read_text(), feature_version=(3, 8))
@@ -78,7 +78,7 @@ def test_probes_are_python_3_8_and_import_the_standard_library_and_each_other(pa
         if isinstance(node, ast.Import):
             assert all(alias.name.partition(".")[0] in sys.stdlib_module_names for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 1 or (node.module or "").partition(".")[0] in sys.stdlib_module_names
+            assert node.level in (1, 2) or (node.module or "").partition(".")[0] in sys.stdlib_module_names
 
 
 # -- listening and dialling
@@ -107,7 +107,7 @@ def test_many_dial_at_once() -> None:
     """Sixty connections to one listener, each answered."""
     with listener() as answer:
         targets = [{"addr": "127.0.0.1", "port": answer["port"], "key": KEY}] * 60
-        results = probes_port.ask_dial({"targets": targets, "timeout": 5, "bytes": 1000})["results"]
+        results = tcp.ask_dial({"targets": targets, "timeout": 5, "bytes": 1000})["results"]
     assert {result["outcome"] for result in results} == {"ok"}
 
 
@@ -167,7 +167,7 @@ def test_a_name_that_does_not_resolve_is_told_as_such() -> None:
 )
 def test_each_kind_of_no_has_its_name(error: OSError, outcome: str) -> None:
     """Torch prints one sentence for all of these."""
-    assert probes_port._classify_error(error)["outcome"] == outcome
+    assert tcp._classify_error(error)["outcome"] == outcome
 
 
 @pytest.mark.process
@@ -197,7 +197,7 @@ def test_a_child_that_inherited_the_socket_is_not_blamed() -> None:
         if not child:
             signal.pause()
         try:
-            assert probes_port.find_owner(holder.getsockname()[1])["pid"] == os.getpid()
+            assert tcp.find_owner(holder.getsockname()[1])["pid"] == os.getpid()
         finally:
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
@@ -208,7 +208,7 @@ def test_the_port_is_free_again_at_once() -> None:
     """The dialler closes first, so that torch can bind the port in the next moment."""
     with listener() as answer:
         assert dial(answer["port"])["outcome"] == "ok"
-    with probes_port.open_listener(answer["port"]) as again:
+    with tcp.open_listener(answer["port"]) as again:
         assert again.getsockname()[1] == answer["port"]
 
 
@@ -235,10 +235,10 @@ def test_facts_change_nothing(tmp_path: Path) -> None:
     (tmp_path / "task.py").write_text("import json\n")
     subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
     before = {path: path.stat().st_mtime_ns for path in sorted(tmp_path.rglob("*"))}
-    others = set(procs.descendants(os.getpid()))  # tests before this one have their own
+    others = set(processes.descendants(os.getpid()))  # tests before this one have their own
     probes_facts.ask_facts({"workdir": str(tmp_path), "paths": {"task": "task.py"}, "tree": True, "imports": ["json"]})
     assert {path: path.stat().st_mtime_ns for path in sorted(tmp_path.rglob("*"))} == before
-    assert set(procs.descendants(os.getpid())) <= others
+    assert set(processes.descendants(os.getpid())) <= others
 
 
 @pytest.mark.process
@@ -298,7 +298,7 @@ def test_a_script_is_read_for_the_words_that_matter(tmp_path: Path) -> None:
     """Comments do not count, Windows line ends are seen."""
     script = tmp_path / "train.sh"
     script.write_bytes(b"#!/bin/bash\r\n# conda activate\r\ntorchrun --nnodes=$NNODES 2>&1 | tee log.txt\r\n")
-    row = probes_files.describe_path(str(script))
+    row = files.describe_path(str(script))
     assert row["crlf"]
     assert row["mentions"] == ["torchrun", "| tee", "NNODES"]
 
@@ -313,7 +313,7 @@ def test_torchrun_is_found_in_the_usual_places(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("PATH", "/nowhere")
     for name in ("VIRTUAL_ENV", "CONDA_PREFIX"):
         monkeypatch.delenv(name, raising=False)
-    programs = probes_files.find_programs({"workdir": str(tmp_path / "proj")})
+    programs = files.find_programs({"workdir": str(tmp_path / "proj")})
     assert programs["found"]["torchrun"] == ""
     assert programs["elsewhere"][0] == f"{tmp_path}/proj/.venv/bin/torchrun"
     assert f"{tmp_path}/miniconda3/envs/train/bin/torchrun" in programs["elsewhere"]
@@ -330,8 +330,8 @@ def test_two_checkouts_of_one_commit_have_one_fingerprint_and_an_edit_shows(tmp_
     subprocess.run([*git, "add", "."], cwd=one, check=True)
     subprocess.run([*git, "commit", "-qm", "one"], cwd=one, check=True)
     subprocess.run(["git", "clone", "-q", str(one), str(two)], check=True)
-    trees = [probes_tree.fingerprint_tree({"workdir": str(path), "tree": True}) for path in (one, two)]
+    trees = [source_tree.fingerprint_tree({"workdir": str(path), "tree": True}) for path in (one, two)]
     assert trees[0] == trees[1]
     (two / "a.py").write_text("2\n")
     (two / "log.txt").write_text("step 1\n")
-    assert probes_tree.fingerprint_tree({"workdir": str(two), "tree": True})["dirty"].keys() == {"a.py"}
+    assert source_tree.fingerprint_tree({"workdir": str(two), "tree": True})["dirty"].keys() == {"a.py"}

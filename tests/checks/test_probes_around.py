@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from fanout.agent import probes_files, probes_links, probes_rdma, probes_services, probes_share
-from fanout.agent.probes_tools import FactUnavailable, ToolProcess
+from fanout.agent.probes import files as probes_files
+from fanout.agent.probes import gpu_topology, rdma, services, shared_dir
+from fanout.agent.probes.probe_tools import FactUnavailable, ToolProcess
 from tests.processes import join
 
 MATRIX = (
@@ -33,25 +34,25 @@ def port(root: Path, device: str, **files: str) -> Path:
 
 def test_only_counters_that_grew_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between two looks: what was there before is nobody's fault, and a port that is new has no before."""
-    monkeypatch.setattr(probes_rdma, "ROOT", str(tmp_path))
+    monkeypatch.setattr(rdma, "ROOT", str(tmp_path))
     folder = port(tmp_path, "mlx5_0", counters__link_downed="3", counters__symbol_error="0")
-    before = probes_rdma.read_counters()
+    before = rdma.read_counters()
     assert before == {"mlx5_0/1": {"link_downed": 3, "symbol_error": 0}}
-    assert probes_rdma.find_grown(before) == []
+    assert rdma.find_grown(before) == []
     (folder / "counters" / "symbol_error").write_text("44\n")
     port(tmp_path, "mlx5_1", counters__link_downed="9")
-    assert probes_rdma.find_grown(before) == [{"port": "mlx5_0/1", "counter": "symbol_error", "more": 44}]
-    assert probes_rdma.find_grown(None) == probes_rdma.find_grown("nonsense") == []
+    assert rdma.find_grown(before) == [{"port": "mlx5_0/1", "counter": "symbol_error", "more": 44}]
+    assert rdma.find_grown(None) == rdma.find_grown("nonsense") == []
 
 
 def test_addresses_that_are_in_use_are_told_with_their_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the index that NCCL_IB_GID_INDEX counts; empty places are none."""
-    monkeypatch.setattr(probes_rdma, "ROOT", str(tmp_path))
+    monkeypatch.setattr(rdma, "ROOT", str(tmp_path))
     files = {"gids__0": "fe80:0000:0000:0000:0202:c9ff:fe00:0001", "gid_attrs__types__0": "IB/RoCE v1"}
     files |= {"gids__1": "0000:0000:0000:0000:0000:0000:0000:0000", "gid_attrs__types__1": "IB/RoCE v1"}
     files |= {"gids__3": "0000:0000:0000:0000:0000:ffff:0a4d:0001", "gid_attrs__types__3": "RoCE v2"}
     port(tmp_path, "mlx5_0", link_layer="Ethernet", **files)
-    (row,) = probes_rdma.list_ports({})
+    (row,) = rdma.list_ports({})
     assert row["gids"] == {"0": "IB/RoCE v1 link-local", "3": "RoCE v2 IPv4"}
     assert (row["state"], row["link"]) == ("ACTIVE", "Ethernet")
 
@@ -69,7 +70,7 @@ def test_addresses_that_are_in_use_are_told_with_their_kind(tmp_path: Path, monk
 def test_links_are_counted_by_pair(text: str, count: int, pairs: dict[str, int]) -> None:
     """Whatever else the matrix tells (cards, processors); nothing where it is not of all GPUs."""
     program = ToolProcess(["printf", "%s", text], {"PATH": "/usr/bin:/bin"}, 5.0)
-    assert probes_links.count_links({"paths": program}, count) == {"paths": pairs}
+    assert gpu_topology.count_links({"paths": program}, count) == {"paths": pairs}
 
 
 def systemd(folder: Path, monkeypatch: pytest.MonkeyPatch, units: str, synchronised: str) -> dict[str, object]:
@@ -81,8 +82,8 @@ def systemd(folder: Path, monkeypatch: pytest.MonkeyPatch, units: str, synchroni
         (folder / name).write_text(f"#!/bin/sh\n{text}\n")
         (folder / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
-    monkeypatch.setattr(probes_services, "BOOTED", str(folder))
-    return probes_services.finish_query(probes_services.start_query({}))
+    monkeypatch.setattr(services, "BOOTED", str(folder))
+    return services.finish_query(services.start_query({}))
 
 
 @pytest.mark.process
@@ -110,9 +111,9 @@ def test_segments_that_are_mapped_new_or_strange_are_nobody_s_leftovers(
 @pytest.mark.process
 def test_without_systemd_nobody_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A container says so; and a systemctl that fails is a reason, not a host without services."""
-    monkeypatch.setattr(probes_services, "BOOTED", str(tmp_path / "nowhere"))
+    monkeypatch.setattr(services, "BOOTED", str(tmp_path / "nowhere"))
     with pytest.raises(FactUnavailable, match="no systemd"):
-        probes_services.start_query({})
+        services.start_query({})
     (tmp_path / "x").mkdir()
     with pytest.raises(FactUnavailable, match="Failed to connect"):
         systemd(tmp_path / "x", monkeypatch, "*) echo Failed to connect to bus; exit 1 ;; none", "yes")
@@ -122,7 +123,7 @@ def test_without_systemd_nobody_is_asked(tmp_path: Path, monkeypatch: pytest.Mon
 def test_nccl_s_service_is_heard_out_and_given_up_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """One that answers and never closes costs its time only; where nobody listens there is no job."""
     with socket.create_server(("127.0.0.1", 0)) as door:
-        monkeypatch.setattr(probes_services, "RAS_PORT", door.getsockname()[1])
+        monkeypatch.setattr(services, "RAS_PORT", door.getsockname()[1])
         guests = []
 
         def serve() -> None:
@@ -131,10 +132,10 @@ def test_nccl_s_service_is_heard_out_and_given_up_in_time(monkeypatch: pytest.Mo
 
         thread = threading.Thread(target=serve)
         thread.start()
-        assert probes_services.query_ras(0.3) == ["NCCL version 2.27.5"]
+        assert services.query_ras(0.3) == ["NCCL version 2.27.5"]
         join(thread)
         guests[0].close()
-    assert probes_services.query_other_job({}) == []
+    assert services.query_other_job({}) == []
 
 
 def test_only_tokens_of_a_check_are_swept(tmp_path: Path) -> None:
@@ -149,7 +150,7 @@ def test_only_tokens_of_a_check_are_swept(tmp_path: Path) -> None:
     link.symlink_to(tmp_path / "target")
     for path in (stale, mine, tmp_path / "target"):
         os.utime(path, (1.0, 1.0))
-    probes_share._remove_stale_tokens(str(tmp_path))
+    shared_dir._remove_stale_tokens(str(tmp_path))
     left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
     assert left == {".fanout-check-notes/0", ".fanout-check-notes/results.csv", "target/1"}
     assert not stale.exists()

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from fanout.agent import probes_deep
+from fanout.agent.probes import torch_test
 
 pytestmark = pytest.mark.process
 
@@ -54,7 +54,7 @@ def held(tmp_path: Path, count: int = 2, text: str = TEXT, **more: Any) -> Itera
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
-        for answer in probes_deep.opened({**args, **more}):
+        for answer in torch_test.opened({**args, **more}):
             os.write(writer, repr(answer["workers"]).encode() + b"\n")
         os._exit(0)
     os.close(writer)
@@ -70,7 +70,7 @@ def held(tmp_path: Path, count: int = 2, text: str = TEXT, **more: Any) -> Itera
 def step(name: str, do: str, seconds: float = 20.0) -> list[dict[str, Any]]:
     each = [{"own": "first", "do": "answer"}, {"own": "second", "do": do}]
     about = {"id": "5", "all": {"id": "5", "stage": "group"}, "each": each, "seconds": seconds}
-    found: list[dict[str, Any]] = probes_deep.stepped({"name": name, "step": about})["workers"]
+    found: list[dict[str, Any]] = torch_test.stepped({"name": name, "step": about})["workers"]
     return found
 
 

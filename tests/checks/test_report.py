@@ -13,14 +13,15 @@ from typing import Any
 
 import pytest
 
-from fanout.checks import explain, wrapping
-from fanout.checks.catalogue import CATALOGUE
-from fanout.checks.columns import build_rows
-from fanout.checks.judging import judge_all_checks
-from fanout.checks.model import CheckContext
-from fanout.checks.record import build_check_record
-from fanout.checks.report import MOST_ROWS, ReportStyle, merge_rows, render_check_report
-from fanout.errors import UsageError
+from fanout.checks.engine import explanations
+from fanout.checks.engine.catalogue import CATALOGUE
+from fanout.checks.engine.check_json import build_check_record
+from fanout.checks.engine.check_report import MOST_ROWS, ReportStyle, merge_rows, render_check_report
+from fanout.checks.engine.definition import CheckContext
+from fanout.checks.engine.evaluation import judge_all_checks
+from fanout.checks.engine.host_table import build_rows
+from fanout.model.errors import UsageError
+from fanout.text import wrap
 from tests.checks.changes import Fault, dialled, meshed, process, silent_host, taken, unreached
 from tests.checks.faults import FAULTS
 from tests.checks.kit import changed, healthy_case, hosts
@@ -131,7 +132,7 @@ def test_in_a_pipe_nothing_is_wrapped() -> None:
 def test_a_long_command_goes_on_as_a_shell_takes_it() -> None:
     """Never inside quotes, and the shell reads the same words out of it."""
     command = "ssh h1 tar -C /home/ann/proj -c . | ssh h3 'mkdir -p /home/ann/proj && tar -C /home/ann/proj -x'"
-    lines = wrapping.wrap_text(f"copy it there:  {command}   or name another", "", "    ", 60, typed=True)
+    lines = wrap.wrap_text(f"copy it there:  {command}   or name another", "", "    ", 60, typed=True)
     assert max(map(len, lines)) <= 60
     typed = "\n".join(lines).partition("copy it there:")[2].partition("   or name")[0]
     assert shlex.split(typed.replace("\\\n", "")) == shlex.split(command)
@@ -188,8 +189,8 @@ def test_the_manual_is_current() -> None:
     """docs/checks.md is made from the catalogue (FANOUT_GOLDEN=write renews it)."""
     manual = Path(__file__).parents[2] / "docs" / "checks.md"
     if os.environ.get("FANOUT_GOLDEN") == "write":
-        manual.write_text(explain.render_manual(CATALOGUE), encoding="utf-8")
-    assert manual.read_text(encoding="utf-8") == explain.render_manual(CATALOGUE)
+        manual.write_text(explanations.render_manual(CATALOGUE), encoding="utf-8")
+    assert manual.read_text(encoding="utf-8") == explanations.render_manual(CATALOGUE)
 
 
 def test_every_check_explains_itself() -> None:
@@ -198,12 +199,12 @@ def test_every_check_explains_itself() -> None:
     assert len(names) == len(set(names))
     for check in CATALOGUE:
         assert all(text.endswith((".", ")")) for text in (check.verifies, check.why, check.fix)), check.name
-        assert check.name in "\n".join(explain.render_check_list(CATALOGUE))
+        assert check.name in "\n".join(explanations.render_check_list(CATALOGUE))
 
 
 def test_explain_prints_the_three_parts() -> None:
     """What it verifies, why, and the fix."""
-    lines = explain.render_check(explain.find_check(CATALOGUE, "master-addr"))
+    lines = explanations.render_check(explanations.find_check(CATALOGUE, "master-addr"))
     assert lines[0] == "master-addr   (network, at worst: fail)"
     assert [line.split()[0] for line in lines if line.startswith("  ") and line[2] != " "] == ["verifies", "why", "fix"]
 
@@ -211,7 +212,7 @@ def test_explain_prints_the_three_parts() -> None:
 def test_an_unknown_name_is_answered_with_the_nearest() -> None:
     """A typing error is the user's, and is cheap to mend."""
     with pytest.raises(UsageError) as caught:
-        explain.validate_check_names(CATALOGUE, ["master-adr"])
+        explanations.validate_check_names(CATALOGUE, ["master-adr"])
     assert str(caught.value) == "no check is called 'master-adr'"
     assert caught.value.hint.startswith("did you mean master-addr")
-    assert explain.validate_check_names(CATALOGUE, ["ssh", "clock"]) == {"ssh", "clock"}
+    assert explanations.validate_check_names(CATALOGUE, ["ssh", "clock"]) == {"ssh", "clock"}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fanout.agent import probes_soft
+from fanout.agent.probes import python_env
 
 
 @pytest.mark.process
@@ -14,7 +14,7 @@ def test_the_task_s_python_is_looked_at_and_nothing_imported(tmp_path: Path) -> 
     """A module beside the task is found without being run; one that is nowhere is named."""
     (tmp_path / "beside.py").write_text("raise SystemExit('imported!')\n")
     args = {"workdir": str(tmp_path), "paths": {"task": "task.py"}, "imports": ["beside", "json", "no_such_module"]}
-    found = probes_soft.finish_python(probes_soft.start_python(args))
+    found = python_env.finish_python(python_env.start_python(args))
     assert found["absent"] == ["no_such_module"]
     assert found["syntax"] == ""
     assert tuple(found["version"]) >= (3, 8)
@@ -30,5 +30,5 @@ def test_a_task_that_cannot_be_read_is_told_with_its_line(tmp_path: Path, source
     if source is not None:
         (tmp_path / "task.py").write_text(source)
     args = {"workdir": str(tmp_path), "paths": {"task": "task.py"}}
-    syntax = probes_soft.finish_python(probes_soft.start_python(args))["syntax"]
+    syntax = python_env.finish_python(python_env.start_python(args))["syntax"]
     assert syntax.partition(":")[0] == told.partition(":")[0]

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from fanout.agent import probes_tree
+from fanout.agent.probes import source_tree
 
 pytestmark = pytest.mark.process
 
 
 def fingerprint(top: Path, **more: Any) -> dict[str, Any]:
-    return probes_tree.fingerprint_tree({"tree": True, "workdir": str(top), **more})
+    return source_tree.fingerprint_tree({"tree": True, "workdir": str(top), **more})
 
 
 def git(top: Path, *words: str) -> None:
@@ -100,13 +100,13 @@ def test_what_runs_write_and_what_is_built_is_no_code(clone: Path) -> None:
 
 def test_a_walk_that_is_cut_short_says_where(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the number of files and by time: never silently."""
-    monkeypatch.setattr(probes_tree, "_MOST_FILES", 3)
+    monkeypatch.setattr(source_tree, "_MOST_FILES", 3)
     for number in range(6):
         put(clone / f"p{number}" / "a.py")
     found = fingerprint(clone)
     assert len(found["files"]) == 3
     assert (found["whole"], found["left_out"]) == (False, ["more than 3 files, from p3 on"])
-    monkeypatch.setattr(probes_tree, "_SECONDS", -1.0)
+    monkeypatch.setattr(source_tree, "_SECONDS", -1.0)
     assert fingerprint(clone)["left_out"] == ["time limit of -1 s reached at ."]
 
 

@@ -6,13 +6,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from fanout import answers, preflight
-from fanout.checks.asking import ProbeAnswer
-from fanout.checks.catalogue import CATALOGUE
-from fanout.checks.judging import judge_all_checks, judge_check
-from fanout.checks.model import Check, CheckContext, CheckResult, warn
+from fanout.checks.engine.catalogue import CATALOGUE
+from fanout.checks.engine.definition import Check, CheckContext, CheckResult, warn
+from fanout.checks.engine.evaluation import judge_all_checks, judge_check
+from fanout.model import answers
+from fanout.model.rpc import ProbeAnswer
+from fanout.preflight import run_checks
 from tests.checks.kit import ScriptedAsker, changed, healthy, healthy_case, request
-from tests.checks.test_preflight import healthy_script
+from tests.preflight.test_run_checks import healthy_script
 
 
 def _reads(case: CheckContext) -> Iterator[CheckResult]:
@@ -44,7 +45,7 @@ def test_a_judge_that_fails_whatever_the_host_passes_none() -> None:
     assert finding == "fail"
 
 
-def answered(value: Mapping[str, Any]) -> preflight.Preflight:
+def answered(value: Mapping[str, Any]) -> run_checks.Preflight:
     """A check of three hosts where gpu02 answers the first question so."""
 
     def facts(host: str, args: Mapping[str, Any]) -> ProbeAnswer:
@@ -52,7 +53,7 @@ def answered(value: Mapping[str, Any]) -> preflight.Preflight:
         kept, error = answers.check_answer("facts", told)
         return ProbeAnswer(value=kept, error=error)
 
-    return preflight.run(request(3), ScriptedAsker(healthy_script(facts=facts)), clock=lambda: 0.0)
+    return run_checks.run(request(3), ScriptedAsker(healthy_script(facts=facts)), clock=lambda: 0.0)
 
 
 def test_a_section_that_is_invalid_fails_the_check_in_one_row() -> None:

@@ -6,14 +6,14 @@ from dataclasses import replace
 
 import pytest
 
-from fanout.checks.asking import ProbeAnswer
-from fanout.checks.catalogue import CATALOGUE
-from fanout.checks.interfaces import GLOO, NCCL
-from fanout.checks.judging import judge_all_checks
-from fanout.credentials import hide_values
-from fanout.plan import HostFacts, make_plan
-from fanout.rounds import rehearse_script
-from fanout.settings import Settings
+from fanout.checks.engine.catalogue import CATALOGUE
+from fanout.checks.engine.evaluation import judge_all_checks
+from fanout.checks.network.interfaces import GLOO, NCCL
+from fanout.model.credentials import hide_values
+from fanout.model.plan import HostFacts, make_plan
+from fanout.model.rpc import ProbeAnswer
+from fanout.model.settings import Settings
+from fanout.preflight.cross_host import rehearse_script
 from tests.checks.kit import ScriptedAsker, healthy_case, hosts
 
 SECRET = "hunter2zzz"

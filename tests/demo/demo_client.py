@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import paramiko
 
-from fanout.demo import stage
+from fanout.demo import embedded_lab
 from tests.processes import join
 
 
@@ -22,7 +22,7 @@ class Ended:
 
 
 @contextmanager
-def dialled(lab: stage.DemoLab, host: int = 0) -> Iterator[paramiko.Transport]:
+def dialled(lab: embedded_lab.DemoLab, host: int = 0) -> Iterator[paramiko.Transport]:
     """A connection on which nobody has logged in yet."""
     with socket.create_connection((lab.hosts[host].address, lab.hosts[host].port)) as sock:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -37,7 +37,7 @@ def dialled(lab: stage.DemoLab, host: int = 0) -> Iterator[paramiko.Transport]:
 
 
 @contextmanager
-def login(lab: stage.DemoLab, host: int = 0) -> Iterator[paramiko.Transport]:
+def login(lab: embedded_lab.DemoLab, host: int = 0) -> Iterator[paramiko.Transport]:
     with dialled(lab, host) as transport:
         transport.auth_publickey(lab.user, paramiko.Ed25519Key.from_private_key_file(str(lab.identity)))
         yield transport
@@ -60,7 +60,7 @@ def ended(transport: paramiko.Transport, command: str) -> Ended:
     return Ended(code=channel.recv_exit_status(), out=out, err=err)
 
 
-def ssh(lab: stage.DemoLab, *words: str, stdin: bytes = b"") -> Ended:
+def ssh(lab: embedded_lab.DemoLab, *words: str, stdin: bytes = b"") -> Ended:
     host = lab.hosts[0]
     argv = ["ssh", "-F", str(lab.ssh_config), "-p", str(host.port), *words]
     done = subprocess.run(argv, input=stdin, capture_output=True, check=False, timeout=30)

@@ -17,7 +17,7 @@ from pathlib import Path
 import paramiko
 import pytest
 
-from fanout.demo import stage
+from fanout.demo import embedded_lab
 from tests.demo.demo_client import Ended, dialled, ended, login, ssh, started, whole
 from tests.processes import join
 from tests.skips import needs
@@ -28,8 +28,8 @@ WINDOW = 2 << 20  # what a side may send before the other has read, by SSH's flo
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[stage.DemoLab]:
-    with stage.open_lab(tmp_path_factory.mktemp("stage") / ".demo") as lab:
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[embedded_lab.DemoLab]:
+    with embedded_lab.open_lab(tmp_path_factory.mktemp("stage") / ".demo") as lab:
         yield lab
 
 
@@ -37,34 +37,34 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[stage.DemoLab]:
 
 
 @pytest.mark.parametrize("code", [0, 3, 255])
-def test_the_exit_code_is_the_commands_own(lab: stage.DemoLab, code: int) -> None:
+def test_the_exit_code_is_the_commands_own(lab: embedded_lab.DemoLab, code: int) -> None:
     with login(lab) as transport:
         assert ended(transport, f"echo hi; exit {code}") == Ended(code=code, out=b"hi\n", err=b"")
 
 
-def test_fifty_quick_commands_in_a_row_each_have_their_exit_code(lab: stage.DemoLab) -> None:
+def test_fifty_quick_commands_in_a_row_each_have_their_exit_code(lab: embedded_lab.DemoLab) -> None:
     with login(lab) as transport:
         assert [ended(transport, f"exit {code}").code for code in range(50)] == list(range(50))
 
 
 @pytest.mark.parametrize("code", [0, 3])
-def test_openssh_gets_the_exit_code_too(lab: stage.DemoLab, code: int) -> None:
+def test_openssh_gets_the_exit_code_too(lab: embedded_lab.DemoLab, code: int) -> None:
     assert ssh(lab, lab.hosts[0].name, f"echo hi; exit {code}") == Ended(code=code, out=b"hi\n", err=b"")
 
 
-def test_death_by_signal_is_said_as_such(lab: stage.DemoLab) -> None:
+def test_death_by_signal_is_said_as_such(lab: embedded_lab.DemoLab) -> None:
     death = ssh(lab, "-v", lab.hosts[0].name, "kill -KILL $$")
     assert death.code == 255
     assert b"rtype exit-signal" in death.err
 
 
-def test_the_ssh_config_alone_is_enough_to_reach_every_host(lab: stage.DemoLab) -> None:
+def test_the_ssh_config_alone_is_enough_to_reach_every_host(lab: embedded_lab.DemoLab) -> None:
     for host in lab.hosts:
         argv = ["ssh", "-F", str(lab.ssh_config), host.name, "echo $FANOUT_HOST_ID"]
         assert subprocess.run(argv, capture_output=True, check=True, timeout=30).stdout.decode() == f"{host.name}\n"
 
 
-def test_a_command_finds_a_small_environment_and_its_home(lab: stage.DemoLab) -> None:
+def test_a_command_finds_a_small_environment_and_its_home(lab: embedded_lab.DemoLab) -> None:
     host = lab.hosts[1]
     with login(lab, 1) as transport:
         out = ended(transport, "pwd; env").out.decode().splitlines()
@@ -78,7 +78,7 @@ def test_a_command_finds_a_small_environment_and_its_home(lab: stage.DemoLab) ->
     }
 
 
-def test_two_hosts_on_one_machine_have_different_state_directories(lab: stage.DemoLab) -> None:
+def test_two_hosts_on_one_machine_have_different_state_directories(lab: embedded_lab.DemoLab) -> None:
     assert len({host.state for host in lab.hosts}) == 2
     assert all(stat.S_IMODE(host.state.stat().st_mode) == 0o700 for host in lab.hosts)
 
@@ -86,7 +86,7 @@ def test_two_hosts_on_one_machine_have_different_state_directories(lab: stage.De
 # ------------------------------------------------------------------------------------------------------------- the bytes
 
 
-def test_fifty_megabytes_come_over_unchanged(lab: stage.DemoLab, tmp_path: Path) -> None:
+def test_fifty_megabytes_come_over_unchanged(lab: embedded_lab.DemoLab, tmp_path: Path) -> None:
     data = os.urandom(50_000_000)
     (tmp_path / "data").write_bytes(data)
     with login(lab) as transport:
@@ -95,7 +95,7 @@ def test_fifty_megabytes_come_over_unchanged(lab: stage.DemoLab, tmp_path: Path)
         assert channel.recv_exit_status() == 0
 
 
-def test_stdin_comes_back_unchanged(lab: stage.DemoLab) -> None:
+def test_stdin_comes_back_unchanged(lab: embedded_lab.DemoLab) -> None:
     data = os.urandom(5_000_000)
     with login(lab) as transport:
         channel = started(transport, "cat")
@@ -111,17 +111,19 @@ def test_stdin_comes_back_unchanged(lab: stage.DemoLab) -> None:
         assert channel.recv_exit_status() == 0
 
 
-def test_openssh_stdin_comes_back_unchanged(lab: stage.DemoLab) -> None:
+def test_openssh_stdin_comes_back_unchanged(lab: embedded_lab.DemoLab) -> None:
     data = os.urandom(5_000_000)
     assert ssh(lab, lab.hosts[0].name, "cat", stdin=data) == Ended(code=0, out=data, err=b"")
 
 
-def test_stderr_is_a_stream_of_its_own(lab: stage.DemoLab) -> None:
+def test_stderr_is_a_stream_of_its_own(lab: embedded_lab.DemoLab) -> None:
     with login(lab) as transport:
         assert ended(transport, "echo out; echo err >&2") == Ended(code=0, out=b"out\n", err=b"err\n")
 
 
-def test_a_command_that_has_closed_its_stdin_does_not_stall_the_client(lab: stage.DemoLab, tmp_path: Path) -> None:
+def test_a_command_that_has_closed_its_stdin_does_not_stall_the_client(
+    lab: embedded_lab.DemoLab, tmp_path: Path
+) -> None:
     word = tmp_path / "word"
     os.mkfifo(word)
     with login(lab) as transport:
@@ -134,7 +136,7 @@ def test_a_command_that_has_closed_its_stdin_does_not_stall_the_client(lab: stag
         assert channel.recv_exit_status() == 0
 
 
-def test_a_client_that_does_not_read_stops_the_command(lab: stage.DemoLab, tmp_path: Path) -> None:
+def test_a_client_that_does_not_read_stops_the_command(lab: embedded_lab.DemoLab, tmp_path: Path) -> None:
     """A writer that waits for room 0.5 s in vain has met back-pressure; what it wrote until then is bounded."""
     report = tmp_path / "report"
     os.mkfifo(report)
@@ -148,7 +150,7 @@ def test_a_client_that_does_not_read_stops_the_command(lab: stage.DemoLab, tmp_p
         assert int(report.read_text()) < 3 * WINDOW
 
 
-def test_a_command_that_does_not_read_stops_the_client(lab: stage.DemoLab) -> None:
+def test_a_command_that_does_not_read_stops_the_client(lab: embedded_lab.DemoLab) -> None:
     with login(lab) as transport:
         channel = started(transport, "echo go; exec sleep 60")
         assert channel.recv(100) == b"go\n"
@@ -157,7 +159,7 @@ def test_a_command_that_does_not_read_stops_the_client(lab: stage.DemoLab) -> No
             channel.sendall(bytes(3 * WINDOW))
 
 
-def test_thirty_two_commands_run_at_once(lab: stage.DemoLab) -> None:
+def test_thirty_two_commands_run_at_once(lab: embedded_lab.DemoLab) -> None:
     """All have answered before any is allowed to end."""
     with ExitStack() as clients:
         transports = [clients.enter_context(login(lab, number % 2)) for number in range(32)]
@@ -173,8 +175,10 @@ def test_thirty_two_commands_run_at_once(lab: stage.DemoLab) -> None:
 # ---------------------------------------------------------------------------------------------------------- who may come
 
 
-def test_a_wrong_key_a_wrong_user_a_password_and_no_credentials_are_refused(lab: stage.DemoLab, tmp_path: Path) -> None:
-    with stage.open_lab(tmp_path / "other", 1) as other:
+def test_a_wrong_key_a_wrong_user_a_password_and_no_credentials_are_refused(
+    lab: embedded_lab.DemoLab, tmp_path: Path
+) -> None:
+    with embedded_lab.open_lab(tmp_path / "other", 1) as other:
         stranger = paramiko.Ed25519Key.from_private_key_file(str(other.identity))
     ours = paramiko.Ed25519Key.from_private_key_file(str(lab.identity))
     with dialled(lab) as transport, pytest.raises(paramiko.AuthenticationException):
@@ -187,7 +191,7 @@ def test_a_wrong_key_a_wrong_user_a_password_and_no_credentials_are_refused(lab:
         transport.auth_none(lab.user)
 
 
-def test_forwarding_terminals_shells_and_subsystems_are_refused_and_commands_go_on(lab: stage.DemoLab) -> None:
+def test_forwarding_terminals_shells_and_subsystems_are_refused_and_commands_go_on(lab: embedded_lab.DemoLab) -> None:
     here = ("127.0.0.1", 1)
     with login(lab) as transport:
         with pytest.raises(paramiko.ChannelException):
@@ -203,20 +207,20 @@ def test_forwarding_terminals_shells_and_subsystems_are_refused_and_commands_go_
         assert ended(transport, "echo fine").out == b"fine\n"
 
 
-def test_agent_forwarding_is_refused_and_a_missing_terminal_is_only_said(lab: stage.DemoLab) -> None:
+def test_agent_forwarding_is_refused_and_a_missing_terminal_is_only_said(lab: embedded_lab.DemoLab) -> None:
     assert ssh(lab, "-A", lab.hosts[0].name, "echo [$SSH_AUTH_SOCK]").out == b"[]\n"
     without = ssh(lab, "-t", "-t", lab.hosts[0].name, "echo fine")
     assert b"PTY allocation request failed" in without.err
 
 
-def test_clients_that_come_all_at_once_are_all_answered(lab: stage.DemoLab) -> None:
+def test_clients_that_come_all_at_once_are_all_answered(lab: embedded_lab.DemoLab) -> None:
     with ExitStack() as clients:
         address = (lab.hosts[0].address, lab.hosts[0].port)
         socks = [clients.enter_context(socket.create_connection(address, timeout=10)) for _ in range(64)]
         assert {sock.recv(8) for sock in socks} == {b"SSH-2.0-"}
 
 
-def test_noise_and_half_a_handshake_end_their_own_connection_only(lab: stage.DemoLab) -> None:
+def test_noise_and_half_a_handshake_end_their_own_connection_only(lab: embedded_lab.DemoLab) -> None:
     host = lab.hosts[0]
     for opening in (b"GET / HTTP/1.0\r\n\r\n", b"SSH-2.0-x\r\n" + b"\xff" * 64, b"SSH-2.0-x\r\n", b""):
         with socket.create_connection((host.address, host.port)) as sock:
@@ -227,7 +231,7 @@ def test_noise_and_half_a_handshake_end_their_own_connection_only(lab: stage.Dem
 
 
 @needs("linux")
-def test_every_listening_socket_of_ours_is_on_loopback(lab: stage.DemoLab) -> None:
+def test_every_listening_socket_of_ours_is_on_loopback(lab: embedded_lab.DemoLab) -> None:
     ours = {os.path.realpath(f"/proc/self/fd/{fd}").rpartition("/")[2] for fd in os.listdir("/proc/self/fd")}
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     addresses = [row[1] for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in ours]

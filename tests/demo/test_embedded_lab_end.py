@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from fanout.demo import stage
-from fanout.errors import UsageError
+from fanout.demo import embedded_lab
+from fanout.model.errors import UsageError
 from tests.demo.demo_client import ended, login, started
 from tests.skips import needs
 
@@ -24,12 +24,14 @@ pytestmark = pytest.mark.process
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[stage.DemoLab]:
-    with stage.open_lab(tmp_path_factory.mktemp("stage") / ".demo") as lab:
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[embedded_lab.DemoLab]:
+    with embedded_lab.open_lab(tmp_path_factory.mktemp("stage") / ".demo") as lab:
         yield lab
 
 
-def test_a_client_that_goes_away_gives_the_command_eof_and_lets_it_live(lab: stage.DemoLab, tmp_path: Path) -> None:
+def test_a_client_that_goes_away_gives_the_command_eof_and_lets_it_live(
+    lab: embedded_lab.DemoLab, tmp_path: Path
+) -> None:
     diary = tmp_path / "diary"
     os.mkfifo(diary)
     with login(lab) as transport:
@@ -38,7 +40,7 @@ def test_a_client_that_goes_away_gives_the_command_eof_and_lets_it_live(lab: sta
     assert diary.read_text() == "survived\n"
 
 
-def test_a_client_that_goes_away_breaks_the_commands_output_pipe(lab: stage.DemoLab, tmp_path: Path) -> None:
+def test_a_client_that_goes_away_breaks_the_commands_output_pipe(lab: embedded_lab.DemoLab, tmp_path: Path) -> None:
     diary = tmp_path / "diary"
     os.mkfifo(diary)
     command = f"trap '' PIPE; (while echo x; do :; done) 2>/dev/null; echo broken > '{diary}'"
@@ -58,7 +60,7 @@ def test_the_end_leaves_no_process_no_thread_no_descriptor_and_no_file(tmp_path:
         "trap '' HUP TERM PIPE; echo $$; sleep 1000; sleep 1000",
     )
     with ExitStack() as clients:
-        with stage.open_lab(tmp_path / "lab") as lab:
+        with embedded_lab.open_lab(tmp_path / "lab") as lab:
             transports = [clients.enter_context(login(lab)) for _ in commands]
             pids = [int(started(*pair).recv(100)) for pair in zip(transports, commands, strict=True)]
             watched = [os.pidfd_open(pid) for pid in pids]
@@ -80,16 +82,16 @@ def test_the_end_leaves_no_process_no_thread_no_descriptor_and_no_file(tmp_path:
 # ------------------------------------------------------------------------------------------------------- the directory
 
 
-def test_everything_in_the_directory_is_for_its_owner_alone(lab: stage.DemoLab) -> None:
+def test_everything_in_the_directory_is_for_its_owner_alone(lab: embedded_lab.DemoLab) -> None:
     for path in (lab.directory, *lab.directory.rglob("*")):
         assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
 
 
 def test_a_second_start_is_quick_and_has_new_keys(tmp_path: Path) -> None:
-    with stage.open_lab(tmp_path / "lab", keep=True) as lab:
+    with embedded_lab.open_lab(tmp_path / "lab", keep=True) as lab:
         first = lab.identity.read_text()
     begun = time.monotonic()
-    with stage.open_lab(tmp_path / "lab") as lab:
+    with embedded_lab.open_lab(tmp_path / "lab") as lab:
         assert time.monotonic() - begun < 0.3
         assert lab.identity.read_text() != first
         with login(lab) as transport:
@@ -98,15 +100,15 @@ def test_a_second_start_is_quick_and_has_new_keys(tmp_path: Path) -> None:
 
 
 def test_hosts_on_one_shared_address_are_told_apart_by_name(tmp_path: Path) -> None:
-    with stage.open_lab(tmp_path / "lab", 3, own_addresses=False) as lab:
+    with embedded_lab.open_lab(tmp_path / "lab", 3, own_addresses=False) as lab:
         assert [(host.name, host.address) for host in lab.hosts] == [(f"demo{n}", "127.0.0.1") for n in (1, 2, 3)]
         for host in lab.hosts:
             argv = ["ssh", "-F", str(lab.ssh_config), host.name, "echo $FANOUT_HOST_ID"]
             assert subprocess.run(argv, capture_output=True, check=True, timeout=30).stdout.decode() == f"{host.name}\n"
 
 
-@pytest.mark.parametrize("hosts", [0, -1, stage.MOST_HOSTS + 1])
+@pytest.mark.parametrize("hosts", [0, -1, embedded_lab.MOST_HOSTS + 1])
 def test_a_number_of_hosts_out_of_range_touches_nothing(tmp_path: Path, hosts: int) -> None:
-    with pytest.raises(UsageError, match=str(hosts)), stage.open_lab(tmp_path / "lab", hosts):
+    with pytest.raises(UsageError, match=str(hosts)), embedded_lab.open_lab(tmp_path / "lab", hosts):
         pass
     assert list(tmp_path.iterdir()) == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from fanout.events import Disconnected, Exited, HostLost
+from fanout.model.events import Disconnected, Exited, HostLost
 from tests.diagnose.kit import NCCL, STORE, TIMED_OUT, Run
 from tests.histories import History
 

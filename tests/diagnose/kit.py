@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fanout.diagnose.judge import diagnose_evidence
+from fanout.diagnose.collector import EvidenceCollector
+from fanout.diagnose.first_cause import diagnose_evidence
 from fanout.diagnose.verdict import Party, Verdict
-from fanout.diagnose.witness import EvidenceCollector
 from tests.histories import History
 
 ADDRESS = {"gpu01": "10.0.0.1", "gpu02": "10.0.0.2", "gpu03": "10.0.0.3", "gpu04": "10.0.0.4"}

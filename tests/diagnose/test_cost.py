@@ -7,9 +7,9 @@ from itertools import pairwise
 
 import pytest
 
-from fanout.diagnose.judge import diagnose_evidence
+from fanout.diagnose.collector import KEEP_ALL, EvidenceCollector
+from fanout.diagnose.first_cause import diagnose_evidence
 from fanout.diagnose.signatures import load_builtin
-from fanout.diagnose.witness import KEEP_ALL, EvidenceCollector
 from tests.diagnose.kit import ADDRESS, CLOSED
 
 ORDINARY = b"".join(b"step %d/600000 loss 3.6000 lr 3.00e-04 tok/s 38100 grad 1.02\n" % n for n in range(1000))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fanout.events import ActionSent, Answered, Inspect
+from fanout.model.events import ActionSent, Answered, Inspect
 from tests.diagnose.kit import Run, people, verdict
 
 REPORT = """============================================================

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from fanout.agent import procs
+from fanout.agent import processes
 
 pytestmark = pytest.mark.process
 
@@ -153,8 +153,8 @@ def test_who_takes_a_launchers_place_looks_for_hangs_too(project: Path) -> None:
         assert launcher.stdout is not None
         for _ in range(3):
             assert "is here" in launcher.stdout.readline()
-        below = procs.descendants(launcher.pid)
-        (guardian,) = (pid for pid in below if b"fanout.guardian" in Path(f"/proc/{pid}/cmdline").read_bytes())
+        below = processes.descendants(launcher.pid)
+        (guardian,) = (pid for pid in below if b"fanout.run.guardian" in Path(f"/proc/{pid}/cmdline").read_bytes())
         os.kill(guardian, signal.SIGKILL)
         launcher.kill()
     done = subprocess.run(

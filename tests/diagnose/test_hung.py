@@ -8,20 +8,20 @@ from pathlib import Path
 
 import pytest
 
-from fanout import outcome
-from fanout.arguments import parse_arguments
+from fanout.cli.parser import parse_arguments
+from fanout.commands.report import run_report
 from fanout.diagnose.signatures import load_builtin
 from fanout.diagnose.verdict import Verdict
-from fanout.events import ActionSent, Answered, Inspect, Interrupted
-from fanout.run_info import RunInfo
-from fanout.state import RunState
-from fanout.verbs import explain
-from fanout.verbs.common import ProcessContext
-from fanout.verbs.report import run_report
-from fanout.views.logdir import RunWriter
-from fanout.views.metrics import MetricReading, RunProgress
-from fanout.views.panel import build_footer, get_run_status
-from fanout.views.rows import DisplayData
+from fanout.logs.metrics import MetricReading, RunProgress
+from fanout.model import outcome
+from fanout.model.events import ActionSent, Answered, Inspect, Interrupted
+from fanout.model.run_info import RunInfo
+from fanout.model.state import RunState
+from fanout.record.run_writer import RunWriter
+from fanout.run import diagnosis
+from fanout.run.context import ProcessContext
+from fanout.ui.footer import build_footer, get_run_status
+from fanout.ui.host_rows import DisplayData
 from tests.diagnose.kit import CLOSED, Run
 from tests.histories import T0, play
 
@@ -66,9 +66,9 @@ def interrupted(run: Run, signal: int = 2) -> Run:
 
 def judged(run: Run) -> tuple[outcome.RunOutcome, Verdict | None, RunState]:
     ranks = {host: (node, 2) for node, host in enumerate(run.hosts)}
-    witness = explain.build_collector(RunInfo(run_id="1", title="t", hosts=run.hosts, ranks=ranks), load_builtin())
+    witness = diagnosis.build_collector(RunInfo(run_id="1", title="t", hosts=run.hosts, ranks=ranks), load_builtin())
     state = run.play(witness)
-    return *explain.diagnose_run(witness, state, outcome.outcome_of(state)), state
+    return *diagnosis.diagnose_run(witness, state, outcome.outcome_of(state)), state
 
 
 def test_a_hang_that_the_user_stops_keeps_its_verdict() -> None:
@@ -141,8 +141,8 @@ def test_the_view_is_honest_while_it_hangs() -> None:
     run = hanging()
     ranks = {host: (node, 2) for node, host in enumerate(run.hosts)}
     heading = RunInfo(run_id="1", title="t", hosts=run.hosts, ranks=ranks)
-    witness = explain.build_collector(heading, load_builtin())
-    teller = explain.HangReporter(witness)
+    witness = diagnosis.build_collector(heading, load_builtin())
+    teller = diagnosis.HangReporter(witness)
     state = run.play(witness, teller)
     hung = teller.hung_hosts(state)
     assert hung is not None
@@ -159,14 +159,14 @@ def test_the_view_is_honest_while_it_hangs() -> None:
     assert text[1].startswith(" ● gpu01")
     assert text[2].startswith(" ! gpu02")
     assert not any("left" in line for line in text)
-    assert any("rank 2 on gpu02" in line for line in explain.preview_verdict(witness, state))
+    assert any("rank 2 on gpu02" in line for line in diagnosis.preview_verdict(witness, state))
 
 
 def test_the_view_runs_again_once_a_line_comes() -> None:
     run = hanging()
     run.out(0, "step 2 loss 3.1").wait(0.5)
-    witness = explain.build_collector(RunInfo(run_id="1", title="t", hosts=run.hosts), load_builtin())
-    teller = explain.HangReporter(witness)
+    witness = diagnosis.build_collector(RunInfo(run_id="1", title="t", hosts=run.hosts), load_builtin())
+    teller = diagnosis.HangReporter(witness)
     state = run.play(witness, teller)
     assert teller.hung_hosts(state) is None
     assert get_run_status(state, DisplayData(lines={}, readings={}, progress=RunProgress())) == "RUNNING"

@@ -12,9 +12,10 @@ from collections.abc import Iterator
 import pytest
 
 import fanout.diagnose
-import fanout.views
-from fanout.diagnose.pace import parse_step_time
+import fanout.logs
+import fanout.ui
 from fanout.diagnose.signatures import LONGEST, load_builtin
+from fanout.diagnose.step_pace import parse_step_time
 
 LENGTH = 6_000
 BUDGET = (
@@ -47,9 +48,9 @@ FILLINGS = (
 
 def hot() -> Iterator[tuple[str, re.Pattern[str], str]]:
     """All patterns of the diagnosis and the views, with the ways in which they are used."""
-    for package in (fanout.diagnose, fanout.views):
-        for info in pkgutil.iter_modules(package.__path__):
-            module = importlib.import_module(f"{package.__name__}.{info.name}")
+    for package in (fanout.diagnose, fanout.logs, fanout.ui):
+        for info in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            module = importlib.import_module(info.name)
             source = inspect.getsource(module)
             for name, value in vars(module).items():
                 if (
@@ -58,7 +59,7 @@ def hot() -> Iterator[tuple[str, re.Pattern[str], str]]:
                     and f"\n{name} = re.compile" in source
                 ):
                     way = "match" if re.search(rf"\b{name}\.(?:full)?match\(", source) else "search"
-                    yield f"{info.name}.{name}", value, way
+                    yield f"{info.name.removeprefix('fanout.')}.{name}", value, way
 
 
 PATTERNS = list(hot())

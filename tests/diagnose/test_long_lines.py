@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 import zstandard
 
-from fanout.errors import UsageError
-from fanout.verbs import packed
+from fanout.diagnose.import_logs import compressed_lines
+from fanout.model.errors import UsageError
 
 LINE_BYTES = 96 << 20
 MEMORY_MB = 80  # of the whole process, Python and fanout itself included
@@ -30,7 +30,7 @@ PACKED: dict[str, Callable[[Path], Any]] = {
     "log": lambda path: open(path, "wb"),  # noqa: SIM115
 }
 CHILD = """import sys
-from fanout.cli import main
+from fanout.cli.main import main
 status = main(["why", sys.argv[1]])
 (peak,) = [line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")]
 print(f"status {status} {int(peak) // 1024} MB")
@@ -64,10 +64,10 @@ def test_a_long_line_takes_no_memory(ending: str, tmp_path: Path) -> None:
 
 def test_the_beginning_of_a_long_line_is_kept_and_the_lines_after_it(tmp_path: Path) -> None:
     path = tmp_path / "x"
-    path.write_bytes(b"ab" * packed.MAX_LINE_BYTES * 9 + b"\nnext\nlast")
+    path.write_bytes(b"ab" * compressed_lines.MAX_LINE_BYTES * 9 + b"\nnext\nlast")
     with open(path, "rb") as file:
-        lines = list(packed.read_lines(file, "x"))
-    assert [len(line) for line in lines] == [packed.MAX_LINE_BYTES + 1, 5, 4]
+        lines = list(compressed_lines.read_lines(file, "x"))
+    assert [len(line) for line in lines] == [compressed_lines.MAX_LINE_BYTES + 1, 5, 4]
     assert lines[1:] == [b"next\n", b"last"]
 
 
@@ -76,7 +76,7 @@ def test_without_a_module_for_zstd_the_file_is_refused_with_the_command_that_rea
 ) -> None:
     path = tmp_path / "x.log.zst"
     path.write_bytes(zstandard.compress(b"step 1\n"))
-    monkeypatch.setattr(packed, "_ZSTD_MODULES", ("no_such_module_for_zstd",))
+    monkeypatch.setattr(compressed_lines, "_ZSTD_MODULES", ("no_such_module_for_zstd",))
     with open(path, "rb") as file, pytest.raises(UsageError) as raised:
-        list(packed.read_lines(file, "x.log.zst"))
+        list(compressed_lines.read_lines(file, "x.log.zst"))
     assert raised.value.hint == "zstd -dc x.log.zst | fanout why -"

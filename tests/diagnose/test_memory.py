@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from fanout import outcome
-from fanout.events import Exited
-from fanout.views.narrate import describe_exit
+from fanout.model import outcome
+from fanout.model.events import Exited
+from fanout.ui.status_messages import describe_exit
 from tests.diagnose.kit import Run, verdict
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from fanout.diagnose import decode, shapes
-from fanout.diagnose.torchrun import TorchrunParser
+from fanout.diagnose import exit_codes
+from fanout.diagnose.torchrun_lines import TorchrunParser
 from fanout.diagnose.tracebacks import TracebackAssembler, fold_frames
-from fanout.diagnose.words import render_lines
+from fanout.diagnose.verdict_text import render_lines
+from fanout.logs import rank_prefix
 from tests.diagnose.cases import CASES, ONE_A_HOST
 from tests.diagnose.kit import Run, verdict
 
@@ -17,13 +18,13 @@ from tests.diagnose.kit import Run, verdict
     [(3, "exit 3"), (-9, "SIGKILL"), (137, "SIGKILL"), (139, "SIGSEGV"), (255, "exit 255"), (1, "exit 1")],
 )
 def test_exit_codes_in_words(code: int, short: str) -> None:
-    assert decode.format_exit_code(code) == short
+    assert exit_codes.format_exit_code(code) == short
 
 
 def test_a_signal_and_127_have_a_meaning_and_1_has_none() -> None:
-    assert "kernel" in decode.explain_exit_code(-9)
-    assert decode.explain_exit_code(127) == "the command was not found"
-    assert decode.explain_exit_code(1) == ""
+    assert "kernel" in exit_codes.explain_exit_code(-9)
+    assert exit_codes.explain_exit_code(127) == "the command was not found"
+    assert exit_codes.explain_exit_code(1) == ""
 
 
 @pytest.mark.parametrize(
@@ -39,7 +40,7 @@ def test_a_signal_and_127_have_a_meaning_and_1_has_none() -> None:
     ],
 )
 def test_marks_of_ranks(text: str, body: str, rank: int | None, local: int | None) -> None:
-    assert shapes.split_rank_prefix(text) == (body, rank, local)
+    assert rank_prefix.split_rank_prefix(text) == (body, rank, local)
 
 
 @pytest.mark.parametrize(
@@ -53,7 +54,7 @@ def test_marks_of_ranks(text: str, body: str, rank: int | None, local: int | Non
     ],
 )
 def test_what_grows_while_training_goes_on(text: str, number: int | None) -> None:
-    assert shapes.parse_step(text) == number
+    assert rank_prefix.parse_step(text) == number
 
 
 def fed(*texts: tuple[int, str]) -> list[tuple[str, list[str]]]:

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from fanout import outcome
-from fanout.arguments import parse_arguments
+from fanout.cli.parser import parse_arguments
+from fanout.commands.report import run_report
 from fanout.diagnose.signatures import load_builtin
-from fanout.run_info import RunInfo
-from fanout.verbs import explain
-from fanout.verbs.common import ProcessContext
-from fanout.verbs.report import run_report
-from fanout.views.logdir import RunWriter
+from fanout.model import outcome
+from fanout.model.run_info import RunInfo
+from fanout.record.run_writer import RunWriter
+from fanout.run import diagnosis
+from fanout.run.context import ProcessContext
 from tests import histories
 from tests.diagnose.cases import CASES, ONE_A_HOST
 from tests.diagnose.kit import verdict
@@ -79,9 +79,9 @@ def test_the_report_of_a_good_run_has_no_diagnosis(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["unreachable", "interrupted", "good"])
 def test_no_verdict_where_the_headline_says_all(name: str) -> None:
     run = histories.TYPICAL[name]()
-    witness = explain.build_collector(RunInfo(run_id="1", title="t", hosts=run.hosts), load_builtin())
+    witness = diagnosis.build_collector(RunInfo(run_id="1", title="t", hosts=run.hosts), load_builtin())
     state = run.play(witness)
-    assert explain.diagnose_run(witness, state, outcome.outcome_of(state)) == (outcome.outcome_of(state), None)
+    assert diagnosis.diagnose_run(witness, state, outcome.outcome_of(state)) == (outcome.outcome_of(state), None)
 
 
 SCRIPT = """echo step 1 loss 2.0

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fanout.diagnose.signatures import GENERIC, Signature, fill_template, load_builtin, load_with_file, parse_signatures
-from fanout.errors import UsageError
+from fanout.model.errors import UsageError
 
 ALL = load_builtin().signatures
 

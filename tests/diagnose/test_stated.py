@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from fanout.diagnose import words
-from fanout.events import StreamOpened
+from fanout.diagnose import verdict_text
+from fanout.model.events import StreamOpened
 from tests.diagnose.kit import Run, verdict
 
 #: What the usual parsers of command lines print, with their exit status and the words that the verdict must quote.
@@ -51,7 +51,7 @@ def test_the_one_line_is_the_cause(name: str, split: bool) -> None:
     assert found.cause.code == code
     if split:
         assert found.cause.ranks == (0, 1, 2, 3)
-        assert any("all 4 ranks on gpu[01-02]" in line for line in words.render_lines(found))
+        assert any("all 4 ranks on gpu[01-02]" in line for line in verdict_text.render_lines(found))
 
 
 def test_such_a_line_of_a_program_beside_the_task_is_no_cause() -> None:
@@ -84,7 +84,7 @@ def test_whatever_the_rule_the_last_lines_of_the_one_that_is_blamed_are_quoted(s
     found = verdict(run.torchrun("gpu01", (1, 3), (0, -15)).torchrun("gpu02", (2, 1), (3, -15), after=1.0))
     assert found.cause is not None
     assert found.cause.quote[-2:] == ("licence server said no", "giving up")
-    assert "    | giving up" in words.render_lines(found)
+    assert "    | giving up" in verdict_text.render_lines(found)
 
 
 def test_a_syntax_error_is_quoted_with_its_file_and_line() -> None:

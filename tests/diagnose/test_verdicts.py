@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from fanout.diagnose.judge import diagnose_evidence
-from fanout.diagnose.rules import RULES
+from fanout.diagnose.collector import EvidenceCollector
+from fanout.diagnose.first_cause import diagnose_evidence
+from fanout.diagnose.rules.rule_table import RULES
 from fanout.diagnose.verdict import to_dict
-from fanout.diagnose.witness import EvidenceCollector
-from fanout.diagnose.words import render_lines
-from fanout.events import Connected, Disconnected, StreamOpened
+from fanout.diagnose.verdict_text import render_lines
+from fanout.model.events import Connected, Disconnected, StreamOpened
 from tests.diagnose.cases import CASES, ONE_A_HOST, chained, exception, exits, missing_module
 from tests.diagnose.kit import Run, people, verdict
 

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from fanout.arguments import parse_arguments
-from fanout.diagnose.labels import detect_splitter
-from fanout.diagnose.sources import identify_files, parse_time
-from fanout.errors import UsageError
-from fanout.verbs.common import ProcessContext
-from fanout.verbs.why import run_why
+from fanout.cli.parser import parse_arguments
+from fanout.commands.why import run_why
+from fanout.diagnose.import_logs.line_labels import detect_splitter
+from fanout.diagnose.import_logs.log_files import identify_files, parse_time
+from fanout.model.errors import UsageError
+from fanout.run.context import ProcessContext
 
 LOGS = Path(__file__).parent / "logs"
 

@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from fanout.diagnose.labels import detect_splitter, strip_timestamp
-from fanout.errors import UsageError
+from fanout.diagnose.import_logs.line_labels import detect_splitter, strip_timestamp
+from fanout.model.errors import UsageError
 from tests.diagnose.test_why import LOGS, told, verdict
 
 CONSOLES, DIRECTORIES = LOGS / "consoles", LOGS / "directories"

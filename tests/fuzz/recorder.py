@@ -15,16 +15,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fanout import answers, plan, preflight, supervise, wire
-from fanout.agent import probes
-from fanout.checks.asking import ProbeAnswer, ProbeRequest
-from fanout.checks.model import CheckRequest
-from fanout.fan import Clock, ConnectionPool
-from fanout.hosts import Host, Origin
-from fanout.launch import Session
-from fanout.login import ConnectionOptions
-from fanout.settings import Settings
-from fanout.transports.local import LocalTransport
+from fanout.agent.probes import registry
+from fanout.checks.engine.definition import CheckRequest
+from fanout.model import answers, plan
+from fanout.model import policy as supervise
+from fanout.model.hosts import Host, Origin
+from fanout.model.rpc import ProbeAnswer, ProbeRequest
+from fanout.model.settings import Settings
+from fanout.preflight import run_checks
+from fanout.remote import protocol
+from fanout.remote.login import ConnectionOptions
+from fanout.remote.pool import Clock, ConnectionPool
+from fanout.remote.transports.local import LocalTransport
+from fanout.run.session import Session
 
 RECORDED = Path(__file__).with_name("recorded.json")
 HOSTS = ("a", "b")
@@ -68,16 +71,16 @@ def main() -> None:
 def _told(project: str) -> tuple[list[tuple[str, Any]], list[Any]]:
     hosts = [Host(name=name, origin=Origin(file="hosts.txt", line=1), slots=1) for name in HOSTS]
     messages: list[Any] = []
-    kept = wire.FrameDecoder._decode_message
+    kept = protocol.FrameDecoder._decode_message
 
-    def event(decoder: wire.FrameDecoder, message: Any) -> Any:
+    def event(decoder: protocol.FrameDecoder, message: Any) -> Any:
         if decoder._host == "a" and isinstance(message, tuple):
             messages.append({"data": [message[0], message[1], message[2].decode("latin-1")]})
         elif decoder._host == "a" and message.get("t") != "answer":
             messages.append(message)
         return kept(decoder, message)
 
-    wire.FrameDecoder._decode_message = event  # type: ignore[method-assign, assignment]
+    protocol.FrameDecoder._decode_message = event  # type: ignore[method-assign, assignment]
     fan = ConnectionPool(hosts, lambda host: LocalTransport(), ConnectionOptions(by="ann@pc"), Clock())
     fan.start()
     session = Session(fan, HOSTS, [])
@@ -91,7 +94,7 @@ def _told(project: str) -> tuple[list[tuple[str, Any]], list[Any]]:
             hosts, ("task.py",), Settings(), run_id="check", cwd=project, has_script=True, learned=able
         )
 
-    preflight.run(asked, recorder, plan=planned)
+    run_checks.run(asked, recorder, plan=planned)
     recorder.ask([ProbeRequest(host="a", what="runs")])
     fan.close()
     recorder.kept += _ran(hosts[:1], project)
@@ -147,5 +150,5 @@ def _neutral(text: str, folder: str) -> str:
 
 
 if __name__ == "__main__":
-    assert set(answers.ANSWERS) | {"facts", "aftermath"} >= set(probes._REGISTRY)
+    assert set(answers.ANSWERS) | {"facts", "aftermath"} >= set(registry._REGISTRY)
     main()

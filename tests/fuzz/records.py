@@ -11,20 +11,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 
-from fanout import holder
-from fanout.arguments import parse_arguments
-from fanout.cli import _run_command_on_run
-from fanout.errors import FanoutError
-from fanout.events import ActionSent, Answered, Inspect, StreamOpened
-from fanout.hosts import Host, Origin
-from fanout.outcome import outcome_of
-from fanout.run_handle import RunHandle
-from fanout.run_info import RunInfo
-from fanout.settings import Settings
-from fanout.verbs import follow
-from fanout.verbs.common import ProcessContext
-from fanout.verbs.runs import read_run_handle
-from fanout.views.logdir import RunWriter
+from fanout.cli.main import _run_command_on_run
+from fanout.cli.parser import parse_arguments
+from fanout.model.errors import FanoutError
+from fanout.model.events import ActionSent, Answered, Inspect, StreamOpened
+from fanout.model.hosts import Host, Origin
+from fanout.model.outcome import outcome_of
+from fanout.model.run_info import RunInfo
+from fanout.model.settings import Settings
+from fanout.record import follow, writer_lock
+from fanout.record.index import read_run_handle
+from fanout.record.run_handle import RunHandle
+from fanout.record.run_writer import RunWriter
+from fanout.run.context import ProcessContext
 from tests.fuzz.mutate import cut, mutated, paths
 from tests.fuzz.targets import RECORDED
 from tests.histories import TRACEBACK, History
@@ -93,7 +92,7 @@ def play(chance: random.Random, folder: Path) -> None:
     try:
         if words[0] == "stop":  # as far as it goes without a connection
             read_run_handle(str(place / "r1"))
-            holder._parse_owner(os.open(place / "r1" / holder.FILE, os.O_RDONLY))
+            writer_lock._parse_owner(os.open(place / "r1" / writer_lock.FILE, os.O_RDONLY))
         else:
             told(words, place)
     except FanoutError:

@@ -15,22 +15,25 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fanout import outcome, preflight, supervise, wire
 from fanout.agent import frames
-from fanout.checks import record as check_record
-from fanout.checks import report as check_report
-from fanout.checks.asking import ProbeAnswer, ProbeRequest
-from fanout.checks.model import CheckRequest
-from fanout.diagnose.judge import diagnose_evidence
-from fanout.diagnose.witness import EvidenceCollector
-from fanout.events import ActionSent, Answered, Connected, Connecting, Event, Go, Inspect, Prepare, Tick
-from fanout.hosts import Host, Origin
-from fanout.run_info import RunInfo
-from fanout.state import InvalidTransition, RunState, apply_event
-from fanout.views.jsonl import JsonLines
-from fanout.views.logdir import RunWriter
-from fanout.views.plain import PlainView
-from fanout.views.report import build_report
+from fanout.checks.engine import check_json as check_record
+from fanout.checks.engine import check_report
+from fanout.checks.engine.definition import CheckRequest
+from fanout.diagnose.collector import EvidenceCollector
+from fanout.diagnose.first_cause import diagnose_evidence
+from fanout.model import outcome
+from fanout.model import policy as supervise
+from fanout.model.events import ActionSent, Answered, Connected, Connecting, Event, Go, Inspect, Prepare, Tick
+from fanout.model.hosts import Host, Origin
+from fanout.model.rpc import ProbeAnswer, ProbeRequest
+from fanout.model.run_info import RunInfo
+from fanout.model.state import InvalidTransition, RunState, apply_event
+from fanout.preflight import run_checks
+from fanout.record.run_writer import RunWriter
+from fanout.remote import protocol
+from fanout.ui.json_lines import JsonLines
+from fanout.ui.plain_view import PlainView
+from fanout.ui.run_report import build_report
 from tests.fuzz.mutate import Path as Place
 from tests.fuzz.mutate import mutated, paths
 
@@ -70,7 +73,7 @@ class Changing:
         try:
             data = frames.pack_control({"t": "answer", "id": self._asked, "value": value, "error": ""})
             (event,) = decoder.feed_bytes(data)
-        except wire.ProtocolError:
+        except protocol.ProtocolError:
             return ProbeAnswer(error="the connection broke")
         assert isinstance(event, Answered)
         return ProbeAnswer(value=event.value, error=event.error, handle=self._asked, sent=1.0, received=2.0)
@@ -81,9 +84,9 @@ class Changing:
     def cancel(self, host: str, handle: int) -> None: ...
 
 
-def spoken(host: str) -> wire.FrameDecoder:
+def spoken(host: str) -> protocol.FrameDecoder:
     """A decoder whose host has said READY."""
-    decoder = wire.FrameDecoder(host, "abc", lambda: 7.0)
+    decoder = protocol.FrameDecoder(host, "abc", lambda: 7.0)
     decoder.feed_bytes(b"@abc READY 3.11\n")
     return decoder
 
@@ -92,7 +95,7 @@ def check(chance: random.Random, folder: Path) -> None:
     """A check of two hosts, one of whose answers was changed, told as text and as JSON."""
     request = CheckRequest(hosts=HOSTS, workdir="/home/ann/project", task="task.py", imports=("json",),
                            dialled={"a": "10.0.0.1", "b": "10.0.0.2"})  # fmt: skip
-    result = preflight.run(request, Changing(chance), clock=lambda: 0.0)
+    result = run_checks.run(request, Changing(chance), clock=lambda: 0.0)
     check_report.render_check_report("fanout check", result.case, result.findings, 1.0, check_report.ReportStyle())
     json.dumps(check_record.build_check_record(result.case, result.findings, 1.0), default=str)
 
@@ -178,6 +181,6 @@ def events(messages: Iterable[bytes], chance: random.Random | None = None) -> li
             found += decoder.feed_bytes(data)
             answer = frames.pack_control({"t": "answer", "id": number, "value": value, "error": ""})
             found += [asked, *decoder.feed_bytes(answer), Tick(at=0.0)]
-        except wire.ProtocolError:
+        except protocol.ProtocolError:
             break
     return [replace(event, at=float(number)) for number, event in enumerate(found)]

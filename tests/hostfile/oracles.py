@@ -1,4 +1,4 @@
-"""The peers' own readers, run on one line: what each makes of it, in the words of ``fanout.hostfile.peers``."""
+"""The peers' own readers, run on one line: what each makes of it, in the words of ``fanout.hostfile.other_launchers``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from fanout.hostfile.peers import PeerReading
+from fanout.hostfile.other_launchers import PeerReading
 
 PEERS_DIR = Path(__file__).parents[2] / "build" / "peers"
 

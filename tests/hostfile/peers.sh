@@ -1,6 +1,6 @@
 #!/bin/sh
 # Install the launchers that the differential test compares with: tests/hostfile/peers.sh [DIR], default build/peers.
-# From PyPI: Open MPI, MPICH, ClusterShell, and of DeepSpeed's source its launcher's runner.py. pdsh comes from Debian (tests/run).
+# From PyPI: Open MPI, MPICH, ClusterShell, and of DeepSpeed's source its launcher's runner.py. pdsh comes from Debian (tests/run_tiers).
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 dir=${1:-$here/../../build/peers}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from fanout.errors import HostfileError
 from fanout.hostfile import dump_hostfile, parse_hostfile
+from fanout.model.errors import HostfileError
 
 
 def read(text: str, file: str = "hosts.txt") -> list[str]:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from fanout.errors import HostfileError
 from fanout.hostfile import expand_hosts, parse_hostfile
+from fanout.model.errors import HostfileError
 from tests.hostfile.reading import refusal
 
 TEXT = (Path(__file__).parents[2] / "docs" / "hostfiles.md").read_text()

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from fanout.errors import HostfileError
 from fanout.hostfile import dump_hostfile, explain_lines, parse_source, render_hosts, select_hosts, to_dicts
 from fanout.hostfile.source import HostSource
-from fanout.hosts import Host
+from fanout.model.errors import HostfileError
+from fanout.model.hosts import Host
 
 ROOT = Path(__file__).parents[2]
 CORPUS = Path(__file__).parent / "corpus"

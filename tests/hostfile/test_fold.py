@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fanout.hosts import fold_names
+from fanout.model.hosts import fold_names
 
 
 @pytest.mark.parametrize(

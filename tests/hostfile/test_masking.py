@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from fanout.errors import HostfileError
 from fanout.hostfile import parse_hostfile
 from fanout.hostfile.masking import mask_secrets
-from fanout.hostfile.show import explain_lines, to_dicts
+from fanout.hostfile.render import explain_lines, to_dicts
+from fanout.model.errors import HostfileError
 from tests.hostfile.reading import refusal
 
 SECRET = "hunter2zzz"

@@ -8,10 +8,10 @@ import time
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fanout.errors import HostfileError, UsageError
 from fanout.hostfile import dump_hostfile, expand_hosts, explain_lines, parse_hostfile, select_hosts
-from fanout.hostfile.names import HOST
-from fanout.hosts import Host, HostFile, Origin, fold_names
+from fanout.hostfile.name_grammar import HOST
+from fanout.model.errors import HostfileError, UsageError
+from fanout.model.hosts import Host, HostFile, Origin, fold_names
 
 NAMES = st.one_of(
     st.from_regex(r"[a-z][a-z0-9-]{0,8}[a-z0-9](\.lab)?", fullmatch=True),

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from fanout.errors import HostfileError
 from fanout.hostfile import parse_hostfile
 from fanout.hostfile.problems import MOST_SHOWN
+from fanout.model.errors import HostfileError
 from tests.hostfile.reading import refusal
 
 REFUSED = {

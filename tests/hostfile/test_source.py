@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from fanout.errors import HostfileError
 from fanout.hostfile import dump_hostfile, explain_lines, load_source, read_host_list
+from fanout.model.errors import HostfileError
 
 
 def names(source: str, stdin: bytes = b"", **environ: str) -> list[str]:

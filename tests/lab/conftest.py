@@ -25,7 +25,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def require_lab() -> None:
-    """Skip the lab's tests without root (fail if CI=true); fail without a program that ``tests/run`` installs."""
+    """Skip the lab's tests without root (fail if CI=true); fail without a program that ``tests/run_tiers`` installs."""
     reason = why_not()
     if reason and os.geteuid() != 0 and os.environ.get("CI") != "true":
         skip("root", reason)

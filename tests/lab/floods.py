@@ -134,7 +134,9 @@ def _digest(path: Path) -> str:
 
 
 def _launcher(lab: Lab) -> list[Process]:
-    return [one for one in processes(lab.launcher, "fanout", "run", "hosts.txt") if "fanout.guardian" not in one.argv]
+    return [
+        one for one in processes(lab.launcher, "fanout", "run", "hosts.txt") if "fanout.run.guardian" not in one.argv
+    ]
 
 
 def _peak(found: list[Process]) -> float:

@@ -285,6 +285,6 @@ def blow(lab: Lab, run: Running, kind: str) -> None:
         run.signal(signal.SIGCONT)
         return
     if kind == "SIGKILL with its guardian":
-        guardians = [one for one in lab.launcher.processes() if "fanout.guardian" in one.argv]
+        guardians = [one for one in lab.launcher.processes() if "fanout.run.guardian" in one.argv]
         proofs.kill_all(lab.launcher, guardians, "guardian")
     run.signal(signal.Signals[kind.split()[0]])

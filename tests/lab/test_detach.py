@@ -95,7 +95,7 @@ def test_attach_takes_the_place_of_a_launcher_that_died(project: Project, lab4: 
     """Launcher and guardian are killed, the hosts wait under their lease: attach goes on at the byte, and supervises."""
     project.train(WAIT)
     run = _detached(project, "--grace", "2")
-    kill(lab4.launcher, "fanout.guardian")
+    kill(lab4.launcher, "fanout.run.guardian")
     kill(lab4.launcher, "fanout", "run")
     assert "lost" in project.fanout("ps").out
     attached = project.start("attach", run)
@@ -172,7 +172,7 @@ def _abandoned(project: Project, lab: Lab) -> str:
     """A run whose launcher, guardian and keepers were killed, with a process that left its tree; its id."""
     project.train("setsid sleep 1007 &\n" + WAIT)
     run = _detached(project)
-    kill(lab.launcher, "fanout.guardian")
+    kill(lab.launcher, "fanout.run.guardian")
     kill(lab.launcher, "fanout", "run")
     for host in lab.hosts:
         kill(host, "-I", "-S")
@@ -226,7 +226,7 @@ def test_what_a_lease_left_is_told_once_by_the_next_run(project: Project, lab4: 
     """Nobody came to fetch how it ended: the next run on these hosts names it and what removes it."""
     project.train(WAIT)
     lost = _detached(project, "--lease", "5", "--grace", "1")
-    kill(lab4.launcher, "fanout.guardian")
+    kill(lab4.launcher, "fanout.run.guardian")
     kill(lab4.launcher, "fanout", "run")
     assert wait_quiet(lab4, 5 + 1 + 10)
     project.train("true\n")

@@ -12,7 +12,7 @@ sysctl -qw net.ipv6.ip_nonlocal_bind=1 2>/dev/null || true
 ip link set lo up
 ip address add 198.51.100.7/32 dev lo
 exec "$0" -c '
-from fanout.transports.pick import is_own_address
+from fanout.remote.transports.select import is_own_address
 for address in ("198.51.100.7", "127.0.0.1", "127.0.0.9", "198.51.100.8", "192.0.2.1", "2001:db8::1", "no address"):
     print(address, is_own_address(address, lambda name: [name]))
 '

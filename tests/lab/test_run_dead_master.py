@@ -32,4 +32,4 @@ def test_a_dead_master_is_the_cause_and_its_lease_is_not_waited_for(project: Pro
     )
     assert project.result()["first"] == "h1"
     lab4["h1"].power_on()  # the guardian looks for it, and removes what the run left there
-    ns.until(lambda: not processes(lab4.launcher, "fanout.guardian"), 90.0, "the guardian is done")
+    ns.until(lambda: not processes(lab4.launcher, "fanout.run.guardian"), 90.0, "the guardian is done")

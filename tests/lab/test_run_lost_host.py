@@ -38,7 +38,7 @@ def test_ctrl_c_while_a_host_is_lost_ends_within_its_limit_and_ps_names_the_guar
     assert "the guardian (pid " in listed.out, listed.all
     assert "running" not in listed.out, listed.all
     lab4["h2"].power_on()
-    ns.until(lambda: not processes(lab4.launcher, "fanout.guardian"), 90.0, "the guardian is done")
+    ns.until(lambda: not processes(lab4.launcher, "fanout.run.guardian"), 90.0, "the guardian is done")
 
 
 def test_a_reboot_is_the_cause_and_leaves_nothing_to_look_for(project: Project, lab4: Lab) -> None:
@@ -54,4 +54,4 @@ def test_a_reboot_is_the_cause_and_leaves_nothing_to_look_for(project: Project, 
     assert "was rebooted during the run" in done.err
     assert "left behind  nothing: h2 rebooted; verified on the others" in done.err
     assert "fanout stop" not in done.err
-    ns.until(lambda: not processes(lab4.launcher, "fanout.guardian"), 30.0, "the guardian is done")
+    ns.until(lambda: not processes(lab4.launcher, "fanout.run.guardian"), 30.0, "the guardian is done")

@@ -134,7 +134,7 @@ def test_hosts_that_nobody_speaks_to_stop_when_the_lease_is_over(project: Projec
     told that it was the launcher that was away, and no host is blamed."""
     project.train(WAIT)
     run = _begun(project, "--lease", "5", "--grace", "1")
-    kill(lab4.launcher, "fanout.guardian")
+    kill(lab4.launcher, "fanout.run.guardian")
     run.signal(SIGKILL)
     run.end()
     assert not wait_quiet(lab4, 2)
@@ -152,7 +152,7 @@ def test_a_launcher_whose_machine_vanishes(project: Project, lab4: Lab) -> None:
     project.train(WAIT)
     run = _begun(project, "--lease", "5", "--grace", "1")
     lab4.launcher.blackhole()
-    kill(lab4.launcher, "fanout.guardian")
+    kill(lab4.launcher, "fanout.run.guardian")
     run.signal(SIGKILL)
     run.end()
     ours = [p.pid for host in lab4.hosts for p in host.processes() if not p.is_sshd]

@@ -19,7 +19,19 @@ import fanout.agent
 _HERE = Path(fanout.agent.__file__).parent
 
 #: No trap stands here: these read or measure, and no step of a start or of an end is in them.
-UNTRAPPED = frozenset({"frames", "gauge", "hello", "joining", "oom", "procs", "questions", "ranklogs", "shim"})
+UNTRAPPED = frozenset(
+    {
+        "frames",
+        "load_monitor",
+        "hello",
+        "rendezvous",
+        "oom_kills",
+        "processes",
+        "probe_runner",
+        "rank_logs",
+        "stack_hook",
+    }
+)
 
 
 def _imported(name: str) -> list[str]:

@@ -14,20 +14,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fanout.errors import Unreachable
-from fanout.events import CleanedUp
-from fanout.fan import Clock, ConnectionPool
-from fanout.hosts import Host
-from fanout.launch import Session
-from fanout.login import ConnectionOptions
-from fanout.outcome import RunOutcome
-from fanout.plan import HostFacts, make_plan
-from fanout.settings import Settings
-from fanout.supervise import Policy
-from fanout.transports.base import Channel, Deadline
+from fanout.model.errors import Unreachable
+from fanout.model.events import CleanedUp
+from fanout.model.hosts import Host
+from fanout.model.outcome import RunOutcome
+from fanout.model.plan import HostFacts, make_plan
+from fanout.model.policy import Policy
+from fanout.model.settings import Settings
+from fanout.remote.login import ConnectionOptions
+from fanout.remote.pool import Clock, ConnectionPool
+from fanout.remote.transports.base import Channel, Deadline
+from fanout.run.session import Session
 from tests.processes import end
-from tests.transports.nodes import Seen
-from tests.transports.ways import host
+from tests.remote.nodes import Seen
+from tests.remote.ways import host
 
 POLICY = Policy(grace=1.0, last_words=0.0, lease=20.0, start_timeout=10.0)
 TRAIN_SH = "echo x >> ran.$FANOUT_RUN_ID; echo one; echo two >&2; exit 7\n"

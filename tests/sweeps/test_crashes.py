@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from fanout.agent import procs
+from fanout.agent import processes
 from tests.agent.agents import processes_of, wait_for
 from tests.agent.conftest import linux
 from tests.sweeps import crash
@@ -53,7 +53,7 @@ def _crash_everywhere(warm: WarmHost, code: int, time_limit: float | None) -> in
     def one(number: int) -> list[str]:
         run = f"crash-{number}"
         lies = _lies(warm.run(run, Cut(trap=number), policy), code)
-        wait_for(lambda: not procs.find_marked([f"FANOUT_RUN_ID={run}"]), f"{places[number]}: a process is left")
+        wait_for(lambda: not processes.find_marked([f"FANOUT_RUN_ID={run}"]), f"{places[number]}: a process is left")
         return [f"killed at {places[number]} ({number}): {lie}" for lie in lies]
 
     with ThreadPoolExecutor(AT_ONCE) as pool:

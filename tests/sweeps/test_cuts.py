@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from fanout import link
 from fanout.agent import bundle
-from fanout.supervise import Policy
+from fanout.model.policy import Policy
+from fanout.remote import connection
 from tests.agent.agents import processes_of, wait_for
 from tests.agent.conftest import linux
 from tests.sweeps.cutting import OUTPUT, POLICY, Cut, WarmHost, warm_host
@@ -86,8 +86,8 @@ def test_a_connection_that_falls_silent_at_any_byte_costs_the_time_to_notice(
     warm: WarmHost, way: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No end is seen, as behind a firewall that forgot the connection; here a silence of half a second is noticed."""
-    monkeypatch.setattr(link, "SILENT_SECONDS", 0.5)
-    monkeypatch.setattr(link, "HEARTBEAT_SECONDS", 0.1)
+    monkeypatch.setattr(connection, "SILENT_SECONDS", 0.5)
+    monkeypatch.setattr(connection, "HEARTBEAT_SECONDS", 0.1)
     points = [point for point in _points(warm, way) if way == "in" or point > len(bundle.pack_agent())]
     cuts = [Cut(way=way, after=after, how="silence") for after in points[:: 1 if WHOLE else 5]]
     _sweep(warm, cuts)

@@ -13,22 +13,22 @@ from pathlib import Path
 
 import pytest
 
-from fanout.events import CleanedUp
-from fanout.fan import Clock, ConnectionPool
-from fanout.launch import Session
-from fanout.login import ConnectionOptions
-from fanout.plan import HostFacts, make_plan
-from fanout.settings import Settings
-from fanout.supervise import Policy
-from fanout.transports.base import Transport
-from fanout.transports.openssh import OpensshTransport
-from fanout.transports.ssh import SshTransport
-from fanout.transports.sshconfig import SshConfig
+from fanout.model.events import CleanedUp
+from fanout.model.plan import HostFacts, make_plan
+from fanout.model.policy import Policy
+from fanout.model.settings import Settings
+from fanout.remote.login import ConnectionOptions
+from fanout.remote.pool import Clock, ConnectionPool
+from fanout.remote.transports.base import Transport
+from fanout.remote.transports.builtin_ssh import SshTransport
+from fanout.remote.transports.openssh import OpensshTransport
+from fanout.remote.transports.ssh_config import SshConfig
+from fanout.run.session import Session
+from tests.remote import sshd
+from tests.remote.nodes import Seen
+from tests.remote.sshd import Sshd
+from tests.remote.ways import host
 from tests.sweeps.tcp import Cutter, cutter
-from tests.transports import sshd
-from tests.transports.nodes import Seen
-from tests.transports.sshd import Sshd
-from tests.transports.ways import host
 
 pytestmark = pytest.mark.process
 POINTS = 40 if os.environ.get("FANOUT_SWEEP") else 3

@@ -1,0 +1,34 @@
+"""Reasons for a keeper to stay after its run: processes that cannot be killed, and log bytes that exist only in its
+memory."""
+
+from __future__ import annotations
+
+from . import processes
+
+TYPE_CHECKING = False  # for type checkers only: importing typing on a host takes time
+if TYPE_CHECKING:
+    from typing import Callable
+
+    from .log_spool import LogSpool
+
+
+class LingerState:
+    """What the keeper waits for after the end."""
+
+    def __init__(self, left: list, spool: LogSpool, release: Callable[[], None]) -> None:
+        """Release the claims with the last pid of ``left``: until then no other run may have the port and the GPUs."""
+        self._spool = spool
+        self._release = release
+        self._unkillable = [(pid, seen[3]) for pid, seen in ((pid, processes.read_stat(pid)) for pid in left) if seen]
+        self.stuck = bool(self._unkillable)
+        if not self.stuck:
+            release()
+
+    def is_over(self, unwanted: bool) -> bool:
+        """Return whether the keeper may exit. ``unwanted``: no launcher will fetch its memory any more."""
+        if self._unkillable:
+            self._unkillable = [(pid, start) for pid, start in self._unkillable if processes.is_running(pid, start)]
+            if not self._unkillable:
+                self._release()
+        self._spool.move_to_disk()
+        return not self._unkillable and (unwanted or not self._spool.only_here)

@@ -1,0 +1,88 @@
+"""Ending a run on one host: SIGTERM to train.sh's group, the grace, SIGTERM to the rest, then SIGKILL until nothing is
+left."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from . import lease, processes
+from .kill_sweep import KillSweep
+
+LEFTOVER_SECONDS = 1.0  # grace for the processes that train.sh leaves behind when it exits by itself
+UNKILLABLE_SECONDS = 20.0
+
+
+class StopSequence:
+    """Deadlines of the end, and the final sweep. Times use the lease's clock, which also runs in suspend."""
+
+    def __init__(self, mark: list) -> None:
+        self.kill_at = 0.0  # when SIGKILL is sent; 0: no end has begun
+        self.requested = False  # an end was requested: train.sh did not exit by itself
+        self._mark = mark
+        self._main = 0
+        self._term_at = 0.0  # when descendants outside train.sh's group get their own SIGTERM
+        self._sweep: KillSweep | None = None
+
+    @property
+    def killed(self) -> int:
+        return self._sweep.killed if self._sweep is not None else 0
+
+    @property
+    def left(self) -> list:
+        return self._sweep.left if self._sweep is not None else []
+
+    def request(self, grace: float) -> bool:
+        """Set the deadlines; later calls can only move them earlier. Return whether this was the first call."""
+        now = lease.read_boottime()
+        first, self.requested = not self.requested, True
+        self.kill_at = min(self.kill_at or now + grace, now + grace)
+        if first:
+            self._term_at = now + grace / 2
+        return first
+
+    def allow_leftovers(self) -> None:
+        """Give the processes that train.sh left behind a short time to end, unless a deadline exists already."""
+        self.kill_at = self.kill_at or lease.read_boottime() + LEFTOVER_SECONDS
+
+    def step(self, main: int, exited: bool) -> bool:
+        """Do the next due action; return whether the end is complete. ``exited``: the keeper has reaped train.sh."""
+        if not self.kill_at:
+            return False
+        self._main = 0 if exited else main
+        if self._sweep is None:
+            alive = processes.descendants(os.getpid())
+            if lease.read_boottime() >= self.kill_at or (exited and not alive):
+                self._sweep = KillSweep(self._find_processes, UNKILLABLE_SECONDS, processes.has_no_child)
+            elif self._term_at and lease.read_boottime() >= self._term_at:
+                self._term_at = 0.0
+                self._terminate_others(main, alive)
+        return self._sweep is not None and self._sweep.step()
+
+    def _find_processes(self) -> list:
+        """Return the whole tree, other processes with the run's mark, and train.sh until it is reaped."""
+        found = {*processes.descendants(os.getpid()), *processes.find_marked(self._mark)}
+        return sorted(found | ({self._main} if self._main and processes.read_stat(self._main) else set()))
+
+    @staticmethod
+    def _terminate_others(main: int, alive: list) -> None:
+        for pid in alive:
+            seen = processes.read_stat(pid)
+            if seen and seen[2] != main:
+                processes.send_signal(pid, signal.SIGTERM)
+                processes.send_signal(pid, signal.SIGCONT)
+
+
+def terminate_group(main: int, exited: bool) -> None:
+    """Send SIGTERM and SIGCONT to train.sh's group. torchrun forwards SIGTERM to its workers, so they get none here.
+
+    If the group's leader was reaped, its number may belong to another group by now. So one of our descendants must be
+    in it.
+    """
+    if exited and not any(processes.read_stat(pid)[2:3] == (main,) for pid in processes.descendants(os.getpid())):
+        return
+    for number in (signal.SIGTERM, signal.SIGCONT):
+        try:
+            os.killpg(main, number)
+        except (ProcessLookupError, PermissionError):
+            return  # the group has already ended

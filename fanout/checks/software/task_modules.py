@@ -1,0 +1,102 @@
+"""Checks of the task's source: the Python that runs it can parse it, and every imported module exists."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from shlex import join, quote
+from typing import Any
+
+from fanout.checks.engine.definition import Check, CheckContext, CheckRequest, CheckResult, fail, warn
+from fanout.checks.software.task_imports import is_standard_module
+
+_PACKAGES = {  # module -> its package on PyPI, if the names differ
+    "cv2": "opencv-python", "PIL": "pillow", "yaml": "pyyaml", "sklearn": "scikit-learn", "skimage": "scikit-image",
+    "bs4": "beautifulsoup4", "dotenv": "python-dotenv", "dateutil": "python-dateutil", "git": "gitpython",
+    "Crypto": "pycryptodome", "attr": "attrs", "OpenSSL": "pyopenssl", "flash_attn": "flash-attn", "wx": "wxpython",
+}  # fmt: skip
+
+
+def _judge_imports(case: CheckContext) -> Iterator[CheckResult]:
+    """Yield failures for missing modules; if another Python may run the task, warnings."""
+    found = case.get_section("software")
+    own = {module: (name, path) for name, row in found.items() for module, path in row.get("own", {}).items()}
+    for name, row in found.items():
+        absent = [module for module in row["absent"] if module not in case.request.unsure]
+        unsure = [module for module in row["absent"] if module in case.request.unsure]
+        for modules, level in ((absent, fail if _is_python_of_task(case, name) else warn), (unsure, warn)):
+            mine = [module for module in modules if module in own or module in case.request.own]
+            for module in mine:
+                there, path = own.get(module, ("", case.request.own.get(module, "")))
+                bring = case.commands.copy_module(path, there, name)
+                saw = f"the task imports {module}, which {there or 'this machine'} has at {path}"
+                yield level(name, saw, f"copy it:  {bring}")
+            foreign = [module for module in modules if module not in mine]
+            if foreign:
+                saw = f"the task imports {', '.join(foreign[:5])}, which {row['executable']} does not have"
+                yield level(name, saw, _advise_install(case, name, row, foreign))
+
+
+def _is_python_of_task(case: CheckContext, name: str) -> bool:
+    """Return whether the examined Python will run the task."""
+    if case.facts[name]["software"].get("of_run"):
+        return True
+    script = case.facts[name].get("files", {}).get("script", {})
+    torchrun = case.facts[name].get("programs", {}).get("found", {}).get("torchrun")
+    return (
+        bool(torchrun)
+        and not case.request.setup
+        and (script.get("kind") != "file" or "activates" not in script or not script["activates"])
+    )
+
+
+def _advise_install(case: CheckContext, name: str, row: Mapping[str, Any], modules: list[str]) -> str:
+    """Return the command that installs modules for that Python, or the advice to use another environment."""
+    other = "use an environment that has it:  --venv DIR"
+    standard = [module for module in modules if is_standard_module(module)]
+    if standard:
+        return f"{standard[0]} belongs to another version of Python: {other}"
+    if row.get("pip", "yes") != "yes":
+        why = "belongs to the system, where pip may not install" if row["pip"] == "system" else "has no pip"
+        return f"that Python {why}: {other}"
+    packages = join(dict.fromkeys(_PACKAGES.get(module, module) for module in modules[:5]))
+    command = f"{quote(row['executable'])} -m pip install {packages}"
+    return f"{case.format_remote_command(name, command)}   or use another environment:  --venv DIR"
+
+
+def _get_missing_source_reason(request: CheckRequest) -> str:
+    """Return why there is no source to parse; "" if there is one."""
+    if not request.task:
+        return "no task given"
+    return "" if request.task.endswith(".py") else f"{request.task} is no Python file"
+
+
+def _judge_syntax(case: CheckContext) -> Iterator[CheckResult]:
+    for name, row in case.get_section("software").items():
+        if row["syntax"]:
+            version = ".".join(map(str, row["version"]))
+            level = fail if _is_python_of_task(case, name) else warn
+            yield level(
+                name, f"Python {version} cannot read {case.request.task}: {row['syntax']}",
+                "fix that line, or use the Python that it was written for:  --venv DIR",
+            )  # fmt: skip
+
+
+CHECKS = (
+    Check(
+        name="syntax", group="software", worst="fail", needs=("software",),
+        unless=_get_missing_source_reason,
+        verifies="The task's Python on every host can parse the task's file (it is not run).",
+        why="A syntax error, or syntax of a newer Python (match, f-strings of 3.12), ends every rank only after the whole "
+        "set-up.",
+        fix="Fix the named line, or use the Python that the task was written for.",
+        judge=_judge_syntax,
+    ),
+    Check(
+        name="imports", group="software", worst="fail", needs=("software",),
+        unless=lambda request: "" if request.imports else _get_missing_source_reason(request) or "no import could be read in the task",
+        verifies="Every host has every top-level module that the task imports. It is only a warning if another Python may run the task, or if the task changes sys.path before the import.",
+        why="ModuleNotFoundError on one of N hosts ends the run on all.",
+        fix="Copy a module of the project, install a package with pip, or use another environment.",
+        judge=_judge_imports,
+    ),
+)  # fmt: skip

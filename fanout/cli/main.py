@@ -1,0 +1,222 @@
+"""Command line entry point: the only module that reads argv and the process state, and that returns an exit status."""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+from collections.abc import Sequence
+
+from fanout.model.errors import FanoutError, LauncherError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from fanout.model.request import Request
+    from fanout.run.context import ProcessContext
+    from fanout.ui.safe_writer import SafeStream
+
+HELP = ("-h", "--help", "help")
+COMMANDS_WITH_RECORD = ("run", "attach")  # they return the run's status; all output is on disk as well
+
+
+def entry() -> None:
+    """Run the console script."""
+    _open_standard_streams()
+    gc.set_threshold(50_000)  # imports create many objects and almost no garbage; collections slow every start
+    status = main(sys.argv[1:])
+    gc.freeze()  # a collection at exit takes a tenth of the time of a short command
+    sys.exit(status)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run one command and return its exit status. A user's mistake prints one sentence, never a traceback."""
+    from fanout.ui.safe_writer import SafeStream, silence_stream
+
+    err = SafeStream(sys.stderr)
+    out = SafeStream(sys.stdout, failed=lambda why: _report_gaps(err, why))
+    try:
+        status = _run_command_line(argv, out, err)
+        out.flush_or_silence()
+        if out.trouble and not status and argv[0] not in COMMANDS_WITH_RECORD:
+            status = LauncherError.exit_code  # the requested output is incomplete
+    except FanoutError as error:
+        hint = f"        try:  {error.hint}\n" if error.hint else ""
+        err.write(f"fanout: {error}\n{hint}")
+        status = error.exit_code
+    except BrokenPipeError:
+        silence_stream(sys.stdout)
+        status = 141
+    except KeyboardInterrupt:
+        err.write("fanout: interrupted\n")
+        status = 130
+    err.flush_or_silence()
+    return status
+
+
+def _report_gaps(err: SafeStream, why: str) -> None:
+    err.write(f"fanout: stdout: {why}: the output has gaps\n")
+    err.flush()
+
+
+def _run_command_line(argv: Sequence[str], out: SafeStream, err: SafeStream) -> int:
+    """Run the command. The overview is the most common help, so it is printed before other modules are imported."""
+    if not argv or argv[0] in HELP:
+        from fanout.cli.overview import format_overview
+
+        out.write(format_overview(_terminal_width()))
+        return 0
+    from fanout.cli.parser import HelpRequested, parse_arguments
+
+    try:
+        return _run_command(parse_arguments(argv, columns=_terminal_width()), out, err)
+    except HelpRequested as shown:
+        out.write(str(shown))
+        return 0
+
+
+def _run_command(request: Request, out: SafeStream, err: SafeStream) -> int:
+    """Build the process context and run the command. Import only that command's module: --help and errors stay fast."""
+    import socket
+    from typing import Any
+
+    from fanout.run.context import ProcessContext
+    from fanout.ui.display_mode import is_ascii_locale
+
+    err.ascii_only = is_ascii_locale(os.environ)
+    stdout: Any = out  # both have the methods of text streams
+    stderr: Any = err
+    cwd, cwd_exists = _working_directory()
+    edge = ProcessContext(
+        environ=dict(os.environ),
+        cwd=cwd,
+        cwd_exists=cwd_exists,
+        stdout=stdout,
+        stderr=stderr,
+        stdin=sys.stdin.buffer.read if sys.stdin is not None else lambda _: b"",
+        line=sys.stdin.readline if sys.stdin is not None else str,
+        user=_user_name(),
+        machine=socket.gethostname(),
+        prefix=sys.prefix if sys.prefix != sys.base_prefix else "",
+        columns=_terminal_width(),
+        keyboard=sys.stdin.fileno() if sys.stdin is not None and sys.stdin.isatty() else None,
+    )
+    for note in request.notes:
+        edge.print_message(note)
+    match request.verb:
+        case "run":
+            from fanout.commands.run import run_training
+
+            return run_training(request, edge)
+        case "check":
+            from fanout.commands.check import run_check
+
+            return run_check(request, edge)
+        case "exec":
+            from fanout.commands.exec import run_exec
+
+            return run_exec(request, edge)
+        case "hosts":
+            from fanout.commands.hosts import run_hosts
+
+            return run_hosts(request, edge)
+        case "why":
+            from fanout.commands.why import run_why
+
+            return run_why(request, edge)
+        case "demo":
+            from fanout.cli.parser import parse_arguments
+            from fanout.commands.demo import run_demo
+
+            return run_demo(request, edge, parse_arguments)
+        case _:
+            return _run_command_on_run(request, edge)
+
+
+def _run_command_on_run(request: Request, edge: ProcessContext) -> int:
+    """Run a command that works on an existing run."""
+    match request.verb:
+        case "ps":
+            from fanout.commands.ps import run_ps
+
+            return run_ps(request, edge)
+        case "attach":
+            from fanout.commands.attach import run_attach
+
+            return run_attach(request, edge)
+        case "clean":
+            from fanout.commands.clean import run_clean
+
+            return run_clean(request, edge)
+        case "logs":
+            from fanout.commands.logs import run_logs
+
+            return run_logs(request, edge)
+        case "report":
+            from fanout.commands.report import run_report
+
+            return run_report(request, edge)
+        case "stacks":
+            from fanout.commands.stacks import run_stacks
+
+            return run_stacks(request, edge)
+        case "replay":
+            from fanout.commands.replay import run_replay
+
+            return run_replay(request, edge)
+        case "lnav":
+            from fanout.commands.lnav import run_lnav
+
+            return run_lnav(request, edge)
+        case _:
+            from fanout.commands.stop import run_stop
+
+            return run_stop(request, edge)
+
+
+def _terminal_width() -> int:
+    """Return the width of the terminal, as shutil does. The import of shutil would add 8 ms to --help."""
+    told = os.environ.get("COLUMNS", "")
+    if told.isdecimal() and len(told) < 5 and int(told):
+        return int(told)
+    try:
+        return os.get_terminal_size(1).columns or 100
+    except OSError:
+        return 100
+
+
+def _working_directory() -> tuple[str, bool]:
+    """Return the working directory and whether it exists.
+
+    Prefer $PWD: below a symbolic link, it is the path that is the same on every host.
+    """
+    named = os.environ.get("PWD", "")
+    try:
+        there = os.getcwd()
+        if named and os.path.isabs(named) and os.path.samefile(named, there):
+            return named, True
+        return there, True
+    except OSError:  # the directory was deleted, or a parent is not readable
+        return (named if os.path.isabs(named) else "/"), os.path.isdir(named)
+
+
+def _user_name() -> str:
+    """Return the user's name. In a container, the user id may have no name."""
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid-{os.getuid()}"
+
+
+def _open_standard_streams() -> None:
+    """Open /dev/null for each closed standard stream. Otherwise the next opened file would get its descriptor."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+        if getattr(sys, name) is None:
+            mode = "r" if number == 0 else "w"
+            stream = open(number, mode, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
+            setattr(sys, name, stream)

@@ -1,0 +1,182 @@
+"""``fanout attach``: return to a run, on its own machine or on another one, and follow it to its end.
+
+On the machine that launched the run, attach follows the record. If the launcher died, a new process replaces it first.
+On another machine, attach asks the hosts for the run and for its log from the first byte.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import time
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from fanout.logs.tail import LogTails
+from fanout.model.errors import UsageError
+from fanout.model.request import Request
+from fanout.model.settings import Settings
+from fanout.record import follow, run_handle, writer_lock
+from fanout.record.index import find_active_run, read_run_handle
+from fanout.record.run_reader import RunReader
+from fanout.run import detach, diagnosis, observe, takeover
+from fanout.run.choose_view import build_filters, build_view, choose_look
+from fanout.run.context import ProcessContext, filter_handled_signals, find_runs_directory, read_settings
+from fanout.run.guardian import Guardian
+from fanout.run.slow_ranks import SlowRankReporter
+from fanout.ui.run_report import build_report
+
+INTERRUPTED_STATUS = 130
+
+
+def run_attach(request: Request, edge: ProcessContext) -> int:
+    """Run the command; return the exit status of the run."""
+    settings = read_settings(request, edge)
+    request = _read_run_as_hosts(request)
+    try:
+        if request.hosts and not request.given["run"]:
+            return observe.attach_to_hosts(request, settings, edge)
+        path = find_active_run(request.given["run"], find_runs_directory(settings, edge), "attach")
+    except UsageError:
+        if not request.hosts:
+            raise
+        return observe.attach_to_hosts(request, settings, edge)
+    recorded = RunReader(path)
+    if follow.has_no_writer(recorded) and not recorded.has_outcome:
+        status = _replace_launcher(path, settings, edge)
+        if status is not None:
+            return status
+    return _follow_record(recorded, settings, edge)
+
+
+def _read_run_as_hosts(request: Request) -> Request:
+    """Return the request with RUN as HOSTS if RUN is a file: ``attach hosts.txt`` means the hosts."""
+    run = request.given["run"]
+    if run and not request.hosts and os.path.isfile(run):
+        return dataclasses.replace(request, hosts=run, given={**request.given, "run": ""})
+    return request
+
+
+def _follow_record(recorded: RunReader, settings: Settings, edge: ProcessContext) -> int:
+    look, wish = choose_look(settings, edge), detach.DetachRequest()
+    pace = SlowRankReporter(muted=True)
+    wishes = build_filters(settings, metric=recorded.metric)
+    witness = diagnosis.build_collector(recorded.heading, diagnosis.load_signatures(settings, edge), recorded=True)
+    diagnosis.add_recorded_facts(witness, recorded.path)
+    hangs, so_far = diagnosis.HangReporter(witness, muted=True), partial(diagnosis.preview_verdict, witness)
+    view = build_view(
+        recorded.heading,
+        look,
+        edge,
+        wishes,
+        so_far=so_far,
+        slow=pace.slow_hosts,
+        hung=hangs.hung_hosts,
+        detach=wish,
+        viewing="attach",
+    )
+    pace.outputs.append(view.note)
+    hangs.outputs.append(view.note)
+    try:
+        result = follow.follow_record(recorded, view, lambda: wish.asked, learners=[witness], tellers=[hangs, pace])
+    except KeyboardInterrupt:
+        wish.heard = True
+    view.close()
+    if wish.asked or wish.heard:
+        edge.print_message(f"left; the run goes on: fanout attach {recorded.heading.run_id}")
+        return 0 if wish.asked else INTERRUPTED_STATUS
+    if view.broken:
+        return 141
+    if recorded.damage_message:
+        edge.print_message(recorded.damage_message)
+    return _print_result(recorded, result, edge)
+
+
+def _print_result(recorded: RunReader, result: Mapping[str, Any] | None, edge: ProcessContext) -> int:
+    """Print the recorded report; return the exit status of the run."""
+    run = recorded.heading.run_id
+    if result is None:
+        edge.print_message(f"run {run}: the record has no end: the launcher died")
+        edge.stderr.write(f"        try:  fanout attach {run}   # resumes it; or:  fanout stop {run}\n")
+        return 255
+    try:
+        with open(os.path.join(recorded.path, "report.txt"), encoding="utf-8") as file:
+            edge.stderr.write(file.read())
+    except OSError as error:
+        edge.print_message(f"run {run}: {result['headline']} (cannot read its report: {error.strerror})")
+    return int(result["exit_code"])
+
+
+def _replace_launcher(path: str, settings: Settings, edge: ProcessContext) -> int | None:
+    """Start a process that replaces the launcher, without a terminal. Return None if it runs, else an exit status."""
+    order = read_run_handle(path)
+    edge.print_message(f"run {order.run_id}: the launcher died: starting a new one")
+    taken: list[int] = []
+
+    def work(door: detach.ParentPipe) -> int:
+        taken.append(os.getpid())
+        return _run_replacement(order, settings, edge, door)
+
+    status = detach.run_in_background(edge, work)
+    return status if taken or status else None
+
+
+def _run_replacement(
+    order: run_handle.RunHandle, settings: Settings, edge: ProcessContext, door: detach.ParentPipe
+) -> int:
+    """Do the launcher's work from now on, in a process of its own; return the exit status."""
+    ends = (
+        signal.SIGTERM if filter_handled_signals([signal.SIGTERM]) else signal.SIGKILL
+    )  # after SIGKILL the guardian stops the run
+    ours = writer_lock.LockOwner(
+        pid=os.getpid(), user=edge.user, machine=edge.machine, since=time.time(), detached=True, signal=ends
+    )
+    hold = writer_lock.acquire_lock(order.directory, ours)
+    if hold is None or not door.release_parent():
+        return 0  # another process was faster, or the command that started this one is gone
+    guardian = Guardian()
+    detach.redirect_output(order.directory)
+    guardian.watch_run(order.to_json())
+    recorded = RunReader(order.directory)
+    tails, pace = LogTails(), SlowRankReporter(muted=True)
+    witness = diagnosis.build_collector(recorded.heading, diagnosis.load_signatures(settings, edge), recorded=True)
+    diagnosis.add_recorded_facts(witness, recorded.path)
+
+    def note(text: str) -> None:
+        if taken.record:
+            taken.record.note(text)
+
+    taken = takeover.ResumedRun(
+        order,
+        by=f"{edge.user}@{edge.machine}",
+        agent="SSH_AUTH_SOCK" in edge.environ,
+        learners=[tails, witness, pace],
+        views=[diagnosis.HangReporter(witness, note)],
+    )
+    pace.outputs.append(note)
+    pace.start_reporting(taken.session.state)
+    try:
+        outcome = taken.continue_run()
+        outcome, verdict = diagnosis.diagnose_run(witness, taken.session.state, outcome)
+        if taken.record:
+            if verdict is not None:
+                taken.record.write_file(diagnosis.VERDICT, diagnosis.verdict_to_json(verdict))
+            text = build_report(
+                recorded.heading,
+                taken.session.state,
+                outcome,
+                diagnosis.select_last_lines(tails, outcome, verdict),
+                diagnosis=diagnosis.render_verdict(verdict),
+                blamed=diagnosis.find_blamed_rank(verdict),
+                slow=pace.list_slow_ranks(),
+            )
+            taken.record.finish(outcome, text)
+    finally:
+        taken.close()
+    if outcome.is_clean:
+        guardian.end_watch()
+    else:
+        guardian.close_pipe()
+    return outcome.exit_code

@@ -1,0 +1,111 @@
+"""``fanout clean``: list leftovers of finished runs on hosts, remove them after confirmation, and check again.
+
+clean touches only processes and records that provably belong to a run of this user without a keeper. It never touches
+an active run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fanout.commands.ps import describe_orphan
+from fanout.model.errors import UsageError
+from fanout.model.hosts import fold_names
+from fanout.model.request import Request
+from fanout.run import host_query
+from fanout.run.context import ProcessContext, read_hosts, read_settings
+from fanout.run.host_query import HostRuns, RunOnHost
+from fanout.text.sanitize import to_single_line
+from fanout.text.units import format_age, format_size
+
+
+def run_clean(request: Request, edge: ProcessContext) -> int:
+    """Run the command; return 0 if nothing is left, 1 if something is left, 255 if a host could not be asked."""
+    settings = read_settings(request, edge)
+    hosts = read_hosts(request, settings, edge)[1]
+    answers = host_query.ask_hosts(hosts, settings, edge)
+    silent = any(answer.error for answer in answers)
+    _print_leftovers(answers, edge)
+    args = {answer.host: _build_orders(answer) for answer in answers if answer.stale_runs or answer.orphan_processes}
+    if not args:
+        asked = [answer.host for answer in answers if not answer.error]
+        if asked:
+            edge.print_message(f"{fold_names(asked)}: nothing is left of ended runs")
+        return 255 if silent else 0
+    if not request.given["yes"] and not _is_confirmed(edge, sorted(args)):
+        edge.print_message("nothing was removed")
+        return 1
+    again = host_query.ask_hosts(hosts, settings, edge, "clean", args)
+    left = _print_remaining(again, edge)
+    return 255 if silent or any(answer.error for answer in again) else int(left)
+
+
+def _print_leftovers(answers: Sequence[HostRuns], edge: ProcessContext) -> None:
+    for answer in answers:
+        if answer.error:
+            edge.print_message(f"{answer.host}: could not be asked: {to_single_line(answer.error)}")
+        for run in answer.runs:
+            if run.is_unresponsive:
+                edge.stdout.write(f"{answer.host}: kept run {run.run}: {_describe_unresponsive(run)}\n")
+            elif run.is_alive:
+                edge.stdout.write(f"{answer.host}: kept run {run.run}: it is active ({run.state})\n")
+            elif run.is_being_fetched:
+                edge.stdout.write(
+                    f"{answer.host}: kept run {run.run}: a launcher is fetching its result now ({run.state})\n"
+                )
+        for process in answer.orphan_processes:
+            edge.stdout.write(f"{answer.host}: {describe_orphan(process)}\n")
+        for run in answer.stale_runs:
+            edge.stdout.write(f"{answer.host}: {_describe_record(run)}\n")
+
+
+def _describe_unresponsive(run: RunOnHost) -> str:
+    """Return the state of a keeper that does not answer, and the command that the user can type on the host."""
+    pid, state = run.entry.get("keeper") or "?", to_single_line(str(run.entry.get("keeper_state") or "?"))
+    mend = f"kill -CONT {pid}" if state in ("T", "t") else f"kill -KILL {pid}"
+    return f"its keeper (pid {pid}, state {state}) does not answer; on that host: {mend}, then run clean again"
+
+
+def _describe_record(run: RunOnHost) -> str:
+    ago = format_age(float(run.entry.get("changed") or 0.0))
+    kept = format_size(int(run.entry.get("bytes") or 0))
+    return f"record of run {run.run}, {run.state} {ago} ago, {kept}: {to_single_line(str(run.entry['directory']))}"
+
+
+def _build_orders(answer: HostRuns) -> Mapping[str, Any]:
+    return {
+        "runs": [[run.run, run.node] for run in answer.stale_runs],
+        "processes": [[process["pid"], process["start"]] for process in answer.orphan_processes],
+    }
+
+
+def _is_confirmed(edge: ProcessContext, hosts: Sequence[str]) -> bool:
+    """Ask for confirmation at the terminal. Raises UsageError without a terminal."""
+    edge.stdout.flush()
+    edge.stderr.write(f"fanout: kill these processes and delete these records on {fold_names(hosts)}? [y/N] ")
+    edge.stderr.flush()
+    if not edge.stdout.isatty():
+        edge.stderr.write("\n")
+        raise UsageError("clean: no terminal to ask for confirmation", hint="fanout clean --yes HOSTS")
+    return edge.line().strip().lower() in ("y", "yes")
+
+
+def _print_remaining(again: Sequence[HostRuns], edge: ProcessContext) -> bool:
+    """Report what the hosts still have; return whether anything is left."""
+    left = False
+    for answer in again:
+        if answer.error:
+            edge.print_message(f"{answer.host}: could not be asked again: {to_single_line(answer.error)}")
+            continue
+        for what in (*map(describe_orphan, answer.orphan_processes), *map(_describe_record, answer.stale_runs)):
+            edge.print_message(f"{answer.host}: still there: {what}")
+            left = True
+    whole = [
+        answer.host for answer in again if not answer.error and not answer.orphan_processes and not answer.stale_runs
+    ]
+    if whole:
+        killed = sum(answer.killed for answer in again)
+        ended = "1 process was killed" if killed == 1 else f"{killed} processes were killed"
+        edge.print_message(f"{fold_names(whole)}: checked again: nothing is left of ended runs ({ended})")
+    return left

@@ -1,0 +1,181 @@
+"""``fanout logs``: print the recorded lines of a run in order of arrival, during the run and afterwards."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from fanout.logs.demux import LogLine, StreamDemultiplexer
+from fanout.logs.line_filters import PLAIN_PREFIX, LinePrefix, get_host_ranks
+from fanout.model.errors import UsageError
+from fanout.model.request import Request
+from fanout.record import follow
+from fanout.record.index import find_run
+from fanout.record.paths import LogFileNames
+from fanout.record.run_reader import RunReader
+from fanout.run.context import ProcessContext, find_runs_directory, read_settings
+from fanout.text.sanitize import sanitize_line
+from fanout.ui.safe_writer import TextWriter
+
+_AGO = re.compile(r"(\d+(?:\.\d+)?)(s|m|min|h|d)\Z")
+_UNITS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+_FORMS = ("%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M", "%Y-%m-%d")
+_TODAY = ("%H:%M:%S", "%H:%M")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _RecordedLineFilter:
+    """Line filter: hosts and ranks (empty: all), earliest time, and regular expressions to require and to hide."""
+
+    hosts: frozenset[str]
+    ranks: frozenset[int]
+    since: float
+    pattern: re.Pattern[str] | None
+    hidden: re.Pattern[str] | None
+    prefix: LinePrefix
+    plan: Mapping[str, tuple[int, int | None]]  # host -> its ranks, for hosts whose ranks share one stream
+
+    def is_wanted(self, say: LogLine, *, alone: bool) -> bool:
+        if self.hosts and say.host not in self.hosts:
+            return False
+        theirs = get_host_ranks(say.host, self.plan) if alone else (say.rank,)
+        if self.ranks and self.ranks.isdisjoint(theirs):
+            return False
+        if self.hidden is not None and self.hidden.search(say.text):
+            return False
+        return self.pattern is None or self.pattern.search(say.text) is not None
+
+
+def run_logs(request: Request, edge: ProcessContext) -> int:
+    """Run the command; return 0, 130 after Ctrl-C, or 141 if stdout was closed. Raises UsageError."""
+    given = request.given
+    recorded = RunReader(find_run(given["run"], find_runs_directory(read_settings(request, edge), edge)))
+    hosts = [name for name in given["host"].split(",") if name]
+    unknown = [name for name in hosts if name not in recorded.heading.hosts]
+    if unknown:
+        raise UsageError(f"--host {unknown[0]}: not in this run", hint=f"hosts: {', '.join(recorded.heading.hosts)}")
+    if given["files"]:
+        names = LogFileNames(recorded.heading.hosts)
+        paths = [os.path.join(recorded.path, names.get_path(host, 0)) for host in hosts or recorded.heading.hosts]
+        edge.stdout.write("".join(f"{path}\n" for path in paths))
+        return 0
+    wanted = _RecordedLineFilter(
+        hosts=frozenset(hosts),
+        ranks=frozenset(_parse_ranks(given["rank"])),
+        since=parse_time(given["since"], time.time()) if given["since"] else 0.0,
+        pattern=_compile_pattern("--grep", given["pattern"]),
+        hidden=_compile_pattern("--hide", given["hidden"]),
+        plan=recorded.heading.ranks,
+        prefix=LinePrefix("{stamp} " + PLAIN_PREFIX if given["times"] else PLAIN_PREFIX),
+    )
+    out = TextWriter(edge.stdout)
+    try:
+        some = _print_lines(recorded, wanted, out, count=given["lines"], on=given["follow"])
+    except KeyboardInterrupt:
+        return 130
+    if recorded.damage_message:
+        edge.print_message(recorded.damage_message)
+    if given["follow"] and not out.broken:
+        edge.print_message(_explain_end(recorded))
+    if wanted.ranks and not some:
+        edge.print_message(f"run {recorded.heading.run_id}: no such line of rank {given['rank']} is recorded")
+    return 141 if out.broken else 0
+
+
+def _explain_end(recorded: RunReader) -> str:
+    """Return the reason why no more lines arrive."""
+    run = recorded.heading.run_id
+    if recorded.has_outcome:
+        return f"run {run} has ended: fanout report {run}"
+    return f"run {run}: no process writes its record: the launcher died. To resume it:  fanout attach {run}"
+
+
+def _print_lines(
+    recorded: RunReader, wanted: _RecordedLineFilter, out: TextWriter, *, count: int | None, on: bool
+) -> bool:
+    """Print all lines, or the last ``count``; with ``on``, also new ones. Return whether there was any line."""
+    waiting: list[bool] = []
+    some = False
+    lines = _format_lines(recorded, wanted, on=on, waits=lambda: waiting.append(True))
+    if count is not None:
+        last: deque[str] = deque(maxlen=max(0, count))
+        for line in lines:
+            if line:
+                last.append(line)
+            if waiting:
+                break
+        out.write("".join(last))
+        some = bool(last)
+    for line in lines:
+        some = some or bool(line)
+        out.write(line)
+        if out.broken:
+            break
+    return some
+
+
+def _format_lines(
+    recorded: RunReader, wanted: _RecordedLineFilter, *, on: bool, waits: Callable[[], None]
+) -> Iterator[str]:
+    """Yield lines as they are printed. While there is none, call ``waits`` and yield ""."""
+    streams = StreamDemultiplexer(recorded.heading.hosts)
+    width = max(len(host) for host in recorded.heading.hosts)
+
+    def shown(says: list[LogLine], at: float) -> Iterator[str]:
+        for say in says:
+            if wanted.is_wanted(say, alone=say.host not in streams.parts):
+                yield f"{wanted.prefix.format_prefix(say, width, at)}{sanitize_line(say.text, colour=False)}\n"
+
+    at = 0.0
+    for event in follow.follow_events(recorded) if on else recorded.iter_events():
+        if event is None:
+            waits()
+            yield ""
+            continue
+        says, at = streams.process_event(event), event.at
+        if at >= wanted.since:
+            yield from shown(says, at)
+    yield from shown(streams.take_rest(), at)
+
+
+def _parse_ranks(text: str) -> Iterator[int]:
+    """Yield the ranks in ``0,8-11``; none for ``all``. Raises UsageError."""
+    if text == "all":
+        return
+    for part in filter(None, text.split(",")):
+        first, dash, last = part.partition("-")
+        if not first.isdigit() or (dash and not last.isdigit()):
+            raise UsageError(f"--rank {text}: {part!r} is not a rank number", hint="--rank 0 or --rank 0,8-15")
+        yield from range(int(first), int(last or first) + 1)
+
+
+def _compile_pattern(flag: str, text: str) -> re.Pattern[str] | None:
+    try:
+        return re.compile(text) if text else None
+    except re.error as error:
+        raise UsageError(f"{flag} {text}: not a regular expression: {error}") from None
+
+
+def parse_time(text: str, now: float) -> float:
+    """Return the Unix time of ``10m`` or ``2h`` (ago), ``14:30`` (today), or a date with a time. Raises UsageError."""
+    ago = _AGO.match(text) if len(text) < 40 else None
+    if ago:
+        return now - float(ago[1]) * _UNITS[ago[2]]
+    for form in _FORMS:
+        try:
+            return time.mktime(time.strptime(text, form))
+        except ValueError:
+            continue
+    today = time.strftime("%Y-%m-%d ", time.localtime(now))
+    for form in _TODAY:
+        try:
+            return time.mktime(time.strptime(today + text, f"%Y-%m-%d {form}"))
+        except ValueError:
+            continue
+    raise UsageError(
+        f"--since {text[:40]}: not a time", hint="--since 10m, --since 14:30 or --since '2026-01-31 14:30'"
+    )

@@ -1,0 +1,196 @@
+"""``fanout ps``: list runs. With HOSTS, ask the hosts; without HOSTS, read the records on this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fanout.model.errors import UsageError
+from fanout.model.hosts import fold_names
+from fanout.model.request import Request
+from fanout.record import writer_lock
+from fanout.record.index import HANDLE_FILE
+from fanout.record.run_reader import RunReader
+from fanout.run import host_query
+from fanout.run.context import ProcessContext, build_command_for_hosts, find_runs_directory, read_hosts, read_settings
+from fanout.run.host_query import HostRuns, RunOnHost, format_time
+from fanout.text.sanitize import to_single_line
+from fanout.text.table import format_table
+from fanout.text.units import format_duration
+
+
+def run_ps(request: Request, edge: ProcessContext) -> int:
+    """Run the command; return 0, or 255 if a host could not be asked."""
+    if request.hosts:
+        return _list_runs_on_hosts(request, edge)
+    return _list_recorded_runs(request, edge)
+
+
+def _find_table_width(edge: ProcessContext) -> int | None:
+    """Return the columns of the terminal, or None for a file or a pipe, where the table is not cut."""
+    return max(80, edge.columns) if edge.stdout.isatty() else None
+
+
+# -- from the hosts
+
+
+def _list_runs_on_hosts(request: Request, edge: ProcessContext) -> int:
+    settings = read_settings(request, edge)
+    answers = host_query.ask_hosts(read_hosts(request, settings, edge)[1], settings, edge)
+    silent = [answer for answer in answers if answer.error]
+    if request.given["as_json"]:
+        edge.stdout.write(json.dumps([_answer_to_dict(answer) for answer in answers], indent=2) + "\n")
+        return 255 if silent else 0
+    rows = [_build_row(run) for answer in answers for run in answer.runs]
+    header = ("HOST", "RUN", "STATE", "BY", "SINCE", "RANKS", "PID", "PORT", "GPUS", "LAUNCHER")
+    if rows:
+        edge.stdout.write(
+            "\n".join(format_table(rows, header=header, whole=frozenset({1}), width=_find_table_width(edge))) + "\n"
+        )
+    for answer in answers:
+        for process in answer.orphan_processes:
+            edge.stdout.write(f"{answer.host}: left behind: {describe_orphan(process)}\n")
+    _print_searched(answers, edge)
+    if any(answer.stale_runs or answer.orphan_processes for answer in answers):
+        edge.print_message(
+            f"finished runs left processes or records: try:  {build_command_for_hosts(request, settings, 'clean')}"
+        )
+    return 255 if silent else 0
+
+
+def _print_searched(answers: Sequence[HostRuns], edge: ProcessContext) -> None:
+    """Print which hosts and directories were searched, because an empty list means nothing without them."""
+    asked = [answer for answer in answers if not answer.error]
+    if asked:
+        places = sorted({path for answer in asked for path in answer.looked})
+        edge.print_message(
+            f"{fold_names(answer.host for answer in asked)}: searched for your runs in {', '.join(places)}"
+        )
+    for answer in answers:
+        if answer.error:
+            edge.print_message(f"{answer.host}: could not be asked: {to_single_line(answer.error)}")
+
+
+def _build_row(run: RunOnHost) -> tuple[str, ...]:
+    about, claims = run.about, [str(claim) for claim in run.about.get("claims", ())]
+    ports = [claim.removeprefix("port-") for claim in claims if claim.startswith("port-")]
+    gpus = [claim.removeprefix("gpu-") for claim in claims if claim.startswith("gpu-")]
+    pid = run.entry.get("main") or run.entry.get("keeper") or ""
+    return (
+        run.host,
+        run.run,
+        run.state,
+        str(about.get("by", "?")),
+        format_time(about.get("since")),
+        format_ranks(run),
+        str(pid),
+        ",".join(ports),
+        ",".join(gpus) or "-",
+        run.launcher,
+    )
+
+
+def format_ranks(run: RunOnHost) -> str:
+    """Return the global ranks of this host as ``8-15``; if they are not known, its node rank and the node count."""
+    first, count = run.about.get("first_rank"), run.about.get("nproc")
+    if not isinstance(first, int) or not isinstance(count, int):
+        return f"node {run.node}/{run.about.get('nodes', '?')}"
+    return str(first) if count == 1 else f"{first}-{first + count - 1}"
+
+
+def describe_orphan(process: Any) -> str:
+    """Return one line about an orphan process."""
+    age = f", {format_duration(process['age'])} old" if process.get("age") is not None else ""
+    gpu = f", {process['gpu_mb']} MiB of GPU memory" if process.get("gpu_mb") else ""
+    return f"pid {process['pid']} of run {process['run']}{age}{gpu}: {to_single_line(str(process['cmd']))}"
+
+
+def _answer_to_dict(answer: HostRuns) -> dict[str, Any]:
+    if answer.error:
+        return {"host": answer.host, "error": answer.error}
+    runs = [
+        {"run": run.run, "node": run.node, "state": run.state, "launcher": run.launcher, "ranks": format_ranks(run)}
+        | dict(run.entry)
+        for run in answer.runs
+    ]
+    return {
+        "host": answer.host,
+        "looked": list(answer.looked),
+        "runs": runs,
+        "left_behind": list(answer.orphan_processes),
+    }
+
+
+# -- from our own records
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Record:
+    run: str
+    state: str
+    going: bool
+    launcher: str
+    since: float
+    hosts: tuple[str, ...]
+    title: str
+
+
+def _list_recorded_runs(request: Request, edge: ProcessContext) -> int:
+    root = find_runs_directory(read_settings(request, edge), edge)
+    records = [
+        record for name in _list_directories(root) if (record := _read_record(os.path.join(root, name))) is not None
+    ]
+    shown = [record for record in records if record.going or request.given["all"]]
+    if request.given["as_json"]:
+        told = [{name: getattr(record, name) for name in _Record.__slots__} for record in records]
+        edge.stdout.write(json.dumps(told, indent=2) + "\n")
+        return 0
+    rows = [(r.run, r.state, format_time(r.since), fold_names(r.hosts), r.launcher, r.title) for r in shown]
+    if rows:
+        header = ("RUN", "STATE", "SINCE", "HOSTS", "LAUNCHER", "TASK")
+        edge.stdout.write(
+            "\n".join(format_table(rows, header=header, whole=frozenset({0}), width=_find_table_width(edge))) + "\n"
+        )
+    ended = len(records) - len(shown)
+    also = f"; {ended} {'has' if ended == 1 else 'have'} ended (--all shows them)" if ended else ""
+    runs = "1 run" if len(records) == 1 else f"{len(records)} runs"
+    edge.print_message(f"{runs} recorded in {root}{also}; to ask hosts:  fanout ps HOSTS")
+    return 0
+
+
+def _list_directories(root: str) -> list[str]:
+    try:
+        return sorted(entry.name for entry in os.scandir(root) if entry.is_dir())
+    except OSError:
+        return []
+
+
+def _read_record(path: str) -> _Record | None:
+    try:
+        recorded = RunReader(path)
+    except UsageError:
+        return None  # some other directory
+    result, living = recorded.read_result(), writer_lock.read_owner(path)
+    launcher = "-"
+    if living is not None:
+        how = living.user if living.ending else "detached" if living.detached else "attached"
+        launcher = f"{how} (pid {living.pid} on {living.machine})"
+        state = "running" if not living.ending else "ending" if result is None else f"ended ({result['exit_code']})"
+    elif result is not None:
+        state = f"ended ({result['exit_code']})"
+    elif os.path.exists(os.path.join(path, HANDLE_FILE)):
+        state, launcher = "not known", "lost"
+    else:
+        state = "not launched"
+    return _Record(
+        run=recorded.heading.run_id,
+        state=state,
+        going=living is not None or launcher == "lost",
+        launcher=launcher,
+        since=recorded.began_at,
+        hosts=recorded.heading.hosts,
+        title=recorded.heading.title,
+    )

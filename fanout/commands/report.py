@@ -1,0 +1,156 @@
+"""``fanout report``: make the report of a recorded run again, as text, JSON or an HTML page."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fanout.diagnose.verdict import Verdict, to_dict
+from fanout.logs.tail import LogTail, LogTails
+from fanout.model.errors import UsageError
+from fanout.model.events import Event
+from fanout.model.outcome import RunOutcome, outcome_of
+from fanout.model.request import Request
+from fanout.model.run_info import RunInfo
+from fanout.model.settings import Settings
+from fanout.model.state import RunState
+from fanout.record.index import find_run
+from fanout.record.run_reader import RunReader
+from fanout.run import diagnosis, network_retest
+from fanout.run.choose_view import build_filters
+from fanout.run.context import ProcessContext, find_runs_directory, read_settings
+from fanout.run.slow_ranks import SlowRankReporter
+from fanout.text.units import format_size
+from fanout.ui import run_report as words
+from fanout.ui.display_mode import choose_display_mode
+
+EventCallback = Callable[[Event, RunState], Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportData:
+    """Result of a recorded run: state, outcome, verdict, and the data of the report."""
+
+    heading: RunInfo
+    state: RunState
+    outcome: RunOutcome
+    verdict: Verdict | None
+    words: Mapping[str, LogTail]
+    slow: tuple[str, ...]
+    steps: Sequence[Mapping[str, Any]]  # seconds per step of each rank
+
+    def render(self, colour: bool, unicode: bool) -> str:
+        """Return the text of the report, as at the end of the run."""
+        return words.build_report(
+            self.heading,
+            self.state,
+            self.outcome,
+            self.words,
+            diagnosis=diagnosis.render_verdict(self.verdict),
+            blamed=diagnosis.find_blamed_rank(self.verdict),
+            slow=self.slow,
+            colour=colour,
+            unicode=unicode,
+        )
+
+
+def run_report(request: Request, edge: ProcessContext) -> int:
+    """Run the command; return 0 for any outcome of the run. Raises UsageError."""
+    settings = read_settings(request, edge)
+    recorded = RunReader(find_run(request.given["run"], find_runs_directory(settings, edge)))
+    if request.given["html"]:
+        return _write_page(request.given["html"], recorded, settings, edge)
+    told = rebuild_report(recorded, settings, edge)
+    if request.given["as_json"]:
+        verdict = told.verdict
+        answer = to_dict(verdict) if verdict is not None else {"v": 1, "verdict": told.outcome.headline, "cause": None}
+        edge.stdout.write(
+            json.dumps({"run": recorded.heading.run_id, **answer, "slow": told.slow, "steps": told.steps}, indent=2)
+            + "\n"
+        )
+        return 0
+    warn_unless_ended(recorded, edge)
+    look = choose_display_mode(
+        edge.environ, isatty=edge.stdout.isatty(), encoding=getattr(edge.stdout, "encoding", None)
+    )
+    edge.stdout.write(told.render(look.colour, look.unicode))
+    return 0
+
+
+def rebuild_report(
+    recorded: RunReader, settings: Settings, edge: ProcessContext, *subscribers: EventCallback
+) -> ReportData:
+    """Read the whole record, fold its events, and diagnose the run; ``subscribers`` get every event too."""
+    tails, pace = LogTails(), SlowRankReporter()
+    witness = diagnosis.build_collector(recorded.heading, diagnosis.load_signatures(settings, edge), recorded=True)
+    diagnosis.add_recorded_facts(witness, recorded.path)
+    everybody: tuple[EventCallback, ...] = (witness, tails, pace, *subscribers)
+    state = RunState.initial(recorded.heading.hosts, at=recorded.began_at)
+    for event, state in recorded.iter_states():
+        for subscriber in everybody:
+            subscriber(event, state)
+    outcome, verdict = diagnosis.diagnose_run(witness, state, outcome_of(state, refused=_read_refusal(recorded)))
+    if verdict is not None and network_retest.is_network_suspected(verdict):
+        verdict = network_retest.add_recorded_retest(verdict, recorded.path)
+    last = diagnosis.select_last_lines(tails, outcome, verdict)
+    return ReportData(
+        heading=recorded.heading,
+        state=state,
+        outcome=outcome,
+        verdict=verdict,
+        words=last,
+        slow=pace.list_slow_ranks(),
+        steps=pace.list_step_times(),
+    )
+
+
+def warn_unless_ended(recorded: RunReader, edge: ProcessContext) -> None:
+    if recorded.damage_message:
+        edge.print_message(recorded.damage_message)
+    if not recorded.has_outcome:
+        edge.print_message(
+            f"run {recorded.heading.run_id}: the record has no end: the run is active, or its launcher was killed"
+        )
+
+
+def _write_page(path: str, recorded: RunReader, settings: Settings, edge: ProcessContext) -> int:
+    """Write the HTML page, one file that needs no network; return 0. Raises UsageError."""
+    from fanout.ui.html.page import PageBuilder
+
+    place = os.path.join(edge.cwd, os.path.expanduser(path))
+    if not os.path.isdir(os.path.dirname(place)):
+        raise UsageError(f"--html {path}: no such directory")
+    if not _may_be_overwritten(place):
+        raise UsageError(f"--html {path}: this file exists and is not an HTML page", hint="name another file")
+    story = PageBuilder(recorded.heading, recorded.began_at, build_filters(settings, metric=recorded.metric).metric)
+    told = rebuild_report(recorded, settings, edge, story)
+    report = told.render(colour=False, unicode=True)
+    text = story.build_page(told.outcome, report, ended=recorded.has_outcome, directory=recorded.path)
+    try:
+        with open(place, "w", encoding="utf-8", errors="replace") as file:
+            file.write(text)
+    except OSError as error:
+        raise UsageError(f"--html {path}: {error.strerror}") from None
+    edge.print_message(f"wrote {path} ({format_size(len(text))}): open it in a browser")
+    return 0
+
+
+def _may_be_overwritten(path: str) -> bool:
+    """Return whether the file is absent, empty, not a regular file (/dev/stdout), or an HTML page."""
+    if not os.path.isfile(path):
+        return True
+    try:
+        with open(path, "rb") as file:
+            start = file.read(100)
+    except OSError:
+        return True  # the write then reports the same error
+    return not start.strip() or start.lstrip().lower().startswith(b"<!doctype html")
+
+
+def _read_refusal(recorded: RunReader) -> str:
+    """Return why fanout did not launch the run, or "". No event has this reason, only the recorded result."""
+    result = recorded.read_result()
+    return str(result["headline"]) if result and result["exit_code"] == 125 and result["first"] is None else ""

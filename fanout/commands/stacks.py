@@ -1,0 +1,96 @@
+"""``fanout stacks``: show the current stack of every rank. The run is not affected."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from fanout.diagnose import failure_facts
+from fanout.diagnose import stack_groups as folded
+from fanout.diagnose.evidence import StackSnapshot
+from fanout.model.errors import UsageError
+from fanout.model.request import Request
+from fanout.model.rpc import ProbeRequest
+from fanout.record.index import find_active_run, read_run_handle
+from fanout.record.run_reader import RunReader
+from fanout.remote.transports.select import TransportSelector
+from fanout.run.context import ProcessContext, find_runs_directory, open_connections, print_notices, read_settings
+from fanout.run.session import Session
+from fanout.text.sanitize import sanitize_line
+
+SECONDS, NATIVE_SECONDS = 10.0, 20.0
+
+
+def run_stacks(request: Request, edge: ProcessContext) -> int:
+    """Run the command; return 0 if every host answered, 1 if one did not, 255 if one was unreachable."""
+    path = find_active_run(request.given["run"], find_runs_directory(read_settings(request, edge), edge), "stacks")
+    order = read_run_handle(path)
+    if RunReader(path).has_outcome:
+        raise UsageError(f"run {order.run_id} has ended", hint=f"fanout report {order.run_id}")
+    picker = TransportSelector(order.settings, user=order.user, agent="SSH_AUTH_SOCK" in edge.environ)
+    names = [host.name for host in order.hosts]
+    with open_connections(order.hosts, order.settings, picker, edge) as fan:
+        session = Session(fan, names, [])
+        session.connect_hosts()
+        print_notices(picker, edge)
+        native = request.given["native"]
+        seconds = NATIVE_SECONDS if native else SECONDS
+        asks = [
+            ProbeRequest(
+                host=name, what="stacks", args={"run": order.run_id, "node": node, "native": native}, timeout=seconds
+            )
+            for node, name in enumerate(names)
+        ]
+        answers = dict(zip(names, session.ask(asks), strict=True))
+        unreached = [host.name for host in session.state.all_hosts if host.phase.has_failed_before_start]
+        session.release_hosts()
+    stands = [
+        stand
+        for name, answer in answers.items()
+        if isinstance(answer.value, dict)
+        for stand in failure_facts.parse_stacks(name, answer.value.get("ranks"))
+    ]
+    untold = {name: answer.error for name, answer in answers.items() if answer.error}
+    _print_stacks(request, edge, stands, untold)
+    return 255 if unreached else 1 if untold else 0
+
+
+def _print_stacks(request: Request, edge: ProcessContext, stands: list[StackSnapshot], untold: dict[str, str]) -> None:
+    if request.given["as_json"]:
+        ranks = [_stack_to_dict(stand) for stand in stands]
+        edge.stdout.write(
+            json.dumps({"ranks": ranks, "folded": list(folded.describe_stacks(stands)), "untold": untold}, indent=2)
+            + "\n"
+        )
+        return
+    for place, group in folded.group_by_location(stands):
+        edge.stdout.write(
+            sanitize_line(
+                f"{folded.format_ranks(group)} {folded.conjugate_phrase(str(place), len(group))}", colour=False
+            )
+            + "\n"
+        )
+        for text in _format_frames(group[0], request) if request.given["full"] or request.given["native"] else ():
+            edge.stdout.write(sanitize_line(f"    {text}", colour=False) + "\n")
+    for text in folded.describe_readers(stands):
+        edge.print_message(sanitize_line(text, colour=False))
+    for name, why in untold.items():
+        edge.print_message(f"{name}: {why}")
+    if not stands and not untold:
+        edge.print_message("no rank sent its stack: no Python process runs there, or it ignores PYTHONPATH")
+
+
+def _format_frames(stand: StackSnapshot, request: Request) -> list[str]:
+    """Return the whole stack, outermost frame first. Native frames have no line number."""
+    frames = stand.native if request.given["native"] and stand.native else stand.frames
+    return [f"{file}:{line} {name}" if line else f"{file} {name}" for file, line, name in reversed(frames)]
+
+
+def _stack_to_dict(stand: StackSnapshot) -> dict[str, Any]:
+    def frames(those: tuple[tuple[str, int, str], ...]) -> list[dict[str, Any]]:
+        return [{"file": file, "line": line, "function": name} for file, line, name in those]
+
+    place = folded.locate_snapshot(stand)
+    return {"host": stand.host, "rank": stand.rank, "pid": stand.pid, "state": stand.state, "wchan": stand.wchan,
+            "at": str(place), "way": stand.way, "untold": stand.untold, "stack": frames(stand.frames),
+            "native": frames(stand.native)}  # fmt: skip

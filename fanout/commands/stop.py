@@ -1,0 +1,135 @@
+"""``fanout stop``: stop a run on all of its hosts."""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+from collections.abc import Sequence
+
+from fanout.model import policy
+from fanout.model.errors import UsageError
+from fanout.model.hosts import fold_names
+from fanout.model.request import Request
+from fanout.model.state import HostState, RunState
+from fanout.record import follow, writer_lock
+from fanout.record.index import find_active_run, read_run_handle
+from fanout.record.run_handle import RunHandle
+from fanout.record.run_reader import RunReader
+from fanout.run import observe, takeover
+from fanout.run.context import ProcessContext, find_runs_directory, read_settings
+
+REPORT_SECONDS = 15.0  # between two messages about a long wait
+
+
+def run_stop(request: Request, edge: ProcessContext) -> int:
+    """Run ``fanout stop``; return 0 if every host was reached and nothing is left, else 255."""
+    settings = read_settings(request, edge)
+    try:
+        path = find_active_run(request.given["run"], find_runs_directory(settings, edge), "stop")
+    except UsageError:
+        if not request.hosts:
+            raise
+        return _print_state(observe.stop_on_hosts(request, settings, edge), edge)
+    order = read_run_handle(path)
+    living = writer_lock.read_owner(path)
+    if living is not None and living.machine == edge.machine and living.pid > 0:
+        return _stop_by_launcher(living, RunReader(path), order, edge)
+    if living is None and RunReader(path).read_result() is not None:
+        edge.print_message(
+            f"run {order.run_id} has ended; checking again {fold_names([host.name for host in order.hosts])}"
+        )
+    else:
+        where = f"{len(order.hosts)} host{'s' if len(order.hosts) != 1 else ''}"
+        edge.print_message(
+            f"stopping run {order.run_id} on {where}: SIGTERM, then SIGKILL after {order.settings.grace:g} s"
+        )
+    by = f"{edge.user}@{edge.machine}"
+    return _print_state(
+        takeover.end_run(order, by=by, agent="SSH_AUTH_SOCK" in edge.environ, why=f"stopped by {by}"), edge
+    )
+
+
+def _stop_by_launcher(
+    living: writer_lock.LockOwner, recorded: RunReader, order: RunHandle, edge: ProcessContext
+) -> int:
+    """Signal the launcher to stop the run, wait for its end, and print the recorded result of each host."""
+    run = recorded.heading.run_id
+    if living.ending:
+        edge.print_message(f"run {run}: {living.user} (pid {living.pid}) is already stopping it")
+    else:
+        edge.print_message(f"stopping run {run}: signalled its launcher (pid {living.pid})")
+    try:
+        if not living.ending:
+            os.kill(living.pid, living.signal)
+    except ProcessLookupError:
+        pass  # it exited in this moment
+    except PermissionError:
+        raise UsageError(f"its launcher (pid {living.pid}) belongs to another user ({living.user})") from None
+    if not _wait_for_launcher(living, recorded, order, edge):
+        return 255
+    result = recorded.read_result()
+    if result is None:
+        edge.print_message(f"run {run}: the launcher died without a result; its guardian is stopping the run")
+        edge.stderr.write(f"        try:  fanout stop {run}   # in a minute, to confirm\n")
+        return 255
+    came = []
+    for host in result["hosts"]:
+        left = host["left"]
+        some = "1 process is left" if left == 1 else f"{left} processes are left"
+        said = "nothing is left" if left == 0 else "not verified that nothing is left" if left is None else some
+        came.append((host["host"], f"{host['verdict']} ({host['reason']}); {said}", left == 0))
+    return _print_results(came, edge)
+
+
+def _wait_for_launcher(
+    living: writer_lock.LockOwner, recorded: RunReader, order: RunHandle, edge: ProcessContext
+) -> bool:
+    """Wait until the launcher has ended the run, at most as long as its own deadlines; report the wait."""
+    grace, lease = order.settings.grace, order.settings.lease
+    most = lease + 2 * (grace + policy.STOP_MARGIN_SECONDS) + takeover.MARGIN_SECONDS
+    began = told_at = time.monotonic()
+    while writer_lock.read_owner(recorded.path) is not None:
+        select.select([], [], [], follow.PAUSE_SECONDS)
+        now = time.monotonic()
+        if now - began > most:
+            edge.print_message(f"the launcher (pid {living.pid}) has not ended the run within {most:.0f} s")
+            edge.stderr.write(f"        try:  kill -KILL {living.pid}    # then its guardian stops the run\n")
+            return False
+        if now - told_at >= REPORT_SECONDS:
+            told_at = now
+            edge.print_message(
+                f"the launcher is still stopping the run: {now - began:.0f} s so far, at most {most:.0f} s"
+            )
+    return True
+
+
+def _print_state(state: RunState, edge: ProcessContext) -> int:
+    return _print_results([(host.name, *_describe_result(host)) for host in state.all_hosts], edge)
+
+
+def _print_results(came: Sequence[tuple[str, str, bool]], edge: ProcessContext) -> int:
+    """Print one line per result with all its hosts; ``came`` has (host, result, good). Return the exit status."""
+    same: dict[str, list[str]] = {}
+    for host, text, _ in came:
+        same.setdefault(text, []).append(host)
+    for text, hosts in same.items():
+        edge.print_message(f"{fold_names(hosts)}: {text}")
+    return 0 if all(good for _, _, good in came) else 255
+
+
+def _describe_result(host: HostState) -> tuple[str, bool]:
+    """Return the result of a stop on one host, and whether it is verified that nothing is left."""
+    if host.gone is not None:
+        left = len(host.gone.left)
+        killed = f", {_count_processes(host.gone.killed)} had to be killed" if host.gone.killed else ""
+        return (
+            f"{_count_processes(left)} could not be killed" if left else f"stopped, nothing is left{killed}"
+        ), not left
+    if host.trouble is not None and "nothing of the run" in host.trouble.message:
+        return "nothing of the run is left", True
+    return (host.trouble.message if host.trouble else "unreachable: timed out"), False
+
+
+def _count_processes(processes: int) -> str:
+    return "1 process" if processes == 1 else f"{processes} processes"

@@ -1,0 +1,176 @@
+"""``fanout why``: diagnose a failed run from log files of any launcher."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from typing import IO, BinaryIO
+
+from fanout.commands.report import rebuild_report
+from fanout.diagnose import verdict_text
+from fanout.diagnose.collector import EvidenceCollector
+from fanout.diagnose.first_cause import diagnose_evidence
+from fanout.diagnose.import_logs import dump_files
+from fanout.diagnose.import_logs.compressed_lines import BLOCK
+from fanout.diagnose.import_logs.log_files import identify_files
+from fanout.diagnose.import_logs.log_import import STDIN, LogFile, assign_hosts
+from fanout.diagnose.verdict import to_dict
+from fanout.model.errors import UsageError
+from fanout.model.request import Request
+from fanout.record.run_reader import RunReader
+from fanout.run.context import ProcessContext, read_settings
+from fanout.run.diagnosis import load_signatures
+from fanout.text.sanitize import sanitize_line
+
+CLOCK_ERROR = 2.0  # seconds: hosts' clocks may differ, and torchrun writes whole seconds
+MOST_FILES = 4096
+_IN_MEMORY = 1 << 20  # bytes of stdin; more of it needs room in the directory of temporary files
+_NOT_LOGS = (".json", ".jsonl", ".yaml", ".yml", ".py", ".pt", ".pth", ".safetensors", ".pid")
+
+
+def run_why(request: Request, edge: ProcessContext) -> int:
+    """Run the command; return 0 if a cause is named, 1 if it is undetermined."""
+    run = _find_own_run(request, edge)
+    if run:
+        return _diagnose_own_run(run, request, edge)
+    paths = _list_paths(request, edge)
+    with tempfile.SpooledTemporaryFile(_IN_MEMORY) as copy:
+        if STDIN in paths:
+            _keep_stdin(copy, edge)
+        return _of_logs(paths, copy, request, edge)
+
+
+def _of_logs(paths: list[str], copy: IO[bytes], request: Request, edge: ProcessContext) -> int:
+    """Tell what the files hold; ``copy`` is that of stdin."""
+    dumps = {path: None for path in paths if path != STDIN and dump_files.is_dump(os.path.join(edge.cwd, path))}
+    files = _open_logs([path for path in paths if path not in dumps], copy, edge)
+    names = [name for file in files for name in file.hosts]
+    places: dict[tuple[str, int], str] = {}
+    witness = EvidenceCollector(
+        tuple(dict.fromkeys(names)),
+        book=load_signatures(read_settings(request, edge), edge),
+        file_of=lambda host, stream: places.get((host, stream), host),
+        error=CLOCK_ERROR,
+        live=False,
+    )
+    for stream, file in enumerate(files):
+        for host in file.hosts:
+            places[host, stream] = file.name
+        for label, host in file.names.items():
+            witness.set_rank(host, stream, rank=file.find_rank(label), local=file.source.local)
+        file.send_lines(witness, stream)
+    _add_dumps(list(dumps), witness, edge)
+    verdict = diagnose_evidence(witness.build_evidence())
+    if request.given["as_json"]:
+        edge.stdout.write(json.dumps({"files": len(files) + len(dumps), **to_dict(verdict)}, indent=2) + "\n")
+    else:
+        edge.stdout.write(_format_heading(files, len(dumps)))
+        edge.stdout.write(
+            "".join(f"{sanitize_line(line, colour=False)}\n" for line in verdict_text.render_lines(verdict))
+        )
+    return 0 if verdict.cause is not None else 1
+
+
+def _format_heading(files: list[LogFile], dumps: int) -> str:
+    """Return the first line, for example ``4 files of 2 hosts, 8 dumps of flight recorders``."""
+    hosts = len({name for file in files for name in file.hosts})
+    parts = (
+        [f"{len(files)} file{'s' if len(files) > 1 else ''} of {hosts} host{'s' if hosts > 1 else ''}"] if files else []
+    )
+    parts += [f"{dumps} dump{'s' if dumps > 1 else ''} of flight recorders"] if dumps else []
+    return f"{', '.join(parts)}\n"
+
+
+def _add_dumps(paths: list[str], witness: EvidenceCollector, edge: ProcessContext) -> None:
+    """Read the flight recorder dumps and give them to the evidence collector."""
+    hosts = dump_files.find_hosts(paths)
+    for path, told in zip(paths, dump_files.read_dumps(paths, edge.cwd), strict=True):
+        witness.dumps.add_dumps(hosts[path], [told])
+
+
+def _list_paths(request: Request, edge: ProcessContext) -> list[str]:
+    """Return the files that the arguments name."""
+    return [each for word in request.task for each in _find_files(os.path.join(edge.cwd, word), word)]
+
+
+def _open_logs(paths: list[str], copy: IO[bytes], edge: ProcessContext) -> list[LogFile]:
+    """Open the log files, read each once, and assign their hosts."""
+
+    def opener(path: str) -> Callable[[], BinaryIO]:
+        if path == STDIN:
+            return lambda: _from_start(copy)
+        return lambda: _open_file(os.path.join(edge.cwd, path), path)
+
+    files = [LogFile(each, opener(each.path)) for each in identify_files(paths)]
+    assign_hosts(files)
+    return files
+
+
+def _keep_stdin(copy: IO[bytes], edge: ProcessContext) -> None:
+    """Copy stdin to a file without a name: a log is read twice, and may be larger than the memory."""
+    try:
+        while block := edge.stdin(BLOCK):
+            copy.write(block)
+        copy.flush()
+    except OSError as error:
+        raise UsageError(
+            f"stdin: cannot be copied to {tempfile.gettempdir()}: {error.strerror}",
+            hint="write it to a file:  COMMAND > train.log; fanout why train.log",
+        ) from None
+
+
+def _from_start(copy: IO[bytes]) -> BinaryIO:
+    """Open the copy once more; only one reader at a time, since all share one position."""
+    copy.seek(0)
+    return open(os.dup(copy.fileno()), "rb")
+
+
+def _open_file(path: str, name: str) -> BinaryIO:
+    try:
+        return open(path, "rb")
+    except OSError as error:
+        raise UsageError(f"{name}: {error.strerror}") from None
+
+
+def _find_own_run(request: Request, edge: ProcessContext) -> str:
+    """Return the directory of a run recorded by fanout, if the argument is that directory or its logs/; else ""."""
+    paths = [os.path.normpath(os.path.join(edge.cwd, word)) for word in request.task]
+    if len(paths) != 1 or not os.path.isdir(paths[0]):
+        return ""
+    place = os.path.dirname(paths[0]) if os.path.basename(paths[0]) == "logs" else paths[0]
+    return place if os.path.isfile(os.path.join(place, "events.jsonl")) else ""
+
+
+def _diagnose_own_run(run: str, request: Request, edge: ProcessContext) -> int:
+    """Diagnose a recorded run as ``fanout report`` does: unlike the logs, its record has the time of every line."""
+    told = rebuild_report(RunReader(run), read_settings(request, edge), edge)
+    verdict, hosts = told.verdict, told.heading.hosts
+    if request.given["as_json"]:
+        found = to_dict(verdict) if verdict is not None else {"v": 1, "verdict": told.outcome.headline, "cause": None}
+        edge.stdout.write(json.dumps({"run": told.heading.run_id, **found}, indent=2) + "\n")
+    else:
+        edge.stdout.write(f"run {told.heading.run_id} on {len(hosts)} host{'s' if len(hosts) > 1 else ''}\n")
+        lines = verdict_text.render_lines(verdict) if verdict is not None else [told.outcome.headline]
+        edge.stdout.write("".join(f"{sanitize_line(line, colour=False)}\n" for line in lines))
+    return 0 if verdict is not None and verdict.cause is not None else 1
+
+
+def _find_files(path: str, name: str) -> Iterator[str]:
+    """Yield the files that an argument names: itself, or all logs below a directory. Raises UsageError."""
+    if name == STDIN or os.path.isfile(path):
+        yield name
+        return
+    if not os.path.isdir(path):
+        raise UsageError(f"{name}: no such file or directory")
+    below = []
+    for folder, folders, files in os.walk(path):
+        folders.sort()
+        below += [os.path.join(name, os.path.relpath(os.path.join(folder, file), path)) for file in sorted(files)]
+    logs = [each for each in below if not each.endswith(_NOT_LOGS) and not os.path.basename(each).startswith(".")]
+    if not logs:
+        raise UsageError(f"{name}: no log files in this directory")
+    if len(logs) > MOST_FILES:
+        raise UsageError(f"{name}: {len(logs)} files, more than {MOST_FILES}", hint="name the files of one run")
+    yield from logs

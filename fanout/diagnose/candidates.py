@@ -1,0 +1,209 @@
+"""Candidates: each process or host whose failure no other one explains, with the time interval of the failure.
+
+The time of a line is its arrival. A process exits before torchrun's report about it. A lost host failed between its
+last output and the moment when the launcher gave up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fanout.diagnose.evidence import Evidence, HostEnd, LogMatch, ProcessExit
+from fanout.diagnose.exit_codes import explain_exit_code, format_exit_code, split_exit_code
+from fanout.diagnose.process_evidence import Process
+from fanout.diagnose.signatures import GENERIC
+from fanout.diagnose.verdict import Cause
+
+NOTICE_SECONDS = 3.0  # between the exit of a process and the report of torchrun or the agent, on a loaded host
+STRONG, WEAK, FAINT = 3, 2, 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """One candidate. It failed between ``begin`` and ``end``; ``says`` is printed after "rank 3 on gpu02"."""
+
+    host: str
+    rank: int | None
+    strength: int
+    begin: float
+    end: float
+    signature: str
+    says: str
+    same_as: tuple[str, str]
+    sighting: LogMatch | None = None
+    death: ProcessExit | None = None
+    over: HostEnd | None = None
+
+    @property
+    def has_ended(self) -> bool:
+        """Return whether it is known to have ended by itself."""
+        return (self.death is not None and not self.death.told) or (self.over is not None and self.over.has_failed)
+
+    def build_cause(self, same: Sequence[Candidate] = ()) -> Cause:
+        """Build the cause for the verdict; ``same`` are candidates with the same error."""
+        seen, death = self.sighting, self.death
+        group = (self, *same)
+        return Cause(
+            signature=self.signature,
+            says=self.says,
+            host=self.host,
+            rank=self.rank,
+            local_rank=death.local_rank if death else None,
+            pid=death.pid if death else None,
+            code=death.code if death and not death.told else _to_exit_code(self.over) if death is None else None,
+            host_code=self.over.code if self.over else None,
+            at=self.end,
+            text=seen.text if seen else "",
+            file=seen.file if seen else death.file if death else "",
+            line=seen.line if seen else death.line if death else 0,
+            traceback=seen.traceback if seen else (),
+            ranks=tuple(sorted({each.rank for each in group if each.rank is not None})),
+            hosts=tuple(dict.fromkeys(each.host for each in group)),
+        )
+
+
+def find_candidates(evidence: Evidence, processes: Sequence[Process]) -> tuple[Candidate, ...]:
+    """Return all candidates, unordered."""
+    out = [
+        _build_process_candidate(each, evidence)
+        for each in processes
+        if each.part in ("root", "maybe", "quiet") and not _is_stopped_torchrun(each, evidence)
+    ]
+    out += [_build_early_candidate(each) for each in processes if any(seen.role == "root" for seen in each.early)]
+    explained = {each.host for each in processes if each.part != "collateral"}
+    for host, end in evidence.ends.items():
+        if end.kind == "lost":
+            out.append(_build_lost_candidate(host, end, rebooted=host in evidence.rebooted))
+        elif end.has_failed and host not in explained and not end.lease_seconds:
+            out.append(_build_script_candidate(host, end, rebooted=host in evidence.rebooted))
+    return tuple(out)
+
+
+def _is_stopped_torchrun(process: Process, evidence: Evidence) -> bool:
+    """Return whether the only evidence is a stop of its torchrun after another failure.
+
+    The launcher stops all hosts after a failure. Only a stop before any other error can be the cause.
+    """
+    first = process.deciding_match
+    if first is None or first.signature != "torchrun-death-signal":
+        return False
+    end = evidence.ends.get(process.host)
+    others = [(seen.host, seen.at) for seen in evidence.sightings] + [(each.host, each.at) for each in evidence.deaths]
+    before = any(host != process.host and at < first.at for host, at in others)
+    return before or (end is not None and end.kind == "stopped")
+
+
+def _build_process_candidate(process: Process, evidence: Evidence) -> Candidate:
+    death, end = process.death, evidence.ends.get(process.host)
+    first = process.deciding_match
+    if first is not None:
+        ended = bool(first.traceback) or death is not None or (end is not None and end.has_failed) or not evidence.live
+        strength = STRONG if process.part == "root" and ended else WEAK
+        return Candidate(
+            host=process.host,
+            rank=process.rank,
+            strength=strength,
+            begin=first.at - (NOTICE_SECONDS if first.reported else 0.0),
+            end=first.at,
+            signature=first.signature,
+            says=_describe_match(first),
+            same_as=first.same_as,
+            sighting=first,
+            death=death,
+            over=end,
+        )
+    assert death is not None
+    _, signal = split_exit_code(death.code)
+    abort_or_one = death.code in (1, -6, 134)  # a victim exits with these, too
+    return Candidate(
+        host=process.host,
+        rank=process.rank,
+        strength=FAINT if death.code == 1 else WEAK if abort_or_one else STRONG,
+        begin=death.at - NOTICE_SECONDS,
+        end=death.at,
+        signature="exit" if signal is None else "signal",
+        says=_describe_end(death.code),
+        same_as=("ended", format_exit_code(death.code)),
+        death=death,
+        over=end,
+    )
+
+
+def _build_early_candidate(process: Process) -> Candidate:
+    """Build a weak candidate from an error after which the process continued."""
+    first = next(each for each in process.early if each.role == "root")
+    return Candidate(
+        host=process.host,
+        rank=process.rank,
+        strength=FAINT,
+        begin=first.at,
+        end=first.at,
+        signature=first.signature,
+        says=f"{_describe_match(first)}, long before its end",
+        same_as=first.same_as,
+        sighting=first,
+    )
+
+
+def _describe_match(sighting: LogMatch) -> str:
+    if sighting.traceback and sighting.signature in (GENERIC, "peer-trouble"):
+        return f"ended with {sighting.text}"
+    return sighting.says
+
+
+def _describe_end(code: int) -> str:
+    why = explain_exit_code(code)
+    plain, _ = split_exit_code(code)
+    how = (
+        f"ended by itself with {format_exit_code(code)}"
+        if plain is not None
+        else f"was killed by {format_exit_code(code)}"
+    )
+    return f"{how}, without a known error" + (f" ({why})" if why else "")
+
+
+def _build_script_candidate(host: str, end: HostEnd, *, rebooted: bool) -> Candidate:
+    code = _to_exit_code(end)
+    assert code is not None or end.kind == "ended"
+    how = _describe_end(code) if code is not None else "ended in an unknown way"
+    strength = WEAK if code is not None and code not in (1, -6) else FAINT
+    if end.why:  # the host reports the reason
+        how, strength = f"ended: {end.why}", STRONG
+    if code is None and rebooted:
+        how = f"was rebooted during the run ({end.why})" if end.why else "was rebooted during the run"
+    happened = (
+        end.since if code is None and end.since else end.at
+    )  # nothing observed the end: use the start of the silence
+    return Candidate(
+        host=host,
+        rank=None,
+        strength=strength,
+        begin=happened - NOTICE_SECONDS,
+        end=happened,
+        signature="exit" if end.signal is None else "signal",
+        says=how,
+        same_as=("ended", how),
+        over=end,
+    )
+
+
+def _build_lost_candidate(host: str, end: HostEnd, *, rebooted: bool) -> Candidate:
+    how = "was rebooted during the run, and lost" if rebooted else "was lost"
+    return Candidate(
+        host=host,
+        rank=None,
+        strength=WEAK,
+        begin=min(end.since, end.at) - NOTICE_SECONDS,
+        end=max(end.since, end.at - NOTICE_SECONDS),
+        signature="lost",
+        says=f"{how} ({end.why})" if end.why else how,
+        same_as=("lost", host),
+        over=end,
+    )
+
+
+def _to_exit_code(end: HostEnd | None) -> int | None:
+    if end is None:
+        return None
+    return -end.signal if end.signal is not None else end.code

@@ -1,0 +1,89 @@
+"""Packed files: read the lines of a plain, gz, bz2, xz or zst file in bounded memory."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import importlib
+import lzma
+import zlib
+from collections.abc import Generator
+from typing import Any, BinaryIO
+
+from fanout.model.errors import UsageError
+
+BLOCK = 256 * 1024
+MAX_LINE_BYTES = 64 * 1024  # bytes of a line that are kept; the rest is dropped
+ZSTD = b"\x28\xb5\x2f\xfd"
+_ZSTD_MODULES = ("compression.zstd", "zstandard", "backports.zstd")
+UNPACK_ERRORS = (OSError, zlib.error, lzma.LZMAError)
+
+
+def read_lines(file: BinaryIO, name: str) -> Generator[bytes, None, None]:
+    """Yield the lines with their line ends; of a truncated packed file, only complete lines. Raises UsageError."""
+    text = _open_unpacked(file, name)
+    rest = b""
+    try:
+        while data := text.read1(BLOCK):
+            *whole, last = data.split(b"\n")
+            if whole:
+                yield (rest + whole[0])[:MAX_LINE_BYTES] + b"\n"
+                for line in whole[1:]:
+                    yield line[:MAX_LINE_BYTES] + b"\n"
+                rest = b""
+            rest = (rest + last)[:MAX_LINE_BYTES]
+    except EOFError:
+        return
+    except UNPACK_ERRORS as error:
+        raise UsageError(f"{name}: cannot unpack it: {error}") from None
+    except Exception as error:
+        if type(error).__name__ != "ZstdError":  # each zstd module defines its own
+            raise
+        raise UsageError(f"{name}: cannot unpack it: {error}") from None
+    finally:
+        if text is not file:
+            text.close()
+    if rest:
+        yield rest
+
+
+def _open_unpacked(file: BinaryIO, name: str) -> Any:
+    head = file.read(6)
+    file.seek(0)
+    if head.startswith(b"\x1f\x8b"):
+        return gzip.GzipFile(fileobj=file)
+    if head.startswith(b"BZh"):
+        return bz2.BZ2File(file)
+    if head == b"\xfd7zXZ\0":
+        return lzma.LZMAFile(file)
+    return _open_zstd(file, name) if head.startswith(ZSTD) else file
+
+
+def _open_zstd(file: BinaryIO, name: str) -> Any:
+    """Open a zstd file with one of the zstd modules of this Python. Raises UsageError."""
+    for module in _ZSTD_MODULES:
+        try:
+            zstd = importlib.import_module(module)
+        except ImportError:
+            continue
+        if module == "zstandard":
+            return _ZstdReader(
+                zstd.ZstdDecompressor(max_window_size=1 << 27).stream_reader(file, read_across_frames=True)
+            )
+        return zstd.ZstdFile(file)
+    raise UsageError(f"{name}: this Python cannot read zstd files", hint=f"zstd -dc {name} | fanout why -")
+
+
+class _ZstdReader:
+    """Adapter of a ``zstandard`` reader to the ``read1`` method of the standard library."""
+
+    def __init__(self, reader: Any) -> None:
+        self._reader = reader
+
+    def read1(self, size: int) -> bytes:
+        """Read at most ``size`` bytes."""
+        return bytes(self._reader.read(size))
+
+    def close(self) -> None:
+        """Close the reader, but not the file that it reads."""
+        self._reader.close()

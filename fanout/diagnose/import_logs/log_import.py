@@ -1,0 +1,203 @@
+"""Log files, plain or packed, or stdin. Each is read twice: first for hosts and times, then for its content."""
+
+from __future__ import annotations
+
+import math
+import re
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
+from itertools import islice
+from typing import BinaryIO
+
+from fanout.diagnose.collector import LONGEST_LINE, EvidenceCollector
+from fanout.diagnose.import_logs.compressed_lines import BLOCK, read_lines
+from fanout.diagnose.import_logs.line_labels import detect_splitter, has_own_lines, strip_timestamp
+from fanout.diagnose.import_logs.log_files import LogSource, parse_time
+from fanout.diagnose.import_logs.torchrun_report import FailureReports, LineAttribution, map_ranks_to_hosts
+
+STDIN = "-"
+_FIRST = 200
+_NAMELESS = re.compile(
+    r"^(?:task\d+|slurm.*|job.*|std\w+|host|output|torchelastic_.*|none_.*|[\d_.-]+)$", re.IGNORECASE
+)
+_SLURM = re.compile(r"^(?:srun: error: (?P<host>[\w.-]+): task|slurmstepd: error: .* ON (?P<on>[\w.-]+) )")
+_TASKS = re.compile(r"^srun: error: (?P<host>[\w.-]{1,253}): tasks? (?P<tasks>[\d,-]{1,200}): ")
+#: Lines of launchers that name the host that they report on, with any prefix.
+_REPORTED_HOST = re.compile(
+    r"noticed that process rank \d{1,9} with PID \d{1,9} on node (?P<node>\S{1,253}) exited"
+    r"|PID \d{1,9} RUNNING AT (?P<at>\S{1,253})"
+    r"|A worker died or was killed .{0,600}Worker IP address: (?P<ip>\S{1,64})"
+)
+
+
+class LogFile:
+    """One log file. ``hosts`` are known after ``assign_hosts`` on all files."""
+
+    def __init__(self, source: LogSource, open_: Callable[[], BinaryIO]) -> None:
+        self.source = source
+        self._open = open_
+        with closing(self._read_lines()) as lines:
+            first = [line.decode("utf-8", "replace") for line in islice(lines, _FIRST)]
+        self._binary = any("\0" in line for line in first[:20])
+        self._split = None if self._binary else detect_splitter(first)
+        self._own = not self._binary and has_own_lines(first)  # lines without a label belong to the file's own host
+        self.tasks: dict[str, str] = {}  # label of a task -> its host, as srun names it
+        self._packed_lines = any(line.startswith('{"log":') for line in first)
+        self.parts: dict[str, FailureReports] = {}  # label -> facts about hosts in its lines
+        self.names: dict[str, str] = {}  # label -> host
+        self._whose: dict[str, LineAttribution] = {}
+        self._numbers: list[int] = []
+        self._times: list[float] = []
+        if not self._binary:
+            self._scan_lines()
+
+    @property
+    def name(self) -> str:
+        return "stdin" if self.source.path == STDIN else self.source.path
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        mixed = [host for label in self._whose for host in self.parts[label].hosts]
+        return tuple(dict.fromkeys([*(name for label, name in self.names.items() if label not in self._whose), *mixed]))
+
+    def set_mixed_hosts(self, label: str, whose: LineAttribution) -> None:
+        """Note that lines with this label belong to several hosts."""
+        self._whose[label] = whose
+
+    def find_rank(self, label: str) -> int | None:
+        """Return the rank of a task that is itself a rank, because no launcher started ranks in it."""
+        if not label.startswith("task") or any(part.agents or part.blocks for part in self.parts.values()):
+            return self.source.rank
+        number = int(label[4:])
+        return number if self.parts[label].spoke <= {number} else None
+
+    def _read_lines(self) -> Generator[bytes, None, None]:
+        """Yield the lines; if the packed file is truncated, only the complete ones."""
+        with closing(self._open()) as file:
+            yield from read_lines(file, self.name)
+
+    def _scan_lines(self) -> None:
+        """Find the hosts of the lines, and the lines with a time."""
+        split = self._split() if self._split else None
+        counts: Counter[str] = Counter()
+        for number, data in enumerate(self._read_lines(), 1):
+            label, text = "", data[:200].decode("utf-8", "replace")
+            if split is not None:
+                self._scan_srun_tasks(text)
+                label, text = split(text)
+            about = _find_reported_host(data)
+            label = about or label
+            if split is not None and not label and not self._own:
+                continue
+            counts[label] += 1
+            self.parts.setdefault(label, FailureReports()).add_line(strip_timestamp(text), number, counts[label])
+            at = parse_time(text)
+            if at is not None and (not self._times or at > self._times[-1]):  # a file never goes back in time
+                self._numbers.append(number)
+                self._times.append(at)
+        if not self.parts:
+            self.parts[""] = FailureReports()
+
+    def _scan_srun_tasks(self, text: str) -> None:
+        """Note the hosts that srun names for its tasks."""
+        found = _TASKS.match(text)
+        for part in found["tasks"].split(",") if found else ():
+            first, _, last = part.partition("-")
+            for task in range(int(first or 0), min(int(last or first or 0), int(first or 0) + 4096) + 1):
+                self.tasks[f"task{task}"] = found["host"] if found else ""
+
+    def _find_time(self, number: int) -> float:
+        """Return the time of a line, which is the next time in the file, because traceback lines have none."""
+        if not self._times:
+            return 0.0
+        place = bisect_left(self._numbers, number)
+        return self._times[min(place, len(self._times) - 1)]
+
+    def send_lines(self, witness: EvidenceCollector, stream: int) -> None:
+        """Send all lines to the evidence collector."""
+        if not self._times:
+            for host in self.hosts:
+                witness.add_time_error(host, math.inf)
+        if self._binary:
+            return
+        split = self._split() if self._split else None
+        number = 0
+        for lines in _group_lines(self._read_lines()):
+            plain = split is None and not self._whose and not self._packed_lines
+            if plain and not witness.may_contain_evidence(self.names[""], block := b"".join(lines), stream):
+                number += len(lines)
+                witness.skip_bytes(self.names[""], block, at=self._find_time(number), stream=stream)
+                continue
+            for data in lines:
+                number += 1
+                text = data[:LONGEST_LINE].decode("utf-8", "replace").rstrip("\n")
+                label, text = split(text) if split is not None else ("", text)
+                text = strip_timestamp(text)
+                host = self._find_host(label, text, number)
+                for part in text.split("\r") if host else ():
+                    if part:
+                        witness.add_line(host, part, at=self._find_time(number), number=number, stream=stream)
+
+    def _find_host(self, label: str, text: str, number: int) -> str:
+        """Return the host of the line, or "" if it is not known."""
+        about = _find_reported_host(text) if len(text) > 20 else ""
+        if about:
+            return about
+        if label in self._whose:
+            return self._whose[label](text, number)
+        if label in self.names:
+            return self.names[label]
+        found = _SLURM.match(text)
+        host = (found["host"] or found["on"]) if found else ""
+        return host if host in self.names.values() else ""
+
+
+def _find_reported_host(line: bytes | str) -> str:
+    """Return the host that a launcher's line reports on; "" for any other line."""
+    text = (
+        line
+        if isinstance(line, str)
+        else line[:2048].decode("utf-8", "replace")
+        if b"rank" in line or b"died" in line or b" RUNNING AT " in line
+        else ""
+    )
+    spoken = "noticed that" in text or "A worker died" in text or " RUNNING AT " in text
+    found = _REPORTED_HOST.search(text) if spoken else None
+    return (found["node"] or found["at"] or found["ip"]) if found else ""
+
+
+def _group_lines(lines: Iterable[bytes]) -> Iterator[list[bytes]]:
+    """Yield lists of lines, each of about ``BLOCK`` bytes."""
+    block: list[bytes] = []
+    size = 0
+    for line in lines:
+        block.append(line)
+        size += len(line)
+        if size >= BLOCK:
+            yield block
+            block, size = [], 0
+    if block:
+        yield block
+
+
+def assign_hosts(files: Sequence[LogFile]) -> None:
+    """Assign a host to every file and every label: its own name if that is a host name, else the name from torchrun."""
+    parts = [(file, label, register) for file in files for label, register in file.parts.items()]
+    told = Counter(part.hosts[0] for file, _, part in parts if len(part.hosts) == 1 and file.source.local is None)
+    for file, label, part in parts:
+        name = file.tasks.get(label) or label or file.source.host
+        if _NAMELESS.match(name) and len(part.hosts) == 1 and told[part.hosts[0]] == 1:
+            name = part.hosts[0]
+        file.names[label] = name
+    known = map_ranks_to_hosts((part, "" if len(part.hosts) > 1 else file.names[label]) for file, label, part in parts)
+    owners: dict[str, set[str | None]] = {}  # hosts of the ranks that write to the logs of one name
+    for file, label, part in parts:
+        owners.setdefault(file.names[label], set()).update(known.get(rank) for rank in part.spoke)
+    for file, label, part in parts:
+        owner, *others = owners[file.names[label]] or {None}
+        if len(part.hosts) > 1:
+            file.set_mixed_hosts(label, LineAttribution(part, known))
+        elif owner and not others and (file.source.local is not None or _NAMELESS.match(file.names[label])):
+            file.names[label] = owner

@@ -1,0 +1,231 @@
+"""Evidence by process: assign log lines and exits to processes, and classify each process.
+
+In torchrun's merged stream only the prefix ``[rank5]:`` names the rank. A line without it is assigned to a process
+only if no other process can have logged it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from fanout.diagnose.evidence import Evidence, LogMatch, ProcessExit
+from fanout.diagnose.exit_codes import split_exit_code
+
+Part = Literal["root", "maybe", "victim", "quiet", "collateral"]
+NEAR_SECONDS = 5.0
+LAST_SECONDS = 120.0  # between the last error of a process and its end: teardown may wait for others
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Process:
+    """One process (``rank`` None: some process of the host). ``sightings`` are its own, in time order.
+
+    ``early`` are errors so long before its end that the process must have continued after them.
+    """
+
+    host: str
+    rank: int | None
+    part: Part
+    sightings: tuple[LogMatch, ...] = ()
+    death: ProcessExit | None = None
+    early: tuple[LogMatch, ...] = ()
+
+    @property
+    def deciding_match(self) -> LogMatch | None:
+        """Return the match that decided its part; None if there is none."""
+        return next((each for each in self.sightings if _classify_match(each) == self.part), None)
+
+    @property
+    def local_rank(self) -> int | None:
+        return self.death.local_rank if self.death else None
+
+    @property
+    def pid(self) -> int | None:
+        return self.death.pid if self.death else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """The ranks of each host, as far as they are known."""
+
+    ranks: dict[str, range] = field(default_factory=dict)
+
+    def find_host(self, rank: int) -> str | None:
+        return next((host for host, ranks in self.ranks.items() if rank in ranks), None)
+
+    def has_all(self, hosts: Sequence[str]) -> bool:
+        return all(host in self.ranks for host in hosts)
+
+    def all_ranks(self) -> dict[int, str]:
+        return {rank: host for host, ranks in self.ranks.items() for rank in ranks}
+
+
+def plan_ranks(nodes: Mapping[str, tuple[int, int | None]]) -> dict[str, range]:
+    """Return host -> ranks from node rank and process count, up to the first host with an unknown count."""
+    ranks: dict[str, range] = {}
+    begin = 0
+    for host in sorted(nodes, key=lambda host: nodes[host][0]):
+        count = nodes[host][1]
+        if count is None:
+            break
+        ranks[host] = range(begin, begin + count)
+        begin += count
+    return ranks
+
+
+def build_world(evidence: Evidence) -> World:
+    """Build the world from the plan, else from torchrun's reports, which list all processes of a host."""
+    ranks = plan_ranks(evidence.ranks)
+    for host in evidence.hosts:
+        if host not in ranks:
+            mine = [d for d in evidence.deaths if d.host == host and d.rank is not None and d.local_rank is not None]
+            said = {each.rank for each in evidence.sightings if each.host == host and each.rank is not None}
+            known = {d.rank for d in mine if d.rank is not None} | said
+            if mine:
+                base = min((d.rank or 0) - (d.local_rank or 0) for d in mine)
+                ranks[host] = range(base, max(known) + 1)
+    return World(ranks=ranks)
+
+
+def build_processes(evidence: Evidence, world: World) -> tuple[Process, ...]:
+    """Return all processes with any evidence."""
+    out: list[Process] = []
+    for host in evidence.hosts:
+        here = [each for each in evidence.sightings if each.host == host and each.role != "proof"]
+        mine = [each for each in here if each.role != "stated"]
+        deaths = [death for death in evidence.deaths if death.host == host]
+        ended = _find_end_time(evidence, host)
+        found = [_split_early(each, ended) for each in _build_host_processes(host, mine, deaths, world)]
+        out += add_stated_errors(found, [each for each in here if each.role == "stated"], evidence, host)
+    return tuple(out)
+
+
+def _find_end_time(evidence: Evidence, host: str) -> float:
+    """Return when the host's script ended, or the time of the last contact."""
+    end = evidence.ends.get(host)
+    if end is not None:
+        return end.since if end.kind == "lost" else end.at
+    said = [each.at for each in evidence.sightings if each.host == host]
+    died = [each.at for each in evidence.deaths if each.host == host]
+    return max((*said, *died), default=0.0)
+
+
+def _split_early(process: Process, ended: float) -> Process:
+    """Split off errors long before the end of the process. The later errors decide its part."""
+    if process.death is not None and not process.death.told:
+        ended = process.death.at
+    late = tuple(each for each in process.sightings if ended - each.at <= LAST_SECONDS)
+    if len(late) == len(process.sightings):
+        return process
+    early = tuple(each for each in process.sightings if each not in late)
+    part = _classify_process(late, process.death, False)
+    return Process(host=process.host, rank=process.rank, part=part, sightings=late, death=process.death, early=early)
+
+
+def _build_host_processes(
+    host: str, sightings: list[LogMatch], deaths: list[ProcessExit], world: World
+) -> list[Process]:
+    ranks = world.ranks.get(host)
+    only = ranks[0] if ranks is not None and len(ranks) == 1 else None
+    by_rank: dict[int | None, list[LogMatch]] = {}
+    for each in sightings:
+        by_rank.setdefault(only if each.rank is None else each.rank, []).append(each)
+    loose = by_rank.pop(None, [])
+    silent = [death for death in deaths if not death.told and (death.rank is None or death.rank not in by_rank)]
+    given, loose = _assign_lines(loose, silent)
+    out: list[Process] = []
+    for rank in sorted(by_rank, key=lambda rank: -1 if rank is None else rank):
+        death = next((death for death in deaths if death.rank == rank), None)
+        out.append(_build_process(host, rank, by_rank[rank], death))
+    unclear = any(_classify_match(each) in ("victim", "root") for each in loose)
+    for death in deaths:
+        if death.rank is None or death.rank not in by_rank:
+            out.append(_build_process(host, death.rank, given.get(death.pid, []), death, unclear=unclear))
+    if loose:
+        out.append(_build_process(host, None, loose, None))
+    return out
+
+
+def _assign_lines(loose: list[LogMatch], deaths: list[ProcessExit]) -> tuple[dict[int, list[LogMatch]], list[LogMatch]]:
+    """Assign lines without a rank to the deaths that they explain (pid -> lines); also return the other lines."""
+    raised = [each for each in loose if each.traceback]
+    exits = [death for death in deaths if death.code == 1] or (deaths if len(deaths) == 1 else [])
+    given: dict[int, list[LogMatch]] = {}
+    if raised and exits and (len(exits) == 1 or len({each.same_as for each in raised}) == 1):
+        for number, each in enumerate(raised):
+            given.setdefault(exits[min(number, len(exits) - 1)].pid, []).append(each)
+        loose = [each for each in loose if not each.traceback]
+    others = [death for death in deaths if death.pid not in given and not (raised and death.code == 1)]
+    if len(others) == 1 and loose and not any(each.traceback for each in loose):
+        given[others[0].pid] = loose
+        loose = []
+    elif len(deaths) == 1 and deaths[0].pid in given:
+        given[deaths[0].pid] = sorted([*given[deaths[0].pid], *loose], key=lambda each: (each.at, each.line))
+        loose = []
+    return given, loose
+
+
+def add_stated_errors(found: list[Process], stated: list[LogMatch], evidence: Evidence, host: str) -> list[Process]:
+    """Return the processes of a host with the one-line errors (``prog: error: …``) that explain their ends.
+
+    Such a line counts only if its process has no other error and exited with its own status, or torchrun stopped it
+    meanwhile. Other programs in train.sh print such lines, too.
+    """
+    if not stated:
+        return found
+    unmarked = [each for each in stated if each.rank is None]
+    shared = unmarked if len({each.same_as for each in unmarked}) == 1 else []
+    out = []
+    for each in found:
+        own = [seen for seen in stated if seen.rank is not None and seen.rank == each.rank]
+        if not own and each.death is not None and not each.death.told:
+            own = shared
+        if own and not each.sightings and each.death is not None and _has_own_status(each.death):
+            each = replace(each, part="root", sightings=tuple(own))
+        out.append(each)
+    end = evidence.ends.get(host)
+    failed = end is not None and end.kind == "ended" and end.code not in (None, 0) and end.code < 128
+    if not found and (failed or (end is None and not evidence.live)):
+        ranks = dict.fromkeys(seen.rank for seen in stated)
+        out += [_build_process(host, rank, [seen for seen in stated if seen.rank == rank], None) for rank in ranks]
+    return out
+
+
+def _has_own_status(death: ProcessExit) -> bool:
+    """Return whether it exited with its own status, or torchrun stopped it."""
+    plain, _ = split_exit_code(death.code)
+    return death.told or bool(plain)
+
+
+def _build_process(
+    host: str, rank: int | None, sightings: Iterable[LogMatch], death: ProcessExit | None, *, unclear: bool = False
+) -> Process:
+    mine = tuple(sorted(sightings, key=lambda each: (each.at, each.line)))
+    return Process(host=host, rank=rank, part=_classify_process(mine, death, unclear), sightings=mine, death=death)
+
+
+def _classify_process(sightings: tuple[LogMatch, ...], death: ProcessExit | None, unclear: bool) -> Part:
+    """Return the part of a process. The first match decides; a weak one yields to a better one nearby."""
+    for each in sightings:
+        part = _classify_match(each)
+        if part != "maybe":
+            return part
+        near = {_classify_match(other) for other in sightings if abs(other.at - each.at) <= NEAR_SECONDS}
+        if "root" not in near and "victim" in near:
+            return "victim"
+        return "root" if "root" in near else "maybe"
+    if death is None or death.told:
+        return "collateral"
+    return "victim" if death.code == 1 and unclear else "quiet"
+
+
+def _classify_match(sighting: LogMatch) -> Part:
+    match sighting.role:
+        case "root" | "maybe" | "victim":
+            return sighting.role
+        case "stated":
+            return "root"
+        case _:
+            return "victim"  # a rank that names a missing rank has waited for it

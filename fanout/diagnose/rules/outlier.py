@@ -1,0 +1,157 @@
+"""Outlier rule: nearly all ranks are at one place, or wait in a collective, and one rank is somewhere else.
+
+The position of a rank is known from its stack (requested, or left at its exit) or from the traceback of a timeout.
+Other rules, which come first, handle a rank with an error of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fanout.diagnose import last_lines, stack_groups
+from fanout.diagnose.candidates import FAINT, STRONG, Candidate
+from fanout.diagnose.rule_context import RuleContext, RuleResult
+from fanout.diagnose.rules import timeouts
+from fanout.diagnose.stack_groups import CodeLocation
+from fanout.diagnose.verdict import Cause, Confidence
+
+_ADVICE = "check what it did there: a data loader, a checkpoint, a lock, or another branch of the code"
+_ABORTS = (-6, 134)
+_NOTICED = ("gloo-size",)  # logged by the rank that notices a mismatch, which may not be the wrong one
+
+
+def find_outlier(case: RuleContext) -> RuleResult | None:
+    """Return the rank, or the one host, that is at another place than all others."""
+    if any(is_own_failure(suspect) for suspect in case.suspects):
+        return None
+    where = _locate_ranks(case)
+    everyone = case.world.all_ranks() or dict.fromkeys(where, "")
+    if len(where) < 3 and len(where) < len(everyone):
+        return None
+    odd = _find_outliers(where)
+    if not odd:
+        return None
+    hosts = {_find_host(case, rank) for rank in odd}
+    host = hosts.pop()
+    if hosts or not host or len(odd) * 2 > len(where):
+        return None
+    alone = odd[0] if len(odd) == 1 else None
+    theirs = next(iter(_list_others(where, odd)))
+    says = f"{where[odd[0]]} while the others {_describe_waiting(theirs)}"
+    cause = Cause(
+        signature="apart", says=says, host=host, rank=alone, ranks=tuple(odd), hosts=(host,), pid=_find_pid(case, odd)
+    )
+    seen = f"the position of {len(where)} of {len(everyone)} ranks is known, and all other ranks are at one place"
+    return RuleResult(cause=cause, confidence=_rate_confidence(case, where, odd), evidence=(seen,), advice=(_ADVICE,))
+
+
+def find_vanished_rank(case: RuleContext) -> RuleResult | None:
+    """Return the one rank of a multi-rank host that left no evidence while all other ranks lost a peer."""
+    found = find_vanished_host(case)
+    host = found.cause.host if found is not None else None
+    return found if host is not None and len(case.world.ranks.get(host, ())) > 1 else None
+
+
+def find_vanished_host(case: RuleContext) -> RuleResult | None:
+    """Return the one rank without evidence, also if it is the only one of its host.
+
+    On such hosts the addresses that other hosts report are better evidence, so this rule comes later.
+    """
+    everyone = case.world.all_ranks()
+    known = {each.rank: each for each in case.processes if each.rank is not None}
+    quiet = [rank for rank in everyone if rank not in known]
+    if len(quiet) != 1 or not any(each.part == "victim" for each in known.values()):
+        return None
+    if any(each.part not in ("victim", "collateral") or each.rank is None for each in case.processes):
+        return None
+    (rank,) = quiet
+    host = everyone[rank]
+    reached = (
+        last_lines.find_last_step(case.evidence.tails, host, (rank,))
+        if len(case.world.ranks[host]) == 1 or _has_rank_streams(case)
+        else None
+    )
+    at, where = f" at step {reached}" if reached is not None else "", timeouts.describe_location(case)
+    says = f"{_VANISHED}{at} while the others {f'were {where}' if where else 'still worked with it'}"
+    cause = Cause(signature="vanished", says=says, host=host, rank=rank, ranks=(rank,), hosts=(host,))
+    told = f"{len(known)} other ranks lost a peer or were stopped, and none of them failed first"
+    advice = "a rank with less work than the others ends before them: compare their batches and steps"
+    return RuleResult(
+        cause=cause, confidence="medium", evidence=(told, f"nothing is known about {cause.subject}"), advice=(advice,)
+    )
+
+
+_VANISHED = "disappeared without an error"
+
+
+def _has_rank_streams(case: RuleContext) -> bool:
+    """Return whether each rank had its own stream."""
+    return any(tail.rank is not None for tail in case.evidence.tails)
+
+
+def is_own_failure(suspect: Candidate) -> bool:
+    """Return whether the failure is more than the usual effect of a mismatch or a hang."""
+    if suspect.strength == STRONG:
+        return True
+    aborted = suspect.death is not None and suspect.death.code in _ABORTS
+    doubtful = suspect.signature in _NOTICED
+    return suspect.strength > FAINT and not aborted and not doubtful
+
+
+def _locate_ranks(case: RuleContext) -> dict[int, CodeLocation]:
+    """Return rank -> position, from its stack, else from the traceback of its timeout."""
+    found = {
+        each.rank: stack_groups.locate_frames(frames)
+        for each in case.processes
+        if each.rank is not None and each.part == "victim" and each.sightings
+        for frames in (stack_groups.parse_frames(each.sightings[0].traceback),)
+        if _has_user_frames(frames)
+    }
+    for stand in case.evidence.stands:
+        if stand.rank is not None and (_has_user_frames(stand.frames) or stand.state in "Tt"):
+            found.setdefault(stand.rank, stack_groups.locate_snapshot(stand))
+    return found
+
+
+def _has_user_frames(frames: Sequence[tuple[str, int, str]]) -> bool:
+    """Return whether any frame is user code. torchrun's own tracebacks do not show the position of a rank."""
+    return any(not stack_groups.LIBRARY.search(file) for file, _, _ in frames)
+
+
+def _find_outliers(where: dict[int, CodeLocation]) -> list[int]:
+    """Return the ranks that do not wait while the others do; else the one that waits elsewhere."""
+    elsewhere = [rank for rank, place in where.items() if not place.waits]
+    if elsewhere:
+        same = {where[rank] for rank in elsewhere}
+        return sorted(elsewhere) if len(same) == 1 and len(elsewhere) < len(where) else []
+    groups: dict[CodeLocation, list[int]] = {}
+    for rank, place in where.items():
+        groups.setdefault(place, []).append(rank)
+    if len(groups) != 2:
+        return []
+    few, many = sorted(groups.values(), key=len)
+    return few if len(few) == 1 and len(many) > 1 else []
+
+
+def _list_others(where: dict[int, CodeLocation], odd: list[int]) -> list[CodeLocation]:
+    return [place for rank, place in where.items() if rank not in odd]
+
+
+def _describe_waiting(place: CodeLocation) -> str:
+    return f"wait in {place.what} ({place.where})"
+
+
+def _find_host(case: RuleContext, rank: int) -> str:
+    told = next((stand.host for stand in case.evidence.stands if stand.rank == rank), None)
+    return case.world.find_host(rank) or told or ""
+
+
+def _find_pid(case: RuleContext, odd: list[int]) -> int | None:
+    return next((stand.pid for stand in case.evidence.stands if len(odd) == 1 and stand.rank == odd[0]), None)
+
+
+def _rate_confidence(case: RuleContext, where: dict[int, CodeLocation], odd: list[int]) -> Confidence:
+    """Return high confidence only if all stacks are known and nothing moved."""
+    still = all(stand.moved is False for stand in case.evidence.stands) and bool(case.evidence.stands)
+    whole = len(where) == len(case.world.all_ranks()) and len(where) > 2
+    return "high" if still and whole and not where[odd[0]].waits else "medium"

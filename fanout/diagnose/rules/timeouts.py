@@ -1,0 +1,159 @@
+"""Rules for timeouts and lost peers: the rank without one, the peer that the others name, or the network."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+from fanout.diagnose import last_lines, stack_groups
+from fanout.diagnose.evidence import LogMatch
+from fanout.diagnose.process_evidence import NEAR_SECONDS
+from fanout.diagnose.rule_context import RuleContext, RuleResult, count_processes
+from fanout.diagnose.verdict import Cause, Confidence
+
+UNEVEN = (
+    "uneven data: compare the number of batches of each rank (drop_last, a sampler that pads, the join context)",
+    "a rank that leaves the loop early (break, return, sys.exit(0)) leaves the others waiting",
+)
+LOOK = "check what it did at that time: a data loader, a checkpoint, a lock, or another branch of the code"
+
+
+def describe_location(case: RuleContext) -> str:
+    """Return where the victims were: ``in all_reduce (train.py:14)``; "" if no traceback shows it."""
+    for each in case.victim_matches:
+        frames = stack_groups.parse_frames(each.traceback)
+        if frames and stack_groups.locate_frames(frames).waits:
+            there = stack_groups.locate_frames(frames)
+            return f"in {there.what} ({there.where})"
+    return ""
+
+
+def find_silent_rank(case: RuleContext) -> RuleResult | None:
+    """Return the rank without a timeout if all other ranks timed out in a collective."""
+    timed_out = [each for each in case.victim_matches if each.kind == "timeout"]
+    everyone = case.world.all_ranks()
+    if not timed_out or not everyone or not case.world.has_all(case.evidence.hosts):
+        return None
+    marked = {each.rank for each in timed_out if each.rank is not None}
+    vague = {each.host for each in timed_out if each.rank is None}  # some rank of these reported it
+    spoke = {each.rank for each in case.processes if each.sightings and each.rank is not None}
+    quiet = {rank: host for rank, host in everyone.items() if rank not in spoke and host not in vague}
+    if not quiet or len(marked) + len(vague) < 1:
+        return None
+    hosts = list(dict.fromkeys(quiet.values()))
+    told = f"{count_processes(len(timed_out))} reported a timeout"
+    if len(quiet) == 1:
+        ((rank, host),) = quiet.items()
+        found = Cause(signature="silent", says=_SILENT, host=host, rank=rank, ranks=(rank,), hosts=(host,))
+        sure: Confidence = "medium" if len(marked) == len(everyone) - 1 else "low"
+        return RuleResult(
+            cause=found, confidence=sure, evidence=(told, f"only {found.subject} did not"), advice=(LOOK,)
+        )
+    whole = len(hosts) == 1 and len(quiet) == len(case.world.ranks[hosts[0]])
+    if whole and len(case.evidence.hosts) > 1:
+        found = Cause(signature="silent", says=_SILENT, host=hosts[0], ranks=tuple(sorted(quiet)), hosts=tuple(hosts))
+        sure = "medium" if len(case.evidence.hosts) > 2 else "low"
+        return RuleResult(cause=found, confidence=sure, evidence=(told, f"no rank of {hosts[0]} did"), advice=(LOOK,))
+    if len(quiet) > 4 or len(quiet) * 2 > len(everyone):
+        return None
+    causes = [
+        Cause(signature="silent", says=_SILENT, host=host, rank=rank, ranks=(rank,), hosts=(host,))
+        for rank, host in sorted(quiet.items())
+    ]
+    note = "torchrun may have stopped some of them before they could report a timeout"
+    return RuleResult(cause=causes[0], confidence="low", also=tuple(causes[1:]), evidence=(told, note), advice=(LOOK,))
+
+
+_SILENT = "reported no error while the others timed out"
+
+
+def find_blamed_host(case: RuleContext) -> RuleResult | None:
+    """Return the host whose address the other hosts lost and that itself names no peer."""
+    edges: dict[str, str] = {}
+    for seen in sorted(case.victim_matches, key=lambda each: each.at):
+        peer = _find_peer(case, seen)
+        if peer is not None and peer != seen.host and not _is_followup(case, seen):
+            edges.setdefault(seen.host, peer)  # the earliest of each: later ones name other victims
+    named = Counter(edges.values())
+    sinks = [host for host in named if host not in edges]
+    if len(sinks) != 1:
+        return None
+    host = sinks[0]
+    witnesses = len({*case.evidence.hosts} - {host})  # if no log belongs to the host, one log may name another peer
+    whole = named[host] >= max(2, witnesses if host in case.evidence.hosts else witnesses - 1)
+    says = "disconnected from all the others"
+    advice: tuple[str, ...] = (f"check `dmesg` and the uptime of {host}",)
+    if _has_no_failure(case, host):
+        at = last_lines.find_last_step(case.evidence.tails, host)
+        there = describe_location(case)
+        says = f"left the run{f' at step {at}' if at is not None else ''} while the others {f'were {there}' if there else 'continued'}"
+        says += "; its torchrun reported no failure"
+        advice = (*UNEVEN, *advice)
+    cause = Cause(signature="blamed", says=says, host=host, hosts=(host,))
+    told = [f"{named[host]} of the other hosts lost their connection to {host}, which itself names no peer"]
+    lost = {seen.rank for seen in case.victim_matches if seen.host == host}
+    others = [rank for rank in case.world.ranks.get(host, ()) if rank not in lost]
+    if lost and len(others) == 1:  # it ended without an error, or with the beginning of one
+        cause = replace(cause, rank=others[0], ranks=(others[0],))
+        told.append(f"all other ranks on {host} lost a peer themselves")
+    closed = all(each.kind == "closed" for each in case.victim_matches)
+    sure: Confidence = "medium" if whole or (closed and _has_no_failure(case, host)) else "low"
+    return RuleResult(cause=cause, confidence=sure, evidence=tuple(told), advice=advice)
+
+
+def _has_no_failure(case: RuleContext, host: str) -> bool:
+    """Return whether the host was connected until its end and none of its processes is known to have failed.
+
+    torchrun reports every process that exits with another status than 0. A host that was lost cannot report.
+    """
+    end = case.evidence.ends.get(host)
+    died = any(death.host == host and not death.told for death in case.evidence.deaths)
+    silent = any(silence.host == host for silence in case.evidence.silences)
+    return case.evidence.live and end is not None and end.kind != "lost" and not died and not silent
+
+
+def _find_peer(case: RuleContext, seen: LogMatch) -> str | None:
+    """Return the host that a victim lost; its address if no log of another launcher belongs to that host."""
+    address = seen.fields.get("peer", "")
+    known = case.evidence.addresses.get(address)
+    if known is not None or case.evidence.live or not address[:1].isdigit() or address.startswith("127."):
+        return known
+    return address
+
+
+def _is_followup(case: RuleContext, seen: LogMatch) -> bool:
+    """Return whether the lost peer had itself timed out and therefore exited. Such a loss is no evidence."""
+    peer = case.evidence.addresses.get(seen.fields.get("peer", ""))
+    return any(
+        each.kind == "timeout" and each.host == peer and each.at <= seen.at + NEAR_SECONDS
+        for each in case.victim_matches
+    )
+
+
+def find_network_failure(case: RuleContext) -> RuleResult | None:
+    """Return the network, or an incomplete rendezvous, if ranks on all hosts timed out."""
+    hosts = {each.host for each in case.victim_matches}
+    meeting = [each for each in case.victim_matches if each.kind == "meeting" or each.role == "pointer"]
+    if len(case.evidence.hosts) < 2 or hosts != set(case.evidence.hosts):
+        return None
+    count = f"{count_processes(len(case.victim_matches))} on all {len(hosts)} hosts timed out"
+    if meeting:
+        cause = Cause(
+            signature="meeting",
+            says="never completed the rendezvous: some rank is not where the others wait",
+            host=None,
+        )
+        compare = (
+            "compare WORLD_SIZE, NNODES, NODE_RANK, MASTER_ADDR and MASTER_PORT on all hosts",
+            "fanout check HOSTS",
+        )
+        return RuleResult(cause=cause, confidence="low", evidence=(count,), advice=compare)
+    if any(each.kind != "timeout" and not _is_followup(case, each) for each in case.victim_matches):
+        return None
+    says = "stopped carrying data, or the code deadlocked on all of them"
+    cause = Cause(signature="network", says=says, host=None, hosts=tuple(case.evidence.hosts))
+    refute = "a mesh test between these hosts that passes now: then check the stacks of a run that hangs"
+    advice = ("fanout check HOSTS --only network",)
+    return RuleResult(
+        cause=cause, confidence="low", evidence=(count, "no rank is silent"), refutes=(refute,), advice=advice
+    )

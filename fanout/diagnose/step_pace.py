@@ -1,0 +1,204 @@
+"""Slow ranks: compare the step times of each rank, read from its log lines, with those of the others.
+
+Ranks that wait for each other in every step are all as slow as the slowest. Two facts show the slow one: a duration in
+its lines (``step_time 0.41``, ``1.2 s/it``), and which rank reaches each step last. Memory is bounded. Of a flood only
+the end of a chunk is read.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict, deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from statistics import median
+
+from fanout.logs import rank_prefix
+from fanout.model.events import Chunk, Event, StreamOpened
+from fanout.model.state import RunState
+
+FACTOR = 1.3  # slow: this many times the median of the others
+FACTOR_OF_TWO = 2.0  # with only two ranks either may be the outlier
+LATE_SHARE = 0.3  # of a step: mean delay after the first rank
+LAST_SHARE = 0.7  # share of steps in which the rank is the last
+LEAST_STEPS = 10
+_STEPS_KEPT, _STATED_KEPT = 64, 32
+_TAIL, _LINES = 2048, 8
+_FLOOD_BYTES, _FLOOD_SECONDS = 8192, 0.25
+_STATED = re.compile(
+    r"(?i)(?:(?:step|iter(?:ation)?|batch)[_ ]?time(?:_s|_sec)?|time/step|sec/step)\W{1,3}"
+    r"(?P<time>\d{1,12}(?:\.\d{1,12})?)(?![\d.])\s?(?P<ms>ms)?"
+    r"|(?<![\d.])(?P<rate>\d{1,12}(?:\.\d{1,12})?)\s?(?P<unit>s/it|it/s|ms/step|s/step)\b"
+)
+_Who = tuple[str, int | None]  # (host, rank): rank None if ranks share the lines
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlowRank:
+    """One rank (or a host whose ranks share a stream) that is slower than the others, with the measure."""
+
+    host: str
+    rank: int | None
+    text: str
+    measure: str = ""  # short form: ``2.2x``
+
+    @property
+    def short_text(self) -> str:
+        """Return the short form for a table row that already names the host."""
+        return self.measure if self.rank is None else f"rank {self.rank}: {self.measure}"
+
+    def __str__(self) -> str:
+        who = self.host if self.rank is None else f"rank {self.rank} on {self.host}"
+        return f"{who} {self.text}"
+
+
+@dataclass(slots=True)
+class _RankPace:
+    came: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=_STEPS_KEPT))
+    stated: deque[float] = field(default_factory=lambda: deque(maxlen=_STATED_KEPT))
+
+    @property
+    def interval(self) -> float | None:
+        """Return the mean seconds between the recent steps; None if there are too few."""
+        if not self.came or self.came[-1][1] - self.came[0][1] < LEAST_STEPS:
+            return None
+        (then, first), (now, last) = self.came[0], self.came[-1]
+        return (now - then) / (last - first)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _LateStats:
+    """Statistics of one rank over steps that others made too: how often last, how late in total."""
+
+    steps: int = 0
+    lasts: int = 0
+    late: float = 0.0
+
+
+class StepTimes:
+    """Event subscriber that measures steps; ``find_slow`` and ``measure_times`` work at any time."""
+
+    broken = False
+
+    def __init__(self) -> None:
+        self._ranks: dict[_Who, _RankPace] = {}
+        self._names: dict[tuple[str, int], int | None] = {}
+        self._read: dict[tuple[str, int], float] = {}
+        self._came: OrderedDict[int, dict[_Who, float]] = OrderedDict()
+        self._turns: dict[_Who, _LateStats] = {}
+
+    def __call__(self, event: Event, state: RunState) -> None:
+        if isinstance(event, StreamOpened):
+            self._names[event.host, event.stream] = rank_prefix.parse_stream_rank(event.name)
+        elif isinstance(event, Chunk):
+            self._read_chunk(event)
+
+    def find_slow(self) -> tuple[SlowRank, ...]:
+        """Return the slow ranks, the slowest first."""
+        intervals = self._collect_intervals()
+        found = _find_above_median(self._collect_stated(), "reports {:.2g} s per step")
+        found |= {
+            who: slow
+            for who, slow in _find_above_median(intervals, "takes {:.2g} s per step").items()
+            if who not in found
+        }
+        found |= {who: slow for who, slow in self._find_late(intervals).items() if who not in found}
+        return tuple(found.values())
+
+    def measure_times(self) -> dict[_Who, float]:
+        """Return (host, rank) -> seconds per step, as its lines state it, else from their arrival."""
+        return dict(
+            sorted(
+                (self._collect_intervals() | self._collect_stated()).items(),
+                key=lambda item: (item[0][0], item[0][1] or 0),
+            )
+        )
+
+    def _collect_stated(self) -> dict[_Who, float]:
+        return {who: median(rank.stated) for who, rank in self._ranks.items() if len(rank.stated) >= LEAST_STEPS}
+
+    def _collect_intervals(self) -> dict[_Who, float]:
+        return {who: rank.interval for who, rank in self._ranks.items() if rank.interval is not None}
+
+    def _read_chunk(self, event: Chunk) -> None:
+        key = event.host, event.stream
+        flood = len(event.data) > _FLOOD_BYTES or event.data.count(b"\n") > _LINES
+        if flood and event.at - self._read.get(key, 0.0) < _FLOOD_SECONDS:
+            return
+        self._read[key] = event.at
+        lines = event.data[-_TAIL:].replace(b"\r", b"\n").split(b"\n")
+        for line in lines[-_LINES:]:
+            text, rank, _ = rank_prefix.split_rank_prefix(rank_prefix.strip_colour(line.decode("utf-8", "replace")))
+            step = rank_prefix.parse_step(text)
+            if step is not None:
+                who = (event.host, self._names.get(key) if rank is None else rank)
+                self._add_step(who, event.at, step, text)
+
+    def _add_step(self, who: _Who, at: float, step: int, text: str) -> None:
+        rank = self._ranks.setdefault(who, _RankPace())
+        if rank.came and step <= rank.came[-1][1]:
+            return  # an epoch beside a step, or a restart
+        rank.came.append((at, step))
+        seconds = parse_step_time(text)
+        if seconds is not None:
+            rank.stated.append(seconds)
+        self._came.setdefault(step, {})[who] = at
+        if len(self._came) > _STEPS_KEPT:
+            self._turns = _add_to_stats(self._turns, self._came.popitem(last=False)[1])
+
+    def _find_late(self, intervals: Mapping[_Who, float]) -> dict[_Who, SlowRank]:
+        turns = self._turns
+        for came in self._came.values():
+            if len(came) == len(self._ranks):  # some ranks may not have reached the other steps yet
+                turns = _add_to_stats(turns, came)
+        usual = median(intervals.values()) if intervals else 0.0
+        out = {}
+        for who, turn in turns.items():
+            mean = turn.late / turn.steps
+            often = turn.steps >= LEAST_STEPS and turn.lasts >= LAST_SHARE * turn.steps
+            if usual and often and mean >= LATE_SHARE * usual:
+                text = (
+                    f"is the last to reach {turn.lasts} of {turn.steps} steps, "
+                    f"on average {mean:.2g} s after the first ({usual:.2g} s per step)"
+                )
+                out[who] = SlowRank(host=who[0], rank=who[1], text=text, measure=f"{mean:.2g} s late")
+        return out
+
+
+def _add_to_stats(turns: Mapping[_Who, _LateStats], came: Mapping[_Who, float]) -> dict[_Who, _LateStats]:
+    """Return the statistics with one more finished step added."""
+    out = dict(turns)
+    if len(came) < 3:
+        return out
+    begin, last = min(came.values()), max(came.items(), key=lambda item: item[1])[0]
+    for who, at in came.items():
+        turn = out.get(who, _LateStats())
+        out[who] = _LateStats(steps=turn.steps + 1, lasts=turn.lasts + (who == last), late=turn.late + at - begin)
+    return out
+
+
+def _find_above_median(times: Mapping[_Who, float], how: str) -> dict[_Who, SlowRank]:
+    """Return the ranks whose time is far above the median of the others; with two ranks the factor is larger."""
+    out = {}
+    factor = FACTOR_OF_TWO if len(times) == 2 else FACTOR
+    for who, seconds in sorted(times.items(), key=lambda item: -item[1]):
+        others = [each for one, each in times.items() if one != who]
+        usual = median(others) if others else 0.0
+        if usual and seconds >= factor * usual:
+            ratio = seconds / usual
+            text = f"{how.format(seconds)}, {ratio:.1f} times as long as the others ({usual:.2g} s)"
+            out[who] = SlowRank(host=who[0], rank=who[1], text=text, measure=f"{ratio:.1f}x")
+    return out if len(times) == 2 or len(out) * 2 < len(times) else {}
+
+
+def parse_step_time(text: str) -> float | None:
+    """Return the seconds per step that a line states; None if it states none."""
+    match = _STATED.search(text)
+    if match is None:
+        return None
+    if match["time"]:
+        return float(match["time"]) / (1000.0 if match["ms"] else 1.0)
+    rate = float(match["rate"])
+    return {"s/it": rate, "s/step": rate, "ms/step": rate / 1000.0}.get(
+        match["unit"].lower(), 1.0 / rate if rate else None
+    )

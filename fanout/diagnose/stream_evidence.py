@@ -1,0 +1,133 @@
+"""State of one log stream in the evidence collector: its matches, and open tracebacks and messages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from fanout.diagnose.evidence import LogMatch
+from fanout.diagnose.last_lines import StreamTail, TailBuffer
+from fanout.diagnose.signatures import GENERIC, REPEATS, WEAK, SignatureMatch, extract_fields, fill_template
+from fanout.diagnose.torchrun_lines import TorchrunParser
+from fanout.diagnose.tracebacks import Traceback, TracebackAssembler
+from fanout.logs import rank_prefix
+
+SURVIVED_SECONDS = 10.0
+MESSAGE_LINES = 12  # of one exception, after the line that names it
+MESSAGE_SPAN = 200  # lines of its stream in which they come
+
+RankKey = tuple[int | None, int | None]  # (global rank, local rank), as far as the line tells
+
+
+@dataclass(slots=True)
+class OpenMatch:
+    """A match that may still change: its traceback grows, or the run continues after it."""
+
+    sighting: LogMatch
+    who: RankKey
+    block: Traceback | None = None
+    steps: int = 0
+    reached: int = -1
+
+
+@dataclass(slots=True)
+class OpenMessage:
+    """An exception with a message of several lines; a later line may contain the reason."""
+
+    seen: OpenMatch
+    number: int  # of the line that names the exception
+    left: int = MESSAGE_LINES
+
+
+@dataclass(slots=True)
+class StreamState:
+    """State of one stream; ``number`` counts its lines."""
+
+    host: str
+    file: str
+    torchrun: TorchrunParser
+    rank: int | None = None
+    local: int | None = None
+    err: bool = False  # the standard error of a rank
+    last: TailBuffer = field(default_factory=TailBuffer)
+    tracebacks: TracebackAssembler = field(default_factory=TracebackAssembler)
+    rest: bytes = b""
+    number: int = 0
+    seen: list[OpenMatch] = field(default_factory=list)
+    watched: list[OpenMatch] = field(default_factory=list)
+    messages: dict[RankKey, OpenMessage] = field(default_factory=dict)
+    counts: dict[tuple[RankKey, str], int] = field(default_factory=dict)
+
+
+def drop_survived(where: StreamState, who: RankKey, text: str, at: float) -> None:
+    """Drop the matches of a rank that continues to log growing step numbers: they were no cause."""
+    number = rank_prefix.parse_step(text)
+    if number is None:
+        return
+    for seen in [seen for seen in where.watched if seen.who == who]:
+        if number > seen.reached:
+            seen.steps, seen.reached = seen.steps + 1, number
+        enough = at - seen.sighting.at >= SURVIVED_SECONDS or seen.steps >= 200
+        if seen.steps >= 3 and enough:
+            where.watched.remove(seen)
+            where.seen.remove(seen)
+            where.counts[who, seen.sighting.signature] -= 1
+
+
+def read_message_line(where: StreamState, who: RankKey, found: SignatureMatch | None, text: str) -> bool:
+    """Handle a further line of an exception's message; return whether it belongs to the exception.
+
+    The line may contain the reason (``Last error:``, an ``EI…`` code). The match then gets the signature of that
+    line, because a general library error may be a cause or the error of a victim.
+    """
+    message = where.messages.get(who)
+    if message is None:
+        return False
+    message.left -= 1
+    if message.left <= 0 or rank_prefix.is_log_record(text):
+        del where.messages[who]
+        return False
+    seen = message.seen
+    repeats = seen.sighting.signature in REPEATS
+    if not repeats and rank_prefix.is_exception(text):
+        del where.messages[who]  # another exception, perhaps of another rank: it counts for itself
+        return False
+    if seen.block is not None:
+        seen.block.lines.append(text)
+    if found is None or found[0].role in ("noise", "proof", "stated"):
+        return False
+    if repeats or found[0].id in WEAK:
+        return True
+    if seen.sighting.signature == GENERIC and found[0].role != "root":
+        return False  # a later line does not turn a user's exception into the error of a victim
+    signature, fields = found[0], extract_fields(found[1])
+    seen.sighting = replace(
+        seen.sighting, signature=signature.id, role=signature.role, kind=signature.kind, fields=fields,
+        says=fill_template(signature.says, fields), advice=fill_template(signature.advice, fields),
+    )  # fmt: skip
+    del where.messages[who]
+    return True
+
+
+def has_open_message(where: StreamState) -> bool:
+    """Return whether further lines of a message may follow; drop overdue messages."""
+    if where.messages:
+        where.messages = {
+            who: each for who, each in where.messages.items() if where.number < each.number + MESSAGE_SPAN
+        }
+    return bool(where.messages)
+
+
+def build_tail(where: StreamState, bases: Mapping[str, int]) -> StreamTail:
+    """Build the tail of a stream as a value."""
+    rank = where.rank
+    if rank is None and where.local is not None and where.host in bases:
+        rank = bases[where.host] + where.local
+    return StreamTail(host=where.host, rank=rank, err=where.err, at=where.last.at, lines=where.last.split_lines(rank))
+
+
+def freeze_match(seen: OpenMatch, bases: Mapping[str, int]) -> LogMatch:
+    rank, (_, local) = seen.sighting.rank, seen.who
+    if rank is None and local is not None and seen.sighting.host in bases:
+        rank = bases[seen.sighting.host] + local
+    return replace(seen.sighting, rank=rank, traceback=tuple(seen.block.lines) if seen.block else ())

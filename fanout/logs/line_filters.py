@@ -1,0 +1,215 @@
+"""Display filters: parse the options that select ranks, lines, folding and the line prefix, and apply them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from string import Formatter
+
+from fanout.logs.demux import LogLine
+from fanout.model.errors import UsageError
+from fanout.text.sanitize import sanitize_line
+
+FOLDS = ("off", "exact", "similar")
+FIELDS = ("who", "host", "rank", "mark", "time", "stamp")
+PLAIN_PREFIX = "{who} {mark} "
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DisplayFilters:
+    """Display options. ``show`` is smart, all, or a set of global ranks; ``fold`` None means the view's default."""
+
+    show: str | frozenset[int] = "smart"
+    hide: re.Pattern[str] | None = None
+    grep: re.Pattern[str] | None = None
+    fold: str | None = None
+    prefix: str | None = None
+    timestamps: bool = False
+    metric: re.Pattern[str] | None = None
+
+
+def parse_display_filters(
+    *,
+    show: str = "",
+    hide: str = "",
+    grep: str = "",
+    fold: str = "auto",
+    prefix: str | None = None,
+    timestamps: bool = False,
+    metric: str = "",
+) -> DisplayFilters:
+    """Parse the display flags. Raises UsageError for an invalid value."""
+    return DisplayFilters(
+        show=parse_show(show) if show else ("all" if grep else "smart"),
+        hide=_compile_pattern("--hide", hide),
+        grep=_compile_pattern("--grep", grep),
+        fold=None if fold == "auto" else fold,
+        prefix=_parse_prefix(prefix),
+        timestamps=timestamps,
+        metric=_compile_metric(metric),
+    )
+
+
+def parse_show(text: str) -> str | frozenset[int]:
+    """Parse the value of ``--show``: ``smart``, ``all``, or global ranks such as ``0,8-15``."""
+    if text in ("smart", "all"):
+        return text
+    ranks: set[int] = set()
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d{1,6})(?:\s*-\s*(\d{1,6}))?\s*", part)
+        if match is None or int(match[2] or match[1]) < int(match[1]):
+            raise UsageError(
+                f"--show {text}: {part!r} is not a rank", hint="smart, all, or global ranks such as 0,8-15"
+            )
+        ranks.update(range(int(match[1]), int(match[2] or match[1]) + 1))
+    return frozenset(ranks)
+
+
+def _compile_pattern(flag: str, text: str) -> re.Pattern[str] | None:
+    try:
+        return re.compile(text) if text else None
+    except re.error as error:
+        raise UsageError(f"{flag} {text}: not a regular expression: {error}") from None
+
+
+def _compile_metric(text: str) -> re.Pattern[str] | None:
+    pattern = _compile_pattern("--metric", text)
+    if pattern is None:
+        return None
+    if not pattern.groups:
+        raise UsageError(
+            f"--metric {text}: it has no capture group",
+            hint=r"name the groups, for example: --metric 'it (?P<step>\d+)/(?P<total>\d+) .* nll=(?P<loss>[\d.]+)' (speed; any other)",
+        )
+    return pattern
+
+
+def _parse_prefix(text: str | None) -> str | None:
+    if text is None:
+        return None
+    try:
+        names = [name for _, name, _, _ in Formatter().parse(text) if name is not None]
+        wrong = next((name for name in names if name not in FIELDS), None)
+        if wrong is None:
+            text.format(**dict.fromkeys(FIELDS, ""))
+    except (ValueError, KeyError, IndexError, AttributeError) as error:
+        raise UsageError(f"--prefix {text}: {error}", hint="write {{ for a literal brace") from None
+    if wrong is not None:
+        raise UsageError(f"--prefix {text}: unknown field {wrong!r}", hint=f"fields: {', '.join(FIELDS)}")
+    return text
+
+
+class LineFilter:
+    """Filter for log lines. ``hidden`` counts the lines that it removed.
+
+    "smart" shows all lines of rank 0, and the warnings and errors of all ranks. A host without rank streams is shown in
+    full, because it has only one stream. Megatron prints its losses on the last rank. So if rank 0 prints no loss for a
+    while, the first rank that prints one is shown in full too.
+    """
+
+    PATIENCE_SECONDS = 5.0
+
+    def __init__(
+        self, wishes: DisplayFilters, ranks: Mapping[str, tuple[int, int | None]], parts: Mapping[str, set[str]]
+    ) -> None:
+        self.show: str | frozenset[int] = wishes.show
+        self._grep, self._hide = wishes.grep, wishes.hide
+        self._ranks, self._parts = ranks, parts
+        self._zero_tells = False
+        self._teller: tuple[int, float] | None = None  # the first other rank that printed a loss, and when
+        self.hidden = 0
+
+    def accept_line(self, say: LogLine, now: float) -> bool:
+        """Return whether to show this line or block; count it if not."""
+        keep = self._is_shown(say, now)
+        if keep and self._grep is not None:
+            keep = self._grep.search(say.text) is not None
+        if keep and self._hide is not None:
+            keep = self._hide.search(say.text) is None
+        self.hidden += say.many if not keep and say.kind != "bar" else 0
+        return keep
+
+    @property
+    def needs_single_lines(self) -> bool:
+        """Return whether each line must be tested on its own, because of a pattern."""
+        return self._grep is not None or self._hide is not None
+
+    @property
+    def planned_ranks(self) -> int | None:
+        """Return the number of ranks in the plan; None if the count of any host is unknown."""
+        counts = [count for _, count in self._ranks.values()]
+        return sum(count for count in counts if count is not None) if counts and None not in counts else None
+
+    def _is_shown(self, say: LogLine, now: float) -> bool:
+        if self.show == "all":
+            return True
+        if isinstance(self.show, frozenset):
+            return self._is_selected(say, self.show)
+        if say.rank == 0 and not self._zero_tells and "loss" in say.text:
+            self._zero_tells = True
+        if say.rank == 0 or say.level:
+            return True
+        if say.rank < 0:
+            return say.host not in self._parts or self._ranks.get(say.host, (0, None))[0] == 0
+        return not self._zero_tells and self._is_metric_rank(say, now)
+
+    def _is_metric_rank(self, say: LogLine, now: float) -> bool:
+        """Return whether this rank prints the loss in place of rank 0."""
+        if self._teller is None and "loss" in say.text:
+            self._teller = (say.rank, now)
+        return (
+            self._teller is not None and say.rank == self._teller[0] and now - self._teller[1] >= self.PATIENCE_SECONDS
+        )
+
+    def _is_selected(self, say: LogLine, ranks: frozenset[int]) -> bool:
+        if say.rank >= 0:
+            return say.rank in ranks
+        if say.host in self._parts:
+            return bool(say.level)  # torchrun's own output
+        return not ranks.isdisjoint(get_host_ranks(say.host, self._ranks))
+
+
+def get_host_ranks(host: str, plan: Mapping[str, tuple[int, int | None]]) -> range:
+    """Return the global ranks of a host by its place in the plan; an unknown count means one rank."""
+    first = 0
+    for name, (_, count) in plan.items():
+        if name == host:
+            return range(first, first + (count or 1))
+        first += count or 1
+    return range(0)
+
+
+class LinePrefix:
+    """Prefix of a log line. Prefixes are cached per stream, because a flood of lines comes from few streams."""
+
+    MARKS: Mapping[str, str] = {"line": "|", "rest": "+", "bar": "~"}
+    MOST = 4096
+
+    def __init__(self, template: str) -> None:
+        self._template = template
+        self._timed = "{time" in template or "{stamp" in template
+        self._made: dict[tuple[str, str, str, int], str] = {}
+
+    def format_prefix(self, say: LogLine, width: int, at: float) -> str:
+        """Return the prefix of a line that arrived at ``at``; ``width`` is the width of the longest label."""
+        key = (say.host, say.speaker, say.kind, width)
+        made = self._made.get(key)
+        if made is None or self._timed:
+            made = sanitize_line(self._template.format(**self._build_values(say, width, at)), colour=False)
+            if len(self._made) < self.MOST:
+                self._made[key] = made
+        return made
+
+    def _build_values(self, say: LogLine, width: int, at: float) -> dict[str, str]:
+        if say.host:
+            host, rank = say.host, say.speaker.removeprefix(say.host).removeprefix(":")
+        else:  # several hosts printed the same line
+            host, _, rank = say.speaker.rpartition(":") if ":" in say.speaker else (say.speaker, "", "")
+        values = {"who": f"{say.speaker:<{width}}", "host": host, "rank": rank, "mark": self.MARKS[say.kind]}
+        if not self._timed:
+            return values | {"time": "", "stamp": ""}
+        from datetime import datetime
+
+        moment = datetime.fromtimestamp(at).astimezone()
+        return values | {"time": moment.strftime("%H:%M:%S"), "stamp": moment.isoformat(timespec="milliseconds")}

@@ -1,0 +1,81 @@
+"""Log pipeline of the live and the plain view: classify, count, filter and fold log lines.
+
+A view passes every event to it and prints the result. Hidden lines are counted; the log files keep every line.
+"""
+
+from __future__ import annotations
+
+from fanout.logs.demux import LogLine, StreamDemultiplexer, split_block
+from fanout.logs.folding import LineFolding
+from fanout.logs.levels import LineClassifier
+from fanout.logs.line_filters import DisplayFilters, LineFilter
+from fanout.logs.metrics import MetricTracker
+from fanout.model.events import Event
+from fanout.model.run_info import RunInfo
+
+
+class LogPipeline:
+    """Log pipeline. ``fold`` is the default folding; with ``bars``, progress bars give lines too."""
+
+    def __init__(self, heading: RunInfo, wishes: DisplayFilters, *, fold: str, bars: bool = True) -> None:
+        self.streams = StreamDemultiplexer(heading.hosts, blocks=True)
+        self.line_filter = LineFilter(wishes, heading.ranks, self.streams.parts)
+        self.folding = LineFolding(heading.hosts, self.streams.parts, how=wishes.fold or fold)
+        self.metric_tracker = MetricTracker(wishes.metric)
+        self.lines: dict[str, int] = dict.fromkeys(heading.hosts, 0)
+        self.warnings: dict[str, int] = {}
+        self.errors: dict[str, int] = {}
+        self.last_error: LogLine | None = None
+        self._levels = LineClassifier()
+        self._bars = bars
+
+    def process_event(self, event: Event) -> list[LogLine]:
+        """Return the lines to show after this event."""
+        return self._process_lines(self.streams.process_event(event), event.at)
+
+    def flush_folding(self, now: float) -> list[LogLine]:
+        """Return the lines that wait to be folded, so that they precede a status message."""
+        return self._filter_lines(self._levels.take_rest(), now) + self.folding.take_rest()
+
+    def take_rest(self, now: float) -> list[LogLine]:
+        """Return all remaining lines at the end of the run."""
+        return self._process_lines(self.streams.take_rest(), now) + self.flush_folding(now)
+
+    def _process_lines(self, says: list[LogLine], now: float) -> list[LogLine]:
+        if says:
+            self.metric_tracker.add_lines(says, now)
+            for say in says:
+                self.lines[say.host] += say.many if say.kind == "line" else 0
+        return self._filter_lines(self._levels.classify_lines(says, now), now)
+
+    def _filter_lines(self, says: list[LogLine], now: float) -> list[LogLine]:
+        for say in says:
+            if say.level:
+                self._count_level(say)
+        keeps = self.line_filter.accept_line
+        if self.line_filter.needs_single_lines:
+            says = [line for say in says for line in split_block(say)]
+        kept = [say for say in says if keeps(say, now) and (self._bars or say.kind != "bar")]
+        return self.folding.fold_lines(kept, now)
+
+    def _count_level(self, say: LogLine) -> None:
+        if say.text[:1] in " \t":
+            return  # an indented line belongs to the line before it, as in Python's warnings
+        counts = self.errors if say.level == "error" else self.warnings
+        counts[say.host] = counts.get(say.host, 0) + 1
+        if say.level == "error":
+            self.last_error = say
+
+
+def describe_hidden_lines(hidden: int, log_dir: str | None) -> str:
+    """Return the final message about hidden lines; "" if no line was hidden."""
+    if not hidden:
+        return ""
+    where = f"all of them are in {log_dir}" if log_dir else "they are not saved"
+    return f"{hidden:,} line{'s' if hidden != 1 else ''} of the log not shown (--show all shows every rank); {where}"
+
+
+def describe_dropped_lines(missed: int, log_dir: str | None) -> str:
+    """Return the message about lines that were dropped because the reader of the output was blocked."""
+    where = f"all of them are in {log_dir}" if log_dir else "they are not saved"
+    return f"{missed:,} line{'s' if missed != 1 else ''} dropped: the reader of this output was blocked; {where}"

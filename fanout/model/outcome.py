@@ -1,0 +1,186 @@
+"""Run outcome: one RunOutcome, which holds the exit status of fanout.
+
+The status is that of the *first cause*, never of a victim, of a later signal or of the largest number:
+
+* 0: every host exited 0 and none was stopped.
+* The code of the first failing host, or 128 + its signal.
+* 255: a host was unreachable or lost.
+* 125: fanout itself refused or failed.
+* 124: the time limit, also if train.sh saves and exits 0 on SIGTERM.
+* 130, 143 …: the user interrupted the run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from fanout.model.state import HostState, Phase, RunState
+
+ExitOrigin = Literal["script", "ssh", "fanout", "user"]
+
+TIME_LIMIT = "time limit"  # the ``why`` of a Stop that leads to status 124
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostOutcome:
+    """The end of one host: ``verdict`` is ok, failed, stopped, unreached, refused, lost or never-started."""
+
+    host: str
+    verdict: str
+    code: int | None
+    signal: int | None
+    reason: str  # one sentence for a person
+    hint: str
+    left: int | None  # processes that still run; None: unknown
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOutcome:
+    """The end of a run. ``first`` is the host that failed first (None: none failed, or the user stopped the run)."""
+
+    exit_code: int
+    origin: ExitOrigin
+    headline: str
+    first: str | None
+    hosts: tuple[HostOutcome, ...]
+    seconds: float
+    hung: bool = False  # no rank made progress when the run was stopped
+
+    @property
+    def is_success(self) -> bool:
+        return self.exit_code == 0
+
+    @property
+    def is_clean(self) -> bool:
+        """Return whether every host was verified after the end and no process of the run is left."""
+        return all(host.left == 0 for host in self.hosts)
+
+
+def outcome_of(state: RunState, *, refused: str = "") -> RunOutcome:
+    """Return the outcome of a run that is over. If the user left it, hosts that are not over count as unknown.
+
+    ``refused`` is why fanout itself did not launch it.
+    """
+    hosts = tuple(_host_outcome(host) for host in state.all_hosts)
+    code, origin, headline, first = _exit_status(state, {host.host: host for host in hosts}, refused)
+    return RunOutcome(
+        exit_code=code,
+        origin=origin,
+        headline=headline,
+        first=first,
+        hosts=hosts,
+        seconds=state.now - state.began_at,
+    )
+
+
+def with_log_gaps(outcome: RunOutcome, holes: int) -> RunOutcome:
+    """Turn a success into 125 if the record lacks bytes, because the disk of this machine was full."""
+    if not holes or not outcome.is_success:
+        return outcome
+    return replace(
+        outcome,
+        exit_code=125,
+        origin="fanout",
+        headline=f"{outcome.headline}, but its log on this machine has {holes} gap{'s' * (holes > 1)}",
+    )
+
+
+def _exit_status(
+    state: RunState, hosts: dict[str, HostOutcome], refused: str
+) -> tuple[int, ExitOrigin, str, str | None]:
+    stop = state.first_stop
+    if state.interrupts and not _ended_before_interrupt(state):
+        number = state.interrupts[0]
+        return 128 + number, "user", f"stopped by {signal_name(number)}", None
+    told_first = stop is not None and (not state.failures or state.failures[0][1] > _first_stop_at(state))
+    if stop is not None and stop.why == TIME_LIMIT and told_first:
+        return 124, "fanout", f"stopped: {stop.why}", None
+    if refused:
+        return 125, "fanout", refused, None
+    if stop is not None and told_first:
+        return 125, "fanout", f"stopped: {stop.why}", None  # no host had failed; later failures are victims of the stop
+    if not state.failures:
+        idle = [host.name for host in state.all_hosts if not host.has_succeeded]
+        if idle:
+            return 125, "fanout", f"{idle[0]}: {hosts[idle[0]].reason}", None
+        return 0, "script", f"all {len(hosts)} hosts succeeded" if len(hosts) > 1 else "succeeded", None
+    first = state.failures[0][0]
+    host, outcome = state.hosts[first], hosts[first]
+    headline = f"{first}: {outcome.reason}"
+    if host.phase is Phase.REFUSED:
+        return 125, "fanout", headline, first
+    if host.exit is not None and host.exit.signal is not None:
+        return 128 + host.exit.signal, "script", headline, first
+    if host.exit is not None and host.exit.code:
+        return host.exit.code, "script", headline, first
+    return 255, "ssh", headline, first  # its end is unknown, or it was lost before it reported what is left
+
+
+def _ended_before_interrupt(state: RunState) -> bool:
+    """Return whether a host had failed, or fanout had begun to stop the run, before the user's first signal."""
+    at = state.interrupted_at if state.interrupted_at is not None else float("-inf")
+    began = [when for _, when in state.failures[:1]]
+    began += [host.stop_at for host in state.all_hosts if host.stop_at is not None]
+    return any(when < at for when in began)
+
+
+def _first_stop_at(state: RunState) -> float:
+    return min(host.stop_at for host in state.all_hosts if host.stop_at is not None)
+
+
+def _host_outcome(host: HostState) -> HostOutcome:
+    verdict, reason = _describe_end(host)
+    left: int | None = None
+    if host.gone is not None:
+        left = len(host.gone.left)
+    elif host.go_at is None:
+        left = 0  # nothing was started there
+    elif host.rebooted and host.phase is Phase.LOST and not host.exit:
+        left = 0  # nothing outlives a reboot
+    return HostOutcome(
+        host=host.name,
+        verdict=verdict,
+        code=host.exit.code if host.exit else None,
+        signal=host.exit.signal if host.exit else None,
+        reason=reason,
+        hint=host.trouble.hint if host.trouble else "",
+        left=left,
+    )
+
+
+def _describe_end(host: HostState) -> tuple[str, str]:
+    if host.phase is Phase.CONNECT_FAILED and host.trouble:
+        return "unreached", host.trouble.message
+    if host.phase is Phase.REFUSED and host.trouble:
+        return "refused", host.trouble.message
+    if host.phase is Phase.LOST and host.trouble:
+        return "lost", host.trouble.message
+    if host.exit is None:
+        return ("never-started", "was not started") if host.go_at is None else ("lost", "did not report how it ended")
+    stopped = host.stop_at is not None and host.exit.at >= host.stop_at  # it ended after the stop request
+    if host.exit.code == 0:
+        return ("failed", _describe_exit(host)) if host.exit.why else ("ok", "exit 0")
+    if host.exit.code is None and host.exit.signal is None:
+        return "lost", host.exit.why or "how it ended is unknown"
+    how = _describe_exit(host)
+    return ("stopped" if stopped else "failed"), how
+
+
+def _describe_exit(host: HostState) -> str:
+    assert host.exit is not None
+    why = f": {host.exit.why}" if host.exit.why else ""
+    failed = host.exit.signal is not None or bool(host.exit.code)
+    oom = " (out of memory: the kernel killed a process of this run)" if host.exit.oom and failed else ""
+    if host.exit.signal is not None:
+        return f"killed by {signal_name(host.exit.signal)}{oom}{why}"
+    return f"exit {host.exit.code}{oom}{why}"
+
+
+_SIGNALS = {1: "SIGHUP", 2: "SIGINT", 3: "SIGQUIT", 4: "SIGILL", 6: "SIGABRT", 7: "SIGBUS", 8: "SIGFPE", 9: "SIGKILL",
+            11: "SIGSEGV", 13: "SIGPIPE", 14: "SIGALRM", 15: "SIGTERM", 24: "SIGXCPU", 25: "SIGXFSZ"}  # fmt: skip
+
+
+def signal_name(number: int) -> str:
+    """Return ``SIGTERM`` for 15. The numbers are those of Linux, because hosts run Linux even if the launcher does not."""
+    return _SIGNALS.get(number, f"signal {number}")

@@ -1,0 +1,314 @@
+"""Run state: fold events into one frozen RunState, which holds facts and no decisions.
+
+``apply_event(state, event)`` is pure. The table ``MOVES`` in phases.py lists the allowed changes of a host's phase. An event
+without a row for the host's phase violates the protocol and raises ``InvalidTransition``. supervise.py decides what to do,
+views/ shows the state, and outcome.py computes the result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from fanout.model.events import (
+    Abandon,
+    Action,
+    ActionSent,
+    Answered,
+    Chunk,
+    CleanedUp,
+    Connected,
+    ConnectFailed,
+    Connecting,
+    Disconnected,
+    DiskPressure,
+    Event,
+    Exited,
+    Go,
+    Heartbeat,
+    HostEvent,
+    HostLost,
+    Inspect,
+    Interrupted,
+    Kill,
+    LoginOutput,
+    LogTruncated,
+    Prepare,
+    Refused,
+    Release,
+    RendezvousJoined,
+    Started,
+    Stop,
+    StreamOpened,
+    Tick,
+)
+from fanout.model.fast_replace import FastReplace
+from fanout.model.host_phases import FINAL_PHASES
+from fanout.model.host_phases import TRANSITIONS as TRANSITIONS
+from fanout.model.host_phases import Phase as Phase
+
+AWAY_SECONDS = 10.0  # between two events, where the clock ticks ten times a second
+
+
+class InvalidTransition(Exception):
+    """An event that the host's phase does not allow: the agent (or the host) violates the protocol."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostFailure:
+    """The reason why a host takes no part: ``kind`` is for programs, message and hint are for people."""
+
+    kind: str
+    message: str
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostState:
+    """All facts about one host."""
+
+    name: str
+    phase: Phase = Phase.WAITING
+    attempt: int = 0  # connection attempts so far, over the whole run
+    took: float = 0.0  # seconds that the last successful attempt took
+    linked: bool = False  # whether it is connected now
+    linked_at: float | None = None
+    link_lost_at: float | None = None
+    link_lost_why: str = ""
+    unheard_since: float | None = None  # when the connection broke, if the agent has sent only its hello since
+    hello: Mapping[str, Any] = field(default_factory=dict)
+    rebooted: bool = False  # the machine reconnected with another boot id, so no earlier process exists
+    noise: bytes = b""
+    trouble: HostFailure | None = None
+    pid: int | None = None
+    started_at: float | None = None
+    waiting_at: float | None = None  # when its torchrun was seen
+    joined_at: float | None = None  # when it was seen on MASTER_PORT
+    unresolved_at: float | None = None  # since when MASTER_ADDR does not resolve there
+    streams: Mapping[int, str] = field(default_factory=dict)  # names of the streams beyond the main one
+    received: Mapping[int, int] = field(default_factory=dict)  # bytes of each stream that have arrived
+    first_output_at: float | None = None
+    last_output_at: float | None = None
+    heard_at: float | None = None  # when the agent last sent anything
+    lost_at: float | None = None  # earliest time at which the host may have been lost; None after a new message
+    progress_at: float | None = None  # when the run last progressed there: a new phase, or new bytes of its log
+    load: Mapping[str, Any] = field(default_factory=dict)
+    exit: Exited | None = None
+    gone: CleanedUp | None = None
+    prepare_at: float | None = None
+    go_at: float | None = None
+    stop: Stop | None = None
+    stop_at: float | None = None
+    kill_at: float | None = None
+    forget_at: float | None = None
+    examined: tuple[tuple[Inspect, float], ...] = ()  # the questions about the run, each with its time
+
+    @property
+    def received_bytes(self) -> int:
+        return sum(self.received.values())
+
+    @property
+    def has_succeeded(self) -> bool:
+        """Return whether train.sh exited 0 by itself. A script that its host stopped may exit 0 on SIGTERM."""
+        return self.exit is not None and self.exit.code == 0 and not self.exit.why
+
+    @property
+    def has_failed(self) -> bool:
+        """Return whether the host ended without success, or can never succeed."""
+        return (self.exit is not None and not self.has_succeeded) or self.phase in (
+            Phase.CONNECT_FAILED,
+            Phase.REFUSED,
+            Phase.LOST,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunState:
+    """All facts about a run. ``order`` is the rank order; ``failures`` are (host, time), first failure first."""
+
+    order: tuple[str, ...]
+    hosts: Mapping[str, HostState]
+    began_at: float
+    now: float
+    interrupts: tuple[int, ...] = ()
+    interrupted_at: float | None = None  # time of the first interrupt
+    failures: tuple[tuple[str, float], ...] = ()
+    said_at: float | None = None  # when any host last wrote output before the stop request
+    ending_at: float | None = None  # when the user first interrupted the run, or a Stop was first sent
+    chunks: int = 0  # number of log chunks of all hosts
+    longest_pause: float = 0.0  # longest time between two of them
+    answers: Mapping[tuple[str, int], Answered] = field(default_factory=dict)
+    awake_at: float = 0.0  # since when the launcher runs without a pause (before: suspended, or stopped)
+
+    @classmethod
+    def initial(cls, names: Iterable[str], *, at: float) -> RunState:
+        order = tuple(names)
+        return cls(order=order, hosts={name: HostState(name=name) for name in order}, began_at=at, now=at)
+
+    @property
+    def all_hosts(self) -> tuple[HostState, ...]:
+        return tuple(self.hosts[name] for name in self.order)
+
+    @property
+    def is_over(self) -> bool:
+        return all(host.phase in FINAL_PHASES for host in self.hosts.values())
+
+    @property
+    def first_stop(self) -> Stop | None:
+        """Return the first Stop that was sent to a host; its ``why`` is the reason why the run is stopped."""
+        stopped = [host for host in self.all_hosts if host.stop is not None]
+        return min(stopped, key=lambda host: host.stop_at or 0.0).stop if stopped else None
+
+
+def apply_event(state: RunState, event: Event) -> RunState:
+    """Return the state after ``event``. Raises ImpossibleMove if the host's phase does not allow it."""
+    now = max(state.now, event.at)
+    if now - state.now > AWAY_SECONDS:
+        state = _RUN(state, awake_at=now)
+    match event:
+        case Chunk():
+            return _apply_chunk(state, event, now)
+        case Tick():
+            return _RUN(state, now=now)
+        case Interrupted():
+            since = now if state.ending_at is None else state.ending_at
+            first = event.at if state.interrupted_at is None else state.interrupted_at
+            interrupts = (*state.interrupts, event.signal)
+            return _RUN(state, now=now, interrupts=interrupts, interrupted_at=first, ending_at=since)
+        case ActionSent():
+            host = state.hosts[event.action.host]
+            ending = event.at if state.ending_at is None and isinstance(event.action, Stop) else state.ending_at
+            hosts = {**state.hosts, host.name: _HOST(host, **_changes_of_action(host, event))}
+            return _RUN(state, now=now, hosts=hosts, ending_at=ending)
+        case Answered():
+            heard = {"heard_at": event.at, "unheard_since": None, "lost_at": None}
+            hosts = {**state.hosts, event.host: _HOST(state.hosts[event.host], **heard)}
+            return _RUN(state, now=now, hosts=hosts, answers={**state.answers, (event.host, event.ask): event})
+        case _:
+            before = state.hosts[event.host]
+            phase = _next_phase(before, event)
+            contact = {} if isinstance(event, _NO_CONTACT) else {"unheard_since": None}
+            moved = {} if phase is before.phase else {"phase": phase, "progress_at": event.at}
+            host = _HOST(before, **{**contact, **moved, **_changes_of_event(before, event)})
+            failures = state.failures
+            if host.has_failed and not before.has_failed:
+                failures = tuple(sorted((*failures, (host.name, _failed_at(before, event))), key=lambda each: each[1]))
+            return _RUN(state, now=now, hosts={**state.hosts, host.name: host}, failures=failures)
+
+
+def _failed_at(before: HostState, event: HostEvent) -> float:
+    """Return when a host failed. If its end is unknown, that is when its last message arrived.
+
+    A failure of another host within the next heartbeat most likely follows from this loss.
+    """
+    is_unknown = isinstance(event, HostLost) or (
+        isinstance(event, Exited) and event.code is None and event.signal is None
+    )
+    return before.lost_at if is_unknown and before.lost_at is not None else event.at
+
+
+def _apply_chunk(state: RunState, event: Chunk, now: float) -> RunState:
+    """Record output of a host, which is also output of the run: a run is silent only if all hosts are."""
+    at, host = event.at, state.hosts[event.host]
+    host = _HOST(
+        host,
+        received={**host.received, event.stream: event.offset + len(event.data)},
+        first_output_at=host.first_output_at or at,
+        last_output_at=at,
+        heard_at=at,
+        progress_at=at,
+        unheard_since=None,
+        lost_at=None,
+    )
+    pause = at - state.said_at if state.said_at is not None else 0.0
+    return _RUN(
+        state,
+        now=now,
+        hosts={**state.hosts, host.name: host},
+        said_at=at if state.ending_at is None else state.said_at,
+        chunks=state.chunks + 1,
+        longest_pause=max(pause, state.longest_pause),
+    )
+
+
+#: Log chunks arrive thousands of times a second, and dataclasses.replace would take three times as long.
+_HOST, _RUN = FastReplace(HostState), FastReplace(RunState)
+
+_NO_CONTACT = (
+    Connecting,
+    Connected,
+    Disconnected,
+    LoginOutput,
+)  # a new connection counts only once the agent sends more than its hello
+_KEEPS_PHASE = (LoginOutput, Disconnected, RendezvousJoined, StreamOpened, LogTruncated, DiskPressure, Heartbeat)
+
+
+def _next_phase(host: HostState, event: HostEvent) -> Phase:
+    if isinstance(event, _KEEPS_PHASE):
+        return host.phase
+    try:
+        return TRANSITIONS[host.phase, type(event)]
+    except KeyError:
+        raise InvalidTransition(f"{host.name}: {type(event).__name__} while {host.phase.value}") from None
+
+
+def _changes_of_event(host: HostState, event: HostEvent) -> dict[str, Any]:
+    """Return the fields of the host's state that an event changes, except its phase."""
+    match event:
+        case Connecting():
+            return {"attempt": event.attempt}
+        case Connected():
+            return {"linked": True, "linked_at": event.at, "took": event.took, "hello": event.hello, "link_lost_at": None,
+                    "heard_at": event.at, "rebooted": host.rebooted or _is_rebooted(host.hello, event.hello)}  # fmt: skip
+        case Disconnected():
+            return {"linked": False, "link_lost_at": host.link_lost_at or event.at, "link_lost_why": event.why,
+                    "unheard_since": host.unheard_since or event.at,
+                    "lost_at": host.lost_at or host.heard_at or event.at}  # fmt: skip
+        case LoginOutput():
+            return {"noise": (host.noise + event.data)[-65536:]}
+        case ConnectFailed() | Refused():
+            up = host.linked and isinstance(event, Refused)
+            return {"linked": up, "trouble": HostFailure(kind=event.kind, message=event.message, hint=event.hint)}
+        case HostLost():
+            return {"linked": False, "trouble": HostFailure(kind="lost", message=event.why)}
+        case Started():
+            return {"pid": event.pid, "started_at": host.started_at or event.at, "heard_at": event.at}
+        case RendezvousJoined():
+            seen = ("waiting_at", f"{event.how}_at")
+            return {"unresolved_at": None, **{name: getattr(host, name) or event.at for name in seen}}
+        case StreamOpened():
+            return {"streams": {**host.streams, event.stream: event.name}}
+        case LogTruncated():
+            return {"received": {**host.received, event.stream: event.upto}, "heard_at": event.at}
+        case Exited():
+            return {"exit": host.exit or event, "heard_at": event.at}
+        case CleanedUp():
+            return {"gone": host.gone or event, "heard_at": event.at}
+        case Heartbeat():
+            return {"heard_at": event.at, "load": event.load or host.load, "lost_at": None}
+        case _:  # Prepared, Forgotten: only the phase changes
+            return {"heard_at": event.at}
+
+
+def _is_rebooted(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Return whether the hellos of two connections show a reboot. One name may lead to several machines."""
+    booted, same = before.get("boot_id"), before.get("hostname") == now.get("hostname")
+    return bool(same and booted and now.get("boot_id") and booted != now["boot_id"])
+
+
+_SENT_AT_FIELD: Mapping[type[Action], str] = {Prepare: "prepare_at", Go: "go_at", Kill: "kill_at", Release: "forget_at"}
+
+
+def _changes_of_action(host: HostState, event: ActionSent) -> dict[str, Any]:
+    """Return the fields of the host's state that an action changes."""
+    action = event.action
+    match action:
+        case Prepare() | Go() | Kill() | Release():
+            return {_SENT_AT_FIELD[type(action)]: event.at}
+        case Stop():
+            return {"stop": host.stop or action, "stop_at": host.stop_at or event.at}
+        case Inspect():
+            return {"examined": (*host.examined, (action, event.at))}
+        case Abandon():
+            return {}

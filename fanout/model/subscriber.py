@@ -1,0 +1,39 @@
+"""Subscribers: the interface of everything that receives events."""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol
+
+from fanout.model.events import Event
+from fanout.model.state import RunState
+
+Viewing = Literal["run", "attach", "replay"]  # it decides the action of Ctrl-C
+
+
+class View(Protocol):
+    """View of a run: a subscriber that one thread calls after every event, with the state after the event.
+
+    ``broken`` is True once the reader of the output has exited (``fanout run … | head``): the caller then stops the
+    run. ``note`` prints a message of the caller.
+    """
+
+    @property
+    def broken(self) -> bool: ...
+
+    def __call__(self, event: Event, state: RunState) -> None: ...
+
+    def note(self, text: str) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Subscriber(Protocol):
+    """A receiver of every event with the state after it, such as a view or the record.
+
+    ``broken`` becomes true if the reader of its output is gone. This stops the run like a signal.
+    """
+
+    @property
+    def broken(self) -> bool: ...
+
+    def __call__(self, event: Event, state: RunState) -> None: ...

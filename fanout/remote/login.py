@@ -1,0 +1,120 @@
+"""Login to one host, within a deadline over all its waits.
+
+Most waits of a login end when its connection is closed. A wait for a name server or a home directory on NFS cannot be
+ended. The launcher abandons the thread of such a wait, and another thread replaces it.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from fanout.agent import bundle
+from fanout.model.errors import AgentRefused, TransportError, Unreachable
+from fanout.model.events import Event, LoginOutput
+from fanout.model.hosts import Host
+from fanout.remote import protocol
+from fanout.remote.handshake import run_handshake
+from fanout.remote.transports.base import Channel, Deadline, LoginSlot, Transport
+
+HEARTBEAT_SECONDS = 5.0
+HUNG_SECONDS = 2.0  # after the deadline: time for a login to end once its connection is closed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionOptions:
+    """Options of all connections. If ``command`` is empty they start the agent, else they run the command (exec)."""
+
+    dials: int = 64
+    connect_timeout: float = 10.0
+    beat: float = HEARTBEAT_SECONDS  # must be much shorter than the lease
+    by: str = "?"  # user@machine of the launcher; a busy host reports it to others
+    command: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EstablishedLogin:
+    """A connection on which the agent, or the plain command, has started.
+
+    ``noise`` is the output of the login. ``early`` are events that arrived together with the hello.
+    """
+
+    channel: Channel
+    decoder: protocol.FrameDecoder
+    noise: list[LoginOutput]
+    early: list[Event]
+
+
+class LoginRunner:
+    """Log in to one host, as often as needed."""
+
+    def __init__(
+        self,
+        host: Host,
+        transport: Callable[[Host], Transport],
+        options: ConnectionOptions,
+        clock: Callable[[], float],
+        places: threading.Semaphore,
+    ) -> None:
+        """Share ``places``, which limits how many hosts log in at a time."""
+        self._host = host
+        self._transport = transport
+        self._clock = clock
+        self._places = places
+        self._timeout = options.connect_timeout
+        self._command = options.command
+        self._lock = threading.Lock()
+        self.opening: Deadline | None = None
+
+    def log_in(self, begin: Callable[[], bool]) -> EstablishedLogin | None:
+        """Log in and start the agent or command. Return None if ``begin()`` is False. Raises TransportError."""
+        self._places.acquire()
+        place = LoginSlot(self._places)
+        try:
+            return self._open_channel(place) if begin() else None
+        finally:
+            place.release()
+
+    def _open_channel(self, place: LoginSlot) -> EstablishedLogin:
+        deadline = Deadline(self._timeout)
+        deadline.close_on_expiry(place.release)
+        self.opening = deadline
+        nonce = secrets.token_hex(8)
+        decoder = protocol.FrameDecoder(self._host.name, nonce, self._clock)
+        try:
+            command = self._command or bundle.build_command(nonce, self._host.python or "python3")
+            channel = self._transport(self._host).open(self._host, command, deadline)
+            events = [] if self._command else run_handshake(self._host, channel, decoder, deadline)
+            noise = [event for event in events if isinstance(event, LoginOutput)]
+            return EstablishedLogin(channel=channel, decoder=decoder, noise=noise, early=events[len(noise) :])
+        except TransportError as error:
+            told = isinstance(error, AgentRefused) or f"within {deadline.seconds:g} s" in str(error)
+            if deadline.has_expired and not told:
+                raise Unreachable(f"the login did not finish within {deadline.seconds:g} s ({error})",
+                                  hint=error.hint or "raise --connect-timeout") from None  # fmt: skip
+            raise
+        finally:
+            deadline.mark_done()
+            with self._lock:
+                if self.opening is deadline:
+                    self.opening = None
+
+    def take_overdue(self) -> Deadline | None:
+        """Return the deadline of an overdue login. Close it in a thread, because closing may wait for a process."""
+        opening = self.opening
+        return opening if opening is not None and opening.is_overdue else None
+
+    def take_hung(self) -> TransportError | None:
+        """Return, once, the error of a login that continues although its connection was closed."""
+        with self._lock:
+            opening = self.opening
+            if opening is None or not opening.has_expired or time.monotonic() < opening.at + HUNG_SECONDS:
+                return None
+            self.opening = None
+        what = f": it still waits for {opening.doing}" if opening.doing else ""
+        return Unreachable(
+            f"the login did not finish within {opening.seconds:g} s{what}", hint="raise --connect-timeout"
+        )

@@ -1,0 +1,43 @@
+"""Plain exec: run a command without the agent and emit the same events as a run."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+
+from fanout.model.events import MAIN_STREAM, Chunk, CleanedUp, Event, Exited, Prepared, Released, Started
+from fanout.model.hosts import Host
+from fanout.remote.transports.base import Channel
+
+READ_SECONDS = 5.0  # time-out of one read: after it, ``tell`` is asked again whether events are still wanted
+
+
+def follow_command(host: Host, channel: Channel, clock: Callable[[], float], tell: Callable[[Event], bool]) -> None:
+    """Read until the command ends. ``tell`` receives each event and returns True if no more events are wanted."""
+    name = host.name
+    tell(Prepared(at=clock(), host=name, pid=0))
+    if tell(Started(at=clock(), host=name, pid=0)):
+        return
+    offset = 0
+    why = ""
+    try:
+        while (data := channel.read(READ_SECONDS)) != b"":
+            if data is not None and tell(Chunk(at=clock(), host=name, stream=MAIN_STREAM, offset=offset, data=data)):
+                return
+            offset += len(data or b"")
+    except OSError as error:
+        why = str(error) or type(error).__name__
+    code = channel.exit_status() if not why else None
+    if code is not None and not 0 <= code <= 255:
+        code, why = None, f"the transport reported exit status {code}, which no command can have"
+    why = why or ("" if code is not None else "the connection was lost, or a signal ended the command")
+    tell(Exited(at=clock(), host=name, code=code, signal=None, why=why))
+    tell(CleanedUp(at=clock(), host=name, killed=0))
+    tell(Released(at=clock(), host=name))
+    channel.close()
+
+
+def end_command(channel: Channel) -> None:
+    """End the command; if the connection broke, its reader reports that."""
+    with contextlib.suppress(OSError):
+        channel.end_command()

@@ -1,0 +1,174 @@
+"""The request of a check and its report, for ``fanout check`` and ``fanout run``."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import json
+import os
+from collections.abc import Mapping
+from typing import Any, TextIO
+
+from fanout.checks.engine import check_json, check_report
+from fanout.checks.engine.definition import CheckRequest, UnreachableHost
+from fanout.checks.software import task_imports
+from fanout.model import plan
+from fanout.model.credentials import is_secret
+from fanout.model.errors import FanoutError
+from fanout.model.hosts import Host, fold_names
+from fanout.model.settings import Settings
+from fanout.model.state import HostState, Phase
+from fanout.model.suggested_commands import CommandBuilder
+from fanout.preflight.run_checks import Preflight, PreflightFacts
+from fanout.remote.transports.select import TransportSelector
+from fanout.run.context import ProcessContext
+from fanout.run.session import Session
+from fanout.ui.display_mode import choose_display_mode
+
+
+def to_plan_facts(learned: PreflightFacts) -> plan.HostFacts:
+    """Return the facts that the check found, in the form that the plan takes."""
+    return plan.HostFacts(
+        master_addr=learned.master_addr, gpus=learned.gpus, env=learned.exports, address=learned.addresses
+    )
+
+
+def describe_exports(exports: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """Return one line for each variable that fanout exports on some hosts because the check found it necessary."""
+    hosts: dict[str, list[str]] = {}
+    for name, pairs in exports.items():
+        for variable, value in pairs.items():
+            hosts.setdefault(f"{variable}={value}", []).append(name)
+    reason = "the default interface does not reach the other hosts"
+    return [f"exporting {pair} on {fold_names(names)}: {reason}" for pair, names in hosts.items()]
+
+
+def render_report(title: str, result: Preflight, edge: ProcessContext, stream: TextIO) -> str:
+    """Return the report as text for this terminal. In a file or a pipe, lines are not wrapped."""
+    look = choose_display_mode(edge.environ, isatty=stream.isatty(), encoding=getattr(stream, "encoding", None))
+    width = max(60, min(edge.columns, 140)) if stream.isatty() else None
+    style = check_report.ReportStyle(width=width, ascii=not look.unicode)
+    return (
+        "\n".join(check_report.render_check_report(title, result.case, result.findings, result.seconds, style)) + "\n"
+    )
+
+
+def to_json(result: Preflight) -> str:
+    """Return all findings as JSON; ``v`` is the version of the format."""
+    table = check_json.build_check_record(result.case, result.findings, result.seconds)
+    table["ok"] = not result.failures and not result.case.request.unreached
+    table["learned"] = dataclasses.asdict(result.learned)
+    return json.dumps(table, indent=2, default=str) + "\n"
+
+
+def build_check_request(
+    session: Session,
+    hosts: tuple[Host, ...],
+    task: tuple[str, ...],
+    directory: str,
+    settings: Settings,
+    config: tuple[str, Any],
+) -> CheckRequest:
+    """Return the input of the check, from a session that has connected to the hosts."""
+    states, read = session.state.hosts, _read_imports(task, directory)
+    return CheckRequest(
+        hosts=hosts,
+        workdir=directory,
+        unreached={name: _to_unreachable(state) for name, state in states.items() if not state.linked},
+        dialled=_collect_texts(states, lambda state: state.hello.get("peer", "")),
+        login_seconds={name: state.took for name, state in states.items() if state.linked},
+        noise=_collect_texts(states, lambda state: state.noise.decode("utf-8", "replace").strip()),
+        task=task[0] if task else "",
+        config=config[0],
+        config_values=config[1],
+        imports=read.names,
+        unsure=read.unsure,
+        own=_find_own_modules(read, task, directory),
+        script=settings.script,
+        venv=settings.venv,
+        venv_sure=settings.venv_sure,
+        setup=settings.setup,
+        env={name: "***" if is_secret(name, value) else value for name, value in settings.env},
+        master_addr=settings.master_addr,
+        master_port=settings.master_port,
+    )
+
+
+def build_commands(
+    hosts: tuple[Host, ...], settings: Settings, picker: TransportSelector, source: str
+) -> CommandBuilder:
+    """Return the builder of the commands in findings: each host as fanout reaches it, this machine without ssh."""
+    here, logins = set(), {}
+    for host in hosts:
+        try:
+            if settings.transport == "local" or picker.is_here(host):
+                here.add(host.name)
+            else:
+                logins[host.name] = picker.config.connect_path(host)[-1].by_hand
+        except FanoutError:
+            continue  # the ssh configuration of this host is invalid; another finding reports it
+    return CommandBuilder(
+        logins=logins,
+        here=frozenset(here),
+        ssh_config=settings.ssh_config,
+        ssh_option=settings.ssh_option,
+        source=source,
+    )
+
+
+def format_warnings(result: Preflight) -> list[str]:
+    """Return one line for each warning of the check."""
+    return [
+        f"warning: {fold_names(finding.hosts)}: {finding.check}: {finding.saw}"
+        for finding in check_report.merge_findings(result.warnings)
+    ]
+
+
+def _to_unreachable(state: HostState) -> UnreachableHost:
+    if state.trouble is None:
+        return UnreachableHost(message="no connection was made")
+    return UnreachableHost(message=state.trouble.message, hint=state.trouble.hint, kind=state.trouble.kind)
+
+
+def _collect_texts(states: Mapping[str, HostState], what: Any) -> dict[str, str]:
+    told = {name: what(state) for name, state in states.items() if state.phase is Phase.CONNECTED}
+    return {name: text for name, text in told.items() if text}
+
+
+def _read_imports(task: tuple[str, ...], directory: str) -> task_imports.ModuleImports:
+    """Return the top-level imports of the task, if its file can be read here."""
+    if not task or not task[0].endswith(".py"):
+        return task_imports.ModuleImports()
+
+    def changes_path(name: str) -> bool:
+        source = _read_source(_find_module(name, task[0], directory))
+        try:
+            return bool(source) and task_imports.is_changing_search_path(ast.parse(source))
+        except (SyntaxError, ValueError):
+            return True
+
+    return task_imports.find_imports(_read_source(os.path.join(directory, task[0])), changes_path)
+
+
+def _find_own_modules(read: task_imports.ModuleImports, task: tuple[str, ...], directory: str) -> dict[str, str]:
+    """Return the local paths of the project's own modules that the task imports."""
+    return {name: path for name in read.names if task and (path := _find_module(name, task[0], directory))}
+
+
+def _find_module(name: str, task: str, directory: str) -> str:
+    """Return the path of the project's own package or module with this name, or ""."""
+    for folder in (os.path.dirname(task), "", "VeOmni"):
+        place = os.path.join(directory, folder, name)
+        for path in (place, f"{place}.py"):
+            if os.path.isdir(path) or os.path.isfile(path):
+                return path
+    return ""
+
+
+def _read_source(path: str) -> str:
+    """Return the source of a module, or of a package's ``__init__.py``; "" if it cannot be read."""
+    try:
+        with open(os.path.join(path, "__init__.py") if os.path.isdir(path) else path, encoding="utf-8") as file:
+            return file.read()
+    except (OSError, UnicodeDecodeError):
+        return ""

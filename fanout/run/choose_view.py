@@ -1,0 +1,81 @@
+"""View selection: choose the view of a run for this terminal and these flags, and build it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from fanout.logs.line_filters import DisplayFilters, parse_display_filters
+from fanout.model.run_info import RunInfo
+from fanout.model.settings import Settings
+from fanout.model.state import RunState
+from fanout.model.subscriber import View, Viewing
+from fanout.run.context import ProcessContext
+from fanout.ui.display_mode import DisplayMode, choose_display_mode
+
+
+def choose_look(settings: Settings, edge: ProcessContext, output: str = "") -> DisplayMode:
+    """Return the view mode, colours and characters for this stdout; ``output`` overrides the setting."""
+    return choose_display_mode(
+        edge.environ,
+        isatty=edge.stdout.isatty(),
+        encoding=getattr(edge.stdout, "encoding", None),
+        output=output or settings.output,
+        color=settings.color,
+    )
+
+
+def build_filters(settings: Settings, *, metric: str = "") -> DisplayFilters:
+    """Return the filters of log lines. ``metric`` is the recorded --metric of the run. Raises UsageError."""
+    return parse_display_filters(
+        show=settings.show,
+        hide=settings.hide,
+        grep=settings.grep,
+        fold=settings.fold,
+        prefix=settings.prefix,
+        timestamps=settings.timestamps,
+        metric=settings.metric or metric,
+    )
+
+
+def build_view(
+    heading: RunInfo,
+    look: DisplayMode,
+    edge: ProcessContext,
+    wished: DisplayFilters,
+    *,
+    so_far: Callable[[RunState], Sequence[str]] | None = None,
+    detach: Callable[[], None] | None = None,
+    slow: Callable[[], Mapping[str, str]] = dict,
+    hung: Callable[[RunState], Mapping[str, str] | None] = lambda state: None,
+    waits: bool = True,
+    viewing: Viewing = "run",
+) -> View:
+    """Return the chosen view. Only the live view imports rich; it reads keys if stdin is a terminal.
+
+    ``waits``: wait for a reader that does not read. The live view never waits.
+    """
+    if look.mode == "live":
+        from fanout.ui.keyboard import Keyboard
+        from fanout.ui.live_view import LiveView
+        from fanout.ui.safe_writer import unwrap_stream
+
+        return LiveView(
+            heading,
+            stdout=unwrap_stream(edge.stdout),
+            colour=look.colour,
+            unicode=look.unicode,
+            wishes=wished,
+            keyboard=Keyboard(edge.keyboard) if edge.keyboard is not None else None,
+            so_far=so_far,
+            detach=detach,
+            slow=slow,
+            hung=hung,
+            viewing=viewing,
+        )
+    if look.mode == "json":
+        from fanout.ui.json_lines import JsonLines
+
+        return JsonLines(heading, stdout=edge.stdout, waits=waits)
+    from fanout.ui.plain_view import PlainView
+
+    return PlainView(heading, stdout=edge.stdout, stderr=edge.stderr, wishes=wished, colour=look.colour, waits=waits)

@@ -1,0 +1,186 @@
+"""Detach: ``run --detach``, the key ``d``, and a terminal that closes under ``--on-hangup keep``.
+
+A detached run keeps its launcher, without a terminal. The launcher still watches all hosts, stops them if one fails,
+and writes the same record. Nothing changes on the hosts, and ``fanout attach`` reads that record.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+
+from fanout.model.events import Event
+from fanout.model.state import RunState
+from fanout.model.subscriber import View
+from fanout.run.context import SIGNALS, Handler, ProcessContext, filter_handled_signals
+
+LAUNCHER_LOG = "launcher.log"  # in the run's directory: the launcher's stdout and stderr after it detached
+
+
+class ParentPipe:
+    """Pipe to the command that the user typed, from the launcher behind it.
+
+    ``at_start``: the launcher detaches when all hosts have started, and not only when the user asks for it.
+    """
+
+    at_start = True
+
+    def __init__(self, write: int) -> None:
+        self._write = write
+
+    @property
+    def is_parent_gone(self) -> bool:
+        """Return whether the user's command is gone although the launcher has not detached."""
+        return False
+
+    def deliver_once(self, heard: Handler) -> Handler:
+        """Return a handler that handles a signal once, even if it reaches both processes."""
+        return heard
+
+    def release_parent(self) -> bool:
+        """Let the user's command return with 0; return False if that process is gone."""
+        try:
+            os.write(self._write, b"away")
+        except OSError:
+            return False
+        finally:
+            os.close(self._write)
+        return True
+
+
+def run_in_background(edge: ProcessContext, work: Callable[[ParentPipe], int]) -> int:
+    """Do ``work`` in a process and session of its own; return 0 when it detaches, else its exit status."""
+    edge.stdout.flush()
+    edge.stderr.flush()
+    read, write = os.pipe()
+    child = os.fork()  # before there is any thread or connection
+    if child == 0:
+        os.close(read)
+        leave_terminal()
+        return work(ParentPipe(write))
+    os.close(write)
+    return _wait_for_child(child, read)
+
+
+def _wait_for_child(child: int, read: int) -> int:
+    before = {
+        number: signal.signal(number, lambda number, frame: os.kill(child, number))
+        for number in filter_handled_signals(SIGNALS)
+    }
+    try:
+        if os.read(read, 16):
+            return 0
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        return code if code >= 0 else 128 - code
+    finally:
+        os.close(read)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class DetachRequest:
+    """Request to detach, made with the key ``d``."""
+
+    def __init__(self) -> None:
+        self.asked = self.heard = False
+
+    def __call__(self) -> None:
+        self.asked = True
+
+
+class DetachableView:
+    """View from which the user can detach before the run ends; then nothing more is shown, and the run goes on.
+
+    ``door``: detach once all hosts have started, and the user made the ``wish`` if one is needed. ``keep``: detach when
+    the terminal closes, which otherwise stops the run.
+    """
+
+    def __init__(
+        self,
+        view: View,
+        *,
+        door: ParentPipe | None,
+        keep: bool,
+        on_leave: Callable[[str], None],
+        wish: DetachRequest | None = None,
+    ) -> None:
+        self._view = view
+        self._door = door
+        self._wish = wish or DetachRequest()
+        self._keep = keep
+        self._on_leave = on_leave
+        self._hung_up = False
+        self._deserted = False
+        self.left = False
+
+    @property
+    def broken(self) -> bool:
+        return self._deserted or (not self.left and not self._keep and self._view.broken)
+
+    def note_hangup(self) -> None:
+        """Note that the terminal has closed. Safe in a signal handler."""
+        self._hung_up = True
+
+    def __call__(self, event: Event, state: RunState) -> None:
+        if self.left:
+            return
+        self._view(event, state)
+        door = self._door
+        gone = door is not None and door.is_parent_gone
+        if self._keep and (gone or self._hung_up or self._view.broken):
+            self.left = True
+            self._on_leave("the terminal closed: the run goes on")
+            self.close()
+            if door is not None:
+                door.release_parent()
+        elif gone:
+            self.left = self._deserted = True
+            self._on_leave("the command that waited for the launcher was killed: stopping the run")
+            self.close()
+        elif door is not None and (door.at_start or self._wish.asked):
+            self._detach_if_started(door, state)
+
+    def _detach_if_started(self, door: ParentPipe, state: RunState) -> None:
+        """Detach if all hosts have started; otherwise report the reason to the user who asked."""
+        ending = bool(state.failures or state.interrupts)
+        if not ending and all(host.started_at for host in state.all_hosts):
+            self.close()
+            self.left = True
+            self._on_leave("detached")
+            self._deserted = not door.release_parent()
+        elif self._wish.asked and ending:
+            self._wish.asked = False
+            self.note("not detached: the run is ending; its report follows")
+        elif self._wish.asked and not self._wish.heard:
+            self._wish.heard = True
+            self.note("detaching when all hosts have started")
+
+    def note(self, text: str) -> None:
+        if not self.left:
+            self._view.note(text)
+
+    def close(self) -> None:
+        try:
+            self._view.close()
+        except OSError:
+            self._deserted = self._deserted or not self._keep  # the terminal has closed, so its state does not matter
+
+
+def leave_terminal() -> None:
+    """Start a new session with an empty stdin, because the terminal belongs to the shell."""
+    os.setsid()
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+
+
+def redirect_output(path: str) -> None:
+    """Redirect stdout and stderr of this process to a file in the run's record."""
+    try:
+        descriptor = os.open(os.path.join(path, LAUNCHER_LOG), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    except OSError:
+        descriptor = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.close(descriptor)

@@ -1,0 +1,78 @@
+"""Guardian: a small child of the launcher that stops the run on all hosts if the launcher dies.
+
+It runs in a session of its own and reads a pipe from the launcher. ``bye`` means that the run is over. If the pipe
+ends without ``bye``, the launcher crashed or was killed, and the guardian stops the run on all hosts (rejoin.py).
+If the whole machine or the network fails, the lease stops the run. The guardian imports nothing until it must act.
+
+    python -m fanout.run.guardian < one line of JSON, then a held-open pipe
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+from fanout.record import run_handle
+
+BYE = b"bye\n"
+
+
+class Guardian:
+    """The launcher's end of the pipe. Create it before any thread or connection that the child could inherit."""
+
+    def __init__(self) -> None:
+        self._child = subprocess.Popen(
+            [sys.executable, "-m", "fanout.run.guardian"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    def watch_run(self, order: str) -> None:
+        """Send the run to guard: ``order`` is a rejoin.Order as JSON."""
+        self._write(order.encode() + b"\n")
+
+    def end_watch(self) -> None:
+        """Send ``bye`` and wait until the guardian exits: the run is over."""
+        self._write(BYE)
+        self.close_pipe()
+        self._child.wait()
+
+    def close_pipe(self) -> None:
+        """Close the pipe without ``bye``: the guardian stops what still runs on the hosts."""
+        assert self._child.stdin is not None
+        self._child.stdin.close()
+
+    def _write(self, data: bytes) -> None:
+        assert self._child.stdin is not None
+        try:
+            self._child.stdin.write(data)
+            self._child.stdin.flush()
+        except BrokenPipeError:
+            return  # the guardian was killed; the lease remains
+
+
+def main() -> None:
+    """Wait for the end of the pipe; stop the run if it ended without ``bye``."""
+    order = b""
+    while data := os.read(0, 65536):
+        order += data
+    if order.endswith(BYE) or b"\n" not in order:
+        return
+    import time
+
+    from fanout.record import writer_lock
+    from fanout.run import takeover
+
+    wanted = run_handle.RunHandle.from_json(order.split(b"\n", 1)[0].decode())
+    ours = writer_lock.LockOwner(pid=os.getpid(), user="the guardian", machine=os.uname().nodename, since=time.time(),
+                         ending=True)  # fmt: skip
+    if writer_lock.acquire_lock(wanted.directory, ours) is None:
+        return  # another launcher has resumed the run already
+    takeover.end_run(wanted, by="the guardian", agent=False, why="the launcher died")
+
+
+if __name__ == "__main__":
+    main()

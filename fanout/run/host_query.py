@@ -1,0 +1,143 @@
+"""Run query: ask each host which runs it has, and return the answers as values."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fanout.model.hosts import Host
+from fanout.model.rpc import ProbeRequest
+from fanout.model.settings import Settings
+from fanout.run.context import ProcessContext, build_selector, open_connections, print_notices
+from fanout.run.session import Session
+
+TIMEOUT = 30.0
+SILENT_SECONDS = 15.0  # a launcher sends a heartbeat every 5 seconds
+STATE_NAMES = {"prepared": "ready", "running": "running", "exited": "ending", "gone": "ended"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOnHost:
+    """One run on one host, as that host reported it."""
+
+    host: str
+    run: str
+    node: int
+    entry: Mapping[str, Any]
+
+    @property
+    def is_alive(self) -> bool:
+        return bool(self.entry["alive"])
+
+    @property
+    def is_unresponsive(self) -> bool:
+        """Return whether the keeper is alive but does not answer: it is stopped, or stuck in the kernel."""
+        return self.is_alive and (self.entry.get("standing") or {}).get("heard") is None
+
+    @property
+    def is_being_fetched(self) -> bool:
+        """Return whether the run has ended and a connection is fetching its result."""
+        return bool(self.entry.get("followed"))
+
+    @property
+    def about(self) -> Mapping[str, Any]:
+        about: Mapping[str, Any] = self.entry.get("about") or {}
+        return about
+
+    @property
+    def state(self) -> str:
+        """Return running, ready, ending, unkillable or stuck; without a keeper: ended and how, or died."""
+        phase = str(self.entry.get("phase", ""))
+        if self.is_unresponsive:
+            return "stuck"
+        if self.is_alive:
+            return "unkillable" if self.entry.get("left") else STATE_NAMES.get(phase, "starting")
+        exited = self.entry.get("exited")
+        if not exited:
+            return "died" if phase != "gone" else "never started"
+        how = f"signal {exited['signal']}" if exited.get("signal") is not None else f"exit {exited.get('code')}"
+        return f"ended ({how})"
+
+    @property
+    def launcher(self) -> str:
+        """Return the state of its launcher: attached, detached, fetching, gone, or lost with the time to the lease's end."""
+        standing = self.entry.get("standing") or {}
+        if not self.is_alive:
+            return "fetching" if self.is_being_fetched else "gone"
+        heard, lease = standing.get("heard"), standing.get("lease")
+        if standing.get("relays") and heard is not None and heard < SILENT_SECONDS:
+            return "detached" if self.about.get("detached") else "attached"
+        return "lost" if lease is None else f"lost (stops in {max(0.0, lease):.0f} s)"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostRuns:
+    """Answer of one host; ``error`` is set if there is none."""
+
+    host: str
+    error: str = ""
+    runs: tuple[RunOnHost, ...] = ()
+    processes: tuple[Mapping[str, Any], ...] = ()
+    looked: tuple[str, ...] = ()
+    killed: int = 0
+
+    @property
+    def orphan_processes(self) -> tuple[Mapping[str, Any], ...]:
+        """Return orphan processes: those of runs without a keeper."""
+        return tuple(process for process in self.processes if not process["kept"])
+
+    @property
+    def stale_runs(self) -> tuple[RunOnHost, ...]:
+        """Return stale runs: those without a keeper and without a connection that reads them."""
+        return tuple(run for run in self.runs if not run.is_alive and not run.is_being_fetched)
+
+
+def ask_hosts(
+    hosts: Sequence[Host],
+    settings: Settings,
+    edge: ProcessContext,
+    what: str = "runs",
+    args: Mapping[str, Mapping[str, Any]] | None = None,
+) -> list[HostRuns]:
+    """Ask every host and return the answers. With ``args`` (by host), ask only those hosts."""
+    asked = [host for host in hosts if args is None or host.name in args]
+    picker = build_selector(settings, edge)
+    with open_connections(asked, settings, picker, edge) as fan:
+        session = Session(fan, [host.name for host in asked], [])
+        session.connect_hosts()
+        print_notices(picker, edge)
+        wanted = [
+            ProbeRequest(host=host.name, what=what, args=dict(args[host.name] if args else {}), timeout=TIMEOUT)
+            for host in asked
+        ]
+        answers = session.ask(wanted)
+        session.release_hosts()
+    found = []
+    for host, answer in zip(asked, answers, strict=True):
+        trouble = session.state.hosts[host.name].trouble
+        if answer.error or not isinstance(answer.value, dict):
+            unreached = trouble.message if trouble is not None and trouble.kind != "lost" else ""
+            found.append(HostRuns(host=host.name, error=unreached or answer.error or "no answer"))
+        else:
+            found.append(_parse_answer(host.name, answer.value))
+    return found
+
+
+def _parse_answer(host: str, value: Mapping[str, Any]) -> HostRuns:
+    return HostRuns(
+        host=host,
+        runs=tuple(
+            RunOnHost(host=host, run=str(entry["run"]), node=int(entry["node"]), entry=entry)
+            for entry in value.get("runs", ())
+        ),
+        processes=tuple(value.get("processes", ())),
+        looked=tuple(str(path) for path in value.get("looked", ())),
+        killed=int(value.get("killed", 0)),
+    )
+
+
+def format_time(at: float | None) -> str:
+    """Return a Unix time as month, day, hour and minute in local time; "?" if it is not known."""
+    return time.strftime("%m-%d %H:%M", time.localtime(at)) if at else "?"

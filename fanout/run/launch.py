@@ -1,0 +1,346 @@
+"""One launch of a run: connect, check, plan, start on all hosts, watch, stop together, diagnose."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from fanout import __version__
+from fanout.diagnose.verdict import Verdict, to_dict
+from fanout.logs.tail import LogTails
+from fanout.model import plan, plan_text
+from fanout.model import policy as supervise
+from fanout.model.errors import LauncherError, UsageError
+from fanout.model.hosts import Host, fold_names
+from fanout.model.outcome import RunOutcome, outcome_of, with_log_gaps
+from fanout.model.plan import HostFacts, LaunchPlan
+from fanout.model.request import Request
+from fanout.model.run_info import RunInfo
+from fanout.model.settings import Settings
+from fanout.model.subscriber import View
+from fanout.record import run_handle, writer_lock
+from fanout.record.index import HANDLE_FILE, create_run_directory, make_run_id
+from fanout.record.run_writer import RecordGap, RunWriter
+from fanout.remote.transports.select import TransportSelector, resolve_addresses
+from fanout.run import check_request, detach, diagnosis, network_retest, restart
+from fanout.run.choose_view import build_filters, build_view, choose_look
+from fanout.run.context import (
+    ProcessContext,
+    build_command_for_hosts,
+    choose_stop_signal,
+    find_runs_directory,
+    has_script_here,
+    open_connections,
+)
+from fanout.run.guardian import Guardian
+from fanout.run.session import Session
+from fanout.run.slow_ranks import SlowRankReporter
+from fanout.run.stop_progress import WaitReporter
+
+if TYPE_CHECKING:
+    from fanout.preflight.run_checks import Preflight
+
+
+class Launch:
+    """One launch of a run; each method is one step."""
+
+    def __init__(
+        self,
+        request: Request,
+        edge: ProcessContext,
+        settings: Settings,
+        hosts: tuple[Host, ...],
+        directory: str,
+        config: tuple[str, Any],
+        picker: TransportSelector,
+        run_id: str,
+        *,
+        left: bool = False,
+    ) -> None:
+        """Prepare the launch. ``left``: the user has already detached, from the run before a restart."""
+        self.left, self.hung = left, False
+        self.request = request
+        self.edge = edge
+        self.settings = settings
+        self.hosts = hosts
+        self.directory = directory
+        self.config = config
+        self.picker = picker
+        quiet = left or (request.given["detach"] and settings.output == "auto")
+        self.look = choose_look(settings, edge, "plain" if quiet else "")
+        self.wishes = build_filters(settings)
+        self.pace = SlowRankReporter()
+        self._set_run_id(run_id)
+
+    def _set_run_id(self, run_id: str) -> None:
+        """Set the id of the run, the directory of its record, and its evidence collector."""
+        settings, hosts = self.settings, self.hosts
+        self.run_id = run_id
+        self.heading = RunInfo(
+            run_id=run_id,
+            title=shlex.join(self.request.task),
+            hosts=tuple(host.name for host in hosts),
+            log_dir=os.path.join(find_runs_directory(settings, self.edge), run_id),
+            ranks={host.name: (rank, settings.nproc_per_node or host.slots) for rank, host in enumerate(hosts)},
+        )
+        self.witness = diagnosis.build_collector(self.heading, diagnosis.load_signatures(settings, self.edge))
+
+    def run(self, door: detach.ParentPipe | None = None) -> int:
+        """Do the whole run, from the first connection to the report. With a ``door``, the user can detach."""
+        if self.settings.skip_check:
+            self._make_plan(self._resolve_first_host())  # the errors of the plan come before any connection
+        path = self._make_directory()
+        with ExitStack() as stack:
+            wish = detach.DetachRequest()
+            leave = wish if door is not None else None
+            what = self.heading, self.look, self.edge, self.wishes
+            teller = diagnosis.HangReporter(self.witness)
+            so_far = partial(diagnosis.preview_verdict, self.witness)
+            slow, hung = self.pace.slow_hosts, teller.hung_hosts
+            shown = build_view(*what, so_far=so_far, slow=slow, hung=hung, detach=leave, waits=False)
+            stack.callback(shown.close)
+            record = RunWriter(path, self.heading, warn=shown.note)
+            stack.callback(record.close)
+            hold = self._lock_record(record)
+            stack.callback(hold.release_lock)
+            keep = self.settings.on_hangup == "keep"
+            on_leave = partial(self._detach_from_terminal, record, hold)
+            view = detach.DetachableView(shown, door=door, keep=keep, on_leave=on_leave, wish=wish)
+            if self.left:
+                view.left = True
+                detach.redirect_output(record.path)
+            tails = LogTails()
+            guardian = Guardian()
+            stack.callback(guardian.close_pipe)
+            hung_up = view.note_hangup if keep else None
+            once = door.deliver_once if door is not None else None
+            fan = stack.enter_context(
+                open_connections(self.hosts, self.settings, self.picker, self.edge, hung_up=hung_up, once=once)
+            )
+            facts = {"argv": list(self.request.task), "fanout": __version__, "metric": self.settings.metric or None}
+            for subscriber in (record, shown):
+                if hasattr(subscriber, "begin"):
+                    subscriber.begin(fan.clock(), **facts)
+            self.pace.outputs += [view.note, record.note]
+            teller.outputs += [view.note, record.note]
+            session = Session(fan, self.heading.hosts, [record, tails, self.witness, view, teller, self.pace])
+            session.connect_hosts()
+            self._report_earlier_runs(session, view)
+            outcome = self._check_and_launch(session, view, record, guardian)
+            self.left, self.hung = view.left, restart.may_restart(session.state, outcome)
+            if outcome.is_clean:
+                guardian.end_watch()
+            view.close()
+            return self._conclude(session, outcome, record, tails, None if view.left else shown)
+
+    def _conclude(
+        self, session: Session, outcome: RunOutcome, record: RunWriter, tails: LogTails, shown: View | None
+    ) -> int:
+        """Diagnose the run, write and print its report; return the exit status. ``shown``: the view, unless detached."""
+        outcome = with_log_gaps(outcome, len(record.record_gaps))
+        outcome, verdict = diagnosis.diagnose_run(self.witness, session.state, outcome)
+        if verdict is not None and network_retest.is_network_suspected(verdict):
+            where = self.hosts, session.state, self.settings, self.picker, self.edge
+            verdict = network_retest.retest_network(verdict, *where, keep=record.write_file)
+        text = self._print_report(session, outcome, tails, verdict, record.record_gaps)
+        judged = None if verdict is None else to_dict(verdict)
+        if verdict is not None:
+            record.write_file(diagnosis.VERDICT, diagnosis.verdict_to_json(verdict))
+        record.finish(outcome, text, judged)
+        if shown is not None and hasattr(shown, "finish"):
+            shown.finish(outcome, text, judged)
+        return outcome.exit_code
+
+    def _make_directory(self) -> str:
+        """Create the directory of the run's record and return it. If the id is taken, draw a new one."""
+        while True:
+            path = self.heading.log_dir
+            assert path is not None
+            if create_run_directory(path):
+                return path
+            self._set_run_id(make_run_id())
+
+    def build_next_run(self) -> Launch:
+        """Return the same launch under a new run id."""
+        told = self.request, self.edge, self.settings, self.hosts, self.directory, self.config, self.picker
+        return Launch(*told, make_run_id(), left=self.left)
+
+    def _report_earlier_runs(self, session: Session, view: View) -> None:
+        """Report the notices of the logins, and earlier runs whose results were never fetched from these hosts."""
+        for notice in self.picker.notices.take_new():
+            view.note(notice)
+        where: dict[str, list[str]] = {}
+        for host in session.state.all_hosts:
+            for run in host.hello.get("stale", ()):
+                where.setdefault(str(run), []).append(host.name)
+        for run, names in where.items():
+            text = f"{fold_names(names)}: the result of run {run} was never fetched: try:  fanout attach {run}   or "
+            view.note(f"{text} {build_command_for_hosts(self.request, self.settings, 'clean')}")
+
+    def _lock_record(self, record: RunWriter) -> writer_lock.RecordLock:
+        """Lock the new record for this process, its only writer. Raises LauncherError."""
+        hold = writer_lock.acquire_lock(record.path, self._build_owner())
+        if hold is None:
+            raise LauncherError(f"{record.path}: another process writes this record", hint="launch the run again")
+        return hold
+
+    def _build_owner(self, *, detached: bool = False) -> writer_lock.LockOwner:
+        edge = self.edge
+        return writer_lock.LockOwner(
+            pid=os.getpid(),
+            user=edge.user,
+            machine=edge.machine,
+            since=time.time(),
+            detached=detached or self.left,
+            signal=choose_stop_signal(),
+        )
+
+    def _detach_from_terminal(self, record: RunWriter, hold: writer_lock.RecordLock, why: str) -> None:
+        """Detach: print how to return to the run, and go on without a terminal."""
+        record.note(f"{why} (its launcher is pid {os.getpid()} on {self.edge.machine})")
+        hold.write_owner(self._build_owner(detached=True))
+        if why == "detached":
+            self.edge.print_message(
+                f"detached: run {self.run_id} goes on; its launcher is pid {os.getpid()} on this machine"
+            )
+            for verb in ("attach", "logs -f", "stop"):
+                self.edge.stderr.write(f"        fanout {verb} {self.run_id}\n")
+        self.edge.stderr.flush()
+        detach.redirect_output(record.path)
+
+    def _check_and_launch(self, session: Session, view: View, record: RunWriter, guardian: Guardian) -> RunOutcome:
+        """Check, plan, launch and watch; return the outcome, also if an earlier step ends the run."""
+        if session.state.failures or session.state.interrupts:
+            session.release_hosts()
+            return outcome_of(session.state)
+        learned = HostFacts()
+        if self.settings.skip_check:
+            learned = self._resolve_first_host()
+        else:
+            checked = self._check_hosts(session, view)
+            if checked is None or (checked.failures and not self.settings.force):
+                session.release_hosts()
+                return outcome_of(session.state, refused="refused by the check: nothing was started")
+            from fanout.run.check_request import to_plan_facts
+
+            learned = to_plan_facts(checked.learned)
+        try:
+            made = replace(self._make_plan(learned), detached=self.request.given["detach"])
+        except UsageError:
+            session.release_hosts()
+            raise
+        diagnosis.add_plan_facts(self.witness, made, learned.address)
+        record.write_file("plan.json", json.dumps(plan_text.plan_to_dict(made), indent=2) + "\n")
+        ranks = f"{made.world_size} ranks" if made.world_size != 1 else "1 rank"
+        view.note(f"launching {ranks}, MASTER_ADDR={made.master_addr} MASTER_PORT={made.master_port}")
+        guardian.watch_run(self._write_handle(record))
+        policy = supervise.policy_of(self.settings)
+        session.add_subscriber(WaitReporter(policy, [view.note, record.note]))
+        return session.run_plan(policy, made)
+
+    def _write_handle(self, record: RunWriter) -> str:
+        """Write and return the data to stop this run without its launcher, for the guardian and ``fanout stop``."""
+        order = run_handle.RunHandle(
+            run_id=self.run_id,
+            hosts=self.hosts,
+            settings=self.settings,
+            directory=record.path,
+            user=self.edge.user,
+        ).to_json()
+        record.write_file(HANDLE_FILE, order)
+        return order
+
+    def _check_hosts(self, session: Session, view: View) -> Preflight | None:
+        """Check the hosts before the run. Print the report if a check failed, else one line and the warnings."""
+        from fanout.preflight import run_checks  # 35 ms that --skip-check does not pay
+
+        asked = check_request.build_check_request(
+            session, self.hosts, self.request.task, self.directory, self.settings, self.config
+        )
+        typed = check_request.build_commands(self.hosts, self.settings, self.picker, self.request.hosts or "")
+        asked = replace(asked, commands=typed)
+        result = run_checks.run(
+            asked, session, plan=lambda learned: self._make_plan(check_request.to_plan_facts(learned))
+        )
+        if session.state.interrupts:
+            return None
+        if result.failures and self.settings.force:
+            for finding in result.failures:
+                view.note(f"check {finding.check} failed: {fold_names(finding.hosts)}: {finding.saw}")
+            view.note("launching although a check failed: --force")
+        elif result.failures:
+            view.close()
+            self.edge.stderr.write(
+                check_request.render_report(f"fanout check {self.request.hosts}", result, self.edge, self.edge.stderr)
+            )
+            self.edge.print_message("not launched: the check failed (--force launches anyway)")
+        else:
+            lines = check_request.format_warnings(result)
+            also = f", {len(lines)} warning{'s' if len(lines) > 1 else ''}" if lines else ""
+            view.note(f"check ok in {result.seconds:.1f} s{also}")
+            for line in lines:
+                view.note(line)
+        for text in check_request.describe_exports(result.learned.exports):
+            view.note(text)
+        return result
+
+    def _resolve_first_host(self) -> HostFacts:
+        """Return the facts that this machine can find without a check: the address of the first host."""
+        first = self.hosts[0]
+        if len(self.hosts) == 1 or first.addr or self.settings.master_addr:
+            return HostFacts()
+        name = self.picker.resolve_address(first)
+        found = sorted(
+            resolve_addresses(name), key=lambda address: ":" in address
+        )  # scripts write HOST:PORT without brackets
+        return HostFacts(address={first.name: found[0] if found else name})
+
+    def _make_plan(self, learned: HostFacts) -> LaunchPlan:
+        return plan.make_plan(
+            self.hosts,
+            self.request.task,
+            self.settings,
+            run_id=self.run_id,
+            cwd=self.directory,
+            has_script=has_script_here(self.settings, self.directory),
+            learned=learned,
+        )
+
+    def _print_report(
+        self,
+        session: Session,
+        outcome: RunOutcome,
+        tails: LogTails,
+        verdict: Verdict | None,
+        holes: Sequence[RecordGap],
+    ) -> str:
+        """Print the report on stderr; return it without colours for the record."""
+        from fanout.ui.run_report import build_report
+
+        words = diagnosis.select_last_lines(tails, outcome, verdict)
+
+        def text(colour: bool) -> str:
+            return build_report(
+                self.heading,
+                session.state,
+                outcome,
+                words,
+                diagnosis=diagnosis.render_verdict(verdict),
+                blamed=diagnosis.find_blamed_rank(verdict),
+                slow=self.pace.list_slow_ranks(),
+                missing=[str(hole) for hole in holes],
+                colour=colour,
+                unicode=self.look.unicode,
+            )
+
+        if self.look.mode != "json":
+            self.edge.stderr.write(text(self.look.colour and self.edge.stderr.isatty()))
+            self.edge.stderr.flush()
+        return text(colour=False)

@@ -1,0 +1,143 @@
+"""Attach or stop from a machine without the run's record: ask the hosts for the run and for all bytes of its log.
+
+An attach changes nothing on the hosts: it stops and deletes nothing. Its heartbeats renew the lease, as a launcher's do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from functools import partial
+
+from fanout.logs.tail import LogTails
+from fanout.model import policy
+from fanout.model.errors import UsageError
+from fanout.model.hosts import Host
+from fanout.model.request import Request
+from fanout.model.run_info import RunInfo
+from fanout.model.settings import Settings
+from fanout.model.state import RunState
+from fanout.record.run_handle import RunHandle
+from fanout.remote.pool import ConnectionPool
+from fanout.run import detach, diagnosis, host_query
+from fanout.run.choose_view import build_filters, build_view, choose_look
+from fanout.run.context import ProcessContext, build_command_for_hosts, build_selector, open_connections, read_hosts
+from fanout.run.host_query import RunOnHost
+from fanout.run.session import Session
+from fanout.run.slow_ranks import SlowRankReporter
+from fanout.run.takeover import MARGIN_SECONDS, build_minimal_plan
+from fanout.ui.run_report import build_report
+
+
+def attach_to_hosts(request: Request, settings: Settings, edge: ProcessContext) -> int:
+    """Follow the run to its end; return its exit status, as far as the hosts report it."""
+    parts = find_run_on_hosts(request, settings, edge)
+    order = build_run_handle(parts, settings, edge)
+    heading = _build_run_info(parts, order)
+    look = choose_look(settings, edge)
+    wish, pace = detach.DetachRequest(), SlowRankReporter()
+    tails, witness = LogTails(), diagnosis.build_collector(heading, diagnosis.load_signatures(settings, edge))
+    hangs, so_far = diagnosis.HangReporter(witness), partial(diagnosis.preview_verdict, witness)
+    wishes = build_filters(settings)
+    view = build_view(
+        heading,
+        look,
+        edge,
+        wishes,
+        so_far=so_far,
+        slow=pace.slow_hosts,
+        hung=hangs.hung_hosts,
+        detach=wish,
+        viewing="attach",
+    )
+    pace.outputs.append(view.note)
+    hangs.outputs.append(view.note)
+    with _connect_to_run(parts, order, edge, looking_on=True) as fan:
+        session = Session(fan, heading.hosts, [tails, witness, view, hangs, pace])
+        plan = build_minimal_plan(order, [run.node for run in parts.values()])
+        outcome = session.observe_run(plan, lambda: wish.asked, policy.policy_of(settings, prepare=False))
+    view.close()
+    if session.state.interrupts or wish.asked:
+        edge.print_message(
+            f"left; the run goes on: {build_command_for_hosts(request, settings, 'attach', order.run_id)}"
+        )
+        return 0 if wish.asked else outcome.exit_code
+    outcome, verdict = diagnosis.diagnose_run(witness, session.state, outcome)
+    words = diagnosis.select_last_lines(tails, outcome, verdict)
+    edge.stderr.write(
+        build_report(
+            heading,
+            session.state,
+            outcome,
+            words,
+            diagnosis=diagnosis.render_verdict(verdict),
+            blamed=diagnosis.find_blamed_rank(verdict),
+            slow=pace.list_slow_ranks(),
+        )
+    )
+    return outcome.exit_code
+
+
+def stop_on_hosts(request: Request, settings: Settings, edge: ProcessContext) -> RunState:
+    """Stop the run on these hosts and return the state. Its files stay there for its own launcher."""
+    parts = find_run_on_hosts(request, settings, edge)
+    order = build_run_handle(parts, settings, edge)
+    watched = any(run.launcher in ("attached", "detached") for run in parts.values())
+    where = f"{len(parts)} host{'s' if len(parts) != 1 else ''}"
+    edge.print_message(f"stopping run {order.run_id} on {where}: SIGTERM, then SIGKILL after {settings.grace:g} s")
+    with _connect_to_run(parts, order, edge, looking_on=watched) as fan:
+        session = Session(fan, [host.name for host in parts], [])
+        until = fan.clock() + 2 * settings.grace + MARGIN_SECONDS
+        session.end_run(grace=settings.grace, until=until, why=f"stopped by {edge.user}@{edge.machine}")
+    return session.state
+
+
+def _connect_to_run(
+    parts: Mapping[Host, RunOnHost], order: RunHandle, edge: ProcessContext, *, looking_on: bool
+) -> AbstractContextManager[ConnectionPool]:
+    """Return connections that resume the run on these hosts and fetch its log from the first byte."""
+    plan = build_minimal_plan(order, [run.node for run in parts.values()])
+
+    def before(fan: ConnectionPool) -> None:
+        fan.is_observer = looking_on
+        for link in fan.connections.values():
+            link.resume_run(plan, {})
+
+    settings = order.settings
+    return open_connections(order.hosts, settings, build_selector(settings, edge), edge, before=before)
+
+
+def find_run_on_hosts(request: Request, settings: Settings, edge: ProcessContext) -> dict[Host, RunOnHost]:
+    """Return each host's part in the requested run, in rank order. Raises UsageError."""
+    hosts = {host.name: host for host in read_hosts(request, settings, edge)[1]}
+    answers = host_query.ask_hosts(list(hosts.values()), settings, edge)
+    wanted = request.given["run"]
+    runs = [run for answer in answers for run in answer.runs if wanted in run.run]
+    going = sorted({run.run for run in runs if run.is_alive}) or sorted({run.run for run in runs})
+    for answer in answers:
+        if answer.error:
+            edge.print_message(f"{answer.host}: {answer.error}")
+    if not going:
+        meant = f"run {wanted!r}" if wanted else "run"
+        raise UsageError(f"these hosts have no {meant} of yours", hint=build_command_for_hosts(request, settings, "ps"))
+    if len(going) > 1:
+        hint = build_command_for_hosts(request, settings, request.verb, going[-1])
+        raise UsageError(f"these hosts have {len(going)} runs: {', '.join(going)}", hint=hint)
+    parts = sorted((run for run in runs if run.run == going[0]), key=lambda run: run.node)
+    missing = int(parts[0].about.get("nodes") or len(parts)) - len(parts)
+    if missing > 0:
+        edge.print_message(
+            f"run {going[0]}: {missing} of its hosts did not answer or are not in HOSTS; using the others"
+        )
+    return {hosts[run.host]: run for run in parts}
+
+
+def build_run_handle(parts: Mapping[Host, RunOnHost], settings: Settings, edge: ProcessContext) -> RunHandle:
+    run = next(iter(parts.values())).run
+    return RunHandle(run_id=run, hosts=tuple(parts), settings=settings, directory="", user=edge.user)
+
+
+def _build_run_info(parts: Mapping[Host, RunOnHost], order: RunHandle) -> RunInfo:
+    title = next((str(run.about["title"]) for run in parts.values() if run.about.get("title")), "?")
+    ranks = {host.name: (run.node, run.about.get("nproc")) for host, run in parts.items()}
+    return RunInfo(run_id=order.run_id, title=title, hosts=tuple(host.name for host in parts), ranks=ranks)

@@ -1,0 +1,207 @@
+"""Event loop: apply each event to the state, pass it to the subscribers, carry out actions, until the run is over.
+
+``CommandSession`` holds the current state, which is the only mutable value of a run. The checks send questions through it,
+``run_plan`` executes a plan in it, and ``exec`` only observes. ``run_step`` processes every event.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from fanout.model import hang_detection, outcome
+from fanout.model import policy as supervise
+from fanout.model.events import Abandon, Action, Chunk, Event, HostEvent, Interrupted, Release, Stop
+from fanout.model.outcome import RunOutcome
+from fanout.model.pending_question import PendingQuestion
+from fanout.model.plan import LaunchPlan
+from fanout.model.rpc import ProbeAnswer, ProbeRequest
+from fanout.model.state import InvalidTransition, Phase, RunState, apply_event
+from fanout.model.subscriber import Subscriber
+from fanout.remote.pool import ConnectionPool
+
+TICK_SECONDS = 0.1
+COMMAND_GRACE_SECONDS = 5.0  # for a plain command to end after an interrupt
+SIGPIPE = 13
+
+
+class Session:
+    """The hosts of one command, from the first connection attempt to the last event."""
+
+    def __init__(
+        self,
+        fan: ConnectionPool,
+        names: Sequence[str],
+        subscribers: Sequence[Subscriber],
+        *,
+        state: RunState | None = None,
+    ) -> None:
+        """Start with ``state``, if another launcher left the run in it."""
+        self._fan = fan
+        self._subscribers = tuple(subscribers)
+        self.state = state if state is not None else RunState.initial(names, at=fan.clock())
+        self._numbers = itertools.count(1)
+        self._carriers: dict[tuple[str, int], float] = {}  # when the connection of an open question was made
+
+    def add_subscriber(self, subscriber: Subscriber) -> None:
+        """Send every event from now on to one more subscriber."""
+        self._subscribers = (*self._subscribers, subscriber)
+
+    def run_step(self, timeout: float = TICK_SECONDS) -> Event:
+        """Process one event, or a Tick after ``timeout`` seconds. Return it."""
+        event = self._fan.next_event(timeout)
+        self._apply_event(event)
+        if SIGPIPE not in self.state.interrupts and any(subscriber.broken for subscriber in self._subscribers):
+            self._apply_event(Interrupted(at=self._fan.clock(), signal=SIGPIPE))
+        return event
+
+    def _apply_event(self, event: Event) -> None:
+        try:
+            self.state = apply_event(self.state, event)
+        except InvalidTransition as error:
+            self._abandon_host(event, error)
+            return
+        for subscriber in self._subscribers:
+            subscriber(event, self.state)
+
+    def _abandon_host(self, event: Event, error: InvalidTransition) -> None:
+        """Give up a host that violates the protocol. Drop an event of a host that was given up already."""
+        if isinstance(event, HostEvent) and not self.state.hosts[event.host].phase.is_final:
+            self._carry_out(Abandon(host=event.host, why=f"protocol error ({error})"))
+
+    def _carry_out(self, action: Action, plan: LaunchPlan | None = None) -> None:
+        for event in self._fan.carry_out(action, plan):
+            self._apply_event(event)
+
+    def connect_hosts(self) -> None:
+        """Wait until every host is connected or unreachable, or the user interrupts."""
+        while not self.state.interrupts and any(
+            host.phase in (Phase.WAITING, Phase.CONNECTING) for host in self.state.all_hosts
+        ):
+            self.run_step()
+
+    def ask(self, asks: Sequence[ProbeRequest]) -> list[ProbeAnswer]:
+        """Send all questions at once and wait until each is settled. A missing answer is an Answer with an error."""
+        questions = [PendingQuestion(ask, self._fan.clock()) for ask in asks]
+        for question in questions:
+            self._send_question(question)
+        while not self.state.interrupts and [question for question in questions if not question.is_settled(self.state)]:
+            self.run_step()
+            for question in questions:
+                if question.is_due(self.state.hosts[question.ask.host]):
+                    self._send_question(question)
+        return [self._take_answer(question) for question in questions]
+
+    def _send_question(self, question: PendingQuestion) -> None:
+        ask, number, now = question.ask, next(self._numbers), self._fan.clock()
+        linked = self.state.hosts[ask.host].linked
+        connection = self._fan.send_question(ask.host, number, ask.what, ask.args, ask.timeout) if linked else None
+        if connection is not None:
+            question.mark_sent(number, connection, now)
+            self._carriers[ask.host, number] = connection
+
+    def _take_answer(self, question: PendingQuestion) -> ProbeAnswer:
+        """Return the answer and remove it from the state. If there is none, cancel the question on its host."""
+        key = question.ask.host, question.number
+        if question.is_settled(self.state) and key in self.state.answers:
+            left = {each: event for each, event in self.state.answers.items() if each != key}
+            self.state = replace(self.state, answers=left)
+        elif question.number:
+            self._fan.cancel_question(*key)
+        if not question.ask.holds:
+            self._carriers.pop(key, None)
+        return question.answer or ProbeAnswer(error="interrupted", handle=question.number)
+
+    def is_still_open(self, host: str, handle: int) -> bool:
+        """Return whether a long-lived question still has its connection. Its resources on the host end with that."""
+        now = self.state.hosts[host]
+        return now.linked and now.linked_at == self._carriers.get((host, handle))
+
+    def cancel(self, host: str, handle: int) -> None:
+        """Cancel a long-lived question."""
+        self._carriers.pop((host, handle), None)
+        self._fan.cancel_question(host, handle)
+
+    def run_plan(self, policy: supervise.Policy, plan: LaunchPlan) -> RunOutcome:
+        """Follow the policy until the run is over.
+
+        A log chunk needs no decision, so chunks are processed in a row, but no longer than one tick.
+        """
+        while True:
+            for action in supervise.decide_actions(policy, self.state):
+                self._carry_out(action, plan)
+            if self.state.is_over:
+                return outcome.outcome_of(self.state)
+            decided_at = self.state.now
+            while isinstance(self.run_step(), Chunk) and self.state.now - decided_at < TICK_SECONDS:
+                pass
+
+    def watch_commands(self) -> RunOutcome:
+        """Observe plain commands until every host is done. An interrupt ends the commands, a second one the wait."""
+        stopped_at: float | None = None
+        while not self.state.is_over:
+            if self.state.interrupts and stopped_at is None:
+                stopped_at = self.state.now
+                self._end_commands()
+            late = stopped_at is not None and self.state.now - stopped_at > COMMAND_GRACE_SECONDS
+            if late or len(self.state.interrupts) > 1:
+                for host in self.state.all_hosts:
+                    if not host.phase.is_final:
+                        self._carry_out(Abandon(host=host.name, why="interrupted"))
+                break
+            self.run_step()
+        return outcome.outcome_of(self.state)
+
+    def _end_commands(self) -> None:
+        for host in self.state.all_hosts:
+            if host.phase is Phase.RUNNING:
+                self._carry_out(Stop(host=host.name, grace=COMMAND_GRACE_SECONDS, why="interrupted"))
+            elif not host.phase.is_final:
+                self._carry_out(Abandon(host=host.name, why="interrupted"))
+
+    def end_run(self, *, grace: float, until: float, why: str) -> RunOutcome:
+        """Stop a resumed run on every host that can be reached before ``until``, and clean up there.
+
+        Stop is sent again to hosts that the dead launcher had stopped, because they may not have received it.
+        """
+        stopped: set[str] = set()
+        forgotten: set[str] = set()
+        while not self.state.is_over and self.state.now < until:
+            for host in self.state.all_hosts:
+                if host.linked and host.phase in (Phase.PREPARED, Phase.RUNNING) and host.name not in stopped:
+                    stopped.add(host.name)
+                    self._carry_out(Stop(host=host.name, grace=grace, why=why))
+                elif host.linked and host.phase is Phase.CLEANED_UP and host.name not in forgotten:
+                    forgotten.add(host.name)
+                    self._carry_out(Release(host=host.name))
+            self.run_step()
+        return outcome.outcome_of(self.state)
+
+    def observe_run(self, plan: LaunchPlan, left: Callable[[], bool], policy: supervise.Policy) -> RunOutcome:
+        """Observe another launcher's run, to its end or until the user leaves. Nothing on the hosts changes.
+
+        The other launcher does not report a hang here, so this one asks for stacks after the policy's ``hang_timeout``.
+        """
+        while not self.state.is_over and not self.state.interrupts and not left():
+            for action in (
+                *hang_detection.ask_for_stacks(policy.hang_timeout, self.state),
+                *supervise.abandon_silent_hosts(policy, self.state),
+            ):
+                self._carry_out(action, plan)
+            for host in self.state.all_hosts:
+                if host.phase is Phase.CLEANED_UP and host.forget_at is None:
+                    self._carry_out(Release(host=host.name))
+            self.run_step()
+        return outcome.outcome_of(self.state)
+
+    def release_hosts(self) -> None:
+        """Release all hosts before anything was prepared."""
+        for host in self.state.all_hosts:
+            if host.phase is Phase.CONNECTED:
+                self._carry_out(Release(host=host.name))
+            elif not host.phase.is_final:
+                self._carry_out(Abandon(host=host.name, why="not needed"))
+        until = self._fan.clock() + supervise.RELEASE_SECONDS
+        while not self.state.is_over and self.state.now < until:
+            self.run_step()

@@ -1,0 +1,84 @@
+"""Views: the interface of a view, the heading of a run, and the choice of view and colours.
+
+The caller passes the environment and the facts about the terminal, so this module is pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from fanout.model.errors import UsageError
+
+Mode = Literal["live", "plain", "json"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DisplayMode:
+    """Choice of the view, of colour, and of symbols beyond ASCII."""
+
+    mode: Mode
+    colour: bool
+    unicode: bool
+
+
+def choose_display_mode(
+    environ: Mapping[str, str],
+    *,
+    isatty: bool,
+    encoding: str | None = "utf-8",
+    output: str = "auto",
+    color: str = "auto",
+) -> DisplayMode:
+    """Choose the view, colour and symbols from the environment, the flags and the kind of stdout.
+
+    Colour is independent of the view: FORCE_COLOR colours a pipe, but does not select the live view for it.
+    Raises UsageError for an unknown value, or if ``output`` is "live" and stdout is not a capable terminal.
+    """
+    return DisplayMode(
+        mode=_choose_view(environ, isatty=isatty, output=output),
+        colour=_wants_colour(environ, isatty=isatty, color=color),
+        unicode=_is_utf8(encoding) and not is_ascii_locale(environ),
+    )
+
+
+def _is_utf8(encoding: str | None) -> bool:
+    return (encoding or "").lower().replace("-", "").replace("_", "") in ("utf8", "utf8sig", "cp65001")
+
+
+def is_ascii_locale(environ: Mapping[str, str]) -> bool:
+    """Return whether the locale is C or POSIX, which means ASCII. Without a locale, as in a container, it is UTF-8."""
+    said = next((value for name in ("LC_ALL", "LC_CTYPE", "LANG") if (value := environ.get(name, ""))), "")
+    return said in ("C", "POSIX")
+
+
+def _choose_view(environ: Mapping[str, str], *, isatty: bool, output: str) -> Mode:
+    dumb = environ.get("TERM", "") in ("", "dumb", "unknown")
+    if output == "json":
+        return "json"
+    if output == "plain":
+        return "plain"
+    if output == "live":
+        if not isatty or dumb:
+            raise UsageError(
+                "--output live needs a terminal with cursor control, and stdout is not one",
+                hint="omit --output, or use --output plain",
+            )
+        return "live"
+    if output != "auto":
+        raise UsageError(f"--output {output}: unknown", hint="one of auto, live, plain, json")
+    in_ci = any(environ.get(name, "") not in ("", "0", "false") for name in ("CI", "GITHUB_ACTIONS"))
+    return "live" if isatty and not dumb and not in_ci else "plain"
+
+
+def _wants_colour(environ: Mapping[str, str], *, isatty: bool, color: str) -> bool:
+    if color in ("always", "never"):
+        return color == "always"
+    if color != "auto":
+        raise UsageError(f"--color {color}: unknown", hint="one of auto, always, never")
+    if environ.get("NO_COLOR"):
+        return False
+    if any(environ.get(name, "") not in ("", "0") for name in ("FORCE_COLOR", "CLICOLOR_FORCE")):
+        return True
+    return isatty and environ.get("CLICOLOR") != "0" and environ.get("TERM", "") not in ("", "dumb", "unknown")

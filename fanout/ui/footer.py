@@ -1,0 +1,111 @@
+"""Block under the log: build its rows of styled text for any width and height. Pure, without rich.
+
+The block has a title row, one row per host, a progress bar, a row with step, loss and time left, and the keys. If there
+are too many hosts, a grid shows all hosts, and rows show only the outliers. Symbols carry the meaning; colour repeats it.
+"""
+
+from __future__ import annotations
+
+from fanout.model.run_info import RunInfo
+from fanout.model.state import Phase, RunState
+from fanout.text.sanitize import to_single_line
+from fanout.text.table import cut_text
+from fanout.text.units import format_clock, format_count, format_duration
+from fanout.ui.host_rows import DisplayData, Row, RowContext, build_grid, build_host_rows
+from fanout.ui.outliers import find_outliers
+
+GRID_FROM = 25
+_ALARMS = ("FAILING", "STOPPING", "HUNG")
+KEYS_FROM = 5  # rows; a smaller block does not show the keys
+
+
+def build_footer(
+    heading: RunInfo, state: RunState, glance: DisplayData, *, width: int, height: int, unicode: bool = True
+) -> list[Row]:
+    """Return the rows of the block: at most a third of ``height``, and at least 2. The caller crops them to ``width``."""
+    room = max(2, height // 3)
+    goes_on = not get_run_status(state, glance).startswith(_ALARMS)  # otherwise no time left is shown
+    course = _build_progress_row(glance, width, goes_on=goes_on, unicode=unicode)
+    odd = find_outliers(state, glance.loads, glance.readings, glance.slow, glance.hung)
+    frame = RowContext(
+        heading=heading, state=state, glance=glance, width=width, unicode=unicode, odd={each.host: each for each in odd}
+    )
+    below: list[Row] = [course] if course else []
+    if glance.keys and room >= KEYS_FROM:
+        below.append([(f" {glance.keys}", "dim")])
+    left = room - 1 - len(below)
+    hosts = state.all_hosts
+    if glance.bars and len(hosts) < min(GRID_FROM, left):  # one row is free
+        below.insert(0, _build_bar_row(glance))
+        left -= 1
+    if len(hosts) < GRID_FROM and len(hosts) <= left:
+        rows = build_host_rows(frame, hosts)
+    else:
+        worst = [state.hosts[each.host] for each in odd]
+        rows = build_grid(frame, max(1, left - min(len(worst), 3)))
+        rows += build_host_rows(frame, worst[: max(0, left - len(rows))], why=True)
+    word = f"REPLAY {get_run_status(state, glance)}" if glance.replay else get_run_status(state, glance)
+    return [_build_title(heading, state, word, width, unicode=unicode), *rows, *below][:room]
+
+
+def get_run_status(state: RunState, glance: DisplayData) -> str:
+    """Return the state of the run in one word; for a hang, also the time since the last log line of any host."""
+    if state.is_over:
+        return "OVER"
+    if state.interrupts or state.first_stop is not None:
+        return "STOPPING"
+    if state.failures:
+        return "FAILING"
+    phases = {host.phase for host in state.hosts.values()}
+    if phases <= {Phase.WAITING, Phase.CONNECTING}:
+        return "CONNECTING"
+    if phases & {Phase.EXITED, Phase.CLEANED_UP, Phase.RELEASED}:
+        return "ENDING"
+    if glance.hung is not None:
+        return f"HUNG {format_duration(state.now - (state.said_at or state.began_at))}"
+    return "RUNNING" if phases == {Phase.RUNNING} else "STARTING"
+
+
+def _build_title(heading: RunInfo, state: RunState, word: str, width: int, *, unicode: bool) -> Row:
+    number, task = len(heading.hosts), to_single_line(heading.title)
+    since = f"  {format_clock(state.now - state.began_at)}  "
+    hosts = f"  {number} host{'s' if number != 1 else ''}"
+    head, tail, room = "", "", 0
+    for head, tail in (
+        (f" fanout  run {heading.run_id}  ", hosts + since),
+        (f" fanout  run {heading.run_id}  ", since),
+        (f" {heading.run_id}", since),
+        ("", since),
+    ):  # on a narrow terminal, the state of the run is dropped last
+        room = width - len(head) - len(tail) - len(word) - 1
+        if room >= 0:
+            break
+    task = cut_text(task, max(0, room), ellipsis="…" if unicode else "~")
+    style = "bold red" if word.startswith(_ALARMS) else "bold green" if word == "RUNNING" else "bold"
+    return [(head, "bold"), (task, ""), (tail, "dim"), (word, style)]
+
+
+def _build_bar_row(glance: DisplayData) -> Row:
+    """Return the progress bar of the first host that has one; it stands for those of the other hosts."""
+    host, text = next(iter(glance.bars.items()))
+    return [(f" {host} ~ ", "dim"), (text.replace("\t", " "), "")]
+
+
+def _build_progress_row(glance: DisplayData, width: int, *, goes_on: bool, unicode: bool) -> Row | None:
+    progress = glance.progress
+    row: Row = []
+    if progress.loss is not None:
+        curve = progress.draw_loss_curve(max(8, min(32, width // 5)), unicode=unicode)
+        row += [(f" loss {progress.loss:.4f} ", "bold"), (curve, "cyan")]
+    if progress.step is not None:
+        of = f"/{progress.total}" if progress.total else ""
+        row.append((f"  step {progress.step}{of}", ""))
+        if progress.total:
+            row.append((f" {100 * progress.step // progress.total}%", ""))
+    if progress.speed is not None:
+        row.append((f"  {format_count(progress.speed)} tok/s", ""))
+    row += [(f"  {name} {value:.4g}", "") for name, value in progress.others.items()]
+    left = progress.seconds_left
+    if goes_on and left is not None and left > 0:
+        row.append((f"  {format_duration(left)} left", "dim"))
+    return row or None

@@ -1,0 +1,307 @@
+"""Live view: the log scrolls as usual, and a small block below it shows the state of every host.
+
+It uses no alternate screen, so scrollback, search and copy work as usual. At most ten times a second, it erases the
+block, writes the new lines as one text, and draws the block again. (rich needs milliseconds to print one line.)
+A slow terminal never slows the run: the view skips lines and shows their number. The log files keep all lines.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from time import monotonic
+from typing import TextIO
+
+from fanout.logs.demux import LogLine, split_text
+from fanout.logs.folding import shorten_label
+from fanout.logs.line_filters import DisplayFilters, LinePrefix
+from fanout.logs.pipeline import LogPipeline, describe_hidden_lines
+from fanout.logs.rate_limit import RateLimiter
+from fanout.model.events import Chunk, Event, Heartbeat
+from fanout.model.run_info import RunInfo
+from fanout.model.state import RunState
+from fanout.model.subscriber import Viewing
+from fanout.text.sanitize import sanitize_line, sanitize_lines
+from fanout.ui.footer import build_footer
+from fanout.ui.frame_writer import FrameWriter
+from fanout.ui.host_load import HostLoad, parse_load
+from fanout.ui.host_rows import DisplayData, Row, get_host_colour
+from fanout.ui.key_bindings import KeyBindings
+from fanout.ui.keyboard import Keyboard
+from fanout.ui.nonblocking_writer import NonblockingWriter
+from fanout.ui.plain_view import format_line_end
+from fanout.ui.safe_writer import to_ascii
+from fanout.ui.status_messages import StatusMessage, StatusReporter
+
+FRAME_SECONDS = 0.1
+BLOCK_SECONDS = 0.5  # while log lines arrive: drawing the block more often would cost more than the log itself
+PENDING_LINES = 2000  # a person cannot read more lines between two frames
+MIN_LINES = 50
+SLOW_SECONDS = 0.05  # if a frame takes longer, the terminal is slow
+STOP_SECONDS = 1.0  # for the last frame before Ctrl-Z
+WHO_COLUMNS = 32  # width of the list of ranks before an ordinary line; before an error, all ranks are listed
+PREFIX = "{who} {mark}"
+_LEVEL = {"info": "36", "good": "32", "warning": "33", "error": "1;31"}
+_ANSI = {"cyan": 36, "green": 32, "magenta": 35, "bright_blue": 94, "yellow": 33, "bright_cyan": 96, "bright_green": 92,
+         "bright_magenta": 95}  # fmt: skip
+
+
+class LiveView:
+    """Live view in a terminal. ``size`` returns (columns, rows); the default queries the terminal of ``stdout``.
+
+    ``keyboard`` enables the keys. ``so_far`` returns the diagnosis so far, and ``detach`` detaches from the run.
+    ``slow`` returns host -> how slow its steps are. ``hung`` returns the hosts that cause a hang, None without a hang.
+    """
+
+    def __init__(
+        self,
+        heading: RunInfo,
+        *,
+        stdout: TextIO,
+        colour: bool = True,
+        unicode: bool = True,
+        wishes: DisplayFilters | None = None,
+        keyboard: Keyboard | None = None,
+        so_far: Callable[[RunState], Sequence[str]] | None = None,
+        detach: Callable[[], None] | None = None,
+        slow: Callable[[], Mapping[str, str]] = dict,
+        hung: Callable[[RunState], Mapping[str, str] | None] = lambda state: None,
+        viewing: Viewing = "run",
+        size: Callable[[], tuple[int, int]] | None = None,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
+        wishes = wishes or DisplayFilters()
+        self._heading, self._colour, self._unicode = heading, colour, unicode
+        self._out = NonblockingWriter(stdout)
+        self._descriptor = _get_descriptor(stdout)
+        self._size = size or self._get_terminal_size
+        self._clock = clock
+        self._flow, self._narrator = LogPipeline(heading, wishes, fold="similar", bars=False), StatusReporter()
+        template = wishes.prefix if wishes.prefix is not None else PREFIX
+        self._gap = " " if wishes.prefix is None else ""
+        self._prefix = LinePrefix("{time} " + template if wishes.timestamps else template)
+        self._keyboard, self._so_far, self._slow, self._hung = keyboard, so_far, slow, hung
+        self._desk = KeyBindings(
+            self._flow,
+            note=self.note,
+            last_error=self._print_last_error,
+            so_far=self._get_diagnosis,
+            detach=detach,
+            viewing=viewing,
+        )
+        self._pending: deque[str] = deque()
+        self._budget = PENDING_LINES
+        self._skipped = 0
+        self._valve = RateLimiter()
+        self._loads: dict[str, HostLoad] = {}
+        self._painter: FrameWriter | None = FrameWriter(self._out, colour=colour, unicode=unicode)
+        self._drawn_at = self._block_at = float("-inf")
+        self._rows: list[Row] = []
+        self._seen: tuple[object, ...] = ()
+        self._state: RunState | None = None
+
+    @property
+    def broken(self) -> bool:
+        return self._out.broken
+
+    def __call__(self, event: Event, state: RunState) -> None:
+        self._state = state
+        if isinstance(event, Heartbeat) and (load := parse_load(event.load)) is not None:
+            self._loads[event.host] = load
+        before = self._valve.skipped
+        self._queue_log_lines(self._flow.process_event(self._valve.limit_event(event)), event.at)
+        if isinstance(event, Chunk):
+            self._flow.lines[event.host] += self._valve.skipped - before
+        for said in self._narrator.handle_event(event, state):
+            self._queue_message(said)
+        self.draw_frame()
+
+    def note(self, text: str) -> None:
+        for line in sanitize_lines(text):
+            self._queue_message(StatusMessage(text=line))
+
+    def draw_frame(self, *, force: bool = False) -> None:
+        """Draw a frame, if one is due and the terminal accepts output."""
+        now = self._clock()
+        if self._painter is None or (not force and now - self._drawn_at < FRAME_SECONDS):
+            return
+        self._out.send_pending()
+        self._handle_keys(self._painter)
+        if not force and not self._out.is_ready:
+            return
+        self._drawn_at = now
+        columns, rows = self._size()
+        block = self._get_block(now, columns, rows, fresh=force or not self._pending)
+        self._painter.write_frame(self._take_pending(), block, columns)
+        self._out.send_pending(SLOW_SECONDS)
+        slow = self._out.has_pending or self._clock() - now > SLOW_SECONDS
+        self._budget = max(MIN_LINES, self._budget // 2) if slow else min(PENDING_LINES, self._budget * 2)
+
+    def close(self) -> None:
+        """Write the remaining log lines, erase the block and release the keyboard. It is safe to call this twice."""
+        if self._painter is None:
+            return
+        try:
+            now = self._state.now if self._state else 0.0
+            self._queue_log_lines(self._flow.take_rest(now), now)
+            for said in self._narrator.flush_messages():
+                self._queue_message(said)
+            self.note(describe_hidden_lines(self._flow.line_filter.hidden, self._heading.log_dir))
+            painter, self._painter = self._painter, None
+            if self._keyboard is not None and self._keyboard.check_foreground():
+                painter.abandon_block()
+            painter.write_frame(self._take_pending(), [], self._size()[0])
+            self._out.close()
+        finally:
+            self._painter = None
+            if self._keyboard is not None:
+                self._keyboard.close()
+
+    def _handle_keys(self, painter: FrameWriter) -> None:
+        if self._keyboard is None:
+            return
+        if self._keyboard.suspend_requested:
+            painter.write_frame(
+                self._take_pending(), [], self._size()[0]
+            )  # the shell prints its prompt where the block was
+            self._out.send_pending(STOP_SECONDS)
+            self._keyboard.suspend_process()
+        for key in self._keyboard.read_keys():
+            self._desk.handle_key(key)
+        if self._keyboard.away:
+            painter.abandon_block()
+
+    def _queue_log_lines(self, says: Sequence[LogLine], at: float) -> None:
+        for say in says:
+            if self._desk.quiet and say.level != "error":
+                self._flow.line_filter.hidden += say.many
+            elif say.many > 1:
+                self._queue_block(say, at)
+            else:
+                self._queue_lines(self._format_line(say, at))
+
+    def _format_prefix(self, say: LogLine, at: float) -> str:
+        prefix = self._prefix.format_prefix(say, self._flow.streams.width, at)
+        if self._colour and prefix:
+            prefix = f"\x1b[{_ANSI[get_host_colour(say.host)] if say.host else 1}m{prefix}\x1b[0m"
+        return prefix + self._gap
+
+    def _format_line(self, say: LogLine, at: float) -> str:
+        if say.voices > 1 and not say.level:
+            who = shorten_label(say.speaker, WHO_COLUMNS)
+            say = say._replace(speaker=who if self._unicode else to_ascii(who))
+        prefix = self._format_prefix(say, at)
+        text = say.text
+        if not text.isprintable():
+            lines = [sanitize_line(line, colour=self._colour) for line in text.split("\n")]
+            text = f"\n{prefix}".join([self._colour_line(line, say.level) for line in lines])
+        elif say.level:
+            text = self._colour_line(text, say.level)
+        if say.more or say.voices > 1:
+            text += format_line_end(say) if self._unicode else to_ascii(format_line_end(say))
+        return prefix + text
+
+    def _colour_line(self, line: str, level: str) -> str:
+        """Colour a line by its level. Indented lines, and lines with colours of their own, stay unchanged."""
+        if not level or not self._colour or "\x1b" in line or line[:1] in " \t":
+            return line
+        return f"\x1b[{_LEVEL[level]}m{line}\x1b[0m"
+
+    def _queue_block(self, say: LogLine, at: float) -> None:
+        """Queue a block of lines of one stream, frame by frame; for a slow terminal, only as many as fit in a frame."""
+        lines = split_text(say)
+        if self._budget < PENDING_LINES:
+            self._skipped += max(0, len(lines) - self._budget)
+            del lines[: -self._budget]
+        prefix = self._format_prefix(say, at)
+        for start in range(0, len(lines), PENDING_LINES):
+            part = lines[start : start + PENDING_LINES]
+            self._queue_lines(
+                *[prefix + (line if line.isprintable() else sanitize_line(line, colour=self._colour)) for line in part]
+            )
+
+    def _queue_message(self, said: StatusMessage) -> None:
+        """Print a status message after the log lines that arrived before it."""
+        now = self._state.now if self._state else 0.0
+        self._queue_log_lines(self._flow.flush_folding(now), now)
+        text = f"fanout: {sanitize_line(said.text, colour=False)}"
+        self._queue_lines(f"\x1b[{_LEVEL[said.level]}m{text}\x1b[0m" if self._colour else text)
+
+    def _print_last_error(self) -> None:
+        error = self._flow.last_error
+        if error is not None:
+            self.note(f"last error, from {error.speaker}:")
+            self._queue_lines(self._format_line(error, self._state.now if self._state else 0.0))
+
+    def _get_diagnosis(self) -> Sequence[str]:
+        if self._state is None or self._so_far is None:
+            return ("nothing has failed so far",)
+        return self._so_far(self._state)
+
+    def _queue_lines(self, *lines: str) -> None:
+        """Queue lines for the next frame. If they exceed one frame, draw it now; on a slow terminal, skip lines."""
+        if len(self._pending) + len(lines) > self._budget and self._budget == PENDING_LINES:
+            self.draw_frame(force=self._out.is_ready)
+        self._pending.extend(lines)
+        while len(self._pending) > self._budget:
+            self._pending.popleft()
+            self._skipped += 1
+
+    def _take_pending(self) -> str:
+        """Return the lines since the last frame as one text, after a note that counts the skipped lines."""
+        lines = list(self._pending)
+        self._pending.clear()
+        self._skipped, self._valve.skipped = self._skipped + self._valve.skipped, 0
+        if self._skipped:
+            where = f", kept in {self._heading.log_dir}" if self._heading.log_dir else ""
+            dots = "···" if self._unicode else "..."
+            lines.insert(0, f"{dots} {self._skipped} lines not shown{where} {dots}")
+            self._skipped = 0
+        return "".join(f"{line}\n" for line in lines)
+
+    def _get_block(self, now: float, columns: int, rows: int, *, fresh: bool) -> list[Row]:
+        """Return the current or a recent block; after a key or a resize, always a current one."""
+        seen = (columns, rows, self._is_away, self._desk.key_hint)
+        if fresh or seen != self._seen or now - self._block_at >= BLOCK_SECONDS:
+            self._block_at, self._seen, self._rows = now, seen, self._build_block(columns, rows)
+        return self._rows
+
+    @property
+    def _is_away(self) -> bool:
+        return self._keyboard is not None and self._keyboard.away
+
+    def _build_block(self, columns: int, rows: int) -> list[Row]:
+        if self._state is None or self._is_away:
+            return []  # in the background, the shell's prompt occupies these rows
+        flow = self._flow
+        bars = flow.streams.get_bars()
+        flow.metric_tracker.add_bars(bars, self._state.now)
+        glance = DisplayData(
+            lines=flow.lines,
+            readings=flow.metric_tracker.host_readings,
+            progress=flow.metric_tracker.run_progress,
+            loads=self._loads,
+            warnings=flow.warnings,
+            errors=flow.errors,
+            slow=self._slow(),
+            hung=self._hung(self._state),
+            bars=bars,
+            keys=self._desk.key_hint if self._keyboard is not None else "",
+            replay=self._desk.viewing == "replay",
+        )
+        return build_footer(self._heading, self._state, glance, width=columns, height=rows, unicode=self._unicode)
+
+    def _get_terminal_size(self) -> tuple[int, int]:
+        try:
+            columns, rows = os.get_terminal_size(self._descriptor if self._descriptor is not None else 1)
+        except OSError:
+            return 80, 24
+        return (columns or 80), (rows or 24)
+
+
+def _get_descriptor(stream: TextIO) -> int | None:
+    try:
+        return stream.fileno()
+    except (OSError, ValueError):
+        return None

@@ -1,0 +1,151 @@
+"""Plain view for pipes, CI and dumb terminals: log lines on stdout, status messages on stderr, no redrawing.
+
+    gpu01 | step 100 loss 3.1000          a line and its host
+    gpu01 | Epoch 1 …                     a line without a line end after half a second,
+    gpu01 + done                          and its rest
+    gpu01 ~ Epoch 1:  10%|#         |     a progress bar, every 10 % or every 30 seconds
+
+Each selected line gives one line. The mark is one character wide, so that ``cut -d' '`` and ``grep '^gpu01 '`` work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TextIO
+
+from fanout.logs.demux import LogLine, split_block
+from fanout.logs.line_filters import PLAIN_PREFIX, DisplayFilters, LinePrefix
+from fanout.logs.pipeline import LogPipeline, describe_dropped_lines, describe_hidden_lines
+from fanout.model.events import Event
+from fanout.model.run_info import RunInfo
+from fanout.model.state import RunState
+from fanout.text.sanitize import sanitize_line, sanitize_lines, to_single_line
+from fanout.text.units import format_count, format_duration, format_size
+from fanout.ui.nonblocking_writer import NonblockingWriter
+from fanout.ui.status_messages import StatusMessage, StatusReporter, format_status
+
+STATUS_SECONDS = 60.0
+
+
+class PlainView:
+    """Plain view. ``wishes`` select the lines, their folding (default: off) and their prefix.
+
+    With ``waits``, a blocked reader blocks the view; without it, lines are dropped and the view reports how many.
+    """
+
+    def __init__(
+        self,
+        heading: RunInfo,
+        *,
+        stdout: TextIO,
+        stderr: TextIO,
+        wishes: DisplayFilters | None = None,
+        colour: bool = False,
+        status_seconds: float = STATUS_SECONDS,
+        waits: bool = True,
+    ) -> None:
+        wishes = wishes or DisplayFilters()
+        self._heading = heading
+        self._out, self._err = NonblockingWriter(stdout, waits=waits), NonblockingWriter(stderr, waits=waits)
+        self._flow, self._narrator = LogPipeline(heading, wishes, fold="off"), StatusReporter()
+        template = wishes.prefix if wishes.prefix is not None else PLAIN_PREFIX
+        self._prefix = LinePrefix("{stamp} " + template if wishes.timestamps else template)
+        self._colour = colour
+        self._status_seconds = status_seconds
+        self._now = 0.0
+        self._last_word = 0.0  # time of the last message on stderr
+        self._closed = False
+        logs = f" · logs in {heading.log_dir}" if heading.log_dir else ""
+        hosts = f"{len(heading.hosts)} host{'s' if len(heading.hosts) != 1 else ''}"
+        self.note(f"run {heading.run_id} · {to_single_line(heading.title)} · {hosts}{logs}")
+
+    @property
+    def broken(self) -> bool:
+        return self._out.broken
+
+    def __call__(self, event: Event, state: RunState) -> None:
+        self._now = event.at
+        self._out.send_pending()
+        self._err.send_pending()
+        if missed := self._out.take_dropped_count():
+            self._print_message(StatusMessage(text=describe_dropped_lines(missed, self._heading.log_dir)), event.at)
+        self._print_lines(self._flow.process_event(event), event.at)
+        for said in self._narrator.handle_event(event, state):
+            self._print_message(said, event.at)
+        if not self._last_word:
+            self._last_word = event.at
+        if event.at - self._last_word >= self._status_seconds:
+            self._print_message(StatusMessage(text=self._build_status(state)), event.at)
+
+    def note(self, text: str) -> None:
+        self._err.write("".join([f"fanout: {line}\n" for line in sanitize_lines(text)]))
+
+    def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        self._print_lines(self._flow.take_rest(self._now), self._now)
+        for said in self._narrator.flush_messages():
+            self._print_message(said, self._now)
+        self.note(describe_hidden_lines(self._flow.line_filter.hidden, self._heading.log_dir))
+        self._out.close()
+        if missed := self._out.take_dropped_count():
+            self.note(describe_dropped_lines(missed, self._heading.log_dir))
+        self._err.close()
+
+    def _build_status(self, state: RunState) -> str:
+        """Return a status line. CI systems kill jobs without output; this line also informs the user."""
+        self._flow.metric_tracker.add_bars(self._flow.streams.get_bars(), state.now)
+        parts = [format_status(state)]
+        course = self._flow.metric_tracker.run_progress
+        if course.step is not None:
+            parts.append(f"step {course.step}" + (f"/{course.total}" if course.total else ""))
+        if course.loss is not None:
+            parts.append(f"loss {course.loss:.4f}")
+        if course.speed is not None:
+            parts.append(f"{format_count(course.speed)} tok/s")
+        parts += [f"{name} {value:.4g}" for name, value in course.others.items()]
+        for count, what in ((self._flow.warnings, "warning"), (self._flow.errors, "error")):
+            if number := sum(count.values()):
+                parts.append(f"{number} {what}{'s' if number != 1 else ''}")
+        parts.append(f"{format_size(sum(host.received_bytes for host in state.all_hosts))} of log")
+        left = course.seconds_left
+        left_words = [f"{format_duration(left)} left"] if left is not None and left > 0 else []
+        return " · ".join([*parts, f"after {format_duration(state.now - state.began_at)}", *left_words])
+
+    def _print_message(self, said: StatusMessage, at: float) -> None:
+        """Print a status message after the log lines that arrived before it."""
+        self._last_word = at
+        self._print_lines(self._flow.flush_folding(at), at)
+        self.note(said.text)
+
+    def _print_lines(self, says: Iterable[LogLine], at: float) -> None:
+        self._out.write("".join([self.format_line(say, at) for say in says]))
+
+    def format_line(self, say: LogLine, at: float) -> str:
+        """Return a log line as it is printed; a traceback gives several lines."""
+        text = say.text
+        prefix = self._prefix.format_prefix(say, self._flow.streams.width, at)
+        if say.many > 1:
+            return self._format_block(say, prefix, at)
+        if text.isprintable():  # nearly every line is; skipping two calls saves a third of the time in a flood
+            return f"{prefix}{text}{format_line_end(say) if say.more or say.voices > 1 else ''}".rstrip(" ") + "\n"
+        lines = [f"{prefix}{sanitize_line(line, colour=self._colour)}".rstrip(" ") for line in text.split("\n")]
+        return "\n".join(lines) + format_line_end(say) + "\n"
+
+    def _format_block(self, say: LogLine, prefix: str, at: float) -> str:
+        """Return a block of lines of one stream; if all are printable, prefix them in one step."""
+        text = f"{prefix}{say.text}\n".replace("\n", f"\n{prefix}")[: -len(prefix) or None]
+        if say.text.replace("\n", "").isprintable() and " \n" not in text:
+            return text
+        return "".join([self.format_line(line, at) for line in split_block(say)])
+
+
+def format_line_end(say: LogLine) -> str:
+    """Return the end of a line: cut bytes, the count of streams that printed it, and the ranges of its numbers."""
+    if not say.more and say.voices == 1:
+        return ""
+    cut = f"…(+{say.more} B)" if say.more else ""
+    if say.voices == 1:
+        return cut
+    return cut + (f"  ≈×{say.voices} ({', '.join(say.ranges)})" if say.ranges else f"  ×{say.voices}")

@@ -1,0 +1,231 @@
+"""Status messages: turn the important events of a run into short messages for the user.
+
+Equal messages of many hosts are merged for 0.3 s, so that 64 hosts that end together give one message.
+A failure is reported immediately.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from fanout.model.events import (
+    ActionSent,
+    CleanedUp,
+    Connected,
+    ConnectFailed,
+    Disconnected,
+    DiskPressure,
+    Event,
+    Exited,
+    HostLost,
+    Interrupted,
+    Kill,
+    Refused,
+    Started,
+    Stop,
+)
+from fanout.model.hosts import fold_names
+from fanout.model.outcome import signal_name
+from fanout.model.state import HostState, Phase, RunState
+from fanout.text.sanitize import sanitize_lines, to_single_line
+from fanout.text.units import format_duration
+from fanout.ui.equal_messages import join_pids, split_pid
+
+Level = Literal["info", "good", "warning", "error"]
+GATHER_SECONDS = 0.3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatusMessage:
+    """A status message. ``level`` selects its colour."""
+
+    text: str
+    level: Level = "info"
+
+
+class StatusReporter:
+    """Builder of status messages. It gets every event, and is flushed at the end."""
+
+    def __init__(self) -> None:
+        self._gathered: dict[str, list[str]] = {}
+        self._refused: dict[tuple[str, str], list[tuple[str, str]]] = {}  # (message, hint) -> hosts with their pids
+        self._since = 0.0
+        self._down: set[str] = set()
+        self._stopping = False
+        self._done: set[str] = set()  # milestones already reported: connected, started
+        self._cramps: set[tuple[str, str]] = set()  # already reported: a host repeats them after a reconnect
+
+    def handle_event(self, event: Event, state: RunState) -> list[StatusMessage]:
+        """Return the messages about this event, and the merged messages that are due."""
+        said = self._take_due(event.at)
+        match event:
+            case ConnectFailed() | Refused() | HostLost():
+                said += self._handle_host_failed(event, state)
+            case Connected():
+                said += self._handle_connected(event, state)
+            case Disconnected():
+                said += self._handle_disconnected(event, state)
+            case Started():
+                said += self._build_milestone("started", state)
+            case Exited():
+                said += self._handle_exited(event, state)
+            case CleanedUp():
+                said += _build_leftovers(event)
+            case DiskPressure():
+                said += self._handle_disk_pressure(event)
+            case Interrupted():
+                said.append(StatusMessage(text=f"got {signal_name(event.signal)}", level="warning"))
+            case ActionSent():
+                said += self._handle_action(event, state)
+            case _:
+                pass
+        return said
+
+    def flush_messages(self) -> list[StatusMessage]:
+        """Return the messages that still wait to be merged."""
+        return self._take_due(float("inf"))
+
+    def _take_due(self, now: float) -> list[StatusMessage]:
+        if not (self._gathered or self._refused) or now - self._since < GATHER_SECONDS:
+            return []
+        said = [StatusMessage(text=f"{fold_names(hosts)} {what}") for what, hosts in self._gathered.items()]
+        for (message, hint), those in self._refused.items():
+            hosts = fold_names(name for name, _ in those)
+            said += _build_failure(hosts, "refused", join_pids(message, [pid for _, pid in those]), hint)
+        self._gathered.clear()
+        self._refused.clear()
+        return said
+
+    def _add_to_group(self, what: str, host: str, at: float) -> None:
+        if not (self._gathered or self._refused):
+            self._since = at
+        self._gathered.setdefault(what, []).append(host)
+
+    def _handle_connected(self, event: Connected, state: RunState) -> list[StatusMessage]:
+        if event.host in self._down:
+            self._down.discard(event.host)
+            return [StatusMessage(text=f"{event.host}: reconnected; its log resumes where it stopped", level="good")]
+        return self._build_milestone("connected", state)
+
+    def _handle_disconnected(self, event: Disconnected, state: RunState) -> list[StatusMessage]:
+        if event.host in self._down or state.hosts[event.host].phase in (Phase.CLEANED_UP, Phase.RELEASED):
+            return []
+        self._down.add(event.host)
+        still = "; train.sh keeps running" if state.hosts[event.host].phase is Phase.RUNNING else ""
+        return [
+            StatusMessage(
+                text=f"{event.host}: link lost ({to_single_line(event.why)}){still}; reconnecting", level="warning"
+            )
+        ]
+
+    def _handle_disk_pressure(self, event: DiskPressure) -> list[StatusMessage]:
+        known = (event.host, event.message) in self._cramps
+        self._cramps.add((event.host, event.message))
+        return [] if known else [StatusMessage(text=f"{event.host}: {to_single_line(event.message)}", level="warning")]
+
+    def _build_milestone(self, what: str, state: RunState) -> list[StatusMessage]:
+        """Return ``connected 4/4 in 0.6 s`` once, when the last host is connected or started."""
+        there = [
+            host for host in state.all_hosts if (host.linked if what == "connected" else host.started_at is not None)
+        ]
+        if what in self._done or len(there) < len(state.order):
+            return []
+        self._done.add(what)
+        since = max((host.go_at or state.began_at for host in state.all_hosts), default=state.began_at)
+        took = state.now - (state.began_at if what == "connected" else since)
+        return [StatusMessage(text=f"{what} {len(there)}/{len(state.order)} in {format_duration(took)}")]
+
+    def _handle_host_failed(self, event: ConnectFailed | Refused | HostLost, state: RunState) -> list[StatusMessage]:
+        host = state.hosts[event.host]
+        self._down.discard(event.host)
+        trouble = host.trouble
+        if trouble is not None and host.phase is Phase.REFUSED:
+            if not (self._gathered or self._refused):
+                self._since = event.at
+            message, pid = split_pid(trouble.message)
+            self._refused.setdefault((message, trouble.hint), []).append((event.host, pid))
+            return []
+        what = {Phase.CONNECT_FAILED: "unreachable", Phase.REFUSED: "refused", Phase.LOST: "lost"}.get(
+            host.phase, "out"
+        )
+        return _build_failure(event.host, what, trouble.message if trouble else "", trouble.hint if trouble else "")
+
+    def _handle_exited(self, event: Exited, state: RunState) -> list[StatusMessage]:
+        host = state.hosts[event.host]
+        how = describe_exit(host)
+        first = bool(state.failures) and state.failures[0][0] == event.host
+        if event.code == 0 or not first or was_stopped(host, state):
+            self._add_to_group(f"ended: {how}", event.host, event.at)
+            return []
+        return [StatusMessage(text=f"{event.host}: train.sh ended: {how}", level="error")]
+
+    def _handle_action(self, event: ActionSent, state: RunState) -> list[StatusMessage]:
+        action = event.action
+        if isinstance(action, Stop) and not self._stopping:
+            self._stopping = True
+            if all(host.go_at is None for host in state.all_hosts):
+                return [StatusMessage(text=f"not starting: {to_single_line(action.why)}", level="warning")]
+            grace = f"TERM now, KILL after {format_duration(action.grace)}"
+            return [StatusMessage(text=f"stopping all hosts: {to_single_line(action.why)} ({grace})", level="warning")]
+        if isinstance(action, Kill) and "kill" not in self._done:
+            self._done.add("kill")
+            return [StatusMessage(text="killing the remaining processes on all hosts", level="warning")]
+        return []
+
+
+def _build_failure(hosts: str, what: str, message: str, hint: str) -> list[StatusMessage]:
+    words = sanitize_lines(message) or ["no reason given"]
+    lines = [f"{what}: {words[0]}", *words[1:], *(f"try: {line}" for line in sanitize_lines(hint))]
+    return [StatusMessage(text=f"{hosts}: {line}", level="error") for line in lines]
+
+
+def _build_leftovers(event: CleanedUp) -> list[StatusMessage]:
+    said = [
+        StatusMessage(
+            text=f"{event.host}: left behind: pid {p.pid} ({p.state}, {to_single_line(p.wchan)}) {to_single_line(p.command)}",
+            level="error",
+        )
+        for p in event.left
+    ]
+    if event.dropped:
+        text = f"{event.host}: disk full: {event.dropped} bytes of its log were dropped"
+        said.append(StatusMessage(text=text, level="warning"))
+    elif not event.whole:
+        said.append(
+            StatusMessage(text=f"{event.host}: log incomplete: some bytes did not reach the launcher", level="warning")
+        )
+    return said
+
+
+def describe_exit(host: HostState) -> str:
+    """Return how train.sh ended on this host, such as ``exit 3`` or ``killed by SIGTERM``; "" while it has not ended."""
+    end = host.exit
+    if end is None:
+        return ""
+    oom = " (out of memory)" if end.oom and (end.signal is not None or end.code) else ""
+    why = f": {to_single_line(end.why)}" if end.why else ""
+    if end.signal is not None:
+        return f"killed by {signal_name(end.signal)}{oom}{why}"
+    return f"exit {end.code}{oom}{why}" if end.code is not None else f"unknown{why}"
+
+
+def was_stopped(host: HostState, state: RunState) -> bool:
+    """Return whether train.sh ended after fanout sent it a stop; the end is then not a failure of this host."""
+    failed_at = next((at for name, at in state.failures if name == host.name), None)
+    return host.stop_at is not None and failed_at is not None and host.stop_at < failed_at
+
+
+def format_status(state: RunState) -> str:
+    """Return the states of all hosts in one line: ``63/64 running · 1/64 link lost (gpu52)``."""
+    counts: dict[str, list[str]] = {}
+    for host in state.all_hosts:
+        word = "link lost" if host.link_lost_at is not None and not host.phase.is_final else host.phase.value
+        counts.setdefault(word, []).append(host.name)
+    total = len(state.order)
+    parts = [
+        f"{len(names)}/{total} {word}"
+        + (f" ({fold_names(names)})" if len(counts) > 1 and len(names) * 2 < total else "")
+        for word, names in counts.items()
+    ]
+    return " · ".join(parts)

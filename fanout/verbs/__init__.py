@@ -1,1 +1,0 @@
-"""Commands of fanout, one file each, and the parts that they share."""

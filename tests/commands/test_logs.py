@@ -1,0 +1,99 @@
+"""``fanout logs``: which recorded lines are printed, and until when more is waited for."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from fanout.cli.main import main
+from fanout.model.events import StreamOpened
+from fanout.record import follow
+from fanout.record.run_reader import RunReader
+from tests import histories
+from tests.histories import History
+from tests.record.test_run_writer import keep
+
+
+@pytest.fixture
+def ranks(tmp_path: Path) -> Path:
+    """A run of two hosts; of the first each rank has a stream, of the second all share one."""
+    run = History("gpu01", "gpu02").link().start()
+    for rank in (0, 1):
+        run.add(StreamOpened(at=run.at, host="gpu01", stream=rank + 1, name=f"rank {rank}"))
+        run.say("gpu01", f"step 1 of {rank}\nnote of {rank}\n".encode(), stream=rank + 1)
+    run.say("gpu02", b"step 1 of all\n").end("gpu01").end("gpu02")
+    keep(tmp_path / "runs" / "r1", run)
+    return tmp_path / "runs"
+
+
+def printed(path: Path, capsys: pytest.CaptureFixture[str], *flags: str) -> tuple[list[str], str]:
+    assert main(["logs", "--log-dir", str(path), *flags]) == 0
+    out, err = capsys.readouterr()
+    return out.splitlines(), err
+
+
+def test_lines_are_chosen_by_rank_and_by_what_is_in_them(ranks: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A host whose ranks share a stream is shown for each of its ranks: nothing there tells them apart."""
+    assert printed(ranks, capsys, "--rank", "1")[0] == ["gpu01:1 | step 1 of 1", "gpu01:1 | note of 1"]
+    assert printed(ranks, capsys, "--show", "8-15")[0] == ["gpu02 | step 1 of all"]
+    assert printed(ranks, capsys, "--grep", "step", "--hide", "of 0|of all")[0] == ["gpu01:1 | step 1 of 1"]
+    assert len(printed(ranks, capsys, "--show", "all")[0]) == 5
+
+
+def test_a_rank_that_said_nothing_is_told(ranks: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines, words = printed(ranks, capsys, "--rank", "99")
+    assert lines == []
+    assert "run 7f3a: no such line of rank 99 is recorded" in words
+
+
+def test_who_follows_is_told_why_no_more_comes(
+    ranks: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run has ended; or nobody is there to write down how it goes on."""
+    lines, words = printed(ranks, capsys, "-f")
+    assert len(lines) == 5
+    assert words == "fanout: run 7f3a has ended: fanout report 7f3a\n"
+    (ranks / "r1" / "result.json").unlink()
+    monkeypatch.setattr(follow, "GUARDIAN_SECONDS", 0.1)
+    lines, words = printed(ranks, capsys, "-f")
+    assert len(lines) == 5
+    assert (
+        words
+        == "fanout: run 7f3a: no process writes its record: the launcher died. To resume it:  fanout attach 7f3a\n"
+    )
+
+
+def test_the_time_may_stand_before_every_line(ranks: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines, _ = printed(ranks, capsys, "-T", "--rank", "0")
+    assert all(re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}[+-]\d\d:\d\d gpu01:0 \| ", line) for line in lines)
+
+
+@pytest.mark.parametrize("words", [("--rank", "smart"), ("--hide", "(")])
+def test_what_cannot_be_understood_is_refused(words: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["logs", "--log-dir", "/nonexistent", *words]) == 2
+    capsys.readouterr()
+
+
+def test_a_record_without_a_writer_may_still_get_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The guardian of a launcher that was killed takes a moment; what it writes is read by whoever looks on."""
+    keep(tmp_path / "run", histories.good_run())
+    events, outcome = tmp_path / "run" / "events.jsonl", tmp_path / "run" / "result.json"
+    everything = len(list(RunReader(str(tmp_path / "run")).iter_events()))
+    lines = events.read_bytes().splitlines(keepends=True)
+    events.write_bytes(b"".join(lines[:-4]))
+    outcome.rename(tmp_path / "later")
+    found = waited = 0
+    for event in follow.follow_events(RunReader(str(tmp_path / "run"))):
+        found += event is not None
+        if event is None and not waited:
+            waited += 1
+            with open(events, "ab") as file:
+                file.write(b"".join(lines[-4:]))
+            (tmp_path / "later").rename(outcome)
+    assert (found, waited) == (everything, 1)
+    outcome.unlink()
+    events.write_bytes(b"".join(lines[:-4]))
+    monkeypatch.setattr(follow, "GUARDIAN_SECONDS", 0.3)
+    assert sum(event is not None for event in follow.follow_events(RunReader(str(tmp_path / "run")))) < everything

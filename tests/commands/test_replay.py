@@ -1,0 +1,118 @@
+"""``fanout replay``: the run's own views over its record, from any moment, at any pace."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+
+from fanout.cli.main import main
+from fanout.commands import replay
+from fanout.model.errors import UsageError
+from fanout.model.events import Tick
+from fanout.record.run_reader import RunReader
+from fanout.ui.plain_view import PlainView
+from tests import histories
+from tests.histories import History
+from tests.record.test_run_writer import keep
+from tests.ui.goldens import heading
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("90", 90),
+        ("90s", 90),
+        ("1.5", 1.5),
+        ("5m", 300),
+        ("1h30m", 5400),
+        ("1:02:03", 3723),
+        ("2:05", 125),
+        ("-30s", -30),
+    ],
+)
+def test_a_moment_is_said_as_people_say_it(text: str, seconds: float) -> None:
+    assert replay.parse_offset(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "-", "noon", "5x", "1:2:3:4", "1:xx"])
+def test_what_is_no_moment_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="--at"):
+        replay.parse_offset(text)
+
+
+def test_a_pipe_waits_for_nothing_and_a_terminal_is_shown_the_runs_own_pace() -> None:
+    assert replay.parse_speed("", tty=True) == 1.0
+    assert replay.parse_speed("", tty=False) == replay.parse_speed("max", tty=True) == float("inf")
+    assert replay.parse_speed("10x", tty=True) == 10.0
+    for text in ("0", "-1", "fast", "nan"):
+        with pytest.raises(UsageError, match="--speed"):
+            replay.parse_speed(text, tty=True)
+
+
+def shown(path: Path, capsys: pytest.CaptureFixture[str], *flags: str) -> tuple[str, str]:
+    assert main(["replay", "--log-dir", str(path), *flags]) == 0
+    out, err = capsys.readouterr()
+    return out, err
+
+
+def test_a_replay_says_what_the_run_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = histories.second_host_fails()
+    out, err = io.StringIO(), io.StringIO()
+    view = PlainView(heading(run.hosts, log_dir=str(tmp_path / "run")), stdout=out, stderr=err)
+    run.play(view)
+    view.close()
+    keep(tmp_path / "run", run)
+    again, said = shown(tmp_path, capsys)
+    assert again == out.getvalue()
+    assert said.startswith(err.getvalue())
+    assert "FAILED" in said
+
+
+def test_json_is_that_of_the_run_and_closes_with_its_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    keep(tmp_path / "run", histories.good_run())
+    records = [json.loads(line) for line in shown(tmp_path, capsys, "--json")[0].splitlines()]
+    assert [records[0]["type"], records[1]["type"], records[-1]["type"]] == ["run", "connecting", "end"]
+    assert sum(record["type"] == "line" for record in records) == 12
+
+
+def test_from_a_moment_on_only_what_came_then_is_shown_and_no_line_lacks_its_beginning(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = History("h1", "h2").link().start().say("h1", b"old\nbegun ").wait(10).say("h1", b"and ended\n")
+    run.end(*run.hosts).tidy(*run.hosts)
+    keep(tmp_path / "run", run)
+    out, err = shown(tmp_path, capsys, "--at", "5")
+    assert out == "h1 | begun\nh1 + and ended\n"  # as the run itself showed a line that took ten seconds
+    assert "connected" not in err
+    assert shown(tmp_path, capsys, "--at=-1s")[0] == out
+    assert shown(tmp_path, capsys, "--at", "1h")[0] == ""
+
+
+def test_every_event_comes_when_its_time_has_come_with_ticks_between(tmp_path: Path) -> None:
+    run = histories.good_run(steps=3)
+    keep(tmp_path / "run", run)
+    told = list(RunReader(str(tmp_path / "run")).iter_states())
+    clock, slept = [0.0], []
+
+    def pass_time(seconds: float) -> None:
+        slept.append(seconds)
+        clock[0] += seconds
+
+    seen, due = [], 0.0
+    for event, state in replay._pace_events(told, 2.0, lambda: clock[0], pass_time):
+        due = max(due, (event.at - told[0][0].at) / 2.0)
+        assert clock[0] == pytest.approx(due, abs=1e-6)
+        assert state.now >= event.at - 1e-6
+        seen.append(event)
+    assert [event for event in seen if not isinstance(event, Tick)] == [event for event, _ in told]
+    assert any(isinstance(event, Tick) for event in seen)
+    assert max(slept) <= replay.TICK_SECONDS
+
+
+def test_a_run_that_has_no_end_yet_is_shown_as_far_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    keep(tmp_path / "run", histories.good_run())
+    (tmp_path / "run/result.json").unlink()
+    assert "the record has no end" in shown(tmp_path, capsys)[1]

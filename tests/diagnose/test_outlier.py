@@ -1,0 +1,185 @@
+"""Ranks that stand apart, hosts under a wrong number, ranks that vanish, and what hosts tell of themselves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from fanout.diagnose import failure_facts, stack_groups
+from fanout.diagnose.evidence import StackSnapshot
+from fanout.diagnose.signatures import load_builtin
+from fanout.model.events import ActionSent, Answered, Inspect
+from tests.diagnose.kit import TIMED_OUT, Run, verdict
+
+TRAIN = "/home/ann/proj/train.py"
+TORCH = "/opt/venv/lib/python3.11/site-packages/torch/distributed"
+WAITS = [[f"{TORCH}/distributed_c10d.py", 3252, "all_reduce"], [f"{TORCH}/c10d_logger.py", 83, "wrapper"],
+         [TRAIN, 88, "step"], [TRAIN, 120, "<module>"]]  # fmt: skip
+OTHER = [[f"{TORCH}/distributed_c10d.py", 3151, "broadcast"], [TRAIN, 70, "save"], [TRAIN, 121, "<module>"]]
+LOADS = [["/home/ann/proj/loader.py", 40, "load"], [TRAIN, 80, "step"], [TRAIN, 120, "<module>"]]
+
+
+def rank(number: int, stack: list[list[Any]], **more: Any) -> dict[str, Any]:
+    return {"rank": number, "pid": 20_000 + number, "state": "S", "wchan": "", "stack": stack, **more}
+
+
+def looked(run: Run, **stacks_of: list[dict[str, Any]]) -> Run:
+    """All hosts were asked for their stacks and answered."""
+    for host in run.hosts:
+        run.add(ActionSent(at=run.at, action=Inspect(host=host, ask=7, what="stacks")))
+        run.add(Answered(at=run.at, host=host, ask=7, value={"ranks": stacks_of[host]}, error=""))
+    return run
+
+
+@pytest.mark.parametrize(("moved", "confidence"), [(False, "high"), (None, "medium")])
+def test_the_rank_that_does_not_wait_is_named(moved: bool | None, confidence: str) -> None:
+    """As sure as it gets where two looks saw nothing move; otherwise it may just have been between two collectives."""
+    run = looked(
+        Run(),
+        gpu01=[rank(0, WAITS, moved=moved), rank(1, WAITS, moved=moved)],
+        gpu02=[rank(2, WAITS, moved=moved), rank(3, LOADS, moved=moved)],
+    )
+    found = verdict(run)
+    assert found.cause is not None
+    assert (found.cause.signature, found.cause.host, found.cause.rank) == ("apart", "gpu02", 3)
+    assert found.confidence == confidence
+    assert found.cause.says == "is in load (loader.py:40) while the others wait in all_reduce (train.py:88)"
+    assert found.stands == (
+        "ranks 0-2 (gpu[01-02]) wait in all_reduce (train.py:88)",
+        "rank 3 (gpu02) is in load (loader.py:40)",
+    )
+
+
+def test_the_rank_that_waits_elsewhere_is_only_likely() -> None:
+    run = looked(Run(), gpu01=[rank(0, WAITS), rank(1, OTHER)], gpu02=[rank(2, WAITS), rank(3, WAITS)])
+    found = verdict(run)
+    assert found.cause is not None
+    assert (found.cause.host, found.cause.rank, found.confidence) == ("gpu01", 1, "medium")
+
+
+def test_two_camps_of_the_same_size_name_nobody() -> None:
+    run = looked(Run(), gpu01=[rank(0, WAITS), rank(1, WAITS)], gpu02=[rank(2, OTHER), rank(3, OTHER)])
+    assert verdict(run).rule != "apart"
+
+
+def test_an_error_of_its_own_comes_before_any_place() -> None:
+    """Rank 3 loads because it is slow; rank 0 raised."""
+    run = looked(Run(), gpu01=[rank(1, WAITS)], gpu02=[rank(2, WAITS), rank(3, LOADS)])
+    run.raises(0, "ValueError: bad sample").torchrun("gpu01", (0, 1), (1, -15))
+    found = verdict(run)
+    assert found.cause is not None
+    assert (found.cause.rank, found.rule) == (0, "first")
+
+
+def test_a_stopped_process_stands_apart_without_a_stack() -> None:
+    run = looked(Run(), gpu01=[rank(0, WAITS), rank(1, [], state="T")], gpu02=[rank(2, WAITS), rank(3, WAITS)])
+    found = verdict(run)
+    assert found.cause is not None
+    assert found.cause.rank == 1
+    assert found.cause.says.startswith("is stopped (SIGSTOP)")
+
+
+def test_a_rank_of_which_nothing_is_known_has_vanished() -> None:
+    run = Run().victims(0, 1, 2, peer="10.0.0.2").torchrun("gpu01", (0, 1), (1, 1)).torchrun("gpu02", (2, 1))
+    found = verdict(run)
+    assert found.cause is not None
+    assert (found.rule, found.cause.rank, found.confidence) == ("vanished", 3, "medium")
+
+
+@pytest.mark.parametrize(("key", "node"), [("assigned_ranks/1", 1), ("role_info/0, /none/torchelastic/role_info/1", 0)])
+def test_a_host_under_another_number_gives_itself_away(key: str, node: int) -> None:
+    """Only node 1 waits for assigned_ranks/1, and only node 0 for everybody's role_info."""
+    run = Run(hosts=3, each=1)
+    text = "torch.distributed.DistStoreError: wait timeout after 25000ms, keys: /none/torchelastic/"
+    run.wait(25.0)
+    for number, own in enumerate(("role_info/0", "assigned_ranks/1", key)):
+        run.raises(number, text + own, mark=False)
+    for host in run.hosts:
+        run.end(host, code=1)
+    found = verdict(run, each=1)
+    assert found.cause is not None
+    assert (found.cause.signature, found.cause.host, found.confidence) == ("node-rank", "gpu03", "high")
+    assert f"took part as node {node}, although it is node 2" in found.cause.says
+
+
+def test_all_that_time_out_at_the_same_place_stay_a_matter_of_the_network() -> None:
+    run = Run().victims(0, 1, 2, 3, text=TIMED_OUT)
+    run.torchrun("gpu01", (0, 1), (1, 1)).torchrun("gpu02", (2, 1), (3, 1))
+    assert verdict(run).rule == "nobody"
+
+
+@pytest.mark.parametrize(("want", "named"), [(5, "gpu01"), (4, None), (8, None)])
+def test_a_host_that_waits_for_more_than_there_are_has_another_nnodes(want: int, named: str | None) -> None:
+    """Four hosts with two ranks each: four for torchrun's store, eight for a store that rank 0 keeps itself."""
+    run = Run(hosts=4)
+    run.out(0, "Traceback (most recent call last):", '  File "x.py", line 1, in f', "    f()",
+            f"torch.distributed.DistStoreError: Timed out after 26 seconds waiting for clients. 4/{want} clients joined.")  # fmt: skip
+    run.wait(1.0).end("gpu01", code=1).wait(4.0)
+    found = verdict(run)
+    assert (found.rule == "numbers") == (named is not None)
+    assert (found.cause.host if found.cause is not None else None) == named
+
+
+def test_frames_of_a_traceback_are_read_from_the_inside_out() -> None:
+    text = 'Traceback (most recent call last):\n  File "a.py", line 1, in <module>\n    f()\n  File "b.py", line 2, in f\nX: y'
+    assert stack_groups.parse_frames(text.split("\n")) == (("b.py", 2, "f"), ("a.py", 1, "<module>"))
+
+
+@pytest.mark.parametrize(
+    "value", [None, 3, [3], [{"stack": 3}], [{"stack": [["a"]], "pid": 1}], [{"pid": "x", "stack": []}]]
+)
+def test_an_answer_of_a_wrong_shape_is_no_stand(value: Any) -> None:
+    assert list(failure_facts.parse_stacks("gpu01", value)) == []
+
+
+def test_what_is_out_of_the_ordinary_is_told_and_nothing_else() -> None:
+    quiet = {"boot_id": "a", "kernel": [], "space": [{"path": "/tmp", "used": 0.5, "inodes": 0.1, "free_mb": 9}],
+             "memory": {"MemTotal": 1000, "MemAvailable": 500}, "stuck": []}  # fmt: skip
+    assert failure_facts.describe_host("gpu01", quiet, boot_id="a") == ()
+    loud = quiet | {"boot_id": "b", "space": [{"path": "/dev/shm", "used": 1.0, "inodes": 0.1, "free_mb": 0}]}
+    assert failure_facts.describe_host("gpu01", loud, boot_id="a") == (
+        "gpu01 was rebooted during the run: its boot id changed",
+        "gpu01: /dev/shm is 100 % full (0 MB free)",
+    )
+    assert failure_facts.describe_host("gpu01", dict.fromkeys(quiet, "nonsense")) == ()
+    flapped = {"ports": [{"port": "mlx5_0/1", "counter": "link_downed", "more": 3}]}
+    assert failure_facts.describe_host("gpu01", flapped) == (
+        "gpu01: InfiniBand mlx5_0/1 counted 3 more of link_downed during the run: its cable, optics or switch port",
+    )
+
+
+def test_the_kernels_word_about_a_rank_is_a_proof() -> None:
+    """Its pid is that of a rank that SIGKILL ended; a line about anybody else proves nothing."""
+    line = "[ 12.5] Out of memory: Killed process 20002 (python3) total-vm:8kB, anon-rss:6kB"
+    run = Run().victims(0, 1, 3).torchrun("gpu02", (2, -9), (3, 1)).torchrun("gpu01", (0, 1), (1, -15))
+    run.add(ActionSent(at=run.at, action=Inspect(host="gpu02", ask=9, what="aftermath")))
+    run.add(Answered(at=run.at, host="gpu02", ask=9, value={"kernel": [line]}, error=""))
+    found = verdict(run)
+    assert found.cause is not None
+    assert (found.rule, found.cause.rank, found.confidence) == ("proof", 2, "high")
+    assert (
+        list(failure_facts.match_kernel_lines("gpu01", {"kernel": ["[ 1.0] usb 1-1: new device"]}, 0.0, load_builtin()))
+        == []
+    )
+
+
+def test_a_place_in_a_library_alone_is_told_as_it_is() -> None:
+    stand = StackSnapshot(
+        host="h", rank=0, pid=1, state="S", frames=(("/usr/lib/python3.11/threading.py", 324, "wait"),)
+    )
+    assert str(stack_groups.locate_snapshot(stand)) == "is in wait (threading.py:324)"
+
+
+def test_of_nccls_own_service_what_differs_is_a_note() -> None:
+    """Its summary of a healthy job is none; ranks there are those of a communicator, so nobody is named for it."""
+    healthy = "Job summary\n  Nodes  Processes  GPUs\n    0  1  4  8  32  32  RUNNING  OK"
+    odd = (
+        "  Missing communicator data from 1 rank\n  The missing rank: 21\n  6 ranks have launched up to operation 6649"
+    )
+    assert failure_facts.describe_host("gpu01", {"ras": healthy.splitlines()}) == ()
+    assert failure_facts.describe_host("gpu01", {"ras": odd.splitlines()}) == (
+        "gpu01: NCCL reports: Missing communicator data from 1 rank",
+        "gpu01: NCCL reports: The missing rank: 21",
+        "gpu01: NCCL reports: 6 ranks have launched up to operation 6649",
+    )

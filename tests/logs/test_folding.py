@@ -1,0 +1,141 @@
+"""Folding of equal lines: shorter, but nothing lost and nobody's own order changed."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fanout.logs.demux import LogLine
+from fanout.logs.folding import MAX_WAITING, LineFolding, format_speakers, merge_texts, shorten_label
+from fanout.logs.line_filters import parse_display_filters
+from fanout.model.events import StreamOpened
+from fanout.ui.plain_view import PlainView
+from tests.histories import T0, History
+from tests.ui.goldens import heading
+
+
+def says(*lines: tuple[str, str]) -> list[LogLine]:
+    return [LogLine(host, 0, host, "line", text) for host, text in lines]
+
+
+@given(st.lists(st.tuples(st.sampled_from("xyz"), st.sampled_from("abc"), st.floats(0, 0.3)), max_size=40))
+def test_unfolded_every_speaker_said_what_it_said_in_its_order(lines: list[tuple[str, str, float]]) -> None:
+    folding, now, shown = LineFolding("xyz", {}), 0.0, []
+    for host, text, later in lines:
+        now += later
+        shown += folding.fold_lines(says((host, text)), now)
+    shown += folding.take_rest()
+    for host in "xyz":
+        mine = [say.text for say in shown if host in say.speaker.replace("[", "").replace("]", "").split(",")]
+        assert mine == [text for name, text, _ in lines if name == host]
+    assert sum(say.voices for say in shown) == len(lines)
+
+
+def test_equal_lines_within_the_window_are_one() -> None:
+    folding = LineFolding(("h1", "h2", "h3"), {})
+    assert folding.fold_lines(says(("h1", "other"), ("h1", "same"), ("h2", "same"), ("h3", "same")), 0.0) == []
+    out = folding.fold_lines([], 0.3)
+    assert [(say.speaker, say.text, say.voices) for say in out] == [("h1", "other", 1), ("h[1-3]", "same", 3)]
+
+
+@given(st.lists(st.tuples(st.sampled_from("xyz"), st.integers(0, 3), st.floats(0, 0.3)), max_size=40))
+def test_similar_lines_fold_in_everybodys_order(lines: list[tuple[str, int, float]]) -> None:
+    """Every line is counted once, its number lies in the range that is told, and nobody's n-th line is another's m-th."""
+    folding, now, shown = LineFolding("xyz", {}, how="similar"), 0.0, []
+    for host, number, later in lines:
+        now += later
+        shown += folding.fold_lines(says((host, f"step {number} of 9")), now)
+    shown += folding.take_rest()
+    assert sum(say.voices for say in shown) == len(lines)
+    for host in "xyz":
+        mine = [say for say in shown if host in say.speaker.replace("[", "").replace("]", "").split(",")]
+        numbers = [number for name, number, _ in lines if name == host]
+        assert len(mine) == len(numbers)
+        for say, number in zip(mine, numbers, strict=True):
+            low, _, high = say.ranges[0].partition("–") if say.ranges else (str(number), "", str(number))
+            assert int(low) <= number <= int(high)
+            assert say.text == ("step N of 9" if say.ranges else f"step {number} of 9")
+
+
+@pytest.mark.parametrize(
+    ("texts", "text", "ranges"),
+    [
+        (["took 35.1 s", "took 41.8 s", "took 36 s"], "took N s", ("35.1–41.8",)),
+        (["rank 0 of 4", "rank 3 of 4"], "rank N of 4", ("0–3",)),
+        (["at 0x7f3a in 9", "at 0x10 in 10"], "at N in N", ("0x10–0x7f3a", "9–10")),
+        (["1e-4", "3e-05"], "N", ("3e-05–1e-4",)),
+        (["same 5", "same 5"], "same 5", ()),
+    ],
+)
+def test_lines_that_differ_in_numbers_tell_the_range_of_each(
+    texts: list[str], text: str, ranges: tuple[str, ...]
+) -> None:
+    assert merge_texts(texts) == (text, ranges)
+
+
+def test_lines_that_differ_in_a_word_stay_apart() -> None:
+    folding = LineFolding(("h1", "h2", "h3"), {}, how="similar")
+    folding.fold_lines(says(("h1", "seen 5 ok"), ("h2", "seen 7 ok"), ("h3", "seen 7 bad")), 0.0)
+    out = [(say.speaker, say.text, say.voices, say.ranges) for say in folding.take_rest()]
+    assert out == [("h[1-2]", "seen N ok", 2, ("5–7",)), ("h3", "seen 7 bad", 1, ())]
+
+
+def test_a_flood_of_different_lines_folds_no_longer_but_loses_nothing() -> None:
+    folding = LineFolding(("h1", "h2"), {}, how="similar")
+    lines = [(host, "word" * n) for n in range(MAX_WAITING - 1) for host in ("h1", "h2")]
+    folding.fold_lines(says(*lines), 0.0)
+    out = folding.take_rest()
+    assert sum(say.voices for say in out) == len(lines)
+    assert [say.text for say in out] == ["word" * n for n in range(MAX_WAITING - 1)]
+    apart = LineFolding(("h1", "h2"), {})
+    apart.fold_lines(says(*((host, f"{host} {n}") for n in range(MAX_WAITING) for host in ("h1", "h2"))), 0.0)
+    assert len(apart.take_rest()) == 2 * MAX_WAITING
+
+
+def test_folding_can_be_turned_off_at_any_time() -> None:
+    folding = LineFolding(("h1", "h2"), {})
+    assert folding.fold_lines(says(("h1", "a")), 0.0) == []
+    folding.mode = "off"
+    assert [say.text for say in folding.fold_lines(says(("h2", "b")), 0.0)] == ["a", "b"]
+    assert [say.text for say in folding.fold_lines(says(("h1", "c")), 0.0)] == ["c"]
+
+
+def test_with_one_speaker_nothing_waits() -> None:
+    assert len(LineFolding(("h1",), {}).fold_lines(says(("h1", "a"), ("h1", "a")), 0.0)) == 2
+
+
+def test_labels_of_many_are_short() -> None:
+    parts = {f"gpu{n:02d}": {str(rank) for rank in range(8)} for n in range(1, 5)}
+    everyone = [(host, rank) for host in parts for rank in sorted(parts[host])]
+    assert format_speakers(everyone, parts) == "gpu[01-04]:*"
+    assert format_speakers([("gpu01", "0"), ("gpu01", "1"), ("gpu02", "5")], parts) == "gpu01:[0-1],gpu02:5"
+    assert format_speakers([("gpu01", ""), ("gpu02", "")], {}) == "gpu[01-02]"
+
+
+def test_the_plain_view_folds_where_it_is_asked_to() -> None:
+    run = History("a1", "a2").link().start()
+    for host in run.hosts:
+        for rank in (0, 1):
+            run.add(StreamOpened(at=T0, host=host, stream=rank + 1, name=f"rank {rank}"))
+            run.say(host, b"NCCL version 2\n", stream=rank + 1)
+    out = io.StringIO()
+    view = PlainView(
+        heading(run.hosts), stdout=out, stderr=io.StringIO(), wishes=parse_display_filters(show="all", fold="exact")
+    )
+    run.say("a2", b"only here\n", stream=2).wait(0.1).play(view)
+    assert out.getvalue() == ""  # the window is not over
+    view.close()
+    assert out.getvalue() == "a[1-2]:* | NCCL version 2  ×4\na2:1 | only here\n"
+
+
+def test_a_long_label_gives_way_at_its_end() -> None:
+    """A line of forty hosts that are not neighbours has room left for its text."""
+    label = format_speakers([(f"gpu{number:02d}", "") for number in range(1, 41, 2)], {})
+    assert len(label) > 60
+    assert shorten_label(label, 32) == "gpu[01,03,05,07,09,11,13,15,17,…]"
+    assert shorten_label("gpu[01-64]:*", 32) == "gpu[01-64]:*"
+    assert shorten_label("gpu[01-02]:*,gpu03:[0,5]", 16) == "gpu[01-02]:*,…"
+    assert shorten_label("onewithoutanyplacetocut", 8) == "onewithoutanyplacetocut"

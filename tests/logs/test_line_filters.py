@@ -1,0 +1,123 @@
+"""Which lines are shown: rank 0 and trouble by default, never a script's only output hidden, nothing left out unsaid."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+
+from fanout.logs.line_filters import DisplayFilters, parse_display_filters, parse_show
+from fanout.model.errors import UsageError
+from fanout.model.events import StreamOpened
+from fanout.ui.plain_view import PlainView
+from tests.histories import T0, TRACEBACK, History
+from tests.ui.goldens import heading
+
+
+def under_torchrun(*hosts: str, ranks: int = 2) -> History:
+    """Every rank has a stream of its own: 1 to ``ranks`` on each host."""
+    run = History(*hosts).link().start()
+    for node, host in enumerate(hosts):
+        for local in range(ranks):
+            run.add(StreamOpened(at=T0, host=host, stream=local + 1, name=f"rank {node * ranks + local}"))
+    return run
+
+
+def shown(run: History, wished: DisplayFilters | None = None) -> tuple[list[str], str]:
+    out, err = io.StringIO(), io.StringIO()
+    view = PlainView(heading(run.hosts), stdout=out, stderr=err, wishes=wished)
+    run.play(view)
+    view.close()
+    return out.getvalue().splitlines(), err.getvalue()
+
+
+def test_by_default_rank_0_in_full_and_of_all_what_looks_like_trouble() -> None:
+    run = under_torchrun("a", "b")
+    for host in run.hosts:
+        for stream in (1, 2):
+            run.say(host, b"step 1\n", stream=stream)
+    run.say("b", b"UserWarning: not writable\n" + TRACEBACK, stream=2)
+    lines, err = shown(run)
+    assert lines[:2] == ["a:0 | step 1", "b:3 | UserWarning: not writable"]
+    assert lines[2:] == [f"b:3 | {line}" for line in TRACEBACK.decode().splitlines()]
+    assert "fanout: 3 lines of the log not shown (--show all shows every rank); all of them are in /home/me/runs" in err
+
+
+def test_a_script_without_torchrun_is_shown_in_full_on_every_host() -> None:
+    run = History("a", "b").link().start().say("a", b"one\n").say("b", b"other\n")
+    lines, err = shown(run)
+    assert lines == ["a | one", "b | other"]
+    assert "not shown" not in err
+
+
+def test_the_rank_that_tells_the_figures_is_shown_where_rank_0_tells_none() -> None:
+    """Megatron prints its losses on the last rank."""
+    run = under_torchrun("a")
+    for step in range(10):
+        run.say("a", b"waiting\n", stream=1).say("a", f"iteration {step}/ 9 | lm loss: 2.0\n".encode(), stream=2).wait(
+            1.0
+        )
+    lines, _ = shown(run)
+    assert [line for line in lines if "lm loss" in line][-1] == "a:1 | iteration 9/ 9 | lm loss: 2.0"
+    run = under_torchrun("a")
+    for step in range(10):
+        run.say("a", b"step 1 loss 2\n", stream=1).say("a", f"step {step} loss 2.0\n".encode(), stream=2).wait(1.0)
+    assert {line[:3] for line in shown(run)[0]} == {"a:0"}
+
+
+def test_ranks_are_global_and_what_torchrun_says_of_trouble_stays() -> None:
+    run = under_torchrun("a", "b").say("b", b"setting up\nE1122 14:06:51.204 failed (exitcode: 1)\n")
+    for host in run.hosts:
+        for stream in (1, 2):
+            run.say(host, b"x\n", stream=stream)
+    lines, _ = shown(run, parse_display_filters(show="1-2"))
+    assert lines == ["b   | E1122 14:06:51.204 failed (exitcode: 1)", "a:1 | x", "b:2 | x"]
+
+
+def test_ranks_of_hosts_without_streams_of_ranks_are_their_hosts() -> None:
+    run = History("a", "b").link().start().say("a", b"x\n").say("b", b"y\n")
+    assert shown(run, parse_display_filters(show="9"))[0] == ["b | y"]  # eight ranks a host
+
+
+def test_grep_looks_at_all_ranks_and_hide_leaves_lines_out() -> None:
+    run = under_torchrun("a")
+    for stream in (1, 2):
+        run.say("a", b"apple 1\npear 2\n", stream=stream)
+    assert shown(run, parse_display_filters(grep="app.e"))[0] == ["a:0 | apple 1", "a:1 | apple 1"]
+    assert shown(run, parse_display_filters(hide=r"\d$", show="all"))[0] == []
+    assert shown(run, parse_display_filters(hide="pear"))[0] == ["a:0 | apple 1"]
+
+
+def test_stdout_and_stderr_of_a_rank_are_one_speaker() -> None:
+    run = under_torchrun("a", ranks=1).add(StreamOpened(at=T0, host="a", stream=9, name="rank 0 err"))
+    assert shown(run.say("a", b"x\n", stream=9))[0] == ["a:0 | x"]
+
+
+def test_a_prefix_of_ones_own() -> None:
+    run = under_torchrun("a").say("a", b"x\n", stream=1)
+    assert shown(run, parse_display_filters(prefix="<{host} {rank}> "))[0] == ["<a 0> x"]
+    assert shown(run, parse_display_filters(prefix=""))[0] == ["x"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ({"show": "0,x"}, "--show 0,x: 'x' is not a rank"),
+        ({"show": "5-2"}, "'5-2' is not a rank"),
+        ({"grep": "("}, "--grep (: not a regular expression"),
+        ({"prefix": "{who"}, "--prefix {who"),
+        ({"prefix": "{pod}"}, "unknown field 'pod'"),
+        ({"prefix": "{host.x}"}, "unknown field 'host.x'"),
+        ({"metric": r"loss (\d"}, "--metric"),
+        ({"metric": r"loss"}, "it has no capture group"),
+    ],
+)
+def test_what_cannot_be_understood_is_said_before_anything_starts(flags: dict[str, str], words: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_display_filters(**flags)  # type: ignore[arg-type]
+    assert words in str(caught.value)
+
+
+def test_ranks_are_lists_and_ranges() -> None:
+    assert parse_show("0,8-10") == frozenset({0, 8, 9, 10})
+    assert parse_show("all") == "all"

@@ -1,0 +1,112 @@
+"""A host that is dead for good: it is the cause of what fails after it, and the launcher does not wait for its lease."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from fanout.model import outcome
+from fanout.model.events import (
+    Abandon,
+    ActionSent,
+    CleanedUp,
+    Connected,
+    Connecting,
+    Disconnected,
+    Exited,
+    Go,
+    Heartbeat,
+    HostLost,
+    Prepare,
+    Prepared,
+    Started,
+)
+from fanout.model.policy import ALONE_SECONDS, Policy, decide_actions, hosts_waited_for
+from fanout.model.state import Phase, RunState, apply_event
+from tests.model.test_policy import POLICY, host, running, state, stop
+
+
+def alone(seconds: float, **facts: Any) -> RunState:
+    """a has been without a link for so long; b has ended with an error, and is looked over."""
+    lost = 1000.0 - seconds
+    stopped = {"stop": stop("a", "b failed"), "stop_at": 995.0} if facts.get("failures") != () else {}
+    dead = running(linked=False, link_lost_at=lost, heard_at=lost - 1, link_lost_why="silence", **stopped)
+    ended = host(
+        Phase.RELEASED, prepare_at=0.0, go_at=0.0, linked=False, exit=Exited(at=1.0, host="b", code=0, signal=None)
+    )
+    return state(dead, ended, **{"failures": (("b", 990.0 - seconds),), **facts})
+
+
+def test_when_all_others_have_ended_a_dead_host_is_not_waited_for_until_its_lease_is_over() -> None:
+    assert decide_actions(POLICY, alone(ALONE_SECONDS)) == ()
+    (given_up,) = decide_actions(POLICY, alone(ALONE_SECONDS + 1))
+    assert isinstance(given_up, Abandon)
+    ends = time.strftime("%H:%M:%S", time.localtime(999.0 - ALONE_SECONDS - 1 + POLICY.lease))
+    assert (
+        given_up.why == f"no connection for 30 s (silence): unknown, it may still run until its lease expires at {ends}"
+    )
+
+
+def test_a_host_without_a_lease_is_said_to_run_on() -> None:
+    (given_up,) = decide_actions(Policy(lease=0.0), alone(ALONE_SECONDS + 1))
+    assert isinstance(given_up, Abandon)
+    assert given_up.why.endswith("it may still run, because it has no lease")
+
+
+def test_a_run_that_goes_well_waits_for_a_host_without_a_link() -> None:
+    """The others ended with 0: the host may well have done so too, and its link may come back."""
+    assert decide_actions(POLICY, alone(ALONE_SECONDS + 100, failures=())) == ()
+
+
+def test_a_host_that_is_still_being_ended_keeps_the_lease_for_all() -> None:
+    dead = running(linked=False, link_lost_at=900.0, link_lost_why="silence")
+    left = running(stop_at=999.0, stop=stop("b", "a failed"))
+    before = state(dead, left, failures=(("b", 998.0),), ending_at=999.0)
+    assert not any(isinstance(action, Abandon) for action in decide_actions(POLICY, before))
+
+
+def test_for_whom_the_launcher_waits_and_until_when() -> None:
+    assert hosts_waited_for(POLICY, alone(10.0)) == {"a": 990.0 + ALONE_SECONDS}
+    assert hosts_waited_for(POLICY, alone(10.0, failures=())) == {}
+    assert hosts_waited_for(POLICY, state(running(), running(), failures=(("a", 1.0),))) == {}
+
+
+def both_run() -> RunState:
+    world = RunState.initial(["a", "b"], at=0.0)
+    for name in ("a", "b"):
+        for event in (Connecting(at=0.0, host=name, attempt=1), Connected(at=0.1, host=name, attempt=1, took=0.1, hello={}),
+                      ActionSent(at=0.2, action=Prepare(host=name)), Prepared(at=0.3, host=name, pid=1),
+                      ActionSent(at=0.4, action=Go(host=name)), Started(at=0.5, host=name, pid=2), Heartbeat(at=5.0, host=name)):  # fmt: skip
+            world = apply_event(world, event)
+    return world
+
+
+def test_a_lost_host_failed_when_it_was_last_heard_so_it_is_the_cause_and_the_status_is_255() -> None:
+    """The others fail because of it, minutes before it is given up."""
+    world = both_run()
+    for event in (
+        Disconnected(at=22.0, host="a", why="silent for 15 s"),
+        Exited(at=40.0, host="b", code=1, signal=None),
+        CleanedUp(at=41.0, host="b", killed=0),
+        HostLost(at=80.0, host="a", why="no connection for 30 s"),
+    ):
+        world = apply_event(world, event)
+    assert [name for name, _ in world.failures] == ["a", "b"]
+    assert world.failures[0][1] == 5.0  # when it was last heard
+    assert (outcome.outcome_of(world).exit_code, outcome.outcome_of(world).first) == (255, "a")
+
+
+def test_a_keeper_that_died_with_its_host_is_the_cause_too() -> None:
+    """The host was rebooted, and its record tells that the end is not known."""
+    world = both_run()
+    for event in (
+        Disconnected(at=22.0, host="a", why="silent for 15 s"),
+        Exited(at=40.0, host="b", code=1, signal=None),
+        Connecting(at=50.0, host="a", attempt=1),
+        Connected(at=51.0, host="a", attempt=1, took=0.1, hello={}),
+        Prepared(at=51.1, host="a", pid=1),
+        Exited(at=51.2, host="a", code=None, signal=None, why="the keeper on the host died without a record"),
+    ):
+        world = apply_event(world, event)
+    assert (outcome.outcome_of(world).exit_code, outcome.outcome_of(world).first) == (255, "a")
+    assert "the keeper on the host died" in outcome.outcome_of(world).headline

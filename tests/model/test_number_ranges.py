@@ -1,0 +1,114 @@
+"""Every number that the user can set has a range, from whatever place it comes; outside of it, nothing is started."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from dataclasses import fields
+
+import pytest
+
+from fanout.cli.options import COMMANDS
+from fanout.cli.parser import parse_arguments
+from fanout.commands.replay import parse_offset, parse_speed
+from fanout.model.errors import UsageError
+from fanout.model.number_ranges import BOUNDS, range_error
+from fanout.model.settings import Settings, merge_settings
+from fanout.record.retention import parse_bounds as parse_keep
+
+HUGE = ("1e10", "3e6", "1e300", "1e400", "9" * 30, "9" * 400, "9" * 5000)
+ODD = ("nan", "inf", "-inf", "-1", "-1e10", *HUGE)
+
+
+def numeric_options() -> list[tuple[str, str, str]]:
+    """Return (verb, option, name) of each flag that takes a number."""
+    found = []
+    for verb, (_, _, build) in COMMANDS.items():
+        parser = argparse.ArgumentParser()
+        build(parser)
+        found += [
+            (verb, action.option_strings[-1], action.dest)
+            for action in parser._actions
+            if action.type in (int, float) and action.option_strings
+        ]
+    return found
+
+
+def test_every_number_has_bounds() -> None:
+    of_settings = {
+        field.name for field in fields(Settings) if field.type in ("int", "float", "int | None", "float | None")
+    }
+    of_flags = {name for _, _, name in numeric_options()}
+    assert len(numeric_options()) > 20
+    assert of_settings | of_flags <= set(BOUNDS)
+
+
+@pytest.mark.parametrize(("verb", "option", "name"), numeric_options())
+def test_no_odd_number_is_taken_from_the_command_line(verb: str, option: str, name: str) -> None:
+    for text in ODD:
+        words = [verb, f"{option}={text}", "h1", "task.py"] if verb in ("run", "check") else [verb, f"{option}={text}"]
+        words += ["h1"] if verb in ("hosts", "exec", "clean") else []
+        words += ["--", "true"] if verb == "exec" else []
+        taken = None
+        try:
+            request = parse_arguments(words)
+            taken = merge_settings(request.flags, {}, [])
+            if name == "nnodes":
+                raise UsageError(range_error(name, request.filters.nnodes or 0))
+        except UsageError:  # exit status 2
+            continue
+        least, most = BOUNDS[name]
+        assert least <= float(text) <= most, (text, taken)
+
+
+@pytest.mark.parametrize("name", [name for name in BOUNDS if name in Settings.__slots__ and name != "hang_timeout"])
+def test_a_setting_out_of_range_names_the_range_wherever_it_stands(name: str) -> None:
+    least, most = BOUNDS[name]
+    kind = int if "int" in str(Settings.__annotations__[name]) else float
+    for value in (kind(most) + 1, kind(least) - 1):
+        for flags, environ, files in (
+            ({name: value}, {}, []),
+            ({}, {f"FANOUT_{name.upper()}": str(value)}, []),
+            ({}, {}, [("fanout.toml", {name: value})]),
+        ):
+            with pytest.raises(UsageError, match=r"must be from [0-9.]+ to [0-9.]+, not "):
+                merge_settings(flags, environ, files)
+    for value in (kind(most), kind(math.ceil(least))):
+        assert getattr(merge_settings({name: value}, {}, []).settings, name) == (
+            None if name == "time_limit" and not value else value
+        )
+    for text in ODD:
+        if not (text == "1e10" and most >= 1e10):
+            with pytest.raises(UsageError):
+                merge_settings({}, {f"FANOUT_{name.upper()}": "nan" if text == "3e6" and most > 3e6 else text}, [])
+
+
+@pytest.mark.parametrize("value", [10**30, 10**400, -(10**400), math.nan, math.inf])
+def test_odd_numbers_of_a_file_are_refused(value: float) -> None:
+    for name in ("lease", "grace", "fanout", "nproc_per_node"):
+        with pytest.raises(UsageError):
+            merge_settings({}, {}, [("fanout.toml", {name: value})])
+
+
+@pytest.mark.parametrize("text", ["0.5", "nan", "inf", "1e10", "9" * 400, "-5"])
+def test_patience_for_a_hang_is_within_its_range(text: str) -> None:
+    with pytest.raises(UsageError, match="from 1 to 2000000"):
+        merge_settings({"hang_timeout": text}, {}, [])
+
+
+def test_no_time_limit_is_written_as_0_as_for_a_size() -> None:
+    assert merge_settings({"time_limit": 0.0}, {}, []).settings.time_limit is None
+    assert merge_settings({}, {"FANOUT_TIME_LIMIT": "0"}, []).settings.time_limit is None
+
+
+@pytest.mark.parametrize("text", ["9" * 400, "9" * 5000, "9" * 400 + "GB", "9" * 400 + "d", "1e9"])
+def test_sizes_ages_and_moments_of_any_length_are_a_sentence(text: str) -> None:
+    for read in (
+        parse_keep,
+        parse_offset,
+        lambda value: merge_settings({"spool_limit": value}, {}, []),
+        lambda value: parse_speed(value, tty=True),
+    ):
+        with pytest.raises(UsageError) as caught:
+            read(text)
+        assert len(str(caught.value)) < 200

@@ -1,0 +1,29 @@
+"""The policy for a host that is alone: its rendezvous has a limit too."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from fanout.model.policy import decide_actions
+from tests.model.test_policy import POLICY, running, state, stop
+
+
+@pytest.mark.parametrize(
+    ("seen", "why"),
+    [
+        ({"unresolved_at": 10.0}, "MASTER_ADDR did not resolve on a for 20 s"),
+        ({"waiting_at": 10.0}, "torchrun on a started no rank for 20 s: it waits for hosts that are not in this run"),
+    ],
+)
+def test_the_rendezvous_of_a_host_alone_has_the_start_timeout_too(seen: dict[str, float], why: str) -> None:
+    policy = replace(POLICY, start_timeout=20.0)
+    assert decide_actions(policy, state(running(**seen), now=29.0)) == ()
+    assert decide_actions(policy, state(running(**seen), now=31.0)) == (stop("a", why),)
+    assert decide_actions(policy, state(running(waiting_at=10.0, joined_at=11.0), now=1e6)) == ()
+    first_up = running(waiting_at=10.0, unresolved_at=15.0)  # a cause that is known counts, not the one before it
+    assert decide_actions(policy, state(first_up, now=31.0)) == ()
+    assert decide_actions(policy, state(first_up, now=36.0)) == (
+        stop("a", "MASTER_ADDR did not resolve on a for 20 s"),
+    )

@@ -1,0 +1,102 @@
+"""Who attaches sees the last of what was, then what comes; those who tell of hangs speak from then on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fanout.model.events import Event, StreamOpened, Tick
+from fanout.model.run_info import RunInfo
+from fanout.model.state import RunState
+from fanout.record import follow, writer_lock
+from fanout.record.run_reader import RunReader
+from fanout.record.run_writer import RunWriter
+from tests.histories import History
+
+
+class Viewer:
+    """A view that keeps what it is shown, and stops looking at a tick once ``until`` events have come."""
+
+    broken = False
+
+    def __init__(self) -> None:
+        self.shown: list[Event] = []
+
+    def __call__(self, event: Event, state: RunState) -> None:
+        if not isinstance(event, Tick):
+            self.shown.append(event)
+
+    def note(self, text: str) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Teller(Viewer):
+    spoke_at: int | None = None  # how many events it had seen when it was to speak
+
+    def start_reporting(self, state: RunState) -> None:
+        assert self.spoke_at is None
+        self.spoke_at = len(self.shown)
+
+
+def recorded(path: Path, history: History, damage: bytes = b"") -> RunWriter:
+    record = RunWriter(str(path), RunInfo(run_id="r1", title="t", hosts=history.hosts))
+    record.begin(history.began_at)
+    write(record, history)
+    if damage:
+        with open(path / "events.jsonl", "ab") as file:
+            file.write(damage)
+    return record
+
+
+def write(record: RunWriter, history: History) -> None:
+    state = RunState.initial(history.hosts, at=history.began_at)
+    for event in history.events:
+        record(event, state)
+
+
+def watched(path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Viewer, Teller]:
+    monkeypatch.setattr(follow, "GUARDIAN_SECONDS", 0.0)
+    viewer, teller = Viewer(), Teller()
+    follow.follow_record(RunReader(str(path)), viewer, tellers=[teller])
+    return viewer, teller
+
+
+def test_who_comes_before_anything_happened_hears_of_everything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tellers speak from the first event on, although none was there to be counted."""
+    record = recorded(tmp_path / "run", History("a"))
+    later = History("a").link().start()
+    viewer, teller = Viewer(), Teller()
+    looked = 0
+
+    def left() -> bool:
+        nonlocal looked
+        looked += 1
+        if looked == 1:  # after the first tick
+            write(record, later)
+        return looked > 200 or len(viewer.shown) == len(later.events)
+
+    hold = writer_lock.acquire_lock(record.path, writer_lock.LockOwner(pid=1, user="u", machine="m", since=0.0))
+    assert hold is not None
+    follow.follow_record(RunReader(record.path), viewer, left, tellers=[teller])
+    hold.release_lock()
+    assert teller.spoke_at == 0
+    assert len(viewer.shown) == len(later.events)
+
+
+@pytest.mark.parametrize("damage", [b"", b'{"v":1,"t":5,"type":"what is this"}\n', b"\xff{]\n"])
+def test_who_comes_late_sees_the_end_of_it_and_every_stream(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: bytes
+) -> None:
+    history = History("a").link().start()
+    history.add(StreamOpened(at=history.at, host="a", stream=1, name="rank 0"))
+    for number in range(60):
+        history.wait(1.0).say("a", b"step %d\n" % number)
+    recorded(tmp_path / "run", history, damage).close()
+    viewer, teller = watched(tmp_path / "run", monkeypatch)
+    assert sum(isinstance(event, StreamOpened) for event in viewer.shown) == 1
+    assert 0 < len(viewer.shown) <= follow.SHOWN_BEFORE + 1
+    assert teller.spoke_at == len(teller.shown)

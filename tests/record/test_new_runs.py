@@ -1,0 +1,40 @@
+"""The id and the directory of a new run: many launches at the same moment never share one."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from fanout.model.errors import LauncherError
+from fanout.record import index
+from tests.processes import join
+
+
+def test_a_hundred_launches_in_one_second_draw_a_hundred_ids() -> None:
+    ids = {index.make_run_id() for _ in range(10_000)}
+    assert len(ids) == 10_000
+    assert {len(each.split("-")[-1]) for each in ids} == {12}
+
+
+def test_of_many_that_create_one_directory_one_has_it(tmp_path: Path) -> None:
+    """Two launches that drew the same id: one of them has to draw again."""
+    path, made = str(tmp_path / "runs" / "20260101-000000-aa"), []
+    start = threading.Barrier(100)
+
+    def launch() -> None:
+        start.wait(20)
+        made.append(index.create_run_directory(path))
+
+    threads = [threading.Thread(target=launch) for _ in range(100)]
+    for thread in threads:
+        thread.start()
+    join(*threads)
+    assert sorted(made) == [False] * 99 + [True]
+
+
+def test_a_place_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(LauncherError, match="file/runs"):
+        index.create_run_directory(str(tmp_path / "file" / "runs" / "r1"))

@@ -1,0 +1,180 @@
+"""Hosts that keep the agent's protocol, or do not, over the transport in memory; and whole runs over them."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+from fanout.agent import bundle, frames
+from fanout.model.errors import TransportError
+from fanout.model.events import Chunk, Event
+from fanout.model.hosts import Host
+from fanout.model.outcome import RunOutcome
+from fanout.model.plan import HostFacts, make_plan
+from fanout.model.policy import Policy
+from fanout.model.settings import Settings
+from fanout.model.state import RunState
+from fanout.remote.login import ConnectionOptions
+from fanout.remote.pool import Clock, ConnectionPool
+from fanout.run.session import Session
+from tests.remote.scripted import Cut, Far, Script, ScriptedTransport
+from tests.remote.ways import host
+
+POLICY = Policy(grace=1.0, last_words=0.0, lease=5.0, start_timeout=20.0)
+
+
+class Node:
+    """A host's end of the protocol, told what to do by the test."""
+
+    def __init__(self, far: Far) -> None:
+        self.far = far
+        self._splitter = frames.FrameSplitter()
+        self._told: list[dict[str, Any]] = []
+        nonce = far.command.split()[-1]
+        far.say(f"motd\n\n@{nonce} READY 3.11\n".encode())
+        data = b""
+        while len(data) < len(bundle.pack_agent()):
+            data += far.hear()
+        assert data[: len(bundle.pack_agent())] == bundle.pack_agent()
+        self._splitter.feed(data[len(bundle.pack_agent()) :])
+        self.say(t="hello", v=1, python="3.11.0", hostname=far.host.name)
+
+    def say(self, **message: Any) -> None:
+        self.far.say(frames.pack_control(message))
+
+    def log(self, offset: int, data: bytes) -> None:
+        self.far.say(frames.pack_data(0, offset, data))
+
+    def hear(self, op: str) -> dict[str, Any]:
+        while True:
+            for message in self._told:
+                if message["op"] == op:
+                    self._told.remove(message)
+                    return message
+                if message["op"] == "bye":  # sent home before that
+                    self.say(t="forgotten")
+                    raise Cut
+            self._told += self._splitter.feed(self.far.hear())
+
+    def started(self) -> None:
+        self.hear("prepare")
+        self.say(t="prepared", pid=7)
+        self.hear("go")
+        self.say(t="started", pid=8)
+
+    def ended(self, data: bytes, code: int | None = 0, signal: int | None = None) -> None:
+        self.say(t="exited", code=code, signal=signal)
+        self.say(t="gone", killed=0, left=[], sizes={"0": len(data)}, crc={"0": zlib.crc32(data)}, dropped=0)
+        self.hear("bye")
+        self.say(t="forgotten")
+
+
+class Seen:
+    """A subscriber that keeps everything."""
+
+    broken = False
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def __call__(self, event: Event, state: RunState) -> None:
+        self.events.append(event)
+
+    def output(self, name: str) -> bytes:
+        chunks = [event for event in self.events if isinstance(event, Chunk) and event.host == name]
+        have = 0
+        for chunk in chunks:
+            assert chunk.offset == have
+            have += len(chunk.data)
+        return b"".join(chunk.data for chunk in chunks)
+
+    def kinds(self, name: str) -> list[str]:
+        return [type(event).__name__ for event in self.events if getattr(event, "host", "") == name]
+
+
+def scripts(*each: Script | TransportError) -> Callable[[Host, int], Script]:
+    """The first connection gets the first script, and so on; errors are raised instead."""
+
+    def choose(host: Host, attempt: int) -> Script:
+        script = each[min(attempt, len(each)) - 1]
+        if isinstance(script, TransportError):
+            raise script
+        return script
+
+    return choose
+
+
+def run(
+    hosts: dict[str, Callable[[Host, int], Script]], timeout: float = 5.0
+) -> tuple[RunOutcome, Seen, ScriptedTransport]:
+    """A whole run, as ``fanout run --skip-check`` has it."""
+    transport = ScriptedTransport(lambda one, attempt: hosts[one.name](one, attempt))
+    known = [host(name, slots=1) for name in hosts]
+    fan = ConnectionPool(known, lambda one: transport, ConnectionOptions(connect_timeout=timeout, by="me@pc"), Clock())
+    outcome, seen = run_over(fan, known)
+    return outcome, seen, transport
+
+
+def run_over(fan: ConnectionPool, known: list[Host]) -> tuple[RunOutcome, Seen]:
+    """A whole run over a fan of one's own."""
+    plan = make_plan(
+        known,
+        ("task.py",),
+        Settings(),
+        run_id="r1",
+        cwd="/p",
+        has_script=True,
+        learned=HostFacts(master_addr="10.0.0.1"),
+    )
+    seen = Seen()
+    session = Session(fan, [one.name for one in known], [seen])
+    fan.start()
+    try:
+        session.connect_hosts()
+        return session.run_plan(POLICY, plan), seen
+    finally:
+        fan.close()
+
+
+def good(data: bytes = b"hello\n", code: int = 0) -> Script:
+    def script(far: Far) -> int:
+        node = Node(far)
+        node.started()
+        node.log(0, data)
+        node.ended(data, code)
+        return 0
+
+    return script
+
+
+TEXT = b"0123456789" * 100
+
+
+def cut_after(sent: int, *, breaks: bool) -> Script:
+    def script(far: Far) -> int:
+        node = Node(far)
+        node.started()
+        node.log(0, TEXT[:sent])
+        if breaks:
+            far.breaks(ConnectionResetError("reset by peer"))
+        return 255
+
+    return script
+
+
+def resumed(repeated: int) -> Script:
+    """Goes on where the launcher is, or sends some bytes once more, as a host may that did not hear an answer."""
+
+    def script(far: Far) -> int:
+        node = Node(far)
+        asked = node.hear("attach")
+        assert (asked["run"], asked["node"]) == ("r1", 0)
+        at = asked["cursors"].get("0", 0) - repeated
+        node.say(t="prepared", pid=7)
+        node.say(t="started", pid=8)
+        node.log(at, TEXT[at:])
+        node.ended(TEXT, 0)
+        return 0
+
+    return script

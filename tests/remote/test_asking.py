@@ -1,0 +1,154 @@
+"""Questions over links that break: none waits without end, none is put to a relay that does not know it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from fanout.agent import frames
+from fanout.model import pending_question
+from fanout.model.events import Heartbeat
+from fanout.model.hosts import Host
+from fanout.model.rpc import ProbeAnswer, ProbeRequest
+from fanout.remote.connection import MESSAGES_IN_QUEUE
+from fanout.remote.login import ConnectionOptions
+from fanout.remote.pool import Clock, ConnectionPool
+from fanout.run.session import Session
+from tests.remote.nodes import Node, scripts
+from tests.remote.scripted import Far, Script, ScriptedTransport
+from tests.remote.ways import host
+
+
+def answering(far: Far) -> int:
+    node = Node(far)
+    while True:
+        question = node.hear("ask")
+        node.say(t="answer", id=question["id"], value={"time": 1.0, "pid": 1}, error="")
+
+
+def asking(hosts: dict[str, Callable[[Host, int], Script]], *asks: ProbeRequest) -> tuple[list[ProbeAnswer], Session]:
+    """What a session brings home of these questions, and the session."""
+    transport = ScriptedTransport(lambda one, attempt: hosts[one.name](one, attempt))
+    fan = ConnectionPool(
+        [host(name) for name in hosts], lambda one: transport, ConnectionOptions(connect_timeout=5.0), Clock()
+    )
+    session = Session(fan, list(hosts), [])
+    fan.start()
+    try:
+        session.connect_hosts()
+        return session.ask(asks), session
+    finally:
+        fan.close()
+
+
+def test_a_link_that_breaks_and_returns_while_another_host_is_asked_hangs_nothing() -> None:
+    """The question went down with the first connection; it is put again on the second."""
+    may_answer = threading.Event()
+
+    def cut(far: Far) -> int:
+        Node(far).hear("ask")
+        far.breaks(ConnectionResetError("reset by peer"))
+        return 255
+
+    def back(far: Far) -> int:
+        node = Node(far)
+        question = node.hear("ask")
+        may_answer.set()
+        node.say(t="answer", id=question["id"], value={"time": 2.0, "pid": 1}, error="")
+        node.hear("bye")
+        return 0
+
+    def slow(far: Far) -> int:
+        node = Node(far)
+        question = node.hear("ask")
+        assert may_answer.wait(20)
+        node.say(t="answer", id=question["id"], value={"time": 3.0, "pid": 1}, error="")
+        node.hear("bye")
+        return 0
+
+    asks = (ProbeRequest(host="a", what="clock"), ProbeRequest(host="b", what="clock"))
+    answers, _ = asking({"a": scripts(cut, back), "b": scripts(slow)}, *asks)
+    assert [(answer.value, answer.error) for answer in answers] == [
+        ({"time": 2.0, "pid": 1}, ""),
+        ({"time": 3.0, "pid": 1}, ""),
+    ]
+
+
+def test_a_question_that_is_never_answered_costs_its_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pending_question, "TRANSIT_SECONDS", 0.2)
+
+    def mute(far: Far) -> int:
+        Node(far).hear("bye")
+        return 0
+
+    answers, _ = asking({"a": scripts(mute)}, ProbeRequest(host="a", what="clock", timeout=0.1))
+    assert answers[0].error.startswith("no answer within 0.3")
+
+
+def test_answers_that_were_not_asked_for_are_dropped_and_settled_ones_are_not_kept() -> None:
+    def talkative(far: Far) -> int:
+        node = Node(far)
+        for number in range(1000, 1200):
+            node.say(t="answer", id=number, value=["x" * 1000], error="")
+        question = node.hear("ask")
+        for _ in range(3):
+            node.say(t="answer", id=question["id"], value={"time": 1.0, "pid": 1}, error="")
+        node.hear("bye")
+        return 0
+
+    answers, session = asking({"a": scripts(talkative)}, ProbeRequest(host="a", what="clock"))
+    assert answers[0].value == {"time": 1.0, "pid": 1}
+    assert not session.state.answers
+
+
+def test_what_a_host_holds_ends_with_its_connection() -> None:
+    """A listener whose connection broke is gone: who cannot reach it has no fault."""
+
+    def listens(far: Far) -> int:
+        node = Node(far)
+        question = node.hear("ask")
+        node.say(t="answer", id=question["id"], value={"port": 4711}, error="")
+        node.hear("ask")
+        far.breaks(ConnectionResetError("reset by peer"))
+        return 255
+
+    hosts = {"a": scripts(listens, answering)}
+    transport = ScriptedTransport(lambda one, attempt: hosts[one.name](one, attempt))
+    fan = ConnectionPool([host("a")], lambda one: transport, ConnectionOptions(connect_timeout=5.0), Clock())
+    session = Session(fan, ["a"], [])
+    fan.start()
+    session.connect_hosts()
+    (listener,) = session.ask([ProbeRequest(host="a", what="listen", holds=True)])
+    assert session.is_still_open("a", listener.handle)
+    session.ask([ProbeRequest(host="a", what="clock")])
+    assert not session.is_still_open("a", listener.handle)
+    fan.close()
+
+
+def test_a_flood_of_messages_is_held_back_at_its_host() -> None:
+    """The launcher is busy: what waits for it does not grow with what the host sends."""
+    sent = threading.Event()
+
+    def floods(far: Far) -> int:
+        node = Node(far)
+        for _ in range(20):
+            far.say(b"".join(frames.pack_control({"t": "beat"}) for _ in range(500)))
+        sent.set()
+        node.hear("bye")
+        return 0
+
+    transport = ScriptedTransport(lambda one, attempt: floods)
+    fan = ConnectionPool([host("a")], lambda one: transport, ConnectionOptions(connect_timeout=5.0), Clock())
+    fan.start()
+    session = Session(fan, ["a"], [])
+    session.connect_hosts()
+    assert sent.wait(20)
+    assert fan._queue.qsize() <= MESSAGES_IN_QUEUE + 8
+    seen = 0
+    while seen < 9000:
+        seen += isinstance(session.run_step(1.0), Heartbeat)
+    assert fan._queue.qsize() <= MESSAGES_IN_QUEUE + 8
+    session.release_hosts()
+    fan.close()

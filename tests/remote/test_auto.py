@@ -1,0 +1,182 @@
+"""``--transport auto`` takes the ssh program where, and only where, the built-in ssh cannot do what is wanted."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fanout.model.errors import AuthRefused, TransportError, Unreachable
+from fanout.model.hosts import Host
+from fanout.model.settings import Settings
+from fanout.remote.transports.auto import AutoTransport, find_program_only_option
+from fanout.remote.transports.base import Channel, Deadline
+from fanout.remote.transports.notices import Notices
+from fanout.remote.transports.select import TransportSelector
+from fanout.remote.transports.ssh_config import SshConfig
+from fanout.remote.transports.ssh_options import SshOptions
+from tests.agent.agents import wait_for
+from tests.processes import end
+from tests.remote import sshd
+from tests.remote.scripted import ScriptedTransport
+from tests.remote.sshd import Sshd
+from tests.remote.ways import EXACT, host, play, ticking, whole
+
+
+def options(**values: str) -> SshOptions:
+    return SshOptions(
+        name="a", hostname="a", port=22, user="me", values={key: (value,) for key, value in values.items()}
+    )
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value", "beyond"),
+    [
+        ("knownhostscommand", "/bin/keys %H", True),
+        ("knownhostscommand", "none", False),
+        ("pkcs11provider", "/usr/lib/opensc.so", True),
+        ("verifyhostkeydns", "yes", True),
+        ("verifyhostkeydns", "no", False),
+        ("gssapiauthentication", "yes", False),  # Debian has it for every host
+    ],
+)
+def test_what_only_the_program_understands_is_named(keyword: str, value: str, beyond: bool) -> None:
+    reason = find_program_only_option([options(**{keyword: value})])
+    assert bool(reason) is beyond
+    assert not beyond or keyword in reason
+
+
+class Refusing:
+    """A transport that never lets in."""
+
+    name = "refusing"
+
+    def __init__(self, error: TransportError) -> None:
+        self.error = error
+        self.calls = 0
+
+    def open(self, host: Host, command: str, deadline: Deadline) -> Channel:
+        self.calls += 1
+        raise self.error
+
+
+def refusal(*methods: str) -> AuthRefused:
+    error = AuthRefused("no", hint="x")
+    error.methods = methods
+    return error
+
+
+class Config(SshConfig):
+    """Gives one answer for every host."""
+
+    def __init__(self, answer: SshOptions) -> None:
+        super().__init__()
+        self._answer = answer
+
+    def connect_path(self, host: Host) -> tuple[SshOptions, ...]:
+        return (self._answer,)
+
+
+def opened(auto: AutoTransport) -> None:
+    auto.open(host("a"), EXACT, Deadline(10.0)).close()
+
+
+def test_a_method_that_the_program_has_is_tried_once_and_then_kept() -> None:
+    builtin, notices = Refusing(refusal("gssapi-with-mic")), Notices()
+    program = ScriptedTransport(lambda host, attempt: play)
+    auto = AutoTransport(Config(options(gssapiauthentication="yes")), lambda: builtin, program, notices)
+    opened(auto)
+    opened(auto)
+    assert (builtin.calls, len(program.attempts["a"])) == (1, 2)
+    assert notices.take_new() == ["a: logs in with the ssh program, because the host accepts gssapi-with-mic"]
+
+
+@pytest.mark.parametrize("error", [refusal("publickey"), Unreachable("no route", hint="x")])
+def test_nothing_is_switched_where_the_program_has_no_other_way(error: TransportError) -> None:
+    builtin, program = Refusing(error), Refusing(refusal())
+    auto = AutoTransport(Config(options(gssapiauthentication="yes")), lambda: builtin, program, Notices())
+    with pytest.raises(type(error)):
+        opened(auto)
+    assert program.calls == 0
+
+
+def test_where_both_fail_the_error_is_that_of_the_first() -> None:
+    error = refusal("hostbased")
+    notices = Notices()
+    program = Refusing(AuthRefused("the program's", hint="x"))
+    config = Config(options(hostbasedauthentication="yes"))
+    auto = AutoTransport(config, lambda: Refusing(error), program, notices)
+    with pytest.raises(AuthRefused, match="no"):
+        opened(auto)
+    assert program.calls == 1
+    assert notices.take_new() == []
+
+
+# ------------------------------------------------------------------------------------------------- with a real sshd
+
+
+@contextlib.contextmanager
+def master(config: str, path: Path) -> Iterator[None]:
+    """The connection that a user opened by hand, in a terminal, before the host began to want a second factor."""
+    words = ["ssh", "-F", config, "-o", "BatchMode=yes", "-M", "-N", "-S", str(path), "lab"]
+    with subprocess.Popen(words, stdin=subprocess.DEVNULL) as child:
+        try:
+            wait_for(lambda: subprocess.run(["ssh", "-F", config, "-S", str(path), "-O", "check", "lab"],
+                                         capture_output=True, check=False).returncode == 0, "the master does not open")  # fmt: skip
+            yield
+        finally:
+            end(child, kill=True)  # ssh may miss a SIGTERM that comes just before it waits
+
+
+def picked(config: str) -> TransportSelector:
+    return TransportSelector(Settings(transport="auto", ssh_config=config), user="me", agent=False)
+
+
+def output(picker: TransportSelector) -> bytes:
+    with ticking(Deadline(30.0)) as deadline:
+        channel = picker(host("lab")).open(host("lab"), EXACT, deadline)
+        deadline.mark_done()
+    try:
+        return whole(channel)
+    finally:
+        channel.close()
+
+
+SECOND = "KbdInteractiveAuthentication yes\nAuthenticationMethods publickey,keyboard-interactive\n"
+
+
+@pytest.mark.process
+def test_an_open_control_master_lets_in_where_a_second_factor_is_wanted(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """The user typed the second factor once, which is played by a server that wants none."""
+    socket = tmp_path / "cm"
+    with sshd.running(tmp_path) as server, sshd.running(tmp_path_factory.mktemp("strict"), extra=SECOND) as strict:
+        config = server.config(tmp_path / "config", ControlPath=str(socket))
+        with master(config, socket):
+            text = strict.config(tmp_path / "other", ControlPath=str(socket))
+            picker = picked(text)
+            assert output(picker) == b"a\0b\xff\n"
+            (notice,) = picker.notices.take_new()
+            assert notice == f"lab: logs in with the ssh program, because it shares the open connection of {socket}"
+        picker = picked(str(strict.ssh_config))
+        with pytest.raises(AuthRefused, match="second factor"):
+            output(picker)
+        assert picker.notices.take_new() == []
+
+
+@pytest.mark.process
+def test_a_known_hosts_command_is_served_by_the_program(server: Sshd, tmp_path: Path) -> None:
+    script = tmp_path / "keys"
+    script.write_text(f'#!/bin/sh\necho "[127.0.0.1]:{server.port} {server.host_key}"\n')
+    script.chmod(0o700)
+    config = server.config(
+        tmp_path / "config", KnownHostsCommand=f"{script} %H", UserKnownHostsFile=str(tmp_path / "none")
+    )
+    picker = picked(config)
+    assert output(picker) == b"a\0b\xff\n"
+    (notice,) = picker.notices.take_new()
+    assert "knownhostscommand" in notice

@@ -1,0 +1,61 @@
+"""A backlog of a few pieces of log: whoever adds to a full one waits, and is woken once it is worth it."""
+
+from __future__ import annotations
+
+import threading
+
+from fanout.remote.backpressure import ChunkLimiter
+
+
+def adds(backlog: ChunkLimiter, pieces: int) -> tuple[threading.Thread, list[int]]:
+    added: list[int] = []
+
+    def add() -> None:
+        for number in range(pieces):
+            backlog.wait_for_room()
+            added.append(number)
+
+    thread = threading.Thread(target=add, daemon=True)
+    thread.start()
+    return thread, added
+
+
+def test_no_more_is_added_than_there_is_room_for() -> None:
+    backlog = ChunkLimiter(8)
+    thread, added = adds(backlog, 20)
+    for _ in range(12):
+        backlog.mark_processed()
+    thread.join(20)
+    assert not thread.is_alive()
+    assert len(added) == 20
+
+
+def test_who_waits_is_woken_when_half_of_it_is_dealt_with() -> None:
+    """Not for the first piece."""
+    backlog = ChunkLimiter(8)
+    thread, added = adds(backlog, 9)
+    for _ in range(3):
+        backlog.mark_processed()
+    thread.join(0.2)
+    assert thread.is_alive()
+    assert len(added) == 8
+    backlog.mark_processed()
+    thread.join(20)
+    assert not thread.is_alive()
+
+
+def test_nobody_waits_for_one_that_is_abandoned() -> None:
+    """Whatever is still on its way."""
+    backlog = ChunkLimiter(8)
+    thread, added = adds(backlog, 100)
+    backlog.stop_waiting()
+    thread.join(20)
+    assert not thread.is_alive()
+    assert len(added) == 100
+
+
+def test_one_piece_is_enough() -> None:
+    backlog = ChunkLimiter(1)
+    for _ in range(5):
+        backlog.wait_for_room()
+        backlog.mark_processed()

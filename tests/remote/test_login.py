@@ -1,0 +1,62 @@
+"""Logins that hang: their time is over when it is over, whatever they wait for."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from fanout.model.events import ConnectFailed, Event
+from fanout.model.hosts import Host
+from fanout.remote import login
+from fanout.remote.login import ConnectionOptions
+from fanout.remote.pool import Clock, ConnectionPool
+from fanout.remote.transports.base import Channel, Deadline
+from tests.remote.nodes import TEXT, cut_after, good, resumed, run_over, scripts
+from tests.remote.scripted import ScriptedTransport
+from tests.remote.ways import host
+
+
+class Hanging:
+    """A transport whose first ``open``, or its second, waits for what nothing can close, as a name server is."""
+
+    name = "hanging"
+
+    def __init__(self, inner: ScriptedTransport, *, on: int) -> None:
+        self._inner = inner
+        self._on = on
+        self.calls = 0
+        self.let_go = threading.Event()
+
+    def open(self, host: Host, command: str, deadline: Deadline) -> Channel:
+        self.calls += 1
+        if self.calls == self._on:
+            deadline.doing = "the name server"
+            self.let_go.wait(60)
+        return self._inner.open(host, command, deadline)
+
+
+def test_a_login_that_nothing_can_end_is_given_up_when_its_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(login, "HUNG_SECONDS", 0.2)
+    hanging = Hanging(ScriptedTransport(lambda one, attempt: good()), on=1)
+    fan = ConnectionPool([host("a")], lambda one: hanging, ConnectionOptions(connect_timeout=0.3, dials=1), Clock())
+    fan.start()
+    try:
+        events: list[Event] = [fan.next_event(5.0)]
+        while not isinstance(events[-1], ConnectFailed):
+            events.append(fan.next_event(5.0))
+        assert events[-1].message == "the login did not finish within 0.3 s: it still waits for the name server"
+    finally:
+        hanging.let_go.set()
+        fan.close()
+
+
+def test_a_redial_that_hangs_is_replaced_by_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The place that it holds is given back: there is one here, and the next login needs it."""
+    monkeypatch.setattr(login, "HUNG_SECONDS", 0.2)
+    hanging = Hanging(ScriptedTransport(scripts(cut_after(5, breaks=True), resumed(5))), on=2)
+    known = [host("a", slots=1)]
+    fan = ConnectionPool(known, lambda one: hanging, ConnectionOptions(connect_timeout=0.3, dials=1), Clock())
+    outcome, seen = run_over(fan, known)
+    assert (outcome.exit_code, seen.output("a"), hanging.calls) == (0, TEXT, 3)
+    hanging.let_go.set()

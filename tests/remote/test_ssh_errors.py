@@ -1,0 +1,159 @@
+"""Why a login fails, over a real sshd and over sockets that misbehave: one sentence, and what to type next."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from fanout.model.errors import AuthRefused, Dropped, HostKeyChanged, HostKeyUnknown, TransportError, Unreachable
+from fanout.remote.transports.base import Deadline
+from fanout.remote.transports.builtin_ssh import SshTransport
+from fanout.remote.transports.ssh_config import SshConfig
+from tests.processes import join
+from tests.remote.sshd import Sshd, free_port, new_key
+from tests.remote.ways import EXACT, host, ticking, whole
+
+pytestmark = pytest.mark.process
+
+
+def refused(config: str, *, seconds: float = 20.0, accept_new: bool = False) -> TransportError:
+    """Log in to ``lab``, which does not work: why."""
+    transport = SshTransport(SshConfig(file=config), accept_new_host_keys=accept_new, agent=False)
+    with ticking(Deadline(seconds)) as deadline, pytest.raises(TransportError) as raised:
+        transport.open(host("lab"), EXACT, deadline).close()
+    assert "\n" not in str(raised.value)
+    assert raised.value.hint
+    return raised.value
+
+
+@contextmanager
+def listener(*, then: str) -> Iterator[int]:
+    """A port where somebody accepts and ``says nothing`` or ``hangs up``."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        kept = []
+
+        def accept() -> None:
+            while True:
+                try:
+                    client, _ = server.accept()
+                except OSError:
+                    return
+                if then == "hangs up":
+                    client.close()
+                else:
+                    kept.append(client)
+
+        thread = threading.Thread(target=accept, daemon=True)
+        thread.start()
+        yield server.getsockname()[1]
+        server.shutdown(socket.SHUT_RDWR)
+        join(thread)
+        for client in kept:
+            client.close()
+
+
+def test_nobody_listens(server: Sshd, tmp_path: Path) -> None:
+    port = free_port()
+    error = refused(server.config(tmp_path / "config", Port=str(port)))
+    assert type(error) is Unreachable
+    assert str(error) == f"127.0.0.1:{port} refused the connection"
+    assert error.hint.endswith(f"ssh -F {tmp_path / 'config'} lab")
+
+
+def test_a_server_that_hangs_up_may_be_tried_again(server: Sshd, tmp_path: Path) -> None:
+    """sshd does so beyond MaxStartups."""
+    with listener(then="hangs up") as port:
+        error = refused(server.config(tmp_path / "config", Port=str(port)))
+    assert type(error) is Dropped
+    assert "closed the connection, or sent nothing, before any login" in str(error)
+
+
+def test_a_server_that_says_nothing_costs_the_deadline_and_no_more(server: Sshd, tmp_path: Path) -> None:
+    began = time.monotonic()
+    with listener(then="says nothing") as port:
+        error = refused(server.config(tmp_path / "config", Port=str(port)), seconds=0.5)
+    assert isinstance(error, Unreachable)
+    assert time.monotonic() - began < 10.0
+
+
+def test_an_unknown_key_is_shown_and_not_taken(server: Sshd, tmp_path: Path) -> None:
+    known = tmp_path / "known_hosts"
+    known.write_text("")
+    error = refused(server.config(tmp_path / "config", UserKnownHostsFile=str(known)))
+    assert type(error) is HostKeyUnknown
+    kept = tmp_path / "shown.pub"
+    kept.write_text(server.host_key + "\n")
+    shown = subprocess.run(["ssh-keygen", "-l", "-f", str(kept)], capture_output=True, text=True, check=True).stdout
+    assert shown.split()[1] in str(error)
+    assert str(known) in str(error)
+    assert "--accept-new-host-keys" in error.hint
+    assert known.read_text() == ""
+
+
+def test_an_unknown_key_is_taken_where_that_was_asked_for(server: Sshd, tmp_path: Path) -> None:
+    known = tmp_path / "known_hosts"
+    known.write_text("# mine\n")
+    config = server.config(tmp_path / "config", UserKnownHostsFile=str(known))
+    with ticking(Deadline(20.0)) as deadline:
+        channel = SshTransport(SshConfig(file=config), accept_new_host_keys=True).open(host("lab"), EXACT, deadline)
+        deadline.mark_done()
+    assert whole(channel) == b"a\0b\xff\n"
+    assert channel.peer == "127.0.0.1"
+    channel.close()
+    assert known.read_text() == f"# mine\n[127.0.0.1]:{server.port} {server.host_key}\n"
+
+
+@pytest.mark.parametrize("accept_new", [False, True])
+def test_a_changed_key_is_never_taken(server: Sshd, tmp_path: Path, accept_new: bool) -> None:
+    known = tmp_path / "known_hosts"
+    known.write_text(f"[127.0.0.1]:{server.port} {new_key(tmp_path / 'other')}\n")
+    before = known.read_text()
+    error = refused(server.config(tmp_path / "config", UserKnownHostsFile=str(known)), accept_new=accept_new)
+    assert type(error) is HostKeyChanged
+    assert "CHANGED" in str(error)
+    assert f"ssh-keygen -R '[127.0.0.1]:{server.port}'" in error.hint
+    assert known.read_text() == before
+
+
+def test_a_revoked_key_is_said_to_be_revoked(server: Sshd, tmp_path: Path) -> None:
+    known = tmp_path / "known_hosts"
+    known.write_text(f"{server.known_hosts.read_text()}@revoked * {server.host_key}\n")
+    assert "@revoked" in str(refused(server.config(tmp_path / "config", UserKnownHostsFile=str(known))))
+
+
+def test_a_key_that_is_not_let_in_is_named(server: Sshd, tmp_path: Path) -> None:
+    new_key(tmp_path / "stranger")
+    text = server.ssh_config.read_text().replace(str(server.identity), str(tmp_path / "stranger"))
+    (tmp_path / "config").write_text(text)
+    error = refused(str(tmp_path / "config"))
+    assert type(error) is AuthRefused
+    assert str(error).startswith("permission denied for ")
+    assert str(tmp_path / "stranger") in str(error)
+    assert "no agent is running" in str(error)
+    assert "ssh-copy-id" in error.hint
+
+
+def test_a_name_that_does_not_resolve(server: Sshd, tmp_path: Path) -> None:
+    error = refused(server.config(tmp_path / "config", HostName="nowhere.invalid"))
+    assert type(error) is Unreachable
+    assert "the name nowhere.invalid does not resolve" in str(error)
+    assert "`Host lab`" in error.hint
+
+
+def test_to_make_connections_writes_nothing_into_the_config_that_all_of_them_share(server: Sshd) -> None:
+    """fabric's own Connection does, and rebuilds the Config each time: other threads find it empty meanwhile."""
+    config = SshConfig(file=str(server.ssh_config))
+    transport = SshTransport(config)
+    shared = transport._config
+    before = shared._config
+    for _ in range(3):
+        transport._build_connection(config.resolve_host(host("lab")))
+    assert shared._modifications == {}
+    assert shared._config is before

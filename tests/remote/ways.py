@@ -1,0 +1,134 @@
+"""The transports under one contract, each with the hosts that it needs."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from fanout.model.hosts import Host, Origin
+from fanout.remote.transports.base import Channel, Deadline, Transport
+from tests.processes import join
+from tests.remote.scripted import Far, Script
+
+PATIENCE = 30.0
+
+
+def host(name: str, **facts: object) -> Host:
+    return Host(name=name, origin=Origin(file="hosts.txt", line=1), **facts)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Way:
+    """A transport, and a host that it reaches."""
+
+    transport: Transport
+    host: Host
+
+    @contextmanager
+    def opened(self, command: str) -> Iterator[Channel]:
+        with ticking(Deadline(PATIENCE)) as deadline:
+            channel = self.transport.open(self.host, command, deadline)
+            deadline.mark_done()
+        try:
+            yield channel
+        finally:
+            channel.close()
+
+
+@contextmanager
+def ticking(deadline: Deadline) -> Iterator[Deadline]:
+    """The clock thread that the fan has."""
+    over = threading.Event()
+
+    def tick() -> None:
+        while not over.wait(0.05):
+            deadline.close_if_overdue()
+
+    thread = threading.Thread(target=tick, daemon=True)
+    thread.start()
+    try:
+        yield deadline
+    finally:
+        over.set()
+        join(thread)
+
+
+def whole(channel: Channel) -> bytes:
+    """Everything up to the end."""
+    data = b""
+    while True:
+        some = channel.read(PATIENCE)
+        assert some is not None, f"nothing more after {data[-200:]!r}"
+        if not some:
+            return data
+        data += some
+
+
+# The commands of the contract; a shell runs them everywhere but in memory, where these functions play them.
+EXACT = "printf 'a\\000b\\377\\n'; exit 3"
+ECHO = "head -c 200000"
+MIXED = "echo out; echo err >&2"
+SILENT = "echo ready; exec sleep 60"
+FINAL = "exit 255"
+LATE = "echo ready; read word; echo err >&2; echo out"
+BIG = "head -c 10000000 /dev/zero"
+
+
+def _exact(far: Far) -> int:
+    far.say(b"a\0b\xff\n")
+    return 3
+
+
+def _echo(far: Far) -> int:
+    left = 200_000
+    while left:
+        data = far.hear()[:left]
+        far.say(data)
+        left -= len(data)
+    return 0
+
+
+def _mixed(far: Far) -> int:
+    far.say(b"out\nerr\n")
+    return 0
+
+
+def _silent(far: Far) -> int:
+    far.say(b"ready\n")
+    far.hear()
+    return 0
+
+
+def _final(far: Far) -> int:
+    return 255
+
+
+def _late(far: Far) -> int:
+    far.say(b"ready\n")
+    far.hear()
+    far.says_aside("err")
+    far.say(b"out\n")
+    return 0
+
+
+def _big(far: Far) -> int:
+    for _ in range(100):
+        far.say(bytes(100_000))
+    return 0
+
+
+PLAYED: dict[str, Script] = {
+    EXACT: _exact,
+    ECHO: _echo,
+    MIXED: _mixed,
+    SILENT: _silent,
+    FINAL: _final,
+    LATE: _late,
+    BIG: _big,
+}
+
+
+def play(far: Far) -> int | None:
+    return PLAYED[far.command](far)

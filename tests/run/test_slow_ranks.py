@@ -1,0 +1,64 @@
+"""Who is slow is told while the run goes on: once, when it lasts, and to whoever comes later if it still does."""
+
+from __future__ import annotations
+
+from fanout.run.slow_ranks import EVERY_SECONDS, SlowRankReporter
+from tests.histories import History, play
+
+HOSTS = ("gpu01", "gpu02", "gpu03")
+WORDS = "slow: gpu03 reports 0.6 s per step, 3.0 times as long as the others (0.2 s)"
+
+
+def stepping(run: History, first: int, last: int, slow: float = 0.6) -> History:
+    """One step a second; gpu03's takes ``slow`` seconds of it."""
+    for step in range(first, last):
+        run.wait(1.0)
+        for host in HOSTS:
+            run.say(host, f"step {step} step_time {slow if host == 'gpu03' else 0.2}\n".encode())
+    return run
+
+
+def test_it_is_told_once_and_not_at_the_first_look() -> None:
+    """Ten steps make a pace, two looks make it last."""
+    said: list[str] = []
+    teller = SlowRankReporter(said.append)
+    run = stepping(History(*HOSTS).link().start(), 1, 60)
+    state = play(run.hosts, run.events, teller)
+    assert said == [WORDS]
+    assert teller.slow_hosts() == {"gpu03": "3.0x"}
+    assert teller.list_step_times()[-1] == {"host": "gpu03", "rank": None, "seconds": 0.6}
+    teller.start_reporting(state)
+    assert said == [WORDS]
+
+
+def test_a_host_that_has_caught_up_is_not_slow_any_more() -> None:
+    """The row of the live view is about now; the report tells of what lasted a good part of the run."""
+    teller = SlowRankReporter()
+    run = stepping(stepping(History(*HOSTS).link().start(), 1, 40), 40, 100, slow=0.2)
+    play(run.hosts, run.events, teller)
+    assert teller.slow_hosts() == {}
+    (text,) = teller.list_slow_ranks()
+    assert text.startswith("gpu03 reports 0.6 s per step, 3.0 times as long as the others (0.2 s); not at the end")
+    brief = stepping(stepping(History(*HOSTS).link().start(), 1, 40), 40, 400, slow=0.2)
+    teller = SlowRankReporter()
+    play(brief.hosts, brief.events, teller)
+    assert teller.list_slow_ranks() == ()
+
+
+def test_who_comes_later_is_told_what_is_so_then() -> None:
+    """Nothing while the record is caught up with."""
+    said: list[str] = []
+    teller = SlowRankReporter(said.append, muted=True)
+    run = stepping(History(*HOSTS).link().start(), 1, 60)
+    state = play(run.hosts, run.events, teller)
+    assert said == []
+    teller.start_reporting(state)
+    assert said == [WORDS]
+
+
+def test_a_pause_of_all_is_nobodys() -> None:
+    """An evaluation or a checkpoint holds all of them up."""
+    said: list[str] = []
+    run = stepping(History(*HOSTS).link().start(), 1, 30, slow=0.2).wait(10 * EVERY_SECONDS)
+    play(run.hosts, stepping(run, 30, 60, slow=0.2).events, SlowRankReporter(said.append))
+    assert said == []

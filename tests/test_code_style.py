@@ -1,0 +1,128 @@
+"""Limits of size, names and prose that only tighten: each number is the present one, and a lower one is welcome.
+
+A test fails when a count rises above its limit, and also when it falls clearly below: then the limit must be lowered.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+
+import pytest
+
+from tests.sources import FOLDERS, ROOT, Module, all_of_fanout, functions_of, read_modules
+
+LONGEST_FILE = 350
+LONGEST_FUNCTION = 60
+#: Percent of the public functions and methods of fanout whose name is one word.
+MOST_ONE_WORD_NAMES = 17.0
+SLACK = 10  # a limit may stand this far above the count
+
+#: Words that hide the actor, speak of data as speech, or are metaphors.
+BANNED = re.compile(
+    r"\b(whoever|whomever|whom|nobody|somebody|everybody|anybody|no one|in vain|for ever|for want of|let go of"
+    r"|looked over|taken up|told|tells?|said|says|hears?|heard|worn|mend(?:s|ed)?|gist|comes to|came to|is to be had"
+    r"|what became|laid at|of its own accord|house|rooms|floors?|doors?|witness|suspects?|curtain|audience)\b",
+    re.IGNORECASE,
+)
+#: A docstring of a function starts with a verb; these first words are none.
+NO_VERBS = re.compile(
+    r"(What|Whether|Where|When|Who|Whose|Which|Why|How|Is|Are|Does|Do|Did|Has|Have|Can|Must|Should|May|Was|Were|The|A|An|One"
+    r"|All|Every|Each|Any|No|Not|Nothing|It|This|That|These|There|For|From|In|On|At|By|Of|To|With|Without|As|And|So|Only"
+    r"|Names?|True|False|None|Everything|Everybody|Both|Two|Three|Same|Our|Its|If)\b"
+)
+#: (folder, banned words in docstrings and comments, docstrings without a leading verb)
+LIMITS = {"fanout": (20, 14), "tests": (320, 294), "tasks": (22, 61), "bench": (0, 0)}
+
+
+def comments_and_docstrings(module: Module) -> list[str]:
+    """Return the docstrings and comments of one file."""
+    nodes = (ast.Module, ast.ClassDef, ast.FunctionDef)
+    texts = [ast.get_docstring(node) or "" for node in ast.walk(module.tree) if isinstance(node, nodes)]
+    source = (ROOT / module.path).read_text(encoding="utf-8")
+    return texts + re.findall(r"(?m)(?:^|\s)#:? (.*)$", source)
+
+
+def messages_of(module: Module) -> list[str]:
+    """Return the texts of one file that may reach a user: string constants that are no docstring."""
+    docs = {
+        ast.get_docstring(node, clean=False)
+        for node in ast.walk(module.tree)
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef))
+    }
+    strings = (
+        node.value for node in ast.walk(module.tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    )
+    return [text for text in strings if text not in docs and " " in text]
+
+
+def count_banned(texts: list[str]) -> int:
+    return sum(len(BANNED.findall(text)) for text in texts)
+
+
+def test_user_visible_text_has_no_banned_word() -> None:
+    """Messages, hints, help and reports of fanout."""
+    found = [
+        f"{module.path}: {text[:100]!r}"
+        for module in all_of_fanout()
+        for text in messages_of(module)
+        if BANNED.search(text)
+    ]
+    assert not found
+
+
+#: Documents that still have lines with banned words, and how many.
+DOCS_LIMITS: dict[str, int] = {
+    "README.md": 32,
+    "docs/architecture.md": 30,
+    "docs/reliability.md": 6,
+    "docs/tasks.md": 6,
+}
+DOCS = [str(one.relative_to(ROOT)) for one in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"))]
+
+
+@pytest.mark.parametrize("path", sorted(set(DOCS) - {"CHANGELOG.md"}))
+def test_the_docs_have_no_banned_word(path: str) -> None:
+    text = re.sub(r"```.*?```|`[^`]*`", "", (ROOT / path).read_text(encoding="utf-8"), flags=re.DOTALL)
+    found = [line for line in text.splitlines() if BANNED.search(line)]
+    assert len(found) <= DOCS_LIMITS.get(path, 0), found
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_prose_of_the_code_only_gets_plainer(folder: str) -> None:
+    modules = read_modules(folder)
+    banned = sum(count_banned(comments_and_docstrings(module)) for module in modules)
+    documented = [
+        ast.get_docstring(node) or ""
+        for module in modules
+        for node in functions_of(module)
+        if not node.name.startswith("test_")
+    ]
+    verbless = sum(bool(NO_VERBS.match(text)) for text in documented)
+    for count, limit in zip((banned, verbless), LIMITS[folder], strict=True):
+        assert limit - SLACK <= count <= limit, f"{folder}: {count}, the limit is {limit}"
+
+
+def test_public_function_names_have_a_verb_and_an_object() -> None:
+    names = [node.name for module in all_of_fanout() for node in functions_of(module) if not node.name.startswith("_")]
+    one_word = [name for name in names if "_" not in name]
+    assert len(names) > 500
+    assert 100 * len(one_word) / len(names) <= MOST_ONE_WORD_NAMES
+
+
+def test_no_file_is_longer_than_350_lines() -> None:
+    assert not [module.path for module in read_modules(*FOLDERS) if module.lines > LONGEST_FILE]
+
+
+def test_no_function_is_longer_than_60_lines() -> None:
+    long = [
+        f"{module.path}:{node.name}"
+        for module in read_modules(*FOLDERS)
+        for node in functions_of(module)
+        if node.end_lineno is not None and node.end_lineno - node.lineno >= LONGEST_FUNCTION
+    ]
+    assert not long
+
+
+def test_every_module_has_a_docstring() -> None:
+    assert not [one.path for one in read_modules(*FOLDERS) if one.tree.body and not ast.get_docstring(one.tree)]

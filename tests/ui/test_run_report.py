@@ -1,0 +1,141 @@
+"""The report: who failed first, what it said, what became of the others, what is left, what to type."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+
+from fanout.logs.tail import KEEP_BYTES, LogTails, extract_traceback
+from fanout.model import outcome
+from fanout.model.events import CleanedUp, HostLost, Interrupted, Leftover
+from fanout.ui.run_report import build_report
+from tests import histories
+from tests.histories import TRACEBACK, History
+from tests.ui.goldens import heading, same_as_golden
+
+
+def told(run: History, **options: Any) -> str:
+    tails = LogTails()
+    state = run.play(tails)
+    words = {host: tails.get_tail(host) for host in run.hosts}
+    return build_report(heading(run.hosts), state, outcome.outcome_of(state), words, **options)
+
+
+def lost_in_the_middle() -> History:
+    run = History("gpu01", "gpu02").link().start().say("gpu02", b"working\n").wait(1.0)
+    run.add(HostLost(at=run.at, host="gpu02", why="no sign of life for 300 s")).stop("gpu02 is lost", "gpu01")
+    return run.wait(1.0).end("gpu01", code=None, signal=15).tidy("gpu01")
+
+
+def left_behind() -> History:
+    run = History("gpu01").link().start().say("gpu01", b"Bus error\n").end("gpu01", code=None, signal=7)
+    stuck = Leftover(pid=4242, state="D", wchan="nfs_wait_bit", command="python tasks/train.py")
+    return run.add(CleanedUp(at=run.at, host="gpu01", killed=1, left=(stuck,))).wait(1.0)
+
+
+def many_hosts() -> History:
+    hosts = tuple(f"gpu{n:02d}" for n in range(1, 65))
+    run = History(*hosts).link().start().say("gpu07", TRACEBACK).wait(0.5).end("gpu07", code=1)
+    others = [host for host in hosts if host != "gpu07"]
+    run.wait(0.3).stop("gpu07: exit 1", *others).wait(2.0).end(*others[:-1], code=None, signal=15)
+    return run.end(others[-1], code=None, signal=9).tidy(*hosts).wait(0.1)
+
+
+RUNS = {**histories.TYPICAL, "lost": lost_in_the_middle, "left": left_behind, "many": many_hosts}
+
+
+@pytest.mark.parametrize("name", sorted(RUNS))
+def test_reports(name: str) -> None:
+    same_as_golden(f"report-{name}", told(RUNS[name]()))
+
+
+def test_a_good_run_needs_no_more_than_three_lines() -> None:
+    assert len(told(histories.good_run()).splitlines()) <= 3
+
+
+def test_a_stopped_run_that_ended_well_has_no_holes() -> None:
+    """A script that saves and exits 0 on TERM: it was stopped, and nothing is missing from its log."""
+    run = History("gpu01").link().start().wait(1.0)
+    run.add(Interrupted(at=run.at, signal=2)).stop("SIGINT", "gpu01").wait(1.0).end("gpu01").tidy("gpu01")
+    assert " STOPPED after " in told(run)
+    assert "HOLES" not in told(run)
+
+
+def test_nothing_left_is_claimed_only_where_every_host_was_looked_over() -> None:
+    assert "nothing: verified on all 3 hosts" in told(histories.second_host_fails())
+    text = told(lost_in_the_middle())
+    assert "nothing: all" not in text
+    assert "unknown: could not verify gpu02" in text
+
+
+def test_what_is_left_has_its_pid_and_where_it_waits() -> None:
+    assert "gpu01: pid 4242 (D, nfs_wait_bit) python tasks/train.py" in told(left_behind())
+
+
+def test_colour_only_repeats_what_the_text_says() -> None:
+    plain, coloured = told(many_hosts()), told(many_hosts(), colour=True)
+    assert "\x1b[" in coloured
+    assert "\x1b" not in plain
+
+
+def test_without_unicode_the_report_is_ascii() -> None:
+    assert told(many_hosts(), unicode=False).isascii()
+
+
+def test_a_traceback_far_above_the_end_is_still_shown_whole() -> None:
+    run = History("gpu01").link().start().say("gpu01", TRACEBACK)
+    run.say("gpu01", b"noise after it\n" * 10_000).end("gpu01", code=1).tidy("gpu01")
+    text = told(run)
+    assert "its traceback" in text
+    assert all(line in text for line in TRACEBACK.decode().splitlines())
+    assert "noise" not in text
+
+
+def test_what_a_host_says_cannot_break_out_of_the_report() -> None:
+    run = History("gpu01").link().start().say("gpu01", b"\x1b[2J\x1b]0;x\x07evil\n").end("gpu01", code=1)
+    assert "\x1b" not in told(run.tidy("gpu01"))
+
+
+def test_torchruns_own_traceback_does_not_hide_the_programs() -> None:
+    tails = LogTails()
+    elastic = TRACEBACK.replace(b"RuntimeError: shape", b"torch.distributed.elastic.ChildFailedError: shape")
+    for data in (TRACEBACK, b"between\n", elastic):
+        tails.add_bytes("h", data)
+    assert tails.get_tail("h").traceback[-1].startswith("RuntimeError")
+
+
+@pytest.mark.parametrize("size", [1, 7, 50, 10_000])
+def test_a_traceback_is_found_however_it_is_cut(size: int) -> None:
+    data = b"before\n" + TRACEBACK + b"after\n"
+    tails = LogTails()
+    for at in range(0, len(data), size):
+        tails.add_bytes("h", data[at : at + size])
+    assert tails.get_tail("h").traceback == tuple(TRACEBACK.decode().splitlines())
+    assert tails.get_tail("h").lines == tuple(data.decode().splitlines())
+
+
+def test_a_traceback_with_a_mark_before_every_line_is_one() -> None:
+    lines = [f"[rank5]: {line}" for line in TRACEBACK.decode().splitlines()]
+    assert extract_traceback([*lines, "[rank5]: more"]) == tuple(lines)
+
+
+def test_memory_does_not_grow_with_the_log() -> None:
+    tails = LogTails()
+    for _ in range(400):
+        tails.add_bytes("h", b"x" * 999 + b"\n")
+    assert sum(len(line) for line in tails.get_tail("h", count=10**6).lines) <= 2 * KEEP_BYTES
+
+
+def test_the_report_of_a_host_that_said_nothing_says_so() -> None:
+    run = History("gpu01").link().start().end("gpu01", code=9).tidy("gpu01")
+    assert "gpu01 printed no output." in told(run)
+    assert io.StringIO(told(run)).readline().startswith("━━━ run 7f3a FAILED")
+
+
+def test_a_diagnosis_stands_under_the_headline() -> None:
+    lines = told(
+        histories.second_host_fails(), diagnosis=["first cause: gpu02, rank 9", "victims: gpu[01,03]"]
+    ).splitlines()
+    assert lines[1:4] == ["gpu02: exit 3", "first cause: gpu02, rank 9", "victims: gpu[01,03]"]

@@ -1,0 +1,91 @@
+"""A real run on a real terminal: its keys work, and however it ends the terminal is as it was before."""
+
+from __future__ import annotations
+
+import os
+import pty
+import signal
+import termios
+from pathlib import Path
+
+import pytest
+
+from fanout.ui.key_bindings import HELP
+from fanout.ui.keyboard import Keyboard
+from tests.ui.terminals import Watched, fanout_on_a_terminal
+
+FOREVER = "echo up; exec sleep 600"
+CURSOR_HIDDEN, CURSOR_SHOWN = b"\x1b[?25l", b"\x1b[?25h"
+
+
+def sane(run: Watched) -> bool:
+    return run.cooked and run.raw.rfind(CURSOR_SHOWN) > run.raw.rfind(CURSOR_HIDDEN)
+
+
+@pytest.mark.process
+@pytest.mark.parametrize(
+    ("script", "number", "code"),
+    [
+        ("echo up; exit 3", None, 3),
+        (FOREVER, signal.SIGTERM, 143),
+        (FOREVER, signal.SIGHUP, 129),
+    ],
+)
+def test_the_terminal_is_as_it_was_after_every_kind_of_end(
+    tmp_path: Path, script: str, number: int | None, code: int
+) -> None:
+    with fanout_on_a_terminal(tmp_path, script) as run:
+        run.until(" up\r\n")
+        if number is not None:
+            run.until("^C stop")  # the keys are there: the terminal is in our hands
+            assert not run.cooked
+            run.signal(number)
+        run.until_told(b"ended")
+        assert run.told == b"ended %d\n" % code
+        assert sane(run)
+        assert not any("fanout  run" in line for line in run.screen.seen)
+
+
+@pytest.mark.process
+def test_keys_work_and_ctrl_z_gives_the_terminal_back_until_it_is_continued(tmp_path: Path) -> None:
+    with fanout_on_a_terminal(tmp_path, "echo up; echo ValueError: odd; exec sleep 600") as run:
+        run.until("^C stop")
+        run.until("odd")
+        run.press("\x1b[A\x1b[<0;10;5M?")  # an arrow and a mouse report mean nothing
+        run.until(HELP[-1])
+        run.press("e")
+        run.until("last error, from localhost")
+        run.press("p")
+        run.until("nothing has failed so far")
+        run.press("r1,0\x7f3\r")
+        run.until("showing ranks 1,3, but this run has rank 0 only")
+        assert "showing rank 1" not in run.raw.decode().replace("showing ranks 1,3", "")
+        run.press("\x1a")
+        run.until_told(b"stopped")
+        assert sane(run)
+        assert not any("fanout  run" in line for line in run.screen.seen)  # room for the shell's prompt
+        run.raw = b""
+        run.resume()
+        run.until("^C stop")
+        run.press("a")
+        run.until("showing every line")
+        run.press("\x03")
+        run.until_told(b"ended")
+        assert run.told == b"ended 130\n"
+        assert sane(run)
+
+
+def test_a_terminal_whose_foreground_is_not_ours_is_left_alone() -> None:
+    """In the background, or on somebody else's terminal, nothing is read and nothing is set."""
+    master, slave = pty.openpty()
+    before = termios.tcgetattr(slave)
+    handlers = [signal.getsignal(number) for number in (signal.SIGTSTP, signal.SIGCONT)]
+    keyboard = Keyboard(slave)
+    os.write(master, b"a\n")
+    assert keyboard.read_keys() == ""
+    keyboard.close()
+    keyboard.close()
+    assert termios.tcgetattr(slave) == before
+    assert [signal.getsignal(number) for number in (signal.SIGTSTP, signal.SIGCONT)] == handlers
+    os.close(master)
+    os.close(slave)
