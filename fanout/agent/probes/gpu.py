@@ -75,10 +75,10 @@ def _devices() -> list[str]:
 def finish_query(query: Any) -> dict[str, Any]:
     """Return the GPU facts from the finished tool. Raises NotHad."""
     try:
-        status, text = query.output()
+        status, text = query.get_output()
     except FactUnavailable as error:  # a hung tool is no missing fact: the GPU or its driver is stuck
         for program in (*query.apart.values(), *query.links.values()):
-            program.drop()
+            program.discard()
         return {"vendor": query.vendor, "gpus": [], "problem": str(error), "processes": [], "driver": ""}
     apart = {name: _read_rows(program) for name, program in query.apart.items()}
     links = gpu_topology.count_links(query.links, len(text.splitlines()))

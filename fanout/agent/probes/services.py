@@ -52,7 +52,7 @@ def finish_query(asked: Any) -> dict[str, Any]:
     try:
         _, text = asked.output()
     except FactUnavailable:
-        asked.clock.drop()
+        asked.clock.discard()
         raise
     synchronised = _is_synchronised(asked.clock)
     states = text.split()
