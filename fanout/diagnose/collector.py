@@ -38,11 +38,13 @@ from fanout.diagnose.stream_evidence import (
 from fanout.diagnose.torchrun_lines import TorchrunParser
 from fanout.diagnose.tracebacks import NEEDLES, Traceback
 from fanout.logs import rank_prefix
+from fanout.logs.line_splitter import LIMIT, LineBuffer, split_file_lines, split_last_lines
 from fanout.logs.prefilter import digest_chunk, strip_digits
 from fanout.model.events import ActionSent, Answered, Chunk, Connected, Event, Inspect, StreamOpened, Tick
 from fanout.model.state import RunState
+from fanout.text.sanitize import strip_escapes
 
-LONGEST_LINE = 8192
+LONGEST_LINE = LIMIT
 KEEP_EACH = 3  # matches of one signature by one rank of one stream
 _ALIKE = 400  # compared characters of two texts
 KEEP_ALL = 400  # matches of one stream
@@ -145,19 +147,17 @@ class EvidenceCollector:
         """Process bytes of a stream that arrived at a time."""
         where = self._get_stream(host, stream)
         where.last.add_bytes(data, at)
-        begun, cut = where.rest, data.rfind(b"\n")
-        where.rest = begun + data if cut < 0 else data[cut + 1 :]
-        if len(where.rest) > LONGEST_LINE:
-            where.rest, cut = b"", len(data)  # too long: drop the line
-        if cut < 0:
+        begun = where.unread.unfinished
+        block = where.unread.add_bytes(data)
+        if not block:
             return
-        seam = begun + data[: data.find(b"\n") + 1 or None] if begun else b""  # a word may be cut in two
+        seam = block[: block.find(b"\n", len(begun)) + 1 or None] if begun else b""  # a word may be cut in two
         if self._may_matter(where, data) or self._may_matter(where, seam):
-            self._read_lines(where, begun + data[:cut], at)
-        else:
-            where.number += digest_chunk(data).ends + (cut == len(data))
-            if where.watched:
-                self._check_progress(where, begun + data[:cut], at)
+            self._read_lines(where, block, at)
+        elif where.watched:
+            self._check_progress(where, block, at)
+        where.ended += digest_chunk(data).ends
+        where.number = where.ended
 
     def set_rank(self, host: str, stream: int, *, rank: int | None = None, local: int | None = None) -> None:
         """Set the rank of a stream, by its global or its local number."""
@@ -171,7 +171,7 @@ class EvidenceCollector:
     def add_line(self, host: str, text: str, *, at: float, number: int, stream: int = 0) -> None:
         """Process one line of a file, with its number."""
         where = self._get_stream(host, stream)
-        where.number = number
+        where.number = where.ended = number
         where.last.add_bytes(text.encode("utf-8", "replace") + b"\n", at)
         self._read_line(where, text, at)
 
@@ -186,9 +186,9 @@ class EvidenceCollector:
     def build_evidence(self) -> Evidence:
         """Return the evidence collected so far."""
         for where in self._streams.values():
-            rest, where.rest = where.rest, b""
-            if rest:
-                self._read_lines(where, rest, self._links.heard.get(where.host, 0.0))
+            if where.unread.unfinished:
+                self._read_lines(where, where.unread.unfinished, self._links.heard.get(where.host, 0.0))
+                where.unread = LineBuffer()
         deaths = [death for where in self._streams.values() for death in where.torchrun.deaths.values()]
         bases = {host: ranks[0] for host, ranks in plan_ranks(self.ranks).items() if ranks}
         bases |= {d.host: d.rank - d.local_rank for d in deaths if d.rank is not None and d.local_rank is not None}
@@ -234,16 +234,14 @@ class EvidenceCollector:
 
     def _check_progress(self, where: StreamState, data: bytes, at: float) -> None:
         """Check the end of a block without evidence for step numbers: its ranks may continue."""
-        for line in data[-4096:].split(b"\n")[-16:]:
-            body, who = _split_prefix(where, line.decode("utf-8", "replace"))
+        for text in split_last_lines(data, 16, most=4096):
+            body, who = _split_prefix(where, text)
             drop_survived(where, who, body, at)
 
     def _read_lines(self, where: StreamState, data: bytes, at: float) -> None:
-        for line in data.split(b"\n"):
-            where.number += 1
-            for part in line.split(b"\r") if b"\r" in line else (line,):
-                if part:
-                    self._read_line(where, part[:LONGEST_LINE].decode("utf-8", "replace"), at)
+        for number, text in split_file_lines(data, limit=LONGEST_LINE):
+            where.number = where.ended + number + 1
+            self._read_line(where, text, at)
 
     def _read_line(self, where: StreamState, text: str, at: float) -> None:
         body, who = _split_prefix(where, text)
@@ -335,7 +333,7 @@ def _assign_rank(death: ProcessExit, bases: Mapping[str, int]) -> ProcessExit:
 
 def _split_prefix(where: StreamState, text: str) -> tuple[str, RankKey]:
     """Return the line without its rank prefix, and its rank: from the prefix, else from the stream."""
-    body, rank, local = rank_prefix.split_rank_prefix(rank_prefix.strip_colour(text))
+    body, rank, local = rank_prefix.split_rank_prefix(strip_escapes(text))
     return body, (where.rank if rank is None else rank, where.local if local is None else local)
 
 

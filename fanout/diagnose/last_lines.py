@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from fanout.logs import rank_prefix
+from fanout.logs.line_splitter import LineAssembler
+from fanout.text.sanitize import strip_escapes
 
 KEEP_BYTES = 8192
 QUOTED = 5  # lines of a quotation
@@ -45,10 +47,9 @@ class TailBuffer:
     def split_lines(self, rank: int | None) -> tuple[tuple[int | None, str], ...]:
         """Return the lines with their ranks; lines without a rank prefix belong to ``rank``."""
         out: list[tuple[int | None, str]] = []
-        for line in self._data.decode("utf-8", "replace").split("\n"):
-            body, speaker, _ = rank_prefix.split_rank_prefix(
-                rank_prefix.strip_colour(line.rstrip("\r").rpartition("\r")[2])
-            )
+        lines = LineAssembler(limit=2 * KEEP_BYTES)
+        for line in (*lines.add_bytes(bytes(self._data)), *lines.take_rest()):
+            body, speaker, _ = rank_prefix.split_rank_prefix(strip_escapes(line.text))
             if body.strip():
                 out.append((rank if speaker is None else speaker, body.rstrip()[:_LONGEST]))
         return tuple(out)

@@ -14,8 +14,10 @@ from dataclasses import dataclass, field
 from statistics import median
 
 from fanout.logs import rank_prefix
+from fanout.logs.line_splitter import LineBuffer, split_last_lines
 from fanout.model.events import Chunk, Event, StreamOpened
 from fanout.model.state import RunState
+from fanout.text.sanitize import strip_escapes
 
 FACTOR = 1.3  # slow: this many times the median of the others
 FACTOR_OF_TWO = 2.0  # with only two ranks either may be the outlier
@@ -84,6 +86,7 @@ class StepTimes:
         self._ranks: dict[_Who, _RankPace] = {}
         self._names: dict[tuple[str, int], int | None] = {}
         self._read: dict[tuple[str, int], float] = {}
+        self._unread: dict[tuple[str, int], LineBuffer] = {}
         self._came: OrderedDict[int, dict[_Who, float]] = OrderedDict()
         self._turns: dict[_Who, _LateStats] = {}
 
@@ -122,13 +125,13 @@ class StepTimes:
 
     def _read_chunk(self, event: Chunk) -> None:
         key = event.host, event.stream
+        block = self._unread.setdefault(key, LineBuffer()).add_bytes(event.data)
         flood = len(event.data) > _FLOOD_BYTES or event.data.count(b"\n") > _LINES
-        if flood and event.at - self._read.get(key, 0.0) < _FLOOD_SECONDS:
+        if not block or (flood and event.at - self._read.get(key, 0.0) < _FLOOD_SECONDS):
             return
         self._read[key] = event.at
-        lines = event.data[-_TAIL:].replace(b"\r", b"\n").split(b"\n")
-        for line in lines[-_LINES:]:
-            text, rank, _ = rank_prefix.split_rank_prefix(rank_prefix.strip_colour(line.decode("utf-8", "replace")))
+        for line in split_last_lines(block, _LINES, most=_TAIL):
+            text, rank, _ = rank_prefix.split_rank_prefix(strip_escapes(line))
             step = rank_prefix.parse_step(text)
             if step is not None:
                 who = (event.host, self._names.get(key) if rank is None else rank)

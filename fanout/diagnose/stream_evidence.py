@@ -11,6 +11,7 @@ from fanout.diagnose.signatures import GENERIC, REPEATS, WEAK, SignatureMatch, e
 from fanout.diagnose.torchrun_lines import TorchrunParser
 from fanout.diagnose.tracebacks import Traceback, TracebackAssembler
 from fanout.logs import rank_prefix
+from fanout.logs.line_splitter import LineBuffer
 
 SURVIVED_SECONDS = 10.0
 MESSAGE_LINES = 12  # of one exception, after the line that names it
@@ -41,7 +42,7 @@ class OpenMessage:
 
 @dataclass(slots=True)
 class StreamState:
-    """State of one stream; ``number`` counts its lines."""
+    """State of one stream: ``number`` is that of the line that is read; ``ended`` counts its line ends."""
 
     host: str
     file: str
@@ -51,8 +52,9 @@ class StreamState:
     err: bool = False  # the standard error of a rank
     last: TailBuffer = field(default_factory=TailBuffer)
     tracebacks: TracebackAssembler = field(default_factory=TracebackAssembler)
-    rest: bytes = b""
+    unread: LineBuffer = field(default_factory=LineBuffer)
     number: int = 0
+    ended: int = 0
     seen: list[OpenMatch] = field(default_factory=list)
     watched: list[OpenMatch] = field(default_factory=list)
     messages: dict[RankKey, OpenMessage] = field(default_factory=dict)

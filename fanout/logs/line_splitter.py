@@ -1,4 +1,7 @@
-"""Line assembler: split the bytes of one stream into lines; the result does not depend on the chunks.
+"""Line splitter: split the bytes of one stream into lines; the result does not depend on the chunks.
+
+``LineAssembler`` returns the lines as a terminal shows them, for the views. ``LineBuffer`` and ``split_file_lines``
+return the numbered lines of the log file, for searches: every state of a progress bar is a text of its own.
 
 A progress bar rewrites its line (``\\r``). Nested bars also move down and up (``\\n … ESC [ A``), and some rows have no
 ``\\r``. So a stream has a small screen of rows. A row that was rewritten is *moving*: it becomes a log line only when
@@ -13,6 +16,7 @@ from __future__ import annotations
 
 import codecs
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -23,6 +27,7 @@ _MOVES = rb"\x1b\[(?P<count>\d{0,3})(?P<final>[ABEFGK])"
 _TOKEN = re.compile(rb"(?P<text>[^\r\n\x1b]+)|(?P<cr>\r)|(?P<lf>\n)|" + _MOVES + rb"|(?P<esc>\x1b)")
 _UNFINISHED = re.compile(rb"\x1b(?:\[\d{0,3})?\Z")
 _SPECIAL = re.compile(rb"\r|\x1b\[\d{0,3}[ABEFGK]|\x1b(?:\[\d{0,3})?\Z")
+_END = re.compile(rb"[\r\n]")
 _CUT_COLOUR = re.compile(rb"\x1b(?:\[[0-9;:]*)?\Z")
 
 
@@ -199,6 +204,51 @@ class LineAssembler:
         self._rows = self._rows[count:] or [_ScreenRow()]
         self._cursor = max(0, self._cursor - count)
         self._highest = max(0, self._highest - count)
+
+
+class LineBuffer:
+    """Buffer of the unfinished end of one stream. ``\\n`` and ``\\r`` end a text. Bytes beyond ``limit`` are dropped."""
+
+    __slots__ = ("_limit", "_rest")
+
+    def __init__(self, *, limit: int = LIMIT) -> None:
+        self._limit = limit
+        self._rest = b""
+
+    def add_bytes(self, data: bytes) -> bytes:
+        """Add bytes and return all texts that have ended, with their ends; b"" if none has."""
+        end = max(data.rfind(b"\n"), data.rfind(b"\r")) + 1
+        if not end:
+            self._rest += data[: self._limit - len(self._rest)]
+            return b""
+        ended = self._rest + data[:end]
+        self._rest = data[end : end + self._limit]
+        return ended
+
+    @property
+    def unfinished(self) -> bytes:
+        """Return the text that has not ended, at most ``limit`` bytes."""
+        return self._rest
+
+
+def split_file_lines(block: bytes, *, limit: int = LIMIT) -> Iterator[tuple[int, str]]:
+    """Yield (number of line ends before it, text) of each text in ``block``; a text keeps at most ``limit`` bytes.
+
+    A line of the file has several texts if it contains ``\\r``. Empty texts are left out.
+    """
+    for number, line in enumerate(block.split(b"\n")):
+        for text in line.split(b"\r") if b"\r" in line else (line,):
+            if text:
+                yield number, _decode_text(text[:limit])
+
+
+def split_last_lines(block: bytes, count: int, *, most: int) -> list[str]:
+    """Return the last ``count`` texts of ``block`` from its last ``most`` bytes; a text that these bytes cut is left out."""
+    tail = block[-most:]
+    if len(tail) < len(block):
+        cut = _END.search(tail)
+        tail = tail[cut.end() :] if cut else b""
+    return [text for _, text in split_file_lines(tail)][-count:]
 
 
 def _to_line(row: _ScreenRow) -> SplitLine:

@@ -1,4 +1,4 @@
-"""Line patterns: rank prefix, colour codes, exceptions, and step numbers."""
+"""Line patterns: rank prefix, exceptions, and step numbers."""
 
 from __future__ import annotations
 
@@ -11,13 +11,7 @@ _PREFIXED = re.compile(
 )  # a tool's prefix, or a progress bar, before a rank prefix
 _LOGGED = re.compile(r"^(?:\d{4}-\d\d-\d\d|[EWIF]\d{4} |\[[EWIF](?:\d{3,4})? |Traceback |=====)")
 _RAISED = re.compile(r"^(?!nccl)[A-Za-z_][\w.]{0,200}(?:Error|Exception)(?:: |$)")
-_COLOUR = re.compile(r"\x1b\[[0-9;:?]*[A-Za-z]")
 _PROGRESS = re.compile(r"(?i)\b(?:step|iter(?:ation)?|epoch|batch|update)s?\b\D{0,12}(\d{1,15})|\b(\d{1,15})/\d+ \[\d")
-
-
-def strip_colour(text: str) -> str:
-    """Return the text without colours and cursor movements."""
-    return _COLOUR.sub("", text) if "\x1b" in text else text
 
 
 def split_rank_prefix(text: str) -> tuple[str, int | None, int | None]:

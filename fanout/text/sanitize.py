@@ -19,6 +19,7 @@ _ACTIVE = re.compile(
     rf"|(?P<other>[{DENIED}])"
 )
 _COLOUR = re.compile(r"\x1b\[[0-9;:]{0,60}m")
+_SEQUENCE = re.compile(r"\x1b\[[0-9;:?]{0,60}[A-Za-z]|\x1b\][0-9]{1,4};[^\x07\x1b]{0,2048}(?:\x1b\\|\x07)")
 RESET = "\x1b[0m"
 
 
@@ -26,8 +27,9 @@ def sanitize_line(text: str, *, colour: bool = True) -> str:
     """Return ``text`` sanitised for one line of a terminal; without ``colour``, SGR sequences are removed too."""
     if text.isprintable() or text.replace("\t", "").isprintable():
         return text
-    if remove_colour(text).isprintable():  # the common case of a coloured line, without a call for every match
-        return _end_colour(text) if colour else remove_colour(text)
+    plain = _COLOUR.sub("", text)
+    if plain.isprintable():  # the common case of a coloured line, without a call for every match
+        return _end_colour(text) if colour else plain
     coloured = False
 
     def harmless(match: re.Match[str]) -> str:
@@ -68,6 +70,6 @@ def escape_char(char: str) -> str:
     return f"\\x{ord(char):02x}" if ord(char) < 256 else f"\\u{ord(char):04x}"
 
 
-def remove_colour(text: str) -> str:
-    """Return sanitised text without its colour sequences."""
-    return _COLOUR.sub("", text) if "\x1b" in text else text
+def strip_escapes(text: str) -> str:
+    """Return a text without escape sequences (colours, cursor movements, titles, links), for searches in it."""
+    return _SEQUENCE.sub("", text) if "\x1b" in text else text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fanout.diagnose import exit_codes
+from fanout.diagnose.collector import EvidenceCollector
 from fanout.diagnose.torchrun_lines import TorchrunParser
 from fanout.diagnose.tracebacks import TracebackAssembler, fold_frames
 from fanout.diagnose.verdict_text import render_lines
@@ -55,6 +56,20 @@ def test_marks_of_ranks(text: str, body: str, rank: int | None, local: int | Non
 )
 def test_what_grows_while_training_goes_on(text: str, number: int | None) -> None:
     assert rank_prefix.parse_step(text) == number
+
+
+def test_a_progress_bar_longer_than_the_limit_keeps_the_line_numbers_and_hides_no_error() -> None:
+    """tqdm rewrites one line of the file thousands of times; an error can follow in the same line."""
+    run = Run()
+    for step in range(400):
+        run.say("gpu01", f"\rEpoch 1: {step}/400 [00:12<00:28,  2.50it/s]".encode())
+    run.say("gpu01", b"\rRuntimeError: CUDA error: out of memory\n" + b"ok\n")
+    run.out(0, "[rank0]: ValueError: bad label")
+    collector = EvidenceCollector(run.hosts)
+    for event in run.events:
+        collector.add_event(event)
+    found = {seen.text: seen.line for seen in collector.build_evidence().sightings}
+    assert found == {"RuntimeError: CUDA error: out of memory": 3, "ValueError: bad label": 5}
 
 
 def fed(*texts: tuple[int, str]) -> list[tuple[str, list[str]]]:

@@ -86,3 +86,15 @@ def test_nobody_is_slow_where_all_are_alike_or_only_one_speaks() -> None:
         alone.wait(0.3)
         alone.say("gpu01", f"step {step} step_time 9.0\n".encode())
     assert told(alone) == []
+
+
+def test_a_step_number_that_two_chunks_carry_is_read_whole() -> None:
+    """Each chunk alone would give the steps 1 to 9 only."""
+    run = started()
+    for step in range(1, 100):
+        run.wait(0.25)
+        for host in HOSTS:
+            line = f"{step} loss 1.0 step_time {0.9 if host == 'gpu02' else 0.2}\n"
+            run.say(host, b"step " + line[:1].encode())
+            run.say(host, line[1:].encode())
+    assert told(run) == ["gpu02 reports 0.9 s per step, 4.5 times as long as the others (0.2 s)"]

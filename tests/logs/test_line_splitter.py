@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 from rich.progress import Progress, TextColumn
 
-from fanout.logs.line_splitter import LineAssembler, SplitLine
-from fanout.text.sanitize import DENIED, remove_colour, sanitize_line
+from fanout.logs.line_splitter import LineAssembler, LineBuffer, SplitLine, split_file_lines, split_last_lines
+from fanout.text.sanitize import DENIED, sanitize_line, strip_escapes
 
 PIECES = st.sampled_from(
     [b"a", b"step 1", b"\n", b"\n", b"\r", b"\r\n", b"\x1b[A", b"\x1b[2A", b"\x1b[K", b"\x1b[2K", b"\x1b[31m", b"\x1b[0m",
@@ -37,6 +37,37 @@ def test_any_chunking_gives_the_same_lines(data: bytes, cuts: list[int], limit: 
     bounds = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
     chunks = [data[a:b] for a, b in pairwise(bounds)]
     assert lines_of(*chunks, limit=limit) == lines_of(data, limit=limit)
+
+
+def file_lines(*chunks: bytes, limit: int) -> list[tuple[int, str]]:
+    """Return (number of the line in the file, text) of all texts, read as the evidence collector reads them."""
+    buffer, ends, found = LineBuffer(limit=limit), 0, []
+    for chunk in chunks:
+        block = buffer.add_bytes(chunk)
+        found += [(ends + number, text) for number, text in split_file_lines(block, limit=limit)]
+        ends += block.count(b"\n")
+    return found + [(ends, text) for _, text in split_file_lines(buffer.unfinished, limit=limit)]
+
+
+@given(STREAMS, st.lists(st.integers(0, 200), max_size=12), st.sampled_from([8, 64, 8192]))
+@example(b"a" * 20 + b"\nb", [9, 12], 8)
+def test_any_chunking_gives_the_same_file_lines_with_their_numbers(data: bytes, cuts: list[int], limit: int) -> None:
+    bounds = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
+    chunks = [data[a:b] for a, b in pairwise(bounds)]
+    expected = [
+        (number, text[:limit].decode("utf-8", "replace"))
+        for number, line in enumerate(data.split(b"\n"))
+        for text in line.split(b"\r")
+        if text
+    ]
+    assert file_lines(*chunks, limit=limit) == file_lines(data, limit=limit) == expected
+
+
+def test_the_last_texts_of_a_block_are_whole() -> None:
+    block = b"step 1\nstep 20\rstep 3\n\nstep 4\n"
+    assert split_last_lines(block, 2, most=100) == ["step 3", "step 4"]
+    assert split_last_lines(block, 9, most=17) == ["step 3", "step 4"]  # the cut text "20" is left out
+    assert split_last_lines(b"x" * 50, 2, most=17) == []
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\x1b")), st.sets(st.integers(0, 300)))
@@ -146,7 +177,7 @@ def test_nothing_that_could_act_survives(data: bytes) -> None:
     """But for colours, which end with their line, no byte of the deny set is left."""
     for line in lines_of(data):
         shown = sanitize_line(line.text)
-        assert not re.search(f"[{DENIED}]", remove_colour(shown))
+        assert not re.search(f"[{DENIED}]", strip_escapes(shown))
         if "\x1b" in shown:
             assert shown.startswith(("\x1b[0m", "\x1b[m"), shown.rfind("\x1b["))
         assert not re.search(f"[{DENIED}]", sanitize_line(line.text, colour=False))

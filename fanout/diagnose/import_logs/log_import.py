@@ -132,13 +132,14 @@ class LogFile:
                 continue
             for data in lines:
                 number += 1
-                text = data[:LONGEST_LINE].decode("utf-8", "replace").rstrip("\n")
+                text = data.decode("utf-8", "replace").rstrip("\n")
                 label, text = split(text) if split is not None else ("", text)
                 text = strip_timestamp(text)
-                host = self._find_host(label, text, number)
+                host = self._find_host(label, text[:LONGEST_LINE], number)
                 for part in text.split("\r") if host else ():
                     if part:
-                        witness.add_line(host, part, at=self._find_time(number), number=number, stream=stream)
+                        at = self._find_time(number)
+                        witness.add_line(host, part[:LONGEST_LINE], at=at, number=number, stream=stream)
 
     def _find_host(self, label: str, text: str, number: int) -> str:
         """Return the host of the line, or "" if it is not known."""
