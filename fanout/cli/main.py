@@ -7,7 +7,8 @@ import os
 import sys
 from collections.abc import Sequence
 
-from fanout.model.errors import FanoutError, LauncherError
+from fanout.model.errors import FanoutError
+from fanout.model.exit_status import ExitStatus
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,21 +35,22 @@ def main(argv: Sequence[str]) -> int:
 
     err = SafeStream(sys.stderr)
     out = SafeStream(sys.stdout, failed=lambda why: _report_gaps(err, why))
+    status: int
     try:
         status = _run_command_line(argv, out, err)
         out.flush_or_silence()
         if out.trouble and not status and argv[0] not in COMMANDS_WITH_RECORD:
-            status = LauncherError.exit_code  # the requested output is incomplete
+            status = ExitStatus.REFUSED  # the requested output is incomplete
     except FanoutError as error:
         hint = f"        try:  {error.hint}\n" if error.hint else ""
         err.write(f"fanout: {error}\n{hint}")
         status = error.exit_code
     except BrokenPipeError:
         silence_stream(sys.stdout)
-        status = 141
+        status = ExitStatus.BROKEN_PIPE
     except KeyboardInterrupt:
         err.write("fanout: interrupted\n")
-        status = 130
+        status = ExitStatus.INTERRUPTED
     err.flush_or_silence()
     return status
 
@@ -64,14 +66,14 @@ def _run_command_line(argv: Sequence[str], out: SafeStream, err: SafeStream) -> 
         from fanout.cli.overview import format_overview
 
         out.write(format_overview(_terminal_width()))
-        return 0
+        return ExitStatus.SUCCESS
     from fanout.cli.parser import HelpRequested, parse_arguments
 
     try:
         return _run_command(parse_arguments(argv, columns=_terminal_width()), out, err)
     except HelpRequested as shown:
         out.write(str(shown))
-        return 0
+        return ExitStatus.SUCCESS
 
 
 def _run_command(request: Request, out: SafeStream, err: SafeStream) -> int:

@@ -16,6 +16,7 @@ from typing import Any
 
 from fanout.logs.tail import LogTails
 from fanout.model.errors import UsageError
+from fanout.model.exit_status import ExitStatus
 from fanout.model.request import Request
 from fanout.model.settings import Settings
 from fanout.record import follow, run_handle, writer_lock
@@ -27,8 +28,6 @@ from fanout.run.context import ProcessContext, filter_handled_signals, find_runs
 from fanout.run.guardian import Guardian
 from fanout.run.slow_ranks import SlowRankReporter
 from fanout.ui.run_report import build_report
-
-INTERRUPTED_STATUS = 130
 
 
 def run_attach(request: Request, edge: ProcessContext) -> int:
@@ -86,9 +85,9 @@ def _follow_record(recorded: RunReader, settings: Settings, edge: ProcessContext
     view.close()
     if wish.asked or wish.heard:
         edge.print_message(f"left; the run goes on: fanout attach {recorded.heading.run_id}")
-        return 0 if wish.asked else INTERRUPTED_STATUS
+        return ExitStatus.SUCCESS if wish.asked else ExitStatus.INTERRUPTED
     if view.broken:
-        return 141
+        return ExitStatus.BROKEN_PIPE
     if recorded.damage_message:
         edge.print_message(recorded.damage_message)
     return _print_result(recorded, result, edge)
@@ -100,7 +99,7 @@ def _print_result(recorded: RunReader, result: Mapping[str, Any] | None, edge: P
     if result is None:
         edge.print_message(f"run {run}: the record has no end: the launcher died")
         edge.stderr.write(f"        try:  fanout attach {run}   # resumes it; or:  fanout stop {run}\n")
-        return 255
+        return ExitStatus.UNREACHABLE
     try:
         with open(os.path.join(recorded.path, "report.txt"), encoding="utf-8") as file:
             edge.stderr.write(file.read())
@@ -135,7 +134,7 @@ def _run_replacement(
     )
     hold = writer_lock.acquire_lock(order.directory, ours)
     if hold is None or not door.release_parent():
-        return 0  # another process was faster, or the command that started this one is gone
+        return ExitStatus.SUCCESS  # another process was faster, or the command that started this one is gone
     guardian = Guardian()
     detach.redirect_output(order.directory)
     guardian.watch_run(order.to_json())

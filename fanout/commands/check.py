@@ -10,6 +10,7 @@ from fanout.checks.engine import explanations
 from fanout.checks.engine.catalogue import CATALOGUE
 from fanout.model import plan
 from fanout.model.events import Event
+from fanout.model.exit_status import ExitStatus, status_of_signal
 from fanout.model.hosts import Host
 from fanout.model.plan import LaunchPlan
 from fanout.model.request import Request
@@ -74,13 +75,13 @@ def run_check(request: Request, edge: ProcessContext) -> int:
     given = request.given
     if given["listing"]:
         edge.stdout.write("\n".join(explanations.render_check_list(CATALOGUE, edge.columns)) + "\n")
-        return 0
+        return ExitStatus.SUCCESS
     if given["explain"]:
         edge.stdout.write(
             "\n".join(explanations.render_check(explanations.find_check(CATALOGUE, given["explain"]), edge.columns))
             + "\n"
         )
-        return 0
+        return ExitStatus.SUCCESS
     only, skip = (explanations.validate_check_names(CATALOGUE, _split_names(given[name])) for name in ("only", "skip"))
     deep = given["deep"] or any(name.split("-")[0] == "deep" for name in only)
     settings = read_settings(request, edge)
@@ -108,7 +109,7 @@ def run_check(request: Request, edge: ProcessContext) -> int:
     progress.close()
     if session.state.interrupts or result is None:
         edge.print_message("interrupted")
-        return 128 + session.state.interrupts[0]
+        return status_of_signal(session.state.interrupts[0])
     edge.stdout.write(
         to_json(result)
         if given["as_json"]

@@ -11,6 +11,7 @@ from typing import Any
 
 from fanout.commands.ps import describe_orphan
 from fanout.model.errors import UsageError
+from fanout.model.exit_status import ExitStatus
 from fanout.model.hosts import fold_names
 from fanout.model.request import Request
 from fanout.run import host_query
@@ -32,13 +33,15 @@ def run_clean(request: Request, edge: ProcessContext) -> int:
         asked = [answer.host for answer in answers if not answer.error]
         if asked:
             edge.print_message(f"{fold_names(asked)}: nothing is left of ended runs")
-        return 255 if silent else 0
+        return ExitStatus.UNREACHABLE if silent else ExitStatus.SUCCESS
     if not request.given["yes"] and not _is_confirmed(edge, sorted(args)):
         edge.print_message("nothing was removed")
-        return 1
+        return ExitStatus.NEGATIVE
     again = host_query.ask_hosts(hosts, settings, edge, "clean", args)
     left = _print_remaining(again, edge)
-    return 255 if silent or any(answer.error for answer in again) else int(left)
+    if silent or any(answer.error for answer in again):
+        return ExitStatus.UNREACHABLE
+    return ExitStatus.NEGATIVE if left else ExitStatus.SUCCESS
 
 
 def _print_leftovers(answers: Sequence[HostRuns], edge: ProcessContext) -> None:

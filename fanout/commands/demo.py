@@ -10,6 +10,7 @@ from pathlib import Path
 from fanout.commands.check import run_check
 from fanout.commands.run import run_training
 from fanout.model.errors import UsageError
+from fanout.model.exit_status import ExitStatus
 from fanout.model.request import Request
 from fanout.run.context import SIGNALS, STOP_INSTEAD, ProcessContext, filter_handled_signals
 
@@ -39,7 +40,7 @@ def run_demo(request: Request, edge: ProcessContext, parse: Callable[[Sequence[s
                 f"try, in another terminal:  fanout check {' '.join(connect)} {hostfile}   (Ctrl-C here stops the hosts)"
             )
             signal.sigwait(filter_handled_signals(SIGNALS) or [STOP_INSTEAD])
-            return 0
+            return ExitStatus.SUCCESS
         edge.print_message(f"$ fanout check {' '.join(connect)} {hostfile} {' '.join(TASK)}")
         code = run_check(parse(["check", *connect, hostfile, *TASK]), edge)
         if code:

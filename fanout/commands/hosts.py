@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 
 from fanout import hostfile
+from fanout.model.exit_status import ExitStatus
 from fanout.model.hosts import Host
 from fanout.model.request import Request
 from fanout.remote.transports.login_explanation import LoginExplainer, LoginReport
@@ -19,7 +20,7 @@ def run_hosts(request: Request, edge: ProcessContext) -> int:
     if request.given["explain"]:
         source = hostfile.load_source(request.hosts, stdin=edge.stdin, environ=edge.environ)
         edge.stdout.write(hostfile.explain_lines(source.data, hostfile.parse_source(source)).rstrip("\n") + "\n")
-        return 0
+        return ExitStatus.SUCCESS
     file, chosen = read_hosts(request, settings, edge)
     picker = build_selector(settings, edge)
     config = picker.config
@@ -44,7 +45,7 @@ def run_hosts(request: Request, edge: ProcessContext) -> int:
         edge.stdout.write(hostfile.render_hosts(chosen, resolve).rstrip("\n") + "\n")
         for note in file.notes:
             edge.print_message(note)
-    return 0
+    return ExitStatus.SUCCESS
 
 
 def render_logins(logins: Sequence[LoginReport]) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from importlib import resources
 
 from fanout.model.errors import UsageError
+from fanout.model.exit_status import ExitStatus
 from fanout.model.request import Request
 from fanout.run.context import ProcessContext
 
@@ -18,7 +19,7 @@ def run_lnav(request: Request, edge: ProcessContext) -> int:
     text = (resources.files("fanout.ui") / "fanout_log.lnav.json").read_text(encoding="utf-8")
     if not request.given["install"]:
         edge.stdout.write(text)
-        return 0
+        return ExitStatus.SUCCESS
     path = os.path.join(find_lnav_directory(edge.environ), "formats", "installed", NAME)
     if not os.path.isabs(path):
         raise UsageError("lnav: no home directory, and HOME is not set", hint="fanout lnav > FILE; lnav -i FILE")
@@ -30,7 +31,7 @@ def run_lnav(request: Request, edge: ProcessContext) -> int:
         raise UsageError(f"cannot write {path}: {error.strerror}", hint="fanout lnav > FILE; lnav -i FILE") from None
     edge.print_message(f"wrote {path}")
     edge.print_message("try:  fanout replay --json | lnav        # lines and events of the latest run, on one clock")
-    return 0
+    return ExitStatus.SUCCESS
 
 
 def find_lnav_directory(environ: Mapping[str, str]) -> str:

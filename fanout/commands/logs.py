@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from fanout.logs.demux import LogLine, StreamDemultiplexer
 from fanout.logs.line_filters import PLAIN_PREFIX, LinePrefix, get_host_ranks
 from fanout.model.errors import UsageError
+from fanout.model.exit_status import ExitStatus
 from fanout.model.request import Request
 from fanout.record import follow
 from fanout.record.index import find_run
@@ -62,7 +63,7 @@ def run_logs(request: Request, edge: ProcessContext) -> int:
         names = LogFileNames(recorded.heading.hosts)
         paths = [os.path.join(recorded.path, names.get_path(host, 0)) for host in hosts or recorded.heading.hosts]
         edge.stdout.write("".join(f"{path}\n" for path in paths))
-        return 0
+        return ExitStatus.SUCCESS
     wanted = _RecordedLineFilter(
         hosts=frozenset(hosts),
         ranks=frozenset(_parse_ranks(given["rank"])),
@@ -76,14 +77,14 @@ def run_logs(request: Request, edge: ProcessContext) -> int:
     try:
         some = _print_lines(recorded, wanted, out, count=given["lines"], on=given["follow"])
     except KeyboardInterrupt:
-        return 130
+        return ExitStatus.INTERRUPTED
     if recorded.damage_message:
         edge.print_message(recorded.damage_message)
     if given["follow"] and not out.broken:
         edge.print_message(_explain_end(recorded))
     if wanted.ranks and not some:
         edge.print_message(f"run {recorded.heading.run_id}: no such line of rank {given['rank']} is recorded")
-    return 141 if out.broken else 0
+    return ExitStatus.BROKEN_PIPE if out.broken else ExitStatus.SUCCESS
 
 
 def _explain_end(recorded: RunReader) -> str:

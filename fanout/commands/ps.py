@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fanout.model.errors import UsageError
+from fanout.model.exit_status import ExitStatus
 from fanout.model.hosts import fold_names
 from fanout.model.request import Request
 from fanout.record import writer_lock
@@ -43,7 +44,7 @@ def _list_runs_on_hosts(request: Request, edge: ProcessContext) -> int:
     silent = [answer for answer in answers if answer.error]
     if request.given["as_json"]:
         edge.stdout.write(json.dumps([_answer_to_dict(answer) for answer in answers], indent=2) + "\n")
-        return 255 if silent else 0
+        return ExitStatus.UNREACHABLE if silent else ExitStatus.SUCCESS
     rows = [_build_row(run) for answer in answers for run in answer.runs]
     header = ("HOST", "RUN", "STATE", "BY", "SINCE", "RANKS", "PID", "PORT", "GPUS", "LAUNCHER")
     if rows:
@@ -58,7 +59,7 @@ def _list_runs_on_hosts(request: Request, edge: ProcessContext) -> int:
         edge.print_message(
             f"finished runs left processes or records: try:  {build_command_for_hosts(request, settings, 'clean')}"
         )
-    return 255 if silent else 0
+    return ExitStatus.UNREACHABLE if silent else ExitStatus.SUCCESS
 
 
 def _print_searched(answers: Sequence[HostRuns], edge: ProcessContext) -> None:
@@ -147,7 +148,7 @@ def _list_recorded_runs(request: Request, edge: ProcessContext) -> int:
     if request.given["as_json"]:
         told = [{name: getattr(record, name) for name in _Record.__slots__} for record in records]
         edge.stdout.write(json.dumps(told, indent=2) + "\n")
-        return 0
+        return ExitStatus.SUCCESS
     rows = [(r.run, r.state, format_time(r.since), fold_names(r.hosts), r.launcher, r.title) for r in shown]
     if rows:
         header = ("RUN", "STATE", "SINCE", "HOSTS", "LAUNCHER", "TASK")
@@ -158,7 +159,7 @@ def _list_recorded_runs(request: Request, edge: ProcessContext) -> int:
     also = f"; {ended} {'has' if ended == 1 else 'have'} ended (--all shows them)" if ended else ""
     runs = "1 run" if len(records) == 1 else f"{len(records)} runs"
     edge.print_message(f"{runs} recorded in {root}{also}; to ask hosts:  fanout ps HOSTS")
-    return 0
+    return ExitStatus.SUCCESS
 
 
 def _list_directories(root: str) -> list[str]:

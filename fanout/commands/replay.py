@@ -12,6 +12,7 @@ from fanout.commands import report
 from fanout.logs.line_splitter import LIMIT
 from fanout.model.errors import UsageError
 from fanout.model.events import Chunk, Event, StreamOpened, Tick
+from fanout.model.exit_status import ExitStatus
 from fanout.model.number_ranges import range_error
 from fanout.model.request import Request
 from fanout.model.state import RunState
@@ -58,14 +59,14 @@ def run_replay(request: Request, edge: ProcessContext) -> int:
     finally:
         view.close()
     if view.broken:
-        return 141
+        return ExitStatus.BROKEN_PIPE
     text = told.render(look.colour and edge.stderr.isatty(), look.unicode)
     if hasattr(view, "finish"):
         view.finish(told.outcome, text)
     else:
         edge.stderr.write(text)
     report.warn_unless_ended(recorded, edge)
-    return 0
+    return ExitStatus.SUCCESS
 
 
 def _find_start(begin: float, first: float, last: float) -> float:

@@ -12,6 +12,7 @@ from fanout.diagnose.verdict import Verdict, to_dict
 from fanout.logs.tail import LogTail, LogTails
 from fanout.model.errors import UsageError
 from fanout.model.events import Event
+from fanout.model.exit_status import ExitStatus
 from fanout.model.outcome import RunOutcome, outcome_of
 from fanout.model.request import Request
 from fanout.model.run_info import RunInfo
@@ -71,13 +72,13 @@ def run_report(request: Request, edge: ProcessContext) -> int:
             json.dumps({"run": recorded.heading.run_id, **answer, "slow": told.slow, "steps": told.steps}, indent=2)
             + "\n"
         )
-        return 0
+        return ExitStatus.SUCCESS
     warn_unless_ended(recorded, edge)
     look = choose_display_mode(
         edge.environ, isatty=edge.stdout.isatty(), encoding=getattr(edge.stdout, "encoding", None)
     )
     edge.stdout.write(told.render(look.colour, look.unicode))
-    return 0
+    return ExitStatus.SUCCESS
 
 
 def rebuild_report(
@@ -135,7 +136,7 @@ def _write_page(path: str, recorded: RunReader, settings: Settings, edge: Proces
     except OSError as error:
         raise UsageError(f"--html {path}: {error.strerror}") from None
     edge.print_message(f"wrote {path} ({format_size(len(text))}): open it in a browser")
-    return 0
+    return ExitStatus.SUCCESS
 
 
 def _may_be_overwritten(path: str) -> bool:
@@ -153,4 +154,8 @@ def _may_be_overwritten(path: str) -> bool:
 def _read_refusal(recorded: RunReader) -> str:
     """Return why fanout did not launch the run, or "". No event has this reason, only the recorded result."""
     result = recorded.read_result()
-    return str(result["headline"]) if result and result["exit_code"] == 125 and result["first"] is None else ""
+    return (
+        str(result["headline"])
+        if result and result["exit_code"] == ExitStatus.REFUSED and result["first"] is None
+        else ""
+    )

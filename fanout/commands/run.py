@@ -6,7 +6,7 @@ import time
 from functools import partial
 
 from fanout.model import plan, plan_text
-from fanout.model.errors import LauncherError
+from fanout.model.exit_status import ExitStatus
 from fanout.model.hosts import Host
 from fanout.model.plan import HostFacts
 from fanout.model.request import Request
@@ -79,4 +79,4 @@ def _print_plan(
     )
     edge.stdout.write(plan_text.render_plan(made))
     edge.stdout.flush()
-    return LauncherError.exit_code if getattr(edge.stdout, "trouble", "") else 0
+    return ExitStatus.REFUSED if getattr(edge.stdout, "trouble", "") else ExitStatus.SUCCESS

@@ -9,6 +9,7 @@ from fanout.diagnose import failure_facts
 from fanout.diagnose import stack_groups as folded
 from fanout.diagnose.evidence import StackSnapshot
 from fanout.model.errors import UsageError
+from fanout.model.exit_status import ExitStatus
 from fanout.model.request import Request
 from fanout.model.rpc import ProbeRequest
 from fanout.record.index import find_active_run, read_run_handle
@@ -52,7 +53,7 @@ def run_stacks(request: Request, edge: ProcessContext) -> int:
     ]
     untold = {name: answer.error for name, answer in answers.items() if answer.error}
     _print_stacks(request, edge, stands, untold)
-    return 255 if unreached else 1 if untold else 0
+    return ExitStatus.UNREACHABLE if unreached else ExitStatus.NEGATIVE if untold else ExitStatus.SUCCESS
 
 
 def _print_stacks(request: Request, edge: ProcessContext, stands: list[StackSnapshot], untold: dict[str, str]) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from fanout.model import policy
 from fanout.model.errors import UsageError
+from fanout.model.exit_status import ExitStatus
 from fanout.model.hosts import fold_names
 from fanout.model.request import Request
 from fanout.model.state import HostState, RunState
@@ -67,12 +68,12 @@ def _stop_by_launcher(
     except PermissionError:
         raise UsageError(f"its launcher (pid {living.pid}) belongs to another user ({living.user})") from None
     if not _wait_for_launcher(living, recorded, order, edge):
-        return 255
+        return ExitStatus.UNREACHABLE
     result = recorded.read_result()
     if result is None:
         edge.print_message(f"run {run}: the launcher died without a result; its guardian is stopping the run")
         edge.stderr.write(f"        try:  fanout stop {run}   # in a minute, to confirm\n")
-        return 255
+        return ExitStatus.UNREACHABLE
     came = []
     for host in result["hosts"]:
         left = host["left"]
@@ -115,7 +116,7 @@ def _print_results(came: Sequence[tuple[str, str, bool]], edge: ProcessContext) 
         same.setdefault(text, []).append(host)
     for text, hosts in same.items():
         edge.print_message(f"{fold_names(hosts)}: {text}")
-    return 0 if all(good for _, _, good in came) else 255
+    return ExitStatus.SUCCESS if all(good for _, _, good in came) else ExitStatus.UNREACHABLE
 
 
 def _describe_result(host: HostState) -> tuple[str, bool]:

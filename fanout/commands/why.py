@@ -18,6 +18,7 @@ from fanout.diagnose.import_logs.log_files import identify_files
 from fanout.diagnose.import_logs.log_import import STDIN, LogFile, assign_hosts
 from fanout.diagnose.verdict import to_dict
 from fanout.model.errors import UsageError
+from fanout.model.exit_status import ExitStatus
 from fanout.model.request import Request
 from fanout.record.run_reader import RunReader
 from fanout.run.context import ProcessContext, read_settings
@@ -70,7 +71,7 @@ def _of_logs(paths: list[str], copy: IO[bytes], request: Request, edge: ProcessC
         edge.stdout.write(
             "".join(f"{sanitize_line(line, colour=False)}\n" for line in verdict_text.render_lines(verdict))
         )
-    return 0 if verdict.cause is not None else 1
+    return ExitStatus.SUCCESS if verdict.cause is not None else ExitStatus.NEGATIVE
 
 
 def _format_heading(files: list[LogFile], dumps: int) -> str:
@@ -154,7 +155,7 @@ def _diagnose_own_run(run: str, request: Request, edge: ProcessContext) -> int:
         edge.stdout.write(f"run {told.heading.run_id} on {len(hosts)} host{'s' if len(hosts) > 1 else ''}\n")
         lines = verdict_text.render_lines(verdict) if verdict is not None else [told.outcome.headline]
         edge.stdout.write("".join(f"{sanitize_line(line, colour=False)}\n" for line in lines))
-    return 0 if verdict is not None and verdict.cause is not None else 1
+    return ExitStatus.SUCCESS if verdict is not None and verdict.cause is not None else ExitStatus.NEGATIVE
 
 
 def _find_files(path: str, name: str) -> Iterator[str]:

@@ -6,11 +6,13 @@ of the process if no caller handles the error. The base class is never raised it
 
 from __future__ import annotations
 
+from fanout.model.exit_status import ExitStatus
+
 
 class FanoutError(Exception):
     """Base of all errors of fanout. ``str(error)`` is one sentence; ``error.hint`` is a command to type, or ""."""
 
-    exit_code = 125
+    exit_code: int = ExitStatus.REFUSED
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         if type(self) is FanoutError:
@@ -22,7 +24,7 @@ class FanoutError(Exception):
 class UsageError(FanoutError):
     """Wrong command line, file or setting; no host was contacted."""
 
-    exit_code = 2
+    exit_code = ExitStatus.USAGE
 
 
 class HostfileError(UsageError):
@@ -32,13 +34,13 @@ class HostfileError(UsageError):
 class LauncherError(FanoutError):
     """Failure of the launcher's own machine (disk full, no permission, too few file descriptors)."""
 
-    exit_code = 125
+    exit_code = ExitStatus.REFUSED
 
 
 class TransportError(FanoutError):
     """One host is unreachable, or its answers cannot be used."""
 
-    exit_code = 255
+    exit_code = ExitStatus.UNREACHABLE
 
 
 class Unreachable(TransportError):

@@ -1,13 +1,7 @@
 """Run outcome: one RunOutcome, which holds the exit status of fanout.
 
-The status is that of the *first cause*, never of a victim, of a later signal or of the largest number:
-
-* 0: every host exited 0 and none was stopped.
-* The code of the first failing host, or 128 + its signal.
-* 255: a host was unreachable or lost.
-* 125: fanout itself refused or failed.
-* 124: the time limit, also if train.sh saves and exits 0 on SIGTERM.
-* 130, 143 …: the user interrupted the run.
+The status is that of the *first cause*, never of a victim, of a later signal or of the largest number: an ExitStatus, the
+code of the first failing host, or 128 + its signal. A time limit gives 124 also if train.sh saves and exits 0 on SIGTERM.
 """
 
 from __future__ import annotations
@@ -15,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from fanout.model.exit_status import ExitStatus, status_of_signal
 from fanout.model.state import HostState, Phase, RunState
 
 ExitOrigin = Literal["script", "ssh", "fanout", "user"]
@@ -49,7 +44,7 @@ class RunOutcome:
 
     @property
     def is_success(self) -> bool:
-        return self.exit_code == 0
+        return self.exit_code == ExitStatus.SUCCESS
 
     @property
     def is_clean(self) -> bool:
@@ -80,7 +75,7 @@ def with_log_gaps(outcome: RunOutcome, holes: int) -> RunOutcome:
         return outcome
     return replace(
         outcome,
-        exit_code=125,
+        exit_code=ExitStatus.REFUSED,
         origin="fanout",
         headline=f"{outcome.headline}, but its log on this machine has {holes} gap{'s' * (holes > 1)}",
     )
@@ -92,29 +87,44 @@ def _exit_status(
     stop = state.first_stop
     if state.interrupts and not _ended_before_interrupt(state):
         number = state.interrupts[0]
-        return 128 + number, "user", f"stopped by {signal_name(number)}", None
+        return status_of_signal(number), "user", f"stopped by {signal_name(number)}", None
     told_first = stop is not None and (not state.failures or state.failures[0][1] > _first_stop_at(state))
     if stop is not None and stop.why == TIME_LIMIT and told_first:
-        return 124, "fanout", f"stopped: {stop.why}", None
+        return ExitStatus.TIME_LIMIT, "fanout", f"stopped: {stop.why}", None
     if refused:
-        return 125, "fanout", refused, None
+        return ExitStatus.REFUSED, "fanout", refused, None
     if stop is not None and told_first:
-        return 125, "fanout", f"stopped: {stop.why}", None  # no host had failed; later failures are victims of the stop
+        return (
+            ExitStatus.REFUSED,
+            "fanout",
+            f"stopped: {stop.why}",
+            None,
+        )  # no host had failed; later failures are victims of the stop
     if not state.failures:
         idle = [host.name for host in state.all_hosts if not host.has_succeeded]
         if idle:
-            return 125, "fanout", f"{idle[0]}: {hosts[idle[0]].reason}", None
-        return 0, "script", f"all {len(hosts)} hosts succeeded" if len(hosts) > 1 else "succeeded", None
+            return ExitStatus.REFUSED, "fanout", f"{idle[0]}: {hosts[idle[0]].reason}", None
+        return (
+            ExitStatus.SUCCESS,
+            "script",
+            f"all {len(hosts)} hosts succeeded" if len(hosts) > 1 else "succeeded",
+            None,
+        )
     first = state.failures[0][0]
     host, outcome = state.hosts[first], hosts[first]
     headline = f"{first}: {outcome.reason}"
     if host.phase is Phase.REFUSED:
-        return 125, "fanout", headline, first
+        return ExitStatus.REFUSED, "fanout", headline, first
     if host.exit is not None and host.exit.signal is not None:
-        return 128 + host.exit.signal, "script", headline, first
+        return status_of_signal(host.exit.signal), "script", headline, first
     if host.exit is not None and host.exit.code:
         return host.exit.code, "script", headline, first
-    return 255, "ssh", headline, first  # its end is unknown, or it was lost before it reported what is left
+    return (
+        ExitStatus.UNREACHABLE,
+        "ssh",
+        headline,
+        first,
+    )  # its end is unknown, or it was lost before it reported what is left
 
 
 def _ended_before_interrupt(state: RunState) -> bool:

@@ -25,6 +25,7 @@ from fanout.checks.network import interfaces, mesh
 from fanout.checks.network.addresses import is_all_loopback, list_master_candidates
 from fanout.checks.ssh.invalid_answers import InvalidAnswerRecorder
 from fanout.model.errors import UsageError
+from fanout.model.exit_status import ExitStatus
 from fanout.model.hosts import Host
 from fanout.model.plan import LaunchPlan
 from fanout.model.rpc import WAVE, Asker, ProbeAnswer, ProbeRequest
@@ -77,8 +78,8 @@ class Preflight:
     def compute_exit_code(self, *, strict: bool = False) -> int:
         """Return the exit code. 0: no failure. 1: a check failed (``strict``: or warned). 255: a host was unreachable."""
         if self.case.request.unreached:
-            return 255
-        return 1 if self.failures or (strict and self.warnings) else 0
+            return ExitStatus.UNREACHABLE
+        return ExitStatus.NEGATIVE if self.failures or (strict and self.warnings) else ExitStatus.SUCCESS
 
 
 def run(

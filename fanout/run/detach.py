@@ -11,6 +11,7 @@ import signal
 from collections.abc import Callable
 
 from fanout.model.events import Event
+from fanout.model.exit_status import ExitStatus, status_of_signal
 from fanout.model.state import RunState
 from fanout.model.subscriber import View
 from fanout.run.context import SIGNALS, Handler, ProcessContext, filter_handled_signals
@@ -70,9 +71,9 @@ def _wait_for_child(child: int, read: int) -> int:
     }
     try:
         if os.read(read, 16):
-            return 0
+            return ExitStatus.SUCCESS
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        return code if code >= 0 else 128 - code
+        return code if code >= 0 else status_of_signal(-code)
     finally:
         os.close(read)
         for number, handler in before.items():

@@ -16,6 +16,7 @@ from fanout.logs.tail import LogTail, LogTails
 from fanout.model import hang_detection, schema
 from fanout.model.errors import UsageError
 from fanout.model.events import Answered, Event
+from fanout.model.exit_status import ExitStatus
 from fanout.model.outcome import RunOutcome
 from fanout.model.plan import LaunchPlan
 from fanout.model.run_info import RunInfo
@@ -164,7 +165,8 @@ def _reveal_failure(witness: EvidenceCollector, outcome: RunOutcome) -> tuple[Ru
     if not failed:
         return outcome, None
     headline = f"{failed[0].host}: train.sh exited with 0, although torchrun reported a failure"
-    return replace(outcome, exit_code=1, headline=headline, first=failed[0].host), diagnose_evidence(evidence)
+    ended = replace(outcome, exit_code=ExitStatus.NEGATIVE, headline=headline, first=failed[0].host)
+    return ended, diagnose_evidence(evidence)
 
 
 def find_blamed_rank(verdict: Verdict | None) -> tuple[str, int | None]:

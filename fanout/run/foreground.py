@@ -18,6 +18,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
+from fanout.model.exit_status import status_of_signal
 from fanout.run.context import SIGNALS, Handler, ProcessContext, filter_handled_signals
 from fanout.run.detach import ParentPipe, leave_terminal
 
@@ -127,14 +128,14 @@ def wait_for_launcher(edge: ProcessContext, work: Callable[[ForegroundPipe], int
     if code >= 0:
         return code
     if -code in SIGNALS:
-        return 128 - code  # the run had not begun
+        return status_of_signal(-code)  # the run had not begun
     _restore_terminal(edge.keyboard, modes)
     edge.stderr.write("\n")
     edge.print_message(
         f"the launcher was killed ({signal.Signals(-code).name}); its guardian stops the run on all hosts"
     )
     edge.stderr.write("        try:  fanout ps --all   # shows how the run ended\n")
-    return 128 - code
+    return status_of_signal(-code)
 
 
 class _ForegroundParent:

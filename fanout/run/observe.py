@@ -12,6 +12,7 @@ from functools import partial
 from fanout.logs.tail import LogTails
 from fanout.model import policy
 from fanout.model.errors import UsageError
+from fanout.model.exit_status import ExitStatus
 from fanout.model.hosts import Host
 from fanout.model.request import Request
 from fanout.model.run_info import RunInfo
@@ -61,7 +62,7 @@ def attach_to_hosts(request: Request, settings: Settings, edge: ProcessContext) 
         edge.print_message(
             f"left; the run goes on: {build_command_for_hosts(request, settings, 'attach', order.run_id)}"
         )
-        return 0 if wish.asked else outcome.exit_code
+        return ExitStatus.SUCCESS if wish.asked else outcome.exit_code
     outcome, verdict = diagnosis.diagnose_run(witness, session.state, outcome)
     words = diagnosis.select_last_lines(tails, outcome, verdict)
     edge.stderr.write(

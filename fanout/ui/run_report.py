@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fanout.logs.tail import LogTail
+from fanout.model.exit_status import ExitStatus
 from fanout.model.hosts import fold_names
 from fanout.model.outcome import HostOutcome, RunOutcome
 from fanout.model.run_info import RunInfo
@@ -95,7 +96,7 @@ def _format_success(heading: RunInfo, outcome: RunOutcome, paint: _Style) -> lis
 
 def _format_title(heading: RunInfo, state: RunState, outcome: RunOutcome, paint: _Style, *, unicode: bool) -> str:
     verdicts = {host.verdict for host in outcome.hosts}
-    if outcome.exit_code == 125 and all(host.started_at is None for host in state.all_hosts):
+    if outcome.exit_code == ExitStatus.REFUSED and all(host.started_at is None for host in state.all_hosts):
         word = "NOT LAUNCHED"
     elif verdicts == {"ok"} and outcome.first is None and state.first_stop is None and not state.interrupts:
         word = "ENDED, LOG INCOMPLETE"
@@ -248,7 +249,7 @@ def _get_program(outcome: RunOutcome) -> str:
 
 
 def _describe_fanout_stop(outcome: RunOutcome) -> str:
-    if outcome.exit_code == 124:
+    if outcome.exit_code == ExitStatus.TIME_LIMIT:
         return "the time limit"
     if all(host.verdict == "ok" for host in outcome.hosts):
         return "part of the log could not be written to the launcher's disk"
