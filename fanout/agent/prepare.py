@@ -134,7 +134,7 @@ def _run_keeper(spec: dict, root: str, unborn: str, word: int) -> None:
 
     def release() -> None:
         for kept in keepers:
-            kept.audience.silence()
+            kept.relays.close_claim_sockets()
         for listener in seen:
             listener.close()
         for name, descriptor in held:

@@ -73,7 +73,7 @@ def test_both_ways_name_the_same_place(tmp_path: Path) -> None:
         told = list(failure_facts.parse_stacks("gpu01", found))
         assert {each.pid: each.way for each in told} == {one: "faulthandler", two: "py-spy"}
         assert stack_groups.describe_stacks(told) == ("ranks 0-1 (gpu01) are in inner (<string>:5)",)
-        assert stack_groups.describe_readers(told) == ("rank 1 (gpu01): told by py-spy, from outside",)
+        assert stack_groups.describe_readers(told) == ("rank 1 (gpu01): read by py-spy from outside the process",)
 
 
 @pytest.mark.usefixtures("spy")

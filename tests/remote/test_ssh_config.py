@@ -127,7 +127,7 @@ def test_a_machine_without_ssh_reads_the_files_by_itself(tmp_path: Path) -> None
     ("text", "told"),
     [
         ("Host a\n Port 9\nMatch exec true\n", "config:3: Match exec"),
-        ("Host b\nHost a\n Colour blue\n", "config:3: colour is no keyword"),
+        ("Host b\nHost a\n Colour blue\n", "config:3: colour is not a keyword of OpenSSH"),
         ("Host a\n ConnectTimeout x\n", "config:2: connecttimeout cannot be `x`"),
         ("Host a\n CanonicalizeHostname yes\n", "config:2: canonicalizehostname"),
     ],

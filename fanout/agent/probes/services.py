@@ -50,7 +50,7 @@ def start_query(args: dict[str, Any]) -> ToolProcess:
 def finish_query(asked: Any) -> dict[str, Any]:
     """Return kind -> its active services. ``synchronised`` is None if timedatectl does not report it."""
     try:
-        _, text = asked.output()
+        _, text = asked.get_output()
     except FactUnavailable:
         asked.clock.discard()
         raise
