@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from fanout.logs import rank_prefix
 from fanout.logs.line_splitter import LineAssembler
+from fanout.logs.metrics import parse_step
 from fanout.text.sanitize import strip_escapes
 
 KEEP_BYTES = 8192
@@ -79,7 +80,7 @@ def find_last_step(tails: Iterable[StreamTail], host: str, ranks: Iterable[int] 
     """Return the last step of the ranks of a host from their last lines; None if no line has one."""
     wanted = None if ranks is None else {*ranks, None}
     found = [
-        rank_prefix.parse_step(text)
+        parse_step(text)
         for tail in tails
         if tail.host == host
         for who, text in tail.lines

@@ -7,7 +7,6 @@ the end of a chunk is read.
 
 from __future__ import annotations
 
-import re
 from collections import OrderedDict, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from statistics import median
 
 from fanout.logs import rank_prefix
 from fanout.logs.line_splitter import LineBuffer, split_last_lines
+from fanout.logs.metrics import parse_step, parse_step_time
 from fanout.model.events import Chunk, Event, StreamOpened
 from fanout.model.state import RunState
 from fanout.text.sanitize import strip_escapes
@@ -27,11 +27,6 @@ LEAST_STEPS = 10
 _STEPS_KEPT, _STATED_KEPT = 64, 32
 _TAIL, _LINES = 2048, 8
 _FLOOD_BYTES, _FLOOD_SECONDS = 8192, 0.25
-_STATED = re.compile(
-    r"(?i)(?:(?:step|iter(?:ation)?|batch)[_ ]?time(?:_s|_sec)?|time/step|sec/step)\W{1,3}"
-    r"(?P<time>\d{1,12}(?:\.\d{1,12})?)(?![\d.])\s?(?P<ms>ms)?"
-    r"|(?<![\d.])(?P<rate>\d{1,12}(?:\.\d{1,12})?)\s?(?P<unit>s/it|it/s|ms/step|s/step)\b"
-)
 _Who = tuple[str, int | None]  # (host, rank): rank None if ranks share the lines
 
 
@@ -132,7 +127,7 @@ class StepTimes:
         self._read[key] = event.at
         for line in split_last_lines(block, _LINES, most=_TAIL):
             text, rank, _ = rank_prefix.split_rank_prefix(strip_escapes(line))
-            step = rank_prefix.parse_step(text)
+            step = parse_step(text)
             if step is not None:
                 who = (event.host, self._names.get(key) if rank is None else rank)
                 self._add_step(who, event.at, step, text)
@@ -192,16 +187,3 @@ def _find_above_median(times: Mapping[_Who, float], how: str) -> dict[_Who, Slow
             text = f"{how.format(seconds)}, {ratio:.1f} times as long as the others ({usual:.2g} s)"
             out[who] = SlowRank(host=who[0], rank=who[1], text=text, measure=f"{ratio:.1f}x")
     return out if len(times) == 2 or len(out) * 2 < len(times) else {}
-
-
-def parse_step_time(text: str) -> float | None:
-    """Return the seconds per step that a line states; None if it states none."""
-    match = _STATED.search(text)
-    if match is None:
-        return None
-    if match["time"]:
-        return float(match["time"]) / (1000.0 if match["ms"] else 1.0)
-    rate = float(match["rate"])
-    return {"s/it": rate, "s/step": rate, "ms/step": rate / 1000.0}.get(
-        match["unit"].lower(), 1.0 / rate if rate else None
-    )

@@ -11,13 +11,13 @@ from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
 from fanout.logs.line_splitter import LIMIT, LineAssembler, SplitLine
+from fanout.logs.rank_prefix import parse_stream_rank
 from fanout.model.events import Chunk, CleanedUp, Event, HostLost, StreamOpened
 from fanout.text.sanitize import sanitize_line
 
 SETTLE_SECONDS = 0.5
 BAR_SECONDS = 30.0
 _PERCENT = re.compile(r"(\d{1,3})%")
-_RANK = re.compile(r"rank (\d{1,9})\b")
 
 Kind = Literal["line", "rest", "bar"]
 
@@ -154,9 +154,9 @@ class StreamDemultiplexer:
 
     def _set_label(self, key: tuple[str, int], name: str) -> str:
         self._labels[key] = format_label(key[0], name)
-        rank = _RANK.match(name)
+        rank = parse_stream_rank(name)
         if rank is not None:
-            self._ranks[key] = int(rank[1])
+            self._ranks[key] = rank
         if name:
             self.parts.setdefault(key[0], set()).add(self._labels[key].removeprefix(f"{key[0]}:"))
         self.width = max(self.width, len(self._labels[key]))

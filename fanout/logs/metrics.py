@@ -1,4 +1,4 @@
-"""Metrics: parse step, loss and speed from log lines; compute the loss curve and the time left.
+"""Metrics: parse step, step time, loss and speed from log lines; compute the loss curve and the time left.
 
 It parses ``step 100/600 loss 3.24 tok/s 25938``, ``loss=3.24``, the dicts of the Hugging Face Trainer
 (``{'loss': 3.24, 'epoch': 0.1}``), progress bars of tqdm and Lightning with their postfix, and Megatron's
@@ -18,11 +18,18 @@ from fanout.logs.demux import LogLine, split_text
 _NUMBER = r"([-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?|nan|inf)"
 _GAP = r"\s{0,16}"  # bounded: otherwise a long line of blanks is slow
 _LOSS = re.compile(rf"(?<![A-Za-z_/])(?:train[_/]|lm )?loss(?:_step)?['\"]?{_GAP}[:=]?{_GAP}{_NUMBER}", re.IGNORECASE)
+_COUNT = r"(\d{1,15})(?!\d)"
 _STEP = re.compile(
-    r"\b(?:global_)?(?:step|iter(?:ation)?)s?['\"]?\s{0,16}[:=]?\s{0,16}\[?\s{0,16}(\d+)(?:\s{0,16}(?:/|of)\s{0,16}(\d+))?",
+    rf"\b(?:global_)?(?:step|iter(?:ation)?)s?['\"]?{_GAP}[:=]?{_GAP}\[?{_GAP}{_COUNT}(?:{_GAP}(?:/|of){_GAP}{_COUNT})?",
     re.IGNORECASE,
 )
-_BAR = re.compile(r"\d{1,3}%\|[^|]*\|\s{0,16}(\d+)/(\d+) \[")
+_BAR = re.compile(rf"\d{{1,3}}%\|[^|]*\|{_GAP}{_COUNT}/{_COUNT} \[")
+_COUNTER = re.compile(rf"(?i)\b(?:step|iter(?:ation)?|epoch|batch|update)s?\b\D{{0,12}}{_COUNT}|\b{_COUNT}/\d+ \[\d")
+_STEP_TIME = re.compile(
+    r"(?i)(?:(?:step|iter(?:ation)?|batch)[_ ]?time(?:_s|_sec)?|time/step|sec/step)\W{1,3}"
+    r"(?P<time>\d{1,12}(?:\.\d{1,12})?)(?![\d.])\s?(?P<ms>ms)?"
+    r"|(?<![\d.])(?P<rate>\d{1,12}(?:\.\d{1,12})?)\s?(?P<unit>s/it|it/s|ms/step|s/step)\b"
+)
 _TOKENS = r"tok(?:en)?s?(?:/s(?:ec)?|_per_second)"
 _SPEED_AFTER = re.compile(rf"\b{_TOKENS}(?:/gpu)?['\"]?{_GAP}[:=]?{_GAP}(\d+(?:\.\d+)?)([kKM]?)", re.IGNORECASE)
 _SPEED_BEFORE = re.compile(rf"(?<![\w.+-])(\d+(?:\.\d+)?){_GAP}([kKM]?){_GAP}{_TOKENS}", re.IGNORECASE)
@@ -49,7 +56,7 @@ def parse_line(text: str, metric: re.Pattern[str] | None = None) -> MetricReadin
     if not may_have_metrics(text):
         return None
     loss = _LOSS.search(text)
-    step = _BAR.search(text) or _STEP.search(text)
+    step = _find_step(text)
     if step is None and loss is None:
         return None
     speed = _SPEED_AFTER.search(text) or _SPEED_BEFORE.search(text)
@@ -58,6 +65,29 @@ def parse_line(text: str, metric: re.Pattern[str] | None = None) -> MetricReadin
         total=int(step[2]) if step and step[2] else None,
         loss=float(loss[1]) if loss else None,
         speed=float(speed[1]) * _SCALE[speed[2].lower()] if speed else None,
+    )
+
+
+def _find_step(text: str) -> re.Match[str] | None:
+    return _BAR.search(text) or _STEP.search(text)
+
+
+def parse_step(text: str) -> int | None:
+    """Return the step number of a line, else that of an epoch, a batch or an update; None if it has none."""
+    match = _find_step(text) or _COUNTER.search(text)
+    return int(match[1] or match[2]) if match else None
+
+
+def parse_step_time(text: str) -> float | None:
+    """Return the seconds per step that a line states; None if it states none."""
+    match = _STEP_TIME.search(text)
+    if match is None:
+        return None
+    if match["time"]:
+        return float(match["time"]) / (1000.0 if match["ms"] else 1.0)
+    rate = float(match["rate"])
+    return {"s/it": rate, "s/step": rate, "ms/step": rate / 1000.0}.get(
+        match["unit"].lower(), 1.0 / rate if rate else None
     )
 
 

@@ -1,4 +1,4 @@
-"""Line patterns: rank prefix, exceptions, and step numbers."""
+"""Line patterns: the rank of a stream or a line prefix, log records, and exceptions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ _PREFIXED = re.compile(
 )  # a tool's prefix, or a progress bar, before a rank prefix
 _LOGGED = re.compile(r"^(?:\d{4}-\d\d-\d\d|[EWIF]\d{4} |\[[EWIF](?:\d{3,4})? |Traceback |=====)")
 _RAISED = re.compile(r"^(?!nccl)[A-Za-z_][\w.]{0,200}(?:Error|Exception)(?:: |$)")
-_PROGRESS = re.compile(r"(?i)\b(?:step|iter(?:ation)?|epoch|batch|update)s?\b\D{0,12}(\d{1,15})|\b(\d{1,15})/\d+ \[\d")
 
 
 def split_rank_prefix(text: str) -> tuple[str, int | None, int | None]:
@@ -42,18 +41,12 @@ def is_exception(text: str) -> bool:
     return bool(_RAISED.match(text))
 
 
-def parse_step(text: str) -> int | None:
-    """Return the step number of the line (or epoch, batch, update); None if it has none."""
-    match = _PROGRESS.search(text)
-    return int(match[1] or match[2]) if match else None
-
-
 def parse_number(text: str | None) -> int | None:
     """Return the text as a whole number; None if it is not one."""
     return int(text) if text and text.isascii() and text.isdigit() and len(text) < 16 else None
 
 
 def parse_stream_rank(name: str) -> int | None:
-    """Return the rank in a stream's name (``rank 5``, ``rank 5 err``); None without one."""
+    """Return the global rank in a stream's name (``rank 5``, ``rank 5 err``); None without one."""
     word, number, *_ = [*name.split(), "", ""]
     return parse_number(number) if word == "rank" else None

@@ -15,7 +15,7 @@ import fanout.diagnose
 import fanout.logs
 import fanout.ui
 from fanout.diagnose.signatures import LONGEST, load_builtin
-from fanout.diagnose.step_pace import parse_step_time
+from fanout.logs.metrics import parse_step_time
 
 LENGTH = 6_000
 BUDGET = (

@@ -10,6 +10,7 @@ from fanout.diagnose.torchrun_lines import TorchrunParser
 from fanout.diagnose.tracebacks import TracebackAssembler, fold_frames
 from fanout.diagnose.verdict_text import render_lines
 from fanout.logs import rank_prefix
+from fanout.logs.metrics import MetricReading, parse_line, parse_step
 from tests.diagnose.cases import CASES, ONE_A_HOST
 from tests.diagnose.kit import Run, verdict
 
@@ -52,10 +53,18 @@ def test_marks_of_ranks(text: str, body: str, rank: int | None, local: int | Non
         (" 45%|### | 450/1000 [01:12<", 450),
         ("loss 2.3", None),
         ("iter=7", 7),
+        ("Epoch 3: step 40/100 loss 2.0", 40),
+        ("Epoch 2:  45%|### | 450/1000 [01:12<", 450),
+        ("{'loss': 3.2, 'epoch': 4}", 4),
+        ("step " + "1" * 5000, None),
     ],
 )
 def test_what_grows_while_training_goes_on(text: str, number: int | None) -> None:
-    assert rank_prefix.parse_step(text) == number
+    assert parse_step(text) == number
+
+
+def test_a_number_too_long_for_a_step_is_no_metric() -> None:
+    assert parse_line(f"step {'1' * 5000} loss 2.5") == MetricReading(loss=2.5)
 
 
 def test_a_progress_bar_longer_than_the_limit_keeps_the_line_numbers_and_hides_no_error() -> None:

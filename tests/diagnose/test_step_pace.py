@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from fanout.diagnose.step_pace import StepTimes, parse_step_time
+from fanout.diagnose.step_pace import StepTimes
+from fanout.logs.metrics import parse_step_time
 from fanout.model.events import StreamOpened
 from tests.histories import History, play
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from statistics import median
 from typing import Any
 
+from fanout.logs.rank_prefix import parse_stream_rank
 from fanout.ui.html.timeline import Curve, StreamTimeline
 
 MAX_CURVES = 8  # curves per metric: that of the first rank, and those of a few others
@@ -22,7 +23,8 @@ def build_curves(streams: Sequence[StreamTimeline], label: Callable[[tuple[int, 
     found = []
     for name, told in _iter_metrics(streams):
         groups = sorted(
-            _group_equal_curves(told), key=lambda who: min((parse_rank(streams[number].name), number) for number in who)
+            _group_equal_curves(told),
+            key=lambda who: min((get_rank_order(streams[number].name), number) for number in who),
         )
         series = [{"who": label(who), "points": told[who[0]].get_points()} for who in groups[:MAX_CURVES]]
         band = _compute_band([curve.get_points() for curve in told.values()]) if len(groups) > MAX_CURVES else []
@@ -32,10 +34,10 @@ def build_curves(streams: Sequence[StreamTimeline], label: Callable[[tuple[int, 
     return found
 
 
-def parse_rank(name: str) -> int:
-    """Return the global rank in the name of a stream; other streams get a large number, so that they sort last."""
-    words = name.split()
-    return int(words[1]) if len(words) > 1 and words[0] == "rank" and words[1].isdecimal() else 1 << 30
+def get_rank_order(name: str) -> float:
+    """Return the global rank in the name of a stream; other streams get infinity, so that they sort last."""
+    rank = parse_stream_rank(name)
+    return float("inf") if rank is None else rank
 
 
 def _iter_metrics(streams: Sequence[StreamTimeline]) -> Iterator[tuple[str, dict[int, Curve]]]:

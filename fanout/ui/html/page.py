@@ -19,6 +19,7 @@ from typing import Any
 
 from fanout.logs.demux import StreamDemultiplexer, format_label
 from fanout.logs.folding import format_speakers
+from fanout.logs.rank_prefix import parse_stream_rank
 from fanout.model.events import Event, StreamOpened
 from fanout.model.hosts import fold_names
 from fanout.model.outcome import RunOutcome
@@ -26,7 +27,7 @@ from fanout.model.run_info import RunInfo
 from fanout.model.state import RunState
 from fanout.record.paths import LogFileNames
 from fanout.text.sanitize import sanitize_line, sanitize_lines
-from fanout.ui.html.charts import build_curves, parse_rank
+from fanout.ui.html.charts import build_curves
 from fanout.ui.html.log_excerpt import FANOUT, Gap, LogExcerpt
 from fanout.ui.html.timeline import LOAD_UNITS, RunTimeline, StreamTimeline
 from fanout.ui.status_messages import StatusReporter
@@ -201,7 +202,7 @@ def _build_stream(stream: StreamTimeline) -> dict[str, Any]:
     return {
         "host": stream.host,
         "name": sanitize_line(stream.name, colour=False),
-        "rank": parse_rank(stream.name) if stream.name.startswith("rank ") else None,
+        "rank": parse_stream_rank(stream.name),
         "first": stream.first,
         "last": stream.last,
         "bytes": stream.bytes,
