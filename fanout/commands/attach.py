@@ -59,33 +59,35 @@ def _read_run_as_hosts(request: Request) -> Request:
 
 
 def _follow_record(recorded: RunReader, settings: Settings, edge: ProcessContext) -> int:
-    look, wish = choose_look(settings, edge), detach.DetachRequest()
+    look, detach_request = choose_look(settings, edge), detach.DetachRequest()
     pace = SlowRankReporter(muted=True)
-    wishes = build_filters(settings, metric=recorded.metric)
-    witness = diagnosis.build_collector(recorded.heading, diagnosis.load_signatures(settings, edge), recorded=True)
-    diagnosis.add_recorded_facts(witness, recorded.path)
-    hangs, so_far = diagnosis.HangReporter(witness, muted=True), partial(diagnosis.preview_verdict, witness)
+    filters = build_filters(settings, metric=recorded.metric)
+    collector = diagnosis.build_collector(recorded.heading, diagnosis.load_signatures(settings, edge), recorded=True)
+    diagnosis.add_recorded_facts(collector, recorded.path)
+    hangs, preview = diagnosis.HangReporter(collector, muted=True), partial(diagnosis.preview_verdict, collector)
     view = build_view(
         recorded.heading,
         look,
         edge,
-        wishes,
-        so_far=so_far,
+        filters,
+        preview=preview,
         slow=pace.slow_hosts,
         hung=hangs.hung_hosts,
-        detach=wish,
+        detach=detach_request,
         viewing="attach",
     )
     pace.outputs.append(view.note)
     hangs.outputs.append(view.note)
     try:
-        result = follow.follow_record(recorded, view, lambda: wish.asked, learners=[witness], tellers=[hangs, pace])
+        result = follow.follow_record(
+            recorded, view, lambda: detach_request.requested, learners=[collector], reporters=[hangs, pace]
+        )
     except KeyboardInterrupt:
-        wish.heard = True
+        detach_request.acknowledged = True
     view.close()
-    if wish.asked or wish.heard:
+    if detach_request.requested or detach_request.acknowledged:
         edge.print_message(f"left; the run goes on: fanout attach {recorded.heading.run_id}")
-        return ExitStatus.SUCCESS if wish.asked else ExitStatus.INTERRUPTED
+        return ExitStatus.SUCCESS if detach_request.requested else ExitStatus.INTERRUPTED
     if view.broken:
         return ExitStatus.BROKEN_PIPE
     if recorded.damage_message:
@@ -114,16 +116,16 @@ def _replace_launcher(path: str, settings: Settings, edge: ProcessContext) -> in
     edge.print_message(f"run {order.run_id}: the launcher died: starting a new one")
     taken: list[int] = []
 
-    def work(door: detach.ParentPipe) -> int:
+    def work(parent_pipe: detach.ParentPipe) -> int:
         taken.append(os.getpid())
-        return _run_replacement(order, settings, edge, door)
+        return _run_replacement(order, settings, edge, parent_pipe)
 
     status = detach.run_in_background(edge, work)
     return status if taken or status else None
 
 
 def _run_replacement(
-    order: run_handle.RunHandle, settings: Settings, edge: ProcessContext, door: detach.ParentPipe
+    order: run_handle.RunHandle, settings: Settings, edge: ProcessContext, parent_pipe: detach.ParentPipe
 ) -> int:
     """Do the launcher's work from now on, in a process of its own; return the exit status."""
     ends = (
@@ -133,15 +135,15 @@ def _run_replacement(
         pid=os.getpid(), user=edge.user, machine=edge.machine, since=time.time(), detached=True, signal=ends
     )
     hold = writer_lock.acquire_lock(order.directory, ours)
-    if hold is None or not door.release_parent():
+    if hold is None or not parent_pipe.release_parent():
         return ExitStatus.SUCCESS  # another process was faster, or the command that started this one is gone
     guardian = Guardian()
     detach.redirect_output(order.directory)
     guardian.watch_run(order.to_json())
     recorded = RunReader(order.directory)
     tails, pace = LogTails(), SlowRankReporter(muted=True)
-    witness = diagnosis.build_collector(recorded.heading, diagnosis.load_signatures(settings, edge), recorded=True)
-    diagnosis.add_recorded_facts(witness, recorded.path)
+    collector = diagnosis.build_collector(recorded.heading, diagnosis.load_signatures(settings, edge), recorded=True)
+    diagnosis.add_recorded_facts(collector, recorded.path)
 
     def note(text: str) -> None:
         if taken.record:
@@ -151,14 +153,14 @@ def _run_replacement(
         order,
         by=f"{edge.user}@{edge.machine}",
         agent="SSH_AUTH_SOCK" in edge.environ,
-        learners=[tails, witness, pace],
-        views=[diagnosis.HangReporter(witness, note)],
+        learners=[tails, collector, pace],
+        views=[diagnosis.HangReporter(collector, note)],
     )
     pace.outputs.append(note)
     pace.start_reporting(taken.session.state)
     try:
         outcome = taken.continue_run()
-        outcome, verdict = diagnosis.diagnose_run(witness, taken.session.state, outcome)
+        outcome, verdict = diagnosis.diagnose_run(collector, taken.session.state, outcome)
         if taken.record:
             if verdict is not None:
                 taken.record.write_file(diagnosis.VERDICT, diagnosis.verdict_to_json(verdict))

@@ -41,11 +41,11 @@ def run_replay(request: Request, edge: ProcessContext) -> int:
         color=settings.color,
     )
     told = report.rebuild_report(recorded, settings, edge)
-    witness = diagnosis.build_collector(recorded.heading, diagnosis.load_signatures(settings, edge), recorded=True)
-    diagnosis.add_recorded_facts(witness, recorded.path)
-    hangs, so_far = diagnosis.HangReporter(witness), partial(diagnosis.preview_verdict, witness)
-    wishes = build_filters(settings, metric=recorded.metric)
-    view = build_view(recorded.heading, look, edge, wishes, so_far=so_far, hung=hangs.hung_hosts, viewing="replay")
+    collector = diagnosis.build_collector(recorded.heading, diagnosis.load_signatures(settings, edge), recorded=True)
+    diagnosis.add_recorded_facts(collector, recorded.path)
+    hangs, preview = diagnosis.HangReporter(collector), partial(diagnosis.preview_verdict, collector)
+    filters = build_filters(settings, metric=recorded.metric)
+    view = build_view(recorded.heading, look, edge, filters, preview=preview, hung=hangs.hung_hosts, viewing="replay")
     try:
         if hasattr(view, "begin"):
             view.begin(recorded.began_at)
@@ -53,7 +53,7 @@ def run_replay(request: Request, edge: ProcessContext) -> int:
         play_events(
             _pace_events(skip_events_before(recorded.iter_states(), since), speed, time.monotonic, time.sleep),
             view,
-            witness,
+            collector,
             hangs,
         )
     finally:

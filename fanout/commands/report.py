@@ -86,14 +86,14 @@ def rebuild_report(
 ) -> ReportData:
     """Read the whole record, fold its events, and diagnose the run; ``subscribers`` get every event too."""
     tails, pace = LogTails(), SlowRankReporter()
-    witness = diagnosis.build_collector(recorded.heading, diagnosis.load_signatures(settings, edge), recorded=True)
-    diagnosis.add_recorded_facts(witness, recorded.path)
-    everybody: tuple[EventCallback, ...] = (witness, tails, pace, *subscribers)
+    collector = diagnosis.build_collector(recorded.heading, diagnosis.load_signatures(settings, edge), recorded=True)
+    diagnosis.add_recorded_facts(collector, recorded.path)
+    everybody: tuple[EventCallback, ...] = (collector, tails, pace, *subscribers)
     state = RunState.initial(recorded.heading.hosts, at=recorded.began_at)
     for event, state in recorded.iter_states():
         for subscriber in everybody:
             subscriber(event, state)
-    outcome, verdict = diagnosis.diagnose_run(witness, state, outcome_of(state, refused=_read_refusal(recorded)))
+    outcome, verdict = diagnosis.diagnose_run(collector, state, outcome_of(state, refused=_read_refusal(recorded)))
     if verdict is not None and network_retest.is_network_suspected(verdict):
         verdict = network_retest.add_recorded_retest(verdict, recorded.path)
     last = diagnosis.select_last_lines(tails, outcome, verdict)

@@ -49,7 +49,7 @@ def _of_logs(paths: list[str], copy: IO[bytes], request: Request, edge: ProcessC
     files = _open_logs([path for path in paths if path not in dumps], copy, edge)
     names = [name for file in files for name in file.hosts]
     places: dict[tuple[str, int], str] = {}
-    witness = EvidenceCollector(
+    collector = EvidenceCollector(
         tuple(dict.fromkeys(names)),
         book=load_signatures(read_settings(request, edge), edge),
         file_of=lambda host, stream: places.get((host, stream), host),
@@ -60,10 +60,10 @@ def _of_logs(paths: list[str], copy: IO[bytes], request: Request, edge: ProcessC
         for host in file.hosts:
             places[host, stream] = file.name
         for label, host in file.names.items():
-            witness.set_rank(host, stream, rank=file.find_rank(label), local=file.source.local)
-        file.send_lines(witness, stream)
-    _add_dumps(list(dumps), witness, edge)
-    verdict = diagnose_evidence(witness.build_evidence())
+            collector.set_rank(host, stream, rank=file.find_rank(label), local=file.source.local)
+        file.send_lines(collector, stream)
+    _add_dumps(list(dumps), collector, edge)
+    verdict = diagnose_evidence(collector.build_evidence())
     if request.given["as_json"]:
         edge.stdout.write(json.dumps({"files": len(files) + len(dumps), **to_dict(verdict)}, indent=2) + "\n")
     else:
@@ -84,11 +84,11 @@ def _format_heading(files: list[LogFile], dumps: int) -> str:
     return f"{', '.join(parts)}\n"
 
 
-def _add_dumps(paths: list[str], witness: EvidenceCollector, edge: ProcessContext) -> None:
+def _add_dumps(paths: list[str], collector: EvidenceCollector, edge: ProcessContext) -> None:
     """Read the flight recorder dumps and give them to the evidence collector."""
     hosts = dump_files.find_hosts(paths)
-    for path, told in zip(paths, dump_files.read_dumps(paths, edge.cwd), strict=True):
-        witness.dumps.add_dumps(hosts[path], [told])
+    for path, dump in zip(paths, dump_files.read_dumps(paths, edge.cwd), strict=True):
+        collector.dumps.add_dumps(hosts[path], [dump])
 
 
 def _list_paths(request: Request, edge: ProcessContext) -> list[str]:
@@ -146,14 +146,16 @@ def _find_own_run(request: Request, edge: ProcessContext) -> str:
 
 def _diagnose_own_run(run: str, request: Request, edge: ProcessContext) -> int:
     """Diagnose a recorded run as ``fanout report`` does: unlike the logs, its record has the time of every line."""
-    told = rebuild_report(RunReader(run), read_settings(request, edge), edge)
-    verdict, hosts = told.verdict, told.heading.hosts
+    recorded = rebuild_report(RunReader(run), read_settings(request, edge), edge)
+    verdict, hosts = recorded.verdict, recorded.heading.hosts
     if request.given["as_json"]:
-        found = to_dict(verdict) if verdict is not None else {"v": 1, "verdict": told.outcome.headline, "cause": None}
-        edge.stdout.write(json.dumps({"run": told.heading.run_id, **found}, indent=2) + "\n")
+        found = (
+            to_dict(verdict) if verdict is not None else {"v": 1, "verdict": recorded.outcome.headline, "cause": None}
+        )
+        edge.stdout.write(json.dumps({"run": recorded.heading.run_id, **found}, indent=2) + "\n")
     else:
-        edge.stdout.write(f"run {told.heading.run_id} on {len(hosts)} host{'s' if len(hosts) > 1 else ''}\n")
-        lines = verdict_text.render_lines(verdict) if verdict is not None else [told.outcome.headline]
+        edge.stdout.write(f"run {recorded.heading.run_id} on {len(hosts)} host{'s' if len(hosts) > 1 else ''}\n")
+        lines = verdict_text.render_lines(verdict) if verdict is not None else [recorded.outcome.headline]
         edge.stdout.write("".join(f"{sanitize_line(line, colour=False)}\n" for line in lines))
     return ExitStatus.SUCCESS if verdict is not None and verdict.cause is not None else ExitStatus.NEGATIVE
 

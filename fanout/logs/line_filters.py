@@ -111,10 +111,10 @@ class LineFilter:
     PATIENCE_SECONDS = 5.0
 
     def __init__(
-        self, wishes: DisplayFilters, ranks: Mapping[str, tuple[int, int | None]], parts: Mapping[str, set[str]]
+        self, filters: DisplayFilters, ranks: Mapping[str, tuple[int, int | None]], parts: Mapping[str, set[str]]
     ) -> None:
-        self.show: str | frozenset[int] = wishes.show
-        self._grep, self._hide = wishes.grep, wishes.hide
+        self.show: str | frozenset[int] = filters.show
+        self._grep, self._hide = filters.grep, filters.hide
         self._ranks, self._parts = ranks, parts
         self._zero_tells = False
         self._teller: tuple[int, float] | None = None  # the first other rank that printed a loss, and when

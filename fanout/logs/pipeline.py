@@ -17,11 +17,11 @@ from fanout.model.run_info import RunInfo
 class LogPipeline:
     """Log pipeline. ``fold`` is the default folding; with ``bars``, progress bars give lines too."""
 
-    def __init__(self, heading: RunInfo, wishes: DisplayFilters, *, fold: str, bars: bool = True) -> None:
+    def __init__(self, heading: RunInfo, filters: DisplayFilters, *, fold: str, bars: bool = True) -> None:
         self.streams = StreamDemultiplexer(heading.hosts, blocks=True)
-        self.line_filter = LineFilter(wishes, heading.ranks, self.streams.parts)
-        self.folding = LineFolding(heading.hosts, self.streams.parts, how=wishes.fold or fold)
-        self.metric_tracker = MetricTracker(wishes.metric)
+        self.line_filter = LineFilter(filters, heading.ranks, self.streams.parts)
+        self.folding = LineFolding(heading.hosts, self.streams.parts, how=filters.fold or fold)
+        self.metric_tracker = MetricTracker(filters.metric)
         self.lines: dict[str, int] = dict.fromkeys(heading.hosts, 0)
         self.warnings: dict[str, int] = {}
         self.errors: dict[str, int] = {}

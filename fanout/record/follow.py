@@ -56,24 +56,24 @@ def follow_record(
     left: Callable[[], bool] = lambda: False,
     *,
     learners: Sequence[Subscriber] = (),
-    tellers: Sequence[Reporter] = (),
+    reporters: Sequence[Reporter] = (),
 ) -> Mapping[str, Any] | None:
     """Show the last earlier events and all new ones; return the outcome, or None if it is not known.
 
-    ``learners`` and ``tellers`` get all events. While no event arrives, the view gets ticks, for ages and keys.
+    ``learners`` and ``reporters`` get all events. While no event arrives, the view gets ticks, for ages and keys.
     ``left`` returns whether the user has detached.
     """
     state = RunState.initial(recorded.heading.hosts, at=recorded.began_at)
     earlier: _EarlierEvents | None = _EarlierEvents(view)
 
     def catch_up() -> None:
-        """Show the last earlier events, once all of them are read; from now on, the tellers report."""
+        """Show the last earlier events, once all of them are read; from now on, the reporters report."""
         nonlocal earlier
         if earlier is not None:
             earlier.show_events()
             earlier = None
-            for teller in tellers:
-                teller.start_reporting(state)
+            for reporter in reporters:
+                reporter.start_reporting(state)
 
     for event in follow_events(recorded):
         if event is None:
@@ -82,7 +82,7 @@ def follow_record(
             view(Tick(at=state.now), state)
         else:
             state = apply_recorded_event(state, event)
-            for each in (*learners, *tellers):
+            for each in (*learners, *reporters):
                 each(event, state)
             (view if earlier is None else earlier.add_event)(event, state)
         if view.broken or left():

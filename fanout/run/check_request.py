@@ -131,8 +131,8 @@ def _to_unreachable(state: HostState) -> UnreachableHost:
 
 
 def _collect_texts(states: Mapping[str, HostState], what: Any) -> dict[str, str]:
-    told = {name: what(state) for name, state in states.items() if state.phase is Phase.CONNECTED}
-    return {name: text for name, text in told.items() if text}
+    notes = {name: what(state) for name, state in states.items() if state.phase is Phase.CONNECTED}
+    return {name: text for name, text in notes.items() if text}
 
 
 def _read_imports(task: tuple[str, ...], directory: str) -> task_imports.ModuleImports:

@@ -41,9 +41,9 @@ def build_view(
     heading: RunInfo,
     look: DisplayMode,
     edge: ProcessContext,
-    wished: DisplayFilters,
+    filters: DisplayFilters,
     *,
-    so_far: Callable[[RunState], Sequence[str]] | None = None,
+    preview: Callable[[RunState], Sequence[str]] | None = None,
     detach: Callable[[], None] | None = None,
     slow: Callable[[], Mapping[str, str]] = dict,
     hung: Callable[[RunState], Mapping[str, str] | None] = lambda state: None,
@@ -64,9 +64,9 @@ def build_view(
             stdout=unwrap_stream(edge.stdout),
             colour=look.colour,
             unicode=look.unicode,
-            wishes=wished,
+            filters=filters,
             keyboard=Keyboard(edge.keyboard) if edge.keyboard is not None else None,
-            so_far=so_far,
+            preview=preview,
             detach=detach,
             slow=slow,
             hung=hung,
@@ -78,4 +78,4 @@ def build_view(
         return JsonLines(heading, stdout=edge.stdout, waits=waits)
     from fanout.ui.plain_view import PlainView
 
-    return PlainView(heading, stdout=edge.stdout, stderr=edge.stderr, wishes=wished, colour=look.colour, waits=waits)
+    return PlainView(heading, stdout=edge.stdout, stderr=edge.stderr, filters=filters, colour=look.colour, waits=waits)

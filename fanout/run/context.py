@@ -214,17 +214,17 @@ def open_connections(
     if before is not None:
         before(fan)
 
-    def heard(number: int, frame: FrameType | None) -> None:
+    def handle_signal(number: int, frame: FrameType | None) -> None:
         if number == signal.SIGHUP and hung_up is not None:
             hung_up()
         else:
             fan.post_event(Interrupted(at=clock(), signal=number))
 
-    handler = once(heard) if once is not None else heard
+    handler = once(handle_signal) if once is not None else handle_signal
     wanted = dict.fromkeys(filter_handled_signals(SIGNALS), handler)
     if choose_stop_signal() == STOP_INSTEAD:
-        wanted[STOP_INSTEAD] = lambda number, frame: heard(signal.SIGTERM, frame)
-    handlers = {number: signal.signal(number, wish) for number, wish in wanted.items()}
+        wanted[STOP_INSTEAD] = lambda number, frame: handle_signal(signal.SIGTERM, frame)
+    handlers = {number: signal.signal(number, action) for number, action in wanted.items()}
     try:
         fan.start()
         yield fan

@@ -35,9 +35,9 @@ class ParentPipe:
         """Return whether the user's command is gone although the launcher has not detached."""
         return False
 
-    def deliver_once(self, heard: Handler) -> Handler:
+    def deliver_once(self, handler: Handler) -> Handler:
         """Return a handler that handles a signal once, even if it reaches both processes."""
-        return heard
+        return handler
 
     def release_parent(self) -> bool:
         """Let the user's command return with 0; return False if that process is gone."""
@@ -51,7 +51,7 @@ class ParentPipe:
 
 
 def run_in_background(edge: ProcessContext, work: Callable[[ParentPipe], int]) -> int:
-    """Do ``work`` in a process and session of its own; return 0 when it detaches, else its exit status."""
+    """Run ``work`` in a process and session of its own; return 0 when it detaches, else its exit status."""
     edge.stdout.flush()
     edge.stderr.flush()
     read, write = os.pipe()
@@ -84,31 +84,31 @@ class DetachRequest:
     """Request to detach, made with the key ``d``."""
 
     def __init__(self) -> None:
-        self.asked = self.heard = False
+        self.requested = self.acknowledged = False
 
     def __call__(self) -> None:
-        self.asked = True
+        self.requested = True
 
 
 class DetachableView:
     """View from which the user can detach before the run ends; then nothing more is shown, and the run goes on.
 
-    ``door``: detach once all hosts have started, and the user made the ``wish`` if one is needed. ``keep``: detach when
-    the terminal closes, which otherwise stops the run.
+    ``parent_pipe``: detach once all hosts have started, and the user has requested it if that is needed. ``keep``: detach
+    when the terminal closes, which otherwise stops the run.
     """
 
     def __init__(
         self,
         view: View,
         *,
-        door: ParentPipe | None,
+        parent_pipe: ParentPipe | None,
         keep: bool,
         on_leave: Callable[[str], None],
-        wish: DetachRequest | None = None,
+        detach_request: DetachRequest | None = None,
     ) -> None:
         self._view = view
-        self._door = door
-        self._wish = wish or DetachRequest()
+        self._parent_pipe = parent_pipe
+        self._detach_request = detach_request or DetachRequest()
         self._keep = keep
         self._on_leave = on_leave
         self._hung_up = False
@@ -127,34 +127,34 @@ class DetachableView:
         if self.left:
             return
         self._view(event, state)
-        door = self._door
-        gone = door is not None and door.is_parent_gone
+        parent_pipe = self._parent_pipe
+        gone = parent_pipe is not None and parent_pipe.is_parent_gone
         if self._keep and (gone or self._hung_up or self._view.broken):
             self.left = True
             self._on_leave("the terminal closed: the run goes on")
             self.close()
-            if door is not None:
-                door.release_parent()
+            if parent_pipe is not None:
+                parent_pipe.release_parent()
         elif gone:
             self.left = self._deserted = True
             self._on_leave("the command that waited for the launcher was killed: stopping the run")
             self.close()
-        elif door is not None and (door.at_start or self._wish.asked):
-            self._detach_if_started(door, state)
+        elif parent_pipe is not None and (parent_pipe.at_start or self._detach_request.requested):
+            self._detach_if_started(parent_pipe, state)
 
-    def _detach_if_started(self, door: ParentPipe, state: RunState) -> None:
+    def _detach_if_started(self, parent_pipe: ParentPipe, state: RunState) -> None:
         """Detach if all hosts have started; otherwise report the reason to the user who asked."""
         ending = bool(state.failures or state.interrupts)
         if not ending and all(host.started_at for host in state.all_hosts):
             self.close()
             self.left = True
             self._on_leave("detached")
-            self._deserted = not door.release_parent()
-        elif self._wish.asked and ending:
-            self._wish.asked = False
+            self._deserted = not parent_pipe.release_parent()
+        elif self._detach_request.requested and ending:
+            self._detach_request.requested = False
             self.note("not detached: the run is ending; its report follows")
-        elif self._wish.asked and not self._wish.heard:
-            self._wish.heard = True
+        elif self._detach_request.requested and not self._detach_request.acknowledged:
+            self._detach_request.acknowledged = True
             self.note("detaching when all hosts have started")
 
     def note(self, text: str) -> None:

@@ -47,11 +47,11 @@ class HangReporter:
 
     broken = False
 
-    def __init__(self, witness: EvidenceCollector, *say: Callable[[str], None], muted: bool = False) -> None:
-        self._witness = witness
-        self.outputs = list(say)
+    def __init__(self, collector: EvidenceCollector, *outputs: Callable[[str], None], muted: bool = False) -> None:
+        self._collector = collector
+        self.outputs = list(outputs)
         self._muted = muted
-        self._told: float | None = None
+        self._reported_at: float | None = None
         self._odd: dict[str, str] = {}  # host -> what its odd rank does
 
     def __call__(self, event: Event, state: RunState) -> None:
@@ -68,12 +68,12 @@ class HangReporter:
         return self._odd if hang_detection.is_hung(state) else None
 
     def _report_hang(self, state: RunState) -> None:
-        if self._told == hang_detection.stacks_asked_at(state) or not hang_detection.is_hung(state):
+        if self._reported_at == hang_detection.stacks_asked_at(state) or not hang_detection.is_hung(state):
             return
-        self._told = hang_detection.stacks_asked_at(state)
+        self._reported_at = hang_detection.stacks_asked_at(state)
         since = state.now - (state.said_at or state.began_at)
         self._print_line(f"the run hangs: no output for {since:.0f} s, and no rank moved between two samples")
-        evidence = self._witness.build_evidence()
+        evidence = self._collector.build_evidence()
         verdict = diagnose_evidence(evidence)
         self._odd = _find_odd_hosts(verdict)
         for line in (*verdict.stands, *stack_groups.describe_readers(evidence.stands)):
@@ -82,8 +82,8 @@ class HangReporter:
             self._print_line(f"  {verdict_text.choose_label(verdict)}: {verdict.cause.sentence}")
 
     def _print_line(self, text: str) -> None:
-        for say in self.outputs:
-            say(text)
+        for output in self.outputs:
+            output(text)
 
 
 def _find_odd_hosts(verdict: Verdict) -> dict[str, str]:
@@ -115,27 +115,29 @@ def build_collector(heading: RunInfo, book: SignatureSet, *, recorded: bool = Fa
     )
 
 
-def add_plan_facts(witness: EvidenceCollector, plan: LaunchPlan, addresses: Mapping[str, str]) -> None:
+def add_plan_facts(collector: EvidenceCollector, plan: LaunchPlan, addresses: Mapping[str, str]) -> None:
     """Give the collector the facts of the plan and the check: ranks, GPUs, and the address of each host."""
-    witness.ranks.update({node.host.name: (node.rank, node.nproc) for node in plan.nodes})
-    witness.gpus.update({node.host.name: node.gpu_ids for node in plan.nodes})
-    witness.add_addresses(addresses)
+    collector.ranks.update({node.host.name: (node.rank, node.nproc) for node in plan.nodes})
+    collector.gpus.update({node.host.name: node.gpu_ids for node in plan.nodes})
+    collector.add_addresses(addresses)
 
 
-def add_recorded_facts(witness: EvidenceCollector, path: str) -> None:
+def add_recorded_facts(collector: EvidenceCollector, path: str) -> None:
     """Give the collector the facts of the recorded plan, if there is one. Raises UsageError."""
     try:
         with open(os.path.join(path, "plan.json"), "rb") as file:
             nodes = schema.parse_json(file.read(), _PLAN)["nodes"]
-        witness.ranks.update({node["host"]: (node["rank"], node["nproc"]) for node in nodes})
-        witness.gpus.update({node["host"]: tuple(map(str, node.get("gpus", ()))) for node in nodes})
+        collector.ranks.update({node["host"]: (node["rank"], node["nproc"]) for node in nodes})
+        collector.gpus.update({node["host"]: tuple(map(str, node.get("gpus", ()))) for node in nodes})
     except FileNotFoundError:
         return
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{path}/plan.json: cannot read it: {error}") from None
 
 
-def diagnose_run(witness: EvidenceCollector, state: RunState, outcome: RunOutcome) -> tuple[RunOutcome, Verdict | None]:
+def diagnose_run(
+    collector: EvidenceCollector, state: RunState, outcome: RunOutcome
+) -> tuple[RunOutcome, Verdict | None]:
     """Return the outcome with the findings of the diagnosis, and the verdict.
 
     A run gets no verdict if it did not start, succeeded, or was healthy when the user stopped it. If a run hung or could
@@ -144,23 +146,23 @@ def diagnose_run(witness: EvidenceCollector, state: RunState, outcome: RunOutcom
     if not any(host.started_at is not None for host in state.all_hosts):
         return outcome, None
     if outcome.is_success:
-        return _reveal_failure(witness, outcome)
+        return _reveal_failure(collector, outcome)
     if outcome.first is None and hang_detection.is_hung(state) and state.ending_at is not None:
         own = state.first_stop is not None and state.first_stop.why.startswith(hang_detection.HANG)
         headline = outcome.headline if own and not state.interrupts else f"hung, {outcome.headline}"
         return replace(outcome, hung=True, headline=headline), diagnose_evidence(
-            witness.build_evidence().limit_to(state.ending_at)
+            collector.build_evidence().limit_to(state.ending_at)
         )
     if outcome.first is None and state.ending_at is not None and any(host.unresolved_at for host in state.all_hosts):
-        return outcome, diagnose_evidence(witness.build_evidence().limit_to(state.ending_at))
+        return outcome, diagnose_evidence(collector.build_evidence().limit_to(state.ending_at))
     if outcome.first is None:
         return outcome, None
-    return outcome, diagnose_evidence(witness.build_evidence())
+    return outcome, diagnose_evidence(collector.build_evidence())
 
 
-def _reveal_failure(witness: EvidenceCollector, outcome: RunOutcome) -> tuple[RunOutcome, Verdict | None]:
+def _reveal_failure(collector: EvidenceCollector, outcome: RunOutcome) -> tuple[RunOutcome, Verdict | None]:
     """Return a successful outcome unchanged, or a failure if torchrun reported one although train.sh exited with 0."""
-    evidence = witness.build_evidence()
+    evidence = collector.build_evidence()
     failed = hidden_failures.find_hidden_failures(evidence)
     if not failed:
         return outcome, None
@@ -177,11 +179,11 @@ def find_blamed_rank(verdict: Verdict | None) -> tuple[str, int | None]:
     return cause.host, cause.rank if len(cause.ranks) < 2 else None
 
 
-def preview_verdict(witness: EvidenceCollector, state: RunState) -> Sequence[str]:
+def preview_verdict(collector: EvidenceCollector, state: RunState) -> Sequence[str]:
     """Return the lines of the verdict on an active run, as if it ended now."""
     if not state.failures and not hang_detection.is_hung(state):
         return ("nothing has failed so far, and no hang was found",)
-    return verdict_text.render_lines(diagnose_evidence(witness.build_evidence()))
+    return verdict_text.render_lines(diagnose_evidence(collector.build_evidence()))
 
 
 def render_verdict(verdict: Verdict | None) -> Sequence[str]:

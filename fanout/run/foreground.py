@@ -72,8 +72,8 @@ class ForegroundPipe(ParentPipe):
         leave_terminal()
         return super().release_parent()
 
-    def deliver_once(self, heard: Handler) -> Handler:
-        return _OnceHandler(self._counts, heard)
+    def deliver_once(self, handler: Handler) -> Handler:
+        return _OnceHandler(self._counts, handler)
 
     def _handle_forwarded(self, number: int, frame: FrameType | None) -> None:
         for each in SIGNALS:
@@ -85,8 +85,8 @@ class ForegroundPipe(ParentPipe):
 class _OnceHandler:
     """Handler that handles each signal once, whether it reached the parent, the launcher or both."""
 
-    def __init__(self, counts: SignalCounts, heard: Handler) -> None:
-        self._counts, self._heard = counts, heard
+    def __init__(self, counts: SignalCounts, handler: Handler) -> None:
+        self._counts, self._handler = counts, handler
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         self._counts.count_in_launcher(number)
@@ -94,7 +94,7 @@ class _OnceHandler:
 
     def deliver_signal(self, number: int, frame: FrameType | None) -> None:
         while self._counts.take_unhandled(number):
-            self._heard(number, frame)
+            self._handler(number, frame)
 
 
 def _exit_at_once(number: int, frame: FrameType | None) -> None:
@@ -106,7 +106,7 @@ def _exit_at_once(number: int, frame: FrameType | None) -> None:
 
 
 def wait_for_launcher(edge: ProcessContext, work: Callable[[ForegroundPipe], int]) -> int:
-    """Do ``work`` in a child and wait for it; return its exit status, or 0 if the user detached."""
+    """Run ``work`` in a child and wait for it; return its exit status, or 0 if the user detached."""
     edge.stdout.flush()
     edge.stderr.flush()
     counts, front = SignalCounts(), os.getpid()

@@ -75,7 +75,7 @@ class Launch:
         self.picker = picker
         quiet = left or (request.given["detach"] and settings.output == "auto")
         self.look = choose_look(settings, edge, "plain" if quiet else "")
-        self.wishes = build_filters(settings)
+        self.filters = build_filters(settings)
         self.pace = SlowRankReporter()
         self._set_run_id(run_id)
 
@@ -90,21 +90,21 @@ class Launch:
             log_dir=os.path.join(find_runs_directory(settings, self.edge), run_id),
             ranks={host.name: (rank, settings.nproc_per_node or host.slots) for rank, host in enumerate(hosts)},
         )
-        self.witness = diagnosis.build_collector(self.heading, diagnosis.load_signatures(settings, self.edge))
+        self.collector = diagnosis.build_collector(self.heading, diagnosis.load_signatures(settings, self.edge))
 
-    def run(self, door: detach.ParentPipe | None = None) -> int:
-        """Do the whole run, from the first connection to the report. With a ``door``, the user can detach."""
+    def run(self, parent_pipe: detach.ParentPipe | None = None) -> int:
+        """Run all steps, from the first connection to the report. With a ``parent_pipe``, the user can detach."""
         if self.settings.skip_check:
             self._make_plan(self._resolve_first_host())  # the errors of the plan come before any connection
         path = self._make_directory()
         with ExitStack() as stack:
-            wish = detach.DetachRequest()
-            leave = wish if door is not None else None
-            what = self.heading, self.look, self.edge, self.wishes
-            teller = diagnosis.HangReporter(self.witness)
-            so_far = partial(diagnosis.preview_verdict, self.witness)
-            slow, hung = self.pace.slow_hosts, teller.hung_hosts
-            shown = build_view(*what, so_far=so_far, slow=slow, hung=hung, detach=leave, waits=False)
+            detach_request = detach.DetachRequest()
+            leave = detach_request if parent_pipe is not None else None
+            what = self.heading, self.look, self.edge, self.filters
+            hang_reporter = diagnosis.HangReporter(self.collector)
+            preview = partial(diagnosis.preview_verdict, self.collector)
+            slow, hung = self.pace.slow_hosts, hang_reporter.hung_hosts
+            shown = build_view(*what, preview=preview, slow=slow, hung=hung, detach=leave, waits=False)
             stack.callback(shown.close)
             record = RunWriter(path, self.heading, warn=shown.note)
             stack.callback(record.close)
@@ -112,7 +112,9 @@ class Launch:
             stack.callback(hold.release_lock)
             keep = self.settings.on_hangup == "keep"
             on_leave = partial(self._detach_from_terminal, record, hold)
-            view = detach.DetachableView(shown, door=door, keep=keep, on_leave=on_leave, wish=wish)
+            view = detach.DetachableView(
+                shown, parent_pipe=parent_pipe, keep=keep, on_leave=on_leave, detach_request=detach_request
+            )
             if self.left:
                 view.left = True
                 detach.redirect_output(record.path)
@@ -120,7 +122,7 @@ class Launch:
             guardian = Guardian()
             stack.callback(guardian.close_pipe)
             hung_up = view.note_hangup if keep else None
-            once = door.deliver_once if door is not None else None
+            once = parent_pipe.deliver_once if parent_pipe is not None else None
             fan = stack.enter_context(
                 open_connections(self.hosts, self.settings, self.picker, self.edge, hung_up=hung_up, once=once)
             )
@@ -129,8 +131,8 @@ class Launch:
                 if hasattr(subscriber, "begin"):
                     subscriber.begin(fan.clock(), **facts)
             self.pace.outputs += [view.note, record.note]
-            teller.outputs += [view.note, record.note]
-            session = Session(fan, self.heading.hosts, [record, tails, self.witness, view, teller, self.pace])
+            hang_reporter.outputs += [view.note, record.note]
+            session = Session(fan, self.heading.hosts, [record, tails, self.collector, view, hang_reporter, self.pace])
             session.connect_hosts()
             self._report_earlier_runs(session, view)
             outcome = self._check_and_launch(session, view, record, guardian)
@@ -145,7 +147,7 @@ class Launch:
     ) -> int:
         """Diagnose the run, write and print its report; return the exit status. ``shown``: the view, unless detached."""
         outcome = with_log_gaps(outcome, len(record.record_gaps))
-        outcome, verdict = diagnosis.diagnose_run(self.witness, session.state, outcome)
+        outcome, verdict = diagnosis.diagnose_run(self.collector, session.state, outcome)
         if verdict is not None and network_retest.is_network_suspected(verdict):
             where = self.hosts, session.state, self.settings, self.picker, self.edge
             verdict = network_retest.retest_network(verdict, *where, keep=record.write_file)
@@ -169,8 +171,8 @@ class Launch:
 
     def build_next_run(self) -> Launch:
         """Return the same launch under a new run id."""
-        told = self.request, self.edge, self.settings, self.hosts, self.directory, self.config, self.picker
-        return Launch(*told, make_run_id(), left=self.left)
+        arguments = self.request, self.edge, self.settings, self.hosts, self.directory, self.config, self.picker
+        return Launch(*arguments, make_run_id(), left=self.left)
 
     def _report_earlier_runs(self, session: Session, view: View) -> None:
         """Report the notices of the logins, and earlier runs whose results were never fetched from these hosts."""
@@ -236,7 +238,7 @@ class Launch:
         except UsageError:
             session.release_hosts()
             raise
-        diagnosis.add_plan_facts(self.witness, made, learned.address)
+        diagnosis.add_plan_facts(self.collector, made, learned.address)
         record.write_file("plan.json", json.dumps(plan_text.plan_to_dict(made), indent=2) + "\n")
         ranks = f"{made.world_size} ranks" if made.world_size != 1 else "1 rank"
         view.note(f"launching {ranks}, MASTER_ADDR={made.master_addr} MASTER_PORT={made.master_port}")

@@ -82,20 +82,20 @@ def add_recorded_retest(verdict: Verdict, directory: str) -> Verdict:
 def add_retest(verdict: Verdict, tested: MeshTest, unreached: Sequence[str]) -> Verdict:
     """Return the verdict with the result of the test. If one of several hosts is cut off both ways, name it. Pure."""
     failing = {pair: dial for pair, dial in tested.dials.items() if dial["outcome"] != "ok"}
-    told = [f"network retest: no answer from {fold_names(unreached)}"] if unreached else []
+    lines = [f"network retest: no answer from {fold_names(unreached)}"] if unreached else []
     if not failing:
         if tested.dials:
-            told.append(f"network retest: all {len(tested.dials)} paths between the hosts carry data now")
+            lines.append(f"network retest: all {len(tested.dials)} paths between the hosts carry data now")
         code = "the network works now: check the code, or look for an outage that is over"
         advice = (*verdict.advice, code) if tested.dials and not unreached else verdict.advice
-        return replace(verdict, evidence=(*verdict.evidence, *told), advice=advice)
+        return replace(verdict, evidence=(*verdict.evidence, *lines), advice=advice)
     blamed = list(mesh.attribute_failures(failing, tested.dials))
-    told.append(f"network retest: {len(failing)} of {len(tested.dials)} paths between the hosts fail")
+    lines.append(f"network retest: {len(failing)} of {len(tested.dials)} paths between the hosts fail")
     for host, inward, culprits in blamed[:3]:
         (_, end), dial = culprits[0]
         others = fold_names(pair[0 if inward else 1] for pair, _ in culprits)
         where = f"{end} at {tested.addresses.get(end, '?')}"
-        told.append(f"{host}, {'from' if inward else 'to'} {others}: {dial_outcomes.describe_outcome(dial, where)}")
+        lines.append(f"{host}, {'from' if inward else 'to'} {others}: {dial_outcomes.describe_outcome(dial, where)}")
     guilty = {host for host, _, _ in blamed}
     seen = {name for pair in tested.dials for name in pair}
     cause = verdict.cause
@@ -106,7 +106,7 @@ def add_retest(verdict: Verdict, tested: MeshTest, unreached: Sequence[str]) -> 
         verdict,
         cause=cause,
         confidence="medium" if cause is not None and cause.signature == "network" else verdict.confidence,
-        evidence=(*verdict.evidence, *told),
+        evidence=(*verdict.evidence, *lines),
         refutes=(),
         advice=("fanout check HOSTS --only network",),
     )

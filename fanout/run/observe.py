@@ -36,34 +36,34 @@ def attach_to_hosts(request: Request, settings: Settings, edge: ProcessContext) 
     order = build_run_handle(parts, settings, edge)
     heading = _build_run_info(parts, order)
     look = choose_look(settings, edge)
-    wish, pace = detach.DetachRequest(), SlowRankReporter()
-    tails, witness = LogTails(), diagnosis.build_collector(heading, diagnosis.load_signatures(settings, edge))
-    hangs, so_far = diagnosis.HangReporter(witness), partial(diagnosis.preview_verdict, witness)
-    wishes = build_filters(settings)
+    detach_request, pace = detach.DetachRequest(), SlowRankReporter()
+    tails, collector = LogTails(), diagnosis.build_collector(heading, diagnosis.load_signatures(settings, edge))
+    hangs, preview = diagnosis.HangReporter(collector), partial(diagnosis.preview_verdict, collector)
+    filters = build_filters(settings)
     view = build_view(
         heading,
         look,
         edge,
-        wishes,
-        so_far=so_far,
+        filters,
+        preview=preview,
         slow=pace.slow_hosts,
         hung=hangs.hung_hosts,
-        detach=wish,
+        detach=detach_request,
         viewing="attach",
     )
     pace.outputs.append(view.note)
     hangs.outputs.append(view.note)
     with _connect_to_run(parts, order, edge, looking_on=True) as fan:
-        session = Session(fan, heading.hosts, [tails, witness, view, hangs, pace])
+        session = Session(fan, heading.hosts, [tails, collector, view, hangs, pace])
         plan = build_minimal_plan(order, [run.node for run in parts.values()])
-        outcome = session.observe_run(plan, lambda: wish.asked, policy.policy_of(settings, prepare=False))
+        outcome = session.observe_run(plan, lambda: detach_request.requested, policy.policy_of(settings, prepare=False))
     view.close()
-    if session.state.interrupts or wish.asked:
+    if session.state.interrupts or detach_request.requested:
         edge.print_message(
             f"left; the run goes on: {build_command_for_hosts(request, settings, 'attach', order.run_id)}"
         )
-        return ExitStatus.SUCCESS if wish.asked else outcome.exit_code
-    outcome, verdict = diagnosis.diagnose_run(witness, session.state, outcome)
+        return ExitStatus.SUCCESS if detach_request.requested else outcome.exit_code
+    outcome, verdict = diagnosis.diagnose_run(collector, session.state, outcome)
     words = diagnosis.select_last_lines(tails, outcome, verdict)
     edge.stderr.write(
         build_report(

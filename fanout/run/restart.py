@@ -27,7 +27,7 @@ class RestartableRun(Protocol):
     hung: bool  # the launcher stopped it because of a hang, and nothing of it is left
     left: bool  # the user has detached
 
-    def run(self, door: ParentPipe | None = None) -> int: ...
+    def run(self, parent_pipe: ParentPipe | None = None) -> int: ...
 
     def build_next_run(self) -> RestartableRun: ...
 
@@ -41,19 +41,19 @@ def check_restart_settings(settings: Settings) -> None:
         )
 
 
-def run_with_restarts(attempt: RestartableRun, edge: ProcessContext, door: ParentPipe | None = None) -> int:
+def run_with_restarts(attempt: RestartableRun, edge: ProcessContext, parent_pipe: ParentPipe | None = None) -> int:
     """Run it, and restart it while it hangs; return the exit status of the last run."""
-    code = attempt.run(door)
+    code = attempt.run(parent_pipe)
     for number in range(1, MAX_RESTARTS + 1):
         if not attempt.hung:
             return code
-        door = None if attempt.left else door
+        parent_pipe = None if attempt.left else parent_pipe
         before, attempt = attempt.run_id, attempt.build_next_run()
         edge.print_message(
             f"run {before} hung: restarting it as run {attempt.run_id} (restart {number} of at most {MAX_RESTARTS})"
         )
         edge.stderr.flush()
-        code = attempt.run(door)
+        code = attempt.run(parent_pipe)
     if attempt.hung:
         edge.print_message(f"not restarted: the run hung {MAX_RESTARTS + 1} times in a row")
     return code

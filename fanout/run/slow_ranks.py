@@ -23,13 +23,13 @@ class SlowRankReporter:
 
     broken = False
 
-    def __init__(self, *say: Callable[[str], None], muted: bool = False) -> None:
-        self.outputs = list(say)
+    def __init__(self, *outputs: Callable[[str], None], muted: bool = False) -> None:
+        self.outputs = list(outputs)
         self._muted = muted
         self._pace = StepTimes()
         self._due = 0.0
         self._seen: set[_Who] = set()
-        self._told: set[_Who] = set()
+        self._reported: set[_Who] = set()
         self._now: dict[str, str] = {}
         self._looks = 0
         self._lasted: Counter[_Who] = Counter()
@@ -51,10 +51,10 @@ class SlowRankReporter:
         self._now = {}
         for (host, _), each in lasting.items():
             self._now.setdefault(host, each.short_text)  # the slowest of its ranks
-        for who in [who for who in lasting if who not in self._told and not self._muted]:
-            self._told.add(who)
-            for say in self.outputs:
-                say(f"slow: {lasting[who]}")
+        for who in [who for who in lasting if who not in self._reported and not self._muted]:
+            self._reported.add(who)
+            for output in self.outputs:
+                output(f"slow: {lasting[who]}")
 
     def start_reporting(self, state: RunState) -> None:
         """Report from now on, and report the ranks that are slow already."""

@@ -17,20 +17,20 @@ class WaitReporter:
 
     broken = False
 
-    def __init__(self, policy: supervise.Policy, says: Sequence[Callable[[str], None]]) -> None:
+    def __init__(self, policy: supervise.Policy, outputs: Sequence[Callable[[str], None]]) -> None:
         self._policy = policy
-        self._says = says
-        self._told_at = float("-inf")
+        self._outputs = outputs
+        self._reported_at = float("-inf")
 
     def __call__(self, event: Event, state: RunState) -> None:
-        if state.now - self._told_at < REPORT_SECONDS:
+        if state.now - self._reported_at < REPORT_SECONDS:
             return
         waited = supervise.hosts_waited_for(self._policy, state)
         if not waited:
             return
-        self._told_at = state.now
+        self._reported_at = state.now
         since = min(state.hosts[name].link_lost_at or state.now for name in waited)
         left = max(0.0, max(waited.values()) - state.now)
         text = f"waiting for {fold_names(waited)}: no connection for {state.now - since:.0f} s; giving up in at most {left:.0f} s"
-        for say in self._says:
-            say(text)
+        for output in self._outputs:
+            output(text)

@@ -36,13 +36,13 @@ class KeyBindings:
         *,
         note: Callable[[str], None],
         last_error: Callable[[], None],
-        so_far: Callable[[], Sequence[str]] | None = None,
+        preview: Callable[[], Sequence[str]] | None = None,
         detach: Callable[[], None] | None = None,
         viewing: Viewing = "run",
     ) -> None:
         self.viewing = viewing
         self._flow, self._note, self._last_error = flow, note, last_error
-        self._so_far, self._detach = so_far, detach
+        self._preview, self._detach = preview, detach
         self._typed: str | None = None  # the ranks typed so far, after the key r
         self.quiet = False
 
@@ -125,7 +125,7 @@ class KeyBindings:
             self._last_error()
 
     def print_diagnosis(self) -> None:
-        for line in self._so_far() if self._so_far is not None else ("no diagnosis is available",):
+        for line in self._preview() if self._preview is not None else ("no diagnosis is available",):
             self._note(line)
 
     def toggle_quiet(self) -> None:

@@ -50,7 +50,7 @@ _ANSI = {"cyan": 36, "green": 32, "magenta": 35, "bright_blue": 94, "yellow": 33
 class LiveView:
     """Live view in a terminal. ``size`` returns (columns, rows); the default queries the terminal of ``stdout``.
 
-    ``keyboard`` enables the keys. ``so_far`` returns the diagnosis so far, and ``detach`` detaches from the run.
+    ``keyboard`` enables the keys. ``preview`` returns the diagnosis so far, and ``detach`` detaches from the run.
     ``slow`` returns host -> how slow its steps are. ``hung`` returns the hosts that cause a hang, None without a hang.
     """
 
@@ -61,9 +61,9 @@ class LiveView:
         stdout: TextIO,
         colour: bool = True,
         unicode: bool = True,
-        wishes: DisplayFilters | None = None,
+        filters: DisplayFilters | None = None,
         keyboard: Keyboard | None = None,
-        so_far: Callable[[RunState], Sequence[str]] | None = None,
+        preview: Callable[[RunState], Sequence[str]] | None = None,
         detach: Callable[[], None] | None = None,
         slow: Callable[[], Mapping[str, str]] = dict,
         hung: Callable[[RunState], Mapping[str, str] | None] = lambda state: None,
@@ -71,22 +71,22 @@ class LiveView:
         size: Callable[[], tuple[int, int]] | None = None,
         clock: Callable[[], float] = monotonic,
     ) -> None:
-        wishes = wishes or DisplayFilters()
+        filters = filters or DisplayFilters()
         self._heading, self._colour, self._unicode = heading, colour, unicode
         self._out = NonblockingWriter(stdout)
         self._descriptor = _get_descriptor(stdout)
         self._size = size or self._get_terminal_size
         self._clock = clock
-        self._flow, self._narrator = LogPipeline(heading, wishes, fold="similar", bars=False), StatusReporter()
-        template = wishes.prefix if wishes.prefix is not None else PREFIX
-        self._gap = " " if wishes.prefix is None else ""
-        self._prefix = LinePrefix("{time} " + template if wishes.timestamps else template)
-        self._keyboard, self._so_far, self._slow, self._hung = keyboard, so_far, slow, hung
+        self._flow, self._narrator = LogPipeline(heading, filters, fold="similar", bars=False), StatusReporter()
+        template = filters.prefix if filters.prefix is not None else PREFIX
+        self._gap = " " if filters.prefix is None else ""
+        self._prefix = LinePrefix("{time} " + template if filters.timestamps else template)
+        self._keyboard, self._preview, self._slow, self._hung = keyboard, preview, slow, hung
         self._desk = KeyBindings(
             self._flow,
             note=self.note,
             last_error=self._print_last_error,
-            so_far=self._get_diagnosis,
+            preview=self._get_diagnosis,
             detach=detach,
             viewing=viewing,
         )
@@ -235,9 +235,9 @@ class LiveView:
             self._queue_lines(self._format_line(error, self._state.now if self._state else 0.0))
 
     def _get_diagnosis(self) -> Sequence[str]:
-        if self._state is None or self._so_far is None:
+        if self._state is None or self._preview is None:
             return ("nothing has failed so far",)
-        return self._so_far(self._state)
+        return self._preview(self._state)
 
     def _queue_lines(self, *lines: str) -> None:
         """Queue lines for the next frame. If they exceed one frame, draw it now; on a slow terminal, skip lines."""

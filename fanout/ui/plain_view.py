@@ -28,7 +28,7 @@ STATUS_SECONDS = 60.0
 
 
 class PlainView:
-    """Plain view. ``wishes`` select the lines, their folding (default: off) and their prefix.
+    """Plain view. ``filters`` select the lines, their folding (default: off) and their prefix.
 
     With ``waits``, a blocked reader blocks the view; without it, lines are dropped and the view reports how many.
     """
@@ -39,17 +39,17 @@ class PlainView:
         *,
         stdout: TextIO,
         stderr: TextIO,
-        wishes: DisplayFilters | None = None,
+        filters: DisplayFilters | None = None,
         colour: bool = False,
         status_seconds: float = STATUS_SECONDS,
         waits: bool = True,
     ) -> None:
-        wishes = wishes or DisplayFilters()
+        filters = filters or DisplayFilters()
         self._heading = heading
         self._out, self._err = NonblockingWriter(stdout, waits=waits), NonblockingWriter(stderr, waits=waits)
-        self._flow, self._narrator = LogPipeline(heading, wishes, fold="off"), StatusReporter()
-        template = wishes.prefix if wishes.prefix is not None else PLAIN_PREFIX
-        self._prefix = LinePrefix("{stamp} " + template if wishes.timestamps else template)
+        self._flow, self._narrator = LogPipeline(heading, filters, fold="off"), StatusReporter()
+        template = filters.prefix if filters.prefix is not None else PLAIN_PREFIX
+        self._prefix = LinePrefix("{stamp} " + template if filters.timestamps else template)
         self._colour = colour
         self._status_seconds = status_seconds
         self._now = 0.0

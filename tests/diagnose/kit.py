@@ -95,11 +95,11 @@ class Run(History):
 def verdict(run: History, *, each: int | None = 2, error: float = 0.25) -> Verdict:
     """The verdict on the events of a run."""
     ranks = {host: (node, each) for node, host in enumerate(run.hosts)}
-    witness = EvidenceCollector(run.hosts, ranks=ranks, error=error)
-    witness.add_addresses({host: ADDRESS[host] for host in run.hosts if host in ADDRESS})
+    collector = EvidenceCollector(run.hosts, ranks=ranks, error=error)
+    collector.add_addresses({host: ADDRESS[host] for host in run.hosts if host in ADDRESS})
     for event in run.events:
-        witness.add_event(event)
-    return diagnose_evidence(witness.build_evidence())
+        collector.add_event(event)
+    return diagnose_evidence(collector.build_evidence())
 
 
 def people(parties: Sequence[Party]) -> list[tuple[str, int | None]]:

@@ -137,10 +137,10 @@ def run(chance: random.Random, folder: Path) -> None:
     place = folder / "run"
     shutil.rmtree(place, ignore_errors=True)
     heading = RunInfo(run_id="r1", title="task.py", hosts=NAMES, ranks={"a": (0, 1), "b": (1, 1)})
-    record, witness = RunWriter(str(place), heading), EvidenceCollector(NAMES, ranks=heading.ranks)
+    record, collector = RunWriter(str(place), heading), EvidenceCollector(NAMES, ranks=heading.ranks)
     views: list[Any] = [
         record,
-        witness,
+        collector,
         PlainView(heading, stdout=io.StringIO(), stderr=io.StringIO()),
         JsonLines(heading, stdout=io.StringIO()),
     ]
@@ -156,7 +156,7 @@ def run(chance: random.Random, folder: Path) -> None:
         for action in supervise.decide_actions(policy, state):
             state = apply_event(state, ActionSent(at=state.now, action=action))
     came = outcome.outcome_of(state)
-    verdict = diagnose_evidence(witness.build_evidence())
+    verdict = diagnose_evidence(collector.build_evidence())
     record.finish(came, build_report(heading, state, came, {}))
     record.close()
     assert 0 <= came.exit_code <= 255

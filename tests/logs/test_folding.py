@@ -123,7 +123,7 @@ def test_the_plain_view_folds_where_it_is_asked_to() -> None:
             run.say(host, b"NCCL version 2\n", stream=rank + 1)
     out = io.StringIO()
     view = PlainView(
-        heading(run.hosts), stdout=out, stderr=io.StringIO(), wishes=parse_display_filters(show="all", fold="exact")
+        heading(run.hosts), stdout=out, stderr=io.StringIO(), filters=parse_display_filters(show="all", fold="exact")
     )
     run.say("a2", b"only here\n", stream=2).wait(0.1).play(view)
     assert out.getvalue() == ""  # the window is not over

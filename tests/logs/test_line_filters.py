@@ -25,7 +25,7 @@ def under_torchrun(*hosts: str, ranks: int = 2) -> History:
 
 def shown(run: History, wished: DisplayFilters | None = None) -> tuple[list[str], str]:
     out, err = io.StringIO(), io.StringIO()
-    view = PlainView(heading(run.hosts), stdout=out, stderr=err, wishes=wished)
+    view = PlainView(heading(run.hosts), stdout=out, stderr=err, filters=wished)
     run.play(view)
     view.close()
     return out.getvalue().splitlines(), err.getvalue()

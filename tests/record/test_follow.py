@@ -59,7 +59,7 @@ def write(record: RunWriter, history: History) -> None:
 def watched(path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Viewer, Teller]:
     monkeypatch.setattr(follow, "GUARDIAN_SECONDS", 0.0)
     viewer, teller = Viewer(), Teller()
-    follow.follow_record(RunReader(str(path)), viewer, tellers=[teller])
+    follow.follow_record(RunReader(str(path)), viewer, reporters=[teller])
     return viewer, teller
 
 
@@ -81,7 +81,7 @@ def test_who_comes_before_anything_happened_hears_of_everything(
 
     hold = writer_lock.acquire_lock(record.path, writer_lock.LockOwner(pid=1, user="u", machine="m", since=0.0))
     assert hold is not None
-    follow.follow_record(RunReader(record.path), viewer, left, tellers=[teller])
+    follow.follow_record(RunReader(record.path), viewer, left, reporters=[teller])
     hold.release_lock()
     assert teller.spoke_at == 0
     assert len(viewer.shown) == len(later.events)

@@ -97,7 +97,7 @@ def test_views_steer_the_terminal_only_by_themselves(bad: str, host: str, colour
     clock = iter(range(1_000_000))
     views: list[View] = [
         PlainView(
-            heading, stdout=plain, stderr=errors, wishes=DisplayFilters(show="all"), colour=colour, status_seconds=0.5
+            heading, stdout=plain, stderr=errors, filters=DisplayFilters(show="all"), colour=colour, status_seconds=0.5
         ),
         GroupedOutput(heading, stdout=folded, stderr=errors),
         JsonLines(heading, stdout=lines),
@@ -107,7 +107,7 @@ def test_views_steer_the_terminal_only_by_themselves(bad: str, host: str, colour
                 stdout=live,
                 colour=colour,
                 unicode=unicode,
-                wishes=DisplayFilters(show="all"),
+                filters=DisplayFilters(show="all"),
                 size=size,
                 clock=lambda: float(next(clock)),
             )

@@ -24,7 +24,7 @@ class Table:
             self.flow,
             note=self.notes.append,
             last_error=self._repeat,
-            so_far=lambda: ("gpu01 began it",),
+            preview=lambda: ("gpu01 began it",),
             detach=self._leave if detach else None,
             viewing=viewing,
         )

@@ -22,7 +22,7 @@ from tests.ui.goldens import heading, same_as_golden
 def show(run: History, wished: DisplayFilters | None = None, *, colour: bool = False) -> tuple[str, str]:
     out, err = io.StringIO(), io.StringIO()
     view = PlainView(
-        heading(run.hosts), stdout=out, stderr=err, wishes=wished or parse_display_filters(show="all"), colour=colour
+        heading(run.hosts), stdout=out, stderr=err, filters=wished or parse_display_filters(show="all"), colour=colour
     )
     run.play(view)
     view.close()

@@ -115,20 +115,20 @@ class LogFile:
         place = bisect_left(self._numbers, number)
         return self._times[min(place, len(self._times) - 1)]
 
-    def send_lines(self, witness: EvidenceCollector, stream: int) -> None:
+    def send_lines(self, collector: EvidenceCollector, stream: int) -> None:
         """Send all lines to the evidence collector."""
         if not self._times:
             for host in self.hosts:
-                witness.add_time_error(host, math.inf)
+                collector.add_time_error(host, math.inf)
         if self._binary:
             return
         split = self._split() if self._split else None
         number = 0
         for lines in _group_lines(self._read_lines()):
             plain = split is None and not self._whose and not self._packed_lines
-            if plain and not witness.may_contain_evidence(self.names[""], block := b"".join(lines), stream):
+            if plain and not collector.may_contain_evidence(self.names[""], block := b"".join(lines), stream):
                 number += len(lines)
-                witness.skip_bytes(self.names[""], block, at=self._find_time(number), stream=stream)
+                collector.skip_bytes(self.names[""], block, at=self._find_time(number), stream=stream)
                 continue
             for data in lines:
                 number += 1
@@ -139,7 +139,7 @@ class LogFile:
                 for part in text.split("\r") if host else ():
                     if part:
                         at = self._find_time(number)
-                        witness.add_line(host, part[:LONGEST_LINE], at=at, number=number, stream=stream)
+                        collector.add_line(host, part[:LONGEST_LINE], at=at, number=number, stream=stream)
 
     def _find_host(self, label: str, text: str, number: int) -> str:
         """Return the host of the line, or "" if it is not known."""
