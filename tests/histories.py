@@ -23,6 +23,7 @@ from fanout.model.events import (
     Released,
     Started,
     Stop,
+    StopReason,
     Tick,
 )
 from fanout.model.state import RunState, apply_event
@@ -82,8 +83,9 @@ class History:
         self._offsets[host, stream] = offset + len(data)
         return self.add(Chunk(at=self.at, host=host, stream=stream, offset=offset, data=data))
 
-    def stop(self, why: str, *hosts: str) -> History:
-        return self.add(*(ActionSent(at=self.at, action=Stop(host=host, grace=40.0, why=why)) for host in hosts))
+    def stop(self, why: str, *hosts: str, reason: StopReason = "host-failed") -> History:
+        stops = (Stop(host=host, grace=40.0, reason=reason, why=why) for host in hosts)
+        return self.add(*(ActionSent(at=self.at, action=stop) for stop in stops))
 
     def end(self, *hosts: str, code: int | None = 0, signal: int | None = None) -> History:
         return self.add(*(Exited(at=self.at, host=host, code=code, signal=signal) for host in hosts))

@@ -47,7 +47,10 @@ def run_stop(request: Request, edge: ProcessContext) -> int:
         )
     by = f"{edge.user}@{edge.machine}"
     return _print_state(
-        takeover.end_run(order, by=by, agent="SSH_AUTH_SOCK" in edge.environ, why=f"stopped by {by}"), edge
+        takeover.end_run(
+            order, by=by, agent="SSH_AUTH_SOCK" in edge.environ, reason="stop-command", why=f"stopped by {by}"
+        ),
+        edge,
     )
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 MAIN_STREAM = 0  # stdout and stderr of train.sh as one stream, in the order of the writes
 
@@ -258,6 +258,12 @@ Event: TypeAlias = (
 
 # -- actions
 
+#: Reasons of a Stop. ``rolled-back``: a host undid Prepare by itself; ``rendezvous``: it can never complete.
+StopReason: TypeAlias = Literal[
+    "interrupted", "stop-command", "time-limit", "hang", "host-failed", "early-exit", "start-timeout", "rolled-back",
+    "rendezvous", "launcher-died",
+]  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepare:
@@ -275,10 +281,14 @@ class Go:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stop:
-    """Send SIGTERM, wait ``grace`` seconds for the whole process tree, then send SIGKILL. Before Go it undoes Prepare."""
+    """Send SIGTERM, wait ``grace`` seconds for the whole process tree, then send SIGKILL. Before Go it undoes Prepare.
+
+    ``reason`` is for programs, ``why`` is the same as a text for people.
+    """
 
     host: str
     grace: float
+    reason: StopReason
     why: str
 
 

@@ -13,7 +13,6 @@ from fanout.model.events import Inspect
 from fanout.model.state import HostState, Phase, RunState
 
 STACKS, AFTERMATH = "stacks", "aftermath"
-HANG = "hang"  # prefix of the ``why`` of a Stop for a hang
 ENDING = ("stop", "restart")  # values of --on-hang that stop a hung run
 ANSWER_SECONDS = {STACKS: 12.0, AFTERMATH: 6.0}
 FIRST_NUMBER = 1_000_000  # number of the first question here; the check numbers its own from 1

@@ -14,8 +14,6 @@ from fanout.model.state import HostState, Phase, RunState
 
 ExitOrigin = Literal["script", "ssh", "fanout", "user"]
 
-TIME_LIMIT = "time limit"  # the ``why`` of a Stop that leads to status 124
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostOutcome:
@@ -89,7 +87,7 @@ def _exit_status(
         number = state.interrupts[0]
         return status_of_signal(number), "user", f"stopped by {signal_name(number)}", None
     told_first = stop is not None and (not state.failures or state.failures[0][1] > _first_stop_at(state))
-    if stop is not None and stop.why == TIME_LIMIT and told_first:
+    if stop is not None and stop.reason == "time-limit" and told_first:
         return ExitStatus.TIME_LIMIT, "fanout", f"stopped: {stop.why}", None
     if refused:
         return ExitStatus.REFUSED, "fanout", refused, None

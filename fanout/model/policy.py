@@ -11,9 +11,8 @@ import time
 from dataclasses import dataclass, fields
 
 from fanout.model import hang_detection
-from fanout.model.events import Abandon, Action, Go, Kill, Prepare, Release, Stop
+from fanout.model.events import Abandon, Action, Go, Kill, Prepare, Release, Stop, StopReason
 from fanout.model.hosts import fold_names
-from fanout.model.outcome import TIME_LIMIT
 from fanout.model.settings import Settings
 from fanout.model.state import HostState, Phase, RunState
 
@@ -61,11 +60,11 @@ def decide_actions(policy: Policy, state: RunState) -> tuple[Action, ...]:
 def _decide_before_go(policy: Policy, state: RunState) -> list[Action]:
     """Return the actions before Go: prepare connected hosts, start once all are ready, or undo everything."""
     hosts = state.all_hosts
-    why = _reason_to_undo(policy, state)
-    if why:
+    cause = _reason_to_undo(policy, state)
+    if cause is not None:
         settled = state.interrupts or not any(host.phase in (Phase.WAITING, Phase.CONNECTING) for host in hosts)
         return (
-            _undo_prepare(state, why) if settled else []
+            _undo_prepare(state, cause) if settled else []
         )  # wait for all hosts, so that every failure is reported at once
     actions: list[Action] = []
     if policy.prepare:
@@ -77,24 +76,34 @@ def _decide_before_go(policy: Policy, state: RunState) -> list[Action]:
     return actions
 
 
-def _reason_to_undo(policy: Policy, state: RunState) -> str:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _StopCause:
+    """The reason to stop the run, and the same as a text."""
+
+    reason: StopReason
+    why: str
+
+
+def _reason_to_undo(policy: Policy, state: RunState) -> _StopCause | None:
     if state.interrupts:
-        return "interrupted"
+        return _StopCause(reason="interrupted", why="interrupted")
     if state.failures:
-        return f"{state.failures[0][0]} cannot take part"
+        return _StopCause(reason="host-failed", why=f"{state.failures[0][0]} cannot take part")
     if _rolled_back_host(state):
-        return f"{_rolled_back_host(state)} rolled back before the start"
+        return _StopCause(reason="rolled-back", why=f"{_rolled_back_host(state)} rolled back before the start")
     for host in state.all_hosts:
         if host.phase is Phase.CONNECTED and _is_overdue(state, host.prepare_at, policy.start_timeout):
-            return f"{host.name} was not ready within {policy.start_timeout:g} s"
-    return ""
+            return _StopCause(
+                reason="start-timeout", why=f"{host.name} was not ready within {policy.start_timeout:g} s"
+            )
+    return None
 
 
-def _undo_prepare(state: RunState, why: str) -> list[Action]:
+def _undo_prepare(state: RunState, cause: _StopCause) -> list[Action]:
     actions: list[Action] = []
     for host in state.all_hosts:
         if host.phase is Phase.PREPARED and host.stop_at is None:
-            actions.append(Stop(host=host.name, grace=0.0, why=why))
+            actions.append(Stop(host=host.name, grace=0.0, reason=cause.reason, why=cause.why))
         elif host.phase is Phase.CONNECTED and host.prepare_at is None and host.forget_at is None:
             actions.append(Release(host=host.name))
         elif host.phase in (Phase.WAITING, Phase.CONNECTING):
@@ -121,40 +130,43 @@ def _decide_after_go(policy: Policy, state: RunState) -> list[Action]:
     """Return the actions after Go: questions about hangs and failures, Stop and Kill."""
     hung = policy.on_hang in hang_detection.ENDING and hang_detection.is_hung(state)
     asked = hang_detection.ask_for_aftermath(state, hung=hung)
-    why = "" if hung and asked else _reason_to_stop(policy, state)  # the post-mortem answers come before the stop
-    actions: list[Action] = [*asked, *(hang_detection.ask_for_stacks(policy.hang_timeout, state) if not why else ())]
+    cause = None if hung and asked else _reason_to_stop(policy, state)  # the post-mortem answers come before the stop
+    actions: list[Action] = [*asked, *(hang_detection.ask_for_stacks(policy.hang_timeout, state) if not cause else ())]
     for host in state.all_hosts:
         if host.phase not in (Phase.PREPARED, Phase.RUNNING):
             continue
-        if why and host.stop_at is None:
-            actions.append(Stop(host=host.name, grace=policy.grace, why=why))
+        if cause is not None and host.stop_at is None:
+            actions.append(Stop(host=host.name, grace=policy.grace, reason=cause.reason, why=cause.why))
         if len(state.interrupts) >= 2 and host.kill_at is None:
             actions.append(Kill(host=host.name))
     return actions
 
 
-def _reason_to_stop(policy: Policy, state: RunState) -> str:
+def _reason_to_stop(policy: Policy, state: RunState) -> _StopCause | None:
     if state.interrupts:
-        return "interrupted"
+        return _StopCause(reason="interrupted", why="interrupted")
     if state.failures and state.now - state.failures[0][1] >= policy.last_words:
-        return f"{state.failures[0][0]} failed"
+        return _StopCause(reason="host-failed", why=f"{state.failures[0][0]} failed")
     began = min(host.go_at for host in state.all_hosts if host.go_at is not None)
     if policy.time_limit is not None and state.now - began >= policy.time_limit:
-        return TIME_LIMIT
+        return _StopCause(reason="time-limit", why="time limit")
     if policy.on_hang in hang_detection.ENDING and hang_detection.is_hung(state):
-        return f"{hang_detection.HANG}: no output for {_silent_seconds(state):.0f} s, and no process of any host makes progress"
+        silent = f"no output for {_silent_seconds(state):.0f} s"
+        return _StopCause(reason="hang", why=f"hang: {silent}, and no process of any host makes progress")
     if _rolled_back_host(state):
-        return f"{_rolled_back_host(state)} rolled back before the start"
+        return _StopCause(reason="rolled-back", why=f"{_rolled_back_host(state)} rolled back before the start")
     for host in state.all_hosts:
         if host.phase is Phase.PREPARED and _is_overdue(state, host.go_at, policy.start_timeout):
-            return f"{host.name} did not start within {policy.start_timeout:g} s"
+            return _StopCause(
+                reason="start-timeout", why=f"{host.name} did not start within {policy.start_timeout:g} s"
+            )
     missing = _missing_at_rendezvous(policy, state) or _unreachable_rendezvous(policy, state)
     if missing:
-        return missing
+        return _StopCause(reason="rendezvous", why=missing)
     ended = [host for host in state.all_hosts if host.has_succeeded]
     if ended and policy.on_early_exit == "stop" and len(ended) < len(state.all_hosts):
-        return f"{ended[0].name} ended early"
-    return ""
+        return _StopCause(reason="early-exit", why=f"{ended[0].name} ended early")
+    return None
 
 
 def _silent_seconds(state: RunState) -> float:

@@ -1,8 +1,8 @@
 """Run state: fold events into one frozen RunState, which holds facts and no decisions.
 
-``apply_event(state, event)`` is pure. The table ``MOVES`` in phases.py lists the allowed changes of a host's phase. An event
-without a row for the host's phase violates the protocol and raises ``InvalidTransition``. supervise.py decides what to do,
-views/ shows the state, and outcome.py computes the result.
+``apply_event(state, event)`` is pure. The table ``TRANSITIONS`` in host_phases.py lists the allowed changes of a host's phase.
+An event without a row for the host's phase violates the protocol and raises ``InvalidTransition``. policy.py decides what to
+do, ui/ shows the state, and outcome.py computes the result.
 """
 
 from __future__ import annotations
@@ -162,7 +162,7 @@ class RunState:
 
 
 def apply_event(state: RunState, event: Event) -> RunState:
-    """Return the state after ``event``. Raises ImpossibleMove if the host's phase does not allow it."""
+    """Return the state after ``event``. Raises InvalidTransition if the host's phase does not allow it."""
     now = max(state.now, event.at)
     if now - state.now > AWAY_SECONDS:
         state = _RUN(state, awake_at=now)

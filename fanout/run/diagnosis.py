@@ -148,7 +148,7 @@ def diagnose_run(
     if outcome.is_success:
         return _reveal_failure(collector, outcome)
     if outcome.first is None and hang_detection.is_hung(state) and state.ending_at is not None:
-        own = state.first_stop is not None and state.first_stop.why.startswith(hang_detection.HANG)
+        own = state.first_stop is not None and state.first_stop.reason == "hang"
         headline = outcome.headline if own and not state.interrupts else f"hung, {outcome.headline}"
         return replace(outcome, hung=True, headline=headline), diagnose_evidence(
             collector.build_evidence().limit_to(state.ending_at)

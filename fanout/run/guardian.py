@@ -71,7 +71,7 @@ def main() -> None:
                          ending=True)  # fmt: skip
     if writer_lock.acquire_lock(wanted.directory, ours) is None:
         return  # another launcher has resumed the run already
-    takeover.end_run(wanted, by="the guardian", agent=False, why="the launcher died")
+    takeover.end_run(wanted, by="the guardian", agent=False, reason="launcher-died", why="the launcher died")
 
 
 if __name__ == "__main__":

@@ -16,11 +16,11 @@ from fanout import __version__
 from fanout.diagnose.verdict import Verdict, to_dict
 from fanout.logs.tail import LogTails
 from fanout.model import plan, plan_text
-from fanout.model import policy as supervise
 from fanout.model.errors import LauncherError, UsageError
 from fanout.model.hosts import Host, fold_names
 from fanout.model.outcome import RunOutcome, outcome_of, with_log_gaps
 from fanout.model.plan import HostFacts, LaunchPlan
+from fanout.model.policy import policy_of
 from fanout.model.request import Request
 from fanout.model.run_info import RunInfo
 from fanout.model.settings import Settings
@@ -243,7 +243,7 @@ class Launch:
         ranks = f"{made.world_size} ranks" if made.world_size != 1 else "1 rank"
         view.note(f"launching {ranks}, MASTER_ADDR={made.master_addr} MASTER_PORT={made.master_port}")
         guardian.watch_run(self._write_handle(record))
-        policy = supervise.policy_of(self.settings)
+        policy = policy_of(self.settings)
         session.add_subscriber(WaitReporter(policy, [view.note, record.note]))
         return session.run_plan(policy, made)
 

@@ -89,7 +89,9 @@ def stop_on_hosts(request: Request, settings: Settings, edge: ProcessContext) ->
     with _connect_to_run(parts, order, edge, looking_on=watched) as fan:
         session = Session(fan, [host.name for host in parts], [])
         until = fan.clock() + 2 * settings.grace + MARGIN_SECONDS
-        session.end_run(grace=settings.grace, until=until, why=f"stopped by {edge.user}@{edge.machine}")
+        session.end_run(
+            grace=settings.grace, until=until, reason="stop-command", why=f"stopped by {edge.user}@{edge.machine}"
+        )
     return session.state
 
 

@@ -62,4 +62,4 @@ def run_with_restarts(attempt: RestartableRun, edge: ProcessContext, parent_pipe
 def may_restart(state: RunState, outcome: RunOutcome) -> bool:
     """Return whether the run may be restarted."""
     stop = state.first_stop
-    return stop is not None and stop.why.startswith(hang_detection.HANG) and not state.interrupts and outcome.is_clean
+    return stop is not None and stop.reason == "hang" and not state.interrupts and outcome.is_clean

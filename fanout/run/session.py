@@ -11,11 +11,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from fanout.model import hang_detection, outcome
-from fanout.model import policy as supervise
-from fanout.model.events import Abandon, Action, Chunk, Event, HostEvent, Interrupted, Release, Stop
+from fanout.model.events import Abandon, Action, Chunk, Event, HostEvent, Interrupted, Release, Stop, StopReason
 from fanout.model.outcome import RunOutcome
 from fanout.model.pending_question import PendingQuestion
 from fanout.model.plan import LaunchPlan
+from fanout.model.policy import RELEASE_SECONDS, Policy, abandon_silent_hosts, decide_actions
 from fanout.model.rpc import ProbeAnswer, ProbeRequest
 from fanout.model.state import InvalidTransition, Phase, RunState, apply_event
 from fanout.model.subscriber import Subscriber
@@ -123,13 +123,13 @@ class Session:
         self._carriers.pop((host, handle), None)
         self._fan.cancel_question(host, handle)
 
-    def run_plan(self, policy: supervise.Policy, plan: LaunchPlan) -> RunOutcome:
+    def run_plan(self, policy: Policy, plan: LaunchPlan) -> RunOutcome:
         """Follow the policy until the run is over.
 
         A log chunk needs no decision, so chunks are processed in a row, but no longer than one tick.
         """
         while True:
-            for action in supervise.decide_actions(policy, self.state):
+            for action in decide_actions(policy, self.state):
                 self._carry_out(action, plan)
             if self.state.is_over:
                 return outcome.outcome_of(self.state)
@@ -156,11 +156,13 @@ class Session:
     def _end_commands(self) -> None:
         for host in self.state.all_hosts:
             if host.phase is Phase.RUNNING:
-                self._carry_out(Stop(host=host.name, grace=COMMAND_GRACE_SECONDS, why="interrupted"))
+                self._carry_out(
+                    Stop(host=host.name, grace=COMMAND_GRACE_SECONDS, reason="interrupted", why="interrupted")
+                )
             elif not host.phase.is_final:
                 self._carry_out(Abandon(host=host.name, why="interrupted"))
 
-    def end_run(self, *, grace: float, until: float, why: str) -> RunOutcome:
+    def end_run(self, *, grace: float, until: float, reason: StopReason, why: str) -> RunOutcome:
         """Stop a resumed run on every host that can be reached before ``until``, and clean up there.
 
         Stop is sent again to hosts that the dead launcher had stopped, because they may not have received it.
@@ -171,14 +173,14 @@ class Session:
             for host in self.state.all_hosts:
                 if host.linked and host.phase in (Phase.PREPARED, Phase.RUNNING) and host.name not in stopped:
                     stopped.add(host.name)
-                    self._carry_out(Stop(host=host.name, grace=grace, why=why))
+                    self._carry_out(Stop(host=host.name, grace=grace, reason=reason, why=why))
                 elif host.linked and host.phase is Phase.CLEANED_UP and host.name not in forgotten:
                     forgotten.add(host.name)
                     self._carry_out(Release(host=host.name))
             self.run_step()
         return outcome.outcome_of(self.state)
 
-    def observe_run(self, plan: LaunchPlan, left: Callable[[], bool], policy: supervise.Policy) -> RunOutcome:
+    def observe_run(self, plan: LaunchPlan, left: Callable[[], bool], policy: Policy) -> RunOutcome:
         """Observe another launcher's run, to its end or until the user leaves. Nothing on the hosts changes.
 
         The other launcher does not report a hang here, so this one asks for stacks after the policy's ``hang_timeout``.
@@ -186,7 +188,7 @@ class Session:
         while not self.state.is_over and not self.state.interrupts and not left():
             for action in (
                 *hang_detection.ask_for_stacks(policy.hang_timeout, self.state),
-                *supervise.abandon_silent_hosts(policy, self.state),
+                *abandon_silent_hosts(policy, self.state),
             ):
                 self._carry_out(action, plan)
             for host in self.state.all_hosts:
@@ -202,6 +204,6 @@ class Session:
                 self._carry_out(Release(host=host.name))
             elif not host.phase.is_final:
                 self._carry_out(Abandon(host=host.name, why="not needed"))
-        until = self._fan.clock() + supervise.RELEASE_SECONDS
+        until = self._fan.clock() + RELEASE_SECONDS
         while not self.state.is_over and self.state.now < until:
             self.run_step()

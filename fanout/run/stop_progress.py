@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from fanout.model import policy as supervise
 from fanout.model.events import Event
 from fanout.model.hosts import fold_names
+from fanout.model.policy import Policy, hosts_waited_for
 from fanout.model.state import RunState
 
 REPORT_SECONDS = 15.0  # between two lines
@@ -17,7 +17,7 @@ class WaitReporter:
 
     broken = False
 
-    def __init__(self, policy: supervise.Policy, outputs: Sequence[Callable[[str], None]]) -> None:
+    def __init__(self, policy: Policy, outputs: Sequence[Callable[[str], None]]) -> None:
         self._policy = policy
         self._outputs = outputs
         self._reported_at = float("-inf")
@@ -25,7 +25,7 @@ class WaitReporter:
     def __call__(self, event: Event, state: RunState) -> None:
         if state.now - self._reported_at < REPORT_SECONDS:
             return
-        waited = supervise.hosts_waited_for(self._policy, state)
+        waited = hosts_waited_for(self._policy, state)
         if not waited:
             return
         self._reported_at = state.now

@@ -11,11 +11,11 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import replace
 
-from fanout.model import policy as supervise
 from fanout.model.errors import FanoutError, LauncherError
-from fanout.model.events import Chunk, Disconnected, Event, StreamOpened, Tick
+from fanout.model.events import Chunk, Disconnected, Event, StopReason, StreamOpened, Tick
 from fanout.model.outcome import RunOutcome, outcome_of
 from fanout.model.plan import LaunchPlan, NodePlan
+from fanout.model.policy import policy_of
 from fanout.model.run_info import RunInfo
 from fanout.model.state import HostState, Phase, RunState, apply_event
 from fanout.model.subscriber import Subscriber
@@ -108,21 +108,23 @@ class ResumedRun:
                 fan.post_event(Disconnected(at=clock(), host=name, why="its launcher died"))
         return fan
 
-    def end_run(self, why: str) -> RunOutcome:
+    def end_run(self, reason: StopReason, why: str) -> RunOutcome:
         """Connect to all hosts, stop the run, fetch the rest of the logs, and delete the run's directories.
 
         A host that cannot be reached within twice the grace plus a minute stays unknown.
         """
         grace = self.order.settings.grace
         self.pool.start()
-        return self.session.end_run(grace=grace, until=self.pool.clock() + 2 * grace + MARGIN_SECONDS, why=why)
+        return self.session.end_run(
+            grace=grace, until=self.pool.clock() + 2 * grace + MARGIN_SECONDS, reason=reason, why=why
+        )
 
     def continue_run(self) -> RunOutcome:
         """Follow the policy until the run is over, as the old launcher would have done."""
         if not any(host.go_at is not None for host in self.session.state.all_hosts):
-            return self.end_run("the launcher died before the start")
+            return self.end_run("launcher-died", "the launcher died before the start")
         self.pool.start()
-        policy = supervise.policy_of(self.order.settings, prepare=False)
+        policy = policy_of(self.order.settings, prepare=False)
         return self.session.run_plan(policy, build_minimal_plan(self.order))
 
     def close(self) -> None:
@@ -131,11 +133,11 @@ class ResumedRun:
             self.record.close()
 
 
-def end_run(order: RunHandle, *, by: str, agent: bool, why: str) -> RunState:
+def end_run(order: RunHandle, *, by: str, agent: bool, reason: StopReason, why: str) -> RunState:
     """Stop the run and complete its record. Return the final state."""
     taken = ResumedRun(order, by=by, agent=agent, again=True)
     try:
-        taken.end_run(why)
+        taken.end_run(reason, why)
         outcome = outcome_of(taken.session.state)
         if outcome.is_clean and taken.record:
             taken.record.finish(outcome, build_report(taken.heading, taken.session.state, outcome, {}))

@@ -83,7 +83,9 @@ def test_a_hang_that_the_user_stops_keeps_its_verdict() -> None:
 
 def test_a_time_limit_that_ends_a_hang_tells_of_it_too() -> None:
     run = hanging()
-    run.stop(outcome.TIME_LIMIT, *run.hosts).wait(1.0).end(*run.hosts, code=None, signal=15).tidy(*run.hosts)
+    run.stop("time limit", *run.hosts, reason="time-limit").wait(1.0).end(*run.hosts, code=None, signal=15).tidy(
+        *run.hosts
+    )
     ended, verdict, _ = judged(run)
     assert (ended.exit_code, ended.headline) == (124, "hung, stopped: time limit")
     assert verdict is not None

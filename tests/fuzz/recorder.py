@@ -18,8 +18,8 @@ from typing import Any
 from fanout.agent.probes import registry
 from fanout.checks.engine.definition import CheckRequest
 from fanout.model import answers, plan
-from fanout.model import policy as supervise
 from fanout.model.hosts import Host, Origin
+from fanout.model.policy import Policy, decide_actions
 from fanout.model.rpc import ProbeAnswer, ProbeRequest
 from fanout.model.settings import Settings
 from fanout.preflight import run_checks
@@ -111,9 +111,9 @@ def _ran(hosts: list[Host], project: str) -> list[tuple[str, Any]]:
         hosts, ("task.py",), Settings(), run_id="r1", cwd=project, has_script=True, learned=plan.HostFacts(),
     )  # fmt: skip
     told: list[tuple[str, Any]] = []
-    policy = supervise.Policy(last_words=1.0, grace=5.0, hang_timeout="0.2")
+    policy = Policy(last_words=1.0, grace=5.0, hang_timeout="0.2")
     while not session.state.is_over:
-        for action in supervise.decide_actions(policy, session.state):
+        for action in decide_actions(policy, session.state):
             session._carry_out(action, made)
         session.run_step()
     for host in session.state.all_hosts:

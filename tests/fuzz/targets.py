@@ -22,9 +22,9 @@ from fanout.checks.engine.definition import CheckRequest
 from fanout.diagnose.collector import EvidenceCollector
 from fanout.diagnose.first_cause import diagnose_evidence
 from fanout.model import outcome
-from fanout.model import policy as supervise
 from fanout.model.events import ActionSent, Answered, Connected, Connecting, Event, Go, Inspect, Prepare, Tick
 from fanout.model.hosts import Host, Origin
+from fanout.model.policy import Policy, decide_actions
 from fanout.model.rpc import ProbeAnswer, ProbeRequest
 from fanout.model.run_info import RunInfo
 from fanout.model.state import InvalidTransition, RunState, apply_event
@@ -145,7 +145,7 @@ def run(chance: random.Random, folder: Path) -> None:
         JsonLines(heading, stdout=io.StringIO()),
     ]
     state = RunState.initial(NAMES, at=0.0)
-    policy = supervise.Policy(hang_timeout="5", last_words=0.0)
+    policy = Policy(hang_timeout="5", last_words=0.0)
     for event in events(_messages(chance), chance):
         try:
             state = apply_event(state, event)
@@ -153,7 +153,7 @@ def run(chance: random.Random, folder: Path) -> None:
             continue
         for view in views:
             view(event, state)
-        for action in supervise.decide_actions(policy, state):
+        for action in decide_actions(policy, state):
             state = apply_event(state, ActionSent(at=state.now, action=action))
     came = outcome.outcome_of(state)
     verdict = diagnose_evidence(collector.build_evidence())

@@ -17,7 +17,7 @@ from fanout.model.events import (
     Prepared,
     Refused,
 )
-from fanout.model.outcome import TIME_LIMIT, RunOutcome
+from fanout.model.outcome import RunOutcome
 from tests.histories import TYPICAL, History
 
 
@@ -50,25 +50,34 @@ def test_the_first_failure_counts_and_not_the_loudest() -> None:
 
 @pytest.mark.parametrize(("number", "status"), [(2, 130), (15, 143), (1, 129), (13, 141)])
 def test_the_users_signal_is_the_status_whatever_the_hosts_say(number: int, status: int) -> None:
-    history = running("a", "b").add(Interrupted(at=0.0, signal=number)).stop("interrupted", "a", "b")
+    history = (
+        running("a", "b").add(Interrupted(at=0.0, signal=number)).stop("interrupted", "a", "b", reason="interrupted")
+    )
     result = of(history.end("a", "b", code=None, signal=15).tidy("a", "b"))
     assert (result.exit_code, result.origin, result.first) == (status, "user", None)
 
 
 def test_the_time_limit_is_124() -> None:
-    history = running("a", "b").stop(TIME_LIMIT, "a", "b").wait(1.0)
+    history = running("a", "b").stop("time limit", "a", "b", reason="time-limit").wait(1.0)
     history.end("a", "b", code=None, signal=15).tidy("a", "b")
     assert (of(history).exit_code, of(history).origin) == (124, "fanout")
 
 
 def test_the_time_limit_is_124_where_the_script_saves_and_exits_0() -> None:
     """As with timeout(1): a run that was told to stop did not end by itself."""
-    history = running("a").wait(5.0).stop(TIME_LIMIT, "a").wait(1.0).end("a", code=0).tidy("a")
+    history = running("a").wait(5.0).stop("time limit", "a", reason="time-limit").wait(1.0).end("a", code=0).tidy("a")
     assert of(history).exit_code == 124
 
 
 def test_a_failure_before_the_time_limit_keeps_its_status() -> None:
-    history = running("a", "b").end("a", code=3).wait(1.0).stop(TIME_LIMIT, "b").wait(1.0).end("b", code=0)
+    history = (
+        running("a", "b")
+        .end("a", code=3)
+        .wait(1.0)
+        .stop("time limit", "b", reason="time-limit")
+        .wait(1.0)
+        .end("b", code=0)
+    )
     assert of(history.tidy("a", "b")).exit_code == 3
 
 
@@ -170,11 +179,15 @@ def test_a_signal_after_a_failure_changes_neither_the_status_nor_the_cause() -> 
 
 
 def test_a_signal_after_the_time_limit_leaves_its_status() -> None:
-    history = running("a").wait(5.0).stop(TIME_LIMIT, "a").wait(1.0).add(Interrupted(at=2e9, signal=2))
+    history = (
+        running("a").wait(5.0).stop("time limit", "a", reason="time-limit").wait(1.0).add(Interrupted(at=2e9, signal=2))
+    )
     assert of(history.end("a", code=None, signal=15).tidy("a")).exit_code == 124
 
 
 def test_what_fails_after_the_signal_is_its_victim() -> None:
     history = running("a", "b").wait(1.0)
-    history.add(Interrupted(at=history.at, signal=2)).wait(1.0).end("a", code=1).stop("interrupted", "b")
+    history.add(Interrupted(at=history.at, signal=2)).wait(1.0).end("a", code=1).stop(
+        "interrupted", "b", reason="interrupted"
+    )
     assert of(history.end("b", code=None, signal=15).tidy("a", "b")).exit_code == 130

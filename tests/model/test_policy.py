@@ -36,9 +36,9 @@ from fanout.model.events import (
     Released,
     Started,
     Stop,
+    StopReason,
     Tick,
 )
-from fanout.model.outcome import TIME_LIMIT
 from fanout.model.policy import RELEASE_SECONDS, STOP_MARGIN_SECONDS, Policy, decide_actions
 from fanout.model.state import HostState, Phase, RunState, apply_event
 
@@ -65,8 +65,8 @@ def _fields(one: HostState) -> dict[str, Any]:
     return {name: getattr(one, name) for name in HostState.__slots__}
 
 
-def stop(name: str, why: str, grace: float = 40.0) -> Stop:
-    return Stop(host=name, grace=grace, why=why)
+def stop(name: str, reason: StopReason, why: str, grace: float = 40.0) -> Stop:
+    return Stop(host=name, grace=grace, reason=reason, why=why)
 
 
 # ----------------------------------------------------------------------------------------------------------- before Go
@@ -91,7 +91,7 @@ def test_a_refusal_undoes_what_was_prepared_and_sends_the_others_home() -> None:
     before = state(
         host(Phase.REFUSED), host(Phase.PREPARED, prepare_at=0.0), host(Phase.CONNECTED), failures=(("a", 999.0),)
     )
-    assert decide_actions(POLICY, before) == (stop("b", "a cannot take part", 0.0), Release(host="c"))
+    assert decide_actions(POLICY, before) == (stop("b", "host-failed", "a cannot take part", 0.0), Release(host="c"))
 
 
 def test_every_host_is_heard_out_before_a_failed_start_is_undone() -> None:
@@ -107,7 +107,7 @@ def test_an_interrupt_before_go_waits_for_nobody() -> None:
         Abandon(host="a", why=left),
         Abandon(host="b", why=left),
         Release(host="c"),
-        stop("d", "interrupted", 0.0),
+        stop("d", "interrupted", "interrupted", 0.0),
     )
 
 
@@ -115,7 +115,7 @@ def test_a_host_that_does_not_get_ready_is_not_waited_for_for_ever() -> None:
     before = state(host(Phase.CONNECTED, prepare_at=0.0), host(Phase.PREPARED, prepare_at=0.0))
     assert decide_actions(POLICY, before) == (
         Abandon(host="a", why="did not answer in time"),
-        stop("b", "a was not ready within 120 s", 0.0),
+        stop("b", "start-timeout", "a was not ready within 120 s", 0.0),
     )
 
 
@@ -139,7 +139,7 @@ def test_a_host_that_rolled_back_by_itself_undoes_the_others() -> None:
     before = state(
         host(Phase.CLEANED_UP, prepare_at=900.0, forget_at=999.0, gone=gone), host(Phase.PREPARED, prepare_at=900.0)
     )
-    assert decide_actions(POLICY, before) == (stop("b", "a rolled back before the start", 0.0),)
+    assert decide_actions(POLICY, before) == (stop("b", "rolled-back", "a rolled back before the start", 0.0),)
 
 
 # ------------------------------------------------------------------------------------------------------------ after Go
@@ -154,13 +154,13 @@ def test_the_others_get_a_moment_for_their_last_words_and_are_stopped_once() -> 
     ended = host(Phase.EXITED, go_at=0.0, exit=Exited(at=998.0, host="a", code=3, signal=None))
     assert decide_actions(POLICY, state(ended, failed, failures=(("a", 998.0),))) == ()
     assert decide_actions(POLICY, state(ended, failed, now=1001.0, failures=(("a", 998.0),))) == (
-        stop("b", "a failed"),
+        stop("b", "host-failed", "a failed"),
     )
     assert decide_actions(POLICY, state(ended, running(stop_at=1001.0), now=1002.0, failures=(("a", 998.0),))) == ()
 
 
 def test_the_first_interrupt_stops_the_second_kills_the_third_leaves() -> None:
-    assert decide_actions(POLICY, state(running(), interrupts=(2,))) == (stop("a", "interrupted"),)
+    assert decide_actions(POLICY, state(running(), interrupts=(2,))) == (stop("a", "interrupted", "interrupted"),)
     assert decide_actions(POLICY, state(running(stop_at=999.0), interrupts=(2, 2))) == (Kill(host="a"),)
     assert decide_actions(POLICY, state(running(stop_at=999.0, kill_at=999.0), interrupts=(2, 2))) == ()
     over = host(Phase.RELEASED, go_at=0.0)
@@ -172,16 +172,19 @@ def test_the_first_interrupt_stops_the_second_kills_the_third_leaves() -> None:
 def test_the_time_limit_counts_from_the_first_go() -> None:
     policy = Policy(time_limit=60.0)
     assert decide_actions(policy, state(running(go_at=950.0), running(go_at=951.0), now=1009.0)) == ()
-    assert decide_actions(policy, state(running(go_at=950.0), now=1010.0)) == (stop("a", TIME_LIMIT),)
+    assert decide_actions(policy, state(running(go_at=950.0), now=1010.0)) == (stop("a", "time-limit", "time limit"),)
 
 
 def test_a_host_that_does_not_start_stops_the_run() -> None:
     silent = host(Phase.PREPARED, prepare_at=0.0, go_at=800.0)
     why = "b did not start within 120 s"
-    assert decide_actions(POLICY, state(running(go_at=800.0), silent)) == (stop("a", why), stop("b", why))
+    assert decide_actions(POLICY, state(running(go_at=800.0), silent)) == (
+        stop("a", "start-timeout", why),
+        stop("b", "start-timeout", why),
+    )
 
 
-@pytest.mark.parametrize(("choice", "wishes"), [("wait", ()), ("stop", (stop("b", "a ended early"),))])
+@pytest.mark.parametrize(("choice", "wishes"), [("wait", ()), ("stop", (stop("b", "early-exit", "a ended early"),))])
 def test_an_early_good_end_stops_the_others_only_where_that_was_asked_for(choice: str, wishes: tuple[Action]) -> None:
     ended = host(Phase.RELEASED, go_at=0.0, exit=Exited(at=998.0, host="a", code=0, signal=None))
     assert decide_actions(Policy(on_early_exit=choice), state(ended, running())) == wishes
@@ -336,7 +339,7 @@ def test_whatever_happens_the_run_is_safe_and_ends(
     well = all(one.has_succeeded and one.phase is Phase.RELEASED for one in world.state.all_hosts)
     result = outcome.outcome_of(world.state)
     stop = world.state.first_stop
-    ended = bool(world.state.interrupts) or (stop is not None and stop.why == outcome.TIME_LIMIT)
+    ended = bool(world.state.interrupts) or (stop is not None and stop.reason == "time-limit")
     assert (result.exit_code == 0) == (well and not ended)  # also a Ctrl-C, or a time limit, that came too late
 
 

@@ -20,10 +20,10 @@ from tests.model.test_policy import POLICY, running, state, stop
 def test_the_rendezvous_of_a_host_alone_has_the_start_timeout_too(seen: dict[str, float], why: str) -> None:
     policy = replace(POLICY, start_timeout=20.0)
     assert decide_actions(policy, state(running(**seen), now=29.0)) == ()
-    assert decide_actions(policy, state(running(**seen), now=31.0)) == (stop("a", why),)
+    assert decide_actions(policy, state(running(**seen), now=31.0)) == (stop("a", "rendezvous", why),)
     assert decide_actions(policy, state(running(waiting_at=10.0, joined_at=11.0), now=1e6)) == ()
     first_up = running(waiting_at=10.0, unresolved_at=15.0)  # a cause that is known counts, not the one before it
     assert decide_actions(policy, state(first_up, now=31.0)) == ()
     assert decide_actions(policy, state(first_up, now=36.0)) == (
-        stop("a", "MASTER_ADDR did not resolve on a for 20 s"),
+        stop("a", "rendezvous", "MASTER_ADDR did not resolve on a for 20 s"),
     )

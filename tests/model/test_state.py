@@ -185,7 +185,9 @@ def test_what_was_done_is_remembered_and_the_first_stop_gives_the_reason() -> No
     state = History("a", "b").link().start().play()
     assert all(host.prepare_at is not None and host.go_at is not None for host in state.all_hosts)
     for moment, host, why in ((1e10, "b", "first"), (2e10, "a", "second"), (3e10, "b", "third")):
-        state = apply_event(state, ActionSent(at=moment, action=Stop(host=host, grace=1.0, why=why)))
+        state = apply_event(
+            state, ActionSent(at=moment, action=Stop(host=host, grace=1.0, reason="host-failed", why=why))
+        )
     assert state.first_stop is not None
     assert state.first_stop.why == "first"
     assert state.hosts["b"].stop_at == 1e10

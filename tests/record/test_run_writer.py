@@ -250,7 +250,7 @@ ODD = [
     CleanedUp(
         at=T0, host="h", killed=2, left=(Leftover(pid=7, state="D", wchan="nfs", command="python x.py"),), whole=False
     ),
-    ActionSent(at=T0, action=Stop(host="h", grace=40.0, why="because")),
+    ActionSent(at=T0, action=Stop(host="h", grace=40.0, reason="early-exit", why="because")),
     Heartbeat(at=T0, host="h", load={"gpu": [1, 2]}),
     Chunk(at=T0, host="h", stream=3, offset=9, data=b"bytes"),
 ]

@@ -12,7 +12,7 @@ import pytest
 
 from fanout.model import outcome
 from fanout.model.errors import UsageError
-from fanout.model.events import Interrupted, Leftover
+from fanout.model.events import Interrupted, Leftover, StopReason
 from fanout.model.settings import Settings
 from fanout.run import restart
 from fanout.run.context import ProcessContext
@@ -62,11 +62,8 @@ def test_what_nobody_looks_at_any_more_is_begun_without_a_door() -> None:
     os.close(write)
 
 
-HANG = "hang: no output for 600 s, and no process of any host makes progress"
-
-
-def ended(why: str, *, interrupted: bool = False, left: tuple[Leftover, ...] = ()) -> bool:
-    run = History("gpu01", "gpu02").link().start().stop(why, "gpu01", "gpu02")
+def ended(reason: StopReason, *, interrupted: bool = False, left: tuple[Leftover, ...] = ()) -> bool:
+    run = History("gpu01", "gpu02").link().start().stop("why", "gpu01", "gpu02", reason=reason)
     if interrupted:
         run.add(Interrupted(at=run.at, signal=2))
     state = run.end("gpu01", "gpu02", code=None, signal=15).tidy("gpu01").tidy("gpu02", left=left).play()
@@ -74,10 +71,10 @@ def ended(why: str, *, interrupted: bool = False, left: tuple[Leftover, ...] = (
 
 
 def test_only_a_run_that_was_ended_for_a_hang_and_left_nothing_is_begun_again() -> None:
-    assert ended(HANG)
-    assert not ended("gpu02 failed")
-    assert not ended(HANG, interrupted=True)
-    assert not ended(HANG, left=(Leftover(pid=7, state="D", wchan="nfs4_wait", command="python3"),))
+    assert ended("hang")
+    assert not ended("host-failed")
+    assert not ended("hang", interrupted=True)
+    assert not ended("hang", left=(Leftover(pid=7, state="D", wchan="nfs4_wait", command="python3"),))
 
 
 @pytest.mark.parametrize("word", ["stop", "restart"])
