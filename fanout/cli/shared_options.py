@@ -6,7 +6,7 @@ import argparse
 
 from fanout.model.setting_choices import CHOICES
 
-TYPE_CHECKING = False  # as in flags.py: typing costs as much as argparse
+TYPE_CHECKING = False  # as in options.py: typing costs as much as argparse
 if TYPE_CHECKING:
     from typing import Any
 

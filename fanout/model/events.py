@@ -2,7 +2,7 @@
 
 An event describes what happened on one host, or to the run if it has no ``host``. It carries no colour, no width and
 no prefix, because only the views format it. ``at`` is in seconds of the launcher's clock, which looks like Unix time
-but never jumps back (see ``Clock`` in fan.py). The policy returns actions. When an action was carried out, it comes
+but never jumps back (see ``Clock`` in pool.py). The policy returns actions. When an action was carried out, it comes
 back as the event ``ActionSent``, so that the record of a run is complete.
 
 Editing rules: this file imports nothing of fanout. Every event is a member of ``Event`` and every action a member of

@@ -1,6 +1,6 @@
 """Launch plan: the command and environment of every host, complete and frozen before anything starts.
 
-``make_plan`` is pure. dryrun.py prints the same value that wire.py sends, so a dry run shows exactly what will run.
+``make_plan`` is pure. plan_text.py prints the same value that protocol.py sends, so a dry run shows exactly what will run.
 The exports are the contract of train.sh (NNODES, NODE_RANK, MASTER_ADDR, MASTER_PORT, NPROC_PER_NODE, PYTHONPATH) as
 dFactory and VeOmni document it.
 """

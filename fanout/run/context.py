@@ -42,7 +42,7 @@ def choose_stop_signal() -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessContext:
-    """Context of this process, as cli.py found it: environment, directory, streams, user, terminal."""
+    """Context of this process, as main.py found it: environment, directory, streams, user, terminal."""
 
     environ: Mapping[str, str]
     cwd: str

@@ -1,7 +1,7 @@
 """Guardian: a small child of the launcher that stops the run on all hosts if the launcher dies.
 
 It runs in a session of its own and reads a pipe from the launcher. ``bye`` means that the run is over. If the pipe
-ends without ``bye``, the launcher crashed or was killed, and the guardian stops the run on all hosts (rejoin.py).
+ends without ``bye``, the launcher crashed or was killed, and the guardian stops the run on all hosts (takeover.py).
 If the whole machine or the network fails, the lease stops the run. The guardian imports nothing until it must act.
 
     python -m fanout.run.guardian < one line of JSON, then a held-open pipe

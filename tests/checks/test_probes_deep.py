@@ -17,7 +17,7 @@ from fanout.agent.probes import torch_test
 
 pytestmark = pytest.mark.process
 
-# Like collective.py, but it does what the step says: answer, hang in a stage, or die.
+# Like torch_worker.py, but it does what the step says: answer, hang in a stage, or die.
 TEXT = """
 import json, os, signal, time
 def main(channel, words):

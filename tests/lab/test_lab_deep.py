@@ -99,7 +99,7 @@ def test_a_launcher_that_is_killed_leaves_no_process_of_torch(three: Project, la
     """KILL while torch is imported everywhere: the processes end with the connections."""
     run = three.start("check", "--deep", "hosts.txt", "task.py")
     hosts = lab4.hosts[:3]
-    ns.until(lambda: all(processes(host, "collective.py") for host in hosts), PATIENCE, "torch on three hosts")
+    ns.until(lambda: all(processes(host, "torch_worker.py") for host in hosts), PATIENCE, "torch on three hosts")
     run.signal(signal.SIGKILL)
-    ns.until(lambda: not any(processes(host, "collective.py") for host in hosts), 20.0, "the end of the processes")
+    ns.until(lambda: not any(processes(host, "torch_worker.py") for host in hosts), 20.0, "the end of the processes")
     assert run.end().code == -signal.SIGKILL

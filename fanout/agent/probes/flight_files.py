@@ -78,7 +78,7 @@ def _find_prefixes(args: dict[str, Any]) -> list[str]:
 
 
 def _read_noted_prefixes(directory: str) -> list[str]:
-    """Return the prefixes that our sitecustomize wrote (see shim.py). They outlive the rank and include train.sh's
+    """Return the prefixes that our sitecustomize wrote (see stack_hook.py). They outlive the rank and include train.sh's
     exports."""
     found = []
     for path in glob.glob(glob.escape(directory) + "/stacks/[0-9]*"):

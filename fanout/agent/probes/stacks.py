@@ -1,6 +1,6 @@
 """Rank stacks: the Python stack of each rank of a run, the kernel's state of it, and whether it moves.
 
-Only a process that has our handler and our open file gets the signal (see shim.py). A rank without them, or one that
+Only a process that has our handler and our open file gets the signal (see stack_hook.py). A rank without them, or one that
 does not answer, is read by py-spy if the host has it; otherwise only /proc's facts are returned. With two samples, each
 rank also reports whether it moved: another stack, or bytes read or written. CPU time counts only for a rank without a
 GPU, because a rank with one spins while it waits.

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 FIND_PYTHON = 't=$(command -v torchrun) && p=${t%/*}/python3 && [ -x "$p" ] || p=python3; exec "$p" "$@"'
 BOOTSTRAP = (
     "import json,os,socket;c=socket.socket(fileno=int(os.environ.pop('FANOUT_DEEP_CHANNEL')));f=c.makefile('r');"
-    "s={'__name__':'collective'};exec(compile(json.loads(f.readline()),'<fanout>/collective.py','exec'),s);s['main'](c,f)"
+    "s={'__name__':'torch_worker'};exec(compile(json.loads(f.readline()),'<fanout>/torch_worker.py','exec'),s);s['main'](c,f)"
 )
 # Leave nothing on the disk: neither compiled modules nor compiled kernels.
 CACHE_OFF_ENV = {"PYTHONDONTWRITEBYTECODE": "1", "CUDA_CACHE_DISABLE": "1"}

@@ -1,9 +1,9 @@
 """Built-in ssh transport: fabric's Connection and a plain paramiko channel.
 
-sshconfig.py reads the configuration with ``ssh -G``, and fabric's Connection receives every value. This module drives
-the channel itself, because fabric's ``Connection.run`` keeps all output in memory and its cost grows with the square of it. Three
-defaults differ: host keys are verified (knownhosts.py), the agent is never forwarded, and TCP_USER_TIMEOUT and heartbeats
-detect a dead peer, because paramiko's own keepalive waits without end.
+ssh_config.py reads the configuration with ``ssh -G``, and fabric's Connection receives every value. This module drives
+the channel itself, because fabric's ``Connection.run`` keeps all output in memory and its cost grows with the square of
+it. Three defaults differ: host keys are verified (known_hosts.py), the agent is never forwarded, and TCP_USER_TIMEOUT and
+heartbeats detect a dead peer, because paramiko's own keepalive waits without end.
 """
 
 from __future__ import annotations

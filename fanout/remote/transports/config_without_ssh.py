@@ -1,4 +1,4 @@
-"""Options without an ``ssh`` program: values from sshreader.py, and OpenSSH's defaults.
+"""Options without an ``ssh`` program: values from ssh_config_reader.py, and OpenSSH's defaults.
 
 A keyword that OpenSSH does not know is an error that names its file and line.
 """

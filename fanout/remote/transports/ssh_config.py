@@ -1,7 +1,7 @@
 """ssh configuration: resolve the options of each host with ``ssh -G``, which is the reference.
 
 One process per host costs as much as its login. So ssh is asked for one host of each kind. Hosts are of one kind if the
-same lines apply to them, except for names, users, ports, keys and jumps, which sshreader.py reads from the files. If its
+same lines apply to them, except for names, users, ports, keys and jumps, which ssh_config_reader.py reads from the files. If its
 result differs from that of ssh for the host that ssh was asked for, ssh is asked for every host.
 
 A configuration that ssh refuses is a UsageError with the message of ssh, which names the file and the line.
