@@ -11,6 +11,7 @@ from fanout.hostfile.other_launchers import PEERS, PeerReading, detect_dialect
 from fanout.hostfile.problems import escape_unprintable
 from fanout.model.credentials import is_secret
 from fanout.model.hosts import Host, HostFile
+from fanout.text.table import format_table
 
 Resolve = Callable[[Host], tuple[str, str, int]]  # host -> (address, user, port) by ssh_config
 
@@ -19,16 +20,13 @@ _HEAD = ("rank", "host", "address", "user", "port", "slots", "attributes", "from
 
 def render_hosts(hosts: Sequence[Host], resolve: Resolve) -> str:
     """Render the table of ``fanout hosts``: one row per host, in rank order."""
-    rows: list[tuple[str, ...]] = [_HEAD]
+    rows: list[tuple[str, ...]] = []
     for rank, host in enumerate(hosts):
         address, user, port = resolve(host)
         slots = "per GPU" if host.slots is None else str(host.slots)
         told = " ".join(_list_attributes(host))
         rows.append((str(rank), host.name, address, user, str(port), slots, told, str(host.origin)))
-    rows = [tuple(escape_unprintable(cell) for cell in row) for row in rows]
-    widths = [max(len(row[at]) for row in rows) for at in range(len(_HEAD))]
-    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
-    return "\n".join(lines)
+    return "\n".join(format_table([[escape_unprintable(cell) for cell in row] for row in rows], header=_HEAD))
 
 
 def to_dicts(hosts: Sequence[Host], resolve: Resolve | None = None) -> list[dict[str, object]]:

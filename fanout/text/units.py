@@ -1,6 +1,12 @@
-"""Units: format durations, sizes and counts in the same way in every view. Pure."""
+"""Units: format durations, sizes and counts in the same way in every view. Pure.
+
+Files, logs and bandwidths have decimal units, with a ``B``: ``1.2 GB``. Memory and disks have powers of 1024, with one
+letter as in ``df -h`` and ``free -h``: ``1.1G``. A GPU that is sold with 80 GB has 80G.
+"""
 
 from __future__ import annotations
+
+GIB = 1 << 30
 
 
 def format_duration(value: float) -> str:
@@ -43,6 +49,23 @@ def format_size(count: int) -> str:
         if value >= 999.5:
             value, unit = value / 1e3, larger
     return f"{value:.1f} {unit}" if value < 99.95 else f"{value:.0f} {unit}"
+
+
+def format_binary_size(count: float) -> str:
+    """Format a number of bytes in powers of 1024: ``1.2T``, ``980G``, ``64K``, ``4``."""
+    for unit in ("", "K", "M", "G", "T"):
+        if abs(count) < 1000 or unit == "T":
+            return f"{count:.0f}{unit}" if count >= 10 or not unit else f"{count:.1f}{unit}"
+        count /= 1024
+    raise AssertionError("not reached")
+
+
+def format_bandwidth(bandwidth: float) -> str:
+    """Format bytes per second with decimal units and three digits, as nccl-tests does: ``1.43 GB/s``, ``12 MB/s``."""
+    for unit, name in ((1e9, "GB/s"), (1e6, "MB/s"), (1e3, "kB/s")):
+        if bandwidth >= unit:
+            return f"{bandwidth / unit:.3g} {name}" if bandwidth < 999.5 * unit else f"{bandwidth / unit:.0f} {name}"
+    return f"{bandwidth:.0f} B/s"
 
 
 def format_count(value: float) -> str:

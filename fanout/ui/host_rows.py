@@ -13,7 +13,7 @@ from fanout.logs.metrics import ASCII_BLOCKS, BLOCKS, MetricReading, RunProgress
 from fanout.model.run_info import RunInfo
 from fanout.model.state import HostState, Phase, RunState
 from fanout.text.sanitize import to_single_line
-from fanout.text.units import format_age, format_count, format_size
+from fanout.text.units import GIB, format_age, format_count, format_size
 from fanout.ui.host_load import HostLoad
 from fanout.ui.outliers import SILENT_SECONDS, Outlier, OutlierKind
 from fanout.ui.status_messages import describe_exit, was_stopped
@@ -40,7 +40,6 @@ _OUTLIER_WORDS = {
 }
 _WORDS_WIDTH = 10
 _GPUS = 16  # blocks in a row
-_GIB = 1 << 30
 
 
 def get_host_colour(host: str) -> str:
@@ -201,7 +200,7 @@ def _build_memory_cell(frame: RowContext, host: HostState) -> tuple[str, str]:
     pair = load and (load.gpu_memory if load.gpus else load.memory)
     if not pair:
         return "", ""
-    return f"{pair[0] / _GIB:.0f}/{pair[1] / _GIB:.0f} GB", "yellow" if pair[0] > 0.97 * pair[1] else ""
+    return f"{pair[0] / GIB:.0f}/{pair[1] / GIB:.0f}G", "yellow" if pair[0] > 0.97 * pair[1] else ""
 
 
 def _build_temperature_cell(frame: RowContext, host: HostState) -> tuple[str, str]:

@@ -155,7 +155,7 @@ def test_loads_are_shown_in_ascii_too() -> None:
 def test_a_host_without_gpus_shows_its_processors_and_memory() -> None:
     run = History("a").link().start()
     run.add(Heartbeat(at=run.at, host="a", load={"cpu": 37.0, "memory": [12 << 30, 64 << 30]})).wait(1.0)
-    assert "cpu  37%  12/64 GB" in show(run, 100)
+    assert "cpu  37%  12/64G" in show(run, 100)
 
 
 def test_a_tool_that_does_not_answer_is_said() -> None:

@@ -21,7 +21,7 @@ from fanout.model.errors import UsageError
 from fanout.model.subscriber import View
 from fanout.record.run_writer import RunWriter
 from fanout.text.table import count_columns, format_table
-from fanout.text.units import format_age, format_clock, format_count, format_duration, format_size
+from fanout.text.units import format_age, format_binary_size, format_clock, format_count, format_duration, format_size
 from fanout.ui.display_mode import choose_display_mode
 from fanout.ui.grouped_output import GroupedOutput, HostOutput, group_outputs
 from fanout.ui.json_lines import JsonLines
@@ -220,6 +220,12 @@ def test_a_column_that_must_stay_whole_is_never_cut() -> None:
 def test_wide_characters_take_two_columns() -> None:
     assert count_columns("日本a\u0301") == 5
     assert format_table([["日本", "x"], ["abcd", "y"]]) == ["日本  x", "abcd  y"]
+
+
+def test_sizes_in_powers_of_1024_have_one_letter() -> None:
+    assert [format_binary_size(v) for v in (4, 1 << 16, 1 << 20, 80 << 30, 999 << 30, 1000 << 30, 1 << 50)] == [
+        "4", "64K", "1.0M", "80G", "999G", "1.0T", "1024T",
+    ]  # fmt: skip
 
 
 @given(st.dictionaries(st.sampled_from([f"h{n}" for n in range(20)]), st.lists(st.sampled_from("ab"), max_size=3)))

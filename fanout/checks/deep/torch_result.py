@@ -93,19 +93,3 @@ def find_wrong_results(ends: Mapping[str, Processes]) -> dict[str, tuple[int, in
 def format_partners(blame: PairFault) -> str:
     """Return the partners in the pairs that show the fault, folded."""
     return fold_names(name for pair in blame.pairs for name in pair if name not in blame.hosts)
-
-
-def format_bandwidth(bandwidth: float) -> str:
-    """Return a bandwidth as ``1.4 GB/s`` or ``12 MB/s``, in powers of ten as in nccl-tests."""
-    for unit, name in ((1e9, "GB/s"), (1e6, "MB/s"), (1e3, "kB/s")):
-        if bandwidth >= unit:
-            return f"{bandwidth / unit:.3g} {name}" if bandwidth < 999.5 * unit else f"{bandwidth / unit:.0f} {name}"
-    return f"{bandwidth:.0f} B/s"
-
-
-def format_tensor_size(size: int) -> str:
-    """Return a size as ``4 B``, ``64 KB`` or ``16 MB``, in powers of two."""
-    for unit, name in ((1 << 20, "MB"), (1 << 10, "KB")):
-        if size >= unit:
-            return f"{size // unit} {name}"
-    return f"{size} B"

@@ -8,14 +8,7 @@ from typing import Any
 
 from fanout.checks.deep import pairwise
 from fanout.checks.deep.pairwise import PairFault
-from fanout.checks.deep.torch_result import (
-    RENDEZVOUS_STAGES,
-    DeepTest,
-    find_wrong_results,
-    format_bandwidth,
-    format_partners,
-    format_tensor_size,
-)
+from fanout.checks.deep.torch_result import RENDEZVOUS_STAGES, DeepTest, find_wrong_results, format_partners
 from fanout.checks.deep.torch_start import get_deep_test, skip_unmade_test
 from fanout.checks.engine.comparison import find_outlier_groups
 from fanout.checks.engine.definition import (
@@ -30,6 +23,7 @@ from fanout.checks.engine.definition import (
 )
 from fanout.checks.network.interfaces import find_interfaces
 from fanout.model.hosts import fold_names
+from fanout.text.units import format_bandwidth, format_binary_size
 
 SLOW_GPU = 0.8
 
@@ -44,7 +38,7 @@ def _judge_all_reduce(case: CheckContext) -> Iterator[CheckResult]:
     yield skip([name for name in case.hosts if not _has_results(test, name)], "the all-reduce over all hosts failed")
     for name, (size, elements) in find_wrong_results(test.joined).items():
         yield fail(
-            name, f"an all-reduce over all hosts is wrong here: {elements} of {size // 4} elements at {format_tensor_size(size)}{_describe_wrong_pairs(test)}",
+            name, f"an all-reduce over all hosts is wrong here: {elements} of {size // 4} elements at {format_binary_size(size)}{_describe_wrong_pairs(test)}",
             "memory, a network card or a GPU changes bits: exclude the host with -x and run  fanout check --deep  again",
         )  # fmt: skip
 

@@ -7,16 +7,11 @@ from typing import Any
 
 from fanout.checks.deep import pairwise
 from fanout.checks.deep.pairwise import Pair, PairMeasurement
-from fanout.checks.deep.torch_result import (
-    ONE,
-    DeepTest,
-    compute_algorithm_bandwidth,
-    compute_bus_bandwidth,
-    format_bandwidth,
-    format_tensor_size,
-)
+from fanout.checks.deep.torch_result import ONE, DeepTest, compute_algorithm_bandwidth, compute_bus_bandwidth
 from fanout.checks.engine.definition import CheckContext
 from fanout.model.hosts import fold_names
+from fanout.text.table import format_table
+from fanout.text.units import format_bandwidth, format_binary_size
 
 MOST_ROWS = 24
 
@@ -33,7 +28,7 @@ def render_bandwidth_tables(case: CheckContext) -> list[str]:
         if size > ONE:
             table.append(
                 [
-                    format_tensor_size(size),
+                    format_binary_size(size),
                     format_bandwidth(compute_bus_bandwidth(size, seconds, world)),
                     format_bandwidth(compute_algorithm_bandwidth(size, seconds)),
                 ]
@@ -74,16 +69,7 @@ def _build_host_table(names: Iterable[str], measured: Mapping[Pair, PairMeasurem
 
 def _align_columns(table: list[list[str]]) -> list[str]:
     """Lay out the table: first column left-aligned, numbers right-aligned."""
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    return [
-        "  ".join(
-            [
-                "  " + f"{line[0]:<{widths[0]}}",
-                *(f"{text:>{width}}" for text, width in zip(line[1:], widths[1:], strict=True)),
-            ]
-        )
-        for line in table
-    ]
+    return [f"  {line}" for line in format_table(table, right=frozenset(range(1, len(table[0]))))]
 
 
 def build_deep_record(test: DeepTest | None) -> dict[str, Any] | None:

@@ -14,6 +14,7 @@ from fanout.checks.deep import torch_table
 from fanout.checks.engine.definition import CheckContext, CheckFinding, Level
 from fanout.checks.engine.host_table import CheckRow, build_rows
 from fanout.model.hosts import fold_names
+from fanout.text.table import count_columns, format_table
 from fanout.text.wrap import break_host_set, shorten_host_set, wrap_text
 
 MOST_ROWS = 24
@@ -97,7 +98,7 @@ def _render_table(rows: Sequence[CheckRow], style: ReportStyle) -> list[str]:
     names = [name for name in folded[0].cells if any(row.cells[name].text not in ("", "–") for row in folded)]
     lines = _align_table(folded, names, style)
     for name in _DISPENSABLE:
-        if style.width is None or max(map(len, lines)) <= style.width:
+        if style.width is None or max(map(count_columns, lines)) <= style.width:
             break
         names = [kept for kept in names if kept != name]
         lines = _align_table(folded, names, style)
@@ -108,22 +109,15 @@ def _render_table(rows: Sequence[CheckRow], style: ReportStyle) -> list[str]:
 
 def _align_table(rows: Sequence[CheckRow], names: Sequence[str], style: ReportStyle) -> list[str]:
     """Lay out headings and rows in columns: the host left-aligned, the other cells right-aligned."""
-    table = [["", "host", *names]]
-    for row in rows:
-        table.append(
-            [
-                style.get_symbol(row.level),
-                shorten_host_set(fold_names(row.hosts), (style.width or 2 * _PAGE) // 2),
-                *(row.cells[name].text for name in names),
-            ]
-        )
-    widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
-    lines = []
-    for line in table:
-        left = f"{line[0]:<{widths[0]}}  {line[1]:<{widths[1]}}"
-        cells = (f"{text:>{width}}" for text, width in zip(line[2:], widths[2:], strict=True))
-        lines.append("  ".join([left, *cells]))
-    return lines
+    table = [
+        [
+            style.get_symbol(row.level),
+            shorten_host_set(fold_names(row.hosts), (style.width or 2 * _PAGE) // 2),
+            *(row.cells[name].text for name in names),
+        ]
+        for row in rows
+    ]
+    return format_table(table, header=["", "host", *names], right=frozenset(range(2, 2 + len(names))))
 
 
 def merge_rows(rows: Sequence[CheckRow]) -> list[CheckRow]:

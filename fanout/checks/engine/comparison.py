@@ -71,24 +71,3 @@ def parse_version(version: object, count: int = 2) -> tuple[int, ...]:
 def find_nccl_version(packages: Mapping[str, str]) -> str:
     """Return the version of the NCCL package beside torch; "" if there is none."""
     return next((version for name, version in packages.items() if name.startswith("nvidia-nccl-")), "")
-
-
-def format_binary_size(count: float) -> str:
-    """Return a number of bytes in powers of 1024: ``1.2T``, ``980G``, ``512M``."""
-    for unit in ("", "K", "M", "G", "T"):
-        if abs(count) < 1000 or unit == "T":
-            return f"{count:.0f}{unit}" if count >= 10 or not unit else f"{count:.1f}{unit}"
-        count /= 1024
-    raise AssertionError("not reached")
-
-
-def format_elapsed_time(seconds: float | None) -> str:
-    """Return a duration as ``3 d 02 h``, ``2 h 05 m`` or ``40 s``; "" if it is unknown."""
-    if seconds is None:
-        return ""
-    minutes, hours, days = int(seconds // 60), int(seconds // 3600), int(seconds // 86400)
-    if days:
-        return f"{days} d {hours % 24:02d} h"
-    if hours:
-        return f"{hours} h {minutes % 60:02d} m"
-    return f"{minutes} m" if minutes else f"{int(seconds)} s"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from fanout.checks.engine.comparison import format_binary_size
 from fanout.checks.engine.definition import CheckContext, CheckFinding, Level
 from fanout.checks.network.master_port import find_best_candidate
+from fanout.text.units import format_binary_size
 
 _ORDER: dict[Level, int] = {"fail": 0, "warn": 1, "info": 2, "skip": 2, "ok": 2}
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from shlex import join, quote
 from typing import Any
 
-from fanout.checks.engine.comparison import format_binary_size
 from fanout.checks.engine.definition import Check, CheckContext, CheckResult, info, ok, one_host, skip, warn
 from fanout.model.hosts import fold_names
+from fanout.text.units import format_binary_size
 
 _NETWORK = (
     "nfs",

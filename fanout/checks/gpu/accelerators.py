@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from fanout.checks.engine.comparison import find_outlier_groups, format_elapsed_time, group_hosts_by_value
+from fanout.checks.engine.comparison import find_outlier_groups, group_hosts_by_value
 from fanout.checks.engine.definition import Check, CheckContext, CheckResult, fail, info, ok, warn
 from fanout.checks.system import live_runs
 from fanout.model.hosts import Host
+from fanout.text.units import format_duration
 
 
 def count_gpus(facts: Mapping[str, Any]) -> int:
@@ -113,7 +114,7 @@ def _judge_gpu_processes(case: CheckContext) -> Iterator[CheckResult]:
     for name, gpu in case.get_section("gpu").items():
         index = {row.get("uuid"): row["index"] for row in gpu["gpus"]}
         for process in gpu["processes"][:4]:
-            since = format_elapsed_time(process["age"])
+            since = format_duration(process["age"]) if process["age"] is not None else ""
             where = f"GPU {index.get(process['gpu'], '?')}" if process["gpu"] else "a GPU"
             who = f"user {process['user'] or '?'}" + (f", since {since}" if since else "")
             command = process["command"] or "(a process that this user cannot see)"

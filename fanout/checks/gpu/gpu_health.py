@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from fanout.checks.engine.comparison import find_outlier_groups, format_elapsed_time
+from fanout.checks.engine.comparison import find_outlier_groups
 from fanout.checks.engine.definition import Check, CheckContext, CheckResult, fail, skip, warn
+from fanout.text.units import format_duration
 
 # Errors of the program, or consequences of another error. All others are of the hardware (NVIDIA's catalogue of Xid errors).
 _PROGRAM_XIDS = {13, 31, 32, 43, 45, 68, 69}
@@ -105,7 +106,7 @@ def _judge_xid(case: CheckContext) -> Iterator[CheckResult]:
             yield skip(name, gpu["xids_unread"])
         for row in gpu.get("xids", ()):
             if row["xid"] not in _PROGRAM_XIDS:
-                since = f", {format_elapsed_time(row['ago'])} ago" if row["ago"] is not None else ""
+                since = f", {format_duration(row['ago'])} ago" if row["ago"] is not None else ""
                 means = f" ({_XID_MEANINGS[row['xid']]})" if row["xid"] in _XID_MEANINGS else ""
                 yield warn(
                     name, f"Xid {row['xid']}{means} of the GPU at {row['pci']}{since}: {row['text']}",

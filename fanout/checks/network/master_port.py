@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from shlex import quote
 from typing import Any
 
-from fanout.checks.engine.comparison import format_elapsed_time
 from fanout.checks.engine.definition import (
     Check,
     CheckContext,
@@ -21,6 +20,7 @@ from fanout.checks.engine.definition import (
 from fanout.checks.network import dial_outcomes
 from fanout.checks.network.addresses import find_interface, list_usable_addresses, parse_address
 from fanout.checks.system import live_runs, services
+from fanout.text.units import format_duration
 
 _SLOW_NAME = 0.5
 
@@ -56,13 +56,13 @@ def _find_free_port(case: CheckContext) -> int:
 
 
 def _describe_port_holder(port: int, problem: Mapping[str, Any]) -> str:
-    """Return what is known as ``port 29500 is held by pid 4711  python train.py  (user ann, since 2 h 05 m)``."""
+    """Return what is known as ``port 29500 is held by pid 4711  python train.py  (user ann, since 2 h 5 min)``."""
     holder = problem.get("holder") or {}
     if problem["error"] != "EADDRINUSE":
         return f"port {port} cannot be bound: {problem.get('text') or problem['error']}"
     if not holder:
         return f"port {port} is in use by a process that this user cannot see"
-    since = format_elapsed_time(holder.get("age"))
+    since = format_duration(holder["age"]) if holder.get("age") is not None else ""
     who = f"user {holder['user']}" + (f", since {since}" if since else "")
     what = "" if holder.get("listening", True) else " as the local port of an outgoing connection"
     if "pid" in holder:

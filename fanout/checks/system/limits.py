@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fanout.checks.engine.comparison import find_nccl_version, format_binary_size, parse_version
+from fanout.checks.engine.comparison import find_nccl_version, parse_version
 from fanout.checks.engine.definition import Check, CheckContext, CheckResult, skip, warn
+from fanout.text.units import format_binary_size
 
 _FILES = 4096
 _PROCESSES = 4096  # and threads: eight ranks with eight data loaders each, and the threads of OpenMP and NCCL

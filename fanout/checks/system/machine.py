@@ -7,14 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from statistics import median
 from typing import Any
 
-from fanout.checks.engine.comparison import (
-    compute_medians_of_others,
-    find_outlier_groups,
-    format_binary_size,
-    format_elapsed_time,
-)
+from fanout.checks.engine.comparison import compute_medians_of_others, find_outlier_groups
 from fanout.checks.engine.definition import Check, CheckContext, CheckResult, fail, info, ok, skip, warn
 from fanout.checks.system import live_runs
+from fanout.text.units import format_binary_size, format_duration
 
 _CLOCK_WARNS, _CLOCK_FAILS = 0.5, 5.0
 _LEAST_MEMORY = 0.1
@@ -147,7 +143,7 @@ def _judge_leftovers(case: CheckContext) -> Iterator[CheckResult]:
 
 def _judge_leftover_run(case: CheckContext, name: str, run: str, rows: Sequence[Mapping[str, Any]]) -> CheckResult:
     first = rows[0]
-    since = f", since {format_elapsed_time(first['age'])}" if first["age"] is not None else ""
+    since = f", since {format_duration(first['age'])}" if first["age"] is not None else ""
     of = f"of run {run}, which has ended" if run else "of an earlier launch"
     many = f"{len(rows)} process{'es' * (len(rows) != 1)}"
     kill = case.format_remote_command(name, f"kill {' '.join(str(row['pid']) for row in rows)}")
