@@ -77,7 +77,7 @@ def _run_command_line(argv: Sequence[str], out: SafeStream, err: SafeStream) -> 
 
 
 def _run_command(request: Request, out: SafeStream, err: SafeStream) -> int:
-    """Build the process context and run the command. Import only that command's module: --help and errors stay fast."""
+    """Build the process context and run the command."""
     import socket
     from typing import Any
 
@@ -104,75 +104,16 @@ def _run_command(request: Request, out: SafeStream, err: SafeStream) -> int:
     )
     for note in request.notes:
         edge.print_message(note)
-    match request.verb:
-        case "run":
-            from fanout.commands.run import run_training
-
-            return run_training(request, edge)
-        case "check":
-            from fanout.commands.check import run_check
-
-            return run_check(request, edge)
-        case "exec":
-            from fanout.commands.exec import run_exec
-
-            return run_exec(request, edge)
-        case "hosts":
-            from fanout.commands.hosts import run_hosts
-
-            return run_hosts(request, edge)
-        case "why":
-            from fanout.commands.why import run_why
-
-            return run_why(request, edge)
-        case "demo":
-            from fanout.cli.parser import parse_arguments
-            from fanout.commands.demo import run_demo
-
-            return run_demo(request, edge, parse_arguments)
-        case _:
-            return _run_command_on_run(request, edge)
+    return call_command(request, edge)
 
 
-def _run_command_on_run(request: Request, edge: ProcessContext) -> int:
-    """Run a command that works on an existing run."""
-    match request.verb:
-        case "ps":
-            from fanout.commands.ps import run_ps
+def call_command(request: Request, edge: ProcessContext) -> int:
+    """Call the function of the request's command; return the exit status. Import only that command's module."""
+    from fanout.cli.command_table import COMMANDS
+    from fanout.cli.parser import parse_arguments
 
-            return run_ps(request, edge)
-        case "attach":
-            from fanout.commands.attach import run_attach
-
-            return run_attach(request, edge)
-        case "clean":
-            from fanout.commands.clean import run_clean
-
-            return run_clean(request, edge)
-        case "logs":
-            from fanout.commands.logs import run_logs
-
-            return run_logs(request, edge)
-        case "report":
-            from fanout.commands.report import run_report
-
-            return run_report(request, edge)
-        case "stacks":
-            from fanout.commands.stacks import run_stacks
-
-            return run_stacks(request, edge)
-        case "replay":
-            from fanout.commands.replay import run_replay
-
-            return run_replay(request, edge)
-        case "lnav":
-            from fanout.commands.lnav import run_lnav
-
-            return run_lnav(request, edge)
-        case _:
-            from fanout.commands.stop import run_stop
-
-            return run_stop(request, edge)
+    command = COMMANDS[request.verb]
+    return command.import_function()(request, edge, *((parse_arguments,) if command.needs_parser else ()))
 
 
 def _terminal_width() -> int:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from fanout.cli.options import COMMANDS, parser_options
+from fanout.cli.command_table import COMMANDS
+from fanout.cli.help_format import parser_options
 
 PROLOGUE = """\
 fanout launches multi-host PyTorch training over SSH. It checks the hosts, starts train.sh on all of them with the
@@ -33,6 +34,6 @@ def format_overview(columns: int) -> str:
     )
     top.add_argument("-V", "--version", action="store_true", help="print the version")
     commands = top.add_argument_group("commands")
-    for name, (_, about, _) in COMMANDS.items():
-        commands.add_argument(name, nargs="?", help=about)
+    for command in COMMANDS.values():
+        commands.add_argument(command.name, nargs="?", help=command.about)
     return top.format_help()

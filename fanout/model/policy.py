@@ -13,6 +13,7 @@ from dataclasses import dataclass, fields
 from fanout.model import hang_detection
 from fanout.model.events import Abandon, Action, Go, Kill, Prepare, Release, Stop, StopReason
 from fanout.model.hosts import fold_names
+from fanout.model.option_table import default_of
 from fanout.model.settings import Settings
 from fanout.model.state import HostState, Phase, RunState
 
@@ -25,14 +26,14 @@ STOP_MARGIN_SECONDS = 30.0  # after the grace, for the keeper's own SIGKILL and 
 class Policy:
     """The settings of the policy; times in seconds. ``prepare`` False: only observe (attach, exec)."""
 
-    grace: float = 40.0
-    last_words: float = 3.0
-    lease: float = 300.0
-    start_timeout: float = 120.0
-    time_limit: float | None = None
-    on_early_exit: str = "wait"
-    hang_timeout: str = ""  # seconds, or auto
-    on_hang: str = "report"
+    grace: float = default_of("grace")
+    last_words: float = default_of("last_words")
+    lease: float = default_of("lease")
+    start_timeout: float = default_of("start_timeout")
+    time_limit: float | None = default_of("time_limit")
+    on_early_exit: str = default_of("on_early_exit")
+    hang_timeout: str = default_of("hang_timeout")
+    on_hang: str = default_of("on_hang")
     prepare: bool = True
 
 

@@ -11,69 +11,64 @@ import contextlib
 import math
 import re
 import shlex
-import types
-import typing
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fanout.model.errors import UsageError
-from fanout.model.number_ranges import BOUNDS, MAX_BYTES, MAX_SECONDS, range_error
-from fanout.model.setting_choices import CHOICES
+from fanout.model.number_ranges import range_error
+from fanout.model.option import MAX_BYTES, MAX_SECONDS
+from fanout.model.option_table import BOUNDS, CHOICES, SETTINGS, default_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Options of a run. Times are in seconds."""
+    """Options of a run, with the defaults of the option table. Times are in seconds."""
 
-    script: str = "train.sh"
-    shell: str = "bash"
-    chdir: str = ""  # "": the launcher's own working directory
-    venv: str = ""
-    venv_sure: bool = False  # the user named the venv, so its absence on a host is an error
-    venv_is_conda: bool = False
-    setup: str = ""
-    env: tuple[tuple[str, str], ...] = ()
-    nproc_per_node: int | None = None
-    master_addr: str = ""
-    master_port: int = 29500
-    fanout: int = 64
-    connect_timeout: float = 10.0
-    start_timeout: float = 120.0
-    time_limit: float | None = None
-    lease: float = 300.0
-    grace: float = 40.0
-    last_words: float = 3.0
-    on_early_exit: str = "wait"
-    on_hangup: str = "stop"
-    transport: str = "auto"
-    ssh_config: str = ""
-    ssh_option: tuple[str, ...] = ()  # KEY=VALUE, as `ssh -o` takes them
-    user: str = ""
-    accept_new_host_keys: bool = False
-    skip_check: bool = False
-    force: bool = False
-    output: str = "auto"
-    color: str = "auto"
-    timestamps: bool = False
-    show: str = ""  # "": smart, or all if grep is given
-    hide: str = ""
-    grep: str = ""
-    fold: str = "auto"  # similar in the live view, off in a pipe
-    prefix: str | None = None
-    metric: str = ""
-    log_dir: str = ""
-    keep: str = ""  # bounds on recorded runs, or "all"; "": the default bounds, or none if log_dir is given
-    rank_logs: str = "auto"
-    stacks: str = "auto"
-    hang_timeout: str = ""  # seconds, or auto; "": hang detection is off
-    on_hang: str = "report"
-    spool_limit: str = "4G"  # bytes of a run's log on each host's disk
-    signatures: str = ""  # a file with the user's own error signatures
-
-
-#: Only the command line may set these: they describe one run, or fanout computes them.
-_NOT_IN_FILES = frozenset({"env", "venv_sure", "venv_is_conda", "force"})
+    script: str = default_of("script")
+    shell: str = default_of("shell")
+    chdir: str = default_of("chdir")
+    venv: str = default_of("venv")
+    venv_sure: bool = default_of("venv_sure")
+    venv_is_conda: bool = default_of("venv_is_conda")
+    setup: str = default_of("setup")
+    env: tuple[tuple[str, str], ...] = default_of("env")
+    nproc_per_node: int | None = default_of("nproc_per_node")
+    master_addr: str = default_of("master_addr")
+    master_port: int = default_of("master_port")
+    fanout: int = default_of("fanout")
+    connect_timeout: float = default_of("connect_timeout")
+    start_timeout: float = default_of("start_timeout")
+    time_limit: float | None = default_of("time_limit")
+    lease: float = default_of("lease")
+    grace: float = default_of("grace")
+    last_words: float = default_of("last_words")
+    on_early_exit: str = default_of("on_early_exit")
+    on_hangup: str = default_of("on_hangup")
+    transport: str = default_of("transport")
+    ssh_config: str = default_of("ssh_config")
+    ssh_option: tuple[str, ...] = default_of("ssh_option")
+    user: str = default_of("user")
+    accept_new_host_keys: bool = default_of("accept_new_host_keys")
+    skip_check: bool = default_of("skip_check")
+    force: bool = default_of("force")
+    output: str = default_of("output")
+    color: str = default_of("color")
+    timestamps: bool = default_of("timestamps")
+    show: str = default_of("show")
+    hide: str = default_of("hide")
+    grep: str = default_of("grep")
+    fold: str = default_of("fold")
+    prefix: str | None = default_of("prefix")
+    metric: str = default_of("metric")
+    log_dir: str = default_of("log_dir")
+    keep: str = default_of("keep")
+    rank_logs: str = default_of("rank_logs")
+    stacks: str = default_of("stacks")
+    hang_timeout: str = default_of("hang_timeout")
+    on_hang: str = default_of("on_hang")
+    spool_limit: str = default_of("spool_limit")
+    signatures: str = default_of("signatures")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,41 +85,31 @@ def merge_settings(
     """Merge all sources. In ``flags``, None means not given; ``files`` are (path, table), nearest first. Raises UsageError."""
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
-    known = {field.name: field.type for field in fields(Settings)}
     for path, table in reversed(files):
         for key, raw in table.items():
             name = key.replace("-", "_")
-            if name not in known or name in _NOT_IN_FILES:
-                raise UsageError(f"{path}: unknown setting {key!r}", hint=_suggest_name(name, known))
+            if name not in SETTINGS or not SETTINGS[name].in_files:
+                raise UsageError(f"{path}: unknown setting {key!r}", hint=_suggest_name(name))
             values[name], origins[name] = _check_value(name, raw, f"{path}: {key}"), path
-    for name in known:
-        raw = environ.get(f"FANOUT_{name.upper()}")
-        if raw is not None and name not in _NOT_IN_FILES:
-            values[name] = _check_value(name, _parse_text(name, raw), f"FANOUT_{name.upper()}")
-            origins[name] = f"FANOUT_{name.upper()}"
+    for name, setting in SETTINGS.items():
+        variable = setting.environment_name
+        raw = environ.get(variable) if variable else None
+        if raw is not None:
+            values[name], origins[name] = _check_value(name, _parse_text(setting.kind, raw), variable), variable
     for name, raw in flags.items():
-        if raw is not None and name in known:
+        if raw is not None and name in SETTINGS:
             values[name], origins[name] = _check_value(name, raw, f"--{name.replace('_', '-')}"), "command line"
     return LoadedSettings(settings=replace(Settings(), **values), origins=origins)
 
 
-def _suggest_name(name: str, known: Mapping[str, Any]) -> str:
+def _suggest_name(name: str) -> str:
     from difflib import get_close_matches
 
-    near = get_close_matches(name, known, n=1)
+    near = get_close_matches(name, [known for known, setting in SETTINGS.items() if setting.in_files], n=1)
     return f"did you mean {near[0].replace('_', '-')}?" if near else "fanout run --help"
 
 
-def _allowed_types(name: str) -> tuple[type, ...]:
-    """Return the types that a setting may have, from the dataclass itself."""
-    hint = typing.get_type_hints(Settings)[name]
-    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    plain = (option for option in options if option is not type(None) and typing.get_origin(option) is None)
-    return tuple(plain) or (tuple,)
-
-
-def _parse_text(name: str, text: str) -> Any:
-    kind = _allowed_types(name)[0]
+def _parse_text(kind: type, text: str) -> Any:
     if kind is tuple:
         with contextlib.suppress(ValueError):  # the text has an open quote, so it is not a list
             return tuple(shlex.split(text))
@@ -140,17 +125,17 @@ def _parse_text(name: str, text: str) -> Any:
 
 
 def _check_value(name: str, value: Any, where: str) -> Any:
-    kinds = _allowed_types(name)
-    if kinds == (tuple,) and isinstance(value, list) and all(isinstance(item, str) for item in value):
+    kind = SETTINGS[name].kind
+    if kind is tuple and isinstance(value, list) and all(isinstance(item, str) for item in value):
         value = tuple(value)
     if name == "hang_timeout" and isinstance(value, (int, float)) and not isinstance(value, bool):
         value = f"{value:g}"
-    if float in kinds and isinstance(value, int) and not isinstance(value, bool):
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value) if abs(value) <= MAX_BYTES else math.inf
-    wrong = not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds)
+    wrong = not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool)
     wrong = wrong or (isinstance(value, float) and not math.isfinite(value))
     if wrong:
-        raise UsageError(f"{where} must be {_describe_type(kinds[0])}, not {value!r}")
+        raise UsageError(f"{where} must be {_describe_type(kind)}, not {value!r}")
     if name == "hang_timeout":
         _check_hang_timeout(value, where)
     if name == "spool_limit" and parse_size(value) and not MIN_SPOOL_BYTES <= parse_size(value) <= MAX_BYTES:

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 
 from fanout.model.errors import UsageError
 from fanout.model.settings import Settings
+from fanout.model.shared_options import DEFAULT_RETENTION
 from fanout.record import ownership, writer_lock
 from fanout.record.index import has_ended
 from fanout.text.units import format_size
 
-DEFAULT = "30d,100,5GB"  # in fanout's own directory of runs
 _PART = re.compile(r"(\d{1,15}(?:\.\d{1,15})?)\s*([a-zA-Z]*)")
 _AGES = {"h": 3600.0, "d": 86400.0, "w": 604800.0}
 _SIZES = {"kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12}
@@ -47,7 +47,7 @@ def choose_bounds(settings: Settings) -> RetentionBounds:
     """Return the bounds for the directory of runs in the settings. Raises UsageError."""
     if settings.keep:
         return parse_bounds(settings.keep)
-    return RetentionBounds() if settings.log_dir else parse_bounds(DEFAULT)
+    return RetentionBounds() if settings.log_dir else parse_bounds(DEFAULT_RETENTION)
 
 
 def parse_bounds(text: str) -> RetentionBounds:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 
-from fanout.cli.main import _run_command_on_run
+from fanout.cli.main import call_command
 from fanout.cli.parser import parse_arguments
 from fanout.model.errors import FanoutError
 from fanout.model.events import ActionSent, Answered, Inspect, StreamOpened
@@ -130,5 +130,5 @@ def told(words: tuple[str, ...], runs: Path) -> str:
     edge = ProcessContext(environ={"HOME": str(folder)}, cwd=str(folder), stdout=out, stderr=err, stdin=lambda _: b"", user="ann", machine="pc",
                 prefix="", columns=100)  # fmt: skip
     with redirect_stdout(out), redirect_stderr(err), _without_waiting():
-        _run_command_on_run(parse_arguments(argv, columns=100), edge)
+        call_command(parse_arguments(argv, columns=100), edge)
     return out.getvalue() + err.getvalue()

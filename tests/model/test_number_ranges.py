@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
 import math
 from dataclasses import fields
 
 import pytest
 
-from fanout.cli.options import COMMANDS
+from fanout.cli.command_table import COMMANDS
+from fanout.cli.help_parser import build_parser
 from fanout.cli.parser import parse_arguments
 from fanout.commands.replay import parse_offset, parse_speed
 from fanout.model.errors import UsageError
-from fanout.model.number_ranges import BOUNDS, range_error
+from fanout.model.number_ranges import range_error
+from fanout.model.option_table import BOUNDS
 from fanout.model.settings import Settings, merge_settings
 from fanout.record.retention import parse_bounds as parse_keep
 
@@ -23,9 +24,8 @@ ODD = ("nan", "inf", "-inf", "-1", "-1e10", *HUGE)
 def numeric_options() -> list[tuple[str, str, str]]:
     """Return (verb, option, name) of each flag that takes a number."""
     found = []
-    for verb, (_, _, build) in COMMANDS.items():
-        parser = argparse.ArgumentParser()
-        build(parser)
+    for verb, command in COMMANDS.items():
+        parser = build_parser(command, 100)
         found += [
             (verb, action.option_strings[-1], action.dest)
             for action in parser._actions

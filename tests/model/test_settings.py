@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from fanout.model.errors import UsageError
-from fanout.model.setting_choices import CHOICES
+from fanout.model.option_table import CHOICES
 from fanout.model.settings import Settings, merge_settings
 
 PLACES = ("command line", "FANOUT_GRACE", "near.toml", "home.toml")

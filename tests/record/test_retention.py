@@ -16,6 +16,7 @@ from fanout.model import outcome
 from fanout.model.errors import UsageError
 from fanout.model.events import Chunk, StreamOpened
 from fanout.model.settings import Settings
+from fanout.model.shared_options import DEFAULT_RETENTION
 from fanout.record import retention, writer_lock
 from fanout.record.retention import RecordedRun, RetentionBounds
 from fanout.record.run_writer import RunWriter
@@ -189,7 +190,7 @@ def test_a_record_of_another_user_stays(tmp_path: Path, what: str) -> None:
 
 
 def test_a_directory_that_the_user_named_is_pruned_only_with_bounds_of_the_user() -> None:
-    assert retention.choose_bounds(Settings()) == retention.parse_bounds(retention.DEFAULT)
+    assert retention.choose_bounds(Settings()) == retention.parse_bounds(DEFAULT_RETENTION)
     assert retention.choose_bounds(Settings(log_dir="runs")) == RetentionBounds()
     assert retention.choose_bounds(Settings(log_dir="runs", keep="7d")) == RetentionBounds(seconds=7 * DAY)
 

@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeAlias
 
 from fanout.checks.deep.torch_result import DeepTest
 from fanout.model.hosts import Host
+from fanout.model.option_table import default_of
 from fanout.model.suggested_commands import CommandBuilder
 
 Level = Literal["fail", "warn", "skip", "info", "ok"]
@@ -52,13 +53,13 @@ class CheckRequest:
     imports: tuple[str, ...] = ()
     unsure: frozenset[str] = frozenset()
     own: Mapping[str, str] = field(default_factory=dict)
-    script: str = "train.sh"
+    script: str = default_of("script")
     venv: str = ""
     venv_sure: bool = True
     setup: str = ""
     env: Mapping[str, str] = field(default_factory=dict)
     master_addr: str = ""
-    master_port: int = 29500
+    master_port: int = default_of("master_port")
     attached: bool = True
     commands: CommandBuilder = field(default_factory=CommandBuilder)
     only: frozenset[str] = frozenset()

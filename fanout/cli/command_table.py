@@ -1,0 +1,176 @@
+"""Command table: one row for each command. A new command is a file in commands/ and a row here."""
+
+from __future__ import annotations
+
+from fanout.model.option import CONNECTION, LAUNCH, OUTPUT, RECORD, SELECTION, TIMEOUTS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Positional:
+    """Word of a command line that is not a flag."""
+
+    def __init__(self, name: str, metavar: str, text: str = "", *, optional: bool = False, many: bool = False) -> None:
+        self.name = name
+        self.metavar = metavar
+        self.help = text
+        self.optional = optional
+        self.many = many
+
+
+class Command:
+    """One command: its help, its words, its groups of options, and its function.
+
+    ``function``: an import path; only the chosen command is imported. It gets the request and the process context, and
+    with ``needs_parser`` also the parser of command lines.
+    ``takes_task``: the words after the positionals belong to the task, or are the command of ``exec``.
+    ``flags_after``: fanout's flags may follow the last positional.
+    ``missing_task``: (message, example) of the error for a command line without a task.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        usage: str,
+        about: str,
+        function: str,
+        *,
+        positionals: tuple[Positional, ...] = (),
+        groups: tuple[str, ...] = (),
+        takes_task: bool = False,
+        flags_after: bool = True,
+        missing_task: tuple[str, str] | None = None,
+        needs_parser: bool = False,
+        epilog: str = "",
+    ) -> None:
+        self.name = name
+        self.usage = usage
+        self.about = about
+        self.function = function
+        self.positionals = positionals
+        self.groups = groups
+        self.takes_task = takes_task
+        self.flags_after = flags_after
+        self.missing_task = missing_task
+        self.needs_parser = needs_parser
+        self.epilog = epilog
+
+    @property
+    def most_positionals(self) -> int | None:
+        """Return the number of words before the words of the task; None: no limit."""
+        return None if any(word.many for word in self.positionals) else len(self.positionals)
+
+    def import_function(self) -> Callable[..., int]:
+        """Import the module of the command and return its function."""
+        from importlib import import_module
+
+        module, _, name = self.function.partition(":")
+        function: Callable[..., int] = getattr(import_module(module), name)
+        return function
+
+
+HOSTS = Positional("hosts", "HOSTS")
+MAYBE_HOSTS = Positional("hosts", "HOSTS", optional=True)
+ASKED_HOSTS = Positional("hosts", "HOSTS", "ask these hosts, if there is no record here", optional=True)
+TASK = Positional("task", "TASK")
+MAYBE_TASK = Positional("task", "TASK", optional=True)
+LATEST_RUN = Positional("run", "RUN", "run id, or part of it (default: the latest)", optional=True)
+ACTIVE_RUN = Positional("run", "RUN", "run id, or part of it (default: the active run)", optional=True)
+LOG_FILES = Positional("task", "FILE|DIR|-", many=True)
+
+_ROWS = (
+    Command(
+        "check", "[FLAGS] HOSTS [TASK [ARG…]]", "Check that the hosts can train; print each problem and its fix.",
+        "fanout.commands.check:run_check",
+        positionals=(MAYBE_HOSTS, MAYBE_TASK), takes_task=True, flags_after=False,
+        groups=(LAUNCH, SELECTION, CONNECTION),
+    ),
+    Command(
+        "run", "[FLAGS] HOSTS TASK [ARG…]", "Check, launch on all hosts, watch, stop together, diagnose.",
+        "fanout.commands.run:run_training",
+        positionals=(HOSTS, TASK), takes_task=True, flags_after=False,
+        groups=(LAUNCH, TIMEOUTS, SELECTION, CONNECTION, OUTPUT, RECORD),
+        epilog="All words after TASK are arguments of the task: fanout run hosts.txt task.py cfg.yaml --train.lr 1e-4.\n"
+        "After TASK, fanout warns about its own flags and refuses --dry-run; put -- before TASK to allow them.",
+    ),
+    Command(
+        "exec", "[FLAGS] HOSTS -- COMMAND…", "Run a command on all hosts; print equal output once.",
+        "fanout.commands.exec:run_exec",
+        positionals=(HOSTS,), takes_task=True, groups=(SELECTION, CONNECTION),
+        missing_task=("no command given", "fanout exec HOSTS -- nvidia-smi -L"),
+        epilog="The login shell of each host runs the command line, so quote what the hosts must expand. fanout merges"
+        " stdout\nand stderr. It does not supervise the command: Ctrl-C closes the connections.",
+    ),
+    Command(
+        "hosts", "[FLAGS] HOSTS", "Show how fanout reads a hostfile.", "fanout.commands.hosts:run_hosts",
+        positionals=(HOSTS,), groups=(SELECTION, CONNECTION),
+    ),
+    Command(
+        "ps", "[FLAGS] [HOSTS]", "List runs, on HOSTS or launched from this machine.", "fanout.commands.ps:run_ps",
+        positionals=(MAYBE_HOSTS,), groups=(SELECTION, CONNECTION),
+        epilog="With HOSTS, fanout asks each host for your runs, from whichever machine they were launched. Without HOSTS, it\n"
+        "lists the runs that were launched from this machine. Exit status: 0, or 255 if a host could not be asked.",
+    ),
+    Command(
+        "attach", "[FLAGS] [RUN] [HOSTS]", "Return to a run and follow it to its end.",
+        "fanout.commands.attach:run_attach",
+        positionals=(ACTIVE_RUN, ASKED_HOSTS), groups=(SELECTION, CONNECTION, OUTPUT),
+        epilog="On the machine that launched the run, attach follows the record. If the launcher died, a new one replaces it.\n"
+        "On any other machine, give HOSTS: fanout asks them for the run and for its log from the first byte.\n"
+        "Ctrl-C leaves the run running. Exit status: that of the run, or 130 after Ctrl-C.",
+    ),
+    Command(
+        "logs", "[FLAGS] [RUN]", "Print the log lines of a run, also while it is active.",
+        "fanout.commands.logs:run_logs", positionals=(LATEST_RUN,),
+    ),
+    Command(
+        "report", "[FLAGS] [RUN]", "Show the report and diagnosis of a run.", "fanout.commands.report:run_report",
+        positionals=(LATEST_RUN,),
+    ),
+    Command(
+        "replay", "[FLAGS] [RUN]", "Play back a recorded run in the live view.", "fanout.commands.replay:run_replay",
+        positionals=(LATEST_RUN,), groups=(OUTPUT,),
+    ),
+    Command(
+        "stacks", "[FLAGS] [RUN]", "Show the current Python stack of every rank, grouped.",
+        "fanout.commands.stacks:run_stacks", positionals=(ACTIVE_RUN,),
+        epilog="fanout asks each rank with a signal; the training code does not notice, and the rank goes on. If a rank does not\n"
+        "react, fanout uses py-spy, if the host has it. Exit status: 0 if every host answered, 1 if not, 255 unreachable.",
+    ),
+    Command(
+        "why", "[FLAGS] FILE|DIR|-…", "Diagnose a failed run of any launcher from its logs.",
+        "fanout.commands.why:run_why", positionals=(LOG_FILES,), takes_task=True, flags_after=False,
+        missing_task=("no log file given", "fanout why gpu01.log gpu02.log, or fanout why DIR"),
+        epilog="why reads plain, .gz, .bz2, .xz and .zst files. It takes hosts and ranks from file names, line labels and\n"
+        "torchrun's reports, and the order from the times in the logs. Exit status: 0 a cause is named, 1 undetermined.",
+    ),
+    Command(
+        "lnav", "[--install]", "Print or install the format that lets the log viewer lnav read runs.",
+        "fanout.commands.lnav:run_lnav",
+        epilog="After --install: lnav ~/.local/state/fanout/runs/RUN/events.jsonl, or the files in logs/ beside it.",
+    ),
+    Command(
+        "stop", "[FLAGS] [RUN] [HOSTS]", "Stop a run on all hosts, verify that it is gone, report what is left.",
+        "fanout.commands.stop:run_stop",
+        positionals=(ACTIVE_RUN, ASKED_HOSTS), groups=(SELECTION, CONNECTION),
+        epilog="If the launcher is alive, stop asks it to end the run; a second stop makes it kill the run at once. Otherwise,\n"
+        "or with HOSTS on a machine without a record of the run, stop ends the run on the hosts itself.\n"
+        "Exit status: 0 nothing is left, 255 not verified on every host.",
+    ),
+    Command(
+        "clean", "[FLAGS] HOSTS", "List leftovers of finished runs on hosts, and remove them after confirmation.",
+        "fanout.commands.clean:run_clean",
+        positionals=(HOSTS,), groups=(SELECTION, CONNECTION),
+        epilog="clean lists orphan processes that carry a run's mark, and records of runs without a keeper. After a yes it kills\n"
+        "the processes, deletes the records, and checks again. It never touches active runs: use fanout stop.\n"
+        "Exit status: 0 nothing is left, 1 something is left, 255 a host could not be asked.",
+    ),
+    Command(
+        "demo", "[FLAGS]", "Simulate hosts on this machine and train on them; needs no root, no ssh server.",
+        "fanout.commands.demo:run_demo", groups=(OUTPUT,), needs_parser=True,
+    ),
+)  # fmt: skip
+
+COMMANDS: dict[str, Command] = {row.name: row for row in _ROWS}

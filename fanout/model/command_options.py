@@ -1,0 +1,103 @@
+"""Option table, second part: the options of single commands. A new option of one command is a new row here."""
+
+from __future__ import annotations
+
+from fanout.model.option import Option
+
+COMMAND_OPTIONS: tuple[Option, ...] = (
+    Option(
+        "--deep",
+        "also test torch: rendezvous, all-reduce, bandwidth, GPUs under load (takes about a minute)",
+        kind=bool, default=False, commands=("check",),
+    ),
+    Option(
+        "--live", "print lines as they arrive, not grouped at the end",
+        kind=bool, default=False, commands=("exec",),
+    ),
+    Option(
+        "--explain", "show each line's dialect, and how other launchers read it",
+        kind=bool, default=False, commands=("hosts",),
+    ),
+    Option(
+        "--ssh", "show how fanout logs in to each host, and the source of each value",
+        kind=bool, default=False, commands=("hosts",),
+    ),
+    Option("-a --all", "without HOSTS: also list runs that have ended", kind=bool, default=False, commands=("ps",)),
+    Option("-f --follow", "also print new lines until the run ends", kind=bool, default=False, commands=("logs",)),
+    Option(
+        "-n --lines", "print only the last N lines",
+        kind=int, default=None, metavar="N", bounds=(0, 1_000_000_000), commands=("logs",),
+    ),
+    Option("--host", "print only these hosts (comma-separated)", metavar="NAMES", commands=("logs",)),
+    Option(
+        "--rank --show", "print only these ranks: 0 or 0,8-15 (default: all)",
+        metavar="RANKS", commands=("logs",),
+    ),
+    Option(
+        "--since", "print only lines since 10m (ago), 14:30, or '2026-01-31 14:30'",
+        metavar="TIME", commands=("logs",),
+    ),
+    Option(
+        "--grep", "print only lines that match the regular expression",
+        name="pattern", metavar="RE", commands=("logs",),
+    ),
+    Option("--hide", "hide lines that match", name="hidden", metavar="RE", commands=("logs",)),
+    Option(
+        "-T --timestamps", "print the time of every line",
+        name="times", kind=bool, default=False, commands=("logs",),
+    ),
+    Option(
+        "--files", "print the paths of the raw log files, one per host",
+        kind=bool, default=False, commands=("logs",),
+    ),
+    Option(
+        "--full", "print the whole stack of one rank of each group",
+        kind=bool, default=False, commands=("stacks",),
+    ),
+    Option(
+        "--native", "include C and C++ frames; py-spy pauses a rank while it reads them",
+        kind=bool, default=False, commands=("stacks",),
+    ),
+    Option("-y --yes", "do not ask for confirmation", kind=bool, default=False, commands=("clean",)),
+    Option("--html", "write an HTML page to FILE instead", metavar="FILE", commands=("report",)),
+    Option(
+        "--at", "start at 90, 5m, 1:02:03, or =-30s before the end (default: {default})",
+        default="0", metavar="T", commands=("replay",),
+    ),
+    Option(
+        "--speed", "play N times faster, or max (default: 1; max in a pipe)",
+        metavar="N", bounds=(0.001, 1_000_000), commands=("replay",),
+    ),
+    Option(
+        "--install", "write the format to lnav's directory of formats",
+        kind=bool, default=False, commands=("lnav",),
+    ),
+    Option(
+        "--hosts", "simulate N hosts (default: {default})",
+        name="count", kind=int, default=2, metavar="N", bounds=(1, 200), commands=("demo",),
+    ),
+    Option(
+        "--dir", "keep keys and hostfile in DIR while it runs (default: {default})",
+        default=".demo", metavar="DIR", commands=("demo",),
+    ),
+    Option(
+        "--stay", "simulate the hosts until Ctrl-C; run no training",
+        kind=bool, default=False, commands=("demo",),
+    ),
+    Option(
+        "--json",
+        "print the diagnosis as one JSON object",
+        name="as_json", kind=bool, default=False, commands=("check", "hosts", "ps", "report", "stacks", "why"),
+        help_of={
+            "check": "print one JSON object",
+            "hosts": "print a JSON list, one object per host",
+            "ps": "print one JSON list",
+            "stacks": "print every rank's stack as one JSON object",
+        },
+    ),
+    Option("--strict", "treat warnings as failures", kind=bool, default=False, commands=("check",)),
+    Option("--only", "run only these checks or groups (comma-separated)", metavar="NAMES", commands=("check",)),
+    Option("--skip", "skip these checks or groups (comma-separated)", metavar="NAMES", commands=("check",)),
+    Option("--list", "list all checks", name="listing", kind=bool, default=False, commands=("check",)),
+    Option("--explain", "show what a check verifies, why, and the fix", metavar="NAME", commands=("check",)),
+)  # fmt: skip

@@ -1,0 +1,91 @@
+"""Option: one row of the option table. A plain class, because ``--help`` must not pay for dataclasses or typing. Pure."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+MAX_SECONDS = 2_000_000  # 23 days: poll() takes at most 2**31 - 1 milliseconds, and some waits add a margin
+MAX_BYTES = 1 << 50
+
+LAUNCH = "launch"
+TIMEOUTS = "timeouts and stop"
+SELECTION = "host selection"
+CONNECTION = "connection (in addition to ~/.ssh/config)"
+OUTPUT = "output"
+RECORD = "record"
+
+
+class Option:
+    """One option of the command line. Its value describes one call, so no file and no environment variable sets it.
+
+    ``group``: every command with this group has the option; with ``only``, just that command.
+    ``commands``: these commands have the option outside of a group.
+    ``help_of``: the help text for one command, where it differs. ``{default}`` in a help text is the default.
+    ``text`` is the help text. ``bounds``: the least and the greatest value.
+    """
+
+    is_setting = False
+    in_files = False
+
+    def __init__(
+        self,
+        flags: str,
+        text: str = "",
+        *,
+        name: str = "",
+        kind: type = str,
+        default: Any = "",
+        metavar: str = "",
+        choices: tuple[str, ...] = (),
+        bounds: tuple[float, float] | None = None,
+        group: str = "",
+        only: str = "",
+        commands: tuple[str, ...] = (),
+        help_of: Mapping[str, str] | None = None,
+        const: str = "",
+    ) -> None:
+        self.flags = tuple(flags.split())
+        first_long = next((flag for flag in self.flags if flag.startswith("--")), "")
+        self.name = name or first_long[2:].replace("-", "_")
+        self.help = text
+        self.kind = kind
+        self.default = default
+        self.metavar = metavar
+        self.choices = choices
+        self.bounds = bounds
+        self.group = group
+        self.only = only
+        self.commands = commands
+        self.help_of = help_of or {}
+        self.const = const
+
+    def format_help(self, command: str = "") -> str:
+        """Return the help text of the option for one command, with its default."""
+        return self.help_of.get(command, self.help).replace("{default}", format_default(self.default))
+
+    def is_in_group(self, group: str, command: str) -> bool:
+        """Return whether the command shows this option in the group."""
+        return self.group == group and self.only in ("", command)
+
+
+class Setting(Option):
+    """Option that is a field of Settings. With ``in_files``, fanout.toml and FANOUT_<NAME> set it too."""
+
+    is_setting = True
+
+    def __init__(self, flags: str, text: str = "", *, in_files: bool = True, **row: Any) -> None:
+        super().__init__(flags, text, **row)
+        self.in_files = in_files
+
+    @property
+    def environment_name(self) -> str:
+        """Return FANOUT_<NAME>, or "" if no environment variable sets it."""
+        return f"FANOUT_{self.name.upper()}" if self.in_files else ""
+
+
+def format_default(value: Any) -> str:
+    """Return a default as the user writes it: 40 for 40.0."""
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,37 @@
+"""Option table: every option in one place. It feeds argparse, Settings, the environment, fanout.toml and docs/options.md.
+
+Each value (default, range, choices, help) stands in one row. Pure.
+"""
+
+from __future__ import annotations
+
+from fanout.model.command_options import COMMAND_OPTIONS
+from fanout.model.option import Option, Setting
+from fanout.model.shared_options import SHARED_OPTIONS
+
+TYPE_CHECKING = False  # --help pays for argparse and for nothing else: typing and dataclasses cost as much again
+if TYPE_CHECKING:
+    from typing import Any
+
+OPTIONS: tuple[Option, ...] = (*COMMAND_OPTIONS, *SHARED_OPTIONS)
+
+#: Options that are fields of Settings, by name.
+SETTINGS: dict[str, Setting] = {row.name: row for row in OPTIONS if isinstance(row, Setting)}
+
+#: Allowed values of the settings with fixed choices.
+CHOICES: dict[str, tuple[str, ...]] = {row.name: row.choices for row in OPTIONS if row.choices}
+
+#: Least and greatest value of every number. Keys are names of settings; for other options, names of their values.
+BOUNDS: dict[str, tuple[float, float]] = {row.name: row.bounds for row in OPTIONS if row.bounds}
+
+
+def default_of(name: str) -> Any:
+    """Return the default of a setting, for the fields of dataclasses. Raises KeyError."""
+    return SETTINGS[name].default
+
+
+def options_of(command: str, group: str = "") -> list[Option]:
+    """Return the options of a command in one of its groups, or those outside of a group."""
+    if group:
+        return [row for row in OPTIONS if row.is_in_group(group, command)]
+    return [row for row in OPTIONS if command in row.commands]

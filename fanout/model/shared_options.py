@@ -1,0 +1,263 @@
+"""Option table, first part: the groups of options that several commands share. The second part is command_options."""
+
+from __future__ import annotations
+
+from fanout.model.option import (
+    CONNECTION,
+    LAUNCH,
+    MAX_SECONDS,
+    OUTPUT,
+    RECORD,
+    SELECTION,
+    TIMEOUTS,
+    Option,
+    Setting,
+)
+
+DEFAULT_RETENTION = "30d,100,5GB"  # for runs in fanout's own directory of runs
+RUN_COMMANDS = ("ps", "attach", "logs", "report", "replay", "stacks", "stop")
+
+LAUNCH_OPTIONS = (
+    Option(
+        "-n --dry-run",
+        "print what each host would run; contact no host",
+        kind=bool, default=False, group=LAUNCH, only="run",
+    ),
+    Option(
+        "-d --detach",
+        "return once all hosts have started; reattach with fanout attach",
+        kind=bool, default=False, group=LAUNCH, only="run",
+    ),
+    # "" is the launcher's own working directory
+    Setting("-C --chdir", "work in DIR on the hosts (default: this directory)", metavar="DIR", group=LAUNCH),
+    Setting(
+        "--script",
+        "start FILE on the hosts (default: {default}, or else torchrun)",
+        default="train.sh", metavar="FILE", group=LAUNCH,
+    ),
+    Setting(
+        "--shell",
+        "run the script in bash with pipefail, or sh (default: {default})",
+        default="bash", choices=("bash", "sh"), group=LAUNCH,
+    ),
+    Setting(
+        "--venv",
+        "put DIR on PATH; auto: the active one, if the host has it (default: auto)",
+        metavar="DIR|auto|none", group=LAUNCH,
+    ),
+    # Computed: the user named the venv, so its absence on a host is an error; and whether it is one of conda.
+    Setting("", name="venv_sure", kind=bool, default=False, in_files=False),
+    Setting("", name="venv_is_conda", kind=bool, default=False, in_files=False),
+    Setting(
+        "--setup", "source FILE, or evaluate CMD, on each host before the script", metavar="FILE|CMD", group=LAUNCH
+    ),
+    Setting(
+        "-E --env",
+        "export NAME; without =V, with this shell's value",
+        kind=tuple, default=(), metavar="NAME[=V]", in_files=False, group=LAUNCH,
+    ),
+    Option(
+        "--env-file",
+        "export the names in a .env file; values are not expanded",
+        kind=tuple, default=None, metavar="FILE", group=LAUNCH,
+    ),
+    Setting(
+        "--nproc-per-node",
+        "start N processes on every host, not slots=",
+        kind=int, default=None, metavar="N", bounds=(1, 10_000), group=LAUNCH, commands=("hosts",),
+    ),
+    Setting(
+        "--master-addr", "set the address of the first host for the other hosts", metavar="ADDR", group=LAUNCH
+    ),
+    Setting(
+        "--master-port",
+        "set MASTER_PORT (default: {default})",
+        kind=int, default=29500, metavar="PORT", bounds=(1, 65_535), group=LAUNCH,
+    ),
+    Setting(
+        "--force",
+        "launch even if a check failed; let --env set reserved names",
+        kind=bool, default=False, in_files=False, group=LAUNCH, only="run",
+    ),
+    Setting("--skip-check", "do not check the hosts first", kind=bool, default=False, group=LAUNCH, only="run"),
+)  # fmt: skip
+
+TIMEOUT_OPTIONS = (
+    Setting(
+        "--grace",
+        "kill S seconds after TERM (default: {default}; torchrun itself waits 30)",
+        kind=float, default=40.0, metavar="S", group=TIMEOUTS,
+        bounds=(0, MAX_SECONDS / 2),  # a stop waits for twice as long
+        commands=("stop",), help_of={"stop": "with HOSTS: kill S seconds after TERM (default: {default})"},
+    ),
+    Setting(
+        "--lease",
+        "stop a host's part of the run after S seconds without contact with the launcher (default: {default})",
+        kind=float, default=300.0, metavar="S", bounds=(5, MAX_SECONDS), group=TIMEOUTS,
+    ),
+    Setting(
+        "--last-words",
+        "stop the other hosts S seconds after a failure (default: {default})",
+        kind=float, default=3.0, metavar="S", bounds=(0, MAX_SECONDS), group=TIMEOUTS,
+    ),
+    Setting(
+        "--start-timeout",
+        "stop if a host has not started after S seconds (default: {default})",
+        kind=float, default=120.0, metavar="S", bounds=(1, MAX_SECONDS), group=TIMEOUTS,
+    ),
+    Setting(
+        "--time-limit",
+        "stop after S seconds with exit status 124 (default: 0, no limit)",
+        kind=float, default=None, metavar="S", bounds=(0, 1_000_000_000), group=TIMEOUTS,
+    ),
+    Setting(
+        "--on-early-exit",
+        "if a host exits with 0 while others run, wait for the others or stop them (default: {default})",
+        default="wait", choices=("wait", "stop"), group=TIMEOUTS,
+    ),
+    Setting(
+        "--hang-timeout",
+        "treat the run as hung after S seconds without output or stack changes (default: off)",
+        metavar="S|auto", bounds=(1, MAX_SECONDS), group=TIMEOUTS, commands=("attach",),
+        help_of={
+            "attach": "with HOSTS: report a hang after S seconds, as run does"
+            " (default: off; without HOSTS the launcher reports)"
+        },
+    ),
+    Setting(
+        "--on-hang",
+        "if the run hangs, report the stack of every rank; also stop, or stop and restart it (default: {default})",
+        default="report", choices=("report", "stop", "restart"), group=TIMEOUTS,
+    ),
+    Setting(
+        "--on-hangup",
+        "if the terminal closes, stop the run as on SIGTERM, or keep it running detached (default: {default})",
+        default="stop", choices=("stop", "keep"), group=TIMEOUTS,
+    ),
+)  # fmt: skip
+
+SELECTION_OPTIONS = (
+    Option("-w --nodes", "use only these hosts: gpu[01-04],gpu07", metavar="NODES", group=SELECTION),
+    Option("-x --without", "leave out these hosts: gpu[01-04],gpu07", metavar="NODES", group=SELECTION),
+    Option("-i --include", "use only DeepSpeed's worker-0@worker-1:0,2", metavar="SPEC", group=SELECTION),
+    Option("-e --exclude", "leave out DeepSpeed's worker-0@worker-1:0,2", metavar="SPEC", group=SELECTION),
+    Option(
+        "--nnodes",
+        "use only the first N hosts",
+        kind=int, default=None, metavar="N", bounds=(1, 1_000_000), group=SELECTION,
+    ),
+    Option("--tag", "use only hosts with tag=TAG", metavar="TAG", group=SELECTION),
+)  # fmt: skip
+
+CONNECTION_OPTIONS = (
+    Setting(
+        "-f --fanout",
+        "open at most N connections at a time (default: {default})",
+        kind=int, default=64, metavar="N", bounds=(1, 10_000), group=CONNECTION,
+    ),
+    Setting(
+        "-t --connect-timeout",
+        "fail a login after S seconds (default: {default})",
+        kind=float, default=10.0, metavar="S", bounds=(0.1, MAX_SECONDS), group=CONNECTION,
+    ),
+    Setting("-l --user", "log in as USER if the hostfile names no user", metavar="USER", group=CONNECTION),
+    Setting("-F --ssh-config", "read FILE instead of ~/.ssh/config", metavar="FILE", group=CONNECTION),
+    Setting(
+        "-o --ssh-option",
+        "set an ssh_config option for every host, as `ssh -o` does",
+        kind=tuple, default=(), metavar="KEY=VALUE", group=CONNECTION,
+    ),
+    Setting(
+        "--transport",
+        "connect with ssh (built in), openssh (the ssh program), or local (default: {default})",
+        default="auto", choices=("auto", "ssh", "openssh", "local"), group=CONNECTION,
+    ),
+    Setting(
+        "--accept-new-host-keys",
+        "add unknown host keys to known_hosts; refuse changed keys",
+        kind=bool, default=False, group=CONNECTION,
+    ),
+)  # fmt: skip
+
+OUTPUT_OPTIONS = (
+    Setting(
+        "--output",
+        "choose the view (default: {default}, live in a terminal, plain in a pipe)",
+        default="auto", choices=("auto", "live", "plain", "json"), group=OUTPUT,
+    ),
+    Option("--json", "same as --output json", name="output", const="json", default=None, group=OUTPUT),
+    Setting(
+        "--color",
+        "print colors (default: {default})",
+        default="auto", choices=("auto", "always", "never"), group=OUTPUT,
+    ),
+    # "" is smart, or all if --grep is given
+    Setting(
+        "--show",
+        "show smart (rank 0 in full, warnings and errors of all ranks), all, or global ranks: 0,8-15 (default: smart)",
+        metavar="RANKS", group=OUTPUT,
+    ),
+    Setting("--grep", "show only lines that match, of all ranks", metavar="RE", group=OUTPUT),
+    Setting("--hide", "hide lines that match", metavar="RE", group=OUTPUT),
+    Setting(
+        "--fold",
+        "merge lines of many ranks: exact (equal), similar (only numbers differ) "
+        "(default: {default}, similar in the live view, off in a pipe)",
+        default="auto", choices=("auto", "off", "exact", "similar"), group=OUTPUT,
+    ),
+    Setting("-T --timestamps", "print the time of every line", kind=bool, default=False, group=OUTPUT),
+    Setting(
+        "--prefix",
+        "print before every line: '{who} {mark} '; also {host} {rank} {time} {stamp}",
+        default=None, metavar="FORMAT", group=OUTPUT,
+    ),
+    Setting(
+        "--metric",
+        "find metrics with groups named step, total, loss, speed or other names; a single group is the loss",
+        metavar="RE", group=OUTPUT, commands=("report",),
+    ),
+)  # fmt: skip
+
+RECORD_OPTIONS = (
+    Setting(
+        "--log-dir",
+        "find runs in DIR (default: $XDG_STATE_HOME/fanout/runs)",
+        metavar="DIR", group=RECORD, commands=RUN_COMMANDS,
+        help_of={"run": "record runs in DIR (default: $XDG_STATE_HOME/fanout/runs)"},
+    ),
+    # "" is DEFAULT_RETENTION, or all if --log-dir is given
+    Setting(
+        "--keep",
+        f"keep runs up to this age, number and size, or all (default: {DEFAULT_RETENTION}; with --log-dir: all)",
+        metavar="BOUNDS", group=RECORD,
+    ),
+    Setting(
+        "--rank-logs",
+        "write one stream and file per rank under torchrun (auto), or one per host (off) (default: {default})",
+        default="auto", choices=("auto", "off"), group=RECORD,
+    ),
+    Setting(
+        "--stacks",
+        "let fanout stacks read the stacks of ranks (auto), or leave PYTHONPATH unchanged (off) (default: {default})",
+        default="auto", choices=("auto", "off"), group=RECORD,
+    ),
+    Setting(
+        "--spool-limit",
+        "keep at most SIZE of log on each host's disk; 0: no limit (default: {default})",
+        default="4G", metavar="SIZE", group=RECORD,
+    ),
+    Setting(
+        "--signatures",
+        "add your own error signatures (docs/diagnosis.md)",
+        metavar="FILE", group=RECORD, commands=("report", "why"),
+    ),
+)  # fmt: skip
+
+SHARED_OPTIONS: tuple[Option, ...] = (
+    *LAUNCH_OPTIONS,
+    *TIMEOUT_OPTIONS,
+    *SELECTION_OPTIONS,
+    *CONNECTION_OPTIONS,
+    *OUTPUT_OPTIONS,
+    *RECORD_OPTIONS,
+)
