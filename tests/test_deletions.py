@@ -24,31 +24,31 @@ METHODS = {"unlink", "rmdir", "rmtree", "write_text", "write_bytes", "touch"}
 PRUNING = "tests/record/test_retention.py::test_a_directory_of_another_program_is_never_touched"
 RECORD = "tests/record/test_run_writer.py::test_the_log_is_exactly_what_the_host_wrote"
 STATE = "tests/agent/test_state_dir.py::test_files_of_the_user_in_the_state_directory_are_never_taken_for_ours"
-SPOOL = "tests/agent/test_log_spool.py::test_a_log_over_the_limit_arrives_whole_and_its_front_is_let_go_of"
+SPOOL = "tests/agent/test_log_spool.py::test_a_log_over_the_limit_arrives_whole_and_acknowledged_bytes_are_freed"
 CLAIM = "tests/agent/test_state_dir.py::test_a_planted_claim_is_not_followed"
 DEMO = "tests/demo/test_workdir.py::test_files_that_the_user_made_meanwhile_stay"
 CHECKPOINTS = "tests/tasks/test_task_resume.py::test_checkpoints_of_another_run_or_trainer_in_the_same_directory_stay"
 
 GUARDS = {
     "fanout/agent/overflow_buffer.py:punch_hole": SPOOL,
-    "fanout/agent/state_dir.py:make_private": "tests/agent/test_state_dir.py::test_the_directory_is_ours_alone",
+    "fanout/agent/state_dir.py:make_private": "tests/agent/test_state_dir.py::test_the_directory_belongs_to_the_user_only",
     "fanout/agent/state_dir.py:take_claim": CLAIM,
     "fanout/agent/state_dir.py:release_claim": CLAIM,
     "fanout/agent/state_dir.py:remove_stale_files": STATE,
     "fanout/agent/state_dir.py:remove_tree": "tests/agent/test_state_dir.py::test_removing_a_run_follows_no_link",
     "fanout/agent/prepare.py:_publish_directory": "tests/agent/test_state_dir.py::test_runs_are_found_by_their_directories",
-    "fanout/agent/prepare.py:_write_about": "tests/agent/test_state_dir.py::test_the_directory_is_ours_alone",
-    "fanout/agent/probes/sandbox.py:run_sandboxed": "tests/checks/test_playing.py::test_what_the_script_does_besides_never_happens",
-    "fanout/agent/probes/rehearsal.py:_write_program": "tests/checks/test_playing.py::test_what_the_script_does_besides_never_happens",
-    "fanout/agent/probes/shared_dir.py:_remove_tokens": "tests/checks/test_probes_around.py::test_only_tokens_of_a_check_are_swept",
+    "fanout/agent/prepare.py:_write_about": "tests/agent/test_state_dir.py::test_the_directory_belongs_to_the_user_only",
+    "fanout/agent/probes/sandbox.py:run_sandboxed": "tests/checks/test_playing.py::test_other_effects_of_the_script_stay_in_the_sandbox",
+    "fanout/agent/probes/rehearsal.py:_write_program": "tests/checks/test_playing.py::test_other_effects_of_the_script_stay_in_the_sandbox",
+    "fanout/agent/probes/shared_dir.py:_remove_tokens": "tests/checks/test_probes_around.py::test_only_tokens_of_a_check_are_deleted",
     "fanout/agent/run_files.py:skip_to": SPOOL,
-    "fanout/agent/stack_hook.py:install_hook": "tests/agent/test_stack_hook.py::test_the_users_own_sitecustomize_comes_as_ever",
+    "fanout/agent/stack_hook.py:install_hook": "tests/agent/test_stack_hook.py::test_the_users_own_sitecustomize_is_loaded_as_usual",
     "fanout/demo/workdir.py:_delete_demo_files": DEMO,
     "fanout/demo/workdir.py:_delete_host_directory": DEMO,
     "fanout/demo/embedded_lab.py:_write_private_file": "tests/demo/test_workdir.py::test_files_that_no_demo_made_are_refused_and_stay",
     "fanout/record/writer_lock.py:write_owner": "tests/record/test_retention.py::test_no_link_is_followed_or_deleted",
     "fanout/remote/transports/openssh_process.py:mark_opened": "tests/remote/test_contract.py::test_dials_leave_no_descriptor_and_no_child",
-    "fanout/commands/lnav.py:run_lnav": "tests/commands/test_lnav.py::test_it_is_put_where_lnav_looks",
+    "fanout/commands/lnav.py:run_lnav": "tests/commands/test_lnav.py::test_the_format_is_installed_where_lnav_looks",
     "fanout/record/ownership.py:delete_record": PRUNING,
     "fanout/commands/report.py:_write_page": "tests/ui/test_page.py::test_a_page_that_cannot_be_written_is_said_before_the_record_is_read",
     "fanout/record/run_writer.py:write_file": RECORD,

@@ -19,7 +19,7 @@ from typing import Any
 from fanout.agent import bundle, frames, processes
 from tests.processes import end
 
-#: Of this process alone: a keeper sweeps by its run, and two sessions of the tests may run side by side.
+#: Only for this process: a keeper sweeps by its run, and two test sessions may run side by side.
 RUN = f"r{os.getpid()}"
 NONCE = "0123456789abcdef"
 PATIENCE = 30.0  # an idle machine needs a tenth of a second, a loaded one up to ten seconds
@@ -29,7 +29,7 @@ class Silent(Exception):
     """The agent did not send an expected message."""
 
 
-def pythons() -> tuple[str, ...]:
+def list_pythons() -> tuple[str, ...]:
     """Return the Python that runs the tests, and those in FANOUT_PYTHONS (paths, separated by ``:``)."""
     named = os.environ.get("FANOUT_PYTHONS", "")
     return (*filter(None, named.split(":")), sys.executable)
@@ -47,8 +47,8 @@ class Agent:
             argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env, start_new_session=True
         )
         self.splitter = frames.FrameSplitter()
-        self.heard: list[dict[str, Any]] = []
-        self.looked_at = 0  # how many of them ``hear`` has checked
+        self.received: list[dict[str, Any]] = []
+        self.looked_at = 0  # how many of them ``receive`` has checked
         self.output: dict[int, bytearray] = {}
         self.pieces: list[int] = []  # the sizes of the frames in which it arrived
         self.first_offset: dict[int, int] = {}
@@ -56,7 +56,7 @@ class Agent:
         while b"READY" not in self._early or not self._early.endswith(b"\n"):
             self._early += self._read()
         self._write(_patched(patch) if patch else bundle.pack_agent())
-        self.hello = self.hear("hello")
+        self.hello = self.receive("hello")
 
     def __enter__(self) -> Agent:
         return self
@@ -80,41 +80,41 @@ class Agent:
         ready = select.select([self.child.stdout], [], [], PATIENCE)[0]
         data = os.read(self.child.stdout.fileno(), 1 << 18) if ready else b""
         if not data:
-            raise Silent(f"after {self.heard!r}: {'the end' if ready else 'nothing'}")
+            raise Silent(f"after {self.received!r}: {'the end' if ready else 'nothing'}")
         return data
 
-    def tell(self, op: str, **rest: Any) -> None:
+    def send(self, op: str, **rest: Any) -> None:
         self._write(frames.pack_control({"op": op, **rest}))
 
-    def hear(self, *kinds: str) -> dict[str, Any]:
+    def receive(self, *kinds: str) -> dict[str, Any]:
         """Return the next message of one of the kinds; it may have arrived with an earlier one."""
         while True:
-            while self.looked_at < len(self.heard):
+            while self.looked_at < len(self.received):
                 self.looked_at += 1
-                if self.heard[self.looked_at - 1]["t"] in kinds:
-                    return self.heard[self.looked_at - 1]
+                if self.received[self.looked_at - 1]["t"] in kinds:
+                    return self.received[self.looked_at - 1]
             for message in self.splitter.feed(self._read()):
                 self._keep(message)
 
     def _keep(self, message: Any) -> None:
         if isinstance(message, dict):
             assert message["t"] != "crash", message["text"]
-            self.heard.append(message)
+            self.received.append(message)
             return
         stream, offset, data = message
         self.first_offset.setdefault(stream, offset)
         have = self.first_offset[stream] + len(self.output.get(stream, b""))
-        assert offset == have, f"bytes {have}-{offset} of stream {stream} are missing or said twice"
+        assert offset == have, f"bytes {have}-{offset} of stream {stream} are missing or repeated"
         self.output.setdefault(stream, bytearray()).extend(data)
         self.pieces.append(len(data))
 
-    def hear_output(self, text: bytes) -> None:
+    def wait_for_output(self, text: bytes) -> None:
         """Wait until the main stream contains the text."""
         while text not in self.output.get(0, b""):
             for message in self.splitter.feed(self._read()):
                 self._keep(message)
 
-    def hear_output_beyond(self, size: int) -> None:
+    def wait_for_output_beyond(self, size: int) -> None:
         """Wait until the main stream has more than ``size`` bytes."""
         while len(self.output.get(0, b"")) <= size:
             for message in self.splitter.feed(self._read()):
@@ -124,30 +124,30 @@ class Agent:
 
     def prepare(self, argv: list[str], cwd: Path, **rest: Any) -> dict[str, Any]:
         """Prepare a run; return the answer, ``prepared`` or ``refused``."""
-        self.tell("prepare", **spec(argv, cwd, **rest))
-        return self.hear("prepared", "refused")
+        self.send("prepare", **build_spec(argv, cwd, **rest))
+        return self.receive("prepared", "refused")
 
     def go(self, env: dict[str, Any] | None = None, *, run: str = RUN, node: int = 0) -> None:
-        self.tell("go", env={**(env or {}), **dict(entry.split("=", 1) for entry in mark(run, node))})
+        self.send("go", env={**(env or {}), **dict(entry.split("=", 1) for entry in build_mark(run, node))})
 
     def start(self, script: str, cwd: Path, env: dict[str, Any] | None = None, **rest: Any) -> int:
         """Prepare and start a run; return the pid of the bash that runs ``script``."""
         assert self.prepare(["bash", "-c", script], cwd, **rest)["t"] == "prepared"
         self.go(env, run=rest.get("run", RUN))
-        return int(self.hear("started")["pid"])
+        return int(self.receive("started")["pid"])
 
     def attach(self, *, run: str = RUN, node: int = 0, have: int = 0) -> None:
         self.first_offset[0] = have
-        self.tell("attach", run=run, node=node, mark=mark(run, node), cursors={"0": have})
+        self.send("attach", run=run, node=node, mark=build_mark(run, node), cursors={"0": have})
 
     def bye(self) -> None:
-        self.tell("bye")
-        self.hear("forgotten")
+        self.send("bye")
+        self.receive("forgotten")
 
     def end(self) -> tuple[dict[str, Any], dict[str, Any], bytes]:
         """Return (exited, gone, output) of the run, and release the run."""
-        gone = self.hear("gone")
-        exited = next(message for message in self.heard if message["t"] == "exited")
+        gone = self.receive("gone")
+        exited = next(message for message in self.received if message["t"] == "exited")
         self.bye()
         return exited, gone, bytes(self.output.get(0, b""))
 
@@ -160,11 +160,11 @@ def _patched(patch: str) -> bytes:
     return struct.pack("!I", len(body)) + body
 
 
-def mark(run: str, node: int) -> list[str]:
+def build_mark(run: str, node: int) -> list[str]:
     return [f"FANOUT_RUN_ID={run}", f"FANOUT_NODE={node}"]
 
 
-def spec(argv: list[str], cwd: Path, *, run: str = RUN, node: int = 0, **rest: Any) -> dict[str, Any]:
+def build_spec(argv: list[str], cwd: Path, *, run: str = RUN, node: int = 0, **rest: Any) -> dict[str, Any]:
     usual = {
         "needs": [],
         "claims": ["port-29500"],
@@ -173,10 +173,10 @@ def spec(argv: list[str], cwd: Path, *, run: str = RUN, node: int = 0, **rest: A
         "grace": 10.0,
         "cursors": {},
     }
-    return {"run": run, "node": node, "mark": mark(run, node), "argv": argv, "cwd": str(cwd), **usual, **rest}
+    return {"run": run, "node": node, "mark": build_mark(run, node), "argv": argv, "cwd": str(cwd), **usual, **rest}
 
 
-def processes_of(state: Path) -> list[int]:
+def list_processes_of(state: Path) -> list[int]:
     """Return relays, keepers (by the login's environment) and their processes (by the run's mark, if it has a keeper)."""
     return processes.find_marked([f"FANOUT_STATE={state}"])
 
@@ -189,17 +189,17 @@ def wait_for(condition: Any, what: str) -> None:
         never.poll(10)
 
 
-def alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
     seen = processes.read_stat(pid)
     return bool(seen) and seen[0] not in "ZX"
 
 
 @contextlib.contextmanager
-def swept(state: Path) -> Iterator[None]:
+def kill_leftovers(state: Path) -> Iterator[None]:
     """Kill what a test left behind, and fail a test that left something."""
     try:
         yield
-        wait_for(lambda: not processes_of(state), "a relay or a keeper is left")
+        wait_for(lambda: not list_processes_of(state), "a relay or a keeper is left")
     finally:
-        for pid in processes_of(state):
+        for pid in list_processes_of(state):
             os.kill(pid, signal.SIGKILL)

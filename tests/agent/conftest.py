@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.agent.agents import swept
+from tests.agent.agents import kill_leftovers
 from tests.skips import needs
 
 linux = needs("linux")
@@ -16,7 +16,7 @@ linux = needs("linux")
 @pytest.fixture
 def state(tmp_path: Path) -> Iterator[Path]:
     path = tmp_path / "state"
-    with swept(path):
+    with kill_leftovers(path):
         yield path
 
 

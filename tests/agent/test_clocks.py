@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.sources import all_of_fanout, find_uses
 
-#: Who reads it, and what for. Whoever waits, or ends something, asks the monotonic clock.
+#: Module: why it reads the wall clock. Code that waits or ends something uses the monotonic clock.
 WALL = {
     "agent/hello.py": "the check of the clocks",
     "agent/shared_claims.py": "since when a run holds a host, for people of other users",

@@ -27,7 +27,7 @@ class Trap:
         return os.system, (f"touch {self.mark}",)
 
 
-def told(path: Path, data: bytes) -> dict[str, Any]:
+def summarize(path: Path, data: bytes) -> dict[str, Any]:
     path.write_bytes(data)
     return flight_dump.read_dump(str(path))
 
@@ -52,7 +52,7 @@ def test_a_summary_is_small_and_says_how_far_the_rank_came(tmp_path: Path) -> No
     assert len(json.dumps(found)) < 3000
 
 
-def test_a_group_made_anew_under_its_name_counts_from_one_again(tmp_path: Path) -> None:
+def test_a_recreated_group_of_the_same_name_counts_from_one_again(tmp_path: Path) -> None:
     (path,) = write(tmp_path, {0: dump([*done(500), *done(3, pg=2)])})
     assert flight_dump.read_dump(path)["groups"][0]["enqueued"] == 3
 
@@ -60,7 +60,7 @@ def test_a_group_made_anew_under_its_name_counts_from_one_again(tmp_path: Path) 
 def test_a_pickle_that_calls_something_is_refused_and_harmless(tmp_path: Path) -> None:
     mark = tmp_path / "done"
     trap = pickle.dumps(dump([{"frames": Trap(mark)}]), protocol=2)
-    found = told(tmp_path / "nccl_trace_rank_0", trap)
+    found = summarize(tmp_path / "nccl_trace_rank_0", trap)
     assert "it refers to posix.system, which no dump does" in found["untold"]
     assert not mark.exists()
     pickle.loads(trap)
@@ -80,14 +80,14 @@ def test_a_pickle_that_calls_something_is_refused_and_harmless(tmp_path: Path) -
         (b"\x80\x02Pnumber\n.", "it is not a complete dump"),
     ],
 )
-def test_what_is_no_dump_is_said_with_its_path(data: bytes, why: str, tmp_path: Path) -> None:
-    found = told(tmp_path / "nccl_trace_rank_4", data)
+def test_a_file_that_is_no_dump_is_reported_with_its_path(data: bytes, why: str, tmp_path: Path) -> None:
+    found = summarize(tmp_path / "nccl_trace_rank_4", data)
     assert why in found["untold"]
     assert found["path"].endswith("nccl_trace_rank_4")
     assert "groups" not in found
 
 
-def test_a_file_that_is_too_large_or_a_pipe_is_not_opened_further(tmp_path: Path) -> None:
+def test_a_file_that_is_too_large_or_a_pipe_is_not_read(tmp_path: Path) -> None:
     large, pipe = tmp_path / "nccl_trace_rank_0", tmp_path / "nccl_trace_rank_1"
     with open(large, "wb") as file:
         file.truncate(flight_dump.MOST_BYTES + 1)
@@ -97,7 +97,7 @@ def test_a_file_that_is_too_large_or_a_pipe_is_not_opened_further(tmp_path: Path
 
 
 @pytest.mark.process
-def test_a_file_made_to_eat_memory_ends_its_reader_alone(tmp_path: Path) -> None:
+def test_a_file_made_to_exhaust_memory_ends_its_reader_only(tmp_path: Path) -> None:
     """Each byte creates a list, so 16 MB would need a gigabyte. Another file has an endlessly nested key."""
     wide, deep, good = (tmp_path / f"nccl_trace_rank_{rank}" for rank in range(3))
     wide.write_bytes(b"\x80\x02" + b"]" * (flight_dump.MOST_BYTES - 3) + b".")

@@ -16,13 +16,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fanout.agent import relay
-from tests.agent.agents import Agent, mark, processes_of, pythons, spec
+from tests.agent.agents import Agent, build_mark, build_spec, list_processes_of, list_pythons
 
 pytestmark = pytest.mark.process
-every_python = pytest.mark.parametrize("python", pythons(), ids=lambda path: Path(path).parent.parent.name)
+every_python = pytest.mark.parametrize("python", list_pythons(), ids=lambda path: Path(path).parent.parent.name)
 
 
-def ran(state: Path, cwd: Path, script: str, env: dict[str, Any] | None = None, **rest: Any) -> tuple[Any, Any, bytes]:
+def run_script(
+    state: Path, cwd: Path, script: str, env: dict[str, Any] | None = None, **rest: Any
+) -> tuple[Any, Any, bytes]:
     with Agent(state) as agent:
         agent.start(script, cwd, env, **rest)
         return agent.end()
@@ -32,7 +34,7 @@ def ran(state: Path, cwd: Path, script: str, env: dict[str, Any] | None = None, 
 
 
 @every_python
-def test_a_run_from_prepare_to_farewell(state: Path, tmp_path: Path, python: str) -> None:
+def test_a_run_from_prepare_to_bye(state: Path, tmp_path: Path, python: str) -> None:
     with Agent(state, python=python) as agent:
         agent.start("echo out; echo err >&2; exit 3", tmp_path)
         exited, gone, output = agent.end()
@@ -54,10 +56,10 @@ def test_a_run_from_prepare_to_farewell(state: Path, tmp_path: Path, python: str
         ("set -o pipefail; false | tee /dev/null", 1, None),
     ],
 )
-def test_the_end_is_told_exactly(
+def test_the_exit_is_reported_exactly(
     state: Path, tmp_path: Path, script: str, code: int | None, signal: int | None
 ) -> None:
-    exited, _, _ = ran(state, tmp_path, script)
+    exited, _, _ = run_script(state, tmp_path, script)
     assert (exited["code"], exited["signal"]) == (code, signal)
 
 
@@ -70,7 +72,7 @@ def test_the_end_is_told_exactly(
         ("./nowhere", None, 127, "No such file"),
     ],
 )
-def test_what_cannot_be_started_has_the_shells_status(
+def test_a_script_that_cannot_start_has_the_status_of_the_shell(
     state: Path, tmp_path: Path, name: str, mode: int | None, code: int, why: str
 ) -> None:
     if mode is not None:
@@ -86,7 +88,7 @@ def test_what_cannot_be_started_has_the_shells_status(
 
 
 @pytest.mark.parametrize(("mode", "code"), [(None, 127), (0o644, 126), (0o755, 127)])
-def test_a_path_that_the_user_set_is_in_no_word_of_a_failed_start(
+def test_the_report_of_a_failed_start_does_not_contain_the_users_path(
     state: Path, tmp_path: Path, mode: int | None, code: int
 ) -> None:
     folder = tmp_path / "hunter2zzz"
@@ -100,7 +102,7 @@ def test_a_path_that_the_user_set_is_in_no_word_of_a_failed_start(
         exited, _, _ = agent.end()
     assert exited["code"] == code
     assert exited["why"].startswith("program: ")
-    assert "hunter2zzz" not in str(agent.heard)
+    assert "hunter2zzz" not in str(agent.received)
 
 
 # ------------------------------------------------------------------------------------------------------------ the bytes
@@ -116,15 +118,15 @@ def test_every_byte_arrives_in_order_and_the_checksum_agrees(state: Path, tmp_pa
     assert gone["crc"] == {"0": zlib.crc32(output)}
 
 
-def test_a_script_reads_nothing_from_us(state: Path, tmp_path: Path) -> None:
-    assert ran(state, tmp_path, "cat; echo end")[2] == b"end\n"
+def test_a_script_reads_nothing_from_the_keeper(state: Path, tmp_path: Path) -> None:
+    assert run_script(state, tmp_path, "cat; echo end")[2] == b"end\n"
 
 
-def test_a_full_disk_costs_log_bytes_and_never_the_exit(state: Path, tmp_path: Path) -> None:
+def test_a_full_disk_costs_log_bytes_but_not_the_exit(state: Path, tmp_path: Path) -> None:
     """A file size limit simulates the full disk: bytes that cannot be written are counted, and training continues."""
     with Agent(state) as agent:
         assert agent.prepare(["bash", "-c", "head -c 300000 /dev/zero; exit 3"], tmp_path)["t"] == "prepared"
-        keeper = agent.heard[-1]["pid"]
+        keeper = agent.received[-1]["pid"]
         resource.prlimit(keeper, resource.RLIMIT_FSIZE, (100_000, 100_000))
         agent.go()
         exited, gone, output = agent.end()
@@ -143,7 +145,7 @@ TELL = "import json,os,sys;print(json.dumps([os.getcwd(),sys.argv[1:],dict(os.en
 @pytest.mark.parametrize("locale", ["C", "C.UTF-8"])
 @settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(values=st.lists(NASTY, min_size=1, max_size=4), words=st.lists(NASTY, max_size=3))
-def test_every_value_and_every_word_arrives_byte_for_byte(
+def test_every_value_and_argument_arrives_byte_for_byte(
     state: Path, tmp_path: Path, locale: str, values: list[str], words: list[str]
 ) -> None:
     env = {f"A_{at}": value for at, value in enumerate(values)}
@@ -172,7 +174,7 @@ def test_every_value_and_every_word_arrives_byte_for_byte(
         ({"X": "8"}, "1", "1"),
     ],
 )
-def test_lists_and_defaults_are_worked_out_on_the_host(
+def test_lists_and_defaults_are_expanded_on_the_host(
     state: Path, tmp_path: Path, login: dict[str, str], plan: Any, value: str
 ) -> None:
     with Agent(state, **login) as agent:
@@ -181,7 +183,7 @@ def test_lists_and_defaults_are_worked_out_on_the_host(
     assert output.decode() == value.format(cwd=tmp_path)
 
 
-def test_the_script_does_not_see_what_belongs_to_the_login(state: Path, tmp_path: Path) -> None:
+def test_the_script_does_not_see_variables_of_the_login(state: Path, tmp_path: Path) -> None:
     with Agent(state, SSH_CONNECTION="1 2 3 4", SSH_TTY="/dev/pts/0") as agent:
         agent.start("env", tmp_path)
         _, _, output = agent.end()
@@ -190,19 +192,19 @@ def test_the_script_does_not_see_what_belongs_to_the_login(state: Path, tmp_path
     assert {b"FANOUT_RUN_ID", b"FANOUT_NODE", b"PATH", b"PWD"} <= names
 
 
-def test_a_secret_stands_in_no_command_line_and_in_no_file(state: Path, tmp_path: Path) -> None:
+def test_a_secret_is_in_no_command_line_and_in_no_file(state: Path, tmp_path: Path) -> None:
     with Agent(state) as agent:
         agent.start("echo here; read -r line < <(sleep 60)", tmp_path, {"HF_TOKEN": "hf_very_secret"})
-        agent.hear_output(b"here\n")
+        agent.wait_for_output(b"here\n")
         lines = [Path(f"/proc/{pid}/cmdline") for pid in os.listdir("/proc") if pid.isdigit()]
         kept = [path for path in state.rglob("*") if path.is_file()]
         assert len(kept) >= 2
-        assert not [path for path in lines + kept if b"hf_very_secret" in _content(path)]
-        agent.tell("kill")
+        assert not [path for path in lines + kept if b"hf_very_secret" in read_if_there(path)]
+        agent.send("kill")
         agent.end()
 
 
-def _content(path: Path) -> bytes:
+def read_if_there(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError:
@@ -219,12 +221,12 @@ def _content(path: Path) -> bytes:
         ({"needs": ["train.sh"]}, "no-script", "no file train.sh in "),
     ],
 )
-def test_what_is_missing_is_told_before_anything_starts(
+def test_a_missing_program_is_reported_before_anything_starts(
     state: Path, tmp_path: Path, rest: dict[str, Any], kind: str, says: str
 ) -> None:
     with Agent(state) as agent:
-        agent.tell("prepare", **{**spec(["true"], tmp_path), **rest})
-        refused = agent.hear("refused", "prepared")
+        agent.send("prepare", **{**build_spec(["true"], tmp_path), **rest})
+        refused = agent.receive("refused", "prepared")
         assert (refused["t"], refused["kind"]) == ("refused", kind)
         assert says in refused["message"]
         assert refused["hint"]
@@ -232,17 +234,17 @@ def test_what_is_missing_is_told_before_anything_starts(
     assert not state.exists()
 
 
-def test_another_run_is_told_who_is_there(state: Path, tmp_path: Path) -> None:
+def test_another_run_is_refused_with_the_name_of_the_holder(state: Path, tmp_path: Path) -> None:
     with Agent(state) as first, Agent(state) as second:
         first.start("sleep 60", tmp_path, run="mine")
         refused = second.prepare(["true"], tmp_path, run="other", about={"by": "you@pc"})
         assert refused["kind"] == "busy"
         assert "port-29500 is held by run mine of me@pc since 20" in refused["message"]
         assert second.prepare(["true"], tmp_path, run="third", claims=["port-29501"])["t"] == "prepared"
-        second.tell("stop", grace=0.0, why="enough")
-        second.hear("gone")
+        second.send("stop", grace=0.0, why="enough")
+        second.receive("gone")
         second.bye()
-        first.tell("kill")
+        first.send("kill")
         first.end()
     assert not state.exists()
 
@@ -253,11 +255,11 @@ def test_the_same_run_twice_is_started_once(state: Path, tmp_path: Path) -> None
             assert agent.prepare(["bash", "-c", "echo once >>count; cat count; sleep 60"], tmp_path)["t"] == "prepared"
         for agent in (first, second, first):
             agent.go()
-        assert first.hear("started") == second.hear("started")
+        assert first.receive("started") == second.receive("started")
         for agent in (first, second):
-            agent.hear_output(b"once\n")
-        first.tell("kill")
-        assert first.hear("gone") == second.hear("gone")
+            agent.wait_for_output(b"once\n")
+        first.send("kill")
+        assert first.receive("gone") == second.receive("gone")
         first.bye()
         second.bye()
     assert (tmp_path / "count").read_text() == "once\n"
@@ -267,8 +269,8 @@ def test_the_same_run_twice_is_started_once(state: Path, tmp_path: Path) -> None
 def test_a_stop_before_go_undoes_prepare(state: Path, tmp_path: Path) -> None:
     with Agent(state) as agent:
         agent.prepare(["bash", "-c", "touch started"], tmp_path)
-        agent.tell("stop", grace=0.0, why="another host refused")
-        assert agent.hear("gone")["killed"] == 0
+        agent.send("stop", grace=0.0, why="another host refused")
+        assert agent.receive("gone")["killed"] == 0
         agent.bye()
     assert not (tmp_path / "started").exists()
     assert not state.exists()
@@ -278,26 +280,24 @@ def test_a_bye_before_prepare_leaves_nothing(state: Path) -> None:
     with Agent(state) as agent:
         agent.bye()
     assert not state.exists()
-    assert processes_of(state) == []
+    assert list_processes_of(state) == []
 
 
-def test_a_run_that_is_not_there_cannot_be_attached(state: Path) -> None:
+def test_a_missing_run_cannot_be_attached(state: Path) -> None:
     with Agent(state) as agent:
         agent.attach(run="never")
-        refused = agent.hear("refused")
+        refused = agent.receive("refused")
         assert (refused["kind"], refused["message"]) == ("no-run", "no record of run never on this host")
-    assert mark("never", 0) == ["FANOUT_RUN_ID=never", "FANOUT_NODE=0"]
+    assert build_mark("never", 0) == ["FANOUT_RUN_ID=never", "FANOUT_NODE=0"]
 
 
 @pytest.mark.parametrize("says", ["echo line $i", "printf 'line %01000d\\n' $i"])
-def test_a_log_that_trickles_comes_in_pieces_with_pauses_and_its_end_at_once(
-    says: str, state: Path, tmp_path: Path
-) -> None:
+def test_a_slow_log_arrives_in_pieces_with_pauses_and_its_end_at_once(says: str, state: Path, tmp_path: Path) -> None:
     """Each piece has a cost. The pauses together cannot be longer than the run, even on a slow machine."""
     with Agent(state) as agent:
         began = time.monotonic()
         agent.start(f"for i in {{1..400}}; do {says}; sleep 0.002; done; echo done", tmp_path)
-        agent.hear_output(b"400\n")
+        agent.wait_for_output(b"400\n")
         took = time.monotonic() - began
         assert sum(map(relay.compute_pause, agent.pieces[:-3])) <= took  # the last pieces may be sent at once
         assert agent.end()[0]["code"] == 0

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from fanout.agent import processes
-from tests.agent.agents import RUN, Agent, alive, mark, processes_of, pythons, wait_for
+from tests.agent.agents import RUN, Agent, build_mark, is_alive, list_processes_of, list_pythons, wait_for
 
 pytestmark = pytest.mark.process
-every_python = pytest.mark.parametrize("python", pythons(), ids=lambda path: Path(path).parent.parent.name)
+every_python = pytest.mark.parametrize("python", list_pythons(), ids=lambda path: Path(path).parent.parent.name)
 
 STRAYS = {
     "a child": "sleep 60 &",
@@ -26,7 +26,7 @@ STRAYS = {
 
 
 @pytest.mark.parametrize("stray", STRAYS.values(), ids=list(STRAYS))
-def test_what_the_script_leaves_behind_is_ended_and_counted(state: Path, tmp_path: Path, stray: str) -> None:
+def test_processes_that_the_script_leaves_are_killed_and_counted(state: Path, tmp_path: Path, stray: str) -> None:
     with Agent(state) as agent:
         agent.start(f"{stray}\necho ready; exit 3", tmp_path)
         exited, gone, output = agent.end()
@@ -34,7 +34,7 @@ def test_what_the_script_leaves_behind_is_ended_and_counted(state: Path, tmp_pat
     assert gone["killed"] >= 1
     assert gone["left"] == []
     assert output == b"ready\n"
-    assert processes.find_marked(mark(RUN, 0)) == []
+    assert processes.find_marked(build_mark(RUN, 0)) == []
 
 
 SAVER = """
@@ -54,75 +54,75 @@ while True:
 
 @every_python
 @pytest.mark.parametrize("wrapper", ["{saver}; true", "trap : TERM; {saver}; true", "setsid -w {saver}; true"])
-def test_a_stop_gives_the_time_to_save(state: Path, tmp_path: Path, python: str, wrapper: str) -> None:
+def test_a_stop_leaves_time_to_save(state: Path, tmp_path: Path, python: str, wrapper: str) -> None:
     """bash dies of SIGTERM or waits; the program below it saves first, and gets one SIGTERM for several stops."""
     (tmp_path / "saver.py").write_text(SAVER)
     os.mkfifo(tmp_path / "disk")
     with Agent(state, python=python) as agent:
         agent.start(wrapper.format(saver=f"{sys.executable} saver.py disk"), tmp_path)
-        agent.hear_output(b"ready\n")
+        agent.wait_for_output(b"ready\n")
         for why in ("another host failed", "said twice"):
-            agent.tell("stop", grace=1.0 if "setsid" in wrapper else 20.0, why=why)
+            agent.send("stop", grace=1.0 if "setsid" in wrapper else 20.0, why=why)
         (tmp_path / "disk").write_text("slow")
         _, gone, output = agent.end()
     assert output.replace(b"Terminated\n", b"") == b"ready\nsaved\n"
     assert (gone["killed"], gone["left"]) == (0, [])
 
 
-def test_who_does_not_end_within_the_grace_is_killed(state: Path, tmp_path: Path) -> None:
+def test_a_process_that_outlives_the_grace_is_killed(state: Path, tmp_path: Path) -> None:
     with Agent(state) as agent:
         agent.start("trap '' TERM; echo ready; while :; do sleep 0.05; done", tmp_path)
-        agent.hear_output(b"ready\n")
-        agent.tell("stop", grace=0.4, why="x")
+        agent.wait_for_output(b"ready\n")
+        agent.send("stop", grace=0.4, why="x")
         exited, gone, _ = agent.end()
     assert (exited["code"], exited["signal"]) == (None, signal.SIGKILL)
     assert gone["killed"] >= 1
 
 
-def test_a_kill_waits_for_nothing(state: Path, tmp_path: Path) -> None:
+def test_a_kill_does_not_wait(state: Path, tmp_path: Path) -> None:
     with Agent(state) as agent:
         agent.start("trap '' TERM; echo ready; while :; do sleep 0.05; done", tmp_path, grace=3600.0)
-        agent.hear_output(b"ready\n")
-        agent.tell("stop", grace=3600.0, why="x")
-        agent.tell("kill")
+        agent.wait_for_output(b"ready\n")
+        agent.send("stop", grace=3600.0, why="x")
+        agent.send("kill")
         assert agent.end()[0]["signal"] == signal.SIGKILL
 
 
-def test_a_tree_that_forks_without_end_is_ended(state: Path, tmp_path: Path) -> None:
+def test_a_tree_that_forks_without_end_is_killed(state: Path, tmp_path: Path) -> None:
     with Agent(state) as agent:
         agent.start("echo ready; f() { (sleep 0.01; f) & sleep 0.05; f; }; ulimit -u 4000; f", tmp_path)
-        agent.hear_output(b"ready\n")
-        agent.tell("kill")
+        agent.wait_for_output(b"ready\n")
+        agent.send("kill")
         _, gone, _ = agent.end()
     assert gone["left"] == []
-    assert processes.find_marked(mark(RUN, 0)) == []
+    assert processes.find_marked(build_mark(RUN, 0)) == []
 
 
 # ------------------------------------------------------------------------------------------------------ broken links
 
 
 @every_python
-def test_a_link_that_breaks_loses_no_byte(state: Path, tmp_path: Path, python: str) -> None:
+def test_a_broken_link_loses_no_byte(state: Path, tmp_path: Path, python: str) -> None:
     """A second connection continues at the byte where the first one ended."""
     script = "echo one; while [ ! -e more ]; do sleep 0.02; done; echo two; exit 3"
     with Agent(state, python=python) as first:
         pid = first.start(script, tmp_path)
-        first.hear_output(b"one\n")
+        first.wait_for_output(b"one\n")
         os.kill(first.hello["pid"], signal.SIGKILL)
-    assert alive(pid)
+    assert is_alive(pid)
     with Agent(state, python=python) as second:
         second.attach(have=2)
-        second.hear("started")
+        second.receive("started")
         (tmp_path / "more").touch()
         exited, gone, output = second.end()
     assert output == b"e\ntwo\n"
     assert (exited["code"], gone["sizes"]) == (3, {"0": 8})
 
 
-def test_a_run_that_ended_while_nobody_listened_is_told_from_its_record(state: Path, tmp_path: Path) -> None:
+def test_a_run_that_ended_without_a_link_is_reported_from_its_record(state: Path, tmp_path: Path) -> None:
     with Agent(state) as first:
         pid = first.start("echo alone; exit 3", tmp_path)
-    wait_for(lambda: not alive(pid) and not processes_of(state), "the keeper ends with its run")
+    wait_for(lambda: not is_alive(pid) and not list_processes_of(state), "the keeper ends with its run")
     with Agent(state) as second:
         second.attach()
         exited, gone, output = second.end()
@@ -130,52 +130,52 @@ def test_a_run_that_ended_while_nobody_listened_is_told_from_its_record(state: P
     assert not state.exists()
 
 
-def test_a_killed_keeper_takes_its_script_along_and_the_next_relay_the_rest(state: Path, tmp_path: Path) -> None:
+def test_after_a_killed_keeper_its_script_dies_and_the_next_relay_kills_the_rest(state: Path, tmp_path: Path) -> None:
     """PDEATHSIG kills the script; the mark in the environment finds the processes that it had started."""
     with Agent(state) as first:
         assert first.prepare(["bash", "-c", "setsid sleep 60 & echo ready; sleep 60"], tmp_path)["t"] == "prepared"
-        keeper = first.heard[-1]["pid"]
+        keeper = first.received[-1]["pid"]
         first.go()
-        pid = first.hear("started")["pid"]
-        first.hear_output(b"ready\n")
+        pid = first.receive("started")["pid"]
+        first.wait_for_output(b"ready\n")
         os.kill(keeper, signal.SIGKILL)
         exited, gone, output = first.end()
     assert (exited["code"], exited["signal"]) == (None, None)
     assert exited["why"] == "the keeper on the host died without a record"
     assert gone["killed"] >= 1
     assert output == b"ready\n"
-    assert not alive(pid)
-    assert processes.find_marked(mark(RUN, 0)) == []
+    assert not is_alive(pid)
+    assert processes.find_marked(build_mark(RUN, 0)) == []
     assert not state.exists()
 
 
-def test_the_same_is_told_to_a_later_connection(state: Path, tmp_path: Path) -> None:
+def test_a_later_connection_gets_the_same_report(state: Path, tmp_path: Path) -> None:
     with Agent(state) as first:
         assert first.prepare(["bash", "-c", "setsid sleep 60 & echo ready; sleep 60"], tmp_path)["t"] == "prepared"
-        keeper = first.heard[-1]["pid"]
+        keeper = first.received[-1]["pid"]
         first.go()
-        first.hear_output(b"ready\n")
+        first.wait_for_output(b"ready\n")
     os.kill(keeper, signal.SIGKILL)
     with Agent(state) as second:
         second.attach()
         exited, gone, output = second.end()
     assert exited["why"] == "the keeper on the host died without a record"
     assert (gone["left"], output) == ([], b"ready\n")
-    assert processes.find_marked(mark(RUN, 0)) == []
+    assert processes.find_marked(build_mark(RUN, 0)) == []
     assert not state.exists()
 
 
-def test_a_killed_keeper_takes_its_script_along_with_nobody_there(state: Path, tmp_path: Path) -> None:
+def test_a_script_dies_with_its_killed_keeper_without_relay_and_launcher(state: Path, tmp_path: Path) -> None:
     """There is no relay and no launcher: the kernel kills the script (PDEATHSIG)."""
     with Agent(state) as first:
         assert first.prepare(["bash", "-c", "echo ready; sleep 60"], tmp_path)["t"] == "prepared"
-        keeper = first.heard[-1]["pid"]
+        keeper = first.received[-1]["pid"]
         first.go()
-        pid = first.hear("started")["pid"]
-        first.hear_output(b"ready\n")
-    wait_for(lambda: processes_of(state) == [keeper], "the relay goes with its connection")
+        pid = first.receive("started")["pid"]
+        first.wait_for_output(b"ready\n")
+    wait_for(lambda: list_processes_of(state) == [keeper], "the relay goes with its connection")
     os.kill(keeper, signal.SIGKILL)
-    wait_for(lambda: not alive(pid), "the script goes with its keeper")
+    wait_for(lambda: not is_alive(pid), "the script goes with its keeper")
     with Agent(state) as second:
         second.attach()
         second.end()
@@ -184,8 +184,8 @@ def test_a_killed_keeper_takes_its_script_along_with_nobody_there(state: Path, t
 def test_claims_of_a_killed_keeper_are_free(state: Path, tmp_path: Path) -> None:
     with Agent(state) as first:
         first.prepare(["sleep", "60"], tmp_path)
-        os.kill(first.heard[-1]["pid"], signal.SIGKILL)
-        wait_for(lambda: not alive(first.heard[-1]["pid"]), "a killed process ends")
+        os.kill(first.received[-1]["pid"], signal.SIGKILL)
+        wait_for(lambda: not is_alive(first.received[-1]["pid"]), "a killed process ends")
         with Agent(state) as second:
             assert second.prepare(["true"], tmp_path, run=f"{RUN}-2")["t"] == "prepared"
             second.go(run=f"{RUN}-2")
@@ -202,27 +202,27 @@ def test_a_run_without_a_launcher_ends_with_its_lease(state: Path, tmp_path: Pat
         pid = first.start(
             "trap 'echo told; exit 0' TERM; echo ready; while :; do sleep 0.05; done", tmp_path, lease=1.0
         )
-        first.hear_output(b"ready\n")
-    wait_for(lambda: not alive(pid) and not processes_of(state), "the lease runs out")
+        first.wait_for_output(b"ready\n")
+    wait_for(lambda: not is_alive(pid) and not list_processes_of(state), "the lease runs out")
     with Agent(state) as second:
         second.attach()
         exited, _, output = second.end()
     assert (exited["code"], output.replace(b"Terminated\n", b"")) == (0, b"ready\ntold\n")
 
 
-def test_a_beat_renews_the_lease(state: Path, tmp_path: Path) -> None:
+def test_a_heartbeat_renews_the_lease(state: Path, tmp_path: Path) -> None:
     with Agent(state) as agent:
         agent.start("for n in 1 2 3 4 5 6 7 8; do sleep 0.6; echo $n; done; exit 4", tmp_path, lease=3.0)
         for number in range(1, 9):
-            agent.hear_output(b"%d\n" % number)
-            agent.tell("beat")
+            agent.wait_for_output(b"%d\n" % number)
+            agent.send("beat")
         assert agent.end()[0]["code"] == 4
 
 
-def test_a_host_that_is_prepared_and_never_told_to_go_rolls_back(state: Path, tmp_path: Path) -> None:
+def test_a_prepared_host_that_never_receives_go_rolls_back(state: Path, tmp_path: Path) -> None:
     with Agent(state) as agent:
         agent.prepare(["bash", "-c", "touch started"], tmp_path, lease=1.0)
-        gone = agent.hear("gone")
+        gone = agent.receive("gone")
         assert (gone["killed"], gone["left"]) == (0, [])
         agent.bye()
     assert not (tmp_path / "started").exists()
@@ -232,23 +232,23 @@ def test_a_host_that_is_prepared_and_never_told_to_go_rolls_back(state: Path, tm
 # --------------------------------------------------------------------------------------------------------- questions
 
 
-def test_a_question_gets_its_answer_while_a_run_goes_on(state: Path, tmp_path: Path) -> None:
+def test_a_question_is_answered_during_a_run(state: Path, tmp_path: Path) -> None:
     with Agent(state) as agent:
         agent.start("echo ready; while :; do sleep 0.05; done", tmp_path)
-        agent.tell("ask", id=1, what="no such probe", args={}, timeout=5.0)
-        answer = agent.hear("answer")
+        agent.send("ask", id=1, what="no such probe", args={}, timeout=5.0)
+        answer = agent.receive("answer")
         assert (answer["id"], answer["value"]) == (1, None)
         assert "KeyError" in answer["error"]
-        agent.tell("kill")
+        agent.send("kill")
         agent.end()
 
 
-def test_a_launcher_that_sends_rubbish_ends_its_own_connection_alone(state: Path, tmp_path: Path) -> None:
+def test_a_launcher_that_sends_rubbish_loses_only_its_own_connection(state: Path, tmp_path: Path) -> None:
     with Agent(state) as first, Agent(state) as second:
         first.start("echo ready; while [ ! -e end ]; do sleep 0.02; done", tmp_path)
-        first.hear_output(b"ready\n")
+        first.wait_for_output(b"ready\n")
         second.attach()
-        second.hear("started")
+        second.receive("started")
         assert second.child.stdin is not None
         second.child.stdin.write(b"\xff" * 64)
         second.child.stdin.close()

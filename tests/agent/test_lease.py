@@ -28,7 +28,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return Clock(monkeypatch)
 
 
-def test_it_passes_in_suspend(clock: Clock) -> None:
+def test_the_lease_runs_in_suspend(clock: Clock) -> None:
     held = lease.Lease(300.0)
     held.renew(lease.read_boottime())
     clock.suspend(299.0)
@@ -49,7 +49,7 @@ def test_a_heartbeat_counts_from_when_it_reached_the_host(clock: Clock) -> None:
     assert held.left == 296.0
 
 
-def test_an_older_heartbeat_takes_nothing_back(clock: Clock) -> None:
+def test_an_older_heartbeat_changes_nothing(clock: Clock) -> None:
     held = lease.Lease(300.0)
     clock.run(100.0)
     held.renew(lease.read_boottime())
@@ -57,7 +57,7 @@ def test_an_older_heartbeat_takes_nothing_back(clock: Clock) -> None:
     assert held.left == 300.0
 
 
-def test_what_is_prepared_gets_a_minute_at_most(clock: Clock) -> None:
+def test_a_prepared_run_has_a_minute_at_most(clock: Clock) -> None:
     held = lease.Lease(300.0)
     clock.suspend(61.0)
     assert held.left < 0

@@ -24,20 +24,20 @@ AMD = {
 }  # fmt: skip
 
 
-def tool(path: Path, name: str, script: str) -> None:
+def write_tool(path: Path, name: str, script: str) -> None:
     (path / name).write_text(f"#!/bin/sh\n{script}\n")
     (path / name).chmod(0o755)
 
 
 @pytest.fixture
-def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def own_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a PATH on which the test's own tool comes first."""
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     return tmp_path
 
 
-def test_nvidia_smi_in_bytes_degrees_and_watts(alone: Path) -> None:
-    tool(alone, "nvidia-smi", f"cat <<'END'\n{NVIDIA}END")
+def test_nvidia_smi_in_bytes_degrees_and_watts(own_path: Path) -> None:
+    write_tool(own_path, "nvidia-smi", f"cat <<'END'\n{NVIDIA}END")
     assert load_monitor.GpuTool().query() == {
         "gpus": [
             {"util": 97.0, "used": 69632 * 1048576, "total": 81559 * 1048576, "temp": 65.0, "watts": 650.12},
@@ -46,37 +46,39 @@ def test_nvidia_smi_in_bytes_degrees_and_watts(alone: Path) -> None:
     }
 
 
-def test_rocm_smi_is_understood_too(alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tool(alone, "rocm-smi", f"cat <<'END'\n{json.dumps(AMD)}\nEND")
-    (alone / "cat").symlink_to("/bin/cat")
-    monkeypatch.setenv("PATH", str(alone))  # NVIDIA's tool, which would be asked first, is not on it
+def test_rocm_smi_is_read_too(own_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_tool(own_path, "rocm-smi", f"cat <<'END'\n{json.dumps(AMD)}\nEND")
+    (own_path / "cat").symlink_to("/bin/cat")
+    monkeypatch.setenv("PATH", str(own_path))  # this PATH has no nvidia-smi, which would be started first
     assert load_monitor.GpuTool().query() == {
         "gpus": [{"util": 88.0, "used": 10485760.0, "total": 68702699520.0, "temp": 45.0, "watts": 90.0}]
     }
 
 
-def test_a_tool_that_hangs_is_killed_and_left_alone_for_a_while(alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tool_that_hangs_is_killed_and_not_started_again_for_a_while(
+    own_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     read_until = load_monitor._read_until
 
     def read_after_start(reader: int, deadline: float) -> str:
         """Let the tool's time run only after the tool has started, which may be late on a busy machine."""
         limit = time.monotonic() + 30
-        while not (alone / "asked").exists() or not (alone / "asked").read_text():
+        while not (own_path / "asked").exists() or not (own_path / "asked").read_text():
             assert time.monotonic() < limit
             time.sleep(0.01)
         return read_until(reader, time.monotonic() + 0.3)
 
     monkeypatch.setattr(load_monitor, "_read_until", read_after_start)
-    tool(alone, "nvidia-smi", f"echo $$ >> {alone}/asked; exec sleep 600")
+    write_tool(own_path, "nvidia-smi", f"echo $$ >> {own_path}/asked; exec sleep 600")
     asked = load_monitor.GpuTool()
     assert [asked.query(), asked.query()] == [{"gpu_error": "nvidia-smi does not answer"}] * 2
-    (pid,) = (alone / "asked").read_text().split()  # asked once
+    (pid,) = (own_path / "asked").read_text().split()  # started once
     assert not os.path.exists(f"/proc/{pid}")
 
 
 @pytest.mark.parametrize("script", ["exit 9", "echo No devices were found; exit 6", "echo '{'", "printf '\\377'"])
-def test_a_tool_that_fails_is_no_failure_of_ours(alone: Path, script: str) -> None:
-    tool(alone, "nvidia-smi", script)
+def test_a_tool_that_fails_causes_no_error(own_path: Path, script: str) -> None:
+    write_tool(own_path, "nvidia-smi", script)
     assert load_monitor.GpuTool().query() == {"gpu_error": "nvidia-smi does not answer"}
 
 
@@ -91,7 +93,7 @@ def test_processors_and_memory_of_this_machine(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.process
-def test_measurements_come_down_a_pipe_and_nothing_is_left_after_stop() -> None:
+def test_measurements_arrive_through_a_pipe_and_nothing_is_left_after_stop() -> None:
     measured = load_monitor.LoadMonitor()
     measured.start()
     measured.start()
@@ -109,16 +111,16 @@ def test_measurements_come_down_a_pipe_and_nothing_is_left_after_stop() -> None:
 @pytest.mark.process
 def test_a_run_reports_its_hosts_load_although_the_tool_hangs(tmp_path: Path) -> None:
     """Heartbeats with a load arrive, the run ends as usual, and the hung tool dies with the agent."""
-    tool(tmp_path, "nvidia-smi", f"echo $$ > {tmp_path}/pid; exec sleep 600")
+    write_tool(tmp_path, "nvidia-smi", f"echo $$ > {tmp_path}/pid; exec sleep 600")
     with Agent(tmp_path / "state", PATH=f"{tmp_path}:{os.environ['PATH']}") as agent:
         agent.start("exec sleep 600", tmp_path)
-        while not (beat := agent.hear("beat")).get("load"):
+        while not (beat := agent.receive("beat")).get("load"):
             pass
         assert beat["load"]["gpu_error"] == "nvidia-smi does not answer"
-        agent.tell("kill")
-        assert agent.hear("exited")["signal"] in (signal.SIGTERM, signal.SIGKILL)
-        agent.hear("gone")
-        agent.tell("bye")
-        agent.hear("forgotten")
+        agent.send("kill")
+        assert agent.receive("exited")["signal"] in (signal.SIGTERM, signal.SIGKILL)
+        agent.receive("gone")
+        agent.send("bye")
+        agent.receive("forgotten")
     pid = int((tmp_path / "pid").read_text())
     assert not os.path.exists(f"/proc/{pid}") or "sleep" not in Path(f"/proc/{pid}/cmdline").read_text()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.agent.agents import Agent, pythons
+from tests.agent.agents import Agent, list_pythons
 
 pytestmark = pytest.mark.process
 TEXT = "projé 中文 \udcff"  # the last is a byte that is not UTF-8
@@ -23,7 +23,7 @@ LOCALES = {
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def locale_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a directory with locales that the C library does not include."""
     directory = tmp_path_factory.mktemp("locales")
     for language, charset in (("en_US", "ISO-8859-1"), ("zh_CN", "GBK")):
@@ -32,14 +32,14 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-@pytest.mark.parametrize("python", pythons(), ids=lambda path: Path(path).parent.parent.name)
+@pytest.mark.parametrize("python", list_pythons(), ids=lambda path: Path(path).parent.parent.name)
 @pytest.mark.parametrize("locale", LOCALES)
-def test_text_arrives_as_it_is(state: Path, tmp_path: Path, made: Path, locale: str, python: str) -> None:
+def test_text_arrives_unchanged(state: Path, tmp_path: Path, locale_path: Path, locale: str, python: str) -> None:
     cwd = tmp_path / TEXT
     cwd.mkdir()
     (cwd / f"needed {TEXT}").touch()
     argv = ["sh", "-c", 'pwd; echo "$1"; echo "$VALUE"', "sh", TEXT]
-    with Agent(state, python=python, LOCPATH=str(made), **LOCALES[locale]) as agent:
+    with Agent(state, python=python, LOCPATH=str(locale_path), **LOCALES[locale]) as agent:
         answer = agent.prepare(argv, cwd, needs=[f"needed {TEXT}"])
         assert answer["t"] == "prepared", answer
         agent.go({"VALUE": TEXT})
@@ -53,7 +53,7 @@ def test_text_arrives_as_it_is(state: Path, tmp_path: Path, made: Path, locale: 
     [(["true"], "a\0b", "null byte"), (["true", "a\0b"], "", "null byte"), (["true"], "\ud800", "surrogates")],
     ids=["a NUL in a value", "a NUL in an argument", "half a character"],
 )
-def test_what_no_program_can_be_given_is_told(
+def test_text_that_no_program_can_receive_is_reported(
     state: Path, tmp_path: Path, argv: list[str], value: str, why: str
 ) -> None:
     """The report has the cause, not the exit status of a shell that did not find its command."""

@@ -13,7 +13,7 @@ from tests.agent.agents import RUN, Agent, wait_for
 pytestmark = pytest.mark.process
 MB = 1 << 20
 LIMIT = 32 * MB
-#: 64 MB that are nowhere the same, at a rate that leaves a loaded machine time for the acknowledgements.
+#: 64 MB without repetition, at a rate that leaves a loaded machine time for the acknowledgements.
 FLOOD = "import os, sys, time\nfor n in range(64):\n os.write(1, n.to_bytes(4, 'big') * 262144)\n time.sleep({pause})\n"
 WHOLE = hashlib.sha256(b"".join(number.to_bytes(4, "big") * 262144 for number in range(64))).hexdigest()
 
@@ -23,12 +23,12 @@ def _flood(tmp_path: Path, pause: float) -> str:
     return "until [ -e go ]; do sleep 0.02; done; python3 flood.py"
 
 
-def _kept(state: Path) -> int:
+def _count_stored_bytes(state: Path) -> int:
     """Return the bytes of the main stream that are on disk."""
     return os.stat(state / f"{RUN}.0" / "stream-0").st_blocks * 512
 
 
-def test_a_log_over_the_limit_arrives_whole_and_its_front_is_let_go_of(state: Path, tmp_path: Path) -> None:
+def test_a_log_over_the_limit_arrives_whole_and_acknowledged_bytes_are_freed(state: Path, tmp_path: Path) -> None:
     """The launcher acknowledges bytes; the run waits for a slow launcher; no byte is lost, and the disk stays bounded."""
     with Agent(state) as agent:
         agent.start(_flood(tmp_path, 0.02), tmp_path, spool=LIMIT)
@@ -36,38 +36,38 @@ def test_a_log_over_the_limit_arrives_whole_and_its_front_is_let_go_of(state: Pa
         most = 0
         while len(agent.output.get(0, b"")) < 64 * MB:
             before = len(agent.output.get(0, b""))
-            agent.hear_output_beyond(before)
-            agent.tell("beat", have={"0": len(agent.output[0])})
-            most = max(most, _kept(state))
+            agent.wait_for_output_beyond(before)
+            agent.send("beat", have={"0": len(agent.output[0])})
+            most = max(most, _count_stored_bytes(state))
         _, gone, output = agent.end()
     assert hashlib.sha256(output).hexdigest() == WHOLE
     assert gone["dropped"] == 0
     assert most <= LIMIT + 2 * MB
 
 
-def test_a_late_onlooker_is_told_what_is_not_there_any_more(state: Path, tmp_path: Path) -> None:
+def test_a_late_connection_learns_which_bytes_are_gone(state: Path, tmp_path: Path) -> None:
     """Zeros must never replace log bytes."""
     with Agent(state) as agent:
         agent.start(_flood(tmp_path, 0.05) + "; until [ -e end ]; do sleep 0.02; done", tmp_path, spool=LIMIT)
         (tmp_path / "go").touch()
         while len(agent.output.get(0, b"")) < 64 * MB:
-            agent.hear_output_beyond(len(agent.output.get(0, b"")))
-            agent.tell("beat", have={"0": len(agent.output[0])})
+            agent.wait_for_output_beyond(len(agent.output.get(0, b"")))
+            agent.send("beat", have={"0": len(agent.output[0])})
         with Agent(state) as late:
-            late.tell("attach", run=RUN, node=0, mark=[], cursors={})
-            upto = late.hear("trimmed")["upto"]
+            late.send("attach", run=RUN, node=0, mark=[], cursors={})
+            upto = late.receive("trimmed")["upto"]
             assert upto >= MB
             late.first_offset[0] = upto
-            late.hear_output_beyond(64 * MB - upto - 1)
+            late.wait_for_output_beyond(64 * MB - upto - 1)
             assert late.output[0] == agent.output[0][upto:]
-            late.tell("leave")
-            late.hear("forgotten")
+            late.send("leave")
+            late.receive("forgotten")
         assert (state / f"{RUN}.0").is_dir()
         (tmp_path / "end").touch()
         agent.end()
 
 
-def test_without_a_listener_the_run_goes_on_and_what_is_lost_is_counted(state: Path, tmp_path: Path) -> None:
+def test_without_a_launcher_the_run_continues_and_lost_bytes_are_counted(state: Path, tmp_path: Path) -> None:
     """Training matters more than its log: it waits a moment for an absent launcher, then continues."""
     with Agent(state) as first:
         pid = first.start(_flood(tmp_path, 0.0), tmp_path, spool=LIMIT, lease=20.0)

@@ -92,7 +92,7 @@ def test_a_victim_in_the_runs_own_group_is_proof(world: World) -> None:
     assert watch.was_oom_killed(by_kill=False)
 
 
-def test_a_victim_in_another_group_or_in_the_one_of_the_whole_machine_is_none(world: World) -> None:
+def test_a_victim_in_another_group_or_in_the_group_of_the_whole_machine_is_no_proof(world: World) -> None:
     world.count("another", 0)
     watch = _watch(world, "", "")
     world.count("another", 1)
@@ -100,7 +100,7 @@ def test_a_victim_in_another_group_or_in_the_one_of_the_whole_machine_is_none(wo
     assert not watch.was_oom_killed(by_kill=False)
 
 
-def test_a_process_that_was_moved_into_a_new_group_at_last_counts(world: World) -> None:
+def test_a_process_that_was_moved_into_a_new_group_counts(world: World) -> None:
     watch = _watch(world, "")
     world.count("job", 1)
     world.put(101, "job")
@@ -108,7 +108,7 @@ def test_a_process_that_was_moved_into_a_new_group_at_last_counts(world: World) 
     assert watch.was_oom_killed(by_kill=False)
 
 
-def test_a_victim_of_the_machine_counts_only_for_a_script_that_died_of_kill_in_those_seconds(
+def test_a_victim_of_the_machine_counts_only_for_a_script_that_died_of_sigkill_in_those_seconds(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The kernel log cannot be read, and the processes share the machine's group."""
@@ -146,14 +146,14 @@ def _starve(group: Path) -> None:
 
 
 @ROOT
-def test_a_process_of_somebody_else_that_dies_for_memory_is_not_the_runs(state: Path, tmp_path: Path) -> None:
+def test_an_oom_kill_outside_the_run_is_not_blamed_on_the_run(state: Path, tmp_path: Path) -> None:
     """This holds if the run fails by itself, and if a user kills one of its processes."""
     with _group() as group:
         for number, end in enumerate(("exit 0", "exit 5", "kill -9 $$")):
             (tmp_path / "end").unlink(missing_ok=True)
             with Agent(state) as agent:
                 agent.start(f"echo ready; until [ -e end ]; do sleep 0.05; done; {end}", tmp_path, run=f"oom-{number}")
-                agent.hear_output(b"ready\n")
+                agent.wait_for_output(b"ready\n")
                 _starve(group)
                 (tmp_path / "end").touch()
                 exited = agent.end()[0]
@@ -162,13 +162,13 @@ def test_a_process_of_somebody_else_that_dies_for_memory_is_not_the_runs(state: 
 
 @ROOT
 @pytest.mark.parametrize("log", ["", "from fanout_agent import oom_kills\noom_kills.KernelLog.read = lambda self: None"], ids=["by the kernel log", "by its group"])  # fmt: skip
-def test_a_process_of_the_run_that_dies_for_memory_is_told(state: Path, tmp_path: Path, log: str) -> None:
+def test_an_oom_killed_process_of_the_run_is_reported(state: Path, tmp_path: Path, log: str) -> None:
     with _group() as group:
         (tmp_path / "eat.py").write_text(EATER)
         enter = f"echo $$ > {group / 'cgroup.procs'}; echo ready; until [ -e go ]; do sleep 0.05; done"
         with Agent(state, patch=log) as agent:
             agent.start(f"{enter}; {sys.executable} eat.py; exit $?", tmp_path)
-            agent.hear_output(b"ready\n")
+            agent.wait_for_output(b"ready\n")
             threading.Event().wait(4.0)  # the keeper scans its tree every two seconds
             (tmp_path / "go").touch()
             exited = agent.end()[0]

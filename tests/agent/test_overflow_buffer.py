@@ -73,7 +73,7 @@ def small(tmp_path: Path) -> Now:
     return Now(tmp_path, 1_300_001)
 
 
-def test_what_the_disk_does_not_take_is_read_from_memory_at_its_offset(small: Now) -> None:
+def test_bytes_that_the_disk_rejects_are_read_from_memory_at_their_offset(small: Now) -> None:
     data = _bytes(5 * MB)
     small.put(data)
     small.read()
@@ -98,7 +98,7 @@ def test_memory_is_bounded_and_then_the_run_waits(small: Now) -> None:
     assert (small.spool.dropped, small.holes) == (0, [])
 
 
-def test_with_nobody_there_the_newest_bytes_are_dropped_and_counted(small: Now) -> None:
+def test_without_a_launcher_the_newest_bytes_are_dropped_and_counted(small: Now) -> None:
     data = _bytes(24 * MB)
     small.put(data, listened=False)
     small.read()
@@ -108,7 +108,7 @@ def test_with_nobody_there_the_newest_bytes_are_dropped_and_counted(small: Now) 
     assert "dropped" in small.spool.notice
 
 
-def test_a_disk_that_has_room_again_takes_what_was_in_memory(small: Now) -> None:
+def test_a_disk_with_free_space_again_stores_the_bytes_from_memory(small: Now) -> None:
     """Bytes that the launcher has acknowledged become a hole: it is reported as trimmed, never sent as zeros."""
     data = _bytes(9 * MB)
     small.put(data)
@@ -124,7 +124,7 @@ def test_a_disk_that_has_room_again_takes_what_was_in_memory(small: Now) -> None
     assert small.spool.crc == zlib.crc32(data + b"more")
 
 
-def test_the_last_words_have_room_of_their_own(small: Now) -> None:
+def test_the_last_lines_have_a_reserve_of_their_own(small: Now) -> None:
     small.put(_bytes(24 * MB))
     small.spool.finish()
     assert small.spool.only_here == overflow_buffer.MAX_BYTES + overflow_buffer.FINAL_EXTRA_BYTES
@@ -132,7 +132,7 @@ def test_the_last_words_have_room_of_their_own(small: Now) -> None:
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_whatever_comes_in_whatever_order_every_byte_is_there_or_told(tmp_path: Path, seed: int) -> None:
+def test_in_any_order_of_events_every_byte_is_there_or_reported_lost(tmp_path: Path, seed: int) -> None:
     """Random writes, a disk that fills and has room again, a slow reader, and acknowledgements."""
     chance = random.Random(seed)
     small, wrote = Now(tmp_path, chance.randrange(3 * MB), limit=chance.choice((0, 40 * MB))), bytearray()

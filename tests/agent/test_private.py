@@ -34,13 +34,13 @@ def _files(state: Path) -> list[Path]:
     return [state, *state.rglob("*")]
 
 
-def test_nobody_else_may_look_into_a_run(state: Path, tmp_path: Path) -> None:
+def test_other_users_cannot_read_a_run(state: Path, tmp_path: Path) -> None:
     """Directories have mode 0700 and files 0600, for any umask of the login."""
     before = os.umask(0)
     try:
         with Agent(state) as agent:
             agent.start("echo ready; while [ ! -e end ]; do sleep 0.02; done", tmp_path)
-            agent.hear_output(b"ready\n")
+            agent.wait_for_output(b"ready\n")
             open_to_others = [path for path in _files(state) if path.lstat().st_mode & 0o077 and not path.is_socket()]
             (tmp_path / "end").touch()
             agent.end()
@@ -50,13 +50,13 @@ def test_nobody_else_may_look_into_a_run(state: Path, tmp_path: Path) -> None:
 
 
 @needs("root")
-def test_another_user_cannot_speak_to_the_keeper(state: Path, tmp_path: Path) -> None:
+def test_another_user_cannot_send_to_the_keeper(state: Path, tmp_path: Path) -> None:
     """Even without the directory modes, the keeper disconnects another uid and sends it nothing."""
     before = os.umask(0)
     try:
         with Agent(state) as agent:
             agent.start("echo ready; while [ ! -e end ]; do sleep 0.02; done", tmp_path)
-            agent.hear_output(b"ready\n")
+            agent.wait_for_output(b"ready\n")
             (directory,) = [path for path in state.iterdir() if path.is_dir()]
             for path in (state, directory):
                 path.chmod(0o755)

@@ -33,7 +33,7 @@ outer()
 
 
 @pytest.fixture
-def spy(monkeypatch: pytest.MonkeyPatch) -> str:
+def py_spy_path(monkeypatch: pytest.MonkeyPatch) -> str:
     """Use the py-spy that is installed beside the Python of these tests."""
     path = os.path.join(os.path.dirname(sys.executable), "py-spy")
     monkeypatch.setenv("PATH", "/nowhere")
@@ -41,7 +41,7 @@ def spy(monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @contextmanager
-def rank(directory: Path, *words: str, number: int = 5, **more: str) -> Iterator[int]:
+def start_rank(directory: Path, *words: str, number: int = 5, **more: str) -> Iterator[int]:
     """Start a rank that waits for input which never comes."""
     env = {"PATH": "/usr/bin:/bin", "RANK": str(number), "LOCAL_RANK": "1", **more}
     stack_hook.install_hook(env, str(directory))
@@ -55,20 +55,20 @@ def rank(directory: Path, *words: str, number: int = 5, **more: str) -> Iterator
         child.kill()
 
 
-@pytest.mark.usefixtures("spy")
-def test_a_rank_without_our_handler_is_told_by_py_spy_and_goes_on(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("py_spy_path")
+def test_py_spy_reads_a_rank_without_our_handler_and_the_rank_continues(tmp_path: Path) -> None:
     """The stack is the main thread's, innermost first, with function names as faulthandler prints them."""
-    with rank(tmp_path, "-I") as pid:
+    with start_rank(tmp_path, "-I") as pid:
         looked = probes_stacks._collect_stacks({pid: {}}, {}, {})[pid]
         assert looked["way"] == "py-spy"
         assert [(frame[1], frame[2]) for frame in looked["stack"]] == [(5, "inner"), (7, "outer"), (8, "<module>")]
         assert os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
 
 
-@pytest.mark.usefixtures("spy")
+@pytest.mark.usefixtures("py_spy_path")
 def test_both_ways_name_the_same_place(tmp_path: Path) -> None:
     """A rank that answers our signal and one that py-spy read are grouped together."""
-    with rank(tmp_path, number=0) as one, rank(tmp_path, "-I", number=1) as two:
+    with start_rank(tmp_path, number=0) as one, start_rank(tmp_path, "-I", number=1) as two:
         found = probes_stacks._sample(str(tmp_path), os.getpid(), {})["ranks"]
         told = list(failure_facts.parse_stacks("gpu01", found))
         assert {each.pid: each.way for each in told} == {one: "faulthandler", two: "py-spy"}
@@ -76,10 +76,10 @@ def test_both_ways_name_the_same_place(tmp_path: Path) -> None:
         assert stack_groups.describe_readers(told) == ("rank 1 (gpu01): read by py-spy from outside the process",)
 
 
-@pytest.mark.usefixtures("spy")
-def test_a_stopped_rank_tells_where_it_was_stopped(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("py_spy_path")
+def test_a_stopped_rank_shows_where_it_was_stopped(tmp_path: Path) -> None:
     """A stopped rank cannot answer a signal; py-spy neither wakes nor pauses it."""
-    with rank(tmp_path) as pid:
+    with start_rank(tmp_path) as pid:
         os.kill(pid, signal.SIGSTOP)
         os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOWAIT)
         looked = py_spy.dump_stacks([pid], seconds=30.0)[pid]
@@ -87,10 +87,10 @@ def test_a_stopped_rank_tells_where_it_was_stopped(tmp_path: Path) -> None:
         assert probes_stacks._collect_facts(pid)["state"] == "T"
 
 
-@pytest.mark.usefixtures("spy")
-def test_native_frames_come_when_they_are_asked_for(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("py_spy_path")
+def test_native_frames_are_read_on_request(tmp_path: Path) -> None:
     """Native frames come with the Python stack, also for a rank that answered the signal."""
-    with rank(tmp_path) as pid:
+    with start_rank(tmp_path) as pid:
         dump = 'Thread 0x1 (most recent call first):\n  File "<string>", line 6 in inner\n'
         looked = probes_stacks._collect_stacks({pid: {}}, {pid: dump}, {"native": True})[pid]
         if "untold" in looked:
@@ -108,9 +108,9 @@ def _has_environment(pid: int) -> None:
         assert time.monotonic() < until
 
 
-def test_what_cannot_be_told_has_its_reason(tmp_path: Path, spy: str) -> None:
+def test_a_stack_that_cannot_be_read_has_a_reason(tmp_path: Path, py_spy_path: str) -> None:
     """Cases: a process that is no Python, one that has ended, and a host without py-spy."""
-    sleep = subprocess.Popen(["/bin/sleep", "60"], env={"PATH": os.path.dirname(spy)})
+    sleep = subprocess.Popen(["/bin/sleep", "60"], env={"PATH": os.path.dirname(py_spy)})
     with sleep:
         _has_environment(sleep.pid)
         assert py_spy.dump_stacks([sleep.pid], seconds=20.0)[sleep.pid]["untold"].startswith("py-spy: ")
@@ -125,7 +125,7 @@ def test_what_cannot_be_told_has_its_reason(tmp_path: Path, spy: str) -> None:
         sleep.kill()
 
 
-def test_a_py_spy_that_hangs_is_given_up(tmp_path: Path) -> None:
+def test_a_py_spy_that_hangs_is_killed(tmp_path: Path) -> None:
     """Its process group is killed too."""
     program = tmp_path / "py-spy"
     program.write_text("#!/bin/sh\nexec sleep 60\n")

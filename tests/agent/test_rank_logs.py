@@ -23,7 +23,7 @@ echo "torchrun speaks"; wait
 """
 
 
-def test_an_environment_that_is_steered_already_is_left_alone(tmp_path: Path) -> None:
+def test_an_environment_that_redirects_already_is_left_alone(tmp_path: Path) -> None:
     for name in rank_logs.USER_SETTINGS:
         env = {name: "x"}
         assert not rank_logs.redirect_ranks(env, str(tmp_path))
@@ -33,7 +33,7 @@ def test_an_environment_that_is_steered_already_is_left_alone(tmp_path: Path) ->
     assert env == {"PET_REDIRECTS": "3", "PET_LOG_DIR": f"{tmp_path}/ranks"}
 
 
-def test_a_rank_that_nobody_saw_running_is_named_by_counting(tmp_path: Path) -> None:
+def test_a_rank_that_was_never_seen_running_is_named_by_counting(tmp_path: Path) -> None:
     """Two restarts of local rank 1 on a host whose first rank is 8; silent files need no stream."""
     logs = rank_logs.RankLogs(str(tmp_path), 8)
     for attempt in (0, 1):
@@ -48,11 +48,11 @@ def test_a_rank_that_nobody_saw_running_is_named_by_counting(tmp_path: Path) -> 
 
 
 @pytest.mark.process
-def test_every_rank_has_a_stream_of_its_own_and_the_rest_stays_the_main_one(state: Path, tmp_path: Path) -> None:
+def test_every_rank_has_its_own_stream_and_the_rest_is_the_main_stream(state: Path, tmp_path: Path) -> None:
     with Agent(state) as agent:
         agent.start(TORCHRUN, tmp_path, ranks=0)
         exited, gone, output = agent.end()
-        names = {message["id"]: message["name"] for message in agent.heard if message["t"] == "stream"}
+        names = {message["id"]: message["name"] for message in agent.received if message["t"] == "stream"}
     assert (exited["code"], gone["left"]) == (0, [])
     assert output == b"torchrun speaks\n"
     said = {names[number]: data for number, data in agent.output.items() if number}
@@ -67,7 +67,7 @@ def test_every_rank_has_a_stream_of_its_own_and_the_rest_stays_the_main_one(stat
 
 
 @pytest.mark.process
-def test_without_ranks_in_the_plan_nothing_is_steered(state: Path, tmp_path: Path) -> None:
+def test_without_ranks_in_the_plan_nothing_is_redirected(state: Path, tmp_path: Path) -> None:
     with Agent(state) as agent:
         agent.start('echo "${PET_LOG_DIR:-unset}"', tmp_path, ranks=-1)
         assert agent.end()[2] == b"unset\n"

@@ -26,8 +26,8 @@ guest.sendall(b"  The missing rank: 21\\n")
 
 
 @contextmanager
-def rank(name: str) -> Iterator[int]:
-    """A process that serves at the address in its environment."""
+def start_rank(name: str) -> Iterator[int]:
+    """Start a process that serves at the address in its environment."""
     with socket.create_server(("127.0.0.1", 0)) as door:
         env = os.environ | {"NCCL_RAS_ADDR": f"{name}:{door.getsockname()[1]}"}
         child = subprocess.Popen(
@@ -44,19 +44,19 @@ def rank(name: str) -> Iterator[int]:
 
 
 @pytest.mark.parametrize("name", ["127.0.0.1", "localhost", "0.0.0.0"])
-def test_it_is_asked_where_the_ranks_say(name: str) -> None:
-    with rank(name) as pid:
+def test_the_address_comes_from_the_environment_of_the_ranks(name: str) -> None:
+    with start_rank(name) as pid:
         assert nccl_ras.query_processes([pid]) == ["  The missing rank: 21"]
 
 
-def test_another_jobs_service_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_jobs_service_is_not_queried(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as door:
         monkeypatch.setattr("fanout.agent.probes.services.RAS_PORT", door.getsockname()[1])
         with pytest.raises(FactUnavailable, match=r"NCCL RAS on port \d+ belongs to another job"):
             nccl_ras.query_processes([])
 
 
-def test_without_nccl_it_is_said_to_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_nccl_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as door:
         port = door.getsockname()[1]
     monkeypatch.setattr("fanout.agent.probes.services.RAS_PORT", port)

@@ -11,7 +11,7 @@ import pytest
 from fanout.agent import run_files
 
 
-def test_the_status_has_its_blocks_before_anything_is_noted(tmp_path: Path) -> None:
+def test_the_status_has_its_blocks_before_the_run_starts(tmp_path: Path) -> None:
     """If the disk fills up while the script runs, the end is still recorded."""
     status = run_files.StatusFile(str(tmp_path))
     seen = (tmp_path / "status").stat()
@@ -66,7 +66,7 @@ def test_a_shorter_status_leaves_nothing_of_a_longer_one(tmp_path: Path) -> None
     assert run_files.read_status(str(tmp_path)) == {"phase": "gone"}
 
 
-def test_a_traceback_is_told_in_one_line() -> None:
+def test_a_traceback_is_reported_in_one_line() -> None:
     nothing: dict[str, str] = {}
     try:
         nothing["a key"]

@@ -35,75 +35,75 @@ sys.stdin.read()
 """
 
 
-def _user(uid: int, run: str, claim: str = CLAIM) -> subprocess.Popen[str]:
+def start_user(uid: int, run: str, claim: str = CLAIM) -> subprocess.Popen[str]:
     argv = [sys.executable, "-c", HOLDER, str(uid), claim, run]
     return subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY)
 
 
-def _word(child: subprocess.Popen[str]) -> str:
+def read_line(child: subprocess.Popen[str]) -> str:
     assert child.stdout is not None
     return child.stdout.readline().strip()
 
 
-def _end(*children: subprocess.Popen[str]) -> None:
+def end_user(*children: subprocess.Popen[str]) -> None:
     for child in children:
         end(child, kill=True)
 
 
 @ROOT
-def test_the_second_user_is_told_who_holds_the_claim() -> None:
-    first = _user(FIRST, "run-1")
-    assert _word(first) == "held"
-    second = _user(SECOND, "run-2")
-    told = _word(second)
-    _end(first, second)
+def test_the_refusal_names_the_holder_of_the_claim() -> None:
+    first = start_user(FIRST, "run-1")
+    assert read_line(first) == "held"
+    second = start_user(SECOND, "run-2")
+    told = read_line(second)
+    end_user(first, second)
     assert f"'run': 'run-1', 'by': 'uid {FIRST}', 'pid': {first.pid}" in told
 
 
 @ROOT
 def test_a_claim_ends_with_its_holder_however_that_ends() -> None:
-    first = _user(FIRST, "run-1")
-    assert _word(first) == "held"
-    _end(first)
-    second = _user(SECOND, "run-2")
-    word = _word(second)
-    _end(second)
+    first = start_user(FIRST, "run-1")
+    assert read_line(first) == "held"
+    end_user(first)
+    second = start_user(SECOND, "run-2")
+    word = read_line(second)
+    end_user(second)
     assert word == "held"
 
 
 @ROOT
 def test_of_users_that_claim_at_the_same_moment_one_at_most_holds_it() -> None:
     for turn in range(3):
-        users = [_user(FIRST + number, f"run-{number}", f"{CLAIM}-{turn}") for number in range(6)]
-        words = [_word(user) for user in users]
-        _end(*users)
+        users = [start_user(FIRST + number, f"run-{number}", f"{CLAIM}-{turn}") for number in range(6)]
+        words = [read_line(user) for user in users]
+        end_user(*users)
         assert words.count("held") <= 1
         assert all(word == "held" or "'run': 'run-" in word for word in words)
 
 
 @ROOT
-def test_a_name_that_tells_another_uid_than_its_owner_holds_nothing() -> None:
+def test_a_name_with_a_uid_other_than_its_owner_holds_nothing() -> None:
     """A user can claim a free name, but not as another user."""
     forged = socket.socket(socket.AF_UNIX)
     with forged:
         forged.bind(f"\0{shared_claims.PREFIX}/{CLAIM}/{FIRST}/1/1/run")
         forged.listen(1)
-        second = _user(SECOND, "run-2")
-        word = _word(second)
-        _end(second)
+        second = start_user(SECOND, "run-2")
+        word = read_line(second)
+        end_user(second)
     assert word == "held"
 
 
 @ROOT
 def test_a_run_is_refused_where_another_user_holds_its_port(state: Path, tmp_path: Path) -> None:
     port = f"port-{os.getpid()}"
-    other = _user(FIRST, "run-1", port)
+    other = start_user(FIRST, "run-1", port)
     try:
-        assert _word(other) == "held"
+        assert read_line(other) == "held"
         with Agent(state) as agent:
             refused = agent.prepare(["true"], tmp_path, claims=[port])
     finally:
-        _end(other)
+        end_user(other)
     assert refused["kind"] == "busy"
     assert f"{port} is held by run run-1 of uid {FIRST} since " in refused["message"]
     assert f"(pid {other.pid})" in refused["message"]
@@ -118,19 +118,19 @@ def test_a_run_shows_its_claims_to_other_users_until_it_has_ended(state: Path, t
         agent.start("echo ready; until [ -e end ]; do sleep 0.05; done", tmp_path, claims=[port])
         words = []
         for _ in range(3):  # a query uses up nothing of the keeper
-            other = _user(FIRST, "run-1", port)
-            words.append(_word(other))
-            _end(other)
+            other = start_user(FIRST, "run-1", port)
+            words.append(read_line(other))
+            end_user(other)
         (tmp_path / "end").touch()
         agent.end()
     assert all(f"'run': '{RUN}', 'by': 'root (uid 0)'" in word for word in words)
-    other = _user(FIRST, "run-1", port)
-    word = _word(other)
-    _end(other)
+    other = start_user(FIRST, "run-1", port)
+    word = read_line(other)
+    end_user(other)
     assert word == "held"
 
 
-def test_runs_of_one_user_are_kept_apart_by_their_directories_alone(state: Path, tmp_path: Path) -> None:
+def test_runs_of_one_user_are_separated_by_their_directories_only(state: Path, tmp_path: Path) -> None:
     """Two simulated hosts on one machine claim the same port, each in its own state directory."""
     port = f"port-{os.getpid()}"
     with Agent(state) as agent, shared_claims.take_claim(port, "another"):

@@ -12,7 +12,7 @@ import pytest
 
 from tests.processes import end
 
-FLOOD = 300_000  # 30 MB: more than all that stands between train.sh and the screen holds
+FLOOD = 300_000  # 30 MB: more than all buffers between train.sh and the screen can hold
 DRIPS = 3_000  # then single lines, and the keeper sends their size to the relay each time
 LINES = FLOOD + DRIPS
 X = "x" * 99
@@ -29,7 +29,7 @@ def _log_size(state: Path) -> int:
 
 
 @pytest.mark.process
-def test_a_flood_outlives_a_launcher_that_is_held_up(tmp_path: Path) -> None:
+def test_a_flood_arrives_whole_after_its_launcher_was_stopped(tmp_path: Path) -> None:
     """The launcher's stdout is not read until the flood is over; then all bytes arrive, and the run is alive."""
     state = tmp_path / "state"
     state.mkdir(mode=0o700)

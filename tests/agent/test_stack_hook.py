@@ -29,7 +29,7 @@ outer()
 """
 
 
-def run(directory: Path, *words: str, **more: str) -> str:
+def run_python(directory: Path, *words: str, **more: str) -> str:
     env = {"PATH": os.environ["PATH"], **more}
     stack_hook.install_hook(env, str(directory))
     done = subprocess.run([sys.executable, *words], env=env, capture_output=True, text=True, timeout=60, check=False)
@@ -38,7 +38,7 @@ def run(directory: Path, *words: str, **more: str) -> str:
 
 
 @contextmanager
-def waiting(directory: Path, *words: str, **more: str) -> Iterator[subprocess.Popen[str]]:
+def start_waiting(directory: Path, *words: str, **more: str) -> Iterator[subprocess.Popen[str]]:
     env = {"PATH": os.environ["PATH"], **more}
     stack_hook.install_hook(env, str(directory))
     child = subprocess.Popen(
@@ -53,34 +53,34 @@ def waiting(directory: Path, *words: str, **more: str) -> Iterator[subprocess.Po
         end(child, kill=True)
 
 
-def test_it_takes_itself_out_of_sight(tmp_path: Path) -> None:
+def test_the_hook_removes_its_own_traces(tmp_path: Path) -> None:
     """If the user has no sitecustomize, neither sys.path nor sys.modules contains ours."""
     there = str(tmp_path / "python")
-    out = run(tmp_path, "-S", "-c", "import sys; print(sys.path)")
+    out = run_python(tmp_path, "-S", "-c", "import sys; print(sys.path)")
     assert there in out, "without site it is not removed, and nothing was registered"
-    out = run(tmp_path, "-c", "import sys; print(sys.path, sys.modules.get('sitecustomize'))")
+    out = run_python(tmp_path, "-c", "import sys; print(sys.path, sys.modules.get('sitecustomize'))")
     assert there not in out
 
 
-def test_the_users_own_sitecustomize_comes_as_ever(tmp_path: Path) -> None:
+def test_the_users_own_sitecustomize_is_loaded_as_usual(tmp_path: Path) -> None:
     """The user's module is loaded once, is in sys.modules, and its errors are shown as its own."""
     own = tmp_path / "own"
     own.mkdir()
     (own / "sitecustomize.py").write_text("MARK = 77\n")
-    out = run(tmp_path, "-c", "import sitecustomize as s; print(s.MARK, s.__file__)", PYTHONPATH=str(own))
+    out = run_python(tmp_path, "-c", "import sitecustomize as s; print(s.MARK, s.__file__)", PYTHONPATH=str(own))
     assert out == f"77 {own}/sitecustomize.py\n"
 
 
 @pytest.mark.parametrize("words", [[], ["-I"], ["-S"], ["-E"]])
-def test_a_process_that_was_not_prepared_is_never_signalled(tmp_path: Path, words: list[str]) -> None:
+def test_a_process_without_the_hook_is_never_signalled(tmp_path: Path, words: list[str]) -> None:
     """With -I, -E and -S there is no handler, and the signal would end the process."""
-    with waiting(tmp_path, *words) as child:
+    with start_waiting(tmp_path, *words) as child:
         path = str(tmp_path / "stacks" / str(child.pid))
         assert stacks._accepts_signal(child.pid, path) is (not words)
         assert child.poll() is None
 
 
-def test_a_closed_descriptor_is_noticed(tmp_path: Path) -> None:
+def test_a_closed_descriptor_is_detected(tmp_path: Path) -> None:
     """A program may close descriptors that it did not open: the new owner of the number must not get our text."""
     closing = "import os; os.closerange(3, 400); open('/dev/null')\n" + WAITS
     env = {"PATH": os.environ["PATH"]}
@@ -93,9 +93,9 @@ def test_a_closed_descriptor_is_noticed(tmp_path: Path) -> None:
         child.kill()
 
 
-def test_a_rank_tells_where_it_stands_and_goes_on(tmp_path: Path) -> None:
+def test_a_rank_dumps_its_stack_and_continues(tmp_path: Path) -> None:
     """The dump has the main thread's frames, innermost first; afterwards the process exits 0 as usual."""
-    with waiting(tmp_path, RANK="5", LOCAL_RANK="1") as child:
+    with start_waiting(tmp_path, RANK="5", LOCAL_RANK="1") as child:
         path = str(tmp_path / "stacks" / str(child.pid))
         for _ in range(2):
             before = stacks._read_size(path)
@@ -108,9 +108,9 @@ def test_a_rank_tells_where_it_stands_and_goes_on(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("number", "crash"), [(signal.SIGTERM, ""), (signal.SIGSEGV, "Segmentation fault")])
-def test_a_rank_that_was_ended_has_left_its_stack(tmp_path: Path, number: int, crash: str) -> None:
+def test_a_rank_that_was_killed_has_left_its_stack(tmp_path: Path, number: int, crash: str) -> None:
     """The process ends by the same signal as without the hook, and its stack can be read afterwards."""
-    with waiting(tmp_path, RANK="5", LOCAL_RANK="1") as child:
+    with start_waiting(tmp_path, RANK="5", LOCAL_RANK="1") as child:
         child.send_signal(number)
         assert child.wait(30) == -number
         (told,) = stacks.read_dead_stacks(str(tmp_path))

@@ -24,13 +24,13 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return state_dir.make_state_dir()
 
 
-def test_the_directory_is_ours_alone(root: str) -> None:
+def test_the_directory_belongs_to_the_user_only(root: str) -> None:
     assert os.stat(root).st_mode & 0o777 == 0o700
     assert state_dir.make_state_dir() == root
     assert os.listdir(root) == []
 
 
-def test_a_claim_keeps_others_out_and_tells_them_who_is_there(root: str) -> None:
+def test_a_claim_excludes_others_and_names_its_holder(root: str) -> None:
     held = state_dir.take_claim(root, "port-1", ABOUT)
     with pytest.raises(state_dir.ClaimHeld) as busy:
         state_dir.take_claim(root, "port-1", {"run": "r2"})
@@ -40,7 +40,7 @@ def test_a_claim_keeps_others_out_and_tells_them_who_is_there(root: str) -> None
     state_dir.release_claim(root, "port-1", state_dir.take_claim(root, "port-1", ABOUT))
 
 
-def test_other_claims_do_not_meet(root: str) -> None:
+def test_different_claims_are_independent(root: str) -> None:
     held = [state_dir.take_claim(root, name, ABOUT) for name in ("port-1", "port-2", "gpu-0")]
     assert len(os.listdir(root)) == 3
     for name, descriptor in zip(("port-1", "port-2", "gpu-0"), held, strict=True):
@@ -48,7 +48,7 @@ def test_other_claims_do_not_meet(root: str) -> None:
 
 
 @pytest.mark.process
-def test_the_claim_of_a_killed_holder_is_free_and_its_file_goes_with_the_next_tidying(root: str) -> None:
+def test_the_claim_of_a_killed_holder_is_free_and_the_next_cleanup_removes_its_file(root: str) -> None:
     source = f"import sys; from fanout.agent import state_dir; state_dir.take_claim({root!r}, 'port-1', {ABOUT!r}); print('held', flush=True); sys.stdin.read()"
     argv = [sys.executable, "-c", source]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
@@ -73,7 +73,7 @@ def test_a_planted_link_is_not_followed(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("mode", [0o755, 0o770, 0o701])
-def test_a_directory_that_others_may_enter_is_refused_and_not_mended(
+def test_a_directory_that_others_may_enter_is_refused_and_not_changed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int
 ) -> None:
     path = tmp_path / "state"
@@ -86,7 +86,7 @@ def test_a_directory_that_others_may_enter_is_refused_and_not_mended(
 
 
 @needs("root")
-def test_a_directory_of_somebody_else_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_directory_of_another_user_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "state"
     path.mkdir(mode=0o700)
     os.chown(path, 65534, 65534)
@@ -135,30 +135,30 @@ PLANTED = {
 }
 
 
-def planted(root: str) -> dict[str, str]:
+def plant_files(root: str) -> dict[str, str]:
     """Put files of the user into the state directory, under names that look like those of fanout."""
     for name, text in PLANTED.items():
         path = Path(root) / name
         path.parent.mkdir(exist_ok=True)
         path.write_text(text or "precious")
-    return contents(root)
+    return list_contents(root)
 
 
-def contents(root: str) -> dict[str, str]:
+def list_contents(root: str) -> dict[str, str]:
     return {str(path.relative_to(root)): path.read_text() for path in Path(root).rglob("*") if path.is_file()}
 
 
 def test_files_of_the_user_in_the_state_directory_are_never_taken_for_ours(root: str) -> None:
-    before = planted(root)
+    before = plant_files(root)
     state_dir.remove_stale_files(root)
     for name in ("backup.1", "checkpoint.0"):
         run, _, node = name.partition(".")
         state_dir.remove_run(root, run, int(node))
-    assert contents(root) == before
+    assert list_contents(root) == before
     assert state_dir.list_runs(root) == []
 
 
-def test_what_killed_keepers_left_is_removed(root: str) -> None:
+def test_leftovers_of_killed_keepers_are_removed(root: str) -> None:
     dead = subprocess.Popen(["true"])
     dead.wait(20)
     for name in ("claim-port-29500", "claim-gpu-0", f".probe.{dead.pid}"):

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from fanout.agent import frames, kill_sweep, processes, tree_stop
-from tests.agent.agents import RUN, Agent, alive, mark, processes_of, wait_for
+from tests.agent.agents import RUN, Agent, build_mark, is_alive, list_processes_of, wait_for
 from tests.processes import join
 from tests.skips import skip
 
@@ -50,42 +50,42 @@ LEAVES_ONE = "setsid sh -c 'echo > up; exec sleep 1007' & until [ -e up ]; do sl
 
 
 @pytest.mark.timeout(180)
-def test_the_end_of_a_dead_keeper_is_told_before_what_it_left_is_dead(state: Path, tmp_path: Path) -> None:
+def test_the_end_of_a_dead_keeper_is_reported_before_its_processes_are_dead(state: Path, tmp_path: Path) -> None:
     """A process of the run cannot be killed: the exit is reported at once, heartbeats continue, then it is named."""
     times: list[float] = []
     with Agent(state, patch=UNKILLABLE) as agent:
         keeper = _prepared(agent, LEAVES_ONE, tmp_path, 60.0)
         agent.go()
-        agent.hear_output(b"ready\n")
+        agent.wait_for_output(b"ready\n")
         os.kill(keeper, signal.SIGKILL)
         began = time.monotonic()
-        exited = agent.hear("exited")
+        exited = agent.receive("exited")
         assert time.monotonic() - began < 5.0
         assert exited["why"] == "the keeper on the host died without a record"
         times.append(time.monotonic())
-        while agent.hear("beat", "gone")["t"] != "gone":
+        while agent.receive("beat", "gone")["t"] != "gone":
             times.append(time.monotonic())
-            agent.tell("beat")
+            agent.send("beat")
         times.append(time.monotonic())
-        (left,) = agent.heard[-1]["left"]
+        (left,) = agent.received[-1]["left"]
         assert left["cmd"] == "sleep 1007"
         os.kill(left["pid"], signal.SIGKILL)
         agent.bye()
     assert max(later - earlier for earlier, later in pairwise(times)) < SILENT_SECONDS
 
 
-def test_a_keeper_serves_relays_while_something_does_not_die(state: Path, tmp_path: Path) -> None:
+def test_a_keeper_serves_relays_while_a_process_does_not_die(state: Path, tmp_path: Path) -> None:
     with Agent(state, patch=UNKILLABLE) as agent:
         agent.start(LEAVES_ONE, tmp_path)
-        agent.hear_output(b"ready\n")
-        agent.tell("kill")
-        agent.hear("exited")
+        agent.wait_for_output(b"ready\n")
+        agent.send("kill")
+        agent.receive("exited")
         with Agent(state) as second:
             began = time.monotonic()
             second.attach()
-            second.hear("exited")
+            second.receive("exited")
             assert time.monotonic() - began < 10.0
-        (sleeper,) = processes.find_marked(mark(RUN, 0))
+        (sleeper,) = processes.find_marked(build_mark(RUN, 0))
         assert processes.read_command(sleeper) == "sleep 1007"
         os.kill(sleeper, signal.SIGKILL)
         assert agent.end()[1]["left"] == []
@@ -98,26 +98,26 @@ def _hold(pid: int) -> None:
         skip("ptrace", os.strerror(ctypes.get_errno()))
 
 
-def test_a_question_whose_child_cannot_be_collected_holds_up_nobody(state: Path, tmp_path: Path) -> None:
+def test_a_question_whose_child_cannot_be_collected_blocks_nothing(state: Path, tmp_path: Path) -> None:
     (tmp_path / "silent").mkdir()
     os.mkfifo(tmp_path / "fifo")
     sleeps = f"from fanout_agent.probes import registry\nregistry.load_probe = lambda what: lambda args: open({str(tmp_path / 'fifo')!r})"
     with Agent(state, patch=sleeps) as agent:
-        agent.tell("ask", id=1, what="anything", args={}, timeout=3600.0)
+        agent.send("ask", id=1, what="anything", args={}, timeout=3600.0)
         relay = agent.hello["pid"]
         wait_for(lambda: processes.descendants(relay), "the question has its child")
         (child,) = processes.descendants(relay)
         _hold(child)
         try:
-            agent.tell("cancel", id=1)
-            agent.tell("ask", id=2, what="anything", args={}, timeout=0.2)
-            answer = agent.hear("answer")
+            agent.send("cancel", id=1)
+            agent.send("ask", id=2, what="anything", args={}, timeout=0.2)
+            answer = agent.receive("answer")
             assert (answer["id"], answer["error"]) == (2, "no answer in time")
             assert processes.read_stat(child)[0] == "Z"
         finally:
             os.waitpid(child, getattr(os, "__WALL", 0x40000000))
-        agent.tell("ask", id=3, what="anything", args={}, timeout=0.2)
-        assert agent.hear("answer")["id"] == 3
+        agent.send("ask", id=3, what="anything", args={}, timeout=0.2)
+        assert agent.receive("answer")["id"] == 3
         wait_for(lambda: not processes.read_stat(child), "the relay collects the child once it can")
 
 
@@ -136,23 +136,23 @@ prepare._check_spec = lambda spec: open({str(tmp_path / "fifo")!r})
     assert not state.exists()
 
 
-def test_an_answer_that_fits_in_no_frame_is_an_error_of_that_question_alone(state: Path) -> None:
+def test_an_answer_that_fits_in_no_frame_fails_only_that_question(state: Path) -> None:
     long = f"from fanout_agent.probes import registry\nregistry.load_probe = lambda what: lambda args: 'x' * {frames.MAX_BODY}"
     with Agent(state, patch=long) as agent:
-        agent.tell("ask", id=1, what="anything", args={}, timeout=30.0)
-        assert "too long to be sent" in agent.hear("answer")["error"]
+        agent.send("ask", id=1, what="anything", args={}, timeout=30.0)
+        assert "too long to be sent" in agent.receive("answer")["error"]
 
 
 def test_a_process_whose_first_thread_has_exited_is_not_called_gone(state: Path, tmp_path: Path) -> None:
     (tmp_path / "headless.py").write_text(HEADLESS)
     with Agent(state) as agent:
         agent.start(f"{sys.executable} headless.py & wait -n || sleep 60", tmp_path)
-        agent.hear_output(b"ready\n")
-        agent.tell("stop", grace=0.5, why="x")
+        agent.wait_for_output(b"ready\n")
+        agent.send("stop", grace=0.5, why="x")
         exited, gone, _ = agent.end()
     assert gone["killed"] >= 1
     assert exited["why"] == ""
-    assert not processes.find_marked(mark(RUN, 0))
+    assert not processes.find_marked(build_mark(RUN, 0))
 
 
 def test_a_script_whose_first_thread_has_exited_is_waited_for(state: Path, tmp_path: Path) -> None:
@@ -161,8 +161,8 @@ def test_a_script_whose_first_thread_has_exited_is_waited_for(state: Path, tmp_p
     with Agent(state) as agent:
         assert agent.prepare([sys.executable, "headless.py"], tmp_path)["t"] == "prepared"
         agent.go()
-        agent.hear_output(b"ready\n")
-        agent.tell("stop", grace=0.3, why="x")
+        agent.wait_for_output(b"ready\n")
+        agent.send("stop", grace=0.3, why="x")
         exited, gone, _ = agent.end()
     assert (exited["signal"], exited["why"], gone["left"]) == (signal.SIGKILL, "", [])
 
@@ -170,11 +170,11 @@ def test_a_script_whose_first_thread_has_exited_is_waited_for(state: Path, tmp_p
 def test_a_sweep_reports_what_does_not_die() -> None:
     with subprocess.Popen(["sleep", "1007"]) as child:
         _hold(child.pid)
-        swept = kill_sweep.KillSweep(lambda: [child.pid], seconds=0.2)
+        kill_leftovers = kill_sweep.KillSweep(lambda: [child.pid], seconds=0.2)
         until = time.monotonic() + 30.0
-        while not swept.step():
+        while not kill_leftovers.step():
             assert time.monotonic() < until
-        assert (swept.killed, swept.left) == (1, [child.pid])
+        assert (kill_leftovers.killed, kill_leftovers.left) == (1, [child.pid])
 
 
 def test_a_group_whose_leader_was_collected_gets_no_signal_unless_it_is_ours() -> None:
@@ -184,7 +184,7 @@ def test_a_group_whose_leader_was_collected_gets_no_signal_unless_it_is_ours() -
         assert other.stdout.readline() == b"up\n"
         call = f"from fanout.agent import tree_stop; tree_stop.terminate_group({other.pid}, exited=True)"
         subprocess.run([sys.executable, "-c", call], check=True)
-        assert alive(other.pid)
+        assert is_alive(other.pid)
         tree_stop.terminate_group(other.pid, exited=True)  # a child of this process is ours
         assert other.wait(30) == 3
 
@@ -208,25 +208,25 @@ class Beats:
 
     def _beat(self) -> None:
         while not self._over.wait(self._seconds):
-            self._agent.tell("beat")
+            self._agent.send("beat")
 
 
-def test_a_keeper_that_was_stopped_for_longer_than_the_lease_goes_on_where_its_launcher_has(
+def test_a_keeper_that_was_stopped_for_longer_than_the_lease_continues_if_its_launcher_is_there(
     state: Path, tmp_path: Path
 ) -> None:
     with Agent(state) as agent:
         keeper = _prepared(agent, "echo ready; until [ -e end ]; do sleep 0.05; done", tmp_path, 1.5)
         agent.go()
-        agent.hear_output(b"ready\n")
+        agent.wait_for_output(b"ready\n")
         with Beats(agent, 0.2):
             os.kill(keeper, signal.SIGSTOP)
             threading.Event().wait(3.0)
             os.kill(keeper, signal.SIGCONT)
             threading.Event().wait(1.0)
             (tmp_path / "end").touch()
-            exited = agent.hear("exited")
+            exited = agent.receive("exited")
         assert (exited["code"], exited["why"]) == (0, "")
-        agent.hear("gone")
+        agent.receive("gone")
         agent.bye()
 
 
@@ -235,19 +235,19 @@ def test_heartbeats_from_before_a_freeze_do_not_renew_the_lease(state: Path, tmp
     with Agent(state) as agent:
         keeper = _prepared(agent, "trap '' TERM; echo ready; while :; do sleep 0.05; done", tmp_path, 2.0)
         agent.go()
-        pid = agent.hear("started")["pid"]
-        agent.hear_output(b"ready\n")
+        pid = agent.receive("started")["pid"]
+        agent.wait_for_output(b"ready\n")
         os.kill(keeper, signal.SIGSTOP)
         for _ in range(3):
-            agent.tell("beat")
-        agent.tell("ask", id=1, what="no such probe", args={}, timeout=5.0)
-        agent.hear("answer")  # so the beats have gone on to the keeper
+            agent.send("beat")
+        agent.send("ask", id=1, what="no such probe", args={}, timeout=5.0)
+        agent.receive("answer")  # so the heartbeats have reached the keeper
     threading.Event().wait(13.0)  # longer than lease and grace (2 + 10)
     os.kill(keeper, signal.SIGCONT)
     began = time.monotonic()
-    wait_for(lambda: not alive(pid), "the lease is over, and the grace with it")
+    wait_for(lambda: not is_alive(pid), "the lease is over, and the grace with it")
     assert time.monotonic() - began < 8.0, "it got its grace once more"
-    wait_for(lambda: not processes_of(state), "the keeper ends with its run")
+    wait_for(lambda: not list_processes_of(state), "the keeper ends with its run")
     with Agent(state) as second:
         second.attach()
         exited, _, _ = second.end()
@@ -261,31 +261,31 @@ def test_a_go_that_waited_for_longer_than_the_lease_starts_nothing(state: Path, 
         agent.go()
         threading.Event().wait(1.5)
         os.kill(keeper, signal.SIGCONT)
-        gone = agent.hear("gone")
+        gone = agent.receive("gone")
         assert gone["killed"] == 0
         agent.bye()
     assert not (tmp_path / "started").exists()
 
 
-def test_a_keeper_with_a_full_door_is_not_taken_for_dead(state: Path, tmp_path: Path) -> None:
+def test_a_keeper_with_a_full_socket_queue_is_not_taken_for_dead(state: Path, tmp_path: Path) -> None:
     """It is stopped, and its socket queue is full of relays: that does not end its training."""
     with Agent(state) as agent:
         keeper = _prepared(agent, "echo ready; until [ -e end ]; do sleep 0.05; done", tmp_path, 60.0)
         agent.go()
-        pid = agent.hear("started")["pid"]
-        agent.hear_output(b"ready\n")
+        pid = agent.receive("started")["pid"]
+        agent.wait_for_output(b"ready\n")
         os.kill(keeper, signal.SIGSTOP)
         late = [Agent(state) for _ in range(20)]
         try:
             for one in late:
                 one.attach()
             for one in late:
-                one.tell("ask", id=1, what="no such probe", args={}, timeout=5.0)
-                one.hear("answer")
-            assert alive(pid)
+                one.send("ask", id=1, what="no such probe", args={}, timeout=5.0)
+                one.receive("answer")
+            assert is_alive(pid)
             os.kill(keeper, signal.SIGCONT)
             for one in late:
-                one.hear("started")
+                one.receive("started")
         finally:
             for one in late:
                 one.__exit__(None, None, None)
@@ -293,10 +293,10 @@ def test_a_keeper_with_a_full_door_is_not_taken_for_dead(state: Path, tmp_path: 
         assert agent.end()[0]["code"] == 0
 
 
-# ------------------------------------------------------------------------------------------------------- faults of our own
+# ------------------------------------------------------------------------------------------------- faults of the agent
 
 
-def test_a_fault_of_the_keeper_is_told_and_leaves_nothing(state: Path, tmp_path: Path) -> None:
+def test_a_fault_of_the_keeper_is_reported_and_leaves_nothing(state: Path, tmp_path: Path) -> None:
     patch = "from fanout_agent import keeper\nkeeper.Keeper._drain_pipe = lambda self: {}['no such thing']"
     with Agent(state, patch=patch) as agent:
         assert agent.prepare(["bash", "-c", "setsid sleep 60 & echo ready; sleep 60"], tmp_path)["t"] == "prepared"
@@ -305,14 +305,14 @@ def test_a_fault_of_the_keeper_is_told_and_leaves_nothing(state: Path, tmp_path:
     assert (exited["code"], exited["signal"], gone["left"]) == (None, None, [])
     assert "which is a bug in fanout: KeyError: 'no such thing'" in exited["why"]
     assert "keeper.py" in exited["why"]
-    assert processes.find_marked(mark(RUN, 0)) == []
+    assert processes.find_marked(build_mark(RUN, 0)) == []
 
 
 def test_a_message_that_cannot_be_read_ends_its_connection_and_not_the_run(state: Path, tmp_path: Path) -> None:
     with Agent(state) as agent:
         agent.start("echo ready; until [ -e end ]; do sleep 0.05; done", tmp_path)
-        agent.tell("stop", grace="soon", why="x")
-        agent.hear("prepared")  # by a connection of its own the relay hears of the run once more
+        agent.send("stop", grace="soon", why="x")
+        agent.receive("prepared")  # the relay learns the state of the run again through its own connection
         (tmp_path / "end").touch()
         assert agent.end()[0]["code"] == 0
 

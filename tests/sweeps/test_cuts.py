@@ -17,7 +17,7 @@ import pytest
 from fanout.agent import bundle
 from fanout.model.policy import Policy
 from fanout.remote import connection
-from tests.agent.agents import processes_of, wait_for
+from tests.agent.agents import list_processes_of, wait_for
 from tests.agent.conftest import linux
 from tests.sweeps.cutting import OUTPUT, POLICY, Cut, WarmHost, warm_host
 
@@ -65,7 +65,7 @@ def _sweep(warm: WarmHost, cuts: list[Cut], policy: Policy = POLICY) -> None:
         found = [one for broken in pool.map(lambda cut: _broken_promises(warm, cut, policy), cuts) for one in broken]
     assert found == []
     wait_for(lambda: not list(warm.state.glob("*")), "a directory of a run is left")
-    wait_for(lambda: len(processes_of(warm.state)) == 1, "an agent or a script is left")
+    wait_for(lambda: len(list_processes_of(warm.state)) == 1, "an agent or a script is left")
 
 
 @pytest.mark.timeout(900)
