@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from fanout.checks.engine.definition import CheckContext, Level, PortTest, UnreachableHost
-from tests.checks.kit import changed, healthy_case
+from tests.checks.kit import build_healthy_case, change_fact
 
 Change = Callable[[CheckContext], CheckContext]
 
@@ -29,15 +29,15 @@ class Fault:
         return f"{self.check}{'-' if self.label else ''}{self.label}"
 
 
-def fact(path: str, value: Any, host: str = "gpu03") -> Change:
-    return lambda case: changed(case, host, path, value)
+def set_fact(path: str, value: Any, host: str = "gpu03") -> Change:
+    return lambda case: change_fact(case, host, path, value)
 
 
-def asked(**more: Any) -> Change:
+def set_request(**more: Any) -> Change:
     return lambda case: replace(case, request=replace(case.request, **more))
 
 
-def both(*changes: Change) -> Change:
+def combine(*changes: Change) -> Change:
     def apply(case: CheckContext) -> CheckContext:
         for change in changes:
             case = change(case)
@@ -46,22 +46,22 @@ def both(*changes: Change) -> Change:
     return apply
 
 
-def unreached(case: CheckContext) -> CheckContext:
+def lose_host(case: CheckContext) -> CheckContext:
     trouble = UnreachableHost(
         message="ann@10.0.0.3:22  Permission denied (publickey).", hint="try:  ssh-copy-id ann@10.0.0.3"
     )
-    return healthy_case(unreached={"gpu03": trouble})
+    return build_healthy_case(unreached={"gpu03": trouble})
 
 
-def silent_host(case: CheckContext) -> CheckContext:
-    broken = healthy_case(unreached={"gpu03": UnreachableHost(message="")})
+def silence_host(case: CheckContext) -> CheckContext:
+    broken = build_healthy_case(unreached={"gpu03": UnreachableHost(message="")})
     request = replace(broken.request, unreached={})
     return replace(
         broken, request=request, facts={**broken.facts, "gpu03": {}}, missing={"gpu03": {"": "no answer within 15 s"}}
     )  # fmt: skip
 
 
-def dialled(outcome: str, **more: Any) -> Change:
+def set_dial(outcome: str, **more: Any) -> Change:
     def apply(case: CheckContext) -> CheckContext:
         assert case.port is not None
         dials = {**case.port.dials, ("gpu03", "10.0.0.1"): {"outcome": outcome, **more}}
@@ -70,7 +70,7 @@ def dialled(outcome: str, **more: Any) -> Change:
     return apply
 
 
-def stale_name(case: CheckContext) -> CheckContext:
+def set_stale_name(case: CheckContext) -> CheckContext:
     """A name of host 0 that means another address on gpu03."""
     assert case.port is not None
     dials: dict[tuple[str, str], dict[str, Any]] = {
@@ -80,7 +80,7 @@ def stale_name(case: CheckContext) -> CheckContext:
     return replace(case, port=replace(case.port, candidates=("head",), chosen="", dials=dials))
 
 
-def taken(case: CheckContext) -> CheckContext:
+def take_port(case: CheckContext) -> CheckContext:
     holder = {
         "uid": 1001,
         "user": "bob",
@@ -93,7 +93,7 @@ def taken(case: CheckContext) -> CheckContext:
     return replace(case, port=PortTest(port=29500, candidates=("10.0.0.1",), problem=problem))
 
 
-def meshed(outcome: str, where: Callable[[str, str], bool]) -> Change:
+def set_mesh(outcome: str, where: Callable[[str, str], bool]) -> Change:
     def apply(case: CheckContext) -> CheckContext:
         assert case.mesh is not None
         dials = {
@@ -105,7 +105,7 @@ def meshed(outcome: str, where: Callable[[str, str], bool]) -> Change:
     return apply
 
 
-def paced(what: str, there: float, elsewhere: float) -> Change:
+def set_pace(what: str, there: float, elsewhere: float) -> Change:
     """How long it takes in the pairs of gpu03, and in all others."""
 
     def apply(case: CheckContext) -> CheckContext:
@@ -118,7 +118,7 @@ def paced(what: str, there: float, elsewhere: float) -> Change:
     return apply
 
 
-def lossy(case: CheckContext) -> CheckContext:
+def lose_packets(case: CheckContext) -> CheckContext:
     """What goes to gpu03 loses six in a hundred."""
     assert case.mesh is not None
     dials = {
@@ -127,7 +127,7 @@ def lossy(case: CheckContext) -> CheckContext:
     return replace(case, mesh=replace(case.mesh, dials=dials))
 
 
-def process(**more: Any) -> dict[str, Any]:
+def build_process(**more: Any) -> dict[str, Any]:
     row = {
         "gpu": "GPU-5-of-gpu03",
         "pid": 41822,
@@ -166,22 +166,22 @@ VPN = {
 }
 
 
-def everywhere(path: str, value: Any) -> Change:
-    return both(*(fact(path, value, f"gpu{number:02}") for number in range(1, 5)))
+def set_everywhere(path: str, value: Any) -> Change:
+    return combine(*(set_fact(path, value, f"gpu{number:02}") for number in range(1, 5)))
 
 
-def vpn_first(case: CheckContext) -> CheckContext:
+def put_vpn_first(case: CheckContext) -> CheckContext:
     found = case.facts["gpu03"]["interfaces"]
-    return changed(case, "gpu03", "interfaces", [found[0], VPN, found[1]])
+    return change_fact(case, "gpu03", "interfaces", [found[0], VPN, found[1]])
 
 
-def apart(name: str) -> Change:
+def separate_directory(name: str) -> Change:
     """Its directory is not the others'."""
 
     def apply(case: CheckContext) -> CheckContext:
         for other in case.hosts:
             seen = [name] if other == name else [host for host in case.hosts if host != name]
-            case = changed(case, other, "share/hosts", seen)
+            case = change_fact(case, other, "share/hosts", seen)
         return case
 
     return apply

@@ -35,7 +35,7 @@ GPU = {
 }  # fmt: skip
 
 
-def hosts(count: int, **more: Any) -> tuple[Host, ...]:
+def build_hosts(count: int, **more: Any) -> tuple[Host, ...]:
     """gpu01, gpu02 … as a hostfile with a line each describes them."""
     return tuple(
         Host(name=f"gpu{number:02}", origin=Origin(file="hosts.txt", line=number), **more)
@@ -43,11 +43,11 @@ def hosts(count: int, **more: Any) -> tuple[Host, ...]:
     )
 
 
-def address(number: int) -> str:
+def build_address(number: int) -> str:
     return f"10.0.{number >> 8}.{number & 255}"
 
 
-def a_file(path: str, sha: str = "aa11bb22cc33", size: int = 900, **more: Any) -> dict[str, Any]:
+def build_file(path: str, sha: str = "aa11bb22cc33", size: int = 900, **more: Any) -> dict[str, Any]:
     return {
         "path": path, "kind": "file", "size": size, "sha256": sha, "readable": True, "writable": True,
         "searchable": False, "mtime": 1.0, "ahead": -100.0, "mode": 0o644, "uid": 1000, "real": path, "crlf": False,
@@ -55,14 +55,14 @@ def a_file(path: str, sha: str = "aa11bb22cc33", size: int = 900, **more: Any) -
     }  # fmt: skip
 
 
-def missing_file(path: str) -> dict[str, Any]:
+def build_missing_file(path: str) -> dict[str, Any]:
     return {
         "path": path, "kind": "missing", "error": "No such file or directory",
         "above": {"path": "/home/ann", "writable": True},
     }  # fmt: skip
 
 
-def played(number: int, *argv: str, **more: Any) -> dict[str, Any]:
+def build_rehearsal(number: int, *argv: str, **more: Any) -> dict[str, Any]:
     """What host ``number`` of four played: a train.sh that passes everything on, unless ``argv`` is given."""
     passed = (
         "--nnodes=4", f"--node-rank={number - 1}", "--nproc-per-node=8", "--rdzv_endpoint=10.0.0.1:29500",
@@ -88,13 +88,13 @@ def played(number: int, *argv: str, **more: Any) -> dict[str, Any]:
     }
 
 
-def gpus(name: str) -> dict[str, Any]:
+def build_gpus(name: str) -> dict[str, Any]:
     """What nvidia-smi tells on that host: GPUs like the others', each the only one of its UUID."""
     rows: Any = GPU["gpus"]
     return {**GPU, "gpus": [{**row, "uuid": f"{row['uuid']}-of-{name}"} for row in rows]}
 
 
-def healthy(number: int, *, gpu: bool = True) -> dict[str, Any]:
+def build_healthy_facts(number: int, *, gpu: bool = True) -> dict[str, Any]:
     """Facts of host ``number`` (from 1) as ``ask_facts`` tells them."""
     name = f"gpu{number:02}"
     facts: dict[str, Any] = {
@@ -112,19 +112,19 @@ def healthy(number: int, *, gpu: bool = True) -> dict[str, Any]:
         "environment": {}, "stuck": [], "leftovers": [], "runs": [],
         "interfaces": [
             {"name": "lo", "addresses": ["127.0.0.1/8", "::1/128"], "up": True, "running": True, "loopback": True, "mtu": 65536, "speed": 0, "duplex": "", "received": 9, "bad": 0},
-            {"name": "eth0", "addresses": [f"{address(number)}/16"], "up": True, "running": True, "loopback": False, "mtu": 9000, "speed": 100000, "duplex": "full", "received": 10**9, "bad": 7},
+            {"name": "eth0", "addresses": [f"{build_address(number)}/16"], "up": True, "running": True, "loopback": False, "mtu": 9000, "speed": 100000, "duplex": "full", "received": 10**9, "bad": 7},
         ],
         "route": {"ipv4": "eth0", "ipv6": ""},
         "ports": {"low": 32768, "high": 60999, "reserved": ""},
         "residue": {}, "infiniband": [], "ras": [], "segments": [], "upgrades": {"unattended": True, "free": []},
         "services": {"firewall": [], "time": ["chronyd"], "killer": [], "synchronised": True},
-        "own_name": {"addresses": [address(number)], "error": "", "seconds": 0.001},
+        "own_name": {"addresses": [build_address(number)], "error": "", "seconds": 0.001},
         "reverse": [{"address": "10.0.0.250", "name": "gpu250", "seconds": 0.001}],
         "files": {
-            "workdir": a_file("/home/ann/proj", kind="directory", searchable=True, entries=9, mount={"type": "ext4", "source": "/dev/sda1", "point": "/", "options": "rw", "of": "rw"}),
-            "script": a_file("/home/ann/proj/train.sh", mentions=["torchrun", "NNODES", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT", "NPROC_PER_NODE"], activates=False),
-            "task": a_file("/home/ann/proj/task.py"),
-            "config": a_file("/home/ann/proj/cfg.yaml"),
+            "workdir": build_file("/home/ann/proj", kind="directory", searchable=True, entries=9, mount={"type": "ext4", "source": "/dev/sda1", "point": "/", "options": "rw", "of": "rw"}),
+            "script": build_file("/home/ann/proj/train.sh", mentions=["torchrun", "NNODES", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT", "NPROC_PER_NODE"], activates=False),
+            "task": build_file("/home/ann/proj/task.py"),
+            "config": build_file("/home/ann/proj/cfg.yaml"),
         },
         "programs": {
             "path": "/home/ann/venv/bin:/usr/bin",
@@ -142,8 +142,8 @@ def healthy(number: int, *, gpu: bool = True) -> dict[str, Any]:
             "packages": {"torch": "2.9.1", "nvidia-nccl-cu12": "2.27.5", "numpy": "2.1.0"},
             "torch": {"version": "2.9.1+cu128", "cuda": "12.8", "hip": None, "baton": 1}, "absent": [], "syntax": "", "own": {}, "pip": "yes",
         },
-        "gpu": gpus(name), "missing": {},
-        "rehearsal": played(number),
+        "gpu": build_gpus(name), "missing": {},
+        "rehearsal": build_rehearsal(number),
         "clock": {"began": 100.0, "ended": 100.2},
     }  # fmt: skip
     if not gpu:
@@ -154,28 +154,28 @@ def healthy(number: int, *, gpu: bool = True) -> dict[str, Any]:
     return copy.deepcopy(facts)
 
 
-def request(count: int = 4, **more: Any) -> CheckRequest:
+def build_request(count: int = 4, **more: Any) -> CheckRequest:
     settings: dict[str, Any] = {
-        "hosts": hosts(count), "workdir": "/home/ann/proj", "task": "task.py", "config": "cfg.yaml",
+        "hosts": build_hosts(count), "workdir": "/home/ann/proj", "task": "task.py", "config": "cfg.yaml",
         "venv": "/home/ann/venv", "imports": ("torch",),
-        "dialled": {f"gpu{number:02}": address(number) for number in range(1, count + 1)},
+        "dialled": {f"gpu{number:02}": build_address(number) for number in range(1, count + 1)},
         "login_seconds": {f"gpu{number:02}": 0.3 for number in range(1, count + 1)},
     }  # fmt: skip
     return CheckRequest(**{**settings, **more})
 
 
-def healthy_case(count: int = 4, *, gpu: bool = True, **more: Any) -> CheckContext:
+def build_healthy_case(count: int = 4, *, gpu: bool = True, **more: Any) -> CheckContext:
     """A case in which no check may say a word; ``change`` it to break one thing."""
     if not gpu:
-        more.setdefault("hosts", hosts(count, slots=1))
-    asked = request(count, **more)
+        more.setdefault("hosts", build_hosts(count, slots=1))
+    asked = build_request(count, **more)
     numbers = {host.name: number for number, host in enumerate(asked.hosts, 1) if host.name not in asked.unreached}
-    facts = {name: healthy(number, gpu=gpu) for name, number in numbers.items()}
+    facts = {name: build_healthy_facts(number, gpu=gpu) for name, number in numbers.items()}
     for row in facts.values():
         row["share"] = {"hosts": list(facts), "seconds": 0.0}
         row["rehearsal"]["calls"][0]["argv"][0] = f"--nnodes={count}"
         row["rehearsal"]["given"]["NNODES"] = str(count)
-    reached = {name: address(number) for name, number in numbers.items()}
+    reached = {name: build_address(number) for name, number in numbers.items()}
     fine = {"outcome": "ok", "connect": 0.0001, "sent": 200, "resent": 0}
     return CheckContext(
         request=asked,
@@ -198,7 +198,7 @@ def healthy_case(count: int = 4, *, gpu: bool = True, **more: Any) -> CheckConte
     )
 
 
-def changed(case: CheckContext, host: str, path: str, value: Any) -> CheckContext:
+def change_fact(case: CheckContext, host: str, path: str, value: Any) -> CheckContext:
     """``case`` with one fact of one host replaced; ``path`` goes down by slashes."""
     facts: dict[str, Any] = {name: copy.deepcopy(dict(row)) for name, row in case.facts.items()}
     *folders, last = path.split("/")
@@ -209,7 +209,7 @@ def changed(case: CheckContext, host: str, path: str, value: Any) -> CheckContex
     return replace(case, facts=facts)
 
 
-def without(case: CheckContext, host: str, section: str, reason: str) -> CheckContext:
+def drop_section(case: CheckContext, host: str, section: str, reason: str) -> CheckContext:
     """``case`` where one host could not tell one section."""
     facts = {name: dict(row) for name, row in case.facts.items()}
     facts[host].pop(section, None)

@@ -11,7 +11,7 @@ import pytest
 from fanout.agent.probes import registry
 from fanout.model import answers
 from fanout.model.rpc import ProbeRequest
-from tests.checks.kit import ForkingAsker, healthy
+from tests.checks.kit import ForkingAsker, build_healthy_facts
 
 
 @pytest.mark.process
@@ -31,9 +31,9 @@ def test_every_question_has_a_schema() -> None:
 
 
 def test_recorded_facts_of_a_host_with_gpus_are_valid() -> None:
-    value, error = answers.check_answer("facts", healthy(1))
+    value, error = answers.check_answer("facts", build_healthy_facts(1))
     assert (error, value.get(answers.INVALID)) == ("", None)
-    assert value == healthy(1)
+    assert value == build_healthy_facts(1)
 
 
 def _replaced(value: Any, path: tuple[Any, ...], new: Any) -> Any:
@@ -59,7 +59,7 @@ def _replaced(value: Any, path: tuple[Any, ...], new: Any) -> Any:
     ],
 )
 def test_a_section_that_is_invalid_is_taken_out_with_its_field(path: tuple[Any, ...], new: Any, told: str) -> None:
-    value, error = answers.check_answer("facts", _replaced(healthy(1), path, new))
+    value, error = answers.check_answer("facts", _replaced(build_healthy_facts(1), path, new))
     assert error == ""
     assert path[0] not in value
     assert value[answers.INVALID][path[0]].startswith(told)
@@ -86,14 +86,17 @@ def test_what_is_nested_without_end_is_invalid() -> None:
     deep: Any = []
     for _ in range(200):
         deep = [deep]
-    value, _ = answers.check_answer("facts", {**healthy(1), "residue": {"x": deep}, "new section": deep})
+    value, _ = answers.check_answer("facts", {**build_healthy_facts(1), "residue": {"x": deep}, "new section": deep})
     assert {"residue", "new section"} == set(value[answers.INVALID])
 
 
 def test_what_a_host_says_of_its_own_validity_does_not_count() -> None:
-    assert answers.INVALID not in answers.check_answer("facts", {**healthy(1), answers.INVALID: {"cpu": "x"}})[0]
+    assert (
+        answers.INVALID
+        not in answers.check_answer("facts", {**build_healthy_facts(1), answers.INVALID: {"cpu": "x"}})[0]
+    )
 
 
 def test_a_section_that_a_later_agent_adds_is_kept_within_bounds() -> None:
-    value, _ = answers.check_answer("facts", {**healthy(1), "added": {"a": [1, "x", None, True]}})
+    value, _ = answers.check_answer("facts", {**build_healthy_facts(1), "added": {"a": [1, "x", None, True]}})
     assert value["added"] == {"a": [1, "x", None, True]}

@@ -17,7 +17,7 @@ from fanout.cli import parser
 from fanout.model.suggested_commands import CommandBuilder
 from tests.checks.changes import Fault
 from tests.checks.faults import FAULTS
-from tests.checks.kit import healthy_case
+from tests.checks.kit import build_healthy_case
 
 LOGINS = {f"gpu{number:02}": f"ssh -F /home/ann/cfg -p 22{number:02} ann@gpu{number:02}" for number in range(1, 5)}
 COMMANDS = CommandBuilder(logins=LOGINS, ssh_config="/home/ann/cfg", source="hosts.txt")
@@ -25,7 +25,7 @@ _PROGRAM = re.compile(r"\(?(ssh|sudo|fanout(?= (?:stop|clean|check|run|ps|logs))
 
 
 def findings(fault: Fault) -> list[CheckFinding]:
-    case = fault.change(healthy_case())
+    case = fault.change(build_healthy_case())
     case = replace(case, request=replace(case.request, commands=COMMANDS))
     return [finding for finding in judge_all_checks(CATALOGUE, case) if finding.level in ("fail", "warn", "info")]
 

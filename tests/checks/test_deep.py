@@ -18,7 +18,7 @@ from fanout.model import plan
 from fanout.model.rpc import ProbeAnswer, ProbeRequest
 from fanout.model.settings import Settings
 from fanout.preflight import deep_test
-from tests.checks.kit import ScriptedAsker, healthy_case
+from tests.checks.kit import ScriptedAsker, build_healthy_case
 
 STEADY = [[4, 0.001, 0], [1 << 16, 0.0001, 0], [1 << 24, 0.01, 0]]
 USUAL: dict[str, dict[str, Any]] = {
@@ -63,7 +63,7 @@ def _about(ask: ProbeRequest) -> tuple[str, str]:
 
 def checked(torch: Torch, count: int = 3, *, gpu: bool = False, **more: Any) -> CheckContext:
     """A healthy case of ``count`` hosts with what the deep check made of it."""
-    case = healthy_case(count, gpu=gpu, deep=True, **more)
+    case = build_healthy_case(count, gpu=gpu, deep=True, **more)
     settings = Settings()
     made = plan.make_plan(
         case.request.hosts, ("task.py",), settings, run_id="check", cwd="/home/ann/proj", has_script=True,
@@ -262,7 +262,9 @@ def test_the_table_has_a_row_a_size_and_a_row_a_host() -> None:
 
 def test_the_rows_are_there_only_when_they_were_asked_for() -> None:
     """A check without --deep does not say that it left them out; one that could not be made does, and is not fine."""
-    assert rows(healthy_case(2)) == []
-    case = replace(healthy_case(2, deep=True), deep=DeepTest(unmade="not made: mesh failed on gpu02; fix that first"))
+    assert rows(build_healthy_case(2)) == []
+    case = replace(
+        build_healthy_case(2, deep=True), deep=DeepTest(unmade="not made: mesh failed on gpu02; fix that first")
+    )
     assert {row.level for row in rows(case)} == {"skip"}
     assert {row.check for row in rows(case)} == {check.name for check in CATALOGUE if check.group == "deep"}

@@ -11,7 +11,7 @@ from fanout.agent.probes import upgrades
 from fanout.checks.engine.definition import CheckContext
 from fanout.checks.engine.evaluation import judge_check
 from fanout.checks.system import failure_evidence
-from tests.checks.kit import changed, healthy_case
+from tests.checks.kit import build_healthy_case, change_fact
 
 _ALL = ("gpu01", "gpu02", "gpu03", "gpu04")
 
@@ -26,10 +26,10 @@ def told(case: CheckContext) -> str:
 
 
 def everywhere(changes: Mapping[str, object]) -> CheckContext:
-    case = healthy_case()
+    case = build_healthy_case()
     for host in _ALL:
         for path, value in changes.items():
-            case = changed(case, host, path, value)
+            case = change_fact(case, host, path, value)
     return case
 
 

@@ -13,7 +13,7 @@ from fanout.checks.engine.definition import CheckFinding, PortTest, UnreachableH
 from fanout.checks.engine.evaluation import judge_all_checks
 from tests.checks.changes import Fault
 from tests.checks.faults import FAULTS
-from tests.checks.kit import a_file, changed, healthy_case, hosts, missing_file, without
+from tests.checks.kit import build_file, build_healthy_case, build_hosts, build_missing_file, change_fact, drop_section
 from tests.lab.faults import ELSEWHERE, RECORDED, SCENES
 
 
@@ -24,7 +24,7 @@ def loud(findings: tuple[CheckFinding, ...]) -> Iterator[CheckFinding]:
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.id)
 def test_one_fault_makes_exactly_its_check_speak(fault: Fault) -> None:
     """That check, at that level, about those hosts; with what was seen and what to type; and nobody else."""
-    findings = list(loud(judge_all_checks(CATALOGUE, fault.change(healthy_case()))))
+    findings = list(loud(judge_all_checks(CATALOGUE, fault.change(build_healthy_case()))))
     said = {(finding.check, finding.level) for finding in findings}
     assert said == {(fault.check, fault.level)}
     assert tuple(dict.fromkeys(host for finding in findings for host in finding.hosts)) == fault.hosts
@@ -36,7 +36,7 @@ def test_one_fault_makes_exactly_its_check_speak(fault: Fault) -> None:
 @pytest.mark.parametrize("gpu", [True, False])
 def test_healthy_hosts_hear_nothing(count: int, gpu: bool) -> None:
     """No failure, no warning, not even a note: with and without GPUs, one host or many."""
-    assert list(loud(judge_all_checks(CATALOGUE, healthy_case(count, gpu=gpu)))) == []
+    assert list(loud(judge_all_checks(CATALOGUE, build_healthy_case(count, gpu=gpu)))) == []
 
 
 def test_every_check_is_provoked_at_its_worst() -> None:
@@ -58,7 +58,7 @@ def test_every_check_has_a_fault_on_real_hosts_or_a_reason_why_not() -> None:
 
 def test_mixed_nccl_is_named_beside_the_package_list() -> None:
     """Another NCCL is always another package too: the check and the note both speak."""
-    case = changed(healthy_case(), "gpu03", "software/packages/nvidia-nccl-cu12", "2.21.5")
+    case = change_fact(build_healthy_case(), "gpu03", "software/packages/nvidia-nccl-cu12", "2.21.5")
     findings = list(loud(judge_all_checks(CATALOGUE, case)))
     assert {(finding.check, finding.level) for finding in findings} == {("nccl", "fail"), ("packages", "info")}
 
@@ -67,7 +67,7 @@ def test_mixed_nccl_is_named_beside_the_package_list() -> None:
 def test_a_fact_that_could_not_be_had_is_a_skip_with_its_reason(check: Any) -> None:
     """Never ok, for any check and any section that it needs."""
     for section in check.needs:
-        case = without(healthy_case(), "gpu03", section, "no answer within 5 s")
+        case = drop_section(build_healthy_case(), "gpu03", section, "no answer within 5 s")
         mine = [finding for finding in judge_all_checks((check,), case) if "gpu03" in finding.hosts]
         if check.unless(case.request):
             continue
@@ -76,7 +76,7 @@ def test_a_fact_that_could_not_be_had_is_a_skip_with_its_reason(check: Any) -> N
 
 def test_hosts_without_gpus_are_skipped_by_the_gpu_checks_and_say_why() -> None:
     """“no GPU” is no clean bill of health."""
-    findings = judge_all_checks(CATALOGUE, healthy_case(gpu=False))
+    findings = judge_all_checks(CATALOGUE, build_healthy_case(gpu=False))
     rows = {finding.check: (finding.level, finding.saw) for finding in findings if finding.group == "gpu"}
     assert rows.pop("slots")[0] == "ok"
     assert set(rows.values()) == {("skip", "no GPU")}
@@ -84,7 +84,7 @@ def test_hosts_without_gpus_are_skipped_by_the_gpu_checks_and_say_why() -> None:
 
 def test_a_cpu_host_without_slots_is_told_which_line_to_write() -> None:
     """The number of processes is never guessed."""
-    case = healthy_case(2, gpu=False, hosts=hosts(2))
+    case = build_healthy_case(2, gpu=False, hosts=build_hosts(2))
     failures = [finding for finding in judge_all_checks(CATALOGUE, case) if finding.level == "fail"]
     assert [(f.check, f.hosts, f.advice) for f in failures] == [
         ("slots", (name,), f"write the number of processes:  {name} slots=N  in hosts.txt")
@@ -94,20 +94,20 @@ def test_a_cpu_host_without_slots_is_told_which_line_to_write() -> None:
 
 def test_no_script_anywhere_is_fine_and_torchrun_is_needed_then() -> None:
     """A project without train.sh runs by torchrun; a train.sh that calls something else does not need it."""
-    case = healthy_case(2)
+    case = build_healthy_case(2)
     for name in case.facts:
-        case = changed(case, name, "files/script", missing_file("/home/ann/proj/train.sh"))
-        case = changed(case, name, "programs/found/torchrun", "")
-        case = without(case, name, "rehearsal", "no train.sh")
+        case = change_fact(case, name, "files/script", build_missing_file("/home/ann/proj/train.sh"))
+        case = change_fact(case, name, "programs/found/torchrun", "")
+        case = drop_section(case, name, "rehearsal", "no train.sh")
     assert {f.check for f in judge_all_checks(CATALOGUE, case) if f.level == "fail"} == {"torchrun"}
     for name in case.facts:
-        case = changed(case, name, "files/script", a_file("/home/ann/proj/train.sh", mentions=[]))
+        case = change_fact(case, name, "files/script", build_file("/home/ann/proj/train.sh", mentions=[]))
     assert {f.check for f in judge_all_checks(CATALOGUE, case) if f.level == "fail"} == set()
 
 
 def test_a_worker_that_reaches_another_address_is_told_which() -> None:
     """Host 0 has two networks; the one that was chosen by the user does not reach gpu02, the other does."""
-    case = healthy_case(2)
+    case = build_healthy_case(2)
     dials: dict[tuple[str, str], dict[str, Any]] = {
         ("gpu02", "192.168.1.1"): {"outcome": "dropped", "seconds": 3.0},
         ("gpu02", "10.0.0.1"): {"outcome": "ok"},
@@ -137,15 +137,15 @@ def test_a_build_lock_is_a_fault_only_where_an_import_waits_for_it(
     baton: int | None, built: bool, holder: int, level: str | None
 ) -> None:
     """A torch that locks by flock leaves the file behind every build; one that makes the file waits as long as it is there."""
-    case = changed(healthy_case(), "gpu03", "software/torch/baton", baton)
-    case = changed(case, "gpu03", "locks", [{"path": "/c/x/lock", "built": built, "holder": holder}])
+    case = change_fact(build_healthy_case(), "gpu03", "software/torch/baton", baton)
+    case = change_fact(case, "gpu03", "locks", [{"path": "/c/x/lock", "built": built, "holder": holder}])
     found = [finding.level for finding in judge_all_checks(CATALOGUE, case) if finding.check == "build-locks"]
     assert found == [level or "ok", *(["ok"] if level else [])]
 
 
 def test_only_and_skip_take_names_and_groups() -> None:
     """What is left out is not judged at all."""
-    case = healthy_case()
+    case = build_healthy_case()
     only = replace(case, request=replace(case.request, only=frozenset({"ssh", "clock"}), skip=frozenset({"python"})))
     assert {f.check for f in judge_all_checks(CATALOGUE, only)} == {
         "reached",
@@ -159,7 +159,7 @@ def test_only_and_skip_take_names_and_groups() -> None:
 
 def test_a_host_that_was_not_reached_is_reported_whatever_is_asked_for() -> None:
     """Else a check of one thing would end with "All checks passed" although it saw nothing of that host."""
-    case = healthy_case()
+    case = build_healthy_case()
     unreached = {"gpu03": UnreachableHost(message="refused", hint="look", kind="Unreachable")}
     case = replace(case, request=replace(case.request, unreached=unreached, only=frozenset({"clock"})))
     bad = [(finding.check, finding.hosts) for finding in judge_all_checks(CATALOGUE, case) if finding.level == "fail"]

@@ -22,9 +22,9 @@ from fanout.checks.engine.evaluation import judge_all_checks
 from fanout.checks.engine.host_table import build_rows
 from fanout.model.errors import UsageError
 from fanout.text import wrap
-from tests.checks.changes import Fault, dialled, meshed, process, silent_host, taken, unreached
+from tests.checks.changes import Fault, build_process, lose_host, set_dial, set_mesh, silence_host, take_port
 from tests.checks.faults import FAULTS
-from tests.checks.kit import changed, healthy_case, hosts
+from tests.checks.kit import build_healthy_case, build_hosts, change_fact
 
 GOLDEN = Path(__file__).parent / "golden"
 WIDE, NARROW, OLD, PIPE = ReportStyle(), ReportStyle(width=80), ReportStyle(ascii=True), ReportStyle(width=None)
@@ -32,40 +32,40 @@ WIDE, NARROW, OLD, PIPE = ReportStyle(), ReportStyle(width=80), ReportStyle(asci
 
 def mixed(case: CheckContext) -> CheckContext:
     """A host that cannot be reached, one with another driver, a busy GPU and a clock that is off."""
-    case = unreached(case)
+    case = lose_host(case)
     trouble = case.request.unreached["gpu03"]
     case = replace(case, request=replace(case.request, unreached={"gpu03": trouble}))
-    case = changed(case, "gpu02", "gpu/driver", "535.183.01")
-    case = changed(case, "gpu02", "gpu/module", "535.183.01")
-    case = changed(case, "gpu02", "gpu/processes", [process(age=2.7e5, gpu="GPU-5-of-gpu02")])
+    case = change_fact(case, "gpu02", "gpu/driver", "535.183.01")
+    case = change_fact(case, "gpu02", "gpu/module", "535.183.01")
+    case = change_fact(case, "gpu02", "gpu/processes", [build_process(age=2.7e5, gpu="GPU-5-of-gpu02")])
     return replace(case, offsets={**case.offsets, "gpu02": (0.912, 0.001)})
 
 
 def forty(case: CheckContext) -> CheckContext:
     """Forty hosts: four without torchrun, one loaded, one with an old torch."""
-    case = healthy_case(40)
-    case = changed(case, "gpu07", "software/torch/version", "2.8.0")
-    case = changed(case, "gpu09", "cpu/load", 900.0)
+    case = build_healthy_case(40)
+    case = change_fact(case, "gpu07", "software/torch/version", "2.8.0")
+    case = change_fact(case, "gpu09", "cpu/load", 900.0)
     for number in range(11, 15):
-        case = changed(case, f"gpu{number}", "rehearsal/calls/0/real", "")
+        case = change_fact(case, f"gpu{number}", "rehearsal/calls/0/real", "")
     return case
 
 
 def no_slots(case: CheckContext) -> CheckContext:
-    return healthy_case(2, gpu=False, hosts=hosts(2))
+    return build_healthy_case(2, gpu=False, hosts=build_hosts(2))
 
 
 SCREENS: list[tuple[str, Callable[[CheckContext], CheckContext], ReportStyle]] = [
     ("healthy", lambda case: case, WIDE),
-    ("healthy-cpu", lambda case: healthy_case(2, gpu=False), WIDE),
-    ("one-host", lambda case: healthy_case(1), NARROW),
+    ("healthy-cpu", lambda case: build_healthy_case(2, gpu=False), WIDE),
+    ("one-host", lambda case: build_healthy_case(1), NARROW),
     ("mixed", mixed, WIDE),
     ("mixed-ascii", mixed, OLD),
-    ("silent", silent_host, WIDE),
+    ("silent", silence_host, WIDE),
     ("forty-hosts", forty, WIDE),
-    ("port-taken", taken, WIDE),
-    ("port-dropped", dialled("dropped", seconds=3.0), NARROW),
-    ("mesh-inward", meshed("rejected", lambda start, end: end == "gpu02"), WIDE),
+    ("port-taken", take_port, WIDE),
+    ("port-dropped", set_dial("dropped", seconds=3.0), NARROW),
+    ("mesh-inward", set_mesh("rejected", lambda start, end: end == "gpu02"), WIDE),
     ("no-slots", no_slots, WIDE),
 ]
 
@@ -75,7 +75,7 @@ def test_the_screen_is_the_recorded_one(
     name: str, change: Callable[[CheckContext], CheckContext], style: ReportStyle
 ) -> None:
     """Every word of it: a change here is a change that users see."""
-    case = change(healthy_case())
+    case = change(build_healthy_case())
     lines = render_check_report("fanout check hosts.txt", case, judge_all_checks(CATALOGUE, case), 2.3, style)
     text = "\n".join(lines) + "\n"
     golden = GOLDEN / f"{name}.txt"
@@ -87,7 +87,7 @@ def test_the_screen_is_the_recorded_one(
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.id)
 def test_every_failure_and_warning_has_a_next_step_on_the_screen(fault: Fault) -> None:
     """Nobody is left with a complaint alone (a processor of another kind is the one thing with no cure)."""
-    case = fault.change(healthy_case())
+    case = fault.change(build_healthy_case())
     for finding in judge_all_checks(CATALOGUE, case):
         if finding.level in ("fail", "warn"):
             assert finding.advice or finding.check == "kernel"
@@ -97,7 +97,7 @@ def test_every_failure_and_warning_has_a_next_step_on_the_screen(fault: Fault) -
 @pytest.mark.parametrize("count", [1, 4, 24, 40, 512])
 def test_the_table_fits(style: ReportStyle, count: int) -> None:
     """No line of the table is wider than the terminal, and there are at most 24 rows of it."""
-    case = healthy_case(count)
+    case = build_healthy_case(count)
     lines = render_check_report("fanout check hosts.txt", case, judge_all_checks(CATALOGUE, case), 2.3, style)
     table = lines[2 : lines.index("", 2)]
     assert style.width is not None
@@ -108,7 +108,7 @@ def test_the_table_fits(style: ReportStyle, count: int) -> None:
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.id)
 def test_nothing_runs_over_80_columns_and_no_command_is_broken(fault: Fault) -> None:
     """A line is longer only where one word is. What shall be typed is in one piece, or goes on behind a backslash."""
-    case = fault.change(healthy_case())
+    case = fault.change(build_healthy_case())
     findings = judge_all_checks(CATALOGUE, case)
     lines = render_check_report("fanout check hosts.txt", case, findings, 2.3, NARROW)
     assert all(len(line) <= 80 or len(line.split()[-1]) > 50 for line in lines), max(lines, key=len)
@@ -121,7 +121,7 @@ def test_nothing_runs_over_80_columns_and_no_command_is_broken(fault: Fault) -> 
 
 def test_in_a_pipe_nothing_is_wrapped() -> None:
     """One line for what was seen, one for the advice, and all columns of the table: for grep and for files."""
-    case = dialled("dropped", seconds=3.0)(healthy_case())
+    case = set_dial("dropped", seconds=3.0)(build_healthy_case())
     findings = judge_all_checks(CATALOGUE, case)
     lines = [line.strip() for line in render_check_report("fanout check hosts.txt", case, findings, 2.3, PIPE)]
     bad = next(finding for finding in findings if finding.level == "fail")
@@ -140,7 +140,7 @@ def test_a_long_command_goes_on_as_a_shell_takes_it() -> None:
 
 def test_a_set_of_many_hosts_is_broken_behind_commas() -> None:
     """Odd hosts all over a file of 200: their names take lines of their own, and none runs over."""
-    case = healthy_case(200)
+    case = build_healthy_case(200)
     for number in range(1, 200, 3):
         found: Any = case.facts[f"gpu{number:02}"]["programs"]
         found["found"]["bash"] = ""
@@ -150,7 +150,7 @@ def test_a_set_of_many_hosts_is_broken_behind_commas() -> None:
 
 def test_ascii_is_ascii() -> None:
     """A terminal that knows no more is given no more."""
-    case = mixed(healthy_case())
+    case = mixed(build_healthy_case())
     assert all(
         line.isascii()
         for line in render_check_report("fanout check h", case, judge_all_checks(CATALOGUE, case), 1.0, OLD)
@@ -159,7 +159,7 @@ def test_ascii_is_ascii() -> None:
 
 def test_folding_loses_no_host() -> None:
     """Every host of the file is in exactly one row, and the bad rows come first."""
-    case = forty(healthy_case())
+    case = forty(build_healthy_case())
     rows = merge_rows(build_rows(case, judge_all_checks(CATALOGUE, case)))
     names = [host for row in rows for host in row.hosts]
     assert sorted(names) == [host.name for host in case.request.hosts]
@@ -168,7 +168,7 @@ def test_folding_loses_no_host() -> None:
 
 def test_the_record_is_json_with_every_host_and_finding() -> None:
     """`--json` can be read back, and says level, facts and the ways between hosts."""
-    case = mixed(healthy_case())
+    case = mixed(build_healthy_case())
     findings = judge_all_checks(CATALOGUE, case)
     again = json.loads(json.dumps(build_check_record(case, findings, 2.3)))
     assert [(row["host"], row["level"]) for row in again["hosts"]] == [

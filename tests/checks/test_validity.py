@@ -12,8 +12,8 @@ from fanout.checks.engine.evaluation import judge_all_checks, judge_check
 from fanout.model import answers
 from fanout.model.rpc import ProbeAnswer
 from fanout.preflight import run_checks
-from tests.checks.kit import ScriptedAsker, changed, healthy, healthy_case, request
-from tests.preflight.test_run_checks import healthy_script
+from tests.checks.kit import ScriptedAsker, build_healthy_case, build_healthy_facts, build_request, change_fact
+from tests.preflight.test_run_checks import build_healthy_script
 
 
 def _reads(case: CheckContext) -> Iterator[CheckResult]:
@@ -26,7 +26,7 @@ READS = Check(name="reads", group="system", worst="warn", verifies="", why="", f
 
 
 def test_a_host_that_makes_a_judge_fail_is_unknown_and_the_others_are_judged() -> None:
-    case = changed(changed(healthy_case(3), "gpu02", "memory/total", "x"), "gpu03", "memory/total", 2)
+    case = change_fact(change_fact(build_healthy_case(3), "gpu02", "memory/total", "x"), "gpu03", "memory/total", 2)
     found = {finding.hosts: (finding.level, finding.saw) for finding in judge_check(READS, case)}
     assert found["gpu01",] == ("ok", "")
     assert found["gpu03",] == ("warn", "little")
@@ -41,7 +41,7 @@ def test_a_judge_that_fails_whatever_the_host_passes_none() -> None:
         raise RuntimeError("a fault of the judge")
         yield  # pragma: no cover
 
-    (finding,) = {finding.level for finding in judge_check(replace(READS, judge=broken), healthy_case(3))}
+    (finding,) = {finding.level for finding in judge_check(replace(READS, judge=broken), build_healthy_case(3))}
     assert finding == "fail"
 
 
@@ -49,15 +49,15 @@ def answered(value: Mapping[str, Any]) -> run_checks.Preflight:
     """A check of three hosts where gpu02 answers the first question so."""
 
     def facts(host: str, args: Mapping[str, Any]) -> ProbeAnswer:
-        told = value if host == "gpu02" else healthy(int(host[-1]))
+        told = value if host == "gpu02" else build_healthy_facts(int(host[-1]))
         kept, error = answers.check_answer("facts", told)
         return ProbeAnswer(value=kept, error=error)
 
-    return run_checks.run(request(3), ScriptedAsker(healthy_script(facts=facts)), clock=lambda: 0.0)
+    return run_checks.run(build_request(3), ScriptedAsker(build_healthy_script(facts=facts)), clock=lambda: 0.0)
 
 
 def test_a_section_that_is_invalid_fails_the_check_in_one_row() -> None:
-    result = answered({**healthy(2), "memory": {"total": "x"}, "cpu": None})
+    result = answered({**build_healthy_facts(2), "memory": {"total": "x"}, "cpu": None})
     assert result.compute_exit_code() == 1
     (finding,) = result.failures
     assert (finding.check, finding.hosts) == ("answer", ("gpu02",))
@@ -72,6 +72,6 @@ def test_an_answer_that_is_invalid_as_a_whole_fails_the_check() -> None:
 
 def test_no_choice_of_checks_leaves_an_invalid_answer_out() -> None:
     case = replace(
-        healthy_case(2, only=frozenset({"gpu"}), skip=frozenset({"ssh"})), invalid={"gpu01": ("x: is null",)}
+        build_healthy_case(2, only=frozenset({"gpu"}), skip=frozenset({"ssh"})), invalid={"gpu01": ("x: is null",)}
     )
     assert [finding.check for finding in judge_all_checks(CATALOGUE, case) if finding.level == "fail"] == ["answer"]

@@ -14,7 +14,7 @@ from fanout.model.plan import HostFacts, make_plan
 from fanout.model.rpc import ProbeAnswer
 from fanout.model.settings import Settings
 from fanout.preflight.cross_host import rehearse_script
-from tests.checks.kit import ScriptedAsker, healthy_case, hosts
+from tests.checks.kit import ScriptedAsker, build_healthy_case, build_hosts
 
 SECRET = "hunter2zzz"
 
@@ -28,7 +28,7 @@ def test_a_value_becomes_its_name() -> None:
 @pytest.mark.parametrize("variable", [GLOO, NCCL])
 @pytest.mark.parametrize("value", [SECRET, f"^{SECRET}", f"={SECRET}"])
 def test_a_finding_about_an_interface_names_the_variable_alone(variable: str, value: str) -> None:
-    case = healthy_case()
+    case = build_healthy_case()
     case = replace(case, request=replace(case.request, env={variable: value}))
     told = [finding for finding in judge_all_checks(CATALOGUE, case) if variable in finding.saw]
     assert told
@@ -37,11 +37,11 @@ def test_a_finding_about_an_interface_names_the_variable_alone(variable: str, va
 
 def test_what_the_script_printed_in_the_rehearsal_holds_no_value() -> None:
     """``set -x`` prints every value that the script uses."""
-    machines = hosts(1, env=(("S3", SECRET),))
+    machines = build_hosts(1, env=(("S3", SECRET),))
     settings = Settings(env=(("TOKEN_FILE", f"/{SECRET}/token"),), nproc_per_node=1)
     words = f"+ login {SECRET}\ntrain.sh: line 2: /{SECRET}/token: No such file or directory"
     answer = {"words": words, "errors": words.splitlines()[1:], "calls": [], "status": 1, "seconds": 0.1, "count": 0}
-    case = healthy_case(1)
+    case = build_healthy_case(1)
     case = replace(case, request=replace(case.request, hosts=machines))
     plan = make_plan(machines, ["task.py"], settings, run_id="r", cwd="/w", has_script=True, learned=HostFacts())
     asker = ScriptedAsker({"rehearse": lambda host, args: ProbeAnswer(value=answer)})

@@ -15,7 +15,7 @@ from fanout.checks.network.mesh import MOST_WHOLE, attribute_failures, choose_pa
 from fanout.checks.software.task_imports import ModuleImports, find_imports
 from fanout.model.rpc import ProbeAnswer
 from fanout.preflight import run_checks
-from tests.checks.kit import ScriptedAsker, healthy, request
+from tests.checks.kit import ScriptedAsker, build_healthy_facts, build_request
 
 Script = dict[str, Callable[[str, Mapping[str, Any]], ProbeAnswer]]
 
@@ -24,11 +24,11 @@ def number(host: str) -> int:
     return int(host[3:])
 
 
-def healthy_script(**more: Callable[[str, Mapping[str, Any]], ProbeAnswer]) -> Script:
+def build_healthy_script(**more: Callable[[str, Mapping[str, Any]], ProbeAnswer]) -> Script:
     """Hosts gpu01 … at 10.0.0.1 … that all reach each other."""
 
     def facts(host: str, args: Mapping[str, Any]) -> ProbeAnswer:
-        return ProbeAnswer(value=healthy(number(host)), sent=99.9, received=100.3)
+        return ProbeAnswer(value=build_healthy_facts(number(host)), sent=99.9, received=100.3)
 
     def listen(host: str, args: Mapping[str, Any]) -> ProbeAnswer:
         return ProbeAnswer(value={"port": args["port"] or 40000 + number(host)}, handle=number(host))
@@ -51,8 +51,8 @@ def healthy_script(**more: Callable[[str, Mapping[str, Any]], ProbeAnswer]) -> S
 
 def test_five_rounds_and_all_that_lives_on_is_ended() -> None:
     """Facts and time of all; host 0 listens and the others dial; all listen and all dial; all leave a token and look for all."""
-    asker = ScriptedAsker(healthy_script())
-    result = run_checks.run(request(3), asker, clock=lambda: 0.0)
+    asker = ScriptedAsker(build_healthy_script())
+    result = run_checks.run(build_request(3), asker, clock=lambda: 0.0)
     assert [(ask.what, ask.host) for ask in asker.asked] == [
         ("facts", "gpu01"), ("facts", "gpu02"), ("facts", "gpu03"),
         ("clock", "gpu01"), ("clock", "gpu02"), ("clock", "gpu03"),
@@ -75,26 +75,26 @@ def test_five_rounds_and_all_that_lives_on_is_ended() -> None:
 
 def test_the_closest_look_at_the_clock_counts() -> None:
     """Facts take their time; a small question brackets the host's clock in 20 ms. Where it fails, the facts have to do."""
-    offset, margin = run_checks.run(request(2), ScriptedAsker(healthy_script())).case.offsets["gpu02"]
+    offset, margin = run_checks.run(build_request(2), ScriptedAsker(build_healthy_script())).case.offsets["gpu02"]
     assert (round(offset, 4), round(margin, 4)) == (0.002, 0.01)
-    silent = healthy_script(clock=lambda host, args: ProbeAnswer(error="no answer in time"))
-    offset, margin = run_checks.run(request(2), ScriptedAsker(silent)).case.offsets["gpu02"]
+    silent = build_healthy_script(clock=lambda host, args: ProbeAnswer(error="no answer in time"))
+    offset, margin = run_checks.run(build_request(2), ScriptedAsker(silent)).case.offsets["gpu02"]
     assert (round(offset, 4), round(margin, 4)) == (0.0, 0.1)
 
 
 def test_one_host_binds_its_port_and_needs_no_network() -> None:
     """Nobody dials; MASTER_ADDR is loopback."""
-    asker = ScriptedAsker(healthy_script())
-    result = run_checks.run(request(1), asker, clock=lambda: 0.0)
+    asker = ScriptedAsker(build_healthy_script())
+    result = run_checks.run(build_request(1), asker, clock=lambda: 0.0)
     assert [ask.what for ask in asker.asked] == ["facts", "clock", "listen"]
     assert result.learned.master_addr == "127.0.0.1"
 
 
 def test_an_unreached_host_is_asked_nothing_and_fails_with_its_own_words() -> None:
     """The others are checked all the same; the status is that of ssh."""
-    asker = ScriptedAsker(healthy_script())
+    asker = ScriptedAsker(build_healthy_script())
     gone = {"gpu02": UnreachableHost(message="no answer from 10.0.0.2:22 in 10 s", hint="ping 10.0.0.2")}
-    result = run_checks.run(request(3, unreached=gone), asker, clock=lambda: 0.0)
+    result = run_checks.run(build_request(3, unreached=gone), asker, clock=lambda: 0.0)
     assert "gpu02" not in {ask.host for ask in asker.asked}
     assert [(f.check, f.hosts, f.saw, f.advice) for f in result.failures] == [
         ("reached", ("gpu02",), "no answer from 10.0.0.2:22 in 10 s", "ping 10.0.0.2")
@@ -105,7 +105,7 @@ def test_an_unreached_host_is_asked_nothing_and_fails_with_its_own_words() -> No
 def test_without_host_0_the_network_is_not_judged() -> None:
     """There is nothing to dial; the rows say so instead of passing."""
     gone = {"gpu01": UnreachableHost(message="down")}
-    result = run_checks.run(request(3, unreached=gone), ScriptedAsker(healthy_script()), clock=lambda: 0.0)
+    result = run_checks.run(build_request(3, unreached=gone), ScriptedAsker(build_healthy_script()), clock=lambda: 0.0)
     (finding,) = [f for f in result.findings if f.check == "master-addr" and set(f.hosts) == {"gpu02", "gpu03"}]
     assert (finding.level, finding.saw) == ("skip", "gpu01, which is host 0, did not answer")
 
@@ -116,9 +116,9 @@ def test_a_link_that_dies_in_the_middle_is_told_and_hides_nothing() -> None:
     def dial(host: str, args: Mapping[str, Any]) -> ProbeAnswer:
         if host == "gpu02":
             return ProbeAnswer(error="the link was lost")
-        return healthy_script()["dial"](host, args)
+        return build_healthy_script()["dial"](host, args)
 
-    result = run_checks.run(request(3), ScriptedAsker(healthy_script(dial=dial)), clock=lambda: 0.0)
+    result = run_checks.run(build_request(3), ScriptedAsker(build_healthy_script(dial=dial)), clock=lambda: 0.0)
     assert {(f.check, f.hosts) for f in result.failures} == {("master-addr", ("gpu02",)), ("mesh", ("gpu02",))}
     assert all("the link was lost" in f.saw for f in result.failures)
 
@@ -127,7 +127,7 @@ def test_the_first_address_that_all_reach_is_chosen() -> None:
     """Host 0 has two networks, and ssh came by the one that gpu03 does not reach."""
 
     def facts(host: str, args: Mapping[str, Any]) -> ProbeAnswer:
-        known = healthy(number(host))
+        known = build_healthy_facts(number(host))
         if host == "gpu01":
             second = {**known["interfaces"][1], "name": "eth1", "addresses": ["192.168.9.1/24"]}
             known["interfaces"].append(second)
@@ -139,7 +139,9 @@ def test_the_first_address_that_all_reach_is_chosen() -> None:
         first = [bad if host == "gpu03" and target["addr"] == "10.0.0.1" else fine for target in args["targets"]]
         return ProbeAnswer(value={"results": first})
 
-    result = run_checks.run(request(3), ScriptedAsker(healthy_script(facts=facts, dial=dial)), clock=lambda: 0.0)
+    result = run_checks.run(
+        build_request(3), ScriptedAsker(build_healthy_script(facts=facts, dial=dial)), clock=lambda: 0.0
+    )
     assert result.learned.master_addr == "192.168.9.1"
     assert "master-addr" not in {f.check for f in result.failures}
     (note,) = [f for f in result.findings if f.check == "master-addr" and f.level == "info"]
@@ -153,15 +155,19 @@ def test_a_host_with_the_debian_line_is_given_the_interface_by_name() -> None:
     """All hosts are, so that they meet on the same network; a user's own setting is left alone."""
 
     def facts(host: str, args: Mapping[str, Any]) -> ProbeAnswer:
-        known = healthy(number(host))
+        known = build_healthy_facts(number(host))
         if host == "gpu02":
             known["own_name"]["addresses"] = ["127.0.1.1"]
         return ProbeAnswer(value=known)
 
-    learned = run_checks.run(request(2), ScriptedAsker(healthy_script(facts=facts)), clock=lambda: 0.0).learned
+    learned = run_checks.run(
+        build_request(2), ScriptedAsker(build_healthy_script(facts=facts)), clock=lambda: 0.0
+    ).learned
     assert learned.exports == {name: {"GLOO_SOCKET_IFNAME": "eth0"} for name in ("gpu01", "gpu02")}
-    asked = request(2, env={"GLOO_SOCKET_IFNAME": "eth0"})
-    assert run_checks.run(asked, ScriptedAsker(healthy_script(facts=facts)), clock=lambda: 0.0).learned.exports == {}
+    asked = build_request(2, env={"GLOO_SOCKET_IFNAME": "eth0"})
+    assert (
+        run_checks.run(asked, ScriptedAsker(build_healthy_script(facts=facts)), clock=lambda: 0.0).learned.exports == {}
+    )
 
 
 # -- the address of host 0

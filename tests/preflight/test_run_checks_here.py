@@ -13,7 +13,7 @@ import pytest
 from fanout.agent.probes import gpu
 from fanout.checks.engine.definition import CheckRequest
 from fanout.preflight import run_checks
-from tests.checks.kit import ForkingAsker, hosts
+from tests.checks.kit import ForkingAsker, build_hosts
 
 pytestmark = pytest.mark.process
 
@@ -49,7 +49,7 @@ def free_port() -> int:
 
 def request_for(project: Path, count: int = 2, **more: Any) -> CheckRequest:
     settings: dict[str, Any] = {
-        "hosts": hosts(count, slots=1), "workdir": str(project), "task": "task.py", "config": "cfg.yaml",
+        "hosts": build_hosts(count, slots=1), "workdir": str(project), "task": "task.py", "config": "cfg.yaml",
         "venv": str(project / "env"), "master_port": free_port(),
         "dialled": {f"gpu{n:02}": f"127.0.0.{n}" for n in range(1, count + 1)},
     }  # fmt: skip
@@ -103,7 +103,7 @@ def test_a_task_that_is_elsewhere_on_one_host_fails_there_alone(
     other.mkdir()
     (other / "cfg.yaml").write_text("lr: 0.2\n")
     (other / "train.sh").write_text((project / "train.sh").read_text())
-    first, second = hosts(2, slots=1)
+    first, second = build_hosts(2, slots=1)
     import dataclasses
 
     result = run_checks.run(request_for(project, hosts=(first, dataclasses.replace(second, workdir=str(other)))), asker)
@@ -130,6 +130,6 @@ def test_a_cpu_host_without_slots_is_told_what_to_write(
     """No guess at the number of processes: the line of the hostfile to write is printed."""
     monkeypatch.setattr(gpu, "which", lambda tool, path: "")
     monkeypatch.setattr(gpu, "_devices", list)
-    result = run_checks.run(request_for(project, hosts=hosts(1)), asker)
+    result = run_checks.run(request_for(project, hosts=build_hosts(1)), asker)
     assert said(result, "fail") == [("slots", ("gpu01",))]
     assert "gpu01 slots=N  in hosts.txt" in result.failures[0].advice
