@@ -110,7 +110,7 @@ def _has_environment(pid: int) -> None:
 
 def test_a_stack_that_cannot_be_read_has_a_reason(tmp_path: Path, py_spy_path: str) -> None:
     """Cases: a process that is no Python, one that has ended, and a host without py-spy."""
-    sleep = subprocess.Popen(["/bin/sleep", "60"], env={"PATH": os.path.dirname(py_spy)})
+    sleep = subprocess.Popen(["/bin/sleep", "60"], env={"PATH": os.path.dirname(py_spy_path)})
     with sleep:
         _has_environment(sleep.pid)
         assert py_spy.dump_stacks([sleep.pid], seconds=20.0)[sleep.pid]["untold"].startswith("py-spy: ")

@@ -1,4 +1,4 @@
-"""What can be wrong with recorded facts: changes of a healthy case, which the table of faults is made of."""
+"""Faults for the check tests: functions that change the recorded facts of healthy hosts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Change = Callable[[CheckContext], CheckContext]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """One thing that is wrong, and what exactly one check must say of it."""
+    """One fault, and the exact finding that one check must report."""
 
     check: str
     level: Level
@@ -71,7 +71,7 @@ def set_dial(outcome: str, **more: Any) -> Change:
 
 
 def set_stale_name(case: CheckContext) -> CheckContext:
-    """A name of host 0 that means another address on gpu03."""
+    """Let a name of host 0 resolve to another address on gpu03."""
     assert case.port is not None
     dials: dict[tuple[str, str], dict[str, Any]] = {
         (name, "head"): {"outcome": "ok", "peer": "10.0.0.1"} for name in ("gpu02", "gpu04")
@@ -106,7 +106,7 @@ def set_mesh(outcome: str, where: Callable[[str, str], bool]) -> Change:
 
 
 def set_pace(what: str, there: float, elsewhere: float) -> Change:
-    """How long it takes in the pairs of gpu03, and in all others."""
+    """Set the time ``what`` of all pairs: ``there`` for pairs with gpu03, ``elsewhere`` for the others."""
 
     def apply(case: CheckContext) -> CheckContext:
         assert case.mesh is not None
@@ -119,7 +119,7 @@ def set_pace(what: str, there: float, elsewhere: float) -> Change:
 
 
 def lose_packets(case: CheckContext) -> CheckContext:
-    """What goes to gpu03 loses six in a hundred."""
+    """Lose six of a hundred segments that are sent to gpu03."""
     assert case.mesh is not None
     dials = {
         pair: {**dial, "sent": 200, "resent": 12 if pair[1] == "gpu03" else 0} for pair, dial in case.mesh.dials.items()
@@ -176,7 +176,7 @@ def put_vpn_first(case: CheckContext) -> CheckContext:
 
 
 def separate_directory(name: str) -> Change:
-    """Its directory is not the others'."""
+    """Give the host a directory of its own that the other hosts do not share."""
 
     def apply(case: CheckContext) -> CheckContext:
         for other in case.hosts:

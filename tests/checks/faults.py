@@ -1,4 +1,4 @@
-"""Every fault that a check knows, as recorded facts: what is wrong, and what exactly one check must say of it."""
+"""Faults of all checks as recorded facts: what is wrong, and the exact finding of one check."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tests of the check share: recorded facts of a healthy host, a scripted asker, and one that forks."""
+"""Shared parts of the check tests: recorded facts of a healthy host, a scripted asker, and a forking asker."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ GPU = {
 
 
 def build_hosts(count: int, **more: Any) -> tuple[Host, ...]:
-    """gpu01, gpu02 … as a hostfile with a line each describes them."""
+    """Return gpu01, gpu02 … as a hostfile with one line for each describes them."""
     return tuple(
         Host(name=f"gpu{number:02}", origin=Origin(file="hosts.txt", line=number), **more)
         for number in range(1, count + 1)
@@ -63,7 +63,7 @@ def build_missing_file(path: str) -> dict[str, Any]:
 
 
 def build_rehearsal(number: int, *argv: str, **more: Any) -> dict[str, Any]:
-    """What host ``number`` of four played: a train.sh that passes everything on, unless ``argv`` is given."""
+    """Return the rehearsal of host ``number`` of four: train.sh passes all arguments on, unless ``argv`` is given."""
     passed = (
         "--nnodes=4", f"--node-rank={number - 1}", "--nproc-per-node=8", "--rdzv_endpoint=10.0.0.1:29500",
         "task.py", "cfg.yaml",
@@ -89,13 +89,13 @@ def build_rehearsal(number: int, *argv: str, **more: Any) -> dict[str, Any]:
 
 
 def build_gpus(name: str) -> dict[str, Any]:
-    """What nvidia-smi tells on that host: GPUs like the others', each the only one of its UUID."""
+    """Return the GPUs that nvidia-smi reports on that host: equal on all hosts, except for their UUIDs."""
     rows: Any = GPU["gpus"]
     return {**GPU, "gpus": [{**row, "uuid": f"{row['uuid']}-of-{name}"} for row in rows]}
 
 
 def build_healthy_facts(number: int, *, gpu: bool = True) -> dict[str, Any]:
-    """Facts of host ``number`` (from 1) as ``ask_facts`` tells them."""
+    """Return the facts of host ``number`` (from 1) as ``ask_facts`` returns them."""
     name = f"gpu{number:02}"
     facts: dict[str, Any] = {
         "identity": {
@@ -165,7 +165,7 @@ def build_request(count: int = 4, **more: Any) -> CheckRequest:
 
 
 def build_healthy_case(count: int = 4, *, gpu: bool = True, **more: Any) -> CheckContext:
-    """A case in which no check may say a word; ``change`` it to break one thing."""
+    """Return a case without any finding; ``change_fact`` breaks one fact of it."""
     if not gpu:
         more.setdefault("hosts", build_hosts(count, slots=1))
     asked = build_request(count, **more)
@@ -199,7 +199,7 @@ def build_healthy_case(count: int = 4, *, gpu: bool = True, **more: Any) -> Chec
 
 
 def change_fact(case: CheckContext, host: str, path: str, value: Any) -> CheckContext:
-    """``case`` with one fact of one host replaced; ``path`` goes down by slashes."""
+    """Return ``case`` with one fact of one host replaced; ``path`` is separated by slashes."""
     facts: dict[str, Any] = {name: copy.deepcopy(dict(row)) for name, row in case.facts.items()}
     *folders, last = path.split("/")
     place = facts[host]
@@ -210,14 +210,14 @@ def change_fact(case: CheckContext, host: str, path: str, value: Any) -> CheckCo
 
 
 def drop_section(case: CheckContext, host: str, section: str, reason: str) -> CheckContext:
-    """``case`` where one host could not tell one section."""
+    """Return ``case`` in which one host could not report one section."""
     facts = {name: dict(row) for name, row in case.facts.items()}
     facts[host].pop(section, None)
     return replace(case, facts=facts, missing={**case.missing, host: {section: reason}})
 
 
 class ScriptedAsker:
-    """Answers from functions of (host, args) by the question's name; remembers what was asked and cancelled."""
+    """Scripted answers: functions of (host, args) by the question's name. It records questions and cancellations."""
 
     def __init__(self, script: Mapping[str, Callable[[str, Mapping[str, Any]], ProbeAnswer]]) -> None:
         self._script = script
@@ -236,9 +236,9 @@ class ScriptedAsker:
 
 
 class ForkingAsker:
-    """Puts each question to the real probe in a forked child of this process, as the agent's relay does.
+    """Real answers: each question runs its probe in a forked child of this process, as in the agent's relay.
 
-    ``env`` gives a host variables of its own: FANOUT_HOST_ID makes one machine play several.
+    ``env`` gives a host its own variables: with FANOUT_HOST_ID one machine acts as several hosts.
     """
 
     def __init__(self, env: Mapping[str, Mapping[str, str]] | None = None) -> None:
@@ -258,7 +258,7 @@ class ForkingAsker:
 
     @property
     def living(self) -> int:
-        """Long-lived questions that nobody has cancelled."""
+        """Return the number of long-lived questions that were not cancelled."""
         return len(self._living)
 
     def close(self) -> None:
@@ -301,7 +301,7 @@ class ForkingAsker:
 
 
 def _play(ask: ProbeRequest, writer: int) -> None:
-    """The child: answer once, or answer and live on."""
+    """Run in the child: answer once, or answer and stay alive."""
     status = 1
     try:
         result = load_probe(ask.what)(dict(ask.args))

@@ -1,4 +1,4 @@
-"""What a host answers is what the launcher takes: the schemas fit the real probes, and name what does not fit."""
+"""Schemas of the hosts' answers: they accept what the real probes return, and name each invalid field."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _replaced(value: Any, path: tuple[Any, ...], new: Any) -> Any:
         (("programs", "found", "bash"), 5, "facts.programs.found.bash: is a number, not text"),
     ],
 )
-def test_a_section_that_is_invalid_is_taken_out_with_its_field(path: tuple[Any, ...], new: Any, told: str) -> None:
+def test_an_invalid_section_is_removed_and_its_field_named(path: tuple[Any, ...], new: Any, told: str) -> None:
     value, error = answers.check_answer("facts", _replaced(build_healthy_facts(1), path, new))
     assert error == ""
     assert path[0] not in value
@@ -78,11 +78,11 @@ def test_a_section_that_is_invalid_is_taken_out_with_its_field(path: tuple[Any, 
         ("dial", {"results": [{"outcome": 5}]}, "dial.results[0].outcome: is a number, not text"),
     ],
 )
-def test_an_answer_that_is_invalid_is_an_error_that_names_the_field(what: str, value: Any, told: str) -> None:
+def test_an_invalid_answer_is_an_error_that_names_the_field(what: str, value: Any, told: str) -> None:
     assert answers.check_answer(what, value) == (None, f"its answer is invalid ({told})")
 
 
-def test_what_is_nested_without_end_is_invalid() -> None:
+def test_endless_nesting_is_invalid() -> None:
     deep: Any = []
     for _ in range(200):
         deep = [deep]
@@ -90,7 +90,7 @@ def test_what_is_nested_without_end_is_invalid() -> None:
     assert {"residue", "new section"} == set(value[answers.INVALID])
 
 
-def test_what_a_host_says_of_its_own_validity_does_not_count() -> None:
+def test_a_host_cannot_declare_its_own_answer_valid() -> None:
     assert (
         answers.INVALID
         not in answers.check_answer("facts", {**build_healthy_facts(1), answers.INVALID: {"cpu": "x"}})[0]

@@ -1,4 +1,4 @@
-"""Who answers a question, and what a host has to take in for it: its own modules, and none that a host has no use for."""
+"""Probe imports: a host loads only the modules that its question needs."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ print("typing" in sys.modules)
 """
 
 
-def taken_in(question: str) -> tuple[set[str], bool]:
-    """The modules of probes that a bare Python loads to answer it, and whether it came to typing."""
+def list_loaded_modules(question: str) -> tuple[set[str], bool]:
+    """Return the probe modules that a bare Python loads to answer the question, and whether it imported typing."""
     argv = [sys.executable, "-I", "-S", "-c", _TAKEN_IN, str(Path(registry.__file__).parent.parent), question]
     names, typing = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=60).stdout.splitlines()
     return set(names.split()), typing == "True"
@@ -31,8 +31,8 @@ def taken_in(question: str) -> tuple[set[str], bool]:
 @pytest.mark.process
 @pytest.mark.parametrize("question", sorted(registry._REGISTRY))
 def test_every_question_is_answered_without_typing(question: str) -> None:
-    """What only annotations need would cost each host as long as a login: nothing that answers imports it."""
-    names, typing = taken_in(question)
+    """Modules that only annotations need would cost each host as much time as a login: no probe imports them."""
+    names, typing = list_loaded_modules(question)
     assert "probes.registry" in names
     assert not typing
 
@@ -41,12 +41,12 @@ def test_every_question_is_answered_without_typing(question: str) -> None:
 @pytest.mark.parametrize(
     ("question", "not_for_it"), [("clock", "probes.host"), ("runs", "probes.gpu"), ("facts", "probes.stacks")]
 )
-def test_a_host_takes_in_only_what_it_is_asked_for(question: str, not_for_it: str) -> None:
-    """The sources are compiled there: a list of runs does not pay for a check."""
-    assert not_for_it not in taken_in(question)[0]
+def test_a_host_loads_only_what_its_question_needs(question: str, not_for_it: str) -> None:
+    """Each host compiles the sources that it receives: a list of runs does not pay for a check."""
+    assert not_for_it not in list_loaded_modules(question)[0]
 
 
-def test_a_question_that_nobody_knows_is_an_error() -> None:
-    """Never an answer that looks like one."""
+def test_an_unknown_question_is_an_error() -> None:
+    """The host never returns a value for it."""
     with pytest.raises(KeyError):
         registry.load_probe("no-such-question")

@@ -1,4 +1,4 @@
-"""What the findings tell the user to type works as it stands: with the login that fanout used, and as a shell reads it."""
+"""Commands in the findings: each works as it is printed, with the login that fanout used."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ COMMANDS = CommandBuilder(logins=LOGINS, ssh_config="/home/ann/cfg", source="hos
 _PROGRAM = re.compile(r"\(?(ssh|sudo|fanout(?= (?:stop|clean|check|run|ps|logs))|tar|scp|git|python3?|nc)\s")
 
 
-def findings(fault: Fault) -> list[CheckFinding]:
+def collect_findings(fault: Fault) -> list[CheckFinding]:
     case = fault.change(build_healthy_case())
     case = replace(case, request=replace(case.request, commands=COMMANDS))
     return [finding for finding in judge_all_checks(CATALOGUE, case) if finding.level in ("fail", "warn", "info")]
 
 
-def typed(advice: str) -> Iterator[str]:
-    """The commands in a piece of advice: two spaces or more stand around each."""
+def find_commands(advice: str) -> Iterator[str]:
+    """Yield the commands in an advice: two or more spaces surround each."""
     for unit in re.split(r" {2,}", advice):
         if _PROGRAM.match(unit):
             yield unit.strip("().")
 
 
-def piped(command: str) -> list[list[str]]:
-    """The words of each program of a pipe; what stands in quotes is one word."""
+def split_pipe(command: str) -> list[list[str]]:
+    """Return the arguments of each program of a pipe; quoted text is one argument."""
     parts: list[list[str]] = [[]]
     for word in shlex.split(command):
         if word == "|":
@@ -48,8 +48,8 @@ def piped(command: str) -> list[list[str]]:
     return parts
 
 
-def flags(advice: str) -> Iterator[str]:
-    """The flags of `fanout run` that it names."""
+def find_flags(advice: str) -> Iterator[str]:
+    """Yield the flags of `fanout run` that the advice names."""
     for unit in re.split(r" {2,}", advice):
         if (
             re.match(r"--?[a-z]", unit)
@@ -63,10 +63,10 @@ def flags(advice: str) -> Iterator[str]:
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.id)
 def test_a_command_for_a_host_is_the_login_that_fanout_used(fault: Fault) -> None:
-    """Never ssh with a bare name: another port, user or ssh_config would make it fail."""
-    for finding in findings(fault):
-        for command in typed(finding.advice):
-            for words in piped(command):
+    """The command is never ssh with a bare name: another port, user or ssh_config would make it fail."""
+    for finding in collect_findings(fault):
+        for command in find_commands(finding.advice):
+            for words in split_pipe(command):
                 if words[0] == "ssh":
                     plain = [word for word in words if word != "-v"]
                     assert any(plain[:6] == shlex.split(login) for login in LOGINS.values()), command
@@ -76,32 +76,34 @@ def test_a_command_for_a_host_is_the_login_that_fanout_used(fault: Fault) -> Non
 
 @pytest.mark.process
 def test_every_command_is_one_that_a_shell_can_read() -> None:
-    """bash reads them all, and what a host's shell gets."""
-    commands = [command for fault in FAULTS for finding in findings(fault) for command in typed(finding.advice)]
+    """bash parses each command, and also the part that the host's shell receives."""
+    commands = [
+        command for fault in FAULTS for finding in collect_findings(fault) for command in find_commands(finding.advice)
+    ]
     assert len(commands) > 100
-    remote = [" ".join(words[6:]) for command in commands for words in piped(command) if words[0] == "ssh"]
+    remote = [" ".join(words[6:]) for command in commands for words in split_pipe(command) if words[0] == "ssh"]
     for script in (*commands, *remote):
         done = subprocess.run(["bash", "-n", "-c", script], capture_output=True, text=True, check=False)
         assert (done.returncode, done.stderr) == (0, ""), script
 
 
 def test_every_fanout_command_and_flag_is_known() -> None:
-    """As the command line reads it."""
+    """The real parser of the command line accepts them."""
     seen = 0
     for fault in FAULTS:
-        for finding in findings(fault):
-            for command in typed(finding.advice):
+        for finding in collect_findings(fault):
+            for command in find_commands(finding.advice):
                 if command.startswith("fanout "):
                     parser.parse_arguments(shlex.split(command)[1:])
                     seen += 1
-            for flag in flags(finding.advice):
+            for flag in find_flags(finding.advice):
                 parser.parse_arguments(["run", *shlex.split(flag), "hosts.txt", "task.py"])
                 seen += 1
     assert seen > 10
 
 
 def test_this_machine_needs_no_ssh() -> None:
-    """Where the launcher is one of the hosts."""
+    """The launcher's machine is one of the hosts."""
     here = replace(COMMANDS, here=frozenset({"gpu01"}))
     assert here.build_remote_command("gpu01", "ss -ltnp") == "ss -ltnp"
     assert here.copy_file("/p/a b.py", "gpu01", "gpu02") == (
@@ -110,7 +112,7 @@ def test_this_machine_needs_no_ssh() -> None:
 
 
 def test_what_a_remote_shell_must_read_is_quoted() -> None:
-    """The pattern, the pipe and the variable are the host's."""
+    """The host's shell interprets the pattern, the pipe and the variable."""
     assert COMMANDS.build_remote_command("gpu01", "du -s /x/* | sort") == f"{LOGINS['gpu01']} 'du -s /x/* | sort'"
     assert CommandBuilder().build_remote_command("gpu09", "uptime") == "ssh gpu09 uptime"
     assert COMMANDS.build_fanout_command("clean", hosts=True) == "fanout clean -F /home/ann/cfg hosts.txt"
@@ -120,7 +122,7 @@ def test_what_a_remote_shell_must_read_is_quoted() -> None:
 def test_a_fanout_command_for_the_same_hosts_is_read_back_with_its_configuration(
     verb: str, words: tuple[str, ...]
 ) -> None:
-    """What is typed reaches the hosts in the same way, also where HOSTS has a space in it."""
+    """The typed command reaches the hosts in the same way, also if HOSTS contains a space."""
     made = replace(COMMANDS, ssh_option=("Port=2222",), source="my hosts.txt").build_fanout_command(
         verb, *words, hosts=True
     )

@@ -1,4 +1,4 @@
-"""The deep check by scripted answers: which steps are put to whom, and what the judges make of what comes back."""
+"""Torch test of the check with scripted answers: the steps that each host runs, and the findings."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ USUAL: dict[str, dict[str, Any]] = {
 
 
 class Torch:
-    """Hosts with torch: each answer is that of a healthy one unless ``odd`` has another for (host, operation).
+    """Hosts with torch: each answer is healthy unless ``odd`` has another one for (host, operation).
 
-    ``all`` is the sum over all hosts.
+    ``all`` is the all-reduce over all hosts.
     """
 
     def __init__(self, *, gpu: str = "", odd: Mapping[tuple[str, str], Mapping[str, Any]] | None = None) -> None:
@@ -52,7 +52,7 @@ class Torch:
         return ProbeAnswer(value={"workers": workers})
 
     def steps(self) -> list[tuple[str, str, str]]:
-        """(operation, host, …) in the order in which they were put."""
+        """Return (operation, host, …) in the order of the questions."""
         return [(ask.what, *_about(ask)) for ask in self.asker.asked]
 
 
@@ -61,8 +61,8 @@ def _about(ask: ProbeRequest) -> tuple[str, str]:
     return ask.host, step["each"][0].get("do", step["all"]["do"]) if step else ""
 
 
-def checked(torch: Torch, count: int = 3, *, gpu: bool = False, **more: Any) -> CheckContext:
-    """A healthy case of ``count`` hosts with what the deep check made of it."""
+def run_deep_test(torch: Torch, count: int = 3, *, gpu: bool = False, **more: Any) -> CheckContext:
+    """Return a healthy case of ``count`` hosts with the results of the torch test."""
     case = build_healthy_case(count, gpu=gpu, deep=True, **more)
     settings = Settings()
     made = plan.make_plan(
@@ -74,18 +74,18 @@ def checked(torch: Torch, count: int = 3, *, gpu: bool = False, **more: Any) -> 
     )
 
 
-def said(case: CheckContext, *levels: str) -> list[tuple[str, tuple[str, ...]]]:
-    return [(row.check, row.hosts) for row in rows(case) if row.level in levels]
+def list_findings(case: CheckContext, *levels: str) -> list[tuple[str, tuple[str, ...]]]:
+    return [(row.check, row.hosts) for row in judge_deep_checks(case) if row.level in levels]
 
 
-def rows(case: CheckContext) -> list[CheckFinding]:
+def judge_deep_checks(case: CheckContext) -> list[CheckFinding]:
     return [row for row in judge_all_checks(CATALOGUE, case) if row.group == "deep"]
 
 
 def test_the_steps_of_three_healthy_hosts() -> None:
-    """Torch everywhere, the store, everybody to it, all together, a tournament of three rounds; then all is closed."""
+    """Torch on each host, the store, every host joins it, all together, three rounds of pairs; then all is closed."""
     torch = Torch()
-    case = checked(torch)
+    case = run_deep_test(torch)
     names = ["gpu01", "gpu02", "gpu03"]
     assert torch.steps()[:10] == [
         *(("deep-open", name, "") for name in names), ("deep-step", "gpu01", "serve"),
@@ -93,13 +93,13 @@ def test_the_steps_of_three_healthy_hosts() -> None:
     ]  # fmt: skip
     assert len(torch.steps()) == 10 + 3 * 2
     assert sorted(torch.asker.cancelled) == [("gpu01", 1), ("gpu02", 2), ("gpu03", 3)]
-    assert said(case, "fail", "warn") == []
-    assert ("deep-gpu", ("gpu01", "gpu02", "gpu03")) in said(case, "skip")
+    assert list_findings(case, "fail", "warn") == []
+    assert ("deep-gpu", ("gpu01", "gpu02", "gpu03")) in list_findings(case, "skip")
 
 
-def test_a_pair_has_its_own_ranks_and_everybody_the_runs_exports() -> None:
+def test_a_pair_has_its_own_ranks_and_every_host_the_exports_of_the_run() -> None:
     torch = Torch()
-    checked(torch)
+    run_deep_test(torch)
     opening, last = torch.asker.asked[0].args, torch.asker.asked[-1].args["step"]
     assert (opening["env"]["MASTER_ADDR"], opening["env"]["NNODES"], opening["env"]["NODE_RANK"]) == (
         "10.0.0.1",
@@ -110,32 +110,32 @@ def test_a_pair_has_its_own_ranks_and_everybody_the_runs_exports() -> None:
     assert (last["each"][0]["rank"], last["each"][0]["world"], last["all"]["backend"]) == (1, 2, "gloo")
 
 
-def test_where_every_host_has_gpus_there_is_a_process_for_each_and_nccl() -> None:
+def test_hosts_with_gpus_have_a_process_for_each_gpu_and_use_nccl() -> None:
     torch = Torch(gpu="NVIDIA H100")
-    case = checked(torch, 2, gpu=True)
+    case = run_deep_test(torch, 2, gpu=True)
     assert case.deep is not None
     assert (case.deep.backend, len(case.deep.order)) == ("nccl", 16)
-    assert said(case, "fail", "warn", "skip") == []
+    assert list_findings(case, "fail", "warn", "skip") == []
 
 
-def test_without_torch_on_one_host_the_others_meet() -> None:
-    """It is named with what to type, and is not put to any step."""
+def test_without_torch_on_one_host_the_others_are_tested() -> None:
+    """The finding names that host and a command; the host runs no step."""
     odd = {("gpu02", "begin"): {"error": "ModuleNotFoundError: No module named 'torch'"}}
     torch = Torch(odd=odd)
-    case = checked(torch)
-    assert said(case, "fail") == [("deep-torch", ("gpu02",))]
-    (row,) = [row for row in rows(case) if row.level == "fail"]
+    case = run_deep_test(torch)
+    assert list_findings(case, "fail") == [("deep-torch", ("gpu02",))]
+    (row,) = [row for row in judge_deep_checks(case) if row.level == "fail"]
     assert "ssh gpu02 /home/ann/venv/bin/pip install torch" in row.advice
     assert ("deep-step", "gpu02", "join") not in torch.steps()
-    assert ("deep-rendezvous", ("gpu02",)) in said(case, "skip")
+    assert ("deep-rendezvous", ("gpu02",)) in list_findings(case, "skip")
 
 
-def test_without_host_0_nobody_can_meet() -> None:
+def test_without_host_0_no_host_can_join() -> None:
     torch = Torch(odd={("gpu01", "begin"): {"error": "no torch"}})
-    case = checked(torch)
-    assert said(case, "fail") == [("deep-torch", ("gpu01",))]
+    case = run_deep_test(torch)
+    assert list_findings(case, "fail") == [("deep-torch", ("gpu01",))]
     assert [what for what, _, _ in torch.steps()] == ["deep-open"] * 3
-    assert any("gpu01, which is host 0, has no working torch" in row.saw for row in rows(case))
+    assert any("gpu01, which is host 0, has no working torch" in row.saw for row in judge_deep_checks(case))
 
 
 @pytest.mark.parametrize(
@@ -172,19 +172,19 @@ def test_without_host_0_nobody_can_meet() -> None:
     ],
     ids=["no-way-to-the-store", "port", "absent", "hangs", "died", "wrong"],
 )  # fmt: skip
-def test_what_goes_wrong_on_a_host_names_it(
+def test_a_fault_of_a_host_names_it(
     odd: Mapping[tuple[str, str], Mapping[str, Any]], check: str, hosts: tuple[str, ...], words: str
 ) -> None:
-    """Exactly that host, by that check, in these words."""
-    case = checked(Torch(odd=odd))
-    assert said(case, "fail") == [(check, hosts)]
-    assert any(words in row.saw and row.advice for row in rows(case) if row.level == "fail")
+    """Only that check names exactly that host, with these texts."""
+    case = run_deep_test(Torch(odd=odd))
+    assert list_findings(case, "fail") == [(check, hosts)]
+    assert any(words in row.saw and row.advice for row in judge_deep_checks(case) if row.level == "fail")
 
 
-def with_pairs(**pairs: PairMeasurement) -> CheckContext:
-    """Three hosts whose pairs came out like this."""
+def build_case_with_pairs(**pairs: PairMeasurement) -> CheckContext:
+    """Return three hosts whose pairs had these results."""
     names = {"a": ("gpu01", "gpu02"), "b": ("gpu01", "gpu03"), "c": ("gpu02", "gpu03")}
-    case = checked(Torch())
+    case = run_deep_test(Torch())
     assert case.deep is not None
     return replace(case, deep=replace(case.deep, pairs={names[key]: found for key, found in pairs.items()}))
 
@@ -208,28 +208,28 @@ APART = PairMeasurement(error="it did not finish this within 5 s", stage="group"
 def test_pairs_name_a_host_or_a_link(
     pairs: dict[str, PairMeasurement], level: str, check: str, hosts: tuple[str, ...], words: str
 ) -> None:
-    case = with_pairs(**pairs)
-    assert said(case, "fail", "warn") == [(check, hosts)]
-    (row,) = [row for row in rows(case) if row.level == level]
+    case = build_case_with_pairs(**pairs)
+    assert list_findings(case, "fail", "warn") == [(check, hosts)]
+    (row,) = [row for row in judge_deep_checks(case) if row.level == level]
     assert words in row.saw
     assert row.advice
 
 
 def test_gpus_of_one_model_are_compared_bit_for_bit_and_in_speed() -> None:
-    """Judged on figures that were made up: no GPU is needed for the comparison."""
+    """The metrics are invented: the comparison needs no GPU."""
     odd = {
         ("gpu02", "burn"): {"bits": 8, "differing": 0, "tflops": 400.0},
         ("gpu03", "burn"): {"bits": 7, "differing": 0, "tflops": 200.0},
         ("gpu04", "burn"): {"bits": 7, "differing": 2, "tflops": 400.0},
     }
-    case = checked(Torch(gpu="NVIDIA H100", odd=odd), 5, gpu=True)
-    assert {(row.level, row.hosts) for row in rows(case) if row.level in ("fail", "warn")} == {
+    case = run_deep_test(Torch(gpu="NVIDIA H100", odd=odd), 5, gpu=True)
+    assert {(row.level, row.hosts) for row in judge_deep_checks(case) if row.level in ("fail", "warn")} == {
         ("fail", ("gpu02",)), ("warn", ("gpu03",)), ("fail", ("gpu04",)),
     }  # fmt: skip
 
 
-def test_a_large_sum_that_is_late_does_not_undo_the_ones_before_it() -> None:
-    """A busy host, or a slow network, is no black hole for large packets: those came back."""
+def test_a_late_large_all_reduce_does_not_undo_the_smaller_ones() -> None:
+    """A busy host or a slow network does not mean that large packets are lost: the smaller ones were received."""
     late = {"error": "it did not finish this within 5.5 s", "stage": "sum of 268435456 bytes", "late": True}
     steady = {"sizes": STEADY, **late}
     assert evaluate_pair({"a": (steady,), "b": (steady,)}).error == ""
@@ -238,15 +238,15 @@ def test_a_large_sum_that_is_late_does_not_undo_the_ones_before_it() -> None:
 
 
 def test_bus_bandwidth_is_that_of_nccl_tests() -> None:
-    """1 GB in a second over 4 ranks: 2 × 3/4 of it crosses each link; a pair's figure is its best size."""
+    """1 GB in a second over 4 ranks: 2 × 3/4 of it crosses each link; a pair's metric is its best size."""
     assert compute_bus_bandwidth(10**9, 1.0, 4) == pytest.approx(1.5e9)
     found = evaluate_pair({"a": ({"sizes": STEADY},), "b": ({"sizes": STEADY},)})
     assert (found.is_working, found.size) == (True, 1 << 24)
     assert found.bandwidth == pytest.approx((1 << 24) / 0.01)
 
 
-def test_the_table_has_a_row_a_size_and_a_row_a_host() -> None:
-    assert torch_table.render_bandwidth_tables(with_pairs(a=GOOD, b=SLOW, c=SLOW)) == [
+def test_the_table_has_a_row_for_each_size_and_host() -> None:
+    assert torch_table.render_bandwidth_tables(build_case_with_pairs(a=GOOD, b=SLOW, c=SLOW)) == [
         "",
         "BANDWIDTH of all-reduce (gloo; as in nccl-tests, bus is the bandwidth of each link)",
         "  3 processes        bus  algorithm",
@@ -260,11 +260,13 @@ def test_the_table_has_a_row_a_size_and_a_row_a_host() -> None:
     ]
 
 
-def test_the_rows_are_there_only_when_they_were_asked_for() -> None:
-    """A check without --deep does not say that it left them out; one that could not be made does, and is not fine."""
-    assert rows(build_healthy_case(2)) == []
+def test_the_rows_are_there_only_on_request() -> None:
+    """A check without --deep does not mention them; a torch test that cannot run is reported and is not ok."""
+    assert judge_deep_checks(build_healthy_case(2)) == []
     case = replace(
         build_healthy_case(2, deep=True), deep=DeepTest(unmade="not made: mesh failed on gpu02; fix that first")
     )
-    assert {row.level for row in rows(case)} == {"skip"}
-    assert {row.check for row in rows(case)} == {check.name for check in CATALOGUE if check.group == "deep"}
+    assert {row.level for row in judge_deep_checks(case)} == {"skip"}
+    assert {row.check for row in judge_deep_checks(case)} == {
+        check.name for check in CATALOGUE if check.group == "deep"
+    }

@@ -1,4 +1,4 @@
-"""What a failure would leave to look at: told in one line where it is the same on all hosts, with what would be missing."""
+"""Evidence that a failure would leave: one line for all hosts if they agree, with what would be missing."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from tests.checks.kit import build_healthy_case, change_fact
 _ALL = ("gpu01", "gpu02", "gpu03", "gpu04")
 
 
-def told(case: CheckContext) -> str:
-    """What the check says of all hosts at once; it has to be one thing."""
+def read_common_finding(case: CheckContext) -> str:
+    """Return the text of the finding, which must be the same for all hosts."""
     findings = judge_check(failure_evidence.CHECKS[0], case)
     assert tuple(host for finding in findings for host in finding.hosts) == _ALL
     ((level, saw),) = {(finding.level, finding.saw) for finding in findings}
@@ -25,7 +25,7 @@ def told(case: CheckContext) -> str:
     return saw
 
 
-def everywhere(changes: Mapping[str, object]) -> CheckContext:
+def change_all_hosts(changes: Mapping[str, object]) -> CheckContext:
     case = build_healthy_case()
     for host in _ALL:
         for path, value in changes.items():
@@ -67,9 +67,9 @@ def everywhere(changes: Mapping[str, object]) -> CheckContext:
         ({"software/torch/cuda": None, "kernel/ptrace_scope": ""}, ""),
     ],
 )
-def test_what_is_missing_everywhere_is_told_with_its_reason(changes: dict[str, object], missing: str) -> None:
-    """No note and no warning: the line of what is the same on all hosts ends in what would be missing."""
-    before, _, after = told(everywhere(changes)).partition("; not: ")
+def test_evidence_that_is_missing_everywhere_has_its_reason(changes: dict[str, object], missing: str) -> None:
+    """There is no note and no warning: the line for all hosts ends with what would be missing."""
+    before, _, after = read_common_finding(change_all_hosts(changes)).partition("; not: ")
     assert before.startswith("after a failure: ranks' stacks")
     assert after == missing
 
@@ -112,10 +112,10 @@ Status: install ok installed
         ({}, []),
     ],
 )
-def test_packages_of_the_driver_that_may_be_replaced_by_night_are_found_in_apts_files(
+def test_driver_packages_that_unattended_upgrades_may_replace_are_found_in_the_files_of_apt(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, str], free: list[str]
 ) -> None:
-    """Installed, not held, not on the blacklist, and only where unattended upgrades are on; comments do not count."""
+    """A package counts if it is installed, not held, not on the blacklist, and unattended upgrades are on."""
     for name, text in settings.items():
         (tmp_path / name).write_text(text)
     status = tmp_path.parent / f"{tmp_path.name}.status"

@@ -1,4 +1,4 @@
-"""The accelerators' own tools, as recorded outputs on PATH: what is read from them, and what a hang of theirs costs."""
+"""Vendor tools of the accelerators, as recorded outputs on PATH: the parsed values, and the cost if a tool hangs."""
 
 from __future__ import annotations
 
@@ -41,39 +41,39 @@ ROCM = {
 }  # fmt: skip
 
 
-def tool(folder: Path, name: str, text: str) -> None:
+def write_tool(folder: Path, name: str, text: str) -> None:
     (folder / name).write_text(f"#!/bin/sh\n{text}\n")
     (folder / name).chmod(0o755)
 
 
-def smi(folder: Path, answers: dict[str, str]) -> None:
-    """An nvidia-smi that knows these questions and refuses all others, as an old driver's does."""
+def write_nvidia_smi(folder: Path, answers: dict[str, str]) -> None:
+    """Write an nvidia-smi that knows these questions and refuses all others, as an old driver does."""
     cases = []
     for number, (question, answer) in enumerate(answers.items()):
         (folder / f"answer-{number}").write_text(answer + "\n")
         cases.append(f"*{question}*) cat {folder}/answer-{number} ;;")
     refusal = f"*) echo '{UNKNOWN.format('x')}'; exit 2 ;;"
-    tool(folder, "nvidia-smi", "\n".join(['case "$*" in', *cases, refusal, "esac"]))
+    write_tool(folder, "nvidia-smi", "\n".join(['case "$*" in', *cases, refusal, "esac"]))
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A directory that comes first on PATH, and an empty log of the kernel."""
+    """Put a directory first on PATH, and use an empty kernel log."""
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     (tmp_path / "kmsg").touch()
     monkeypatch.setattr(xid, "KERNEL_LOG", str(tmp_path / "kmsg"))
     return tmp_path
 
 
-def asked() -> dict[str, Any]:
+def read_gpus() -> dict[str, Any]:
     return probes_gpu.finish_query(probes_gpu.start_query({}))
 
 
-def test_all_is_read_that_nvidia_smi_tells(folder: Path) -> None:
-    """Models, memory, who computes, who is held back, whose memory, what the driver asks for, the fabric."""
-    smi(folder, ANSWERS)
+def test_everything_that_nvidia_smi_reports_is_read(folder: Path) -> None:
+    """Models, memory, processes and their owners, throttling, the driver's requests, the fabric."""
+    write_nvidia_smi(folder, ANSWERS)
     (folder / "kmsg").write_text(KERNEL)
-    gpu = asked()
+    gpu = read_gpus()
     assert [row["uuid"] for row in gpu["gpus"]] == ["GPU-0", "GPU-1"]
     assert (gpu["driver"], gpu["gpus"][0]["power.limit"]) == ("580.95.05", "700.00")
     assert [(row["gpu"], row["pid"], row["memory"]) for row in gpu["processes"]] == [("GPU-1", os.getpid(), "61200")]
@@ -85,11 +85,11 @@ def test_all_is_read_that_nvidia_smi_tells(folder: Path) -> None:
     assert gpu["xids"][1]["text"] == "GPU has fallen off the bus."
 
 
-def test_an_old_driver_answers_what_it_knows(folder: Path) -> None:
-    """A question with an unknown field is refused as a whole; the others stand, under their old names too."""
+def test_an_old_driver_answers_the_questions_that_it_knows(folder: Path) -> None:
+    """A question with an unknown field is refused as a whole; the others are answered, also under their old names."""
     known = {name: ANSWERS[name] for name in ("--query-gpu=index,uuid", "--query-compute-apps")}
-    smi(folder, {**known, "clocks_throttle_reasons": ANSWERS["clocks_event_reasons"]})
-    gpu = asked()
+    write_nvidia_smi(folder, {**known, "clocks_throttle_reasons": ANSWERS["clocks_event_reasons"]})
+    gpu = read_gpus()
     assert (len(gpu["gpus"]), gpu["throttled"]) == (2, ["1"])
     assert (gpu["pending"], gpu["recovery"], gpu["fabric"]) == ({}, {}, {})
 
@@ -97,44 +97,46 @@ def test_an_old_driver_answers_what_it_knows(folder: Path) -> None:
 def test_a_tool_that_hangs_is_a_broken_gpu_and_costs_its_time_only(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not a fact that could not be had: a run would hang as well."""
+    """The result is not a missing fact: a run would hang as well."""
     monkeypatch.setattr(probes_gpu, "_SECONDS", 0.2)
-    tool(folder, "nvidia-smi", "exec sleep 1000")
-    gpu = asked()
+    write_tool(folder, "nvidia-smi", "exec sleep 1000")
+    gpu = read_gpus()
     assert (gpu["gpus"], gpu["problem"]) == ([], "nvidia-smi gave no answer within 0.2 s")
 
 
-def test_a_log_that_is_not_ours_to_read_is_said_so(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No errors seen and no errors there are two things."""
-    smi(folder, ANSWERS)
+def test_an_unreadable_kernel_log_is_reported(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ "No errors seen" differs from "no errors"."""
+    write_nvidia_smi(folder, ANSWERS)
     monkeypatch.setattr(xid, "KERNEL_LOG", str(folder / "nothing"))
-    tool(folder, "journalctl", "echo 'No journal files were opened due to insufficient permissions.'; exit 1")
-    gpu = asked()
+    write_tool(folder, "journalctl", "echo 'No journal files were opened due to insufficient permissions.'; exit 1")
+    gpu = read_gpus()
     assert (gpu["xids"], gpu["xids_unread"]) == ([], "the kernel's log is not readable for this user")
 
 
-def test_the_journal_serves_where_the_kernel_does_not(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """For members of the groups adm and systemd-journal."""
+def test_the_journal_is_used_if_the_kernel_log_is_not_readable(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Members of the groups adm and systemd-journal can read it."""
     monkeypatch.setattr(xid, "KERNEL_LOG", str(folder / "nothing"))
-    tool(folder, "journalctl", "echo '[    5.140900] gpu3 kernel: NVRM: Xid (PCI:0000:3b:00): 95, pid=1, Uncontained'")
+    write_tool(
+        folder, "journalctl", "echo '[    5.140900] gpu3 kernel: NVRM: Xid (PCI:0000:3b:00): 95, pid=1, Uncontained'"
+    )
     (row,) = xid.read_xids(os.environ["PATH"])
     assert (row["pci"], row["xid"]) == ("0000:3b:00", 95)
     assert row["ago"] > 0
 
 
 def test_rocm_smi_is_read_with_its_warnings_and_in_the_order_of_the_cards(folder: Path) -> None:
-    """Card 10 comes behind card 2; a process is told with whose it is."""
+    """Card 10 follows card 2; each process is reported with its owner."""
     (folder / "answer").write_text(f"WARNING: AMD GPU device(s) is/are in a low-power state.\n\n{json.dumps(ROCM)}\n")
-    tool(folder, "rocm-smi", f"cat {folder}/answer")
-    gpu = asked()
+    write_tool(folder, "rocm-smi", f"cat {folder}/answer")
+    gpu = read_gpus()
     assert (gpu["vendor"], gpu["driver"]) == ("amd", "6.10.5")
     assert [row["uuid"] for row in gpu["gpus"]] == ["0x6ab1", "0x6ab2", "0x6ab3"]
     assert (gpu["gpus"][0]["name"], gpu["gpus"][0]["memory.total"]) == ("AMD Instinct MI300X", "196592")
     assert [(row["pid"], row["memory"]) for row in gpu["processes"]] == [(os.getpid(), "163840")]
 
 
-def test_a_host_without_gpus_says_no_gpu(folder: Path) -> None:
-    """And a tool that finds no device says the same."""
-    tool(folder, "nvidia-smi", "echo 'No devices were found'; exit 6")
+def test_a_host_without_gpus_reports_no_gpu(folder: Path) -> None:
+    """A tool that finds no device reports the same."""
+    write_tool(folder, "nvidia-smi", "echo 'No devices were found'; exit 6")
     with pytest.raises(FactUnavailable, match=r"\Ano GPU\Z"):
-        asked()
+        read_gpus()

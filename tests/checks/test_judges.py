@@ -1,4 +1,4 @@
-"""Each check on recorded facts: silent on healthy hosts, and one fault makes that check speak, and no other."""
+"""Checks on recorded facts: no finding on healthy hosts, and one fault causes the finding of one check."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from tests.checks.kit import build_file, build_healthy_case, build_hosts, build_
 from tests.lab.faults import ELSEWHERE, RECORDED, SCENES
 
 
-def loud(findings: tuple[CheckFinding, ...]) -> Iterator[CheckFinding]:
+def select_findings(findings: tuple[CheckFinding, ...]) -> Iterator[CheckFinding]:
     return (finding for finding in findings if finding.level in ("fail", "warn", "info"))
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.id)
-def test_one_fault_makes_exactly_its_check_speak(fault: Fault) -> None:
-    """That check, at that level, about those hosts; with what was seen and what to type; and nobody else."""
-    findings = list(loud(judge_all_checks(CATALOGUE, fault.change(build_healthy_case()))))
+def test_one_fault_causes_exactly_the_finding_of_its_check(fault: Fault) -> None:
+    """The finding has that level and those hosts, the observation and the advice. No other check has one."""
+    findings = list(select_findings(judge_all_checks(CATALOGUE, fault.change(build_healthy_case()))))
     said = {(finding.check, finding.level) for finding in findings}
     assert said == {(fault.check, fault.level)}
     assert tuple(dict.fromkeys(host for finding in findings for host in finding.hosts)) == fault.hosts
@@ -34,20 +34,20 @@ def test_one_fault_makes_exactly_its_check_speak(fault: Fault) -> None:
 
 @pytest.mark.parametrize("count", [1, 2, 4, 40])
 @pytest.mark.parametrize("gpu", [True, False])
-def test_healthy_hosts_hear_nothing(count: int, gpu: bool) -> None:
-    """No failure, no warning, not even a note: with and without GPUs, one host or many."""
-    assert list(loud(judge_all_checks(CATALOGUE, build_healthy_case(count, gpu=gpu)))) == []
+def test_healthy_hosts_have_no_finding(count: int, gpu: bool) -> None:
+    """There is no failure, warning or note: with and without GPUs, for one host or many."""
+    assert list(select_findings(judge_all_checks(CATALOGUE, build_healthy_case(count, gpu=gpu)))) == []
 
 
-def test_every_check_is_provoked_at_its_worst() -> None:
-    """The table above holds a fault for each check of the catalogue, at the level that the catalogue promises."""
+def test_every_check_is_provoked_at_its_worst_level() -> None:
+    """The table has a fault for each check of the catalogue, at the level that the catalogue promises."""
     provoked = {(fault.check, fault.level) for fault in FAULTS}
     promised = {(check.name, check.worst) for check in CATALOGUE if not check.name.startswith("deep-")}  # test_deep.py
-    assert promised - provoked == {("nccl", "fail")}  # provoked below: it cannot come alone
+    assert promised - provoked == {("nccl", "fail")}  # provoked below: it cannot occur alone
 
 
 def test_every_check_has_a_fault_on_real_hosts_or_a_reason_why_not() -> None:
-    """Over the whole table of checks, each in exactly one way; those that are only recorded say why."""
+    """Each check of the catalogue has exactly one of the two; recorded ones have a reason."""
     real = {fault.check for scene in SCENES.values() for fault in scene.faults}
     real |= {name for scene in SCENES.values() for fault in scene.faults for name, _ in fault.also}
     real |= {name for scene in SCENES.values() for name, _ in scene.everywhere} | set(ELSEWHERE)
@@ -57,15 +57,15 @@ def test_every_check_has_a_fault_on_real_hosts_or_a_reason_why_not() -> None:
 
 
 def test_mixed_nccl_is_named_beside_the_package_list() -> None:
-    """Another NCCL is always another package too: the check and the note both speak."""
+    """Another NCCL is always another package too: the check and the note both have a finding."""
     case = change_fact(build_healthy_case(), "gpu03", "software/packages/nvidia-nccl-cu12", "2.21.5")
-    findings = list(loud(judge_all_checks(CATALOGUE, case)))
+    findings = list(select_findings(judge_all_checks(CATALOGUE, case)))
     assert {(finding.check, finding.level) for finding in findings} == {("nccl", "fail"), ("packages", "info")}
 
 
 @pytest.mark.parametrize("check", [check for check in CATALOGUE if check.needs], ids=lambda check: check.name)
-def test_a_fact_that_could_not_be_had_is_a_skip_with_its_reason(check: Any) -> None:
-    """Never ok, for any check and any section that it needs."""
+def test_an_unknown_fact_is_a_skip_with_its_reason(check: Any) -> None:
+    """It is never ok, for any check and any section that it needs."""
     for section in check.needs:
         case = drop_section(build_healthy_case(), "gpu03", section, "no answer within 5 s")
         mine = [finding for finding in judge_all_checks((check,), case) if "gpu03" in finding.hosts]
@@ -74,15 +74,15 @@ def test_a_fact_that_could_not_be_had_is_a_skip_with_its_reason(check: Any) -> N
         assert [(finding.level, finding.saw) for finding in mine] == [("skip", "no answer within 5 s")]
 
 
-def test_hosts_without_gpus_are_skipped_by_the_gpu_checks_and_say_why() -> None:
-    """“no GPU” is no clean bill of health."""
+def test_gpu_checks_skip_hosts_without_gpus_and_give_the_reason() -> None:
+    """“no GPU” does not mean that the GPUs are healthy."""
     findings = judge_all_checks(CATALOGUE, build_healthy_case(gpu=False))
     rows = {finding.check: (finding.level, finding.saw) for finding in findings if finding.group == "gpu"}
     assert rows.pop("slots")[0] == "ok"
     assert set(rows.values()) == {("skip", "no GPU")}
 
 
-def test_a_cpu_host_without_slots_is_told_which_line_to_write() -> None:
+def test_a_cpu_host_without_slots_gets_the_line_to_write() -> None:
     """The number of processes is never guessed."""
     case = build_healthy_case(2, gpu=False, hosts=build_hosts(2))
     failures = [finding for finding in judge_all_checks(CATALOGUE, case) if finding.level == "fail"]
@@ -92,8 +92,8 @@ def test_a_cpu_host_without_slots_is_told_which_line_to_write() -> None:
     ]
 
 
-def test_no_script_anywhere_is_fine_and_torchrun_is_needed_then() -> None:
-    """A project without train.sh runs by torchrun; a train.sh that calls something else does not need it."""
+def test_a_project_without_a_script_is_fine_and_needs_torchrun() -> None:
+    """A project without train.sh runs through torchrun; a train.sh that calls something else does not need it."""
     case = build_healthy_case(2)
     for name in case.facts:
         case = change_fact(case, name, "files/script", build_missing_file("/home/ann/proj/train.sh"))
@@ -105,8 +105,8 @@ def test_no_script_anywhere_is_fine_and_torchrun_is_needed_then() -> None:
     assert {f.check for f in judge_all_checks(CATALOGUE, case) if f.level == "fail"} == set()
 
 
-def test_a_worker_that_reaches_another_address_is_told_which() -> None:
-    """Host 0 has two networks; the one that was chosen by the user does not reach gpu02, the other does."""
+def test_a_worker_that_reaches_another_address_gets_that_address() -> None:
+    """Host 0 has two networks: gpu02 does not reach the one that the user chose, but reaches the other."""
     case = build_healthy_case(2)
     dials: dict[tuple[str, str], dict[str, Any]] = {
         ("gpu02", "192.168.1.1"): {"outcome": "dropped", "seconds": 3.0},
@@ -133,18 +133,18 @@ def test_a_worker_that_reaches_another_address_is_told_which() -> None:
     ("baton", "built", "holder", "level"),
     [(1, True, 0, "warn"), (1, False, 0, "warn"), (0, True, 0, None), (0, False, 0, None), (0, True, 77, "warn"), (None, True, 0, None), (None, False, 0, "warn")],
 )  # fmt: skip
-def test_a_build_lock_is_a_fault_only_where_an_import_waits_for_it(
+def test_a_build_lock_is_a_fault_only_if_an_import_waits_for_it(
     baton: int | None, built: bool, holder: int, level: str | None
 ) -> None:
-    """A torch that locks by flock leaves the file behind every build; one that makes the file waits as long as it is there."""
+    """A torch that locks by flock leaves the file after every build; another torch waits as long as the file exists."""
     case = change_fact(build_healthy_case(), "gpu03", "software/torch/baton", baton)
     case = change_fact(case, "gpu03", "locks", [{"path": "/c/x/lock", "built": built, "holder": holder}])
     found = [finding.level for finding in judge_all_checks(CATALOGUE, case) if finding.check == "build-locks"]
     assert found == [level or "ok", *(["ok"] if level else [])]
 
 
-def test_only_and_skip_take_names_and_groups() -> None:
-    """What is left out is not judged at all."""
+def test_only_and_skip_accept_names_and_groups() -> None:
+    """A check that is left out is not evaluated."""
     case = build_healthy_case()
     only = replace(case, request=replace(case.request, only=frozenset({"ssh", "clock"}), skip=frozenset({"python"})))
     assert {f.check for f in judge_all_checks(CATALOGUE, only)} == {
@@ -157,8 +157,8 @@ def test_only_and_skip_take_names_and_groups() -> None:
     }
 
 
-def test_a_host_that_was_not_reached_is_reported_whatever_is_asked_for() -> None:
-    """Else a check of one thing would end with "All checks passed" although it saw nothing of that host."""
+def test_an_unreachable_host_is_reported_for_any_choice_of_checks() -> None:
+    """Otherwise a single check would end with "All checks passed" although it knows nothing of that host."""
     case = build_healthy_case()
     unreached = {"gpu03": UnreachableHost(message="refused", hint="look", kind="Unreachable")}
     case = replace(case, request=replace(case.request, unreached=unreached, only=frozenset({"clock"})))

@@ -1,4 +1,4 @@
-"""Pairs: everybody meets, nobody twice at a time, and given figures name the host or the link that is to blame."""
+"""Pairs: every host meets every other, at most one at a time; the figures then name the faulty host or link."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from fanout.checks.deep.pairwise import (
 Figure = Callable[[Pair], PairMeasurement]
 
 
-def hosts(count: int) -> list[str]:
+def list_hosts(count: int) -> list[str]:
     return [f"h{number}" for number in range(1, count + 1)]
 
 
 def blame_of(names: list[str], figure: Figure) -> list[tuple[str, ...]]:
-    """All passes, as the deep check makes them, over made-up figures."""
+    """Return the blame after all passes of the torch test over invented figures."""
     found = {pair: figure(pair) for met in schedule_first_pass(names) for pair in met}
     for _ in range(CONFIRMATIONS):
         found = merge_passes(found, {pair: figure(pair) for met in schedule_second_pass(names, found) for pair in met})
     return [blame.hosts for blame in find_faults(names, found)]
 
 
-def noisy(data: st.DataObject, slow: Callable[[Pair], bool]) -> Figure:
-    """1 GB/s give or take a fifth; a tenth of it where ``slow`` says so."""
+def draw_figure(data: st.DataObject, slow: Callable[[Pair], bool]) -> Figure:
+    """Draw about 1 GB/s, 20 % more or less; a tenth of it for ``slow`` pairs."""
 
     def figure(pair: Pair) -> PairMeasurement:
         noise = data.draw(st.floats(0.8, 1.2))
@@ -45,8 +45,8 @@ def noisy(data: st.DataObject, slow: Callable[[Pair], bool]) -> Figure:
 
 
 @given(st.integers(2, 40))
-def test_in_a_round_nobody_is_in_two_pairs_and_no_pair_comes_twice(count: int) -> None:
-    rounds = schedule_first_pass(hosts(count))
+def test_in_a_round_no_host_is_in_two_pairs_and_no_pair_repeats(count: int) -> None:
+    rounds = schedule_first_pass(list_hosts(count))
     for met in rounds:
         names = [name for pair in met for name in pair]
         assert len(names) == len(set(names))
@@ -56,51 +56,51 @@ def test_in_a_round_nobody_is_in_two_pairs_and_no_pair_comes_twice(count: int) -
 
 
 @given(st.integers(2, 12))
-def test_a_tournament_is_everybody_with_everybody_in_as_few_rounds_as_there_can_be(count: int) -> None:
-    rounds = schedule_tournament(hosts(count))
+def test_a_tournament_pairs_all_hosts_in_the_fewest_possible_rounds(count: int) -> None:
+    rounds = schedule_tournament(list_hosts(count))
     assert sum(map(len, rounds)) == count * (count - 1) // 2
     assert len(rounds) == (count if count % 2 else count - 1)
 
 
 @given(st.integers(WHOLE + 1, 60))
-def test_many_hosts_meet_their_neighbours_in_the_ring_and_one_opposite(count: int) -> None:
-    """Every link of the ring is measured, in rounds that do not grow with the number of hosts."""
-    rounds = schedule_first_pass(names := hosts(count))
+def test_many_hosts_meet_their_neighbours_in_the_ring_and_the_host_opposite(count: int) -> None:
+    """Every link of the ring is measured; the number of rounds does not grow with the number of hosts."""
+    rounds = schedule_first_pass(names := list_hosts(count))
     pairs = {frozenset(pair) for met in rounds for pair in met}
     assert {frozenset((names[at], names[(at + 1) % count])) for at in range(count)} <= pairs
     assert len(rounds) <= 5
 
 
 @given(st.integers(3, 20), st.data())
-def test_one_slow_host_is_always_named_and_nobody_else(count: int, data: st.DataObject) -> None:
-    names = hosts(count)
+def test_one_slow_host_is_always_named_and_no_other(count: int, data: st.DataObject) -> None:
+    names = list_hosts(count)
     guilty = data.draw(st.sampled_from(names))
-    assert blame_of(names, noisy(data, lambda pair: guilty in pair)) == [(guilty,)]
+    assert blame_of(names, draw_figure(data, lambda pair: guilty in pair)) == [(guilty,)]
 
 
 @given(st.integers(3, 20), st.data())
-def test_one_slow_link_is_named_as_the_link_that_it_is(count: int, data: st.DataObject) -> None:
-    names = hosts(count)
+def test_one_slow_link_is_named_as_a_link(count: int, data: st.DataObject) -> None:
+    names = list_hosts(count)
     link = data.draw(st.sampled_from([pair for met in schedule_first_pass(names) for pair in met]))
-    assert blame_of(names, noisy(data, lambda pair: pair == link)) == [link]
+    assert blame_of(names, draw_figure(data, lambda pair: pair == link)) == [link]
 
 
 @given(st.integers(2, 20), st.data())
-def test_where_all_are_alike_nobody_is_named(count: int, data: st.DataObject) -> None:
-    assert blame_of(hosts(count), noisy(data, lambda pair: False)) == []
+def test_equal_hosts_have_no_finding(count: int, data: st.DataObject) -> None:
+    assert blame_of(list_hosts(count), draw_figure(data, lambda pair: False)) == []
 
 
 @given(st.integers(5, 20), st.data())
 def test_two_slow_hosts_are_both_named(count: int, data: st.DataObject) -> None:
-    """Also when they were each other's partners."""
-    names = hosts(count)
+    """This holds also if they were partners in a pair."""
+    names = list_hosts(count)
     guilty = data.draw(st.sets(st.sampled_from(names), min_size=2, max_size=2))
-    found = blame_of(names, noisy(data, lambda pair: bool(guilty & set(pair))))
+    found = blame_of(names, draw_figure(data, lambda pair: bool(guilty & set(pair))))
     assert sorted(found) == sorted((name,) for name in guilty)
 
 
-def test_a_busy_moment_names_nobody() -> None:
-    """A pair that was slow once is measured again, and the better figure counts."""
+def test_a_busy_moment_has_no_finding() -> None:
+    """A slow pair is measured again, and the better figure counts."""
     seen: set[Pair] = set()
 
     def figure(pair: Pair) -> PairMeasurement:
@@ -108,12 +108,12 @@ def test_a_busy_moment_names_nobody() -> None:
         seen.add(pair)
         return PairMeasurement(bandwidth=1e8 if slow else 1e9, size=1 << 24)
 
-    assert blame_of(hosts(4), figure) == []
+    assert blame_of(list_hosts(4), figure) == []
 
 
-def test_a_host_that_works_with_nobody_is_named_without_trying_again() -> None:
-    """What hangs would cost its time-out each time."""
-    names = hosts(4)
+def test_a_host_that_works_with_no_other_is_named_without_a_second_try() -> None:
+    """A pair that hangs would cost its timeout each time."""
+    names = list_hosts(4)
     found = {
         pair: PairMeasurement(error="no", stage="group")
         if "h3" in pair
@@ -127,5 +127,5 @@ def test_a_host_that_works_with_nobody_is_named_without_trying_again() -> None:
 
 
 def test_of_two_hosts_that_do_not_work_together_neither_can_be_named_alone() -> None:
-    (blame,) = find_faults(hosts(2), {("h1", "h2"): PairMeasurement(error="no", stage="group")})
+    (blame,) = find_faults(list_hosts(2), {("h1", "h2"): PairMeasurement(error="no", stage="group")})
     assert (blame.hosts, blame.broken) == (("h1", "h2"), True)

@@ -1,4 +1,4 @@
-"""The rehearsal and the tokens on this very machine: what they see, and that nothing of them stays."""
+"""Rehearsal and shared-directory tokens on this machine: their results, and that they leave nothing."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def asker() -> ForkingAsker:
     return ForkingAsker()
 
 
-def play(asker: ForkingAsker, folder: Path, script: str, **more: Any) -> dict[str, Any]:
-    """``train.sh`` with this text, rehearsed in ``folder``; skipped where the kernel allows no box."""
+def rehearse(asker: ForkingAsker, folder: Path, script: str, **more: Any) -> dict[str, Any]:
+    """Rehearse ``train.sh`` with this text in ``folder``; skip the test if the kernel allows no sandbox."""
     (folder / "train.sh").write_text(script + "\n")
     (folder / "task.py").touch()
     argv = ["bash", "-o", "pipefail", "train.sh", "task.py", "cfg.yaml"]
@@ -55,16 +55,16 @@ def play(asker: ForkingAsker, folder: Path, script: str, **more: Any) -> dict[st
     ],
     ids=["plain", "tee", "or-true", "exec", "activate", "path", "absolute", "module", "python-before", "nested"],
 )  # fmt: skip
-def test_however_torchrun_is_called_it_is_recorded_and_never_started(
+def test_every_way_to_call_torchrun_is_recorded_and_never_starts_it(
     asker: ForkingAsker, tmp_path: Path, script: str, argv: list[str], status: int
 ) -> None:
-    """An environment of the project has a torchrun that would leave a mark; nobody gets to it."""
+    """The project's environment has a torchrun that would leave a file; nothing calls it."""
     folder = tmp_path / "env" / "bin"
     folder.mkdir(parents=True)
     (folder / "torchrun").write_text(f"#!/bin/sh\ntouch {tmp_path}/trained\nexit 3\n")
     (folder / "torchrun").chmod(0o755)
     (folder / "activate").write_text(f"PATH={folder}:$PATH\n")
-    played = play(asker, tmp_path, script)
+    played = rehearse(asker, tmp_path, script)
     assert played["count"] == 1, played
     (call,) = played["calls"]
     assert (call["program"], call["argv"], played["status"]) == ("torchrun", argv, status)
@@ -83,16 +83,16 @@ def test_however_torchrun_is_called_it_is_recorded_and_never_started(
     ],
     ids=["bare", "own-message", "activated", "for-one-command", "by-its-path", "in-a-loop"],
 )
-def test_the_program_that_a_run_would_start_is_told_beside_the_recorder(
+def test_the_program_that_a_run_would_start_is_reported_beside_the_recorder(
     asker: ForkingAsker, tmp_path: Path, script: str, real: str
 ) -> None:
-    """What the script does to PATH counts, not what it prints about it."""
+    """The effect of the script on PATH counts, not what it prints about it."""
     folder = tmp_path / "env" / "bin"
     folder.mkdir(parents=True)
     (folder / "torchrun").write_text(f"#!{sys.executable}\n")
     (folder / "torchrun").chmod(0o755)
     (folder / "activate").write_text(f"PATH={folder}:$PATH\n")
-    (call,) = play(asker, tmp_path, script, env={**GIVEN, "PATH": "/usr/bin:/bin"})["calls"]
+    (call,) = rehearse(asker, tmp_path, script, env={**GIVEN, "PATH": "/usr/bin:/bin"})["calls"]
     assert call["real"] == (str(tmp_path / real) if real else "")
     assert call["python"] == (sys.executable if real else "")
 
@@ -109,18 +109,18 @@ def test_the_program_that_a_run_would_start_is_told_beside_the_recorder(
     ],
     ids=["source", "program", "unset", "syntax", "a-tool-s-words", "hidden-in-the-box"],
 )  # fmt: skip
-def test_what_the_shell_tells_of_the_scripts_lines_is_kept(
+def test_error_lines_of_the_shell_about_the_script_are_kept(
     asker: ForkingAsker, tmp_path: Path, script: str, error: str
 ) -> None:
-    """The line that names the file; not what the box hides, nor what a tool prints of its own."""
-    errors = play(asker, tmp_path, script)["errors"]
+    """Only lines that name the file are kept, not errors of the sandbox or of other tools."""
+    errors = rehearse(asker, tmp_path, script)["errors"]
     assert len(errors) >= bool(error)
     assert error in " ".join(errors)
     assert bool(errors) is bool(error)
 
 
-def test_what_the_script_does_besides_never_happens(asker: ForkingAsker, tmp_path: Path) -> None:
-    """It removes, writes, empties the log of the last run, asks the network, kills: only the box sees it."""
+def test_other_effects_of_the_script_stay_in_the_sandbox(asker: ForkingAsker, tmp_path: Path) -> None:
+    """The script deletes, writes, empties the log of the last run, uses the network and kills: only in the sandbox."""
     victim = tmp_path / "checkpoint"
     victim.write_text("weeks of work")
     (tmp_path / "log.txt").write_text("last run")
@@ -128,7 +128,7 @@ def test_what_the_script_does_besides_never_happens(asker: ForkingAsker, tmp_pat
         "rm -r checkpoint", f"[ ! -e {victim} ] && echo gone in here", "touch /usr/made /etc/made", "echo > /tmp/made-by-a-rehearsal",
         "exec 3<>/dev/tcp/127.0.0.1/22 && echo connected", f"{PLAIN} | tee log.txt",
     )  # fmt: skip
-    played = play(asker, tmp_path, "\n".join(lines))
+    played = rehearse(asker, tmp_path, "\n".join(lines))
     assert played["count"] == 1
     assert "gone in here" in played["words"]
     assert "connected" not in played["words"]
@@ -139,10 +139,10 @@ def test_what_the_script_does_besides_never_happens(asker: ForkingAsker, tmp_pat
     )
 
 
-def test_a_script_that_takes_its_time_is_ended_with_all_that_it_started(asker: ForkingAsker, tmp_path: Path) -> None:
-    """Even what left its session; and there is no status, because it did not end by itself."""
+def test_a_slow_script_is_killed_with_all_its_processes(asker: ForkingAsker, tmp_path: Path) -> None:
+    """Processes that left its session are killed too. There is no exit status, because it did not exit itself."""
     word = f"sleep 1000.{tmp_path.stat().st_ino}"
-    played = play(asker, tmp_path, f"setsid {word} & sleep 1000", seconds=0.5)
+    played = rehearse(asker, tmp_path, f"setsid {word} & sleep 1000", seconds=0.5)
     assert (played["status"], played["count"]) == (None, 0)
     commands = [
         path.read_bytes().replace(b"\0", b" ") for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()
@@ -150,22 +150,22 @@ def test_a_script_that_takes_its_time_is_ended_with_all_that_it_started(asker: F
     assert not any(word.encode() in command for command in commands)
 
 
-def test_a_helper_of_the_script_in_python_runs_as_it_would(asker: ForkingAsker, tmp_path: Path) -> None:
-    """Only what starts a training is held back; the python that runs it is told."""
+def test_a_python_helper_of_the_script_runs_as_usual(asker: ForkingAsker, tmp_path: Path) -> None:
+    """Only a program that starts a training is held back; the python that runs it is reported."""
     (tmp_path / "count.py").write_text("import sys; print(len(sys.argv))\n")
     script = f"export PATH={Path(sys.executable).parent}:$PATH; torchrun --nnodes=$(python3 count.py a task.py) task.py"
-    played = play(asker, tmp_path, script)
+    played = rehearse(asker, tmp_path, script)
     assert played["calls"][0]["argv"] == ["--nnodes=3", "task.py"]
     assert played["calls"][0]["python"].startswith(str(Path(sys.executable).parent))
 
 
-def test_the_task_without_torchrun_is_held_back_too(asker: ForkingAsker, tmp_path: Path) -> None:
+def test_a_task_without_torchrun_is_held_back_too(asker: ForkingAsker, tmp_path: Path) -> None:
     """`python task.py` would train."""
-    played = play(asker, tmp_path, 'python3 -u "$@"')
+    played = rehearse(asker, tmp_path, 'python3 -u "$@"')
     assert [call["program"] for call in played["calls"]] == ["task"]
 
 
-def test_tokens_tell_one_directory_from_copies_and_are_taken_away(asker: ForkingAsker, tmp_path: Path) -> None:
+def test_tokens_tell_one_directory_from_copies_and_are_removed(asker: ForkingAsker, tmp_path: Path) -> None:
     """Two hosts share a directory and a third has its own; afterwards all are as empty as before."""
     ours, theirs = tmp_path / "ours", tmp_path / "theirs"
     for folder in (ours, theirs):

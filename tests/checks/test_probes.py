@@ -1,4 +1,4 @@
-"""The probes on this machine: each tells what is there, bounds what may hang, and leaves nothing behind."""
+"""Probes on this machine: each reports what exists, bounds what may hang, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ KEY = "00112233445566778899aabbccddeeff"
 
 
 @contextmanager
-def listener(port: int = 0, key: str = KEY) -> Iterator[dict[str, Any]]:
-    """The real probe, listening in a child of this process."""
+def open_listener(port: int = 0, key: str = KEY) -> Iterator[dict[str, Any]]:
+    """Run the real probe, listening in a child of this process."""
     asker = ForkingAsker()
     (answer,) = asker.ask(
         [ProbeRequest(host="h", what="listen", args={"port": port, "key": key, "seconds": 20}, timeout=10)]
@@ -44,8 +44,8 @@ def listener(port: int = 0, key: str = KEY) -> Iterator[dict[str, Any]]:
 
 
 @contextmanager
-def server(reply: bytes) -> Iterator[int]:
-    """Something else that answers: says ``reply`` to whoever speaks, and hangs up."""
+def start_server(reply: bytes) -> Iterator[int]:
+    """Start another server that answers: it sends ``reply`` to its first client, and closes the connection."""
 
     def serve() -> None:
         peer, _ = listening.accept()
@@ -67,12 +67,12 @@ def dial(port: int, addr: str = "127.0.0.1", key: str = KEY, **more: Any) -> dic
     return dict(result)
 
 
-# -- the rules of the room
+# -- rules for the probes
 
 
 @pytest.mark.parametrize("path", sorted((AGENT / "probes").glob("[a-z]*.py")), ids=lambda path: path.name)
 def test_probes_are_python_3_8_and_import_the_standard_library_and_each_other(path: Path) -> None:
-    """They are sent to hosts whose Python nobody chose."""
+    """They run on hosts with any Python from 3.8."""
     tree = ast.parse(path.read_text(), feature_version=(3, 8))
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -81,14 +81,14 @@ def test_probes_are_python_3_8_and_import_the_standard_library_and_each_other(pa
             assert node.level in (1, 2) or (node.module or "").partition(".")[0] in sys.stdlib_module_names
 
 
-# -- listening and dialling
+# -- listeners and connections
 
 
 @pytest.mark.process
 @pytest.mark.parametrize("size", [0, 1 << 18])
 def test_the_right_listener_is_known_by_its_answer(size: int) -> None:
-    """A challenge is answered with its HMAC, and bulk goes both ways."""
-    with listener() as answer:
+    """The listener answers a challenge with its HMAC; bulk data flows in both directions."""
+    with open_listener() as answer:
         result = dial(answer["port"], bytes=size)
     assert result["outcome"] == "ok"
     assert result["source"] == "127.0.0.1"
@@ -97,15 +97,15 @@ def test_the_right_listener_is_known_by_its_answer(size: int) -> None:
 
 @pytest.mark.process
 def test_another_check_s_listener_is_an_impostor() -> None:
-    """It speaks our protocol with another key: another host, or another check."""
-    with listener(key="ff" * 16) as answer:
+    """It uses our protocol with another key: it belongs to another host or to another check."""
+    with open_listener(key="ff" * 16) as answer:
         assert dial(answer["port"])["outcome"] == "impostor"
 
 
 @pytest.mark.process
-def test_many_dial_at_once() -> None:
+def test_many_connect_at_once() -> None:
     """Sixty connections to one listener, each answered."""
-    with listener() as answer:
+    with open_listener() as answer:
         targets = [{"addr": "127.0.0.1", "port": answer["port"], "key": KEY}] * 60
         results = tcp.ask_dial({"targets": targets, "timeout": 5, "bytes": 1000})["results"]
     assert {result["outcome"] for result in results} == {"ok"}
@@ -113,15 +113,15 @@ def test_many_dial_at_once() -> None:
 
 @pytest.mark.process
 def test_a_closed_port_is_refused() -> None:
-    """Nobody listens."""
+    """No process listens on it."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         assert dial(probe.getsockname()[1])["outcome"] == "refused"
 
 
 @pytest.mark.process
-def test_a_full_backlog_looks_as_a_firewall_that_drops() -> None:
-    """No answer to the first packet: the time is bounded and told."""
+def test_a_full_backlog_looks_like_a_firewall_that_drops_packets() -> None:
+    """The first packet has no answer: the time is bounded and reported."""
     with socket.socket() as full:
         full.bind(("127.0.0.1", 0))
         full.listen(0)
@@ -135,22 +135,22 @@ def test_a_full_backlog_looks_as_a_firewall_that_drops() -> None:
 
 
 @pytest.mark.process
-def test_something_else_is_shown_by_its_first_bytes() -> None:
-    """A proxy answers HTTP; the control characters in it cannot harm a terminal."""
-    with server(b"HTTP/1.1 400 Bad\x1b[2J Request\r\n\r\n") as port:
+def test_another_server_is_shown_by_its_first_bytes() -> None:
+    """A proxy answers HTTP; its control characters cannot harm a terminal."""
+    with start_server(b"HTTP/1.1 400 Bad\x1b[2J Request\r\n\r\n") as port:
         result = dial(port)
     assert (result["outcome"], result["first"]) == ("stranger", "HTTP/1.1 400 Bad.[2J Request")
 
 
 @pytest.mark.process
-def test_one_that_says_nothing_is_silent() -> None:
-    """It takes the connection and hangs up."""
-    with server(b"") as port:
+def test_a_server_that_sends_nothing_is_silent() -> None:
+    """It accepts the connection and closes it."""
+    with start_server(b"") as port:
         assert dial(port)["outcome"] == "silent"
 
 
-def test_a_name_that_does_not_resolve_is_told_as_such() -> None:
-    """Names and connections fail apart; no packet leaves for an empty label."""
+def test_a_name_that_does_not_resolve_is_reported_as_such() -> None:
+    """Names and connections fail separately; no packet is sent for an empty label."""
     assert dial(1, addr="no such name")["outcome"] == "unresolvable"
 
 
@@ -165,7 +165,7 @@ def test_a_name_that_does_not_resolve_is_told_as_such() -> None:
         (OSError(errno.EINVAL, "x"), "error"),
     ],
 )
-def test_each_kind_of_no_has_its_name(error: OSError, outcome: str) -> None:
+def test_each_kind_of_failure_has_its_name(error: OSError, outcome: str) -> None:
     """Torch prints one sentence for all of these."""
     assert tcp._classify_error(error)["outcome"] == outcome
 
@@ -173,11 +173,11 @@ def test_each_kind_of_no_has_its_name(error: OSError, outcome: str) -> None:
 @pytest.mark.process
 @pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0"])
 def test_a_taken_port_names_its_holder(address: str) -> None:
-    """Even a listener on loopback alone blocks the wildcard that torch binds; the pid is ours, so it is seen."""
+    """Even a listener on loopback blocks the wildcard address that torch binds; the pid is ours, so it is visible."""
     with socket.socket() as holder:
         holder.bind((address, 0))
         holder.listen()
-        with listener(port=holder.getsockname()[1]) as answer:
+        with open_listener(port=holder.getsockname()[1]) as answer:
             assert answer["error"] == "EADDRINUSE"
             assert answer["holder"]["pid"] == os.getpid()
             assert answer["holder"]["uid"] == os.getuid()
@@ -187,7 +187,7 @@ def test_a_taken_port_names_its_holder(address: str) -> None:
 
 @pytest.mark.process
 def test_a_child_that_inherited_the_socket_is_not_blamed() -> None:
-    """Not even where its pid is the smaller one: as root the next pid is set below ours, as a wrap of them does."""
+    """This holds also if its pid is the smaller one: as root the next pid is set below ours, as after a wrap."""
     with socket.socket() as holder:
         holder.bind(("127.0.0.1", 0))
         holder.listen()
@@ -205,8 +205,8 @@ def test_a_child_that_inherited_the_socket_is_not_blamed() -> None:
 
 @pytest.mark.process
 def test_the_port_is_free_again_at_once() -> None:
-    """The dialler closes first, so that torch can bind the port in the next moment."""
-    with listener() as answer:
+    """The client closes first, so that torch can bind the port at once."""
+    with open_listener() as answer:
         assert dial(answer["port"])["outcome"] == "ok"
     with tcp.open_listener(answer["port"]) as again:
         assert again.getsockname()[1] == answer["port"]
@@ -216,8 +216,8 @@ def test_the_port_is_free_again_at_once() -> None:
 
 
 @pytest.mark.process
-def test_facts_bring_every_section_or_the_reason_why_not(tmp_path: Path) -> None:
-    """Nothing is left out in silence."""
+def test_facts_contain_every_section_or_a_reason(tmp_path: Path) -> None:
+    """No section is left out silently."""
     (tmp_path / "task.py").write_text("x = 1\n")
     args = {"workdir": str(tmp_path), "paths": {"workdir": ".", "task": "task.py", "config": "no.yaml"}, "tree": True}
     facts = probes_facts.ask_facts(args)
@@ -231,7 +231,7 @@ def test_facts_bring_every_section_or_the_reason_why_not(tmp_path: Path) -> None
 
 @pytest.mark.process
 def test_facts_change_nothing(tmp_path: Path) -> None:
-    """No file is made or touched in the work directory, and no process stays."""
+    """No file in the work directory is created or touched, and no process stays."""
     (tmp_path / "task.py").write_text("import json\n")
     subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
     before = {path: path.stat().st_mtime_ns for path in sorted(tmp_path.rglob("*"))}
@@ -242,8 +242,8 @@ def test_facts_change_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.process
-def test_a_section_that_hangs_costs_its_time_and_no_more() -> None:
-    """As a dead file server does; the child is ended."""
+def test_a_section_that_hangs_costs_only_its_timeout() -> None:
+    """It hangs as a dead file server does; its child is killed."""
     began = time.monotonic()
     with pytest.raises(FactUnavailable, match=r"no answer within 0\.2 s"):
         ForkedCall(signal.pause, 0.2).get_result()
@@ -251,8 +251,8 @@ def test_a_section_that_hangs_costs_its_time_and_no_more() -> None:
 
 
 @pytest.mark.process
-def test_a_section_that_breaks_tells_why() -> None:
-    """The error's own words travel."""
+def test_a_section_that_fails_has_a_reason() -> None:
+    """The reason is the text of the error."""
     with pytest.raises(FactUnavailable, match="ZeroDivisionError: division by zero"):
         ForkedCall(lambda: 1 / 0, 5).get_result()
     with pytest.raises(FactUnavailable, match="the probe died"):
@@ -260,15 +260,15 @@ def test_a_section_that_breaks_tells_why() -> None:
 
 
 @pytest.mark.process
-def test_a_program_is_given_up_in_time() -> None:
+def test_a_program_that_hangs_is_killed_in_time() -> None:
     """nvidia-smi on a wedged GPU never returns."""
     with pytest.raises(FactUnavailable, match=r"sleep gave no answer within 0\.2 s"):
         ToolProcess(["sleep", "60"], dict(os.environ), 0.2).get_output()
 
 
 @pytest.mark.process
-def test_who_we_are_can_be_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Simulated hosts on one machine say who they are; else it is the boot and the network."""
+def test_the_host_id_can_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Simulated hosts on one machine have an id of their own; otherwise it is the boot id and the network namespace."""
     monkeypatch.delenv("FANOUT_HOST_ID", raising=False)
     real = probes_facts.QUICK["identity"]({})
     assert real["host_id"] == f"{real['boot_id']}/{real['netns']}"
@@ -276,8 +276,8 @@ def test_who_we_are_can_be_given(monkeypatch: pytest.MonkeyPatch) -> None:
     assert probes_facts.QUICK["identity"]({})["host_id"] == "h1"
 
 
-def test_only_variables_that_matter_leave_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Secrets in the environment are nobody's business."""
+def test_only_relevant_variables_leave_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Secrets in the environment stay on the host."""
     monkeypatch.setenv("WANDB_API_KEY", "secret")
     monkeypatch.setenv("PET_NNODES", "2")
     monkeypatch.setenv("https_proxy", "http://ann:secret@proxy:3128")
@@ -288,14 +288,14 @@ def test_only_variables_that_matter_leave_the_host(monkeypatch: pytest.MonkeyPat
 
 
 def test_loopback_is_among_the_interfaces() -> None:
-    """getifaddrs by hand gives what the kernel knows."""
+    """Our getifaddrs returns what the kernel knows."""
     (loopback,) = [row for row in probes_facts.QUICK["interfaces"]({}) if row["loopback"]]
     assert "127.0.0.1/8" in loopback["addresses"]
     assert loopback["mtu"] > 0
 
 
-def test_a_script_is_read_for_the_words_that_matter(tmp_path: Path) -> None:
-    """Comments do not count, Windows line ends are seen."""
+def test_a_script_is_searched_for_the_relevant_names(tmp_path: Path) -> None:
+    """Comments do not count, and Windows line ends are detected."""
     script = tmp_path / "train.sh"
     script.write_bytes(b"#!/bin/bash\r\n# conda activate\r\ntorchrun --nnodes=$NNODES 2>&1 | tee log.txt\r\n")
     row = files.describe_path(str(script))
@@ -320,8 +320,8 @@ def test_torchrun_is_found_in_the_usual_places(tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.mark.process
-def test_two_checkouts_of_one_commit_have_one_fingerprint_and_an_edit_shows(tmp_path: Path) -> None:
-    """Changed code is named; a log file that a run leaves is not code."""
+def test_two_checkouts_of_one_commit_have_one_fingerprint_and_an_edit_is_detected(tmp_path: Path) -> None:
+    """Changed code is named; a log file of a run is not code."""
     git = ["git", "-c", "user.name=a", "-c", "user.email=a@b"]
     one, two = tmp_path / "one", tmp_path / "two"
     one.mkdir()

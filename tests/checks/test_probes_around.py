@@ -1,4 +1,4 @@
-"""What is around a run, as the agent reads it: ports of InfiniBand, services, links between GPUs, NCCL's own service."""
+"""Probes of a run's surroundings: InfiniBand ports, services, links between GPUs, NCCL RAS."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ MATRIX = (
 )
 
 
-def port(root: Path, device: str, **files: str) -> Path:
-    """A port as the kernel shows it; ``counters__link_downed="3"`` is the file counters/link_downed."""
+def write_port(root: Path, device: str, **files: str) -> Path:
+    """Write a port as the kernel shows it; ``counters__link_downed="3"`` is the file counters/link_downed."""
     folder = root / device / "ports" / "1"
     for name, text in {"state": "4: ACTIVE", "rate": "100 Gb/sec", "link_layer": "InfiniBand", **files}.items():
         file = folder / name.replace("__", "/")
@@ -32,26 +32,26 @@ def port(root: Path, device: str, **files: str) -> Path:
     return folder
 
 
-def test_only_counters_that_grew_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between two looks: what was there before is nobody's fault, and a port that is new has no before."""
+def test_only_counters_that_grew_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Earlier errors do not count, and a new port has no earlier count."""
     monkeypatch.setattr(rdma, "ROOT", str(tmp_path))
-    folder = port(tmp_path, "mlx5_0", counters__link_downed="3", counters__symbol_error="0")
+    folder = write_port(tmp_path, "mlx5_0", counters__link_downed="3", counters__symbol_error="0")
     before = rdma.read_counters()
     assert before == {"mlx5_0/1": {"link_downed": 3, "symbol_error": 0}}
     assert rdma.find_grown(before) == []
     (folder / "counters" / "symbol_error").write_text("44\n")
-    port(tmp_path, "mlx5_1", counters__link_downed="9")
+    write_port(tmp_path, "mlx5_1", counters__link_downed="9")
     assert rdma.find_grown(before) == [{"port": "mlx5_0/1", "counter": "symbol_error", "more": 44}]
     assert rdma.find_grown(None) == rdma.find_grown("nonsense") == []
 
 
-def test_addresses_that_are_in_use_are_told_with_their_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the index that NCCL_IB_GID_INDEX counts; empty places are none."""
+def test_addresses_in_use_are_reported_with_their_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their index is the one of NCCL_IB_GID_INDEX; empty entries are ignored."""
     monkeypatch.setattr(rdma, "ROOT", str(tmp_path))
     files = {"gids__0": "fe80:0000:0000:0000:0202:c9ff:fe00:0001", "gid_attrs__types__0": "IB/RoCE v1"}
     files |= {"gids__1": "0000:0000:0000:0000:0000:0000:0000:0000", "gid_attrs__types__1": "IB/RoCE v1"}
     files |= {"gids__3": "0000:0000:0000:0000:0000:ffff:0a4d:0001", "gid_attrs__types__3": "RoCE v2"}
-    port(tmp_path, "mlx5_0", link_layer="Ethernet", **files)
+    write_port(tmp_path, "mlx5_0", link_layer="Ethernet", **files)
     (row,) = rdma.list_ports({})
     assert row["gids"] == {"0": "IB/RoCE v1 link-local", "3": "RoCE v2 IPv4"}
     assert (row["state"], row["link"]) == ("ACTIVE", "Ethernet")
@@ -68,13 +68,13 @@ def test_addresses_that_are_in_use_are_told_with_their_kind(tmp_path: Path, monk
     ],
 )
 def test_links_are_counted_by_pair(text: str, count: int, pairs: dict[str, int]) -> None:
-    """Whatever else the matrix tells (cards, processors); nothing where it is not of all GPUs."""
+    """Other columns of the matrix (cards, processors) are ignored; without all GPUs there is no result."""
     program = ToolProcess(["printf", "%s", text], {"PATH": "/usr/bin:/bin"}, 5.0)
     assert gpu_topology.count_links({"paths": program}, count) == {"paths": pairs}
 
 
-def systemd(folder: Path, monkeypatch: pytest.MonkeyPatch, units: str, synchronised: str) -> dict[str, object]:
-    """What is told where systemd runs and these units are active."""
+def read_services(folder: Path, monkeypatch: pytest.MonkeyPatch, units: str, synchronised: str) -> dict[str, object]:
+    """Return what is reported if systemd runs and these units are active."""
     for name, text in (
         ("systemctl", f"shift; for u; do case $u in {units}) echo active ;; *) echo inactive ;; esac; done; exit 3"),
         ("timedatectl", f"echo {synchronised}"),
@@ -87,17 +87,17 @@ def systemd(folder: Path, monkeypatch: pytest.MonkeyPatch, units: str, synchroni
 
 
 @pytest.mark.process
-def test_services_that_are_active_are_told_by_what_they_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And the clock as timedatectl has it; a word that it does not know is no answer."""
-    told = systemd(tmp_path, monkeypatch, "firewalld|chrony|earlyoom", "no")
+def test_active_services_are_grouped_by_their_purpose(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clock's state is that of timedatectl; an unknown value is no answer."""
+    told = read_services(tmp_path, monkeypatch, "firewalld|chrony|earlyoom", "no")
     assert told == {"firewall": ["firewalld"], "time": ["chrony"], "killer": ["earlyoom"], "synchronised": False}
-    assert systemd(tmp_path, monkeypatch, "none", "Unknown command verb show.")["synchronised"] is None
+    assert read_services(tmp_path, monkeypatch, "none", "Unknown command verb show.")["synchronised"] is None
 
 
-def test_segments_that_are_mapped_new_or_strange_are_nobody_s_leftovers(
+def test_shared_memory_that_is_mapped_new_or_unknown_is_not_stale(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Only what training makes, what is old, and what no process of ours has mapped."""
+    """Only segments that training creates, that are old, and that no process of ours has mapped are stale."""
     monkeypatch.setattr(probes_files, "_SHM", str(tmp_path))
     for name in ("nccl-old", "nccl-new", "torch_mapped", "mine.db"):
         (tmp_path / name).write_bytes(bytes(8192))
@@ -109,19 +109,19 @@ def test_segments_that_are_mapped_new_or_strange_are_nobody_s_leftovers(
 
 
 @pytest.mark.process
-def test_without_systemd_nobody_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A container says so; and a systemctl that fails is a reason, not a host without services."""
+def test_without_systemd_systemctl_is_not_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a container that is the reason; a systemctl that fails is a reason too, not a host without services."""
     monkeypatch.setattr(services, "BOOTED", str(tmp_path / "nowhere"))
     with pytest.raises(FactUnavailable, match="no systemd"):
         services.start_query({})
     (tmp_path / "x").mkdir()
     with pytest.raises(FactUnavailable, match="Failed to connect"):
-        systemd(tmp_path / "x", monkeypatch, "*) echo Failed to connect to bus; exit 1 ;; none", "yes")
+        read_services(tmp_path / "x", monkeypatch, "*) echo Failed to connect to bus; exit 1 ;; none", "yes")
 
 
 @pytest.mark.process
-def test_nccl_s_service_is_heard_out_and_given_up_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that answers and never closes costs its time only; where nobody listens there is no job."""
+def test_a_ras_service_is_read_within_its_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service that answers and never closes costs only its timeout; without a listener there is no job."""
     with socket.create_server(("127.0.0.1", 0)) as door:
         monkeypatch.setattr(services, "RAS_PORT", door.getsockname()[1])
         guests = []
@@ -138,8 +138,8 @@ def test_nccl_s_service_is_heard_out_and_given_up_in_time(monkeypatch: pytest.Mo
     assert services.query_other_job({}) == []
 
 
-def test_only_tokens_of_a_check_are_swept(tmp_path: Path) -> None:
-    """A check that lost its host left tokens; other files under such names are the user's."""
+def test_only_tokens_of_a_check_are_deleted(tmp_path: Path) -> None:
+    """A check that lost its host left tokens; other files with such names belong to the user."""
     stale, mine, link = (tmp_path / f".fanout-check-{name}" for name in ("00ff", "notes", "link"))
     for folder, token in ((stale, "00ff"), (mine, "text of the user")):
         folder.mkdir()

@@ -1,4 +1,4 @@
-"""The deep check's processes on a host, with texts in the place of torch: steps, hangs, deaths, and nothing left."""
+"""Processes of the torch test on a host, with a stand-in for torch: steps, hangs, deaths, and cleanup."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fanout.agent.probes import torch_test
 
 pytestmark = pytest.mark.process
 
-# Like torch_worker.py, but it does what the step says: answer, hang in a stage, or die.
+# Like torch_worker.py, but it does what the step orders: answer, hang in a stage, or die.
 TEXT = """
 import json, os, signal, time
 def main(channel, words):
@@ -35,8 +35,10 @@ def main(channel, words):
 
 
 @contextlib.contextmanager
-def held(tmp_path: Path, count: int = 2, text: str = TEXT, **more: Any) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """The question in a child of its own, as the relay holds it: (its name, the first answer); killed at the end."""
+def open_deep_test(
+    tmp_path: Path, count: int = 2, text: str = TEXT, **more: Any
+) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """Open the question in a child, as the relay does; yield (its name, the first answer), and kill it at the end."""
     name = f"fanout-test-{secrets.token_hex(8)}"
     (tmp_path / "bin").mkdir(exist_ok=True)
     with contextlib.suppress(FileExistsError):
@@ -67,7 +69,7 @@ def held(tmp_path: Path, count: int = 2, text: str = TEXT, **more: Any) -> Itera
         os.close(reader)
 
 
-def step(name: str, do: str, seconds: float = 20.0) -> list[dict[str, Any]]:
+def build_step(name: str, do: str, seconds: float = 20.0) -> list[dict[str, Any]]:
     each = [{"own": "first", "do": "answer"}, {"own": "second", "do": do}]
     about = {"id": "5", "all": {"id": "5", "stage": "group"}, "each": each, "seconds": seconds}
     found: list[dict[str, Any]] = torch_test.stepped({"name": name, "step": about})["workers"]
@@ -75,41 +77,41 @@ def step(name: str, do: str, seconds: float = 20.0) -> list[dict[str, Any]]:
 
 
 def test_each_process_has_the_runs_exports_and_its_own_step(tmp_path: Path) -> None:
-    with held(tmp_path) as (name, began):
+    with open_deep_test(tmp_path) as (name, began):
         assert [(one["rank"], one["cwd"]) for one in began] == [("3", str(tmp_path))] * 2
-        assert [one["heard"] for one in step(name, "answer")] == ["first", "second"]
+        assert [one["heard"] for one in build_step(name, "answer")] == ["first", "second"]
 
 
-def test_a_hang_is_told_with_its_stage_and_the_others_answer_counts(tmp_path: Path) -> None:
-    with held(tmp_path) as (name, _):
-        first, second = step(name, "hang", seconds=0.5)
+def test_a_hang_is_reported_with_its_stage_and_the_other_answers_count(tmp_path: Path) -> None:
+    with open_deep_test(tmp_path) as (name, _):
+        first, second = build_step(name, "hang", seconds=0.5)
     assert first["heard"] == "first"
     assert second == {"error": "it did not finish this within 0.5 s", "stage": "group"}
 
 
-def test_a_death_is_told_with_its_signal_and_last_words(tmp_path: Path) -> None:
-    with held(tmp_path) as (name, _):
-        second = step(name, "die")[1]
-        again = step(name, "answer")[1]
+def test_a_death_is_reported_with_its_signal_and_last_lines(tmp_path: Path) -> None:
+    with open_deep_test(tmp_path) as (name, _):
+        second = build_step(name, "die")[1]
+        again = build_step(name, "answer")[1]
     assert second["error"] == again["error"] == "killed by signal 9: no such GPU"
     assert second["died"]
 
 
 def test_the_processes_end_with_the_question_however_it_ends(tmp_path: Path) -> None:
-    """The question is killed, as by a relay whose connection broke: its processes go with it."""
-    with held(tmp_path) as (_, began):
+    """The question is killed, as by a relay whose connection broke: its processes end with it."""
+    with open_deep_test(tmp_path) as (_, began):
         watched = [os.pidfd_open(one["pid"]) for one in began]
     for descriptor in watched:
         assert select.select([descriptor], [], [], 20.0)[0]
         os.close(descriptor)
 
 
-def test_what_cannot_be_started_says_so(tmp_path: Path) -> None:
-    with held(tmp_path, workdir=str(tmp_path / "nowhere")) as (_, began):
+def test_a_process_that_cannot_start_is_reported(tmp_path: Path) -> None:
+    with open_deep_test(tmp_path, workdir=str(tmp_path / "nowhere")) as (_, began):
         assert "No such file or directory" in began[0]["error"]
 
 
-def test_a_text_that_ends_at_once_tells_its_last_words(tmp_path: Path) -> None:
-    """As where --setup fails, or there is no python."""
-    with held(tmp_path, count=1, text="raise SystemExit('no module is called cuda')") as (_, began):
+def test_a_program_that_ends_at_once_is_reported_with_its_last_lines(tmp_path: Path) -> None:
+    """This happens if --setup fails, or if there is no python."""
+    with open_deep_test(tmp_path, count=1, text="raise SystemExit('no module is called cuda')") as (_, began):
         assert began[0]["error"] == "it exited with status 1: no module is called cuda"

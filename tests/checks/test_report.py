@@ -1,4 +1,4 @@
-"""The check's screen, whole: what a user sees, kept as files in golden/ (FANOUT_GOLDEN=write renews them)."""
+"""Screen of the check, whole: what a user sees, kept as files in golden/ (FANOUT_GOLDEN=write renews them)."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ GOLDEN = Path(__file__).parent / "golden"
 WIDE, NARROW, OLD, PIPE = ReportStyle(), ReportStyle(width=80), ReportStyle(ascii=True), ReportStyle(width=None)
 
 
-def mixed(case: CheckContext) -> CheckContext:
-    """A host that cannot be reached, one with another driver, a busy GPU and a clock that is off."""
+def break_four_hosts(case: CheckContext) -> CheckContext:
+    """Return an unreachable host, one with another driver, a busy GPU and a clock that is off."""
     case = lose_host(case)
     trouble = case.request.unreached["gpu03"]
     case = replace(case, request=replace(case.request, unreached={"gpu03": trouble}))
@@ -41,8 +41,8 @@ def mixed(case: CheckContext) -> CheckContext:
     return replace(case, offsets={**case.offsets, "gpu02": (0.912, 0.001)})
 
 
-def forty(case: CheckContext) -> CheckContext:
-    """Forty hosts: four without torchrun, one loaded, one with an old torch."""
+def break_forty_hosts(case: CheckContext) -> CheckContext:
+    """Return forty hosts: four without torchrun, one loaded, one with an old torch."""
     case = build_healthy_case(40)
     case = change_fact(case, "gpu07", "software/torch/version", "2.8.0")
     case = change_fact(case, "gpu09", "cpu/load", 900.0)
@@ -51,7 +51,7 @@ def forty(case: CheckContext) -> CheckContext:
     return case
 
 
-def no_slots(case: CheckContext) -> CheckContext:
+def drop_slots(case: CheckContext) -> CheckContext:
     return build_healthy_case(2, gpu=False, hosts=build_hosts(2))
 
 
@@ -59,22 +59,22 @@ SCREENS: list[tuple[str, Callable[[CheckContext], CheckContext], ReportStyle]] =
     ("healthy", lambda case: case, WIDE),
     ("healthy-cpu", lambda case: build_healthy_case(2, gpu=False), WIDE),
     ("one-host", lambda case: build_healthy_case(1), NARROW),
-    ("mixed", mixed, WIDE),
-    ("mixed-ascii", mixed, OLD),
+    ("mixed", break_four_hosts, WIDE),
+    ("mixed-ascii", break_four_hosts, OLD),
     ("silent", silence_host, WIDE),
-    ("forty-hosts", forty, WIDE),
+    ("forty-hosts", break_forty_hosts, WIDE),
     ("port-taken", take_port, WIDE),
     ("port-dropped", set_dial("dropped", seconds=3.0), NARROW),
     ("mesh-inward", set_mesh("rejected", lambda start, end: end == "gpu02"), WIDE),
-    ("no-slots", no_slots, WIDE),
+    ("no-slots", drop_slots, WIDE),
 ]
 
 
 @pytest.mark.parametrize(("name", "change", "style"), SCREENS, ids=[name for name, _, _ in SCREENS])
-def test_the_screen_is_the_recorded_one(
+def test_the_screen_equals_the_recorded_one(
     name: str, change: Callable[[CheckContext], CheckContext], style: ReportStyle
 ) -> None:
-    """Every word of it: a change here is a change that users see."""
+    """A change here is a change that users see."""
     case = change(build_healthy_case())
     lines = render_check_report("fanout check hosts.txt", case, judge_all_checks(CATALOGUE, case), 2.3, style)
     text = "\n".join(lines) + "\n"
@@ -86,7 +86,7 @@ def test_the_screen_is_the_recorded_one(
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.id)
 def test_every_failure_and_warning_has_a_next_step_on_the_screen(fault: Fault) -> None:
-    """Nobody is left with a complaint alone (a processor of another kind is the one thing with no cure)."""
+    """Each finding has an advice (another kind of processor is the one exception, because there is no cure)."""
     case = fault.change(build_healthy_case())
     for finding in judge_all_checks(CATALOGUE, case):
         if finding.level in ("fail", "warn"):
@@ -95,8 +95,8 @@ def test_every_failure_and_warning_has_a_next_step_on_the_screen(fault: Fault) -
 
 @pytest.mark.parametrize("style", [WIDE, NARROW, OLD])
 @pytest.mark.parametrize("count", [1, 4, 24, 40, 512])
-def test_the_table_fits(style: ReportStyle, count: int) -> None:
-    """No line of the table is wider than the terminal, and there are at most 24 rows of it."""
+def test_the_table_fits_the_terminal(style: ReportStyle, count: int) -> None:
+    """No line of the table is wider than the terminal, and it has at most 24 rows."""
     case = build_healthy_case(count)
     lines = render_check_report("fanout check hosts.txt", case, judge_all_checks(CATALOGUE, case), 2.3, style)
     table = lines[2 : lines.index("", 2)]
@@ -106,8 +106,8 @@ def test_the_table_fits(style: ReportStyle, count: int) -> None:
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.id)
-def test_nothing_runs_over_80_columns_and_no_command_is_broken(fault: Fault) -> None:
-    """A line is longer only where one word is. What shall be typed is in one piece, or goes on behind a backslash."""
+def test_no_line_exceeds_80_columns_and_no_command_is_broken(fault: Fault) -> None:
+    """A line is longer only if one word is. A command stays in one piece, or continues after a backslash."""
     case = fault.change(build_healthy_case())
     findings = judge_all_checks(CATALOGUE, case)
     lines = render_check_report("fanout check hosts.txt", case, findings, 2.3, NARROW)
@@ -120,7 +120,7 @@ def test_nothing_runs_over_80_columns_and_no_command_is_broken(fault: Fault) -> 
 
 
 def test_in_a_pipe_nothing_is_wrapped() -> None:
-    """One line for what was seen, one for the advice, and all columns of the table: for grep and for files."""
+    """The observation and the advice have one line each, and the table has all columns: for grep and for files."""
     case = set_dial("dropped", seconds=3.0)(build_healthy_case())
     findings = judge_all_checks(CATALOGUE, case)
     lines = [line.strip() for line in render_check_report("fanout check hosts.txt", case, findings, 2.3, PIPE)]
@@ -129,8 +129,8 @@ def test_in_a_pipe_nothing_is_wrapped() -> None:
     assert any(line.endswith(bad.saw) for line in lines)
 
 
-def test_a_long_command_goes_on_as_a_shell_takes_it() -> None:
-    """Never inside quotes, and the shell reads the same words out of it."""
+def test_a_long_command_continues_as_a_shell_accepts_it() -> None:
+    """It never breaks inside quotes, and the shell reads the same arguments."""
     command = "ssh h1 tar -C /home/ann/proj -c . | ssh h3 'mkdir -p /home/ann/proj && tar -C /home/ann/proj -x'"
     lines = wrap.wrap_text(f"copy it there:  {command}   or name another", "", "    ", 60, typed=True)
     assert max(map(len, lines)) <= 60
@@ -138,8 +138,8 @@ def test_a_long_command_goes_on_as_a_shell_takes_it() -> None:
     assert shlex.split(typed.replace("\\\n", "")) == shlex.split(command)
 
 
-def test_a_set_of_many_hosts_is_broken_behind_commas() -> None:
-    """Odd hosts all over a file of 200: their names take lines of their own, and none runs over."""
+def test_a_set_of_many_hosts_is_broken_after_commas() -> None:
+    """In a file of 200 hosts the odd ones have lines of their own, and no line is too long."""
     case = build_healthy_case(200)
     for number in range(1, 200, 3):
         found: Any = case.facts[f"gpu{number:02}"]["programs"]
@@ -148,9 +148,9 @@ def test_a_set_of_many_hosts_is_broken_behind_commas() -> None:
     assert max(map(len, lines)) <= 80
 
 
-def test_ascii_is_ascii() -> None:
-    """A terminal that knows no more is given no more."""
-    case = mixed(build_healthy_case())
+def test_an_ascii_terminal_gets_only_ascii() -> None:
+    """A terminal without UTF-8 gets no other character."""
+    case = break_four_hosts(build_healthy_case())
     assert all(
         line.isascii()
         for line in render_check_report("fanout check h", case, judge_all_checks(CATALOGUE, case), 1.0, OLD)
@@ -159,7 +159,7 @@ def test_ascii_is_ascii() -> None:
 
 def test_folding_loses_no_host() -> None:
     """Every host of the file is in exactly one row, and the bad rows come first."""
-    case = forty(build_healthy_case())
+    case = break_forty_hosts(build_healthy_case())
     rows = merge_rows(build_rows(case, judge_all_checks(CATALOGUE, case)))
     names = [host for row in rows for host in row.hosts]
     assert sorted(names) == [host.name for host in case.request.hosts]
@@ -167,8 +167,8 @@ def test_folding_loses_no_host() -> None:
 
 
 def test_the_record_is_json_with_every_host_and_finding() -> None:
-    """`--json` can be read back, and says level, facts and the ways between hosts."""
-    case = mixed(build_healthy_case())
+    """`--json` can be parsed, and contains the level, the facts and the connections between hosts."""
+    case = break_four_hosts(build_healthy_case())
     findings = judge_all_checks(CATALOGUE, case)
     again = json.loads(json.dumps(build_check_record(case, findings, 2.3)))
     assert [(row["host"], row["level"]) for row in again["hosts"]] == [
@@ -182,19 +182,19 @@ def test_the_record_is_json_with_every_host_and_finding() -> None:
     }
 
 
-# -- the catalogue in words
+# -- the catalogue as text
 
 
 def test_the_manual_is_current() -> None:
-    """docs/checks.md is made from the catalogue (FANOUT_GOLDEN=write renews it)."""
+    """docs/checks.md is generated from the catalogue (FANOUT_GOLDEN=write renews it)."""
     manual = Path(__file__).parents[2] / "docs" / "checks.md"
     if os.environ.get("FANOUT_GOLDEN") == "write":
         manual.write_text(explanations.render_manual(CATALOGUE), encoding="utf-8")
     assert manual.read_text(encoding="utf-8") == explanations.render_manual(CATALOGUE)
 
 
-def test_every_check_explains_itself() -> None:
-    """Names are unique and no name of a check is that of a group; verifies, why and fix are whole sentences."""
+def test_every_check_has_its_explanation() -> None:
+    """Names are unique and differ from those of the groups; verifies, why and fix are whole sentences."""
     names = [check.name for check in CATALOGUE]
     assert len(names) == len(set(names))
     for check in CATALOGUE:
@@ -203,14 +203,14 @@ def test_every_check_explains_itself() -> None:
 
 
 def test_explain_prints_the_three_parts() -> None:
-    """What it verifies, why, and the fix."""
+    """The parts are what it verifies, why, and the fix."""
     lines = explanations.render_check(explanations.find_check(CATALOGUE, "master-addr"))
     assert lines[0] == "master-addr   (network, at worst: fail)"
     assert [line.split()[0] for line in lines if line.startswith("  ") and line[2] != " "] == ["verifies", "why", "fix"]
 
 
-def test_an_unknown_name_is_answered_with_the_nearest() -> None:
-    """A typing error is the user's, and is cheap to mend."""
+def test_an_unknown_name_gets_the_nearest_as_a_hint() -> None:
+    """It is a typing error of the user, which is easy to fix."""
     with pytest.raises(UsageError) as caught:
         explanations.validate_check_names(CATALOGUE, ["master-adr"])
     assert str(caught.value) == "no check is called 'master-adr'"

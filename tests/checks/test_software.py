@@ -1,4 +1,4 @@
-"""The task's Python as it is looked at: what it has and what it can read, with nothing of the user's imported or run."""
+"""The task's Python: its packages and what it can parse. Nothing of the user is imported or run."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from fanout.agent.probes import python_env
 
 
 @pytest.mark.process
-def test_the_task_s_python_is_looked_at_and_nothing_imported(tmp_path: Path) -> None:
-    """A module beside the task is found without being run; one that is nowhere is named."""
+def test_the_task_s_python_is_examined_and_nothing_imported(tmp_path: Path) -> None:
+    """A module beside the task is found without running it; a missing one is named."""
     (tmp_path / "beside.py").write_text("raise SystemExit('imported!')\n")
     args = {"workdir": str(tmp_path), "paths": {"task": "task.py"}, "imports": ["beside", "json", "no_such_module"]}
     found = python_env.finish_python(python_env.start_python(args))
@@ -25,8 +25,8 @@ def test_the_task_s_python_is_looked_at_and_nothing_imported(tmp_path: Path) -> 
     ("source", "told"),
     [("x = 1\nif x\n    y\n", "line 2: expected ':'"), ("print('hi')\n", ""), ("return 1\n", ""), (None, "")],
 )
-def test_a_task_that_cannot_be_read_is_told_with_its_line(tmp_path: Path, source: str | None, told: str) -> None:
-    """By the task's own Python, which reads it and runs nothing; that there is none is another check's business."""
+def test_a_task_that_cannot_be_parsed_is_reported_with_its_line(tmp_path: Path, source: str | None, told: str) -> None:
+    """The task's own Python parses it and runs nothing; another check reports a missing Python."""
     if source is not None:
         (tmp_path / "task.py").write_text(source)
     args = {"workdir": str(tmp_path), "paths": {"task": "task.py"}}

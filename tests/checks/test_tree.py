@@ -1,4 +1,4 @@
-"""The fingerprint of the code: what git tracks, what it does not, and how much of it is looked at."""
+"""Fingerprint of the code: files that git tracks, files that it does not track, and limits."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from fanout.agent.probes import source_tree
 pytestmark = pytest.mark.process
 
 
-def fingerprint(top: Path, **more: Any) -> dict[str, Any]:
+def take_fingerprint(top: Path, **more: Any) -> dict[str, Any]:
     return source_tree.fingerprint_tree({"tree": True, "workdir": str(top), **more})
 
 
-def git(top: Path, *words: str) -> None:
+def run_git(top: Path, *words: str) -> None:
     identity = {"GIT_CONFIG_GLOBAL": "/dev/null", "HOME": str(top)}
     for role in ("AUTHOR", "COMMITTER"):
         identity |= {f"GIT_{role}_NAME": "t", f"GIT_{role}_EMAIL": "t@t"}
@@ -26,20 +26,20 @@ def git(top: Path, *words: str) -> None:
     subprocess.run(["git", "-C", str(top), *words], check=True, capture_output=True, env={**os.environ, **identity})
 
 
-def put(path: Path, text: str = "x = 1\n") -> None:
+def write_file(path: Path, text: str = "x = 1\n") -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
 
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
-    """A clone with one tracked file, and a .gitignore."""
+    """Create a clone with one tracked file, and a .gitignore."""
     top = tmp_path / "clone"
-    put(top / "task.py")
-    put(top / ".gitignore", "VeOmni/\n*.local.py\n")
-    git(top, "init", "-q")
-    git(top, "add", "-A")
-    git(top, "commit", "-qm", "one")
+    write_file(top / "task.py")
+    write_file(top / ".gitignore", "VeOmni/\n*.local.py\n")
+    run_git(top, "init", "-q")
+    run_git(top, "add", "-A")
+    run_git(top, "commit", "-qm", "one")
     return top
 
 
@@ -48,43 +48,43 @@ def clone(tmp_path: Path) -> Path:
     ["newpkg/__init__.py", "namespace/part/module.py", "VeOmni/veomni/core.py", "site.local.py", "data/loader.py", "new.py"],
     ids=["untracked", "namespace", "ignored", "ignored-file", "package-of-data", "file"],
 )  # fmt: skip
-def test_code_that_git_does_not_track_is_in_it(clone: Path, path: str) -> None:
-    """Also in directories that git names as a whole, or ignores."""
-    put(clone / path)
-    assert list(fingerprint(clone)["files"]) == [path]
+def test_code_that_git_does_not_track_is_included(clone: Path, path: str) -> None:
+    """This includes directories that git names as a whole, or ignores."""
+    write_file(clone / path)
+    assert list(take_fingerprint(clone)["files"]) == [path]
 
 
 def test_a_link_to_a_directory_is_followed_once(clone: Path, tmp_path: Path) -> None:
-    """A link to a package elsewhere is code; one that leads back up ends."""
-    put(tmp_path / "elsewhere" / "pkg" / "a.py")
+    """A link to a package elsewhere is code; a link that leads back up ends."""
+    write_file(tmp_path / "elsewhere" / "pkg" / "a.py")
     (clone / "pkg").symlink_to(tmp_path / "elsewhere" / "pkg")
     (clone / "loop").symlink_to(clone)
-    assert list(fingerprint(clone)["files"]) == ["pkg/a.py"]
+    assert list(take_fingerprint(clone)["files"]) == ["pkg/a.py"]
 
 
-def test_a_change_in_a_submodule_is_in_it(clone: Path, tmp_path: Path) -> None:
+def test_a_change_in_a_submodule_is_included(clone: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
-    put(other / "lib.py")
-    git(other, "init", "-q")
-    git(other, "add", "-A")
-    git(other, "commit", "-qm", "one")
-    git(clone, "submodule", "add", "-q", str(other), "lib")
-    git(clone, "commit", "-qm", "two")
-    before = fingerprint(clone)["files"]["lib/lib.py"]
-    put(clone / "lib" / "lib.py", "x = 2\n")
-    assert fingerprint(clone)["files"]["lib/lib.py"] != before
+    write_file(other / "lib.py")
+    run_git(other, "init", "-q")
+    run_git(other, "add", "-A")
+    run_git(other, "commit", "-qm", "one")
+    run_git(clone, "submodule", "add", "-q", str(other), "lib")
+    run_git(clone, "commit", "-qm", "two")
+    before = take_fingerprint(clone)["files"]["lib/lib.py"]
+    write_file(clone / "lib" / "lib.py", "x = 2\n")
+    assert take_fingerprint(clone)["files"]["lib/lib.py"] != before
 
 
-def test_a_changed_file_is_told_apart_from_a_new_one(clone: Path) -> None:
-    put(clone / "task.py", "x = 2\n")
-    put(clone / "staged.py")
-    git(clone, "add", "staged.py")
-    found = fingerprint(clone)
+def test_a_changed_file_is_distinguished_from_a_new_one(clone: Path) -> None:
+    write_file(clone / "task.py", "x = 2\n")
+    write_file(clone / "staged.py")
+    run_git(clone, "add", "staged.py")
+    found = take_fingerprint(clone)
     assert (set(found["dirty"]), found["files"]) == ({"task.py", "staged.py"}, {})
 
 
-def test_what_runs_write_and_what_is_built_is_no_code(clone: Path) -> None:
-    """Copies of the code in results, environments, byte code."""
+def test_output_of_runs_and_builds_is_not_code(clone: Path) -> None:
+    """Examples are copies of the code in results, environments, and byte code."""
     for path in (
         "wandb/run-1/files/train.py",
         "outputs/x/train.py",
@@ -92,25 +92,25 @@ def test_what_runs_write_and_what_is_built_is_no_code(clone: Path) -> None:
         "a/__pycache__/b.py",
         ".cache/a.py",
     ):
-        put(clone / path)
-    put(clone / "myenv" / "pyvenv.cfg")
-    put(clone / "myenv" / "lib" / "a.py")
-    assert fingerprint(clone)["files"] == {}
+        write_file(clone / path)
+    write_file(clone / "myenv" / "pyvenv.cfg")
+    write_file(clone / "myenv" / "lib" / "a.py")
+    assert take_fingerprint(clone)["files"] == {}
 
 
-def test_a_walk_that_is_cut_short_says_where(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the number of files and by time: never silently."""
+def test_a_walk_that_is_cut_short_reports_where(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The number of files and the time are limits; neither is silent."""
     monkeypatch.setattr(source_tree, "_MOST_FILES", 3)
     for number in range(6):
-        put(clone / f"p{number}" / "a.py")
-    found = fingerprint(clone)
+        write_file(clone / f"p{number}" / "a.py")
+    found = take_fingerprint(clone)
     assert len(found["files"]) == 3
     assert (found["whole"], found["left_out"]) == (False, ["more than 3 files, from p3 on"])
     monkeypatch.setattr(source_tree, "_SECONDS", -1.0)
-    assert fingerprint(clone)["left_out"] == ["time limit of -1 s reached at ."]
+    assert take_fingerprint(clone)["left_out"] == ["time limit of -1 s reached at ."]
 
 
 def test_a_plain_copy_can_be_compared_with_a_clone(clone: Path, tmp_path: Path) -> None:
-    """By the files alone, on both."""
-    put(tmp_path / "copy" / "task.py")
-    assert fingerprint(tmp_path / "copy")["files"] == fingerprint(clone, plain=True)["files"]
+    """The comparison uses only the files, on both."""
+    write_file(tmp_path / "copy" / "task.py")
+    assert take_fingerprint(tmp_path / "copy")["files"] == take_fingerprint(clone, plain=True)["files"]

@@ -1,4 +1,4 @@
-"""A host that answers nonsense is unknown and fails the check; it neither ends the check nor passes it."""
+"""Invalid answers: a host that sends nonsense is unknown and fails the check; the other hosts are checked."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_a_host_that_makes_a_judge_fail_is_unknown_and_the_others_are_judged() -
     assert "test_validity.py" in saw
 
 
-def test_a_judge_that_fails_whatever_the_host_passes_none() -> None:
+def test_a_judge_that_always_fails_passes_no_host() -> None:
     def broken(case: CheckContext) -> Iterator[CheckResult]:
         raise RuntimeError("a fault of the judge")
         yield  # pragma: no cover
@@ -45,8 +45,8 @@ def test_a_judge_that_fails_whatever_the_host_passes_none() -> None:
     assert finding == "fail"
 
 
-def answered(value: Mapping[str, Any]) -> run_checks.Preflight:
-    """A check of three hosts where gpu02 answers the first question so."""
+def run_check_with_answer(value: Mapping[str, Any]) -> run_checks.Preflight:
+    """Run a check of three hosts in which gpu02 gives this answer to the first question."""
 
     def facts(host: str, args: Mapping[str, Any]) -> ProbeAnswer:
         told = value if host == "gpu02" else build_healthy_facts(int(host[-1]))
@@ -57,7 +57,7 @@ def answered(value: Mapping[str, Any]) -> run_checks.Preflight:
 
 
 def test_a_section_that_is_invalid_fails_the_check_in_one_row() -> None:
-    result = answered({**build_healthy_facts(2), "memory": {"total": "x"}, "cpu": None})
+    result = run_check_with_answer({**build_healthy_facts(2), "memory": {"total": "x"}, "cpu": None})
     assert result.compute_exit_code() == 1
     (finding,) = result.failures
     assert (finding.check, finding.hosts) == ("answer", ("gpu02",))
@@ -65,7 +65,7 @@ def test_a_section_that_is_invalid_fails_the_check_in_one_row() -> None:
 
 
 def test_an_answer_that_is_invalid_as_a_whole_fails_the_check() -> None:
-    result = answered([])  # type: ignore[arg-type]
+    result = run_check_with_answer([])  # type: ignore[arg-type]
     assert result.compute_exit_code() == 1
     assert {"gpu02"} == {host for finding in result.failures for host in finding.hosts} - {"gpu01", "gpu03"}
 

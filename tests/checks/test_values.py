@@ -1,4 +1,4 @@
-"""No finding of the check holds a value that the user gave to the run."""
+"""Secrets: no finding of the check contains a value that the user gave to the run."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_a_finding_about_an_interface_names_the_variable_alone(variable: str, va
     assert SECRET not in str(told)
 
 
-def test_what_the_script_printed_in_the_rehearsal_holds_no_value() -> None:
+def test_script_output_in_the_rehearsal_contains_no_value() -> None:
     """``set -x`` prints every value that the script uses."""
     machines = build_hosts(1, env=(("S3", SECRET),))
     settings = Settings(env=(("TOKEN_FILE", f"/{SECRET}/token"),), nproc_per_node=1)

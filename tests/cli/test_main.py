@@ -1,4 +1,4 @@
-"""The command: a user's mistake is one sentence, a hint and status 2, before any host is touched."""
+"""The command line: a user's mistake is one sentence, a hint and status 2, before any host is touched."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PLAIN = "gpu01 slots=2\ngpu02 slots=2\n"
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project with a script, a task, a config and two hosts that nobody can reach."""
+    """Create a project with a script, a task, a config and two unreachable hosts."""
     for name, text in {
         "train.sh": "echo never\n",
         "task.py": "",
@@ -38,8 +38,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def refused(line: str, capsys: pytest.CaptureFixture[str], *, status: int = 2) -> str:
-    """Run the line, which is wrong: its one sentence, with the hint."""
+def run_refused(line: str, capsys: pytest.CaptureFixture[str], *, status: int = 2) -> str:
+    """Run a wrong command line; return its one sentence, with the hint."""
     assert main(line.split()) == status
     out, err = capsys.readouterr()
     assert out == ""
@@ -75,10 +75,10 @@ RUN = "run --dry-run hosts.txt task.py cfg.yaml"
         ("exec hosts.txt", "exec: no command"),
     ],
 )
-def test_a_wrong_line_is_told_in_a_sentence(
+def test_a_wrong_line_is_reported_in_a_sentence(
     project: Path, capsys: pytest.CaptureFixture[str], line: str, says: str
 ) -> None:
-    assert says in refused(line, capsys)
+    assert says in run_refused(line, capsys)
     assert not (project / "state").exists()
 
 
@@ -101,7 +101,7 @@ def test_a_wrong_file_is_named_with_its_place(
     project: Path, capsys: pytest.CaptureFixture[str], file: str, text: str, says: str
 ) -> None:
     (project / file).write_text(text)
-    assert says in refused(RUN, capsys)
+    assert says in run_refused(RUN, capsys)
 
 
 @pytest.mark.parametrize(
@@ -113,24 +113,26 @@ def test_a_wrong_file_is_named_with_its_place(
         ("fanout.toml", b"a = '\xff'\n", "fanout.toml"),
     ],
 )
-def test_bytes_that_are_no_text_are_told_too(
+def test_bytes_that_are_no_text_are_reported_too(
     project: Path, capsys: pytest.CaptureFixture[str], file: str, data: bytes, says: str
 ) -> None:
     (project / file).write_bytes(data)
-    assert says in refused(RUN, capsys)
+    assert says in run_refused(RUN, capsys)
 
 
 def test_a_directory_is_no_hostfile(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (project / "dir").mkdir()
-    assert "dir" in refused("run --dry-run ./dir task.py", capsys)
+    assert "dir" in run_refused("run --dry-run ./dir task.py", capsys)
 
 
-def test_every_refusal_says_what_to_type(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_refusal_has_a_command_to_type(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for line in ("run hosts.txt missing.py", "launch x", "run --nope hosts.txt task.py"):
-        assert "\n        try:  " in refused(line, capsys)
+        assert "\n        try:  " in run_refused(line, capsys)
 
 
-def test_a_dry_run_prints_a_block_a_host_and_touches_nothing(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_dry_run_prints_a_block_for_each_host_and_touches_nothing(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     before = sorted(path.name for path in project.iterdir())
     assert main(RUN.split()) == 0
     out, err = capsys.readouterr()
@@ -188,19 +190,19 @@ def test_values_come_from_files_and_from_this_shell(
         assert f"\n{line}\n" in out
 
 
-def test_a_line_of_an_env_file_that_says_nothing_is_named(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_meaningless_line_of_an_env_file_is_named(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (project / "my.env").write_text("A=1\nnonsense\n")
-    assert "my.env:2: not NAME=VALUE" in refused("run -n --env-file my.env hosts.txt task.py", capsys)
+    assert "my.env:2: not NAME=VALUE" in run_refused("run -n --env-file my.env hosts.txt task.py", capsys)
 
 
-def test_hosts_may_stand_on_the_line(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_hosts_may_be_on_the_command_line(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main("run -n --nproc-per-node 1 gpu[01-03],login task.py".split()) == 0
     assert [line for line in capsys.readouterr().out.splitlines() if line.startswith("#")] == [
         f"# {name}  (node rank {rank})" for rank, name in enumerate(("gpu01", "gpu02", "gpu03", "login"))
     ]
 
 
-def test_hosts_shows_what_was_understood(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_hosts_shows_how_the_hostfile_was_parsed(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["hosts", "hosts.txt", "--json"]) == 0
     assert [host["host"] for host in json.loads(capsys.readouterr().out)] == ["gpu01", "gpu02"]
 
@@ -213,21 +215,21 @@ def test_version_and_help_are_no_errors(capsys: pytest.CaptureFixture[str]) -> N
 # ----------------------------------------------------------------------------------------------- the real executable
 
 
-def fanout(project: Path, *words: str) -> subprocess.CompletedProcess[str]:
+def run_fanout(project: Path, *words: str) -> subprocess.CompletedProcess[str]:
     argv = [sys.executable, "-m", "fanout", *words]
     return subprocess.run(argv, cwd=project, capture_output=True, text=True, check=False, timeout=60)
 
 
 @pytest.mark.process
-def test_the_executable_itself_ends_with_the_status(project: Path) -> None:
-    done = fanout(project, "run", "hosts.txt", "missing.py")
+def test_the_executable_exits_with_the_status(project: Path) -> None:
+    done = run_fanout(project, "run", "hosts.txt", "missing.py")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.splitlines()[0] == f"fanout: no task missing.py in {project}"
 
 
 @pytest.mark.process
 @pytest.mark.parametrize("words", ["run -n hosts.txt task.py", "hosts hosts.txt", "--help"])
-def test_a_reader_that_goes_away_is_no_traceback(project: Path, words: str) -> None:
+def test_a_reader_that_closes_the_pipe_causes_no_traceback(project: Path, words: str) -> None:
     gone, out = os.pipe()
     os.close(gone)
     argv = [sys.executable, "-m", "fanout", *words.split()]
@@ -237,10 +239,10 @@ def test_a_reader_that_goes_away_is_no_traceback(project: Path, words: str) -> N
 
 
 @pytest.mark.process
-def test_a_host_that_is_not_there_is_255_and_named(project: Path) -> None:
-    """192.0.2.0/24 is for documentation; the name under .invalid never resolves."""
+def test_an_unreachable_host_is_255_and_named(project: Path) -> None:
+    """192.0.2.0/24 is for documentation; a name under .invalid never resolves."""
     (project / "hosts.txt").write_text("nowhere.invalid slots=1\n")
-    done = fanout(project, "run", "--skip-check", "--venv", "none", "hosts.txt", "task.py")
+    done = run_fanout(project, "run", "--skip-check", "--venv", "none", "hosts.txt", "task.py")
     assert done.returncode == 255
     assert "nowhere.invalid" in done.stderr
     assert "does not resolve" in done.stderr

@@ -1,4 +1,4 @@
-"""argv: what is ours and what is the task's, whatever either looks like."""
+"""argv: which arguments belong to fanout and which to the task, whatever they look like."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from fanout.cli.parser import HelpRequested, parse_arguments
 from fanout.model.errors import UsageError
 
-# Every form in which people write the line; the words after the task are the task's.
+# Every form in which people write the line; the arguments after the task belong to the task.
 FORMS: list[tuple[str, tuple[str, ...], dict[str, object]]] = [
     ("h.txt task.py cfg.yaml", ("task.py", "cfg.yaml"), {}),
     (
@@ -35,13 +35,15 @@ FORMS: list[tuple[str, tuple[str, ...], dict[str, object]]] = [
 
 
 @pytest.mark.parametrize(("line", "task", "flags"), FORMS, ids=[line for line, _, _ in FORMS])
-def test_everything_after_the_task_is_the_tasks(line: str, task: tuple[str, ...], flags: dict[str, object]) -> None:
+def test_everything_after_the_task_belongs_to_the_task(
+    line: str, task: tuple[str, ...], flags: dict[str, object]
+) -> None:
     request = parse_arguments(["run", *line.split()])
     assert (request.verb, request.hosts, request.task) == ("run", "h.txt", task)
     assert {name: value for name, value in request.flags.items() if value is not None} == flags
 
 
-def test_a_flag_of_ours_before_the_task_is_ours_whatever_the_task_says_later() -> None:
+def test_a_flag_before_the_task_is_ours_whatever_follows_the_task() -> None:
     assert parse_arguments("run h.txt -x gpu04 task.py -x 7".split()).filters.without == "gpu04"
     assert parse_arguments("run --output plain h.txt task.py --output json".split()).flags["output"] == "plain"
 
@@ -52,7 +54,7 @@ WORD = st.one_of(
 
 
 @given(tail=st.lists(WORD, max_size=6))
-def test_the_tasks_words_arrive_as_they_were_written(tail: list[str]) -> None:
+def test_the_arguments_of_the_task_arrive_unchanged(tail: list[str]) -> None:
     request = parse_arguments(["run", "-f", "8", "h.txt", "--grace=5", "--", "task.py", *tail])
     assert request.task == ("task.py", *tail)
     assert request.notes == ()
@@ -60,7 +62,7 @@ def test_the_tasks_words_arrive_as_they_were_written(tail: list[str]) -> None:
 
 
 @given(tail=st.lists(WORD, min_size=1, max_size=6))
-def test_the_words_of_a_command_arrive_as_they_were_written(tail: list[str]) -> None:
+def test_the_arguments_of_a_command_arrive_unchanged(tail: list[str]) -> None:
     assert parse_arguments(["exec", "h.txt", "--live", "--", *tail]).task == tuple(tail)
 
 
@@ -90,13 +92,13 @@ def test_a_wrong_line_is_one_sentence_and_status_2(line: str, message: str) -> N
 
 
 @pytest.mark.parametrize("line", ["", "-h", "--help", "help", "--version", "-V"])
-def test_help_and_version_are_asked_for_in_many_ways(line: str) -> None:
+def test_help_and_version_have_several_spellings(line: str) -> None:
     with pytest.raises(HelpRequested, match="fanout"):
         parse_arguments(line.split())
 
 
 @pytest.mark.parametrize("verb", ["run", "check", "exec", "hosts", "demo"])
-def test_every_command_has_help_and_says_so_itself(verb: str) -> None:
+def test_every_command_has_help_that_names_it(verb: str) -> None:
     with pytest.raises(HelpRequested, match=f"fanout {verb} "):
         parse_arguments([verb, "--help"])
     with pytest.raises(HelpRequested) as top:
@@ -104,13 +106,13 @@ def test_every_command_has_help_and_says_so_itself(verb: str) -> None:
     assert f"\n  {verb} " in str(top.value)
 
 
-def test_the_commands_of_a_bare_check_need_no_task() -> None:
+def test_a_bare_check_needs_no_task() -> None:
     assert parse_arguments(["check", "h.txt"]).task == ()
     assert parse_arguments("check h.txt task.py cfg.yaml --lr 3".split()).task == ("task.py", "cfg.yaml", "--lr", "3")
 
 
 @pytest.mark.parametrize("flag", ["--dry-run", "--dry_run"])
-def test_a_dry_run_that_stands_behind_the_task_is_refused_with_the_command_that_was_meant(flag: str) -> None:
+def test_a_dry_run_after_the_task_is_refused_with_the_command_that_was_meant(flag: str) -> None:
     with pytest.raises(UsageError) as caught:
         parse_arguments(["run", "-E", "A=1", "hosts.txt", "task.py", "cfg.yaml", flag, "--lr", "1 e"])
     assert caught.value.exit_code == 2
@@ -125,7 +127,7 @@ def test_a_dry_run_that_stands_behind_the_task_is_refused_with_the_command_that_
 
 
 @pytest.mark.parametrize("verb", ["run", "check"])
-def test_other_flags_behind_the_task_are_reported_in_one_line(verb: str) -> None:
+def test_other_flags_after_the_task_are_reported_in_one_line(verb: str) -> None:
     request = parse_arguments([verb, "h1", "task.py", "--master_port=1", "--lr", "2", "--user", "x", "--help"])
     assert request.task == ("task.py", "--master_port=1", "--lr", "2", "--user", "x", "--help")
     (note,) = request.notes
@@ -143,7 +145,7 @@ def test_other_flags_behind_the_task_are_reported_in_one_line(verb: str) -> None
         ["run", "h1", "task.py", "--lr", "1", "-n", "5"],
     ],
 )
-def test_two_dashes_or_flags_of_the_task_alone_cause_no_word(words: list[str]) -> None:
+def test_two_dashes_or_flags_of_the_task_alone_cause_no_message(words: list[str]) -> None:
     request = parse_arguments(words)
     assert request.notes == ()
     assert not request.given["dry_run"]

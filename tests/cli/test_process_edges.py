@@ -1,4 +1,4 @@
-"""The launcher's edge to its process: standard streams, ignored signals, a deleted directory, a user without a name."""
+"""The launcher's process: standard streams, ignored signals, a deleted directory, a user without a name."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ QUICK = (
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Make a project whose script runs until a file ``go`` is there, and then prints its last line."""
+    """Create a project whose script runs until a file ``go`` exists, and then prints its last line."""
     (tmp_path / "train.sh").write_text("echo up; touch up; until [ -e go ]; do sleep 0.02; done; echo last\n")
     (tmp_path / "task.py").touch()
     for name in ("home", "state", "tmp"):
@@ -50,30 +50,30 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def bash(line: str) -> subprocess.CompletedProcess[bytes]:
+def run_bash(line: str) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(["bash", "-c", line], capture_output=True, check=False, timeout=90)
 
 
-def the_log(project: Path) -> str:
+def read_log(project: Path) -> str:
     (log,) = project.glob("record/fanout/runs/*/logs/localhost.log")
     return log.read_text()
 
 
 @pytest.mark.parametrize("streams", [*STREAMS, "--json >/dev/full"])
-def test_no_standard_stream_ends_a_run(project: Path, streams: str) -> None:
+def test_a_run_survives_missing_standard_streams(project: Path, streams: str) -> None:
     (project / "go").touch()
     run = RUN.replace("--output plain", streams.split()[0]) if streams.startswith("--") else RUN
-    done = bash(f"{run} {streams.removeprefix('--json ')}")
+    done = run_bash(f"{run} {streams.removeprefix('--json ')}")
     assert done.returncode == 0, done
     assert b"Traceback" not in done.stderr
-    assert the_log(project) == "up\nlast\n"
+    assert read_log(project) == "up\nlast\n"
     if streams.endswith(">/dev/full") and not streams.startswith("2"):
         assert done.stderr.count(b"stdout: No space left on device") == 1
 
 
 @pytest.mark.parametrize("streams", STREAMS)
-def test_no_standard_stream_gives_a_traceback(project: Path, streams: str) -> None:
-    """Of a command whose output is its result, a full disk is an error; a stream that the user closed is none."""
+def test_missing_standard_streams_cause_no_traceback(project: Path, streams: str) -> None:
+    """For a command whose output is its result, a full disk is an error; a stream that the user closed is not."""
     script = "; ".join(f"{FANOUT} {words} {streams}; echo $? >&9" for words in QUICK)
     read, write = os.pipe()
     done = subprocess.run(
@@ -90,18 +90,18 @@ def test_no_standard_stream_gives_a_traceback(project: Path, streams: str) -> No
 
 
 @contextmanager
-def started(project: Path, line: str, **options: object) -> Iterator[subprocess.Popen[bytes]]:
+def start_run(project: Path, line: str, **options: object) -> Iterator[subprocess.Popen[bytes]]:
     """Start a run and wait until its script runs; end it with the test."""
     child = subprocess.Popen(["bash", "-c", f"{line}"], start_new_session=True, stderr=subprocess.PIPE, **options)  # type: ignore[call-overload]
     try:
-        until_exists(project / "up", child)
+        wait_until_exists(project / "up", child)
         yield child
     finally:
         (project / "go").touch()
         child.communicate(timeout=60)
 
 
-def until_exists(path: Path, child: subprocess.Popen[bytes]) -> None:
+def wait_until_exists(path: Path, child: subprocess.Popen[bytes]) -> None:
     for _ in range(3000):
         if path.exists():
             return
@@ -112,25 +112,25 @@ def until_exists(path: Path, child: subprocess.Popen[bytes]) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP, signal.SIGTERM])
 def test_a_signal_that_was_ignored_at_the_start_stays_ignored(project: Path, number: signal.Signals) -> None:
-    with started(project, f"trap '' {number}; exec {RUN}") as run:
+    with start_run(project, f"trap '' {number}; exec {RUN}") as run:
         for _ in range(2):
             os.kill(run.pid, number)
         (project / "go").touch()
         _, err = run.communicate(timeout=60)
     assert run.returncode == 0, err
     assert b"got SIG" not in err
-    assert the_log(project) == "up\nlast\n"
+    assert read_log(project) == "up\nlast\n"
 
 
 def test_stop_ends_a_run_whose_launcher_ignores_sigterm(project: Path) -> None:
-    with started(project, f"trap '' TERM; exec {RUN} --grace 5") as run:
+    with start_run(project, f"trap '' TERM; exec {RUN} --grace 5") as run:
         assert main(["stop"]) == 0
         run.communicate(timeout=60)
         assert run.returncode == 143
 
 
 @pytest.mark.parametrize("command", [f"nohup {RUN}", f"trap '' HUP; {RUN} --output auto"])
-def test_a_run_outlives_its_terminal_where_sighup_is_ignored(project: Path, command: str) -> None:
+def test_a_run_outlives_its_terminal_if_sighup_is_ignored(project: Path, command: str) -> None:
     """The terminal is closed while the run prints to it: neither the signal nor the failing writes end the run."""
     master, slave = pty.openpty()
     shell = subprocess.Popen(
@@ -138,7 +138,7 @@ def test_a_run_outlives_its_terminal_where_sighup_is_ignored(project: Path, comm
         stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
     )  # fmt: skip
     os.close(slave)
-    until_exists(project / "up", shell)
+    wait_until_exists(project / "up", shell)
     os.close(master)
     (project / "go").touch()
     signal.pthread_sigmask(signal.SIG_BLOCK, [])
@@ -148,7 +148,7 @@ def test_a_run_outlives_its_terminal_where_sighup_is_ignored(project: Path, comm
         select.select([], [], [], 0.02)
     (result,) = project.glob("record/fanout/runs/*/result.json")
     assert '"exit_code": 0' in result.read_text()
-    assert the_log(project) == "up\nlast\n"
+    assert read_log(project) == "up\nlast\n"
     shell.wait(60)
 
 
@@ -167,9 +167,9 @@ IN_NO_DIRECTORY = "mkdir gone; cd gone; rmdir ../gone; "
         ("report --html page.html", 2),
     ],
 )
-def test_a_working_directory_that_was_deleted(project: Path, words: str, status: int) -> None:
+def test_a_deleted_working_directory_is_reported(project: Path, words: str, status: int) -> None:
     (project / "go").touch()
-    done = bash(f"{IN_NO_DIRECTORY} {FANOUT} {words.format(project=project)}")
+    done = run_bash(f"{IN_NO_DIRECTORY} {FANOUT} {words.format(project=project)}")
     assert done.returncode == status, done
     assert b"Traceback" not in done.stderr
     if status == 2 and "html" not in words:
@@ -179,33 +179,33 @@ def test_a_working_directory_that_was_deleted(project: Path, words: str, status:
 
 @pytest.mark.parametrize("home", [True, False])
 def test_a_user_id_without_an_entry_in_passwd(project: Path, home: bool) -> None:
-    """As in a container that was started with a user id of its own; where HOME is not set either, a place is asked for."""
+    """Containers may start with an unknown user id; if HOME is not set either, fanout demands a directory."""
     (project / "go").touch()
     as_nobody = "unshare --user --map-user=54321 --map-group=54321 env -u USER -u LOGNAME -u LNAME -u USERNAME"
     unset = "-u XDG_STATE_HOME " + ("" if home else "-u HOME")
-    done = bash(f"{as_nobody} {unset} {RUN}")
+    done = run_bash(f"{as_nobody} {unset} {RUN}")
     assert b"Traceback" not in done.stderr
     assert done.returncode == (0 if home else 2), done
     assert home or b"set HOME, or choose a directory with --log-dir DIR" in done.stderr
-    assert bash(f"{as_nobody} {unset} {FANOUT} hosts localhost").returncode == 0
+    assert run_bash(f"{as_nobody} {unset} {FANOUT} hosts localhost").returncode == 0
 
 
-def test_no_value_of_the_user_is_in_the_record_of_a_run(project: Path) -> None:
-    """Of --env, --env-file and the hostfile, whatever its name; the page and the process list hold none either."""
+def test_the_record_of_a_run_contains_no_value_of_the_user(project: Path) -> None:
+    """Values come from --env, --env-file and the hostfile; the page and the process list contain none either."""
     (project / "my.env").write_text('S3="of file 8f2a61"\n')
     (project / "hosts.txt").write_text("localhost slots=1 env.DATABASE=of-host-8f2a61\n")
     (project / "train.sh").write_text(
         'echo "${#S3} ${#DATABASE} ${#PLAIN}"; touch up; until [ -e go ]; do sleep 0.02; done; exit 3\n'
     )
     line = f"exec {FANOUT} run --skip-check --output plain --env PLAIN --env-file my.env hosts.txt task.py"
-    with started(project, line, env={**os.environ, "PLAIN": "of-shell-8f2a61"}) as run:
+    with start_run(project, line, env={**os.environ, "PLAIN": "of-shell-8f2a61"}) as run:
         listed = subprocess.run(["ps", "axww", "-o", "args"], capture_output=True, check=True).stdout
         (project / "go").touch()
         run.communicate(timeout=60)
     assert run.returncode == 3
     assert main(["report", "--html", str(project / "page.html")]) == 0
     kept = [path for path in (project / "record").rglob("*") if path.is_file()]
-    assert the_log(project) == "14 14 15\n"
+    assert read_log(project) == "14 14 15\n"
     assert {"plan.json", "order.json", "events.jsonl", "report.txt"} <= {path.name for path in kept}
     for path in (*kept, project / "page.html"):
         assert b"8f2a61" not in path.read_bytes(), path

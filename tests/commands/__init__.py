@@ -1,1 +1,1 @@
-"""The verbs that read what runs left behind."""
+"""Tests of the commands that read the records of runs."""

@@ -1,4 +1,4 @@
-"""The format for lnav: it knows every event that there is, and the real lnav reads a run with it."""
+"""Format file for lnav: it knows every event, and the real lnav reads a run with it."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from tests.record.test_run_writer import keep, records
 TYPES = {*event_json._EVENTS, "run", "note", "line", "bar", "end"} - {"tick"}
 
 
-def shipped() -> dict[str, Any]:
+def load_format() -> dict[str, Any]:
     text = (resources.files("fanout.ui") / "fanout_log.lnav.json").read_text(encoding="utf-8")
     found: dict[str, Any] = json.loads(text)["fanout_log"]
     return found
 
 
 def test_every_type_of_event_has_exactly_one_level() -> None:
-    levels = shipped()["level"]
+    levels = load_format()["level"]
     for kind in TYPES:
         assert len([level for level, pattern in levels.items() if re.search(pattern, kind)]) == 1, kind
 
 
-def test_all_that_is_shown_is_a_key_that_records_have() -> None:
+def test_every_shown_field_is_a_key_of_the_records() -> None:
     """A renamed field would leave an empty column."""
-    form = shipped()
+    form = load_format()
     fields = {part["field"] for part in form["line-format"] if isinstance(part, dict)} - {"__timestamp__"}
     assert fields <= form["value"].keys()
     keys = {"text", "title", "headline", "hint", "stream"}  # of records that are no events
@@ -43,7 +43,7 @@ def test_all_that_is_shown_is_a_key_that_records_have() -> None:
     assert form["value"].keys() <= keys | {"v", "type", "length"}
 
 
-def test_it_is_put_where_lnav_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_format_is_installed_where_lnav_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home = {"HOME": str(tmp_path)}
     assert find_lnav_directory(home) == f"{tmp_path}/.lnav"
     (tmp_path / ".config").mkdir()
@@ -54,10 +54,10 @@ def test_it_is_put_where_lnav_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("HOME", str(tmp_path))
     assert main(["lnav", "--install"]) == 0
     written = (tmp_path / ".lnav/formats/installed/fanout_log.json").read_text()
-    assert json.loads(written)["fanout_log"] == shipped()
+    assert json.loads(written)["fanout_log"] == load_format()
 
 
-def test_a_place_that_cannot_be_written_is_said(
+def test_an_unwritable_directory_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / ".lnav").mkdir()

@@ -1,4 +1,4 @@
-"""``fanout logs``: which recorded lines are printed, and until when more is waited for."""
+"""``fanout logs``: the recorded lines that it prints, and how long it waits for more."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.record.test_run_writer import keep
 
 @pytest.fixture
 def ranks(tmp_path: Path) -> Path:
-    """A run of two hosts; of the first each rank has a stream, of the second all share one."""
+    """Record a run of two hosts; the first has one stream for each rank, the second one stream for all."""
     run = History("gpu01", "gpu02").link().start()
     for rank in (0, 1):
         run.add(StreamOpened(at=run.at, host="gpu01", stream=rank + 1, name=f"rank {rank}"))
@@ -28,36 +28,36 @@ def ranks(tmp_path: Path) -> Path:
     return tmp_path / "runs"
 
 
-def printed(path: Path, capsys: pytest.CaptureFixture[str], *flags: str) -> tuple[list[str], str]:
+def print_logs(path: Path, capsys: pytest.CaptureFixture[str], *flags: str) -> tuple[list[str], str]:
     assert main(["logs", "--log-dir", str(path), *flags]) == 0
     out, err = capsys.readouterr()
     return out.splitlines(), err
 
 
-def test_lines_are_chosen_by_rank_and_by_what_is_in_them(ranks: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A host whose ranks share a stream is shown for each of its ranks: nothing there tells them apart."""
-    assert printed(ranks, capsys, "--rank", "1")[0] == ["gpu01:1 | step 1 of 1", "gpu01:1 | note of 1"]
-    assert printed(ranks, capsys, "--show", "8-15")[0] == ["gpu02 | step 1 of all"]
-    assert printed(ranks, capsys, "--grep", "step", "--hide", "of 0|of all")[0] == ["gpu01:1 | step 1 of 1"]
-    assert len(printed(ranks, capsys, "--show", "all")[0]) == 5
+def test_lines_are_selected_by_rank_and_by_content(ranks: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A host whose ranks share a stream is shown for each of its ranks: nothing there distinguishes them."""
+    assert print_logs(ranks, capsys, "--rank", "1")[0] == ["gpu01:1 | step 1 of 1", "gpu01:1 | note of 1"]
+    assert print_logs(ranks, capsys, "--show", "8-15")[0] == ["gpu02 | step 1 of all"]
+    assert print_logs(ranks, capsys, "--grep", "step", "--hide", "of 0|of all")[0] == ["gpu01:1 | step 1 of 1"]
+    assert len(print_logs(ranks, capsys, "--show", "all")[0]) == 5
 
 
-def test_a_rank_that_said_nothing_is_told(ranks: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    lines, words = printed(ranks, capsys, "--rank", "99")
+def test_a_rank_without_output_is_reported(ranks: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines, words = print_logs(ranks, capsys, "--rank", "99")
     assert lines == []
     assert "run 7f3a: no such line of rank 99 is recorded" in words
 
 
-def test_who_follows_is_told_why_no_more_comes(
+def test_follow_reports_why_it_ends(
     ranks: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The run has ended; or nobody is there to write down how it goes on."""
-    lines, words = printed(ranks, capsys, "-f")
+    """The run has ended, or no process records it any more."""
+    lines, words = print_logs(ranks, capsys, "-f")
     assert len(lines) == 5
     assert words == "fanout: run 7f3a has ended: fanout report 7f3a\n"
     (ranks / "r1" / "result.json").unlink()
     monkeypatch.setattr(follow, "GUARDIAN_SECONDS", 0.1)
-    lines, words = printed(ranks, capsys, "-f")
+    lines, words = print_logs(ranks, capsys, "-f")
     assert len(lines) == 5
     assert (
         words
@@ -65,19 +65,19 @@ def test_who_follows_is_told_why_no_more_comes(
     )
 
 
-def test_the_time_may_stand_before_every_line(ranks: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    lines, _ = printed(ranks, capsys, "-T", "--rank", "0")
+def test_the_time_may_precede_every_line(ranks: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines, _ = print_logs(ranks, capsys, "-T", "--rank", "0")
     assert all(re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}[+-]\d\d:\d\d gpu01:0 \| ", line) for line in lines)
 
 
 @pytest.mark.parametrize("words", [("--rank", "smart"), ("--hide", "(")])
-def test_what_cannot_be_understood_is_refused(words: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_options_are_refused(words: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["logs", "--log-dir", "/nonexistent", *words]) == 2
     capsys.readouterr()
 
 
 def test_a_record_without_a_writer_may_still_get_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The guardian of a launcher that was killed takes a moment; what it writes is read by whoever looks on."""
+    """The guardian of a killed launcher needs a moment; then ``fanout logs`` shows what it writes."""
     keep(tmp_path / "run", histories.good_run())
     events, outcome = tmp_path / "run" / "events.jsonl", tmp_path / "run" / "result.json"
     everything = len(list(RunReader(str(tmp_path / "run")).iter_events()))

@@ -33,17 +33,17 @@ from tests.ui.goldens import heading
         ("-30s", -30),
     ],
 )
-def test_a_moment_is_said_as_people_say_it(text: str, seconds: float) -> None:
+def test_a_moment_has_the_usual_notations(text: str, seconds: float) -> None:
     assert replay.parse_offset(text) == seconds
 
 
 @pytest.mark.parametrize("text", ["", "-", "noon", "5x", "1:2:3:4", "1:xx"])
-def test_what_is_no_moment_is_refused(text: str) -> None:
+def test_an_invalid_moment_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="--at"):
         replay.parse_offset(text)
 
 
-def test_a_pipe_waits_for_nothing_and_a_terminal_is_shown_the_runs_own_pace() -> None:
+def test_a_pipe_waits_for_nothing_and_a_terminal_has_the_pace_of_the_run() -> None:
     assert replay.parse_speed("", tty=True) == 1.0
     assert replay.parse_speed("", tty=False) == replay.parse_speed("max", tty=True) == float("inf")
     assert replay.parse_speed("10x", tty=True) == 10.0
@@ -52,46 +52,46 @@ def test_a_pipe_waits_for_nothing_and_a_terminal_is_shown_the_runs_own_pace() ->
             replay.parse_speed(text, tty=True)
 
 
-def shown(path: Path, capsys: pytest.CaptureFixture[str], *flags: str) -> tuple[str, str]:
+def replay_run(path: Path, capsys: pytest.CaptureFixture[str], *flags: str) -> tuple[str, str]:
     assert main(["replay", "--log-dir", str(path), *flags]) == 0
     out, err = capsys.readouterr()
     return out, err
 
 
-def test_a_replay_says_what_the_run_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_replay_prints_what_the_run_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = histories.second_host_fails()
     out, err = io.StringIO(), io.StringIO()
     view = PlainView(heading(run.hosts, log_dir=str(tmp_path / "run")), stdout=out, stderr=err)
     run.play(view)
     view.close()
     keep(tmp_path / "run", run)
-    again, said = shown(tmp_path, capsys)
+    again, said = replay_run(tmp_path, capsys)
     assert again == out.getvalue()
     assert said.startswith(err.getvalue())
     assert "FAILED" in said
 
 
-def test_json_is_that_of_the_run_and_closes_with_its_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_equals_that_of_the_run_and_ends_with_its_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     keep(tmp_path / "run", histories.good_run())
-    records = [json.loads(line) for line in shown(tmp_path, capsys, "--json")[0].splitlines()]
+    records = [json.loads(line) for line in replay_run(tmp_path, capsys, "--json")[0].splitlines()]
     assert [records[0]["type"], records[1]["type"], records[-1]["type"]] == ["run", "connecting", "end"]
     assert sum(record["type"] == "line" for record in records) == 12
 
 
-def test_from_a_moment_on_only_what_came_then_is_shown_and_no_line_lacks_its_beginning(
+def test_a_replay_from_a_moment_shows_only_later_events_and_whole_lines(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = History("h1", "h2").link().start().say("h1", b"old\nbegun ").wait(10).say("h1", b"and ended\n")
     run.end(*run.hosts).tidy(*run.hosts)
     keep(tmp_path / "run", run)
-    out, err = shown(tmp_path, capsys, "--at", "5")
+    out, err = replay_run(tmp_path, capsys, "--at", "5")
     assert out == "h1 | begun\nh1 + and ended\n"  # as the run itself showed a line that took ten seconds
     assert "connected" not in err
-    assert shown(tmp_path, capsys, "--at=-1s")[0] == out
-    assert shown(tmp_path, capsys, "--at", "1h")[0] == ""
+    assert replay_run(tmp_path, capsys, "--at=-1s")[0] == out
+    assert replay_run(tmp_path, capsys, "--at", "1h")[0] == ""
 
 
-def test_every_event_comes_when_its_time_has_come_with_ticks_between(tmp_path: Path) -> None:
+def test_every_event_comes_at_its_time_with_ticks_between(tmp_path: Path) -> None:
     run = histories.good_run(steps=3)
     keep(tmp_path / "run", run)
     told = list(RunReader(str(tmp_path / "run")).iter_states())
@@ -112,7 +112,7 @@ def test_every_event_comes_when_its_time_has_come_with_ticks_between(tmp_path: P
     assert max(slept) <= replay.TICK_SECONDS
 
 
-def test_a_run_that_has_no_end_yet_is_shown_as_far_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_without_an_end_is_shown_as_far_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     keep(tmp_path / "run", histories.good_run())
     (tmp_path / "run/result.json").unlink()
-    assert "the record has no end" in shown(tmp_path, capsys)[1]
+    assert "the record has no end" in replay_run(tmp_path, capsys)[1]
