@@ -15,7 +15,6 @@ JSON, DATA, DEFLATED = 1, 2, 3
 MAX_BODY = 4 << 20
 MAX_VALUES = 200_000  # in one control frame: four million brackets would need a hundred times their size in memory
 CHUNK = 256 << 10  # the most log bytes in one frame
-LEASE_EXPIRED = "the lease expired"  # ends a host's reason for stopping a run without a launcher
 DEFLATE_MIN_BYTES = 32 << 10  # log bytes in one piece that are worth deflating: a flood, or a backlog
 
 _HEAD = struct.Struct("!IB")

@@ -15,7 +15,7 @@ import select
 import signal
 import socket
 
-from . import frames, lease, linger, log_spool, processes, rendezvous, run_files, spawn, state_dir, tree_stop
+from . import lease, linger, log_spool, processes, rendezvous, run_files, spawn, state_dir, tree_stop
 from .lease import Lease
 from .oom_kills import OomWatch
 from .relay_clients import RelayClients
@@ -52,7 +52,7 @@ class Keeper:
         self.main = 0
         self.starting = -1  # a pipe that closes when train.sh has started, or contains why it could not
         self.exited = False
-        self.own_reason = ""  # why the keeper ended the run without a launcher's request
+        self.own_end: dict = {}  # "reason" and "why" if the keeper ended the run without a launcher's request
         self.signalled = ""  # a signal that the keeper received and the loop has not handled yet
         self.ending = StopSequence(spec["mark"])
         self.lease = Lease(spec["lease"])
@@ -82,7 +82,8 @@ class Keeper:
             self._reap_children()
             if self.signalled:
                 name, self.signalled = self.signalled, ""
-                self._stop_without_request("the keeper received %s" % name, self.spec["grace"])
+                own_end = {"reason": "keeper-signalled", "why": "the keeper received %s" % name}
+                self._stop_without_request(own_end, self.spec["grace"])
             if self.main and not self.exited:
                 self.oom.scan(os.getpid())
             self._check_deadlines()
@@ -205,7 +206,8 @@ class Keeper:
             self.main, self.starting = spawn.start_process(self.spec["argv"], environment, cwd, write, hide_path=hidden)
             self.poll.register(self.starting, select.POLLIN)
         except OSError as error:  # fork failed
-            self._handle_exit({"code": 126, "signal": None, "why": "%s: %s" % (self.spec["argv"][0], error.strerror)})
+            why = "%s: %s" % (self.spec["argv"][0], error.strerror)
+            self._handle_exit({"code": 126, "signal": None, "reason": "not-started", "why": why})
         finally:
             os.close(write)
 
@@ -281,7 +283,8 @@ class Keeper:
 
     def _handle_exit(self, how: dict) -> None:
         self.exited = True
-        how["why"] = how["why"] or self.own_reason
+        if not how["why"]:
+            how.update(self.own_end)
         how["oom"] = self.oom.was_oom_killed(how["signal"] == signal.SIGKILL or how["code"] == 137)
         self.status.update(phase="exited", exited=how)
         self._check_ranks()
@@ -291,11 +294,11 @@ class Keeper:
 
     # -- ending
 
-    def _stop_without_request(self, why: str, grace: float) -> None:
+    def _stop_without_request(self, own_end: dict, grace: float) -> None:
         """Stop the run without a launcher's request. The reason goes out with the exit event, even if train.sh exits 0
         on SIGTERM."""
-        self.own_reason = self.own_reason or why
-        self.stop(grace, why)
+        self.own_end = self.own_end or own_end
+        self.stop(grace, own_end["why"])
 
     def stop(self, grace: float, why: str) -> None:
         """End the tree within the grace, then by SIGKILL. A run that never started ends at once."""
@@ -313,11 +316,15 @@ class Keeper:
         if not self.main and not self.exited and self.lease.left < 0:
             self._finish_run([], 0)  # prepared, and the launcher never came back
         elif self.main and self.lease.left < 0 and self.lease.seconds and not self.ending.kill_at:
-            why = "no launcher for %g s: %s" % (self.lease.seconds, frames.LEASE_EXPIRED)
-            self._stop_without_request(why, max(0.0, self.spec["grace"] + self.lease.left))  # less the time in suspend
+            why = "no launcher for %g s: the lease expired" % self.lease.seconds
+            own_end = {"reason": "lease-expired", "why": why, "silent_for": self.lease.seconds}
+            self._stop_without_request(
+                own_end, max(0.0, self.spec["grace"] + self.lease.left)
+            )  # less the time in suspend
         elif self.ending.step(self.main, self.exited):
             if not self.exited:
-                self._handle_exit({"code": None, "signal": None, "why": "train.sh could not be killed"})
+                why = "train.sh could not be killed"
+                self._handle_exit({"code": None, "signal": None, "reason": "unkillable", "why": why})
             self._finish_run(self.ending.left, self.ending.killed)
 
     def _finish_run(self, left: list, killed: int) -> None:

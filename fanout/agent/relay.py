@@ -265,7 +265,8 @@ class Relay:
             self.send({"t": "started", "pid": facts["main"]})
         for number, (name, path) in rank_logs.read_streams(self.directory).items():
             self._open_stream({"id": number, "name": name, "path": path})
-        unknown = {"code": None, "signal": None, "why": run_files.explain_unknown_end(facts), "oom": False}
+        why = run_files.explain_unknown_end(facts)
+        unknown = {"code": None, "signal": None, "reason": "unknown", "why": why, "oom": False}
         if "gone" not in facts or "exited" in facts:
             self.send(dict(facts.get("exited", unknown), t="exited"))
         if "gone" in facts:

@@ -108,7 +108,7 @@ def _describe_failure(error: Exception) -> dict:
     why = "%s: %s" % (type(error).__name__, error)
     if isinstance(error, OSError):
         why = "%s: %s" % (error.filename, error.strerror)
-    return {"code": code, "signal": None, "why": why[:4000]}
+    return {"code": code, "signal": None, "reason": "not-started", "why": why[:4000]}
 
 
 def _exec_program(argv: list, env: dict, cwd: str, output: int, keeper: int, *, hide_path: bool) -> None:

@@ -130,7 +130,7 @@ def _describe_result(host: HostState) -> tuple[str, bool]:
         return (
             f"{_count_processes(left)} could not be killed" if left else f"stopped, nothing is left{killed}"
         ), not left
-    if host.trouble is not None and "nothing of the run" in host.trouble.message:
+    if host.trouble is not None and host.trouble.loss == "no-run":
         return "nothing of the run is left", True
     return (host.trouble.message if host.trouble else "unreachable: timed out"), False
 

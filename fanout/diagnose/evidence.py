@@ -6,15 +6,14 @@ if the line does not show the rank (ranks that share one stream).
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from fanout.agent.frames import LEASE_EXPIRED
 from fanout.diagnose.flight_dumps import FlightDump
 from fanout.diagnose.last_lines import StreamTail
 from fanout.diagnose.signatures import Kind, Role
+from fanout.model.events import ExitReason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,8 +79,6 @@ class StackSnapshot:
     native: tuple[tuple[str, int, str], ...] = ()
 
 
-_LEASE = re.compile(r"for (?P<seconds>\d+(?:\.\d+)?) s: " + LEASE_EXPIRED + r"\Z")
-
 EndKind = Literal["ended", "stopped", "lost", "running"]
 
 
@@ -99,7 +96,9 @@ class HostEnd:
     code: int | None = None
     signal: int | None = None
     oom: bool = False
+    reason: ExitReason = "ended"
     why: str = ""
+    silent_for: float = 0.0
 
     @property
     def has_failed(self) -> bool:
@@ -108,30 +107,26 @@ class HostEnd:
     @property
     def lease_seconds(self) -> float:
         """Return the seconds without contact to the launcher if the lease ended the run, else 0."""
-        found = _LEASE.search(self.why) if self.kind == "ended" else None
-        return float(found["seconds"]) if found else 0.0
+        return self.silent_for if self.kind == "ended" and self.reason == "lease-expired" else 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Disconnection:
     """A time without contact to a host: its connection broke at ``begin`` and returned at ``end`` (None: not yet).
 
-    ``why`` is the reason that the launcher logged, such as ``silent for 15 s``.
+    ``why`` is the reason that the launcher logged, such as ``silent for 15 s``; ``silent_for`` are those seconds.
     """
 
     host: str
     begin: float
     end: float | None
     why: str = ""
+    silent_for: float = 0.0
 
     @property
     def last_contact(self) -> float:
         """Return the time of the last contact. The launcher notices a silence only after some seconds."""
-        noticed = _SILENT.search(self.why)
-        return self.begin - (float(noticed["seconds"]) if noticed else 0.0)
-
-
-_SILENT = re.compile(r"silent for (?P<seconds>\d{1,6}(?:\.\d{1,3})?) s")
+        return self.begin - self.silent_for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,7 @@ class HostContacts:
         self.gaps: dict[str, float] = {}  # host -> seconds for which its connection was broken
         self.rebooted: dict[str, float] = {}  # host -> time of its reconnect with another boot id
         self._stopped: dict[str, float] = {}
-        self._broke: dict[str, tuple[float, str]] = {}
+        self._broke: dict[str, Disconnected] = {}
         self._silences: list[Disconnection] = []
         self._boots: dict[str, str] = {}
 
@@ -27,14 +27,14 @@ class HostContacts:
             case ActionSent(action=Stop() as stop):
                 self._stopped.setdefault(stop.host, event.at)
             case Disconnected():
-                self._broke.setdefault(event.host, (event.at, event.why))
+                self._broke.setdefault(event.host, event)
             case Connected():
                 self._add_connection(event)
             case Exited() if event.host not in self.ends:
                 self.ends[event.host] = self._build_end(event)
             case HostLost() if event.host not in self.ends:
                 since = (
-                    self._broke[event.host][0] if event.host in self._broke else self.heard.get(event.host, event.at)
+                    self._broke[event.host].at if event.host in self._broke else self.heard.get(event.host, event.at)
                 )
                 self.ends[event.host] = HostEnd(host=event.host, kind="lost", at=event.at, since=since, why=event.why)
             case _:
@@ -43,8 +43,7 @@ class HostContacts:
     @property
     def disconnections(self) -> tuple[Disconnection, ...]:
         """Return all times without contact to a host, including those that continue."""
-        open_ = [Disconnection(host=host, begin=at, end=None, why=why) for host, (at, why) in self._broke.items()]
-        return (*self._silences, *open_)
+        return (*self._silences, *(_build_disconnection(broke, None) for broke in self._broke.values()))
 
     def find_boot_id(self, host: str) -> str:
         """Return the boot id of the host at its first connection."""
@@ -59,9 +58,9 @@ class HostContacts:
         if boot and self._boots.setdefault(event.host, boot) != boot:
             self.rebooted.setdefault(event.host, event.at)
         if event.host in self._broke:
-            at, why = self._broke.pop(event.host)
-            self._silences.append(Disconnection(host=event.host, begin=at, end=event.at, why=why))
-            self.add_time_error(event.host, event.at - at)
+            broke = self._broke.pop(event.host)
+            self._silences.append(_build_disconnection(broke, event.at))
+            self.add_time_error(event.host, event.at - broke.at)
 
     def _build_end(self, event: Exited) -> HostEnd:
         """Convert the exit event. An exit with unknown status does not count as the effect of the launcher's stop."""
@@ -70,10 +69,15 @@ class HostContacts:
         since = self._find_last_contact(event.host, event.at) if unknown else 0.0
         return HostEnd(
             host=event.host, kind="stopped" if stopped else "ended", at=event.at, since=since, code=event.code,
-            signal=event.signal, oom=event.oom, why=event.why,
+            signal=event.signal, oom=event.oom, reason=event.reason, why=event.why,
+            silent_for=event.silent_for,
         )  # fmt: skip
 
     def _find_last_contact(self, host: str, at: float) -> float:
         """Return the time of the last contact before an exit that the launcher did not observe."""
         broke = [each.begin for each in self.disconnections if each.host == host]
         return max(broke, default=self.heard.get(host, at))
+
+
+def _build_disconnection(broke: Disconnected, end: float | None) -> Disconnection:
+    return Disconnection(host=broke.host, begin=broke.at, end=end, why=broke.why, silent_for=broke.silent_for)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
+from fanout.model.events import ExitReason
+from fanout.model.number_ranges import MAX_SECONDS
 from fanout.model.schema import Anything, Flag, Integer, ListOf, MapOf, Nullable, Number, OneOf, Text
 
 STREAMS = 65_536  # a frame of log bytes has a stream number of two bytes
@@ -30,7 +32,10 @@ MESSAGES: dict[str, dict[str, Any]] = {
     "trimmed": {"stream": Integer(0, STREAMS - 1), "upto": Integer(0, MOST_BYTES)},
     "cramped": {"message": _T},
     "stream": {"id": Integer(0, STREAMS - 1), "name": Text(200)},
-    "exited": {"code": Nullable(Integer(0, 255)), "signal": Nullable(Integer(1, 64)), "why?": _T, "oom?": Flag()},
+    "exited": {
+        "code": Nullable(Integer(0, 255)), "signal": Nullable(Integer(1, 64)), "why?": _T, "oom?": Flag(),
+        "reason?": Text(among=get_args(ExitReason)), "silent_for?": Number(0, MAX_SECONDS),
+    },
     "gone": {
         "killed": _COUNT, "left": ListOf(_LEFT), "sizes": MapOf(_COUNT), "crc?": MapOf(Nullable(Integer(-1, (1 << 32) - 1))), "dropped": _COUNT,
     },

@@ -69,9 +69,13 @@ class ConnectFailed(HostEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Disconnected(HostEvent):
-    """An established connection broke; the run on the host continues under its lease."""
+    """An established connection broke; the run on the host continues under its lease.
+
+    ``silent_for`` is how many seconds the host had been silent if that is why the launcher closed it, else 0.
+    """
 
     why: str
+    silent_for: float = 0.0
 
 
 # -- the run on one host
@@ -155,14 +159,24 @@ class Chunk(HostEvent):
     data: bytes
 
 
+#: Reasons of an exit. ``ended``: train.sh ended by itself, or after a Stop; ``unknown``: nothing recorded the end.
+ExitReason: TypeAlias = Literal["ended", "not-started", "lease-expired", "keeper-signalled", "unkillable", "unknown"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exited(HostEvent):
-    """train.sh ended. Exactly one of ``code`` and ``signal`` is set; both are None if the end is unknown (``why``)."""
+    """train.sh ended. Exactly one of ``code`` and ``signal`` is set; both are None if the end is unknown (``why``).
+
+    ``reason`` is for programs, ``why`` is the same as a text for people. ``silent_for`` is how many seconds the host had no
+    contact with a launcher if its lease expired, else 0.
+    """
 
     code: int | None
     signal: int | None
+    reason: ExitReason = "ended"
     why: str = ""
     oom: bool = False
+    silent_for: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,11 +215,19 @@ class Heartbeat(HostEvent):
     load: Mapping[str, Any] = field(default_factory=dict)
 
 
+#: Reasons of a loss. ``abandoned``: the policy or the user; ``no-run``: the host has nothing of the run.
+LossReason: TypeAlias = Literal["abandoned", "no-run", "protocol-error", "internal-error"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostLost(HostEvent):
-    """The launcher gave the host up. The end of its part is unknown, which is never success."""
+    """The launcher gave the host up. The end of its part is unknown, which is never success.
+
+    ``reason`` is for programs, ``why`` is the same as a text for people.
+    """
 
     why: str
+    reason: LossReason = "abandoned"
 
 
 # -- the launcher itself

@@ -34,6 +34,7 @@ from fanout.model.events import (
     Kill,
     LoginOutput,
     LogTruncated,
+    LossReason,
     Prepare,
     Refused,
     Release,
@@ -62,6 +63,7 @@ class HostFailure:
     kind: str
     message: str
     hint: str = ""
+    loss: LossReason | None = None  # of a host that was lost
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -271,7 +273,7 @@ def _changes_of_event(host: HostState, event: HostEvent) -> dict[str, Any]:
             up = host.linked and isinstance(event, Refused)
             return {"linked": up, "trouble": HostFailure(kind=event.kind, message=event.message, hint=event.hint)}
         case HostLost():
-            return {"linked": False, "trouble": HostFailure(kind="lost", message=event.why)}
+            return {"linked": False, "trouble": HostFailure(kind="lost", message=event.why, loss=event.reason)}
         case Started():
             return {"pid": event.pid, "started_at": host.started_at or event.at, "heard_at": event.at}
         case RendezvousJoined():

@@ -176,7 +176,7 @@ class Connection:
             except Exception as error:  # noqa: BLE001 - every fault is reported
                 where = traceback.extract_tb(error.__traceback__)[-1]
                 why = f"internal error in fanout ({type(error).__name__}: {error}, {where.filename}:{where.lineno})"
-                self._post(HostLost(at=self._clock(), host=self.host.name, why=why))
+                self._post(HostLost(at=self._clock(), host=self.host.name, why=why, reason="internal-error"))
                 self.close()
 
         threading.Thread(target=guarded, name=f"{what} {self.host.name}", daemon=True).start()
@@ -203,11 +203,11 @@ class Connection:
                 continue
             if dialled is None:
                 return
-            why = self._read_events(dialled.channel, dialled.decoder, dialled.early)
-            if self._over or why is None:
+            broken = self._read_events(dialled.channel, dialled.decoder, dialled.early)
+            if self._over or broken is None:
                 return
             attempt = 0
-            self._post(Disconnected(at=self._clock(), host=self.host.name, why=why))
+            self._post(broken)
             began = time.monotonic()
 
     def _wait_to_retry(self, error: TransportError, attempt: int, began: float) -> bool:
@@ -275,8 +275,8 @@ class Connection:
         node = self._plan.node_of(self.host.name)
         return protocol.attach_frame(self._plan.run_id, node.rank, node.process_mark, self._arrived.sizes)
 
-    def _read_events(self, channel: Channel, decoder: protocol.FrameDecoder, early: list[Event]) -> str | None:
-        """Read until the connection ends. Return the reason, or None if the host's part is over."""
+    def _read_events(self, channel: Channel, decoder: protocol.FrameDecoder, early: list[Event]) -> Disconnected | None:
+        """Read until the connection ends. Return the event of its end, or None if the host's part is over."""
         if self._options.command:
             plain_exec.follow_command(self.host, channel, self._clock, self._post_command_event)
             self._close_broken(channel, "")  # close it here; a close at the end would need a thread for every host
@@ -296,7 +296,9 @@ class Connection:
                     return self._close_broken(channel, channel.last_stderr or "the connection was closed")
                 if data is None:
                     if time.monotonic() - heard > SILENT_SECONDS:
-                        return self._close_broken(channel, f"silent for {SILENT_SECONDS:g} s")
+                        return self._close_broken(
+                            channel, f"silent for {SILENT_SECONDS:g} s", silent_for=SILENT_SECONDS
+                        )
                     events = []
                     continue
                 heard = time.monotonic()
@@ -304,14 +306,16 @@ class Connection:
         except OSError as error:
             return self._close_broken(channel, str(error) or type(error).__name__)
         except protocol.ProtocolError as error:
-            self._post(HostLost(at=self._clock(), host=self.host.name, why=f"the host {error}"))
+            self._post(
+                HostLost(at=self._clock(), host=self.host.name, why=f"the host {error}", reason="protocol-error")
+            )
             self._close_broken(channel, "")
             return None
 
-    def _close_broken(self, channel: Channel, why: str) -> str:
+    def _close_broken(self, channel: Channel, why: str, *, silent_for: float = 0.0) -> Disconnected:
         self._sender.drop_channel()
         channel.close()
-        return why
+        return Disconnected(at=self._clock(), host=self.host.name, why=why, silent_for=silent_for)
 
     def _post_agent_event(self, event: Event, decoder: protocol.FrameDecoder) -> bool:
         """Post one event of the agent. Return True after the last one."""
@@ -329,7 +333,7 @@ class Connection:
                 self._sender.repeat_last_frame()
             case Refused(kind="no-run") if self._attach_only:
                 why = "nothing of the run is left on the host: it was rebooted or cleaned"
-                self._post(HostLost(at=self._clock(), host=self.host.name, why=why))
+                self._post(HostLost(at=self._clock(), host=self.host.name, why=why, reason="no-run"))
                 return True
             case _:
                 pass

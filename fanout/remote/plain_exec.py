@@ -31,7 +31,7 @@ def follow_command(host: Host, channel: Channel, clock: Callable[[], float], tel
     if code is not None and not 0 <= code <= 255:
         code, why = None, f"the transport reported exit status {code}, which no command can have"
     why = why or ("" if code is not None else "the connection was lost, or a signal ended the command")
-    tell(Exited(at=clock(), host=name, code=code, signal=None, why=why))
+    tell(Exited(at=clock(), host=name, code=code, signal=None, reason="unknown" if code is None else "ended", why=why))
     tell(CleanedUp(at=clock(), host=name, killed=0))
     tell(Released(at=clock(), host=name))
     channel.close()

@@ -195,8 +195,10 @@ def _decode_exited(message: Mapping[str, Any], at: float, host: str) -> Exited:
         host=host,
         code=None if code is None else int(code),
         signal=None if signal is None else int(signal),
+        reason=message.get("reason", "ended"),
         why=str(message.get("why", "")),
         oom=bool(message.get("oom", False)),
+        silent_for=float(message.get("silent_for", 0.0)),
     )
 
 

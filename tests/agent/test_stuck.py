@@ -251,6 +251,7 @@ def test_heartbeats_from_before_a_freeze_do_not_renew_the_lease(state: Path, tmp
     with Agent(state) as second:
         second.attach()
         exited, _, _ = second.end()
+    assert (exited["reason"], exited["silent_for"]) == ("lease-expired", 2.0)
     assert "the lease expired" in exited["why"]
 
 

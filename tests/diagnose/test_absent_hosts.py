@@ -62,7 +62,7 @@ def test_an_error_of_its_own_comes_before_an_early_end() -> None:
 
 
 def frozen(run: Run, host: str, seconds: float, *, boot: str = "one") -> Run:
-    run.add(Disconnected(at=run.at + 15.0, host=host, why="silent for 15 s"))
+    run.add(Disconnected(at=run.at + 15.0, host=host, why="silent for 15 s", silent_for=15.0))
     run.at += 30.0
     for rank in (0, 1):
         loses_its_peer(run, rank, TIMED_OUT)
@@ -111,7 +111,7 @@ def test_a_short_break_of_a_link_blames_nobody() -> None:
 def test_all_hosts_silent_at_once_are_no_host_that_is_cut_off() -> None:
     run = with_boot_ids(Run())
     for host in run.hosts:
-        run.add(Disconnected(at=run.at, host=host, why="silent for 15 s"))
+        run.add(Disconnected(at=run.at, host=host, why="silent for 15 s", silent_for=15.0))
     run.wait(20.0)
     for host in run.hosts:
         run.add(Connecting(at=run.at, host=host, attempt=2))

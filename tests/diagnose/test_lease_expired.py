@@ -12,13 +12,15 @@ WHY = "no launcher for 300 s: the lease expired"
 
 def ended_by_lease(run: Run, *hosts: str, signal: int = 15) -> Run:
     for host in hosts:
-        run.add(Exited(at=run.at, host=host, code=None, signal=signal, why=WHY))
+        run.add(
+            Exited(at=run.at, host=host, code=None, signal=signal, reason="lease-expired", why=WHY, silent_for=300.0)
+        )
     return run
 
 
 def parted(run: Run, seconds: float, *hosts: str) -> Run:
     """The links of these hosts break, time passes as seen by a launcher that is awake, and they are up again."""
-    run.add(*(Disconnected(at=run.at, host=host, why="silent for 15 s") for host in hosts))
+    run.add(*(Disconnected(at=run.at, host=host, why="silent for 15 s", silent_for=15.0) for host in hosts))
     for _ in range(round(seconds)):
         run.wait(1.0)
     run.add(*(Connected(at=run.at, host=host, attempt=2, took=0.1, hello={}) for host in hosts))
@@ -71,7 +73,7 @@ def copy(run: Run) -> Run:
 def test_a_launcher_whose_network_was_gone_is_the_cause_too() -> None:
     """Also where one of the hosts did not come back at all."""
     run = Run(hosts=3, each=1)
-    run.add(Disconnected(at=run.at, host="gpu03", why="silent for 15 s"))
+    run.add(Disconnected(at=run.at, host="gpu03", why="silent for 15 s", silent_for=15.0))
     parted(run, 320, "gpu01", "gpu02")
     ended_by_lease(run, "gpu01", "gpu02").add(HostLost(at=run.at, host="gpu03", why="not heard of for 370 s"))
     found = verdict(run, each=1)

@@ -85,7 +85,7 @@ def test_a_lost_host_failed_when_it_was_last_heard_so_it_is_the_cause_and_the_st
     """The others fail because of it, minutes before it is given up."""
     world = both_run()
     for event in (
-        Disconnected(at=22.0, host="a", why="silent for 15 s"),
+        Disconnected(at=22.0, host="a", why="silent for 15 s", silent_for=15.0),
         Exited(at=40.0, host="b", code=1, signal=None),
         CleanedUp(at=41.0, host="b", killed=0),
         HostLost(at=80.0, host="a", why="no connection for 30 s"),
@@ -100,7 +100,7 @@ def test_a_keeper_that_died_with_its_host_is_the_cause_too() -> None:
     """The host was rebooted, and its record tells that the end is not known."""
     world = both_run()
     for event in (
-        Disconnected(at=22.0, host="a", why="silent for 15 s"),
+        Disconnected(at=22.0, host="a", why="silent for 15 s", silent_for=15.0),
         Exited(at=40.0, host="b", code=1, signal=None),
         Connecting(at=50.0, host="a", attempt=1),
         Connected(at=51.0, host="a", attempt=1, took=0.1, hello={}),
