@@ -47,8 +47,7 @@ def run_replay(request: Request, edge: ProcessContext) -> int:
     filters = build_filters(settings, metric=recorded.metric)
     view = build_view(recorded.heading, look, edge, filters, preview=preview, hung=hangs.hung_hosts, viewing="replay")
     try:
-        if hasattr(view, "begin"):
-            view.begin(recorded.began_at)
+        view.begin(recorded.began_at)
         since = _find_start(begin, recorded.began_at, told.state.now)
         play_events(
             _pace_events(skip_events_before(recorded.iter_states(), since), speed, time.monotonic, time.sleep),
@@ -61,9 +60,8 @@ def run_replay(request: Request, edge: ProcessContext) -> int:
     if view.broken:
         return ExitStatus.BROKEN_PIPE
     text = told.render(look.colour and edge.stderr.isatty(), look.unicode)
-    if hasattr(view, "finish"):
-        view.finish(told.outcome, text)
-    else:
+    view.finish(told.outcome, text)
+    if look.mode != "json":
         edge.stderr.write(text)
     report.warn_unless_ended(recorded, edge)
     return ExitStatus.SUCCESS

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from collections.abc import Mapping
+from typing import Any, Literal, Protocol
 
 from fanout.model.events import Event
+from fanout.model.outcome import RunOutcome
 from fanout.model.state import RunState
 
 Viewing = Literal["run", "attach", "replay"]  # it decides the action of Ctrl-C
@@ -14,17 +16,32 @@ class View(Protocol):
     """View of a run: a subscriber that one thread calls after every event, with the state after the event.
 
     ``broken`` is True once the reader of the output has exited (``fanout run … | head``): the caller then stops the
-    run. ``note`` prints a message of the caller.
+    run. ``begin`` is called once before the first event, ``finish`` once after ``close``. ``note`` prints a message of the
+    caller.
     """
 
     @property
     def broken(self) -> bool: ...
+
+    def begin(self, at: float, **facts: Any) -> None: ...
 
     def __call__(self, event: Event, state: RunState) -> None: ...
 
     def note(self, text: str) -> None: ...
 
     def close(self) -> None: ...
+
+    def finish(self, outcome: RunOutcome, text: str = "", verdict: Mapping[str, Any] | None = None) -> None: ...
+
+
+class TextView:
+    """Base of the views for people. The caller prints the plan and the report, so nothing is left to do at either end."""
+
+    def begin(self, at: float, **facts: Any) -> None:
+        """Do nothing: the caller has printed the plan."""
+
+    def finish(self, outcome: RunOutcome, text: str = "", verdict: Mapping[str, Any] | None = None) -> None:
+        """Do nothing: the caller prints the report, which is ``text``."""
 
 
 class Subscriber(Protocol):

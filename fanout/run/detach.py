@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from fanout.model.events import Event
 from fanout.model.exit_status import ExitStatus, status_of_signal
+from fanout.model.outcome import RunOutcome
 from fanout.model.state import RunState
 from fanout.model.subscriber import View
 from fanout.run.context import SIGNALS, Handler, ProcessContext, filter_handled_signals
@@ -160,6 +162,15 @@ class DetachableView:
     def note(self, text: str) -> None:
         if not self.left:
             self._view.note(text)
+
+    def begin(self, at: float, **facts: Any) -> None:
+        """Begin the view."""
+        self._view.begin(at, **facts)
+
+    def finish(self, outcome: RunOutcome, text: str = "", verdict: Mapping[str, Any] | None = None) -> None:
+        """Finish the view, unless the user has detached from it."""
+        if not self.left:
+            self._view.finish(outcome, text, verdict)
 
     def close(self) -> None:
         try:

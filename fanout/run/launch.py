@@ -128,8 +128,7 @@ class Launch:
             )
             facts = {"argv": list(self.request.task), "fanout": __version__, "metric": self.settings.metric or None}
             for subscriber in (record, shown):
-                if hasattr(subscriber, "begin"):
-                    subscriber.begin(fan.clock(), **facts)
+                subscriber.begin(fan.clock(), **facts)
             self.pace.outputs += [view.note, record.note]
             hang_reporter.outputs += [view.note, record.note]
             session = Session(fan, self.heading.hosts, [record, tails, self.collector, view, hang_reporter, self.pace])
@@ -156,7 +155,7 @@ class Launch:
         if verdict is not None:
             record.write_file(diagnosis.VERDICT, diagnosis.verdict_to_json(verdict))
         record.finish(outcome, text, judged)
-        if shown is not None and hasattr(shown, "finish"):
+        if shown is not None:
             shown.finish(outcome, text, judged)
         return outcome.exit_code
 

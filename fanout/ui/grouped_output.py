@@ -21,6 +21,7 @@ from fanout.model.events import Chunk, ConnectFailed, Disconnected, Event, Exite
 from fanout.model.hosts import fold_names
 from fanout.model.run_info import RunInfo
 from fanout.model.state import RunState
+from fanout.model.subscriber import TextView
 from fanout.text.sanitize import sanitize_line, sanitize_lines, sanitize_text
 from fanout.ui.safe_writer import TextWriter
 from fanout.ui.status_messages import StatusReporter, describe_exit
@@ -63,7 +64,7 @@ def format_group(group: OutputGroup) -> str:
     return "\n".join([_RULE, title, _RULE, *lines]) + "\n"
 
 
-class GroupedOutput:
+class GroupedOutput(TextView):
     """Grouped output. It collects until ``close``; connection errors go to stderr at once."""
 
     def __init__(self, heading: RunInfo, *, stdout: TextIO, stderr: TextIO, colour: bool = False) -> None:

@@ -21,7 +21,7 @@ from fanout.logs.rate_limit import RateLimiter
 from fanout.model.events import Chunk, Event, Heartbeat
 from fanout.model.run_info import RunInfo
 from fanout.model.state import RunState
-from fanout.model.subscriber import Viewing
+from fanout.model.subscriber import TextView, Viewing
 from fanout.text.sanitize import sanitize_line, sanitize_lines
 from fanout.ui.footer import build_footer
 from fanout.ui.frame_writer import FrameWriter
@@ -47,7 +47,7 @@ _ANSI = {"cyan": 36, "green": 32, "magenta": 35, "bright_blue": 94, "yellow": 33
          "bright_magenta": 95}  # fmt: skip
 
 
-class LiveView:
+class LiveView(TextView):
     """Live view in a terminal. ``size`` returns (columns, rows); the default queries the terminal of ``stdout``.
 
     ``keyboard`` enables the keys. ``preview`` returns the diagnosis so far, and ``detach`` detaches from the run.

@@ -19,6 +19,7 @@ from fanout.logs.pipeline import LogPipeline, describe_dropped_lines, describe_h
 from fanout.model.events import Event
 from fanout.model.run_info import RunInfo
 from fanout.model.state import RunState
+from fanout.model.subscriber import TextView
 from fanout.text.sanitize import sanitize_line, sanitize_lines, to_single_line
 from fanout.text.units import format_count, format_duration, format_size
 from fanout.ui.nonblocking_writer import NonblockingWriter
@@ -27,7 +28,7 @@ from fanout.ui.status_messages import StatusMessage, StatusReporter, format_stat
 STATUS_SECONDS = 60.0
 
 
-class PlainView:
+class PlainView(TextView):
     """Plain view. ``filters`` select the lines, their folding (default: off) and their prefix.
 
     With ``waits``, a blocked reader blocks the view; without it, lines are dropped and the view reports how many.

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fanout.model.events import Event, StreamOpened, Tick
+from fanout.model.outcome import RunOutcome
 from fanout.model.run_info import RunInfo
 from fanout.model.state import RunState
 from fanout.record import follow, writer_lock
@@ -27,7 +30,11 @@ class Viewer:
         if not isinstance(event, Tick):
             self.shown.append(event)
 
+    def begin(self, at: float, **facts: Any) -> None: ...
+
     def note(self, text: str) -> None: ...
+
+    def finish(self, outcome: RunOutcome, text: str = "", verdict: Mapping[str, Any] | None = None) -> None: ...
 
     def close(self) -> None: ...
 
