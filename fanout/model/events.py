@@ -6,7 +6,8 @@ but never jumps back (see ``Clock`` in pool.py). The policy returns actions. Whe
 back as the event ``ActionSent``, so that the record of a run is complete.
 
 Editing rules: this file imports nothing of fanout. Every event is a member of ``Event`` and every action a member of
-``Action``, because mypy checks ``match`` over them for exhaustiveness.
+``Action``. The fold in state.py and the messages in status_messages.py have a case for each of them, so mypy finds the
+missing cases of a new one. Other readers take only the events that they need.
 """
 
 from __future__ import annotations

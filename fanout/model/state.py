@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 from fanout.model.events import (
     Abandon,
@@ -36,8 +36,10 @@ from fanout.model.events import (
     LogTruncated,
     LossReason,
     Prepare,
+    Prepared,
     Refused,
     Release,
+    Released,
     RendezvousJoined,
     Started,
     Stop,
@@ -187,7 +189,7 @@ def apply_event(state: RunState, event: Event) -> RunState:
             heard = {"heard_at": event.at, "unheard_since": None, "lost_at": None}
             hosts = {**state.hosts, event.host: _HOST(state.hosts[event.host], **heard)}
             return _RUN(state, now=now, hosts=hosts, answers={**state.answers, (event.host, event.ask): event})
-        case _:
+        case HostEvent():
             before = state.hosts[event.host]
             phase = _next_phase(before, event)
             contact = {} if isinstance(event, _NO_CONTACT) else {"unheard_since": None}
@@ -255,8 +257,22 @@ def _next_phase(host: HostState, event: HostEvent) -> Phase:
         raise InvalidTransition(f"{host.name}: {type(event).__name__} while {host.phase.value}") from None
 
 
-def _changes_of_event(host: HostState, event: HostEvent) -> dict[str, Any]:
+def _changes_of_event(host: HostState, event: _ConnectionEvent | _RunEvent) -> dict[str, Any]:
     """Return the fields of the host's state that an event changes, except its phase."""
+    return (
+        _changes_of_connection(host, event) if isinstance(event, _CONNECTION_EVENTS) else _changes_of_run(host, event)
+    )
+
+
+_ConnectionEvent: TypeAlias = Connecting | Connected | Disconnected | LoginOutput | ConnectFailed | HostLost
+_CONNECTION_EVENTS = (Connecting, Connected, Disconnected, LoginOutput, ConnectFailed, HostLost)
+_RunEvent: TypeAlias = (
+    Prepared | Refused | Started | RendezvousJoined | StreamOpened | LogTruncated | DiskPressure | Exited | CleanedUp
+    | Released | Heartbeat
+)  # fmt: skip
+
+
+def _changes_of_connection(host: HostState, event: _ConnectionEvent) -> dict[str, Any]:
     match event:
         case Connecting():
             return {"attempt": event.attempt}
@@ -269,11 +285,16 @@ def _changes_of_event(host: HostState, event: HostEvent) -> dict[str, Any]:
                     "lost_at": host.lost_at or host.heard_at or event.at}  # fmt: skip
         case LoginOutput():
             return {"noise": (host.noise + event.data)[-65536:]}
-        case ConnectFailed() | Refused():
-            up = host.linked and isinstance(event, Refused)
-            return {"linked": up, "trouble": HostFailure(kind=event.kind, message=event.message, hint=event.hint)}
+        case ConnectFailed():
+            return {"linked": False, "trouble": HostFailure(kind=event.kind, message=event.message, hint=event.hint)}
         case HostLost():
             return {"linked": False, "trouble": HostFailure(kind="lost", message=event.why, loss=event.reason)}
+
+
+def _changes_of_run(host: HostState, event: _RunEvent) -> dict[str, Any]:
+    match event:
+        case Refused():
+            return {"trouble": HostFailure(kind=event.kind, message=event.message, hint=event.hint)}
         case Started():
             return {"pid": event.pid, "started_at": host.started_at or event.at, "heard_at": event.at}
         case RendezvousJoined():
@@ -289,7 +310,7 @@ def _changes_of_event(host: HostState, event: HostEvent) -> dict[str, Any]:
             return {"gone": host.gone or event, "heard_at": event.at}
         case Heartbeat():
             return {"heard_at": event.at, "load": event.load or host.load, "lost_at": None}
-        case _:  # Prepared, Forgotten: only the phase changes
+        case Prepared() | Released() | DiskPressure():  # at most the phase changes
             return {"heard_at": event.at}
 
 

@@ -145,45 +145,53 @@ class FrameDecoder:
         if not isinstance(kind, str) or kind not in MESSAGES:
             raise ValueError(f"no message is called {str(kind)[:40]!r}")
         schema.check_value(MESSAGES[kind], message)
-        match kind:
-            case "hello":
-                self.hello = message
-                return None
-            case "beat":
-                return Heartbeat(at=at, host=host, load=dict(message.get("load", {})))
-            case "answer":
-                return self._decode_answer(message, at)
-            case "prepared":
-                return Prepared(at=at, host=host, pid=int(message["pid"]))
-            case "refused":
-                return Refused(
-                    at=at,
-                    host=host,
-                    kind=str(message["kind"]),
-                    message=str(message["message"]),
-                    hint=str(message["hint"]),
-                )
-            case "started":
-                return Started(at=at, host=host, pid=int(message["pid"]))
-            case "joined":
-                return RendezvousJoined(at=at, host=host, how=str(message["how"]))
-            case "trimmed":
-                return LogTruncated(at=at, host=host, stream=int(message["stream"]), upto=int(message["upto"]))
-            case "cramped":
-                return DiskPressure(at=at, host=host, message=str(message["message"]))
-            case "stream":
-                return StreamOpened(at=at, host=host, stream=int(message["id"]), name=str(message["name"]))
-            case "exited":
-                return _decode_exited(message, at, host)
-            case "gone":
-                self.totals = stream_totals(message)
-                return _decode_gone(message, at, host)
-            case "forgotten":
-                return Released(at=at, host=host)
-            case "crash":
-                raise ProtocolError(f"the agent failed, which is a bug in fanout:\n{message['text']}")
-            case _:
-                raise ValueError(f"no event for {kind!r}")
+        if kind == "hello":
+            self.hello = message
+            return None
+        if kind == "answer":
+            return self._decode_answer(message, at)
+        if kind == "gone":
+            self.totals = stream_totals(message)
+        return _decode_run_message(kind, message, at, host)
+
+
+def _decode_run_message(kind: str, message: Mapping[str, Any], at: float, host: str) -> Event:
+    """Return the event of a message about the run. Raises ValueError if no event has this kind."""
+    match kind:
+        case "beat":
+            return Heartbeat(at=at, host=host, load=dict(message.get("load", {})))
+        case "prepared":
+            return Prepared(at=at, host=host, pid=int(message["pid"]))
+        case "refused":
+            kind, text, hint = str(message["kind"]), str(message["message"]), str(message["hint"])
+            return Refused(at=at, host=host, kind=kind, message=text, hint=hint)
+        case "started":
+            return Started(at=at, host=host, pid=int(message["pid"]))
+        case "joined":
+            return RendezvousJoined(at=at, host=host, how=str(message["how"]))
+        case "exited":
+            return _decode_exited(message, at, host)
+        case "gone":
+            return _decode_gone(message, at, host)
+        case "forgotten":
+            return Released(at=at, host=host)
+        case "crash":
+            raise ProtocolError(f"the agent failed, which is a bug in fanout:\n{message['text']}")
+        case _:
+            return _decode_log_message(kind, message, at, host)
+
+
+def _decode_log_message(kind: str, message: Mapping[str, Any], at: float, host: str) -> Event:
+    """Return the event of a message about the log of the run. Raises ValueError if no event has this kind."""
+    match kind:
+        case "trimmed":
+            return LogTruncated(at=at, host=host, stream=int(message["stream"]), upto=int(message["upto"]))
+        case "cramped":
+            return DiskPressure(at=at, host=host, message=str(message["message"]))
+        case "stream":
+            return StreamOpened(at=at, host=host, stream=int(message["id"]), name=str(message["name"]))
+        case _:
+            raise ValueError(f"no event for {kind!r}")
 
 
 def _decode_exited(message: Mapping[str, Any], at: float, host: str) -> Exited:

@@ -11,19 +11,30 @@ from typing import Literal
 
 from fanout.model.events import (
     ActionSent,
+    Answered,
+    Chunk,
     CleanedUp,
     Connected,
     ConnectFailed,
+    Connecting,
     Disconnected,
     DiskPressure,
     Event,
     Exited,
+    Heartbeat,
     HostLost,
     Interrupted,
     Kill,
+    LoginOutput,
+    LogTruncated,
+    Prepared,
     Refused,
+    Released,
+    RendezvousJoined,
     Started,
     Stop,
+    StreamOpened,
+    Tick,
 )
 from fanout.model.hosts import fold_names
 from fanout.model.outcome import signal_name
@@ -78,7 +89,9 @@ class StatusReporter:
                 said.append(StatusMessage(text=f"got {signal_name(event.signal)}", level="warning"))
             case ActionSent():
                 said += self._handle_action(event, state)
-            case _:
+            case Connecting() | LoginOutput() | Prepared() | RendezvousJoined() | StreamOpened() | LogTruncated():
+                pass
+            case Chunk() | Heartbeat() | Answered() | Released() | Tick():
                 pass
         return said
 

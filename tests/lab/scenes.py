@@ -10,7 +10,7 @@ import contextlib
 import re
 import signal
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from tests.lab import ns, proofs
@@ -187,12 +187,7 @@ class Stage:
     def _judge(self, project: Project, scene: Scene, run: Running, done: Done) -> Seen:
         promise, struck = scene.promise, self.struck(scene)
         if FAULTS.get(scene.fault) and FAULTS[scene.fault].mend is None:
-            for host in struck:
-                host.power_on()  # where it is off: the guardian, which waits for it, can look and go
-                host.heal()
-                host.thaw()
-                if after := FAULTS[scene.fault].after:
-                    after(host)
+            _restore(struck, FAULTS[scene.fault].after)
         seen = Seen(code=done.code, seconds=done.seconds)
         for rank, host in enumerate(self.lab.hosts):
             starts = starts_of(project, rank)
@@ -215,6 +210,16 @@ class Stage:
         if "Traceback" in done.err:
             seen.broken.append(f"a traceback: {done.err[-900:]}")
         return seen
+
+
+def _restore(hosts: Sequence[Host], after: Callable[[Host], None] | None) -> None:
+    """Start and heal hosts whose fault lasts: the guardian, which waits for them, can then verify them and exit."""
+    for host in hosts:
+        host.power_on()
+        host.heal()
+        host.thaw()
+        if after is not None:
+            after(host)
 
 
 def compared(project: Project, rank: int, name: str) -> str:
