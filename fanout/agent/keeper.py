@@ -318,9 +318,8 @@ class Keeper:
         elif self.main and self.lease.left < 0 and self.lease.seconds and not self.ending.kill_at:
             why = "no launcher for %g s: the lease expired" % self.lease.seconds
             own_end = {"reason": "lease-expired", "why": why, "silent_for": self.lease.seconds}
-            self._stop_without_request(
-                own_end, max(0.0, self.spec["grace"] + self.lease.left)
-            )  # less the time in suspend
+            grace = max(0.0, self.spec["grace"] + self.lease.left)  # less the time in suspend
+            self._stop_without_request(own_end, grace)
         elif self.ending.step(self.main, self.exited):
             if not self.exited:
                 why = "train.sh could not be killed"

@@ -212,7 +212,7 @@ class Stage:
         return seen
 
 
-def _restore(hosts: Sequence[Host], after: Callable[[Host], None] | None) -> None:
+def _restore(hosts: Sequence[Host], after: Callable[[Host], object] | None) -> None:
     """Start and heal hosts whose fault lasts: the guardian, which waits for them, can then verify them and exit."""
     for host in hosts:
         host.power_on()

@@ -258,7 +258,7 @@ def test_every_view_is_a_view(tmp_path: Path) -> None:
     """All of them take notes and events side by side, can be closed twice, and none is broken by it."""
     run, out = History("h1", "h2").link().start().say("h1", b"x\n").wait(1.0), io.StringIO()
     head = heading(run.hosts)
-    views: list[View] = [
+    views: list[View | RunWriter | LogTails] = [
         PlainView(head, stdout=out, stderr=out),
         LiveView(head, stdout=out, size=lambda: (80, 24)),
         JsonLines(head, stdout=out),
