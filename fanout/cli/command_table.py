@@ -101,7 +101,7 @@ _ROWS = (
         positionals=(HOSTS,), takes_task=True, groups=(SELECTION, CONNECTION),
         missing_task=("no command given", "fanout exec HOSTS -- nvidia-smi -L"),
         epilog="The login shell of each host runs the command line, so quote what the hosts must expand. fanout merges"
-        " stdout\nand stderr. It does not supervise the command: Ctrl-C closes the connections.",
+        " stdout\nand stderr. Ctrl-C closes the command's stdin, sends it SIGTERM, and names the hosts where it may still run.",
     ),
     Command(
         "hosts", "[FLAGS] HOSTS", "Show how fanout reads a hostfile.", "fanout.commands.hosts:run_hosts",
