@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint pure process browser lab bench faults-check cuts crashes guards faults floods fuzz soak verdicts clean
+.PHONY: demo test lint pure process browser lab bench options faults-check cuts crashes guards faults floods fuzz soak verdicts clean
 
 demo: $(STAMP)-train
 	$(BIN)/fanout demo
@@ -29,6 +29,9 @@ verdicts: $(STAMP)-dev
 
 bench: $(STAMP)-dev
 	$(BIN)/python -m bench
+
+options: $(STAMP)-dev  # write docs/options.md from the option table
+	$(BIN)/python -m tests.cli.option_reference
 
 # The campaigns behind docs/reliability.md; faults, floods, guards and soak need root, as the lab does.
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 import ast
 import re
 import shlex
-from dataclasses import fields
 from functools import cache
 from pathlib import Path
 
 import pytest
 
 from fanout.cli.parser import parse_arguments
-from fanout.model.settings import Settings
 from tests.sources import ROOT
 
 LONGEST_README = 200
@@ -22,8 +20,6 @@ _CODE = re.compile(r"```.*?```|`[^`\n]*`", re.DOTALL)
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 #: A command that a page shows with a prompt, in a block of code.
 _COMMAND = re.compile(r"(?m)^ *\$ (?:.*\| )?fanout ([^|\n]*)")
-#: Settings that fanout computes, or that only the command line may set.
-_NO_DOCUMENTED_SETTINGS = {"env", "venv_sure", "venv_is_conda", "force"}
 _TEST = re.compile(r"`(tests/[\w/]+\.py)`(?: (test_\w+))?")
 
 
@@ -87,14 +83,3 @@ def test_every_command_that_a_page_shows_is_valid() -> None:
     assert len(commands) > 15
     for command in commands:
         parse_arguments(shlex.split(command))
-
-
-def test_the_configuration_page_lists_every_setting() -> None:
-    text = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
-    table = text[text.index("## Settings") : text.index("## Environment variables")]
-    documented = {
-        name.replace("-", "_")
-        for row in re.findall(r"(?m)^\| (`[^|]*) \|", table)
-        for name in re.findall(r"`([^`]+)`", row)
-    }
-    assert documented == {field.name for field in fields(Settings)} - _NO_DOCUMENTED_SETTINGS

@@ -16,6 +16,7 @@ from fanout.agent import bundle
 from fanout.model.errors import AgentRefused, TransportError, Unreachable
 from fanout.model.events import Event, LoginOutput
 from fanout.model.hosts import Host
+from fanout.model.option_table import default_of
 from fanout.remote import protocol
 from fanout.remote.handshake import run_handshake
 from fanout.remote.transports.base import Channel, Deadline, LoginSlot, Transport
@@ -28,8 +29,8 @@ HUNG_SECONDS = 2.0  # after the deadline: time for a login to end once its conne
 class ConnectionOptions:
     """Options of all connections. If ``command`` is empty they start the agent, else they run the command (exec)."""
 
-    dials: int = 64
-    connect_timeout: float = 10.0
+    dials: int = default_of("fanout")
+    connect_timeout: float = default_of("connect_timeout")
     beat: float = HEARTBEAT_SECONDS  # must be much shorter than the lease
     by: str = "?"  # user@machine of the launcher; a busy host reports it to others
     command: str = ""

@@ -56,6 +56,7 @@ def test_the_tables_of_the_docs_list_known_statuses() -> None:
             if re.search(r"exit (status|code)|^status", rows[0], re.IGNORECASE):
                 found |= {int(row) for row in rows[2:] if row.isdecimal()}
     assert found <= VALUES
+    assert found >= {ExitStatus.USAGE, ExitStatus.TIME_LIMIT, ExitStatus.REFUSED, ExitStatus.UNREACHABLE}
 
 
 def test_the_code_names_its_exit_statuses() -> None:
