@@ -28,7 +28,7 @@ def pytest_configure() -> None:
 
 
 def replace_ignored_signals() -> None:
-    """Let the programs that tests start hear signals that ``nohup`` or a background shell made this process ignore.
+    """Let the programs that tests start receive signals that ``nohup`` or a background shell made this process ignore.
 
     An ignored signal stays ignored over an exec, and a test that sends it would wait for its whole time limit. A handler
     is reset by an exec; one that does nothing still protects this process.

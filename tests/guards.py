@@ -265,7 +265,7 @@ def _pytest(copy: Path, *tests: str) -> subprocess.CompletedProcess[str]:
 
 
 def _without(copy: Path, guard: Guard) -> subprocess.CompletedProcess[str]:
-    """The guard's test in a checkout that lacks the guard."""
+    """Run the guard's test in a checkout that lacks the guard."""
     path = copy / "fanout" / guard.file
     text = path.read_text(encoding="utf-8")
     assert text.count(guard.text) == 1, f"{guard.file} has {text.count(guard.text)} times {guard.text!r}"
@@ -287,7 +287,7 @@ def _copied(to: Path) -> Path:
 
 
 def main(words: str = "") -> int:
-    """The table; 1 where a guard is not missed, or where a test fails with every guard in its place."""
+    """Print the table; return 1 where a guard is not missed, or where a test fails with every guard in place."""
     chosen = [guard for guard in GUARDS if re.search(words, guard.name)]
     missing = 0
     with tempfile.TemporaryDirectory(prefix="guards-") as directory:

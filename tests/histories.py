@@ -118,7 +118,7 @@ def play(
 
 
 def good_run(hosts: Sequence[str] = ("gpu01", "gpu02"), steps: int = 6) -> History:
-    """All hosts connect, train and end with 0."""
+    """Return a run in which all hosts connect, train and end with 0."""
     run = History(*hosts).link().wait(0.1).start()
     for step in range(1, steps + 1):
         for node, host in enumerate(hosts):
@@ -129,7 +129,7 @@ def good_run(hosts: Sequence[str] = ("gpu01", "gpu02"), steps: int = 6) -> Histo
 
 
 def second_host_fails() -> History:
-    """gpu02 ends with 3 after a traceback; the others are told to stop and end by SIGTERM."""
+    """gpu02 ends with 3 after a traceback; the launcher stops the others, and they end by SIGTERM."""
     hosts = ("gpu01", "gpu02", "gpu03")
     run = History(*hosts).link().start()
     for host in hosts:
@@ -159,7 +159,7 @@ def link_lost_and_back() -> History:
 
 
 def interrupted() -> History:
-    """Ctrl-C while all run: both hosts are told to stop."""
+    """Ctrl-C while all run: the launcher stops both hosts."""
     run = History("gpu01", "gpu02").link().start().say("gpu01", b"step 1/9 loss 3.0\n").wait(1.0)
     run.add(Interrupted(at=run.at, signal=2)).stop("SIGINT", "gpu01", "gpu02").wait(1.0)
     return run.end("gpu01", "gpu02", code=None, signal=15).tidy("gpu01", "gpu02").wait(0.5)

@@ -1,4 +1,4 @@
-"""Tests run under nohup as well: what they start hears the signals that their own process ignores."""
+"""Tests run under nohup as well: what they start receives the signals that their own process ignores."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ class Chrome:
         self._read, up_write = os.pipe()
 
         def wire() -> None:
-            """Its commands are read on descriptor 3, its answers written on 4."""
+            """Connect the pipes: Chrome reads commands on descriptor 3 and writes answers on 4."""
             reader, writer = os.dup(down_read), os.dup(up_write)
             os.dup2(reader, 3)
             os.dup2(writer, 4)
@@ -71,7 +71,7 @@ class Chrome:
         self._home.cleanup()
 
     def call(self, method: str, **parameters: Any) -> Any:
-        """A command of the protocol; its result."""
+        """Send a command of the protocol; return its result."""
         self._number += 1
         message: dict[str, Any] = {"id": self._number, "method": method, "params": parameters}
         if self._session:
@@ -92,7 +92,7 @@ class Chrome:
             self.messages.append(self._next())
 
     def evaluate(self, expression: str) -> Any:
-        """What an expression comes to in the page."""
+        """Return the value of an expression in the page."""
         result = self.call("Runtime.evaluate", expression=expression, returnByValue=True)
         assert "exceptionDetails" not in result, result
         return result["result"].get("value")
@@ -116,7 +116,7 @@ class Chrome:
 
     @property
     def requests(self) -> list[str]:
-        """Every address that the page wanted."""
+        """Return every address that the page requested."""
         sent = [message["params"] for message in self.messages if message["method"] == "Network.requestWillBeSent"]
         return [one["request"]["url"] for one in sent]
 

@@ -1,4 +1,4 @@
-"""The page of a run in a real browser: it draws itself, its filters filter, and what a log says stays text."""
+"""HTML page of a run in a real browser: it is drawn, its filters filter, and log lines stay text."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.browser
 
 
 def trained() -> History:
-    """Two hosts of two ranks each; one says what no page may believe, then fails."""
+    """Return a run of two hosts of two ranks each; one prints hostile text, then fails."""
     run = History("gpu01", "gpu02").link().start()
     for node, host in enumerate(run.hosts):
         for local in (0, 1):
@@ -36,7 +36,7 @@ def trained() -> History:
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Chrome, str]]:
-    """A browser, and the address of the page."""
+    """Open a browser; return it and the address of the page."""
     place = tmp_path_factory.mktemp("page")
     keep(place / "runs/run", trained())
     assert main(["report", "--log-dir", str(place / "runs"), "--html", str(place / "page.html")]) == 0
@@ -46,7 +46,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Chrome, str
 
 
 def rows(browser: Chrome, what: str = "li:not(.gap) .text") -> list[str]:
-    """The texts of the lines that are shown."""
+    """Return the texts of the shown lines."""
     found: list[str] = browser.evaluate(f"[...document.querySelectorAll('#lines {what}')].map(e => e.textContent)")
     return found
 

@@ -23,7 +23,7 @@ class Ended:
 
 @contextmanager
 def dialled(lab: embedded_lab.DemoLab, host: int = 0) -> Iterator[paramiko.Transport]:
-    """A connection on which nobody has logged in yet."""
+    """Open a connection without a login."""
     with socket.create_connection((lab.hosts[host].address, lab.hosts[host].port)) as sock:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         transport = paramiko.Transport(sock)

@@ -1,4 +1,4 @@
-"""The played hosts as clients see them: what a command is told, what becomes of the bytes, who may come."""
+"""Embedded hosts as clients see them: the environment of a command, its bytes, and which logins are accepted."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[embedded_lab.DemoL
         yield lab
 
 
-# ------------------------------------------------------------------------------------------------ what a command is told
+# ------------------------------------------------------------------------------------------------ input of a command
 
 
 @pytest.mark.parametrize("code", [0, 3, 255])
@@ -137,7 +137,7 @@ def test_a_command_that_has_closed_its_stdin_does_not_stall_the_client(
 
 
 def test_a_client_that_does_not_read_stops_the_command(lab: embedded_lab.DemoLab, tmp_path: Path) -> None:
-    """A writer that waits for room 0.5 s in vain has met back-pressure; what it wrote until then is bounded."""
+    """A writer that waits 0.5 s for room has met backpressure; what it wrote until then is bounded."""
     report = tmp_path / "report"
     os.mkfifo(report)
     writer = (

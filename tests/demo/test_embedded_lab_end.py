@@ -52,7 +52,7 @@ def test_a_client_that_goes_away_breaks_the_commands_output_pipe(lab: embedded_l
 
 @needs("linux")
 def test_the_end_leaves_no_process_no_thread_no_descriptor_and_no_file(tmp_path: Path) -> None:
-    """Although clients are still there: one waits, one left a job behind, one has gone, one never said a word."""
+    """Although clients are still there: one waits, one left a job behind, one has gone, one never sent a byte."""
     threads, descriptors = set(threading.enumerate()), len(os.listdir("/proc/self/fd"))
     commands = (
         "echo $$; exec sleep 1000",

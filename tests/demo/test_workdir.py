@@ -1,4 +1,4 @@
-"""The demo's directory: ours alone while in use, nobody's files lost."""
+"""The demo's directory: locked while in use, and no user's files are lost."""
 
 from __future__ import annotations
 

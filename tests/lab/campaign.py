@@ -31,12 +31,12 @@ NOT_IN = Promise(codes=(255,), starts=(0,))
 
 
 def _refused(words: str) -> Promise:
-    """By the host itself, before anything starts anywhere."""
+    """Return the expectation of a run that the host refuses before anything starts anywhere."""
     return Promise(codes=(125,), starts=(0,), words=words)
 
 
 def links() -> Iterator[Scene]:
-    """A link that breaks or is silent for a while costs nothing, whenever it is."""
+    """Return scenes in which a link breaks or is silent for a while: that costs nothing, at any time."""
     for fault, phase, where in product(LINK, ("starting", "running"), ("one", "master", "all")):
         if phase == "starting" and fault in ("relay killed", "connections reset"):
             continue
@@ -54,7 +54,7 @@ def links() -> Iterator[Scene]:
 
 
 def not_in() -> Iterator[Scene]:
-    """Who cannot be reached is named, and nothing is started anywhere."""
+    """Return scenes with unreachable hosts: fanout names them and starts nothing anywhere."""
     for where in ("one", "master", "all"):
         for fault, words in (
             ("connection refused", "refused the connection"),
@@ -68,7 +68,7 @@ def not_in() -> Iterator[Scene]:
 
 
 def deaths() -> Iterator[Scene]:
-    """What cannot be lived through is told, ends the run for all, and nothing is left on those that live."""
+    """Return scenes with fatal faults: fanout reports the fault, ends the run, and leaves nothing on the other hosts."""
     known = "died without a record"
     for where in ("one", "master", "all"):
         yield Scene(fault="keeper killed", phase="starting", where=where, promise=NOT_IN)
@@ -98,7 +98,7 @@ def deaths() -> Iterator[Scene]:
 
 
 def disks() -> Iterator[Scene]:
-    """What is wrong with a host's file systems costs nothing as long as one of them, or memory, takes the record."""
+    """Return scenes with faults of file systems: they cost nothing while one of them, or memory, takes the record."""
     for fault in ("temporary noexec", "home noexec", "home read-only", "/var/tmp read-only", "/var/tmp full"):
         for where in ("one", "all"):
             yield Scene(fault=fault, phase="connecting", where=where, promise=GOES_ON)
@@ -119,7 +119,7 @@ def disks() -> Iterator[Scene]:
 
 
 def shortages() -> Iterator[Scene]:
-    """A rank without memory, a session that is killed as a whole, a keeper that cannot run."""
+    """Return scenes of a rank without memory, a killed session, and a keeper that cannot run."""
     for where in ("one", "master", "all"):
         if memory_groups() is not None:
             starved = Promise(codes=(137,), words="out of memory")
@@ -185,7 +185,7 @@ _stage: list[Stage] = []
 
 
 def _open() -> None:
-    """Each process of the pool has a lab of its own, which ends with it."""
+    """Open a lab for this process of the pool; the lab ends with the process."""
     lab = Lab(4, shared="/home/lab/shared")
     lab.__enter__()
     _stage.append(Stage(lab))
@@ -201,7 +201,7 @@ def _play(scene: Scene) -> Seen:
 
 
 def over(scene: Scene, transport: str) -> Scene:
-    """The same scene, with the launcher's connections made in this way."""
+    """Return the same scene, with the launcher's connections made by this transport."""
     return replace(scene, flags=(*scene.flags, "--transport", transport))
 
 

@@ -49,6 +49,6 @@ def lab4(four_machines: Lab) -> Iterator[Lab]:
 
 @pytest.fixture
 def project(lab4: Lab) -> Iterator[Project]:
-    """A project that the four hosts share, with fanout started as the plain user."""
+    """Return a project that the four hosts share, with fanout started as the plain user."""
     with contextlib.closing(Project(lab4)) as project:
         yield project

@@ -38,7 +38,7 @@ _NORMAL = (
 
 
 def normal(text: str) -> str:
-    """The text without what differs from run to run: ids, times, pids."""
+    """Return the text without ids, times and pids, which differ from run to run."""
     for pattern, instead in _NORMAL:
         text = pattern.sub(instead, text)
     return text
@@ -63,7 +63,7 @@ class Done:
 
     @property
     def all(self) -> str:
-        """What a failing assertion should show."""
+        """Return what a failing assertion should show."""
         return f"exit {self.code} after {self.seconds:.1f} s\n--- stdout\n{self.out}\n--- stderr\n{self.err}"
 
 
@@ -140,21 +140,21 @@ class Project:
     # -- what is in it
 
     def write(self, name: str, text: str) -> None:
-        """A file of the project, the same on all machines."""
+        """Write a file of the project, the same on all machines."""
         for node in [self.lab.launcher] if self._shared else self.lab.nodes:
             node.write_file(f"{self.here}/{name}", text, user="lab")
 
     def train(self, script: str) -> None:
-        """What train.sh does; ``$NODE_RANK`` and its like tell the hosts apart."""
+        """Write train.sh; ``$NODE_RANK`` and similar variables differ between the hosts."""
         self.write("train.sh", script)
 
     def hosts(self, text: str | None = None) -> None:
-        """The hostfile, which only the launcher needs."""
+        """Write the hostfile, which only the launcher needs."""
         lines = text if text is not None else "".join(f"{name} slots=1\n" for name in self.lab.names)
         self.lab.launcher.write_file(f"{self.here}/hosts.txt", lines, user="lab")
 
     def real(self) -> None:
-        """The tasks, configs and train.sh of this checkout."""
+        """Copy the tasks, configs and train.sh of this checkout."""
         there = self.path()
         for name in ("tasks", "configs"):
             shutil.copytree(REPOSITORY / name, there / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -172,7 +172,7 @@ class Project:
         return self._popen(argv, env, stdout)
 
     def shell(self, line: str) -> Running:
-        """A line of bash in the project's directory, with ``fanout`` in it."""
+        """Run a line of bash in the project's directory, with ``fanout`` on PATH."""
         return self._popen(["bash", "-c", f'fanout() {{ "{sys.executable}" -m fanout "$@"; }}; {line}'], None)
 
     def _popen(
@@ -186,7 +186,7 @@ class Project:
         return self._runs[-1]
 
     def close(self) -> None:
-        """A test that failed half-way leaves nothing running here."""
+        """Stop what a test that failed half-way left running."""
         for run in self._runs:
             run.close()
 
@@ -208,36 +208,36 @@ class Project:
         return "/root" if self.user == "root" else f"/home/{self.user}"
 
     def records(self) -> list[Path]:
-        """The directories of the recorded runs, oldest first."""
+        """Return the directories of the recorded runs, oldest first."""
         return sorted(self.lab.launcher.path(f"{self.home}/{RUNS}").glob("*"))
 
     def events(self) -> list[dict[str, Any]]:
-        """The last run's events.jsonl; every line of it must be whole."""
+        """Return the last run's events.jsonl; every line of it must be whole."""
         text = (self.records()[-1] / "events.jsonl").read_text()
         assert text.endswith("\n")
         return [json.loads(line) for line in text.splitlines()]
 
     def result(self) -> dict[str, Any]:
-        """The last run's result.json."""
+        """Return the last run's result.json."""
         found: dict[str, Any] = json.loads((self.records()[-1] / "result.json").read_text())
         return found
 
     def report(self) -> str:
-        """The last run's report as it was recorded."""
+        """Return the last run's recorded report."""
         return (self.records()[-1] / "report.txt").read_text()
 
     def log(self, host: str) -> bytes:
-        """What is on disk of a host's output."""
+        """Return the recorded output of a host."""
         return (self.records()[-1] / f"logs/{host}.log").read_bytes()
 
 
 def processes(node: Node, *words: str) -> list[Process]:
-    """The machine's processes whose command line has all these words."""
+    """Return the machine's processes whose command line contains all these words."""
     return [process for process in node.processes() if all(word in " ".join(process.argv) for word in words)]
 
 
 def kill(node: Node, *words: str, number: int = signal.SIGKILL) -> None:
-    """A signal to the machine's processes of that command line, once there are any; an error where none comes."""
+    """Send a signal to the machine's processes with this command line; wait for them, and fail if there are none."""
     # between fork and exec a process still has its parent's command line
     ns.until(lambda: bool(processes(node, *words)), 20.0, f"{node.name}: a process with {words}")
     for process in processes(node, *words):
@@ -245,6 +245,6 @@ def kill(node: Node, *words: str, number: int = signal.SIGKILL) -> None:
 
 
 def lines_of(text: str, host: str) -> Sequence[str]:
-    """The lines of one host in plain output, without their prefix."""
+    """Return the lines of one host in plain output, without their prefix."""
     prefix = re.compile(rf"^{re.escape(host)}\s*[|:│]\s?")
     return [prefix.sub("", line, count=1) for line in text.splitlines() if prefix.match(line)]

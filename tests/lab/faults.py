@@ -1,6 +1,6 @@
 """Faults of real hosts, by scenes: each is put on a host of its own, so that one `fanout check` answers for all of a scene.
 
-A fault says which check it makes speak, at which level, and what follows from it beside (``also``). A scene may need
+A fault names the check that finds it, the level of the finding, and other findings that follow (``also``). A scene may need
 its hosts, its project and its hostfile in a certain way.
 """
 
@@ -50,7 +50,7 @@ LOGIN = Scene(
 
 _NUMA = "/proc/sys/kernel/numa_balancing"
 _RESTRICT = "/proc/sys/kernel/dmesg_restrict"
-_OPEN_LOG = (  # a kernel's log that everybody may read, whatever this machine's own is
+_OPEN_LOG = (  # a kernel log that every user may read, whether or not this machine's own log is readable
     "touch /tmp/kmsg && chmod 644 /tmp/kmsg && mount --bind /tmp/kmsg /dev/kmsg\n"
     f"echo 0 > /tmp/restrict && mount --bind /tmp/restrict {_RESTRICT}"
 )
@@ -143,7 +143,7 @@ esac
 """
 
 
-# Played by a python3 that tells what it is asked for: no host of the lab has a torch of its own.
+# Simulate torch with a python3 that prints the requested answers: no host of the lab has torch.
 _SOFTWARE = (
     '{"version": [3, 11, 9], "executable": "/home/lab/venv/bin/python3", "prefix": "/home/lab/venv", '
     '"packages": {"torch": "2.9.1", "nvidia-nccl-cu12": "2.27.5", "numpy": "2.1.0"}, '
@@ -266,7 +266,7 @@ FABRIC = Scene(
     ),
 )  # fmt: skip
 
-# Played by a systemctl and a timedatectl that tell what they are asked for: there is no systemd in the lab.
+# Simulate systemd with a systemctl and a timedatectl that print the requested answers: the lab has none.
 _SYSTEMCTL = """#!/bin/sh
 shift
 for unit; do case $unit in UNITS) echo active ;; *) echo inactive ;; esac; done

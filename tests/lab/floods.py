@@ -69,7 +69,7 @@ class Flood:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """What became of it: ``mb`` were written in ``seconds``; ``peaks`` are MiB of launcher, relay and keeper."""
+    """Result of a flood: ``mb`` were written in ``seconds``; ``peaks`` are MiB of launcher, relay and keeper."""
 
     mb: int
     seconds: float
@@ -80,7 +80,7 @@ class Seen:
 
 @contextmanager
 def stage(where: str) -> Iterator[Lab]:
-    """One host, and a launcher whose records are in a directory of this machine, for they may be large."""
+    """Open a lab of one host, whose launcher keeps its (large) records in a directory of this machine."""
     with tempfile.TemporaryDirectory(dir=where) as directory:
         Path(directory).chmod(0o777)
         bind = Bind(source=directory, target=RECORDS, writable=True)

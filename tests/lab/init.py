@@ -1,7 +1,7 @@
-"""The first process of a lab machine: it makes the machine, runs sshd, reaps, and dies with whoever holds its control socket.
+"""First process of a lab machine: make the machine, run sshd, reap, and exit when the control socket closes.
 
 Run as ``python -I -S init.py CONTROL_FD`` by a process that made a new pid namespace for its next child. One JSON line on
-the socket says what machine to be; after it come one-word orders, each answered by one line (``done`` or ``error: …``).
+the socket specifies the machine; after it come one-word orders, each answered by one line (``done`` or ``error: …``).
 When the socket closes this process exits, and the kernel ends everything else in the namespace: a crashed test run
 leaves no machine behind.
 """
@@ -88,7 +88,7 @@ def _make_mount_point(fd: int, target: str) -> None:
 
 
 def own_identity(spec: dict[str, Any]) -> None:
-    """Name, users, hosts file, boot id: whatever a program would ask to learn which machine it is on."""
+    """Set name, users, hosts file and boot id: all data by which a program identifies its machine."""
     socket.sethostname(spec["hostname"])
     os.makedirs("/run/sshd", mode=0o755)
     write(f"{LAB_DIR}/host_key", spec["host_key"], 0o600)
@@ -179,7 +179,7 @@ class Machine:
             raise OSError(f"ip: {ip.stderr.strip()}")
 
     def start_sshd(self) -> None:
-        """Returns once the sockets listen: sshd says so on stderr, once for IPv4 and once for IPv6."""
+        """Return once the sockets listen: sshd reports it on stderr, once for IPv4 and once for IPv6."""
         if self.spec["sshd"] is None or (self.sshd and self.sshd.returncode is None):
             return
         write(SSHD_CONFIG, self.spec["sshd"])

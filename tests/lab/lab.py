@@ -32,7 +32,7 @@ _STATE = re.compile(r"^fanout-lab-(\d+)-(\d+)-")
 
 
 def why_not() -> str | None:
-    """What this machine lacks for a lab, or None."""
+    """Return what this machine lacks for a lab, or None."""
     if sys.platform != "linux":
         return "the lab needs Linux"
     if os.geteuid() != 0:
@@ -77,7 +77,7 @@ class Lab:
         self.hosts = [Host(self.plan, spec, number, self.launcher) for number, spec in enumerate(specs, 1)]
 
     def __getitem__(self, name: str) -> Host:
-        """The host of that name."""
+        """Return the host of that name."""
         return next(host for host in self.hosts if name in host.spec.names)
 
     @property
@@ -86,7 +86,7 @@ class Lab:
 
     @property
     def names(self) -> list[str]:
-        """All names that can be logged in to, in order."""
+        """Return all names that accept logins, in order."""
         return [name for host in self.hosts for name in host.spec.names]
 
     def hostfile(self, text: str | None = None) -> str:
@@ -121,7 +121,7 @@ class Lab:
         self.close()
 
     def reset(self) -> None:
-        """All machines on, thawed, reachable and empty: as after ``__enter__``, in a fraction of the time."""
+        """Make all machines on, thawed, reachable and empty, as after ``__enter__``, but much faster."""
         for node in self.nodes:
             node.reset()
         for entry in (self._state / "shared").iterdir():
@@ -146,13 +146,13 @@ class Lab:
 
 
 def _state_directory() -> Path:
-    """Its name tells whose it is, so that another run can see whether the owner lives."""
+    """Create a directory whose name contains its owner, so that another test run can see whether the owner lives."""
     owner = f"{os.getpid()}-{ns.start_time(os.getpid())}"
     return Path(tempfile.gettempdir(), f"fanout-lab-{owner}-{uuid.uuid4().hex[:8]}")
 
 
 def _always_visible() -> list[Bind]:
-    """The interpreter and the checkout, where a private directory would hide them."""
+    """Return mounts of the interpreter and the checkout, for hosts where a private directory would hide them."""
     wanted = {os.path.realpath(path) for path in (sys.prefix, sys.base_prefix, REPOSITORY)} | {sys.prefix}
     hidden = [path for path in sorted(wanted) if any(path.startswith(f"{private}/") for private, _ in PRIVATE)]
     return [Bind(source=path) for path in hidden]

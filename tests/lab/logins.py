@@ -9,7 +9,7 @@ from tests.lab.lab import Lab
 
 
 def ssh(lab: Lab, host: str, command: str, *, user: str = "lab") -> str:
-    """What a login prints."""
+    """Return the output of a login."""
     return lab.launcher.run(["ssh", "-o", "BatchMode=yes", host, command], user=user, check=True).stdout.strip()
 
 
@@ -19,7 +19,7 @@ def ssh_status(lab: Lab, host: str, command: str = "true") -> subprocess.Complet
 
 
 def session(lab: Lab, host: str, command: str) -> subprocess.Popen[bytes]:
-    """A login that stays open; it has said "here" already."""
+    """Open a login that stays open; it has printed "here" already."""
     argv = ["ssh", "-o", "BatchMode=yes", host, f"echo here; {command}"]
     child = lab.launcher.popen(
         argv, user="lab", stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL

@@ -61,7 +61,7 @@ class Host(Node):
             self.hear("up")
 
     def power_off(self) -> None:
-        """As when the plug is pulled: nobody hears a goodbye, and what was in memory is lost."""
+        """Switch the machine off as if unplugged: no connection is closed, and unsaved data is lost."""
         if self.is_on:
             self.launcher.ip(f"link del {self.port_name}")
             end_machines([self])
@@ -75,7 +75,7 @@ class Host(Node):
     # --- faults ---
 
     def freeze(self) -> None:
-        """Every process stops; the kernel still answers, as on a machine that thrashes."""
+        """Stop every process; the kernel still answers, as on a machine that thrashes."""
         stopped: dict[int, Process] = {}
 
         def all_stopped() -> bool:
@@ -98,7 +98,7 @@ class Host(Node):
         return [p for p in ns.inhabitants({ns.namespace(self.pid, "pid")}) if p.pid != self.pid]
 
     def link_down(self) -> None:
-        """The cable comes out: the host's interface loses its carrier."""
+        """Unplug the cable: the host's interface loses its carrier."""
         self.launcher.ip(f"link set {self.port_name} down")
 
     def link_up(self) -> None:

@@ -9,6 +9,6 @@ from tests.lab.specs import HostSpec
 
 
 def one_sshd(names: int, *, sshd: Sequence[str] = ("MaxStartups 1000",)) -> Lab:
-    """A lab of one host that answers as h1 … hN, each name with its own address; sshd lets all of them log in at once."""
+    """Open a lab of one host that answers as h1 … hN, each name with its own address; sshd lets all log in at once."""
     aliases = tuple(f"h{number}" for number in range(2, names + 1))
     return Lab([HostSpec(name="h1", aliases=aliases, sshd=tuple(sshd))])

@@ -1,6 +1,6 @@
-"""What can happen to machines, one function a fault, and how each is undone where it can be.
+"""Faults of machines: one function strikes with each fault, and another undoes it if possible.
 
-``strike`` does it to some hosts of a lab; ``mend`` undoes it after ``lasts``: a number of seconds, or a pattern that
+``strike`` does it to some hosts of a lab; ``undo`` undoes it after ``lasts``: a number of seconds, or a pattern that
 fanout prints about each host ("{host}" is its name), which is how long a fault lasts that has to be noticed first.
 ``after`` puts right what lasted as long as the run.
 
@@ -36,7 +36,7 @@ class Fault:
 
     name: str
     strike: Act
-    mend: Act | None = None
+    undo: Act | None = None
     lasts: float | str = 0.0
     after: Act | None = None
     sshd: str = ""
@@ -66,12 +66,12 @@ def _agents(host: Host) -> list[Process]:
 
 
 def keepers(host: Host) -> list[Process]:
-    """A keeper belongs to the machine's first process."""
+    """Return the keepers: children of the machine's first process."""
     return [one for one in _agents(host) if one.parent == host.pid]
 
 
 def relays(host: Host) -> list[Process]:
-    """A relay belongs to its login."""
+    """Return the relays: children of a login."""
     return [one for one in _agents(host) if one.parent != host.pid]
 
 
@@ -112,7 +112,7 @@ def go_on(host: Host) -> None:
 
 
 def kill_session(host: Host) -> None:
-    """Every process of the login at once: train.sh, its children, the keeper, the relay.
+    """Kill every process of the login at once: train.sh, its children, the keeper, the relay.
 
     This is what the kernel does to a session's scope that runs out of memory (memory.oom.group), and logind to one that
     it ends.
@@ -123,7 +123,7 @@ def kill_session(host: Host) -> None:
 
 
 def memory_groups() -> tuple[Path, str] | None:
-    """Where memory control groups are made here, and the file of their limit: by the kernel's old interface or its new."""
+    """Return the directory for memory control groups and the name of their limit file, in cgroup v1 or v2."""
     old, new = Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup")
     if os.access(old / "memory.limit_in_bytes", os.W_OK):
         return old, "memory.limit_in_bytes"
@@ -134,7 +134,7 @@ def memory_groups() -> tuple[Path, str] | None:
 
 
 def _group(host: Host) -> tuple[Path, str]:
-    """The host's control group and the file of its limit."""
+    """Return the host's control group and the path of its limit file."""
     groups = memory_groups()
     if groups is None:
         raise ns.LabError("no memory control group can be made here")
@@ -171,7 +171,7 @@ FREEZER = Path("/sys/fs/cgroup/freezer")  # the old interface: what it holds doe
 
 
 def hold_in_kernel(host: Host) -> None:
-    """A child of train.sh is where no signal reaches it, as one that waits for a dead disk or a hung driver."""
+    """Hold a child of train.sh where no signal reaches it, as if it waited for a dead disk or a hung driver."""
     group = FREEZER / f"fanout-lab-{os.getpid()}-{host.name}"
     group.mkdir(exist_ok=True)
     ns.until(lambda: len(_sleepers(host)) == 1, proofs.PATIENCE, f"train.sh of {host.name} has started its child")
@@ -184,7 +184,7 @@ def hold_in_kernel(host: Host) -> None:
 
 
 def hold_and_kill_keeper(host: Host) -> None:
-    """What the keeper cannot end outlives it, too."""
+    """Hold a child of train.sh in the kernel and kill the keeper: what the keeper cannot end outlives it."""
     hold_in_kernel(host)
     Kill(what="keeper", found=keepers)(host)
 
@@ -216,7 +216,7 @@ def _remount(options: str, *places: str) -> Act:
 
 
 def _fill(*places: str) -> Act:
-    """The file system gets no bigger than what is in it, but for a little, and that is filled."""
+    """Limit the file system to little more than its present size, and fill the rest."""
 
     def strike(host: Host) -> None:
         for place in places:
@@ -229,24 +229,24 @@ def _fill(*places: str) -> Act:
 
 
 def _empty(*places: str) -> Act:
-    def mend(host: Host) -> None:
+    def undo(host: Host) -> None:
         for place in places:
             host.run(["sh", "-c", f"rm -f {place}/fill; mount -o remount,size={host.spec.tmp_mb}m {place}"], check=True)
 
-    return mend
+    return undo
 
 
 # --- the network
 
 
 def cut(host: Host) -> None:
-    """The login sessions die, as when somebody ends them, or a jump host goes down."""
+    """Kill the login sessions, as when a jump host goes down."""
     ns.until(lambda: bool(processes(host, "sshd", "notty")), proofs.PATIENCE, f"{host.name} has a session")
     proofs.kill_all(host, processes(host, "sshd", "notty"), "session of sshd")
 
 
 def reset(host: Host) -> None:
-    """Every packet to sshd is answered with RST, on open connections and new ones."""
+    """Answer every packet to sshd with RST, on open connections and new ones."""
     for v6 in (False, True):
         host.iptables("-I", *RESET, v6=v6)
 
@@ -257,7 +257,7 @@ def unreset(host: Host) -> None:
 
 
 def lose(host: Host) -> None:
-    """One packet in ten does not arrive."""
+    """Drop one packet in ten."""
     for v6 in (False, True):
         host.iptables("-I", *LOSS, v6=v6)
 
@@ -277,14 +277,14 @@ def sshd_away(host: Host) -> None:
 
 
 def pull_cable(host: Host) -> None:
-    """The host's interface loses its carrier."""
+    """Take the carrier from the host's interface."""
     host.link_down()
     carrier = f"/sys/class/net/{host.device}/carrier"
     ns.until(lambda: host.read_file(carrier).strip() == "0", proofs.PATIENCE, f"{host.name} has no carrier")
 
 
 def reboot(host: Host) -> None:
-    """The host is switched off and on again: another first process, empty memory."""
+    """Switch the host off and on again: new first process, empty memory."""
     before = host.pid
     host.reboot()
     if host.pid == before:
@@ -302,23 +302,23 @@ FAULTS = {
     for fault in (
         Fault(name="session cut", strike=cut),
         Fault(name="relay killed", strike=Kill(what="relay", found=relays)),
-        Fault(name="connections reset", strike=reset, mend=unreset, lasts=NOTICED, sshd="refused", drops=True),
-        Fault(name="blackhole 4 s", strike=Host.blackhole, mend=Host.heal, lasts=4.0, sshd="silent", drops=True),
-        Fault(name="blackhole until noticed", strike=Host.blackhole, mend=Host.heal, lasts=NOTICED, sshd="silent"),
-        Fault(name="blackhole beyond the lease", strike=_silenced_for_good, mend=Host.heal, lasts=0.0, drops=True),
-        Fault(name="cable out 3 s", strike=pull_cable, mend=Host.link_up, lasts=3.0, sshd="silent"),
-        Fault(name="one packet in ten lost", strike=lose, mend=kept, lasts=5.0, drops=True),
-        Fault(name="sshd restarted", strike=sshd_away, mend=Host.start_sshd, lasts=NOTICED, sshd="refused"),
-        Fault(name="frozen 3 s", strike=Host.freeze, mend=Host.thaw, lasts=3.0, sshd="mute"),
-        Fault(name="frozen until noticed", strike=Host.freeze, mend=Host.thaw, lasts=NOTICED, sshd="mute"),
+        Fault(name="connections reset", strike=reset, undo=unreset, lasts=NOTICED, sshd="refused", drops=True),
+        Fault(name="blackhole 4 s", strike=Host.blackhole, undo=Host.heal, lasts=4.0, sshd="silent", drops=True),
+        Fault(name="blackhole until noticed", strike=Host.blackhole, undo=Host.heal, lasts=NOTICED, sshd="silent"),
+        Fault(name="blackhole beyond the lease", strike=_silenced_for_good, undo=Host.heal, lasts=0.0, drops=True),
+        Fault(name="cable out 3 s", strike=pull_cable, undo=Host.link_up, lasts=3.0, sshd="silent"),
+        Fault(name="one packet in ten lost", strike=lose, undo=kept, lasts=5.0, drops=True),
+        Fault(name="sshd restarted", strike=sshd_away, undo=Host.start_sshd, lasts=NOTICED, sshd="refused"),
+        Fault(name="frozen 3 s", strike=Host.freeze, undo=Host.thaw, lasts=3.0, sshd="mute"),
+        Fault(name="frozen until noticed", strike=Host.freeze, undo=Host.thaw, lasts=NOTICED, sshd="mute"),
         Fault(name="keeper killed", strike=Kill(what="keeper", found=keepers)),
         Fault(name="script killed", strike=Kill(what="train.sh", found=_script)),
         Fault(name="whole session killed", strike=kill_session),
         Fault(name="out of memory", strike=starve, after=feed),
         Fault(name="held in the kernel", strike=hold_in_kernel, after=let_go),
         Fault(name="held in the kernel, its keeper killed", strike=hold_and_kill_keeper, after=let_go),
-        Fault(name="frozen beyond the lease", strike=Host.freeze, mend=Host.thaw, lasts="no connection for"),
-        Fault(name="keeper stopped 4 s", strike=_stop("keeper", keepers), mend=go_on, lasts=4.0),
+        Fault(name="frozen beyond the lease", strike=Host.freeze, undo=Host.thaw, lasts="no connection for"),
+        Fault(name="keeper stopped 4 s", strike=_stop("keeper", keepers), undo=go_on, lasts=4.0),
         Fault(name="keeper stopped", strike=_stop("keeper", keepers), after=Kill(what="keeper", found=keepers)),
         Fault(name="temporary noexec", strike=_remount("noexec", *TEMPORARY), after=_remount("exec", *TEMPORARY)),
         Fault(name="home noexec", strike=_remount("noexec", "/home"), after=_remount("exec", "/home")),
@@ -326,7 +326,7 @@ FAULTS = {
         Fault(name="/var/tmp read-only", strike=_remount("ro", "/var/tmp"), after=_remount("rw", "/var/tmp")),
         Fault(name="all disks read-only", strike=_remount("ro", *TEMPORARY), after=_remount("rw", *TEMPORARY)),
         Fault(name="/var/tmp full", strike=_fill("/var/tmp"), after=_empty("/var/tmp")),
-        Fault(name="/var/tmp full until told", strike=_fill("/var/tmp"), mend=_empty("/var/tmp"), lasts=CRAMPED),
+        Fault(name="/var/tmp full until told", strike=_fill("/var/tmp"), undo=_empty("/var/tmp"), lasts=CRAMPED),
         Fault(name="all disks full", strike=_fill(*TEMPORARY), after=_empty(*TEMPORARY)),
         Fault(name="rebooted", strike=reboot),
         Fault(name="power off", strike=Host.power_off, sshd="silent"),

@@ -47,7 +47,7 @@ class Node:
 
     @property
     def pid(self) -> int:
-        """The pid, on this side, of the machine's first process."""
+        """Return the pid of the machine's first process, as seen from outside."""
         if self._init is None or self._init.poll() is not None:
             raise LabError(f"{self.name} is powered off")
         return self._init.pid
@@ -89,7 +89,7 @@ class Node:
             raise LabError(f"{self.name}: {line.decode()}")
 
     def tell(self, order: str) -> None:
-        """An order to the first process of the machine (see ``init.py``)."""
+        """Send an order to the first process of the machine (see ``init.py``)."""
         self.say(order)
         self.hear("done")
 
@@ -177,7 +177,7 @@ class Node:
         return done
 
     def processes(self) -> list[Process]:
-        """All processes of the machine but its first one and the listening sshd, as seen from outside."""
+        """Return all processes of the machine except its first one and the listening sshd, as seen from outside."""
         if not self.is_on:
             return []
         everyone = ns.inhabitants({ns.namespace(self.pid, "pid")})
@@ -189,7 +189,7 @@ class Node:
     # --- files ---
 
     def path(self, inside: str | Path) -> Path:
-        """A file of the machine, reachable from here while it is on (symbolic links with absolute targets excepted)."""
+        """Return the path of a file of the machine, reachable from outside while it is on (not through absolute symbolic links)."""
         return Path(f"/proc/{self.pid}/root", str(inside).lstrip("/"))
 
     def write_file(self, path: str, text: str, *, user: str = "root", mode: int = 0o644) -> str:
@@ -224,7 +224,7 @@ class Node:
         return self.run(["ip6tables" if v6 else "iptables", "-w", *arguments], check=True).stdout
 
     def blackhole(self) -> None:
-        """Every packet from and to the others vanishes; nobody is told, and the interface stays up."""
+        """Drop every packet from and to the others, without an error; the interface stays up."""
         if not self._silenced:
             self._drop("-I")
             self._silenced = True
@@ -253,7 +253,7 @@ class Node:
 
 
 def end_machines(nodes: Collection[Node]) -> None:
-    """End the machines and make sure that nobody lives on in their namespaces, not even who came in from outside."""
+    """End the machines and all processes in their namespaces, also those that entered from outside."""
     with ns.held([node.pid for node in nodes if node.is_on]) as namespaces:
         for node in nodes:
             node.kill()

@@ -18,11 +18,11 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class LabError(Exception):
-    """The lab could not do what it was told."""
+    """The lab could not do what a test requested."""
 
 
 def tool(name: str) -> str:
-    """The full path of a program, found also where only root looks."""
+    """Return the full path of a program, also from directories that only root searches."""
     found = shutil.which(name, path=f"{SEARCH_PATH}:{os.environ.get('PATH', '')}")
     if found is None:
         raise LabError(f"{name} is not installed")
@@ -66,7 +66,7 @@ def children_born_in(pid: int | None) -> Iterator[None]:
 
 
 def entering(pid: int, argv: Sequence[str], *, uid: int, cwd: str) -> list[str]:
-    """The command line that becomes ``argv`` inside the other namespaces of ``pid``, by exec alone.
+    """Return the command line that becomes ``argv`` inside the other namespaces of ``pid``, by exec alone.
 
     A shell starts background jobs with SIGINT ignored, and that is inherited: the defaults are put back, or else a test
     of Ctrl-C would pass for the wrong reason.
@@ -106,7 +106,7 @@ class Process:
 
 
 def namespace(pid: int | str, kind: str) -> int:
-    """The number that names a namespace."""
+    """Return the number of a namespace."""
     return os.stat(f"/proc/{pid}/ns/{kind}").st_ino
 
 
@@ -115,7 +115,7 @@ def own_namespaces() -> set[int]:
 
 
 def start_time(pid: int) -> int:
-    """With the pid it names a process for good; raises FileNotFoundError where there is none."""
+    """Return the start time, which identifies a process together with its pid; raise FileNotFoundError without one."""
     with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
         return int(file.read().rpartition(")")[2].split()[19])
 
@@ -141,7 +141,7 @@ def _look(pid: int) -> Process:
 
 
 def inhabitants(namespaces: Collection[int], kinds: Sequence[str] = ("pid",)) -> list[Process]:
-    """Every process in those namespaces but the dead: zombies, and what has given up its memory on the way there."""
+    """Return every live process in those namespaces: no zombie, and none that has already freed its memory."""
     found = []
     for name in filter(str.isdigit, os.listdir("/proc")):
         with contextlib.suppress(FileNotFoundError, ProcessLookupError, PermissionError):  # gone by now, or never ours
@@ -152,7 +152,7 @@ def inhabitants(namespaces: Collection[int], kinds: Sequence[str] = ("pid",)) ->
 
 @contextlib.contextmanager
 def held(pids: Iterable[int], kinds: Sequence[str] = ("pid", "net", "mnt")) -> Iterator[set[int]]:
-    """The numbers of their namespaces, which the kernel gives to nobody else until the block ends."""
+    """Hold the numbers of their namespaces: the kernel does not reuse them until the block ends."""
     with contextlib.ExitStack() as stack:
         fds = [os.open(f"/proc/{pid}/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC) for pid in pids for kind in kinds]
         for fd in fds:
@@ -191,7 +191,7 @@ def wait_gone(pids: Iterable[int], timeout: float) -> bool:
 
 
 def until(condition: Callable[[], bool], timeout: float, what: str) -> None:
-    """For what the kernel sends no event about."""
+    """Poll for a condition about which the kernel sends no event."""
     deadline = time.monotonic() + timeout
     while not condition():
         if time.monotonic() > deadline:

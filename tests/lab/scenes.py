@@ -1,4 +1,4 @@
-"""One scene of the campaign: a fault strikes a run in one of its phases, and an outside observer judges what became of it.
+"""One scene of the campaign: a fault strikes a run in one of its phases, and an outside observer checks the result.
 
 The observer sees what fanout cannot touch: the process table of every machine, what the ranks wrote into files of their
 own beside their output, a mark for every start, the exit status and the words on the screen.
@@ -36,7 +36,7 @@ until [ -e stop ]; do
 done
 exit 0
 """
-LATE = "until [ -e /home/lab/shared/open ]; do sleep 0.05; done\n"  # a login that takes until the test says so
+LATE = "until [ -e /home/lab/shared/open ]; do sleep 0.05; done\n"  # a login that lasts until the test ends it
 PHASES = ("connecting", "starting", "running", "stopping")
 WHERE = ("one", "master", "all", "launcher")
 BLOWS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGKILL", "SIGKILL with its guardian", "frozen 3 s", "frozen beyond the lease")
@@ -44,9 +44,9 @@ BLOWS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGKILL", "SIGKILL with its guardian", 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Promise:
-    """What must be seen afterwards. ``starts`` is how often the struck hosts started train.sh, the others' is any.
+    """Facts that must hold afterwards. ``starts`` is how often the struck hosts started train.sh, the others' is any.
 
-    ``logs`` is "whole" or, for hosts that took bytes with them, "prefix"; ``words`` are said about each struck host.
+    ``logs`` is "whole" or, for hosts that took bytes with them, "prefix"; the output has ``words`` about each struck host.
     """
 
     codes: tuple[int, ...]
@@ -54,7 +54,7 @@ class Promise:
     starts: tuple[int, ...] = (1,)
     logs: str = "whole"
     quiet: float = 2.0  # seconds after the end of fanout by which every machine is empty
-    keeps: bool = False  # the hosts keep the record of how it ended, for whoever comes back
+    keeps: bool = False  # the hosts keep the record of its end, for the next launcher
 
     @property
     def text(self) -> str:
@@ -65,7 +65,7 @@ class Promise:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scene:
-    """A fault, the phase that it strikes in, and whom. The fault "launcher" is a list of signals (see ``Blow``)."""
+    """A fault, the phase that it strikes in, and the hosts that it strikes. The fault "launcher" is a list of signals (see ``Blow``)."""
 
     fault: str
     phase: str  # connecting, starting, running, stopping
@@ -106,7 +106,7 @@ class Stage:
         self._held: list[ns.Process] = []
 
     def play(self, scene: Scene) -> Seen:
-        """One scene, from four empty machines to four empty machines."""
+        """Play one scene, from four empty machines to four empty machines."""
         self.lab.reset()
         with contextlib.closing(Project(self.lab)) as project:
             project.train(TRAIN_SH)
@@ -135,7 +135,7 @@ class Stage:
         return run, run.end(150)
 
     def struck(self, scene: Scene) -> list[Host]:
-        """Whom it hits; in the phase of starting the fourth host is the one that the others wait for."""
+        """Return the hosts that it strikes; in the phase of starting the fourth host is the one that the others wait for."""
         hosts = self.lab.hosts[:3] if scene.phase == "starting" else self.lab.hosts
         return {"one": hosts[1:2], "master": hosts[:1], "all": hosts, "launcher": []}[scene.where]
 
@@ -154,7 +154,7 @@ class Stage:
             run.until(*(f"told {rank}$" for rank in range(4)))
 
     def _hold(self, project: Project) -> None:
-        """Three hosts are prepared and wait for the fourth, whose agent was stopped while the third logged in."""
+        """Prepare three hosts that wait for the fourth: its agent was stopped while the third logged in."""
         connected = re.compile(r'"type": ?"connected".*"h4"|"h4".*"type": ?"connected"')
         ns.until(lambda: bool(connected.search(_events(project))), 30.0, "h4 is connected")
         self._held = relays(self.lab["h4"])
@@ -162,7 +162,7 @@ class Stage:
         self.lab.launcher.write_file("/home/lab/shared/open", "", user="lab")
 
     def _mend(self, run: Running, fault: Fault, struck: Sequence[Host]) -> None:
-        if fault.mend is None:
+        if fault.undo is None:
             return
         if isinstance(fault.lasts, str):
             run.until(*(fault.lasts.format(host=host.name) for host in struck), timeout=60)
@@ -170,10 +170,10 @@ class Stage:
             threading.Event().wait(fault.lasts)  # how long the fault lasts, not how long we wait for something
         fault.assert_met(struck)
         for host in struck:
-            fault.mend(host)
+            fault.undo(host)
 
     def _let_end(self, project: Project, run: Running, scene: Scene) -> None:
-        """Where the run is to live through the fault: two more lines from everybody over the new link, then the end."""
+        """End a run that survives the fault: two more lines from every host over the new link, then the end."""
         if scene.promise.codes == (0,):
             run.until(*(f"start {rank}$" for rank in range(4)))
             for rank in range(4):
@@ -186,7 +186,7 @@ class Stage:
 
     def _judge(self, project: Project, scene: Scene, run: Running, done: Done) -> Seen:
         promise, struck = scene.promise, self.struck(scene)
-        if FAULTS.get(scene.fault) and FAULTS[scene.fault].mend is None:
+        if FAULTS.get(scene.fault) and FAULTS[scene.fault].undo is None:
             _restore(struck, FAULTS[scene.fault].after)
         seen = Seen(code=done.code, seconds=done.seconds)
         for rank, host in enumerate(self.lab.hosts):
@@ -223,9 +223,9 @@ def _restore(hosts: Sequence[Host], after: Callable[[Host], object] | None) -> N
 
 
 def compared(project: Project, rank: int, name: str) -> str:
-    """What was recorded of a host against what its script wrote into a file of its own.
+    """Compare the record of a host with the file that its script wrote itself.
 
-    A script that is killed between its two writes has said one line more than it noted.
+    A script that is killed between its two writes has printed one line more than it noted.
     """
     path = project.path(f"wrote.{rank}")
     wrote = path.read_bytes() if path.exists() else b""
@@ -240,7 +240,7 @@ def compared(project: Project, rank: int, name: str) -> str:
 
 
 def _events(project: Project) -> str:
-    """The record so far; its last line may be on its way."""
+    """Return the events recorded so far; the last line may be incomplete."""
     try:
         return (project.records()[-1] / "events.jsonl").read_text()
     except (OSError, IndexError):
@@ -252,13 +252,13 @@ def _prepared(host: Host) -> bool:
 
 
 def starts_of(project: Project, rank: int) -> int:
-    """How often a host started train.sh."""
+    """Return how often a host started train.sh."""
     path = project.path(f"ran.{rank}")
     return path.read_text().count("x") if path.exists() else 0
 
 
 def _said(text: str, host: str, words: str) -> bool:
-    """A line about the host, alone or among others (``h[1-4]``), has the words."""
+    """Return whether a line about the host, alone or in a group (``h[1-4]``), has the words."""
     number = host[1:]
     named = rf"(\b{host}\b|h\[[^\]]*\])"
     return any(re.search(words, line) and re.search(named, line) and _among(line, number) for line in text.splitlines())
@@ -277,7 +277,7 @@ def _among(line: str, number: str) -> bool:
 
 
 def blow(lab: Lab, run: Running, kind: str) -> None:
-    """What happens to the launcher: a signal by its name, its guardian killed with it, or a while of standstill."""
+    """Apply the scene's blow to the launcher: a signal, killing its guardian too, or a suspension."""
     if kind == "frozen 3 s":
         run.signal(signal.SIGSTOP)
         ns.until(lambda: proofs.state_of(run.child.pid) == "T", proofs.PATIENCE, "the launcher is stopped")

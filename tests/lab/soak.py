@@ -31,7 +31,7 @@ ENDS = (("stop", 0), ("SIGINT", 130), ("SIGTERM", 143), ("SIGKILL", -9), ("keepe
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Script:
-    """What a seed says: (seconds to wait, fault, host numbers) and how it ends."""
+    """Return the scene of a seed: (seconds to wait, fault, host numbers) and how it ends."""
 
     faults: tuple[tuple[float, str, tuple[int, ...]], ...]
     end: str
@@ -63,18 +63,18 @@ def script_of(seed: str) -> Script:
 
 def _live_through(run: Running, fault: Fault, hosts: list[Host]) -> None:
     fault(hosts)
-    if fault.mend is not None:
+    if fault.undo is not None:
         if isinstance(fault.lasts, str):
             run.until(*(fault.lasts.format(host=host.name) for host in hosts), timeout=60)
         else:
             threading.Event().wait(fault.lasts)
         fault.assert_met(hosts)
         for host in hosts:
-            fault.mend(host)
+            fault.undo(host)
 
 
 def _play(lab: Lab, project: Project, script: Script) -> list[str]:
-    """One run; the promises that it broke."""
+    """Play one run; return the promises that it broke."""
     run = project.begin("--grace", str(GRACE), "--connect-timeout", "20")
     run.until(*(f"start {rank}$" for rank in range(HOSTS)))
     for seconds, name, numbers in script.faults:

@@ -28,7 +28,7 @@ _NSSWITCH = "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\nservi
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bind:
-    """A directory or file of this machine, made visible inside; at its own path unless ``target`` says otherwise."""
+    """A directory or file of this machine, made visible inside, at ``target`` or else at its own path."""
 
     source: str
     target: str = ""
@@ -68,7 +68,7 @@ class Key:
 
 @functools.cache
 def key(label: str) -> Key:
-    """One key per label and process: making them is the slowest part of a lab."""
+    """Return the one key pair of this label and process: making keys is the slowest part of a lab."""
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory, "key")
         subprocess.run([tool("ssh-keygen"), "-q", "-t", "ed25519", "-N", "", "-C", label, "-f", path], check=True)
@@ -92,7 +92,7 @@ class Address:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """The whole lab on paper: who has which address, and the files that everybody gets."""
+    """Specification of the whole lab: the address of each machine, and the files that every machine gets."""
 
     launcher: HostSpec
     hosts: tuple[HostSpec, ...]
@@ -190,7 +190,7 @@ def _network(plan: Plan, spec: HostSpec, device: str) -> str:
 
 
 def boot_order(plan: Plan, spec: HostSpec, *, device: str, before: str = "", sshd: bool) -> dict[str, Any]:
-    """All that the first process of a machine has to know, as JSON; each boot has a boot id of its own."""
+    """Return the specification for the first process of a machine as JSON; each boot has its own boot id."""
     files = _home(plan, spec)
     return {
         "hostname": spec.name,

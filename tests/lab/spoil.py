@@ -63,16 +63,16 @@ def writes(path: str, text: str, *, user: str = "lab", mode: int = 0o644) -> Inj
 
 
 def _ignore(_: object) -> None:
-    """For what returns a value that nobody here needs."""
+    """Ignore a value that the caller does not need."""
 
 
 def runs(script: str, *, user: str = "root") -> Inject:
-    """A line of shell on the host."""
+    """Return a fault that runs a line of shell on the host."""
     return lambda node: _ignore(node.run(["sh", "-c", script], user=user, check=True))
 
 
 def rc(line: str) -> Inject:
-    """A line in the login's rc file."""
+    """Return a fault that adds a line to the login's rc file."""
     return writes(".bashrc", f"{line}\n")
 
 
@@ -85,7 +85,7 @@ def both(*injects: Inject) -> Inject:
 
 
 def starts(code: str, *, user: str = "root", env: Mapping[str, str] | None = None) -> Inject:
-    """A Python program that runs from then on; it has to print a line once it is ready."""
+    """Return a fault that starts a Python program; it prints a line once it is ready."""
 
     def inject(node: Node) -> None:
         child = node.popen([sys.executable, "-c", code], user=user, env=env, stdout=subprocess.PIPE)

@@ -54,7 +54,7 @@ def test_a_check_of_an_unreachable_host_goes_on_with_the_others(project: Project
 
 
 def test_equal_output_is_shown_once(project: Project) -> None:
-    """One block for all hosts that said the same, one for who did not; exit status of the first that failed."""
+    """``exec`` prints one block for hosts with equal output; its exit status is that of the first host that failed."""
     done = project.fanout("exec", "hosts.txt", "--", "echo hi; [ $(uname -n) != h3 ] || { echo oops >&2; exit 4; }")
     assert done.code == 4, done.all
     same_as_golden("exec-folded", done.out)

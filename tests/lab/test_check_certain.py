@@ -1,4 +1,4 @@
-"""What is certain to fail fails in the check, what runs already is no fault, and what is advised mends it, word for word."""
+"""The check finds certain failures, accepts what already runs, and its advice repairs the fault when typed as printed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CONFIG = f"Include {HOME}/.ssh/config\nHost alpha\n  HostName h1\nHost beta\n  H
 
 @pytest.fixture
 def lab() -> Iterator[Lab]:
-    """Two hosts that have the project, each a copy."""
+    """Open a lab of two hosts, each with its own copy of the project."""
     with Lab(2) as lab:
         for node in lab.nodes:
             for path, text in FILES.items():
@@ -49,7 +49,7 @@ def findings(lab: Lab, *flags: str) -> list[dict[str, Any]]:
 
 
 def type_in(lab: Lab, advice: str) -> None:
-    """The commands of a piece of advice, one after the other, as the user would paste them."""
+    """Run the commands of an advice, one after the other, as the user would paste them."""
     commands = [unit for unit in re.split(r" {2,}", advice) if re.match(r"(ssh|tar|fanout) ", unit)]
     assert commands, advice
     for command in commands:
@@ -105,7 +105,7 @@ def test_what_is_advised_mends_it_with_a_configuration_of_its_own(lab: Lab) -> N
 
 
 def test_a_run_of_ones_own_that_goes_on_is_named_with_how_to_end_it(lab: Lab) -> None:
-    """On another port it is a note; on the same one the failure says which run, and what it says ends that."""
+    """On another port it is a note; on the same port the failure names the run and a command that ends it."""
     for node in lab.nodes:
         node.write_file(f"{PROJECT}/train.sh", "sleep 600\n", user="lab")
     lab.hostfile("h1 slots=1\nh2 slots=1\n")
@@ -121,7 +121,7 @@ def test_a_run_of_ones_own_that_goes_on_is_named_with_how_to_end_it(lab: Lab) ->
 
 
 def test_an_empty_mount_at_the_work_directory_is_one_failure(lab: Lab) -> None:
-    """Named with what is mounted there; nothing that follows from it is told as well."""
+    """The check names the mount, and reports no consequence of it besides."""
     lab["h2"].run(["mount", "-t", "tmpfs", "-o", "ro", "none", PROJECT], check=True)
     lab.hostfile("h1 slots=1\nh2 slots=1\n")
     (row,) = findings(lab)

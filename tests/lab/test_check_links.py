@@ -15,13 +15,13 @@ from tests.lab.misfortunes import cut, relays
 
 
 def _asks(host: Host) -> bool:
-    """Is a question being answered there? Each is answered by a child of the relay."""
+    """Return whether the agent there is answering a question. A child of the relay answers each."""
     parents = {one.pid for one in relays(host)}
     return any(one.parent in parents for one in host.processes())
 
 
 def _signal(host: Host, number: int) -> None:
-    """To its relay, and not to the children that answer."""
+    """Send a signal to its relay, and not to the children that answer."""
     parents = {one.pid for one in relays(host)}
     ns.signal_all([one for one in relays(host) if one.parent not in parents], number)
 

@@ -18,7 +18,7 @@ WAIT = 'echo "start $NODE_RANK"\nuntil [ -e go ]; do sleep 0.05; done\necho "end
 
 
 def _detached(project: Project, *flags: str) -> str:
-    """A run that nobody looks at; its id."""
+    """Start a detached run; return its id."""
     done = project.run("-d", *flags)
     assert done.code == 0, done.all
     run = project.records()[-1].name
@@ -56,7 +56,7 @@ def test_a_detached_run_is_seen_attached_to_and_ends_with_its_true_code(project:
 
 
 def test_a_detached_run_that_never_starts_fails_in_the_foreground(project: Project) -> None:
-    """Nobody is sent away with a run that does not exist."""
+    """A run that does not start is never reported as detached."""
     project.train("exit 0\n")
     project.hosts("h1 slots=1\nnohost slots=1\n")
     done = project.run("-d")
@@ -65,7 +65,7 @@ def test_a_detached_run_that_never_starts_fails_in_the_foreground(project: Proje
 
 
 def test_stop_tells_the_launcher_that_lives(project: Project, lab4: Lab) -> None:
-    """The launcher ends the run in order, so its record has the end; stop says what came of it on every host."""
+    """The launcher ends the run in order, so its record has the end; ``stop`` reports the result of every host."""
     project.train(WAIT)
     run = _detached(project, "--grace", "5")
     done = project.fanout("stop")
@@ -169,7 +169,7 @@ def test_logs_follow_filter_and_end_with_the_run(project: Project, lab4: Lab) ->
 
 
 def _abandoned(project: Project, lab: Lab) -> str:
-    """A run whose launcher, guardian and keepers were killed, with a process that left its tree; its id."""
+    """Return the id of a run whose launcher, guardian and keepers were killed, with a process outside its tree."""
     project.train("setsid sleep 1007 &\n" + WAIT)
     run = _detached(project)
     kill(lab.launcher, "fanout.run.guardian")
@@ -204,7 +204,7 @@ def test_clean_lists_and_ends_what_an_ended_run_left(project: Project, lab4: Lab
 
 
 def test_a_keeper_that_is_stopped_is_named_and_left_alone(project: Project, lab4: Lab) -> None:
-    """ps says that it does not answer, clean what a person can do about it; once it goes on, so does all else."""
+    """ps reports that it does not answer, and clean names a remedy; once the keeper continues, so does everything else."""
     project.train(WAIT)
     run = _detached(project)
     host = lab4["h2"]
@@ -223,7 +223,7 @@ def test_a_keeper_that_is_stopped_is_named_and_left_alone(project: Project, lab4
 
 @pytest.mark.slow
 def test_what_a_lease_left_is_told_once_by_the_next_run(project: Project, lab4: Lab) -> None:
-    """Nobody came to fetch how it ended: the next run on these hosts names it and what removes it."""
+    """No launcher fetched the result: the next run on these hosts names the run and the command that removes it."""
     project.train(WAIT)
     lost = _detached(project, "--lease", "5", "--grace", "1")
     kill(lab4.launcher, "fanout.run.guardian")

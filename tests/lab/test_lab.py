@@ -1,4 +1,4 @@
-"""The machines of a lab are apart from each other and from this one, and are what their specification says."""
+"""The machines of a lab are separate from each other and from this one, and match their specification."""
 
 from __future__ import annotations
 

@@ -20,20 +20,20 @@ HIGH = "32768:60999"
 
 
 def check(lab: Lab, *arguments: str, hostfile: str = "") -> subprocess.CompletedProcess[str]:
-    """The real command on the launcher, in a project that is the same everywhere."""
+    """Run the real command on the launcher, in a project that is the same everywhere."""
     argv = [sys.executable, "-m", "fanout", "check", *arguments, hostfile or lab.hostfile(), "task.py", "cfg.yaml"]
     return lab.launcher.run(argv, user="lab", cwd=PROJECT, env={"PYTHONPATH": str(REPOSITORY)})
 
 
 def furnish(lab: Lab) -> None:
-    """The project on every machine, each with a copy of its own."""
+    """Copy the project to every machine."""
     for node in lab.nodes:
         for name, text in FILES.items():
             node.write_file(f"{PROJECT}/{name}", text, user="lab")
 
 
 def findings(lab: Lab, hostfile: str = "") -> list[dict[str, Any]]:
-    """What fails, warns or is noted."""
+    """Return what fails, warns or is noted."""
     done = check(lab, "--json", hostfile=hostfile)
     rows: list[dict[str, Any]] = json.loads(done.stdout)["findings"]
     return [row for row in rows if row["level"] in ("fail", "warn", "info")]
@@ -175,7 +175,7 @@ def second_network(node: Node) -> None:
 
 
 def without_ipv4(node: Node) -> None:
-    """Only its IPv6 address is left, and only such addresses are known of the others."""
+    """Remove every address except the IPv6 one, and give the others only such addresses."""
     node.ip(
         f"addr flush dev {node.device} scope global",
         *(f"addr add {a.v6}/64 dev {node.device} nodad" for a in node.addresses),
@@ -185,7 +185,7 @@ def without_ipv4(node: Node) -> None:
 
 
 def itself_on_loopback(node: Node) -> None:
-    """As Debian's installer leaves a host: its own name means 127.0.1.1 and nothing else."""
+    """Map the host's own name to 127.0.1.1 only, as Debian's installer does."""
     others = [line for line in node.read_file("/etc/hosts").splitlines() if line.split()[-1] != node.name]
     node.path("/etc/hosts").write_text("\n".join([f"127.0.1.1 {node.name}", *others, ""]))
 
@@ -196,7 +196,7 @@ def shells(*names: str) -> list[HostSpec]:
 
 
 def nothing(node: Node) -> None:
-    """As it comes."""
+    """Change nothing."""
 
 
 SHAPES: dict[str, tuple[int | list[HostSpec], str, Callable[[Node], None]]] = {
@@ -230,7 +230,7 @@ def test_no_healthy_lab_is_alarmed(shape: str) -> None:
 
 
 def named(shape: str) -> str | None:
-    """An ssh_config in which the hosts have the names of ``_NAMES``."""
+    """Write an ssh_config in which the hosts have the names of ``_NAMES``."""
     ports = {"h1": 2222} if shape == "another-port" else {}
     blocks = [
         f"Host {alias}\n  HostName {name}\n  Port {ports.get(name, 22)}\n"
@@ -240,7 +240,7 @@ def named(shape: str) -> str | None:
 
 
 def test_a_host_under_two_names_is_named_with_both_lines() -> None:
-    """An alias of h2 with an address of its own: still one machine, and nothing else is said."""
+    """An alias of h2 with its own address is still one machine, and no other finding appears."""
     with Lab([HostSpec(name="h1"), HostSpec(name="h2", aliases=("h2b",))]) as lab:
         furnish(lab)
         (row,) = findings(lab)
@@ -249,7 +249,7 @@ def test_a_host_under_two_names_is_named_with_both_lines() -> None:
 
 
 def test_what_the_check_learned_is_what_the_run_gets() -> None:
-    """An address that the worker reaches, the interface on which all meet (said once), and the processes of each host."""
+    """The check finds an address that the worker reaches, the common interface (once), and the processes of each host."""
     with Lab(2) as lab:
         furnish(lab)
         for node in lab.nodes:

@@ -22,7 +22,7 @@ PATIENCE = 110.0
 
 @pytest.fixture
 def three(lab4: Lab) -> Iterator[Project]:
-    """Three of the hosts: what takes time here is importing torch, once a host."""
+    """Open a lab of three hosts: importing torch takes time on each host."""
     project = Project(lab4)
     project.hosts("h1 slots=1\nh2 slots=1\nh3 slots=1\n")
     yield project

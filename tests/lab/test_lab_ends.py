@@ -1,4 +1,4 @@
-"""A lab leaves nothing behind: not at its end, not when it is killed, and not in the lab next door."""
+"""A lab leaves nothing behind: not at its end, not when it is killed, and not in another lab."""
 
 from __future__ import annotations
 

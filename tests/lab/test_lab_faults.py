@@ -1,4 +1,4 @@
-"""Each fault of the lab is the fault that its name says, and is undone as its name says."""
+"""Each fault of the lab has the effect that its name describes, and so has its undoing."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ _QUICK = ("files", "software")
 
 
 def check(lab: Lab, scene: Scene) -> list[dict[str, Any]]:
-    """What fails, warns or is noted, as the real command on the launcher tells it."""
+    """Return what fails, warns or is noted, as the real command on the launcher reports it."""
     hostfile = lab.hostfile("".join(f"{name} slots={scene.slots}\n" for name in lab.names))
     argv = [sys.executable, "-m", "fanout", "check", "--json", *scene.flags, hostfile, "task.py", "cfg.yaml"]
     done = lab.launcher.run(argv, user="lab", cwd=scene.project, env={"PYTHONPATH": str(REPOSITORY)})
@@ -28,7 +28,7 @@ def check(lab: Lab, scene: Scene) -> list[dict[str, Any]]:
 
 
 def told(rows: list[dict[str, Any]]) -> str:
-    """The findings as text, without what differs from run to run."""
+    """Return the findings as text, without what differs from run to run."""
     lines = []
     for row in rows:
         lines += [
@@ -49,7 +49,7 @@ def told(rows: list[dict[str, Any]]) -> str:
     "name", [name if name in _QUICK else pytest.param(name, marks=pytest.mark.campaign) for name in SCENES]
 )
 def test_each_fault_of_a_scene_makes_exactly_its_check_speak(name: str) -> None:
-    """All of a scene's faults at once, each on its host: what is said is what they promise, and nothing else."""
+    """All faults of a scene at once, each on its host: the findings are the expected ones, and no others."""
     scene = SCENES[name]
     with scene.lab() as lab:
         for node in lab.nodes:

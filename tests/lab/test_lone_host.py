@@ -29,7 +29,7 @@ OTHER = 'torchrun --standalone --nproc-per-node=$NPROC_PER_NODE "$@"\n'  # the c
 
 @pytest.fixture(scope="module")
 def nameless() -> Iterator[Lab]:
-    """A launcher and one host whose name is nowhere but in its kernel."""
+    """Open a lab of a launcher and one host whose name only its own kernel knows."""
     with Lab(1, shared="/home/lab/shared") as lab:
         yield lab
 
@@ -66,7 +66,7 @@ def test_the_check_of_one_host_reports_a_name_that_does_not_resolve(project: Pro
 
 
 def test_ranks_that_cannot_resolve_their_master_are_ended_after_the_start_timeout(project: Project) -> None:
-    """As torch 2.4 does whatever it is told: MASTER_ADDR is the name of the host. Without an end it takes 15 minutes."""
+    """As torch 2.4 always does: MASTER_ADDR is the name of the host. Without an end it takes 15 minutes."""
     project.train(OTHER)
     done = project.run("--venv", VENV, "--env", "PET_LOCAL_ADDR=h1", "--start-timeout", "4", timeout=PATIENCE)
     assert done.code not in (0, 124), done.all
@@ -76,7 +76,7 @@ def test_ranks_that_cannot_resolve_their_master_are_ended_after_the_start_timeou
 
 
 def test_a_torchrun_that_waits_for_other_hosts_is_ended_after_the_start_timeout(project: Project) -> None:
-    """A train.sh that says how many hosts there are, whatever NNODES is."""
+    """A train.sh with a fixed number of hosts that ignores NNODES."""
     project.train(OTHER.replace("--standalone", "--nnodes=2 --node-rank=0 --master-addr=127.0.0.1 --master-port=29511"))
     done = project.run("--venv", VENV, "--start-timeout", "4", timeout=PATIENCE)
     assert done.code not in (0, 124), done.all

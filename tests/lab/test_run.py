@@ -59,7 +59,7 @@ def test_two_hosts_learn_more_than_the_frequency_of_letters(project: Project) ->
 def test_a_project_without_train_sh_gets_torchrun_from_the_environment_that_was_named(
     project: Project,
 ) -> None:
-    """No script and no torchrun on the login's PATH: ``--venv`` finds it, and the ranks really hear each other."""
+    """No script and no torchrun on the login's PATH: ``--venv`` finds it, and the ranks really exchange data."""
     project.real()
     project.path("train.sh").unlink()
     project.hosts("h1 slots=1\nh2 slots=1\n")
@@ -103,7 +103,7 @@ def test_each_host_gets_its_exports_and_the_task_its_own_words(project: Project)
     ],
 )
 def test_filters_choose_hosts_and_ranks_follow(project: Project, flags: list[str], chosen: list[str]) -> None:
-    """``--dry-run`` prints what would run where, and no host hears of it."""
+    """``--dry-run`` prints what would run where, and connects to no host."""
     project.train("exit 1\n")
     before = [host.sshd_log() for host in project.lab.hosts]
     done = project.fanout("run", "--dry-run", *flags, "hosts.txt", "task.py")

@@ -1,4 +1,4 @@
-"""The master host loses its power: the run ends when all others have, and says what is not known of the master."""
+"""The master host loses its power: the run ends when all others have ended, and reports what is unknown about the master."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The user, a closed pipe or a crash of the launcher itself ends a run: the hosts are empty afterwards, and fanout says so."""
+"""The user, a closed pipe or a crash of the launcher itself ends a run: the hosts are empty afterwards, and fanout reports it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_a_second_ctrl_c_does_not_wait_for_the_grace(project: Project) -> None:
 
 
 def test_ctrl_c_while_hosts_are_dialled_starts_nothing(project: Project, lab4: Lab) -> None:
-    """One host does not answer: nobody has to wait for its time-out to leave."""
+    """One host does not answer: the user need not wait for its timeout to leave."""
     project.train("touch ran\n")
     lab4["h4"].blackhole()
     run = project.begin("--connect-timeout", "25")
@@ -56,7 +56,7 @@ def test_ctrl_c_while_hosts_are_dialled_starts_nothing(project: Project, lab4: L
 
 
 def test_head_closes_the_pipe_and_ends_the_run(project: Project) -> None:
-    """``fanout run … | head -3``: as any program that nobody listens to, and no host trains on unseen."""
+    """``fanout run … | head -3``: it ends as any program with a closed pipe does, and no host goes on training."""
     project.train('while :; do echo "line"; sleep 0.01; done\n')
     done = project.shell("fanout run --skip-check hosts.txt task.py | head -n 3; echo ${PIPESTATUS[0]} >&2").end()
     assert done.out.count("line") == 3
@@ -79,7 +79,7 @@ def test_a_killed_launcher_leaves_nothing_running(project: Project, lab4: Lab) -
 
 
 def test_a_third_ctrl_c_leaves_and_names_who_may_still_hold_something(project: Project, lab4: Lab) -> None:
-    """One host cannot be reached to be stopped: nobody has to wait for it, and it is not called empty."""
+    """One host cannot be reached for the stop: the user need not wait for it, and it is not reported as empty."""
     project.train("trap '' TERM\n" + WAIT + "sleep 1007\n")
     run = project.begin("--grace", "1", "--lease", "5")
     run.until(*ALL_STARTED)

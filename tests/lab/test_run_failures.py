@@ -1,4 +1,4 @@
-"""A host that fails ends the run for all, and fanout says which one, why, and with which exit status."""
+"""A host that fails ends the run for all, and fanout reports the host, the cause and the exit status."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_the_exit_status_is_the_first_cause(project: Project, line: str, code: i
 
 
 def test_a_rank_that_is_killed_from_outside_is_the_cause(project: Project, lab4: Lab) -> None:
-    """Somebody's ``kill -9`` on one host: the others are victims, not causes."""
+    """After ``kill -9`` on one host, the others are victims, not causes."""
     project.train('echo "start $NODE_RANK"\npython3 -c "import time; time.sleep(1003)"\n')
     run = project.begin("--last-words", "0")
     run.until("start 0", "start 1", "start 2", "start 3")
@@ -78,7 +78,7 @@ def test_a_host_that_is_done_early_waits_for_the_others(project: Project) -> Non
 
 
 def test_early_exit_can_stop_the_run(project: Project) -> None:
-    """With ``--on-early-exit stop`` nobody waits for a host that has left."""
+    """With ``--on-early-exit stop`` no host waits for one that has exited."""
     project.train("[ $NODE_RANK = 1 ] || exec sleep 1005\n")
     done = project.run("--on-early-exit", "stop")
     assert done.code == 125, done.all

@@ -38,7 +38,7 @@ def test_the_agent_is_never_forwarded(project: Project, lab4: Lab, transport: st
 
 
 def test_a_planted_directory_or_a_foreign_owner_is_refused(project: Project, lab4: Lab) -> None:
-    """Somebody was there first in all three places: nothing is mended, followed or started, and each is named."""
+    """Another user's files are in all three places: fanout repairs, follows and starts nothing, and names each."""
     root, link, opened = (lab4[name] for name in ("h1", "h2", "h3"))
     for place in ("/var/tmp", "/tmp", "/dev/shm"):
         root.run(["mkdir", "-m", "777", f"{place}/fanout-47001"], check=True)

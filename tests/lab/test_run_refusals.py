@@ -38,7 +38,7 @@ def machines() -> Iterator[Lab]:
 
 @pytest.fixture
 def lab(machines: Lab) -> Iterator[Lab]:
-    """Every host has a copy of its own; the test fails if anything ran or is left on one."""
+    """Open a lab in which every host has its own copy; fail if anything ran or is left on one."""
     machines.reset()
     yield machines
     assert [host.name for host in machines.hosts if host.path("/home/lab/ran").exists()] == []
@@ -47,7 +47,7 @@ def lab(machines: Lab) -> Iterator[Lab]:
 
 @pytest.fixture
 def apart(lab: Lab) -> Iterator[Project]:
-    """A project whose directory is not shared."""
+    """Return a project whose directory is not shared."""
     with closing(Project(lab, shared=False)) as project:
         project.train(RAN)
         yield project
@@ -63,12 +63,12 @@ def _told(done: Done, host: str, *words: str) -> None:
 
 
 def _flat(done: Done) -> str:
-    """What was said without the line breaks of a table."""
+    """Return the text without the line breaks of a table."""
     return " ".join(done.err.split())
 
 
 def _strangers(lab: Lab) -> None:
-    """One host is in no known_hosts, another has a key there that is not its own."""
+    """Make one host unknown to known_hosts, and give another a wrong key there."""
     lines = lab.launcher.read_file(KNOWN).splitlines()
     key = next(line.split(" ", 1)[1] for line in lines if line.startswith("good,"))
     kept = [f"{line.split()[0]} {key}" if line.startswith("changed,") else line for line in lines]
@@ -77,7 +77,7 @@ def _strangers(lab: Lab) -> None:
 
 
 def test_hosts_that_cannot_be_logged_in_to(apart: Project, lab: Lab) -> None:
-    """Ten ways not to get in, told in one go: 255, no longer than the time-out, and the good host is left alone."""
+    """Ten failed logins in one report: 255, no longer than the timeout, and the good host is left alone."""
     _strangers(lab)
     lab["refused"].stop_sshd()
     lab["silent"].blackhole()
@@ -113,7 +113,7 @@ def test_a_new_host_key_is_taken_where_that_was_asked_for_and_a_changed_one_neve
 
 
 def test_an_unreachable_host_is_the_cause_also_where_gpus_were_to_be_counted(apart: Project, lab: Lab) -> None:
-    """A hostfile without slots= and a host that is down: the host is told, not how many processes nobody counted."""
+    """A hostfile without slots= and a host that is down: fanout names the host, and no number of processes."""
     lab["refused"].stop_sshd()
     apart.hosts("good\nrefused\n")
     done = apart.fanout("run", "hosts.txt", "task.py")
@@ -124,7 +124,7 @@ def test_an_unreachable_host_is_the_cause_also_where_gpus_were_to_be_counted(apa
 
 
 def _break(apart: Project, lab: Lab) -> None:
-    """Each host lacks something else that the run needs."""
+    """Take from each host something different that the run needs."""
     shutil.rmtree(apart.path(on=lab["refused"]))
     apart.path("train.sh", on=lab["unknown"]).unlink()
     apart.path("task.py", on=lab["changed"]).unlink()
@@ -146,7 +146,7 @@ def test_hosts_that_lack_what_the_run_needs(apart: Project, lab: Lab) -> None:
 
 
 def test_the_check_says_what_is_missing_or_differs_and_where(apart: Project, lab: Lab) -> None:
-    """The same hosts and one with another task: every one of them is listed with the command that mends it."""
+    """The same hosts and one with another task: each is listed with the command that repairs it."""
     _break(apart, lab)
     lab["denied"].write_file(f"{apart.here}/task.py", "different\n", user="lab")
     apart.hosts("".join(f"{name} slots=1\n" for name in ("good", "silent", "refused", "unknown", "changed", "denied")))

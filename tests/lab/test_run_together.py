@@ -20,7 +20,7 @@ SQUATTER = "import socket; s = socket.create_server(('', 29500)); print('here', 
 
 
 def _squat(node: Node, user: str) -> subprocess.Popen[bytes]:
-    """Somebody else's program on the default MASTER_PORT."""
+    """Another user's program on the default MASTER_PORT."""
     child = node.popen(["python3", "-c", SQUATTER], user=user, stdout=subprocess.PIPE)
     assert child.stdout is not None
     assert child.stdout.readline() == b"here\n"
@@ -130,8 +130,8 @@ def test_a_host_that_is_silent_for_longer_than_its_link_lives(project: Project, 
 
 
 def test_hosts_that_nobody_speaks_to_stop_when_the_lease_is_over(project: Project, lab4: Lab) -> None:
-    """Launcher and guardian are killed: the shortest lease and the grace later nothing runs any more. Whoever comes back is
-    told that it was the launcher that was away, and no host is blamed."""
+    """Launcher and guardian are killed: the shortest lease and the grace later nothing runs any more. The next
+    launcher reports that the launcher was away, and blames no host."""
     project.train(WAIT)
     run = _begun(project, "--lease", "5", "--grace", "1")
     kill(lab4.launcher, "fanout.run.guardian")
@@ -148,7 +148,7 @@ def test_hosts_that_nobody_speaks_to_stop_when_the_lease_is_over(project: Projec
 
 @pytest.mark.slow
 def test_a_launcher_whose_machine_vanishes(project: Project, lab4: Lab) -> None:
-    """No packet says goodbye and sshd waits for a quarter of an hour: all that is ours is gone within the lease."""
+    """No packet closes the connection and sshd waits a quarter of an hour: all our processes end within the lease."""
     project.train(WAIT)
     run = _begun(project, "--lease", "5", "--grace", "1")
     lab4.launcher.blackhole()
@@ -157,5 +157,7 @@ def test_a_launcher_whose_machine_vanishes(project: Project, lab4: Lab) -> None:
     run.end()
     ours = [p.pid for host in lab4.hosts for p in host.processes() if not p.is_sshd]
     assert len(ours) > 4
-    assert wait_gone(ours, 30 + 5 + 1 + 10)  # an agent that hears nothing leaves after 30 s, the keeper with the lease
+    assert wait_gone(
+        ours, 30 + 5 + 1 + 10
+    )  # an agent that receives nothing exits after 30 s, the keeper with the lease
     lab4.reset()

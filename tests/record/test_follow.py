@@ -1,4 +1,4 @@
-"""Who attaches sees the last of what was, then what comes; those who tell of hangs speak from then on."""
+"""Attach shows the last earlier events, then the new ones; the hang reporter reports from then on."""
 
 from __future__ import annotations
 

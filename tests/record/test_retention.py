@@ -211,7 +211,7 @@ def test_logs_whose_naming_event_was_lost_to_a_full_disk_are_deleted(tmp_path: P
 
 
 def test_a_run_whose_launcher_lives_in_another_process_stays(tmp_path: Path) -> None:
-    """The lock of its record tells, although all else looks like the end."""
+    """The lock of its record shows that it runs, although all else looks like the end."""
     old, _, _ = shelf(tmp_path, 3)
     code = f"import fcntl,os; f=os.open({str(old / writer_lock.FILE)!r},66); fcntl.flock(f,2); print(1,flush=True); input()"
     with subprocess.Popen(

@@ -23,7 +23,7 @@ from tests.ui.goldens import heading
 
 
 def told_bytes(events: list[Event]) -> dict[tuple[str, int], bytes]:
-    """Every stream as the events tell it, which must be without gap or repetition."""
+    """Return the bytes of every stream from the events, which must be without gap or repetition."""
     found: dict[tuple[str, int], bytes] = {}
     for event in events:
         if isinstance(event, Chunk):
@@ -88,7 +88,7 @@ def test_any_chunking_gives_files_with_exactly_the_bytes_that_were_written(
 
 
 def test_a_run_that_goes_on_is_told_up_to_its_last_byte(tmp_path: Path) -> None:
-    """The record says where bytes are a moment later than the files have them."""
+    """The record names the place of bytes a moment after the files have them."""
     run = History("h1").link().start().say("h1", b"first\n")
     log = RunWriter(str(tmp_path / "run"), heading(run.hosts))
     log.begin(T0)

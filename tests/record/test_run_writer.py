@@ -79,7 +79,7 @@ def test_nobody_else_can_read_it(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", sorted(histories.TYPICAL))
 def test_the_record_folds_to_the_same_outcome(tmp_path: Path, name: str) -> None:
-    """What is on disk is the whole run: read back, it comes to the same end with the same bytes."""
+    """The files hold the whole run: read back, they give the same outcome and the same bytes."""
     run = histories.TYPICAL[name]()
     keep(tmp_path / "run", run)
     recorded = RunReader(str(tmp_path / "run"))

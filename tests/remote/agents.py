@@ -15,7 +15,7 @@ from tests.processes import end
 
 @contextmanager
 def agent(*keys: Path) -> Iterator[str]:
-    """The path of an agent's socket; the agent has these keys (their passphrase is ``secret``)."""
+    """Start an agent with these keys (their passphrase is ``secret``); return the path of its socket."""
     with tempfile.TemporaryDirectory() as directory:  # a socket's path must be short
         path = f"{directory}/agent"
         with subprocess.Popen(["ssh-agent", "-D", "-a", path], stdout=subprocess.PIPE) as child:

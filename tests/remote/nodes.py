@@ -25,7 +25,7 @@ POLICY = Policy(grace=1.0, last_words=0.0, lease=5.0, start_timeout=20.0)
 
 
 class Node:
-    """A host's end of the protocol, told what to do by the test."""
+    """A host's end of the protocol, scripted by the test."""
 
     def __init__(self, far: Far) -> None:
         self.far = far
@@ -94,7 +94,7 @@ class Seen:
 
 
 def scripts(*each: Script | TransportError) -> Callable[[Host, int], Script]:
-    """The first connection gets the first script, and so on; errors are raised instead."""
+    """Give the first connection the first script, and so on; errors are raised instead."""
 
     def choose(host: Host, attempt: int) -> Script:
         script = each[min(attempt, len(each)) - 1]
@@ -108,7 +108,7 @@ def scripts(*each: Script | TransportError) -> Callable[[Host, int], Script]:
 def run(
     hosts: dict[str, Callable[[Host, int], Script]], timeout: float = 5.0
 ) -> tuple[RunOutcome, Seen, ScriptedTransport]:
-    """A whole run, as ``fanout run --skip-check`` has it."""
+    """Run all steps, as ``fanout run --skip-check`` does."""
     transport = ScriptedTransport(lambda one, attempt: hosts[one.name](one, attempt))
     known = [host(name, slots=1) for name in hosts]
     fan = ConnectionPool(known, lambda one: transport, ConnectionOptions(connect_timeout=timeout, by="me@pc"), Clock())
@@ -117,7 +117,7 @@ def run(
 
 
 def run_over(fan: ConnectionPool, known: list[Host]) -> tuple[RunOutcome, Seen]:
-    """A whole run over a fan of one's own."""
+    """Run all steps over the test's own connection pool."""
     plan = make_plan(
         known,
         ("task.py",),
@@ -164,7 +164,7 @@ def cut_after(sent: int, *, breaks: bool) -> Script:
 
 
 def resumed(repeated: int) -> Script:
-    """Goes on where the launcher is, or sends some bytes once more, as a host may that did not hear an answer."""
+    """Go on where the launcher is, or send some bytes again, as a host may that missed an answer."""
 
     def script(far: Far) -> int:
         node = Node(far)

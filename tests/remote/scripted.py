@@ -35,7 +35,7 @@ class Wire:
             self._news.notify_all()
 
     def get(self, timeout: float | None = None) -> bytes | None:
-        """All there is, b"" at the end, None if nothing came in time."""
+        """Return all there is, b"" at the end, None if nothing came in time."""
         with self._news:
             if not self._news.wait_for(lambda: self._bytes or self._ended, timeout):
                 return None
@@ -72,7 +72,7 @@ class Far:
         self.aside = text
 
     def breaks(self, error: OSError) -> None:
-        """The connection breaks: the launcher's next read raises ``error``."""
+        """Break the connection: the launcher's next read raises ``error``."""
         self.broken = error
         self.outward.end()
 

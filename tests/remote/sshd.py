@@ -45,14 +45,14 @@ def free_port() -> int:
 
 
 def new_key(path: Path) -> str:
-    """A key pair at ``path``; the public half."""
+    """Make a key pair at ``path``; return the public half."""
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(path)], check=True)
     return " ".join(path.with_suffix(".pub").read_text().split()[:2])
 
 
 @contextmanager
 def running(root: Path, *, port: int = 0, extra: str = "") -> Iterator[Sshd]:
-    """An sshd that lets this user in with one key; ``extra`` is configuration that counts before ours."""
+    """Start an sshd that accepts this user with one key; ``extra`` is configuration that counts before ours."""
     assert SSHD is not None, "sshd is not installed (tests/run_tiers process installs it)"
     if os.getuid() == 0:
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # what the distribution's service makes for its own
@@ -72,7 +72,7 @@ def running(root: Path, *, port: int = 0, extra: str = "") -> Iterator[Sshd]:
         f"Host lab\n  HostName 127.0.0.1\n  Port {port}\n  User {getpass.getuser()}\n  IdentityFile {root}/user\n"
         f"  IdentitiesOnly yes\n  UserKnownHostsFile {known}\n  GlobalKnownHostsFile none\n"
     )
-    log = root / "sshd.log"  # a pipe that no one reads would stop sshd when it is full
+    log = root / "sshd.log"  # a pipe without a reader would stop sshd when it is full
     with subprocess.Popen([SSHD, "-D", "-E", str(log), "-f", str(config)]) as child:
         try:
             _wait_listening(child, log)

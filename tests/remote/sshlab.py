@@ -50,7 +50,7 @@ class Row:
     """One configuration. ``gets_in``: None where it depends on the machine; ssh and fanout must agree all the same.
 
     ``line`` is what the hostfile gives for the host, ``options`` are those of -o, ``files`` further files by their name
-    in ``<root>``, ``says`` words of the error of the built-in ssh, ``program_says`` those with the ssh program,
+    in ``<root>``, ``says`` parts of the error of the built-in ssh, ``program_says`` those of the ssh program,
     ``agent`` the key files that an ssh agent holds.
     """
 

@@ -29,7 +29,7 @@ def answering(far: Far) -> int:
 
 
 def asking(hosts: dict[str, Callable[[Host, int], Script]], *asks: ProbeRequest) -> tuple[list[ProbeAnswer], Session]:
-    """What a session brings home of these questions, and the session."""
+    """Ask these questions in a session; return the answers and the session."""
     transport = ScriptedTransport(lambda one, attempt: hosts[one.name](one, attempt))
     fan = ConnectionPool(
         [host(name) for name in hosts], lambda one: transport, ConnectionOptions(connect_timeout=5.0), Clock()

@@ -120,7 +120,7 @@ def test_where_both_fail_the_error_is_that_of_the_first() -> None:
 
 @contextlib.contextmanager
 def master(config: str, path: Path) -> Iterator[None]:
-    """The connection that a user opened by hand, in a terminal, before the host began to want a second factor."""
+    """Open the connection that a user opened in a terminal, before the host began to want a second factor."""
     words = ["ssh", "-F", config, "-o", "BatchMode=yes", "-M", "-N", "-S", str(path), "lab"]
     with subprocess.Popen(words, stdin=subprocess.DEVNULL) as child:
         try:

@@ -1,4 +1,4 @@
-"""A backlog of a few pieces of log: whoever adds to a full one waits, and is woken once it is worth it."""
+"""Backpressure: a thread that adds to a full backlog waits, and wakes once there is enough room."""
 
 from __future__ import annotations
 

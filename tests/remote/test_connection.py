@@ -17,7 +17,7 @@ from tests.remote.ways import host
 
 
 def obedient(far: Far) -> int:
-    """Runs until it is told to stop."""
+    """Run until the launcher stops it."""
     node = Node(far)
     node.started()
     node.hear("stop")

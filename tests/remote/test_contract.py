@@ -24,7 +24,7 @@ WAYS = ("scripted", "local", "ssh", "openssh", "demo")
 
 
 def ways(*without: str) -> list[ParameterSet]:
-    """Every way but these, as parameters."""
+    """Return every transport but these, as parameters."""
     names = [name for name in WAYS if name not in without]
     return [pytest.param(name, marks=pytest.mark.process if name != "scripted" else ()) for name in names]
 

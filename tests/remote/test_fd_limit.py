@@ -15,7 +15,7 @@ _ROOM = "import resource; from fanout.remote.fd_limit import raise_file_limit; r
 
 
 def limited(tmp_path: Path, soft: int, hard: int, *argv: str) -> subprocess.CompletedProcess[str]:
-    """A program that may have so many files open."""
+    """Start a program that may open so many files."""
     limit = f'ulimit -Sn {soft} && ulimit -Hn {hard} && exec "$@"'
     env = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "PYTHONPATH": str(Path(__file__).parents[2])}
     return subprocess.run(
@@ -41,7 +41,7 @@ def test_more_hosts_need_more_and_programs_more_than_connections() -> None:
 
 @pytest.mark.parametrize(("soft", "hosts"), [(64, 64), (1024, 2)])
 def test_the_soft_limit_is_raised_to_what_it_takes_and_never_lowered(tmp_path: Path, soft: int, hosts: int) -> None:
-    """Nothing is said of it: the user need not know."""
+    """The launcher prints nothing about it: the user need not know."""
     done = limited(tmp_path, soft, 1024, sys.executable, "-c", _ROOM.format(hosts=hosts))
     assert done.stderr == ""
     assert int(done.stdout) == max(soft, count_needed_files(hosts, by_program=False))

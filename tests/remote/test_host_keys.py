@@ -24,7 +24,7 @@ Make = Callable[..., Transport]
 
 @pytest.fixture(params=["ssh", "openssh"])
 def make(request: pytest.FixtureRequest) -> Make:
-    """A transport of either kind for one ssh_config."""
+    """Make a transport of either kind for one ssh_config."""
     kind = SshTransport if request.param == "ssh" else OpensshTransport
 
     def made(config: str, notices: Notices | None = None, *, accept_new: bool = False) -> Transport:
@@ -52,7 +52,7 @@ def refused(transport: Transport) -> TransportError:
 
 
 def other_server(server: Sshd, tmp_path: Path) -> str:
-    """The line of another key for the place where ``server`` listens."""
+    """Return the line of another key for the address of ``server``."""
     return f"[127.0.0.1]:{server.port} {new_key(tmp_path / 'other')}\n"
 
 
@@ -144,7 +144,7 @@ def test_the_jump_host_that_fails_is_named(server: Sshd, tmp_path: Path, make: M
 
 
 def certify(directory: Path, *options: str, principals: str = "127.0.0.1", kind: str = "ed25519") -> tuple[str, str]:
-    """A host key with a certificate: the lines of sshd's configuration, and the authority's public key."""
+    """Make a host key with a certificate; return lines for sshd, and the public key of the authority."""
     subprocess.run(["ssh-keygen", "-q", "-t", kind, "-N", "", "-f", str(directory / "ca")], check=True)
     new_key(directory / "certified")
     words = ["ssh-keygen", "-q", "-s", str(directory / "ca"), "-I", "lab", "-h", "-n", principals, *options]

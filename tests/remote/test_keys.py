@@ -46,7 +46,7 @@ def generate(path: Path, *options: str, phrase: str = "") -> None:
 
 @pytest.fixture(scope="module")
 def keys(tmp_path_factory: pytest.TempPathFactory) -> Keys:
-    """Every kind of key that the rows need."""
+    """Make every kind of key that the rows need."""
     root = tmp_path_factory.mktemp("keys")
     generate(root / "plain", "-t", "ed25519")
     generate(root / "locked", "-t", "ed25519", phrase="secret")

@@ -23,7 +23,7 @@ KIND = "ssh-ed25519"
 
 
 def key(number: int) -> bytes:
-    """A well-formed ed25519 public key that nobody has the other half of."""
+    """Return a well-formed ed25519 public key without a private half."""
     head = len(KIND).to_bytes(4, "big") + KIND.encode()
     return head + (32).to_bytes(4, "big") + bytes([number]) * 32
 

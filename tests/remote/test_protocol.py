@@ -85,7 +85,7 @@ def decoder() -> FrameDecoder:
 
 
 def spoken() -> FrameDecoder:
-    """A decoder whose host has said READY."""
+    """Return a decoder whose host has sent READY."""
     one = decoder()
     assert one.feed_bytes(READY) == []
     one.expect_answer(3, "clock")
@@ -252,7 +252,7 @@ TWISTED = st.builds(
 
 
 def tolerated(data: bytes) -> list[Event] | None:
-    """The events, or None for a bad host; anything else that is raised is a fault."""
+    """Return the events, or None for a bad host; any other exception is a fault."""
     try:
         return spoken().feed_bytes(data)
     except ProtocolError:
@@ -314,7 +314,7 @@ def test_prepare_tells_all_that_must_be_known_before_go() -> None:
         "stacks": True,
         "about": {"by": "me@pc"},
         "card": {"title": "t", "nodes": 1, "nproc": NODE.nproc, "first_rank": 8, "detached": False},
-        "port": 0,  # of one host, nobody waits for another
+        "port": 0,  # a run of one host waits for no other host
         "spool": 0,
         "lease": 30.0,
         "grace": 4.0,

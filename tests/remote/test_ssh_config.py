@@ -1,4 +1,4 @@
-"""What ssh's configuration says about a host, asked of the real ``ssh -G``."""
+"""The ssh configuration of a host, as the real ``ssh -G`` prints it."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_a_broken_configuration_is_an_error_with_file_and_line(tmp_path: Path, t
 
 
 def counting(tmp_path: Path, count: Path) -> str:
-    """An ssh that counts its calls."""
+    """Write an ssh that counts its calls."""
     program = tmp_path / "ssh"
     program.write_text(f'#!/bin/sh\necho x >>{count}\nexec ssh "$@"\n')
     program.chmod(0o755)

@@ -1,4 +1,4 @@
-"""Our own reading of random configurations comes to what ``ssh -G`` says, or declines."""
+"""Our own reader of random configurations agrees with ``ssh -G``, or declines."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def text_of(drawn: tuple[list[str], list[tuple[str, list[str]]]]) -> str:
 
 
 def comparable(options: SshOptions | str) -> object:
-    """All of the value but what ssh prints in a form of its own."""
+    """Return the value without what ssh prints in its own form."""
     if isinstance(options, str):
         return options
     jumps = [parse_jump(spec) for spec in options.proxy_jump]

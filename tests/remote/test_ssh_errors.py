@@ -35,7 +35,7 @@ def refused(config: str, *, seconds: float = 20.0, accept_new: bool = False) -> 
 
 @contextmanager
 def listener(*, then: str) -> Iterator[int]:
-    """A port where somebody accepts and ``says nothing`` or ``hangs up``."""
+    """Listen on a port: accept, and ``says nothing`` or ``hangs up``."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         kept = []
 

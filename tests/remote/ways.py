@@ -39,7 +39,7 @@ class Way:
 
 @contextmanager
 def ticking(deadline: Deadline) -> Iterator[Deadline]:
-    """The clock thread that the fan has."""
+    """Start the clock thread of a connection pool."""
     over = threading.Event()
 
     def tick() -> None:
@@ -56,7 +56,7 @@ def ticking(deadline: Deadline) -> Iterator[Deadline]:
 
 
 def whole(channel: Channel) -> bytes:
-    """Everything up to the end."""
+    """Read everything up to the end."""
     data = b""
     while True:
         some = channel.read(PATIENCE)

@@ -13,7 +13,7 @@ from fanout.record import writer_lock
 from fanout.run.foreground import SignalCounts
 from tests.ui.terminals import Watched, fanout, fanout_on_a_terminal
 
-#: says a number again and again, so that bytes are under way whenever the key is pressed, until it may end
+#: print numbers until the test ends it, so that bytes are under way when the key is pressed
 COUNTING = 'n=0\nuntil [ -e go ]; do n=$((n+1)); echo "line $n"; sleep 0.002; done\necho "last $n"\nexit 7\n'
 FOREVER = "trap 'echo told; exit 9' TERM\necho up\nwhile :; do sleep 0.05; done"
 
@@ -26,14 +26,14 @@ def record(project: Path) -> Path:
 
 
 def launcher(project: Path) -> int:
-    """The pid of whoever writes the record."""
+    """Return the pid of the process that writes the record."""
     living = writer_lock.read_owner(str(record(project)))
     assert living is not None
     return living.pid
 
 
 def waiting(run: Watched) -> int:
-    """The pid of the process that the shell started."""
+    """Return the pid of the process that the shell started."""
     return os.tcgetpgrp(run.master)
 
 
@@ -124,7 +124,7 @@ def test_a_signal_counts_once_whichever_of_the_two_it_reaches(tmp_path: Path, wh
 
 
 def test_the_terminal_is_in_order_after_a_launcher_that_was_killed(tmp_path: Path) -> None:
-    """It could not clean up itself; the process that waited for it can, and says who ends the run."""
+    """It could not clean up itself; the process that waited for it can, and names the guardian that ends the run."""
     with fanout_on_a_terminal(tmp_path, FOREVER) as run:
         begun(run)
         assert not run.cooked

@@ -1,4 +1,4 @@
-"""What a test of the network right after a failure adds to a verdict that suspects it."""
+"""Network retest: what a test right after a failure adds to a verdict that blames the network."""
 
 from __future__ import annotations
 

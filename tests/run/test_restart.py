@@ -24,19 +24,19 @@ EDGE = ProcessContext(environ={}, cwd="/", stdout=io.StringIO(), stderr=io.Strin
 
 
 class Tries:
-    """Runs of which so many hang; ``doors`` is what each was begun with."""
+    """Runs of which so many hang; ``pipes`` has the parent pipe of each."""
 
     def __init__(self, hangs: int, *, left: bool = False) -> None:
         self.hangs, self.left, self.hung = hangs, left, False
-        self.doors: list[ParentPipe | None] = []
+        self.pipes: list[ParentPipe | None] = []
 
     @property
     def run_id(self) -> str:
-        return f"run{len(self.doors)}"
+        return f"run{len(self.pipes)}"
 
-    def run(self, door: ParentPipe | None = None) -> int:
-        self.doors.append(door)
-        self.hung = len(self.doors) <= self.hangs
+    def run(self, parent_pipe: ParentPipe | None = None) -> int:
+        self.pipes.append(parent_pipe)
+        self.hung = len(self.pipes) <= self.hangs
         return 125 if self.hung else 0
 
     def build_next_run(self) -> Tries:
@@ -47,17 +47,17 @@ class Tries:
 def test_it_is_begun_again_until_it_does_not_hang_or_three_times(hangs: int, begun: int, code: int) -> None:
     tries = Tries(hangs)
     assert restart.run_with_restarts(tries, EDGE) == code
-    assert len(tries.doors) == begun
+    assert len(tries.pipes) == begun
 
 
 def test_what_nobody_looks_at_any_more_is_begun_without_a_door() -> None:
     """The command that was typed has returned: it cannot do so twice."""
     read, write = os.pipe()
-    door = ParentPipe(write)
-    for left, wanted in ((True, [door, None]), (False, [door, door])):
+    parent_pipe = ParentPipe(write)
+    for left, wanted in ((True, [parent_pipe, None]), (False, [parent_pipe, parent_pipe])):
         tries = Tries(1, left=left)
-        restart.run_with_restarts(tries, EDGE, door)
-        assert tries.doors == wanted
+        restart.run_with_restarts(tries, EDGE, parent_pipe)
+        assert tries.pipes == wanted
     os.close(read)
     os.close(write)
 

@@ -1,4 +1,4 @@
-"""Who is slow is told while the run goes on: once, when it lasts, and to whoever comes later if it still does."""
+"""Slow ranks are reported during the run: once, when the slowness lasts, and again to a later viewer if it still lasts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ WORDS = "slow: gpu03 reports 0.6 s per step, 3.0 times as long as the others (0.
 
 
 def stepping(run: History, first: int, last: int, slow: float = 0.6) -> History:
-    """One step a second; gpu03's takes ``slow`` seconds of it."""
+    """Return one step a second; gpu03's takes ``slow`` seconds of it."""
     for step in range(first, last):
         run.wait(1.0)
         for host in HOSTS:
@@ -32,7 +32,7 @@ def test_it_is_told_once_and_not_at_the_first_look() -> None:
 
 
 def test_a_host_that_has_caught_up_is_not_slow_any_more() -> None:
-    """The row of the live view is about now; the report tells of what lasted a good part of the run."""
+    """The row of the live view is about now; the report lists what lasted a good part of the run."""
     teller = SlowRankReporter()
     run = stepping(stepping(History(*HOSTS).link().start(), 1, 40), 40, 100, slow=0.2)
     play(run.hosts, run.events, teller)

@@ -57,13 +57,13 @@ armed = 0  # the trap that goes off; 0: none
 
 
 def step(number: int) -> None:
-    """The trap."""
+    """Die if this is the statement to die at."""
     if number == armed:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
 class _Traps(ast.NodeTransformer):
-    """Numbers statements on, from ``first``; ``places`` says where each is."""
+    """Numbers statements on, from ``first``; ``places`` has the place of each."""
 
     def __init__(self, module: str, first: int) -> None:
         self.module, self.next = module, first
@@ -106,7 +106,7 @@ def _instrumented(name: str, first: int) -> tuple[ast.Module, dict[int, str]]:
 
 
 def points() -> dict[int, str]:
-    """Every trap and where it is."""
+    """Return every trap and its place."""
     places: dict[int, str] = {}
     for name in STEPPED:
         places |= _instrumented(name, len(places) + 1)[1]
@@ -114,7 +114,7 @@ def points() -> dict[int, str]:
 
 
 def load() -> ModuleType:
-    """The relay, and by it an agent full of traps."""
+    """Load the relay, and through it an agent full of traps."""
     first = 1
     for name in MODULES:
         full = f"fanout.agent.{name}"

@@ -41,7 +41,7 @@ class Cut:
     way: str = "in"
     after: int = 1 << 40
     how: str = "end"
-    trap: int = 0  # not the connection ends, but the process that comes to this statement: see ``crash``
+    trap: int = 0  # not the connection ends, but the process that reaches this statement: see ``crash``
 
 
 class CutChannel:
@@ -60,7 +60,7 @@ class CutChannel:
         self.passed = {"in": 0, "out": 0}
 
     def _allowed(self, way: str, data: bytes) -> bytes:
-        """What of ``data`` gets through; the connection ends with the last byte that does."""
+        """Return what of ``data`` gets through; the connection ends with the last byte that does."""
         if self._silent:
             return b""
         if self._cut is not None and self._cut.way == way:
@@ -72,7 +72,7 @@ class CutChannel:
         return self._cut is not None and self._cut.way == way and self.passed[way] >= self._cut.after
 
     def _end(self) -> None:
-        """The connection breaks: the host learns of it at once, or (silence) never."""
+        """Break the connection: the host learns of it at once, or (silence) never."""
         assert self._cut is not None
         if self._cut.how == "silence":
             self._silent = True
@@ -98,7 +98,7 @@ class CutChannel:
     def separate_stderr(self) -> None: ...
 
     def write(self, data: bytes) -> None:
-        """What comes after the cut is lost without a word, as in a kernel's buffer."""
+        """Write; drop silently what comes after the cut, as a kernel's buffer does."""
         allowed = self._allowed("out", data)
         self._sock.sendall(allowed)
         if self._spent("out") and not self._silent:
@@ -107,7 +107,7 @@ class CutChannel:
     def end_command(self) -> None: ...
 
     def close(self) -> None:
-        """``read`` comes back; the descriptor itself is let go of by ``dispose``, when nobody can be in it."""
+        """``read`` comes back; ``dispose`` closes the descriptor, when no thread can use it."""
         self._closed.set()
         with contextlib.suppress(OSError):
             self._sock.shutdown(socket.SHUT_RDWR)
@@ -140,7 +140,7 @@ class CutTransport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """What a run came to, as seen by its launcher and by its directory."""
+    """Result of a run, as seen by its launcher and by its directory."""
 
     outcome: RunOutcome
     output: bytes
@@ -159,7 +159,7 @@ class WarmHost:
         self._path = socket_path
 
     def run(self, run_id: str, cut: Cut | None = None, policy: Policy = POLICY) -> Result:
-        """One whole run, as ``fanout run --skip-check`` has it."""
+        """Run all steps, as ``fanout run --skip-check`` does."""
         transport = CutTransport(self._path, cut)
         known = [host("a", slots=1)]
         fan = ConnectionPool(known, lambda one: transport, ConnectionOptions(connect_timeout=3.0, by="me@pc"), Clock())
@@ -191,7 +191,7 @@ class WarmHost:
 
 @contextmanager
 def warm_host(directory: Path, *, script: str = TRAIN_SH, traps: bool = False) -> Iterator[WarmHost]:
-    """A warm host in ``directory``."""
+    """Start a warm host in ``directory``."""
     (directory / "train.sh").write_text(script)
     (directory / "task.py").write_text("")
     path = str(directory / "socket")

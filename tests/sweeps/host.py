@@ -21,7 +21,7 @@ from tests.sweeps import crash
 
 
 def _modules(traps: bool) -> ModuleType:
-    """The relay, and by it everything that it can ever import."""
+    """Import the relay, and through it everything that it can ever import."""
     if traps:
         return crash.load()
     for name in bundle.MODULES:
@@ -40,7 +40,7 @@ def _exactly(count: int) -> bytes:
 
 
 def _serve(connection: socket.socket, relay: ModuleType) -> None:
-    """What the constant command does on a host."""
+    """Serve as the constant command does on a host."""
     os.setsid()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     os.dup2(connection.fileno(), 0)

@@ -1,6 +1,6 @@
 """An agent's process is killed before any one of its statements: no orphan, no second start, no lie.
 
-Every statement of the keeper, of what makes it, and of the relay is a point; the process that comes to it first dies of
+Every statement of the keeper, of what makes it, and of the relay is a point; the first process that reaches it dies of
 SIGKILL there. ``make crashes`` takes every point, ``make test`` every few.
 """
 
@@ -29,14 +29,14 @@ STAYS = BEGIN + "trap 'exit 0' TERM; sleep 1009 & wait\n"
 
 
 def _lies(result: Result, code: int) -> list[str]:
-    """What is said that is not so: ``code`` is the status of a run that nothing happened to."""
+    """Return false reports; ``code`` is the status of a run without a fault."""
     said = result.outcome.exit_code
     lies = []
     if result.starts > 1:
         lies.append(f"started {result.starts} times")
     if said not in (code, 125, 255, 137):  # 137: PDEATHSIG was quicker than the keeper's own record
         lies.append(f"exit {said}")
-    own = said == code and said != 124  # the time limit is the launcher's own doing, whatever the host came to
+    own = said == code and said != 124  # the time limit is the launcher's own action, independent of the host's result
     if own and (result.starts != 1 or (True in result.whole and not result.output.startswith(OUTPUT))):
         lies.append(f"exit {said} with {result.starts} starts and the log {result.output!r}")
     if not (OUTPUT.startswith(result.output) or result.output.startswith(OUTPUT)):

@@ -35,7 +35,7 @@ def warm(tmp_path: Path) -> Iterator[WarmHost]:
 
 
 def _points(warm: WarmHost, way: str) -> list[int]:
-    """Where to cut, from a run that is not cut."""
+    """Return where to cut, from a run that is not cut."""
     passed = warm.run("whole").passed[way]
     if way == "in":
         return list(range(1, passed + 1, STEP))
@@ -45,7 +45,7 @@ def _points(warm: WarmHost, way: str) -> list[int]:
 
 
 def _broken_promises(warm: WarmHost, cut: Cut, policy: Policy) -> list[str]:
-    """What a run with this cut did not keep."""
+    """Return the promises that a run with this cut did not keep."""
     result = warm.run(f"{cut.way}-{cut.how}-{cut.after}", cut, policy)
     seen = {
         "starts": result.starts,

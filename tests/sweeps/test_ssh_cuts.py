@@ -45,7 +45,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """What a run came to."""
+    """Result of a run."""
 
     starts: int
     code: int
@@ -56,7 +56,7 @@ class Result:
 
 
 def run_over(transport: Transport, directory: Path) -> Result:
-    """One whole run of ``SCRIPT``."""
+    """Run ``SCRIPT`` once, from the first connection to the end."""
     run_id = f"cut-{secrets.token_hex(6)}"
     known = [host("lab", slots=1)]
     fan = ConnectionPool(known, lambda one: transport, ConnectionOptions(connect_timeout=30.0, by="me@pc"), Clock())

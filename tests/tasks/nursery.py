@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def receive(ours: socket.socket) -> tuple[dict[str, Any], int] | None:
-    """The next request and the descriptor that came with it (-1 without one)."""
+    """Return the next request and its descriptor (-1 without one)."""
     line, output = b"", -1
     while not line.endswith(b"\n"):
         part, descriptors, _, _ = socket.recv_fds(ours, 1 << 16, 1)
@@ -54,7 +54,7 @@ def receive(ours: socket.socket) -> tuple[dict[str, Any], int] | None:
 
 
 def fork(ours: socket.socket, output: int, argv: list[str], environment: dict[str, str]) -> int:
-    """The pid of a child that runs a script, as if a new interpreter had started it."""
+    """Fork a child that runs a script as a new interpreter would; return its pid."""
     pid = os.fork()
     if pid:
         os.close(output)

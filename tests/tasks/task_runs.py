@@ -22,14 +22,14 @@ Curve = dict[int, tuple[float, float]]
 
 
 def environment(**variables: str) -> dict[str, str]:
-    """This environment without anything of torchrun's, with this interpreter's torchrun first on PATH."""
+    """Return this environment without torchrun's variables, with this interpreter's torchrun first on PATH."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PET_", "TORCHELASTIC"))}
     kept["PATH"] = f"{os.path.dirname(sys.executable)}:{kept['PATH']}"
     return kept | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"} | variables
 
 
 def free_port() -> int:
-    """A port that nobody listened on a moment ago, and below those that the kernel gives to outgoing connections."""
+    """Return a port without a listener, below those that the kernel gives to outgoing connections."""
     while True:
         port = random.randrange(20_000, 32_000)
         with socket.socket() as probe, contextlib.suppress(OSError):
@@ -38,13 +38,13 @@ def free_port() -> int:
 
 
 def train(output: Path, *overrides: str) -> list[str]:
-    """The task's command with the shipped configuration, a line for every step, and metrics.jsonl."""
+    """Return the command of the task with the shipped configuration, a line for every step, and metrics.jsonl."""
     told = ["--train.output_dir", str(output), "--train.log_steps", "1", "--train.metrics_jsonl", "true"]
     return [TRAIN, YAML, *told, *overrides]
 
 
 def read_until(stream: IO[str] | None, text: str) -> str:
-    """Everything that comes up to and with the first line that holds ``text``."""
+    """Read up to and with the first line that holds ``text``."""
     said = ""
     assert stream is not None
     for line in stream:
@@ -55,7 +55,7 @@ def read_until(stream: IO[str] | None, text: str) -> str:
 
 
 def curve(output: Path) -> Curve:
-    """The run's metrics.jsonl; where a step was done twice, the last time counts."""
+    """Return the run's metrics.jsonl; where a step was done twice, the last time counts."""
     rows = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
     return {row["step"]: (row["loss"], row["grad_norm"]) for row in rows if "loss" in row}
 
@@ -65,7 +65,7 @@ def curve(output: Path) -> Curve:
 
 @contextlib.contextmanager
 def started(argv: list[str], **variables: str) -> Iterator[subprocess.Popen[str]]:
-    """A process in a session of its own, which does not outlive the test."""
+    """Start a process in its own session, which does not outlive the test."""
     process = subprocess.Popen(
         argv,
         cwd=ROOT,
@@ -112,7 +112,7 @@ class Rank:
         self.nursery, self.pid, self.stdout = nursery, pid, stdout
 
     def finish(self, expected: int = 0) -> str:
-        """What else it said until it ended, as ``expected``."""
+        """Return the rest of its output, once it has ended as ``expected``."""
         with self.stdout:
             out = self.stdout.read()
         code = self.nursery.ask({"wait": self.pid})
@@ -130,7 +130,7 @@ class Nursery:
             self._process = subprocess.Popen(argv, cwd=ROOT, env=environment(PYTHONPATH=TASKS), stdin=theirs.fileno())
 
     def ask(self, request: dict[str, object], *descriptors: int) -> int:
-        """The answer to one request."""
+        """Return the answer to one request."""
         socket.send_fds(self._socket, [json.dumps(request).encode() + b"\n"], descriptors)
         answer = b""
         while not answer.endswith(b"\n"):
@@ -140,20 +140,20 @@ class Nursery:
         return int(answer)
 
     def start(self, task: list[str], **exports: str) -> Rank:
-        """One rank of ``task``, a script and its arguments."""
+        """Start one rank of ``task``, a script and its arguments."""
         reader, writer = os.pipe()
         pid = self.ask({"start": task, "environment": exports}, writer)
         os.close(writer)
         return Rank(self, pid, os.fdopen(reader, encoding="utf-8"))
 
     def alone(self, task: list[str], expected: int = 0) -> str:
-        """What one process says, which knows of no torchrun."""
+        """Return the output of one process without torchrun."""
         return self.start(task).finish(expected)
 
     def launch(
         self, nodes: int, per_node: int, task: list[str], *others: list[str], expected: int = 0, **last: str
     ) -> str:
-        """What the ranks say, one after the other.
+        """Return the output of the ranks, one after the other.
 
         All hosts run ``task``, unless ``others`` say what the hosts after the first one run; ``last`` is in the
         environment of the last rank alone.

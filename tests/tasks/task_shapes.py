@@ -13,7 +13,7 @@ from tests.tasks.task_places import TINY
 
 
 def tiny_shape(**changes: Any) -> model_config.ModelConfig:
-    """The tiny model's configuration, with some fields changed."""
+    """Return the tiny model's configuration, with some fields changed."""
     with open(TINY, encoding="utf-8") as stream:
         values = json.load(stream)
     shape, warnings = model_config.from_dict(values | changes, TINY)
@@ -22,7 +22,7 @@ def tiny_shape(**changes: Any) -> model_config.ModelConfig:
 
 
 def tiny_model(seed: int = 0, **options: Any) -> LLaDA2:
-    """The tiny model with its first weights."""
+    """Return the tiny model with its first weights."""
     model = LLaDA2(tiny_shape(), **options)
     model.init_weights(torch.Generator().manual_seed(seed))
     return model

@@ -1,4 +1,4 @@
-"""A configuration is right, or one line says where it is wrong: file and line, or command line."""
+"""A configuration is valid, or one line names the place of the mistake: file and line, or command line."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def test_no_clipping_is_an_endless_norm() -> None:
 
 
 def run_main(arguments: list[str]) -> int:
-    """The script's own main, in this process: a mistake in the configuration comes before any process group."""
+    """Run the script's own main, in this process: a mistake in the configuration comes before any process group."""
     spec = importlib.util.spec_from_file_location("train_llada2_bd", TRAIN)
     assert spec is not None
     assert spec.loader is not None

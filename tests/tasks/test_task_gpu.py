@@ -31,7 +31,7 @@ SHORT = ["--train.max_steps", "2", "--data.val_examples", "16"]
 
 @pytest.fixture(scope="module")
 def on_the_cpu(tmp_path_factory: pytest.TempPathFactory) -> Curve:
-    """Two steps in fp32."""
+    """Compute two steps in fp32."""
     output = tmp_path_factory.mktemp("cpu")
     launch(1, 1, train(output, *SHORT, "--train.device", "cpu"))
     return curve(output)

@@ -1,4 +1,4 @@
-"""The laws of who may look at whom."""
+"""Attention mask: which token may attend to which."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ def inputs(length: int = 32, rows: int = 2) -> tuple[torch.Tensor, torch.Tensor,
 
 
 def block_mask() -> BlockMask:
-    """The mask of ``inputs`` as FlexAttention wants it."""
+    """Return the mask of ``inputs`` in FlexAttention's form."""
     return create_block_mask(lambda b, h, q, k: mask.allowed(q, k, 32, 8), None, None, 64, 64, device="cpu")
 
 

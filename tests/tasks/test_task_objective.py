@@ -12,7 +12,7 @@ from llada2.data import Batch
 
 
 def batch() -> Batch:
-    """Two rows of four tokens out of a vocabulary of three; position 0 is the prompt."""
+    """Return two rows of four tokens out of a vocabulary of three; position 0 is the prompt."""
     return Batch(
         ids=torch.tensor([[0, 1, 2, 1], [2, 2, 0, 1]]),
         masked=torch.tensor([[0, 1, 0, 1], [0, 0, 1, 0]]).bool(),

@@ -1,4 +1,4 @@
-"""The small rooms: the learning rate, the optimizer's groups, stopping, counting, telling."""
+"""Small parts of the tasks: learning rate, optimizer groups, stopping, counting, reporting."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def reference(nursery: Nursery, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 def same(one: Curve, other: Curve, first: int, last: int) -> None:
-    """Two runs computed the same between two steps, but for the order of additions."""
+    """Return whether two runs computed the same between two steps, but for the order of additions."""
     for step in range(first, last + 1):
         assert one[step] == pytest.approx(other[step], rel=2e-3), step
 
@@ -60,7 +60,7 @@ def while_it_writes(directory: Path) -> None:
 
 
 def writer(nursery: Nursery, output: Path, *overrides: str) -> Rank:
-    """A run that saves at every step, caught while it writes its fourth checkpoint or a later one."""
+    """Start a run that saves at every step; stop it while it writes its fourth checkpoint or a later one."""
     rank = nursery.start(train(output, *LONG, "--train.save_steps", "1", "--train.keep_last_n", "2", *overrides))
     read_until(rank.stdout, "step 4/")
     while_it_writes(output / "checkpoints")

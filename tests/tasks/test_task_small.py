@@ -20,7 +20,7 @@ def test_hello_shows_every_rank_and_checks_a_sum(nodes: int, per_node: int, nurs
 
 
 def test_hello_works_without_torchrun(nursery: Nursery) -> None:
-    """And says that it is alone."""
+    """It prints that it is alone."""
     said = nursery.alone([HELLO])
     assert "not started by torchrun: alone" in said
     assert "gave [0, 1], expected [0, 1]: right" in said

@@ -19,7 +19,7 @@ CHAT = [{"role": "user", "content": "a b"}, {"role": "assistant", "content": "b"
 
 
 def made(path: Path, **changes: Any) -> str:
-    """A directory with a tokenizer of words, as ``save_pretrained`` writes it."""
+    """Make a directory with a tokenizer of words, as ``save_pretrained`` writes it."""
     words = ["<unk>", "</s>", "<user>", "<assistant>", "a", "b"]
     inner = tokenizers.Tokenizer(tokenizers.models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="<unk>"))
     inner.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()

@@ -1,4 +1,4 @@
-"""However many hosts and ranks, replicated or sharded: the same arithmetic, the same text, and mistakes told to all."""
+"""Topologies: any number of hosts and ranks, replicated or sharded, gives the same arithmetic, text and errors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SHARDED = ["--train.data_parallel_mode", "fsdp2", "--train.enable_gradient_check
 
 @pytest.fixture(scope="module")
 def one_process(nursery: Nursery, tmp_path_factory: pytest.TempPathFactory) -> Curve:
-    """Two steps of one process."""
+    """Run two steps in one process."""
     output = tmp_path_factory.mktemp("one")
     nursery.alone(train(output, *STEPS))
     return curve(output)

@@ -1,4 +1,4 @@
-"""train.sh, with a torchrun that only says how it was called: defaults, quoting, and the true exit code."""
+"""train.sh, with a torchrun that only prints its arguments: defaults, quoting, and the true exit code."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ class Terminal:
 
     @property
     def seen(self) -> list[str]:
-        """Every line, scrolled out ones first, without the empty ones at the end."""
+        """Return every line, scrolled out ones first, without the empty ones at the end."""
         columns = self.screen.columns
         above = ["".join(line[x].data for x in range(columns)).rstrip() for line in self.screen.history.top]
         lines = above + [line.rstrip() for line in self.screen.display]

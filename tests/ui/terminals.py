@@ -63,7 +63,7 @@ class Watched:
         self._read_while(lambda: text.encode() not in self.raw, text)
 
     def until_told(self, word: bytes) -> None:
-        """Read until the shell says that its job stopped or ended."""
+        """Read until the shell reports that its job stopped or ended."""
         self._read_while(lambda: word not in self.told, word.decode())
 
     def _read_while(self, waiting: Callable[[], bool], what: str) -> None:
@@ -89,7 +89,7 @@ class Watched:
 
     @property
     def cooked(self) -> bool:
-        """Are lines edited and echoed, as before?"""
+        """Return whether lines are edited and echoed, as before."""
         modes = termios.tcgetattr(self.slave)[3]
         return bool(modes & termios.ICANON and modes & termios.ECHO and modes & termios.ISIG)
 
@@ -107,14 +107,14 @@ def free_port() -> int:
 
 
 def environment(project: Path) -> dict[str, str]:
-    """Of a user with a good terminal, whose runs are recorded in the project."""
+    """Return the environment of a user with a good terminal, whose runs are recorded in the project."""
     env = {name: value for name, value in os.environ.items() if name not in ("CI", "GITHUB_ACTIONS", "NO_COLOR")}
     env |= {"TERM": "xterm-256color", "XDG_STATE_HOME": str(project / "state"), "FANOUT_STATE": str(project / "agent")}
     return env | {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
 
 
 def fanout(project: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """A command of a user who looks at that run from elsewhere."""
+    """Run a command of a user who looks at that run from elsewhere."""
     argv = [sys.executable, "-m", "fanout", *words]
     return subprocess.run(
         argv, cwd=project, env=environment(project), capture_output=True, text=True, timeout=PATIENCE, check=False

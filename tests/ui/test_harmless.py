@@ -1,4 +1,4 @@
-"""Whatever a remote machine says, and wherever it says it: the terminal is coloured by it and not steered."""
+"""Untrusted text: any output of a host, in any place, may colour the terminal but not control it."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def assert_harmless(text: str) -> None:
 
 
 def told_by(bad: str, host: str) -> History:
-    """A run in which everything that a host can say is said by somebody who means harm."""
+    """Return a run in which every text that a host can send is hostile."""
     run = History("h1", host, "h3", "h4", "h5").link().start("h1", host)
     run.add(LoginOutput(at=run.at, host="h1", data=bad.encode("utf-8", "replace")))
     run.add(Answered(at=run.at, host="h1", ask=1, value={bad: bad}, error=bad))
@@ -139,7 +139,7 @@ def test_the_report_says_everything_and_steers_nothing(bad: str, host: str, colo
 @given(stranger, name)
 @settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_verbs_about_a_record_steer_nothing_whoever_wrote_it(bad: str, host: str) -> None:
-    """A record is a few files that anybody may have sent: its names and words are a stranger's too."""
+    """A record is a few files that may come from another user: its names and texts are untrusted too."""
     place = Path(tempfile.mkdtemp())
     try:
         run = told_by(bad, host)

@@ -1,4 +1,4 @@
-"""--json: what is printed is what docs/events.md says, for every event there is."""
+"""--json: the output matches docs/events.md, for every event."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ def show(
 
 
 def upto_middle(run: History) -> History:
-    """A good run as it stands while somebody looks: without its end."""
+    """Return a good run in its middle, without its end."""
     if all(not isinstance(event, Exited) or event.code == 0 for event in run.events):
         ends = [at for at, event in enumerate(run.events) if isinstance(event, Exited)]
         run.events = run.events[: ends[0]] if ends else run.events
@@ -291,7 +291,7 @@ def test_a_stopped_terminal_never_holds_the_run_up() -> None:
 
 
 def test_what_fanout_says_of_a_host_comes_after_what_the_host_said() -> None:
-    """Folding makes lines wait, but not until after their host is said to have ended."""
+    """Folding makes lines wait, but not until after the message that their host ended."""
     terminal, _ = show(histories.second_host_fails())
     at = {line: number for number, line in enumerate(terminal.seen)}
     assert at["gpu02 | RuntimeError: shape mismatch: 4096 and 8192"] < at["fanout: gpu02: train.sh ended: exit 3"]

@@ -1,4 +1,4 @@
-"""The excerpt of a log: bounded, counted, and with whatever somebody would look for."""
+"""Log excerpt: bounded, counted, and with the lines that a user looks for."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_equal_lines_of_many_at_one_moment_are_one_entry_and_later_ones_another(
 
 
 def test_the_order_of_a_speakers_own_lines_is_kept() -> None:
-    """A line joins no entry that stands before one that its speaker said earlier."""
+    """A line joins no entry that stands before an earlier line of the same rank."""
     excerpt = LogExcerpt()
     for speaker, text in ((0, "a"), (1, "b"), (1, "a"), (0, "b"), (0, "a")):
         excerpt.add_line(speaker, say(text), 0.0)

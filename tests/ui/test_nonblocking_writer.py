@@ -1,4 +1,4 @@
-"""Whoever reads slowly, or not at all, is never waited for while a run goes on; nothing is lost without being counted."""
+"""Nonblocking writer: a run never waits for a slow reader; every lost line is counted."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def little_patience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @contextmanager
 def read_until(words: bytes, descriptor: int, piece: int = 65536) -> Iterator[bytearray]:
-    """All that comes out up to these words, which may come in several reads; whole when the block is left."""
+    """Return all output up to these words, which may come in several reads; whole when the block is left."""
     found = bytearray()
 
     def read() -> None:
@@ -57,7 +57,7 @@ def read_until(words: bytes, descriptor: int, piece: int = 65536) -> Iterator[by
 
 
 def everything(descriptor: int, outlet: NonblockingWriter) -> bytes:
-    """All that comes out while the outlet is closed in a reader's presence."""
+    """Return all output while the writer is closed in a reader's presence."""
     with read_until(b"the end\n", descriptor) as found:
         outlet.write("the end\n")
         outlet.close()
@@ -148,10 +148,10 @@ def long_run(times: int) -> History:
 
 @pytest.mark.usefixtures("little_patience")
 def test_a_run_does_not_wait_for_a_pager_that_nobody_scrolls(pipe: tuple[int, TextIO]) -> None:
-    """Plain: the words about what was left out come as soon as somebody reads again."""
+    """Plain view: the note about omitted lines comes as soon as the reader reads again."""
     err = io.StringIO()
     view = PlainView(heading(("gpu01",)), stdout=pipe[1], stderr=err, waits=False)
-    long_run(5).play(view)  # comes back, although nobody reads
+    long_run(5).play(view)  # returns, although there is no reader
     reader = threading.Thread(target=lambda: [None for _ in iter(lambda: os.read(pipe[0], 1 << 16), b"")])
     reader.start()
     view.close()
@@ -185,7 +185,7 @@ def test_a_terminal_that_stops_in_the_middle_of_a_frame_holds_nothing_up() -> No
     tty.setraw(theirs)
     with open(theirs, "w", encoding="utf-8") as stream:
         live = LiveView(heading(("gpu01",)), stdout=stream, size=lambda: (100, 30))
-        long_run(50).play(live)  # comes back, although nobody reads
+        long_run(50).play(live)  # returns, although there is no reader
         with read_until(b"log not shown", ours) as found:
             live.note("log not shown")
             live.close()

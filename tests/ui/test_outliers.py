@@ -29,7 +29,7 @@ def loaded(util: float = 97, temp: float = 65) -> HostLoad:
 
 
 def test_the_worst_come_first() -> None:
-    """Link lost, dead, silent, slow, hot; whoever keeps up is not named."""
+    """Outlier hosts: disconnected, dead, silent, slow or hot; a host that keeps up is not named."""
     hosts = tuple(f"h{n}" for n in range(9))
     run = History(*hosts).link().start()
     for host in hosts:

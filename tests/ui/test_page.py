@@ -1,4 +1,4 @@
-"""The page of a run as text: complete, self-contained, and deaf to whatever a log says. In a browser: tests/browser."""
+"""HTML page of a run, as text: complete, self-contained, and safe from any log line. In a browser: tests/browser."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Tags(HTMLParser):
 
 
 def parsed(text: str) -> tuple[Tags, dict[str, Any]]:
-    """The page's tags and its data."""
+    """Return the page's tags and its data."""
     tags = Tags()
     tags.feed(text)
     return tags, json.loads(tags.scripts[0])
@@ -107,7 +107,7 @@ def test_the_course_of_a_run_is_told_host_by_host_and_stream_by_stream(tmp_path:
 
 
 def ranks(*, hosts: int, loss: Callable[[int, int], float]) -> History:
-    """Four ranks a host that all tell a loss, and an accuracy in words of their own."""
+    """Four ranks a host that all print a loss, and an accuracy in their own form."""
     run = History(*(f"gpu{number:02}" for number in range(hosts))).link().start()
     for node, host in enumerate(run.hosts):
         for local in range(4):
@@ -142,7 +142,7 @@ def test_of_many_ranks_that_differ_a_few_are_drawn_before_a_band_of_all(tmp_path
 
 @pytest.mark.parametrize("when", ["run", "report"])
 def test_a_pattern_of_the_users_makes_curves_of_whatever_it_names(tmp_path: Path, when: str) -> None:
-    """Said when the run began, it is in the record; said to report, it counts for this page."""
+    """Given when the run began, it is in the record; given to report, it counts for this page."""
     pattern = r"step (?P<step>\d+)/.* right (?P<accuracy>\d+)%"
     run = ranks(hosts=1, loss=lambda rank, step: 1.0)
     keep(tmp_path / "runs/run", run, metric=pattern if when == "run" else None)

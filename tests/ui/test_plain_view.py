@@ -167,7 +167,7 @@ LINES = st.lists(
 
 @given(lines=LINES, wished=st.sampled_from([{}, {"grep": "loss|no"}, {"hide": "step"}, {"fold": "exact"}]))
 def test_lines_that_come_together_look_as_if_each_had_come_alone(lines: list[str], wished: dict[str, Any]) -> None:
-    """A block of them is judged, chosen and printed in one go where none needs a look; nobody must see the difference."""
+    """A block of plain lines is classified, filtered and printed at once; the output must be the same."""
     data = "".join(f"{line}\n" for line in lines).encode()
     together = History("gpu01").link().start().say("gpu01", data)
     alone = History("gpu01").link().start()

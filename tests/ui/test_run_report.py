@@ -1,4 +1,4 @@
-"""The report: who failed first, what it said, what became of the others, what is left, what to type."""
+"""Report of a run: the first failure, its last lines, the end of the others, what is left, what to type."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The small rooms: how to show, figures in lines, units, tables, folded output."""
+"""Small parts of the views: display mode, metrics in lines, units, tables, folded output."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_symbols_need_utf8(encoding: str | None, unicode: bool) -> None:
      ({"LC_CTYPE": "POSIX"}, False), ({"LC_ALL": "", "LANG": "en_US.UTF-8"}, True)],
 )  # fmt: skip
 def test_a_locale_of_c_that_somebody_chose_means_ascii(environ: Mapping[str, str], unicode: bool) -> None:
-    """Python itself takes it for UTF-8; a container that says nothing may be shown symbols."""
+    """Python itself takes it for UTF-8; a container without a locale may be shown symbols."""
     assert choose_display_mode({**XTERM, **environ}, isatty=True, encoding="utf-8").unicode is unicode
 
 
@@ -125,7 +125,7 @@ def test_a_pattern_of_ones_own_finds_the_figures() -> None:
 
 
 def test_figures_of_a_host_come_from_one_stream_and_a_line_adds_to_what_is_known() -> None:
-    """The Trainer's bar tells the step and its dict the loss; the other ranks say the same or worse."""
+    """The Trainer's bar has the step and its dict the loss; the other ranks print the same or less."""
     course = MetricTracker()
     course.add_lines([LogLine("h", 1, "h:0", "bar", "10%|█  | 10/100 [00:01<00:09]", 0, 0)], 1.0)
     course.add_lines([LogLine("h", 2, "h:0", "line", "{'loss': 2.5, 'epoch': 0.1}", 0, 0)], 2.0)

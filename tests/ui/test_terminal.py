@@ -76,7 +76,7 @@ def test_keys_work_and_ctrl_z_gives_the_terminal_back_until_it_is_continued(tmp_
 
 
 def test_a_terminal_whose_foreground_is_not_ours_is_left_alone() -> None:
-    """In the background, or on somebody else's terminal, nothing is read and nothing is set."""
+    """In the background, or on another user's terminal, nothing is read and nothing is set."""
     master, slave = pty.openpty()
     before = termios.tcgetattr(slave)
     handlers = [signal.getsignal(number) for number in (signal.SIGTSTP, signal.SIGCONT)]

@@ -1,1 +1,1 @@
-"""Failures of known origin: each kind injected into one rank or host of a real run, and what the verdict says of it."""
+"""Failures of known origin: each kind is injected into one rank or host of a real run, and the verdict is compared."""

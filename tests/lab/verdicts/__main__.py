@@ -42,7 +42,7 @@ def main() -> int:
 
 
 def chosen(words: Sequence[str]) -> list[tuple[Kind, str]]:
-    """What to inject where; all kinds once, then all at the next place."""
+    """Return what to inject where; all kinds once, then all at the next place."""
     places = ("last", "first", "middle")
     everything = [(kind, place) for place in places for kind in KINDS if place in kind.places]
     return [
@@ -51,14 +51,14 @@ def chosen(words: Sequence[str]) -> list[tuple[Kind, str]]:
 
 
 def keep(record: Path, there: Path, result: Result) -> None:
-    """The run's record, and beside it what was injected."""
+    """Keep the run's record, and beside it what was injected."""
     shutil.rmtree(there, ignore_errors=True)
     shutil.copytree(record, there)
     (there / "injected.json").write_text(json.dumps(asdict(result)) + "\n")
 
 
 def line(result: Result) -> str:
-    """One row of the table."""
+    """Format one row of the table."""
     sure = f"{result.confidence} ({result.rule or '-'})"
     return (
         f"{result.kind:<16} {result.place:<7} {result.truth:<14} -> {result.named:<28} {result.signature:<20} "
@@ -67,7 +67,7 @@ def line(result: Result) -> str:
 
 
 def summary(results: Sequence[Result]) -> str:
-    """How many were right, and how sure."""
+    """Return how many verdicts were right, and how sure."""
     marks = Counter(result.mark for result in results)
     sure = Counter((result.confidence, result.mark) for result in results)
     lines = [

@@ -64,7 +64,7 @@ def inject(project: Project, kind: Kind, place: str) -> Result:
     try:
         done = run.end(PATIENCE)
         unlimit()
-    except AssertionError:  # it never ended: told as a result, because hours of others come after it
+    except AssertionError:  # it never ended: a result, because hours of other kinds follow
         return Result(kind=kind.name, place=place, truth=host.name, named="it never ended", rule="", signature="",
                       confidence="no-verdict", mark="no-verdict", seconds=PATIENCE, sentence="")  # fmt: skip
     if kind.slow:
@@ -74,7 +74,7 @@ def inject(project: Project, kind: Kind, place: str) -> Result:
 
 
 def judged(kind: Kind, place: str, rank: int, host: str, record: Path, seconds: float) -> Result:
-    """What the run's record says, against the truth."""
+    """Compare the verdict in the run's record with the truth."""
     truth = f"rank {rank} on {host}" if kind.of == "rank" else host if kind.of == "host" else "the network"
     try:
         verdict: Mapping[str, Any] = json.loads((record / "verdict.json").read_text())
@@ -96,7 +96,7 @@ def judged(kind: Kind, place: str, rank: int, host: str, record: Path, seconds: 
 
 
 def paced(kind: Kind, place: str, rank: int, host: str, told: Sequence[str], said: str, seconds: float) -> Result:
-    """What the report says of who was slow, against the truth; it counts only if it was also said during the run."""
+    """Compare the report on slow ranks with the truth; it counts only if the run reported it too."""
     truth = f"rank {rank} on {host}" if kind.of == "rank" else host
     names = [name for name in (_SLOW.sub("", each) for each in told) if f"fanout: slow: {name} " in said]
     fits = [name in (truth, f"rank {rank} on {host}") for name in names]
@@ -112,7 +112,7 @@ def _named(cause: Mapping[str, Any]) -> str:
 
 
 def _fits(kind: Kind, cause: Mapping[str, Any], rank: int, host: str) -> bool:
-    """The rank where one rank did it; where a host has one rank, either name says the same."""
+    """Return whether the verdict names the rank, or the host where it has one rank."""
     if kind.of == "network":
         return cause["host"] is None
     if kind.of == "host":
@@ -122,7 +122,7 @@ def _fits(kind: Kind, cause: Mapping[str, Any], rank: int, host: str) -> bool:
 
 @contextlib.contextmanager
 def project_in(lab: Lab) -> Iterator[Project]:
-    """A fresh project in a lab that was used before."""
+    """Make a fresh project in a lab that was used before."""
     lab.reset()
     with contextlib.closing(Project(lab)) as project:
         yield project

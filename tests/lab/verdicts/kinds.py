@@ -20,7 +20,7 @@ class Kind:
     """One of them. ``task``: the fault of task.py, if it has one; ``script``: lines of train.sh before torchrun, where
     ``$bad`` is 1 on the guilty host; ``inject``: what is done to that host once training goes on.
 
-    ``of`` is whom the verdict has to name: the rank, its host, or the network (or nobody) where no host is at fault.
+    ``of`` is what the verdict has to name: the rank, its host, or the network (or nothing) where no host is at fault.
     ``slow``: nothing fails, and the report has to name who was slower than the others. ``places`` are the positions that make sense.
     """
 
@@ -40,7 +40,7 @@ class Kind:
 
 
 def partition(lab: Lab, host: Host) -> None:
-    """The guilty host hears none of the other hosts, but the launcher hears all."""
+    """Cut the guilty host from the other hosts; the launcher still reaches all."""
     for other in lab.hosts:
         if other is not host:
             for address, v6 in ((other.address, False), (other.address6, True)):
@@ -49,13 +49,13 @@ def partition(lab: Lab, host: Host) -> None:
 
 
 def apart(lab: Lab, host: Host) -> None:
-    """Each host hears the launcher alone: there is no network between them."""
+    """Cut every host from the others: only the launcher reaches them."""
     for each in lab.hosts:
         partition(lab, each)
 
 
 def limit_memory(lab: Lab, host: Host) -> None:
-    """The guilty rank's memory is bounded from outside, by a control group; it waits for that before it grows."""
+    """Bound the guilty rank's memory by a control group; it waits for that before it grows."""
     (guilty,) = (each for each in host.processes() if _guilty(each.pid))
     for root, name, limit in (
         ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", 600 << 20),
@@ -71,7 +71,7 @@ def limit_memory(lab: Lab, host: Host) -> None:
 
 
 def throttle(lab: Lab, host: Host) -> None:
-    """The guilty host's rank gets 0.08 of a processor, by a control group."""
+    """Give the guilty host's rank 0.08 of a processor, by a control group."""
     (guilty,) = (each for each in host.processes() if _guilty(each.pid))
     for root, name, limit in (
         ("/sys/fs/cgroup/cpu", "cpu.cfs_quota_us", "8000"),
@@ -86,14 +86,14 @@ def throttle(lab: Lab, host: Host) -> None:
 
 
 def unlimit() -> None:
-    """Remove the control groups, once nobody is in them any more."""
+    """Remove the control groups, once they have no process."""
     for root in ("/sys/fs/cgroup/memory", "/sys/fs/cgroup/cpu", "/sys/fs/cgroup"):
         with contextlib.suppress(OSError):
             Path(root, f"fanout-verdicts-{os.getpid()}").rmdir()
 
 
 def _guilty(pid: int) -> bool:
-    """Is it the rank itself? Its parent is torchrun, which has no RANK."""
+    """Return whether it is the rank itself. Its parent is torchrun, which has no RANK."""
     try:
         env = dict(entry.partition(b"=")[::2] for entry in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"))
     except OSError:

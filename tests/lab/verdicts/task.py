@@ -49,7 +49,7 @@ def key_error(step: int) -> None:
 
 
 def in_thread(step: int) -> None:
-    """A loader's thread dies of an exception, and the program notices."""
+    """Raise an exception in a loader's thread, which the program notices."""
     thread = threading.Thread(target=exception, args=(step,))
     thread.start()
     thread.join()
@@ -57,7 +57,7 @@ def in_thread(step: int) -> None:
 
 
 def bus(step: int) -> None:
-    """As a data loader does when /dev/shm is too small for its batches."""
+    """Raise SIGBUS, as a data loader does when /dev/shm is too small for its batches."""
     path = "/dev/shm/batch"
     with open(path, "wb+") as file:
         file.truncate(1 << 30)
@@ -107,12 +107,12 @@ def order(step: int) -> None:
 
 
 def skips(step: int) -> None:
-    """It takes another branch and leaves with 0, as after fewer batches than the others have."""
+    """Take another branch and exit with 0, as after fewer batches than the others have."""
     os._exit(0)
 
 
 def memory(step: int) -> None:
-    """Until the kernel has had enough; whoever injects this has set a limit to this process."""
+    """Allocate memory until the kernel kills this process; the test has set a limit to it."""
     while not os.path.exists("/tmp/limited"):
         time.sleep(0.05)
     held = []
@@ -145,7 +145,7 @@ FAULTS: dict[str, Callable[[int], Any]] = {
 
 
 def work() -> None:
-    """What a step costs: mostly nothing; for the slow kinds some CPU time, of which the guilty rank may have more."""
+    """Spend the time of a step: mostly none; for the slow kinds some CPU time, and more on the guilty rank."""
     if not FAULT.startswith("slow"):
         time.sleep(0.05)
         return
