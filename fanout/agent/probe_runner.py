@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 class ProbeRunner:
     """The open questions: number -> [pipe, child, deadline, bytes received so far]."""
 
-    def __init__(self, tell: Callable[[dict], None]) -> None:
-        self._send = tell
+    def __init__(self, send: Callable[[dict], None]) -> None:
+        self._send = send
         self._open: dict = {}
         self._dying: list = []  # killed children: one that hangs in the kernel ends when the kernel call returns
 

@@ -46,7 +46,7 @@ class StopSequence:
         self.kill_at = self.kill_at or lease.read_boottime() + LEFTOVER_SECONDS
 
     def step(self, main: int, exited: bool) -> bool:
-        """Do the next due action; return whether the end is complete. ``exited``: the keeper has reaped train.sh."""
+        """Run the next due action; return whether the end is complete. ``exited``: the keeper has reaped train.sh."""
         if not self.kill_at:
             return False
         self._main = 0 if exited else main

@@ -127,7 +127,7 @@ def _replace_launcher(path: str, settings: Settings, edge: ProcessContext) -> in
 def _run_replacement(
     order: run_handle.RunHandle, settings: Settings, edge: ProcessContext, parent_pipe: detach.ParentPipe
 ) -> int:
-    """Do the launcher's work from now on, in a process of its own; return the exit status."""
+    """Replace the launcher from now on, in a process of its own; return the exit status."""
     ends = (
         signal.SIGTERM if filter_handled_signals([signal.SIGTERM]) else signal.SIGKILL
     )  # after SIGKILL the guardian stops the run

@@ -44,7 +44,7 @@ def run_why(request: Request, edge: ProcessContext) -> int:
 
 
 def _of_logs(paths: list[str], copy: IO[bytes], request: Request, edge: ProcessContext) -> int:
-    """Tell what the files hold; ``copy`` is that of stdin."""
+    """Report what the files contain; ``copy`` is the copy of stdin."""
     dumps = {path: None for path in paths if path != STDIN and dump_files.is_dump(os.path.join(edge.cwd, path))}
     files = _open_logs([path for path in paths if path not in dumps], copy, edge)
     names = [name for file in files for name in file.hosts]

@@ -21,7 +21,7 @@ STRONG, WEAK, FAINT = 3, 2, 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """One candidate. It failed between ``begin`` and ``end``; ``says`` is printed after "rank 3 on gpu02"."""
+    """One candidate. It failed between ``begin`` and ``end``. Its sentence is printed after "rank 3 on gpu02"."""
 
     host: str
     rank: int | None
@@ -38,7 +38,9 @@ class Candidate:
     @property
     def has_ended(self) -> bool:
         """Return whether it is known to have ended by itself."""
-        return (self.death is not None and not self.death.told) or (self.over is not None and self.over.has_failed)
+        return (self.death is not None and not self.death.was_stopped) or (
+            self.over is not None and self.over.has_failed
+        )
 
     def build_cause(self, same: Sequence[Candidate] = ()) -> Cause:
         """Build the cause for the verdict; ``same`` are candidates with the same error."""
@@ -51,7 +53,7 @@ class Candidate:
             rank=self.rank,
             local_rank=death.local_rank if death else None,
             pid=death.pid if death else None,
-            code=death.code if death and not death.told else _to_exit_code(self.over) if death is None else None,
+            code=death.code if death and not death.was_stopped else _to_exit_code(self.over) if death is None else None,
             host_code=self.over.code if self.over else None,
             at=self.end,
             text=seen.text if seen else "",

@@ -141,7 +141,7 @@ class EvidenceCollector:
         """Ignore a note: messages of the launcher are no evidence."""
 
     def close(self) -> None:
-        """Do nothing: there is nothing to close."""
+        """Keep everything: there is nothing to close."""
 
     def add_bytes(self, host: str, data: bytes, *, at: float, stream: int = 0) -> None:
         """Process bytes of a stream that arrived at a time."""

@@ -43,7 +43,7 @@ class LogMatch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessExit:
-    """The exit of one process as torchrun reports it. ``told``: torchrun stopped it. A negative code is a signal."""
+    """The exit of one process as torchrun reports it. ``was_stopped``: torchrun stopped it. A negative code is a signal."""
 
     at: float
     host: str
@@ -51,7 +51,7 @@ class ProcessExit:
     code: int
     local_rank: int | None = None
     rank: int | None = None
-    told: bool = False
+    was_stopped: bool = False
     named: bool = False  # torchrun calls it the first on its host
     file: str = ""
     line: int = 0

@@ -92,7 +92,7 @@ def _build_party(process: Process) -> Party:
     elif process.death is not None:
         how = (
             f"{format_exit_code(process.death.code)} from torchrun"
-            if process.death.told
+            if process.death.was_stopped
             else format_exit_code(process.death.code)
         )
     else:

@@ -14,7 +14,7 @@ def find_hidden_failures(evidence: Evidence) -> tuple[ProcessExit, ...]:
 
     A script that restarts torchrun after a failure and then succeeds has hidden nothing.
     """
-    found = [death for death in evidence.deaths if not death.told and death.code != 0]
+    found = [death for death in evidence.deaths if not death.was_stopped and death.code != 0]
     ended = {host for host, end in evidence.ends.items() if end.kind == "ended" and end.code == 0 and not end.why}
     last = {death.host: death.at for death in found if death.host in ended}
     hidden = {

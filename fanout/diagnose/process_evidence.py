@@ -114,7 +114,7 @@ def _find_end_time(evidence: Evidence, host: str) -> float:
 
 def _split_early(process: Process, ended: float) -> Process:
     """Split off errors long before the end of the process. The later errors decide its part."""
-    if process.death is not None and not process.death.told:
+    if process.death is not None and not process.death.was_stopped:
         ended = process.death.at
     late = tuple(each for each in process.sightings if ended - each.at <= LAST_SECONDS)
     if len(late) == len(process.sightings):
@@ -133,7 +133,7 @@ def _build_host_processes(
     for each in sightings:
         by_rank.setdefault(only if each.rank is None else each.rank, []).append(each)
     loose = by_rank.pop(None, [])
-    silent = [death for death in deaths if not death.told and (death.rank is None or death.rank not in by_rank)]
+    silent = [death for death in deaths if not death.was_stopped and (death.rank is None or death.rank not in by_rank)]
     given, loose = _assign_lines(loose, silent)
     out: list[Process] = []
     for rank in sorted(by_rank, key=lambda rank: -1 if rank is None else rank):
@@ -180,7 +180,7 @@ def add_stated_errors(found: list[Process], stated: list[LogMatch], evidence: Ev
     out = []
     for each in found:
         own = [seen for seen in stated if seen.rank is not None and seen.rank == each.rank]
-        if not own and each.death is not None and not each.death.told:
+        if not own and each.death is not None and not each.death.was_stopped:
             own = shared
         if own and not each.sightings and each.death is not None and _has_own_status(each.death):
             each = replace(each, part="root", sightings=tuple(own))
@@ -196,7 +196,7 @@ def add_stated_errors(found: list[Process], stated: list[LogMatch], evidence: Ev
 def _has_own_status(death: ProcessExit) -> bool:
     """Return whether it exited with its own status, or torchrun stopped it."""
     plain, _ = split_exit_code(death.code)
-    return death.told or bool(plain)
+    return death.was_stopped or bool(plain)
 
 
 def _build_process(
@@ -216,7 +216,7 @@ def _classify_process(sightings: tuple[LogMatch, ...], death: ProcessExit | None
         if "root" not in near and "victim" in near:
             return "victim"
         return "root" if "root" in near else "maybe"
-    if death is None or death.told:
+    if death is None or death.was_stopped:
         return "collateral"
     return "victim" if death.code == 1 and unclear else "quiet"
 

@@ -125,7 +125,7 @@ class _Blank(dict[str, str]):
 
 
 def fill_template(text: str, fields: Mapping[str, str]) -> str:
-    """Fill the fields of a match into ``says`` or ``advice``; missing fields become empty."""
+    """Fill the fields of a match into a template of the signature; missing fields become empty."""
     try:
         return text.format_map(_Blank(fields)).replace(" ()", "").rstrip(" :")
     except (ValueError, IndexError, AttributeError):

@@ -18,7 +18,7 @@ SURVIVED_SECONDS = 10.0
 MESSAGE_LINES = 12  # of one exception, after the line that names it
 MESSAGE_SPAN = 200  # lines of its stream in which they come
 
-RankKey = tuple[int | None, int | None]  # (global rank, local rank), as far as the line tells
+RankKey = tuple[int | None, int | None]  # (global rank, local rank), as far as the line has them
 
 
 @dataclass(slots=True)

@@ -78,8 +78,10 @@ class TorchrunParser:
     ) -> None:
         before = self.deaths.get(pid)
         if before is None:
-            told = pid in self._closed and code in _ENDED_BY_IT
-            before = ProcessExit(at=at, host=self.host, pid=pid, code=code, told=told, file=self.file, line=number)
+            was_stopped = pid in self._closed and code in _ENDED_BY_IT
+            before = ProcessExit(
+                at=at, host=self.host, pid=pid, code=code, was_stopped=was_stopped, file=self.file, line=number
+            )
         rank = before.rank if rank is None else rank
         local_rank = before.local_rank if local_rank is None else local_rank
         self.deaths[pid] = replace(before, rank=rank, local_rank=local_rank, named=named or before.named)

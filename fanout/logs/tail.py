@@ -102,7 +102,7 @@ class LogTails:
         """Ignore the message: a tail holds only the output of a host."""
 
     def close(self) -> None:
-        """Do nothing: there is nothing to close."""
+        """Keep everything: there is nothing to close."""
 
     def get_tail(self, host: str, *, count: int = 15) -> LogTail:
         """Return the tail of the first stream with a traceback, else of the first stream with output."""

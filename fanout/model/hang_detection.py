@@ -21,7 +21,7 @@ AUTO_CHUNKS = 50  # log chunks that the run must have written before its pauses 
 
 
 def silence_limit(setting: str, state: RunState) -> float | None:
-    """Return the seconds of silence that count as suspect, None for no limit.
+    """Return the seconds of silence after which a hang is possible, None for no limit.
 
     ``auto`` is ten times the longest pause of this run so far, and at least AUTO_LEAST.
     """

@@ -38,10 +38,10 @@ class TextView:
     """Base of the views for people. The caller prints the plan and the report, so nothing is left to do at either end."""
 
     def begin(self, at: float, **facts: Any) -> None:
-        """Do nothing: the caller has printed the plan."""
+        """Ignore the call: the caller has printed the plan."""
 
     def finish(self, outcome: RunOutcome, text: str = "", verdict: Mapping[str, Any] | None = None) -> None:
-        """Do nothing: the caller prints the report, which is ``text``."""
+        """Ignore the call: the caller prints the report, which is ``text``."""
 
 
 class Subscriber(Protocol):

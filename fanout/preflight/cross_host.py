@@ -111,7 +111,7 @@ def _without_values(played: Mapping[str, Any], node: NodePlan) -> dict[str, Any]
 
 
 def recollect_code(case: CheckContext, asker: Asker, questions: Callable[[Host], Mapping[str, Any]]) -> CheckContext:
-    """If some hosts have a git clone and others a plain copy, collect the files themselves on all of them."""
+    """Collect the files themselves on all hosts, if some have a git clone and others a plain copy."""
     trees = case.get_section("tree")
     if len({"head" in tree for tree in trees.values()}) < 2:
         return case

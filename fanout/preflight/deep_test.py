@@ -52,31 +52,36 @@ class DeepTimeouts:
 
 
 def run(
-    case: CheckContext, plan: LaunchPlan, asker: Asker, *, tell: Callable[[str], None], patience: DeepTimeouts
+    case: CheckContext,
+    plan: LaunchPlan,
+    asker: Asker,
+    *,
+    report_progress: Callable[[str], None],
+    patience: DeepTimeouts,
 ) -> DeepTest:
     """Run all steps; each step uses only the hosts that passed the previous one."""
     crew = _DeepWorkers(case, plan, asker, patience)
     try:
-        tell("importing torch")
+        report_progress("importing torch")
         test = crew.start()
         able = [name for name, processes in test.began.items() if not _has_error(processes)]
         first = case.request.first_host.name
         if first not in able:
             return test
-        tell(f"connecting to the store at {test.place}")
+        report_progress(f"connecting to the store at {test.place}")
         test = replace(test, backend=crew.backend, joined=crew.join_group(first, able))
         present = [name for name in able if name in test.joined and not _has_error(test.joined[name])]
         if present == able or len(present) > 1:
-            tell(f"all-reduce over {len(present)} hosts")
+            report_progress(f"all-reduce over {len(present)} hosts")
             order = tuple(name for name in present for _ in range(crew.counts[name]))
             test = replace(
                 test,
                 order=order,
                 joined={**test.joined, **crew.run_all_reduces([present], SIZES if len(order) > 1 else ())},
             )
-            test = replace(test, pairs=_measure_pairs(crew, present, test, tell))
+            test = replace(test, pairs=_measure_pairs(crew, present, test, report_progress))
         if crew.backend == "nccl":
-            tell("testing the GPUs")
+            report_progress("testing the GPUs")
             test = replace(
                 test, burned=crew.run_step(dict.fromkeys(able, ()), _build_burn_step(patience), patience.burn + 60)
             )
@@ -94,7 +99,7 @@ def _has_error(processes: Processes) -> bool:
 
 
 def _measure_pairs(
-    crew: _DeepWorkers, present: Sequence[str], test: DeepTest, tell: Callable[[str], None]
+    crew: _DeepWorkers, present: Sequence[str], test: DeepTest, report_progress: Callable[[str], None]
 ) -> dict[Pair, PairMeasurement]:
     """Measure all passes of pairs; with two hosts, the all-reduce over all already is the pair."""
     if len(present) < 2:
@@ -105,7 +110,7 @@ def _measure_pairs(
     def go(rounds: Iterable[Round], what: str) -> dict[Pair, PairMeasurement]:
         found: dict[Pair, PairMeasurement] = {}
         for number, met in enumerate(rounds := tuple(rounds), 1):
-            tell(f"{what}, round {number} of {len(rounds)}")
+            report_progress(f"{what}, round {number} of {len(rounds)}")
             answers = crew.run_all_reduces(met, PAIR_SIZES)
             found.update({pair: evaluate_pair({name: answers[name] for name in pair}) for pair in met})
         return found

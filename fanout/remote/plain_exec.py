@@ -9,20 +9,20 @@ from fanout.model.events import MAIN_STREAM, Chunk, CleanedUp, Event, Exited, Pr
 from fanout.model.hosts import Host
 from fanout.remote.transports.base import Channel
 
-READ_SECONDS = 5.0  # time-out of one read: after it, ``tell`` is asked again whether events are still wanted
+READ_SECONDS = 5.0  # timeout of one read: after it, ``handle`` decides again whether events are still wanted
 
 
-def follow_command(host: Host, channel: Channel, clock: Callable[[], float], tell: Callable[[Event], bool]) -> None:
-    """Read until the command ends. ``tell`` receives each event and returns True if no more events are wanted."""
+def follow_command(host: Host, channel: Channel, clock: Callable[[], float], handle: Callable[[Event], bool]) -> None:
+    """Read until the command ends. ``handle`` receives each event and returns True if no more events are wanted."""
     name = host.name
-    tell(Prepared(at=clock(), host=name, pid=0))
-    if tell(Started(at=clock(), host=name, pid=0)):
+    handle(Prepared(at=clock(), host=name, pid=0))
+    if handle(Started(at=clock(), host=name, pid=0)):
         return
     offset = 0
     why = ""
     try:
         while (data := channel.read(READ_SECONDS)) != b"":
-            if data is not None and tell(Chunk(at=clock(), host=name, stream=MAIN_STREAM, offset=offset, data=data)):
+            if data is not None and handle(Chunk(at=clock(), host=name, stream=MAIN_STREAM, offset=offset, data=data)):
                 return
             offset += len(data or b"")
     except OSError as error:
@@ -31,9 +31,11 @@ def follow_command(host: Host, channel: Channel, clock: Callable[[], float], tel
     if code is not None and not 0 <= code <= 255:
         code, why = None, f"the transport reported exit status {code}, which no command can have"
     why = why or ("" if code is not None else "the connection was lost, or a signal ended the command")
-    tell(Exited(at=clock(), host=name, code=code, signal=None, reason="unknown" if code is None else "ended", why=why))
-    tell(CleanedUp(at=clock(), host=name, killed=0))
-    tell(Released(at=clock(), host=name))
+    handle(
+        Exited(at=clock(), host=name, code=code, signal=None, reason="unknown" if code is None else "ended", why=why)
+    )
+    handle(CleanedUp(at=clock(), host=name, killed=0))
+    handle(Released(at=clock(), host=name))
     channel.close()
 
 

@@ -19,7 +19,7 @@ TorchTestRunner = Callable[[CheckContext, PreflightFacts, Sequence[CheckFinding]
 
 
 def build_torch_test(
-    asker: Asker, task: Sequence[str], settings: Settings, directory: str, tell: Callable[[str], None]
+    asker: Asker, task: Sequence[str], settings: Settings, directory: str, report_progress: Callable[[str], None]
 ) -> TorchTestRunner:
     """Return the test that ``preflight.run`` calls after the other checks. It does not run if one of them failed."""
 
@@ -36,7 +36,7 @@ def build_torch_test(
             )  # fmt: skip
         except UsageError as error:
             return DeepTest(unmade=f"not made: {error}")
-        return deep_test.run(case, made, asker, tell=tell, patience=deep_test.DeepTimeouts())
+        return deep_test.run(case, made, asker, report_progress=report_progress, patience=deep_test.DeepTimeouts())
 
     return test
 

@@ -1,4 +1,4 @@
-"""Network test after a failure: if the verdict suspects the network between the hosts, test it again at once."""
+"""Network retest after a failure: if the verdict blames the network between the hosts, test it again at once."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _SUSPICIOUS = ("network", "meeting", "store-timeout", "store-refused")
 
 
 def is_network_suspected(verdict: Verdict) -> bool:
-    """Return whether the verdict suspects the network."""
+    """Return whether the verdict blames the network."""
     return verdict.cause is not None and verdict.confidence != "high" and verdict.cause.signature in _SUSPICIOUS
 
 

@@ -70,7 +70,10 @@ def run_deep_test(torch: Torch, count: int = 3, *, gpu: bool = False, **more: An
         learned=plan.HostFacts(master_addr="10.0.0.1", gpus=dict.fromkeys(case.hosts, 8)),
     )  # fmt: skip
     return replace(
-        case, deep=deep_test.run(case, made, torch.asker, tell=lambda text: None, patience=deep_test.DeepTimeouts())
+        case,
+        deep=deep_test.run(
+            case, made, torch.asker, report_progress=lambda text: None, patience=deep_test.DeepTimeouts()
+        ),
     )
 
 

@@ -140,7 +140,7 @@ def test_torchruns_summary_gives_ranks_codes_and_whom_it_ended_itself() -> None:
     for chunk in (event for event in run.events if getattr(event, "stream", None) == 0 and event.host == "gpu02"):  # type: ignore[union-attr]
         for number, line in enumerate(chunk.data.decode().splitlines(), 1):  # type: ignore[union-attr]
             reader.parse_line(line, 0.0, number)
-    assert {(each.rank, each.code, each.told, each.named) for each in reader.deaths.values()} == {
+    assert {(each.rank, each.code, each.was_stopped, each.named) for each in reader.deaths.values()} == {
         (3, 7, False, True),
         (2, -15, True, False),
     }

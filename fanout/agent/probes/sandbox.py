@@ -32,8 +32,8 @@ _NIXOS = "/run/current-system"  # on NixOS the programs are in /run
 INSIDE = "/dev/shm/fanout-box"  # the sandbox's own directory, in its own tmpfs
 
 
-def run_sandboxed(layered: list[str], act: Callable[[], Any], tell: Callable[[Any], None]) -> None:
-    """Fork the first process of a new sandbox, which calls ``tell(act())``; return when it ends.
+def run_sandboxed(layered: list[str], act: Callable[[], Any], send: Callable[[Any], None]) -> None:
+    """Fork the first process of a new sandbox, which calls ``send(act())``; return when it ends.
 
     ``layered`` are the writable directories; the first one must be writable. Raises NotHad if the sandbox cannot be
     made.
@@ -50,29 +50,29 @@ def run_sandboxed(layered: list[str], act: Callable[[], Any], tell: Callable[[An
                 file.write(text)
     except OSError as error:
         raise _explain_refusal(error) from None
-    said, say = os.pipe()
+    read_end, write_end = os.pipe()
     first = os.fork()
     if first == 0:
-        os.close(said)
-        _run_first_process(layered, act, tell, say)
-    os.close(say)
-    with open(said, "rb") as file:
+        os.close(read_end)
+        _run_first_process(layered, act, send, write_end)
+    os.close(write_end)
+    with open(read_end, "rb") as file:
         trouble = file.read().decode("utf-8", "replace")
     os.waitpid(first, 0)
     if trouble:
         raise FactUnavailable(trouble)
 
 
-def _run_first_process(layered: list[str], act: Callable[[], Any], tell: Callable[[Any], None], say: int) -> None:
+def _run_first_process(layered: list[str], act: Callable[[], Any], send: Callable[[Any], None], write_end: int) -> None:
     """Run the first process; report every failure as text, and never return."""
     try:
         LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         _set_up_mounts(layered)
-        tell(act())
+        send(act())
     except FactUnavailable as error:
-        os.write(say, str(error).encode())
+        os.write(write_end, str(error).encode())
     except Exception as error:
-        os.write(say, ("%s: %s" % (type(error).__name__, error)).encode())
+        os.write(write_end, ("%s: %s" % (type(error).__name__, error)).encode())
     finally:
         os._exit(0)
 

@@ -132,7 +132,7 @@ class CheckContext:
 
     @property
     def hosts(self) -> tuple[str, ...]:
-        """Names of the hosts that this judge may judge, in rank order."""
+        """Return the names of the hosts that this judge may judge, in rank order."""
         return tuple(host.name for host in self.request.hosts if host.name in self.facts)
 
     def get_section(self, section: str) -> dict[str, Any]:

@@ -204,7 +204,7 @@ def _judge_library(case: CheckContext, variable: str, library: str) -> Iterator[
 
 
 def _describe_loopback_names(case: CheckContext, names: Sequence[str]) -> str:
-    """Name the hosts whose own name resolves to loopback, as Debian's installer sets it up; "" if there are none."""
+    """List the hosts whose own name resolves to loopback, as Debian's installer sets it up; "" if there are none."""
     bad = {name: case.facts[name]["own_name"]["addresses"][:1] for name in names}
     loopback = [name for name, found in bad.items() if found and is_loopback(found[0])]
     if not loopback:

@@ -24,12 +24,12 @@ class TorchrunCall:
 
     @property
     def nnodes(self) -> str:
-        """The largest number of hosts: ``2`` for ``1:2``."""
+        """Return the largest number of hosts: ``2`` for ``1:2``."""
         return "1" if self.is_standalone else self.options["nnodes"].rpartition(":")[2]
 
     @property
     def is_static(self) -> bool:
-        """Whether ranks come from the command line and not from the rendezvous."""
+        """Return whether ranks come from the command line and not from the rendezvous."""
         return self.options["rdzv_backend"] == "static"
 
     @property

@@ -34,14 +34,14 @@ def find_early_exit(case: RuleContext) -> RuleResult | None:
         signature="early-exit", says=says, host=gone[0], rank=one, code=0, ranks=tuple(ranks), hosts=tuple(gone),
         at=ends[gone[0]].at,
     )  # fmt: skip
-    told = [f"{fold_names(gone)}: train.sh exited with 0, and the launcher had not stopped it"]
-    told.append(
+    evidence = [f"{fold_names(gone)}: train.sh exited with 0, and the launcher had not stopped it"]
+    evidence.append(
         f"{count_processes(len(left))} on {fold_names(dict.fromkeys(each.host for each in left))} lost a peer or timed out"
     )
     others = last_lines.find_last_step(case.evidence.tails, left[0].host)
     if reached is not None and others is not None and others > reached:
-        told.append(f"{left[0].host} had reached step {others}")
-    return RuleResult(cause=cause, confidence="medium", evidence=tuple(told), advice=timeouts.UNEVEN)
+        evidence.append(f"{left[0].host} had reached step {others}")
+    return RuleResult(cause=cause, confidence="medium", evidence=tuple(evidence), advice=timeouts.UNEVEN)
 
 
 def find_missing_node(case: RuleContext) -> RuleResult | None:
@@ -82,8 +82,8 @@ def find_quiet_host(case: RuleContext) -> RuleResult | None:
         signature="quiet-host", says="reported no failure while the others timed out or lost a peer", host=host,
         ranks=ranks, hosts=(host,),
     )  # fmt: skip
-    told = f"{count_processes(len(case.victim_matches))} on {fold_names(sorted(spoke))} timed out or lost a peer, and none of them failed first"
-    return RuleResult(cause=cause, confidence="medium", evidence=(told,), advice=(timeouts.LOOK,))
+    evidence = f"{count_processes(len(case.victim_matches))} on {fold_names(sorted(spoke))} timed out or lost a peer, and none of them failed first"
+    return RuleResult(cause=cause, confidence="medium", evidence=(evidence,), advice=(timeouts.LOOK,))
 
 
 def find_unreachable_host(case: RuleContext) -> RuleResult | None:
@@ -108,13 +108,13 @@ def find_unreachable_host(case: RuleContext) -> RuleResult | None:
         signature="rebooted" if booted else "silent-host", says=says, host=silence.host, at=silence.last_contact,
         ranks=ranks, hosts=(silence.host,),
     )  # fmt: skip
-    told = (
+    evidence = (
         f"{silence.host}: connection lost ({silence.why}) before any rank failed; {back}",
         f"{count_processes(len(others))} on the other hosts lost a peer or timed out",
     )
     look = f"on {silence.host}: `uptime`, `dmesg -T | tail`: was it frozen (a paused VM, a full disk, NFS) or disconnected?"
     refute = f"a failure of only the network between {silence.host} and this machine, which the other hosts do not use"
-    return RuleResult(cause=cause, confidence="medium", evidence=told, refutes=(refute,), advice=(look,))
+    return RuleResult(cause=cause, confidence="medium", evidence=evidence, refutes=(refute,), advice=(look,))
 
 
 def _covers_first_error(silence: Disconnection, case: RuleContext) -> bool:

@@ -71,12 +71,12 @@ def select_dumps(case: RuleContext) -> tuple[FlightDump, ...]:
 def describe_foreign_dumps(case: RuleContext) -> tuple[str, ...]:
     """Return a sentence for each dump of another run."""
     many, mine = len(case.world.all_ranks()), select_dumps(case)
-    told = [
+    evidence = [
         f"{flight.path} belongs to another run: that run had {flight.world} ranks, this one has {many}"
         for flight in case.evidence.flights
         if flight not in mine and flight.world and many and flight.world != many
     ]
-    return tuple(told[:_MOST])
+    return tuple(evidence[:_MOST])
 
 
 class _RankHosts:

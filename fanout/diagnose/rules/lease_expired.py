@@ -18,7 +18,7 @@ def find_expired_lease(case: RuleContext) -> RuleResult | None:
     if not leases or any(_has_own_failure(each, leases) for each in case.suspects):
         return None
     lease = max(leases.values())
-    told = [
+    evidence = [
         f"{fold_names(leases)} had no contact with the launcher for {_format_duration(lease)} (the lease) and ended the run"
     ]
     flag = f"--lease SECONDS (it was {lease:g})"
@@ -27,8 +27,8 @@ def find_expired_lease(case: RuleContext) -> RuleResult | None:
         how = "stopped, killed, or its machine slept"
         says = f"was away for {_format_duration(case.evidence.away)} ({how}), longer than the lease of the hosts"
         advice = f"run fanout on a machine that does not sleep (in tmux on a lab machine), or extend the lease: {flag}"
-        return _build_result(Cause(signature="unheard", says=says, host=None), "high", told, advice)
-    told += [
+        return _build_result(Cause(signature="unheard", says=says, host=None), "high", evidence, advice)
+    evidence += [
         f"the launcher's connection to {host} was down for {_format_duration(gap)}"
         for host, gap in list(gaps.items())[:4]
     ]
@@ -39,16 +39,16 @@ def find_expired_lease(case: RuleContext) -> RuleResult | None:
         advice = (
             f"check the network between this machine and {who} (Wi-Fi, VPN, a jump host), or extend the lease: {flag}"
         )
-        return _build_result(cause, "high", told, advice)
+        return _build_result(cause, "high", evidence, advice)
     first = next(host for host in case.evidence.hosts if host in leases)
     says = "could not be reached for longer than its lease, and ended its part of the run by itself"
     cause = Cause(signature="unheard", says=says, host=first, hosts=tuple(leases), at=case.evidence.ends[first].at)
     advice = f"check the network between this machine and {fold_names(leases)}, or extend the lease: {flag}"
-    return _build_result(cause, "high" if first in gaps else "medium", told, advice)
+    return _build_result(cause, "high" if first in gaps else "medium", evidence, advice)
 
 
-def _build_result(cause: Cause, sure: Confidence, told: list[str], advice: str) -> RuleResult:
-    return RuleResult(cause=cause, confidence=sure, evidence=tuple(told), advice=(advice,))
+def _build_result(cause: Cause, sure: Confidence, evidence: list[str], advice: str) -> RuleResult:
+    return RuleResult(cause=cause, confidence=sure, evidence=tuple(evidence), advice=(advice,))
 
 
 def _has_own_failure(suspect: Candidate, leases: dict[str, float]) -> bool:

@@ -44,9 +44,9 @@ def _find_node_rank(case: RuleContext) -> RuleResult | None:
         file=seen.file,
         line=seen.line,
     )
-    told = f"it waited for a key that only node {used} waits for; fanout set NODE_RANK={own}"
+    evidence = f"it waited for a key that only node {used} waits for; fanout set NODE_RANK={own}"
     advice = f"look for what sets NODE_RANK on {host}: train.sh, a profile, --node-rank"
-    return RuleResult(cause=cause, confidence="high", evidence=(told,), advice=(advice,))
+    return RuleResult(cause=cause, confidence="high", evidence=(evidence,), advice=(advice,))
 
 
 def _find_nnodes(case: RuleContext) -> RuleResult | None:
@@ -79,7 +79,7 @@ def _find_nnodes(case: RuleContext) -> RuleResult | None:
         file=first.file,
         line=first.line,
     )
-    told = f"{first.fields.get('got', '?')} of {want} joined on {first.host}; fanout set NNODES={len(given)}"
+    evidence = f"{first.fields.get('got', '?')} of {want} joined on {first.host}; fanout set NNODES={len(given)}"
     where = f"on {alone} (perhaps on the others too)" if alone else "on all hosts"
     advice = f"look for what sets NNODES {where}: train.sh, a profile, --nnodes"
-    return RuleResult(cause=cause, confidence="medium", evidence=(told,), advice=(advice,))
+    return RuleResult(cause=cause, confidence="medium", evidence=(evidence,), advice=(advice,))

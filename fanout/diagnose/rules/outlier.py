@@ -74,10 +74,13 @@ def find_vanished_host(case: RuleContext) -> RuleResult | None:
     at, where = f" at step {reached}" if reached is not None else "", timeouts.describe_location(case)
     says = f"{_VANISHED}{at} while the others {f'were {where}' if where else 'still worked with it'}"
     cause = Cause(signature="vanished", says=says, host=host, rank=rank, ranks=(rank,), hosts=(host,))
-    told = f"{len(known)} other ranks lost a peer or were stopped, and none of them failed first"
+    evidence = f"{len(known)} other ranks lost a peer or were stopped, and none of them failed first"
     advice = "a rank with less work than the others ends before them: compare their batches and steps"
     return RuleResult(
-        cause=cause, confidence="medium", evidence=(told, f"nothing is known about {cause.subject}"), advice=(advice,)
+        cause=cause,
+        confidence="medium",
+        evidence=(evidence, f"nothing is known about {cause.subject}"),
+        advice=(advice,),
     )
 
 
@@ -142,8 +145,8 @@ def _describe_waiting(place: CodeLocation) -> str:
 
 
 def _find_host(case: RuleContext, rank: int) -> str:
-    told = next((stand.host for stand in case.evidence.stands if stand.rank == rank), None)
-    return case.world.find_host(rank) or told or ""
+    known_host = next((stand.host for stand in case.evidence.stands if stand.rank == rank), None)
+    return case.world.find_host(rank) or known_host or ""
 
 
 def _find_pid(case: RuleContext, odd: list[int]) -> int | None:

@@ -11,7 +11,6 @@ first      the first failure that no other failure explains
 silent     all other ranks report a timeout; one does not
 vanished   all other ranks lost a peer; of one rank there is no evidence
 blamed     hosts that lost a peer name its address
-nobody     ranks on all hosts timed out, and none is missing: the network between them
 missing-node  ranks that waited at torchrun's rendezvous name the node that never joined
 quiet-host one host reported no failure while the ranks of all others timed out or lost a peer
 left       weak evidence, if there is nothing better
@@ -194,8 +193,8 @@ def _find_first_of(case: RuleContext, among: tuple[Candidate, ...]) -> RuleResul
 
 def _sort_key(suspect: Candidate) -> tuple[bool, int]:
     """Return a sort key: processes that exited by themselves before those that torchrun stopped, then by rank."""
-    told = suspect.death is not None and suspect.death.told
-    return told, -1 if suspect.rank is None else suspect.rank
+    was_stopped = suspect.death is not None and suspect.death.was_stopped
+    return was_stopped, -1 if suspect.rank is None else suspect.rank
 
 
 def _list_refutes(case: RuleContext, begun: Candidate) -> tuple[str, ...]:
@@ -287,7 +286,7 @@ RULES: tuple[tuple[str, Rule], ...] = (
     ("vanished", outlier.find_vanished_rank),
     ("blamed", timeouts.find_blamed_host),
     ("vanished", outlier.find_vanished_host),
-    ("nobody", timeouts.find_network_failure),
+    ("nobody", timeouts.find_network_failure),  # ranks on all hosts timed out, and none is missing
     ("missing-node", absent_hosts.find_missing_node),
     ("quiet-host", absent_hosts.find_quiet_host),
     ("left", find_weak),

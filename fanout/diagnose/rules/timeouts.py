@@ -41,19 +41,21 @@ def find_silent_rank(case: RuleContext) -> RuleResult | None:
     if not quiet or len(marked) + len(vague) < 1:
         return None
     hosts = list(dict.fromkeys(quiet.values()))
-    told = f"{count_processes(len(timed_out))} reported a timeout"
+    evidence = f"{count_processes(len(timed_out))} reported a timeout"
     if len(quiet) == 1:
         ((rank, host),) = quiet.items()
         found = Cause(signature="silent", says=_SILENT, host=host, rank=rank, ranks=(rank,), hosts=(host,))
         sure: Confidence = "medium" if len(marked) == len(everyone) - 1 else "low"
         return RuleResult(
-            cause=found, confidence=sure, evidence=(told, f"only {found.subject} did not"), advice=(LOOK,)
+            cause=found, confidence=sure, evidence=(evidence, f"only {found.subject} did not"), advice=(LOOK,)
         )
     whole = len(hosts) == 1 and len(quiet) == len(case.world.ranks[hosts[0]])
     if whole and len(case.evidence.hosts) > 1:
         found = Cause(signature="silent", says=_SILENT, host=hosts[0], ranks=tuple(sorted(quiet)), hosts=tuple(hosts))
         sure = "medium" if len(case.evidence.hosts) > 2 else "low"
-        return RuleResult(cause=found, confidence=sure, evidence=(told, f"no rank of {hosts[0]} did"), advice=(LOOK,))
+        return RuleResult(
+            cause=found, confidence=sure, evidence=(evidence, f"no rank of {hosts[0]} did"), advice=(LOOK,)
+        )
     if len(quiet) > 4 or len(quiet) * 2 > len(everyone):
         return None
     causes = [
@@ -61,7 +63,9 @@ def find_silent_rank(case: RuleContext) -> RuleResult | None:
         for rank, host in sorted(quiet.items())
     ]
     note = "torchrun may have stopped some of them before they could report a timeout"
-    return RuleResult(cause=causes[0], confidence="low", also=tuple(causes[1:]), evidence=(told, note), advice=(LOOK,))
+    return RuleResult(
+        cause=causes[0], confidence="low", also=tuple(causes[1:]), evidence=(evidence, note), advice=(LOOK,)
+    )
 
 
 _SILENT = "reported no error while the others timed out"
@@ -90,15 +94,15 @@ def find_blamed_host(case: RuleContext) -> RuleResult | None:
         says += "; its torchrun reported no failure"
         advice = (*UNEVEN, *advice)
     cause = Cause(signature="blamed", says=says, host=host, hosts=(host,))
-    told = [f"{named[host]} of the other hosts lost their connection to {host}, which itself names no peer"]
+    evidence = [f"{named[host]} of the other hosts lost their connection to {host}, which itself names no peer"]
     lost = {seen.rank for seen in case.victim_matches if seen.host == host}
     others = [rank for rank in case.world.ranks.get(host, ()) if rank not in lost]
     if lost and len(others) == 1:  # it ended without an error, or with the beginning of one
         cause = replace(cause, rank=others[0], ranks=(others[0],))
-        told.append(f"all other ranks on {host} lost a peer themselves")
+        evidence.append(f"all other ranks on {host} lost a peer themselves")
     closed = all(each.kind == "closed" for each in case.victim_matches)
     sure: Confidence = "medium" if whole or (closed and _has_no_failure(case, host)) else "low"
-    return RuleResult(cause=cause, confidence=sure, evidence=tuple(told), advice=advice)
+    return RuleResult(cause=cause, confidence=sure, evidence=tuple(evidence), advice=advice)
 
 
 def _has_no_failure(case: RuleContext, host: str) -> bool:
@@ -107,7 +111,7 @@ def _has_no_failure(case: RuleContext, host: str) -> bool:
     torchrun reports every process that exits with another status than 0. A host that was lost cannot report.
     """
     end = case.evidence.ends.get(host)
-    died = any(death.host == host and not death.told for death in case.evidence.deaths)
+    died = any(death.host == host and not death.was_stopped for death in case.evidence.deaths)
     silent = any(silence.host == host for silence in case.evidence.silences)
     return case.evidence.live and end is not None and end.kind != "lost" and not died and not silent
 

@@ -81,7 +81,7 @@ class KnownHosts:
     """The known_hosts files, read again after a change, and the keys that were accepted in this process."""
 
     def __init__(self, *, accept_new: bool) -> None:
-        """With ``accept_new``, accept the key of a host that no file lists, in spite of its configuration."""
+        """Set ``accept_new`` to accept the key of a host that no file lists, in spite of its configuration."""
         self._accept_new = accept_new
         self._lock = threading.Lock()
         self._files: dict[str, tuple[tuple[int, int, int], KnownHostsIndex]] = {}

@@ -21,7 +21,7 @@ class KeyLogin:
     """The authentication strategy (paramiko's term) for one machine."""
 
     def __init__(self, options: SshOptions, files: KeyFiles, deadline: Deadline, *, agent: bool) -> None:
-        """With ``agent``, use the one of SSH_AUTH_SOCK if the configuration names no socket."""
+        """Set ``agent`` to use the one of SSH_AUTH_SOCK if the configuration names no socket."""
         self._options = options
         self._files = files
         self._deadline = deadline

@@ -142,7 +142,7 @@ class SshConfig:
             self._begun.clear()
 
     def _must_ask(self, question: ConfigQuery) -> bool:
-        """Return whether only ssh itself can tell how it would log in to this host."""
+        """Return whether only ssh itself can determine how it would log in to this host."""
         known = question in self._answers or question in self._begun
         return not known and self.read_files(question) is None
 
