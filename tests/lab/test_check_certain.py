@@ -66,7 +66,7 @@ def test_a_torchrun_that_train_sh_does_not_find_fails_whatever_its_message_says(
     assert {(row["check"], host) for row in rows for host in row["hosts"]} == {("torchrun", "h1"), ("torchrun", "h2")}
     done = fanout(lab, "run", f"{HOME}/hosts.txt", "task.py", "cfg.yaml")
     assert done.returncode == 125, done.stderr
-    assert "train.sh starts torchrun, which is not on its PATH" in done.stderr
+    assert "train.sh calls torchrun, which is not on its PATH" in done.stderr
 
 
 def test_run_prints_every_warning_of_its_check(lab: Lab) -> None:

@@ -76,7 +76,9 @@ def test_ports_that_are_shut_between_two_workers_are_told_as_their_link(three: P
     done, table = deep(three, "--only", "deep")
     assert said(table, "fail") == [("deep-rendezvous", ("h2", "h3"))], done.all
     (row,) = [row for row in table["findings"] if row["level"] == "fail"]
-    assert row["saw"].startswith("h2 and h3 form no group with each other, each does with others; at group: ")
+    assert row["saw"].startswith(
+        "h2 and h3 form no group with each other, but each forms groups with others; at group: "
+    )
     assert "32768-60999" in row["advice"]
     assert done.code == 1
 

@@ -40,7 +40,7 @@ def test_four_hosts_train_a_real_model_together(project: Project) -> None:
     assert "nothing is left on them" in done.err
     kinds = [event["type"] for event in project.events()]
     assert kinds[0] == "run"
-    assert kinds.count("exited") == kinds.count("gone") == 4
+    assert kinds.count("exited") == kinds.count("cleaned_up") == 4
     plan = json.loads((project.records()[-1] / "plan.json").read_text())
     assert (plan["master_addr"], plan["master_port"], plan["world_size"]) == ("10.77.0.1", 29500, 4)
 

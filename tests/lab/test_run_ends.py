@@ -110,7 +110,7 @@ def test_a_full_disk_here_costs_no_run_and_is_told_with_its_bytes(project: Proje
     lab4.launcher.run(["umount", place], check=True)
     assert done.code == 125, done.all
     assert [project.path(f"ran.{rank}").exists() for rank in range(4)] == [True] * 4
-    assert "but its log here has" in done.err
+    assert "but its log on this machine has" in done.err
     assert "exit status  125 (part of the log could not be written to the launcher's disk)" in done.err
     assert "not recorded" in done.err
     assert "are missing: No space left on device" in done.err
