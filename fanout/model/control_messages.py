@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, get_args
 
 from fanout.model.events import ExitReason
-from fanout.model.number_ranges import MAX_SECONDS
+from fanout.model.option import MAX_SECONDS
 from fanout.model.schema import Anything, Flag, Integer, ListOf, MapOf, Nullable, Number, OneOf, Text
 
 STREAMS = 65_536  # a frame of log bytes has a stream number of two bytes
