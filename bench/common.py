@@ -59,7 +59,7 @@ Start = Callable[[Contender], "subprocess.Popen[bytes]"]
 
 
 def run_timed(contender: Contender, start: Start, lines: int) -> Sample:
-    """Run a contender once. Raises Unfit unless it exits 0 and prints ``lines`` different lines of TRAIN_SH."""
+    """Run a contender once. Raises ContenderFailed unless it exits 0 and prints ``lines`` different lines of TRAIN_SH."""
     began = time.monotonic()
     child = start(contender)
     guard = threading.Timer(LIMIT_SECONDS, child.kill)

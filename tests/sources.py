@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -102,3 +103,11 @@ def functions_of(module: Module) -> Iterator[ast.FunctionDef]:
     for node in ast.walk(module.tree):
         if isinstance(node, ast.FunctionDef):
             yield node
+
+
+def comments_and_docstrings(module: Module) -> list[str]:
+    """Return the docstrings and comments of one file."""
+    nodes = (ast.Module, ast.ClassDef, ast.FunctionDef)
+    texts = [ast.get_docstring(node) or "" for node in ast.walk(module.tree) if isinstance(node, nodes)]
+    source = (ROOT / module.path).read_text(encoding="utf-8")
+    return texts + re.findall(r"(?m)(?:^|\s)#:? (.*)$", source)

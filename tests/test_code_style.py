@@ -10,7 +10,7 @@ import re
 
 import pytest
 
-from tests.sources import FOLDERS, ROOT, Module, all_of_fanout, functions_of, read_modules
+from tests.sources import FOLDERS, ROOT, Module, all_of_fanout, comments_and_docstrings, functions_of, read_modules
 
 LONGEST_FILE = 350
 LONGEST_FUNCTION = 60
@@ -33,14 +33,6 @@ NO_VERBS = re.compile(
 )
 #: (folder, banned words in docstrings and comments, docstrings without a leading verb)
 LIMITS = {"fanout": (0, 0), "tests": (103, 63), "tasks": (20, 61), "bench": (0, 0)}
-
-
-def comments_and_docstrings(module: Module) -> list[str]:
-    """Return the docstrings and comments of one file."""
-    nodes = (ast.Module, ast.ClassDef, ast.FunctionDef)
-    texts = [ast.get_docstring(node) or "" for node in ast.walk(module.tree) if isinstance(node, nodes)]
-    source = (ROOT / module.path).read_text(encoding="utf-8")
-    return texts + re.findall(r"(?m)(?:^|\s)#:? (.*)$", source)
 
 
 def messages_of(module: Module) -> list[str]:

@@ -1,20 +1,23 @@
-"""Developer docs name files, functions and classes that exist."""
+"""Developer docs and docstrings name files, functions and classes that exist."""
 
 from __future__ import annotations
 
 import ast
+import builtins
 import re
 from functools import cache
 
 import pytest
 
-from tests.sources import ROOT, all_of_fanout
+from tests.sources import FOLDERS, ROOT, all_of_fanout, comments_and_docstrings, read_modules
 
 PAGES = ("docs/architecture.md", "CONTRIBUTING.md")
 CODE = re.compile(r"```.*?```|`[^`\n]+`", re.DOTALL)
 FILE = re.compile(r"(?<![\w./-])[\w./-]+\.(?:py|toml|md|sh)(?![\w.])|(?<![\w./-])[\w-]+(?:/[\w-]+)*/(?=`)")
 NAME = re.compile(r"(?<![\w./-])([A-Za-z_]\w*)\.([A-Za-z_]\w*)(?![\w./-])")
 CLASS = re.compile(r"(?<![\w.])[A-Z][a-z]+[A-Z]\w+")
+RAISES = re.compile(r"\b[Rr]aises? (?:an? )?`*([A-Z][a-z]\w+)")
+PYTHON_FILE = re.compile(r"(?<![\w./*-])(\w+\.py)\b")
 #: What looks like a name of fanout, and is none: files of a user, module names of Python.
 OTHER_FILES = {"train.sh", "fanout.toml", "task.py"}
 FILE_ENDINGS = {"py", "toml", "md", "sh", "txt", "yaml", "json", "jsonl", "log", "log_dir"}
@@ -70,3 +73,21 @@ def test_files_and_names_in_the_developer_docs_exist(page: str) -> None:
 )
 def test_a_name_that_does_not_exist_is_found(wrong: str) -> None:
     assert find_missing(f"See `{wrong}` and `model/state.py`, `state.apply_event`, `RunState.order`.") == [wrong]
+
+
+#: Files that docstrings name, and that are not of this project.
+FOREIGN_FILES = {"email.py"}
+
+
+def test_docstrings_and_comments_name_files_and_exceptions_that_exist() -> None:
+    modules = read_modules(*FOLDERS)
+    files = {module.path.rpartition("/")[2] for module in modules} | FOREIGN_FILES
+    classes = {node.name for module in modules for node in ast.walk(module.tree) if isinstance(node, ast.ClassDef)}
+    classes |= set(dir(builtins)) | {"TimeoutExpired"}
+    missing = []
+    for module in modules:
+        for text in comments_and_docstrings(module):
+            raised = RAISES.findall(text)
+            missing += [f"{module.path}: {name}" for name in raised if name not in classes]
+            missing += [f"{module.path}: {name}" for name in PYTHON_FILE.findall(text) if name not in files]
+    assert not missing

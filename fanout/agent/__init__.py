@@ -1,4 +1,4 @@
-"""The agent: the program that fanout sends to each host and that loads in memory (Python 3.8 or later).
+"""The agent: the program that fanout sends to each host, for Python 3.8 or later.
 
-It imports the standard library only. Start in relay.py, then keeper.py.
+It may import the standard library only. Start in relay.py (one connection), then read keeper.py (the run).
 """

@@ -29,7 +29,7 @@ class ClaimTaken(Exception):
 
 
 def take_claim(name: str, run: str) -> socket.socket:
-    """Hold ``name`` among all users of the host until the returned socket is closed. Raises Taken.
+    """Hold ``name`` among all users of the host until the returned socket is closed. Raises ClaimTaken.
 
     The claim is announced first and others are looked for then. So of two users at least one sees the other.
     """

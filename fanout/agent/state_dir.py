@@ -57,7 +57,7 @@ def list_candidates() -> list:
 
 
 def make_state_dir() -> str:
-    """Return this user's state directory on this host, created if necessary. Raises NoPlace."""
+    """Return this user's state directory on this host, created if necessary. Raises NoStateDir."""
     reasons, full = [], ""
     for path in list_candidates():
         try:
@@ -181,7 +181,7 @@ def _is_own_directory(path: str) -> bool:
 
 
 def take_claim(root: str, name: str, about: dict) -> int:
-    """Hold ``name`` on this host until the returned descriptor is closed. Raises Busy with the holder's data."""
+    """Hold ``name`` on this host until the returned descriptor is closed. Raises ClaimHeld with the holder's data."""
     path = os.path.join(root, "claim-" + name)
     until = time.monotonic() + HOLDER_SECONDS
     while True:
@@ -207,7 +207,7 @@ def take_claim(root: str, name: str, about: dict) -> int:
 
 
 def check_other_dirs(root: str, name: str) -> None:
-    """Raise Busy if a run holds this claim in another state directory, for example from before a disk filled up."""
+    """Raise ClaimHeld if a run holds this claim in another state directory, for example from before a disk filled up."""
     for other in list_state_dirs():
         try:
             descriptor = os.open(os.path.join(other, "claim-" + name), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)

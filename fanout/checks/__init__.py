@@ -1,4 +1,4 @@
-"""The checks of preflight: what to ask, how to evaluate all hosts together, what to advise; pure.
+"""The checks of preflight: the facts that each one needs, its evaluation of all hosts together, and its advice; pure.
 
-They import model and text. Start in engine/definition.py, then read one topic, for example network/master_port.py.
+They may import model and text. Start in engine/definition.py, then read one topic, for example network/master_port.py.
 """

@@ -1,4 +1,4 @@
-"""The command line: options, parser, and the entry point that reads the environment and exits.
+"""The command line: options, parser, and the entry point that reads the environment and returns the exit status.
 
-It imports commands and the packages below it. Start in main.py.
+It may import commands and every package below. Start in main.py.
 """

@@ -29,7 +29,7 @@ class HelpRequested(Exception):
 
 
 def parse_arguments(argv: Sequence[str], *, columns: int = 100) -> Request:
-    """Return the request. Raises UsageError, or Shown for help (``columns`` wide) and version."""
+    """Return the request. Raises UsageError, or HelpRequested for help (``columns`` wide) and version."""
     if not argv or argv[0] in ("-h", "--help", "help"):
         raise HelpRequested(format_overview(columns))
     if argv[0] in ("-V", "--version"):

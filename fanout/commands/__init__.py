@@ -1,4 +1,4 @@
-"""One file per command: arguments in, exit status out.
+"""The commands of the command line, one file each: a request in, an exit status out.
 
-They import run and the packages below it. Start in run.py.
+They may import run and every package below. Start in run.py.
 """

@@ -1,4 +1,4 @@
-"""The embedded lab: an SSH server in this process plays several hosts on loopback.
+"""The embedded lab of `fanout demo`: an SSH server in this process simulates several hosts on loopback.
 
-It imports model and text, and paramiko. Start in embedded_lab.py.
+It may import model, text, and paramiko. Start in embedded_lab.py.
 """

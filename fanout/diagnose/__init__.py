@@ -1,4 +1,4 @@
-"""Diagnosis: evidence of a failed run becomes its first cause, with a confidence and advice.
+"""Diagnosis: the evidence of a failed run gives its first cause, a confidence and advice.
 
-It imports model, logs, text, and the frames and the bundle of the agent. Start in collector.py, then first_cause.py.
+It may import logs, model, text, and the agent's frames and bundle. Start in collector.py, then read first_cause.py.
 """

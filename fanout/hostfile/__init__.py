@@ -1,6 +1,6 @@
-"""Hostfiles: any known dialect in, hosts in rank order out, or every mistake at once.
+"""Hostfiles: reads any known dialect, and returns the hosts in rank order or all problems at once.
 
-It imports model and text. Start in source.py, then parse.py.
+It may import model and text. Start in source.py, then read parse.py.
 """
 
 from fanout.hostfile.host_filters import select_hosts

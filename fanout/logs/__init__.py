@@ -1,4 +1,4 @@
-"""Logs as lines: splitting, labels, levels, metrics, filters, folding and rate limits.
+"""Log text: splits bytes into lines, labels, classifies, filters and folds them, and reads metrics.
 
-It imports model and text. Start in pipeline.py.
+It may import model and text. Start in pipeline.py.
 """

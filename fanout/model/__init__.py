@@ -1,4 +1,4 @@
 """Values of a run: events, state, policy, plan, settings, hosts and errors; pure.
 
-It imports text and the frame constants of the agent. Start in events.py, then state.py, then policy.py.
+It may import text only. Start in events.py, then read state.py and policy.py.
 """

@@ -206,7 +206,7 @@ def check_answer(what: str, value: Any) -> tuple[Any, str]:
 
 
 def _checked_sections(what: str, value: Any) -> dict[str, Any]:
-    """Return the valid sections. Raises Invalid if the answer is not an object."""
+    """Return the valid sections. Raises InvalidValue if the answer is not an object."""
     schemas, common = _SECTIONS[what]
     check_value({}, value if not isinstance(value, dict) else {}, what)
     kept: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""Message schemas: the form of each control message of a host. ``wire`` checks every message against them."""
+"""Message schemas: the form of each control message of a host. ``FrameDecoder`` checks every message against them."""
 
 from __future__ import annotations
 

@@ -331,7 +331,7 @@ class Release:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Abandon:
-    """Stop waiting for this host; the event Lost follows."""
+    """Stop waiting for this host; the event HostLost follows."""
 
     host: str
     why: str

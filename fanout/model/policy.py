@@ -216,7 +216,7 @@ def _unreachable_rendezvous(policy: Policy, state: RunState) -> str:
 
 
 def _decide_host_end(policy: Policy, state: RunState, host: HostState) -> list[Action]:
-    """Return the actions that end one host: Forget after clean-up, Kill after an overdue Stop, GiveUp if it is lost."""
+    """Return the actions that end one host: Release after clean-up, Kill after an overdue Stop, Abandon if it is lost."""
     if host.phase is Phase.CLEANED_UP:
         if host.forget_at is None:
             return [] if host.linked and hang_detection.has_open_question(state, host) else [Release(host=host.name)]

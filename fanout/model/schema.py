@@ -235,7 +235,7 @@ def _describe_kind(value: Any) -> str:
 
 
 def parse_json(text: str | bytes, schema: Any) -> Any:
-    """Parse a JSON text and return its value if it conforms to the schema. Raises Invalid for every other text."""
+    """Parse a JSON text and return its value if it conforms to the schema. Raises InvalidValue for every other text."""
     data = text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass")
     if data.count(b",") + data.count(b"[") + data.count(b"{") > MOST_VALUES:
         raise InvalidValue("", f"has more than {MOST_VALUES} values")

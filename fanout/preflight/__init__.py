@@ -1,4 +1,4 @@
 """Preflight: the order of questions behind `fanout check`, over connections that exist.
 
-It imports checks, model, remote and text. Start in run_checks.py.
+It may import checks, remote, model, text, and the agent's bundle. Start in run_checks.py.
 """

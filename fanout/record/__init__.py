@@ -1,4 +1,4 @@
 """The record of a run on disk: format, writer, reader, index, lock and retention.
 
-It imports model and text. Start in run_writer.py and run_reader.py.
+It may import model and text. Start in run_writer.py and run_reader.py.
 """

@@ -88,7 +88,7 @@ def encode_event(event: Event) -> dict[str, Any] | None:
 def decode_event(record: Mapping[str, Any], read: Callable[[str, int, int, int], bytes]) -> Event | None:
     """Convert a record back to its event; ``read(host, stream, offset, length)`` returns the bytes of a chunk.
 
-    Return None if the type is not an event (``run``, ``end``) or unknown. Raises Invalid if the fields do not match the
+    Return None if the type is not an event (``run``, ``end``) or unknown. Raises InvalidValue if the fields do not match the
     event, and LauncherError if the record has a later version.
     """
     if isinstance(record.get("v"), int) and record["v"] > VERSION:

@@ -47,7 +47,7 @@ class RunHandle:
 
     @classmethod
     def from_json(cls, text: str) -> RunHandle:
-        """Parse the text of ``to_json``. Raises Invalid."""
+        """Parse the text of ``to_json``. Raises InvalidValue."""
         entry = schema.parse_json(text, _ORDER)
         return cls(
             run_id=entry["run"],

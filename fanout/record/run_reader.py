@@ -195,7 +195,7 @@ class _RecordDecoder:
         return event
 
     def _validate_event(self, event: Event | None) -> Event | None:
-        """Return the event with a validated answer. Raises Invalid if its host is not part of the run."""
+        """Return the event with a validated answer. Raises InvalidValue if its host is not part of the run."""
         name = event.action.host if isinstance(event, ActionSent) else getattr(event, "host", None)
         if name is not None and name not in self._hosts:
             raise InvalidValue("host", f"{name[:40]!r} is not a host of this run")

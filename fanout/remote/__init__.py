@@ -1,4 +1,4 @@
-"""Connections to hosts: one queue of events, the protocol, and the transports below it.
+"""Connections to hosts: the pool with its one queue of events, the protocol, and the transports.
 
-It imports model, text, and the frames and the bundle of the agent. Start in pool.py, then connection.py, then protocol.py.
+It may import model, text, and the agent's frames and bundle. Start in pool.py, then read connection.py.
 """

@@ -20,7 +20,7 @@ class ReceivedOffsets:
         self._crcs = {stream: crc for stream, (_, crc) in (have or {}).items()}
 
     def accept_chunk(self, chunk: Chunk) -> Chunk | None:
-        """Return the new part of ``chunk``, None if nothing is new. Raises BadHost if bytes are missing before it."""
+        """Return the new part of ``chunk``, None if nothing is new. Raises ProtocolError if bytes are missing before it."""
         have = self.sizes.get(chunk.stream, 0)
         if chunk.offset > have:
             raise protocol.ProtocolError(f"left out bytes {have}-{chunk.offset} of stream {chunk.stream}")

@@ -87,7 +87,7 @@ class FrameDecoder:
         return self._before
 
     def feed_bytes(self, data: bytes) -> list[Event]:
-        """Return the events that ``data`` completes. Raises BadHost."""
+        """Return the events that ``data`` completes. Raises ProtocolError."""
         if self.python:
             return self._decode_frames(data)
         self._before += data

@@ -1,4 +1,4 @@
 """A run from launch to report: session, stop, restart, detach, takeover and diagnosis.
 
-It imports every package below it. Start in launch.py, then session.py.
+It may import every package below. Start in launch.py, then read session.py.
 """

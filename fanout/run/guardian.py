@@ -31,7 +31,7 @@ class Guardian:
         )
 
     def watch_run(self, order: str) -> None:
-        """Send the run to guard: ``order`` is a rejoin.Order as JSON."""
+        """Send the run to guard: ``order`` is a RunHandle as JSON."""
         self._write(order.encode() + b"\n")
 
     def end_watch(self) -> None:

@@ -1,4 +1,4 @@
-"""Probes: the questions that a host answers, one module per topic, standard library only.
+"""Probes: one module per topic that a host can be asked about, such as GPUs, files or stacks.
 
-They import other modules of the agent. Start in registry.py.
+They may import the standard library and other modules of the agent. Start in registry.py.
 """

@@ -44,7 +44,7 @@ class _GpuQuery(ToolProcess):
 
 
 def start_query(args: dict[str, Any]) -> ToolProcess:
-    """Start the vendor's tool. Raises NotHad("no GPU") if this host has neither tool nor device."""
+    """Start the vendor's tool. Raises FactUnavailable("no GPU") if this host has neither tool nor device."""
     path = search_path(args)
     path = path + ":/usr/bin:/usr/local/cuda/bin:/opt/rocm/bin:/usr/local/sbin"
     env = dict(os.environ, PATH=path, LC_ALL="C")
@@ -73,7 +73,7 @@ def _devices() -> list[str]:
 
 
 def finish_query(query: Any) -> dict[str, Any]:
-    """Return the GPU facts from the finished tool. Raises NotHad."""
+    """Return the GPU facts from the finished tool. Raises FactUnavailable."""
     try:
         status, text = query.get_output()
     except FactUnavailable as error:  # a hung tool is no missing fact: the GPU or its driver is stuck

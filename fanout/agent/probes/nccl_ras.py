@@ -19,12 +19,12 @@ _ANY = ("", "0.0.0.0", "::", "localhost")
 
 
 def query_run(args: dict[str, Any]) -> list[str]:
-    """Return the RAS lines of the run. Raises NotHad if no RAS listens, or another job's. ``args``: run, node."""
+    """Return the RAS lines of the run. Raises FactUnavailable if no RAS listens, or another job's. ``args``: run, node."""
     return query_processes(list_processes(args))
 
 
 def query_processes(pids: list[int]) -> list[str]:
-    """Return the RAS lines of these processes, from the address in their environment (NCCL_RAS_ADDR). Raises NotHad."""
+    """Return the RAS lines of these processes, from the address in their environment (NCCL_RAS_ADDR). Raises FactUnavailable."""
     host, port = next(filter(None, map(_parse_address, pids)), ("127.0.0.1", services.RAS_PORT))
     listening = rendezvous.find_port_sockets(port)
     if listening and not any(listening & rendezvous.list_sockets(pid) for pid in pids):

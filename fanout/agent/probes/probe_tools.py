@@ -40,7 +40,7 @@ class ForkedCall:
         os.close(writer)
 
     def get_result(self) -> Any:
-        """Return what the section returned. Raises NotHad with its reason, or when the time is over."""
+        """Return what the section returned. Raises FactUnavailable with its reason, or when the time is over."""
         try:
             text = _read_until(self._reader, self._deadline)
         finally:
@@ -134,7 +134,7 @@ class ToolProcess:
             raise FactUnavailable("%s: %s" % (argv[0], error.strerror or error)) from None
 
     def get_output(self) -> tuple[int, str]:
-        """Return (exit status, text). On timeout, kill the program's group and raise NotHad."""
+        """Return (exit status, text). On timeout, kill the program's group and raise FactUnavailable."""
         try:
             status = self._child.wait(max(0.0, self._deadline - time.monotonic()))
             return status, os.pread(self._out, 1 << 22, 0).decode("utf-8", "replace")

@@ -65,7 +65,7 @@ print(encode({"version": list(sys.version_info[:3]), "executable": sys.executabl
 
 def start_python(args: dict[str, Any]) -> ToolProcess:
     """Start the run's Python: ``args["python"]``, else that of torchrun, else the first on train.sh's PATH. Raises
-    NotHad."""
+    FactUnavailable."""
     path = search_path(args)
     python = args.get("python") or find_python(which("torchrun", path)) or which("python3", path)
     if not python:
@@ -82,7 +82,7 @@ def start_python(args: dict[str, Any]) -> ToolProcess:
 
 
 def finish_python(program: ToolProcess) -> dict[str, Any]:
-    """Return the parsed output of the inspection. Raises NotHad."""
+    """Return the parsed output of the inspection. Raises FactUnavailable."""
     status, text = program.get_output()
     try:
         found = json.loads(text.strip().splitlines()[-1]) if status == 0 else None

@@ -2,7 +2,7 @@
 
 The sandbox consists of unprivileged namespaces. Every file system is read-only; an overlay in memory covers the
 directories that a script writes to. There is no network and no service. When the sandbox's first process ends, the
-kernel kills all others. If the kernel does not allow that, NotHad contains the reason: no script runs outside a
+kernel kills all others. If the kernel does not allow that, FactUnavailable contains the reason: no script runs outside a
 sandbox.
 """
 
@@ -35,7 +35,7 @@ INSIDE = "/dev/shm/fanout-box"  # the sandbox's own directory, in its own tmpfs
 def run_sandboxed(layered: list[str], act: Callable[[], Any], send: Callable[[Any], None]) -> None:
     """Fork the first process of a new sandbox, which calls ``send(act())``; return when it ends.
 
-    ``layered`` are the writable directories; the first one must be writable. Raises NotHad if the sandbox cannot be
+    ``layered`` are the writable directories; the first one must be writable. Raises FactUnavailable if the sandbox cannot be
     made.
     """
     uid, gid = os.getuid(), os.getgid()

@@ -32,7 +32,7 @@ class _ServiceQuery(ToolProcess):
 
 
 def start_query(args: dict[str, Any]) -> ToolProcess:
-    """Start systemctl and timedatectl. Raises NotHad if systemd does not run (as in a container)."""
+    """Start systemctl and timedatectl. Raises FactUnavailable if systemd does not run (as in a container)."""
     if not os.path.isdir(BOOTED):
         raise FactUnavailable("no systemd on this host")
     path = search_path(args) + ":/usr/bin:/bin"
@@ -82,7 +82,7 @@ def _ufw_is_on() -> bool:
 
 
 def query_ras(seconds: float = 1.5, address: tuple[str, int] | None = None) -> list[str]:
-    """Return what NCCL RAS on this host reports of its communicators. Raises NotHad if none listens."""
+    """Return what NCCL RAS on this host reports of its communicators. Raises FactUnavailable if none listens."""
     address = address or ("127.0.0.1", RAS_PORT)
     text, until = b"", time.monotonic() + seconds
     try:

@@ -50,7 +50,7 @@ def ask_stacks(args: dict[str, Any]) -> dict[str, Any]:
 
 
 def find_directory(args: dict[str, Any]) -> str:
-    """Return the directory of the run in ``args``. Raises NotHad."""
+    """Return the directory of the run in ``args``. Raises FactUnavailable."""
     directory = state_dir.find_run(args["run"], args["node"])
     if not directory:
         raise FactUnavailable("no record of run %s on this host" % args["run"])
@@ -58,7 +58,7 @@ def find_directory(args: dict[str, Any]) -> str:
 
 
 def list_processes(args: dict[str, Any]) -> list[int]:
-    """Return all live processes below the run's keeper. Raises NotHad if the host has no record of the run."""
+    """Return all live processes below the run's keeper. Raises FactUnavailable if the host has no record of the run."""
     keeper = int(run_files.read_status(find_directory(args)).get("keeper", 0))
     return processes.descendants(keeper) if keeper else []
 

@@ -19,7 +19,7 @@ KERNEL_LOG = "/dev/kmsg"
 
 
 def read_xids(path: str) -> list[dict[str, Any]]:
-    """Return the last errors, one per GPU and number, with their age in seconds. Raises NotHad if the log is
+    """Return the last errors, one per GPU and number, with their age in seconds. Raises FactUnavailable if the log is
     unreadable."""
     found: dict[tuple[str, str], dict[str, Any]] = {}
     for ago, text in _read_kernel_log(path):
@@ -61,7 +61,7 @@ def _read_kernel_log(path: str) -> list[tuple[float | None, str]]:
 
 
 def _read_journal(path: str) -> list[tuple[float | None, str]]:
-    """Return the kernel's lines of this boot, for members of the groups adm and systemd-journal. Raises NotHad."""
+    """Return the kernel's lines of this boot, for members of the groups adm and systemd-journal. Raises FactUnavailable."""
     program = which("journalctl", path)
     if not program:
         raise FactUnavailable("the kernel's log is not readable for this user")

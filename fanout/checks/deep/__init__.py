@@ -1,4 +1,4 @@
-"""Checks of `--deep`: torch.distributed starts, sums are right and fast.
+"""Checks of `--deep`: torch.distributed starts on all hosts, and its all-reduce is correct and fast.
 
-They import the engine and model. Start in torch_start.py.
+They may import the engine, other topics and model. Start in torch_start.py.
 """

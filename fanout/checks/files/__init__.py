@@ -1,4 +1,4 @@
 """Checks of files: input files, source code, paths of the config, storage.
 
-They import the engine and model. Start in input_files.py.
+They may import the engine, other topics and model. Start in input_files.py.
 """

@@ -1,4 +1,4 @@
 """Checks of GPUs: count, use by others, health, links.
 
-They import the engine and model. Start in accelerators.py.
+They may import the engine, other topics and model. Start in accelerators.py.
 """

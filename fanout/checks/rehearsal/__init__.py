@@ -1,4 +1,4 @@
-"""Checks of train.sh: it runs in a sandbox with a torchrun that records its arguments.
+"""Checks of train.sh: it runs in a sandbox with a recorder in place of torchrun.
 
-They import the engine and model. Start in train_sh.py.
+They may import the engine, other topics and model. Start in train_sh.py.
 """

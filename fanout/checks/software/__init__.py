@@ -1,4 +1,4 @@
 """Checks of software: programs, Python, torch, imports of the task.
 
-They import the engine and model. Start in programs.py.
+They may import the engine, other topics and model. Start in programs.py.
 """

@@ -1,4 +1,4 @@
-"""Checks of the login: reachable, interpreter, quiet and quick login, valid answers.
+"""Checks of the login: the host is reachable, Python is found, the login is quiet and quick, answers are valid.
 
-They import the engine and model. Start in access.py.
+They may import the engine, other topics and model. Start in access.py.
 """

@@ -1,4 +1,4 @@
 """Checks of the machine: clock, memory, limits, services, live runs.
 
-They import the engine and model. Start in machine.py.
+They may import the engine, other topics and model. Start in machine.py.
 """

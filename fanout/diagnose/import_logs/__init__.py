@@ -1,4 +1,4 @@
-"""Logs of other launchers for `fanout why`: plain or compressed files and flight recorder dumps.
+"""Import of logs for `fanout why`: files of any launcher, plain or compressed, and flight recorder dumps.
 
-It imports diagnose, model and text. Start in log_import.py.
+It may import diagnose, model, text and the agent's bundle. Start in log_import.py.
 """

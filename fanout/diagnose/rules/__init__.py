@@ -1,4 +1,4 @@
 """The rules of the diagnosis, one file per kind of cause.
 
-They import the evidence of diagnose, model and text. Start in rule_table.py.
+They may import the evidence of diagnose, logs, model and text. Start in rule_table.py.
 """

@@ -1,7 +1,7 @@
 """Transport interface: ``Transport.open`` returns a ``Channel`` of bytes, or raises one TransportError.
 
 No module above this package uses an ssh library. One deadline limits a whole login. Some libraries wait without a
-time-out, so a transport registers with ``Deadline.guard`` what must be closed to end such a wait.
+time-out, so a transport registers with ``Deadline.close_on_expiry`` what must be closed to end such a wait.
 """
 
 from __future__ import annotations

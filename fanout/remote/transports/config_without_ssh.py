@@ -50,7 +50,7 @@ _CHOICES = {
 
 
 def parse_values(reading: HostConfig) -> dict[str, tuple[str, ...]]:
-    """Return the values as ``ssh -G`` would print them, without those that differ per host. Raises NotRead."""
+    """Return the values as ``ssh -G`` would print them, without those that differ per host. Raises UnsupportedLine."""
     for keyword, values in {**reading.own, **reading.rest}.items():
         where, _, line = reading.origins[keyword].rpartition(":")
         place = (where or reading.origins[keyword], int(line) if where else 0)

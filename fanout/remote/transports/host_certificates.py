@@ -14,7 +14,7 @@ class InvalidCertificate(Exception):
 
 
 def check_certificate(blob: bytes, name: str, now: float) -> bytes:
-    """Return the public key of the authority that signed ``blob`` for host ``name``. Raises BadCertificate."""
+    """Return the public key of the authority that signed ``blob`` for host ``name``. Raises InvalidCertificate."""
     from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, ssh
 

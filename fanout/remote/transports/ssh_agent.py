@@ -33,7 +33,7 @@ class SshAgent:
     """A connection to the agent that listens at a path."""
 
     def __init__(self, path: str, deadline: Deadline) -> None:
-        """Connect. Raises AgentFault."""
+        """Connect. Raises AgentError."""
         self.path = path
         self._deadline = deadline
         self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -48,7 +48,7 @@ class SshAgent:
         self._sock.close()
 
     def list_keys(self) -> list[AgentKey]:
-        """Return the keys in the agent's order. Raises AgentFault."""
+        """Return the keys in the agent's order. Raises AgentError."""
         kind, body = self._send_request(bytes([_REQUEST_IDENTITIES]), min(LIST_SECONDS, self._deadline.seconds_left))
         if kind != _IDENTITIES_ANSWER:
             raise AgentError(f"the ssh agent at {self.path} does not list its keys")
@@ -64,7 +64,7 @@ class SshAgent:
         return found
 
     def sign_data(self, blob: bytes, data: bytes, algorithm: str) -> bytes:
-        """Return the signature of ``data`` by the private key of ``blob``. Raises AgentFault."""
+        """Return the signature of ``data`` by the private key of ``blob``. Raises AgentError."""
         flags = _FLAGS.get(algorithm.partition("-cert-")[0], 0)
         request = bytes([_SIGN_REQUEST]) + put_string(blob) + put_string(data) + struct.pack("!I", flags)
         kind, body = self._send_request(request, self._deadline.seconds_left)

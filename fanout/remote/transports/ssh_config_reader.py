@@ -161,7 +161,7 @@ class ConfigReader:
             yield from sorted(glob.glob(path)) if glob.has_magic(path) else [path]
 
     def read_host(self, name: str, options: Sequence[str] = ()) -> HostConfig:
-        """Return the values for one login. ``options`` of the command line come before any file. Raises NotRead."""
+        """Return the values for one login. ``options`` of the command line come before any file. Raises UnsupportedLine."""
         reading = HostConfig()
         if not _PLAIN_NAME.fullmatch(name):
             raise UnsupportedLine("command line", 0, f"the name {name}")
@@ -220,7 +220,7 @@ class ConfigReader:
             values[keyword] = (*values.get(keyword, ()), found)
 
     def _matches(self, reading: HostConfig, entry: ConfigLine, name: str) -> bool:
-        """Evaluate a Match line. Raises NotRead for a criterion that is not about names and users."""
+        """Evaluate a Match line. Raises UnsupportedLine for a criterion that is not about names and users."""
         words = list(entry.words)
         if words == ["all"]:
             return True

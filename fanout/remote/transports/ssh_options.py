@@ -97,12 +97,12 @@ def read_values(text: str) -> dict[str, tuple[str, ...]]:
 
 
 def parse_ssh_g(name: str, text: str, here: UserContext) -> SshOptions:
-    """Turn the text of ``ssh -G NAME`` into options. Raises BadOption."""
+    """Turn the text of ``ssh -G NAME`` into options. Raises InvalidOption."""
     return build_options(name, read_values(text), here)
 
 
 def build_options(name: str, values: Mapping[str, tuple[str, ...]], here: UserContext) -> SshOptions:
-    """Turn the values of a configuration into options. Raises BadOption."""
+    """Turn the values of a configuration into options. Raises InvalidOption."""
 
     def one(keyword: str, default: str = "") -> str:
         value = next(iter(values.get(keyword, ())), default)
@@ -195,7 +195,7 @@ _TOKEN = re.compile(r"%(.?)|\$\{([^}]*)\}", re.DOTALL)
 
 
 def expand_tokens(text: str, tokens: Mapping[str, str], here: UserContext, *, variables: bool = True) -> str:
-    """Replace tokens such as ``%h`` and, with ``variables``, ``${VAR}``. Raises BadOption for those that ssh refuses."""
+    """Replace tokens such as ``%h`` and, with ``variables``, ``${VAR}``. Raises InvalidOption for those that ssh refuses."""
 
     def replace(match: re.Match[str]) -> str:
         token, variable = match.groups()

@@ -54,7 +54,7 @@ class UserAuth(AuthHandler):
         transport.auth_handler = self
 
     def request_service(self) -> None:
-        """Request the authentication service. Raises HungUp, TimeoutError."""
+        """Request the authentication service. Raises HostDisconnected, TimeoutError."""
         self._send_and_wait(_build_message(cMSG_SERVICE_REQUEST, "ssh-userauth"))
 
     def try_none(self) -> AuthResult:
@@ -63,7 +63,7 @@ class UserAuth(AuthHandler):
         return self._parse_result(kind, message)
 
     def try_key(self, blob: bytes, algorithm: str, sign: Callable[[bytes], bytes]) -> AuthResult:
-        """Offer a public key, and sign if the host accepts it. Raises HungUp, TimeoutError, and errors of ``sign``."""
+        """Offer a public key, and sign if the host accepts it. Raises HostDisconnected, TimeoutError, and errors of ``sign``."""
         kind, message = self._send_and_wait(self._publickey(blob, algorithm, signed=False))
         if kind != MSG_USERAUTH_PK_OK:
             return self._parse_result(kind, message)

@@ -1,4 +1,4 @@
 """The HTML page of a run: timeline, charts and an excerpt of the log.
 
-It imports ui, model, logs, record and text. Start in page.py.
+It may import ui, model, logs, record and text. Start in page.py.
 """
