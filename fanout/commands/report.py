@@ -18,6 +18,7 @@ from fanout.model.request import Request
 from fanout.model.run_info import RunInfo
 from fanout.model.settings import Settings
 from fanout.model.state import RunState
+from fanout.record import writer_lock
 from fanout.record.index import find_run
 from fanout.record.run_reader import RunReader
 from fanout.run import diagnosis, network_retest
@@ -64,6 +65,7 @@ def run_report(request: Request, edge: ProcessContext) -> int:
     recorded = RunReader(find_run(request.given["run"], find_runs_directory(settings, edge)))
     if request.given["html"]:
         return _write_page(request.given["html"], recorded, settings, edge)
+    _refuse_active_run(recorded)
     told = rebuild_report(recorded, settings, edge)
     if request.given["as_json"]:
         verdict = told.verdict
@@ -79,6 +81,17 @@ def run_report(request: Request, edge: ProcessContext) -> int:
     )
     edge.stdout.write(told.render(look.colour, look.unicode))
     return ExitStatus.SUCCESS
+
+
+def _refuse_active_run(recorded: RunReader) -> None:
+    """Raise UsageError for a run that a launcher or a guardian still writes: it has no outcome, so none is reported."""
+    owner = writer_lock.read_owner(recorded.path)
+    if owner is not None and not recorded.has_outcome:
+        run = recorded.heading.run_id
+        raise UsageError(
+            f"run {run} is active (pid {owner.pid} of {owner.user} on {owner.machine}): it has no outcome to report yet",
+            hint=f"fanout attach {run}   # shows it; the report follows at its end",
+        )
 
 
 def rebuild_report(

@@ -63,3 +63,18 @@ def test_where_no_run_goes_on_the_command_says_so(
     assert main([verb, "--log-dir", str(tmp_path)]) == 2
     assert f"no active run in {tmp_path}" in capsys.readouterr().err
     assert find_run("", str(tmp_path)).endswith("00001-00ff")
+
+
+@pytest.mark.parametrize("flags", [[], ["--json"]])
+def test_an_active_run_has_no_outcome_to_report(
+    tmp_path: Path, flags: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The report of its events so far would state that it was stopped."""
+    (run,) = shelf(tmp_path, 1)
+    hold = held(run)
+    assert main(["report", *flags, "--log-dir", str(tmp_path), run.name]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert f"run {run.name} is active (pid 1 of u on m): it has no outcome to report yet" in err
+    assert f"fanout attach {run.name}" in err
+    hold.release_lock()
