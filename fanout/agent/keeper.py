@@ -2,9 +2,8 @@
 
 It is a subreaper in its own session, holds the run's claims, and serves relays over a unix socket in the run's private
 directory. Relays connect and disconnect. A run ends when train.sh exits, on a stop, or when the lease expires. The
-output goes to a file first, so neither a slow terminal nor a dead link blocks a print() in training.
-
-One thread and one poll loop: PDEATHSIG is bound to a thread, and the keeper waits only for descriptors.
+output goes to a file first, so neither a slow terminal nor a dead link blocks a print() in training. One thread and one
+poll loop: PDEATHSIG is bound to a thread, and the keeper waits only for descriptors.
 """
 
 from __future__ import annotations
@@ -292,11 +291,8 @@ class Keeper:
         self.relays.send_to_all(dict(how, t="exited"))
         self.ending.allow_leftovers()
 
-    # -- ending
-
     def _stop_without_request(self, own_end: dict, grace: float) -> None:
-        """Stop the run without a launcher's request. The reason goes out with the exit event, even if train.sh exits 0
-        on SIGTERM."""
+        """Stop the run without a request. The exit event has the reason, even if train.sh exits 0 on SIGTERM."""
         self.own_end = self.own_end or own_end
         self.stop(grace, own_end["why"])
 
@@ -318,12 +314,11 @@ class Keeper:
         elif self.main and self.lease.left < 0 and self.lease.seconds and not self.ending.kill_at:
             why = "no launcher for %g s: the lease expired" % self.lease.seconds
             own_end = {"reason": "lease-expired", "why": why, "silent_for": self.lease.seconds}
-            grace = max(0.0, self.spec["grace"] + self.lease.left)  # less the time in suspend
-            self._stop_without_request(own_end, grace)
+            self._stop_without_request(own_end, max(0.0, self.spec["grace"] + self.lease.left))  # less the suspend time
         elif self.ending.step(self.main, self.exited):
             if not self.exited:
-                why = "train.sh could not be killed"
-                self._handle_exit({"code": None, "signal": None, "reason": "unkillable", "why": why})
+                unknown = {"code": None, "signal": None, "why": "train.sh could not be killed"}
+                self._handle_exit(dict(unknown, reason="unkillable"))
             self._finish_run(self.ending.left, self.ending.killed)
 
     def _finish_run(self, left: list, killed: int) -> None:

@@ -221,20 +221,14 @@ class Connection:
         if before and (not dropped or time.monotonic() - began > self._options.connect_timeout):
             self._report_failure(error)
             return False
-        pause = (
-            random.uniform(0.2, 0.6) * attempt
-            if before
-            else RECONNECT_SECONDS[min(attempt, len(RECONNECT_SECONDS)) - 1]
-        )
-        self._wake_dialler.wait(pause)
+        longest = RECONNECT_SECONDS[min(attempt, len(RECONNECT_SECONDS)) - 1]
+        self._wake_dialler.wait(random.uniform(0.2, 0.6) * attempt if before else longest)
         return not self._over
 
     def _report_failure(self, error: TransportError) -> None:
         if not self._over:
-            kind = type(error).__name__
-            self._post(
-                ConnectFailed(at=self._clock(), host=self.host.name, kind=kind, message=str(error), hint=error.hint)
-            )
+            fields = {"kind": type(error).__name__, "message": str(error), "hint": error.hint}
+            self._post(ConnectFailed(at=self._clock(), host=self.host.name, **fields))
 
     def _connect_once(self, attempt: int, turn: int) -> EstablishedLogin | None:
         """Log in, within the limit of parallel logins. Return None if ``close`` was called. Raises TransportError."""
