@@ -162,7 +162,7 @@ GUARDS = (
         file="remote/protocol.py",
         text='f"@{nonce} READY "',
         instead='" READY "',
-        test=f"{WIRE}::test_only_who_knows_the_nonce_can_speak",
+        test=f"{WIRE}::test_frames_need_the_nonce",
     ),
     Guard(
         name="grace of the whole tree: a checkpoint below a wrapper that died",

@@ -99,7 +99,7 @@ def test_many_ranks_are_a_few_curves_before_a_band_and_what_the_user_named_is_dr
         browser.close()
 
 
-def test_what_a_log_says_stays_text(page: tuple[Chrome, str]) -> None:
+def test_log_lines_stay_text(page: tuple[Chrome, str]) -> None:
     browser, url = page
     browser.load(url)
     assert any("</script><img src=x onerror=" in row for row in rows(browser))

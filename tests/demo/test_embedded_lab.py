@@ -52,7 +52,7 @@ def test_openssh_gets_the_exit_code_too(lab: embedded_lab.DemoLab, code: int) ->
     assert ssh(lab, lab.hosts[0].name, f"echo hi; exit {code}") == Ended(code=code, out=b"hi\n", err=b"")
 
 
-def test_death_by_signal_is_said_as_such(lab: embedded_lab.DemoLab) -> None:
+def test_a_death_by_signal_is_reported_as_a_signal(lab: embedded_lab.DemoLab) -> None:
     death = ssh(lab, "-v", lab.hosts[0].name, "kill -KILL $$")
     assert death.code == 255
     assert b"rtype exit-signal" in death.err
@@ -207,7 +207,7 @@ def test_forwarding_terminals_shells_and_subsystems_are_refused_and_commands_go_
         assert ended(transport, "echo fine").out == b"fine\n"
 
 
-def test_agent_forwarding_is_refused_and_a_missing_terminal_is_only_said(lab: embedded_lab.DemoLab) -> None:
+def test_agent_forwarding_is_refused_and_a_missing_terminal_is_only_reported(lab: embedded_lab.DemoLab) -> None:
     assert ssh(lab, "-A", lab.hosts[0].name, "echo [$SSH_AUTH_SOCK]").out == b"[]\n"
     without = ssh(lab, "-t", "-t", lab.hosts[0].name, "echo fine")
     assert b"PTY allocation request failed" in without.err

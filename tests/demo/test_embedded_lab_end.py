@@ -99,7 +99,7 @@ def test_a_second_start_is_quick_and_has_new_keys(tmp_path: Path) -> None:
     assert not lab.directory.exists()
 
 
-def test_hosts_on_one_shared_address_are_told_apart_by_name(tmp_path: Path) -> None:
+def test_hosts_on_one_shared_address_are_distinguished_by_name(tmp_path: Path) -> None:
     with embedded_lab.open_lab(tmp_path / "lab", 3, own_addresses=False) as lab:
         assert [(host.name, host.address) for host in lab.hosts] == [(f"demo{n}", "127.0.0.1") for n in (1, 2, 3)]
         for host in lab.hosts:

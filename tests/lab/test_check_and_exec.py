@@ -60,7 +60,7 @@ def test_equal_output_is_shown_once(project: Project) -> None:
     same_as_golden("exec-folded", done.out)
 
 
-def test_exec_runs_where_it_can_and_says_where_it_cannot(project: Project, lab4: Lab) -> None:
+def test_exec_runs_on_reachable_hosts_and_names_the_others(project: Project, lab4: Lab) -> None:
     """An unreachable host is named with what to type; the others' output is there; 255."""
     lab4["h2"].stop_sshd()
     done = project.fanout("exec", "hosts.txt", "--", "echo", "hi")

@@ -57,7 +57,7 @@ def type_in(lab: Lab, advice: str) -> None:
         lab.launcher.run(["sh", "-c", line], user="lab", cwd=PROJECT, env={"PYTHONPATH": str(REPOSITORY)}, check=True)
 
 
-def test_a_torchrun_that_train_sh_does_not_find_fails_whatever_its_message_says(lab: Lab) -> None:
+def test_a_torchrun_that_train_sh_does_not_find_fails_with_any_message(lab: Lab) -> None:
     """On both hosts, and `run` starts nothing."""
     for node in lab.nodes:
         node.write_file(f"{PROJECT}/train.sh", FAILS, user="lab")
@@ -81,7 +81,7 @@ def test_run_prints_every_warning_of_its_check(lab: Lab) -> None:
         assert f"warning: h1: home: cannot write in the home directory {HOME}" in done.stderr
 
 
-def test_what_is_advised_mends_it_with_a_configuration_of_its_own(lab: Lab) -> None:
+def test_the_advice_repairs_the_fault_with_a_separate_ssh_config(lab: Lab) -> None:
     """`-F`, names that only that file knows, a package that git ignores, a file that is missing, another commit."""
     lab.launcher.write_file(f"{HOME}/cfg", CONFIG, user="lab")
     lab.hostfile("alpha slots=1\nbeta slots=1\n")

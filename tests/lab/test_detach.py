@@ -64,7 +64,7 @@ def test_a_detached_run_that_never_starts_fails_in_the_foreground(project: Proje
     assert "detached" not in done.err
 
 
-def test_stop_tells_the_launcher_that_lives(project: Project, lab4: Lab) -> None:
+def test_stop_signals_a_live_launcher(project: Project, lab4: Lab) -> None:
     """The launcher ends the run in order, so its record has the end; ``stop`` reports the result of every host."""
     project.train(WAIT)
     run = _detached(project, "--grace", "5")
@@ -132,7 +132,7 @@ def test_stop_from_a_machine_without_a_record(project: Project, lab4: Lab) -> No
     assert wait_quiet(lab4, 20)
 
 
-def test_a_closed_terminal_detaches_where_that_is_wished(project: Project, lab4: Lab) -> None:
+def test_a_closed_terminal_detaches_with_on_hangup_keep(project: Project, lab4: Lab) -> None:
     """--on-hangup keep: SIGHUP is no end; the record goes on, and attach comes back to it."""
     project.train(WAIT)
     run = project.begin("--on-hangup", "keep")
@@ -222,7 +222,7 @@ def test_a_keeper_that_is_stopped_is_named_and_left_alone(project: Project, lab4
 
 
 @pytest.mark.slow
-def test_what_a_lease_left_is_told_once_by_the_next_run(project: Project, lab4: Lab) -> None:
+def test_the_next_run_reports_an_expired_run_once(project: Project, lab4: Lab) -> None:
     """No launcher fetched the result: the next run on these hosts names the run and the command that removes it."""
     project.train(WAIT)
     lost = _detached(project, "--lease", "5", "--grace", "1")

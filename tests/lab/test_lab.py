@@ -188,7 +188,7 @@ def test_many_names_behind_one_sshd() -> None:
         assert ssh(lab, "10.77.0.64", "echo $SSH_CONNECTION").split()[2] == "10.77.0.64"
 
 
-def test_a_machine_that_cannot_start_says_why() -> None:
+def test_a_machine_that_cannot_start_reports_the_reason() -> None:
     lab = Lab([HostSpec(name="wrong", sshd=("NoSuchOption yes",))])
     with pytest.raises(LabError, match=r"wrong: error: sshd did not start: .*NoSuchOption"):
         lab.__enter__()

@@ -46,7 +46,7 @@ def lab(lab4: Lab) -> Lab:
     return lab4
 
 
-def test_on_healthy_hosts_nothing_is_said(lab: Lab) -> None:
+def test_healthy_hosts_have_no_finding(lab: Lab) -> None:
     """Not a failure, not a warning, not a note; and nothing is left on any of them (the fixture looks)."""
     done = check(lab)
     assert (done.returncode, done.stderr) == (0, "")
@@ -89,7 +89,7 @@ FAULTS: list[tuple[str, Callable[[Lab], None], str, str, list[str], str]] = [
 @pytest.mark.parametrize(
     ("fault", "level", "name", "hosts", "saw"), [row[1:] for row in FAULTS], ids=[row[0] for row in FAULTS]
 )
-def test_a_fault_on_a_real_host_makes_exactly_its_check_speak(
+def test_a_fault_on_a_real_host_fails_exactly_its_check(
     lab: Lab, fault: Callable[[Lab], None], level: str, name: str, hosts: list[str], saw: str
 ) -> None:
     """By name, level and host; what differs in the code may be noted beside a file that differs."""
@@ -129,7 +129,7 @@ def test_the_advice_for_a_dropped_syn_opens_the_port_to_the_address_that_dials(l
     assert all("ufw allow from 10.77.0." in row["advice"] for row in rows), rows
 
 
-def test_a_taken_port_is_told_with_its_owner(lab: Lab) -> None:
+def test_the_check_names_the_owner_of_a_taken_port(lab: Lab) -> None:
     """The holder is another user's: his name is known, his process is not."""
     holder: Node = lab["h1"]
     code = "import socket,sys;s=socket.socket();s.bind(('',29500));s.listen();print('up',flush=True);sys.stdin.read()"
@@ -151,7 +151,7 @@ def test_a_missing_directory_is_one_failure_a_host_with_what_to_type(lab: Lab) -
     assert rows[0]["advice"].startswith(f"copy it there:  ssh h1 tar -C {PROJECT}")
 
 
-def test_what_the_advice_says_mends_it_when_it_is_typed(lab: Lab) -> None:
+def test_the_advice_repairs_the_fault_when_typed(lab: Lab) -> None:
     """Word for word, on the launcher: a directory that is missing, a file that is, and one that differs."""
     lab["h2"].run(["rm", f"{PROJECT}/task.py"], check=True)
     without_directory(lab)

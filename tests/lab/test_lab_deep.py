@@ -66,7 +66,7 @@ def test_healthy_hosts_add_up_and_one_with_a_slow_link_is_named(three: Project, 
 
 
 @pytest.mark.slow
-def test_ports_that_are_shut_between_two_workers_are_told_as_their_link(three: Project, lab4: Lab) -> None:
+def test_blocked_ports_between_two_workers_are_reported_as_their_link(three: Project, lab4: Lab) -> None:
     """MASTER_PORT is open to all; h2 and h3 cannot reach each other's free ports: no host is blamed, the two are."""
     for way, flag in (("INPUT", "-s"), ("OUTPUT", "-d")):
         other = lab4.plan.addresses["h2"]

@@ -46,7 +46,7 @@ def test_a_lab_leaves_nothing_behind() -> None:
     assert _state_of_this_machine() <= before
 
 
-def test_a_lab_that_cannot_end_cleanly_says_so() -> None:
+def test_a_lab_that_cannot_end_cleanly_raises_an_error() -> None:
     lab = Lab(1)
     with lab:
         stray = subprocess.Popen(["nsenter", f"--target={lab['h1'].pid}", "--net", "sleep", "1007"])

@@ -52,7 +52,7 @@ def test_thaw_leaves_stopped_what_was_stopped_before(lab4: Lab) -> None:
     end(child)
 
 
-def test_power_off_says_no_goodbye_and_power_on_is_a_fresh_boot(lab4: Lab) -> None:
+def test_power_off_closes_no_connection_and_power_on_is_a_fresh_boot(lab4: Lab) -> None:
     host = lab4["h1"]
     before = host.read_file(BOOT_ID)
     host.write_file("/tmp/mark", "x")

@@ -48,7 +48,7 @@ def told(rows: list[dict[str, Any]]) -> str:
 @pytest.mark.parametrize(
     "name", [name if name in _QUICK else pytest.param(name, marks=pytest.mark.campaign) for name in SCENES]
 )
-def test_each_fault_of_a_scene_makes_exactly_its_check_speak(name: str) -> None:
+def test_each_fault_of_a_scene_fails_exactly_its_check(name: str) -> None:
     """All faults of a scene at once, each on its host: the findings are the expected ones, and no others."""
     scene = SCENES[name]
     with scene.lab() as lab:

@@ -147,7 +147,7 @@ def test_the_launcher_is_host_0_without_an_ssh_server(project: Project, lab4: La
     assert lines_of(done.out, "h1") == [f"at {lab4.launcher.address} on h1"]
 
 
-def test_localhost_beside_others_is_refused_where_nobody_asked_for_its_address(project: Project) -> None:
+def test_localhost_beside_others_is_refused_without_a_given_address(project: Project) -> None:
     """Without a check nothing can know it, and 127.0.0.1 would mean "myself" on every host: exit 2, and what to write."""
     project.train("touch ran\n")
     project.hosts("localhost slots=1\nh1 slots=1\n")
@@ -167,7 +167,9 @@ def test_root_runs_as_root(lab4: Lab) -> None:
     assert sorted(done.out.splitlines()) == ["h1 | root in /root", "h2 | root in /root"]
 
 
-def test_how_soon_the_last_host_speaks(project: Project, lab4: Lab, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_last_host_prints_soon_after_the_start(
+    project: Project, lab4: Lab, capsys: pytest.CaptureFixture[str]
+) -> None:
     """From the command to the last host's first line, with a check and without; a number for the reader of the log."""
     project.train("echo first\n")
     lines = [rf"^{name} \| first" for name in NAMES]

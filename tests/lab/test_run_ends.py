@@ -100,7 +100,7 @@ def test_a_third_ctrl_c_leaves_and_names_who_may_still_hold_something(project: P
     assert wait_quiet(lab4, 60)
 
 
-def test_a_full_disk_here_costs_no_run_and_is_told_with_its_bytes(project: Project, lab4: Lab) -> None:
+def test_a_full_launcher_disk_ends_no_run_and_is_reported_in_bytes(project: Project, lab4: Lab) -> None:
     """The hosts go on to their end; report and exit status say that the record has holes, and where."""
     place = "/tmp/small"
     lab4.launcher.run(["mkdir", place], check=True)

@@ -10,7 +10,7 @@ from tests.lab.lab import Lab
 OTHERS = "h[1,3-4]"
 
 
-def test_one_host_fails_and_the_report_says_so(project: Project) -> None:
+def test_the_report_names_the_host_that_failed(project: Project) -> None:
     """``exit 3`` on host 2: fanout exits 3, names it with its last lines, and the others are gone within seconds."""
     project.train(
         'echo "start $NODE_RANK"\nif [ $NODE_RANK = 1 ]; then echo "no such key: lr"; exit 3; fi\nsleep 1001\n'
@@ -95,7 +95,7 @@ def test_a_time_limit_ends_the_run_with_124(project: Project) -> None:
     assert "time limit" in done.err
 
 
-def test_a_host_that_never_comes_to_the_rendezvous_is_named(project: Project) -> None:
+def test_a_host_that_never_joins_the_rendezvous_is_named(project: Project) -> None:
     """The others wait for it in silence, as torchrun does for ten minutes: it is named within --start-timeout."""
     listen = "s = socket.create_server(('', port)); c = [s.accept()[0] for _ in range(4)]"
     dial = "s = socket.create_connection((os.environ['MASTER_ADDR'], port)); s.recv(1)"

@@ -145,7 +145,7 @@ def test_hosts_that_lack_what_the_run_needs(apart: Project, lab: Lab) -> None:
     assert "nothing: train.sh was not started on any host" in done.err
 
 
-def test_the_check_says_what_is_missing_or_differs_and_where(apart: Project, lab: Lab) -> None:
+def test_the_check_names_what_is_missing_or_differs_and_where(apart: Project, lab: Lab) -> None:
     """The same hosts and one with another task: each is listed with the command that repairs it."""
     _break(apart, lab)
     lab["denied"].write_file(f"{apart.here}/task.py", "different\n", user="lab")
@@ -189,7 +189,7 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("words", "said"), MISTAKES, ids=[said for _, said in MISTAKES])
-def test_a_mistake_is_told_before_any_host_hears_of_it(
+def test_a_mistake_is_reported_before_any_connection(
     apart: Project, lab: Lab, words: tuple[str, ...], said: str
 ) -> None:
     """Exit 2 with the place of the mistake, no traceback, no login, no record."""

@@ -37,9 +37,7 @@ def _begun(project: Project, *flags: str) -> Running:
 
 
 @pytest.mark.parametrize(("user", "holder"), [("lab", "pid {pid} python3 -c import socket"), ("root", "user root")])
-def test_a_master_port_that_is_taken_is_told_with_its_holder(
-    project: Project, lab4: Lab, user: str, holder: str
-) -> None:
+def test_the_owner_of_a_taken_master_port_is_named(project: Project, lab4: Lab, user: str, holder: str) -> None:
     """Ours with pid and command, another user's with the owner; 125, and not one host has started."""
     project.train("touch ran\n")
     squatter = _squat(lab4["h1"], user)
@@ -57,7 +55,7 @@ def test_a_master_port_that_is_taken_is_told_with_its_holder(
 # --- two runs ---
 
 
-def test_a_second_run_is_told_who_is_there_and_the_first_does_not_notice(project: Project) -> None:
+def test_a_second_run_is_refused_by_name_and_the_first_goes_on(project: Project) -> None:
     """One port, one run: the second is refused with the first one's id and owner. Another port is another run."""
     project.train(WAIT)
     first = _begun(project)
@@ -129,7 +127,7 @@ def test_a_host_that_is_silent_for_longer_than_its_link_lives(project: Project, 
     assert wait_quiet(lab4, 20)
 
 
-def test_hosts_that_nobody_speaks_to_stop_when_the_lease_is_over(project: Project, lab4: Lab) -> None:
+def test_hosts_without_a_launcher_stop_when_the_lease_expires(project: Project, lab4: Lab) -> None:
     """Launcher and guardian are killed: the shortest lease and the grace later nothing runs any more. The next
     launcher reports that the launcher was away, and blames no host."""
     project.train(WAIT)

@@ -70,9 +70,7 @@ def watched(path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Viewer, Teller
     return viewer, teller
 
 
-def test_who_comes_before_anything_happened_hears_of_everything(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_viewer_from_the_start_gets_every_event(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tellers speak from the first event on, although none was there to be counted."""
     record = recorded(tmp_path / "run", History("a"))
     later = History("a").link().start()

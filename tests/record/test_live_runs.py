@@ -55,9 +55,7 @@ def test_of_several_live_runs_none_is_chosen(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("verb", ["stop", "attach", "stacks"])
-def test_where_no_run_goes_on_the_command_says_so(
-    tmp_path: Path, verb: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_reports_that_no_run_goes_on(tmp_path: Path, verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     shelf(tmp_path, 2)
     (tmp_path / "zzz-not-a-run").mkdir()
     assert main([verb, "--log-dir", str(tmp_path)]) == 2

@@ -35,9 +35,7 @@ def told_bytes(events: list[Event]) -> dict[tuple[str, int], bytes]:
 
 @given(cut=st.integers(1, 3000), name=st.sampled_from(sorted(histories.TYPICAL)))
 @settings(max_examples=25, deadline=None)
-def test_a_record_cut_off_anywhere_tells_what_is_whole_and_every_byte_that_reached_the_files(
-    cut: int, name: str
-) -> None:
+def test_a_truncated_record_gives_its_whole_lines_and_every_byte_in_the_files(cut: int, name: str) -> None:
     run = histories.TYPICAL[name]()
     with tempfile.TemporaryDirectory() as place:
         keep(Path(place, "run"), run)
@@ -87,7 +85,7 @@ def test_any_chunking_gives_files_with_exactly_the_bytes_that_were_written(
     assert again == {("h1", 0): data, ("h1", 1): data, ("h2", 0): data}
 
 
-def test_a_run_that_goes_on_is_told_up_to_its_last_byte(tmp_path: Path) -> None:
+def test_a_live_run_is_read_up_to_its_last_byte(tmp_path: Path) -> None:
     """The record names the place of bytes a moment after the files have them."""
     run = History("h1").link().start().say("h1", b"first\n")
     log = RunWriter(str(tmp_path / "run"), heading(run.hosts))
@@ -100,7 +98,7 @@ def test_a_run_that_goes_on_is_told_up_to_its_last_byte(tmp_path: Path) -> None:
     log.close()
 
 
-def test_what_the_guardian_wrote_after_the_launchers_death_is_told_too(tmp_path: Path) -> None:
+def test_the_guardians_events_after_the_launchers_death_are_read_too(tmp_path: Path) -> None:
     """It writes to the log files alone."""
     run = History("h1", "h2").link().start().say("h1", b"before\n")
     keep(tmp_path / "run", run)
@@ -113,7 +111,7 @@ def test_what_the_guardian_wrote_after_the_launchers_death_is_told_too(tmp_path:
     assert told == {("h1", 0): b"before\nafter\n", ("h2", 0): b"never recorded\n"}
 
 
-def test_a_host_that_was_given_up_and_tried_again_is_told_to_its_end(tmp_path: Path) -> None:
+def test_a_host_that_was_abandoned_and_retried_is_read_to_its_end(tmp_path: Path) -> None:
     """By the guardian, or by ``fanout stop``, which write on in the same record."""
     run = History("h1", "h2").link().start().wait(1.0)
     run.add(HostLost(at=run.at, host="h2", why="abandoned by the user")).end("h1").tidy("h1").wait(1.0)
@@ -142,7 +140,7 @@ def test_the_next_launcher_begins_a_line_of_its_own_after_a_torn_one(tmp_path: P
 
 
 @pytest.mark.parametrize("name", ["events.jsonl", "logs/gpu01.log"])
-def test_what_is_gone_from_a_record_is_said_and_no_traceback(tmp_path: Path, name: str) -> None:
+def test_missing_parts_of_a_record_are_reported_without_a_traceback(tmp_path: Path, name: str) -> None:
     keep(tmp_path / "run", histories.good_run())
     recorded = RunReader(str(tmp_path / "run"))
     (tmp_path / "run" / name).unlink()

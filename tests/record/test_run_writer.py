@@ -71,7 +71,7 @@ def test_every_stream_has_a_file_of_its_own(tmp_path: Path) -> None:
     assert Path(log.get_log_path("h1")).read_bytes() == b"main\n"
 
 
-def test_nobody_else_can_read_it(tmp_path: Path) -> None:
+def test_no_other_user_can_read_the_record(tmp_path: Path) -> None:
     keep(tmp_path / "run", histories.good_run())
     for path in [tmp_path / "run", *(tmp_path / "run").rglob("*")]:
         assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600)
@@ -115,7 +115,7 @@ def test_the_chunk_records_cover_every_byte_once(tmp_path: Path) -> None:
     assert ends[-1] == sum(range(50))
 
 
-def test_a_full_disk_is_remembered_and_told_once(tmp_path: Path) -> None:
+def test_a_full_disk_is_recorded_and_reported_once(tmp_path: Path) -> None:
     """The run goes on; the hole has a range; the other host's log is whole."""
     (tmp_path / "run/logs").mkdir(parents=True)
     os.symlink("/dev/full", tmp_path / "run/logs/h1.log")
@@ -141,7 +141,7 @@ def files_of_at_most(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_records_that_a_full_disk_did_not_take_are_written_when_it_has_room(tmp_path: Path) -> None:
+def test_lines_that_a_full_disk_refused_are_written_when_it_has_space(tmp_path: Path) -> None:
     told: list[str] = []
     log = RunWriter(str(tmp_path / "run"), heading(("h1",)), warn=told.append)
     log.begin(T0)
@@ -184,7 +184,7 @@ def test_after_a_hole_bytes_are_at_their_own_offset(tmp_path: Path) -> None:
     assert (tmp_path / "run/logs/h1.log").read_bytes() == b"\0" * 6 + b"after"
 
 
-def test_a_place_that_cannot_be_written_is_said_before_anything_runs(tmp_path: Path) -> None:
+def test_an_unwritable_directory_is_reported_before_anything_runs(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(LauncherError, match="cannot write the logs") as caught:
         RunWriter(str(tmp_path / "file/run"), heading(("h1",)))
@@ -309,7 +309,7 @@ def test_a_record_cut_off_in_the_middle_is_read_as_far_as_it_goes(tmp_path: Path
     assert len(list(RunReader(str(tmp_path / "run")).iter_events())) > 10
 
 
-def test_a_directory_that_is_no_run_is_said_to_be_none(tmp_path: Path) -> None:
+def test_a_directory_without_a_run_is_reported(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"events\.jsonl"):
         RunReader(str(tmp_path))
     (tmp_path / "events.jsonl").write_text("{}\n")

@@ -20,7 +20,7 @@ def adds(backlog: ChunkLimiter, pieces: int) -> tuple[threading.Thread, list[int
     return thread, added
 
 
-def test_no_more_is_added_than_there_is_room_for() -> None:
+def test_no_more_is_added_than_the_limit() -> None:
     backlog = ChunkLimiter(8)
     thread, added = adds(backlog, 20)
     for _ in range(12):
@@ -44,7 +44,7 @@ def test_who_waits_is_woken_when_half_of_it_is_dealt_with() -> None:
     assert not thread.is_alive()
 
 
-def test_nobody_waits_for_one_that_is_abandoned() -> None:
+def test_no_thread_waits_for_an_abandoned_backlog() -> None:
     """Whatever is still on its way."""
     backlog = ChunkLimiter(8)
     thread, added = adds(backlog, 100)

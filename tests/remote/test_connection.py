@@ -201,7 +201,7 @@ def test_what_was_on_its_way_from_a_host_that_was_given_up_is_dropped() -> None:
         (b"", 0, "the login, or its python3, ended before the agent started (exit status 0)"),
     ],
 )
-def test_a_login_that_does_not_get_to_the_agent_is_told_with_its_words(said: bytes, status: int, says: str) -> None:
+def test_a_login_that_does_not_reach_the_agent_is_reported_with_its_output(said: bytes, status: int, says: str) -> None:
     def script(far: Far) -> int:
         far.say(said)
         return status
@@ -251,7 +251,7 @@ def test_a_refused_login_is_not_tried_again() -> None:
     assert "Started" not in seen.kinds("b")
 
 
-def test_no_more_logins_are_in_flight_than_was_said() -> None:
+def test_no_more_logins_are_in_flight_than_the_option_allows() -> None:
     transport = ScriptedTransport(lambda one, attempt: good())
     known = [host(f"h{number}", slots=1) for number in range(12)]
     most = 0

@@ -80,7 +80,7 @@ def test_silence_is_none_and_not_the_end(way: Way) -> None:
         assert channel.read(0.05) is None
 
 
-def test_closing_frees_whoever_reads(way: Way) -> None:
+def test_closing_wakes_a_reader(way: Way) -> None:
     with way.opened(SILENT) as channel:
         assert channel.read(PATIENCE) == b"ready\n"
         came_back: list[object] = []

@@ -47,7 +47,7 @@ def test_the_soft_limit_is_raised_to_what_it_takes_and_never_lowered(tmp_path: P
     assert int(done.stdout) == max(soft, count_needed_files(hosts, by_program=False))
 
 
-def test_room_that_is_there_is_left_alone(tmp_path: Path) -> None:
+def test_a_sufficient_limit_is_unchanged(tmp_path: Path) -> None:
     """A limit that is high enough stays as it is."""
     high = min(4096, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
     assert limited(tmp_path, high, high, sys.executable, "-c", _ROOM.format(hosts=64)).stdout == f"{high}\n"
@@ -56,7 +56,7 @@ def test_room_that_is_there_is_left_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "words", [["exec", "hosts.txt", "--", "true"], ["run", "hosts.txt", "task.py"], ["check", "hosts.txt"]]
 )
-def test_a_limit_that_cannot_be_raised_is_told_before_any_host_is_touched(tmp_path: Path, words: list[str]) -> None:
+def test_a_limit_that_cannot_be_raised_is_reported_before_any_connection(tmp_path: Path, words: list[str]) -> None:
     """125, the numbers, what to type; no host is dialled, no record is begun."""
     (tmp_path / "hosts.txt").write_text("".join(f"10.255.255.{number} slots=1\n" for number in range(1, 65)))
     (tmp_path / "task.py").write_text("")

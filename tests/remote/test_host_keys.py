@@ -57,7 +57,7 @@ def other_server(server: Sshd, tmp_path: Path) -> str:
 
 
 @pytest.mark.parametrize("strict", ["no", "accept-new"])
-def test_the_configuration_accepts_a_new_key_and_that_is_told_once(
+def test_the_configuration_accepts_a_new_key_and_reports_it_once(
     server: Sshd, tmp_path: Path, make: Make, strict: str
 ) -> None:
     known = tmp_path / "known_hosts"

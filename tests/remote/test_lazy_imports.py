@@ -41,7 +41,7 @@ def test_what_is_called_while_it_is_put_off_is_imported_then() -> None:
 
 
 @pytest.mark.process
-def test_whoever_comes_afterwards_gets_the_real_module() -> None:
+def test_later_imports_get_the_real_module() -> None:
     told = in_a_new_process(
         "import fanout.remote.transports.builtin_ssh, unittest.mock; print(unittest.mock.Mock()(1))"
     )

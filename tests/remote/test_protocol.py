@@ -111,7 +111,7 @@ def test_log_bytes_that_no_file_could_hold_are_not_the_protocol() -> None:
         spoken().feed_bytes(frames.pack_control({"t": "trimmed", "stream": 0, "upto": (1 << 63) - 1}))
 
 
-def test_hello_is_no_event_and_gone_tells_the_totals() -> None:
+def test_hello_is_no_event_and_gone_has_the_totals() -> None:
     one = spoken()
     assert one.feed_bytes(frames.pack_control({"t": "hello", "v": 1, "hostname": "gpu01"})) == []
     assert one.hello["hostname"] == "gpu01"
@@ -197,7 +197,7 @@ def test_what_inflates_to_much_is_not_inflated_all_at_once() -> None:
         frames.pack_control({"t": "exited", "code": 0, "signal": None}),
     ],
 )
-def test_only_who_knows_the_nonce_can_speak(forged: bytes) -> None:
+def test_frames_need_the_nonce(forged: bytes) -> None:
     one = decoder()
     assert one.feed_bytes(forged) == []
     assert one.python == ""
@@ -208,7 +208,7 @@ def test_only_who_knows_the_nonce_can_speak(forged: bytes) -> None:
     ]
 
 
-def test_a_login_that_prints_for_ever_is_cut_off() -> None:
+def test_a_login_that_prints_without_end_is_cut_off() -> None:
     one = decoder()
     assert one.feed_bytes(b"y\n" * 30_000) == []
     with pytest.raises(ProtocolError, match=r"printed 66000 bytes at login and never started the agent"):
@@ -272,7 +272,7 @@ def test_any_bytes_are_events_or_a_bad_host_and_nothing_else(data: bytes) -> Non
     assert all(isinstance(event, (Chunk, Heartbeat, Released)) for event in tolerated(data) or ())
 
 
-def test_a_failure_of_the_agent_is_told_with_its_traceback() -> None:
+def test_a_failure_of_the_agent_is_reported_with_its_traceback() -> None:
     with pytest.raises(ProtocolError, match=r"(?s)a bug in fanout:\nTraceback.*KeyError"):
         spoken().feed_bytes(frames.pack_control({"t": "crash", "text": "Traceback\nKeyError: 'x'"}))
 
@@ -300,7 +300,7 @@ def one_of(data: bytes) -> dict[str, Any]:
     return message
 
 
-def test_prepare_tells_all_that_must_be_known_before_go() -> None:
+def test_prepare_has_all_data_that_go_needs() -> None:
     assert one_of(protocol.prepare_frame(PLAN, NODE, by="me@pc", cursors={0: 5})) == {
         "op": "prepare",
         "run": "r1",
@@ -333,7 +333,7 @@ def test_go_carries_the_environment_and_the_mark() -> None:
     }
 
 
-def test_the_small_frames_say_what_they_are() -> None:
+def test_small_frames_name_their_type() -> None:
     assert one_of(protocol.attach_frame("r1", 1, NODE.process_mark, {0: 9}))["cursors"] == {"0": 9}
     assert one_of(protocol.ask_frame(4, "gpu", {"a": 1}, 2.0)) == {
         "op": "ask",

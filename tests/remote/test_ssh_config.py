@@ -51,7 +51,7 @@ def test_jumps_are_visited_in_the_order_in_which_they_are_written(tmp_path: Path
     assert config.resolve_path(host("c"))[1].user == "me"
 
 
-def test_no_jump_is_made_where_the_configuration_says_none(tmp_path: Path) -> None:
+def test_no_jump_is_made_for_proxyjump_none(tmp_path: Path) -> None:
     config = config_of(tmp_path, "Host a\n ProxyJump none\nHost *\n ProxyJump bastion\n")
     assert [one.name for one in config.resolve_path(host("a"))] == ["a"]
 
@@ -102,7 +102,7 @@ def test_many_hosts_of_one_kind_take_one_question(tmp_path: Path) -> None:
     assert (tmp_path / "count").read_text().count("x") == 2
 
 
-def test_an_ssh_that_reads_the_files_in_another_way_is_asked_for_every_host(tmp_path: Path) -> None:
+def test_an_ssh_that_reads_the_files_differently_is_queried_for_every_host(tmp_path: Path) -> None:
     program = tmp_path / "ssh"
     program.write_text('#!/bin/sh\nssh "$@" | sed "s/^port .*/port 4444/"\n')
     program.chmod(0o755)

@@ -130,7 +130,7 @@ def asked(config: SshConfig, question: ConfigQuery) -> SshOptions | str:
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(drawn=_CONFIG, included=st.booleans(), flags=_FLAGS)
-def test_what_is_worked_out_for_hosts_of_one_kind_is_what_ssh_says_of_each(
+def test_the_shared_result_for_similar_hosts_equals_ssh_output_for_each(
     drawn: tuple[list[str], list[tuple[str, list[str]]]], included: bool, flags: tuple[str, ...]
 ) -> None:
     with tempfile.TemporaryDirectory() as directory:

@@ -59,7 +59,7 @@ def listener(*, then: str) -> Iterator[int]:
             client.close()
 
 
-def test_nobody_listens(server: Sshd, tmp_path: Path) -> None:
+def test_a_port_without_a_listener_is_refused(server: Sshd, tmp_path: Path) -> None:
     port = free_port()
     error = refused(server.config(tmp_path / "config", Port=str(port)))
     assert type(error) is Unreachable
@@ -75,7 +75,7 @@ def test_a_server_that_hangs_up_may_be_tried_again(server: Sshd, tmp_path: Path)
     assert "closed the connection, or sent nothing, before any login" in str(error)
 
 
-def test_a_server_that_says_nothing_costs_the_deadline_and_no_more(server: Sshd, tmp_path: Path) -> None:
+def test_a_silent_server_costs_the_deadline_and_no_more(server: Sshd, tmp_path: Path) -> None:
     began = time.monotonic()
     with listener(then="says nothing") as port:
         error = refused(server.config(tmp_path / "config", Port=str(port)), seconds=0.5)
@@ -122,7 +122,7 @@ def test_a_changed_key_is_never_taken(server: Sshd, tmp_path: Path, accept_new: 
     assert known.read_text() == before
 
 
-def test_a_revoked_key_is_said_to_be_revoked(server: Sshd, tmp_path: Path) -> None:
+def test_a_revoked_key_is_reported_as_revoked(server: Sshd, tmp_path: Path) -> None:
     known = tmp_path / "known_hosts"
     known.write_text(f"{server.known_hosts.read_text()}@revoked * {server.host_key}\n")
     assert "@revoked" in str(refused(server.config(tmp_path / "config", UserKnownHostsFile=str(known))))

@@ -45,7 +45,7 @@ def test_what_ssh_refuses_to_expand_is_refused(written: str) -> None:
         read(f"identityfile {written}")
 
 
-def test_keys_of_the_configuration_are_told_from_the_ones_that_ssh_always_tries() -> None:
+def test_configured_keys_are_distinguished_from_default_keys() -> None:
     defaults = [f"identityfile ~/.ssh/id_{kind}" for kind in ("rsa", "ecdsa", "ecdsa_sk", "ed25519", "ed25519_sk")]
     assert not read(*defaults).identity_files_given
     assert read("identityfile ~/.ssh/id_rsa").identity_files_given

@@ -93,7 +93,7 @@ def test_d_in_attach_leaves_the_run_alone(tmp_path: Path) -> None:
     assert fanout(tmp_path, "attach", "latest").returncode == 7
 
 
-def test_a_hang_up_that_is_to_be_survived_leaves_nobody_waiting(tmp_path: Path) -> None:
+def test_a_survived_hangup_leaves_no_process_waiting(tmp_path: Path) -> None:
     """--on-hangup keep: the process in front ends with its terminal, the launcher with the run."""
     with fanout_on_a_terminal(tmp_path, COUNTING, "--on-hangup", "keep") as run:
         run.until("line 5\r\n")

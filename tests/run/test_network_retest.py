@@ -24,7 +24,7 @@ def ways(*broken: tuple[str, str], hosts: tuple[str, ...] = HOSTS) -> MeshTest:
     return MeshTest(addresses={name: f"10.0.0.{name[-1]}" for name in hosts}, dials=dials)
 
 
-def test_a_network_that_works_now_is_said_to_work() -> None:
+def test_a_network_that_works_now_is_reported_as_working() -> None:
     found = add_retest(NETWORK, ways(), [])
     assert found.cause == NETWORK.cause
     assert "all 6 paths between the hosts carry data now" in found.evidence[-1]
@@ -38,14 +38,14 @@ def test_the_one_host_that_is_cut_off_is_named() -> None:
     assert "4 of 6 paths between the hosts fail" in " ".join(found.evidence)
 
 
-def test_between_two_hosts_nobody_can_tell_whose_side_it_is() -> None:
+def test_a_failure_between_two_hosts_blames_neither() -> None:
     pair = HOSTS[:2]
     found = add_retest(NETWORK, ways(*permutations(pair, 2), hosts=pair), [])
     assert found.cause is not None
     assert (found.cause.host, found.confidence) == (None, "medium")
 
 
-def test_a_host_that_does_not_answer_any_more_is_told() -> None:
+def test_a_host_that_no_longer_answers_is_reported() -> None:
     found = add_retest(NETWORK, MeshTest(), ["gpu03"])
     assert found.evidence == ("network retest: no answer from gpu03",)
 

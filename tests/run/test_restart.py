@@ -50,7 +50,7 @@ def test_it_is_begun_again_until_it_does_not_hang_or_three_times(hangs: int, beg
     assert len(tries.pipes) == begun
 
 
-def test_what_nobody_looks_at_any_more_is_begun_without_a_door() -> None:
+def test_a_detached_run_restarts_without_a_parent_pipe() -> None:
     """The command that was typed has returned: it cannot do so twice."""
     read, write = os.pipe()
     parent_pipe = ParentPipe(write)
@@ -78,7 +78,7 @@ def test_only_a_run_that_was_ended_for_a_hang_and_left_nothing_is_begun_again() 
 
 
 @pytest.mark.parametrize("word", ["stop", "restart"])
-def test_a_hang_for_which_nobody_looks_is_refused(word: str) -> None:
+def test_on_hang_without_hang_detection_is_refused(word: str) -> None:
     with pytest.raises(UsageError, match=f"--on-hang {word} needs --hang-timeout"):
         restart.check_restart_settings(Settings(on_hang=word))
     restart.check_restart_settings(Settings(on_hang=word, hang_timeout="auto"))

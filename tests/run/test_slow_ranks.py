@@ -18,7 +18,7 @@ def stepping(run: History, first: int, last: int, slow: float = 0.6) -> History:
     return run
 
 
-def test_it_is_told_once_and_not_at_the_first_look() -> None:
+def test_a_slow_rank_is_reported_once_and_not_at_first() -> None:
     """Ten steps make a pace, two looks make it last."""
     said: list[str] = []
     teller = SlowRankReporter(said.append)
@@ -45,7 +45,7 @@ def test_a_host_that_has_caught_up_is_not_slow_any_more() -> None:
     assert teller.list_slow_ranks() == ()
 
 
-def test_who_comes_later_is_told_what_is_so_then() -> None:
+def test_a_later_viewer_gets_the_present_slow_ranks() -> None:
     """Nothing while the record is caught up with."""
     said: list[str] = []
     teller = SlowRankReporter(said.append, muted=True)
@@ -56,7 +56,7 @@ def test_who_comes_later_is_told_what_is_so_then() -> None:
     assert said == [WORDS]
 
 
-def test_a_pause_of_all_is_nobodys() -> None:
+def test_a_pause_of_all_ranks_blames_no_rank() -> None:
     """An evaluation or a checkpoint holds all of them up."""
     said: list[str] = []
     run = stepping(History(*HOSTS).link().start(), 1, 30, slow=0.2).wait(10 * EVERY_SECONDS)

@@ -66,7 +66,7 @@ def _crash_everywhere(warm: WarmHost, code: int, time_limit: float | None) -> in
 
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize(("script", "code", "limit"), [(ENDS, 7, None), (STAYS, 124, 0.3)], ids=["ends", "stopped"])
-def test_an_agent_killed_at_any_statement_leaves_nothing_and_tells_no_lie(
+def test_an_agent_killed_at_any_statement_leaves_nothing_and_no_false_report(
     tmp_path: Path, script: str, code: int, limit: float | None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A script that ends by itself, and one that is stopped; both leave a process in a session of its own."""

@@ -157,7 +157,7 @@ def run_main(arguments: list[str]) -> int:
         ([YAML, "--data.max_seq_len", "2048"], "more than the model's max_position_embeddings 1024"),
     ],
 )
-def test_the_script_says_one_line_and_exits_2(
+def test_the_script_prints_one_line_and_exits_2(
     arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run_main(arguments) == 2

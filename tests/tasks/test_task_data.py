@@ -81,7 +81,7 @@ def test_training_and_validation_rows_share_nothing() -> None:
     assert [len(part) for part in data.split(2, 0.05, 9)] == [1, 1]
 
 
-def test_the_digest_tells_texts_apart() -> None:
+def test_the_digest_distinguishes_texts() -> None:
     one, same, other = (data.pack([([], [1, 2]), ([], [3, n])], 8, 8, 256, False, "t").digest for n in (4, 4, 5))
     assert one == same != other
 

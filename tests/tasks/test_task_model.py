@@ -74,7 +74,7 @@ def test_a_fused_layer_is_traced_whole_and_gives_what_it_gives_untraced(attentio
         torch.testing.assert_close(traced(x, cos, sin, seen), plain(x, cos, sin, look), rtol=5e-2, atol=5e-2)
 
 
-def test_experts_of_a_size_that_the_grouped_product_cannot_take_are_told_with_torchs_reason() -> None:
+def test_experts_of_an_unsupported_size_are_reported_with_torchs_reason() -> None:
     """Its rows must be multiples of 16 bytes, and there may be other reasons on other devices."""
     assert why_not_grouped(tiny_shape(), torch.device("cpu")) == ""
     assert "multiple of 16 bytes" in why_not_grouped(tiny_shape(moe_intermediate_size=66), torch.device("cpu"))
@@ -90,7 +90,7 @@ def test_checkpointed_activations_change_no_gradient() -> None:
     torch.testing.assert_close(norms[0], norms[1])
 
 
-def test_a_noisy_block_hears_nothing_from_its_own_clean_copy_or_from_later_blocks() -> None:
+def test_a_noisy_block_attends_to_neither_its_clean_copy_nor_later_blocks() -> None:
     """Otherwise the answer could be read off: the loss would fall for nothing."""
     ids, positions, look = inputs()
     other = ids.clone()

@@ -44,7 +44,7 @@ def test_the_papers_weight_is_one_over_t_and_its_sum_is_over_the_response() -> N
     assert int(objective.denominator(batch(), "inverse_t")) == 5
 
 
-def test_shifted_labels_are_spoken_for_by_the_position_before() -> None:
+def test_shifted_labels_are_predicted_by_the_position_before() -> None:
     total, _, _ = objective.summed_loss(logits(), batch(), same_token=False)
     by_hand = minus_log_p(0, 0, 1) + minus_log_p(0, 2, 1) + minus_log_p(1, 1, 0)
     assert float(total) == pytest.approx(by_hand, rel=1e-5)

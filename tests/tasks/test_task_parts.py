@@ -75,7 +75,7 @@ def test_arithmetic_is_six_a_weight_and_twelve_a_pair_attended() -> None:
     assert flops.per_row(model, 64, 8) == weights + 12 * 4608 * 64 * 2
 
 
-def test_a_gpu_that_is_not_there_is_said() -> None:
+def test_a_missing_gpu_is_reported() -> None:
     import torch
 
     assert world.choose_device("cpu", 5, 8).type == "cpu"

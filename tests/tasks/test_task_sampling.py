@@ -79,7 +79,7 @@ def test_the_sure_are_accepted_and_where_they_are_too_few_the_surest() -> None:
     assert sampling.accept(confidence, 1.0, 1).tolist() == [False, True, False, False]
 
 
-def test_temperature_zero_takes_the_most_probable_and_says_how_probable() -> None:
+def test_temperature_zero_takes_the_most_probable_and_returns_its_probability() -> None:
     tokens, p = sampling.guess(torch.tensor([[0.0, 2.0]]), 0.0, None)
     assert tokens.tolist() == [1]
     torch.testing.assert_close(p, torch.tensor([2.0]).sigmoid())

@@ -33,7 +33,7 @@ def test_allreduce_has_a_row_for_every_size_with_its_sum_checked(nursery: Nurser
     assert rows == ["1024", "4096", "16384", "65536"]
 
 
-def test_allreduce_says_what_it_wants(nursery: Nursery) -> None:
+def test_allreduce_prints_its_usage(nursery: Nursery) -> None:
     """Sizes that make no table, a start without torchrun, nccl without a GPU: one line, exit code 2."""
     wrong: list[tuple[list[str], dict[str, str], str]] = [
         (["--factor", "1"], {}, "error: wants 0 < --min-bytes"),

@@ -72,7 +72,7 @@ def test_bf16_gives_the_first_loss_of_fp32(mode: str, nursery: Nursery, one_proc
     assert norm == pytest.approx(one_process[1][1], rel=5e-2)
 
 
-def test_hosts_whose_python_documents_itself_otherwise_are_told_apart_before_the_first_step(
+def test_hosts_with_different_python_docstrings_are_reported_before_the_first_step(
     nursery: Nursery, tmp_path: Path
 ) -> None:
     """The second host has another pydoc_data, as another version of Python would."""
@@ -86,7 +86,7 @@ def test_hosts_whose_python_documents_itself_otherwise_are_told_apart_before_the
     assert "step 1/" not in out
 
 
-def test_a_mistake_found_by_both_ranks_is_told_once_and_nobody_hangs(nursery: Nursery, tmp_path: Path) -> None:
+def test_a_mistake_found_by_both_ranks_is_reported_once_and_no_rank_hangs(nursery: Nursery, tmp_path: Path) -> None:
     """Both ranks end with 2; rank 0 speaks."""
     out = nursery.launch(1, 2, train(tmp_path, "--data.train_path", "nowhere.jsonl"), expected=2)
     assert out.count("error: ") == 1

@@ -76,7 +76,7 @@ def test_visible_accelerators_are_counted(tmp_path: Path, variables: dict[str, s
     assert ("no accelerator" in run.stderr) == (next(iter(variables.values())) in ("", "-1"))
 
 
-def test_nvidia_smi_is_asked_where_nothing_is_said(tmp_path: Path) -> None:
+def test_nvidia_smi_is_queried_without_a_given_count(tmp_path: Path) -> None:
     directory = tmp_path / "smi"
     directory.mkdir()
     smi = directory / "nvidia-smi"
@@ -92,7 +92,7 @@ def test_nvidia_smi_is_asked_where_nothing_is_said(tmp_path: Path) -> None:
     assert "--nproc-per-node=2" in out.stdout
 
 
-def test_without_torchrun_it_says_what_to_do_and_exits_127(tmp_path: Path) -> None:
+def test_without_torchrun_it_prints_a_remedy_and_exits_127(tmp_path: Path) -> None:
     (tmp_path / "uname").symlink_to("/usr/bin/uname")
     run = subprocess.run(
         ["/bin/bash", SCRIPT, "t.py"],

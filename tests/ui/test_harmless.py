@@ -126,7 +126,7 @@ def test_views_steer_the_terminal_only_by_themselves(bad: str, host: str, colour
 
 @given(stranger, name, st.booleans())
 @settings(max_examples=30, deadline=None)
-def test_the_report_says_everything_and_steers_nothing(bad: str, host: str, colour: bool) -> None:
+def test_the_report_prints_everything_and_controls_nothing(bad: str, host: str, colour: bool) -> None:
     run = told_by(bad, host)
     heading, tails = headed(run, bad), LogTails()
     state = run.play(tails)
@@ -138,7 +138,7 @@ def test_the_report_says_everything_and_steers_nothing(bad: str, host: str, colo
 
 @given(stranger, name)
 @settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_verbs_about_a_record_steer_nothing_whoever_wrote_it(bad: str, host: str) -> None:
+def test_commands_on_an_untrusted_record_control_no_terminal(bad: str, host: str) -> None:
     """A record is a few files that may come from another user: its names and texts are untrusted too."""
     place = Path(tempfile.mkdtemp())
     try:

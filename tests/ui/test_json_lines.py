@@ -98,7 +98,7 @@ def test_the_verdict_is_an_event_before_the_end_and_its_keys_are_in_the_document
     assert (set(entry) - COMMON) | set(entry["cause"]) | set(entry["victims"][0]) <= told
 
 
-def test_a_line_that_looks_like_trouble_says_so() -> None:
+def test_a_line_that_looks_like_an_error_has_its_level() -> None:
     run = History("h").link().start().say("h", b"ValueError: x\nUserWarning: y\nstep 1\n")
     assert [entry.get("level") for entry in show(run) if entry["type"] == "line"] == ["error", "warning", None]
 

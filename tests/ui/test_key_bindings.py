@@ -63,7 +63,7 @@ def test_a_does_not_promise_ranks_where_a_host_has_one_stream() -> None:
     assert table.press("a").notes[-1] == "showing rank 0, and warnings and errors of all"
 
 
-def test_a_rank_that_the_plan_does_not_have_is_said() -> None:
+def test_a_rank_outside_the_plan_is_reported() -> None:
     """The hosts of this table have 8 ranks each."""
     assert Table().press("9").notes == ["showing rank 9 (a: show all ranks)"]
     (note,) = Table().press("r16-20\r").notes
@@ -104,7 +104,7 @@ def test_d_is_a_key_only_where_a_run_can_be_left() -> None:
     assert (DETACH_HELP in alone.notes, DETACH_HELP in leaving.notes) == (False, True)
 
 
-def test_e_p_and_q_tell_and_hush() -> None:
+def test_keys_e_p_and_q_report_and_silence() -> None:
     table = Table().press("e")
     assert table.notes == ["no error so far"]
     run = History("a", "b").link().start().say("a", b"ValueError: x\n")
@@ -116,7 +116,7 @@ def test_e_p_and_q_tell_and_hush() -> None:
     assert not table.press("q").desk.quiet
 
 
-def test_what_was_left_out_is_said_with_where_it_is() -> None:
+def test_omitted_lines_are_reported_with_their_file() -> None:
     assert describe_hidden_lines(0, "/x") == ""
     assert describe_hidden_lines(1, "/x").startswith("1 line of the log not shown")
     assert describe_hidden_lines(12345, "/x").endswith("all of them are in /x")
@@ -130,7 +130,7 @@ def test_what_was_left_out_is_said_with_where_it_is() -> None:
         ("replay", "^C quit  d detach", "Ctrl-C quit the replay"),
     ],
 )
-def test_the_row_and_the_help_tell_what_ctrl_c_does_in_this_view(viewing: Viewing, row: str, words: str) -> None:
+def test_the_row_and_the_help_describe_ctrl_c_in_this_view(viewing: Viewing, row: str, words: str) -> None:
     table = Table(detach=True, viewing=viewing).press("?")
     assert row in table.desk.key_hint
     assert len(table.desk.key_hint) < 80

@@ -149,7 +149,7 @@ def test_of_a_traceback_the_head_and_the_error_stand_out() -> None:
     assert re.search(r"\x1b\[0m     boom\(\)\n", raw)
 
 
-def test_many_hosts_that_say_something_leave_it_room_but_those_in_trouble_are_all_named() -> None:
+def test_many_talking_hosts_fit_and_all_failing_hosts_are_named() -> None:
     run = History(*(f"gpu{number:02d}" for number in range(1, 41))).link().start()
     for host in run.hosts[::2]:
         run.say(host, b"loading\nUserWarning: old\n")
@@ -173,7 +173,7 @@ def test_a_block_is_drawn_once_however_the_log_grows() -> None:
     assert [line for line in terminal.seen if "| line" in line] == [f"gpu01 | line {n}" for n in range(200)]
 
 
-def test_a_slow_terminal_skips_lines_and_says_how_many() -> None:
+def test_a_slow_terminal_skips_lines_and_prints_their_count() -> None:
     """Nothing waits for the terminal: with every frame slow, lines are left out, counted."""
     out, now = io.StringIO(), [0.0]
 
@@ -290,14 +290,14 @@ def test_a_stopped_terminal_never_holds_the_run_up() -> None:
     os.close(ours)
 
 
-def test_what_fanout_says_of_a_host_comes_after_what_the_host_said() -> None:
+def test_messages_about_a_host_follow_its_own_lines() -> None:
     """Folding makes lines wait, but not until after the message that their host ended."""
     terminal, _ = show(histories.second_host_fails())
     at = {line: number for number, line in enumerate(terminal.seen)}
     assert at["gpu02 | RuntimeError: shape mismatch: 4096 and 8192"] < at["fanout: gpu02: train.sh ended: exit 3"]
 
 
-def test_a_terminal_that_went_to_somebody_else_is_not_wiped() -> None:
+def test_a_terminal_of_another_foreground_job_is_not_wiped() -> None:
     """After a command in front that was killed, or ``&``: what a shell wrote below the block is not ours to erase."""
     out = io.StringIO()
     painter = FrameWriter(NonblockingWriter(out), colour=False, unicode=True)

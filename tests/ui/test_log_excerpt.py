@@ -41,7 +41,7 @@ def test_however_long_the_log_is_the_excerpt_is_bounded_and_no_line_goes_uncount
     assert [entry.number for entry in kept(excerpt)] == sorted(entry.number for entry in kept(excerpt))
 
 
-def test_it_holds_the_beginning_the_end_what_stands_out_and_everybodys_last_words() -> None:
+def test_the_excerpt_has_the_beginning_the_end_errors_and_the_last_lines_of_all_ranks() -> None:
     excerpt = LogExcerpt(head=2, tail=2, notable=2, each=1)
     excerpt.add_line(7, say("early and then silent"), 0.0)
     for number in range(1, 50):
@@ -67,7 +67,7 @@ def test_equal_lines_of_many_at_one_moment_are_one_entry_and_later_ones_another(
     assert excerpt.lines == 1024
 
 
-def test_the_order_of_a_speakers_own_lines_is_kept() -> None:
+def test_the_order_of_each_ranks_lines_is_kept() -> None:
     """A line joins no entry that stands before an earlier line of the same rank."""
     excerpt = LogExcerpt()
     for speaker, text in ((0, "a"), (1, "b"), (1, "a"), (0, "b"), (0, "a")):
@@ -85,7 +85,7 @@ def test_a_line_is_harmless_and_no_longer_than_the_bound() -> None:
     assert text.endswith(" B)")
 
 
-def test_levels_are_told_from_words_and_not_from_figures() -> None:
+def test_levels_come_from_words_and_not_from_numbers() -> None:
     assert classify_text("RuntimeError: shape mismatch") == "error"
     assert classify_text("UserWarning: deprecated") == "warning"
     assert classify_text("step 3 error: 0.25 loss 2.0") == ""

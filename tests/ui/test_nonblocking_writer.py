@@ -64,7 +64,7 @@ def everything(descriptor: int, outlet: NonblockingWriter) -> bytes:
     return bytes(found)
 
 
-def test_a_pipe_that_nobody_reads_is_not_waited_for_and_gets_everything_later(pipe: tuple[int, TextIO]) -> None:
+def test_a_pipe_without_a_reader_does_not_block_and_gets_everything_later(pipe: tuple[int, TextIO]) -> None:
     outlet = NonblockingWriter(pipe[1])
     outlet.write("before\n")
     outlet.write(FRAME)
@@ -147,7 +147,7 @@ def long_run(times: int) -> History:
 
 
 @pytest.mark.usefixtures("little_patience")
-def test_a_run_does_not_wait_for_a_pager_that_nobody_scrolls(pipe: tuple[int, TextIO]) -> None:
+def test_a_run_does_not_wait_for_an_idle_pager(pipe: tuple[int, TextIO]) -> None:
     """Plain view: the note about omitted lines comes as soon as the reader reads again."""
     err = io.StringIO()
     view = PlainView(heading(("gpu01",)), stdout=pipe[1], stderr=err, waits=False)
@@ -163,7 +163,7 @@ def test_a_run_does_not_wait_for_a_pager_that_nobody_scrolls(pipe: tuple[int, Te
 
 
 @pytest.mark.usefixtures("little_patience")
-def test_programs_are_told_of_lines_left_out_in_a_note(pipe: tuple[int, TextIO]) -> None:
+def test_json_output_has_a_note_about_omitted_lines(pipe: tuple[int, TextIO]) -> None:
     """As an object of its own, where they are missing."""
     view = JsonLines(heading(("gpu01",)), stdout=pipe[1], waits=False)
     History("gpu01").link().start().say("gpu01", FRAME.encode()).say("gpu01", FRAME.encode()).play(view)

@@ -55,7 +55,7 @@ def test_the_worst_come_first() -> None:
     ]
 
 
-def test_hosts_that_never_speak_are_not_silent_where_most_are_so() -> None:
+def test_hosts_without_output_are_not_silent_if_most_have_none() -> None:
     """Under torchrun rank 0 prints and the others do not: that is no news."""
     run = History("a", "b", "c", "d").link().start()
     for host in run.hosts:
@@ -140,7 +140,7 @@ def test_where_the_names_of_many_hosts_do_not_fit_each_is_still_a_cell(columns: 
 
 
 @pytest.mark.parametrize("columns", [30, 40, 60, 70, 80, 160])
-def test_what_a_run_is_doing_is_said_at_any_width(columns: int) -> None:
+def test_the_state_of_a_run_fits_any_width(columns: int) -> None:
     """Names and numbers give way before it does."""
     for run, word in ((fleet_of(2), "RUNNING"), (second_host_fails(), "OVER")):
         title = show(run, columns).splitlines()[0]
@@ -158,7 +158,7 @@ def test_a_host_without_gpus_shows_its_processors_and_memory() -> None:
     assert "cpu  37%  12/64G" in show(run, 100)
 
 
-def test_a_tool_that_does_not_answer_is_said() -> None:
+def test_a_tool_that_does_not_answer_is_reported() -> None:
     run = History("a").link().start()
     run.add(Heartbeat(at=run.at, host="a", load={"cpu": 37.0, "gpu_error": "nvidia-smi does not answer"})).wait(1.0)
     assert "gpu ?" in show(run, 100)

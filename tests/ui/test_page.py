@@ -64,7 +64,7 @@ def test_every_kind_of_run_becomes_a_page_that_loads_nothing(tmp_path: Path, nam
     assert data["report"].strip()
 
 
-def test_what_a_log_says_adds_no_tag_and_ends_no_script(tmp_path: Path) -> None:
+def test_log_lines_add_no_tag_and_end_no_script(tmp_path: Path) -> None:
     """The same run with harmless lines has the same tags."""
     tags = []
     for place, text in (("tame", "word"), ("wild", EVIL)):
@@ -89,7 +89,7 @@ def test_any_text_comes_through_the_data_unchanged_and_holds_nothing_of_html(val
     assert json.loads(text) == value
 
 
-def test_the_course_of_a_run_is_told_host_by_host_and_stream_by_stream(tmp_path: Path) -> None:
+def test_the_timeline_of_a_run_has_each_host_and_stream(tmp_path: Path) -> None:
     run = History("h1").link().start()
     run.add(StreamOpened(at=run.at, host="h1", stream=1, name="rank 0"))
     for step in range(1, 41):
@@ -121,7 +121,7 @@ def ranks(*, hosts: int, loss: Callable[[int, int], float]) -> History:
     return run.end(*run.hosts).wait(1).tidy(*run.hosts)
 
 
-def test_ranks_that_tell_the_same_are_one_curve(tmp_path: Path) -> None:
+def test_ranks_with_equal_metrics_are_one_curve(tmp_path: Path) -> None:
     """As all do that log a loss after it was reduced; one that differs has a curve of its own."""
     _, data = parsed(page_of(tmp_path, ranks(hosts=2, loss=lambda rank, step: 4 / step + (rank == 5))))
     loss = next(curve for curve in data["curves"] if curve["name"] == "loss")
@@ -175,11 +175,11 @@ JUNK = st.recursive(
 
 
 @given(st.dictionaries(st.sampled_from(["cpu", "memory", "gpus", "other"]), JUNK))
-def test_whatever_a_host_says_of_its_load_only_figures_are_drawn(load: dict[str, Any]) -> None:
+def test_only_numbers_of_a_hosts_load_are_drawn(load: dict[str, Any]) -> None:
     assert all(abs(value) < float("inf") for _, value in iter_load_values(load))
 
 
-def test_a_page_that_cannot_be_written_is_said_before_the_record_is_read(
+def test_an_unwritable_page_is_reported_before_the_record_is_read(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     keep(tmp_path / "runs/run", histories.good_run())

@@ -147,7 +147,7 @@ def test_a_streams_name_is_a_strangers_word_too() -> None:
     assert out == "a:x\\x1b]0;evil\\x07\\x0a| y | z\n"
 
 
-def test_the_status_tells_the_last_step_and_loss() -> None:
+def test_the_status_has_the_last_step_and_loss() -> None:
     run = History("a").link().start().say("a", b"step 40/100 loss 2.5\nother\n").wait(1.0).wait(60.0)
     assert "1/1 running · step 40/100 · loss 2.5000 · 27 B of log · after" in show(run)[1]
 

@@ -74,7 +74,7 @@ def test_what_is_left_has_its_pid_and_where_it_waits() -> None:
     assert "gpu01: pid 4242 (D, nfs_wait_bit) python tasks/train.py" in told(left_behind())
 
 
-def test_colour_only_repeats_what_the_text_says() -> None:
+def test_colour_only_repeats_the_text() -> None:
     plain, coloured = told(many_hosts()), told(many_hosts(), colour=True)
     assert "\x1b[" in coloured
     assert "\x1b" not in plain
@@ -93,7 +93,7 @@ def test_a_traceback_far_above_the_end_is_still_shown_whole() -> None:
     assert "noise" not in text
 
 
-def test_what_a_host_says_cannot_break_out_of_the_report() -> None:
+def test_host_output_cannot_break_out_of_the_report() -> None:
     run = History("gpu01").link().start().say("gpu01", b"\x1b[2J\x1b]0;x\x07evil\n").end("gpu01", code=1)
     assert "\x1b" not in told(run.tidy("gpu01"))
 
@@ -128,7 +128,7 @@ def test_memory_does_not_grow_with_the_log() -> None:
     assert sum(len(line) for line in tails.get_tail("h", count=10**6).lines) <= 2 * KEEP_BYTES
 
 
-def test_the_report_of_a_host_that_said_nothing_says_so() -> None:
+def test_the_report_notes_a_host_without_output() -> None:
     run = History("gpu01").link().start().end("gpu01", code=9).tidy("gpu01")
     assert "gpu01 printed no output." in told(run)
     assert io.StringIO(told(run)).readline().startswith("━━━ run 7f3a FAILED")

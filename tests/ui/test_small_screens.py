@@ -78,7 +78,7 @@ def test_symbols_need_utf8(encoding: str | None, unicode: bool) -> None:
     [({}, True), ({"LANG": "C"}, False), ({"LC_ALL": "C", "LANG": "de_DE.UTF-8"}, False), ({"LC_ALL": "C.UTF-8"}, True),
      ({"LC_CTYPE": "POSIX"}, False), ({"LC_ALL": "", "LANG": "en_US.UTF-8"}, True)],
 )  # fmt: skip
-def test_a_locale_of_c_that_somebody_chose_means_ascii(environ: Mapping[str, str], unicode: bool) -> None:
+def test_an_explicit_c_locale_means_ascii(environ: Mapping[str, str], unicode: bool) -> None:
     """Python itself takes it for UTF-8; a container without a locale may be shown symbols."""
     assert choose_display_mode({**XTERM, **environ}, isatty=True, encoding="utf-8").unicode is unicode
 
@@ -134,7 +134,7 @@ def test_figures_of_a_host_come_from_one_stream_and_a_line_adds_to_what_is_known
     assert (course.run_progress.step, course.run_progress.loss) == (10, 2.5)
 
 
-def test_figures_are_read_when_somebody_looks_and_then_the_newest() -> None:
+def test_metrics_are_read_on_demand_and_newest_first() -> None:
     """A figure that the newest lines do not say stays as an earlier look found it."""
     course = MetricTracker()
     course.add_lines([LogLine("h", 0, "h", "line", "step 1/5000 loss 9.5", 0, -1)], 1.0)
@@ -202,7 +202,7 @@ def test_a_table_is_aligned_and_its_cells_are_harmless() -> None:
     assert lines == ["host   gpus  note", "gpu01     8  red\\x0ax", "g        16"]
 
 
-def test_a_table_is_as_wide_as_asked_and_says_where_it_is_cut() -> None:
+def test_a_table_has_the_given_width_and_marks_its_cuts() -> None:
     lines = format_table([["a" * 60, "b" * 60, "ok"]], width=80)
     assert len(lines[0]) == 80
     assert lines[0].count("…") == 2
