@@ -19,11 +19,10 @@ from fanout.record.index import find_run
 from fanout.record.paths import LogFileNames
 from fanout.record.run_reader import RunReader
 from fanout.run.context import ProcessContext, find_runs_directory, read_settings
+from fanout.text.parse_units import parse_duration
 from fanout.text.sanitize import sanitize_line
 from fanout.ui.safe_writer import TextWriter
 
-_AGO = re.compile(r"(\d+(?:\.\d+)?)(s|m|min|h|d)\Z")
-_UNITS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _FORMS = ("%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M", "%Y-%m-%d")
 _TODAY = ("%H:%M:%S", "%H:%M")
 
@@ -162,10 +161,10 @@ def _compile_pattern(flag: str, text: str) -> re.Pattern[str] | None:
 
 
 def parse_time(text: str, now: float) -> float:
-    """Return the Unix time of ``10m`` or ``2h`` (ago), ``14:30`` (today), or a date with a time. Raises UsageError."""
-    ago = _AGO.match(text) if len(text) < 40 else None
-    if ago:
-        return now - float(ago[1]) * _UNITS[ago[2]]
+    """Return the Unix time of ``10m`` or ``1h30m`` (ago), ``14:30`` (today), or a date with a time. Raises UsageError."""
+    ago = None if text[-1:].isdigit() else parse_duration(text)
+    if ago is not None:
+        return now - ago
     for form in _FORMS:
         try:
             return time.mktime(time.strptime(text, form))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -22,10 +21,10 @@ from fanout.record.run_reader import RunReader
 from fanout.run import diagnosis
 from fanout.run.choose_view import build_filters, build_view
 from fanout.run.context import ProcessContext, find_runs_directory, read_settings
+from fanout.text.parse_units import parse_duration
 from fanout.ui.display_mode import choose_display_mode
 
 TICK_SECONDS = 0.1
-_SPAN = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?")
 
 
 def run_replay(request: Request, edge: ProcessContext) -> int:
@@ -93,11 +92,10 @@ def parse_offset(text: str) -> float:
         for part in rest.split(":"):
             total = total * 60 + int(part)
         return sign * total
-    match = _SPAN.fullmatch(rest) if len(rest) < 40 else None
-    if match is None or not any(match.groups()):
+    seconds = parse_duration(rest)
+    if seconds is None:
         raise UsageError(f"--at {text[:40]}: not a time", hint="--at 90, --at 1h30m, --at 1:02:03 or --at=-30s")
-    hours, minutes, seconds = (float(part or 0) for part in match.groups())
-    return sign * (hours * 3600 + minutes * 60 + seconds)
+    return sign * seconds
 
 
 def parse_speed(text: str, *, tty: bool) -> float:

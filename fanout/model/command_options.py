@@ -34,7 +34,7 @@ COMMAND_OPTIONS: tuple[Option, ...] = (
         metavar="RANKS", commands=("logs",),
     ),
     Option(
-        "--since", "print only lines since 10m (ago), 14:30, or '2026-01-31 14:30'",
+        "--since", "print only lines since 10m or 1h30m (ago), 14:30, or '2026-01-31 14:30'",
         metavar="TIME", commands=("logs",),
     ),
     Option(

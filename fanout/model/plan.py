@@ -15,7 +15,8 @@ from typing import TypeAlias
 
 from fanout.model.errors import UsageError
 from fanout.model.hosts import Host
-from fanout.model.settings import Settings, parse_size
+from fanout.model.settings import Settings
+from fanout.text.parse_units import parse_size
 
 RESERVED = frozenset(
     "NNODES NODE_RANK MASTER_ADDR MASTER_PORT NPROC_PER_NODE RANK LOCAL_RANK WORLD_SIZE LOCAL_WORLD_SIZE GROUP_RANK "
@@ -158,7 +159,7 @@ def make_plan(
         master_port=settings.master_port,
         grace=settings.grace,
         lease=settings.lease,
-        spool_limit=parse_size(settings.spool_limit),
+        spool_limit=parse_size(settings.spool_limit) or 0,
         stacks=settings.stacks != "off",
     )
 

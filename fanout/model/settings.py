@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +18,7 @@ from fanout.model.errors import UsageError
 from fanout.model.number_ranges import range_error
 from fanout.model.option import MAX_BYTES, MAX_SECONDS
 from fanout.model.option_table import BOUNDS, CHOICES, SETTINGS, default_of
+from fanout.text.parse_units import parse_size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,8 +138,10 @@ def _check_value(name: str, value: Any, where: str) -> Any:
         raise UsageError(f"{where} must be {_describe_type(kind)}, not {value!r}")
     if name == "hang_timeout":
         _check_hang_timeout(value, where)
-    if name == "spool_limit" and parse_size(value) and not MIN_SPOOL_BYTES <= parse_size(value) <= MAX_BYTES:
-        raise UsageError(f"{where} must be a size from 32M to 1024T (or 0 for no limit), not {value[:40]!r}")
+    if name == "spool_limit":
+        size = parse_size(value)
+        if size is None or (size and not MIN_SPOOL_BYTES <= size <= MAX_SPOOL_BYTES):
+            raise UsageError(f"{where} must be a size from 32MB to 1000TB (or 0 for no limit), not {value[:40]!r}")
     if name in CHOICES and value not in CHOICES[name]:
         raise UsageError(f"{where} must be one of {', '.join(CHOICES[name])}, not {value!r}")
     if name in BOUNDS and isinstance(value, (int, float)):
@@ -163,16 +165,8 @@ def _check_hang_timeout(value: str, where: str) -> None:
         )
 
 
-MIN_SPOOL_BYTES = 32 << 20
-_SIZE = re.compile(r"(\d{1,15}(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?\Z", re.IGNORECASE)
-
-
-def parse_size(text: str) -> int:
-    """Return ``4G`` in bytes (powers of 1024); -1 if the text is not a size. ``0`` means no limit."""
-    found = _SIZE.match(text.strip())
-    if found is None:
-        return -1
-    return int(float(found[1]) * 1024 ** " KMGT".index(found[2].upper() or " "))
+MIN_SPOOL_BYTES = 32 * 10**6
+MAX_SPOOL_BYTES = 10**15
 
 
 def _describe_type(kind: type) -> str:

@@ -228,7 +228,7 @@ RECORD_OPTIONS = (
     # "" is DEFAULT_RETENTION, or all if --log-dir is given
     Setting(
         "--keep",
-        f"keep runs up to this age, number and size, or all (default: {DEFAULT_RETENTION}; with --log-dir: all)",
+        f"keep runs up to this age, number and size (5G and 5GB: 1000^3, 5GiB: 1024^3), or all (default: {DEFAULT_RETENTION}; with --log-dir: all)",
         metavar="BOUNDS", group=RECORD,
     ),
     Setting(
@@ -243,8 +243,8 @@ RECORD_OPTIONS = (
     ),
     Setting(
         "--spool-limit",
-        "keep at most SIZE of log on each host's disk; 0: no limit (default: {default})",
-        default="4G", metavar="SIZE", group=RECORD,
+        "keep at most SIZE of log on each host's disk (4G and 4GB: 1000^3, 4GiB: 1024^3); 0: no limit (default: {default})",
+        default="4GB", metavar="SIZE", group=RECORD,
     ),
     Setting(
         "--signatures",

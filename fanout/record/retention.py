@@ -17,11 +17,10 @@ from fanout.model.settings import Settings
 from fanout.model.shared_options import DEFAULT_RETENTION
 from fanout.record import ownership, writer_lock
 from fanout.record.index import has_ended
+from fanout.text.parse_units import parse_duration, parse_size
 from fanout.text.units import format_size
 
-_PART = re.compile(r"(\d{1,15}(?:\.\d{1,15})?)\s*([a-zA-Z]*)")
-_AGES = {"h": 3600.0, "d": 86400.0, "w": 604800.0}
-_SIZES = {"kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12}
+_COUNT = re.compile(r"\d{1,15}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,31 +50,34 @@ def choose_bounds(settings: Settings) -> RetentionBounds:
 
 
 def parse_bounds(text: str) -> RetentionBounds:
-    """Parse ``30d,100,5GB``: an age (h, d, w), a number of runs, a size (kB to TB), in any order. ``all``: no bounds.
+    """Parse ``30d,100,5GB``: an age (``5m`` to ``2w``), a number of runs, a size (``5M`` to ``1TB``), in any order.
 
-    Raises UsageError.
+    ``all`` means no bounds. Raises UsageError.
     """
     if text.strip().lower() == "all":
         return RetentionBounds()
     bounds: dict[str, float | int] = {}
-    for part in text.split(","):
-        match = _PART.fullmatch(part.strip())
-        unit = match[2].lower() if match else "?"
-        if match and unit in _AGES:
-            name, value = "seconds", float(match[1]) * _AGES[unit]
-        elif match and unit in _SIZES:
-            name, value = "bytes", int(float(match[1]) * _SIZES[unit])
-        elif match and not unit and "." not in match[1]:
-            name, value = "count", int(match[1])
-        else:
+    for part in map(str.strip, text.split(",")):
+        name, value = _parse_bound(part)
+        if value is None:
             raise UsageError(
-                f"--keep {text[:40]}: {part.strip()[:40]!r} is not an age, a number or a size",
+                f"--keep {text[:40]}: {part[:40]!r} is not an age, a number or a size",
                 hint="--keep 30d,100,5GB or --keep all",
             )
         if name in bounds:
             raise UsageError(f"--keep {text}: gives {_BOUND_NAMES[name]} twice", hint="--keep 30d,100,5GB")
         bounds[name] = value
     return RetentionBounds(**bounds)  # type: ignore[arg-type]
+
+
+def _parse_bound(part: str) -> tuple[str, float | int | None]:
+    """Return (field, value) of one bound; the value is None if it is invalid. ``5m`` is an age, ``5M`` a size."""
+    if _COUNT.fullmatch(part):
+        return "count", int(part)
+    if part[-1:].isdigit():
+        return "", None
+    seconds = parse_duration(part)
+    return ("bytes", parse_size(part)) if seconds is None else ("seconds", seconds)
 
 
 _BOUND_NAMES = {"seconds": "the age", "bytes": "the size", "count": "the number of runs"}

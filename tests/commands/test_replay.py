@@ -31,6 +31,8 @@ from tests.ui.goldens import heading
         ("1:02:03", 3723),
         ("2:05", 125),
         ("-30s", -30),
+        ("1 h 14 min", 4440),
+        ("2d", 172800),
     ],
 )
 def test_a_moment_has_the_usual_notations(text: str, seconds: float) -> None:

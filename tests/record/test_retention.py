@@ -36,13 +36,17 @@ NOW = 1_800_000_000.0
         ("12h", RetentionBounds(seconds=43200.0)),
         ("1.5w, 500MB", RetentionBounds(seconds=10.5 * DAY, bytes=500_000_000)),
         ("30", RetentionBounds(count=30)),
+        ("4G", RetentionBounds(bytes=4_000_000_000)),
+        ("4GiB,1d12h", RetentionBounds(seconds=1.5 * DAY, bytes=4 << 30)),
+        ("5m", RetentionBounds(seconds=300.0)),
+        ("5M", RetentionBounds(bytes=5_000_000)),
     ],
 )
 def test_bounds_are_read_in_any_order(text: str, bounds: RetentionBounds) -> None:
     assert retention.parse_bounds(text) == bounds
 
 
-@pytest.mark.parametrize("text", ["", "30x", "-3d", "1.5", "3d,4d", "5GB,,", "nan"])
+@pytest.mark.parametrize("text", ["", "30x", "-3d", "1.5", "3d,4d", "5GB,,", "nan", "1h30", "5Gi3", "5i"])
 def test_what_is_no_bound_is_refused_by_its_name(text: str) -> None:
     with pytest.raises(UsageError, match="--keep") as caught:
         retention.parse_bounds(text)
