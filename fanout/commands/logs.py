@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import os
-import re
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from fanout.logs.demux import LogLine, StreamDemultiplexer
-from fanout.logs.line_filters import PLAIN_PREFIX, LinePrefix, get_host_ranks
+from fanout.logs.line_filters import (
+    PLAIN_PREFIX,
+    DisplayFilters,
+    LineFilter,
+    LinePrefix,
+    compile_pattern,
+    parse_ranks,
+)
 from fanout.model.errors import UsageError
 from fanout.model.exit_status import ExitStatus
 from fanout.model.request import Request
@@ -28,26 +34,13 @@ _TODAY = ("%H:%M:%S", "%H:%M")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _RecordedLineFilter:
-    """Line filter: hosts and ranks (empty: all), earliest time, and regular expressions to require and to hide."""
+class _LogSelection:
+    """Selection of recorded lines: hosts (empty: all), earliest time, and the filters by rank and text."""
 
     hosts: frozenset[str]
-    ranks: frozenset[int]
     since: float
-    pattern: re.Pattern[str] | None
-    hidden: re.Pattern[str] | None
+    filters: DisplayFilters
     prefix: LinePrefix
-    plan: Mapping[str, tuple[int, int | None]]  # host -> its ranks, for hosts whose ranks share one stream
-
-    def is_wanted(self, say: LogLine, *, alone: bool) -> bool:
-        if self.hosts and say.host not in self.hosts:
-            return False
-        theirs = get_host_ranks(say.host, self.plan) if alone else (say.rank,)
-        if self.ranks and self.ranks.isdisjoint(theirs):
-            return False
-        if self.hidden is not None and self.hidden.search(say.text):
-            return False
-        return self.pattern is None or self.pattern.search(say.text) is not None
 
 
 def run_logs(request: Request, edge: ProcessContext) -> int:
@@ -63,13 +56,15 @@ def run_logs(request: Request, edge: ProcessContext) -> int:
         paths = [os.path.join(recorded.path, names.get_path(host, 0)) for host in hosts or recorded.heading.hosts]
         edge.stdout.write("".join(f"{path}\n" for path in paths))
         return ExitStatus.SUCCESS
-    wanted = _RecordedLineFilter(
+    rank = given["rank"] or "all"
+    wanted = _LogSelection(
         hosts=frozenset(hosts),
-        ranks=frozenset(_parse_ranks(given["rank"])),
         since=parse_time(given["since"], time.time()) if given["since"] else 0.0,
-        pattern=_compile_pattern("--grep", given["pattern"]),
-        hidden=_compile_pattern("--hide", given["hidden"]),
-        plan=recorded.heading.ranks,
+        filters=DisplayFilters(
+            show=rank if rank == "all" else parse_ranks(rank, flag="--rank", hint="--rank 0 or --rank 0,8-15"),
+            grep=compile_pattern("--grep", given["pattern"]),
+            hide=compile_pattern("--hide", given["hidden"]),
+        ),
         prefix=LinePrefix("{stamp} " + PLAIN_PREFIX if given["times"] else PLAIN_PREFIX),
     )
     out = TextWriter(edge.stdout)
@@ -81,8 +76,8 @@ def run_logs(request: Request, edge: ProcessContext) -> int:
         edge.print_message(recorded.damage_message)
     if given["follow"] and not out.broken:
         edge.print_message(_explain_end(recorded))
-    if wanted.ranks and not some:
-        edge.print_message(f"run {recorded.heading.run_id}: no such line of rank {given['rank']} is recorded")
+    if rank != "all" and not some:
+        edge.print_message(f"run {recorded.heading.run_id}: no such line of rank {rank} is recorded")
     return ExitStatus.BROKEN_PIPE if out.broken else ExitStatus.SUCCESS
 
 
@@ -94,9 +89,7 @@ def _explain_end(recorded: RunReader) -> str:
     return f"run {run}: no process writes its record: the launcher died. To resume it:  fanout attach {run}"
 
 
-def _print_lines(
-    recorded: RunReader, wanted: _RecordedLineFilter, out: TextWriter, *, count: int | None, on: bool
-) -> bool:
+def _print_lines(recorded: RunReader, wanted: _LogSelection, out: TextWriter, *, count: int | None, on: bool) -> bool:
     """Print all lines, or the last ``count``; with ``on``, also new ones. Return whether there was any line."""
     waiting: list[bool] = []
     some = False
@@ -118,16 +111,15 @@ def _print_lines(
     return some
 
 
-def _format_lines(
-    recorded: RunReader, wanted: _RecordedLineFilter, *, on: bool, waits: Callable[[], None]
-) -> Iterator[str]:
+def _format_lines(recorded: RunReader, wanted: _LogSelection, *, on: bool, waits: Callable[[], None]) -> Iterator[str]:
     """Yield lines as they are printed. While there is none, call ``waits`` and yield ""."""
     streams = StreamDemultiplexer(recorded.heading.hosts)
+    line_filter = LineFilter(wanted.filters, recorded.heading.ranks, streams.parts)
     width = max(len(host) for host in recorded.heading.hosts)
 
     def shown(says: list[LogLine], at: float) -> Iterator[str]:
         for say in says:
-            if wanted.is_wanted(say, alone=say.host not in streams.parts):
+            if (not wanted.hosts or say.host in wanted.hosts) and line_filter.accept_line(say, at):
                 yield f"{wanted.prefix.format_prefix(say, width, at)}{sanitize_line(say.text, colour=False)}\n"
 
     at = 0.0
@@ -140,24 +132,6 @@ def _format_lines(
         if at >= wanted.since:
             yield from shown(says, at)
     yield from shown(streams.take_rest(), at)
-
-
-def _parse_ranks(text: str) -> Iterator[int]:
-    """Yield the ranks in ``0,8-11``; none for ``all``. Raises UsageError."""
-    if text == "all":
-        return
-    for part in filter(None, text.split(",")):
-        first, dash, last = part.partition("-")
-        if not first.isdigit() or (dash and not last.isdigit()):
-            raise UsageError(f"--rank {text}: {part!r} is not a rank number", hint="--rank 0 or --rank 0,8-15")
-        yield from range(int(first), int(last or first) + 1)
-
-
-def _compile_pattern(flag: str, text: str) -> re.Pattern[str] | None:
-    try:
-        return re.compile(text) if text else None
-    except re.error as error:
-        raise UsageError(f"{flag} {text}: not a regular expression: {error}") from None
 
 
 def parse_time(text: str, now: float) -> float:

@@ -42,8 +42,8 @@ def parse_display_filters(
     """Parse the display flags. Raises UsageError for an invalid value."""
     return DisplayFilters(
         show=parse_show(show) if show else ("all" if grep else "smart"),
-        hide=_compile_pattern("--hide", hide),
-        grep=_compile_pattern("--grep", grep),
+        hide=compile_pattern("--hide", hide),
+        grep=compile_pattern("--grep", grep),
         fold=None if fold == "auto" else fold,
         prefix=_parse_prefix(prefix),
         timestamps=timestamps,
@@ -55,18 +55,22 @@ def parse_show(text: str) -> str | frozenset[int]:
     """Parse the value of ``--show``: ``smart``, ``all``, or global ranks such as ``0,8-15``."""
     if text in ("smart", "all"):
         return text
+    return parse_ranks(text, flag="--show", hint="smart, all, or global ranks such as 0,8-15")
+
+
+def parse_ranks(text: str, *, flag: str, hint: str) -> frozenset[int]:
+    """Parse global ranks such as ``0,8-15``. Raises UsageError, which names the flag."""
     ranks: set[int] = set()
     for part in text.split(","):
         match = re.fullmatch(r"\s*(\d{1,6})(?:\s*-\s*(\d{1,6}))?\s*", part)
         if match is None or int(match[2] or match[1]) < int(match[1]):
-            raise UsageError(
-                f"--show {text}: {part!r} is not a rank", hint="smart, all, or global ranks such as 0,8-15"
-            )
+            raise UsageError(f"{flag} {text}: {part!r} is not a rank", hint=hint)
         ranks.update(range(int(match[1]), int(match[2] or match[1]) + 1))
     return frozenset(ranks)
 
 
-def _compile_pattern(flag: str, text: str) -> re.Pattern[str] | None:
+def compile_pattern(flag: str, text: str) -> re.Pattern[str] | None:
+    """Compile the regular expression of a flag; None for "". Raises UsageError, which names the flag."""
     try:
         return re.compile(text) if text else None
     except re.error as error:
@@ -74,7 +78,7 @@ def _compile_pattern(flag: str, text: str) -> re.Pattern[str] | None:
 
 
 def _compile_metric(text: str) -> re.Pattern[str] | None:
-    pattern = _compile_pattern("--metric", text)
+    pattern = compile_pattern("--metric", text)
     if pattern is None:
         return None
     if not pattern.groups:

@@ -70,7 +70,7 @@ def test_the_time_may_precede_every_line(ranks: Path, capsys: pytest.CaptureFixt
     assert all(re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}[+-]\d\d:\d\d gpu01:0 \| ", line) for line in lines)
 
 
-@pytest.mark.parametrize("words", [("--rank", "smart"), ("--hide", "(")])
+@pytest.mark.parametrize("words", [("--rank", "smart"), ("--rank", "8-1"), ("--rank", "0-99999999"), ("--hide", "(")])
 def test_invalid_options_are_refused(words: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["logs", "--log-dir", "/nonexistent", *words]) == 2
     capsys.readouterr()
