@@ -23,6 +23,7 @@ MODULES = (
     "log_spool",
     "kill_sweep",
     "relay_clients",
+    "smi",
     "load_monitor",
     "hello",
     "tree_stop",

@@ -13,17 +13,16 @@ import select
 import signal
 import time
 
-from . import processes, spawn
+from . import processes, smi, spawn
 
 EVERY_SECONDS = 5.0
 TOOL_SECONDS = 4.0
 STOP_SECONDS = 0.5
 PAUSE_FACTOR = 20  # one second of measuring is followed by 20 seconds without
 LONGEST_PAUSE = 600.0
-EXTRA_PATH = ":/usr/bin:/usr/local/cuda/bin:/opt/rocm/bin:/usr/local/sbin"
 NVIDIA = ("utilization.gpu", "memory.used", "memory.total", "temperature.gpu", "power.draw")
 TOOLS = {
-    "nvidia-smi": ["--query-gpu=" + ",".join(NVIDIA), "--format=csv,noheader,nounits"],
+    "nvidia-smi": smi.build_nvidia_query(NVIDIA),
     "rocm-smi": ["--showuse", "--showmeminfo", "vram", "--showtemp", "--showpower", "--json"],
 }
 
@@ -107,12 +106,7 @@ class GpuTool:
     """The GPU vendor's tool, if the host has one."""
 
     def __init__(self) -> None:
-        self._name, self._path = "", ""
-        for directory in ((os.environ.get("PATH") or os.defpath) + EXTRA_PATH).split(":"):
-            for name in TOOLS:
-                path = os.path.join(directory, name)
-                if not self._path and os.access(path, os.X_OK) and not os.path.isdir(path):
-                    self._name, self._path = name, path
+        self._name, self._path = smi.find_tool(tuple(TOOLS), os.environ.get("PATH") or os.defpath)
         self._pause = 0.0
         self._next = 0.0
         self._stuck = 0  # a child that was killed and has not died yet
@@ -177,21 +171,15 @@ def _read_until(reader: int, deadline: float) -> str:
 
 def _parse_nvidia(text: str) -> list:
     gpus = []
-    for line in text.splitlines():
-        values = [_parse_number(cell) for cell in line.split(",")]
-        if len(values) == len(NVIDIA):
-            util, used, total, temp, watts = values
-            gpus.append(
-                {"util": util, "used": _from_mib(used), "total": _from_mib(total), "temp": temp, "watts": watts}
-            )
+    for row in smi.split_nvidia_rows(text, len(NVIDIA)):
+        util, used, total, temp, watts = map(_parse_number, row)
+        gpus.append({"util": util, "used": _from_mib(used), "total": _from_mib(total), "temp": temp, "watts": watts})
     return gpus
 
 
 def _parse_amd(text: str) -> list:
     gpus = []
-    for name, card in json.loads(text).items():
-        if not name.startswith("card"):
-            continue
+    for card in smi.parse_rocm(text)[0]:
         found: dict = {"util": None, "used": None, "total": None, "temp": None, "watts": None}
         for key, cell in card.items():
             for what, words in (

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fanout.agent import load_monitor
+from fanout.agent import load_monitor, smi
 from tests.agent.agents import Agent
 
 NVIDIA = "97, 69632, 81559, 65, 650.12\n[N/A], 2, 81559, 30, [Not Supported]\n"
@@ -124,3 +124,23 @@ def test_a_run_reports_its_hosts_load_although_the_tool_hangs(tmp_path: Path) ->
         agent.receive("forgotten")
     pid = int((tmp_path / "pid").read_text())
     assert not os.path.exists(f"/proc/{pid}") or "sleep" not in Path(f"/proc/{pid}/cmdline").read_text()
+
+
+def test_rocm_smi_is_read_after_its_warnings_and_in_the_order_of_the_cards() -> None:
+    text = "WARNING: a\n" + json.dumps({"card10": {"n": "10"}, "card2": {"n": "2"}, "system": {"PID7": "x"}})
+    assert smi.parse_rocm(text) == ([{"n": "2"}, {"n": "10"}], {"PID7": "x"})
+    with pytest.raises(ValueError):
+        smi.parse_rocm("no JSON")
+
+
+def test_nvidia_smi_is_found_before_other_tools_and_outside_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "amd").mkdir()
+    (tmp_path / "cuda").mkdir()
+    write_tool(tmp_path / "amd", "rocm-smi", "true")
+    write_tool(tmp_path / "cuda", "nvidia-smi", "true")
+    monkeypatch.setattr(smi, "EXTRA_PATH", f":{tmp_path}/cuda")
+    names = ("nvidia-smi", "rocm-smi")
+    assert smi.find_tool(names, f"{tmp_path}/amd") == ("nvidia-smi", f"{tmp_path}/cuda/nvidia-smi")
+    assert smi.find_tool(("npu-smi",), f"{tmp_path}/amd") == ("", "")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
+from .. import smi
 from . import gpu_topology, rocm, xid
-from .files import which
 from .probe_tools import FactUnavailable, ToolProcess, read_or_empty, search_path
 from .rocm import describe_process
 
@@ -21,15 +21,14 @@ _FIELDS = (
 _SECONDS = 10.0
 _HELD_BACK = ("hw_slowdown", "hw_thermal_slowdown", "hw_power_brake_slowdown", "sw_thermal_slowdown")
 _EXTRA_QUERIES = {  # asked separately: a driver that does not know one of these still answers the others
-    "apps": "--query-compute-apps=gpu_uuid,pid,used_memory",
-    "throttle": "--query-gpu=index," + ",".join("clocks_event_reasons." + name for name in _HELD_BACK),
-    "throttle-old": "--query-gpu=index," + ",".join("clocks_throttle_reasons." + name for name in _HELD_BACK),
-    "remapped": "--query-remapped-rows=gpu_uuid,remapped_rows.pending,remapped_rows.failure",
-    "retired": "--query-gpu=uuid,retired_pages.pending",
-    "recovery": "--query-gpu=index,gpu_recovery_action",
-    "fabric": "--query-gpu=index,fabric.state,fabric.status",
+    "apps": smi.build_nvidia_query(("gpu_uuid", "pid", "used_memory"), "compute-apps"),
+    "throttle": smi.build_nvidia_query(("index", *("clocks_event_reasons." + name for name in _HELD_BACK))),
+    "throttle-old": smi.build_nvidia_query(("index", *("clocks_throttle_reasons." + name for name in _HELD_BACK))),
+    "remapped": smi.build_nvidia_query(("gpu_uuid", "remapped_rows.pending", "remapped_rows.failure"), "remapped-rows"),
+    "retired": smi.build_nvidia_query(("uuid", "retired_pages.pending")),
+    "recovery": smi.build_nvidia_query(("index", "gpu_recovery_action")),
+    "fabric": smi.build_nvidia_query(("index", "fabric.state", "fabric.status")),
 }
-_FORMAT = "--format=csv,noheader,nounits"
 _ROCM = ["--showproductname", "--showmeminfo", "vram", "--showuniqueid", "--showdriverversion", "--showpids", "--json"]
 
 
@@ -45,20 +44,19 @@ class _GpuQuery(ToolProcess):
 
 def start_query(args: dict[str, Any]) -> ToolProcess:
     """Start the vendor's tool. Raises FactUnavailable("no GPU") if this host has neither tool nor device."""
-    path = search_path(args)
-    path = path + ":/usr/bin:/usr/local/cuda/bin:/opt/rocm/bin:/usr/local/sbin"
+    path = search_path(args) + smi.EXTRA_PATH
     env = dict(os.environ, PATH=path, LC_ALL="C")
     for vendor, tool, words in (
-        ("nvidia", "nvidia-smi", ["--query-gpu=" + ",".join(_FIELDS), _FORMAT]),
+        ("nvidia", "nvidia-smi", smi.build_nvidia_query(_FIELDS)),
         ("amd", "rocm-smi", _ROCM),
         ("ascend", "npu-smi", ["info", "-l"]),
     ):
-        found = which(tool, path)
+        _, found = smi.find_tool((tool,), path)
         if found:
             query = _GpuQuery([found, *words], env, _SECONDS)
             query.vendor, query.tool, query.path = vendor, found, path
             asked, joined = (_EXTRA_QUERIES, gpu_topology.QUESTIONS) if vendor == "nvidia" else ({}, {})
-            query.apart = {name: ToolProcess([found, words, _FORMAT], env, _SECONDS) for name, words in asked.items()}
+            query.apart = {name: ToolProcess([found, *words], env, _SECONDS) for name, words in asked.items()}
             query.links = {name: ToolProcess([found, *words], env, _SECONDS) for name, words in joined.items()}
             return query
     devices = _devices()
@@ -100,11 +98,7 @@ def _collect_nvidia(query: Any, status: int, text: str, apart: dict[str, list[li
         if "No devices were found" in text or not _devices():
             raise FactUnavailable("no GPU")
         return {"vendor": "nvidia", "gpus": [], "problem": problem or "exit status %d" % status, "processes": []}
-    gpus = []
-    for line in text.splitlines():
-        values = [value.strip() for value in line.split(",")]
-        if len(values) == len(_FIELDS):
-            gpus.append(dict(zip(_FIELDS, values)))
+    gpus = [dict(zip(_FIELDS, row)) for row in smi.split_nvidia_rows(text, len(_FIELDS))]
     if not gpus:
         return {"vendor": "nvidia", "gpus": [], "problem": " ".join(text.split())[:300], "processes": []}
     known: dict[str, Any] = {
@@ -127,7 +121,7 @@ def _read_rows(program: ToolProcess) -> list[list[str]]:
         status, text = program.get_output()
     except FactUnavailable:
         return []
-    return [[cell.strip() for cell in line.split(",")] for line in text.splitlines()] if status == 0 else []
+    return smi.split_nvidia_rows(text) if status == 0 else []
 
 
 def _find_pending(apart: dict[str, list[list[str]]], gpus: list[dict[str, str]]) -> dict[str, str]:

@@ -13,7 +13,7 @@ import re
 import time
 from functools import partial
 
-from .. import prepare, processes
+from .. import prepare, processes, smi
 from . import flight_files, nccl_ras, network, rdma
 from .probe_tools import FactUnavailable, ForkedCall, ToolProcess, add_section, read_or_empty, read_start, search_path
 from .stacks import ask_stacks, find_directory, list_processes, read_dead_stacks
@@ -33,7 +33,10 @@ _RELEVANT = re.compile(
     r"EXT4-fs error|XFS .*(?:error|shutdown)|Remounting filesystem|nvme.*(?:timeout|reset)|BUG: |Call Trace"
 )
 _STAMP = re.compile(r"^\[\s*(\d+\.\d+)\] ")
-_GPU = "index,name,utilization.gpu,memory.used,memory.total,temperature.gpu,ecc.errors.uncorrected.volatile.total"
+_GPU = (
+    "index", "name", "utilization.gpu", "memory.used", "memory.total", "temperature.gpu",
+    "ecc.errors.uncorrected.volatile.total",
+)  # fmt: skip
 
 
 def ask_aftermath(args: dict[str, Any]) -> dict[str, Any]:
@@ -58,13 +61,13 @@ def ask_aftermath(args: dict[str, Any]) -> dict[str, Any]:
 _PROGRAMS = {
     "kernel": ["dmesg"],
     "journal": ["journalctl", "-k", "-o", "short-monotonic", "-n", "400", "--no-pager", "-q"],
-    "gpus": ["nvidia-smi", "--query-gpu=" + _GPU, "--format=csv,noheader,nounits"],
+    "gpus": ["nvidia-smi", *smi.build_nvidia_query(_GPU)],
 }
 
 
 def _start_program(name: str, argv: list[str], missing: dict[str, str]) -> ToolProcess | None:
     try:
-        env = {"PATH": search_path({}) + ":/usr/sbin:/sbin", "LC_ALL": "C"}
+        env = {"PATH": search_path({}) + ":/usr/sbin:/sbin" + smi.EXTRA_PATH, "LC_ALL": "C"}
         return ToolProcess(argv, env, PROGRAM_SECONDS)
     except FactUnavailable as error:
         missing[name] = str(error)

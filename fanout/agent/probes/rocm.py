@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 
+from .. import smi
 from ..processes import read_mark
 from .host import read_age
 from .probe_tools import FactUnavailable, read_or_empty
@@ -18,13 +18,11 @@ _MIB = 1 << 20
 
 
 def parse_answer(text: str) -> dict[str, Any]:
-    """Parse ``{"card0": {…}, "system": {"Driver version": …, "PID4711": "python, 1, bytes, …"}}`` after any warnings."""
+    """Return the GPU facts in the JSON of rocm-smi. Raises FactUnavailable."""
     try:
-        table = json.loads(text[text.index("{") :])
+        cards, system = smi.parse_rocm(text)
     except ValueError:
         raise FactUnavailable("rocm-smi printed no valid JSON: %s" % " ".join(text.split())[:200]) from None
-    system = table.get("system", {})
-    cards = [table[name] for name in sorted(table, key=_card_number) if name.startswith("card")]
     if not cards:
         raise FactUnavailable("no GPU")
     processes = [
@@ -35,10 +33,6 @@ def parse_answer(text: str) -> dict[str, Any]:
         "driver": system.get("Driver version", ""), "module": "", "processes": processes, "throttled": [],
         "pending": {}, "recovery": {}, "fabric": {}, "xids": [], "xids_unread": "",
     }  # fmt: skip
-
-
-def _card_number(name: str) -> int:
-    return int(name[4:]) if name[4:].isdigit() else -1
 
 
 def _parse_card(number: int, card: dict[str, str]) -> dict[str, str]:

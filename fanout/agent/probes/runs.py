@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import os
 import socket
-import subprocess
 
-from .. import frames, kill_sweep, prepare, processes, run_files, state_dir
+from .. import frames, kill_sweep, prepare, processes, run_files, smi, state_dir
 from .host import read_age
-from .probe_tools import read_start
+from .probe_tools import FactUnavailable, ToolProcess, read_start
 
 TYPE_CHECKING = False  # for type checkers only: importing typing on a host takes time
 if TYPE_CHECKING:
@@ -169,17 +168,17 @@ def _has_keeper(pid: int) -> bool:
 
 def _read_gpu_memory() -> dict[int, int]:
     """Return pid -> MiB of GPU memory from nvidia-smi; {} if there is none."""
-    argv = ["nvidia-smi", "--query-compute-apps=pid,used_memory", "--format=csv,noheader,nounits"]
+    _, tool = smi.find_tool(("nvidia-smi",), os.environ.get("PATH") or os.defpath)
+    if not tool:
+        return {}
+    argv = [tool, *smi.build_nvidia_query(("pid", "used_memory"), "compute-apps")]
     try:
-        text = subprocess.run(
-            argv, check=False, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=10
-        ).stdout.decode()
-    except (OSError, subprocess.SubprocessError):
+        _, text = ToolProcess(argv, dict(os.environ, LC_ALL="C"), 10.0).get_output()
+    except FactUnavailable:
         return {}
     memory: dict[int, int] = {}
-    for line in text.splitlines():
-        pid, _, used = line.partition(",")
-        if pid.strip().isdigit() and used.strip().isdigit():
+    for pid, used in smi.split_nvidia_rows(text, 2):
+        if pid.isdigit() and used.isdigit():
             memory[int(pid)] = memory.get(int(pid), 0) + int(used)
     return memory
 
