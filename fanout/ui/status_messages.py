@@ -64,6 +64,7 @@ class StatusReporter:
         self._since = 0.0
         self._down: set[str] = set()
         self._stopping = False
+        self._exited: set[str] = set()  # hosts already reported: a relay that attaches again repeats the exit
         self._done: set[str] = set()  # milestones already reported: connected, started
         self._cramps: set[tuple[str, str]] = set()  # already reported: a host repeats them after a reconnect
 
@@ -165,6 +166,9 @@ class StatusReporter:
         return _build_failure(event.host, what, trouble.message if trouble else "", trouble.hint if trouble else "")
 
     def _handle_exited(self, event: Exited, state: RunState) -> list[StatusMessage]:
+        if event.host in self._exited:
+            return []
+        self._exited.add(event.host)
         host = state.hosts[event.host]
         how = describe_exit(host)
         first = bool(state.failures) and state.failures[0][0] == event.host

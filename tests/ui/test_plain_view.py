@@ -125,6 +125,14 @@ def test_hosts_that_fail_after_the_first_are_one_sentence() -> None:
     assert err.count("ended") == 2
 
 
+def test_an_exit_that_is_received_again_is_one_message() -> None:
+    """A relay that attaches to its keeper again repeats how train.sh ended."""
+    run = History("gpu01", "gpu02").link().start().end("gpu01", code=3).end("gpu01", code=3).end("gpu02").end("gpu02")
+    err = show(run.wait(0.5))[1]
+    assert err.count("train.sh ended: exit 3") == 1
+    assert err.count("fanout: gpu02 ended: exit 0") == 1
+
+
 def test_a_message_of_several_lines_stays_readable_and_harmless() -> None:
     run = History("a").add(Connecting(at=T0, host="a", attempt=1))
     run.add(
