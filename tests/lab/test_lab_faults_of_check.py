@@ -27,7 +27,7 @@ def check(lab: Lab, scene: Scene) -> list[dict[str, Any]]:
     return [row for row in rows if row["level"] in ("fail", "warn", "info")]
 
 
-def told(rows: list[dict[str, Any]]) -> str:
+def format_findings(rows: list[dict[str, Any]]) -> str:
     """Return the findings as text, without what differs from run to run."""
     lines = []
     for row in rows:
@@ -60,9 +60,11 @@ def test_each_fault_of_a_scene_fails_exactly_its_check(name: str) -> None:
     promised = {(host, *what) for host in lab.names for what in scene.everywhere}
     for fault in scene.faults:
         promised |= {(fault.host, fault.check, fault.level), *((fault.host, *beside) for beside in fault.also)}
-    assert {(host, row["check"], row["level"]) for row in rows for host in row["hosts"]} == promised, told(rows)
+    assert {(host, row["check"], row["level"]) for row in rows for host in row["hosts"]} == promised, format_findings(
+        rows
+    )
     assert all(row["advice"] for row in rows if row["level"] != "info")
-    same_as_golden(f"check-{name}", told(rows))
+    same_as_golden(f"check-{name}", format_findings(rows))
 
 
 def test_errors_that_infiniband_counts_during_a_failed_run_are_in_its_report() -> None:

@@ -53,8 +53,8 @@ def apart(lab: Lab) -> Iterator[Project]:
         yield project
 
 
-def _told(done: Done, host: str, *words: str) -> None:
-    """fanout's own lines about a host have all these words."""
+def _assert_host_message(done: Done, host: str, *words: str) -> None:
+    """Assert that the lines of fanout about a host have all these words."""
     lines = [line for line in done.err.splitlines() if line.startswith(f"fanout: {host}: ")]
     assert len(lines) == 2, f"{host}: {lines}\n{done.all}"  # one sentence, and what to type
     for word in words:
@@ -62,12 +62,12 @@ def _told(done: Done, host: str, *words: str) -> None:
     assert lines[1].startswith(f"fanout: {host}: try: ")
 
 
-def _flat(done: Done) -> str:
+def _join_lines(done: Done) -> str:
     """Return the text without the line breaks of a table."""
     return " ".join(done.err.split())
 
 
-def _strangers(lab: Lab) -> None:
+def _spoil_known_hosts(lab: Lab) -> None:
     """Make one host unknown to known_hosts, and give another a wrong key there."""
     lines = lab.launcher.read_file(KNOWN).splitlines()
     key = next(line.split(" ", 1)[1] for line in lines if line.startswith("good,"))
@@ -78,7 +78,7 @@ def _strangers(lab: Lab) -> None:
 
 def test_hosts_that_cannot_be_logged_in_to(apart: Project, lab: Lab) -> None:
     """Ten failed logins in one report: 255, no longer than the timeout, and the good host is left alone."""
-    _strangers(lab)
+    _spoil_known_hosts(lab)
     lab["refused"].stop_sshd()
     lab["silent"].blackhole()
     lab["denied"].write_file("/home/lab/.ssh/authorized_keys", "", user="lab")
@@ -87,16 +87,26 @@ def test_hosts_that_cannot_be_logged_in_to(apart: Project, lab: Lab) -> None:
     done = apart.fanout("run", "--connect-timeout", "4", "hosts.txt", "task.py")
     assert done.code == 255, done.all
     assert apart.result()["seconds"] < 4 + 1, done.all
-    _told(done, "refused", "refused:22 refused the connection", "ssh refused")
-    _told(done, "unknown", f"its host key is not in {KNOWN}: ssh-ed25519 SHA256:", "--accept-new-host-keys")
-    _told(done, "changed", "its host key has CHANGED", f", {KNOWN} has another", "ssh-keygen -R 'changed'")
-    _told(done, "denied", "permission denied for lab@denied:22", "no agent is running", "ssh-copy-id denied")
-    _told(done, "silent", "no answer from silent:22 within 4 s", "firewall")
-    _told(done, "nopython", "no python3 there", "python=/path/to/python3")
-    _told(done, "forced", "it printed 'This account is for backups only'", "ended before the agent started")
-    _told(done, "nologin", "it printed 'This account is currently not available.'", "ended before the agent started")
-    _told(done, "waits", "the login shell did not start the agent within 4 s", "rc file on waits")
-    _told(done, "nowhere", "the name nowhere does not resolve", "check the spelling")
+    _assert_host_message(done, "refused", "refused:22 refused the connection", "ssh refused")
+    _assert_host_message(
+        done, "unknown", f"its host key is not in {KNOWN}: ssh-ed25519 SHA256:", "--accept-new-host-keys"
+    )
+    _assert_host_message(
+        done, "changed", "its host key has CHANGED", f", {KNOWN} has another", "ssh-keygen -R 'changed'"
+    )
+    _assert_host_message(
+        done, "denied", "permission denied for lab@denied:22", "no agent is running", "ssh-copy-id denied"
+    )
+    _assert_host_message(done, "silent", "no answer from silent:22 within 4 s", "firewall")
+    _assert_host_message(done, "nopython", "no python3 there", "python=/path/to/python3")
+    _assert_host_message(
+        done, "forced", "it printed 'This account is for backups only'", "ended before the agent started"
+    )
+    _assert_host_message(
+        done, "nologin", "it printed 'This account is currently not available.'", "ended before the agent started"
+    )
+    _assert_host_message(done, "waits", "the login shell did not start the agent within 4 s", "rc file on waits")
+    _assert_host_message(done, "nowhere", "the name nowhere does not resolve", "check the spelling")
     assert "nothing: train.sh was not started on any host" in done.err
     lab["silent"].heal()
     lab["refused"].start_sshd()
@@ -104,11 +114,11 @@ def test_hosts_that_cannot_be_logged_in_to(apart: Project, lab: Lab) -> None:
 
 def test_a_new_host_key_is_taken_where_that_was_asked_for_and_a_changed_one_never(apart: Project, lab: Lab) -> None:
     """``--accept-new-host-keys`` appends to known_hosts; the next run needs no flag."""
-    _strangers(lab)
+    _spoil_known_hosts(lab)
     apart.hosts("unknown slots=1\nchanged slots=1\n")
     done = apart.fanout("exec", "--accept-new-host-keys", "hosts.txt", "--", "echo", "in")
     assert done.code == 255, done.all
-    _told(done, "changed", "has CHANGED")
+    _assert_host_message(done, "changed", "has CHANGED")
     assert apart.fanout("exec", "-w", "unknown", "hosts.txt", "--", "echo", "in").out.endswith("\nin\n")
 
 
@@ -118,12 +128,12 @@ def test_an_unreachable_host_is_the_cause_also_where_gpus_were_to_be_counted(apa
     apart.hosts("good\nrefused\n")
     done = apart.fanout("run", "hosts.txt", "task.py")
     assert done.code == 255, done.all
-    _told(done, "refused", "refused:22 refused the connection")
+    _assert_host_message(done, "refused", "refused:22 refused the connection")
     assert "slots=" not in done.err
     lab["refused"].start_sshd()
 
 
-def _break(apart: Project, lab: Lab) -> None:
+def _break_hosts(apart: Project, lab: Lab) -> None:
     """Take from each host something different that the run needs."""
     shutil.rmtree(apart.path(on=lab["refused"]))
     apart.path("train.sh", on=lab["unknown"]).unlink()
@@ -135,23 +145,25 @@ def _break(apart: Project, lab: Lab) -> None:
 
 def test_hosts_that_lack_what_the_run_needs(apart: Project, lab: Lab) -> None:
     """No directory, no train.sh, no task, no room: 125 before anything starts anywhere, check or no check."""
-    _break(apart, lab)
+    _break_hosts(apart, lab)
     done = apart.run()
     assert done.code == 125, done.all
-    _told(done, "refused", f"no directory {apart.here} on this host", "--chdir or workdir=")
-    _told(done, "unknown", f"no file train.sh in {apart.here}", "share the directory")
-    _told(done, "changed", f"no file task.py in {apart.here}", "share the directory")
-    _told(done, "full", "/var/tmp/fanout-47001", "No space left on device", "df -h /var/tmp/fanout-47001")
+    _assert_host_message(done, "refused", f"no directory {apart.here} on this host", "--chdir or workdir=")
+    _assert_host_message(done, "unknown", f"no file train.sh in {apart.here}", "share the directory")
+    _assert_host_message(done, "changed", f"no file task.py in {apart.here}", "share the directory")
+    _assert_host_message(
+        done, "full", "/var/tmp/fanout-47001", "No space left on device", "df -h /var/tmp/fanout-47001"
+    )
     assert "nothing: train.sh was not started on any host" in done.err
 
 
 def test_the_check_names_what_is_missing_or_differs_and_where(apart: Project, lab: Lab) -> None:
     """The same hosts and one with another task: each is listed with the command that repairs it."""
-    _break(apart, lab)
+    _break_hosts(apart, lab)
     lab["denied"].write_file(f"{apart.here}/task.py", "different\n", user="lab")
     apart.hosts("".join(f"{name} slots=1\n" for name in ("good", "silent", "refused", "unknown", "changed", "denied")))
     done = apart.fanout("run", "hosts.txt", "task.py")
-    text = _flat(done)
+    text = _join_lines(done)
     assert done.code == 125, done.all
     assert f"refused workdir no directory {apart.here}" in text
     assert f"unknown script no file {apart.here}/train.sh" in text
@@ -166,7 +178,9 @@ def test_one_machine_under_two_names(apart: Project, lab: Lab) -> None:
     apart.hosts(f"good slots=1\nsilent slots=1\n{lab['silent'].address} slots=1\n")
     done = apart.fanout("run", "hosts.txt", "task.py")
     assert done.code == 125, done.all
-    assert f"is the same machine as silent: silent (hosts.txt:2), {lab['silent'].address} (hosts.txt:3)" in _flat(done)
+    assert f"is the same machine as silent: silent (hosts.txt:2), {lab['silent'].address} (hosts.txt:3)" in _join_lines(
+        done
+    )
     done = apart.run()
     assert done.code == 125, done.all
     assert "this machine already has node" in done.err

@@ -19,7 +19,7 @@ WAIT = 'echo "start $NODE_RANK at $MASTER_PORT"\nuntil [ -e "stop.$MASTER_PORT" 
 SQUATTER = "import socket; s = socket.create_server(('', 29500)); print('here', flush=True); s.accept()"
 
 
-def _squat(node: Node, user: str) -> subprocess.Popen[bytes]:
+def _take_port(node: Node, user: str) -> subprocess.Popen[bytes]:
     """Another user's program on the default MASTER_PORT."""
     child = node.popen(["python3", "-c", SQUATTER], user=user, stdout=subprocess.PIPE)
     assert child.stdout is not None
@@ -27,7 +27,7 @@ def _squat(node: Node, user: str) -> subprocess.Popen[bytes]:
     return child
 
 
-def _begun(project: Project, *flags: str) -> Running:
+def _start_run(project: Project, *flags: str) -> Running:
     run = project.begin(*flags)
     run.until(*(f"start {rank} at" for rank in range(4)))
     return run
@@ -40,7 +40,7 @@ def _begun(project: Project, *flags: str) -> Running:
 def test_the_owner_of_a_taken_master_port_is_named(project: Project, lab4: Lab, user: str, holder: str) -> None:
     """Ours with pid and command, another user's with the owner; 125, and not one host has started."""
     project.train("touch ran\n")
-    squatter = _squat(lab4["h1"], user)
+    squatter = _take_port(lab4["h1"], user)
     (process,) = [p for p in lab4["h1"].processes() if p.pid == squatter.pid]
     done = project.fanout("run", "hosts.txt", "task.py")
     text = " ".join(done.err.split())
@@ -58,7 +58,7 @@ def test_the_owner_of_a_taken_master_port_is_named(project: Project, lab4: Lab, 
 def test_a_second_run_is_refused_by_name_and_the_first_goes_on(project: Project) -> None:
     """One port, one run: the second is refused with the first one's id and owner. Another port is another run."""
     project.train(WAIT)
-    first = _begun(project)
+    first = _start_run(project)
     name = project.records()[-1].name
     second = project.run()
     assert second.code == 125, second.all
@@ -71,7 +71,7 @@ def test_a_second_run_is_refused_by_name_and_the_first_goes_on(project: Project)
     assert f"h[1-4]  master-port  port 29500 is held by your run {name}, which is still running" in checked.err
     assert f"fanout stop {name}" in checked.err
     assert "start" not in checked.out
-    beside = _begun(project, "--master-port", "29600")
+    beside = _start_run(project, "--master-port", "29600")
     project.write("stop.29600", "")
     assert beside.end().code == 0
     assert first.child.poll() is None
@@ -131,7 +131,7 @@ def test_hosts_without_a_launcher_stop_when_the_lease_expires(project: Project, 
     """Launcher and guardian are killed: the shortest lease and the grace later nothing runs any more. The next
     launcher reports that the launcher was away, and blames no host."""
     project.train(WAIT)
-    run = _begun(project, "--lease", "5", "--grace", "1")
+    run = _start_run(project, "--lease", "5", "--grace", "1")
     kill(lab4.launcher, "fanout.run.guardian")
     run.signal(SIGKILL)
     run.end()
@@ -148,7 +148,7 @@ def test_hosts_without_a_launcher_stop_when_the_lease_expires(project: Project, 
 def test_a_launcher_whose_machine_vanishes(project: Project, lab4: Lab) -> None:
     """No packet closes the connection and sshd waits a quarter of an hour: all our processes end within the lease."""
     project.train(WAIT)
-    run = _begun(project, "--lease", "5", "--grace", "1")
+    run = _start_run(project, "--lease", "5", "--grace", "1")
     lab4.launcher.blackhole()
     kill(lab4.launcher, "fanout.run.guardian")
     run.signal(SIGKILL)

@@ -84,7 +84,7 @@ def decoder() -> FrameDecoder:
     return FrameDecoder("h", NONCE, lambda: 7.0)
 
 
-def spoken() -> FrameDecoder:
+def make_ready_decoder() -> FrameDecoder:
     """Return a decoder whose host has sent READY."""
     one = decoder()
     assert one.feed_bytes(READY) == []
@@ -92,7 +92,7 @@ def spoken() -> FrameDecoder:
     return one
 
 
-def fed(data: bytes, cuts: list[int]) -> tuple[list[Event], FrameDecoder]:
+def feed_decoder(data: bytes, cuts: list[int]) -> tuple[list[Event], FrameDecoder]:
     one = decoder()
     edges = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
     events = [event for start, end in itertools.pairwise(edges) for event in one.feed_bytes(data[start:end])]
@@ -101,18 +101,18 @@ def fed(data: bytes, cuts: list[int]) -> tuple[list[Event], FrameDecoder]:
 
 @pytest.mark.parametrize(("message", "event"), MESSAGES, ids=[message["t"] for message, _ in MESSAGES])
 def test_every_message_has_its_event(message: dict[str, Any], event: Event) -> None:
-    assert spoken().feed_bytes(frames.pack_control(message)) == [event]
+    assert make_ready_decoder().feed_bytes(frames.pack_control(message)) == [event]
 
 
 def test_log_bytes_that_no_file_could_hold_are_not_the_protocol() -> None:
     with pytest.raises(ProtocolError):
-        spoken().feed_bytes(frames.pack_data(0, (1 << 64) - 1, b"x"))
+        make_ready_decoder().feed_bytes(frames.pack_data(0, (1 << 64) - 1, b"x"))
     with pytest.raises(ProtocolError):
-        spoken().feed_bytes(frames.pack_control({"t": "trimmed", "stream": 0, "upto": (1 << 63) - 1}))
+        make_ready_decoder().feed_bytes(frames.pack_control({"t": "trimmed", "stream": 0, "upto": (1 << 63) - 1}))
 
 
 def test_hello_is_no_event_and_gone_has_the_totals() -> None:
-    one = spoken()
+    one = make_ready_decoder()
     assert one.feed_bytes(frames.pack_control({"t": "hello", "v": 1, "hostname": "gpu01"})) == []
     assert one.hello["hostname"] == "gpu01"
     assert one.python == "3.11"
@@ -139,8 +139,8 @@ def test_any_cut_of_the_bytes_gives_the_same_events(
         + b"".join(map(frames.pack_control, said))
         + b"".join(frames.pack_data(*chunk) for chunk in chunks)
     )
-    whole, one = fed(data, [])
-    assert fed(data, cuts)[0] == whole
+    whole, one = feed_decoder(data, [])
+    assert feed_decoder(data, cuts)[0] == whole
     assert len(whole) == len(said) + len(chunks) + bool(noise.strip())
     assert whole[len(whole) - len(chunks) :] == [
         Chunk(at=7.0, host="h", stream=stream, offset=offset, data=data) for stream, offset, data in chunks
@@ -167,7 +167,7 @@ def test_what_cannot_be_inflated_or_is_too_much_is_refused(deflated: bytes) -> N
 
 @given(noise=st.binary(max_size=200))
 def test_what_a_login_prints_is_shown_as_it_was(noise: bytes) -> None:
-    events, _ = fed(noise + READY + frames.pack_control({"t": "beat"}), [])
+    events, _ = feed_decoder(noise + READY + frames.pack_control({"t": "beat"}), [])
     before = noise + b"\n"
     assert events[:-1] == ([LoginOutput(at=7.0, host="h", data=before)] if before.strip() else [])
 
@@ -175,7 +175,7 @@ def test_what_a_login_prints_is_shown_as_it_was(noise: bytes) -> None:
 def test_what_inflates_to_much_is_not_inflated_all_at_once() -> None:
     """A flood of one letter: 64 MB of it come in less than 1 MB, and a launcher takes up a few MB at a time."""
     frame = frames.pack_data(0, 0, b"x" * frames.CHUNK)
-    flood, one = frame * 512, spoken()
+    flood, one = frame * 512, make_ready_decoder()
     tracemalloc.start()
     try:
         total = sum(len(event.data) for event in one.iter_events(flood) if isinstance(event, Chunk))
@@ -234,7 +234,7 @@ HOSTILE: dict[str, bytes] = {
 @pytest.mark.parametrize("data", HOSTILE.values(), ids=list(HOSTILE))
 def test_what_is_not_the_protocol_is_answered_in_one_way(data: bytes) -> None:
     with pytest.raises(ProtocolError):
-        spoken().feed_bytes(data)
+        make_ready_decoder().feed_bytes(data)
 
 
 JSON = st.recursive(
@@ -251,10 +251,10 @@ TWISTED = st.builds(
 )
 
 
-def tolerated(data: bytes) -> list[Event] | None:
+def decode_or_refuse(data: bytes) -> list[Event] | None:
     """Return the events, or None for a bad host; any other exception is a fault."""
     try:
-        return spoken().feed_bytes(data)
+        return make_ready_decoder().feed_bytes(data)
     except ProtocolError:
         return None
 
@@ -262,19 +262,19 @@ def tolerated(data: bytes) -> list[Event] | None:
 @settings(max_examples=500)
 @given(message=TWISTED | st.dictionaries(st.text(max_size=3), JSON, max_size=3))
 def test_a_message_of_any_shape_is_an_event_or_a_bad_host_and_nothing_else(message: dict[str, Any]) -> None:
-    events = tolerated(frames.pack_control(message))
+    events = decode_or_refuse(frames.pack_control(message))
     assert events is None or len(events) == (message["t"] != "hello")
 
 
 @settings(max_examples=300)
 @given(data=st.binary(max_size=80))
 def test_any_bytes_are_events_or_a_bad_host_and_nothing_else(data: bytes) -> None:
-    assert all(isinstance(event, (Chunk, Heartbeat, Released)) for event in tolerated(data) or ())
+    assert all(isinstance(event, (Chunk, Heartbeat, Released)) for event in decode_or_refuse(data) or ())
 
 
 def test_a_failure_of_the_agent_is_reported_with_its_traceback() -> None:
     with pytest.raises(ProtocolError, match=r"(?s)a bug in fanout:\nTraceback.*KeyError"):
-        spoken().feed_bytes(frames.pack_control({"t": "crash", "text": "Traceback\nKeyError: 'x'"}))
+        make_ready_decoder().feed_bytes(frames.pack_control({"t": "crash", "text": "Traceback\nKeyError: 'x'"}))
 
 
 # ------------------------------------------------------------------------------------------------- the plan as frames

@@ -28,7 +28,7 @@ ENDS = BEGIN + "exit 7\n"
 STAYS = BEGIN + "trap 'exit 0' TERM; sleep 1009 & wait\n"
 
 
-def _lies(result: Result, code: int) -> list[str]:
+def _find_false_reports(result: Result, code: int) -> list[str]:
     """Return false reports; ``code`` is the status of a run without a fault."""
     said = result.outcome.exit_code
     lies = []
@@ -52,7 +52,7 @@ def _crash_everywhere(warm: WarmHost, code: int, time_limit: float | None) -> in
 
     def one(number: int) -> list[str]:
         run = f"crash-{number}"
-        lies = _lies(warm.run(run, Cut(trap=number), policy), code)
+        lies = _find_false_reports(warm.run(run, Cut(trap=number), policy), code)
         wait_for(lambda: not processes.find_marked([f"FANOUT_RUN_ID={run}"]), f"{places[number]}: a process is left")
         return [f"killed at {places[number]} ({number}): {lie}" for lie in lies]
 

@@ -14,7 +14,7 @@ def say(text: str, more: int = 0) -> LogLine:
     return LogLine("h", 0, "h", "line", text, more)
 
 
-def kept(excerpt: LogExcerpt) -> list[ExcerptEntry]:
+def list_entries(excerpt: LogExcerpt) -> list[ExcerptEntry]:
     return [entry for entry in excerpt.iter_entries() if isinstance(entry, ExcerptEntry)]
 
 
@@ -37,8 +37,8 @@ def test_however_long_the_log_is_the_excerpt_is_bounded_and_no_line_goes_uncount
         excerpt.add_line(number % speakers, say(f"{'ERROR' if number % every == 0 else 'step'} {number}"), number)
     entries = list(excerpt.iter_entries())
     assert sum(entry.lines if isinstance(entry, Gap) else len(entry.speakers) for entry in entries) == count
-    assert len(kept(excerpt)) <= 5 + 7 + 2 * 3 + speakers * 2
-    assert [entry.number for entry in kept(excerpt)] == sorted(entry.number for entry in kept(excerpt))
+    assert len(list_entries(excerpt)) <= 5 + 7 + 2 * 3 + speakers * 2
+    assert [entry.number for entry in list_entries(excerpt)] == sorted(entry.number for entry in list_entries(excerpt))
 
 
 def test_the_excerpt_has_the_beginning_the_end_errors_and_the_last_lines_of_all_ranks() -> None:
@@ -50,12 +50,12 @@ def test_the_excerpt_has_the_beginning_the_end_errors_and_the_last_lines_of_all_
             excerpt.add_line(1, say("RuntimeError: boom"), number)
             excerpt.add_message("gpu01: link lost", "warning", number)
             excerpt.add_line(8, say("words in the middle"), number)
-    texts = [entry.text for entry in kept(excerpt)]
+    texts = [entry.text for entry in list_entries(excerpt)]
     assert texts == [
         "early and then silent", "step 1", "RuntimeError: boom", "gpu01: link lost", "words in the middle", "step 48",
         "step 49",
     ]  # fmt: skip
-    assert [entry.speakers for entry in kept(excerpt)][3] == [FANOUT]
+    assert [entry.speakers for entry in list_entries(excerpt)][3] == [FANOUT]
 
 
 def test_equal_lines_of_many_at_one_moment_are_one_entry_and_later_ones_another() -> None:
@@ -63,7 +63,7 @@ def test_equal_lines_of_many_at_one_moment_are_one_entry_and_later_ones_another(
     for at in (0.0, 5.0):
         for speaker in range(512):
             excerpt.add_line(speaker, say("NCCL version 2.28.3"), at)
-    assert [len(entry.speakers) for entry in kept(excerpt)] == [512, 512]
+    assert [len(entry.speakers) for entry in list_entries(excerpt)] == [512, 512]
     assert excerpt.lines == 1024
 
 
@@ -72,14 +72,14 @@ def test_the_order_of_each_ranks_lines_is_kept() -> None:
     excerpt = LogExcerpt()
     for speaker, text in ((0, "a"), (1, "b"), (1, "a"), (0, "b"), (0, "a")):
         excerpt.add_line(speaker, say(text), 0.0)
-    own = {who: [entry.text for entry in kept(excerpt) if who in entry.speakers] for who in (0, 1)}
+    own = {who: [entry.text for entry in list_entries(excerpt) if who in entry.speakers] for who in (0, 1)}
     assert own == {0: ["a", "b", "a"], 1: ["b", "a"]}
 
 
 def test_a_line_is_harmless_and_no_longer_than_the_bound() -> None:
     excerpt = LogExcerpt()
     excerpt.add_line(0, say("\x1b]0;x\x07" + "y" * 5000, more=10), 0.0)
-    text = kept(excerpt)[0].text
+    text = list_entries(excerpt)[0].text
     assert len(text) < 2100
     assert "\x1b" not in text
     assert text.endswith(" B)")

@@ -16,7 +16,7 @@ from tests.histories import TRACEBACK, History
 from tests.ui.goldens import heading, same_as_golden
 
 
-def told(run: History, **options: Any) -> str:
+def render_report(run: History, **options: Any) -> str:
     tails = LogTails()
     state = run.play(tails)
     words = {host: tails.get_tail(host) for host in run.hosts}
@@ -48,46 +48,46 @@ RUNS = {**histories.TYPICAL, "lost": lost_in_the_middle, "left": left_behind, "m
 
 @pytest.mark.parametrize("name", sorted(RUNS))
 def test_reports(name: str) -> None:
-    same_as_golden(f"report-{name}", told(RUNS[name]()))
+    same_as_golden(f"report-{name}", render_report(RUNS[name]()))
 
 
 def test_a_good_run_needs_no_more_than_three_lines() -> None:
-    assert len(told(histories.good_run()).splitlines()) <= 3
+    assert len(render_report(histories.good_run()).splitlines()) <= 3
 
 
 def test_a_stopped_run_that_ended_well_has_no_holes() -> None:
     """A script that saves and exits 0 on TERM: it was stopped, and nothing is missing from its log."""
     run = History("gpu01").link().start().wait(1.0)
     run.add(Interrupted(at=run.at, signal=2)).stop("SIGINT", "gpu01").wait(1.0).end("gpu01").tidy("gpu01")
-    assert " STOPPED after " in told(run)
-    assert "HOLES" not in told(run)
+    assert " STOPPED after " in render_report(run)
+    assert "HOLES" not in render_report(run)
 
 
 def test_nothing_left_is_claimed_only_where_every_host_was_looked_over() -> None:
-    assert "nothing: verified on all 3 hosts" in told(histories.second_host_fails())
-    text = told(lost_in_the_middle())
+    assert "nothing: verified on all 3 hosts" in render_report(histories.second_host_fails())
+    text = render_report(lost_in_the_middle())
     assert "nothing: all" not in text
     assert "unknown: could not verify gpu02" in text
 
 
 def test_what_is_left_has_its_pid_and_where_it_waits() -> None:
-    assert "gpu01: pid 4242 (D, nfs_wait_bit) python tasks/train.py" in told(left_behind())
+    assert "gpu01: pid 4242 (D, nfs_wait_bit) python tasks/train.py" in render_report(left_behind())
 
 
 def test_colour_only_repeats_the_text() -> None:
-    plain, coloured = told(many_hosts()), told(many_hosts(), colour=True)
+    plain, coloured = render_report(many_hosts()), render_report(many_hosts(), colour=True)
     assert "\x1b[" in coloured
     assert "\x1b" not in plain
 
 
 def test_without_unicode_the_report_is_ascii() -> None:
-    assert told(many_hosts(), unicode=False).isascii()
+    assert render_report(many_hosts(), unicode=False).isascii()
 
 
 def test_a_traceback_far_above_the_end_is_still_shown_whole() -> None:
     run = History("gpu01").link().start().say("gpu01", TRACEBACK)
     run.say("gpu01", b"noise after it\n" * 10_000).end("gpu01", code=1).tidy("gpu01")
-    text = told(run)
+    text = render_report(run)
     assert "its traceback" in text
     assert all(line in text for line in TRACEBACK.decode().splitlines())
     assert "noise" not in text
@@ -95,7 +95,7 @@ def test_a_traceback_far_above_the_end_is_still_shown_whole() -> None:
 
 def test_host_output_cannot_break_out_of_the_report() -> None:
     run = History("gpu01").link().start().say("gpu01", b"\x1b[2J\x1b]0;x\x07evil\n").end("gpu01", code=1)
-    assert "\x1b" not in told(run.tidy("gpu01"))
+    assert "\x1b" not in render_report(run.tidy("gpu01"))
 
 
 def test_torchruns_own_traceback_does_not_hide_the_programs() -> None:
@@ -130,12 +130,12 @@ def test_memory_does_not_grow_with_the_log() -> None:
 
 def test_the_report_notes_a_host_without_output() -> None:
     run = History("gpu01").link().start().end("gpu01", code=9).tidy("gpu01")
-    assert "gpu01 printed no output." in told(run)
-    assert io.StringIO(told(run)).readline().startswith("━━━ run 7f3a FAILED")
+    assert "gpu01 printed no output." in render_report(run)
+    assert io.StringIO(render_report(run)).readline().startswith("━━━ run 7f3a FAILED")
 
 
 def test_a_diagnosis_stands_under_the_headline() -> None:
-    lines = told(
+    lines = render_report(
         histories.second_host_fails(), diagnosis=["first cause: gpu02, rank 9", "victims: gpu[01,03]"]
     ).splitlines()
     assert lines[1:4] == ["gpu02: exit 3", "first cause: gpu02, rank 9", "victims: gpu[01,03]"]
