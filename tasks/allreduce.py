@@ -1,4 +1,4 @@
-"""How fast the ranks add up tensors, over a range of sizes: a table on rank 0, every sum checked on every rank."""
+"""All-reduce speed over a range of tensor sizes: rank 0 prints a table, and each rank verifies each sum."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from llada2.errors import UserError
 
 
 def parser() -> argparse.ArgumentParser:
-    """The options of the measurement."""
+    """Return the options of the measurement."""
     p = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     p.add_argument("--min-bytes", type=int, default=1 << 10)
     p.add_argument("--max-bytes", type=int, default=1 << 24)
@@ -30,7 +30,7 @@ def pattern(count: int, device: torch.device) -> torch.Tensor:
 
 
 def wrong_places(count: int, rank: int, size: int, device: torch.device) -> int:
-    """How many of ``count`` elements of a sum over the ranks are not what they must be."""
+    """Return how many of ``count`` elements of a sum over the ranks are wrong."""
     base = pattern(count, device)
     tensor = base * (rank + 1)
     dist.all_reduce(tensor)

@@ -14,7 +14,7 @@ from llada2.model import LLaDA2
 
 
 def parser() -> argparse.ArgumentParser:
-    """The options; defaults of the decoding are the paper's, sizes come from the checkpoint."""
+    """Return the options; the defaults of decoding are those of the paper, and sizes come from the checkpoint."""
     p = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     p.add_argument("checkpoint", help="a global_step_N directory, or an output directory: its newest one")
     p.add_argument("--prompt", required=True, help="what the user says")
@@ -32,7 +32,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def newest(path: str) -> str:
-    """The checkpoint at ``path``, or the newest one of the run whose output directory it is."""
+    """Return the checkpoint at ``path``, or the newest one of the run with that output directory."""
     found = list(checkpoint.whole(os.path.join(path, "checkpoints")).values())
     return found[-1] if found else path
 
@@ -75,7 +75,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """The process's exit code."""
+    """Generate the text, and return the exit code of the process."""
     try:
         run(parser().parse_args(arguments))
     except UserError as error:

@@ -1,4 +1,4 @@
-"""Every rank says who it is and what it was given; then a real all-reduce shows that they can hear each other."""
+"""Each rank prints its identity and its arguments; then a real all-reduce shows that the ranks are connected."""
 
 from __future__ import annotations
 

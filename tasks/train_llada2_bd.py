@@ -14,7 +14,7 @@ from llada2.errors import UserError
 
 
 def main(arguments: list[str]) -> int:
-    """The process's exit code."""
+    """Run the training, and return the exit code of the process."""
     rank, local_rank = world.from_environment("RANK", 0), world.from_environment("LOCAL_RANK", 0)
     try:
         settings = config.load(arguments, world.from_environment("WORLD_SIZE", 1))
@@ -26,7 +26,7 @@ def main(arguments: list[str]) -> int:
         here = world.join(settings.train.device, settings.train.timeout_s)
         code = loop.train(settings, shape, here)
     except UserError as error:
-        # A mistake shared by all ranks is told once by rank 0; one that only another host has is told there.
+        # If all ranks have the same mistake, rank 0 reports it; if only another host has it, that host reports it.
         if rank == 0:
             print(f"error: {error}", file=sys.stderr, flush=True)
         elif local_rank == 0 and not dist.is_initialized():

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from .model_config import ModelConfig
 
-# A bool mask [T, T] for eager and sdpa, a BlockMask for flex_attention, nothing where everyone sees everyone.
+# A bool mask [T, T] for eager and sdpa, a BlockMask for flex_attention, None if all positions see each other.
 Mask = Any
 
 
@@ -58,7 +58,7 @@ _compiled_flex: Any = None
 
 
 def _flex(query: Tensor, key: Tensor, value: Tensor, mask: Mask) -> Tensor:
-    """FlexAttention, which skips the blocks of keys that nobody may see; compiled on a GPU, once for all layers.
+    """Run FlexAttention, which skips blocks of keys that no query may see; compiled on a GPU, once for all layers.
 
     Within a compiled layer it is compiled with the layer.
     """
@@ -99,7 +99,7 @@ class Attention(nn.Module):
         if self.implementation == "flex_attention":
             out = _flex(query, key, value, mask)
         else:
-            # Repeating here, and not enable_gqa, keeps SDPA's fused kernels in reach on every version and device.
+            # Repeat the keys here instead of enable_gqa: SDPA's fused kernels stay usable on every version and device.
             repeat = self.heads // self.kv_heads
             key, value = key.repeat_interleave(repeat, dim=1), value.repeat_interleave(repeat, dim=1)
             if self.implementation == "sdpa":

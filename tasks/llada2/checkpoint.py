@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or absent: written under another name, renamed when every rank is done.
+"""Checkpoints that are complete or absent: written under another name, renamed when all ranks have written.
 
 ``OUTPUT/checkpoints/global_step_N/`` is a torch DCP directory (each rank writes its shard; any number of ranks reads
 it) plus ``meta.json``. Learning rate and data are functions of the step, so nothing else needs to be kept.
@@ -42,7 +42,7 @@ def whole(directory: str) -> dict[int, str]:
 
 
 def read_meta(path: str) -> dict[str, Any]:
-    """What was written beside the weights: step, configuration, model shape."""
+    """Return the metadata beside the weights: step, configuration, model shape."""
     try:
         with open(os.path.join(path, "meta.json"), encoding="utf-8") as stream:
             meta: dict[str, Any] = json.load(stream)
@@ -61,7 +61,7 @@ def load_weights(path: str, model: nn.Module, *, alone: bool = False) -> None:
 
 
 class Store:
-    """The checkpoints of one run; every method is called by all ranks together."""
+    """The checkpoints of one run; all ranks call each method together."""
 
     def __init__(self, output_dir: str, keep: int, world: World, replicated: bool) -> None:
         self.directory = os.path.join(output_dir, "checkpoints")
@@ -78,7 +78,7 @@ class Store:
             self._sweep()
 
     def _is_shared(self) -> bool:
-        """Rank 0 leaves a file of a name nobody could guess; whoever does not see it has another disk."""
+        """Create a file with a random name on rank 0; a host that does not see it has another disk."""
 
         def prepare() -> None:
             try:
@@ -112,7 +112,7 @@ class Store:
                 shutil.rmtree(os.path.join(self.directory, name), ignore_errors=True)
 
     def find(self, wanted: str | None) -> str | None:
-        """The checkpoint to go on from: none, the newest whole one for ``auto``, or the one at a path."""
+        """Return the checkpoint to resume from: None, the newest complete one for ``auto``, or the one at a path."""
         if not wanted:
             return None
         if wanted != "auto":
@@ -146,7 +146,7 @@ class Store:
         return final
 
     def _publish(self, partial: str, final: str, meta: dict[str, Any]) -> None:
-        """All shards are on the disk: one rename makes them a checkpoint."""
+        """Publish the checkpoint by one rename, after all shards are on the disk."""
         with open(os.path.join(partial, "meta.json"), "w", encoding="utf-8") as stream:
             json.dump(meta, stream, indent=1)
             stream.flush()
@@ -154,7 +154,7 @@ class Store:
         _sync(partial)
         if final in whole(self.directory).values():
             _remove(final)
-        elif os.path.lexists(final):  # of another trainer: it is not ours to delete
+        elif os.path.lexists(final):  # it belongs to another trainer: it is not ours to delete
             os.rename(final, f"{final}.other-{uuid.uuid4().hex[:8]}")
         os.rename(partial, final)
         _sync(self.directory)
@@ -184,7 +184,7 @@ class Store:
 
 @contextmanager
 def _dcp(path: str, verb: str) -> Iterator[None]:
-    """One line for a full disk or a missing shard; DCP's warnings (no process group, one rank) say what is meant."""
+    """Turn a full disk or a missing shard into one line; hide the warnings of DCP about what is intended here."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -1,4 +1,4 @@
-"""What the values of a configuration must obey; the first that cannot work is told before any process group exists."""
+"""Validation of a configuration's values; the first invalid one is reported before any process group exists."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def check(config: Config, world_size: int) -> None:
 
 
 def check_length(config: Config, shape: ModelConfig) -> None:
-    """The model has been made for sequences of this length."""
+    """Reject sequences that are longer than the model supports."""
     length, most = config.data.max_seq_len, shape.max_position_embeddings
     if length > most:
         raise UserError(f"data.max_seq_len {length} is more than the model's max_position_embeddings {most}")
@@ -52,7 +52,7 @@ def _check_choices(config: Config) -> None:
         raise FieldError("train.init_device", "meta goes with data_parallel_mode fsdp2 only")
 
 
-# What a number must obey, in words too, and the fields that must; NaN obeys nothing.
+# Condition on a number, as text and as a function, and the fields that must meet it; NaN meets none.
 _BOUNDS: tuple[tuple[Callable[[float], bool], str, tuple[str, ...]], ...] = (
     (
         lambda value: value > 0,

@@ -38,7 +38,7 @@ def _overrides(arguments: Sequence[str]) -> dict[str, Any]:
 
 
 def _read_yaml(path: str) -> tuple[dict[str, dict[str, Any]], dict[str, int]]:
-    """The file's sections, and the line on which each ``section.field`` is written."""
+    """Return the sections of the file, and the line of each ``section.field``."""
     try:
         with open(path, encoding="utf-8") as stream:
             text = stream.read()

@@ -35,7 +35,7 @@ class Examples:
 
 
 def read(config: Config, tokenizer: Tokenizer) -> Examples:
-    """All text of ``config.data`` as examples, with one SHA-256 over what was read."""
+    """Return all text of ``config.data`` as examples, with one SHA-256 over the bytes that were read."""
     data, length = config.data, config.data.max_seq_len
     if data.train_path == "pydoc":
         pairs = text.pydoc_pairs(tokenizer, length)
@@ -88,12 +88,12 @@ class Batch:
     t: Tensor
 
     def rows(self, start: int, stop: int) -> Batch:
-        """The rows ``start`` to ``stop`` alone."""
+        """Return the rows ``start`` to ``stop``."""
         cut = slice(start, stop)
         return Batch(ids=self.ids[cut], masked=self.masked[cut], maskable=self.maskable[cut], t=self.t[cut])
 
     def to(self, device: torch.device) -> Batch:
-        """The same batch on ``device``."""
+        """Return the same batch on ``device``."""
         moved = {name: getattr(self, name).to(device, non_blocking=True) for name in self.__slots__}
         return Batch(**moved)
 

@@ -1,14 +1,14 @@
-"""The failures that are the user's to mend, told in one line each and never as a traceback."""
+"""Errors that the user can fix, each reported in one line and never as a traceback."""
 
 from __future__ import annotations
 
 
 class UserError(Exception):
-    """A file, a value or an option is wrong; ``str(error)`` is one line that says which, why and what to type."""
+    """A wrong file, value or option; ``str(error)`` is one line that names it, the cause and what to type."""
 
 
 class FieldError(UserError):
-    """One field of the configuration is wrong; whoever read it adds where the field was written."""
+    """A wrong field of the configuration; the reader of the file adds the line of the field."""
 
     def __init__(self, field: str, text: str) -> None:
         super().__init__(f"{field} {text}")

@@ -1,4 +1,4 @@
-"""How well held-out text is filled in, beside the plainest guess there is: the frequency of each token."""
+"""Score on held-out text, beside the simplest baseline: the frequency of each token."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def evaluate(
     config: Config,
     world: World,
 ) -> Score:
-    """The score on ``rows`` at noise ``data.val_noise``; the same masks for every number of ranks and at every call.
+    """Return the score on ``rows`` at noise ``data.val_noise``, with equal masks for any number of ranks and each call.
 
     Every rank does the same number of rounds (FSDP needs all of them); in the last one some rows may count nothing.
     """

@@ -1,4 +1,4 @@
-"""How much arithmetic a step is, and how much of the GPU's that takes."""
+"""Arithmetic of a step, and the share of the GPU's peak that it uses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The training run: one straight line from a checked configuration to a score and a checkpoint."""
+"""Training run: from a checked configuration to a score and a checkpoint."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .world import World
 
 
 class Run:
-    """Everything a step needs; built by all ranks together, so that a mistake on one is told by all."""
+    """All objects that a step needs; all ranks build it together, so that all ranks report a mistake of one."""
 
     def __init__(self, config: Config, shape: model_config.ModelConfig, world: World) -> None:
         self.config, self.shape, self.world = config, shape, world
@@ -59,7 +59,7 @@ class Run:
         return 0
 
     def block_size(self, step: int) -> int:
-        """The block size of ``step`` (from 0)."""
+        """Return the block size of ``step`` (from 0)."""
         train = self.config.train
         return objective.block_size_at(
             step,
@@ -74,7 +74,7 @@ class Run:
         )
 
     def mask(self, block: int) -> Any:
-        """The attention mask of one block size, made once; none where the whole sequence is one block.
+        """Return the attention mask of one block size, cached; None if the whole sequence is one block.
 
         There nothing noisy would look at the clean half, which is left out: plain masked diffusion.
         """
@@ -94,7 +94,7 @@ class Run:
         return create_block_mask(look, None, None, 2 * length, 2 * length, device=str(self.world.device))
 
     def step(self, step: int, batch: data.Batch) -> tuple[float, float, float]:
-        """One optimizer step on this rank's rows; (loss over the global batch, gradient norm, learning rate)."""
+        """Run one optimizer step on this rank's rows; return (loss over the global batch, gradient norm, learning rate)."""
         train, world = self.config.train, self.world
         block_mask = self.mask(self.block_size(step))
         micros = [batch.rows(i, i + self.micro_batch) for i in range(0, batch.ids.shape[0], self.micro_batch)]
@@ -107,7 +107,7 @@ class Run:
             micro = micro.to(world.device)
             with parallel.accumulating(self.model, number == len(micros)):
                 loss = self._micro_loss(micro, block_mask, max(denominator, 1.0))
-                # DDP and FSDP average over the ranks, and the loss is a sum over them.
+                # DDP and FSDP average over the ranks, but the loss is a sum over them.
                 torch.autograd.backward(loss * world.size)
             told += loss.detach()
         norm = parallel.clip(self.model, train.max_grad_norm)
@@ -118,7 +118,7 @@ class Run:
         return float(told), norm, rate
 
     def _micro_loss(self, micro: data.Batch, block_mask: Any, denominator: float) -> Tensor:
-        """This micro-batch's part of the global loss."""
+        """Return this micro-batch's part of the global loss."""
         train = self.config.train
         ids, positions = objective.noisy_input(micro, self.shape.mask_token_id, clean=block_mask is not None)
         with parallel.precision(self.config, self.world):
@@ -133,12 +133,12 @@ class Run:
         return loss
 
     def score(self) -> Score:
-        """The held-out score at the configured block size."""
+        """Return the held-out score at the configured block size."""
         block_mask = self.mask(self.config.train.block_size)
         return evaluate(self.model, self.examples, self.rows, self.val_rows, block_mask, self.config, self.world)
 
     def mfu(self, step: int, rows_a_second: float) -> float | None:
-        """The share of the GPUs' peak that the step used, where the peak is known."""
+        """Return the share of the GPUs' peak that the step used, if the peak is known."""
         top = flops.peak(self.world.device)
         if top is None:
             return None
@@ -150,13 +150,13 @@ class Run:
         return self._flops[block] * passes * rows_a_second / (top * self.world.size)
 
     def save(self, done: int) -> str:
-        """A checkpoint after ``done`` steps."""
+        """Write a checkpoint after ``done`` steps."""
         meta = {"config": self.config.as_dict(), "model": asdict(self.shape), "world_size": self.world.size}
         return self.store.save(done, self.model, self.optimizer, meta | {"torch": str(torch.__version__)})
 
 
 def load_tokenizer(config: Config, shape: model_config.ModelConfig) -> tokenizer.Tokenizer:
-    """The tokenizer, if the model has an embedding for each of its ids."""
+    """Return the tokenizer, if the model has an embedding for each of its ids."""
     words = tokenizer.load(config.model.tokenizer_path)
     if words.vocab_size > shape.vocab_size:
         raise UserError(
@@ -167,7 +167,7 @@ def load_tokenizer(config: Config, shape: model_config.ModelConfig) -> tokenizer
 
 
 def same_data_everywhere(world: World, digest: str, where: str) -> None:
-    """Every rank read the same text, or nobody trains: slices of different texts are not one batch."""
+    """Verify that all ranks read the same text: slices of different texts are not one batch."""
     found = world.gather((world.host, digest, platform.python_version()))
     _, first, version = found[0]
     for host, other, python in found:
@@ -182,7 +182,7 @@ def same_data_everywhere(world: World, digest: str, where: str) -> None:
 
 
 def fits(path: str, shape: model_config.ModelConfig) -> None:
-    """The checkpoint at ``path`` is of a model of this shape."""
+    """Verify that the checkpoint at ``path`` is of a model of this shape."""
     other = checkpoint.read_meta(path).get("model", {})
     for name, value in asdict(shape).items():
         if other.get(name, value) != value:
@@ -190,7 +190,7 @@ def fits(path: str, shape: model_config.ModelConfig) -> None:
 
 
 def train(config: Config, shape: model_config.ModelConfig, world: World) -> int:
-    """The whole run; the exit code."""
+    """Run the whole training; return the exit code."""
     if config.train.enable_full_determinism:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
@@ -211,7 +211,7 @@ def train(config: Config, shape: model_config.ModelConfig, world: World) -> int:
 
 
 def introduce(run: Run, reporter: Reporter, done: int) -> None:
-    """What is about to happen, on rank 0."""
+    """Print what the run will do, on rank 0."""
     count = sum(parameter.numel() for parameter in parallel.bare(run.model).parameters())
     c, world = run.config, run.world
     reporter.say(
@@ -268,12 +268,12 @@ def _steps(run: Run, reporter: Reporter, stop: StopRequest, done: int) -> int:
 
 
 def gpu_gb(device: torch.device) -> float | None:
-    """The most GB that this rank's tensors have taken at once; nothing on a CPU."""
+    """Return the peak memory of this rank's tensors in GB; None on a CPU."""
     return torch.cuda.max_memory_allocated(device) / 1e9 if device.type == "cuda" else None
 
 
 def _between_steps(run: Run, reporter: Reporter, done: int) -> None:
-    """What is due after ``done`` steps: a checkpoint, a score."""
+    """Do what is due after ``done`` steps: write a checkpoint, compute a score."""
     train = run.config.train
     last = done == run.steps
     by_step = bool(train.save_steps) and done % train.save_steps == 0

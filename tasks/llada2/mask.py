@@ -1,4 +1,4 @@
-"""Who may look at whom in block diffusion: the mask over the noisy half x_t and the clean half x_0.
+"""Attention mask of block diffusion, over the noisy half x_t and the clean half x_0.
 
 Paper arXiv 2512.15745, section on block-diffusion training; upstream builds the same mask (block-causal on the clean
 half, although its text calls that part "standard causal").
@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 def allowed(query: Tensor, key: Tensor, length: int, block: int) -> Tensor:
-    """Whether position ``query`` of x_t ‖ x_0 may attend to ``key``; any broadcastable integer tensors, bool out.
+    """Return whether position ``query`` of x_t ‖ x_0 may attend to ``key``; any broadcastable integer tensors, bool out.
 
     With b(i) the block of a position within its half: everyone sees its own block in its own half; a noisy query sees
     the clean blocks before its own; a clean query sees the clean blocks before its own. Clean never sees noisy, and
@@ -24,12 +24,12 @@ def allowed(query: Tensor, key: Tensor, length: int, block: int) -> Tensor:
 
 
 def block_diffusion(length: int, block: int, device: torch.device | str = "cpu") -> Tensor:
-    """The training mask, bool [2L, 2L] for x_t ‖ x_0 of ``length`` L each; True means "may look"."""
+    """Return the training mask, bool [2L, 2L] for x_t ‖ x_0 of ``length`` L each; True means "may attend"."""
     index = torch.arange(2 * length, device=device)
     return allowed(index[:, None], index[None, :], length, block)
 
 
 def block_causal(length: int, block: int, device: torch.device | str = "cpu") -> Tensor:
-    """The sampling mask, bool [L, L]: a position sees its own block and all blocks before it."""
+    """Return the sampling mask, bool [L, L]: a position sees its own block and all blocks before it."""
     index = torch.arange(length, device=device) // block
     return index[:, None] >= index[None, :]

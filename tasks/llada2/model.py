@@ -1,4 +1,4 @@
-"""The decoder: embedding, layers of attention and feed-forward, final norm, head of its own."""
+"""Decoder: embedding, layers of attention and feed-forward, final norm, and an untied head."""
 
 from __future__ import annotations
 
@@ -112,12 +112,12 @@ def draw_normal(weight: Tensor, std: float, generator: torch.Generator | None) -
 
 
 def parameter_count(model: nn.Module) -> int:
-    """How many numbers are trained."""
+    """Return the number of trained parameters."""
     return sum(parameter.numel() for parameter in model.parameters())
 
 
 def active_parameter_count(model: LLaDA2) -> int:
-    """How many numbers a token meets in a matrix product: the experts it is sent to, not all; no embedding table."""
+    """Return the number of weights that multiply a token: only its chosen experts, and no embedding table."""
     idle = 0
     for module in model.modules():
         if isinstance(module, Experts):

@@ -1,4 +1,4 @@
-"""The shape of the model, under the names of llada2_mini's own ``config.json``."""
+"""Shape of the model, with the names of llada2_mini's own ``config.json``."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class ModelConfig:
 
     @property
     def rotary_dim(self) -> int:
-        """How many of a head's dimensions are rotated: 64 of 128 in llada2_mini."""
+        """Return how many dimensions of a head are rotated: 64 of 128 in llada2_mini."""
         return int(self.head_dim * self.partial_rotary_factor)
 
 
@@ -109,7 +109,7 @@ def _check(c: ModelConfig, where: str) -> None:
 
 
 def from_dict(values: dict[str, object], where: str) -> tuple[ModelConfig, list[str]]:
-    """A checked configuration and its warnings; ``where`` names the file in every message."""
+    """Return a checked configuration and its warnings; ``where`` names the file in every message."""
     try:
         config, warnings, _ = read_into(ModelConfig, values, "", idle=IDLE)
     except FieldError as error:

@@ -1,4 +1,4 @@
-"""The feed-forward rooms: a dense SwiGLU, and a mixture of experts with a sigmoid router and a shared expert."""
+"""Feed-forward layers: a dense SwiGLU, and a mixture of experts with a sigmoid router and a shared expert."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def grouped(x: Tensor, weight: Tensor, ends: Tensor) -> Tensor:
 
 
 def why_not_grouped(config: ModelConfig, device: torch.device) -> str:
-    """Why this torch on this device cannot multiply this model's experts at once; nothing where it can."""
+    """Return why this torch on this device cannot multiply this model's experts at once; "" if it can."""
     size, inner = config.hidden_size, config.moe_intermediate_size
     ends = torch.tensor([3], dtype=torch.int32, device=device)
     try:

@@ -1,4 +1,4 @@
-"""What is learnt: cross entropy on masked tokens, with the paper's weightings as options."""
+"""Training loss: cross entropy on masked tokens, with the paper's weightings as options."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .data import Batch
 
 
 def complement(batch: Batch) -> Batch:
-    """The batch followed by its mirror, whose mask is the inverse within the response, at noise level 1 - t.
+    """Append the mirror of the batch: its mask is the inverse within the response, at noise level 1 - t.
 
     Complementary masking (arXiv 2512.15745, SFT): each response token is clean exactly once in the pair.
     """
@@ -91,7 +91,7 @@ def block_size_at(
     warmup_ratio: float,
     decay_ratio: float,
 ) -> int:
-    """The block size at ``step`` (from 0) of ``steps``.
+    """Return the block size at ``step`` (from 0) of ``steps``.
 
     ``constant``: ``block``. ``wsd`` (arXiv 2512.15745, warmup-stable-decay, there 1-4-32-64-4096, 4096, 4096-...-32):
     equal shares of the first ``warmup_ratio`` for the ``warmup`` sizes, then ``length`` (plain masked diffusion), then

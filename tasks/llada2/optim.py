@@ -11,7 +11,7 @@ from .sections import TrainSection
 
 
 def learning_rate(step: int, steps: int, train: TrainSection) -> float:
-    """The rate at ``step`` (from 0): a straight warm-up from lr_start, then constant, linear or cosine to lr_min.
+    """Return the rate at ``step`` (from 0): linear warm-up from lr_start, then constant, linear or cosine to lr_min.
 
     The warm-up takes lr_warmup_ratio of all steps, the decay ends at lr_decay_ratio of them.
     """

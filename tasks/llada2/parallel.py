@@ -60,7 +60,7 @@ def build(shape: ModelConfig, config: Config, world: World) -> nn.Module:
 
 
 def check_kernels(shape: ModelConfig, config: Config, device: torch.device) -> None:
-    """Whether what ``model`` and ``enable_compile`` ask for can be trained on this device."""
+    """Verify that this device can train what ``model`` and ``enable_compile`` demand."""
     on_cpu, fused = device.type == "cpu", config.model.moe_implementation == "fused"
     if on_cpu and config.model.attn_implementation == "flex_attention":
         raise UserError("model.attn_implementation flex_attention trains on a GPU only; write sdpa for the CPU")
@@ -85,7 +85,7 @@ def shard(model: LLaDA2, config: Config, world: World) -> None:
 
 
 def bare(model: nn.Module) -> LLaDA2:
-    """The model itself, out of DDP's wrapper."""
+    """Return the model without DDP's wrapper."""
     inner = model.module if isinstance(model, DistributedDataParallel) else model
     assert isinstance(inner, LLaDA2)
     return inner

@@ -1,4 +1,4 @@
-"""What is told while training: one line every few steps, metrics.jsonl, TensorBoard, and a bar on a terminal."""
+"""Progress reports of the training: a line every few steps, metrics.jsonl, TensorBoard, and a progress bar."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .sections import Config
 
 
 def say(text: str) -> None:
-    """One whole line on standard output, at once: two ranks' lines must not mix."""
+    """Write one whole line to standard output, at once: lines of two ranks must not mix."""
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
 
@@ -52,11 +52,11 @@ class Reporter:
             self._bar = _bar(start, steps)
 
     def due(self, step: int) -> bool:
-        """Whether ``step`` (from 1) gets a line: the first, the last, and every log_steps-th."""
+        """Return whether ``step`` (from 1) gets a line: the first, the last, and every log_steps-th."""
         return step in (1, self.steps) or step % self.every == 0
 
     def step(self, step: int, **numbers: float | None) -> None:
-        """Tells about one step: what ``step_line`` shows, where the step is due."""
+        """Report one step: print ``step_line`` and record the metrics if the step is due."""
         if self.first and self.due(step):
             self.say(step_line(step, self.steps, **numbers))  # type: ignore[arg-type]
             self.record(step, numbers)
@@ -74,7 +74,7 @@ class Reporter:
                 self._board.add_scalar(name, value, step)
 
     def say(self, text: str) -> None:
-        """A line on rank 0, above the bar where there is one."""
+        """Print a line on rank 0, above the bar if there is one."""
         if self._bar is not None:
             self._bar.write(text)
         elif self.first:

@@ -21,12 +21,12 @@ class Sampled:
 
     @property
     def tokens_per_forward(self) -> float:
-        """What confidence is worth: an autoregressive model has 1."""
+        """Return the tokens that a forward pass writes: an autoregressive model has 1."""
         return self.written / max(self.forwards, 1)
 
 
 def quota(masked: int, steps: int) -> list[int]:
-    """How many of ``masked`` tokens each of ``steps`` passes must accept at least; they sum to ``masked``."""
+    """Return the minimum number of tokens that each of ``steps`` passes must accept; they sum to ``masked``."""
     return [masked // steps + (i < masked % steps) for i in range(steps)]
 
 
@@ -38,7 +38,7 @@ def guess(logits: Tensor, temperature: float, generator: torch.Generator | None)
 
 
 def accept(confidence: Tensor, threshold: float, least: int) -> Tensor:
-    """Which of the guesses to keep: all above ``threshold``; where those are too few, the ``least`` surest."""
+    """Select the guesses to keep: all above ``threshold``, or the ``least`` surest if those are too few."""
     sure = confidence > threshold
     if int(sure.sum()) < least:
         sure = torch.zeros_like(sure)

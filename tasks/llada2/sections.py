@@ -1,4 +1,4 @@
-"""What a configuration file may say: upstream's three sections and field names, with their defaults."""
+"""Sections of a configuration file: upstream's three sections and field names, with their defaults."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSection:
-    """Which model, from where, by which kernels."""
+    """The model: its path, its shape and its kernels."""
 
     config_path: str
     model_path: str | None = None
@@ -19,7 +19,7 @@ class ModelSection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataSection:
-    """Which text, and how it is made noisy."""
+    """The text, and how noise is added to it."""
 
     train_path: str = "pydoc"
     data_type: str = "conversation"
@@ -36,7 +36,7 @@ class DataSection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainSection:
-    """How long, how fast, on what, and what is kept."""
+    """The training: duration, speed, hardware, and the files that are kept."""
 
     output_dir: str
     seed: int = 42
@@ -87,7 +87,7 @@ class TrainSection:
     use_tensorboard: bool = False
 
 
-# Upstream's fields that mean nothing here. The values in brackets are the only ones that say the same thing.
+# Upstream's fields that have no effect here. Only the values in brackets mean the same here.
 IDLE: dict[str, dict[str, tuple[Any, ...]]] = {
     "model": dict.fromkeys(["foundation", "encoders", "decoders", "basic_modules", "force_use_huggingface"], ()),
     "data": {
@@ -120,7 +120,7 @@ SECTIONS = {"model": ModelSection, "data": DataSection, "train": TrainSection}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """One run, checked: every value here can be used as it is."""
+    """The checked configuration of one run: every value can be used as it is."""
 
     model: ModelSection
     data: DataSection
@@ -129,7 +129,7 @@ class Config:
     notes: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        """The three sections as plain values, as they are written beside a checkpoint."""
+        """Return the three sections as plain values, as they are written beside a checkpoint."""
         return {name: asdict(getattr(self, name)) for name in SECTIONS}
 
 

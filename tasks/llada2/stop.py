@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from types import FrameType
 
-# The order is the order of precedence when different ranks were asked differently.
+# The order is the order of precedence if ranks received different signals.
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
@@ -16,7 +16,7 @@ class StopRequest:
         self._seen: set[int] = set()
 
     def install(self) -> None:
-        """From now on the signals ask instead of killing; a second Ctrl-C kills."""
+        """Install handlers that record the signals instead of dying; a second Ctrl-C kills."""
         for number in SIGNALS:
             signal.signal(number, self._remember)
 
@@ -26,12 +26,12 @@ class StopRequest:
             signal.signal(number, signal.SIG_DFL)
 
     def votes(self) -> list[float]:
-        """One number a signal: 1 where this rank has seen it."""
+        """Return one number for each signal: 1 if this rank received it."""
         return [float(number in self._seen) for number in SIGNALS]
 
     @staticmethod
     def decide(votes: list[float]) -> signal.Signals | None:
-        """The signal that stops everyone, given the votes' sum over all ranks."""
+        """Return the signal that stops all ranks, given the votes' sum over all ranks."""
         return next((number for number, count in zip(SIGNALS, votes, strict=True) if count), None)
 
 

@@ -1,4 +1,4 @@
-"""Where the text comes from: Python's own documentation, jsonl files of chats, or plain text files."""
+"""Text sources: Python's own documentation, jsonl files of chats, or plain text files."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _files(path: str, endings: tuple[str, ...]) -> list[str]:
 
 @contextmanager
 def _readable(name: str) -> Iterator[None]:
-    """One line for a file that may not be read, or is not text."""
+    """Report in one line a file that cannot be read, or is not text."""
     try:
         yield
     except OSError as error:
@@ -68,7 +68,7 @@ def _messages(row: object, key: str, where: str) -> Messages:
 
 
 def chat_pairs(tokenizer: Tokenizer, path: str, key: str) -> Iterator[Pair]:
-    """One pair a line of jsonl: everything before the last message is the prompt."""
+    """Read one pair from each line of jsonl: all messages before the last are the prompt."""
     for name in _files(path, (".jsonl",)):
         with _readable(name), open(name, encoding="utf-8") as stream:
             for number, line in enumerate(stream, 1):

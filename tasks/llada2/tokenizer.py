@@ -12,13 +12,13 @@ Messages = Sequence[Mapping[str, str]]
 
 
 class Tokenizer(Protocol):
-    """What the trainer asks of a tokenizer."""
+    """The tokenizer interface that the trainer needs."""
 
     vocab_size: int
     eos: int
 
     def text(self, text: str) -> list[int]:
-        """The ids of bare text."""
+        """Return the ids of plain text."""
 
     def chat(self, messages: Messages) -> tuple[list[int], list[int]]:
         """(ids of everything up to the last message and its opening sign, ids of the last message and its end)."""
@@ -49,7 +49,7 @@ class ByteTokenizer:
 
 
 class HuggingFaceTokenizer:
-    """A directory with a Hugging Face tokenizer and its chat template, through ``transformers``."""
+    """Load a directory with a Hugging Face tokenizer and its chat template, through ``transformers``."""
 
     def __init__(self, path: str) -> None:
         try:

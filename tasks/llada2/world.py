@@ -1,4 +1,4 @@
-"""The ranks of this run: joining them, agreeing on mistakes, adding up numbers, and leaving in order."""
+"""The ranks of this run: join them, agree on errors, sum numbers, and leave in order."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class World:
-    """Who this process is among the others."""
+    """The rank of this process, and the number of ranks."""
 
     rank: int
     local_rank: int
@@ -30,24 +30,24 @@ class World:
 
     @property
     def first(self) -> bool:
-        """Whether this is rank 0, the one that speaks."""
+        """Return whether this is rank 0, the rank that prints."""
         return self.rank == 0
 
     def total(self, values: Sequence[float]) -> list[float]:
-        """The sum of each number over all ranks."""
+        """Return the sum of each number over all ranks."""
         tensor = torch.tensor(values, dtype=torch.float64, device=self.device)
         if self.size > 1:
             dist.all_reduce(tensor)
         return tensor.tolist()
 
     def gather(self, value: Any) -> list[Any]:
-        """The ``value`` of every rank, on every rank."""
+        """Return the ``value`` of every rank, on every rank."""
         values: list[Any] = [None] * self.size
         dist.all_gather_object(values, value)
         return values
 
     def together(self, work: Callable[[], T]) -> T:
-        """Does ``work`` on every rank; a UserError on any of them is raised on all, so that nobody waits for the dead."""
+        """Run ``work`` on every rank; raise a UserError of any rank on all ranks, so that no rank waits for a dead one."""
         result, mistake = None, ""
         try:
             result = work()
@@ -62,7 +62,7 @@ class World:
 
 
 def from_environment(name: str, default: int) -> int:
-    """An integer that torchrun exports (RANK, LOCAL_RANK, WORLD_SIZE …); ``default`` outside torchrun."""
+    """Return an integer that torchrun exports (RANK, LOCAL_RANK, WORLD_SIZE …); ``default`` outside torchrun."""
     return int(os.environ.get(name) or default)
 
 
@@ -97,6 +97,6 @@ def join(wanted_device: str, timeout_s: int) -> World:
 
 
 def leave() -> None:
-    """Waits for everyone, then closes: without the barrier, gloo aborts a rank in 1 run of 15."""
+    """Wait for all ranks, then close: without the barrier, gloo aborts a rank in 1 run of 15."""
     dist.barrier()
     dist.destroy_process_group()
